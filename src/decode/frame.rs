@@ -1,0 +1,264 @@
+//! A decoded picture: I420 planes in pooled memory, with the times it carries to its event.
+//! The decoder's side takes buffers from a [`PlanePool`]; the last holder of a [`Frame`] gives its
+//! buffer back by dropping it.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+/// A decoded picture. Cloning shares it.
+#[derive(Debug, Clone)]
+pub struct Frame {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    planes: PlaneBuffer,
+    size: PictureSize,
+    color: Color,
+    timing: FrameTiming,
+}
+
+/// Width and height of a picture, after cropping. Odd sizes have chroma planes rounded up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct PictureSize {
+    /// Luma columns.
+    pub width_px: usize,
+    /// Luma rows.
+    pub height_px: usize,
+}
+
+impl PictureSize {
+    /// Columns of a chroma plane.
+    pub fn chroma_width_px(self) -> usize {
+        self.width_px.div_ceil(2)
+    }
+
+    /// Rows of a chroma plane.
+    pub fn chroma_height_px(self) -> usize {
+        self.height_px.div_ceil(2)
+    }
+
+    /// Bytes of the three planes together, without padding.
+    pub fn i420_bytes(self) -> usize {
+        self.width_px * self.height_px + 2 * self.chroma_width_px() * self.chroma_height_px()
+    }
+}
+
+/// How YUV maps to RGB (H.264 Annex E). Unspecified means BT.601 limited range.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub struct Color {
+    /// The matrix.
+    pub matrix: Matrix,
+    /// True for 0..=255, false for 16..=235 (luma) and 16..=240 (chroma).
+    pub full_range: bool,
+}
+
+/// `matrix_coefficients` of the VUI, as far as cameras use them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum Matrix {
+    /// Standard definition, and whatever does not say.
+    #[default]
+    Bt601,
+    /// High definition.
+    Bt709,
+}
+
+/// The times of a frame; all monotonic but `captured_at_unix_ms`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FrameTiming {
+    /// Arrival of the access unit's first packet.
+    pub received_at: Instant,
+    /// The access unit was complete.
+    pub completed_at: Instant,
+    /// The picture left the decoder.
+    pub decoded_at: Instant,
+    /// The RTP timestamp, at 90 kHz.
+    pub rtp_timestamp: u32,
+    /// The sender's clock, from its sender reports: information, never a decision.
+    pub captured_at_unix_ms: Option<u64>,
+}
+
+/// One plane of samples without padding.
+#[derive(Debug, Clone, Copy)]
+pub struct Plane<'a> {
+    /// Row after row, `stride` bytes each.
+    pub data: &'a [u8],
+    /// Bytes from one row to the next.
+    pub stride: usize,
+}
+
+/// The three planes of an I420 picture: `y` is height × width, `u` and `v` half of that, rounded up.
+#[derive(Debug, Clone, Copy)]
+pub struct I420<'a> {
+    /// Luma.
+    pub y: Plane<'a>,
+    /// Blue difference.
+    pub u: Plane<'a>,
+    /// Red difference.
+    pub v: Plane<'a>,
+    /// Size of the luma plane.
+    pub size: PictureSize,
+    /// How to turn it to RGB.
+    pub color: Color,
+}
+
+impl Frame {
+    /// A frame from a filled buffer: `size.i420_bytes()` bytes, Y, U, V.
+    ///
+    /// # Panics
+    /// If the buffer has another length, which is a bug in the decoder's copy.
+    pub fn new(planes: PlaneBuffer, size: PictureSize, color: Color, timing: FrameTiming) -> Self {
+        assert_eq!(
+            planes.bytes().len(),
+            size.i420_bytes(),
+            "a frame's buffer is its planes"
+        );
+        Self {
+            inner: Arc::new(Inner {
+                planes,
+                size,
+                color,
+                timing,
+            }),
+        }
+    }
+
+    /// The planes.
+    pub fn planes(&self) -> I420<'_> {
+        I420::from_packed(self.inner.planes.bytes(), self.inner.size, self.inner.color)
+    }
+
+    /// The size in pixels.
+    pub fn size(&self) -> PictureSize {
+        self.inner.size
+    }
+
+    /// The times.
+    pub fn timing(&self) -> FrameTiming {
+        self.inner.timing
+    }
+
+    /// Time since the first packet arrived.
+    pub fn age(&self, now: Instant) -> Duration {
+        now.saturating_duration_since(self.inner.timing.received_at)
+    }
+}
+
+impl<'a> I420<'a> {
+    /// Planes in one buffer, without padding.
+    ///
+    /// # Panics
+    /// If the buffer is shorter than `size.i420_bytes()`.
+    pub fn from_packed(bytes: &'a [u8], size: PictureSize, color: Color) -> Self {
+        let (y, chroma) = bytes.split_at(size.width_px * size.height_px);
+        let (u, v) = chroma.split_at(size.chroma_width_px() * size.chroma_height_px());
+        Self {
+            y: Plane {
+                data: y,
+                stride: size.width_px,
+            },
+            u: Plane {
+                data: u,
+                stride: size.chroma_width_px(),
+            },
+            v: Plane {
+                data: v,
+                stride: size.chroma_width_px(),
+            },
+            size,
+            color,
+        }
+    }
+}
+
+/// Buffers that pictures are copied into; a stream has one pool and allocates only until it is warm.
+#[derive(Debug, Clone)]
+pub struct PlanePool {
+    idle: Arc<Mutex<Vec<Vec<u8>>>>,
+    max_idle: usize,
+}
+
+impl PlanePool {
+    /// A pool that keeps at most `max_idle` unused buffers.
+    pub fn new(max_idle: usize) -> Self {
+        Self {
+            idle: Arc::default(),
+            max_idle,
+        }
+    }
+
+    /// A buffer of exactly `bytes` bytes, content unspecified.
+    pub fn acquire(&self, bytes: usize) -> PlaneBuffer {
+        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        // A stream that changed its resolution leaves no buffers of the old size behind.
+        idle.retain(|buffer| buffer.len() == bytes);
+        let data = idle.pop().unwrap_or_else(|| vec![0; bytes]);
+        PlaneBuffer {
+            data,
+            home: self.clone(),
+        }
+    }
+}
+
+/// A buffer on loan from a [`PlanePool`]; dropping it gives it back.
+#[derive(Debug)]
+pub struct PlaneBuffer {
+    data: Vec<u8>,
+    home: PlanePool,
+}
+
+impl PlaneBuffer {
+    /// The bytes.
+    pub fn bytes(&self) -> &[u8] {
+        &self.data
+    }
+
+    /// The bytes, to fill.
+    pub fn bytes_mut(&mut self) -> &mut [u8] {
+        &mut self.data
+    }
+}
+
+impl Drop for PlaneBuffer {
+    fn drop(&mut self) {
+        let mut idle = self
+            .home
+            .idle
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if idle.len() < self.home.max_idle {
+            idle.push(std::mem::take(&mut self.data));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_dropped_buffer_is_used_again() {
+        let pool = PlanePool::new(2);
+        let mut buffer = pool.acquire(6);
+        buffer.bytes_mut()[0] = 7;
+        let address = buffer.bytes().as_ptr();
+        drop(buffer);
+        assert_eq!(pool.acquire(6).bytes().as_ptr(), address);
+    }
+
+    #[test]
+    fn odd_sizes_round_chroma_up() {
+        let size = PictureSize {
+            width_px: 5,
+            height_px: 3,
+        };
+        assert_eq!(size.i420_bytes(), 15 + 2 * 6);
+        let bytes: Vec<u8> = (0..27).collect();
+        let planes = I420::from_packed(&bytes, size, Color::default());
+        assert_eq!(
+            (planes.u.data[0], planes.v.data[0], planes.u.stride),
+            (15, 21, 3)
+        );
+    }
+}

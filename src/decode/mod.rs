@@ -1,0 +1,3 @@
+//! Access units to pictures.
+
+pub mod frame;

@@ -1,0 +1,7 @@
+//! Twinsight: camera twins' video in, detections out.
+
+pub mod clock;
+pub mod config;
+pub mod decode;
+pub mod telemetry;
+pub mod thread;

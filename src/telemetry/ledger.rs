@@ -1,0 +1,130 @@
+//! The ledger's vocabulary: what can become of an access unit, a frame and an event.
+//! Every one that comes in leaves through exactly one of these or is counted as passed on.
+
+use super::label::label_enum;
+
+label_enum! {
+    /// Why an access unit gave no frame.
+    pub enum UnitDrop {
+        /// A packet of it was lost for good.
+        Incomplete = "incomplete",
+        /// The decoder waits for a keyframe.
+        AwaitingKeyframe = "awaiting_keyframe",
+        /// Decoding fell behind: skipped to the next keyframe.
+        DecodeBacklog = "decode_backlog",
+        /// The decoder refused it.
+        DecodeError = "decode_error",
+        /// The decoder took it and gave no picture.
+        NoPicture = "no_picture",
+        /// It is larger than an access unit may be.
+        Oversize = "oversize",
+        /// Skipped on purpose under overload.
+        Shed = "shed",
+        /// The decoder that held it was rebuilt.
+        Reset = "reset",
+        /// The stream ended.
+        Shutdown = "shutdown",
+    }
+}
+
+label_enum! {
+    /// Why a decoded frame was not inferred.
+    pub enum FrameDrop {
+        /// A newer frame took its place while its camera was due.
+        Replaced = "replaced",
+        /// A newer frame took its place while its camera was not yet due by `max_fps`.
+        RateLimited = "rate_limited",
+        /// Older than `max_age_ms` when inference could have begun.
+        Stale = "stale",
+        /// Inference failed.
+        InferenceFailed = "inference_failed",
+        /// The camera was removed.
+        CameraRemoved = "camera_removed",
+        /// The node stopped.
+        Shutdown = "shutdown",
+    }
+}
+
+label_enum! {
+    /// Why an inferred frame's event was not published.
+    pub enum EventDrop {
+        /// The hub was away.
+        HubDisconnected = "hub_disconnected",
+        /// A newer event took its place in the outbox.
+        OutboxFull = "outbox_full",
+        /// Nothing was seen and `emit_empty` is off.
+        Suppressed = "suppressed",
+    }
+}
+
+label_enum! {
+    /// A stage of the path; `total` of an event is the sum of all.
+    pub enum Stage {
+        /// First packet to complete access unit.
+        Receive = "receive",
+        /// Complete access unit to picture, waiting for the decoder included.
+        Decode = "decode",
+        /// Picture to the start of preprocessing.
+        Wait = "wait",
+        /// Planes to tensor.
+        Preprocess = "preprocess",
+        /// The session's run.
+        Inference = "inference",
+        /// Raw outputs to objects.
+        Postprocess = "postprocess",
+        /// Objects to the socket.
+        Publish = "publish",
+    }
+}
+
+label_enum! {
+    /// A camera stream's life.
+    pub enum CameraState {
+        /// An attempt is under way.
+        Connecting = "connecting",
+        /// Frames come.
+        Receiving = "receiving",
+        /// Frames came, and none has for 5 s.
+        Stalled = "stalled",
+        /// Attempts go unanswered or fail.
+        Unreachable = "unreachable",
+        /// The camera's side said no, or offers what cannot be used.
+        Rejected = "rejected",
+        /// No longer configured.
+        Removed = "removed",
+    }
+}
+
+label_enum! {
+    /// Input from the network that broke its format's rules.
+    pub enum Malformed {
+        /// Engine.IO, Socket.IO or a message's JSON.
+        HubMessage = "hub_message",
+        /// A session description.
+        Sdp = "sdp",
+        /// An ICE candidate.
+        Candidate = "candidate",
+        /// An RTP or RTCP packet.
+        Rtp = "rtp",
+        /// A payload of H.264.
+        H264 = "h264",
+    }
+}
+
+label_enum! {
+    /// Why a signal was refused.
+    pub enum SignalRefusal {
+        /// From a twin that is not configured.
+        UnknownTwin = "unknown_twin",
+        /// For a stream that is not configured.
+        UnknownStream = "unknown_stream",
+        /// Signed with the node's own twin, and `allow_unsigned` is off.
+        Unsigned = "unsigned",
+        /// With another `peerId` than the session's.
+        PeerId = "peer_id",
+        /// A mailbox or a buffer of early candidates was full.
+        Overflow = "overflow",
+        /// A signal that the state of the session has no use for.
+        Unexpected = "unexpected",
+    }
+}

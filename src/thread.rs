@@ -1,0 +1,62 @@
+//! Named threads with an owner that joins them.
+
+use std::thread::JoinHandle;
+
+/// A running thread; dropping it waits for the thread to end, so its owner must have told it to.
+#[derive(Debug)]
+pub struct Joined {
+    name: String,
+    handle: Option<JoinHandle<()>>,
+}
+
+/// Starts a thread with a name (15 bytes of it are visible in `ps` and `perf`).
+///
+/// # Panics
+/// If the system refuses a thread, which is an exhausted machine and not an input.
+pub fn spawn_named(name: impl Into<String>, body: impl FnOnce() + Send + 'static) -> Joined {
+    let name = name.into();
+    let handle = std::thread::Builder::new()
+        .name(name.clone())
+        .spawn(body)
+        .expect(
+            "the system grants a thread, because the limits of the container allow one a camera",
+        );
+    Joined {
+        name,
+        handle: Some(handle),
+    }
+}
+
+impl Joined {
+    /// True when the thread has ended.
+    pub fn is_finished(&self) -> bool {
+        self.handle.as_ref().is_none_or(JoinHandle::is_finished)
+    }
+
+    /// Waits for the thread to end; a panic in it is logged, not passed on.
+    pub fn join(mut self) {
+        self.wait();
+    }
+
+    /// Lets the thread go without waiting, for one that hangs in foreign code.
+    pub fn abandon(mut self) {
+        self.handle = None;
+    }
+
+    fn wait(&mut self) {
+        if let Some(handle) = self.handle.take()
+            && handle.join().is_err()
+        {
+            tracing::error!(
+                thread = self.name,
+                "a thread panicked: this is a bug in Twinsight"
+            );
+        }
+    }
+}
+
+impl Drop for Joined {
+    fn drop(&mut self) {
+        self.wait();
+    }
+}
