@@ -1,7 +1,12 @@
 //! Twinsight: camera twins' video in, detections out.
 
+pub mod backoff;
 pub mod clock;
 pub mod config;
 pub mod decode;
+pub mod hub;
+pub mod realtime;
+pub mod rtp;
+pub mod schedule;
 pub mod telemetry;
 pub mod thread;

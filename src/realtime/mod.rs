@@ -1,0 +1,11 @@
+//! Peer connections: signals from the hub come in, RTP packets go out. `peer`, `socket` and `tee`
+//! are the only files that know the WebRTC stack.
+
+pub mod negotiation;
+#[cfg(feature = "webrtc")]
+pub mod peer;
+pub mod signal;
+#[cfg(feature = "webrtc")]
+mod socket;
+#[cfg(feature = "webrtc")]
+pub mod tee;

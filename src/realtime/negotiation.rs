@@ -1,0 +1,669 @@
+//! Who offers, who answers, when to give up and when to try again: the signalling of one stream with
+//! one peer, without sockets. Signals, descriptions and the connection's fate come in as [`Input`];
+//! what to do comes out as [`Output`]. The stream's task runs it.
+//!
+//! An offer is never sent twice: an attempt that stays unanswered is replaced by a fresh one (a new
+//! peer connection with the same `peerId`), so a peer that arms late is met at once.
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+use super::signal::{Candidate, Signal, SignalEnvelope, mint_peer_id};
+use crate::backoff::Backoff;
+use crate::telemetry::ledger::SignalRefusal;
+
+/// An offer without an answer for this long is replaced by a fresh one.
+pub const ANSWER_LIMIT: Duration = Duration::from_secs(4);
+
+/// After the descriptions are exchanged, the connection has this long to come up.
+pub const CONNECT_LIMIT: Duration = Duration::from_secs(15);
+
+/// Making a local description may take this long.
+const DESCRIBE_LIMIT: Duration = Duration::from_secs(10);
+
+/// Candidates kept until the description that they belong to.
+const MAX_EARLY_CANDIDATES: usize = 32;
+
+/// The longest back-off before a peer has ever been connected, and after.
+const BACKOFF_CAPS: [Duration; 2] = [Duration::from_secs(30), Duration::from_secs(5)];
+
+/// Which side of the negotiation this is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// We offer.
+    Initiator,
+    /// We answer.
+    Responder,
+}
+
+/// Counts the attempts of a stream, from 1. What comes from an attempt that is over is ignored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Attempt(pub u32);
+
+/// What the machine is told.
+#[derive(Debug, Clone)]
+pub enum Input {
+    /// The hub is joined: signals can be sent, and answers come.
+    HubJoined,
+    /// The hub is away. A connection that is up carries on without it.
+    HubAway,
+    /// A signal of this stream came.
+    Signal(SignalEnvelope),
+    /// The local description that was asked for is ready.
+    Described(Attempt, String),
+    /// A local candidate came after the description.
+    LocalCandidate(Attempt, Candidate),
+    /// The connection is up.
+    Connected(Attempt),
+    /// The attempt failed or its connection ended.
+    Ended(Attempt, EndReason),
+    /// What runs over the connection is dead although the connection looks alive.
+    Restart(EndReason),
+}
+
+/// What the machine wants done.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Output {
+    /// Open a peer connection and make an offer; answer with [`Input::Described`].
+    Offer(Attempt),
+    /// Open a peer connection and answer this offer; answer with [`Input::Described`].
+    Answer(Attempt, String),
+    /// Give the peer's answer to the connection.
+    AcceptAnswer(Attempt, String),
+    /// Give the peer's candidate to the connection.
+    AddCandidate(Attempt, Candidate),
+    /// Close the attempt's connection.
+    Close(Attempt),
+    /// Send a signal with this `peerId`.
+    Send(Signal, Option<String>),
+    /// Something that the stream's owner may want to know.
+    Progress(Progress),
+    /// A signal was not used.
+    Refused(SignalRefusal),
+}
+
+/// How the negotiation goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Progress {
+    /// An attempt has begun.
+    Attempting(Attempt),
+    /// The connection is up.
+    Connected(Attempt),
+    /// The attempt is over.
+    Over(Attempt, EndReason),
+}
+
+/// Why an attempt ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum EndReason {
+    /// No answer came to the offer.
+    Unanswered,
+    /// The descriptions were exchanged, and no path was found in time.
+    NoPath,
+    /// No description could be made here.
+    Local,
+    /// The other side's description cannot be used.
+    Unusable,
+    /// The other side closed.
+    Closed,
+    /// The path broke.
+    Lost,
+    /// The connection is up, and no media comes.
+    NoMedia,
+    /// The other side began anew.
+    Replaced,
+}
+
+impl EndReason {
+    /// A clause for logs and events.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Unanswered => "no answer to the offer",
+            Self::NoPath => "no network path was found in time",
+            Self::Local => "the connection could not be set up here",
+            Self::Unusable => "the camera's description cannot be used",
+            Self::Closed => "the camera closed the connection",
+            Self::Lost => "the network path broke",
+            Self::NoMedia => "connected, but no video comes",
+            Self::Replaced => "the camera began anew",
+        }
+    }
+}
+
+/// Where the negotiation stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum State {
+    /// An initiator between attempts, or a responder without an offer (`until` is `None`).
+    Idle {
+        /// When to try again.
+        until: Option<Instant>,
+    },
+    /// The local description is in the making.
+    Describing { attempt: Attempt, deadline: Instant },
+    /// The offer is out.
+    Offered { attempt: Attempt, deadline: Instant },
+    /// Both descriptions are known.
+    Connecting { attempt: Attempt, deadline: Instant },
+    /// The connection is up.
+    Connected { attempt: Attempt },
+}
+
+/// The machine.
+#[derive(Debug)]
+pub struct Negotiation {
+    role: Role,
+    state: State,
+    hub_joined: bool,
+    attempts: u32,
+    /// The initiator's own for life; the responder's is that of the last offer.
+    peer_id: Option<String>,
+    /// The ICE generation of the offer that we answered.
+    remote_ufrag: Option<String>,
+    /// Candidates that came before the description.
+    early: Vec<Candidate>,
+    /// Local candidates that came before the offer went out.
+    backoff: Backoff,
+    outputs: VecDeque<Output>,
+}
+
+impl Negotiation {
+    /// A machine at rest; it begins with [`Input::HubJoined`].
+    pub fn new(role: Role) -> Self {
+        Self {
+            role,
+            state: State::Idle { until: None },
+            hub_joined: false,
+            attempts: 0,
+            peer_id: (role == Role::Initiator).then(mint_peer_id),
+            remote_ufrag: None,
+            early: Vec::new(),
+            backoff: Backoff::new(Duration::from_secs(1), BACKOFF_CAPS[0]),
+            outputs: VecDeque::new(),
+        }
+    }
+
+    /// Takes an input.
+    pub fn handle(&mut self, now: Instant, input: Input) {
+        match input {
+            Input::HubJoined => {
+                self.hub_joined = true;
+                if self.role == Role::Initiator && matches!(self.state, State::Idle { .. }) {
+                    self.begin_offer(now);
+                }
+            }
+            Input::HubAway => self.hub_joined = false,
+            Input::Signal(envelope) => self.signal(now, envelope),
+            Input::Described(attempt, sdp) if self.is_current(attempt) => {
+                self.described(now, attempt, sdp)
+            }
+            Input::LocalCandidate(attempt, candidate) if self.is_current(attempt) => {
+                // A responder's own candidates are all in its answer: in a shared room its `ice`
+                // would look like the peer's.
+                if self.role == Role::Initiator {
+                    self.outputs
+                        .push_back(Output::Send(Signal::Ice(candidate), self.peer_id.clone()));
+                }
+            }
+            Input::Connected(attempt) if self.is_current(attempt) => {
+                self.state = State::Connected { attempt };
+                self.backoff.reset();
+                self.backoff.set_cap(BACKOFF_CAPS[1]);
+                self.outputs
+                    .push_back(Output::Progress(Progress::Connected(attempt)));
+            }
+            Input::Ended(attempt, reason) if self.is_current(attempt) => {
+                self.end(now, attempt, reason)
+            }
+            Input::Restart(reason) => {
+                if let Some(attempt) = self.attempt() {
+                    self.end(now, attempt, reason);
+                }
+            }
+            Input::Described(..)
+            | Input::LocalCandidate(..)
+            | Input::Connected(_)
+            | Input::Ended(..) => {}
+        }
+    }
+
+    /// Lets time pass.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        match self.state {
+            State::Idle { until: Some(until) } if until <= now => {
+                if self.hub_joined {
+                    self.begin_offer(now);
+                } else {
+                    // The hub's return begins the next attempt.
+                    self.state = State::Idle { until: None };
+                }
+            }
+            State::Describing { attempt, deadline } if deadline <= now => {
+                self.end(now, attempt, EndReason::Local)
+            }
+            State::Offered { attempt, deadline } if deadline <= now => {
+                self.end(now, attempt, EndReason::Unanswered)
+            }
+            State::Connecting { attempt, deadline } if deadline <= now => {
+                self.end(now, attempt, EndReason::NoPath)
+            }
+            _ => {}
+        }
+    }
+
+    /// When [`handle_timeout`](Self::handle_timeout) has something to do.
+    pub fn deadline(&self) -> Option<Instant> {
+        match self.state {
+            State::Idle { until } => until,
+            State::Describing { deadline, .. }
+            | State::Offered { deadline, .. }
+            | State::Connecting { deadline, .. } => Some(deadline),
+            State::Connected { .. } => None,
+        }
+    }
+
+    /// The next thing to do.
+    pub fn poll(&mut self) -> Option<Output> {
+        self.outputs.pop_front()
+    }
+
+    /// True while the connection is up.
+    pub fn is_connected(&self) -> bool {
+        matches!(self.state, State::Connected { .. })
+    }
+
+    fn attempt(&self) -> Option<Attempt> {
+        match self.state {
+            State::Idle { .. } => None,
+            State::Describing { attempt, .. }
+            | State::Offered { attempt, .. }
+            | State::Connecting { attempt, .. }
+            | State::Connected { attempt } => Some(attempt),
+        }
+    }
+
+    fn is_current(&self, attempt: Attempt) -> bool {
+        self.attempt() == Some(attempt)
+    }
+
+    fn next_attempt(&mut self, now: Instant) -> Attempt {
+        self.attempts = self.attempts.saturating_add(1);
+        let attempt = Attempt(self.attempts);
+        self.state = State::Describing {
+            attempt,
+            deadline: now + DESCRIBE_LIMIT,
+        };
+        self.outputs
+            .push_back(Output::Progress(Progress::Attempting(attempt)));
+        attempt
+    }
+
+    fn begin_offer(&mut self, now: Instant) {
+        self.early.clear();
+        let attempt = self.next_attempt(now);
+        self.outputs.push_back(Output::Offer(attempt));
+    }
+
+    fn described(&mut self, now: Instant, attempt: Attempt, sdp: String) {
+        let peer_id = self.peer_id.clone();
+        match self.role {
+            Role::Initiator => {
+                self.outputs
+                    .push_back(Output::Send(Signal::Offer { sdp }, peer_id));
+                self.state = State::Offered {
+                    attempt,
+                    deadline: now + ANSWER_LIMIT,
+                };
+            }
+            Role::Responder => {
+                self.outputs
+                    .push_back(Output::Send(Signal::Answer { sdp }, peer_id));
+                self.release_early(attempt);
+                self.state = State::Connecting {
+                    attempt,
+                    deadline: now + CONNECT_LIMIT,
+                };
+            }
+        }
+    }
+
+    fn signal(&mut self, now: Instant, SignalEnvelope { signal, peer_id }: SignalEnvelope) {
+        match (self.role, signal) {
+            (Role::Initiator, Signal::Answer { sdp }) => {
+                if !self.is_ours(peer_id.as_ref()) {
+                    return self
+                        .outputs
+                        .push_back(Output::Refused(SignalRefusal::PeerId));
+                }
+                let State::Offered { attempt, .. } = self.state else {
+                    return self
+                        .outputs
+                        .push_back(Output::Refused(SignalRefusal::Unexpected));
+                };
+                self.outputs.push_back(Output::AcceptAnswer(attempt, sdp));
+                self.release_early(attempt);
+                self.state = State::Connecting {
+                    attempt,
+                    deadline: now + CONNECT_LIMIT,
+                };
+            }
+            (Role::Responder, Signal::Offer { sdp }) => {
+                let ufrag = ice_ufrag(&sdp);
+                if self.attempt().is_some() {
+                    if ufrag.is_some() && ufrag == self.remote_ufrag {
+                        return self
+                            .outputs
+                            .push_back(Output::Refused(SignalRefusal::Unexpected));
+                    }
+                    // A new generation, or a peer that was started anew: it replaces the session.
+                    if let Some(attempt) = self.attempt() {
+                        self.close(attempt, EndReason::Replaced);
+                    }
+                }
+                // Candidates that came early belong to this offer unless another peer sent them.
+                if self.peer_id != peer_id {
+                    self.early.clear();
+                }
+                self.peer_id = peer_id;
+                self.remote_ufrag = ufrag;
+                let attempt = self.next_attempt(now);
+                self.outputs.push_back(Output::Answer(attempt, sdp));
+            }
+            (_, Signal::Ice(candidate)) => {
+                if !self.is_ours(peer_id.as_ref()) && self.peer_id.is_some() {
+                    return self
+                        .outputs
+                        .push_back(Output::Refused(SignalRefusal::PeerId));
+                }
+                match self.state {
+                    State::Connecting { attempt, .. } | State::Connected { attempt } => {
+                        self.outputs
+                            .push_back(Output::AddCandidate(attempt, candidate));
+                    }
+                    State::Idle { .. } | State::Describing { .. } | State::Offered { .. } => {
+                        if self.early.len() < MAX_EARLY_CANDIDATES {
+                            self.early.push(candidate);
+                        } else {
+                            self.outputs
+                                .push_back(Output::Refused(SignalRefusal::Overflow));
+                        }
+                    }
+                }
+            }
+            // In a camera's room one also sees other viewers' offers: never answer those.
+            (Role::Initiator, Signal::Offer { .. }) | (Role::Responder, Signal::Answer { .. }) => {
+                self.outputs
+                    .push_back(Output::Refused(SignalRefusal::Unexpected));
+            }
+        }
+    }
+
+    /// A missing `peerId` is accepted: plain responders and the legacy dialect send none.
+    fn is_ours(&self, peer_id: Option<&String>) -> bool {
+        peer_id.is_none() || peer_id == self.peer_id.as_ref()
+    }
+
+    fn release_early(&mut self, attempt: Attempt) {
+        let early = self
+            .early
+            .drain(..)
+            .map(|candidate| Output::AddCandidate(attempt, candidate));
+        self.outputs.extend(early);
+    }
+
+    fn close(&mut self, attempt: Attempt, reason: EndReason) {
+        self.outputs.push_back(Output::Close(attempt));
+        self.outputs
+            .push_back(Output::Progress(Progress::Over(attempt, reason)));
+    }
+
+    fn end(&mut self, now: Instant, attempt: Attempt, reason: EndReason) {
+        self.close(attempt, reason);
+        self.early.clear();
+        self.remote_ufrag = None;
+        let until = match self.role {
+            Role::Responder => None,
+            // A peer that is not there yet is asked again at once, with a fresh offer.
+            Role::Initiator if reason == EndReason::Unanswered => Some(now),
+            Role::Initiator => Some(now + self.backoff.next_delay(rand::random())),
+        };
+        self.state = State::Idle { until };
+    }
+}
+
+/// The ICE generation of a description.
+fn ice_ufrag(sdp: &str) -> Option<String> {
+    sdp.lines()
+        .find_map(|line| line.strip_prefix("a=ice-ufrag:"))
+        .map(|ufrag| ufrag.trim().to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn drain(machine: &mut Negotiation) -> Vec<Output> {
+        std::iter::from_fn(|| machine.poll()).collect()
+    }
+
+    fn envelope(signal: Signal, peer_id: Option<&str>) -> Input {
+        Input::Signal(SignalEnvelope {
+            signal,
+            peer_id: peer_id.map(str::to_owned),
+        })
+    }
+
+    fn offer(ufrag: &str) -> Signal {
+        Signal::Offer {
+            sdp: format!("v=0\r\na=ice-ufrag:{ufrag}\r\n"),
+        }
+    }
+
+    fn answer() -> Signal {
+        Signal::Answer {
+            sdp: "v=0".to_owned(),
+        }
+    }
+
+    fn candidate(n: usize) -> Signal {
+        let candidate = format!("candidate:{n}");
+        Signal::Ice(Candidate {
+            candidate,
+            sdp_mid: None,
+            sdp_mline_index: None,
+            username_fragment: None,
+        })
+    }
+
+    /// An initiator whose first offer is out, and its `peerId`.
+    fn offered(now: Instant) -> (Negotiation, String) {
+        let mut machine = Negotiation::new(Role::Initiator);
+        machine.handle(now, Input::HubJoined);
+        assert_eq!(
+            drain(&mut machine),
+            [
+                Output::Progress(Progress::Attempting(Attempt(1))),
+                Output::Offer(Attempt(1))
+            ]
+        );
+        machine.handle(now, Input::Described(Attempt(1), "v=0".to_owned()));
+        let outputs = drain(&mut machine);
+        let [Output::Send(Signal::Offer { .. }, Some(peer_id))] = outputs.as_slice() else {
+            panic!("{outputs:?}")
+        };
+        (machine, peer_id.clone())
+    }
+
+    #[test]
+    fn an_unanswered_offer_is_replaced_by_a_fresh_one_with_the_same_peer_id() {
+        let now = Instant::now();
+        let (mut machine, peer_id) = offered(now);
+        machine.handle_timeout(now + ANSWER_LIMIT - Duration::from_millis(1));
+        assert_eq!(drain(&mut machine), []);
+        let now = now + ANSWER_LIMIT;
+        machine.handle_timeout(now);
+        machine.handle_timeout(now);
+        let outputs = drain(&mut machine);
+        assert_eq!(outputs[0], Output::Close(Attempt(1)));
+        assert_eq!(outputs.last(), Some(&Output::Offer(Attempt(2))));
+        machine.handle(now, Input::Described(Attempt(2), "v=1".to_owned()));
+        assert_eq!(
+            drain(&mut machine),
+            [Output::Send(
+                Signal::Offer {
+                    sdp: "v=1".to_owned()
+                },
+                Some(peer_id)
+            )]
+        );
+    }
+
+    #[test]
+    fn an_answer_with_another_peer_id_is_refused_and_one_without_is_taken() {
+        let now = Instant::now();
+        let (mut machine, _) = offered(now);
+        machine.handle(now, envelope(answer(), Some("somebody else's")));
+        assert_eq!(
+            drain(&mut machine),
+            [Output::Refused(SignalRefusal::PeerId)]
+        );
+        machine.handle(now, envelope(answer(), None));
+        assert_eq!(
+            drain(&mut machine),
+            [Output::AcceptAnswer(Attempt(1), "v=0".to_owned())]
+        );
+        machine.handle(now, envelope(answer(), None));
+        assert_eq!(
+            drain(&mut machine),
+            [Output::Refused(SignalRefusal::Unexpected)]
+        );
+    }
+
+    #[test]
+    fn candidates_before_the_answer_wait_for_it_up_to_a_limit() {
+        let now = Instant::now();
+        let (mut machine, peer_id) = offered(now);
+        for n in 0..MAX_EARLY_CANDIDATES + 1 {
+            machine.handle(now, envelope(candidate(n), Some(&peer_id)));
+        }
+        assert_eq!(
+            drain(&mut machine),
+            [Output::Refused(SignalRefusal::Overflow)]
+        );
+        machine.handle(now, envelope(answer(), Some(&peer_id)));
+        let outputs = drain(&mut machine);
+        assert_eq!(outputs.len(), 1 + MAX_EARLY_CANDIDATES);
+        assert!(matches!(outputs[0], Output::AcceptAnswer(..)));
+        assert!(
+            outputs[1..]
+                .iter()
+                .all(|output| matches!(output, Output::AddCandidate(Attempt(1), _)))
+        );
+    }
+
+    #[test]
+    fn a_connection_that_does_not_come_up_is_tried_again_after_a_back_off() {
+        let now = Instant::now();
+        let (mut machine, _) = offered(now);
+        machine.handle(now, envelope(answer(), None));
+        let now = now + CONNECT_LIMIT;
+        machine.handle_timeout(now);
+        assert!(
+            drain(&mut machine).contains(&Output::Progress(Progress::Over(
+                Attempt(1),
+                EndReason::NoPath
+            )))
+        );
+        let until = machine.deadline().expect("there is a next attempt");
+        assert!(
+            until > now && until <= now + SECOND,
+            "the first back-off is at most a second"
+        );
+    }
+
+    #[test]
+    fn a_peer_that_has_worked_is_never_waited_for_longer_than_five_seconds() {
+        let mut now = Instant::now();
+        let (mut machine, _) = offered(now);
+        machine.handle(now, envelope(answer(), None));
+        machine.handle(now, Input::Connected(Attempt(1)));
+        for _ in 0..10 {
+            let attempt = machine.attempt().expect("an attempt is under way");
+            machine.handle(now, Input::Ended(attempt, EndReason::Lost));
+            let until = machine.deadline().expect("there is a next attempt");
+            assert!(until <= now + BACKOFF_CAPS[1]);
+            now = until;
+            machine.handle_timeout(now);
+        }
+    }
+
+    #[test]
+    fn without_the_hub_a_connection_carries_on_and_no_attempt_begins() {
+        let now = Instant::now();
+        let (mut machine, _) = offered(now);
+        machine.handle(now, envelope(answer(), None));
+        machine.handle(now, Input::Connected(Attempt(1)));
+        machine.handle(now, Input::HubAway);
+        assert!(machine.is_connected());
+        machine.handle(now, Input::Ended(Attempt(1), EndReason::Closed));
+        drain(&mut machine);
+        machine.handle_timeout(now + 60 * SECOND);
+        assert_eq!((drain(&mut machine), machine.deadline()), (vec![], None));
+        machine.handle(now + 60 * SECOND, Input::HubJoined);
+        assert!(drain(&mut machine).contains(&Output::Offer(Attempt(2))));
+    }
+
+    #[test]
+    fn a_responder_echoes_the_peer_id_and_keeps_early_candidates() {
+        let now = Instant::now();
+        let mut machine = Negotiation::new(Role::Responder);
+        machine.handle(now, Input::HubJoined);
+        machine.handle(now, envelope(offer("a"), Some("p")));
+        machine.handle(now, envelope(candidate(1), Some("p")));
+        machine.handle(now, envelope(candidate(2), Some("q")));
+        machine.handle(now, Input::Described(Attempt(1), "v=0".to_owned()));
+        let outputs = drain(&mut machine);
+        assert!(outputs.contains(&Output::Refused(SignalRefusal::PeerId)));
+        assert!(outputs.contains(&Output::Send(answer(), Some("p".to_owned()))));
+        let added: Vec<_> = outputs
+            .iter()
+            .filter(|output| matches!(output, Output::AddCandidate(..)))
+            .collect();
+        assert_eq!(added.len(), 1);
+    }
+
+    #[test]
+    fn a_new_generation_replaces_the_session_and_the_same_one_is_ignored() {
+        let now = Instant::now();
+        let mut machine = Negotiation::new(Role::Responder);
+        machine.handle(now, envelope(offer("a"), Some("p")));
+        machine.handle(now, Input::Described(Attempt(1), "v=0".to_owned()));
+        machine.handle(now, Input::Connected(Attempt(1)));
+        drain(&mut machine);
+        machine.handle(now, envelope(offer("a"), Some("p")));
+        assert_eq!(
+            drain(&mut machine),
+            [Output::Refused(SignalRefusal::Unexpected)]
+        );
+        machine.handle(now, envelope(offer("b"), Some("p")));
+        let outputs = drain(&mut machine);
+        assert_eq!(outputs[0], Output::Close(Attempt(1)));
+        assert!(matches!(
+            outputs.last(),
+            Some(Output::Answer(Attempt(2), _))
+        ));
+    }
+
+    #[test]
+    fn what_comes_from_an_old_attempt_is_ignored() {
+        let now = Instant::now();
+        let (mut machine, _) = offered(now);
+        machine.handle(now, Input::Restart(EndReason::NoMedia));
+        machine.handle_timeout(now + 2 * SECOND);
+        drain(&mut machine);
+        machine.handle(now, Input::Connected(Attempt(1)));
+        machine.handle(now, Input::Ended(Attempt(1), EndReason::Lost));
+        assert_eq!(drain(&mut machine), []);
+    }
+}

@@ -1,0 +1,701 @@
+//! One peer connection, behind types of our own. Descriptions and candidates come in and go out as
+//! text; inbound video goes to the tee's sink; everything else is a [`PeerEvent`]. The stack's
+//! callbacks only put events into a bounded queue: they are awaited on the task that also keeps the
+//! connection alive, so none of them waits.
+
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+use std::ops::RangeInclusive;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use rtc::ice::mdns::MulticastDnsMode;
+use rtc::interceptor::{NackGeneratorBuilder, ReceiverReportBuilder, Slot};
+use rtc::media_stream::MediaStreamTrack;
+use rtc::peer_connection::configuration::RTCIceTransportPolicy;
+use rtc::peer_connection::configuration::media_engine::{MIME_TYPE_H264, MediaEngine};
+use rtc::peer_connection::transport::RTCDtlsTransportState;
+use rtc::rtcp::payload_feedbacks::picture_loss_indication::PictureLossIndication;
+use rtc::rtp_transceiver::rtp_sender::{
+    RTCRtpCodec, RTCRtpCodecParameters, RTCRtpCodingParameters, RTCRtpEncodingParameters,
+    RtpCodecKind,
+};
+use rtc::rtp_transceiver::{RTCRtpTransceiverDirection, RTCRtpTransceiverInit};
+use tokio::sync::{mpsc, watch};
+use webrtc::media_stream::track_local::TrackLocal;
+use webrtc::media_stream::track_local::static_rtp::TrackLocalStaticRTP;
+use webrtc::media_stream::track_remote::TrackRemote;
+use webrtc::peer_connection::{
+    PeerConnection, PeerConnectionBuilder, PeerConnectionEventHandler, RTCConfigurationBuilder,
+    RTCIceCandidateInit, RTCIceCandidateType, RTCIceGatheringState, RTCIceServer,
+    RTCPeerConnectionIceEvent, RTCPeerConnectionState, RTCSessionDescription, Registry,
+    SettingEngineBuilder, register_default_interceptors,
+};
+use webrtc::rtp_transceiver::RtpSender;
+use webrtc::runtime::default_runtime;
+
+use super::signal::Candidate;
+use super::socket::{MediaRuntime, bind_addresses};
+use super::tee::{TEE_SLOT, Tee, TeeSink};
+use crate::hub::message::IceServer;
+
+/// How often lost packets are asked for again; the reorder stage's patience is a multiple of it.
+pub const NACK_INTERVAL: Duration = Duration::from_millis(20);
+
+/// Candidates are waited for this long before a description goes out without the missing ones.
+const GATHER_LIMIT: Duration = Duration::from_secs(2);
+
+/// Events of a peer that nobody has looked at yet. Two dozen candidates and a few states fit.
+const EVENT_CAPACITY: usize = 64;
+
+/// SRTP's replay window: retransmissions of a burst's first packets must still be inside.
+const REPLAY_WINDOW_PACKETS: usize = 2048;
+
+/// H.264 profiles in order of offer (`profile-level-id`, payload type). Constrained baseline is
+/// first: some peers answer nothing to an offer that does not begin with a baseline profile.
+const H264_PROFILES: &[(&str, u8)] = &[
+    ("42e01f", 102),
+    ("42001f", 104),
+    ("4d001f", 106),
+    ("640c1f", 108),
+    ("64001f", 112),
+];
+
+/// How connections find their way, from `[ice]` of the configuration.
+#[derive(Debug, Clone)]
+pub struct IceSettings {
+    /// Only through relays.
+    pub relay_only: bool,
+    /// Names of the interfaces to bind; empty: all but loopback.
+    pub interfaces: Vec<String>,
+    /// Local UDP ports to use; none: any.
+    pub udp_ports: Option<RangeInclusive<u16>>,
+    /// Public addresses of a 1:1 NAT in front of this machine.
+    pub nat_1to1_ips: Vec<IpAddr>,
+    /// Resolve `.local` candidates.
+    pub mdns: bool,
+    /// Receive buffer of each socket.
+    pub recv_buffer_bytes: usize,
+}
+
+impl Default for IceSettings {
+    fn default() -> Self {
+        Self {
+            relay_only: false,
+            interfaces: Vec::new(),
+            udp_ports: None,
+            nat_1to1_ips: Vec::new(),
+            mdns: false,
+            recv_buffer_bytes: 1 << 20,
+        }
+    }
+}
+
+/// What a peer connection tells.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PeerEvent {
+    /// A local candidate that came after the description had gone out.
+    Candidate(Candidate),
+    /// DTLS is up: media flows.
+    Connected,
+    /// The path is lost for now; ICE looks for another.
+    Disconnected,
+    /// The connection is over: failed, or closed by the other side.
+    Ended,
+}
+
+/// Why a peer could not do what it was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum PeerError {
+    /// The other side's description or candidate is not usable.
+    #[error("the other side's {what} cannot be used: {source}")]
+    Remote {
+        /// Which input it was.
+        what: &'static str,
+        /// What the stack says.
+        source: rtc::shared::error::Error,
+    },
+    /// The connection could not be set up here.
+    #[error("cannot {what}: {source}")]
+    Local {
+        /// What was tried.
+        what: &'static str,
+        /// What the stack says.
+        source: rtc::shared::error::Error,
+    },
+    /// No socket could be bound.
+    #[error("cannot bind a socket for media: {0}")]
+    Bind(#[from] std::io::Error),
+    /// The description has no H.264 that both sides know.
+    #[error("the other side offers no H.264 video with packetization-mode=1")]
+    NoH264,
+}
+
+/// One peer connection. Dropping it closes it in the background; [`close`](Self::close) waits.
+pub struct Peer {
+    connection: Arc<dyn PeerConnection>,
+    gathered: watch::Receiver<bool>,
+    shared: Arc<Shared>,
+}
+
+/// What the callbacks and the handle share.
+struct Shared {
+    events: mpsc::Sender<PeerEvent>,
+    gathered: watch::Sender<bool>,
+    video: Mutex<Option<RemoteVideo>>,
+    /// True once the local description has gone out: later candidates are trickled.
+    trickle: std::sync::atomic::AtomicBool,
+}
+
+#[derive(Clone)]
+struct RemoteVideo {
+    track: Arc<dyn TrackRemote>,
+    ssrc: u32,
+}
+
+/// A video track that is sent as RTP payloads.
+#[derive(Clone)]
+pub struct VideoSender {
+    track: Arc<TrackLocalStaticRTP>,
+    sender: Arc<dyn RtpSender>,
+    ssrc: u32,
+}
+
+impl Peer {
+    /// A connection that has nothing to send or receive yet, and the queue of its events.
+    ///
+    /// # Errors
+    /// When no socket can be bound or the stack refuses its configuration.
+    pub async fn new(
+        settings: &IceSettings,
+        servers: &[IceServer],
+        sink: TeeSink,
+    ) -> Result<(Self, mpsc::Receiver<PeerEvent>), PeerError> {
+        let local = |what| move |source| PeerError::Local { what, source };
+        let mut media = MediaEngine::default();
+        for (profile, payload_type) in H264_PROFILES {
+            media
+                .register_codec(h264(profile, *payload_type), RtpCodecKind::Video)
+                .map_err(local("register H.264"))?;
+        }
+        let registry = register_default_interceptors(Registry::new(), &mut media)
+            .map_err(local("set up the interceptors"))?
+            .with(
+                Slot::NackGenerator,
+                NackGeneratorBuilder::new()
+                    .with_size(2048)
+                    .with_interval(NACK_INTERVAL)
+                    .with_max_nacks_per_packet(5)
+                    .build(),
+            )
+            // The official fan-outs drop a viewer that sends no report; the first goes out at once.
+            .with(
+                Slot::ReceiverReport,
+                ReceiverReportBuilder::new()
+                    .with_interval(Duration::from_secs(1))
+                    .build(),
+            );
+        debug_assert!(
+            registry
+                .slots()
+                .iter()
+                .all(|(slot, _)| slot.slot() != TEE_SLOT),
+            "a slot holds one interceptor"
+        );
+        let registry = registry.with(Slot::from(TEE_SLOT), Tee::new(sink));
+
+        let mut engine = SettingEngineBuilder::new()
+            .with_multicast_dns_mode(if settings.mdns {
+                MulticastDnsMode::QueryOnly
+            } else {
+                MulticastDnsMode::Disabled
+            })
+            .with_srtp_replay_protection_window(REPLAY_WINDOW_PACKETS)
+            .with_include_loopback_candidate(true);
+        if !settings.nat_1to1_ips.is_empty() {
+            let ips = settings
+                .nat_1to1_ips
+                .iter()
+                .map(IpAddr::to_string)
+                .collect();
+            engine = engine.with_nat_1to1_ips(ips, RTCIceCandidateType::Host);
+        }
+        let configuration = RTCConfigurationBuilder::new()
+            .with_ice_servers(servers.iter().map(ice_server).collect())
+            .with_ice_transport_policy(if settings.relay_only {
+                RTCIceTransportPolicy::Relay
+            } else {
+                RTCIceTransportPolicy::All
+            })
+            .build();
+        let addresses: Vec<SocketAddr> =
+            bind_addresses(&settings.interfaces, settings.udp_ports.as_ref())?;
+        let runtime =
+            default_runtime().expect("the stack has a runtime, because it is built with tokio's");
+
+        let (events, receiver) = mpsc::channel(EVENT_CAPACITY);
+        let (gathered_sender, gathered) = watch::channel(false);
+        let shared = Arc::new(Shared {
+            events,
+            gathered: gathered_sender,
+            video: Mutex::new(None),
+            trickle: std::sync::atomic::AtomicBool::new(false),
+        });
+        let connection = PeerConnectionBuilder::new()
+            .with_configuration(configuration)
+            .with_media_engine(media)
+            .with_setting_engine(engine.build())
+            .with_interceptor_registry(registry)
+            .with_handler(Arc::new(Callbacks {
+                shared: Arc::clone(&shared),
+            }))
+            .with_runtime(Arc::new(MediaRuntime {
+                inner: runtime,
+                recv_buffer_bytes: settings.recv_buffer_bytes,
+            }))
+            .with_udp_addrs(addresses)
+            .build()
+            .await
+            .map_err(local("open a peer connection"))?;
+        Ok((
+            Self {
+                connection: Arc::new(connection),
+                gathered,
+                shared,
+            },
+            receiver,
+        ))
+    }
+
+    /// Adds a video section that only receives. Before [`offer`](Self::offer).
+    ///
+    /// # Errors
+    /// When the stack refuses.
+    pub async fn receive_video(&self) -> Result<(), PeerError> {
+        let init = RTCRtpTransceiverInit {
+            direction: RTCRtpTransceiverDirection::Recvonly,
+            streams: Vec::new(),
+            send_encodings: Vec::new(),
+        };
+        self.connection
+            .add_transceiver_from_kind(RtpCodecKind::Video, Some(init))
+            .await
+            .map_err(|source| PeerError::Local {
+                what: "add a video section",
+                source,
+            })?;
+        Ok(())
+    }
+
+    /// Adds a video track to send. Before [`offer`](Self::offer) or [`answer`](Self::answer).
+    ///
+    /// # Errors
+    /// When the stack refuses.
+    pub async fn send_video(&self) -> Result<VideoSender, PeerError> {
+        let ssrc = rand::random::<u32>();
+        let (profile, payload_type) = H264_PROFILES[0];
+        let track = Arc::new(TrackLocalStaticRTP::new(MediaStreamTrack::new(
+            "camera".to_owned(),
+            "video".to_owned(),
+            "video".to_owned(),
+            RtpCodecKind::Video,
+            vec![RTCRtpEncodingParameters {
+                rtp_coding_parameters: RTCRtpCodingParameters {
+                    ssrc: Some(ssrc),
+                    ..Default::default()
+                },
+                codec: h264(profile, payload_type).rtp_codec,
+                ..Default::default()
+            }],
+        )));
+        let sender = self
+            .connection
+            .add_track(Arc::clone(&track) as Arc<dyn TrackLocal>)
+            .await
+            .map_err(|source| PeerError::Local {
+                what: "add a video track",
+                source,
+            })?;
+        Ok(VideoSender {
+            track,
+            sender,
+            ssrc,
+        })
+    }
+
+    /// The local offer, with the candidates that could be gathered in time.
+    ///
+    /// # Errors
+    /// When the stack refuses.
+    pub async fn offer(&self) -> Result<String, PeerError> {
+        let local = |source| PeerError::Local {
+            what: "make an offer",
+            source,
+        };
+        let offer = self.connection.create_offer(None).await.map_err(local)?;
+        self.connection
+            .set_local_description(offer)
+            .await
+            .map_err(local)?;
+        self.gathered_description().await
+    }
+
+    /// The answer to an offer, with the candidates that could be gathered in time.
+    ///
+    /// # Errors
+    /// [`PeerError::NoH264`] when the offer has no video that can be used, [`PeerError::Remote`] when it cannot be read.
+    pub async fn answer(&self, offer: String) -> Result<String, PeerError> {
+        if !has_usable_h264(&offer) {
+            return Err(PeerError::NoH264);
+        }
+        let remote = |source| PeerError::Remote {
+            what: "offer",
+            source,
+        };
+        let offer = RTCSessionDescription::offer(offer).map_err(remote)?;
+        self.connection
+            .set_remote_description(offer)
+            .await
+            .map_err(remote)?;
+        let local = |source| PeerError::Local {
+            what: "make an answer",
+            source,
+        };
+        let answer = self.connection.create_answer(None).await.map_err(local)?;
+        self.connection
+            .set_local_description(answer)
+            .await
+            .map_err(local)?;
+        self.gathered_description().await
+    }
+
+    /// Takes the other side's answer.
+    ///
+    /// # Errors
+    /// [`PeerError::Remote`] when it cannot be read or does not fit the offer, [`PeerError::NoH264`] when
+    /// it takes no video.
+    pub async fn accept_answer(&self, answer: String) -> Result<(), PeerError> {
+        if !has_usable_h264(&answer) {
+            return Err(PeerError::NoH264);
+        }
+        let remote = |source| PeerError::Remote {
+            what: "answer",
+            source,
+        };
+        let answer = RTCSessionDescription::answer(answer).map_err(remote)?;
+        self.connection
+            .set_remote_description(answer)
+            .await
+            .map_err(remote)
+    }
+
+    /// Takes a candidate of the other side; after its description.
+    ///
+    /// # Errors
+    /// [`PeerError::Remote`] when it cannot be read.
+    pub async fn add_candidate(&self, candidate: Candidate) -> Result<(), PeerError> {
+        if candidate.candidate.is_empty() {
+            return Ok(());
+        }
+        let prefixed = candidate.candidate.starts_with("candidate:");
+        let text = if prefixed {
+            candidate.candidate
+        } else {
+            format!("candidate:{}", candidate.candidate)
+        };
+        self.connection
+            .add_ice_candidate(RTCIceCandidateInit {
+                candidate: text,
+                sdp_mid: candidate.sdp_mid,
+                sdp_mline_index: candidate.sdp_mline_index,
+                username_fragment: candidate.username_fragment,
+                url: None,
+            })
+            .await
+            .map_err(|source| PeerError::Remote {
+                what: "candidate",
+                source,
+            })
+    }
+
+    /// Asks the sender of the video for a keyframe (PLI). False when there is no video yet.
+    pub async fn request_keyframe(&self) -> bool {
+        let video = self
+            .shared
+            .video
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
+        let Some(RemoteVideo { track, ssrc }) = video else {
+            return false;
+        };
+        let pli = PictureLossIndication {
+            sender_ssrc: 0,
+            media_ssrc: ssrc,
+        };
+        track.write_rtcp(vec![Box::new(pli)]).await.is_ok()
+    }
+
+    /// True when the other side has said goodbye (DTLS close_notify). The stack tells it by no event
+    /// on a connection without data channels, so its owner asks while nothing comes.
+    pub async fn closed_by_peer(&self) -> bool {
+        let mut transports = Vec::new();
+        for receiver in self.connection.get_receivers().await {
+            transports.push(receiver.transport().await);
+        }
+        for sender in self.connection.get_senders().await {
+            transports.push(sender.transport().await);
+        }
+        for transport in transports {
+            if let Ok(Some(transport)) = transport
+                && let Ok(state) = transport.state().await
+            {
+                return state == RTCDtlsTransportState::Closed;
+            }
+        }
+        false
+    }
+
+    /// Closes the connection and says so to the other side (DTLS close_notify).
+    pub async fn close(&self) {
+        if let Err(error) = self.connection.close().await {
+            tracing::debug!(%error, "a peer connection did not close cleanly");
+        }
+    }
+
+    async fn gathered_description(&self) -> Result<String, PeerError> {
+        let mut gathered = self.gathered.clone();
+        if tokio::time::timeout(GATHER_LIMIT, gathered.wait_for(|done| *done))
+            .await
+            .is_err()
+        {
+            tracing::debug!("some candidates are late: they follow one by one");
+        }
+        self.shared
+            .trickle
+            .store(true, std::sync::atomic::Ordering::Release);
+        let description = self
+            .connection
+            .local_description()
+            .await
+            .ok_or(PeerError::Local {
+                what: "read the local description",
+                source: rtc::shared::error::Error::ErrConnectionClosed,
+            })?;
+        Ok(description.sdp)
+    }
+}
+
+impl fmt::Debug for Peer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Peer").finish_non_exhaustive()
+    }
+}
+
+impl Drop for Peer {
+    fn drop(&mut self) {
+        let connection = Arc::clone(&self.connection);
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            runtime.spawn(async move { connection.close().await });
+        }
+    }
+}
+
+impl VideoSender {
+    /// The payload type that the two sides agreed on. After the answer.
+    ///
+    /// # Errors
+    /// When the connection is gone or no codec was agreed on.
+    pub async fn payload_type(&self) -> Result<u8, PeerError> {
+        let parameters = self
+            .sender
+            .get_parameters()
+            .await
+            .map_err(|source| PeerError::Local {
+                what: "read what was agreed on",
+                source,
+            })?;
+        parameters
+            .rtp_parameters
+            .codecs
+            .first()
+            .map(|codec| codec.payload_type)
+            .ok_or(PeerError::NoH264)
+    }
+
+    /// Sends one RTP packet; waits while the connection is busy.
+    ///
+    /// # Errors
+    /// When the connection is gone.
+    pub async fn send(&self, packet: OutboundRtp) -> Result<(), PeerError> {
+        let mut header = rtc::rtp::header::Header {
+            version: 2,
+            ..Default::default()
+        };
+        header.payload_type = packet.payload_type;
+        header.sequence_number = packet.sequence;
+        header.timestamp = packet.timestamp;
+        header.marker = packet.marker;
+        header.ssrc = self.ssrc;
+        self.track
+            .write_rtp(rtc::rtp::Packet {
+                header,
+                payload: packet.payload,
+            })
+            .await
+            .map_err(|source| PeerError::Local {
+                what: "send a packet",
+                source,
+            })
+    }
+}
+
+impl fmt::Debug for VideoSender {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("VideoSender")
+            .field("ssrc", &self.ssrc)
+            .finish_non_exhaustive()
+    }
+}
+
+/// An RTP packet to send.
+#[derive(Debug, Clone)]
+pub struct OutboundRtp {
+    /// As agreed on: [`VideoSender::payload_type`].
+    pub payload_type: u8,
+    /// One more than that of the packet before.
+    pub sequence: u16,
+    /// At 90 kHz.
+    pub timestamp: u32,
+    /// Last packet of an access unit.
+    pub marker: bool,
+    /// The payload (RFC 6184).
+    pub payload: bytes::Bytes,
+}
+
+/// The stack's callbacks. Each only stores or queues.
+struct Callbacks {
+    shared: Arc<Shared>,
+}
+
+impl Callbacks {
+    fn tell(&self, event: PeerEvent) {
+        // A full queue means that the owner does not look: it will find the connection's end.
+        if self.shared.events.try_send(event).is_err() {
+            tracing::debug!("an event of a peer connection was dropped: nobody takes them");
+        }
+    }
+}
+
+#[async_trait::async_trait]
+impl PeerConnectionEventHandler for Callbacks {
+    async fn on_ice_candidate(&self, event: RTCPeerConnectionIceEvent) {
+        if !self
+            .shared
+            .trickle
+            .load(std::sync::atomic::Ordering::Acquire)
+        {
+            return;
+        }
+        if let Ok(init) = event.candidate.to_json() {
+            self.tell(PeerEvent::Candidate(Candidate {
+                candidate: init.candidate,
+                sdp_mid: init.sdp_mid,
+                sdp_mline_index: init.sdp_mline_index,
+                username_fragment: init.username_fragment,
+            }));
+        }
+    }
+
+    async fn on_ice_gathering_state_change(&self, state: RTCIceGatheringState) {
+        if state == RTCIceGatheringState::Complete {
+            self.shared.gathered.send_replace(true);
+        }
+    }
+
+    async fn on_connection_state_change(&self, state: RTCPeerConnectionState) {
+        match state {
+            RTCPeerConnectionState::Connected => self.tell(PeerEvent::Connected),
+            RTCPeerConnectionState::Disconnected => self.tell(PeerEvent::Disconnected),
+            RTCPeerConnectionState::Failed | RTCPeerConnectionState::Closed => {
+                self.tell(PeerEvent::Ended)
+            }
+            _ => {}
+        }
+    }
+
+    async fn on_track(&self, track: Arc<dyn TrackRemote>) {
+        if track.kind().await == RtpCodecKind::Video
+            && let Some(ssrc) = track.ssrcs().await.first().copied()
+        {
+            let video = RemoteVideo {
+                track: Arc::clone(&track),
+                ssrc,
+            };
+            *self
+                .shared
+                .video
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner) = Some(video);
+        }
+        // Packets come through the tee; this queue is emptied so that it does not fill and log.
+        tokio::spawn(async move { while track.poll().await.is_some() {} });
+    }
+}
+
+fn h264(profile_level_id: &str, payload_type: u8) -> RTCRtpCodecParameters {
+    RTCRtpCodecParameters {
+        rtp_codec: RTCRtpCodec {
+            mime_type: MIME_TYPE_H264.to_owned(),
+            clock_rate: 90_000,
+            channels: 0,
+            sdp_fmtp_line: format!(
+                "level-asymmetry-allowed=1;packetization-mode=1;profile-level-id={profile_level_id}"
+            ),
+            rtcp_feedback: Vec::new(),
+        },
+        payload_type,
+        ..Default::default()
+    }
+}
+
+fn ice_server(server: &IceServer) -> RTCIceServer {
+    RTCIceServer {
+        urls: server.urls.clone(),
+        username: server.username.clone().unwrap_or_default(),
+        credential: server.credential.clone().unwrap_or_default(),
+    }
+}
+
+/// True when a description has a video section that is not refused and names H.264.
+fn has_usable_h264(sdp: &str) -> bool {
+    let mut in_video = false;
+    for line in sdp.lines() {
+        if let Some(media) = line.strip_prefix("m=") {
+            in_video = media.starts_with("video ") && media.split(' ').nth(1) != Some("0");
+        } else if in_video
+            && line.starts_with("a=rtpmap:")
+            && line.to_ascii_uppercase().contains(" H264/90000")
+        {
+            return true;
+        }
+    }
+    false
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_description_without_h264_is_known() {
+        let vp8 = "v=0\r\nm=video 9 UDP/TLS/RTP/SAVPF 96\r\na=rtpmap:96 VP8/90000\r\n";
+        let refused = "v=0\r\nm=video 0 UDP/TLS/RTP/SAVPF 96\r\na=rtpmap:96 H264/90000\r\n";
+        let good =
+            "v=0\r\nm=audio 9 X 0\r\nm=video 9 UDP/TLS/RTP/SAVPF 96\r\na=rtpmap:96 H264/90000\r\n";
+        assert_eq!(
+            [vp8, refused, good].map(has_usable_h264),
+            [false, false, true]
+        );
+    }
+}

@@ -1,0 +1,178 @@
+//! The sockets of a peer connection: which addresses they bind, and a receive buffer that holds the
+//! burst of a large keyframe.
+
+use std::future::Future;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::ops::RangeInclusive;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rtc::shared::ifaces::ifaces;
+use webrtc::runtime::{
+    AsyncInterval, AsyncTcpListener, AsyncTcpStream, AsyncUdpSocket, JoinHandle, Runtime,
+};
+
+/// The tokio runtime of the stack, with a larger receive buffer on every UDP socket.
+///
+/// With the default 208 KiB of Linux a keyframe of 600 packets in one burst loses most of them in
+/// the kernel; with 1 MiB none.
+#[derive(Debug)]
+pub(super) struct MediaRuntime {
+    pub(super) inner: Arc<dyn Runtime>,
+    pub(super) recv_buffer_bytes: usize,
+}
+
+impl Runtime for MediaRuntime {
+    fn spawn(&self, future: Pin<Box<dyn Future<Output = ()> + Send>>) -> Box<dyn JoinHandle> {
+        self.inner.spawn(future)
+    }
+
+    fn wrap_udp_socket(&self, socket: UdpSocket) -> io::Result<Arc<dyn AsyncUdpSocket>> {
+        if let Err(error) =
+            socket2::SockRef::from(&socket).set_recv_buffer_size(self.recv_buffer_bytes)
+        {
+            tracing::debug!(%error, bytes = self.recv_buffer_bytes, "the receive buffer keeps its default size");
+        }
+        self.inner.wrap_udp_socket(socket)
+    }
+
+    fn wrap_tcp_listener(
+        &self,
+        listener: std::net::TcpListener,
+    ) -> io::Result<Arc<dyn AsyncTcpListener>> {
+        self.inner.wrap_tcp_listener(listener)
+    }
+
+    fn connect_tcp<'a>(
+        &'a self,
+        remote_addr: SocketAddr,
+    ) -> Pin<Box<dyn Future<Output = io::Result<Arc<dyn AsyncTcpStream>>> + Send + 'a>> {
+        self.inner.connect_tcp(remote_addr)
+    }
+
+    fn resolve_host<'a>(
+        &'a self,
+        host: &'a str,
+    ) -> Pin<Box<dyn Future<Output = io::Result<Vec<SocketAddr>>> + Send + 'a>> {
+        self.inner.resolve_host(host)
+    }
+
+    fn now(&self) -> Instant {
+        self.inner.now()
+    }
+
+    fn sleep(&self, duration: Duration) -> Pin<Box<dyn Future<Output = ()> + Send + 'static>> {
+        self.inner.sleep(duration)
+    }
+
+    fn interval(&self, period: Duration) -> Box<dyn AsyncInterval> {
+        self.inner.interval(period)
+    }
+
+    fn block_on(&self, future: Pin<Box<dyn Future<Output = ()> + '_>>) {
+        self.inner.block_on(future);
+    }
+
+    fn yield_now(&self) -> Pin<Box<dyn Future<Output = ()> + Send + 'static>> {
+        self.inner.yield_now()
+    }
+}
+
+/// The addresses that a new connection binds: one for each address of the chosen interfaces.
+///
+/// `interfaces` names them; empty means every one but loopback and link-local addresses, and
+/// loopback when there is no other. With `ports`, a free one of the range is taken for each.
+pub(super) fn bind_addresses(
+    interfaces: &[String],
+    ports: Option<&RangeInclusive<u16>>,
+) -> io::Result<Vec<SocketAddr>> {
+    let mut addresses: Vec<IpAddr> = ifaces()?
+        .into_iter()
+        .filter(|interface| interfaces.is_empty() || interfaces.contains(&interface.name))
+        .filter_map(|interface| interface.addr.map(|address| address.ip()))
+        .filter(|ip| !is_link_local(*ip) && !ip.is_unspecified())
+        .filter(|ip| !interfaces.is_empty() || !ip.is_loopback())
+        .collect();
+    addresses.sort_unstable();
+    addresses.dedup();
+    if addresses.is_empty() && interfaces.is_empty() {
+        addresses.push(Ipv4Addr::LOCALHOST.into());
+    }
+    if addresses.is_empty() {
+        return Err(io::Error::new(
+            io::ErrorKind::AddrNotAvailable,
+            format!("no usable address on the interfaces {interfaces:?} of [ice]"),
+        ));
+    }
+    let Some(ports) = ports else {
+        return Ok(addresses
+            .into_iter()
+            .map(|ip| SocketAddr::new(ip, 0))
+            .collect());
+    };
+    addresses
+        .into_iter()
+        .map(|ip| free_port(ip, ports))
+        .collect()
+}
+
+/// A port of the range that is free on the address right now. Starts at a random one, so that
+/// several connections made at once rarely try the same.
+fn free_port(ip: IpAddr, ports: &RangeInclusive<u16>) -> io::Result<SocketAddr> {
+    let count = ports.clone().count().max(1);
+    let start = rand::random_range(0..count);
+    let walk_once = ports.clone().skip(start).chain(ports.clone().take(start));
+    walk_once
+        .map(|port| SocketAddr::new(ip, port))
+        .find(|address| UdpSocket::bind(address).is_ok())
+        .ok_or_else(|| {
+            io::Error::new(
+                io::ErrorKind::AddrInUse,
+                format!(
+                    "all UDP ports {}-{} of [ice] udp_ports are taken on {ip}",
+                    ports.start(),
+                    ports.end()
+                ),
+            )
+        })
+}
+
+fn is_link_local(ip: IpAddr) -> bool {
+    match ip {
+        IpAddr::V4(ip) => ip.is_link_local(),
+        IpAddr::V6(ip) => is_unicast_link_local(ip),
+    }
+}
+
+fn is_unicast_link_local(ip: Ipv6Addr) -> bool {
+    ip.segments()[0] & 0xffc0 == 0xfe80
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn loopback_is_bound_only_by_name() {
+        let all = bind_addresses(&[], None).unwrap();
+        assert!(all.len() == 1 || all.iter().all(|address| !address.ip().is_loopback()));
+        let lo = bind_addresses(&["lo".to_owned()], None).unwrap();
+        assert!(lo.iter().all(|address| address.ip().is_loopback()));
+    }
+
+    #[test]
+    fn an_interface_that_is_not_there_is_named() {
+        let error = bind_addresses(&["eth99".to_owned()], None).unwrap_err();
+        assert!(error.to_string().contains("eth99"), "{error}");
+    }
+
+    #[test]
+    fn a_taken_port_is_passed_over_and_a_full_range_is_an_error() {
+        let taken = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let port = taken.local_addr().unwrap().port();
+        let error = free_port(Ipv4Addr::LOCALHOST.into(), &(port..=port)).unwrap_err();
+        assert!(error.to_string().contains(&port.to_string()), "{error}");
+    }
+}

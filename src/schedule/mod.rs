@@ -1,0 +1,3 @@
+//! Whose frame is inferred next.
+
+pub mod scheduler;
