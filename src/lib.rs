@@ -1,7 +1,10 @@
 //! Twinsight: camera twins' video in, detections out.
 
+pub mod backoff;
 pub mod clock;
 pub mod config;
 pub mod decode;
+pub mod dev;
+pub mod hub;
 pub mod telemetry;
 pub mod thread;
