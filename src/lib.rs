@@ -4,6 +4,7 @@ pub mod backoff;
 pub mod clock;
 pub mod config;
 pub mod decode;
+pub mod dev;
 pub mod hub;
 pub mod realtime;
 pub mod rtp;

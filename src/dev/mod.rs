@@ -1,0 +1,3 @@
+//! What a developer runs beside the node.
+
+pub mod hub;

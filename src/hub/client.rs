@@ -1,0 +1,703 @@
+//! The hub client: a handle that is cheap to clone, whose task keeps a socket to the hub for as long
+//! as a handle lives. Calls, subscriptions and messages go in; twin messages, twin updates and the
+//! status come out.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::{Duration, Instant};
+
+use prometheus::IntCounter;
+use serde_json::{Map, Value, json};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, broadcast, mpsc, oneshot, watch};
+
+use super::connection::{Command, Connection};
+use super::engine_io::MAX_PACKET_BYTES;
+use super::message::{IceServer, Twin, TwinMessage, TwinUpdate};
+use super::options::HubOptions;
+use super::session::{AwayReason, CallError, encode_call, failed, words};
+use super::twin::{ActionResult, Instance};
+use crate::telemetry::ledger::{Malformed, SignalRefusal};
+use crate::telemetry::metrics::Metrics;
+
+/// Commands that may wait for the task; more wait with their callers.
+const COMMAND_QUEUE: usize = 64;
+
+/// Bytes that may wait for the socket; more wait with their callers.
+const QUEUED_BYTES: usize = 4 << 20;
+
+/// Twin updates that a receiver may lag behind before the oldest go.
+const UPDATE_QUEUE: usize = 64;
+
+/// Requests to other twins that may await their answers at once.
+const MAX_REQUESTS: usize = 1024;
+
+/// How long the answer of a hub that has no ICE servers, or gives none, is believed.
+const ICE_RETRY: Duration = Duration::from_secs(30);
+
+/// The longest time to live of ICE servers that is believed.
+const MAX_ICE_TTL: Duration = Duration::from_secs(24 * 3600);
+
+/// At most one warning about malformed input in this time.
+const WARN_INTERVAL: Duration = Duration::from_secs(10);
+
+/// Where the connection to the hub stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum HubStatus {
+    /// An attempt is under way.
+    Connecting {
+        /// Its number since the hub was last joined, from 1.
+        attempt: u32,
+    },
+    /// Messages flow.
+    Joined {
+        /// The own twin.
+        twin_id: String,
+    },
+    /// The next attempt waits, or the client was closed.
+    Away {
+        /// When the hub went, or could not be reached for the first time.
+        since: Instant,
+        /// Why the last attempt or connection ended.
+        reason: AwayReason,
+    },
+    /// The hub refused the credentials. Nothing more is tried.
+    Refused {
+        /// The hub's words.
+        reason: String,
+    },
+}
+
+/// Why the hub did not do what was asked.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum HubError {
+    /// The hub is away.
+    #[error("the hub is not joined: wait for it and try again")]
+    Disconnected,
+    /// The hub refused this client.
+    #[error("the hub refused this device: {reason}: check the device id and its access key")]
+    Refused {
+        /// The hub's words.
+        reason: String,
+    },
+    /// The client was closed.
+    #[error("the hub client was closed")]
+    Closed,
+    /// Nobody answered in time.
+    #[error("`{what}` was not answered within {limit:?}")]
+    Expired {
+        /// The method, or the type of the request.
+        what: String,
+        /// The limit.
+        limit: Duration,
+    },
+    /// The hub said no.
+    #[error("the hub answered `{method}` with `{message}`")]
+    Rejected {
+        /// The method.
+        method: String,
+        /// The hub's words.
+        message: String,
+    },
+    /// The hub knows no such twin.
+    #[error(
+        "the hub knows no twin `{twin_id}`: check that it is a twin id (not a device id) of the same tenant"
+    )]
+    NoSuchTwin {
+        /// The id that was asked for.
+        twin_id: String,
+    },
+    /// The message is larger than the hub takes.
+    #[error("a message of {bytes} bytes is longer than the {limit} that the hub takes: send less")]
+    TooLong {
+        /// Its length on the wire.
+        bytes: usize,
+        /// What the hub takes.
+        limit: usize,
+    },
+    /// The payload is not what can be sent.
+    #[error(
+        "a payload must be a JSON object with at least one field: the official clients lose anything else"
+    )]
+    Payload,
+    /// Too many calls or requests await their answers.
+    #[error("too many calls await the hub's answers: wait for some")]
+    TooManyCalls,
+}
+
+/// A connection to the hub, shared by all clones; it ends with the last of them.
+#[derive(Debug, Clone)]
+pub struct HubClient {
+    pub(super) shared: Arc<Shared>,
+    commands: mpsc::Sender<Command>,
+    status: watch::Receiver<HubStatus>,
+}
+
+/// Twin messages that a filter lets through, in order, bounded.
+#[derive(Debug)]
+pub struct MessageReceiver {
+    receiver: mpsc::Receiver<TwinMessage>,
+    dropped: Arc<AtomicU64>,
+}
+
+/// Changes of the subscribed twins, in order; whoever lags too far behind loses the oldest.
+#[derive(Debug)]
+pub struct TwinUpdates {
+    receiver: broadcast::Receiver<TwinUpdate>,
+    missed: u64,
+}
+
+/// What the handles and the task have in common.
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub(super) options: HubOptions,
+    pub(super) metrics: Option<Arc<Metrics>>,
+    malformed: Option<IntCounter>,
+    own: RwLock<OwnTwin>,
+    /// The longest frame that the hub takes, in bytes.
+    pub(super) max_message: AtomicUsize,
+    listeners: Mutex<Vec<Arc<Listener>>>,
+    pub(super) updates: broadcast::Sender<TwinUpdate>,
+    requests: Mutex<HashMap<String, oneshot::Sender<ActionResult>>>,
+    ice: tokio::sync::Mutex<Option<IceCache>>,
+    queued_bytes: Arc<Semaphore>,
+    warnings: Mutex<Warnings>,
+}
+
+#[derive(Debug, Default)]
+struct OwnTwin {
+    id: String,
+    twin: Option<Twin>,
+}
+
+struct Listener {
+    wants: Box<dyn Fn(&TwinMessage) -> bool + Send + Sync>,
+    sender: mpsc::Sender<TwinMessage>,
+    dropped: Arc<AtomicU64>,
+}
+
+#[derive(Debug)]
+struct IceCache {
+    fresh_until: Instant,
+    servers: Vec<IceServer>,
+}
+
+#[derive(Debug, Default)]
+struct Warnings {
+    last: Option<Instant>,
+    left_out: u64,
+}
+
+/// Takes a request off the list when its caller stops waiting.
+#[derive(Debug)]
+pub(super) struct PendingRequest<'a> {
+    shared: &'a Shared,
+    id: String,
+}
+
+impl HubClient {
+    /// Starts the task that connects, and connects again for ever. Needs a tokio runtime.
+    pub fn start(options: HubOptions) -> Self {
+        Self::start_with_metrics(options, None)
+    }
+
+    /// As [`HubClient::start`], counting on the node's metrics.
+    pub fn start_with_metrics(options: HubOptions, metrics: Option<Arc<Metrics>>) -> Self {
+        let (commands, command_queue) = mpsc::channel(COMMAND_QUEUE);
+        let (status_sender, status) = watch::channel(HubStatus::Connecting { attempt: 1 });
+        let shared = Arc::new(Shared {
+            own: RwLock::new(OwnTwin {
+                id: options.twin_id.clone(),
+                twin: None,
+            }),
+            malformed: metrics
+                .as_ref()
+                .map(|m| m.malformed_input_counter(Malformed::HubMessage)),
+            options,
+            metrics,
+            max_message: AtomicUsize::new(MAX_PACKET_BYTES),
+            listeners: Mutex::default(),
+            updates: broadcast::channel(UPDATE_QUEUE).0,
+            requests: Mutex::default(),
+            ice: tokio::sync::Mutex::default(),
+            queued_bytes: Arc::new(Semaphore::new(QUEUED_BYTES)),
+            warnings: Mutex::default(),
+        });
+        let connection = Connection::new(Arc::clone(&shared), command_queue, status_sender);
+        tokio::spawn(connection.run());
+        Self {
+            shared,
+            commands,
+            status,
+        }
+    }
+
+    /// The status, and its changes.
+    pub fn status(&self) -> watch::Receiver<HubStatus> {
+        self.status.clone()
+    }
+
+    /// Waits until the hub is joined.
+    ///
+    /// # Errors
+    /// If the hub refuses this client, or the client is closed.
+    pub async fn joined(&self) -> Result<(), HubError> {
+        let mut status = self.status.clone();
+        let settled = status
+            .wait_for(|status| {
+                matches!(status, HubStatus::Joined { .. } | HubStatus::Refused { .. })
+            })
+            .await
+            .map_err(|_| HubError::Closed)?;
+        match &*settled {
+            HubStatus::Refused { reason } => Err(HubError::Refused {
+                reason: reason.clone(),
+            }),
+            _ => Ok(()),
+        }
+    }
+
+    /// The own twin.
+    pub fn instance(&self) -> Instance {
+        Instance::own(self.clone())
+    }
+
+    /// A peripheral twin of this app's, to speak as.
+    pub fn peripheral(&self, twin_id: impl Into<String>) -> Instance {
+        Instance::peripheral(self.clone(), twin_id.into())
+    }
+
+    /// What the hub knows about a twin.
+    pub async fn get_twin(&self, twin_id: &str) -> Result<Twin, HubError> {
+        let payload = json!({ "data": { "twinId": twin_id } });
+        let mut answer = self.call("getTwinById", payload).await?;
+        answer
+            .get_mut("twin")
+            .map(Value::take)
+            .and_then(Twin::from_value)
+            .ok_or_else(|| HubError::NoSuchTwin {
+                twin_id: twin_id.to_owned(),
+            })
+    }
+
+    /// The ICE servers of the hub, then the operator's own; only the latter if the hub gives none
+    /// in time. Cached for as long as the hub says.
+    pub async fn ice_servers(&self) -> Vec<IceServer> {
+        let mut cache = self.shared.ice.lock().await;
+        let fresh = cache
+            .as_ref()
+            .filter(|cache| Instant::now() < cache.fresh_until)
+            .map(|cache| cache.servers.clone());
+        let mut servers = match fresh {
+            Some(servers) => servers,
+            None => self.fetch_ice_servers(&mut cache).await,
+        };
+        servers.extend(self.shared.options.static_ice_servers());
+        servers
+    }
+
+    /// Listens to a twin's room, and again after every reconnect, until [`HubClient::unsubscribe`].
+    /// While the hub is away the subscription is remembered and this succeeds.
+    pub async fn subscribe(&self, twin_id: &str) -> Result<(), HubError> {
+        let (done, outcome) = oneshot::channel();
+        let twin_id = twin_id.to_owned();
+        self.command(Command::Subscribe { twin_id, done }).await?;
+        let answer = self.outcome("twinSubscribe", outcome).await?;
+        accepted("twinSubscribe", answer).map(drop)
+    }
+
+    /// Leaves a twin's room.
+    pub async fn unsubscribe(&self, twin_id: &str) {
+        let twin_id = twin_id.to_owned();
+        // A closed client listens to nothing anyway.
+        let _ = self.command(Command::Unsubscribe { twin_id }).await;
+    }
+
+    /// Sends a message to a twin's room, signed with the own twin. Returns once it is written to
+    /// the socket.
+    ///
+    /// # Errors
+    /// At once if the hub is away or the message is too long; later if the hub goes before it is
+    /// written.
+    pub async fn send(&self, target: &str, data: Value) -> Result<(), HubError> {
+        let own = self.joined_twin_id()?;
+        self.send_as(&own, target, data).await
+    }
+
+    /// As [`HubClient::send`], signed with another twin of this app's.
+    pub async fn send_as(&self, source: &str, target: &str, data: Value) -> Result<(), HubError> {
+        let own = self.joined_twin_id()?;
+        let message = TwinMessage {
+            twin_id: target.to_owned(),
+            source_twin_id: source.to_owned(),
+            source_device_id: self.shared.options.device_id.clone(),
+            data,
+        };
+        let Value::Object(payload) = message.to_value() else {
+            return Err(HubError::Payload);
+        };
+        let mode = self.shared.options.mode;
+        let text = encode_call(mode, &own, "twinMessage", payload, None);
+        let reserved = self.reserve(text.len()).await?;
+        let (done, outcome) = oneshot::channel();
+        self.command(Command::Write {
+            text,
+            reserved,
+            done,
+        })
+        .await?;
+        outcome.await.map_err(|_| HubError::Disconnected)?
+    }
+
+    /// Calls a method of the hub's and waits for the acknowledgement.
+    ///
+    /// # Errors
+    /// If the hub is away, does not answer in time, or answers with `status: "error"`.
+    pub async fn call(&self, method: &str, payload: Value) -> Result<Value, HubError> {
+        self.joined_twin_id()?;
+        let payload = match payload {
+            Value::Object(map) => map,
+            Value::Null => Map::new(),
+            _ => return Err(HubError::Payload),
+        };
+        let bytes = serde_json::to_string(&payload).map_or(0, |text| text.len());
+        self.check_length(bytes)?;
+        let (done, outcome) = oneshot::channel();
+        self.command(Command::Call {
+            method: method.to_owned(),
+            payload,
+            done,
+        })
+        .await?;
+        accepted(method, self.outcome(method, outcome).await?)
+    }
+
+    /// The twin messages that `wants` lets through, `capacity` of them waiting at most: one that
+    /// comes when all places are taken is dropped and counted. `wants` runs on the hub's task: it
+    /// must not wait.
+    pub fn messages(
+        &self,
+        capacity: usize,
+        wants: impl Fn(&TwinMessage) -> bool + Send + Sync + 'static,
+    ) -> MessageReceiver {
+        let (sender, receiver) = mpsc::channel(capacity.max(1));
+        let dropped = Arc::new(AtomicU64::new(0));
+        let listener = Listener {
+            wants: Box::new(wants),
+            sender,
+            dropped: Arc::clone(&dropped),
+        };
+        let mut listeners = lock(&self.shared.listeners);
+        listeners.retain(|listener| !listener.sender.is_closed());
+        listeners.push(Arc::new(listener));
+        MessageReceiver { receiver, dropped }
+    }
+
+    /// The changes of all subscribed twins, the own one included.
+    pub fn twin_updates(&self) -> TwinUpdates {
+        TwinUpdates {
+            receiver: self.shared.updates.subscribe(),
+            missed: 0,
+        }
+    }
+
+    /// Leaves the hub; everything that was sent before is written first, within a second.
+    pub async fn close(&self) {
+        let (done, closed) = oneshot::channel();
+        if self.command(Command::Close { done }).await.is_ok() {
+            // An error means that the task is gone, which is what was asked for.
+            let _ = closed.await;
+        }
+    }
+
+    /// The own twin while the hub is joined.
+    pub(super) fn joined_twin_id(&self) -> Result<String, HubError> {
+        match &*self.status.borrow() {
+            HubStatus::Joined { twin_id } => Ok(twin_id.clone()),
+            HubStatus::Refused { reason } => Err(HubError::Refused {
+                reason: reason.clone(),
+            }),
+            HubStatus::Away {
+                reason: AwayReason::ClosedHere,
+                ..
+            } => Err(HubError::Closed),
+            HubStatus::Connecting { .. } | HubStatus::Away { .. } => Err(HubError::Disconnected),
+        }
+    }
+
+    async fn fetch_ice_servers(&self, cache: &mut Option<IceCache>) -> Vec<IceServer> {
+        let payload = json!({ "data": { "useCase": "media" } });
+        let limit = self.shared.options.timers.ice_servers;
+        let answer = tokio::time::timeout(limit, self.call("getIceServers", payload)).await;
+        let (servers, fresh_for) = match answer {
+            Ok(Ok(answer)) => match IceServer::list_from_value(&answer) {
+                Some(servers) => (servers, ice_lifetime(&answer)),
+                None => {
+                    self.shared
+                        .malformed("a getIceServers answer without a list");
+                    (Vec::new(), ICE_RETRY)
+                }
+            },
+            // The next caller may find the hub joined.
+            Ok(Err(HubError::Disconnected | HubError::Closed)) => return Vec::new(),
+            Ok(Err(_)) | Err(_) => (Vec::new(), ICE_RETRY),
+        };
+        *cache = Some(IceCache {
+            fresh_until: Instant::now() + fresh_for,
+            servers: servers.clone(),
+        });
+        servers
+    }
+
+    fn check_length(&self, bytes: usize) -> Result<(), HubError> {
+        let limit = self.shared.max_message.load(Ordering::Relaxed);
+        if bytes > limit {
+            return Err(HubError::TooLong { bytes, limit });
+        }
+        Ok(())
+    }
+
+    async fn reserve(&self, bytes: usize) -> Result<OwnedSemaphorePermit, HubError> {
+        self.check_length(bytes)?;
+        let permits = u32::try_from(bytes).unwrap_or(u32::MAX);
+        Arc::clone(&self.shared.queued_bytes)
+            .acquire_many_owned(permits)
+            .await
+            .map_err(|_| HubError::Closed)
+    }
+
+    async fn command(&self, command: Command) -> Result<(), HubError> {
+        self.commands
+            .send(command)
+            .await
+            .map_err(|_| HubError::Closed)
+    }
+
+    async fn outcome(
+        &self,
+        method: &str,
+        outcome: oneshot::Receiver<Result<Value, CallError>>,
+    ) -> Result<Value, HubError> {
+        match outcome.await {
+            Ok(Ok(answer)) => Ok(answer),
+            Ok(Err(CallError::Disconnected)) | Err(_) => Err(HubError::Disconnected),
+            Ok(Err(CallError::TooMany)) => Err(HubError::TooManyCalls),
+            Ok(Err(CallError::Expired)) => Err(HubError::Expired {
+                what: method.to_owned(),
+                limit: self.shared.options.timers.ack,
+            }),
+        }
+    }
+}
+
+impl MessageReceiver {
+    /// The next message; `None` once the client is gone.
+    pub async fn recv(&mut self) -> Option<TwinMessage> {
+        self.receiver.recv().await
+    }
+
+    /// The next message if one waits.
+    pub fn try_recv(&mut self) -> Option<TwinMessage> {
+        self.receiver.try_recv().ok()
+    }
+
+    /// Messages that found all places taken.
+    pub fn dropped(&self) -> u64 {
+        self.dropped.load(Ordering::Relaxed)
+    }
+}
+
+impl TwinUpdates {
+    /// The next change; `None` once the client is gone.
+    pub async fn recv(&mut self) -> Option<TwinUpdate> {
+        loop {
+            match self.receiver.recv().await {
+                Ok(update) => return Some(update),
+                Err(broadcast::error::RecvError::Lagged(count)) => self.missed += count,
+                Err(broadcast::error::RecvError::Closed) => return None,
+            }
+        }
+    }
+
+    /// Changes that were lost because this receiver lagged behind.
+    pub fn missed(&self) -> u64 {
+        self.missed
+    }
+}
+
+impl Shared {
+    /// The own twin's id; empty in direct mode until the hub has told it.
+    pub(super) fn own_twin_id(&self) -> String {
+        self.read_own(|own| own.id.clone())
+    }
+
+    /// What the hub last told about the own twin.
+    pub(super) fn own_twin(&self) -> Option<Twin> {
+        self.read_own(|own| own.twin.clone())
+    }
+
+    /// True for the own twin's id.
+    pub(super) fn is_own(&self, twin_id: &str) -> bool {
+        self.read_own(|own| own.id == twin_id)
+    }
+
+    /// The device of the own twin, as it signs events.
+    pub(super) fn own_device_id(&self) -> String {
+        self.read_own(|own| match &own.twin {
+            Some(twin) if !twin.device_id.is_empty() => twin.device_id.clone(),
+            _ => self.options.device_id.clone(),
+        })
+    }
+
+    pub(super) fn set_own_id(&self, id: &str) {
+        let mut own = self.own.write().unwrap_or_else(PoisonError::into_inner);
+        id.clone_into(&mut own.id);
+    }
+
+    pub(super) fn set_own_twin(&self, twin: Twin) {
+        let mut own = self.own.write().unwrap_or_else(PoisonError::into_inner);
+        own.twin = Some(twin);
+    }
+
+    /// Hands a message to whoever wants it; false if nobody does.
+    pub(super) fn deliver(&self, message: &TwinMessage) -> bool {
+        let mut wanted = self.settle_request(message);
+        let listeners = lock(&self.listeners).clone();
+        let mut any_closed = false;
+        for listener in &listeners {
+            any_closed |= listener.sender.is_closed();
+            if !(listener.wants)(message) {
+                continue;
+            }
+            wanted = true;
+            if let Err(mpsc::error::TrySendError::Full(_)) =
+                listener.sender.try_send(message.clone())
+            {
+                listener.dropped.fetch_add(1, Ordering::Relaxed);
+                if let Some(metrics) = &self.metrics {
+                    metrics.signal_refused(SignalRefusal::Overflow);
+                }
+            }
+        }
+        if any_closed {
+            lock(&self.listeners).retain(|listener| !listener.sender.is_closed());
+        }
+        wanted
+    }
+
+    /// Ends the streams of messages and updates, when the task ends.
+    pub(super) fn hang_up(&self) {
+        lock(&self.listeners).clear();
+        lock(&self.requests).clear();
+    }
+
+    /// Counts a malformed input and logs it, at most once in 10 s.
+    pub(super) fn malformed(&self, what: &str) {
+        if let Some(counter) = &self.malformed {
+            counter.inc();
+        }
+        let left_out = {
+            let mut warnings = lock(&self.warnings);
+            if warnings.last.is_some_and(|at| at.elapsed() < WARN_INTERVAL) {
+                warnings.left_out += 1;
+                return;
+            }
+            warnings.last = Some(Instant::now());
+            std::mem::take(&mut warnings.left_out)
+        };
+        tracing::warn!(what, left_out, "the hub sent something that cannot be read");
+    }
+
+    /// Puts a request on the list of those that await an answer.
+    pub(super) fn expect_answer(
+        &self,
+        id: String,
+    ) -> Result<(PendingRequest<'_>, oneshot::Receiver<ActionResult>), HubError> {
+        let (sender, receiver) = oneshot::channel();
+        let mut requests = lock(&self.requests);
+        if requests.len() >= MAX_REQUESTS {
+            return Err(HubError::TooManyCalls);
+        }
+        requests.insert(id.clone(), sender);
+        Ok((PendingRequest { shared: self, id }, receiver))
+    }
+
+    /// True if the message answered a request.
+    fn settle_request(&self, message: &TwinMessage) -> bool {
+        let Some((id, result)) = ActionResult::of_response(message) else {
+            return false;
+        };
+        let Some(sender) = lock(&self.requests).remove(id) else {
+            return false;
+        };
+        // The caller may just have stopped waiting.
+        let _ = sender.send(result);
+        true
+    }
+
+    fn read_own<R>(&self, read: impl FnOnce(&OwnTwin) -> R) -> R {
+        read(&self.own.read().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+impl Drop for PendingRequest<'_> {
+    fn drop(&mut self) {
+        lock(&self.shared.requests).remove(&self.id);
+    }
+}
+
+impl std::fmt::Debug for Listener {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Listener")
+            .field("dropped", &self.dropped)
+            .finish_non_exhaustive()
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// How long an answer to `getIceServers` may be used: to shortly before it expires.
+fn ice_lifetime(answer: &Value) -> Duration {
+    let ttl = answer
+        .get("ttlSeconds")
+        .and_then(Value::as_f64)
+        .filter(|ttl| *ttl > 0.0)
+        .and_then(|ttl| Duration::try_from_secs_f64(ttl).ok());
+    match ttl {
+        Some(ttl) => {
+            let ttl = ttl.min(MAX_ICE_TTL);
+            ttl - (ttl / 2).min(Duration::from_secs(30))
+        }
+        None => ICE_RETRY,
+    }
+}
+
+fn accepted(method: &str, answer: Value) -> Result<Value, HubError> {
+    if failed(&answer) {
+        return Err(HubError::Rejected {
+            method: method.to_owned(),
+            message: words(&answer),
+        });
+    }
+    Ok(answer)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ice_servers_are_renewed_before_they_expire() {
+        let lifetime = |ttl: Value| ice_lifetime(&json!({ "ttlSeconds": ttl })).as_secs();
+        assert_eq!(lifetime(json!(3600)), 3570);
+        assert_eq!(lifetime(json!(40)), 20);
+        assert_eq!(lifetime(json!(0)), 30);
+        assert_eq!(lifetime(json!(null)), 30);
+        assert_eq!(lifetime(json!(-5)), 30);
+        assert_eq!(lifetime(json!("60")), 30);
+        assert_eq!(lifetime(json!(1e300)), 30);
+        assert_eq!(lifetime(json!(1e15)), 24 * 3600 - 30);
+    }
+}

@@ -1,0 +1,18 @@
+//! The hub: twin messages, subscriptions and signalling over Socket.IO.
+//!
+//! `engine_io` and `socket_io` turn frames into packets, `session` turns packets into a joined hub
+//! (all three without sockets or clocks), `client` owns the socket, `twin` is what a user holds.
+
+pub mod client;
+mod connection;
+pub mod engine_io;
+pub mod message;
+pub mod options;
+pub mod session;
+pub mod socket_io;
+pub mod twin;
+
+pub use client::{HubClient, HubError, HubStatus, MessageReceiver, TwinUpdates};
+pub use message::{IceServer, Secret, Twin, TwinMessage, TwinUpdate};
+pub use options::{HubConfigError, HubOptions, Mode, Timers, TurnServer};
+pub use twin::{ActionResult, ActionStatus, EventReceiver, Instance, Target, TwinEvent};
