@@ -3,5 +3,6 @@
 pub mod clock;
 pub mod config;
 pub mod decode;
+pub mod publish;
 pub mod telemetry;
 pub mod thread;
