@@ -6,6 +6,7 @@ pub mod config;
 pub mod decode;
 pub mod dev;
 pub mod hub;
+pub mod publish;
 pub mod realtime;
 pub mod rtp;
 pub mod schedule;

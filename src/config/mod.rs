@@ -1,8 +1,22 @@
-//! Configuration: a TOML file and the environment come in, one checked [`Config`](resolve::Config)
-//! goes out. Stages get values from it, never strings or the environment.
+//! Configuration: a TOML file and the environment come in, one checked [`Config`] goes out.
+//! `file` mirrors the file, `resolve` merges and checks, `values` is what the stages get: values,
+//! never strings to parse or the environment.
+
+mod error;
+pub mod file;
+mod resolve;
+mod syntax;
+mod values;
 
 use std::fmt;
 use std::sync::Arc;
+
+pub use error::{ConfigError, Place};
+pub use resolve::Env;
+pub use values::{
+    CameraConfig, Codec, Config, Connect, Dialect, HttpConfig, HubConfig, HubMode, IceConfig,
+    IcePolicy, RuntimeConfig, Secret, TurnServer,
+};
 
 /// A stream of a camera twin: the unit that is configured, counted, scheduled and published.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -1,0 +1,324 @@
+//! The file as it is written: a serde mirror in which everything is optional and remembers where it
+//! was given. The same sections take the `TWINSIGHT_*` variables. Only [`Config`](super::Config)'s
+//! resolution reads it; the reference page is rendered from [`keys`].
+
+use serde::Deserialize;
+use serde::de::Deserializer;
+use toml::Spanned;
+
+/// A value and where it was given.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Given<T> {
+    /// The value.
+    pub value: T,
+    /// Where it was given.
+    pub origin: Origin,
+}
+
+/// Where a value was given.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Origin {
+    /// At a byte of the file.
+    File(usize),
+    /// In a variable of the environment.
+    Variable(String),
+}
+
+/// A key of the file, for the reference and for finding the nearest.
+#[derive(Debug, Clone, Copy)]
+pub struct Key {
+    /// `hub`, `ice`, …
+    pub section: &'static str,
+    /// The key in its section.
+    pub name: &'static str,
+    /// What it takes, in words.
+    pub takes: &'static str,
+    /// What it means, lines of Markdown.
+    pub doc: &'static str,
+}
+
+/// All keys, in the order of the file.
+pub fn keys() -> impl Iterator<Item = &'static Key> {
+    [
+        HubSection::KEYS,
+        IceSection::KEYS,
+        HttpSection::KEYS,
+        RuntimeSection::KEYS,
+        DefaultsSection::KEYS,
+        CameraSection::KEYS,
+    ]
+    .into_iter()
+    .flatten()
+}
+
+/// The whole file.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct File {
+    /// The hub and how the node presents itself to it.
+    #[serde(default)]
+    pub hub: HubSection,
+    /// How peer connections find their way.
+    #[serde(default)]
+    pub ice: IceSection,
+    /// The node's own HTTP server.
+    #[serde(default)]
+    pub http: HttpSection,
+    /// ONNX Runtime and models.
+    #[serde(default)]
+    pub runtime: RuntimeSection,
+    /// Settings of every camera that has none of its own.
+    #[serde(default)]
+    pub defaults: DefaultsSection,
+    /// The camera streams.
+    #[serde(default)]
+    pub cameras: Vec<Spanned<CameraSection>>,
+}
+
+impl File {
+    /// The names of the sections.
+    pub const SECTIONS: &'static [&'static str] =
+        &["hub", "ice", "http", "runtime", "defaults", "cameras"];
+
+    /// Sets a key of a section from a variable's text. `Ok(false)`: there is no such key; `Err` says
+    /// what the key takes.
+    pub fn set(
+        &mut self,
+        section: &str,
+        key: &str,
+        variable: &str,
+        text: &str,
+    ) -> Result<bool, &'static str> {
+        match section {
+            "hub" => self.hub.set(key, variable, text),
+            "ice" => self.ice.set(key, variable, text),
+            "http" => self.http.set(key, variable, text),
+            "runtime" => self.runtime.set(key, variable, text),
+            "defaults" => self.defaults.set(key, variable, text),
+            _ => Ok(false),
+        }
+    }
+}
+
+/// A section: each field optional, with its documentation also as data.
+macro_rules! section {
+    ($(#[doc = $about:literal])+ pub struct $name:ident = $section:literal {
+        $($(#[doc = $doc:literal])+ $field:ident: $type:ty,)+
+    }) => {
+        $(#[doc = $about])+
+        #[derive(Debug, Clone, Default, Deserialize)]
+        #[serde(deny_unknown_fields)]
+        pub struct $name { $($(#[doc = $doc])+ pub $field: Option<Given<$type>>,)+ }
+
+        impl $name {
+            /// The keys of the section.
+            pub const KEYS: &'static [Key] = &[$(Key {
+                section: $section,
+                name: stringify!($field),
+                takes: <$type as Setting>::TAKES,
+                doc: concat!($($doc, "\n"),+),
+            },)+];
+
+            /// Sets a key from a variable's text; see [`File::set`].
+            pub fn set(&mut self, key: &str, variable: &str, text: &str) -> Result<bool, &'static str> {
+                match key {
+                    $(stringify!($field) => {
+                        self.$field = Some(Given {
+                            value: <$type>::from_text(text).ok_or(<$type as Setting>::TAKES)?,
+                            origin: Origin::Variable(variable.to_owned()),
+                        });
+                    })+
+                    _ => return Ok(false),
+                }
+                Ok(true)
+            }
+        }
+    };
+}
+
+/// The settings that a camera may have of its own, twice: as defaults and as a camera's.
+macro_rules! stream_sections {
+    ($($(#[doc = $doc:literal])+ $field:ident: $type:ty,)+) => {
+        section! {
+            /// Settings of every camera that has none of its own.
+            pub struct DefaultsSection = "defaults" { $($(#[doc = $doc])+ $field: $type,)+ }
+        }
+        section! {
+            /// One stream of one camera.
+            pub struct CameraSection = "cameras" {
+                /// The twin id of the camera, not its device id. With `connect = "accept"` it is the
+                /// twin that signs the camera's offers: for a peripheral that of its owner.
+                twin_id: String,
+                /// The camera's name for people; the twin id where it is not given.
+                name: String,
+                $($(#[doc = $doc])+ $field: $type,)+
+            }
+        }
+        impl CameraSection {
+            /// The settings that take the place of the defaults.
+            pub fn settings(&self) -> DefaultsSection {
+                DefaultsSection { $($field: self.$field.clone(),)+ }
+            }
+        }
+    };
+}
+
+section! {
+    /// The hub and how the node presents itself to it.
+    pub struct HubSection = "hub" {
+        /// How to talk to the hub: `direct` (with device id and access key), `simulator` (a development
+        /// hub) or `phyos` (the device's own service, the default). `PHYHUB_DIRECT=true` and
+        /// `PHYSTACK_SIMULATOR_URL` choose as in the official clients.
+        mode: String,
+        /// The hub's address: `https://…`, `http://…`, `wss://…` or `ws://…`. `PHYHUB_URL` in direct mode,
+        /// `PHYSTACK_SIMULATOR_URL` in simulator mode; `http://phyos:55000` unless given in phyos mode.
+        url: String,
+        /// In direct mode, in place of `url`: `eu`, `us`, `uae`, `au`, `in`, `qa`, `dev` or `local`.
+        /// `PHYHUB_REGION`.
+        region: String,
+        /// The node's own twin. `TWIN_ID` or `INSTANCE_ID`. Not needed in direct mode: the hub tells it.
+        twin_id: String,
+        /// The device that the node runs on. `DEVICE_ID` or `PHYGRID_DEVICE_ID`. Needed in direct mode.
+        device_id: String,
+        /// A file with the device's access key, needed in direct mode; or `ACCESS_KEY`,
+        /// `PHYGRID_DEVICE_KEY` or `TWINSIGHT_HUB__ACCESS_KEY` in the environment.
+        access_key_file: String,
+        /// A file of PEM certificates to trust beside the built-in roots.
+        ca_file: String,
+    }
+}
+
+section! {
+    /// How peer connections find their way.
+    pub struct IceSection = "ice" {
+        /// `all` candidates or those of a TURN server alone, `relay`. Unless given, `relay` where
+        /// `PHYSTACK_TURN_URL` is set, else `all`.
+        policy: String,
+        /// Names of the network interfaces to use; none: all.
+        interfaces: Vec<String>,
+        /// First and last UDP port, as in `"50000-50100"`; each camera stream needs one. Unless given,
+        /// the system chooses.
+        udp_ports: String,
+        /// Public addresses of a one-to-one NAT before the node.
+        nat_1to1_ips: Vec<String>,
+        /// Resolve the `.local` candidates that browsers send; off unless given.
+        mdns: bool,
+        /// Receive buffer to ask of the system for each UDP socket: a keyframe comes as one burst.
+        /// 65536 to 67108864, 1048576 unless given; the system may grant less (`net.core.rmem_max`).
+        recv_buffer_bytes: i64,
+    }
+}
+
+section! {
+    /// The node's own HTTP server: metrics, probes and the API.
+    pub struct HttpSection = "http" {
+        /// Address and port, `127.0.0.1:9464` unless given. Port 0 is the system's choice.
+        listen: String,
+        /// A file with the bearer token of the API; or `TWINSIGHT_HTTP__TOKEN` in the environment. Without
+        /// one the API answers on loopback only; metrics and probes are always open.
+        token_file: String,
+    }
+}
+
+section! {
+    /// ONNX Runtime and models.
+    pub struct RuntimeSection = "runtime" {
+        /// The library of ONNX Runtime. Unless given, `ORT_DYLIB_PATH`, else where `scripts/setup` puts it.
+        library: String,
+        /// Execution providers, the preferred first; `["cpu"]` unless given. One that is asked for and
+        /// is not there is an error.
+        execution_providers: Vec<String>,
+        /// Threads of ONNX Runtime's one pool, 0 to 1024; 0, the default, takes all cores.
+        threads: i64,
+        /// The folder with the models and their manifests, `models` unless given.
+        models_dir: String,
+    }
+}
+
+stream_sections! {
+    /// Name of the model in the models folder, `nanodet_g_coco` unless given.
+    model: String,
+    /// Who makes the offer: the node with `dial`, the default, or the camera with `accept`.
+    connect: String,
+    /// The name of the media stream, `default` unless given.
+    stream: String,
+    /// Codecs to offer, the preferred first; `["h264"]` unless given.
+    codecs: Vec<String>,
+    /// Detections a second at most, 0 to 1000; 0 takes every frame. 10 unless given.
+    max_fps: f64,
+    /// A frame older than this at the start of inference is not inferred; 1 to 60000, 500 unless given.
+    max_age_ms: i64,
+    /// Objects with a lower score are left out; 0 to 1, 0.4 unless given.
+    min_score: f64,
+    /// Labels to report; none, the default: all.
+    classes: Vec<String>,
+    /// Publish an event also when nothing was seen; on unless given.
+    emit_empty: bool,
+    /// Names of the signals: `current`, the default, or `legacy` for cameras on the npm client 4.x.
+    dialect: String,
+    /// With `connect = "accept"`: take offers that are signed with the node's own twin, which do not say
+    /// who sends them. Off unless given.
+    allow_unsigned: bool,
+}
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Given<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let spanned = Spanned::<T>::deserialize(deserializer)?;
+        Ok(Self {
+            origin: Origin::File(spanned.span().start),
+            value: spanned.into_inner(),
+        })
+    }
+}
+
+/// The type of a key: text, number, truth value or list.
+trait Setting: Sized {
+    /// What the key takes, in words.
+    const TAKES: &'static str;
+    /// Reads a variable's text.
+    fn from_text(text: &str) -> Option<Self>;
+}
+
+impl Setting for String {
+    const TAKES: &'static str = "a text";
+    fn from_text(text: &str) -> Option<Self> {
+        Some(text.to_owned())
+    }
+}
+
+impl Setting for bool {
+    const TAKES: &'static str = "true or false";
+    fn from_text(text: &str) -> Option<Self> {
+        text.to_ascii_lowercase().parse().ok()
+    }
+}
+
+impl Setting for i64 {
+    const TAKES: &'static str = "a whole number";
+    fn from_text(text: &str) -> Option<Self> {
+        text.parse().ok()
+    }
+}
+
+impl Setting for f64 {
+    const TAKES: &'static str = "a number";
+    fn from_text(text: &str) -> Option<Self> {
+        text.parse().ok()
+    }
+}
+
+impl Setting for Vec<String> {
+    const TAKES: &'static str = "a list of texts";
+    fn from_text(text: &str) -> Option<Self> {
+        Some(list(text))
+    }
+}
+
+/// The items of a variable: separated by commas, blanks around them left out.
+pub(super) fn list(text: &str) -> Vec<String> {
+    text.split(',')
+        .map(str::trim)
+        .filter(|item| !item.is_empty())
+        .map(str::to_owned)
+        .collect()
+}

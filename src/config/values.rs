@@ -1,0 +1,196 @@
+//! The resolved configuration: plain, checked values for the stages.
+
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::StreamId;
+use crate::telemetry::label::label_enum;
+
+/// Everything the node is told.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Config {
+    /// The hub and how the node presents itself to it.
+    pub hub: HubConfig,
+    /// How peer connections find their way.
+    pub ice: IceConfig,
+    /// The node's own HTTP server.
+    pub http: HttpConfig,
+    /// ONNX Runtime and models.
+    pub runtime: RuntimeConfig,
+    /// The camera streams, in the order of the file; no two have the same id.
+    pub cameras: Vec<CameraConfig>,
+}
+
+/// The hub and how the node presents itself to it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct HubConfig {
+    /// Which of the three ways to talk to a hub.
+    pub mode: HubMode,
+    /// `http`, `https`, `ws` or `wss`.
+    pub url: String,
+    /// The node's own twin; empty in direct mode, where the hub tells it.
+    pub twin_id: String,
+    /// The device; empty where it is not configured, never in direct mode.
+    pub device_id: String,
+    /// Proves the device; always there in direct mode.
+    pub access_key: Option<Secret>,
+    /// PEM certificates to trust beside the built-in roots.
+    pub ca_file: Option<PathBuf>,
+    /// STUN server to use beside those that the hub gives.
+    pub stun_url: Option<String>,
+    /// TURN server to use beside those that the hub gives.
+    pub turn: Option<TurnServer>,
+}
+
+label_enum! {
+    /// Which of the three ways to talk to a hub.
+    pub enum HubMode {
+        /// To the hub itself, with device id and access key.
+        Direct = "direct",
+        /// To a development hub.
+        Simulator = "simulator",
+        /// To the device's own hub service.
+        Phyos = "phyos",
+    }
+}
+
+/// A TURN server with its credentials.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TurnServer {
+    /// `turn:` or `turns:`.
+    pub url: String,
+    /// May be empty.
+    pub username: String,
+    /// May be empty.
+    pub credential: Secret,
+}
+
+/// How peer connections find their way.
+#[derive(Debug, Clone, PartialEq)]
+pub struct IceConfig {
+    /// Which candidates may be used.
+    pub policy: IcePolicy,
+    /// Names of the network interfaces to use; empty: all.
+    pub interfaces: Vec<String>,
+    /// First and last UDP port, one a camera stream; `None`: the system's choice.
+    pub udp_ports: Option<(u16, u16)>,
+    /// Public addresses of a one-to-one NAT before the node.
+    pub nat_1to1_ips: Vec<IpAddr>,
+    /// Resolve the `.local` candidates that browsers send.
+    pub mdns: bool,
+    /// Receive buffer to ask of the system for each UDP socket.
+    pub recv_buffer_bytes: usize,
+}
+
+label_enum! {
+    /// Which candidates may be used.
+    pub enum IcePolicy {
+        /// Any.
+        All = "all",
+        /// Only those of a TURN server.
+        Relay = "relay",
+    }
+}
+
+/// The node's own HTTP server.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HttpConfig {
+    /// Where to listen; port 0 is the system's choice.
+    pub listen: SocketAddr,
+    /// What a client of the API must bear; without it the API is for loopback only.
+    pub token: Option<Secret>,
+}
+
+/// ONNX Runtime and models.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RuntimeConfig {
+    /// The runtime's library; `None`: where `scripts/setup` puts it.
+    pub library: Option<PathBuf>,
+    /// Execution providers, the preferred first, lower case; never empty.
+    pub execution_providers: Vec<String>,
+    /// Threads of the one pool; 0: all cores.
+    pub threads: usize,
+    /// Folder with `NAME.onnx` and `NAME.toml`.
+    pub models_dir: PathBuf,
+}
+
+/// One stream of one camera.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CameraConfig {
+    /// Twin and stream.
+    pub id: StreamId,
+    /// For people; the twin id where it is not configured.
+    pub name: String,
+    /// Name of the model in the models folder.
+    pub model: String,
+    /// Who makes the offer.
+    pub connect: Connect,
+    /// Codecs to offer, the preferred first; never empty.
+    pub codecs: Vec<Codec>,
+    /// Detections a second at most; 0: every frame.
+    pub max_fps: f64,
+    /// Age of a frame from which it is no longer inferred.
+    pub max_age: Duration,
+    /// Objects below are left out, 0 to 1.
+    pub min_score: f32,
+    /// Labels to report; empty: all.
+    pub classes: Vec<String>,
+    /// Publish an event also when nothing was seen.
+    pub emit_empty: bool,
+    /// Names of the signals.
+    pub dialect: Dialect,
+    /// Accept offers that are signed with the node's own twin.
+    pub allow_unsigned: bool,
+}
+
+label_enum! {
+    /// Who makes the offer.
+    pub enum Connect {
+        /// The node.
+        Dial = "dial",
+        /// The camera.
+        Accept = "accept",
+    }
+}
+
+label_enum! {
+    /// Names of the signals.
+    pub enum Dialect {
+        /// As from the clients of version 6.
+        Current = "current",
+        /// As from the npm client of version 4.
+        Legacy = "legacy",
+    }
+}
+
+label_enum! {
+    /// A video codec that this build decodes.
+    pub enum Codec {
+        /// RFC 6184.
+        H264 = "h264",
+    }
+}
+
+/// A text that is never shown.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(String);
+
+impl Secret {
+    /// Wraps a secret.
+    pub fn new(text: impl Into<String>) -> Self {
+        Self(text.into())
+    }
+
+    /// The secret itself, for the one place that needs it.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("***")
+    }
+}

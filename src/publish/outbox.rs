@@ -1,0 +1,285 @@
+//! What waits for the hub's socket. Inferred frames and camera states come in from the stages, the
+//! publisher takes them out. Sans-IO and bounded: when it is full the oldest frame goes; states stay,
+//! one a camera stream.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+
+use super::event::{CameraStatus, Inferred};
+use crate::config::StreamId;
+use crate::telemetry::ledger::CameraState;
+
+/// Inferred frames that may wait.
+pub const CAPACITY: usize = 64;
+
+/// What waits for the hub's socket.
+#[derive(Debug)]
+pub struct Outbox {
+    capacity: usize,
+    frames: VecDeque<Numbered>,
+    /// The last number given to a stream.
+    sequences: HashMap<StreamId, u64>,
+    /// Skipped frames of streams whose last frames were suppressed: they belong to the next event.
+    carried: HashMap<StreamId, u64>,
+    statuses: BTreeMap<StreamId, Status>,
+    /// Streams whose state waits to be sent, the first change first; each once.
+    due: VecDeque<StreamId>,
+}
+
+/// An inferred frame with its stream's number.
+#[derive(Debug)]
+pub struct Numbered {
+    /// From 1 in each run, without gaps.
+    pub sequence: u64,
+    /// The frame.
+    pub inferred: Inferred,
+}
+
+/// What leaves the outbox next.
+#[derive(Debug)]
+pub enum Outgoing {
+    /// A state, always before frames.
+    Status(CameraStatus),
+    /// The oldest frame.
+    Detections(Box<Numbered>),
+}
+
+#[derive(Debug)]
+struct Status {
+    current: CameraStatus,
+    due: bool,
+}
+
+impl Outbox {
+    /// An empty outbox for `capacity` frames.
+    pub fn new(capacity: usize) -> Self {
+        Self {
+            capacity: capacity.max(1),
+            frames: VecDeque::with_capacity(capacity.max(1)),
+            sequences: HashMap::new(),
+            carried: HashMap::new(),
+            statuses: BTreeMap::new(),
+            due: VecDeque::new(),
+        }
+    }
+
+    /// Numbers a frame and takes it in; gives the frame that had to go for it, if the outbox was full.
+    #[must_use = "a displaced frame has to be counted"]
+    pub fn push(&mut self, mut inferred: Inferred) -> Option<Numbered> {
+        inferred.skipped_frames += self.carried.remove(&inferred.id).unwrap_or(0);
+        let sequence = self.sequences.entry(inferred.id.clone()).or_insert(0);
+        *sequence += 1;
+        let numbered = Numbered {
+            sequence: *sequence,
+            inferred,
+        };
+        let displaced = if self.frames.len() == self.capacity {
+            self.frames.pop_front()
+        } else {
+            None
+        };
+        self.frames.push_back(numbered);
+        displaced
+    }
+
+    /// Leaves out a frame in which nothing was seen; what was skipped before it is told with the next.
+    pub fn suppress(&mut self, inferred: &Inferred) {
+        *self.carried.entry(inferred.id.clone()).or_insert(0) += inferred.skipped_frames;
+    }
+
+    /// Takes in a camera stream's state in the place of the one before.
+    pub fn set_status(&mut self, status: CameraStatus) {
+        let id = status.id.clone();
+        let was_due = self.statuses.get(&id).is_some_and(|status| status.due);
+        if !was_due {
+            self.due.push_back(id.clone());
+        }
+        self.statuses.insert(
+            id,
+            Status {
+                current: status,
+                due: true,
+            },
+        );
+    }
+
+    /// Makes every camera stream's state due again.
+    pub fn resend_statuses(&mut self) {
+        for (id, status) in &mut self.statuses {
+            if !status.due {
+                status.due = true;
+                self.due.push_back(id.clone());
+            }
+        }
+    }
+
+    /// The next to be sent: states first, then the oldest frame.
+    pub fn pop(&mut self) -> Option<Outgoing> {
+        while let Some(id) = self.due.pop_front() {
+            if let Some(status) = self.statuses.get_mut(&id) {
+                status.due = false;
+                return Some(Outgoing::Status(status.current.clone()));
+            }
+        }
+        self.frames
+            .pop_front()
+            .map(|numbered| Outgoing::Detections(Box::new(numbered)))
+    }
+
+    /// A state was written: one that says `removed` needs no telling again.
+    pub fn status_sent(&mut self, sent: &CameraStatus) {
+        let gone = self
+            .statuses
+            .get(&sent.id)
+            .is_some_and(|status| !status.due && status.current.state == CameraState::Removed);
+        if gone {
+            self.statuses.remove(&sent.id);
+            self.carried.remove(&sent.id);
+        }
+    }
+
+    /// Frames that wait.
+    pub fn frames_waiting(&self) -> usize {
+        self.frames.len()
+    }
+
+    /// True when nothing waits.
+    pub fn is_empty(&self) -> bool {
+        self.frames.is_empty() && self.due.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use super::super::event::tests::inferred;
+    use super::*;
+
+    fn status(twin_id: &str, state: CameraState) -> CameraStatus {
+        CameraStatus {
+            id: StreamId::new(twin_id, "default"),
+            name: twin_id.into(),
+            state,
+            since: Instant::now(),
+            reason: None,
+            attempt: 1,
+        }
+    }
+
+    fn frame(twin_id: &str) -> Inferred {
+        inferred(twin_id, Instant::now())
+    }
+
+    /// What comes out, as `camera:sequence` or `camera=state`.
+    fn drain(outbox: &mut Outbox) -> Vec<String> {
+        std::iter::from_fn(|| outbox.pop())
+            .map(|outgoing| match outgoing {
+                Outgoing::Status(status) => format!("{}={}", status.id.twin_id, status.state),
+                Outgoing::Detections(n) => format!("{}:{}", n.inferred.id.twin_id, n.sequence),
+            })
+            .collect()
+    }
+
+    #[test]
+    fn each_stream_counts_its_own_events_from_one() {
+        let mut outbox = Outbox::new(8);
+        for twin in ["a", "b", "a", "a", "b"] {
+            assert!(outbox.push(frame(twin)).is_none());
+        }
+        assert_eq!(drain(&mut outbox), ["a:1", "b:1", "a:2", "a:3", "b:2"]);
+    }
+
+    #[test]
+    fn a_full_outbox_gives_up_its_oldest_frame_and_leaves_a_gap() {
+        let mut outbox = Outbox::new(2);
+        assert!(outbox.push(frame("a")).is_none());
+        assert!(outbox.push(frame("b")).is_none());
+        let displaced = outbox.push(frame("b")).unwrap();
+        assert_eq!(
+            (&*displaced.inferred.id.twin_id, displaced.sequence),
+            ("a", 1)
+        );
+        assert!(outbox.push(frame("a")).is_some());
+        assert_eq!(drain(&mut outbox), ["b:2", "a:2"]);
+    }
+
+    #[test]
+    fn states_go_first_and_are_never_displaced() {
+        let mut outbox = Outbox::new(1);
+        outbox.set_status(status("a", CameraState::Connecting));
+        for _ in 0..5 {
+            let _ = outbox.push(frame("a"));
+        }
+        outbox.set_status(status("b", CameraState::Rejected));
+        assert_eq!(drain(&mut outbox), ["a=connecting", "b=rejected", "a:5"]);
+        assert!(outbox.is_empty());
+    }
+
+    #[test]
+    fn only_the_newest_state_of_a_camera_waits() {
+        let mut outbox = Outbox::new(1);
+        for state in [
+            CameraState::Connecting,
+            CameraState::Receiving,
+            CameraState::Stalled,
+        ] {
+            outbox.set_status(status("a", state));
+        }
+        assert_eq!(drain(&mut outbox), ["a=stalled"]);
+    }
+
+    #[test]
+    fn after_the_hub_returns_every_state_is_due_once() {
+        let mut outbox = Outbox::new(1);
+        outbox.set_status(status("a", CameraState::Receiving));
+        outbox.set_status(status("b", CameraState::Stalled));
+        drain(&mut outbox);
+        outbox.set_status(status("b", CameraState::Receiving));
+        outbox.resend_statuses();
+        outbox.resend_statuses();
+        assert_eq!(drain(&mut outbox), ["b=receiving", "a=receiving"]);
+    }
+
+    #[test]
+    fn a_removed_camera_is_forgotten_once_told() {
+        let mut outbox = Outbox::new(1);
+        let removed = status("a", CameraState::Removed);
+        outbox.set_status(removed.clone());
+        drain(&mut outbox);
+        outbox.resend_statuses();
+        assert_eq!(
+            drain(&mut outbox),
+            ["a=removed"],
+            "not told yet: told again"
+        );
+        outbox.status_sent(&removed);
+        outbox.resend_statuses();
+        assert!(outbox.is_empty());
+    }
+
+    #[test]
+    fn a_camera_that_came_back_meanwhile_is_not_forgotten() {
+        let mut outbox = Outbox::new(1);
+        let removed = status("a", CameraState::Removed);
+        outbox.set_status(removed.clone());
+        let _ = outbox.pop();
+        outbox.set_status(status("a", CameraState::Connecting));
+        outbox.status_sent(&removed);
+        assert_eq!(drain(&mut outbox), ["a=connecting"]);
+    }
+
+    #[test]
+    fn what_was_skipped_before_a_suppressed_frame_is_told_with_the_next_event() {
+        let mut outbox = Outbox::new(2);
+        outbox.suppress(&frame("a"));
+        outbox.suppress(&frame("a"));
+        let _ = outbox.push(frame("a"));
+        let Some(Outgoing::Detections(numbered)) = outbox.pop() else {
+            panic!("the frame waits");
+        };
+        assert_eq!(
+            (numbered.sequence, numbered.inferred.skipped_frames),
+            (1, 6)
+        );
+    }
+}
