@@ -266,6 +266,11 @@ impl HubOptions {
         if host.is_empty() || host.contains(|c: char| c.is_whitespace() || c.is_control()) {
             return Err(error());
         }
+        // The URI's parser takes any text for a port.
+        let port = host.rsplit_once(':').map(|(_, port)| port);
+        if port.is_some_and(|port| !port.contains(']') && port.parse::<u16>().is_err()) {
+            return Err(error());
+        }
         let url = format!("{scheme}://{host}/socket.io/?EIO=4&transport=websocket");
         let uri: tokio_tungstenite::tungstenite::http::Uri = url.parse().map_err(|_| error())?;
         if uri.host().is_none_or(str::is_empty) {

@@ -1,1 +1,416 @@
+//! The session against a hub that is played by hand.
 
+use super::*;
+
+type Outputs = Vec<Output<u32>>;
+
+const OPEN: &str =
+    r#"0{"sid":"s","upgrades":[],"pingInterval":25000,"pingTimeout":20000,"maxPayload":1000000}"#;
+
+fn profile(mode: Mode) -> Profile {
+    let options = match mode {
+        Mode::Direct => HubOptions::direct("http://h", "dev-1", "key-1".to_owned()),
+        Mode::Simulator => HubOptions::simulator("http://h", "node-1"),
+        Mode::Phyos => HubOptions::phyos("node-1"),
+    };
+    Profile::of(&options)
+}
+
+fn start(mode: Mode) -> (Session<u32>, Instant) {
+    let now = Instant::now();
+    let mut session = Session::new(profile(mode), now);
+    session.opened(now, now);
+    (session, now)
+}
+
+fn outputs(session: &mut Session<u32>) -> Outputs {
+    std::iter::from_fn(|| session.poll()).collect()
+}
+
+fn writes(session: &mut Session<u32>) -> Vec<String> {
+    outputs(session)
+        .into_iter()
+        .map(|output| match output {
+            Output::Write(text) => text,
+            other => panic!("not a frame: {other:?}"),
+        })
+        .collect()
+}
+
+fn joined(mode: Mode) -> (Session<u32>, Instant) {
+    let (mut session, now) = start(mode);
+    session.text(OPEN, now);
+    session.text(r#"40{"sid":"x"}"#, now);
+    if mode == Mode::Direct {
+        session.text(r#"42["deviceAuthenticated",{"status":"success"}]"#, now);
+        session.text(
+            r#"430[{"status":"success","twins":[{"id":"e","type":"Edge"},{"id":"d","type":"Device"}]}]"#,
+            now,
+        );
+        session.text(r#"431[{"status":"success"}]"#, now);
+    } else {
+        session.text(
+            r#"430[{"status":"success","twin":{"id":"node-1","type":"Edge"}}]"#,
+            now,
+        );
+        session.text(r#"431[{"status":"success"}]"#, now);
+    }
+    assert!(session.is_joined());
+    outputs(&mut session);
+    (session, now)
+}
+
+#[test]
+fn a_simulator_is_joined_once_the_own_twin_is_subscribed() {
+    let (mut session, now) = start(Mode::Simulator);
+    session.subscribe("cam", 1, now);
+    let answered = outputs(&mut session);
+    assert!(matches!(
+        answered[..],
+        [Output::Answer {
+            token: 1,
+            result: Ok(_)
+        }]
+    ));
+    session.text(OPEN, now);
+    assert_eq!(writes(&mut session), [r#"40{"instanceId":"node-1"}"#]);
+    session.text(r#"40{"sid":"x"}"#, now);
+    assert_eq!(
+        writes(&mut session),
+        [
+            r#"420["node-1",{"data":{"twinId":"node-1"},"method":"getTwinById"}]"#,
+            r#"421["node-1",{"method":"twinSubscribe","sourceDeviceId":"","sourceTwinId":"node-1","twinId":"node-1"}]"#,
+            r#"422["node-1",{"method":"twinSubscribe","sourceDeviceId":"","sourceTwinId":"node-1","twinId":"cam"}]"#,
+        ]
+    );
+    assert!(!session.is_joined());
+    session.text(r#"431[{"status":"success"}]"#, now);
+    assert_eq!(
+        outputs(&mut session),
+        [Output::Joined {
+            twin_id: "node-1".into()
+        }]
+    );
+    session.text(r#"432[{"status":"error","message":"no such twin"}]"#, now);
+    assert_eq!(
+        outputs(&mut session),
+        [Output::SubscriptionFailed {
+            twin_id: "cam".into(),
+            reason: "no such twin".into()
+        }]
+    );
+}
+
+#[test]
+fn direct_authenticates_then_connects_the_device_and_uses_its_device_twin() {
+    let (mut session, now) = start(Mode::Direct);
+    session.text(OPEN, now);
+    assert_eq!(
+        writes(&mut session),
+        [r#"40{"accessKey":"key-1","deviceId":"dev-1"}"#]
+    );
+    session.text(r#"40{"sid":"x"}"#, now);
+    assert_eq!(
+        writes(&mut session),
+        [r#"42["authenticate",{"accessKey":"key-1","deviceId":"dev-1"}]"#]
+    );
+    session.text(
+        r#"42["deviceAuthenticated",{"status":"success"},{"extra":1}]"#,
+        now,
+    );
+    assert_eq!(writes(&mut session), [r#"420["connectDevice"]"#]);
+    session.text(
+        r#"430[{"status":"success","twins":[{"id":"e","type":"Edge"},{"id":"d","type":"Device"}]}]"#,
+        now,
+    );
+    let outputs_now = outputs(&mut session);
+    assert!(matches!(&outputs_now[0], Output::OwnTwin(twin) if twin.id == "d"));
+    assert_eq!(
+        outputs_now[1],
+        Output::Write(
+            r#"421["twinSubscribe",{"sourceDeviceId":"dev-1","sourceTwinId":"d","twinId":"d"}]"#
+                .into()
+        )
+    );
+    session.text("431[{}]", now);
+    assert_eq!(
+        outputs(&mut session),
+        [Output::Joined {
+            twin_id: "d".into()
+        }]
+    );
+}
+
+#[test]
+fn a_refused_key_is_final_and_other_errors_are_not() {
+    let (mut session, now) = start(Mode::Direct);
+    session.text(OPEN, now);
+    session.text("40", now);
+    outputs(&mut session);
+    session.text(
+        r#"42["deviceAuthenticated",{"status":"error","message":"wrong key"}]"#,
+        now,
+    );
+    assert_eq!(outputs(&mut session), [Output::Refused("wrong key".into())]);
+
+    let (mut session, now) = start(Mode::Direct);
+    session.text(OPEN, now);
+    outputs(&mut session);
+    session.text(r#"44{"message":"Unauthorized"}"#, now);
+    assert_eq!(
+        outputs(&mut session),
+        [Output::Refused("Unauthorized".into())]
+    );
+
+    let (mut session, now) = start(Mode::Simulator);
+    session.text(OPEN, now);
+    outputs(&mut session);
+    session.text(r#"44{"message":"try later\n"}"#, now);
+    assert_eq!(
+        outputs(&mut session),
+        [Output::Lost(AwayReason::Rejected {
+            step: "CONNECT",
+            message: "try later ".into()
+        })]
+    );
+}
+
+#[test]
+fn every_reconnect_subscribes_again_with_the_own_twin_first() {
+    let (mut session, now) = joined(Mode::Simulator);
+    session.subscribe("cam-2", 1, now);
+    session.subscribe("cam-1", 2, now);
+    session.subscribe("cam-3", 3, now);
+    session.unsubscribe("cam-3");
+    outputs(&mut session);
+    session.text("41", now);
+    let lost = outputs(&mut session);
+    assert!(lost.contains(&Output::Lost(AwayReason::Disconnected)));
+    assert!(lost.contains(&Output::Answer {
+        token: 1,
+        result: Err(CallError::Disconnected)
+    }));
+    session.opened(now, now);
+    session.text(OPEN, now);
+    session.text("40{}", now);
+    let rooms: Vec<String> = writes(&mut session)
+        .iter()
+        .filter(|text| text.contains("twinSubscribe"))
+        .filter_map(|text| {
+            let json: Value = serde_json::from_str(&text[text.find('[')?..]).ok()?;
+            json[1]["twinId"].as_str().map(str::to_owned)
+        })
+        .collect();
+    assert_eq!(rooms, ["node-1", "cam-1", "cam-2"]);
+}
+
+#[test]
+fn acknowledgements_expire_after_twenty_seconds() {
+    let (mut session, now) = joined(Mode::Simulator);
+    session.call("getTwinById", Map::new(), 7, now);
+    session.call("getIceServers", Map::new(), 8, now + Duration::from_secs(1));
+    outputs(&mut session);
+    session.text("2", now + Duration::from_secs(15));
+    outputs(&mut session);
+    assert_eq!(session.deadline(), Some(now + Duration::from_secs(20)));
+    session.tick(now + Duration::from_millis(19_999));
+    assert_eq!(outputs(&mut session), []);
+    session.tick(now + Duration::from_secs(20));
+    assert_eq!(
+        outputs(&mut session),
+        [Output::Answer {
+            token: 7,
+            result: Err(CallError::Expired)
+        }]
+    );
+    // The late answer is nobody's; the other call's still comes.
+    session.text("432[1]", now + Duration::from_secs(20));
+    session.text("433[2]", now + Duration::from_secs(20));
+    assert_eq!(
+        outputs(&mut session),
+        [Output::Answer {
+            token: 8,
+            result: Ok(json!(2))
+        }]
+    );
+}
+
+#[test]
+fn silence_beyond_interval_and_timeout_is_the_end() {
+    let (mut session, now) = joined(Mode::Phyos);
+    session.text("2", now + Duration::from_secs(10));
+    assert_eq!(writes(&mut session), ["3"]);
+    assert_eq!(session.deadline(), Some(now + Duration::from_secs(55)));
+    session.tick(now + Duration::from_secs(54));
+    assert_eq!(outputs(&mut session), []);
+    session.tick(now + Duration::from_secs(55));
+    assert_eq!(
+        outputs(&mut session),
+        [Output::Lost(AwayReason::PingTimeout(Duration::from_secs(
+            45
+        )))]
+    );
+    assert_eq!(session.deadline(), None);
+}
+
+#[test]
+fn each_step_of_joining_has_a_limit() {
+    for (mode, limit) in [(Mode::Direct, 15), (Mode::Simulator, 3), (Mode::Phyos, 5)] {
+        let limit = Duration::from_secs(limit);
+        let (mut session, now) = start(mode);
+        session.text(OPEN, now);
+        outputs(&mut session);
+        session.tick(now + limit);
+        let lost = Output::Lost(AwayReason::ConnectTimeout(limit));
+        assert_eq!(outputs(&mut session), [lost]);
+    }
+    let (mut session, now) = start(Mode::Direct);
+    session.text(OPEN, now);
+    session.text("40", now);
+    outputs(&mut session);
+    session.tick(now + Duration::from_secs(20));
+    assert_eq!(
+        outputs(&mut session),
+        [Output::Lost(AwayReason::NoAnswer("authenticate"))]
+    );
+
+    let (mut session, now) = start(Mode::Simulator);
+    session.text(OPEN, now);
+    session.text("40", now);
+    outputs(&mut session);
+    session.tick(now + Duration::from_secs(20));
+    assert_eq!(
+        outputs(&mut session),
+        [Output::Lost(AwayReason::NoAnswer("twinSubscribe"))]
+    );
+}
+
+#[test]
+fn the_hubs_requests_for_acknowledgement_are_answered() {
+    let (mut session, now) = joined(Mode::Simulator);
+    session.text(
+        r#"4217["twinMessage",{"twinId":"a","data":{"type":"t"}},"more"]"#,
+        now,
+    );
+    let output = outputs(&mut session);
+    assert!(matches!(
+        &output[..],
+        [Output::Message { ack: Some(17), .. }]
+    ));
+    session.acknowledge(17, json!({ "status": "success" }));
+    assert_eq!(writes(&mut session), [r#"4317[{"status":"success"}]"#]);
+    session.text(r#"4218["news",1]"#, now);
+    assert!(writes(&mut session)[0].starts_with("4318[{"));
+    session.text(
+        r#"4219["twinUpdated",{"id":"node-1","type":"Screen"}]"#,
+        now,
+    );
+    let output = outputs(&mut session);
+    assert!(matches!(&output[0], Output::OwnTwin(twin) if twin.r#type == "Screen"));
+    assert!(matches!(&output[1], Output::TwinUpdated(_)));
+    assert!(matches!(&output[2], Output::Write(text) if text.starts_with("4319[{")));
+}
+
+#[test]
+fn malformed_input_is_told_and_the_connection_goes_on() {
+    let (mut session, now) = joined(Mode::Simulator);
+    let nonsense = [
+        "",
+        "x",
+        "0{}",
+        OPEN,
+        "4",
+        "49",
+        "42",
+        "42{}",
+        "42[]",
+        "42[1]",
+        "43[]",
+        "40",
+        "42/x,[\"a\"]",
+        "452-",
+        "451-[\"twinMessage\"",
+        "42[\"twinMessage\"]",
+        "42[\"twinMessage\",{\"twinId\":\"a\"}]",
+        "42[\"twinUpdated\",7]",
+        "4511-[\"a\"]",
+    ];
+    for text in nonsense {
+        session.text(text, now);
+        let output = outputs(&mut session);
+        assert!(
+            matches!(&output[..], [Output::Malformed(_)]),
+            "{text:?} gave {output:?}"
+        );
+    }
+    session.binary(Bytes::from_static(b"stray"), now);
+    assert!(matches!(&outputs(&mut session)[..], [Output::Malformed(_)]));
+    // The packet that cuts another one's attachments short is read all the same.
+    session.text("452-[\"a\"]", now);
+    session.text("42[\"twinMessage\",{\"twinId\":\"a\",\"data\":1}]", now);
+    let output = outputs(&mut session);
+    assert!(
+        matches!(&output[..], [Output::Malformed(_), Output::Message { .. }]),
+        "{output:?}"
+    );
+    assert!(session.is_joined());
+}
+
+#[test]
+fn calls_without_a_hub_fail_at_once_and_calls_are_bounded() {
+    let (mut session, now) = start(Mode::Simulator);
+    session.call("x", Map::new(), 1, now);
+    let disconnected = Output::Answer {
+        token: 1,
+        result: Err(CallError::Disconnected),
+    };
+    assert_eq!(outputs(&mut session), [disconnected]);
+    let (mut session, now) = joined(Mode::Simulator);
+    for _ in 0..MAX_PENDING {
+        session.call("x", Map::new(), 1, now);
+    }
+    outputs(&mut session);
+    session.call("x", Map::new(), 2, now);
+    let too_many = Output::Answer {
+        token: 2,
+        result: Err(CallError::TooMany),
+    };
+    assert_eq!(outputs(&mut session), [too_many]);
+}
+
+#[test]
+fn the_smaller_message_limit_holds() {
+    let (session, _) = joined(Mode::Simulator);
+    assert_eq!(session.max_message_bytes(), 1_000_000);
+}
+
+mod no_input_panics {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn in_any_state(
+            frames in prop::collection::vec(
+                prop_oneof![
+                    any::<String>(),
+                    Just(OPEN.to_owned()),
+                    Just("40{}".to_owned()),
+                    Just("431[{}]".to_owned()),
+                    "[0-6]{1,3}(\\[(\"twinMessage\"|\"twinUpdated\"|\"deviceAuthenticated\"),.{0,20}\\])?",
+                ],
+                0..12,
+            ),
+            direct in any::<bool>(),
+        ) {
+            let (mut session, now) = start(if direct { Mode::Direct } else { Mode::Simulator });
+            for frame in frames {
+                session.text(&frame, now);
+                session.binary(Bytes::from(frame.into_bytes()), now);
+                session.tick(now);
+                outputs(&mut session);
+            }
+        }
+    }
+}
