@@ -1,0 +1,22 @@
+//! Pictures to objects. A [`Picture`] and settings come in, [`Detections`] go out; a worker thread owns each
+//! [`Detector`]. Output kinds are decoded without ONNX Runtime, so that they are tested without it.
+
+pub mod detector;
+pub mod manifest;
+pub mod nms;
+#[cfg(feature = "ort")]
+pub mod onnx;
+mod onnx_file;
+pub mod postprocess;
+#[cfg(feature = "ort")]
+pub mod runtime;
+
+pub use crate::preprocess::Picture;
+pub use detector::{
+    BBox, DetectError, DetectSettings, Detections, Detector, FakeDetector, ModelInfo, Object,
+};
+pub use manifest::{Manifest, ModelError};
+#[cfg(feature = "ort")]
+pub use onnx::OnnxDetector;
+#[cfg(feature = "ort")]
+pub use runtime::{Runtime, RuntimeError, RuntimeOptions};

@@ -1,0 +1,323 @@
+//! A detector on ONNX Runtime: a manifest and a runtime come in, a warm [`OnnxDetector`] goes out. It owns its session
+//! and every buffer that a picture needs; an inference worker owns it.
+
+use std::fmt;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Instant;
+
+use ort::ep::ExecutionProvider;
+use ort::session::{RunOptions, Session, SessionOutputs};
+use ort::value::{TensorElementType, TensorRef, ValueType};
+
+use super::detector::{DetectError, DetectSettings, Detections, Detector, ModelInfo, Object};
+use super::manifest::{Manifest, ModelError, Outlet, OutputKind};
+use super::nms::suppress;
+use super::postprocess::{Array, Filter, Mismatch, Scratch, rows, ssd, yolo};
+use super::runtime::Runtime;
+use crate::decode::frame::PictureSize;
+use crate::preprocess::{Picture, Preprocessor};
+
+/// The execution providers of ONNX Runtime that configuration may name; this build runs the first.
+const PROVIDERS: [&str; 8] = [
+    "cpu", "cuda", "tensorrt", "openvino", "rocm", "migraphx", "xnnpack", "coreml",
+];
+
+/// A model that detects with ONNX Runtime.
+pub struct OnnxDetector {
+    model: ModelInfo,
+    input: String,
+    output: OutputKind,
+    nms_iou: f32,
+    session: Session,
+    run_options: Arc<RunOptions>,
+    execution_provider: &'static str,
+    preprocessor: Preprocessor,
+    filter: Filter,
+    scratch: Scratch,
+}
+
+/// Ends a run from another thread, for one that hangs. Cloning shares it.
+#[derive(Clone)]
+pub struct Terminator {
+    run_options: Arc<RunOptions>,
+}
+
+impl fmt::Debug for OnnxDetector {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("OnnxDetector")
+            .field("model", &self.model.name)
+            .field("execution_provider", &self.execution_provider)
+            .finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for Terminator {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Terminator")
+    }
+}
+
+impl Terminator {
+    /// Makes the detector's run, now or when it next starts, fail as soon as it can. The detector stays
+    /// unusable: load another.
+    pub fn terminate(&self) {
+        if let Err(error) = self.run_options.terminate() {
+            tracing::warn!(%error, "ONNX Runtime does not take the order to end a run");
+        }
+    }
+}
+
+impl OnnxDetector {
+    /// Loads `dir/NAME.toml` and its model, checks them, and runs once to warm up.
+    ///
+    /// # Errors
+    /// When the model does not fit its manifest, or an execution provider asked for is not there.
+    pub fn load(
+        runtime: &Runtime,
+        dir: &Path,
+        name: &str,
+        execution_providers: &[String],
+    ) -> Result<Self, ModelError> {
+        let (manifest, path) = Manifest::load(dir, name)?;
+        let bytes = manifest.read_model(&path)?;
+        let execution_provider = choose_provider(execution_providers)?;
+        let refuse = |error: String| ModelError::Session {
+            path: path.clone(),
+            reason: error,
+        };
+        let session = build_session(runtime, &bytes).map_err(|error| refuse(error.to_string()))?;
+        let outlets =
+            |outlets: &[ort::value::Outlet]| outlets.iter().map(outlet).collect::<Vec<_>>();
+        manifest.check_outlets(
+            &path,
+            &outlets(session.inputs()),
+            &outlets(session.outputs()),
+        )?;
+        let run_options = RunOptions::new().map_err(|error| refuse(error.to_string()))?;
+        let mut detector = Self {
+            model: manifest.info(),
+            input: manifest.input,
+            output: manifest.output,
+            nms_iou: manifest.nms_iou,
+            session,
+            run_options: Arc::new(run_options),
+            execution_provider,
+            preprocessor: Preprocessor::new(manifest.tensor),
+            filter: Filter::new(&manifest.labels),
+            scratch: Scratch::default(),
+        };
+        let inference = detector
+            .warm_up()
+            .map_err(|error| refuse(error.to_string()))?;
+        tracing::info!(
+            model = name,
+            execution_provider,
+            library = %runtime.library().display(),
+            warm_up_ms = inference.as_millis(),
+            "model is warm"
+        );
+        Ok(detector)
+    }
+
+    /// The execution provider that runs, by ONNX Runtime's name.
+    pub fn execution_provider(&self) -> &'static str {
+        self.execution_provider
+    }
+
+    /// To end a run from another thread.
+    pub fn terminator(&self) -> Terminator {
+        Terminator {
+            run_options: self.run_options.clone(),
+        }
+    }
+
+    /// Runs on a grey picture, so that the first frame does not pay for ONNX Runtime's first allocations.
+    fn warm_up(&mut self) -> Result<std::time::Duration, DetectError> {
+        let picture = Picture::Rgb {
+            data: &[114; 3 * 8 * 8],
+            size: PictureSize {
+                width_px: 8,
+                height_px: 8,
+            },
+        };
+        let settings = DetectSettings::default();
+        Ok(self.detect(picture, &settings)?.inference)
+    }
+}
+
+impl Detector for OnnxDetector {
+    fn model(&self) -> &ModelInfo {
+        &self.model
+    }
+
+    fn detect(
+        &mut self,
+        picture: Picture<'_>,
+        settings: &DetectSettings,
+    ) -> Result<Detections, DetectError> {
+        let started = Instant::now();
+        let size = picture.size();
+        let placement = self
+            .preprocessor
+            .run(&picture)
+            .ok_or(DetectError::Picture {
+                width_px: size.width_px,
+                height_px: size.height_px,
+            })?;
+        let preprocessed = Instant::now();
+
+        let failed = |error: ort::Error| DetectError::Run {
+            model: self.model.name.clone(),
+            message: error.to_string(),
+        };
+        let spec = self.preprocessor.spec();
+        let shape = [1, 3, spec.height, spec.width];
+        let tensor =
+            TensorRef::from_array_view((shape, self.preprocessor.tensor())).map_err(failed)?;
+        let inputs = ort::inputs![self.input.as_str() => tensor];
+        let outputs = self
+            .session
+            .run_with_options(inputs, &*self.run_options)
+            .map_err(failed)?;
+        let inferred = Instant::now();
+
+        self.filter.set(settings.min_score, &settings.classes);
+        self.scratch.candidates.clear();
+        let input = (spec.width, spec.height);
+        decode(
+            &self.output,
+            &outputs,
+            input,
+            &self.filter,
+            &mut self.scratch,
+        )
+        .map_err(|mismatch| DetectError::Output {
+            model: self.model.name.clone(),
+            mismatch,
+        })?;
+        drop(outputs);
+        suppress(&mut self.scratch.candidates, self.nms_iou);
+        let candidates = self.scratch.candidates.iter();
+        let objects: Vec<Object> = candidates
+            .map(|candidate| Object::place(candidate, &placement))
+            // A box that lies in the padding alone has nothing of the picture.
+            .filter(|object| object.bbox.width > 0.0 && object.bbox.height > 0.0)
+            .collect();
+        Ok(Detections {
+            objects,
+            preprocess: preprocessed - started,
+            inference: inferred - preprocessed,
+            postprocess: inferred.elapsed(),
+        })
+    }
+}
+
+fn decode(
+    kind: &OutputKind,
+    outputs: &SessionOutputs<'_>,
+    input: (usize, usize),
+    filter: &Filter,
+    scratch: &mut Scratch,
+) -> Result<(), Mismatch> {
+    match kind {
+        OutputKind::Ssd { scores, boxes } => {
+            let (scores, boxes) = (array(outputs, scores)?, array(outputs, boxes)?);
+            ssd::candidates(&scores, &boxes, input, filter, scratch)
+        }
+        OutputKind::Rows { rows } => rows::candidates(&array(outputs, rows)?, filter, scratch),
+        OutputKind::Yolo { predictions } => {
+            yolo::candidates(&array(outputs, predictions)?, filter, scratch)
+        }
+    }
+}
+
+fn array<'a>(outputs: &'a SessionOutputs<'_>, name: &'a str) -> Result<Array<'a>, Mismatch> {
+    let extracted = outputs
+        .get(name)
+        .and_then(|value| value.try_extract_tensor::<f32>().ok());
+    match extracted {
+        Some((shape, values)) => Ok(Array {
+            name,
+            dims: shape,
+            values,
+        }),
+        None => Err(Mismatch {
+            output: name.to_owned(),
+            expected: "of f32".to_owned(),
+            found: "none".to_owned(),
+        }),
+    }
+}
+
+fn build_session(runtime: &Runtime, model: &[u8]) -> ort::Result<Session> {
+    let cpu = ort::ep::CPU::default().with_arena_allocator(true).build();
+    Ok(Session::builder(runtime.environment())?
+        .with_execution_providers([cpu.error_on_failure()])?
+        .with_intra_op_spinning(false)?
+        .with_log_id("twinsight")?
+        .commit_from_memory(model)?)
+}
+
+/// ONNX Runtime's name of the provider that will run, if this build has all that were asked for; none asked for is `cpu`.
+fn choose_provider(asked: &[String]) -> Result<&'static str, ModelError> {
+    for name in asked {
+        let refuse = |reason| ModelError::Provider {
+            asked: name.clone(),
+            reason,
+            available: "cpu".to_owned(),
+        };
+        match PROVIDERS.iter().find(|known| *known == name) {
+            Some(&"cpu") => {}
+            Some(_) => {
+                return Err(refuse(
+                    "this build and its ONNX Runtime run on the CPU only",
+                ));
+            }
+            None => return Err(refuse("no execution provider has that name")),
+        }
+    }
+    Ok(ort::ep::CPU::NAME)
+}
+
+fn outlet(from: &ort::value::Outlet) -> Outlet {
+    let (element, dims) = match from.dtype() {
+        ValueType::Tensor { ty, shape, .. } => (element_name(*ty), shape.to_vec()),
+        other => (other.to_string(), Vec::new()),
+    };
+    Outlet {
+        name: from.name().to_owned(),
+        element,
+        dims,
+    }
+}
+
+fn element_name(element: TensorElementType) -> String {
+    match element {
+        TensorElementType::Float32 => "f32".to_owned(),
+        other => other.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_providers_that_run_are_taken() {
+        let choose = |names: &[&str]| {
+            let names: Vec<String> = names.iter().map(|&name| name.to_owned()).collect();
+            choose_provider(&names).map_err(|error| error.to_string())
+        };
+        assert_eq!(choose(&[]), Ok("CPUExecutionProvider"));
+        assert_eq!(choose(&["cpu"]), Ok("CPUExecutionProvider"));
+        assert_eq!(
+            choose(&["cuda", "cpu"]).unwrap_err(),
+            "execution provider `cuda` is not available: this build and its ONNX Runtime run on the CPU only; available here: cpu"
+        );
+        assert_eq!(
+            choose(&["gpu"]).unwrap_err(),
+            "execution provider `gpu` is not available: no execution provider has that name; available here: cpu"
+        );
+    }
+}

@@ -1,0 +1,91 @@
+//! `rows`: `[1, N, 6]`: x1, y1, x2, y2 in tensor pixels, score, class: end-to-end models.
+
+use super::{Array, Candidate, Filter, Mismatch, Scratch};
+use crate::preprocess::TensorBox;
+
+/// Appends the candidates that pass to `scratch.candidates`.
+///
+/// # Errors
+/// When the shape is not `[1, N, 6]`.
+pub fn candidates(
+    rows: &Array<'_>,
+    filter: &Filter,
+    scratch: &mut Scratch,
+) -> Result<(), Mismatch> {
+    let Some([1, _, 6]) = rows.lengths() else {
+        return Err(rows.mismatch("[1, N, 6]"));
+    };
+    for row in rows.values.chunks_exact(6) {
+        let (score, Some(class_id)) = (row[4], class(row[5], filter.classes())) else {
+            continue;
+        };
+        if !filter.passes(class_id, score) {
+            continue;
+        }
+        let corners = TensorBox {
+            x1: row[0],
+            y1: row[1],
+            x2: row[2],
+            y2: row[3],
+        };
+        scratch
+            .candidates
+            .extend(Candidate::new(corners, score, class_id));
+    }
+    Ok(())
+}
+
+/// The class number that a float holds, if it is one of the model's.
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "checked to lie in 0..classes"
+)]
+fn class(value: f32, classes: usize) -> Option<usize> {
+    let rounded = value.round();
+    (rounded >= 0.0 && rounded < classes as f32).then_some(rounded as usize)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::*;
+    use super::*;
+
+    #[test]
+    fn takes_rows_with_a_known_class_and_enough_score() {
+        #[rustfmt::skip]
+        let values = [
+            1.0, 2.0, 3.0, 4.0, 0.9, 1.0,
+            1.0, 2.0, 3.0, 4.0, 0.3, 1.0, // low
+            1.0, 2.0, 3.0, 4.0, 0.9, 2.0, // no such class
+            1.0, 2.0, 3.0, 4.0, 0.9, -1.0,
+            3.0, 2.0, 1.0, 4.0, 0.9, 0.0, // no area
+            5.0, 6.0, 7.0, 8.0, 0.5, 0.0,
+        ];
+        let mut scratch = Scratch::default();
+        candidates(&array(&[1, 6, 6], &values), &filter(2, 0.4), &mut scratch).unwrap();
+        assert_eq!(
+            plain(&scratch),
+            [(1.0, 2.0, 3.0, 4.0, 0.9, 1), (5.0, 6.0, 7.0, 8.0, 0.5, 0)]
+        );
+    }
+
+    #[test]
+    fn other_shapes_are_refused_and_bad_numbers_ignored() {
+        let mut scratch = Scratch::default();
+        let error = candidates(
+            &array(&[1, 2, 5], &[0.0; 10]),
+            &filter(2, 0.4),
+            &mut scratch,
+        );
+        assert_eq!(
+            error.unwrap_err().to_string(),
+            "output `out` should have shape [1, N, 6] and has [1, 2, 5]"
+        );
+        survives_bad_numbers(12, |values| {
+            let mut scratch = Scratch::default();
+            candidates(&array(&[1, 2, 6], values), &filter(2, 0.0), &mut scratch).unwrap();
+            scratch.candidates.len()
+        });
+    }
+}

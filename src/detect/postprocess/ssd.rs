@@ -1,0 +1,148 @@
+//! `ssd`: scores `[1, N, C]` (sigmoid applied) and boxes `[1, N, 1, 4]` or `[1, N, 4]`: ymin, xmin, ymax, xmax as shares
+//! of the tensor. One label a candidate: the class with the highest score.
+
+use super::{Array, Candidate, Filter, Mismatch, Scratch};
+use crate::preprocess::TensorBox;
+
+/// Appends the candidates that pass to `scratch.candidates`. `input` is width and height of the tensor.
+///
+/// # Errors
+/// When the shapes are not those above.
+pub fn candidates(
+    scores: &Array<'_>,
+    boxes: &Array<'_>,
+    input: (usize, usize),
+    filter: &Filter,
+    scratch: &mut Scratch,
+) -> Result<(), Mismatch> {
+    let classes = filter.classes();
+    let anchors = match scores.lengths() {
+        Some([1, anchors, found]) if found == classes && classes > 0 => anchors,
+        _ => return Err(scores.mismatch(format!("[1, N, {classes}]"))),
+    };
+    let fits = matches!(boxes.lengths(), Some([1, n, 1, 4]) if n == anchors)
+        || matches!(boxes.lengths(), Some([1, n, 4]) if n == anchors);
+    if !fits {
+        return Err(boxes.mismatch(format!("[1, {anchors}, 1, 4]")));
+    }
+    let (width, height) = (input.0 as f32, input.1 as f32);
+    let corners = boxes.values.chunks_exact(4);
+    for (row, corners) in scores.values.chunks_exact(classes).zip(corners) {
+        let Some((class_id, score)) = best(row, filter) else {
+            continue;
+        };
+        if !filter.passes(class_id, score) {
+            continue;
+        }
+        let corners = TensorBox {
+            x1: corners[1] * width,
+            y1: corners[0] * height,
+            x2: corners[3] * width,
+            y2: corners[2] * height,
+        };
+        scratch
+            .candidates
+            .extend(Candidate::new(corners, score, class_id));
+    }
+    Ok(())
+}
+
+/// The used class with the highest score, the first of equals. None if nothing reaches the filter's score, which
+/// is most of the anchors and needs no index.
+fn best(row: &[f32], filter: &Filter) -> Option<(usize, f32)> {
+    let mut found = None;
+    let mut highest = f32::NEG_INFINITY;
+    let top = row.iter().fold(
+        f32::NEG_INFINITY,
+        |top, &score| if score > top { score } else { top },
+    );
+    if top < filter.min_score {
+        return None;
+    }
+    for (class_id, &score) in row.iter().enumerate() {
+        if score > highest && filter.is_used(class_id) {
+            highest = score;
+            found = Some((class_id, score));
+        }
+    }
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::*;
+    use super::*;
+
+    #[test]
+    fn takes_the_best_class_and_scales_to_the_tensor() {
+        let scores = [0.1, 0.8, 0.3, 0.2, 0.6, 0.1];
+        let boxes = [0.125, 0.25, 0.25, 0.5, 0.0, 0.0, 1.0, 1.0];
+        let mut scratch = Scratch::default();
+        candidates(
+            &array(&[1, 3, 2], &scores),
+            &array(&[1, 3, 1, 4], &[&boxes[..], &[0.5, 0.5, 0.4, 0.6]].concat()),
+            (100, 200),
+            &filter(2, 0.4),
+            &mut scratch,
+        )
+        .unwrap();
+        // The third anchor's box is upside down.
+        assert_eq!(plain(&scratch), [(25.0, 25.0, 50.0, 50.0, 0.8, 1)]);
+    }
+
+    #[test]
+    fn a_class_that_the_model_never_uses_is_passed_over() {
+        let labels = ["person", "-"].map(str::to_owned);
+        let mut filter = Filter::new(&labels);
+        filter.set(0.4, &[]);
+        let mut scratch = Scratch::default();
+        let boxes = [0.0, 0.0, 1.0, 1.0];
+        candidates(
+            &array(&[1, 1, 2], &[0.5, 0.9]),
+            &array(&[1, 1, 4], &boxes),
+            (10, 10),
+            &filter,
+            &mut scratch,
+        )
+        .unwrap();
+        assert_eq!(plain(&scratch), [(0.0, 0.0, 10.0, 10.0, 0.5, 0)]);
+    }
+
+    #[test]
+    fn other_shapes_are_refused_and_bad_numbers_ignored() {
+        let mut scratch = Scratch::default();
+        let mut run = |scores: &[i64], boxes: &[i64]| {
+            let len = |dims: &[i64]| vec![0.0; dims.iter().product::<i64>() as usize];
+            candidates(
+                &array(scores, &len(scores)),
+                &array(boxes, &len(boxes)),
+                (10, 10),
+                &filter(2, 0.4),
+                &mut scratch,
+            )
+            .map_err(|error| error.to_string())
+        };
+        assert_eq!(run(&[1, 3, 2], &[1, 3, 1, 4]), Ok(()));
+        assert_eq!(
+            run(&[1, 3, 5], &[1, 3, 1, 4]).unwrap_err(),
+            "output `out` should have shape [1, N, 2] and has [1, 3, 5]"
+        );
+        assert_eq!(
+            run(&[1, 3, 2], &[1, 2, 1, 4]).unwrap_err(),
+            "output `out` should have shape [1, 3, 1, 4] and has [1, 2, 1, 4]"
+        );
+        survives_bad_numbers(6, |values| {
+            let mut scratch = Scratch::default();
+            let boxes = [values, &values[..2]].concat();
+            candidates(
+                &array(&[1, 2, 2], &values[..4]),
+                &array(&[1, 2, 4], &boxes),
+                (10, 10),
+                &filter(2, 0.0),
+                &mut scratch,
+            )
+            .unwrap();
+            scratch.candidates.len()
+        });
+    }
+}

@@ -1,0 +1,8 @@
+//! Pictures to tensors. Decoded planes or RGB bytes come in, a CHW `f32` tensor and the
+//! [`Placement`](tensor::Placement) that maps boxes back go out. The inference worker runs it.
+
+pub mod color;
+pub mod resize;
+pub mod tensor;
+
+pub use tensor::{Picture, Placement, Preprocessor, TensorBox, TensorSpec};

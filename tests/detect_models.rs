@@ -1,0 +1,155 @@
+//! The shipped models on the shipped pictures, through ONNX Runtime.
+#![cfg(feature = "ort")]
+
+use std::path::{Path, PathBuf};
+
+use twinsight::decode::frame::PictureSize;
+use twinsight::detect::{
+    DetectError, DetectSettings, Detector, OnnxDetector, Picture, Runtime, RuntimeOptions,
+};
+
+fn root() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn runtime() -> Runtime {
+    let options = RuntimeOptions {
+        dylib_path: std::env::var_os("ORT_DYLIB_PATH").map(PathBuf::from),
+        ..RuntimeOptions::default()
+    };
+    Runtime::load(&options).expect("ONNX Runtime, which `scripts/setup` installs")
+}
+
+fn load(name: &str) -> OnnxDetector {
+    OnnxDetector::load(&runtime(), &root().join("models"), name, &[]).expect("a shipped model")
+}
+
+fn picture(name: &str) -> image::RgbImage {
+    let path = Path::new("tests/data/pictures").join(name);
+    image::open(root().join(path))
+        .expect("a shipped picture")
+        .to_rgb8()
+}
+
+fn rgb(image: &image::RgbImage) -> Picture<'_> {
+    Picture::Rgb {
+        data: image.as_raw(),
+        size: PictureSize {
+            width_px: image.width() as usize,
+            height_px: image.height() as usize,
+        },
+    }
+}
+
+#[test]
+fn every_model_sees_the_player_and_the_ball() {
+    let image = picture("messi5.jpg");
+    for name in [
+        "nanodet_g_coco",
+        "ssdlite_mobilenet_v2_coco",
+        "centernet_mobilenet_v3_coco",
+    ] {
+        let mut detector = load(name);
+        assert_eq!(detector.execution_provider(), "CPUExecutionProvider");
+        let found = detector
+            .detect(rgb(&image), &DetectSettings::default())
+            .unwrap();
+        let labels: Vec<&str> = found
+            .objects
+            .iter()
+            .map(|object| detector.model().label(object.class_id))
+            .collect();
+        assert!(
+            labels.contains(&"person") && labels.contains(&"sports ball"),
+            "{name}: {labels:?}"
+        );
+        for object in &found.objects {
+            let bbox = object.bbox;
+            assert!(bbox.x >= 0.0 && bbox.y >= 0.0 && bbox.width > 0.0 && bbox.height > 0.0);
+            assert!(
+                bbox.x + bbox.width <= image.width() as f32 + 0.01,
+                "{bbox:?}"
+            );
+            assert!(
+                bbox.y + bbox.height <= image.height() as f32 + 0.01,
+                "{bbox:?}"
+            );
+        }
+    }
+}
+
+#[test]
+fn wanted_classes_are_all_that_comes() {
+    let image = picture("messi5.jpg");
+    let mut detector = load("ssdlite_mobilenet_v2_coco");
+    let ball = detector.model().class_id("sports ball").unwrap();
+    let settings = DetectSettings {
+        min_score: 0.4,
+        classes: vec![ball],
+    };
+    let found = detector.detect(rgb(&image), &settings).unwrap();
+    assert_eq!(found.objects.len(), 1);
+    assert_eq!(found.objects[0].class_id, ball);
+}
+
+#[test]
+fn a_short_picture_is_an_error_and_the_next_is_detected() {
+    let image = picture("messi5.jpg");
+    let mut detector = load("ssdlite_mobilenet_v2_coco");
+    let short = Picture::Rgb {
+        data: &image.as_raw()[1..],
+        size: rgb(&image).size(),
+    };
+    let settings = DetectSettings::default();
+    assert!(matches!(
+        detector.detect(short, &settings),
+        Err(DetectError::Picture { width_px: 548, .. })
+    ));
+    assert!(
+        !detector
+            .detect(rgb(&image), &settings)
+            .unwrap()
+            .objects
+            .is_empty()
+    );
+}
+
+#[test]
+fn a_terminated_detector_fails_and_leaves_others_alone() {
+    let image = picture("messi5.jpg");
+    let settings = DetectSettings::default();
+    let mut ended = load("ssdlite_mobilenet_v2_coco");
+    ended.terminator().terminate();
+    let error = ended.detect(rgb(&image), &settings).unwrap_err();
+    assert!(matches!(error, DetectError::Run { .. }), "{error}");
+    load("ssdlite_mobilenet_v2_coco")
+        .detect(rgb(&image), &settings)
+        .unwrap();
+}
+
+#[test]
+fn a_model_that_does_not_fit_its_manifest_is_refused() {
+    let models = root().join("models");
+    let dir = tempfile::tempdir().unwrap();
+    let manifest = std::fs::read_to_string(models.join("nanodet_g_coco.toml")).unwrap();
+    for file in ["nanodet_g_coco.onnx", "coco_80.txt"] {
+        std::fs::copy(models.join(file), dir.path().join(file)).unwrap();
+    }
+    let refusal = |from: &str, to: &str| {
+        assert!(manifest.contains(from));
+        let path = dir.path().join("nanodet_g_coco.toml");
+        std::fs::write(path, manifest.replace(from, to)).unwrap();
+        let error = OnnxDetector::load(&runtime(), dir.path(), "nanodet_g_coco", &[]).unwrap_err();
+        error
+            .to_string()
+            .replace(&format!("{}/", dir.path().display()), "")
+    };
+    assert_eq!(
+        refusal("width = 416", "width = 320"),
+        "nanodet_g_coco.onnx: its input should be `images` f32 [1, 3, 416, 320] and is `images` f32 [1, 3, 416, 416]; correct `input` in the manifest or install the file that it describes"
+    );
+    assert_eq!(
+        refusal("kind = \"yolo\"\npredictions", "kind = \"rows\"\nrows"),
+        "nanodet_g_coco.onnx: its output should be `output0` f32 [1, N, 6] and is `output0` f32 [1, 84, 3549]; correct `output` in the manifest or install the file that it describes"
+    );
+}
