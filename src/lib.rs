@@ -3,5 +3,7 @@
 pub mod clock;
 pub mod config;
 pub mod decode;
+pub mod h264;
+pub mod rtp;
 pub mod telemetry;
 pub mod thread;
