@@ -6,6 +6,7 @@ pub mod config;
 pub mod decode;
 pub mod detect;
 pub mod dev;
+pub mod h264;
 pub mod hub;
 pub mod preprocess;
 pub mod publish;

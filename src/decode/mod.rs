@@ -1,3 +1,13 @@
-//! Access units to pictures.
+//! Access units to pictures: RTP packets come in from the tee through a bounded queue, frames go out
+//! with their times. A thread a stream runs it; everything below `worker` is plain state.
 
+pub mod decoder;
 pub mod frame;
+pub mod gate;
+pub mod latest;
+#[cfg(feature = "openh264")]
+pub mod openh264;
+pub mod path;
+pub mod queue;
+pub mod stream;
+pub mod worker;

@@ -1,0 +1,135 @@
+//! The decoder as the stream sees it: a complete access unit goes in with a tag, pictures come out
+//! with the tag of their unit. An enum, since the set of decoders is ours: openh264, and a fake that
+//! gives pictures without decoding, for tests of everything around it.
+
+use thiserror::Error;
+
+use super::frame::{PictureSize, PlaneBuffer, PlanePool};
+#[cfg(feature = "openh264")]
+use super::openh264::OpenH264;
+
+/// Which decoder to make.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DecoderKind {
+    /// Cisco's software decoder.
+    #[cfg(feature = "openh264")]
+    OpenH264,
+    /// Grey pictures of this size, one for each unit.
+    Fake(PictureSize),
+}
+
+/// When pictures come out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OutputOrder {
+    /// Each with its own unit: right for streams without B slices.
+    Immediate,
+    /// In display order, units later: for streams with B slices.
+    Display,
+}
+
+/// A picture that came out.
+#[derive(Debug)]
+pub struct Picture {
+    /// The tag of its access unit.
+    pub tag: u64,
+    /// The samples: Y, U, V without padding.
+    pub planes: PlaneBuffer,
+    /// Size after cropping.
+    pub size: PictureSize,
+}
+
+/// A decoder of one stream.
+#[derive(Debug)]
+pub enum Decoder {
+    /// Cisco's software decoder.
+    #[cfg(feature = "openh264")]
+    OpenH264(OpenH264),
+    /// Pictures without decoding.
+    Fake(FakeDecoder),
+}
+
+/// Gives a picture of a fixed size for each unit.
+#[derive(Debug)]
+pub struct FakeDecoder {
+    size: PictureSize,
+}
+
+/// Why a unit gave no picture.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+pub enum DecoderError {
+    /// The decoder could not be made.
+    #[error("the H.264 decoder cannot be made (code {0}): is memory exhausted?")]
+    Create(i64),
+    /// The decoder says that the stream is broken or of a kind that it does not know.
+    #[error(
+        "the decoder refused an access unit (state {0:#x}): a broken stream, or a profile beyond 4:2:0 8-bit progressive"
+    )]
+    Refused(i32),
+    /// The picture would be larger than level 5.2 allows.
+    #[error("pictures of {0:?} are larger than level 5.2 allows: lower the camera's resolution")]
+    TooLarge(PictureSize),
+    /// No error and no picture.
+    #[error("the decoder gave no picture for a complete access unit")]
+    NoPicture,
+    /// The decoder gave a picture whose planes make no sense.
+    #[error("the decoder gave a picture without valid planes")]
+    Planes,
+}
+
+impl Decoder {
+    /// A fresh decoder.
+    pub fn new(kind: DecoderKind) -> Result<Self, DecoderError> {
+        match kind {
+            #[cfg(feature = "openh264")]
+            DecoderKind::OpenH264 => Ok(Self::OpenH264(OpenH264::new()?)),
+            DecoderKind::Fake(size) => Ok(Self::Fake(FakeDecoder { size })),
+        }
+    }
+
+    /// Decodes a complete access unit, and appends the pictures that came out.
+    ///
+    /// # Errors
+    /// If the decoder refuses the unit; pictures of earlier units may have come out all the same.
+    pub fn decode(
+        &mut self,
+        unit: &[u8],
+        tag: u64,
+        order: OutputOrder,
+        pool: &PlanePool,
+        pictures: &mut Vec<Picture>,
+    ) -> Result<(), DecoderError> {
+        match self {
+            #[cfg(feature = "openh264")]
+            Self::OpenH264(decoder) => decoder.decode(unit, tag, order, pool, pictures),
+            Self::Fake(fake) => {
+                let mut planes = pool.acquire(fake.size.i420_bytes());
+                planes.bytes_mut().fill(128);
+                pictures.push(Picture {
+                    tag,
+                    planes,
+                    size: fake.size,
+                });
+                Ok(())
+            }
+        }
+    }
+
+    /// Appends the pictures that the decoder still holds, in display order.
+    ///
+    /// # Errors
+    /// If the decoder fails to give them.
+    pub fn drain(
+        &mut self,
+        pool: &PlanePool,
+        pictures: &mut Vec<Picture>,
+    ) -> Result<(), DecoderError> {
+        match self {
+            #[cfg(feature = "openh264")]
+            Self::OpenH264(decoder) => decoder.drain(pool, pictures),
+            Self::Fake(_) => {
+                let _ = (pool, pictures);
+                Ok(())
+            }
+        }
+    }
+}

@@ -1,0 +1,325 @@
+//! Decides which access units reach the decoder, and when a keyframe is asked for. Sans-IO; it
+//! belongs to the stream's [`DecodeStream`](super::stream::DecodeStream).
+//!
+//! What passes decodes to exactly what the sender's encoder made: from a complete IDR picture on,
+//! without a gap. After any loss nothing passes until the next one.
+
+use std::time::{Duration, Instant};
+
+use crate::h264::depacketize::{AccessUnit, Completeness, PictureKind};
+use crate::telemetry::ledger::UnitDrop;
+
+/// Pauses before a request is repeated; the last one stays.
+const REPEAT_AFTER: [Duration; 4] = [
+    Duration::from_millis(500),
+    Duration::from_secs(1),
+    Duration::from_secs(2),
+    Duration::from_secs(5),
+];
+
+/// Why a keyframe is needed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum KeyframeReason {
+    /// The stream began, and not with a keyframe.
+    Start,
+    /// A packet was lost or malformed, or the source began anew.
+    Loss,
+    /// The decoder refused a unit or gave no picture for it.
+    DecodeError,
+    /// Decoding fell behind.
+    Backlog,
+    /// The first B slice: the decoder was rebuilt to put pictures in order.
+    Reordering,
+}
+
+/// What happens to a unit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// It is decoded.
+    Decode,
+    /// It is dropped for this reason.
+    Drop(UnitDrop),
+}
+
+/// Opens at a keyframe, closes at a loss.
+#[derive(Debug)]
+pub struct Gate {
+    state: State,
+    max_backlog: Duration,
+    last_request: Option<Instant>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    /// No unit but a complete IDR picture is decoded.
+    AwaitingKeyframe {
+        why: KeyframeReason,
+        /// Requests made since the wait began.
+        requests: usize,
+        /// When the next request is due; none while nobody has missed a keyframe yet.
+        due: Option<Instant>,
+    },
+    /// Every unit that follows its predecessor without a gap is decoded.
+    Decoding,
+}
+
+impl Gate {
+    /// A closed gate; units older than `max_backlog` at the start of decoding are skipped.
+    pub fn new(max_backlog: Duration) -> Self {
+        Self {
+            state: State::AwaitingKeyframe {
+                why: KeyframeReason::Start,
+                requests: 0,
+                due: None,
+            },
+            max_backlog,
+            last_request: None,
+        }
+    }
+
+    /// Decides on a unit whose decoding could start now.
+    pub fn admit(&mut self, unit: &AccessUnit, now: Instant) -> Verdict {
+        match unit.completeness {
+            Completeness::Complete => {}
+            Completeness::Incomplete => {
+                self.damaged(unit, now);
+                return Verdict::Drop(UnitDrop::Incomplete);
+            }
+            Completeness::Oversize => {
+                self.damaged(unit, now);
+                return Verdict::Drop(UnitDrop::Oversize);
+            }
+        }
+        if now.saturating_duration_since(unit.received_at) > self.max_backlog {
+            self.close(KeyframeReason::Backlog, now);
+            return Verdict::Drop(UnitDrop::DecodeBacklog);
+        }
+        if unit.picture == PictureKind::Idr && unit.sps.is_some() {
+            return Verdict::Decode;
+        }
+        if unit.after_loss {
+            self.close(KeyframeReason::Loss, now);
+        }
+        match &mut self.state {
+            State::Decoding => Verdict::Decode,
+            State::AwaitingKeyframe { why, due, .. } => {
+                // A picture came and could not be used: now a keyframe is missed.
+                if unit.picture != PictureKind::None {
+                    due.get_or_insert(now);
+                }
+                Verdict::Drop(if *why == KeyframeReason::Backlog {
+                    UnitDrop::DecodeBacklog
+                } else {
+                    UnitDrop::AwaitingKeyframe
+                })
+            }
+        }
+    }
+
+    /// The decoder took an IDR picture: units pass from now on.
+    pub fn open(&mut self) {
+        self.state = State::Decoding;
+    }
+
+    /// Nothing passes until the next IDR picture, and one is asked for at once.
+    pub fn close(&mut self, why: KeyframeReason, now: Instant) {
+        match &mut self.state {
+            State::Decoding => {
+                self.state = State::AwaitingKeyframe {
+                    why,
+                    requests: 0,
+                    due: Some(now),
+                };
+            }
+            State::AwaitingKeyframe { due, why: old, .. } => {
+                due.get_or_insert(now);
+                // Once behind, the wait is the backlog's fault until it ends.
+                if why == KeyframeReason::Backlog {
+                    *old = why;
+                }
+            }
+        }
+    }
+
+    /// True between a loss and the next IDR picture.
+    pub fn is_awaiting_keyframe(&self) -> bool {
+        self.state != State::Decoding
+    }
+
+    /// The reason for a keyframe request that is due.
+    pub fn keyframe_request(&mut self, now: Instant) -> Option<KeyframeReason> {
+        let State::AwaitingKeyframe { why, requests, due } = &mut self.state else {
+            return None;
+        };
+        if due.is_none_or(|due| now < due) {
+            return None;
+        }
+        let pause = REPEAT_AFTER[(*requests).min(REPEAT_AFTER.len() - 1)];
+        *requests += 1;
+        *due = Some(now + pause);
+        self.last_request = Some(now);
+        Some(*why)
+    }
+
+    /// When [`keyframe_request`](Self::keyframe_request) is to be called next.
+    pub fn deadline(&self) -> Option<Instant> {
+        match self.state {
+            State::AwaitingKeyframe { due, .. } => due,
+            State::Decoding => None,
+        }
+    }
+
+    /// A unit is not whole. If it was the keyframe that had been asked for, asking begins again.
+    fn damaged(&mut self, unit: &AccessUnit, now: Instant) {
+        self.close(KeyframeReason::Loss, now);
+        if unit.is_idr()
+            && let State::AwaitingKeyframe { requests, due, .. } = &mut self.state
+            && let Some(last) = self.last_request
+            && *requests > 0
+        {
+            *requests = 1;
+            let again = now.max(last + REPEAT_AFTER[0]);
+            *due = Some(due.map_or(again, |due| due.min(again)));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::h264::sps::Sps;
+    use crate::h264::sps::tests::baseline_sps;
+
+    fn unit(picture: PictureKind, at: Instant) -> AccessUnit {
+        AccessUnit {
+            data: Bytes::new(),
+            rtp_timestamp: 0,
+            received_at: at,
+            completed_at: at,
+            picture,
+            sps: Some(Sps::parse(&baseline_sps(0, 64, 64)).unwrap()),
+            completeness: Completeness::Complete,
+            after_loss: false,
+        }
+    }
+
+    fn open_gate(now: Instant) -> Gate {
+        let mut gate = Gate::new(Duration::from_millis(500));
+        assert_eq!(
+            gate.admit(&unit(PictureKind::Idr, now), now),
+            Verdict::Decode
+        );
+        gate.open();
+        gate
+    }
+
+    const AWAITING: Verdict = Verdict::Drop(UnitDrop::AwaitingKeyframe);
+
+    #[test]
+    fn it_opens_on_an_idr_with_known_sets_only() {
+        let now = Instant::now();
+        let mut gate = Gate::new(Duration::from_millis(500));
+        assert_eq!(gate.keyframe_request(now), None);
+        assert_eq!(gate.admit(&unit(PictureKind::Forward, now), now), AWAITING);
+        assert_eq!(gate.keyframe_request(now), Some(KeyframeReason::Start));
+        let mut unknown = unit(PictureKind::Idr, now);
+        unknown.sps = None;
+        assert_eq!(gate.admit(&unknown, now), AWAITING);
+        assert_eq!(
+            gate.admit(&unit(PictureKind::Idr, now), now),
+            Verdict::Decode
+        );
+        assert!(gate.is_awaiting_keyframe());
+        gate.open();
+        assert_eq!(
+            gate.admit(&unit(PictureKind::Forward, now), now),
+            Verdict::Decode
+        );
+        assert_eq!((gate.deadline(), gate.keyframe_request(now)), (None, None));
+    }
+
+    #[test]
+    fn a_whole_unit_lost_closes_it_and_an_idr_keeps_it_open() {
+        let now = Instant::now();
+        let mut gate = open_gate(now);
+        let mut idr = unit(PictureKind::Idr, now);
+        idr.after_loss = true;
+        assert_eq!(gate.admit(&idr, now), Verdict::Decode);
+        let mut after = unit(PictureKind::Forward, now);
+        after.after_loss = true;
+        assert_eq!(gate.admit(&after, now), AWAITING);
+        assert_eq!(gate.admit(&unit(PictureKind::Forward, now), now), AWAITING);
+        assert_eq!(gate.keyframe_request(now), Some(KeyframeReason::Loss));
+    }
+
+    #[test]
+    fn requests_are_repeated_with_growing_pauses() {
+        let start = Instant::now();
+        let mut gate = open_gate(start);
+        gate.close(KeyframeReason::DecodeError, start);
+        let mut at = Vec::new();
+        let mut now = start;
+        for _ in 0..20_000 {
+            if gate.keyframe_request(now).is_some() {
+                at.push(now.duration_since(start).as_millis());
+            }
+            now += Duration::from_millis(1);
+        }
+        assert_eq!(at, [0, 500, 1500, 3500, 8500, 13_500, 18_500]);
+    }
+
+    #[test]
+    fn a_damaged_keyframe_is_asked_for_again_soon() {
+        let start = Instant::now();
+        let at = |ms| start + Duration::from_millis(ms);
+        let mut gate = open_gate(start);
+        gate.close(KeyframeReason::Loss, start);
+        for ms in [0, 500, 1500] {
+            assert!(gate.keyframe_request(at(ms)).is_some());
+        }
+        let mut idr = unit(PictureKind::Idr, at(1600));
+        idr.completeness = Completeness::Incomplete;
+        assert_eq!(
+            gate.admit(&idr, at(1600)),
+            Verdict::Drop(UnitDrop::Incomplete)
+        );
+        assert_eq!(gate.deadline(), Some(at(2000)));
+        assert!(gate.keyframe_request(at(2000)).is_some());
+        assert_eq!(gate.deadline(), Some(at(3000)));
+    }
+
+    #[test]
+    fn backlog_skips_to_the_next_fresh_keyframe() {
+        let start = Instant::now();
+        let late = start + Duration::from_millis(501);
+        let backlog = Verdict::Drop(UnitDrop::DecodeBacklog);
+        let mut gate = open_gate(start);
+        assert_eq!(
+            gate.admit(&unit(PictureKind::Forward, start), late),
+            backlog
+        );
+        assert_eq!(gate.admit(&unit(PictureKind::Forward, late), late), backlog);
+        assert_eq!(gate.admit(&unit(PictureKind::Idr, start), late), backlog);
+        assert_eq!(gate.keyframe_request(late), Some(KeyframeReason::Backlog));
+        assert_eq!(
+            gate.admit(&unit(PictureKind::Idr, late), late),
+            Verdict::Decode
+        );
+    }
+
+    #[test]
+    fn parameter_sets_alone_do_not_close_it() {
+        let now = Instant::now();
+        let mut gate = Gate::new(Duration::from_secs(1));
+        assert_eq!(gate.admit(&unit(PictureKind::None, now), now), AWAITING);
+        assert_eq!(gate.deadline(), None);
+        let mut gate = open_gate(now);
+        assert_eq!(
+            gate.admit(&unit(PictureKind::None, now), now),
+            Verdict::Decode
+        );
+        assert!(!gate.is_awaiting_keyframe());
+    }
+}

@@ -1,0 +1,165 @@
+//! From RTP packets to frames in one plain state: reorder, depacketizer and [`DecodeStream`] in a row.
+//! The stream's thread runs it; tests and benches run it with simulated time.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use prometheus::IntCounter;
+use thiserror::Error;
+
+use super::decoder::{DecoderError, DecoderKind};
+use super::frame::Frame;
+use super::gate::KeyframeReason;
+use super::queue::Arrival;
+use super::stream::DecodeStream;
+use crate::config::StreamId;
+use crate::h264::depacketize::{Depacketizer, PayloadError};
+use crate::h264::parameter_sets::ParameterSets;
+use crate::rtp::reorder::{Ordered, Reorder};
+use crate::telemetry::ledger::Malformed;
+use crate::telemetry::metrics::{Metrics, StreamMetrics};
+
+/// Default of [`DecodeConfig::nack_interval`].
+pub const NACK_INTERVAL: Duration = Duration::from_millis(20);
+/// Default of [`DecodeConfig::max_backlog`].
+pub const MAX_BACKLOG: Duration = Duration::from_millis(500);
+
+/// What one stream's decoding needs to know.
+#[derive(Debug, Clone)]
+pub struct DecodeConfig {
+    /// The stream.
+    pub id: StreamId,
+    /// Its counters.
+    pub metrics: Arc<StreamMetrics>,
+    /// Counts malformed payloads of H.264.
+    pub malformed: IntCounter,
+    /// How often missing packets are asked for: a hole waits twice that, and the jitter.
+    pub nack_interval: Duration,
+    /// Units older than this when decoding could start are skipped, up to the next keyframe.
+    pub max_backlog: Duration,
+    /// The decoder.
+    pub decoder: DecoderKind,
+    /// Parameter sets of the session description (`sprop-parameter-sets`).
+    pub parameter_sets: ParameterSets,
+}
+
+impl DecodeConfig {
+    /// The defaults for a stream.
+    pub fn new(id: StreamId, metrics: &Metrics, decoder: DecoderKind) -> Self {
+        Self {
+            metrics: metrics.stream(&id),
+            id,
+            malformed: metrics.malformed_input_counter(Malformed::H264),
+            nack_interval: NACK_INTERVAL,
+            max_backlog: MAX_BACKLOG,
+            decoder,
+            parameter_sets: ParameterSets::default(),
+        }
+    }
+}
+
+/// What went wrong with the stream's input; counted already, for the log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+pub enum PathError {
+    /// A malformed payload.
+    #[error("a malformed H.264 payload spoiled an access unit: {0}")]
+    Payload(#[from] PayloadError),
+    /// A unit without a picture.
+    #[error(transparent)]
+    Decoder(#[from] DecoderError),
+}
+
+/// Reorder, depacketizer and decoder of one stream.
+#[derive(Debug)]
+pub struct ReceivePath {
+    metrics: Arc<StreamMetrics>,
+    reorder: Reorder,
+    depacketizer: Depacketizer,
+    stream: DecodeStream,
+}
+
+impl ReceivePath {
+    /// A path that has seen no packet.
+    pub fn new(config: &DecodeConfig) -> Self {
+        Self {
+            metrics: Arc::clone(&config.metrics),
+            reorder: Reorder::new(config.nack_interval),
+            depacketizer: Depacketizer::new(
+                config.malformed.clone(),
+                config.parameter_sets.clone(),
+            ),
+            stream: DecodeStream::new(
+                Arc::clone(&config.metrics),
+                config.decoder,
+                config.max_backlog,
+            ),
+        }
+    }
+
+    /// Takes what arrived. Call [`step`](Self::step) until it gives false after each.
+    pub fn take(&mut self, arrival: Arrival) {
+        match arrival {
+            Arrival::Rtp(packet) => {
+                self.metrics.rtp_packets_received.inc();
+                self.reorder.push(packet);
+            }
+            Arrival::SenderReport {
+                ntp, rtp_timestamp, ..
+            } => self.stream.sender_report(ntp, rtp_timestamp),
+        }
+    }
+
+    /// Does the next piece of work: false when there is none until something arrives or the
+    /// [`deadline`](Self::deadline) passes. At most two access units are decoded.
+    pub fn step(&mut self, now: Instant, on_frame: &mut dyn FnMut(Frame)) -> bool {
+        let Some(ordered) = self.reorder.pop(now) else {
+            return false;
+        };
+        match ordered {
+            Ordered::Lost { count, .. } => self.metrics.rtp_packets_lost.inc_by(count.into()),
+            Ordered::Restart => self.stream.source_changed(),
+            Ordered::Packet(_) => {}
+        }
+        for unit in self.depacketizer.push(ordered) {
+            self.stream.push(unit, now, on_frame);
+        }
+        true
+    }
+
+    /// The reason for a keyframe request that is due.
+    pub fn keyframe_request(&mut self, now: Instant) -> Option<KeyframeReason> {
+        self.stream.keyframe_request(now)
+    }
+
+    /// When there is something to do although nothing arrives.
+    pub fn deadline(&self) -> Option<Instant> {
+        let deadlines = [self.reorder.deadline(), self.stream.deadline()];
+        deadlines.into_iter().flatten().min()
+    }
+
+    /// Units that the decoder holds.
+    pub fn held(&self) -> usize {
+        self.stream.held()
+    }
+
+    /// The last error, once.
+    pub fn take_error(&mut self) -> Option<PathError> {
+        let payload = self.depacketizer.take_error().map(PathError::from);
+        payload.or_else(|| self.stream.take_error().map(PathError::from))
+    }
+
+    /// Nothing is decoded any more: what comes from now on is counted as `shutdown`.
+    pub fn stop(&mut self) {
+        self.stream.stop();
+    }
+
+    /// Closes the books after [`stop`](Self::stop): packets behind a hole and the open unit too.
+    pub fn finish(&mut self, now: Instant) {
+        self.stream.stop();
+        self.reorder.finish();
+        while self.step(now, &mut |_| {}) {}
+        if let Some(unit) = self.depacketizer.finish() {
+            self.stream.push(unit, now, &mut |_| {});
+        }
+    }
+}

@@ -1,0 +1,120 @@
+//! The decode thread of one stream: takes arrivals out of the queue, runs the [`ReceivePath`], hands
+//! frames and keyframe requests to its owner's callbacks. Whoever subscribed to the stream owns it.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+pub use super::path::DecodeConfig;
+use super::path::{PathError, ReceivePath};
+use super::queue::Popped;
+pub use super::queue::{Arrival, ArrivalQueue};
+use super::{frame::Frame, gate::KeyframeReason};
+use crate::config::StreamId;
+use crate::thread::{Joined, spawn_named};
+
+/// Errors of a stream's input are logged at most once in this time.
+const WARN_INTERVAL: Duration = Duration::from_secs(10);
+
+/// A stream's decode thread. Dropping it stops the thread and waits for it.
+pub struct DecodeWorker {
+    queue: Arc<ArrivalQueue>,
+    thread: Option<Joined>,
+}
+
+impl fmt::Debug for DecodeWorker {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("DecodeWorker")
+            .field("thread", &self.thread)
+            .finish_non_exhaustive()
+    }
+}
+
+impl DecodeWorker {
+    /// Starts the thread. Both callbacks run on it and must not wait: `on_frame` gets each frame,
+    /// `request_keyframe` says when and why a picture loss indication is due.
+    pub fn spawn(
+        config: DecodeConfig,
+        queue: Arc<ArrivalQueue>,
+        mut on_frame: Box<dyn FnMut(Frame) + Send>,
+        mut request_keyframe: Box<dyn FnMut(KeyframeReason) + Send>,
+    ) -> Self {
+        let arrivals = Arc::clone(&queue);
+        let name = format!("dec-{}", config.id);
+        let thread = spawn_named(name, move || {
+            run(&config, &arrivals, &mut *on_frame, &mut *request_keyframe);
+        });
+        Self {
+            queue,
+            thread: Some(thread),
+        }
+    }
+
+    /// Closes the queue and waits for the thread; units in flight are counted as `shutdown`.
+    pub fn stop(self) {
+        drop(self);
+    }
+
+    /// True when the thread has ended, because its queue was closed or of a bug.
+    pub fn is_finished(&self) -> bool {
+        self.thread.as_ref().is_none_or(Joined::is_finished)
+    }
+}
+
+impl Drop for DecodeWorker {
+    fn drop(&mut self) {
+        self.queue.close();
+        if let Some(thread) = self.thread.take() {
+            thread.join();
+        }
+    }
+}
+
+fn run(
+    config: &DecodeConfig,
+    queue: &ArrivalQueue,
+    on_frame: &mut dyn FnMut(Frame),
+    request_keyframe: &mut dyn FnMut(KeyframeReason),
+) {
+    let mut path = ReceivePath::new(config);
+    let mut warnings = Warnings::default();
+    loop {
+        match queue.pop(path.deadline()) {
+            Popped::Arrival(arrival) => path.take(arrival),
+            Popped::Deadline => {}
+            Popped::Closed => break,
+        }
+        if queue.is_closed() {
+            path.stop();
+        }
+        // The clock is read anew for each piece of work: decoding takes time, and age decides.
+        while path.step(Instant::now(), on_frame) {}
+        if let Some(reason) = path.keyframe_request(Instant::now()) {
+            tracing::debug!(camera = %config.id, ?reason, "a keyframe is needed");
+            request_keyframe(reason);
+        }
+        if let Some(error) = path.take_error() {
+            warnings.warn(&config.id, error, Instant::now());
+        }
+    }
+    path.finish(Instant::now());
+}
+
+/// One line in ten seconds, which says how many were left out.
+#[derive(Debug, Default)]
+struct Warnings {
+    last: Option<Instant>,
+    left_out: u64,
+}
+
+impl Warnings {
+    fn warn(&mut self, id: &StreamId, error: PathError, now: Instant) {
+        if self.last.is_some_and(|last| now < last + WARN_INTERVAL) {
+            self.left_out += 1;
+            return;
+        }
+        self.last = Some(now);
+        let left_out = std::mem::take(&mut self.left_out);
+        tracing::warn!(camera = %id, left_out, "{error}");
+    }
+}

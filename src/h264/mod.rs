@@ -1,0 +1,9 @@
+//! H.264 (ITU-T Rec. H.264) as far as a receiver needs it: NAL units, parameter sets, and the RTP
+//! payload format of RFC 6184 both ways. Nothing here panics on any bytes.
+
+pub mod bits;
+pub mod depacketize;
+pub mod nal;
+pub mod packetize;
+pub mod parameter_sets;
+pub mod sps;

@@ -1,0 +1,203 @@
+//! NAL units: their types, the byte stream format of Annex B, emulation prevention, and the first
+//! syntax elements of a slice header. Bytes come in, slices of them go out; the depacketizer, the
+//! packetizer and the decoder's edge call it.
+
+use super::bits::BitReader;
+
+/// The start code before every NAL unit that we write.
+pub const START_CODE: [u8; 4] = [0, 0, 0, 1];
+
+/// `nal_unit_type` (H.264 table 7-1).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum NalType {
+    /// Slice of a picture that is not an IDR picture.
+    NonIdrSlice,
+    /// Data partition A, B or C (Extended profile).
+    Partition,
+    /// Slice of an IDR picture.
+    IdrSlice,
+    /// Supplemental enhancement information.
+    Sei,
+    /// Sequence parameter set.
+    Sps,
+    /// Picture parameter set.
+    Pps,
+    /// Access unit delimiter.
+    Delimiter,
+    /// Filler data.
+    Filler,
+    /// Any other type, 0 to 31.
+    Other(u8),
+}
+
+/// The start of a slice header (clause 7.3.3).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SliceStart {
+    /// Address of the first macroblock: 0 in a picture's first slice.
+    pub first_mb: u32,
+    /// True for B slices.
+    pub bidirectional: bool,
+    /// The picture parameter set that it uses.
+    pub pps_id: u32,
+}
+
+impl NalType {
+    /// The type in a NAL unit's first byte.
+    pub fn of(header: u8) -> Self {
+        match header & 0x1f {
+            1 => Self::NonIdrSlice,
+            2..=4 => Self::Partition,
+            5 => Self::IdrSlice,
+            6 => Self::Sei,
+            7 => Self::Sps,
+            8 => Self::Pps,
+            9 => Self::Delimiter,
+            12 => Self::Filler,
+            other => Self::Other(other),
+        }
+    }
+
+    /// True for coded slice data of the primary picture.
+    pub fn is_slice(self) -> bool {
+        matches!(self, Self::NonIdrSlice | Self::Partition | Self::IdrSlice)
+    }
+}
+
+impl SliceStart {
+    /// Reads the start of a slice NAL unit; `None` for other types and for broken headers.
+    pub fn parse(nal: &[u8]) -> Option<Self> {
+        let (&header, rest) = nal.split_first()?;
+        if !NalType::of(header).is_slice() {
+            return None;
+        }
+        // Three codes of at most 63 bits, and emulation prevention in between.
+        let payload = unescape(&rest[..rest.len().min(40)]);
+        let mut bits = BitReader::new(&payload);
+        let first_mb = bits.ue().ok()?;
+        let slice_type = bits.ue().ok()?;
+        let pps_id = bits.ue().ok()?;
+        (slice_type <= 9 && pps_id <= 255).then_some(Self {
+            first_mb,
+            bidirectional: slice_type % 5 == 1,
+            pps_id,
+        })
+    }
+}
+
+/// The NAL units of a byte stream (Annex B), without start codes and trailing zeros.
+pub fn annex_b(stream: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let mut rest = after_start_code(stream).map(|start| &stream[start..]);
+    std::iter::from_fn(move || {
+        loop {
+            let current = rest?;
+            let nal = match after_start_code(current) {
+                Some(next) => {
+                    rest = Some(&current[next..]);
+                    &current[..next - 3]
+                }
+                None => {
+                    rest = None;
+                    current
+                }
+            };
+            let end = nal.iter().rposition(|&byte| byte != 0).map_or(0, |i| i + 1);
+            if end > 0 {
+                return Some(&nal[..end]);
+            }
+        }
+    })
+}
+
+/// Index behind the first start code (`00 00 01`) in `data`.
+fn after_start_code(data: &[u8]) -> Option<usize> {
+    let mut i = 0;
+    while let Some(&third) = data.get(i + 2) {
+        match third {
+            1 if data[i] == 0 && data[i + 1] == 0 => return Some(i + 3),
+            0 => i += 1,
+            _ => i += 3,
+        }
+    }
+    None
+}
+
+/// The payload without emulation prevention bytes (clause 7.4.1): `00 00 03` becomes `00 00`.
+pub fn unescape(escaped: &[u8]) -> Vec<u8> {
+    let mut payload = Vec::with_capacity(escaped.len());
+    let mut zeros = 0;
+    for &byte in escaped {
+        if zeros >= 2 && byte == 3 {
+            zeros = 0;
+            continue;
+        }
+        zeros = if byte == 0 { zeros + 1 } else { 0 };
+        payload.push(byte);
+    }
+    payload
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn split(stream: &[u8]) -> Vec<&[u8]> {
+        annex_b(stream).collect()
+    }
+
+    #[test]
+    fn start_codes_of_three_and_four_bytes() {
+        let stream = [
+            0, 0, 0, 1, 0x67, 1, 0, 0, 1, 0x68, 2, 0, 0, 0, 1, 0x65, 3, 0, 0,
+        ];
+        assert_eq!(split(&stream), [&[0x67, 1][..], &[0x68, 2], &[0x65, 3]]);
+        assert!(split(&[]).is_empty());
+        assert!(split(&[0, 0, 1]).is_empty());
+        assert!(split(&[1, 2, 3, 4]).is_empty());
+        assert_eq!(split(&[0, 0, 1, 0, 0, 1, 9]), [&[9][..]]);
+    }
+
+    #[test]
+    fn emulation_prevention_goes() {
+        assert_eq!(unescape(&[1, 0, 0, 3, 1]), [1, 0, 0, 1]);
+        assert_eq!(unescape(&[0, 0, 3, 0, 0, 3]), [0, 0, 0, 0]);
+        assert_eq!(unescape(&[0, 3, 0, 3]), [0, 3, 0, 3]);
+    }
+
+    #[test]
+    fn slice_headers() {
+        // first_mb 0, slice_type 7 (I), pps 0: 1 0001000 1
+        assert_eq!(
+            SliceStart::parse(&[0x65, 0b1000_1000, 0b1000_0000]),
+            Some(SliceStart {
+                first_mb: 0,
+                bidirectional: false,
+                pps_id: 0
+            })
+        );
+        // slice_type 6 (B): 1 00111 1
+        let b = SliceStart::parse(&[0x01, 0b1001_1110]).unwrap();
+        assert!(b.bidirectional);
+        assert_eq!(SliceStart::parse(&[0x65]), None);
+        assert_eq!(SliceStart::parse(&[0x67, 0xff]), None);
+    }
+
+    proptest! {
+        #[test]
+        fn nals_come_back(nals in prop::collection::vec(prop::collection::vec(1_u8..=255, 1..50), 0..8)) {
+            let mut stream = Vec::new();
+            for nal in &nals {
+                stream.extend_from_slice(&START_CODE);
+                stream.extend_from_slice(nal);
+            }
+            prop_assert_eq!(annex_b(&stream).map(<[u8]>::to_vec).collect::<Vec<_>>(), nals);
+        }
+
+        #[test]
+        fn any_bytes_end_without_panic(stream in prop::collection::vec(prop_oneof![Just(0_u8), Just(1), any::<u8>()], 0..200)) {
+            let total: usize = annex_b(&stream).map(|nal| { SliceStart::parse(nal); nal.len() }).sum();
+            prop_assert!(total <= stream.len());
+        }
+    }
+}

@@ -1,0 +1,484 @@
+//! Parameter sets: resolution after cropping, colour and reordering depth out of a sequence
+//! parameter set (H.264 clause 7.3.2.1 and Annex E), and the ids of a picture parameter set.
+
+use thiserror::Error;
+
+use super::bits::{BitError, BitReader};
+use super::nal::unescape;
+use crate::decode::frame::{Color, Matrix, PictureSize};
+
+/// What a receiver needs of a sequence parameter set.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Sps {
+    /// `profile_idc`: 66 baseline, 77 Main, 100 High.
+    pub profile_idc: u8,
+    /// The constraint flags, `constraint_set0_flag` in the highest bit.
+    pub constraints: u8,
+    /// `level_idc`: 31 is level 3.1.
+    pub level_idc: u8,
+    /// `seq_parameter_set_id`, 0 to 31.
+    pub id: u8,
+    /// 0 monochrome, 1 4:2:0, 2 4:2:2, 3 4:4:4.
+    pub chroma_format_idc: u8,
+    /// Bits of a luma sample.
+    pub bit_depth: u8,
+    /// False for streams that may hold fields.
+    pub frames_only: bool,
+    /// Size after cropping.
+    pub size: PictureSize,
+    /// Macroblocks of a frame, before cropping.
+    pub macroblocks: u32,
+    /// How YUV maps to RGB.
+    pub color: Color,
+    /// Frames that precede another in decoding order and follow it in output order, if it says.
+    pub max_num_reorder_frames: Option<u32>,
+}
+
+/// The ids of a picture parameter set.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PpsIds {
+    /// `pic_parameter_set_id`, 0 to 255.
+    pub id: u8,
+    /// The sequence parameter set that it refers to, 0 to 31.
+    pub sps_id: u8,
+}
+
+/// Why a parameter set could not be read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+pub enum SpsError {
+    /// Too short, or a code too long.
+    #[error("the parameter set cannot be read: {0}")]
+    Bits(#[from] BitError),
+    /// A value outside of what the standard allows.
+    #[error("the parameter set has {element} = {value}, which H.264 does not allow")]
+    Range {
+        /// Name of the syntax element.
+        element: &'static str,
+        /// Its value.
+        value: u32,
+    },
+}
+
+/// Macroblocks along an edge that level 6.2 allows: sqrt(139264 * 8).
+const MAX_EDGE_MBS: u32 = 1055;
+
+impl Sps {
+    /// Parses a NAL unit of type 7, header byte and emulation prevention included.
+    pub fn parse(nal: &[u8]) -> Result<Self, SpsError> {
+        let payload = unescape(nal.get(1..).unwrap_or_default());
+        let mut bits = BitReader::new(&payload);
+        let profile_idc = byte(&mut bits)?;
+        let constraints = byte(&mut bits)?;
+        let level_idc = byte(&mut bits)?;
+        let id = ranged("seq_parameter_set_id", bits.ue()?, 31)?;
+        let (mut chroma_format_idc, mut separate_planes, mut bit_depth) = (1, false, 8);
+        if matches!(
+            profile_idc,
+            100 | 110 | 122 | 244 | 44 | 83 | 86 | 118 | 128 | 138 | 139 | 134 | 135
+        ) {
+            chroma_format_idc = ranged("chroma_format_idc", bits.ue()?, 3)?;
+            if chroma_format_idc == 3 {
+                separate_planes = bits.flag()?;
+            }
+            bit_depth = 8 + ranged("bit_depth_luma_minus8", bits.ue()?, 6)?;
+            ranged("bit_depth_chroma_minus8", bits.ue()?, 6)?;
+            bits.flag()?; // qpprime_y_zero_transform_bypass_flag
+            if bits.flag()? {
+                let lists = if chroma_format_idc == 3 { 12 } else { 8 };
+                for list in 0..lists {
+                    if bits.flag()? {
+                        skip_scaling_list(&mut bits, if list < 6 { 16 } else { 64 })?;
+                    }
+                }
+            }
+        }
+        ranged("log2_max_frame_num_minus4", bits.ue()?, 12)?;
+        match ranged("pic_order_cnt_type", bits.ue()?, 2)? {
+            0 => {
+                ranged("log2_max_pic_order_cnt_lsb_minus4", bits.ue()?, 12)?;
+            }
+            1 => {
+                bits.flag()?;
+                bits.se()?;
+                bits.se()?;
+                let cycle = ranged("num_ref_frames_in_pic_order_cnt_cycle", bits.ue()?, 255)?;
+                for _ in 0..cycle {
+                    bits.se()?;
+                }
+            }
+            _ => {}
+        }
+        ranged("max_num_ref_frames", bits.ue()?, 16)?;
+        bits.flag()?; // gaps_in_frame_num_value_allowed_flag
+        let width_mbs = edge("pic_width_in_mbs_minus1", bits.ue()?)?;
+        let map_units = edge("pic_height_in_map_units_minus1", bits.ue()?)?;
+        let frames_only = bits.flag()?;
+        if !frames_only {
+            bits.flag()?; // mb_adaptive_frame_field_flag
+        }
+        bits.flag()?; // direct_8x8_inference_flag
+        let height_mbs = map_units * if frames_only { 1 } else { 2 };
+        let crop = if bits.flag()? {
+            Crop {
+                left: bits.ue()?,
+                right: bits.ue()?,
+                top: bits.ue()?,
+                bottom: bits.ue()?,
+            }
+        } else {
+            Crop::default()
+        };
+        let chroma_array_type = if separate_planes {
+            0
+        } else {
+            chroma_format_idc
+        };
+        let size = crop.apply(width_mbs, height_mbs, chroma_array_type, frames_only)?;
+        // A VUI that breaks off is common enough; what it would have said has defaults.
+        let mut vui = Vui::default();
+        if bits.flag().unwrap_or(false) {
+            let _ = vui.read(&mut bits);
+        }
+        Ok(Self {
+            profile_idc,
+            constraints,
+            level_idc,
+            id,
+            chroma_format_idc,
+            bit_depth,
+            frames_only,
+            size,
+            macroblocks: width_mbs * height_mbs,
+            color: vui.color,
+            max_num_reorder_frames: vui.max_num_reorder_frames,
+        })
+    }
+
+    /// True when the profile has no B slices.
+    pub fn is_baseline(&self) -> bool {
+        matches!(self.profile_idc, 66 | 83)
+    }
+}
+
+impl PpsIds {
+    /// Parses a NAL unit of type 8 as far as its ids.
+    pub fn parse(nal: &[u8]) -> Result<Self, SpsError> {
+        let payload = nal.get(1..).unwrap_or_default();
+        let payload = unescape(&payload[..payload.len().min(20)]);
+        let mut bits = BitReader::new(&payload);
+        Ok(Self {
+            id: ranged("pic_parameter_set_id", bits.ue()?, 255)?,
+            sps_id: ranged("seq_parameter_set_id", bits.ue()?, 31)?,
+        })
+    }
+}
+
+#[derive(Debug, Default)]
+struct Crop {
+    left: u32,
+    right: u32,
+    top: u32,
+    bottom: u32,
+}
+
+impl Crop {
+    /// The size that is left (equations 7-19 to 7-22).
+    fn apply(
+        &self,
+        width_mbs: u32,
+        height_mbs: u32,
+        chroma_array_type: u8,
+        frames_only: bool,
+    ) -> Result<PictureSize, SpsError> {
+        let (unit_x, unit_y) = match chroma_array_type {
+            1 => (2, 2),
+            2 => (2, 1),
+            _ => (1, 1),
+        };
+        let unit_y = unit_y * if frames_only { 1 } else { 2 };
+        let cut = |element, edge_px: u32, first: u32, second: u32, unit: u32| {
+            let value = first.saturating_add(second).saturating_mul(unit);
+            match edge_px.checked_sub(value) {
+                Some(rest) if rest > 0 => Ok(rest as usize),
+                _ => Err(SpsError::Range { element, value }),
+            }
+        };
+        Ok(PictureSize {
+            width_px: cut(
+                "frame_crop_right_offset",
+                width_mbs * 16,
+                self.left,
+                self.right,
+                unit_x,
+            )?,
+            height_px: cut(
+                "frame_crop_bottom_offset",
+                height_mbs * 16,
+                self.top,
+                self.bottom,
+                unit_y,
+            )?,
+        })
+    }
+}
+
+#[derive(Debug, Default)]
+struct Vui {
+    color: Color,
+    max_num_reorder_frames: Option<u32>,
+}
+
+impl Vui {
+    /// Clause E.1.1; what was read before an error stays.
+    fn read(&mut self, bits: &mut BitReader<'_>) -> Result<(), SpsError> {
+        const EXTENDED_SAR: u32 = 255;
+        if bits.flag()? && bits.bits(8)? == EXTENDED_SAR {
+            bits.bits(32)?;
+        }
+        if bits.flag()? {
+            bits.flag()?; // overscan_appropriate_flag
+        }
+        if bits.flag()? {
+            bits.bits(3)?; // video_format
+            self.color.full_range = bits.flag()?;
+            if bits.flag()? {
+                bits.bits(16)?; // colour_primaries, transfer_characteristics
+                self.color.matrix = match bits.bits(8)? {
+                    // SMPTE 240M and BT.2020 are nearer to BT.709 than to BT.601.
+                    1 | 7 | 9 | 10 => Matrix::Bt709,
+                    _ => Matrix::Bt601,
+                };
+            }
+        }
+        if bits.flag()? {
+            bits.ue()?; // chroma_sample_loc_type_top_field
+            bits.ue()?;
+        }
+        if bits.flag()? {
+            bits.bits(32)?; // num_units_in_tick
+            bits.bits(32)?; // time_scale
+            bits.flag()?;
+        }
+        let nal_hrd = bits.flag()?;
+        if nal_hrd {
+            skip_hrd(bits)?;
+        }
+        let vcl_hrd = bits.flag()?;
+        if vcl_hrd {
+            skip_hrd(bits)?;
+        }
+        if nal_hrd || vcl_hrd {
+            bits.flag()?; // low_delay_hrd_flag
+        }
+        bits.flag()?; // pic_struct_present_flag
+        if bits.flag()? {
+            bits.flag()?; // motion_vectors_over_pic_boundaries_flag
+            for _ in 0..4 {
+                bits.ue()?; // max_bytes_per_pic_denom to log2_max_mv_length_vertical
+            }
+            self.max_num_reorder_frames = Some(bits.ue()?);
+        }
+        Ok(())
+    }
+}
+
+fn skip_hrd(bits: &mut BitReader<'_>) -> Result<(), SpsError> {
+    let count = ranged("cpb_cnt_minus1", bits.ue()?, 31)?;
+    bits.bits(8)?; // bit_rate_scale, cpb_size_scale
+    for _ in 0..=count {
+        bits.ue()?;
+        bits.ue()?;
+        bits.flag()?;
+    }
+    bits.bits(20)?; // four lengths of 5 bits
+    Ok(())
+}
+
+fn skip_scaling_list(bits: &mut BitReader<'_>, entries: u32) -> Result<(), SpsError> {
+    let (mut last, mut next) = (8, 8);
+    for _ in 0..entries {
+        if next != 0 {
+            next = (last + bits.se()?.clamp(-128, 127)).rem_euclid(256);
+        }
+        if next != 0 {
+            last = next;
+        }
+    }
+    Ok(())
+}
+
+fn byte(bits: &mut BitReader<'_>) -> Result<u8, SpsError> {
+    ranged("u(8)", bits.bits(8)?, 255)
+}
+
+fn ranged(element: &'static str, value: u32, max: u8) -> Result<u8, SpsError> {
+    match u8::try_from(value) {
+        Ok(small) if small <= max => Ok(small),
+        _ => Err(SpsError::Range { element, value }),
+    }
+}
+
+fn edge(element: &'static str, minus1: u32) -> Result<u32, SpsError> {
+    if minus1 < MAX_EDGE_MBS {
+        Ok(minus1 + 1)
+    } else {
+        Err(SpsError::Range {
+            element,
+            value: minus1,
+        })
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// Writes bits, for parameter sets made here.
+    #[derive(Default)]
+    pub(crate) struct BitWriter {
+        bits: Vec<bool>,
+    }
+
+    impl BitWriter {
+        pub(crate) fn u(&mut self, count: u32, value: u32) -> &mut Self {
+            self.bits
+                .extend((0..count).rev().map(|shift| value >> shift & 1 == 1));
+            self
+        }
+
+        pub(crate) fn ue(&mut self, value: u32) -> &mut Self {
+            let length = 32 - (value + 1).leading_zeros();
+            self.u(length - 1, 0).u(length, value + 1)
+        }
+
+        /// The NAL unit with stop bit and emulation prevention.
+        pub(crate) fn nal(&self, header: u8) -> Vec<u8> {
+            let mut bits = self.bits.clone();
+            bits.push(true);
+            let mut nal = vec![header];
+            let mut zeros = 0;
+            for chunk in bits.chunks(8) {
+                let byte = chunk
+                    .iter()
+                    .enumerate()
+                    .fold(0, |byte, (i, &bit)| byte | u8::from(bit) << (7 - i));
+                if zeros >= 2 && byte <= 3 {
+                    nal.push(3);
+                    zeros = 0;
+                }
+                zeros = if byte == 0 { zeros + 1 } else { 0 };
+                nal.push(byte);
+            }
+            nal
+        }
+    }
+
+    /// A baseline SPS of a size in pixels (even), with crop.
+    pub(crate) fn baseline_sps(id: u32, width_px: u32, height_px: u32) -> Vec<u8> {
+        let mut bits = BitWriter::default();
+        let (mbs_x, mbs_y) = (width_px.div_ceil(16), height_px.div_ceil(16));
+        bits.u(8, 66).u(8, 0xc0).u(8, 31).ue(id);
+        bits.ue(0).ue(2).ue(1).u(1, 0).ue(mbs_x - 1).ue(mbs_y - 1);
+        bits.u(1, 1).u(1, 1);
+        bits.u(1, 1).ue(0).ue((mbs_x * 16 - width_px) / 2);
+        bits.ue(0).ue((mbs_y * 16 - height_px) / 2);
+        bits.u(1, 0);
+        bits.nal(0x67)
+    }
+
+    /// A PPS as far as its ids.
+    pub(crate) fn pps(id: u32, sps_id: u32) -> Vec<u8> {
+        let mut bits = BitWriter::default();
+        bits.ue(id).ue(sps_id).u(8, 0xff);
+        bits.nal(0x68)
+    }
+
+    #[test]
+    fn cropping_gives_1080_rows() {
+        let sps = Sps::parse(&baseline_sps(3, 1920, 1080)).unwrap();
+        assert_eq!((sps.size.width_px, sps.size.height_px), (1920, 1080));
+        assert_eq!(
+            (sps.id, sps.profile_idc, sps.macroblocks),
+            (3, 66, 120 * 68)
+        );
+        assert_eq!(sps.color, Color::default());
+        assert_eq!(sps.max_num_reorder_frames, None);
+    }
+
+    #[test]
+    fn x264_high_profile_with_vui() {
+        // libx264, 768x576 High, -bf 2, -color_range pc -colorspace bt709.
+        let mut bits = BitWriter::default();
+        bits.u(8, 100).u(8, 0).u(8, 31).ue(0);
+        bits.ue(1).ue(0).ue(0).u(1, 0).u(1, 0);
+        bits.ue(0).ue(0).ue(4).ue(4).u(1, 0).ue(47).ue(35);
+        bits.u(1, 1).u(1, 1).u(1, 0);
+        bits.u(1, 1); // VUI
+        bits.u(1, 1).u(8, 255).u(16, 1).u(16, 1).u(1, 0);
+        bits.u(1, 1).u(3, 5).u(1, 1).u(1, 1).u(8, 1).u(8, 1).u(8, 1);
+        bits.u(1, 0).u(1, 1).u(32, 1).u(32, 50).u(1, 1);
+        bits.u(1, 0).u(1, 0).u(1, 0);
+        bits.u(1, 1).u(1, 1).ue(0).ue(0).ue(11).ue(11).ue(2).ue(4);
+        let sps = Sps::parse(&bits.nal(0x67)).unwrap();
+        assert_eq!((sps.size.width_px, sps.size.height_px), (768, 576));
+        assert_eq!(sps.color.matrix, Matrix::Bt709);
+        assert!(sps.color.full_range);
+        assert_eq!(sps.max_num_reorder_frames, Some(2));
+    }
+
+    #[test]
+    fn nonsense_is_refused() {
+        assert!(Sps::parse(&[]).is_err());
+        assert!(Sps::parse(&[0x67, 66, 0, 30]).is_err());
+        let mut huge = BitWriter::default();
+        huge.u(8, 66)
+            .u(8, 0)
+            .u(8, 31)
+            .ue(0)
+            .ue(0)
+            .ue(2)
+            .ue(1)
+            .u(1, 0);
+        huge.ue(100_000).ue(100_000).u(8, 0xff);
+        assert!(matches!(
+            Sps::parse(&huge.nal(0x67)),
+            Err(SpsError::Range {
+                element: "pic_width_in_mbs_minus1",
+                value: 100_000
+            })
+        ));
+    }
+
+    #[test]
+    fn pps_ids() {
+        assert_eq!(PpsIds::parse(&pps(7, 3)), Ok(PpsIds { id: 7, sps_id: 3 }));
+        assert!(PpsIds::parse(&[0x68]).is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_an_answer(nal: Vec<u8>) {
+            if let Ok(sps) = Sps::parse(&nal) {
+                prop_assert!(sps.size.width_px > 0 && sps.size.height_px > 0);
+                prop_assert!(sps.size.width_px <= 1055 * 16 && sps.size.height_px <= 1055 * 32);
+            }
+            let _ = PpsIds::parse(&nal);
+        }
+
+        #[test]
+        fn a_mutilated_set_is_an_answer(cut in 0_usize..20, at in 0_usize..20, value: u8) {
+            let mut nal = baseline_sps(0, 1280, 720);
+            if let Some(byte) = nal.get_mut(at) { *byte = value; }
+            nal.truncate(nal.len().saturating_sub(cut));
+            let _ = Sps::parse(&nal);
+        }
+
+        #[test]
+        fn sizes_come_back(width in 1_u32..1000, height in 1_u32..1000) {
+            let sps = Sps::parse(&baseline_sps(0, width * 2, height * 2)).unwrap();
+            prop_assert_eq!(sps.size, PictureSize { width_px: width as usize * 2, height_px: height as usize * 2 });
+        }
+    }
+}

@@ -1,0 +1,87 @@
+//! The sender's clock: RTCP sender reports come in (RFC 3550 section 6.4.1), RTP timestamps become
+//! milliseconds since 1970. Information for events, never a decision.
+
+use super::{VIDEO_CLOCK_HZ, ticks_between};
+
+/// Seconds from the epoch of NTP, 1900, to that of Unix, 1970.
+const NTP_TO_UNIX_S: i64 = 2_208_988_800;
+
+/// Which wall-clock time an RTP timestamp stands for, by the last sender report.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Timeline {
+    report: Option<Report>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Report {
+    unix_ms: i64,
+    rtp_timestamp: u32,
+}
+
+impl Timeline {
+    /// Takes a sender report: 64 bits of NTP time (32.32 fixed point) and the RTP timestamp of then.
+    pub fn sender_report(&mut self, ntp: u64, rtp_timestamp: u32) {
+        // A sender without a wall clock sends 0 (section 6.4.1).
+        self.report = (ntp != 0).then(|| Report {
+            unix_ms: ntp_to_unix_ms(ntp),
+            rtp_timestamp,
+        });
+    }
+
+    /// Forgets the report: another source has another timeline.
+    pub fn reset(&mut self) {
+        self.report = None;
+    }
+
+    /// Milliseconds since 1970 of an RTP timestamp, once a report has come.
+    pub fn captured_at_unix_ms(&self, rtp_timestamp: u32) -> Option<u64> {
+        let report = self.report?;
+        let ticks = i64::from(ticks_between(report.rtp_timestamp, rtp_timestamp));
+        let unix_ms = report.unix_ms + ticks * 1000 / i64::from(VIDEO_CLOCK_HZ);
+        u64::try_from(unix_ms).ok()
+    }
+}
+
+fn ntp_to_unix_ms(ntp: u64) -> i64 {
+    let seconds = (ntp >> 32).cast_signed();
+    let fraction = (ntp & 0xffff_ffff).cast_signed();
+    // Era 1 begins in 2036 with 0: half of the range decides.
+    let era = if seconds < 1 << 31 { 1_i64 << 32 } else { 0 };
+    (seconds + era - NTP_TO_UNIX_S) * 1000 + (fraction * 1000 >> 32)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// 2026-11-22T15:00:00.500Z.
+    const NTP: u64 = (1_795_359_600 + 2_208_988_800) << 32 | 1 << 31;
+
+    #[test]
+    fn timestamps_before_and_after_the_report() {
+        let mut timeline = Timeline::default();
+        assert_eq!(timeline.captured_at_unix_ms(0), None);
+        timeline.sender_report(NTP, 100);
+        assert_eq!(timeline.captured_at_unix_ms(100), Some(1_795_359_600_500));
+        assert_eq!(
+            timeline.captured_at_unix_ms(100 + 90),
+            Some(1_795_359_600_501)
+        );
+        assert_eq!(
+            timeline.captured_at_unix_ms(100_u32.wrapping_sub(90_000)),
+            Some(1_795_359_599_500)
+        );
+        timeline.reset();
+        assert_eq!(timeline.captured_at_unix_ms(100), None);
+    }
+
+    #[test]
+    fn zero_means_no_clock_and_2036_comes() {
+        let mut timeline = Timeline::default();
+        timeline.sender_report(0, 1);
+        assert_eq!(timeline.captured_at_unix_ms(1), None);
+        // 2036-02-07T06:28:16Z is era 1, second 0.
+        timeline.sender_report(1 << 31, 1);
+        assert_eq!(timeline.captured_at_unix_ms(1), Some(2_085_978_496_500));
+    }
+}

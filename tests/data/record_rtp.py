@@ -1,0 +1,71 @@
+"""Records what ffmpeg sends for the pedestrian footage as RTP, and hashes of ffmpeg's own decode.
+
+usage: record_rtp.py pedestrians.avi OUTPUT_DIRECTORY
+
+Only the standard library and an ffmpeg with libx264 are needed. Formats: README.md beside this file.
+"""
+
+import pathlib
+import socket
+import struct
+import subprocess
+import sys
+import tempfile
+
+# name, filters, encoder options, payload bytes
+CLIPS = [
+    ("pedestrians", "null", "-profile:v baseline -preset medium -tune zerolatency -bf 0 -g 20 -crf 36", 592),
+    ("high", "scale=384:288", "-profile:v high -preset medium -bf 0 -g 20 -crf 30 -frames:v 100", 1200),
+    ("high_b", "scale=384:288", "-profile:v high -preset medium -bf 3 -g 20 -crf 30 -frames:v 100", 1200),
+]
+
+
+def run(command):
+    subprocess.run(["ffmpeg", "-v", "error", "-y", *command], check=True)
+
+
+def record(stream, packet_bytes):
+    """All RTP packets that ffmpeg sends for a stream, in order of sending."""
+    receiver = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    receiver.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4 << 20)
+    receiver.bind(("127.0.0.1", 0))
+    receiver.settimeout(3)
+    url = f"rtp://127.0.0.1:{receiver.getsockname()[1]}?pkt_size={packet_bytes}&rtcpport=9"
+    sender = subprocess.Popen(
+        ["ffmpeg", "-v", "error", "-readrate", "20", "-i", stream, "-c", "copy", "-f", "rtp",
+         "-payload_type", "96", "-ssrc", "1", "-seq", "65000", url],
+        stdout=subprocess.DEVNULL,
+    )
+    packets = []
+    while True:
+        try:
+            packets.append(receiver.recv(2048))
+        except TimeoutError:
+            break
+    assert sender.wait() == 0
+    numbers = [struct.unpack(">H", packet[2:4])[0] for packet in packets]
+    assert all((b - a) % 65536 == 1 for a, b in zip(numbers, numbers[1:])), "the kernel dropped packets"
+    return packets
+
+
+def main():
+    source, target = sys.argv[1], pathlib.Path(sys.argv[2])
+    with tempfile.TemporaryDirectory() as scratch:
+        for name, filters, options, packet_bytes in CLIPS:
+            stream = f"{scratch}/{name}.mp4"
+            run(["-i", source, "-vf", filters, "-pix_fmt", "yuv420p", "-c:v", "libx264", *options.split(),
+                 "-keyint_min", "20", "-sc_threshold", "0", "-threads", "1",
+                 "-x264-params", "repeat-headers=1", "-bsf:v", "filter_units=remove_types=6", stream])
+            packets = record(stream, packet_bytes)
+            with open(target / f"rtp_{name}.bin", "wb") as file:
+                for packet in packets:
+                    file.write(struct.pack(">H", len(packet)) + packet)
+            run(["-i", stream, "-pix_fmt", "yuv420p", "-fps_mode", "passthrough", "-f", "framehash",
+                 "-hash", "sha256", f"{scratch}/{name}.txt"])
+            lines = open(f"{scratch}/{name}.txt").read().splitlines()
+            hashes = [line.split(",")[-1].strip()[:32] for line in lines if not line.startswith("#")]
+            (target / f"rtp_{name}.sha256").write_text("\n".join(hashes) + "\n")
+            print(name, len(packets), "packets", sum(map(len, packets)), "bytes", len(hashes), "pictures")
+
+
+main()
