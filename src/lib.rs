@@ -3,6 +3,7 @@
 pub mod clock;
 pub mod config;
 pub mod decode;
+pub mod http;
 pub mod publish;
 pub mod telemetry;
 pub mod thread;
