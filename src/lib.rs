@@ -7,6 +7,7 @@ pub mod decode;
 pub mod detect;
 pub mod dev;
 pub mod h264;
+pub mod http;
 pub mod hub;
 pub mod preprocess;
 pub mod publish;

@@ -294,6 +294,9 @@ impl Resolver<'_> {
         {
             return in_variable(given).map(Some);
         }
+        if given.value.is_empty() {
+            return Err(self.bad(key, &given, "a path"));
+        }
         let path = PathBuf::from(&given.value);
         let text = fs::read_to_string(&path).map_err(|source| ConfigError::SecretUnreadable {
             place: self.place(&given.origin),

@@ -385,8 +385,8 @@ pub(super) mod tests {
             frame.inference += Duration::from_micros(micros);
             let event = serde_json::to_value(frame.event("r", 1, &clock)).unwrap();
             let latency = event["latencyMs"].as_object().unwrap();
-            let tenths = |value: &Value| (value.as_f64().unwrap() * 10.0).round() as i64;
-            let parts: i64 = latency
+            let tenths = |value: &Value| (value.as_f64().unwrap() * 10.0).round();
+            let parts: f64 = latency
                 .iter()
                 .filter(|(name, _)| *name != "total")
                 .map(|(_, value)| tenths(value))

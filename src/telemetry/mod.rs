@@ -3,4 +3,5 @@
 pub mod health;
 pub(crate) mod label;
 pub mod ledger;
+pub mod logging;
 pub mod metrics;

@@ -1,0 +1,185 @@
+//! The JSON of `/api/cameras`: what the node knows of each camera stream, read at one moment.
+
+use std::time::{Duration, Instant};
+
+use serde::Serialize;
+
+use crate::config::StreamId;
+use crate::telemetry::ledger::{CameraState, EventDrop, FrameDrop, UnitDrop};
+use crate::telemetry::metrics::StreamMetrics;
+
+/// One camera stream.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct CameraView {
+    /// The camera's twin.
+    pub twin_id: String,
+    /// The stream's name.
+    pub stream: String,
+    /// The camera's name for people.
+    pub name: String,
+    /// The name of its model.
+    pub model: String,
+    /// One of the states of `cameraStatus`.
+    pub state: &'static str,
+    /// Seconds in this state.
+    pub state_seconds: f64,
+    /// Why, in a sentence.
+    pub reason: Option<String>,
+    /// Attempts to connect since frames last came.
+    pub attempt: u64,
+    /// Seconds since its last event was written; `null` before the first.
+    pub last_event_seconds: Option<f64>,
+    /// Its ledger.
+    pub counters: CameraCounters,
+}
+
+/// A camera stream's ledger, as in the metrics.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct CameraCounters {
+    /// Access units of which at least one packet came.
+    pub access_units_received: u64,
+    /// Access units that gave no frame.
+    pub access_units_dropped: Drops,
+    /// Pictures that the decoder gave.
+    pub frames_decoded: u64,
+    /// Frames that were not inferred.
+    pub frames_dropped: Drops,
+    /// Frames that went through the model.
+    pub frames_inferred: u64,
+    /// Events written to the hub's socket.
+    pub events_published: u64,
+    /// Events that were not published.
+    pub events_dropped: Drops,
+    /// RTP packets that came.
+    pub rtp_packets_received: u64,
+    /// RTP packets given up as lost.
+    pub rtp_packets_lost: u64,
+    /// Picture loss indications sent.
+    pub keyframe_requests: u64,
+    /// Attempts to connect after the first.
+    pub reconnects: u64,
+}
+
+/// Counts by reason, those that are not 0.
+pub type Drops = std::collections::BTreeMap<&'static str, u64>;
+
+/// What the node knows of a camera stream beside its metrics.
+#[derive(Debug, Clone)]
+pub struct CameraFacts {
+    /// The camera stream.
+    pub id: StreamId,
+    /// The camera's name for people.
+    pub name: String,
+    /// The name of its model.
+    pub model: String,
+    /// Its state.
+    pub state: CameraState,
+    /// It has been in this state since.
+    pub since: Instant,
+    /// Why, in a sentence.
+    pub reason: Option<String>,
+    /// Attempts to connect since frames last came.
+    pub attempt: u64,
+    /// When its last event was written.
+    pub last_event_at: Option<Instant>,
+}
+
+impl CameraView {
+    /// The view at `now`.
+    pub fn new(facts: CameraFacts, metrics: &StreamMetrics, now: Instant) -> Self {
+        Self {
+            twin_id: facts.id.twin_id.to_string(),
+            stream: facts.id.stream.to_string(),
+            name: facts.name,
+            model: facts.model,
+            state: facts.state.as_str(),
+            state_seconds: seconds(now.saturating_duration_since(facts.since)),
+            reason: facts.reason,
+            attempt: facts.attempt,
+            last_event_seconds: facts
+                .last_event_at
+                .map(|at| seconds(now.saturating_duration_since(at))),
+            counters: CameraCounters::read(metrics),
+        }
+    }
+}
+
+impl CameraCounters {
+    /// The counters of now.
+    pub fn read(metrics: &StreamMetrics) -> Self {
+        Self {
+            access_units_received: metrics.access_units_received.get(),
+            access_units_dropped: UnitDrop::ALL
+                .iter()
+                .map(|reason| (reason.as_str(), metrics.units_dropped(*reason)))
+                .filter(|(_, count)| *count > 0)
+                .collect(),
+            frames_decoded: metrics.frames_decoded.get(),
+            frames_dropped: FrameDrop::ALL
+                .iter()
+                .map(|reason| (reason.as_str(), metrics.frames_dropped(*reason)))
+                .filter(|(_, count)| *count > 0)
+                .collect(),
+            frames_inferred: metrics.frames_inferred.get(),
+            events_published: metrics.events_published.get(),
+            events_dropped: EventDrop::ALL
+                .iter()
+                .map(|reason| (reason.as_str(), metrics.events_dropped(*reason)))
+                .filter(|(_, count)| *count > 0)
+                .collect(),
+            rtp_packets_received: metrics.rtp_packets_received.get(),
+            rtp_packets_lost: metrics.rtp_packets_lost.get(),
+            keyframe_requests: metrics.keyframe_requests.get(),
+            reconnects: metrics.camera_reconnects.get(),
+        }
+    }
+}
+
+/// Seconds with milliseconds.
+fn seconds(duration: Duration) -> f64 {
+    (duration.as_secs_f64() * 1000.0).round() / 1000.0
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::telemetry::metrics::Metrics;
+
+    #[test]
+    fn a_camera_is_told_with_its_state_and_its_ledger() {
+        let now = Instant::now();
+        let id = StreamId::new("cam", "default");
+        let metrics = Metrics::new().stream(&id);
+        metrics.frames_decoded.inc_by(7);
+        metrics.frames_inferred.inc_by(4);
+        metrics.frame_dropped(FrameDrop::RateLimited);
+        let facts = CameraFacts {
+            id,
+            name: "Yard".to_owned(),
+            model: "nanodet_g_coco".to_owned(),
+            state: CameraState::Receiving,
+            since: now - Duration::from_millis(2500),
+            reason: None,
+            attempt: 0,
+            last_event_at: Some(now - Duration::from_millis(40)),
+        };
+        assert_eq!(
+            serde_json::to_value(CameraView::new(facts, &metrics, now)).unwrap(),
+            json!({
+                "twinId": "cam", "stream": "default", "name": "Yard", "model": "nanodet_g_coco",
+                "state": "receiving", "stateSeconds": 2.5, "reason": null, "attempt": 0,
+                "lastEventSeconds": 0.04,
+                "counters": {
+                    "accessUnitsReceived": 0, "accessUnitsDropped": {}, "framesDecoded": 7,
+                    "framesDropped": {"rate_limited": 1}, "framesInferred": 4,
+                    "eventsPublished": 0, "eventsDropped": {}, "rtpPacketsReceived": 0,
+                    "rtpPacketsLost": 0, "keyframeRequests": 0, "reconnects": 0
+                }
+            })
+        );
+    }
+}

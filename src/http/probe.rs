@@ -1,0 +1,84 @@
+//! The client of `/healthz`, for `twinsight health` in a container without a shell: one GET over one
+//! connection, by hand.
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+/// The answer's bytes that are read.
+const MAX_ANSWER_BYTES: u64 = 16 * 1024;
+
+/// Why the node is not healthy.
+#[derive(Debug, thiserror::Error)]
+pub enum ProbeError {
+    /// It cannot be asked.
+    #[error(
+        "the node cannot be asked at {address} ({source}): is it running, with this `http.listen`?"
+    )]
+    Unreachable {
+        /// Where it was asked.
+        address: SocketAddr,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// It does not answer.
+    #[error("the node has not answered at {address} within {} s: restart it", limit.as_secs_f64())]
+    NoAnswer {
+        /// Where it was asked.
+        address: SocketAddr,
+        /// The time that it had.
+        limit: Duration,
+    },
+    /// It answers that it is not.
+    #[error("the node is not healthy: {0}")]
+    Unhealthy(String),
+    /// Something else answers.
+    #[error("what answers at {0} is not the node: is `http.listen` right?")]
+    NotTheNode(SocketAddr),
+}
+
+/// Asks the node that listens on `listen` for its health, for at most `limit`.
+///
+/// # Errors
+/// If it is not healthy or cannot be asked.
+pub async fn health(listen: SocketAddr, limit: Duration) -> Result<(), ProbeError> {
+    let address = SocketAddr::new(reachable(listen.ip()), listen.port());
+    let answer = tokio::time::timeout(limit, get(address))
+        .await
+        .map_err(|_| ProbeError::NoAnswer { address, limit })?
+        .map_err(|source| ProbeError::Unreachable { address, source })?;
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((&answer, ""));
+    let status = head
+        .strip_prefix("HTTP/1.1 ")
+        .and_then(|rest| rest.get(..3))
+        .unwrap_or_default();
+    match status {
+        "200" => Ok(()),
+        "503" => Err(ProbeError::Unhealthy(body.trim().replace('\n', "; "))),
+        _ => Err(ProbeError::NotTheNode(address)),
+    }
+}
+
+async fn get(address: SocketAddr) -> io::Result<String> {
+    let mut stream = TcpStream::connect(address).await?;
+    let request = format!("GET /healthz HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await?;
+    let mut answer = Vec::new();
+    stream
+        .take(MAX_ANSWER_BYTES)
+        .read_to_end(&mut answer)
+        .await?;
+    Ok(String::from_utf8_lossy(&answer).into_owned())
+}
+
+/// A node that listens everywhere listens on loopback.
+fn reachable(ip: IpAddr) -> IpAddr {
+    match ip {
+        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+        ip => ip,
+    }
+}
