@@ -1,4 +1,15 @@
-//! Twinsight: camera twins' video in, detections out.
+//! Twinsight: video of camera twins in, detections out.
+//!
+//! ```text
+//! hub client ── signalling ── peer connection ── RTP tee ── reorder ── depacketize ── decode
+//!    ▲                                                                                  │
+//!    │                                                                  latest slot a camera stream
+//!  events ◄───── outbox ◄───── postprocess ◄───── infer ◄───── preprocess ◄───── scheduler
+//! ```
+//!
+//! Monotonic time decides everything and is passed in as `now`; wall-clock time is computed from it
+//! where an event is written. Sizes carry their unit in the name (`_px`, `_bytes`, `_90k`).
+//! The modules, in the order of the path; each uses only those above it:
 
 pub mod backoff;
 pub mod clock;
@@ -9,6 +20,9 @@ pub mod dev;
 pub mod h264;
 pub mod http;
 pub mod hub;
+pub mod media;
+#[cfg(feature = "webrtc")]
+pub mod node;
 pub mod preprocess;
 pub mod publish;
 pub mod realtime;

@@ -1,2 +1,273 @@
-//! The command line.
-fn main() {}
+//! The command line: arguments, configuration, logging, runtime, exit code. Results go to standard
+//! output, logs to standard error.
+
+use std::collections::BTreeMap;
+use std::io::Write;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use clap::{Args, Parser, Subcommand};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use twinsight::config::{Config, ConfigError, Env};
+use twinsight::decode::decoder::DecoderKind;
+use twinsight::dev::camera::{self, CameraOptions};
+use twinsight::dev::demo::{self, DemoOptions};
+use twinsight::dev::hub::{self as dev_hub, DevHubOptions};
+use twinsight::h264::clip::Clip;
+use twinsight::http::{probe, server};
+use twinsight::hub::client::HubClient;
+use twinsight::node::models::Models;
+use twinsight::node::{Node, NodeParts, hub_options};
+use twinsight::telemetry::logging::{self, LogFormat};
+
+/// Exit code of a configuration that cannot be used (`EX_CONFIG`).
+const BAD_CONFIGURATION: u8 = 78;
+
+/// A probe answers within this time or counts as failed.
+const HEALTH_LIMIT: Duration = Duration::from_secs(3);
+
+/// A graceful stop may take this long.
+const STOP_LIMIT: Duration = Duration::from_secs(5);
+
+/// Detects objects in the video of camera twins and sends what it sees to the hub.
+#[derive(Parser)]
+#[command(version, about)]
+struct Cli {
+    /// How log lines look: text or json. RUST_LOG sets what is logged.
+    #[arg(long, global = true, default_value = "text")]
+    log_format: LogFormat,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Runs the node.
+    Run(RunArgs),
+    /// Runs a hub, cameras and a node in one process and shows what is detected.
+    Demo(DemoArgs),
+    /// Runs the development hub.
+    Hub(HubArgs),
+    /// Runs a camera twin that sends a clip.
+    Camera(CameraArgs),
+    /// Asks the running node whether it is healthy.
+    Health(RunArgs),
+}
+
+#[derive(Args)]
+struct RunArgs {
+    /// The configuration; without it the environment and the defaults decide.
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+}
+
+#[derive(Args)]
+struct DemoArgs {
+    /// Camera twins.
+    #[arg(long, default_value_t = 3)]
+    cameras: usize,
+    /// Ends by itself after this many seconds.
+    #[arg(long, value_name = "S")]
+    seconds: Option<u64>,
+    /// Frames a second of each camera.
+    #[arg(long, default_value_t = 10.0)]
+    fps: f64,
+    /// The model.
+    #[arg(long)]
+    model: Option<String>,
+}
+
+#[derive(Args)]
+struct HubArgs {
+    /// Where to listen.
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:55000")]
+    listen: SocketAddr,
+    /// A JSON array of twins; without it any twin id is known.
+    #[arg(long, value_name = "FILE")]
+    twins: Option<PathBuf>,
+}
+
+#[derive(Args)]
+struct CameraArgs {
+    /// The camera's twin id.
+    #[arg(long, value_name = "ID")]
+    twin: String,
+    /// An H.264 byte stream (Annex B), sent as it is and over again.
+    #[arg(long, value_name = "FILE")]
+    clip: PathBuf,
+    /// Dials this node; without it the camera waits for viewers.
+    #[arg(long, value_name = "NODE")]
+    dial: Option<String>,
+    /// The stream's name.
+    #[arg(long, default_value = "default")]
+    stream: String,
+    /// Frames a second.
+    #[arg(long, default_value_t = 10.0)]
+    fps: f64,
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let env = Env::of_process();
+    // The demo's table is its output: only what goes wrong is logged beside it.
+    let quiet = matches!(cli.command, Command::Demo(_)).then_some("warn");
+    let logging = logging::init(cli.log_format, env.get("RUST_LOG").or(quiet));
+    let result = logging.context("logging").and_then(|()| {
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .enable_all()
+            .build()
+            .context("cannot start the runtime")?;
+        let result = runtime.block_on(execute(cli.command, &env));
+        runtime.shutdown_timeout(Duration::from_secs(1));
+        result
+    });
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            let _ = writeln!(std::io::stderr(), "twinsight: {error:#}");
+            if error.is::<ConfigError>() {
+                ExitCode::from(BAD_CONFIGURATION)
+            } else {
+                ExitCode::FAILURE
+            }
+        }
+    }
+}
+
+async fn execute(command: Command, env: &Env) -> Result<()> {
+    match command {
+        Command::Run(args) => run(args.config.as_deref(), env).await,
+        Command::Demo(args) => run_demo(args, env).await,
+        Command::Hub(args) => run_hub(args).await,
+        Command::Camera(args) => run_camera(args, env).await,
+        Command::Health(args) => {
+            let config = Config::load(args.config.as_deref(), env)?;
+            Ok(probe::health(config.http.listen, HEALTH_LIMIT).await?)
+        }
+    }
+}
+
+async fn run(config: Option<&Path>, env: &Env) -> Result<()> {
+    let config = Config::load(config, env)?;
+    let mut stop = StopSignals::new()?;
+    let listener = server::bind(config.http.listen).await?;
+    tracing::info!(address = %listener.local_addr()?, "metrics and probes are served");
+    let (runtime, cameras) = (config.runtime.clone(), config.cameras.clone());
+    let dylib_path = env.get("ORT_DYLIB_PATH").map(PathBuf::from);
+    let parts = NodeParts {
+        config,
+        models: Box::new(move || Models::load(&runtime, &cameras, dylib_path)),
+        workers: 1,
+        decoder: DecoderKind::OpenH264,
+        listener,
+    };
+    let mut node = tokio::select! {
+        node = Node::start(parts) => node?,
+        () = stop.next() => return Ok(()),
+    };
+    let result = tokio::select! {
+        result = node.run() => result,
+        () = stop.next() => Ok(()),
+    };
+    tracing::info!("stopping");
+    tokio::select! {
+        stopped = tokio::time::timeout(STOP_LIMIT, node.shutdown()) => if stopped.is_err() {
+            tracing::warn!("the node did not stop in time");
+        },
+        () = stop.next() => tracing::warn!("stopped at once"),
+    }
+    result
+}
+
+async fn run_demo(args: DemoArgs, env: &Env) -> Result<()> {
+    let mut stop = StopSignals::new()?;
+    let options = DemoOptions {
+        cameras: args.cameras,
+        duration: args.seconds.map(Duration::from_secs),
+        fps: args.fps,
+        model: args.model,
+        clip: shipped("media/pedestrians.h264"),
+        models_dir: shipped("models"),
+        env: env.as_map().clone(),
+    };
+    demo::run(options, stop.next(), &mut std::io::stdout()).await
+}
+
+async fn run_hub(args: HubArgs) -> Result<()> {
+    let mut stop = StopSignals::new()?;
+    let twins = args.twins.as_deref().map(dev_hub::read_twins).transpose()?;
+    let options = DevHubOptions {
+        strict: twins.is_some(),
+        twins: twins.unwrap_or_default(),
+        ..DevHubOptions::default()
+    };
+    let listener = server::bind(args.listen).await?;
+    tracing::info!(address = %listener.local_addr()?, "the development hub listens");
+    Ok(dev_hub::run(listener, options, async move { stop.next().await }).await?)
+}
+
+async fn run_camera(args: CameraArgs, env: &Env) -> Result<()> {
+    let clip = Arc::new(Clip::read(&args.clip)?);
+    let mut variables: BTreeMap<String, String> = env.as_map().clone();
+    variables.insert("TWIN_ID".to_owned(), args.twin);
+    let config = Config::load(None, &variables.into_iter().collect())?;
+    let mut stop = StopSignals::new()?;
+    let hub = HubClient::start(hub_options(&config.hub));
+    let options = CameraOptions {
+        stream: args.stream,
+        dial: args.dial,
+        fps: args.fps,
+        start: 0,
+        ice: (&config.ice).into(),
+    };
+    tokio::select! {
+        result = camera::run(hub.clone(), clip, options) => result,
+        () = stop.next() => {
+            hub.close().await;
+            Ok(())
+        }
+    }
+}
+
+/// A file that is shipped with the program: in the working directory, or beside an ancestor of the
+/// program's own file, where builds and containers have it.
+fn shipped(path: &str) -> PathBuf {
+    let beside_program = std::env::current_exe().ok().and_then(|exe| {
+        exe.ancestors()
+            .skip(1)
+            .map(|folder| folder.join(path))
+            .find(|candidate| candidate.exists())
+    });
+    let here = PathBuf::from(path);
+    if here.exists() {
+        here
+    } else {
+        beside_program.unwrap_or(here)
+    }
+}
+
+/// SIGTERM and SIGINT: the first asks for a graceful stop, the second ends it.
+struct StopSignals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl StopSignals {
+    fn new() -> Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+        })
+    }
+
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}

@@ -119,7 +119,7 @@ fn a_terminated_detector_fails_and_leaves_others_alone() {
     let image = picture("messi5.jpg");
     let settings = DetectSettings::default();
     let mut ended = load("ssdlite_mobilenet_v2_coco");
-    ended.terminator().terminate();
+    (ended.terminator().expect("it can be ended"))();
     let error = ended.detect(rgb(&image), &settings).unwrap_err();
     assert!(matches!(error, DetectError::Run { .. }), "{error}");
     load("ssdlite_mobilenet_v2_coco")

@@ -96,7 +96,11 @@ pub enum DetectError {
     Fake,
 }
 
-/// Detects objects in pictures. One thread at a time uses it.
+/// Ends a run from another thread; the detector cannot be used after it.
+pub type Terminate = Box<dyn Fn() + Send + Sync>;
+
+/// Detects objects in pictures. One thread at a time uses it. Implemented by the ONNX detector and by
+/// the tests' [`FakeDetector`].
 pub trait Detector: Send {
     /// The model that answers.
     fn model(&self) -> &ModelInfo;
@@ -110,6 +114,11 @@ pub trait Detector: Send {
         picture: Picture<'_>,
         settings: &DetectSettings,
     ) -> Result<Detections, DetectError>;
+
+    /// To end a run that hangs, if the detector can.
+    fn terminator(&self) -> Option<Terminate> {
+        None
+    }
 }
 
 impl Default for DetectSettings {

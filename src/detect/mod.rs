@@ -20,3 +20,4 @@ pub use manifest::{Manifest, ModelError};
 pub use onnx::OnnxDetector;
 #[cfg(feature = "ort")]
 pub use runtime::{Runtime, RuntimeError, RuntimeOptions};
+pub mod worker;

@@ -10,7 +10,9 @@ use ort::ep::ExecutionProvider;
 use ort::session::{RunOptions, Session, SessionOutputs};
 use ort::value::{TensorElementType, TensorRef, ValueType};
 
-use super::detector::{DetectError, DetectSettings, Detections, Detector, ModelInfo, Object};
+use super::detector::{
+    DetectError, DetectSettings, Detections, Detector, ModelInfo, Object, Terminate,
+};
 use super::manifest::{Manifest, ModelError, Outlet, OutputKind};
 use super::nms::suppress;
 use super::postprocess::{Array, Filter, Mismatch, Scratch, rows, ssd, yolo};
@@ -37,34 +39,12 @@ pub struct OnnxDetector {
     scratch: Scratch,
 }
 
-/// Ends a run from another thread, for one that hangs. Cloning shares it.
-#[derive(Clone)]
-pub struct Terminator {
-    run_options: Arc<RunOptions>,
-}
-
 impl fmt::Debug for OnnxDetector {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("OnnxDetector")
             .field("model", &self.model.name)
             .field("execution_provider", &self.execution_provider)
             .finish_non_exhaustive()
-    }
-}
-
-impl fmt::Debug for Terminator {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Terminator")
-    }
-}
-
-impl Terminator {
-    /// Makes the detector's run, now or when it next starts, fail as soon as it can. The detector stays
-    /// unusable: load another.
-    pub fn terminate(&self) {
-        if let Err(error) = self.run_options.terminate() {
-            tracing::warn!(%error, "ONNX Runtime does not take the order to end a run");
-        }
     }
 }
 
@@ -125,13 +105,6 @@ impl OnnxDetector {
         self.execution_provider
     }
 
-    /// To end a run from another thread.
-    pub fn terminator(&self) -> Terminator {
-        Terminator {
-            run_options: self.run_options.clone(),
-        }
-    }
-
     /// Runs on a grey picture, so that the first frame does not pay for ONNX Runtime's first allocations.
     fn warm_up(&mut self) -> Result<std::time::Duration, DetectError> {
         let picture = Picture::Rgb {
@@ -147,6 +120,15 @@ impl OnnxDetector {
 }
 
 impl Detector for OnnxDetector {
+    fn terminator(&self) -> Option<Terminate> {
+        let run_options = Arc::clone(&self.run_options);
+        Some(Box::new(move || {
+            if let Err(error) = run_options.terminate() {
+                tracing::warn!(%error, "ONNX Runtime does not take the order to end a run");
+            }
+        }))
+    }
+
     fn model(&self) -> &ModelInfo {
         &self.model
     }

@@ -2,6 +2,7 @@
 //! payload format of RFC 6184 both ways. Nothing here panics on any bytes.
 
 pub mod bits;
+pub mod clip;
 pub mod depacketize;
 pub mod nal;
 pub mod packetize;

@@ -8,7 +8,7 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use super::signal::{Candidate, Signal, SignalEnvelope, mint_peer_id};
+use super::signal::{Candidate, Signal, SignalEnvelope, ice_ufrag, mint_peer_id};
 use crate::backoff::Backoff;
 use crate::telemetry::ledger::SignalRefusal;
 
@@ -428,13 +428,6 @@ impl Negotiation {
         };
         self.state = State::Idle { until };
     }
-}
-
-/// The ICE generation of a description.
-fn ice_ufrag(sdp: &str) -> Option<String> {
-    sdp.lines()
-        .find_map(|line| line.strip_prefix("a=ice-ufrag:"))
-        .map(|ufrag| ufrag.trim().to_owned())
 }
 
 #[cfg(test)]

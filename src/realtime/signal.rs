@@ -4,6 +4,8 @@
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use crate::config::Dialect;
+
 /// A session description larger than this is refused.
 const MAX_SDP_BYTES: usize = 64 * 1024;
 
@@ -12,16 +14,6 @@ const MAX_CANDIDATE_BYTES: usize = 2 * 1024;
 
 /// A `peerId` longer than this is refused; ours have 32 digits.
 const MAX_PEER_ID_BYTES: usize = 128;
-
-/// The names by which a peer's client calls its signals. Each ignores the other's without a word.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Dialect {
-    /// Clients of 6.x: named channels, a `peerId`, signals go to the receiver's own room.
-    #[default]
-    Current,
-    /// Clients of npm 4.x: one room for both directions, no names, no `peerId`.
-    Legacy,
-}
 
 /// What the channel between two peers carries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -162,6 +154,13 @@ impl SignalNames {
 /// A new `peerId`: 32 hexadecimal digits.
 pub fn mint_peer_id() -> String {
     format!("{:032x}", rand::random::<u128>())
+}
+
+/// The ICE generation of a description (RFC 8839 §5.4): a new one is a new attempt.
+pub fn ice_ufrag(sdp: &str) -> Option<String> {
+    sdp.lines()
+        .find_map(|line| line.strip_prefix("a=ice-ufrag:"))
+        .map(|ufrag| ufrag.trim().to_owned())
 }
 
 fn parse_content(kind: &str, data: &Value) -> Result<SignalEnvelope, SignalError> {

@@ -1,0 +1,342 @@
+//! `twinsight demo`: a hub, camera twins that play the shipped clip, and the node, in one process.
+//! What it shows comes from the node's events, received through the hub as any app would.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::io::{IsTerminal, Write};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use serde_json::Value;
+use tokio::net::TcpListener;
+use tokio::task::JoinSet;
+
+use super::camera::{CameraOptions, run as run_camera};
+use super::hub::DevHubOptions;
+use crate::config::{Config, StreamId};
+use crate::decode::decoder::DecoderKind;
+use crate::h264::clip::Clip;
+use crate::hub::client::HubClient;
+use crate::hub::options::HubOptions;
+use crate::node::models::Models;
+use crate::node::{Node, NodeParts};
+use crate::realtime::peer::IceSettings;
+
+/// The demo's node on the demo's hub.
+const NODE: &str = "twinsight-demo";
+
+/// How often the table is drawn.
+const DRAW_EVERY: Duration = Duration::from_secs(1);
+
+/// Events that wait to be shown.
+const EVENT_QUEUE: usize = 256;
+
+/// Ages that are kept for the summary's percentiles.
+const MAX_AGES: usize = 100_000;
+
+/// What to show.
+#[derive(Debug, Clone)]
+pub struct DemoOptions {
+    /// Camera twins.
+    pub cameras: usize,
+    /// How long; none: until it is stopped.
+    pub duration: Option<Duration>,
+    /// Frames a second of each camera.
+    pub fps: f64,
+    /// The model; none: the default.
+    pub model: Option<String>,
+    /// The clip that the cameras play.
+    pub clip: PathBuf,
+    /// The folder of the models.
+    pub models_dir: PathBuf,
+    /// Variables for the node, as in the environment.
+    pub env: BTreeMap<String, String>,
+}
+
+/// What came of one camera's events.
+#[derive(Debug, Default)]
+struct Seen {
+    events: u64,
+    since_drawn: u64,
+    ages_ms: Vec<f64>,
+    age_ms: f64,
+    objects: String,
+    persons: u64,
+}
+
+/// Runs until its time is over or `stop` resolves, then prints a summary to `out`.
+///
+/// # Errors
+/// When something cannot be started, or the ledger of a camera does not balance at the end.
+pub async fn run(
+    options: DemoOptions,
+    stop: impl Future<Output = ()>,
+    out: &mut impl Write,
+) -> Result<()> {
+    ensure!(
+        (1..=64).contains(&options.cameras),
+        "--cameras {}: the demo takes 1 to 64 cameras",
+        options.cameras
+    );
+    let clip = Arc::new(Clip::read(&options.clip)?);
+    let hub_listener = TcpListener::bind("127.0.0.1:0")
+        .await
+        .context("cannot listen on the loopback address")?;
+    let url = format!("http://{}", hub_listener.local_addr()?);
+    let (stop_hub, hub_stopped) = tokio::sync::oneshot::channel::<()>();
+    let hub = tokio::spawn(super::hub::run(
+        hub_listener,
+        DevHubOptions::default(),
+        async { drop(hub_stopped.await) },
+    ));
+
+    let ids: Vec<String> = (1..=options.cameras)
+        .map(|n| format!("camera-{n}"))
+        .collect();
+    let mut cameras = JoinSet::new();
+    for (n, id) in ids.iter().enumerate() {
+        let camera = CameraOptions {
+            stream: "default".to_owned(),
+            dial: None,
+            fps: options.fps,
+            start: n * clip.units().len() / options.cameras,
+            ice: loopback(),
+        };
+        cameras.spawn(run_camera(
+            HubClient::start(HubOptions::simulator(&url, id)),
+            Arc::clone(&clip),
+            camera,
+        ));
+    }
+
+    let listener = HubClient::start(HubOptions::simulator(&url, "demo-viewer"));
+    listener.joined().await?;
+    listener.subscribe(NODE).await?;
+    let mut events = listener.messages(EVENT_QUEUE, |message| {
+        message.message_type() == Some("edgeInstance:detections")
+    });
+
+    let config = node_config(&options, &url, &ids)?;
+    let http = crate::http::server::bind(config.http.listen).await?;
+    let metrics_at = http.local_addr()?;
+    let (runtime, configured) = (config.runtime.clone(), config.cameras.clone());
+    let dylib_path = options.env.get("ORT_DYLIB_PATH").map(PathBuf::from);
+    let mut node = Node::start(NodeParts {
+        config,
+        models: Box::new(move || Models::load(&runtime, &configured, dylib_path)),
+        workers: 1,
+        decoder: DecoderKind::OpenH264,
+        listener: http,
+    })
+    .await?;
+
+    writeln!(
+        out,
+        "{} cameras at {} frames a second; metrics at http://{metrics_at}/metrics",
+        ids.len(),
+        options.fps
+    )?;
+    let mut seen: BTreeMap<String, Seen> =
+        ids.iter().map(|id| (id.clone(), Seen::default())).collect();
+    let started = Instant::now();
+    let mut screen = Screen::new();
+    let mut draw = tokio::time::interval_at((started + DRAW_EVERY).into(), DRAW_EVERY);
+    let over = async {
+        match options.duration {
+            Some(duration) => tokio::time::sleep(duration).await,
+            None => std::future::pending().await,
+        }
+    };
+    tokio::pin!(stop, over);
+    let outcome = loop {
+        tokio::select! {
+            () = &mut stop => break Ok(()),
+            () = &mut over => break Ok(()),
+            result = node.run() => break result,
+            Some(message) = events.recv() => note(&mut seen, &message.data["data"]),
+            _ = draw.tick() => screen.draw(out, &node, &mut seen)?,
+        }
+    };
+    let ran = started.elapsed();
+    let metrics = Arc::clone(node.metrics());
+    node.shutdown().await;
+    while let Some(message) = events.try_recv() {
+        note(&mut seen, &message.data["data"]);
+    }
+    cameras.shutdown().await;
+    listener.close().await;
+    let _ = stop_hub.send(());
+    let _ = tokio::time::timeout(Duration::from_secs(3), hub).await;
+    outcome?;
+    summary(out, &metrics, &seen, ran)
+}
+
+fn loopback() -> IceSettings {
+    IceSettings {
+        interfaces: vec!["lo".to_owned()],
+        ..IceSettings::default()
+    }
+}
+
+fn node_config(options: &DemoOptions, url: &str, ids: &[String]) -> Result<Config> {
+    // The demo's own hub and cameras; what the user set for the node's stages stays.
+    let mut env: BTreeMap<String, String> = options
+        .env
+        .iter()
+        .filter(|(name, _)| name.starts_with("TWINSIGHT_"))
+        .map(|(k, v)| (k.clone(), v.clone()))
+        .collect();
+    let mut set = |name: &str, value: String| env.insert(name.to_owned(), value);
+    set("PHYSTACK_SIMULATOR_URL", url.to_owned());
+    set("TWIN_ID", NODE.to_owned());
+    set("TWINSIGHT_CAMERAS", ids.join(","));
+    set("TWINSIGHT_ICE__INTERFACES", "lo".to_owned());
+    set(
+        "TWINSIGHT_RUNTIME__MODELS_DIR",
+        options.models_dir.display().to_string(),
+    );
+    if !options.env.contains_key("TWINSIGHT_HTTP__LISTEN") {
+        set("TWINSIGHT_HTTP__LISTEN", "127.0.0.1:0".to_owned());
+    }
+    if let Some(model) = &options.model {
+        set("TWINSIGHT_DEFAULTS__MODEL", model.clone());
+    }
+    Ok(Config::load(None, &env.into_iter().collect())?)
+}
+
+fn note(seen: &mut BTreeMap<String, Seen>, event: &Value) {
+    let Some(camera) = event["camera"]["twinId"]
+        .as_str()
+        .and_then(|id| seen.get_mut(id))
+    else {
+        return;
+    };
+    camera.events += 1;
+    camera.since_drawn += 1;
+    camera.age_ms = event["latencyMs"]["total"].as_f64().unwrap_or_default();
+    if camera.ages_ms.len() < MAX_AGES {
+        camera.ages_ms.push(camera.age_ms);
+    }
+    let mut labels: BTreeMap<&str, u64> = BTreeMap::new();
+    for object in event["objects"].as_array().into_iter().flatten() {
+        *labels
+            .entry(object["label"].as_str().unwrap_or("?"))
+            .or_default() += 1;
+    }
+    camera.persons += labels.get("person").copied().unwrap_or_default();
+    camera.objects = labels
+        .iter()
+        .map(|(label, count)| format!("{count} {label}"))
+        .collect::<Vec<_>>()
+        .join(", ");
+}
+
+/// The live table: drawn over itself on a terminal, one table after the other elsewhere.
+struct Screen {
+    over_itself: bool,
+    lines: usize,
+    drawn_at: Instant,
+}
+
+impl Screen {
+    fn new() -> Self {
+        Self {
+            over_itself: std::io::stdout().is_terminal(),
+            lines: 0,
+            drawn_at: Instant::now(),
+        }
+    }
+
+    fn draw(
+        &mut self,
+        out: &mut impl Write,
+        node: &Node,
+        seen: &mut BTreeMap<String, Seen>,
+    ) -> Result<()> {
+        let seconds = self.drawn_at.elapsed().as_secs_f64().max(0.001);
+        self.drawn_at = Instant::now();
+        let states: BTreeMap<String, &str> = node
+            .cameras()
+            .into_iter()
+            .map(|fact| (fact.id.twin_id.to_string(), fact.state.as_str()))
+            .collect();
+        let mut table = String::new();
+        writeln!(
+            table,
+            "{:<12} {:<12} {:>8} {:>9}  objects",
+            "camera", "state", "events/s", "age ms"
+        )?;
+        for (id, camera) in seen.iter_mut() {
+            let rate = camera.since_drawn as f64 / seconds;
+            camera.since_drawn = 0;
+            let state = states.get(id).copied().unwrap_or("starting");
+            writeln!(
+                table,
+                "{id:<12} {state:<12} {rate:>8.1} {:>9.1}  {}",
+                camera.age_ms, camera.objects
+            )?;
+        }
+        if self.over_itself && self.lines > 0 {
+            write!(out, "\x1b[{}A\x1b[J", self.lines)?;
+        }
+        self.lines = table.lines().count();
+        out.write_all(table.as_bytes())?;
+        out.flush()?;
+        Ok(())
+    }
+}
+
+fn summary(
+    out: &mut impl Write,
+    metrics: &crate::telemetry::metrics::Metrics,
+    seen: &BTreeMap<String, Seen>,
+    ran: Duration,
+) -> Result<()> {
+    writeln!(out, "\nafter {:.1} s", ran.as_secs_f64())?;
+    writeln!(
+        out,
+        "{:<12} {:>8} {:>8} {:>9} {:>9} {:>8} {:>8} {:>8}  ledger",
+        "camera", "decoded", "inferred", "published", "received", "p50 ms", "p99 ms", "persons"
+    )?;
+    let mut all_balance = true;
+    for (id, camera) in seen {
+        let stream = metrics.stream(&StreamId::new(id.as_str(), "default"));
+        let ledger = stream.ledger();
+        let balances = ledger.balances();
+        all_balance &= balances;
+        let mut ages = camera.ages_ms.clone();
+        ages.sort_by(f64::total_cmp);
+        writeln!(
+            out,
+            "{id:<12} {:>8} {:>8} {:>9} {:>9} {:>8.1} {:>8.1} {:>8}  {}",
+            ledger.frames_decoded,
+            ledger.frames_inferred,
+            ledger.events_published,
+            camera.events,
+            percentile(&ages, 50),
+            percentile(&ages, 99),
+            camera.persons,
+            if balances {
+                "balances".to_owned()
+            } else {
+                format!("off by {:?}", ledger.in_flight())
+            }
+        )?;
+    }
+    ensure!(
+        all_balance,
+        "a camera's ledger does not balance: this is a bug in Twinsight"
+    );
+    Ok(())
+}
+
+/// A percentile of sorted values; 0 of none.
+fn percentile(sorted: &[f64], percent: usize) -> f64 {
+    let last = sorted.len().saturating_sub(1);
+    sorted
+        .get(last * percent / 100)
+        .copied()
+        .unwrap_or_default()
+}

@@ -1,0 +1,248 @@
+//! One camera stream's life as its operator sees it, and the rules by which a connection that looks
+//! alive is given up. Progress of the negotiation and the arrival of frames come in, with time; the
+//! state and requests to begin anew come out. The stream's task runs it.
+
+use std::time::{Duration, Instant};
+
+use crate::realtime::negotiation::{EndReason, Progress};
+use crate::telemetry::ledger::CameraState;
+
+/// After frames came, this long without one is a stall.
+pub const STALL_LIMIT: Duration = Duration::from_secs(5);
+
+/// A connection that is up has this long to bring its first frame.
+const FIRST_FRAME_LIMIT: Duration = Duration::from_secs(15);
+
+/// Attempts that may fail before a camera counts as unreachable.
+const FAILURES_UNTIL_UNREACHABLE: u32 = 2;
+
+/// A stream's state with its reason.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StreamState {
+    /// The state.
+    pub state: CameraState,
+    /// When it began.
+    pub since: Instant,
+    /// Why, as a clause; none where the state says it all.
+    pub reason: Option<&'static str>,
+    /// The attempt that was under way then, from 1.
+    pub attempt: u32,
+}
+
+/// The machine.
+#[derive(Debug)]
+pub struct Life {
+    current: StreamState,
+    attempt: u32,
+    failures: u32,
+    watch: Watch,
+}
+
+/// What is watched for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Watch {
+    /// No connection is up.
+    Nothing,
+    /// The connection is up: its first frame must come until then.
+    FirstFrame(Instant),
+    /// Frames come: the next one must come until then.
+    NextFrame(Instant),
+}
+
+impl Life {
+    /// A stream that begins to connect.
+    pub fn new(now: Instant) -> Self {
+        Self {
+            current: StreamState {
+                state: CameraState::Connecting,
+                since: now,
+                reason: None,
+                attempt: 0,
+            },
+            attempt: 0,
+            failures: 0,
+            watch: Watch::Nothing,
+        }
+    }
+
+    /// The state of now.
+    pub fn state(&self) -> StreamState {
+        self.current
+    }
+
+    /// Takes the negotiation's progress.
+    pub fn progress(&mut self, now: Instant, progress: Progress) {
+        match progress {
+            Progress::Attempting(attempt) => self.attempt = attempt.0,
+            Progress::Connected(_) => self.watch = Watch::FirstFrame(now + FIRST_FRAME_LIMIT),
+            Progress::Over(_, reason) => {
+                let had_frames = matches!(self.watch, Watch::NextFrame(_));
+                self.watch = Watch::Nothing;
+                self.over(now, reason, had_frames);
+            }
+        }
+    }
+
+    /// Takes the news that a frame was decoded.
+    pub fn frame(&mut self, now: Instant) {
+        if self.watch == Watch::Nothing {
+            return;
+        }
+        self.watch = Watch::NextFrame(now + STALL_LIMIT);
+        self.failures = 0;
+        self.enter(now, CameraState::Receiving, None);
+    }
+
+    /// Lets time pass. A reason means: give the connection up and begin anew.
+    pub fn handle_timeout(&mut self, now: Instant) -> Option<EndReason> {
+        match self.watch {
+            Watch::FirstFrame(deadline) if deadline <= now => Some(EndReason::NoMedia),
+            Watch::NextFrame(deadline) if deadline <= now => {
+                self.enter(now, CameraState::Stalled, Some("no frame for 5 s"));
+                Some(EndReason::NoMedia)
+            }
+            _ => None,
+        }
+    }
+
+    /// When [`handle_timeout`](Self::handle_timeout) has something to do.
+    pub fn deadline(&self) -> Option<Instant> {
+        match self.watch {
+            Watch::Nothing => None,
+            Watch::FirstFrame(deadline) | Watch::NextFrame(deadline) => Some(deadline),
+        }
+    }
+
+    /// The stream is no longer configured, or the node stops.
+    pub fn removed(&mut self, now: Instant) {
+        self.watch = Watch::Nothing;
+        self.enter(now, CameraState::Removed, None);
+    }
+
+    fn over(&mut self, now: Instant, reason: EndReason, had_frames: bool) {
+        if reason == EndReason::Replaced {
+            return;
+        }
+        if !had_frames {
+            self.failures = self.failures.saturating_add(1);
+        }
+        let reason_text = Some(reason.as_str());
+        if reason == EndReason::Unusable {
+            self.enter(now, CameraState::Rejected, reason_text);
+        } else if self.failures >= FAILURES_UNTIL_UNREACHABLE {
+            self.enter(now, CameraState::Unreachable, reason_text);
+        } else if self.current.state == CameraState::Receiving {
+            self.enter(now, CameraState::Connecting, reason_text);
+        }
+    }
+
+    fn enter(&mut self, now: Instant, state: CameraState, reason: Option<&'static str>) {
+        if self.current.state != state {
+            self.current = StreamState {
+                state,
+                since: now,
+                reason,
+                attempt: self.attempt,
+            };
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::realtime::negotiation::Attempt;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn receiving(now: Instant) -> Life {
+        let mut life = Life::new(now);
+        life.progress(now, Progress::Attempting(Attempt(1)));
+        life.progress(now, Progress::Connected(Attempt(1)));
+        assert_eq!(
+            life.state().state,
+            CameraState::Connecting,
+            "connected is not yet receiving"
+        );
+        life.frame(now);
+        assert_eq!(life.state().state, CameraState::Receiving);
+        life
+    }
+
+    #[test]
+    fn five_seconds_without_a_frame_are_a_stall_and_a_new_beginning() {
+        let now = Instant::now();
+        let mut life = receiving(now);
+        assert_eq!(life.handle_timeout(now + 4 * SECOND), None);
+        life.frame(now + 4 * SECOND);
+        assert_eq!(life.handle_timeout(now + 8 * SECOND), None);
+        assert_eq!(
+            life.handle_timeout(now + 9 * SECOND),
+            Some(EndReason::NoMedia)
+        );
+        assert_eq!(life.state().state, CameraState::Stalled);
+        life.progress(
+            now + 9 * SECOND,
+            Progress::Over(Attempt(1), EndReason::NoMedia),
+        );
+        assert_eq!(
+            life.state().state,
+            CameraState::Stalled,
+            "the stall is what the operator must know"
+        );
+        life.progress(now + 9 * SECOND, Progress::Connected(Attempt(2)));
+        life.frame(now + 10 * SECOND);
+        assert_eq!(life.state().state, CameraState::Receiving);
+    }
+
+    #[test]
+    fn a_camera_that_never_answers_is_unreachable_after_two_attempts() {
+        let now = Instant::now();
+        let mut life = Life::new(now);
+        for n in 1..=2 {
+            assert_eq!(life.state().state, CameraState::Connecting);
+            life.progress(now, Progress::Attempting(Attempt(n)));
+            life.progress(now, Progress::Over(Attempt(n), EndReason::Unanswered));
+        }
+        assert_eq!(life.state().state, CameraState::Unreachable);
+        assert_eq!(
+            (life.state().reason, life.state().attempt),
+            (Some("no answer to the offer"), 2)
+        );
+    }
+
+    #[test]
+    fn a_camera_without_h264_is_rejected() {
+        let mut life = Life::new(Instant::now());
+        life.progress(
+            Instant::now(),
+            Progress::Over(Attempt(1), EndReason::Unusable),
+        );
+        assert_eq!(life.state().state, CameraState::Rejected);
+    }
+
+    #[test]
+    fn a_connection_without_a_first_frame_is_given_up() {
+        let now = Instant::now();
+        let mut life = Life::new(now);
+        life.progress(now, Progress::Connected(Attempt(1)));
+        assert_eq!(life.deadline(), Some(now + FIRST_FRAME_LIMIT));
+        assert_eq!(
+            life.handle_timeout(now + FIRST_FRAME_LIMIT),
+            Some(EndReason::NoMedia)
+        );
+        assert_eq!(life.state().state, CameraState::Connecting);
+    }
+
+    #[test]
+    fn a_camera_that_closes_is_being_connected_to_again() {
+        let now = Instant::now();
+        let mut life = receiving(now);
+        life.progress(now, Progress::Over(Attempt(1), EndReason::Closed));
+        assert_eq!(life.state().state, CameraState::Connecting);
+        assert_eq!(
+            life.state().reason,
+            Some("the camera closed the connection")
+        );
+    }
+}

@@ -1,0 +1,415 @@
+//! The node: a configuration comes in, stages are built and run, and stopped in the path's order.
+
+mod cameras;
+mod doorman;
+pub mod models;
+mod report;
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use serde_json::Value;
+use tokio::net::TcpListener;
+use tokio::sync::{Notify, watch};
+use tokio::task::JoinHandle;
+
+use self::cameras::{CameraContext, Cameras};
+use self::models::Models;
+use crate::config::{Config, HubConfig, HubMode};
+use crate::decode::decoder::DecoderKind;
+use crate::detect::worker::{CameraScheduler, Inference, InferencePool, PoolContext};
+use crate::http::api::{CameraFacts, CameraView};
+use crate::http::server::{HttpState, serve};
+use crate::hub::client::{HubClient, HubStatus};
+use crate::hub::options::{HubOptions, Mode, Timers, TurnServer};
+use crate::hub::twin::Instance;
+use crate::media::keyframes::KeyframeBudget;
+use crate::media::stream::StreamContext;
+use crate::publish::event::{Inferred, ModelRef, SeenObject};
+use crate::publish::publisher::{EventSink, HubAway, Publisher, PublisherTask, new_run_id};
+use crate::telemetry::health::{Health, Readiness};
+use crate::telemetry::metrics::Metrics;
+
+/// Events of inferred frames that wait for the hub's socket.
+const OUTBOX_FRAMES: usize = 64;
+
+/// A worker whose run takes longer than this at the node's end is left alone.
+const WORKER_LIMIT: Duration = Duration::from_secs(2);
+
+/// Events that wait at the node's end have this long.
+const OUTBOX_LIMIT: Duration = Duration::from_secs(1);
+
+/// A loop of the node that shows no life for this long makes it unhealthy.
+const MAX_SILENCE: Duration = Duration::from_secs(15);
+
+/// What the node is built from.
+pub struct NodeParts {
+    /// The configuration.
+    pub config: Config,
+    /// Loads the models; runs on a thread of its own.
+    pub models: Box<dyn FnOnce() -> Result<Models> + Send>,
+    /// Inference workers.
+    pub workers: usize,
+    /// The decoder.
+    pub decoder: DecoderKind,
+    /// Where metrics and probes are served.
+    pub listener: TcpListener,
+}
+
+impl std::fmt::Debug for NodeParts {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("NodeParts")
+            .field("config", &self.config)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A running node. [`shutdown`](Self::shutdown) ends it.
+#[derive(Debug)]
+pub struct Node {
+    metrics: Arc<Metrics>,
+    hub: HubClient,
+    cameras: Arc<tokio::sync::Mutex<Cameras>>,
+    scheduler: Arc<CameraScheduler>,
+    pool: Option<InferencePool>,
+    publisher: PublisherTask,
+    facts: Arc<Mutex<Vec<CameraFacts>>>,
+    tasks: Vec<JoinHandle<()>>,
+    http: JoinHandle<()>,
+    stop_http: watch::Sender<bool>,
+    refused: watch::Receiver<Option<String>>,
+}
+
+impl Node {
+    /// Builds and starts everything: probes answer first, then models are loaded and warmed, then the
+    /// hub is joined and cameras are subscribed to. A hub that is away is no error.
+    ///
+    /// # Errors
+    /// When a model cannot be used, or a camera names a class that its model does not have.
+    pub async fn start(parts: NodeParts) -> Result<Self> {
+        let NodeParts {
+            config,
+            models,
+            workers,
+            decoder,
+            listener,
+        } = parts;
+        let metrics = Arc::new(Metrics::new());
+        let (health, readiness) = (Health::default(), Arc::new(Readiness::default()));
+        let facts: Arc<Mutex<Vec<CameraFacts>>> = Arc::default();
+        let (stop_http, http) =
+            serve_http(listener, &config, &metrics, &health, &readiness, &facts);
+
+        let mut models = tokio::task::spawn_blocking(models)
+            .await
+            .context("loading the models panicked")??;
+        let detectors = models.detectors(workers.max(1))?;
+        readiness.set_model_warm(true);
+
+        let hub =
+            HubClient::start_with_metrics(hub_options(&config.hub), Some(Arc::clone(&metrics)));
+        let run_id = new_run_id();
+        let heartbeat = health.register("publisher", MAX_SILENCE, Instant::now());
+        let sink = HubSink {
+            instance: hub.instance(),
+        };
+        let (publisher, publisher_task) = Publisher::spawn(
+            sink,
+            run_id,
+            OUTBOX_FRAMES,
+            Arc::clone(&metrics),
+            Some(heartbeat),
+        );
+
+        let scheduler = Arc::new(CameraScheduler::default());
+        let pool_context = PoolContext {
+            scheduler: Arc::clone(&scheduler),
+            factory: models.factory(),
+            sink: inference_sink(publisher.clone()),
+            metrics: Arc::clone(&metrics),
+            health: health.clone(),
+        };
+        let pool = InferencePool::spawn(pool_context, detectors);
+
+        let changed = Arc::new(Notify::new());
+        let mut cameras = Cameras::new(CameraContext {
+            stream: StreamContext {
+                hub: hub.clone(),
+                metrics: Arc::clone(&metrics),
+                keyframes: Arc::new(KeyframeBudget::new(Instant::now())),
+            },
+            scheduler: Arc::clone(&scheduler),
+            publisher: publisher.clone(),
+            ice: (&config.ice).into(),
+            decoder,
+            changed: Arc::clone(&changed),
+        });
+        cameras.apply(&models, &config.cameras).await?;
+        let accepts = cameras.accepts();
+        let cameras = Arc::new(tokio::sync::Mutex::new(cameras));
+
+        let (refused_sender, refused) = watch::channel(None);
+        let tasks = vec![
+            tokio::spawn(watch_hub(
+                hub.clone(),
+                publisher,
+                Arc::clone(&readiness),
+                refused_sender,
+            )),
+            tokio::spawn(doorman::run(
+                hub.clone(),
+                Arc::clone(&metrics),
+                accepts,
+                config.cameras.clone(),
+            )),
+            tokio::spawn(report::run(
+                hub.clone(),
+                Arc::clone(&facts),
+                models.names().to_vec(),
+                changed,
+            )),
+            tokio::spawn(read_facts(Arc::clone(&cameras), Arc::clone(&facts), health)),
+        ];
+        Ok(Self {
+            metrics,
+            hub,
+            cameras,
+            scheduler,
+            pool: Some(pool),
+            publisher: publisher_task,
+            facts,
+            tasks,
+            http,
+            stop_http,
+            refused,
+        })
+    }
+
+    /// Runs until the hub refuses this node for good; the error says why.
+    ///
+    /// # Errors
+    /// Always: nothing else ends a node from inside.
+    pub async fn run(&mut self) -> Result<()> {
+        let mut tick = tokio::time::interval(Duration::from_secs(1));
+        let mut refused = self.refused.clone();
+        loop {
+            tokio::select! {
+                _ = tick.tick() => {
+                    if let Some(pool) = &mut self.pool {
+                        // Replacing a worker loads models: rare, and nothing else of this task waits.
+                        tokio::task::block_in_place(|| pool.supervise(Instant::now()));
+                    }
+                }
+                reason = refused.wait_for(Option::is_some) => {
+                    let reason = reason.ok().and_then(|reason| reason.clone()).unwrap_or_default();
+                    bail!("the hub refuses this node ({reason}): check DEVICE_ID and ACCESS_KEY, or `hub.access_key_file`");
+                }
+            }
+        }
+    }
+
+    /// All metrics.
+    pub fn metrics(&self) -> &Arc<Metrics> {
+        &self.metrics
+    }
+
+    /// The node's client of the hub.
+    pub fn hub(&self) -> &HubClient {
+        &self.hub
+    }
+
+    /// How the cameras are, as of the last second.
+    pub fn cameras(&self) -> Vec<CameraFacts> {
+        self.facts
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    /// Stops in the path's order, so that what a stage has in hand still goes through the next ones:
+    /// connections and decoding, inference, events, the hub, HTTP.
+    pub async fn shutdown(mut self) {
+        for task in &self.tasks {
+            task.abort();
+        }
+        self.cameras.lock().await.shutdown().await;
+        self.scheduler.close();
+        if let Some(pool) = self.pool.take() {
+            let _ = tokio::task::spawn_blocking(move || pool.join(WORKER_LIMIT)).await;
+        }
+        self.publisher.shutdown(OUTBOX_LIMIT).await;
+        self.hub.close().await;
+        self.stop_http.send_replace(true);
+        if tokio::time::timeout(Duration::from_secs(1), &mut self.http)
+            .await
+            .is_err()
+        {
+            self.http.abort();
+        }
+    }
+}
+
+/// The hub as the publisher sees it.
+struct HubSink {
+    instance: Instance,
+}
+
+impl EventSink for HubSink {
+    async fn emit(&mut self, event: &'static str, data: Value) -> Result<(), HubAway> {
+        self.instance.emit(event, data).await.map_err(|_| HubAway)
+    }
+}
+
+/// Shapes results into events; runs on the inference workers.
+fn inference_sink(publisher: Publisher) -> Arc<dyn Fn(Inference<'_>) + Send + Sync> {
+    Arc::new(move |inference| {
+        let Inference {
+            job,
+            detections,
+            model,
+            started_at,
+            finished_at,
+        } = inference;
+        let objects = detections
+            .objects
+            .iter()
+            .map(|object| SeenObject {
+                label: model.label(object.class_id).into(),
+                class_id: object.class_id,
+                score: object.score,
+                x: object.bbox.x,
+                y: object.bbox.y,
+                width: object.bbox.width,
+                height: object.bbox.height,
+            })
+            .collect();
+        let inferred = Inferred {
+            id: job.work.id.clone(),
+            name: Arc::clone(&job.work.name),
+            size: job.frame.size(),
+            timing: job.frame.timing(),
+            started_at,
+            preprocess: detections.preprocess,
+            inference: detections.inference,
+            postprocess: detections.postprocess,
+            finished_at,
+            objects,
+            model: Arc::new(ModelRef {
+                name: model.name.to_string(),
+                sha256: model.sha256.to_string(),
+            }),
+            skipped_frames: job.skipped_frames,
+        };
+        publisher.publish(inferred, job.work.emit_empty);
+    })
+}
+
+fn serve_http(
+    listener: TcpListener,
+    config: &Config,
+    metrics: &Arc<Metrics>,
+    health: &Health,
+    readiness: &Arc<Readiness>,
+    facts: &Arc<Mutex<Vec<CameraFacts>>>,
+) -> (watch::Sender<bool>, JoinHandle<()>) {
+    let (stop, mut stopped) = watch::channel(false);
+    let (facts, counters) = (Arc::clone(facts), Arc::clone(metrics));
+    let views = move || {
+        let facts = facts.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let now = Instant::now();
+        facts
+            .into_iter()
+            .map(|fact| {
+                let metrics = counters.stream(&fact.id);
+                CameraView::new(fact, &metrics, now)
+            })
+            .collect()
+    };
+    let state = HttpState {
+        metrics: Arc::clone(metrics),
+        health: health.clone(),
+        readiness: Arc::clone(readiness),
+        cameras: Arc::new(views),
+    };
+    let token = config.http.token.clone();
+    let task = tokio::spawn(async move {
+        let stopped = async move { drop(stopped.wait_for(|stop| *stop).await) };
+        if let Err(error) = serve(listener, state, token, stopped).await {
+            tracing::error!(%error, "metrics and probes are no longer served");
+        }
+    });
+    (stop, task)
+}
+
+/// Follows the hub: readiness, the states that are sent again after it returned, its refusal.
+async fn watch_hub(
+    hub: HubClient,
+    publisher: Publisher,
+    readiness: Arc<Readiness>,
+    refused: watch::Sender<Option<String>>,
+) {
+    let mut status = hub.status();
+    loop {
+        match status.borrow_and_update().clone() {
+            HubStatus::Joined { twin_id } => {
+                tracing::info!(twin = twin_id, "the hub is joined");
+                readiness.set_hub_joined(true);
+                publisher.resend_statuses();
+            }
+            HubStatus::Refused { reason } => {
+                readiness.set_hub_joined(false);
+                refused.send_replace(Some(reason));
+            }
+            HubStatus::Connecting { .. } | HubStatus::Away { .. } => {
+                readiness.set_hub_joined(false)
+            }
+        }
+        if status.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
+/// Keeps a copy of the cameras' facts for HTTP and reports, whose readers must not wait.
+async fn read_facts(
+    cameras: Arc<tokio::sync::Mutex<Cameras>>,
+    facts: Arc<Mutex<Vec<CameraFacts>>>,
+    health: Health,
+) {
+    let heartbeat = health.register("cameras", MAX_SILENCE, Instant::now());
+    let mut tick = tokio::time::interval(Duration::from_millis(500));
+    loop {
+        tick.tick().await;
+        let read = cameras.lock().await.facts();
+        *facts.lock().unwrap_or_else(PoisonError::into_inner) = read;
+        heartbeat.beat(Instant::now());
+    }
+}
+
+/// The hub client's options of a configuration.
+pub fn hub_options(config: &HubConfig) -> HubOptions {
+    let mode = match config.mode {
+        HubMode::Direct => Mode::Direct,
+        HubMode::Simulator => Mode::Simulator,
+        HubMode::Phyos => Mode::Phyos,
+    };
+    HubOptions {
+        mode,
+        url: config.url.clone(),
+        twin_id: config.twin_id.clone(),
+        device_id: config.device_id.clone(),
+        access_key: config
+            .access_key
+            .as_ref()
+            .map(|key| key.expose().to_owned().into()),
+        ca_file: config.ca_file.clone(),
+        stun_url: config.stun_url.clone(),
+        turn: config.turn.as_ref().map(|turn| TurnServer {
+            url: turn.url.clone(),
+            username: turn.username.clone(),
+            credential: turn.credential.expose().to_owned().into(),
+        }),
+        timers: Timers::of(mode),
+    }
+}

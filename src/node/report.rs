@@ -1,0 +1,70 @@
+//! The node's reported properties: version, models and the state of each camera. Sent when something
+//! changed and after the hub returned, at most once in five seconds.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use serde_json::{Map, Value, json};
+use tokio::sync::Notify;
+
+use crate::http::api::CameraFacts;
+use crate::hub::client::{HubClient, HubStatus};
+
+/// Time between two reports.
+const INTERVAL: Duration = Duration::from_secs(5);
+
+/// Lets the copy of the facts catch up with the change that it is woken by.
+const SETTLE: Duration = Duration::from_secs(1);
+
+/// Runs until it is aborted.
+pub(super) async fn run(
+    hub: HubClient,
+    facts: Arc<Mutex<Vec<CameraFacts>>>,
+    models: Vec<String>,
+    changed: Arc<Notify>,
+) {
+    let mut status = hub.status();
+    let mut reported: Option<Map<String, Value>> = None;
+    loop {
+        tokio::select! {
+            () = changed.notified() => {}
+            joined = status.changed() => {
+                if joined.is_err() {
+                    return;
+                }
+                // The hub may have forgotten what it was told.
+                reported = None;
+            }
+        }
+        tokio::time::sleep(SETTLE).await;
+        if !matches!(*status.borrow(), HubStatus::Joined { .. }) {
+            continue;
+        }
+        let properties = properties(
+            &facts.lock().unwrap_or_else(PoisonError::into_inner),
+            &models,
+        );
+        if reported.as_ref() == Some(&properties) {
+            continue;
+        }
+        match hub.instance().update_reported(properties.clone()).await {
+            Ok(_) => reported = Some(properties),
+            Err(error) => tracing::debug!(%error, "the node's properties were not reported"),
+        }
+        tokio::time::sleep(INTERVAL - SETTLE).await;
+    }
+}
+
+fn properties(facts: &[CameraFacts], models: &[String]) -> Map<String, Value> {
+    let cameras: Vec<Value> = facts
+        .iter()
+        .map(|fact| json!({"twinId": fact.id.twin_id.as_ref(), "stream": fact.id.stream.as_ref(), "state": fact.state.as_str()}))
+        .collect();
+    let properties = json!({
+        "twinsight": {"version": env!("CARGO_PKG_VERSION"), "models": models, "cameras": cameras},
+    });
+    match properties {
+        Value::Object(map) => map,
+        _ => Map::new(),
+    }
+}
