@@ -2,17 +2,20 @@
 //! `file` mirrors the file, `resolve` merges and checks, `values` is what the stages get: values,
 //! never strings to parse or the environment.
 
+mod cameras;
+mod env;
 mod error;
 pub mod file;
 mod resolve;
+mod sections;
 mod syntax;
 mod values;
 
 use std::fmt;
 use std::sync::Arc;
 
+pub use env::Env;
 pub use error::{ConfigError, Place};
-pub use resolve::Env;
 pub use values::{
     CameraConfig, Codec, Config, Connect, Dialect, HttpConfig, HubConfig, HubMode, IceConfig,
     IcePolicy, RuntimeConfig, Secret, TurnServer,

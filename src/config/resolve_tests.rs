@@ -1,9 +1,11 @@
 //! Whole sentences of every error, precedence, and what a full file comes to.
 
 use std::fs;
+use std::time::Duration;
 
 use tempfile::TempDir;
 
+use super::super::values::{Connect, HubMode, IcePolicy};
 use super::*;
 
 const NODE: &[(&str, &str)] = &[("TWIN_ID", "node-1")];
@@ -250,7 +252,7 @@ fn every_mistake_in_the_file_has_its_sentence() {
         ),
         (
             "[runtime]\nexecution_providers = [\"gpu\"]",
-            "node.toml line 2: `runtime.execution_providers` is [\"gpu\"]: give a list of cpu, cuda, tensorrt, openvino, rocm, migraphx, coreml, directml, xnnpack, onednn",
+            "node.toml line 2: `runtime.execution_providers` is [\"gpu\"]: give a list of cpu, cuda, tensorrt, openvino, rocm, migraphx, xnnpack, coreml",
         ),
         (
             "[runtime]\nlibrary = \"\"",

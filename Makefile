@@ -1,0 +1,40 @@
+# What people and CI run. Everything else is cargo.
+.PHONY: demo test check bench long clean
+
+# A hub, three cameras that play the shipped clip, and the node, with a live table. ARGS="--cameras 1"
+demo:
+	scripts/setup
+	cargo run --locked --release -- demo $(ARGS)
+
+# All that has to hold before a change lands.
+test: check-format
+	scripts/setup --test
+	cargo check --locked --no-default-features --all-targets
+	cargo clippy --locked --all-targets -- -D warnings
+	cargo test --locked
+
+# The quick part of it, without WebRTC, ONNX Runtime and the decoder: seconds, while working.
+check: check-format
+	cargo clippy --locked --no-default-features --all-targets -- -D warnings
+	cargo test --locked --no-default-features --lib
+
+.PHONY: check-format
+check-format:
+	cargo fmt --check
+
+bench:
+	scripts/setup
+	cargo bench --locked $(ARGS)
+
+# What takes longer: licences, bans and sources of all dependencies, and the tests that are marked as long.
+long: .tools/bin/cargo-deny
+	scripts/setup --test
+	.tools/bin/cargo-deny --locked --all-features check licenses bans sources
+	cargo test --locked --release -- --ignored
+
+.tools/bin/cargo-deny:
+	cargo install --locked --root .tools cargo-deny@0.20.2
+
+clean:
+	cargo clean
+	rm -rf .runtime .tools .venv
