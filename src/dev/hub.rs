@@ -325,7 +325,11 @@ impl Handler {
     }
 
     fn connect_device(&self, socket: &SocketRef, device_id: &str) -> Answer {
-        let own = self.hub.device_twin(device_id);
+        // Stored, so that it is found by its id from now on.
+        let own = match self.hub.store(self.hub.device_twin(device_id)) {
+            Ok(own) => own,
+            Err(answer) => return answer,
+        };
         if let Some(id) = twin_id(&own) {
             tracing::info!(device_id, twin_id = id, "a device connected");
             socket.join(id.to_owned());
@@ -440,12 +444,7 @@ impl Hub {
             .values()
             .find(|twin| twin["type"] == "Device" && twin["deviceId"] == device_id)
             .cloned();
-        known.unwrap_or_else(|| {
-            let id = format!("device-{device_id}");
-            self.twin(&id)
-                .filter(|twin| twin["type"] == "Device")
-                .unwrap_or_else(|| new_twin(&id, "Device", device_id))
-        })
+        known.unwrap_or_else(|| new_twin(&format!("device-{device_id}"), "Device", device_id))
     }
 
     /// Merges properties into a twin's `desired` or `reported`.
