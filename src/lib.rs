@@ -1,5 +1,6 @@
 //! Twinsight: camera twins' video in, detections out.
 
+pub mod annotate;
 pub mod backoff;
 pub mod clock;
 pub mod config;
