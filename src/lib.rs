@@ -11,6 +11,7 @@
 //! where an event is written. Sizes carry their unit in the name (`_px`, `_bytes`, `_90k`).
 //! The modules, in the order of the path; each uses only those above it:
 
+pub mod annotate;
 pub mod backoff;
 pub mod clock;
 pub mod config;

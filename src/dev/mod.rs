@@ -1,7 +1,10 @@
-//! What a developer needs around a node: a hub, camera twins, and both with a node in one process.
+//! What a developer needs around a node: a hub, camera twins, both with a node in one process, and
+//! detection on files.
 
 #[cfg(feature = "webrtc")]
 pub mod camera;
 #[cfg(all(feature = "webrtc", feature = "ort", feature = "openh264"))]
 pub mod demo;
+#[cfg(feature = "ort")]
+pub mod detect;
 pub mod hub;

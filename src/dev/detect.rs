@@ -1,0 +1,690 @@
+//! `twinsight detect`: pictures and clips come in, a line for each picture or frame goes out, and annotated pictures to
+//! a folder. Pictures take the RGB path, clips the path of a camera's frames.
+
+use std::collections::{BTreeMap, HashSet};
+use std::fs;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use image::codecs::jpeg::JpegEncoder;
+use image::{DynamicImage, ImageDecoder, ImageReader};
+use indicatif::{ProgressBar, ProgressStyle};
+use serde::Serialize;
+
+use crate::annotate::{self, Annotation};
+use crate::decode::frame::{I420, PictureSize};
+use crate::detect::{
+    DetectError, DetectSettings, Detections, Detector, ModelError, ModelInfo, OnnxDetector,
+    Picture, Runtime, RuntimeError, RuntimeOptions,
+};
+use crate::preprocess::color::to_rgb8;
+
+/// What the command line says.
+#[derive(Debug, Clone)]
+pub struct DetectOptions {
+    /// Pictures (JPEG, PNG) and clips (H.264 byte streams).
+    pub files: Vec<PathBuf>,
+    /// The folder of manifests.
+    pub models: PathBuf,
+    /// The name of a manifest.
+    pub model: String,
+    /// Objects below it are left out.
+    pub min_score: f32,
+    /// Labels; empty: all.
+    pub classes: Vec<String>,
+    /// Where annotated pictures go.
+    pub out: Option<PathBuf>,
+    /// Lines of JSON instead of sentences.
+    pub json: bool,
+    /// Where ONNX Runtime is.
+    pub runtime: RuntimeOptions,
+    /// As in the configuration.
+    pub execution_providers: Vec<String>,
+}
+
+/// What was done.
+#[derive(Debug, Default)]
+pub struct DetectSummary {
+    /// Pictures and frames detected on.
+    pub pictures: usize,
+    /// Files that failed, in part or whole; each was logged when it did. Not empty: exit code 1.
+    pub failures: Vec<FileError>,
+}
+
+/// Why nothing could be done.
+#[derive(Debug, thiserror::Error)]
+pub enum DetectCommandError {
+    /// No ONNX Runtime.
+    #[error(transparent)]
+    Runtime(#[from] RuntimeError),
+    /// No model.
+    #[error(transparent)]
+    Model(#[from] ModelError),
+    /// A class that the model does not know.
+    #[error("class `{label}` is none of the model {model}'s{nearest}")]
+    Class {
+        /// What was asked for.
+        label: String,
+        /// The model.
+        model: String,
+        /// A clause with the label that is meant, perhaps.
+        nearest: String,
+    },
+    /// The folder for pictures cannot be made.
+    #[error("{}: cannot be made a folder for annotated pictures: {reason}", path.display())]
+    Out {
+        /// The folder.
+        path: PathBuf,
+        /// What the system said.
+        reason: io::Error,
+    },
+    /// Standard output is gone.
+    #[error("results cannot be written: {0}")]
+    Output(#[from] io::Error),
+}
+
+/// Why a file gave no or not all results.
+#[derive(Debug, thiserror::Error)]
+#[error("{}: {problem}", file.display())]
+pub struct FileError {
+    /// As it was named.
+    pub file: PathBuf,
+    /// What is wrong with it.
+    pub problem: Problem,
+}
+
+/// What can be wrong with a file.
+#[derive(Debug, thiserror::Error)]
+pub enum Problem {
+    /// It is not there or not readable.
+    #[error("cannot be read: {0}")]
+    Unreadable(io::Error),
+    /// It is something else.
+    #[error("is neither a JPEG or PNG picture nor an H.264 byte stream (Annex B)")]
+    Unknown,
+    /// A damaged picture.
+    #[error("is not a whole picture: {0}")]
+    Picture(image::ImageError),
+    /// A damaged clip.
+    #[error("{failed} of its {units} access units could not be decoded")]
+    Clip {
+        /// Access units that gave an error.
+        failed: usize,
+        /// All of them.
+        units: usize,
+    },
+    /// Built without a decoder.
+    #[error("is a clip, and this build has no H.264 decoder (feature `openh264`)")]
+    NoDecoder,
+    /// Inference failed.
+    #[error(transparent)]
+    Detect(#[from] DetectError),
+    /// The annotated picture.
+    #[error("its annotated picture {} cannot be written: {reason}", path.display())]
+    Annotated {
+        /// Where it would go.
+        path: PathBuf,
+        /// Why not.
+        reason: image::ImageError,
+    },
+    /// Not the file's fault.
+    #[error("results cannot be written: {0}")]
+    Output(io::Error),
+}
+
+/// A picture or frame in the output.
+#[derive(Debug, Serialize)]
+struct Line<'a> {
+    file: &'a str,
+    frame: usize,
+    width: usize,
+    height: usize,
+    objects: Vec<ObjectLine<'a>>,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct ObjectLine<'a> {
+    label: &'a str,
+    class_id: usize,
+    score: f64,
+    #[serde(rename = "box")]
+    bbox: BoxLine,
+}
+
+#[derive(Debug, Serialize)]
+struct BoxLine {
+    x: f64,
+    y: f64,
+    width: f64,
+    height: f64,
+}
+
+/// Detects on every file. A file that fails is logged and the others go on.
+///
+/// # Errors
+/// When there is no runtime or model, an option is wrong, or `out` is closed.
+pub fn run(
+    options: &DetectOptions,
+    out: &mut dyn Write,
+) -> Result<DetectSummary, DetectCommandError> {
+    let runtime = Runtime::load(&options.runtime)?;
+    let detector = OnnxDetector::load(
+        &runtime,
+        &options.models,
+        &options.model,
+        &options.execution_providers,
+    )?;
+    run_with(Box::new(detector), options, out)
+}
+
+/// As [`run`], with any detector.
+///
+/// # Errors
+/// When an option is wrong or `out` is closed.
+pub fn run_with(
+    detector: Box<dyn Detector>,
+    options: &DetectOptions,
+    out: &mut dyn Write,
+) -> Result<DetectSummary, DetectCommandError> {
+    if let Some(path) = &options.out {
+        fs::create_dir_all(path).map_err(|reason| DetectCommandError::Out {
+            path: path.clone(),
+            reason,
+        })?;
+    }
+    let mut command = Command {
+        settings: DetectSettings {
+            min_score: options.min_score,
+            classes: class_ids(&options.classes, detector.model())?,
+        },
+        detector,
+        json: options.json,
+        folder: options.out.clone(),
+        written: HashSet::new(),
+        pictures: 0,
+        out,
+    };
+    let mut failures = Vec::new();
+    for file in &options.files {
+        match command.file(file) {
+            Ok(()) => {}
+            Err(Problem::Output(error)) => return Err(error.into()),
+            Err(problem) => {
+                let error = FileError {
+                    file: file.clone(),
+                    problem,
+                };
+                tracing::error!("{error}");
+                failures.push(error);
+            }
+        }
+    }
+    command.out.flush()?;
+    Ok(DetectSummary {
+        pictures: command.pictures,
+        failures,
+    })
+}
+
+fn class_ids(labels: &[String], model: &ModelInfo) -> Result<Vec<usize>, DetectCommandError> {
+    let id = |label: &String| {
+        model.class_id(label).ok_or_else(|| {
+            let closest = model
+                .labels
+                .iter()
+                .map(|known| (strsim::jaro_winkler(known, label), known))
+                .max_by(|a, b| a.0.total_cmp(&b.0))
+                .filter(|(likeness, _)| *likeness > 0.7);
+            DetectCommandError::Class {
+                label: label.clone(),
+                model: model.name.to_string(),
+                nearest: closest
+                    .map_or_else(String::new, |(_, known)| format!("; is `{known}` meant?")),
+            }
+        })
+    };
+    labels.iter().map(id).collect()
+}
+
+struct Command<'a> {
+    detector: Box<dyn Detector>,
+    settings: DetectSettings,
+    json: bool,
+    folder: Option<PathBuf>,
+    /// Names of annotated pictures, so that files of one name in two folders do not replace each other.
+    written: HashSet<PathBuf>,
+    pictures: usize,
+    out: &'a mut dyn Write,
+}
+
+/// What a clip's frames came to.
+#[derive(Debug, Default)]
+struct ClipTotals {
+    frames: usize,
+    labels: BTreeMap<String, usize>,
+    busy: Duration,
+}
+
+impl Command<'_> {
+    fn file(&mut self, file: &Path) -> Result<(), Problem> {
+        let bytes = fs::read(file).map_err(Problem::Unreadable)?;
+        match Kind::of(&bytes) {
+            Some(Kind::Picture) => self.picture(file, &bytes),
+            Some(Kind::Clip) => self.clip(file, &bytes),
+            None => Err(Problem::Unknown),
+        }
+    }
+
+    fn picture(&mut self, file: &Path, bytes: &[u8]) -> Result<(), Problem> {
+        let mut image = read_picture(bytes).map_err(Problem::Picture)?;
+        let size = PictureSize {
+            width_px: image.width() as usize,
+            height_px: image.height() as usize,
+        };
+        let picture = Picture::Rgb {
+            data: image.as_raw(),
+            size,
+        };
+        let found = self.detector.detect(picture, &self.settings)?;
+        self.pictures += 1;
+        if self.json {
+            self.json_line(file, 0, size, &found)?;
+        } else {
+            self.picture_line(file, size, &found)?;
+        }
+        if let Some(folder) = &self.folder {
+            let extension = if bytes.starts_with(b"\x89PNG") {
+                "png"
+            } else {
+                "jpg"
+            };
+            let path = annotated_path(folder, file, None, extension, &self.written);
+            self.annotate(&mut image, size, &found, &path)?;
+        }
+        Ok(())
+    }
+
+    fn clip(&mut self, file: &Path, bytes: &[u8]) -> Result<(), Problem> {
+        let units = access_units(bytes);
+        let bar = progress_bar(file, units.len());
+        let mut totals = ClipTotals::default();
+        let mut last_size = None;
+        let decoded = decode_clip(bytes, &units, |planes| {
+            let found = self
+                .detector
+                .detect(Picture::I420(planes), &self.settings)?;
+            let frame = totals.frames;
+            totals.frames += 1;
+            self.pictures += 1;
+            totals.busy += found.preprocess + found.inference + found.postprocess;
+            for object in &found.objects {
+                let label = self.detector.model().label(object.class_id).to_owned();
+                *totals.labels.entry(label).or_default() += 1;
+            }
+            last_size = Some(planes.size);
+            bar.inc(1);
+            if self.json {
+                self.json_line(file, frame, planes.size, &found)?;
+            }
+            self.annotate_frame(file, frame, &planes, &found)
+        });
+        bar.finish_and_clear();
+        let failed = decoded?;
+        if let Some(size) = last_size.filter(|_| !self.json) {
+            self.clip_line(file, size, &totals)?;
+        }
+        if failed > 0 || totals.frames == 0 {
+            return Err(Problem::Clip {
+                failed: failed.max(usize::from(totals.frames == 0)),
+                units: units.len(),
+            });
+        }
+        Ok(())
+    }
+
+    fn annotate_frame(
+        &mut self,
+        file: &Path,
+        frame: usize,
+        planes: &I420<'_>,
+        found: &Detections,
+    ) -> Result<(), Problem> {
+        let Some(folder) = &self.folder else {
+            return Ok(());
+        };
+        let path = annotated_path(folder, file, Some(frame), "jpg", &self.written);
+        let mut rgb = Vec::new();
+        to_rgb8(planes, &mut rgb);
+        let side = |length: usize| u32::try_from(length).unwrap_or(0);
+        let size = planes.size;
+        let image = image::RgbImage::from_raw(side(size.width_px), side(size.height_px), rgb);
+        match image {
+            Some(mut image) => self.annotate(&mut image, size, found, &path),
+            None => Ok(()),
+        }
+    }
+
+    fn annotate(
+        &mut self,
+        image: &mut image::RgbImage,
+        size: PictureSize,
+        found: &Detections,
+        path: &Path,
+    ) -> Result<(), Problem> {
+        let model = self.detector.model();
+        let annotations: Vec<Annotation<'_>> = found
+            .objects
+            .iter()
+            .map(|object| Annotation {
+                bbox: object.bbox,
+                class_id: object.class_id,
+                label: model.label(object.class_id),
+                score: object.score,
+            })
+            .collect();
+        annotate::draw(image, size, &annotations);
+        write_picture(image, path).map_err(|reason| Problem::Annotated {
+            path: path.to_owned(),
+            reason,
+        })?;
+        self.written.insert(path.to_owned());
+        Ok(())
+    }
+
+    fn json_line(
+        &mut self,
+        file: &Path,
+        frame: usize,
+        size: PictureSize,
+        found: &Detections,
+    ) -> Result<(), Problem> {
+        let model = self.detector.model();
+        let objects = found.objects.iter().map(|object| ObjectLine {
+            label: model.label(object.class_id),
+            class_id: object.class_id,
+            score: rounded(object.score, 10_000.0),
+            bbox: BoxLine {
+                x: rounded(object.bbox.x, 10.0),
+                y: rounded(object.bbox.y, 10.0),
+                width: rounded(object.bbox.width, 10.0),
+                height: rounded(object.bbox.height, 10.0),
+            },
+        });
+        let line = Line {
+            file: &file.to_string_lossy(),
+            frame,
+            width: size.width_px,
+            height: size.height_px,
+            objects: objects.collect(),
+        };
+        serde_json::to_writer(&mut *self.out, &line)
+            .map_err(|error| Problem::Output(error.into()))?;
+        writeln!(self.out).map_err(Problem::Output)
+    }
+
+    fn picture_line(
+        &mut self,
+        file: &Path,
+        size: PictureSize,
+        found: &Detections,
+    ) -> Result<(), Problem> {
+        let model = self.detector.model();
+        let seen: Vec<String> = found
+            .objects
+            .iter()
+            .map(|object| format!("{} {:.2}", model.label(object.class_id), object.score))
+            .collect();
+        let busy = found.preprocess + found.inference + found.postprocess;
+        let seen = if seen.is_empty() {
+            "nothing".to_owned()
+        } else {
+            seen.join(", ")
+        };
+        writeln!(
+            self.out,
+            "{} ({}x{}): {seen} in {:.1} ms",
+            file.display(),
+            size.width_px,
+            size.height_px,
+            1000.0 * busy.as_secs_f64(),
+        )
+        .map_err(Problem::Output)
+    }
+
+    fn clip_line(
+        &mut self,
+        file: &Path,
+        size: PictureSize,
+        totals: &ClipTotals,
+    ) -> Result<(), Problem> {
+        let mut seen: Vec<(&String, &usize)> = totals.labels.iter().collect();
+        seen.sort_by(|a, b| b.1.cmp(a.1));
+        let seen: Vec<String> = seen
+            .iter()
+            .map(|(label, count)| format!("{count} x {label}"))
+            .collect();
+        let seen = if seen.is_empty() {
+            "nothing".to_owned()
+        } else {
+            seen.join(", ")
+        };
+        let frames = u32::try_from(totals.frames).unwrap_or(u32::MAX).max(1);
+        writeln!(
+            self.out,
+            "{} ({}x{}, {} frames): {seen} in {:.1} ms a frame",
+            file.display(),
+            size.width_px,
+            size.height_px,
+            totals.frames,
+            1000.0 * (totals.busy / frames).as_secs_f64(),
+        )
+        .map_err(Problem::Output)
+    }
+}
+
+/// What a file is, by its first bytes.
+enum Kind {
+    Picture,
+    Clip,
+}
+
+impl Kind {
+    fn of(bytes: &[u8]) -> Option<Self> {
+        if bytes.starts_with(b"\x89PNG\r\n\x1a\n") || bytes.starts_with(&[0xff, 0xd8, 0xff]) {
+            Some(Self::Picture)
+        } else if bytes.starts_with(&[0, 0, 1]) || bytes.starts_with(&[0, 0, 0, 1]) {
+            Some(Self::Clip)
+        } else {
+            None
+        }
+    }
+}
+
+/// Decodes a picture, turned as its EXIF data says.
+fn read_picture(bytes: &[u8]) -> image::ImageResult<image::RgbImage> {
+    let mut decoder = ImageReader::new(io::Cursor::new(bytes))
+        .with_guessed_format()?
+        .into_decoder()?;
+    let orientation = decoder.orientation()?;
+    let mut image = DynamicImage::from_decoder(decoder)?;
+    image.apply_orientation(orientation);
+    Ok(image.into_rgb8())
+}
+
+fn write_picture(image: &image::RgbImage, path: &Path) -> image::ImageResult<()> {
+    if path.extension().is_some_and(|extension| extension == "png") {
+        return image.save(path);
+    }
+    let file = io::BufWriter::new(fs::File::create(path)?);
+    image.write_with_encoder(JpegEncoder::new_with_quality(file, 90))
+}
+
+/// `DIR/NAME-detected.EXT`, with the frame's number for a clip, and a number if the name is taken.
+fn annotated_path(
+    folder: &Path,
+    file: &Path,
+    frame: Option<usize>,
+    extension: &str,
+    written: &HashSet<PathBuf>,
+) -> PathBuf {
+    let stem = file.file_stem().unwrap_or_default().to_string_lossy();
+    let frame = frame.map_or_else(String::new, |frame| format!("-{frame:05}"));
+    let path = |copy: &str| folder.join(format!("{stem}{frame}-detected{copy}.{extension}"));
+    let mut found = path("");
+    let mut copy = 2;
+    while written.contains(&found) {
+        found = path(&format!("-{copy}"));
+        copy += 1;
+    }
+    found
+}
+
+fn progress_bar(file: &Path, units: usize) -> ProgressBar {
+    let bar = ProgressBar::new(units as u64);
+    let style = ProgressStyle::with_template("{msg} {wide_bar} {pos}/{len} frames, {eta} left");
+    if let Ok(style) = style {
+        bar.set_style(style);
+    }
+    let name = file.file_name().unwrap_or_default();
+    bar.set_message(name.to_string_lossy().into_owned());
+    bar
+}
+
+/// Where the access units of an H.264 byte stream lie (ITU-T H.264 7.4.1.2.3): a new one starts at the first NAL that
+/// may open one after the last slice of a picture.
+pub fn access_units(stream: &[u8]) -> Vec<std::ops::Range<usize>> {
+    let starts: Vec<usize> = nal_starts(stream);
+    let mut units = Vec::new();
+    let mut unit_start = starts.first().copied().unwrap_or(0);
+    let mut has_slice = false;
+    for &start in &starts {
+        let header = start + 3;
+        let kind = stream.get(header).map_or(0, |byte| byte & 0x1f);
+        let is_slice = (1..=5).contains(&kind);
+        // first_mb_in_slice is 0, as ue(v) a single 1 bit, in the first slice of a picture.
+        let opens_picture = is_slice && stream.get(header + 1).is_some_and(|byte| byte & 0x80 != 0);
+        if has_slice && (opens_picture || (6..=9).contains(&kind)) {
+            units.push(unit_start..start);
+            unit_start = start;
+            has_slice = false;
+        }
+        has_slice |= is_slice;
+    }
+    if has_slice {
+        units.push(unit_start..stream.len());
+    }
+    units
+}
+
+/// Offsets of the start codes `00 00 01`.
+fn nal_starts(stream: &[u8]) -> Vec<usize> {
+    let codes = stream.windows(3).enumerate();
+    codes
+        .filter(|(_, code)| code == &[0, 0, 1])
+        .map(|(at, _)| at)
+        .collect()
+}
+
+/// Decodes the units and gives each picture to `each`; says how many units failed. A clip has time: pictures come in
+/// their order, also after B slices.
+#[cfg(feature = "openh264")]
+fn decode_clip(
+    stream: &[u8],
+    units: &[std::ops::Range<usize>],
+    mut each: impl FnMut(I420<'_>) -> Result<(), Problem>,
+) -> Result<usize, Problem> {
+    use openh264::OpenH264API;
+    use openh264::decoder::{Decoder, DecoderConfig, Flush};
+
+    let config = DecoderConfig::new().flush_after_decode(Flush::NoFlush);
+    let Ok(mut decoder) = Decoder::with_api_config(OpenH264API::from_source(), config) else {
+        return Ok(units.len());
+    };
+    let mut failed = 0;
+    for unit in units {
+        match decoder.decode(&stream[unit.clone()]) {
+            Ok(Some(picture)) => each(planes(&picture))?,
+            Ok(None) => {}
+            Err(_) => failed += 1,
+        }
+    }
+    for picture in decoder.flush_remaining().unwrap_or_default() {
+        each(planes(&picture))?;
+    }
+    Ok(failed)
+}
+
+#[cfg(feature = "openh264")]
+fn planes<'a>(picture: &'a openh264::decoder::DecodedYUV<'_>) -> I420<'a> {
+    use crate::decode::frame::{Color, Plane};
+    use openh264::formats::YUVSource;
+
+    let (width_px, height_px) = picture.dimensions();
+    let (y, u, v) = picture.strides();
+    let plane = |data, stride| Plane { data, stride };
+    I420 {
+        y: plane(picture.y(), y),
+        u: plane(picture.u(), u),
+        v: plane(picture.v(), v),
+        size: PictureSize {
+            width_px,
+            height_px,
+        },
+        color: Color::default(),
+    }
+}
+
+#[cfg(not(feature = "openh264"))]
+fn decode_clip(
+    _stream: &[u8],
+    _units: &[std::ops::Range<usize>],
+    _each: impl FnMut(I420<'_>) -> Result<(), Problem>,
+) -> Result<usize, Problem> {
+    Err(Problem::NoDecoder)
+}
+
+/// To a part of one, as in the node's events.
+fn rounded(value: f32, parts: f64) -> f64 {
+    (f64::from(value) * parts).round() / parts
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn access_units_start_where_the_standard_says() {
+        // SPS, PPS, IDR of two slices, slice, SEI and slice; three- and four-byte start codes.
+        let nals: [&[u8]; 7] = [
+            &[0, 0, 0, 1, 0x67, 9],
+            &[0, 0, 1, 0x68, 9],
+            &[0, 0, 1, 0x65, 0x88],
+            &[0, 0, 1, 0x65, 0x40],
+            &[0, 0, 1, 0x41, 0x9a],
+            &[0, 0, 1, 0x06, 5],
+            &[0, 0, 1, 0x41, 0x9b],
+        ];
+        let stream = nals.concat();
+        assert_eq!(access_units(&stream), [1..21, 21..26, 26..36]);
+        assert!(access_units(b"").is_empty());
+        assert!(access_units(&[0, 0, 1]).is_empty());
+    }
+
+    #[test]
+    fn annotated_pictures_do_not_replace_each_other() {
+        let mut written = HashSet::new();
+        let mut path = |file: &str, frame| {
+            let path = annotated_path(Path::new("out"), Path::new(file), frame, "jpg", &written);
+            written.insert(path.clone());
+            path
+        };
+        assert_eq!(path("a/x.png", None), Path::new("out/x-detected.jpg"));
+        assert_eq!(path("b/x.jpg", None), Path::new("out/x-detected-2.jpg"));
+        assert_eq!(
+            path("x.h264", Some(7)),
+            Path::new("out/x-00007-detected.jpg")
+        );
+    }
+}

@@ -1,0 +1,300 @@
+//! Detections are right: `twinsight detect` against `tests/interop/detect_reference.py`, which does the same with numpy,
+//! OpenCV and Python's onnxruntime, on two pictures (the RGB path) and 50 frames of the clip (the I420 path).
+#![cfg(all(feature = "ort", feature = "openh264"))]
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use serde::Deserialize;
+use twinsight::decode::frame::{I420, PictureSize};
+use twinsight::detect::RuntimeOptions;
+use twinsight::dev::detect::{DetectOptions, access_units, run};
+use twinsight::preprocess::color::ChannelAffine;
+use twinsight::preprocess::tensor::{Align, ChannelOrder, Fit};
+use twinsight::preprocess::{Picture, Preprocessor, TensorSpec};
+
+/// The frames compared: from an IDR in the middle of the clip, where people cross.
+const FIRST_FRAME: usize = 390;
+const FRAMES: usize = 50;
+
+#[derive(Debug, Deserialize)]
+struct Line {
+    file: String,
+    frame: usize,
+    width: usize,
+    height: usize,
+    objects: Vec<Object>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Object {
+    label: String,
+    score: f64,
+    #[serde(rename = "box")]
+    bbox: BBox,
+}
+
+#[derive(Debug, Deserialize)]
+struct BBox {
+    x: f64,
+    y: f64,
+    width: f64,
+    height: f64,
+}
+
+fn root() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn reference(arguments: &[&str]) -> String {
+    let python = std::env::var_os("TWINSIGHT_TEST_PYTHON")
+        .map_or_else(|| root().join(".venv/bin/python"), PathBuf::from);
+    assert!(
+        python.exists(),
+        "{} is not there: run `scripts/setup --test`, or set TWINSIGHT_TEST_PYTHON",
+        python.display()
+    );
+    let output = Command::new(python)
+        .arg(root().join("tests/interop/detect_reference.py"))
+        .args(arguments)
+        .output()
+        .expect("Python starts");
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{errors}");
+    String::from_utf8(output.stdout).expect("JSON is UTF-8")
+}
+
+/// The two pictures, and the frames of the clip as a clip of their own in `dir`.
+fn files(dir: &Path) -> Vec<PathBuf> {
+    let clip = std::fs::read(root().join("media/pedestrians.h264")).expect("the clip");
+    let units = access_units(&clip);
+    assert_eq!(units.len(), 795);
+    let part = units[FIRST_FRAME].start..units[FIRST_FRAME + FRAMES].start;
+    let part_path = dir.join("part.h264");
+    std::fs::write(&part_path, &clip[part]).expect("a part of the clip");
+    let pictures = root().join("tests/data/pictures");
+    vec![
+        pictures.join("messi5.jpg"),
+        pictures.join("basketball1.png"),
+        part_path,
+    ]
+}
+
+fn parse(lines: &str) -> Vec<Line> {
+    let parse = |line| serde_json::from_str(line).expect("a line of JSON");
+    lines.lines().map(parse).collect()
+}
+
+fn iou(a: &BBox, b: &BBox) -> f64 {
+    let width = (a.x + a.width).min(b.x + b.width) - a.x.max(b.x);
+    let height = (a.y + a.height).min(b.y + b.height) - a.y.max(b.y);
+    let shared = width.max(0.0) * height.max(0.0);
+    shared / (a.width * a.height + b.width * b.height - shared)
+}
+
+/// How many boxes over 0.5 there are in `ours`, and those that `theirs` does not have: each of theirs answers for
+/// one of ours.
+fn unmatched<'a>(ours: &'a Line, theirs: &Line) -> (usize, Vec<&'a Object>) {
+    let mut free: Vec<&Object> = theirs.objects.iter().collect();
+    let mut missing = Vec::new();
+    let over: Vec<&Object> = ours
+        .objects
+        .iter()
+        .filter(|object| object.score > 0.5)
+        .collect();
+    for object in &over {
+        let twin = free.iter().position(|other| {
+            other.label == object.label
+                && (other.score - object.score).abs() <= 0.03
+                && iou(&other.bbox, &object.bbox) >= 0.95
+        });
+        match twin {
+            Some(index) => drop(free.swap_remove(index)),
+            None => missing.push(*object),
+        }
+    }
+    (over.len(), missing)
+}
+
+fn compare(model: &str) {
+    let dir = tempfile::tempdir().expect("a folder");
+    let files = files(dir.path());
+    let options = DetectOptions {
+        files: files.clone(),
+        models: root().join("models"),
+        model: model.to_owned(),
+        min_score: 0.4,
+        classes: Vec::new(),
+        out: None,
+        json: true,
+        runtime: RuntimeOptions {
+            dylib_path: std::env::var_os("ORT_DYLIB_PATH").map(PathBuf::from),
+            ..RuntimeOptions::default()
+        },
+        execution_providers: Vec::new(),
+    };
+    let mut out = Vec::new();
+    let summary = run(&options, &mut out).expect("the command runs");
+    assert!(summary.failures.is_empty(), "{:?}", summary.failures);
+    assert_eq!(summary.pictures, FRAMES + 2);
+
+    let ours = parse(std::str::from_utf8(&out).expect("UTF-8"));
+    let mut arguments = vec!["detect", model];
+    arguments.extend(files.iter().map(|file| file.to_str().expect("UTF-8")));
+    let theirs = parse(&reference(&arguments));
+    assert_eq!(ours.len(), FRAMES + 2);
+    assert_eq!(theirs.len(), FRAMES + 2);
+
+    // The RGB path and the I420 path each on its own, so that many frames do not hide two pictures.
+    for (path, is_clip) in [("pictures", false), ("clip", true)] {
+        let pairs = ours.iter().zip(&theirs);
+        let pairs = pairs.filter(|(line, _)| line.file.ends_with(".h264") == is_clip);
+        let (mut boxes, mut bad) = (0, Vec::new());
+        for (our, their) in pairs {
+            assert_eq!(
+                (&our.file, our.frame, our.width, our.height),
+                (&their.file, their.frame, their.width, their.height)
+            );
+            for (of, side, other) in [("ours", our, their), ("theirs", their, our)] {
+                let (count, missing) = unmatched(side, other);
+                boxes += count;
+                bad.extend(missing.into_iter().map(|object| (of, our.frame, object)));
+            }
+        }
+        let share = 1.0 - bad.len() as f64 / f64::from(u32::try_from(boxes).expect("few"));
+        println!(
+            "{model}, {path}: {boxes} boxes over 0.5 on both sides, {:.2} % matched",
+            100.0 * share
+        );
+        assert!(
+            boxes >= if is_clip { 100 } else { 4 },
+            "{model}, {path}: only {boxes} boxes"
+        );
+        assert!(
+            share >= 0.98,
+            "{model}, {path}: {} of {boxes} unmatched: {bad:#?}",
+            bad.len()
+        );
+    }
+}
+
+#[test]
+fn nanodet_sees_what_the_reference_sees() {
+    compare("nanodet_g_coco");
+}
+
+#[test]
+fn ssd_sees_what_the_reference_sees() {
+    compare("ssdlite_mobilenet_v2_coco");
+}
+
+#[test]
+fn centernet_sees_what_the_reference_sees() {
+    compare("centernet_mobilenet_v3_coco");
+}
+
+fn preprocessor(fit: Fit, size: usize) -> Preprocessor {
+    Preprocessor::new(TensorSpec {
+        width: size,
+        height: size,
+        order: ChannelOrder::Rgb,
+        affine: [ChannelAffine {
+            gain: 1.0,
+            bias: 0.0,
+        }; 3],
+        fit,
+    })
+}
+
+fn mean_difference(tensor: &[f32], fit: &str, size: usize, file: &Path) -> f64 {
+    let out = tempfile::NamedTempFile::new().expect("a file");
+    let (file, path) = (
+        file.to_str().expect("UTF-8"),
+        out.path().to_str().expect("UTF-8"),
+    );
+    reference(&["tensor", fit, &size.to_string(), file, path]);
+    let bytes = std::fs::read(out.path()).expect("the tensor");
+    assert_eq!(bytes.len(), 4 * tensor.len());
+    let theirs = bytes
+        .as_chunks::<4>()
+        .0
+        .iter()
+        .map(|value| f32::from_le_bytes(*value));
+    let total: f64 = tensor
+        .iter()
+        .zip(theirs)
+        .map(|(a, b)| f64::from((a - b).abs()))
+        .sum();
+    total / tensor.len() as f64
+}
+
+#[test]
+fn tensors_are_opencvs() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let files = files(dir.path());
+    let center = Fit::Letterbox {
+        align: Align::Center,
+        pad: 0,
+    };
+    let png = &files[1];
+    let image = image::open(png).expect("a picture").to_rgb8();
+    let picture = Picture::Rgb {
+        data: image.as_raw(),
+        size: PictureSize {
+            width_px: image.width() as usize,
+            height_px: image.height() as usize,
+        },
+    };
+    for (fit, name, size) in [
+        (Fit::Stretch, "stretch", 300),
+        (center, "center", 416),
+        (center, "center", 800),
+    ] {
+        let mut preprocessor = preprocessor(fit, size);
+        preprocessor.run(&picture).expect("a whole picture");
+        let mean = mean_difference(preprocessor.tensor(), name, size, png);
+        println!("RGB {name} {size}: {mean:.3} of 255");
+        assert!(mean < 0.5, "{name} {size}: {mean}");
+    }
+
+    let clip = std::fs::read(&files[2]).expect("the part");
+    let first = access_units(&clip)[0].clone();
+    let mut decoder = openh264::decoder::Decoder::new().expect("a decoder");
+    let decoded = decoder
+        .decode(&clip[first])
+        .expect("decodes")
+        .expect("a picture");
+    let size = PictureSize {
+        width_px: 768,
+        height_px: 576,
+    };
+    let packed = packed(&decoded, size);
+    for (fit, name, side) in [(Fit::Stretch, "stretch", 300), (center, "center", 416)] {
+        let mut preprocessor = preprocessor(fit, side);
+        let planes = I420::from_packed(&packed, size, Default::default());
+        preprocessor
+            .run(&Picture::I420(planes))
+            .expect("a whole picture");
+        let mean = mean_difference(preprocessor.tensor(), name, side, &files[2]);
+        println!("I420 {name} {side}: {mean:.3} of 255");
+        assert!(mean < 1.5, "{name} {side}: {mean}");
+    }
+}
+
+/// The planes of a decoded picture without padding.
+fn packed(decoded: &openh264::decoder::DecodedYUV<'_>, size: PictureSize) -> Vec<u8> {
+    use openh264::formats::YUVSource;
+    let (y, u, v) = decoded.strides();
+    let (width, height) = (size.chroma_width_px(), size.chroma_height_px());
+    let mut bytes = Vec::new();
+    for (plane, stride, width, height) in [
+        (decoded.y(), y, size.width_px, size.height_px),
+        (decoded.u(), u, width, height),
+        (decoded.v(), v, width, height),
+    ] {
+        for row in 0..height {
+            bytes.extend_from_slice(&plane[row * stride..][..width]);
+        }
+    }
+    bytes
+}
