@@ -11,23 +11,41 @@
 //! where an event is written. Sizes carry their unit in the name (`_px`, `_bytes`, `_90k`).
 //! The modules, in the order of the path; each uses only those above it:
 
-pub mod annotate;
-pub mod backoff;
 pub mod clock;
+
+pub mod backoff;
+
+pub mod thread;
+
+pub mod telemetry;
+
 pub mod config;
-pub mod decode;
-pub mod detect;
-pub mod dev;
-pub mod h264;
-pub mod http;
+
 pub mod hub;
+
+pub mod rtp;
+
+pub mod realtime;
+
+pub mod h264;
+
+pub mod decode;
+
 pub mod media;
+
+pub mod schedule;
+
+pub mod preprocess;
+
+pub mod detect;
+
+pub mod publish;
+
+pub mod http;
+
 #[cfg(feature = "webrtc")]
 pub mod node;
-pub mod preprocess;
-pub mod publish;
-pub mod realtime;
-pub mod rtp;
-pub mod schedule;
-pub mod telemetry;
-pub mod thread;
+
+pub mod annotate;
+
+pub mod dev;

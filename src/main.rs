@@ -14,8 +14,10 @@ use clap::{Args, Parser, Subcommand};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use twinsight::config::{Config, ConfigError, Env};
 use twinsight::decode::decoder::DecoderKind;
+use twinsight::detect::RuntimeOptions;
 use twinsight::dev::camera::{self, CameraOptions};
 use twinsight::dev::demo::{self, DemoOptions};
+use twinsight::dev::detect::{self, DetectOptions};
 use twinsight::dev::hub::{self as dev_hub, DevHubOptions};
 use twinsight::h264::clip::Clip;
 use twinsight::http::{probe, server};
@@ -54,6 +56,8 @@ enum Command {
     Hub(HubArgs),
     /// Runs a camera twin that sends a clip.
     Camera(CameraArgs),
+    /// Detects on pictures and clips.
+    Detect(DetectArgs),
     /// Asks the running node whether it is healthy.
     Health(RunArgs),
 }
@@ -110,11 +114,33 @@ struct CameraArgs {
     fps: f64,
 }
 
+#[derive(Args)]
+struct DetectArgs {
+    /// Pictures (JPEG, PNG) and H.264 byte streams (Annex B).
+    #[arg(required = true, value_name = "FILE")]
+    files: Vec<PathBuf>,
+    /// The model.
+    #[arg(long, default_value = "nanodet_g_coco")]
+    model: String,
+    /// Objects below it are left out.
+    #[arg(long, value_name = "S", default_value_t = 0.4)]
+    min_score: f32,
+    /// A label to report; may be given several times. Without it: all.
+    #[arg(long = "class", value_name = "LABEL")]
+    classes: Vec<String>,
+    /// Writes annotated pictures here.
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+    /// A line of JSON for each picture or frame.
+    #[arg(long)]
+    json: bool,
+}
+
 fn main() -> ExitCode {
     let cli = Cli::parse();
     let env = Env::of_process();
     // The demo's table is its output: only what goes wrong is logged beside it.
-    let quiet = matches!(cli.command, Command::Demo(_)).then_some("warn");
+    let quiet = matches!(cli.command, Command::Demo(_)).then_some(logging::QUIET_FILTER);
     let logging = logging::init(cli.log_format, env.get("RUST_LOG").or(quiet));
     let result = logging.context("logging").and_then(|()| {
         let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -144,6 +170,7 @@ async fn execute(command: Command, env: &Env) -> Result<()> {
         Command::Demo(args) => run_demo(args, env).await,
         Command::Hub(args) => run_hub(args).await,
         Command::Camera(args) => run_camera(args, env).await,
+        Command::Detect(args) => run_detect(args, env),
         Command::Health(args) => {
             let config = Config::load(args.config.as_deref(), env)?;
             Ok(probe::health(config.http.listen, HEALTH_LIMIT).await?)
@@ -231,6 +258,32 @@ async fn run_camera(args: CameraArgs, env: &Env) -> Result<()> {
             Ok(())
         }
     }
+}
+
+fn run_detect(args: DetectArgs, env: &Env) -> Result<()> {
+    let options = DetectOptions {
+        files: args.files,
+        models: shipped("models"),
+        model: args.model,
+        min_score: args.min_score,
+        classes: args.classes,
+        out: args.out,
+        json: args.json,
+        runtime: RuntimeOptions {
+            library: env.get("TWINSIGHT_RUNTIME__LIBRARY").map(PathBuf::from),
+            dylib_path: env.get("ORT_DYLIB_PATH").map(PathBuf::from),
+            threads: 0,
+        },
+        execution_providers: vec!["cpu".to_owned()],
+    };
+    let summary = detect::run(&options, &mut std::io::stdout().lock())?;
+    anyhow::ensure!(
+        summary.failures.is_empty(),
+        "{} of {} files could not be used",
+        summary.failures.len(),
+        options.files.len()
+    );
+    Ok(())
 }
 
 /// A file that is shipped with the program: in the working directory, or beside an ancestor of the

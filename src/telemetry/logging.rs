@@ -11,8 +11,12 @@ use std::time::{Duration, Instant};
 use tracing_subscriber::filter::EnvFilter;
 
 /// What is logged unless `RUST_LOG` says otherwise: the stacks below us tell too much.
-pub const DEFAULT_FILTER: &str =
-    "info,webrtc=warn,rtc=warn,ort=warn,socketioxide=warn,engineioxide=warn";
+pub const DEFAULT_FILTER: &str = "warn,twinsight=info,webrtc=error,rtc=error,rtc_ice=error,rtc_dtls=error,\
+    rtc_interceptor=error,rtc_srtp=error,rtc_sctp=error,rtc_turn=error,rtc_mdns=error";
+
+/// As the default, for commands whose output on the terminal is not the log.
+pub const QUIET_FILTER: &str = "warn,webrtc=error,rtc=error,rtc_ice=error,rtc_dtls=error,\
+    rtc_interceptor=error,rtc_srtp=error,rtc_sctp=error,rtc_turn=error,rtc_mdns=error";
 
 /// A peer's lines come at most this often.
 pub const RATE_LIMIT: Duration = Duration::from_secs(10);

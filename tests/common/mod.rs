@@ -1,0 +1,211 @@
+//! What scenarios share: a development hub, programs with their lines of output, the node as its
+//! users start it.
+#![allow(dead_code, reason = "each test file uses a part of it")]
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+use tokio::net::TcpListener;
+use tokio::sync::mpsc;
+use twinsight::dev::hub::DevHubOptions;
+
+/// No wait of a test is longer.
+pub const DEADLINE: Duration = Duration::from_secs(60);
+
+/// The clone that is tested.
+pub fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// The Python that has the official client.
+pub fn python() -> PathBuf {
+    let path = std::env::var_os("TWINSIGHT_TEST_PYTHON")
+        .map_or_else(|| root().join(".venv/bin/python"), PathBuf::from);
+    assert!(
+        path.exists(),
+        "there is no {}: run scripts/setup --test, which installs the official Python client",
+        path.display()
+    );
+    path
+}
+
+/// A hub for the test's life; returns its URL.
+pub async fn start_hub(options: DevHubOptions) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    tokio::spawn(twinsight::dev::hub::run(
+        listener,
+        options,
+        std::future::pending(),
+    ));
+    url
+}
+
+/// A child process whose lines are read as they come; killed with its handle.
+pub struct Program {
+    name: String,
+    child: Child,
+    lines: mpsc::UnboundedReceiver<String>,
+}
+
+impl Program {
+    /// Starts it without the environment's own choice of a hub. Reads standard output, or standard
+    /// error where `log` is asked for.
+    pub fn start(mut command: Command, env: &[(&str, &str)], log: bool) -> Self {
+        let name = command.get_program().to_string_lossy().into_owned();
+        for variable in [
+            "PHYHUB_DIRECT",
+            "PHYHUB_URL",
+            "PHYSTACK_SIMULATOR_URL",
+            "TWIN_ID",
+            "RUST_LOG",
+        ] {
+            command.env_remove(variable);
+        }
+        command.envs(env.iter().copied());
+        if log {
+            command.stderr(Stdio::piped())
+        } else {
+            command.stdout(Stdio::piped())
+        };
+        let mut child = command.spawn().unwrap();
+        let output: Box<dyn Read + Send> = if log {
+            Box::new(child.stderr.take().unwrap())
+        } else {
+            Box::new(child.stdout.take().unwrap())
+        };
+        let (sender, lines) = mpsc::unbounded_channel();
+        std::thread::Builder::new()
+            .name("lines".to_owned())
+            .spawn(move || {
+                for line in BufReader::new(output).lines().map_while(Result::ok) {
+                    if sender.send(line).is_err() {
+                        return;
+                    }
+                }
+            })
+            .unwrap();
+        Self { name, child, lines }
+    }
+
+    /// A Python script of `tests/interop`.
+    pub fn python(script: &str, args: &[&str], env: &[(&str, &str)]) -> Self {
+        let mut command = Command::new(python());
+        command
+            .arg(root().join("tests/interop").join(script))
+            .args(args)
+            .current_dir(root());
+        Self::start(command, env, false)
+    }
+
+    /// The next line; `None` at the end of the output.
+    pub async fn line(&mut self) -> Option<String> {
+        match tokio::time::timeout(DEADLINE, self.lines.recv()).await {
+            Ok(line) => line,
+            Err(_) => panic!("{} said nothing for {DEADLINE:?}", self.name),
+        }
+    }
+
+    /// Reads on until a line has `text` in it.
+    pub async fn until(&mut self, text: &str) -> String {
+        loop {
+            match self.line().await {
+                Some(line) if line.contains(text) => return line,
+                Some(_) => {}
+                None => panic!("{} ended before it said `{text}`", self.name),
+            }
+        }
+    }
+
+    /// Sends it a signal of `kill`.
+    pub fn signal(&self, name: &str) {
+        let status = Command::new("kill")
+            .arg(format!("-{name}"))
+            .arg(self.child.id().to_string())
+            .status()
+            .unwrap();
+        assert!(status.success());
+    }
+
+    /// Waits for its end.
+    pub async fn ended(&mut self) -> ExitStatus {
+        let deadline = Instant::now() + DEADLINE;
+        loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return status;
+            }
+            assert!(Instant::now() < deadline, "{} does not end", self.name);
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// `twinsight run` as a process of its own.
+pub struct NodeProcess {
+    /// Its log.
+    pub program: Program,
+    /// Where its metrics are.
+    pub http: SocketAddr,
+    _folder: tempfile::TempDir,
+}
+
+impl NodeProcess {
+    /// Starts the node with a configuration; it listens on a port of its own.
+    pub async fn start(config: &str, env: &[(&str, &str)]) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("node.toml");
+        std::fs::write(&file, format!("[http]\nlisten = \"127.0.0.1:0\"\n{config}")).unwrap();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_twinsight"));
+        command
+            .args(["--log-format", "json", "run", "--config"])
+            .arg(&file)
+            .current_dir(root());
+        let mut program = Program::start(command, env, true);
+        let line = program.until("metrics and probes are served").await;
+        let address = serde_json::from_str::<serde_json::Value>(&line).unwrap()["address"]
+            .as_str()
+            .unwrap()
+            .parse()
+            .unwrap();
+        Self {
+            program,
+            http: address,
+            _folder: folder,
+        }
+    }
+
+    /// The sum of a metric's values over all its labels that contain `labels`.
+    pub fn metric(&self, name: &str, labels: &str) -> f64 {
+        let text = http_get(self.http, "/metrics");
+        let prefix = format!("twinsight_{name}{{");
+        text.lines()
+            .filter(|line| line.starts_with(&prefix) && line.contains(labels))
+            .filter_map(|line| line.rsplit_once(' ')?.1.parse::<f64>().ok())
+            .sum()
+    }
+}
+
+/// The answer's body.
+pub fn http_get(address: SocketAddr, path: &str) -> String {
+    let mut stream = TcpStream::connect(address).unwrap();
+    write!(
+        stream,
+        "GET {path} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n"
+    )
+    .unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    answer
+        .split_once("\r\n\r\n")
+        .map_or_else(String::new, |(_, body)| body.to_owned())
+}
