@@ -1,4 +1,5 @@
 //! The hub client against the development hub, and against hubs that misbehave.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::future::Future;
 use std::net::SocketAddr;

@@ -1,4 +1,5 @@
 //! The development hub's own manners, seen through the hub client.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::time::Duration;
 

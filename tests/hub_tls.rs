@@ -1,5 +1,6 @@
 //! The hub client over `wss://`: a certificate that the operator's file vouches for is accepted, any
 //! other is not.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::path::PathBuf;
 use std::sync::Arc;

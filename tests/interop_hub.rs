@@ -1,5 +1,6 @@
 //! The official Python client and ours, through the development hub: events, actions, properties,
 //! ICE servers, in simulator mode and in direct mode.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::io::{BufRead, BufReader};
 use std::path::PathBuf;

@@ -186,7 +186,7 @@ impl Instance {
     }
 
     async fn send(&self, target: &str, event_type: &str, payload: Value) -> Result<(), HubError> {
-        if !payload.as_object().is_some_and(|fields| !fields.is_empty()) {
+        if payload.as_object().is_none_or(Map::is_empty) {
             return Err(HubError::Payload);
         }
         let twin_id = self.twin_id();
