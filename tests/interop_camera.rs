@@ -156,5 +156,5 @@ async fn the_same_in_direct_mode() {
 
 /// The twin that the development hub makes up for a device.
 fn direct_twin(device: &str) -> String {
-    device.to_owned()
+    format!("device-{device}")
 }
