@@ -15,7 +15,7 @@ use twinsight::telemetry::ledger::UnitDrop;
 
 #[test]
 fn without_b_slices_unit_n_gives_picture_n_at_once() {
-    for name in ["high", "high_poc", "pedestrians"] {
+    for name in ["high", "high_poc", "main", "pedestrians"] {
         let mut recording = Recording::load(name);
         if name == "high_poc" {
             // It declares B slices that never come; here it says nothing.
@@ -27,7 +27,7 @@ fn without_b_slices_unit_n_gives_picture_n_at_once() {
             assert_eq!(patched, 5);
         }
         let mut simulation = Simulation::new();
-        for (i, unit) in recording.units().into_iter().take(100).enumerate() {
+        for (i, unit) in recording.units().into_iter().take(60).enumerate() {
             let mut came = Vec::new();
             for packet in unit {
                 simulation.arrive(packet, &mut |frame| came.push(frame));
@@ -38,7 +38,7 @@ fn without_b_slices_unit_n_gives_picture_n_at_once() {
             assert_eq!(simulation.path.held(), 0);
             simulation.now += FRAME_TIME;
         }
-        assert_eq!(simulation.close(), (100, 100));
+        assert_eq!(simulation.close(), (60, 60));
     }
 }
 
@@ -162,6 +162,20 @@ fn the_resolution_changes_in_mid_stream() {
     assert_eq!(runs, [((768, 576), 30), ((384, 288), 30), ((768, 576), 25)]);
     assert!(simulation.requests.is_empty());
     assert_eq!(simulation.close(), (85, 85));
+}
+
+#[test]
+fn scaling_lists_cost_a_unit_of_delay_and_nothing_else() {
+    let recording = Recording::load("high_scaling");
+    let mut simulation = Simulation::new();
+    let mut came = Vec::new();
+    for (i, unit) in recording.units().into_iter().enumerate() {
+        simulation.play(unit, &mut |frame| came.push(check(&recording, &frame)));
+        assert!(came.len() >= i, "at most one picture is held");
+    }
+    assert!(came.is_sorted());
+    assert!(simulation.requests.is_empty());
+    simulation.close();
 }
 
 #[test]

@@ -125,8 +125,8 @@ fn an_idr_of_600_packets_in_one_burst_decodes_on_a_busy_machine() {
     assert_eq!(
         frame.unwrap().size(),
         PictureSize {
-            width_px: 1280,
-            height_px: 720
+            width_px: 1920,
+            height_px: 1080
         }
     );
     running.worker.stop();
@@ -204,20 +204,22 @@ fn what_is_in_flight_at_the_stop_is_counted() {
     assert!(!push(&running.queue, &units[3][0]));
 }
 
-/// An IDR picture of noise at 720p: large enough for a burst of 600 packets.
+/// An IDR picture of 1080p, large enough for a burst of 600 packets: a ramp under noise, since the
+/// encoder's buffer is too small for noise alone.
 fn noise_idr() -> Vec<u8> {
-    let (width, height) = (1280, 720);
+    let (width, height) = (1920, 1080);
     let mut yuv = vec![0; width * height * 3 / 2];
     StdRng::seed_from_u64(3).fill_bytes(&mut yuv);
+    for sample in &mut yuv {
+        *sample = 100 + *sample / 4;
+    }
     let config = EncoderConfig::new()
-        .bitrate(BitRate::from_bps(200_000_000))
+        .bitrate(BitRate::from_bps(50_000_000))
         .max_frame_rate(FrameRate::from_hz(15.0))
         .rate_control_mode(RateControlMode::Off)
         .skip_frames(false)
-        .qp(QpRange::new(26, 26));
+        .qp(QpRange::new(30, 30));
     let mut encoder = Encoder::with_api_config(OpenH264API::from_source(), config).unwrap();
-    encoder
-        .encode(&YUVBuffer::from_vec(yuv, width, height))
-        .unwrap()
-        .to_vec()
+    let picture = YUVBuffer::from_vec(yuv, width, height);
+    encoder.encode(&picture).unwrap().to_vec()
 }

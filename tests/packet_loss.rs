@@ -12,6 +12,7 @@ use decode_recording::{FRAME_TIME, KEYFRAME_INTERVAL, Recording, Simulation, qui
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use twinsight::rtp::RtpPacket;
+use twinsight::rtp::reorder::MAX_WAIT;
 use twinsight::telemetry::ledger::UnitDrop;
 
 /// The recording, and the quick hash of each picture decoded without loss, by RTP timestamp. ffmpeg's
@@ -101,10 +102,7 @@ fn run(seed: u64, network: &Network) -> u64 {
         for (k, packet) in unit.iter().enumerate() {
             let sent = sent + Duration::from_micros(200) * u32::try_from(k).unwrap();
             let mut at = sent + Duration::from_millis(10);
-            if rng.random_bool(0.1) {
-                at += Duration::from_micros(rng.random_range(0..30_000));
-            }
-            // The stream's first and last packets come, so that every loss can be seen.
+            // The stream's first and last packets come as they are, so that every loss can be seen.
             let edge = i == 0 && k == 0 || i + 1 == recording.sha256.len();
             if !edge && rng.random_bool(network.loss) {
                 if !network.retransmits || rng.random_bool(network.loss) {
@@ -112,6 +110,8 @@ fn run(seed: u64, network: &Network) -> u64 {
                     continue;
                 }
                 at += Duration::from_millis(25);
+            } else if !edge && rng.random_bool(0.1) {
+                at += Duration::from_micros(rng.random_range(0..35_000));
             }
             arrivals.push((at, packet));
             if rng.random_bool(0.03) {
@@ -149,6 +149,8 @@ fn run(seed: u64, network: &Network) -> u64 {
         simulation.advance_to(start + *at, &mut on_frame);
         simulation.arrive(packet, &mut on_frame);
     }
+    let end = simulation.now + MAX_WAIT;
+    simulation.advance_to(end, &mut on_frame);
 
     // What can come, by a model that knows what was lost: from a whole keyframe to the next loss.
     let units = recording.units();
