@@ -18,15 +18,6 @@ pub enum DecoderKind {
     Fake(PictureSize),
 }
 
-/// When pictures come out.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum OutputOrder {
-    /// Each with its own unit: right for streams without B slices.
-    Immediate,
-    /// In display order, units later: for streams with B slices.
-    Display,
-}
-
 /// A picture that came out.
 #[derive(Debug)]
 pub struct Picture {
@@ -94,13 +85,12 @@ impl Decoder {
         &mut self,
         unit: &[u8],
         tag: u64,
-        order: OutputOrder,
         pool: &PlanePool,
         pictures: &mut Vec<Picture>,
     ) -> Result<(), DecoderError> {
         match self {
             #[cfg(feature = "openh264")]
-            Self::OpenH264(decoder) => decoder.decode(unit, tag, order, pool, pictures),
+            Self::OpenH264(decoder) => decoder.decode(unit, tag, pool, pictures),
             Self::Fake(fake) => {
                 let mut planes = pool.acquire(fake.size.i420_bytes());
                 planes.bytes_mut().fill(128);
@@ -114,7 +104,7 @@ impl Decoder {
         }
     }
 
-    /// Appends the pictures that the decoder still holds, in display order.
+    /// Appends the pictures that the decoder still holds. It may be of no more use afterwards.
     ///
     /// # Errors
     /// If the decoder fails to give them.

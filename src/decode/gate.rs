@@ -28,7 +28,7 @@ pub enum KeyframeReason {
     DecodeError,
     /// Decoding fell behind.
     Backlog,
-    /// The first B slice: the decoder was rebuilt to put pictures in order.
+    /// The first B slice of a stream that had not announced any: pictures will be put in order.
     Reordering,
 }
 

@@ -1,8 +1,12 @@
 //! openh264 through its raw API: an access unit goes in with a tag, pictures come out with it, copied
 //! into pooled buffers. The only file of the crate's decode path with `unsafe`.
 //!
-//! The tag travels as the bit stream's timestamp (`uiInBsTimeStamp` → `uiOutYuvTimeStamp`), since the
-//! decoder gives pictures of every profile but baseline one unit late unless it is flushed.
+//! The tag travels as the bit stream's timestamp (`uiInBsTimeStamp` → `uiOutYuvTimeStamp`). For every
+//! profile but baseline the decoder gives pictures one unit late; flushing it after each unit
+//! (`FlushFrame`) cures that, but leaks the reference count of each flushed picture, and the decoder
+//! is out of pictures after about five (openh264 2.6: `ReleaseBufferedReadyPicture*` look for the
+//! buffer in `m_pPicBuff`, which only its threaded mode sets). So it is told that every stream is
+//! baseline: then each picture comes out with its unit, and putting them in order is ours.
 #![expect(
     unsafe_code,
     reason = "the safe wrapper cannot set a unit's timestamp nor tell a picture's"
@@ -16,8 +20,10 @@ use openh264::OpenH264API;
 use openh264::decoder::{Decoder, DecoderConfig, Flush};
 use openh264_sys2::{DECODER_OPTION_NUM_OF_FRAMES_REMAINING_IN_BUFFER, SBufferInfo, dsErrorFree};
 
-use super::decoder::{DecoderError, OutputOrder, Picture};
+use super::decoder::{DecoderError, Picture};
 use super::frame::{PictureSize, PlanePool};
+use crate::h264::nal::{NalType, before_slices};
+use crate::h264::sps::as_baseline;
 
 /// The decoder buffers 16 pictures at most; a drain that finds more has lost count.
 const MAX_BUFFERED: usize = 16;
@@ -49,10 +55,11 @@ impl OpenH264 {
         &mut self,
         unit: &[u8],
         tag: u64,
-        order: OutputOrder,
         pool: &PlanePool,
         pictures: &mut Vec<Picture>,
     ) -> Result<(), DecoderError> {
+        let relabelled = as_baseline_stream(unit);
+        let unit = relabelled.as_deref().unwrap_or(unit);
         let Ok(length) = c_int::try_from(unit.len()) else {
             return Err(DecoderError::Refused(0));
         };
@@ -80,13 +87,11 @@ impl OpenH264 {
         if failed {
             return Err(DecoderError::Refused(state));
         }
-        if order == OutputOrder::Immediate {
-            self.drain(pool, pictures)?;
-        }
         Ok(())
     }
 
-    /// See [`Decoder::drain`](super::decoder::Decoder::drain).
+    /// See [`Decoder::drain`](super::decoder::Decoder::drain). Only of use where a stream cannot be
+    /// told as baseline; the decoder leaks what it gives here, so a fresh one must follow.
     pub fn drain(
         &mut self,
         pool: &PlanePool,
@@ -132,6 +137,25 @@ impl OpenH264 {
             Err(DecoderError::Create(code.into()))
         }
     }
+}
+
+/// The byte stream with its sequence parameter sets told as baseline; `None` if nothing changes.
+fn as_baseline_stream(unit: &[u8]) -> Option<Vec<u8>> {
+    let mut out: Option<Vec<u8>> = None;
+    let mut copied = 0;
+    for (kind, range) in before_slices(unit) {
+        if kind == NalType::Sps
+            && let Some(baseline) = as_baseline(&unit[range.clone()])
+        {
+            let out = out.get_or_insert_with(|| Vec::with_capacity(unit.len()));
+            out.extend_from_slice(&unit[copied..range.start]);
+            out.extend_from_slice(&baseline);
+            copied = range.end;
+        }
+    }
+    let mut out = out?;
+    out.extend_from_slice(&unit[copied..]);
+    Some(out)
 }
 
 /// Copies a picture out of the decoder's memory, which is valid until its next call. The decoder has

@@ -5,11 +5,12 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::decoder::{Decoder, DecoderError, DecoderKind, OutputOrder, Picture};
+use super::decoder::{Decoder, DecoderError, DecoderKind, Picture};
 use super::frame::{Color, Frame, FrameTiming, PlanePool};
 use super::gate::{Gate, KeyframeReason, Verdict};
 use crate::h264::depacketize::{AccessUnit, PictureKind};
 use crate::h264::sps::Sps;
+use crate::rtp::ticks_between;
 use crate::rtp::timeline::Timeline;
 use crate::telemetry::ledger::{Stage, UnitDrop};
 use crate::telemetry::metrics::StreamMetrics;
@@ -18,6 +19,9 @@ use crate::telemetry::metrics::StreamMetrics;
 const MAX_MACROBLOCKS: u32 = 36_864;
 /// Units that a decoder may hold: its 16 pictures, and some that gave none.
 const MAX_HELD: usize = 32;
+/// Frames that streams reorder which have B slices and do not say how many: B pictures that others
+/// refer to need 2.
+const UNDECLARED_DEPTH: usize = 2;
 /// Unused picture buffers kept for the next pictures.
 const POOL_BUFFERS: usize = 4;
 
@@ -28,13 +32,16 @@ pub struct DecodeStream {
     kind: DecoderKind,
     /// None until the first keyframe, and after an error until the next one.
     decoder: Option<Decoder>,
-    order: OutputOrder,
+    /// Pictures that wait for one that comes later and is shown earlier.
+    reorder_depth: usize,
+    /// The decoder gives pictures late, and cannot be used on once it is drained.
+    lags: bool,
     sps: Option<Sps>,
     saw_b_slices: bool,
     gate: Gate,
     timeline: Timeline,
     pool: PlanePool,
-    /// Units in the decoder, in decoding order.
+    /// Units whose frame has not gone out, in decoding order.
     held: VecDeque<HeldUnit>,
     next_tag: u64,
     /// Reused between calls.
@@ -43,8 +50,8 @@ pub struct DecodeStream {
     stopped: bool,
 }
 
-/// A unit whose picture has not come out yet.
-#[derive(Debug, Clone, Copy)]
+/// A unit whose frame has not gone out yet.
+#[derive(Debug)]
 struct HeldUnit {
     tag: u64,
     rtp_timestamp: u32,
@@ -52,6 +59,8 @@ struct HeldUnit {
     completed_at: Instant,
     captured_at_unix_ms: Option<u64>,
     color: Color,
+    /// Its picture, once decoded.
+    picture: Option<Picture>,
 }
 
 impl DecodeStream {
@@ -61,7 +70,8 @@ impl DecodeStream {
             metrics,
             kind,
             decoder: None,
-            order: OutputOrder::Immediate,
+            reorder_depth: 0,
+            lags: false,
             sps: None,
             saw_b_slices: false,
             gate: Gate::new(max_backlog),
@@ -141,8 +151,10 @@ impl DecodeStream {
             return self.fail(error, now);
         }
         if unit.picture == PictureKind::Bidirectional
-            && self.order == OutputOrder::Immediate
-            && self.sps.is_some_and(|sps| !sps.is_baseline())
+            && !self.saw_b_slices
+            && self
+                .sps
+                .is_some_and(|sps| sps.max_num_reorder_frames.is_none())
         {
             self.saw_b_slices = true;
             self.gate.close(KeyframeReason::Reordering, now);
@@ -163,10 +175,11 @@ impl DecodeStream {
             completed_at: unit.completed_at,
             captured_at_unix_ms: self.timeline.captured_at_unix_ms(unit.rtp_timestamp),
             color: self.sps.map(|sps| sps.color).unwrap_or_default(),
+            picture: None,
         });
         let mut pictures = std::mem::take(&mut self.pictures);
-        let result = decoder.decode(&unit.data, tag, self.order, &self.pool, &mut pictures);
-        self.emit(&mut pictures, now + started.elapsed(), on_frame);
+        let result = decoder.decode(&unit.data, tag, &self.pool, &mut pictures);
+        self.assign(&mut pictures);
         self.pictures = pictures;
         if let Err(error) = result {
             self.forget(tag, UnitDrop::DecodeError);
@@ -176,7 +189,8 @@ impl DecodeStream {
             self.forget(tag, UnitDrop::NoPicture);
             return;
         }
-        if self.order == OutputOrder::Immediate && self.forget(tag, UnitDrop::NoPicture) {
+        if !self.lags && self.held.back().is_some_and(|unit| unit.picture.is_none()) {
+            self.forget(tag, UnitDrop::NoPicture);
             return self.fail(DecoderError::NoPicture, now);
         }
         if self.held.len() > MAX_HELD
@@ -184,6 +198,7 @@ impl DecodeStream {
         {
             self.forget(oldest.tag, UnitDrop::NoPicture);
         }
+        self.emit(self.reorder_depth, now + started.elapsed(), on_frame);
         if unit.picture == PictureKind::Idr {
             self.gate.open();
         }
@@ -207,15 +222,20 @@ impl DecodeStream {
             self.saw_b_slices = false;
             self.sps = Some(sps);
         }
-        let reorders = self.saw_b_slices || sps.max_num_reorder_frames.is_some_and(|n| n > 0);
-        let order = if reorders && !sps.is_baseline() {
-            OutputOrder::Display
-        } else {
-            OutputOrder::Immediate
+        self.reorder_depth = match sps.max_num_reorder_frames {
+            _ if sps.is_baseline() => 0,
+            Some(frames) => usize::try_from(frames)
+                .unwrap_or(MAX_HELD)
+                .min(MAX_HELD / 2),
+            None if self.saw_b_slices => UNDECLARED_DEPTH,
+            None => 0,
         };
-        if self.decoder.is_none() || order != self.order {
-            self.order = order;
+        let lags = !sps.fits_baseline;
+        if lags || self.lags {
             self.decoder = None;
+        }
+        self.lags = lags;
+        if self.decoder.is_none() {
             self.decoder = Some(Decoder::new(self.kind)?);
         }
         Ok(())
@@ -225,7 +245,6 @@ impl DecodeStream {
     fn fail(&mut self, error: DecoderError, now: Instant) {
         self.last_error = Some(error);
         self.gate.close(KeyframeReason::DecodeError, now);
-        self.drop_held(UnitDrop::Reset);
         self.decoder = None;
     }
 
@@ -233,28 +252,53 @@ impl DecodeStream {
     fn drain(&mut self, now: Instant, reason: UnitDrop, on_frame: &mut dyn FnMut(Frame)) {
         let started = Instant::now();
         let mut pictures = std::mem::take(&mut self.pictures);
-        if let Some(decoder) = &mut self.decoder
+        if self.lags
+            && let Some(mut decoder) = self.decoder.take()
             && let Err(error) = decoder.drain(&self.pool, &mut pictures)
         {
             self.last_error = Some(error);
         }
-        self.emit(&mut pictures, now + started.elapsed(), on_frame);
+        self.assign(&mut pictures);
         self.pictures = pictures;
+        self.emit(0, now + started.elapsed(), on_frame);
         self.drop_held(reason);
     }
 
-    fn emit(
-        &mut self,
-        pictures: &mut Vec<Picture>,
-        decoded_at: Instant,
-        on_frame: &mut dyn FnMut(Frame),
-    ) {
+    /// Gives decoded pictures to their units. A second picture of one unit is none of ours.
+    fn assign(&mut self, pictures: &mut Vec<Picture>) {
         for picture in pictures.drain(..) {
-            let Some(at) = self.held.iter().position(|unit| unit.tag == picture.tag) else {
-                continue; // A second picture of one unit: its first one has gone out.
+            if let Some(unit) = self.held.iter_mut().find(|unit| unit.tag == picture.tag) {
+                unit.picture.get_or_insert(picture);
+            }
+        }
+    }
+
+    /// Sends frames out in the order of their timestamps until `keep` decoded ones are left.
+    fn emit(&mut self, keep: usize, decoded_at: Instant, on_frame: &mut dyn FnMut(Frame)) {
+        loop {
+            let mut decoded = self.held.iter().filter(|unit| unit.picture.is_some());
+            if decoded.clone().count() <= keep {
+                return;
+            }
+            let earliest = decoded.next().map(|first| {
+                decoded.fold(
+                    (first.tag, first.rtp_timestamp),
+                    |(tag, timestamp), unit| {
+                        if ticks_between(timestamp, unit.rtp_timestamp) < 0 {
+                            (unit.tag, unit.rtp_timestamp)
+                        } else {
+                            (tag, timestamp)
+                        }
+                    },
+                )
+            });
+            let at =
+                earliest.and_then(|(tag, _)| self.held.iter().position(|unit| unit.tag == tag));
+            let Some(unit) = at.and_then(|at| self.held.remove(at)) else {
+                return;
             };
-            let Some(unit) = self.held.remove(at) else {
-                continue;
+            let Some(picture) = unit.picture else {
+                return;
             };
             let timing = FrameTiming {
                 received_at: unit.received_at,
@@ -275,15 +319,13 @@ impl DecodeStream {
         }
     }
 
-    /// Drops a held unit; false if its picture has come out.
-    fn forget(&mut self, tag: u64, reason: UnitDrop) -> bool {
+    /// Drops a held unit.
+    fn forget(&mut self, tag: u64, reason: UnitDrop) {
         let before = self.held.len();
         self.held.retain(|unit| unit.tag != tag);
-        let found = self.held.len() < before;
-        if found {
+        if self.held.len() < before {
             self.metrics.unit_dropped(reason);
         }
-        found
     }
 
     fn drop_held(&mut self, reason: UnitDrop) {

@@ -1,5 +1,5 @@
-//! Bits of a raw byte sequence payload, exp-Golomb codes included (H.264 clause 7.2 and 9.1).
-//! Reads past the end are errors, and no code is longer than 32 bits, so every parse ends.
+//! Bits of a raw byte sequence payload, exp-Golomb codes included (H.264 clause 7.2 and 9.1), read and
+//! written. Reads past the end are errors, and no code is longer than 32 bits, so every parse ends.
 
 use thiserror::Error;
 
@@ -28,6 +28,11 @@ impl<'a> BitReader<'a> {
             data,
             position_bits: 0,
         }
+    }
+
+    /// Bits read so far.
+    pub fn position_bits(&self) -> usize {
+        self.position_bits
     }
 
     /// One bit.
@@ -66,6 +71,46 @@ impl<'a> BitReader<'a> {
         let magnitude = (code + 1) / 2;
         let value = if code % 2 == 1 { magnitude } else { -magnitude };
         i32::try_from(value).map_err(|_| BitError::Golomb)
+    }
+}
+
+/// Writes bits of a NAL unit.
+#[derive(Debug, Default)]
+pub struct BitWriter {
+    bits: Vec<bool>,
+}
+
+impl BitWriter {
+    /// `u(n)` with n of at most 32.
+    pub fn u(&mut self, count: u32, value: u32) -> &mut Self {
+        self.bits
+            .extend((0..count).rev().map(|shift| value >> shift & 1 == 1));
+        self
+    }
+
+    /// `ue(v)` of a value below 2^32 - 1.
+    pub fn ue(&mut self, value: u32) -> &mut Self {
+        let code = value.saturating_add(1);
+        let length = u32::BITS - code.leading_zeros();
+        self.u(length - 1, 0).u(length, code)
+    }
+
+    /// The NAL unit: header byte, the bits, the stop bit and emulation prevention.
+    pub fn nal(&self, header: u8) -> Vec<u8> {
+        let mut nal = vec![header];
+        let mut zeros = 0;
+        let bits: Vec<bool> = self.bits.iter().copied().chain([true]).collect();
+        for chunk in bits.chunks(8) {
+            let set = chunk.iter().enumerate();
+            let byte = set.fold(0, |byte, (i, &bit)| byte | u8::from(bit) << (7 - i));
+            if zeros >= 2 && byte <= 3 {
+                nal.push(3);
+                zeros = 0;
+            }
+            zeros = if byte == 0 { zeros + 1 } else { 0 };
+            nal.push(byte);
+        }
+        nal
     }
 }
 

@@ -113,7 +113,7 @@ pub struct Depacketizer {
     gap: Gap,
     /// The sender marks the last packet of a unit.
     marks: bool,
-    /// The sender's last complete IDR picture came with its own parameter sets.
+    /// The sender's IDR pictures come with their own parameter sets.
     sends_sets: bool,
 }
 
@@ -271,8 +271,12 @@ impl Depacketizer {
         } else {
             Completeness::Complete
         };
-        if completeness == Completeness::Complete && idr {
-            self.sends_sets = own_sets;
+        // A broken keyframe tells as much as a whole one when it has sets; that it has none, only one
+        // whose start is certain can tell.
+        if idr && own_sets {
+            self.sends_sets = true;
+        } else if idr && completeness == Completeness::Complete && open.gap != Gap::Unknown {
+            self.sends_sets = false;
         }
         AccessUnit {
             data: open.data.freeze(),

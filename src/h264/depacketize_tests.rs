@@ -157,6 +157,20 @@ fn an_idr_behind_a_loss_needs_the_sets_that_its_sender_puts_before_it() {
     );
     sender.lose(2);
     assert_eq!(facts(&sender.keyframe(3)), [(3, Complete, true)]);
+    // Whole or not, a keyframe with sets says that its sender puts them there.
+    let mut other = Sender::new();
+    other.send(1, false, &baseline_sps(0, 64, 64));
+    other.send(1, false, &pps(0, 0));
+    other.lose(1);
+    assert_eq!(
+        facts(&other.send(1, true, &slice(0x65, false, 9))),
+        [(1, Incomplete, true)]
+    );
+    other.lose(1);
+    assert_eq!(
+        facts(&other.send(2, true, &slice(0x65, true, 9))),
+        [(2, Incomplete, true)]
+    );
     // The one packet that is missing had the marker of the unit before: this one is whole.
     sender.send(4, false, &slice(0x41, true, 9));
     sender.lose(1);

@@ -108,6 +108,26 @@ pub fn annex_b(stream: &[u8]) -> impl Iterator<Item = &[u8]> {
     })
 }
 
+/// Where the NAL units before the first slice lie in a byte stream: type and range, start codes left
+/// out. Does not look at the slices.
+pub fn before_slices(stream: &[u8]) -> Vec<(NalType, std::ops::Range<usize>)> {
+    let mut found = Vec::new();
+    let mut start = after_start_code(stream);
+    while let Some(at) = start
+        && let Some(&header) = stream.get(at)
+        && !NalType::of(header).is_slice()
+    {
+        start = after_start_code(&stream[at..]).map(|next| at + next);
+        let behind = start.map_or(stream.len(), |next| next - 3);
+        let zeros = stream[at..behind]
+            .iter()
+            .rev()
+            .take_while(|&&byte| byte == 0);
+        found.push((NalType::of(header), at..behind - zeros.count()));
+    }
+    found
+}
+
 /// Index behind the first start code (`00 00 01`) in `data`.
 fn after_start_code(data: &[u8]) -> Option<usize> {
     let mut i = 0;
@@ -159,6 +179,19 @@ mod tests {
     }
 
     #[test]
+    fn what_lies_before_the_slices() {
+        let stream = [
+            0, 0, 0, 1, 0x67, 1, 0, 0, 0, 1, 0x68, 2, 0, 0, 1, 0x65, 3, 0, 0, 1, 0x67, 9,
+        ];
+        assert_eq!(
+            before_slices(&stream),
+            [(NalType::Sps, 4..6), (NalType::Pps, 10..12)]
+        );
+        assert_eq!(before_slices(&[0, 0, 1, 0x67, 7]), [(NalType::Sps, 3..5)]);
+        assert!(before_slices(&[0, 0, 1]).is_empty());
+    }
+
+    #[test]
     fn emulation_prevention_goes() {
         assert_eq!(unescape(&[1, 0, 0, 3, 1]), [1, 0, 0, 1]);
         assert_eq!(unescape(&[0, 0, 3, 0, 0, 3]), [0, 0, 0, 0]);
@@ -197,6 +230,7 @@ mod tests {
         #[test]
         fn any_bytes_end_without_panic(stream in prop::collection::vec(prop_oneof![Just(0_u8), Just(1), any::<u8>()], 0..200)) {
             let total: usize = annex_b(&stream).map(|nal| { SliceStart::parse(nal); nal.len() }).sum();
+            prop_assert!(before_slices(&stream).iter().all(|(_, range)| range.end <= stream.len()));
             prop_assert!(total <= stream.len());
         }
     }

@@ -3,7 +3,7 @@
 
 use thiserror::Error;
 
-use super::bits::{BitError, BitReader};
+use super::bits::{BitError, BitReader, BitWriter};
 use super::nal::unescape;
 use crate::decode::frame::{Color, Matrix, PictureSize};
 
@@ -32,6 +32,8 @@ pub struct Sps {
     pub color: Color,
     /// Frames that precede another in decoding order and follow it in output order, if it says.
     pub max_num_reorder_frames: Option<u32>,
+    /// Baseline's syntax can say all of it (see [`as_baseline`]).
+    pub fits_baseline: bool,
 }
 
 /// The ids of a picture parameter set.
@@ -151,6 +153,7 @@ impl Sps {
             macroblocks: width_mbs * height_mbs,
             color: vui.color,
             max_num_reorder_frames: vui.max_num_reorder_frames,
+            fits_baseline: matches!(profile_idc, 66 | 83) || as_baseline(nal).is_some(),
         })
     }
 
@@ -171,6 +174,38 @@ impl PpsIds {
             sps_id: ranged("seq_parameter_set_id", bits.ue()?, 31)?,
         })
     }
+}
+
+/// The same sequence parameter set with `profile_idc` 66: for a decoder that delays the pictures of
+/// other profiles. `None` if it is baseline already, or holds what baseline has no syntax for: other
+/// chroma formats, bit depths, scaling lists.
+pub fn as_baseline(nal: &[u8]) -> Option<Vec<u8>> {
+    let (&header, escaped) = nal.split_first()?;
+    let payload = unescape(escaped);
+    let mut bits = BitReader::new(&payload);
+    let (profile_idc, constraints, level_idc) =
+        (bits.bits(8).ok()?, bits.bits(8).ok()?, bits.bits(8).ok()?);
+    let id = bits.ue().ok()?;
+    match profile_idc {
+        77 | 88 => {}
+        100 => {
+            // 4:2:0, both depths 8, no bypass, no scaling lists.
+            let high = (bits.ue().ok()?, bits.ue().ok()?, bits.ue().ok()?);
+            if high != (1, 0, 0) || bits.bits(2).ok()? != 0 {
+                return None;
+            }
+        }
+        _ => return None,
+    }
+    let mut baseline = BitWriter::default();
+    baseline.u(8, 66).u(8, constraints).u(8, level_idc).ue(id);
+    // The rest, up to the stop bit, which the writer sets again.
+    let last = payload.iter().rposition(|&byte| byte != 0)?;
+    let stop = last * 8 + 7 - usize::try_from(payload[last].trailing_zeros()).ok()?;
+    while bits.position_bits() < stop {
+        baseline.u(1, u32::from(bits.flag().ok()?));
+    }
+    Some(baseline.nal(header))
 }
 
 #[derive(Debug, Default)]
@@ -335,46 +370,6 @@ pub(crate) mod tests {
 
     use super::*;
 
-    /// Writes bits, for parameter sets made here.
-    #[derive(Default)]
-    pub(crate) struct BitWriter {
-        bits: Vec<bool>,
-    }
-
-    impl BitWriter {
-        pub(crate) fn u(&mut self, count: u32, value: u32) -> &mut Self {
-            self.bits
-                .extend((0..count).rev().map(|shift| value >> shift & 1 == 1));
-            self
-        }
-
-        pub(crate) fn ue(&mut self, value: u32) -> &mut Self {
-            let length = 32 - (value + 1).leading_zeros();
-            self.u(length - 1, 0).u(length, value + 1)
-        }
-
-        /// The NAL unit with stop bit and emulation prevention.
-        pub(crate) fn nal(&self, header: u8) -> Vec<u8> {
-            let mut bits = self.bits.clone();
-            bits.push(true);
-            let mut nal = vec![header];
-            let mut zeros = 0;
-            for chunk in bits.chunks(8) {
-                let byte = chunk
-                    .iter()
-                    .enumerate()
-                    .fold(0, |byte, (i, &bit)| byte | u8::from(bit) << (7 - i));
-                if zeros >= 2 && byte <= 3 {
-                    nal.push(3);
-                    zeros = 0;
-                }
-                zeros = if byte == 0 { zeros + 1 } else { 0 };
-                nal.push(byte);
-            }
-            nal
-        }
-    }
-
     /// A baseline SPS of a size in pixels (even), with crop.
     pub(crate) fn baseline_sps(id: u32, width_px: u32, height_px: u32) -> Vec<u8> {
         let mut bits = BitWriter::default();
@@ -429,6 +424,40 @@ pub(crate) mod tests {
     }
 
     #[test]
+    fn main_and_high_become_baseline_with_all_else_as_it_was() {
+        for profile in [77, 100] {
+            let mut bits = BitWriter::default();
+            bits.u(8, profile).u(8, 0).u(8, 31).ue(2);
+            if profile == 100 {
+                bits.ue(1).ue(0).ue(0).u(2, 0);
+            }
+            bits.ue(0).ue(2).ue(1).u(1, 0).ue(39).ue(29).u(4, 0b1100);
+            let nal = bits.nal(0x67);
+            let sps = Sps::parse(&nal).unwrap();
+            assert_eq!(u32::from(sps.profile_idc), profile);
+            let baseline = as_baseline(&nal).unwrap();
+            let expected = Sps {
+                profile_idc: 66,
+                ..sps
+            };
+            assert_eq!(Sps::parse(&baseline), Ok(expected));
+            assert_eq!(as_baseline(&baseline), None);
+        }
+        let mut scaling = BitWriter::default();
+        scaling
+            .u(8, 100)
+            .u(8, 0)
+            .u(8, 31)
+            .ue(0)
+            .ue(1)
+            .ue(0)
+            .ue(0)
+            .u(2, 1)
+            .u(8, 0);
+        assert_eq!(as_baseline(&scaling.nal(0x67)), None);
+    }
+
+    #[test]
     fn nonsense_is_refused() {
         assert!(Sps::parse(&[]).is_err());
         assert!(Sps::parse(&[0x67, 66, 0, 30]).is_err());
@@ -465,6 +494,7 @@ pub(crate) mod tests {
                 prop_assert!(sps.size.width_px <= 1055 * 16 && sps.size.height_px <= 1055 * 32);
             }
             let _ = PpsIds::parse(&nal);
+            let _ = as_baseline(&nal);
         }
 
         #[test]

@@ -12,11 +12,19 @@ import subprocess
 import sys
 import tempfile
 
-# name, filters, encoder options, payload bytes
+HIGH = "-profile:v high -preset medium -g 20 -crf 30 -frames:v 100"
+SMALL = "-preset medium -g 20 -crf 30 -frames:v 60"
+# name, filters, encoder options, x264 parameters, payload bytes.
 CLIPS = [
-    ("pedestrians", "null", "-profile:v baseline -preset medium -tune zerolatency -bf 0 -g 20 -crf 36", 592),
-    ("high", "scale=384:288", "-profile:v high -preset medium -bf 0 -g 20 -crf 30 -frames:v 100", 1200),
-    ("high_b", "scale=384:288", "-profile:v high -preset medium -bf 3 -g 20 -crf 30 -frames:v 100", 1200),
+    ("pedestrians", "null", "-profile:v baseline -preset medium -tune zerolatency -bf 0 -g 20 -crf 36", "", 592),
+    ("high", "scale=384:288", HIGH + " -bf 0", "", 1200),
+    # Announces B slices and has none: picture order count type 0, which hardware encoders use too.
+    ("high_poc", "scale=384:288", HIGH + " -bf 1 -b_strategy 1", ":b-bias=-100", 1200),
+    # Without direct prediction in B slices: openh264 gets a few samples of it wrong by 1 to 3 levels, so
+    # that ffmpeg's hashes would not fit.
+    ("high_b", "scale=384:288", HIGH + " -bf 3 -direct-pred none", "", 1200),
+    ("high_scaling", "scale=192:144", SMALL + " -profile:v high -bf 0", ":cqm=jvt", 1200),
+    ("main", "scale=192:144", SMALL + " -profile:v main -bf 0", "", 1200),
 ]
 
 
@@ -51,11 +59,11 @@ def record(stream, packet_bytes):
 def main():
     source, target = sys.argv[1], pathlib.Path(sys.argv[2])
     with tempfile.TemporaryDirectory() as scratch:
-        for name, filters, options, packet_bytes in CLIPS:
+        for name, filters, options, parameters, packet_bytes in CLIPS:
             stream = f"{scratch}/{name}.mp4"
             run(["-i", source, "-vf", filters, "-pix_fmt", "yuv420p", "-c:v", "libx264", *options.split(),
                  "-keyint_min", "20", "-sc_threshold", "0", "-threads", "1",
-                 "-x264-params", "repeat-headers=1", "-bsf:v", "filter_units=remove_types=6", stream])
+                 "-x264-params", "repeat-headers=1" + parameters, "-bsf:v", "filter_units=remove_types=6", stream])
             packets = record(stream, packet_bytes)
             with open(target / f"rtp_{name}.bin", "wb") as file:
                 for packet in packets:
