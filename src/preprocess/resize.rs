@@ -1,5 +1,5 @@
 //! Two-tap bilinear resize with half-pixel centres, as OpenCV's `INTER_LINEAR`: tables for an axis are
-//! computed once for a geometry, rows of bytes are blended vertically to `f32`, then sampled horizontally.
+//! computed once for a geometry, rows of bytes are blended vertically, then sampled horizontally.
 
 /// Where each output position of an axis lies in the source.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -7,24 +7,27 @@ pub struct Axis {
     taps: Vec<Tap>,
 }
 
-/// An output position between two source positions, `first` and the next.
+/// An output position between two source positions.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Tap {
     /// The source position at or before.
     pub first: u32,
-    /// The share of the position after it, 0..1.
+    /// The source position after it; at the end the same again.
+    pub second: u32,
+    /// The share of `second`, 0..1.
     pub weight: f32,
 }
 
 impl Axis {
-    /// The table of an axis: output position `i` samples the source at `(i + 0.5) * step - 0.5`, limited to its
-    /// `len` positions. `step` is source positions an output position; with a chroma plane it is half that of luma.
-    pub fn fill(&mut self, outputs: usize, step: f64, len: usize) {
+    /// The table of an axis of `len` positions, at least one: output position `i` samples the source at
+    /// `(i + 0.5) * len / outputs - 0.5`, limited to its positions.
+    pub fn fill(&mut self, outputs: usize, len: usize) {
         self.taps.clear();
+        let step = len as f64 / outputs as f64;
         let last = len.saturating_sub(1);
         self.taps.extend((0..outputs).map(|i| {
             let position = ((i as f64 + 0.5) * step - 0.5).clamp(0.0, last as f64);
-            tap(position)
+            tap(position, last)
         }));
     }
 
@@ -39,37 +42,40 @@ impl Axis {
     clippy::cast_sign_loss,
     reason = "a position in a picture is small and not negative"
 )]
-fn tap(position: f64) -> Tap {
+fn tap(position: f64, last: usize) -> Tap {
+    let first = position.floor() as u32;
     Tap {
-        first: position.floor() as u32,
+        first,
+        second: (first + 1).min(last as u32),
         weight: position.fract() as f32,
     }
 }
 
-/// Blends two rows of samples; `out` gets one sample more, a copy of the last `pad` samples, so that
-/// every position has a next one.
-pub(super) fn blend_rows(rows: [&[u8]; 2], weight: f32, pad: usize, out: &mut [f32]) {
-    let len = rows[0].len();
-    let (body, tail) = out.split_at_mut(len);
-    if weight == 0.0 {
-        for (out, &sample) in body.iter_mut().zip(rows[0]) {
-            *out = f32::from(sample);
-        }
-    } else {
-        for ((out, &above), &below) in body.iter_mut().zip(rows[0]).zip(rows[1]) {
-            let above = f32::from(above);
-            *out = above + (f32::from(below) - above) * weight;
-        }
+/// What blended rows are multiples of: `1 / BLENDED_ONE` of a sample.
+pub(super) const BLENDED_ONE: f32 = 256.0;
+
+/// Blends two rows of samples, in 16 bits so that the compiler makes it wide.
+pub(super) fn blend_rows(rows: [&[u8]; 2], weight: f32, out: &mut [f32]) {
+    let below = share(weight);
+    let above = 256 - below;
+    for ((out, &a), &b) in out.iter_mut().zip(rows[0]).zip(rows[1]) {
+        *out = f32::from(u16::from(a) * above + u16::from(b) * below);
     }
-    let last = &body[len.saturating_sub(pad)..];
-    tail[..last.len()].copy_from_slice(last);
+}
+
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "a weight is in 0..1"
+)]
+fn share(weight: f32) -> u16 {
+    (weight * BLENDED_ONE).round() as u16
 }
 
 /// Samples a blended row at the positions of an axis.
 pub(super) fn sample_row(line: &[f32], axis: &Axis, out: &mut [f32]) {
     for (out, tap) in out.iter_mut().zip(axis.taps()) {
-        let first = tap.first as usize;
-        let [left, right] = [line[first], line[first + 1]];
+        let [left, right] = [line[tap.first as usize], line[tap.second as usize]];
         *out = left + (right - left) * tap.weight;
     }
 }
@@ -79,9 +85,9 @@ pub(super) fn sample_rgb_row(line: &[f32], axis: &Axis, out: [&mut [f32]; 3]) {
     let [reds, greens, blues] = out;
     let pixels = reds.iter_mut().zip(greens).zip(blues);
     for (((red, green), blue), tap) in pixels.zip(axis.taps()) {
-        let pair = &line[3 * tap.first as usize..][..6];
-        let blend =
-            |channel: usize| pair[channel] + (pair[channel + 3] - pair[channel]) * tap.weight;
+        let left = &line[3 * tap.first as usize..][..3];
+        let right = &line[3 * tap.second as usize..][..3];
+        let blend = |channel: usize| left[channel] + (right[channel] - left[channel]) * tap.weight;
         (*red, *green, *blue) = (blend(0), blend(1), blend(2));
     }
 }
@@ -92,12 +98,12 @@ mod tests {
 
     fn resize(row: &[u8], outputs: usize) -> Vec<f32> {
         let mut axis = Axis::default();
-        axis.fill(outputs, row.len() as f64 / outputs as f64, row.len());
-        let mut line = vec![0.0; row.len() + 1];
-        blend_rows([row, row], 0.5, 1, &mut line);
+        axis.fill(outputs, row.len());
+        let mut line = vec![0.0; row.len()];
+        blend_rows([row, row], 0.5, &mut line);
         let mut out = vec![0.0; outputs];
         sample_row(&line, &axis, &mut out);
-        out
+        out.iter().map(|value| value / BLENDED_ONE).collect()
     }
 
     #[test]
@@ -117,13 +123,14 @@ mod tests {
     fn interleaved_rgb_gives_the_same_as_planes() {
         let rgb: Vec<u8> = (0..30).map(|i| i * 7 + i % 3 * 10).collect();
         let mut axis = Axis::default();
-        axis.fill(7, 10.0 / 7.0, 10);
-        let mut line = vec![0.0; 33];
-        blend_rows([&rgb, &rgb], 0.0, 3, &mut line);
+        axis.fill(7, 10);
+        let mut line = vec![0.0; 30];
+        blend_rows([&rgb, &rgb], 0.0, &mut line);
         let mut planes = [vec![0.0; 7], vec![0.0; 7], vec![0.0; 7]];
         let [r, g, b] = &mut planes;
         sample_rgb_row(&line, &axis, [r, g, b]);
-        for (channel, plane) in planes.iter().enumerate() {
+        for (channel, plane) in planes.iter_mut().enumerate() {
+            plane.iter_mut().for_each(|value| *value /= BLENDED_ONE);
             let row: Vec<u8> = rgb.iter().skip(channel).step_by(3).copied().collect();
             assert_eq!(*plane, resize(&row, 7));
         }
