@@ -1,6 +1,10 @@
 //! What scenarios share: a development hub, programs with their lines of output, the node as its
 //! users start it.
-#![allow(dead_code, reason = "each test file uses a part of it")]
+#![allow(
+    dead_code,
+    unreachable_pub,
+    reason = "each test file uses a part of it, as a module of its own"
+)]
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -62,6 +66,7 @@ impl Program {
             "PHYSTACK_SIMULATOR_URL",
             "TWIN_ID",
             "RUST_LOG",
+            "TWINSIGHT_TEST_PYTHON",
         ] {
             command.env_remove(variable);
         }
@@ -111,11 +116,12 @@ impl Program {
 
     /// Reads on until a line has `text` in it.
     pub async fn until(&mut self, text: &str) -> String {
+        let mut before = String::new();
         loop {
             match self.line().await {
                 Some(line) if line.contains(text) => return line,
-                Some(_) => {}
-                None => panic!("{} ended before it said `{text}`", self.name),
+                Some(line) => before = before + &line + "\n",
+                None => panic!("{} ended before it said `{text}`:\n{before}", self.name),
             }
         }
     }
