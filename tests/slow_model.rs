@@ -6,24 +6,12 @@
 mod common;
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use common::{DEADLINE, root, start_hub};
-use tokio::net::TcpListener;
-use twinsight::config::{Config, StreamId};
-use twinsight::decode::decoder::DecoderKind;
-use twinsight::detect::{
-    BBox, DetectError, DetectSettings, Detections, Detector, FakeDetector, ModelInfo, Object,
-    Picture,
-};
-use twinsight::dev::camera::{self, CameraOptions};
+use common::{DEADLINE, fake, start_hub};
+use twinsight::config::StreamId;
 use twinsight::dev::hub::DevHubOptions;
-use twinsight::h264::clip::Clip;
-use twinsight::hub::{HubClient, HubOptions};
-use twinsight::node::models::Models;
-use twinsight::node::{Node, NodeParts};
-use twinsight::realtime::peer::IceSettings;
 use twinsight::telemetry::ledger::FrameDrop;
 
 const CAMERAS: usize = 4;
@@ -32,36 +20,6 @@ const MAX_AGE_MS: f64 = 500.0;
 
 /// Events that are looked at; two a second come. `make long` looks at more.
 const EVENTS: usize = 40;
-
-/// Slow, and sees one person.
-struct Slow(FakeDetector);
-
-impl Detector for Slow {
-    fn model(&self) -> &ModelInfo {
-        self.0.model()
-    }
-
-    fn detect(
-        &mut self,
-        picture: Picture<'_>,
-        settings: &DetectSettings,
-    ) -> Result<Detections, DetectError> {
-        self.0.detect(picture, settings)
-    }
-}
-
-fn person() -> Object {
-    Object {
-        class_id: 0,
-        score: 0.9,
-        bbox: BBox {
-            x: 1.0,
-            y: 2.0,
-            width: 3.0,
-            height: 4.0,
-        },
-    }
-}
 
 /// Resident memory of this process in MB.
 fn resident_mb() -> f64 {
@@ -91,69 +49,35 @@ async fn the_same_for_ten_minutes() {
 
 async fn overload(events_wanted: usize) {
     let url = start_hub(DevHubOptions::default()).await;
-    let clip = Arc::new(Clip::read(&root().join("media/pedestrians.h264")).unwrap());
     let ids: Vec<String> = (0..CAMERAS).map(|n| format!("cam-{n}")).collect();
-    let ice = IceSettings {
-        interfaces: vec!["lo".to_owned()],
-        ..IceSettings::default()
-    };
-    for (n, id) in ids.iter().enumerate() {
-        let options = CameraOptions {
-            stream: "default".to_owned(),
-            dial: None,
-            fps: 15.0,
-            start: n * 150,
-            ice: ice.clone(),
-        };
-        tokio::spawn(camera::run(
-            HubClient::start(HubOptions::simulator(&url, id)),
-            Arc::clone(&clip),
-            options,
-        ));
+    for id in &ids {
+        fake::camera(&url, id, "default", None, 15.0);
     }
-    let app = HubClient::start(HubOptions::simulator(&url, "app"));
-    app.joined().await.unwrap();
-    app.subscribe("node-1").await.unwrap();
-    let mut events = app.messages(256, |message| {
-        message.message_type() == Some("edgeInstance:detections")
-    });
+    let (_app, mut events) = fake::listen(&url).await;
+    let cameras: String = ids
+        .iter()
+        .map(|id| format!("[[cameras]]\ntwin_id = \"{id}\"\n"))
+        .collect();
+    let node = fake::node(
+        &url,
+        &format!("[defaults]\nmax_fps = 0\n{cameras}"),
+        INFERENCE,
+    )
+    .await;
 
-    let env = BTreeMap::from([
-        ("PHYSTACK_SIMULATOR_URL".to_owned(), url.clone()),
-        ("TWIN_ID".to_owned(), "node-1".to_owned()),
-        ("TWINSIGHT_CAMERAS".to_owned(), ids.join(",")),
-        ("TWINSIGHT_ICE__INTERFACES".to_owned(), "lo".to_owned()),
-        ("TWINSIGHT_DEFAULTS__MAX_FPS".to_owned(), "0".to_owned()),
-    ]);
-    let config = Config::load(None, &env.into_iter().collect()).unwrap();
-    let models = vec![config.cameras[0].model.clone()];
-    let node = Node::start(NodeParts {
-        config,
-        models: Box::new(move || {
-            let factory = Arc::new(|| {
-                Ok(vec![
-                    Box::new(Slow(FakeDetector::new(INFERENCE, vec![person()])))
-                        as Box<dyn Detector>,
-                ])
-            });
-            Models::new(models, factory)
-        }),
-        workers: 1,
-        decoder: DecoderKind::OpenH264,
-        listener: TcpListener::bind("127.0.0.1:0").await.unwrap(),
-    })
-    .await
-    .unwrap();
-
-    let memory = Arc::new(Mutex::new(Vec::new()));
+    let mut memory = Vec::new();
     let mut by_camera: BTreeMap<String, usize> = BTreeMap::new();
     let started = Instant::now();
     for n in 0..events_wanted {
-        let message = tokio::time::timeout(DEADLINE, events.recv())
-            .await
-            .expect("events go on")
-            .unwrap();
-        let event = &message.data["data"];
+        let event = loop {
+            let message = tokio::time::timeout(DEADLINE, events.recv())
+                .await
+                .expect("events go on")
+                .unwrap();
+            if message.message_type() == Some("edgeInstance:detections") {
+                break message.data["data"].clone();
+            }
+        };
         let latency = &event["latencyMs"];
         let part = |name: &str| latency[name].as_f64().unwrap();
         let age_at_start = part("receive") + part("decode") + part("wait");
@@ -165,11 +89,10 @@ async fn overload(events_wanted: usize) {
             .entry(event["camera"]["twinId"].as_str().unwrap().to_owned())
             .or_default() += 1;
         if n >= events_wanted / 4 {
-            memory.lock().unwrap().push(resident_mb());
+            memory.push(resident_mb());
         }
     }
     let elapsed = started.elapsed().as_secs_f64();
-    let memory = memory.lock().unwrap().clone();
     let (first, last) = (memory[0], memory[memory.len() - 1]);
     println!(
         "{events_wanted} events in {elapsed:.1} s, {by_camera:?}, resident {first:.1} MB, later {last:.1} MB"

@@ -207,9 +207,9 @@ impl InferencePool {
 
     /// Waits for the workers to end; the scheduler must be closed. One that hangs is left alone
     /// after `deadline`.
-    pub fn join(self, deadline: Duration) {
+    pub fn join(mut self, deadline: Duration) {
         let until = Instant::now() + deadline;
-        for worker in self.workers {
+        for worker in std::mem::take(&mut self.workers) {
             while !worker.thread.is_finished() && Instant::now() < until {
                 std::thread::sleep(Duration::from_millis(5));
             }
@@ -227,6 +227,13 @@ impl InferencePool {
                 worker.thread.abandon();
             }
         }
+    }
+}
+
+impl Drop for InferencePool {
+    /// Its threads are joined when they are dropped: they must have been told to end.
+    fn drop(&mut self) {
+        self.context.scheduler.close();
     }
 }
 

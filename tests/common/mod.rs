@@ -215,3 +215,104 @@ pub fn http_get(address: SocketAddr, path: &str) -> String {
         .split_once("\r\n\r\n")
         .map_or_else(String::new, |(_, body)| body.to_owned())
 }
+
+/// A node in this process whose detector is a fake: everything before and after it is real.
+pub mod fake {
+    use std::collections::BTreeMap;
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use tokio::net::TcpListener;
+    use tokio::task::AbortHandle;
+    use twinsight::config::Config;
+    use twinsight::decode::decoder::DecoderKind;
+    use twinsight::detect::{BBox, Detector, FakeDetector, Object};
+    use twinsight::dev::camera::{self, CameraOptions};
+    use twinsight::h264::clip::Clip;
+    use twinsight::hub::{HubClient, HubOptions, MessageReceiver};
+    use twinsight::node::models::Models;
+    use twinsight::node::{Node, NodeParts};
+    use twinsight::realtime::peer::IceSettings;
+
+    /// The node's twin.
+    pub const NODE: &str = "node-1";
+
+    /// Starts a node with the cameras of a configuration; its detector takes `inference` and sees one person.
+    pub async fn node(url: &str, config: &str, inference: Duration) -> Node {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("node.toml");
+        std::fs::write(&file, config).unwrap();
+        let env = BTreeMap::from([
+            ("PHYSTACK_SIMULATOR_URL".to_owned(), url.to_owned()),
+            ("TWIN_ID".to_owned(), NODE.to_owned()),
+            ("TWINSIGHT_ICE__INTERFACES".to_owned(), "lo".to_owned()),
+        ]);
+        let config = Config::load(Some(&file), &env.into_iter().collect()).unwrap();
+        let models = vec![config.cameras[0].model.clone()];
+        let person = Object {
+            class_id: 0,
+            score: 0.9,
+            bbox: BBox {
+                x: 1.0,
+                y: 2.0,
+                width: 3.0,
+                height: 4.0,
+            },
+        };
+        Node::start(NodeParts {
+            config,
+            models: Box::new(move || {
+                let detector = FakeDetector::new(inference, vec![person]);
+                Models::new(
+                    models,
+                    Arc::new(move || Ok(vec![Box::new(detector.clone()) as Box<dyn Detector>])),
+                )
+            }),
+            workers: 1,
+            decoder: DecoderKind::OpenH264,
+            listener: TcpListener::bind("127.0.0.1:0").await.unwrap(),
+        })
+        .await
+        .unwrap()
+    }
+
+    /// The shipped clip.
+    pub fn clip() -> Arc<Clip> {
+        Arc::new(Clip::read(&super::root().join("media/pedestrians.h264")).unwrap())
+    }
+
+    /// A camera twin of our own; aborting it is a camera that loses its power.
+    pub fn camera(
+        url: &str,
+        twin: &str,
+        stream: &str,
+        dial: Option<&str>,
+        fps: f64,
+    ) -> AbortHandle {
+        let options = CameraOptions {
+            stream: stream.to_owned(),
+            dial: dial.map(str::to_owned),
+            fps,
+            start: 0,
+            ice: IceSettings {
+                interfaces: vec!["lo".to_owned()],
+                ..IceSettings::default()
+            },
+        };
+        let hub = HubClient::start(HubOptions::simulator(url, twin));
+        tokio::spawn(camera::run(hub, clip(), options)).abort_handle()
+    }
+
+    /// An app's view of the node: all messages in its room.
+    pub async fn listen(url: &str) -> (HubClient, MessageReceiver) {
+        let app = HubClient::start(HubOptions::simulator(url, "app"));
+        app.joined().await.unwrap();
+        app.subscribe(NODE).await.unwrap();
+        let messages = app.messages(1024, |message| {
+            message
+                .message_type()
+                .is_some_and(|kind| kind.starts_with("edgeInstance:"))
+        });
+        (app, messages)
+    }
+}
