@@ -1,6 +1,10 @@
 //! Which unit a picture belongs to, in streams of High profile without and with B slices; resolution
 //! changes; no picture buffer leaks in a long run.
 #![cfg(feature = "openh264")]
+#![allow(
+    clippy::unwrap_used,
+    reason = "a test's helper has nobody to tell but the test"
+)]
 
 mod decode_recording;
 

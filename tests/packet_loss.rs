@@ -1,6 +1,10 @@
 //! Loss, reordering and duplicates on a recorded stream: every picture that comes out is the one that
 //! comes out without loss, every picture that can come does, and every unit is counted.
 #![cfg(feature = "openh264")]
+#![allow(
+    clippy::unwrap_used,
+    reason = "a test's helper has nobody to tell but the test"
+)]
 
 mod decode_recording;
 
