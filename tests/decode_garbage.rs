@@ -1,6 +1,10 @@
 //! Anything as packets: random bytes, and real payloads with flipped bits, cut short or swapped. Nothing
 //! panics, and every unit is accounted for.
 #![cfg(feature = "openh264")]
+#![allow(
+    clippy::unwrap_used,
+    reason = "a test's helper has nobody to tell but the test"
+)]
 
 mod decode_recording;
 

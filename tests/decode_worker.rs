@@ -1,6 +1,10 @@
 //! The queue and the thread of one stream: clean input, a huge keyframe in one burst on a busy
 //! machine, a full queue, and stopping with units in flight.
 #![cfg(feature = "openh264")]
+#![allow(
+    clippy::unwrap_used,
+    reason = "a test's helper has nobody to tell but the test"
+)]
 
 mod decode_recording;
 

@@ -1,6 +1,10 @@
 //! Loss, reordering and duplicates on a recorded stream: every picture that comes out is the one that
 //! comes out without loss, every picture that can come does, and every unit is counted.
 #![cfg(feature = "openh264")]
+#![allow(
+    clippy::unwrap_used,
+    reason = "a test's helper has nobody to tell but the test"
+)]
 
 mod decode_recording;
 
@@ -39,6 +43,8 @@ static REFERENCE: LazyLock<(Recording, HashMap<u32, u64>)> = LazyLock::new(|| {
 /// What the network does to packets.
 struct Network {
     loss: f64,
+    /// How many packets in a row a loss takes, at most.
+    burst: u32,
     /// A lost packet is sent once more, and may be lost again.
     retransmits: bool,
 }
@@ -61,6 +67,7 @@ fn five_percent_lost_for_good() {
             seed,
             &Network {
                 loss: 0.05,
+                burst: 1,
                 retransmits: false,
             },
         );
@@ -74,7 +81,22 @@ fn five_percent_lost_and_asked_for_again() {
             seed,
             &Network {
                 loss: 0.05,
+                burst: 1,
                 retransmits: true,
+            },
+        );
+    }
+}
+
+#[test]
+fn bursts_that_take_whole_units() {
+    for seed in 31..=34 {
+        run(
+            seed,
+            &Network {
+                loss: 0.006,
+                burst: 15,
+                retransmits: false,
             },
         );
     }
@@ -86,6 +108,7 @@ fn reordering_and_duplicates_alone_cost_nothing() {
         21,
         &Network {
             loss: 0.0,
+            burst: 1,
             retransmits: false,
         },
     );
@@ -97,6 +120,7 @@ fn run(seed: u64, network: &Network) -> u64 {
     let mut rng = StdRng::seed_from_u64(seed);
     let mut arrivals: Vec<(Duration, &RtpPacket)> = Vec::new();
     let mut lost: HashSet<u16> = HashSet::new();
+    let mut burst_left = 0;
     for (i, unit) in recording.units().into_iter().enumerate() {
         let sent = FRAME_TIME * u32::try_from(i).unwrap();
         for (k, packet) in unit.iter().enumerate() {
@@ -104,7 +128,12 @@ fn run(seed: u64, network: &Network) -> u64 {
             let mut at = sent + Duration::from_millis(10);
             // The stream's first and last packets come as they are, so that every loss can be seen.
             let edge = i == 0 && k == 0 || i + 1 == recording.sha256.len();
-            if !edge && rng.random_bool(network.loss) {
+            let hit = rng.random_bool(network.loss);
+            if hit && burst_left == 0 {
+                burst_left = rng.random_range(1..=network.burst);
+            }
+            if !edge && burst_left > 0 {
+                burst_left -= 1;
                 if !network.retransmits || rng.random_bool(network.loss) {
                     lost.insert(packet.sequence);
                     continue;

@@ -91,6 +91,7 @@ impl Decoder {
         match self {
             #[cfg(feature = "openh264")]
             Self::OpenH264(decoder) => decoder.decode(unit, tag, pool, pictures),
+            Self::Fake(_) if unit.is_empty() => Err(DecoderError::NoPicture),
             Self::Fake(fake) => {
                 let mut planes = pool.acquire(fake.size.i420_bytes());
                 planes.bytes_mut().fill(128);

@@ -134,7 +134,7 @@ impl OpenH264 {
         if code == 0 {
             Ok(count)
         } else {
-            Err(DecoderError::Create(code.into()))
+            Err(DecoderError::NoPicture)
         }
     }
 }

@@ -234,7 +234,8 @@ fn senders_without_markers_close_by_timestamp() {
 
 #[test]
 fn malformed_payloads_are_counted_and_spoil_their_unit() {
-    let payloads: [&[u8]; 12] = [
+    let payloads: [&[u8]; 13] = [
+        &[0x78, 0, 2, 0x06, 5, 0],
         &[0x78, 0x00, 0x01, 0x65, 0x00], // the STAP-A that panics elsewhere
         &[0x78],
         &[0x78, 0, 0],

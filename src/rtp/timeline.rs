@@ -47,7 +47,7 @@ fn ntp_to_unix_ms(ntp: u64) -> i64 {
     let fraction = (ntp & 0xffff_ffff).cast_signed();
     // Era 1 begins in 2036 with 0: half of the range decides.
     let era = if seconds < 1 << 31 { 1_i64 << 32 } else { 0 };
-    (seconds + era - NTP_TO_UNIX_S) * 1000 + (fraction * 1000 >> 32)
+    (seconds + era - NTP_TO_UNIX_S) * 1000 + ((fraction * 1000) >> 32)
 }
 
 #[cfg(test)]

@@ -23,7 +23,7 @@ CLIPS = [
     # Without direct prediction in B slices: openh264 gets a few samples of it wrong by 1 to 3 levels, so
     # that ffmpeg's hashes would not fit.
     ("high_b", "scale=384:288", HIGH + " -bf 3 -direct-pred none", "", 1200),
-    ("high_scaling", "scale=192:144", SMALL + " -profile:v high -bf 0", ":cqm=jvt", 1200),
+    ("high_scaling", "scale=192:144", SMALL + " -profile:v high -bf 1 -b_strategy 1", ":b-bias=-100:cqm=jvt", 1200),
     ("main", "scale=192:144", SMALL + " -profile:v main -bf 0", "", 1200),
 ]
 
