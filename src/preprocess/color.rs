@@ -149,20 +149,12 @@ fn row_of(plane: Plane<'_>, row: usize, width: usize) -> &[u8] {
 
 /// The upper half of a product.
 #[inline(always)]
-#[expect(
-    clippy::cast_possible_truncation,
-    reason = "the upper half of a product of 16-bit numbers has 16 bits"
-)]
 fn high(a: i16, b: i16) -> i16 {
     ((i32::from(a) * i32::from(b)) >> 16) as i16
 }
 
 #[inline(always)]
-#[expect(
-    clippy::cast_possible_truncation,
-    clippy::cast_sign_loss,
-    reason = "limited to 0..=255"
-)]
+#[expect(clippy::cast_sign_loss, reason = "limited to 0..=255")]
 fn to_byte(value: i16) -> u8 {
     value.clamp(0, 255) as u8
 }

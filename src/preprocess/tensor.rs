@@ -378,6 +378,11 @@ fn is_whole(picture: &Picture<'_>) -> bool {
 }
 
 #[cfg(test)]
+#[allow(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "small numbers of a test"
+)]
 mod tests {
     use super::*;
     use crate::decode::frame::Color;
