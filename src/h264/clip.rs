@@ -30,7 +30,7 @@ pub struct ClipUnit {
 #[derive(Debug, thiserror::Error)]
 pub enum ClipError {
     /// The file cannot be read.
-    #[error("cannot read the clip {}: {source}", path.display())]
+    #[error("cannot read the clip {} ({source}): name an H.264 byte stream that is there and readable", path.display())]
     Read {
         /// The file.
         path: PathBuf,
