@@ -4,8 +4,11 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+#[cfg(feature = "ort")]
 use super::nms::Candidate;
-use crate::preprocess::{Picture, Placement};
+use crate::preprocess::Picture;
+#[cfg(feature = "ort")]
+use crate::preprocess::Placement;
 
 /// A box in pixels of the picture, origin at its top left, inside the picture.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -142,6 +145,7 @@ impl ModelInfo {
     }
 }
 
+#[cfg(feature = "ort")]
 impl Object {
     /// A candidate that stayed, in pixels of the picture.
     pub(super) fn place(candidate: &Candidate, placement: &Placement) -> Self {

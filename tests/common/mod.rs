@@ -2,6 +2,7 @@
 //! users start it.
 #![allow(
     dead_code,
+    clippy::unwrap_used,
     unreachable_pub,
     reason = "each test file uses a part of it, as a module of its own"
 )]
