@@ -6,11 +6,10 @@ mod common;
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
-use std::process::Command;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use common::{DEADLINE, NodeProcess, Program, root};
+use common::{DEADLINE, NodeProcess, root};
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tokio::task::{AbortHandle, JoinHandle};
@@ -151,26 +150,23 @@ async fn before_the_models_are_loaded() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn at_once_by_the_second_signal() {
-    // A hub that hangs: connections stand and nothing is read.
-    let mut command = Command::new(env!("CARGO_BIN_EXE_twinsight"));
-    command.args(["--log-format", "json", "hub", "--listen", "127.0.0.1:0"]);
-    let mut hub = Program::start(command, &[], true);
-    let line = hub.until("the development hub listens").await;
-    let line: serde_json::Value = serde_json::from_str(&line).unwrap();
-    let url = format!("http://{}", line["address"].as_str().unwrap());
-    let camera = start_camera(&url);
-    let mut node = start_node(&url).await;
+    let hub = Hub::start("127.0.0.1:0").await;
+    let camera = start_camera(&hub.url);
+    let mut node = start_node(&hub.url).await;
     until_busy(&node).await;
-    hub.signal("STOP");
+    // Half a request: a graceful stop waits a second for the other half.
+    let mut half = TcpStream::connect(node.http).unwrap();
+    half.write_all(b"GET /metrics HTTP/1.1\r\n").unwrap();
     node.program.signal("TERM");
     node.program.until("\"stopping\"").await;
     let asked = Instant::now();
     node.program.signal("TERM");
+    node.program.until("stopped at once").await;
     let status = node.program.ended().await;
     let took = asked.elapsed();
     println!("ended within {took:?}");
     assert_eq!(status.code(), Some(0), "{status}");
-    assert!(took < Duration::from_secs(2), "{took:?}");
+    assert!(took < Duration::from_millis(800), "{took:?}");
     camera.abort();
 }
 
