@@ -1,5 +1,10 @@
 //! The command line as its users meet it: what is wrong is told in one sentence on standard error,
 //! with file or key and remedy, and by the exit code.
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "a test stops at what it did not expect, and says what it measured"
+)]
 #![cfg(all(feature = "webrtc", feature = "ort", feature = "openh264"))]
 
 mod common;

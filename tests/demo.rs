@@ -1,4 +1,9 @@
 //! `twinsight demo` ends by itself, has seen persons with every camera, and its books are in order.
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "a test stops at what it did not expect, and says what it measured"
+)]
 #![cfg(all(feature = "webrtc", feature = "ort", feature = "openh264"))]
 
 mod common;
