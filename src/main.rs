@@ -191,10 +191,10 @@ async fn execute(command: Command, env: &Env) -> Result<()> {
 }
 
 async fn run(config: Option<&Path>, env: &Env) -> Result<()> {
-    let config = Config::load(config, env)?;
+    let mut config = Config::load(config, env)?;
+    config.runtime.models_dir = shipped(&config.runtime.models_dir);
     let mut stop = StopSignals::new()?;
     let listener = server::bind(config.http.listen).await?;
-    tracing::info!(address = %listener.local_addr()?, "metrics and probes are served");
     let (runtime, cameras) = (config.runtime.clone(), config.cameras.clone());
     let dylib_path = env.get("ORT_DYLIB_PATH").map(PathBuf::from);
     let parts = NodeParts {
@@ -305,7 +305,8 @@ fn run_detect(args: DetectArgs, env: &Env) -> Result<()> {
 
 /// A file that is shipped with the program: in the working directory, or beside an ancestor of the
 /// program's own file, where builds and containers have it.
-fn shipped(path: &str) -> PathBuf {
+fn shipped(path: impl AsRef<Path>) -> PathBuf {
+    let path = path.as_ref();
     let beside_program = std::env::current_exe().ok().and_then(|exe| {
         exe.ancestors()
             .skip(1)

@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use common::{DEADLINE, fake, start_hub};
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use twinsight::config::StreamId;
 use twinsight::dev::hub::DevHubOptions;
@@ -237,4 +237,66 @@ async fn while_the_hub_is_away_video_goes_on_and_events_are_counted() {
     assert_eq!(node.metrics().hub_reconnects.get(), 1);
     node.shutdown().await;
     assert!(stream.ledger().balances(), "{:?}", stream.ledger());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn garbage_from_the_hub_is_counted_and_the_streams_go_on() {
+    let url = start_hub(DevHubOptions::default()).await;
+    let (app, mut messages) = fake::listen(&url).await;
+    let config = "[[cameras]]\ntwin_id = \"cam-a\"\n[[cameras]]\ntwin_id = \"cam-b\"\nconnect = \"accept\"\n";
+    let node = fake::node(&url, config, INFERENCE).await;
+    fake::camera(&url, "cam-a", "default", None, 10.0);
+    fake::camera(&url, "cam-b", "default", Some(fake::NODE), 10.0);
+    for twin in ["cam-a", "cam-b"] {
+        event(&mut messages, "a detection", |kind, data| {
+            is_detection(kind, data, twin)
+        })
+        .await;
+    }
+    let garbage = [
+        json!({"type": "media-default-node-1:answer", "data": {"sdp": "garbage", "type": "answer"}}),
+        json!({"type": "media-default-node-1:offer", "data": {"sdp": "v=0\r\n", "type": "offer"}, "peerId": "p"}),
+        json!({"type": "media-default-node-1:offer", "data": 7}),
+        json!({"type": "media-default-node-1:ice", "data": {"candidate": {"a": []}}}),
+        json!({"type": "media-default-node-1:ice", "data": {"candidate": "candidate:x y z"}}),
+        json!({"type": "media-default-node-1:hello", "peerId": 12}),
+        json!({"type": ["edgeInstance"], "data": "text"}),
+        json!({}),
+    ];
+    for data in garbage {
+        app.send_as("cam-b", fake::NODE, data).await.unwrap();
+    }
+    let metrics = Arc::clone(node.metrics());
+    let counted = async {
+        loop {
+            let text = metrics.encode();
+            let count = |kind: &str| {
+                let name = format!("twinsight_malformed_input_total{{kind=\"{kind}\"}} ");
+                text.lines()
+                    .find_map(|line| line.strip_prefix(&name)?.parse::<u64>().ok())
+                    .unwrap_or_default()
+            };
+            if count("sdp") >= 3 && count("candidate") >= 2 {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(DEADLINE, counted)
+        .await
+        .expect("what is malformed is counted");
+    for twin in ["cam-a", "cam-b"] {
+        let stream = metrics.stream(&StreamId::new(twin, "default"));
+        let published = stream.events_published.get();
+        event(&mut messages, "a detection", |kind, data| {
+            is_detection(kind, data, twin) && data["sequence"].as_u64() > Some(published)
+        })
+        .await;
+        assert_eq!(
+            stream.camera_reconnects.get(),
+            0,
+            "{twin} was not disturbed"
+        );
+    }
+    node.shutdown().await;
 }

@@ -194,7 +194,7 @@ section! {
         /// `all` candidates or those of a TURN server alone, `relay`. Unless given, `relay` where
         /// `PHYSTACK_TURN_URL` is set, else `all`.
         policy: String,
-        /// Names of the network interfaces to use; none: all.
+        /// Names of the network interfaces to use; none: all but loopback.
         interfaces: Vec<String>,
         /// First and last UDP port, as in `"50000-50100"`; each camera stream needs one. Unless given,
         /// the system chooses.

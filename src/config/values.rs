@@ -72,7 +72,7 @@ pub struct TurnServer {
 pub struct IceConfig {
     /// Which candidates may be used.
     pub policy: IcePolicy,
-    /// Names of the network interfaces to use; empty: all.
+    /// Names of the network interfaces to use; empty: all but loopback.
     pub interfaces: Vec<String>,
     /// First and last UDP port, one a camera stream; `None`: the system's choice.
     pub udp_ports: Option<(u16, u16)>,

@@ -3,18 +3,15 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 pub use super::path::DecodeConfig;
-use super::path::{PathError, ReceivePath};
+use super::path::ReceivePath;
 use super::queue::Popped;
 pub use super::queue::{Arrival, ArrivalQueue};
 use super::{frame::Frame, gate::KeyframeReason};
-use crate::config::StreamId;
+use crate::telemetry::logging::{RATE_LIMIT, RateLimit};
 use crate::thread::{Joined, spawn_named};
-
-/// Errors of a stream's input are logged at most once in this time.
-const WARN_INTERVAL: Duration = Duration::from_secs(10);
 
 /// A stream's decode thread. Dropping it stops the thread and waits for it.
 pub struct DecodeWorker {
@@ -77,7 +74,7 @@ fn run(
     request_keyframe: &mut dyn FnMut(KeyframeReason),
 ) {
     let mut path = ReceivePath::new(config);
-    let mut warnings = Warnings::default();
+    let warnings = RateLimit::new(RATE_LIMIT);
     loop {
         match queue.pop(path.deadline()) {
             Popped::Arrival(arrival) => path.take(arrival),
@@ -93,28 +90,11 @@ fn run(
             tracing::debug!(camera = %config.id, ?reason, "a keyframe is needed");
             request_keyframe(reason);
         }
-        if let Some(error) = path.take_error() {
-            warnings.warn(&config.id, error, Instant::now());
+        if let Some(error) = path.take_error()
+            && let Some(left_out) = warnings.allow((), Instant::now())
+        {
+            tracing::warn!(camera = %config.id, left_out, %error, "a picture was lost to bad input");
         }
     }
     path.finish(Instant::now());
-}
-
-/// One line in ten seconds, which says how many were left out.
-#[derive(Debug, Default)]
-struct Warnings {
-    last: Option<Instant>,
-    left_out: u64,
-}
-
-impl Warnings {
-    fn warn(&mut self, id: &StreamId, error: PathError, now: Instant) {
-        if self.last.is_some_and(|last| now < last + WARN_INTERVAL) {
-            self.left_out += 1;
-            return;
-        }
-        self.last = Some(now);
-        let left_out = std::mem::take(&mut self.left_out);
-        tracing::warn!(camera = %id, left_out, "{error}");
-    }
 }

@@ -13,7 +13,7 @@ use crate::preprocess::Picture;
 use crate::schedule::scheduler::{Job, JobEnd, Scheduler};
 use crate::telemetry::health::{Health, Heartbeat};
 use crate::telemetry::ledger::{FrameDrop, Stage};
-use crate::telemetry::logging::RateLimit;
+use crate::telemetry::logging::{RATE_LIMIT, RateLimit};
 use crate::telemetry::metrics::{Metrics, StreamMetrics};
 use crate::thread::{Joined, spawn_named};
 
@@ -28,9 +28,6 @@ const TERMINATE_LIMIT: Duration = Duration::from_secs(2);
 
 /// A worker that shows no life for this long makes the node unhealthy.
 const MAX_SILENCE: Duration = Duration::from_secs(60);
-
-/// Failures are logged at most once in this time.
-const WARN_INTERVAL: Duration = Duration::from_secs(10);
 
 /// What a worker must know about a camera stream; rides with each of its frames.
 #[derive(Debug, Clone)]
@@ -264,7 +261,7 @@ impl Worker {
                 .map(|detector| detector.terminator())
                 .collect(),
             run: Mutex::new(Run::Idle),
-            warn: RateLimit::new(WARN_INTERVAL),
+            warn: RateLimit::new(RATE_LIMIT),
         });
         let thread = {
             let (context, shared) = (context.clone(), Arc::clone(&shared));

@@ -26,7 +26,7 @@ pub struct CameraView {
     pub state_seconds: f64,
     /// Why, in a sentence.
     pub reason: Option<String>,
-    /// Attempts to connect since frames last came.
+    /// Attempts to connect so far; 1 is the first.
     pub attempt: u64,
     /// Seconds since its last event was written; `null` before the first.
     pub last_event_seconds: Option<f64>,
@@ -80,7 +80,7 @@ pub struct CameraFacts {
     pub since: Instant,
     /// Why, in a sentence.
     pub reason: Option<String>,
-    /// Attempts to connect since frames last came.
+    /// Attempts to connect so far; 1 is the first.
     pub attempt: u64,
     /// When its last event was written.
     pub last_event_at: Option<Instant>,

@@ -107,7 +107,7 @@ pub async fn serve(
         None if address.ip().is_loopback() => Access::Open,
         None => Access::Closed,
     };
-    tracing::info!(%address, "serving metrics, probes and the API");
+    tracing::info!(%address, "metrics and probes are served");
     let (stopping, stopped) = tokio::sync::oneshot::channel();
     let server = axum::serve(listener, router(state, access)).with_graceful_shutdown(async move {
         stop.await;

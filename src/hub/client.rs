@@ -18,6 +18,7 @@ use super::options::HubOptions;
 use super::session::{AwayReason, CallError, encode_call, failed, words};
 use super::twin::{ActionResult, Instance};
 use crate::telemetry::ledger::{Malformed, SignalRefusal};
+use crate::telemetry::logging::{RATE_LIMIT, RateLimit};
 use crate::telemetry::metrics::Metrics;
 
 /// Commands that may wait for the task; more wait with their callers.
@@ -37,9 +38,6 @@ const ICE_RETRY: Duration = Duration::from_secs(30);
 
 /// The longest time to live of ICE servers that is believed.
 const MAX_ICE_TTL: Duration = Duration::from_secs(24 * 3600);
-
-/// At most one warning about malformed input in this time.
-const WARN_INTERVAL: Duration = Duration::from_secs(10);
 
 /// Where the connection to the hub stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -161,7 +159,7 @@ pub(super) struct Shared {
     requests: Mutex<HashMap<String, oneshot::Sender<ActionResult>>>,
     ice: tokio::sync::Mutex<Option<IceCache>>,
     queued_bytes: Arc<Semaphore>,
-    warnings: Mutex<Warnings>,
+    warnings: RateLimit<()>,
 }
 
 #[derive(Debug, Default)]
@@ -180,12 +178,6 @@ struct Listener {
 struct IceCache {
     fresh_until: Instant,
     servers: Vec<IceServer>,
-}
-
-#[derive(Debug, Default)]
-struct Warnings {
-    last: Option<Instant>,
-    left_out: u64,
 }
 
 /// Takes a request off the list when its caller stops waiting.
@@ -221,7 +213,7 @@ impl HubClient {
             requests: Mutex::default(),
             ice: tokio::sync::Mutex::default(),
             queued_bytes: Arc::new(Semaphore::new(QUEUED_BYTES)),
-            warnings: Mutex::default(),
+            warnings: RateLimit::new(RATE_LIMIT),
         });
         let connection = Connection::new(Arc::clone(&shared), command_queue, status_sender);
         tokio::spawn(connection.run());
@@ -596,14 +588,8 @@ impl Shared {
         if let Some(counter) = &self.malformed {
             counter.inc();
         }
-        let left_out = {
-            let mut warnings = lock(&self.warnings);
-            if warnings.last.is_some_and(|at| at.elapsed() < WARN_INTERVAL) {
-                warnings.left_out += 1;
-                return;
-            }
-            warnings.last = Some(Instant::now());
-            std::mem::take(&mut warnings.left_out)
+        let Some(left_out) = self.warnings.allow((), Instant::now()) else {
+            return;
         };
         tracing::warn!(what, left_out, "the hub sent something that cannot be read");
     }

@@ -354,7 +354,7 @@ impl Connection {
         self.shared
             .max_message
             .store(self.session.max_message_bytes(), Ordering::Relaxed);
-        tracing::info!(twin_id, url = self.shared.options.url, "joined the hub");
+        tracing::info!(twin_id, url = self.shared.options.url, "the hub is joined");
         if let Some(metrics) = &self.shared.metrics {
             metrics.hub_connected.set(1);
             if self.has_joined {

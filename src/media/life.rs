@@ -113,12 +113,6 @@ impl Life {
         }
     }
 
-    /// The stream is no longer configured, or the node stops.
-    pub fn removed(&mut self, now: Instant) {
-        self.watch = Watch::Nothing;
-        self.enter(now, CameraState::Removed, None);
-    }
-
     fn over(&mut self, now: Instant, reason: EndReason, had_frames: bool) {
         if reason == EndReason::Replaced {
             return;

@@ -24,7 +24,7 @@ use crate::realtime::peer::{IceSettings, Peer, PeerError, PeerEvent};
 use crate::realtime::signal::{ChannelKind, SignalError, SignalNames};
 use crate::realtime::tee::{Inbound, TeeSink};
 use crate::telemetry::ledger::Malformed;
-use crate::telemetry::logging::RateLimit;
+use crate::telemetry::logging::{RATE_LIMIT, RateLimit};
 use crate::telemetry::metrics::{Metrics, StreamMetrics};
 
 /// Signals of a stream that wait for its task. A peer sends a description and a dozen candidates.
@@ -35,9 +35,6 @@ const SILENCE: Duration = Duration::from_secs(1);
 
 /// A connection's goodbye may take this long.
 const CLOSE_LIMIT: Duration = Duration::from_secs(1);
-
-/// Warnings about one stream's malformed signals: at most one in this time.
-const WARN_INTERVAL: Duration = Duration::from_secs(10);
 
 /// What to subscribe to, and how.
 #[derive(Debug, Clone)]
@@ -120,7 +117,7 @@ impl MediaStream {
             current_attempt: Arc::new(AtomicU32::new(0)),
             session: None,
             keyframe_at: None,
-            warn: RateLimit::new(WARN_INTERVAL),
+            warn: RateLimit::new(RATE_LIMIT),
         };
         let task = tokio::spawn(
             driver
@@ -615,8 +612,6 @@ impl Driver {
         self.queue.close();
         // Joining may take as long as one decode: not on a thread of the runtime.
         let _ = tokio::task::spawn_blocking(move || worker.stop()).await;
-        self.life.removed(Instant::now());
-        self.note_state();
     }
 }
 

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use tokio::sync::watch;
@@ -23,7 +23,7 @@ use crate::publish::publisher::Publisher;
 use crate::realtime::negotiation::Role;
 use crate::realtime::peer::IceSettings;
 use crate::schedule::scheduler::{SourceId, SourceSettings};
-use crate::telemetry::ledger::FrameDrop;
+use crate::telemetry::ledger::{CameraState, FrameDrop};
 
 /// What every camera of the node uses.
 #[derive(Debug, Clone)]
@@ -206,21 +206,32 @@ impl Cameras {
 
     async fn close(&self, camera: Camera, removed: bool) {
         let Camera {
+            config,
             source,
             stream,
             status,
-            ..
         } = camera;
-        if !removed {
-            status.abort();
-        }
+        status.abort();
+        let attempt = u64::from(stream.state().borrow().attempt);
         stream.close().await;
         self.context
             .scheduler
             .remove(source, FrameDrop::CameraRemoved);
         if removed {
-            // It has told `removed`, and ends with the stream.
-            let _ = tokio::time::timeout(Duration::from_secs(1), status).await;
+            tracing::info!(camera = %config.id, "the camera is no longer configured");
+            self.context
+                .stream
+                .metrics
+                .stream(&config.id)
+                .set_state(CameraState::Removed);
+            self.context.publisher.set_status(CameraStatus {
+                id: config.id,
+                name: config.name.into(),
+                state: CameraState::Removed,
+                since: Instant::now(),
+                reason: None,
+                attempt,
+            });
         }
     }
 }

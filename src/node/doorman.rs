@@ -2,20 +2,17 @@
 //! operator finds a mistyped twin id.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use crate::config::CameraConfig;
 use crate::config::StreamId;
 use crate::hub::client::{HubClient, HubStatus};
 use crate::telemetry::ledger::SignalRefusal;
-use crate::telemetry::logging::RateLimit;
+use crate::telemetry::logging::{RATE_LIMIT, RateLimit};
 use crate::telemetry::metrics::Metrics;
 
 /// Offers that wait to be judged.
 const MAILBOX: usize = 64;
-
-/// One line in this time for each reason.
-const WARN_INTERVAL: Duration = Duration::from_secs(10);
 
 /// Runs until the hub client is closed.
 pub(super) async fn run(
@@ -41,7 +38,7 @@ pub(super) async fn run(
             message.twin_id == own && offered_stream(message.message_type(), &own).is_some()
         })
     };
-    let warn = RateLimit::new(WARN_INTERVAL);
+    let warn = RateLimit::new(RATE_LIMIT);
     while let Some(message) = offers.recv().await {
         let Some(stream) = offered_stream(message.message_type(), &own) else {
             continue;

@@ -352,8 +352,7 @@ async fn watch_hub(
     let mut status = hub.status();
     loop {
         match status.borrow_and_update().clone() {
-            HubStatus::Joined { twin_id } => {
-                tracing::info!(twin = twin_id, "the hub is joined");
+            HubStatus::Joined { .. } => {
                 readiness.set_hub_joined(true);
                 publisher.resend_statuses();
             }

@@ -88,7 +88,7 @@ pub struct CameraStatus {
     pub since: Instant,
     /// Why, in a sentence; `None` where the state says it all.
     pub reason: Option<String>,
-    /// Attempts to connect since frames last came; 1 is the first.
+    /// Attempts to connect so far; 1 is the first.
     pub attempt: u64,
 }
 

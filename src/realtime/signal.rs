@@ -81,8 +81,10 @@ pub struct SignalEnvelope {
 /// Why a signal addressed to us cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SignalError {
-    /// The description is missing, of the wrong type or too large.
-    #[error("its session description is missing, too large or not of the signal's type")]
+    /// The description is missing, of the wrong type, too large or has no ICE generation.
+    #[error(
+        "its session description is missing, too large, without ice-ufrag or not of the signal's type"
+    )]
     Description,
     /// The candidate is not an object with the known fields, or too large.
     #[error("its candidate cannot be read")]
@@ -189,7 +191,8 @@ fn parse_sdp(content: &Value, kind: &str) -> Result<String, SignalError> {
         .and_then(Value::as_str)
         .ok_or(SignalError::Description)?;
     let stated = content.get("type").and_then(Value::as_str).unwrap_or(kind);
-    if stated != kind || sdp.is_empty() || sdp.len() > MAX_SDP_BYTES {
+    // Without an ICE generation nothing can be connected: such an offer must not replace a session.
+    if stated != kind || sdp.len() > MAX_SDP_BYTES || ice_ufrag(sdp).is_none() {
         return Err(SignalError::Description);
     }
     Ok(sdp.to_owned())
@@ -220,6 +223,8 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    const SDP: &str = "v=0\r\na=ice-ufrag:abcd\r\n";
+
     fn dialling(dialect: Dialect) -> SignalNames {
         SignalNames::new(
             ChannelKind::Media,
@@ -235,13 +240,13 @@ mod tests {
     fn the_current_dialect_names_the_receiver() {
         let node = dialling(Dialect::Current);
         let offer = Signal::Offer {
-            sdp: "v=0".to_owned(),
+            sdp: SDP.to_owned(),
         };
         let data = node.encode(&offer, Some("p"));
         assert_eq!(node.room(), "cam");
         assert_eq!(
             data,
-            json!({"type": "media-default-cam:offer", "data": {"sdp": "v=0", "type": "offer"}, "peerId": "p"})
+            json!({"type": "media-default-cam:offer", "data": {"sdp": SDP, "type": "offer"}, "peerId": "p"})
         );
         let camera = SignalNames::new(
             ChannelKind::Media,
@@ -270,7 +275,7 @@ mod tests {
         let node = dialling(Dialect::Legacy);
         let data = node.encode(
             &Signal::Offer {
-                sdp: "v=0".to_owned(),
+                sdp: SDP.to_owned(),
             },
             Some("p"),
         );
@@ -278,7 +283,7 @@ mod tests {
             (node.room(), data["type"].as_str(), data.get("peerId")),
             ("cam", Some("media-cam:offer"), None)
         );
-        let answer = json!({"type": "media-cam:answer", "data": {"sdp": "v=0", "type": "answer"}});
+        let answer = json!({"type": "media-cam:answer", "data": {"sdp": SDP, "type": "answer"}});
         assert!(matches!(
             node.parse(&answer),
             Some(Ok(SignalEnvelope {
@@ -290,7 +295,7 @@ mod tests {
 
     #[test]
     fn one_name_is_not_mistaken_for_another_that_begins_like_it() {
-        let other = json!({"type": "media-default-2-node-1:answer", "data": {"sdp": "v=0"}});
+        let other = json!({"type": "media-default-2-node-1:answer", "data": {"sdp": SDP}});
         assert_eq!(dialling(Dialect::Current).parse(&other), None);
     }
 
@@ -305,11 +310,14 @@ mod tests {
             Some(Err(SignalError::Description))
         );
         assert_eq!(
-            parse("answer", json!({"sdp": "v=0", "type": "offer"})),
+            parse("answer", json!({"sdp": SDP, "type": "offer"})),
             Some(Err(SignalError::Description))
         );
         assert_eq!(
-            parse("answer", json!({"sdp": "x".repeat(MAX_SDP_BYTES + 1)})),
+            parse(
+                "answer",
+                json!({"sdp": SDP.repeat(MAX_SDP_BYTES / SDP.len() + 1)})
+            ),
             Some(Err(SignalError::Description))
         );
         assert_eq!(
@@ -325,7 +333,7 @@ mod tests {
         );
         assert_eq!(parse("bye", json!({})), Some(Err(SignalError::Kind)));
         let data =
-            json!({"type": "media-default-node-1:answer", "data": {"sdp": "v=0"}, "peerId": 7});
+            json!({"type": "media-default-node-1:answer", "data": {"sdp": SDP}, "peerId": 7});
         assert_eq!(names.parse(&data), Some(Err(SignalError::PeerId)));
     }
 
@@ -337,10 +345,11 @@ mod tests {
 
     proptest! {
         #[test]
-        fn signals_survive_the_wire(sdp in "[ -~]{1,80}", mid in proptest::option::of("[0-9]{1,2}"), index in proptest::option::of(0_u16..9)) {
+        fn signals_survive_the_wire(tail in "[ -~]{1,80}", mid in proptest::option::of("[0-9]{1,2}"), index in proptest::option::of(0_u16..9)) {
             let node = dialling(Dialect::Current);
             let camera = SignalNames::new(ChannelKind::Media, Dialect::Current, "default", "cam", "node-1", "cam");
-            let ice = Candidate { candidate: sdp.clone(), sdp_mid: mid, sdp_mline_index: index, username_fragment: None };
+            let sdp = format!("{SDP}{tail}");
+            let ice = Candidate { candidate: tail, sdp_mid: mid, sdp_mline_index: index, username_fragment: None };
             for signal in [Signal::Offer { sdp: sdp.clone() }, Signal::Answer { sdp: sdp.clone() }, Signal::Ice(ice)] {
                 let parsed = camera.parse(&node.encode(&signal, None));
                 prop_assert_eq!(parsed, Some(Ok(SignalEnvelope { signal, peer_id: None })));

@@ -1,5 +1,5 @@
 //! Every metric of the node. A stage gets the handles of its stream and counts; the HTTP server
-//! encodes the registry. Names and labels are the contract of `docs/metrics.md`.
+//! encodes the registry. Names and labels are a contract with whoever scrapes.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
