@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use clap::{Args, Parser, Subcommand};
+use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use twinsight::config::{Config, ConfigError, Env};
 use twinsight::decode::decoder::DecoderKind;
@@ -154,7 +155,7 @@ fn main() -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            let _ = writeln!(std::io::stderr(), "twinsight: {error:#}");
+            let _ = writeln!(std::io::stderr(), "twinsight: {}", sentence(&error));
             if error.is::<ConfigError>() {
                 ExitCode::from(BAD_CONFIGURATION)
             } else {
@@ -162,6 +163,17 @@ fn main() -> ExitCode {
             }
         }
     }
+}
+
+/// An error with its causes, but for those that its own words tell already.
+fn sentence(error: &anyhow::Error) -> String {
+    let mut text = error.to_string();
+    for cause in error.chain().skip(1).map(ToString::to_string) {
+        if !text.contains(&cause) {
+            text = format!("{text}: {cause}");
+        }
+    }
+    text
 }
 
 async fn execute(command: Command, env: &Env) -> Result<()> {
@@ -232,7 +244,12 @@ async fn run_hub(args: HubArgs) -> Result<()> {
         twins: twins.unwrap_or_default(),
         ..DevHubOptions::default()
     };
-    let listener = server::bind(args.listen).await?;
+    let listener = TcpListener::bind(args.listen).await.with_context(|| {
+        format!(
+            "the development hub cannot listen on {}: name another address with --listen",
+            args.listen
+        )
+    })?;
     tracing::info!(address = %listener.local_addr()?, "the development hub listens");
     Ok(dev_hub::run(listener, options, async move { stop.next().await }).await?)
 }

@@ -1,5 +1,10 @@
 //! Cameras come and go, and so does the hub; the node goes on. Cameras, hub and node are ours and
 //! real, the detector is a fake.
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "a test stops at what it did not expect, and says what it measured"
+)]
 #![cfg(all(feature = "webrtc", feature = "openh264"))]
 
 mod common;

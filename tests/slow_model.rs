@@ -1,6 +1,11 @@
 //! Four cameras at 15 frames a second before a detector that takes 500 ms: the real path up to it,
 //! over WebRTC and openh264. Nothing piles up, no frame is inferred that is older than `max_age_ms`,
 //! and the ledger is exact at the end.
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "a test stops at what it did not expect, and says what it measured"
+)]
 #![cfg(all(feature = "webrtc", feature = "openh264"))]
 
 mod common;

@@ -4,7 +4,6 @@
 pub mod decoder;
 pub mod frame;
 pub mod gate;
-pub mod latest;
 #[cfg(feature = "openh264")]
 pub mod openh264;
 pub mod path;

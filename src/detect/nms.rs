@@ -53,6 +53,10 @@ pub fn suppress(candidates: &mut Vec<Candidate>, max_iou: f32) {
             class_start = kept;
         }
         let better = &candidates[class_start..kept];
+        // The best of all classes are among the best of each.
+        if better.len() == MAX_OBJECTS {
+            continue;
+        }
         if better
             .iter()
             .all(|other| iou(&other.corners, &candidate.corners) <= max_iou)

@@ -234,11 +234,11 @@ fn array<'a>(outputs: &'a SessionOutputs<'_>, name: &'a str) -> Result<Array<'a>
 
 fn build_session(runtime: &Runtime, model: &[u8]) -> ort::Result<Session> {
     let cpu = ort::ep::CPU::default().with_arena_allocator(true).build();
-    Ok(Session::builder(runtime.environment())?
+    Session::builder(runtime.environment())?
         .with_execution_providers([cpu.error_on_failure()])?
         .with_intra_op_spinning(false)?
         .with_log_id("twinsight")?
-        .commit_from_memory(model)?)
+        .commit_from_memory(model)
 }
 
 /// ONNX Runtime's name of the provider that will run, if this build has all that were asked for; none asked for is `cpu`.

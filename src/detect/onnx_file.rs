@@ -110,6 +110,11 @@ pub(super) mod testing {
 }
 
 #[cfg(test)]
+#[allow(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "small numbers of a test"
+)]
 mod tests {
     use super::testing::{field, model};
     use super::*;

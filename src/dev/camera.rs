@@ -319,11 +319,13 @@ impl Source {
                         Some(PeerEvent::Ended) | None => return false,
                         Some(_) => {}
                     },
-                    Some(envelope) = mailbox.recv() => if let Signal::Ice(candidate) = envelope.signal {
-                        if let Err(error) = session.peer.add_candidate(candidate).await {
+                    Some(envelope) = mailbox.recv() => {
+                        if let Signal::Ice(candidate) = envelope.signal
+                            && let Err(error) = session.peer.add_candidate(candidate).await
+                        {
                             tracing::debug!(%error, "a viewer's candidate was left out");
                         }
-                    },
+                    }
                 }
             }
         };

@@ -13,11 +13,21 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 
 use crate::annotate::{self, Annotation};
+use crate::decode::decoder::DecoderError;
+#[cfg(feature = "openh264")]
+use crate::decode::decoder::{Decoder, DecoderKind};
+#[cfg(feature = "openh264")]
+use crate::decode::frame::{Color, PlanePool};
 use crate::decode::frame::{I420, PictureSize};
 use crate::detect::{
     DetectError, DetectSettings, Detections, Detector, ModelError, ModelInfo, OnnxDetector,
     Picture, Runtime, RuntimeError, RuntimeOptions,
 };
+use crate::h264::clip::Clip;
+#[cfg(feature = "openh264")]
+use crate::h264::nal::{NalType, annex_b};
+#[cfg(feature = "openh264")]
+use crate::h264::sps::Sps;
 use crate::preprocess::color::to_rgb8;
 
 /// What the command line says.
@@ -114,6 +124,12 @@ pub enum Problem {
         /// All of them.
         units: usize,
     },
+    /// A clip that decoding cannot begin in.
+    #[error("is an H.264 byte stream without a keyframe")]
+    NoKeyframe,
+    /// The decoder itself failed.
+    #[error(transparent)]
+    Decoder(DecoderError),
     /// Built without a decoder.
     #[error("is a clip, and this build has no H.264 decoder (feature `openh264`)")]
     NoDecoder,
@@ -307,11 +323,12 @@ impl Command<'_> {
     }
 
     fn clip(&mut self, file: &Path, bytes: &[u8]) -> Result<(), Problem> {
-        let units = access_units(bytes);
-        let bar = progress_bar(file, units.len());
+        let clip = Clip::from_annex_b(bytes).ok_or(Problem::NoKeyframe)?;
+        let units = clip.units().len();
+        let bar = progress_bar(file, units);
         let mut totals = ClipTotals::default();
         let mut last_size = None;
-        let decoded = decode_clip(bytes, &units, |planes| {
+        let decoded = decode_clip(&clip, |planes| {
             let found = self
                 .detector
                 .detect(Picture::I420(planes), &self.settings)?;
@@ -338,7 +355,7 @@ impl Command<'_> {
         if failed > 0 || totals.frames == 0 {
             return Err(Problem::Clip {
                 failed: failed.max(usize::from(totals.frames == 0)),
-                units: units.len(),
+                units,
             });
         }
         Ok(())
@@ -552,94 +569,53 @@ fn progress_bar(file: &Path, units: usize) -> ProgressBar {
     bar
 }
 
-/// Where the access units of an H.264 byte stream lie (ITU-T H.264 7.4.1.2.3): a new one starts at the first NAL that
-/// may open one after the last slice of a picture.
-pub fn access_units(stream: &[u8]) -> Vec<std::ops::Range<usize>> {
-    let starts: Vec<usize> = nal_starts(stream);
-    let mut units = Vec::new();
-    let mut unit_start = starts.first().copied().unwrap_or(0);
-    let mut has_slice = false;
-    for &start in &starts {
-        let header = start + 3;
-        let kind = stream.get(header).map_or(0, |byte| byte & 0x1f);
-        let is_slice = (1..=5).contains(&kind);
-        // first_mb_in_slice is 0, as ue(v) a single 1 bit, in the first slice of a picture.
-        let opens_picture = is_slice && stream.get(header + 1).is_some_and(|byte| byte & 0x80 != 0);
-        if has_slice && (opens_picture || (6..=9).contains(&kind)) {
-            units.push(unit_start..start);
-            unit_start = start;
-            has_slice = false;
-        }
-        has_slice |= is_slice;
-    }
-    if has_slice {
-        units.push(unit_start..stream.len());
-    }
-    units
-}
-
-/// Offsets of the start codes `00 00 01`.
-fn nal_starts(stream: &[u8]) -> Vec<usize> {
-    let codes = stream.windows(3).enumerate();
-    codes
-        .filter(|(_, code)| code == &[0, 0, 1])
-        .map(|(at, _)| at)
-        .collect()
-}
-
-/// Decodes the units and gives each picture to `each`; says how many units failed. A clip has time: pictures come in
-/// their order, also after B slices.
+/// Decodes a clip and gives each picture to `each`; says how many units failed. A clip has time: pictures come in
+/// display order, after B slices too.
 #[cfg(feature = "openh264")]
 fn decode_clip(
-    stream: &[u8],
-    units: &[std::ops::Range<usize>],
+    clip: &Clip,
     mut each: impl FnMut(I420<'_>) -> Result<(), Problem>,
 ) -> Result<usize, Problem> {
-    use openh264::OpenH264API;
-    use openh264::decoder::{Decoder, DecoderConfig, Flush};
-
-    let config = DecoderConfig::new().flush_after_decode(Flush::NoFlush);
-    let Ok(mut decoder) = Decoder::with_api_config(OpenH264API::from_source(), config) else {
-        return Ok(units.len());
-    };
+    let mut decoder = Decoder::new(DecoderKind::OpenH264).map_err(Problem::Decoder)?;
+    let pool = PlanePool::new(1);
+    let mut pictures = Vec::new();
+    let mut color = Color::default();
     let mut failed = 0;
-    for unit in units {
-        match decoder.decode(&stream[unit.clone()]) {
-            Ok(Some(picture)) => each(planes(&picture))?,
-            Ok(None) => {}
-            Err(_) => failed += 1,
+    for unit in clip.units() {
+        let nals = annex_b(&unit.data);
+        let sps = nals.filter(|nal| {
+            nal.first()
+                .is_some_and(|&header| NalType::of(header) == NalType::Sps)
+        });
+        if let Some(Ok(sps)) = sps.map(Sps::parse).last() {
+            color = sps.color;
+        }
+        let decoded = decoder.decode(&unit.data, 0, &pool, &mut pictures);
+        failed += usize::from(decoded.is_err());
+        for picture in pictures.drain(..) {
+            each(I420::from_packed(
+                picture.planes.bytes(),
+                picture.size,
+                color,
+            ))?;
         }
     }
-    for picture in decoder.flush_remaining().unwrap_or_default() {
-        each(planes(&picture))?;
+    decoder
+        .drain(&pool, &mut pictures)
+        .map_err(Problem::Decoder)?;
+    for picture in pictures.drain(..) {
+        each(I420::from_packed(
+            picture.planes.bytes(),
+            picture.size,
+            color,
+        ))?;
     }
     Ok(failed)
 }
 
-#[cfg(feature = "openh264")]
-fn planes<'a>(picture: &'a openh264::decoder::DecodedYUV<'_>) -> I420<'a> {
-    use crate::decode::frame::{Color, Plane};
-    use openh264::formats::YUVSource;
-
-    let (width_px, height_px) = picture.dimensions();
-    let (y, u, v) = picture.strides();
-    let plane = |data, stride| Plane { data, stride };
-    I420 {
-        y: plane(picture.y(), y),
-        u: plane(picture.u(), u),
-        v: plane(picture.v(), v),
-        size: PictureSize {
-            width_px,
-            height_px,
-        },
-        color: Color::default(),
-    }
-}
-
 #[cfg(not(feature = "openh264"))]
 fn decode_clip(
-    _stream: &[u8],
-    _units: &[std::ops::Range<usize>],
+    _clip: &Clip,
     _each: impl FnMut(I420<'_>) -> Result<(), Problem>,
 ) -> Result<usize, Problem> {
     Err(Problem::NoDecoder)
@@ -653,24 +629,6 @@ fn rounded(value: f32, parts: f64) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn access_units_start_where_the_standard_says() {
-        // SPS, PPS, IDR of two slices, slice, SEI and slice; three- and four-byte start codes.
-        let nals: [&[u8]; 7] = [
-            &[0, 0, 0, 1, 0x67, 9],
-            &[0, 0, 1, 0x68, 9],
-            &[0, 0, 1, 0x65, 0x88],
-            &[0, 0, 1, 0x65, 0x40],
-            &[0, 0, 1, 0x41, 0x9a],
-            &[0, 0, 1, 0x06, 5],
-            &[0, 0, 1, 0x41, 0x9b],
-        ];
-        let stream = nals.concat();
-        assert_eq!(access_units(&stream), [1..21, 21..26, 26..36]);
-        assert!(access_units(b"").is_empty());
-        assert!(access_units(&[0, 0, 1]).is_empty());
-    }
 
     #[test]
     fn annotated_pictures_do_not_replace_each_other() {

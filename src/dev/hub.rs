@@ -18,7 +18,7 @@ use socketioxide::socket::Socket;
 use socketioxide::{ParserConfig, SocketIo};
 
 use crate::clock::WallClock;
-use crate::hub::message::Secret;
+use crate::config::Secret;
 
 /// The longest message, in bytes.
 const MAX_PAYLOAD: usize = 1 << 20;

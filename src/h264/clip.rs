@@ -30,7 +30,7 @@ pub struct ClipUnit {
 #[derive(Debug, thiserror::Error)]
 pub enum ClipError {
     /// The file cannot be read.
-    #[error("cannot read the clip {}: {source}", path.display())]
+    #[error("cannot read the clip {} ({source}): name an H.264 byte stream that is there and readable", path.display())]
     Read {
         /// The file.
         path: PathBuf,
@@ -150,13 +150,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_shipped_clip_has_795_pictures_and_a_keyframe_every_two_seconds() {
+    fn the_shipped_clip_has_795_pictures_and_a_keyframe_every_30() {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("media/pedestrians.h264");
         let clip = Clip::read(&path).unwrap();
         assert_eq!(clip.units().len(), 795);
         let keyframes: Vec<usize> = (0..795).filter(|n| clip.units()[*n].is_idr).collect();
         assert!(
-            keyframes.windows(2).all(|pair| pair[1] - pair[0] <= 20),
+            keyframes.windows(2).all(|pair| pair[1] - pair[0] <= 30),
             "{keyframes:?}"
         );
         assert_eq!(

@@ -12,7 +12,8 @@ pub mod session;
 pub mod socket_io;
 pub mod twin;
 
+pub use crate::config::{Secret, TurnServer};
 pub use client::{HubClient, HubError, HubStatus, MessageReceiver, TwinUpdates};
-pub use message::{IceServer, Secret, Twin, TwinMessage, TwinUpdate};
-pub use options::{HubConfigError, HubOptions, Mode, Timers, TurnServer};
+pub use message::{IceServer, Twin, TwinMessage, TwinUpdate};
+pub use options::{HubConfigError, HubOptions, Mode, Timers};
 pub use twin::{ActionResult, ActionStatus, EventReceiver, Instance, Target, TwinEvent};

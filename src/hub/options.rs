@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::message::{IceServer, Secret};
+use super::message::IceServer;
+use crate::config::{Secret, TurnServer};
 
 /// Where PhyOS serves the hub on a device.
 const PHYOS_URL: &str = "http://phyos:55000";
@@ -54,17 +55,6 @@ pub struct HubOptions {
     pub turn: Option<TurnServer>,
     /// Time limits.
     pub timers: Timers,
-}
-
-/// A TURN server of the operator's.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct TurnServer {
-    /// `turn:…` or `turns:…`.
-    pub url: String,
-    /// The user.
-    pub username: String,
-    /// The user's password.
-    pub credential: Secret,
 }
 
 /// Time limits of the hub client.

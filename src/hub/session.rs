@@ -9,9 +9,10 @@ use bytes::Bytes;
 use serde_json::{Map, Value, json};
 
 use super::engine_io::{self, Handshake};
-use super::message::{Secret, Twin, TwinMessage, TwinUpdate};
+use super::message::{Twin, TwinMessage, TwinUpdate};
 use super::options::{HubOptions, Mode};
 use super::socket_io::{Assembler, Body, Event, Packet, SocketIoError};
+use crate::config::Secret;
 
 /// Calls that may await their acknowledgement at once.
 const MAX_PENDING: usize = 1024;

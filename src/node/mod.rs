@@ -22,7 +22,7 @@ use crate::detect::worker::{CameraScheduler, Inference, InferencePool, PoolConte
 use crate::http::api::{CameraFacts, CameraView};
 use crate::http::server::{HttpState, serve};
 use crate::hub::client::{HubClient, HubStatus};
-use crate::hub::options::{HubOptions, Mode, Timers, TurnServer};
+use crate::hub::options::{HubOptions, Mode, Timers};
 use crate::hub::twin::Instance;
 use crate::media::keyframes::KeyframeBudget;
 use crate::media::stream::StreamContext;
@@ -399,17 +399,10 @@ pub fn hub_options(config: &HubConfig) -> HubOptions {
         url: config.url.clone(),
         twin_id: config.twin_id.clone(),
         device_id: config.device_id.clone(),
-        access_key: config
-            .access_key
-            .as_ref()
-            .map(|key| key.expose().to_owned().into()),
+        access_key: config.access_key.clone(),
         ca_file: config.ca_file.clone(),
         stun_url: config.stun_url.clone(),
-        turn: config.turn.as_ref().map(|turn| TurnServer {
-            url: turn.url.clone(),
-            username: turn.username.clone(),
-            credential: turn.credential.expose().to_owned().into(),
-        }),
+        turn: config.turn.clone(),
         timers: Timers::of(mode),
     }
 }

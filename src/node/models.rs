@@ -138,7 +138,7 @@ impl Models {
                     .map(|near| format!("; did you mean `{near}`?"))
                     .unwrap_or_default();
                 bail!(
-                    "camera {}: model `{}` has no class `{label}`{nearest}",
+                    "camera {}: model `{}` has no class `{label}`{nearest}; correct `classes`",
                     camera.id,
                     camera.model
                 );

@@ -1,7 +1,7 @@
 //! A picture to a model's input tensor in one pass over its rows: converted to RGB, blended, sampled, scaled and
 //! written to their channel, with no whole RGB picture in between and no allocation once the geometry is known.
 
-use super::color::{ChannelAffine, YuvToRgb, widen_chroma};
+use super::color::{ChannelAffine, RowConverter};
 use super::resize::{Axis, BLENDED_ONE, Tap, blend_rows, sample_rgb_row, sample_row};
 use crate::decode::frame::{I420, PictureSize, Plane};
 
@@ -111,8 +111,7 @@ pub struct Preprocessor {
     blended: Vec<f32>,
     /// The two source rows of a frame that are blended, as RGB.
     rgb_rows: [RgbRow; 2],
-    /// Chroma rows, as wide as luma.
-    chroma: [Vec<u8>; 2],
+    converter: RowConverter,
 }
 
 /// A converted row of a frame.
@@ -195,7 +194,7 @@ impl Preprocessor {
             rows: Axis::default(),
             blended: Vec::new(),
             rgb_rows: Default::default(),
-            chroma: Default::default(),
+            converter: RowConverter::new(),
         }
     }
 
@@ -240,7 +239,7 @@ impl Preprocessor {
         } else {
             self.blended.resize(size.width_px, 0.0);
             let rows = self.rgb_rows.iter_mut().flat_map(|row| &mut row.planes);
-            for row in rows.chain(&mut self.chroma) {
+            for row in rows {
                 row.resize(size.width_px, 0);
             }
         }
@@ -260,7 +259,7 @@ impl Preprocessor {
     }
 
     fn fill_from_planes(&mut self, picture: &I420<'_>, placement: Placement) {
-        let matrix = YuvToRgb::new(picture.color);
+        self.converter.start(picture);
         let affine = self.spec.affine.map(of_blended);
         let mut planes = channels(&mut self.tensor, &self.spec);
         let [upper, lower] = &mut self.rgb_rows;
@@ -270,8 +269,8 @@ impl Preprocessor {
             if lower.row == Some(tap.first) {
                 std::mem::swap(upper, lower);
             }
-            upper.fill(tap.first, picture, matrix, &mut self.chroma);
-            lower.fill(tap.second, picture, matrix, &mut self.chroma);
+            upper.fill(tap.first, picture, &mut self.converter);
+            lower.fill(tap.second, picture, &mut self.converter);
             let start = (placement.top + row) * self.spec.width + placement.left;
             let planes = planes.iter_mut().zip(&affine);
             for (channel, (plane, affine)) in planes.enumerate() {
@@ -312,22 +311,12 @@ impl Preprocessor {
 
 impl RgbRow {
     /// Makes it the row of that number, if it is not.
-    fn fill(&mut self, row: u32, picture: &I420<'_>, matrix: YuvToRgb, chroma: &mut [Vec<u8>; 2]) {
-        if self.row == Some(row) {
-            return;
+    fn fill(&mut self, row: u32, picture: &I420<'_>, converter: &mut RowConverter) {
+        if self.row != Some(row) {
+            self.row = Some(row);
+            let planes = self.planes.each_mut().map(Vec::as_mut_slice);
+            converter.convert(picture, row as usize, planes);
         }
-        self.row = Some(row);
-        let (width, row) = (picture.size.width_px, row as usize);
-        let of = |plane: Plane<'_>, row: usize, width: usize| {
-            let start = row * plane.stride;
-            start..start + width
-        };
-        let half = picture.size.chroma_width_px();
-        let [us, vs] = chroma;
-        widen_chroma(&picture.u.data[of(picture.u, row / 2, half)], us);
-        widen_chroma(&picture.v.data[of(picture.v, row / 2, half)], vs);
-        let ys = &picture.y.data[of(picture.y, row, width)];
-        matrix.convert_row([ys, us, vs], self.planes.each_mut().map(Vec::as_mut_slice));
     }
 }
 
@@ -389,6 +378,11 @@ fn is_whole(picture: &Picture<'_>) -> bool {
 }
 
 #[cfg(test)]
+#[allow(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "small numbers of a test"
+)]
 mod tests {
     use super::*;
     use crate::decode::frame::Color;

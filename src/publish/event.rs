@@ -378,7 +378,8 @@ pub(super) mod tests {
     fn parts_add_up_to_the_total_whatever_the_rounding() {
         let clock = WallClock::read();
         for micros in 0..2000 {
-            let mut frame = inferred("a", clock.instant() - ms(60));
+            let age = ms(60) + Duration::from_micros(micros * 37);
+            let mut frame = inferred("a", clock.instant() - age);
             frame.timing.completed_at += Duration::from_micros(micros * 7 % 977);
             frame.timing.decoded_at += Duration::from_micros(micros * 13 % 1009 + 977);
             frame.started_at += Duration::from_micros(micros * 3 % 991 + 1986);

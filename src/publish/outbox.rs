@@ -269,6 +269,17 @@ mod tests {
     }
 
     #[test]
+    fn a_state_set_while_the_one_before_is_written_is_told_once() {
+        let mut outbox = Outbox::new(1);
+        let removed = status("a", CameraState::Removed);
+        outbox.set_status(removed.clone());
+        let _ = outbox.pop();
+        outbox.set_status(removed.clone());
+        outbox.status_sent(&removed);
+        assert_eq!(drain(&mut outbox), ["a=removed"]);
+    }
+
+    #[test]
     fn what_was_skipped_before_a_suppressed_frame_is_told_with_the_next_event() {
         let mut outbox = Outbox::new(2);
         outbox.suppress(&frame("a"));

@@ -655,7 +655,6 @@ fn h264(profile_level_id: &str, payload_type: u8) -> RTCRtpCodecParameters {
             rtcp_feedback: Vec::new(),
         },
         payload_type,
-        ..Default::default()
     }
 }
 

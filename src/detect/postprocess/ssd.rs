@@ -69,6 +69,11 @@ fn best(row: &[f32], filter: &Filter) -> Option<(usize, f32)> {
 }
 
 #[cfg(test)]
+#[allow(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "small numbers of a test"
+)]
 mod tests {
     use super::super::testing::*;
     use super::*;
