@@ -33,8 +33,11 @@ const BAD_CONFIGURATION: u8 = 78;
 /// A probe answers within this time or counts as failed.
 const HEALTH_LIMIT: Duration = Duration::from_secs(3);
 
-/// A graceful stop may take this long.
-const STOP_LIMIT: Duration = Duration::from_secs(5);
+/// A graceful stop may take this long, and with [`RUNTIME_LIMIT`] five seconds in all.
+const STOP_LIMIT: Duration = Duration::from_secs(4);
+
+/// What is still under way when a command has ended may take this long.
+const RUNTIME_LIMIT: Duration = Duration::from_secs(1);
 
 /// Detects objects in the video of camera twins and sends what it sees to the hub.
 #[derive(Parser)]
@@ -149,7 +152,7 @@ fn main() -> ExitCode {
             .build()
             .context("cannot start the runtime")?;
         let result = runtime.block_on(execute(cli.command, &env));
-        runtime.shutdown_timeout(Duration::from_secs(1));
+        runtime.shutdown_timeout(RUNTIME_LIMIT);
         result
     });
     match result {
