@@ -175,7 +175,7 @@ mod tests {
     #[test]
     fn work_and_result_are_bounded() {
         let mut many: Vec<Candidate> = (0..20_000)
-            .map(|i: u16| candidate(f32::from(i) * 20.0, 0.0, 10.0, 0.5, 0))
+            .map(|i: u16| candidate(f32::from(i) * 20.0, 0.0, 10.0, 0.5, usize::from(i % 2)))
             .collect();
         suppress(&mut many, 0.5);
         assert_eq!(many.len(), MAX_OBJECTS);

@@ -298,4 +298,22 @@ mod tests {
         to_rgb8(&picture, &mut out);
         assert_eq!(out, vec![128; 27]);
     }
+
+    #[test]
+    fn each_chroma_sample_covers_its_four_pixels() {
+        let size = PictureSize {
+            width_px: 4,
+            height_px: 4,
+        };
+        let color = Color::default();
+        let chroma: [u8; 8] = [40, 90, 140, 190, 60, 110, 160, 210];
+        let bytes = [&[126; 16][..], &chroma].concat();
+        let mut out = Vec::new();
+        to_rgb8(&I420::from_packed(&bytes, size, color), &mut out);
+        for (index, pixel) in out.chunks_exact(3).enumerate() {
+            let sample = index / 8 * 2 + index % 4 / 2;
+            let expected = rgb(color, 126, chroma[sample], chroma[4 + sample]);
+            assert_eq!(pixel, expected, "pixel {index}");
+        }
+    }
 }

@@ -502,6 +502,42 @@ mod tests {
     }
 
     #[test]
+    fn the_next_picture_has_nothing_of_the_one_before() {
+        for from in [size(90, 60), size(64, 2), size(3, 1)] {
+            let mut used = Preprocessor::new(spec(64, 64, LETTERBOX));
+            let bytes = smooth(from);
+            for bytes in [
+                bytes.clone(),
+                bytes.into_iter().map(|byte| 255 - byte).collect(),
+            ] {
+                let picture = Picture::I420(I420::from_packed(&bytes, from, Color::default()));
+                used.run(&picture).unwrap();
+                let mut fresh = Preprocessor::new(spec(64, 64, LETTERBOX));
+                fresh.run(&picture).unwrap();
+                assert_eq!(used.tensor(), fresh.tensor(), "{from:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn boxes_of_a_narrow_picture_are_moved_left() {
+        let placement = Placement::new(&spec(100, 100, LETTERBOX), size(100, 200));
+        let corners = TensorBox {
+            x1: 35.0,
+            y1: 10.0,
+            x2: 60.0,
+            y2: 90.0,
+        };
+        let expected = TensorBox {
+            x1: 20.0,
+            y1: 20.0,
+            x2: 70.0,
+            y2: 180.0,
+        };
+        assert_eq!(placement.to_picture(&corners), expected);
+    }
+
+    #[test]
     fn channel_order_and_affine_reach_their_channel() {
         let mut of = spec(2, 2, Fit::Stretch);
         of.order = ChannelOrder::Bgr;

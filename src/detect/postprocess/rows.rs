@@ -16,7 +16,7 @@ pub fn candidates(
         return Err(rows.mismatch("[1, N, 6]"));
     };
     for row in rows.values.chunks_exact(6) {
-        let (score, Some(class_id)) = (row[4], class(row[5], filter.classes())) else {
+        let (score, Some(class_id)) = (row[4], class(row[5])) else {
             continue;
         };
         if !filter.passes(class_id, score) {
@@ -35,15 +35,15 @@ pub fn candidates(
     Ok(())
 }
 
-/// The class number that a float holds, if it is one of the model's.
+/// The class number that a float holds. Numbers beyond the model's classes no filter lets pass.
 #[expect(
     clippy::cast_possible_truncation,
     clippy::cast_sign_loss,
-    reason = "checked to lie in 0..classes"
+    reason = "not negative, and a saturating cast is what is wanted"
 )]
-fn class(value: f32, classes: usize) -> Option<usize> {
+fn class(value: f32) -> Option<usize> {
     let rounded = value.round();
-    (rounded >= 0.0 && rounded < classes as f32).then_some(rounded as usize)
+    (rounded >= 0.0).then_some(rounded as usize)
 }
 
 #[cfg(test)]
