@@ -99,7 +99,8 @@ struct Worker {
 
 struct WorkerState {
     name: String,
-    heartbeat: Heartbeat,
+    /// Taken from a worker that is given up, so that its silence is nobody's.
+    heartbeat: Mutex<Option<Heartbeat>>,
     terminators: Vec<Option<Terminate>>,
     run: Mutex<Run>,
     warn: RateLimit<StreamId>,
@@ -170,6 +171,12 @@ impl InferencePool {
                 } if now.saturating_duration_since(since) > TERMINATE_LIMIT => {
                     *run = Run::Abandoned;
                     drop(run);
+                    worker
+                        .shared
+                        .heartbeat
+                        .lock()
+                        .unwrap_or_else(PoisonError::into_inner)
+                        .take();
                     work.metrics.frame_dropped(FrameDrop::InferenceFailed);
                     self.context.metrics.inference_failures.inc();
                     self.context.scheduler.finished(source, JobEnd::Failed, 0);
@@ -228,9 +235,19 @@ impl InferencePool {
 }
 
 impl Drop for InferencePool {
-    /// Its threads are joined when they are dropped: they must have been told to end.
+    /// Ends what `join` was not called for.
     fn drop(&mut self) {
         self.context.scheduler.close();
+        // A run that hangs must not hold up whoever drops the pool; `join` has waited where it should.
+        for worker in std::mem::take(&mut self.workers) {
+            worker
+                .shared
+                .terminators
+                .iter()
+                .flatten()
+                .for_each(|terminate| terminate());
+            worker.thread.abandon();
+        }
     }
 }
 
@@ -252,9 +269,11 @@ impl Worker {
     fn spawn(context: &PoolContext, n: usize, detectors: Vec<Box<dyn Detector>>) -> Self {
         let name = format!("infer-{n}");
         let shared = Arc::new(WorkerState {
-            heartbeat: context
-                .health
-                .register(name.clone(), MAX_SILENCE, Instant::now()),
+            heartbeat: Mutex::new(Some(context.health.register(
+                name.clone(),
+                MAX_SILENCE,
+                Instant::now(),
+            ))),
             name: name.clone(),
             terminators: detectors
                 .iter()
@@ -272,28 +291,34 @@ impl Worker {
 }
 
 impl WorkerState {
+    fn beat(&self) {
+        if let Some(heartbeat) = &*self
+            .heartbeat
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+        {
+            heartbeat.beat(Instant::now());
+        }
+    }
+
     fn lock(&self) -> std::sync::MutexGuard<'_, Run> {
         self.run.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Ends the run. False if the supervisor has given this worker up meanwhile.
-    fn end_run(&self) -> bool {
+    /// Ends the run and tells what it was: the supervisor may have ended it or given it up meanwhile.
+    fn end_run(&self) -> Run {
         let mut run = self.lock();
         if matches!(*run, Run::Abandoned) {
-            return false;
+            return Run::Abandoned;
         }
-        *run = Run::Idle;
-        true
+        std::mem::replace(&mut *run, Run::Idle)
     }
 }
 
 /// The worker's thread. Returns when the scheduler is closed, or when its detectors cannot be
 /// trusted any more: the supervisor replaces it then.
 fn work(context: &PoolContext, shared: &WorkerState, mut detectors: Vec<Box<dyn Detector>>) {
-    while let Some(job) = context
-        .scheduler
-        .next(BEAT, || shared.heartbeat.beat(Instant::now()))
-    {
+    while let Some(job) = context.scheduler.next(BEAT, || shared.beat()) {
         let started_at = Instant::now();
         let work = Arc::clone(&job.work);
         *shared.lock() = Run::Busy {
@@ -309,10 +334,10 @@ fn work(context: &PoolContext, shared: &WorkerState, mut detectors: Vec<Box<dyn 
             (detections, detector.model().clone())
         }));
         let finished_at = Instant::now();
-        let terminated = matches!(*shared.lock(), Run::Terminating { .. });
-        if !shared.end_run() {
-            return;
-        }
+        let terminated = match shared.end_run() {
+            Run::Abandoned => return,
+            run => matches!(run, Run::Terminating { .. }),
+        };
         match result {
             Ok((Ok(detections), model)) => {
                 let metrics = &work.metrics;

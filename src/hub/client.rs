@@ -288,6 +288,11 @@ impl HubClient {
         servers
     }
 
+    /// The operator's own ICE servers, which need no hub.
+    pub fn static_ice_servers(&self) -> Vec<IceServer> {
+        self.shared.options.static_ice_servers()
+    }
+
     /// Listens to a twin's room, and again after every reconnect, until [`HubClient::unsubscribe`].
     /// While the hub is away the subscription is remembered and this succeeds.
     pub async fn subscribe(&self, twin_id: &str) -> Result<(), HubError> {

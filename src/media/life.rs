@@ -85,8 +85,11 @@ impl Life {
 
     /// Takes the news that a frame was decoded.
     pub fn frame(&mut self, now: Instant) {
-        if self.watch == Watch::Nothing {
-            return;
+        match self.watch {
+            Watch::Nothing => return,
+            // It belongs to the connection before.
+            Watch::FirstFrame(deadline) if now + FIRST_FRAME_LIMIT < deadline => return,
+            Watch::FirstFrame(_) | Watch::NextFrame(_) => {}
         }
         self.watch = Watch::NextFrame(now + STALL_LIMIT);
         self.failures = 0;

@@ -18,10 +18,10 @@ use crate::config::StreamId;
 use crate::decode::frame::Frame;
 use crate::decode::worker::{Arrival, ArrivalQueue, DecodeConfig, DecodeWorker};
 use crate::hub::client::{HubClient, HubStatus, MessageReceiver};
-use crate::hub::message::TwinMessage;
+use crate::hub::message::{IceServer, TwinMessage};
 use crate::realtime::negotiation::{Attempt, EndReason, Input, Negotiation, Output, Role};
 use crate::realtime::peer::{IceSettings, Peer, PeerError, PeerEvent};
-use crate::realtime::signal::{ChannelKind, SignalError, SignalNames};
+use crate::realtime::signal::{ChannelKind, Signal, SignalError, SignalNames};
 use crate::realtime::tee::{Inbound, TeeSink};
 use crate::telemetry::ledger::Malformed;
 use crate::telemetry::logging::{RATE_LIMIT, RateLimit};
@@ -32,6 +32,16 @@ const MAILBOX: usize = 64;
 
 /// While nothing comes for this long, the peer is asked whether it has said goodbye.
 const SILENCE: Duration = Duration::from_secs(1);
+
+/// The hub has this long to name ICE servers before an attempt goes on without them.
+const ICE_SERVERS_LIMIT: Duration = Duration::from_secs(3);
+
+/// The legacy dialect waits this long for the camera's room.
+const SUBSCRIBE_LIMIT: Duration = Duration::from_secs(3);
+
+/// Attempts to make one description, and the pause between two.
+const DESCRIBE_TRIES: u32 = 3;
+const DESCRIBE_PAUSE: Duration = Duration::from_millis(50);
 
 /// A connection's goodbye may take this long.
 const CLOSE_LIMIT: Duration = Duration::from_secs(1);
@@ -111,6 +121,9 @@ impl MediaStream {
             context,
             options,
             names: None,
+            own_twin: String::new(),
+            rendezvous: None,
+            describing: None,
             state: state_sender,
             seen,
             queue,
@@ -229,6 +242,11 @@ struct Driver {
     life: Life,
     /// Known once the own twin is.
     names: Option<SignalNames>,
+    own_twin: String,
+    /// How an offer that was signed with our own twin is answered: into the room that it came from.
+    rendezvous: Option<SignalNames>,
+    /// The description in the making; a newer one ends it.
+    describing: Option<JoinHandle<()>>,
     state: watch::Sender<StreamState>,
     seen: Arc<Seen>,
     queue: Arc<ArrivalQueue>,
@@ -243,7 +261,7 @@ struct Driver {
 /// The peer connection of the current attempt.
 struct Session {
     attempt: Attempt,
-    peer: Peer,
+    peer: Arc<Peer>,
     events: mpsc::Receiver<PeerEvent>,
 }
 
@@ -262,16 +280,24 @@ enum Wake {
     KeyframeWanted,
     FirstFrame,
     Timer,
-    Stop,
 }
 
 impl Driver {
+    /// Until it is told to stop, whatever it waits for then.
     async fn run(
         mut self,
         worker: DecodeWorker,
-        mut keyframe_requests: mpsc::Receiver<()>,
-        mut stopped: oneshot::Receiver<()>,
+        keyframe_requests: mpsc::Receiver<()>,
+        stopped: oneshot::Receiver<()>,
     ) {
+        tokio::select! {
+            _ = stopped => {}
+            () = self.drive(keyframe_requests) => {}
+        }
+        self.stop(worker).await;
+    }
+
+    async fn drive(&mut self, mut keyframe_requests: mpsc::Receiver<()>) {
         let mut hub = self.context.hub.status();
         let (described_sender, mut described) = mpsc::channel::<Described>(4);
         let mut mailbox: Option<MessageReceiver> = None;
@@ -281,6 +307,9 @@ impl Driver {
             if let HubStatus::Joined { twin_id } = &status {
                 if mailbox.is_none() {
                     mailbox = Some(self.open_mailbox(twin_id).await);
+                    // Ready by the time that an attempt needs them.
+                    let hub = self.context.hub.clone();
+                    tokio::spawn(async move { hub.ice_servers().await });
                 }
                 self.negotiation.handle(Instant::now(), Input::HubJoined);
             } else {
@@ -291,8 +320,7 @@ impl Driver {
                 let deadline = self.deadline();
                 let seen = Arc::clone(&self.seen);
                 let wake = tokio::select! {
-                    _ = &mut stopped => Wake::Stop,
-                    changed = hub.changed() => if changed.is_ok() { Wake::Hub } else { Wake::Stop },
+                    changed = hub.changed() => if changed.is_ok() { Wake::Hub } else { return },
                     message = receive(mailbox.as_mut()) => Wake::Message(message),
                     event = next_event(self.session.as_mut()) => Wake::Peer(event),
                     Some(result) = described.recv() => Wake::Described(result),
@@ -302,7 +330,6 @@ impl Driver {
                 };
                 match wake {
                     Wake::Hub => break,
-                    Wake::Stop => return self.stop(worker).await,
                     Wake::Message(Some(message)) => self.message(&message),
                     Wake::Message(None) => mailbox = None,
                     Wake::Peer(event) => self.peer_event(event),
@@ -331,19 +358,31 @@ impl Driver {
             responder,
         );
         let filter = names.clone();
-        let from_camera = SourceFilter {
-            // An initiator tells answers by the `peerId` that it minted: some sign with another twin.
-            camera: (self.options.role == Role::Responder
-                && self.options.dialect == Dialect::Current)
-                .then(|| id.twin_id.clone()),
-            own: self.options.allow_unsigned.then(|| own_twin.to_owned()),
+        let senders = match (self.options.dialect, self.options.role) {
+            (Dialect::Legacy, _) => Senders::Anybody,
+            (Dialect::Current, Role::Responder) => Senders::Camera {
+                camera: id.twin_id.clone(),
+                or_unsigned: self.options.allow_unsigned.then(|| own_twin.to_owned()),
+            },
+            (Dialect::Current, Role::Initiator) => Senders::Answering {
+                camera: id.twin_id.clone(),
+                peer_id: self.negotiation.peer_id().map(str::to_owned),
+            },
         };
         self.names = Some(names);
+        self.own_twin = own_twin.to_owned();
         let mailbox = self.context.hub.messages(MAILBOX, move |message| {
-            from_camera.lets_in(&message.source_twin_id) && filter.parse(&message.data).is_some()
+            senders.include(message) && filter.parse(&message.data).is_some()
         });
-        if let Err(error) = self.context.hub.subscribe(&id.twin_id).await {
-            tracing::warn!(%error, "cannot subscribe to the camera's twin");
+        let (hub, twin_id) = (self.context.hub.clone(), id.twin_id.clone());
+        let subscribed = tokio::spawn(async move {
+            if let Err(error) = hub.subscribe(&twin_id).await {
+                tracing::warn!(camera = %twin_id, %error, "cannot subscribe to the camera's twin");
+            }
+        });
+        // Signals of the current dialect come to our own room; the legacy one needs the camera's.
+        if self.options.dialect == Dialect::Legacy {
+            let _ = tokio::time::timeout(SUBSCRIBE_LIMIT, subscribed).await;
         }
         mailbox
     }
@@ -351,9 +390,26 @@ impl Driver {
     fn message(&mut self, message: &TwinMessage) {
         let Some(names) = &self.names else { return };
         match names.parse(&message.data) {
-            Some(Ok(envelope)) => self
-                .negotiation
-                .handle(Instant::now(), Input::Signal(envelope)),
+            Some(Ok(envelope)) => {
+                if matches!(envelope.signal, Signal::Offer { .. })
+                    && self.options.role == Role::Responder
+                {
+                    let (stream, own) = (&self.options.id.stream, &self.own_twin);
+                    let unsigned = message.source_twin_id == *own;
+                    self.rendezvous = unsigned.then(|| {
+                        SignalNames::new(
+                            ChannelKind::Media,
+                            self.options.dialect,
+                            stream,
+                            own,
+                            own,
+                            own,
+                        )
+                    });
+                }
+                self.negotiation
+                    .handle(Instant::now(), Input::Signal(envelope));
+            }
             Some(Err(error)) => {
                 let kind = match error {
                     SignalError::Candidate => Malformed::Candidate,
@@ -396,7 +452,7 @@ impl Driver {
                 }
                 self.session = Some(Session {
                     attempt,
-                    peer,
+                    peer: Arc::new(peer),
                     events,
                 });
                 self.negotiation.handle(now, Input::Described(attempt, sdp));
@@ -416,6 +472,7 @@ impl Driver {
                 self.malformed(Malformed::Sdp, error);
                 EndReason::Unusable
             }
+            PeerError::Stack => EndReason::Unusable,
             PeerError::Local { .. } | PeerError::Bind(_) => EndReason::Local,
         }
     }
@@ -485,7 +542,9 @@ impl Driver {
                     let Some(session) = self.session_of(attempt) else {
                         continue;
                     };
-                    if let Err(error) = session.peer.accept_answer(sdp).await {
+                    let peer = Arc::clone(&session.peer);
+                    if let Err(error) = guarded(async move { peer.accept_answer(sdp).await }).await
+                    {
                         tracing::warn!(%error, "the camera's answer was not taken");
                         let reason = self.reason_of(&error);
                         self.negotiation
@@ -496,7 +555,10 @@ impl Driver {
                     let Some(session) = self.session_of(attempt) else {
                         continue;
                     };
-                    if let Err(error) = session.peer.add_candidate(candidate).await {
+                    let peer = Arc::clone(&session.peer);
+                    if let Err(error) =
+                        guarded(async move { peer.add_candidate(candidate).await }).await
+                    {
                         self.malformed(Malformed::Candidate, &error);
                     }
                 }
@@ -509,7 +571,9 @@ impl Driver {
                     }
                 }
                 Output::Send(signal, peer_id) => {
-                    let Some(names) = &self.names else { continue };
+                    let Some(names) = self.rendezvous.as_ref().or(self.names.as_ref()) else {
+                        continue;
+                    };
                     let data = names.encode(&signal, peer_id.as_deref());
                     if let Err(error) = self.context.hub.send(names.room(), data).await {
                         tracing::debug!(%error, "a signal was not sent");
@@ -553,12 +617,20 @@ impl Driver {
             self.options.ice.clone(),
             described.clone(),
         );
+        // One at a time: a peer that sends offer after offer costs no more than one connection.
+        let older = self.describing.take();
+        if let Some(older) = &older {
+            older.abort();
+        }
         let work = async move {
-            let servers = hub.ice_servers().await;
-            let result = describe(&ice, &servers, sink, offer).await;
+            if let Some(older) = older {
+                let _ = older.await;
+            }
+            let servers = ice_servers(hub).await;
+            let result = describe(&ice, &servers, &sink, offer).await;
             let _ = described.send((attempt, result)).await;
         };
-        tokio::spawn(work.in_current_span());
+        self.describing = Some(tokio::spawn(work.in_current_span()));
     }
 
     /// Lets the packets of one attempt into the decode queue.
@@ -606,6 +678,9 @@ impl Driver {
 
     async fn stop(mut self, worker: DecodeWorker) {
         self.current_attempt.store(0, Ordering::Release);
+        if let Some(describing) = &self.describing {
+            describing.abort();
+        }
         if let Some(session) = self.session.take() {
             let _ = tokio::time::timeout(CLOSE_LIMIT, session.peer.close()).await;
         }
@@ -615,22 +690,83 @@ impl Driver {
     }
 }
 
-/// Whose signals a responder takes.
-struct SourceFilter {
-    camera: Option<Arc<str>>,
-    own: Option<String>,
+/// Whose signals a stream takes. The names alone do not tell: all cameras that dial us, and the
+/// answers of all that we dial, have the same.
+enum Senders {
+    /// The legacy dialect checks no source; its room is the camera's own.
+    Anybody,
+    /// The camera, or also whoever signs with our own twin.
+    Camera {
+        camera: Arc<str>,
+        or_unsigned: Option<String>,
+    },
+    /// Whoever knows the `peerId` that we minted, since some sign with another twin, and the camera.
+    Answering {
+        camera: Arc<str>,
+        peer_id: Option<String>,
+    },
 }
 
-impl SourceFilter {
-    fn lets_in(&self, source: &str) -> bool {
-        self.camera.as_deref().is_none_or(|camera| camera == source)
-            || self.own.as_deref() == Some(source)
+impl Senders {
+    fn include(&self, message: &TwinMessage) -> bool {
+        let source = message.source_twin_id.as_str();
+        match self {
+            Self::Anybody => true,
+            Self::Camera {
+                camera,
+                or_unsigned,
+            } => source == &**camera || or_unsigned.as_deref() == Some(source),
+            Self::Answering { camera, peer_id } => {
+                let theirs = message
+                    .data
+                    .get("peerId")
+                    .and_then(serde_json::Value::as_str);
+                source == &**camera || (theirs.is_some() && theirs == peer_id.as_deref())
+            }
+        }
     }
 }
 
+/// The hub's ICE servers if it gives them soon, else the operator's own. The call goes on and fills
+/// the cache for the next attempt.
+pub(crate) async fn ice_servers(hub: HubClient) -> Vec<IceServer> {
+    let asked = hub.clone();
+    let fetch = tokio::spawn(async move { asked.ice_servers().await });
+    match tokio::time::timeout(ICE_SERVERS_LIMIT, fetch).await {
+        Ok(Ok(servers)) => servers,
+        _ => hub.static_ice_servers(),
+    }
+}
+
+/// Gives the network's text to the stack on a task of its own: a panic there ends the attempt.
+async fn guarded(
+    work: impl Future<Output = Result<(), PeerError>> + Send + 'static,
+) -> Result<(), PeerError> {
+    tokio::spawn(work).await.unwrap_or(Err(PeerError::Stack))
+}
+
+/// Tries again where only this machine was in the way: the offer is still good.
 async fn describe(
     ice: &IceSettings,
-    servers: &[crate::hub::message::IceServer],
+    servers: &[IceServer],
+    sink: &TeeSink,
+    offer: Option<String>,
+) -> Result<(Peer, mpsc::Receiver<PeerEvent>, String), PeerError> {
+    let mut tries = 1;
+    loop {
+        match describe_once(ice, servers, Arc::clone(sink), offer.clone()).await {
+            Err(PeerError::Local { .. } | PeerError::Bind(_)) if tries < DESCRIBE_TRIES => {
+                tries += 1
+            }
+            result => return result,
+        }
+        tokio::time::sleep(DESCRIBE_PAUSE).await;
+    }
+}
+
+async fn describe_once(
+    ice: &IceSettings,
+    servers: &[IceServer],
     sink: TeeSink,
     offer: Option<String>,
 ) -> Result<(Peer, mpsc::Receiver<PeerEvent>, String), PeerError> {
@@ -663,5 +799,48 @@ async fn sleep_until(deadline: Option<Instant>) {
     match deadline {
         Some(deadline) => tokio::time::sleep_until(deadline.into()).await,
         None => std::future::pending().await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn message(source: &str, data: Value) -> TwinMessage {
+        TwinMessage {
+            twin_id: "node".to_owned(),
+            source_twin_id: source.to_owned(),
+            source_device_id: String::new(),
+            data,
+        }
+    }
+
+    #[test]
+    fn an_answer_is_taken_from_its_camera_or_by_its_peer_id() {
+        let senders = Senders::Answering {
+            camera: "cam-a".into(),
+            peer_id: Some("p".to_owned()),
+        };
+        assert!(senders.include(&message("cam-a", json!({}))));
+        assert!(senders.include(&message("edge-of-a", json!({"peerId": "p"}))));
+        assert!(
+            !senders.include(&message("cam-b", json!({}))),
+            "another plain responder's"
+        );
+        assert!(!senders.include(&message("cam-b", json!({"peerId": "q"}))));
+    }
+
+    #[test]
+    fn an_offer_is_taken_from_its_camera_and_unsigned_only_where_allowed() {
+        let senders = |own: Option<&str>| Senders::Camera {
+            camera: "cam-a".into(),
+            or_unsigned: own.map(str::to_owned),
+        };
+        assert!(senders(None).include(&message("cam-a", json!({}))));
+        assert!(!senders(None).include(&message("node", json!({}))));
+        assert!(senders(Some("node")).include(&message("node", json!({}))));
+        assert!(!senders(Some("node")).include(&message("cam-b", json!({}))));
     }
 }

@@ -266,6 +266,11 @@ impl Negotiation {
         self.outputs.pop_front()
     }
 
+    /// The initiator's own id, or that of the last offer.
+    pub fn peer_id(&self) -> Option<&str> {
+        self.peer_id.as_deref()
+    }
+
     /// True while the connection is up.
     pub fn is_connected(&self) -> bool {
         matches!(self.state, State::Connected { .. })

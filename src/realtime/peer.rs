@@ -126,6 +126,9 @@ pub enum PeerError {
     /// No socket could be bound.
     #[error("cannot bind a socket for media: {0}")]
     Bind(#[from] std::io::Error),
+    /// The stack broke over the other side's text.
+    #[error("the other side's text broke the WebRTC stack: this is a bug, please report it")]
+    Stack,
     /// The description has no H.264 that both sides know.
     #[error("the other side offers no H.264 video with packetization-mode=1")]
     NoH264,

@@ -112,10 +112,15 @@ pub(super) fn bind_addresses(
             .map(|ip| SocketAddr::new(ip, 0))
             .collect());
     };
-    addresses
+    // One address without a free port costs that address, not the connection.
+    let (bound, mut refused): (Vec<_>, Vec<_>) = addresses
         .into_iter()
         .map(|ip| free_port(ip, ports))
-        .collect()
+        .partition(Result::is_ok);
+    match refused.pop() {
+        Some(Err(error)) if bound.is_empty() => Err(error),
+        _ => Ok(bound.into_iter().flatten().collect()),
+    }
 }
 
 /// A port of the range that is free on the address right now. Starts at a random one, so that

@@ -300,7 +300,12 @@ impl<W: Clone> Scheduler<W> {
             }
             let now = Instant::now();
             let wait = match shared.core.pick(now) {
-                Pick::Run(job) => return Some(job),
+                Pick::Run(job) => {
+                    // Another worker watches for the next due time in this one's place.
+                    drop(shared);
+                    self.changed.notify_one();
+                    return Some(job);
+                }
                 Pick::WaitUntil(due_at) => due_at.saturating_duration_since(now).min(beat),
                 Pick::Idle => beat,
             };
