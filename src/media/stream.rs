@@ -11,14 +11,16 @@ use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tracing::Instrument;
 
+use super::describe::{describe, guarded, ice_servers};
 use super::keyframes::KeyframeBudget;
 use super::life::{Life, StreamState};
+use super::senders::Senders;
 use crate::config::Dialect;
 use crate::config::StreamId;
 use crate::decode::frame::Frame;
 use crate::decode::worker::{Arrival, ArrivalQueue, DecodeConfig, DecodeWorker};
 use crate::hub::client::{HubClient, HubStatus, MessageReceiver};
-use crate::hub::message::{IceServer, TwinMessage};
+use crate::hub::message::TwinMessage;
 use crate::realtime::negotiation::{Attempt, EndReason, Input, Negotiation, Output, Role};
 use crate::realtime::peer::{IceSettings, Peer, PeerError, PeerEvent};
 use crate::realtime::signal::{ChannelKind, Signal, SignalError, SignalNames};
@@ -33,15 +35,8 @@ const MAILBOX: usize = 64;
 /// While nothing comes for this long, the peer is asked whether it has said goodbye.
 const SILENCE: Duration = Duration::from_secs(1);
 
-/// The hub has this long to name ICE servers before an attempt goes on without them.
-const ICE_SERVERS_LIMIT: Duration = Duration::from_secs(3);
-
 /// The legacy dialect waits this long for the camera's room.
 const SUBSCRIBE_LIMIT: Duration = Duration::from_secs(3);
-
-/// Attempts to make one description, and the pause between two.
-const DESCRIBE_TRIES: u32 = 3;
-const DESCRIBE_PAUSE: Duration = Duration::from_millis(50);
 
 /// A connection's goodbye may take this long.
 const CLOSE_LIMIT: Duration = Duration::from_secs(1);
@@ -690,97 +685,6 @@ impl Driver {
     }
 }
 
-/// Whose signals a stream takes. The names alone do not tell: all cameras that dial us, and the
-/// answers of all that we dial, have the same.
-enum Senders {
-    /// The legacy dialect checks no source; its room is the camera's own.
-    Anybody,
-    /// The camera, or also whoever signs with our own twin.
-    Camera {
-        camera: Arc<str>,
-        or_unsigned: Option<String>,
-    },
-    /// Whoever knows the `peerId` that we minted, since some sign with another twin, and the camera.
-    Answering {
-        camera: Arc<str>,
-        peer_id: Option<String>,
-    },
-}
-
-impl Senders {
-    fn include(&self, message: &TwinMessage) -> bool {
-        let source = message.source_twin_id.as_str();
-        match self {
-            Self::Anybody => true,
-            Self::Camera {
-                camera,
-                or_unsigned,
-            } => source == &**camera || or_unsigned.as_deref() == Some(source),
-            Self::Answering { camera, peer_id } => {
-                let theirs = message
-                    .data
-                    .get("peerId")
-                    .and_then(serde_json::Value::as_str);
-                source == &**camera || (theirs.is_some() && theirs == peer_id.as_deref())
-            }
-        }
-    }
-}
-
-/// The hub's ICE servers if it gives them soon, else the operator's own. The call goes on and fills
-/// the cache for the next attempt.
-pub(crate) async fn ice_servers(hub: HubClient) -> Vec<IceServer> {
-    let asked = hub.clone();
-    let fetch = tokio::spawn(async move { asked.ice_servers().await });
-    match tokio::time::timeout(ICE_SERVERS_LIMIT, fetch).await {
-        Ok(Ok(servers)) => servers,
-        _ => hub.static_ice_servers(),
-    }
-}
-
-/// Gives the network's text to the stack on a task of its own: a panic there ends the attempt.
-async fn guarded(
-    work: impl Future<Output = Result<(), PeerError>> + Send + 'static,
-) -> Result<(), PeerError> {
-    tokio::spawn(work).await.unwrap_or(Err(PeerError::Stack))
-}
-
-/// Tries again where only this machine was in the way: the offer is still good.
-async fn describe(
-    ice: &IceSettings,
-    servers: &[IceServer],
-    sink: &TeeSink,
-    offer: Option<String>,
-) -> Result<(Peer, mpsc::Receiver<PeerEvent>, String), PeerError> {
-    let mut tries = 1;
-    loop {
-        match describe_once(ice, servers, Arc::clone(sink), offer.clone()).await {
-            Err(PeerError::Local { .. } | PeerError::Bind(_)) if tries < DESCRIBE_TRIES => {
-                tries += 1
-            }
-            result => return result,
-        }
-        tokio::time::sleep(DESCRIBE_PAUSE).await;
-    }
-}
-
-async fn describe_once(
-    ice: &IceSettings,
-    servers: &[IceServer],
-    sink: TeeSink,
-    offer: Option<String>,
-) -> Result<(Peer, mpsc::Receiver<PeerEvent>, String), PeerError> {
-    let (peer, events) = Peer::new(ice, servers, sink).await?;
-    let sdp = match offer {
-        None => {
-            peer.receive_video().await?;
-            peer.offer().await?
-        }
-        Some(offer) => peer.answer(offer).await?,
-    };
-    Ok((peer, events, sdp))
-}
-
 async fn receive(mailbox: Option<&mut MessageReceiver>) -> Option<TwinMessage> {
     match mailbox {
         Some(mailbox) => mailbox.recv().await,
@@ -799,48 +703,5 @@ async fn sleep_until(deadline: Option<Instant>) {
     match deadline {
         Some(deadline) => tokio::time::sleep_until(deadline.into()).await,
         None => std::future::pending().await,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use serde_json::{Value, json};
-
-    use super::*;
-
-    fn message(source: &str, data: Value) -> TwinMessage {
-        TwinMessage {
-            twin_id: "node".to_owned(),
-            source_twin_id: source.to_owned(),
-            source_device_id: String::new(),
-            data,
-        }
-    }
-
-    #[test]
-    fn an_answer_is_taken_from_its_camera_or_by_its_peer_id() {
-        let senders = Senders::Answering {
-            camera: "cam-a".into(),
-            peer_id: Some("p".to_owned()),
-        };
-        assert!(senders.include(&message("cam-a", json!({}))));
-        assert!(senders.include(&message("edge-of-a", json!({"peerId": "p"}))));
-        assert!(
-            !senders.include(&message("cam-b", json!({}))),
-            "another plain responder's"
-        );
-        assert!(!senders.include(&message("cam-b", json!({"peerId": "q"}))));
-    }
-
-    #[test]
-    fn an_offer_is_taken_from_its_camera_and_unsigned_only_where_allowed() {
-        let senders = |own: Option<&str>| Senders::Camera {
-            camera: "cam-a".into(),
-            or_unsigned: own.map(str::to_owned),
-        };
-        assert!(senders(None).include(&message("cam-a", json!({}))));
-        assert!(!senders(None).include(&message("node", json!({}))));
-        assert!(senders(Some("node")).include(&message("node", json!({}))));
-        assert!(!senders(Some("node")).include(&message("cam-b", json!({}))));
     }
 }
