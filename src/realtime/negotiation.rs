@@ -161,7 +161,7 @@ pub struct Negotiation {
     remote_ufrag: Option<String>,
     /// Candidates that came before the description.
     early: Vec<Candidate>,
-    /// Local candidates that came before the offer went out.
+    /// Between failed attempts.
     backoff: Backoff,
     outputs: VecDeque<Output>,
 }
