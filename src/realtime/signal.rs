@@ -306,6 +306,11 @@ mod tests {
             names.parse(&json!({"type": format!("media-default-node-1:{kind}"), "data": data}))
         };
         assert_eq!(
+            parse("offer", json!({"sdp": "v=0", "type": "offer"})),
+            Some(Err(SignalError::Description)),
+            "no ICE generation"
+        );
+        assert_eq!(
             parse("answer", json!("text")),
             Some(Err(SignalError::Description))
         );
