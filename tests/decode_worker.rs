@@ -41,6 +41,14 @@ struct Running {
 }
 
 fn start(decoder: DecoderKind, queue: ArrivalQueue) -> Running {
+    start_with(decoder, queue, |_| {})
+}
+
+fn start_with(
+    decoder: DecoderKind,
+    queue: ArrivalQueue,
+    mut inspect: impl FnMut(&Frame) + Send + 'static,
+) -> Running {
     let metrics = Metrics::new();
     let mut config = DecodeConfig::new(StreamId::new("camera", "default"), &metrics, decoder);
     // Here the machine may be busy with other tests.
@@ -51,7 +59,10 @@ fn start(decoder: DecoderKind, queue: ArrivalQueue) -> Running {
     let worker = DecodeWorker::spawn(
         config.clone(),
         Arc::clone(&queue),
-        Box::new(move |frame| frame_in.send(frame).unwrap_or_default()),
+        Box::new(move |frame| {
+            inspect(&frame);
+            frame_in.send(frame).unwrap_or_default();
+        }),
         Box::new(move |reason| request_in.send(reason).unwrap_or_default()),
     );
     Running {
@@ -93,6 +104,27 @@ fn a_clean_recording_comes_out_whole() {
     running.worker.stop();
     assert_eq!(running.config.metrics.ledger().in_flight()[0], 0);
     assert!(running.requests.try_recv().is_err());
+}
+
+#[test]
+fn a_decoder_that_panics_begins_anew_and_its_units_are_accounted_for() {
+    let recording = Recording::load("pedestrians");
+    let mut seen = 0;
+    let running = start_with(DecoderKind::OpenH264, ArrivalQueue::default(), move |_| {
+        seen += 1;
+        assert_ne!(seen, 10, "this panic is the test's");
+    });
+    for packet in &recording.packets {
+        assert!(push(&running.queue, packet));
+    }
+    let frames = std::iter::from_fn(|| running.frames.recv_timeout(PATIENCE).ok());
+    assert!(
+        frames.take(20).count() == 20,
+        "frames come again after the next keyframe"
+    );
+    running.worker.stop();
+    assert_eq!(running.config.restarts.get(), 1);
+    assert_eq!(running.config.metrics.ledger().in_flight()[0], 0);
 }
 
 #[test]

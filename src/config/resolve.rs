@@ -261,7 +261,7 @@ impl Resolver<'_> {
             file: path.clone(),
             source,
         })?;
-        visible(text.trim())
+        Secret::of_file(&path, &text)
             .map(Some)
             .ok_or_else(|| ConfigError::SecretUnusable {
                 place: self.place(&given.origin),

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::StreamId;
@@ -175,23 +175,52 @@ label_enum! {
 
 /// A text that is never shown.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Secret(String);
+pub struct Secret {
+    text: String,
+    file: Option<PathBuf>,
+}
 
 impl Secret {
     /// Wraps a secret.
     pub fn new(text: impl Into<String>) -> Self {
-        Self(text.into())
+        Self {
+            text: text.into(),
+            file: None,
+        }
+    }
+
+    /// Takes a secret out of its file's text, without blanks around it; none if that is no secret: visible
+    /// ASCII in one line.
+    pub fn of_file(file: &Path, text: &str) -> Option<Self> {
+        let text = text.trim();
+        let is_secret = !text.is_empty() && text.bytes().all(|b| b.is_ascii_graphic());
+        is_secret.then(|| Self {
+            text: text.to_owned(),
+            file: Some(file.to_owned()),
+        })
     }
 
     /// The secret itself, for the one place that needs it.
     pub fn expose(&self) -> &str {
-        &self.0
+        &self.text
+    }
+
+    /// The file that it was read from.
+    pub fn file(&self) -> Option<&Path> {
+        self.file.as_deref()
+    }
+
+    /// What the file holds now, if that is another secret: keys are rotated under running programs.
+    pub fn rotated(&self) -> Option<Self> {
+        let file = self.file.as_deref()?;
+        let text = std::fs::read_to_string(file).ok()?;
+        Self::of_file(file, &text).filter(|read| read.text != self.text)
     }
 }
 
 impl From<String> for Secret {
     fn from(text: String) -> Self {
-        Self(text)
+        Self::new(text)
     }
 }
 

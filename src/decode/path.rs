@@ -33,6 +33,8 @@ pub struct DecodeConfig {
     pub metrics: Arc<StreamMetrics>,
     /// Counts malformed payloads of H.264.
     pub malformed: IntCounter,
+    /// Counts paths that were replaced because they panicked.
+    pub restarts: IntCounter,
     /// How often missing packets are asked for: a hole waits twice that, and the jitter.
     pub nack_interval: Duration,
     /// Units older than this when decoding could start are skipped, up to the next keyframe.
@@ -50,6 +52,7 @@ impl DecodeConfig {
             metrics: metrics.stream(&id),
             id,
             malformed: metrics.malformed_input_counter(Malformed::H264),
+            restarts: metrics.worker_restarts.clone(),
             nack_interval: NACK_INTERVAL,
             max_backlog: MAX_BACKLOG,
             decoder,

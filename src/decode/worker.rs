@@ -2,6 +2,7 @@
 //! frames and keyframe requests to its owner's callbacks. Whoever subscribed to the stream owns it.
 
 use std::fmt;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -10,6 +11,7 @@ use super::path::ReceivePath;
 use super::queue::Popped;
 pub use super::queue::{Arrival, ArrivalQueue};
 use super::{frame::Frame, gate::KeyframeReason};
+use crate::telemetry::ledger::UnitDrop;
 use crate::telemetry::logging::{RATE_LIMIT, RateLimit};
 use crate::thread::{Joined, spawn_named};
 
@@ -51,11 +53,6 @@ impl DecodeWorker {
     pub fn stop(self) {
         drop(self);
     }
-
-    /// True when the thread has ended, because its queue was closed or of a bug.
-    pub fn is_finished(&self) -> bool {
-        self.thread.as_ref().is_none_or(Joined::is_finished)
-    }
 }
 
 impl Drop for DecodeWorker {
@@ -67,7 +64,28 @@ impl Drop for DecodeWorker {
     }
 }
 
+/// A path that panics has a bug, whatever it was given: it is replaced, and its units are counted.
 fn run(
+    config: &DecodeConfig,
+    queue: &ArrivalQueue,
+    on_frame: &mut dyn FnMut(Frame),
+    request_keyframe: &mut dyn FnMut(KeyframeReason),
+) {
+    loop {
+        let path = AssertUnwindSafe(|| run_path(config, queue, on_frame, request_keyframe));
+        if std::panic::catch_unwind(path).is_ok() {
+            return;
+        }
+        let [held, ..] = config.metrics.ledger().in_flight();
+        for _ in 0..held {
+            config.metrics.unit_dropped(UnitDrop::Reset);
+        }
+        config.restarts.inc();
+        tracing::error!(camera = %config.id, "decoding panicked and begins anew: this is a bug in Twinsight");
+    }
+}
+
+fn run_path(
     config: &DecodeConfig,
     queue: &ArrivalQueue,
     on_frame: &mut dyn FnMut(Frame),

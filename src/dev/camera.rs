@@ -294,7 +294,7 @@ impl Source {
                 wanted.notify_one();
             }
         });
-        let servers = crate::media::describe::ice_servers(self.hub.clone()).await;
+        let servers = crate::media::describe::ice_servers(self.hub.clone(), true).await;
         let (peer, events) = Peer::new(&self.options.ice, &servers, sink).await?;
         Ok(Session {
             peer,

@@ -159,7 +159,7 @@ pub(super) struct Shared {
     requests: Mutex<HashMap<String, oneshot::Sender<ActionResult>>>,
     ice: tokio::sync::Mutex<Option<IceCache>>,
     queued_bytes: Arc<Semaphore>,
-    warnings: RateLimit<()>,
+    pub(super) warnings: RateLimit<&'static str>,
 }
 
 #[derive(Debug, Default)]
@@ -593,7 +593,7 @@ impl Shared {
         if let Some(counter) = &self.malformed {
             counter.inc();
         }
-        let Some(left_out) = self.warnings.allow((), Instant::now()) else {
+        let Some(left_out) = self.warnings.allow("malformed", Instant::now()) else {
             return;
         };
         tracing::warn!(what, left_out, "the hub sent something that cannot be read");

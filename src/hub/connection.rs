@@ -21,6 +21,7 @@ use super::engine_io::MAX_PACKET_BYTES;
 use super::options::HubOptions;
 use super::session::{AwayReason, CallResult, Output, Profile, Session};
 use crate::backoff::Backoff;
+use crate::config::Secret;
 
 /// The WebSocket layer breaks off beyond this; up to it, what is too long is only counted.
 const MAX_FRAME_BYTES: usize = 4 * MAX_PACKET_BYTES;
@@ -34,6 +35,12 @@ const STEADY: Duration = Duration::from_secs(10);
 
 /// How long leaving may take.
 const CLOSE_LIMIT: Duration = Duration::from_secs(1);
+
+/// A key that was good and is refused may be replaced in its file for this long.
+const KEY_ROTATION_LIMIT: Duration = Duration::from_secs(60);
+
+/// How often the file is looked at meanwhile.
+const KEY_POLL: Duration = Duration::from_secs(1);
 
 /// What a handle asks of the task.
 #[derive(Debug)]
@@ -122,10 +129,15 @@ impl Connection {
         loop {
             attempt = attempt.saturating_add(1);
             self.status.send_replace(HubStatus::Connecting { attempt });
+            self.take_rotated_key();
             let end = self.attempt().await;
             let was_joined = self.left();
             let reason = match end {
                 End::Lost(reason) => reason,
+                End::Refused(reason) if self.await_rotated_key(&reason).await => {
+                    tracing::info!("the access key was rotated: joining the hub with the new one");
+                    continue;
+                }
                 End::Refused(reason) => {
                     tracing::error!(reason, "the hub refused this device: check its id and key");
                     self.status.send_replace(HubStatus::Refused { reason });
@@ -153,6 +165,45 @@ impl Connection {
             }
         }
         self.finish();
+    }
+
+    /// True when the key's file holds another key than the one in use, which is used from now on.
+    fn take_rotated_key(&mut self) -> bool {
+        let rotated = self.session.access_key().and_then(Secret::rotated);
+        let found = rotated.is_some();
+        if let Some(key) = rotated {
+            self.session.set_access_key(key);
+        }
+        found
+    }
+
+    /// A refused key is given up at once if it never was good; one that was may have been rotated at
+    /// the hub a little before its file. True when the file has another one.
+    async fn await_rotated_key(&mut self, reason: &str) -> bool {
+        let give_up_at = Instant::now() + KEY_ROTATION_LIMIT;
+        let has_file = self
+            .session
+            .access_key()
+            .is_some_and(|key| key.file().is_some());
+        let since = *self.away_since.get_or_insert_with(Instant::now);
+        loop {
+            if self.take_rotated_key() {
+                return true;
+            }
+            if !has_file || !self.has_joined || Instant::now() >= give_up_at {
+                return false;
+            }
+            let reason = AwayReason::KeyRefused(reason.to_owned());
+            self.status.send_if_modified(|status| {
+                let away = HubStatus::Away { since, reason };
+                let changed = *status != away;
+                *status = away;
+                changed
+            });
+            if !self.wait(KEY_POLL).await {
+                return false;
+            }
+        }
     }
 
     /// One connection, from dialling to its end.
@@ -288,7 +339,16 @@ impl Connection {
                     let _ = token.send(result);
                 }
                 Output::SubscriptionFailed { twin_id, reason } => {
-                    tracing::warn!(twin_id, reason, "the hub did not repeat a subscription");
+                    if let Some(suppressed) =
+                        self.shared.warnings.allow("subscription", Instant::now())
+                    {
+                        tracing::warn!(
+                            twin_id,
+                            reason,
+                            suppressed,
+                            "the hub does not let this client listen to a twin: it is asked again in a few seconds"
+                        );
+                    }
                 }
                 Output::Malformed(what) => self.shared.malformed(&what),
                 Output::Lost(reason) => return Some(End::Lost(reason)),

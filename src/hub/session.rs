@@ -2,7 +2,7 @@
 //! messages, answers and the state come out of [`Session::poll`]. One session lives as long as the
 //! client and remembers the subscriptions across sockets; the client's task runs it.
 
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -19,6 +19,9 @@ const MAX_PENDING: usize = 1024;
 
 /// The longest text of the hub's that is repeated in a reason.
 const MAX_REASON_CHARS: usize = 200;
+
+/// A subscription that the hub did not grant is asked for again after this.
+const ASK_AGAIN_AFTER: Duration = Duration::from_secs(5);
 
 /// Who connects, and with what limits.
 #[derive(Debug, Clone)]
@@ -80,6 +83,9 @@ pub enum AwayReason {
         /// The hub's words.
         message: String,
     },
+    /// The key was refused after it had been good: its file is to hold another one soon.
+    #[error("the hub refused the access key ({0}): waiting for another one in its file")]
+    KeyRefused(String),
     /// The socket takes no more data.
     #[error("the hub does not take what is sent to it")]
     Stuck,
@@ -137,7 +143,11 @@ pub struct Session<T> {
     profile: Profile,
     state: State,
     own_twin_id: String,
-    subscriptions: BTreeSet<String>,
+    /// By twin, how many want it.
+    subscriptions: BTreeMap<String, usize>,
+    /// Subscriptions that the hub did not grant, and when they are asked for again.
+    refused: BTreeSet<String>,
+    ask_again_at: Option<Instant>,
     assembler: Assembler,
     handshake: Option<Handshake>,
     silent_since: Instant,
@@ -178,8 +188,8 @@ enum Awaits<T> {
     OwnTwin,
     /// Joining.
     OwnSubscription,
-    /// A subscription that was repeated.
-    Subscription(String),
+    /// A subscription; one that was repeated by itself has no caller.
+    Subscription(String, Option<T>),
     /// A caller.
     Call(T),
 }
@@ -243,7 +253,9 @@ impl<T> Session<T> {
             own_twin_id: profile.twin_id.clone(),
             profile,
             state: State::Away,
-            subscriptions: BTreeSet::new(),
+            subscriptions: BTreeMap::new(),
+            refused: BTreeSet::new(),
+            ask_again_at: None,
             assembler: Assembler::default(),
             handshake: None,
             silent_since: now,
@@ -277,6 +289,16 @@ impl<T> Session<T> {
             })
     }
 
+    /// The key for the next connections.
+    pub fn set_access_key(&mut self, key: Secret) {
+        self.profile.access_key = Some(key);
+    }
+
+    /// The key that connections are made with.
+    pub fn access_key(&self) -> Option<&Secret> {
+        self.profile.access_key.as_ref()
+    }
+
     /// A WebSocket is open; dialling began at `started_at`.
     pub fn opened(&mut self, started_at: Instant, now: Instant) {
         self.disconnected();
@@ -289,8 +311,10 @@ impl<T> Session<T> {
     /// The WebSocket is gone: whoever awaits an answer gets none.
     pub fn disconnected(&mut self) {
         self.state = State::Away;
+        self.refused.clear();
+        self.ask_again_at = None;
         for (_, pending) in self.pending.drain() {
-            if let Awaits::Call(token) = pending.awaits {
+            if let Awaits::Call(token) | Awaits::Subscription(_, Some(token)) = pending.awaits {
                 self.outputs.push_back(Output::Answer {
                     token,
                     result: Err(CallError::Disconnected),
@@ -333,20 +357,30 @@ impl<T> Session<T> {
     }
 
     /// Remembers a subscription and makes it now if the hub is joined. While it is not, the answer
-    /// is a success: the subscription comes with the connection.
+    /// is a success: the subscription comes with the connection. One that the hub does not grant is
+    /// remembered too, and asked for again: the twin may become known. Subscriptions are counted.
     pub fn subscribe(&mut self, twin_id: &str, token: T, now: Instant) {
-        self.subscriptions.insert(twin_id.to_owned());
+        *self.subscriptions.entry(twin_id.to_owned()).or_default() += 1;
         if !self.is_joined() {
             self.answer(token, Ok(json!({ "status": "success" })));
             return;
         }
         let payload = self.subscription(twin_id);
-        self.call_now("twinSubscribe", payload, Awaits::Call(token), now);
+        let awaits = Awaits::Subscription(twin_id.to_owned(), Some(token));
+        self.call_now("twinSubscribe", payload, awaits, now);
     }
 
-    /// Forgets a subscription and tells the hub if it is joined.
+    /// Forgets a subscription; the last one of a twin tells the hub if it is joined.
     pub fn unsubscribe(&mut self, twin_id: &str) {
+        let Some(wanted) = self.subscriptions.get_mut(twin_id) else {
+            return;
+        };
+        *wanted -= 1;
+        if *wanted > 0 {
+            return;
+        }
         self.subscriptions.remove(twin_id);
+        self.refused.remove(twin_id);
         if !self.is_joined() || twin_id == self.own_twin_id {
             return;
         }
@@ -376,7 +410,10 @@ impl<T> Session<T> {
             .as_ref()
             .map(|h| self.silent_since + h.silence_limit());
         let acks = self.pending.values().map(|p| p.expires_at).min();
-        [own, silence, acks].into_iter().flatten().min()
+        [own, silence, acks, self.ask_again_at]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     /// Time has passed.
@@ -404,21 +441,33 @@ impl<T> Session<T> {
             .collect();
         for id in expired {
             if let Some(pending) = self.pending.remove(&id) {
-                self.expired(pending.awaits);
+                self.expired(pending.awaits, now);
+            }
+        }
+        if self.ask_again_at.is_some_and(|at| now >= at) {
+            self.ask_again_at = None;
+            for twin_id in std::mem::take(&mut self.refused) {
+                let payload = self.subscription(&twin_id);
+                let awaits = Awaits::Subscription(twin_id, None);
+                self.call_now("twinSubscribe", payload, awaits, now);
             }
         }
     }
 
-    fn expired(&mut self, awaits: Awaits<T>) {
+    fn expired(&mut self, awaits: Awaits<T>, now: Instant) {
         match awaits {
             Awaits::ConnectDevice => self.lose(AwayReason::NoAnswer("connectDevice")),
             Awaits::OwnSubscription => self.lose(AwayReason::NoAnswer("twinSubscribe")),
             Awaits::OwnTwin => {}
-            Awaits::Subscription(twin_id) => {
-                self.outputs.push_back(Output::SubscriptionFailed {
-                    twin_id,
-                    reason: "no answer".to_owned(),
-                });
+            Awaits::Subscription(twin_id, token) => {
+                self.ask_again(&twin_id, now);
+                match token {
+                    Some(token) => self.answer(token, Err(CallError::Expired)),
+                    None => self.outputs.push_back(Output::SubscriptionFailed {
+                        twin_id,
+                        reason: "no answer".to_owned(),
+                    }),
+                }
             }
             Awaits::Call(token) => self.answer(token, Err(CallError::Expired)),
         }
@@ -587,13 +636,29 @@ impl<T> Session<T> {
                     twin_id: self.own_twin_id.clone(),
                 });
             }
-            Awaits::Subscription(twin_id) if failed(&answer) => {
-                self.outputs.push_back(Output::SubscriptionFailed {
-                    twin_id,
-                    reason: words(&answer),
-                });
+            Awaits::Subscription(twin_id, token) => {
+                if failed(&answer) {
+                    self.ask_again(&twin_id, now);
+                }
+                match token {
+                    Some(token) => self.answer(token, Ok(answer)),
+                    None if failed(&answer) => {
+                        self.outputs.push_back(Output::SubscriptionFailed {
+                            twin_id,
+                            reason: words(&answer),
+                        });
+                    }
+                    None => {}
+                }
             }
-            Awaits::Subscription(_) => {}
+        }
+    }
+
+    /// The hub may not know the twin yet.
+    fn ask_again(&mut self, twin_id: &str, now: Instant) {
+        if self.subscriptions.contains_key(twin_id) {
+            self.refused.insert(twin_id.to_owned());
+            self.ask_again_at.get_or_insert(now + ASK_AGAIN_AFTER);
         }
     }
 
@@ -624,10 +689,12 @@ impl<T> Session<T> {
     fn subscribe_all(&mut self, now: Instant) {
         let own = self.subscription(&self.own_twin_id);
         self.call_now("twinSubscribe", own, Awaits::OwnSubscription, now);
-        for twin_id in self.subscriptions.clone() {
+        let others: Vec<String> = self.subscriptions.keys().cloned().collect();
+        for twin_id in others {
             if twin_id != self.own_twin_id {
                 let payload = self.subscription(&twin_id);
-                self.call_now("twinSubscribe", payload, Awaits::Subscription(twin_id), now);
+                let awaits = Awaits::Subscription(twin_id, None);
+                self.call_now("twinSubscribe", payload, awaits, now);
             }
         }
     }
@@ -660,7 +727,7 @@ impl<T> Session<T> {
         if self.pending.len() >= MAX_PENDING {
             match awaits {
                 Awaits::Call(token) => self.answer(token, Err(CallError::TooMany)),
-                other => self.expired(other),
+                other => self.expired(other, now),
             }
             return None;
         }

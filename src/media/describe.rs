@@ -19,14 +19,21 @@ const DESCRIBE_TRIES: u32 = 3;
 const DESCRIBE_PAUSE: Duration = Duration::from_millis(50);
 
 /// The hub's ICE servers if it gives them soon, else the operator's own. The call goes on and fills
-/// the cache for the next attempt.
-pub(crate) async fn ice_servers(hub: HubClient) -> Vec<IceServer> {
+/// the cache for the next attempt. Without STUN only relays are left.
+pub(crate) async fn ice_servers(hub: HubClient, with_stun: bool) -> Vec<IceServer> {
     let asked = hub.clone();
     let fetch = tokio::spawn(async move { asked.ice_servers().await });
-    match tokio::time::timeout(ICE_SERVERS_LIMIT, fetch).await {
+    let mut servers = match tokio::time::timeout(ICE_SERVERS_LIMIT, fetch).await {
         Ok(Ok(servers)) => servers,
         _ => hub.static_ice_servers(),
+    };
+    if !with_stun {
+        servers.retain_mut(|server| {
+            server.urls.retain(|url| !url.starts_with("stun"));
+            !server.urls.is_empty()
+        });
     }
+    servers
 }
 
 /// Gives the network's text to the stack on a task of its own: a panic there ends the attempt.

@@ -4,7 +4,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::realtime::negotiation::{EndReason, Progress};
+use crate::realtime::negotiation::{EndReason, Progress, Role};
 use crate::telemetry::ledger::CameraState;
 
 /// After frames came, this long without one is a stall.
@@ -12,6 +12,10 @@ pub const STALL_LIMIT: Duration = Duration::from_secs(5);
 
 /// A connection that is up has this long to bring its first frame.
 const FIRST_FRAME_LIMIT: Duration = Duration::from_secs(15);
+
+/// A camera that is to dial us has this long while the hub is there. The official client dials again
+/// about 31 s after a node vanished.
+const DIAL_LIMIT: Duration = Duration::from_secs(45);
 
 /// Attempts that may fail before a camera counts as unreachable.
 const FAILURES_UNTIL_UNREACHABLE: u32 = 2;
@@ -32,6 +36,8 @@ pub struct StreamState {
 /// The machine.
 #[derive(Debug)]
 pub struct Life {
+    role: Role,
+    hub_joined: bool,
     current: StreamState,
     attempt: u32,
     failures: u32,
@@ -43,6 +49,8 @@ pub struct Life {
 enum Watch {
     /// No connection is up.
     Nothing,
+    /// The camera is to dial us until then.
+    Dial(Instant),
     /// The connection is up: its first frame must come until then.
     FirstFrame(Instant),
     /// Frames come: the next one must come until then.
@@ -51,8 +59,10 @@ enum Watch {
 
 impl Life {
     /// A stream that begins to connect.
-    pub fn new(now: Instant) -> Self {
+    pub fn new(now: Instant, role: Role) -> Self {
         Self {
+            role,
+            hub_joined: false,
             current: StreamState {
                 state: CameraState::Connecting,
                 since: now,
@@ -70,14 +80,28 @@ impl Life {
         self.current
     }
 
+    /// Takes the news whether the hub is joined: without it nobody can dial.
+    pub fn hub(&mut self, now: Instant, joined: bool) {
+        self.hub_joined = joined;
+        match self.watch {
+            Watch::Nothing if joined => self.await_dial(now),
+            Watch::Dial(_) if !joined => self.watch = Watch::Nothing,
+            _ => {}
+        }
+    }
+
     /// Takes the negotiation's progress.
     pub fn progress(&mut self, now: Instant, progress: Progress) {
         match progress {
-            Progress::Attempting(attempt) => self.attempt = attempt.0,
+            Progress::Attempting(attempt) => {
+                self.attempt = attempt.0;
+                self.watch = Watch::Nothing;
+            }
             Progress::Connected(_) => self.watch = Watch::FirstFrame(now + FIRST_FRAME_LIMIT),
             Progress::Over(_, reason) => {
                 let had_frames = matches!(self.watch, Watch::NextFrame(_));
                 self.watch = Watch::Nothing;
+                self.await_dial(now);
                 self.over(now, reason, had_frames);
             }
         }
@@ -86,7 +110,7 @@ impl Life {
     /// Takes the news that a frame was decoded.
     pub fn frame(&mut self, now: Instant) {
         match self.watch {
-            Watch::Nothing => return,
+            Watch::Nothing | Watch::Dial(_) => return,
             // It belongs to the connection before.
             Watch::FirstFrame(deadline) if now + FIRST_FRAME_LIMIT < deadline => return,
             Watch::FirstFrame(_) | Watch::NextFrame(_) => {}
@@ -104,6 +128,12 @@ impl Life {
                 self.enter(now, CameraState::Stalled, Some("no frame for 5 s"));
                 Some(EndReason::NoMedia)
             }
+            Watch::Dial(deadline) if deadline <= now => {
+                self.watch = Watch::Nothing;
+                let reason = "the camera has not dialled this node";
+                self.enter(now, CameraState::Unreachable, Some(reason));
+                None
+            }
             _ => None,
         }
     }
@@ -112,7 +142,15 @@ impl Life {
     pub fn deadline(&self) -> Option<Instant> {
         match self.watch {
             Watch::Nothing => None,
-            Watch::FirstFrame(deadline) | Watch::NextFrame(deadline) => Some(deadline),
+            Watch::Dial(deadline) | Watch::FirstFrame(deadline) | Watch::NextFrame(deadline) => {
+                Some(deadline)
+            }
+        }
+    }
+
+    fn await_dial(&mut self, now: Instant) {
+        if self.role == Role::Responder && self.hub_joined {
+            self.watch = Watch::Dial(now + DIAL_LIMIT);
         }
     }
 
@@ -153,7 +191,7 @@ mod tests {
     const SECOND: Duration = Duration::from_secs(1);
 
     fn receiving(now: Instant) -> Life {
-        let mut life = Life::new(now);
+        let mut life = Life::new(now, Role::Initiator);
         life.progress(now, Progress::Attempting(Attempt(1)));
         life.progress(now, Progress::Connected(Attempt(1)));
         assert_eq!(
@@ -195,7 +233,7 @@ mod tests {
     #[test]
     fn a_camera_that_never_answers_is_unreachable_after_two_attempts() {
         let now = Instant::now();
-        let mut life = Life::new(now);
+        let mut life = Life::new(now, Role::Initiator);
         for n in 1..=2 {
             assert_eq!(life.state().state, CameraState::Connecting);
             life.progress(now, Progress::Attempting(Attempt(n)));
@@ -210,7 +248,7 @@ mod tests {
 
     #[test]
     fn a_camera_without_h264_is_rejected() {
-        let mut life = Life::new(Instant::now());
+        let mut life = Life::new(Instant::now(), Role::Initiator);
         life.progress(
             Instant::now(),
             Progress::Over(Attempt(1), EndReason::Unusable),
@@ -219,9 +257,31 @@ mod tests {
     }
 
     #[test]
+    fn a_camera_that_does_not_dial_is_unreachable_while_the_hub_is_there() {
+        let now = Instant::now();
+        let mut life = Life::new(now, Role::Responder);
+        assert_eq!(life.deadline(), None, "without the hub nobody can dial");
+        life.hub(now, true);
+        life.hub(now + SECOND, false);
+        assert_eq!(life.handle_timeout(now + 2 * DIAL_LIMIT), None);
+        assert_eq!(life.state().state, CameraState::Connecting);
+        let now = now + 2 * DIAL_LIMIT;
+        life.hub(now, true);
+        assert_eq!(life.handle_timeout(now + DIAL_LIMIT), None);
+        assert_eq!(life.state().state, CameraState::Unreachable);
+        life.progress(now, Progress::Attempting(Attempt(1)));
+        life.progress(now, Progress::Connected(Attempt(1)));
+        life.frame(now + SECOND);
+        assert_eq!(life.state().state, CameraState::Receiving);
+        life.progress(now, Progress::Over(Attempt(1), EndReason::Closed));
+        assert_eq!(life.state().state, CameraState::Connecting);
+        assert_eq!(life.deadline(), Some(now + DIAL_LIMIT));
+    }
+
+    #[test]
     fn a_connection_without_a_first_frame_is_given_up() {
         let now = Instant::now();
-        let mut life = Life::new(now);
+        let mut life = Life::new(now, Role::Initiator);
         life.progress(now, Progress::Connected(Attempt(1)));
         assert_eq!(life.deadline(), Some(now + FIRST_FRAME_LIMIT));
         assert_eq!(

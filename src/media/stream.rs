@@ -72,6 +72,9 @@ pub struct StreamContext {
 /// Takes frames, on the decode thread: must not wait.
 pub type FrameHandler = Box<dyn FnMut(Frame) + Send>;
 
+/// Takes every change of a stream's state, the first state too, on the stream's task: must not wait.
+pub type StateHandler = Box<dyn FnMut(StreamState) + Send>;
+
 /// A received stream. [`close`](Self::close) ends it; dropping it does so in the background.
 pub struct MediaStream {
     id: StreamId,
@@ -86,9 +89,11 @@ impl MediaStream {
         context: StreamContext,
         options: StreamOptions,
         mut on_frame: FrameHandler,
+        on_state: StateHandler,
     ) -> Self {
         let id = options.id.clone();
-        let (state_sender, state) = watch::channel(Life::new(Instant::now()).state());
+        let life = Life::new(Instant::now(), options.role);
+        let (state_sender, state) = watch::channel(life.state());
         let (stop, stopped) = oneshot::channel();
         let seen = Arc::new(Seen::new());
         let (keyframe_wanted, keyframe_requests) = mpsc::channel(1);
@@ -112,9 +117,12 @@ impl MediaStream {
         let driver = Driver {
             stream_metrics: context.metrics.stream(&id),
             negotiation: Negotiation::new(options.role),
-            life: Life::new(Instant::now()),
+            life,
             context,
             options,
+            on_state,
+            announced: None,
+            subscribed: false,
             names: None,
             own_twin: String::new(),
             rendezvous: None,
@@ -243,6 +251,11 @@ struct Driver {
     /// The description in the making; a newer one ends it.
     describing: Option<JoinHandle<()>>,
     state: watch::Sender<StreamState>,
+    on_state: StateHandler,
+    /// The state that was told last.
+    announced: Option<StreamState>,
+    /// The camera's room was asked for.
+    subscribed: bool,
     seen: Arc<Seen>,
     queue: Arc<ArrivalQueue>,
     /// Packets of any other attempt are not let in.
@@ -306,8 +319,10 @@ impl Driver {
                     let hub = self.context.hub.clone();
                     tokio::spawn(async move { hub.ice_servers().await });
                 }
+                self.life.hub(Instant::now(), true);
                 self.negotiation.handle(Instant::now(), Input::HubJoined);
             } else {
+                self.life.hub(Instant::now(), false);
                 self.negotiation.handle(Instant::now(), Input::HubAway);
             }
             loop {
@@ -369,15 +384,19 @@ impl Driver {
         let mailbox = self.context.hub.messages(MAILBOX, move |message| {
             senders.include(message) && filter.parse(&message.data).is_some()
         });
-        let (hub, twin_id) = (self.context.hub.clone(), id.twin_id.clone());
-        let subscribed = tokio::spawn(async move {
-            if let Err(error) = hub.subscribe(&twin_id).await {
-                tracing::warn!(camera = %twin_id, %error, "cannot subscribe to the camera's twin");
+        if !self.subscribed {
+            self.subscribed = true;
+            let (hub, twin_id) = (self.context.hub.clone(), id.twin_id.clone());
+            let subscribe = async move {
+                if let Err(error) = hub.subscribe(&twin_id).await {
+                    tracing::warn!(%error, "cannot listen to the camera's twin yet");
+                }
+            };
+            let subscribing = tokio::spawn(subscribe.in_current_span());
+            // Signals of the current dialect come to our own room; the legacy one needs the camera's.
+            if self.options.dialect == Dialect::Legacy {
+                let _ = tokio::time::timeout(SUBSCRIBE_LIMIT, subscribing).await;
             }
-        });
-        // Signals of the current dialect come to our own room; the legacy one needs the camera's.
-        if self.options.dialect == Dialect::Legacy {
-            let _ = tokio::time::timeout(SUBSCRIBE_LIMIT, subscribed).await;
         }
         mailbox
     }
@@ -607,6 +626,7 @@ impl Driver {
         self.current_attempt.store(attempt.0, Ordering::Release);
         self.seen.awaits_frame.store(true, Ordering::Release);
         let sink = self.sink(attempt);
+        let with_stun = self.negotiation.with_stun();
         let (hub, ice, described) = (
             self.context.hub.clone(),
             self.options.ice.clone(),
@@ -621,7 +641,7 @@ impl Driver {
             if let Some(older) = older {
                 let _ = older.await;
             }
-            let servers = ice_servers(hub).await;
+            let servers = ice_servers(hub, with_stun).await;
             let result = describe(&ice, &servers, &sink, offer).await;
             let _ = described.send((attempt, result)).await;
         };
@@ -658,23 +678,26 @@ impl Driver {
         })
     }
 
+    /// Every change is one line, one change of the metric and one call of the handler.
     fn note_state(&mut self) {
         let state = self.life.state();
-        self.stream_metrics.set_state(state.state);
-        let changed = self.state.send_if_modified(|current| {
-            let changed = current.state != state.state;
-            *current = state;
-            changed
-        });
-        if changed {
-            tracing::info!(state = %state.state, attempt = state.attempt, reason = state.reason, "the camera's state changed");
+        if self.announced == Some(state) {
+            return;
         }
+        self.announced = Some(state);
+        self.stream_metrics.set_state(state.state);
+        self.state.send_replace(state);
+        tracing::info!(state = %state.state, attempt = state.attempt, reason = state.reason, "the camera's state changed");
+        (self.on_state)(state);
     }
 
     async fn stop(mut self, worker: DecodeWorker) {
         self.current_attempt.store(0, Ordering::Release);
         if let Some(describing) = &self.describing {
             describing.abort();
+        }
+        if self.subscribed {
+            self.context.hub.unsubscribe(&self.options.id.twin_id).await;
         }
         if let Some(session) = self.session.take() {
             let _ = tokio::time::timeout(CLOSE_LIMIT, session.peer.close()).await;

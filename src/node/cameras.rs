@@ -6,8 +6,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
-use tokio::sync::watch;
-use tokio::task::JoinHandle;
 
 use super::models::Models;
 use crate::config::StreamId;
@@ -16,8 +14,7 @@ use crate::decode::decoder::DecoderKind;
 use crate::decode::worker::DecodeConfig;
 use crate::detect::worker::{CameraScheduler, CameraWork};
 use crate::http::api::CameraFacts;
-use crate::media::life::StreamState;
-use crate::media::stream::{MediaStream, StreamContext, StreamOptions};
+use crate::media::stream::{MediaStream, StateHandler, StreamContext, StreamOptions};
 use crate::publish::event::CameraStatus;
 use crate::publish::publisher::Publisher;
 use crate::realtime::negotiation::Role;
@@ -54,7 +51,6 @@ struct Camera {
     config: CameraConfig,
     source: SourceId,
     stream: MediaStream,
-    status: JoinHandle<()>,
 }
 
 /// A plan to bring the running cameras in line with the configuration; making it changes nothing.
@@ -147,7 +143,6 @@ impl Cameras {
     pub(super) async fn shutdown(&mut self) {
         let mut closing = tokio::task::JoinSet::new();
         for camera in std::mem::take(&mut self.running).into_values() {
-            camera.status.abort();
             closing.spawn(camera.stream.close());
         }
         closing.join_all().await;
@@ -189,18 +184,16 @@ impl Cameras {
             context.stream.clone(),
             options,
             Box::new(move |frame| scheduler.offer(source, frame)),
-        );
-        let forward = forward_status(
-            stream.state(),
-            work,
-            context.publisher.clone(),
-            Arc::clone(&context.changed),
+            status_handler(
+                work,
+                context.publisher.clone(),
+                Arc::clone(&context.changed),
+            ),
         );
         Camera {
             config,
             source,
             stream,
-            status: tokio::spawn(forward),
         }
     }
 
@@ -209,9 +202,7 @@ impl Cameras {
             config,
             source,
             stream,
-            status,
         } = camera;
-        status.abort();
         let attempt = u64::from(stream.state().borrow().attempt);
         stream.close().await;
         self.context
@@ -259,14 +250,13 @@ fn source_settings(wanted: &Wanted) -> SourceSettings<Arc<CameraWork>> {
     }
 }
 
-async fn forward_status(
-    mut state: watch::Receiver<StreamState>,
+/// Makes an event of each change.
+fn status_handler(
     work: Arc<CameraWork>,
     publisher: Publisher,
     changed: Arc<tokio::sync::Notify>,
-) {
-    loop {
-        let current = *state.borrow_and_update();
+) -> StateHandler {
+    Box::new(move |current| {
         publisher.set_status(CameraStatus {
             id: work.id.clone(),
             name: Arc::clone(&work.name),
@@ -276,10 +266,7 @@ async fn forward_status(
             attempt: u64::from(current.attempt),
         });
         changed.notify_one();
-        if state.changed().await.is_err() {
-            return;
-        }
-    }
+    })
 }
 
 impl From<&IceConfig> for IceSettings {

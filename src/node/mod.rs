@@ -169,7 +169,12 @@ impl Node {
                 models.names().to_vec(),
                 changed,
             )),
-            tokio::spawn(read_facts(Arc::clone(&cameras), Arc::clone(&facts), health)),
+            tokio::spawn(read_facts(
+                Arc::clone(&cameras),
+                Arc::clone(&facts),
+                Arc::clone(&metrics),
+                health,
+            )),
         ];
         Ok(Self {
             metrics,
@@ -374,6 +379,7 @@ async fn watch_hub(
 async fn read_facts(
     cameras: Arc<tokio::sync::Mutex<Cameras>>,
     facts: Arc<Mutex<Vec<CameraFacts>>>,
+    metrics: Arc<Metrics>,
     health: Health,
 ) {
     let heartbeat = health.register("cameras", MAX_SILENCE, Instant::now());
@@ -382,6 +388,10 @@ async fn read_facts(
         tick.tick().await;
         let read = cameras.lock().await.facts();
         *facts.lock().unwrap_or_else(PoisonError::into_inner) = read;
+        let tasks = tokio::runtime::Handle::current()
+            .metrics()
+            .num_alive_tasks();
+        metrics.tasks.set(i64::try_from(tasks).unwrap_or(i64::MAX));
         heartbeat.beat(Instant::now());
     }
 }

@@ -1,6 +1,6 @@
 //! What waits for the hub's socket. Inferred frames and camera states come in from the stages, the
-//! publisher takes them out. Sans-IO and bounded: when it is full the oldest frame goes; states stay,
-//! one a camera stream.
+//! publisher takes them out. Sans-IO and bounded: when it is full the oldest frame goes. Changes of
+//! state stay; of a camera stream that changes faster than the hub takes it, the last few.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 
@@ -11,6 +11,9 @@ use crate::telemetry::ledger::CameraState;
 /// Inferred frames that may wait.
 pub const CAPACITY: usize = 64;
 
+/// Changes of one camera stream's state that may wait. The newest is always among them.
+const CHANGES: usize = 8;
+
 /// What waits for the hub's socket.
 #[derive(Debug)]
 pub struct Outbox {
@@ -20,9 +23,10 @@ pub struct Outbox {
     sequences: HashMap<StreamId, u64>,
     /// Skipped frames of streams whose last frames were suppressed: they belong to the next event.
     carried: HashMap<StreamId, u64>,
-    statuses: BTreeMap<StreamId, Status>,
-    /// Streams whose state waits to be sent, the first change first; each once.
-    due: VecDeque<StreamId>,
+    /// The current state of each.
+    statuses: BTreeMap<StreamId, CameraStatus>,
+    /// Changes that wait to be sent, the first one first.
+    due: VecDeque<CameraStatus>,
 }
 
 /// An inferred frame with its stream's number.
@@ -41,12 +45,6 @@ pub enum Outgoing {
     Status(CameraStatus),
     /// The oldest frame.
     Detections(Box<Numbered>),
-}
-
-#[derive(Debug)]
-struct Status {
-    current: CameraStatus,
-    due: bool,
 }
 
 impl Outbox {
@@ -86,39 +84,30 @@ impl Outbox {
         *self.carried.entry(inferred.id.clone()).or_insert(0) += inferred.skipped_frames;
     }
 
-    /// Takes in a camera stream's state in the place of the one before.
+    /// Takes in a change of a camera stream's state.
     pub fn set_status(&mut self, status: CameraStatus) {
-        let id = status.id.clone();
-        let was_due = self.statuses.get(&id).is_some_and(|status| status.due);
-        if !was_due {
-            self.due.push_back(id.clone());
+        let of_stream = |waiting: &&CameraStatus| waiting.id == status.id;
+        if self.due.iter().filter(of_stream).count() >= CHANGES {
+            let oldest = self.due.iter().position(|waiting| waiting.id == status.id);
+            oldest.and_then(|oldest| self.due.remove(oldest));
         }
-        self.statuses.insert(
-            id,
-            Status {
-                current: status,
-                due: true,
-            },
-        );
+        self.due.push_back(status.clone());
+        self.statuses.insert(status.id.clone(), status);
     }
 
-    /// Makes every camera stream's state due again.
+    /// Makes every camera stream's state due again. Changes that still wait end with it anyway.
     pub fn resend_statuses(&mut self) {
-        for (id, status) in &mut self.statuses {
-            if !status.due {
-                status.due = true;
-                self.due.push_back(id.clone());
+        for (id, status) in &self.statuses {
+            if !self.due.iter().any(|waiting| waiting.id == *id) {
+                self.due.push_back(status.clone());
             }
         }
     }
 
     /// The next to be sent: states first, then the oldest frame.
     pub fn pop(&mut self) -> Option<Outgoing> {
-        while let Some(id) = self.due.pop_front() {
-            if let Some(status) = self.statuses.get_mut(&id) {
-                status.due = false;
-                return Some(Outgoing::Status(status.current.clone()));
-            }
+        if let Some(status) = self.due.pop_front() {
+            return Some(Outgoing::Status(status));
         }
         self.frames
             .pop_front()
@@ -127,11 +116,10 @@ impl Outbox {
 
     /// A state was written: one that says `removed` needs no telling again.
     pub fn status_sent(&mut self, sent: &CameraStatus) {
-        let gone = self
-            .statuses
-            .get(&sent.id)
-            .is_some_and(|status| !status.due && status.current.state == CameraState::Removed);
-        if gone {
+        let is_removed = |status: &CameraStatus| status.state == CameraState::Removed;
+        if self.statuses.get(&sent.id).is_some_and(is_removed)
+            && !self.due.iter().any(|waiting| waiting.id == sent.id)
+        {
             self.statuses.remove(&sent.id);
             self.carried.remove(&sent.id);
         }
@@ -216,16 +204,32 @@ mod tests {
     }
 
     #[test]
-    fn only_the_newest_state_of_a_camera_waits() {
+    fn every_change_of_state_is_told_in_order() {
         let mut outbox = Outbox::new(1);
-        for state in [
-            CameraState::Connecting,
-            CameraState::Receiving,
-            CameraState::Stalled,
-        ] {
-            outbox.set_status(status("a", state));
+        outbox.set_status(status("a", CameraState::Connecting));
+        outbox.set_status(status("b", CameraState::Connecting));
+        outbox.set_status(status("a", CameraState::Receiving));
+        outbox.set_status(status("a", CameraState::Stalled));
+        assert_eq!(
+            drain(&mut outbox),
+            ["a=connecting", "b=connecting", "a=receiving", "a=stalled"]
+        );
+    }
+
+    #[test]
+    fn of_a_camera_that_flaps_the_newest_changes_wait() {
+        let mut outbox = Outbox::new(1);
+        outbox.set_status(status("b", CameraState::Rejected));
+        for _ in 0..100 {
+            outbox.set_status(status("a", CameraState::Connecting));
+            outbox.set_status(status("a", CameraState::Receiving));
         }
-        assert_eq!(drain(&mut outbox), ["a=stalled"]);
+        let told = drain(&mut outbox);
+        assert_eq!(told.len(), 1 + CHANGES);
+        assert_eq!(
+            (told[0].as_str(), told[CHANGES].as_str()),
+            ("b=rejected", "a=receiving")
+        );
     }
 
     #[test]

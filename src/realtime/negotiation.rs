@@ -15,6 +15,9 @@ use crate::telemetry::ledger::SignalRefusal;
 /// An offer without an answer for this long is replaced by a fresh one.
 pub const ANSWER_LIMIT: Duration = Duration::from_secs(4);
 
+/// A peer whose answers came too late is given more time, up to this.
+const LATE_ANSWER_LIMIT: Duration = Duration::from_secs(16);
+
 /// After the descriptions are exchanged, the connection has this long to come up.
 pub const CONNECT_LIMIT: Duration = Duration::from_secs(15);
 
@@ -142,8 +145,12 @@ enum State {
     Describing { attempt: Attempt, deadline: Instant },
     /// The offer is out.
     Offered { attempt: Attempt, deadline: Instant },
-    /// Both descriptions are known.
-    Connecting { attempt: Attempt, deadline: Instant },
+    /// Both descriptions are known; an initiator knows the answer.
+    Connecting {
+        attempt: Attempt,
+        deadline: Instant,
+        answer: Option<String>,
+    },
     /// The connection is up.
     Connected { attempt: Attempt },
 }
@@ -163,6 +170,10 @@ pub struct Negotiation {
     early: Vec<Candidate>,
     /// Between failed attempts.
     backoff: Backoff,
+    /// How long an offer waits for its answer.
+    answer_limit: Duration,
+    /// Answered attempts that found no path since a connection was up.
+    pathless: u32,
     outputs: VecDeque<Output>,
 }
 
@@ -178,6 +189,8 @@ impl Negotiation {
             remote_ufrag: None,
             early: Vec::new(),
             backoff: Backoff::new(Duration::from_secs(1), BACKOFF_CAPS[0]),
+            answer_limit: ANSWER_LIMIT,
+            pathless: 0,
             outputs: VecDeque::new(),
         }
     }
@@ -186,9 +199,15 @@ impl Negotiation {
     pub fn handle(&mut self, now: Instant, input: Input) {
         match input {
             Input::HubJoined => {
-                self.hub_joined = true;
-                if self.role == Role::Initiator && matches!(self.state, State::Idle { .. }) {
-                    self.begin_offer(now);
+                let was_away = !std::mem::replace(&mut self.hub_joined, true);
+                match (self.role, &self.state) {
+                    (Role::Initiator, State::Idle { .. }) => self.begin_offer(now),
+                    // The hub that forgot its rooms has lost the offer, or the answer to it.
+                    (Role::Initiator, State::Offered { attempt, .. }) if was_away => {
+                        let attempt = *attempt;
+                        self.end(now, attempt, EndReason::Unanswered);
+                    }
+                    _ => {}
                 }
             }
             Input::HubAway => self.hub_joined = false,
@@ -206,6 +225,7 @@ impl Negotiation {
             }
             Input::Connected(attempt) if self.is_current(attempt) => {
                 self.state = State::Connected { attempt };
+                self.pathless = 0;
                 self.backoff.reset();
                 self.backoff.set_cap(BACKOFF_CAPS[1]);
                 self.outputs
@@ -243,9 +263,9 @@ impl Negotiation {
             State::Offered { attempt, deadline } if deadline <= now => {
                 self.end(now, attempt, EndReason::Unanswered)
             }
-            State::Connecting { attempt, deadline } if deadline <= now => {
-                self.end(now, attempt, EndReason::NoPath)
-            }
+            State::Connecting {
+                attempt, deadline, ..
+            } if deadline <= now => self.end(now, attempt, EndReason::NoPath),
             _ => {}
         }
     }
@@ -269,6 +289,12 @@ impl Negotiation {
     /// The initiator's own id, or that of the last offer.
     pub fn peer_id(&self) -> Option<&str> {
         self.peer_id.as_deref()
+    }
+
+    /// True when the attempt is to gather through STUN servers. After one that found no path the next
+    /// goes without, and so on in turns: a STUN server that misleads or is not there hinders less.
+    pub fn with_stun(&self) -> bool {
+        self.pathless.is_multiple_of(2)
     }
 
     /// True while the connection is up.
@@ -316,7 +342,7 @@ impl Negotiation {
                     .push_back(Output::Send(Signal::Offer { sdp }, peer_id));
                 self.state = State::Offered {
                     attempt,
-                    deadline: now + ANSWER_LIMIT,
+                    deadline: now + self.answer_limit,
                 };
             }
             Role::Responder => {
@@ -326,6 +352,7 @@ impl Negotiation {
                 self.state = State::Connecting {
                     attempt,
                     deadline: now + CONNECT_LIMIT,
+                    answer: None,
                 };
             }
         }
@@ -340,15 +367,17 @@ impl Negotiation {
                         .push_back(Output::Refused(SignalRefusal::PeerId));
                 }
                 let State::Offered { attempt, .. } = self.state else {
-                    return self
-                        .outputs
+                    self.outputs
                         .push_back(Output::Refused(SignalRefusal::Unexpected));
+                    return self.late_answer(now, &sdp);
                 };
-                self.outputs.push_back(Output::AcceptAnswer(attempt, sdp));
+                self.outputs
+                    .push_back(Output::AcceptAnswer(attempt, sdp.clone()));
                 self.release_early(attempt);
                 self.state = State::Connecting {
                     attempt,
                     deadline: now + CONNECT_LIMIT,
+                    answer: Some(sdp),
                 };
             }
             (Role::Responder, Signal::Offer { sdp }) => {
@@ -402,6 +431,29 @@ impl Negotiation {
         }
     }
 
+    /// An answer says nothing about the offer that it is for. One that comes when none is awaited is
+    /// for an attempt that was given up: the peer needs more time. If another answer was taken
+    /// meanwhile, that one was late too, and its attempt cannot connect.
+    fn late_answer(&mut self, now: Instant, sdp: &str) {
+        let stale = match &self.state {
+            State::Idle { .. } | State::Describing { .. } => None,
+            State::Connecting {
+                attempt,
+                answer: Some(taken),
+                ..
+            } if taken != sdp => Some(*attempt),
+            State::Connecting { .. } | State::Offered { .. } | State::Connected { .. } => return,
+        };
+        // A second camera with the same twin id answers twice for ever: that is not followed.
+        if self.answer_limit >= LATE_ANSWER_LIMIT {
+            return;
+        }
+        self.answer_limit = (self.answer_limit * 2).min(LATE_ANSWER_LIMIT);
+        if let Some(attempt) = stale {
+            self.end(now, attempt, EndReason::Unanswered);
+        }
+    }
+
     /// A missing `peerId` is accepted: plain responders and the legacy dialect send none.
     fn is_ours(&self, peer_id: Option<&String>) -> bool {
         peer_id.is_none() || peer_id == self.peer_id.as_ref()
@@ -425,6 +477,9 @@ impl Negotiation {
         self.close(attempt, reason);
         self.early.clear();
         self.remote_ufrag = None;
+        if matches!(reason, EndReason::NoPath | EndReason::Local) {
+            self.pathless = self.pathless.saturating_add(1);
+        }
         let until = match self.role {
             Role::Responder => None,
             // A peer that is not there yet is asked again at once, with a fresh offer.
@@ -491,6 +546,109 @@ mod tests {
             panic!("{outputs:?}")
         };
         (machine, peer_id.clone())
+    }
+
+    /// Lets the next attempt begin and brings its offer out.
+    fn offer_again(machine: &mut Negotiation, now: Instant, attempt: Attempt) {
+        machine.handle_timeout(now);
+        assert!(
+            drain(machine).contains(&Output::Offer(attempt)),
+            "{attempt:?}"
+        );
+        machine.handle(now, Input::Described(attempt, "v=0".to_owned()));
+        drain(machine);
+    }
+
+    fn answer_of(sdp: &str) -> Signal {
+        Signal::Answer {
+            sdp: sdp.to_owned(),
+        }
+    }
+
+    #[test]
+    fn a_camera_that_answers_late_is_given_more_time() {
+        let start = Instant::now();
+        let (mut machine, peer_id) = offered(start);
+        let second = start + ANSWER_LIMIT;
+        machine.handle_timeout(second);
+        offer_again(&mut machine, second, Attempt(2));
+        // The answer to the first attempt is taken for the second's, until the second's own comes.
+        let at = start + 6 * SECOND;
+        machine.handle(at, envelope(answer_of("first"), Some(&peer_id)));
+        machine.handle(at, envelope(answer_of("first"), Some(&peer_id)));
+        assert_eq!(
+            drain(&mut machine),
+            [
+                Output::AcceptAnswer(Attempt(2), "first".to_owned()),
+                Output::Refused(SignalRefusal::Unexpected),
+            ],
+            "an echo is no second answer"
+        );
+        let at = start + 10 * SECOND;
+        machine.handle(at, envelope(answer_of("second"), Some(&peer_id)));
+        assert!(
+            drain(&mut machine).contains(&Output::Progress(Progress::Over(
+                Attempt(2),
+                EndReason::Unanswered
+            )))
+        );
+        offer_again(&mut machine, at, Attempt(3));
+        let answered = at + 6 * SECOND;
+        machine.handle_timeout(answered);
+        machine.handle(answered, envelope(answer_of("third"), Some(&peer_id)));
+        assert_eq!(
+            drain(&mut machine),
+            [Output::AcceptAnswer(Attempt(3), "third".to_owned())],
+            "six seconds are within the new limit"
+        );
+    }
+
+    #[test]
+    fn two_cameras_with_one_twin_id_do_not_begin_anew_for_ever() {
+        let now = Instant::now();
+        let (mut machine, peer_id) = offered(now);
+        let mut ended = 0;
+        for n in 1..=10 {
+            for sdp in ["one", "two"] {
+                machine.handle(now, envelope(answer_of(sdp), Some(&peer_id)));
+            }
+            let over = Output::Progress(Progress::Over(Attempt(n), EndReason::Unanswered));
+            if !drain(&mut machine).contains(&over) {
+                break;
+            }
+            ended += 1;
+            offer_again(&mut machine, now, Attempt(n + 1));
+        }
+        assert_eq!(ended, 2);
+    }
+
+    #[test]
+    fn a_hub_that_returns_gets_a_fresh_offer_at_once() {
+        let now = Instant::now();
+        let (mut machine, _) = offered(now);
+        machine.handle(now, Input::HubAway);
+        machine.handle(now + SECOND, Input::HubJoined);
+        drain(&mut machine);
+        machine.handle_timeout(now + SECOND);
+        assert!(drain(&mut machine).contains(&Output::Offer(Attempt(2))));
+    }
+
+    #[test]
+    fn stun_is_left_out_after_an_attempt_without_a_path() {
+        let now = Instant::now();
+        let (mut machine, peer_id) = offered(now);
+        assert!(machine.with_stun());
+        machine.handle_timeout(now + ANSWER_LIMIT);
+        assert!(machine.with_stun(), "nobody answered: not STUN's fault");
+        offer_again(&mut machine, now + ANSWER_LIMIT, Attempt(2));
+        machine.handle(now, envelope(answer(), Some(&peer_id)));
+        machine.handle_timeout(now + CONNECT_LIMIT);
+        assert!(!machine.with_stun());
+        let now = now + 2 * CONNECT_LIMIT;
+        offer_again(&mut machine, now, Attempt(3));
+        machine.handle(now, envelope(answer(), Some(&peer_id)));
+        machine.handle_timeout(now + CONNECT_LIMIT);
+        assert!(machine.with_stun(), "in turns");
     }
 
     #[test]

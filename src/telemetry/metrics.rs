@@ -29,8 +29,10 @@ pub struct Metrics {
     malformed_input: Vec<IntCounter>,
     /// A session's run that gave an error.
     pub inference_failures: IntCounter,
-    /// Inference workers that were replaced.
+    /// Inference workers and decoders that were replaced.
     pub worker_restarts: IntCounter,
+    /// Asynchronous tasks that are alive.
+    pub tasks: IntGauge,
     /// Step of the overload ladder, 0 when nothing is shed.
     pub shed_level: IntGauge,
     /// 1 while the hub is joined.
@@ -256,8 +258,9 @@ impl Metrics {
                 .counter("inference_failures_total", "Inferences that failed"),
             worker_restarts: register.counter(
                 "worker_restarts_total",
-                "Inference workers that were replaced",
+                "Inference workers and decoders that were replaced",
             ),
+            tasks: register.gauge("tasks", "Asynchronous tasks that are alive"),
             shed_level: register.gauge(
                 "shed_level",
                 "Step of the overload ladder, 0 when nothing is shed",

@@ -200,6 +200,14 @@ impl NodeProcess {
             .filter_map(|line| line.rsplit_once(' ')?.1.parse::<f64>().ok())
             .sum()
     }
+
+    /// A metric without labels, by its whole name.
+    pub fn plain_metric(&self, name: &str) -> f64 {
+        let text = http_get(self.http, "/metrics");
+        text.lines()
+            .find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.parse().ok())
+            .unwrap_or_else(|| panic!("no metric {name} in:\n{text}"))
+    }
 }
 
 /// The answer's body.

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """An app made with the official Python client that listens to a node's detections.
 
-Prints one JSON line for each event, as it comes.
+Prints one JSON line for each event, as it comes; with --statuses also those of the cameras' states.
 """
 import argparse
 import asyncio
@@ -11,7 +11,11 @@ from phystack.hub_client import PhyHubClient
 
 parser = argparse.ArgumentParser()
 parser.add_argument("node")
+parser.add_argument("--statuses", action="store_true")
 args = parser.parse_args()
+
+
+types = {"edgeInstance:detections"} | ({"edgeInstance:cameraStatus"} if args.statuses else set())
 
 
 async def main() -> None:
@@ -21,7 +25,7 @@ async def main() -> None:
 
     def on_message(payload: dict) -> None:
         data = payload.get("data") or {}
-        if data.get("type") == "edgeInstance:detections":
+        if data.get("type") in types:
             print(json.dumps(data["data"]), flush=True)
 
     client.on_twin_message(args.node, on_message)
