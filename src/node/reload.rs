@@ -66,10 +66,7 @@ struct Reload {
     started: Config,
     /// The file and the settings that are in force.
     good: (ConfigSource, Settings),
-    /// The file as it was last seen.
-    file: Seen<ConfigSource>,
-    /// A file that differs from it and must be seen once more.
-    unsettled: Option<Seen<ConfigSource>>,
+    file: Watched,
     /// The settings as the hub last told them.
     settings: Seen<Settings>,
     /// What is wrong by now, told already.
@@ -78,6 +75,13 @@ struct Reload {
     /// Keys of which it was said that they need a restart.
     said: Vec<&'static str>,
     warn: RateLimit<String>,
+}
+
+/// The file as it was last seen.
+struct Watched {
+    seen: Seen<ConfigSource>,
+    /// It was another at the last look, and must be the same once more.
+    unsettled: Option<Seen<ConfigSource>>,
 }
 
 /// What to apply, and what was refused on the way to it.
@@ -102,8 +106,7 @@ impl ReloadTask {
             applier,
             started,
             good: (source.clone(), Settings::default()),
-            file: Ok(source),
-            unsettled: None,
+            file: Watched::new(Ok(source)),
             settings: Ok(Settings::default()),
             file_error: None,
             settings_error: None,
@@ -161,24 +164,13 @@ impl Reload {
                 }
                 _ = look.tick(), if watched => Trigger::File,
             };
-            match trigger {
-                Trigger::Asked => {
-                    self.file = read_again(&self.good.0).await;
-                    self.unsettled = None;
-                }
-                Trigger::File => {
-                    let now = read_again(&self.good.0).await;
-                    if !self.look(now) {
-                        continue;
-                    }
-                }
-                Trigger::Hub => {}
-            }
-            // Loading models is not waited for at the node's end; applying is.
+            // Neither a file system that hangs nor models that load hold up the node's end; what is being
+            // applied is applied.
             let choice = tokio::select! {
                 () = &mut stopped => return,
-                choice = self.choose() => choice,
+                choice = self.look_and_choose(trigger) => choice,
             };
+            let Some(choice) = choice else { continue };
             let outcome = self.act(trigger, choice).await;
             if let Some(answer) = answer {
                 // Whoever asked may have stopped waiting.
@@ -187,33 +179,29 @@ impl Reload {
         }
     }
 
-    /// Takes in the file as it is now; true once it is another than before, and was twice the same.
-    fn look(&mut self, now: Seen<ConfigSource>) -> bool {
-        if same(&now, &self.file) {
-            self.unsettled = None;
-            return false;
+    /// Looks at the file where that was the reason, and chooses what to apply; `None` if all is as before.
+    async fn look_and_choose(&mut self, trigger: Trigger) -> Option<Choice> {
+        match trigger {
+            Trigger::Asked => self.file = Watched::new(read_again(&self.good.0).await),
+            Trigger::File => {
+                let now = read_again(&self.good.0).await;
+                if !self.file.look(now) {
+                    return None;
+                }
+            }
+            Trigger::Hub => {}
         }
-        if !self
-            .unsettled
-            .as_ref()
-            .is_some_and(|before| same(before, &now))
-        {
-            self.unsettled = Some(now);
-            return false;
-        }
-        self.unsettled = None;
-        self.file = now;
-        true
+        Some(self.choose().await)
     }
 
     /// The newest of file and settings that can be applied: both, else one with the last good other.
     async fn choose(&self) -> Choice {
         let (good_file, good_settings) = &self.good;
-        let file = self.file.as_ref().unwrap_or(good_file);
+        let file = self.file.seen.as_ref().unwrap_or(good_file);
         let settings = self.settings.as_ref().unwrap_or(good_settings);
         let mut choice = Choice {
             chosen: None,
-            file_error: self.file.as_ref().err().cloned(),
+            file_error: self.file.seen.as_ref().err().cloned(),
             settings_error: self.settings.as_ref().err().cloned(),
         };
         let error = match self.prepare(file, settings).await {
@@ -336,6 +324,33 @@ impl Reload {
     }
 }
 
+impl Watched {
+    fn new(seen: Seen<ConfigSource>) -> Self {
+        Self {
+            seen,
+            unsettled: None,
+        }
+    }
+
+    /// Takes in the file as it is now; true once it is another than before, and was twice the same.
+    fn look(&mut self, now: Seen<ConfigSource>) -> bool {
+        if same(&now, &self.seen) {
+            self.unsettled = None;
+            return false;
+        }
+        let settled = self
+            .unsettled
+            .as_ref()
+            .is_some_and(|before| same(before, &now));
+        if settled {
+            *self = Self::new(now);
+        } else {
+            self.unsettled = Some(now);
+        }
+        settled
+    }
+}
+
 /// The file as it is now; reading may wait, for a network file system for instance.
 async fn read_again(source: &ConfigSource) -> Seen<ConfigSource> {
     let source = source.clone();
@@ -360,5 +375,44 @@ async fn next_hangup(hangup: &mut Option<Signal>) {
     };
     if signalled.is_none() {
         std::future::pending().await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Env;
+
+    #[test]
+    fn a_file_counts_once_it_is_another_and_was_twice_the_same() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("node.toml");
+        let env = Env::default();
+        let read = |text: Option<&str>| {
+            match text {
+                Some(text) => std::fs::write(&path, text).unwrap(),
+                None => std::fs::remove_file(&path).unwrap(),
+            }
+            ConfigSource::read(Some(&path), &env).map_err(|error| error.to_string())
+        };
+        let mut watched = Watched::new(read(Some("one")));
+        assert!(!watched.look(read(Some("one"))));
+        // Truncated, half written, written.
+        for text in ["", "tw", "two"] {
+            assert!(!watched.look(read(Some(text))), "{text:?}");
+        }
+        assert!(watched.look(read(Some("two"))));
+        assert!(!watched.look(read(Some("two"))), "once");
+        // Gone for a moment, as when an editor moves it away first.
+        assert!(!watched.look(read(None)));
+        assert!(!watched.look(read(Some("two"))));
+        assert!(!watched.look(read(None)));
+        assert!(
+            watched.look(Err(ConfigSource::read(Some(&path), &env)
+                .unwrap_err()
+                .to_string()))
+        );
+        assert!(!watched.look(read(Some("two"))));
+        assert!(watched.look(read(Some("two"))), "it is back");
     }
 }
