@@ -13,7 +13,7 @@ use anyhow::{Context, Result};
 use clap::{Args, Parser, Subcommand};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use twinsight::config::{Config, ConfigError, Env};
+use twinsight::config::{Config, ConfigError, ConfigSource, Env, Settings};
 use twinsight::decode::decoder::DecoderKind;
 use twinsight::detect::RuntimeOptions;
 use twinsight::dev::camera::{self, CameraOptions};
@@ -194,11 +194,14 @@ async fn execute(command: Command, env: &Env) -> Result<()> {
 }
 
 async fn run(config: Option<&Path>, env: &Env) -> Result<()> {
-    let mut config = Config::load(config, env)?;
-    config.runtime.models_dir = shipped(&config.runtime.models_dir);
+    let source = ConfigSource::read(config, env)?;
+    let config = source.resolve(&Settings::default())?;
     let mut stop = StopSignals::new()?;
+    // From now on, so that one that comes early does not end the program.
+    let hangup = signal(SignalKind::hangup())?;
     let listener = server::bind(config.http.listen).await?;
-    let (runtime, cameras) = (config.runtime.clone(), config.cameras.clone());
+    let (mut runtime, cameras) = (config.runtime.clone(), config.cameras.clone());
+    runtime.models_dir = shipped(&runtime.models_dir);
     let dylib_path = env.get("ORT_DYLIB_PATH").map(PathBuf::from);
     let parts = NodeParts {
         config,
@@ -211,6 +214,7 @@ async fn run(config: Option<&Path>, env: &Env) -> Result<()> {
         node = Node::start(parts) => node?,
         () = stop.next() => return Ok(()),
     };
+    node.follow(source, Some(hangup));
     let result = tokio::select! {
         result = node.run() => result,
         () = stop.next() => Ok(()),

@@ -6,17 +6,33 @@ use super::StreamId;
 use super::error::{ConfigError, Place};
 use super::file::{self, CameraSection, DefaultsSection, File, Given, Origin};
 use super::resolve::{CAMERAS, Resolver};
+use super::settings::{ListedCamera, Settings};
 use super::values::{CameraConfig, Codec, Connect, Dialect, HubConfig};
 
 impl Resolver<'_> {
     pub(super) fn cameras(
         &self,
         file: &File,
+        settings: &Settings,
         hub: &HubConfig,
     ) -> Result<Vec<CameraConfig>, ConfigError> {
         let defaults = self.settings("defaults", &file.defaults, &unset())?;
+        let mut sections: Vec<(Place, CameraSection)> = file
+            .cameras
+            .iter()
+            .map(|spanned| {
+                let place = self.place(&Origin::File(spanned.span().start));
+                (place, spanned.get_ref().clone())
+            })
+            .collect();
+        if let Some(listed) = settings.cameras() {
+            sections = self.listed_by_the_hub(listed, &sections, &defaults);
+        }
+        if let Some(listed) = self.variable(CAMERAS) {
+            sections = self.listed_by_the_variable(&listed, &sections);
+        }
         let mut cameras: Vec<(CameraConfig, Place)> = Vec::new();
-        for (place, section) in self.camera_sections(file) {
+        for (place, section) in sections {
             let camera = self.camera(&place, &section, &defaults, hub)?;
             for (other, first) in &cameras {
                 check_pair(&camera.id, &place, &other.id, first)?;
@@ -26,26 +42,54 @@ impl Resolver<'_> {
         Ok(cameras.into_iter().map(|(camera, _)| camera).collect())
     }
 
-    /// The file's cameras; or, where `TWINSIGHT_CAMERAS` lists twins, those, with what the file says of them.
-    fn camera_sections(&self, file: &File) -> Vec<(Place, CameraSection)> {
-        let in_file = file.cameras.iter().map(|spanned| {
-            (
-                self.place(&Origin::File(spanned.span().start)),
-                spanned.get_ref().clone(),
+    /// The hub's list in the place of the file's, with what the file says of the same streams: of all
+    /// streams of a twin that is listed by its id alone, of the one stream of an entry with settings,
+    /// which win over the file's.
+    fn listed_by_the_hub(
+        &self,
+        listed: &[ListedCamera],
+        in_file: &[(Place, CameraSection)],
+        defaults: &CameraConfig,
+    ) -> Vec<(Place, CameraSection)> {
+        let stream = |section: &CameraSection| {
+            section.stream.as_ref().map_or_else(
+                || defaults.id.stream.to_string(),
+                |given| given.value.clone(),
             )
-        });
-        let Some(listed) = self.variable(CAMERAS) else {
-            return in_file.collect();
         };
-        let in_file: Vec<_> = in_file.collect();
+        let mut sections = Vec::new();
+        for camera in listed {
+            let place = self.place(&Origin::Setting(camera.name.clone()));
+            let described: Vec<_> = in_file
+                .iter()
+                .filter(|(_, section)| {
+                    twin_of(section) == twin_of(&camera.section)
+                        && (camera.every_stream || stream(section) == stream(&camera.section))
+                })
+                .collect();
+            for (_, section) in &described {
+                let mut section = section.clone();
+                section.overlay(&camera.section);
+                sections.push((place.clone(), section));
+            }
+            if described.is_empty() {
+                sections.push((place, camera.section.clone()));
+            }
+        }
+        sections
+    }
+
+    /// Where `TWINSIGHT_CAMERAS` lists twins: those alone, with what is known of them.
+    fn listed_by_the_variable(
+        &self,
+        listed: &Given<String>,
+        known: &[(Place, CameraSection)],
+    ) -> Vec<(Place, CameraSection)> {
         let mut sections = Vec::new();
         for twin_id in file::list(&listed.value) {
-            let described = in_file.iter().filter(|(_, section)| {
-                section
-                    .twin_id
-                    .as_ref()
-                    .is_some_and(|given| given.value == twin_id)
-            });
+            let described = known
+                .iter()
+                .filter(|(_, section)| twin_of(section) == Some(&twin_id));
             let before = sections.len();
             sections.extend(described.cloned());
             if sections.len() == before {
@@ -167,6 +211,10 @@ impl Resolver<'_> {
             self.bad(key, given, &takes)
         })
     }
+}
+
+fn twin_of(section: &CameraSection) -> Option<&String> {
+    section.twin_id.as_ref().map(|given| &given.value)
 }
 
 /// What a camera has when nothing is configured.

@@ -11,6 +11,8 @@ pub enum Place {
     Line(PathBuf, usize),
     /// In a variable of the environment.
     Variable(String),
+    /// In a setting of the node's own twin on the hub.
+    Setting(String),
 }
 
 impl fmt::Display for Place {
@@ -18,6 +20,7 @@ impl fmt::Display for Place {
         match self {
             Self::Line(path, line) => write!(f, "{} line {line}", path.display()),
             Self::Variable(name) => write!(f, "variable {name}"),
+            Self::Setting(name) => write!(f, "setting {name} of the hub"),
         }
     }
 }
@@ -74,6 +77,36 @@ pub enum ConfigError {
         name: String,
         /// A variable that exists.
         nearest: String,
+    },
+    /// A setting of the hub that does not exist.
+    #[error("{place}: there is no such setting, the nearest is `{nearest}`: correct or remove it")]
+    UnknownSetting {
+        /// Where.
+        place: Place,
+        /// A setting that exists.
+        nearest: String,
+    },
+    /// A key that the hub may not set.
+    #[error(
+        "{place}: a hub does not set this for a node: remove it, and set `{key}` in the node's file"
+    )]
+    NotASetting {
+        /// Where.
+        place: Place,
+        /// The key with its section.
+        key: String,
+    },
+    /// More cameras in the hub's settings than a node could have.
+    #[error(
+        "{place}: these are {found} cameras, and a node takes {limit} from its hub: remove some"
+    )]
+    TooManyCameras {
+        /// Where.
+        place: Place,
+        /// Cameras in the list.
+        found: usize,
+        /// What is taken.
+        limit: usize,
     },
     /// A value of the wrong type.
     #[error("{place}: `{key}` takes {takes}, and this is {found}: correct it")]

@@ -1,9 +1,15 @@
 //! The file as it is written: a serde mirror in which everything is optional and remembers where it
 //! was given. The same sections take the `TWINSIGHT_*` variables. Only [`Config`](super::Config)'s
 //! resolution reads it; the reference page is rendered from [`keys`].
+//!
+//! While a node runs, `[defaults]` and `[[cameras]]` may change: by this file and by the settings of its
+//! twin on the hub, which set, in camelCase, the keys named in [`Settings`](super::Settings). `connect`,
+//! `stream`, `codecs`, `dialect` and `allow_unsigned` open a camera's connection again, the other keys
+//! keep it. `[hub]`, `[ice]`, `[http]` and `[runtime]` hold until a restart.
 
 use serde::Deserialize;
 use serde::de::Deserializer;
+use serde_json::Value;
 use toml::Spanned;
 
 /// A value and where it was given.
@@ -22,6 +28,8 @@ pub enum Origin {
     File(usize),
     /// In a variable of the environment.
     Variable(String),
+    /// In a setting of the node's own twin on the hub, such as `cameras[1].maxFps`.
+    Setting(String),
 }
 
 /// A key of the file, for the reference and for finding the nearest.
@@ -106,7 +114,7 @@ macro_rules! section {
         $($(#[doc = $doc:literal])+ $field:ident: $type:ty,)+
     }) => {
         $(#[doc = $about])+
-        #[derive(Debug, Clone, Default, Deserialize)]
+        #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
         #[serde(deny_unknown_fields)]
         pub struct $name { $($(#[doc = $doc])+ pub $field: Option<Given<$type>>,)+ }
 
@@ -131,6 +139,27 @@ macro_rules! section {
                     _ => return Ok(false),
                 }
                 Ok(true)
+            }
+
+            /// Sets a key from a value of the hub's settings; see [`File::set`].
+            pub fn set_json(&mut self, key: &str, setting: &str, value: &Value) -> Result<bool, &'static str> {
+                match key {
+                    $(stringify!($field) => {
+                        self.$field = Some(Given {
+                            value: <$type>::from_json(value).ok_or(<$type as Setting>::TAKES)?,
+                            origin: Origin::Setting(setting.to_owned()),
+                        });
+                    })+
+                    _ => return Ok(false),
+                }
+                Ok(true)
+            }
+
+            /// Takes over every key that `nearer` has.
+            pub fn overlay(&mut self, nearer: &Self) {
+                $(if nearer.$field.is_some() {
+                    self.$field.clone_from(&nearer.$field);
+                })+
             }
         }
     };
@@ -277,12 +306,17 @@ trait Setting: Sized {
     const TAKES: &'static str;
     /// Reads a variable's text.
     fn from_text(text: &str) -> Option<Self>;
+    /// Reads a value of the hub's settings.
+    fn from_json(value: &Value) -> Option<Self>;
 }
 
 impl Setting for String {
     const TAKES: &'static str = "a text";
     fn from_text(text: &str) -> Option<Self> {
         Some(text.to_owned())
+    }
+    fn from_json(value: &Value) -> Option<Self> {
+        value.as_str().map(str::to_owned)
     }
 }
 
@@ -291,12 +325,18 @@ impl Setting for bool {
     fn from_text(text: &str) -> Option<Self> {
         text.to_ascii_lowercase().parse().ok()
     }
+    fn from_json(value: &Value) -> Option<Self> {
+        value.as_bool()
+    }
 }
 
 impl Setting for i64 {
     const TAKES: &'static str = "a whole number";
     fn from_text(text: &str) -> Option<Self> {
         text.parse().ok()
+    }
+    fn from_json(value: &Value) -> Option<Self> {
+        value.as_i64()
     }
 }
 
@@ -305,12 +345,22 @@ impl Setting for f64 {
     fn from_text(text: &str) -> Option<Self> {
         text.parse().ok()
     }
+    fn from_json(value: &Value) -> Option<Self> {
+        value.as_f64()
+    }
 }
 
 impl Setting for Vec<String> {
     const TAKES: &'static str = "a list of texts";
     fn from_text(text: &str) -> Option<Self> {
         Some(list(text))
+    }
+    fn from_json(value: &Value) -> Option<Self> {
+        value
+            .as_array()?
+            .iter()
+            .map(|item| item.as_str().map(str::to_owned))
+            .collect()
     }
 }
 

@@ -1,13 +1,15 @@
-//! Configuration: a TOML file and the environment come in, one checked [`Config`] goes out.
-//! `file` mirrors the file, `resolve` merges and checks, `values` is what the stages get: values,
-//! never strings to parse or the environment.
+//! Configuration: a TOML file, the environment and settings of the hub come in, one checked [`Config`]
+//! goes out. `file` mirrors the file, `settings` reads what the hub says into the same mirror, `resolve`
+//! merges and checks, `values` is what the stages get: values, never strings to parse or the environment.
 
 mod cameras;
+mod difference;
 mod env;
 mod error;
 pub mod file;
 mod resolve;
 mod sections;
+mod settings;
 mod syntax;
 mod values;
 
@@ -16,6 +18,8 @@ use std::sync::Arc;
 
 pub use env::Env;
 pub use error::{ConfigError, Place};
+pub use resolve::ConfigSource;
+pub use settings::Settings;
 pub use values::{
     CameraConfig, Codec, Config, Connect, Dialect, HttpConfig, HubConfig, HubMode, IceConfig,
     IcePolicy, RuntimeConfig, Secret, TurnServer,

@@ -1,6 +1,7 @@
-//! File and environment to [`Config`]: merges by precedence and makes every check, once, at start.
-//! Nearer wins: `TWINSIGHT_*` variables, the official clients' variables, the file, the defaults. The
-//! sections' own checks are in `sections` and `cameras`.
+//! File, environment and settings of the hub to [`Config`]: merges by precedence and makes every check,
+//! at the start and at each reload. Nearer wins: `TWINSIGHT_*` variables, the official clients'
+//! variables, settings of the hub, the file, the defaults. The sections' own checks are in `sections`
+//! and `cameras`.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -8,6 +9,7 @@ use std::path::{Path, PathBuf};
 use super::env::Env;
 use super::error::{ConfigError, Place, line};
 use super::file::{self, File, Given, Origin};
+use super::settings::Settings;
 use super::syntax;
 use super::values::{Config, Secret};
 
@@ -16,13 +18,20 @@ pub(super) const CAMERAS: &str = "TWINSIGHT_CAMERAS";
 pub(super) const ACCESS_KEY: &str = "TWINSIGHT_HUB__ACCESS_KEY";
 pub(super) const TOKEN: &str = "TWINSIGHT_HTTP__TOKEN";
 
-impl Config {
-    /// Reads the file, if one is named, and the variables, and checks everything. Relative paths in the
-    /// file are relative to the working directory.
+/// Where a configuration comes from, read at one moment; a node that follows its file reads it anew.
+#[derive(Debug, Clone)]
+pub struct ConfigSource {
+    path: Option<PathBuf>,
+    env: Env,
+    text: String,
+}
+
+impl ConfigSource {
+    /// Reads the file, if one is named.
     ///
     /// # Errors
-    /// The first thing that is wrong, as a sentence with its place and remedy.
-    pub fn load(path: Option<&Path>, env: &Env) -> Result<Self, ConfigError> {
+    /// When it cannot be read.
+    pub fn read(path: Option<&Path>, env: &Env) -> Result<Self, ConfigError> {
         let text = match path {
             Some(path) => fs::read_to_string(path).map_err(|source| ConfigError::Unreadable {
                 path: path.to_path_buf(),
@@ -30,28 +39,71 @@ impl Config {
             })?,
             None => String::new(),
         };
-        let path = path.unwrap_or(Path::new(""));
-        let mut file = syntax::parse(path, &text)?;
+        Ok(Self {
+            path: path.map(Path::to_path_buf),
+            env: env.clone(),
+            text,
+        })
+    }
+
+    /// The same file as it is now.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub fn reread(&self) -> Result<Self, ConfigError> {
+        Self::read(self.path.as_deref(), &self.env)
+    }
+
+    /// The file, if one was named.
+    pub fn path(&self) -> Option<&Path> {
+        self.path.as_deref()
+    }
+
+    /// The file's text.
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+
+    /// Merges file, variables and settings of the hub, and checks everything. Relative paths in the file
+    /// are relative to the working directory.
+    ///
+    /// # Errors
+    /// The first thing that is wrong, as a sentence with its place and remedy.
+    pub fn resolve(&self, settings: &Settings) -> Result<Config, ConfigError> {
+        let path = self.path.as_deref().unwrap_or(Path::new(""));
+        let mut file = syntax::parse(path, &self.text)?;
         let resolver = Resolver {
             path,
-            text: &text,
-            env,
+            text: &self.text,
+            env: &self.env,
             file_mode: file.hub.mode.clone(),
         };
+        file.defaults.overlay(settings.defaults());
         resolver.overlay_variables(&mut file)?;
         let hub = resolver.hub(&file)?;
         let ice = resolver.ice(&file, hub.turn.is_some())?;
         let http = resolver.http(&file)?;
         let runtime = resolver.runtime(&file)?;
-        let cameras = resolver.cameras(&file, &hub)?;
+        let cameras = resolver.cameras(&file, settings, &hub)?;
         resolver.check_ports(&file, &ice, cameras.len())?;
-        Ok(Self {
+        Ok(Config {
             hub,
             ice,
             http,
             runtime,
             cameras,
         })
+    }
+}
+
+impl Config {
+    /// Reads the file, if one is named, and the variables, and checks everything: what a node starts
+    /// with, before its hub has told any settings.
+    ///
+    /// # Errors
+    /// The first thing that is wrong, as a sentence with its place and remedy.
+    pub fn load(path: Option<&Path>, env: &Env) -> Result<Self, ConfigError> {
+        ConfigSource::read(path, env)?.resolve(&Settings::default())
     }
 }
 
@@ -69,6 +121,7 @@ impl Resolver<'_> {
         match origin {
             Origin::File(byte) => line(self.path, self.text, *byte),
             Origin::Variable(name) => Place::Variable(name.clone()),
+            Origin::Setting(name) => Place::Setting(name.clone()),
         }
     }
 
@@ -141,7 +194,8 @@ impl Resolver<'_> {
         ConfigError::BadValue {
             place: self.place(&given.origin),
             key: key.to_owned(),
-            found: format!("{:?}", given.value),
+            // A hub's value may be of any length.
+            found: format!("{:?}", given.value).chars().take(200).collect(),
             takes: takes.to_owned(),
         }
     }
@@ -236,7 +290,9 @@ impl Resolver<'_> {
         let in_variable = |given: Given<String>| {
             visible(&given.value).ok_or_else(|| match given.origin {
                 Origin::Variable(name) => ConfigError::SecretVariableUnusable { name },
-                Origin::File(_) => unreachable!("`variable` gives variables"),
+                Origin::File(_) | Origin::Setting(_) => {
+                    unreachable!("`variable` gives variables")
+                }
             })
         };
         if let Some(given) = self.variable(own) {

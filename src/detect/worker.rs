@@ -3,7 +3,7 @@
 
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::detector::{DetectSettings, Detections, Detector, ModelInfo, Terminate};
@@ -64,7 +64,8 @@ pub struct Inference<'a> {
 /// The scheduler of camera streams.
 pub type CameraScheduler = Scheduler<Arc<CameraWork>>;
 
-/// Makes a worker's own detectors, one a model, in the order that [`CameraWork::model`] counts.
+/// Makes a worker's own detectors, one for each model that is in use by then, in the order that
+/// [`CameraWork::model`] counts.
 pub type DetectorFactory =
     Arc<dyn Fn() -> Result<Vec<Box<dyn Detector>>, ModelError> + Send + Sync>;
 
@@ -101,7 +102,9 @@ struct WorkerState {
     name: String,
     /// Taken from a worker that is given up, so that its silence is nobody's.
     heartbeat: Mutex<Option<Heartbeat>>,
-    terminators: Vec<Option<Terminate>>,
+    terminators: Mutex<Vec<Option<Terminate>>>,
+    /// Detectors that were added since the worker's start, for it to take before its next frame.
+    added: Mutex<Vec<Box<dyn Detector>>>,
     run: Mutex<Run>,
     warn: RateLimit<StreamId>,
 }
@@ -157,12 +160,7 @@ impl InferencePool {
                         source,
                     };
                     drop(run);
-                    worker
-                        .shared
-                        .terminators
-                        .iter()
-                        .flatten()
-                        .for_each(|terminate| terminate());
+                    worker.shared.terminate();
                 }
                 Run::Terminating {
                     since,
@@ -171,12 +169,7 @@ impl InferencePool {
                 } if now.saturating_duration_since(since) > TERMINATE_LIMIT => {
                     *run = Run::Abandoned;
                     drop(run);
-                    worker
-                        .shared
-                        .heartbeat
-                        .lock()
-                        .unwrap_or_else(PoisonError::into_inner)
-                        .take();
+                    lock(&worker.shared.heartbeat).take();
                     work.metrics.frame_dropped(FrameDrop::InferenceFailed);
                     self.context.metrics.inference_failures.inc();
                     self.context.scheduler.finished(source, JobEnd::Failed, 0);
@@ -189,6 +182,22 @@ impl InferencePool {
                     }
                 }
             }
+        }
+    }
+
+    /// The workers.
+    pub fn workers(&self) -> usize {
+        self.workers.len()
+    }
+
+    /// Gives each worker the detectors of one more model or several, behind those that it has; the work
+    /// under way is not touched. `sets` has one set a worker. To be called before a camera's work
+    /// names them, and after the factory makes them too.
+    pub fn add_models(&mut self, sets: Vec<Vec<Box<dyn Detector>>>) {
+        for (worker, set) in self.workers.iter().zip(sets) {
+            let shared = &worker.shared;
+            lock(&shared.terminators).extend(set.iter().map(|detector| detector.terminator()));
+            lock(&shared.added).extend(set);
         }
     }
 
@@ -240,12 +249,7 @@ impl Drop for InferencePool {
         self.context.scheduler.close();
         // A run that hangs must not hold up whoever drops the pool; `join` has waited where it should.
         for worker in std::mem::take(&mut self.workers) {
-            worker
-                .shared
-                .terminators
-                .iter()
-                .flatten()
-                .for_each(|terminate| terminate());
+            worker.shared.terminate();
             worker.thread.abandon();
         }
     }
@@ -275,10 +279,13 @@ impl Worker {
                 Instant::now(),
             ))),
             name: name.clone(),
-            terminators: detectors
-                .iter()
-                .map(|detector| detector.terminator())
-                .collect(),
+            terminators: Mutex::new(
+                detectors
+                    .iter()
+                    .map(|detector| detector.terminator())
+                    .collect(),
+            ),
+            added: Mutex::default(),
             run: Mutex::new(Run::Idle),
             warn: RateLimit::new(RATE_LIMIT),
         });
@@ -292,17 +299,20 @@ impl Worker {
 
 impl WorkerState {
     fn beat(&self) {
-        if let Some(heartbeat) = &*self
-            .heartbeat
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-        {
+        if let Some(heartbeat) = &*lock(&self.heartbeat) {
             heartbeat.beat(Instant::now());
         }
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Run> {
-        self.run.lock().unwrap_or_else(PoisonError::into_inner)
+    fn terminate(&self) {
+        lock(&self.terminators)
+            .iter()
+            .flatten()
+            .for_each(|terminate| terminate());
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Run> {
+        lock(&self.run)
     }
 
     /// Ends the run and tells what it was: the supervisor may have ended it or given it up meanwhile.
@@ -321,6 +331,8 @@ fn work(context: &PoolContext, shared: &WorkerState, mut detectors: Vec<Box<dyn 
     while let Some(job) = context.scheduler.next(BEAT, || shared.beat()) {
         let started_at = Instant::now();
         let work = Arc::clone(&job.work);
+        // What the frame's camera may name by now is there: it was added before the camera knew it.
+        detectors.append(&mut lock(&shared.added));
         *shared.lock() = Run::Busy {
             since: started_at,
             work: Arc::clone(&work),
@@ -381,6 +393,10 @@ fn work(context: &PoolContext, shared: &WorkerState, mut detectors: Vec<Box<dyn 
             return;
         }
     }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn fail(context: &PoolContext, job: &Job<Arc<CameraWork>>) {

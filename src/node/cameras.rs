@@ -2,12 +2,12 @@
 //! and removing are one code path. A camera that did not change is not touched.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
 
-use super::models::Models;
+use super::models::Catalog;
 use crate::config::StreamId;
 use crate::config::{CameraConfig, Connect, IceConfig, IcePolicy};
 use crate::decode::decoder::DecoderKind;
@@ -49,8 +49,26 @@ pub(super) struct Cameras {
 #[derive(Debug)]
 struct Camera {
     config: CameraConfig,
+    name: SharedName,
     source: SourceId,
     stream: MediaStream,
+}
+
+/// A camera's name for people, which may change while its stream goes on.
+#[derive(Debug, Clone)]
+struct SharedName(Arc<RwLock<Arc<str>>>);
+
+/// How many camera streams a reconciliation touched.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Changes {
+    /// New ones.
+    pub added: usize,
+    /// Those with a new connection, because the change needs one.
+    pub reopened: usize,
+    /// Those with other settings on the same connection.
+    pub changed: usize,
+    /// Those that are gone.
+    pub removed: usize,
 }
 
 /// A plan to bring the running cameras in line with the configuration; making it changes nothing.
@@ -69,14 +87,20 @@ impl Cameras {
     }
 
     /// Makes the running cameras those of the configuration. Refused whole when one of them cannot be.
+    /// Every call comes to its end: one that is dropped halfway leaves connections that nobody waits for.
     ///
     /// # Errors
     /// When a camera names a model or class that is not there; nothing has changed then.
-    pub(super) async fn apply(&mut self, models: &Models, configs: &[CameraConfig]) -> Result<()> {
+    pub(super) async fn apply(
+        &mut self,
+        models: &Catalog,
+        configs: &[CameraConfig],
+    ) -> Result<Changes> {
         let mut wanted = BTreeMap::new();
         for config in configs {
             wanted.insert(config.id.clone(), self.resolve(models, config)?);
         }
+        let mut changes = Changes::default();
         let gone: Vec<StreamId> = self
             .running
             .iter()
@@ -87,28 +111,50 @@ impl Cameras {
             })
             .map(|(id, _)| id.clone())
             .collect();
+        let mut closing = Vec::new();
         for id in gone {
             if let Some(camera) = self.running.remove(&id) {
                 let removed = !wanted.contains_key(&id);
-                self.close(camera, removed).await;
+                *if removed {
+                    &mut changes.removed
+                } else {
+                    &mut changes.reopened
+                } += 1;
+                closing.push((camera, removed));
             }
         }
+        // Each takes up to a second, all together no longer.
+        let closing = closing
+            .into_iter()
+            .map(|(camera, removed)| self.close(camera, removed));
+        futures_util::future::join_all(closing).await;
         for (id, wanted) in wanted {
             match self.running.get_mut(&id) {
                 Some(camera) if camera.config == wanted.config => {}
                 Some(camera) => {
-                    self.context
+                    let context = &self.context;
+                    context
                         .scheduler
                         .update(camera.source, source_settings(&wanted));
+                    if camera.config.name != wanted.config.name {
+                        camera.name.set(&wanted.work.name);
+                        context.publisher.rename(&id, &wanted.work.name);
+                    }
                     camera.config = wanted.config;
+                    changes.changed += 1;
                 }
                 None => {
                     let camera = self.open(wanted);
                     self.running.insert(id, camera);
+                    changes.added += 1;
                 }
             }
         }
-        Ok(())
+        changes.added -= changes.reopened;
+        if changes != Changes::default() {
+            self.context.changed.notify_one();
+        }
+        Ok(changes)
     }
 
     /// How the cameras are.
@@ -129,16 +175,6 @@ impl Cameras {
         self.running.values().map(fact).collect()
     }
 
-    /// Streams that cameras dial us for, by the twin that signs their offers.
-    pub(super) fn accepts(&self) -> Vec<StreamId> {
-        let accepting = |camera: &&Camera| camera.config.connect == Connect::Accept;
-        self.running
-            .values()
-            .filter(accepting)
-            .map(|camera| camera.config.id.clone())
-            .collect()
-    }
-
     /// Closes all connections and ends all decoding, at the node's end. No frame comes after it.
     pub(super) async fn shutdown(&mut self) {
         let mut closing = tokio::task::JoinSet::new();
@@ -148,7 +184,7 @@ impl Cameras {
         closing.join_all().await;
     }
 
-    fn resolve(&self, models: &Models, config: &CameraConfig) -> Result<Wanted> {
+    fn resolve(&self, models: &Catalog, config: &CameraConfig) -> Result<Wanted> {
         let (model, settings) = models.resolve(config)?;
         let work = CameraWork {
             id: config.id.clone(),
@@ -168,6 +204,7 @@ impl Cameras {
         let context = &self.context;
         let source = context.scheduler.add(source_settings(&wanted));
         let Wanted { config, work } = wanted;
+        let name = SharedName::new(&work.name);
         let options = StreamOptions {
             id: config.id.clone(),
             role: match config.connect {
@@ -185,13 +222,15 @@ impl Cameras {
             options,
             Box::new(move |frame| scheduler.offer(source, frame)),
             status_handler(
-                work,
+                config.id.clone(),
+                name.clone(),
                 context.publisher.clone(),
                 Arc::clone(&context.changed),
             ),
         );
         Camera {
             config,
+            name,
             source,
             stream,
         }
@@ -200,6 +239,7 @@ impl Cameras {
     async fn close(&self, camera: Camera, removed: bool) {
         let Camera {
             config,
+            name: _,
             source,
             stream,
         } = camera;
@@ -227,13 +267,26 @@ impl Cameras {
     }
 }
 
+impl SharedName {
+    fn new(name: &Arc<str>) -> Self {
+        Self(Arc::new(RwLock::new(Arc::clone(name))))
+    }
+
+    fn get(&self) -> Arc<str> {
+        Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn set(&self, name: &Arc<str>) {
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = Arc::clone(name);
+    }
+}
+
 /// True when a change needs a new connection; others only change how frames are scheduled and judged.
 fn must_reopen(old: &CameraConfig, new: &CameraConfig) -> bool {
     old.connect != new.connect
         || old.dialect != new.dialect
         || old.codecs != new.codecs
         || old.allow_unsigned != new.allow_unsigned
-        || old.name != new.name
 }
 
 fn source_settings(wanted: &Wanted) -> SourceSettings<Arc<CameraWork>> {
@@ -252,14 +305,15 @@ fn source_settings(wanted: &Wanted) -> SourceSettings<Arc<CameraWork>> {
 
 /// Makes an event of each change.
 fn status_handler(
-    work: Arc<CameraWork>,
+    id: StreamId,
+    name: SharedName,
     publisher: Publisher,
     changed: Arc<tokio::sync::Notify>,
 ) -> StateHandler {
     Box::new(move |current| {
         publisher.set_status(CameraStatus {
-            id: work.id.clone(),
-            name: Arc::clone(&work.name),
+            id: id.clone(),
+            name: name.get(),
             state: current.state,
             since: current.since,
             reason: current.reason.map(str::to_owned),
@@ -279,5 +333,159 @@ impl From<&IceConfig> for IceSettings {
             mdns: config.mdns,
             recv_buffer_bytes: config.recv_buffer_bytes,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::sync::watch;
+
+    use crate::media::life::StreamState;
+    use serde_json::Value;
+
+    use super::super::models::{ModelLoader, Models};
+    use super::*;
+    use crate::config::{Config, ConfigSource, Env, Settings};
+    use crate::decode::frame::PictureSize;
+    use crate::detect::FakeDetector;
+    use crate::hub::client::HubClient;
+    use crate::hub::options::HubOptions;
+    use crate::media::keyframes::KeyframeBudget;
+    use crate::publish::publisher::{EventSink, HubAway, PublisherTask};
+    use crate::telemetry::metrics::Metrics;
+
+    struct Nowhere;
+
+    impl EventSink for Nowhere {
+        async fn emit(&mut self, _event: &'static str, _data: Value) -> Result<(), HubAway> {
+            Err(HubAway)
+        }
+    }
+
+    struct Bench {
+        cameras: Cameras,
+        catalog: Catalog,
+        _publisher: PublisherTask,
+    }
+
+    impl Bench {
+        fn new() -> Self {
+            let metrics = Arc::new(Metrics::new());
+            let (publisher, task) =
+                Publisher::spawn(Nowhere, "run".to_owned(), 8, Arc::clone(&metrics), None);
+            let context = CameraContext {
+                stream: StreamContext {
+                    hub: HubClient::start(HubOptions::simulator("http://127.0.0.1:9", "node-1")),
+                    metrics,
+                    keyframes: Arc::new(KeyframeBudget::new(Instant::now())),
+                },
+                scheduler: Arc::new(CameraScheduler::default()),
+                publisher,
+                ice: IceSettings::default(),
+                decoder: DecoderKind::Fake(PictureSize {
+                    width_px: 16,
+                    height_px: 16,
+                }),
+                changed: Arc::default(),
+            };
+            let detector = FakeDetector::new(Duration::ZERO, Vec::new());
+            let loader: ModelLoader = Arc::new(move |_| Ok(Box::new(detector.clone())));
+            let names = ["nanodet_g_coco", "other"].map(str::to_owned).to_vec();
+            Self {
+                cameras: Cameras::new(context),
+                catalog: Models::new(names, loader).unwrap().catalog().clone(),
+                _publisher: task,
+            }
+        }
+
+        async fn apply(&mut self, text: &str) -> Changes {
+            let folder = tempfile::tempdir().unwrap();
+            let file = folder.path().join("node.toml");
+            std::fs::write(&file, text).unwrap();
+            let env: Env = [("TWIN_ID", "node-1")].into_iter().collect();
+            let source = ConfigSource::read(Some(&file), &env).unwrap();
+            let config: Config = source.resolve(&Settings::default()).unwrap();
+            self.cameras
+                .apply(&self.catalog, &config.cameras)
+                .await
+                .unwrap()
+        }
+
+        /// The identity of a running camera: its source at the scheduler and its stream's state.
+        fn identity(&self, twin: &str) -> (SourceId, watch::Receiver<StreamState>) {
+            let camera = &self.cameras.running[&StreamId::new(twin, "default")];
+            (camera.source, camera.stream.state())
+        }
+    }
+
+    const CAMERA: &str = "[[cameras]]\ntwin_id = \"a\"\n";
+
+    #[tokio::test]
+    async fn what_needs_no_connection_keeps_source_and_stream() {
+        let mut bench = Bench::new();
+        let added = Changes {
+            added: 1,
+            ..Changes::default()
+        };
+        assert_eq!(bench.apply(CAMERA).await, added);
+        let (source, state) = bench.identity("a");
+        assert_eq!(bench.apply(CAMERA).await, Changes::default());
+        for setting in [
+            "name = \"Door\"",
+            "max_fps = 1",
+            "max_age_ms = 100",
+            "min_score = 0.9",
+            "classes = [\"person\"]",
+            "emit_empty = false",
+            "model = \"other\"",
+        ] {
+            let changes = bench.apply(&format!("{CAMERA}{setting}\n")).await;
+            let changed = Changes {
+                changed: 1,
+                ..Changes::default()
+            };
+            assert_eq!(changes, changed, "{setting}");
+            let (source_now, state_now) = bench.identity("a");
+            assert_eq!(source, source_now, "{setting}");
+            assert!(state.same_channel(&state_now), "{setting}");
+        }
+        bench.apply(&format!("{CAMERA}name = \"Gate\"\n")).await;
+        assert_eq!(bench.cameras.facts()[0].name, "Gate");
+        let camera = &bench.cameras.running[&StreamId::new("a", "default")];
+        assert_eq!(&*camera.name.get(), "Gate", "states have the new name too");
+        bench.cameras.shutdown().await;
+    }
+
+    #[tokio::test]
+    async fn what_needs_a_connection_opens_the_camera_again_and_touches_no_other() {
+        let mut bench = Bench::new();
+        let other = "[[cameras]]\ntwin_id = \"b\"\n";
+        bench.apply(&format!("{other}{CAMERA}")).await;
+        let (source_b, state_b) = bench.identity("b");
+        for setting in [
+            "connect = \"accept\"",
+            "dialect = \"legacy\"",
+            "allow_unsigned = true",
+        ] {
+            let (source, state) = bench.identity("a");
+            let changes = bench.apply(&format!("{other}{CAMERA}{setting}\n")).await;
+            let reopened = Changes {
+                reopened: 1,
+                ..Changes::default()
+            };
+            assert_eq!(changes, reopened, "{setting}");
+            let (source_now, state_now) = bench.identity("a");
+            assert_ne!(source, source_now, "{setting}");
+            assert!(!state.same_channel(&state_now), "{setting}");
+        }
+        let removed = Changes {
+            removed: 1,
+            ..Changes::default()
+        };
+        assert_eq!(bench.apply(other).await, removed);
+        let (source_now, state_now) = bench.identity("b");
+        assert_eq!(source_b, source_now);
+        assert!(state_b.same_channel(&state_now));
+        bench.cameras.shutdown().await;
     }
 }

@@ -4,8 +4,10 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use crate::config::CameraConfig;
-use crate::config::StreamId;
+use tokio::sync::watch;
+
+use super::apply::InForce;
+use crate::config::{Connect, StreamId};
 use crate::hub::client::{HubClient, HubStatus};
 use crate::telemetry::ledger::SignalRefusal;
 use crate::telemetry::logging::{RATE_LIMIT, RateLimit};
@@ -15,12 +17,7 @@ use crate::telemetry::metrics::Metrics;
 const MAILBOX: usize = 64;
 
 /// Runs until the hub client is closed.
-pub(super) async fn run(
-    hub: HubClient,
-    metrics: Arc<Metrics>,
-    accepts: Vec<StreamId>,
-    cameras: Vec<CameraConfig>,
-) {
+pub(super) async fn run(hub: HubClient, metrics: Arc<Metrics>, in_force: watch::Receiver<InForce>) {
     let mut status = hub.status();
     let Ok(joined) = status
         .wait_for(|status| matches!(status, HubStatus::Joined { .. }))
@@ -45,20 +42,22 @@ pub(super) async fn run(
         };
         let source = &message.source_twin_id;
         let unsigned = *source == own;
-        let allowed = |id: &StreamId| {
-            let signed = id.twin_id.as_ref() == source
-                || (unsigned
-                    && cameras
-                        .iter()
-                        .any(|camera| camera.id == *id && camera.allow_unsigned));
-            id.stream.as_ref() == stream && signed
+        let cameras = Arc::clone(&in_force.borrow().cameras);
+        let accepts = || {
+            cameras
+                .iter()
+                .filter(|camera| camera.connect == Connect::Accept)
         };
-        if accepts.iter().any(allowed) {
+        let signed_by = |id: &StreamId| id.twin_id.as_ref() == source;
+        if accepts().any(|camera| {
+            let signed = signed_by(&camera.id) || (unsigned && camera.allow_unsigned);
+            camera.id.stream.as_ref() == stream && signed
+        }) {
             continue;
         }
         let reason = if unsigned {
             SignalRefusal::Unsigned
-        } else if accepts.iter().any(|id| id.twin_id.as_ref() == source) {
+        } else if accepts().any(|camera| signed_by(&camera.id)) {
             SignalRefusal::UnknownStream
         } else {
             SignalRefusal::UnknownTwin

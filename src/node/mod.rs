@@ -1,22 +1,28 @@
 //! The node: a configuration comes in, stages are built and run, and stopped in the path's order.
 
+mod apply;
 mod cameras;
 mod doorman;
 pub mod models;
+pub mod reload;
 mod report;
+mod settings;
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
 use tokio::net::TcpListener;
-use tokio::sync::{Notify, watch};
+use tokio::signal::unix::Signal;
+use tokio::sync::{Notify, oneshot, watch};
 use tokio::task::JoinHandle;
 
+use self::apply::{Applier, SharedPool};
 use self::cameras::{CameraContext, Cameras};
 use self::models::Models;
-use crate::config::{Config, HubConfig, HubMode};
+use self::reload::{ReloadTask, Reloaded};
+use crate::config::{Config, ConfigSource, HubConfig, HubMode};
 use crate::decode::decoder::DecoderKind;
 use crate::detect::worker::{CameraScheduler, Inference, InferencePool, PoolContext};
 use crate::http::api::{CameraFacts, CameraView};
@@ -72,13 +78,25 @@ pub struct Node {
     hub: HubClient,
     cameras: Arc<tokio::sync::Mutex<Cameras>>,
     scheduler: Arc<CameraScheduler>,
-    pool: Option<InferencePool>,
+    pool: SharedPool,
     publisher: PublisherTask,
     facts: Arc<Mutex<Vec<CameraFacts>>>,
     tasks: Vec<JoinHandle<()>>,
+    following: Following,
     http: JoinHandle<()>,
     stop_http: watch::Sender<bool>,
     refused: watch::Receiver<Option<String>>,
+}
+
+/// Whether the node follows changes of its configuration.
+#[derive(Debug)]
+enum Following {
+    /// It keeps the one that it was started with.
+    Nothing(Box<(Applier, Config)>),
+    /// Files, signals and the hub's settings.
+    Changes(ReloadTask),
+    /// The node stops.
+    Ended,
 }
 
 impl Node {
@@ -131,9 +149,10 @@ impl Node {
             health: health.clone(),
         };
         let pool = InferencePool::spawn(pool_context, detectors);
+        let pool: SharedPool = Arc::new(Mutex::new(Some(pool)));
 
         let changed = Arc::new(Notify::new());
-        let mut cameras = Cameras::new(CameraContext {
+        let cameras = Cameras::new(CameraContext {
             stream: StreamContext {
                 hub: hub.clone(),
                 metrics: Arc::clone(&metrics),
@@ -145,9 +164,10 @@ impl Node {
             decoder,
             changed: Arc::clone(&changed),
         });
-        cameras.apply(&models, &config.cameras).await?;
-        let accepts = cameras.accepts();
         let cameras = Arc::new(tokio::sync::Mutex::new(cameras));
+        let mut applier = Applier::new(models, Arc::clone(&cameras), Arc::clone(&pool));
+        let prepared = applier.prepare(config.clone(), &config).await?;
+        applier.apply(prepared).await?;
 
         let (refused_sender, refused) = watch::channel(None);
         let tasks = vec![
@@ -160,13 +180,12 @@ impl Node {
             tokio::spawn(doorman::run(
                 hub.clone(),
                 Arc::clone(&metrics),
-                accepts,
-                config.cameras.clone(),
+                applier.in_force(),
             )),
             tokio::spawn(report::run(
                 hub.clone(),
                 Arc::clone(&facts),
-                models.names().to_vec(),
+                applier.in_force(),
                 changed,
             )),
             tokio::spawn(read_facts(
@@ -181,14 +200,51 @@ impl Node {
             hub,
             cameras,
             scheduler,
-            pool: Some(pool),
+            pool,
             publisher: publisher_task,
             facts,
             tasks,
+            following: Following::Nothing(Box::new((applier, config))),
             http,
             stop_http,
             refused,
         })
+    }
+
+    /// Follows its configuration from now on: `source` has what the node was started with. Its file is
+    /// watched, and read again at `hangup`; the settings of the node's twin are a layer over it. A second
+    /// call changes nothing.
+    pub fn follow(&mut self, source: ConfigSource, hangup: Option<Signal>) {
+        let (applier, started) = match std::mem::replace(&mut self.following, Following::Ended) {
+            Following::Nothing(parts) => *parts,
+            other => {
+                self.following = other;
+                return;
+            }
+        };
+        let (sender, told) = watch::channel(None);
+        self.tasks
+            .push(tokio::spawn(settings::run(self.hub.clone(), sender)));
+        let task = ReloadTask::spawn(applier, started, source, hangup, told);
+        self.following = Following::Changes(task);
+    }
+
+    /// Reads the configuration again, as at SIGHUP, and says what came of it.
+    pub fn reload(&self) -> impl Future<Output = Reloaded> + Send + 'static {
+        let requests = match &self.following {
+            Following::Changes(task) => Some(task.requests()),
+            Following::Nothing(_) | Following::Ended => None,
+        };
+        async move {
+            let (sender, outcome) = oneshot::channel();
+            let Some(requests) = requests else {
+                return Reloaded::Ended;
+            };
+            match requests.send(sender).await {
+                Ok(()) => outcome.await.unwrap_or(Reloaded::Ended),
+                Err(_) => Reloaded::Ended,
+            }
+        }
     }
 
     /// Runs until the hub refuses this node for good; the error says why.
@@ -201,10 +257,12 @@ impl Node {
         loop {
             tokio::select! {
                 _ = tick.tick() => {
-                    if let Some(pool) = &mut self.pool {
-                        // Replacing a worker loads models: rare, and nothing else of this task waits.
-                        tokio::task::block_in_place(|| pool.supervise(Instant::now()));
-                    }
+                    // Replacing a worker loads models: rare, and nothing else of this task waits.
+                    tokio::task::block_in_place(|| {
+                        if let Some(pool) = &mut *lock_pool(&self.pool) {
+                            pool.supervise(Instant::now());
+                        }
+                    });
                 }
                 reason = refused.wait_for(Option::is_some) => {
                     let reason = reason.ok().and_then(|reason| reason.clone()).unwrap_or_default();
@@ -238,9 +296,13 @@ impl Node {
         for task in &self.tasks {
             task.abort();
         }
+        if let Following::Changes(task) = std::mem::replace(&mut self.following, Following::Ended) {
+            task.end().await;
+        }
         self.cameras.lock().await.shutdown().await;
         self.scheduler.close();
-        if let Some(pool) = self.pool.take() {
+        let pool = lock_pool(&self.pool).take();
+        if let Some(pool) = pool {
             let _ = tokio::task::spawn_blocking(move || pool.join(WORKER_LIMIT)).await;
         }
         self.publisher.shutdown(OUTBOX_LIMIT).await;
@@ -253,6 +315,10 @@ impl Node {
             self.http.abort();
         }
     }
+}
+
+fn lock_pool(pool: &SharedPool) -> MutexGuard<'_, Option<InferencePool>> {
+    pool.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// The hub as the publisher sees it.

@@ -1,27 +1,61 @@
-//! The models of the cameras: which are needed, their classes by label, and the factory that makes
-//! detectors of them for each inference worker.
+//! The models of the cameras: which are needed, their classes by label, and what makes detectors of them
+//! for each inference worker, at the start and when a reload names another.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::{Context, Result, bail};
 
 use crate::config::{CameraConfig, RuntimeConfig};
 use crate::detect::detector::{DetectSettings, Detector, ModelInfo};
-use crate::detect::worker::DetectorFactory;
+use crate::detect::manifest::ModelError;
+use crate::detect::worker::{DetectorFactory, InferencePool};
 
-/// Models in the order in which [`CameraWork::model`](crate::detect::worker::CameraWork::model) counts them.
+/// Makes a detector of the model with this name.
+pub type ModelLoader = Arc<dyn Fn(&str) -> Result<Box<dyn Detector>, ModelError> + Send + Sync>;
+
+/// The models in use, in the order in which
+/// [`CameraWork::model`](crate::detect::worker::CameraWork::model) counts them. Models come to them while
+/// the node runs; none goes before its end, so that the count holds.
 pub struct Models {
-    names: Vec<String>,
-    factory: DetectorFactory,
-    infos: Vec<ModelInfo>,
+    catalog: Catalog,
+    loader: ModelLoader,
+    /// The names of the catalog, for the factory of replaced workers.
+    names: Arc<Mutex<Vec<String>>>,
     /// The first worker's, made while the models were checked.
-    first: Option<Vec<Box<dyn Detector>>>,
+    first: Mutex<Option<Vec<Box<dyn Detector>>>>,
+}
+
+/// What is known of the models: names and classes.
+#[derive(Debug, Clone, Default)]
+pub struct Catalog {
+    entries: Vec<(String, ModelInfo)>,
+}
+
+/// Models that are loaded and not yet in use.
+pub struct Loaded {
+    catalog: Catalog,
+    sets: Vec<Vec<Box<dyn Detector>>>,
+}
+
+/// Models on their way to the workers.
+pub(super) struct Adoption {
+    names: Arc<Mutex<Vec<String>>>,
+    all: Vec<String>,
+    sets: Vec<Vec<Box<dyn Detector>>>,
 }
 
 impl std::fmt::Debug for Models {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Models")
-            .field("names", &self.names)
+            .field("catalog", &self.catalog)
+            .finish_non_exhaustive()
+    }
+}
+
+impl std::fmt::Debug for Loaded {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Loaded")
+            .field("catalog", &self.catalog)
             .finish_non_exhaustive()
     }
 }
@@ -40,79 +74,134 @@ impl Models {
         use crate::detect::onnx::OnnxDetector;
         use crate::detect::runtime::{Runtime, RuntimeOptions};
 
-        let mut names: Vec<String> = Vec::new();
-        for camera in cameras {
-            if !names.contains(&camera.model) {
-                names.push(camera.model.clone());
-            }
-        }
         let library = Runtime::load(&RuntimeOptions {
             library: runtime.library.clone(),
             dylib_path,
             threads: runtime.threads,
         })?;
-        let (folder, providers, wanted) = (
+        let (folder, providers) = (
             runtime.models_dir.clone(),
             runtime.execution_providers.clone(),
-            names.clone(),
         );
-        let factory: DetectorFactory = Arc::new(move || {
-            wanted
-                .iter()
-                .map(|name| {
-                    let detector = OnnxDetector::load(&library, &folder, name, &providers)?;
-                    Ok(Box::new(detector) as Box<dyn Detector>)
-                })
-                .collect()
+        let loader: ModelLoader = Arc::new(move |name| {
+            let detector = OnnxDetector::load(&library, &folder, name, &providers)?;
+            Ok(Box::new(detector) as Box<dyn Detector>)
         });
-        Self::new(names, factory)
+        Self::new(Catalog::default().missing(cameras), loader)
     }
 
-    /// Models by any factory, for tests with a fake one.
+    /// Models by any loader, for tests with a fake one.
     ///
     /// # Errors
-    /// When the factory fails.
-    pub fn new(names: Vec<String>, factory: DetectorFactory) -> Result<Self> {
-        let first = factory()?;
-        if first.len() != names.len() {
-            bail!(
-                "the factory made {} detectors for {} models",
-                first.len(),
-                names.len()
-            );
-        }
-        let infos = first
-            .iter()
-            .map(|detector| detector.model().clone())
-            .collect();
+    /// When the loader fails.
+    pub fn new(names: Vec<String>, loader: ModelLoader) -> Result<Self> {
+        let Loaded { catalog, mut sets } = Loaded::load(&loader, names, 1)?;
+        let names = catalog.names().map(str::to_owned).collect();
         Ok(Self {
-            names,
-            factory,
-            infos,
-            first: Some(first),
+            catalog,
+            loader,
+            names: Arc::new(Mutex::new(names)),
+            first: Mutex::new(sets.pop()),
         })
     }
 
     /// A detector set for each of `workers` workers.
     ///
     /// # Errors
-    /// When the factory fails.
+    /// When the loader fails.
     pub fn detectors(&mut self, workers: usize) -> Result<Vec<Vec<Box<dyn Detector>>>> {
-        let mut sets: Vec<_> = self.first.take().into_iter().collect();
+        let factory = self.factory();
+        let first = self.first.get_mut().unwrap_or_else(PoisonError::into_inner);
+        let mut sets: Vec<_> = first.take().into_iter().collect();
         while sets.len() < workers {
-            sets.push((self.factory)().context("cannot load the models once more")?);
+            sets.push(factory().context("cannot load the models once more")?);
         }
         Ok(sets)
     }
 
-    /// Makes detectors for a worker that is replaced.
+    /// Makes detectors for a worker that is replaced, of all models that are in use by then.
     pub fn factory(&self) -> DetectorFactory {
-        Arc::clone(&self.factory)
+        let (loader, names) = (Arc::clone(&self.loader), Arc::clone(&self.names));
+        Arc::new(move || {
+            let names = names.lock().unwrap_or_else(PoisonError::into_inner).clone();
+            names.iter().map(|name| loader(name)).collect()
+        })
     }
 
+    /// Makes detectors by name.
+    pub fn loader(&self) -> ModelLoader {
+        Arc::clone(&self.loader)
+    }
+
+    /// What is known of the models in use.
+    pub fn catalog(&self) -> &Catalog {
+        &self.catalog
+    }
+
+    /// Takes more models into use; what comes of it is for the workers, before any camera's work names
+    /// them.
+    pub(super) fn adopt(&mut self, loaded: Loaded) -> Adoption {
+        self.catalog = self.catalog.with(&loaded);
+        Adoption {
+            names: Arc::clone(&self.names),
+            all: self.catalog.names().map(str::to_owned).collect(),
+            sets: loaded.sets,
+        }
+    }
+}
+
+impl Adoption {
+    /// Hands the detectors to the workers. Holding the pool, so that a worker that is replaced has either
+    /// all of them or none and gets them here.
+    pub(super) fn give_to(self, pool: &mut InferencePool) {
+        *self.names.lock().unwrap_or_else(PoisonError::into_inner) = self.all;
+        pool.add_models(self.sets);
+    }
+}
+
+impl Loaded {
+    /// Loads, checks and warms models for `workers` workers. Takes a second or so for each.
+    ///
+    /// # Errors
+    /// When one cannot be used; the sentence says what to do.
+    pub fn load(loader: &ModelLoader, names: Vec<String>, workers: usize) -> Result<Self> {
+        let load_set = || -> Result<Vec<Box<dyn Detector>>, ModelError> {
+            names.iter().map(|name| loader(name)).collect()
+        };
+        let sets: Vec<_> = (0..workers).map(|_| load_set()).collect::<Result<_, _>>()?;
+        let infos = sets.first().into_iter().flatten();
+        let infos: Vec<ModelInfo> = infos.map(|detector| detector.model().clone()).collect();
+        let catalog = Catalog {
+            entries: names.into_iter().zip(infos).collect(),
+        };
+        Ok(Self { catalog, sets })
+    }
+}
+
+impl Catalog {
     /// The names, for the node's reported properties.
-    pub fn names(&self) -> &[String] {
-        &self.names
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.entries.iter().map(|(name, _)| name.as_str())
+    }
+
+    /// Models that cameras name and that are not here, each once.
+    pub fn missing(&self, cameras: &[CameraConfig]) -> Vec<String> {
+        let mut missing: Vec<String> = Vec::new();
+        for camera in cameras {
+            if !missing.contains(&camera.model) && self.names().all(|name| name != camera.model) {
+                missing.push(camera.model.clone());
+            }
+        }
+        missing
+    }
+
+    /// These models and the ones that were loaded.
+    #[must_use]
+    pub fn with(&self, loaded: &Loaded) -> Self {
+        let more = &loaded.catalog.entries;
+        Self {
+            entries: self.entries.iter().chain(more).cloned().collect(),
+        }
     }
 
     /// A camera's model and what to keep of what it sees.
@@ -120,17 +209,17 @@ impl Models {
     /// # Errors
     /// When the model is not loaded or has no such class.
     pub fn resolve(&self, camera: &CameraConfig) -> Result<(usize, DetectSettings)> {
-        let index = self
-            .names
+        let (index, (_, info)) = self
+            .entries
             .iter()
-            .position(|name| *name == camera.model)
+            .enumerate()
+            .find(|(_, (name, _))| *name == camera.model)
             .with_context(|| {
                 format!(
-                    "camera {}: model `{}` was not loaded at the start",
+                    "camera {}: model `{}` was not loaded: this is a bug in Twinsight",
                     camera.id, camera.model
                 )
             })?;
-        let info = &self.infos[index];
         let mut classes = Vec::with_capacity(camera.classes.len());
         for label in &camera.classes {
             let Some(class) = info.class_id(label) else {

@@ -1,12 +1,14 @@
-//! The node's reported properties: version, models and the state of each camera. Sent when something
-//! changed and after the hub returned, at most once in five seconds.
+//! The node's reported properties: version, models, what is wrong with the settings and the state of
+//! each camera. Sent when something changed and after the hub returned, at most once in five seconds;
+//! one that failed is sent again.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use serde_json::{Map, Value, json};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 
+use super::apply::InForce;
 use crate::http::api::CameraFacts;
 use crate::hub::client::{HubClient, HubStatus};
 
@@ -20,14 +22,17 @@ const SETTLE: Duration = Duration::from_secs(1);
 pub(super) async fn run(
     hub: HubClient,
     facts: Arc<Mutex<Vec<CameraFacts>>>,
-    models: Vec<String>,
+    mut in_force: watch::Receiver<InForce>,
     changed: Arc<Notify>,
 ) {
     let mut status = hub.status();
     let mut reported: Option<Map<String, Value>> = None;
+    let mut failed = false;
     loop {
         tokio::select! {
             () = changed.notified() => {}
+            // The sender ends with the node, and so does this.
+            Ok(()) = in_force.changed() => {}
             joined = status.changed() => {
                 if joined.is_err() {
                     return;
@@ -35,33 +40,45 @@ pub(super) async fn run(
                 // The hub may have forgotten what it was told.
                 reported = None;
             }
+            () = tokio::time::sleep(INTERVAL), if failed => {}
         }
         tokio::time::sleep(SETTLE).await;
+        // A hub that is away is told when it returns.
+        failed = false;
         if !matches!(*status.borrow(), HubStatus::Joined { .. }) {
             continue;
         }
         let properties = properties(
             &facts.lock().unwrap_or_else(PoisonError::into_inner),
-            &models,
+            &in_force.borrow_and_update(),
         );
         if reported.as_ref() == Some(&properties) {
             continue;
         }
         match hub.instance().update_reported(properties.clone()).await {
             Ok(_) => reported = Some(properties),
-            Err(error) => tracing::debug!(%error, "the node's properties were not reported"),
+            Err(error) => {
+                tracing::debug!(%error, "the node's properties were not reported");
+                failed = true;
+            }
         }
         tokio::time::sleep(INTERVAL - SETTLE).await;
     }
 }
 
-fn properties(facts: &[CameraFacts], models: &[String]) -> Map<String, Value> {
+fn properties(facts: &[CameraFacts], in_force: &InForce) -> Map<String, Value> {
     let cameras: Vec<Value> = facts
         .iter()
         .map(|fact| json!({"twinId": fact.id.twin_id.as_ref(), "stream": fact.id.stream.as_ref(), "state": fact.state.as_str()}))
         .collect();
     let properties = json!({
-        "twinsight": {"version": env!("CARGO_PKG_VERSION"), "models": models, "cameras": cameras},
+        "twinsight": {
+            "version": env!("CARGO_PKG_VERSION"),
+            "models": in_force.models,
+            "cameras": cameras,
+            // Null where all is well, so that a hub that merges forgets what was wrong.
+            "settingsError": in_force.settings_error,
+        },
     });
     match properties {
         Value::Object(map) => map,

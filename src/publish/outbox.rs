@@ -3,6 +3,7 @@
 //! state stay; of a camera stream that changes faster than the hub takes it, the last few.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::sync::Arc;
 
 use super::event::{CameraStatus, Inferred};
 use crate::config::StreamId;
@@ -95,6 +96,13 @@ impl Outbox {
         self.statuses.insert(status.id.clone(), status);
     }
 
+    /// Gives a camera stream's state another name for people; that alone is not worth telling.
+    pub fn rename(&mut self, id: &StreamId, name: &Arc<str>) {
+        if let Some(status) = self.statuses.get_mut(id) {
+            status.name = Arc::clone(name);
+        }
+    }
+
     /// Makes every camera stream's state due again. Changes that still wait end with it anyway.
     pub fn resend_statuses(&mut self) {
         for (id, status) in &self.statuses {
@@ -175,6 +183,20 @@ mod tests {
             assert!(outbox.push(frame(twin)).is_none());
         }
         assert_eq!(drain(&mut outbox), ["a:1", "b:1", "a:2", "a:3", "b:2"]);
+    }
+
+    #[test]
+    fn a_new_name_is_told_with_the_next_state() {
+        let mut outbox = Outbox::new(2);
+        outbox.set_status(status("a", CameraState::Receiving));
+        assert_eq!(drain(&mut outbox), ["a=receiving"]);
+        outbox.rename(&StreamId::new("a", "default"), &"Front door".into());
+        assert!(outbox.is_empty(), "a name is no change of the state");
+        outbox.resend_statuses();
+        match outbox.pop() {
+            Some(Outgoing::Status(status)) => assert_eq!(&*status.name, "Front door"),
+            other => panic!("{other:?}"),
+        }
     }
 
     #[test]

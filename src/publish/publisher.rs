@@ -136,6 +136,11 @@ impl Publisher {
         self.shared.wake.notify_one();
     }
 
+    /// Gives a camera stream another name for people, in the states that are sent from now on.
+    pub fn rename(&self, id: &StreamId, name: &Arc<str>) {
+        self.shared.state().outbox.rename(id, name);
+    }
+
     /// Sends the current state of every camera stream again; to be called when the hub has returned.
     pub fn resend_statuses(&self) {
         self.shared.state().outbox.resend_statuses();

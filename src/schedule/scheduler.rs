@@ -110,9 +110,17 @@ impl<W: Clone> Core<W> {
         id
     }
 
-    /// Changes how a stream is scheduled; its waiting frame stays.
+    /// Changes how a stream is scheduled; its waiting frame stays. Another rate counts from the last
+    /// inference on: a raised one holds at once.
     pub fn update(&mut self, id: SourceId, settings: SourceSettings<W>) {
         if let Some(source) = self.sources.get_mut(&id) {
+            let interval = settings.min_interval;
+            if interval != source.settings.min_interval {
+                source.due_at = source
+                    .served_at
+                    .filter(|_| !interval.is_zero())
+                    .map(|served_at| served_at + interval);
+            }
             source.settings = settings;
         }
     }
@@ -488,6 +496,36 @@ mod tests {
             }
         }
         assert_eq!(served, 50);
+    }
+
+    #[test]
+    fn another_rate_holds_at_once_and_keeps_the_waiting_frame() {
+        let (mut bench, start) = (Bench::new(), Instant::now());
+        let id = bench.add(0, 10_000 * MS);
+        bench.offer(start, id);
+        let job = bench.run(start).unwrap();
+        bench.finish(job);
+        bench.offer(start + 10 * MS, id);
+        assert!(bench.run(start + 150 * MS).is_none());
+        let settings = |bench: &Bench, min_interval| SourceSettings {
+            min_interval,
+            ..bench.core.sources[&id].settings.clone()
+        };
+        let raised = settings(&bench, 100 * MS);
+        bench.core.update(id, raised);
+        let job = bench.run(start + 150 * MS).unwrap();
+        bench.finish(job);
+        let lowered = settings(&bench, 300 * MS);
+        bench.core.update(id, lowered);
+        bench.offer(start + 260 * MS, id);
+        assert!(
+            matches!(bench.core.pick(start + 260 * MS), Pick::WaitUntil(at) if at == start + 450 * MS)
+        );
+        let unlimited = settings(&bench, Duration::ZERO);
+        bench.core.update(id, unlimited);
+        assert!(bench.run(start + 260 * MS).is_some());
+        let ledger = bench.metrics_of(id).ledger();
+        assert_eq!(ledger.frames_dropped, 0, "an update drops nothing");
     }
 
     #[test]

@@ -163,6 +163,8 @@ pub struct NodeProcess {
     pub program: Program,
     /// Where its metrics are.
     pub http: SocketAddr,
+    /// Its configuration.
+    pub config: PathBuf,
     _folder: tempfile::TempDir,
 }
 
@@ -187,6 +189,7 @@ impl NodeProcess {
         Self {
             program,
             http: address,
+            config: file,
             _folder: folder,
         }
     }
@@ -274,7 +277,7 @@ pub mod fake {
                 let detector = FakeDetector::new(inference, vec![person]);
                 Models::new(
                     models,
-                    Arc::new(move || Ok(vec![Box::new(detector.clone()) as Box<dyn Detector>])),
+                    Arc::new(move |_| Ok(Box::new(detector.clone()) as Box<dyn Detector>)),
                 )
             }),
             workers: 1,

@@ -1,0 +1,69 @@
+//! What differs between the configuration that a node was started with and a later one, for the keys
+//! that hold until a restart. Everything but the cameras and their settings does.
+
+use super::values::{Config, HttpConfig, HubConfig, IceConfig, RuntimeConfig};
+
+impl Config {
+    /// The keys of `[hub]`, `[ice]`, `[http]` and `[runtime]` that are not as in `started`: a node has to
+    /// be started again for them. The environment's share (STUN, TURN) cannot differ.
+    pub fn keys_for_a_restart(&self, started: &Self) -> Vec<&'static str> {
+        // Without `..`, so that a new field is not forgotten here.
+        let HubConfig {
+            mode,
+            url,
+            twin_id,
+            device_id,
+            access_key,
+            ca_file,
+            stun_url: _,
+            turn: _,
+        } = &self.hub;
+        let IceConfig {
+            policy,
+            interfaces,
+            udp_ports,
+            nat_1to1_ips,
+            mdns,
+            recv_buffer_bytes,
+        } = &self.ice;
+        let HttpConfig { listen, token } = &self.http;
+        let RuntimeConfig {
+            library,
+            execution_providers,
+            threads,
+            models_dir,
+        } = &self.runtime;
+        let (hub, ice, http, runtime) =
+            (&started.hub, &started.ice, &started.http, &started.runtime);
+        [
+            ("hub.mode", *mode == hub.mode),
+            ("hub.url", *url == hub.url),
+            ("hub.twin_id", *twin_id == hub.twin_id),
+            ("hub.device_id", *device_id == hub.device_id),
+            ("hub.access_key_file", *access_key == hub.access_key),
+            ("hub.ca_file", *ca_file == hub.ca_file),
+            ("ice.policy", *policy == ice.policy),
+            ("ice.interfaces", *interfaces == ice.interfaces),
+            ("ice.udp_ports", *udp_ports == ice.udp_ports),
+            ("ice.nat_1to1_ips", *nat_1to1_ips == ice.nat_1to1_ips),
+            ("ice.mdns", *mdns == ice.mdns),
+            (
+                "ice.recv_buffer_bytes",
+                *recv_buffer_bytes == ice.recv_buffer_bytes,
+            ),
+            ("http.listen", *listen == http.listen),
+            ("http.token_file", *token == http.token),
+            ("runtime.library", *library == runtime.library),
+            (
+                "runtime.execution_providers",
+                *execution_providers == runtime.execution_providers,
+            ),
+            ("runtime.threads", *threads == runtime.threads),
+            ("runtime.models_dir", *models_dir == runtime.models_dir),
+        ]
+        .into_iter()
+        .filter(|(_, same)| !same)
+        .map(|(key, _)| key)
+        .collect()
+    }
+}

@@ -1,0 +1,139 @@
+//! One way for every configuration, the first and the later ones: what it needs is made ready beside the
+//! running work (models that no camera used yet), everything in it is checked, and only then the cameras
+//! are brought in line. What cannot be had is refused whole, and nothing has changed.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use anyhow::{Context, Result, ensure};
+use tokio::sync::watch;
+
+use super::cameras::{Cameras, Changes};
+use super::models::{Loaded, Models};
+use crate::config::{CameraConfig, Config};
+use crate::detect::worker::InferencePool;
+
+/// The inference workers, for whoever looks after them; `None` once the node stops.
+pub(super) type SharedPool = Arc<Mutex<Option<InferencePool>>>;
+
+/// What the node's other tasks must know of the configuration in force.
+#[derive(Debug, Clone, Default)]
+pub(super) struct InForce {
+    /// The camera streams.
+    pub cameras: Arc<[CameraConfig]>,
+    /// The models that are loaded.
+    pub models: Vec<String>,
+    /// Why settings of the hub were refused, if the last ones were.
+    pub settings_error: Option<String>,
+}
+
+/// Brings models and cameras in line with a configuration.
+#[derive(Debug)]
+pub(super) struct Applier {
+    models: Models,
+    cameras: Arc<tokio::sync::Mutex<Cameras>>,
+    pool: SharedPool,
+    in_force: watch::Sender<InForce>,
+}
+
+/// A configuration that can be applied.
+#[derive(Debug)]
+pub(super) struct Prepared {
+    cameras: Vec<CameraConfig>,
+    loaded: Option<Loaded>,
+}
+
+impl Applier {
+    pub(super) fn new(
+        models: Models,
+        cameras: Arc<tokio::sync::Mutex<Cameras>>,
+        pool: SharedPool,
+    ) -> Self {
+        Self {
+            models,
+            cameras,
+            pool,
+            in_force: watch::Sender::new(InForce::default()),
+        }
+    }
+
+    /// What is in force, and every change of it.
+    pub(super) fn in_force(&self) -> watch::Receiver<InForce> {
+        self.in_force.subscribe()
+    }
+
+    /// Notes why settings of the hub were refused; `None`: they were not.
+    pub(super) fn note_settings_error(&self, error: Option<String>) {
+        self.in_force.send_if_modified(|in_force| {
+            let new = in_force.settings_error != error;
+            in_force.settings_error = error;
+            new
+        });
+    }
+
+    /// Loads the models that are missing and checks every camera; changes nothing. `started` has what
+    /// holds until a restart.
+    ///
+    /// # Errors
+    /// When a model cannot be used, a camera names a class that its model does not have, or there are
+    /// more cameras than ports.
+    pub(super) async fn prepare(&self, config: Config, started: &Config) -> Result<Prepared> {
+        let cameras = config.cameras;
+        if let Some((first, last)) = started.ice.udp_ports {
+            let ports = usize::from(last - first) + 1;
+            ensure!(
+                cameras.len() <= ports,
+                "{} camera streams are configured and the node was started with {ports} UDP ports: \
+                 widen `ice.udp_ports` and restart the node",
+                cameras.len()
+            );
+        }
+        let missing = self.models.catalog().missing(&cameras);
+        let (catalog, loaded) = if missing.is_empty() {
+            (self.models.catalog().clone(), None)
+        } else {
+            let (loader, pool) = (self.models.loader(), Arc::clone(&self.pool));
+            let load = move || Loaded::load(&loader, missing, workers(&pool));
+            let loaded = tokio::task::spawn_blocking(load)
+                .await
+                .context("loading a model panicked: this is a bug in Twinsight")??;
+            (self.models.catalog().with(&loaded), Some(loaded))
+        };
+        for camera in &cameras {
+            catalog.resolve(camera)?;
+        }
+        Ok(Prepared { cameras, loaded })
+    }
+
+    /// Applies what was prepared. Every call comes to its end, or the node stops.
+    ///
+    /// # Errors
+    /// As [`Cameras::apply`]; what was prepared has none of them.
+    pub(super) async fn apply(&mut self, prepared: Prepared) -> Result<Changes> {
+        let Prepared { cameras, loaded } = prepared;
+        if let Some(loaded) = loaded {
+            let adoption = self.models.adopt(loaded);
+            let pool = Arc::clone(&self.pool);
+            // A worker may be being replaced meanwhile, which takes its time.
+            tokio::task::spawn_blocking(move || {
+                if let Some(pool) = &mut *pool.lock().unwrap_or_else(PoisonError::into_inner) {
+                    adoption.give_to(pool);
+                }
+            })
+            .await
+            .context("a model was not handed to the workers: this is a bug in Twinsight")?;
+        }
+        let catalog = self.models.catalog();
+        let changes = self.cameras.lock().await.apply(catalog, &cameras).await?;
+        let models = catalog.names().map(str::to_owned).collect();
+        self.in_force.send_modify(|in_force| {
+            in_force.cameras = cameras.into();
+            in_force.models = models;
+        });
+        Ok(changes)
+    }
+}
+
+fn workers(pool: &SharedPool) -> usize {
+    let pool = pool.lock().unwrap_or_else(PoisonError::into_inner);
+    pool.as_ref().map_or(0, InferencePool::workers)
+}

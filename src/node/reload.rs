@@ -1,0 +1,418 @@
+//! Change while it runs. The file (watched, or read again at SIGHUP) and the settings of the node's twin
+//! come in, each change is resolved to a configuration and applied as a whole; what is wrong is told
+//! once, and the last good one stays. One task, which ends first when the node stops.
+//!
+//! The watch reads the file and compares its text, twice a second. That needs no facility of the system
+//! and holds for whatever replaces a file: editors that rename, ConfigMaps that turn a symlink, network
+//! file systems. A text counts once it was read twice, so that no half-written file is taken.
+
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+use tokio::signal::unix::Signal;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::JoinHandle;
+
+use super::apply::{Applier, Prepared};
+use super::cameras::Changes;
+use crate::config::{Config, ConfigSource, Settings};
+use crate::telemetry::logging::{RATE_LIMIT, RateLimit};
+
+/// Time between two looks at the file.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
+
+/// Requests to reload that wait; one more waits with its caller.
+const REQUESTS: usize = 4;
+
+/// What came of a reload.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Reloaded {
+    /// Nothing differs from what runs.
+    Unchanged,
+    /// The cameras are as configured now.
+    Applied,
+    /// The file or the hub's settings cannot be used, for this reason; the last good ones stay.
+    Refused(String),
+    /// The node follows no configuration, or stops.
+    Ended,
+}
+
+/// The running task, for the node to end.
+#[derive(Debug)]
+pub(super) struct ReloadTask {
+    requests: mpsc::Sender<oneshot::Sender<Reloaded>>,
+    stop: watch::Sender<bool>,
+    task: JoinHandle<()>,
+}
+
+/// Why the configuration is looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Trigger {
+    /// Somebody asked for it.
+    Asked,
+    /// The file's text is another.
+    File,
+    /// The hub told other settings.
+    Hub,
+}
+
+/// An input as it was last seen, or why it cannot be used.
+type Seen<T> = Result<T, String>;
+
+/// The task's state.
+struct Reload {
+    applier: Applier,
+    /// As the node was started: what holds until a restart.
+    started: Config,
+    /// The file and the settings that are in force.
+    good: (ConfigSource, Settings),
+    file: Watched,
+    /// The settings as the hub last told them.
+    settings: Seen<Settings>,
+    /// What is wrong by now, told already.
+    file_error: Option<String>,
+    settings_error: Option<String>,
+    /// Keys of which it was said that they need a restart.
+    said: Vec<&'static str>,
+    warn: RateLimit<String>,
+}
+
+/// The file as it was last seen.
+struct Watched {
+    seen: Seen<ConfigSource>,
+    /// It was another at the last look, and must be the same once more.
+    unsettled: Option<Seen<ConfigSource>>,
+}
+
+/// What to apply, and what was refused on the way to it.
+struct Choice {
+    chosen: Option<(ConfigSource, Settings, Config, Prepared)>,
+    file_error: Option<String>,
+    settings_error: Option<String>,
+}
+
+impl ReloadTask {
+    /// Follows `source`, with which the node was started as `started`; `told` are the hub's settings.
+    pub(super) fn spawn(
+        applier: Applier,
+        started: Config,
+        source: ConfigSource,
+        hangup: Option<Signal>,
+        told: watch::Receiver<Option<Value>>,
+    ) -> Self {
+        let (requests, asked) = mpsc::channel(REQUESTS);
+        let (stop, stopped) = watch::channel(false);
+        let reload = Reload {
+            applier,
+            started,
+            good: (source.clone(), Settings::default()),
+            file: Watched::new(Ok(source)),
+            settings: Ok(Settings::default()),
+            file_error: None,
+            settings_error: None,
+            said: Vec::new(),
+            warn: RateLimit::new(RATE_LIMIT),
+        };
+        let task = tokio::spawn(reload.run(hangup, told, asked, stopped));
+        Self {
+            requests,
+            stop,
+            task,
+        }
+    }
+
+    /// For requests to reload.
+    pub(super) fn requests(&self) -> mpsc::Sender<oneshot::Sender<Reloaded>> {
+        self.requests.clone()
+    }
+
+    /// Ends it. Cameras that are being changed are changed first; models that are being loaded are not
+    /// waited for.
+    pub(super) async fn end(self) {
+        self.stop.send_replace(true);
+        // A panic was logged where it happened.
+        let _ = self.task.await;
+    }
+}
+
+impl Reload {
+    async fn run(
+        mut self,
+        mut hangup: Option<Signal>,
+        mut told: watch::Receiver<Option<Value>>,
+        mut asked: mpsc::Receiver<oneshot::Sender<Reloaded>>,
+        mut stopped: watch::Receiver<bool>,
+    ) {
+        let mut look = tokio::time::interval(LOOK_EVERY);
+        look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let watched = self.good.0.path().is_some();
+        let stopped = async { drop(stopped.wait_for(|stop| *stop).await) };
+        tokio::pin!(stopped);
+        loop {
+            let mut answer = None;
+            let trigger = tokio::select! {
+                () = &mut stopped => return,
+                Some(request) = asked.recv() => {
+                    answer = Some(request);
+                    Trigger::Asked
+                }
+                () = next_hangup(&mut hangup) => Trigger::Asked,
+                Ok(()) = told.changed() => {
+                    let value = told.borrow_and_update().clone();
+                    self.settings = Settings::read(value.as_ref()).map_err(|error| error.to_string());
+                    Trigger::Hub
+                }
+                _ = look.tick(), if watched => Trigger::File,
+            };
+            // Neither a file system that hangs nor models that load hold up the node's end; what is being
+            // applied is applied.
+            let choice = tokio::select! {
+                () = &mut stopped => return,
+                choice = self.look_and_choose(trigger) => choice,
+            };
+            let Some(choice) = choice else { continue };
+            let outcome = self.act(trigger, choice).await;
+            if let Some(answer) = answer {
+                // Whoever asked may have stopped waiting.
+                let _ = answer.send(outcome);
+            }
+        }
+    }
+
+    /// Looks at the file where that was the reason, and chooses what to apply; `None` if all is as before.
+    async fn look_and_choose(&mut self, trigger: Trigger) -> Option<Choice> {
+        match trigger {
+            Trigger::Asked => self.file = Watched::new(read_again(&self.good.0).await),
+            Trigger::File => {
+                let now = read_again(&self.good.0).await;
+                if !self.file.look(now) {
+                    return None;
+                }
+            }
+            Trigger::Hub => {}
+        }
+        Some(self.choose().await)
+    }
+
+    /// The newest of file and settings that can be applied: both, else one with the last good other.
+    async fn choose(&self) -> Choice {
+        let (good_file, good_settings) = &self.good;
+        let file = self.file.seen.as_ref().unwrap_or(good_file);
+        let settings = self.settings.as_ref().unwrap_or(good_settings);
+        let mut choice = Choice {
+            chosen: None,
+            file_error: self.file.seen.as_ref().err().cloned(),
+            settings_error: self.settings.as_ref().err().cloned(),
+        };
+        let error = match self.prepare(file, settings).await {
+            Ok(chosen) => {
+                choice.chosen = Some(chosen);
+                return choice;
+            }
+            Err(error) => error,
+        };
+        if settings == good_settings {
+            choice.file_error.get_or_insert(error);
+            return choice;
+        }
+        // The one without which it works is the one that is wrong.
+        match self.prepare(file, good_settings).await {
+            Ok(chosen) => {
+                choice.settings_error = Some(error);
+                choice.chosen = Some(chosen);
+            }
+            Err(of_the_file) => {
+                choice.file_error.get_or_insert(of_the_file);
+                match self.prepare(good_file, settings).await {
+                    Ok(chosen) => choice.chosen = Some(chosen),
+                    Err(error) => choice.settings_error = Some(error),
+                }
+            }
+        }
+        choice
+    }
+
+    async fn prepare(
+        &self,
+        file: &ConfigSource,
+        settings: &Settings,
+    ) -> Result<(ConfigSource, Settings, Config, Prepared), String> {
+        let config = file.resolve(settings).map_err(|error| error.to_string())?;
+        let prepared = self
+            .applier
+            .prepare(config.clone(), &self.started)
+            .await
+            // With its causes, as `main` would say it.
+            .map_err(|error| format!("{error:#}"))?;
+        Ok((file.clone(), settings.clone(), config, prepared))
+    }
+
+    async fn act(&mut self, trigger: Trigger, choice: Choice) -> Reloaded {
+        let Choice {
+            chosen,
+            file_error,
+            settings_error,
+        } = choice;
+        if let Some(reason) = &file_error {
+            let again = trigger == Trigger::Asked || self.file_error.as_ref() != Some(reason);
+            if again && let Some(suppressed) = self.warn.allow(reason.clone(), Instant::now()) {
+                tracing::error!(%reason, suppressed, "the configuration was refused, and the last good one stays");
+            }
+        }
+        if let Some(reason) = &settings_error {
+            let again = trigger == Trigger::Asked || self.settings_error.as_ref() != Some(reason);
+            if again && let Some(suppressed) = self.warn.allow(reason.clone(), Instant::now()) {
+                tracing::warn!(%reason, suppressed, "the hub's settings were refused, and the last good ones stay");
+            }
+        }
+        let refused = file_error.as_ref().or(settings_error.as_ref()).cloned();
+        self.applier.note_settings_error(settings_error.clone());
+        let was_refused = self.file_error.is_some() && file_error.is_none();
+        (self.file_error, self.settings_error) = (file_error, settings_error);
+        let Some((file, settings, config, prepared)) = chosen else {
+            return Reloaded::Refused(refused.unwrap_or_default());
+        };
+        let keys = config.keys_for_a_restart(&self.started);
+        if !keys.is_empty() && (keys != self.said || trigger == Trigger::Asked) {
+            tracing::warn!(
+                keys = keys.join(", "),
+                "these keys hold until a restart: restart the node for them"
+            );
+        }
+        self.said = keys;
+        let changes = match self.applier.apply(prepared).await {
+            Ok(changes) => changes,
+            Err(error) => {
+                tracing::error!(%error, "a configuration that was checked cannot be applied: this is a bug in Twinsight");
+                return Reloaded::Refused(error.to_string());
+            }
+        };
+        self.good = (file, settings);
+        let Changes {
+            added,
+            reopened,
+            changed,
+            removed,
+        } = changes;
+        let by = match trigger {
+            Trigger::Asked => "request",
+            Trigger::File => "file",
+            Trigger::Hub => "hub",
+        };
+        if changes != Changes::default() {
+            tracing::info!(
+                by,
+                added,
+                changed,
+                reopened,
+                removed,
+                "the cameras are as configured now"
+            );
+        } else if refused.is_none() && (trigger != Trigger::Hub || was_refused) {
+            tracing::info!(
+                by,
+                "the configuration was read again, and no camera changes"
+            );
+        } else {
+            tracing::debug!(by, "no camera changes");
+        }
+        match refused {
+            Some(reason) => Reloaded::Refused(reason),
+            None if changes == Changes::default() => Reloaded::Unchanged,
+            None => Reloaded::Applied,
+        }
+    }
+}
+
+impl Watched {
+    fn new(seen: Seen<ConfigSource>) -> Self {
+        Self {
+            seen,
+            unsettled: None,
+        }
+    }
+
+    /// Takes in the file as it is now; true once it is another than before, and was twice the same.
+    fn look(&mut self, now: Seen<ConfigSource>) -> bool {
+        if same(&now, &self.seen) {
+            self.unsettled = None;
+            return false;
+        }
+        let settled = self
+            .unsettled
+            .as_ref()
+            .is_some_and(|before| same(before, &now));
+        if settled {
+            *self = Self::new(now);
+        } else {
+            self.unsettled = Some(now);
+        }
+        settled
+    }
+}
+
+/// The file as it is now; reading may wait, for a network file system for instance.
+async fn read_again(source: &ConfigSource) -> Seen<ConfigSource> {
+    let source = source.clone();
+    match tokio::task::spawn_blocking(move || source.reread()).await {
+        Ok(read) => read.map_err(|error| error.to_string()),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+fn same(a: &Seen<ConfigSource>, b: &Seen<ConfigSource>) -> bool {
+    match (a, b) {
+        (Ok(a), Ok(b)) => a.text() == b.text(),
+        (Err(a), Err(b)) => a == b,
+        _ => false,
+    }
+}
+
+async fn next_hangup(hangup: &mut Option<Signal>) {
+    let signalled = match hangup {
+        Some(signal) => signal.recv().await,
+        None => None,
+    };
+    if signalled.is_none() {
+        std::future::pending().await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Env;
+
+    #[test]
+    fn a_file_counts_once_it_is_another_and_was_twice_the_same() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("node.toml");
+        let env = Env::default();
+        let read = |text: Option<&str>| {
+            match text {
+                Some(text) => std::fs::write(&path, text).unwrap(),
+                None => std::fs::remove_file(&path).unwrap(),
+            }
+            ConfigSource::read(Some(&path), &env).map_err(|error| error.to_string())
+        };
+        let mut watched = Watched::new(read(Some("one")));
+        assert!(!watched.look(read(Some("one"))));
+        // Truncated, half written, written.
+        for text in ["", "tw", "two"] {
+            assert!(!watched.look(read(Some(text))), "{text:?}");
+        }
+        assert!(watched.look(read(Some("two"))));
+        assert!(!watched.look(read(Some("two"))), "once");
+        // Gone for a moment, as when an editor moves it away first.
+        assert!(!watched.look(read(None)));
+        assert!(!watched.look(read(Some("two"))));
+        assert!(!watched.look(read(None)));
+        assert!(
+            watched.look(Err(ConfigSource::read(Some(&path), &env)
+                .unwrap_err()
+                .to_string()))
+        );
+        assert!(!watched.look(read(Some("two"))));
+        assert!(watched.look(read(Some("two"))), "it is back");
+    }
+}

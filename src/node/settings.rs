@@ -1,0 +1,105 @@
+//! The settings of the node's own twin, as the hub last told them: read whenever the hub was joined,
+//! and at every update of the twin. Twins come in from the hub client, raw settings go out to the
+//! reload task, which judges them.
+
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use serde_json::Value;
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use crate::hub::client::{HubClient, HubStatus, TwinUpdates};
+
+/// A twin that the hub did not tell is asked for again after this time.
+const RETRY: Duration = Duration::from_secs(5);
+
+/// Runs until the hub client is closed. `told` holds `None` until the hub has told the twin once, then
+/// its settings, null where it has none.
+pub(super) async fn run(hub: HubClient, told: watch::Sender<Option<Value>>) {
+    let mut status = hub.status();
+    let mut updates = hub.twin_updates();
+    let mut missed = 0;
+    let mut own = None;
+    // When the twin is to be read; only while the hub is joined.
+    let mut read_at: Option<Instant> = None;
+    loop {
+        let joined = match &*status.borrow_and_update() {
+            HubStatus::Joined { twin_id } => Some(twin_id.clone()),
+            _ => None,
+        };
+        if joined != own {
+            read_at = joined.is_some().then(Instant::now);
+            own = joined;
+        }
+        let due = async {
+            match read_at {
+                Some(at) => tokio::time::sleep_until(at).await,
+                None => std::future::pending().await,
+            }
+        };
+        let settings = tokio::select! {
+            changed = status.changed() => {
+                if changed.is_err() {
+                    return;
+                }
+                continue;
+            }
+            update = updates.recv() => {
+                let Some(update) = update else { return };
+                let mut newest = own_settings(&own, update);
+                newest = newest_waiting(&mut updates, &own).or(newest);
+                // A hub may tell a part of the twin: only its answer says that there are no settings.
+                if newest.is_none() && own.is_some() {
+                    read_at = Some(Instant::now());
+                }
+                newest
+            }
+            () = due => {
+                let Some(twin_id) = &own else { continue };
+                match hub.get_twin(twin_id).await {
+                    Ok(mut twin) => {
+                        read_at = None;
+                        let settings = twin.properties.desired.remove("settings");
+                        // Updates that came meanwhile are as new or newer.
+                        newest_waiting(&mut updates, &own).or(Some(settings.unwrap_or_default()))
+                    }
+                    Err(error) => {
+                        tracing::debug!(%error, "the node's settings were not read: they are asked for again");
+                        read_at = Some(Instant::now() + RETRY);
+                        None
+                    }
+                }
+            }
+        };
+        if updates.missed() != missed {
+            missed = updates.missed();
+            read_at = Some(Instant::now());
+        }
+        if let Some(settings) = settings {
+            told.send_if_modified(|told| {
+                let new = told.as_ref() != Some(&settings);
+                *told = Some(settings);
+                new
+            });
+        }
+    }
+}
+
+/// The settings of the newest update of the own twin that waits.
+fn newest_waiting(updates: &mut TwinUpdates, own: &Option<String>) -> Option<Value> {
+    let waiting = std::iter::from_fn(|| updates.recv().now_or_never().flatten());
+    waiting
+        .filter_map(|update| own_settings(own, update))
+        .last()
+}
+
+fn own_settings(
+    own: &Option<String>,
+    mut update: crate::hub::message::TwinUpdate,
+) -> Option<Value> {
+    let is_own = own.as_ref() == Some(&update.twin_id);
+    is_own
+        .then(|| update.twin.properties.desired.remove("settings"))
+        .flatten()
+}
