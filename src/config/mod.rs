@@ -6,6 +6,7 @@ mod cameras;
 mod env;
 mod error;
 pub mod file;
+mod listen;
 mod resolve;
 mod sections;
 mod syntax;
