@@ -159,7 +159,10 @@ impl Dialler {
             }
             Err(_) => {
                 return Err(End::Trouble(Trouble::new(
-                    format!("no offer could be made here within {} s", STEP_LIMIT.as_secs()),
+                    format!(
+                        "no offer could be made here within {} s",
+                        STEP_LIMIT.as_secs()
+                    ),
                     "check again when this machine has less to do",
                 )));
             }
@@ -346,7 +349,11 @@ fn video_codecs(sdp: &str) -> String {
             && let Some((_, codec)) = map.split_once(' ')
         {
             let name = codec.split('/').next().unwrap_or_default();
-            let name: String = name.chars().filter(char::is_ascii_graphic).take(16).collect();
+            let name: String = name
+                .chars()
+                .filter(char::is_ascii_graphic)
+                .take(16)
+                .collect();
             let name = name.to_ascii_uppercase();
             let helper = ["RTX", "RED", "ULPFEC"].contains(&name.as_str());
             if !helper && !codecs.contains(&name) && codecs.len() < MAX_CODECS {
@@ -359,7 +366,9 @@ fn video_codecs(sdp: &str) -> String {
     }
     match open {
         None => "it answers without video".to_owned(),
-        Some(false) => "it refuses H.264 video: its answer closes the video section (port 0)".to_owned(),
+        Some(false) => {
+            "it refuses H.264 video: its answer closes the video section (port 0)".to_owned()
+        }
         Some(true) => format!("it has no H.264: its answer names {}", codecs.join(", ")),
     }
 }

@@ -113,7 +113,12 @@ impl Finding {
 impl fmt::Display for Finding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let found = self.found.replace(['\n', '\r'], " ");
-        write!(f, "{:<4}  {}: {found}", self.severity.as_str(), self.subject)?;
+        write!(
+            f,
+            "{:<4}  {}: {found}",
+            self.severity.as_str(),
+            self.subject
+        )?;
         if self.remedy.is_empty() {
             Ok(())
         } else {

@@ -109,8 +109,11 @@ pub(super) fn udp_ports(
     let all = usize::from(last - first) + 1;
     let best = free.iter().copied().max().unwrap_or(0);
     let worst = free.iter().copied().min().unwrap_or(0);
-    let counted =
-        |free| format!("{free} of {all} ports are free, and {streams} are needed, one for each camera stream");
+    let counted = |free| {
+        format!(
+            "{free} of {all} ports are free, and {streams} are needed, one for each camera stream"
+        )
+    };
     report.add(if worst >= streams {
         Finding::ok(subject, counted(worst))
     } else if neighbour == Neighbour::Node {

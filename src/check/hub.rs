@@ -75,7 +75,11 @@ pub(super) async fn check(config: &Config, report: &mut Report<'_>) -> Option<Jo
             if !device_id.is_empty() && device_id == own_twin {
                 trouble.remedy = super::twins::own_device_id_remedy();
             }
-            report.add(Finding::fail("joining the hub", trouble.found, trouble.remedy));
+            report.add(Finding::fail(
+                "joining the hub",
+                trouble.found,
+                trouble.remedy,
+            ));
             None
         }
     }

@@ -45,7 +45,15 @@ pub async fn run(options: CheckOptions, tell: &mut (dyn FnMut(&Finding) + Send))
     let joined = hub::check(&config, &mut report).await;
     let servers = ice::check(&config, joined.as_ref(), &mut report).await;
     let twins = twins::check(&config, joined.as_ref(), &mut report).await;
-    camera::check(&config, joined.as_ref(), twins, &servers, ports, &mut report).await;
+    camera::check(
+        &config,
+        joined.as_ref(),
+        twins,
+        &servers,
+        ports,
+        &mut report,
+    )
+    .await;
     if let Some(joined) = joined {
         joined.leave().await;
     }

@@ -42,7 +42,10 @@ pub(super) async fn check(config: &Config, dylib_path: Option<PathBuf>, report: 
         .map_or_else(String::new, |minor| format!(" 1.{minor}"));
     report.add(Finding::ok(
         "ONNX Runtime",
-        format!("version{version} is loaded from {}", runtime.library().display()),
+        format!(
+            "version{version} is loaded from {}",
+            runtime.library().display()
+        ),
     ));
     for name in names {
         let cameras: Vec<CameraConfig> = config

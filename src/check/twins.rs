@@ -95,13 +95,17 @@ impl Known {
     fn explain(&self, id: &str, words: &str) -> (String, String) {
         if let Some(twin) = self.twins.iter().find(|twin| twin.device_id == id) {
             return (
-                format!("the hub knows no such twin: it is the device id of twin {}", twin.id),
+                format!(
+                    "the hub knows no such twin: it is the device id of twin {}",
+                    twin.id
+                ),
                 format!("if {} is meant, write that; {WHERE}", twin.id),
             );
         }
         if self.device_ids.iter().any(|known| known == id) {
             return (
-                "the hub knows no such twin: it is the id of the device that this node runs on".to_owned(),
+                "the hub knows no such twin: it is the id of the device that this node runs on"
+                    .to_owned(),
                 format!("write the twin id instead of the device id; {WHERE}"),
             );
         }
@@ -138,10 +142,17 @@ fn own_finding(
             format!("the hub gives twin {} for it: it is a device id", twin.id),
             format!("set TWIN_ID (`hub.twin_id`) to {}", twin.id),
         ),
-        Ok(twin) if !device_id.is_empty() && !twin.device_id.is_empty() && twin.device_id != *device_id => {
+        Ok(twin)
+            if !device_id.is_empty()
+                && !twin.device_id.is_empty()
+                && twin.device_id != *device_id =>
+        {
             Finding::warn(
                 subject,
-                format!("the hub knows it, on device {}, and DEVICE_ID is {device_id}", twin.device_id),
+                format!(
+                    "the hub knows it, on device {}, and DEVICE_ID is {device_id}",
+                    twin.device_id
+                ),
                 "correct the one that is wrong: TWIN_ID or DEVICE_ID",
             )
         }
@@ -151,7 +162,11 @@ fn own_finding(
         }
         Err(Missing::Unknown(words)) => {
             let (found, remedy) = known.explain(&joined.twin_id, words);
-            Finding::fail(subject, found, remedy.replace("correct it:", "correct TWIN_ID (`hub.twin_id`):"))
+            Finding::fail(
+                subject,
+                found,
+                remedy.replace("correct it:", "correct TWIN_ID (`hub.twin_id`):"),
+            )
         }
         Err(Missing::NoAnswer(why)) => Finding::fail(
             subject,
@@ -213,7 +228,10 @@ fn camera_finding(
     let finding = if camera.connect == Connect::Accept && twin.r#type == "Peripheral" {
         Finding::warn(
             subject,
-            format!("{}; a peripheral that dials signs with its app's Edge twin, and would be refused", described(&twin)),
+            format!(
+                "{}; a peripheral that dials signs with its app's Edge twin, and would be refused",
+                described(&twin)
+            ),
             "set the camera's `twin_id` to the Edge twin of its app, or `connect` to \"dial\"",
         )
     } else {
@@ -239,9 +257,9 @@ fn described(twin: &Twin) -> String {
 async fn look_up(joined: &Joined, twin_id: &str) -> Result<Twin, Missing> {
     match tokio::time::timeout(ACK_LIMIT, joined.client.get_twin(twin_id)).await {
         Ok(Ok(twin)) => Ok(twin),
-        Ok(Err(HubError::NoSuchTwin { .. })) => Err(Missing::Unknown(
-            "its answer holds none".to_owned(),
-        )),
+        Ok(Err(HubError::NoSuchTwin { .. })) => {
+            Err(Missing::Unknown("its answer holds none".to_owned()))
+        }
         Ok(Err(HubError::Rejected { message, .. })) => Err(Missing::Unknown(message)),
         Ok(Err(error)) => Err(Missing::NoAnswer(error.to_string())),
         Err(_) => Err(Missing::NoAnswer(format!(

@@ -92,9 +92,15 @@ mod tests {
         let file = "[hub]\nmode = \"no\"\n[http]\nlisten = \"[::1]:7\"\n[nothing]\nx = 1";
         assert_eq!(listen(Some(file), None), Ok("[::1]:7".to_owned()));
         let error = listen(Some("[http]\nlisten = \"here\""), None).unwrap_err();
-        assert!(error.contains("node.toml line 2: `http.listen` is \"here\""), "{error}");
+        assert!(
+            error.contains("node.toml line 2: `http.listen` is \"here\""),
+            "{error}"
+        );
         let error = listen(Some("[http]\nlisten = 7"), None).unwrap_err();
-        assert!(error.contains("line 2: `http.listen` takes a text"), "{error}");
+        assert!(
+            error.contains("line 2: `http.listen` takes a text"),
+            "{error}"
+        );
         let error = listen(Some("[http\n"), None).unwrap_err();
         assert!(error.contains("line 1: this is not TOML"), "{error}");
     }

@@ -19,7 +19,8 @@ const EXECUTION_PROVIDERS: &[&str] = &[
 ];
 
 /// Where the node listens unless it is told.
-pub(super) const DEFAULT_LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9464);
+pub(super) const DEFAULT_LISTEN: SocketAddr =
+    SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9464);
 
 impl Resolver<'_> {
     pub(super) fn hub(&self, file: &File) -> Result<HubConfig, ConfigError> {

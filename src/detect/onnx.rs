@@ -260,7 +260,10 @@ fn too_new(reason: &str) -> Option<(String, String)> {
         (!digits.is_empty()).then_some(digits)
     };
     let of = |kind: &str, found: &str, newest: &str| {
-        Some((format!("{kind} {}", number(found)?), number(newest)?.to_owned()))
+        Some((
+            format!("{kind} {}", number(found)?),
+            number(newest)?.to_owned(),
+        ))
     };
     of(
         "IR version",
