@@ -279,7 +279,6 @@ fn a_hub_whose_name_nobody_knows() {
     assert!(check.line("hub http://hub.invalid:55000").ends_with(
         "; correct the address (PHYHUB_URL, PHYSTACK_SIMULATOR_URL or `hub.url`), or this machine's DNS"
     ));
-    check.begins("warn", "configuration", "");
 }
 
 #[test]
@@ -383,13 +382,14 @@ async fn ids_that_are_not_those_of_camera_twins() {
         twin(fake::NODE, "dev-node", "home"),
         twin("cam-a", "dev-a", "home"),
         twin("cam-t", "dev-t", "elsewhere"),
+        json!({"id": "lens", "type": "Peripheral"}),
     ])
     .await;
-    let config = ["cam-a", "nobody", "dev-a", "dev-node", "cam-t", fake::NODE]
+    let config = ["cam-a", "nobody", "dev-a", "dev-node", "cam-t", "lens"]
         .map(|id| camera(id, "connect = \"accept\"\n"))
         .concat();
     let check = Check::run(&url, &config, &[]);
-    check.fails(5);
+    check.fails(4);
     check.begins("ok", "camera cam-a/default twin", "the hub knows it");
     check.says(
         "fail",
@@ -420,9 +420,10 @@ async fn ids_that_are_not_those_of_camera_twins() {
          move the camera or the node into one tenant, or correct the camera's `twin_id`",
     );
     check.says(
-        "fail",
-        "camera node-1/default twin",
-        "it is the node's own twin; set the camera's `twin_id` to the camera's twin",
+        "warn",
+        "camera lens/default twin",
+        "the hub knows it, type Peripheral; a peripheral that dials signs with its app's Edge twin, and would be \
+         refused; set the camera's `twin_id` to the Edge twin of its app, or `connect` to \"dial\"",
     );
     check.says(
         "skip",
@@ -470,6 +471,35 @@ async fn an_own_twin_id_that_is_not_one() {
             "the hub knows no such twin: it is the id of the device that this node runs on; write the twin id \
              instead of the device id; {WHERE}"
         ),
+    );
+    let other = Check::run(&url, "", &[("TWIN_ID", "cam-a"), ("DEVICE_ID", "dev-1")]);
+    other.fails(0);
+    other.says(
+        "warn",
+        "own twin cam-a",
+        "the hub knows it, on device dev-a, and DEVICE_ID is dev-1; correct the one that is wrong: TWIN_ID or DEVICE_ID",
+    );
+    // In direct mode only the hub knows which twin is the own one.
+    let direct = Check::run(
+        "",
+        &camera("device-dev-1", "connect = \"accept\"\n"),
+        &[
+            ("PHYHUB_DIRECT", "true"),
+            ("PHYHUB_URL", &url),
+            ("DEVICE_ID", "dev-1"),
+            ("ACCESS_KEY", "any"),
+        ],
+    );
+    direct.fails(1);
+    direct.says(
+        "ok",
+        "joining the hub",
+        "joined as device dev-1, twin device-dev-1",
+    );
+    direct.says(
+        "fail",
+        "camera device-dev-1/default twin",
+        "it is the node's own twin; set the camera's `twin_id` to the camera's twin",
     );
     // It is known also where there is no hub to ask.
     let away = Check::run(&format!("http://{}", free_port()), "", &device);
@@ -644,6 +674,32 @@ async fn turn_over_tcp() {
          (`turn:HOST:3478`), or `ice.policy` to \"all\" where cameras are reached directly",
     );
     assert!(!own.0.out.contains("hunter2"));
+
+    // A TURN server that takes UDP, by its URL, and is not there.
+    let gone = free_port();
+    let absent = Check::run(
+        &url,
+        &camera("cam", ""),
+        &[
+            ("PHYSTACK_TURN_URL", &format!("turn:{gone}")),
+            ("PHYSTACK_TURN_USERNAME", "u"),
+            ("PHYSTACK_TURN_CREDENTIAL", "hunter2"),
+        ],
+    );
+    absent.fails(1);
+    absent.begins(
+        "fail",
+        "camera cam/default",
+        "no TURN server gave this node an address, and `ice.policy` is \"relay\"; see that the TURN server runs, ",
+    );
+    let anonymous = Check::run(&url, "", &[("PHYSTACK_TURN_URL", "turn:turn.example")]);
+    anonymous.fails(1);
+    anonymous.says(
+        "warn",
+        "ICE server turn:turn.example of PHYSTACK_TURN_URL or PHYSTACK_STUN_URL",
+        "it has no user name or no credential; set PHYSTACK_TURN_USERNAME and PHYSTACK_TURN_CREDENTIAL, or correct \
+         what the hub gives",
+    );
 }
 
 /// A shared library of C source.

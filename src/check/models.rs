@@ -77,7 +77,7 @@ async fn model(
         let detector = OnnxDetector::load(&runtime, &folder, &name, &providers)
             .map_err(|error| error.to_string())?;
         let found = format!(
-            "loaded, and one inference ran on {}, in {} ms together",
+            "loaded, and one inference ran on {}, in {} ms",
             detector.execution_provider(),
             started.elapsed().as_millis()
         );

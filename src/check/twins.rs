@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use serde_json::{Value, json};
 
 use super::finding::{Finding, Report};
@@ -53,10 +54,9 @@ pub(super) async fn check(
         return Vec::new();
     };
     let own = look_up(joined, &joined.twin_id).await;
-    let mut found: Vec<Result<Twin, Missing>> = Vec::new();
-    for camera in &config.cameras {
-        found.push(look_up(joined, &camera.id.twin_id).await);
-    }
+    let cameras = config.cameras.iter();
+    // All at once: a hub that does not answer costs its time limit once.
+    let found = join_all(cameras.map(|camera| look_up(joined, &camera.id.twin_id))).await;
     let unknown = own.is_err() || found.iter().any(Result::is_err);
     let known = Known {
         device_ids: device_ids(config, joined, own.as_ref().ok(), unknown).await,
