@@ -302,3 +302,60 @@ async fn aside(joined: &Joined, method: &str, payload: Value) -> Option<Value> {
     let call = joined.client.call(method, payload);
     tokio::time::timeout(ASIDE_LIMIT, call).await.ok()?.ok()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn known() -> Known {
+        Known {
+            device_ids: vec!["dev-node".to_owned()],
+            twins: vec![Twin {
+                id: "cam-a".to_owned(),
+                device_id: "dev-a".to_owned(),
+                ..Twin::default()
+            }],
+        }
+    }
+
+    #[test]
+    fn a_device_id_is_told_for_certain_where_the_hub_shows_it() {
+        let (found, remedy) = known().explain("dev-a", "no");
+        assert!(
+            found.ends_with("it is the device id of twin cam-a"),
+            "{found}"
+        );
+        assert!(
+            remedy.starts_with("if cam-a is meant, write that"),
+            "{remedy}"
+        );
+        let (found, _) = known().explain("dev-node", "no");
+        assert!(
+            found.ends_with("the device that this node runs on"),
+            "{found}"
+        );
+        let (found, remedy) = known().explain("nobody", "no");
+        assert_eq!(found, "the hub knows no such twin (no)");
+        assert!(remedy.contains("it may be a device id"), "{remedy}");
+    }
+
+    #[test]
+    fn a_hub_that_finds_twins_by_their_device_gives_the_twin() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(&file, "[[cameras]]\ntwin_id = \"dev-a\"").unwrap();
+        let env = [
+            ("PHYSTACK_SIMULATOR_URL", "http://hub"),
+            ("TWIN_ID", "node-1"),
+        ];
+        let config = Config::load(Some(file.path()), &env.into_iter().collect()).unwrap();
+        let twin = known().twins.remove(0);
+        let (finding, found) =
+            camera_finding(&config.cameras[0], Ok(twin), "node-1", "home", &known());
+        assert!(matches!(found, CameraTwin::Unusable));
+        assert_eq!(
+            finding.to_string(),
+            "fail  camera dev-a/default twin: the hub gives twin cam-a for it: it is a device id; \
+             set the camera's `twin_id` to cam-a"
+        );
+    }
+}
