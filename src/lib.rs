@@ -46,6 +46,9 @@ pub mod http;
 #[cfg(feature = "webrtc")]
 pub mod node;
 
+#[cfg(all(feature = "webrtc", feature = "ort"))]
+pub mod check;
+
 pub mod annotate;
 
 pub mod dev;

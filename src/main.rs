@@ -13,6 +13,7 @@ use anyhow::{Context, Result};
 use clap::{Args, Parser, Subcommand};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use twinsight::check::{self, CheckOptions, Finding};
 use twinsight::config::{Config, ConfigError, ConfigSource, Env, Settings};
 use twinsight::decode::decoder::DecoderKind;
 use twinsight::detect::RuntimeOptions;
@@ -62,6 +63,8 @@ enum Command {
     Camera(CameraArgs),
     /// Detects on pictures and clips.
     Detect(DetectArgs),
+    /// Tries everything that a node needs, and says what is wrong and what to do.
+    Check(CheckArgs),
     /// Asks the running node whether it is healthy.
     Health(RunArgs),
 }
@@ -71,6 +74,16 @@ struct RunArgs {
     /// The configuration; without it the environment and the defaults decide.
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
+}
+
+#[derive(Args)]
+struct CheckArgs {
+    /// The configuration; without it the environment and the defaults decide.
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// A line of JSON for each finding.
+    #[arg(long)]
+    json: bool,
 }
 
 #[derive(Args)]
@@ -143,8 +156,13 @@ struct DetectArgs {
 fn main() -> ExitCode {
     let cli = Cli::parse();
     let env = Env::of_process();
-    // The demo's table is its output: only what goes wrong is logged beside it.
-    let quiet = matches!(cli.command, Command::Demo(_)).then_some(logging::QUIET_FILTER);
+    let quiet = match cli.command {
+        // The demo's table is its output: only what goes wrong is logged beside it.
+        Command::Demo(_) => Some(logging::QUIET_FILTER),
+        // The findings say it all.
+        Command::Check(_) => Some("off"),
+        _ => None,
+    };
     let logging = logging::init(cli.log_format, env.get("RUST_LOG").or(quiet));
     let result = logging.context("logging").and_then(|()| {
         let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -186,9 +204,12 @@ async fn execute(command: Command, env: &Env) -> Result<()> {
         Command::Hub(args) => run_hub(args).await,
         Command::Camera(args) => run_camera(args, env).await,
         Command::Detect(args) => run_detect(args, env),
+        Command::Check(args) => run_check(args, env).await,
         Command::Health(args) => {
-            let config = Config::load(args.config.as_deref(), env)?;
-            Ok(probe::health(config.http.listen, HEALTH_LIMIT).await?)
+            let listen = Config::listen(args.config.as_deref(), env)?;
+            probe::health(listen, HEALTH_LIMIT).await?;
+            print(&format!("the node at {listen} is healthy"));
+            Ok(())
         }
     }
 }
@@ -308,6 +329,41 @@ fn run_detect(args: DetectArgs, env: &Env) -> Result<()> {
         options.files.len()
     );
     Ok(())
+}
+
+async fn run_check(args: CheckArgs, env: &Env) -> Result<()> {
+    let mut config = Config::load(args.config.as_deref(), env)?;
+    config.runtime.models_dir = shipped(&config.runtime.models_dir);
+    let options = CheckOptions {
+        config,
+        file: args.config,
+        dylib_path: env.get("ORT_DYLIB_PATH").map(PathBuf::from),
+    };
+    let mut tell = |finding: &Finding| {
+        let line = match args.json {
+            true => serde_json::json!(finding).to_string(),
+            false => finding.to_string(),
+        };
+        print(&line);
+    };
+    let mut stop = StopSignals::new()?;
+    let tally = tokio::select! {
+        tally = check::run(options, &mut tell) => tally,
+        () = stop.next() => anyhow::bail!("stopped before everything was looked at"),
+    };
+    anyhow::ensure!(
+        tally.failures == 0,
+        "{tally}: do what the lines that begin with `fail` say, and check again"
+    );
+    if !args.json {
+        print(&tally.to_string());
+    }
+    Ok(())
+}
+
+/// A line of the result. Whoever reads it may have gone: that is no failure.
+fn print(line: &str) {
+    let _ = writeln!(std::io::stdout(), "{line}");
 }
 
 /// A file that is shipped with the program: in the working directory, or beside an ancestor of the

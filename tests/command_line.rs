@@ -11,14 +11,10 @@ mod common;
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::Read;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
-use std::sync::mpsc;
-use std::thread::Builder;
 
-use common::{DEADLINE, NodeProcess, root, start_hub};
+use common::{NodeProcess, Outcome, root, start_hub, twinsight};
 use sha2::{Digest, Sha256};
 use tempfile::TempDir;
 use twinsight::dev::hub::{DevHubOptions, DirectAccess};
@@ -30,65 +26,6 @@ const SIMULATOR: &[(&str, &str)] = &[
     ("TWIN_ID", "node-1"),
     ("PHYSTACK_SIMULATOR_URL", "http://127.0.0.1:9"),
 ];
-
-/// What came of a command.
-struct Outcome {
-    code: Option<i32>,
-    out: String,
-    log: String,
-}
-
-impl Outcome {
-    /// It failed with this code, and said this at last.
-    #[track_caller]
-    fn failed(&self, code: i32, sentence: &str) {
-        let last = self.log.lines().last().unwrap_or_default();
-        assert_eq!(last, format!("twinsight: {sentence}"), "{}", self.log);
-        assert_eq!(self.code, Some(code), "{}", self.log);
-    }
-}
-
-/// Runs the program to its end with no variables but these.
-fn twinsight(args: &[&str], env: &[(&str, &str)]) -> Outcome {
-    let mut child = Command::new(env!("CARGO_BIN_EXE_twinsight"))
-        .args(args)
-        .env_clear()
-        .envs(env.iter().copied())
-        .current_dir(root())
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let out = read(child.stdout.take().unwrap());
-    let log = read(child.stderr.take().unwrap());
-    let texts = log
-        .recv_timeout(DEADLINE)
-        .and_then(|log| Ok((out.recv_timeout(DEADLINE)?, log)));
-    if texts.is_err() {
-        let _ = child.kill();
-    }
-    let code = child.wait().unwrap().code();
-    let Ok((out, log)) = texts else {
-        panic!("{args:?} does not end");
-    };
-    Outcome { code, out, log }
-}
-
-/// All of an output, once it has ended.
-fn read(mut output: impl Read + Send + 'static) -> mpsc::Receiver<String> {
-    let (sender, receiver) = mpsc::channel();
-    let reading = move || {
-        let mut text = String::new();
-        let _ = output.read_to_string(&mut text);
-        let _ = sender.send(text);
-    };
-    Builder::new()
-        .name("output".to_owned())
-        .spawn(reading)
-        .unwrap();
-    receiver
-}
 
 /// `run` with a configuration that listens on any port.
 fn run(config: &str) -> (Outcome, String, TempDir) {

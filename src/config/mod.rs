@@ -7,6 +7,7 @@ mod difference;
 mod env;
 mod error;
 pub mod file;
+mod listen;
 mod resolve;
 mod sections;
 mod settings;

@@ -1,6 +1,6 @@
 //! Checks the sections that a node has once: `[hub]`, `[ice]`, `[http]`, `[runtime]`.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
 use super::error::{ConfigError, Place};
@@ -17,6 +17,10 @@ const REGIONS: &[&str] = &["eu", "us", "uae", "au", "in", "qa", "dev", "local"];
 const EXECUTION_PROVIDERS: &[&str] = &[
     "cpu", "cuda", "tensorrt", "openvino", "rocm", "migraphx", "xnnpack", "coreml",
 ];
+
+/// Where the node listens unless it is told.
+pub(super) const DEFAULT_LISTEN: SocketAddr =
+    SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9464);
 
 impl Resolver<'_> {
     pub(super) fn hub(&self, file: &File) -> Result<HubConfig, ConfigError> {
@@ -253,7 +257,7 @@ impl Resolver<'_> {
                     "address and port as in \"127.0.0.1:9464\"",
                 )
             })?,
-            None => SocketAddr::from(([127, 0, 0, 1], 9464)),
+            None => DEFAULT_LISTEN,
         };
         let token = self.secret("http.token_file", TOKEN, &[], file.http.token_file.as_ref())?;
         Ok(HttpConfig { listen, token })

@@ -18,7 +18,8 @@ pub(super) fn nearest<'a>(word: &str, known: impl Iterator<Item = &'a str>) -> &
         .unwrap_or_default()
 }
 
-fn explain(path: &Path, text: &str, mut error: toml::de::Error) -> ConfigError {
+/// What is wrong with a text that the parser refused.
+pub(super) fn explain(path: &Path, text: &str, mut error: toml::de::Error) -> ConfigError {
     let byte = error.span().map_or(0, |span| span.start);
     let place = line(path, text, byte);
     let message = error.message().to_owned();

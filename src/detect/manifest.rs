@@ -141,6 +141,16 @@ pub enum ModelError {
         /// What was said.
         reason: String,
     },
+    /// The file was made for a newer ONNX Runtime.
+    #[error("{}: is too new for this ONNX Runtime: it is of {found}, and the newest that is known is {newest}; install a newer ONNX Runtime and set `runtime.library`, or export the model again with an older opset", path.display())]
+    TooNew {
+        /// The model file.
+        path: PathBuf,
+        /// Its version.
+        found: String,
+        /// The newest version that this ONNX Runtime knows.
+        newest: String,
+    },
     /// An input or output does not fit the manifest.
     #[error("{}: its {what} should be {expected} and is {found}; correct `{key}` in the manifest or install the file that it describes", path.display())]
     Outlet {

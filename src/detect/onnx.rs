@@ -66,7 +66,17 @@ impl OnnxDetector {
             path: path.clone(),
             reason: error,
         };
-        let session = build_session(runtime, &bytes).map_err(|error| refuse(error.to_string()))?;
+        let session = build_session(runtime, &bytes).map_err(|error| {
+            let reason = error.to_string();
+            match too_new(&reason) {
+                Some((found, newest)) => ModelError::TooNew {
+                    path: path.clone(),
+                    found,
+                    newest,
+                },
+                None => refuse(reason),
+            }
+        })?;
         let outlets =
             |outlets: &[ort::value::Outlet]| outlets.iter().map(outlet).collect::<Vec<_>>();
         manifest.check_outlets(
@@ -239,6 +249,28 @@ fn build_session(runtime: &Runtime, model: &[u8]) -> ort::Result<Session> {
         .with_intra_op_spinning(false)?
         .with_log_id("twinsight")?
         .commit_from_memory(model)
+}
+
+/// The version of a model and the newest known one, out of ONNX Runtime's words, if its trouble is that.
+fn too_new(reason: &str) -> Option<(String, String)> {
+    let number = |before: &str| {
+        let (_, rest) = reason.split_once(before)?;
+        let digits = rest.find(|c: char| !c.is_ascii_digit());
+        let digits = &rest[..digits.unwrap_or(rest.len())];
+        (!digits.is_empty()).then_some(digits)
+    };
+    let of = |kind: &str, found: &str, newest: &str| {
+        Some((
+            format!("{kind} {}", number(found)?),
+            number(newest)?.to_owned(),
+        ))
+    };
+    of(
+        "IR version",
+        "Unsupported model IR version: ",
+        "max supported IR version: ",
+    )
+    .or_else(|| of("opset", "Opset ", "is till opset "))
 }
 
 /// ONNX Runtime's name of the provider that will run, if this build has all that were asked for; none asked for is `cpu`.

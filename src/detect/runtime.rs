@@ -117,6 +117,11 @@ impl Runtime {
         &self.library
     }
 
+    /// The x of its version 1.x.
+    pub fn minor_version(&self) -> Option<u32> {
+        ort::util::probe(&self.library)
+    }
+
     /// To build sessions with.
     pub(super) fn environment(&self) -> &Environment {
         &self.environment

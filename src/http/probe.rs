@@ -8,8 +8,13 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
+use crate::telemetry::health::SILENT;
+
 /// The answer's bytes that are read.
 const MAX_ANSWER_BYTES: u64 = 16 * 1024;
+
+/// What the node's answer begins with.
+const PROTOCOL: &str = "HTTP/1.1 ";
 
 /// Why the node is not healthy.
 #[derive(Debug, thiserror::Error)]
@@ -38,6 +43,11 @@ pub enum ProbeError {
     /// Something else answers.
     #[error("what answers at {0} is not the node: is `http.listen` right?")]
     NotTheNode(SocketAddr),
+    /// The port is another one at every start.
+    #[error(
+        "the node's port is the system's choice (`http.listen` is {0}), so it cannot be asked: give it a port"
+    )]
+    AnyPort(SocketAddr),
 }
 
 /// Asks the node that listens on `listen` for its health, for at most `limit`.
@@ -45,6 +55,9 @@ pub enum ProbeError {
 /// # Errors
 /// If it is not healthy or cannot be asked.
 pub async fn health(listen: SocketAddr, limit: Duration) -> Result<(), ProbeError> {
+    if listen.port() == 0 {
+        return Err(ProbeError::AnyPort(listen));
+    }
     let address = SocketAddr::new(reachable(listen.ip()), listen.port());
     let answer = tokio::time::timeout(limit, get(address))
         .await
@@ -52,12 +65,14 @@ pub async fn health(listen: SocketAddr, limit: Duration) -> Result<(), ProbeErro
         .map_err(|source| ProbeError::Unreachable { address, source })?;
     let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((&answer, ""));
     let status = head
-        .strip_prefix("HTTP/1.1 ")
+        .strip_prefix(PROTOCOL)
         .and_then(|rest| rest.get(..3))
         .unwrap_or_default();
-    match status {
-        "200" => Ok(()),
-        "503" => Err(ProbeError::Unhealthy(body.trim().replace('\n', "; "))),
+    match (status, body.trim()) {
+        ("200", "ok") => Ok(()),
+        ("503", body) if body.contains(SILENT) => {
+            Err(ProbeError::Unhealthy(body.replace('\n', "; ")))
+        }
         _ => Err(ProbeError::NotTheNode(address)),
     }
 }
@@ -67,10 +82,14 @@ async fn get(address: SocketAddr) -> io::Result<String> {
     let request = format!("GET /healthz HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
     stream.write_all(request.as_bytes()).await?;
     let mut answer = Vec::new();
-    stream
-        .take(MAX_ANSWER_BYTES)
-        .read_to_end(&mut answer)
-        .await?;
+    let mut stream = stream.take(MAX_ANSWER_BYTES);
+    // What speaks another protocol may never end.
+    while stream.read_buf(&mut answer).await? > 0 {
+        let same = answer.len().min(PROTOCOL.len());
+        if answer[..same] != PROTOCOL.as_bytes()[..same] {
+            break;
+        }
+    }
     Ok(String::from_utf8_lossy(&answer).into_owned())
 }
 

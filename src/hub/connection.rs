@@ -538,7 +538,7 @@ async fn open_socket(options: &HubOptions) -> Result<Socket, String> {
 }
 
 /// Trusts the public roots, and the operator's file if there is one.
-fn tls_config(options: &HubOptions) -> Result<rustls::ClientConfig, String> {
+pub(super) fn tls_config(options: &HubOptions) -> Result<rustls::ClientConfig, String> {
     let mut roots = rustls::RootCertStore::empty();
     roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
     if let Some(path) = &options.ca_file {

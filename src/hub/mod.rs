@@ -8,6 +8,7 @@ mod connection;
 pub mod engine_io;
 pub mod message;
 pub mod options;
+pub mod reach;
 pub mod session;
 pub mod socket_io;
 pub mod twin;

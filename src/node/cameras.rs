@@ -338,10 +338,8 @@ impl From<&IceConfig> for IceSettings {
 
 #[cfg(test)]
 mod tests {
-    use tokio::sync::watch;
-
-    use crate::media::life::StreamState;
     use serde_json::Value;
+    use tokio::sync::watch;
 
     use super::super::models::{ModelLoader, Models};
     use super::*;
@@ -351,6 +349,7 @@ mod tests {
     use crate::hub::client::HubClient;
     use crate::hub::options::HubOptions;
     use crate::media::keyframes::KeyframeBudget;
+    use crate::media::life::StreamState;
     use crate::publish::publisher::{EventSink, HubAway, PublisherTask};
     use crate::telemetry::metrics::Metrics;
 

@@ -179,6 +179,13 @@ impl Loaded {
 }
 
 impl Catalog {
+    /// One model.
+    pub fn of(name: String, info: ModelInfo) -> Self {
+        Self {
+            entries: vec![(name, info)],
+        }
+    }
+
     /// The names, for the node's reported properties.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.entries.iter().map(|(name, _)| name.as_str())

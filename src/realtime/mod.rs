@@ -6,6 +6,6 @@ pub mod negotiation;
 pub mod peer;
 pub mod signal;
 #[cfg(feature = "webrtc")]
-mod socket;
+pub(crate) mod socket;
 #[cfg(feature = "webrtc")]
 pub mod tee;

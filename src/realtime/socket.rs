@@ -84,7 +84,7 @@ impl Runtime for MediaRuntime {
 ///
 /// `interfaces` names them; empty means every one but loopback and link-local addresses, and
 /// loopback when there is no other. With `ports`, a free one of the range is taken for each.
-pub(super) fn bind_addresses(
+pub(crate) fn bind_addresses(
     interfaces: &[String],
     ports: Option<&RangeInclusive<u16>>,
 ) -> io::Result<Vec<SocketAddr>> {

@@ -6,6 +6,9 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+/// How the sentence about a silent loop goes on after its name.
+pub const SILENT: &str = "has not gone round for";
+
 /// The loops of the node. Cloning shares them.
 #[derive(Debug, Clone, Default)]
 pub struct Health {
@@ -113,7 +116,7 @@ impl fmt::Display for Silent {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "{} has not gone round for {:.1} s, and {:.1} s is the most",
+            "{} {SILENT} {:.1} s, and {:.1} s is the most",
             self.name,
             self.silence.as_secs_f64(),
             self.max_silence.as_secs_f64()

@@ -157,6 +157,68 @@ impl Drop for Program {
     }
 }
 
+/// What came of a command.
+pub struct Outcome {
+    /// Its exit code.
+    pub code: Option<i32>,
+    /// Standard output.
+    pub out: String,
+    /// Standard error.
+    pub log: String,
+}
+
+impl Outcome {
+    /// It failed with this code, and said this at last.
+    #[track_caller]
+    pub fn failed(&self, code: i32, sentence: &str) {
+        let last = self.log.lines().last().unwrap_or_default();
+        assert_eq!(last, format!("twinsight: {sentence}"), "{}", self.log);
+        assert_eq!(self.code, Some(code), "{}", self.log);
+    }
+}
+
+/// Runs the program to its end with no variables but these.
+pub fn twinsight(args: &[&str], env: &[(&str, &str)]) -> Outcome {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_twinsight"))
+        .args(args)
+        .env_clear()
+        .envs(env.iter().copied())
+        .current_dir(root())
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let out = read(child.stdout.take().unwrap());
+    let log = read(child.stderr.take().unwrap());
+    let texts = log
+        .recv_timeout(DEADLINE)
+        .and_then(|log| Ok((out.recv_timeout(DEADLINE)?, log)));
+    if texts.is_err() {
+        let _ = child.kill();
+    }
+    let code = child.wait().unwrap().code();
+    let Ok((out, log)) = texts else {
+        panic!("{args:?} does not end");
+    };
+    Outcome { code, out, log }
+}
+
+/// All of an output, once it has ended.
+fn read(mut output: impl Read + Send + 'static) -> std::sync::mpsc::Receiver<String> {
+    let (sender, receiver) = std::sync::mpsc::channel();
+    let reading = move || {
+        let mut text = String::new();
+        let _ = output.read_to_string(&mut text);
+        let _ = sender.send(text);
+    };
+    std::thread::Builder::new()
+        .name("output".to_owned())
+        .spawn(reading)
+        .unwrap();
+    receiver
+}
+
 /// `twinsight run` as a process of its own.
 pub struct NodeProcess {
     /// Its log.

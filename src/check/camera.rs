@@ -1,0 +1,98 @@
+//! The cameras: those that are dialled are dialled once, several at a time; those that dial us are not waited for.
+
+use futures_util::StreamExt;
+
+use super::dial::{Dialler, Seen};
+use super::finding::{Finding, Report, Trouble};
+use super::host::Ports;
+use super::hub::Joined;
+use super::twins::CameraTwin;
+use crate::config::{CameraConfig, Config, Connect};
+use crate::hub::message::{IceServer, Twin};
+use crate::realtime::peer::IceSettings;
+
+/// Cameras that are dialled at once.
+const AT_ONCE: usize = 8;
+
+pub(super) async fn check(
+    config: &Config,
+    joined: Option<&Joined>,
+    twins: Vec<CameraTwin>,
+    servers: &[IceServer],
+    ports: Ports,
+    report: &mut Report<'_>,
+) {
+    let Some(joined) = joined else {
+        for camera in &config.cameras {
+            report.add(Finding::skip(subject(camera), "the hub is not joined"));
+        }
+        return;
+    };
+    let (ice, at_once) = match ports {
+        Ports::Any => (IceSettings::from(&config.ice), AT_ONCE),
+        Ports::Free(free) => (IceSettings::from(&config.ice), free.min(AT_ONCE)),
+    };
+    let checks = config.cameras.iter().zip(twins).map(|(camera, twin)| {
+        let dialler = Dialler {
+            hub: joined.client.clone(),
+            own_twin: joined.twin_id.clone(),
+            camera: camera.clone(),
+            ice: ice.clone(),
+            servers: servers.to_vec(),
+        };
+        one(dialler, twin, at_once > 0)
+    });
+    let mut findings = futures_util::stream::iter(checks).buffered(at_once.max(1));
+    while let Some(finding) = findings.next().await {
+        report.add(finding);
+    }
+}
+
+fn subject(camera: &CameraConfig) -> String {
+    format!("camera {}", camera.id)
+}
+
+async fn one(dialler: Dialler, twin: CameraTwin, has_port: bool) -> Finding {
+    let subject = subject(&dialler.camera);
+    let CameraTwin::Known(twin) = twin else {
+        return Finding::skip(subject, "its twin cannot be used");
+    };
+    if dialler.camera.connect == Connect::Accept {
+        return Finding::ok(
+            subject,
+            "it dials this node (connect = \"accept\"), so it was only looked up",
+        );
+    }
+    if !has_port {
+        return Finding::skip(subject, "there is no free UDP port");
+    }
+    // On a task of its own: a panic over the other side's text ends it alone.
+    let dialled = tokio::spawn(dialler.dial()).await.unwrap_or_else(|_| {
+        Err(Trouble::new(
+            "its answer broke the WebRTC stack",
+            "this is a bug: please report it with the camera's make",
+        ))
+    });
+    match dialled {
+        Ok(Seen {
+            answered,
+            connected,
+        }) => Finding::ok(
+            subject,
+            format!(
+                "answered after {} ms, connected after {} ms, H.264 video comes",
+                answered.as_millis(),
+                connected.as_millis()
+            ),
+        ),
+        Err(trouble) => Finding::fail(subject, trouble.found + &aside(&twin), trouble.remedy),
+    }
+}
+
+/// What the hub says about a camera that does not work.
+fn aside(twin: &Twin) -> String {
+    match twin.status.as_str() {
+        "" | "Online" => String::new(),
+        status => format!(" (the hub says that it is {status})"),
+    }
+}

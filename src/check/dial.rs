@@ -1,0 +1,392 @@
+//! Dials one camera as the node does, up to its first packets of video, and hangs up. A camera's
+//! configuration comes in; how long it took, or what stands in the way, goes out.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::sync::{Notify, mpsc};
+
+use super::finding::Trouble;
+use crate::config::{CameraConfig, Dialect};
+use crate::hub::client::{HubClient, MessageReceiver};
+use crate::hub::message::{IceServer, TwinMessage};
+use crate::realtime::negotiation::{ANSWER_LIMIT, CONNECT_LIMIT};
+use crate::realtime::peer::{IceSettings, Peer, PeerError, PeerEvent};
+use crate::realtime::signal::{
+    Candidate, ChannelKind, Signal, SignalEnvelope, SignalNames, mint_peer_id,
+};
+use crate::realtime::tee::Inbound;
+
+/// Offers to a camera that does not answer.
+const OFFERS: u32 = 2;
+
+/// Subscribing, making an offer, sending a signal or hanging up may each take this long.
+const STEP_LIMIT: Duration = Duration::from_secs(5);
+
+/// Once connected, video has this long to come.
+const VIDEO_LIMIT: Duration = Duration::from_secs(10);
+
+/// Signals that wait to be read.
+const MAILBOX: usize = 64;
+
+/// Candidates that came before the answer are kept up to this number.
+const MAX_EARLY: usize = 32;
+
+/// Codecs of an answer that are named.
+const MAX_CODECS: usize = 8;
+
+/// What is needed to dial.
+#[derive(Debug)]
+pub(super) struct Dialler {
+    pub(super) hub: HubClient,
+    pub(super) own_twin: String,
+    pub(super) camera: CameraConfig,
+    pub(super) ice: IceSettings,
+    pub(super) servers: Vec<IceServer>,
+}
+
+/// A camera that can be used.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Seen {
+    /// From the offer to the answer.
+    pub(super) answered: Duration,
+    /// From the offer to the connection.
+    pub(super) connected: Duration,
+}
+
+/// How far a call has come.
+#[derive(Debug, Clone, Copy)]
+enum Stage {
+    /// The offer is out.
+    Offered,
+    /// The answer was taken, after this time.
+    Answered(Duration),
+    /// The connection is up.
+    Connected(Seen),
+}
+
+/// Why a call ended without video.
+enum End {
+    /// Nobody answered: worth another offer.
+    Unanswered,
+    /// It is clear what is wrong.
+    Trouble(Trouble),
+}
+
+impl Dialler {
+    /// Offers, waits for the answer, the connection and the first packet of video.
+    pub(super) async fn dial(self) -> Result<Seen, Trouble> {
+        let (own, id) = (&self.own_twin, &self.camera.id);
+        let names = SignalNames::new(
+            ChannelKind::Media,
+            self.camera.dialect,
+            &id.stream,
+            own,
+            &id.twin_id,
+            &id.twin_id,
+        );
+        // The camera keys its viewers by it: one for all offers.
+        let peer_id = mint_peer_id();
+        let mut mailbox = self.mailbox(&names, &peer_id);
+        let subscribed = tokio::time::timeout(STEP_LIMIT, self.hub.subscribe(&id.twin_id)).await;
+        if let Ok(Err(error)) = subscribed {
+            return Err(Trouble::new(
+                format!("the hub does not let this node listen to it ({error})"),
+                "see that the camera's twin is of the node's tenant",
+            ));
+        }
+        for _ in 0..OFFERS {
+            match self.call(&names, &peer_id, &mut mailbox).await {
+                Ok(seen) => return Ok(seen),
+                Err(End::Trouble(trouble)) => return Err(trouble),
+                Err(End::Unanswered) => {}
+            }
+        }
+        let seconds = (ANSWER_LIMIT * OFFERS).as_secs();
+        Err(Trouble::new(
+            format!("no answer to {OFFERS} offers in {seconds} s"),
+            format!(
+                "start the camera's app; see that it streams as twin {}, stream \"{}\", in the `dialect` that is configured (now \"{}\"), \
+                 has a place for one more viewer, and takes H.264; a camera that dials by itself needs `connect = \"accept\"`",
+                id.twin_id, id.stream, self.camera.dialect
+            ),
+        ))
+    }
+
+    /// The camera's signals to this call.
+    fn mailbox(&self, names: &SignalNames, peer_id: &str) -> MessageReceiver {
+        let (names, peer_id) = (names.clone(), peer_id.to_owned());
+        let legacy = self.camera.dialect == Dialect::Legacy;
+        let camera = Arc::clone(&self.camera.id.twin_id);
+        self.hub.messages(MAILBOX, move |message: &TwinMessage| {
+            let theirs = message.data.get("peerId").and_then(|id| id.as_str());
+            let from_it = match theirs {
+                Some(theirs) => theirs == peer_id,
+                None => legacy || *message.source_twin_id == *camera,
+            };
+            from_it && names.parse(&message.data).is_some()
+        })
+    }
+
+    async fn call(
+        &self,
+        names: &SignalNames,
+        peer_id: &str,
+        mailbox: &mut MessageReceiver,
+    ) -> Result<Seen, End> {
+        let video = Arc::new(Notify::new());
+        let sink = {
+            let video = Arc::clone(&video);
+            Arc::new(move |inbound| {
+                if matches!(inbound, Inbound::Rtp(_)) {
+                    video.notify_one();
+                }
+            })
+        };
+        let described = async {
+            let (peer, events) = Peer::new(&self.ice, &self.servers, sink).await?;
+            peer.receive_video().await?;
+            let sdp = peer.offer().await?;
+            Ok::<_, PeerError>((peer, events, sdp))
+        };
+        let (peer, mut events, sdp) = match tokio::time::timeout(STEP_LIMIT, described).await {
+            Ok(Ok(described)) => described,
+            Ok(Err(error)) => {
+                return Err(End::Trouble(Trouble::new(
+                    format!("no offer could be made here ({error})"),
+                    "see `[ice]` of the configuration: `interfaces` and `udp_ports`",
+                )));
+            }
+            Err(_) => {
+                return Err(End::Trouble(Trouble::new(
+                    format!(
+                        "no offer could be made here within {} s",
+                        STEP_LIMIT.as_secs()
+                    ),
+                    "check again when this machine has less to do",
+                )));
+            }
+        };
+        let result = if self.ice.relay_only && !sdp.contains("a=candidate:") {
+            Err(End::Trouble(Trouble::new(
+                "no TURN server gave this node an address, and `ice.policy` is \"relay\"",
+                "see that the TURN server runs, takes UDP on its port, and accepts the user name and credential (PHYSTACK_TURN_USERNAME, PHYSTACK_TURN_CREDENTIAL, or the hub's)",
+            )))
+        } else {
+            let call = Call {
+                dialler: self,
+                names,
+                peer_id,
+                peer: &peer,
+            };
+            call.run(sdp, mailbox, &mut events, &video).await
+        };
+        // It says goodbye, so that the camera has the place again.
+        let _ = tokio::time::timeout(STEP_LIMIT, peer.close()).await;
+        result
+    }
+}
+
+/// One offer and what follows.
+struct Call<'a> {
+    dialler: &'a Dialler,
+    names: &'a SignalNames,
+    peer_id: &'a str,
+    peer: &'a Peer,
+}
+
+impl Call<'_> {
+    async fn run(
+        &self,
+        sdp: String,
+        mailbox: &mut MessageReceiver,
+        events: &mut mpsc::Receiver<PeerEvent>,
+        video: &Notify,
+    ) -> Result<Seen, End> {
+        let started = Instant::now();
+        self.send(Signal::Offer { sdp }).await?;
+        let mut stage = Stage::Offered;
+        let mut early: Vec<Candidate> = Vec::new();
+        let mut deadline = Instant::now() + ANSWER_LIMIT;
+        loop {
+            tokio::select! {
+                message = mailbox.recv() => {
+                    let Some(message) = message else {
+                        return Err(trouble("the hub went away meanwhile", "check again when it stays"));
+                    };
+                    match self.names.parse(&message.data) {
+                        Some(Ok(SignalEnvelope { signal: Signal::Answer { sdp }, .. })) => {
+                            if matches!(stage, Stage::Offered) {
+                                self.take_answer(sdp).await?;
+                                for candidate in early.drain(..) {
+                                    self.take_candidate(candidate).await;
+                                }
+                                stage = Stage::Answered(started.elapsed());
+                                deadline = Instant::now() + CONNECT_LIMIT;
+                            }
+                        }
+                        Some(Ok(SignalEnvelope { signal: Signal::Ice(candidate), .. })) => {
+                            if !matches!(stage, Stage::Offered) {
+                                self.take_candidate(candidate).await;
+                            } else if early.len() < MAX_EARLY {
+                                early.push(candidate);
+                            }
+                        }
+                        Some(Err(error)) => return Err(trouble(
+                            format!("its signal cannot be used: {error}"),
+                            "update the camera's app: it speaks another dialect of the hub's signalling",
+                        )),
+                        Some(Ok(_)) | None => {}
+                    }
+                }
+                event = events.recv() => match (event, stage) {
+                    (Some(PeerEvent::Candidate(candidate)), _) => self.send(Signal::Ice(candidate)).await?,
+                    (Some(PeerEvent::Connected), Stage::Answered(answered)) => {
+                        stage = Stage::Connected(Seen { answered, connected: started.elapsed() });
+                        deadline = Instant::now() + VIDEO_LIMIT;
+                    }
+                    (Some(PeerEvent::Ended) | None, _) => return Err(match stage {
+                        Stage::Connected(_) => trouble(
+                            "connected, and the camera hung up before video came",
+                            "see what the camera's app logs about it",
+                        ),
+                        Stage::Offered | Stage::Answered(_) => no_path(),
+                    }),
+                    (Some(PeerEvent::Connected | PeerEvent::Disconnected), _) => {}
+                },
+                () = video.notified(), if matches!(stage, Stage::Connected(_)) => {
+                    if let Stage::Connected(seen) = stage {
+                        return Ok(seen);
+                    }
+                }
+                () = tokio::time::sleep_until(deadline.into()) => return Err(match stage {
+                    Stage::Offered => End::Unanswered,
+                    Stage::Answered(_) => no_path(),
+                    Stage::Connected(_) => trouble(
+                        format!("connected, but no video came within {} s", VIDEO_LIMIT.as_secs()),
+                        "see that the camera's source gives pictures, and what its app logs",
+                    ),
+                }),
+            }
+        }
+    }
+
+    async fn send(&self, signal: Signal) -> Result<(), End> {
+        let data = self.names.encode(&signal, Some(self.peer_id));
+        let sending = self.dialler.hub.send(self.names.room(), data);
+        match tokio::time::timeout(STEP_LIMIT, sending).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(error)) => Err(trouble(
+                format!("the offer could not be sent ({error})"),
+                "check again when the hub stays",
+            )),
+            Err(_) => Err(trouble(
+                "the hub does not take the offer",
+                "check again when the hub has less to do",
+            )),
+        }
+    }
+
+    async fn take_answer(&self, sdp: String) -> Result<(), End> {
+        let codecs = video_codecs(&sdp);
+        let accepting = self.peer.accept_answer(sdp);
+        match tokio::time::timeout(STEP_LIMIT, accepting).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(PeerError::NoH264)) => Err(trouble(
+                codecs,
+                "let the camera send H.264 (baseline, packetization-mode=1): this build decodes nothing else",
+            )),
+            Ok(Err(error)) => Err(trouble(
+                error.to_string(),
+                "update the camera's app, and report it with the camera's make if that does not help",
+            )),
+            Err(_) => Err(trouble(
+                format!("its answer was not taken within {} s", STEP_LIMIT.as_secs()),
+                "check again when this machine has less to do",
+            )),
+        }
+    }
+
+    async fn take_candidate(&self, candidate: Candidate) {
+        let adding = self.peer.add_candidate(candidate);
+        if let Ok(Err(error)) = tokio::time::timeout(STEP_LIMIT, adding).await {
+            // Others may do.
+            tracing::debug!(%error, "a candidate of the camera cannot be used");
+        }
+    }
+}
+
+fn trouble(found: impl Into<String>, remedy: impl Into<String>) -> End {
+    End::Trouble(Trouble::new(found, remedy))
+}
+
+fn no_path() -> End {
+    trouble(
+        format!(
+            "it answered, and no network path was found within {} s",
+            CONNECT_LIMIT.as_secs()
+        ),
+        "see that UDP passes between this machine and the camera (in a container: the network, `ice.udp_ports` and `ice.nat_1to1_ips`), or set up TURN over UDP",
+    )
+}
+
+/// What an answer without usable H.264 says instead.
+fn video_codecs(sdp: &str) -> String {
+    let mut in_video = false;
+    // Whether one of the video sections is not refused; none without video.
+    let mut open: Option<bool> = None;
+    let mut codecs: Vec<String> = Vec::new();
+    for line in sdp.lines().map(str::trim) {
+        if let Some(media) = line.strip_prefix("m=") {
+            let mut words = media.split(' ');
+            in_video = words.next() == Some("video");
+            if in_video {
+                let refused = words.next() == Some("0");
+                open = Some(open.unwrap_or(false) || !refused);
+            }
+        } else if in_video
+            && let Some(map) = line.strip_prefix("a=rtpmap:")
+            && let Some((_, codec)) = map.split_once(' ')
+        {
+            let name = codec.split('/').next().unwrap_or_default();
+            let name: String = name
+                .chars()
+                .filter(char::is_ascii_graphic)
+                .take(16)
+                .collect();
+            let name = name.to_ascii_uppercase();
+            let helper = ["RTX", "RED", "ULPFEC"].contains(&name.as_str());
+            if !helper && !codecs.contains(&name) && codecs.len() < MAX_CODECS {
+                codecs.push(name);
+            }
+        }
+    }
+    if codecs.is_empty() {
+        codecs.push("no codec".to_owned());
+    }
+    match open {
+        None => "it answers without video".to_owned(),
+        Some(false) => {
+            "it refuses H.264 video: its answer closes the video section (port 0)".to_owned()
+        }
+        Some(true) => format!("it has no H.264: its answer names {}", codecs.join(", ")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::video_codecs;
+
+    #[test]
+    fn an_answer_without_h264_is_described() {
+        let vp8 = "v=0\r\nm=audio 9 X 111\r\na=rtpmap:111 opus/48000/2\r\nm=video 9 X 96 97\r\na=rtpmap:96 VP8/90000\r\na=rtpmap:97 rtx/90000\r\n";
+        assert_eq!(video_codecs(vp8), "it has no H.264: its answer names VP8");
+        let refused = "m=video 0 UDP/TLS/RTP/SAVPF 102\r\na=rtpmap:102 H264/90000\r\n";
+        assert!(video_codecs(refused).contains("port 0"));
+        assert_eq!(video_codecs("v=0\r\n"), "it answers without video");
+        assert_eq!(
+            video_codecs("m=video 9 X 96"),
+            "it has no H.264: its answer names no codec"
+        );
+    }
+}

@@ -1,0 +1,177 @@
+//! What a check has found: a line each, with its remedy.
+
+use std::fmt;
+
+use serde::Serialize;
+
+/// How much a finding matters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Severity {
+    /// As it should be.
+    Ok,
+    /// The node runs, and the operator may want to know.
+    Warn,
+    /// The node, or one of its cameras, does not work like this.
+    Fail,
+    /// Not looked at, because something before it failed.
+    Skip,
+}
+
+/// A line of the check.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Finding {
+    /// How much it matters.
+    pub severity: Severity,
+    /// What was looked at.
+    pub subject: String,
+    /// What was found.
+    pub found: String,
+    /// What to do; empty where there is nothing to do.
+    pub remedy: String,
+}
+
+/// How many findings there were of each kind.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// What was looked at.
+    pub looked_at: usize,
+    /// Of these, warnings.
+    pub warnings: usize,
+    /// Of these, failures.
+    pub failures: usize,
+    /// What could not be looked at.
+    pub skipped: usize,
+}
+
+/// Takes findings as they are made, and counts them.
+pub(super) struct Report<'a> {
+    tell: &'a mut (dyn FnMut(&Finding) + Send),
+    pub(super) tally: Tally,
+}
+
+/// Why something does not work, and what to do.
+#[derive(Debug)]
+pub(super) struct Trouble {
+    pub(super) found: String,
+    pub(super) remedy: String,
+}
+
+impl Severity {
+    /// The first word of the line.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::Warn => "warn",
+            Self::Fail => "fail",
+            Self::Skip => "skip",
+        }
+    }
+}
+
+impl Finding {
+    pub(super) fn ok(subject: impl Into<String>, found: impl Into<String>) -> Self {
+        Self::new(Severity::Ok, subject, found, "")
+    }
+
+    pub(super) fn skip(subject: impl Into<String>, because: impl Into<String>) -> Self {
+        let found = format!("skipped, because {}", because.into());
+        Self::new(Severity::Skip, subject, found, "")
+    }
+
+    pub(super) fn new(
+        severity: Severity,
+        subject: impl Into<String>,
+        found: impl Into<String>,
+        remedy: impl Into<String>,
+    ) -> Self {
+        Self {
+            severity,
+            subject: subject.into(),
+            found: found.into(),
+            remedy: remedy.into(),
+        }
+    }
+
+    pub(super) fn warn(
+        subject: impl Into<String>,
+        found: impl Into<String>,
+        remedy: impl Into<String>,
+    ) -> Self {
+        Self::new(Severity::Warn, subject, found, remedy)
+    }
+
+    pub(super) fn fail(
+        subject: impl Into<String>,
+        found: impl Into<String>,
+        remedy: impl Into<String>,
+    ) -> Self {
+        Self::new(Severity::Fail, subject, found, remedy)
+    }
+}
+
+impl fmt::Display for Finding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let found = self.found.replace(['\n', '\r'], " ");
+        write!(
+            f,
+            "{:<4}  {}: {found}",
+            self.severity.as_str(),
+            self.subject
+        )?;
+        if self.remedy.is_empty() {
+            Ok(())
+        } else {
+            write!(f, "; {}", self.remedy)
+        }
+    }
+}
+
+impl fmt::Display for Tally {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            looked_at,
+            warnings,
+            failures,
+            skipped,
+        } = self;
+        write!(
+            f,
+            "{looked_at} things looked at: {failures} failed, {warnings} to be aware of, {skipped} skipped"
+        )
+    }
+}
+
+impl<'a> Report<'a> {
+    pub(super) fn new(tell: &'a mut (dyn FnMut(&Finding) + Send)) -> Self {
+        Self {
+            tell,
+            tally: Tally::default(),
+        }
+    }
+
+    pub(super) fn add(&mut self, finding: Finding) {
+        match finding.severity {
+            Severity::Skip => self.tally.skipped += 1,
+            Severity::Ok => self.tally.looked_at += 1,
+            Severity::Warn => {
+                self.tally.looked_at += 1;
+                self.tally.warnings += 1;
+            }
+            Severity::Fail => {
+                self.tally.looked_at += 1;
+                self.tally.failures += 1;
+            }
+        }
+        (self.tell)(&finding);
+    }
+}
+
+impl Trouble {
+    pub(super) fn new(found: impl Into<String>, remedy: impl Into<String>) -> Self {
+        Self {
+            found: found.into(),
+            remedy: remedy.into(),
+        }
+    }
+}

@@ -1,0 +1,145 @@
+//! What the node needs of its machine: the port of its own HTTP server, UDP ports for the cameras.
+
+use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::time::Duration;
+
+use super::finding::{Finding, Report};
+use crate::config::IceConfig;
+use crate::http::probe::{self, ProbeError};
+use crate::http::server::{self, HttpError};
+use crate::realtime::socket::bind_addresses;
+
+/// Whoever listens on the node's port has this long to say who it is.
+const PROBE_LIMIT: Duration = Duration::from_secs(3);
+
+/// Who else is here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Neighbour {
+    /// Nobody that is known of.
+    Nobody,
+    /// A node, perhaps the one of this very configuration.
+    Node,
+}
+
+/// UDP ports for cameras that can be dialled at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Ports {
+    /// As many as are asked for.
+    Any,
+    /// So many of the configured range.
+    Free(usize),
+}
+
+/// Tries the port of metrics and probes, and asks whoever has it.
+pub(super) async fn http_listen(listen: SocketAddr, report: &mut Report<'_>) -> Neighbour {
+    let subject = format!("http.listen {listen}");
+    let mut neighbour = Neighbour::Nobody;
+    report.add(match server::bind(listen).await {
+        Ok(_) if listen.port() == 0 => Finding::warn(
+            subject,
+            "the system chooses another port at every start, which `twinsight health` and Prometheus do not know",
+            "give a port, as in \"127.0.0.1:9464\"",
+        ),
+        Ok(_) => Finding::ok(subject, "free"),
+        Err(HttpError::InUse(_)) => match probe::health(listen, PROBE_LIMIT).await {
+            Ok(()) => {
+                neighbour = Neighbour::Node;
+                Finding::warn(
+                    subject,
+                    "a node runs here already, and it is healthy",
+                    "stop it before you start another with this address; its UDP ports count as taken below",
+                )
+            }
+            Err(ProbeError::Unhealthy(what)) => {
+                neighbour = Neighbour::Node;
+                Finding::warn(
+                    subject,
+                    format!("a node runs here already, and it is not healthy ({what})"),
+                    "restart that node",
+                )
+            }
+            Err(_) => Finding::fail(
+                subject,
+                "in use by something that is not a node",
+                "stop what listens there, or set `http.listen` to another port",
+            ),
+        },
+        Err(error) => Finding::fail(subject, error.to_string(), ""),
+    });
+    neighbour
+}
+
+/// Counts the free ports of `ice.udp_ports`: each camera stream needs one on each address.
+pub(super) fn udp_ports(
+    ice: &IceConfig,
+    streams: usize,
+    neighbour: Neighbour,
+    report: &mut Report<'_>,
+) -> Ports {
+    let addresses: Vec<IpAddr> = match bind_addresses(&ice.interfaces, None) {
+        Ok(addresses) => addresses.iter().map(SocketAddr::ip).collect(),
+        Err(error) => {
+            report.add(Finding::fail(
+                "ice.interfaces",
+                error.to_string(),
+                "name interfaces of this machine (`ip address` lists them), or remove the key",
+            ));
+            return Ports::Free(0);
+        }
+    };
+    if ice.interfaces.is_empty() && addresses.iter().all(IpAddr::is_loopback) {
+        report.add(Finding::warn(
+            "network",
+            "this machine has no address but loopback: only cameras on this machine can be reached",
+            "connect it to the cameras' network",
+        ));
+    }
+    let Some((first, last)) = ice.udp_ports else {
+        return Ports::Any;
+    };
+    let subject = format!("ice.udp_ports {first}-{last}");
+    let free: Vec<usize> = addresses
+        .iter()
+        .map(|ip| {
+            (first..=last)
+                .filter(|port| UdpSocket::bind((*ip, *port)).is_ok())
+                .count()
+        })
+        .collect();
+    let all = usize::from(last - first) + 1;
+    let best = free.iter().copied().max().unwrap_or(0);
+    let worst = free.iter().copied().min().unwrap_or(0);
+    let counted = |free| {
+        format!(
+            "{free} of {all} ports are free, and {streams} are needed, one for each camera stream"
+        )
+    };
+    report.add(if worst >= streams {
+        Finding::ok(subject, counted(worst))
+    } else if neighbour == Neighbour::Node {
+        Finding::warn(
+            subject,
+            format!("{}; the node that runs here has the others", counted(best)),
+            "stop it for a complete check",
+        )
+    } else if best >= streams {
+        let poor: Vec<String> = addresses
+            .iter()
+            .zip(&free)
+            .filter(|(_, free)| **free < streams)
+            .map(|(ip, _)| ip.to_string())
+            .collect();
+        Finding::warn(
+            subject,
+            format!("on {} {}", poor.join(" and "), counted(worst)),
+            "stop what has them (`ss -lunp` lists it), widen the range, or leave that address out by `ice.interfaces`",
+        )
+    } else {
+        Finding::fail(
+            subject,
+            counted(best),
+            "stop what has the others (`ss -lunp` lists it), or widen the range",
+        )
+    });
+    Ports::Free(best)
+}

@@ -1,0 +1,185 @@
+//! The hub: reached step by step, its clock compared with ours, joined as the node would.
+
+use std::time::Duration;
+
+use super::finding::{Finding, Report, Trouble};
+use crate::config::{Config, HubMode};
+use crate::hub::client::{HubClient, HubStatus};
+use crate::hub::options::HubOptions;
+use crate::hub::reach::{ReachError, RemoteClock, reach};
+use crate::hub::session::AwayReason;
+use crate::node::hub_options;
+
+/// The hub's acknowledgements have this long.
+pub(super) const ACK_LIMIT: Duration = Duration::from_secs(10);
+
+/// A client that leaves has this long.
+const LEAVE_LIMIT: Duration = Duration::from_secs(2);
+
+/// From this difference on the clock is worth a warning, and from the other it breaks things: credentials
+/// of TURN servers are good for minutes, and events come from another time.
+const CLOCK_WARN_SECONDS: f64 = 5.0;
+const CLOCK_FAIL_SECONDS: f64 = 60.0;
+
+const CLOCK_REMEDY: &str = "set it by NTP (`timedatectl set-ntp true`; a container has its host's clock): \
+    certificates, TURN credentials and the times of events depend on it";
+
+/// The hub, joined.
+#[derive(Debug)]
+pub(super) struct Joined {
+    pub(super) client: HubClient,
+    /// The node's own twin.
+    pub(super) twin_id: String,
+}
+
+impl Joined {
+    pub(super) async fn leave(self) {
+        let _ = tokio::time::timeout(LEAVE_LIMIT, self.client.close()).await;
+    }
+}
+
+/// Reaches and joins the hub; `None` if one of it failed.
+pub(super) async fn check(config: &Config, report: &mut Report<'_>) -> Option<Joined> {
+    let mut options = hub_options(&config.hub);
+    options.timers.ack = ACK_LIMIT;
+    let subject = format!("hub {}", options.url);
+    let reached = reach(&options).await;
+    let address = match reached.result {
+        Ok(address) => {
+            report.add(Finding::ok(&subject, format!("a hub answers at {address}")));
+            Some(address)
+        }
+        Err(error) => {
+            let remedy = reach_remedy(&error, config.hub.mode);
+            report.add(Finding::fail(&subject, error.to_string(), remedy));
+            None
+        }
+    };
+    report.add(clock(reached.clock));
+    if address.is_none() {
+        report.add(Finding::skip("joining the hub", "it was not reached"));
+        return None;
+    }
+    let (as_whom, device_id) = (identity(&options), options.device_id.clone());
+    let own_twin = options.twin_id.clone();
+    match join(options).await {
+        Ok(joined) => {
+            let found = match as_whom.is_empty() {
+                true => format!("joined as twin {}", joined.twin_id),
+                false => format!("joined as {as_whom}, twin {}", joined.twin_id),
+            };
+            report.add(Finding::ok("joining the hub", found));
+            Some(joined)
+        }
+        Err(mut trouble) => {
+            if !device_id.is_empty() && device_id == own_twin {
+                trouble.remedy = super::twins::own_device_id_remedy();
+            }
+            report.add(Finding::fail(
+                "joining the hub",
+                trouble.found,
+                trouble.remedy,
+            ));
+            None
+        }
+    }
+}
+
+/// The device, where one introduces itself.
+fn identity(options: &HubOptions) -> String {
+    match options.mode {
+        crate::hub::options::Mode::Direct => format!("device {}", options.device_id),
+        _ => String::new(),
+    }
+}
+
+fn reach_remedy(error: &ReachError, mode: HubMode) -> &'static str {
+    match (error, mode) {
+        (ReachError::Certificates(_), _) => {
+            "let `hub.ca_file` name a readable file of PEM certificates"
+        }
+        (
+            ReachError::Name { .. } | ReachError::Refused(_) | ReachError::Unreachable { .. },
+            HubMode::Phyos,
+        ) => {
+            "that is the hub of a PhyOS device: elsewhere set PHYSTACK_SIMULATOR_URL, or PHYHUB_DIRECT with PHYHUB_URL or PHYHUB_REGION"
+        }
+        (ReachError::Name { .. }, _) => {
+            "correct the address (PHYHUB_URL, PHYSTACK_SIMULATOR_URL or `hub.url`), or this machine's DNS"
+        }
+        (ReachError::Refused(_), _) => {
+            "start the hub, or correct the address (PHYHUB_URL, PHYSTACK_SIMULATOR_URL or `hub.url`)"
+        }
+        (ReachError::Unreachable { .. }, _) => {
+            "see that this machine has a route there and no firewall is between, or correct the address"
+        }
+        (ReachError::Tls { .. }, _) => {
+            "if its certificate is of a private authority, name that in `hub.ca_file`; else see that this machine's clock is right and that the address begins with http:// where there is no TLS"
+        }
+        (ReachError::Silent { .. }, _) => {
+            "restart the hub if it hangs; else correct the address, or let the proxy before it pass WebSockets"
+        }
+        (ReachError::NotAHub { .. }, _) => {
+            "correct the address, or let the proxy before the hub pass WebSockets (/socket.io/)"
+        }
+        (ReachError::Url(_), _) => "",
+    }
+}
+
+/// Our clock beside the hub's.
+fn clock(remote: Option<RemoteClock>) -> Finding {
+    let Some(remote) = remote else {
+        return Finding::skip("clock", "the hub has told no time to compare with");
+    };
+    let ahead = remote.ahead_seconds();
+    let found = match ahead {
+        ahead if ahead.abs() < 1.0 => "agrees with the hub's".to_owned(),
+        ahead if ahead > 0.0 => format!("{ahead:.0} s ahead of the hub's"),
+        behind => format!("{:.0} s behind the hub's", -behind),
+    };
+    match ahead.abs() {
+        off if off >= CLOCK_FAIL_SECONDS => Finding::fail("clock", found, CLOCK_REMEDY),
+        off if off >= CLOCK_WARN_SECONDS => Finding::warn("clock", found, CLOCK_REMEDY),
+        _ => Finding::ok("clock", found),
+    }
+}
+
+/// One attempt to join.
+async fn join(options: HubOptions) -> Result<Joined, Trouble> {
+    let limit = options.timers.connect + 2 * options.timers.ack;
+    let direct = options.mode == crate::hub::options::Mode::Direct;
+    let client = HubClient::start(options);
+    let mut status = client.status();
+    let settled = tokio::time::timeout(
+        limit,
+        status.wait_for(|status| !matches!(status, HubStatus::Connecting { .. })),
+    )
+    .await
+    .map(|settled| settled.map(|status| status.clone()));
+    match settled {
+        Ok(Ok(HubStatus::Joined { twin_id })) => Ok(Joined { client, twin_id }),
+        Ok(Ok(HubStatus::Refused { reason })) => Err(Trouble::new(
+            format!("the hub refuses this device ({reason})"),
+            "check DEVICE_ID and ACCESS_KEY, or `hub.device_id` and `hub.access_key_file`",
+        )),
+        Ok(Ok(HubStatus::Away { reason, .. })) => {
+            let remedy = match reason {
+                AwayReason::Rejected { .. } if direct => {
+                    "see that the device of DEVICE_ID is registered at this hub"
+                }
+                AwayReason::Rejected { .. } => {
+                    "see that TWIN_ID (`hub.twin_id`) is the id of this app's own twin at this hub"
+                }
+                AwayReason::ConnectTimeout(_) | AwayReason::NoAnswer(_) => {
+                    "restart the hub if it hangs, or correct the address: what is there speaks WebSocket and no Socket.IO"
+                }
+                _ => "see what the hub logs about it, and check again",
+            };
+            Err(Trouble::new(reason.to_string(), remedy))
+        }
+        Ok(Ok(HubStatus::Connecting { .. }) | Err(_)) | Err(_) => Err(Trouble::new(
+            format!("the hub was not joined within {} s", limit.as_secs()),
+            "restart the hub if it hangs, and check again",
+        )),
+    }
+}

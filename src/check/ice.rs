@@ -1,0 +1,170 @@
+//! STUN and TURN servers: those of the hub and the operator's own, by what the WebRTC stack can do with them.
+
+use super::finding::{Finding, Report};
+use super::hub::{ACK_LIMIT, Joined};
+use crate::config::{Config, IcePolicy};
+use crate::hub::message::IceServer;
+use crate::node::hub_options;
+
+const TURN_OVER_UDP: &str = "offer TURN over UDP: `turn:HOST:3478` without `?transport=tcp`";
+
+/// What a server's URL asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Stun,
+    TurnUdp,
+    /// TCP or TLS, which the stack does not have.
+    TurnTcp,
+    /// STUN over TLS, which the stack does not have.
+    StunTls,
+    Unknown,
+}
+
+/// Where a server's URL comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Source {
+    Hub,
+    Operator,
+}
+
+/// Looks at all servers; gives them for the attempts to dial.
+pub(super) async fn check(
+    config: &Config,
+    joined: Option<&Joined>,
+    report: &mut Report<'_>,
+) -> Vec<IceServer> {
+    let mut servers: Vec<(Source, IceServer)> = Vec::new();
+    match joined {
+        Some(joined) => match ask(joined).await {
+            Ok(list) => servers.extend(list.into_iter().map(|server| (Source::Hub, server))),
+            Err(why) => report.add(Finding::warn(
+                "ICE servers of the hub",
+                why,
+                "see what the hub logs; without them only cameras that this machine reaches directly, or by PHYSTACK_TURN_URL, are connected",
+            )),
+        },
+        None => report.add(Finding::skip(
+            "ICE servers of the hub",
+            "the hub is not joined",
+        )),
+    }
+    let own = hub_options(&config.hub).static_ice_servers();
+    servers.extend(own.into_iter().map(|server| (Source::Operator, server)));
+    judge(config.ice.policy, &servers, report);
+    servers.into_iter().map(|(_, server)| server).collect()
+}
+
+async fn ask(joined: &Joined) -> Result<Vec<IceServer>, String> {
+    let payload = serde_json::json!({ "data": { "useCase": "media" } });
+    let call = joined.client.call("getIceServers", payload);
+    match tokio::time::timeout(ACK_LIMIT, call).await {
+        Ok(Ok(answer)) => {
+            IceServer::list_from_value(&answer).ok_or("the answer holds no list".to_owned())
+        }
+        Ok(Err(error)) => Err(error.to_string()),
+        Err(_) => Err(format!("no answer within {} s", ACK_LIMIT.as_secs())),
+    }
+}
+
+fn judge(policy: IcePolicy, servers: &[(Source, IceServer)], report: &mut Report<'_>) {
+    let urls = || {
+        servers
+            .iter()
+            .flat_map(|(source, server)| server.urls.iter().map(move |url| (*source, server, url)))
+    };
+    let usable = urls()
+        .filter(|(_, server, url)| kind(url) == Kind::TurnUdp && has_credentials(server))
+        .count();
+    let relay = policy == IcePolicy::Relay;
+    for (source, server, url) in urls() {
+        let from = match source {
+            Source::Hub => "of the hub",
+            Source::Operator => "of PHYSTACK_TURN_URL or PHYSTACK_STUN_URL",
+        };
+        let subject = format!("ICE server {url} {from}");
+        let kind = kind(url);
+        match kind {
+            Kind::TurnTcp => {
+                let found = "it asks for TURN over TCP or TLS, which the WebRTC stack of this build does not have: it is left out";
+                report.add(if relay && usable == 0 {
+                    Finding::fail(subject, found, TURN_OVER_UDP)
+                } else {
+                    Finding::warn(subject, found, TURN_OVER_UDP)
+                });
+            }
+            Kind::StunTls => report.add(Finding::warn(
+                subject,
+                "it asks for STUN over TLS, which the WebRTC stack of this build does not have: it is left out",
+                "offer STUN over UDP: `stun:HOST:3478`",
+            )),
+            Kind::Unknown => report.add(Finding::warn(
+                subject,
+                "it is neither `stun:HOST:PORT` nor `turn:HOST:PORT`",
+                "correct it where it comes from",
+            )),
+            Kind::TurnUdp if !has_credentials(server) => report.add(Finding::warn(
+                subject,
+                "it has no user name or no credential",
+                "set PHYSTACK_TURN_USERNAME and PHYSTACK_TURN_CREDENTIAL, or correct what the hub gives",
+            )),
+            Kind::Stun | Kind::TurnUdp => {}
+        }
+    }
+    let stun = urls().filter(|(_, _, url)| kind(url) == Kind::Stun).count();
+    if relay && usable == 0 {
+        report.add(Finding::fail(
+            "ice.policy relay",
+            "there is no usable TURN server over UDP, so no camera can be connected",
+            "set PHYSTACK_TURN_URL to one (`turn:HOST:3478`), or `ice.policy` to \"all\" where cameras are reached directly",
+        ));
+    } else {
+        report.add(Finding::ok(
+            "ICE servers",
+            format!("STUN: {stun}, TURN over UDP: {usable}, policy {policy}"),
+        ));
+    }
+}
+
+fn has_credentials(server: &IceServer) -> bool {
+    let given = |text: &Option<String>| text.as_ref().is_some_and(|text| !text.is_empty());
+    given(&server.username) && given(&server.credential)
+}
+
+/// RFC 7064, RFC 7065.
+fn kind(url: &str) -> Kind {
+    let url = url.trim().to_ascii_lowercase();
+    let (address, query) = url.split_once('?').unwrap_or((&url, ""));
+    let tcp = query.split('&').any(|each| each == "transport=tcp");
+    match address.split_once(':') {
+        Some((_, "")) | None => Kind::Unknown,
+        Some(("stun", _)) => Kind::Stun,
+        Some(("stuns", _)) => Kind::StunTls,
+        Some(("turns", _)) => Kind::TurnTcp,
+        Some(("turn", _)) if tcp => Kind::TurnTcp,
+        Some(("turn", _)) => Kind::TurnUdp,
+        Some(_) => Kind::Unknown,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn urls_say_what_they_ask_for() {
+        for (url, expected) in [
+            ("stun:s:3478", Kind::Stun),
+            ("stuns:s", Kind::StunTls),
+            ("turn:t", Kind::TurnUdp),
+            ("turn:t:3478?transport=udp", Kind::TurnUdp),
+            ("TURN:t?Transport=TCP", Kind::TurnTcp),
+            ("turns:t:443", Kind::TurnTcp),
+            ("turns:t?transport=udp", Kind::TurnTcp),
+            ("turn:", Kind::Unknown),
+            ("https://t", Kind::Unknown),
+            ("", Kind::Unknown),
+        ] {
+            assert_eq!(kind(url), expected, "{url}");
+        }
+    }
+}

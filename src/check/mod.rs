@@ -1,0 +1,77 @@
+//! `twinsight check`: a configuration comes in, findings go out, a line each with its remedy. Everything
+//! that a node needs is tried in the order in which it would need it: the machine, ONNX Runtime and the
+//! models, the hub, the twins, the cameras. What depends on a failed step is skipped and said to be;
+//! every step has a time limit. The command line runs it and prints.
+
+mod camera;
+mod dial;
+mod finding;
+mod host;
+mod hub;
+mod ice;
+mod models;
+mod twins;
+
+use std::path::PathBuf;
+
+pub use finding::{Finding, Severity, Tally};
+
+use self::finding::Report;
+use crate::config::Config;
+
+/// What is to be checked.
+#[derive(Debug)]
+pub struct CheckOptions {
+    /// The configuration, which was found to be complete.
+    pub config: Config,
+    /// Its file, if there is one.
+    pub file: Option<PathBuf>,
+    /// The value of `ORT_DYLIB_PATH`.
+    pub dylib_path: Option<PathBuf>,
+}
+
+/// Checks everything; `tell` gets each finding when it is made.
+pub async fn run(options: CheckOptions, tell: &mut (dyn FnMut(&Finding) + Send)) -> Tally {
+    let CheckOptions {
+        config,
+        file,
+        dylib_path,
+    } = options;
+    let mut report = Report::new(tell);
+    configuration(&config, file, &mut report);
+    let neighbour = host::http_listen(config.http.listen, &mut report).await;
+    let ports = host::udp_ports(&config.ice, config.cameras.len(), neighbour, &mut report);
+    models::check(&config, dylib_path, &mut report).await;
+    let joined = hub::check(&config, &mut report).await;
+    let servers = ice::check(&config, joined.as_ref(), &mut report).await;
+    let twins = twins::check(&config, joined.as_ref(), &mut report).await;
+    camera::check(
+        &config,
+        joined.as_ref(),
+        twins,
+        &servers,
+        ports,
+        &mut report,
+    )
+    .await;
+    if let Some(joined) = joined {
+        joined.leave().await;
+    }
+    report.tally
+}
+
+fn configuration(config: &Config, file: Option<PathBuf>, report: &mut Report<'_>) {
+    let subject = file.map_or_else(
+        || "configuration (variables and defaults)".to_owned(),
+        |file| format!("configuration {}", file.display()),
+    );
+    report.add(match config.cameras.len() {
+        0 => Finding::warn(
+            subject,
+            "it names no camera",
+            "add a `[[cameras]]` with a `twin_id`, or set TWINSIGHT_CAMERAS",
+        ),
+        1 => Finding::ok(subject, "complete, with 1 camera stream"),
+        n => Finding::ok(subject, format!("complete, with {n} camera streams")),
+    });
+}

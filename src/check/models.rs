@@ -1,0 +1,132 @@
+//! ONNX Runtime and the models of the cameras: loaded, checked against their manifests, run once.
+
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use super::finding::{Finding, Report};
+use crate::config::{CameraConfig, Config};
+use crate::detect::Detector;
+use crate::detect::onnx::OnnxDetector;
+use crate::detect::runtime::{Runtime, RuntimeOptions};
+use crate::node::models::Catalog;
+
+/// Loading the library, or loading and running one model, may take this long.
+const LOAD_LIMIT: Duration = Duration::from_secs(60);
+
+pub(super) async fn check(config: &Config, dylib_path: Option<PathBuf>, report: &mut Report<'_>) {
+    let mut names: Vec<&str> = Vec::new();
+    for camera in &config.cameras {
+        if !names.contains(&camera.model.as_str()) {
+            names.push(&camera.model);
+        }
+    }
+    let options = RuntimeOptions {
+        library: config.runtime.library.clone(),
+        dylib_path,
+        threads: config.runtime.threads,
+    };
+    let runtime = match blocking(move || Runtime::load(&options).map_err(|e| e.to_string())).await {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            report.add(Finding::fail("ONNX Runtime", error, ""));
+            for name in names {
+                let because = "ONNX Runtime is not loaded";
+                report.add(Finding::skip(format!("model {name}"), because));
+            }
+            return;
+        }
+    };
+    let version = runtime
+        .minor_version()
+        .map_or_else(String::new, |minor| format!(" 1.{minor}"));
+    report.add(Finding::ok(
+        "ONNX Runtime",
+        format!(
+            "version{version} is loaded from {}",
+            runtime.library().display()
+        ),
+    ));
+    for name in names {
+        let cameras: Vec<CameraConfig> = config
+            .cameras
+            .iter()
+            .filter(|camera| camera.model == name)
+            .cloned()
+            .collect();
+        model(config, &runtime, name.to_owned(), cameras, report).await;
+    }
+}
+
+/// One model, and the classes that its cameras ask for.
+async fn model(
+    config: &Config,
+    runtime: &Runtime,
+    name: String,
+    cameras: Vec<CameraConfig>,
+    report: &mut Report<'_>,
+) {
+    let subject = format!("model {name}");
+    let (runtime, folder, providers) = (
+        runtime.clone(),
+        config.runtime.models_dir.clone(),
+        config.runtime.execution_providers.clone(),
+    );
+    let tried = blocking(move || {
+        let started = Instant::now();
+        let detector = OnnxDetector::load(&runtime, &folder, &name, &providers)
+            .map_err(|error| error.to_string())?;
+        let found = format!(
+            "loaded, and one inference ran on {}, in {} ms",
+            detector.execution_provider(),
+            started.elapsed().as_millis()
+        );
+        let classes = wrong_classes(name, &detector, &cameras);
+        Ok((found, classes))
+    })
+    .await;
+    match tried {
+        Ok((found, classes)) => {
+            report.add(Finding::ok(subject, found));
+            for (camera, sentence) in classes {
+                report.add(Finding::fail(camera, sentence, ""));
+            }
+        }
+        Err(error) => report.add(Finding::fail(subject, error, "")),
+    }
+}
+
+/// Subject and sentence for each camera that asks for a class that the model does not have.
+fn wrong_classes(
+    name: String,
+    detector: &OnnxDetector,
+    cameras: &[CameraConfig],
+) -> Vec<(String, String)> {
+    let catalog = Catalog::of(name, detector.model().clone());
+    let wrong = |camera: &CameraConfig| {
+        let error = catalog.resolve(camera).err()?;
+        let subject = format!("camera {}", camera.id);
+        let sentence = error.to_string();
+        let prefix = format!("{subject}: ");
+        let sentence = sentence.strip_prefix(&prefix).unwrap_or(&sentence);
+        Some((subject, sentence.to_owned()))
+    };
+    cameras.iter().filter_map(wrong).collect()
+}
+
+/// Runs what may take long, or never end, on a thread of the runtime's.
+async fn blocking<R: Send + 'static>(
+    work: impl FnOnce() -> Result<R, String> + Send + 'static,
+) -> Result<R, String> {
+    let working = tokio::task::spawn_blocking(work);
+    match tokio::time::timeout(LOAD_LIMIT, working).await {
+        Ok(Ok(result)) => result,
+        Ok(Err(_)) => Err(
+            "loading it panicked: install the ONNX Runtime of scripts/setup, and report it if that does not help"
+                .to_owned(),
+        ),
+        Err(_) => Err(format!(
+            "it was not loaded within {} s: install the ONNX Runtime of scripts/setup, and the model again",
+            LOAD_LIMIT.as_secs()
+        )),
+    }
+}

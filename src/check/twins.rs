@@ -1,0 +1,361 @@
+//! The twins: the node's own and each camera's, as the hub knows them. An id that the hub does not know may be a
+//! device id, and where the hub shows that it is one, that is said for certain.
+
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use serde_json::{Value, json};
+
+use super::finding::{Finding, Report};
+use super::hub::{ACK_LIMIT, Joined};
+use crate::config::{CameraConfig, Config, Connect};
+use crate::hub::client::HubError;
+use crate::hub::message::Twin;
+
+const WHERE: &str = "twin ids are found in the console beside the device id, and in what the twin's own app gets as TWIN_ID";
+
+/// What the hub may say beside the answer has this long.
+const ASIDE_LIMIT: Duration = Duration::from_secs(5);
+
+/// Whether a camera's twin was found.
+#[derive(Debug)]
+pub(super) enum CameraTwin {
+    /// It was, and signals reach it.
+    Known(Twin),
+    /// It was not, or signals do not reach it; the finding is made.
+    Unusable,
+}
+
+/// Why a twin was not found.
+enum Missing {
+    /// The hub says that there is none, in these words.
+    Unknown(String),
+    /// The hub does not say.
+    NoAnswer(String),
+}
+
+/// Looks up the own twin and every camera's, in the order of the configuration; empty without a hub.
+pub(super) async fn check(
+    config: &Config,
+    joined: Option<&Joined>,
+    report: &mut Report<'_>,
+) -> Vec<CameraTwin> {
+    let own_subject = match config.hub.twin_id.as_str() {
+        "" => "own twin".to_owned(),
+        id => format!("own twin {id}"),
+    };
+    let Some(joined) = joined else {
+        let certain = !config.hub.twin_id.is_empty() && config.hub.twin_id == config.hub.device_id;
+        report.add(if certain {
+            Finding::fail(own_subject, own_device_id_found(), own_device_id_remedy())
+        } else {
+            Finding::skip(own_subject, "the hub is not joined")
+        });
+        return Vec::new();
+    };
+    let own = look_up(joined, &joined.twin_id).await;
+    let cameras = config.cameras.iter();
+    // All at once: a hub that does not answer costs its time limit once.
+    let found = join_all(cameras.map(|camera| look_up(joined, &camera.id.twin_id))).await;
+    let unknown = own.is_err() || found.iter().any(Result::is_err);
+    let known = Known {
+        device_ids: device_ids(config, joined, own.as_ref().ok(), unknown).await,
+        twins: {
+            let mut twins: Vec<Twin> = own.iter().chain(found.iter().flatten()).cloned().collect();
+            if unknown {
+                twins.extend(peripherals(joined).await);
+            }
+            twins
+        },
+    };
+    report.add(own_finding(own_subject, config, joined, &own, &known));
+    let tenant = own.as_ref().map_or("", |twin| twin.tenant_id.as_str());
+    config
+        .cameras
+        .iter()
+        .zip(found)
+        .map(|(camera, found)| {
+            let (finding, twin) = camera_finding(camera, found, &joined.twin_id, tenant, &known);
+            report.add(finding);
+            twin
+        })
+        .collect()
+}
+
+/// What tells a device id from a twin id.
+struct Known {
+    /// Ids of the device that the node runs on.
+    device_ids: Vec<String>,
+    /// Twins that the hub has shown.
+    twins: Vec<Twin>,
+}
+
+impl Known {
+    /// Says for certain that an id is a device's, or what it may be. `words` are the hub's.
+    fn explain(&self, id: &str, words: &str) -> (String, String) {
+        if let Some(twin) = self.twins.iter().find(|twin| twin.device_id == id) {
+            return (
+                format!(
+                    "the hub knows no such twin: it is the device id of twin {}",
+                    twin.id
+                ),
+                format!("if {} is meant, write that; {WHERE}", twin.id),
+            );
+        }
+        if self.device_ids.iter().any(|known| known == id) {
+            return (
+                "the hub knows no such twin: it is the id of the device that this node runs on"
+                    .to_owned(),
+                format!("write the twin id instead of the device id; {WHERE}"),
+            );
+        }
+        (
+            format!("the hub knows no such twin ({words})"),
+            format!("correct it: it may be a device id, or a twin of another tenant; {WHERE}"),
+        )
+    }
+}
+
+fn own_device_id_found() -> &'static str {
+    "it is DEVICE_ID, the id of the device, and no twin's"
+}
+
+pub(super) fn own_device_id_remedy() -> String {
+    format!("set TWIN_ID (`hub.twin_id`) to the id of this app's own twin; {WHERE}")
+}
+
+fn own_finding(
+    subject: String,
+    config: &Config,
+    joined: &Joined,
+    own: &Result<Twin, Missing>,
+    known: &Known,
+) -> Finding {
+    let subject = match config.hub.twin_id.is_empty() {
+        true => format!("own twin {}", joined.twin_id),
+        false => subject,
+    };
+    let device_id = &config.hub.device_id;
+    match own {
+        Ok(twin) if twin.id != joined.twin_id => Finding::fail(
+            subject,
+            format!("the hub gives twin {} for it: it is a device id", twin.id),
+            format!("set TWIN_ID (`hub.twin_id`) to {}", twin.id),
+        ),
+        Ok(twin)
+            if !device_id.is_empty()
+                && !twin.device_id.is_empty()
+                && twin.device_id != *device_id =>
+        {
+            Finding::warn(
+                subject,
+                format!(
+                    "the hub knows it, on device {}, and DEVICE_ID is {device_id}",
+                    twin.device_id
+                ),
+                "correct the one that is wrong: TWIN_ID or DEVICE_ID",
+            )
+        }
+        Ok(twin) => Finding::ok(subject, described(twin)),
+        Err(Missing::Unknown(_)) if *device_id == joined.twin_id => {
+            Finding::fail(subject, own_device_id_found(), own_device_id_remedy())
+        }
+        Err(Missing::Unknown(words)) => {
+            let (found, remedy) = known.explain(&joined.twin_id, words);
+            Finding::fail(
+                subject,
+                found,
+                remedy.replace("correct it:", "correct TWIN_ID (`hub.twin_id`):"),
+            )
+        }
+        Err(Missing::NoAnswer(why)) => Finding::fail(
+            subject,
+            format!("it cannot be looked up ({why})"),
+            "see what the hub logs about it",
+        ),
+    }
+}
+
+fn camera_finding(
+    camera: &CameraConfig,
+    found: Result<Twin, Missing>,
+    own: &str,
+    tenant: &str,
+    known: &Known,
+) -> (Finding, CameraTwin) {
+    let id: &str = &camera.id.twin_id;
+    let subject = format!("camera {} twin", camera.id);
+    let unusable = |finding| (finding, CameraTwin::Unusable);
+    let twin = match found {
+        Ok(twin) => twin,
+        Err(Missing::Unknown(words)) => {
+            let (found, remedy) = known.explain(id, &words);
+            let remedy = remedy.replace("correct it:", "correct the camera's `twin_id`:");
+            return unusable(Finding::fail(subject, found, remedy));
+        }
+        Err(Missing::NoAnswer(why)) => {
+            return unusable(Finding::fail(
+                subject,
+                format!("it cannot be looked up ({why})"),
+                "see what the hub logs about it",
+            ));
+        }
+    };
+    if id == own {
+        return unusable(Finding::fail(
+            subject,
+            "it is the node's own twin",
+            "set the camera's `twin_id` to the camera's twin",
+        ));
+    }
+    if twin.id != id {
+        return unusable(Finding::fail(
+            subject,
+            format!("the hub gives twin {} for it: it is a device id", twin.id),
+            format!("set the camera's `twin_id` to {}", twin.id),
+        ));
+    }
+    if !tenant.is_empty() && !twin.tenant_id.is_empty() && twin.tenant_id != tenant {
+        return unusable(Finding::fail(
+            subject,
+            format!(
+                "it is of tenant {}, and this node is of tenant {tenant}: the hub passes nothing between tenants",
+                twin.tenant_id
+            ),
+            "move the camera or the node into one tenant, or correct the camera's `twin_id`",
+        ));
+    }
+    let finding = if camera.connect == Connect::Accept && twin.r#type == "Peripheral" {
+        Finding::warn(
+            subject,
+            format!(
+                "{}; a peripheral that dials signs with its app's Edge twin, and would be refused",
+                described(&twin)
+            ),
+            "set the camera's `twin_id` to the Edge twin of its app, or `connect` to \"dial\"",
+        )
+    } else {
+        Finding::ok(subject, described(&twin))
+    };
+    (finding, CameraTwin::Known(twin))
+}
+
+fn described(twin: &Twin) -> String {
+    let mut text = "the hub knows it".to_owned();
+    for (what, value) in [
+        ("type", &twin.r#type),
+        ("tenant", &twin.tenant_id),
+        ("status", &twin.status),
+    ] {
+        if !value.is_empty() {
+            text += &format!(", {what} {value}");
+        }
+    }
+    text
+}
+
+async fn look_up(joined: &Joined, twin_id: &str) -> Result<Twin, Missing> {
+    match tokio::time::timeout(ACK_LIMIT, joined.client.get_twin(twin_id)).await {
+        Ok(Ok(twin)) => Ok(twin),
+        Ok(Err(HubError::NoSuchTwin { .. })) => {
+            Err(Missing::Unknown("its answer holds none".to_owned()))
+        }
+        Ok(Err(HubError::Rejected { message, .. })) => Err(Missing::Unknown(message)),
+        Ok(Err(error)) => Err(Missing::NoAnswer(error.to_string())),
+        Err(_) => Err(Missing::NoAnswer(format!(
+            "no answer within {} s",
+            ACK_LIMIT.as_secs()
+        ))),
+    }
+}
+
+/// The ids of the own device, from wherever they are told.
+async fn device_ids(
+    config: &Config,
+    joined: &Joined,
+    own: Option<&Twin>,
+    ask: bool,
+) -> Vec<String> {
+    let mut ids = vec![config.hub.device_id.clone()];
+    ids.extend(own.map(|twin| twin.device_id.clone()));
+    if ask && let Some(status) = aside(joined, "getDeviceStatus", json!({})).await {
+        ids.extend(status["deviceId"].as_str().map(str::to_owned));
+    }
+    ids.retain(|id| !id.is_empty());
+    ids
+}
+
+/// The peripherals of the own app: cameras may be among them.
+async fn peripherals(joined: &Joined) -> Vec<Twin> {
+    let payload = json!({ "data": { "instanceId": joined.twin_id } });
+    let Some(mut answer) = aside(joined, "getPeripheralTwins", payload).await else {
+        return Vec::new();
+    };
+    match answer.get_mut("twins").map(Value::take) {
+        Some(Value::Array(twins)) => twins.into_iter().filter_map(Twin::from_value).collect(),
+        _ => Vec::new(),
+    }
+}
+
+/// A question whose answer helps to explain, and is not needed.
+async fn aside(joined: &Joined, method: &str, payload: Value) -> Option<Value> {
+    let call = joined.client.call(method, payload);
+    tokio::time::timeout(ASIDE_LIMIT, call).await.ok()?.ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn known() -> Known {
+        Known {
+            device_ids: vec!["dev-node".to_owned()],
+            twins: vec![Twin {
+                id: "cam-a".to_owned(),
+                device_id: "dev-a".to_owned(),
+                ..Twin::default()
+            }],
+        }
+    }
+
+    #[test]
+    fn a_device_id_is_told_for_certain_where_the_hub_shows_it() {
+        let (found, remedy) = known().explain("dev-a", "no");
+        assert!(
+            found.ends_with("it is the device id of twin cam-a"),
+            "{found}"
+        );
+        assert!(
+            remedy.starts_with("if cam-a is meant, write that"),
+            "{remedy}"
+        );
+        let (found, _) = known().explain("dev-node", "no");
+        assert!(
+            found.ends_with("the device that this node runs on"),
+            "{found}"
+        );
+        let (found, remedy) = known().explain("nobody", "no");
+        assert_eq!(found, "the hub knows no such twin (no)");
+        assert!(remedy.contains("it may be a device id"), "{remedy}");
+    }
+
+    #[test]
+    fn a_hub_that_finds_twins_by_their_device_gives_the_twin() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(&file, "[[cameras]]\ntwin_id = \"dev-a\"").unwrap();
+        let env = [
+            ("PHYSTACK_SIMULATOR_URL", "http://hub"),
+            ("TWIN_ID", "node-1"),
+        ];
+        let config = Config::load(Some(file.path()), &env.into_iter().collect()).unwrap();
+        let twin = known().twins.remove(0);
+        let (finding, found) =
+            camera_finding(&config.cameras[0], Ok(twin), "node-1", "home", &known());
+        assert!(matches!(found, CameraTwin::Unusable));
+        assert_eq!(
+            finding.to_string(),
+            "fail  camera dev-a/default twin: the hub gives twin cam-a for it: it is a device id; \
+             set the camera's `twin_id` to cam-a"
+        );
+    }
+}
