@@ -11,6 +11,7 @@
 mod common;
 mod namespaces;
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::process::Stdio;
 
@@ -105,13 +106,16 @@ impl Watched {
         let offer = self.next("an offer", is_offer).await;
         let sdp = offer["data"]["sdp"].as_str().unwrap();
         assert!(!sdp.contains(".local"), "{sdp}");
-        sdp.lines()
+        // Each is there for RTP and for RTCP, which share a port.
+        let candidates: BTreeSet<_> = sdp
+            .lines()
             .filter_map(|line| line.strip_prefix("a=candidate:"))
             .map(|line| {
                 let words: Vec<&str> = line.split(' ').collect();
                 (words[4].into(), words[5].parse().unwrap(), words[7].into())
             })
-            .collect()
+            .collect();
+        candidates.into_iter().collect()
     }
 
     async fn detections(&mut self, count: usize) {
@@ -234,10 +238,7 @@ async fn taken_ports_are_told_and_used_as_soon_as_they_are_free() {
     let mut hub = Watched::start(&host).await;
     let (_node, _folder) = node(&inside, "172.20.0.1", "[ice]\nudp_ports = \"50000\"\n", &[]);
     let reason = hub.reason("unreachable").await;
-    assert!(
-        reason.contains("all UDP ports 50000-50000 of [ice] udp_ports are taken on 172.20.0.2"),
-        "{reason}"
-    );
+    assert!(reason.contains("no UDP port is free here"), "{reason}");
     drop(taken);
     let _camera = camera(&host, "172.20.0.1");
     hub.detections(3).await;

@@ -3,6 +3,7 @@
 
 use std::net::UdpSocket;
 use std::process::{Command, Output, Stdio};
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
@@ -15,13 +16,25 @@ pub(crate) struct Namespace {
 
 /// Why networks cannot be made here; none when they can.
 pub(crate) fn missing() -> Option<&'static str> {
+    static MISSING: OnceLock<Option<&'static str>> = OnceLock::new();
+    *MISSING.get_or_init(find_missing)
+}
+
+fn find_missing() -> Option<&'static str> {
     let root = Command::new("id").arg("-u").output().unwrap().stdout == b"0\n";
     if !root {
         return Some("network namespaces need root");
     }
-    let ip = Command::new("ip").arg("-V").stdout(Stdio::null()).status();
-    if ip.is_err() {
-        return Some("there is no `ip`: install iproute2 (scripts/setup --test does)");
+    for tool in ["ip", "ss", "nft", "turnserver"] {
+        let mut which = Command::new("which");
+        if !which
+            .arg(tool)
+            .stdout(Stdio::null())
+            .status()
+            .is_ok_and(|status| status.success())
+        {
+            return Some("`ip`, `ss`, `nft` or `turnserver` is missing: run scripts/setup --test");
+        }
     }
     let probe = format!("tw-{}-probe", std::process::id());
     let made = Command::new("ip").args(["netns", "add", &probe]).output();
