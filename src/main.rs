@@ -16,8 +16,10 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use twinsight::check::{self, CheckOptions, Finding};
 use twinsight::config::{Config, ConfigError, ConfigSource, Env, Settings};
 use twinsight::decode::decoder::DecoderKind;
+use twinsight::decode::frame::PictureSize;
 use twinsight::detect::RuntimeOptions;
-use twinsight::dev::camera::{self, CameraOptions};
+use twinsight::dev::camera::encode::Pictures;
+use twinsight::dev::camera::{self, CameraOptions, CameraSource};
 use twinsight::dev::demo::{self, DemoOptions};
 use twinsight::dev::detect::{self, DetectOptions};
 use twinsight::dev::hub::{self as dev_hub, DevHubOptions};
@@ -33,6 +35,12 @@ const BAD_CONFIGURATION: u8 = 78;
 
 /// A probe answers within this time or counts as failed.
 const HEALTH_LIMIT: Duration = Duration::from_secs(3);
+
+/// The test pattern unless `--size` says otherwise.
+const PATTERN_SIZE: PictureSize = PictureSize {
+    width_px: 1280,
+    height_px: 720,
+};
 
 /// A graceful stop may take this long, and with [`RUNTIME_LIMIT`] five seconds in all.
 const STOP_LIMIT: Duration = Duration::from_secs(4);
@@ -59,7 +67,7 @@ enum Command {
     Demo(DemoArgs),
     /// Runs the development hub.
     Hub(HubArgs),
-    /// Runs a camera twin that sends a clip.
+    /// Runs a camera twin that sends a clip, a picture or a test pattern.
     Camera(CameraArgs),
     /// Detects on pictures and clips.
     Detect(DetectArgs),
@@ -117,9 +125,11 @@ struct CameraArgs {
     /// The camera's twin id.
     #[arg(long, value_name = "ID")]
     twin: String,
-    /// An H.264 byte stream (Annex B), sent as it is and over again.
-    #[arg(long, value_name = "FILE")]
-    clip: PathBuf,
+    #[command(flatten)]
+    source: SourceArgs,
+    /// Width and height of the pattern, 1280x720 unless given.
+    #[arg(long, value_name = "WxH", conflicts_with_all = ["clip", "image"], value_parser = picture_size)]
+    size: Option<PictureSize>,
     /// Dials this node; without it the camera waits for viewers.
     #[arg(long, value_name = "NODE")]
     dial: Option<String>,
@@ -132,8 +142,22 @@ struct CameraArgs {
 }
 
 #[derive(Args)]
+#[group(required = true, multiple = false)]
+struct SourceArgs {
+    /// H.264, as a byte stream (Annex B) or in MP4, sent as it is and over again.
+    #[arg(long, value_name = "FILE")]
+    clip: Option<PathBuf>,
+    /// A picture (JPEG, PNG), sent over and over.
+    #[arg(long, value_name = "FILE")]
+    image: Option<PathBuf>,
+    /// A moving test pattern with the number of each frame in it.
+    #[arg(long)]
+    pattern: bool,
+}
+
+#[derive(Args)]
 struct DetectArgs {
-    /// Pictures (JPEG, PNG) and H.264 byte streams (Annex B).
+    /// Pictures (JPEG, PNG) and H.264 clips (byte streams of Annex B, MP4).
     #[arg(required = true, value_name = "FILE")]
     files: Vec<PathBuf>,
     /// The model.
@@ -283,7 +307,7 @@ async fn run_hub(args: HubArgs) -> Result<()> {
 }
 
 async fn run_camera(args: CameraArgs, env: &Env) -> Result<()> {
-    let clip = Arc::new(Clip::read(&args.clip)?);
+    let source = camera_source(&args)?;
     let mut variables: BTreeMap<String, String> = env.as_map().clone();
     variables.insert("TWIN_ID".to_owned(), args.twin);
     let config = Config::load(None, &variables.into_iter().collect())?;
@@ -297,12 +321,34 @@ async fn run_camera(args: CameraArgs, env: &Env) -> Result<()> {
         ice: (&config.ice).into(),
     };
     tokio::select! {
-        result = camera::run(hub.clone(), clip, options) => result,
+        result = camera::run(hub.clone(), source, options) => result,
         () = stop.next() => {
             hub.close().await;
             Ok(())
         }
     }
+}
+
+fn camera_source(args: &CameraArgs) -> Result<CameraSource> {
+    Ok(match (&args.source.clip, &args.source.image) {
+        (Some(clip), _) => Arc::new(Clip::read(clip)?).into(),
+        (None, Some(image)) => CameraSource::Pictures(Pictures::still(image)?),
+        (None, None) => {
+            CameraSource::Pictures(Pictures::pattern(args.size.unwrap_or(PATTERN_SIZE))?)
+        }
+    })
+}
+
+/// `1280x720`.
+fn picture_size(text: &str) -> Result<PictureSize, String> {
+    let sides = text.split_once('x');
+    let parsed = sides.and_then(|(width, height)| {
+        Some(PictureSize {
+            width_px: width.parse().ok()?,
+            height_px: height.parse().ok()?,
+        })
+    });
+    parsed.ok_or_else(|| "a size is width and height in pixels, as in 1280x720".to_owned())
 }
 
 fn run_detect(args: DetectArgs, env: &Env) -> Result<()> {

@@ -23,7 +23,8 @@ use crate::detect::{
     DetectError, DetectSettings, Detections, Detector, ModelError, ModelInfo, OnnxDetector,
     Picture, Runtime, RuntimeError, RuntimeOptions,
 };
-use crate::h264::clip::Clip;
+use crate::h264::clip::{Clip, NotAClip};
+use crate::h264::mp4::is_mp4;
 #[cfg(feature = "openh264")]
 use crate::h264::nal::{NalType, annex_b};
 #[cfg(feature = "openh264")]
@@ -33,7 +34,7 @@ use crate::preprocess::color::to_rgb8;
 /// What the command line says.
 #[derive(Debug, Clone)]
 pub struct DetectOptions {
-    /// Pictures (JPEG, PNG) and clips (H.264 byte streams).
+    /// Pictures (JPEG, PNG) and clips (H.264 byte streams, MP4).
     pub files: Vec<PathBuf>,
     /// The folder of manifests.
     pub models: PathBuf,
@@ -111,7 +112,7 @@ pub enum Problem {
     #[error("cannot be read: {0}")]
     Unreadable(io::Error),
     /// It is something else.
-    #[error("is neither a JPEG or PNG picture nor an H.264 byte stream (Annex B)")]
+    #[error("is neither a JPEG or PNG picture nor an H.264 byte stream (Annex B) or MP4 file")]
     Unknown,
     /// A damaged picture.
     #[error("is not a whole picture: {0}")]
@@ -124,9 +125,9 @@ pub enum Problem {
         /// All of them.
         units: usize,
     },
-    /// A clip that decoding cannot begin in.
-    #[error("is an H.264 byte stream without a keyframe")]
-    NoKeyframe,
+    /// A clip that cannot be read, or that decoding cannot begin in.
+    #[error(transparent)]
+    NotAClip(#[from] NotAClip),
     /// The decoder itself failed.
     #[error(transparent)]
     Decoder(DecoderError),
@@ -323,7 +324,7 @@ impl Command<'_> {
     }
 
     fn clip(&mut self, file: &Path, bytes: &[u8]) -> Result<(), Problem> {
-        let clip = Clip::from_annex_b(bytes).ok_or(Problem::NoKeyframe)?;
+        let clip = Clip::from_bytes(bytes)?;
         let units = clip.units().len();
         let bar = progress_bar(file, units);
         let mut totals = ClipTotals::default();
@@ -511,7 +512,8 @@ impl Kind {
     fn of(bytes: &[u8]) -> Option<Self> {
         if bytes.starts_with(b"\x89PNG\r\n\x1a\n") || bytes.starts_with(&[0xff, 0xd8, 0xff]) {
             Some(Self::Picture)
-        } else if bytes.starts_with(&[0, 0, 1]) || bytes.starts_with(&[0, 0, 0, 1]) {
+        } else if bytes.starts_with(&[0, 0, 1]) || bytes.starts_with(&[0, 0, 0, 1]) || is_mp4(bytes)
+        {
             Some(Self::Clip)
         } else {
             None

@@ -1,11 +1,12 @@
-//! A clip: the access units of an H.264 byte stream (Annex B) in memory. Development cameras play
-//! them, `detect` decodes them.
+//! A clip: the access units of an H.264 byte stream (Annex B) or of H.264 in MP4, in memory.
+//! Development cameras play them, `detect` decodes them.
 
 use std::io;
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 
+use super::mp4::{self, Mp4Error};
 use super::nal::{NalType, START_CODE, SliceStart, annex_b};
 
 /// A clip larger than this is refused: it is held in memory.
@@ -30,7 +31,7 @@ pub struct ClipUnit {
 #[derive(Debug, thiserror::Error)]
 pub enum ClipError {
     /// The file cannot be read.
-    #[error("cannot read the clip {} ({source}): name an H.264 byte stream that is there and readable", path.display())]
+    #[error("cannot read the clip {} ({source}): name an H.264 byte stream or an MP4 file that is there and readable", path.display())]
     Read {
         /// The file.
         path: PathBuf,
@@ -47,17 +48,39 @@ pub enum ClipError {
     },
     /// There is no keyframe in it.
     #[error(
-        "{} is no H.264 byte stream (Annex B) with a keyframe: make one with `ffmpeg -i FILE -c:v libx264 -profile:v baseline -bf 0 -g 20 -f h264 CLIP.h264`",
+        "{} is neither an H.264 byte stream (Annex B) with a keyframe nor an MP4 file: make one with `ffmpeg -i FILE -c:v libx264 -profile:v baseline -bf 0 -g 20 -f h264 CLIP.h264`",
         path.display()
     )]
     NoKeyframe {
         /// The file.
         path: PathBuf,
     },
+    /// An MP4 file that gives no clip.
+    #[error(
+        "{} {problem}: make one that can be used with `ffmpeg -i FILE -c:v libx264 -profile:v baseline -bf 0 -g 20 CLIP.mp4`",
+        path.display()
+    )]
+    Mp4 {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        problem: Mp4Error,
+    },
+}
+
+/// Why bytes are no clip.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum NotAClip {
+    /// There is no keyframe to begin with.
+    #[error("is an H.264 byte stream without a keyframe")]
+    NoKeyframe,
+    /// An MP4 file that gives no access units.
+    #[error(transparent)]
+    Mp4(#[from] Mp4Error),
 }
 
 impl Clip {
-    /// Reads a byte stream from a file. What comes before the first keyframe is left out.
+    /// Reads a byte stream or an MP4 file. What comes before the first keyframe is left out.
     ///
     /// # Errors
     /// When the file cannot be read, is too large, or holds no keyframe.
@@ -73,11 +96,32 @@ impl Clip {
                 bytes,
             });
         }
-        Self::from_annex_b(&std::fs::read(path).map_err(read)?).ok_or_else(|| {
-            ClipError::NoKeyframe {
-                path: path.to_owned(),
+        Self::from_bytes(&std::fs::read(path).map_err(read)?).map_err(|error| {
+            let path = path.to_owned();
+            match error {
+                NotAClip::NoKeyframe => ClipError::NoKeyframe { path },
+                NotAClip::Mp4(problem) => ClipError::Mp4 { path, problem },
             }
         })
+    }
+
+    /// The access units of a byte stream or MP4 file from the first keyframe on.
+    ///
+    /// # Errors
+    /// When it is neither, or has no keyframe.
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self, NotAClip> {
+        if !mp4::is_mp4(bytes) {
+            return Self::from_annex_b(bytes).ok_or(NotAClip::NoKeyframe);
+        }
+        let units = mp4::access_units(bytes)?.into_iter().map(|unit| ClipUnit {
+            data: unit.data.into(),
+            is_idr: unit.is_idr,
+        });
+        let units: Vec<ClipUnit> = units.skip_while(|unit| !unit.is_idr).collect();
+        if units.is_empty() {
+            return Err(NotAClip::NoKeyframe);
+        }
+        Ok(Self { units })
     }
 
     /// The access units of a byte stream from its first keyframe on; `None` without one.

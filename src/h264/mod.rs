@@ -4,6 +4,7 @@
 pub mod bits;
 pub mod clip;
 pub mod depacketize;
+pub mod mp4;
 pub mod nal;
 pub mod packetize;
 pub mod parameter_sets;

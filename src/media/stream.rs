@@ -487,7 +487,8 @@ impl Driver {
                 EndReason::Unusable
             }
             PeerError::Stack => EndReason::Unusable,
-            PeerError::Local { .. } | PeerError::Bind(_) => EndReason::Local,
+            PeerError::Local { .. } => EndReason::Local,
+            PeerError::Bind(_) => EndReason::NoSocket,
         }
     }
 

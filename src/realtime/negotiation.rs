@@ -105,6 +105,8 @@ pub enum EndReason {
     NoPath,
     /// No description could be made here.
     Local,
+    /// No address or UDP port could be had here.
+    NoSocket,
     /// The other side's description cannot be used.
     Unusable,
     /// The other side closed.
@@ -124,6 +126,9 @@ impl EndReason {
             Self::Unanswered => "no answer to the offer",
             Self::NoPath => "no network path was found in time",
             Self::Local => "the connection could not be set up here",
+            Self::NoSocket => {
+                "no UDP port is free here: see ice.interfaces and ice.udp_ports, and the log"
+            }
             Self::Unusable => "the camera's description cannot be used",
             Self::Closed => "the camera closed the connection",
             Self::Lost => "the network path broke",

@@ -27,13 +27,14 @@ use webrtc::media_stream::track_local::static_rtp::TrackLocalStaticRTP;
 use webrtc::media_stream::track_remote::TrackRemote;
 use webrtc::peer_connection::{
     PeerConnection, PeerConnectionBuilder, PeerConnectionEventHandler, RTCConfigurationBuilder,
-    RTCIceCandidateInit, RTCIceCandidateType, RTCIceGatheringState, RTCIceServer,
-    RTCPeerConnectionIceEvent, RTCPeerConnectionState, RTCSessionDescription, Registry,
-    SettingEngineBuilder, register_default_interceptors,
+    RTCIceCandidateInit, RTCIceGatheringState, RTCIceServer, RTCPeerConnectionIceEvent,
+    RTCPeerConnectionState, RTCSessionDescription, Registry, SettingEngineBuilder,
+    register_default_interceptors,
 };
 use webrtc::rtp_transceiver::RtpSender;
 use webrtc::runtime::default_runtime;
 
+use super::nat::{announce, announce_in_description};
 use super::signal::Candidate;
 use super::socket::{MediaRuntime, bind_addresses};
 use super::tee::{TEE_SLOT, Tee, TeeSink};
@@ -148,6 +149,8 @@ struct Shared {
     video: Mutex<Option<RemoteVideo>>,
     /// True once the local description has gone out: later candidates are trickled.
     trickle: std::sync::atomic::AtomicBool,
+    /// Announced in place of this machine's own addresses.
+    public_ips: Vec<IpAddr>,
 }
 
 #[derive(Clone)]
@@ -207,7 +210,7 @@ impl Peer {
         );
         let registry = registry.with(Slot::from(TEE_SLOT), Tee::new(sink));
 
-        let mut engine = SettingEngineBuilder::new()
+        let engine = SettingEngineBuilder::new()
             .with_multicast_dns_mode(if settings.mdns {
                 MulticastDnsMode::QueryOnly
             } else {
@@ -215,14 +218,6 @@ impl Peer {
             })
             .with_srtp_replay_protection_window(REPLAY_WINDOW_PACKETS)
             .with_include_loopback_candidate(true);
-        if !settings.nat_1to1_ips.is_empty() {
-            let ips = settings
-                .nat_1to1_ips
-                .iter()
-                .map(IpAddr::to_string)
-                .collect();
-            engine = engine.with_nat_1to1_ips(ips, RTCIceCandidateType::Host);
-        }
         let configuration = RTCConfigurationBuilder::new()
             .with_ice_servers(servers.iter().map(ice_server).collect())
             .with_ice_transport_policy(if settings.relay_only {
@@ -243,6 +238,7 @@ impl Peer {
             gathered: gathered_sender,
             video: Mutex::new(None),
             trickle: std::sync::atomic::AtomicBool::new(false),
+            public_ips: settings.nat_1to1_ips.clone(),
         });
         let connection = PeerConnectionBuilder::new()
             .with_configuration(configuration)
@@ -485,7 +481,10 @@ impl Peer {
                 what: "read the local description",
                 source: rtc::shared::error::Error::ErrConnectionClosed,
             })?;
-        Ok(description.sdp)
+        Ok(announce_in_description(
+            &description.sdp,
+            &self.shared.public_ips,
+        ))
     }
 }
 
@@ -601,12 +600,18 @@ impl PeerConnectionEventHandler for Callbacks {
             return;
         }
         if let Ok(init) = event.candidate.to_json() {
-            self.tell(PeerEvent::Candidate(Candidate {
-                candidate: init.candidate,
-                sdp_mid: init.sdp_mid,
-                sdp_mline_index: init.sdp_mline_index,
-                username_fragment: init.username_fragment,
-            }));
+            let (prefix, text) = init
+                .candidate
+                .strip_prefix("candidate:")
+                .map_or(("", &*init.candidate), |text| ("candidate:", text));
+            for candidate in announce(text, &self.shared.public_ips) {
+                self.tell(PeerEvent::Candidate(Candidate {
+                    candidate: format!("{prefix}{candidate}"),
+                    sdp_mid: init.sdp_mid.clone(),
+                    sdp_mline_index: init.sdp_mline_index,
+                    username_fragment: init.username_fragment.clone(),
+                }));
+            }
         }
     }
 

@@ -6,7 +6,7 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::ops::RangeInclusive;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Once};
 use std::time::{Duration, Instant};
 
 use rtc::shared::ifaces::ifaces;
@@ -30,11 +30,7 @@ impl Runtime for MediaRuntime {
     }
 
     fn wrap_udp_socket(&self, socket: UdpSocket) -> io::Result<Arc<dyn AsyncUdpSocket>> {
-        if let Err(error) =
-            socket2::SockRef::from(&socket).set_recv_buffer_size(self.recv_buffer_bytes)
-        {
-            tracing::debug!(%error, bytes = self.recv_buffer_bytes, "the receive buffer keeps its default size");
-        }
+        enlarge_receive_buffer(&socket, self.recv_buffer_bytes);
         self.inner.wrap_udp_socket(socket)
     }
 
@@ -77,6 +73,27 @@ impl Runtime for MediaRuntime {
 
     fn yield_now(&self) -> Pin<Box<dyn Future<Output = ()> + Send + 'static>> {
         self.inner.yield_now()
+    }
+}
+
+/// The kernel takes any size and cuts it to `net.core.rmem_max` without a word.
+fn enlarge_receive_buffer(socket: &UdpSocket, bytes: usize) {
+    static SAID: Once = Once::new();
+    let socket = socket2::SockRef::from(socket);
+    let granted = socket
+        .set_recv_buffer_size(bytes)
+        .and_then(|()| socket.recv_buffer_size());
+    // Linux counts its own overhead in and gives twice of what was asked.
+    let granted = granted.map(|granted| granted / 2);
+    if granted.as_ref().map_or(true, |granted| *granted < bytes) {
+        SAID.call_once(|| {
+            tracing::warn!(
+                asked = bytes,
+                granted = granted.unwrap_or_default(),
+                "the kernel keeps the receive buffers of media sockets smaller than ice.recv_buffer_bytes: \
+                 large keyframes may lose packets; raise net.core.rmem_max on the host"
+            );
+        });
     }
 }
 

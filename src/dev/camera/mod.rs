@@ -1,22 +1,29 @@
-//! A camera twin for development: sends a clip's H.264 as it is, over and over, to every viewer that
-//! dials it, or dials one node itself. Each viewer has its own place in the clip, and a keyframe
-//! request takes it to the next keyframe at once.
+//! A camera twin for development: sends a clip as it is, a picture or a test pattern, to every viewer
+//! that dials it, or dials one node itself. Each viewer has its own place in it, and a keyframe request
+//! is answered with the next frame. It outlives the hub and its viewers: it goes on where they come back.
+
+#[cfg(feature = "openh264")]
+pub mod encode;
+pub mod pattern;
+mod player;
+mod source;
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Result, bail};
 use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinSet;
 
+use self::player::{Parting, Session};
+pub use self::source::CameraSource;
+use self::source::Feed;
 use crate::backoff::Backoff;
 use crate::config::Dialect;
-use crate::h264::clip::Clip;
-use crate::h264::packetize::packetize;
-use crate::hub::client::{HubClient, HubStatus};
+use crate::hub::client::{HubClient, HubError, HubStatus};
 use crate::realtime::negotiation::{ANSWER_LIMIT, CONNECT_LIMIT};
-use crate::realtime::peer::{IceSettings, OutboundRtp, Peer, PeerError, PeerEvent, VideoSender};
+use crate::realtime::peer::{IceSettings, Peer, VideoSender};
 use crate::realtime::signal::{
     Candidate, ChannelKind, Signal, SignalEnvelope, SignalNames, ice_ufrag, mint_peer_id,
 };
@@ -31,11 +38,9 @@ const VIEWER_CONNECT_LIMIT: Duration = Duration::from_secs(45);
 /// Signals of one viewer that wait.
 const MAILBOX: usize = 64;
 
-/// Largest RTP payload: with headers and SRTP it stays below any path's MTU.
-const MAX_PAYLOAD_BYTES: usize = 1150;
-
-/// While frames go out, the viewer is asked this often whether it has said goodbye.
-const GOODBYE_EVERY: Duration = Duration::from_secs(1);
+/// A node that was lost is dialled again after this, and after ever longer up to the second.
+const REDIAL_FIRST: Duration = Duration::from_secs(1);
+const REDIAL_MAX: Duration = Duration::from_secs(5);
 
 /// What a camera twin sends, and to whom.
 #[derive(Debug, Clone)]
@@ -46,44 +51,77 @@ pub struct CameraOptions {
     pub dial: Option<String>,
     /// Frames a second.
     pub fps: f64,
-    /// Access unit to begin with, so that several cameras show different scenes.
+    /// Access unit of a clip to begin with, so that several cameras show different scenes.
     pub start: usize,
     /// How connections find their way.
     pub ice: IceSettings,
 }
 
-/// Plays the clip until the hub refuses the camera or the future is dropped.
+/// Sends until the hub refuses the camera, or the future is dropped. The hub may be away at the start
+/// and later.
 ///
 /// # Errors
-/// When the hub refuses the camera's twin.
-pub async fn run(hub: HubClient, clip: Arc<Clip>, options: CameraOptions) -> Result<()> {
+/// When the hub refuses the camera's twin, or the client was closed.
+pub async fn run(
+    hub: HubClient,
+    source: impl Into<CameraSource>,
+    options: CameraOptions,
+) -> Result<()> {
     if !(options.fps > 0.0 && options.fps <= 240.0) {
         bail!(
             "--fps {}: a camera sends between 0 and 240 frames a second",
             options.fps
         );
     }
-    hub.joined().await?;
-    let HubStatus::Joined { twin_id: own } = hub.status().borrow().clone() else {
-        bail!("the hub went away while the camera joined it");
-    };
-    let source = Source {
+    let own = own_twin(&hub).await?;
+    let refused = hub.clone();
+    let camera = Camera {
         hub,
-        clip,
+        source: source.into(),
         options,
         own,
     };
-    match source.options.dial.clone() {
-        Some(node) => source.dial(&node).await,
-        None => source.answer().await,
+    let work = async {
+        match camera.options.dial.clone() {
+            Some(node) => camera.dial(&node).await,
+            None => camera.answer().await,
+        }
+    };
+    tokio::select! {
+        result = work => result,
+        error = refusal(refused) => Err(error.into()),
+    }
+}
+
+/// The twin that the hub knows this camera by, as soon as the hub is joined.
+async fn own_twin(hub: &HubClient) -> Result<String, HubError> {
+    loop {
+        hub.joined().await?;
+        if let HubStatus::Joined { twin_id } = hub.status().borrow().clone() {
+            return Ok(twin_id);
+        }
+    }
+}
+
+/// Waits for the hub's refusal, which may come at any reconnect.
+async fn refusal(hub: HubClient) -> HubError {
+    let mut status = hub.status();
+    let refused = status
+        .wait_for(|status| matches!(status, HubStatus::Refused { .. }))
+        .await;
+    match refused.as_deref() {
+        Ok(HubStatus::Refused { reason }) => HubError::Refused {
+            reason: reason.clone(),
+        },
+        _ => HubError::Closed,
     }
 }
 
 /// One camera twin.
 #[derive(Clone)]
-struct Source {
+struct Camera {
     hub: HubClient,
-    clip: Arc<Clip>,
+    source: CameraSource,
     options: CameraOptions,
     own: String,
 }
@@ -95,7 +133,7 @@ struct Viewer {
     ufrag: Option<String>,
 }
 
-impl Source {
+impl Camera {
     /// The fan-out: an answer and a track of its own for each viewer, told apart by `peerId`.
     async fn answer(self) -> Result<()> {
         let names = self.names_to(&self.own);
@@ -132,15 +170,20 @@ impl Source {
                         continue;
                     }
                     let (signals, mailbox) = mpsc::channel(MAILBOX);
-                    let (source, room, peer_id) = (
+                    let (camera, room, peer_id) = (
                         self.clone(),
                         message.source_twin_id.clone(),
                         envelope.peer_id.clone(),
                     );
                     let offer = sdp.clone();
                     let task = tasks.spawn(async move {
-                        if let Err(error) = source.serve(&room, peer_id, offer, mailbox).await {
-                            tracing::warn!(viewer = room, %error, "a viewer was lost");
+                        match camera.serve(&room, peer_id, offer, mailbox).await {
+                            Ok(parting) => {
+                                tracing::info!(viewer = room, ?parting, "a viewer is gone")
+                            }
+                            Err(error) => {
+                                tracing::warn!(viewer = room, %error, "a viewer was lost")
+                            }
                         }
                     });
                     viewers.insert(
@@ -164,14 +207,14 @@ impl Source {
         Ok(())
     }
 
-    /// One viewer, from its offer to its goodbye.
+    /// One viewer, from its offer to its end.
     async fn serve(
         &self,
         room: &str,
         peer_id: Option<String>,
         offer: String,
         mut mailbox: mpsc::Receiver<SignalEnvelope>,
-    ) -> Result<(), PeerError> {
+    ) -> Result<Parting> {
         let session = self.open().await?;
         let video = session.peer.send_video().await?;
         let sdp = session.peer.answer(offer).await?;
@@ -200,17 +243,23 @@ impl Source {
         let mut messages = self.hub.messages(MAILBOX, move |message| {
             filter.parse(&message.data).is_some()
         });
-        self.hub.subscribe(node).await?;
-        let mut backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(5));
+        let mut backoff = Backoff::new(REDIAL_FIRST, REDIAL_MAX);
+        let mut subscribed = false;
         loop {
-            let mut hub = self.hub.status();
-            if hub
-                .wait_for(|status| matches!(status, HubStatus::Joined { .. }))
-                .await
-                .is_err()
-            {
-                return Ok(());
+            self.hub.joined().await?;
+            // Once is enough: the client subscribes again after every reconnect.
+            if !subscribed {
+                match self.hub.subscribe(node).await {
+                    Ok(()) => subscribed = true,
+                    Err(error) => {
+                        tracing::warn!(node, %error, "the node's room cannot be joined");
+                        tokio::time::sleep(backoff.next_delay(rand::random())).await;
+                        continue;
+                    }
+                }
             }
+            // What the node said to an earlier attempt, which is over.
+            while messages.try_recv().is_some() {}
             let (signals, mut mailbox) = mpsc::channel(MAILBOX);
             let attempt = self.dial_once(&names, &peer_id, &mut mailbox);
             let forward = async {
@@ -222,31 +271,39 @@ impl Source {
             };
             let result = tokio::select! {
                 result = attempt => result,
-                () = forward => return Ok(()),
+                () = forward => return Err(HubError::Closed.into()),
             };
             match result {
-                Ok(true) => backoff.reset(),
                 // Nobody answered: a fresh offer at once, so that a node that starts later is met.
-                Ok(false) => continue,
-                Err(error) => tracing::warn!(node, %error, "the node was lost"),
+                Ok(None) => continue,
+                Ok(Some(Parting::NotConnected)) => {
+                    tracing::warn!(node, "the node answered and no path to it was found");
+                }
+                Ok(Some(parting)) => {
+                    tracing::info!(node, ?parting, "the node is gone: it is dialled again");
+                    backoff.reset();
+                }
+                Err(error) => tracing::warn!(node, %error, "the node was not reached"),
             }
             tokio::time::sleep(backoff.next_delay(rand::random())).await;
         }
     }
 
-    /// One attempt; false when the node does not answer.
+    /// One attempt; none when the node does not answer.
     async fn dial_once(
         &self,
         names: &SignalNames,
         peer_id: &str,
         mailbox: &mut mpsc::Receiver<SignalEnvelope>,
-    ) -> Result<bool, PeerError> {
+    ) -> Result<Option<Parting>> {
         let session = self.open().await?;
         let video = session.peer.send_video().await?;
         let sdp = session.peer.offer().await?;
         let data = names.encode(&Signal::Offer { sdp }, Some(peer_id));
         if let Err(error) = self.hub.send(names.room(), data).await {
-            tracing::debug!(%error, "an offer was not sent");
+            // The hub went just now: there is no answer to wait for.
+            session.peer.close().await;
+            return Err(error.into());
         }
         let mut early: Vec<Candidate> = Vec::new();
         let answer = async {
@@ -265,14 +322,15 @@ impl Source {
         };
         let Ok(Some(answer)) = tokio::time::timeout(ANSWER_LIMIT, answer).await else {
             session.peer.close().await;
-            return Ok(false);
+            return Ok(None);
         };
         session.peer.accept_answer(answer).await?;
         for candidate in early {
             session.peer.add_candidate(candidate).await?;
         }
-        self.play(session, video, CONNECT_LIMIT, mailbox).await?;
-        Ok(true)
+        self.play(session, video, CONNECT_LIMIT, mailbox)
+            .await
+            .map(Some)
     }
 
     fn names_to(&self, other: &str) -> SignalNames {
@@ -286,7 +344,7 @@ impl Source {
         )
     }
 
-    async fn open(&self) -> Result<Session, PeerError> {
+    async fn open(&self) -> Result<Session> {
         let keyframe = Arc::new(Notify::new());
         let wanted = Arc::clone(&keyframe);
         let sink: TeeSink = Arc::new(move |inbound| {
@@ -303,118 +361,21 @@ impl Source {
         })
     }
 
-    /// Sends the clip until the viewer is gone.
+    /// Sends until the viewer is gone.
     async fn play(
         &self,
         mut session: Session,
         video: VideoSender,
         connect_limit: Duration,
         mailbox: &mut mpsc::Receiver<SignalEnvelope>,
-    ) -> Result<(), PeerError> {
-        let connected = async {
-            loop {
-                tokio::select! {
-                    event = session.events.recv() => match event {
-                        Some(PeerEvent::Connected) => return true,
-                        Some(PeerEvent::Ended) | None => return false,
-                        Some(_) => {}
-                    },
-                    Some(envelope) = mailbox.recv() => {
-                        if let Signal::Ice(candidate) = envelope.signal
-                            && let Err(error) = session.peer.add_candidate(candidate).await
-                        {
-                            tracing::debug!(%error, "a viewer's candidate was left out");
-                        }
-                    }
-                }
-            }
+    ) -> Result<Parting> {
+        let parting = if session.connected(connect_limit, mailbox).await {
+            let mut feed = Feed::new(&self.source, self.options.start, self.options.fps)?;
+            session.play(&mut feed, video, self.options.fps).await
+        } else {
+            Ok(Parting::NotConnected)
         };
-        let up = tokio::time::timeout(connect_limit, connected)
-            .await
-            .unwrap_or(false);
-        if up {
-            let mut player = Player::new(&self.clip, self.options.start, video).await?;
-            let sent = player.run(&mut session, self.options.fps).await;
-            session.peer.close().await;
-            return sent;
-        }
         session.peer.close().await;
-        Ok(())
+        parting
     }
-}
-
-/// A viewer's connection.
-struct Session {
-    peer: Peer,
-    events: mpsc::Receiver<PeerEvent>,
-    keyframe: Arc<Notify>,
-}
-
-/// A viewer's place in the clip.
-struct Player<'a> {
-    clip: &'a Clip,
-    video: VideoSender,
-    payload_type: u8,
-    next: usize,
-    sequence: u16,
-    timestamp: u32,
-}
-
-impl<'a> Player<'a> {
-    async fn new(clip: &'a Clip, start: usize, video: VideoSender) -> Result<Self, PeerError> {
-        Ok(Self {
-            clip,
-            payload_type: video.payload_type().await?,
-            video,
-            next: clip.keyframe_from(start),
-            sequence: rand::random(),
-            timestamp: rand::random(),
-        })
-    }
-
-    async fn run(&mut self, session: &mut Session, fps: f64) -> Result<(), PeerError> {
-        let mut frame_due = tokio::time::interval(Duration::from_secs_f64(1.0 / fps));
-        frame_due.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        let mut goodbye = tokio::time::interval(GOODBYE_EVERY);
-        let begun = Instant::now();
-        let first_timestamp = self.timestamp;
-        loop {
-            tokio::select! {
-                at = frame_due.tick() => {
-                    let elapsed = at.into_std().saturating_duration_since(begun);
-                    self.timestamp = first_timestamp.wrapping_add(to_90khz(elapsed));
-                    self.send_unit().await?;
-                }
-                () = session.keyframe.notified() => self.next = self.clip.keyframe_from(self.next),
-                _ = goodbye.tick() => if session.peer.closed_by_peer().await { return Ok(()) },
-                event = session.events.recv() => if matches!(event, Some(PeerEvent::Ended) | None) { return Ok(()) },
-            }
-        }
-    }
-
-    async fn send_unit(&mut self) -> Result<(), PeerError> {
-        let unit = &self.clip.units()[self.next];
-        let payloads = packetize(&unit.data, MAX_PAYLOAD_BYTES);
-        let last = payloads.len().saturating_sub(1);
-        for (n, payload) in payloads.into_iter().enumerate() {
-            let packet = OutboundRtp {
-                payload_type: self.payload_type,
-                sequence: self.sequence,
-                timestamp: self.timestamp,
-                marker: n == last,
-                payload,
-            };
-            self.video.send(packet).await?;
-            self.sequence = self.sequence.wrapping_add(1);
-        }
-        // The end of the clip is followed by its beginning, which is a keyframe.
-        self.next = (self.next + 1) % self.clip.units().len();
-        Ok(())
-    }
-}
-
-/// A duration on a 90 kHz clock, which wraps.
-fn to_90khz(elapsed: Duration) -> u32 {
-    let ticks = elapsed.as_micros() * 9 / 100;
-    u32::try_from(ticks & u128::from(u32::MAX)).expect("32 bits were kept")
 }

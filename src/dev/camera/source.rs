@@ -1,0 +1,87 @@
+//! What a camera sends, and each viewer's place in it: a clip's access units as they are, or pictures
+//! that an encoder turns into some. A player takes the next unit from its feed, as a keyframe if the
+//! viewer asked for one.
+
+use std::sync::Arc;
+
+#[cfg(feature = "openh264")]
+use anyhow::Context as _;
+use anyhow::Result;
+use bytes::Bytes;
+
+#[cfg(feature = "openh264")]
+use super::encode::{PictureEncoder, Pictures};
+use crate::h264::clip::Clip;
+
+/// What a camera sends. Cloning shares it.
+#[derive(Debug, Clone)]
+pub enum CameraSource {
+    /// A clip, over and over.
+    Clip(Arc<Clip>),
+    /// A picture or the test pattern, encoded for each viewer.
+    #[cfg(feature = "openh264")]
+    Pictures(Pictures),
+}
+
+impl From<Arc<Clip>> for CameraSource {
+    fn from(clip: Arc<Clip>) -> Self {
+        Self::Clip(clip)
+    }
+}
+
+/// One viewer's place.
+pub(super) enum Feed {
+    Clip {
+        clip: Arc<Clip>,
+        next: usize,
+    },
+    /// None while a picture is being encoded.
+    #[cfg(feature = "openh264")]
+    Pictures(Option<Box<PictureEncoder>>),
+}
+
+impl Feed {
+    /// A feed whose first unit is a keyframe; a clip's begins at `start`.
+    pub(super) fn new(source: &CameraSource, start: usize, fps: f64) -> Result<Self> {
+        #[cfg(not(feature = "openh264"))]
+        let _ = fps;
+        Ok(match source {
+            CameraSource::Clip(clip) => Self::Clip {
+                clip: Arc::clone(clip),
+                next: clip.keyframe_from(start),
+            },
+            #[cfg(feature = "openh264")]
+            CameraSource::Pictures(pictures) => {
+                let encoder = PictureEncoder::new(pictures.clone(), fps)?;
+                Self::Pictures(Some(Box::new(encoder)))
+            }
+        })
+    }
+
+    /// The next access unit (Annex B). A clip seeks to its next keyframe if one is asked for.
+    pub(super) async fn next(&mut self, keyframe: bool) -> Result<Bytes> {
+        match self {
+            Self::Clip { clip, next } => {
+                if keyframe {
+                    *next = clip.keyframe_from(*next);
+                }
+                let unit = clip.units()[*next].data.clone();
+                // The end of the clip is followed by its beginning, which is a keyframe.
+                *next = (*next + 1) % clip.units().len();
+                Ok(unit)
+            }
+            #[cfg(feature = "openh264")]
+            Self::Pictures(place) => {
+                let mut encoder = place.take().context("the last picture was not encoded")?;
+                // Some milliseconds of work, which the connections' tasks must not wait for.
+                let work = tokio::task::spawn_blocking(move || {
+                    let picture = encoder.next(keyframe);
+                    (encoder, picture)
+                });
+                let (encoder, picture) = work.await.context("the encoder broke")?;
+                *place = Some(encoder);
+                Ok(picture?.data.into())
+            }
+        }
+    }
+}
