@@ -1,4 +1,4 @@
-//! A node with a camera that comes, one that stops and one that never answers: each of its events has to
+//! A node with a camera that sends and one that never answers: each of its events has to
 //! fit the schemas under `docs/schema/`, and its metrics are those of `docs/metrics.md`.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -30,7 +30,7 @@ twin_id = "cam-nobody"
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn events_fit_their_schemas_and_metrics_their_page() {
     let url = start_hub(DevHubOptions::default()).await;
-    let camera = fake::camera(&url, "cam-1", "default", None, 10.0);
+    fake::camera(&url, "cam-1", "default", None, 10.0);
     let (_app, mut messages) = fake::listen(&url).await;
     let node = NodeProcess::start(
         CONFIG,
@@ -46,7 +46,7 @@ async fn events_fit_their_schemas_and_metrics_their_page() {
 
     let mut seen = Vec::new();
     let mut states = BTreeSet::new();
-    let wanted = BTreeSet::from(["connecting", "receiving", "stalled", "unreachable"]);
+    let wanted = BTreeSet::from(["connecting", "receiving", "unreachable"]);
     while seen.len() < 3 || !states.is_superset(&wanted) {
         let (kind, event) = next_event(
             &mut messages,
@@ -57,9 +57,6 @@ async fn events_fit_their_schemas_and_metrics_their_page() {
             detections.check(&event);
             if !event["objects"].as_array().unwrap().is_empty() {
                 seen.push(event);
-            }
-            if seen.len() == 3 {
-                camera.abort();
             }
         } else {
             assert_eq!(kind, "cameraStatus", "docs/events.md knows two events");
