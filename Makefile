@@ -1,5 +1,5 @@
 # What people and CI run. Everything else is cargo.
-.PHONY: demo test check bench long clean
+.PHONY: demo test check bench long docs clean
 
 # A hub, three cameras that play the shipped clip, and the node, with a live table. ARGS="--cameras 1"
 demo:
@@ -25,6 +25,10 @@ check-format:
 bench:
 	scripts/setup
 	cargo bench --locked $(ARGS)
+
+# Writes docs/configuration.md from the code.
+docs:
+	DOCS_RENEW=1 cargo test --locked --test docs the_reference
 
 # What takes longer: licences, bans and sources of all dependencies, and the tests that are marked as long.
 long: .tools/bin/cargo-deny

@@ -88,6 +88,19 @@ impl File {
     pub const SECTIONS: &'static [&'static str] =
         &["hub", "ice", "http", "runtime", "defaults", "cameras"];
 
+    /// What a section is about, in Markdown.
+    pub fn about(section: &str) -> &'static str {
+        match section {
+            "hub" => HubSection::ABOUT,
+            "ice" => IceSection::ABOUT,
+            "http" => HttpSection::ABOUT,
+            "runtime" => RuntimeSection::ABOUT,
+            "defaults" => DefaultsSection::ABOUT,
+            "cameras" => CameraSection::ABOUT,
+            _ => "",
+        }
+    }
+
     /// Sets a key of a section from a variable's text. `Ok(false)`: there is no such key; `Err` says
     /// what the key takes.
     pub fn set(
@@ -119,6 +132,9 @@ macro_rules! section {
         pub struct $name { $($(#[doc = $doc])+ pub $field: Option<Given<$type>>,)+ }
 
         impl $name {
+            /// What the section is about, in Markdown.
+            pub const ABOUT: &'static str = concat!($($about, "\n"),+);
+
             /// The keys of the section.
             pub const KEYS: &'static [Key] = &[$(Key {
                 section: $section,

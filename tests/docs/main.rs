@@ -1,0 +1,29 @@
+//! The pages under `docs/` keep to the program: the configuration reference is rendered from the code,
+//! metrics and events of a running node are compared with their pages, every error sentence that an
+//! operator may meet is on the troubleshooting page.
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "a test stops at what it did not expect, and says what it wrote"
+)]
+
+mod configuration;
+mod troubleshooting;
+
+#[cfg(all(feature = "webrtc", feature = "openh264", feature = "ort"))]
+#[path = "../common/mod.rs"]
+mod common;
+#[cfg(all(feature = "webrtc", feature = "openh264", feature = "ort"))]
+mod running_node;
+
+use std::path::PathBuf;
+
+/// A file of the clone.
+fn path(name: &str) -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(name)
+}
+
+/// Its text.
+fn read(name: &str) -> String {
+    std::fs::read_to_string(path(name)).unwrap_or_else(|error| panic!("{name}: {error}"))
+}

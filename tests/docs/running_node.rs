@@ -1,0 +1,367 @@
+//! A node with a camera that sends and one that never answers: each of its events has to
+//! fit the schemas under `docs/schema/`, and its metrics are those of `docs/metrics.md`.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+
+use boon::{Compiler, SchemaIndex, Schemas};
+use serde_json::{Value, json};
+use twinsight::dev::hub::DevHubOptions;
+use twinsight::hub::MessageReceiver;
+use twinsight::telemetry::ledger::CameraState;
+
+use crate::common::{DEADLINE, NodeProcess, fake, http_get, start_hub};
+use crate::{path, read};
+
+const METRICS: &str = "docs/metrics.md";
+
+const CONFIG: &str = r#"
+[defaults]
+max_fps = 4.0
+[[cameras]]
+twin_id = "cam-1"
+name = "Front door"
+[[cameras]]
+twin_id = "cam-nobody"
+"#;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn events_fit_their_schemas_and_metrics_their_page() {
+    let url = start_hub(DevHubOptions::default()).await;
+    fake::camera(&url, "cam-1", "default", None, 10.0);
+    let (_app, mut messages) = fake::listen(&url).await;
+    let node = NodeProcess::start(
+        CONFIG,
+        &[
+            ("PHYSTACK_SIMULATOR_URL", &url),
+            ("TWIN_ID", fake::NODE),
+            ("TWINSIGHT_ICE__INTERFACES", "lo"),
+        ],
+    )
+    .await;
+    let detections = Schema::read("detections");
+    let status = Schema::read("cameraStatus");
+
+    let mut seen = Vec::new();
+    let mut states = BTreeSet::new();
+    let wanted = BTreeSet::from(["connecting", "receiving", "unreachable"]);
+    while seen.len() < 3 || !states.is_superset(&wanted) {
+        let (kind, event) = next_event(
+            &mut messages,
+            &format!("{states:?}, {} detections", seen.len()),
+        )
+        .await;
+        if kind == "detections" {
+            detections.check(&event);
+            if !event["objects"].as_array().unwrap().is_empty() {
+                seen.push(event);
+            }
+        } else {
+            assert_eq!(kind, "cameraStatus", "docs/events.md knows two events");
+            status.check(&event);
+            let state = event["state"].as_str().unwrap();
+            states.extend(wanted.get(state));
+            if state == "unreachable" || state == "connecting" {
+                status.refuses_what_is_broken(&event);
+            }
+        }
+    }
+    detections.refuses_what_is_broken(&seen[0]);
+    let text = http_get(node.http, "/metrics");
+    let page = Page::read();
+    page.compare(&text);
+    promtool(&text);
+}
+
+#[test]
+fn the_schema_knows_the_states_of_a_camera() {
+    let schema: Value =
+        serde_json::from_str(&read("docs/schema/cameraStatus.schema.json")).unwrap();
+    let states: Vec<_> = CameraState::ALL
+        .iter()
+        .map(|state| state.as_str())
+        .collect();
+    assert_eq!(schema["properties"]["state"]["enum"], json!(states));
+}
+
+#[test]
+fn the_examples_of_the_page_fit_the_schemas() {
+    let page = read("docs/events.md");
+    let mut kinds = BTreeSet::new();
+    for example in page.split("```json\n").skip(1) {
+        let event: Value = serde_json::from_str(example.split("```").next().unwrap()).unwrap();
+        let kind = if event.get("objects").is_some() {
+            "detections"
+        } else {
+            "cameraStatus"
+        };
+        Schema::read(kind).check(&event);
+        kinds.insert(kind);
+    }
+    assert_eq!(kinds.len(), 2, "an example of each event");
+}
+
+async fn next_event(messages: &mut MessageReceiver, so_far: &str) -> (String, Value) {
+    let message = tokio::time::timeout(DEADLINE, messages.recv())
+        .await
+        .unwrap_or_else(|_| panic!("no more events after {so_far}"))
+        .unwrap();
+    let kind = message.message_type().unwrap();
+    let kind = kind.strip_prefix("edgeInstance:").unwrap().to_owned();
+    (kind, message.data["data"].clone())
+}
+
+/// A compiled schema of `docs/schema/`.
+struct Schema {
+    name: String,
+    schemas: Schemas,
+    index: SchemaIndex,
+}
+
+impl Schema {
+    fn read(name: &str) -> Self {
+        let file = format!("{name}.schema.json");
+        let schema = serde_json::from_str(&read(&format!("docs/schema/{file}"))).unwrap();
+        let mut schemas = Schemas::new();
+        let mut compiler = Compiler::new();
+        let place = format!("urn:test:{file}");
+        compiler.add_resource(&place, schema).unwrap();
+        let index = compiler
+            .compile(&place, &mut schemas)
+            .unwrap_or_else(|error| panic!("{file}: {error:#}"));
+        Self {
+            name: name.to_owned(),
+            schemas,
+            index,
+        }
+    }
+
+    fn fits(&self, event: &Value) -> bool {
+        self.schemas.validate(event, self.index).is_ok()
+    }
+
+    fn check(&self, event: &Value) {
+        if let Err(error) = self.schemas.validate(event, self.index) {
+            panic!("{}: {error:#}\n{event:#}", self.name);
+        }
+    }
+
+    /// Breaks a good event in every single place.
+    fn refuses_what_is_broken(&self, good: &Value) {
+        let mut paths = Vec::new();
+        collect_paths(good, String::new(), &mut paths);
+        assert!(paths.len() > 5, "{good:#}");
+        for pointer in paths {
+            let mut broken = good.clone();
+            *broken.pointer_mut(&pointer).unwrap() = json!([["another type"]]);
+            assert!(
+                !self.fits(&broken),
+                "{}: {pointer} of another type fits",
+                self.name
+            );
+            if good.pointer(&pointer).unwrap().is_number() {
+                let mut broken = good.clone();
+                *broken.pointer_mut(&pointer).unwrap() = json!(-1);
+                assert!(!self.fits(&broken), "{}: {pointer} = -1 fits", self.name);
+            }
+            if let Some(Value::Object(_)) = good.pointer(&pointer) {
+                let mut broken = good.clone();
+                broken.pointer_mut(&pointer).unwrap()["another"] = json!(1);
+                assert!(
+                    !self.fits(&broken),
+                    "{}: a new field in {pointer} fits",
+                    self.name
+                );
+            }
+            if let Some((parent, field)) = pointer.rsplit_once('/')
+                && let Some(Value::Object(fields)) = good.clone().pointer_mut(parent)
+            {
+                fields.remove(field).unwrap();
+                let mut broken = good.clone();
+                *broken.pointer_mut(parent).unwrap() = Value::Object(fields.clone());
+                assert!(
+                    !self.fits(&broken),
+                    "{}: without {pointer} it fits",
+                    self.name
+                );
+            }
+        }
+    }
+}
+
+fn collect_paths(value: &Value, pointer: String, paths: &mut Vec<String>) {
+    match value {
+        Value::Object(fields) => {
+            for (name, field) in fields {
+                collect_paths(field, format!("{pointer}/{name}"), paths);
+            }
+        }
+        Value::Array(items) => {
+            for (n, item) in items.iter().enumerate() {
+                collect_paths(item, format!("{pointer}/{n}"), paths);
+            }
+        }
+        _ => {}
+    }
+    paths.push(pointer);
+}
+
+/// What `docs/metrics.md` says: types and labels by metric, and the values of labels that have a list.
+#[derive(Debug, Default)]
+struct Page {
+    metrics: BTreeMap<String, (String, BTreeSet<String>)>,
+    values: BTreeMap<(String, String), BTreeSet<String>>,
+}
+
+impl Page {
+    /// Metrics are rows `| name | type | labels | meaning |`; values are rows under a heading that names
+    /// label and metric.
+    fn read() -> Self {
+        let mut page = Self::default();
+        let mut label_of: Option<(String, String)> = None;
+        for line in read(METRICS).lines() {
+            if line.starts_with('#') {
+                let quoted: Vec<_> = line.split('`').skip(1).step_by(2).collect();
+                label_of = match quoted[..] {
+                    [label, metric] => Some((metric.to_owned(), label.to_owned())),
+                    _ => None,
+                };
+                continue;
+            }
+            let cells: Vec<_> = line.split('|').map(str::trim).collect();
+            let Some(name) = cells
+                .get(1)
+                .and_then(|cell| cell.strip_prefix('`')?.strip_suffix('`'))
+            else {
+                continue;
+            };
+            if let Some(key) = &label_of {
+                page.values
+                    .entry(key.clone())
+                    .or_default()
+                    .insert(name.to_owned());
+            } else {
+                let labels = cells[3].split('`').skip(1).step_by(2).map(str::to_owned);
+                let described = (cells[2].to_owned(), labels.collect());
+                assert!(
+                    page.metrics.insert(name.to_owned(), described).is_none(),
+                    "{name} is twice on the page"
+                );
+            }
+        }
+        page
+    }
+
+    fn compare(&self, text: &str) {
+        let served = served(text);
+        let types =
+            |metrics: &BTreeMap<String, (String, BTreeSet<String>)>| -> BTreeMap<String, String> {
+                metrics
+                    .iter()
+                    .map(|(name, (kind, _))| (name.clone(), kind.clone()))
+                    .collect()
+            };
+        let on_node: BTreeMap<_, _> = served
+            .iter()
+            .map(|(name, metric)| (name.clone(), metric.kind.clone()))
+            .collect();
+        assert_eq!(
+            types(&self.metrics),
+            on_node,
+            "{METRICS} (left) and /metrics differ in names or types"
+        );
+        for (name, metric) in &served {
+            let labels: BTreeSet<_> = metric.labels.keys().cloned().collect();
+            assert_eq!(
+                self.metrics[name].1, labels,
+                "{METRICS} (left) and /metrics differ in the labels of {name}"
+            );
+            for (label, values) in &metric.labels {
+                if let Some(listed) = self.values.get(&(name.clone(), label.clone())) {
+                    assert_eq!(
+                        listed, values,
+                        "{METRICS} (left) and /metrics differ in `{label}` of {name}"
+                    );
+                } else {
+                    assert!(
+                        !["reason", "stage", "state", "kind"].contains(&label.as_str()),
+                        "{METRICS} has no section \"`{label}` of `{name}`\" that lists its values"
+                    );
+                }
+            }
+        }
+        for (metric, label) in self.values.keys() {
+            assert!(
+                served
+                    .get(metric)
+                    .is_some_and(|metric| metric.labels.contains_key(label)),
+                "{METRICS} lists values of `{label}` of {metric}, which has no such label"
+            );
+        }
+    }
+}
+
+/// A metric as the node serves it.
+#[derive(Default)]
+struct Served {
+    kind: String,
+    labels: BTreeMap<String, BTreeSet<String>>,
+}
+
+fn served(text: &str) -> BTreeMap<String, Served> {
+    let mut metrics: BTreeMap<String, Served> = BTreeMap::new();
+    let mut name = String::new();
+    for line in text.lines() {
+        if let Some(rest) = line.strip_prefix("# TYPE ") {
+            let (of, kind) = rest.split_once(' ').unwrap();
+            of.clone_into(&mut name);
+            metrics.entry(name.clone()).or_default().kind = kind.to_owned();
+        } else if !line.starts_with('#') && !line.is_empty() {
+            let metric = metrics.get_mut(&name).expect("a type before the samples");
+            let Some((_, labels)) = line.split_once('{') else {
+                continue;
+            };
+            for label in labels.rsplit_once('}').unwrap().0.split("\",") {
+                let (label, value) = label.split_once("=\"").unwrap();
+                if label != "le" {
+                    let values = metric.labels.entry(label.to_owned()).or_default();
+                    values.insert(value.trim_end_matches('"').to_owned());
+                }
+            }
+        }
+    }
+    metrics
+}
+
+/// Prometheus' own check of names, types and help.
+fn promtool(text: &str) {
+    let own = path(".tools/bin/promtool");
+    let program = if own.exists() {
+        own
+    } else {
+        PathBuf::from("promtool")
+    };
+    let mut check = Command::new(&program)
+        .args(["check", "metrics"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap_or_else(|error| {
+            panic!("promtool cannot be started ({error}): run scripts/setup --test")
+        });
+    check
+        .stdin
+        .take()
+        .unwrap()
+        .write_all(text.as_bytes())
+        .unwrap();
+    let output = check.wait_with_output().unwrap();
+    let said = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
+    assert!(
+        output.status.success() && said.trim().is_empty(),
+        "promtool: {said}"
+    );
+}
