@@ -595,7 +595,7 @@ async fn cameras_that_give_no_video() {
     check.says(
         "fail",
         "camera mute/default",
-        "no answer to 2 offers in 8 s (the hub says that it is Offline); start the camera's app; see that it \
+        "no answer to the offer within 10 s (the hub says that it is Offline); start the camera's app; see that it \
          streams as twin mute, stream \"default\", in the `dialect` that is configured (now \"current\"), has a \
          place for one more viewer, and takes H.264; a camera that dials by itself needs `connect = \"accept\"`",
     );

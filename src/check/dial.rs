@@ -10,15 +10,16 @@ use super::finding::Trouble;
 use crate::config::{CameraConfig, Dialect};
 use crate::hub::client::{HubClient, MessageReceiver};
 use crate::hub::message::{IceServer, TwinMessage};
-use crate::realtime::negotiation::{ANSWER_LIMIT, CONNECT_LIMIT};
+use crate::realtime::negotiation::CONNECT_LIMIT;
 use crate::realtime::peer::{IceSettings, Peer, PeerError, PeerEvent};
 use crate::realtime::signal::{
     Candidate, ChannelKind, Signal, SignalEnvelope, SignalNames, mint_peer_id,
 };
 use crate::realtime::tee::Inbound;
 
-/// Offers to a camera that does not answer.
-const OFFERS: u32 = 2;
+/// The offer waits for its answer for so long. There is no second one: it could not be told which of
+/// them a slow camera answers.
+const ANSWER_LIMIT: Duration = Duration::from_secs(10);
 
 /// Subscribing, making an offer, sending a signal or hanging up may each take this long.
 const STEP_LIMIT: Duration = Duration::from_secs(5);
@@ -65,14 +66,6 @@ enum Stage {
     Connected(Seen),
 }
 
-/// Why a call ended without video.
-enum End {
-    /// Nobody answered: worth another offer.
-    Unanswered,
-    /// It is clear what is wrong.
-    Trouble(Trouble),
-}
-
 impl Dialler {
     /// Offers, waits for the answer, the connection and the first packet of video.
     pub(super) async fn dial(self) -> Result<Seen, Trouble> {
@@ -85,7 +78,6 @@ impl Dialler {
             &id.twin_id,
             &id.twin_id,
         );
-        // The camera keys its viewers by it: one for all offers.
         let peer_id = mint_peer_id();
         let mut mailbox = self.mailbox(&names, &peer_id);
         let subscribed = tokio::time::timeout(STEP_LIMIT, self.hub.subscribe(&id.twin_id)).await;
@@ -95,22 +87,19 @@ impl Dialler {
                 "see that the camera's twin is of the node's tenant",
             ));
         }
-        for _ in 0..OFFERS {
-            match self.call(&names, &peer_id, &mut mailbox).await {
-                Ok(seen) => return Ok(seen),
-                Err(End::Trouble(trouble)) => return Err(trouble),
-                Err(End::Unanswered) => {}
-            }
-        }
-        let seconds = (ANSWER_LIMIT * OFFERS).as_secs();
-        Err(Trouble::new(
-            format!("no answer to {OFFERS} offers in {seconds} s"),
+        self.call(&names, &peer_id, &mut mailbox).await
+    }
+
+    fn unanswered(&self) -> Trouble {
+        let id = &self.camera.id;
+        Trouble::new(
+            format!("no answer to the offer within {} s", ANSWER_LIMIT.as_secs()),
             format!(
                 "start the camera's app; see that it streams as twin {}, stream \"{}\", in the `dialect` that is configured (now \"{}\"), \
                  has a place for one more viewer, and takes H.264; a camera that dials by itself needs `connect = \"accept\"`",
                 id.twin_id, id.stream, self.camera.dialect
             ),
-        ))
+        )
     }
 
     /// The camera's signals to this call.
@@ -133,7 +122,7 @@ impl Dialler {
         names: &SignalNames,
         peer_id: &str,
         mailbox: &mut MessageReceiver,
-    ) -> Result<Seen, End> {
+    ) -> Result<Seen, Trouble> {
         let video = Arc::new(Notify::new());
         let sink = {
             let video = Arc::clone(&video);
@@ -152,26 +141,26 @@ impl Dialler {
         let (peer, mut events, sdp) = match tokio::time::timeout(STEP_LIMIT, described).await {
             Ok(Ok(described)) => described,
             Ok(Err(error)) => {
-                return Err(End::Trouble(Trouble::new(
+                return Err(Trouble::new(
                     format!("no offer could be made here ({error})"),
                     "see `[ice]` of the configuration: `interfaces` and `udp_ports`",
-                )));
+                ));
             }
             Err(_) => {
-                return Err(End::Trouble(Trouble::new(
+                return Err(Trouble::new(
                     format!(
                         "no offer could be made here within {} s",
                         STEP_LIMIT.as_secs()
                     ),
                     "check again when this machine has less to do",
-                )));
+                ));
             }
         };
         let result = if self.ice.relay_only && !sdp.contains("a=candidate:") {
-            Err(End::Trouble(Trouble::new(
+            Err(Trouble::new(
                 "no TURN server gave this node an address, and `ice.policy` is \"relay\"",
                 "see that the TURN server runs, takes UDP on its port, and accepts the user name and credential (PHYSTACK_TURN_USERNAME, PHYSTACK_TURN_CREDENTIAL, or the hub's)",
-            )))
+            ))
         } else {
             let call = Call {
                 dialler: self,
@@ -202,7 +191,7 @@ impl Call<'_> {
         mailbox: &mut MessageReceiver,
         events: &mut mpsc::Receiver<PeerEvent>,
         video: &Notify,
-    ) -> Result<Seen, End> {
+    ) -> Result<Seen, Trouble> {
         let started = Instant::now();
         self.send(Signal::Offer { sdp }).await?;
         let mut stage = Stage::Offered;
@@ -212,7 +201,7 @@ impl Call<'_> {
             tokio::select! {
                 message = mailbox.recv() => {
                     let Some(message) = message else {
-                        return Err(trouble("the hub went away meanwhile", "check again when it stays"));
+                        return Err(Trouble::new("the hub went away meanwhile", "check again when it stays"));
                     };
                     match self.names.parse(&message.data) {
                         Some(Ok(SignalEnvelope { signal: Signal::Answer { sdp }, .. })) => {
@@ -232,7 +221,7 @@ impl Call<'_> {
                                 early.push(candidate);
                             }
                         }
-                        Some(Err(error)) => return Err(trouble(
+                        Some(Err(error)) => return Err(Trouble::new(
                             format!("its signal cannot be used: {error}"),
                             "update the camera's app: it speaks another dialect of the hub's signalling",
                         )),
@@ -246,7 +235,7 @@ impl Call<'_> {
                         deadline = Instant::now() + VIDEO_LIMIT;
                     }
                     (Some(PeerEvent::Ended) | None, _) => return Err(match stage {
-                        Stage::Connected(_) => trouble(
+                        Stage::Connected(_) => Trouble::new(
                             "connected, and the camera hung up before video came",
                             "see what the camera's app logs about it",
                         ),
@@ -260,9 +249,9 @@ impl Call<'_> {
                     }
                 }
                 () = tokio::time::sleep_until(deadline.into()) => return Err(match stage {
-                    Stage::Offered => End::Unanswered,
+                    Stage::Offered => self.dialler.unanswered(),
                     Stage::Answered(_) => no_path(),
-                    Stage::Connected(_) => trouble(
+                    Stage::Connected(_) => Trouble::new(
                         format!("connected, but no video came within {} s", VIDEO_LIMIT.as_secs()),
                         "see that the camera's source gives pictures, and what its app logs",
                     ),
@@ -271,36 +260,36 @@ impl Call<'_> {
         }
     }
 
-    async fn send(&self, signal: Signal) -> Result<(), End> {
+    async fn send(&self, signal: Signal) -> Result<(), Trouble> {
         let data = self.names.encode(&signal, Some(self.peer_id));
         let sending = self.dialler.hub.send(self.names.room(), data);
         match tokio::time::timeout(STEP_LIMIT, sending).await {
             Ok(Ok(())) => Ok(()),
-            Ok(Err(error)) => Err(trouble(
+            Ok(Err(error)) => Err(Trouble::new(
                 format!("the offer could not be sent ({error})"),
                 "check again when the hub stays",
             )),
-            Err(_) => Err(trouble(
+            Err(_) => Err(Trouble::new(
                 "the hub does not take the offer",
                 "check again when the hub has less to do",
             )),
         }
     }
 
-    async fn take_answer(&self, sdp: String) -> Result<(), End> {
+    async fn take_answer(&self, sdp: String) -> Result<(), Trouble> {
         let codecs = video_codecs(&sdp);
         let accepting = self.peer.accept_answer(sdp);
         match tokio::time::timeout(STEP_LIMIT, accepting).await {
             Ok(Ok(())) => Ok(()),
-            Ok(Err(PeerError::NoH264)) => Err(trouble(
+            Ok(Err(PeerError::NoH264)) => Err(Trouble::new(
                 codecs,
                 "let the camera send H.264 (baseline, packetization-mode=1): this build decodes nothing else",
             )),
-            Ok(Err(error)) => Err(trouble(
+            Ok(Err(error)) => Err(Trouble::new(
                 error.to_string(),
                 "update the camera's app, and report it with the camera's make if that does not help",
             )),
-            Err(_) => Err(trouble(
+            Err(_) => Err(Trouble::new(
                 format!("its answer was not taken within {} s", STEP_LIMIT.as_secs()),
                 "check again when this machine has less to do",
             )),
@@ -316,12 +305,8 @@ impl Call<'_> {
     }
 }
 
-fn trouble(found: impl Into<String>, remedy: impl Into<String>) -> End {
-    End::Trouble(Trouble::new(found, remedy))
-}
-
-fn no_path() -> End {
-    trouble(
+fn no_path() -> Trouble {
+    Trouble::new(
         format!(
             "it answered, and no network path was found within {} s",
             CONNECT_LIMIT.as_secs()

@@ -1,7 +1,7 @@
 //! What differs between the configuration that a node was started with and a later one, for the keys
 //! that hold until a restart. Everything but the cameras and their settings does.
 
-use super::values::{Config, HttpConfig, HubConfig, IceConfig, RuntimeConfig};
+use super::values::{Config, HttpConfig, HubConfig, IceConfig, RuntimeConfig, Secret};
 
 impl Config {
     /// The keys of `[hub]`, `[ice]`, `[http]` and `[runtime]` that are not as in `started`: a node has to
@@ -35,12 +35,19 @@ impl Config {
         } = &self.runtime;
         let (hub, ice, http, runtime) =
             (&started.hub, &started.ice, &started.http, &started.runtime);
+        // A key that is rotated in its file is followed by the hub client.
+        let key_file = access_key.as_ref().and_then(Secret::file);
+        let same_key_file =
+            key_file.is_some() && key_file == hub.access_key.as_ref().and_then(Secret::file);
         [
             ("hub.mode", *mode == hub.mode),
             ("hub.url", *url == hub.url),
             ("hub.twin_id", *twin_id == hub.twin_id),
             ("hub.device_id", *device_id == hub.device_id),
-            ("hub.access_key_file", *access_key == hub.access_key),
+            (
+                "hub.access_key_file",
+                same_key_file || *access_key == hub.access_key,
+            ),
             ("hub.ca_file", *ca_file == hub.ca_file),
             ("ice.policy", *policy == ice.policy),
             ("ice.interfaces", *interfaces == ice.interfaces),

@@ -241,6 +241,18 @@ fn keys_that_need_a_restart_are_named() {
     let started = config("", &[]);
     let cameras = config("[defaults]\nmax_fps = 1\n[[cameras]]\ntwin_id = \"a\"", &[]);
     assert!(cameras.keys_for_a_restart(&started).is_empty());
+    let dir = TempDir::new().unwrap();
+    let with_key = |key: &str| {
+        let file = dir.path().join("key");
+        fs::write(&file, key).unwrap();
+        config(&format!("[hub]\naccess_key_file = {file:?}"), &[])
+    };
+    let rotated = with_key("new").keys_for_a_restart(&with_key("old"));
+    assert!(rotated.is_empty(), "the hub client follows it: {rotated:?}");
+    assert_eq!(
+        with_key("new").keys_for_a_restart(&started),
+        ["hub.access_key_file"]
+    );
     let all = config(
         "[hub]\nmode = \"simulator\"\nurl = \"http://h\"\ntwin_id = \"n\"\ndevice_id = \"d\"\nca_file = \"c\"\n\
          [ice]\npolicy = \"relay\"\ninterfaces = [\"e\"]\nudp_ports = \"5000\"\nnat_1to1_ips = [\"10.0.0.1\"]\n\
