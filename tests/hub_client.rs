@@ -15,7 +15,8 @@ use tokio_tungstenite::tungstenite::Message;
 use twinsight::dev::hub::{DevHubOptions, DirectAccess};
 use twinsight::hub::session::AwayReason;
 use twinsight::hub::{
-    ActionResult, ActionStatus, HubClient, HubError, HubOptions, HubStatus, TurnServer, TwinMessage,
+    ActionResult, ActionStatus, HubClient, HubError, HubOptions, HubStatus, Secret, TurnServer,
+    TwinMessage,
 };
 use twinsight::telemetry::metrics::Metrics;
 
@@ -651,6 +652,67 @@ async fn ice_servers_come_from_the_hub_then_from_the_operator() {
     away(&client).await;
     // Still fresh.
     assert_eq!(urls().await, ["turn:hub", "stun:operator", "turn:operator"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_twin_that_the_hub_does_not_know_yet_is_waited_for() {
+    let strict = DevHubOptions {
+        strict: true,
+        ..DevHubOptions::default()
+    };
+    let hub = Hub::start(strict.clone()).await;
+    let client = HubClient::start(hub.options("node"));
+    let reason = away(&client).await;
+    assert!(matches!(reason, AwayReason::Rejected { .. }), "{reason:?}");
+    let address = hub.kill().await;
+    let known = DevHubOptions {
+        twins: vec![json!({ "id": "node" })],
+        ..strict
+    };
+    let _hub = Hub::start_at(address, known).await;
+    soon("joining", client.joined()).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_access_key_that_is_rotated_in_its_file_is_taken_at_the_next_connection() {
+    let with_key = |key: &str| DevHubOptions {
+        direct: DirectAccess::Keys([("dev-1".to_owned(), key.to_owned().into())].into()),
+        ..DevHubOptions::default()
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("key");
+    std::fs::write(&file, "old\n").unwrap();
+    let hub = Hub::start(with_key("old")).await;
+    let key = Secret::of_file(&file, "old\n").unwrap();
+    let client = HubClient::start(quick(HubOptions::direct(hub.url(), "dev-1", key.clone())));
+    soon("joining", client.joined()).await.unwrap();
+
+    // First at the hub, then in the file: refused meanwhile, and not given up.
+    let address = hub.kill().await;
+    let hub = Hub::start_at(address, with_key("new")).await;
+    let refused = |status: &HubStatus| {
+        let reason = match status {
+            HubStatus::Away { reason, .. } => reason,
+            _ => return false,
+        };
+        matches!(reason, AwayReason::KeyRefused(_))
+    };
+    status(&client, refused).await;
+    std::fs::write(&file, "new\n").unwrap();
+    soon("joining with the new key", client.joined())
+        .await
+        .unwrap();
+
+    // A client whose key never was good is refused at once.
+    let stranger = HubClient::start(quick(HubOptions::direct(
+        hub.url(),
+        "dev-1",
+        "wrong".to_owned(),
+    )));
+    assert!(matches!(
+        soon("the refusal", stranger.joined()).await,
+        Err(HubError::Refused { .. })
+    ));
 }
 
 #[tokio::test]

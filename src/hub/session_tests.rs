@@ -99,6 +99,27 @@ fn a_simulator_is_joined_once_the_own_twin_is_subscribed() {
             reason: "no such twin".into()
         }]
     );
+    // The twin may become known: it is asked for until the hub grants it.
+    let again = session.deadline().unwrap();
+    assert!(again <= now + ASK_AGAIN_AFTER);
+    session.tick(now + ASK_AGAIN_AFTER);
+    let asked = r#"423["node-1",{"method":"twinSubscribe","sourceDeviceId":"","sourceTwinId":"node-1","twinId":"cam"}]"#;
+    assert_eq!(writes(&mut session), [asked]);
+    session.text(r#"433[{"status":"success"}]"#, now);
+    session.tick(now + 3 * ASK_AGAIN_AFTER);
+    assert_eq!(writes(&mut session), [] as [&str; 0]);
+    // Two streams of one camera want it: the hub hears when neither does.
+    session.subscribe("cam", 2, now);
+    outputs(&mut session);
+    session.unsubscribe("cam");
+    assert_eq!(writes(&mut session), [] as [&str; 0]);
+    session.unsubscribe("cam");
+    assert_eq!(
+        writes(&mut session),
+        [r#"42["node-1",{"method":"twinUnsubscribe","sourceTwinId":"node-1","twinId":"cam"}]"#]
+    );
+    session.unsubscribe("cam");
+    assert_eq!(writes(&mut session), [] as [&str; 0]);
 }
 
 #[test]
