@@ -320,7 +320,11 @@ impl Handler {
         } else {
             failure("the access key is not valid for this device")
         };
-        emit(socket, "deviceAuthenticated", &answer);
+        if socket.connected() {
+            emit(socket, "deviceAuthenticated", &answer);
+        } else {
+            tokio::spawn(emit_soon(socket.clone(), answer.clone()));
+        }
         answer
     }
 
@@ -576,6 +580,18 @@ fn subscribe(socket: &SocketRef, room: Option<&str>) -> Answer {
     }
     socket.join(room.to_owned());
     json!({ "status": "success", "message": "Subscribed" })
+}
+
+/// Tells a client that was quicker than socketioxide: that grants the namespace a moment before it
+/// takes events for the client, and would drop this one.
+async fn emit_soon(socket: SocketRef, answer: Answer) {
+    let _ = tokio::time::timeout(CLOSE_LIMIT, async {
+        while !socket.connected() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    })
+    .await;
+    emit(&socket, "deviceAuthenticated", &answer);
 }
 
 fn emit(socket: &SocketRef, event: &str, payload: &(impl serde::Serialize + ?Sized)) {

@@ -118,12 +118,14 @@ impl Namespace {
         work: impl FnOnce() -> T + Send + 'static,
     ) -> std::thread::JoinHandle<T> {
         let path = format!("/run/netns/{}", self.name);
-        std::thread::spawn(move || {
+        let thread = std::thread::Builder::new().name("inside".to_owned());
+        let work = move || {
             let file = std::fs::File::open(path).unwrap();
             let network = Some(LinkNameSpaceType::Network);
             move_into_link_name_space(std::os::fd::AsFd::as_fd(&file), network).unwrap();
             work()
-        })
+        };
+        thread.spawn(work).unwrap()
     }
 
     /// A socket inside that keeps a port from others.

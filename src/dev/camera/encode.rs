@@ -141,6 +141,10 @@ impl PictureEncoder {
     ///
     /// # Errors
     /// When there is no memory for it.
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "the encoder takes its frame rate in 32 bits"
+    )]
     pub fn new(pictures: Pictures, fps: f64) -> Result<Self, PictureError> {
         let size = pictures.size;
         let config = EncoderConfig::new()
