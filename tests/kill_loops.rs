@@ -118,7 +118,7 @@ impl Bench {
             port,
             hub,
             node,
-            stays: stays,
+            stays,
             reached: Times::default(),
         };
         bench.detection(DIES).await;
