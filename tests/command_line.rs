@@ -219,7 +219,7 @@ fn a_clip_that_cannot_be_played() {
     .failed(
         1,
         "cannot read the clip /nowhere/clip.h264 (No such file or directory (os error 2)): \
-         name an H.264 byte stream that is there and readable",
+         name an H.264 byte stream or an MP4 file that is there and readable",
     );
     twinsight(
         &["camera", "--twin", "cam", "--clip", "Cargo.toml"],
