@@ -132,13 +132,19 @@ impl Rogue {
         quick(HubOptions::simulator(url, "node"))
     }
 
-    /// Takes the next client to the point where it is joined.
-    async fn join(&self, handshake: Value) -> Peer {
+    /// Takes the next client to the point where it wants to join.
+    async fn greet(&self, handshake: Value) -> Peer {
         let (stream, _) = soon("a client", self.listener.accept()).await.unwrap();
         let mut peer = tokio_tungstenite::accept_async(stream).await.unwrap();
         say(&mut peer, &format!("0{handshake}")).await;
         assert_eq!(hear(&mut peer).await, r#"40{"instanceId":"node"}"#);
         say(&mut peer, r#"40{"sid":"x"}"#).await;
+        peer
+    }
+
+    /// Takes the next client to the point where it is joined.
+    async fn join(&self, handshake: Value) -> Peer {
+        let mut peer = self.greet(handshake).await;
         for _ in 0..2 {
             let (id, _) = heard_call(&mut peer).await;
             say(&mut peer, &format!(r#"43{id}[{{"status":"success"}}]"#)).await;
@@ -654,22 +660,19 @@ async fn ice_servers_come_from_the_hub_then_from_the_operator() {
     assert_eq!(urls().await, ["turn:hub", "stun:operator", "turn:operator"]);
 }
 
-#[tokio::test(flavor = "multi_thread")]
+#[tokio::test]
 async fn a_twin_that_the_hub_does_not_know_yet_is_waited_for() {
-    let strict = DevHubOptions {
-        strict: true,
-        ..DevHubOptions::default()
-    };
-    let hub = Hub::start(strict.clone()).await;
-    let client = HubClient::start(hub.options("node"));
+    let rogue = Rogue::start().await;
+    let client = HubClient::start(rogue.options());
+    let mut peer = rogue.greet(handshake()).await;
+    for _ in 0..2 {
+        let (id, _) = heard_call(&mut peer).await;
+        let unknown = r#"{"status":"error","message":"Twin not found"}"#;
+        say(&mut peer, &format!("43{id}[{unknown}]")).await;
+    }
     let reason = away(&client).await;
     assert!(matches!(reason, AwayReason::Rejected { .. }), "{reason:?}");
-    let address = hub.kill().await;
-    let known = DevHubOptions {
-        twins: vec![json!({ "id": "node" })],
-        ..strict
-    };
-    let _hub = Hub::start_at(address, known).await;
+    let _peer = rogue.join(handshake()).await;
     soon("joining", client.joined()).await.unwrap();
 }
 
