@@ -108,7 +108,8 @@ fn a_clean_recording_comes_out_whole() {
 
 #[test]
 fn a_decoder_that_panics_begins_anew_and_its_units_are_accounted_for() {
-    let recording = Recording::load("pedestrians");
+    // Its B frames make the decoder hold units when the panic comes.
+    let recording = Recording::load("high_b");
     let mut seen = 0;
     let running = start_with(DecoderKind::OpenH264, ArrivalQueue::default(), move |_| {
         seen += 1;
@@ -117,13 +118,11 @@ fn a_decoder_that_panics_begins_anew_and_its_units_are_accounted_for() {
     for packet in &recording.packets {
         assert!(push(&running.queue, packet));
     }
-    let frames = std::iter::from_fn(|| running.frames.recv_timeout(PATIENCE).ok());
-    assert!(
-        frames.take(20).count() == 20,
-        "frames come again after the next keyframe"
-    );
+    while running.config.restarts.get() == 0 {
+        assert!(running.frames.recv_timeout(PATIENCE).is_ok());
+    }
     running.worker.stop();
-    assert_eq!(running.config.restarts.get(), 1);
+    assert!(running.config.metrics.units_dropped(UnitDrop::Reset) > 0);
     assert_eq!(running.config.metrics.ledger().in_flight()[0], 0);
 }
 

@@ -196,6 +196,8 @@ async fn a_hundred_reloads_cost_the_untouched_camera_nothing() {
     };
     let before = [dropped(&a), dropped(&b)];
     let received_before = a.access_units_received.get();
+    let connections = |stream: &StreamMetrics| stream.camera_reconnects.get();
+    let connections_before = [connections(&a), connections(&b)];
 
     // What the app hears of each camera: the numbers of its detections, and its states.
     let listening = tokio::spawn(async move {
@@ -288,6 +290,11 @@ async fn a_hundred_reloads_cost_the_untouched_camera_nothing() {
         (0..=3).contains(&ledger.in_flight()[0]),
         "received = decoded + dropped + held: {ledger:?}"
     );
+    assert_eq!(
+        [connections(&a), connections(&b)],
+        connections_before,
+        "both keep their connections"
+    );
     for (twin, stream, before) in [("cam-a", &a, &before[0]), ("cam-b", &b, &before[1])] {
         let now = dropped(stream);
         let more: BTreeMap<&str, u64> = now
@@ -313,19 +320,12 @@ async fn a_hundred_reloads_cost_the_untouched_camera_nothing() {
         } else {
             println!("{twin} lost for other reasons than the reloads: {more:?}");
         }
-        assert_eq!(
-            stream.camera_reconnects.get(),
-            0,
-            "{twin} keeps its connection"
-        );
     }
     assert!(
         follower.stream("cam-c").frames_decoded.get() > 0,
         "the third camera was there in between"
     );
     follower.until_cameras(&["cam-a", "cam-b"]).await;
-    let attempts: Vec<u64> = follower.node.cameras().iter().map(|c| c.attempt).collect();
-    assert_eq!(attempts, [1, 1]);
 
     let metrics = Arc::clone(follower.node.metrics());
     let hub = follower.node.hub().clone();
@@ -345,7 +345,12 @@ async fn a_hundred_reloads_cost_the_untouched_camera_nothing() {
             .filter(|pair| pair[1] != pair[0] + 1)
             .collect();
         assert!(gaps.is_empty(), "{twin}: {gaps:?}");
-        assert!(!states.contains_key(twin), "{twin}: {states:?}");
+        // That it began to receive may be told after its first detections.
+        let disturbed = |told: &Vec<String>| told.iter().any(|state| state != "receiving");
+        assert!(
+            !states.get(twin).is_some_and(disturbed),
+            "{twin}: {states:?}"
+        );
     }
     assert!(
         objects_of_b[&1] > 0 && objects_of_b[&2] > 0,

@@ -71,6 +71,7 @@ fn run(
     on_frame: &mut dyn FnMut(Frame),
     request_keyframe: &mut dyn FnMut(KeyframeReason),
 ) {
+    let errors = RateLimit::new(RATE_LIMIT);
     loop {
         let path = AssertUnwindSafe(|| run_path(config, queue, on_frame, request_keyframe));
         if std::panic::catch_unwind(path).is_ok() {
@@ -81,7 +82,12 @@ fn run(
             config.metrics.unit_dropped(UnitDrop::Reset);
         }
         config.restarts.inc();
-        tracing::error!(camera = %config.id, "decoding panicked and begins anew: this is a bug in Twinsight");
+        if queue.is_closed() {
+            return;
+        }
+        if let Some(left_out) = errors.allow((), Instant::now()) {
+            tracing::error!(camera = %config.id, left_out, "decoding panicked and begins anew: this is a bug in Twinsight");
+        }
     }
 }
 

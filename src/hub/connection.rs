@@ -90,6 +90,17 @@ enum End {
 
 type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
 
+/// What became of a refused key.
+#[derive(Debug)]
+enum KeyFate {
+    /// Its file has another one, which is used from now on.
+    Rotated,
+    /// It stays refused.
+    Refused,
+    /// The client was closed meanwhile.
+    Closed,
+}
+
 /// The task's state.
 #[derive(Debug)]
 pub(super) struct Connection {
@@ -134,11 +145,17 @@ impl Connection {
             let was_joined = self.left();
             let reason = match end {
                 End::Lost(reason) => reason,
-                End::Refused(reason) if self.await_rotated_key(&reason).await => {
-                    tracing::info!("the access key was rotated: joining the hub with the new one");
-                    continue;
-                }
                 End::Refused(reason) => {
+                    match self.await_rotated_key(&reason).await {
+                        KeyFate::Rotated => {
+                            tracing::info!(
+                                "the access key was rotated: joining the hub with the new one"
+                            );
+                            continue;
+                        }
+                        KeyFate::Closed => break,
+                        KeyFate::Refused => {}
+                    }
                     tracing::error!(reason, "the hub refused this device: check its id and key");
                     self.status.send_replace(HubStatus::Refused { reason });
                     self.decline_until_closed().await;
@@ -178,8 +195,8 @@ impl Connection {
     }
 
     /// A refused key is given up at once if it never was good; one that was may have been rotated at
-    /// the hub a little before its file. True when the file has another one.
-    async fn await_rotated_key(&mut self, reason: &str) -> bool {
+    /// the hub a little before its file.
+    async fn await_rotated_key(&mut self, reason: &str) -> KeyFate {
         let give_up_at = Instant::now() + KEY_ROTATION_LIMIT;
         let has_file = self
             .session
@@ -188,10 +205,10 @@ impl Connection {
         let since = *self.away_since.get_or_insert_with(Instant::now);
         loop {
             if self.take_rotated_key() {
-                return true;
+                return KeyFate::Rotated;
             }
             if !has_file || !self.has_joined || Instant::now() >= give_up_at {
-                return false;
+                return KeyFate::Refused;
             }
             let reason = AwayReason::KeyRefused(reason.to_owned());
             self.status.send_if_modified(|status| {
@@ -201,7 +218,7 @@ impl Connection {
                 changed
             });
             if !self.wait(KEY_POLL).await {
-                return false;
+                return KeyFate::Closed;
             }
         }
     }

@@ -363,6 +363,13 @@ impl<T> Session<T> {
         *self.subscriptions.entry(twin_id.to_owned()).or_default() += 1;
         if !self.is_joined() {
             self.answer(token, Ok(json!({ "status": "success" })));
+            let own = |pending: &Pending<T>| matches!(pending.awaits, Awaits::OwnSubscription);
+            if self.pending.values().any(own) {
+                // The others are under way with the own one: this one follows them.
+                let payload = self.subscription(twin_id);
+                let awaits = Awaits::Subscription(twin_id.to_owned(), None);
+                self.call_now("twinSubscribe", payload, awaits, now);
+            }
             return;
         }
         let payload = self.subscription(twin_id);

@@ -172,10 +172,11 @@ impl Life {
     }
 
     fn enter(&mut self, now: Instant, state: CameraState, reason: Option<&'static str>) {
-        if self.current.state != state {
+        let same = self.current.state == state;
+        if !same || self.current.reason != reason {
             self.current = StreamState {
                 state,
-                since: now,
+                since: if same { self.current.since } else { now },
                 reason,
                 attempt: self.attempt,
             };
@@ -243,6 +244,23 @@ mod tests {
         assert_eq!(
             (life.state().reason, life.state().attempt),
             (Some("no answer to the offer"), 2)
+        );
+        // It answers, and now something else is the matter.
+        let unreachable_since = life.state().since;
+        let later = now + 20 * SECOND;
+        life.progress(later, Progress::Attempting(Attempt(3)));
+        life.progress(later, Progress::Over(Attempt(3), EndReason::NoPath));
+        assert_eq!(
+            (
+                life.state().reason,
+                life.state().attempt,
+                life.state().since
+            ),
+            (
+                Some("no network path was found in time"),
+                3,
+                unreachable_since
+            )
         );
     }
 

@@ -21,6 +21,9 @@ use crate::telemetry::logging::{RATE_LIMIT, RateLimit};
 /// Time between two looks at the file.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 
+/// Time between two attempts with what was refused.
+const RETRY_EVERY: Duration = Duration::from_secs(30);
+
 /// Requests to reload that wait; one more waits with its caller.
 const REQUESTS: usize = 4;
 
@@ -54,6 +57,8 @@ enum Trigger {
     File,
     /// The hub told other settings.
     Hub,
+    /// Something is refused for some time.
+    Retry,
 }
 
 /// An input as it was last seen, or why it cannot be used.
@@ -145,6 +150,10 @@ impl Reload {
     ) {
         let mut look = tokio::time::interval(LOOK_EVERY);
         look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        // What was refused may have become good by itself: a secret's file that was being written, a model
+        // that was installed meanwhile.
+        let mut retry = tokio::time::interval(RETRY_EVERY);
+        retry.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let watched = self.good.0.path().is_some();
         let stopped = async { drop(stopped.wait_for(|stop| *stop).await) };
         tokio::pin!(stopped);
@@ -163,6 +172,7 @@ impl Reload {
                     Trigger::Hub
                 }
                 _ = look.tick(), if watched => Trigger::File,
+                _ = retry.tick(), if self.file_error.is_some() || self.settings_error.is_some() => Trigger::Retry,
             };
             // Neither a file system that hangs nor models that load hold up the node's end; what is being
             // applied is applied.
@@ -189,7 +199,7 @@ impl Reload {
                     return None;
                 }
             }
-            Trigger::Hub => {}
+            Trigger::Hub | Trigger::Retry => {}
         }
         Some(self.choose().await)
     }
@@ -254,9 +264,9 @@ impl Reload {
             settings_error,
         } = choice;
         if let Some(reason) = &file_error {
-            let again = trigger == Trigger::Asked || self.file_error.as_ref() != Some(reason);
-            if again && let Some(suppressed) = self.warn.allow(reason.clone(), Instant::now()) {
-                tracing::error!(%reason, suppressed, "the configuration was refused, and the last good one stays");
+            // A file is told of once for each text that it has.
+            if trigger == Trigger::Asked || self.file_error.as_ref() != Some(reason) {
+                tracing::error!(%reason, "the configuration was refused, and the last good one stays");
             }
         }
         if let Some(reason) = &settings_error {
@@ -298,6 +308,7 @@ impl Reload {
             Trigger::Asked => "request",
             Trigger::File => "file",
             Trigger::Hub => "hub",
+            Trigger::Retry => "retry",
         };
         if changes != Changes::default() {
             tracing::info!(

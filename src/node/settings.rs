@@ -14,6 +14,9 @@ use crate::hub::client::{HubClient, HubStatus, TwinUpdates};
 /// A twin that the hub did not tell is asked for again after this time.
 const RETRY: Duration = Duration::from_secs(5);
 
+/// Updates of the own twin that say nothing of settings come in bursts, one read for all of them.
+const SETTLE: Duration = Duration::from_secs(1);
+
 /// Runs until the hub client is closed. `told` holds `None` until the hub has told the twin once, then
 /// its settings, null where it has none.
 pub(super) async fn run(hub: HubClient, told: watch::Sender<Option<Value>>) {
@@ -47,16 +50,20 @@ pub(super) async fn run(hub: HubClient, told: watch::Sender<Option<Value>>) {
             }
             update = updates.recv() => {
                 let Some(update) = update else { return };
+                let is_own = own.as_ref() == Some(&update.twin_id);
                 let mut newest = own_settings(&own, update);
                 newest = newest_waiting(&mut updates, &own).or(newest);
                 // A hub may tell a part of the twin: only its answer says that there are no settings.
-                if newest.is_none() && own.is_some() {
-                    read_at = Some(Instant::now());
+                if newest.is_none() && is_own {
+                    read_at = Some(Instant::now() + SETTLE);
                 }
                 newest
             }
             () = due => {
-                let Some(twin_id) = &own else { continue };
+                let Some(twin_id) = &own else {
+                    read_at = None;
+                    continue;
+                };
                 match hub.get_twin(twin_id).await {
                     Ok(mut twin) => {
                         read_at = None;
@@ -74,7 +81,7 @@ pub(super) async fn run(hub: HubClient, told: watch::Sender<Option<Value>>) {
         };
         if updates.missed() != missed {
             missed = updates.missed();
-            read_at = Some(Instant::now());
+            read_at = own.is_some().then(Instant::now);
         }
         if let Some(settings) = settings {
             told.send_if_modified(|told| {

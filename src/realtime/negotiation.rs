@@ -177,6 +177,8 @@ pub struct Negotiation {
     backoff: Backoff,
     /// How long an offer waits for its answer.
     answer_limit: Duration,
+    /// How long the last answer that was taken had been awaited.
+    answered_after: Duration,
     /// Answered attempts that found no path since a connection was up.
     pathless: u32,
     outputs: VecDeque<Output>,
@@ -195,6 +197,7 @@ impl Negotiation {
             early: Vec::new(),
             backoff: Backoff::new(Duration::from_secs(1), BACKOFF_CAPS[0]),
             answer_limit: ANSWER_LIMIT,
+            answered_after: Duration::ZERO,
             pathless: 0,
             outputs: VecDeque::new(),
         }
@@ -231,6 +234,10 @@ impl Negotiation {
             Input::Connected(attempt) if self.is_current(attempt) => {
                 self.state = State::Connected { attempt };
                 self.pathless = 0;
+                if self.answered_after < ANSWER_LIMIT {
+                    // It was late for a while, and is no more.
+                    self.answer_limit = ANSWER_LIMIT;
+                }
                 self.backoff.reset();
                 self.backoff.set_cap(BACKOFF_CAPS[1]);
                 self.outputs
@@ -371,11 +378,13 @@ impl Negotiation {
                         .outputs
                         .push_back(Output::Refused(SignalRefusal::PeerId));
                 }
-                let State::Offered { attempt, .. } = self.state else {
+                let State::Offered { attempt, deadline } = self.state else {
                     self.outputs
                         .push_back(Output::Refused(SignalRefusal::Unexpected));
                     return self.late_answer(now, &sdp);
                 };
+                let remaining = deadline.saturating_duration_since(now);
+                self.answered_after = self.answer_limit.saturating_sub(remaining);
                 self.outputs
                     .push_back(Output::AcceptAnswer(attempt, sdp.clone()));
                 self.release_early(attempt);
@@ -606,6 +615,16 @@ mod tests {
             [Output::AcceptAnswer(Attempt(3), "third".to_owned())],
             "six seconds are within the new limit"
         );
+        machine.handle(answered, Input::Connected(Attempt(3)));
+        assert_eq!(machine.answer_limit, 2 * ANSWER_LIMIT, "still slow");
+        // Quick again: the limit is the usual one, so that it is met at once when it returns.
+        machine.handle(answered, Input::Ended(Attempt(3), EndReason::Closed));
+        drain(&mut machine);
+        let at = answered + 10 * SECOND;
+        offer_again(&mut machine, at, Attempt(4));
+        machine.handle(at + SECOND, envelope(answer_of("fourth"), Some(&peer_id)));
+        machine.handle(at + SECOND, Input::Connected(Attempt(4)));
+        assert_eq!(machine.answer_limit, ANSWER_LIMIT);
     }
 
     #[test]
