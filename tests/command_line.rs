@@ -227,7 +227,7 @@ fn a_clip_that_cannot_be_played() {
     )
     .failed(
         1,
-        "Cargo.toml is no H.264 byte stream (Annex B) with a keyframe: make one with \
+        "Cargo.toml is neither an H.264 byte stream (Annex B) with a keyframe nor an MP4 file: make one with \
          `ffmpeg -i FILE -c:v libx264 -profile:v baseline -bf 0 -g 20 -f h264 CLIP.h264`",
     );
 }
