@@ -8,7 +8,6 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use image::codecs::jpeg::JpegEncoder;
-use image::{DynamicImage, ImageDecoder, ImageReader};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 
@@ -23,6 +22,7 @@ use crate::detect::{
     DetectError, DetectSettings, Detections, Detector, ModelError, ModelInfo, OnnxDetector,
     Picture, Runtime, RuntimeError, RuntimeOptions,
 };
+use crate::dev::picture;
 use crate::h264::clip::{Clip, NotAClip};
 use crate::h264::mp4::is_mp4;
 #[cfg(feature = "openh264")]
@@ -295,7 +295,7 @@ impl Command<'_> {
     }
 
     fn picture(&mut self, file: &Path, bytes: &[u8]) -> Result<(), Problem> {
-        let mut image = read_picture(bytes).map_err(Problem::Picture)?;
+        let mut image = picture::decode(bytes).map_err(Problem::Picture)?;
         let size = PictureSize {
             width_px: image.width() as usize,
             height_px: image.height() as usize,
@@ -519,17 +519,6 @@ impl Kind {
             None
         }
     }
-}
-
-/// Decodes a picture, turned as its EXIF data says.
-fn read_picture(bytes: &[u8]) -> image::ImageResult<image::RgbImage> {
-    let mut decoder = ImageReader::new(io::Cursor::new(bytes))
-        .with_guessed_format()?
-        .into_decoder()?;
-    let orientation = decoder.orientation()?;
-    let mut image = DynamicImage::from_decoder(decoder)?;
-    image.apply_orientation(orientation);
-    Ok(image.into_rgb8())
 }
 
 fn write_picture(image: &image::RgbImage, path: &Path) -> image::ImageResult<()> {

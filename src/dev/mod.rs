@@ -8,3 +8,5 @@ pub mod demo;
 #[cfg(feature = "ort")]
 pub mod detect;
 pub mod hub;
+#[cfg(any(all(feature = "webrtc", feature = "openh264"), feature = "ort"))]
+mod picture;

@@ -6,7 +6,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use image::{DynamicImage, ImageDecoder, ImageReader, RgbImage};
+use image::RgbImage;
 use openh264::OpenH264API;
 use openh264::encoder::{
     Encoder, EncoderConfig, FrameRate, FrameType, Profile, RateControlMode, UsageType,
@@ -15,6 +15,7 @@ use openh264::formats::YUVSlices;
 
 use super::pattern;
 use crate::decode::frame::PictureSize;
+use crate::dev::picture;
 
 /// What the encoder takes at most, as width and height or the other way round.
 const MAX_SIDES: (usize, usize) = (3840, 2160);
@@ -81,7 +82,7 @@ impl Pictures {
             path: path.to_owned(),
             source,
         })?;
-        let image = decode(&bytes).map_err(|source| PictureError::NotAPicture {
+        let image = picture::decode(&bytes).map_err(|source| PictureError::NotAPicture {
             path: path.to_owned(),
             source,
         })?;
@@ -235,16 +236,6 @@ fn checked(what: &str, size: PictureSize, min: PictureSize) -> Result<(), Pictur
         size,
         min,
     })
-}
-
-fn decode(bytes: &[u8]) -> image::ImageResult<RgbImage> {
-    let mut decoder = ImageReader::new(std::io::Cursor::new(bytes))
-        .with_guessed_format()?
-        .into_decoder()?;
-    let orientation = decoder.orientation()?;
-    let mut image = DynamicImage::from_decoder(decoder)?;
-    image.apply_orientation(orientation);
-    Ok(image.into_rgb8())
 }
 
 /// BT.601, limited range, which is what a stream means that does not say.
