@@ -25,7 +25,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, copy_bidirectional};
 use twinsight::dev::hub::{DevHubOptions, DirectAccess};
 use twinsight::http::server::{HttpState, serve};
 use twinsight::hub::{HubClient, HubOptions, TwinMessage};
-use twinsight::realtime::peer::{IceSettings, Peer};
+use twinsight::realtime::ice::IceSettings;
+use twinsight::realtime::peer::Peer;
 use twinsight::telemetry::health::{Health, Readiness};
 use twinsight::telemetry::metrics::Metrics;
 

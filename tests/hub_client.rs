@@ -253,7 +253,9 @@ async fn the_client_of_a_peripheral_speaks_as_it() {
     let (edge, viewer) = (hub.client("edge").await, hub.client("viewer").await);
     let mut seen = viewer.messages(10, to_twin("lens"));
     viewer.subscribe("lens").await.unwrap();
-    edge.peripheral("lens")
+    edge.peripheral_instance("lens")
+        .await
+        .unwrap()
         .emit("seen", json!({ "n": 1 }))
         .await
         .unwrap();
@@ -274,7 +276,7 @@ async fn actions_are_answered_or_expire() {
     options.timers.request = Duration::from_millis(300);
     let asker = HubClient::start(options);
     soon("joining", asker.joined()).await.unwrap();
-    let mut actions = server.instance().on("add", 10);
+    let mut actions = server.instance().events("add", 10);
     let answering = tokio::spawn(async move {
         let action = actions.recv().await.unwrap();
         assert!(action.is_request());
@@ -319,7 +321,7 @@ async fn properties_are_reported_and_desired_ones_arrive() {
     let hub = Hub::start(DevHubOptions::default()).await;
     let client = hub.client("node").await;
     let mut updates = client.twin_updates();
-    let mut desired = client.instance().on_update_desired();
+    let mut desired = client.instance().desired_updates();
     let properties = json!({ "version": "1" }).as_object().unwrap().clone();
     let twin = client
         .instance()

@@ -126,8 +126,8 @@ async fn converse(rust: &HubClient, python: &mut Python, python_twin: &str) {
         message.twin_id == python_room
             && message.message_type() == Some("edgeInstance:python-event")
     });
-    let mut events = own.on("python-event", 10);
-    let mut actions = own.on("rust-action", 10);
+    let mut events = own.events("python-event", 10);
+    let mut actions = own.events("rust-action", 10);
     to_python.emit("go", json!({ "now": true })).await.unwrap();
     let message = soon("the broadcast", broadcast.recv()).await.unwrap();
     assert_eq!(message.data["data"], json!({ "n": 1 }));

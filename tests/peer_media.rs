@@ -8,8 +8,10 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
-use twinsight::realtime::peer::{IceSettings, OutboundRtp, Peer, PeerEvent};
+use twinsight::realtime::ice::IceSettings;
+use twinsight::realtime::peer::{Peer, PeerEvent};
 use twinsight::realtime::tee::{Inbound, TeeSink};
+use twinsight::realtime::video::OutboundRtp;
 
 const BURST: u16 = 600;
 const LIMIT: Duration = Duration::from_secs(20);

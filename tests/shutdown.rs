@@ -22,7 +22,7 @@ use twinsight::dev::camera::{self, CameraOptions};
 use twinsight::dev::hub::{self, DevHubError, DevHubOptions};
 use twinsight::h264::clip::Clip;
 use twinsight::hub::{HubClient, HubOptions};
-use twinsight::realtime::peer::IceSettings;
+use twinsight::realtime::ice::IceSettings;
 
 /// The longest that a graceful stop may take.
 const STOP_LIMIT: Duration = Duration::from_secs(5);

@@ -9,7 +9,7 @@ use super::hub::Joined;
 use super::twins::CameraTwin;
 use crate::config::{CameraConfig, Config, Connect};
 use crate::hub::message::{IceServer, Twin};
-use crate::realtime::peer::IceSettings;
+use crate::realtime::ice::IceSettings;
 
 /// Cameras that are dialled at once.
 const AT_ONCE: usize = 8;

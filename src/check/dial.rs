@@ -10,8 +10,9 @@ use super::finding::Trouble;
 use crate::config::{CameraConfig, Dialect};
 use crate::hub::client::{HubClient, MessageReceiver};
 use crate::hub::message::{IceServer, TwinMessage};
+use crate::realtime::ice::IceSettings;
 use crate::realtime::negotiation::CONNECT_LIMIT;
-use crate::realtime::peer::{IceSettings, Peer, PeerError, PeerEvent};
+use crate::realtime::peer::{Peer, PeerError, PeerEvent};
 use crate::realtime::signal::{
     Candidate, ChannelKind, Signal, SignalEnvelope, SignalNames, mint_peer_id,
 };
@@ -241,7 +242,10 @@ impl Call<'_> {
                         ),
                         Stage::Offered | Stage::Answered(_) => no_path(),
                     }),
-                    (Some(PeerEvent::Connected | PeerEvent::Disconnected), _) => {}
+                    (
+                        Some(PeerEvent::Connected | PeerEvent::Disconnected | PeerEvent::Channel(_)),
+                        _,
+                    ) => {}
                 },
                 () = video.notified(), if matches!(stage, Stage::Connected(_)) => {
                     if let Stage::Connected(seen) = stage {

@@ -5,20 +5,9 @@ use super::hub::{ACK_LIMIT, Joined};
 use crate::config::{Config, IcePolicy};
 use crate::hub::message::IceServer;
 use crate::node::hub_options;
+use crate::realtime::ice::{ServerKind, server_kind};
 
 const TURN_OVER_UDP: &str = "offer TURN over UDP: `turn:HOST:3478` without `?transport=tcp`";
-
-/// What a server's URL asks for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Kind {
-    Stun,
-    TurnUdp,
-    /// TCP or TLS, which the stack does not have.
-    TurnTcp,
-    /// STUN over TLS, which the stack does not have.
-    StunTls,
-    Unknown,
-}
 
 /// Where a server's URL comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -73,7 +62,9 @@ fn judge(policy: IcePolicy, servers: &[(Source, IceServer)], report: &mut Report
             .flat_map(|(source, server)| server.urls.iter().map(move |url| (*source, server, url)))
     };
     let usable = urls()
-        .filter(|(_, server, url)| kind(url) == Kind::TurnUdp && has_credentials(server))
+        .filter(|(_, server, url)| {
+            server_kind(url) == ServerKind::TurnUdp && has_credentials(server)
+        })
         .count();
     let relay = policy == IcePolicy::Relay;
     for (source, server, url) in urls() {
@@ -82,9 +73,9 @@ fn judge(policy: IcePolicy, servers: &[(Source, IceServer)], report: &mut Report
             Source::Operator => "of PHYSTACK_TURN_URL or PHYSTACK_STUN_URL",
         };
         let subject = format!("ICE server {url} {from}");
-        let kind = kind(url);
+        let kind = server_kind(url);
         match kind {
-            Kind::TurnTcp => {
+            ServerKind::TurnTcp => {
                 let found = "it asks for TURN over TCP or TLS, which the WebRTC stack of this build does not have: it is left out";
                 report.add(if relay && usable == 0 {
                     Finding::fail(subject, found, TURN_OVER_UDP)
@@ -92,25 +83,27 @@ fn judge(policy: IcePolicy, servers: &[(Source, IceServer)], report: &mut Report
                     Finding::warn(subject, found, TURN_OVER_UDP)
                 });
             }
-            Kind::StunTls => report.add(Finding::warn(
+            ServerKind::StunTls => report.add(Finding::warn(
                 subject,
                 "it asks for STUN over TLS, which the WebRTC stack of this build does not have: it is left out",
                 "offer STUN over UDP: `stun:HOST:3478`",
             )),
-            Kind::Unknown => report.add(Finding::warn(
+            ServerKind::Unknown => report.add(Finding::warn(
                 subject,
                 "it is neither `stun:HOST:PORT` nor `turn:HOST:PORT`",
                 "correct it where it comes from",
             )),
-            Kind::TurnUdp if !has_credentials(server) => report.add(Finding::warn(
+            ServerKind::TurnUdp if !has_credentials(server) => report.add(Finding::warn(
                 subject,
                 "it has no user name or no credential",
                 "set PHYSTACK_TURN_USERNAME and PHYSTACK_TURN_CREDENTIAL, or correct what the hub gives",
             )),
-            Kind::Stun | Kind::TurnUdp => {}
+            ServerKind::Stun | ServerKind::TurnUdp => {}
         }
     }
-    let stun = urls().filter(|(_, _, url)| kind(url) == Kind::Stun).count();
+    let stun = urls()
+        .filter(|(_, _, url)| server_kind(url) == ServerKind::Stun)
+        .count();
     if relay && usable == 0 {
         report.add(Finding::fail(
             "ice.policy relay",
@@ -128,43 +121,4 @@ fn judge(policy: IcePolicy, servers: &[(Source, IceServer)], report: &mut Report
 fn has_credentials(server: &IceServer) -> bool {
     let given = |text: &Option<String>| text.as_ref().is_some_and(|text| !text.is_empty());
     given(&server.username) && given(&server.credential)
-}
-
-/// RFC 7064, RFC 7065.
-fn kind(url: &str) -> Kind {
-    let url = url.trim().to_ascii_lowercase();
-    let (address, query) = url.split_once('?').unwrap_or((&url, ""));
-    let tcp = query.split('&').any(|each| each == "transport=tcp");
-    match address.split_once(':') {
-        Some((_, "")) | None => Kind::Unknown,
-        Some(("stun", _)) => Kind::Stun,
-        Some(("stuns", _)) => Kind::StunTls,
-        Some(("turns", _)) => Kind::TurnTcp,
-        Some(("turn", _)) if tcp => Kind::TurnTcp,
-        Some(("turn", _)) => Kind::TurnUdp,
-        Some(_) => Kind::Unknown,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn urls_say_what_they_ask_for() {
-        for (url, expected) in [
-            ("stun:s:3478", Kind::Stun),
-            ("stuns:s", Kind::StunTls),
-            ("turn:t", Kind::TurnUdp),
-            ("turn:t:3478?transport=udp", Kind::TurnUdp),
-            ("TURN:t?Transport=TCP", Kind::TurnTcp),
-            ("turns:t:443", Kind::TurnTcp),
-            ("turns:t?transport=udp", Kind::TurnTcp),
-            ("turn:", Kind::Unknown),
-            ("https://t", Kind::Unknown),
-            ("", Kind::Unknown),
-        ] {
-            assert_eq!(kind(url), expected, "{url}");
-        }
-    }
 }

@@ -22,7 +22,7 @@ use crate::hub::client::HubClient;
 use crate::hub::options::HubOptions;
 use crate::node::models::Models;
 use crate::node::{Node, NodeParts};
-use crate::realtime::peer::IceSettings;
+use crate::realtime::ice::IceSettings;
 
 /// The demo's node on the demo's hub.
 const NODE: &str = "twinsight-demo";

@@ -4,7 +4,7 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, Weak};
 use std::time::{Duration, Instant};
 
 use prometheus::IntCounter;
@@ -12,11 +12,13 @@ use serde_json::{Map, Value, json};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, broadcast, mpsc, oneshot, watch};
 
 use super::connection::{Command, Connection};
+use super::connection_events::{ConnectionEvent, EVENT_QUEUE};
 use super::engine_io::MAX_PACKET_BYTES;
+use super::handlers::{HandlerId, HandlerTasks, call};
 use super::message::{IceServer, Twin, TwinMessage, TwinUpdate};
 use super::options::HubOptions;
 use super::session::{AwayReason, CallError, encode_call, failed, words};
-use super::twin::{ActionResult, Instance};
+use super::twin::{ActionResult, Instance, until};
 use crate::telemetry::ledger::{Malformed, SignalRefusal};
 use crate::telemetry::logging::{RATE_LIMIT, RateLimit};
 use crate::telemetry::metrics::Metrics;
@@ -118,6 +120,16 @@ pub enum HubError {
         "a payload must be a JSON object with at least one field: the official clients lose anything else"
     )]
     Payload,
+    /// The peripheral twin belongs to somebody else now.
+    #[error(
+        "the peripheral twin `{twin_id}` is owned by {new_owner} now: create it again to take it back"
+    )]
+    OwnershipLost {
+        /// The peripheral.
+        twin_id: String,
+        /// Who has it, in words.
+        new_owner: String,
+    },
     /// Too many calls or requests await their answers.
     #[error("too many calls await the hub's answers: wait for some")]
     TooManyCalls,
@@ -128,6 +140,14 @@ pub enum HubError {
 pub struct HubClient {
     pub(super) shared: Arc<Shared>,
     commands: mpsc::Sender<Command>,
+    status: watch::Receiver<HubStatus>,
+}
+
+/// A client that ends when its other handles are gone.
+#[derive(Debug, Clone)]
+pub(super) struct WeakHubClient {
+    shared: Weak<Shared>,
+    commands: mpsc::WeakSender<Command>,
     status: watch::Receiver<HubStatus>,
 }
 
@@ -156,6 +176,8 @@ pub(super) struct Shared {
     pub(super) max_message: AtomicUsize,
     listeners: Mutex<Vec<Arc<Listener>>>,
     pub(super) updates: broadcast::Sender<TwinUpdate>,
+    pub(super) handlers: HandlerTasks,
+    pub(super) connections: broadcast::Sender<ConnectionEvent>,
     requests: Mutex<HashMap<String, oneshot::Sender<ActionResult>>>,
     ice: tokio::sync::Mutex<Option<IceCache>>,
     queued_bytes: Arc<Semaphore>,
@@ -188,6 +210,29 @@ pub(super) struct PendingRequest<'a> {
 }
 
 impl HubClient {
+    /// Connects, waits until the hub is joined, and stays connected for as long as a clone of the client
+    /// lives. Needs a tokio runtime.
+    ///
+    /// A hub that cannot be reached is tried for ever: put a time limit around it where that is not
+    /// wanted, or use [`HubClient::start`] and go on without the hub.
+    ///
+    /// ```no_run
+    /// # use twinsight::hub::{HubClient, HubOptions};
+    /// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+    /// let client = HubClient::connect(HubOptions::from_env()?).await?;
+    /// println!("joined as {}", client.instance().twin_id());
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// If the hub refuses this client.
+    pub async fn connect(options: HubOptions) -> Result<Self, HubError> {
+        let client = Self::start(options);
+        client.joined().await?;
+        Ok(client)
+    }
+
     /// Starts the task that connects, and connects again for ever. Needs a tokio runtime.
     pub fn start(options: HubOptions) -> Self {
         Self::start_with_metrics(options, None)
@@ -210,6 +255,8 @@ impl HubClient {
             max_message: AtomicUsize::new(MAX_PACKET_BYTES),
             listeners: Mutex::default(),
             updates: broadcast::channel(UPDATE_QUEUE).0,
+            handlers: HandlerTasks::default(),
+            connections: broadcast::channel(EVENT_QUEUE).0,
             requests: Mutex::default(),
             ice: tokio::sync::Mutex::default(),
             queued_bytes: Arc::new(Semaphore::new(QUEUED_BYTES)),
@@ -254,9 +301,64 @@ impl HubClient {
         Instance::own(self.clone())
     }
 
-    /// A peripheral twin of this app's, to speak as.
-    pub fn peripheral(&self, twin_id: impl Into<String>) -> Instance {
-        Instance::peripheral(self.clone(), twin_id.into())
+    /// The settings of this app: `desired.settings` of its twin, as the hub has them now.
+    ///
+    /// # Errors
+    /// As [`HubClient::call`].
+    pub async fn settings(&self) -> Result<Map<String, Value>, HubError> {
+        let twin = self.get_twin(&self.joined_twin_id()?).await?;
+        Ok(twin.settings().cloned().unwrap_or_default())
+    }
+
+    /// What the hub says of the device that this app runs on: `deviceId`, `tenantId`, `spaceId`, `ip` and
+    /// others.
+    ///
+    /// # Errors
+    /// As [`HubClient::call`].
+    pub async fn device_status(&self) -> Result<Value, HubError> {
+        self.call("getDeviceStatus", json!({})).await
+    }
+
+    /// Calls a handler each time that a twin changes, for as long as the client lives or until
+    /// [`HubClient::off`]. Listens to the twin's room.
+    ///
+    /// ```no_run
+    /// # async fn example(client: twinsight::hub::HubClient) -> Result<(), twinsight::hub::HubError> {
+    /// let handler = client.on_twin_update("camera-yard", |twin| async move {
+    ///     println!("{} is {}", twin.id, twin.status);
+    /// }).await?;
+    /// client.off(handler);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// As [`HubClient::subscribe`].
+    pub async fn on_twin_update<F, R>(
+        &self,
+        twin_id: &str,
+        mut handler: F,
+    ) -> Result<HandlerId, HubError>
+    where
+        F: FnMut(Twin) -> R + Send + 'static,
+        R: Future<Output = ()> + Send + 'static,
+    {
+        self.subscribe(twin_id).await?;
+        let mut updates = self.twin_updates();
+        let twin_id = twin_id.to_owned();
+        Ok(self.shared.handlers.start(|mut stopped| async move {
+            while let Some(update) = until(&mut stopped, updates.recv()).await {
+                if update.twin_id == twin_id {
+                    call("an update of a twin", &mut handler, update.twin).await;
+                }
+            }
+        }))
+    }
+
+    /// Takes off a handler that was registered with this client or one of its instances; false if it is
+    /// not registered.
+    pub fn off(&self, handler: HandlerId) -> bool {
+        self.shared.handlers.stop(handler)
     }
 
     /// What the hub knows about a twin.
@@ -407,6 +509,29 @@ impl HubClient {
         }
     }
 
+    pub(super) fn downgrade(&self) -> WeakHubClient {
+        WeakHubClient {
+            shared: Arc::downgrade(&self.shared),
+            commands: self.commands.downgrade(),
+            status: self.status.clone(),
+        }
+    }
+
+    /// True when only relays are to be used unless the user says otherwise.
+    pub(crate) fn prefers_relay(&self) -> bool {
+        self.shared.options.prefers_relay()
+    }
+
+    /// Where inputs of peers are counted; nowhere outside of a node.
+    pub(crate) fn metrics(&self) -> Option<&Metrics> {
+        self.shared.metrics.as_deref()
+    }
+
+    /// `Some` if a line about this may be logged now, with how many were left out.
+    pub(crate) fn warn_about(&self, what: &'static str, now: Instant) -> Option<u64> {
+        self.shared.warnings.allow(what, now)
+    }
+
     /// The own twin while the hub is joined.
     pub(super) fn joined_twin_id(&self) -> Result<String, HubError> {
         match &*self.status.borrow() {
@@ -484,6 +609,16 @@ impl HubClient {
                 limit: self.shared.options.timers.ack,
             }),
         }
+    }
+}
+
+impl WeakHubClient {
+    pub(super) fn upgrade(&self) -> Option<HubClient> {
+        Some(HubClient {
+            shared: self.shared.upgrade()?,
+            commands: self.commands.upgrade()?,
+            status: self.status.clone(),
+        })
     }
 }
 
@@ -586,6 +721,7 @@ impl Shared {
     pub(super) fn hang_up(&self) {
         lock(&self.listeners).clear();
         lock(&self.requests).clear();
+        self.handlers.clear();
     }
 
     /// Counts a malformed input and logs it, at most once in 10 s.
@@ -666,6 +802,14 @@ fn ice_lifetime(answer: &Value) -> Duration {
 }
 
 fn accepted(method: &str, answer: Value) -> Result<Value, HubError> {
+    let error_type = answer.get("errorType").and_then(Value::as_str);
+    if failed(&answer) && error_type == Some("PeripheralOwnershipError") {
+        let twin_id = answer.get("twinId").and_then(Value::as_str);
+        return Err(HubError::OwnershipLost {
+            twin_id: twin_id.unwrap_or_default().to_owned(),
+            new_owner: "another owner".to_owned(),
+        });
+    }
     if failed(&answer) {
         return Err(HubError::Rejected {
             method: method.to_owned(),

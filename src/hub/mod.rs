@@ -5,9 +5,12 @@
 
 pub mod client;
 mod connection;
+pub mod connection_events;
 pub mod engine_io;
+pub mod handlers;
 pub mod message;
 pub mod options;
+pub mod peripheral;
 pub mod reach;
 pub mod session;
 pub mod socket_io;
@@ -15,6 +18,13 @@ pub mod twin;
 
 pub use crate::config::{Secret, TurnServer};
 pub use client::{HubClient, HubError, HubStatus, MessageReceiver, TwinUpdates};
+pub use connection_events::{
+    ChannelKind, ConnectionChange, ConnectionEvent, ConnectionEvents, ConnectionType,
+};
+pub use handlers::{HandlerId, Items};
 pub use message::{IceServer, Twin, TwinMessage, TwinUpdate};
 pub use options::{HubConfigError, HubOptions, Mode, Timers};
-pub use twin::{ActionResult, ActionStatus, EventReceiver, Instance, Target, TwinEvent};
+pub use peripheral::{CreatedPeripheral, Handover, OwnershipLoss, PeripheralOptions};
+pub use twin::{
+    ActionResult, ActionStatus, EventReceiver, Instance, PropertyUpdates, Target, TwinEvent,
+};

@@ -164,8 +164,22 @@ impl HubOptions {
         }
     }
 
-    /// The official clients' variables; an empty one counts as not set.
-    pub fn from_env(env: &BTreeMap<String, String>) -> Result<Self, HubConfigError> {
+    /// As the official clients' variables of the environment say; an empty one counts as not set.
+    ///
+    /// # Errors
+    /// If a variable that the mode needs is missing or wrong.
+    pub fn from_env() -> Result<Self, HubConfigError> {
+        // What is no Unicode is none of them.
+        let variables = std::env::vars_os()
+            .filter_map(|(key, value)| Some((key.into_string().ok()?, value.into_string().ok()?)));
+        Self::from_variables(&variables.collect())
+    }
+
+    /// As [`HubOptions::from_env`], from these variables.
+    ///
+    /// # Errors
+    /// If a variable that the mode needs is missing or wrong.
+    pub fn from_variables(env: &BTreeMap<String, String>) -> Result<Self, HubConfigError> {
         let get = |keys: &[&str]| {
             keys.iter()
                 .filter_map(|key| env.get(*key))
@@ -306,7 +320,7 @@ mod tests {
             .iter()
             .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()))
             .collect();
-        HubOptions::from_env(&env)
+        HubOptions::from_variables(&env)
     }
 
     #[test]

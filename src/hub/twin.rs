@@ -4,9 +4,15 @@
 use std::sync::Arc;
 
 use serde_json::{Map, Value, json};
+use tokio::sync::oneshot;
 
-use super::client::{HubClient, HubError, MessageReceiver, TwinUpdates};
+use super::client::{HubClient, HubError, MessageReceiver, TwinUpdates, WeakHubClient};
+use super::handlers::{HandlerId, call};
 use super::message::{Twin, TwinMessage};
+use super::peripheral::Ownership;
+
+/// Events and updates that wait for one handler.
+const HANDLER_QUEUE: usize = 64;
 
 /// A twin to speak as.
 #[derive(Debug, Clone)]
@@ -21,7 +27,7 @@ enum Identity {
     /// The one that the client connects as; in direct mode its id comes from the hub.
     Own,
     /// A peripheral of it.
-    Peripheral(Arc<str>),
+    Peripheral(Arc<Ownership>),
 }
 
 /// A twin to speak to.
@@ -31,10 +37,17 @@ pub struct Target {
     twin_id: String,
 }
 
+/// An instance that does not keep its client alive.
+#[derive(Debug, Clone)]
+struct WeakInstance {
+    client: WeakHubClient,
+    identity: Identity,
+}
+
 /// Events of one type in a twin's room, in order, bounded.
 #[derive(Debug)]
 pub struct EventReceiver {
-    instance: Instance,
+    instance: WeakInstance,
     messages: MessageReceiver,
 }
 
@@ -73,12 +86,22 @@ pub struct ActionResult {
     pub data: Option<Value>,
 }
 
-/// Changes of a twin's desired properties.
+/// One side of a twin's properties, each time it changes.
 #[derive(Debug)]
-pub struct DesiredReceiver {
-    instance: Instance,
+pub struct PropertyUpdates {
+    instance: WeakInstance,
     updates: TwinUpdates,
+    side: Side,
     last: Option<Map<String, Value>>,
+}
+
+/// A side of a twin's properties.
+#[derive(Debug, Clone, Copy)]
+enum Side {
+    /// What its operator wants.
+    Desired,
+    /// What the twin says.
+    Reported,
 }
 
 impl Instance {
@@ -89,10 +112,30 @@ impl Instance {
         }
     }
 
-    pub(super) fn peripheral(client: HubClient, twin_id: String) -> Self {
+    pub(super) fn peripheral(client: HubClient, ownership: Arc<Ownership>) -> Self {
         Self {
             client,
-            identity: Identity::Peripheral(twin_id.into()),
+            identity: Identity::Peripheral(ownership),
+        }
+    }
+
+    /// Who owns a peripheral; none for the own twin.
+    pub(super) fn ownership(&self) -> Option<&Arc<Ownership>> {
+        match &self.identity {
+            Identity::Own => None,
+            Identity::Peripheral(ownership) => Some(ownership),
+        }
+    }
+
+    /// The id of a peripheral; none for the own twin, whose id the hub may still have to tell.
+    pub(crate) fn peripheral_id(&self) -> Option<&Arc<str>> {
+        self.ownership().map(|ownership| ownership.twin_id())
+    }
+
+    fn downgrade(&self) -> WeakInstance {
+        WeakInstance {
+            client: self.client.downgrade(),
+            identity: self.identity.clone(),
         }
     }
 
@@ -100,7 +143,7 @@ impl Instance {
     pub fn twin_id(&self) -> String {
         match &self.identity {
             Identity::Own => self.client.shared.own_twin_id(),
-            Identity::Peripheral(twin_id) => twin_id.to_string(),
+            Identity::Peripheral(ownership) => ownership.twin_id().to_string(),
         }
     }
 
@@ -133,9 +176,49 @@ impl Instance {
         }
     }
 
+    /// Calls a handler for every event and action of a type in this twin's room, one after the other on
+    /// a task of its own. Of events that come while 64 wait for it, it gets none.
+    ///
+    /// The handler stays until [`Instance::off`] or until the client ends; it does not keep the client.
+    ///
+    /// ```no_run
+    /// # use serde_json::json;
+    /// # use twinsight::hub::{ActionResult, HubClient, HubOptions};
+    /// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+    /// let client = HubClient::connect(HubOptions::from_env()?).await?;
+    /// let instance = client.instance();
+    /// let handler = instance.on("double", |action| async move {
+    ///     let twice = action.data["value"].as_f64().unwrap_or(0.0) * 2.0;
+    ///     let result = ActionResult::success("doubled", Some(json!({ "value": twice })));
+    ///     if let Err(error) = action.respond(result).await {
+    ///         eprintln!("not answered: {error}");
+    ///     }
+    /// });
+    /// instance.off(handler);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn on<F, R>(&self, event_type: impl Into<String>, mut handler: F) -> HandlerId
+    where
+        F: FnMut(TwinEvent) -> R + Send + 'static,
+        R: Future<Output = ()> + Send + 'static,
+    {
+        let mut events = self.events(event_type, HANDLER_QUEUE);
+        self.client.shared.handlers.start(|mut stopped| async move {
+            while let Some(event) = until(&mut stopped, events.recv()).await {
+                call("an event", &mut handler, event).await;
+            }
+        })
+    }
+
+    /// Takes off a handler that was registered with this client; false if it is not registered.
+    pub fn off(&self, handler: HandlerId) -> bool {
+        self.client.off(handler)
+    }
+
     /// The events of a type in this twin's room, `capacity` of them waiting at most: one that comes
     /// when all places are taken is dropped and counted.
-    pub fn on(&self, event_type: impl Into<String>, capacity: usize) -> EventReceiver {
+    pub fn events(&self, event_type: impl Into<String>, capacity: usize) -> EventReceiver {
         let event_type = event_type.into();
         // The client holds the filter, so the filter must not hold the client.
         let shared = Arc::downgrade(&self.client.shared);
@@ -145,12 +228,14 @@ impl Instance {
                 Identity::Own => shared
                     .upgrade()
                     .is_some_and(|shared| shared.is_own(&message.twin_id)),
-                Identity::Peripheral(twin_id) => **twin_id == *message.twin_id,
+                Identity::Peripheral(ownership) => {
+                    **ownership.twin_id() == *message.twin_id && ownership.loss().is_none()
+                }
             };
             in_room && bare_type(message) == Some(event_type.as_str())
         });
         EventReceiver {
-            instance: self.clone(),
+            instance: self.downgrade(),
             messages,
         }
     }
@@ -168,20 +253,84 @@ impl Instance {
             (_, Some("Screen")) => "reportScreenTwinProperties",
             _ => "reportEdgeTwinProperties",
         };
+        self.assert_owned()?;
         let payload = json!({ "twinId": self.twin_id(), "data": properties });
-        let mut answer = self.client.call(method, payload).await?;
-        Ok(answer
+        let answer = self.client.call(method, payload).await;
+        if let (Err(HubError::OwnershipLost { .. }), Some(ownership)) = (&answer, self.ownership())
+        {
+            ownership.lose(&self.client, None).await;
+        }
+        Ok(answer?
             .get_mut("twin")
             .map(Value::take)
             .and_then(Twin::from_value))
     }
 
+    /// Calls a handler with the desired properties each time they change; the first update counts as a
+    /// change. It stays until [`Instance::off`] or until the client ends.
+    ///
+    /// ```no_run
+    /// # fn example(instance: twinsight::hub::Instance) {
+    /// instance.on_update_desired(|desired| async move {
+    ///     println!("settings are now {:?}", desired.get("settings"));
+    /// });
+    /// # }
+    /// ```
+    pub fn on_update_desired<F, R>(&self, handler: F) -> HandlerId
+    where
+        F: FnMut(Map<String, Value>) -> R + Send + 'static,
+        R: Future<Output = ()> + Send + 'static,
+    {
+        self.on_update(self.desired_updates(), handler)
+    }
+
+    /// As [`Instance::on_update_desired`], for what the twin reports.
+    pub fn on_update_reported<F, R>(&self, handler: F) -> HandlerId
+    where
+        F: FnMut(Map<String, Value>) -> R + Send + 'static,
+        R: Future<Output = ()> + Send + 'static,
+    {
+        self.on_update(self.reported_updates(), handler)
+    }
+
     /// The desired properties, each time they change; the first update counts as a change.
-    pub fn on_update_desired(&self) -> DesiredReceiver {
-        DesiredReceiver {
-            instance: self.clone(),
+    pub fn desired_updates(&self) -> PropertyUpdates {
+        self.property_updates(Side::Desired)
+    }
+
+    /// The reported properties, each time they change; the first update counts as a change.
+    pub fn reported_updates(&self) -> PropertyUpdates {
+        self.property_updates(Side::Reported)
+    }
+
+    fn property_updates(&self, side: Side) -> PropertyUpdates {
+        PropertyUpdates {
+            instance: self.downgrade(),
             updates: self.client.twin_updates(),
+            side,
             last: None,
+        }
+    }
+
+    fn on_update<F, R>(&self, mut updates: PropertyUpdates, mut handler: F) -> HandlerId
+    where
+        F: FnMut(Map<String, Value>) -> R + Send + 'static,
+        R: Future<Output = ()> + Send + 'static,
+    {
+        self.client.shared.handlers.start(|mut stopped| async move {
+            while let Some(properties) = until(&mut stopped, updates.recv()).await {
+                call("an update of properties", &mut handler, properties).await;
+            }
+        })
+    }
+
+    pub(super) fn assert_owned(&self) -> Result<(), HubError> {
+        match self.ownership().and_then(|ownership| ownership.loss()) {
+            Some(loss) => Err(HubError::OwnershipLost {
+                twin_id: self.twin_id(),
+                new_owner: loss.to_string(),
+            }),
+            None => Ok(()),
         }
     }
 
@@ -189,10 +338,11 @@ impl Instance {
         if payload.as_object().is_none_or(Map::is_empty) {
             return Err(HubError::Payload);
         }
+        self.assert_owned()?;
         let twin_id = self.twin_id();
         let prefix = match &self.identity {
             Identity::Own => "edgeInstance".to_owned(),
-            Identity::Peripheral(twin_id) => format!("peripheralInstance:{twin_id}"),
+            Identity::Peripheral(_) => format!("peripheralInstance:{twin_id}"),
         };
         let data = json!({
             "type": format!("{prefix}:{event_type}"),
@@ -248,6 +398,7 @@ impl EventReceiver {
     /// The next event; `None` once the client is closed.
     pub async fn recv(&mut self) -> Option<TwinEvent> {
         let message = self.messages.recv().await?;
+        let instance = self.instance.upgrade()?;
         let mut data = match message.data {
             Value::Object(mut fields) => fields.remove("data").unwrap_or(Value::Null),
             other => other,
@@ -260,7 +411,7 @@ impl EventReceiver {
             data,
             source_twin_id: message.source_twin_id,
             source_device_id: message.source_device_id,
-            instance: self.instance.clone(),
+            instance,
             request_id,
         })
     }
@@ -350,20 +501,44 @@ impl ActionResult {
     }
 }
 
-impl DesiredReceiver {
-    /// The desired properties after their next change; `None` once the client is gone.
+impl PropertyUpdates {
+    /// The properties after their next change; `None` once the client is gone.
     pub async fn recv(&mut self) -> Option<Map<String, Value>> {
         loop {
             let update = self.updates.recv().await?;
-            if update.twin_id != self.instance.twin_id() {
+            if update.twin_id != self.instance.upgrade()?.twin_id() {
                 continue;
             }
-            let desired = update.twin.properties.desired;
-            if self.last.as_ref() != Some(&desired) {
-                self.last = Some(desired.clone());
-                return Some(desired);
+            let properties = match self.side {
+                Side::Desired => update.twin.properties.desired,
+                Side::Reported => update.twin.properties.reported,
+            };
+            if self.last.as_ref() != Some(&properties) {
+                self.last = Some(properties.clone());
+                return Some(properties);
             }
         }
+    }
+}
+
+impl WeakInstance {
+    fn upgrade(&self) -> Option<Instance> {
+        Some(Instance {
+            client: self.client.upgrade()?,
+            identity: self.identity.clone(),
+        })
+    }
+}
+
+/// What `work` gives, unless the handler is taken off before.
+pub(super) async fn until<T>(
+    stopped: &mut oneshot::Receiver<()>,
+    work: impl Future<Output = Option<T>>,
+) -> Option<T> {
+    tokio::select! {
+        biased;
+        _ = stopped => None,
+        item = work => item,
     }
 }
 

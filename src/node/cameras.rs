@@ -17,8 +17,8 @@ use crate::http::api::CameraFacts;
 use crate::media::stream::{MediaStream, StateHandler, StreamContext, StreamOptions};
 use crate::publish::event::CameraStatus;
 use crate::publish::publisher::Publisher;
+use crate::realtime::ice::IceSettings;
 use crate::realtime::negotiation::Role;
-use crate::realtime::peer::IceSettings;
 use crate::schedule::scheduler::{SourceId, SourceSettings};
 use crate::telemetry::ledger::{CameraState, FrameDrop};
 

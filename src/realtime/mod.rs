@@ -1,13 +1,41 @@
-//! Peer connections: signals from the hub come in, RTP packets go out. `peer`, `socket` and `tee`
-//! are the only files that know the WebRTC stack.
+//! Peer connections: signals from the hub come in, RTP packets and messages go out. `peer`, `channel`,
+//! `video`, `socket` and `tee` are the only files that know the WebRTC stack.
 
+#[cfg(feature = "webrtc")]
+pub mod channel;
+#[cfg(feature = "webrtc")]
+pub mod data_channel;
+#[cfg(feature = "webrtc")]
+pub mod data_listener;
+#[cfg(feature = "webrtc")]
+mod data_session;
+#[cfg(feature = "webrtc")]
+pub(crate) mod describe;
+#[cfg(feature = "webrtc")]
+mod early;
+pub mod ice;
+#[cfg(feature = "webrtc")]
+pub(crate) mod link;
+pub mod message;
 #[cfg(feature = "webrtc")]
 mod nat;
 pub mod negotiation;
 #[cfg(feature = "webrtc")]
 pub mod peer;
+#[cfg(feature = "webrtc")]
+mod senders;
 pub mod signal;
 #[cfg(feature = "webrtc")]
 pub(crate) mod socket;
 #[cfg(feature = "webrtc")]
 pub mod tee;
+#[cfg(feature = "webrtc")]
+pub mod video;
+
+#[cfg(feature = "webrtc")]
+pub use data_channel::{
+    ChannelError, ChannelState, CloseReason, DataChannel, DataChannelOptions, Progress, SendError,
+};
+#[cfg(feature = "webrtc")]
+pub use data_listener::{AcceptOptions, DataChannelAcceptor, DataChannelListener};
+pub use message::Message;

@@ -1,11 +1,11 @@
 //! One peer connection, behind types of our own. Descriptions and candidates come in and go out as
-//! text; inbound video goes to the tee's sink; everything else is a [`PeerEvent`]. The stack's
-//! callbacks only put events into a bounded queue: they are awaited on the task that also keeps the
-//! connection alive, so none of them waits.
+//! text; inbound video goes to the tee's sink, messages to a [`PeerChannel`]; everything else is a
+//! [`PeerEvent`]. The stack's callbacks only put events into a bounded queue: they are awaited on the
+//! task that also keeps the connection alive, so none of them waits.
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
-use std::ops::RangeInclusive;
+use std::str::FromStr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -13,31 +13,35 @@ use rtc::ice::mdns::MulticastDnsMode;
 use rtc::interceptor::{NackGeneratorBuilder, ReceiverReportBuilder, Slot};
 use rtc::media_stream::MediaStreamTrack;
 use rtc::peer_connection::configuration::RTCIceTransportPolicy;
-use rtc::peer_connection::configuration::media_engine::{MIME_TYPE_H264, MediaEngine};
+use rtc::peer_connection::configuration::media_engine::MediaEngine;
+use rtc::peer_connection::configuration::setting_engine::{SctpMaxMessageSize, SettingEngine};
 use rtc::peer_connection::transport::RTCDtlsTransportState;
 use rtc::rtcp::payload_feedbacks::picture_loss_indication::PictureLossIndication;
 use rtc::rtp_transceiver::rtp_sender::{
-    RTCRtpCodec, RTCRtpCodecParameters, RTCRtpCodingParameters, RTCRtpEncodingParameters,
-    RtpCodecKind,
+    RTCRtpCodingParameters, RTCRtpEncodingParameters, RtpCodecKind,
 };
 use rtc::rtp_transceiver::{RTCRtpTransceiverDirection, RTCRtpTransceiverInit};
 use tokio::sync::{mpsc, watch};
+use webrtc::data_channel::DataChannel as StackChannel;
 use webrtc::media_stream::track_local::TrackLocal;
 use webrtc::media_stream::track_local::static_rtp::TrackLocalStaticRTP;
 use webrtc::media_stream::track_remote::TrackRemote;
+use webrtc::peer_connection::transport::DtlsTransport;
 use webrtc::peer_connection::{
     PeerConnection, PeerConnectionBuilder, PeerConnectionEventHandler, RTCConfigurationBuilder,
-    RTCIceCandidateInit, RTCIceGatheringState, RTCIceServer, RTCPeerConnectionIceEvent,
-    RTCPeerConnectionState, RTCSessionDescription, Registry, SettingEngineBuilder,
-    register_default_interceptors,
+    RTCIceCandidate, RTCIceCandidateInit, RTCIceGatheringState, RTCIceServer,
+    RTCPeerConnectionIceEvent, RTCPeerConnectionState, RTCSessionDescription, Registry,
+    SettingEngineBuilder, register_default_interceptors,
 };
-use webrtc::rtp_transceiver::RtpSender;
 use webrtc::runtime::default_runtime;
 
+use super::channel::PeerChannel;
+use super::ice::{CandidatePair, IceSettings, connection_type};
 use super::nat::{announce, announce_in_description};
 use super::signal::Candidate;
 use super::socket::{MediaRuntime, bind_addresses};
 use super::tee::{TEE_SLOT, Tee, TeeSink};
+use super::video::{self, VideoSender};
 use crate::hub::message::IceServer;
 
 /// How often lost packets are asked for again; the reorder stage's patience is a multiple of it.
@@ -52,49 +56,24 @@ const EVENT_CAPACITY: usize = 64;
 /// SRTP's replay window: retransmissions of a burst's first packets must still be inside.
 const REPLAY_WINDOW_PACKETS: usize = 2048;
 
-/// H.264 profiles in order of offer (`profile-level-id`, payload type). Constrained baseline is
-/// first: some peers answer nothing to an offer that does not begin with a baseline profile.
-const H264_PROFILES: &[(&str, u8)] = &[
-    ("42e01f", 102),
-    ("42001f", 104),
-    ("4d001f", 106),
-    ("640c1f", 108),
-    ("64001f", 112),
-];
+/// The largest message that we take, as the official clients' libraries do.
+const MAX_MESSAGE_BYTES: u32 = 262_144;
 
-/// How connections find their way, from `[ice]` of the configuration.
-#[derive(Debug, Clone)]
-pub struct IceSettings {
-    /// Only through relays.
-    pub relay_only: bool,
-    /// Names of the interfaces to bind; empty: all but loopback.
-    pub interfaces: Vec<String>,
-    /// Local UDP ports to use; none: any.
-    pub udp_ports: Option<RangeInclusive<u16>>,
-    /// Public addresses of a 1:1 NAT in front of this machine.
-    pub nat_1to1_ips: Vec<IpAddr>,
-    /// Resolve `.local` candidates.
-    pub mdns: bool,
-    /// Receive buffer of each socket.
-    pub recv_buffer_bytes: usize,
-}
+/// A connection that carries messages has no frames whose absence would tell that the other side is
+/// gone, so it is asked for more often: by then without an answer it counts as disconnected,
+const DISCONNECTED_AFTER: Duration = Duration::from_secs(3);
 
-impl Default for IceSettings {
-    fn default() -> Self {
-        Self {
-            relay_only: false,
-            interfaces: Vec::new(),
-            udp_ports: None,
-            nat_1to1_ips: Vec::new(),
-            mdns: false,
-            recv_buffer_bytes: 1 << 20,
-        }
-    }
-}
+/// after so much more as failed,
+const FAILED_AFTER: Duration = Duration::from_secs(17);
+
+/// and it is asked this often.
+const KEEP_ALIVE: Duration = Duration::from_millis(500);
 
 /// What a peer connection tells.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub enum PeerEvent {
+    /// The other side has opened a data channel.
+    Channel(PeerChannel),
     /// A local candidate that came after the description had gone out.
     Candidate(Candidate),
     /// DTLS is up: media flows.
@@ -133,6 +112,17 @@ pub enum PeerError {
     /// The description has no H.264 that both sides know.
     #[error("the other side offers no H.264 video with packetization-mode=1")]
     NoH264,
+    /// The description has no section for data channels.
+    #[error("the other side's description has no data channels")]
+    NoDataChannels,
+}
+
+/// What a connection is for.
+enum Carries {
+    /// Video, which goes to the sink as it comes.
+    Video(TeeSink),
+    /// Messages. A channel takes no more than so many bytes that are not yet acknowledged.
+    Messages { high_water_bytes: usize },
 }
 
 /// One peer connection. Dropping it closes it in the background; [`close`](Self::close) waits.
@@ -140,6 +130,7 @@ pub struct Peer {
     connection: Arc<dyn PeerConnection>,
     gathered: watch::Receiver<bool>,
     shared: Arc<Shared>,
+    for_video: bool,
 }
 
 /// What the callbacks and the handle share.
@@ -159,16 +150,8 @@ struct RemoteVideo {
     ssrc: u32,
 }
 
-/// A video track that is sent as RTP payloads.
-#[derive(Clone)]
-pub struct VideoSender {
-    track: Arc<TrackLocalStaticRTP>,
-    sender: Arc<dyn RtpSender>,
-    ssrc: u32,
-}
-
 impl Peer {
-    /// A connection that has nothing to send or receive yet, and the queue of its events.
+    /// A connection for video that has nothing to send or receive yet, and the queue of its events.
     ///
     /// # Errors
     /// When no socket can be bound or the stack refuses its configuration.
@@ -177,47 +160,42 @@ impl Peer {
         servers: &[IceServer],
         sink: TeeSink,
     ) -> Result<(Self, mpsc::Receiver<PeerEvent>), PeerError> {
+        Self::open(settings, servers, Carries::Video(sink)).await
+    }
+
+    /// A connection for data channels, and the queue of its events. A channel takes no more than
+    /// `high_water_bytes` that the other side has not acknowledged.
+    ///
+    /// # Errors
+    /// When no socket can be bound or the stack refuses its configuration.
+    pub async fn for_messages(
+        settings: &IceSettings,
+        servers: &[IceServer],
+        high_water_bytes: usize,
+    ) -> Result<(Self, mpsc::Receiver<PeerEvent>), PeerError> {
+        let carries = Carries::Messages { high_water_bytes };
+        Self::open(settings, servers, carries).await
+    }
+
+    async fn open(
+        settings: &IceSettings,
+        servers: &[IceServer],
+        carries: Carries,
+    ) -> Result<(Self, mpsc::Receiver<PeerEvent>), PeerError> {
         let local = |what| move |source| PeerError::Local { what, source };
         let mut media = MediaEngine::default();
-        for (profile, payload_type) in H264_PROFILES {
-            media
-                .register_codec(h264(profile, *payload_type), RtpCodecKind::Video)
-                .map_err(local("register H.264"))?;
-        }
-        let registry = register_default_interceptors(Registry::new(), &mut media)
-            .map_err(local("set up the interceptors"))?
-            .with(
-                Slot::NackGenerator,
-                NackGeneratorBuilder::new()
-                    .with_size(2048)
-                    .with_interval(NACK_INTERVAL)
-                    .with_max_nacks_per_packet(5)
-                    .build(),
-            )
-            // The official fan-outs drop a viewer that sends no report; the first goes out at once.
-            .with(
-                Slot::ReceiverReport,
-                ReceiverReportBuilder::new()
-                    .with_interval(Duration::from_secs(1))
-                    .build(),
-            );
-        debug_assert!(
-            registry
-                .slots()
-                .iter()
-                .all(|(slot, _)| slot.slot() != TEE_SLOT),
-            "a slot holds one interceptor"
-        );
-        let registry = registry.with(Slot::from(TEE_SLOT), Tee::new(sink));
-
-        let engine = SettingEngineBuilder::new()
-            .with_multicast_dns_mode(if settings.mdns {
-                MulticastDnsMode::QueryOnly
-            } else {
-                MulticastDnsMode::Disabled
-            })
-            .with_srtp_replay_protection_window(REPLAY_WINDOW_PACKETS)
-            .with_include_loopback_candidate(true);
+        let mut high_water = 0;
+        let for_video = matches!(carries, Carries::Video(_));
+        let registry = match carries {
+            Carries::Video(sink) => {
+                video::register(&mut media).map_err(local("register H.264"))?;
+                interceptors(&mut media, sink).map_err(local("set up the interceptors"))?
+            }
+            Carries::Messages { high_water_bytes } => {
+                high_water = high_water_bytes;
+                Registry::new()
+            }
+        };
         let configuration = RTCConfigurationBuilder::new()
             .with_ice_servers(servers.iter().map(ice_server).collect())
             .with_ice_transport_policy(if settings.relay_only {
@@ -243,7 +221,7 @@ impl Peer {
         let connection = PeerConnectionBuilder::new()
             .with_configuration(configuration)
             .with_media_engine(media)
-            .with_setting_engine(engine.build())
+            .with_setting_engine(engine(settings, for_video))
             .with_interceptor_registry(registry)
             .with_handler(Arc::new(Callbacks {
                 shared: Arc::clone(&shared),
@@ -253,6 +231,7 @@ impl Peer {
                 recv_buffer_bytes: settings.recv_buffer_bytes,
             }))
             .with_udp_addrs(addresses)
+            .with_data_channel_send_buffer_limit(high_water)
             .build()
             .await
             .map_err(local("open a peer connection"))?;
@@ -261,9 +240,53 @@ impl Peer {
                 connection: Arc::new(connection),
                 gathered,
                 shared,
+                for_video,
             },
             receiver,
         ))
+    }
+
+    /// Opens a data channel: reliable, in order, without a sub-protocol. Before [`offer`](Self::offer).
+    ///
+    /// # Errors
+    /// When the stack refuses.
+    pub async fn create_channel(&self, label: &str) -> Result<PeerChannel, PeerError> {
+        let created = self.connection.create_data_channel(label, None).await;
+        created
+            .map(PeerChannel::new)
+            .map_err(|source| PeerError::Local {
+                what: "open a data channel",
+                source,
+            })
+    }
+
+    /// The largest message that both sides take, in bytes; none before they agreed.
+    pub async fn max_message_bytes(&self) -> Option<usize> {
+        let sctp = self.connection.sctp().await?;
+        usize::try_from(sctp.max_message_size().await.ok()?).ok()
+    }
+
+    /// The path that the connection uses; none before it is up.
+    pub async fn selected_pair(&self) -> Option<CandidatePair> {
+        let dtls = match self.connection.sctp().await {
+            Some(sctp) => sctp.transport(),
+            None => self.media_transport().await?,
+        };
+        let pair = dtls.ice_transport().get_selected_candidate_pair().await;
+        let pair = pair.ok()??;
+        let name = |candidate: &RTCIceCandidate| {
+            let address = IpAddr::from_str(&candidate.address).map_or_else(
+                |_| format!("{}:{}", candidate.address, candidate.port),
+                |ip| SocketAddr::new(ip, candidate.port).to_string(),
+            );
+            format!("{} {address}", candidate.typ)
+        };
+        let kinds = (pair.local().typ.to_string(), pair.remote().typ.to_string());
+        Some(CandidatePair {
+            local: name(pair.local()),
+            remote: name(pair.remote()),
+            connection_type: connection_type(&kinds.0, &kinds.1),
+        })
     }
 
     /// Adds a video section that only receives. Before [`offer`](Self::offer).
@@ -292,7 +315,6 @@ impl Peer {
     /// When the stack refuses.
     pub async fn send_video(&self) -> Result<VideoSender, PeerError> {
         let ssrc = rand::random::<u32>();
-        let (profile, payload_type) = H264_PROFILES[0];
         let track = Arc::new(TrackLocalStaticRTP::new(MediaStreamTrack::new(
             "camera".to_owned(),
             "video".to_owned(),
@@ -303,7 +325,7 @@ impl Peer {
                     ssrc: Some(ssrc),
                     ..Default::default()
                 },
-                codec: h264(profile, payload_type).rtp_codec,
+                codec: video::preferred_codec(),
                 ..Default::default()
             }],
         )));
@@ -315,11 +337,7 @@ impl Peer {
                 what: "add a video track",
                 source,
             })?;
-        Ok(VideoSender {
-            track,
-            sender,
-            ssrc,
-        })
+        Ok(VideoSender::new(track, sender, ssrc))
     }
 
     /// The local offer, with the candidates that could be gathered in time.
@@ -342,11 +360,10 @@ impl Peer {
     /// The answer to an offer, with the candidates that could be gathered in time.
     ///
     /// # Errors
-    /// [`PeerError::NoH264`] when the offer has no video that can be used, [`PeerError::Remote`] when it cannot be read.
+    /// [`PeerError::NoH264`] or [`PeerError::NoDataChannels`] when the offer has nothing that can be used,
+    /// [`PeerError::Remote`] when it cannot be read.
     pub async fn answer(&self, offer: String) -> Result<String, PeerError> {
-        if !has_usable_h264(&offer) {
-            return Err(PeerError::NoH264);
-        }
+        self.check_content(&offer)?;
         let remote = |source| PeerError::Remote {
             what: "offer",
             source,
@@ -371,12 +388,10 @@ impl Peer {
     /// Takes the other side's answer.
     ///
     /// # Errors
-    /// [`PeerError::Remote`] when it cannot be read or does not fit the offer, [`PeerError::NoH264`] when
-    /// it takes no video.
+    /// [`PeerError::Remote`] when it cannot be read or does not fit the offer, [`PeerError::NoH264`] or
+    /// [`PeerError::NoDataChannels`] when it takes nothing of what was offered.
     pub async fn accept_answer(&self, answer: String) -> Result<(), PeerError> {
-        if !has_usable_h264(&answer) {
-            return Err(PeerError::NoH264);
-        }
+        self.check_content(&answer)?;
         let remote = |source| PeerError::Remote {
             what: "answer",
             source,
@@ -438,27 +453,42 @@ impl Peer {
     /// True when the other side has said goodbye (DTLS close_notify). The stack tells it by no event
     /// on a connection without data channels, so its owner asks while nothing comes.
     pub async fn closed_by_peer(&self) -> bool {
-        let mut transports = Vec::new();
-        for receiver in self.connection.get_receivers().await {
-            transports.push(receiver.transport().await);
+        match self.media_transport().await {
+            Some(transport) => matches!(transport.state().await, Ok(RTCDtlsTransportState::Closed)),
+            None => false,
         }
-        for sender in self.connection.get_senders().await {
-            transports.push(sender.transport().await);
-        }
-        for transport in transports {
-            if let Ok(Some(transport)) = transport
-                && let Ok(state) = transport.state().await
-            {
-                return state == RTCDtlsTransportState::Closed;
-            }
-        }
-        false
     }
 
     /// Closes the connection and says so to the other side (DTLS close_notify).
     pub async fn close(&self) {
         if let Err(error) = self.connection.close().await {
             tracing::debug!(%error, "a peer connection did not close cleanly");
+        }
+    }
+
+    async fn media_transport(&self) -> Option<Arc<dyn DtlsTransport>> {
+        for receiver in self.connection.get_receivers().await {
+            if let Ok(Some(transport)) = receiver.transport().await {
+                return Some(transport);
+            }
+        }
+        for sender in self.connection.get_senders().await {
+            if let Ok(Some(transport)) = sender.transport().await {
+                return Some(transport);
+            }
+        }
+        None
+    }
+
+    fn check_content(&self, sdp: &str) -> Result<(), PeerError> {
+        if self.for_video {
+            video::has_usable_h264(sdp)
+                .then_some(())
+                .ok_or(PeerError::NoH264)
+        } else {
+            has_data_channels(sdp)
+                .then_some(())
+                .ok_or(PeerError::NoDataChannels)
         }
     }
 
@@ -501,78 +531,6 @@ impl Drop for Peer {
             runtime.spawn(async move { connection.close().await });
         }
     }
-}
-
-impl VideoSender {
-    /// The payload type that the two sides agreed on. After the answer.
-    ///
-    /// # Errors
-    /// When the connection is gone or no codec was agreed on.
-    pub async fn payload_type(&self) -> Result<u8, PeerError> {
-        let parameters = self
-            .sender
-            .get_parameters()
-            .await
-            .map_err(|source| PeerError::Local {
-                what: "read what was agreed on",
-                source,
-            })?;
-        parameters
-            .rtp_parameters
-            .codecs
-            .first()
-            .map(|codec| codec.payload_type)
-            .ok_or(PeerError::NoH264)
-    }
-
-    /// Sends one RTP packet; waits while the connection is busy.
-    ///
-    /// # Errors
-    /// When the connection is gone.
-    pub async fn send(&self, packet: OutboundRtp) -> Result<(), PeerError> {
-        let mut header = rtc::rtp::header::Header {
-            version: 2,
-            ..Default::default()
-        };
-        header.payload_type = packet.payload_type;
-        header.sequence_number = packet.sequence;
-        header.timestamp = packet.timestamp;
-        header.marker = packet.marker;
-        header.ssrc = self.ssrc;
-        self.track
-            .write_rtp(rtc::rtp::Packet {
-                header,
-                payload: packet.payload,
-            })
-            .await
-            .map_err(|source| PeerError::Local {
-                what: "send a packet",
-                source,
-            })
-    }
-}
-
-impl fmt::Debug for VideoSender {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("VideoSender")
-            .field("ssrc", &self.ssrc)
-            .finish_non_exhaustive()
-    }
-}
-
-/// An RTP packet to send.
-#[derive(Debug, Clone)]
-pub struct OutboundRtp {
-    /// As agreed on: [`VideoSender::payload_type`].
-    pub payload_type: u8,
-    /// One more than that of the packet before.
-    pub sequence: u16,
-    /// At 90 kHz.
-    pub timestamp: u32,
-    /// Last packet of an access unit.
-    pub marker: bool,
-    /// The payload (RFC 6184).
-    pub payload: bytes::Bytes,
 }
 
 /// The stack's callbacks. Each only stores or queues.
@@ -632,6 +590,10 @@ impl PeerConnectionEventHandler for Callbacks {
         }
     }
 
+    async fn on_data_channel(&self, channel: Arc<dyn StackChannel>) {
+        self.tell(PeerEvent::Channel(PeerChannel::new(channel)));
+    }
+
     async fn on_track(&self, track: Arc<dyn TrackRemote>) {
         if track.kind().await == RtpCodecKind::Video
             && let Some(ssrc) = track.ssrcs().await.first().copied()
@@ -651,21 +613,6 @@ impl PeerConnectionEventHandler for Callbacks {
     }
 }
 
-fn h264(profile_level_id: &str, payload_type: u8) -> RTCRtpCodecParameters {
-    RTCRtpCodecParameters {
-        rtp_codec: RTCRtpCodec {
-            mime_type: MIME_TYPE_H264.to_owned(),
-            clock_rate: 90_000,
-            channels: 0,
-            sdp_fmtp_line: format!(
-                "level-asymmetry-allowed=1;packetization-mode=1;profile-level-id={profile_level_id}"
-            ),
-            rtcp_feedback: Vec::new(),
-        },
-        payload_type,
-    }
-}
-
 fn ice_server(server: &IceServer) -> RTCIceServer {
     RTCIceServer {
         urls: server.urls.clone(),
@@ -674,20 +621,64 @@ fn ice_server(server: &IceServer) -> RTCIceServer {
     }
 }
 
-/// True when a description has a video section that is not refused and names H.264.
-fn has_usable_h264(sdp: &str) -> bool {
-    let mut in_video = false;
-    for line in sdp.lines() {
-        if let Some(media) = line.strip_prefix("m=") {
-            in_video = media.starts_with("video ") && media.split(' ').nth(1) != Some("0");
-        } else if in_video
-            && line.starts_with("a=rtpmap:")
-            && line.to_ascii_uppercase().contains(" H264/90000")
-        {
-            return true;
-        }
+/// What the chain of interceptors does for video.
+fn interceptors(
+    media: &mut MediaEngine,
+    sink: TeeSink,
+) -> Result<Registry, rtc::shared::error::Error> {
+    let registry = register_default_interceptors(Registry::new(), media)?
+        .with(
+            Slot::NackGenerator,
+            NackGeneratorBuilder::new()
+                .with_size(2048)
+                .with_interval(NACK_INTERVAL)
+                .with_max_nacks_per_packet(5)
+                .build(),
+        )
+        // The official fan-outs drop a viewer that sends no report; the first goes out at once.
+        .with(
+            Slot::ReceiverReport,
+            ReceiverReportBuilder::new()
+                .with_interval(Duration::from_secs(1))
+                .build(),
+        );
+    debug_assert!(
+        registry
+            .slots()
+            .iter()
+            .all(|(slot, _)| slot.slot() != TEE_SLOT),
+        "a slot holds one interceptor"
+    );
+    Ok(registry.with(Slot::from(TEE_SLOT), Tee::new(sink)))
+}
+
+fn engine(settings: &IceSettings, for_video: bool) -> SettingEngine {
+    let engine = SettingEngineBuilder::new()
+        .with_multicast_dns_mode(if settings.mdns {
+            MulticastDnsMode::QueryOnly
+        } else {
+            MulticastDnsMode::Disabled
+        })
+        .with_srtp_replay_protection_window(REPLAY_WINDOW_PACKETS)
+        .with_sctp_max_message_size(SctpMaxMessageSize::Bounded(MAX_MESSAGE_BYTES))
+        .with_include_loopback_candidate(true);
+    if for_video {
+        return engine.build();
     }
-    false
+    engine
+        .with_ice_timeouts(
+            Some(DISCONNECTED_AFTER),
+            Some(FAILED_AFTER),
+            Some(KEEP_ALIVE),
+        )
+        .build()
+}
+
+/// True when a description has a section for data channels that is not refused.
+fn has_data_channels(sdp: &str) -> bool {
+    sdp.lines()
+        .filter_map(|line| line.strip_prefix("m=application "))
+        .any(|media| !media.starts_with("0 ") && media.contains("webrtc-datachannel"))
 }
 
 #[cfg(test)]
@@ -695,14 +686,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_description_without_h264_is_known() {
-        let vp8 = "v=0\r\nm=video 9 UDP/TLS/RTP/SAVPF 96\r\na=rtpmap:96 VP8/90000\r\n";
-        let refused = "v=0\r\nm=video 0 UDP/TLS/RTP/SAVPF 96\r\na=rtpmap:96 H264/90000\r\n";
-        let good =
-            "v=0\r\nm=audio 9 X 0\r\nm=video 9 UDP/TLS/RTP/SAVPF 96\r\na=rtpmap:96 H264/90000\r\n";
+    fn a_description_without_data_channels_is_known() {
+        let good = "v=0\r\nm=application 9 UDP/DTLS/SCTP webrtc-datachannel\r\n";
+        let refused = "v=0\r\nm=application 0 UDP/DTLS/SCTP webrtc-datachannel\r\n";
+        let video = "v=0\r\nm=video 9 UDP/TLS/RTP/SAVPF 96\r\n";
         assert_eq!(
-            [vp8, refused, good].map(has_usable_h264),
-            [false, false, true]
+            [good, refused, video].map(has_data_channels),
+            [true, false, false]
         );
     }
 }

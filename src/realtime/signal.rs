@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::config::Dialect;
+pub use crate::hub::connection_events::ChannelKind;
 
 /// A session description larger than this is refused.
 const MAX_SDP_BYTES: usize = 64 * 1024;
@@ -14,15 +15,6 @@ const MAX_CANDIDATE_BYTES: usize = 2 * 1024;
 
 /// A `peerId` longer than this is refused; ours have 32 digits.
 const MAX_PEER_ID_BYTES: usize = 128;
-
-/// What the channel between two peers carries.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ChannelKind {
-    /// Tracks.
-    Media,
-    /// A data channel.
-    Data,
-}
 
 /// How the signals of one channel are called, seen from one side.
 #[derive(Debug, Clone, PartialEq, Eq)]

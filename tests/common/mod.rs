@@ -306,7 +306,7 @@ pub mod fake {
     use twinsight::hub::{HubClient, HubOptions, MessageReceiver};
     use twinsight::node::models::Models;
     use twinsight::node::{Node, NodeParts};
-    use twinsight::realtime::peer::IceSettings;
+    use twinsight::realtime::ice::IceSettings;
 
     /// The node's twin.
     pub const NODE: &str = "node-1";

@@ -22,12 +22,14 @@ use self::source::Feed;
 use crate::backoff::Backoff;
 use crate::config::Dialect;
 use crate::hub::client::{HubClient, HubError, HubStatus};
+use crate::realtime::ice::IceSettings;
 use crate::realtime::negotiation::{ANSWER_LIMIT, CONNECT_LIMIT};
-use crate::realtime::peer::{IceSettings, Peer, VideoSender};
+use crate::realtime::peer::Peer;
 use crate::realtime::signal::{
     Candidate, ChannelKind, Signal, SignalEnvelope, SignalNames, ice_ufrag, mint_peer_id,
 };
 use crate::realtime::tee::{Inbound, TeeSink};
+use crate::realtime::video::VideoSender;
 
 /// Viewers at once, as with the official clients' fan-out.
 const MAX_VIEWERS: usize = 8;
@@ -352,7 +354,7 @@ impl Camera {
                 wanted.notify_one();
             }
         });
-        let servers = crate::media::describe::ice_servers(self.hub.clone(), true).await;
+        let servers = crate::realtime::describe::ice_servers(self.hub.clone(), true).await;
         let (peer, events) = Peer::new(&self.options.ice, &servers, sink).await?;
         Ok(Session {
             peer,

@@ -9,8 +9,9 @@ use tokio::sync::{Notify, mpsc};
 
 use super::source::Feed;
 use crate::h264::packetize::packetize;
-use crate::realtime::peer::{OutboundRtp, Peer, PeerEvent, VideoSender};
+use crate::realtime::peer::{Peer, PeerEvent};
 use crate::realtime::signal::{Signal, SignalEnvelope};
+use crate::realtime::video::{OutboundRtp, VideoSender};
 
 /// Largest RTP payload: with headers and SRTP it stays below any path's MTU.
 const MAX_PAYLOAD_BYTES: usize = 1150;
@@ -112,7 +113,7 @@ impl Session {
                     Some(PeerEvent::Disconnected) => lost_since = lost_since.or_else(|| Some(Instant::now())),
                     Some(PeerEvent::Connected) => lost_since = None,
                     Some(PeerEvent::Ended) | None => return Ok(Parting::Lost),
-                    Some(PeerEvent::Candidate(_)) => {}
+                    Some(PeerEvent::Candidate(_) | PeerEvent::Channel(_)) => {}
                 },
             }
         }
