@@ -3,6 +3,8 @@
 //! ```sh
 //! PHYSTACK_SIMULATOR_URL=http://127.0.0.1:55000 cargo run --release --example echo -- --twin echo-1 --name bench
 //! ```
+#![expect(clippy::print_stdout, reason = "an example tells what it does")]
+
 use anyhow::Result;
 use clap::Parser;
 use twinsight::hub::{HubClient, HubOptions};

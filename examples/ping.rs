@@ -5,6 +5,8 @@
 //! PHYSTACK_SIMULATOR_URL=http://127.0.0.1:55000 cargo run --release --example ping -- \
 //!     --twin ping-1 --peer echo-1 --name bench --count 2000 --size 100 --mb 50
 //! ```
+#![expect(clippy::print_stdout, reason = "an example tells what it does")]
+
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};

@@ -1,0 +1,293 @@
+//! The other side of the official clients' communication suite (`test_communication.py` of the Python
+//! package): events, actions, the default data channel, the named `control` and `data`, and a media stream.
+//! Everything is ready from the start, and what is dialled is dialled until it is there, because the suite
+//! waits for fixed times. Prints a line a part, and exits with 0 if all five passed.
+//!
+//! ```sh
+//! PHYSTACK_SIMULATOR_URL=http://127.0.0.1:55000 TWIN_ID=rust cargo run --example communication -- --role responder --peer python
+//! ```
+
+#![expect(clippy::print_stdout, reason = "an example tells what it does")]
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, bail};
+use clap::{Parser, ValueEnum};
+use serde_json::{Value, json};
+use tokio::sync::Notify;
+use twinsight::config::{Dialect, StreamId};
+use twinsight::decode::decoder::DecoderKind;
+use twinsight::decode::worker::DecodeConfig;
+use twinsight::hub::{
+    ActionResult, ActionStatus, ChannelKind, ConnectionChange, HubClient, HubOptions, Instance,
+};
+use twinsight::media::keyframes::KeyframeBudget;
+use twinsight::media::stream::{MediaStream, StreamContext, StreamOptions};
+use twinsight::realtime::ice::IceSettings;
+use twinsight::realtime::negotiation::Role;
+use twinsight::realtime::{DataChannel, Message};
+use twinsight::telemetry::metrics::Metrics;
+
+/// Of each kind the suite sends so many, and wants as many back.
+const MESSAGES: u32 = 3;
+
+/// The suite takes about 62 s, and 15 s more for each part of it that fails.
+const LIMIT: Duration = Duration::from_secs(150);
+
+/// The suite goes on for so long after the last part began.
+const LINGER: Duration = Duration::from_secs(8);
+
+/// What was not answered is said again after this.
+const AGAIN: Duration = Duration::from_secs(2);
+
+const CHANNELS: [&str; 3] = ["default", "control", "data"];
+
+#[derive(Parser)]
+struct Args {
+    /// Which side to play.
+    #[arg(long)]
+    role: Side,
+    /// The twin that runs the suite in the other role.
+    #[arg(long)]
+    peer: String,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Side {
+    Initiator,
+    Responder,
+}
+
+/// What has come of each part.
+#[derive(Default)]
+struct Progress {
+    events: AtomicU32,
+    actions: AtomicU32,
+    channels: [AtomicU32; CHANNELS.len()],
+    media: AtomicU32,
+    changed: Notify,
+}
+
+impl Progress {
+    fn count(&self, part: &AtomicU32) {
+        part.fetch_add(1, Ordering::Relaxed);
+        self.changed.notify_one();
+    }
+
+    /// The five parts of the suite and whether they passed.
+    fn parts(&self) -> [(&'static str, bool); 5] {
+        let enough = |part: &AtomicU32| part.load(Ordering::Relaxed) >= MESSAGES;
+        let [default, control, data] = &self.channels;
+        [
+            ("events", enough(&self.events)),
+            ("actions", enough(&self.actions)),
+            ("default data channel", enough(default)),
+            ("named data channels", enough(control) && enough(data)),
+            ("media stream", self.media.load(Ordering::Relaxed) > 0),
+        ]
+    }
+
+    async fn complete(&self) {
+        while !self.parts().iter().all(|(_, passed)| *passed) {
+            self.changed.notified().await;
+        }
+    }
+}
+
+#[tokio::main]
+async fn main() -> Result<()> {
+    let args = Args::parse();
+    let client = HubClient::connect(HubOptions::from_env()?).await?;
+    let instance = client.instance();
+    let progress = Arc::new(Progress::default());
+    client.subscribe(&args.peer).await?;
+
+    watch_media(&client, &progress);
+    let stream = media_stream(&client, &args);
+    let run = async {
+        match args.role {
+            Side::Responder => respond(&instance, &args.peer, &progress).await,
+            Side::Initiator => initiate(&instance, &args.peer, &progress).await,
+        }
+    };
+    let timely = tokio::time::timeout(LIMIT, run).await;
+    if let Ok(result) = timely {
+        result?;
+    }
+    let parts = progress.parts();
+    for (part, passed) in parts {
+        println!("{} {part}", if passed { "passed" } else { "failed" });
+    }
+    stream.close().await;
+    client.close().await;
+    if !parts.iter().all(|(_, passed)| *passed) {
+        bail!("not everything passed within {LIMIT:?}");
+    }
+    Ok(())
+}
+
+async fn respond(instance: &Instance, peer: &str, progress: &Arc<Progress>) -> Result<()> {
+    let (echoes, seen, target) = (instance.to(peer), Arc::clone(progress), peer.to_owned());
+    instance.on("test-event", move |event| {
+        let (echoes, seen) = (echoes.clone(), Arc::clone(&seen));
+        // Our own events would come back in a room that both listen to.
+        let theirs = event.source_twin_id == target;
+        async move {
+            if !theirs {
+                return;
+            }
+            let mut data = event.data;
+            data["echo"] = json!(true);
+            if echoes.emit("test-event", data).await.is_ok() {
+                seen.count(&seen.events);
+            }
+        }
+    });
+    let seen = Arc::clone(progress);
+    instance.on("test-action", move |action| {
+        let seen = Arc::clone(&seen);
+        async move {
+            let done = ActionResult::success("Request processed", None);
+            if action.respond(done).await.is_ok() {
+                seen.count(&seen.actions);
+            }
+        }
+    });
+    let mut acceptors = Vec::new();
+    for (index, name) in CHANNELS.into_iter().enumerate() {
+        let seen = Arc::clone(progress);
+        acceptors.push(instance.accept_data_channels(name, move |channel| {
+            let seen = Arc::clone(&seen);
+            async move { answer(channel, &seen, index).await }
+        })?);
+    }
+    println!("ready");
+    progress.complete().await;
+    tokio::time::sleep(LINGER).await;
+    Ok(())
+}
+
+async fn answer(channel: DataChannel, seen: &Progress, index: usize) {
+    let mut messages = channel.messages();
+    while let Some(message) = messages.recv().await {
+        let Message::Json(value) = message else {
+            continue;
+        };
+        if channel.send(json!({ "echo": value })).await.is_ok() {
+            seen.count(&seen.channels[index]);
+        }
+    }
+}
+
+async fn initiate(instance: &Instance, peer: &str, progress: &Arc<Progress>) -> Result<()> {
+    let seen = Arc::clone(progress);
+    instance.on("test-event", move |event| {
+        let seen = Arc::clone(&seen);
+        async move {
+            if event.data["echo"] == true {
+                seen.count(&seen.events);
+            }
+        }
+    });
+    let mut channels = Vec::new();
+    for (index, name) in CHANNELS.into_iter().enumerate() {
+        let channel = instance.open_data_channel(peer, name)?;
+        let seen = Arc::clone(progress);
+        channel.on_message(move |message| {
+            let seen = Arc::clone(&seen);
+            async move {
+                if matches!(message, Message::Json(value) if value["echo"].is_object()) {
+                    seen.count(&seen.channels[index]);
+                }
+            }
+        });
+        channels.push(channel);
+    }
+    println!("ready");
+    let events = async {
+        for number in 1.. {
+            if progress.events.load(Ordering::Relaxed) >= MESSAGES {
+                return;
+            }
+            let event = json!({ "type": "test", "count": number });
+            let _ = instance.to(peer).emit("test-event", event).await;
+            tokio::time::sleep(AGAIN / 4).await;
+        }
+    };
+    let actions = async {
+        while progress.actions.load(Ordering::Relaxed) < MESSAGES {
+            let request = json!({ "command": "process", "value": 10 });
+            match instance.to(peer).request("test-action", request).await {
+                Ok(answer) if answer.status == ActionStatus::Success => {
+                    progress.count(&progress.actions);
+                }
+                _ => tokio::time::sleep(AGAIN).await,
+            }
+        }
+    };
+    let talking = async {
+        let talks = channels.iter().zip(&progress.channels);
+        futures_util::future::join_all(talks.map(|(channel, echoes)| talk(channel, echoes))).await;
+    };
+    tokio::join!(events, actions, talking, progress.complete());
+    tokio::time::sleep(LINGER).await;
+    Ok(())
+}
+
+/// Sends until enough has come back, whenever the channel is open.
+async fn talk(channel: &DataChannel, echoes: &AtomicU32) {
+    let mut number = 0;
+    while echoes.load(Ordering::Relaxed) < MESSAGES && channel.opened().await.is_ok() {
+        let message: Value = json!({ "channel": channel.channel_name(), "num": number });
+        if channel.send(message).await.is_ok() {
+            number += 1;
+        }
+        tokio::time::sleep(AGAIN / 8).await;
+    }
+}
+
+/// The suite's media part needs a connection, no picture.
+fn watch_media(client: &HubClient, progress: &Arc<Progress>) {
+    let (mut events, progress) = (client.connection_events(), Arc::clone(progress));
+    tokio::spawn(async move {
+        while let Some(event) = events.recv().await {
+            if event.kind == ChannelKind::Media
+                && matches!(event.change, ConnectionChange::Connected { .. })
+            {
+                progress.count(&progress.media);
+            }
+        }
+    });
+}
+
+fn media_stream(client: &HubClient, args: &Args) -> MediaStream {
+    let metrics = Arc::new(Metrics::new());
+    let id = StreamId {
+        twin_id: args.peer.as_str().into(),
+        stream: "default".into(),
+    };
+    let options = StreamOptions {
+        id: id.clone(),
+        role: match args.role {
+            Side::Initiator => Role::Initiator,
+            Side::Responder => Role::Responder,
+        },
+        dialect: Dialect::Current,
+        allow_unsigned: false,
+        ice: IceSettings::default(),
+        decode: DecodeConfig::new(id, &metrics, DecoderKind::OpenH264),
+    };
+    let context = StreamContext {
+        hub: client.clone(),
+        metrics,
+        keyframes: Arc::new(KeyframeBudget::new(Instant::now())),
+    };
+    MediaStream::open(
+        context,
+        options,
+        Box::new(|_frame| {}),
+        Box::new(|_state| {}),
+    )
+}
