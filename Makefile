@@ -41,4 +41,4 @@ long: .tools/bin/cargo-deny
 
 clean:
 	cargo clean
-	rm -rf .runtime .tools .venv
+	rm -rf .runtime .tools .venv .npm

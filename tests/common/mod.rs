@@ -37,6 +37,19 @@ pub fn python() -> PathBuf {
     path
 }
 
+/// An example of the crate, which `cargo test` builds beside the tests.
+pub fn example(name: &str) -> PathBuf {
+    let test = std::env::current_exe().unwrap();
+    let path = test.parent().and_then(Path::parent).unwrap();
+    let path = path.join("examples").join(name);
+    assert!(
+        path.exists(),
+        "there is no {}: run cargo build --examples",
+        path.display()
+    );
+    path
+}
+
 /// A hub for the test's life; returns its URL.
 pub async fn start_hub(options: DevHubOptions) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();

@@ -6,7 +6,7 @@
 // node_modules folder in TWINSIGHT_NODE_MODULES. Prints a JSON object a line: armed, open, message, close.
 
 import { createRequire } from "node:module";
-import { join } from "node:path";
+import { resolve } from "node:path";
 import { parseArgs } from "node:util";
 
 const NAME = "default";
@@ -28,7 +28,7 @@ for (const name of ["http_proxy", "https_proxy"]) {
   delete process.env[name.toUpperCase()];
 }
 
-const require = createRequire(join(modules, "noop.js"));
+const require = createRequire(resolve(modules, "noop.js"));
 const wrtc = require("@roamhq/wrtc");
 
 /** What happens to the client's peer connections; it tells when one is up, not when a channel is open. */
@@ -56,7 +56,7 @@ globalThis.RTCPeerConnection = class extends wrtc.RTCPeerConnection {
 
 const { connectPhyClient } = require("@phygrid/hub-client");
 
-// The address of its hub, http://phyos:55000, is built in.
+// The address of its hub, http://phyos:55000, is built in: no option and no variable changes it.
 const { PhyHubConnection } = require("@phygrid/hub-client/dist/services/phyhub-connection.service");
 PhyHubConnection.prototype.setSocketUrls = function () {
   this.socketUrls = [{ url: hub, timeout: 5000, options: {} }];
@@ -98,7 +98,7 @@ function withLines(channel, onMessage = () => {}) {
   return channel;
 }
 
-async function dial(client) {
+function dial(client) {
   say("armed");
   // Resolves when the first peer connection is up; until then it offers again and again.
   const dialled = client.getDataChannel(args.peer).then((channel) => withLines(channel));
@@ -117,9 +117,9 @@ function take(client) {
     say("armed");
     watch.onpeer = () => {};
   };
-  const taken = new Promise((resolve) => {
+  const taken = new Promise((done) => {
     client.onDataChannel(twin, (channel) => {
-      resolve(withLines(channel, (value) => channel.send(echoOf(value))));
+      done(withLines(channel, (value) => channel.send(echoOf(value))));
     });
   });
   watch.onopen = async () => {
@@ -130,5 +130,5 @@ function take(client) {
 
 const client = await connectPhyClient();
 await client.getInstance(); // the client signs with the twin's device, and remembers it
-if (args.role === "initiator") await dial(client);
+if (args.role === "initiator") dial(client);
 else take(client);
