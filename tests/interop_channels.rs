@@ -79,6 +79,8 @@ impl Peer {
         command
             .arg(root().join("tests/interop/channel.mjs"))
             .args(["--role", role, "--peer", peer])
+            // It tells its whole progress there.
+            .stderr(Stdio::null())
             .current_dir(root());
         let env = [
             ("PHYSTACK_SIMULATOR_URL", url),

@@ -84,6 +84,8 @@ pub struct DataChannelAcceptor {
 struct AcceptorCounts {
     peers: AtomicUsize,
     refused: AtomicU64,
+    /// Signals that found the mailbox full.
+    overflowed: AtomicU64,
 }
 
 impl Instance {
@@ -323,10 +325,11 @@ impl DataChannelAcceptor {
         self.shared.peers.load(Ordering::Relaxed)
     }
 
-    /// Signals that were not used: offers for which there was no place, candidates too many, and what
-    /// cannot be read.
+    /// Signals that were not used: offers for which there was no place, candidates too many, what cannot
+    /// be read, and what came faster than it was sorted.
     pub fn refused(&self) -> u64 {
-        self.shared.refused.load(Ordering::Relaxed)
+        let counts = &self.shared;
+        counts.refused.load(Ordering::Relaxed) + counts.overflowed.load(Ordering::Relaxed)
     }
 
     /// Closes the channels of all peers.
@@ -409,7 +412,12 @@ impl Acceptor {
                     self.peers.retain(|_, peer| peer.task != id);
                 }
             }
-            self.counts.peers.store(self.peers.len(), Ordering::Relaxed);
+            let counts = &self.counts;
+            counts.peers.store(self.peers.len(), Ordering::Relaxed);
+            // A full mailbox has a next message, after which this is up to date.
+            counts
+                .overflowed
+                .store(mailbox.dropped(), Ordering::Relaxed);
         }
     }
 

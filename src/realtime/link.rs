@@ -32,6 +32,9 @@ pub(crate) const MAILBOX: usize = 64;
 /// The legacy dialect waits this long for the peer's room.
 const SUBSCRIBE_LIMIT: Duration = Duration::from_secs(3);
 
+/// Replaced connections of the legacy dialect that are left alone.
+const MAX_RETIRED: usize = 2;
+
 /// A connection's goodbye may take this long.
 const CLOSE_LIMIT: Duration = Duration::from_secs(1);
 
@@ -122,6 +125,8 @@ pub(crate) struct Link {
     describing: Option<JoinHandle<()>>,
     described: (mpsc::Sender<Described>, mpsc::Receiver<Described>),
     session: Option<Session>,
+    /// Connections of the legacy dialect that were replaced; see [`Link::part`].
+    retired: VecDeque<Arc<Peer>>,
     /// The attempt that counts; 0 for none.
     current_attempt: Arc<AtomicU32>,
     events: VecDeque<LinkEvent>,
@@ -164,6 +169,7 @@ impl Link {
             describing: None,
             described: mpsc::channel(4),
             session: None,
+            retired: VecDeque::new(),
             current_attempt,
             events: VecDeque::new(),
             warn: RateLimit::new(RATE_LIMIT),
@@ -258,8 +264,9 @@ impl Link {
             }
         }
         self.mailbox = Mailbox::Closed;
-        if let Some(session) = self.session.take() {
-            let _ = tokio::time::timeout(CLOSE_LIMIT, session.peer.close()).await;
+        let sessions = self.session.take().map(|session| session.peer);
+        for peer in sessions.into_iter().chain(self.retired.drain(..)) {
+            let _ = tokio::time::timeout(CLOSE_LIMIT, peer.close()).await;
         }
         if self.story.is_connected {
             self.story.is_connected = false;
@@ -469,7 +476,7 @@ impl Link {
             Output::Close(attempt) => {
                 self.current_attempt.store(0, Ordering::Release);
                 if let Some(session) = self.session.take_if(|session| session.attempt == attempt) {
-                    let _ = tokio::time::timeout(CLOSE_LIMIT, session.peer.close()).await;
+                    self.part(session).await;
                 }
             }
             Output::Send(signal, peer_id) => {
@@ -487,6 +494,25 @@ impl Link {
                 self.events.push_back(LinkEvent::Progress(progress));
             }
             Output::Refused(reason) => self.refused(reason),
+        }
+    }
+
+    /// Says goodbye to a session that is over.
+    ///
+    /// An npm 4.x client that dials offers twice after a loss, and takes the goodbye of the connection that
+    /// it has replaced by itself for another loss, for ever: that one is left alone until it is old.
+    async fn part(&mut self, session: Session) {
+        let older = match (self.options.dialect, self.options.role) {
+            (Dialect::Legacy, Role::Responder) => {
+                self.retired.push_back(session.peer);
+                (self.retired.len() > MAX_RETIRED)
+                    .then(|| self.retired.pop_front())
+                    .flatten()
+            }
+            _ => Some(session.peer),
+        };
+        if let Some(peer) = older {
+            let _ = tokio::time::timeout(CLOSE_LIMIT, peer.close()).await;
         }
     }
 

@@ -61,13 +61,13 @@ const MAX_MESSAGE_BYTES: u32 = 262_144;
 
 /// A connection that carries messages has no frames whose absence would tell that the other side is
 /// gone, so it is asked for more often: by then without an answer it counts as disconnected,
-const DISCONNECTED_AFTER: Duration = Duration::from_secs(3);
+const DISCONNECTED_AFTER: Duration = Duration::from_secs(2);
 
 /// after so much more as failed,
-const FAILED_AFTER: Duration = Duration::from_secs(17);
+const FAILED_AFTER: Duration = Duration::from_secs(18);
 
 /// and it is asked this often.
-const KEEP_ALIVE: Duration = Duration::from_millis(500);
+const KEEP_ALIVE: Duration = Duration::from_millis(400);
 
 /// What a peer connection tells.
 #[derive(Debug, Clone)]
