@@ -2,7 +2,6 @@
 //! malicious or broken peer sends through the hub.
 #![cfg(all(feature = "webrtc", feature = "ort", feature = "openh264"))]
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
-#![expect(clippy::print_stdout, reason = "it says what it measured")]
 
 mod common;
 

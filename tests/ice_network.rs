@@ -358,20 +358,7 @@ async fn between_two_networks_video_takes_the_relay() {
         ("right", "172.21.0.1/24"),
     );
 
-    let folder = tempfile::tempdir().unwrap();
-    let config = folder.path().join("turnserver.conf");
-    let files = folder.path().display();
-    let settings = format!(
-        "{TURN}userdb={files}/turn.db\npidfile={files}/turn.pid\nlog-file={files}/turn.log\nsimple-log\n"
-    );
-    std::fs::write(&config, settings).unwrap();
-    let mut command = middle.command("turnserver");
-    command
-        .arg("-c")
-        .arg(&config)
-        .stdout(Stdio::null())
-        .stderr(Stdio::null());
-    let _turn = KilledAtEnd(command.spawn().unwrap());
+    let _turn = turn_server(&middle, "");
 
     let mut hub = Watched::start(&middle).await;
     // A TURN server in the environment alone would do: it makes `relay` the default.
@@ -391,6 +378,68 @@ async fn between_two_networks_video_takes_the_relay() {
     );
     let _camera = camera(&right, "172.21.0.1");
     hub.detections(3).await;
+}
+
+/// Two clients with data channels in two networks that have no way to each other: a TURN server in the
+/// environment makes relays the only way.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_peers_that_cannot_reach_each_other_meet_through_the_relay() {
+    needs_networks!();
+    let [middle, left, right] = ["turn", "echo", "ping"].map(Namespace::new);
+    left.cable(
+        ("eth0", "172.20.0.2/24"),
+        &middle,
+        ("left", "172.20.0.1/24"),
+    );
+    right.cable(
+        ("eth0", "172.21.0.2/24"),
+        &middle,
+        ("right", "172.21.0.1/24"),
+    );
+    let _turn = turn_server(&middle, "listening-ip=172.21.0.1\n");
+    let _hub = Watched::start(&middle).await;
+    let start = |namespace: &Namespace, example: &str, server: &str, args: &[&str]| {
+        let program = common::example(example);
+        let mut command = namespace.command(program.to_str().unwrap());
+        command.args(args);
+        let hub = format!("http://{server}:{HUB_PORT}");
+        let turn = format!("turn:{server}:3478");
+        let env = [
+            ("PHYSTACK_SIMULATOR_URL", &*hub),
+            ("PHYSTACK_TURN_URL", &*turn),
+            ("PHYSTACK_TURN_USERNAME", "node"),
+            ("PHYSTACK_TURN_CREDENTIAL", "secret"),
+        ];
+        Program::start(command, &env, false)
+    };
+    let mut echo = start(&left, "echo", "172.20.0.1", &["--twin", "echo"]);
+    echo.until("ready").await;
+    let args = [
+        "--twin", "ping", "--peer", "echo", "--count", "20", "--mb", "1",
+    ];
+    let mut ping = start(&right, "ping", "172.21.0.1", &args);
+    let line = ping.line().await.expect("the channel was open in time");
+    let measured: Value = serde_json::from_str(&line).unwrap();
+    assert_eq!(measured["received"], 20, "{line}");
+    println!("through the relay: {line}");
+}
+
+/// The TURN server of `docs/networking.md` in a namespace, with further settings.
+fn turn_server(namespace: &Namespace, further: &str) -> (KilledAtEnd, tempfile::TempDir) {
+    let folder = tempfile::tempdir().unwrap();
+    let config = folder.path().join("turnserver.conf");
+    let files = folder.path().display();
+    let settings = format!(
+        "{TURN}{further}userdb={files}/turn.db\npidfile={files}/turn.pid\nlog-file={files}/turn.log\nsimple-log\n"
+    );
+    std::fs::write(&config, settings).unwrap();
+    let mut command = namespace.command("turnserver");
+    command
+        .arg("-c")
+        .arg(&config)
+        .stdout(Stdio::null())
+        .stderr(Stdio::null());
+    (KilledAtEnd(command.spawn().unwrap()), folder)
 }
 
 struct KilledAtEnd(std::process::Child);

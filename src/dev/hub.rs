@@ -388,7 +388,14 @@ impl Handler {
                 let instance = data["instanceId"].as_str().unwrap_or(own);
                 json!({ "status": "success", "twins": hub.peripherals(instance) })
             }
-            "createPeripheralTwin" => hub.create_peripheral(own, &data),
+            "createPeripheralTwin" => {
+                let answer = hub.create_peripheral(own, &data);
+                // Its owner before learns that it is not any more.
+                if let Some(id) = twin_id(&answer["twin"]) {
+                    changed(socket, Some(id), Ok(answer["twin"].clone()));
+                }
+                answer
+            }
             "deletePeripheralTwin" => hub.delete_peripheral(inner),
             "getDeviceStatus" => json!({
                 "status": "success", "deviceId": "dev-device", "tenantId": "dev-tenant",

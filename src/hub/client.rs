@@ -518,16 +518,19 @@ impl HubClient {
     }
 
     /// True when only relays are to be used unless the user says otherwise.
+    #[cfg(feature = "webrtc")]
     pub(crate) fn prefers_relay(&self) -> bool {
         self.shared.options.prefers_relay()
     }
 
     /// Where inputs of peers are counted; nowhere outside of a node.
+    #[cfg(feature = "webrtc")]
     pub(crate) fn metrics(&self) -> Option<&Metrics> {
         self.shared.metrics.as_deref()
     }
 
     /// `Some` if a line about this may be logged now, with how many were left out.
+    #[cfg(feature = "webrtc")]
     pub(crate) fn warn_about(&self, what: &'static str, now: Instant) -> Option<u64> {
         self.shared.warnings.allow(what, now)
     }

@@ -135,6 +135,7 @@ impl HubClient {
         }
     }
 
+    #[cfg(feature = "webrtc")]
     pub(crate) fn tell_connection(&self, event: ConnectionEvent) {
         // An error means that nobody listens.
         let _ = self.shared.connections.send(event);

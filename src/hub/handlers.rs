@@ -2,6 +2,11 @@
 //! behind a bounded queue. One that is slow or panics harms nobody else: when its queue has been full for
 //! a second it loses what comes, counted, until it has caught up.
 
+#![cfg_attr(
+    not(feature = "webrtc"),
+    expect(dead_code, reason = "data channels use what events do not")
+)]
+
 use std::collections::HashMap;
 use std::fmt;
 use std::panic::AssertUnwindSafe;
