@@ -1,5 +1,5 @@
 # What people and CI run. Everything else is cargo.
-.PHONY: demo test check bench long docs clean
+.PHONY: demo test check bench bench-channels long docs clean
 
 # A hub, three cameras that play the shipped clip, and the node, with a live table. ARGS="--cameras 1"
 demo:
@@ -25,6 +25,11 @@ check-format:
 bench:
 	scripts/setup
 	cargo bench --locked $(ARGS)
+
+# Data channels from Rust and Python to Rust and Python, side by side.
+bench-channels:
+	scripts/setup --test
+	benches/channels $(ARGS)
 
 # Writes docs/configuration.md from the code.
 docs:

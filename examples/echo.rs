@@ -20,7 +20,7 @@ struct Args {
     name: String,
 }
 
-#[tokio::main]
+#[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<()> {
     let args = Args::parse();
     let mut variables: std::collections::BTreeMap<_, _> = std::env::vars().collect();

@@ -43,7 +43,7 @@ struct Args {
     mb: Option<usize>,
 }
 
-#[tokio::main]
+#[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<()> {
     let args = Args::parse();
     let mut variables: std::collections::BTreeMap<_, _> = std::env::vars().collect();

@@ -16,7 +16,9 @@ use twinsight::dev::hub::DevHubOptions;
 use twinsight::hub::{
     ChannelKind, ConnectionChange, ConnectionEvents, ConnectionType, HubClient, HubOptions,
 };
+use twinsight::realtime::channel::ChannelEvent;
 use twinsight::realtime::ice::IceSettings;
+use twinsight::realtime::peer::{Peer, PeerEvent};
 use twinsight::realtime::{
     AcceptOptions, ChannelError, ChannelState, CloseReason, DataChannel, DataChannelAcceptor,
     DataChannelOptions, Message, SendError,
@@ -484,6 +486,10 @@ async fn what_cannot_be_dialled_is_a_typed_error() {
             json!({"id": "a", "type": "Edge"}),
             json!({"id": "b", "type": "Edge"}),
         ],
+        ice_servers: vec![json!({
+            "urls": ["stun:127.0.0.1:9", "turns:relay:443", "turn:relay?transport=tcp"],
+            "username": "u", "credential": "c",
+        })],
         ..DevHubOptions::default()
     })
     .await;
@@ -524,5 +530,70 @@ async fn what_cannot_be_dialled_is_a_typed_error() {
         ..impatient
     };
     let without = dial("b", relays_only).await;
-    assert!(matches!(without, ChannelError::NoRelay { .. }), "{without}");
+    let ChannelError::NoRelay { refused, .. } = &without else {
+        panic!("{without}");
+    };
+    assert_eq!(refused[..], ["turns:relay:443", "turn:relay?transport=tcp"]);
+    assert!(without.to_string().contains("turns:relay:443"), "{without}");
+}
+
+/// An initiator that signs with the twin that it dials, as web clients do: the answer comes to that room,
+/// and only the `peerId` tells whose it is.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_peer_that_signs_as_the_twin_it_dials_is_answered_into_the_room() {
+    for echo_hub in [false, true] {
+        let url = start_hub(DevHubOptions {
+            echo: echo_hub,
+            ..DevHubOptions::default()
+        })
+        .await;
+        let (web, b) = (client(&url, "web").await, client(&url, "b").await);
+        let _fan_out = echo(&b, accepting(options("fan")));
+        let instance = b.instance();
+        let unsigned = DataChannelOptions {
+            allow_unsigned: true,
+            ..options("plain")
+        };
+        let _plain = instance
+            .on_data_channel("somebody", unsigned, |channel| async move {
+                let mut messages = channel.messages();
+                while let Some(message) = messages.recv().await {
+                    channel.send(message).await.unwrap();
+                }
+            })
+            .unwrap();
+        web.subscribe("b").await.unwrap();
+        for name in ["fan", "plain"] {
+            rendezvous(&web, name).await;
+        }
+    }
+}
+
+async fn rendezvous(web: &HubClient, name: &str) {
+    let ice = options(name).ice.unwrap();
+    let (peer, mut events) = Peer::for_messages(&ice, &[], 0).await.unwrap();
+    let channel = peer.create_channel(&format!("dc-{name}-b")).await.unwrap();
+    let sdp = peer.offer().await.unwrap();
+    let answer_type = format!("dc-{name}-b:answer");
+    let mut answers = web.messages(16, move |message| {
+        message.twin_id == "b" && message.message_type() == Some(&answer_type)
+    });
+    let offer = json!({
+        "type": format!("dc-{name}-b:offer"), "data": {"sdp": sdp, "type": "offer"}, "peerId": name,
+    });
+    // The other side may still be about to listen.
+    let answer = loop {
+        web.send_as("b", "b", offer.clone()).await.unwrap();
+        let wait = tokio::time::timeout(Duration::from_millis(500), answers.recv());
+        if let Ok(answer) = wait.await {
+            break answer.unwrap();
+        }
+    };
+    assert_eq!(answer.data["peerId"], *name);
+    let sdp = answer.data["data"]["sdp"].as_str().unwrap().to_owned();
+    peer.accept_answer(sdp).await.unwrap();
+    let up = async { while !matches!(events.recv().await.unwrap(), PeerEvent::Connected) {} };
+    soon("the connection", up).await;
+    assert_eq!(soon("opening", channel.next()).await, ChannelEvent::Open);
+    peer.close().await;
 }

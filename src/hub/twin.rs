@@ -128,6 +128,7 @@ impl Instance {
     }
 
     /// The id of a peripheral; none for the own twin, whose id the hub may still have to tell.
+    #[cfg(feature = "webrtc")]
     pub(crate) fn peripheral_id(&self) -> Option<&Arc<str>> {
         self.ownership().map(|ownership| ownership.twin_id())
     }

@@ -13,9 +13,11 @@ mod data_session;
 pub(crate) mod describe;
 #[cfg(feature = "webrtc")]
 mod early;
+#[cfg(feature = "webrtc")]
 pub mod ice;
 #[cfg(feature = "webrtc")]
 pub(crate) mod link;
+#[cfg(feature = "webrtc")]
 pub mod message;
 #[cfg(feature = "webrtc")]
 mod nat;
@@ -38,4 +40,5 @@ pub use data_channel::{
 };
 #[cfg(feature = "webrtc")]
 pub use data_listener::{AcceptOptions, DataChannelAcceptor, DataChannelListener};
+#[cfg(feature = "webrtc")]
 pub use message::Message;
