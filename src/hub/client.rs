@@ -303,6 +303,13 @@ impl HubClient {
 
     /// The settings of this app: `desired.settings` of its twin, as the hub has them now.
     ///
+    /// ```no_run
+    /// # async fn example(client: twinsight::hub::HubClient) -> Result<(), Box<dyn std::error::Error>> {
+    /// println!("{:?}", client.settings().await?.get("color"));
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// As [`HubClient::call`].
     pub async fn settings(&self) -> Result<Map<String, Value>, HubError> {
@@ -362,6 +369,14 @@ impl HubClient {
     }
 
     /// What the hub knows about a twin.
+    ///
+    /// ```no_run
+    /// # async fn example(client: twinsight::hub::HubClient) -> Result<(), Box<dyn std::error::Error>> {
+    /// let twin = client.get_twin("camera-yard").await?;
+    /// println!("{} of type {} is {}", twin.id, twin.r#type, twin.status);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub async fn get_twin(&self, twin_id: &str) -> Result<Twin, HubError> {
         let payload = json!({ "data": { "twinId": twin_id } });
         let mut answer = self.call("getTwinById", payload).await?;
@@ -376,6 +391,15 @@ impl HubClient {
 
     /// The ICE servers of the hub, then the operator's own; only the latter if the hub gives none
     /// in time. Cached for as long as the hub says.
+    ///
+    /// ```no_run
+    /// # async fn example(client: twinsight::hub::HubClient) -> Result<(), Box<dyn std::error::Error>> {
+    /// for server in client.ice_servers().await {
+    ///     println!("{:?}", server.urls);
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
     pub async fn ice_servers(&self) -> Vec<IceServer> {
         let mut cache = self.shared.ice.lock().await;
         let fresh = cache

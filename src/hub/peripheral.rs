@@ -192,6 +192,15 @@ impl HubClient {
 impl Instance {
     /// The peripheral twins of this app.
     ///
+    /// ```no_run
+    /// # async fn example(instance: twinsight::hub::Instance) -> Result<(), Box<dyn std::error::Error>> {
+    /// for twin in instance.peripherals().await? {
+    ///     println!("{}", twin.id);
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// As [`HubClient::call`].
     pub async fn peripherals(&self) -> Result<Vec<Twin>, HubError> {
@@ -262,6 +271,15 @@ impl Instance {
     }
 
     /// Changes desired properties of a peripheral twin; the twin as it is then, if the hub tells it.
+    ///
+    /// ```no_run
+    /// # async fn example(client: twinsight::hub::HubClient) -> Result<(), Box<dyn std::error::Error>> {
+    /// let sensor = client.peripheral_instance("sensor-17").await?;
+    /// let properties = serde_json::json!({ "rate": 5 });
+    /// sensor.update_desired(properties.as_object().cloned().unwrap_or_default()).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// If it was lost, or as [`HubClient::call`]: only peripherals may do this to themselves.

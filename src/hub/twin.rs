@@ -163,6 +163,13 @@ impl Instance {
 
     /// Sends an event to whoever listens to this twin. Returns once it is written to the socket.
     ///
+    /// ```no_run
+    /// # async fn example(instance: twinsight::hub::Instance) -> Result<(), Box<dyn std::error::Error>> {
+    /// instance.emit("opened", serde_json::json!({ "door": 1 })).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// If the payload is no object with a field in it, or as [`HubClient::send`].
     pub async fn emit(&self, event_type: &str, payload: Value) -> Result<(), HubError> {
@@ -170,6 +177,13 @@ impl Instance {
     }
 
     /// A twin to send events and requests to.
+    ///
+    /// ```no_run
+    /// # async fn example(instance: twinsight::hub::Instance) -> Result<(), Box<dyn std::error::Error>> {
+    /// instance.to("lamp-1").emit("blink", serde_json::json!({ "times": 3 })).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn to(&self, twin_id: impl Into<String>) -> Target {
         Target {
             instance: self.clone(),
@@ -219,6 +233,16 @@ impl Instance {
 
     /// The events of a type in this twin's room, `capacity` of them waiting at most: one that comes
     /// when all places are taken is dropped and counted.
+    ///
+    /// ```no_run
+    /// # async fn example(instance: twinsight::hub::Instance) -> Result<(), Box<dyn std::error::Error>> {
+    /// let mut events = instance.events("opened", 16);
+    /// while let Some(event) = events.recv().await {
+    ///     println!("{} says {}", event.source_twin_id, event.data);
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn events(&self, event_type: impl Into<String>, capacity: usize) -> EventReceiver {
         let event_type = event_type.into();
         // The client holds the filter, so the filter must not hold the client.
@@ -242,6 +266,14 @@ impl Instance {
     }
 
     /// Reports properties of this twin; the twin as it is then, if the hub tells it.
+    ///
+    /// ```no_run
+    /// # async fn example(instance: twinsight::hub::Instance) -> Result<(), Box<dyn std::error::Error>> {
+    /// let properties = serde_json::json!({ "version": "1.2" });
+    /// instance.update_reported(properties.as_object().cloned().unwrap_or_default()).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub async fn update_reported(
         &self,
         properties: Map<String, Value>,
@@ -365,6 +397,14 @@ impl Target {
     }
 
     /// Asks the twin to do something and waits for its answer, 10 s at most.
+    ///
+    /// ```no_run
+    /// # async fn example(instance: twinsight::hub::Instance) -> Result<(), Box<dyn std::error::Error>> {
+    /// let answer = instance.to("lamp-1").request("switch", serde_json::json!({ "on": true })).await?;
+    /// println!("{}: {}", answer.status.as_str(), answer.message);
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// If the payload is neither an object nor null, nobody answers, or as [`HubClient::send`].

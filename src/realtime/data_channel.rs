@@ -263,6 +263,18 @@ impl DataChannel {
     /// Sends text, a JSON value or bytes. Returns when the stack has taken it; it never waits for the
     /// other side.
     ///
+    /// ```no_run
+    /// # async fn example(channel: twinsight::realtime::DataChannel) -> Result<(), Box<dyn std::error::Error>> {
+    /// use twinsight::realtime::SendError;
+    /// match channel.send("hello").await {
+    ///     // It is old by the time that there is room: the next one will do.
+    ///     Err(SendError::Full { .. } | SendError::NotOpen) => {}
+    ///     other => other?,
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// See [`SendError`]: each leaves the channel as it is.
     pub async fn send(&self, message: impl Into<Message>) -> Result<(), SendError> {
@@ -270,6 +282,16 @@ impl DataChannel {
     }
 
     /// Waits until half of what may be unacknowledged is free again, also for the next connection.
+    ///
+    /// ```no_run
+    /// # async fn example(channel: twinsight::realtime::DataChannel) -> Result<(), Box<dyn std::error::Error>> {
+    /// use twinsight::realtime::SendError;
+    /// while let Err(SendError::Full { .. }) = channel.send("every one counts").await {
+    ///     channel.writable().await?;
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// [`SendError::Closed`].
@@ -362,6 +384,14 @@ impl DataChannel {
     }
 
     /// Takes a handler off; false if it is not registered.
+    ///
+    /// ```no_run
+    /// # async fn example(channel: twinsight::realtime::DataChannel) -> Result<(), Box<dyn std::error::Error>> {
+    /// let handler = channel.on_message(|message| async move { println!("{message:?}") });
+    /// assert!(channel.off_message(handler));
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn off_message(&self, handler: HandlerId) -> bool {
         self.core.messages.remove(handler)
     }
@@ -381,6 +411,14 @@ impl DataChannel {
     }
 
     /// Calls a handler each time that the open channel closes, for whatever reason.
+    ///
+    /// ```no_run
+    /// # async fn example(channel: twinsight::realtime::DataChannel) -> Result<(), Box<dyn std::error::Error>> {
+    /// let handler = channel.on_close(|reason| async move { println!("closed: {reason:?}") });
+    /// channel.off_close(handler);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn on_close<F, R>(&self, handler: F) -> HandlerId
     where
         F: FnMut(CloseReason) -> R + Send + 'static,
@@ -396,6 +434,15 @@ impl DataChannel {
 
     /// Closes the channel for good, after what was sent has arrived or a second has passed. Handlers are
     /// taken off.
+    ///
+    /// ```no_run
+    /// # async fn example(channel: twinsight::realtime::DataChannel) -> Result<(), Box<dyn std::error::Error>> {
+    /// channel.send("the last words").await?;
+    /// channel.close().await;
+    /// assert!(!channel.is_open() && !channel.is_connecting());
+    /// # Ok(())
+    /// # }
+    /// ```
     pub async fn close(&self) {
         if let Some(stop) = lock(&self.life.stop).take() {
             // An error means that the task has ended, which is what was asked for.
@@ -422,6 +469,15 @@ impl DataChannel {
     }
 
     /// Waits until the channel is open.
+    ///
+    /// ```no_run
+    /// # async fn example(client: twinsight::hub::HubClient) -> Result<(), Box<dyn std::error::Error>> {
+    /// let channel = client.instance().open_data_channel("robot-1", "control")?;
+    /// channel.opened().await?;
+    /// println!("{} on {}", channel.channel_name(), channel.target_twin_id());
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// [`SendError::Closed`] if it is closed for good.

@@ -94,6 +94,20 @@ impl Instance {
     /// Each call makes a channel of its own; two to one peer differ by their names. The channel connects
     /// again by itself for as long as a handle lives.
     ///
+    /// ```no_run
+    /// # async fn example(client: twinsight::hub::HubClient) -> Result<(), Box<dyn std::error::Error>> {
+    /// use std::time::Duration;
+    /// use twinsight::realtime::DataChannelOptions;
+    /// let options = DataChannelOptions {
+    ///     connect_limit: Duration::from_secs(60),
+    ///     ..DataChannelOptions::from("control")
+    /// };
+    /// let channel = client.instance().get_data_channel("robot-1", options).await?;
+    /// channel.send("hello").await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// [`ChannelError`]; then nothing is tried any more.
     pub async fn get_data_channel(
