@@ -43,6 +43,8 @@ pub(crate) struct Handlers<T> {
     entries: Mutex<Arc<[Arc<Entry<T>>]>>,
     /// Whether there ever was one.
     any: watch::Sender<bool>,
+    /// Nothing comes any more. Changed under the lock of the entries.
+    closed: AtomicBool,
     warn: RateLimit<&'static str>,
 }
 
@@ -66,6 +68,7 @@ impl<T: Clone + Send + 'static> Handlers<T> {
         Self {
             entries: Mutex::new(Arc::new([])),
             any: watch::Sender::new(false),
+            closed: AtomicBool::new(false),
             warn: RateLimit::new(RATE_LIMIT),
         }
     }
@@ -106,7 +109,12 @@ impl<T: Clone + Send + 'static> Handlers<T> {
             lost: Arc::clone(&lost),
         });
         let id = entry.id;
-        self.change(|entries| entries.push(entry));
+        self.change(|entries| {
+            // One that comes too late ends at once.
+            if !self.closed.load(Ordering::Relaxed) {
+                entries.push(entry);
+            }
+        });
         self.any.send_replace(true);
         (id, queue, lost)
     }
@@ -135,9 +143,12 @@ impl<T: Clone + Send + 'static> Handlers<T> {
         found
     }
 
-    /// Takes all off. What waits is still handled.
-    pub(crate) fn clear(&self) {
-        self.change(Vec::clear);
+    /// Takes all off, and whatever comes later. What waits is still handled.
+    pub(crate) fn close(&self) {
+        self.change(|entries| {
+            self.closed.store(true, Ordering::Relaxed);
+            entries.clear();
+        });
     }
 
     /// Gives an item to all. Waits for a handler whose queue is full, a second at most.
@@ -342,9 +353,10 @@ mod tests {
         let handlers = Handlers::new();
         let mut items = handlers.stream();
         handlers.give("a").await;
-        handlers.clear();
+        handlers.close();
         assert_eq!(items.recv().await, Some("a"));
         assert_eq!(items.recv().await, None);
+        assert_eq!(handlers.stream().recv().await, None);
         drop(items);
         assert_eq!(handlers.lost(), 0);
     }

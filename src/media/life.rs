@@ -317,7 +317,7 @@ mod tests {
         assert_eq!(life.state().state, CameraState::Connecting);
         assert_eq!(
             life.state().reason,
-            Some("the camera closed the connection")
+            Some("the other side closed the connection")
         );
     }
 }

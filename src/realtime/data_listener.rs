@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use futures_util::future::BoxFuture;
+use futures_util::future::{BoxFuture, join_all};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::{Id, JoinSet};
 
@@ -79,6 +79,19 @@ pub struct DataChannelAcceptor {
     stop: Option<oneshot::Sender<()>>,
 }
 
+/// A subscription for as long as it is looked whether the hub grants one; the link makes its own.
+struct Visit {
+    hub: HubClient,
+    room: String,
+}
+
+impl Drop for Visit {
+    fn drop(&mut self) {
+        let (hub, room) = (self.hub.clone(), std::mem::take(&mut self.room));
+        tokio::spawn(async move { hub.unsubscribe(&room).await });
+    }
+}
+
 /// What an acceptor counts.
 #[derive(Debug, Default)]
 struct AcceptorCounts {
@@ -127,28 +140,28 @@ impl Instance {
         };
         check(target, &options.name, &self.twin_id())?;
         // The hub's word on the twin, before anything is offered to it.
-        let (hub, room) = (self.client().clone(), target.to_owned());
-        let asked = async {
-            hub.joined().await?;
-            hub.subscribe(&room).await
-        };
+        let hub = self.client().clone();
         let hub_error = |source| ChannelError::Hub {
             twin_id: shortened(target),
             source,
         };
-        tokio::time::timeout_at(deadline, asked)
+        tokio::time::timeout_at(deadline, hub.joined())
             .await
             .map_err(|_| in_time("the hub is away"))?
             .map_err(hub_error)?;
+        let visit = Visit {
+            hub: hub.clone(),
+            room: target.to_owned(),
+        };
+        tokio::time::timeout_at(deadline, hub.subscribe(&visit.room))
+            .await
+            .map_err(|_| in_time("the hub does not answer"))?
+            .map_err(hub_error)?;
         let relays = check_relays(&hub, target, self.ice(&options).relay_only);
-        let relays = tokio::time::timeout_at(deadline, relays).await;
-        if let Ok(Err(error)) = relays {
-            hub.unsubscribe(target).await;
+        if let Ok(Err(error)) = tokio::time::timeout_at(deadline, relays).await {
             return Err(error);
         }
         let (channel, trouble) = self.channel(target, options, Role::Initiator, None)?;
-        // The link has made a subscription of its own.
-        hub.unsubscribe(target).await;
         match tokio::time::timeout_at(deadline, channel.opened()).await {
             Ok(Ok(())) => Ok(channel),
             Ok(Err(_)) => Err(hub_error(HubError::Closed)),
@@ -394,9 +407,7 @@ impl Acceptor {
             () = self.serve() => {}
         }
         let peers: Vec<Peer> = self.peers.drain().map(|(_, peer)| peer).collect();
-        for peer in &peers {
-            peer.channel.close().await;
-        }
+        join_all(peers.iter().map(|peer| peer.channel.close())).await;
         self.counts.peers.store(0, Ordering::Relaxed);
         if let Some(own) = &self.own {
             self.hub.unsubscribe(own).await;

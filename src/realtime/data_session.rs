@@ -254,8 +254,8 @@ impl Session {
         if was_open || reason != CloseReason::Here {
             self.core.closes.give(reason).await;
         }
-        self.core.messages.clear();
-        self.core.closes.clear();
+        self.core.messages.close();
+        self.core.closes.close();
     }
 }
 

@@ -129,11 +129,11 @@ impl EndReason {
             Self::NoSocket => {
                 "no UDP port is free here: see ice.interfaces and ice.udp_ports, and the log"
             }
-            Self::Unusable => "the camera's description cannot be used",
-            Self::Closed => "the camera closed the connection",
+            Self::Unusable => "the other side's description cannot be used",
+            Self::Closed => "the other side closed the connection",
             Self::Lost => "the network path broke",
             Self::NoMedia => "connected, but no video comes",
-            Self::Replaced => "the camera began anew",
+            Self::Replaced => "the other side began anew",
         }
     }
 }

@@ -1,6 +1,6 @@
 //! The pages under `docs/` keep to the program: the configuration reference is rendered from the code,
 //! metrics and events of a running node are compared with their pages, every error sentence that an
-//! operator may meet is on the troubleshooting page.
+//! operator may meet is on the troubleshooting page, and the tests that the guide names exist.
 #![allow(
     clippy::unwrap_used,
     clippy::print_stdout,
@@ -8,6 +8,7 @@
 )]
 
 mod configuration;
+mod guide;
 mod troubleshooting;
 
 #[cfg(all(feature = "webrtc", feature = "openh264", feature = "ort"))]
