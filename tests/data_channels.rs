@@ -15,6 +15,7 @@ use twinsight::config::Dialect;
 use twinsight::dev::hub::DevHubOptions;
 use twinsight::hub::{
     ChannelKind, ConnectionChange, ConnectionEvents, ConnectionType, HubClient, HubOptions,
+    PeripheralOptions,
 };
 use twinsight::realtime::channel::ChannelEvent;
 use twinsight::realtime::ice::IceSettings;
@@ -435,8 +436,13 @@ async fn dropping_the_last_handle_closes() {
     let url = start_hub(DevHubOptions::default()).await;
     let (a, b) = (client(&url, "a").await, client(&url, "b").await);
     let (closing, mut closes) = mpsc::unbounded_channel();
+    let (got, mut messages) = mpsc::unbounded_channel();
     let register = move |channel: DataChannel| {
-        let closing = closing.clone();
+        let (closing, got) = (closing.clone(), got.clone());
+        channel.on_message(move |message| {
+            got.send(message).unwrap();
+            std::future::ready(())
+        });
         channel.on_close(move |reason| {
             let closing = closing.clone();
             async move { closing.send(reason).unwrap() }
@@ -453,6 +459,8 @@ async fn dropping_the_last_handle_closes() {
     second.send("the last words").await.unwrap();
     drop(second);
     assert!(soon("the close", closes.recv()).await.is_some());
+    let last = soon("the last words", messages.recv()).await;
+    assert_eq!(last, Some("the last words".into()));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -475,6 +483,10 @@ async fn a_handler_that_panics_or_hangs_harms_nobody_else() {
         assert_eq!(echo, Some(json!(number).into()));
     }
     assert!(hung.load(Ordering::Relaxed));
+    assert_eq!(channel.lost_messages(), 200 - 64 - 1);
+    let closing = channel.on_close(|_| async { panic!("it was taken off") });
+    assert!(channel.off_close(closing) && !channel.off_close(closing));
+    channel.close().await;
     assert_eq!(channel.lost_messages(), 200 - 64 - 1);
 }
 
@@ -535,6 +547,52 @@ async fn what_cannot_be_dialled_is_a_typed_error() {
     };
     assert_eq!(refused[..], ["turns:relay:443", "turn:relay?transport=tcp"]);
     assert!(without.to_string().contains("turns:relay:443"), "{without}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_peripheral_has_channels_of_its_own_until_it_is_taken_over() {
+    let url = start_hub(DevHubOptions::default()).await;
+    let (edge, a) = (client(&url, "edge").await, client(&url, "a").await);
+    let peripheral = || PeripheralOptions {
+        hardware_id: "hw-1".to_owned(),
+        ..PeripheralOptions::default()
+    };
+    let created = edge.instance().create_peripheral(peripheral()).await;
+    let created = created.unwrap();
+    let id = created.twin.id;
+    let lens = created.instance;
+    let hold = |channel: DataChannel| async move {
+        let mut messages = channel.messages();
+        while let Some(message) = messages.recv().await {
+            channel.send(message).await.unwrap();
+        }
+    };
+    let acceptor = lens.accept_data_channels(accepting(options("in")), hold);
+    let acceptor = acceptor.unwrap();
+    let _a_accepts = echo(&a, accepting(options("out")));
+    let inward = dial(&a, &id, options("in")).await;
+    let outward = lens.get_data_channel("a", options("out")).await.unwrap();
+    for channel in [&inward, &outward] {
+        let mut echoes = channel.messages();
+        channel.send("through the lens").await.unwrap();
+        let came = soon("echo", echoes.recv()).await;
+        assert_eq!(came, Some("through the lens".into()));
+    }
+    let (closing, mut closes) = mpsc::unbounded_channel();
+    inward.on_close(move |reason| {
+        closing.send(reason).unwrap();
+        std::future::ready(())
+    });
+    let other = client(&url, "other").await;
+    let taken = other.instance().create_peripheral(peripheral()).await;
+    assert_eq!(taken.unwrap().twin.id, id);
+    soon("the close", closes.recv()).await.unwrap();
+    let mut state = outward.messages();
+    assert_eq!(soon("the end", state.recv()).await, None);
+    assert_eq!(outward.state(), ChannelState::Closed);
+    assert_eq!(acceptor.peers(), 0);
+    let again = lens.get_data_channel("a", options("out")).await;
+    assert!(matches!(again, Err(ChannelError::Hub { .. })), "{again:?}");
 }
 
 /// An initiator that signs with the twin that it dials, as web clients do: the answer comes to that room,

@@ -352,12 +352,15 @@ impl HubClient {
     {
         self.subscribe(twin_id).await?;
         let mut updates = self.twin_updates();
-        let twin_id = twin_id.to_owned();
+        let (client, twin_id) = (self.downgrade(), twin_id.to_owned());
         Ok(self.shared.handlers.start(|mut stopped| async move {
             while let Some(update) = until(&mut stopped, updates.recv()).await {
                 if update.twin_id == twin_id {
                     call("an update of a twin", &mut handler, update.twin).await;
                 }
+            }
+            if let Some(client) = client.upgrade() {
+                client.unsubscribe(&twin_id).await;
             }
         }))
     }

@@ -65,7 +65,7 @@ pub enum ConnectionChange {
         /// Its path; none if it went before it could be looked at.
         connection_type: Option<ConnectionType>,
     },
-    /// An attempt failed. Others follow, with growing pauses.
+    /// An attempt failed. Whoever dials goes on: at once where nobody answered, else with growing pauses.
     Error {
         /// Why, as a clause.
         reason: &'static str,

@@ -43,6 +43,8 @@ pub(crate) struct Handlers<T> {
     entries: Mutex<Arc<[Arc<Entry<T>>]>>,
     /// Whether there ever was one.
     any: watch::Sender<bool>,
+    /// Items that any of them lost.
+    lost: AtomicU64,
     /// Nothing comes any more. Changed under the lock of the entries.
     closed: AtomicBool,
     warn: RateLimit<&'static str>,
@@ -68,6 +70,7 @@ impl<T: Clone + Send + 'static> Handlers<T> {
         Self {
             entries: Mutex::new(Arc::new([])),
             any: watch::Sender::new(false),
+            lost: AtomicU64::new(0),
             closed: AtomicBool::new(false),
             warn: RateLimit::new(RATE_LIMIT),
         }
@@ -117,6 +120,11 @@ impl<T: Clone + Send + 'static> Handlers<T> {
         });
         self.any.send_replace(true);
         (id, queue, lost)
+    }
+
+    /// True when a handler or a stream is there, or has been.
+    pub(crate) fn is_heard(&self) -> bool {
+        *self.any.borrow()
     }
 
     /// Waits until a handler or a stream is there, or has been.
@@ -169,6 +177,7 @@ impl<T: Clone + Send + 'static> Handlers<T> {
                     }
                     entry.lags.store(true, Ordering::Relaxed);
                     entry.lost.fetch_add(1, Ordering::Relaxed);
+                    self.lost.fetch_add(1, Ordering::Relaxed);
                     if let Some(suppressed) = self.warn.allow("lagging", Instant::now()) {
                         tracing::warn!(
                             suppressed,
@@ -182,11 +191,7 @@ impl<T: Clone + Send + 'static> Handlers<T> {
 
     /// Items that handlers and streams lost because they did not keep up.
     pub(crate) fn lost(&self) -> u64 {
-        let entries = Arc::clone(&self.lock());
-        entries
-            .iter()
-            .map(|entry| entry.lost.load(Ordering::Relaxed))
-            .sum()
+        self.lost.load(Ordering::Relaxed)
     }
 
     /// Takes streams off that were dropped.

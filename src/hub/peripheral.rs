@@ -5,6 +5,7 @@ use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use serde_json::{Map, Value, json};
+use tokio::sync::watch;
 
 use super::client::{HubClient, HubError};
 use super::message::Twin;
@@ -61,6 +62,7 @@ type LossHandler = Box<dyn FnOnce(OwnershipLoss) + Send>;
 pub(super) struct Ownership {
     twin_id: Arc<str>,
     state: Mutex<State>,
+    is_lost: watch::Sender<bool>,
 }
 
 enum State {
@@ -95,6 +97,13 @@ impl Ownership {
         }
     }
 
+    /// Waits until it is lost.
+    #[cfg(feature = "webrtc")]
+    pub(super) async fn lost(&self) {
+        // An error would mean that the sender is gone, and this holds it.
+        let _ = self.is_lost.subscribe().wait_for(|lost| *lost).await;
+    }
+
     /// It belongs to somebody else from now on; `None`: nobody knows to whom.
     pub(super) async fn lose(&self, client: &HubClient, loss: Option<OwnershipLoss>) {
         let loss = loss.unwrap_or_default();
@@ -112,6 +121,7 @@ impl Ownership {
             new_owner = %loss,
             "a peripheral twin was taken over: it sends and receives nothing here any more"
         );
+        self.is_lost.send_replace(true);
         client.unsubscribe(&self.twin_id).await;
         for handler in handlers {
             let loss = loss.clone();
@@ -153,6 +163,7 @@ impl HubClient {
             && (device.is_empty() || twin.device_id == device);
         let ownership = Arc::new(Ownership {
             twin_id: twin.id.as_str().into(),
+            is_lost: watch::Sender::new(false),
             state: Mutex::new(if is_owner {
                 State::Owner(Vec::new())
             } else {
@@ -287,11 +298,9 @@ impl Instance {
         &self,
         properties: Map<String, Value>,
     ) -> Result<Option<Twin>, HubError> {
-        self.assert_owned()?;
         let payload = json!({ "twinId": self.twin_id(), "data": properties });
         let mut answer = self
-            .client()
-            .call("updatePeripheralTwinDesired", payload)
+            .call_owned("updatePeripheralTwinDesired", payload)
             .await?;
         Ok(answer
             .get_mut("twin")
@@ -304,9 +313,8 @@ impl Instance {
     /// # Errors
     /// If it was lost, or as [`HubClient::call`].
     pub async fn remove(&self) -> Result<Option<Twin>, HubError> {
-        self.assert_owned()?;
         let payload = json!({ "data": { "twinId": self.twin_id() } });
-        let mut answer = self.client().call("deletePeripheralTwin", payload).await?;
+        let mut answer = self.call_owned("deletePeripheralTwin", payload).await?;
         self.client().unsubscribe(&self.twin_id()).await;
         Ok(answer
             .get_mut("twin")

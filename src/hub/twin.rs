@@ -286,17 +286,24 @@ impl Instance {
             (_, Some("Screen")) => "reportScreenTwinProperties",
             _ => "reportEdgeTwinProperties",
         };
-        self.assert_owned()?;
         let payload = json!({ "twinId": self.twin_id(), "data": properties });
+        Ok(self
+            .call_owned(method, payload)
+            .await?
+            .get_mut("twin")
+            .map(Value::take)
+            .and_then(Twin::from_value))
+    }
+
+    /// Calls a method that only the owner may; learns of a loss by the answer.
+    pub(super) async fn call_owned(&self, method: &str, payload: Value) -> Result<Value, HubError> {
+        self.assert_owned()?;
         let answer = self.client.call(method, payload).await;
         if let (Err(HubError::OwnershipLost { .. }), Some(ownership)) = (&answer, self.ownership())
         {
             ownership.lose(&self.client, None).await;
         }
-        Ok(answer?
-            .get_mut("twin")
-            .map(Value::take)
-            .and_then(Twin::from_value))
+        answer
     }
 
     /// Calls a handler with the desired properties each time they change; the first update counts as a
@@ -357,7 +364,16 @@ impl Instance {
         })
     }
 
-    pub(super) fn assert_owned(&self) -> Result<(), HubError> {
+    /// Ends when somebody else has taken this peripheral over; never for the own twin.
+    #[cfg(feature = "webrtc")]
+    pub(crate) fn disowned(&self) -> futures_util::future::BoxFuture<'static, ()> {
+        match self.ownership().map(Arc::clone) {
+            Some(ownership) => Box::pin(async move { ownership.lost().await }),
+            None => Box::pin(std::future::pending()),
+        }
+    }
+
+    pub(crate) fn assert_owned(&self) -> Result<(), HubError> {
         match self.ownership().and_then(|ownership| ownership.loss()) {
             Some(loss) => Err(HubError::OwnershipLost {
                 twin_id: self.twin_id(),

@@ -36,7 +36,8 @@ pub struct DataChannelOptions {
     pub ice: Option<IceSettings>,
     /// How long the first connection may take for those that wait for it.
     pub connect_limit: Duration,
-    /// [`DataChannel::send`] takes nothing while so many bytes are not acknowledged by the other side.
+    /// [`DataChannel::send`] takes nothing while so many bytes are not acknowledged by the other side. A
+    /// message larger than that is taken when nothing else is on its way.
     pub high_water_bytes: usize,
     /// Log the path of every connection: the pair of candidates.
     pub verbose: bool,
@@ -65,6 +66,15 @@ impl From<&str> for DataChannelOptions {
     }
 }
 
+impl From<String> for DataChannelOptions {
+    fn from(name: String) -> Self {
+        Self {
+            name,
+            ..Self::default()
+        }
+    }
+}
+
 /// Why there is no data channel.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ChannelError {
@@ -84,7 +94,8 @@ pub enum ChannelError {
         /// What the hub said.
         source: HubError,
     },
-    /// Only relays may be used, and there is none that can be.
+    /// Only relays may be used, and there is none that can be. Told by `get_data_channel`; the others warn,
+    /// and go on trying.
     #[error(
         "no data channel with `{twin_id}` can be made: only relays are allowed, and no server offers TURN over UDP{}: set PHYSTACK_TURN_URL to `turn:HOST:3478`",
         refused_servers(refused)
@@ -296,6 +307,7 @@ impl DataChannel {
     /// # Errors
     /// [`SendError::Closed`].
     pub async fn writable(&self) -> Result<(), SendError> {
+        let mut state = self.core.state.subscribe();
         loop {
             self.opened().await?;
             if let Some(open) = self.core.open()
@@ -304,7 +316,7 @@ impl DataChannel {
                 return Ok(());
             }
             // The connection has just ended, and the state follows.
-            tokio::task::yield_now().await;
+            state.changed().await.map_err(|_| SendError::Closed)?;
         }
     }
 

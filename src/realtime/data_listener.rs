@@ -55,6 +55,12 @@ impl Default for AcceptOptions {
     }
 }
 
+impl From<String> for AcceptOptions {
+    fn from(name: String) -> Self {
+        name.as_str().into()
+    }
+}
+
 impl From<&str> for AcceptOptions {
     fn from(name: &str) -> Self {
         Self {
@@ -66,7 +72,7 @@ impl From<&str> for AcceptOptions {
 
 /// Awaits one twin's channel for as long as it lives.
 #[derive(Debug)]
-#[must_use = "dropping it ends the waiting and closes the channel"]
+#[must_use = "dropping it ends the waiting, and closes the channel unless a handler holds it"]
 pub struct DataChannelListener {
     channel: DataChannel,
 }
@@ -88,7 +94,9 @@ struct Visit {
 impl Drop for Visit {
     fn drop(&mut self) {
         let (hub, room) = (self.hub.clone(), std::mem::take(&mut self.room));
-        tokio::spawn(async move { hub.unsubscribe(&room).await });
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            runtime.spawn(async move { hub.unsubscribe(&room).await });
+        }
     }
 }
 
@@ -192,8 +200,8 @@ impl Instance {
         Ok(self.channel(target, options, Role::Initiator, None)?.0)
     }
 
-    /// Awaits the channel that one twin dials, and hands it over when it is open for the first time. The
-    /// twin may come again: the channel stays the same, and so do the handlers that are registered on it.
+    /// Awaits the channel that one twin dials, and hands it over when it is open for the first time (in the
+    /// legacy dialect, which says not who dials, anybody's in this twin's room). The twin may come again: the channel stays the same, and so do the handlers that are registered on it.
     ///
     /// ```no_run
     /// # use twinsight::hub::HubClient;
@@ -261,6 +269,10 @@ impl Instance {
     {
         let options = options.into();
         check_name(&options.channel.name)?;
+        self.assert_owned().map_err(|source| ChannelError::Hub {
+            twin_id: String::new(),
+            source,
+        })?;
         let shared = Arc::new(AcceptorCounts::default());
         let (stop, stopped) = oneshot::channel();
         let (end, ended) = watch::channel(());
@@ -277,8 +289,9 @@ impl Instance {
                 Box::pin(handler(channel))
             }))),
         };
+        let disowned = self.disowned();
         tokio::spawn(async move {
-            acceptor.run(stopped).await;
+            acceptor.run(stopped, disowned).await;
             drop(end);
         });
         Ok(DataChannelAcceptor {
@@ -306,7 +319,12 @@ impl Instance {
     ) -> Result<(DataChannel, watch::Receiver<&'static str>), ChannelError> {
         let target: Arc<str> = target.into();
         let label = label(options.dialect, &options.name, &target);
-        let high_water_bytes = options.high_water_bytes;
+        self.assert_owned().map_err(|source| ChannelError::Hub {
+            twin_id: shortened(&target),
+            source,
+        })?;
+        // None would be no limit to the stack.
+        let high_water_bytes = options.high_water_bytes.max(1);
         let link = Link::new(
             self.client().clone(),
             LinkOptions {
@@ -329,7 +347,7 @@ impl Instance {
         let (channel, stopped) = DataChannel::new(target, &options);
         let session = Session::new(link, &channel, Span::Handles, on_open);
         let trouble = session.trouble();
-        session.spawn(stopped);
+        session.spawn(stopped, self.disowned());
         Ok((channel, trouble))
     }
 }
@@ -401,9 +419,10 @@ struct Peer {
 }
 
 impl Acceptor {
-    async fn run(mut self, mut stopped: oneshot::Receiver<()>) {
+    async fn run(mut self, mut stopped: oneshot::Receiver<()>, disowned: BoxFuture<'static, ()>) {
         tokio::select! {
             _ = &mut stopped => {}
+            () = disowned => {}
             () = self.serve() => {}
         }
         let peers: Vec<Peer> = self.peers.drain().map(|(_, peer)| peer).collect();
@@ -497,7 +516,11 @@ impl Acceptor {
             None => return,
         };
         let SignalEnvelope { signal, peer_id } = envelope;
-        let key = peer_id.unwrap_or_else(|| source.clone());
+        // Tagged, so that no `peerId` can be the key of a twin.
+        let key = match peer_id {
+            Some(id) => format!("peer {id}"),
+            None => format!("twin {source}"),
+        };
         match signal {
             // Our own, in a room that those who dial it sign as.
             Signal::Answer { .. } => {}
@@ -536,7 +559,7 @@ impl Acceptor {
             let _ = signals.try_send(signal);
         }
         let channel_options = &self.options.channel;
-        let high_water_bytes = channel_options.high_water_bytes;
+        let high_water_bytes = channel_options.high_water_bytes.max(1);
         let link = Link::fed(
             self.hub.clone(),
             LinkOptions {
@@ -569,7 +592,8 @@ impl Acceptor {
             Span::OneConnection(self.options.open_limit),
             Some(on_open),
         );
-        let running = session.spawn(stopped);
+        // The acceptor closes it when its twin is lost.
+        let running = session.spawn(stopped, Box::pin(std::future::pending()));
         let task = self
             .tasks
             .spawn(async move {

@@ -20,6 +20,9 @@ use crate::hub::handlers::call;
 /// What was sent has this long to arrive when the channel is closed.
 const FLUSH_LIMIT: Duration = Duration::from_secs(1);
 
+/// What came before a connection's end has this long to reach handlers that are slow.
+const DRAIN_LIMIT: Duration = Duration::from_secs(1);
+
 /// What a channel of two is told in the SDP if it says nothing (RFC 8841 §6.1).
 const DEFAULT_MAX_MESSAGE_BYTES: usize = 64 * 1024;
 
@@ -53,6 +56,13 @@ struct Reader {
     attempt: Attempt,
     channel: PeerChannel,
     task: JoinHandle<()>,
+}
+
+impl Reader {
+    /// Lets what came before the end reach the handlers.
+    async fn drained(mut self) {
+        let _ = tokio::time::timeout(DRAIN_LIMIT, &mut self.task).await;
+    }
 }
 
 impl Drop for Reader {
@@ -93,13 +103,23 @@ impl Session {
     }
 
     /// Until the last handle is gone, or the span is over.
-    pub(super) fn spawn(self, stopped: oneshot::Receiver<()>) -> JoinHandle<()> {
+    ///
+    /// It ends too when `disowned` does: what it speaks as is somebody else's then.
+    pub(super) fn spawn(
+        self,
+        stopped: oneshot::Receiver<()>,
+        disowned: BoxFuture<'static, ()>,
+    ) -> JoinHandle<()> {
         let span =
             tracing::info_span!("channel", twin = %self.core.twin_id(), name = %self.core.name());
-        tokio::spawn(self.run(stopped).instrument(span))
+        tokio::spawn(self.run(stopped, disowned).instrument(span))
     }
 
-    async fn run(mut self, mut stopped: oneshot::Receiver<()>) {
+    async fn run(
+        mut self,
+        mut stopped: oneshot::Receiver<()>,
+        mut disowned: BoxFuture<'static, ()>,
+    ) {
         let evicted_at = match self.span {
             Span::Handles => None,
             Span::OneConnection(limit) => Some(Instant::now() + limit),
@@ -109,6 +129,7 @@ impl Session {
             let never_opened = self.on_open.is_some();
             let woke = tokio::select! {
                 _ = &mut stopped => break,
+                () = &mut disowned => break,
                 wake = self.link.wait() => Woke::Link(wake),
                 Some(told) = self.told.1.recv() => Woke::Told(told),
                 () = until(evicted_at), if never_opened => {
@@ -187,14 +208,14 @@ impl Session {
                     EndReason::Replaced => CloseReason::Replaced,
                     _ => CloseReason::Lost,
                 };
-                if self
-                    .reader
-                    .take_if(|reader| reader.attempt == attempt)
-                    .is_some()
-                    && self.core.lost(ChannelState::Connecting)
-                    && matches!(self.span, Span::Handles)
-                {
-                    self.core.closes.give(reason).await;
+                if let Some(reader) = self.reader.take_if(|reader| reader.attempt == attempt) {
+                    let was_open = self.core.lost(ChannelState::Connecting);
+                    if self.core.messages.is_heard() {
+                        reader.drained().await;
+                    }
+                    if was_open && matches!(self.span, Span::Handles) {
+                        self.core.closes.give(reason).await;
+                    }
                 }
                 Some(reason)
             }
