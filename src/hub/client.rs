@@ -350,7 +350,11 @@ impl HubClient {
         F: FnMut(Twin) -> R + Send + 'static,
         R: Future<Output = ()> + Send + 'static,
     {
-        self.subscribe(twin_id).await?;
+        if let Err(error) = self.subscribe(twin_id).await {
+            // One that was refused would be asked for again.
+            self.unsubscribe(twin_id).await;
+            return Err(error);
+        }
         let mut updates = self.twin_updates();
         let (client, twin_id) = (self.downgrade(), twin_id.to_owned());
         Ok(self.shared.handlers.start(|mut stopped| async move {

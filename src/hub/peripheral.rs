@@ -152,7 +152,11 @@ impl HubClient {
     /// If the hub does not know it, or as [`HubClient::call`].
     pub async fn peripheral_instance(&self, twin_id: &str) -> Result<Instance, HubError> {
         let twin = self.get_twin(twin_id).await?;
-        self.subscribe(twin_id).await?;
+        if let Err(error) = self.subscribe(twin_id).await {
+            // One that was refused would be asked for again.
+            self.unsubscribe(twin_id).await;
+            return Err(error);
+        }
         Ok(self.hold(&twin))
     }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use rtc::shared::error::Error;
-use webrtc::data_channel::{DataChannel as StackChannel, DataChannelEvent};
+use webrtc::data_channel::{DataChannel as StackChannel, DataChannelEvent, RTCDataChannelState};
 
 /// While a sender waits, the stack is asked this often how much is unacknowledged.
 const LOOK_AGAIN: Duration = Duration::from_millis(1);
@@ -98,6 +98,12 @@ impl PeerChannel {
             }
             tokio::time::sleep(LOOK_AGAIN).await;
         }
+    }
+
+    /// True when nothing goes through any more.
+    pub(crate) async fn is_closed(&self) -> bool {
+        use RTCDataChannelState::{Connecting, Open};
+        !matches!(self.stack.ready_state().await, Ok(Connecting | Open))
     }
 
     /// Bytes that were sent and not yet acknowledged.

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{Notify, oneshot, watch};
 
 use super::channel::{PeerChannel, Refused};
 use super::ice::IceSettings;
@@ -148,7 +148,7 @@ pub enum SendError {
         /// What the other side takes.
         limit_bytes: usize,
     },
-    /// The channel was closed here for good.
+    /// The channel was closed for good: here, or because the peer that an acceptor had taken is gone.
     #[error("the data channel was closed")]
     Closed,
 }
@@ -173,7 +173,7 @@ pub enum CloseReason {
     Lost,
     /// The other side began anew.
     Replaced,
-    /// It was closed here.
+    /// It was closed here, or an acceptor gave its place to a new connection of the same peer.
     Here,
 }
 
@@ -221,6 +221,8 @@ pub(super) struct Core {
     pub(super) closes: Handlers<CloseReason>,
     /// Messages that were sent while there was no connection.
     dropped: AtomicU64,
+    /// A sender found the channel closed, of which nobody may have told its task.
+    pub(super) broken: Notify,
 }
 
 /// The connection that messages go through.
@@ -257,6 +259,7 @@ impl DataChannel {
             messages: Handlers::new(),
             closes: Handlers::new(),
             dropped: AtomicU64::new(0),
+            broken: Notify::new(),
         });
         let life = Arc::new(Life {
             stop: Mutex::new(Some(stop)),
@@ -608,14 +611,20 @@ impl Core {
                 limit_bytes: self.high_water_bytes,
             }),
             Err(Refused::TooLarge) => Err(too_large),
-            Err(Refused::Closed) => Err(self.not_open()),
+            Err(Refused::Closed) => {
+                self.broken.notify_one();
+                Err(self.not_open())
+            }
         }
     }
 
     /// Waits until half of what may be unacknowledged is.
     async fn drained(&self, open: &Open) -> Result<(), SendError> {
         let drained = open.channel.drained_to(self.high_water_bytes / 2).await;
-        drained.map_err(|_| SendError::NotOpen)
+        drained.map_err(|_| {
+            self.broken.notify_one();
+            SendError::NotOpen
+        })
     }
 
     fn not_open(&self) -> SendError {

@@ -8,11 +8,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use futures_util::future::{BoxFuture, join_all};
+use serde_json::json;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::{Id, JoinSet};
 
 use super::data_channel::{ChannelError, DataChannel, DataChannelOptions};
-use super::data_session::{OpenHandler, Session, Span};
+use super::data_session::{LONGEST_LIMIT, OpenHandler, Session, Span};
 use super::describe::Content;
 use super::early::EarlyCandidates;
 use super::ice::{IceSettings, ServerKind, server_kind, take_out_unusable};
@@ -138,7 +139,7 @@ impl Instance {
     ) -> Result<DataChannel, ChannelError> {
         let options = options.into();
         let limit = options.connect_limit;
-        let deadline = tokio::time::Instant::now() + limit;
+        let deadline = tokio::time::Instant::now() + limit.min(LONGEST_LIMIT);
         let name = options.name.clone();
         let in_time = |reason| ChannelError::NotOpened {
             twin_id: shortened(target),
@@ -279,6 +280,7 @@ impl Instance {
         let acceptor = Acceptor {
             hub: self.client().clone(),
             own: self.peripheral_id().cloned(),
+            subscribed: false,
             ice: self.ice(&options.channel),
             options,
             counts: Arc::clone(&shared),
@@ -331,7 +333,11 @@ impl Instance {
                 kind: ChannelKind::Data,
                 name: options.name.as_str().into(),
                 target: Arc::clone(&target),
-                own: self.peripheral_id().cloned(),
+                // As the official clients: a peripheral answers as itself, and its owner dials for it.
+                own: match role {
+                    Role::Initiator => None,
+                    Role::Responder => self.peripheral_id().cloned(),
+                },
                 role,
                 dialect: options.dialect,
                 allow_unsigned: options.allow_unsigned,
@@ -400,6 +406,8 @@ struct Acceptor {
     hub: HubClient,
     /// The peripheral twin that it answers as; none: the own twin.
     own: Option<Arc<str>>,
+    /// The room of that peripheral was entered.
+    subscribed: bool,
     options: AcceptOptions,
     ice: IceSettings,
     counts: Arc<AcceptorCounts>,
@@ -428,7 +436,7 @@ impl Acceptor {
         let peers: Vec<Peer> = self.peers.drain().map(|(_, peer)| peer).collect();
         join_all(peers.iter().map(|peer| peer.channel.close())).await;
         self.counts.peers.store(0, Ordering::Relaxed);
-        if let Some(own) = &self.own {
+        if let Some(own) = self.own.as_ref().filter(|_| self.subscribed) {
             self.hub.unsubscribe(own).await;
         }
     }
@@ -466,7 +474,7 @@ impl Acceptor {
     }
 
     /// The twin that is dialled, once its room is listened to.
-    async fn own_twin(&self) -> Option<String> {
+    async fn own_twin(&mut self) -> Option<String> {
         let mut status = self.hub.status();
         let own = loop {
             if let HubStatus::Joined { twin_id } = &*status.borrow_and_update() {
@@ -474,17 +482,18 @@ impl Acceptor {
             }
             status.changed().await.ok()?;
         };
-        let Some(peripheral) = &self.own else {
+        let Some(peripheral) = self.own.clone() else {
             return Some(own);
         };
-        while let Err(error) = self.hub.subscribe(peripheral).await {
+        while let Err(error) = self.hub.subscribe(&peripheral).await {
             tracing::warn!(twin = %peripheral, %error, "cannot listen to a twin yet");
             if error == HubError::Closed {
                 return None;
             }
-            self.hub.unsubscribe(peripheral).await;
+            self.hub.unsubscribe(&peripheral).await;
             tokio::time::sleep(SUBSCRIBE_PAUSE).await;
         }
+        self.subscribed = true;
         Some(peripheral.to_string())
     }
 
@@ -515,6 +524,8 @@ impl Acceptor {
             }
             None => return,
         };
+        let message = slim(&message, &envelope);
+        let source = &message.source_twin_id;
         let SignalEnvelope { signal, peer_id } = envelope;
         // Tagged, so that no `peerId` can be the key of a twin.
         let key = match peer_id {
@@ -539,9 +550,17 @@ impl Acceptor {
     }
 
     fn offer(&mut self, own: &str, key: String, ufrag: Option<String>, message: TwinMessage) {
-        if let Some(peer) = self.peers.get(&key) {
+        if let Some(peer) = self.peers.get_mut(&key) {
             if peer.ufrag == ufrag {
                 return self.refused(SignalRefusal::Unexpected, "it was sent before");
+            }
+            if self.options.channel.dialect == Dialect::Legacy {
+                // An npm client does not bear the goodbye of what it has replaced: its link knows.
+                peer.ufrag = ufrag;
+                if peer.signals.try_send(message).is_err() {
+                    self.refused(SignalRefusal::Overflow, "there are too many offers");
+                }
+                return;
             }
             // It began anew: what it had is over.
             if let Some(peer) = self.peers.remove(&key) {
@@ -639,6 +658,22 @@ impl Acceptor {
                 "a signal for a data channel cannot be read"
             );
         }
+    }
+}
+
+/// A signal with nothing but what is used of it: what waits is to be no larger than it has to be.
+fn slim(message: &TwinMessage, envelope: &SignalEnvelope) -> TwinMessage {
+    let content = match &envelope.signal {
+        Signal::Offer { sdp } | Signal::Answer { sdp } => json!({ "sdp": sdp }),
+        Signal::Ice(candidate) => json!(candidate),
+    };
+    TwinMessage {
+        twin_id: message.twin_id.clone(),
+        source_twin_id: message.source_twin_id.clone(),
+        source_device_id: String::new(),
+        data: json!({
+            "type": message.data["type"], "data": content, "peerId": envelope.peer_id,
+        }),
     }
 }
 

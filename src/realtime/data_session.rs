@@ -20,6 +20,9 @@ use crate::hub::handlers::call;
 /// What was sent has this long to arrive when the channel is closed.
 const FLUSH_LIMIT: Duration = Duration::from_secs(1);
 
+/// Longer limits than this are no limits, and instants have an end.
+pub(super) const LONGEST_LIMIT: Duration = Duration::from_secs(365 * 24 * 3600);
+
 /// What came before a connection's end has this long to reach handlers that are slow.
 const DRAIN_LIMIT: Duration = Duration::from_secs(1);
 
@@ -122,9 +125,10 @@ impl Session {
     ) {
         let evicted_at = match self.span {
             Span::Handles => None,
-            Span::OneConnection(limit) => Some(Instant::now() + limit),
+            Span::OneConnection(limit) => Some(Instant::now() + limit.min(LONGEST_LIMIT)),
         };
         let mut reason = CloseReason::Here;
+        let core = std::sync::Arc::clone(&self.core);
         loop {
             let never_opened = self.on_open.is_some();
             let woke = tokio::select! {
@@ -132,6 +136,7 @@ impl Session {
                 () = &mut disowned => break,
                 wake = self.link.wait() => Woke::Link(wake),
                 Some(told) = self.told.1.recv() => Woke::Told(told),
+                () = core.broken.notified() => Woke::Broken,
                 () = until(evicted_at), if never_opened => {
                     tracing::warn!("a peer opened no data channel in time: its place is free again");
                     break;
@@ -144,17 +149,29 @@ impl Session {
                     }
                 }
                 Woke::Told(told) => self.told(told).await,
+                Woke::Broken => self.broken().await,
             }
             let mut over = None;
             while let Some(event) = self.link.poll().await {
                 over = self.link_event(event).await.or(over);
             }
-            if let (Some(end), Span::OneConnection(_)) = (over, self.span) {
+            if let (Some(end), Span::OneConnection(_)) = (over, self.span)
+                && end != CloseReason::Replaced
+            {
                 reason = end;
                 break;
             }
         }
         self.end(reason).await;
+    }
+
+    /// The other side has closed the channel and not the connection, and nobody reads what tells so.
+    async fn broken(&mut self) {
+        if let Some(reader) = &self.reader
+            && reader.channel.is_closed().await
+        {
+            self.link.restart(EndReason::Closed);
+        }
     }
 
     async fn told(&mut self, told: Told) {
@@ -210,10 +227,17 @@ impl Session {
                 };
                 if let Some(reader) = self.reader.take_if(|reader| reader.attempt == attempt) {
                     let was_open = self.core.lost(ChannelState::Connecting);
-                    if self.core.messages.is_heard() {
+                    let goes_on = matches!(self.span, Span::Handles) || end == EndReason::Replaced;
+                    if was_open && !goes_on {
+                        // Its handler may have to be registered yet, and this is the last chance.
+                        let heard = self.core.messages.first_was_added();
+                        let _ = tokio::time::timeout(DRAIN_LIMIT, heard).await;
+                    }
+                    // One that was replaced may still be open, and the peer waits for its answer.
+                    if self.core.messages.is_heard() && end != EndReason::Replaced {
                         reader.drained().await;
                     }
-                    if was_open && matches!(self.span, Span::Handles) {
+                    if was_open && goes_on {
                         self.core.closes.give(reason).await;
                     }
                 }
@@ -275,6 +299,13 @@ impl Session {
         if was_open || reason != CloseReason::Here {
             self.core.closes.give(reason).await;
         }
+    }
+}
+
+/// Also after a panic nobody is to wait for what cannot come.
+impl Drop for Session {
+    fn drop(&mut self) {
+        self.core.lost(ChannelState::Closed);
         self.core.messages.close();
         self.core.closes.close();
     }
@@ -284,6 +315,8 @@ impl Session {
 enum Woke {
     Link(Wake),
     Told(Told),
+    /// A sender found the channel closed.
+    Broken,
 }
 
 async fn until(at: Option<Instant>) {

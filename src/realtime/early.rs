@@ -36,15 +36,13 @@ impl<T> Default for EarlyCandidates<T> {
 impl<T> EarlyCandidates<T> {
     /// Keeps a candidate; false if there is no room for it.
     pub(crate) fn keep(&mut self, now: Instant, key: String, candidate: T) -> bool {
+        self.forget(now);
         if let Some(waiting) = self.peers.get_mut(&key) {
             let has_room = waiting.candidates.len() < MAX_CANDIDATES;
             if has_room {
                 waiting.candidates.push(candidate);
             }
             return has_room;
-        }
-        if self.peers.len() >= MAX_PEERS {
-            self.forget(now);
         }
         if self.peers.len() >= MAX_PEERS {
             return false;

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
+use futures_util::future::join_all;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tracing::Instrument;
@@ -125,6 +126,8 @@ pub(crate) struct Link {
     describing: Option<JoinHandle<()>>,
     described: (mpsc::Sender<Described>, mpsc::Receiver<Described>),
     session: Option<Session>,
+    /// The connection that is over, until it is told why.
+    parting: Option<Arc<Peer>>,
     /// Connections of the legacy dialect that were replaced; see [`Link::part`].
     retired: VecDeque<Arc<Peer>>,
     /// The attempt that counts; 0 for none.
@@ -169,6 +172,7 @@ impl Link {
             describing: None,
             described: mpsc::channel(4),
             session: None,
+            parting: None,
             retired: VecDeque::new(),
             current_attempt,
             events: VecDeque::new(),
@@ -189,7 +193,6 @@ impl Link {
         link.own_twin = own_twin.to_owned();
         link.names = Some(link.names_to(own_twin, &link.options.target));
         link.mailbox = Mailbox::Fed(signals);
-        link.subscribed = true;
         link
     }
 
@@ -257,17 +260,19 @@ impl Link {
         if let Some(describing) = &self.describing {
             describing.abort();
         }
-        if self.subscribed && !matches!(self.mailbox, Mailbox::Fed(_)) {
+        if self.subscribed {
             self.hub.unsubscribe(&self.options.target).await;
             if let Some(own) = &self.options.own {
                 self.hub.unsubscribe(own).await;
             }
         }
         self.mailbox = Mailbox::Closed;
-        let sessions = self.session.take().map(|session| session.peer);
-        for peer in sessions.into_iter().chain(self.retired.drain(..)) {
+        let current = self.session.take().map(|session| session.peer);
+        let peers = current.into_iter().chain(self.parting.take());
+        let closing = peers.chain(self.retired.drain(..)).map(async |peer| {
             let _ = tokio::time::timeout(CLOSE_LIMIT, peer.close()).await;
-        }
+        });
+        join_all(closing).await;
         if self.story.is_connected {
             self.story.is_connected = false;
             self.tell(ConnectionChange::Disconnected);
@@ -341,11 +346,13 @@ impl Link {
         // Signals of the current dialect come to our own room; the legacy one needs the peer's.
         let needed = self.options.dialect == Dialect::Legacy || own_room.is_some();
         let subscribe = async move {
-            for room in own_room.into_iter().chain([target]) {
+            // Side by side, so that both are asked for before either is answered.
+            let rooms = own_room.into_iter().chain([target]).map(async |room| {
                 if let Err(error) = hub.subscribe(&room).await {
                     tracing::warn!(twin = %room, %error, "cannot listen to a twin yet");
                 }
-            }
+            });
+            join_all(rooms).await;
         };
         let subscribing = tokio::spawn(subscribe.in_current_span());
         if needed {
@@ -476,7 +483,7 @@ impl Link {
             Output::Close(attempt) => {
                 self.current_attempt.store(0, Ordering::Release);
                 if let Some(session) = self.session.take_if(|session| session.attempt == attempt) {
-                    self.part(session).await;
+                    self.parting = Some(session.peer);
                 }
             }
             Output::Send(signal, peer_id) => {
@@ -490,6 +497,9 @@ impl Link {
                 }
             }
             Output::Progress(progress) => {
+                if let Progress::Over(_, reason) = progress {
+                    self.part(reason).await;
+                }
                 self.tell_progress(progress).await;
                 self.events.push_back(LinkEvent::Progress(progress));
             }
@@ -497,21 +507,26 @@ impl Link {
         }
     }
 
-    /// Says goodbye to a session that is over.
+    /// Says goodbye to the connection that is over.
     ///
     /// An npm 4.x client that dials offers twice after a loss, and takes the goodbye of the connection that
     /// it has replaced by itself for another loss, for ever: that one is left alone until it is old.
-    async fn part(&mut self, session: Session) {
-        let older = match (self.options.dialect, self.options.role) {
-            (Dialect::Legacy, Role::Responder) => {
-                self.retired.push_back(session.peer);
-                (self.retired.len() > MAX_RETIRED)
-                    .then(|| self.retired.pop_front())
-                    .flatten()
-            }
-            _ => Some(session.peer),
+    async fn part(&mut self, reason: EndReason) {
+        let Some(peer) = self.parting.take() else {
+            return;
         };
-        if let Some(peer) = older {
+        let is_npm =
+            self.options.dialect == Dialect::Legacy && self.options.kind == ChannelKind::Data;
+        let over = if is_npm && reason == EndReason::Replaced {
+            self.retired.push_back(peer);
+            if self.retired.len() <= MAX_RETIRED {
+                return;
+            }
+            self.retired.pop_front()
+        } else {
+            Some(peer)
+        };
+        if let Some(peer) = over {
             let _ = tokio::time::timeout(CLOSE_LIMIT, peer.close()).await;
         }
     }
