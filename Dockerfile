@@ -12,11 +12,13 @@ COPY scripts/setup scripts/setup
 RUN scripts/setup
 # The dependencies, also a layer of their own: rebuilt only when these two files change.
 COPY Cargo.toml Cargo.lock ./
-RUN mkdir -p src benches \
+# Benches and examples have to be there because Cargo.toml names them.
+RUN mkdir -p src benches examples \
     && echo 'fn main() {}' > src/main.rs \
     && touch src/lib.rs benches/detect.rs benches/path.rs \
+    && sed -n '/^\[\[example]]/{n;s/^name = "\(.*\)"/examples\/\1.rs/p}' Cargo.toml | xargs touch \
     && cargo build --locked --release --bin twinsight \
-    && rm -r src benches
+    && rm -r src benches examples
 COPY . .
 # Cargo goes by times, and the sources may be older than the empty ones before.
 RUN touch src/main.rs src/lib.rs \
