@@ -4,6 +4,8 @@
 #[cfg(feature = "webrtc")]
 pub mod channel;
 #[cfg(feature = "webrtc")]
+mod data_acceptor;
+#[cfg(feature = "webrtc")]
 pub mod data_channel;
 #[cfg(feature = "webrtc")]
 pub mod data_listener;
