@@ -278,6 +278,13 @@ impl HubClient {
 
     /// Waits until the hub is joined.
     ///
+    /// ```no_run
+    /// # async fn example(client: twinsight::hub::HubClient) -> Result<(), Box<dyn std::error::Error>> {
+    /// client.joined().await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// If the hub refuses this client, or the client is closed.
     pub async fn joined(&self) -> Result<(), HubError> {
@@ -297,6 +304,13 @@ impl HubClient {
     }
 
     /// The own twin.
+    ///
+    /// ```no_run
+    /// # async fn example(client: twinsight::hub::HubClient) -> Result<(), Box<dyn std::error::Error>> {
+    /// println!("{}", client.instance().twin_id());
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn instance(&self) -> Instance {
         Instance::own(self.clone())
     }
@@ -319,6 +333,13 @@ impl HubClient {
 
     /// What the hub says of the device that this app runs on: `deviceId`, `tenantId`, `spaceId`, `ip` and
     /// others.
+    ///
+    /// ```no_run
+    /// # async fn example(client: twinsight::hub::HubClient) -> Result<(), Box<dyn std::error::Error>> {
+    /// println!("{}", client.device_status().await?["deviceId"]);
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// As [`HubClient::call`].
@@ -428,6 +449,14 @@ impl HubClient {
 
     /// Listens to a twin's room, and again after every reconnect, until [`HubClient::unsubscribe`].
     /// While the hub is away the subscription is remembered and this succeeds.
+    ///
+    /// ```no_run
+    /// # async fn example(client: twinsight::hub::HubClient) -> Result<(), Box<dyn std::error::Error>> {
+    /// client.subscribe("camera-yard").await?;
+    /// client.unsubscribe("camera-yard").await;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub async fn subscribe(&self, twin_id: &str) -> Result<(), HubError> {
         let (done, outcome) = oneshot::channel();
         let twin_id = twin_id.to_owned();
@@ -445,6 +474,13 @@ impl HubClient {
 
     /// Sends a message to a twin's room, signed with the own twin. Returns once it is written to
     /// the socket.
+    ///
+    /// ```no_run
+    /// # async fn example(client: twinsight::hub::HubClient) -> Result<(), Box<dyn std::error::Error>> {
+    /// client.send("app-1", serde_json::json!({ "type": "greeting", "data": { "n": 1 } })).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// At once if the hub is away or the message is too long; later if the hub goes before it is
@@ -481,6 +517,14 @@ impl HubClient {
 
     /// Calls a method of the hub's and waits for the acknowledgement.
     ///
+    /// ```no_run
+    /// # async fn example(client: twinsight::hub::HubClient) -> Result<(), Box<dyn std::error::Error>> {
+    /// let networks = client.call("getDeviceNetworks", serde_json::json!({})).await?;
+    /// println!("{networks}");
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// If the hub is away, does not answer in time, or answers with `status: "error"`.
     pub async fn call(&self, method: &str, payload: Value) -> Result<Value, HubError> {
@@ -505,6 +549,16 @@ impl HubClient {
     /// The twin messages that `wants` lets through, `capacity` of them waiting at most: one that
     /// comes when all places are taken is dropped and counted. `wants` runs on the hub's task: it
     /// must not wait.
+    ///
+    /// ```no_run
+    /// # async fn example(client: twinsight::hub::HubClient) -> Result<(), Box<dyn std::error::Error>> {
+    /// let mut messages = client.messages(16, |message| message.twin_id == "camera-yard");
+    /// while let Some(message) = messages.recv().await {
+    ///     println!("{}", message.data);
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn messages(
         &self,
         capacity: usize,
@@ -524,6 +578,16 @@ impl HubClient {
     }
 
     /// The changes of all subscribed twins, the own one included.
+    ///
+    /// ```no_run
+    /// # async fn example(client: twinsight::hub::HubClient) -> Result<(), Box<dyn std::error::Error>> {
+    /// let mut updates = client.twin_updates();
+    /// while let Some(update) = updates.recv().await {
+    ///     println!("{} has changed", update.twin_id);
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn twin_updates(&self) -> TwinUpdates {
         TwinUpdates {
             receiver: self.shared.updates.subscribe(),
@@ -532,6 +596,13 @@ impl HubClient {
     }
 
     /// Leaves the hub; everything that was sent before is written first, within a second.
+    ///
+    /// ```no_run
+    /// # async fn example(client: twinsight::hub::HubClient) -> Result<(), Box<dyn std::error::Error>> {
+    /// client.close().await;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub async fn close(&self) {
         let (done, closed) = oneshot::channel();
         if self.command(Command::Close { done }).await.is_ok() {

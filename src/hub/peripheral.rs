@@ -148,6 +148,14 @@ impl HubClient {
     /// A peripheral twin to speak as, or to listen to. If it is this app's and somebody takes it over,
     /// the instance falls silent: see [`Instance::on_ownership_lost`].
     ///
+    /// ```no_run
+    /// # async fn example(client: twinsight::hub::HubClient) -> Result<(), Box<dyn std::error::Error>> {
+    /// let sensor = client.peripheral_instance("sensor-17").await?;
+    /// sensor.emit("measured", serde_json::json!({ "celsius": 21.5 })).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// If the hub does not know it, or as [`HubClient::call`].
     pub async fn peripheral_instance(&self, twin_id: &str) -> Result<Instance, HubError> {
@@ -314,6 +322,13 @@ impl Instance {
 
     /// Removes a peripheral twin from the hub; the twin as it was, if the hub tells it.
     ///
+    /// ```no_run
+    /// # async fn example(client: twinsight::hub::HubClient) -> Result<(), Box<dyn std::error::Error>> {
+    /// client.peripheral_instance("sensor-17").await?.remove().await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// If it was lost, or as [`HubClient::call`].
     pub async fn remove(&self) -> Result<Option<Twin>, HubError> {
@@ -329,6 +344,14 @@ impl Instance {
     /// Calls a handler, once, when somebody else takes this peripheral over; at once if that has
     /// happened. From then on what is sent as it fails with [`HubError::OwnershipLost`], and no event
     /// comes in. Without effect on a twin that never was this app's.
+    ///
+    /// ```no_run
+    /// # async fn example(client: twinsight::hub::HubClient) -> Result<(), Box<dyn std::error::Error>> {
+    /// let sensor = client.peripheral_instance("sensor-17").await?;
+    /// sensor.on_ownership_lost(|loss| println!("of {loss} now"));
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn on_ownership_lost(&self, handler: impl FnOnce(OwnershipLoss) + Send + 'static) {
         let Some(ownership) = self.ownership() else {
             return;

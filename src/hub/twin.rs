@@ -227,6 +227,14 @@ impl Instance {
     }
 
     /// Takes off a handler that was registered with this client; false if it is not registered.
+    ///
+    /// ```no_run
+    /// # async fn example(instance: twinsight::hub::Instance) -> Result<(), Box<dyn std::error::Error>> {
+    /// let handler = instance.on("opened", |event| async move { println!("{}", event.data) });
+    /// assert!(instance.off(handler));
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn off(&self, handler: HandlerId) -> bool {
         self.client.off(handler)
     }
@@ -325,6 +333,13 @@ impl Instance {
     }
 
     /// As [`Instance::on_update_desired`], for what the twin reports.
+    ///
+    /// ```no_run
+    /// # async fn example(instance: twinsight::hub::Instance) -> Result<(), Box<dyn std::error::Error>> {
+    /// instance.on_update_reported(|reported| async move { println!("{reported:?}") });
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn on_update_reported<F, R>(&self, handler: F) -> HandlerId
     where
         F: FnMut(Map<String, Value>) -> R + Send + 'static,
@@ -334,6 +349,16 @@ impl Instance {
     }
 
     /// The desired properties, each time they change; the first update counts as a change.
+    ///
+    /// ```no_run
+    /// # async fn example(instance: twinsight::hub::Instance) -> Result<(), Box<dyn std::error::Error>> {
+    /// let mut updates = instance.desired_updates();
+    /// while let Some(desired) = updates.recv().await {
+    ///     println!("{desired:?}");
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn desired_updates(&self) -> PropertyUpdates {
         self.property_updates(Side::Desired)
     }

@@ -443,6 +443,14 @@ impl DataChannel {
     }
 
     /// Takes a handler off; false if it is not registered.
+    ///
+    /// ```no_run
+    /// # async fn example(channel: twinsight::realtime::DataChannel) -> Result<(), Box<dyn std::error::Error>> {
+    /// let handler = channel.on_close(|reason| async move { println!("{reason:?}") });
+    /// assert!(channel.off_close(handler));
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn off_close(&self, handler: HandlerId) -> bool {
         self.core.closes.remove(handler)
     }
@@ -469,6 +477,15 @@ impl DataChannel {
     }
 
     /// True while messages flow.
+    ///
+    /// ```no_run
+    /// # async fn example(channel: twinsight::realtime::DataChannel) -> Result<(), Box<dyn std::error::Error>> {
+    /// if channel.is_open() {
+    ///     channel.send("now").await?;
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn is_open(&self) -> bool {
         self.state() == ChannelState::Open
     }
@@ -479,6 +496,13 @@ impl DataChannel {
     }
 
     /// Where the channel stands.
+    ///
+    /// ```no_run
+    /// # async fn example(channel: twinsight::realtime::DataChannel) -> Result<(), Box<dyn std::error::Error>> {
+    /// println!("{:?}", channel.state());
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn state(&self) -> ChannelState {
         *self.core.state.borrow()
     }
@@ -523,6 +547,13 @@ impl DataChannel {
     }
 
     /// Messages that were dropped because they were sent without a connection.
+    ///
+    /// ```no_run
+    /// # async fn example(channel: twinsight::realtime::DataChannel) -> Result<(), Box<dyn std::error::Error>> {
+    /// println!("{} dropped, {} lost", channel.dropped_messages(), channel.lost_messages());
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn dropped_messages(&self) -> u64 {
         self.core.dropped.load(Ordering::Relaxed)
     }
@@ -533,6 +564,13 @@ impl DataChannel {
     }
 
     /// Bytes that were sent and are not acknowledged.
+    ///
+    /// ```no_run
+    /// # async fn example(channel: twinsight::realtime::DataChannel) -> Result<(), Box<dyn std::error::Error>> {
+    /// println!("{} bytes are on their way", channel.buffered_bytes().await);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub async fn buffered_bytes(&self) -> usize {
         match self.core.open() {
             Some(open) => open.channel.outstanding_bytes().await,

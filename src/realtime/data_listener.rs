@@ -334,6 +334,14 @@ impl Instance {
 
 impl DataChannelListener {
     /// The channel, open or not.
+    ///
+    /// ```no_run
+    /// # async fn example(listener: twinsight::realtime::DataChannelListener) -> Result<(), Box<dyn std::error::Error>> {
+    /// println!("{:?}", listener.channel().state());
+    /// listener.close().await;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn channel(&self) -> &DataChannel {
         &self.channel
     }
@@ -346,6 +354,13 @@ impl DataChannelListener {
 
 impl DataChannelAcceptor {
     /// Peers that have a place, open or about to be.
+    ///
+    /// ```no_run
+    /// # async fn example(acceptor: twinsight::realtime::DataChannelAcceptor) -> Result<(), Box<dyn std::error::Error>> {
+    /// println!("{} peers, {} signals refused", acceptor.peers(), acceptor.refused());
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn peers(&self) -> usize {
         self.shared.peers.load(Ordering::Relaxed)
     }
@@ -358,6 +373,13 @@ impl DataChannelAcceptor {
     }
 
     /// Closes the channels of all peers.
+    ///
+    /// ```no_run
+    /// # async fn example(acceptor: twinsight::realtime::DataChannelAcceptor) -> Result<(), Box<dyn std::error::Error>> {
+    /// acceptor.close().await;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub async fn close(mut self) {
         drop(self.stop.take());
         // An error means that it has ended.
