@@ -295,7 +295,8 @@ impl DataChannel {
         self.send_wire(&message.into().into_wire()).await
     }
 
-    /// Waits until half of what may be unacknowledged is free again, also for the next connection.
+    /// Waits until half of what may be unacknowledged is free again, and a message of any size fits; also for
+    /// the next connection.
     ///
     /// ```no_run
     /// # async fn example(channel: twinsight::realtime::DataChannel) -> Result<(), Box<dyn std::error::Error>> {
@@ -656,9 +657,12 @@ impl Core {
         }
     }
 
-    /// Waits until half of what may be unacknowledged is.
+    /// Waits until enough of what may be unacknowledged is free.
     async fn drained(&self, open: &Open) -> Result<(), SendError> {
-        let drained = open.channel.drained_to(self.high_water_bytes / 2).await;
+        // Whatever the other side takes fits then: who tries again after it is not refused again.
+        let room_for_any = self.high_water_bytes.saturating_sub(open.max_message_bytes);
+        let low_water_bytes = room_for_any.min(self.high_water_bytes / 2);
+        let drained = open.channel.drained_to(low_water_bytes).await;
         drained.map_err(|_| {
             self.broken.notify_one();
             SendError::NotOpen
