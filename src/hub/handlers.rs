@@ -1,6 +1,6 @@
 //! Handlers that a user of the crate registers: each runs on a task of its own, one call after the other,
 //! behind a bounded queue. One that is slow or panics harms nobody else: when its queue has been full for
-//! a second it loses what comes, counted, until it has caught up.
+//! a second it loses what comes, counted, until there is a place for it again.
 
 #![cfg_attr(
     not(feature = "webrtc"),

@@ -1,7 +1,8 @@
 //! The hub: twin messages, subscriptions and signalling over Socket.IO.
 //!
 //! `engine_io` and `socket_io` turn frames into packets, `session` turns packets into a joined hub
-//! (all three without sockets or clocks), `client` owns the socket, `twin` is what a user holds.
+//! (all three without sockets or clocks), `client` owns the socket, `twin` and `peripheral` are what a user
+//! holds, `handlers` runs what he registers, `connection_events` tells what becomes of peer connections.
 
 pub mod client;
 mod connection;

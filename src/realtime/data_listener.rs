@@ -169,7 +169,7 @@ impl Instance {
     /// ```
     ///
     /// # Errors
-    /// If the twin's id or the name cannot be one.
+    /// If the twin's id or the name cannot be one, or this peripheral was taken over.
     pub fn open_data_channel(
         &self,
         target: &str,
@@ -202,7 +202,7 @@ impl Instance {
     /// ```
     ///
     /// # Errors
-    /// If the twin's id or the name cannot be one.
+    /// If the twin's id or the name cannot be one, or this peripheral was taken over.
     pub fn on_data_channel<F, R>(
         &self,
         source: &str,
@@ -237,7 +237,7 @@ impl Instance {
     /// ```
     ///
     /// # Errors
-    /// If the name cannot be one.
+    /// If the name cannot be one, or this peripheral was taken over.
     pub fn accept_data_channels<F, R>(
         &self,
         options: impl Into<AcceptOptions>,

@@ -1,6 +1,6 @@
-//! Who offers, who answers, when to give up and when to try again: the signalling of one stream with
+//! Who offers, who answers, when to give up and when to try again: the signalling of one link with
 //! one peer, without sockets. Signals, descriptions and the connection's fate come in as [`Input`];
-//! what to do comes out as [`Output`]. The stream's task runs it.
+//! what to do comes out as [`Output`]. The link's owner runs it.
 //!
 //! An offer is never sent twice: an attempt that stays unanswered is replaced by a fresh one (a new
 //! peer connection with the same `peerId`), so a peer that arms late is met at once.

@@ -1,10 +1,10 @@
-//! Whose signals a stream takes out of the hub's rooms.
+//! Whose signals a link takes out of the hub's rooms. Most links are a camera's, so the peer is called that.
 
 use std::sync::Arc;
 
 use crate::hub::message::TwinMessage;
 
-/// Whose signals a stream takes. The names alone do not tell: all cameras that dial us, and the
+/// Whose signals a link takes. The names alone do not tell: all cameras that dial us, and the
 /// answers of all that we dial, have the same.
 pub(super) enum Senders {
     /// The legacy dialect checks no source; its room is the camera's own.
