@@ -17,14 +17,14 @@ use anyhow::{Result, bail};
 use clap::{Parser, ValueEnum};
 use serde_json::{Value, json};
 use tokio::sync::Notify;
-use twinsight::config::{Dialect, StreamId};
+use twinsight::config::{Codec, Dialect, StreamId};
 use twinsight::decode::decoder::DecoderKind;
 use twinsight::decode::worker::DecodeConfig;
 use twinsight::hub::{
     ActionResult, ActionStatus, ChannelKind, ConnectionChange, HubClient, HubOptions, Instance,
 };
+use twinsight::media::camera::{CameraStream, CameraStreamOptions, StreamContext};
 use twinsight::media::keyframes::KeyframeBudget;
-use twinsight::media::stream::{MediaStream, StreamContext, StreamOptions};
 use twinsight::realtime::ice::IceSettings;
 use twinsight::realtime::negotiation::Role;
 use twinsight::realtime::{DataChannel, Message};
@@ -262,13 +262,13 @@ fn watch_media(client: &HubClient, progress: &Arc<Progress>) {
     });
 }
 
-fn media_stream(client: &HubClient, args: &Args) -> MediaStream {
+fn media_stream(client: &HubClient, args: &Args) -> CameraStream {
     let metrics = Arc::new(Metrics::new());
     let id = StreamId {
         twin_id: args.peer.as_str().into(),
         stream: "default".into(),
     };
-    let options = StreamOptions {
+    let options = CameraStreamOptions {
         id: id.clone(),
         role: match args.role {
             Side::Initiator => Role::Initiator,
@@ -276,6 +276,7 @@ fn media_stream(client: &HubClient, args: &Args) -> MediaStream {
         },
         dialect: Dialect::Current,
         allow_unsigned: false,
+        codecs: vec![Codec::H264],
         ice: IceSettings::default(),
         decode: DecodeConfig::new(id, &metrics, DecoderKind::OpenH264),
     };
@@ -284,7 +285,7 @@ fn media_stream(client: &HubClient, args: &Args) -> MediaStream {
         metrics,
         keyframes: Arc::new(KeyframeBudget::new(Instant::now())),
     };
-    MediaStream::open(
+    CameraStream::open(
         context,
         options,
         Box::new(|_frame| {}),

@@ -32,6 +32,7 @@ use twinsight::h264::nal::{NalType, annex_b};
 use twinsight::hub::{HubClient, HubOptions};
 use twinsight::realtime::ice::IceSettings;
 use twinsight::realtime::peer::Peer;
+use twinsight::realtime::rtp_track::TrackKind;
 use twinsight::realtime::signal::{ChannelKind, Signal, SignalNames, mint_peer_id};
 use twinsight::realtime::tee::Inbound;
 use twinsight::telemetry::metrics::Metrics;
@@ -128,8 +129,8 @@ async fn over_a_connection_numbers_are_in_order_and_a_pli_gives_a_keyframe_withi
             let _ = packets.send(packet);
         }
     });
-    let (peer, _events) = Peer::new(&ice, &[], sink).await.unwrap();
-    peer.receive_video().await.unwrap();
+    let (peer, _events) = Peer::for_h264(&ice, &[], sink).await.unwrap();
+    peer.receive(TrackKind::Video).await.unwrap();
     let sdp = peer.offer().await.unwrap();
     let offer = names.encode(&Signal::Offer { sdp }, Some(&mint_peer_id()));
     hub.send("cam", offer).await.unwrap();

@@ -27,6 +27,7 @@ use twinsight::http::server::{HttpState, serve};
 use twinsight::hub::{HubClient, HubOptions, TwinMessage};
 use twinsight::realtime::ice::IceSettings;
 use twinsight::realtime::peer::Peer;
+use twinsight::realtime::rtp_track::TrackKind;
 use twinsight::telemetry::health::{Health, Readiness};
 use twinsight::telemetry::metrics::Metrics;
 
@@ -567,7 +568,7 @@ async fn cameras_that_give_no_video() {
             interfaces: vec!["lo".to_owned()],
             ..IceSettings::default()
         };
-        let (peer, _events) = Peer::new(&ice, &[], Arc::new(|_| {})).await.unwrap();
+        let (peer, _events) = Peer::for_h264(&ice, &[], Arc::new(|_| {})).await.unwrap();
         let answer = peer.answer(offer).await.unwrap();
         peer.close().await;
         answer
@@ -578,8 +579,8 @@ async fn cameras_that_give_no_video() {
             interfaces: vec!["lo".to_owned()],
             ..IceSettings::default()
         };
-        let (peer, _events) = Peer::new(&ice, &[], Arc::new(|_| {})).await.unwrap();
-        let _sender = peer.send_video().await.unwrap();
+        let (peer, _events) = Peer::for_h264(&ice, &[], Arc::new(|_| {})).await.unwrap();
+        let _sender = peer.send(TrackKind::Video, "video").await.unwrap();
         let answer = peer.answer(offer).await.unwrap();
         // It stays open for the rest of the test.
         std::mem::forget(peer);

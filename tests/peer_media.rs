@@ -10,8 +10,9 @@ use tokio::sync::mpsc;
 use tokio::time::timeout;
 use twinsight::realtime::ice::IceSettings;
 use twinsight::realtime::peer::{Peer, PeerEvent};
+use twinsight::realtime::rtp_track::OutboundRtp;
+use twinsight::realtime::rtp_track::TrackKind;
 use twinsight::realtime::tee::{Inbound, TeeSink};
-use twinsight::realtime::video::OutboundRtp;
 
 const BURST: u16 = 600;
 const LIMIT: Duration = Duration::from_secs(20);
@@ -48,10 +49,10 @@ async fn connected(events: &mut mpsc::Receiver<PeerEvent>) {
 async fn a_burst_of_600_packets_arrives_whole() {
     let (camera_sink, mut camera_sees) = sink();
     let (viewer_sink, mut viewer_sees) = sink();
-    let (viewer, mut viewer_events) = Peer::new(&loopback(), &[], viewer_sink).await.unwrap();
-    let (camera, mut camera_events) = Peer::new(&loopback(), &[], camera_sink).await.unwrap();
-    viewer.receive_video().await.unwrap();
-    let video = camera.send_video().await.unwrap();
+    let (viewer, mut viewer_events) = Peer::for_h264(&loopback(), &[], viewer_sink).await.unwrap();
+    let (camera, mut camera_events) = Peer::for_h264(&loopback(), &[], camera_sink).await.unwrap();
+    viewer.receive(TrackKind::Video).await.unwrap();
+    let video = camera.send(TrackKind::Video, "video").await.unwrap();
 
     let offer = viewer.offer().await.unwrap();
     assert!(

@@ -13,6 +13,7 @@ use crate::hub::message::{IceServer, TwinMessage};
 use crate::realtime::ice::IceSettings;
 use crate::realtime::negotiation::CONNECT_LIMIT;
 use crate::realtime::peer::{Peer, PeerError, PeerEvent};
+use crate::realtime::rtp_track::TrackKind;
 use crate::realtime::signal::{
     Candidate, ChannelKind, Signal, SignalEnvelope, SignalNames, mint_peer_id,
 };
@@ -134,8 +135,8 @@ impl Dialler {
             })
         };
         let described = async {
-            let (peer, events) = Peer::new(&self.ice, &self.servers, sink).await?;
-            peer.receive_video().await?;
+            let (peer, events) = Peer::for_h264(&self.ice, &self.servers, sink).await?;
+            peer.receive(TrackKind::Video).await?;
             let sdp = peer.offer().await?;
             Ok::<_, PeerError>((peer, events, sdp))
         };
@@ -285,7 +286,7 @@ impl Call<'_> {
         let accepting = self.peer.accept_answer(sdp);
         match tokio::time::timeout(STEP_LIMIT, accepting).await {
             Ok(Ok(())) => Ok(()),
-            Ok(Err(PeerError::NoH264)) => Err(Trouble::new(
+            Ok(Err(PeerError::NoCodec { .. })) => Err(Trouble::new(
                 codecs,
                 "let the camera send H.264 (baseline, packetization-mode=1): this build decodes nothing else",
             )),

@@ -3,7 +3,7 @@
 //! buffer back by dropping it.
 
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 /// A decoded picture. Cloning shares it.
 #[derive(Debug, Clone)]
@@ -127,6 +127,27 @@ impl Frame {
     /// The planes.
     pub fn planes(&self) -> I420<'_> {
         I420::from_packed(self.inner.planes.bytes(), self.inner.size, self.inner.color)
+    }
+
+    /// Pixels from left to right.
+    pub fn width(&self) -> usize {
+        self.inner.size.width_px
+    }
+
+    /// Pixels from top to bottom.
+    pub fn height(&self) -> usize {
+        self.inner.size.height_px
+    }
+
+    /// When its first packet arrived.
+    pub fn received_at(&self) -> Instant {
+        self.inner.timing.received_at
+    }
+
+    /// When it was taken, by the sender's own clock; none unless the sender has told it (RTCP sender reports).
+    pub fn captured_at(&self) -> Option<SystemTime> {
+        let unix_ms = self.inner.timing.captured_at_unix_ms?;
+        Some(SystemTime::UNIX_EPOCH + Duration::from_millis(unix_ms))
     }
 
     /// The size in pixels.

@@ -4,6 +4,8 @@
 pub mod bits;
 pub mod clip;
 pub mod depacketize;
+#[cfg(feature = "openh264")]
+pub mod encode;
 pub mod mp4;
 pub mod nal;
 pub mod packetize;

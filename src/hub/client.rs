@@ -631,6 +631,12 @@ impl HubClient {
         self.shared.metrics.as_deref()
     }
 
+    /// The same, to be kept.
+    #[cfg(feature = "webrtc")]
+    pub(crate) fn shared_metrics(&self) -> Option<Arc<Metrics>> {
+        self.shared.metrics.clone()
+    }
+
     /// `Some` if a line about this may be logged now, with how many were left out.
     #[cfg(feature = "webrtc")]
     pub(crate) fn warn_about(&self, what: &'static str, now: Instant) -> Option<u64> {

@@ -19,6 +19,16 @@ pub enum ChannelKind {
     Data,
 }
 
+impl ChannelKind {
+    /// `media` or `data`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Media => "media",
+            Self::Data => "data",
+        }
+    }
+}
+
 /// What a path between two peers is made of, by its most distant part.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum ConnectionType {

@@ -77,7 +77,21 @@ impl<T: Clone + Send + 'static> Handlers<T> {
     }
 
     /// Registers a handler; `what` names it in the log. Needs a tokio runtime.
-    pub(crate) fn add<F, R>(&self, what: &'static str, mut handler: F) -> HandlerId
+    pub(crate) fn add<F, R>(&self, what: &'static str, handler: F) -> HandlerId
+    where
+        F: FnMut(T) -> R + Send + 'static,
+        R: Future<Output = ()> + Send + 'static,
+    {
+        self.add_after(Vec::new(), what, handler)
+    }
+
+    /// As [`add`](Self::add), and it is called with these first.
+    pub(crate) fn add_after<F, R>(
+        &self,
+        first: Vec<T>,
+        what: &'static str,
+        mut handler: F,
+    ) -> HandlerId
     where
         F: FnMut(T) -> R + Send + 'static,
         R: Future<Output = ()> + Send + 'static,
@@ -85,7 +99,11 @@ impl<T: Clone + Send + 'static> Handlers<T> {
         let is_on = Arc::new(AtomicBool::new(true));
         let (id, mut queue, _) = self.insert(Arc::clone(&is_on));
         tokio::spawn(async move {
-            while let Some(item) = queue.recv().await {
+            let mut first = first.into_iter();
+            while let Some(item) = match first.next() {
+                Some(item) => Some(item),
+                None => queue.recv().await,
+            } {
                 if !is_on.load(Ordering::Acquire) {
                     return;
                 }
@@ -267,14 +285,14 @@ where
 
 /// Handlers that take what they handle from a receiver of their own.
 #[derive(Debug, Default)]
-pub(super) struct HandlerTasks {
+pub(crate) struct HandlerTasks {
     running: Mutex<HashMap<HandlerId, oneshot::Sender<()>>>,
 }
 
 impl HandlerTasks {
     /// Runs `work` until it ends or the handler is taken off; `work` gets what it is to watch for the
     /// latter.
-    pub(super) fn start<R>(&self, work: impl FnOnce(oneshot::Receiver<()>) -> R) -> HandlerId
+    pub(crate) fn start<R>(&self, work: impl FnOnce(oneshot::Receiver<()>) -> R) -> HandlerId
     where
         R: Future<Output = ()> + Send + 'static,
     {
@@ -288,14 +306,14 @@ impl HandlerTasks {
     }
 
     /// Takes a handler off; false if it is not registered.
-    pub(super) fn stop(&self, id: HandlerId) -> bool {
+    pub(crate) fn stop(&self, id: HandlerId) -> bool {
         self.lock()
             .remove(&id)
             .is_some_and(|stop| !stop.is_closed())
     }
 
     /// Takes all off.
-    pub(super) fn clear(&self) {
+    pub(crate) fn clear(&self) {
         self.lock().clear();
     }
 

@@ -1,444 +1,484 @@
-//! `MediaStream`: video of a camera twin, received. Opening one starts a task that negotiates, keeps
-//! the connection and begins anew when it breaks, and a decode thread that gives frames. The task
-//! alone touches the peer connection; frames go from the decode thread straight to the handler.
+//! `MediaStream`: tracks to and from one peer, for as long as a handle lives. Connections come and go beneath
+//! it: handlers stay, and get the frames and tracks of the next one.
 
 use std::fmt;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::Duration;
 
-use tokio::sync::{Notify, mpsc, oneshot, watch};
-use tokio::task::JoinHandle;
-use tracing::Instrument;
+use tokio::sync::oneshot;
 
-use super::keyframes::KeyframeBudget;
-use super::life::{Life, StreamState};
-use crate::config::Dialect;
-use crate::config::StreamId;
+use super::core::{Core, MediaState};
+use super::frames::Frames;
+use super::local_track::LocalTrack;
+use super::remote_track::RemoteTrack;
+use crate::config::{Codec, Dialect};
 use crate::decode::frame::Frame;
-use crate::decode::worker::{Arrival, ArrivalQueue, DecodeConfig, DecodeWorker};
-use crate::hub::client::HubClient;
-use crate::realtime::describe::Content;
+use crate::hub::HubError;
+use crate::hub::handlers::{HandlerId, Items};
+use crate::realtime::CloseReason;
 use crate::realtime::ice::IceSettings;
-use crate::realtime::link::{Link, LinkEvent, LinkOptions, Wake as LinkWake};
-use crate::realtime::negotiation::{Attempt, EndReason, Progress, Role};
-use crate::realtime::signal::ChannelKind;
-use crate::realtime::tee::{Inbound, TeeSink};
-use crate::telemetry::metrics::{Metrics, StreamMetrics};
+use crate::realtime::rtp_track::TrackKind;
 
-/// While nothing comes for this long, the peer is asked whether it has said goodbye.
-const SILENCE: Duration = Duration::from_secs(1);
-
-/// What to subscribe to, and how.
-#[derive(Debug, Clone)]
-pub struct StreamOptions {
-    /// The camera twin and the stream's name.
-    pub id: StreamId,
-    /// Whether we dial the camera or it dials us.
-    pub role: Role,
-    /// The camera's client.
-    pub dialect: Dialect,
-    /// As responder: take offers that are signed with our own twin too.
-    pub allow_unsigned: bool,
-    /// How connections find their way.
-    pub ice: IceSettings,
-    /// How frames are decoded.
-    pub decode: DecodeConfig,
+/// Which way media goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Direction {
+    /// From here only.
+    SendOnly,
+    /// To here only.
+    #[default]
+    RecvOnly,
+    /// Both ways over one connection.
+    SendRecv,
 }
 
-impl StreamOptions {
-    fn link(&self) -> LinkOptions {
-        LinkOptions {
-            kind: ChannelKind::Media,
-            name: Arc::clone(&self.id.stream),
-            target: Arc::clone(&self.id.twin_id),
-            own: None,
-            role: self.role,
-            dialect: self.dialect,
-            allow_unsigned: self.allow_unsigned,
-            ice: self.ice.clone(),
+impl Direction {
+    pub(super) fn receives(self) -> bool {
+        self != Self::SendOnly
+    }
+}
+
+/// How a stream is called and connected, and what it carries.
+///
+/// A name alone is enough to receive video: `"default".into()`.
+#[derive(Debug, Clone)]
+pub struct MediaStreamOptions {
+    /// Its name, the same on both sides. Several streams to one peer differ by it, and none is another one's
+    /// plus `-…`: the official clients would take one for the other.
+    pub name: String,
+    /// Which way media goes. What is sent are `tracks`.
+    pub direction: Direction,
+    /// What is sent.
+    pub tracks: Vec<LocalTrack>,
+    /// Kinds that are received. [`Instance::get_media_stream`](crate::hub::Instance::get_media_stream) waits for
+    /// the first packet of each.
+    pub kinds: Vec<TrackKind>,
+    /// Video codecs that are taken, the preferred first. Video is sent as H.264.
+    pub codecs: Vec<Codec>,
+    /// The other side's client.
+    pub dialect: Dialect,
+    /// As responder: take offers too that are signed with the own twin, as those of web clients and of npm
+    /// clients before 6.15 are. They say nothing about who sends them.
+    pub allow_unsigned: bool,
+    /// How connections find their way; `None`: all ways, or only relays if the operator named one
+    /// (`PHYSTACK_TURN_URL`).
+    pub ice: Option<IceSettings>,
+    /// How long the first connection, and the first packets of its `kinds`, may take for those that wait.
+    pub connect_limit: Duration,
+    /// Log the path of every connection: the pair of candidates.
+    pub verbose: bool,
+}
+
+impl Default for MediaStreamOptions {
+    fn default() -> Self {
+        Self {
+            name: "default".to_owned(),
+            direction: Direction::RecvOnly,
+            tracks: Vec::new(),
+            kinds: vec![TrackKind::Video],
+            codecs: Codec::ALL.to_vec(),
+            dialect: Dialect::Current,
+            allow_unsigned: false,
+            ice: None,
+            connect_limit: Duration::from_secs(15),
             verbose: false,
         }
     }
 }
 
-/// What all streams of a node share.
-#[derive(Debug, Clone)]
-pub struct StreamContext {
-    /// The hub.
-    pub hub: HubClient,
-    /// All metrics.
-    pub metrics: Arc<Metrics>,
-    /// The limit of keyframe requests.
-    pub keyframes: Arc<KeyframeBudget>,
+impl MediaStreamOptions {
+    /// For a stream that only sends these tracks.
+    pub fn sending(tracks: impl IntoIterator<Item = LocalTrack>) -> Self {
+        Self {
+            direction: Direction::SendOnly,
+            tracks: tracks.into_iter().collect(),
+            ..Self::default()
+        }
+    }
+
+    /// For a stream that sends these tracks and receives video over the same connection.
+    pub fn two_way(tracks: impl IntoIterator<Item = LocalTrack>) -> Self {
+        Self {
+            direction: Direction::SendRecv,
+            ..Self::sending(tracks)
+        }
+    }
+
+    /// The same under another name.
+    #[must_use]
+    pub fn named(self, name: impl Into<String>) -> Self {
+        Self {
+            name: name.into(),
+            ..self
+        }
+    }
+
+    /// The kinds that come.
+    pub(super) fn received(&self) -> Vec<TrackKind> {
+        if self.direction.receives() {
+            self.kinds.clone()
+        } else {
+            Vec::new()
+        }
+    }
 }
 
-/// Takes frames, on the decode thread: must not wait.
-pub type FrameHandler = Box<dyn FnMut(Frame) + Send>;
+impl From<&str> for MediaStreamOptions {
+    fn from(name: &str) -> Self {
+        Self::default().named(name)
+    }
+}
 
-/// Takes every change of a stream's state, the first state too, on the stream's task: must not wait.
-pub type StateHandler = Box<dyn FnMut(StreamState) + Send>;
+impl From<String> for MediaStreamOptions {
+    fn from(name: String) -> Self {
+        Self::default().named(name)
+    }
+}
 
-/// A received stream. [`close`](Self::close) ends it; dropping it does so in the background.
+/// Why there is no stream.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum MediaError {
+    /// The other side cannot be dialled or awaited, or the options contradict each other.
+    #[error("no media stream with `{twin_id}` can be made: {why}")]
+    Options {
+        /// The twin that was given, shortened.
+        twin_id: String,
+        /// What is wrong.
+        why: &'static str,
+    },
+    /// The hub is in the way.
+    #[error("no media stream with `{twin_id}` can be made: {source}")]
+    Hub {
+        /// The twin at the other end.
+        twin_id: String,
+        /// What the hub said.
+        source: HubError,
+    },
+    /// Only relays may be used, and there is none that can be.
+    #[error(
+        "no media stream with `{twin_id}` can be made: only relays are allowed, and no server offers TURN over UDP: set PHYSTACK_TURN_URL to `turn:HOST:3478`"
+    )]
+    NoRelay {
+        /// The twin at the other end.
+        twin_id: String,
+        /// Servers that the stack cannot use: TURN over TCP or TLS.
+        refused: Vec<String>,
+    },
+    /// It was not connected in time. Nothing is tried any more.
+    #[error(
+        "the media stream `{name}` with `{twin_id}` was not connected within {limit:?} ({reason}): see that the twin's app runs and has this stream by this name"
+    )]
+    NotConnected {
+        /// The twin at the other end.
+        twin_id: String,
+        /// The stream's name.
+        name: String,
+        /// How long it was waited for.
+        limit: Duration,
+        /// Why the last attempt failed.
+        reason: &'static str,
+    },
+    /// It was connected, and no packet of these kinds came in time. Nothing is tried any more.
+    #[error(
+        "the media stream `{name}` with `{twin_id}` is connected, and no {} came within {limit:?}: see that the twin's app sends it, or leave it out of `kinds`",
+        listed(missing)
+    )]
+    MissingMediaTrack {
+        /// The twin at the other end.
+        twin_id: String,
+        /// The stream's name.
+        name: String,
+        /// What did not come.
+        missing: Vec<TrackKind>,
+        /// How long it was waited for.
+        limit: Duration,
+    },
+}
+
+/// The tracks of a stream's peer connection.
+#[derive(Debug, Clone)]
+pub struct StreamTracks {
+    /// What is sent.
+    pub local: Vec<LocalTrack>,
+    /// What comes over the connection that is up.
+    pub remote: Vec<RemoteTrack>,
+}
+
+/// Tracks to and from one peer.
+///
+/// Handles are cheap to clone. The last one to be dropped closes the stream, as [`MediaStream::close`] does; a
+/// handler that holds one keeps it open until then.
+///
+/// ```no_run
+/// # use twinsight::hub::{HubClient, HubOptions};
+/// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+/// let client = HubClient::connect(HubOptions::from_env()?).await?;
+/// let stream = client.instance().get_media_stream("camera-1", "default").await?;
+/// stream.on_frame(|frame| async move { println!("{}x{}", frame.width(), frame.height()) });
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone)]
 pub struct MediaStream {
-    id: StreamId,
-    state: watch::Receiver<StreamState>,
-    stop: Option<oneshot::Sender<()>>,
-    task: JoinHandle<()>,
+    pub(super) core: Arc<Core>,
+    life: Arc<Handles>,
+}
+
+/// Ends the stream with the last handle.
+struct Handles {
+    stop: Mutex<Option<oneshot::Sender<()>>>,
+}
+
+/// A stream that ends when its handles are gone.
+pub(super) struct WeakMediaStream {
+    core: Arc<Core>,
+    life: Weak<Handles>,
+}
+
+impl WeakMediaStream {
+    pub(super) fn upgrade(&self) -> Option<MediaStream> {
+        Some(MediaStream {
+            core: Arc::clone(&self.core),
+            life: self.life.upgrade()?,
+        })
+    }
 }
 
 impl MediaStream {
-    /// Subscribes to a camera's stream, for as long as the handle lives. Needs a tokio runtime.
-    pub fn open(
-        context: StreamContext,
-        options: StreamOptions,
-        mut on_frame: FrameHandler,
-        on_state: StateHandler,
-    ) -> Self {
-        let id = options.id.clone();
-        let life = Life::new(Instant::now(), options.role);
-        let (state_sender, state) = watch::channel(life.state());
+    /// A stream without a task, and what tells the task to end.
+    pub(super) fn new(core: Arc<Core>) -> (Self, oneshot::Receiver<()>) {
         let (stop, stopped) = oneshot::channel();
-        let seen = Arc::new(Seen::new());
-        let (keyframe_wanted, keyframe_requests) = mpsc::channel(1);
-        let queue = Arc::new(ArrivalQueue::default());
-        let worker = {
-            let seen = Arc::clone(&seen);
-            DecodeWorker::spawn(
-                options.decode.clone(),
-                Arc::clone(&queue),
-                Box::new(move |frame| {
-                    seen.frame();
-                    on_frame(frame);
-                }),
-                // A request that waits for its turn covers a second one.
-                Box::new(move |_reason| {
-                    let _ = keyframe_wanted.try_send(());
-                }),
-            )
-        };
-        let span = tracing::info_span!("camera", twin = %id.twin_id, stream = %id.stream);
-        let current_attempt = Arc::new(AtomicU32::new(0));
-        let link = {
-            let (queue, seen, current) = (
-                Arc::clone(&queue),
-                Arc::clone(&seen),
-                Arc::clone(&current_attempt),
-            );
-            let content = move |attempt| {
-                Content::Video(sink(
-                    attempt,
-                    Arc::clone(&queue),
-                    Arc::clone(&seen),
-                    Arc::clone(&current),
-                ))
-            };
-            Link::new(
-                context.hub.clone(),
-                options.link(),
-                current_attempt,
-                Box::new(content),
-            )
-        };
-        let driver = Driver {
-            stream_metrics: context.metrics.stream(&id),
-            link,
-            life,
-            keyframes: context.keyframes,
-            on_state,
-            announced: None,
-            state: state_sender,
-            seen,
-            queue,
-            keyframe_at: None,
-        };
-        let task = tokio::spawn(
-            driver
-                .run(worker, keyframe_requests, stopped)
-                .instrument(span),
-        );
-        Self {
-            id,
-            state,
-            stop: Some(stop),
-            task,
+        let life = Arc::new(Handles {
+            stop: Mutex::new(Some(stop)),
+        });
+        (Self { core, life }, stopped)
+    }
+
+    pub(super) fn downgrade(&self) -> WeakMediaStream {
+        WeakMediaStream {
+            core: Arc::clone(&self.core),
+            life: Arc::downgrade(&self.life),
         }
     }
 
-    /// The camera twin and the stream's name.
-    pub fn id(&self) -> &StreamId {
-        &self.id
+    /// The tracks of the peer connection, both ways: the guide's `getStream`.
+    ///
+    /// ```no_run
+    /// # fn example(stream: twinsight::media::MediaStream) {
+    /// let tracks = stream.stream();
+    /// println!("{} sent, {} received", tracks.local.len(), tracks.remote.len());
+    /// # }
+    /// ```
+    pub fn stream(&self) -> StreamTracks {
+        StreamTracks {
+            local: self.core.local_tracks(),
+            remote: self.core.remote_tracks(),
+        }
     }
 
-    /// The stream's state, and every change of it.
-    pub fn state(&self) -> watch::Receiver<StreamState> {
-        self.state.clone()
+    /// The tracks that come over the connection that is up, in the order in which their first packets came.
+    pub fn tracks(&self) -> Vec<RemoteTrack> {
+        self.core.remote_tracks()
     }
 
-    /// True while frames come.
+    /// Sends another track too. Before the first connection it is simply part of it; afterwards a connection
+    /// is made anew, since the official clients take no second offer over one that is up: media pauses for
+    /// it. One who answers lets go of the connection, and the peer dials again.
+    ///
+    /// ```no_run
+    /// # use twinsight::media::{LocalTrack, MediaStream};
+    /// # fn example(stream: MediaStream) {
+    /// stream.add_track(LocalTrack::audio("microphone"));
+    /// # }
+    /// ```
+    pub fn add_track(&self, track: LocalTrack) {
+        self.core.add_track(track);
+    }
+
+    /// Calls a handler with each track that comes: those that are there already first, and those of the next
+    /// connections. Runs on a task of its own; see the guide on slow handlers.
+    ///
+    /// ```no_run
+    /// # use twinsight::media::{MediaStream, TrackKind};
+    /// # fn example(stream: MediaStream) {
+    /// let id = stream.on_track(|track| async move {
+    ///     if track.kind() == TrackKind::Audio {
+    ///         let mut packets = track.packets();
+    ///         while let Some(packet) = packets.recv().await {
+    ///             println!("{} bytes of Opus", packet.payload.len());
+    ///         }
+    ///     }
+    /// });
+    /// stream.off_track(id);
+    /// # }
+    /// ```
+    pub fn on_track<F, R>(&self, mut handler: F) -> HandlerId
+    where
+        F: FnMut(RemoteTrack) -> R + Send + 'static,
+        R: Future<Output = ()> + Send + 'static,
+    {
+        // A handler may stay with its track for as long as that lives: each call has a task.
+        self.core.on_track(move |track| {
+            let handled = handler(track);
+            async move {
+                tokio::spawn(handled);
+            }
+        })
+    }
+
+    /// Takes a handler of tracks off. False if it is not registered.
+    pub fn off_track(&self, handler: HandlerId) -> bool {
+        self.core.tracks.remove(handler)
+    }
+
+    /// Calls a handler with the freshest frame whenever it is ready for one: what comes while it runs is left
+    /// out but for the last. The video is decoded from the first handler on. Runs on a task of its own.
+    ///
+    /// ```no_run
+    /// # async fn example(stream: twinsight::media::MediaStream, instance: twinsight::hub::Instance) {
+    /// use serde_json::json;
+    /// let id = stream.on_frame(move |frame| {
+    ///     let instance = instance.clone();
+    ///     async move {
+    ///         let objects = 0; // what your model finds in `frame.to_ndarray()`
+    ///         let _ = instance.emit("detections", json!({ "objects": objects })).await;
+    ///     }
+    /// });
+    /// stream.off_frame(id);
+    /// # }
+    /// ```
+    pub fn on_frame<F, R>(&self, handler: F) -> HandlerId
+    where
+        F: FnMut(Frame) -> R + Send + 'static,
+        R: Future<Output = ()> + Send + 'static,
+    {
+        let id = self.core.frames.on_frame(handler);
+        self.core.ask();
+        id
+    }
+
+    /// Takes a handler of frames off. False if it is not registered.
+    pub fn off_frame(&self, handler: HandlerId) -> bool {
+        self.core.frames.off_frame(handler)
+    }
+
+    /// The frames from now on, as a stream: [`Frames::recv`].
+    pub fn frames(&self) -> Frames {
+        let frames = self.core.frames.frames();
+        self.core.ask();
+        frames
+    }
+
+    /// Calls a handler with the reason whenever a connection that was up is over. Another one follows unless the
+    /// stream was closed, or its peer was one of an acceptor's.
+    ///
+    /// ```no_run
+    /// # fn example(stream: twinsight::media::MediaStream) {
+    /// let id = stream.on_close(|reason| async move { println!("over: {reason:?}") });
+    /// stream.off_close(id);
+    /// # }
+    /// ```
+    pub fn on_close<F, R>(&self, handler: F) -> HandlerId
+    where
+        F: FnMut(CloseReason) -> R + Send + 'static,
+        R: Future<Output = ()> + Send + 'static,
+    {
+        self.core.closes.add("the end of a stream", handler)
+    }
+
+    /// Takes a handler of ends off. False if it is not registered.
+    pub fn off_close(&self, handler: HandlerId) -> bool {
+        self.core.closes.remove(handler)
+    }
+
+    /// The ends of connections, as a stream.
+    pub fn closes(&self) -> Items<CloseReason> {
+        self.core.closes.stream()
+    }
+
+    /// Closes the stream for good and says so to the other side. Returns when that is done.
+    ///
+    /// ```no_run
+    /// # async fn example(stream: twinsight::media::MediaStream) {
+    /// stream.close().await;
+    /// assert!(!stream.is_receiving_frames());
+    /// # }
+    /// ```
+    pub async fn close(&self) {
+        let stop = &self.life.stop;
+        drop(stop.lock().unwrap_or_else(PoisonError::into_inner).take());
+        // An error would mean that the core is gone, and this holds it.
+        let _ = self
+            .core
+            .state
+            .subscribe()
+            .wait_for(|state| *state == MediaState::Closed)
+            .await;
+    }
+
+    /// True while frames come: the last is younger than 5 s. Packets count where nobody wants frames.
     pub fn is_receiving_frames(&self) -> bool {
-        self.state.borrow().state == crate::telemetry::ledger::CameraState::Receiving
+        self.core.receiving.load(Ordering::Relaxed)
     }
 
-    /// Closes the connection, ends decoding and waits for both. No frame comes after it.
-    pub async fn close(mut self) {
-        if let Some(stop) = self.stop.take() {
-            let _ = stop.send(());
-        }
-        if let Err(error) = (&mut self.task).await
-            && error.is_panic()
-        {
-            tracing::error!(camera = %self.id, "a stream's task panicked: this is a bug in Twinsight");
-        }
+    /// True while there is no connection and one is made or waited for.
+    pub fn is_connecting(&self) -> bool {
+        self.state() == MediaState::Connecting
+    }
+
+    /// Where it stands.
+    pub fn state(&self) -> MediaState {
+        *self.core.state.borrow()
+    }
+
+    /// Waits until it is connected; at once if it is.
+    ///
+    /// ```no_run
+    /// # async fn example(client: twinsight::hub::HubClient) -> Result<(), Box<dyn std::error::Error>> {
+    /// let stream = client.instance().open_media_stream("camera-1", "default")?;
+    /// if stream.connected().await {
+    ///     println!("connected with {}", stream.target_twin_id());
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// False once it was closed for good.
+    pub async fn connected(&self) -> bool {
+        let mut state = self.core.state.subscribe();
+        let settled = state
+            .wait_for(|state| *state != MediaState::Connecting)
+            .await;
+        settled.is_ok_and(|state| *state == MediaState::Connected)
+    }
+
+    /// The twin at the other end.
+    pub fn target_twin_id(&self) -> &str {
+        &self.core.twin_id
+    }
+
+    /// The stream's name.
+    pub fn channel_name(&self) -> &str {
+        &self.core.name
+    }
+
+    /// The id of the connection that the initiator made up, once known.
+    pub fn peer_id(&self) -> Option<String> {
+        self.core.peer_id()
     }
 }
 
 impl fmt::Debug for MediaStream {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("MediaStream")
-            .field("id", &self.id)
-            .field("state", &*self.state.borrow())
+            .field("target", &self.core.twin_id)
+            .field("name", &self.core.name)
+            .field("state", &self.state())
             .finish_non_exhaustive()
     }
 }
 
-/// When frames and packets were last seen, told by the threads that see them.
-#[derive(Debug)]
-struct Seen {
-    epoch: Instant,
-    frame_ms: AtomicU64,
-    packet_ms: AtomicU64,
-    awaits_frame: std::sync::atomic::AtomicBool,
-    first_frame: Notify,
-}
-
-impl Seen {
-    fn new() -> Self {
-        Self {
-            epoch: Instant::now(),
-            frame_ms: AtomicU64::new(0),
-            packet_ms: AtomicU64::new(0),
-            awaits_frame: std::sync::atomic::AtomicBool::new(true),
-            first_frame: Notify::new(),
-        }
-    }
-
-    fn now_ms(&self) -> u64 {
-        u64::try_from(self.epoch.elapsed().as_millis()).unwrap_or(u64::MAX)
-    }
-
-    fn frame(&self) {
-        self.frame_ms.store(self.now_ms(), Ordering::Release);
-        if self.awaits_frame.swap(false, Ordering::AcqRel) {
-            self.first_frame.notify_one();
-        }
-    }
-
-    fn packet(&self) {
-        self.packet_ms.store(self.now_ms(), Ordering::Relaxed);
-    }
-
-    fn last_frame(&self) -> Option<Instant> {
-        match self.frame_ms.load(Ordering::Acquire) {
-            0 => None,
-            ms => Some(self.epoch + Duration::from_millis(ms)),
-        }
-    }
-
-    fn silent_for(&self) -> Duration {
-        Duration::from_millis(
-            self.now_ms()
-                .saturating_sub(self.packet_ms.load(Ordering::Relaxed)),
-        )
-    }
-}
-
-/// Lets the packets of one attempt into the decode queue.
-fn sink(
-    attempt: Attempt,
-    queue: Arc<ArrivalQueue>,
-    seen: Arc<Seen>,
-    current: Arc<AtomicU32>,
-) -> TeeSink {
-    Arc::new(move |inbound| {
-        if current.load(Ordering::Acquire) != attempt.0 {
-            return;
-        }
-        let arrival = match inbound {
-            Inbound::Rtp(packet) => Arrival::Rtp(packet),
-            Inbound::SenderReport {
-                ntp,
-                rtp_timestamp,
-                arrived_at,
-            } => Arrival::SenderReport {
-                ntp,
-                rtp_timestamp,
-                arrived_at,
-            },
-            Inbound::KeyframeRequest => return,
-        };
-        seen.packet();
-        // A full queue counts what it drops.
-        queue.push(arrival);
-    })
-}
-
-/// The task's state.
-struct Driver {
-    link: Link,
-    stream_metrics: Arc<StreamMetrics>,
-    life: Life,
-    keyframes: Arc<KeyframeBudget>,
-    state: watch::Sender<StreamState>,
-    on_state: StateHandler,
-    /// The state that was told last.
-    announced: Option<StreamState>,
-    seen: Arc<Seen>,
-    queue: Arc<ArrivalQueue>,
-    /// When the keyframe request that waits for its turn goes out.
-    keyframe_at: Option<Instant>,
-}
-
-/// What woke the task.
-enum Wake {
-    Link(LinkWake),
-    KeyframeWanted,
-    FirstFrame,
-    Timer,
-}
-
-impl Driver {
-    /// Until it is told to stop, whatever it waits for then.
-    async fn run(
-        mut self,
-        worker: DecodeWorker,
-        keyframe_requests: mpsc::Receiver<()>,
-        stopped: oneshot::Receiver<()>,
-    ) {
-        tokio::select! {
-            _ = stopped => {}
-            () = self.drive(keyframe_requests) => {}
-        }
-        self.stop(worker).await;
-    }
-
-    async fn drive(&mut self, mut keyframe_requests: mpsc::Receiver<()>) {
-        self.note_state();
-        loop {
-            let deadline = self.deadline();
-            let seen = Arc::clone(&self.seen);
-            let wake = tokio::select! {
-                wake = self.link.wait() => Wake::Link(wake),
-                Some(()) = keyframe_requests.recv() => Wake::KeyframeWanted,
-                () = seen.first_frame.notified() => Wake::FirstFrame,
-                () = sleep_until(deadline) => Wake::Timer,
-            };
-            match wake {
-                Wake::Link(wake) => {
-                    if !self.link.take(wake).await {
-                        return;
-                    }
-                }
-                Wake::KeyframeWanted => self.plan_keyframe(),
-                Wake::FirstFrame | Wake::Timer => {}
-            }
-            self.follow_link().await;
-            self.timers().await;
-            self.follow_link().await;
-        }
-    }
-
-    async fn follow_link(&mut self) {
-        while let Some(event) = self.link.poll().await {
-            let now = Instant::now();
-            match event {
-                LinkEvent::Hub { joined } => self.life.hub(now, joined),
-                LinkEvent::Progress(progress) => {
-                    if let Progress::Attempting(attempt) = progress {
-                        self.seen.awaits_frame.store(true, Ordering::Release);
-                        if attempt.0 > 1 {
-                            self.stream_metrics.camera_reconnects.inc();
-                        }
-                    }
-                    self.life.progress(now, progress);
-                    self.note_state();
-                }
-                // Nobody asked for one.
-                LinkEvent::Channel(..) => {}
-            }
-        }
-    }
-
-    /// A request goes out when the node's budget allows it; one that waits stands for all.
-    fn plan_keyframe(&mut self) {
-        if self.keyframe_at.is_none() {
-            let now = Instant::now();
-            self.keyframe_at = Some(now + self.keyframes.reserve(now, rand::random()));
-        }
-    }
-
-    fn deadline(&self) -> Option<Instant> {
-        let watching = self.link.is_connected().then(|| Instant::now() + SILENCE);
-        [self.life.deadline(), self.keyframe_at, watching]
-            .into_iter()
-            .flatten()
-            .min()
-    }
-
-    async fn timers(&mut self) {
-        let now = Instant::now();
-        if let Some(at) = self.seen.last_frame()
-            && self.link.is_connected()
-            && !self.seen.awaits_frame.load(Ordering::Acquire)
-        {
-            self.life.frame(at);
-        }
-        if self.keyframe_at.is_some_and(|at| at <= now) {
-            self.keyframe_at = None;
-            if let Some(peer) = self.link.peer()
-                && peer.request_keyframe().await
-            {
-                self.stream_metrics.keyframe_requests.inc();
-            }
-        }
-        if self.link.is_connected()
-            && self.seen.silent_for() > SILENCE
-            && let Some(peer) = self.link.peer()
-            && peer.closed_by_peer().await
-        {
-            self.link.restart(EndReason::Closed);
-        }
-        if let Some(reason) = self.life.handle_timeout(now) {
-            self.note_state();
-            self.link.restart(reason);
-        }
-        self.note_state();
-    }
-
-    /// Every change is one line, one change of the metric and one call of the handler.
-    fn note_state(&mut self) {
-        let state = self.life.state();
-        if self.announced == Some(state) {
-            return;
-        }
-        self.announced = Some(state);
-        self.stream_metrics.set_state(state.state);
-        self.state.send_replace(state);
-        tracing::info!(state = %state.state, attempt = state.attempt, reason = state.reason, "the camera's state changed");
-        (self.on_state)(state);
-    }
-
-    async fn stop(mut self, worker: DecodeWorker) {
-        self.link.close().await;
-        self.queue.close();
-        // Joining may take as long as one decode: not on a thread of the runtime.
-        let _ = tokio::task::spawn_blocking(move || worker.stop()).await;
-    }
-}
-
-async fn sleep_until(deadline: Option<Instant>) {
-    match deadline {
-        Some(deadline) => tokio::time::sleep_until(deadline.into()).await,
-        None => std::future::pending().await,
-    }
+fn listed(kinds: &[TrackKind]) -> String {
+    let names: Vec<_> = kinds.iter().map(|kind| kind.as_str()).collect();
+    names.join(" and no ")
 }

@@ -14,7 +14,7 @@ use crate::decode::decoder::DecoderKind;
 use crate::decode::worker::DecodeConfig;
 use crate::detect::worker::{CameraScheduler, CameraWork};
 use crate::http::api::CameraFacts;
-use crate::media::stream::{MediaStream, StateHandler, StreamContext, StreamOptions};
+use crate::media::camera::{CameraStream, CameraStreamOptions, StateHandler, StreamContext};
 use crate::publish::event::CameraStatus;
 use crate::publish::publisher::Publisher;
 use crate::realtime::ice::IceSettings;
@@ -51,7 +51,7 @@ struct Camera {
     config: CameraConfig,
     name: SharedName,
     source: SourceId,
-    stream: MediaStream,
+    stream: CameraStream,
 }
 
 /// A camera's name for people, which may change while its stream goes on.
@@ -205,7 +205,7 @@ impl Cameras {
         let source = context.scheduler.add(source_settings(&wanted));
         let Wanted { config, work } = wanted;
         let name = SharedName::new(&work.name);
-        let options = StreamOptions {
+        let options = CameraStreamOptions {
             id: config.id.clone(),
             role: match config.connect {
                 Connect::Dial => Role::Initiator,
@@ -213,11 +213,12 @@ impl Cameras {
             },
             dialect: config.dialect,
             allow_unsigned: config.allow_unsigned,
+            codecs: config.codecs.clone(),
             ice: context.ice.clone(),
             decode: DecodeConfig::new(config.id.clone(), &context.stream.metrics, context.decoder),
         };
         let scheduler = Arc::clone(&context.scheduler);
-        let stream = MediaStream::open(
+        let stream = CameraStream::open(
             context.stream.clone(),
             options,
             Box::new(move |frame| scheduler.offer(source, frame)),

@@ -3,7 +3,10 @@
 //! RGB is limited to bytes before anything is resized: resizing first moves the scores of overexposed
 //! objects by 0.04 (seen on the white van of the shipped clip).
 
-use crate::decode::frame::{Color, I420, Matrix, Plane};
+use image::RgbImage;
+use ndarray::Array3;
+
+use crate::decode::frame::{Color, Frame, I420, Matrix, PictureSize, Plane};
 
 /// Coefficients that turn samples to RGB, for 16-bit fixed point.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -165,6 +168,93 @@ fn to_byte(value: i16) -> u8 {
 )]
 fn fixed(value: f64, bits: i32) -> i16 {
     (value * f64::from(1 << bits)).round() as i16
+}
+
+impl Frame {
+    /// The picture as RGB bytes for the `image` crate: [`width`](Frame::width) × [`height`](Frame::height) pixels.
+    ///
+    /// ```no_run
+    /// # fn example(frame: &twinsight::decode::frame::Frame) -> image::ImageResult<()> {
+    /// frame.to_rgb_image().save("frame.png")
+    /// # }
+    /// ```
+    ///
+    /// # Panics
+    /// Never: no decoder gives a side that does not fit 32 bits.
+    pub fn to_rgb_image(&self) -> RgbImage {
+        let mut rgb = Vec::new();
+        to_rgb8(&self.planes(), &mut rgb);
+        let side = |px| u32::try_from(px).expect("no level of H.264 has such a side");
+        RgbImage::from_raw(side(self.width()), side(self.height()), rgb)
+            .expect("three bytes a pixel")
+    }
+
+    /// The picture as an array of RGB bytes, 0 to 255, of shape (height, width, 3).
+    ///
+    /// ```no_run
+    /// # fn example(frame: &twinsight::decode::frame::Frame) {
+    /// let rgb = frame.to_ndarray();
+    /// assert_eq!(rgb.dim(), (frame.height(), frame.width(), 3));
+    /// // As most models take it: 1 × 3 × height × width, 0 to 1.
+    /// let tensor = rgb
+    ///     .mapv(|byte| f32::from(byte) / 255.0)
+    ///     .permuted_axes([2, 0, 1])
+    ///     .insert_axis(ndarray::Axis(0));
+    /// # let _ = tensor;
+    /// # }
+    /// ```
+    ///
+    /// # Panics
+    /// Never.
+    pub fn to_ndarray(&self) -> Array3<u8> {
+        let mut rgb = Vec::new();
+        to_rgb8(&self.planes(), &mut rgb);
+        Array3::from_shape_vec((self.height(), self.width(), 3), rgb).expect("three bytes a pixel")
+    }
+}
+
+/// RGB bytes, of rows of `row_px` pixels, to packed I420 planes in BT.601, limited range, which is what a stream
+/// means that does not say. What is right of and below `size`, whose sides are even, is left out. A chroma
+/// sample is the mean of its four pixels.
+///
+/// # Panics
+/// When a buffer is too short.
+pub fn rgb_to_i420(rgb: &[u8], row_px: usize, size: PictureSize, planes: &mut [u8]) {
+    let (y_plane, chroma) = planes.split_at_mut(size.width_px * size.height_px);
+    let chroma_width = size.chroma_width_px();
+    let (u_plane, v_plane) = chroma.split_at_mut(chroma_width * size.chroma_height_px());
+    let row_of = |row: usize| &rgb[3 * row * row_px..][..3 * size.width_px];
+    for (row, ys) in y_plane.chunks_exact_mut(size.width_px).enumerate() {
+        for (y, pixel) in ys.iter_mut().zip(row_of(row).as_chunks::<3>().0) {
+            let [r, g, b] = pixel.map(i32::from);
+            *y = fixed_byte(16 << 16, 16_829 * r + 33_039 * g + 6_416 * b);
+        }
+    }
+    let us = u_plane.chunks_exact_mut(chroma_width);
+    let vs = v_plane.chunks_exact_mut(chroma_width);
+    for (row, (us, vs)) in us.zip(vs).enumerate() {
+        let upper = row_of(2 * row).as_chunks::<6>().0;
+        let lower = row_of(2 * row + 1).as_chunks::<6>().0;
+        for ((u, v), (upper, lower)) in us.iter_mut().zip(vs).zip(upper.iter().zip(lower)) {
+            let sum = |n: usize| {
+                [upper[n], upper[n + 3], lower[n], lower[n + 3]]
+                    .map(i32::from)
+                    .iter()
+                    .sum::<i32>()
+            };
+            let [r, g, b] = [sum(0), sum(1), sum(2)];
+            // Four pixels: two bits more to shift away.
+            *u = fixed_byte(128 << 16, (-9_714 * r - 19_071 * g + 28_785 * b) >> 2);
+            *v = fixed_byte(128 << 16, (28_785 * r - 24_104 * g - 4_681 * b) >> 2);
+        }
+    }
+}
+
+/// A sum with 16 fractional bits, rounded to a byte.
+#[inline(always)]
+#[expect(clippy::cast_sign_loss, reason = "limited to 0..=255")]
+fn fixed_byte(offset: i32, sum: i32) -> u8 {
+    ((offset + sum + (1 << 15)) >> 16).clamp(0, 255) as u8
 }
 
 /// What a model wants done to a channel's bytes: `value * gain + bias`.

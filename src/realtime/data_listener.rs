@@ -2,26 +2,26 @@
 //! ([`Instance::on_data_channel`]), or accepted from whoever dials ([`Instance::accept_data_channels`]).
 
 use std::fmt;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use futures_util::future::BoxFuture;
 use tokio::sync::{oneshot, watch};
 
-use super::data_acceptor::{Acceptor, AcceptorCounts};
+use super::acceptor::{Acceptor, AcceptorCounts, Served};
 use super::data_channel::{ChannelError, DataChannel, DataChannelOptions};
 use super::data_session::{LONGEST_LIMIT, OpenHandler, Session, Span};
 use super::describe::Content;
-use super::ice::{IceSettings, ServerKind, server_kind, take_out_unusable};
-use super::link::{Link, LinkOptions};
+use super::ice::IceSettings;
+use super::link::{Link, LinkOptions, content_of};
+use super::names::{Unreachable, check_name, check_twin, reach, shortened};
 use super::negotiation::Role;
 use super::signal::ChannelKind;
 use crate::config::Dialect;
-use crate::hub::client::HubClient;
 use crate::hub::{HubError, Instance};
 
-/// The longest twin id and channel name, in bytes.
-pub(super) const MAX_NAME_BYTES: usize = 256;
+type PeerHandler = Box<dyn FnMut(DataChannel) -> BoxFuture<'static, ()> + Send>;
 
 /// Whom an acceptor takes, and how many at once.
 #[derive(Debug, Clone)]
@@ -74,21 +74,6 @@ pub struct DataChannelAcceptor {
     stop: Option<oneshot::Sender<()>>,
 }
 
-/// A subscription for as long as it is looked whether the hub grants one; the link makes its own.
-struct Visit {
-    hub: HubClient,
-    room: String,
-}
-
-impl Drop for Visit {
-    fn drop(&mut self) {
-        let (hub, room) = (self.hub.clone(), std::mem::take(&mut self.room));
-        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
-            runtime.spawn(async move { hub.unsubscribe(&room).await });
-        }
-    }
-}
-
 impl Instance {
     /// Dials a twin and waits until the channel is open.
     ///
@@ -127,27 +112,20 @@ impl Instance {
             reason,
         };
         check(target, &options.name, &self.twin_id())?;
-        // The hub's word on the twin, before anything is offered to it.
-        let hub = self.client().clone();
         let hub_error = |source| ChannelError::Hub {
             twin_id: shortened(target),
             source,
         };
-        tokio::time::timeout_at(deadline, hub.joined())
-            .await
-            .map_err(|_| in_time("the hub is away"))?
-            .map_err(hub_error)?;
-        let visit = Visit {
-            hub: hub.clone(),
-            room: target.to_owned(),
-        };
-        tokio::time::timeout_at(deadline, hub.subscribe(&visit.room))
-            .await
-            .map_err(|_| in_time("the hub does not answer"))?
-            .map_err(hub_error)?;
-        let relays = check_relays(&hub, target, self.ice(&options).relay_only);
-        if let Ok(Err(error)) = tokio::time::timeout_at(deadline, relays).await {
-            return Err(error);
+        match reach(self.client(), target, deadline, &self.ice(&options)).await {
+            Ok(()) => {}
+            Err(Unreachable::Hub(source)) => return Err(hub_error(source)),
+            Err(Unreachable::InTime(reason)) => return Err(in_time(reason)),
+            Err(Unreachable::NoRelay { refused }) => {
+                return Err(ChannelError::NoRelay {
+                    twin_id: shortened(target),
+                    refused,
+                });
+            }
         }
         let (channel, trouble) = self.channel(target, options, Role::Initiator, None)?;
         match tokio::time::timeout_at(deadline, channel.opened()).await {
@@ -248,7 +226,7 @@ impl Instance {
         R: Future<Output = ()> + Send + 'static,
     {
         let options = options.into();
-        check_name(&options.channel.name)?;
+        check_channel_name(&options.channel.name)?;
         self.assert_owned().map_err(|source| ChannelError::Hub {
             twin_id: String::new(),
             source,
@@ -256,14 +234,47 @@ impl Instance {
         let shared = Arc::new(AcceptorCounts::default());
         let (stop, stopped) = oneshot::channel();
         let (end, ended) = watch::channel(());
-        let ice = self.ice(&options.channel);
+        let channel_options = options.channel.clone();
+        let handler: PeerHandler = Box::new(move |channel| Box::pin(handler(channel)));
+        let handler = Arc::new(Mutex::new(handler));
+        let high_water_bytes = channel_options.high_water_bytes.max(1);
+        let link_options = LinkOptions {
+            kind: ChannelKind::Data,
+            name: channel_options.name.as_str().into(),
+            target: Arc::from(""),
+            own: self.peripheral_id().cloned(),
+            role: Role::Responder,
+            dialect: channel_options.dialect,
+            allow_unsigned: true,
+            ice: self.ice(&channel_options),
+            verbose: channel_options.verbose,
+        };
+        let open_limit = options.open_limit;
         let acceptor = Acceptor::new(
             self.client().clone(),
-            self.peripheral_id().cloned(),
-            options,
-            ice,
+            link_options,
+            options.max_peers,
             Arc::clone(&shared),
-            Box::new(move |channel| Box::pin(handler(channel))),
+            Box::new(move |place| {
+                let (channel, stopped) = DataChannel::new(place.target(), &channel_options);
+                let content = content_of(move |_| Content::Messages {
+                    label: String::new(),
+                    high_water_bytes,
+                });
+                let link = place.link(Arc::default(), content);
+                let handler = Arc::clone(&handler);
+                let on_open: OpenHandler = Box::new(move |channel| {
+                    let mut handler = handler.lock().unwrap_or_else(PoisonError::into_inner);
+                    handler(channel)
+                });
+                let span = Span::OneConnection(open_limit);
+                let session = Session::new(link, &channel, span, Some(on_open));
+                Served {
+                    // The acceptor closes it when its twin is lost.
+                    running: session.spawn(stopped, Box::pin(std::future::pending())),
+                    close: Box::new(move || Box::pin(async move { channel.close().await })),
+                }
+            }),
         );
         let disowned = self.disowned();
         tokio::spawn(async move {
@@ -319,7 +330,7 @@ impl Instance {
                 verbose: options.verbose,
             },
             Arc::default(),
-            Box::new(move |_| Content::Messages {
+            content_of(move |_| Content::Messages {
                 label: label.clone(),
                 high_water_bytes,
             }),
@@ -404,56 +415,16 @@ fn label(dialect: Dialect, name: &str, target: &str) -> String {
 }
 
 fn check(twin_id: &str, name: &str, own: &str) -> Result<(), ChannelError> {
-    let wrong = |why| {
-        Err(ChannelError::Target {
-            twin_id: shortened(twin_id),
-            why,
-        })
-    };
-    check_name(name)?;
-    if twin_id.is_empty() {
-        return wrong("the twin's id is empty");
-    }
-    if twin_id.len() > MAX_NAME_BYTES {
-        return wrong("no twin's id is longer than 256 bytes");
-    }
-    if twin_id == own {
-        return wrong("it is this app's own twin");
-    }
-    Ok(())
-}
-
-fn check_name(name: &str) -> Result<(), ChannelError> {
-    if name.is_empty() || name.len() > MAX_NAME_BYTES {
-        return Err(ChannelError::Target {
-            twin_id: String::new(),
-            why: "a channel's name has 1 to 256 bytes",
-        });
-    }
-    Ok(())
-}
-
-/// If only relays may be used, there must be one that the stack can use.
-async fn check_relays(hub: &HubClient, target: &str, relay_only: bool) -> Result<(), ChannelError> {
-    if !relay_only {
-        return Ok(());
-    }
-    let mut servers = hub.ice_servers().await;
-    let refused = take_out_unusable(&mut servers);
-    let usable = servers
-        .iter()
-        .flat_map(|server| &server.urls)
-        .any(|url| server_kind(url) == ServerKind::TurnUdp);
-    if usable {
-        return Ok(());
-    }
-    Err(ChannelError::NoRelay {
-        twin_id: shortened(target),
-        refused,
+    check_channel_name(name)?;
+    check_twin(twin_id, own).map_err(|why| ChannelError::Target {
+        twin_id: shortened(twin_id),
+        why,
     })
 }
 
-/// A twin's id as it stands in a sentence.
-fn shortened(twin_id: &str) -> String {
-    twin_id.chars().take(64).collect()
+fn check_channel_name(name: &str) -> Result<(), ChannelError> {
+    check_name(name).map_err(|why| ChannelError::Target {
+        twin_id: String::new(),
+        why,
+    })
 }

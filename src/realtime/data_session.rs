@@ -243,6 +243,8 @@ impl Session {
                 }
                 Some(reason)
             }
+            // A channel has no tracks.
+            LinkEvent::Senders(..) => None,
             LinkEvent::Channel(attempt, channel) => {
                 // One is what was agreed on; what a peer opens beyond it is not read.
                 if self

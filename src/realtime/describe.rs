@@ -6,9 +6,12 @@ use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 
 use super::channel::PeerChannel;
+use super::codecs;
 use super::ice::{IceSettings, take_out_unusable};
-use super::peer::{Peer, PeerError, PeerEvent};
+use super::peer::{MediaSetup, Peer, PeerError, PeerEvent, check_media};
+use super::rtp_track::{TrackKind, TrackSender};
 use super::tee::TeeSink;
+use crate::config::Codec;
 use crate::hub::client::HubClient;
 use crate::hub::message::IceServer;
 
@@ -22,8 +25,8 @@ const DESCRIBE_PAUSE: Duration = Duration::from_millis(50);
 /// What a connection is made for.
 #[derive(Clone)]
 pub(crate) enum Content {
-    /// Video that is received: packets go to the sink.
-    Video(TeeSink),
+    /// Tracks.
+    Media(MediaContent),
     /// A data channel.
     Messages {
         /// What the initiator calls it.
@@ -33,12 +36,86 @@ pub(crate) enum Content {
     },
 }
 
+/// The tracks of a connection.
+#[derive(Clone)]
+pub(crate) struct MediaContent {
+    /// Takes what comes.
+    pub(crate) sink: TeeSink,
+    /// Video codecs that are taken, the preferred first.
+    pub(crate) codecs: Vec<Codec>,
+    /// Kinds that are taken.
+    pub(crate) receives: Vec<TrackKind>,
+    /// Tracks to send, with their ids.
+    pub(crate) sends: Vec<(TrackKind, String)>,
+}
+
+impl MediaContent {
+    fn sends(&self, kind: TrackKind) -> bool {
+        self.sends.iter().any(|(sent, _)| *sent == kind)
+    }
+
+    fn carries(&self, kind: TrackKind) -> bool {
+        self.receives.contains(&kind) || self.sends(kind)
+    }
+
+    /// What the stack is told: an answer takes one codec of those that the offer has, so that it is clear
+    /// which one comes.
+    fn setup(&self, offer: Option<&str>) -> Result<MediaSetup, PeerError> {
+        let audio = self.carries(TrackKind::Audio);
+        let mut video = if self.receives.contains(&TrackKind::Video) {
+            self.codecs.clone()
+        } else {
+            Vec::new()
+        };
+        if self.sends(TrackKind::Video) && !video.contains(&Codec::H264) {
+            video.push(Codec::H264);
+        }
+        if let Some(offer) = offer {
+            check_media(offer, &video, audio)?;
+            video = codecs::usable_video(offer, &video);
+            // One section has one codec for both directions, and pictures leave as H.264.
+            match video.iter().find(|codec| **codec == Codec::H264) {
+                Some(h264) if self.sends(TrackKind::Video) => video = vec![*h264],
+                _ => video.truncate(1),
+            }
+        }
+        Ok(MediaSetup {
+            sink: self.sink.clone(),
+            video,
+            audio,
+            receives: !self.receives.is_empty(),
+        })
+    }
+
+    /// Adds what is sent and received. An answer receives what the offer sends by itself.
+    async fn add_to(&self, peer: &Peer, offers: bool) -> Result<Vec<TrackSender>, PeerError> {
+        let mut senders = Vec::new();
+        for (kind, id) in &self.sends {
+            senders.push(peer.send(*kind, id).await?);
+        }
+        if !offers {
+            return Ok(senders);
+        }
+        if self.receives.is_empty() {
+            peer.send_only().await?;
+        }
+        for kind in TrackKind::ALL {
+            if self.receives.contains(&kind) && !self.sends(kind) {
+                peer.receive(kind).await?;
+            }
+        }
+        Ok(senders)
+    }
+}
+
 /// A connection whose local description is ready.
 pub(crate) struct Description {
     pub(crate) peer: Peer,
     pub(crate) events: mpsc::Receiver<PeerEvent>,
     /// The channel that the offer opens.
     pub(crate) channel: Option<PeerChannel>,
+    /// The tracks that it sends, in their order.
+    pub(crate) senders: Vec<TrackSender>,
     pub(crate) sdp: String,
 }
 
@@ -104,35 +181,34 @@ async fn describe_once(
     content: Content,
     offer: Option<String>,
 ) -> Result<Description, PeerError> {
-    let (peer, events, label) = match content {
-        Content::Video(sink) => {
-            let (peer, events) = Peer::new(ice, servers, sink).await?;
-            (peer, events, None)
+    let (mut channel, mut senders) = (None, Vec::new());
+    let (peer, events) = match content {
+        Content::Media(content) => {
+            let setup = content.setup(offer.as_deref())?;
+            let (peer, events) = Peer::for_media(ice, servers, setup).await?;
+            senders = content.add_to(&peer, offer.is_none()).await?;
+            (peer, events)
         }
         Content::Messages {
             label,
             high_water_bytes,
         } => {
             let (peer, events) = Peer::for_messages(ice, servers, high_water_bytes).await?;
-            (peer, events, Some(label))
+            if offer.is_none() {
+                channel = Some(peer.create_channel(&label).await?);
+            }
+            (peer, events)
         }
     };
-    let mut channel = None;
-    let sdp = match (offer, label) {
-        (None, Some(label)) => {
-            channel = Some(peer.create_channel(&label).await?);
-            peer.offer().await?
-        }
-        (None, None) => {
-            peer.receive_video().await?;
-            peer.offer().await?
-        }
-        (Some(offer), _) => peer.answer(offer).await?,
+    let sdp = match offer {
+        Some(offer) => peer.answer(offer).await?,
+        None => peer.offer().await?,
     };
     Ok(Description {
         peer,
         events,
         channel,
+        senders,
         sdp,
     })
 }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-use futures_util::future::join_all;
+use futures_util::future::{BoxFuture, join_all};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tracing::Instrument;
@@ -18,6 +18,7 @@ use super::describe::{Content, Description, describe, guarded, ice_servers};
 use super::ice::IceSettings;
 use super::negotiation::{Attempt, EndReason, Input, Negotiation, Output, Progress, Role};
 use super::peer::{Peer, PeerError, PeerEvent};
+use super::rtp_track::TrackSender;
 use super::senders::Senders;
 use super::signal::{ChannelKind, Signal, SignalError, SignalNames};
 use crate::config::Dialect;
@@ -67,6 +68,8 @@ pub(crate) enum LinkEvent {
     Progress(Progress),
     /// The data channel of an attempt; it may not be open yet.
     Channel(Attempt, PeerChannel),
+    /// What an attempt sends, in the order of its content.
+    Senders(Attempt, Vec<TrackSender>),
 }
 
 /// What woke a link.
@@ -82,7 +85,17 @@ pub(crate) enum Wake {
 }
 
 /// What came of making a description.
-type Described = (Attempt, Result<Description, PeerError>);
+type Described = (Attempt, Result<Made, PeerError>);
+
+/// A description, and the connection that it is of.
+pub(crate) enum Made {
+    /// A new one.
+    Connection(Box<Description>),
+    /// Another offer over the one that there is.
+    Offer(String),
+    /// None: nobody wants what the peer offers.
+    Declined,
+}
 
 /// Where signals come from.
 #[derive(Debug)]
@@ -104,8 +117,17 @@ struct Session {
     events: mpsc::Receiver<PeerEvent>,
 }
 
-/// Makes the content of an attempt's connection.
-pub(crate) type ContentOf = Box<dyn Fn(Attempt) -> Content + Send + Sync>;
+/// Makes the content of an attempt's connection; a responder's may depend on the offer, and on somebody who
+/// says yes. None: the offer is not answered.
+pub(crate) type ContentOf =
+    Box<dyn Fn(Attempt, Option<&str>) -> BoxFuture<'static, Option<Content>> + Send + Sync>;
+
+/// Content that is known at once.
+pub(crate) fn content_of(
+    content: impl Fn(Attempt) -> Content + Send + Sync + 'static,
+) -> ContentOf {
+    Box::new(move |attempt, _offer| Box::pin(std::future::ready(Some(content(attempt)))))
+}
 
 /// One connection with one peer.
 pub(crate) struct Link {
@@ -159,7 +181,7 @@ impl Link {
         // What is there from the start counts as a change.
         status.mark_changed();
         Self {
-            negotiation: Negotiation::new(options.role),
+            negotiation: negotiation(&options),
             hub,
             status,
             options,
@@ -187,9 +209,10 @@ impl Link {
         options: LinkOptions,
         own_twin: &str,
         signals: mpsc::Receiver<TwinMessage>,
+        current_attempt: Arc<AtomicU32>,
         content: ContentOf,
     ) -> Self {
-        let mut link = Self::new(hub, options, Arc::default(), content);
+        let mut link = Self::new(hub, options, current_attempt, content);
         link.own_twin = own_twin.to_owned();
         link.names = Some(link.names_to(own_twin, &link.options.target));
         link.mailbox = Mailbox::Fed(signals);
@@ -419,7 +442,13 @@ impl Link {
     async fn described(&mut self, (attempt, result): Described) {
         let now = Instant::now();
         match result {
-            Ok(description) => {
+            Ok(Made::Offer(sdp)) => self.negotiation.handle(now, Input::Described(attempt, sdp)),
+            Ok(Made::Declined) => {
+                tracing::debug!("an offer was not accepted");
+                let input = Input::Ended(attempt, EndReason::Declined);
+                self.negotiation.handle(now, input);
+            }
+            Ok(Made::Connection(description)) => {
                 if self.current_attempt.load(Ordering::Acquire) != attempt.0 {
                     // Replaced while it was being made.
                     return description.peer.close().await;
@@ -429,6 +458,10 @@ impl Link {
                     peer: Arc::new(description.peer),
                     events: description.events,
                 });
+                if !description.senders.is_empty() {
+                    let senders = LinkEvent::Senders(attempt, description.senders);
+                    self.events.push_back(senders);
+                }
                 if let Some(channel) = description.channel {
                     self.events.push_back(LinkEvent::Channel(attempt, channel));
                 }
@@ -445,7 +478,10 @@ impl Link {
 
     fn reason_of(&self, error: &PeerError) -> EndReason {
         match error {
-            PeerError::NoH264 | PeerError::NoDataChannels | PeerError::Stack => EndReason::Unusable,
+            PeerError::NoCodec { .. }
+            | PeerError::NotTaken(_)
+            | PeerError::NoDataChannels
+            | PeerError::Stack => EndReason::Unusable,
             PeerError::Remote { .. } => {
                 self.malformed(Malformed::Sdp, error);
                 EndReason::Unusable
@@ -459,6 +495,7 @@ impl Link {
         match output {
             Output::Offer(attempt) => self.describe(attempt, None),
             Output::Answer(attempt, offer) => self.describe(attempt, Some(offer)),
+            Output::OfferAgain(attempt) => self.offer_again(attempt),
             Output::AcceptAnswer(attempt, sdp) => {
                 let Some(peer) = self.peer_of(attempt) else {
                     return;
@@ -548,7 +585,7 @@ impl Link {
     /// Makes a peer connection and its description beside this task, which goes on with its signals.
     fn describe(&mut self, attempt: Attempt, offer: Option<String>) {
         self.current_attempt.store(attempt.0, Ordering::Release);
-        let content = (self.content)(attempt);
+        let content = (self.content)(attempt, offer.as_deref());
         let with_stun = self.negotiation.with_stun();
         let (hub, ice, described) = (
             self.hub.clone(),
@@ -564,9 +601,27 @@ impl Link {
             if let Some(older) = older {
                 let _ = older.await;
             }
+            let Some(content) = content.await else {
+                let _ = described.send((attempt, Ok(Made::Declined))).await;
+                return;
+            };
             let servers = ice_servers(hub, with_stun).await;
             let result = describe(&ice, &servers, &content, offer).await;
-            let _ = described.send((attempt, result)).await;
+            let made = result.map(|description| Made::Connection(Box::new(description)));
+            let _ = described.send((attempt, made)).await;
+        };
+        self.describing = Some(tokio::spawn(work.in_current_span()));
+    }
+
+    /// Another offer over the connection that there is.
+    fn offer_again(&mut self, attempt: Attempt) {
+        let Some(peer) = self.peer_of(attempt) else {
+            return;
+        };
+        let described = self.described.0.clone();
+        let work = async move {
+            let made = peer.offer().await.map(Made::Offer);
+            let _ = described.send((attempt, made)).await;
         };
         self.describing = Some(tokio::spawn(work.in_current_span()));
     }
@@ -625,6 +680,15 @@ impl Link {
             peer_id: self.peer_id().map(str::to_owned),
             change,
         });
+    }
+}
+
+/// A camera on npm 4.x has tracks only after it is connected.
+fn negotiation(options: &LinkOptions) -> Negotiation {
+    let negotiation = Negotiation::new(options.role);
+    match (options.kind, options.dialect) {
+        (ChannelKind::Media, Dialect::Legacy) => negotiation.insisting(),
+        _ => negotiation,
     }
 }
 

@@ -1,10 +1,12 @@
 //! Peer connections: signals from the hub come in, RTP packets and messages go out. `peer`, `channel`,
-//! `video`, `socket` and `tee` are the only files that know the WebRTC stack.
+//! `codecs`, `rtp_track`, `socket` and `tee` are the only files that know the WebRTC stack.
 
+#[cfg(feature = "webrtc")]
+pub(crate) mod acceptor;
 #[cfg(feature = "webrtc")]
 pub mod channel;
 #[cfg(feature = "webrtc")]
-mod data_acceptor;
+mod codecs;
 #[cfg(feature = "webrtc")]
 pub mod data_channel;
 #[cfg(feature = "webrtc")]
@@ -22,10 +24,14 @@ pub(crate) mod link;
 #[cfg(feature = "webrtc")]
 pub mod message;
 #[cfg(feature = "webrtc")]
+pub(crate) mod names;
+#[cfg(feature = "webrtc")]
 mod nat;
 pub mod negotiation;
 #[cfg(feature = "webrtc")]
 pub mod peer;
+#[cfg(feature = "webrtc")]
+pub mod rtp_track;
 #[cfg(feature = "webrtc")]
 mod senders;
 pub mod signal;
@@ -33,9 +39,6 @@ pub mod signal;
 pub(crate) mod socket;
 #[cfg(feature = "webrtc")]
 pub mod tee;
-#[cfg(feature = "webrtc")]
-pub mod video;
-
 #[cfg(feature = "webrtc")]
 pub use data_channel::{
     ChannelError, ChannelState, CloseReason, DataChannel, DataChannelOptions, Progress, SendError,

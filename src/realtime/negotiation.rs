@@ -27,6 +27,10 @@ const DESCRIBE_LIMIT: Duration = Duration::from_secs(10);
 /// Candidates kept until the description that they belong to.
 const MAX_EARLY_CANDIDATES: usize = 32;
 
+/// A peer that may have nothing to send yet is offered again over the same connection after this, and
+/// then every so often. Its app adds tracks when it hears that the connection is up.
+const OFFER_AGAIN: [Duration; 2] = [Duration::from_millis(100), Duration::from_millis(500)];
+
 /// The longest back-off before a peer has ever been connected, and after.
 const BACKOFF_CAPS: [Duration; 2] = [Duration::from_secs(30), Duration::from_secs(5)];
 
@@ -71,6 +75,8 @@ pub enum Output {
     Offer(Attempt),
     /// Open a peer connection and answer this offer; answer with [`Input::Described`].
     Answer(Attempt, String),
+    /// Make another offer over the attempt's connection; answer with [`Input::Described`].
+    OfferAgain(Attempt),
     /// Give the peer's answer to the connection.
     AcceptAnswer(Attempt, String),
     /// Give the peer's candidate to the connection.
@@ -117,6 +123,10 @@ pub enum EndReason {
     NoMedia,
     /// The other side began anew.
     Replaced,
+    /// What is sent here has changed: the next connection has it.
+    Changed,
+    /// Nobody here wanted what was offered.
+    Declined,
 }
 
 impl EndReason {
@@ -134,6 +144,8 @@ impl EndReason {
             Self::Lost => "the network path broke",
             Self::NoMedia => "connected, but no video comes",
             Self::Replaced => "the other side began anew",
+            Self::Declined => "the offer was not accepted here",
+            Self::Changed => "the tracks that are sent have changed",
         }
     }
 }
@@ -157,13 +169,29 @@ enum State {
         answer: Option<String>,
     },
     /// The connection is up.
-    Connected { attempt: Attempt },
+    Connected { attempt: Attempt, again: Again },
+}
+
+/// Offers over a connection that is up, to a peer whose answer sends nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Again {
+    /// None is needed.
+    No,
+    /// The next is made then.
+    At(Instant),
+    /// It is being made, or out.
+    Offered,
 }
 
 /// The machine.
 #[derive(Debug)]
 pub struct Negotiation {
     role: Role,
+    /// An answer that sends nothing is asked for again over the same connection: as npm 4.x needs it, whose
+    /// apps can add tracks only to a connection that is up.
+    insists: bool,
+    /// The last answer sends nothing.
+    is_silent: bool,
     state: State,
     hub_joined: bool,
     attempts: u32,
@@ -189,6 +217,8 @@ impl Negotiation {
     pub fn new(role: Role) -> Self {
         Self {
             role,
+            insists: false,
+            is_silent: false,
             state: State::Idle { until: None },
             hub_joined: false,
             attempts: 0,
@@ -201,6 +231,13 @@ impl Negotiation {
             pathless: 0,
             outputs: VecDeque::new(),
         }
+    }
+
+    /// The peer is offered again, over the same connection, while its answers send nothing.
+    #[must_use]
+    pub fn insisting(mut self) -> Self {
+        self.insists = true;
+        self
     }
 
     /// Takes an input.
@@ -232,7 +269,12 @@ impl Negotiation {
                 }
             }
             Input::Connected(attempt) if self.is_current(attempt) => {
-                self.state = State::Connected { attempt };
+                let again = if self.insists && self.is_silent {
+                    Again::At(now + OFFER_AGAIN[0])
+                } else {
+                    Again::No
+                };
+                self.state = State::Connected { attempt, again };
                 self.pathless = 0;
                 if self.answered_after < ANSWER_LIMIT {
                     // It was late for a while, and is no more.
@@ -278,6 +320,18 @@ impl Negotiation {
             State::Connecting {
                 attempt, deadline, ..
             } if deadline <= now => self.end(now, attempt, EndReason::NoPath),
+            State::Connected {
+                attempt,
+                again: Again::At(at),
+            } if at <= now => {
+                let again = if self.hub_joined {
+                    self.outputs.push_back(Output::OfferAgain(attempt));
+                    Again::Offered
+                } else {
+                    Again::At(now + OFFER_AGAIN[1])
+                };
+                self.state = State::Connected { attempt, again };
+            }
             _ => {}
         }
     }
@@ -289,6 +343,10 @@ impl Negotiation {
             State::Describing { deadline, .. }
             | State::Offered { deadline, .. }
             | State::Connecting { deadline, .. } => Some(deadline),
+            State::Connected {
+                again: Again::At(at),
+                ..
+            } => Some(at),
             State::Connected { .. } => None,
         }
     }
@@ -320,7 +378,7 @@ impl Negotiation {
             State::Describing { attempt, .. }
             | State::Offered { attempt, .. }
             | State::Connecting { attempt, .. }
-            | State::Connected { attempt } => Some(attempt),
+            | State::Connected { attempt, .. } => Some(attempt),
         }
     }
 
@@ -348,6 +406,12 @@ impl Negotiation {
 
     fn described(&mut self, now: Instant, attempt: Attempt, sdp: String) {
         let peer_id = self.peer_id.clone();
+        if matches!(self.state, State::Connected { .. }) {
+            // Another offer over the same connection.
+            self.outputs
+                .push_back(Output::Send(Signal::Offer { sdp }, peer_id));
+            return;
+        }
         match self.role {
             Role::Initiator => {
                 self.outputs
@@ -378,6 +442,19 @@ impl Negotiation {
                         .outputs
                         .push_back(Output::Refused(SignalRefusal::PeerId));
                 }
+                if let State::Connected {
+                    attempt,
+                    again: Again::Offered,
+                } = self.state
+                {
+                    let again = if sends_nothing(&sdp) {
+                        Again::At(now + OFFER_AGAIN[1])
+                    } else {
+                        Again::No
+                    };
+                    self.state = State::Connected { attempt, again };
+                    return self.outputs.push_back(Output::AcceptAnswer(attempt, sdp));
+                }
                 let State::Offered { attempt, deadline } = self.state else {
                     self.outputs
                         .push_back(Output::Refused(SignalRefusal::Unexpected));
@@ -385,6 +462,7 @@ impl Negotiation {
                 };
                 let remaining = deadline.saturating_duration_since(now);
                 self.answered_after = self.answer_limit.saturating_sub(remaining);
+                self.is_silent = sends_nothing(&sdp);
                 self.outputs
                     .push_back(Output::AcceptAnswer(attempt, sdp.clone()));
                 self.release_early(attempt);
@@ -423,7 +501,7 @@ impl Negotiation {
                         .push_back(Output::Refused(SignalRefusal::PeerId));
                 }
                 match self.state {
-                    State::Connecting { attempt, .. } | State::Connected { attempt } => {
+                    State::Connecting { attempt, .. } | State::Connected { attempt, .. } => {
                         self.outputs
                             .push_back(Output::AddCandidate(attempt, candidate));
                     }
@@ -497,11 +575,25 @@ impl Negotiation {
         let until = match self.role {
             Role::Responder => None,
             // A peer that is not there yet is asked again at once, with a fresh offer.
-            Role::Initiator if reason == EndReason::Unanswered => Some(now),
+            Role::Initiator if matches!(reason, EndReason::Unanswered | EndReason::Changed) => {
+                Some(now)
+            }
             Role::Initiator => Some(now + self.backoff.next_delay(rand::random())),
         };
         self.state = State::Idle { until };
     }
+}
+
+/// True when every section of media is refused or goes the other way only.
+fn sends_nothing(sdp: &str) -> bool {
+    let mut sections = sdp.split("\nm=").skip(1).peekable();
+    let is_silent = |section: &str| {
+        section.split(' ').nth(1) == Some("0")
+            || section
+                .lines()
+                .any(|line| matches!(line.trim_end(), "a=inactive" | "a=recvonly"))
+    };
+    sections.peek().is_some() && sections.all(is_silent)
 }
 
 #[cfg(test)]

@@ -11,20 +11,16 @@ use std::time::Duration;
 
 use rtc::ice::mdns::MulticastDnsMode;
 use rtc::interceptor::{NackGeneratorBuilder, ReceiverReportBuilder, Slot};
-use rtc::media_stream::MediaStreamTrack;
 use rtc::peer_connection::configuration::RTCIceTransportPolicy;
 use rtc::peer_connection::configuration::media_engine::MediaEngine;
 use rtc::peer_connection::configuration::setting_engine::{SctpMaxMessageSize, SettingEngine};
 use rtc::peer_connection::transport::RTCDtlsTransportState;
 use rtc::rtcp::payload_feedbacks::picture_loss_indication::PictureLossIndication;
-use rtc::rtp_transceiver::rtp_sender::{
-    RTCRtpCodingParameters, RTCRtpEncodingParameters, RtpCodecKind,
-};
+use rtc::rtp_transceiver::rtp_sender::RtpCodecKind;
 use rtc::rtp_transceiver::{RTCRtpTransceiverDirection, RTCRtpTransceiverInit};
 use tokio::sync::{mpsc, watch};
 use webrtc::data_channel::DataChannel as StackChannel;
 use webrtc::media_stream::track_local::TrackLocal;
-use webrtc::media_stream::track_local::static_rtp::TrackLocalStaticRTP;
 use webrtc::media_stream::track_remote::TrackRemote;
 use webrtc::peer_connection::transport::DtlsTransport;
 use webrtc::peer_connection::{
@@ -36,12 +32,14 @@ use webrtc::peer_connection::{
 use webrtc::runtime::default_runtime;
 
 use super::channel::PeerChannel;
+use super::codecs;
 use super::ice::{CandidatePair, IceSettings, connection_type};
 use super::nat::{announce, announce_in_description};
+use super::rtp_track::{TrackKind, TrackSender, stack_track};
 use super::signal::Candidate;
 use super::socket::{MediaRuntime, bind_addresses};
-use super::tee::{TEE_SLOT, Tee, TeeSink};
-use super::video::{self, VideoSender};
+use super::tee::{PayloadTypes, TEE_SLOT, Tee, TeeSink};
+use crate::config::Codec;
 use crate::hub::message::IceServer;
 
 /// How often lost packets are asked for again; the reorder stage's patience is a multiple of it.
@@ -52,6 +50,9 @@ const GATHER_LIMIT: Duration = Duration::from_secs(2);
 
 /// Events of a peer that nobody has looked at yet. Two dozen candidates and a few states fit.
 const EVENT_CAPACITY: usize = 64;
+
+/// Video tracks of one peer that are asked for keyframes.
+const MAX_VIDEO_TRACKS: usize = 16;
 
 /// SRTP's replay window: retransmissions of a burst's first packets must still be inside.
 const REPLAY_WINDOW_PACKETS: usize = 2048;
@@ -109,18 +110,59 @@ pub enum PeerError {
     /// The stack broke over the other side's text.
     #[error("the other side's text broke the WebRTC stack: this is a bug, please report it")]
     Stack,
-    /// The description has no H.264 that both sides know.
-    #[error("the other side offers no H.264 video with packetization-mode=1")]
-    NoH264,
+    /// The description has no section with a codec that both sides know.
+    #[error(
+        "the other side's description has no {wanted} that both sides know (H.264 with packetization-mode=1 only)"
+    )]
+    NoCodec {
+        /// What was looked for.
+        wanted: String,
+    },
+    /// The other side takes no track of ours of this kind.
+    #[error("the other side takes no {0} as this side sends it (H.264, Opus)")]
+    NotTaken(TrackKind),
     /// The description has no section for data channels.
     #[error("the other side's description has no data channels")]
     NoDataChannels,
 }
 
+/// What a media connection can carry.
+#[derive(Clone)]
+pub struct MediaSetup {
+    /// Takes what comes.
+    pub sink: TeeSink,
+    /// Video codecs to offer, the preferred first; an answer takes the first that the offer has.
+    pub video: Vec<Codec>,
+    /// True for sound as well.
+    pub audio: bool,
+    /// False to take nothing of what an offer would send.
+    pub receives: bool,
+}
+
+impl fmt::Debug for MediaSetup {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MediaSetup")
+            .field("video", &self.video)
+            .field("audio", &self.audio)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What is looked for in the other side's descriptions.
+#[derive(Debug, Clone)]
+enum Content {
+    Media {
+        video: Vec<Codec>,
+        audio: bool,
+        receives: bool,
+    },
+    Messages,
+}
+
 /// What a connection is for.
 enum Carries {
-    /// Video, which goes to the sink as it comes.
-    Video(TeeSink),
+    /// Tracks. What comes goes to the sink.
+    Media(MediaSetup),
     /// Messages. A channel takes no more than so many bytes that are not yet acknowledged.
     Messages { high_water_bytes: usize },
 }
@@ -130,14 +172,17 @@ pub struct Peer {
     connection: Arc<dyn PeerConnection>,
     gathered: watch::Receiver<bool>,
     shared: Arc<Shared>,
-    for_video: bool,
+    content: Content,
 }
 
 /// What the callbacks and the handle share.
 struct Shared {
     events: mpsc::Sender<PeerEvent>,
     gathered: watch::Sender<bool>,
-    video: Mutex<Option<RemoteVideo>>,
+    /// Video tracks that the other side sends.
+    video: Mutex<Vec<RemoteVideo>>,
+    /// What the tee is told of the description.
+    payload_types: PayloadTypes,
     /// True once the local description has gone out: later candidates are trickled.
     trickle: std::sync::atomic::AtomicBool,
     /// Announced in place of this machine's own addresses.
@@ -151,16 +196,34 @@ struct RemoteVideo {
 }
 
 impl Peer {
-    /// A connection for video that has nothing to send or receive yet, and the queue of its events.
+    /// A connection for tracks that has nothing to send or receive yet, and the queue of its events.
     ///
     /// # Errors
     /// When no socket can be bound or the stack refuses its configuration.
-    pub async fn new(
+    pub async fn for_media(
+        settings: &IceSettings,
+        servers: &[IceServer],
+        setup: MediaSetup,
+    ) -> Result<(Self, mpsc::Receiver<PeerEvent>), PeerError> {
+        Self::open(settings, servers, Carries::Media(setup)).await
+    }
+
+    /// One for H.264 alone; see [`for_media`](Self::for_media).
+    ///
+    /// # Errors
+    /// As `for_media`.
+    pub async fn for_h264(
         settings: &IceSettings,
         servers: &[IceServer],
         sink: TeeSink,
     ) -> Result<(Self, mpsc::Receiver<PeerEvent>), PeerError> {
-        Self::open(settings, servers, Carries::Video(sink)).await
+        let setup = MediaSetup {
+            sink,
+            video: vec![Codec::H264],
+            audio: false,
+            receives: true,
+        };
+        Self::for_media(settings, servers, setup).await
     }
 
     /// A connection for data channels, and the queue of its events. A channel takes no more than
@@ -185,17 +248,32 @@ impl Peer {
         let local = |what| move |source| PeerError::Local { what, source };
         let mut media = MediaEngine::default();
         let mut high_water = 0;
-        let for_video = matches!(carries, Carries::Video(_));
-        let registry = match carries {
-            Carries::Video(sink) => {
-                video::register(&mut media).map_err(local("register H.264"))?;
-                interceptors(&mut media, sink).map_err(local("set up the interceptors"))?
+        let payload_types = PayloadTypes::default();
+        let (content, registry) = match carries {
+            Carries::Media(MediaSetup {
+                sink,
+                video,
+                audio,
+                receives,
+            }) => {
+                codecs::register(&mut media, &video, audio)
+                    .map_err(local("register the codecs"))?;
+                let tee = Tee::new(sink, payload_types.clone());
+                let registry =
+                    interceptors(&mut media, tee).map_err(local("set up the interceptors"))?;
+                let content = Content::Media {
+                    video,
+                    audio,
+                    receives,
+                };
+                (content, registry)
             }
             Carries::Messages { high_water_bytes } => {
                 high_water = high_water_bytes;
-                Registry::new()
+                (Content::Messages, Registry::new())
             }
         };
+        let for_media = matches!(content, Content::Media { .. });
         let configuration = RTCConfigurationBuilder::new()
             .with_ice_servers(servers.iter().map(ice_server).collect())
             .with_ice_transport_policy(if settings.relay_only {
@@ -214,14 +292,15 @@ impl Peer {
         let shared = Arc::new(Shared {
             events,
             gathered: gathered_sender,
-            video: Mutex::new(None),
+            video: Mutex::default(),
+            payload_types,
             trickle: std::sync::atomic::AtomicBool::new(false),
             public_ips: settings.nat_1to1_ips.clone(),
         });
         let connection = PeerConnectionBuilder::new()
             .with_configuration(configuration)
             .with_media_engine(media)
-            .with_setting_engine(engine(settings, for_video))
+            .with_setting_engine(engine(settings, for_media))
             .with_interceptor_registry(registry)
             .with_handler(Arc::new(Callbacks {
                 shared: Arc::clone(&shared),
@@ -240,7 +319,7 @@ impl Peer {
                 connection: Arc::new(connection),
                 gathered,
                 shared,
-                for_video,
+                content,
             },
             receiver,
         ))
@@ -289,55 +368,59 @@ impl Peer {
         })
     }
 
-    /// Adds a video section that only receives. Before [`offer`](Self::offer).
+    /// Adds a section that only receives. Before [`offer`](Self::offer).
     ///
     /// # Errors
     /// When the stack refuses.
-    pub async fn receive_video(&self) -> Result<(), PeerError> {
-        let init = RTCRtpTransceiverInit {
-            direction: RTCRtpTransceiverDirection::Recvonly,
-            streams: Vec::new(),
-            send_encodings: Vec::new(),
-        };
+    pub async fn receive(&self, kind: TrackKind) -> Result<(), PeerError> {
         self.connection
-            .add_transceiver_from_kind(RtpCodecKind::Video, Some(init))
+            .add_transceiver_from_kind(
+                kind.of_stack(),
+                Some(direction(RTCRtpTransceiverDirection::Recvonly)),
+            )
             .await
             .map_err(|source| PeerError::Local {
-                what: "add a video section",
+                what: "add a section that receives",
                 source,
             })?;
         Ok(())
     }
 
-    /// Adds a video track to send. Before [`offer`](Self::offer) or [`answer`](Self::answer).
+    /// Adds a track to send; its section also receives if the other side sends. Before
+    /// [`offer`](Self::offer) or [`answer`](Self::answer).
     ///
     /// # Errors
     /// When the stack refuses.
-    pub async fn send_video(&self) -> Result<VideoSender, PeerError> {
-        let ssrc = rand::random::<u32>();
-        let track = Arc::new(TrackLocalStaticRTP::new(MediaStreamTrack::new(
-            "camera".to_owned(),
-            "video".to_owned(),
-            "video".to_owned(),
-            RtpCodecKind::Video,
-            vec![RTCRtpEncodingParameters {
-                rtp_coding_parameters: RTCRtpCodingParameters {
-                    ssrc: Some(ssrc),
-                    ..Default::default()
-                },
-                codec: video::preferred_codec(),
-                ..Default::default()
-            }],
-        )));
+    pub async fn send(&self, kind: TrackKind, id: &str) -> Result<TrackSender, PeerError> {
+        let (track, ssrc) = stack_track(kind, id);
         let sender = self
             .connection
             .add_track(Arc::clone(&track) as Arc<dyn TrackLocal>)
             .await
             .map_err(|source| PeerError::Local {
-                what: "add a video track",
+                what: "add a track",
                 source,
             })?;
-        Ok(VideoSender::new(track, sender, ssrc))
+        Ok(TrackSender::new(kind, track, sender, ssrc))
+    }
+
+    /// Makes the sections that send do nothing else. Before [`offer`](Self::offer).
+    ///
+    /// # Errors
+    /// When the stack refuses.
+    pub async fn send_only(&self) -> Result<(), PeerError> {
+        for transceiver in self.connection.get_transceivers().await {
+            let local = |source| PeerError::Local {
+                what: "set a section's direction",
+                source,
+            };
+            if transceiver.direction().await.map_err(local)? == RTCRtpTransceiverDirection::Sendrecv
+            {
+                let only = RTCRtpTransceiverDirection::Sendonly;
+                transceiver.set_direction(only).await.map_err(local)?;
+            }
+        }
+        Ok(())
     }
 
     /// The local offer, with the candidates that could be gathered in time.
@@ -360,7 +443,7 @@ impl Peer {
     /// The answer to an offer, with the candidates that could be gathered in time.
     ///
     /// # Errors
-    /// [`PeerError::NoH264`] or [`PeerError::NoDataChannels`] when the offer has nothing that can be used,
+    /// [`PeerError::NoCodec`] or [`PeerError::NoDataChannels`] when the offer has nothing that can be used,
     /// [`PeerError::Remote`] when it cannot be read.
     pub async fn answer(&self, offer: String) -> Result<String, PeerError> {
         self.check_content(&offer)?;
@@ -373,6 +456,12 @@ impl Peer {
             .set_remote_description(offer)
             .await
             .map_err(remote)?;
+        if let Content::Media {
+            receives: false, ..
+        } = self.content
+        {
+            self.send_only().await?;
+        }
         let local = |source| PeerError::Local {
             what: "make an answer",
             source,
@@ -388,7 +477,7 @@ impl Peer {
     /// Takes the other side's answer.
     ///
     /// # Errors
-    /// [`PeerError::Remote`] when it cannot be read or does not fit the offer, [`PeerError::NoH264`] or
+    /// [`PeerError::Remote`] when it cannot be read or does not fit the offer, [`PeerError::NoCodec`] or
     /// [`PeerError::NoDataChannels`] when it takes nothing of what was offered.
     pub async fn accept_answer(&self, answer: String) -> Result<(), PeerError> {
         self.check_content(&answer)?;
@@ -434,20 +523,21 @@ impl Peer {
 
     /// Asks the sender of the video for a keyframe (PLI). False when there is no video yet.
     pub async fn request_keyframe(&self) -> bool {
-        let video = self
+        let videos = self
             .shared
             .video
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .clone();
-        let Some(RemoteVideo { track, ssrc }) = video else {
-            return false;
-        };
-        let pli = PictureLossIndication {
-            sender_ssrc: 0,
-            media_ssrc: ssrc,
-        };
-        track.write_rtcp(vec![Box::new(pli)]).await.is_ok()
+        let mut asked = false;
+        for RemoteVideo { track, ssrc } in videos {
+            let pli = PictureLossIndication {
+                sender_ssrc: 0,
+                media_ssrc: ssrc,
+            };
+            asked |= track.write_rtcp(vec![Box::new(pli)]).await.is_ok();
+        }
+        asked
     }
 
     /// True when the other side has said goodbye (DTLS close_notify). The stack tells it by no event
@@ -481,14 +571,10 @@ impl Peer {
     }
 
     fn check_content(&self, sdp: &str) -> Result<(), PeerError> {
-        if self.for_video {
-            video::has_usable_h264(sdp)
-                .then_some(())
-                .ok_or(PeerError::NoH264)
-        } else {
-            has_data_channels(sdp)
-                .then_some(())
-                .ok_or(PeerError::NoDataChannels)
+        match &self.content {
+            Content::Media { video, audio, .. } => check_media(sdp, video, *audio),
+            Content::Messages if has_data_channels(sdp) => Ok(()),
+            Content::Messages => Err(PeerError::NoDataChannels),
         }
     }
 
@@ -511,6 +597,9 @@ impl Peer {
                 what: "read the local description",
                 source: rtc::shared::error::Error::ErrConnectionClosed,
             })?;
+        self.shared
+            .payload_types
+            .set(codecs::payload_types(&description.sdp));
         Ok(announce_in_description(
             &description.sdp,
             &self.shared.public_ips,
@@ -602,11 +691,12 @@ impl PeerConnectionEventHandler for Callbacks {
                 track: Arc::clone(&track),
                 ssrc,
             };
-            *self
-                .shared
-                .video
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner) = Some(video);
+            let videos = &self.shared.video;
+            let mut videos = videos.lock().unwrap_or_else(PoisonError::into_inner);
+            // Bounded: a description with more sections than this is none that anybody writes.
+            if videos.len() < MAX_VIDEO_TRACKS {
+                videos.push(video);
+            }
         }
         // Packets come through the tee; this queue is emptied so that it does not fill and log.
         tokio::spawn(async move { while track.poll().await.is_some() {} });
@@ -621,11 +711,28 @@ fn ice_server(server: &IceServer) -> RTCIceServer {
     }
 }
 
-/// What the chain of interceptors does for video.
-fn interceptors(
-    media: &mut MediaEngine,
-    sink: TeeSink,
-) -> Result<Registry, rtc::shared::error::Error> {
+fn direction(direction: RTCRtpTransceiverDirection) -> RTCRtpTransceiverInit {
+    RTCRtpTransceiverInit {
+        direction,
+        streams: Vec::new(),
+        send_encodings: Vec::new(),
+    }
+}
+
+/// An error unless a description has something of what is wanted.
+pub(super) fn check_media(sdp: &str, video: &[Codec], audio: bool) -> Result<(), PeerError> {
+    if !codecs::usable_video(sdp, video).is_empty() || (audio && codecs::has_opus(sdp)) {
+        return Ok(());
+    }
+    let video = video.iter().map(|codec| codec.as_str());
+    let wanted: Vec<_> = video.chain(audio.then_some("opus")).collect();
+    Err(PeerError::NoCodec {
+        wanted: wanted.join(" or "),
+    })
+}
+
+/// What the chain of interceptors does for media.
+fn interceptors(media: &mut MediaEngine, tee: Tee) -> Result<Registry, rtc::shared::error::Error> {
     let registry = register_default_interceptors(Registry::new(), media)?
         .with(
             Slot::NackGenerator,
@@ -649,10 +756,10 @@ fn interceptors(
             .all(|(slot, _)| slot.slot() != TEE_SLOT),
         "a slot holds one interceptor"
     );
-    Ok(registry.with(Slot::from(TEE_SLOT), Tee::new(sink)))
+    Ok(registry.with(Slot::from(TEE_SLOT), tee))
 }
 
-fn engine(settings: &IceSettings, for_video: bool) -> SettingEngine {
+fn engine(settings: &IceSettings, for_media: bool) -> SettingEngine {
     let engine = SettingEngineBuilder::new()
         .with_multicast_dns_mode(if settings.mdns {
             MulticastDnsMode::QueryOnly
@@ -662,7 +769,7 @@ fn engine(settings: &IceSettings, for_video: bool) -> SettingEngine {
         .with_srtp_replay_protection_window(REPLAY_WINDOW_PACKETS)
         .with_sctp_max_message_size(SctpMaxMessageSize::Bounded(MAX_MESSAGE_BYTES))
         .with_include_loopback_candidate(true);
-    if for_video {
+    if for_media {
         return engine.build();
     }
     engine

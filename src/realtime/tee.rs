@@ -1,21 +1,24 @@
-//! The RTP tee: an interceptor in the peer connection's chain. Every inbound RTP packet of video and
-//! every sender report go, stamped with the socket's arrival time, to a [`TeeSink`]; keyframe requests
-//! from the other side go to it too. Runs under the connection's lock, so the sink never blocks.
+//! The RTP tee: an interceptor in the peer connection's chain. Every inbound RTP packet and every sender
+//! report of video go, stamped with the socket's arrival time, to a [`TeeSink`]; keyframe requests and
+//! reports from the other side go to it too. Runs under the connection's lock, so the sink never blocks.
 //!
 //! The stack's own remote track is not read: its queue is short, drops with a log line a packet and
 //! loses the arrival time.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::{HashMap, VecDeque};
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use rtc::interceptor::{Interceptor, Packet, StreamInfo, TaggedPacket};
 use rtc::rtcp::payload_feedbacks::full_intra_request::FullIntraRequest;
 use rtc::rtcp::payload_feedbacks::picture_loss_indication::PictureLossIndication;
+use rtc::rtcp::receiver_report::ReceiverReport;
 use rtc::rtcp::sender_report::SenderReport;
 use rtc::sansio::Protocol;
 
+use super::rtp_track::TrackKind;
+use crate::config::Codec;
 use crate::rtp::RtpPacket;
 
 /// What the tee sees.
@@ -23,6 +26,8 @@ use crate::rtp::RtpPacket;
 pub enum Inbound {
     /// An RTP packet of a video stream.
     Rtp(RtpPacket),
+    /// An RTP packet of an audio stream, in Opus (RFC 7587). Its timestamp runs at 48 kHz.
+    Audio(RtpPacket),
     /// A sender report of a video stream (RFC 3550 §6.4.1).
     SenderReport {
         /// 64 bits of NTP time: seconds since 1900 and their fraction.
@@ -34,10 +39,30 @@ pub enum Inbound {
     },
     /// The other side lost a picture and asks for a keyframe (PLI or FIR).
     KeyframeRequest,
+    /// The other side has reported what it receives: it is there.
+    Report,
 }
 
 /// Takes what the tee sees; must return at once.
 pub type TeeSink = Arc<dyn Fn(Inbound) + Send + Sync>;
+
+/// What the payload types of a connection's video stand for, once its description is made.
+#[derive(Debug, Clone, Default)]
+pub(super) struct PayloadTypes {
+    known: Arc<Mutex<Vec<(u8, Codec)>>>,
+}
+
+impl PayloadTypes {
+    pub(super) fn set(&self, known: impl Iterator<Item = (u8, Codec)>) {
+        *self.known.lock().unwrap_or_else(PoisonError::into_inner) = known.collect();
+    }
+
+    fn codec(&self, payload_type: u8) -> Option<Codec> {
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let found = known.iter().find(|(known, _)| *known == payload_type)?;
+        Some(found.1)
+    }
+}
 
 /// Position in the chain: behind the report generators, before a jitter buffer would change times.
 pub(super) const TEE_SLOT: usize = 12_500;
@@ -45,17 +70,19 @@ pub(super) const TEE_SLOT: usize = 12_500;
 /// The interceptor.
 pub(super) struct Tee {
     sink: TeeSink,
-    /// SSRCs of bound remote video streams. Bounded by the descriptions that were negotiated.
-    video: HashSet<u32>,
+    /// SSRCs of bound remote streams. Bounded by the descriptions that were negotiated.
+    streams: HashMap<u32, TrackKind>,
+    payload_types: PayloadTypes,
     read_queue: VecDeque<TaggedPacket>,
     write_queue: VecDeque<TaggedPacket>,
 }
 
 impl Tee {
-    pub(super) fn new(sink: TeeSink) -> Self {
+    pub(super) fn new(sink: TeeSink, payload_types: PayloadTypes) -> Self {
         Self {
             sink,
-            video: HashSet::new(),
+            streams: HashMap::new(),
+            payload_types,
             read_queue: VecDeque::new(),
             write_queue: VecDeque::new(),
         }
@@ -63,27 +90,41 @@ impl Tee {
 
     fn observe(&self, message: &TaggedPacket) {
         match &message.message.packet {
-            Packet::Rtp(packet) if self.video.contains(&packet.header.ssrc) => {
-                (self.sink)(Inbound::Rtp(RtpPacket {
-                    sequence: packet.header.sequence_number,
-                    timestamp: packet.header.timestamp,
-                    marker: packet.header.marker,
-                    ssrc: packet.header.ssrc,
+            Packet::Rtp(packet) => {
+                let header = &packet.header;
+                let Some(kind) = self.streams.get(&header.ssrc) else {
+                    return;
+                };
+                let codec = self.payload_types.codec(header.payload_type);
+                let packet = RtpPacket {
+                    sequence: header.sequence_number,
+                    timestamp: header.timestamp,
+                    marker: header.marker,
+                    ssrc: header.ssrc,
                     payload: packet.payload.clone(),
                     arrived_at: message.now,
-                }));
+                };
+                match (kind, codec) {
+                    (TrackKind::Audio, _) => (self.sink)(Inbound::Audio(packet)),
+                    (TrackKind::Video, Some(_codec)) => (self.sink)(Inbound::Rtp(packet)),
+                    // A payload type that was not agreed on.
+                    (TrackKind::Video, None) => {}
+                }
             }
             Packet::Rtcp(packets) => {
                 for packet in packets {
                     let packet = packet.as_any();
                     if let Some(report) = packet.downcast_ref::<SenderReport>() {
-                        if self.video.contains(&report.ssrc) {
+                        if self.streams.get(&report.ssrc) == Some(&TrackKind::Video) {
                             (self.sink)(Inbound::SenderReport {
                                 ntp: report.ntp_time,
                                 rtp_timestamp: report.rtp_time,
                                 arrived_at: message.now,
                             });
                         }
+                        (self.sink)(Inbound::Report);
+                    } else if packet.is::<ReceiverReport>() {
+                        (self.sink)(Inbound::Report);
                     } else if packet.is::<PictureLossIndication>()
                         || packet.is::<FullIntraRequest>()
                     {
@@ -99,7 +140,7 @@ impl Tee {
 impl fmt::Debug for Tee {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Tee")
-            .field("video", &self.video)
+            .field("streams", &self.streams)
             .finish_non_exhaustive()
     }
 }
@@ -137,16 +178,15 @@ impl Interceptor for Tee {
     fn unbind_local_stream(&mut self, _info: &StreamInfo) {}
 
     fn bind_remote_stream(&mut self, info: &StreamInfo) {
-        if info
-            .mime_type
-            .to_ascii_lowercase()
-            .starts_with("video/h264")
-        {
-            self.video.insert(info.ssrc);
+        let mime_type = info.mime_type.to_ascii_lowercase();
+        if mime_type.starts_with("video/") {
+            self.streams.insert(info.ssrc, TrackKind::Video);
+        } else if mime_type.starts_with("audio/opus") {
+            self.streams.insert(info.ssrc, TrackKind::Audio);
         }
     }
 
     fn unbind_remote_stream(&mut self, info: &StreamInfo) {
-        self.video.remove(&info.ssrc);
+        self.streams.remove(&info.ssrc);
     }
 }

@@ -6,22 +6,12 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use image::RgbImage;
-use openh264::OpenH264API;
-use openh264::encoder::{
-    Encoder, EncoderConfig, FrameRate, FrameType, Profile, RateControlMode, UsageType,
-};
-use openh264::formats::YUVSlices;
-
 use super::pattern;
-use crate::decode::frame::PictureSize;
+use crate::decode::frame::{Color, I420, PictureSize};
 use crate::dev::picture;
-
-/// What the encoder takes at most, as width and height or the other way round.
-const MAX_SIDES: (usize, usize) = (3840, 2160);
-
-/// Below this the encoder refuses.
-const MIN_SIDE: usize = 16;
+pub use crate::h264::encode::EncodedPicture;
+use crate::h264::encode::{Encoder, MAX_SIDES, MIN_SIDE, Rate};
+use crate::preprocess::color::rgb_to_i420;
 
 /// Why pictures cannot be sent.
 #[derive(Debug, thiserror::Error)]
@@ -96,7 +86,11 @@ impl Pictures {
         };
         checked(&path.display().to_string(), size, min)?;
         Ok(Self {
-            subject: Subject::Still(Arc::new(to_i420(&image, size))),
+            subject: {
+                let mut planes = vec![0; size.i420_bytes()];
+                rgb_to_i420(image.as_raw(), image.width() as usize, size, &mut planes);
+                Subject::Still(Arc::new(planes))
+            },
             size,
         })
     }
@@ -128,38 +122,15 @@ pub struct PictureEncoder {
     number: u32,
 }
 
-/// An encoded picture.
-#[derive(Debug, Clone)]
-pub struct EncodedPicture {
-    /// The access unit as a byte stream (Annex B).
-    pub data: Vec<u8>,
-    /// True for an IDR picture, which brings its parameter sets.
-    pub is_idr: bool,
-}
-
 impl PictureEncoder {
     /// An encoder that begins with an IDR picture.
     ///
     /// # Errors
     /// When there is no memory for it.
-    #[expect(
-        clippy::cast_possible_truncation,
-        reason = "the encoder takes its frame rate in 32 bits"
-    )]
     pub fn new(pictures: Pictures, fps: f64) -> Result<Self, PictureError> {
         let size = pictures.size;
-        let config = EncoderConfig::new()
-            .profile(Profile::Baseline)
-            .usage_type(UsageType::CameraVideoRealTime)
-            // The same quality in every picture, and every picture is sent: a number that is missing
-            // is a loss on the way.
-            .rate_control_mode(RateControlMode::Off)
-            .skip_frames(false)
-            .max_frame_rate(FrameRate::from_hz(fps as f32))
-            .num_threads(1)
-            .debug(false);
-        let encoder = Encoder::with_api_config(OpenH264API::from_source(), config)
-            .map_err(PictureError::Encoder)?;
+        // Every picture is sent: a number that is missing is a loss on the way.
+        let encoder = Encoder::new(size, fps, Rate::Quality).map_err(PictureError::Encoder)?;
         let planes = match &pictures.subject {
             Subject::Still(planes) => planes.to_vec(),
             Subject::Pattern => vec![0; size.i420_bytes()],
@@ -181,27 +152,13 @@ impl PictureEncoder {
         if matches!(self.pictures.subject, Subject::Pattern) {
             pattern::draw(self.number, size, &mut self.planes);
         }
-        // Before the first picture there is nothing to force, and it is an IDR picture by itself.
-        if idr && self.number > 0 {
-            self.encoder.force_intra_frame();
-        }
-        let (y, chroma) = self.planes.split_at(size.width_px * size.height_px);
-        let (u, v) = chroma.split_at(size.chroma_width_px() * size.chroma_height_px());
-        let strides = (
-            size.width_px,
-            size.chroma_width_px(),
-            size.chroma_width_px(),
-        );
-        let source = YUVSlices::new((y, u, v), (size.width_px, size.height_px), strides);
+        let picture = I420::from_packed(&self.planes, size, Color::default());
         let encoded = self
             .encoder
-            .encode(&source)
+            .encode(&picture, idr)
             .map_err(PictureError::Encoder)?;
         self.number = self.number.wrapping_add(1);
-        Ok(EncodedPicture {
-            is_idr: encoded.frame_type() == FrameType::IDR,
-            data: encoded.to_vec(),
-        })
+        Ok(encoded)
     }
 }
 
@@ -236,46 +193,4 @@ fn checked(what: &str, size: PictureSize, min: PictureSize) -> Result<(), Pictur
         size,
         min,
     })
-}
-
-/// BT.601, limited range, which is what a stream means that does not say.
-fn to_i420(image: &RgbImage, size: PictureSize) -> Vec<u8> {
-    let pixel = |x: usize, y: usize| {
-        let at = 3 * (y * image.width() as usize + x);
-        let rgb = &image.as_raw()[at..at + 3];
-        [f32::from(rgb[0]), f32::from(rgb[1]), f32::from(rgb[2])]
-    };
-    let mut planes = Vec::with_capacity(size.i420_bytes());
-    for y in 0..size.height_px {
-        for x in 0..size.width_px {
-            let [r, g, b] = pixel(x, y);
-            planes.push(to_byte(16.0 + 0.256_79 * r + 0.504_13 * g + 0.097_91 * b));
-        }
-    }
-    for [red, green, blue] in [
-        [-0.148_22, -0.290_99, 0.439_22],
-        [0.439_22, -0.367_79, -0.071_43],
-    ] {
-        for y in (0..size.height_px).step_by(2) {
-            for x in (0..size.width_px).step_by(2) {
-                let square = [(x, y), (x + 1, y), (x, y + 1), (x + 1, y + 1)];
-                let sum: f32 = square
-                    .into_iter()
-                    .map(|(x, y)| pixel(x, y))
-                    .map(|[r, g, b]| red * r + green * g + blue * b)
-                    .sum();
-                planes.push(to_byte(128.0 + sum / 4.0));
-            }
-        }
-    }
-    planes
-}
-
-#[expect(
-    clippy::cast_possible_truncation,
-    clippy::cast_sign_loss,
-    reason = "the value is limited to a byte"
-)]
-fn to_byte(value: f32) -> u8 {
-    value.round().clamp(0.0, 255.0) as u8
 }

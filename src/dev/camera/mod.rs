@@ -25,11 +25,11 @@ use crate::hub::client::{HubClient, HubError, HubStatus};
 use crate::realtime::ice::IceSettings;
 use crate::realtime::negotiation::{ANSWER_LIMIT, CONNECT_LIMIT};
 use crate::realtime::peer::Peer;
+use crate::realtime::rtp_track::{TrackKind, TrackSender};
 use crate::realtime::signal::{
     Candidate, ChannelKind, Signal, SignalEnvelope, SignalNames, ice_ufrag, mint_peer_id,
 };
 use crate::realtime::tee::{Inbound, TeeSink};
-use crate::realtime::video::VideoSender;
 
 /// Viewers at once, as with the official clients' fan-out.
 const MAX_VIEWERS: usize = 8;
@@ -218,7 +218,7 @@ impl Camera {
         mut mailbox: mpsc::Receiver<SignalEnvelope>,
     ) -> Result<Parting> {
         let session = self.open().await?;
-        let video = session.peer.send_video().await?;
+        let video = session.peer.send(TrackKind::Video, "video").await?;
         let sdp = session.peer.answer(offer).await?;
         let data = self
             .names_to(room)
@@ -299,7 +299,7 @@ impl Camera {
         mailbox: &mut mpsc::Receiver<SignalEnvelope>,
     ) -> Result<Option<Parting>> {
         let session = self.open().await?;
-        let video = session.peer.send_video().await?;
+        let video = session.peer.send(TrackKind::Video, "video").await?;
         let sdp = session.peer.offer().await?;
         let data = names.encode(&Signal::Offer { sdp }, Some(peer_id));
         if let Err(error) = self.hub.send(names.room(), data).await {
@@ -355,7 +355,7 @@ impl Camera {
             }
         });
         let servers = crate::realtime::describe::ice_servers(self.hub.clone(), true).await;
-        let (peer, events) = Peer::new(&self.options.ice, &servers, sink).await?;
+        let (peer, events) = Peer::for_h264(&self.options.ice, &servers, sink).await?;
         Ok(Session {
             peer,
             events,
@@ -367,7 +367,7 @@ impl Camera {
     async fn play(
         &self,
         mut session: Session,
-        video: VideoSender,
+        video: TrackSender,
         connect_limit: Duration,
         mailbox: &mut mpsc::Receiver<SignalEnvelope>,
     ) -> Result<Parting> {

@@ -10,8 +10,8 @@ use tokio::sync::{Notify, mpsc};
 use super::source::Feed;
 use crate::h264::packetize::packetize;
 use crate::realtime::peer::{Peer, PeerEvent};
+use crate::realtime::rtp_track::{OutboundRtp, TrackSender};
 use crate::realtime::signal::{Signal, SignalEnvelope};
-use crate::realtime::video::{OutboundRtp, VideoSender};
 
 /// Largest RTP payload: with headers and SRTP it stays below any path's MTU.
 const MAX_PAYLOAD_BYTES: usize = 1150;
@@ -76,7 +76,7 @@ impl Session {
     pub(super) async fn play(
         &mut self,
         feed: &mut Feed,
-        video: VideoSender,
+        video: TrackSender,
         fps: f64,
     ) -> Result<Parting> {
         let mut packets = Packets {
@@ -122,7 +122,7 @@ impl Session {
 
 /// The stream's packets.
 struct Packets {
-    video: VideoSender,
+    video: TrackSender,
     payload_type: u8,
     sequence: u16,
 }

@@ -1,25 +1,20 @@
-//! The task of an acceptor of data channels: the signals of all who dial one twin come in, each peer's go to a
-//! channel of its own. Started by [`Instance::accept_data_channels`](crate::hub::Instance).
+//! The task of an acceptor: the signals of all who dial one twin come in, each peer's go to a link of its own.
+//! Started by [`Instance::accept_data_channels`](crate::hub::Instance) and its sister for media.
 
 use std::collections::HashMap;
 use std::fmt;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use futures_util::future::{BoxFuture, join_all};
 use serde_json::json;
 use tokio::sync::{mpsc, oneshot};
-use tokio::task::{Id, JoinSet};
+use tokio::task::{Id, JoinHandle, JoinSet};
 
-use super::data_channel::DataChannel;
-use super::data_listener::{AcceptOptions, MAX_NAME_BYTES};
-use super::data_session::{OpenHandler, Session, Span};
-use super::describe::Content;
 use super::early::EarlyCandidates;
-use super::ice::IceSettings;
-use super::link::{Link, LinkOptions, MAILBOX};
-use super::negotiation::Role;
+use super::link::{ContentOf, Link, LinkOptions, MAILBOX};
+use super::names::MAX_NAME_BYTES;
 use super::signal::{ChannelKind, Signal, SignalEnvelope, SignalError, SignalNames, ice_ufrag};
 use crate::config::Dialect;
 use crate::hub::HubError;
@@ -35,30 +30,65 @@ const SUBSCRIBE_PAUSE: Duration = Duration::from_secs(1);
 
 /// What an acceptor counts.
 #[derive(Debug, Default)]
-pub(super) struct AcceptorCounts {
-    pub(super) peers: AtomicUsize,
-    pub(super) refused: AtomicU64,
+pub(crate) struct AcceptorCounts {
+    pub(crate) peers: AtomicUsize,
+    pub(crate) refused: AtomicU64,
     /// Signals that found the mailbox full.
-    pub(super) overflowed: AtomicU64,
+    pub(crate) overflowed: AtomicU64,
 }
 
-pub(super) type PeerHandler = Box<dyn FnMut(DataChannel) -> BoxFuture<'static, ()> + Send>;
+/// A peer's place: what its link is made of.
+pub(crate) struct Place {
+    hub: HubClient,
+    own: String,
+    options: LinkOptions,
+    signals: mpsc::Receiver<TwinMessage>,
+}
+
+impl Place {
+    /// The twin that dials, as its offer says.
+    pub(crate) fn target(&self) -> Arc<str> {
+        Arc::clone(&self.options.target)
+    }
+
+    /// The link with it. `current_attempt` is kept at the number of the attempt that counts.
+    pub(crate) fn link(self, current_attempt: Arc<AtomicU32>, content: ContentOf) -> Link {
+        Link::fed(
+            self.hub,
+            self.options,
+            &self.own,
+            self.signals,
+            current_attempt,
+            content,
+        )
+    }
+}
+
+/// What serves a peer.
+pub(crate) struct Served {
+    /// Its task; the place is free when it ends.
+    pub(crate) running: JoinHandle<()>,
+    /// Ends it, and waits for that.
+    pub(crate) close: Box<dyn FnOnce() -> BoxFuture<'static, ()> + Send>,
+}
+
+/// Begins to serve a peer.
+pub(crate) type Serve = Box<dyn FnMut(Place) -> Served + Send>;
 
 /// The task of an acceptor: sorts the signals of all peers.
-pub(super) struct Acceptor {
+pub(crate) struct Acceptor {
     hub: HubClient,
-    /// The peripheral twin that it answers as; none: the own twin.
-    own: Option<Arc<str>>,
-    /// The room of that peripheral was entered.
+    /// The room of the peripheral that it answers as was entered.
     subscribed: bool,
-    options: AcceptOptions,
-    ice: IceSettings,
+    /// Of each peer's link, but for its target.
+    options: LinkOptions,
+    max_peers: usize,
     counts: Arc<AcceptorCounts>,
     /// By `peerId`, or by the twin that signed where there is none.
     peers: HashMap<String, Peer>,
     tasks: JoinSet<()>,
     early: EarlyCandidates<TwinMessage>,
-    handler: Arc<Mutex<PeerHandler>>,
+    serve: Serve,
 }
 
 /// A peer that has a place.
@@ -66,35 +96,33 @@ struct Peer {
     signals: mpsc::Sender<TwinMessage>,
     ufrag: Option<String>,
     task: Id,
-    channel: DataChannel,
+    close: Box<dyn FnOnce() -> BoxFuture<'static, ()> + Send>,
 }
 
 impl Acceptor {
-    /// A task without peers.
-    pub(super) fn new(
+    /// A task without peers. `options` are those of each peer's link, but for its target.
+    pub(crate) fn new(
         hub: HubClient,
-        own: Option<Arc<str>>,
-        options: AcceptOptions,
-        ice: IceSettings,
+        options: LinkOptions,
+        max_peers: usize,
         counts: Arc<AcceptorCounts>,
-        handler: PeerHandler,
+        serve: Serve,
     ) -> Self {
         Self {
             hub,
-            own,
             subscribed: false,
-            ice,
             options,
+            max_peers,
             counts,
             peers: HashMap::new(),
             tasks: JoinSet::new(),
             early: EarlyCandidates::default(),
-            handler: Arc::new(Mutex::new(handler)),
+            serve,
         }
     }
 
     /// Until it is stopped, or its twin is taken over.
-    pub(super) async fn run(
+    pub(crate) async fn run(
         mut self,
         mut stopped: oneshot::Receiver<()>,
         disowned: BoxFuture<'static, ()>,
@@ -104,10 +132,9 @@ impl Acceptor {
             () = disowned => {}
             () = self.serve() => {}
         }
-        let peers: Vec<Peer> = self.peers.drain().map(|(_, peer)| peer).collect();
-        join_all(peers.iter().map(|peer| peer.channel.close())).await;
+        join_all(self.peers.drain().map(|(_, peer)| (peer.close)())).await;
         self.counts.peers.store(0, Ordering::Relaxed);
-        if let Some(own) = self.own.as_ref().filter(|_| self.subscribed) {
+        if let Some(own) = self.options.own.as_ref().filter(|_| self.subscribed) {
             self.hub.unsubscribe(own).await;
         }
     }
@@ -153,7 +180,7 @@ impl Acceptor {
             }
             status.changed().await.ok()?;
         };
-        let Some(peripheral) = self.own.clone() else {
+        let Some(peripheral) = self.options.own.clone() else {
             return Some(own);
         };
         while let Err(error) = self.hub.subscribe(&peripheral).await {
@@ -169,11 +196,11 @@ impl Acceptor {
     }
 
     fn names(&self, own: &str, other: &str) -> SignalNames {
-        let channel = &self.options.channel;
+        let options = &self.options;
         SignalNames::new(
-            ChannelKind::Data,
-            channel.dialect,
-            &channel.name,
+            options.kind,
+            options.dialect,
+            &options.name,
             own,
             other,
             own,
@@ -225,7 +252,7 @@ impl Acceptor {
             if peer.ufrag == ufrag {
                 return self.refused(SignalRefusal::Unexpected, "it was sent before");
             }
-            if self.options.channel.dialect == Dialect::Legacy {
+            if self.options.dialect == Dialect::Legacy && self.options.kind == ChannelKind::Data {
                 // An npm client does not bear the goodbye of what it has replaced: its link knows.
                 peer.ufrag = ufrag;
                 if peer.signals.try_send(message).is_err() {
@@ -235,10 +262,10 @@ impl Acceptor {
             }
             // It began anew: what it had is over.
             if let Some(peer) = self.peers.remove(&key) {
-                tokio::spawn(async move { peer.channel.close().await });
+                tokio::spawn((peer.close)());
             }
         }
-        if self.peers.len() >= self.options.max_peers {
+        if self.peers.len() >= self.max_peers {
             return self.refused(SignalRefusal::Overflow, "all places are taken");
         }
         let (signals, mailbox) = mpsc::channel(MAILBOX);
@@ -248,42 +275,15 @@ impl Acceptor {
             // The mailbox is new, and has more places than candidates are kept.
             let _ = signals.try_send(signal);
         }
-        let channel_options = &self.options.channel;
-        let high_water_bytes = channel_options.high_water_bytes.max(1);
-        let link = Link::fed(
-            self.hub.clone(),
-            LinkOptions {
-                kind: ChannelKind::Data,
-                name: channel_options.name.as_str().into(),
-                target: Arc::clone(&target),
-                own: self.own.clone(),
-                role: Role::Responder,
-                dialect: channel_options.dialect,
-                allow_unsigned: true,
-                ice: self.ice.clone(),
-                verbose: channel_options.verbose,
+        let Served { running, close } = (self.serve)(Place {
+            hub: self.hub.clone(),
+            own: own.to_owned(),
+            options: LinkOptions {
+                target,
+                ..self.options.clone()
             },
-            own,
-            mailbox,
-            Box::new(move |_| Content::Messages {
-                label: String::new(),
-                high_water_bytes,
-            }),
-        );
-        let (channel, stopped) = DataChannel::new(target, channel_options);
-        let handler = Arc::clone(&self.handler);
-        let on_open: OpenHandler = Box::new(move |channel| {
-            let mut handler = handler.lock().unwrap_or_else(PoisonError::into_inner);
-            handler(channel)
+            signals: mailbox,
         });
-        let session = Session::new(
-            link,
-            &channel,
-            Span::OneConnection(self.options.open_limit),
-            Some(on_open),
-        );
-        // The acceptor closes it when its twin is lost.
-        let running = session.spawn(stopped, Box::pin(std::future::pending()));
         let task = self
             .tasks
             .spawn(async move {
@@ -296,7 +296,7 @@ impl Acceptor {
                 signals,
                 ufrag,
                 task,
-                channel,
+                close,
             },
         );
     }
@@ -308,10 +308,11 @@ impl Acceptor {
         }
         if let Some(suppressed) = self.hub.warn_about("refused signals", Instant::now()) {
             tracing::warn!(
-                name = self.options.channel.name,
+                kind = self.options.kind.as_str(),
+                name = %self.options.name,
                 why,
                 suppressed,
-                "a signal for a data channel was not used"
+                "a signal of a peer that dials was not used"
             );
         }
     }
@@ -323,10 +324,11 @@ impl Acceptor {
         }
         if let Some(suppressed) = self.hub.warn_about("malformed signals", Instant::now()) {
             tracing::warn!(
-                name = self.options.channel.name,
+                kind = self.options.kind.as_str(),
+                name = %self.options.name,
                 %why,
                 suppressed,
-                "a signal for a data channel cannot be read"
+                "a signal of a peer that dials cannot be read"
             );
         }
     }

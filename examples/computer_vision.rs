@@ -1,0 +1,99 @@
+//! Computer vision on a stream with a model of one's own: each frame goes through an ONNX session, and what was
+//! found is told to whoever listens to this twin. Frames that come while the model runs are left out, so that
+//! what it sees is fresh.
+//!
+//! ```sh
+//! PHYSTACK_SIMULATOR_URL=http://127.0.0.1:55000 TWIN_ID=app-1 cargo run --release --example computer_vision -- camera-1
+//! ```
+
+#![expect(clippy::print_stdout, reason = "an example tells what it does")]
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use anyhow::{Context, Result, anyhow};
+use image::imageops::{self, FilterType};
+use ndarray::Array4;
+use ort::session::Session;
+use ort::value::TensorRef;
+use serde_json::{Value, json};
+use twinsight::decode::frame::Frame;
+use twinsight::hub::{HubClient, HubOptions};
+
+/// Class 0 of the model's labels is a person.
+const PERSON: usize = 0;
+const MIN_SCORE: f32 = 0.5;
+const SIDE: u32 = 300;
+
+#[tokio::main]
+async fn main() -> Result<()> {
+    let camera = std::env::args().nth(1).context("give the camera's twin")?;
+    let environment = ort::init_from(".runtime/onnxruntime/libonnxruntime.so")?.build()?;
+    let session = Session::builder(&environment)
+        .and_then(|mut builder| builder.commit_from_file("models/ssdlite_mobilenet_v2_coco.onnx"))
+        .map_err(|error| anyhow!("the model cannot be loaded: {error}"))?;
+    let session = Arc::new(Mutex::new(session));
+
+    let client = HubClient::connect(HubOptions::from_env()?).await?;
+    let instance = client.instance();
+    let stream = instance.get_media_stream(&camera, "default").await?;
+    let from = camera.clone();
+    stream.on_frame(move |frame| {
+        let (session, instance, from) = (Arc::clone(&session), instance.clone(), from.clone());
+        async move {
+            // Some 30 ms of work: not on a thread of the runtime.
+            let age_ms = frame.received_at().elapsed().as_millis();
+            let work = tokio::task::spawn_blocking(move || {
+                let mut session = session.lock().unwrap_or_else(PoisonError::into_inner);
+                persons(&mut session, &frame)
+            });
+            match work.await {
+                Ok(Ok(objects)) => {
+                    println!(
+                        "{} persons in a frame that was {age_ms} ms old",
+                        objects.len()
+                    );
+                    let event = json!({ "camera": from, "objects": objects });
+                    // Without the hub an event is lost, and the next one is fresher.
+                    let _ = instance.emit("detections", event).await;
+                }
+                Ok(Err(error)) => println!("{error}"),
+                Err(error) => println!("{error}"),
+            }
+        }
+    });
+    tokio::signal::ctrl_c().await?;
+    stream.close().await;
+    Ok(())
+}
+
+/// The persons in a frame, with boxes in its pixels.
+fn persons(session: &mut Session, frame: &Frame) -> Result<Vec<Value>> {
+    let picture = imageops::resize(&frame.to_rgb_image(), SIDE, SIDE, FilterType::Triangle);
+    let side = SIDE as usize;
+    let mut input = Array4::<f32>::zeros((1, 3, side, side));
+    for (x, y, pixel) in picture.enumerate_pixels() {
+        for (channel, value) in pixel.0.into_iter().enumerate() {
+            input[[0, channel, y as usize, x as usize]] = f32::from(value);
+        }
+    }
+    let input = TensorRef::from_array_view(&input)?;
+    let outputs = session.run(ort::inputs!["images" => input])?;
+    // Of shape (1, candidates, classes), and (1, candidates, 4): top, left, bottom, right, from 0 to 1.
+    let scores = outputs["scores"].try_extract_array::<f32>()?;
+    let boxes = outputs["boxes"].try_extract_array::<f32>()?;
+    #[expect(clippy::cast_precision_loss, reason = "a side has 16 bits at most")]
+    let (width, height) = (frame.width() as f32, frame.height() as f32);
+    let candidates = 0..scores.shape()[1];
+    let found = candidates.filter(|&n| scores[[0, n, PERSON]] >= MIN_SCORE);
+    Ok(found
+        .map(|n| {
+            let corner = |i: usize, px: f32| boxes[[0, n, i]] * px;
+            let (top, left) = (corner(0, height), corner(1, width));
+            let (bottom, right) = (corner(2, height), corner(3, width));
+            json!({
+                "label": "person", "score": scores[[0, n, PERSON]],
+                "box": { "x": left, "y": top, "width": right - left, "height": bottom - top },
+            })
+        })
+        .collect())
+}

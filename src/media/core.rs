@@ -1,0 +1,293 @@
+//! What the handles of a stream and its task have in common: state, handlers, and the tracks of both sides.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use tokio::sync::{Notify, watch};
+
+use super::frames::FrameFeed;
+use super::local_track::LocalTrack;
+use super::remote_track::{MediaPacket, RemoteTrack};
+use crate::hub::handlers::{HandlerId, Handlers};
+use crate::realtime::CloseReason;
+use crate::realtime::negotiation::{Attempt, EndReason};
+use crate::realtime::rtp_track::TrackKind;
+use crate::rtp::RtpPacket;
+
+/// A video track that was silent for this long gives way to another one of the same peer.
+const MAIN_TRACK_SILENCE: Duration = Duration::from_secs(1);
+
+/// Where a stream stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MediaState {
+    /// There is no connection; one is made or waited for.
+    Connecting,
+    /// The connection is up.
+    Connected,
+    /// It was closed for good.
+    Closed,
+}
+
+/// What handles and the task have in common.
+pub(super) struct Core {
+    pub(super) twin_id: Arc<str>,
+    pub(super) name: Arc<str>,
+    pub(super) state: watch::Sender<MediaState>,
+    /// Frames come.
+    pub(super) receiving: AtomicBool,
+    pub(super) frames: FrameFeed,
+    pub(super) tracks: Handlers<RemoteTrack>,
+    pub(super) closes: Handlers<CloseReason>,
+    /// Kinds that have come over the connection that is up.
+    pub(super) arrived: watch::Sender<Vec<TrackKind>>,
+    /// Why the last attempt failed.
+    pub(super) trouble: watch::Sender<&'static str>,
+    peer_id: Mutex<Option<String>>,
+    local: Mutex<Local>,
+    remote: Mutex<Remote>,
+    /// Something for the task to look at.
+    asked: Notify,
+}
+
+/// What is sent.
+#[derive(Default)]
+struct Local {
+    tracks: Vec<LocalTrack>,
+    /// They are not those that the connection was made with.
+    changed: bool,
+    /// Those that an attempt was described with.
+    offered: Option<(Attempt, Vec<LocalTrack>)>,
+}
+
+/// What comes.
+#[derive(Default)]
+struct Remote {
+    /// Of the current connection.
+    tracks: Vec<RemoteTrack>,
+    /// Not yet told to the handlers.
+    untold: Vec<RemoteTrack>,
+    /// The video that is decoded, and when its last packet came.
+    main: Option<(u32, Instant)>,
+}
+
+impl Core {
+    pub(super) fn new(twin_id: Arc<str>, name: &str, tracks: Vec<LocalTrack>) -> Self {
+        Self {
+            twin_id,
+            name: name.into(),
+            state: watch::Sender::new(MediaState::Connecting),
+            receiving: AtomicBool::new(false),
+            frames: FrameFeed::new(),
+            tracks: Handlers::new(),
+            closes: Handlers::new(),
+            arrived: watch::Sender::new(Vec::new()),
+            trouble: watch::Sender::new("nothing was tried yet"),
+            peer_id: Mutex::new(None),
+            local: Mutex::new(Local {
+                tracks,
+                ..Local::default()
+            }),
+            remote: Mutex::default(),
+            asked: Notify::new(),
+        }
+    }
+
+    /// Waits until the task has something to look at.
+    pub(super) async fn asked(&self) {
+        self.asked.notified().await;
+    }
+
+    pub(super) fn ask(&self) {
+        self.asked.notify_one();
+    }
+
+    pub(super) fn wants_frames(&self) -> bool {
+        self.frames.is_wanted()
+    }
+
+    /// The tracks that are sent.
+    pub(super) fn local_tracks(&self) -> Vec<LocalTrack> {
+        lock(&self.local).tracks.clone()
+    }
+
+    /// The tracks of the current connection.
+    pub(super) fn remote_tracks(&self) -> Vec<RemoteTrack> {
+        lock(&self.remote).tracks.clone()
+    }
+
+    pub(super) fn peer_id(&self) -> Option<String> {
+        lock(&self.peer_id).clone()
+    }
+
+    /// Sends another track from the next description on.
+    pub(super) fn add_track(&self, track: LocalTrack) {
+        let mut local = lock(&self.local);
+        local.tracks.push(track);
+        local.changed = local.offered.is_some();
+        drop(local);
+        self.ask();
+    }
+
+    /// What is sent, before anything was described.
+    pub(super) fn set_tracks(&self, tracks: Vec<LocalTrack>) {
+        lock(&self.local).tracks = tracks;
+    }
+
+    /// True once after the tracks have changed under a connection.
+    pub(super) fn take_changed_tracks(&self) -> bool {
+        std::mem::take(&mut lock(&self.local).changed)
+    }
+
+    /// The tracks that an attempt is described with.
+    pub(super) fn offer_tracks(&self, attempt: Attempt) -> Vec<LocalTrack> {
+        let mut local = lock(&self.local);
+        let tracks = local.tracks.clone();
+        local.offered = Some((attempt, tracks.clone()));
+        local.changed = false;
+        tracks
+    }
+
+    /// The tracks that an attempt was described with.
+    pub(super) fn offered_tracks(&self, attempt: Attempt) -> Vec<LocalTrack> {
+        match &lock(&self.local).offered {
+            Some((of, tracks)) if *of == attempt => tracks.clone(),
+            _ => Vec::new(),
+        }
+    }
+
+    /// The peer wants a keyframe of what is sent to it.
+    pub(super) fn keyframe_wanted(&self) {
+        for track in &lock(&self.local).tracks {
+            track.want_keyframe();
+        }
+    }
+
+    /// Takes a packet of the current attempt; false when it is not one to be decoded.
+    pub(super) fn packet(&self, attempt: Attempt, kind: TrackKind, packet: &RtpPacket) -> bool {
+        let mut remote = lock(&self.remote);
+        let known = remote
+            .tracks
+            .iter()
+            .find(|track| track.is(attempt, packet.ssrc));
+        match known {
+            Some(track) => track.give(MediaPacket::of(packet)),
+            None => {
+                let track = RemoteTrack::new(kind, attempt, packet.ssrc);
+                remote.tracks.push(track.clone());
+                // Those who are told of it may still get its first packets.
+                track.give(MediaPacket::of(packet));
+                remote.untold.push(track);
+                self.ask();
+            }
+        }
+        if kind != TrackKind::Video {
+            return false;
+        }
+        let is_main = remote.main.is_none_or(|(ssrc, last)| {
+            ssrc == packet.ssrc
+                || packet.arrived_at.saturating_duration_since(last) > MAIN_TRACK_SILENCE
+        });
+        if is_main {
+            remote.main = Some((packet.ssrc, packet.arrived_at));
+        }
+        is_main
+    }
+
+    /// Calls a handler with the tracks that are there, and with those that come.
+    pub(super) fn on_track<F, R>(&self, mut handler: F) -> HandlerId
+    where
+        F: FnMut(RemoteTrack) -> R + Send + 'static,
+        R: Future<Output = ()> + Send + 'static,
+    {
+        let there = self.remote_tracks();
+        // One that comes just now may be told twice.
+        let mut seen: Vec<RemoteTrack> = Vec::new();
+        let once = move |track: RemoteTrack| {
+            seen.retain(|track| !track.is_ended());
+            let is_new = !seen.iter().any(|other| other.is_same(&track));
+            let handled = is_new.then(|| {
+                seen.push(track.clone());
+                handler(track)
+            });
+            async move {
+                if let Some(handled) = handled {
+                    handled.await;
+                }
+            }
+        };
+        self.tracks.add_after(there, "tracks", once)
+    }
+
+    /// Tells the handlers of tracks that have come.
+    pub(super) async fn tell_tracks(&self) {
+        let untold = std::mem::take(&mut lock(&self.remote).untold);
+        for track in untold {
+            let kind = track.kind();
+            self.tracks.give(track).await;
+            self.arrived.send_if_modified(|kinds| {
+                let is_new = !kinds.contains(&kind);
+                if is_new {
+                    kinds.push(kind);
+                }
+                is_new
+            });
+        }
+    }
+
+    /// The connection is up.
+    pub(super) fn connected(&self, peer_id: Option<&str>) {
+        *lock(&self.peer_id) = peer_id.map(str::to_owned);
+        self.state.send_replace(MediaState::Connected);
+    }
+
+    /// An attempt or its connection is over; another follows.
+    pub(super) async fn lost(&self, reason: EndReason) {
+        self.trouble.send_replace(reason.as_str());
+        let was_up = self.disconnected(MediaState::Connecting);
+        if was_up {
+            self.closes.give(close_reason(reason)).await;
+        }
+    }
+
+    /// It is over for good; none: it was closed here.
+    pub(super) async fn closed(&self, ended: Option<EndReason>) {
+        let was_up = self.disconnected(MediaState::Closed);
+        if was_up {
+            let reason = ended.map_or(CloseReason::Here, close_reason);
+            self.closes.give(reason).await;
+        }
+        self.end();
+    }
+
+    /// Nothing comes any more, whatever happened.
+    pub(super) fn end(&self) {
+        self.disconnected(MediaState::Closed);
+        self.frames.close();
+        self.tracks.close();
+        self.closes.close();
+    }
+
+    fn disconnected(&self, state: MediaState) -> bool {
+        for track in std::mem::take(&mut *lock(&self.remote)).tracks {
+            track.end();
+        }
+        self.receiving.store(false, Ordering::Relaxed);
+        self.arrived.send_replace(Vec::new());
+        let before = self.state.send_replace(state);
+        before == MediaState::Connected
+    }
+}
+
+fn close_reason(reason: EndReason) -> CloseReason {
+    match reason {
+        EndReason::Closed => CloseReason::ByPeer,
+        EndReason::Replaced => CloseReason::Replaced,
+        EndReason::Changed => CloseReason::Here,
+        _ => CloseReason::Lost,
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,508 @@
+//! The task behind a stream: drives the link, watches whether media comes, begins anew when it breaks, and runs
+//! the decode thread. The task alone touches the peer connection; frames go from the decode thread straight to
+//! the stream's owner.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use tokio::sync::{Notify, mpsc, oneshot};
+
+use super::camera::{FrameHandler, StateHandler};
+use super::core::Core;
+use super::keyframes::KeyframeBudget;
+use super::life::{Life, StreamState};
+use super::local_track::Attachment;
+use crate::decode::worker::{Arrival, ArrivalQueue, DecodeConfig, DecodeWorker};
+use crate::realtime::link::{Link, LinkEvent, Wake as LinkWake};
+use crate::realtime::negotiation::{Attempt, EndReason, Progress};
+use crate::realtime::rtp_track::{TrackKind, TrackSender};
+use crate::realtime::tee::{Inbound, TeeSink};
+use crate::telemetry::metrics::StreamMetrics;
+
+/// While nothing comes for this long, the peer is asked whether it has said goodbye.
+const SILENCE: Duration = Duration::from_secs(1);
+
+/// A peer of which nothing is heard for this long, no report either, is gone.
+const LIVENESS_LIMIT: Duration = Duration::from_secs(20);
+
+/// How long a stream's task goes on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Span {
+    /// Until it is stopped.
+    Handles,
+    /// As long as one connection, which has until then to come up.
+    OneConnection(tokio::time::Instant),
+}
+
+/// What a stream's task is made of.
+pub(super) struct Parts {
+    pub(super) link: Link,
+    /// Watches over the video that is to come; none if none is.
+    pub(super) life: Option<Life>,
+    pub(super) tap: Arc<Tap>,
+    pub(super) keyframes: Arc<KeyframeBudget>,
+    pub(super) decode: DecodeConfig,
+    pub(super) on_frame: FrameHandler,
+    pub(super) on_state: StateHandler,
+    pub(super) span: Span,
+}
+
+/// Where the packets of a stream's connections go.
+pub(super) struct Tap {
+    current_attempt: Arc<AtomicU32>,
+    queue: Arc<ArrivalQueue>,
+    /// Somebody wants frames.
+    decodes: AtomicBool,
+    seen: Arc<Seen>,
+    /// Of a user's stream: what its handles see.
+    core: Option<Arc<Core>>,
+}
+
+impl Tap {
+    /// One for the packets of the attempt that counts.
+    pub(super) fn new(current_attempt: Arc<AtomicU32>, core: Option<Arc<Core>>) -> Self {
+        Self {
+            current_attempt,
+            queue: Arc::default(),
+            decodes: AtomicBool::new(false),
+            seen: Arc::new(Seen::new()),
+            core,
+        }
+    }
+
+    fn take(&self, attempt: Attempt, inbound: Inbound) {
+        if self.current_attempt.load(Ordering::Acquire) != attempt.0 {
+            return;
+        }
+        self.seen.packet();
+        let arrival = match inbound {
+            Inbound::Rtp(packet) => {
+                if let Some(core) = &self.core
+                    && !core.packet(attempt, TrackKind::Video, &packet)
+                {
+                    return;
+                }
+                Arrival::Rtp(packet)
+            }
+            Inbound::Audio(packet) => {
+                if let Some(core) = &self.core {
+                    core.packet(attempt, TrackKind::Audio, &packet);
+                }
+                return;
+            }
+            Inbound::SenderReport {
+                ntp,
+                rtp_timestamp,
+                arrived_at,
+            } => Arrival::SenderReport {
+                ntp,
+                rtp_timestamp,
+                arrived_at,
+            },
+            Inbound::KeyframeRequest => {
+                if let Some(core) = &self.core {
+                    core.keyframe_wanted();
+                }
+                return;
+            }
+            Inbound::Report => return,
+        };
+        if self.decodes.load(Ordering::Acquire) {
+            // A full queue counts what it drops.
+            self.queue.push(arrival);
+        } else if matches!(arrival, Arrival::Rtp(_)) {
+            // What would be decoded if anybody looked.
+            self.seen.frame();
+        }
+    }
+}
+
+/// Lets the packets of one attempt into the tap.
+pub(super) fn sink(attempt: Attempt, tap: Arc<Tap>) -> TeeSink {
+    Arc::new(move |inbound| tap.take(attempt, inbound))
+}
+
+/// When frames and packets were last seen, told by the threads that see them.
+#[derive(Debug)]
+struct Seen {
+    epoch: Instant,
+    frame_ms: AtomicU64,
+    packet_ms: AtomicU64,
+    awaits_frame: AtomicBool,
+    first_frame: Notify,
+}
+
+impl Seen {
+    fn new() -> Self {
+        Self {
+            epoch: Instant::now(),
+            frame_ms: AtomicU64::new(0),
+            packet_ms: AtomicU64::new(0),
+            awaits_frame: AtomicBool::new(true),
+            first_frame: Notify::new(),
+        }
+    }
+
+    fn now_ms(&self) -> u64 {
+        u64::try_from(self.epoch.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    fn frame(&self) {
+        self.frame_ms.store(self.now_ms(), Ordering::Release);
+        if self.awaits_frame.swap(false, Ordering::AcqRel) {
+            self.first_frame.notify_one();
+        }
+    }
+
+    fn packet(&self) {
+        self.packet_ms.store(self.now_ms(), Ordering::Relaxed);
+    }
+
+    fn last_frame(&self) -> Option<Instant> {
+        match self.frame_ms.load(Ordering::Acquire) {
+            0 => None,
+            ms => Some(self.epoch + Duration::from_millis(ms)),
+        }
+    }
+
+    fn silent_for(&self) -> Duration {
+        Duration::from_millis(
+            self.now_ms()
+                .saturating_sub(self.packet_ms.load(Ordering::Relaxed)),
+        )
+    }
+}
+
+/// Decoding, which begins when somebody wants frames.
+enum Decoding {
+    NotYet {
+        config: DecodeConfig,
+        on_frame: FrameHandler,
+        keyframe_wanted: mpsc::Sender<()>,
+    },
+    Running(DecodeWorker),
+    /// Between the two.
+    Starting,
+}
+
+/// The task's state.
+pub(super) struct Session {
+    link: Link,
+    stream_metrics: Arc<StreamMetrics>,
+    life: Option<Life>,
+    keyframes: Arc<KeyframeBudget>,
+    on_state: StateHandler,
+    /// The state that was told last.
+    announced: Option<StreamState>,
+    tap: Arc<Tap>,
+    seen: Arc<Seen>,
+    decoding: Decoding,
+    keyframe_requests: mpsc::Receiver<()>,
+    /// When the keyframe request that waits for its turn goes out.
+    keyframe_at: Option<Instant>,
+    span: Span,
+    /// What the attempt sends, until it is connected.
+    senders: Option<(Attempt, Vec<TrackSender>)>,
+    attachments: Vec<Attachment>,
+    /// Also after a panic nobody is to wait for what cannot come.
+    _end: Option<End>,
+}
+
+/// Ends what handles see.
+struct End(Arc<Core>);
+
+impl Drop for End {
+    fn drop(&mut self) {
+        self.0.end();
+    }
+}
+
+/// What woke the task.
+enum Wake {
+    Link(LinkWake),
+    KeyframeWanted,
+    FirstFrame,
+    /// The handles want something.
+    Core,
+    Timer,
+}
+
+impl Session {
+    /// A task at rest.
+    pub(super) fn new(parts: Parts) -> Self {
+        let (keyframe_wanted, keyframe_requests) = mpsc::channel(1);
+        let stream_metrics = Arc::clone(&parts.decode.metrics);
+        let mut session = Self {
+            link: parts.link,
+            stream_metrics,
+            life: parts.life,
+            keyframes: parts.keyframes,
+            on_state: parts.on_state,
+            announced: None,
+            _end: parts.tap.core.clone().map(End),
+            seen: Arc::clone(&parts.tap.seen),
+            tap: parts.tap,
+            decoding: Decoding::NotYet {
+                config: parts.decode,
+                on_frame: parts.on_frame,
+                keyframe_wanted,
+            },
+            keyframe_requests,
+            keyframe_at: None,
+            span: parts.span,
+            senders: None,
+            attachments: Vec::new(),
+        };
+        if session.tap.core.is_none() {
+            session.decode();
+        }
+        session
+    }
+
+    /// Until it is told to stop, whatever it waits for then, or its span is over.
+    pub(super) async fn run(mut self, stopped: oneshot::Receiver<()>) {
+        let ended = tokio::select! {
+            _ = stopped => None,
+            reason = self.drive() => reason,
+        };
+        self.stop(ended).await;
+    }
+
+    /// Why it is over, if it was not the hub client's end.
+    async fn drive(&mut self) -> Option<EndReason> {
+        self.note_state();
+        loop {
+            let deadline = self.deadline();
+            let (seen, core) = (Arc::clone(&self.seen), self.tap.core.clone());
+            let wake = tokio::select! {
+                wake = self.link.wait() => Wake::Link(wake),
+                Some(()) = self.keyframe_requests.recv() => Wake::KeyframeWanted,
+                () = seen.first_frame.notified() => Wake::FirstFrame,
+                () = asked(core.as_deref()) => Wake::Core,
+                () = sleep_until(deadline) => Wake::Timer,
+            };
+            match wake {
+                Wake::Link(wake) => {
+                    if !self.link.take(wake).await {
+                        return None;
+                    }
+                }
+                Wake::KeyframeWanted => self.plan_keyframe(),
+                Wake::Core => self.core_asks(),
+                Wake::FirstFrame | Wake::Timer => {}
+            }
+            let mut over = self.follow_link().await;
+            self.timers().await;
+            over = self.follow_link().await.or(over);
+            if let (Span::OneConnection(until), is_up) = (self.span, self.link.is_connected()) {
+                let late = !is_up && until <= tokio::time::Instant::now();
+                if late {
+                    tracing::warn!("a viewer did not connect in time: its place is free again");
+                    return Some(EndReason::NoPath);
+                }
+                if over.is_some_and(|reason| reason != EndReason::Replaced) {
+                    return over;
+                }
+            }
+        }
+    }
+
+    /// Why the connection is over, if it is.
+    async fn follow_link(&mut self) -> Option<EndReason> {
+        let mut over = None;
+        while let Some(event) = self.link.poll().await {
+            let now = Instant::now();
+            match event {
+                LinkEvent::Hub { joined } => {
+                    if let Some(life) = &mut self.life {
+                        life.hub(now, joined);
+                    }
+                }
+                LinkEvent::Progress(progress) => {
+                    match progress {
+                        Progress::Attempting(attempt) => {
+                            self.seen.awaits_frame.store(true, Ordering::Release);
+                            if attempt.0 > 1 {
+                                self.stream_metrics.camera_reconnects.inc();
+                            }
+                        }
+                        Progress::Connected(attempt) => self.connected(attempt),
+                        Progress::Over(_, reason) => {
+                            over = Some(reason);
+                            self.senders = None;
+                            self.attachments.clear();
+                            if let Some(core) = &self.tap.core {
+                                core.lost(reason).await;
+                            }
+                        }
+                    }
+                    if let Some(life) = &mut self.life {
+                        life.progress(now, progress);
+                    }
+                    self.note_state();
+                }
+                LinkEvent::Senders(attempt, senders) => self.senders = Some((attempt, senders)),
+                // Nobody asked for one.
+                LinkEvent::Channel(..) => {}
+            }
+        }
+        over
+    }
+
+    fn connected(&mut self, attempt: Attempt) {
+        self.seen.packet();
+        let Some(core) = &self.tap.core else { return };
+        core.connected(self.link.peer_id());
+        if let Some((of, senders)) = self.senders.take()
+            && of == attempt
+        {
+            let tracks = core.offered_tracks(attempt).into_iter();
+            let attached = tracks
+                .zip(senders)
+                .map(|(track, sender)| track.attach(sender));
+            self.attachments = attached.collect();
+        }
+    }
+
+    /// The handles have changed what they want.
+    fn core_asks(&mut self) {
+        let Some(core) = &self.tap.core else { return };
+        let (decode, renegotiate) = (core.wants_frames(), core.take_changed_tracks());
+        if decode {
+            self.decode();
+        }
+        if renegotiate {
+            // An attempt under way has another description.
+            self.link.restart(EndReason::Changed);
+        }
+    }
+
+    fn decode(&mut self) {
+        match std::mem::replace(&mut self.decoding, Decoding::Starting) {
+            Decoding::NotYet {
+                config,
+                on_frame,
+                keyframe_wanted,
+            } => {
+                let (seen, queue) = (Arc::clone(&self.seen), Arc::clone(&self.tap.queue));
+                let mut on_frame = on_frame;
+                let worker = DecodeWorker::spawn(
+                    config,
+                    queue,
+                    Box::new(move |frame| {
+                        seen.frame();
+                        on_frame(frame);
+                    }),
+                    // A request that waits for its turn covers a second one.
+                    Box::new(move |_reason| {
+                        let _ = keyframe_wanted.try_send(());
+                    }),
+                );
+                self.tap.decodes.store(true, Ordering::Release);
+                self.decoding = Decoding::Running(worker);
+            }
+            running => self.decoding = running,
+        }
+    }
+
+    /// A request goes out when the node's budget allows it; one that waits stands for all.
+    fn plan_keyframe(&mut self) {
+        if self.keyframe_at.is_none() {
+            let now = Instant::now();
+            self.keyframe_at = Some(now + self.keyframes.reserve(now, rand::random()));
+        }
+    }
+
+    fn deadline(&self) -> Option<Instant> {
+        let watching = self.link.is_connected().then(|| Instant::now() + SILENCE);
+        let life = self.life.as_ref().and_then(Life::deadline);
+        let eviction = match self.span {
+            Span::OneConnection(until) if !self.link.is_connected() => Some(until.into_std()),
+            _ => None,
+        };
+        [life, self.keyframe_at, watching, eviction]
+            .into_iter()
+            .flatten()
+            .min()
+    }
+
+    async fn timers(&mut self) {
+        let now = Instant::now();
+        if let Some(at) = self.seen.last_frame()
+            && self.link.is_connected()
+            && !self.seen.awaits_frame.load(Ordering::Acquire)
+            && let Some(life) = &mut self.life
+        {
+            life.frame(at);
+        }
+        if self.keyframe_at.is_some_and(|at| at <= now) {
+            self.keyframe_at = None;
+            if let Some(peer) = self.link.peer()
+                && peer.request_keyframe().await
+            {
+                self.stream_metrics.keyframe_requests.inc();
+            }
+        }
+        if let Some(core) = &self.tap.core {
+            core.tell_tracks().await;
+        }
+        let silent_for = self.seen.silent_for();
+        if self.link.is_connected()
+            && silent_for > SILENCE
+            && let Some(peer) = self.link.peer()
+        {
+            if peer.closed_by_peer().await {
+                self.link.restart(EndReason::Closed);
+            } else if silent_for > LIVENESS_LIMIT {
+                self.link.restart(EndReason::Lost);
+            }
+        }
+        if let Some(reason) = self.life.as_mut().and_then(|life| life.handle_timeout(now)) {
+            self.note_state();
+            self.link.restart(reason);
+        }
+        self.note_state();
+    }
+
+    /// Every change is one line, one change of the metric and one call of the handler.
+    fn note_state(&mut self) {
+        let Some(state) = self.life.as_ref().map(Life::state) else {
+            return;
+        };
+        if self.announced == Some(state) {
+            return;
+        }
+        self.announced = Some(state);
+        self.stream_metrics.set_state(state.state);
+        tracing::info!(state = %state.state, attempt = state.attempt, reason = state.reason, "the camera's state changed");
+        (self.on_state)(state);
+    }
+
+    async fn stop(mut self, ended: Option<EndReason>) {
+        self.attachments.clear();
+        self.link.close().await;
+        self.tap.queue.close();
+        if let Decoding::Running(worker) = self.decoding {
+            // Joining may take as long as one decode: not on a thread of the runtime.
+            let _ = tokio::task::spawn_blocking(move || worker.stop()).await;
+        }
+        if let Some(core) = &self.tap.core {
+            core.closed(ended).await;
+        }
+    }
+}
+
+async fn asked(core: Option<&Core>) {
+    match core {
+        Some(core) => core.asked().await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn sleep_until(deadline: Option<Instant>) {
+    match deadline {
+        Some(deadline) => tokio::time::sleep_until(deadline.into()).await,
+        None => std::future::pending().await,
+    }
+}

@@ -1,0 +1,168 @@
+//! A track that sends RTP packets over a peer connection: payloads come in, the peer connection puts them into
+//! its media section.
+
+use std::fmt;
+use std::sync::Arc;
+
+use rtc::media_stream::MediaStreamTrack;
+use rtc::rtp_transceiver::rtp_sender::{
+    RTCRtpCodingParameters, RTCRtpEncodingParameters, RtpCodecKind,
+};
+use webrtc::media_stream::track_local::TrackLocal as _;
+use webrtc::media_stream::track_local::static_rtp::TrackLocalStaticRTP;
+use webrtc::rtp_transceiver::RtpSender;
+
+use super::codecs;
+use super::peer::PeerError;
+
+/// What a track carries.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum TrackKind {
+    /// Pictures.
+    Video,
+    /// Sound, as Opus packets.
+    Audio,
+}
+
+impl TrackKind {
+    /// Both.
+    pub const ALL: [Self; 2] = [Self::Video, Self::Audio];
+
+    /// `video` or `audio`, as in a description's `m=` line.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Video => "video",
+            Self::Audio => "audio",
+        }
+    }
+
+    pub(super) fn of_stack(self) -> RtpCodecKind {
+        match self {
+            Self::Video => RtpCodecKind::Video,
+            Self::Audio => RtpCodecKind::Audio,
+        }
+    }
+}
+
+impl fmt::Display for TrackKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// A track that is sent as RTP payloads: video as H.264, audio as Opus.
+#[derive(Clone)]
+pub struct TrackSender {
+    kind: TrackKind,
+    track: Arc<TrackLocalStaticRTP>,
+    sender: Arc<dyn RtpSender>,
+    ssrc: u32,
+}
+
+impl TrackSender {
+    pub(super) fn new(
+        kind: TrackKind,
+        track: Arc<TrackLocalStaticRTP>,
+        sender: Arc<dyn RtpSender>,
+        ssrc: u32,
+    ) -> Self {
+        Self {
+            kind,
+            track,
+            sender,
+            ssrc,
+        }
+    }
+
+    /// The payload type that the two sides agreed on. After the answer.
+    ///
+    /// # Errors
+    /// When the connection is gone, or the other side takes no such track.
+    pub async fn payload_type(&self) -> Result<u8, PeerError> {
+        let parameters = self
+            .sender
+            .get_parameters()
+            .await
+            .map_err(|source| PeerError::Local {
+                what: "read what was agreed on",
+                source,
+            })?;
+        parameters
+            .rtp_parameters
+            .codecs
+            .iter()
+            .find(|codec| codecs::is_sent_as(self.kind, &codec.rtp_codec.mime_type))
+            .map(|codec| codec.payload_type)
+            .ok_or(PeerError::NotTaken(self.kind))
+    }
+
+    /// Sends one RTP packet; waits while the connection is busy.
+    ///
+    /// # Errors
+    /// When the connection is gone.
+    pub async fn send(&self, packet: OutboundRtp) -> Result<(), PeerError> {
+        let mut header = rtc::rtp::header::Header {
+            version: 2,
+            ..Default::default()
+        };
+        header.payload_type = packet.payload_type;
+        header.sequence_number = packet.sequence;
+        header.timestamp = packet.timestamp;
+        header.marker = packet.marker;
+        header.ssrc = self.ssrc;
+        self.track
+            .write_rtp(rtc::rtp::Packet {
+                header,
+                payload: packet.payload,
+            })
+            .await
+            .map_err(|source| PeerError::Local {
+                what: "send a packet",
+                source,
+            })
+    }
+}
+
+impl fmt::Debug for TrackSender {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TrackSender")
+            .field("kind", &self.kind)
+            .field("ssrc", &self.ssrc)
+            .finish_non_exhaustive()
+    }
+}
+
+/// An RTP packet to send.
+#[derive(Debug, Clone)]
+pub struct OutboundRtp {
+    /// As agreed on: [`TrackSender::payload_type`].
+    pub payload_type: u8,
+    /// One more than that of the packet before.
+    pub sequence: u16,
+    /// At 90 kHz for video, 48 kHz for audio.
+    pub timestamp: u32,
+    /// Last packet of an access unit; first packet after a pause of sound.
+    pub marker: bool,
+    /// The payload (RFC 6184, RFC 7587).
+    pub payload: bytes::Bytes,
+}
+
+/// The stack's own track, and its SSRC. Tracks of one connection are one stream to the other side.
+pub(super) fn stack_track(kind: TrackKind, id: &str) -> (Arc<TrackLocalStaticRTP>, u32) {
+    let ssrc = rand::random::<u32>();
+    let track = TrackLocalStaticRTP::new(MediaStreamTrack::new(
+        "camera".to_owned(),
+        id.to_owned(),
+        id.to_owned(),
+        kind.of_stack(),
+        vec![RTCRtpEncodingParameters {
+            rtp_coding_parameters: RTCRtpCodingParameters {
+                ssrc: Some(ssrc),
+                ..Default::default()
+            },
+            codec: codecs::sent_as(kind),
+            ..Default::default()
+        }],
+    ));
+    (Arc::new(track), ssrc)
+}
