@@ -78,20 +78,20 @@ fn persons(session: &mut Session, frame: &Frame) -> Result<Vec<Value>> {
     }
     let input = TensorRef::from_array_view(&input)?;
     let outputs = session.run(ort::inputs!["images" => input])?;
-    // Of shape (1, candidates, classes), and (1, candidates, 4): top, left, bottom, right, from 0 to 1.
-    let scores = outputs["scores"].try_extract_array::<f32>()?;
-    let boxes = outputs["boxes"].try_extract_array::<f32>()?;
+    // Of each candidate: scores of all classes, and its box: top, left, bottom, right, from 0 to 1.
+    let (shape, scores) = outputs["scores"].try_extract_tensor::<f32>()?;
+    let (_, boxes) = outputs["boxes"].try_extract_tensor::<f32>()?;
+    let classes = usize::try_from(shape[shape.len() - 1])?;
+    let candidates = scores.chunks_exact(classes).zip(boxes.chunks_exact(4));
     #[expect(clippy::cast_precision_loss, reason = "a side has 16 bits at most")]
     let (width, height) = (frame.width() as f32, frame.height() as f32);
-    let candidates = 0..scores.shape()[1];
-    let found = candidates.filter(|&n| scores[[0, n, PERSON]] >= MIN_SCORE);
+    let found = candidates.filter(|(scores, _)| scores[PERSON] >= MIN_SCORE);
     Ok(found
-        .map(|n| {
-            let corner = |i: usize, px: f32| boxes[[0, n, i]] * px;
-            let (top, left) = (corner(0, height), corner(1, width));
-            let (bottom, right) = (corner(2, height), corner(3, width));
+        .map(|(scores, corners)| {
+            let (top, left) = (corners[0] * height, corners[1] * width);
+            let (bottom, right) = (corners[2] * height, corners[3] * width);
             json!({
-                "label": "person", "score": scores[[0, n, PERSON]],
+                "label": "person", "score": scores[PERSON],
                 "box": { "x": left, "y": top, "width": right - left, "height": bottom - top },
             })
         })

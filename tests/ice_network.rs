@@ -380,48 +380,97 @@ async fn between_two_networks_video_takes_the_relay() {
     hub.detections(3).await;
 }
 
-/// Two clients with data channels in two networks that have no way to each other: a TURN server in the
-/// environment makes relays the only way.
+/// Two networks that have no way to each other but a TURN server in both, which is in the programs'
+/// environment: that makes relays the only way.
+struct Relayed {
+    left: Namespace,
+    right: Namespace,
+    _middle: Namespace,
+    _turn: (KilledAtEnd, tempfile::TempDir),
+    _hub: Watched,
+}
+
+impl Relayed {
+    async fn new(names: [&str; 3]) -> Self {
+        let [middle, left, right] = names.map(Namespace::new);
+        left.cable(
+            ("eth0", "172.20.0.2/24"),
+            &middle,
+            ("left", "172.20.0.1/24"),
+        );
+        right.cable(
+            ("eth0", "172.21.0.2/24"),
+            &middle,
+            ("right", "172.21.0.1/24"),
+        );
+        Self {
+            _turn: turn_server(&middle, "listening-ip=172.21.0.1\n"),
+            _hub: Watched::start(&middle).await,
+            left,
+            right,
+            _middle: middle,
+        }
+    }
+
+    fn start_left(&self, example: &str, twin: &str, args: &[&str]) -> Program {
+        start_relayed(&self.left, "172.20.0.1", example, twin, args)
+    }
+
+    fn start_right(&self, example: &str, twin: &str, args: &[&str]) -> Program {
+        start_relayed(&self.right, "172.21.0.1", example, twin, args)
+    }
+}
+
+fn start_relayed(
+    namespace: &Namespace,
+    server: &str,
+    example: &str,
+    twin: &str,
+    args: &[&str],
+) -> Program {
+    let program = common::example(example);
+    let mut command = namespace.command(program.to_str().unwrap());
+    command.args(args);
+    let hub = format!("http://{server}:{HUB_PORT}");
+    let turn = format!("turn:{server}:3478");
+    let env = [
+        ("PHYSTACK_SIMULATOR_URL", &*hub),
+        ("TWIN_ID", twin),
+        ("PHYSTACK_TURN_URL", &*turn),
+        ("PHYSTACK_TURN_USERNAME", "node"),
+        ("PHYSTACK_TURN_CREDENTIAL", "secret"),
+    ];
+    Program::start(command, &env, false)
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_peers_that_cannot_reach_each_other_meet_through_the_relay() {
     needs_networks!();
-    let [middle, left, right] = ["turn", "echo", "ping"].map(Namespace::new);
-    left.cable(
-        ("eth0", "172.20.0.2/24"),
-        &middle,
-        ("left", "172.20.0.1/24"),
-    );
-    right.cable(
-        ("eth0", "172.21.0.2/24"),
-        &middle,
-        ("right", "172.21.0.1/24"),
-    );
-    let _turn = turn_server(&middle, "listening-ip=172.21.0.1\n");
-    let _hub = Watched::start(&middle).await;
-    let start = |namespace: &Namespace, example: &str, server: &str, args: &[&str]| {
-        let program = common::example(example);
-        let mut command = namespace.command(program.to_str().unwrap());
-        command.args(args);
-        let hub = format!("http://{server}:{HUB_PORT}");
-        let turn = format!("turn:{server}:3478");
-        let env = [
-            ("PHYSTACK_SIMULATOR_URL", &*hub),
-            ("PHYSTACK_TURN_URL", &*turn),
-            ("PHYSTACK_TURN_USERNAME", "node"),
-            ("PHYSTACK_TURN_CREDENTIAL", "secret"),
-        ];
-        Program::start(command, &env, false)
-    };
-    let mut echo = start(&left, "echo", "172.20.0.1", &["--twin", "echo"]);
+    let networks = Relayed::new(["turn", "echo", "ping"]).await;
+    let mut echo = networks.start_left("echo", "echo", &["--twin", "echo"]);
     echo.until("ready").await;
     let args = [
         "--twin", "ping", "--peer", "echo", "--count", "20", "--mb", "1",
     ];
-    let mut ping = start(&right, "ping", "172.21.0.1", &args);
+    let mut ping = networks.start_right("ping", "ping", &args);
     let line = ping.line().await.expect("the channel was open in time");
     let measured: Value = serde_json::from_str(&line).unwrap();
     assert_eq!(measured["received"], 20, "{line}");
     println!("through the relay: {line}");
+}
+
+/// Pictures and sound of the one reach the other.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_media_stream_takes_the_relay() {
+    needs_networks!();
+    let networks = Relayed::new(["mturn", "send", "receive"]).await;
+    let mut sender = networks.start_left("media_send", "sender", &[]);
+    sender.until("ready").await;
+    let mut receiver = networks.start_right("media_receive", "receiver", &["sender"]);
+    receiver.until("packets of sound").await;
+    let line = receiver.until("a frame of 640x360").await;
+    println!("through the relay: {line}");
+    assert!(receiver.ended().await.success());
 }
 
 /// The TURN server of `docs/networking.md` in a namespace, with further settings.
