@@ -8,7 +8,9 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use prometheus::IntCounter;
-use twinsight::h264::depacketize::{AccessUnit, Depacketizer};
+use twinsight::config::Codec;
+use twinsight::decode::unit::AccessUnit;
+use twinsight::h264::depacketize::Depacketizer;
 use twinsight::h264::parameter_sets::ParameterSets;
 use twinsight::rtp::RtpPacket;
 use twinsight::rtp::reorder::Reorder;
@@ -30,6 +32,7 @@ fn load(name: &str) -> Vec<RtpPacket> {
             timestamp: u32::from_be_bytes([packet[4], packet[5], packet[6], packet[7]]),
             marker: packet[1] & 0x80 != 0,
             ssrc: 1,
+            codec: Codec::H264,
             payload: Bytes::copy_from_slice(&packet[12..]),
             arrived_at: Instant::now(),
         });
@@ -80,7 +83,7 @@ fn units_to_frames(criterion: &mut Criterion) {
         let units = units(&load(name));
         let metrics = Metrics::new().stream(&StreamId::new("camera", "default"));
         let backlog = Duration::from_secs(3600);
-        let mut stream = DecodeStream::new(metrics, DecoderKind::OpenH264, backlog);
+        let mut stream = DecodeStream::new(metrics, DecoderKind::Software, backlog);
         group.bench_function(name, |bench| {
             bench.iter(|| {
                 for unit in &units {

@@ -277,7 +277,7 @@ fn media_stream(client: &HubClient, args: &Args) -> MediaStream {
         dialect: Dialect::Current,
         allow_unsigned: false,
         ice: IceSettings::default(),
-        decode: DecodeConfig::new(id, &metrics, DecoderKind::OpenH264),
+        decode: DecodeConfig::new(id, &metrics, DecoderKind::Software),
     };
     let context = StreamContext {
         hub: client.clone(),

@@ -16,6 +16,7 @@ use rtc::rtcp::payload_feedbacks::picture_loss_indication::PictureLossIndication
 use rtc::rtcp::sender_report::SenderReport;
 use rtc::sansio::Protocol;
 
+use crate::config::Codec;
 use crate::rtp::RtpPacket;
 
 /// What the tee sees.
@@ -69,6 +70,7 @@ impl Tee {
                     timestamp: packet.header.timestamp,
                     marker: packet.header.marker,
                     ssrc: packet.header.ssrc,
+                    codec: Codec::H264,
                     payload: packet.payload.clone(),
                     arrived_at: message.now,
                 }));

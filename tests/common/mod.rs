@@ -356,7 +356,7 @@ pub mod fake {
                 )
             }),
             workers: 1,
-            decoder: DecoderKind::OpenH264,
+            decoder: DecoderKind::Software,
             listener: TcpListener::bind("127.0.0.1:0").await.unwrap(),
         })
         .await
