@@ -4,12 +4,16 @@
 
 FROM rust:1.95-bookworm AS build
 RUN apt-get update \
-    && apt-get install -y --no-install-recommends g++ nasm python3 python3-venv \
+    && apt-get install -y --no-install-recommends g++ libvpx-dev nasm pkg-config python3 python3-venv \
     && rm -rf /var/lib/apt/lists/*
 WORKDIR /src
 # ONNX Runtime for this architecture into .runtime/, its hash pinned. A layer of its own, as it seldom changes.
 COPY scripts/setup scripts/setup
 RUN scripts/setup
+# libvpx goes into the program, as the last stage has none: a folder with nothing but the static library, whatever the
+# architecture calls its own.
+ENV VPX_STATIC=1 VPX_LIB_DIR=/usr/lib/libvpx VPX_VERSION=1.12.0
+RUN mkdir $VPX_LIB_DIR && ln -s "$(pkg-config --variable=libdir vpx)/libvpx.a" $VPX_LIB_DIR/
 # The dependencies, also a layer of their own: rebuilt only when these two files change.
 COPY Cargo.toml Cargo.lock ./
 # Benches and examples have to be there because Cargo.toml names them.
@@ -17,12 +21,12 @@ RUN mkdir -p src benches examples \
     && echo 'fn main() {}' > src/main.rs \
     && touch src/lib.rs benches/detect.rs benches/path.rs \
     && sed -n '/^\[\[example]]/{n;s/^name = "\(.*\)"/examples\/\1.rs/p}' Cargo.toml | xargs touch \
-    && cargo build --locked --release --bin twinsight \
+    && cargo build --locked --release --features vp8 --bin twinsight \
     && rm -r src benches examples
 COPY . .
 # Cargo goes by times, and the sources may be older than the empty ones before.
 RUN touch src/main.rs src/lib.rs \
-    && cargo build --locked --release --bin twinsight \
+    && cargo build --locked --release --features vp8 --bin twinsight \
     && install -D -s target/release/twinsight /out/opt/twinsight/bin/twinsight \
     && cp -r models media config LICENSE-APACHE LICENSE-MIT /out/opt/twinsight/ \
     && mkdir /out/opt/twinsight/.runtime \

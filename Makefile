@@ -1,17 +1,20 @@
 # What people and CI run. Everything else is cargo.
 .PHONY: demo test check bench bench-channels long docs clean
 
+# Beside the defaults: the VP8 decoder, whose libvpx scripts/setup installs. `make demo FEATURES=` goes without.
+FEATURES ?= --features vp8
+
 # A hub, three cameras that play the shipped clip, and the node, with a live table. ARGS="--cameras 1"
 demo:
 	scripts/setup
-	cargo run --locked --release -- demo $(ARGS)
+	cargo run --locked --release $(FEATURES) -- demo $(ARGS)
 
 # All that has to hold before a change lands.
 test: check-format
 	scripts/setup --test
 	cargo check --locked --no-default-features --all-targets
-	cargo clippy --locked --all-targets -- -D warnings
-	cargo test --locked
+	cargo clippy --locked --all-targets $(FEATURES) -- -D warnings
+	cargo test --locked $(FEATURES)
 
 # The quick part of it, without WebRTC, ONNX Runtime and the decoder: seconds, while working.
 check: check-format
@@ -24,22 +27,22 @@ check-format:
 
 bench:
 	scripts/setup
-	cargo bench --locked $(ARGS)
+	cargo bench --locked $(FEATURES) $(ARGS)
 
 # Data channels from Rust and Python to Rust and Python, side by side.
 bench-channels:
 	scripts/setup --test
-	benches/channels $(ARGS)
+	FEATURES="$(FEATURES)" benches/channels $(ARGS)
 
 # Writes docs/configuration.md from the code.
 docs:
-	DOCS_RENEW=1 cargo test --locked --test docs the_reference
+	DOCS_RENEW=1 cargo test --locked $(FEATURES) --test docs the_reference
 
 # What takes longer: licences, bans and sources of all dependencies, and the tests that are marked as long.
 long: .tools/bin/cargo-deny
 	scripts/setup --test
 	.tools/bin/cargo-deny --locked --all-features check licenses bans sources
-	cargo test --locked --release -- --ignored
+	cargo test --locked --release $(FEATURES) -- --ignored
 
 .tools/bin/cargo-deny:
 	cargo install --locked --root .tools cargo-deny@0.20.2

@@ -1,5 +1,5 @@
 //! The path before inference on a recorded stream: reorder and depacketizer alone, and with decoding.
-//! `cargo bench --bench path --no-default-features --features openh264`
+//! `cargo bench --bench path --no-default-features --features openh264,vp8`
 
 use std::hint::black_box;
 use std::path::Path;
@@ -8,15 +8,18 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use prometheus::IntCounter;
-use twinsight::h264::depacketize::{AccessUnit, Depacketizer};
+use twinsight::config::Codec;
+use twinsight::decode::unit::AccessUnit;
+use twinsight::h264;
 use twinsight::h264::parameter_sets::ParameterSets;
 use twinsight::rtp::RtpPacket;
 use twinsight::rtp::reorder::Reorder;
+use twinsight::vp8;
 
 /// Frames of a recording that a pass takes: five keyframe intervals.
 const FRAMES: usize = 100;
 
-fn load(name: &str) -> Vec<RtpPacket> {
+fn load(name: &str, codec: Codec) -> Vec<RtpPacket> {
     let file = format!("tests/data/rtp_{name}.bin");
     let bytes = std::fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join(file))
         .expect("the recording is in the repository");
@@ -30,6 +33,7 @@ fn load(name: &str) -> Vec<RtpPacket> {
             timestamp: u32::from_be_bytes([packet[4], packet[5], packet[6], packet[7]]),
             marker: packet[1] & 0x80 != 0,
             ssrc: 1,
+            codec,
             payload: Bytes::copy_from_slice(&packet[12..]),
             arrived_at: Instant::now(),
         });
@@ -39,14 +43,20 @@ fn load(name: &str) -> Vec<RtpPacket> {
 
 fn units(packets: &[RtpPacket]) -> Vec<AccessUnit> {
     let counter = IntCounter::new("malformed", "malformed").expect("the name is valid");
-    let mut depacketizer = Depacketizer::new(counter, ParameterSets::default());
+    let mut of_h264 =
+        h264::depacketize::Depacketizer::new(counter.clone(), ParameterSets::default());
+    let mut of_vp8 = vp8::depacketize::Depacketizer::new(counter);
+    let codec = packets[0].codec;
     let mut reorder = Reorder::new(Duration::from_millis(20));
     let mut units = Vec::new();
     for packet in packets {
         let now = packet.arrived_at;
         reorder.push(packet.clone());
         while let Some(ordered) = reorder.pop(now) {
-            units.extend(depacketizer.push(ordered));
+            match codec {
+                Codec::H264 => units.extend(of_h264.push(ordered)),
+                Codec::Vp8 => units.extend(of_vp8.push(ordered)),
+            }
         }
         if units.len() == FRAMES {
             break;
@@ -56,13 +66,15 @@ fn units(packets: &[RtpPacket]) -> Vec<AccessUnit> {
 }
 
 fn packets_to_units(criterion: &mut Criterion) {
-    let packets = load("pedestrians");
-    assert_eq!(units(&packets).len(), FRAMES);
     let mut group = criterion.benchmark_group("packets_to_units");
     group.throughput(Throughput::Elements(FRAMES as u64));
-    group.bench_function("pedestrians", |bench| {
-        bench.iter(|| black_box(units(&packets)));
-    });
+    for (name, codec) in [("pedestrians", Codec::H264), ("vp8", Codec::Vp8)] {
+        let packets = load(name, codec);
+        assert_eq!(units(&packets).len(), FRAMES);
+        group.bench_function(name, |bench| {
+            bench.iter(|| black_box(units(&packets)));
+        });
+    }
     group.finish();
 }
 
@@ -76,11 +88,18 @@ fn units_to_frames(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("units_to_frames");
     group.throughput(Throughput::Elements(FRAMES as u64));
     group.sample_size(10);
-    for name in ["pedestrians", "high", "high_b"] {
-        let units = units(&load(name));
+    let recordings = [
+        ("pedestrians", Codec::H264),
+        ("high", Codec::H264),
+        ("high_b", Codec::H264),
+        ("vp8", Codec::Vp8),
+    ];
+    let built_in = |(_, codec): &(&str, Codec)| Codec::built_in().contains(codec);
+    for (name, codec) in recordings.into_iter().filter(built_in) {
+        let units = units(&load(name, codec));
         let metrics = Metrics::new().stream(&StreamId::new("camera", "default"));
         let backlog = Duration::from_secs(3600);
-        let mut stream = DecodeStream::new(metrics, DecoderKind::OpenH264, backlog);
+        let mut stream = DecodeStream::new(metrics, DecoderKind::Software, backlog);
         group.bench_function(name, |bench| {
             bench.iter(|| {
                 for unit in &units {

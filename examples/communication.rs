@@ -278,7 +278,7 @@ fn media_stream(client: &HubClient, args: &Args) -> CameraStream {
         allow_unsigned: false,
         codecs: vec![Codec::H264],
         ice: IceSettings::default(),
-        decode: DecodeConfig::new(id, &metrics, DecoderKind::OpenH264),
+        decode: DecodeConfig::new(id, &metrics, DecoderKind::Software),
     };
     let context = StreamContext {
         hub: client.clone(),

@@ -29,6 +29,8 @@ pub mod realtime;
 
 pub mod h264;
 
+pub mod vp8;
+
 pub mod decode;
 
 pub mod media;

@@ -252,7 +252,7 @@ async fn run(config: Option<&Path>, env: &Env) -> Result<()> {
         config,
         models: Box::new(move || Models::load(&runtime, &cameras, dylib_path)),
         workers: 1,
-        decoder: DecoderKind::OpenH264,
+        decoder: DecoderKind::Software,
         listener,
     };
     let mut node = tokio::select! {

@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 use common::{DEADLINE, Program, root, start_hub};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
-use twinsight::config::{Dialect, StreamId};
+use twinsight::config::{Codec, Dialect, StreamId};
 use twinsight::decode::decoder::{Decoder, DecoderKind};
 use twinsight::decode::frame::{Color, I420, PictureSize};
 use twinsight::decode::path::{DecodeConfig, ReceivePath};
@@ -145,7 +145,7 @@ async fn over_a_connection_numbers_are_in_order_and_a_pli_gives_a_keyframe_withi
 
     let metrics = Metrics::new();
     let id = StreamId::new("cam", "default");
-    let mut path = ReceivePath::new(&DecodeConfig::new(id, &metrics, DecoderKind::OpenH264));
+    let mut path = ReceivePath::new(&DecodeConfig::new(id, &metrics, DecoderKind::Software));
     let (mut numbers, mut unit_is_idr, mut keyframes) = (Vec::new(), false, Vec::new());
     let asked_after = [5, 6, 12];
     let mut units = 0;
@@ -399,7 +399,7 @@ async fn the_node_detects_on_a_camera_that_sends_a_picture() {
     let file = folder.path().join("street.png");
     // A picture of the shipped clip: there are persons in it.
     let clip = Clip::read(&root().join("media/pedestrians.h264")).unwrap();
-    let mut decoder = Decoder::new(DecoderKind::OpenH264).unwrap();
+    let mut decoder = Decoder::new(DecoderKind::Software, Codec::H264).unwrap();
     let pool = twinsight::decode::frame::PlanePool::new(1);
     let mut pictures = Vec::new();
     decoder

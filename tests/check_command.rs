@@ -588,7 +588,7 @@ async fn cameras_that_give_no_video() {
     })
     .await;
     let config = ["mute", "vp8", "closed", "broken", "gone", "still"]
-        .map(|id| camera(id, ""))
+        .map(|id| camera(id, "codecs = [\"h264\"]\n"))
         .concat();
     let started = Instant::now();
     let check = Check::run(&url, &config, &[]);
@@ -604,14 +604,14 @@ async fn cameras_that_give_no_video() {
     check.says(
         "fail",
         "camera vp8/default",
-        "it has no H.264: its answer names VP8; let the camera send H.264 (baseline, packetization-mode=1): \
-         this build decodes nothing else",
+        "it has no H.264: its answer names VP8; let the camera send H.264 (baseline, \
+         packetization-mode=1): its `codecs` and this build allow nothing else",
     );
     check.says(
         "fail",
         "camera closed/default",
         "it refuses H.264 video: its answer closes the video section (port 0); let the camera send H.264 \
-         (baseline, packetization-mode=1): this build decodes nothing else",
+         (baseline, packetization-mode=1): its `codecs` and this build allow nothing else",
     );
     check.begins(
         "fail",

@@ -19,7 +19,7 @@ use openh264::encoder::{BitRate, Encoder, EncoderConfig, FrameRate, QpRange, Rat
 use openh264::formats::YUVBuffer;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
-use twinsight::config::StreamId;
+use twinsight::config::{Codec, StreamId};
 use twinsight::decode::decoder::DecoderKind;
 use twinsight::decode::frame::{Frame, PictureSize};
 use twinsight::decode::gate::KeyframeReason;
@@ -84,7 +84,7 @@ fn push(queue: &ArrivalQueue, packet: &RtpPacket) -> bool {
 #[test]
 fn a_clean_recording_comes_out_whole() {
     let recording = Recording::load("pedestrians");
-    let running = start(DecoderKind::OpenH264, ArrivalQueue::default());
+    let running = start(DecoderKind::Software, ArrivalQueue::default());
     // 2026-01-01T00:00:00Z at the first timestamp.
     let report = Arrival::SenderReport {
         ntp: (1_767_225_600 + 2_208_988_800) << 32,
@@ -111,7 +111,7 @@ fn a_decoder_that_panics_begins_anew_and_its_units_are_accounted_for() {
     // Its B frames make the decoder hold units when the panic comes.
     let recording = Recording::load("high_b");
     let mut seen = 0;
-    let running = start_with(DecoderKind::OpenH264, ArrivalQueue::default(), move |_| {
+    let running = start_with(DecoderKind::Software, ArrivalQueue::default(), move |_| {
         seen += 1;
         assert_ne!(seen, 10, "this panic is the test's");
     });
@@ -142,13 +142,14 @@ fn an_idr_of_600_packets_in_one_burst_decodes_on_a_busy_machine() {
             })
         })
         .collect();
-    let running = start(DecoderKind::OpenH264, ArrivalQueue::default());
+    let running = start(DecoderKind::Software, ArrivalQueue::default());
     for (i, payload) in payloads.iter().enumerate() {
         let packet = RtpPacket {
             sequence: u16::try_from(i).unwrap().wrapping_sub(300),
             timestamp: 5,
             marker: i + 1 == payloads.len(),
             ssrc: 7,
+            codec: Codec::H264,
             payload: payload.clone(),
             arrived_at: Instant::now(),
         };
@@ -173,7 +174,7 @@ fn an_idr_of_600_packets_in_one_burst_decodes_on_a_busy_machine() {
 fn a_full_queue_is_a_loss_that_asks_for_a_keyframe() {
     let recording = Recording::load("pedestrians");
     let units = recording.units();
-    let running = start(DecoderKind::OpenH264, ArrivalQueue::new(40_000));
+    let running = start(DecoderKind::Software, ArrivalQueue::new(40_000));
     // More than fits, at once: the thread cannot be quick enough to make room for all of it.
     let mut refused = 0;
     for packet in units[..400].iter().copied().flatten() {

@@ -6,9 +6,9 @@
 mod common;
 
 use std::path::PathBuf;
-use std::process::{Command, Stdio};
+use std::process::Command;
 
-use common::{DEADLINE, Program, root};
+use common::{Browser, DEADLINE, Program, root};
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 use twinsight::config::Dialect;
@@ -48,19 +48,6 @@ enum Peer {
     },
 }
 
-/// Ends with its handle, and its profile with it.
-struct Browser {
-    child: std::process::Child,
-    _profile: tempfile::TempDir,
-}
-
-impl Drop for Browser {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
 impl Peer {
     fn python(url: &str, twin: &str, role: &str, peer: &str, names: &str) -> Self {
         let args = ["--role", role, "--peer", peer, "--names", names];
@@ -69,63 +56,20 @@ impl Peer {
     }
 
     fn npm(url: &str, twin: &str, role: &str, peer: &str) -> Self {
-        let modules = root().join(".npm/node_modules");
-        assert!(
-            modules.join("@phygrid/hub-client").exists(),
-            "there is no {}: run scripts/setup --test, which installs the official npm client",
-            modules.display()
-        );
-        let mut command = Command::new("node");
-        command
-            .arg(root().join("tests/interop/channel.mjs"))
-            .args(["--role", role, "--peer", peer])
-            // It tells its whole progress there.
-            .stderr(Stdio::null())
-            .current_dir(root());
-        let env = [
-            ("PHYSTACK_SIMULATOR_URL", url),
-            ("TWIN_ID", twin),
-            ("TWINSIGHT_NODE_MODULES", modules.to_str().unwrap()),
-        ];
-        Self::Program(Program::start(command, &env, false))
+        let args = ["--role", role, "--peer", peer];
+        Self::Program(Program::npm("channel.mjs", &args, url, twin))
     }
 
     /// A page that reports to `reader`, which is the other side.
     fn browser(url: &str, twin: &str, role: &str, reader: &HubClient, names: &str) -> Self {
         // It reports from its start on.
         let lines = reader.instance().events("page", 256);
-        let profile = tempfile::tempdir().unwrap();
         let other = reader.instance().twin_id();
-        let page = root().join("tests/interop/channel.html");
-        let child = Command::new("chromium")
-            .args([
-                "--headless",
-                "--no-sandbox",
-                "--disable-gpu",
-                "--disable-quic",
-                "--no-first-run",
-                "--disable-background-networking",
-                "--disable-component-update",
-                "--disable-sync",
-                // It asks for its maker's hosts all the same: no name is to be looked up.
-                "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1, EXCLUDE *.local",
-            ])
-            .arg(format!("--user-data-dir={}", profile.path().display()))
-            .arg(format!(
-                "file://{}?hub={}&twin={twin}&peer={other}&role={role}&names={names}",
-                page.display(),
-                url.replace("http", "ws")
-            ))
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("chromium starts: scripts/setup --test installs it");
+        let query = format!("twin={twin}&peer={other}&role={role}&names={names}");
+        let browser = Browser::open("channel.html", url, &query);
         Self::Browser {
             lines,
-            _browser: Browser {
-                child,
-                _profile: profile,
-            },
+            _browser: browser,
         }
     }
 

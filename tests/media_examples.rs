@@ -1,6 +1,5 @@
 //! The examples of media streams as programs, with each other and with the development camera.
 #![cfg(all(feature = "webrtc", feature = "ort", feature = "openh264"))]
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod common;
 

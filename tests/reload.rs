@@ -82,7 +82,7 @@ impl Follower {
             config,
             models: Box::new(move || Models::new(names, loader)),
             workers: 2,
-            decoder: DecoderKind::OpenH264,
+            decoder: DecoderKind::Software,
             listener: TcpListener::bind("127.0.0.1:0").await.unwrap(),
         })
         .await

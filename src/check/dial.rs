@@ -7,12 +7,12 @@ use std::time::{Duration, Instant};
 use tokio::sync::{Notify, mpsc};
 
 use super::finding::Trouble;
-use crate::config::{CameraConfig, Dialect};
+use crate::config::{CameraConfig, Codec, Dialect};
 use crate::hub::client::{HubClient, MessageReceiver};
 use crate::hub::message::{IceServer, TwinMessage};
 use crate::realtime::ice::IceSettings;
 use crate::realtime::negotiation::CONNECT_LIMIT;
-use crate::realtime::peer::{Peer, PeerError, PeerEvent};
+use crate::realtime::peer::{MediaSetup, Peer, PeerError, PeerEvent};
 use crate::realtime::rtp_track::TrackKind;
 use crate::realtime::signal::{
     Candidate, ChannelKind, Signal, SignalEnvelope, SignalNames, mint_peer_id,
@@ -98,8 +98,11 @@ impl Dialler {
             format!("no answer to the offer within {} s", ANSWER_LIMIT.as_secs()),
             format!(
                 "start the camera's app; see that it streams as twin {}, stream \"{}\", in the `dialect` that is configured (now \"{}\"), \
-                 has a place for one more viewer, and takes H.264; a camera that dials by itself needs `connect = \"accept\"`",
-                id.twin_id, id.stream, self.camera.dialect
+                 has a place for one more viewer, and takes {}; a camera that dials by itself needs `connect = \"accept\"`",
+                id.twin_id,
+                id.stream,
+                self.camera.dialect,
+                named(&self.camera.codecs)
             ),
         )
     }
@@ -135,7 +138,13 @@ impl Dialler {
             })
         };
         let described = async {
-            let (peer, events) = Peer::for_h264(&self.ice, &self.servers, sink).await?;
+            let setup = MediaSetup {
+                sink,
+                video: self.camera.codecs.clone(),
+                audio: false,
+                receives: true,
+            };
+            let (peer, events) = Peer::for_media(&self.ice, &self.servers, setup).await?;
             peer.receive(TrackKind::Video).await?;
             let sdp = peer.offer().await?;
             Ok::<_, PeerError>((peer, events, sdp))
@@ -282,13 +291,17 @@ impl Call<'_> {
     }
 
     async fn take_answer(&self, sdp: String) -> Result<(), Trouble> {
-        let codecs = video_codecs(&sdp);
+        let wanted = &self.dialler.camera.codecs;
+        let codecs = video_codecs(&sdp, wanted);
         let accepting = self.peer.accept_answer(sdp);
         match tokio::time::timeout(STEP_LIMIT, accepting).await {
             Ok(Ok(())) => Ok(()),
             Ok(Err(PeerError::NoCodec { .. })) => Err(Trouble::new(
                 codecs,
-                "let the camera send H.264 (baseline, packetization-mode=1): this build decodes nothing else",
+                format!(
+                    "let the camera send {}: its `codecs` and this build allow nothing else",
+                    named(wanted).replace("H.264", "H.264 (baseline, packetization-mode=1)")
+                ),
             )),
             Ok(Err(error)) => Err(Trouble::new(
                 error.to_string(),
@@ -321,7 +334,8 @@ fn no_path() -> Trouble {
 }
 
 /// What an answer without usable H.264 says instead.
-fn video_codecs(sdp: &str) -> String {
+fn video_codecs(sdp: &str, wanted: &[Codec]) -> String {
+    let wanted = named(wanted);
     let mut in_video = false;
     // Whether one of the video sections is not refused; none without video.
     let mut open: Option<bool> = None;
@@ -357,15 +371,32 @@ fn video_codecs(sdp: &str) -> String {
     match open {
         None => "it answers without video".to_owned(),
         Some(false) => {
-            "it refuses H.264 video: its answer closes the video section (port 0)".to_owned()
+            format!("it refuses {wanted} video: its answer closes the video section (port 0)")
         }
-        Some(true) => format!("it has no H.264: its answer names {}", codecs.join(", ")),
+        Some(true) => format!("it has no {wanted}: its answer names {}", codecs.join(", ")),
     }
+}
+
+/// Codecs as people name them.
+fn named(codecs: &[Codec]) -> String {
+    let names: Vec<_> = codecs
+        .iter()
+        .map(|codec| match codec {
+            Codec::H264 => "H.264",
+            Codec::Vp8 => "VP8",
+        })
+        .collect();
+    names.join(" or ")
 }
 
 #[cfg(test)]
 mod tests {
-    use super::video_codecs;
+    use super::video_codecs as described;
+    use crate::config::Codec;
+
+    fn video_codecs(sdp: &str) -> String {
+        described(sdp, &[Codec::H264])
+    }
 
     #[test]
     fn an_answer_without_h264_is_described() {

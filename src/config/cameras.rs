@@ -203,11 +203,20 @@ impl Resolver<'_> {
     }
 
     fn codecs(&self, key: &str, given: &Given<Vec<String>>) -> Result<Vec<Codec>, ConfigError> {
-        let known = |name: &String| Codec::ALL.iter().copied().find(|c| c.as_str() == name);
+        let built_in = Codec::built_in();
+        let known = |name: &String| built_in.iter().copied().find(|c| c.as_str() == name);
         let codecs: Option<Vec<Codec>> = given.value.iter().map(known).collect();
         codecs.filter(|codecs| !codecs.is_empty()).ok_or_else(|| {
-            let quoted: Vec<_> = Codec::ALL.iter().map(|c| format!("\"{c}\"")).collect();
-            let takes = format!("[{}], what this build decodes", quoted.join(", "));
+            let quoted: Vec<_> = built_in.iter().map(|c| format!("\"{c}\"")).collect();
+            let mut takes = format!("[{}], what this build decodes", quoted.join(", "));
+            let left_out = |codec: &&Codec| {
+                !built_in.contains(codec) && given.value.iter().any(|name| name == codec.as_str())
+            };
+            if let Some(codec) = Codec::ALL.iter().find(left_out) {
+                takes.push_str(&format!(
+                    "; for `{codec}` build it with the feature `{codec}`"
+                ));
+            }
             self.bad(key, given, &takes)
         })
     }
@@ -224,7 +233,7 @@ fn unset() -> CameraConfig {
         name: String::new(),
         model: "nanodet_g_coco".to_owned(),
         connect: Connect::Dial,
-        codecs: vec![Codec::H264],
+        codecs: Codec::built_in().to_vec(),
         max_fps: 10.0,
         max_age: Duration::from_millis(500),
         min_score: 0.4,

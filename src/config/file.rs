@@ -287,7 +287,8 @@ stream_sections! {
     connect: String,
     /// The name of the media stream, `default` unless given.
     stream: String,
-    /// Codecs to offer, the preferred first; `["h264"]` unless given.
+    /// Codecs to offer, the preferred first: `h264` and, in builds with the feature `vp8`, `vp8`. All that the build
+    /// decodes unless given, `h264` first.
     codecs: Vec<String>,
     /// Detections a second at most, 0 to 1000; 0 takes every frame. 10 unless given.
     max_fps: f64,

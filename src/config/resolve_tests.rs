@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tempfile::TempDir;
 
-use super::super::values::{Connect, HubMode, IcePolicy};
+use super::super::values::{Codec, Connect, HubMode, IcePolicy};
 use super::*;
 
 const NODE: &[(&str, &str)] = &[("TWIN_ID", "node-1")];
@@ -129,14 +129,6 @@ fn every_mistake_in_the_file_has_its_sentence() {
         (
             "[defaults]\ndialect = \"old\"",
             "node.toml line 2: `defaults.dialect` is \"old\": give \"current\" or \"legacy\"",
-        ),
-        (
-            "[defaults]\ncodecs = [\"h264\", \"vp9\"]",
-            "node.toml line 2: `defaults.codecs` is [\"h264\", \"vp9\"]: give [\"h264\"], what this build decodes",
-        ),
-        (
-            "[defaults]\ncodecs = []",
-            "node.toml line 2: `defaults.codecs` is []: give [\"h264\"], what this build decodes",
         ),
         (
             "[defaults]\nclasses = [\"\"]",
@@ -267,6 +259,43 @@ fn every_mistake_in_the_file_has_its_sentence() {
         }
     }
     assert!(wrong.is_empty(), "{wrong}");
+}
+
+#[test]
+fn codecs_are_what_the_build_decodes() {
+    let (all, list) = if cfg!(feature = "vp8") {
+        (&[Codec::H264, Codec::Vp8][..], "[\"h264\", \"vp8\"]")
+    } else {
+        (&[Codec::H264][..], "[\"h264\"]")
+    };
+    let refused = |codecs: &str| sentence(&format!("[defaults]\ncodecs = {codecs}"), NODE);
+    for codecs in ["[\"h264\", \"vp9\"]", "[]"] {
+        assert_eq!(
+            refused(codecs),
+            format!(
+                "node.toml line 2: `defaults.codecs` is {codecs}: give {list}, what this build decodes"
+            )
+        );
+    }
+    let loaded = |codecs: &str| {
+        let given = [
+            ("TWINSIGHT_CAMERAS", "a"),
+            ("TWINSIGHT_DEFAULTS__CODECS", codecs),
+        ];
+        let variables = [NODE, &given].concat();
+        let config = Config::load(None, &env(&variables)).unwrap();
+        config.cameras[0].codecs.clone()
+    };
+    assert_eq!(loaded(""), all);
+    assert_eq!(loaded("h264"), [Codec::H264]);
+    if cfg!(feature = "vp8") {
+        assert_eq!(loaded("vp8,h264"), [Codec::Vp8, Codec::H264]);
+    } else {
+        assert_eq!(
+            refused("[\"vp8\"]"),
+            "node.toml line 2: `defaults.codecs` is [\"vp8\"]: give [\"h264\"], what this build decodes; for `vp8` build it with the feature `vp8`"
+        );
+    }
 }
 
 #[test]

@@ -166,10 +166,24 @@ label_enum! {
 }
 
 label_enum! {
-    /// A video codec that this build decodes.
+    /// A video codec. Which of them a build decodes is up to its features.
     pub enum Codec {
         /// RFC 6184.
         H264 = "h264",
+        /// RFC 7741.
+        Vp8 = "vp8",
+    }
+}
+
+impl Codec {
+    /// What this build decodes, the preferred first. H.264 always counts: without the feature `openh264` there is no
+    /// program to configure.
+    pub fn built_in() -> &'static [Self] {
+        if cfg!(feature = "vp8") {
+            &[Self::H264, Self::Vp8]
+        } else {
+            &[Self::H264]
+        }
     }
 }
 

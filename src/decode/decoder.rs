@@ -1,19 +1,21 @@
 //! The decoder as the stream sees it: a complete access unit goes in with a tag, pictures come out
-//! with the tag of their unit. An enum, since the set of decoders is ours: openh264, and a fake that
-//! gives pictures without decoding, for tests of everything around it.
+//! with the tag of their unit. An enum, since the set of decoders is ours: openh264, libvpx, and a fake
+//! that gives pictures without decoding, for tests of everything around it.
 
 use thiserror::Error;
 
 use super::frame::{PictureSize, PlaneBuffer, PlanePool};
+#[cfg(feature = "vp8")]
+use super::libvpx::Libvpx;
 #[cfg(feature = "openh264")]
 use super::openh264::OpenH264;
+use crate::config::Codec;
 
-/// Which decoder to make.
+/// Which decoders to make.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DecoderKind {
-    /// Cisco's software decoder.
-    #[cfg(feature = "openh264")]
-    OpenH264,
+    /// The software decoder of the stream's codec, where this build has it: openh264 for H.264, libvpx for VP8.
+    Software,
     /// Grey pictures of this size, one for each unit.
     Fake(PictureSize),
 }
@@ -35,6 +37,9 @@ pub enum Decoder {
     /// Cisco's software decoder.
     #[cfg(feature = "openh264")]
     OpenH264(OpenH264),
+    /// The WebM project's software decoder.
+    #[cfg(feature = "vp8")]
+    Libvpx(Libvpx),
     /// Pictures without decoding.
     Fake(FakeDecoder),
 }
@@ -49,15 +54,23 @@ pub struct FakeDecoder {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub enum DecoderError {
     /// The decoder could not be made.
-    #[error("the H.264 decoder cannot be made (code {0}): is memory exhausted?")]
-    Create(i64),
+    #[error("the decoder of {codec} cannot be made (code {code}): is memory exhausted?")]
+    Create {
+        /// What it was to decode.
+        codec: Codec,
+        /// The library's reason.
+        code: i64,
+    },
+    /// The feature that brings the decoder was left out of this build; nothing like it is negotiated.
+    #[error("this build has no decoder of {0}")]
+    NotBuilt(Codec),
     /// The decoder says that the stream is broken or of a kind that it does not know.
     #[error(
         "the decoder refused an access unit (state {0:#x}): a broken stream, or a profile beyond 4:2:0 8-bit progressive"
     )]
     Refused(i32),
-    /// The picture would be larger than level 5.2 allows.
-    #[error("pictures of {0:?} are larger than level 5.2 allows: lower the camera's resolution")]
+    /// The picture has more macroblocks than 4096 × 2304, what level 5.2 of H.264 allows.
+    #[error("pictures of {0:?} are larger than 4096 × 2304: lower the camera's resolution")]
     TooLarge(PictureSize),
     /// No error and no picture.
     #[error("the decoder gave no picture for a complete access unit")]
@@ -69,11 +82,18 @@ pub enum DecoderError {
 
 impl Decoder {
     /// A fresh decoder.
-    pub fn new(kind: DecoderKind) -> Result<Self, DecoderError> {
-        match kind {
+    ///
+    /// # Errors
+    /// If it cannot be made, or this build has none.
+    pub fn new(kind: DecoderKind, codec: Codec) -> Result<Self, DecoderError> {
+        match (kind, codec) {
+            (DecoderKind::Fake(size), _) => Ok(Self::Fake(FakeDecoder { size })),
             #[cfg(feature = "openh264")]
-            DecoderKind::OpenH264 => Ok(Self::OpenH264(OpenH264::new()?)),
-            DecoderKind::Fake(size) => Ok(Self::Fake(FakeDecoder { size })),
+            (DecoderKind::Software, Codec::H264) => Ok(Self::OpenH264(OpenH264::new()?)),
+            #[cfg(feature = "vp8")]
+            (DecoderKind::Software, Codec::Vp8) => Ok(Self::Libvpx(Libvpx::new()?)),
+            #[cfg(not(all(feature = "openh264", feature = "vp8")))]
+            (DecoderKind::Software, codec) => Err(DecoderError::NotBuilt(codec)),
         }
     }
 
@@ -91,6 +111,8 @@ impl Decoder {
         match self {
             #[cfg(feature = "openh264")]
             Self::OpenH264(decoder) => decoder.decode(unit, tag, pool, pictures),
+            #[cfg(feature = "vp8")]
+            Self::Libvpx(decoder) => decoder.decode(unit, tag, pool, pictures),
             Self::Fake(_) if unit.is_empty() => Err(DecoderError::NoPicture),
             Self::Fake(fake) => {
                 let mut planes = pool.acquire(fake.size.i420_bytes());
@@ -117,6 +139,9 @@ impl Decoder {
         match self {
             #[cfg(feature = "openh264")]
             Self::OpenH264(decoder) => decoder.drain(pool, pictures),
+            // Each picture came out with its unit.
+            #[cfg(feature = "vp8")]
+            Self::Libvpx(_) => Ok(()),
             Self::Fake(_) => {
                 let _ = (pool, pictures);
                 Ok(())

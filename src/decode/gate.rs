@@ -1,12 +1,12 @@
 //! Decides which access units reach the decoder, and when a keyframe is asked for. Sans-IO; it
 //! belongs to the stream's [`DecodeStream`](super::stream::DecodeStream).
 //!
-//! What passes decodes to exactly what the sender's encoder made: from a complete IDR picture on,
+//! What passes decodes to exactly what the sender's encoder made: from a complete keyframe on,
 //! without a gap. After any loss nothing passes until the next one.
 
 use std::time::{Duration, Instant};
 
-use crate::h264::depacketize::{AccessUnit, Completeness, PictureKind};
+use super::unit::{AccessUnit, Completeness, PictureKind};
 use crate::telemetry::ledger::UnitDrop;
 
 /// Pauses before a request is repeated; the last one stays.
@@ -51,7 +51,7 @@ pub struct Gate {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
-    /// No unit but a complete IDR picture is decoded.
+    /// No unit but a complete keyframe is decoded.
     AwaitingKeyframe {
         why: KeyframeReason,
         /// Requests made since the wait began.
@@ -94,7 +94,7 @@ impl Gate {
             self.close(KeyframeReason::Backlog, now);
             return Verdict::Drop(UnitDrop::DecodeBacklog);
         }
-        if unit.picture == PictureKind::Idr && unit.sps.is_some() {
+        if unit.is_keyframe() && unit.sequence.is_some() {
             return Verdict::Decode;
         }
         if unit.after_loss {
@@ -116,12 +116,12 @@ impl Gate {
         }
     }
 
-    /// The decoder took an IDR picture: units pass from now on.
+    /// The decoder took a keyframe: units pass from now on.
     pub fn open(&mut self) {
         self.state = State::Decoding;
     }
 
-    /// Nothing passes until the next IDR picture, and one is asked for at once.
+    /// Nothing passes until the next keyframe, and one is asked for at once.
     pub fn close(&mut self, why: KeyframeReason, now: Instant) {
         match &mut self.state {
             State::Decoding => {
@@ -141,7 +141,7 @@ impl Gate {
         }
     }
 
-    /// True between a loss and the next IDR picture.
+    /// True between a loss and the next keyframe.
     pub fn is_awaiting_keyframe(&self) -> bool {
         self.state != State::Decoding
     }
@@ -172,7 +172,7 @@ impl Gate {
     /// A unit is not whole. If it was the keyframe that had been asked for, asking begins again.
     fn damaged(&mut self, unit: &AccessUnit, now: Instant) {
         self.close(KeyframeReason::Loss, now);
-        if unit.is_idr()
+        if unit.is_keyframe()
             && let State::AwaitingKeyframe { requests, due, .. } = &mut self.state
             && let Some(last) = self.last_request
             && *requests > 0
@@ -189,8 +189,13 @@ mod tests {
     use bytes::Bytes;
 
     use super::*;
-    use crate::h264::sps::Sps;
-    use crate::h264::sps::tests::baseline_sps;
+    use crate::decode::frame::PictureSize;
+    use crate::decode::unit::Sequence;
+
+    const SIZE: PictureSize = PictureSize {
+        width_px: 64,
+        height_px: 64,
+    };
 
     fn unit(picture: PictureKind, at: Instant) -> AccessUnit {
         AccessUnit {
@@ -199,7 +204,8 @@ mod tests {
             received_at: at,
             completed_at: at,
             picture,
-            sps: Some(Sps::parse(&baseline_sps(0, 64, 64)).unwrap()),
+            hidden: false,
+            sequence: Some(Sequence::Vp8 { size: SIZE }),
             completeness: Completeness::Complete,
             after_loss: false,
         }
@@ -208,7 +214,7 @@ mod tests {
     fn open_gate(now: Instant) -> Gate {
         let mut gate = Gate::new(Duration::from_millis(500));
         assert_eq!(
-            gate.admit(&unit(PictureKind::Idr, now), now),
+            gate.admit(&unit(PictureKind::Key, now), now),
             Verdict::Decode
         );
         gate.open();
@@ -218,17 +224,17 @@ mod tests {
     const AWAITING: Verdict = Verdict::Drop(UnitDrop::AwaitingKeyframe);
 
     #[test]
-    fn it_opens_on_an_idr_with_known_sets_only() {
+    fn it_opens_on_a_keyframe_of_a_known_sequence_only() {
         let now = Instant::now();
         let mut gate = Gate::new(Duration::from_millis(500));
         assert_eq!(gate.keyframe_request(now), None);
         assert_eq!(gate.admit(&unit(PictureKind::Forward, now), now), AWAITING);
         assert_eq!(gate.keyframe_request(now), Some(KeyframeReason::Start));
-        let mut unknown = unit(PictureKind::Idr, now);
-        unknown.sps = None;
+        let mut unknown = unit(PictureKind::Key, now);
+        unknown.sequence = None;
         assert_eq!(gate.admit(&unknown, now), AWAITING);
         assert_eq!(
-            gate.admit(&unit(PictureKind::Idr, now), now),
+            gate.admit(&unit(PictureKind::Key, now), now),
             Verdict::Decode
         );
         assert!(gate.is_awaiting_keyframe());
@@ -244,7 +250,7 @@ mod tests {
     fn a_whole_unit_lost_closes_it_and_an_idr_keeps_it_open() {
         let now = Instant::now();
         let mut gate = open_gate(now);
-        let mut idr = unit(PictureKind::Idr, now);
+        let mut idr = unit(PictureKind::Key, now);
         idr.after_loss = true;
         assert_eq!(gate.admit(&idr, now), Verdict::Decode);
         let mut after = unit(PictureKind::Forward, now);
@@ -279,7 +285,7 @@ mod tests {
         for ms in [0, 500, 1500] {
             assert!(gate.keyframe_request(at(ms)).is_some());
         }
-        let mut idr = unit(PictureKind::Idr, at(1600));
+        let mut idr = unit(PictureKind::Key, at(1600));
         idr.completeness = Completeness::Incomplete;
         assert_eq!(
             gate.admit(&idr, at(1600)),
@@ -301,10 +307,10 @@ mod tests {
             backlog
         );
         assert_eq!(gate.admit(&unit(PictureKind::Forward, late), late), backlog);
-        assert_eq!(gate.admit(&unit(PictureKind::Idr, start), late), backlog);
+        assert_eq!(gate.admit(&unit(PictureKind::Key, start), late), backlog);
         assert_eq!(gate.keyframe_request(late), Some(KeyframeReason::Backlog));
         assert_eq!(
-            gate.admit(&unit(PictureKind::Idr, late), late),
+            gate.admit(&unit(PictureKind::Key, late), late),
             Verdict::Decode
         );
     }

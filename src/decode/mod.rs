@@ -4,9 +4,12 @@
 pub mod decoder;
 pub mod frame;
 pub mod gate;
+#[cfg(feature = "vp8")]
+pub mod libvpx;
 #[cfg(feature = "openh264")]
 pub mod openh264;
 pub mod path;
 pub mod queue;
 pub mod stream;
+pub mod unit;
 pub mod worker;

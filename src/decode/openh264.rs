@@ -1,5 +1,5 @@
 //! openh264 through its raw API: an access unit goes in with a tag, pictures come out with it, copied
-//! into pooled buffers. The only file of the crate's decode path with `unsafe`.
+//! into pooled buffers. The only file with `unsafe` for it.
 //!
 //! The tag travels as the bit stream's timestamp (`uiInBsTimeStamp` → `uiOutYuvTimeStamp`). For every
 //! profile but baseline the decoder gives pictures one unit late; flushing it after each unit
@@ -22,6 +22,7 @@ use openh264_sys2::{DECODER_OPTION_NUM_OF_FRAMES_REMAINING_IN_BUFFER, SBufferInf
 
 use super::decoder::{DecoderError, Picture};
 use super::frame::{PictureSize, PlanePool};
+use crate::config::Codec;
 use crate::h264::nal::{NalType, before_slices};
 use crate::h264::sps::as_baseline;
 
@@ -45,8 +46,13 @@ impl OpenH264 {
         let config = DecoderConfig::new()
             .debug(false)
             .flush_after_decode(Flush::NoFlush);
-        let decoder = Decoder::with_api_config(OpenH264API::from_source(), config)
-            .map_err(|error| DecoderError::Create(error.native_code()))?;
+        let decoder =
+            Decoder::with_api_config(OpenH264API::from_source(), config).map_err(|error| {
+                DecoderError::Create {
+                    codec: Codec::H264,
+                    code: error.native_code(),
+                }
+            })?;
         Ok(Self { decoder })
     }
 

@@ -1,5 +1,5 @@
-//! From RTP packets to frames in one plain state: reorder, depacketizer and [`DecodeStream`] in a row.
-//! The stream's thread runs it; tests and benches run it with simulated time.
+//! From RTP packets to frames in one plain state: reorder, the codec's depacketizer and [`DecodeStream`] in a
+//! row. The stream's thread runs it; tests and benches run it with simulated time.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -12,12 +12,14 @@ use super::frame::Frame;
 use super::gate::KeyframeReason;
 use super::queue::Arrival;
 use super::stream::DecodeStream;
-use crate::config::StreamId;
-use crate::h264::depacketize::{Depacketizer, PayloadError};
+use super::unit::AccessUnit;
+use crate::config::{Codec, StreamId};
+use crate::h264::depacketize as h264;
 use crate::h264::parameter_sets::ParameterSets;
 use crate::rtp::reorder::{Ordered, Reorder};
 use crate::telemetry::ledger::Malformed;
 use crate::telemetry::metrics::{Metrics, StreamMetrics};
+use crate::vp8::depacketize as vp8;
 
 /// Default of [`DecodeConfig::nack_interval`].
 pub const NACK_INTERVAL: Duration = Duration::from_millis(20);
@@ -32,14 +34,16 @@ pub struct DecodeConfig {
     /// Its counters.
     pub metrics: Arc<StreamMetrics>,
     /// Counts malformed payloads of H.264.
-    pub malformed: IntCounter,
+    pub malformed_h264: IntCounter,
+    /// Counts malformed payloads of VP8.
+    pub malformed_vp8: IntCounter,
     /// Counts paths that were replaced because they panicked.
     pub restarts: IntCounter,
     /// How often missing packets are asked for: a hole waits twice that, and the jitter.
     pub nack_interval: Duration,
     /// Units older than this when decoding could start are skipped, up to the next keyframe.
     pub max_backlog: Duration,
-    /// The decoder.
+    /// Which decoders to make.
     pub decoder: DecoderKind,
     /// Parameter sets of the session description (`sprop-parameter-sets`).
     pub parameter_sets: ParameterSets,
@@ -51,7 +55,8 @@ impl DecodeConfig {
         Self {
             metrics: metrics.stream(&id),
             id,
-            malformed: metrics.malformed_input_counter(Malformed::H264),
+            malformed_h264: metrics.malformed_input_counter(Malformed::H264),
+            malformed_vp8: metrics.malformed_input_counter(Malformed::Vp8),
             restarts: metrics.worker_restarts.clone(),
             nack_interval: NACK_INTERVAL,
             max_backlog: MAX_BACKLOG,
@@ -64,20 +69,27 @@ impl DecodeConfig {
 /// What went wrong with the stream's input; counted already, for the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub enum PathError {
-    /// A malformed payload.
+    /// A malformed payload of H.264.
     #[error("a malformed H.264 payload spoiled an access unit: {0}")]
-    Payload(#[from] PayloadError),
+    H264(#[from] h264::PayloadError),
+    /// A malformed payload of VP8.
+    #[error("a malformed VP8 payload spoiled a frame: {0}")]
+    Vp8(#[from] vp8::PayloadError),
     /// A unit without a picture.
     #[error(transparent)]
     Decoder(#[from] DecoderError),
 }
 
-/// Reorder, depacketizer and decoder of one stream.
+/// Reorder, depacketizers and decoder of one stream. Its sender may use one codec after the other, as far as both were
+/// negotiated; sequence numbers go on.
 #[derive(Debug)]
 pub struct ReceivePath {
     metrics: Arc<StreamMetrics>,
     reorder: Reorder,
-    depacketizer: Depacketizer,
+    /// Of the packets that came last.
+    codec: Codec,
+    h264: h264::Depacketizer,
+    vp8: vp8::Depacketizer,
     stream: DecodeStream,
 }
 
@@ -87,10 +99,12 @@ impl ReceivePath {
         Self {
             metrics: Arc::clone(&config.metrics),
             reorder: Reorder::new(config.nack_interval),
-            depacketizer: Depacketizer::new(
-                config.malformed.clone(),
+            codec: Codec::H264,
+            h264: h264::Depacketizer::new(
+                config.malformed_h264.clone(),
                 config.parameter_sets.clone(),
             ),
+            vp8: vp8::Depacketizer::new(config.malformed_vp8.clone()),
             stream: DecodeStream::new(
                 Arc::clone(&config.metrics),
                 config.decoder,
@@ -113,18 +127,35 @@ impl ReceivePath {
     }
 
     /// Does the next piece of work: false when there is none until something arrives or the
-    /// [`deadline`](Self::deadline) passes. At most two access units are decoded.
+    /// [`deadline`](Self::deadline) passes. At most three access units are decoded.
     pub fn step(&mut self, now: Instant, on_frame: &mut dyn FnMut(Frame)) -> bool {
         let Some(ordered) = self.reorder.pop(now) else {
             return false;
         };
-        match ordered {
-            Ordered::Lost { count, .. } => self.metrics.rtp_packets_lost.inc_by(count.into()),
+        match &ordered {
+            Ordered::Lost { count, .. } => {
+                self.metrics.rtp_packets_lost.inc_by(u64::from(*count));
+            }
             Ordered::Restart => self.stream.source_changed(),
+            Ordered::Packet(packet) if packet.codec != self.codec => {
+                if let Some(unit) = self.finish_unit() {
+                    self.stream.push(unit, now, on_frame);
+                }
+                self.codec = packet.codec;
+            }
             Ordered::Packet(_) => {}
         }
-        for unit in self.depacketizer.push(ordered) {
-            self.stream.push(unit, now, on_frame);
+        match self.codec {
+            Codec::H264 => {
+                for unit in self.h264.push(ordered) {
+                    self.stream.push(unit, now, on_frame);
+                }
+            }
+            Codec::Vp8 => {
+                for unit in self.vp8.push(ordered) {
+                    self.stream.push(unit, now, on_frame);
+                }
+            }
         }
         true
     }
@@ -147,8 +178,9 @@ impl ReceivePath {
 
     /// The last error, once.
     pub fn take_error(&mut self) -> Option<PathError> {
-        let payload = self.depacketizer.take_error().map(PathError::from);
-        payload.or_else(|| self.stream.take_error().map(PathError::from))
+        let h264 = self.h264.take_error().map(PathError::from);
+        h264.or_else(|| self.vp8.take_error().map(PathError::from))
+            .or_else(|| self.stream.take_error().map(PathError::from))
     }
 
     /// Nothing is decoded any more: what comes from now on is counted as `shutdown`.
@@ -161,8 +193,16 @@ impl ReceivePath {
         self.stream.stop();
         self.reorder.finish();
         while self.step(now, &mut |_| {}) {}
-        if let Some(unit) = self.depacketizer.finish() {
+        if let Some(unit) = self.finish_unit() {
             self.stream.push(unit, now, &mut |_| {});
+        }
+    }
+
+    /// Closes the open unit. The next one of its codec follows a loss, so that nothing but a keyframe passes.
+    fn finish_unit(&mut self) -> Option<AccessUnit> {
+        match self.codec {
+            Codec::H264 => self.h264.finish(),
+            Codec::Vp8 => self.vp8.finish(),
         }
     }
 }

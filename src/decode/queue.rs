@@ -186,6 +186,7 @@ mod tests {
     use bytes::Bytes;
 
     use super::*;
+    use crate::config::Codec;
     use crate::thread::spawn_named;
 
     fn packet(sequence: u16, marker: bool, bytes: usize) -> Arrival {
@@ -194,6 +195,7 @@ mod tests {
             timestamp: 1,
             marker,
             ssrc: 1,
+            codec: Codec::H264,
             payload: Bytes::from(vec![0; bytes]),
             arrived_at: Instant::now(),
         })

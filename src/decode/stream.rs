@@ -8,15 +8,14 @@ use std::time::{Duration, Instant};
 use super::decoder::{Decoder, DecoderError, DecoderKind, Picture};
 use super::frame::{Color, Frame, FrameTiming, PlanePool};
 use super::gate::{Gate, KeyframeReason, Verdict};
-use crate::h264::depacketize::{AccessUnit, PictureKind};
-use crate::h264::sps::Sps;
+use super::unit::{AccessUnit, PictureKind, Sequence};
 use crate::rtp::ticks_between;
 use crate::rtp::timeline::Timeline;
 use crate::telemetry::ledger::{Stage, UnitDrop};
 use crate::telemetry::metrics::StreamMetrics;
 
-/// Macroblocks of a frame at level 5.2: 4096 × 2304.
-const MAX_MACROBLOCKS: u32 = 36_864;
+/// Macroblocks of a frame of H.264 at level 5.2, and of VP8 here: 4096 × 2304.
+const MAX_MACROBLOCKS: usize = 36_864;
 /// Units that a decoder may hold: its 16 pictures, and some that gave none.
 const MAX_HELD: usize = 32;
 /// Frames that streams reorder which have B slices and do not say how many: B pictures that others
@@ -36,7 +35,7 @@ pub struct DecodeStream {
     reorder_depth: usize,
     /// The decoder gives pictures late, and cannot be used on once it is drained.
     lags: bool,
-    sps: Option<Sps>,
+    sequence: Option<Sequence>,
     saw_b_slices: bool,
     gate: Gate,
     timeline: Timeline,
@@ -72,7 +71,7 @@ impl DecodeStream {
             decoder: None,
             reorder_depth: 0,
             lags: false,
-            sps: None,
+            sequence: None,
             saw_b_slices: false,
             gate: Gate::new(max_backlog),
             timeline: Timeline::default(),
@@ -144,17 +143,16 @@ impl DecodeStream {
 
     fn decode(&mut self, unit: AccessUnit, now: Instant, on_frame: &mut dyn FnMut(Frame)) {
         let started = Instant::now();
-        if let (PictureKind::Idr, Some(sps)) = (unit.picture, unit.sps)
-            && let Err(error) = self.prepare(sps, now, on_frame)
+        if let (PictureKind::Key, Some(sequence)) = (unit.picture, unit.sequence)
+            && let Err(error) = self.prepare(sequence, now, on_frame)
         {
             self.metrics.unit_dropped(UnitDrop::DecodeError);
             return self.fail(error, now);
         }
         if unit.picture == PictureKind::Bidirectional
             && !self.saw_b_slices
-            && self
-                .sps
-                .is_some_and(|sps| sps.max_num_reorder_frames.is_none())
+            && let Some(Sequence::H264(sps)) = self.sequence
+            && sps.max_num_reorder_frames.is_none()
         {
             self.saw_b_slices = true;
             self.gate.close(KeyframeReason::Reordering, now);
@@ -174,7 +172,7 @@ impl DecodeStream {
             received_at: unit.received_at,
             completed_at: unit.completed_at,
             captured_at_unix_ms: self.timeline.captured_at_unix_ms(unit.rtp_timestamp),
-            color: self.sps.map(|sps| sps.color).unwrap_or_default(),
+            color: self.sequence.map(Sequence::color).unwrap_or_default(),
             picture: None,
         });
         let mut pictures = std::mem::take(&mut self.pictures);
@@ -185,8 +183,11 @@ impl DecodeStream {
             self.forget(tag, UnitDrop::DecodeError);
             return self.fail(error, now);
         }
-        if unit.picture == PictureKind::None {
+        if !unit.gives_picture() {
             self.forget(tag, UnitDrop::NoPicture);
+            if unit.is_keyframe() {
+                self.gate.open();
+            }
             return;
         }
         if !self.lags && self.held.back().is_some_and(|unit| unit.picture.is_none()) {
@@ -199,44 +200,56 @@ impl DecodeStream {
             self.forget(oldest.tag, UnitDrop::NoPicture);
         }
         self.emit(self.reorder_depth, now + started.elapsed(), on_frame);
-        if unit.picture == PictureKind::Idr {
+        if unit.is_keyframe() {
             self.gate.open();
         }
     }
 
-    /// Before an IDR picture: everything older goes out, and the decoder is made or made anew.
+    /// Before a keyframe: everything older goes out, and the decoder is made or made anew.
     fn prepare(
         &mut self,
-        sps: Sps,
+        sequence: Sequence,
         now: Instant,
         on_frame: &mut dyn FnMut(Frame),
     ) -> Result<(), DecoderError> {
-        if sps.macroblocks > MAX_MACROBLOCKS {
-            return Err(DecoderError::TooLarge(sps.size));
+        if sequence.macroblocks() > MAX_MACROBLOCKS {
+            return Err(DecoderError::TooLarge(sequence.size()));
         }
         if !self.held.is_empty() {
             self.drain(now, UnitDrop::NoPicture, on_frame);
         }
-        if self.sps != Some(sps) {
+        if self.sequence != Some(sequence) {
             // B slices of another sequence say nothing about this one.
             self.saw_b_slices = false;
-            self.sps = Some(sps);
+            if self.sequence.map(Sequence::codec) != Some(sequence.codec()) {
+                self.decoder = None;
+            }
+            self.sequence = Some(sequence);
         }
-        self.reorder_depth = match sps.max_num_reorder_frames {
-            _ if sps.is_baseline() => 0,
-            Some(frames) => usize::try_from(frames)
-                .unwrap_or(MAX_HELD)
-                .min(MAX_HELD / 2),
-            None if self.saw_b_slices => UNDECLARED_DEPTH,
-            None => 0,
+        let lags = match sequence {
+            Sequence::H264(sps) => {
+                self.reorder_depth = match sps.max_num_reorder_frames {
+                    _ if sps.is_baseline() => 0,
+                    Some(frames) => usize::try_from(frames)
+                        .unwrap_or(MAX_HELD)
+                        .min(MAX_HELD / 2),
+                    None if self.saw_b_slices => UNDECLARED_DEPTH,
+                    None => 0,
+                };
+                !sps.fits_baseline
+            }
+            // A frame comes out with its unit, in the order of coding.
+            Sequence::Vp8 { .. } => {
+                self.reorder_depth = 0;
+                false
+            }
         };
-        let lags = !sps.fits_baseline;
         if lags || self.lags {
             self.decoder = None;
         }
         self.lags = lags;
         if self.decoder.is_none() {
-            self.decoder = Some(Decoder::new(self.kind)?);
+            self.decoder = Some(Decoder::new(self.kind, sequence.codec())?);
         }
         Ok(())
     }

@@ -127,7 +127,7 @@ pub async fn run(
         config,
         models: Box::new(move || Models::load(&runtime, &configured, dylib_path)),
         workers: 1,
-        decoder: DecoderKind::OpenH264,
+        decoder: DecoderKind::Software,
         listener: http,
     })
     .await?;

@@ -12,6 +12,8 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 
 use crate::annotate::{self, Annotation};
+#[cfg(feature = "openh264")]
+use crate::config::Codec;
 use crate::decode::decoder::DecoderError;
 #[cfg(feature = "openh264")]
 use crate::decode::decoder::{Decoder, DecoderKind};
@@ -567,7 +569,7 @@ fn decode_clip(
     clip: &Clip,
     mut each: impl FnMut(I420<'_>) -> Result<(), Problem>,
 ) -> Result<usize, Problem> {
-    let mut decoder = Decoder::new(DecoderKind::OpenH264).map_err(Problem::Decoder)?;
+    let mut decoder = Decoder::new(DecoderKind::Software, Codec::H264).map_err(Problem::Decoder)?;
     let pool = PlanePool::new(1);
     let mut pictures = Vec::new();
     let mut color = Color::default();

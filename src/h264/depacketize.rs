@@ -8,63 +8,16 @@
 
 use std::time::Instant;
 
-use bytes::{Bytes, BytesMut};
+use bytes::BytesMut;
 use prometheus::IntCounter;
 use thiserror::Error;
 
 use super::nal::{NalType, START_CODE, SliceStart};
 use super::parameter_sets::ParameterSets;
 use super::sps::{Sps, SpsError};
+use crate::decode::unit::{AccessUnit, Completeness, MAX_UNIT_BYTES, PictureKind, Sequence};
 use crate::rtp::RtpPacket;
 use crate::rtp::reorder::Ordered;
-
-/// The most bytes of an access unit; what is larger goes out as [`Completeness::Oversize`].
-pub const MAX_UNIT_BYTES: usize = 8 * 1024 * 1024;
-
-/// The NAL units of one RTP timestamp, in the byte stream format of H.264 Annex B.
-#[derive(Debug, Clone)]
-pub struct AccessUnit {
-    /// NAL units behind start codes of four bytes; empty unless the unit is complete.
-    pub data: Bytes,
-    /// Media time at 90 kHz.
-    pub rtp_timestamp: u32,
-    /// Arrival of the packet that came first.
-    pub received_at: Instant,
-    /// Arrival of the packet that came last.
-    pub completed_at: Instant,
-    /// What kind of picture it holds.
-    pub picture: PictureKind,
-    /// The sequence parameter set of its first slice, where parameter sets are known.
-    pub sps: Option<Sps>,
-    /// Whether all of it came.
-    pub completeness: Completeness,
-    /// Packets were lost between the unit before and this one, or the source began anew.
-    pub after_loss: bool,
-}
-
-/// What an access unit holds.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum PictureKind {
-    /// No slice: parameter sets or messages alone.
-    None,
-    /// An IDR picture, from which decoding can begin.
-    Idr,
-    /// A picture of P or I slices.
-    Forward,
-    /// A picture with B slices: it may go out later than it came.
-    Bidirectional,
-}
-
-/// Whether all of an access unit came.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Completeness {
-    /// All packets came.
-    Complete,
-    /// A packet is missing or malformed, or may be missing.
-    Incomplete,
-    /// Larger than [`MAX_UNIT_BYTES`].
-    Oversize,
-}
 
 /// What is wrong with a payload.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
@@ -90,13 +43,6 @@ pub enum PayloadError {
     /// A slice whose header cannot be read.
     #[error("a slice header cannot be read")]
     Slice,
-}
-
-impl AccessUnit {
-    /// True for an IDR picture, from which decoding can begin.
-    pub fn is_idr(&self) -> bool {
-        self.picture == PictureKind::Idr
-    }
 }
 
 /// Makes access units from one stream's packets.
@@ -175,19 +121,16 @@ impl Depacketizer {
                 Some(open) => open.lost_behind = open.lost_behind.saturating_add(count),
                 None => self.gap = Gap::Unknown,
             },
-            Ordered::Restart => {
-                closed[0] = self.finish();
-                self.gap = Gap::Unknown;
-            }
+            Ordered::Restart => closed[0] = self.finish(),
         }
         closed.into_iter().flatten()
     }
 
-    /// Closes the open unit, whose end is not known.
+    /// Closes the open unit, whose end is not known; what comes next begins anew.
     pub fn finish(&mut self) -> Option<AccessUnit> {
+        self.gap = Gap::Unknown;
         let mut open = self.open.take()?;
         open.broken |= self.marks || open.lost_behind > 0;
-        self.gap = Gap::Unknown;
         Some(self.close(open))
     }
 
@@ -259,7 +202,7 @@ impl Depacketizer {
         }
         // What was lost in front of the first slice can have been parameter sets that this sender
         // puts there, and that differ from those we know.
-        let idr = open.picture == PictureKind::Idr;
+        let idr = open.picture == PictureKind::Key;
         if open.gap == Gap::Unknown && idr && self.sends_sets && !own_sets {
             open.broken = true;
         }
@@ -284,7 +227,8 @@ impl Depacketizer {
             received_at: open.received_at,
             completed_at: open.completed_at,
             picture: open.picture,
-            sps: open.sps,
+            hidden: false,
+            sequence: open.sps.map(Sequence::H264),
             completeness,
             after_loss: open.gap != Gap::None,
         }
@@ -482,7 +426,7 @@ impl OpenUnit {
     /// Notes that a slice of this type is in the unit.
     fn saw(&mut self, kind: NalType) {
         self.picture = match (kind, self.picture) {
-            (NalType::IdrSlice, _) => PictureKind::Idr,
+            (NalType::IdrSlice, _) => PictureKind::Key,
             (_, PictureKind::None) if kind.is_slice() => PictureKind::Forward,
             (_, same) => same,
         };

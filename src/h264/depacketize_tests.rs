@@ -3,12 +3,14 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use proptest::prelude::*;
 
 use super::super::nal::annex_b;
 use super::super::packetize::packetize;
 use super::super::sps::tests::{baseline_sps, pps};
 use super::*;
+use crate::config::Codec;
 
 /// A slice NAL that begins at a macroblock: first_mb, slice_type 2 (I), pps 0.
 fn slice(header: u8, first_mb_zero: bool, bytes: usize) -> Vec<u8> {
@@ -46,6 +48,7 @@ impl Sender {
             timestamp,
             marker,
             ssrc: 1,
+            codec: Codec::H264,
             payload: Bytes::copy_from_slice(payload),
             arrived_at: self.now,
         };
@@ -88,8 +91,8 @@ fn a_unit_has_its_nals_times_and_size() {
     let units = sender.keyframe(7);
     assert_eq!(facts(&units), [(7, Complete, true)]);
     let unit = &units[0];
-    assert!(unit.is_idr());
-    assert_eq!(unit.sps.unwrap().size.width_px, 64);
+    assert!(unit.is_keyframe());
+    assert_eq!(unit.sequence.unwrap().size().width_px, 64);
     assert_eq!(unit.received_at, start + Duration::from_millis(1));
     assert_eq!(unit.completed_at, start + Duration::from_millis(3));
     let nals: Vec<Vec<u8>> = annex_b(&unit.data).map(<[u8]>::to_vec).collect();
@@ -189,7 +192,7 @@ fn remembered_sets_go_before_an_idr_without_its_own() {
         nals,
         [baseline_sps(0, 64, 64), pps(0, 0), slice(0x65, true, 9)]
     );
-    assert_eq!(units[0].sps.unwrap().size.height_px, 64);
+    assert_eq!(units[0].sequence.unwrap().size().height_px, 64);
 }
 
 #[test]
@@ -200,12 +203,12 @@ fn another_source_has_other_sets_but_keeps_the_declared_ones() {
     let mut sender = Sender::new();
     sender.depacketizer = Depacketizer::new(sender.depacketizer.malformed.clone(), declared);
     let units = sender.send(1, true, &slice(0x65, true, 9));
-    assert_eq!(units[0].sps.unwrap().size.width_px, 32);
-    assert_eq!(sender.keyframe(2)[0].sps.unwrap().size.width_px, 64);
+    assert_eq!(units[0].sequence.unwrap().size().width_px, 32);
+    assert_eq!(sender.keyframe(2)[0].sequence.unwrap().size().width_px, 64);
     assert_eq!(sender.depacketizer.push(Ordered::Restart).count(), 0);
     sender.depacketizer.ssrc = Some(99);
     let units = sender.send(3, true, &slice(0x65, true, 9));
-    assert_eq!(units[0].sps.unwrap().size.width_px, 32);
+    assert_eq!(units[0].sequence.unwrap().size().width_px, 32);
     assert_eq!(facts(&units), [(3, Complete, true)]);
 }
 

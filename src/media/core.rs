@@ -13,7 +13,6 @@ use crate::hub::handlers::{HandlerId, Handlers};
 use crate::realtime::CloseReason;
 use crate::realtime::negotiation::{Attempt, EndReason};
 use crate::realtime::rtp_track::TrackKind;
-use crate::rtp::RtpPacket;
 
 /// A video track that was silent for this long gives way to another one of the same peer.
 const MAIN_TRACK_SILENCE: Duration = Duration::from_secs(1);
@@ -164,19 +163,23 @@ impl Core {
     }
 
     /// Takes a packet of the current attempt; false when it is not one to be decoded.
-    pub(super) fn packet(&self, attempt: Attempt, kind: TrackKind, packet: &RtpPacket) -> bool {
+    pub(super) fn packet(
+        &self,
+        attempt: Attempt,
+        kind: TrackKind,
+        ssrc: u32,
+        packet: MediaPacket,
+    ) -> bool {
+        let arrived_at = packet.received_at;
         let mut remote = lock(&self.remote);
-        let known = remote
-            .tracks
-            .iter()
-            .find(|track| track.is(attempt, packet.ssrc));
+        let known = remote.tracks.iter().find(|track| track.is(attempt, ssrc));
         match known {
-            Some(track) => track.give(MediaPacket::of(packet)),
+            Some(track) => track.give(packet),
             None => {
-                let track = RemoteTrack::new(kind, attempt, packet.ssrc);
+                let track = RemoteTrack::new(kind, attempt, ssrc);
                 remote.tracks.push(track.clone());
                 // Those who are told of it may still get its first packets.
-                track.give(MediaPacket::of(packet));
+                track.give(packet);
                 remote.untold.push(track);
                 self.ask();
             }
@@ -184,12 +187,11 @@ impl Core {
         if kind != TrackKind::Video {
             return false;
         }
-        let is_main = remote.main.is_none_or(|(ssrc, last)| {
-            ssrc == packet.ssrc
-                || packet.arrived_at.saturating_duration_since(last) > MAIN_TRACK_SILENCE
+        let is_main = remote.main.is_none_or(|(main, last)| {
+            main == ssrc || arrived_at.saturating_duration_since(last) > MAIN_TRACK_SILENCE
         });
         if is_main {
-            remote.main = Some((packet.ssrc, packet.arrived_at));
+            remote.main = Some((ssrc, arrived_at));
         }
         is_main
     }

@@ -505,7 +505,7 @@ fn run(running: Running<'_>) -> tokio::task::JoinHandle<()> {
         life: watches.then(|| Life::new(Instant::now(), running.role)),
         tap: running.tap,
         keyframes: Arc::new(KeyframeBudget::new(Instant::now())),
-        decode: DecodeConfig::new(id, running.metrics, DecoderKind::OpenH264),
+        decode: DecodeConfig::new(id, running.metrics, DecoderKind::Software),
         on_frame: Box::new(move |frame| frames.frames.give(frame)),
         on_state: Box::new(move |state| {
             let receiving = state.state == CameraState::Receiving;

@@ -9,6 +9,7 @@ use tokio::sync::broadcast;
 
 use crate::realtime::negotiation::Attempt;
 use crate::realtime::rtp_track::TrackKind;
+use crate::realtime::tee::AudioPacket;
 use crate::rtp::RtpPacket;
 
 /// Packets that wait for one reader; the oldest are left out beyond it.
@@ -31,9 +32,19 @@ pub struct MediaPacket {
 }
 
 impl MediaPacket {
-    pub(super) fn of(packet: &RtpPacket) -> Self {
+    pub(super) fn of_video(packet: &RtpPacket) -> Self {
         Self {
             payload: packet.payload.clone(),
+            rtp_timestamp: packet.timestamp,
+            sequence: packet.sequence,
+            marker: packet.marker,
+            received_at: packet.arrived_at,
+        }
+    }
+
+    pub(super) fn of_audio(packet: AudioPacket) -> Self {
+        Self {
+            payload: packet.payload,
             rtp_timestamp: packet.timestamp,
             sequence: packet.sequence,
             marker: packet.marker,

@@ -13,6 +13,7 @@ use super::core::Core;
 use super::keyframes::KeyframeBudget;
 use super::life::{Life, StreamState};
 use super::local_track::Attachment;
+use super::remote_track::MediaPacket;
 use crate::decode::worker::{Arrival, ArrivalQueue, DecodeConfig, DecodeWorker};
 use crate::realtime::link::{Link, LinkEvent, Wake as LinkWake};
 use crate::realtime::negotiation::{Attempt, EndReason, Progress};
@@ -78,16 +79,18 @@ impl Tap {
         self.seen.packet();
         let arrival = match inbound {
             Inbound::Rtp(packet) => {
-                if let Some(core) = &self.core
-                    && !core.packet(attempt, TrackKind::Video, &packet)
-                {
-                    return;
+                if let Some(core) = &self.core {
+                    let given = MediaPacket::of_video(&packet);
+                    if !core.packet(attempt, TrackKind::Video, packet.ssrc, given) {
+                        return;
+                    }
                 }
                 Arrival::Rtp(packet)
             }
             Inbound::Audio(packet) => {
                 if let Some(core) = &self.core {
-                    core.packet(attempt, TrackKind::Audio, &packet);
+                    let (ssrc, given) = (packet.ssrc, MediaPacket::of_audio(packet));
+                    core.packet(attempt, TrackKind::Audio, ssrc, given);
                 }
                 return;
             }

@@ -76,7 +76,7 @@ impl Default for MediaStreamOptions {
             direction: Direction::RecvOnly,
             tracks: Vec::new(),
             kinds: vec![TrackKind::Video],
-            codecs: Codec::ALL.to_vec(),
+            codecs: Codec::built_in().to_vec(),
             dialect: Dialect::Current,
             allow_unsigned: false,
             ice: None,

@@ -2,7 +2,7 @@
 //! payload type stands for which.
 
 use rtc::peer_connection::configuration::media_engine::{
-    MIME_TYPE_H264, MIME_TYPE_OPUS, MediaEngine,
+    MIME_TYPE_H264, MIME_TYPE_OPUS, MIME_TYPE_VP8, MediaEngine,
 };
 use rtc::rtp_transceiver::rtp_sender::{RTCRtpCodec, RTCRtpCodecParameters, RtpCodecKind};
 
@@ -18,6 +18,9 @@ const H264_PROFILES: &[(&str, u8)] = &[
     ("640c1f", 108),
     ("64001f", 112),
 ];
+
+/// Payload type of VP8 in our offers.
+const VP8: u8 = 96;
 
 /// Payload type of Opus in our offers.
 const OPUS: u8 = 111;
@@ -35,6 +38,7 @@ pub(super) fn register(
                     media.register_codec(h264(profile, *payload_type), RtpCodecKind::Video)?;
                 }
             }
+            Codec::Vp8 => media.register_codec(vp8(), RtpCodecKind::Video)?,
         }
     }
     if audio {
@@ -82,6 +86,19 @@ fn h264(profile_level_id: &str, payload_type: u8) -> RTCRtpCodecParameters {
     }
 }
 
+fn vp8() -> RTCRtpCodecParameters {
+    RTCRtpCodecParameters {
+        rtp_codec: RTCRtpCodec {
+            mime_type: MIME_TYPE_VP8.to_owned(),
+            clock_rate: 90_000,
+            channels: 0,
+            sdp_fmtp_line: String::new(),
+            rtcp_feedback: Vec::new(),
+        },
+        payload_type: VP8,
+    }
+}
+
 fn opus() -> RTCRtpCodec {
     RTCRtpCodec {
         mime_type: MIME_TYPE_OPUS.to_owned(),
@@ -109,6 +126,7 @@ pub(super) fn payload_types(sdp: &str) -> impl Iterator<Item = (u8, Codec)> {
     rtpmaps(sdp, TrackKind::Video).filter_map(|(payload_type, codec)| {
         let codec = match codec.as_str() {
             "H264/90000" => Codec::H264,
+            "VP8/90000" => Codec::Vp8,
             _ => return None,
         };
         Some((payload_type, codec))

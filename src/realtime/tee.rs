@@ -10,6 +10,7 @@ use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
+use bytes::Bytes;
 use rtc::interceptor::{Interceptor, Packet, StreamInfo, TaggedPacket};
 use rtc::rtcp::payload_feedbacks::full_intra_request::FullIntraRequest;
 use rtc::rtcp::payload_feedbacks::picture_loss_indication::PictureLossIndication;
@@ -26,8 +27,8 @@ use crate::rtp::RtpPacket;
 pub enum Inbound {
     /// An RTP packet of a video stream.
     Rtp(RtpPacket),
-    /// An RTP packet of an audio stream, in Opus (RFC 7587). Its timestamp runs at 48 kHz.
-    Audio(RtpPacket),
+    /// An RTP packet of an audio stream.
+    Audio(AudioPacket),
     /// A sender report of a video stream (RFC 3550 §6.4.1).
     SenderReport {
         /// 64 bits of NTP time: seconds since 1900 and their fraction.
@@ -41,6 +42,23 @@ pub enum Inbound {
     KeyframeRequest,
     /// The other side has reported what it receives: it is there.
     Report,
+}
+
+/// An RTP packet of sound: one Opus packet (RFC 7587).
+#[derive(Debug, Clone)]
+pub struct AudioPacket {
+    /// Sequence number.
+    pub sequence: u16,
+    /// Media time at 48 kHz.
+    pub timestamp: u32,
+    /// The first packet after a pause.
+    pub marker: bool,
+    /// The source.
+    pub ssrc: u32,
+    /// The Opus packet.
+    pub payload: Bytes,
+    /// When the socket gave it to us.
+    pub arrived_at: Instant,
 }
 
 /// Takes what the tee sees; must return at once.
@@ -92,23 +110,27 @@ impl Tee {
         match &message.message.packet {
             Packet::Rtp(packet) => {
                 let header = &packet.header;
-                let Some(kind) = self.streams.get(&header.ssrc) else {
-                    return;
-                };
                 let codec = self.payload_types.codec(header.payload_type);
-                let packet = RtpPacket {
-                    sequence: header.sequence_number,
-                    timestamp: header.timestamp,
-                    marker: header.marker,
-                    ssrc: header.ssrc,
-                    payload: packet.payload.clone(),
-                    arrived_at: message.now,
-                };
-                match (kind, codec) {
-                    (TrackKind::Audio, _) => (self.sink)(Inbound::Audio(packet)),
-                    (TrackKind::Video, Some(_codec)) => (self.sink)(Inbound::Rtp(packet)),
-                    // A payload type that was not agreed on.
-                    (TrackKind::Video, None) => {}
+                match (self.streams.get(&header.ssrc), codec) {
+                    (Some(TrackKind::Audio), _) => (self.sink)(Inbound::Audio(AudioPacket {
+                        sequence: header.sequence_number,
+                        timestamp: header.timestamp,
+                        marker: header.marker,
+                        ssrc: header.ssrc,
+                        payload: packet.payload.clone(),
+                        arrived_at: message.now,
+                    })),
+                    (Some(TrackKind::Video), Some(codec)) => (self.sink)(Inbound::Rtp(RtpPacket {
+                        sequence: header.sequence_number,
+                        timestamp: header.timestamp,
+                        marker: header.marker,
+                        ssrc: header.ssrc,
+                        codec,
+                        payload: packet.payload.clone(),
+                        arrived_at: message.now,
+                    })),
+                    // A payload type that was not agreed on, or a source that no description knows.
+                    (Some(TrackKind::Video), None) | (None, _) => {}
                 }
             }
             Packet::Rtcp(packets) => {

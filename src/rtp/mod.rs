@@ -8,6 +8,8 @@ use std::time::Instant;
 
 use bytes::Bytes;
 
+use crate::config::Codec;
+
 /// An RTP packet as the decode path needs it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RtpPacket {
@@ -19,6 +21,8 @@ pub struct RtpPacket {
     pub marker: bool,
     /// The source: another one is another stream of packets.
     pub ssrc: u32,
+    /// What the payload type stands for, as negotiated.
+    pub codec: Codec,
     /// What follows the header and its extensions, without padding.
     pub payload: Bytes,
     /// When the socket gave it to us.

@@ -236,6 +236,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::config::Codec;
 
     const NACK: Duration = Duration::from_millis(20);
 
@@ -245,6 +246,7 @@ mod tests {
             timestamp: 0,
             marker: false,
             ssrc: 1,
+            codec: Codec::H264,
             payload: Bytes::from(sequence.to_be_bytes().to_vec()),
             arrived_at,
         }

@@ -108,6 +108,8 @@ label_enum! {
         Rtp = "rtp",
         /// A payload of H.264.
         H264 = "h264",
+        /// A payload of VP8.
+        Vp8 = "vp8",
     }
 }
 

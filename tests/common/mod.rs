@@ -120,6 +120,29 @@ impl Program {
         Self::start(command, env, false)
     }
 
+    /// A program of `tests/interop` with the official npm client.
+    pub fn npm(script: &str, args: &[&str], url: &str, twin: &str) -> Self {
+        let modules = root().join(".npm/node_modules");
+        assert!(
+            modules.join("@phygrid/hub-client").exists(),
+            "there is no {}: run scripts/setup --test, which installs the official npm client",
+            modules.display()
+        );
+        let mut command = Command::new("node");
+        command
+            .arg(root().join("tests/interop").join(script))
+            .args(args)
+            // It tells its whole progress there.
+            .stderr(Stdio::null())
+            .current_dir(root());
+        let env = [
+            ("PHYSTACK_SIMULATOR_URL", url),
+            ("TWIN_ID", twin),
+            ("TWINSIGHT_NODE_MODULES", modules.to_str().unwrap()),
+        ];
+        Self::start(command, &env, false)
+    }
+
     /// The next line; `None` at the end of the output.
     pub async fn line(&mut self) -> Option<String> {
         match tokio::time::timeout(DEADLINE, self.lines.recv()).await {
@@ -356,7 +379,7 @@ pub mod fake {
                 )
             }),
             workers: 1,
-            decoder: DecoderKind::OpenH264,
+            decoder: DecoderKind::Software,
             listener: TcpListener::bind("127.0.0.1:0").await.unwrap(),
         })
         .await
@@ -401,5 +424,58 @@ pub mod fake {
                 .is_some_and(|kind| kind.starts_with("edgeInstance:"))
         });
         (app, messages)
+    }
+}
+
+/// A page of `tests/interop` in Chromium. Ends with its handle, and its profile with it.
+pub struct Browser {
+    child: std::process::Child,
+    _profile: tempfile::TempDir,
+}
+
+impl Browser {
+    /// Opens a page; what follows the hub's address in its query is `query`.
+    pub fn open(page: &str, url: &str, query: &str) -> Self {
+        let profile = tempfile::tempdir().unwrap();
+        let page = root().join("tests/interop").join(page);
+        let child = Command::new("chromium")
+            .args([
+                "--headless",
+                "--no-sandbox",
+                "--disable-gpu",
+                "--disable-quic",
+                "--no-first-run",
+                "--disable-background-networking",
+                "--disable-component-update",
+                "--disable-sync",
+                // A page that nobody sees is not to be slowed down.
+                "--disable-background-timer-throttling",
+                "--disable-backgrounding-occluded-windows",
+                "--disable-renderer-backgrounding",
+                "--autoplay-policy=no-user-gesture-required",
+                // It asks for its maker's hosts all the same: no name is to be looked up.
+                "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1, EXCLUDE *.local",
+            ])
+            .arg(format!("--user-data-dir={}", profile.path().display()))
+            .arg(format!(
+                "file://{}?hub={}&{query}",
+                page.display(),
+                url.replace("http", "ws")
+            ))
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("chromium starts: scripts/setup --test installs it");
+        Self {
+            child,
+            _profile: profile,
+        }
+    }
+}
+
+impl Drop for Browser {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
 }

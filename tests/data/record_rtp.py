@@ -1,8 +1,8 @@
 """Records what ffmpeg sends for the pedestrian footage as RTP, and hashes of ffmpeg's own decode.
 
-usage: record_rtp.py pedestrians.avi OUTPUT_DIRECTORY
+usage: record_rtp.py pedestrians.avi OUTPUT_DIRECTORY [NAME...]
 
-Only the standard library and an ffmpeg with libx264 are needed. Formats: README.md beside this file.
+Only the standard library and an ffmpeg with libx264 and libvpx are needed. Formats: README.md beside this file.
 """
 
 import pathlib
@@ -25,6 +25,15 @@ CLIPS = [
     ("high_b", "scale=384:288", HIGH + " -bf 3 -direct-pred none", "", 1200),
     ("high_scaling", "scale=192:144", SMALL + " -profile:v high -bf 1 -b_strategy 1", ":b-bias=-100:cqm=jvt", 1200),
     ("main", "scale=192:144", SMALL + " -profile:v main -bf 0", "", 1200),
+]
+
+REALTIME = "-deadline realtime -cpu-used 4 -auto-alt-ref 0 -lag-in-frames 0"
+# Hidden frames and four token partitions, and an odd size.
+ALTREF = "-deadline good -cpu-used 2 -auto-alt-ref 1 -lag-in-frames 16 -arnr-maxframes 5 -slices 4"
+# name, filters, encoder options, payload bytes.
+VP8_CLIPS = [
+    ("vp8", "scale=384:288", REALTIME + " -b:v 130k -g 20 -frames:v 160", 300),
+    ("vp8_altref", "scale=255:191", ALTREF + " -b:v 60k -g 40 -frames:v 80", 300),
 ]
 
 
@@ -56,24 +65,42 @@ def record(stream, packet_bytes):
     return packets
 
 
+def write(name, stream, packet_bytes, target):
+    """The two files of a recording."""
+    packets = record(stream, packet_bytes)
+    with open(target / f"rtp_{name}.bin", "wb") as file:
+        for packet in packets:
+            file.write(struct.pack(">H", len(packet)) + packet)
+    text = subprocess.run(
+        ["ffmpeg", "-v", "error", "-i", stream, "-pix_fmt", "yuv420p", "-fps_mode", "passthrough", "-f", "framehash",
+         "-hash", "sha256", "-"], check=True, capture_output=True, text=True).stdout
+    hashes = [line.split(",")[-1].strip()[:32] for line in text.splitlines() if not line.startswith("#")]
+    (target / f"rtp_{name}.sha256").write_text("\n".join(hashes) + "\n")
+    print(name, len(packets), "packets", sum(map(len, packets)), "bytes", len(hashes), "pictures")
+
+
 def main():
-    source, target = sys.argv[1], pathlib.Path(sys.argv[2])
+    source, target, names = sys.argv[1], pathlib.Path(sys.argv[2]), sys.argv[3:]
     with tempfile.TemporaryDirectory() as scratch:
         for name, filters, options, parameters, packet_bytes in CLIPS:
+            if names and name not in names:
+                continue
             stream = f"{scratch}/{name}.mp4"
             run(["-i", source, "-vf", filters, "-pix_fmt", "yuv420p", "-c:v", "libx264", *options.split(),
                  "-keyint_min", "20", "-sc_threshold", "0", "-threads", "1",
                  "-x264-params", "repeat-headers=1" + parameters, "-bsf:v", "filter_units=remove_types=6", stream])
-            packets = record(stream, packet_bytes)
-            with open(target / f"rtp_{name}.bin", "wb") as file:
-                for packet in packets:
-                    file.write(struct.pack(">H", len(packet)) + packet)
-            run(["-i", stream, "-pix_fmt", "yuv420p", "-fps_mode", "passthrough", "-f", "framehash",
-                 "-hash", "sha256", f"{scratch}/{name}.txt"])
-            lines = open(f"{scratch}/{name}.txt").read().splitlines()
-            hashes = [line.split(",")[-1].strip()[:32] for line in lines if not line.startswith("#")]
-            (target / f"rtp_{name}.sha256").write_text("\n".join(hashes) + "\n")
-            print(name, len(packets), "packets", sum(map(len, packets)), "bytes", len(hashes), "pictures")
+            write(name, stream, packet_bytes, target)
+        for name, filters, options, packet_bytes in VP8_CLIPS:
+            if names and name not in names:
+                continue
+            stream = f"{scratch}/{name}.webm"
+            # libvpx hides frames only when it knows what comes: in the second pass.
+            log = ["-passlogfile", f"{scratch}/{name}"]
+            passes = [["-pass", "1", *log], ["-pass", "2", *log]] if "-auto-alt-ref 1" in options else [[]]
+            for options_of_pass in passes:
+                run(["-i", source, "-vf", filters, "-pix_fmt", "yuv420p", "-c:v", "libvpx", *options.split(),
+                     "-threads", "1", *options_of_pass, stream])
+            write(name, stream, packet_bytes, target)
 
 
 main()

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use sha2::{Digest, Sha256};
-use twinsight::config::StreamId;
+use twinsight::config::{Codec, StreamId};
 use twinsight::decode::decoder::DecoderKind;
 use twinsight::decode::frame::Frame;
 use twinsight::decode::gate::KeyframeReason;
@@ -37,6 +37,11 @@ impl Recording {
         let bytes = std::fs::read(folder.join(format!("rtp_{name}.bin"))).unwrap();
         let hashes = std::fs::read_to_string(folder.join(format!("rtp_{name}.sha256"))).unwrap();
         let arrived_at = Instant::now();
+        let codec = if name.starts_with("vp8") {
+            Codec::Vp8
+        } else {
+            Codec::H264
+        };
         let mut packets = Vec::new();
         let mut rest = &bytes[..];
         while let Some((length, behind)) = rest.split_first_chunk::<2>() {
@@ -48,6 +53,7 @@ impl Recording {
                 timestamp: u32::from_be_bytes([packet[4], packet[5], packet[6], packet[7]]),
                 marker: packet[1] & 0x80 != 0,
                 ssrc: 1,
+                codec,
                 payload: Bytes::copy_from_slice(&packet[12..]),
                 arrived_at,
             });
@@ -120,7 +126,7 @@ impl Simulation {
     pub(crate) fn new() -> Self {
         let metrics = Metrics::new();
         let id = StreamId::new("camera", "default");
-        let config = DecodeConfig::new(id, &metrics, DecoderKind::OpenH264);
+        let config = DecodeConfig::new(id, &metrics, DecoderKind::Software);
         Self {
             path: ReceivePath::new(&config),
             config,

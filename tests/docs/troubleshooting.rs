@@ -17,6 +17,7 @@ const ABOUT_SINGLE_MESSAGES: &[&str] = &[
     "src/hub/engine_io.rs",
     "src/hub/socket_io.rs",
     "src/realtime/signal.rs",
+    "src/vp8/depacketize.rs",
 ];
 
 /// Sentences of tests' fakes, of the library's users alone, and those that another one on the page carries.

@@ -110,7 +110,7 @@ async function send(client) {
   // connection that is up, whose viewer has to offer once more, and to all that follow.
   await client.onMediaStream(twin, (stream) => {
     const track = source.createTrack();
-    if (!args.stoppable) track.stop = () => {};
+    if (!args.stoppable) Object.defineProperty(track, "stop", { value: () => {} });
     stream.addTrack(track);
     say("sending");
   });
