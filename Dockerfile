@@ -13,7 +13,7 @@ RUN scripts/setup
 # libvpx goes into the program, as the last stage has none: a folder with nothing but the static library, whatever the
 # architecture calls its own.
 ENV VPX_STATIC=1 VPX_LIB_DIR=/usr/lib/libvpx VPX_VERSION=1.12.0
-RUN mkdir $VPX_LIB_DIR && ln -s "$(pkg-config --variable=libdir vpx)/libvpx.a" $VPX_LIB_DIR/
+RUN mkdir $VPX_LIB_DIR && ln -s "/usr/lib/$(uname -m)-linux-gnu/libvpx.a" $VPX_LIB_DIR/
 # The dependencies, also a layer of their own: rebuilt only when these two files change.
 COPY Cargo.toml Cargo.lock ./
 # Benches and examples have to be there because Cargo.toml names them.

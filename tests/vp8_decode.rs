@@ -9,7 +9,7 @@
 mod decode_recording;
 
 use bytes::Bytes;
-use decode_recording::{FRAME_TIME, KEYFRAME_INTERVAL, Recording, Simulation, sha256};
+use decode_recording::{KEYFRAME_INTERVAL, Recording, Simulation, sha256};
 use twinsight::decode::decoder::DecoderError;
 use twinsight::decode::gate::KeyframeReason;
 use twinsight::decode::path::PathError;
@@ -124,7 +124,7 @@ fn a_change_in_the_middle_of_a_unit_spoils_it() {
 }
 
 #[test]
-fn a_picture_that_is_too_large_or_cut_is_refused_and_a_keyframe_asked_for() {
+fn a_picture_that_is_too_large_is_refused_and_a_keyframe_asked_for() {
     let recording = Recording::load("vp8");
     let mut simulation = Simulation::new();
     let mut large = packets(&recording, 0..1);
@@ -138,22 +138,50 @@ fn a_picture_that_is_too_large_or_cut_is_refused_and_a_keyframe_asked_for() {
         [PathError::Decoder(DecoderError::TooLarge(_))]
     ));
     assert_eq!(simulation.requests.len(), 1);
+}
 
-    // Whole by its packets, and cut by its sender: libvpx decodes what there is, and says that it is not all.
-    let mut simulation = Simulation::new();
-    let mut cut = packets(&recording, 0..3);
-    let last = cut.iter().rposition(|packet| packet.marker).unwrap();
-    let half = cut[last].payload.len() / 2;
-    cut[last].payload.truncate(half);
-    let mut pictures = 0;
-    simulation.play(&cut, &mut |_| pictures += 1);
-    assert_eq!(pictures, 2);
-    assert!(matches!(
-        simulation.errors[..],
-        [PathError::Decoder(DecoderError::Refused(_))]
-    ));
-    simulation.advance_to(simulation.now + FRAME_TIME, &mut |_| {});
-    assert_eq!(simulation.requests[0].1, KeyframeReason::DecodeError);
+/// Whole by its packets, and cut by its sender: in its first partition, which libvpx refuses, or behind it, where
+/// libvpx decodes what there is.
+#[test]
+fn a_frame_that_its_sender_cut_gives_no_picture() {
+    let recording = Recording::load("vp8");
+    for (unit, keep) in [(2, 8), (KEYFRAME_INTERVAL, 100)] {
+        let mut simulation = Simulation::new();
+        let mut sent = packets(&recording, 0..unit + 1);
+        let last = sent.len() - 1;
+        sent[last].payload.truncate(keep);
+        let mut pictures = Vec::new();
+        simulation.play(&sent, &mut |frame| pictures.push(sha256(&frame)));
+        assert_eq!(pictures, recording.sha256[..unit], "unit {unit}");
+        assert!(matches!(
+            simulation.errors[..],
+            [PathError::Decoder(DecoderError::Refused(_))]
+        ));
+        assert_eq!(simulation.requests[0].1, KeyframeReason::DecodeError);
+    }
+}
+
+/// No packet of it comes: only the next frame can tell.
+#[test]
+fn after_a_frame_that_is_lost_whole_nothing_passes_until_a_keyframe() {
+    let recording = Recording::load("vp8");
+    for lost in 1..KEYFRAME_INTERVAL {
+        let mut simulation = Simulation::new();
+        let sent = [
+            packets(&recording, 0..lost),
+            packets(&recording, lost + 1..KEYFRAME_INTERVAL + 2),
+        ]
+        .concat();
+        let mut pictures = Vec::new();
+        simulation.play(&sent, &mut |frame| pictures.push(sha256(&frame)));
+        let expected = [
+            &recording.sha256[..lost],
+            &recording.sha256[KEYFRAME_INTERVAL..KEYFRAME_INTERVAL + 2],
+        ]
+        .concat();
+        assert_eq!(pictures, expected, "unit {lost}");
+        assert_eq!(simulation.errors, []);
+    }
 }
 
 #[test]
