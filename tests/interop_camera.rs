@@ -1,6 +1,6 @@
 //! The official Python client as camera and as listener: a camera that answers and one that dials
 //! publish the pedestrian clip at 15 frames a second through aiortc; a listener made with the same
-//! client receives the node's detections.
+//! client receives the node's detections. And the official npm client as a camera that sends VP8.
 #![allow(
     clippy::unwrap_used,
     clippy::print_stdout,
@@ -157,6 +157,32 @@ async fn the_same_in_direct_mode() {
     let events = watch(&mut listener, &[&direct_twin("device-camera")]).await;
     check(&events[&direct_twin("device-camera")]);
     drop(node);
+}
+
+/// The official npm client 4.x has no H.264, and no track before it is connected.
+#[cfg(feature = "vp8")]
+#[tokio::test(flavor = "multi_thread")]
+async fn a_camera_on_the_npm_client_that_sends_vp8_is_detected_on() {
+    let url = start_hub(DevHubOptions::default()).await;
+    let hub = ("PHYSTACK_SIMULATOR_URL", url.as_str());
+    let config = format!("{SETTINGS}[[cameras]]\ntwin_id = \"cam-npm\"\ndialect = \"legacy\"\n");
+    let mut node = NodeProcess::start(&config, &[hub, ("TWIN_ID", "node-1")]).await;
+    node.program.until("the hub is joined").await;
+    let clip = root().join("media/pedestrians.h264");
+    let mut camera = Program::npm(
+        "media.mjs",
+        &["--send", clip.to_str().unwrap()],
+        &url,
+        "cam-npm",
+    );
+    camera.until("sending").await;
+    let mut listener = Program::python("listener.py", &["node-1"], &[hub, ("TWIN_ID", "app-1")]);
+    listener.until("ready").await;
+    let events = watch(&mut listener, &["cam-npm"]).await;
+    check(&events["cam-npm"]);
+    assert_eq!(node.metric("malformed_input_total", ""), 0.0);
+    node.program.signal("TERM");
+    assert!(node.program.ended().await.success());
 }
 
 /// The twin that the development hub makes up for a device.

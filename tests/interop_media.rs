@@ -10,7 +10,7 @@ mod streams;
 use std::time::Duration;
 
 use common::{DEADLINE, Program, start_hub};
-use streams::{Numbers, client, growing, numbers_of, soon};
+use streams::{Numbers, client, numbers_of, soon};
 use tokio::sync::mpsc;
 use twinsight::dev::hub::DevHubOptions;
 use twinsight::hub::HubClient;
@@ -227,5 +227,4 @@ async fn an_npm_camera_sends_vp8_once_it_was_offered_again() {
         let frame = soon("a frame", frames.recv()).await.unwrap();
         assert_eq!((frame.width(), frame.height()), (768, 576));
     }
-    let _ = growing;
 }

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use common::{DEADLINE, start_hub};
-use streams::{Numbers, SIZE, client, growing, local, number, numbers_of, soon};
+use streams::{Numbers, SIZE, client, growing, number, numbers_of, soon};
 use tokio::sync::mpsc;
 use twinsight::dev::hub::DevHubOptions;
 use twinsight::hub::{HubClient, HubError, Instance};
@@ -21,6 +21,20 @@ use twinsight::media::{
     MediaStreamAcceptor, MediaStreamListener, MediaStreamOptions, TrackKind,
 };
 use twinsight::realtime::CloseReason;
+use twinsight::realtime::ice::IceSettings;
+
+/// Over the loopback interface, waited for as long as the test may take.
+fn local(options: impl Into<MediaStreamOptions>) -> MediaStreamOptions {
+    let ice = IceSettings {
+        interfaces: vec!["lo".to_owned()],
+        ..IceSettings::default()
+    };
+    MediaStreamOptions {
+        ice: Some(ice),
+        connect_limit: DEADLINE,
+        ..options.into()
+    }
+}
 
 async fn pair() -> (HubClient, HubClient) {
     let url = start_hub(DevHubOptions::default()).await;
@@ -438,4 +452,33 @@ async fn handlers_survive_the_camera_and_a_slow_one_gets_the_freshest_frame() {
         away.elapsed()
     );
     assert!(stream.off_frame(handler) && !stream.off_frame(handler));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_camera_that_freezes_is_connected_to_anew() {
+    let (a, b) = pair().await;
+    let numbers = Numbers::start(0);
+    let sending = local(MediaStreamOptions::sending([numbers.track.clone()]));
+    let (_acceptor, mut peers) = fan_out(&b, sending, 8);
+    let stream = a
+        .instance()
+        .get_media_stream("b", local("default"))
+        .await
+        .unwrap();
+    let mut frames = stream.frames();
+    growing(&mut frames, 5).await;
+    soon("the first connection", peers.recv()).await.unwrap();
+    let (mut closes, frozen_at) = (stream.closes(), Instant::now());
+    numbers.freeze(true);
+    assert_eq!(
+        soon("the stall", closes.recv()).await,
+        Some(CloseReason::Lost)
+    );
+    let noticed = frozen_at.elapsed();
+    assert!(noticed > Duration::from_secs(4), "too soon: {noticed:?}");
+    soon("another connection", peers.recv()).await.unwrap();
+    assert!(!stream.is_receiving_frames());
+    numbers.freeze(false);
+    growing(&mut frames, 5).await;
+    assert!(stream.is_receiving_frames());
 }

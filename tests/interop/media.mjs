@@ -15,12 +15,7 @@ import { resolve } from "node:path";
 import { parseArgs } from "node:util";
 
 const { values: args } = parseArgs({
-  options: {
-    send: { type: "string" },
-    dial: { type: "string" },
-    // The client stops the tracks of a lost stream and sends them on to the next viewer: black pictures.
-    stoppable: { type: "boolean" },
-  },
+  options: { send: { type: "string" }, dial: { type: "string" } },
 });
 const { TWIN_ID: twin, PHYSTACK_SIMULATOR_URL: hub, TWINSIGHT_NODE_MODULES: modules } = process.env;
 if (!twin || !hub || !modules) fail("TWIN_ID, PHYSTACK_SIMULATOR_URL and TWINSIGHT_NODE_MODULES must be set");
@@ -109,9 +104,7 @@ async function send(client) {
   // Called once, when the first viewer is connected. Tracks can only be added from here on: to the
   // connection that is up, whose viewer has to offer once more, and to all that follow.
   await client.onMediaStream(twin, (stream) => {
-    const track = source.createTrack();
-    if (!args.stoppable) Object.defineProperty(track, "stop", { value: () => {} });
-    stream.addTrack(track);
+    stream.addTrack(source.createTrack());
     say("sending");
   });
 }

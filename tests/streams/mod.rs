@@ -8,10 +8,7 @@ use std::time::{Duration, Instant};
 use twinsight::decode::frame::{Color, Frame, I420, PictureSize};
 use twinsight::dev::camera::pattern;
 use twinsight::hub::{HubClient, HubOptions};
-use twinsight::media::{
-    EncoderOptions, Frames, LocalTrack, MediaStream, MediaStreamOptions, VideoEncoder,
-};
-use twinsight::realtime::ice::IceSettings;
+use twinsight::media::{EncoderOptions, Frames, LocalTrack, MediaStream, VideoEncoder};
 
 use crate::common::DEADLINE;
 
@@ -36,26 +33,11 @@ pub(crate) async fn client(url: &str, twin: &str) -> HubClient {
     soon("joining", connecting).await.unwrap()
 }
 
-pub(crate) fn loopback() -> IceSettings {
-    IceSettings {
-        interfaces: vec!["lo".to_owned()],
-        ..IceSettings::default()
-    }
-}
-
-/// The same over the loopback interface, waited for as long as the test may take.
-pub(crate) fn local(options: impl Into<MediaStreamOptions>) -> MediaStreamOptions {
-    MediaStreamOptions {
-        ice: Some(loopback()),
-        connect_limit: DEADLINE,
-        ..options.into()
-    }
-}
-
 /// Numbered pictures into a track, until it is dropped.
 pub(crate) struct Numbers {
     pub(crate) track: LocalTrack,
     stop: Arc<AtomicBool>,
+    frozen: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -71,7 +53,8 @@ impl Numbers {
         };
         let mut encoder = VideoEncoder::new(track.clone(), options).unwrap();
         let stop = Arc::new(AtomicBool::new(false));
-        let stopped = Arc::clone(&stop);
+        let frozen = Arc::new(AtomicBool::new(false));
+        let (stopped, is_frozen) = (Arc::clone(&stop), Arc::clone(&frozen));
         let drawing = move || {
             let mut planes = vec![0; SIZE.i420_bytes()];
             let mut due = Instant::now();
@@ -79,9 +62,11 @@ impl Numbers {
                 if stopped.load(Ordering::Relaxed) {
                     return;
                 }
-                pattern::draw(number, SIZE, &mut planes);
-                let picture = I420::from_packed(&planes, SIZE, Color::default());
-                encoder.send_planes(&picture).unwrap();
+                if !is_frozen.load(Ordering::Relaxed) {
+                    pattern::draw(number, SIZE, &mut planes);
+                    let picture = I420::from_packed(&planes, SIZE, Color::default());
+                    encoder.send_planes(&picture).unwrap();
+                }
                 due += Duration::from_secs_f64(1.0 / FPS);
                 std::thread::sleep(due.saturating_duration_since(Instant::now()));
             }
@@ -90,8 +75,16 @@ impl Numbers {
         Self {
             track,
             stop,
+            frozen,
             thread: Some(thread.unwrap()),
         }
+    }
+}
+
+impl Numbers {
+    /// No picture leaves while it is frozen.
+    pub(crate) fn freeze(&self, frozen: bool) {
+        self.frozen.store(frozen, Ordering::Relaxed);
     }
 }
 
