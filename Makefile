@@ -1,5 +1,5 @@
 # What people and CI run. Everything else is cargo.
-.PHONY: demo test check bench bench-channels long docs clean
+.PHONY: demo test check bench bench-channels bench-media long docs clean
 
 # Beside the defaults: the VP8 decoder, whose libvpx scripts/setup installs. `make demo FEATURES=` goes without.
 FEATURES ?= --features vp8
@@ -33,6 +33,11 @@ bench:
 bench-channels:
 	scripts/setup --test
 	FEATURES="$(FEATURES)" benches/channels $(ARGS)
+
+# Media streams of this crate and the official clients, side by side.
+bench-media:
+	scripts/setup --test
+	FEATURES="$(FEATURES)" benches/media $(ARGS)
 
 # Writes docs/configuration.md from the code.
 docs:

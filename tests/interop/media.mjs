@@ -7,7 +7,7 @@
 // the client from the node_modules folder in TWINSIGHT_NODE_MODULES.
 //
 // Prints: `armed` for every new peer connection, `open` and `close STATE` for what becomes of it, `sending`
-// once the client has taken the track, `frame NUMBER WIDTHxHEIGHT` as viewer.
+// once the client has taken the track, `frame NUMBER WIDTHxHEIGHT` as viewer. SIGTERM makes it say goodbye first.
 
 import { spawn } from "node:child_process";
 import { createRequire } from "node:module";
@@ -35,14 +35,21 @@ const wrtc = require("@roamhq/wrtc");
 
 // The client takes a global RTCPeerConnection that is there before it. Its own would ask a third
 // party's STUN servers.
+const connections = new Set();
 globalThis.RTCPeerConnection = class extends wrtc.RTCPeerConnection {
   #opened = false;
 
   constructor(configuration) {
     super({ ...configuration, iceServers: [] });
     this.addEventListener("connectionstatechange", () => this.#changed());
+    connections.add(this);
     // Once the client has set its handlers: until it has a peer connection, it drops offers.
     setImmediate(() => say("armed"));
+  }
+
+  close() {
+    connections.delete(this);
+    super.close();
   }
 
   #changed() {
@@ -51,6 +58,13 @@ globalThis.RTCPeerConnection = class extends wrtc.RTCPeerConnection {
     this.#opened = this.connectionState === "connected";
   }
 };
+
+// The client has no way to close what onMediaStream gave.
+process.on("SIGTERM", () => {
+  connections.forEach((connection) => connection.close());
+  // The goodbye leaves from a thread of its own.
+  setTimeout(() => process.exit(0), 200);
+});
 
 const { connectPhyClient } = require("@phygrid/hub-client");
 

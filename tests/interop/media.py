@@ -8,13 +8,14 @@ killed. The twin comes from TWIN_ID, the hub from PHYSTACK_SIMULATOR_URL.
 --send publishes the numbered test pattern of src/dev/camera/pattern.rs. --receive reads it: a line
 `frame STREAM NUMBER` a picture, `torn STREAM` when its two numbers differ, `unreadable STREAM` when one
 is none. --audio sends a tone of 440 Hz beside it, and reads: `audio STREAM FRAMES HERTZ` every 50 frames.
-Also prints: armed, `open STREAM [PEER]`, `close STREAM [PEER]`.
+Also prints: armed, `open STREAM [PEER]`, `close STREAM [PEER]`. SIGTERM makes it say goodbye first.
 """
 
 import argparse
 import asyncio
 import fractions
 import os
+import signal
 import sys
 import time
 
@@ -193,6 +194,8 @@ async def listen_to(name, track):
 
 # Streams -----------------------------------------------------------------------------------------
 
+STREAMS = set()  # of the client, that may be open
+
 
 class Stream:
     """A stream of the client, as initiator or plain responder."""
@@ -229,6 +232,10 @@ class Stream:
             connection.addTrack(Tone())
         return self.source.create_track()
 
+    def close(self):
+        STREAMS.discard(self.stream)
+        self.stream.close()
+
     async def connect(self):
         """Opens it, but does not wait for the peer."""
         # As responder it takes the stream of the first who speaks; the twin is the own one.
@@ -240,6 +247,7 @@ class Stream:
             stream_name=self.name,
             blocking=False,
         )
+        STREAMS.add(self.stream)
         # The client has no public callback for these; its own on_data_channel uses this one.
         self.stream._handler.set_callbacks(
             on_connected=self.on_open, on_disconnected=self.on_lost, on_error=self.on_error
@@ -276,7 +284,7 @@ async def dial(client, name, source):
         await stream.lost.wait()
         if stream.opened:
             await asyncio.Event().wait()
-        stream.stream.close()
+        stream.close()
 
 
 async def take(client, name, source, armed):
@@ -286,7 +294,7 @@ async def take(client, name, source, armed):
         await stream.connect()
         armed.set()
         await stream.lost.wait()
-        stream.stream.close()
+        stream.close()
 
 
 async def accept(client, name, source):
@@ -302,29 +310,48 @@ async def accept(client, name, source):
     )
 
 
+async def goodbye(client, ended, running):
+    """Waits for the end, and closes what is open."""
+    await ended.wait()
+    for task in running:
+        task.cancel()
+    for stream in STREAMS:
+        stream.close()
+    for name in args.stream or ["default"]:
+        responder = client.get_media_responder(os.environ["TWIN_ID"], name)
+        if responder:
+            responder.stop()
+    # They close in tasks of their own.
+    await asyncio.wait(asyncio.all_tasks() - {asyncio.current_task()}, timeout=1)
+
+
 async def main():
     width, height = args.size
     source = VideoFrameSource(width=width, height=height, fps=args.fps)
-    playing = asyncio.create_task(play(source)) if args.send else None
+    ended = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, ended.set)
+    running = [asyncio.create_task(play(source))] if args.send else []
     client = PhyHubClient.from_env()
     await client.connect()
     await client.get_instance()  # subscribes to the own twin
     names = args.stream or ["default"]
     if args.dial:
         say("armed")
-        tasks = [asyncio.create_task(dial(client, name, source)) for name in names]
+        running += [asyncio.create_task(dial(client, name, source)) for name in names]
     elif args.fanout:
         for name in names:
             await accept(client, name, source)
         say("armed")
-        tasks = []
     else:
-        armed = {name: asyncio.Event() for name in names}
-        tasks = [asyncio.create_task(take(client, name, source, armed[name])) for name in names]
-        for event in armed.values():
+        armed = [asyncio.Event() for _ in names]
+        running += [
+            asyncio.create_task(take(client, name, source, event))
+            for name, event in zip(names, armed)
+        ]
+        for event in armed:
             await event.wait()
         say("armed")
-    await asyncio.gather(*tasks, *([playing] if playing else [asyncio.Event().wait()]))
+    await goodbye(client, ended, running)
 
 
 asyncio.run(main())

@@ -1,0 +1,251 @@
+//! What media streams cost: CPU for each frame that is sent or received, and the time from an offer to its first
+//! frame. `make bench-media` runs it beside the official clients.
+//!
+//! ```sh
+//! cargo run --release --example media_cost -- --twin sender send --clip clip.h264 --fps 30
+//! cargo run --release --example media_cost -- --twin sender send --pattern 1280x720 --fps 30
+//! cargo run --release --example media_cost -- --twin receiver receive sender --seconds 20 --first 20
+//! ```
+
+#![expect(clippy::print_stdout, reason = "an example tells what it does")]
+
+use std::path::PathBuf;
+use std::thread::Builder;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use clap::{Parser, Subcommand};
+use serde_json::json;
+use twinsight::config::{Codec, Dialect};
+use twinsight::decode::frame::{Color, I420, PictureSize};
+use twinsight::dev::camera::pattern;
+use twinsight::h264::clip::Clip;
+use twinsight::hub::{HubClient, HubOptions};
+use twinsight::media::{
+    AcceptStreamsOptions, EncoderOptions, LocalTrack, MediaStreamOptions, VideoEncoder,
+};
+
+#[derive(Parser)]
+struct Args {
+    /// The own twin.
+    #[arg(long)]
+    twin: String,
+    #[command(subcommand)]
+    role: Role,
+}
+
+#[derive(Subcommand)]
+enum Role {
+    /// Sends to whoever dials, until it is stopped; then says what a frame cost.
+    Send {
+        /// Access units as they are.
+        #[arg(long)]
+        clip: Option<PathBuf>,
+        /// The test pattern, encoded.
+        #[arg(long, value_parser = size_of)]
+        pattern: Option<PictureSize>,
+        #[arg(long, default_value_t = 30.0)]
+        fps: f64,
+    },
+    /// Dials a twin, measures and ends.
+    Receive {
+        from: String,
+        #[arg(long, default_value_t = 20.0)]
+        seconds: f64,
+        /// Streams that are opened only for their first frame.
+        #[arg(long, default_value_t = 20)]
+        first: usize,
+        #[arg(long)]
+        vp8: bool,
+        /// The twin is on the npm client 4.x.
+        #[arg(long)]
+        legacy: bool,
+        /// Take packets, and decode nothing.
+        #[arg(long)]
+        undecoded: bool,
+    },
+}
+
+fn size_of(text: &str) -> Result<PictureSize> {
+    let (width, height) = text.split_once('x').context("say WIDTHxHEIGHT")?;
+    Ok(PictureSize {
+        width_px: width.parse()?,
+        height_px: height.parse()?,
+    })
+}
+
+#[tokio::main]
+async fn main() -> Result<()> {
+    let Args { twin, role } = Args::parse();
+    let url = std::env::var("PHYSTACK_SIMULATOR_URL").context("set PHYSTACK_SIMULATOR_URL")?;
+    let client = HubClient::connect(HubOptions::simulator(&url, &twin)).await?;
+    match role {
+        Role::Send { clip, pattern, fps } => send(&client, clip, pattern, fps).await,
+        Role::Receive {
+            from,
+            seconds,
+            first,
+            vp8,
+            legacy,
+            undecoded,
+        } => {
+            let options = MediaStreamOptions {
+                codecs: vec![if vp8 { Codec::Vp8 } else { Codec::H264 }],
+                dialect: if legacy {
+                    Dialect::Legacy
+                } else {
+                    Dialect::Current
+                },
+                connect_limit: Duration::from_secs(60),
+                ..MediaStreamOptions::default()
+            };
+            receive(&client, &from, options, seconds, first, undecoded).await
+        }
+    }
+}
+
+async fn send(
+    client: &HubClient,
+    clip: Option<PathBuf>,
+    size: Option<PictureSize>,
+    fps: f64,
+) -> Result<()> {
+    let track = LocalTrack::video("cost");
+    let pictures = track.clone();
+    let source: Box<dyn FnMut(u32) -> Result<()> + Send> = match (clip, size) {
+        (Some(clip), None) => {
+            let clip = Clip::read(&clip)?;
+            let mut next = 0;
+            Box::new(move |_| {
+                if pictures.take_keyframe_request() {
+                    next = clip.keyframe_from(next);
+                }
+                pictures.send_unit(&clip.units()[next].data);
+                next = (next + 1) % clip.units().len();
+                Ok(())
+            })
+        }
+        (None, Some(size)) => {
+            let options = EncoderOptions {
+                width_px: size.width_px,
+                height_px: size.height_px,
+                fps,
+                bits_per_second: 2_500_000,
+            };
+            let mut encoder = VideoEncoder::new(pictures, options)?;
+            let mut planes = vec![0; size.i420_bytes()];
+            Box::new(move |number| {
+                pattern::draw(number, size, &mut planes);
+                encoder.send_planes(&I420::from_packed(&planes, size, Color::default()))?;
+                Ok(())
+            })
+        }
+        _ => bail!("say --clip or --pattern"),
+    };
+    let counted = track.clone();
+    Builder::new()
+        .name("source".to_owned())
+        .spawn(move || play(source, &counted, fps))?;
+    let options = AcceptStreamsOptions::sending([track]);
+    let acceptor = client
+        .instance()
+        .accept_media_streams(options, |_stream| async {})?;
+    println!("ready");
+    tokio::signal::ctrl_c().await?;
+    acceptor.close().await;
+    Ok(())
+}
+
+/// Plays, and says every 5 s with somebody looking on what a frame cost.
+fn play(
+    mut source: Box<dyn FnMut(u32) -> Result<()> + Send>,
+    track: &LocalTrack,
+    fps: f64,
+) -> Result<()> {
+    let mut due = Instant::now();
+    let (mut sent, mut since) = (0_u32, cpu()?);
+    for number in 0.. {
+        source(number)?;
+        if track.viewers() == 1 {
+            sent += 1;
+            if f64::from(sent) >= 5.0 * fps {
+                let spent = (cpu()? - since).as_secs_f64() * 1e3;
+                println!(
+                    "{}",
+                    json!({ "sent": sent, "cpu_ms_a_frame": spent / f64::from(sent) })
+                );
+                (sent, since) = (0, cpu()?);
+            }
+        } else {
+            (sent, since) = (0, cpu()?);
+        }
+        due += Duration::from_secs_f64(1.0 / fps);
+        std::thread::sleep(due.saturating_duration_since(Instant::now()));
+    }
+    Ok(())
+}
+
+async fn receive(
+    client: &HubClient,
+    from: &str,
+    options: MediaStreamOptions,
+    seconds: f64,
+    first: usize,
+    undecoded: bool,
+) -> Result<()> {
+    let instance = client.instance();
+    let mut times = Vec::new();
+    for _ in 0..first {
+        let begun = Instant::now();
+        let stream = instance.open_media_stream(from, options.clone())?;
+        let mut frames = stream.frames();
+        frames.recv().await.context("the stream was closed")?;
+        times.push(begun.elapsed().as_secs_f64() * 1e3);
+        stream.close().await;
+    }
+    times.sort_by(f64::total_cmp);
+    let stream = instance.get_media_stream(from, options).await?;
+    let mut count = 0_u32;
+    let (begun, since);
+    if undecoded {
+        let track = stream.tracks().into_iter().next().context("no track")?;
+        let mut packets = track.packets();
+        packets.recv().await.context("the stream was closed")?;
+        (begun, since) = (Instant::now(), cpu()?);
+        while begun.elapsed().as_secs_f64() < seconds {
+            let packet = packets.recv().await.context("the stream was closed")?;
+            count += u32::from(packet.marker);
+        }
+    } else {
+        let mut frames = stream.frames();
+        frames.recv().await.context("the stream was closed")?;
+        (begun, since) = (Instant::now(), cpu()?);
+        while begun.elapsed().as_secs_f64() < seconds {
+            frames.recv().await.context("the stream was closed")?;
+            count += 1;
+        }
+    }
+    let spent = (cpu()? - since).as_secs_f64() * 1e3;
+    println!(
+        "{}",
+        json!({
+            "received": count,
+            "frames_a_second": f64::from(count) / begun.elapsed().as_secs_f64(),
+            "cpu_ms_a_frame": spent / f64::from(count.max(1)),
+            "first_frame_p50_ms": times.get(times.len() / 2),
+            "first_frame_max_ms": times.last(),
+        })
+    );
+    stream.close().await;
+    Ok(())
+}
+
+/// What this process has used so far, in hundredths of a second.
+fn cpu() -> Result<Duration> {
+    let stat = std::fs::read_to_string("/proc/self/stat")?;
+    // Behind the name, which is in brackets: utime and stime are fields 14 and 15.
+    let fields = stat.rsplit(')').next().context("no fields")?;
+    let ticks = fields.split_whitespace().skip(11).take(2);
+    let ticks: u64 = ticks.map(|field| field.parse::<u64>().unwrap_or(0)).sum();
+    Ok(Duration::from_millis(ticks * 10))
+}
