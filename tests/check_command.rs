@@ -1162,3 +1162,24 @@ async fn the_health_of_a_node() {
         "variable TWINSIGHT_HTTP__LISTEN: `http.listen` is \"here\": give address and port as in \"127.0.0.1:9464\"",
     );
 }
+
+/// It has no track before it is connected, and is offered again then, as by the node.
+#[cfg(feature = "vp8")]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_camera_on_the_npm_client() {
+    let url = start_hub(DevHubOptions::default()).await;
+    let clip = common::root().join("media/pedestrians.h264");
+    let args = ["--send", clip.to_str().unwrap()];
+    let mut camera_program = common::Program::npm("media.mjs", &args, &url, "npm");
+    camera_program.until("armed").await;
+    let config = camera("npm", "dialect = \"legacy\"\n");
+    let check = Check::run(&url, &config, &[]);
+    check.fails(0);
+    assert!(
+        check
+            .line("camera npm/default")
+            .ends_with(" ms, VP8 video comes"),
+        "{}",
+        check.line("camera npm/default")
+    );
+}

@@ -9,11 +9,12 @@ mod streams;
 
 use std::time::Duration;
 
-use common::{DEADLINE, Program, start_hub};
+use common::{Browser, DEADLINE, Program, start_hub};
+use serde_json::Value;
 use streams::{Numbers, client, numbers_of, soon};
 use tokio::sync::mpsc;
 use twinsight::dev::hub::DevHubOptions;
-use twinsight::hub::HubClient;
+use twinsight::hub::{EventReceiver, HubClient};
 use twinsight::media::{
     AcceptStreamsOptions, LocalTrack, MediaStream, MediaStreamListener, MediaStreamOptions,
     TrackKind,
@@ -195,6 +196,107 @@ async fn sound_of_one_python_reaches_another_through_us() {
     let line = hearer.until("audio default ").await;
     let hertz: i32 = line.rsplit(' ').next().unwrap().parse().unwrap();
     assert!((hertz - 440).abs() < 20, "{line}");
+}
+
+/// A page, which reports to us.
+struct Page {
+    lines: EventReceiver,
+    _browser: Browser,
+}
+
+impl Page {
+    fn open(url: &str, reader: &HubClient, query: &str) -> Self {
+        let lines = reader.instance().events("page", 1024);
+        let query = format!("twin=page&peer={}&{query}", reader.instance().twin_id());
+        Self {
+            lines,
+            _browser: Browser::open("media.html", url, &query),
+        }
+    }
+
+    /// Its next line that says `what`.
+    async fn says(&mut self, what: &str) -> Value {
+        loop {
+            let line = soon("a line of the page", self.lines.recv())
+                .await
+                .unwrap()
+                .data;
+            let said = line["what"].as_str().unwrap();
+            assert!(!["error", "torn"].contains(&said), "{line}");
+            if said == what {
+                return line;
+            }
+        }
+    }
+
+    /// So many numbers that it has read from the pixels of its `<video>`: in order, and none torn.
+    async fn sees_numbers(&mut self, count: usize) -> Vec<u64> {
+        let mut numbers: Vec<u64> = Vec::new();
+        while numbers.len() < count {
+            let number = self.says("frame").await["number"].as_u64().unwrap();
+            let last = numbers.last().copied().unwrap_or(0);
+            assert!(last <= number, "{number} came after {numbers:?}");
+            numbers.push(number);
+        }
+        numbers
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_browser_shows_our_h264() {
+    let url = start_hub(DevHubOptions::default()).await;
+    let rust = client(&url, "rust").await;
+    let numbers = Numbers::start(0);
+    let options = AcceptStreamsOptions::sending([numbers.track.clone()]);
+    let _acceptor = rust
+        .instance()
+        .accept_media_streams(options, |_stream| async {})
+        .unwrap();
+    let mut page = Page::open(&url, &rust, "role=initiator&mode=receive");
+    page.sees_numbers(30).await;
+    let stats = page.says("stats").await;
+    assert!(stats["codec"].as_str().unwrap().contains("H264"), "{stats}");
+}
+
+/// Its canvas is read from our frames; it dials us, its candidates trickled.
+async fn a_browser_sends(codec: &str) {
+    let url = start_hub(DevHubOptions::default()).await;
+    let rust = client(&url, "rust").await;
+    let (_listener, mut streams) = accepting(&rust, "page", patient("default"), Vec::new());
+    let query = format!("role=initiator&mode=send&codec={codec}");
+    let mut page = Page::open(&url, &rust, &query);
+    let stream = soon("the offer", streams.recv()).await.unwrap();
+    numbers_of(&stream, 30).await;
+    let stats = page.says("stats").await;
+    assert!(stats["codec"].as_str().unwrap().contains(codec), "{stats}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_browser_sends_us_its_canvas_as_h264() {
+    a_browser_sends("H264").await;
+}
+
+#[cfg(feature = "vp8")]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_browser_sends_us_its_canvas_as_vp8() {
+    a_browser_sends("VP8").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn we_dial_a_browser_and_video_goes_both_ways() {
+    let url = start_hub(DevHubOptions::default()).await;
+    let rust = client(&url, "rust").await;
+    let numbers = Numbers::start(1_000_000);
+    let mut page = Page::open(&url, &rust, "role=responder&mode=both");
+    page.says("armed").await;
+    let two_way = patient(MediaStreamOptions::two_way([numbers.track.clone()]));
+    let stream = rust
+        .instance()
+        .get_media_stream("page", two_way)
+        .await
+        .unwrap();
+    assert!(numbers_of(&stream, 30).await[0] < 1_000_000);
+    assert!(page.sees_numbers(30).await[0] >= 1_000_000);
 }
 
 /// It has no H.264, and its first answer sends nothing: it takes an offer over the connection that is up.

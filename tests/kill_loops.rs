@@ -1,6 +1,7 @@
 //! Cameras and hubs die without a word, again and again, alone and together; the node lives through all
-//! of it. The camera that dies and the listener are the official Python client's; hub, node and the
-//! camera that stays are the program as its users start it, each in a process of its own.
+//! of it. The camera that dies and the listener are the official Python client's, or the camera is one on the
+//! official npm client or a page in Chromium; hub, node and the camera that stays are the program as its users
+//! start it, each in a process of its own.
 #![allow(
     clippy::unwrap_used,
     clippy::print_stdout,
@@ -13,11 +14,19 @@ mod common;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+#[cfg(feature = "vp8")]
+use common::Browser;
 use common::{DEADLINE, NodeProcess, Program, root};
 use serde_json::Value;
+#[cfg(feature = "vp8")]
+use twinsight::hub::{HubClient, HubOptions};
 
 /// Rounds in which the camera dies, the hub dies, and both.
 const ROUNDS: [u32; 3] = [20, 10, 3];
+
+/// Rounds in which a camera on another client dies. `make long` has as many as the first.
+#[cfg(feature = "vp8")]
+const OTHER_ROUNDS: u32 = 4;
 
 /// How long the hub is frozen: longer than its ping interval and time-out.
 const FROZEN: Duration = Duration::from_secs(60);
@@ -31,12 +40,45 @@ const HUB_LIMIT: Duration = Duration::from_secs(2);
 const DIES: &str = "cam-dies";
 const STAYS: &str = "cam-stays";
 
+/// The client of the camera that dies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Client {
+    Python,
+    /// In the legacy dialect; sends VP8.
+    #[cfg(feature = "vp8")]
+    Npm,
+    /// Chromium; sends its canvas in this codec.
+    #[cfg(feature = "vp8")]
+    Browser(&'static str),
+}
+
+/// The camera that dies.
+enum Dying {
+    Program(Program),
+    #[cfg(feature = "vp8")]
+    Page(Browser),
+}
+
+impl Dying {
+    async fn die(&mut self) {
+        match self {
+            Self::Program(program) => {
+                program.signal("KILL");
+                program.ended().await;
+            }
+            #[cfg(feature = "vp8")]
+            Self::Page(browser) => browser.kill(),
+        }
+    }
+}
+
 /// Everything that runs. What dies is started anew in its place.
 struct Bench {
     port: String,
     hub: Program,
     node: NodeProcess,
-    camera: Program,
+    client: Client,
+    camera: Dying,
     stays: Program,
     listener: Program,
     reached: Times,
@@ -75,13 +117,39 @@ async fn start_hub(port: &str) -> Program {
     hub
 }
 
-/// A camera of the official client, ready for viewers.
-async fn start_camera(url: &str) -> Program {
+/// A camera, ready for viewers.
+async fn start_camera(url: &str, client: Client) -> Dying {
     let clip = root().join("media/pedestrians.h264");
-    let env = [("PHYSTACK_SIMULATOR_URL", url), ("TWIN_ID", DIES)];
-    let mut camera = Program::python("camera.py", &[clip.to_str().unwrap()], &env);
-    camera.until("armed").await;
-    camera
+    let clip = clip.to_str().unwrap();
+    match client {
+        Client::Python => {
+            let env = [("PHYSTACK_SIMULATOR_URL", url), ("TWIN_ID", DIES)];
+            let mut camera = Program::python("camera.py", &[clip], &env);
+            camera.until("armed").await;
+            Dying::Program(camera)
+        }
+        #[cfg(feature = "vp8")]
+        Client::Npm => {
+            let mut camera = Program::npm("media.mjs", &["--send", clip], url, DIES);
+            camera.until("armed").await;
+            Dying::Program(camera)
+        }
+        #[cfg(feature = "vp8")]
+        Client::Browser(codec) => {
+            let reader = HubClient::connect(HubOptions::simulator(url, "reader"))
+                .await
+                .unwrap();
+            let mut lines = reader.instance().events("page", 64);
+            let query = format!(
+                "twin={DIES}&peer=reader&report=reader&role=responder&mode=send&codec={codec}"
+            );
+            let browser = Browser::open("media.html", url, &query);
+            let armed = async { while lines.recv().await.unwrap().data["what"] != "armed" {} };
+            tokio::time::timeout(DEADLINE, armed).await.unwrap();
+            reader.close().await;
+            Dying::Page(browser)
+        }
+    }
 }
 
 async fn start_listener(url: &str) -> Program {
@@ -91,8 +159,19 @@ async fn start_listener(url: &str) -> Program {
     listener
 }
 
+/// What a camera on this client needs beside its twin.
+fn settings_for(client: Client) -> &'static str {
+    match client {
+        Client::Python => "",
+        #[cfg(feature = "vp8")]
+        Client::Npm => "dialect = \"legacy\"\n",
+        #[cfg(feature = "vp8")]
+        Client::Browser(_) => "",
+    }
+}
+
 impl Bench {
-    async fn start() -> Self {
+    async fn start(client: Client) -> Self {
         let port = {
             let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
             free.local_addr().unwrap().port().to_string()
@@ -105,7 +184,8 @@ impl Bench {
         ];
         let config = format!(
             "[defaults]\nmodel = \"ssdlite_mobilenet_v2_coco\"\nmax_fps = 5.0\n\
-             [[cameras]]\ntwin_id = \"{DIES}\"\n[[cameras]]\ntwin_id = \"{STAYS}\"\n"
+             [[cameras]]\ntwin_id = \"{STAYS}\"\n[[cameras]]\ntwin_id = \"{DIES}\"\n{}",
+            settings_for(client)
         );
         let mut node = NodeProcess::start(&config, &env).await;
         node.program.until("the hub is joined").await;
@@ -113,7 +193,8 @@ impl Bench {
         let args = ["camera", "--twin", STAYS, "--clip", clip.to_str().unwrap()];
         let stays = twinsight(&args, &env[..1], true);
         let mut bench = Self {
-            camera: start_camera(&url).await,
+            camera: start_camera(&url, client).await,
+            client,
             listener: start_listener(&url).await,
             port,
             hub,
@@ -186,8 +267,7 @@ impl Bench {
 
     /// The camera's process is killed and started again; the listener hears of it.
     async fn camera_dies(&mut self, wait_for_stall: bool) {
-        self.camera.signal("KILL");
-        self.camera.ended().await;
+        self.camera.die().await;
         if wait_for_stall {
             let lost = self
                 .event("change of state", DIES, |event| event["state"].is_string())
@@ -198,7 +278,7 @@ impl Bench {
             })
             .await;
         }
-        self.camera = start_camera(&self.url()).await;
+        self.camera = start_camera(&self.url(), self.client).await;
         let returned = Instant::now();
         self.event("state `receiving`", DIES, |event| {
             event["state"] == "receiving"
@@ -296,16 +376,15 @@ impl Bench {
 
     async fn both_die(&mut self) {
         self.hub.signal("KILL");
-        self.camera.signal("KILL");
         self.hub.ended().await;
-        self.camera.ended().await;
+        self.camera.die().await;
         self.until("the stall", |bench| !bench.is_in_state(DIES, "receiving"))
             .await;
         assert!(self.is_in_state(STAYS, "receiving"));
         self.hub = start_hub(&self.port).await;
         self.hub_is_back().await;
         self.listener = start_listener(&self.url()).await;
-        self.camera = start_camera(&self.url()).await;
+        self.camera = start_camera(&self.url(), self.client).await;
         let returned = Instant::now();
         self.detection(DIES).await;
         self.reached.both.push(returned.elapsed());
@@ -363,7 +442,7 @@ async fn leaves_nothing_behind(mut bench: Bench, first: Held) {
         })
         .await;
     println!("first {first:?}\nlast  {:?}", bench.held());
-    bench.camera.signal("KILL");
+    bench.camera.die().await;
     bench.stays.signal("KILL");
     bench.ledger_balances().await;
     bench.node.program.signal("TERM");
@@ -374,7 +453,7 @@ async fn leaves_nothing_behind(mut bench: Bench, first: Held) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_camera_that_dies_again_and_again_is_met_whenever_it_returns() {
-    let mut bench = Bench::start().await;
+    let mut bench = Bench::start(Client::Python).await;
     bench.camera_dies(true).await;
     let first = bench.held();
     for round in 1..ROUNDS[0] {
@@ -385,9 +464,50 @@ async fn a_camera_that_dies_again_and_again_is_met_whenever_it_returns() {
     leaves_nothing_behind(bench, first).await;
 }
 
+/// The same with a camera on another client.
+#[cfg(feature = "vp8")]
+async fn a_camera_dies(client: Client, rounds: u32) {
+    let mut bench = Bench::start(client).await;
+    bench.camera_dies(true).await;
+    let first = bench.held();
+    for round in 1..rounds {
+        bench.camera_dies(round % 2 == 0).await;
+    }
+    let what = format!("detections after the return of a camera on {client:?}");
+    check(&what, &mut bench.reached.camera, CAMERA_LIMIT);
+    leaves_nothing_behind(bench, first).await;
+}
+
+#[cfg(feature = "vp8")]
+#[tokio::test(flavor = "multi_thread")]
+async fn so_is_one_on_the_npm_client() {
+    a_camera_dies(Client::Npm, OTHER_ROUNDS).await;
+}
+
+#[cfg(feature = "vp8")]
+#[tokio::test(flavor = "multi_thread")]
+async fn so_is_a_browser_that_sends_h264() {
+    a_camera_dies(Client::Browser("H264"), OTHER_ROUNDS).await;
+}
+
+#[cfg(feature = "vp8")]
+#[tokio::test(flavor = "multi_thread")]
+async fn so_is_a_browser_that_sends_vp8() {
+    a_camera_dies(Client::Browser("VP8"), OTHER_ROUNDS).await;
+}
+
+#[cfg(feature = "vp8")]
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "takes minutes: make long"]
+async fn all_other_clients_die_as_often() {
+    for client in [Client::Npm, Client::Browser("H264"), Client::Browser("VP8")] {
+        a_camera_dies(client, ROUNDS[0]).await;
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn hubs_that_die_or_freeze_are_joined_again_while_video_goes_on() {
-    let mut bench = Bench::start().await;
+    let mut bench = Bench::start(Client::Python).await;
     bench.hub_dies(0).await;
     let first = bench.held();
     for round in 1..ROUNDS[1] {

@@ -365,8 +365,19 @@ async fn a_track_that_is_added_later_comes_with_a_new_connection() {
     let stream = a.instance().open_media_stream("b", sending).unwrap();
     let (other, _) = soon("the offer", taken.recv()).await.unwrap();
     let (seen, mut told) = mpsc::unbounded_channel();
+    let (never, mut never_told) = mpsc::unbounded_channel();
     stream.on_track(move |track| {
         let _ = seen.send(track.kind());
+        async {}
+    });
+    let taken_off = stream.on_track(move |_track| {
+        let _ = never.send("a track");
+        async {}
+    });
+    assert!(stream.off_track(taken_off) && !stream.off_track(taken_off));
+    let (closed, mut reasons) = mpsc::unbounded_channel();
+    let on_close = other.on_close(move |reason| {
+        let _ = closed.send(reason);
         async {}
     });
     let mut frames = other.frames();
@@ -377,6 +388,14 @@ async fn a_track_that_is_added_later_comes_with_a_new_connection() {
     assert_eq!(soon("the track", told.recv()).await, Some(TrackKind::Video));
     // What was there before goes on.
     growing(&mut frames, 5).await;
+    assert_eq!(
+        soon("the end", reasons.recv()).await,
+        Some(CloseReason::Here)
+    );
+    assert!(other.off_close(on_close) && !other.off_close(on_close));
+    other.close().await;
+    assert_eq!(soon("no more ends", reasons.recv()).await, None);
+    assert_eq!(never_told.recv().await, None, "its handler is gone");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -77,12 +77,14 @@ async fn one(dialler: Dialler, twin: CameraTwin, has_port: bool) -> Finding {
         Ok(Seen {
             answered,
             connected,
+            codec,
         }) => Finding::ok(
             subject,
             format!(
-                "answered after {} ms, connected after {} ms, H.264 video comes",
+                "answered after {} ms, connected after {} ms, {} video comes",
                 answered.as_millis(),
-                connected.as_millis()
+                connected.as_millis(),
+                codec.title()
             ),
         ),
         Err(trouble) => Finding::fail(subject, trouble.found + &aside(&twin), trouble.remedy),

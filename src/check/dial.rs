@@ -4,14 +4,14 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::{mpsc, watch};
 
 use super::finding::Trouble;
 use crate::config::{CameraConfig, Codec, Dialect};
 use crate::hub::client::{HubClient, MessageReceiver};
 use crate::hub::message::{IceServer, TwinMessage};
 use crate::realtime::ice::IceSettings;
-use crate::realtime::negotiation::CONNECT_LIMIT;
+use crate::realtime::negotiation::{CONNECT_LIMIT, OFFER_AGAIN, sends_nothing};
 use crate::realtime::peer::{MediaSetup, Peer, PeerError, PeerEvent};
 use crate::realtime::rtp_track::TrackKind;
 use crate::realtime::signal::{
@@ -55,6 +55,8 @@ pub(super) struct Seen {
     pub(super) answered: Duration,
     /// From the offer to the connection.
     pub(super) connected: Duration,
+    /// What its video comes in.
+    pub(super) codec: Codec,
 }
 
 /// How far a call has come.
@@ -65,7 +67,10 @@ enum Stage {
     /// The answer was taken, after this time.
     Answered(Duration),
     /// The connection is up.
-    Connected(Seen),
+    Connected {
+        answered: Duration,
+        connected: Duration,
+    },
 }
 
 impl Dialler {
@@ -128,15 +133,12 @@ impl Dialler {
         peer_id: &str,
         mailbox: &mut MessageReceiver,
     ) -> Result<Seen, Trouble> {
-        let video = Arc::new(Notify::new());
-        let sink = {
-            let video = Arc::clone(&video);
-            Arc::new(move |inbound| {
-                if matches!(inbound, Inbound::Rtp(_)) {
-                    video.notify_one();
-                }
-            })
-        };
+        let (came, video) = watch::channel(None);
+        let sink = Arc::new(move |inbound| {
+            if let Inbound::Rtp(packet) = inbound {
+                came.send_replace(Some(packet.codec));
+            }
+        });
         let described = async {
             let setup = MediaSetup {
                 sink,
@@ -179,7 +181,7 @@ impl Dialler {
                 peer_id,
                 peer: &peer,
             };
-            call.run(sdp, mailbox, &mut events, &video).await
+            call.run(sdp, mailbox, &mut events, video).await
         };
         // It says goodbye, so that the camera has the place again.
         let _ = tokio::time::timeout(STEP_LIMIT, peer.close()).await;
@@ -201,13 +203,15 @@ impl Call<'_> {
         sdp: String,
         mailbox: &mut MessageReceiver,
         events: &mut mpsc::Receiver<PeerEvent>,
-        video: &Notify,
+        mut video: watch::Receiver<Option<Codec>>,
     ) -> Result<Seen, Trouble> {
         let started = Instant::now();
         self.send(Signal::Offer { sdp }).await?;
         let mut stage = Stage::Offered;
         let mut early: Vec<Candidate> = Vec::new();
         let mut deadline = Instant::now() + ANSWER_LIMIT;
+        // A camera on npm 4.x has tracks only after it is connected, and is offered again then.
+        let (mut is_silent, mut again) = (false, Again::No);
         loop {
             tokio::select! {
                 message = mailbox.recv() => {
@@ -216,7 +220,11 @@ impl Call<'_> {
                     };
                     match self.names.parse(&message.data) {
                         Some(Ok(SignalEnvelope { signal: Signal::Answer { sdp }, .. })) => {
-                            if matches!(stage, Stage::Offered) {
+                            if again == Again::Offered {
+                                again = Again::No;
+                                self.take_answer(sdp).await?;
+                            } else if matches!(stage, Stage::Offered) {
+                                is_silent = sends_nothing(&sdp);
                                 self.take_answer(sdp).await?;
                                 for candidate in early.drain(..) {
                                     self.take_candidate(candidate).await;
@@ -242,11 +250,14 @@ impl Call<'_> {
                 event = events.recv() => match (event, stage) {
                     (Some(PeerEvent::Candidate(candidate)), _) => self.send(Signal::Ice(candidate)).await?,
                     (Some(PeerEvent::Connected), Stage::Answered(answered)) => {
-                        stage = Stage::Connected(Seen { answered, connected: started.elapsed() });
+                        stage = Stage::Connected { answered, connected: started.elapsed() };
                         deadline = Instant::now() + VIDEO_LIMIT;
+                        if is_silent && self.dialler.camera.dialect == Dialect::Legacy {
+                            again = Again::At(Instant::now() + OFFER_AGAIN[0]);
+                        }
                     }
                     (Some(PeerEvent::Ended) | None, _) => return Err(match stage {
-                        Stage::Connected(_) => Trouble::new(
+                        Stage::Connected { .. } => Trouble::new(
                             "connected, and the camera hung up before video came",
                             "see what the camera's app logs about it",
                         ),
@@ -257,15 +268,28 @@ impl Call<'_> {
                         _,
                     ) => {}
                 },
-                () = video.notified(), if matches!(stage, Stage::Connected(_)) => {
-                    if let Stage::Connected(seen) = stage {
-                        return Ok(seen);
-                    }
+                Ok(codec) = first(&mut video) => {
+                    // It comes over a connection that is up, also where nobody has said so yet.
+                    let connected = started.elapsed();
+                    let (answered, connected) = match stage {
+                        Stage::Connected { answered, connected } => (answered, connected),
+                        Stage::Answered(answered) => (answered, connected),
+                        Stage::Offered => (connected, connected),
+                    };
+                    return Ok(Seen { answered, connected, codec });
+                }
+                () = tokio::time::sleep_until(again.at().unwrap_or(deadline).into()), if again.at().is_some() => {
+                    again = Again::Offered;
+                    let sdp = self.peer.offer().await.map_err(|error| Trouble::new(
+                        error.to_string(),
+                        "this is a bug: please report it with the camera's make",
+                    ))?;
+                    self.send(Signal::Offer { sdp }).await?;
                 }
                 () = tokio::time::sleep_until(deadline.into()) => return Err(match stage {
                     Stage::Offered => self.dialler.unanswered(),
                     Stage::Answered(_) => no_path(),
-                    Stage::Connected(_) => Trouble::new(
+                    Stage::Connected { .. } => Trouble::new(
                         format!("connected, but no video came within {} s", VIDEO_LIMIT.as_secs()),
                         "see that the camera's source gives pictures, and what its app logs",
                     ),
@@ -323,6 +347,31 @@ impl Call<'_> {
     }
 }
 
+/// The codec of the first packet of video.
+async fn first(
+    video: &mut watch::Receiver<Option<Codec>>,
+) -> Result<Codec, watch::error::RecvError> {
+    let first = video.wait_for(Option::is_some).await?;
+    Ok(first.unwrap_or(Codec::H264))
+}
+
+/// Another offer over the same connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Again {
+    No,
+    At(Instant),
+    Offered,
+}
+
+impl Again {
+    fn at(self) -> Option<Instant> {
+        match self {
+            Self::At(at) => Some(at),
+            Self::No | Self::Offered => None,
+        }
+    }
+}
+
 fn no_path() -> Trouble {
     Trouble::new(
         format!(
@@ -333,7 +382,7 @@ fn no_path() -> Trouble {
     )
 }
 
-/// What an answer without usable H.264 says instead.
+/// What an answer without a codec that is wanted says instead.
 fn video_codecs(sdp: &str, wanted: &[Codec]) -> String {
     let wanted = named(wanted);
     let mut in_video = false;
@@ -379,13 +428,7 @@ fn video_codecs(sdp: &str, wanted: &[Codec]) -> String {
 
 /// Codecs as people name them.
 fn named(codecs: &[Codec]) -> String {
-    let names: Vec<_> = codecs
-        .iter()
-        .map(|codec| match codec {
-            Codec::H264 => "H.264",
-            Codec::Vp8 => "VP8",
-        })
-        .collect();
+    let names: Vec<_> = codecs.iter().map(|codec| codec.title()).collect();
     names.join(" or ")
 }
 

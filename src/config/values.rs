@@ -176,6 +176,14 @@ label_enum! {
 }
 
 impl Codec {
+    /// As people write it.
+    pub fn title(self) -> &'static str {
+        match self {
+            Self::H264 => "H.264",
+            Self::Vp8 => "VP8",
+        }
+    }
+
     /// What this build decodes, the preferred first. H.264 always counts: without the feature `openh264` there is no
     /// program to configure.
     pub fn built_in() -> &'static [Self] {

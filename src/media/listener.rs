@@ -42,7 +42,8 @@ pub struct AcceptStreamsOptions {
     pub stream: MediaStreamOptions,
     /// Peers at once; the offers of more are left unanswered and counted.
     pub max_peers: usize,
-    /// A peer that is not connected by then loses its place. One of which nothing is heard for 20 s does too.
+    /// A peer that is not connected by then loses its place. One of which nothing is heard for 20 s, not even
+    /// a report of what it receives, does too.
     pub connect_limit: Duration,
 }
 
@@ -103,8 +104,8 @@ impl Instance {
     /// Dials a twin and waits until the stream is connected and a packet of each of its `kinds` has come.
     ///
     /// Each call makes a stream of its own; two to one peer differ by their names. It connects again by itself
-    /// for as long as a handle lives: when the path breaks, when the peer says goodbye, and when no frame comes
-    /// for 5 s.
+    /// for as long as a handle lives: when the path breaks, when the peer says goodbye, when the first frame does
+    /// not come within 15 s or the next one within 5 s, and when nothing at all is heard of the peer for 20 s.
     ///
     /// ```no_run
     /// # async fn example(client: twinsight::hub::HubClient) -> Result<(), Box<dyn std::error::Error>> {
@@ -195,7 +196,8 @@ impl Instance {
     /// Awaits the stream that one twin dials, and asks the handler about its offer (in the legacy dialect,
     /// which says not who dials, about anybody's in this twin's room). Once it was accepted the twin may come
     /// again: the stream stays the same, and so do the handlers that are registered on it. The tracks are what
-    /// [`Incoming::accept`] is given; those of the options mean nothing here.
+    /// [`Incoming::accept`] is given; those of the options mean nothing here. An offer about which nothing was
+    /// decided for 9 s is left unanswered; a decision that comes later is for the next one.
     ///
     /// ```no_run
     /// # use twinsight::hub::HubClient;

@@ -282,10 +282,9 @@ impl LocalTrack {
             let Some(place) = place.upgrade() else {
                 return false;
             };
-            if !place.put(&sample) {
-                self.inner.dropped.fetch_add(1, Ordering::Relaxed);
-                behind = true;
-            }
+            let dropped = place.put(&sample);
+            self.inner.dropped.fetch_add(dropped, Ordering::Relaxed);
+            behind |= dropped > 0;
             true
         });
         if behind {
@@ -295,22 +294,24 @@ impl LocalTrack {
 }
 
 impl Place {
-    /// False if it is left out here.
-    fn put(&self, sample: &Arc<Sample>) -> bool {
+    /// How many are left out here.
+    fn put(&self, sample: &Arc<Sample>) -> u64 {
         let mut state = lock(&self.state);
+        let mut dropped = 0;
         if state.queue.len() >= QUEUE {
             // What waits is stale: fresh or nothing.
+            dropped = state.queue.len() as u64;
             state.queue.clear();
             state.awaits_keyframe = true;
         }
         if state.awaits_keyframe && !sample.is_keyframe {
-            return false;
+            return dropped + 1;
         }
         state.awaits_keyframe = false;
         state.queue.push_back(Arc::clone(sample));
         drop(state);
         self.ready.notify_one();
-        true
+        dropped
     }
 
     async fn take(&self) -> Arc<Sample> {

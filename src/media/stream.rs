@@ -17,6 +17,7 @@ use crate::decode::frame::Frame;
 use crate::hub::HubError;
 use crate::hub::handlers::{HandlerId, Items};
 use crate::realtime::CloseReason;
+use crate::realtime::data_channel::refused_servers;
 use crate::realtime::ice::IceSettings;
 use crate::realtime::rtp_track::TrackKind;
 
@@ -50,7 +51,7 @@ pub struct MediaStreamOptions {
     pub direction: Direction,
     /// What is sent.
     pub tracks: Vec<LocalTrack>,
-    /// Kinds that are received. [`Instance::get_media_stream`](crate::hub::Instance::get_media_stream) waits for
+    /// Kinds that are received, if the direction has it. [`Instance::get_media_stream`](crate::hub::Instance::get_media_stream) waits for
     /// the first packet of each.
     pub kinds: Vec<TrackKind>,
     /// Video codecs that are taken, the preferred first. Video is sent as H.264.
@@ -156,7 +157,8 @@ pub enum MediaError {
     },
     /// Only relays may be used, and there is none that can be.
     #[error(
-        "no media stream with `{twin_id}` can be made: only relays are allowed, and no server offers TURN over UDP: set PHYSTACK_TURN_URL to `turn:HOST:3478`"
+        "no media stream with `{twin_id}` can be made: only relays are allowed, and no server offers TURN over UDP{}: set PHYSTACK_TURN_URL to `turn:HOST:3478`",
+        refused_servers(refused)
     )]
     NoRelay {
         /// The twin at the other end.
@@ -416,7 +418,8 @@ impl MediaStream {
             .await;
     }
 
-    /// True while frames come: the last is younger than 5 s. Packets count where nobody wants frames.
+    /// True while frames come: the last is younger than 5 s. Packets count where nobody wants frames. False
+    /// where no video is received at all.
     pub fn is_receiving_frames(&self) -> bool {
         self.core.receiving.load(Ordering::Relaxed)
     }

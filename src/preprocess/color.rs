@@ -184,7 +184,7 @@ impl Frame {
     pub fn to_rgb_image(&self) -> RgbImage {
         let mut rgb = Vec::new();
         to_rgb8(&self.planes(), &mut rgb);
-        let side = |px| u32::try_from(px).expect("no level of H.264 has such a side");
+        let side = |px| u32::try_from(px).expect("no decoder gives a picture with such a side");
         RgbImage::from_raw(side(self.width()), side(self.height()), rgb)
             .expect("three bytes a pixel")
     }

@@ -697,7 +697,8 @@ impl fmt::Debug for DataChannel {
     }
 }
 
-fn refused_servers(refused: &[String]) -> String {
+/// The servers that an error about relays names.
+pub(crate) fn refused_servers(refused: &[String]) -> String {
     if refused.is_empty() {
         return String::new();
     }

@@ -37,6 +37,9 @@ const SUBSCRIBE_LIMIT: Duration = Duration::from_secs(3);
 /// Replaced connections of the legacy dialect that are left alone.
 const MAX_RETIRED: usize = 2;
 
+/// Whoever is asked about an offer has this long: less than the description that waits for it.
+const ACCEPT_LIMIT: Duration = Duration::from_secs(9);
+
 /// A connection's goodbye may take this long.
 const CLOSE_LIMIT: Duration = Duration::from_secs(1);
 
@@ -601,7 +604,8 @@ impl Link {
             if let Some(older) = older {
                 let _ = older.await;
             }
-            let Some(content) = content.await else {
+            let content = tokio::time::timeout(ACCEPT_LIMIT, content).await;
+            let Ok(Some(content)) = content else {
                 let _ = described.send((attempt, Ok(Made::Declined))).await;
                 return;
             };

@@ -29,7 +29,8 @@ const MAX_EARLY_CANDIDATES: usize = 32;
 
 /// A peer that may have nothing to send yet is offered again over the same connection after this, and
 /// then every so often. Its app adds tracks when it hears that the connection is up.
-const OFFER_AGAIN: [Duration; 2] = [Duration::from_millis(100), Duration::from_millis(500)];
+pub(crate) const OFFER_AGAIN: [Duration; 2] =
+    [Duration::from_millis(100), Duration::from_millis(500)];
 
 /// The longest back-off before a peer has ever been connected, and after.
 const BACKOFF_CAPS: [Duration; 2] = [Duration::from_secs(30), Duration::from_secs(5)];
@@ -585,7 +586,7 @@ impl Negotiation {
 }
 
 /// True when every section of media is refused or goes the other way only.
-fn sends_nothing(sdp: &str) -> bool {
+pub(crate) fn sends_nothing(sdp: &str) -> bool {
     let mut sections = sdp.split("\nm=").skip(1).peekable();
     let is_silent = |section: &str| {
         section.split(' ').nth(1) == Some("0")

@@ -81,6 +81,7 @@ impl Numbers {
     }
 }
 
+#[allow(dead_code, reason = "not every test needs it")]
 impl Numbers {
     /// No picture leaves while it is frozen.
     pub(crate) fn freeze(&self, frozen: bool) {
