@@ -11,24 +11,15 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Result, bail};
 use clap::{Parser, ValueEnum};
 use serde_json::{Value, json};
 use tokio::sync::Notify;
-use twinsight::config::{Codec, Dialect, StreamId};
-use twinsight::decode::decoder::DecoderKind;
-use twinsight::decode::worker::DecodeConfig;
-use twinsight::hub::{
-    ActionResult, ActionStatus, ChannelKind, ConnectionChange, HubClient, HubOptions, Instance,
-};
-use twinsight::media::camera::{CameraStream, CameraStreamOptions, StreamContext};
-use twinsight::media::keyframes::KeyframeBudget;
-use twinsight::realtime::ice::IceSettings;
-use twinsight::realtime::negotiation::Role;
+use twinsight::hub::{ActionResult, ActionStatus, HubClient, HubOptions, Instance};
+use twinsight::media::{Incoming, MediaStream};
 use twinsight::realtime::{DataChannel, Message};
-use twinsight::telemetry::metrics::Metrics;
 
 /// Of each kind the suite sends so many, and wants as many back.
 const MESSAGES: u32 = 3;
@@ -104,8 +95,7 @@ async fn main() -> Result<()> {
     let progress = Arc::new(Progress::default());
     client.subscribe(&args.peer).await?;
 
-    watch_media(&client, &progress);
-    let stream = media_stream(&client, &args);
+    let stream = media(&client, &args, &progress)?;
     let run = async {
         match args.role {
             Side::Responder => respond(&instance, &args.peer, &progress).await,
@@ -249,46 +239,24 @@ async fn talk(channel: &DataChannel, echoes: &AtomicU32) {
 }
 
 /// The suite's media part needs a connection, no picture.
-fn watch_media(client: &HubClient, progress: &Arc<Progress>) {
-    let (mut events, progress) = (client.connection_events(), Arc::clone(progress));
+fn media(client: &HubClient, args: &Args, progress: &Arc<Progress>) -> Result<MediaStream> {
+    let instance = client.instance();
+    let stream = match args.role {
+        Side::Initiator => instance.open_media_stream(&args.peer, "default")?,
+        Side::Responder => {
+            let accept = |incoming: Incoming| async move {
+                // The listener's handle is enough to keep it.
+                let _ = incoming.accept([]);
+            };
+            let listener = instance.on_media_stream(&args.peer, "default", accept)?;
+            listener.stream().clone()
+        }
+    };
+    let (connecting, progress) = (stream.clone(), Arc::clone(progress));
     tokio::spawn(async move {
-        while let Some(event) = events.recv().await {
-            if event.kind == ChannelKind::Media
-                && matches!(event.change, ConnectionChange::Connected { .. })
-            {
-                progress.count(&progress.media);
-            }
+        if connecting.connected().await {
+            progress.count(&progress.media);
         }
     });
-}
-
-fn media_stream(client: &HubClient, args: &Args) -> CameraStream {
-    let metrics = Arc::new(Metrics::new());
-    let id = StreamId {
-        twin_id: args.peer.as_str().into(),
-        stream: "default".into(),
-    };
-    let options = CameraStreamOptions {
-        id: id.clone(),
-        role: match args.role {
-            Side::Initiator => Role::Initiator,
-            Side::Responder => Role::Responder,
-        },
-        dialect: Dialect::Current,
-        allow_unsigned: false,
-        codecs: vec![Codec::H264],
-        ice: IceSettings::default(),
-        decode: DecodeConfig::new(id, &metrics, DecoderKind::Software),
-    };
-    let context = StreamContext {
-        hub: client.clone(),
-        metrics,
-        keyframes: Arc::new(KeyframeBudget::new(Instant::now())),
-    };
-    CameraStream::open(
-        context,
-        options,
-        Box::new(|_frame| {}),
-        Box::new(|_state| {}),
-    )
+    Ok(stream)
 }

@@ -7,7 +7,7 @@
 mod common;
 mod streams;
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use common::{Browser, DEADLINE, Program, start_hub};
 use serde_json::Value;
@@ -19,6 +19,7 @@ use twinsight::media::{
     AcceptStreamsOptions, LocalTrack, MediaStream, MediaStreamListener, MediaStreamOptions,
     TrackKind,
 };
+use twinsight::realtime::CloseReason;
 
 /// Waited for as long as the test may take.
 fn patient(options: impl Into<MediaStreamOptions>) -> MediaStreamOptions {
@@ -157,6 +158,35 @@ async fn three_pythons_look_on_at_our_fan_out() {
         sees_numbers(viewer, "default", 30).await;
     }
     assert_eq!((acceptor.peers(), numbers.track.viewers()), (3, 3));
+}
+
+/// Who only sends has no frames whose absence would tell.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_viewer_that_is_killed_is_dialled_again_by_the_one_who_sends() {
+    let url = start_hub(DevHubOptions::default()).await;
+    let rust = client(&url, "rust").await;
+    let mut viewer = python(&url, "python", &["--listen", "--receive"]);
+    viewer.until("armed").await;
+    let numbers = Numbers::start(0);
+    let sending = patient(MediaStreamOptions::sending([numbers.track.clone()]));
+    let stream = rust
+        .instance()
+        .get_media_stream("python", sending)
+        .await
+        .unwrap();
+    let mut closes = stream.closes();
+    sees_numbers(&mut viewer, "default", 10).await;
+    viewer.signal("KILL");
+    viewer.ended().await;
+    let killed = Instant::now();
+    assert_eq!(
+        soon("the loss", closes.recv()).await,
+        Some(CloseReason::Lost)
+    );
+    println!("noticed after {:?}", killed.elapsed());
+    let mut viewer = python(&url, "python", &["--listen", "--receive"]);
+    viewer.until("armed").await;
+    sees_numbers(&mut viewer, "default", 10).await;
 }
 
 /// The tone of one Python goes through us to another, as Opus packets, and is measured there.

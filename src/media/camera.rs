@@ -114,6 +114,7 @@ impl CameraStream {
         };
         let session = Session::new(Parts {
             link,
+            role: options.role,
             life: Some(life),
             tap,
             keyframes: context.keyframes,

@@ -504,6 +504,7 @@ fn run(running: Running<'_>) -> tokio::task::JoinHandle<()> {
     let (frames, states) = (Arc::clone(&core), Arc::clone(&core));
     let session = Session::new(Parts {
         link: running.link,
+        role: running.role,
         life: watches.then(|| Life::new(Instant::now(), running.role)),
         tap: running.tap,
         keyframes: Arc::new(KeyframeBudget::new(Instant::now())),

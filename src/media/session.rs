@@ -16,7 +16,7 @@ use super::local_track::Attachment;
 use super::remote_track::MediaPacket;
 use crate::decode::worker::{Arrival, ArrivalQueue, DecodeConfig, DecodeWorker};
 use crate::realtime::link::{Link, LinkEvent, Wake as LinkWake};
-use crate::realtime::negotiation::{Attempt, EndReason, Progress};
+use crate::realtime::negotiation::{Attempt, EndReason, Progress, Role};
 use crate::realtime::rtp_track::{TrackKind, TrackSender};
 use crate::realtime::tee::{Inbound, TeeSink};
 use crate::telemetry::metrics::StreamMetrics;
@@ -39,6 +39,7 @@ pub(super) enum Span {
 /// What a stream's task is made of.
 pub(super) struct Parts {
     pub(super) link: Link,
+    pub(super) role: Role,
     /// Watches over the video that is to come; none if none is.
     pub(super) life: Option<Life>,
     pub(super) tap: Arc<Tap>,
@@ -192,6 +193,7 @@ enum Decoding {
 /// The task's state.
 pub(super) struct Session {
     link: Link,
+    role: Role,
     stream_metrics: Arc<StreamMetrics>,
     life: Option<Life>,
     keyframes: Arc<KeyframeBudget>,
@@ -238,6 +240,7 @@ impl Session {
         let stream_metrics = Arc::clone(&parts.decode.metrics);
         let mut session = Self {
             link: parts.link,
+            role: parts.role,
             stream_metrics,
             life: parts.life,
             keyframes: parts.keyframes,
@@ -346,6 +349,12 @@ impl Session {
                     self.note_state();
                 }
                 LinkEvent::Senders(attempt, senders) => self.senders = Some((attempt, senders)),
+                // Who receives has frames to tell; who answers waits for its peer, which dials again.
+                LinkEvent::Disconnected => {
+                    if self.life.is_none() && self.role == Role::Initiator {
+                        self.link.restart(EndReason::Lost);
+                    }
+                }
                 // Nobody asked for one.
                 LinkEvent::Channel(..) => {}
             }

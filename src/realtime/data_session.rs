@@ -243,8 +243,8 @@ impl Session {
                 }
                 Some(reason)
             }
-            // A channel has no tracks.
-            LinkEvent::Senders(..) => None,
+            // A channel has no tracks; one that answers waits for its peer.
+            LinkEvent::Senders(..) | LinkEvent::Disconnected => None,
             LinkEvent::Channel(attempt, channel) => {
                 // One is what was agreed on; what a peer opens beyond it is not read.
                 if self

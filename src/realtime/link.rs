@@ -73,6 +73,8 @@ pub(crate) enum LinkEvent {
     Channel(Attempt, PeerChannel),
     /// What an attempt sends, in the order of its content.
     Senders(Attempt, Vec<TrackSender>),
+    /// The path of the connection, which carries media, is lost for now; ICE looks for another.
+    Disconnected,
 }
 
 /// What woke a link.
@@ -436,7 +438,9 @@ impl Link {
             {
                 Input::Ended(attempt, EndReason::Lost)
             }
-            Some(PeerEvent::Disconnected) => return,
+            Some(PeerEvent::Disconnected) => {
+                return self.events.push_back(LinkEvent::Disconnected);
+            }
             Some(PeerEvent::Ended) | None => Input::Ended(attempt, EndReason::Lost),
         };
         self.negotiation.handle(Instant::now(), input);
