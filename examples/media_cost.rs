@@ -194,15 +194,18 @@ async fn receive(
     undecoded: bool,
 ) -> Result<()> {
     let instance = client.instance();
-    let mut times = Vec::new();
+    let (mut connected, mut times) = (Vec::new(), Vec::new());
     for _ in 0..first {
         let begun = Instant::now();
         let stream = instance.open_media_stream(from, options.clone())?;
         let mut frames = stream.frames();
+        stream.connected().await;
+        connected.push(begun.elapsed().as_secs_f64() * 1e3);
         frames.recv().await.context("the stream was closed")?;
         times.push(begun.elapsed().as_secs_f64() * 1e3);
         stream.close().await;
     }
+    connected.sort_by(f64::total_cmp);
     times.sort_by(f64::total_cmp);
     let stream = instance.get_media_stream(from, options).await?;
     let mut count = 0_u32;
@@ -232,6 +235,7 @@ async fn receive(
             "received": count,
             "frames_a_second": f64::from(count) / begun.elapsed().as_secs_f64(),
             "cpu_ms_a_frame": spent / f64::from(count.max(1)),
+            "connected_p50_ms": connected.get(connected.len() / 2),
             "first_frame_p50_ms": times.get(times.len() / 2),
             "first_frame_max_ms": times.last(),
         })

@@ -14,7 +14,8 @@ pub struct Joined {
 /// # Panics
 /// If the system refuses a thread, which is an exhausted machine and not an input.
 pub fn spawn_named(name: impl Into<String>, body: impl FnOnce() + Send + 'static) -> Joined {
-    let name = name.into();
+    // A name may come from the network, and the system takes none with a NUL in it.
+    let name = name.into().replace('\0', "");
     let handle = std::thread::Builder::new()
         .name(name.clone())
         .spawn(body)

@@ -79,7 +79,7 @@ impl Encoder {
     /// When the encoder fails.
     ///
     /// # Panics
-    /// When the picture has another size.
+    /// When the picture has another size, or a plane is too short for it.
     pub fn encode(
         &mut self,
         picture: &I420<'_>,
@@ -91,7 +91,13 @@ impl Encoder {
             self.encoder.force_intra_frame();
         }
         let planes = [picture.y, picture.u, picture.v];
-        let [y, u, v] = planes.map(|plane| plane.data);
+        let rows = [
+            self.size.height_px,
+            self.size.chroma_height_px(),
+            self.size.chroma_height_px(),
+        ];
+        // The wrapper wants whole rows and nothing behind them.
+        let [y, u, v] = std::array::from_fn(|n| &planes[n].data[..planes[n].stride * rows[n]]);
         let [y_stride, u_stride, v_stride] = planes.map(|plane| plane.stride);
         let size = (self.size.width_px, self.size.height_px);
         let source = YUVSlices::new((y, u, v), size, (y_stride, u_stride, v_stride));

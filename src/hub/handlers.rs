@@ -82,13 +82,13 @@ impl<T: Clone + Send + 'static> Handlers<T> {
         F: FnMut(T) -> R + Send + 'static,
         R: Future<Output = ()> + Send + 'static,
     {
-        self.add_after(Vec::new(), what, handler)
+        self.add_after(Vec::new, what, handler)
     }
 
-    /// As [`add`](Self::add), and it is called with these first.
+    /// As [`add`](Self::add), and it is called first with what is there once it is registered.
     pub(crate) fn add_after<F, R>(
         &self,
-        first: Vec<T>,
+        first: impl FnOnce() -> Vec<T>,
         what: &'static str,
         mut handler: F,
     ) -> HandlerId
@@ -98,8 +98,8 @@ impl<T: Clone + Send + 'static> Handlers<T> {
     {
         let is_on = Arc::new(AtomicBool::new(true));
         let (id, mut queue, _) = self.insert(Arc::clone(&is_on));
+        let mut first = first().into_iter();
         tokio::spawn(async move {
-            let mut first = first.into_iter();
             while let Some(item) = match first.next() {
                 Some(item) => Some(item),
                 None => queue.recv().await,

@@ -55,6 +55,7 @@ impl CameraStreamOptions {
             allow_unsigned: self.allow_unsigned,
             ice: self.ice.clone(),
             verbose: false,
+            receives: true,
         }
     }
 }

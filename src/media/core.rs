@@ -17,6 +17,9 @@ use crate::realtime::rtp_track::TrackKind;
 /// A video track that was silent for this long gives way to another one of the same peer.
 const MAIN_TRACK_SILENCE: Duration = Duration::from_secs(1);
 
+/// Tracks of one connection.
+const MAX_TRACKS: usize = 16;
+
 /// Where a stream stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum MediaState {
@@ -175,6 +178,8 @@ impl Core {
         let known = remote.tracks.iter().find(|track| track.is(attempt, ssrc));
         match known {
             Some(track) => track.give(packet),
+            // More than anybody sends.
+            None if remote.tracks.len() >= MAX_TRACKS => return false,
             None => {
                 let track = RemoteTrack::new(kind, attempt, ssrc);
                 remote.tracks.push(track.clone());
@@ -202,7 +207,6 @@ impl Core {
         F: FnMut(RemoteTrack) -> R + Send + 'static,
         R: Future<Output = ()> + Send + 'static,
     {
-        let there = self.remote_tracks();
         // One that comes just now may be told twice.
         let mut seen: Vec<RemoteTrack> = Vec::new();
         let once = move |track: RemoteTrack| {
@@ -218,7 +222,15 @@ impl Core {
                 }
             }
         };
-        self.tracks.add_after(there, "tracks", once)
+        self.tracks
+            .add_after(|| self.remote_tracks(), "tracks", once)
+    }
+
+    /// True for the video that is decoded.
+    pub(super) fn is_main(&self, ssrc: u32) -> bool {
+        lock(&self.remote)
+            .main
+            .is_some_and(|(main, _)| main == ssrc)
     }
 
     /// Tells the handlers of tracks that have come.

@@ -44,6 +44,9 @@ pub enum VideoEncoderError {
         /// The encoder's.
         want_px: (usize, usize),
     },
+    /// A plane is shorter than its rows, each of `stride` bytes.
+    #[error("a plane is shorter than its rows: each has `stride` bytes, and all of them are there")]
+    Planes,
     /// A track of audio.
     #[error("a track of audio carries no pictures")]
     NotVideo,
@@ -138,6 +141,17 @@ impl VideoEncoder {
     /// When it has another size, or the encoder fails.
     pub fn send_planes(&mut self, picture: &I420<'_>) -> Result<(), VideoEncoderError> {
         self.fitting(picture.size)?;
+        let size = picture.size;
+        let chroma = (size.chroma_width_px(), size.chroma_height_px());
+        let luma = (size.width_px, size.height_px);
+        let whole = [(picture.y, luma), (picture.u, chroma), (picture.v, chroma)]
+            .iter()
+            .all(|(plane, (width, height))| {
+                plane.stride >= *width && plane.data.len() >= plane.stride * height
+            });
+        if !whole {
+            return Err(VideoEncoderError::Planes);
+        }
         if self.track.viewers() == 0 {
             return Ok(());
         }

@@ -274,7 +274,6 @@ impl Instance {
         let (end, ended) = watch::channel(());
         let counts = Arc::<AcceptorCounts>::default();
         let link_options = self.media_link("", &options, Role::Responder);
-        let metrics = self.media_metrics();
         let handler = Arc::new(Mutex::new(move |stream| {
             let handled = handler(stream);
             tokio::spawn(handled);
@@ -297,7 +296,8 @@ impl Instance {
                     options: &options,
                     core: Arc::clone(&made.core),
                     tap: made.tap,
-                    metrics: &metrics,
+                    // Whoever dials names itself: its series are not to stay.
+                    metrics: &Arc::new(Metrics::new()),
                     span,
                     stopped: made.stopped,
                     // The acceptor closes it when its twin is lost.
@@ -375,6 +375,7 @@ impl Instance {
             allow_unsigned: options.allow_unsigned,
             ice: self.media_ice(options),
             verbose: options.verbose,
+            receives: !options.received().is_empty(),
         }
     }
 
@@ -453,7 +454,7 @@ fn content(
     let Some(ask) = ask else {
         return Box::new(move |attempt, _| Box::pin(std::future::ready(Some(describe(attempt)))));
     };
-    let (ask, weak) = (Mutex::new(ask), stream.downgrade());
+    let (ask, weak) = (Arc::new(Mutex::new(ask)), stream.downgrade());
     let decision = watch::Sender::new(Decision::None);
     Box::new(move |attempt, offer| {
         let first = decision.send_if_modified(|decision| {
@@ -469,8 +470,15 @@ fn content(
                 offered: offered_kinds(offer.unwrap_or_default()),
                 decision: decision.clone(),
             };
-            let mut ask = ask.lock().unwrap_or_else(PoisonError::into_inner);
-            tokio::spawn(ask(incoming));
+            let ask = Arc::clone(&ask);
+            // On a task of its own: one that panics or blocks turns this offer down, and no more.
+            tokio::spawn(async move {
+                let asking = {
+                    let mut ask = ask.lock().unwrap_or_else(PoisonError::into_inner);
+                    ask(incoming)
+                };
+                asking.await;
+            });
         }
         let (mut decided, describe) = (decision.subscribe(), Arc::clone(&describe));
         Box::pin(async move {

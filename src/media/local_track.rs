@@ -98,8 +98,8 @@ struct Sample {
 
 /// A connection that carries a track, until it is dropped.
 pub(super) struct Attachment {
+    /// It alone keeps the place: one that nobody empties is none.
     writer: JoinHandle<()>,
-    _place: Arc<Place>,
 }
 
 impl LocalTrack {
@@ -262,17 +262,17 @@ impl LocalTrack {
             }),
             ready: Notify::new(),
         });
-        lock(&self.inner.places).push(Arc::downgrade(&place));
+        let mut places = lock(&self.inner.places);
+        places.retain(|place| place.strong_count() > 0);
+        places.push(Arc::downgrade(&place));
+        drop(places);
         self.want_keyframe();
         let writer = {
             let is_video = self.inner.kind == TrackKind::Video;
-            let writing = write(sender, is_video, Arc::clone(&place));
+            let writing = write(sender, is_video, place);
             tokio::spawn(writing.in_current_span())
         };
-        Attachment {
-            writer,
-            _place: place,
-        }
+        Attachment { writer }
     }
 
     fn send(&self, sample: Sample) {

@@ -78,6 +78,7 @@ impl Tap {
             return;
         }
         self.seen.packet();
+        self.seen.heard.store(true, Ordering::Relaxed);
         let arrival = match inbound {
             Inbound::Rtp(packet) => {
                 if let Some(core) = &self.core {
@@ -95,7 +96,13 @@ impl Tap {
                 }
                 return;
             }
+            Inbound::SenderReport { ssrc, .. }
+                if self.core.as_ref().is_some_and(|core| !core.is_main(ssrc)) =>
+            {
+                return;
+            }
             Inbound::SenderReport {
+                ssrc: _,
                 ntp,
                 rtp_timestamp,
                 arrived_at,
@@ -134,6 +141,8 @@ struct Seen {
     frame_ms: AtomicU64,
     packet_ms: AtomicU64,
     awaits_frame: AtomicBool,
+    /// Something came over the connection that is up.
+    heard: AtomicBool,
     first_frame: Notify,
 }
 
@@ -144,6 +153,7 @@ impl Seen {
             frame_ms: AtomicU64::new(0),
             packet_ms: AtomicU64::new(0),
             awaits_frame: AtomicBool::new(true),
+            heard: AtomicBool::new(false),
             first_frame: Notify::new(),
         }
     }
@@ -208,8 +218,9 @@ pub(super) struct Session {
     keyframe_at: Option<Instant>,
     span: Span,
     /// What the attempt sends, until it is connected.
-    senders: Option<(Attempt, Vec<TrackSender>)>,
+    senders: Option<(Attempt, Vec<Option<TrackSender>>)>,
     attachments: Vec<Attachment>,
+    hub_joined: bool,
     /// Also after a panic nobody is to wait for what cannot come.
     _end: Option<End>,
 }
@@ -258,6 +269,7 @@ impl Session {
             keyframe_at: None,
             span: parts.span,
             senders: None,
+            hub_joined: false,
             attachments: Vec::new(),
         };
         if session.tap.core.is_none() {
@@ -321,9 +333,11 @@ impl Session {
             let now = Instant::now();
             match event {
                 LinkEvent::Hub { joined } => {
+                    self.hub_joined = joined;
                     if let Some(life) = &mut self.life {
                         life.hub(now, joined);
                     }
+                    self.core_asks();
                 }
                 LinkEvent::Progress(progress) => {
                     match progress {
@@ -364,6 +378,7 @@ impl Session {
 
     fn connected(&mut self, attempt: Attempt) {
         self.seen.packet();
+        self.seen.heard.store(false, Ordering::Relaxed);
         let Some(core) = &self.tap.core else { return };
         core.connected(self.link.peer_id());
         if let Some((of, senders)) = self.senders.take()
@@ -372,7 +387,7 @@ impl Session {
             let tracks = core.offered_tracks(attempt).into_iter();
             let attached = tracks
                 .zip(senders)
-                .map(|(track, sender)| track.attach(sender));
+                .filter_map(|(track, sender)| Some(track.attach(sender?)));
             self.attachments = attached.collect();
         }
     }
@@ -380,11 +395,17 @@ impl Session {
     /// The handles have changed what they want.
     fn core_asks(&mut self) {
         let Some(core) = &self.tap.core else { return };
-        let (decode, renegotiate) = (core.wants_frames(), core.take_changed_tracks());
+        let decode = core.wants_frames();
+        // Without the hub a connection that is let go of cannot be made anew.
+        let renegotiate = self.hub_joined && core.take_changed_tracks();
         if decode {
             self.decode();
         }
-        if renegotiate {
+        if renegotiate && self.span != Span::Handles {
+            tracing::warn!(
+                "a peer of an acceptor gets the acceptor's tracks: one that was added later is not sent"
+            );
+        } else if renegotiate {
             // An attempt under way has another description.
             self.link.restart(EndReason::Changed);
         }
@@ -466,7 +487,8 @@ impl Session {
         {
             if peer.closed_by_peer().await {
                 self.link.restart(EndReason::Closed);
-            } else if silent_for > LIVENESS_LIMIT {
+            } else if silent_for > LIVENESS_LIMIT && self.seen.heard.load(Ordering::Relaxed) {
+                // A peer that is sent nothing has nothing to report, and ICE asks after it.
                 self.link.restart(EndReason::Lost);
             }
         }

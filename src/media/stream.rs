@@ -285,7 +285,8 @@ impl MediaStream {
 
     /// Sends another track too. Before the first connection it is simply part of it; afterwards a connection
     /// is made anew, since the official clients take no second offer over one that is up: media pauses for
-    /// it. One who answers lets go of the connection, and the peer dials again.
+    /// it. One who answers lets go of the connection, and the peer dials again. A stream that an acceptor handed
+    /// over has the acceptor's tracks, and no others.
     ///
     /// ```no_run
     /// # use twinsight::media::{LocalTrack, MediaStream};

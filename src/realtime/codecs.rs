@@ -121,6 +121,14 @@ pub(super) fn has_opus(sdp: &str) -> bool {
     rtpmaps(sdp, TrackKind::Audio).any(|(_, codec)| codec.starts_with("OPUS/48000"))
 }
 
+/// True when a description has a section for a track of this kind as it is sent.
+pub(super) fn takes(sdp: &str, kind: TrackKind) -> bool {
+    match kind {
+        TrackKind::Video => !usable_video(sdp, &[Codec::H264]).is_empty(),
+        TrackKind::Audio => has_opus(sdp),
+    }
+}
+
 /// What the payload types of a description's video sections stand for.
 pub(super) fn payload_types(sdp: &str) -> impl Iterator<Item = (u8, Codec)> {
     rtpmaps(sdp, TrackKind::Video).filter_map(|(payload_type, codec)| {

@@ -248,6 +248,7 @@ impl Instance {
             allow_unsigned: true,
             ice: self.ice(&channel_options),
             verbose: channel_options.verbose,
+            receives: false,
         };
         let open_limit = options.open_limit;
         let acceptor = Acceptor::new(
@@ -328,6 +329,7 @@ impl Instance {
                 allow_unsigned: options.allow_unsigned,
                 ice: self.ice(&options),
                 verbose: options.verbose,
+                receives: false,
             },
             Arc::default(),
             content_of(move |_| Content::Messages {

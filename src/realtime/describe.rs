@@ -88,12 +88,24 @@ impl MediaContent {
     }
 
     /// Adds what is sent and received. An answer receives what the offer sends by itself.
-    async fn add_to(&self, peer: &Peer, offers: bool) -> Result<Vec<TrackSender>, PeerError> {
+    ///
+    /// None stands for a track that the offer has no place for: the others are sent all the same.
+    async fn add_to(
+        &self,
+        peer: &Peer,
+        offer: Option<&str>,
+    ) -> Result<Vec<Option<TrackSender>>, PeerError> {
         let mut senders = Vec::new();
         for (kind, id) in &self.sends {
-            senders.push(peer.send(*kind, id).await?);
+            if offer.is_none_or(|offer| codecs::takes(offer, *kind)) {
+                senders.push(Some(peer.send(*kind, id).await?));
+            } else {
+                let error = PeerError::NotTaken(*kind);
+                tracing::warn!(%error, "a track is not sent");
+                senders.push(None);
+            }
         }
-        if !offers {
+        if offer.is_some() {
             return Ok(senders);
         }
         if self.receives.is_empty() {
@@ -115,7 +127,7 @@ pub(crate) struct Description {
     /// The channel that the offer opens.
     pub(crate) channel: Option<PeerChannel>,
     /// The tracks that it sends, in their order.
-    pub(crate) senders: Vec<TrackSender>,
+    pub(crate) senders: Vec<Option<TrackSender>>,
     pub(crate) sdp: String,
 }
 
@@ -186,7 +198,7 @@ async fn describe_once(
         Content::Media(content) => {
             let setup = content.setup(offer.as_deref())?;
             let (peer, events) = Peer::for_media(ice, servers, setup).await?;
-            senders = content.add_to(&peer, offer.is_none()).await?;
+            senders = content.add_to(&peer, offer.as_deref()).await?;
             (peer, events)
         }
         Content::Messages {

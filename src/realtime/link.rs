@@ -60,6 +60,8 @@ pub(crate) struct LinkOptions {
     pub(crate) ice: IceSettings,
     /// Log the paths that connections use.
     pub(crate) verbose: bool,
+    /// Something is to come: a legacy peer whose answer sends nothing is offered again.
+    pub(crate) receives: bool,
 }
 
 /// What a link's owner is told.
@@ -72,7 +74,7 @@ pub(crate) enum LinkEvent {
     /// The data channel of an attempt; it may not be open yet.
     Channel(Attempt, PeerChannel),
     /// What an attempt sends, in the order of its content.
-    Senders(Attempt, Vec<TrackSender>),
+    Senders(Attempt, Vec<Option<TrackSender>>),
     /// The path of the connection, which carries media, is lost for now; ICE looks for another.
     Disconnected,
 }
@@ -694,9 +696,10 @@ impl Link {
 /// A camera on npm 4.x has tracks only after it is connected.
 fn negotiation(options: &LinkOptions) -> Negotiation {
     let negotiation = Negotiation::new(options.role);
-    match (options.kind, options.dialect) {
-        (ChannelKind::Media, Dialect::Legacy) => negotiation.insisting(),
-        _ => negotiation,
+    if options.receives && options.dialect == Dialect::Legacy {
+        negotiation.insisting()
+    } else {
+        negotiation
     }
 }
 

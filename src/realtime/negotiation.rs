@@ -180,8 +180,8 @@ enum Again {
     No,
     /// The next is made then.
     At(Instant),
-    /// It is being made, or out.
-    Offered,
+    /// It is being made, or out, and waits for its answer until then.
+    Offered(Instant),
 }
 
 /// The machine.
@@ -198,7 +198,7 @@ pub struct Negotiation {
     attempts: u32,
     /// The initiator's own for life; the responder's is that of the last offer.
     peer_id: Option<String>,
-    /// The ICE generation of the offer that we answered.
+    /// The ICE generation of the offer that we answered, or of the answer that we took.
     remote_ufrag: Option<String>,
     /// Candidates that came before the description.
     early: Vec<Candidate>,
@@ -323,11 +323,11 @@ impl Negotiation {
             } if deadline <= now => self.end(now, attempt, EndReason::NoPath),
             State::Connected {
                 attempt,
-                again: Again::At(at),
+                again: Again::At(at) | Again::Offered(at),
             } if at <= now => {
                 let again = if self.hub_joined {
                     self.outputs.push_back(Output::OfferAgain(attempt));
-                    Again::Offered
+                    Again::Offered(now + ANSWER_LIMIT)
                 } else {
                     Again::At(now + OFFER_AGAIN[1])
                 };
@@ -345,7 +345,7 @@ impl Negotiation {
             | State::Offered { deadline, .. }
             | State::Connecting { deadline, .. } => Some(deadline),
             State::Connected {
-                again: Again::At(at),
+                again: Again::At(at) | Again::Offered(at),
                 ..
             } => Some(at),
             State::Connected { .. } => None,
@@ -445,8 +445,9 @@ impl Negotiation {
                 }
                 if let State::Connected {
                     attempt,
-                    again: Again::Offered,
+                    again: Again::Offered(_),
                 } = self.state
+                    && ice_ufrag(&sdp) == self.remote_ufrag
                 {
                     let again = if sends_nothing(&sdp) {
                         Again::At(now + OFFER_AGAIN[1])
@@ -464,6 +465,7 @@ impl Negotiation {
                 let remaining = deadline.saturating_duration_since(now);
                 self.answered_after = self.answer_limit.saturating_sub(remaining);
                 self.is_silent = sends_nothing(&sdp);
+                self.remote_ufrag = ice_ufrag(&sdp);
                 self.outputs
                     .push_back(Output::AcceptAnswer(attempt, sdp.clone()));
                 self.release_early(attempt);

@@ -31,6 +31,8 @@ pub enum Inbound {
     Audio(AudioPacket),
     /// A sender report of a video stream (RFC 3550 §6.4.1).
     SenderReport {
+        /// The stream's source.
+        ssrc: u32,
         /// 64 bits of NTP time: seconds since 1900 and their fraction.
         ntp: u64,
         /// The same moment on the stream's RTP clock.
@@ -82,13 +84,16 @@ impl PayloadTypes {
     }
 }
 
+/// Sources of one peer that are taken.
+const MAX_STREAMS: usize = 64;
+
 /// Position in the chain: behind the report generators, before a jitter buffer would change times.
 pub(super) const TEE_SLOT: usize = 12_500;
 
 /// The interceptor.
 pub(super) struct Tee {
     sink: TeeSink,
-    /// SSRCs of bound remote streams. Bounded by the descriptions that were negotiated.
+    /// SSRCs of bound remote streams, [`MAX_STREAMS`] at most: a peer may bring new ones without a description.
     streams: HashMap<u32, TrackKind>,
     payload_types: PayloadTypes,
     read_queue: VecDeque<TaggedPacket>,
@@ -139,6 +144,7 @@ impl Tee {
                     if let Some(report) = packet.downcast_ref::<SenderReport>() {
                         if self.streams.get(&report.ssrc) == Some(&TrackKind::Video) {
                             (self.sink)(Inbound::SenderReport {
+                                ssrc: report.ssrc,
                                 ntp: report.ntp_time,
                                 rtp_timestamp: report.rtp_time,
                                 arrived_at: message.now,
@@ -200,6 +206,9 @@ impl Interceptor for Tee {
     fn unbind_local_stream(&mut self, _info: &StreamInfo) {}
 
     fn bind_remote_stream(&mut self, info: &StreamInfo) {
+        if self.streams.len() >= MAX_STREAMS {
+            return;
+        }
         let mime_type = info.mime_type.to_ascii_lowercase();
         if mime_type.starts_with("video/") {
             self.streams.insert(info.ssrc, TrackKind::Video);
