@@ -340,3 +340,82 @@ fn what_comes_from_an_old_attempt_is_ignored() {
     machine.handle(now, Input::Ended(Attempt(1), EndReason::Lost));
     assert_eq!(drain(&mut machine), []);
 }
+
+fn silent(ufrag: &str) -> String {
+    format!("v=0\r\na=ice-ufrag:{ufrag}\r\nm=video 9 X 96\r\na=inactive\r\n")
+}
+
+/// An insisting initiator whose connection is up, and whose peer's answer sends nothing.
+fn connected_to_a_silent_peer(now: Instant) -> Negotiation {
+    let (machine, _) = offered(now);
+    let mut machine = machine.insisting();
+    machine.handle(now, envelope(answer_of(&silent("a")), None));
+    machine.handle(now, Input::Connected(Attempt(1)));
+    drain(&mut machine);
+    machine
+}
+
+#[test]
+fn a_silent_peer_is_offered_again_over_the_same_connection_until_it_sends() {
+    let start = Instant::now();
+    let mut machine = connected_to_a_silent_peer(start);
+    let first = start + OFFER_AGAIN[0];
+    assert_eq!(machine.deadline(), Some(first));
+    machine.handle_timeout(first);
+    assert_eq!(drain(&mut machine), [Output::OfferAgain(Attempt(1))]);
+    machine.handle(first, Input::Described(Attempt(1), "v=0".to_owned()));
+    assert!(matches!(
+        drain(&mut machine)[..],
+        [Output::Send(Signal::Offer { .. }, Some(_))]
+    ));
+    // Still nothing: once more.
+    machine.handle(first, envelope(answer_of(&silent("a")), None));
+    assert!(matches!(
+        drain(&mut machine)[..],
+        [Output::AcceptAnswer(Attempt(1), _)]
+    ));
+    let second = first + OFFER_AGAIN[1];
+    assert_eq!(machine.deadline(), Some(second));
+    machine.handle_timeout(second);
+    assert_eq!(drain(&mut machine), [Output::OfferAgain(Attempt(1))]);
+    // An answer to another attempt is of another ICE generation, and would end the connection.
+    machine.handle(second, envelope(answer_of(&silent("b")), None));
+    assert_eq!(
+        drain(&mut machine),
+        [Output::Refused(SignalRefusal::Unexpected)]
+    );
+    let sends = silent("a").replace("inactive", "sendonly");
+    machine.handle(second, envelope(answer_of(&sends), None));
+    assert_eq!(
+        drain(&mut machine),
+        [Output::AcceptAnswer(Attempt(1), sends)]
+    );
+    assert_eq!((machine.deadline(), machine.is_connected()), (None, true));
+}
+
+#[test]
+fn an_offer_over_the_same_connection_that_stays_unanswered_is_made_again() {
+    let start = Instant::now();
+    let mut machine = connected_to_a_silent_peer(start);
+    let first = start + OFFER_AGAIN[0];
+    machine.handle_timeout(first);
+    drain(&mut machine);
+    machine.handle_timeout(first + ANSWER_LIMIT - Duration::from_millis(1));
+    assert_eq!(drain(&mut machine), []);
+    machine.handle_timeout(first + ANSWER_LIMIT);
+    assert_eq!(drain(&mut machine), [Output::OfferAgain(Attempt(1))]);
+    // Without the hub it would get lost.
+    machine.handle(first, Input::HubAway);
+    machine.handle_timeout(first + 2 * ANSWER_LIMIT);
+    assert_eq!(drain(&mut machine), []);
+    assert!(machine.is_connected());
+}
+
+#[test]
+fn who_does_not_insist_lets_a_silent_peer_be() {
+    let now = Instant::now();
+    let (mut machine, _) = offered(now);
+    machine.handle(now, envelope(answer_of(&silent("a")), None));
+    machine.handle(now, Input::Connected(Attempt(1)));
+    assert_eq!(machine.deadline(), None);
+}
