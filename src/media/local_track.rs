@@ -98,7 +98,9 @@ struct Sample {
 
 /// A connection that carries a track, until it is dropped.
 pub(super) struct Attachment {
-    /// It alone keeps the place: one that nobody empties is none.
+    track: Arc<Inner>,
+    /// The writer alone keeps it: one that nobody empties is none.
+    place: Weak<Place>,
     writer: JoinHandle<()>,
 }
 
@@ -264,7 +266,8 @@ impl LocalTrack {
         });
         let mut places = lock(&self.inner.places);
         places.retain(|place| place.strong_count() > 0);
-        places.push(Arc::downgrade(&place));
+        let weak = Arc::downgrade(&place);
+        places.push(Weak::clone(&weak));
         drop(places);
         self.want_keyframe();
         let writer = {
@@ -272,7 +275,11 @@ impl LocalTrack {
             let writing = write(sender, is_video, place);
             tokio::spawn(writing.in_current_span())
         };
-        Attachment { writer }
+        Attachment {
+            track: Arc::clone(&self.inner),
+            place: weak,
+            writer,
+        }
     }
 
     fn send(&self, sample: Sample) {
@@ -358,6 +365,8 @@ async fn write(sender: TrackSender, is_video: bool, place: Arc<Place>) {
 impl Drop for Attachment {
     fn drop(&mut self) {
         self.writer.abort();
+        // An aborted task ends in its own time, and what is gone is no viewer.
+        lock(&self.track.places).retain(|place| !place.ptr_eq(&self.place));
     }
 }
 
