@@ -18,6 +18,7 @@ use twinsight::config::{Config, ConfigError, ConfigSource, Env, Settings};
 use twinsight::decode::decoder::DecoderKind;
 use twinsight::decode::frame::PictureSize;
 use twinsight::detect::RuntimeOptions;
+use twinsight::detect::plan::SessionPlan;
 use twinsight::dev::camera::encode::Pictures;
 use twinsight::dev::camera::{self, CameraOptions, CameraSource};
 use twinsight::dev::demo::{self, DemoOptions};
@@ -246,12 +247,15 @@ async fn run(config: Option<&Path>, env: &Env) -> Result<()> {
     let hangup = signal(SignalKind::hangup())?;
     let listener = server::bind(config.http.listen).await?;
     let (mut runtime, cameras) = (config.runtime.clone(), config.cameras.clone());
+    let plan = SessionPlan::new(runtime.threads, cameras.len());
+    tracing::info!(cameras = cameras.len(), "inference runs in {plan}");
+    runtime.threads = plan.pool_threads;
     runtime.models_dir = shipped(&runtime.models_dir);
     let dylib_path = env.get("ORT_DYLIB_PATH").map(PathBuf::from);
     let parts = NodeParts {
         config,
         models: Box::new(move || Models::load(&runtime, &cameras, dylib_path)),
-        workers: 1,
+        workers: plan.workers,
         decoder: DecoderKind::Software,
         listener,
     };

@@ -7,6 +7,7 @@ use super::finding::{Finding, Report};
 use crate::config::{CameraConfig, Config};
 use crate::detect::Detector;
 use crate::detect::onnx::OnnxDetector;
+use crate::detect::plan::SessionPlan;
 use crate::detect::runtime::{Runtime, RuntimeOptions};
 use crate::node::models::Catalog;
 
@@ -20,10 +21,11 @@ pub(super) async fn check(config: &Config, dylib_path: Option<PathBuf>, report: 
             names.push(&camera.model);
         }
     }
+    let plan = SessionPlan::new(config.runtime.threads, config.cameras.len());
     let options = RuntimeOptions {
         library: config.runtime.library.clone(),
         dylib_path,
-        threads: config.runtime.threads,
+        threads: plan.pool_threads,
     };
     let runtime = match blocking(move || Runtime::load(&options).map_err(|e| e.to_string())).await {
         Ok(runtime) => runtime,
@@ -42,7 +44,7 @@ pub(super) async fn check(config: &Config, dylib_path: Option<PathBuf>, report: 
     report.add(Finding::ok(
         "ONNX Runtime",
         format!(
-            "version{version} is loaded from {}",
+            "version{version} is loaded from {}; inference runs in {plan}",
             runtime.library().display()
         ),
     ));

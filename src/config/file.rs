@@ -273,7 +273,8 @@ section! {
         /// Execution providers, the preferred first; `["cpu"]` unless given. One that is asked for and
         /// is not there is an error.
         execution_providers: Vec<String>,
-        /// Threads of ONNX Runtime's one pool, 0 to 1024; 0, the default, takes all cores.
+        /// Threads of inference, 0 to 1024; 0, the default, takes all cores. They are sessions of one thread, as many as there are
+        /// camera streams; those that are left help to split the runs.
         threads: i64,
         /// The folder with the models and their manifests, `models` unless given.
         models_dir: String,

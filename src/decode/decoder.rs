@@ -2,6 +2,8 @@
 //! with the tag of their unit. An enum, since the set of decoders is ours: openh264, libvpx, and a fake
 //! that gives pictures without decoding, for tests of everything around it.
 
+use std::time::Duration;
+
 use thiserror::Error;
 
 use super::frame::{PictureSize, PlaneBuffer, PlanePool};
@@ -29,6 +31,8 @@ pub struct Picture {
     pub planes: PlaneBuffer,
     /// Size after cropping.
     pub size: PictureSize,
+    /// Processor time of the copy out of the decoder's memory.
+    pub copy_cpu: Duration,
 }
 
 /// A decoder of one stream.
@@ -121,6 +125,7 @@ impl Decoder {
                     tag,
                     planes,
                     size: fake.size,
+                    copy_cpu: Duration::ZERO,
                 });
                 Ok(())
             }

@@ -20,6 +20,7 @@ use vpx_sys::{
 use super::decoder::{DecoderError, Picture};
 use super::frame::{PictureSize, PlanePool};
 use crate::config::Codec;
+use crate::telemetry::cpu::Stopwatch;
 
 /// One libvpx decoder.
 pub struct Libvpx {
@@ -153,6 +154,7 @@ fn copy(image: &vpx_image_t, tag: u64, pool: &PlanePool) -> Result<Picture, Deco
         (chroma_width, chroma_height),
         (chroma_width, chroma_height),
     ];
+    let mut watch = Stopwatch::start();
     let mut target = pool.acquire(size.i420_bytes());
     let mut rest = target.bytes_mut();
     for (index, (width, height)) in layout.into_iter().enumerate() {
@@ -174,5 +176,6 @@ fn copy(image: &vpx_image_t, tag: u64, pool: &PlanePool) -> Result<Picture, Deco
         tag,
         planes: target,
         size,
+        copy_cpu: watch.lap().cpu,
     })
 }

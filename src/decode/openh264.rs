@@ -25,6 +25,7 @@ use super::frame::{PictureSize, PlanePool};
 use crate::config::Codec;
 use crate::h264::nal::{NalType, before_slices};
 use crate::h264::sps::as_baseline;
+use crate::telemetry::cpu::Stopwatch;
 
 /// The decoder buffers 16 pictures at most; a drain that finds more has lost count.
 const MAX_BUFFERED: usize = 16;
@@ -188,6 +189,7 @@ fn copy(
     {
         return Err(DecoderError::Planes);
     }
+    let mut watch = Stopwatch::start();
     let mut target = pool.acquire(size.i420_bytes());
     let layout = [
         (planes[0], luma_stride, size.width_px, size.height_px),
@@ -209,5 +211,6 @@ fn copy(
         tag: info.uiOutYuvTimeStamp,
         planes: target,
         size,
+        copy_cpu: watch.lap().cpu,
     })
 }

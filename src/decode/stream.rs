@@ -11,7 +11,8 @@ use super::gate::{Gate, KeyframeReason, Verdict};
 use super::unit::{AccessUnit, PictureKind, Sequence};
 use crate::rtp::ticks_between;
 use crate::rtp::timeline::Timeline;
-use crate::telemetry::ledger::{Stage, UnitDrop};
+use crate::telemetry::cpu::thread_cpu;
+use crate::telemetry::ledger::{Stage, UnitDrop, Work};
 use crate::telemetry::metrics::StreamMetrics;
 
 /// Macroblocks of a frame of H.264 at level 5.2, and of VP8 here: 4096 × 2304.
@@ -47,6 +48,8 @@ pub struct DecodeStream {
     pictures: Vec<Picture>,
     last_error: Option<DecoderError>,
     stopped: bool,
+    /// Of the thread, when a unit was last through the decoder.
+    cpu: Option<Duration>,
 }
 
 /// A unit whose frame has not gone out yet.
@@ -81,6 +84,7 @@ impl DecodeStream {
             pictures: Vec::new(),
             last_error: None,
             stopped: false,
+            cpu: None,
         }
     }
 
@@ -176,7 +180,9 @@ impl DecodeStream {
             picture: None,
         });
         let mut pictures = std::mem::take(&mut self.pictures);
+        let begun = thread_cpu();
         let result = decoder.decode(&unit.data, tag, &self.pool, &mut pictures);
+        self.account(begun, &pictures);
         self.assign(&mut pictures);
         self.pictures = pictures;
         if let Err(error) = result {
@@ -203,6 +209,18 @@ impl DecodeStream {
         if unit.is_keyframe() {
             self.gate.open();
         }
+    }
+
+    /// Tells what the thread did since it last was here, decoding since `begun`.
+    fn account(&mut self, begun: Duration, pictures: &[Picture]) {
+        let now = thread_cpu();
+        let copying = pictures.iter().map(|picture| picture.copy_cpu).sum();
+        let decoding = now.saturating_sub(begun).saturating_sub(copying);
+        let before = self.cpu.replace(now).unwrap_or(begun);
+        self.metrics
+            .worked(Work::Depacketize, begun.saturating_sub(before));
+        self.metrics.worked(Work::Decode, decoding);
+        self.metrics.worked(Work::Copy, copying);
     }
 
     /// Before a keyframe: everything older goes out, and the decoder is made or made anew.

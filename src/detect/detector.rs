@@ -2,13 +2,14 @@
 //! Implementations: [`OnnxDetector`](super::onnx::OnnxDetector) and, for tests, [`FakeDetector`].
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 #[cfg(feature = "ort")]
 use super::nms::Candidate;
 use crate::preprocess::Picture;
 #[cfg(feature = "ort")]
 use crate::preprocess::Placement;
+use crate::telemetry::cpu::{Spent, Stopwatch};
 
 /// A box in pixels of the picture, origin at its top left, inside the picture.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -49,11 +50,11 @@ pub struct Detections {
     /// Best score first.
     pub objects: Vec<Object>,
     /// Picture to tensor.
-    pub preprocess: Duration,
+    pub preprocess: Spent,
     /// The session's run.
-    pub inference: Duration,
+    pub inference: Spent,
     /// Outputs to objects.
-    pub postprocess: Duration,
+    pub postprocess: Spent,
 }
 
 /// A model's name, hash and labels.
@@ -203,7 +204,7 @@ impl Detector for FakeDetector {
         _picture: Picture<'_>,
         settings: &DetectSettings,
     ) -> Result<Detections, DetectError> {
-        let started = Instant::now();
+        let mut watch = Stopwatch::start();
         std::thread::sleep(self.delay);
         if self.fail {
             return Err(DetectError::Fake);
@@ -214,9 +215,9 @@ impl Detector for FakeDetector {
         };
         Ok(Detections {
             objects: self.objects.iter().filter(wanted).copied().collect(),
-            preprocess: Duration::ZERO,
-            inference: started.elapsed(),
-            postprocess: Duration::ZERO,
+            preprocess: Spent::default(),
+            inference: watch.lap(),
+            postprocess: Spent::default(),
         })
     }
 }
@@ -253,7 +254,7 @@ mod tests {
         };
         let found = fake.detect(picture, &settings).unwrap();
         assert_eq!(found.objects, [object(0, 0.9)]);
-        assert!(found.inference >= Duration::from_millis(5));
+        assert!(found.inference.wall >= Duration::from_millis(5));
         fake.set_failing(true);
         assert!(fake.detect(picture, &settings).is_err());
     }

@@ -7,6 +7,7 @@ pub mod nms;
 #[cfg(feature = "ort")]
 pub mod onnx;
 mod onnx_file;
+pub mod plan;
 pub mod postprocess;
 #[cfg(feature = "ort")]
 pub mod runtime;

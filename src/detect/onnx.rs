@@ -4,7 +4,6 @@
 use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Instant;
 
 use ort::ep::ExecutionProvider;
 use ort::session::{RunOptions, Session, SessionOutputs};
@@ -19,6 +18,7 @@ use super::postprocess::{Array, Filter, Mismatch, Scratch, rows, ssd, yolo};
 use super::runtime::Runtime;
 use crate::decode::frame::PictureSize;
 use crate::preprocess::{Picture, Preprocessor};
+use crate::telemetry::cpu::Stopwatch;
 
 /// The execution providers of ONNX Runtime that configuration may name; this build runs the first.
 const PROVIDERS: [&str; 8] = [
@@ -125,7 +125,7 @@ impl OnnxDetector {
             },
         };
         let settings = DetectSettings::default();
-        Ok(self.detect(picture, &settings)?.inference)
+        Ok(self.detect(picture, &settings)?.inference.wall)
     }
 }
 
@@ -148,7 +148,7 @@ impl Detector for OnnxDetector {
         picture: Picture<'_>,
         settings: &DetectSettings,
     ) -> Result<Detections, DetectError> {
-        let started = Instant::now();
+        let mut watch = Stopwatch::start();
         let size = picture.size();
         let placement = self
             .preprocessor
@@ -157,7 +157,7 @@ impl Detector for OnnxDetector {
                 width_px: size.width_px,
                 height_px: size.height_px,
             })?;
-        let preprocessed = Instant::now();
+        let preprocess = watch.lap();
 
         let failed = |error: ort::Error| DetectError::Run {
             model: self.model.name.clone(),
@@ -172,7 +172,7 @@ impl Detector for OnnxDetector {
             .session
             .run_with_options(inputs, &*self.run_options)
             .map_err(failed)?;
-        let inferred = Instant::now();
+        let inference = watch.lap();
 
         self.filter.set(settings.min_score, &settings.classes);
         self.scratch.candidates.clear();
@@ -198,9 +198,9 @@ impl Detector for OnnxDetector {
             .collect();
         Ok(Detections {
             objects,
-            preprocess: preprocessed - started,
-            inference: inferred - preprocessed,
-            postprocess: inferred.elapsed(),
+            preprocess,
+            inference,
+            postprocess: watch.lap(),
         })
     }
 }

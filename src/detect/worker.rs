@@ -12,7 +12,7 @@ use crate::config::StreamId;
 use crate::preprocess::Picture;
 use crate::schedule::scheduler::{Job, JobEnd, Scheduler};
 use crate::telemetry::health::{Health, Heartbeat};
-use crate::telemetry::ledger::{FrameDrop, Stage};
+use crate::telemetry::ledger::{FrameDrop, Stage, Work};
 use crate::telemetry::logging::{RATE_LIMIT, RateLimit};
 use crate::telemetry::metrics::{Metrics, StreamMetrics};
 use crate::thread::{Joined, spawn_named};
@@ -358,9 +358,14 @@ fn work(context: &PoolContext, shared: &WorkerState, mut detectors: Vec<Box<dyn 
                     Stage::Wait,
                     started_at.saturating_duration_since(job.frame.timing().decoded_at),
                 );
-                metrics.stage(Stage::Preprocess, detections.preprocess);
-                metrics.stage(Stage::Inference, detections.inference);
-                metrics.stage(Stage::Postprocess, detections.postprocess);
+                for (stage, work, spent) in [
+                    (Stage::Preprocess, Work::Preprocess, detections.preprocess),
+                    (Stage::Inference, Work::Inference, detections.inference),
+                    (Stage::Postprocess, Work::Postprocess, detections.postprocess),
+                ] {
+                    metrics.stage(stage, spent.wall);
+                    metrics.worked(work, spent.cpu);
+                }
                 for object in &detections.objects {
                     metrics.object_detected(model.label(object.class_id));
                 }

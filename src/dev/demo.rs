@@ -17,6 +17,7 @@ use super::camera::{CameraOptions, run as run_camera};
 use super::hub::DevHubOptions;
 use crate::config::{Config, StreamId};
 use crate::decode::decoder::DecoderKind;
+use crate::detect::plan::SessionPlan;
 use crate::h264::clip::Clip;
 use crate::hub::client::HubClient;
 use crate::hub::options::HubOptions;
@@ -121,12 +122,14 @@ pub async fn run(
     let config = node_config(&options, &url, &ids)?;
     let http = crate::http::server::bind(config.http.listen).await?;
     let metrics_at = http.local_addr()?;
-    let (runtime, configured) = (config.runtime.clone(), config.cameras.clone());
+    let (mut runtime, configured) = (config.runtime.clone(), config.cameras.clone());
+    let plan = SessionPlan::new(runtime.threads, configured.len());
+    runtime.threads = plan.pool_threads;
     let dylib_path = options.env.get("ORT_DYLIB_PATH").map(PathBuf::from);
     let mut node = Node::start(NodeParts {
         config,
         models: Box::new(move || Models::load(&runtime, &configured, dylib_path)),
-        workers: 1,
+        workers: plan.workers,
         decoder: DecoderKind::Software,
         listener: http,
     })

@@ -338,7 +338,7 @@ impl Command<'_> {
             let frame = totals.frames;
             totals.frames += 1;
             self.pictures += 1;
-            totals.busy += found.preprocess + found.inference + found.postprocess;
+            totals.busy += found.preprocess.wall + found.inference.wall + found.postprocess.wall;
             for object in &found.objects {
                 let label = self.detector.model().label(object.class_id).to_owned();
                 *totals.labels.entry(label).or_default() += 1;
@@ -456,7 +456,7 @@ impl Command<'_> {
             .iter()
             .map(|object| format!("{} {:.2}", model.label(object.class_id), object.score))
             .collect();
-        let busy = found.preprocess + found.inference + found.postprocess;
+        let busy = found.preprocess.wall + found.inference.wall + found.postprocess.wall;
         let seen = if seen.is_empty() {
             "nothing".to_owned()
         } else {

@@ -361,9 +361,9 @@ fn inference_sink(publisher: Publisher) -> Arc<dyn Fn(Inference<'_>) + Send + Sy
             size: job.frame.size(),
             timing: job.frame.timing(),
             started_at,
-            preprocess: detections.preprocess,
-            inference: detections.inference,
-            postprocess: detections.postprocess,
+            preprocess: detections.preprocess.wall,
+            inference: detections.inference.wall,
+            postprocess: detections.postprocess.wall,
             finished_at,
             objects,
             model: Arc::new(ModelRef {

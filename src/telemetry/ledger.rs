@@ -78,6 +78,25 @@ label_enum! {
 }
 
 label_enum! {
+    /// Work on a thread of ours, whose processor time is counted.
+    pub enum Work {
+        /// On the decode thread, whatever is not decoding: arrivals put in order, access units made of them, frames
+        /// handed on.
+        Depacketize = "depacketize",
+        /// Access unit to picture, in the decoder's memory.
+        Decode = "decode",
+        /// The picture out of the decoder's memory.
+        Copy = "copy",
+        /// Planes to tensor.
+        Preprocess = "preprocess",
+        /// The session's run, as far as the worker's own thread does it.
+        Inference = "inference",
+        /// Raw outputs to objects.
+        Postprocess = "postprocess",
+    }
+}
+
+label_enum! {
     /// A camera stream's life.
     pub enum CameraState {
         /// An attempt is under way.

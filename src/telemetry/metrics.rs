@@ -6,11 +6,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use prometheus::{
-    Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
+    Counter, CounterVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
     Registry, TextEncoder,
 };
 
-use super::ledger::{CameraState, EventDrop, FrameDrop, Malformed, SignalRefusal, Stage, UnitDrop};
+use super::ledger::{CameraState, EventDrop, FrameDrop, Malformed, SignalRefusal, Stage, UnitDrop, Work};
 use crate::config::StreamId;
 
 /// Upper bounds in seconds: from a decode on a fast machine to a stream that hardly lives.
@@ -52,6 +52,7 @@ struct StreamVectors {
     events_dropped: IntCounterVec,
     objects_detected: IntCounterVec,
     stage_duration: HistogramVec,
+    work_cpu: CounterVec,
     frame_age: HistogramVec,
     rtp_packets_received: IntCounterVec,
     rtp_packets_lost: IntCounterVec,
@@ -69,6 +70,7 @@ pub struct StreamMetrics {
     frames_dropped: Vec<IntCounter>,
     events_dropped: Vec<IntCounter>,
     stage_duration: Vec<Histogram>,
+    work_cpu: Vec<Counter>,
     camera_state: Vec<IntGauge>,
     /// Access units of which at least one packet came.
     pub access_units_received: IntCounter,
@@ -195,6 +197,11 @@ impl Metrics {
             stage_duration: register.histograms(
                 "stage_duration_seconds",
                 "Time a frame spent in a stage",
+                &["camera", "stream", "stage"],
+            ),
+            work_cpu: register.seconds(
+                "stage_cpu_seconds_total",
+                "Processor time of the threads that decode and infer",
                 &["camera", "stream", "stage"],
             ),
             frame_age: register.histograms(
@@ -335,6 +342,10 @@ impl StreamMetrics {
                 .iter()
                 .map(|s| vectors.stage_duration.with_label_values(&with(s.as_str())))
                 .collect(),
+            work_cpu: Work::ALL
+                .iter()
+                .map(|w| vectors.work_cpu.with_label_values(&with(w.as_str())))
+                .collect(),
             camera_state: CameraState::ALL
                 .iter()
                 .map(|s| vectors.camera_state.with_label_values(&with(s.as_str())))
@@ -391,6 +402,11 @@ impl StreamMetrics {
         self.stage_duration[stage as usize].observe(spent.as_secs_f64());
     }
 
+    /// Adds the processor time of a piece of work.
+    pub fn worked(&self, work: Work, cpu: Duration) {
+        self.work_cpu[work as usize].inc_by(cpu.as_secs_f64());
+    }
+
     /// Counts an object of a model's label.
     pub fn object_detected(&self, label: &str) {
         self.objects_detected
@@ -438,6 +454,13 @@ impl Register<'_> {
 
     fn counters(&self, name: &str, help: &str, labels: &[&str]) -> IntCounterVec {
         let vector = IntCounterVec::new(Self::opts(name, help), labels)
+            .expect("the name is valid, because it is a literal above");
+        self.add(vector.clone());
+        vector
+    }
+
+    fn seconds(&self, name: &str, help: &str, labels: &[&str]) -> CounterVec {
+        let vector = CounterVec::new(Self::opts(name, help), labels)
             .expect("the name is valid, because it is a literal above");
         self.add(vector.clone());
         vector

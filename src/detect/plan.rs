@@ -1,0 +1,82 @@
+//! How inference uses the cores: threads and camera streams come in, the number of workers, each with a session of its own,
+//! and of threads that help them go out. `docs/design/performance.md` has what was measured.
+
+use std::fmt;
+use std::thread::available_parallelism;
+
+/// Workers and threads of inference.
+///
+/// One thread a session does most for each core: a run that is split leaves cores idle between its parts, some 15 % of
+/// two. But a camera has one frame in inference at a time, so more sessions than camera streams would find nothing to do:
+/// the cores that are left then help to split the runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SessionPlan {
+    /// Workers, each with a session for each model.
+    pub workers: usize,
+    /// The pool that all sessions share, as ONNX Runtime counts it: the thread that calls and those that help.
+    pub pool_threads: usize,
+}
+
+impl SessionPlan {
+    /// A plan for `threads` threads (`runtime.threads`; 0: as many as the process may use cores) and so many camera
+    /// streams; none may become many, since the hub's settings bring them later.
+    pub fn new(threads: usize, streams: usize) -> Self {
+        let cores = || available_parallelism().map_or(1, usize::from);
+        let threads = if threads == 0 { cores() } else { threads };
+        let workers = match streams {
+            0 => threads,
+            streams => streams.min(threads),
+        };
+        Self {
+            workers,
+            pool_threads: threads - workers + 1,
+        }
+    }
+}
+
+impl fmt::Display for SessionPlan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let helpers = self.pool_threads - 1;
+        match self.workers {
+            1 => write!(f, "1 session")?,
+            workers => write!(f, "{workers} sessions")?,
+        }
+        match helpers {
+            0 => write!(f, " of one thread each"),
+            1 => write!(f, " and 1 thread that helps"),
+            helpers => write!(f, " and {helpers} threads that help"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn plan(threads: usize, streams: usize) -> (usize, usize) {
+        let SessionPlan {
+            workers,
+            pool_threads,
+        } = SessionPlan::new(threads, streams);
+        (workers, pool_threads)
+    }
+
+    #[test]
+    fn sessions_are_as_many_as_cameras_can_keep_busy() {
+        assert_eq!(plan(1, 1), (1, 1));
+        assert_eq!(plan(1, 50), (1, 1));
+        assert_eq!(plan(2, 1), (1, 2));
+        assert_eq!(plan(2, 2), (2, 1));
+        assert_eq!(plan(4, 3), (3, 2));
+        assert_eq!(plan(8, 50), (8, 1));
+        assert_eq!(plan(8, 0), (8, 1));
+    }
+
+    #[test]
+    fn the_log_says_it() {
+        let said = |threads, streams| SessionPlan::new(threads, streams).to_string();
+        assert_eq!(said(2, 1), "1 session and 1 thread that helps");
+        assert_eq!(said(2, 5), "2 sessions of one thread each");
+        assert_eq!(said(6, 2), "2 sessions and 4 threads that help");
+    }
+}
