@@ -11,7 +11,7 @@ use std::path::PathBuf;
 use std::thread::Builder;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result, anyhow, ensure};
 use clap::Parser;
 use ndarray::ArrayD;
 use ort::environment::Environment;
@@ -40,10 +40,12 @@ struct Args {
 
 fn main() -> Result<()> {
     let args = Args::parse();
+    let (before_mb, loading) = (resident_mb()?, Instant::now());
     let environment = ort::init_from(&args.library)?.build()?;
     let sessions = (0..args.sessions)
         .map(|_| session(&environment, &args))
         .collect::<Result<Vec<_>>>()?;
+    let load = loading.elapsed();
     let (cpu, started) = (process_cpu()?, Instant::now());
     let until = started + Duration::from_secs_f64(args.seconds);
     let threads = sessions.into_iter().enumerate().map(|(n, session)| {
@@ -52,10 +54,13 @@ fn main() -> Result<()> {
         Builder::new().name(format!("session-{n}")).spawn(looping)
     });
     let threads = threads.collect::<std::io::Result<Vec<_>>>()?;
-    let mut runs = Vec::new();
+    let (mut runs, mut sessions) = (Vec::new(), Vec::new());
     for thread in threads {
-        let of_one = thread.join().map_err(|_| anyhow!("a session panicked"))?;
-        runs.extend(of_one?);
+        let joined = thread.join().map_err(|_| anyhow!("a session panicked"))?;
+        let (session, of_one) = joined?;
+        // Its memory is measured at the end.
+        sessions.push(session);
+        runs.extend(of_one);
     }
     let (cpu, seconds) = (process_cpu()? - cpu, started.elapsed().as_secs_f64());
     runs.sort_unstable();
@@ -67,7 +72,8 @@ fn main() -> Result<()> {
         json!({
             "sessions": args.sessions, "threads": args.threads, "batch": args.batch,
             "per_second": rounded(pictures / seconds), "cpu_ms": rounded(cpu.as_secs_f64() * 1e3 / pictures),
-            "p50_ms": rounded(at(50)), "p99_ms": rounded(at(99)),
+            "p50_ms": rounded(at(50)), "p99_ms": rounded(at(99)), "load_ms": rounded(load.as_secs_f64() * 1e3),
+            "session_mb": rounded(resident_mb()? - before_mb),
         })
     );
     Ok(())
@@ -81,8 +87,12 @@ fn session(environment: &Environment, args: &Args) -> Result<Session> {
         .map_err(|error| anyhow!("the model cannot be loaded: {error}"))
 }
 
-/// How long each run took.
-fn infer_until(mut session: Session, batch: usize, until: Instant) -> Result<Vec<Duration>> {
+/// The session, and how long each run took.
+fn infer_until(
+    mut session: Session,
+    batch: usize,
+    until: Instant,
+) -> Result<(Session, Vec<Duration>)> {
     let input = session.inputs().first().context("the model has no input")?;
     let (name, shape) = (input.name().to_owned(), input.dtype().tensor_shape());
     let shape: Vec<usize> = shape
@@ -111,9 +121,17 @@ fn infer_until(mut session: Session, batch: usize, until: Instant) -> Result<Vec
             runs.push(started.elapsed());
         }
     }
-    (!runs.is_empty())
-        .then_some(runs)
-        .context("the time is too short for a run")
+    ensure!(!runs.is_empty(), "the time is too short for a run");
+    Ok((session, runs))
+}
+
+/// Memory that is resident now.
+fn resident_mb() -> Result<f64> {
+    let status = std::fs::read_to_string("/proc/self/status")?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let kb = line.context("no VmRSS in /proc/self/status")?;
+    let kb: f64 = kb.trim().trim_end_matches(" kB").parse()?;
+    Ok(kb / 1024.0)
 }
 
 /// Processor time of all threads.

@@ -10,6 +10,7 @@ import statistics
 import subprocess
 import tempfile
 import time
+import urllib.request
 
 from measure import (EXAMPLES, PYTHON, ROOT, Bench, Watcher, Window, jain, machine, percentile, scrape, total,
                      wait_until)
@@ -99,6 +100,158 @@ def overhead(bench, table, args, facts):
             table.add(f"1 split: {label}", "", f"{value:.3f} ms a frame")
 
 
+def limit(bench, table, args, facts):
+    """Cameras that offer four times what inference can take; a slow and a broken one among them. How fast, how fresh, how fair."""
+    model = args.model
+    bare = [bench.bare(model, 2, 1, 6), bench.bare(model, 1, 2, 6)]
+    alone = bench.bare(model, 1, 1, 6)
+    facts["bare"] = {"2 sessions of 1 thread": bare[0], "1 session of 2 threads": bare[1], "1 session of 1 thread": alone}
+    print(f"# bare loops: {facts['bare']}", flush=True)
+    # Decoding and the cameras themselves take a fifth of the machine or so.
+    count = max(2, round(4 * 0.8 * bare[0]["per_second"] / FPS))
+    cameras = bench.cameras(count, args.clip, FPS)
+    slow = bench.cameras(1, args.clip, 1, "slow")
+    broken = bench.cameras(1, broken_clip(args.clip, bench.folder), FPS, "broken")
+    everybody = cameras + slow + broken
+    node = bench.node(model, [camera.name for camera in everybody])
+    watcher = Watcher(bench, node.name)
+    receiving(node, cameras + slow)
+    time.sleep(5)
+    window, from_event = Window(bench, node, everybody), len(watcher.events)
+    time.sleep(args.minutes * 60)
+    window.close()
+    events = watcher.events[from_event:]
+    names = [camera.name for camera in cameras]
+    inferred = window.count("frames_inferred_total")
+    offered = window.count("frames_decoded_total") / window.seconds
+    spent = {work: window.count("stage_cpu_seconds_total", stage=work) for work in WORK}
+    network = window.thread("tokio")
+    process = window.spent("node")
+    outside = process - spent["decode"] - spent["inference"] - network
+    facts["limit"] = {"cameras": count, "offered": offered, "inferred": inferred / window.seconds, "spent": spent, "network": network,
+                      "process": process, "cameras_cpu": window.spent("cameras"), "hub_cpu": window.spent("hub"),
+                      "seconds": window.seconds, "resident_mb": node.resident_mb()}
+    print(f"# limit: {facts['limit']}", flush=True)
+    in_session = 1e3 * spent["inference"] / inferred
+    table.add(f"2 offered beside inferred ({count} cameras, {model})", "4", f"{offered:.0f} and {inferred / window.seconds:.1f} a second",
+              f"{offered * window.seconds / inferred:.1f}")
+    table.add("2 CPU in the session for each inference, beside a bare loop's", "≤ 1.05",
+              f"{in_session:.2f} ms and {bare[0]['cpu_ms']:.2f} ms", f"{in_session / bare[0]['cpu_ms']:.2f}",
+              in_session / bare[0]["cpu_ms"] <= 1.05)
+    table.add("2 CPU outside decode, network and session", "≤ 5 % of the process's", f"{outside:.1f} of {process:.0f} s",
+              f"{100 * outside / process:.1f} %", outside / process <= 0.05)
+    table.add("2 machine idle", "≤ 3 %", f"{100 * window.idle():.1f} %", "", window.idle() <= 0.03)
+    bound = 1e3 / FPS + 2 * alone["p50_ms"] + 10
+    ages = {name: [latency["total"] for _, camera, latency, _ in events if camera == name] for name in names}
+    worst = max(percentile(values, 99) for values in ages.values())
+    middle = statistics.median(percentile(values, 99) for values in ages.values())
+    table.add("3 fresh: p99 of the age, the worst camera (the median one)", f"≤ {bound:.0f} ms", f"{worst:.0f} ms ({middle:.0f})",
+              f"{worst / bound:.2f}", worst <= bound)
+    third = args.minutes * 20
+    begun = events[0][0]
+    first = percentile([event[2]["total"] for event in events if event[0] < begun + third and event[1] in ages], 99)
+    last = percentile([event[2]["total"] for event in events if event[0] > events[-1][0] - third and event[1] in ages], 99)
+    table.add(f"3 p99 in the last third of {args.minutes:g} minutes, beside the first", "≤ 1.2", f"{last:.0f} and {first:.0f} ms",
+              f"{last / first:.2f}", last / first <= 1.2)
+    index = jain([window.count("frames_inferred_total", camera=name) for name in names])
+    table.add("4 fair: Jain's index of inferences", "≥ 0.99", f"{index:.4f}", "", index >= 0.99)
+    frames, got = (window.count(f"frames_{what}_total", camera=slow[0].name) for what in ("decoded", "inferred"))
+    table.add("4 a camera of 1 fps gets its frames inferred", "all", f"{got:.0f} of {frames:.0f}", "", got >= frames - 1)
+    units = window.count("access_units_received_total", camera=broken[0].name)
+    table.add("4 the broken one: its units and frames", "", f"{units:.0f} and {window.count('frames_decoded_total', camera=broken[0].name):.0f}")
+    took = node.stop()
+    table.add("SIGTERM in overload", "≤ 5 s", f"{took:.1f} s", "", took <= 5)
+    watcher.stop()
+    for camera in everybody:
+        camera.stop()
+
+
+def broken_clip(clip, folder):
+    """The clip with slices that no decoder takes: a byte in each hundred is another."""
+    data = bytearray(clip.read_bytes())
+    at = 0
+    while (at := data.find(b"\0\0\1", at)) >= 0:
+        at += 3
+        if data[at] & 31 in (1, 5):
+            end = data.find(b"\0\0\1", at)
+            for n in range(at + 20, end if end > 0 else len(data), 100):
+                data[n] ^= 0x55
+    out = folder / "broken.h264"
+    out.write_bytes(data)
+    return out
+
+
+def quarter(bench, table, args, facts):
+    """At a quarter of what the machine can infer, the age is what the work takes."""
+    capacity = facts["limit"]["inferred"] if "limit" in facts else 35
+    fps = round(capacity / 4 / 2, 1)
+    cameras = bench.cameras(2, args.clip, fps)
+    node = bench.node(args.model, [camera.name for camera in cameras])
+    watcher = Watcher(bench, node.name)
+    receiving(node, cameras)
+    watcher.events.clear()
+    time.sleep(2 * args.seconds)
+    latencies = [latency for _, _, latency, _ in watcher.events]
+    age = percentile([latency["total"] for latency in latencies], 50)
+    parts = {part: percentile([latency[part] for latency in latencies], 50) for part in latencies[0]}
+    work = percentile([sum(latency[part] for part in ("receive", "decode", "preprocess", "inference")) for latency in latencies], 50)
+    table.add(f"3 at a quarter of capacity (2 cameras of {fps} fps): p50 of the age, beside its work", "≤ 1.25", f"{age:.1f} and {work:.1f} ms",
+              f"{age / work:.2f}", age / work <= 1.25)
+    print(f"# quarter: {parts}", flush=True)
+    node.stop()
+    watcher.stop()
+    for camera in cameras:
+        camera.stop()
+
+
+def memory(bench, table, args, facts):
+    """Resident memory with one camera and with five, beyond the session's own."""
+    own = bench.bare(args.model, 1, 1, 3)["session_mb"]
+    cameras = bench.cameras(5, args.clip, FPS)
+    resident = {}
+    for count in (1, 5):
+        node = bench.node(args.model, [camera.name for camera in cameras[:count]], threads=1)
+        receiving(node, cameras[:count])
+        time.sleep(args.seconds)
+        resident[count] = node.resident_mb()
+        node.stop()
+    for camera in cameras:
+        camera.stop()
+    one, more = resident[1] - own, (resident[5] - resident[1]) / 4
+    table.add("5 resident with one camera, beyond the session's own", "≤ 130 MB", f"{one:.0f} MB (in all {resident[1]:.0f}, the session's {own:.0f})",
+              "", one <= 130)
+    table.add("5 resident for each further camera", "≤ 28 MB", f"{more:.1f} MB", "", more <= 28)
+
+
+def start(bench, table, args, facts):
+    """From the start of the program to ready, and from the first keyframe to the first event."""
+    cameras = bench.cameras(1, args.clip, FPS)
+    ready, first = [], []
+    for _ in range(5):
+        load = bench.bare(args.model, 2, 1, 0.5)["load_ms"] / 2
+        started = time.monotonic()
+        node = bench.node(args.model, [camera.name for camera in cameras])
+        watcher = Watcher(bench, node.name)
+
+        def is_ready():
+            try:
+                return urllib.request.urlopen(f"http://127.0.0.1:{node.port}/readyz", timeout=1).status == 200
+            except OSError:
+                return False
+        wait_until(is_ready, 20, "the node is ready")
+        ready.append(1e3 * (time.monotonic() - started) - load)
+        wait_until(lambda: watcher.events, 20, "an event")
+        at, _, _, event = watcher.events[0]
+        first.append(event["timestamp"] - event["frame"]["receivedAt"])
+        node.stop()
+        watcher.stop()
+    cameras[0].stop()
+    table.add("8 ready, after the model's own load time (p50 of 5, the worst)", "≤ 1 s",
+              f"{statistics.median(ready):.0f} ms ({max(ready):.0f})", "", max(ready) <= 1000)
+    table.add("8 first event after its frame's first packet (p50 of 5, the worst)", "≤ 1 s",
+              f"{statistics.median(first):.0f} ms ({max(first):.0f})", "", max(first) <= 1000)
+
+
 def python_decode(clip):
     """CPU for each frame that the yardstick's decoder takes, as its client sets it up."""
     program = """
@@ -120,6 +273,7 @@ def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--seconds", type=float, default=20, help="of a window")
     parser.add_argument("--minutes", type=float, default=10, help="of the overload")
+    parser.add_argument("--model", default=NANODET, help="of all but the overhead")
     parser.add_argument("--only", default="", help="scenarios by name, separated by commas")
     parser.add_argument("--perf", action="store_true")
     parser.add_argument("--keep", action="store_true", help="leaves the folder with all logs")
@@ -127,14 +281,14 @@ def main():
     folder = pathlib.Path(tempfile.mkdtemp(prefix="twinsight-compare-"))
     args.clip = clip(folder)
     bench, table, facts = Bench(folder), Table(), {}
-    scenarios = {"overhead": overhead}
+    scenarios = {"overhead": overhead, "limit": limit, "quarter": quarter, "memory": memory, "start": start}
     try:
         for name, scenario in scenarios.items():
             if not args.only or name in args.only.split(","):
                 scenario(bench, table, args, facts)
     finally:
         bench.stop()
-    print(table.text())
+    print("\n" + table.text())
 
 
 if __name__ == "__main__":

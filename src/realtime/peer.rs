@@ -698,7 +698,7 @@ impl PeerConnectionEventHandler for Callbacks {
                 videos.push(video);
             }
         }
-        // Packets come through the tee; this queue is emptied so that it does not fill and log.
+        // Media ends at the tee; what is left are reports, and this queue is emptied so that it does not fill and log.
         tokio::spawn(async move { while track.poll().await.is_some() {} });
     }
 }

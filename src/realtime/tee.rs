@@ -2,7 +2,7 @@
 //! report of video go, stamped with the socket's arrival time, to a [`TeeSink`]; keyframe requests and
 //! reports from the other side go to it too. Runs under the connection's lock, so the sink never blocks.
 //!
-//! The stack's own remote track is not read: its queue is short, drops with a log line a packet and
+//! The stack's own remote track gets no media: its queue is short, drops with a log line a packet and
 //! loses the arrival time.
 
 use std::collections::{HashMap, VecDeque};
@@ -182,7 +182,11 @@ impl Protocol<TaggedPacket, TaggedPacket, ()> for Tee {
 
     fn handle_read(&mut self, message: TaggedPacket) -> Result<(), Self::Error> {
         self.observe(&message);
-        self.read_queue.push_back(message);
+        // Media goes no further: behind this there is only the remote track that nobody reads, and passing a packet
+        // through it costs as much again as taking it in.
+        if !matches!(message.message.packet, Packet::Rtp(_)) {
+            self.read_queue.push_back(message);
+        }
         Ok(())
     }
 
