@@ -141,6 +141,9 @@ def limit(bench, table, args, facts):
     table.add("2 CPU outside decode, network and session", "≤ 5 % of the process's", f"{outside:.1f} of {process:.0f} s",
               f"{100 * outside / process:.1f} %", outside / process <= 0.05)
     table.add("2 machine idle", "≤ 3 %", f"{100 * window.idle():.1f} %", "", window.idle() <= 0.03)
+    parts = {part: [round(percentile([event[2][part] for event in events if event[1] in names], share), 1) for share in (50, 99)]
+             for part in events[0][2]}
+    print(f"# limit, p50 and p99: {parts}", flush=True)
     bound = 1e3 / FPS + 2 * alone["p50_ms"] + 10
     ages = {name: [latency["total"] for _, camera, latency, _ in events if camera == name] for name in names}
     worst = max(percentile(values, 99) for values in ages.values())

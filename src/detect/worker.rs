@@ -15,7 +15,7 @@ use crate::telemetry::health::{Health, Heartbeat};
 use crate::telemetry::ledger::{FrameDrop, Stage, Work};
 use crate::telemetry::logging::{RATE_LIMIT, RateLimit};
 use crate::telemetry::metrics::{Metrics, StreamMetrics};
-use crate::thread::{Joined, spawn_named};
+use crate::thread::{Joined, spawn_named, yield_to_others};
 
 /// An idle worker shows that it lives this often.
 const BEAT: Duration = Duration::from_secs(1);
@@ -328,6 +328,8 @@ impl WorkerState {
 /// The worker's thread. Returns when the scheduler is closed, or when its detectors cannot be
 /// trusted any more: the supervisor replaces it then.
 fn work(context: &PoolContext, shared: &WorkerState, mut detectors: Vec<Box<dyn Detector>>) {
+    // Packets and pictures first: what they wait for inference is added to the age of every frame.
+    yield_to_others();
     while let Some(job) = context.scheduler.next(BEAT, || shared.beat()) {
         let started_at = Instant::now();
         let work = Arc::clone(&job.work);
