@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use serde::Deserialize;
-use twinsight::decode::frame::{I420, PictureSize};
+use twinsight::decode::frame::{Color, I420, Matrix, PictureSize};
 use twinsight::detect::RuntimeOptions;
 use twinsight::dev::detect::{DetectOptions, run};
 use twinsight::h264::clip::Clip;
@@ -218,7 +218,12 @@ fn mean_difference(tensor: &[f32], fit: &str, size: usize, file: &Path) -> f64 {
         out.path().to_str().expect("UTF-8"),
     );
     reference(&["tensor", fit, &size.to_string(), file, path]);
-    let bytes = std::fs::read(out.path()).expect("the tensor");
+    difference(tensor, out.path())
+}
+
+/// The mean absolute difference to a tensor that the reference wrote.
+fn difference(tensor: &[f32], theirs: &Path) -> f64 {
+    let bytes = std::fs::read(theirs).expect("the tensor");
     assert_eq!(bytes.len(), 4 * tensor.len());
     let theirs = bytes
         .as_chunks::<4>()
@@ -262,17 +267,7 @@ fn tensors_are_opencvs() {
         assert!(mean < 0.5, "{name} {size}: {mean}");
     }
 
-    let clip = Clip::read(&files[2]).expect("the part");
-    let mut decoder = openh264::decoder::Decoder::new().expect("a decoder");
-    let decoded = decoder
-        .decode(&clip.units()[0].data)
-        .expect("decodes")
-        .expect("a picture");
-    let size = PictureSize {
-        width_px: 768,
-        height_px: 576,
-    };
-    let packed = packed(&decoded, size);
+    let (packed, size) = first_frame(&files[2]);
     for (fit, name, side) in [(Fit::Stretch, "stretch", 300), (center, "center", 416)] {
         let mut preprocessor = preprocessor(fit, side);
         let planes = I420::from_packed(&packed, size, Default::default());
@@ -283,6 +278,119 @@ fn tensors_are_opencvs() {
         println!("I420 {name} {side}: {mean:.3} of 255");
         assert!(mean < 0.5, "{name} {side}: {mean}");
     }
+}
+
+/// All sizes that a camera and a model are likely to have: a decoded frame (of 768x576, repeated to fill the size) and
+/// noise, in each matrix and range that a stream may name.
+#[test]
+fn tensors_of_720p_and_1080p_are_opencvs() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let (frame, frame_size) = first_frame(&files(dir.path())[2]);
+    let mut arguments = vec!["tensor".to_owned()];
+    let mut ours = Vec::new();
+    for (width_px, height_px) in [(1280, 720), (1920, 1080)] {
+        let size = PictureSize {
+            width_px,
+            height_px,
+        };
+        for (content, packed) in [
+            ("frame", repeated(&frame, frame_size, size)),
+            ("noise", noise(size.i420_bytes())),
+        ] {
+            for (matrix, full_range) in [
+                (Matrix::Bt601, false),
+                (Matrix::Bt601, true),
+                (Matrix::Bt709, false),
+                (Matrix::Bt709, true),
+            ] {
+                let color = Color { matrix, full_range };
+                let name = format!(
+                    "{content}_{width_px}_{height_px}_{}_{}",
+                    if matrix == Matrix::Bt601 { 601 } else { 709 },
+                    if full_range { "full" } else { "limited" }
+                );
+                let file = dir.path().join(format!("{name}.i420"));
+                std::fs::write(&file, &packed).expect("a file of planes");
+                let center = Fit::Letterbox {
+                    align: Align::Center,
+                    pad: 0,
+                };
+                for (fit, fit_name, side) in [
+                    (Fit::Stretch, "stretch", 300),
+                    (center, "center", 416),
+                    (center, "center", 640),
+                ] {
+                    let mut preprocessor = preprocessor(fit, side);
+                    let planes = I420::from_packed(&packed, size, color);
+                    preprocessor
+                        .run(&Picture::I420(planes))
+                        .expect("a whole picture");
+                    let case = format!("{name} {fit_name} {side}");
+                    let out = dir.path().join(&case);
+                    let paths = [&file, &out].map(|path| path.to_str().expect("UTF-8").to_owned());
+                    arguments.extend([fit_name.to_owned(), side.to_string()]);
+                    arguments.extend(paths);
+                    ours.push((case, preprocessor, out));
+                }
+            }
+        }
+    }
+    reference(&arguments.iter().map(String::as_str).collect::<Vec<_>>());
+    for (case, preprocessor, out) in ours {
+        let mean = difference(preprocessor.tensor(), &out);
+        println!("{case}: {mean:.3} of 255");
+        assert!(mean < 0.5, "{case}: {mean}");
+    }
+}
+
+/// The first picture of a clip of 768x576.
+fn first_frame(clip: &Path) -> (Vec<u8>, PictureSize) {
+    let clip = Clip::read(clip).expect("the part");
+    let mut decoder = openh264::decoder::Decoder::new().expect("a decoder");
+    let decoded = decoder
+        .decode(&clip.units()[0].data)
+        .expect("decodes")
+        .expect("a picture");
+    let size = PictureSize {
+        width_px: 768,
+        height_px: 576,
+    };
+    (packed(&decoded, size), size)
+}
+
+/// A picture beside and below itself, as often as it takes.
+fn repeated(packed: &[u8], from: PictureSize, to: PictureSize) -> Vec<u8> {
+    let picture = I420::from_packed(packed, from, Color::default());
+    let mut bytes = Vec::new();
+    for (plane, from, to) in [
+        (picture.y, from.height_px, (to.width_px, to.height_px)),
+        (
+            picture.u,
+            from.chroma_height_px(),
+            (to.chroma_width_px(), to.chroma_height_px()),
+        ),
+        (
+            picture.v,
+            from.chroma_height_px(),
+            (to.chroma_width_px(), to.chroma_height_px()),
+        ),
+    ] {
+        for row in 0..to.1 {
+            let row = &plane.data[row % from * plane.stride..][..plane.stride];
+            bytes.extend(row.iter().cycle().take(to.0));
+        }
+    }
+    bytes
+}
+
+/// Bytes that look random and are the same every time.
+fn noise(count: usize) -> Vec<u8> {
+    let mut state = 1u32;
+    let mut next = || {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        state.to_be_bytes()[0]
+    };
+    (0..count).map(|_| next()).collect()
 }
 
 /// The planes of a decoded picture without padding.

@@ -1,5 +1,5 @@
 //! YUV to RGB by the matrices of ITU-R BT.601 and BT.709, full and limited range (H.264 Annex E).
-//! Rows of samples come in, rows of RGB bytes go out; the preprocessor and the drawing code run it.
+//! Rows of samples come in, rows of red, green and blue go out; the preprocessor and the drawing code run it.
 //! RGB is limited to bytes before anything is resized: resizing first moves the scores of overexposed
 //! objects by 0.04 (seen on the white van of the shipped clip).
 
@@ -9,7 +9,7 @@ use ndarray::Array3;
 use crate::decode::frame::{Color, Frame, I420, Matrix, PictureSize, Plane};
 
 /// Coefficients that turn samples to RGB, for 16-bit fixed point.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy)]
 struct YuvToRgb {
     y_offset: i16,
     /// Times 2^14.
@@ -21,32 +21,15 @@ struct YuvToRgb {
     b_u: i16,
 }
 
-/// Converts the rows of a picture, one after the other; keeps what two rows of luma share of their row of chroma.
-///
-/// Its loops are over rows of 16-bit numbers with one row written, which the compiler makes wide; from bytes to three
-/// rows in one loop takes half as long again. Sums have 5 fractional bits: less than 0.7 off the exact value.
-#[derive(Debug)]
-pub(super) struct RowConverter {
-    matrix: YuvToRgb,
-    /// Which row of chroma is in `tints`.
-    chroma_row: Option<usize>,
-    /// A row of luma, spread over 16 bits.
-    luma: Vec<i16>,
-    /// A row of u and of v, spread over 16 bits.
-    chroma: [Vec<i16>; 2],
-    /// What chroma adds to red, green and blue, as wide as luma.
-    tints: [Vec<i16>; 3],
-}
-
 impl YuvToRgb {
     /// The coefficients of a colour description.
-    fn new(color: Color) -> Self {
-        let (k_r, k_b) = match color.matrix {
+    const fn new(matrix: Matrix, full_range: bool) -> Self {
+        let (k_r, k_b) = match matrix {
             Matrix::Bt601 => (0.299, 0.114),
             Matrix::Bt709 => (0.2126, 0.0722),
         };
         let k_g = 1.0 - k_r - k_b;
-        let (y_offset, y_gain, c_gain) = if color.full_range {
+        let (y_offset, y_gain, c_gain) = if full_range {
             (0, 1.0, 1.0)
         } else {
             (16, 255.0 / 219.0, 255.0 / 224.0)
@@ -60,114 +43,66 @@ impl YuvToRgb {
             b_u: fixed(2.0 * (1.0 - k_b) * c_gain, 13),
         }
     }
-}
 
-impl RowConverter {
-    /// A converter that begins with [`start`](Self::start).
-    pub(super) fn new() -> Self {
-        Self {
-            matrix: YuvToRgb::new(Color::default()),
-            chroma_row: None,
-            luma: Vec::new(),
-            chroma: Default::default(),
-            tints: Default::default(),
+    /// A loop over rows of 16-bit numbers, which the compiler makes as wide as the caller's instruction set is. Sums
+    /// have 5 fractional bits: less than 0.7 off the exact value.
+    #[inline(always)]
+    fn convert(self, [ys, us, vs]: [&[u8]; 3], [reds, greens, blues]: [&mut [i16]; 3]) {
+        let samples = ys.iter().zip(us).zip(vs);
+        let pixels = reds.iter_mut().zip(greens).zip(blues);
+        for (((&y, &u), &v), ((red, green), blue)) in samples.zip(pixels) {
+            // With 7 bits more (chroma 8), the upper half of the product has 5 fractional bits. A half for rounding.
+            let luma = high((i16::from(y) - self.y_offset) << 7, self.y_gain) + 16;
+            let u = (i16::from(u) - 128) << 8;
+            let v = (i16::from(v) - 128) << 8;
+            *red = to_byte((luma + high(v, self.r_v)) >> 5);
+            *green = to_byte((luma + (high(u, self.g_u) + high(v, self.g_v))) >> 5);
+            *blue = to_byte((luma + high(u, self.b_u)) >> 5);
         }
-    }
-
-    /// Begins a picture; allocates when it is wider than those before.
-    pub(super) fn start(&mut self, picture: &I420<'_>) {
-        self.matrix = YuvToRgb::new(picture.color);
-        self.chroma_row = None;
-        self.luma.resize(picture.size.width_px, 0);
-        for row in &mut self.tints {
-            row.resize(picture.size.width_px, 0);
-        }
-        for row in &mut self.chroma {
-            row.resize(picture.size.chroma_width_px(), 0);
-        }
-    }
-
-    /// A row of the picture that it began with, to rows of red, green and blue.
-    pub(super) fn convert(&mut self, picture: &I420<'_>, row: usize, rgb: [&mut [u8]; 3]) {
-        self.tint(picture, row / 2);
-        let ys = row_of(picture.y, row, picture.size.width_px);
-        let (offset, gain) = (self.matrix.y_offset, self.matrix.y_gain);
-        for (luma, &y) in self.luma.iter_mut().zip(ys) {
-            // With 7 bits more, the upper half of the product has 5 fractional bits.
-            *luma = (i16::from(y) - offset) << 7;
-        }
-        for luma in &mut self.luma {
-            // A half for rounding.
-            *luma = high(*luma, gain) + 16;
-        }
-        for (out, tints) in rgb.into_iter().zip(&self.tints) {
-            for ((out, &luma), &tint) in out.iter_mut().zip(&self.luma).zip(tints) {
-                *out = to_byte((luma + tint) >> 5);
-            }
-        }
-    }
-
-    /// Makes `tints` those of a row of chroma.
-    fn tint(&mut self, picture: &I420<'_>, row: usize) {
-        if self.chroma_row == Some(row) {
-            return;
-        }
-        self.chroma_row = Some(row);
-        let width = picture.size.chroma_width_px();
-        for (out, plane) in self.chroma.iter_mut().zip([picture.u, picture.v]) {
-            for (out, &sample) in out.iter_mut().zip(row_of(plane, row, width)) {
-                *out = (i16::from(sample) - 128) << 8;
-            }
-        }
-        let [us, vs] = &self.chroma;
-        let [reds, greens, blues] = &mut self.tints;
-        let matrix = self.matrix;
-        widen(vs.iter().map(|&v| high(v, matrix.r_v)), reds);
-        let both = us.iter().zip(vs);
-        widen(
-            both.map(|(&u, &v)| high(u, matrix.g_u) + high(v, matrix.g_v)),
-            greens,
-        );
-        widen(us.iter().map(|&u| high(u, matrix.b_u)), blues);
     }
 }
 
-/// Each value for two pixels; of an odd row, the last for one.
+/// Samples of pixels to red, green and blue in 0..=255; all slices are of one length.
 #[inline(always)]
-fn widen(values: impl ExactSizeIterator<Item = i16>, out: &mut [i16]) {
-    let (pairs, odd) = out.as_chunks_mut::<2>();
-    let mut values = values;
-    for (pair, value) in pairs.iter_mut().zip(values.by_ref()) {
-        *pair = [value, value];
-    }
-    if let ([odd], Some(last)) = (odd, values.next()) {
-        *odd = last;
+pub(super) fn convert(color: Color, yuv: [&[u8]; 3], rgb: [&mut [i16]; 3]) {
+    // Of constants the compiler knows that they have 16 bits; of variables it forgets it and multiplies 32.
+    match (color.matrix, color.full_range) {
+        (Matrix::Bt601, false) => const { YuvToRgb::new(Matrix::Bt601, false) }.convert(yuv, rgb),
+        (Matrix::Bt601, true) => const { YuvToRgb::new(Matrix::Bt601, true) }.convert(yuv, rgb),
+        (Matrix::Bt709, false) => const { YuvToRgb::new(Matrix::Bt709, false) }.convert(yuv, rgb),
+        (Matrix::Bt709, true) => const { YuvToRgb::new(Matrix::Bt709, true) }.convert(yuv, rgb),
     }
 }
 
-/// A row of a plane.
-fn row_of(plane: Plane<'_>, row: usize, width: usize) -> &[u8] {
-    &plane.data[row * plane.stride..][..width]
+/// A row of luma, and what it has of u and v.
+pub(super) fn rows_of<'a>(picture: &I420<'a>, row: usize) -> [&'a [u8]; 3] {
+    let size = picture.size;
+    let row_of =
+        |plane: Plane<'a>, row: usize, width: usize| &plane.data[row * plane.stride..][..width];
+    [
+        row_of(picture.y, row, size.width_px),
+        row_of(picture.u, row / 2, size.chroma_width_px()),
+        row_of(picture.v, row / 2, size.chroma_width_px()),
+    ]
 }
 
 /// The upper half of a product.
 #[inline(always)]
-fn high(a: i16, b: i16) -> i16 {
+pub(super) fn high(a: i16, b: i16) -> i16 {
     ((i32::from(a) * i32::from(b)) >> 16) as i16
 }
 
 #[inline(always)]
-#[expect(clippy::cast_sign_loss, reason = "limited to 0..=255")]
-fn to_byte(value: i16) -> u8 {
-    value.clamp(0, 255) as u8
+fn to_byte(value: i16) -> i16 {
+    value.clamp(0, 255)
 }
 
 #[expect(
     clippy::cast_possible_truncation,
     reason = "coefficients are below 2.2, so that 13 bits more fit; luma's below 1.2"
 )]
-fn fixed(value: f64, bits: i32) -> i16 {
-    (value * f64::from(1 << bits)).round() as i16
+const fn fixed(value: f64, bits: i32) -> i16 {
+    (value * (1 << bits) as f64).round() as i16
 }
 
 impl Frame {
@@ -278,17 +213,33 @@ impl ChannelAffine {
 /// that people look at, not for the hot path.
 pub fn to_rgb8(picture: &I420<'_>, rgb: &mut Vec<u8>) {
     let size = picture.size;
-    let mut converter = RowConverter::new();
-    converter.start(picture);
-    let mut planes: [Vec<u8>; 3] = std::array::from_fn(|_| vec![0; size.width_px]);
+    let mut chroma = [vec![0; size.width_px], vec![0; size.width_px]];
+    let mut channels: [Vec<i16>; 3] = std::array::from_fn(|_| vec![0; size.width_px]);
     rgb.clear();
     rgb.reserve(3 * size.width_px * size.height_px);
     for row in 0..size.height_px {
-        converter.convert(picture, row, planes.each_mut().map(Vec::as_mut_slice));
-        let [reds, greens, blues] = &planes;
+        let samples = rows_of(picture, row);
+        for (wide, samples) in chroma.iter_mut().zip(&samples[1..]) {
+            for (pair, &sample) in wide.chunks_mut(2).zip(*samples) {
+                pair.fill(sample);
+            }
+        }
+        let [us, vs] = &chroma;
+        let out = channels.each_mut().map(Vec::as_mut_slice);
+        convert(picture.color, [samples[0], us, vs], out);
+        let [reds, greens, blues] = &channels;
         let pixels = reds.iter().zip(greens).zip(blues);
-        rgb.extend(pixels.flat_map(|((&red, &green), &blue)| [red, green, blue]));
+        rgb.extend(pixels.flat_map(|((&r, &g), &b)| [r, g, b].map(as_byte)));
     }
+}
+
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "limited to 0..=255"
+)]
+fn as_byte(value: i16) -> u8 {
+    value as u8
 }
 
 #[cfg(test)]

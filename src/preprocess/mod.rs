@@ -3,6 +3,7 @@
 
 pub mod color;
 pub mod resize;
+mod sample;
 pub mod tensor;
 
 pub use tensor::{Picture, Placement, Preprocessor, TensorBox, TensorSpec};

@@ -1,8 +1,9 @@
-//! A picture to a model's input tensor in one pass over its rows: converted to RGB, blended, sampled, scaled and
-//! written to their channel, with no whole RGB picture in between and no allocation once the geometry is known.
+//! A picture to a model's input tensor in one pass over its rows: sampled as RGB, blended, scaled and written to their
+//! channel, with no whole RGB picture in between and no allocation once the geometry is known.
 
-use super::color::{ChannelAffine, RowConverter};
-use super::resize::{Axis, BLENDED_ONE, Tap, blend_rows, sample_rgb_row, sample_row};
+use super::color::{ChannelAffine, rows_of};
+use super::resize::Axis;
+use super::sample::{Instructions, SampledRow, Sampler};
 use crate::decode::frame::{I420, PictureSize, Plane};
 
 /// What a detector takes.
@@ -104,29 +105,20 @@ pub struct Placement {
 pub struct Preprocessor {
     spec: TensorSpec,
     tensor: Vec<f32>,
-    geometry: Option<Geometry>,
-    columns: Axis,
+    /// What the tables were computed for.
+    geometry: Option<Placement>,
+    sampler: Sampler,
     rows: Axis,
-    /// A row of samples, blended from two.
-    blended: Vec<f32>,
-    /// The two source rows of a frame that are blended, as RGB.
-    rgb_rows: [RgbRow; 2],
-    converter: RowConverter,
+    /// The two source rows that are blended.
+    sampled: [CachedRow; 2],
 }
 
-/// A converted row of a frame.
+/// A sampled row of a picture.
 #[derive(Debug, Default)]
-struct RgbRow {
+struct CachedRow {
     /// Which one it is, unless none of this picture yet.
     row: Option<u32>,
-    planes: [Vec<u8>; 3],
-}
-
-/// What the tables were computed for.
-#[derive(Debug, Clone, Copy, PartialEq)]
-struct Geometry {
-    placement: Placement,
-    interleaved: bool,
+    values: SampledRow,
 }
 
 impl Placement {
@@ -186,15 +178,17 @@ fn scaled(length: usize, factor: f64, most: usize) -> usize {
 impl Preprocessor {
     /// A preprocessor for a model's input.
     pub fn new(spec: TensorSpec) -> Self {
+        Self::with(Instructions::best(), spec)
+    }
+
+    fn with(instructions: Instructions, spec: TensorSpec) -> Self {
         Self {
             spec,
             tensor: vec![0.0; 3 * spec.width * spec.height],
             geometry: None,
-            columns: Axis::default(),
+            sampler: Sampler::new(instructions),
             rows: Axis::default(),
-            blended: Vec::new(),
-            rgb_rows: Default::default(),
-            converter: RowConverter::new(),
+            sampled: Default::default(),
         }
     }
 
@@ -213,124 +207,72 @@ impl Preprocessor {
         if !is_whole(picture) {
             return None;
         }
-        let placement = self.prepare(picture);
-        match picture {
-            Picture::I420(planes) => self.fill_from_planes(planes, placement),
-            Picture::Rgb { data, size } => self.fill_from_rgb(data, *size, placement),
-        }
-        Some(placement)
-    }
-
-    /// Computes the tables and paints the padding when the geometry is new.
-    fn prepare(&mut self, picture: &Picture<'_>) -> Placement {
-        let size = picture.size();
-        let geometry = Geometry {
-            placement: Placement::new(&self.spec, size),
-            interleaved: matches!(picture, Picture::Rgb { .. }),
-        };
-        let placement = geometry.placement;
-        if self.geometry == Some(geometry) {
-            return placement;
-        }
-        self.columns.fill(placement.width, size.width_px);
-        self.rows.fill(placement.height, size.height_px);
-        if geometry.interleaved {
-            self.blended.resize(3 * size.width_px, 0.0);
-        } else {
-            self.blended.resize(size.width_px, 0.0);
-            let rows = self.rgb_rows.iter_mut().flat_map(|row| &mut row.planes);
-            for row in rows {
-                row.resize(size.width_px, 0);
-            }
-        }
-        if let Fit::Letterbox { pad, .. } = self.spec.fit {
-            let affine = self.spec.affine;
-            for (plane, affine) in self.planes().into_iter().zip(affine) {
-                plane.fill(affine.apply(f32::from(pad)));
-            }
-        }
-        self.geometry = Some(geometry);
-        placement
-    }
-
-    /// The tensor's planes of red, green and blue.
-    fn planes(&mut self) -> [&mut [f32]; 3] {
-        channels(&mut self.tensor, &self.spec)
-    }
-
-    fn fill_from_planes(&mut self, picture: &I420<'_>, placement: Placement) {
-        self.converter.start(picture);
-        let affine = self.spec.affine.map(of_blended);
+        let placement = self.prepare(picture.size());
+        let sampler = &mut self.sampler;
         let mut planes = channels(&mut self.tensor, &self.spec);
-        let [upper, lower] = &mut self.rgb_rows;
+        let [upper, lower] = &mut self.sampled;
         (upper.row, lower.row) = (None, None);
         for (row, tap) in self.rows.taps().iter().enumerate() {
             // Going down, the row below becomes the row above.
             if lower.row == Some(tap.first) {
                 std::mem::swap(upper, lower);
             }
-            upper.fill(tap.first, picture, &mut self.converter);
-            lower.fill(tap.second, picture, &mut self.converter);
+            upper.fill(tap.first, picture, sampler);
+            let below = if tap.weight == 0.0 {
+                &*upper
+            } else {
+                lower.fill(tap.second, picture, sampler);
+                &*lower
+            };
             let start = (placement.top + row) * self.spec.width + placement.left;
-            let planes = planes.iter_mut().zip(&affine);
+            let planes = planes.iter_mut().zip(self.spec.affine);
             for (channel, (plane, affine)) in planes.enumerate() {
-                let pair = [&upper.planes[channel][..], &lower.planes[channel]];
-                blend_rows(pair, tap.weight, &mut self.blended);
+                let pair = [&*upper, below].map(|row| &row.values[channel][..]);
                 let out = &mut plane[start..start + placement.width];
-                sample_row(&self.blended, &self.columns, out);
-                apply(*affine, out);
+                sampler.blend_rows(pair, tap.weight, affine, out);
             }
         }
+        Some(placement)
     }
 
-    fn fill_from_rgb(&mut self, data: &[u8], size: PictureSize, placement: Placement) {
-        let plane = Plane {
-            data,
-            stride: 3 * size.width_px,
-        };
-        let affine = self.spec.affine.map(of_blended);
-        let line = &mut self.blended;
-        let width = placement.width;
-        let [reds, greens, blues] = channels(&mut self.tensor, &self.spec);
-        for (row, tap) in self.rows.taps().iter().enumerate() {
-            let pair = row_pair(plane, *tap, 3 * size.width_px);
-            blend_rows(pair, tap.weight, line);
-            let start = (placement.top + row) * self.spec.width + placement.left;
-            let mut out = [
-                &mut reds[start..start + width],
-                &mut greens[start..start + width],
-                &mut blues[start..start + width],
-            ];
-            sample_rgb_row(line, &self.columns, out.each_mut().map(|row| &mut **row));
-            for (row, affine) in out.into_iter().zip(affine) {
-                apply(affine, row);
+    /// Computes the tables and paints the padding when the geometry is new.
+    fn prepare(&mut self, size: PictureSize) -> Placement {
+        let placement = Placement::new(&self.spec, size);
+        if self.geometry == Some(placement) {
+            return placement;
+        }
+        let mut columns = Axis::default();
+        columns.fill(placement.width, size.width_px);
+        self.sampler.fill(&columns, size.width_px);
+        self.rows.fill(placement.height, size.height_px);
+        if let Fit::Letterbox { pad, .. } = self.spec.fit {
+            let planes = channels(&mut self.tensor, &self.spec);
+            for (plane, affine) in planes.into_iter().zip(self.spec.affine) {
+                plane.fill(affine.apply(f32::from(pad)));
             }
         }
+        self.geometry = Some(placement);
+        placement
     }
 }
 
-impl RgbRow {
+impl CachedRow {
     /// Makes it the row of that number, if it is not.
-    fn fill(&mut self, row: u32, picture: &I420<'_>, converter: &mut RowConverter) {
-        if self.row != Some(row) {
-            self.row = Some(row);
-            let planes = self.planes.each_mut().map(Vec::as_mut_slice);
-            converter.convert(picture, row as usize, planes);
+    fn fill(&mut self, row: u32, picture: &Picture<'_>, sampler: &mut Sampler) {
+        if self.row == Some(row) {
+            return;
         }
-    }
-}
-
-/// What is done to a blended value instead of a byte.
-fn of_blended(affine: ChannelAffine) -> ChannelAffine {
-    ChannelAffine {
-        gain: affine.gain / BLENDED_ONE,
-        bias: affine.bias,
-    }
-}
-
-fn apply(affine: ChannelAffine, row: &mut [f32]) {
-    for value in row {
-        *value = affine.apply(*value);
+        self.row = Some(row);
+        let row = row as usize;
+        match picture {
+            Picture::I420(planes) => {
+                sampler.sample_planes(planes.color, rows_of(planes, row), &mut self.values);
+            }
+            Picture::Rgb { data, size } => {
+                let bytes = 3 * size.width_px;
+                sampler.sample_rgb(&data[row * bytes..][..bytes], &mut self.values);
+            }
+        }
     }
 }
 
@@ -343,11 +285,6 @@ fn channels<'t>(tensor: &'t mut [f32], spec: &TensorSpec) -> [&'t mut [f32]; 3] 
         ChannelOrder::Rgb => [first, second, third],
         ChannelOrder::Bgr => [third, second, first],
     }
-}
-
-/// The two rows that a tap blends.
-fn row_pair(plane: Plane<'_>, tap: Tap, width: usize) -> [&[u8]; 2] {
-    [tap.first, tap.second].map(|row| &plane.data[row as usize * plane.stride..][..width])
 }
 
 /// True when every row lies inside its plane.
@@ -366,14 +303,10 @@ fn is_whole(picture: &Picture<'_>) -> bool {
                 && fits(planes.u, width, height)
                 && fits(planes.v, width, height)
         }
-        Picture::Rgb { data, size } => fits(
-            Plane {
-                data,
-                stride: 3 * size.width_px,
-            },
-            3 * size.width_px,
-            size.height_px,
-        ),
+        Picture::Rgb { data, size } => {
+            let stride = 3 * size.width_px;
+            fits(Plane { data, stride }, stride, size.height_px)
+        }
     }
 }
 
@@ -385,7 +318,7 @@ fn is_whole(picture: &Picture<'_>) -> bool {
 )]
 mod tests {
     use super::*;
-    use crate::decode::frame::Color;
+    use crate::decode::frame::{Color, Matrix};
     use crate::preprocess::color::to_rgb8;
 
     const BYTES: [ChannelAffine; 3] = [ChannelAffine {
@@ -456,6 +389,70 @@ mod tests {
             );
             assert_eq!(a.tensor(), b.tensor(), "{from:?}");
         }
+    }
+
+    /// Numbers that look random and are the same every time.
+    fn noise(size: PictureSize) -> Vec<u8> {
+        let mut state = 1u32;
+        let mut next = || {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            (state >> 24) as u8
+        };
+        (0..size.i420_bytes()).map(|_| next()).collect()
+    }
+
+    #[test]
+    fn every_processor_gives_the_same() {
+        let colors = [
+            (Matrix::Bt601, false),
+            (Matrix::Bt601, true),
+            (Matrix::Bt709, false),
+            (Matrix::Bt709, true),
+        ]
+        .map(|(matrix, full_range)| Color { matrix, full_range });
+        // From one pixel over less than a window in chroma or both to much wider, odd and even.
+        let widths = (1..=35).chain([63, 64, 65, 127, 320, 641, 1919]);
+        for (index, width) in widths.enumerate() {
+            let from = size(width, [2, 7, 33][index % 3]);
+            let bytes = noise(from);
+            let picture = I420::from_packed(&bytes, from, colors[index % 4]);
+            let top_left = Fit::Letterbox {
+                align: Align::TopLeft,
+                pad: 114,
+            };
+            for fit in [Fit::Stretch, LETTERBOX, top_left] {
+                for to in [(1, 1), (16, 5), (53, 31), (160, 96)] {
+                    let mut of = spec(to.0, to.1, fit);
+                    of.affine =
+                        [0.017, 0.018, -0.02].map(|gain| ChannelAffine { gain, bias: -2.1 });
+                    let mut best = Preprocessor::new(of);
+                    let mut baseline = Preprocessor::with(Instructions::Baseline, of);
+                    let picture = Picture::I420(picture);
+                    assert_eq!(best.run(&picture), baseline.run(&picture));
+                    assert_eq!(best.tensor(), baseline.tensor(), "{from:?} {of:?}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn blends_four_pixels_by_their_shares() {
+        // Full range and neutral chroma: grey is luma.
+        let bytes = [&[0, 100, 200, 40, 60, 80][..], &[128; 4]].concat();
+        let color = Color {
+            full_range: true,
+            ..Color::default()
+        };
+        let picture = I420::from_packed(&bytes, size(3, 2), color);
+        let mut preprocessor = Preprocessor::new(spec(4, 3, Fit::Stretch));
+        preprocessor.run(&Picture::I420(picture)).unwrap();
+        // Columns at 0, 0.625, 1.375 and 2; rows at 0, 0.5 and 1.
+        let expected = [
+            [0.0, 62.5, 137.5, 200.0],
+            [20.0, 57.5, 102.5, 140.0],
+            [40.0, 52.5, 67.5, 80.0],
+        ];
+        assert_eq!(preprocessor.tensor()[..12], *expected.as_flattened());
     }
 
     #[test]
@@ -583,7 +580,7 @@ mod tests {
         let address = |p: &Preprocessor| {
             (
                 p.tensor.as_ptr(),
-                p.blended.as_ptr(),
+                p.sampled.each_ref().map(|row| row.values[0].as_ptr()),
                 p.rows.taps().as_ptr(),
             )
         };

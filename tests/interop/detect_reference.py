@@ -2,8 +2,11 @@
 """What the shipped models see, by numpy, OpenCV, PyAV and Python's onnxruntime: the reference for `twinsight detect`.
 
   detect_reference.py detect MODEL FILE...          a line of JSON for each picture and each frame of a clip
-  detect_reference.py tensor FIT SIZE FILE OUT      the input tensor of a file's first picture, raw float32
+  detect_reference.py tensor (FIT SIZE FILE OUT)... the input tensors of each file's first picture, raw float32
                                                     FIT: stretch, center or top_left
+
+A file is a picture, a clip of H.264, or the planes of one picture: NAME_WIDTH_HEIGHT_MATRIX_RANGE.i420, such as
+frame_1280_720_709_full.i420.
 
 Written from what is known of the models, without the manifests and without the project's code.
 """
@@ -100,12 +103,28 @@ def detect(model, session, image):
     return objects
 
 
-def pictures(path):
-    """BGR bytes of a picture, or of each frame of a clip.
+def bgr(planes, w, h, matrix="601", levels="limited"):
+    """Packed planes to BGR bytes by the formulas of BT.601 and BT.709, each chroma sample covering 2x2 pixels.
 
-    A clip's planes are converted by the formula of BT.601, limited range, each chroma sample covering 2x2 pixels: swscale's
-    fast path, which OpenCV's and PyAV's own conversions take, is 1 of 255 too dark on average.
+    swscale's fast path, which OpenCV's and PyAV's own conversions take, is 1 of 255 too dark on average.
     """
+    kr, kb = {"601": (0.299, 0.114), "709": (0.2126, 0.0722)}[matrix]
+    black, luma, chroma = {"limited": (16, 219, 224), "full": (0, 255, 255)}[levels]
+    y, u, v = np.split(planes.reshape(-1).astype(np.float64), [w * h, w * h * 5 // 4])
+    u, v = (c.reshape(h // 2, w // 2).repeat(2, axis=0).repeat(2, axis=1) - 128 for c in (u, v))
+    y = (y.reshape(h, w) - black) * 255 / luma
+    r = y + 2 * (1 - kr) * v * 255 / chroma
+    b = y + 2 * (1 - kb) * u * 255 / chroma
+    g = (y - kr * r - kb * b) / (1 - kr - kb)
+    return np.clip(np.rint(np.stack([b, g, r], axis=2)), 0, 255).astype(np.uint8)
+
+
+def pictures(path):
+    """BGR bytes of a picture, or of each frame of a clip."""
+    if path.endswith(".i420"):
+        width, height, matrix, levels = os.path.basename(path)[: -len(".i420")].split("_")[1:]
+        yield bgr(np.fromfile(path, np.uint8), int(width), int(height), matrix, levels)
+        return
     if not path.endswith(".h264"):
         image = cv2.imread(path)
         assert image is not None, f"{path} is not a picture"
@@ -114,21 +133,13 @@ def pictures(path):
     with av.open(path) as clip:
         for frame in clip.decode(video=0):
             assert frame.format.name == "yuv420p", frame.format
-            w, h = frame.width, frame.height
-            planes = frame.to_ndarray().reshape(-1).astype(np.float64)
-            y, u, v = np.split(planes, [w * h, w * h * 5 // 4])
-            u, v = (c.reshape(h // 2, w // 2).repeat(2, axis=0).repeat(2, axis=1) - 128 for c in (u, v))
-            y = (y.reshape(h, w) - 16) * 255 / 219
-            r = y + 1.402 * 255 / 224 * v
-            g = y - (0.344136 * u + 0.714136 * v) * 255 / 224
-            b = y + 1.772 * 255 / 224 * u
-            yield np.clip(np.rint(np.stack([b, g, r], axis=2)), 0, 255).astype(np.uint8)
+            yield bgr(frame.to_ndarray(), frame.width, frame.height)
 
 
 def main():
     if sys.argv[1] == "tensor":
-        fit, size, path, out = sys.argv[2:]
-        tensor(next(pictures(path)), fit, int(size), 1)[0].tofile(out)
+        for fit, size, path, out in zip(*[iter(sys.argv[2:])] * 4, strict=True):
+            tensor(next(pictures(path)), fit, int(size), 1)[0].tofile(out)
         return
     model, files = sys.argv[2], sys.argv[3:]
     options = ort.SessionOptions()
