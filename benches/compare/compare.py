@@ -17,6 +17,7 @@ from measure import (EXAMPLES, PYTHON, ROOT, Bench, Watcher, Window, jain, machi
 
 SSD, NANODET = "ssdlite_mobilenet_v2_coco", "nanodet_g_coco"
 FPS = 15
+LOADS = (1, 2, 3, 4, 5, 6, 8, 12)
 WORK = ["depacketize", "decode", "copy", "preprocess", "inference", "postprocess"]
 
 
@@ -255,6 +256,37 @@ def start(bench, table, args, facts):
               f"{statistics.median(first):.0f} ms ({max(first):.0f})", "", max(first) <= 1000)
 
 
+def sweep(bench, table, args, facts):
+    """More and more cameras, for the node and for the yardstick; how many of them each carries, and what `capacity` says."""
+    rows = {"twinsight": [], "Python": []}
+    cameras = bench.cameras(max(LOADS), args.clip, FPS)
+    for count in LOADS:
+        twins = [camera.name for camera in cameras[:count]]
+        node = bench.node(SSD, twins)
+        watcher = Watcher(bench, node.name)
+        receiving(node, cameras[:count])
+        time.sleep(2)
+        window, from_event = Window(bench, node, cameras), len(watcher.events)
+        time.sleep(args.seconds / 2)
+        window.close()
+        totals = [event[2]["total"] for event in watcher.events[from_event:]]
+        inferred, decoded = (window.count(f"frames_{what}_total") for what in ("inferred", "decoded"))
+        rows["twinsight"].append({"cameras": count, "p50": percentile(totals, 50), "p99": percentile(totals, 99),
+                                  "inferred": inferred / (count * FPS * window.seconds)})
+        node.stop()
+        watcher.stop()
+        found = bench.yardstick(twins, args.seconds / 2, threads=2)
+        rows["Python"].append({"cameras": count, "p50": found["age_ms"]["p50"], "p99": found["age_ms"]["p99"],
+                               "inferred": found["inferred"] / (count * FPS * found["seconds"])})
+        print(f"# {count} cameras: {rows['twinsight'][-1]}, {rows['Python'][-1]}", flush=True)
+    for camera in cameras:
+        camera.stop()
+    facts["sweep"] = rows
+    carried = {name: max([row["cameras"] for row in found if row["inferred"] >= 0.95 and row["p99"] <= 500], default=0)
+               for name, found in rows.items()}
+    table.add("cameras of 15 fps carried, of " + ", ".join(map(str, LOADS)), "", f"{carried['twinsight']}, the yardstick {carried['Python']}")
+
+
 def python_decode(clip):
     """CPU for each frame that the yardstick's decoder takes, as its client sets it up."""
     program = """
@@ -284,7 +316,7 @@ def main():
     folder = pathlib.Path(tempfile.mkdtemp(prefix="twinsight-compare-"))
     args.clip = clip(folder)
     bench, table, facts = Bench(folder), Table(), {}
-    scenarios = {"overhead": overhead, "limit": limit, "quarter": quarter, "memory": memory, "start": start}
+    scenarios = {"overhead": overhead, "limit": limit, "quarter": quarter, "memory": memory, "start": start, "sweep": sweep}
     try:
         for name, scenario in scenarios.items():
             if not args.only or name in args.only.split(","):

@@ -363,7 +363,11 @@ fn work(context: &PoolContext, shared: &WorkerState, mut detectors: Vec<Box<dyn 
                 for (stage, work, spent) in [
                     (Stage::Preprocess, Work::Preprocess, detections.preprocess),
                     (Stage::Inference, Work::Inference, detections.inference),
-                    (Stage::Postprocess, Work::Postprocess, detections.postprocess),
+                    (
+                        Stage::Postprocess,
+                        Work::Postprocess,
+                        detections.postprocess,
+                    ),
                 ] {
                     metrics.stage(stage, spent.wall);
                     metrics.worked(work, spent.cpu);

@@ -499,9 +499,7 @@ impl HubClient {
             source_device_id: self.shared.options.device_id.clone(),
             data,
         };
-        let Value::Object(payload) = message.to_value() else {
-            return Err(HubError::Payload);
-        };
+        let payload = message.into_value();
         let mode = self.shared.options.mode;
         let text = encode_call(mode, &own, "twinMessage", payload, None);
         let reserved = self.reserve(text.len()).await?;

@@ -4,7 +4,7 @@
 
 use std::fmt;
 
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 
 /// The most ICE servers that are taken from a hub.
 const MAX_ICE_SERVERS: usize = 16;
@@ -99,13 +99,14 @@ impl TwinMessage {
     }
 
     /// The payload of a `twinMessage`.
-    pub fn to_value(&self) -> Value {
-        json!({
-            "twinId": self.twin_id,
-            "sourceTwinId": self.source_twin_id,
-            "sourceDeviceId": self.source_device_id,
-            "data": self.data,
-        })
+    pub fn into_value(self) -> Map<String, Value> {
+        // Moved, where `json!` would copy: the content may be large.
+        Map::from_iter([
+            ("twinId".to_owned(), self.twin_id.into()),
+            ("sourceTwinId".to_owned(), self.source_twin_id.into()),
+            ("sourceDeviceId".to_owned(), self.source_device_id.into()),
+            ("data".to_owned(), self.data),
+        ])
     }
 
     /// The full `type` of the content.
@@ -215,6 +216,8 @@ fn take_object(map: &mut Map<String, Value>, key: &str) -> Map<String, Value> {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     #[test]

@@ -2,6 +2,8 @@
 //! with binary attachments spans several messages; the [`Assembler`] holds it until it is whole.
 //! See <https://socket.io/docs/v4/socket-io-protocol/>.
 
+use std::fmt::Write;
+
 use bytes::Bytes;
 use serde_json::Value;
 
@@ -124,6 +126,11 @@ struct Partial {
     bytes: usize,
 }
 
+/// Writes a value behind a text, without a text of its own in between.
+fn append(text: &mut String, value: &Value) {
+    write!(text, "{value}").expect("a text takes all that is written, because it grows");
+}
+
 impl Packet {
     /// A packet of the root namespace.
     pub fn root(body: Body) -> Self {
@@ -178,7 +185,7 @@ impl Packet {
         }
         match &self.body {
             Body::Connect(Some(data)) | Body::ConnectError(data) => {
-                text.push_str(&data.to_string());
+                append(&mut text, data);
             }
             Body::Connect(None) | Body::Disconnect => {}
             Body::Event(event) => {
@@ -186,10 +193,10 @@ impl Packet {
                     text.push_str(&id.to_string());
                 }
                 text.push('[');
-                text.push_str(&Value::from(event.name.as_str()).to_string());
+                append(&mut text, &Value::from(event.name.as_str()));
                 for arg in &event.args {
                     text.push(',');
-                    text.push_str(&arg.to_string());
+                    append(&mut text, arg);
                 }
                 text.push(']');
             }
@@ -200,7 +207,7 @@ impl Packet {
                     if index > 0 {
                         text.push(',');
                     }
-                    text.push_str(&arg.to_string());
+                    append(&mut text, arg);
                 }
                 text.push(']');
             }

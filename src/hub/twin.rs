@@ -418,12 +418,13 @@ impl Instance {
             Identity::Own => "edgeInstance".to_owned(),
             Identity::Peripheral(_) => format!("peripheralInstance:{twin_id}"),
         };
-        let data = json!({
+        let mut data = json!({
             "type": format!("{prefix}:{event_type}"),
             "sourceTwinId": twin_id,
             "sourceDeviceId": self.client.shared.own_device_id(),
-            "data": payload,
         });
+        // Moved, where `json!` would copy it.
+        data["data"] = payload;
         self.client.send(target, data).await
     }
 }

@@ -6,11 +6,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use prometheus::{
-    Counter, CounterVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
-    Registry, TextEncoder,
+    Counter, CounterVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec,
+    IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
 };
 
-use super::ledger::{CameraState, EventDrop, FrameDrop, Malformed, SignalRefusal, Stage, UnitDrop, Work};
+use super::ledger::{
+    CameraState, EventDrop, FrameDrop, Malformed, SignalRefusal, Stage, UnitDrop, Work,
+};
 use crate::config::StreamId;
 
 /// Upper bounds in seconds: from a decode on a fast machine to a stream that hardly lives.
