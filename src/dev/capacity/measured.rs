@@ -123,6 +123,12 @@ impl Measured {
         (inferred > 0).then(|| 1000.0 * self.inference.as_secs_f64() / inferred as f64)
     }
 
+    /// How much of this machine was taken, 0 to 1: of its cores or of its inference worker, whichever is more.
+    pub(super) fn load(&self, cores: usize) -> f64 {
+        let worker = self.inference.as_secs_f64() / self.window.as_secs_f64().max(0.001);
+        worker.max(self.cpu.node / cores.max(1) as f64)
+    }
+
     /// What there was not enough of, for cameras that are not carried.
     pub(super) fn limit(&self) -> Limit {
         let lost = self.received.saturating_sub(self.decoded) as f64;
@@ -209,6 +215,9 @@ mod tests {
         step.cpu.node = 2.0;
         step.cpu.decoding = 0.2;
         assert_eq!(step.limit(), Limit::Inference);
+        assert!((step.load(4) - 0.5).abs() < 1e-9);
+        step.inference = Duration::from_secs(4);
+        assert!((step.load(4) - 0.8).abs() < 1e-9);
         // 0.067 cores to decode a camera, 0.12 for each inference a second.
         let cameras = step.cameras_at(5.0).expect("it can be said");
         assert!((cameras - 3.0).abs() < 1e-6, "{cameras}");

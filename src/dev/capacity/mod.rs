@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 
 use self::measured::{Demand, Measured};
-use self::ramp::{Found, Ramp};
+use self::ramp::{Found, Outcome, Ramp};
 use self::report::{Csv, Head};
 use self::step::Step;
 use self::world::World;
@@ -110,7 +110,12 @@ pub async fn run(
             end = End::Stopped;
             break;
         };
-        ramp.note(cameras, measured.refusal(demand).is_none());
+        let outcome = match measured.refusal(demand) {
+            Some(_) => Outcome::Refused,
+            None if measured.load(head.cores) < 0.25 => Outcome::Easy,
+            None => Outcome::Carried,
+        };
+        ramp.note(cameras, outcome);
         head.row(out, &measured, demand)?;
         if let Some(csv) = &mut csv {
             csv.row(&measured, demand, head.cores)?;

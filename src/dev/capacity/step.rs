@@ -32,7 +32,7 @@ const SETTLE: Duration = Duration::from_millis(1500);
 const TICK: Duration = Duration::from_millis(100);
 
 /// Inferences of each camera that a step should last for, so that one more or less does not decide.
-const ENOUGH_INFERENCES: f64 = 20.0;
+const ENOUGH_INFERENCES: f64 = 10.0;
 
 /// A node that runs for a step.
 pub(super) struct Step {
