@@ -21,6 +21,7 @@ use twinsight::detect::RuntimeOptions;
 use twinsight::detect::plan::SessionPlan;
 use twinsight::dev::camera::encode::Pictures;
 use twinsight::dev::camera::{self, CameraOptions, CameraSource};
+use twinsight::dev::capacity::{self, CapacityOptions};
 use twinsight::dev::demo::{self, DemoOptions};
 use twinsight::dev::detect::{self, DetectOptions};
 use twinsight::dev::hub::{self as dev_hub, DevHubOptions};
@@ -72,6 +73,8 @@ enum Command {
     Camera(CameraArgs),
     /// Detects on pictures and clips.
     Detect(DetectArgs),
+    /// Measures how many cameras this machine carries.
+    Capacity(CapacityArgs),
     /// Tries everything that a node needs, and says what is wrong and what to do.
     Check(CheckArgs),
     /// Asks the running node whether it is healthy.
@@ -109,6 +112,28 @@ struct DemoArgs {
     /// The model.
     #[arg(long)]
     model: Option<String>,
+}
+
+#[derive(Args)]
+struct CapacityArgs {
+    /// The model; the default one unless given.
+    #[arg(long)]
+    model: Option<String>,
+    /// What the cameras send: H.264, as a byte stream (Annex B) or in MP4; the shipped clip unless given.
+    #[arg(long, value_name = "FILE")]
+    clip: Option<PathBuf>,
+    /// Frames a second of each camera.
+    #[arg(long, default_value_t = 10.0)]
+    fps: f64,
+    /// Detections a second of each camera at most, 0 for every frame; 10 unless given.
+    #[arg(long, value_name = "N")]
+    max_fps: Option<f64>,
+    /// Writes the table there too, for plots.
+    #[arg(long, value_name = "FILE")]
+    csv: Option<PathBuf>,
+    /// How long each number of cameras is measured.
+    #[arg(long, value_name = "S", default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=20))]
+    step_seconds: u64,
 }
 
 #[derive(Args)]
@@ -182,8 +207,10 @@ fn main() -> ExitCode {
     let cli = Cli::parse();
     let env = Env::of_process();
     let quiet = match cli.command {
-        // The demo's table is its output: only what goes wrong is logged beside it.
+        // A table is the output: only what goes wrong is logged beside it.
         Command::Demo(_) => Some(logging::QUIET_FILTER),
+        // Too many cameras are a part of it.
+        Command::Capacity(_) => Some("error"),
         // The findings say it all.
         Command::Check(_) => Some("off"),
         _ => None,
@@ -226,6 +253,7 @@ async fn execute(command: Command, env: &Env) -> Result<()> {
     match command {
         Command::Run(args) => run(args.config.as_deref(), env).await,
         Command::Demo(args) => run_demo(args, env).await,
+        Command::Capacity(args) => run_capacity(args, env).await,
         Command::Hub(args) => run_hub(args).await,
         Command::Camera(args) => run_camera(args, env).await,
         Command::Detect(args) => run_detect(args, env),
@@ -249,7 +277,7 @@ async fn run(config: Option<&Path>, env: &Env) -> Result<()> {
     let (mut runtime, cameras) = (config.runtime.clone(), config.cameras.clone());
     let plan = SessionPlan::new(runtime.threads, cameras.len());
     tracing::info!(cameras = cameras.len(), "inference runs in {plan}");
-    runtime.threads = plan.pool_threads;
+    runtime.threads = plan.threads;
     runtime.models_dir = shipped(&runtime.models_dir);
     let dylib_path = env.get("ORT_DYLIB_PATH").map(PathBuf::from);
     let parts = NodeParts {
@@ -290,6 +318,23 @@ async fn run_demo(args: DemoArgs, env: &Env) -> Result<()> {
         env: env.as_map().clone(),
     };
     demo::run(options, stop.next(), &mut std::io::stdout()).await
+}
+
+async fn run_capacity(args: CapacityArgs, env: &Env) -> Result<()> {
+    let mut stop = StopSignals::new()?;
+    let options = CapacityOptions {
+        model: args.model,
+        clip: args
+            .clip
+            .unwrap_or_else(|| shipped("media/pedestrians.h264")),
+        fps: args.fps,
+        max_fps: args.max_fps,
+        step: Duration::from_secs(args.step_seconds),
+        csv: args.csv,
+        models_dir: shipped("models"),
+        env: env.as_map().clone(),
+    };
+    capacity::run(options, stop.next(), &mut std::io::stdout()).await
 }
 
 async fn run_hub(args: HubArgs) -> Result<()> {

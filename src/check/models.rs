@@ -25,7 +25,7 @@ pub(super) async fn check(config: &Config, dylib_path: Option<PathBuf>, report: 
     let options = RuntimeOptions {
         library: config.runtime.library.clone(),
         dylib_path,
-        threads: plan.pool_threads,
+        threads: plan.threads,
     };
     let runtime = match blocking(move || Runtime::load(&options).map_err(|e| e.to_string())).await {
         Ok(runtime) => runtime,

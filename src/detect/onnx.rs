@@ -246,7 +246,9 @@ fn build_session(runtime: &Runtime, model: &[u8]) -> ort::Result<Session> {
     let cpu = ort::ep::CPU::default().with_arena_allocator(true).build();
     Session::builder(runtime.environment())?
         .with_execution_providers([cpu.error_on_failure()])?
+        // Threads that spin burn a core while there is nothing to do.
         .with_intra_op_spinning(false)?
+        .with_intra_threads(runtime.threads())?
         .with_log_id("twinsight")?
         .commit_from_memory(model)
 }

@@ -1,5 +1,5 @@
 //! How inference uses the cores: threads and camera streams come in, the number of workers, each with a session of its own,
-//! and of threads that help them go out. `docs/design/performance.md` has what was measured.
+//! and of threads within a session go out. `docs/design/performance.md` has what was measured.
 
 use std::fmt;
 use std::thread::available_parallelism;
@@ -8,13 +8,13 @@ use std::thread::available_parallelism;
 ///
 /// One thread a session does most for each core: a run that is split leaves cores idle between its parts, some 15 % of
 /// two. But a camera has one frame in inference at a time, so more sessions than camera streams would find nothing to do:
-/// the cores that are left then help to split the runs.
+/// then each run is split, so that no core is left.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SessionPlan {
     /// Workers, each with a session for each model.
     pub workers: usize,
-    /// The pool that all sessions share, as ONNX Runtime counts it: the thread that calls and those that help.
-    pub pool_threads: usize,
+    /// Threads within a session, the worker's own among them.
+    pub threads: usize,
 }
 
 impl SessionPlan {
@@ -29,23 +29,21 @@ impl SessionPlan {
         };
         Self {
             workers,
-            pool_threads: threads - workers + 1,
+            threads: threads.div_ceil(workers),
         }
     }
 }
 
 impl fmt::Display for SessionPlan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let helpers = self.pool_threads - 1;
-        match self.workers {
-            1 => write!(f, "1 session")?,
-            workers => write!(f, "{workers} sessions")?,
-        }
-        match helpers {
-            0 => write!(f, " of one thread each"),
-            1 => write!(f, " and 1 thread that helps"),
-            helpers => write!(f, " and {helpers} threads that help"),
-        }
+        let plural = |count| if count == 1 { "" } else { "s" };
+        let (sessions, threads) = (self.workers, self.threads);
+        write!(
+            f,
+            "{sessions} session{} of {threads} thread{}",
+            plural(sessions),
+            plural(threads)
+        )
     }
 }
 
@@ -54,11 +52,8 @@ mod tests {
     use super::*;
 
     fn plan(threads: usize, streams: usize) -> (usize, usize) {
-        let SessionPlan {
-            workers,
-            pool_threads,
-        } = SessionPlan::new(threads, streams);
-        (workers, pool_threads)
+        let plan = SessionPlan::new(threads, streams);
+        (plan.workers, plan.threads)
     }
 
     #[test]
@@ -75,8 +70,7 @@ mod tests {
     #[test]
     fn the_log_says_it() {
         let said = |threads, streams| SessionPlan::new(threads, streams).to_string();
-        assert_eq!(said(2, 1), "1 session and 1 thread that helps");
-        assert_eq!(said(2, 5), "2 sessions of one thread each");
-        assert_eq!(said(6, 2), "2 sessions and 4 threads that help");
+        assert_eq!(said(2, 1), "1 session of 2 threads");
+        assert_eq!(said(2, 5), "2 sessions of 1 thread");
     }
 }

@@ -1,10 +1,10 @@
-//! ONNX Runtime: the library is found, loaded once a process and given one thread pool that every session uses.
+//! ONNX Runtime: the library is found and loaded once a process.
 //! A path or the lack of one comes in, a [`Runtime`] that sessions are built from goes out.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
-use ort::environment::{Environment, GlobalThreadPoolOptions};
+use ort::environment::Environment;
 
 /// The oldest ONNX Runtime that works: 1.`OLDEST_MINOR`.
 pub const OLDEST_MINOR: u32 = ort::MINOR_VERSION;
@@ -16,16 +16,16 @@ pub struct RuntimeOptions {
     pub library: Option<PathBuf>,
     /// The value of `ORT_DYLIB_PATH`: as good as `library`, but asked after it.
     pub dylib_path: Option<PathBuf>,
-    /// Threads of the pool that all sessions share. 0: all cores.
+    /// Threads within each session that is built from it. 0: all cores.
     pub threads: usize,
 }
 
-/// The loaded library. Cloning shares it; it stays for the life of the process.
+/// The loaded library, and how sessions use the cores. Cloning shares it; it stays for the life of the process.
 #[derive(Debug, Clone)]
 pub struct Runtime {
     environment: Environment,
     library: PathBuf,
-    options: RuntimeOptions,
+    threads: usize,
 }
 
 /// Why there is no ONNX Runtime.
@@ -75,7 +75,7 @@ pub enum RuntimeError {
 static LOADED: Mutex<Option<Runtime>> = Mutex::new(None);
 
 impl Runtime {
-    /// Finds and loads the library, or gives the one that is loaded (its threads stay as they are).
+    /// Finds and loads the library, or gives the one that is loaded.
     ///
     /// # Errors
     /// When it is not there, cannot be loaded, is too old, or another one is loaded.
@@ -85,11 +85,11 @@ impl Runtime {
         if let Some(runtime) = &*loaded {
             return runtime.again(&library, options);
         }
-        let environment = start(&library, options.threads)?;
+        let environment = start(&library)?;
         let runtime = Self {
             environment,
             library,
-            options: options.clone(),
+            threads: options.threads,
         };
         *loaded = Some(runtime.clone());
         Ok(runtime)
@@ -102,14 +102,10 @@ impl Runtime {
                 asked: library.to_owned(),
             });
         }
-        if self.options.threads != options.threads {
-            tracing::warn!(
-                threads = self.options.threads,
-                asked = options.threads,
-                "ONNX Runtime is loaded already and keeps its threads"
-            );
-        }
-        Ok(self.clone())
+        Ok(Self {
+            threads: options.threads,
+            ..self.clone()
+        })
     }
 
     /// The library that was loaded.
@@ -122,13 +118,18 @@ impl Runtime {
         ort::util::probe(&self.library)
     }
 
+    /// Threads within a session; 0: all cores.
+    pub(super) fn threads(&self) -> usize {
+        self.threads
+    }
+
     /// To build sessions with.
     pub(super) fn environment(&self) -> &Environment {
         &self.environment
     }
 }
 
-fn start(library: &Path, threads: usize) -> Result<Environment, RuntimeError> {
+fn start(library: &Path) -> Result<Environment, RuntimeError> {
     let builder = ort::init_from(library).map_err(|error| match error {
         ort::LoadDynamicError::BadVersion { version_str, path } => RuntimeError::TooOld {
             path,
@@ -139,19 +140,10 @@ fn start(library: &Path, threads: usize) -> Result<Environment, RuntimeError> {
             reason: other.to_string().replace('\n', " "),
         },
     })?;
-    // One pool for all sessions, so that several models or workers do not bring threads each; and no
-    // spinning, which burns a core while there is nothing to do.
-    GlobalThreadPoolOptions::default()
-        .with_intra_threads(threads)
-        .and_then(|pool| pool.with_inter_threads(1))
-        .and_then(|pool| pool.with_spin_control(false))
-        .and_then(|pool| {
-            builder
-                .with_name("twinsight")
-                .with_telemetry(false)
-                .with_global_thread_pool(pool)
-                .build()
-        })
+    builder
+        .with_name("twinsight")
+        .with_telemetry(false)
+        .build()
         .map_err(|error| RuntimeError::Start {
             path: library.to_owned(),
             reason: error.to_string(),
@@ -250,7 +242,7 @@ mod tests {
         let path = dir.path().join("libonnxruntime.so.1.2.3");
         std::fs::write(&path, "not a library").unwrap();
         assert_eq!(library_in(dir.path()), Some(path.clone()));
-        let error = start(&path, 1).unwrap_err().to_string();
+        let error = start(&path).unwrap_err().to_string();
         assert!(
             error.contains("cannot be loaded") && error.contains("scripts/setup"),
             "{error}"

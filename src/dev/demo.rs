@@ -8,14 +8,12 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use serde_json::Value;
-use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 
-use super::camera::{CameraOptions, run as run_camera};
-use super::hub::DevHubOptions;
-use crate::config::{Config, StreamId};
+use super::loopback::{Hub, camera, node_config, percentile};
+use crate::config::StreamId;
 use crate::decode::decoder::DecoderKind;
 use crate::detect::plan::SessionPlan;
 use crate::h264::clip::Clip;
@@ -23,7 +21,6 @@ use crate::hub::client::HubClient;
 use crate::hub::options::HubOptions;
 use crate::node::models::Models;
 use crate::node::{Node, NodeParts};
-use crate::realtime::ice::IceSettings;
 
 /// The demo's node on the demo's hub.
 const NODE: &str = "twinsight-demo";
@@ -82,49 +79,40 @@ pub async fn run(
         options.cameras
     );
     let clip = Arc::new(Clip::read(&options.clip)?);
-    let hub_listener = TcpListener::bind("127.0.0.1:0")
-        .await
-        .context("cannot listen on the loopback address")?;
-    let url = format!("http://{}", hub_listener.local_addr()?);
-    let (stop_hub, hub_stopped) = tokio::sync::oneshot::channel::<()>();
-    let hub = tokio::spawn(super::hub::run(
-        hub_listener,
-        DevHubOptions::default(),
-        async { drop(hub_stopped.await) },
-    ));
+    let hub = Hub::start().await?;
 
     let ids: Vec<String> = (1..=options.cameras)
         .map(|n| format!("camera-{n}"))
         .collect();
     let mut cameras = JoinSet::new();
     for (n, id) in ids.iter().enumerate() {
-        let camera = CameraOptions {
-            stream: "default".to_owned(),
-            dial: None,
-            fps: options.fps,
-            start: n * clip.units().len() / options.cameras,
-            ice: loopback(),
-        };
-        cameras.spawn(run_camera(
-            HubClient::start(HubOptions::simulator(&url, id)),
-            Arc::clone(&clip),
-            camera,
-        ));
+        let start = n * clip.units().len() / options.cameras;
+        cameras.spawn(camera(&hub.url, id, Arc::clone(&clip), options.fps, start));
     }
 
-    let listener = HubClient::start(HubOptions::simulator(&url, "demo-viewer"));
+    let listener = HubClient::start(HubOptions::simulator(&hub.url, "demo-viewer"));
     listener.joined().await?;
     listener.subscribe(NODE).await?;
     let mut events = listener.messages(EVENT_QUEUE, |message| {
         message.message_type() == Some("edgeInstance:detections")
     });
 
-    let config = node_config(&options, &url, &ids)?;
+    let config = node_config(
+        &options.env,
+        &hub.url,
+        NODE,
+        &ids,
+        &options.models_dir,
+        options
+            .model
+            .clone()
+            .map(|model| ("TWINSIGHT_DEFAULTS__MODEL", model)),
+    )?;
     let http = crate::http::server::bind(config.http.listen).await?;
     let metrics_at = http.local_addr()?;
     let (mut runtime, configured) = (config.runtime.clone(), config.cameras.clone());
     let plan = SessionPlan::new(runtime.threads, configured.len());
-    runtime.threads = plan.pool_threads;
+    runtime.threads = plan.threads;
     let dylib_path = options.env.get("ORT_DYLIB_PATH").map(PathBuf::from);
     let mut node = Node::start(NodeParts {
         config,
@@ -170,43 +158,9 @@ pub async fn run(
     }
     cameras.shutdown().await;
     listener.close().await;
-    let _ = stop_hub.send(());
-    let _ = tokio::time::timeout(Duration::from_secs(3), hub).await;
+    hub.stop().await;
     outcome?;
     summary(out, &metrics, &seen, ran)
-}
-
-fn loopback() -> IceSettings {
-    IceSettings {
-        interfaces: vec!["lo".to_owned()],
-        ..IceSettings::default()
-    }
-}
-
-fn node_config(options: &DemoOptions, url: &str, ids: &[String]) -> Result<Config> {
-    // The demo's own hub and cameras; what the user set for the node's stages stays.
-    let mut env: BTreeMap<String, String> = options
-        .env
-        .iter()
-        .filter(|(name, _)| name.starts_with("TWINSIGHT_"))
-        .map(|(k, v)| (k.clone(), v.clone()))
-        .collect();
-    let mut set = |name: &str, value: String| env.insert(name.to_owned(), value);
-    set("PHYSTACK_SIMULATOR_URL", url.to_owned());
-    set("TWIN_ID", NODE.to_owned());
-    set("TWINSIGHT_CAMERAS", ids.join(","));
-    set("TWINSIGHT_ICE__INTERFACES", "lo".to_owned());
-    set(
-        "TWINSIGHT_RUNTIME__MODELS_DIR",
-        options.models_dir.display().to_string(),
-    );
-    if !options.env.contains_key("TWINSIGHT_HTTP__LISTEN") {
-        set("TWINSIGHT_HTTP__LISTEN", "127.0.0.1:0".to_owned());
-    }
-    if let Some(model) = &options.model {
-        set("TWINSIGHT_DEFAULTS__MODEL", model.clone());
-    }
-    Ok(Config::load(None, &env.into_iter().collect())?)
 }
 
 fn note(seen: &mut BTreeMap<String, Seen>, event: &Value) {
@@ -333,13 +287,4 @@ fn summary(
         "a camera's ledger does not balance: this is a bug in Twinsight"
     );
     Ok(())
-}
-
-/// A percentile of sorted values; 0 of none.
-fn percentile(sorted: &[f64], percent: usize) -> f64 {
-    let last = sorted.len().saturating_sub(1);
-    sorted
-        .get(last * percent / 100)
-        .copied()
-        .unwrap_or_default()
 }

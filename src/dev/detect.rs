@@ -8,7 +8,6 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use image::codecs::jpeg::JpegEncoder;
-use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 
 use crate::annotate::{self, Annotation};
@@ -25,6 +24,7 @@ use crate::detect::{
     Picture, Runtime, RuntimeError, RuntimeOptions,
 };
 use crate::dev::picture;
+use crate::dev::progress::progress_bar;
 use crate::h264::clip::{Clip, NotAClip};
 use crate::h264::mp4::is_mp4;
 #[cfg(feature = "openh264")]
@@ -328,7 +328,9 @@ impl Command<'_> {
     fn clip(&mut self, file: &Path, bytes: &[u8]) -> Result<(), Problem> {
         let clip = Clip::from_bytes(bytes)?;
         let units = clip.units().len();
-        let bar = progress_bar(file, units);
+        let name = file.file_name().unwrap_or_default().to_string_lossy();
+        let counts = "{pos}/{len} frames, {eta} left";
+        let bar = progress_bar(name.into_owned(), units as u64, counts);
         let mut totals = ClipTotals::default();
         let mut last_size = None;
         let decoded = decode_clip(&clip, |planes| {
@@ -549,17 +551,6 @@ fn annotated_path(
         copy += 1;
     }
     found
-}
-
-fn progress_bar(file: &Path, units: usize) -> ProgressBar {
-    let bar = ProgressBar::new(units as u64);
-    let style = ProgressStyle::with_template("{msg} {wide_bar} {pos}/{len} frames, {eta} left");
-    if let Ok(style) = style {
-        bar.set_style(style);
-    }
-    let name = file.file_name().unwrap_or_default();
-    bar.set_message(name.to_string_lossy().into_owned());
-    bar
 }
 
 /// Decodes a clip and gives each picture to `each`; says how many units failed. A clip has time: pictures come in

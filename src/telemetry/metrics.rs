@@ -409,6 +409,11 @@ impl StreamMetrics {
         self.work_cpu[work as usize].inc_by(cpu.as_secs_f64());
     }
 
+    /// The time that all frames together spent in a stage.
+    pub fn stage_total(&self, stage: Stage) -> Duration {
+        Duration::from_secs_f64(self.stage_duration[stage as usize].get_sample_sum())
+    }
+
     /// Counts an object of a model's label.
     pub fn object_detected(&self, label: &str) {
         self.objects_detected

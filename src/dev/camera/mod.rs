@@ -69,12 +69,7 @@ pub async fn run(
     source: impl Into<CameraSource>,
     options: CameraOptions,
 ) -> Result<()> {
-    if !(options.fps > 0.0 && options.fps <= 240.0) {
-        bail!(
-            "--fps {}: a camera sends between 0 and 240 frames a second",
-            options.fps
-        );
-    }
+    check_fps(options.fps)?;
     let own = own_twin(&hub).await?;
     let refused = hub.clone();
     let camera = Camera {
@@ -93,6 +88,14 @@ pub async fn run(
         result = work => result,
         error = refusal(refused) => Err(error.into()),
     }
+}
+
+/// Refuses what no camera sends.
+pub(super) fn check_fps(fps: f64) -> Result<()> {
+    if !(fps > 0.0 && fps <= 240.0) {
+        bail!("--fps {fps}: a camera sends between 0 and 240 frames a second");
+    }
+    Ok(())
 }
 
 /// The twin that the hub knows this camera by, as soon as the hub is joined.

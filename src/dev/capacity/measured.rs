@@ -1,0 +1,233 @@
+//! What a step came to, and what follows from it: whether its cameras are carried, what limits, how many
+//! would be with another rate. Plain values; the command fills and prints them.
+
+use std::time::Duration;
+
+use super::super::loopback::percentile;
+use super::cpu::CpuUse;
+
+/// A camera is carried when at least so many of its frames are inferred, of those that its `max_fps` allows.
+pub(super) const CARRIED_SHARE: f64 = 0.95;
+
+/// What a camera asks for.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Demand {
+    /// Frames a second that it sends.
+    pub(super) fps: f64,
+    /// Detections a second at most; 0: every frame.
+    pub(super) max_fps: f64,
+    /// Age from which a result is too late.
+    pub(super) max_age: Duration,
+}
+
+/// What was counted in a step.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Measured {
+    /// How long it was counted.
+    pub(super) window: Duration,
+    /// Frames inferred, of each camera.
+    pub(super) inferred: Vec<u64>,
+    /// Access units that came, of all cameras.
+    pub(super) received: u64,
+    /// Frames decoded, of all cameras.
+    pub(super) decoded: u64,
+    /// Inference workers.
+    pub(super) workers: usize,
+    /// Time that they were busy, all together.
+    pub(super) inference: Duration,
+    /// Ages of the events at their publication, sorted.
+    pub(super) ages_ms: Vec<f64>,
+    /// Whose CPU time it was.
+    pub(super) cpu: CpuUse,
+}
+
+/// Why a step's cameras are not carried.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) enum Refusal {
+    /// Of a camera's frames no more than this share was inferred.
+    Skipped(f64),
+    /// The p99 of the age in milliseconds is over the limit.
+    Old(f64),
+}
+
+/// What there is not enough of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Limit {
+    /// The model takes most of the time.
+    Inference,
+    /// Receiving and decoding do.
+    Decoding,
+}
+
+impl Demand {
+    /// Inferences a second that its `max_fps` allows.
+    pub(super) fn inferences_per_second(&self) -> f64 {
+        if self.max_fps > 0.0 {
+            self.fps.min(self.max_fps)
+        } else {
+            self.fps
+        }
+    }
+
+    /// Inferences of a camera that a window has for certain: its edges cut one.
+    fn inferences_in(&self, window: Duration) -> f64 {
+        let whole = (self.inferences_per_second() * window.as_secs_f64()).floor();
+        (whole - 1.0).max(1.0)
+    }
+}
+
+impl Measured {
+    /// How many cameras there were.
+    pub(super) fn cameras(&self) -> usize {
+        self.inferred.len()
+    }
+
+    /// Inferred frames of those that `max_fps` allowed, over all cameras, 0 to 1.
+    pub(super) fn share(&self, demand: &Demand) -> f64 {
+        let inferred: u64 = self.inferred.iter().sum();
+        let cameras = self.cameras().max(1) as f64;
+        (inferred as f64 / cameras / demand.inferences_in(self.window)).min(1.0)
+    }
+
+    /// The same of the camera that it is lowest for.
+    pub(super) fn least_share(&self, demand: &Demand) -> f64 {
+        let least = self.inferred.iter().min().copied().unwrap_or_default();
+        (least as f64 / demand.inferences_in(self.window)).min(1.0)
+    }
+
+    /// A percentile of the events' ages in milliseconds; none without events.
+    pub(super) fn age_ms(&self, percent: usize) -> Option<f64> {
+        (!self.ages_ms.is_empty()).then(|| percentile(&self.ages_ms, percent))
+    }
+
+    /// Why its cameras are not carried; none when they are.
+    pub(super) fn refusal(&self, demand: &Demand) -> Option<Refusal> {
+        let share = self.least_share(demand);
+        let age_ms = self.age_ms(99).unwrap_or_default();
+        if share < CARRIED_SHARE {
+            Some(Refusal::Skipped(share))
+        } else if age_ms > 1000.0 * demand.max_age.as_secs_f64() {
+            Some(Refusal::Old(age_ms))
+        } else {
+            None
+        }
+    }
+
+    /// Inferences a second.
+    pub(super) fn inferences_per_second(&self) -> f64 {
+        let inferred: u64 = self.inferred.iter().sum();
+        inferred as f64 / self.window.as_secs_f64().max(0.001)
+    }
+
+    /// Milliseconds of an inference, preparation and all; none without one.
+    pub(super) fn inference_ms(&self) -> Option<f64> {
+        let inferred: u64 = self.inferred.iter().sum();
+        (inferred > 0).then(|| 1000.0 * self.inference.as_secs_f64() / inferred as f64)
+    }
+
+    /// How much of this machine was taken, 0 to 1: of its cores or of its inference workers, whichever is more.
+    pub(super) fn load(&self, cores: usize) -> f64 {
+        let each = self.inference.as_secs_f64() / self.workers.max(1) as f64;
+        let busy = each / self.window.as_secs_f64().max(0.001);
+        busy.max(self.cpu.node / cores.max(1) as f64)
+    }
+
+    /// What there was not enough of, for cameras that are not carried.
+    pub(super) fn limit(&self) -> Limit {
+        let lost = self.received.saturating_sub(self.decoded) as f64;
+        let behind = lost > (1.0 - CARRIED_SHARE) * self.received as f64;
+        if behind || self.cpu.decoding > self.cpu.node / 2.0 {
+            Limit::Decoding
+        } else {
+            Limit::Inference
+        }
+    }
+
+    /// How many cameras the CPU time that the node took here would do for, were each inferred `rate` times a
+    /// second: an estimate, true where all that there is was taken.
+    pub(super) fn cameras_at(&self, rate: f64) -> Option<f64> {
+        let inferences = self.inferences_per_second();
+        if self.inferred.is_empty() || inferences <= 0.0 {
+            return None;
+        }
+        let decoding = self.cpu.decoding / self.cameras() as f64;
+        let inference = (self.cpu.node - self.cpu.decoding) / inferences;
+        let each = decoding + rate * inference;
+        (each > 0.0).then(|| self.cpu.node / each)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const DEMAND: Demand = Demand {
+        fps: 15.0,
+        max_fps: 10.0,
+        max_age: Duration::from_millis(500),
+    };
+
+    fn measured(inferred: &[u64], age_ms: f64) -> Measured {
+        Measured {
+            window: Duration::from_secs(5),
+            inferred: inferred.to_vec(),
+            ages_ms: vec![age_ms; 100],
+            ..Measured::default()
+        }
+    }
+
+    #[test]
+    fn max_fps_says_what_is_asked_for() {
+        assert!((DEMAND.inferences_per_second() - 10.0).abs() < 1e-9);
+        let every = Demand {
+            max_fps: 0.0,
+            ..DEMAND
+        };
+        assert!((every.inferences_per_second() - 15.0).abs() < 1e-9);
+    }
+
+    #[test]
+    fn each_camera_must_be_carried() {
+        assert_eq!(measured(&[50, 50], 80.0).refusal(&DEMAND), None);
+        // The edges of the window may cut one, and one in twenty may be missing.
+        assert_eq!(measured(&[47, 50], 80.0).refusal(&DEMAND), None);
+        let refusal = measured(&[46, 50], 80.0).refusal(&DEMAND);
+        assert!(matches!(refusal, Some(Refusal::Skipped(share)) if share < 0.95));
+    }
+
+    #[test]
+    fn late_results_do_not_count_as_carried() {
+        assert_eq!(measured(&[50], 500.0).refusal(&DEMAND), None);
+        assert_eq!(
+            measured(&[50], 501.0).refusal(&DEMAND),
+            Some(Refusal::Old(501.0))
+        );
+    }
+
+    #[test]
+    fn a_slow_camera_has_at_least_one_inference_in_a_window() {
+        let slow = Demand { fps: 0.1, ..DEMAND };
+        assert_eq!(measured(&[1], 80.0).refusal(&slow), None);
+        assert!(measured(&[0], 80.0).refusal(&slow).is_some());
+    }
+
+    #[test]
+    fn the_limit_is_what_takes_the_time() {
+        let mut step = measured(&[25, 25, 25], 200.0);
+        (step.received, step.decoded) = (150, 150);
+        step.cpu.node = 2.0;
+        step.cpu.decoding = 0.2;
+        assert_eq!(step.limit(), Limit::Inference);
+        assert!((step.load(4) - 0.5).abs() < 1e-9);
+        step.inference = Duration::from_secs(4);
+        assert!((step.load(4) - 0.8).abs() < 1e-9);
+        // 0.067 cores to decode a camera, 0.12 for each inference a second.
+        let cameras = step.cameras_at(5.0).expect("it can be said");
+        assert!((cameras - 3.0).abs() < 1e-6, "{cameras}");
+        step.cpu.decoding = 1.5;
+        assert_eq!(step.limit(), Limit::Decoding);
+        step.cpu.decoding = 0.2;
+        step.decoded = 100;
+        assert_eq!(step.limit(), Limit::Decoding);
+    }
+}

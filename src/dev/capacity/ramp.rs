@@ -1,0 +1,140 @@
+//! How many cameras to try next: what each step came to goes in, the next number comes out, until the answer
+//! is known. Plain state; the command runs it.
+
+/// A difference of so many parts of what is carried is none: it is not worth a step.
+const PRECISION: usize = 10;
+
+/// Doubles while the cameras are carried, or quadruples while that is easy, then halves the gap.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Ramp {
+    found: Found,
+    /// What a number without a bound above is multiplied with.
+    factor: usize,
+    /// No more are tried.
+    most: usize,
+}
+
+/// What a step came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Outcome {
+    /// Its cameras are carried, and took less than a quarter of what there is.
+    Easy,
+    /// They are carried.
+    Carried,
+    /// They are not.
+    Refused,
+}
+
+/// What is known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Found {
+    /// So many are carried (0: nothing was tried), and no number is known that is not.
+    AtLeast(usize),
+    /// The first number is carried (0: not even one camera), the second one is not.
+    Between(usize, usize),
+}
+
+impl Ramp {
+    /// Begins with one camera and tries no more than `most`.
+    pub(super) fn new(most: usize) -> Self {
+        Self {
+            found: Found::AtLeast(0),
+            factor: 2,
+            most: most.max(1),
+        }
+    }
+
+    /// Cameras of the next step; none when the answer is known.
+    pub(super) fn next(&self) -> Option<usize> {
+        match self.found {
+            Found::AtLeast(0) => Some(1),
+            Found::AtLeast(carried) if carried >= self.most => None,
+            Found::AtLeast(carried) => Some((self.factor * carried).min(self.most)),
+            Found::Between(carried, refused) => {
+                let gap = refused - carried;
+                (gap > (carried / PRECISION).max(1)).then_some(carried + gap / 2)
+            }
+        }
+    }
+
+    /// Takes what a step came to.
+    pub(super) fn note(&mut self, cameras: usize, outcome: Outcome) {
+        self.factor = if outcome == Outcome::Easy { 4 } else { 2 };
+        self.found = match (self.found, outcome) {
+            (Found::AtLeast(below) | Found::Between(below, _), Outcome::Refused) => {
+                Found::Between(below, cameras)
+            }
+            (Found::AtLeast(_), _) => Found::AtLeast(cameras),
+            (Found::Between(_, above), _) => Found::Between(cameras, above),
+        };
+    }
+
+    /// What is known so far.
+    pub(super) fn found(&self) -> Found {
+        self.found
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Runs it on a machine that carries `capacity` cameras; gives the steps and the end.
+    fn on_a_machine_of(capacity: usize, most: usize) -> (Vec<usize>, Found) {
+        let mut ramp = Ramp::new(most);
+        let mut steps = Vec::new();
+        while let Some(cameras) = ramp.next() {
+            assert!(!steps.contains(&cameras), "{cameras} again after {steps:?}");
+            steps.push(cameras);
+            ramp.note(
+                cameras,
+                if cameras > capacity {
+                    Outcome::Refused
+                } else if 4 * cameras < capacity {
+                    Outcome::Easy
+                } else {
+                    Outcome::Carried
+                },
+            );
+        }
+        (steps, ramp.found())
+    }
+
+    #[test]
+    fn it_grows_and_then_halves_the_gap() {
+        assert_eq!(
+            on_a_machine_of(5, 128),
+            (vec![1, 4, 8, 6, 5], Found::Between(5, 6))
+        );
+        assert_eq!(
+            on_a_machine_of(2, 128),
+            (vec![1, 2, 4, 3], Found::Between(2, 3))
+        );
+    }
+
+    #[test]
+    fn a_machine_that_carries_nothing_ends_it_at_once() {
+        assert_eq!(on_a_machine_of(0, 128), (vec![1], Found::Between(0, 1)));
+    }
+
+    #[test]
+    fn no_more_are_tried_than_there_may_be() {
+        assert_eq!(
+            on_a_machine_of(1000, 48),
+            (vec![1, 4, 16, 48], Found::AtLeast(48))
+        );
+    }
+
+    #[test]
+    fn every_machine_is_found_to_a_tenth_within_ten_steps() {
+        for capacity in 0..128 {
+            let (steps, found) = on_a_machine_of(capacity, 128);
+            let Found::Between(carried, refused) = found else {
+                panic!("{capacity}: {found:?}");
+            };
+            assert!((carried..refused).contains(&capacity), "{found:?}");
+            assert!(refused - carried <= (carried / 10).max(1), "{found:?}");
+            assert!(steps.len() <= 10, "{capacity}: {steps:?}");
+        }
+    }
+}

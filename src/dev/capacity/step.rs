@@ -1,0 +1,213 @@
+//! One step: a node with so many cameras is started, settles, is watched for some seconds and stopped; what
+//! was counted meanwhile goes out.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use indicatif::ProgressBar;
+
+use super::super::loopback::node_config;
+use super::super::progress::progress_bar;
+use super::CapacityOptions;
+use super::cpu::CpuReading;
+use super::measured::{Demand, Measured};
+use super::world::{NODE, THREADS, World};
+use crate::config::{CameraConfig, StreamId};
+use crate::decode::decoder::DecoderKind;
+use crate::detect::plan::SessionPlan;
+use crate::node::models::Models;
+use crate::node::{Node, NodeParts};
+use crate::telemetry::ledger::Stage;
+use crate::telemetry::metrics::StreamMetrics;
+
+/// Cameras that have sent nothing that could be inferred by then do not belong to what is carried.
+const CONNECT_LIMIT: Duration = Duration::from_secs(10);
+
+/// What the start left behind is over by then: keyframes of all cameras at once, the goodbyes to the node
+/// of the step before.
+const SETTLE: Duration = Duration::from_millis(1500);
+
+/// How often the progress bar moves and cameras are looked at.
+const TICK: Duration = Duration::from_millis(100);
+
+/// Inferences of each camera that a step should last for, so that one more or less does not decide.
+const ENOUGH_INFERENCES: f64 = 10.0;
+
+/// A node that runs for a step.
+pub(super) struct Step {
+    node: Node,
+    streams: Vec<Arc<StreamMetrics>>,
+    /// As every camera is configured.
+    pub(super) camera: CameraConfig,
+    /// What a camera asks for.
+    pub(super) demand: Demand,
+    bar: ProgressBar,
+    window: Duration,
+    workers: usize,
+}
+
+/// The counts of all cameras at one moment.
+struct Counts {
+    at: Instant,
+    inferred: Vec<u64>,
+    received: u64,
+    decoded: u64,
+    inference: Duration,
+    cpu: CpuReading,
+}
+
+impl Step {
+    /// Starts a node with so many cameras.
+    pub(super) async fn start(
+        options: &CapacityOptions,
+        world: &mut World,
+        cameras: usize,
+    ) -> Result<Self> {
+        let ids = world.cameras(cameras);
+        let own = [
+            Some(("TWINSIGHT_HTTP__LISTEN", "127.0.0.1:0".to_owned())),
+            // Every age is wanted.
+            Some(("TWINSIGHT_DEFAULTS__EMIT_EMPTY", "true".to_owned())),
+            options
+                .model
+                .clone()
+                .map(|model| ("TWINSIGHT_DEFAULTS__MODEL", model)),
+            options
+                .max_fps
+                .map(|max_fps| ("TWINSIGHT_DEFAULTS__MAX_FPS", max_fps.to_string())),
+        ];
+        let own = own.into_iter().flatten();
+        let (env, url) = (&options.env, world.url());
+        let config = node_config(env, url, NODE, &ids, &options.models_dir, own)?;
+        let camera = config.cameras.first().cloned();
+        let camera = camera.context("a step without cameras")?;
+        let demand = Demand {
+            fps: options.fps,
+            max_fps: camera.max_fps,
+            max_age: camera.max_age,
+        };
+        let wanted = Duration::from_secs_f64(ENOUGH_INFERENCES / demand.inferences_per_second());
+        let window = wanted.clamp(options.step, 2 * options.step);
+        let ticks = (SETTLE + window).as_millis() / TICK.as_millis();
+        let bar = progress_bar(
+            match cameras {
+                1 => "1 camera".to_owned(),
+                _ => format!("{cameras} cameras"),
+            },
+            u64::try_from(ticks).unwrap_or(u64::MAX),
+            "{percent} %",
+        );
+        let http = crate::http::server::bind(config.http.listen).await?;
+        let (mut runtime, configured) = (config.runtime.clone(), config.cameras.clone());
+        let plan = SessionPlan::new(runtime.threads, configured.len());
+        runtime.threads = plan.threads;
+        let dylib_path = options.env.get("ORT_DYLIB_PATH").map(PathBuf::from);
+        let node = Node::start(NodeParts {
+            config,
+            models: Box::new(move || Models::load(&runtime, &configured, dylib_path)),
+            workers: plan.workers,
+            decoder: DecoderKind::Software,
+            listener: http,
+        })
+        .await?;
+        let metrics = Arc::clone(node.metrics());
+        let stream = |id: &String| metrics.stream(&StreamId::new(id.as_str(), "default"));
+        Ok(Self {
+            streams: ids.iter().map(stream).collect(),
+            node,
+            camera,
+            demand,
+            bar,
+            window,
+            workers: plan.workers,
+        })
+    }
+
+    /// Lets it settle, then counts.
+    pub(super) async fn measure(&mut self, world: &World) -> Result<Measured> {
+        let measuring = measure(&self.streams, &self.bar, self.window, world);
+        let mut measured = tokio::select! {
+            measured = measuring => measured?,
+            // It looks after its workers, as in real life.
+            refused = self.node.run() => return refused.and_then(|()| bail!("the node ended")),
+        };
+        self.bar.finish_and_clear();
+        measured.workers = self.workers;
+        Ok(measured)
+    }
+
+    /// How long it is counted.
+    pub(super) fn window(&self) -> Duration {
+        self.window
+    }
+
+    /// Stops the node.
+    pub(super) async fn stop(self) {
+        self.bar.finish_and_clear();
+        self.node.shutdown().await;
+    }
+}
+
+async fn measure(
+    streams: &[Arc<StreamMetrics>],
+    bar: &ProgressBar,
+    window: Duration,
+    world: &World,
+) -> Result<Measured> {
+    let until = Instant::now() + CONNECT_LIMIT;
+    let waits = |stream: &Arc<StreamMetrics>| stream.frames_inferred.get() == 0;
+    while streams.iter().any(waits) && Instant::now() < until {
+        tokio::time::sleep(TICK).await;
+    }
+    if streams.iter().all(waits) {
+        bail!(
+            "no picture of the cameras was inferred within {} s: see what `twinsight detect` says of the clip",
+            CONNECT_LIMIT.as_secs()
+        );
+    }
+    pause(SETTLE, bar).await;
+    world.take_ages_ms();
+    let before = Counts::now(streams);
+    pause(window, bar).await;
+    let after = Counts::now(streams);
+    let inferred = after.inferred.iter().zip(&before.inferred);
+    Ok(Measured {
+        window: after.at.saturating_duration_since(before.at),
+        inferred: inferred.map(|(after, before)| after - before).collect(),
+        received: after.received - before.received,
+        decoded: after.decoded - before.decoded,
+        workers: 1,
+        inference: after.inference.saturating_sub(before.inference),
+        ages_ms: world.take_ages_ms(),
+        cpu: after.cpu.since(&before.cpu),
+    })
+}
+
+async fn pause(time: Duration, bar: &ProgressBar) {
+    let until = Instant::now() + time;
+    while let Some(left) = until.checked_duration_since(Instant::now()) {
+        tokio::time::sleep(left.min(TICK)).await;
+        bar.inc(1);
+    }
+}
+
+impl Counts {
+    fn now(streams: &[Arc<StreamMetrics>]) -> Self {
+        let busy = |stream: &Arc<StreamMetrics>| -> Duration {
+            [Stage::Preprocess, Stage::Inference, Stage::Postprocess]
+                .map(|stage| stream.stage_total(stage))
+                .iter()
+                .sum()
+        };
+        Self {
+            at: Instant::now(),
+            inferred: streams.iter().map(|s| s.frames_inferred.get()).collect(),
+            received: streams.iter().map(|s| s.access_units_received.get()).sum(),
+            decoded: streams.iter().map(|s| s.frames_decoded.get()).sum(),
+            inference: streams.iter().map(busy).sum(),
+            cpu: CpuReading::now(THREADS),
+        }
+    }
+}
