@@ -1,5 +1,5 @@
 # What people and CI run. Everything else is cargo.
-.PHONY: demo test check bench bench-channels bench-media long docs clean
+.PHONY: demo test check bench bench-channels bench-compare bench-media long docs clean
 
 # Beside the defaults: the VP8 decoder, whose libvpx scripts/setup installs. `make demo FEATURES=` goes without.
 FEATURES ?= --features vp8
@@ -33,6 +33,12 @@ bench:
 bench-channels:
 	scripts/setup --test
 	FEATURES="$(FEATURES)" benches/channels $(ARGS)
+
+# The node beside a Python node and beside decoding and inference alone: a table of goals, and docs/performance. Half an hour.
+bench-compare:
+	scripts/setup --test
+	cargo build --locked --release $(FEATURES) --bin twinsight --example bare_decode --example bare_loop --example watch_events
+	.venv/bin/python benches/compare/compare.py $(ARGS)
 
 # Media streams of this crate and the official clients, side by side.
 bench-media:

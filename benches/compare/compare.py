@@ -4,17 +4,22 @@ Prints a table of goals, and writes the plots of docs/performance. `make bench-c
   .venv/bin/python benches/compare/compare.py [--minutes 10] [--only overhead,limit,…]
 """
 import argparse
+import collections
 import json
+import os
 import pathlib
+import re
 import statistics
 import subprocess
 import tempfile
 import time
 import urllib.request
 
-from measure import (EXAMPLES, PYTHON, ROOT, Bench, Watcher, Window, jain, machine, percentile, scrape, total,
-                     wait_until)
+import plot
+from measure import (EXAMPLES, ROOT, TWINSIGHT, Bench, Watcher, Window, jain, percentile, scrape, total, wait_until)
 
+# A bench of the scheduler by its number of cameras.
+SCHEDULE = "pick and offer/{}"
 SSD, NANODET = "ssdlite_mobilenet_v2_coco", "nanodet_g_coco"
 FPS = 15
 LOADS = (1, 2, 3, 4, 5, 6, 8, 12)
@@ -78,7 +83,7 @@ def overhead(bench, table, args, facts):
         apart.append({"node": window.spent("node"), "cameras": window.spent("cameras"), "hub": window.spent("hub"),
                       "seconds": window.seconds, "decoded": decoded, "inferred": window.count("frames_inferred_total")})
         if args.perf:
-            facts["perf"] = profile(bench, node, 10)
+            facts["perf"] = profile(node)
         node.stop()
         found = bench.yardstick(twins, seconds)
         theirs.append(found["overhead_ms_per_decoded_frame"])
@@ -89,12 +94,15 @@ def overhead(bench, table, args, facts):
     mine, yours = statistics.median(ours), statistics.median(theirs)
     parts = {name: statistics.median(values) for name, values in split.items()}
     facts["split"], facts["apart"] = parts, apart
-    facts["python_decode"] = decode = python_decode(args.clip)
+    decode = statistics.median(found["decode_ms"] for found in facts["yardstick"])
+    alone = paced_decode(bench, args)
     table.add("1 overhead: CPU outside the session, for each decoded frame", "≤ 0.38 of the yardstick's (try 0.33)",
               f"{mine:.2f} ms and {yours:.2f} ms", f"{mine / yours:.2f}", mine / yours <= 0.38)
     mine, yours = mine - parts["decode"], yours - decode
     table.add("1 the same, decoding taken off both", "≤ 0.20", f"{mine:.2f} ms and {yours:.2f} ms (its decoding: {decode:.2f})",
               f"{mine / yours:.2f}", mine / yours <= 0.20)
+    table.add("1 the limit: decoding alone, in a loop and at the cameras' pace", "",
+              f"{alone['tight_ms']:.2f} and {alone['paced_ms']:.2f} ms", f"{alone['paced_ms'] / (yours + decode):.2f}")
     for name, value in parts.items():
         if name != "inference":
             label = "network, SRTP, tee, publish, the rest" if name == "network" else name
@@ -256,6 +264,28 @@ def start(bench, table, args, facts):
               f"{statistics.median(first):.0f} ms ({max(first):.0f})", "", max(first) <= 1000)
 
 
+def profile(node):
+    """Shares of what the network's threads do, by the names of functions; none without `perf`."""
+    data = node.log.with_suffix(".perf")
+    tasks = [task.name for task in pathlib.Path(f"/proc/{node.pid}/task").iterdir() if (task / "comm").read_text().startswith("tokio")]
+    try:
+        subprocess.run(["perf", "record", "-e", "cpu-clock", "-F", "1999", "-g", "-o", data, "-t", ",".join(tasks), "--", "sleep", "10"],
+                       check=True, capture_output=True)
+        text = subprocess.run(["perf", "script", "-i", data, "-F", "ip,sym"], check=True, capture_output=True, text=True).stdout
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    stacks = [stack for stack in text.split("\n\n") if stack.strip()]
+    kinds = {"tee": "realtime::tee", "SRTP": "srtp", "hub and events": ("twinsight::hub", "twinsight::publish", "serde_json", "tungstenite",
+                                                                      "tcp_")}
+    found = collections.Counter()
+    for stack in stacks:
+        for kind, names in kinds.items():
+            if any(name in stack for name in ([names] if isinstance(names, str) else names)):
+                found[kind] += 1
+                break
+    return {kind: count / len(stacks) for kind, count in found.items()}
+
+
 def sweep(bench, table, args, facts):
     """More and more cameras, for the node and for the yardstick; how many of them each carries, and what `capacity` says."""
     rows = {"twinsight": [], "Python": []}
@@ -285,45 +315,94 @@ def sweep(bench, table, args, facts):
     carried = {name: max([row["cameras"] for row in found if row["inferred"] >= 0.95 and row["p99"] <= 500], default=0)
                for name, found in rows.items()}
     table.add("cameras of 15 fps carried, of " + ", ".join(map(str, LOADS)), "", f"{carried['twinsight']}, the yardstick {carried['Python']}")
+    facts["carried"] = carried["twinsight"]
 
 
-def python_decode(clip):
-    """CPU for each frame that the yardstick's decoder takes, as its client sets it up."""
-    program = """
-import sys, time, av
-codec = av.CodecContext.create("h264", "r")
-data = open(sys.argv[1], "rb").read()
-packets = codec.parse(data)
-frames, start = 0, time.process_time()
-for _ in range(3):
-    for packet in packets:
-        frames += len(codec.decode(packet))
-print(1e3 * (time.process_time() - start) / frames)
-"""
-    found = subprocess.run([PYTHON, "-c", program, clip], check=True, capture_output=True, text=True)
-    return float(found.stdout)
+def paced_decode(bench, args):
+    """CPU for each frame of our decoder and the yardstick's with nothing around them, at the cameras' pace: the limit."""
+    return json.loads(subprocess.run([EXAMPLES / "bare_decode", args.clip, "--fps", str(2 * FPS), "--seconds", "8"], check=True,
+                                     capture_output=True, text=True, cwd=ROOT).stdout)
+
+
+def capacity(bench, table, args, facts):
+    """What `twinsight capacity` says, beside what the sweep saw."""
+    csv, started = bench.folder / "capacity.csv", time.monotonic()
+    command = [TWINSIGHT, "capacity", "--model", SSD, "--clip", args.clip, "--fps", str(FPS), "--csv", csv]
+    env = {**os.environ, "TWINSIGHT_DEFAULTS__MAX_FPS": "0"}
+    said = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True, env=env).stdout
+    took = time.monotonic() - started
+    print("".join(f"# {line}\n" for line in said.splitlines()), end="", flush=True)
+    carried = int(re.search(r"carries (\d+)", said)[1])
+    table.add("`twinsight capacity` takes", "< 90 s", f"{took:.0f} s", "", took < 90)
+    seen = facts.get("carried")
+    if seen:
+        table.add("`twinsight capacity` says, and the sweep saw, cameras of 15 fps", "within 25 %", f"{carried} and {seen}",
+                  f"{carried / seen:.2f}", abs(carried - seen) <= max(1, 0.25 * seen))
+
+
+def loops(bench, table, args, facts):
+    """What benches say: preprocessing, the scheduler, allocations."""
+    for name in ("detect", "schedule"):
+        wanted = {"detect": "preprocess", "schedule": ""}[name]
+        subprocess.run(["cargo", "bench", "--quiet", "--locked", "--no-default-features", "--bench", name, "--", wanted], cwd=ROOT,
+                       check=True, capture_output=True)
+    estimates = {}
+    for file in (ROOT / "target/criterion").glob("*/*/new/estimates.json"):
+        group = json.loads((file.parent / "benchmark.json").read_text())
+        estimates[group["title"]] = json.loads(file.read_text())["median"]["point_estimate"] / 1e6
+    for case in ("720p to 300 stretch", "720p to 416 letterbox", "720p to 640 letterbox", "1080p to 300 stretch", "1080p to 416 letterbox",
+                 "1080p to 640 letterbox"):
+        ms = estimates[f"preprocess/{case}"]
+        table.add(f"6 preprocess {case}", "≤ 0.5 ms", f"{ms:.2f} ms", "", ms <= 0.5)
+    few, many = (estimates[f"schedule/{SCHEDULE.format(count)}"] for count in ("10", "1000"))
+    table.add("4 a pick among 1,000 cameras, beside one among 10", "≤ 2", f"{1e6 * many:.0f} and {1e6 * few:.0f} ns", f"{many / few:.2f}",
+              many / few <= 2)
+    said = subprocess.run(["cargo", "bench", "--quiet", "--locked", "--no-default-features", "--features", "openh264", "--bench",
+                           "allocations"], cwd=ROOT, check=True, capture_output=True, text=True).stdout
+    print("".join(f"# {line}\n" for line in said.splitlines()), end="", flush=True)
+
+
+def draw(facts, about):
+    """The plots of docs/performance."""
+    folder = ROOT / "docs/performance"
+    folder.mkdir(exist_ok=True)
+    if "sweep" in facts:
+        (folder / "age.svg").write_text(plot.ages(facts["sweep"], about))
+    if "split" in facts:
+        ours = {part: ms for part, ms in facts["split"].items() if part != "inference"}
+        total, decode = (statistics.median(found[key] for found in facts["yardstick"]) for key in ("overhead_ms_per_decoded_frame", "decode_ms"))
+        order = ["network", "depacketize", "decode", "copy", "preprocess", "postprocess"]
+        (folder / "cpu.svg").write_text(plot.shares({part: ours[part] for part in order},
+                                                    {"decode": decode, "all but decoding": total - decode}, about))
 
 
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--seconds", type=float, default=20, help="of a window")
     parser.add_argument("--minutes", type=float, default=10, help="of the overload")
-    parser.add_argument("--model", default=NANODET, help="of all but the overhead")
+    parser.add_argument("--model", default=NANODET, help="of all but the overhead and the sweep")
     parser.add_argument("--only", default="", help="scenarios by name, separated by commas")
-    parser.add_argument("--perf", action="store_true")
-    parser.add_argument("--keep", action="store_true", help="leaves the folder with all logs")
+    parser.add_argument("--perf", action="store_true", help="splits the network's share with perf")
+    parser.add_argument("--out", type=pathlib.Path, help="writes all figures here, as JSON")
     args = parser.parse_args()
-    folder = pathlib.Path(tempfile.mkdtemp(prefix="twinsight-compare-"))
-    args.clip = clip(folder)
-    bench, table, facts = Bench(folder), Table(), {}
-    scenarios = {"overhead": overhead, "limit": limit, "quarter": quarter, "memory": memory, "start": start, "sweep": sweep}
-    try:
-        for name, scenario in scenarios.items():
-            if not args.only or name in args.only.split(","):
-                scenario(bench, table, args, facts)
-    finally:
-        bench.stop()
-    print("\n" + table.text())
+    scenarios = {each.__name__: each for each in (overhead, limit, quarter, memory, start, sweep, capacity, loops)}
+    wanted = args.only.split(",") if args.only else list(scenarios)
+    with tempfile.TemporaryDirectory(prefix="twinsight-compare-") as folder:
+        folder = pathlib.Path(folder)
+        args.clip = clip(folder)
+        bench, table, facts = Bench(folder), Table(), {}
+        try:
+            for name in wanted:
+                print(f"# {name}: {scenarios[name].__doc__}", flush=True)
+                scenarios[name](bench, table, args, facts)
+        finally:
+            bench.stop()
+    cpu = re.search(r"model name\s*: (.*)", pathlib.Path("/proc/cpuinfo").read_text())
+    about = f"{os.cpu_count()} cores of {cpu[1] if cpu else os.uname().machine}, {time.strftime('%Y-%m-%d')}; {SSD}"
+    draw(facts, about)
+    if args.out:
+        args.out.write_text(json.dumps({"about": about, "table": table.rows, **facts}, indent=1))
+    print(f"\n{about}\n\n{table.text()}")
 
 
 if __name__ == "__main__":

@@ -164,13 +164,14 @@ class Bench:
         return node
 
     def yardstick(self, cameras, seconds, threads=1):
-        """The Python node's own line of figures."""
+        """The figures that the Python node prints, and what its decoder took."""
         self.runs += 1
         name = f"python-{self.runs}"
-        program = Program(self.folder, name, [PYTHON, ROOT / "benches/python_node.py", *cameras, "--seconds", seconds, "--threads",
+        program = Program(self.folder, name, [PYTHON, ROOT / "benches/compare/yardstick.py", *cameras, "--seconds", seconds, "--threads",
                                               threads], {**self.env, "TWIN_ID": name})
         program.process.wait(seconds + 90)
-        return json.loads(program.out.read_text().strip().splitlines()[-1])
+        own, decoder = program.out.read_text().strip().splitlines()[-2:]
+        return {**json.loads(own), **json.loads(decoder)}
 
     def bare(self, model, sessions=1, threads=1, seconds=5):
         """The session alone."""

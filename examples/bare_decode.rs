@@ -1,0 +1,67 @@
+//! The physical limit of decoding: an H.264 clip through the decoder alone, in a tight loop and at a camera's pace, since
+//! work after a pause costs more. `make bench-compare` puts the node beside it.
+//!
+//! ```sh
+//! cargo run --release --example bare_decode -- media/pedestrians.h264 --fps 15
+//! ```
+
+#![expect(clippy::print_stdout, reason = "an example tells what it does")]
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use clap::Parser;
+use serde_json::json;
+use twinsight::config::Codec;
+use twinsight::decode::decoder::{Decoder, DecoderKind};
+use twinsight::decode::frame::PlanePool;
+use twinsight::h264::clip::Clip;
+use twinsight::telemetry::cpu::thread_cpu;
+
+#[derive(Parser)]
+struct Args {
+    /// H.264, a byte stream or MP4.
+    clip: PathBuf,
+    #[arg(long, default_value_t = 15.0)]
+    fps: f64,
+    /// Of each of the two loops.
+    #[arg(long, default_value_t = 10.0)]
+    seconds: f64,
+}
+
+fn main() -> Result<()> {
+    let args = Args::parse();
+    let clip = Clip::read(&args.clip)?;
+    let pause = Duration::from_secs_f64(1.0 / args.fps);
+    let paced = decode(&clip, (args.fps * args.seconds) as usize, pause)?;
+    let tight = decode(&clip, clip.units().len(), Duration::ZERO)?;
+    let rounded = |ms: f64| (ms * 1000.0).round() / 1000.0;
+    println!(
+        "{}",
+        json!({ "tight_ms": rounded(tight), "paced_ms": rounded(paced) })
+    );
+    Ok(())
+}
+
+/// CPU milliseconds of a frame, its copy to packed planes left out.
+fn decode(clip: &Clip, frames: usize, pause: Duration) -> Result<f64> {
+    let mut decoder = Decoder::new(DecoderKind::Software, Codec::H264)?;
+    let (pool, mut pictures) = (PlanePool::new(2), Vec::new());
+    let (mut spent, mut decoded) = (Duration::ZERO, 0);
+    for (tag, unit) in (1..).zip(clip.units().iter().cycle().take(frames)) {
+        let begun = thread_cpu();
+        decoder.decode(&unit.data, tag, &pool, &mut pictures)?;
+        spent += thread_cpu() - begun;
+        for picture in pictures.drain(..) {
+            spent -= picture.copy_cpu;
+            decoded += 1;
+        }
+        if !pause.is_zero() {
+            std::thread::sleep(pause);
+        }
+    }
+    (decoded > 0)
+        .then(|| 1e3 * spent.as_secs_f64() / f64::from(decoded))
+        .context("the clip gave no picture")
+}
