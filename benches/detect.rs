@@ -30,7 +30,9 @@ fn preprocess(c: &mut Criterion) {
         ("720p to 416 letterbox", (1280, 720), 416, letterbox),
         ("720p to 300 stretch", (1280, 720), 300, Fit::Stretch),
         ("768x576 to 416 letterbox", (768, 576), 416, letterbox),
+        ("1080p to 640 letterbox", (1920, 1080), 640, letterbox),
         ("1080p to 416 letterbox", (1920, 1080), 416, letterbox),
+        ("1080p to 300 stretch", (1920, 1080), 300, Fit::Stretch),
     ];
     let mut group = c.benchmark_group("preprocess");
     for (name, (width_px, height_px), side, fit) in cases {
