@@ -1,11 +1,13 @@
-//! The path before inference on a recorded stream: reorder and depacketizer alone, and with decoding.
+//! The path of a frame on a recorded stream: reorder and depacketizer alone, with decoding, and all of it from
+//! packets to the text of the event, with what a model might answer in place of inference.
 //! `cargo bench --bench path --no-default-features --features openh264,vp8`
 
+mod common;
+
 use std::hint::black_box;
-use std::path::Path;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
+use common::load;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use prometheus::IntCounter;
 use twinsight::config::Codec;
@@ -18,28 +20,6 @@ use twinsight::vp8;
 
 /// Frames of a recording that a pass takes: five keyframe intervals.
 const FRAMES: usize = 100;
-
-fn load(name: &str, codec: Codec) -> Vec<RtpPacket> {
-    let file = format!("tests/data/rtp_{name}.bin");
-    let bytes = std::fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join(file))
-        .expect("the recording is in the repository");
-    let mut packets = Vec::new();
-    let mut rest = &bytes[..];
-    while let Some((length, behind)) = rest.split_first_chunk::<2>() {
-        let (packet, behind) = behind.split_at(usize::from(u16::from_be_bytes(*length)));
-        rest = behind;
-        packets.push(RtpPacket {
-            sequence: u16::from_be_bytes([packet[2], packet[3]]),
-            timestamp: u32::from_be_bytes([packet[4], packet[5], packet[6], packet[7]]),
-            marker: packet[1] & 0x80 != 0,
-            ssrc: 1,
-            codec,
-            payload: Bytes::copy_from_slice(&packet[12..]),
-            arrived_at: Instant::now(),
-        });
-    }
-    packets
-}
 
 fn units(packets: &[RtpPacket]) -> Vec<AccessUnit> {
     let counter = IntCounter::new("malformed", "malformed").expect("the name is valid");
@@ -69,7 +49,7 @@ fn packets_to_units(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("packets_to_units");
     group.throughput(Throughput::Elements(FRAMES as u64));
     for (name, codec) in [("pedestrians", Codec::H264), ("vp8", Codec::Vp8)] {
-        let packets = load(name, codec);
+        let packets = load(name, codec, Instant::now());
         assert_eq!(units(&packets).len(), FRAMES);
         group.bench_function(name, |bench| {
             bench.iter(|| black_box(units(&packets)));
@@ -96,7 +76,7 @@ fn units_to_frames(criterion: &mut Criterion) {
     ];
     let built_in = |(_, codec): &(&str, Codec)| Codec::built_in().contains(codec);
     for (name, codec) in recordings.into_iter().filter(built_in) {
-        let units = units(&load(name, codec));
+        let units = units(&load(name, codec, Instant::now()));
         let metrics = Metrics::new().stream(&StreamId::new("camera", "default"));
         let backlog = Duration::from_secs(3600);
         let mut stream = DecodeStream::new(metrics, DecoderKind::Software, backlog);
@@ -116,5 +96,209 @@ fn units_to_frames(criterion: &mut Criterion) {
 #[cfg(not(feature = "openh264"))]
 fn units_to_frames(_: &mut Criterion) {}
 
-criterion_group!(benches, packets_to_units, units_to_frames);
+#[cfg(feature = "openh264")]
+fn packets_to_events(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("packets_to_events");
+    group.throughput(Throughput::Elements(1));
+    let recordings = [
+        ("pedestrians", Codec::H264),
+        ("high", Codec::H264),
+        ("vp8", Codec::Vp8),
+    ];
+    let built_in = |(_, codec): &(&str, Codec)| Codec::built_in().contains(codec);
+    for (name, codec) in recordings.into_iter().filter(built_in) {
+        let mut node = whole::Node::new(name, codec);
+        group.bench_function(name, |bench| bench.iter(|| node.next_event()));
+    }
+    group.finish();
+}
+
+#[cfg(not(feature = "openh264"))]
+fn packets_to_events(_: &mut Criterion) {}
+
+#[cfg(feature = "openh264")]
+mod whole {
+    //! A node of one camera without its threads, socket and session.
+
+    use std::sync::Arc;
+    use std::time::{Duration, Instant};
+
+    use twinsight::clock::WallClock;
+    use twinsight::config::{Codec, StreamId};
+    use twinsight::decode::decoder::DecoderKind;
+    use twinsight::decode::path::{DecodeConfig, ReceivePath};
+    use twinsight::decode::queue::Arrival;
+    use twinsight::detect::nms::suppress;
+    use twinsight::detect::postprocess::{Array, Filter, Scratch, yolo};
+    use twinsight::preprocess::color::ChannelAffine;
+    use twinsight::preprocess::tensor::{Align, ChannelOrder, Fit};
+    use twinsight::preprocess::{Picture, Placement, Preprocessor, TensorSpec};
+    use twinsight::publish::event::{Inferred, ModelRef, SeenObject};
+    use twinsight::schedule::scheduler::{Core, Job, JobEnd, Pick, SourceId, SourceSettings};
+    use twinsight::telemetry::metrics::Metrics;
+
+    use crate::common::Playback;
+
+    /// Edge of the tensor of the default model, and its anchors: of strides 8, 16 and 32.
+    const SIDE: usize = 416;
+    const ANCHORS: usize = 52 * 52 + 26 * 26 + 13 * 13;
+    const CLASSES: usize = 80;
+
+    pub(crate) struct Node {
+        playback: Playback,
+        path: ReceivePath,
+        core: Core<()>,
+        source: SourceId,
+        preprocessor: Preprocessor,
+        output: Vec<f32>,
+        filter: Filter,
+        scratch: Scratch,
+        labels: Vec<Arc<str>>,
+        model: Arc<ModelRef>,
+        id: StreamId,
+        name: Arc<str>,
+        sequence: u64,
+    }
+
+    /// Scores far below the threshold but for five persons, each seen by four anchors.
+    fn output() -> Vec<f32> {
+        let mut values = vec![0.01; (4 + CLASSES) * ANCHORS];
+        for anchor in 0..20 {
+            let person = (anchor / 4) as f32;
+            let at = anchor * 101;
+            for (row, value) in [40.0 + 80.0 * person, 200.0, 50.0, 120.0, 0.8]
+                .into_iter()
+                .enumerate()
+            {
+                values[row * ANCHORS + at] = value + anchor as f32 / 1000.0;
+            }
+        }
+        values
+    }
+
+    impl Node {
+        pub(crate) fn new(recording: &str, codec: Codec) -> Self {
+            let metrics = Metrics::new();
+            let id = StreamId::new("camera", "default");
+            let config = DecodeConfig::new(id.clone(), &metrics, DecoderKind::Software);
+            let mut core = Core::default();
+            let source = core.add(SourceSettings {
+                min_interval: Duration::ZERO,
+                max_age: Duration::from_millis(500),
+                metrics: metrics.stream(&id),
+                work: (),
+            });
+            let labels: Vec<String> = (0..CLASSES).map(|n| format!("class {n}")).collect();
+            Self {
+                playback: Playback::new(recording, codec),
+                path: ReceivePath::new(&config),
+                core,
+                source,
+                preprocessor: Preprocessor::new(TensorSpec {
+                    width: SIDE,
+                    height: SIDE,
+                    order: ChannelOrder::Rgb,
+                    affine: [ChannelAffine {
+                        gain: 1.0 / 255.0,
+                        bias: 0.0,
+                    }; 3],
+                    fit: Fit::Letterbox {
+                        align: Align::TopLeft,
+                        pad: 0,
+                    },
+                }),
+                output: output(),
+                filter: Filter::new(&labels),
+                scratch: Scratch::default(),
+                labels: labels.iter().map(|label| Arc::from(&**label)).collect(),
+                model: Arc::new(ModelRef {
+                    name: "nanodet_g_coco".to_owned(),
+                    sha256: "0".repeat(64),
+                }),
+                id,
+                name: "Front door".into(),
+                sequence: 0,
+            }
+        }
+
+        /// From the first packet of a frame to the text of its event.
+        pub(crate) fn next_event(&mut self) -> String {
+            loop {
+                let now = Instant::now();
+                let packet = self.playback.next(now);
+                self.path.take(Arrival::Rtp(packet));
+                let (core, source) = (&mut self.core, self.source);
+                while self.path.step(now, &mut |frame| {
+                    core.offer(now, source, frame);
+                }) {}
+                if let Pick::Run(job) = self.core.pick(now) {
+                    return self.detect(&job);
+                }
+            }
+        }
+
+        fn detect(&mut self, job: &Job<()>) -> String {
+            let started_at = Instant::now();
+            let placement = self
+                .preprocessor
+                .run(&Picture::I420(job.frame.planes()))
+                .expect("a frame is whole");
+            let preprocessed_at = Instant::now();
+            let objects = self.objects(&placement);
+            let finished_at = Instant::now();
+            self.core
+                .finished(job.source, JobEnd::Inferred, job.skipped_frames);
+            let inferred = Inferred {
+                id: self.id.clone(),
+                name: Arc::clone(&self.name),
+                size: job.frame.size(),
+                timing: job.frame.timing(),
+                started_at,
+                preprocess: preprocessed_at - started_at,
+                inference: Duration::ZERO,
+                postprocess: finished_at - preprocessed_at,
+                finished_at,
+                objects,
+                model: Arc::clone(&self.model),
+                skipped_frames: job.skipped_frames,
+            };
+            self.sequence += 1;
+            let event = inferred.event("8f1c0d2e", self.sequence, &WallClock::read());
+            serde_json::to_string(&event).expect("the event serialises")
+        }
+
+        fn objects(&mut self, placement: &Placement) -> Vec<SeenObject> {
+            let dims = [1, 4 + CLASSES as i64, ANCHORS as i64];
+            let array = Array {
+                name: "output0",
+                dims: &dims,
+                values: &self.output,
+            };
+            self.filter.set(0.4, &[]);
+            self.scratch.candidates.clear();
+            yolo::candidates(&array, &self.filter, &mut self.scratch).expect("the shape fits");
+            suppress(&mut self.scratch.candidates, 0.6);
+            let place = |candidate: &twinsight::detect::nms::Candidate| {
+                let corners = placement.to_picture(&candidate.corners);
+                SeenObject {
+                    label: Arc::clone(&self.labels[candidate.class_id]),
+                    class_id: candidate.class_id,
+                    score: candidate.score,
+                    x: corners.x1,
+                    y: corners.y1,
+                    width: corners.x2 - corners.x1,
+                    height: corners.y2 - corners.y1,
+                }
+            };
+            self.scratch.candidates.iter().map(place).collect()
+        }
+    }
+}
+
+criterion_group!(
+    benches,
+    packets_to_units,
+    units_to_frames,
+    packets_to_events
+);
 criterion_main!(benches);

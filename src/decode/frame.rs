@@ -1,19 +1,14 @@
 //! A decoded picture: I420 planes in pooled memory, with the times it carries to its event.
-//! The decoder's side takes buffers from a [`PlanePool`]; the last holder of a [`Frame`] gives its
-//! buffer back by dropping it.
+//! The decoder's side takes buffers from a [`PlanePool`]; once the last holder of a [`Frame`] has
+//! dropped it, the pool gives its buffer out again.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
-/// A decoded picture. Cloning shares it.
+/// A decoded picture. Cloning shares its planes.
 #[derive(Debug, Clone)]
 pub struct Frame {
-    inner: Arc<Inner>,
-}
-
-#[derive(Debug)]
-struct Inner {
-    planes: PlaneBuffer,
+    planes: Arc<[u8]>,
     size: PictureSize,
     color: Color,
     timing: FrameTiming,
@@ -115,54 +110,52 @@ impl Frame {
             "a frame's buffer is its planes"
         );
         Self {
-            inner: Arc::new(Inner {
-                planes,
-                size,
-                color,
-                timing,
-            }),
+            planes: Arc::clone(&planes.data),
+            size,
+            color,
+            timing,
         }
     }
 
     /// The planes.
     pub fn planes(&self) -> I420<'_> {
-        I420::from_packed(self.inner.planes.bytes(), self.inner.size, self.inner.color)
+        I420::from_packed(&self.planes, self.size, self.color)
     }
 
     /// Pixels from left to right.
     pub fn width(&self) -> usize {
-        self.inner.size.width_px
+        self.size.width_px
     }
 
     /// Pixels from top to bottom.
     pub fn height(&self) -> usize {
-        self.inner.size.height_px
+        self.size.height_px
     }
 
     /// When its first packet arrived.
     pub fn received_at(&self) -> Instant {
-        self.inner.timing.received_at
+        self.timing.received_at
     }
 
     /// When it was taken, by the sender's own clock; none unless the sender has told it (RTCP sender reports).
     pub fn captured_at(&self) -> Option<SystemTime> {
-        let unix_ms = self.inner.timing.captured_at_unix_ms?;
+        let unix_ms = self.timing.captured_at_unix_ms?;
         Some(SystemTime::UNIX_EPOCH + Duration::from_millis(unix_ms))
     }
 
     /// The size in pixels.
     pub fn size(&self) -> PictureSize {
-        self.inner.size
+        self.size
     }
 
     /// The times.
     pub fn timing(&self) -> FrameTiming {
-        self.inner.timing
+        self.timing
     }
 
     /// Time since the first packet arrived.
     pub fn age(&self, now: Instant) -> Duration {
-        now.saturating_duration_since(self.inner.timing.received_at)
+        now.saturating_duration_since(self.timing.received_at)
     }
 }
 
@@ -194,38 +187,59 @@ impl<'a> I420<'a> {
 }
 
 /// Buffers that pictures are copied into; a stream has one pool and allocates only until it is warm.
+///
+/// The pool knows the buffers of frames that are out, and gives one out again when it is the only one to know it.
 #[derive(Debug, Clone)]
 pub struct PlanePool {
-    idle: Arc<Mutex<Vec<Vec<u8>>>>,
-    max_idle: usize,
+    kept: Arc<Mutex<Vec<Arc<[u8]>>>>,
+    max_kept: usize,
 }
 
 impl PlanePool {
-    /// A pool that keeps at most `max_idle` unused buffers.
-    pub fn new(max_idle: usize) -> Self {
+    /// A pool that knows at most `max_kept` buffers, those of frames that are out included.
+    pub fn new(max_kept: usize) -> Self {
         Self {
-            idle: Arc::default(),
-            max_idle,
+            kept: Arc::default(),
+            max_kept,
         }
     }
 
     /// A buffer of exactly `bytes` bytes, content unspecified.
     pub fn acquire(&self, bytes: usize) -> PlaneBuffer {
-        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut kept = self.lock();
         // A stream that changed its resolution leaves no buffers of the old size behind.
-        idle.retain(|buffer| buffer.len() == bytes);
-        let data = idle.pop().unwrap_or_else(|| vec![0; bytes]);
+        kept.retain(|data| data.len() == bytes);
+        let free = kept
+            .iter_mut()
+            .rposition(|data| Arc::get_mut(data).is_some());
+        let data = match free {
+            Some(at) => kept.remove(at),
+            None => std::iter::repeat_n(0, bytes).collect(),
+        };
         PlaneBuffer {
             data,
             home: self.clone(),
         }
     }
+
+    /// Frames that somebody holds for long make place for those that come back soon.
+    fn keep(&self, data: Arc<[u8]>) {
+        let mut kept = self.lock();
+        kept.push(data);
+        if kept.len() > self.max_kept {
+            kept.remove(0);
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<Arc<[u8]>>> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
-/// A buffer on loan from a [`PlanePool`]; dropping it gives it back.
+/// A buffer on loan from a [`PlanePool`]: one holder fills it. Dropping it, or making a [`Frame`] of it, gives it back.
 #[derive(Debug)]
 pub struct PlaneBuffer {
-    data: Vec<u8>,
+    data: Arc<[u8]>,
     home: PlanePool,
 }
 
@@ -237,20 +251,14 @@ impl PlaneBuffer {
 
     /// The bytes, to fill.
     pub fn bytes_mut(&mut self) -> &mut [u8] {
-        &mut self.data
+        Arc::get_mut(&mut self.data)
+            .expect("nobody else knows the buffer, because the pool gave it up")
     }
 }
 
 impl Drop for PlaneBuffer {
     fn drop(&mut self) {
-        let mut idle = self
-            .home
-            .idle
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        if idle.len() < self.home.max_idle {
-            idle.push(std::mem::take(&mut self.data));
-        }
+        self.home.keep(Arc::clone(&self.data));
     }
 }
 
@@ -266,6 +274,42 @@ mod tests {
         let address = buffer.bytes().as_ptr();
         drop(buffer);
         assert_eq!(pool.acquire(6).bytes().as_ptr(), address);
+    }
+
+    #[test]
+    fn a_frame_keeps_its_buffer_until_the_last_holder_drops_it() {
+        let pool = PlanePool::new(2);
+        let size = PictureSize {
+            width_px: 2,
+            height_px: 2,
+        };
+        let now = Instant::now();
+        let timing = FrameTiming {
+            received_at: now,
+            completed_at: now,
+            decoded_at: now,
+            rtp_timestamp: 0,
+            captured_at_unix_ms: None,
+        };
+        let frame = |value: u8| {
+            let mut planes = pool.acquire(size.i420_bytes());
+            planes.bytes_mut().fill(value);
+            Frame::new(planes, size, Color::default(), timing)
+        };
+        let held: Vec<_> = (0..5).map(frame).collect();
+        let shared = held[4].clone();
+        let address = shared.planes.as_ptr();
+        for (value, held) in (0..).zip(held) {
+            assert_eq!(held.planes().y.data, [value; 4]);
+        }
+        assert_ne!(
+            frame(5).planes.as_ptr(),
+            address,
+            "it is held by its second holder"
+        );
+        drop(shared);
+        let again = [frame(6), frame(7)].map(|frame| frame.planes.as_ptr());
+        assert!(again.contains(&address), "nobody holds it any more");
     }
 
     #[test]

@@ -33,6 +33,17 @@ const MAX_BUFFERED: usize = 16;
 /// One openh264 decoder. Error concealment is off, and so is its own trace on standard error.
 pub struct OpenH264 {
     decoder: Decoder,
+    relabelling: Relabelling,
+}
+
+/// Tells streams as baseline. Each keyframe brings the same parameter set, so that the last one is remembered.
+#[derive(Default)]
+struct Relabelling {
+    sps: Vec<u8>,
+    /// `sps` told as baseline, unless it need not or cannot be.
+    baseline: Option<Vec<u8>>,
+    /// The unit that was relabelled last.
+    unit: Vec<u8>,
 }
 
 impl fmt::Debug for OpenH264 {
@@ -54,7 +65,10 @@ impl OpenH264 {
                     code: error.native_code(),
                 }
             })?;
-        Ok(Self { decoder })
+        Ok(Self {
+            decoder,
+            relabelling: Relabelling::default(),
+        })
     }
 
     /// See [`Decoder::decode`](super::decoder::Decoder::decode).
@@ -65,8 +79,7 @@ impl OpenH264 {
         pool: &PlanePool,
         pictures: &mut Vec<Picture>,
     ) -> Result<(), DecoderError> {
-        let relabelled = as_baseline_stream(unit);
-        let unit = relabelled.as_deref().unwrap_or(unit);
+        let unit = self.relabelling.relabel(unit);
         let Ok(length) = c_int::try_from(unit.len()) else {
             return Err(DecoderError::Refused(0));
         };
@@ -146,23 +159,33 @@ impl OpenH264 {
     }
 }
 
-/// The byte stream with its sequence parameter sets told as baseline; `None` if nothing changes.
-fn as_baseline_stream(unit: &[u8]) -> Option<Vec<u8>> {
-    let mut out: Option<Vec<u8>> = None;
-    let mut copied = 0;
-    for (kind, range) in before_slices(unit) {
-        if kind == NalType::Sps
-            && let Some(baseline) = as_baseline(&unit[range.clone()])
-        {
-            let out = out.get_or_insert_with(|| Vec::with_capacity(unit.len()));
-            out.extend_from_slice(&unit[copied..range.start]);
-            out.extend_from_slice(&baseline);
-            copied = range.end;
+impl Relabelling {
+    /// The byte stream with its sequence parameter sets told as baseline.
+    fn relabel<'a>(&'a mut self, unit: &'a [u8]) -> &'a [u8] {
+        self.unit.clear();
+        let mut copied = 0;
+        for (kind, range) in before_slices(unit) {
+            if kind != NalType::Sps {
+                continue;
+            }
+            let sps = &unit[range.clone()];
+            if self.sps != sps {
+                self.sps.clear();
+                self.sps.extend_from_slice(sps);
+                self.baseline = as_baseline(sps);
+            }
+            if let Some(baseline) = &self.baseline {
+                self.unit.extend_from_slice(&unit[copied..range.start]);
+                self.unit.extend_from_slice(baseline);
+                copied = range.end;
+            }
         }
+        if copied == 0 {
+            return unit;
+        }
+        self.unit.extend_from_slice(&unit[copied..]);
+        &self.unit
     }
-    let mut out = out?;
-    out.extend_from_slice(&unit[copied..]);
-    Some(out)
 }
 
 /// Copies a picture out of the decoder's memory, which is valid until its next call. The decoder has

@@ -22,7 +22,7 @@ const MAX_HELD: usize = 32;
 /// Frames that streams reorder which have B slices and do not say how many: B pictures that others
 /// refer to need 2.
 const UNDECLARED_DEPTH: usize = 2;
-/// Unused picture buffers kept for the next pictures.
+/// Picture buffers kept for the next pictures: of the frame in the slot, of the one in inference, and some.
 const POOL_BUFFERS: usize = 4;
 
 /// Decodes the access units of one stream.

@@ -3,7 +3,7 @@
 
 use std::time::Instant;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 
 use super::frame::{Color, PictureSize};
 use crate::config::Codec;
@@ -11,6 +11,8 @@ use crate::h264::sps::Sps;
 
 /// The most bytes of an access unit; what is larger goes out as [`Completeness::Oversize`].
 pub const MAX_UNIT_BYTES: usize = 8 * 1024 * 1024;
+/// A unit larger than this does not leave its memory to the next ones.
+const MAX_KEPT_BYTES: usize = 1024 * 1024;
 /// Luma samples along the edge of a macroblock, in both codecs.
 const MACROBLOCK_PX: usize = 16;
 
@@ -74,6 +76,35 @@ pub enum Sequence {
     },
 }
 
+/// Memory that a stream's units are put together in, one after the other: once the unit before is gone, the next one
+/// takes its place, and nothing is allocated.
+#[derive(Debug, Default)]
+pub struct UnitMemory {
+    idle: BytesMut,
+    largest_bytes: usize,
+}
+
+impl UnitMemory {
+    /// An empty buffer for the next unit.
+    pub fn begin(&mut self) -> BytesMut {
+        let mut data = std::mem::take(&mut self.idle);
+        // From the front of the memory if nobody holds the unit before, else in new memory.
+        data.reserve(self.largest_bytes);
+        data
+    }
+
+    /// The unit that was put together in a buffer of [`begin`](Self::begin).
+    pub fn end(&mut self, mut data: BytesMut) -> Bytes {
+        if data.len() > MAX_KEPT_BYTES {
+            return data.freeze();
+        }
+        self.largest_bytes = self.largest_bytes.max(data.len());
+        let unit = data.split().freeze();
+        self.idle = data;
+        unit
+    }
+}
+
 impl AccessUnit {
     /// True for a picture from which decoding can begin.
     pub fn is_keyframe(&self) -> bool {
@@ -120,5 +151,44 @@ impl Sequence {
             Self::H264(sps) => sps.color,
             Self::Vp8 { .. } => Color::default(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn unit(memory: &mut UnitMemory, bytes: &[u8]) -> Bytes {
+        let mut data = memory.begin();
+        data.extend_from_slice(bytes);
+        memory.end(data)
+    }
+
+    #[test]
+    fn a_unit_takes_the_place_of_the_one_before() {
+        let mut memory = UnitMemory::default();
+        let first = unit(&mut memory, &[1; 3000]);
+        let place = first.as_ptr();
+        drop(first);
+        for bytes in [2000, 3000, 10, 2900] {
+            let next = unit(&mut memory, &vec![2; bytes]);
+            assert_eq!((next.as_ptr(), next.len()), (place, bytes));
+        }
+    }
+
+    #[test]
+    fn a_unit_that_is_held_stays_as_it_is() {
+        let mut memory = UnitMemory::default();
+        let units: Vec<_> = (0..4).map(|n| unit(&mut memory, &[n; 100])).collect();
+        for (n, unit) in (0..).zip(units) {
+            assert_eq!(unit, vec![n; 100]);
+        }
+    }
+
+    #[test]
+    fn a_large_unit_leaves_nothing_behind() {
+        let mut memory = UnitMemory::default();
+        drop(unit(&mut memory, &vec![0; MAX_KEPT_BYTES + 1]));
+        assert_eq!(memory.begin().capacity(), 0);
     }
 }

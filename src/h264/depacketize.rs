@@ -15,7 +15,9 @@ use thiserror::Error;
 use super::nal::{NalType, START_CODE, SliceStart};
 use super::parameter_sets::ParameterSets;
 use super::sps::{Sps, SpsError};
-use crate::decode::unit::{AccessUnit, Completeness, MAX_UNIT_BYTES, PictureKind, Sequence};
+use crate::decode::unit::{
+    AccessUnit, Completeness, MAX_UNIT_BYTES, PictureKind, Sequence, UnitMemory,
+};
 use crate::rtp::RtpPacket;
 use crate::rtp::reorder::Ordered;
 
@@ -54,6 +56,7 @@ pub struct Depacketizer {
     declared: ParameterSets,
     sets: ParameterSets,
     ssrc: Option<u32>,
+    memory: UnitMemory,
     open: Option<OpenUnit>,
     /// Loss since the last unit closed.
     gap: Gap,
@@ -105,6 +108,7 @@ impl Depacketizer {
             sets: declared.clone(),
             declared,
             ssrc: None,
+            memory: UnitMemory::default(),
             open: None,
             gap: Gap::Unknown,
             marks: false,
@@ -162,7 +166,7 @@ impl Depacketizer {
         let gap = self.gap;
         let mut open = match self.open.take() {
             Some(open) => open.continued(packet),
-            None => OpenUnit::new(packet, gap),
+            None => OpenUnit::new(packet, gap, self.memory.begin()),
         };
         if let Err(error) = self.payload(&mut open, &packet.payload) {
             self.malformed.inc();
@@ -222,7 +226,7 @@ impl Depacketizer {
             self.sends_sets = false;
         }
         AccessUnit {
-            data: open.data.freeze(),
+            data: self.memory.end(open.data),
             rtp_timestamp: open.rtp_timestamp,
             received_at: open.received_at,
             completed_at: open.completed_at,
@@ -393,9 +397,9 @@ impl Depacketizer {
 }
 
 impl OpenUnit {
-    fn new(packet: &RtpPacket, gap: Gap) -> Self {
+    fn new(packet: &RtpPacket, gap: Gap, data: BytesMut) -> Self {
         Self {
-            data: BytesMut::new(),
+            data,
             rtp_timestamp: packet.timestamp,
             received_at: packet.arrived_at,
             completed_at: packet.arrived_at,

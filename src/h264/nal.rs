@@ -2,6 +2,8 @@
 //! syntax elements of a slice header. Bytes come in, slices of them go out; the depacketizer, the
 //! packetizer and the decoder's edge call it.
 
+use std::ops::Range;
+
 use super::bits::BitReader;
 
 /// The start code before every NAL unit that we write.
@@ -71,8 +73,16 @@ impl SliceStart {
             return None;
         }
         // Three codes of at most 63 bits, and emulation prevention in between.
-        let payload = unescape(&rest[..rest.len().min(40)]);
-        let mut bits = BitReader::new(&payload);
+        let mut payload = [0; 40];
+        let mut length = 0;
+        for (place, byte) in payload
+            .iter_mut()
+            .zip(unescaped(&rest[..rest.len().min(40)]))
+        {
+            *place = byte;
+            length += 1;
+        }
+        let mut bits = BitReader::new(&payload[..length]);
         let first_mb = bits.ue().ok()?;
         let slice_type = bits.ue().ok()?;
         let pps_id = bits.ue().ok()?;
@@ -110,22 +120,22 @@ pub fn annex_b(stream: &[u8]) -> impl Iterator<Item = &[u8]> {
 
 /// Where the NAL units before the first slice lie in a byte stream: type and range, start codes left
 /// out. Does not look at the slices.
-pub fn before_slices(stream: &[u8]) -> Vec<(NalType, std::ops::Range<usize>)> {
-    let mut found = Vec::new();
+pub fn before_slices(stream: &[u8]) -> impl Iterator<Item = (NalType, Range<usize>)> {
     let mut start = after_start_code(stream);
-    while let Some(at) = start
-        && let Some(&header) = stream.get(at)
-        && !NalType::of(header).is_slice()
-    {
+    std::iter::from_fn(move || {
+        let at = start?;
+        let kind = NalType::of(*stream.get(at)?);
+        if kind.is_slice() {
+            return None;
+        }
         start = after_start_code(&stream[at..]).map(|next| at + next);
         let behind = start.map_or(stream.len(), |next| next - 3);
         let zeros = stream[at..behind]
             .iter()
             .rev()
             .take_while(|&&byte| byte == 0);
-        found.push((NalType::of(header), at..behind - zeros.count()));
-    }
-    found
+        Some((kind, at..behind - zeros.count()))
+    })
 }
 
 /// Index behind the first start code (`00 00 01`) in `data`.
@@ -144,16 +154,18 @@ fn after_start_code(data: &[u8]) -> Option<usize> {
 /// The payload without emulation prevention bytes (clause 7.4.1): `00 00 03` becomes `00 00`.
 pub fn unescape(escaped: &[u8]) -> Vec<u8> {
     let mut payload = Vec::with_capacity(escaped.len());
-    let mut zeros = 0;
-    for &byte in escaped {
-        if zeros >= 2 && byte == 3 {
-            zeros = 0;
-            continue;
-        }
-        zeros = if byte == 0 { zeros + 1 } else { 0 };
-        payload.push(byte);
-    }
+    payload.extend(unescaped(escaped));
     payload
+}
+
+fn unescaped(escaped: &[u8]) -> impl Iterator<Item = u8> {
+    let mut zeros = 0;
+    let kept = escaped.iter().filter(move |&&byte| {
+        let prevention = zeros >= 2 && byte == 3;
+        zeros = if byte == 0 { zeros + 1 } else { 0 };
+        !prevention
+    });
+    kept.copied()
 }
 
 #[cfg(test)]
@@ -183,12 +195,13 @@ mod tests {
         let stream = [
             0, 0, 0, 1, 0x67, 1, 0, 0, 0, 1, 0x68, 2, 0, 0, 1, 0x65, 3, 0, 0, 1, 0x67, 9,
         ];
+        let found = |stream| before_slices(stream).collect::<Vec<_>>();
         assert_eq!(
-            before_slices(&stream),
+            found(&stream),
             [(NalType::Sps, 4..6), (NalType::Pps, 10..12)]
         );
-        assert_eq!(before_slices(&[0, 0, 1, 0x67, 7]), [(NalType::Sps, 3..5)]);
-        assert!(before_slices(&[0, 0, 1]).is_empty());
+        assert_eq!(found(&[0, 0, 1, 0x67, 7]), [(NalType::Sps, 3..5)]);
+        assert!(found(&[0, 0, 1]).is_empty());
     }
 
     #[test]
@@ -230,7 +243,7 @@ mod tests {
         #[test]
         fn any_bytes_end_without_panic(stream in prop::collection::vec(prop_oneof![Just(0_u8), Just(1), any::<u8>()], 0..200)) {
             let total: usize = annex_b(&stream).map(|nal| { SliceStart::parse(nal); nal.len() }).sum();
-            prop_assert!(before_slices(&stream).iter().all(|(_, range)| range.end <= stream.len()));
+            prop_assert!(before_slices(&stream).all(|(_, range)| range.end <= stream.len()));
             prop_assert!(total <= stream.len());
         }
     }

@@ -24,6 +24,10 @@ impl ParameterSets {
     /// Remembers a complete NAL unit of type 7 or 8 in place of an earlier one with its id; others,
     /// and what would go over 64 KiB together, are ignored.
     pub fn remember(&mut self, nal: &[u8]) -> Result<(), SpsError> {
+        // With every keyframe come the same sets again.
+        if self.nals().any(|known| known == nal) {
+            return Ok(());
+        }
         let kind = nal.first().map(|&header| NalType::of(header));
         let old_bytes = match kind {
             Some(NalType::Sps) => {
@@ -50,10 +54,9 @@ impl ParameterSets {
         Ok(())
     }
 
-    /// False for a set that is known already, or too much.
+    /// False for a set that is too much.
     fn fits(&self, old: Option<&Bytes>, nal: &[u8]) -> bool {
-        old.is_none_or(|old| old.as_ref() != nal)
-            && self.bytes + nal.len() - old.map_or(0, Bytes::len) <= MAX_BYTES
+        self.bytes + nal.len() - old.map_or(0, Bytes::len) <= MAX_BYTES
     }
 
     /// All NAL units: sequence parameter sets first.

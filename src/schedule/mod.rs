@@ -1,3 +1,5 @@
 //! Whose frame is inferred next.
 
+mod core;
 pub mod scheduler;
+mod turns;

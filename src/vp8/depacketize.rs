@@ -12,7 +12,9 @@ use thiserror::Error;
 
 use super::descriptor::Descriptor;
 use super::header::{FrameHeader, is_key};
-use crate::decode::unit::{AccessUnit, Completeness, MAX_UNIT_BYTES, PictureKind, Sequence};
+use crate::decode::unit::{
+    AccessUnit, Completeness, MAX_UNIT_BYTES, PictureKind, Sequence, UnitMemory,
+};
 use crate::rtp::RtpPacket;
 use crate::rtp::reorder::Ordered;
 
@@ -35,6 +37,7 @@ pub enum PayloadError {
 pub struct Depacketizer {
     malformed: IntCounter,
     last_error: Option<PayloadError>,
+    memory: UnitMemory,
     open: Option<OpenUnit>,
     /// Something was lost since the last unit closed.
     lost: bool,
@@ -64,6 +67,7 @@ impl Depacketizer {
         Self {
             malformed,
             last_error: None,
+            memory: UnitMemory::default(),
             open: None,
             lost: true,
             marks: false,
@@ -115,7 +119,7 @@ impl Depacketizer {
         let begins = self.open.is_none();
         let mut open = match self.open.take() {
             Some(open) => open.continued(packet),
-            None => OpenUnit::new(packet, self.lost),
+            None => OpenUnit::new(packet, self.lost, self.memory.begin()),
         };
         if let Err(error) = open.payload(begins, &packet.payload) {
             self.malformed(error);
@@ -157,7 +161,7 @@ impl Depacketizer {
             None => (None, true),
         };
         AccessUnit {
-            data: open.data.freeze(),
+            data: self.memory.end(open.data),
             rtp_timestamp: open.rtp_timestamp,
             received_at: open.received_at,
             completed_at: open.completed_at,
@@ -176,9 +180,9 @@ impl Depacketizer {
 }
 
 impl OpenUnit {
-    fn new(packet: &RtpPacket, after_loss: bool) -> Self {
+    fn new(packet: &RtpPacket, after_loss: bool, data: BytesMut) -> Self {
         Self {
-            data: BytesMut::new(),
+            data,
             rtp_timestamp: packet.timestamp,
             received_at: packet.arrived_at,
             completed_at: packet.arrived_at,

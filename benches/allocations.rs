@@ -1,0 +1,214 @@
+//! What a frame allocates between its packets and the tensor, in steady state: a table of the Rust allocations
+//! of frames, keyframes apart. What the decoders' C allocates does not pass Rust's allocator and is not seen.
+//! `cargo bench --bench allocations --no-default-features --features openh264,vp8`
+#![expect(
+    unsafe_code,
+    reason = "an allocator that counts has to implement an unsafe trait"
+)]
+#![expect(clippy::print_stdout, reason = "the table is what it is for")]
+
+mod common;
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use common::Playback;
+use twinsight::config::{Codec, StreamId};
+use twinsight::decode::decoder::DecoderKind;
+use twinsight::decode::frame::PictureSize;
+use twinsight::decode::path::{DecodeConfig, ReceivePath};
+use twinsight::decode::queue::Arrival;
+use twinsight::preprocess::color::ChannelAffine;
+use twinsight::preprocess::tensor::{Align, ChannelOrder, Fit};
+use twinsight::preprocess::{Picture, Preprocessor, TensorSpec};
+use twinsight::schedule::scheduler::{Core, JobEnd, Pick, SourceSettings};
+use twinsight::telemetry::metrics::Metrics;
+
+/// Frames before counting begins: three keyframe intervals.
+const WARM_UP: usize = 60;
+/// Frames that are counted: ten keyframe intervals.
+const FRAMES: usize = 200;
+/// Frames from one keyframe to the next in every recording.
+const KEYFRAME_INTERVAL: usize = 20;
+
+static ALLOCATIONS: AtomicU64 = AtomicU64::new(0);
+static ALLOCATED_BYTES: AtomicU64 = AtomicU64::new(0);
+
+/// The system's allocator, with a count.
+struct Counting;
+
+// SAFETY: every call goes to the system's allocator as it came; counting touches two atomics.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        count(layout.size());
+        // SAFETY: the caller's promise about `layout` is passed on.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        count(layout.size());
+        // SAFETY: as above.
+        unsafe { System.alloc_zeroed(layout) }
+    }
+
+    unsafe fn realloc(&self, block: *mut u8, layout: Layout, new_size: usize) -> *mut u8 {
+        count(new_size);
+        // SAFETY: `block` came from here with `layout`, so from the system's allocator.
+        unsafe { System.realloc(block, layout, new_size) }
+    }
+
+    unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
+        // SAFETY: as above.
+        unsafe { System.dealloc(block, layout) }
+    }
+}
+
+#[global_allocator]
+static COUNTING: Counting = Counting;
+
+fn count(bytes: usize) {
+    ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
+    ALLOCATED_BYTES.fetch_add(bytes as u64, Ordering::Relaxed);
+}
+
+/// Allocations so far, and their bytes.
+#[derive(Debug, Clone, Copy, Default)]
+struct Count {
+    allocations: u64,
+    bytes: u64,
+}
+
+impl Count {
+    /// Counts what `work` allocates.
+    fn of<T>(&mut self, work: impl FnOnce() -> T) -> T {
+        let read = || [&ALLOCATIONS, &ALLOCATED_BYTES].map(|sum| sum.load(Ordering::Relaxed));
+        let before = read();
+        let result = work();
+        let after = read();
+        self.allocations += after[0] - before[0];
+        self.bytes += after[1] - before[1];
+        result
+    }
+}
+
+/// What each stage of a path allocated.
+#[derive(Debug, Default)]
+struct Stages {
+    receive: Count,
+    schedule: Count,
+    preprocess: Count,
+}
+
+fn main() {
+    println!(
+        "Rust allocations a frame, packets to tensor (in brackets: bytes), mean of {FRAMES} frames"
+    );
+    println!(
+        "{:<24} {:<10} {:>22} {:>22} {:>22}",
+        "stream", "frames", "receive and decode", "schedule", "preprocess"
+    );
+    let grey = DecoderKind::Fake(PictureSize {
+        width_px: 1280,
+        height_px: 720,
+    });
+    for (name, decoder, codec) in [
+        ("pedestrians", grey, Codec::H264),
+        ("vp8", grey, Codec::Vp8),
+        ("pedestrians", DecoderKind::Software, Codec::H264),
+        ("high", DecoderKind::Software, Codec::H264),
+        ("high_b", DecoderKind::Software, Codec::H264),
+        ("vp8", DecoderKind::Software, Codec::Vp8),
+    ] {
+        if decoder == DecoderKind::Software && !Codec::built_in().contains(&codec) {
+            continue;
+        }
+        let [key, other] = measure(name, codec, decoder);
+        let label = match decoder {
+            DecoderKind::Software => name.to_owned(),
+            DecoderKind::Fake(_) => format!("{name}, fake decoder"),
+        };
+        let keyframes = FRAMES / KEYFRAME_INTERVAL;
+        print_row(&label, "key", &key, keyframes);
+        print_row("", "other", &other, FRAMES - keyframes);
+    }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "counts are small")]
+fn print_row(stream: &str, kind: &str, stages: &Stages, frames: usize) {
+    let a_frame = |count: &Count| {
+        let each = |sum: u64| sum as f64 / frames as f64;
+        format!("{:.2} ({:.0})", each(count.allocations), each(count.bytes))
+    };
+    let [receive, schedule, preprocess] =
+        [&stages.receive, &stages.schedule, &stages.preprocess].map(a_frame);
+    println!("{stream:<24} {kind:<10} {receive:>22} {schedule:>22} {preprocess:>22}");
+}
+
+/// Plays a recording through the path; keyframes and others apart.
+fn measure(name: &str, codec: Codec, decoder: DecoderKind) -> [Stages; 2] {
+    let metrics = Metrics::new();
+    let id = StreamId::new("camera", "default");
+    let config = DecodeConfig {
+        max_backlog: Duration::from_secs(3600),
+        ..DecodeConfig::new(id.clone(), &metrics, decoder)
+    };
+    let mut path = ReceivePath::new(&config);
+    let mut core = Core::default();
+    let source = core.add(SourceSettings {
+        min_interval: Duration::ZERO,
+        max_age: Duration::from_secs(3600),
+        metrics: metrics.stream(&id),
+        work: (),
+    });
+    let mut preprocessor = Preprocessor::new(TensorSpec {
+        width: 416,
+        height: 416,
+        order: ChannelOrder::Rgb,
+        affine: [ChannelAffine {
+            gain: 1.0 / 255.0,
+            bias: 0.0,
+        }; 3],
+        fit: Fit::Letterbox {
+            align: Align::TopLeft,
+            pad: 0,
+        },
+    });
+    let mut playback = Playback::new(name, codec);
+    let [mut key, mut other] = [Stages::default(), Stages::default()];
+    let mut units = 0;
+    while units < WARM_UP + FRAMES {
+        let now = Instant::now();
+        let packet = playback.next(now);
+        let mut uncounted = Stages::default();
+        let stages = match units {
+            warm if warm < WARM_UP => &mut uncounted,
+            keyframe if keyframe % KEYFRAME_INTERVAL == 0 => &mut key,
+            _ => &mut other,
+        };
+        units += usize::from(packet.marker);
+        let mut decoded = None;
+        stages.receive.of(|| {
+            path.take(Arrival::Rtp(packet));
+            while path.step(now, &mut |frame| decoded = Some(frame)) {}
+        });
+        let Some(frame) = decoded else {
+            continue;
+        };
+        let pick = stages.schedule.of(|| {
+            core.offer(now, source, frame);
+            core.pick(now)
+        });
+        let Pick::Run(job) = pick else {
+            unreachable!("one frame waits, and its source is due");
+        };
+        stages
+            .preprocess
+            .of(|| preprocessor.run(&Picture::I420(job.frame.planes())));
+        stages.schedule.of(|| {
+            core.finished(job.source, JobEnd::Inferred, job.skipped_frames);
+            drop(job);
+        });
+    }
+    [key, other]
+}

@@ -1,0 +1,123 @@
+//! The codecs of the hub's socket: an event of a detected frame to a frame of the WebSocket, and what the hub
+//! sends back from text to packets.
+//! `cargo bench --bench wire --no-default-features`
+
+use std::hint::black_box;
+use std::sync::Arc;
+use std::time::Duration;
+
+use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use serde_json::{Value, json};
+use twinsight::clock::WallClock;
+use twinsight::config::StreamId;
+use twinsight::decode::frame::{FrameTiming, PictureSize};
+use twinsight::hub::engine_io;
+use twinsight::hub::message::TwinMessage;
+use twinsight::hub::options::Mode;
+use twinsight::hub::session::encode_call;
+use twinsight::hub::socket_io::{Assembler, Packet};
+use twinsight::publish::event::{DETECTIONS, Inferred, ModelRef, SeenObject};
+
+/// A frame in which a model saw so many persons.
+fn inferred(clock: &WallClock, persons: u8) -> Inferred {
+    let before = |ms| clock.instant() - Duration::from_millis(ms);
+    let person = |n: u8| SeenObject {
+        label: "person".into(),
+        class_id: 0,
+        score: 0.9 - f32::from(n) / 100.0,
+        x: 44.12 + 100.0 * f32::from(n),
+        y: 398.03,
+        width: 189.16,
+        height: 505.34,
+    };
+    Inferred {
+        id: StreamId::new("6b8f4ac0-8f4e-4a7e-9c0e-5d1f2a3b4c5d", "default"),
+        name: "Front door".into(),
+        size: PictureSize {
+            width_px: 1280,
+            height_px: 720,
+        },
+        timing: FrameTiming {
+            received_at: before(47),
+            completed_at: before(35),
+            decoded_at: before(33),
+            rtp_timestamp: 3_123_456_789,
+            captured_at_unix_ms: Some(1_795_359_600_500),
+        },
+        started_at: before(30),
+        preprocess: Duration::from_micros(412),
+        inference: Duration::from_micros(28_633),
+        postprocess: Duration::from_micros(287),
+        finished_at: before(1),
+        objects: (0..persons).map(person).collect(),
+        model: Arc::new(ModelRef {
+            name: "nanodet_g_coco".to_owned(),
+            sha256: "5738eed7f40c55258ecd1118d79a0aee9f7f47622ff9030b100089b49cca82fb".to_owned(),
+        }),
+        skipped_frames: 2,
+    }
+}
+
+/// The event as the node's twin emits it, as a frame of the WebSocket.
+fn encode(inferred: &Inferred, clock: &WallClock) -> String {
+    let twin_id = "0d9c2f7e-3c1b-4f64-8d8e-7a6b5c4d3e2f";
+    let event = inferred.event("8f1c0d2e4b6a48c0a2f4e6d8c0b2a496", 1834, clock);
+    let event = serde_json::to_value(event).expect("the event serialises");
+    let data = json!({
+        "type": format!("edgeInstance:{DETECTIONS}"),
+        "sourceTwinId": twin_id,
+        "sourceDeviceId": "device-17",
+        "data": event,
+    });
+    let message = TwinMessage {
+        twin_id: twin_id.to_owned(),
+        source_twin_id: twin_id.to_owned(),
+        source_device_id: "device-17".to_owned(),
+        data,
+    };
+    let Value::Object(payload) = message.to_value() else {
+        unreachable!("a message is an object");
+    };
+    encode_call(Mode::Direct, twin_id, "twinMessage", payload, None)
+}
+
+fn decode(assembler: &mut Assembler, text: &str) -> Option<Packet> {
+    match engine_io::Packet::decode_text(text) {
+        Ok(engine_io::Packet::Message(text)) => assembler.text(&text).ok().flatten(),
+        _ => None,
+    }
+}
+
+fn out(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("encode");
+    let clock = WallClock::read();
+    for persons in [0, 5, 50] {
+        let inferred = inferred(&clock, persons);
+        group.bench_function(format!("detections of {persons} objects"), |bench| {
+            bench.iter(|| encode(black_box(&inferred), &clock));
+        });
+    }
+    group.finish();
+}
+
+fn back(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("decode");
+    let mut assembler = Assembler::default();
+    let clock = WallClock::read();
+    let event = encode(&inferred(&clock, 5), &clock);
+    let ack = r#"434711[{"status":"success"}]"#;
+    for (name, text) in [
+        ("acknowledgement", ack),
+        ("detections of 5 objects", &event),
+    ] {
+        assert!(decode(&mut assembler, text).is_some(), "{text}");
+        group.throughput(Throughput::Bytes(text.len() as u64));
+        group.bench_function(name, |bench| {
+            bench.iter(|| decode(&mut assembler, black_box(text)));
+        });
+    }
+    group.finish();
+}
+
+criterion_group!(benches, out, back);
+criterion_main!(benches);

@@ -1,0 +1,291 @@
+//! The scheduler's decision, without threads: freshest frames of all camera streams come in, one slot each, and
+//! the frame of whoever has waited longest goes out, with time passed in. [`Scheduler`](super::scheduler::Scheduler)
+//! runs it.
+//!
+//! A frame leaves its slot in one of these ways, each counted on its stream: picked, replaced by a newer one
+//! (`rate_limited` if its stream was not yet due, else `replaced`), found too old when it could have been picked
+//! (`stale`; looked at when its turn comes or a newer one does), or dropped with its stream (`camera_removed`,
+//! `shutdown`).
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::turns::{Turn, Turns};
+use crate::decode::frame::Frame;
+use crate::telemetry::ledger::FrameDrop;
+use crate::telemetry::metrics::StreamMetrics;
+
+/// A stream that is scheduled. Ids are never used again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SourceId(u64);
+
+/// How a stream is scheduled, and what its worker needs to know.
+#[derive(Debug, Clone)]
+pub struct SourceSettings<W> {
+    /// Time between the starts of two inferences; zero: every frame.
+    pub min_interval: Duration,
+    /// A frame older than this is not inferred.
+    pub max_age: Duration,
+    /// Where the stream's frames are counted.
+    pub metrics: Arc<StreamMetrics>,
+    /// Handed to the worker with every frame.
+    pub work: W,
+}
+
+/// A frame to infer. Tell the scheduler with [`Scheduler::finished`] when it is done.
+#[derive(Debug)]
+pub struct Job<W> {
+    /// Whose frame it is.
+    pub source: SourceId,
+    /// The frame.
+    pub frame: Frame,
+    /// From the stream's settings.
+    pub work: W,
+    /// Frames of the stream that were neither inferred nor held back by its rate limit since the
+    /// last job that succeeded.
+    pub skipped_frames: u64,
+}
+
+/// How a job ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum JobEnd {
+    /// The frame went through the model.
+    Inferred,
+    /// It did not.
+    Failed,
+}
+
+/// What to do now.
+#[derive(Debug)]
+pub enum Pick<W> {
+    /// Infer this.
+    Run(Job<W>),
+    /// Nothing is due before this moment, unless a frame is offered.
+    WaitUntil(Instant),
+    /// Nothing waits.
+    Idle,
+}
+
+/// The decision, without threads.
+#[derive(Debug)]
+pub struct Core<W> {
+    sources: BTreeMap<SourceId, Source<W>>,
+    /// Of the sources in line.
+    turns: Turns,
+    next_id: u64,
+}
+
+#[derive(Debug)]
+struct Source<W> {
+    settings: SourceSettings<W>,
+    slot: Option<Frame>,
+    place: Place,
+    /// Start of the last inference; the order of service.
+    served_at: Option<Instant>,
+    /// When the rate limit allows the next one.
+    due_at: Option<Instant>,
+    skipped_frames: u64,
+}
+
+/// Where a source stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Place {
+    /// Nothing is in its slot.
+    Empty,
+    /// Its frame waits for its turn: the source is in the line, once.
+    InLine,
+    /// A frame of it is in inference; one that is in its slot gets in line afterwards.
+    InFlight,
+}
+
+impl<W> Default for Core<W> {
+    fn default() -> Self {
+        Self {
+            sources: BTreeMap::new(),
+            turns: Turns::default(),
+            next_id: 0,
+        }
+    }
+}
+
+impl<W: Clone> Core<W> {
+    /// Adds a stream.
+    pub fn add(&mut self, settings: SourceSettings<W>) -> SourceId {
+        let id = SourceId(self.next_id);
+        self.next_id += 1;
+        let source = Source {
+            settings,
+            slot: None,
+            place: Place::Empty,
+            served_at: None,
+            due_at: None,
+            skipped_frames: 0,
+        };
+        self.sources.insert(id, source);
+        id
+    }
+
+    /// Changes how a stream is scheduled; its waiting frame stays. Another rate counts from the last
+    /// inference on: a raised one holds at once.
+    pub fn update(&mut self, id: SourceId, settings: SourceSettings<W>) {
+        if let Some(source) = self.sources.get_mut(&id) {
+            let interval = settings.min_interval;
+            if interval != source.settings.min_interval {
+                source.due_at = source
+                    .served_at
+                    .filter(|_| !interval.is_zero())
+                    .map(|served_at| served_at + interval);
+                if source.place == Place::InLine {
+                    self.turns.leave(id);
+                    source.get_in_line(id, &mut self.turns);
+                }
+            }
+            source.settings = settings;
+        }
+    }
+
+    /// Removes a stream and drops its waiting frame.
+    pub fn remove(&mut self, id: SourceId, reason: FrameDrop) {
+        let Some(source) = self.sources.remove(&id) else {
+            return;
+        };
+        if source.place == Place::InLine {
+            self.turns.leave(id);
+        }
+        if source.slot.is_some() {
+            source.settings.metrics.frame_dropped(reason);
+        }
+    }
+
+    /// Puts a frame into its stream's slot. True when a worker might have something to do that it had not before.
+    pub fn offer(&mut self, now: Instant, id: SourceId, frame: Frame) -> bool {
+        let Some(source) = self.sources.get_mut(&id) else {
+            return false;
+        };
+        if let Some(older) = source.slot.replace(frame) {
+            let reason = if !source.is_due(now) {
+                FrameDrop::RateLimited
+            } else if source.place == Place::InLine && source.is_stale(&older, now) {
+                FrameDrop::Stale
+            } else {
+                FrameDrop::Replaced
+            };
+            source.drop_frame(reason);
+        }
+        let gets_in_line = source.place == Place::Empty;
+        if gets_in_line {
+            source.get_in_line(id, &mut self.turns);
+        }
+        gets_in_line
+    }
+
+    /// The frame of the stream that has waited longest since it was last served.
+    pub fn pick(&mut self, now: Instant) -> Pick<W> {
+        while let Some(id) = self.turns.next(now) {
+            let source = self
+                .sources
+                .get_mut(&id)
+                .expect("a source in line is there, because its removal takes it out");
+            let frame = source
+                .slot
+                .take()
+                .expect("a source in line has a frame, because it gets in with one");
+            source.place = Place::Empty;
+            if source.is_stale(&frame, now) {
+                source.drop_frame(FrameDrop::Stale);
+                continue;
+            }
+            return Pick::Run(Job {
+                source: id,
+                frame,
+                work: source.settings.work.clone(),
+                skipped_frames: source.start(now),
+            });
+        }
+        self.turns.next_due().map_or(Pick::Idle, Pick::WaitUntil)
+    }
+
+    /// Ends a job: its stream may be picked again.
+    pub fn finished(&mut self, id: SourceId, end: JobEnd, skipped_frames: u64) {
+        if let Some(source) = self.sources.get_mut(&id)
+            && source.place == Place::InFlight
+        {
+            if source.slot.is_some() {
+                source.get_in_line(id, &mut self.turns);
+            } else {
+                source.place = Place::Empty;
+            }
+            if end == JobEnd::Failed {
+                source.skipped_frames += skipped_frames + 1;
+            }
+        }
+    }
+
+    /// Drops every waiting frame.
+    pub fn drain(&mut self, reason: FrameDrop) {
+        self.turns.clear();
+        for source in self.sources.values_mut() {
+            if source.slot.take().is_some() {
+                source.drop_frame(reason);
+            }
+            if source.place == Place::InLine {
+                source.place = Place::Empty;
+            }
+        }
+    }
+
+    /// Where a stream's frames are counted.
+    pub(super) fn metrics(&self, id: SourceId) -> Option<Arc<StreamMetrics>> {
+        let source = self.sources.get(&id)?;
+        Some(Arc::clone(&source.settings.metrics))
+    }
+}
+
+impl<W> Source<W> {
+    fn is_due(&self, now: Instant) -> bool {
+        self.due_at.is_none_or(|due_at| due_at <= now)
+    }
+
+    fn is_stale(&self, frame: &Frame, now: Instant) -> bool {
+        frame.age(now) > self.settings.max_age
+    }
+
+    /// Its frame waits for its turn from now on.
+    fn get_in_line(&mut self, id: SourceId, turns: &mut Turns) {
+        self.place = Place::InLine;
+        let turn = Turn {
+            served_at: self.served_at,
+            source: id,
+        };
+        turns.join(turn, self.due_at);
+    }
+
+    fn drop_frame(&mut self, reason: FrameDrop) {
+        self.settings.metrics.frame_dropped(reason);
+        if reason != FrameDrop::RateLimited {
+            self.skipped_frames += 1;
+        }
+    }
+
+    /// Marks the stream as served; its skipped frames are told once.
+    fn start(&mut self, now: Instant) -> u64 {
+        let interval = self.settings.min_interval;
+        // A steady cadence: a frame that came a little late does not push all later ones.
+        self.due_at = (!interval.is_zero()).then(|| match self.due_at {
+            Some(due_at) if now.saturating_duration_since(due_at) < interval => due_at + interval,
+            _ => now + interval,
+        });
+        self.served_at = Some(now);
+        self.place = Place::InFlight;
+        std::mem::take(&mut self.skipped_frames)
+    }
+}
+
+#[cfg(test)]
+#[path = "core_tests.rs"]
+mod tests;
+
+#[cfg(test)]
+#[path = "fairness_tests.rs"]
+mod fairness;

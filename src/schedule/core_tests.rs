@@ -1,0 +1,274 @@
+use super::*;
+use crate::config::StreamId;
+use crate::decode::frame::{Color, FrameTiming, PictureSize, PlanePool};
+use crate::telemetry::metrics::Metrics;
+
+pub(super) const MS: Duration = Duration::from_millis(1);
+
+pub(super) struct Bench {
+    pub(super) core: Core<usize>,
+    metrics: Metrics,
+    pool: PlanePool,
+}
+
+impl Bench {
+    pub(super) fn new() -> Self {
+        Self {
+            core: Core::default(),
+            metrics: Metrics::new(),
+            pool: PlanePool::new(4),
+        }
+    }
+
+    pub(super) fn add(&mut self, name: usize, min_interval: Duration) -> SourceId {
+        let metrics = self
+            .metrics
+            .stream(&StreamId::new(name.to_string(), "default"));
+        self.core.add(SourceSettings {
+            min_interval,
+            max_age: 500 * MS,
+            metrics,
+            work: name,
+        })
+    }
+
+    fn frame(&self, at: Instant) -> Frame {
+        let size = PictureSize {
+            width_px: 2,
+            height_px: 2,
+        };
+        let timing = FrameTiming {
+            received_at: at,
+            completed_at: at,
+            decoded_at: at,
+            rtp_timestamp: 0,
+            captured_at_unix_ms: None,
+        };
+        Frame::new(
+            self.pool.acquire(size.i420_bytes()),
+            size,
+            Color::default(),
+            timing,
+        )
+    }
+
+    fn offer(&mut self, now: Instant, id: SourceId) {
+        self.offer_received_at(now, now, id);
+    }
+
+    pub(super) fn offer_received_at(&mut self, at: Instant, now: Instant, id: SourceId) -> bool {
+        self.metrics_of(id).frames_decoded.inc();
+        let frame = self.frame(at);
+        self.core.offer(now, id, frame)
+    }
+
+    pub(super) fn metrics_of(&self, id: SourceId) -> Arc<StreamMetrics> {
+        Arc::clone(&self.core.sources[&id].settings.metrics)
+    }
+
+    pub(super) fn run(&mut self, now: Instant) -> Option<Job<usize>> {
+        match self.core.pick(now) {
+            Pick::Run(job) => Some(job),
+            _ => None,
+        }
+    }
+
+    fn finish(&mut self, job: Job<usize>) {
+        self.metrics_of(job.source).frames_inferred.inc();
+        self.core
+            .finished(job.source, JobEnd::Inferred, job.skipped_frames);
+    }
+}
+
+#[test]
+fn the_one_that_waited_longest_is_served() {
+    let (mut bench, now) = (Bench::new(), Instant::now());
+    let ids = [
+        bench.add(0, Duration::ZERO),
+        bench.add(1, Duration::ZERO),
+        bench.add(2, Duration::ZERO),
+    ];
+    let mut served = Vec::new();
+    for round in 0..6 {
+        let now = now + round * 10 * MS;
+        for id in ids {
+            bench.offer(now, id);
+        }
+        let job = bench.run(now).unwrap();
+        served.push(job.work);
+        bench.finish(job);
+    }
+    assert_eq!(served, [0, 1, 2, 0, 1, 2]);
+}
+
+#[test]
+fn one_frame_of_a_stream_is_in_flight() {
+    let (mut bench, now) = (Bench::new(), Instant::now());
+    let id = bench.add(0, Duration::ZERO);
+    bench.offer(now, id);
+    let job = bench.run(now).unwrap();
+    bench.offer(now, id);
+    assert!(bench.run(now).is_none());
+    bench.finish(job);
+    assert!(bench.run(now).is_some());
+}
+
+#[test]
+fn a_replaced_frame_is_rate_limited_only_before_its_stream_is_due() {
+    let (mut bench, start) = (Bench::new(), Instant::now());
+    let id = bench.add(0, 100 * MS);
+    bench.offer(start, id);
+    let job = bench.run(start).unwrap();
+    bench.finish(job);
+    for ms in [30, 60, 90] {
+        bench.offer(start + ms * MS, id);
+    }
+    assert!(
+        matches!(bench.core.pick(start + 90 * MS), Pick::WaitUntil(at) if at == start + 100 * MS)
+    );
+    bench.offer(start + 120 * MS, id);
+    let job = bench.run(start + 120 * MS).unwrap();
+    assert_eq!(
+        job.skipped_frames, 1,
+        "only the one that was replaced although due"
+    );
+    let metrics = bench.metrics_of(id);
+    assert_eq!(metrics.frames_dropped(FrameDrop::RateLimited), 2);
+    assert_eq!(metrics.frames_dropped(FrameDrop::Replaced), 1);
+}
+
+#[test]
+fn the_cadence_holds_when_frames_come_a_little_late() {
+    let (mut bench, start) = (Bench::new(), Instant::now());
+    let id = bench.add(0, 100 * MS);
+    let mut served = 0;
+    // 10 frames a second with up to 30 ms of jitter, 10 a second allowed: each is served.
+    for n in 0..50_u32 {
+        let at = start + n * 100 * MS + (n * 7 % 4) * 10 * MS;
+        bench.offer(at, id);
+        if let Some(job) = bench.run(at + 40 * MS) {
+            served += 1;
+            bench.finish(job);
+        }
+    }
+    assert_eq!(served, 50);
+}
+
+#[test]
+fn another_rate_holds_at_once_and_keeps_the_waiting_frame() {
+    let (mut bench, start) = (Bench::new(), Instant::now());
+    let id = bench.add(0, 10_000 * MS);
+    bench.offer(start, id);
+    let job = bench.run(start).unwrap();
+    bench.finish(job);
+    bench.offer(start + 10 * MS, id);
+    assert!(bench.run(start + 150 * MS).is_none());
+    let settings = |bench: &Bench, min_interval| SourceSettings {
+        min_interval,
+        ..bench.core.sources[&id].settings.clone()
+    };
+    let raised = settings(&bench, 100 * MS);
+    bench.core.update(id, raised);
+    let job = bench.run(start + 150 * MS).unwrap();
+    bench.finish(job);
+    let lowered = settings(&bench, 300 * MS);
+    bench.core.update(id, lowered);
+    bench.offer(start + 260 * MS, id);
+    assert!(
+        matches!(bench.core.pick(start + 260 * MS), Pick::WaitUntil(at) if at == start + 450 * MS)
+    );
+    let unlimited = settings(&bench, Duration::ZERO);
+    bench.core.update(id, unlimited);
+    assert!(bench.run(start + 260 * MS).is_some());
+    let ledger = bench.metrics_of(id).ledger();
+    assert_eq!(ledger.frames_dropped, 0, "an update drops nothing");
+}
+
+#[test]
+fn an_old_frame_is_not_inferred() {
+    let (mut bench, now) = (Bench::new(), Instant::now());
+    let id = bench.add(0, Duration::ZERO);
+    bench.offer(now, id);
+    assert!(bench.run(now + 501 * MS).is_none());
+    assert_eq!(bench.metrics_of(id).frames_dropped(FrameDrop::Stale), 1);
+    bench.offer(now + 501 * MS, id);
+    assert_eq!(bench.run(now + 501 * MS).unwrap().skipped_frames, 1);
+}
+
+#[test]
+fn a_failed_job_is_told_with_the_next_event() {
+    let (mut bench, now) = (Bench::new(), Instant::now());
+    let id = bench.add(0, Duration::ZERO);
+    bench.offer(now, id);
+    let job = bench.run(now).unwrap();
+    bench.core.finished(id, JobEnd::Failed, job.skipped_frames);
+    bench.offer(now, id);
+    assert_eq!(bench.run(now).unwrap().skipped_frames, 1);
+}
+
+#[test]
+fn the_books_are_closed_at_the_end() {
+    let (mut bench, start) = (Bench::new(), Instant::now());
+    let ids: Vec<_> = (0..5).map(|n| bench.add(n, 70 * MS)).collect();
+    for step in 0..400_u32 {
+        let now = start + step * 11 * MS;
+        bench.offer(now, ids[step as usize % 5]);
+        if step % 3 == 0
+            && let Some(job) = bench.run(now)
+        {
+            bench.finish(job);
+        }
+    }
+    let metrics: Vec<_> = ids.iter().map(|id| bench.metrics_of(*id)).collect();
+    bench.core.remove(ids[0], FrameDrop::CameraRemoved);
+    bench.core.drain(FrameDrop::Shutdown);
+    for metrics in metrics {
+        assert_eq!(metrics.ledger().in_flight()[1], 0);
+    }
+}
+
+#[test]
+fn an_old_frame_is_counted_as_stale_once_when_its_turn_or_a_newer_one_comes() {
+    let (mut bench, start) = (Bench::new(), Instant::now());
+    let [first, second] = [0, 1].map(|name| bench.add(name, Duration::ZERO));
+    bench.offer(start, first);
+    bench.offer(start, second);
+    let late = start + 600 * MS;
+    bench.offer(late, second);
+    let stale = |bench: &Bench, id| bench.metrics_of(id).frames_dropped(FrameDrop::Stale);
+    assert_eq!((stale(&bench, first), stale(&bench, second)), (0, 1));
+    assert_eq!(bench.run(late).unwrap().source, second, "no turn is spent");
+    assert!(matches!(bench.core.pick(late), Pick::Idle));
+    assert_eq!((stale(&bench, first), stale(&bench, second)), (1, 1));
+}
+
+#[test]
+fn the_last_frame_of_a_rate_limited_stream_that_stopped_goes_when_it_is_due() {
+    let (mut bench, start) = (Bench::new(), Instant::now());
+    let id = bench.add(0, 2000 * MS);
+    bench.offer(start, id);
+    let job = bench.run(start).unwrap();
+    bench.finish(job);
+    bench.offer(start + 100 * MS, id);
+    let due_at = start + 2000 * MS;
+    assert!(matches!(bench.core.pick(start + 900 * MS), Pick::WaitUntil(at) if at == due_at));
+    assert!(matches!(bench.core.pick(due_at), Pick::Idle));
+    assert_eq!(bench.metrics_of(id).frames_dropped(FrameDrop::Stale), 1);
+    bench.offer(due_at, id);
+    assert!(bench.run(due_at).is_some());
+}
+
+#[test]
+fn a_worker_is_woken_only_by_a_frame_that_gets_in_line() {
+    let (mut bench, now) = (Bench::new(), Instant::now());
+    let id = bench.add(0, Duration::ZERO);
+    assert!(bench.offer_received_at(now, now, id));
+    assert!(
+        !bench.offer_received_at(now, now, id),
+        "the worker woken for the first takes it"
+    );
+    let job = bench.run(now).unwrap();
+    assert!(!bench.offer_received_at(now, now, id), "one at a time");
+    bench.finish(job);
+    assert!(bench.run(now).is_some());
+}
