@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use serde_json::{Value, json};
+use serde_json::json;
 use twinsight::clock::WallClock;
 use twinsight::config::StreamId;
 use twinsight::decode::frame::{FrameTiming, PictureSize};
@@ -75,9 +75,7 @@ fn encode(inferred: &Inferred, clock: &WallClock) -> String {
         source_device_id: "device-17".to_owned(),
         data,
     };
-    let Value::Object(payload) = message.to_value() else {
-        unreachable!("a message is an object");
-    };
+    let payload = message.into_value();
     encode_call(Mode::Direct, twin_id, "twinMessage", payload, None)
 }
 
