@@ -308,6 +308,12 @@ impl Metrics {
         )
     }
 
+    /// The handles of all camera streams that there were.
+    pub fn all_streams(&self) -> Vec<Arc<StreamMetrics>> {
+        let streams = self.streams.lock().unwrap_or_else(PoisonError::into_inner);
+        streams.values().map(Arc::clone).collect()
+    }
+
     /// Counts a refused signal.
     pub fn signal_refused(&self, reason: SignalRefusal) {
         self.signals_refused[reason as usize].inc();
