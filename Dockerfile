@@ -19,8 +19,8 @@ COPY Cargo.toml Cargo.lock ./
 # Benches and examples have to be there because Cargo.toml names them.
 RUN mkdir -p src benches examples \
     && echo 'fn main() {}' > src/main.rs \
-    && touch src/lib.rs benches/detect.rs benches/path.rs \
-    && sed -n '/^\[\[example]]/{n;s/^name = "\(.*\)"/examples\/\1.rs/p}' Cargo.toml | xargs touch \
+    && touch src/lib.rs \
+    && sed -n '/^\[\[bench]]/{n;s/^name = "\(.*\)"/benches\/\1.rs/p};/^\[\[example]]/{n;s/^name = "\(.*\)"/examples\/\1.rs/p}' Cargo.toml | xargs touch \
     && cargo build --locked --release --features vp8 --bin twinsight \
     && rm -r src benches examples
 COPY . .

@@ -394,6 +394,9 @@ def main():
             for name in wanted:
                 print(f"# {name}: {scenarios[name].__doc__}", flush=True)
                 scenarios[name](bench, table, args, facts)
+            balanced = [node.balances() for node in bench.nodes]
+            if balanced:
+                table.add("the ledger of every node of this run balances", "all", f"{sum(balanced)} of {len(balanced)}", "", all(balanced))
         finally:
             bench.stop()
     cpu = re.search(r"model name\s*: (.*)", pathlib.Path("/proc/cpuinfo").read_text())

@@ -60,6 +60,11 @@ class Program:
             time.sleep(0.05)
         return self
 
+    def balances(self):
+        """Whether a node that has ended closed its books, and every ledger balanced."""
+        log = self.log.read_text()
+        return "the books are closed" in log and "ledger does not balance" not in log
+
     def stop(self, how=signal.SIGTERM, seconds=20):
         """How long it took to end."""
         started = time.monotonic()
@@ -145,6 +150,7 @@ class Bench:
                     raise
                 time.sleep(0.05)
         self.runs = 0
+        self.nodes = []
 
     def cameras(self, count, clip, fps, prefix="cam"):
         return [Program(self.folder, f"{prefix}-{n}", [TWINSIGHT, "camera", "--twin", f"{prefix}-{n}", "--clip", clip,
@@ -161,6 +167,7 @@ class Bench:
         config.write_text("\n".join(lines) + "\n")
         node = Program(self.folder, name, [TWINSIGHT, "run", "--config", config], {**self.env, "TWIN_ID": name})
         node.port = port
+        self.nodes.append(node)
         return node
 
     def yardstick(self, cameras, seconds, threads=1):

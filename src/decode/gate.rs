@@ -7,7 +7,11 @@
 use std::time::{Duration, Instant};
 
 use super::unit::{AccessUnit, Completeness, PictureKind};
-use crate::telemetry::ledger::UnitDrop;
+use crate::telemetry::ledger::{ShedLevel, UnitDrop};
+
+/// At [`ShedLevel::KeyframesOnly`], the time without a keyframe after which one is asked for, and asked for again.
+const SHED_REQUEST_AFTER: Duration = Duration::from_secs(2);
+const SHED_REPEAT_AFTER: Duration = Duration::from_secs(1);
 
 /// Pauses before a request is repeated; the last one stays.
 const REPEAT_AFTER: [Duration; 4] = [
@@ -30,6 +34,10 @@ pub enum KeyframeReason {
     Backlog,
     /// The first B slice of a stream that had not announced any: pictures will be put in order.
     Reordering,
+    /// Nothing but keyframes is decoded, and none has come for a while: it has time.
+    Shedding,
+    /// All units are to be decoded again, and those since the last keyframe were not.
+    Resuming,
 }
 
 /// What happens to a unit.
@@ -47,6 +55,7 @@ pub struct Gate {
     state: State,
     max_backlog: Duration,
     last_request: Option<Instant>,
+    shed: ShedLevel,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -63,6 +72,17 @@ enum State {
     Decoding,
 }
 
+impl State {
+    /// No loss, and yet only a keyframe will do.
+    fn keyframes_only(now: Instant) -> Self {
+        Self::AwaitingKeyframe {
+            why: KeyframeReason::Shedding,
+            requests: 0,
+            due: Some(now + SHED_REQUEST_AFTER),
+        }
+    }
+}
+
 impl Gate {
     /// A closed gate; units older than `max_backlog` at the start of decoding are skipped.
     pub fn new(max_backlog: Duration) -> Self {
@@ -74,6 +94,23 @@ impl Gate {
             },
             max_backlog,
             last_request: None,
+            shed: ShedLevel::None,
+        }
+    }
+
+    /// From now on that much is left out. What is not needed is no loss; after keyframes alone everything begins
+    /// again at a keyframe, which is asked for at once.
+    pub fn shed(&mut self, level: ShedLevel, now: Instant) {
+        let before = std::mem::replace(&mut self.shed, level);
+        if level == ShedLevel::KeyframesOnly && self.state == State::Decoding {
+            self.state = State::keyframes_only(now);
+        }
+        if before == ShedLevel::KeyframesOnly
+            && level < before
+            && let State::AwaitingKeyframe { why, requests, due } = &mut self.state
+            && *why == KeyframeReason::Shedding
+        {
+            (*why, *requests, *due) = (KeyframeReason::Resuming, 0, Some(now));
         }
     }
 
@@ -89,6 +126,9 @@ impl Gate {
                 self.damaged(unit, now);
                 return Verdict::Drop(UnitDrop::Oversize);
             }
+        }
+        if self.sheds(unit) {
+            return Verdict::Drop(UnitDrop::Shed);
         }
         if now.saturating_duration_since(unit.received_at) > self.max_backlog {
             self.close(KeyframeReason::Backlog, now);
@@ -107,18 +147,22 @@ impl Gate {
                 if unit.picture != PictureKind::None {
                     due.get_or_insert(now);
                 }
-                Verdict::Drop(if *why == KeyframeReason::Backlog {
-                    UnitDrop::DecodeBacklog
-                } else {
-                    UnitDrop::AwaitingKeyframe
+                Verdict::Drop(match why {
+                    KeyframeReason::Backlog => UnitDrop::DecodeBacklog,
+                    KeyframeReason::Shedding | KeyframeReason::Resuming => UnitDrop::Shed,
+                    _ => UnitDrop::AwaitingKeyframe,
                 })
             }
         }
     }
 
-    /// The decoder took a keyframe: units pass from now on.
-    pub fn open(&mut self) {
-        self.state = State::Decoding;
+    /// The decoder took a keyframe: units pass from now on, if others than keyframes are wanted.
+    pub fn open(&mut self, now: Instant) {
+        self.state = if self.shed == ShedLevel::KeyframesOnly {
+            State::keyframes_only(now)
+        } else {
+            State::Decoding
+        };
     }
 
     /// Nothing passes until the next keyframe, and one is asked for at once.
@@ -154,7 +198,10 @@ impl Gate {
         if due.is_none_or(|due| now < due) {
             return None;
         }
-        let pause = REPEAT_AFTER[(*requests).min(REPEAT_AFTER.len() - 1)];
+        let pause = match why {
+            KeyframeReason::Shedding => SHED_REPEAT_AFTER,
+            _ => REPEAT_AFTER[(*requests).min(REPEAT_AFTER.len() - 1)],
+        };
         *requests += 1;
         *due = Some(now + pause);
         self.last_request = Some(now);
@@ -166,6 +213,18 @@ impl Gate {
         match self.state {
             State::AwaitingKeyframe { due, .. } => due,
             State::Decoding => None,
+        }
+    }
+
+    /// Whether a complete unit is left out, however fresh it is.
+    fn sheds(&self, unit: &AccessUnit) -> bool {
+        match self.shed {
+            ShedLevel::None | ShedLevel::InferLess => false,
+            // A loss before it is still to be noticed.
+            ShedLevel::ReferencesOnly => {
+                unit.disposable && !unit.after_loss && self.state == State::Decoding
+            }
+            ShedLevel::KeyframesOnly => !unit.is_keyframe(),
         }
     }
 
@@ -205,6 +264,7 @@ mod tests {
             completed_at: at,
             picture,
             hidden: false,
+            disposable: false,
             sequence: Some(Sequence::Vp8 { size: SIZE }),
             completeness: Completeness::Complete,
             after_loss: false,
@@ -217,7 +277,7 @@ mod tests {
             gate.admit(&unit(PictureKind::Key, now), now),
             Verdict::Decode
         );
-        gate.open();
+        gate.open(now);
         gate
     }
 
@@ -238,7 +298,7 @@ mod tests {
             Verdict::Decode
         );
         assert!(gate.is_awaiting_keyframe());
-        gate.open();
+        gate.open(now);
         assert_eq!(
             gate.admit(&unit(PictureKind::Forward, now), now),
             Verdict::Decode

@@ -6,10 +6,12 @@ pub mod frame;
 pub mod gate;
 #[cfg(feature = "vp8")]
 pub mod libvpx;
+pub mod load;
 #[cfg(feature = "openh264")]
 pub mod openh264;
 pub mod path;
 pub mod queue;
+pub mod shed;
 pub mod stream;
 pub mod unit;
 pub mod worker;

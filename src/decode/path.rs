@@ -1,6 +1,7 @@
 //! From RTP packets to frames in one plain state: reorder, the codec's depacketizer and [`DecodeStream`] in a
 //! row. The stream's thread runs it; tests and benches run it with simulated time.
 
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -10,7 +11,9 @@ use thiserror::Error;
 use super::decoder::{DecoderError, DecoderKind};
 use super::frame::Frame;
 use super::gate::KeyframeReason;
+use super::load::UnitClass;
 use super::queue::Arrival;
+use super::shed::{Ladder, ShedChange};
 use super::stream::DecodeStream;
 use super::unit::AccessUnit;
 use crate::config::{Codec, StreamId};
@@ -47,11 +50,15 @@ pub struct DecodeConfig {
     pub decoder: DecoderKind,
     /// Parameter sets of the session description (`sprop-parameter-sets`).
     pub parameter_sets: ParameterSets,
+    /// Spreads the moments at which streams shed more or less.
+    pub seed: u64,
 }
 
 impl DecodeConfig {
     /// The defaults for a stream.
     pub fn new(id: StreamId, metrics: &Metrics, decoder: DecoderKind) -> Self {
+        let mut hasher = DefaultHasher::new();
+        id.hash(&mut hasher);
         Self {
             metrics: metrics.stream(&id),
             id,
@@ -62,6 +69,7 @@ impl DecodeConfig {
             max_backlog: MAX_BACKLOG,
             decoder,
             parameter_sets: ParameterSets::default(),
+            seed: hasher.finish(),
         }
     }
 }
@@ -91,6 +99,8 @@ pub struct ReceivePath {
     h264: h264::Depacketizer,
     vp8: vp8::Depacketizer,
     stream: DecodeStream,
+    ladder: Ladder,
+    shed_change: Option<ShedChange>,
 }
 
 impl ReceivePath {
@@ -110,6 +120,8 @@ impl ReceivePath {
                 config.decoder,
                 config.max_backlog,
             ),
+            ladder: Ladder::new(config.max_backlog, config.seed),
+            shed_change: None,
         }
     }
 
@@ -127,8 +139,10 @@ impl ReceivePath {
     }
 
     /// Does the next piece of work: false when there is none until something arrives or the
-    /// [`deadline`](Self::deadline) passes. At most three access units are decoded.
+    /// [`deadline`](Self::deadline) passes. At most three access units are decoded. From one call to the next is
+    /// how long the work of the first took.
     pub fn step(&mut self, now: Instant, on_frame: &mut dyn FnMut(Frame)) -> bool {
+        self.ladder.done(now);
         let Some(ordered) = self.reorder.pop(now) else {
             return false;
         };
@@ -139,7 +153,7 @@ impl ReceivePath {
             Ordered::Restart => self.stream.source_changed(),
             Ordered::Packet(packet) if packet.codec != self.codec => {
                 if let Some(unit) = self.finish_unit() {
-                    self.stream.push(unit, now, on_frame);
+                    self.decode(unit, now, on_frame);
                 }
                 self.codec = packet.codec;
             }
@@ -148,12 +162,12 @@ impl ReceivePath {
         match self.codec {
             Codec::H264 => {
                 for unit in self.h264.push(ordered) {
-                    self.stream.push(unit, now, on_frame);
+                    self.decode(unit, now, on_frame);
                 }
             }
             Codec::Vp8 => {
                 for unit in self.vp8.push(ordered) {
-                    self.stream.push(unit, now, on_frame);
+                    self.decode(unit, now, on_frame);
                 }
             }
         }
@@ -176,6 +190,11 @@ impl ReceivePath {
         self.stream.held()
     }
 
+    /// The last change of how much is left out, once.
+    pub fn take_shed_change(&mut self) -> Option<ShedChange> {
+        self.shed_change.take()
+    }
+
     /// The last error, once.
     pub fn take_error(&mut self) -> Option<PathError> {
         let h264 = self.h264.take_error().map(PathError::from);
@@ -195,6 +214,19 @@ impl ReceivePath {
         while self.step(now, &mut |_| {}) {}
         if let Some(unit) = self.finish_unit() {
             self.stream.push(unit, now, &mut |_| {});
+        }
+    }
+
+    fn decode(&mut self, unit: AccessUnit, now: Instant, on_frame: &mut dyn FnMut(Frame)) {
+        if let Some(change) = self.ladder.arrived(&unit, now) {
+            self.stream.shed(change.to, now);
+            self.shed_change = Some(change);
+        }
+        let class = UnitClass::of(&unit);
+        if self.stream.push(unit, now, on_frame)
+            && let Some(class) = class
+        {
+            self.ladder.began(class, now);
         }
     }
 

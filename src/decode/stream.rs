@@ -12,7 +12,7 @@ use super::unit::{AccessUnit, PictureKind, Sequence};
 use crate::rtp::ticks_between;
 use crate::rtp::timeline::Timeline;
 use crate::telemetry::cpu::thread_cpu;
-use crate::telemetry::ledger::{Stage, UnitDrop, Work};
+use crate::telemetry::ledger::{ShedLevel, Stage, UnitDrop, Work};
 use crate::telemetry::metrics::StreamMetrics;
 
 /// Macroblocks of a frame of H.264 at level 5.2, and of VP8 here: 4096 × 2304.
@@ -88,20 +88,36 @@ impl DecodeStream {
         }
     }
 
-    /// Takes a unit; `now` is when its decoding can start. Frames that come out go to `on_frame`.
-    pub fn push(&mut self, unit: AccessUnit, now: Instant, on_frame: &mut dyn FnMut(Frame)) {
+    /// Takes a unit; `now` is when its decoding can start. Frames that come out go to `on_frame`. True if it was
+    /// let through to the decoder.
+    pub fn push(
+        &mut self,
+        unit: AccessUnit,
+        now: Instant,
+        on_frame: &mut dyn FnMut(Frame),
+    ) -> bool {
         self.metrics.access_units_received.inc();
         if self.stopped {
             self.metrics.unit_dropped(UnitDrop::Shutdown);
-            return;
+            return false;
         }
-        match self.gate.admit(&unit, now) {
+        let verdict = self.gate.admit(&unit, now);
+        match verdict {
             Verdict::Decode => self.decode(unit, now, on_frame),
             Verdict::Drop(reason) => self.metrics.unit_dropped(reason),
         }
         // What is decoded already is right, whatever was lost behind it.
         if self.gate.is_awaiting_keyframe() && !self.held.is_empty() {
             self.drain(now, UnitDrop::Reset, on_frame);
+        }
+        verdict == Verdict::Decode
+    }
+
+    /// Leaves out as much from now on.
+    pub fn shed(&mut self, level: ShedLevel, now: Instant) {
+        if !self.stopped {
+            self.gate.shed(level, now);
+            self.metrics.set_shed_level(level);
         }
     }
 
@@ -141,6 +157,7 @@ impl DecodeStream {
     /// Ends the stream: what is held, and every unit from now on, is counted as `shutdown`.
     pub fn stop(&mut self) {
         self.stopped = true;
+        self.metrics.set_shed_level(ShedLevel::None);
         self.drop_held(UnitDrop::Shutdown);
         self.decoder = None;
     }
@@ -192,7 +209,7 @@ impl DecodeStream {
         if !unit.gives_picture() {
             self.forget(tag, UnitDrop::NoPicture);
             if unit.is_keyframe() {
-                self.gate.open();
+                self.gate.open(now);
             }
             return;
         }
@@ -207,7 +224,7 @@ impl DecodeStream {
         }
         self.emit(self.reorder_depth, now + started.elapsed(), on_frame);
         if unit.is_keyframe() {
-            self.gate.open();
+            self.gate.open(now);
         }
     }
 

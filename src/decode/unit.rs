@@ -32,6 +32,8 @@ pub struct AccessUnit {
     pub picture: PictureKind,
     /// It is decoded for the sake of later ones and never shown: an alternate reference frame of VP8.
     pub hidden: bool,
+    /// No other picture refers to it: the rest decodes the same without it.
+    pub disposable: bool,
     /// The sequence that it belongs to, where that is known.
     pub sequence: Option<Sequence>,
     /// Whether all of it came.

@@ -10,8 +10,9 @@ pub use super::path::DecodeConfig;
 use super::path::ReceivePath;
 use super::queue::Popped;
 pub use super::queue::{Arrival, ArrivalQueue};
+use super::shed::ShedChange;
 use super::{frame::Frame, gate::KeyframeReason};
-use crate::telemetry::ledger::UnitDrop;
+use crate::telemetry::ledger::{ShedLevel, UnitDrop};
 use crate::telemetry::logging::{RATE_LIMIT, RateLimit};
 use crate::thread::{Joined, spawn_named};
 
@@ -81,6 +82,7 @@ fn run(
         for _ in 0..held {
             config.metrics.unit_dropped(UnitDrop::Reset);
         }
+        config.metrics.set_shed_level(ShedLevel::None);
         config.restarts.inc();
         if queue.is_closed() {
             return;
@@ -99,6 +101,7 @@ fn run_path(
 ) {
     let mut path = ReceivePath::new(config);
     let warnings = RateLimit::new(RATE_LIMIT);
+    let changes = RateLimit::new(RATE_LIMIT);
     loop {
         match queue.pop(path.deadline()) {
             Popped::Arrival(arrival) => path.take(arrival),
@@ -114,6 +117,11 @@ fn run_path(
             tracing::debug!(camera = %config.id, ?reason, "a keyframe is needed");
             request_keyframe(reason);
         }
+        if let Some(change) = path.take_shed_change()
+            && let Some(left_out) = changes.allow((change.from, change.to), Instant::now())
+        {
+            log_shed_change(config, change, left_out);
+        }
         if let Some(error) = path.take_error()
             && let Some(left_out) = warnings.allow((), Instant::now())
         {
@@ -121,4 +129,27 @@ fn run_path(
         }
     }
     path.finish(Instant::now());
+}
+
+/// Levels, lateness, and one sentence.
+fn log_shed_change(config: &DecodeConfig, change: ShedChange, left_out: u64) {
+    let ShedChange { from, to, lateness } = change;
+    let (camera, late_ms) = (&config.id, lateness.as_millis());
+    match (from < to, to) {
+        (false, ShedLevel::None) => {
+            tracing::info!(%camera, %from, %to, late_ms, left_out, "decoding keeps up: nothing is left out any more");
+        }
+        (false, _) => {
+            tracing::info!(%camera, %from, %to, late_ms, left_out, "decoding has time to spare: less is left out");
+        }
+        (true, ShedLevel::None | ShedLevel::InferLess) => {
+            tracing::warn!(%camera, %from, %to, late_ms, left_out, "decoding is late: frames are inferred half as often");
+        }
+        (true, ShedLevel::ReferencesOnly) => {
+            tracing::warn!(%camera, %from, %to, late_ms, left_out, "decoding is late: pictures that no other needs are left out");
+        }
+        (true, ShedLevel::KeyframesOnly) => {
+            tracing::warn!(%camera, %from, %to, late_ms, left_out, "decoding is late: nothing but keyframes is decoded");
+        }
+    }
 }

@@ -12,7 +12,7 @@ use bytes::BytesMut;
 use prometheus::IntCounter;
 use thiserror::Error;
 
-use super::nal::{NalType, START_CODE, SliceStart};
+use super::nal::{NalType, START_CODE, SliceStart, is_referred_to};
 use super::parameter_sets::ParameterSets;
 use super::sps::{Sps, SpsError};
 use crate::decode::unit::{
@@ -96,6 +96,8 @@ struct OpenUnit {
     /// Complete parameter sets in it.
     sequence_sets: usize,
     picture_sets: usize,
+    /// A slice of it has a `nal_ref_idc` that is not 0.
+    referred_to: bool,
 }
 
 impl Depacketizer {
@@ -201,6 +203,7 @@ impl Depacketizer {
 
     fn close(&mut self, mut open: OpenUnit) -> AccessUnit {
         let own_sets = open.sequence_sets > 0 && open.picture_sets > 0;
+        let disposable = open.is_disposable();
         if open.fragment.is_some() {
             open.broken = true;
         }
@@ -232,6 +235,7 @@ impl Depacketizer {
             completed_at: open.completed_at,
             picture: open.picture,
             hidden: false,
+            disposable,
             sequence: open.sps.map(Sequence::H264),
             completeness,
             after_loss: open.gap != Gap::None,
@@ -370,6 +374,7 @@ impl Depacketizer {
     ) -> Result<(), PayloadError> {
         let first = open.picture == PictureKind::None;
         open.saw(kind);
+        open.referred_to |= is_referred_to(nal);
         let start = SliceStart::parse(nal).ok_or(PayloadError::Slice)?;
         if start.bidirectional && kind != NalType::IdrSlice {
             open.picture = PictureKind::Bidirectional;
@@ -412,7 +417,14 @@ impl OpenUnit {
             fragment: None,
             sequence_sets: 0,
             picture_sets: 0,
+            referred_to: false,
         }
+    }
+
+    /// Parameter sets are needed whatever they come with.
+    fn is_disposable(&self) -> bool {
+        let has_sets = self.sequence_sets + self.picture_sets > 0;
+        self.picture != PictureKind::None && !self.referred_to && !has_sets
     }
 
     /// Another packet of this unit came; a loss behind the one before was within the unit.

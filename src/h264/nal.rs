@@ -94,6 +94,11 @@ impl SliceStart {
     }
 }
 
+/// False for a slice of a picture to which no other refers: its `nal_ref_idc` is 0, as in all slices of the picture.
+pub fn is_referred_to(nal: &[u8]) -> bool {
+    nal.first().is_none_or(|header| header & 0x60 != 0)
+}
+
 /// The NAL units of a byte stream (Annex B), without start codes and trailing zeros.
 pub fn annex_b(stream: &[u8]) -> impl Iterator<Item = &[u8]> {
     let mut rest = after_start_code(stream).map(|start| &stream[start..]);

@@ -30,6 +30,8 @@ pub struct CameraView {
     pub attempt: u64,
     /// Seconds since its last event was written; `null` before the first.
     pub last_event_seconds: Option<f64>,
+    /// Its step of the overload ladder, 0 when nothing is shed.
+    pub shed_level: u8,
     /// Its ledger.
     pub counters: CameraCounters,
 }
@@ -101,6 +103,7 @@ impl CameraView {
             last_event_seconds: facts
                 .last_event_at
                 .map(|at| seconds(now.saturating_duration_since(at))),
+            shed_level: metrics.shed_level() as u8,
             counters: CameraCounters::read(metrics),
         }
     }
@@ -172,7 +175,7 @@ mod tests {
             json!({
                 "twinId": "cam", "stream": "default", "name": "Yard", "model": "nanodet_g_coco",
                 "state": "receiving", "stateSeconds": 2.5, "reason": null, "attempt": 0,
-                "lastEventSeconds": 0.04,
+                "lastEventSeconds": 0.04, "shedLevel": 0,
                 "counters": {
                     "accessUnitsReceived": 0, "accessUnitsDropped": {}, "framesDecoded": 7,
                     "framesDropped": {"rate_limited": 1}, "framesInferred": 4,

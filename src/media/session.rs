@@ -14,6 +14,7 @@ use super::keyframes::KeyframeBudget;
 use super::life::{Life, StreamState};
 use super::local_track::Attachment;
 use super::remote_track::MediaPacket;
+use crate::decode::gate::KeyframeReason;
 use crate::decode::worker::{Arrival, ArrivalQueue, DecodeConfig, DecodeWorker};
 use crate::realtime::link::{Link, LinkEvent, Wake as LinkWake};
 use crate::realtime::negotiation::{Attempt, EndReason, Progress, Role};
@@ -193,7 +194,7 @@ enum Decoding {
     NotYet {
         config: DecodeConfig,
         on_frame: FrameHandler,
-        keyframe_wanted: mpsc::Sender<()>,
+        keyframe_wanted: mpsc::Sender<KeyframeReason>,
     },
     Running(DecodeWorker),
     /// Between the two.
@@ -213,7 +214,7 @@ pub(super) struct Session {
     tap: Arc<Tap>,
     seen: Arc<Seen>,
     decoding: Decoding,
-    keyframe_requests: mpsc::Receiver<()>,
+    keyframe_requests: mpsc::Receiver<KeyframeReason>,
     /// When the keyframe request that waits for its turn goes out.
     keyframe_at: Option<Instant>,
     span: Span,
@@ -237,7 +238,7 @@ impl Drop for End {
 /// What woke the task.
 enum Wake {
     Link(LinkWake),
-    KeyframeWanted,
+    KeyframeWanted(KeyframeReason),
     FirstFrame,
     /// The handles want something.
     Core,
@@ -295,7 +296,7 @@ impl Session {
             let (seen, core) = (Arc::clone(&self.seen), self.tap.core.clone());
             let wake = tokio::select! {
                 wake = self.link.wait() => Wake::Link(wake),
-                Some(()) = self.keyframe_requests.recv() => Wake::KeyframeWanted,
+                Some(reason) = self.keyframe_requests.recv() => Wake::KeyframeWanted(reason),
                 () = seen.first_frame.notified() => Wake::FirstFrame,
                 () = asked(core.as_deref()) => Wake::Core,
                 () = sleep_until(deadline) => Wake::Timer,
@@ -306,7 +307,7 @@ impl Session {
                         return None;
                     }
                 }
-                Wake::KeyframeWanted => self.plan_keyframe(),
+                Wake::KeyframeWanted(reason) => self.plan_keyframe(reason),
                 Wake::Core => self.core_asks(),
                 Wake::FirstFrame | Wake::Timer => {}
             }
@@ -428,8 +429,8 @@ impl Session {
                         on_frame(frame);
                     }),
                     // A request that waits for its turn covers a second one.
-                    Box::new(move |_reason| {
-                        let _ = keyframe_wanted.try_send(());
+                    Box::new(move |reason| {
+                        let _ = keyframe_wanted.try_send(reason);
                     }),
                 );
                 self.tap.decodes.store(true, Ordering::Release);
@@ -439,11 +440,17 @@ impl Session {
         }
     }
 
-    /// A request goes out when the node's budget allows it; one that waits stands for all.
-    fn plan_keyframe(&mut self) {
-        if self.keyframe_at.is_none() {
-            let now = Instant::now();
+    /// A request goes out when the node's budget allows it; one that waits stands for all. While nothing but
+    /// keyframes is decoded, only what others have no need of: it is asked for again.
+    fn plan_keyframe(&mut self, reason: KeyframeReason) {
+        if self.keyframe_at.is_some() {
+            return;
+        }
+        let now = Instant::now();
+        if reason != KeyframeReason::Shedding {
             self.keyframe_at = Some(now + self.keyframes.reserve(now, rand::random()));
+        } else if self.keyframes.reserve_spare(now) {
+            self.keyframe_at = Some(now);
         }
     }
 

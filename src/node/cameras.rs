@@ -14,13 +14,16 @@ use crate::decode::decoder::DecoderKind;
 use crate::decode::worker::DecodeConfig;
 use crate::detect::worker::{CameraScheduler, CameraWork};
 use crate::http::api::CameraFacts;
-use crate::media::camera::{CameraStream, CameraStreamOptions, StateHandler, StreamContext};
+use crate::media::camera::{
+    CameraStream, CameraStreamOptions, FrameHandler, StateHandler, StreamContext,
+};
 use crate::publish::event::CameraStatus;
 use crate::publish::publisher::Publisher;
 use crate::realtime::ice::IceSettings;
 use crate::realtime::negotiation::Role;
-use crate::schedule::scheduler::{SourceId, SourceSettings};
-use crate::telemetry::ledger::{CameraState, FrameDrop};
+use crate::schedule::scheduler::{Pace, SourceId, SourceSettings};
+use crate::telemetry::ledger::{CameraState, FrameDrop, ShedLevel};
+use crate::telemetry::metrics::StreamMetrics;
 
 /// What every camera of the node uses.
 #[derive(Debug, Clone)]
@@ -205,6 +208,7 @@ impl Cameras {
         let source = context.scheduler.add(source_settings(&wanted));
         let Wanted { config, work } = wanted;
         let name = SharedName::new(&work.name);
+        let metrics = Arc::clone(&work.metrics);
         let options = CameraStreamOptions {
             id: config.id.clone(),
             role: match config.connect {
@@ -217,11 +221,10 @@ impl Cameras {
             ice: context.ice.clone(),
             decode: DecodeConfig::new(config.id.clone(), &context.stream.metrics, context.decoder),
         };
-        let scheduler = Arc::clone(&context.scheduler);
         let stream = CameraStream::open(
             context.stream.clone(),
             options,
-            Box::new(move |frame| scheduler.offer(source, frame)),
+            frame_handler(Arc::clone(&context.scheduler), source, metrics),
             status_handler(
                 config.id.clone(),
                 name.clone(),
@@ -302,6 +305,26 @@ fn source_settings(wanted: &Wanted) -> SourceSettings<Arc<CameraWork>> {
         metrics: Arc::clone(&wanted.work.metrics),
         work: Arc::clone(&wanted.work),
     }
+}
+
+/// Offers frames to the scheduler, at half the pace while their stream sheds.
+fn frame_handler(
+    scheduler: Arc<CameraScheduler>,
+    source: SourceId,
+    metrics: Arc<StreamMetrics>,
+) -> FrameHandler {
+    let mut pace = Pace::Usual;
+    Box::new(move |frame| {
+        let wanted = match metrics.shed_level() {
+            ShedLevel::None => Pace::Usual,
+            _ => Pace::Halved,
+        };
+        if wanted != pace {
+            pace = wanted;
+            scheduler.set_pace(source, pace);
+        }
+        scheduler.offer(source, frame);
+    })
 }
 
 /// Makes an event of each change.

@@ -306,6 +306,7 @@ impl Node {
             let _ = tokio::task::spawn_blocking(move || pool.join(WORKER_LIMIT)).await;
         }
         self.publisher.shutdown(OUTBOX_LIMIT).await;
+        close_books(&self.metrics);
         self.hub.close().await;
         self.stop_http.send_replace(true);
         if tokio::time::timeout(Duration::from_secs(1), &mut self.http)
@@ -315,6 +316,19 @@ impl Node {
             self.http.abort();
         }
     }
+}
+
+/// At the node's end nothing is in flight any more.
+fn close_books(metrics: &Metrics) {
+    let streams = metrics.all_streams();
+    for stream in &streams {
+        let ledger = stream.ledger();
+        if !ledger.balances() {
+            let [units, frames, events] = ledger.in_flight();
+            tracing::error!(camera = %stream.id(), units, frames, events, "a camera's ledger does not balance: this is a bug in Twinsight");
+        }
+    }
+    tracing::info!(cameras = streams.len(), "the books are closed");
 }
 
 fn lock_pool(pool: &SharedPool) -> MutexGuard<'_, Option<InferencePool>> {

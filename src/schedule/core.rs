@@ -3,7 +3,7 @@
 //! runs it.
 //!
 //! A frame leaves its slot in one of these ways, each counted on its stream: picked, replaced by a newer one
-//! (`rate_limited` if its stream was not yet due, else `replaced`), found too old when it could have been picked
+//! (`rate_limited` if its stream was not yet due at its pace, else `replaced`), found too old when it could have been picked
 //! (`stale`; looked at when its turn comes or a newer one does), or dropped with its stream (`camera_removed`,
 //! `shutdown`).
 
@@ -15,6 +15,9 @@ use super::turns::{Turn, Turns};
 use crate::decode::frame::Frame;
 use crate::telemetry::ledger::FrameDrop;
 use crate::telemetry::metrics::StreamMetrics;
+
+/// Time between two inferences of a stream without a limit, at [`Pace::Halved`].
+const HALVED_UNLIMITED: Duration = Duration::from_millis(200);
 
 /// A stream that is scheduled. Ids are never used again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -31,6 +34,16 @@ pub struct SourceSettings<W> {
     pub metrics: Arc<StreamMetrics>,
     /// Handed to the worker with every frame.
     pub work: W,
+}
+
+/// How fast a stream is inferred, of what its settings allow.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Pace {
+    /// As its settings say.
+    #[default]
+    Usual,
+    /// Half as often, so that decoding has more of the processors; a stream without a limit: 5 times a second.
+    Halved,
 }
 
 /// A frame to infer. Tell the scheduler with [`Scheduler::finished`] when it is done.
@@ -79,6 +92,7 @@ pub struct Core<W> {
 #[derive(Debug)]
 struct Source<W> {
     settings: SourceSettings<W>,
+    pace: Pace,
     slot: Option<Frame>,
     place: Place,
     /// Start of the last inference; the order of service.
@@ -116,6 +130,7 @@ impl<W: Clone> Core<W> {
         self.next_id += 1;
         let source = Source {
             settings,
+            pace: Pace::Usual,
             slot: None,
             place: Place::Empty,
             served_at: None,
@@ -130,18 +145,16 @@ impl<W: Clone> Core<W> {
     /// inference on: a raised one holds at once.
     pub fn update(&mut self, id: SourceId, settings: SourceSettings<W>) {
         if let Some(source) = self.sources.get_mut(&id) {
-            let interval = settings.min_interval;
-            if interval != source.settings.min_interval {
-                source.due_at = source
-                    .served_at
-                    .filter(|_| !interval.is_zero())
-                    .map(|served_at| served_at + interval);
-                if source.place == Place::InLine {
-                    self.turns.leave(id);
-                    source.get_in_line(id, &mut self.turns);
-                }
-            }
-            source.settings = settings;
+            let pace = source.pace;
+            source.change(id, settings, pace, &mut self.turns);
+        }
+    }
+
+    /// Changes the pace of a stream, as another rate does.
+    pub fn set_pace(&mut self, id: SourceId, pace: Pace) {
+        if let Some(source) = self.sources.get_mut(&id) {
+            let settings = source.settings.clone();
+            source.change(id, settings, pace, &mut self.turns);
         }
     }
 
@@ -251,6 +264,39 @@ impl<W> Source<W> {
         frame.age(now) > self.settings.max_age
     }
 
+    fn change(
+        &mut self,
+        id: SourceId,
+        settings: SourceSettings<W>,
+        pace: Pace,
+        turns: &mut Turns,
+    ) {
+        let before = self.interval();
+        (self.settings, self.pace) = (settings, pace);
+        let interval = self.interval();
+        if interval == before {
+            return;
+        }
+        self.due_at = self
+            .served_at
+            .filter(|_| !interval.is_zero())
+            .map(|served_at| served_at + interval);
+        if self.place == Place::InLine {
+            turns.leave(id);
+            self.get_in_line(id, turns);
+        }
+    }
+
+    /// Time between the starts of two inferences; zero: every frame.
+    fn interval(&self) -> Duration {
+        let usual = self.settings.min_interval;
+        match self.pace {
+            Pace::Usual => usual,
+            Pace::Halved if usual.is_zero() => HALVED_UNLIMITED,
+            Pace::Halved => usual * 2,
+        }
+    }
+
     /// Its frame waits for its turn from now on.
     fn get_in_line(&mut self, id: SourceId, turns: &mut Turns) {
         self.place = Place::InLine;
@@ -270,7 +316,7 @@ impl<W> Source<W> {
 
     /// Marks the stream as served; its skipped frames are told once.
     fn start(&mut self, now: Instant) -> u64 {
-        let interval = self.settings.min_interval;
+        let interval = self.interval();
         // A steady cadence: a frame that came a little late does not push all later ones.
         self.due_at = (!interval.is_zero()).then(|| match self.due_at {
             Some(due_at) if now.saturating_duration_since(due_at) < interval => due_at + interval,

@@ -272,3 +272,26 @@ fn a_worker_is_woken_only_by_a_frame_that_gets_in_line() {
     bench.finish(job);
     assert!(bench.run(now).is_some());
 }
+
+#[test]
+fn at_half_the_pace_it_is_due_half_as_often_and_what_is_replaced_is_rate_limited() {
+    for (usual, halved) in [(100 * MS, 200 * MS), (Duration::ZERO, 200 * MS)] {
+        let (mut bench, start) = (Bench::new(), Instant::now());
+        let id = bench.add(0, usual);
+        bench.offer(start, id);
+        let job = bench.run(start).unwrap();
+        bench.finish(job);
+        bench.core.set_pace(id, Pace::Halved);
+        bench.offer(start + 120 * MS, id);
+        assert!(
+            matches!(bench.core.pick(start + 120 * MS), Pick::WaitUntil(at) if at == start + halved)
+        );
+        bench.offer(start + 130 * MS, id);
+        bench.core.set_pace(id, Pace::Usual);
+        let job = bench.run(start + 130 * MS).unwrap();
+        assert_eq!(job.skipped_frames, 0);
+        bench.finish(job);
+        let metrics = bench.metrics_of(id);
+        assert_eq!(metrics.frames_dropped(FrameDrop::RateLimited), 1);
+    }
+}

@@ -4,7 +4,7 @@
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-pub use super::core::{Core, Job, JobEnd, Pick, SourceId, SourceSettings};
+pub use super::core::{Core, Job, JobEnd, Pace, Pick, SourceId, SourceSettings};
 use crate::decode::frame::Frame;
 use crate::telemetry::ledger::FrameDrop;
 
@@ -42,6 +42,12 @@ impl<W: Clone> Scheduler<W> {
     /// Changes how a stream is scheduled.
     pub fn update(&self, id: SourceId, settings: SourceSettings<W>) {
         self.lock().core.update(id, settings);
+        self.changed.notify_all();
+    }
+
+    /// Changes the pace of a stream.
+    pub fn set_pace(&self, id: SourceId, pace: Pace) {
+        self.lock().core.set_pace(id, pace);
         self.changed.notify_all();
     }
 

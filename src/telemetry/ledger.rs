@@ -28,11 +28,28 @@ label_enum! {
 }
 
 label_enum! {
+    /// How much a stream leaves out while it, or the machine, is over its head; each step includes those before.
+    #[derive(Default)]
+    pub enum ShedLevel {
+        /// Nothing is left out.
+        #[default]
+        None = "none",
+        /// Its frames are inferred half as often.
+        InferLess = "infer_less",
+        /// Pictures to which no other refers are not decoded.
+        ReferencesOnly = "references_only",
+        /// Nothing but keyframes is decoded.
+        KeyframesOnly = "keyframes_only",
+    }
+}
+
+label_enum! {
     /// Why a decoded frame was not inferred.
     pub enum FrameDrop {
         /// A newer frame took its place while its camera was due.
         Replaced = "replaced",
-        /// A newer frame took its place while its camera was not yet due by `max_fps`.
+        /// A newer frame took its place while its camera was not yet due by `max_fps`, or by half of it while the
+        /// stream sheds.
         RateLimited = "rate_limited",
         /// Older than `max_age_ms` when inference could have begun.
         Stale = "stale",

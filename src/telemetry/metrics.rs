@@ -11,7 +11,9 @@ use prometheus::{
 };
 
 use super::ledger::{
-    CameraState, EventDrop, FrameDrop, Malformed, SignalRefusal, Stage, UnitDrop, Work,
+use super::ledger::{
+    CameraState, EventDrop, FrameDrop, Malformed, ShedLevel, SignalRefusal, Stage, UnitDrop, Work,
+};
 };
 use crate::config::StreamId;
 
@@ -27,6 +29,7 @@ pub struct Metrics {
     registry: Registry,
     vectors: StreamVectors,
     streams: Mutex<HashMap<StreamId, Arc<StreamMetrics>>>,
+    shedding: Arc<Shedding>,
     signals_refused: Vec<IntCounter>,
     malformed_input: Vec<IntCounter>,
     /// A session's run that gave an error.
@@ -35,12 +38,18 @@ pub struct Metrics {
     pub worker_restarts: IntCounter,
     /// Asynchronous tasks that are alive.
     pub tasks: IntGauge,
-    /// Step of the overload ladder, 0 when nothing is shed.
-    pub shed_level: IntGauge,
     /// 1 while the hub is joined.
     pub hub_connected: IntGauge,
     /// Times the hub was joined again after it had gone.
     pub hub_reconnects: IntCounter,
+}
+
+/// The streams' steps of the overload ladder: the metric is the highest.
+#[derive(Debug)]
+struct Shedding {
+    highest: IntGauge,
+    /// How many streams are at each level but `None`, by the level's number.
+    streams: Mutex<[usize; ShedLevel::ALL.len()]>,
 }
 
 #[derive(Debug)]
@@ -74,6 +83,8 @@ pub struct StreamMetrics {
     stage_duration: Vec<Histogram>,
     work_cpu: Vec<Counter>,
     camera_state: Vec<IntGauge>,
+    shed_level: Mutex<ShedLevel>,
+    shedding: Arc<Shedding>,
     /// Access units of which at least one packet came.
     pub access_units_received: IntCounter,
     /// Pictures that the decoder gave.
@@ -270,10 +281,13 @@ impl Metrics {
                 "Inference workers and decoders that were replaced",
             ),
             tasks: register.gauge("tasks", "Asynchronous tasks that are alive"),
-            shed_level: register.gauge(
-                "shed_level",
-                "Step of the overload ladder, 0 when nothing is shed",
-            ),
+            shedding: Arc::new(Shedding {
+                highest: register.gauge(
+                    "shed_level",
+                    "Highest step of the overload ladder that a stream is at, 0 when nothing is shed",
+                ),
+                streams: Mutex::default(),
+            }),
             hub_connected: register.gauge("hub_connected", "1 while the hub is joined"),
             hub_reconnects: register
                 .counter("hub_reconnects_total", "Times the hub was joined again"),
@@ -290,8 +304,14 @@ impl Metrics {
         Arc::clone(
             streams
                 .entry(id.clone())
-                .or_insert_with(|| Arc::new(StreamMetrics::new(&self.vectors, id))),
+                .or_insert_with(|| Arc::new(StreamMetrics::new(&self.vectors, &self.shedding, id))),
         )
+    }
+
+    /// The handles of all camera streams that there were.
+    pub fn all_streams(&self) -> Vec<Arc<StreamMetrics>> {
+        let streams = self.streams.lock().unwrap_or_else(PoisonError::into_inner);
+        streams.values().map(Arc::clone).collect()
     }
 
     /// Counts a refused signal.
@@ -318,7 +338,7 @@ impl Metrics {
 }
 
 impl StreamMetrics {
-    fn new(vectors: &StreamVectors, id: &StreamId) -> Self {
+    fn new(vectors: &StreamVectors, shedding: &Arc<Shedding>, id: &StreamId) -> Self {
         let stream = [id.twin_id.as_ref(), id.stream.as_ref()];
         let with = |value: &'static str| [stream[0], stream[1], value];
         Self {
@@ -352,6 +372,8 @@ impl StreamMetrics {
                 .iter()
                 .map(|s| vectors.camera_state.with_label_values(&with(s.as_str())))
                 .collect(),
+            shed_level: Mutex::default(),
+            shedding: Arc::clone(shedding),
             access_units_received: vectors.access_units_received.with_label_values(&stream),
             frames_decoded: vectors.frames_decoded.with_label_values(&stream),
             frames_inferred: vectors.frames_inferred.with_label_values(&stream),
@@ -428,6 +450,24 @@ impl StreamMetrics {
         }
     }
 
+    /// Sets the stream's step of the overload ladder.
+    pub fn set_shed_level(&self, level: ShedLevel) {
+        let mut current = self
+            .shed_level
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        self.shedding.changed(*current, level);
+        *current = level;
+    }
+
+    /// The stream's step of the overload ladder.
+    pub fn shed_level(&self) -> ShedLevel {
+        *self
+            .shed_level
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// The ledger of now.
     pub fn ledger(&self) -> LedgerReading {
         let sum = |counters: &[IntCounter]| counters.iter().map(IntCounter::get).sum();
@@ -440,6 +480,17 @@ impl StreamMetrics {
             events_published: self.events_published.get(),
             events_dropped: sum(&self.events_dropped),
         }
+    }
+}
+
+impl Shedding {
+    fn changed(&self, before: ShedLevel, after: ShedLevel) {
+        let mut streams = self.streams.lock().unwrap_or_else(PoisonError::into_inner);
+        streams[before as usize] = streams[before as usize].saturating_sub(1);
+        streams[after as usize] += 1;
+        streams[ShedLevel::None as usize] = 0;
+        let highest = streams.iter().rposition(|&count| count > 0).unwrap_or(0);
+        self.highest.set(i64::try_from(highest).unwrap_or(i64::MAX));
     }
 }
 

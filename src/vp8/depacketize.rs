@@ -53,6 +53,8 @@ struct OpenUnit {
     completed_at: Instant,
     /// By the first byte of the frame, where that came.
     picture: PictureKind,
+    /// By the descriptor of its first payload.
+    non_reference: bool,
     after_loss: bool,
     /// A packet is missing or malformed.
     broken: bool,
@@ -167,6 +169,7 @@ impl Depacketizer {
             completed_at: open.completed_at,
             picture: open.picture,
             hidden: !shown,
+            disposable: open.non_reference && open.picture != PictureKind::Key,
             sequence,
             completeness,
             after_loss: open.after_loss,
@@ -187,6 +190,7 @@ impl OpenUnit {
             received_at: packet.arrived_at,
             completed_at: packet.arrived_at,
             picture: PictureKind::Forward,
+            non_reference: false,
             after_loss,
             broken: false,
             oversize: false,
@@ -205,6 +209,7 @@ impl OpenUnit {
     fn payload(&mut self, begins: bool, payload: &[u8]) -> Result<(), PayloadError> {
         let (descriptor, piece) = Descriptor::split(payload).ok_or(PayloadError::Short)?;
         if begins {
+            self.non_reference = descriptor.non_reference;
             match (descriptor.starts_frame, self.after_loss) {
                 (true, _) => {
                     if piece.first().is_some_and(|&first| is_key(first)) {

@@ -4,6 +4,8 @@
 const EXTENDED: u8 = 0x80;
 /// S: the payload begins with the beginning of a partition.
 const STARTS_PARTITION: u8 = 0x10;
+/// N: no other frame refers to this one.
+const NON_REFERENCE: u8 = 0x20;
 /// PID: which partition.
 const PARTITION: u8 = 0x07;
 /// I: a picture id follows, of 15 bits if the first of its own is set.
@@ -20,6 +22,8 @@ const LAYER_OR_KEY_INDEX: u8 = 0x20 | 0x10;
 pub struct Descriptor {
     /// A frame begins with this payload: S is set, and it is partition 0.
     pub starts_frame: bool,
+    /// The sender says that no other frame needs this one.
+    pub non_reference: bool,
 }
 
 impl Descriptor {
@@ -39,7 +43,11 @@ impl Descriptor {
             rest = rest.get(octets.count()..)?;
         }
         let starts_frame = first & STARTS_PARTITION != 0 && first & PARTITION == 0;
-        (!rest.is_empty()).then_some((Self { starts_frame }, rest))
+        let descriptor = Self {
+            starts_frame,
+            non_reference: first & NON_REFERENCE != 0,
+        };
+        (!rest.is_empty()).then_some((descriptor, rest))
     }
 }
 
@@ -73,6 +81,14 @@ mod tests {
     fn only_the_start_of_partition_0_starts_a_frame() {
         for first in [0x00, 0x11, 0x01, 0x17, 0x20] {
             assert_eq!(split(&[first, 7]), Some((false, &[7][..])), "{first:#04x}");
+        }
+    }
+
+    #[test]
+    fn a_sender_says_which_frames_no_other_needs() {
+        for (first, says) in [(0x30, true), (0x10, false)] {
+            let (descriptor, _) = Descriptor::split(&[first, 7]).unwrap();
+            assert_eq!(descriptor.non_reference, says);
         }
     }
 
