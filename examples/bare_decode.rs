@@ -23,18 +23,19 @@ use twinsight::telemetry::cpu::thread_cpu;
 struct Args {
     /// H.264, a byte stream or MP4.
     clip: PathBuf,
-    #[arg(long, default_value_t = 15.0)]
-    fps: f64,
-    /// Of each of the two loops.
-    #[arg(long, default_value_t = 10.0)]
-    seconds: f64,
+    #[arg(long, default_value_t = 15)]
+    fps: u32,
+    /// Of the loop at the camera's pace.
+    #[arg(long, default_value_t = 10)]
+    seconds: u32,
 }
 
 fn main() -> Result<()> {
     let args = Args::parse();
     let clip = Clip::read(&args.clip)?;
-    let pause = Duration::from_secs_f64(1.0 / args.fps);
-    let paced = decode(&clip, (args.fps * args.seconds) as usize, pause)?;
+    let pause = Duration::from_secs(1) / args.fps.max(1);
+    let frames = args.fps as usize * args.seconds as usize;
+    let paced = decode(&clip, frames, pause)?;
     let tight = decode(&clip, clip.units().len(), Duration::ZERO)?;
     let rounded = |ms: f64| (ms * 1000.0).round() / 1000.0;
     println!(

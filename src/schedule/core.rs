@@ -264,13 +264,7 @@ impl<W> Source<W> {
         frame.age(now) > self.settings.max_age
     }
 
-    fn change(
-        &mut self,
-        id: SourceId,
-        settings: SourceSettings<W>,
-        pace: Pace,
-        turns: &mut Turns,
-    ) {
+    fn change(&mut self, id: SourceId, settings: SourceSettings<W>, pace: Pace, turns: &mut Turns) {
         let before = self.interval();
         (self.settings, self.pace) = (settings, pace);
         let interval = self.interval();

@@ -11,9 +11,7 @@ use prometheus::{
 };
 
 use super::ledger::{
-use super::ledger::{
     CameraState, EventDrop, FrameDrop, Malformed, ShedLevel, SignalRefusal, Stage, UnitDrop, Work,
-};
 };
 use crate::config::StreamId;
 

@@ -17,7 +17,7 @@ use twinsight::decode::queue::Arrival;
 use twinsight::decode::shed::ShedChange;
 use twinsight::media::keyframes::KeyframeBudget;
 use twinsight::rtp::RtpPacket;
-use twinsight::telemetry::ledger::{ShedLevel, UnitDrop};
+use twinsight::telemetry::ledger::ShedLevel;
 use twinsight::telemetry::metrics::{Metrics, StreamMetrics};
 
 /// Time between two units of a camera.
@@ -66,7 +66,6 @@ pub(crate) struct Camera {
 pub(crate) struct Machine {
     pub(crate) cameras: Vec<Camera>,
     pub(crate) metrics: Metrics,
-    pub(crate) start: Instant,
     pub(crate) now: Instant,
     pub(crate) processors: f64,
     budget: KeyframeBudget,
@@ -104,7 +103,6 @@ impl Machine {
             cameras: (0..cameras).map(camera).collect(),
             budget: KeyframeBudget::new(now),
             metrics,
-            start: now,
             now,
             processors,
         }
@@ -172,10 +170,6 @@ impl Camera {
         self.shown.iter().filter(|shown| shown.at >= at).count()
     }
 
-    pub(crate) fn backlogs(&self) -> u64 {
-        self.metrics.units_dropped(UnitDrop::DecodeBacklog)
-    }
-
     fn send(&mut self, now: Instant) {
         if now < self.next_unit_at {
             return;
@@ -183,7 +177,7 @@ impl Camera {
         let scheduled = self.stream.keyframe_interval;
         let key = self.keyframe_at.is_some_and(|at| at <= now)
             || scheduled.is_some_and(|interval| self.since_keyframe + 1 >= interval);
-        let disposable = self.stream.disposable && !key && self.since_keyframe % 2 == 0;
+        let disposable = self.stream.disposable && !key && self.since_keyframe.is_multiple_of(2);
         self.since_keyframe = if key { 0 } else { self.since_keyframe + 1 };
         if key {
             self.keyframe_at = None;

