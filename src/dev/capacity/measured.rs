@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::super::loopback::percentile;
 use super::cpu::CpuUse;
 
-/// A camera is carried when at least so many of its frames are inferred, of those that its `max_fps` allows.
+/// Cameras are carried when at least this share of their frames is inferred, of those that their `max_fps` allows.
 pub(super) const CARRIED_SHARE: f64 = 0.95;
 
 /// What a camera asks for.
@@ -44,7 +44,7 @@ pub(super) struct Measured {
 /// Why a step's cameras are not carried.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) enum Refusal {
-    /// Of a camera's frames no more than this share was inferred.
+    /// Too few frames are inferred: of the worst camera's this share.
     Skipped(f64),
     /// The p99 of the age in milliseconds is over the limit.
     Old(f64),
@@ -102,10 +102,14 @@ impl Measured {
 
     /// Why its cameras are not carried; none when they are.
     pub(super) fn refusal(&self, demand: &Demand) -> Option<Refusal> {
-        let share = self.least_share(demand);
+        let wanted = demand.inferences_in(self.window);
+        let least = self.inferred.iter().min().copied().unwrap_or_default();
+        // One of ten is no twentieth: a single frame decides nothing for a camera.
+        let few = ((1.0 - CARRIED_SHARE) * wanted).max(1.0);
+        let worst = least as f64 + few < wanted || least == 0;
         let age_ms = self.age_ms(99).unwrap_or_default();
-        if share < CARRIED_SHARE {
-            Some(Refusal::Skipped(share))
+        if worst || self.share(demand) < CARRIED_SHARE {
+            Some(Refusal::Skipped(self.least_share(demand)))
         } else if age_ms > 1000.0 * demand.max_age.as_secs_f64() {
             Some(Refusal::Old(age_ms))
         } else {
@@ -193,6 +197,18 @@ mod tests {
         assert_eq!(measured(&[47, 50], 80.0).refusal(&DEMAND), None);
         let refusal = measured(&[46, 50], 80.0).refusal(&DEMAND);
         assert!(matches!(refusal, Some(Refusal::Skipped(share)) if share < 0.95));
+    }
+
+    #[test]
+    fn a_single_frame_of_a_slow_camera_decides_nothing() {
+        let slow = Demand {
+            max_fps: 2.0,
+            ..DEMAND
+        };
+        assert_eq!(measured(&[8, 9, 9], 80.0).refusal(&slow), None);
+        assert!(measured(&[7, 9, 9], 80.0).refusal(&slow).is_some());
+        // But it does where all cameras miss one.
+        assert!(measured(&[8, 8, 8], 80.0).refusal(&slow).is_some());
     }
 
     #[test]

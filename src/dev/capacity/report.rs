@@ -179,7 +179,7 @@ impl Head {
     fn why(&self, step: &Measured, demand: &Demand) -> String {
         match step.refusal(demand) {
             Some(Refusal::Skipped(share)) => format!(
-                "{:.0} % of the frames that `max_fps` allows are inferred, and at least {:.0} % should be",
+                "of the frames that `max_fps` allows {:.0} % of the worst camera's are inferred, and at least {:.0} % should be",
                 // Not rounded up to what it should be.
                 (100.0 * share).floor(),
                 100.0 * CARRIED_SHARE
