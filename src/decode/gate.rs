@@ -376,6 +376,57 @@ mod tests {
     }
 
     #[test]
+    fn what_no_other_needs_is_no_loss_and_however_late_no_backlog() {
+        let start = Instant::now();
+        let late = start + Duration::from_millis(501);
+        let shed = Verdict::Drop(UnitDrop::Shed);
+        let mut gate = open_gate(start);
+        gate.shed(ShedLevel::ReferencesOnly, start);
+        let mut disposable = unit(PictureKind::Bidirectional, start);
+        disposable.disposable = true;
+        assert_eq!(gate.admit(&disposable, start), shed);
+        assert_eq!(gate.admit(&disposable, late), shed);
+        let reference = unit(PictureKind::Forward, late);
+        assert_eq!(gate.admit(&reference, late), Verdict::Decode);
+        assert_eq!(gate.keyframe_request(late), None);
+        // What was lost before it may have been a reference.
+        disposable.after_loss = true;
+        assert_eq!(gate.admit(&disposable, start), AWAITING);
+        assert_eq!(gate.admit(&reference, late), AWAITING);
+    }
+
+    #[test]
+    fn keyframes_alone_are_asked_for_with_patience_and_the_way_back_at_once() {
+        let start = Instant::now();
+        let at = |ms| start + Duration::from_millis(ms);
+        let shed = Verdict::Drop(UnitDrop::Shed);
+        let forward = |ms| unit(PictureKind::Forward, at(ms));
+        let mut gate = open_gate(start);
+        gate.shed(ShedLevel::KeyframesOnly, start);
+        assert_eq!(gate.admit(&forward(10), at(10)), shed);
+        assert_eq!(gate.keyframe_request(at(1999)), None);
+        let shedding = Some(KeyframeReason::Shedding);
+        assert_eq!(gate.keyframe_request(at(2000)), shedding);
+        assert_eq!(gate.deadline(), Some(at(3000)));
+        let key = unit(PictureKind::Key, at(2500));
+        assert_eq!(gate.admit(&key, at(2500)), Verdict::Decode);
+        gate.open(at(2500));
+        assert_eq!(gate.admit(&forward(2600), at(2600)), shed);
+        assert_eq!(gate.deadline(), Some(at(4500)));
+
+        gate.shed(ShedLevel::InferLess, at(3000));
+        assert_eq!(gate.admit(&forward(3000), at(3000)), shed);
+        let resuming = Some(KeyframeReason::Resuming);
+        assert_eq!(gate.keyframe_request(at(3000)), resuming);
+        assert_eq!(gate.keyframe_request(at(3500)), resuming);
+        let key = unit(PictureKind::Key, at(3600));
+        assert_eq!(gate.admit(&key, at(3600)), Verdict::Decode);
+        gate.open(at(3600));
+        assert_eq!(gate.admit(&forward(3700), at(3700)), Verdict::Decode);
+        assert_eq!(gate.deadline(), None);
+    }
+
+    #[test]
     fn parameter_sets_alone_do_not_close_it() {
         let now = Instant::now();
         let mut gate = Gate::new(Duration::from_secs(1));

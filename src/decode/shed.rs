@@ -16,13 +16,22 @@ const GIVE_BACK_AFTER: Duration = Duration::from_secs(5);
 const MAX_GIVE_BACK_AFTER: Duration = Duration::from_secs(320);
 
 /// A step that is taken again within this time, or within the pause before it, was given back too early.
-const PROBATION: Duration = Duration::from_secs(60);
+const PROBATION: Duration = Duration::from_secs(300);
 
-/// Share of the time that decoding may take after a step that makes it decode more.
-const HEADROOM: f64 = 0.75;
+/// So long after it gave a step back a stream is on trial: where the machine turns out to be too small for all, it
+/// yields before those that had settled.
+const TRIAL: Duration = Duration::from_secs(30);
+
+/// Share of the time that decoding may take after a step that makes it decode more. It is low because wall time grows
+/// late and steeply when processors are shared: what looks like half of the time may be all that there is.
+const HEADROOM: f64 = 0.4;
 
 /// As above where the step costs no decoding, but inference, which competes for the same processors.
 const HEADROOM_TO_INFER: f64 = 0.95;
+
+/// A share above the headroom and up to this fits narrowly: the step is given back after so many pauses.
+const TIGHT: f64 = 0.85;
+const TIGHT_PAUSES: u32 = 12;
 
 /// The share of disposable units from which on leaving them out helps.
 const WORTHWHILE: f64 = 0.1;
@@ -45,6 +54,7 @@ pub struct Ladder {
     level: ShedLevel,
     load: Load,
     late: Option<Late>,
+    /// With its jitter, from the first step on.
     patience: Duration,
     stepped_at: Option<Instant>,
     window: Option<Window>,
@@ -60,22 +70,24 @@ pub struct Ladder {
 /// What is late: fractions of what the gate takes as a backlog.
 #[derive(Debug, Clone, Copy)]
 struct Limits {
-    /// A unit is late above this, which is more than a hole in the sequence of packets may wait.
+    /// A unit is late above this.
     late: Duration,
-    /// Above this the next step is taken before the last one has shown what it helps.
+    /// As above on trial. It is more than a hole in the sequence of packets may wait.
+    late_on_trial: Duration,
+    /// As above for the steps that cost pictures.
+    too_late: Duration,
+    /// Above this, and before the gate gives up, there is no time to wait whether lateness shrinks.
     urgent: Duration,
-    /// The gate gives up above this.
-    backlog: Duration,
     /// At or below this nothing is late.
     calm: Duration,
     /// How long lateness may fail to shrink. Its jitter lets one of several streams be the first, and the others see
     /// what that helped.
     patience: Duration,
-    /// How long a step has to show what it helps.
+    /// One backlog has many units; and what is calm is told by the least late unit in such a time.
     settle: Duration,
 }
 
-/// Units are late, one and all.
+/// Every unit is late.
 #[derive(Debug, Clone, Copy)]
 struct Late {
     least: Duration,
@@ -97,8 +109,9 @@ impl Ladder {
         let mut ladder = Self {
             limits: Limits {
                 late: max_backlog * 3 / 10,
-                urgent: max_backlog * 3 / 5,
-                backlog: max_backlog,
+                late_on_trial: max_backlog / 4,
+                too_late: max_backlog / 2,
+                urgent: max_backlog * 4 / 5,
                 calm: max_backlog / 5,
                 patience: max_backlog / 4,
                 settle: max_backlog / 2,
@@ -137,7 +150,7 @@ impl Ladder {
         self.stepped_at = Some(now);
         self.late = None;
         self.calm_since = None;
-        self.patience = self.limits.patience.mul_f64(1.0 + self.random() / 2.0);
+        self.patience = self.limits.patience.mul_f64(1.0 + 5.0 * self.random());
         self.load.close_period(now);
         let from = std::mem::replace(&mut self.level, to);
         Some(ShedChange { from, to, lateness })
@@ -153,9 +166,17 @@ impl Ladder {
         self.load.done(now);
     }
 
-    /// Units are late and do not become less so, or the gate has given up already.
+    /// Units are late and do not become less so, or the gate is about to give up.
     fn is_over_its_head(&mut self, lateness: Duration, now: Instant) -> bool {
-        if lateness <= self.limits.late {
+        let on_trial = self
+            .given_back_at
+            .is_some_and(|at| now.saturating_duration_since(at) < TRIAL);
+        let (limit, patience) = match self.level {
+            _ if on_trial => (self.limits.late_on_trial, self.limits.patience),
+            ShedLevel::None => (self.limits.late, self.patience),
+            _ => (self.limits.too_late, self.patience),
+        };
+        if lateness <= limit {
             self.late = None;
             return false;
         }
@@ -166,15 +187,11 @@ impl Ladder {
         if lateness < late.least {
             (late.least, late.since) = (lateness, now);
         }
-        let stuck = now.saturating_duration_since(late.since) >= self.patience;
+        let stuck = now.saturating_duration_since(late.since) >= patience;
         let settles = self
             .stepped_at
             .is_some_and(|at| now.saturating_duration_since(at) < self.limits.settle);
-        if settles {
-            stuck && lateness > self.limits.urgent
-        } else {
-            stuck || lateness > self.limits.backlog
-        }
+        stuck || lateness > self.limits.urgent && !settles
     }
 
     fn watch_calm(&mut self, lateness: Duration, now: Instant) {
@@ -207,7 +224,7 @@ impl Ladder {
             self.set_pause(if soon {
                 (self.pause * 2).min(MAX_GIVE_BACK_AFTER)
             } else {
-                GIVE_BACK_AFTER
+                (self.pause / 2).max(GIVE_BACK_AFTER)
             });
         }
         Some(to)
@@ -225,10 +242,16 @@ impl Ladder {
                 (ShedLevel::InferLess, HEADROOM)
             }
         };
-        let is_due = self
-            .calm_since
-            .is_some_and(|since| now.saturating_duration_since(since) >= self.jittered_pause);
-        if !is_due || self.load.busy_share(to) > headroom {
+        let calm_for = now.saturating_duration_since(self.calm_since?);
+        let share = self.load.busy_share(to);
+        let pause = if share <= headroom {
+            self.jittered_pause
+        } else if share <= TIGHT {
+            self.jittered_pause * TIGHT_PAUSES
+        } else {
+            return None;
+        };
+        if calm_for < pause {
             return None;
         }
         self.given_back_at = Some(now);
@@ -242,7 +265,7 @@ impl Ladder {
 
     fn set_pause(&mut self, pause: Duration) {
         self.pause = pause;
-        self.jittered_pause = pause.mul_f64(1.0 + self.random());
+        self.jittered_pause = pause.mul_f64(1.0 + 2.0 * self.random());
     }
 
     /// From 0 to 1, by the finalizer of splitmix64: spreading streams takes no better one.

@@ -108,6 +108,27 @@ fn a_unit_has_its_nals_times_and_size() {
 }
 
 #[test]
+fn a_unit_to_whose_slices_no_other_refers_is_disposable() {
+    let mut sender = Sender::new();
+    sender.send(1, false, &baseline_sps(0, 640, 480));
+    sender.send(1, false, &pps(0, 0));
+    assert!(!sender.send(1, true, &slice(0x65, true, 9))[0].disposable);
+    assert!(!sender.send(2, true, &slice(0x41, true, 9))[0].disposable);
+    assert!(sender.send(3, true, &slice(0x01, true, 9))[0].disposable);
+    // In fragments, behind a message, in two slices.
+    let nal = slice(0x01, true, 9);
+    let fragment = |fu: u8, data: &[u8]| [&[0x1c, fu | 1][..], data].concat();
+    sender.send(4, false, &[0x06, 5, 1, 1, 0x80]);
+    sender.send(4, false, &fragment(0x80, &nal[1..5]));
+    sender.send(4, false, &fragment(0x40, &nal[5..]));
+    assert!(sender.send(4, true, &slice(0x01, false, 9))[0].disposable);
+    // Parameter sets that come with it are needed all the same; what has no slice is not a picture.
+    sender.send(5, false, &pps(0, 0));
+    assert!(!sender.send(5, true, &slice(0x01, true, 9))[0].disposable);
+    assert!(!sender.send(6, true, &[0x06, 5, 1, 1, 0x80])[0].disposable);
+}
+
+#[test]
 fn losses_at_start_middle_and_end() {
     let mut sender = Sender::new();
     sender.keyframe(1);

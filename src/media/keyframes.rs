@@ -7,11 +7,11 @@ use std::time::{Duration, Instant};
 /// Requests that may go out at once.
 const BURST: f64 = 16.0;
 
-/// What those who have time leave of it to those who have not.
-const SPARED: f64 = BURST / 2.0;
-
 /// Requests a second in the long run.
 const PER_SECOND: f64 = 8.0;
+
+/// Of these, how many may be of streams that have time: the rest is for those that have not.
+const PATIENT_PER_SECOND: f64 = 6.0;
 
 /// The bucket, shared by all streams.
 #[derive(Debug)]
@@ -23,6 +23,8 @@ pub struct KeyframeBudget {
 struct Bucket {
     tokens: f64,
     at: Instant,
+    /// When the next request of a stream that has time may go out.
+    patient_at: Instant,
 }
 
 impl KeyframeBudget {
@@ -32,6 +34,7 @@ impl KeyframeBudget {
             bucket: Mutex::new(Bucket {
                 tokens: BURST,
                 at: now,
+                patient_at: now,
             }),
         }
     }
@@ -49,15 +52,16 @@ impl KeyframeBudget {
         Duration::from_secs_f64(wait * (1.0 + random.clamp(0.0, 1.0) / 2.0))
     }
 
-    /// Takes a token for a request that has time, if enough of them are left. False: ask again later.
-    pub fn reserve_spare(&self, now: Instant) -> bool {
+    /// Takes a token for a request that has time, and says after how long it is to be sent: one after the other, so
+    /// that each stream has its turn.
+    pub fn reserve_patient(&self, now: Instant) -> Duration {
         let mut bucket = self.bucket.lock().unwrap_or_else(PoisonError::into_inner);
         bucket.refill(now);
-        let spare = bucket.tokens >= SPARED + 1.0;
-        if spare {
-            bucket.tokens -= 1.0;
-        }
-        spare
+        bucket.tokens -= 1.0;
+        let debt = Duration::from_secs_f64((-bucket.tokens).max(0.0) / PER_SECOND);
+        let at = bucket.patient_at.max(now + debt);
+        bucket.patient_at = at + Duration::from_secs_f64(1.0 / PATIENT_PER_SECOND);
+        at.saturating_duration_since(now)
     }
 }
 
@@ -89,14 +93,26 @@ mod tests {
     }
 
     #[test]
-    fn those_who_have_time_leave_half_of_it_to_the_others() {
+    fn those_who_have_time_wait_in_a_row_and_leave_something_to_the_others() {
         let start = Instant::now();
         let budget = KeyframeBudget::new(start);
-        let taken = (0..50).filter(|_| budget.reserve_spare(start)).count();
-        assert_eq!(taken, 8);
-        let others = (0..50).filter(|_| budget.reserve(start, 0.0).is_zero());
-        assert_eq!(others.count(), 8);
-        assert!(!budget.reserve_spare(start + Duration::from_secs(5)));
-        assert!(budget.reserve_spare(start + Duration::from_secs(10)));
+        assert!(budget.reserve_patient(start).is_zero());
+        let second = Duration::from_secs(1);
+        let mut sent = Vec::new();
+        let mut waits = vec![start; 40];
+        for step in 0..600_u32 {
+            let now = start + second / 10 * step;
+            for (index, at) in waits.iter_mut().enumerate() {
+                if *at <= now {
+                    sent.push((index, now));
+                    *at = now + second * 2 + budget.reserve_patient(now + second * 2);
+                }
+            }
+        }
+        let of = |index| sent.iter().filter(move |(each, _)| *each == index).count();
+        let counts: Vec<usize> = (0..40).map(of).collect();
+        let (least, most) = (counts.iter().min(), counts.iter().max());
+        assert!(least >= Some(&6) && most <= Some(&12), "{counts:?}");
+        assert!(budget.reserve(start + second * 62, 0.0).is_zero());
     }
 }

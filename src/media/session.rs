@@ -215,8 +215,7 @@ pub(super) struct Session {
     seen: Arc<Seen>,
     decoding: Decoding,
     keyframe_requests: mpsc::Receiver<KeyframeReason>,
-    /// When the keyframe request that waits for its turn goes out.
-    keyframe_at: Option<Instant>,
+    keyframe: Option<PlannedKeyframe>,
     span: Span,
     /// What the attempt sends, until it is connected.
     senders: Option<(Attempt, Vec<Option<TrackSender>>)>,
@@ -224,6 +223,13 @@ pub(super) struct Session {
     hub_joined: bool,
     /// Also after a panic nobody is to wait for what cannot come.
     _end: Option<End>,
+}
+
+/// A keyframe request that waits for its turn.
+struct PlannedKeyframe {
+    at: Instant,
+    /// It waits longer than another one would.
+    patient: bool,
 }
 
 /// Ends what handles see.
@@ -267,7 +273,7 @@ impl Session {
                 keyframe_wanted,
             },
             keyframe_requests,
-            keyframe_at: None,
+            keyframe: None,
             span: parts.span,
             senders: None,
             hub_joined: false,
@@ -440,28 +446,34 @@ impl Session {
         }
     }
 
-    /// A request goes out when the node's budget allows it; one that waits stands for all. While nothing but
-    /// keyframes is decoded, only what others have no need of: it is asked for again.
+    /// A request goes out when the node's budget allows it; one that waits stands for all. A stream of which nothing
+    /// but keyframes is decoded has time.
     fn plan_keyframe(&mut self, reason: KeyframeReason) {
-        if self.keyframe_at.is_some() {
+        let patient = reason == KeyframeReason::Shedding;
+        if let Some(planned) = &self.keyframe
+            && (patient || !planned.patient)
+        {
             return;
         }
         let now = Instant::now();
-        if reason != KeyframeReason::Shedding {
-            self.keyframe_at = Some(now + self.keyframes.reserve(now, rand::random()));
-        } else if self.keyframes.reserve_spare(now) {
-            self.keyframe_at = Some(now);
-        }
+        let wait = if patient {
+            self.keyframes.reserve_patient(now)
+        } else {
+            self.keyframes.reserve(now, rand::random())
+        };
+        let at = now + wait;
+        self.keyframe = Some(PlannedKeyframe { at, patient });
     }
 
     fn deadline(&self) -> Option<Instant> {
         let watching = self.link.is_connected().then(|| Instant::now() + SILENCE);
         let life = self.life.as_ref().and_then(Life::deadline);
+        let keyframe = self.keyframe.as_ref().map(|planned| planned.at);
         let eviction = match self.span {
             Span::OneConnection(until) if !self.link.is_connected() => Some(until.into_std()),
             _ => None,
         };
-        [life, self.keyframe_at, watching, eviction]
+        [life, keyframe, watching, eviction]
             .into_iter()
             .flatten()
             .min()
@@ -476,13 +488,11 @@ impl Session {
         {
             life.frame(at);
         }
-        if self.keyframe_at.is_some_and(|at| at <= now) {
-            self.keyframe_at = None;
-            if let Some(peer) = self.link.peer()
-                && peer.request_keyframe().await
-            {
-                self.stream_metrics.keyframe_requests.inc();
-            }
+        if self.keyframe.take_if(|planned| planned.at <= now).is_some()
+            && let Some(peer) = self.link.peer()
+            && peer.request_keyframe().await
+        {
+            self.stream_metrics.keyframe_requests.inc();
         }
         if let Some(core) = &self.tap.core {
             core.tell_tracks().await;

@@ -3,7 +3,7 @@
 //! runs it.
 //!
 //! A frame leaves its slot in one of these ways, each counted on its stream: picked, replaced by a newer one
-//! (`rate_limited` if its stream was not yet due at its pace, else `replaced`), found too old when it could have been picked
+//! (`rate_limited` if its stream was not yet due, else `replaced`), found too old when it could have been picked
 //! (`stale`; looked at when its turn comes or a newer one does), or dropped with its stream (`camera_removed`,
 //! `shutdown`).
 
@@ -256,8 +256,10 @@ impl<W: Clone> Core<W> {
 }
 
 impl<W> Source<W> {
+    /// Due by its settings: what its pace holds back beyond them is the node's fault.
     fn is_due(&self, now: Instant) -> bool {
-        self.due_at.is_none_or(|due_at| due_at <= now)
+        let held_back = self.interval() - self.settings.min_interval;
+        self.due_at.is_none_or(|due_at| due_at <= now + held_back)
     }
 
     fn is_stale(&self, frame: &Frame, now: Instant) -> bool {

@@ -274,7 +274,7 @@ fn a_worker_is_woken_only_by_a_frame_that_gets_in_line() {
 }
 
 #[test]
-fn at_half_the_pace_it_is_due_half_as_often_and_what_is_replaced_is_rate_limited() {
+fn at_half_the_pace_a_stream_is_due_half_as_often_and_what_that_costs_is_not_its_rate_limit() {
     for (usual, halved) in [(100 * MS, 200 * MS), (Duration::ZERO, 200 * MS)] {
         let (mut bench, start) = (Bench::new(), Instant::now());
         let id = bench.add(0, usual);
@@ -282,16 +282,18 @@ fn at_half_the_pace_it_is_due_half_as_often_and_what_is_replaced_is_rate_limited
         let job = bench.run(start).unwrap();
         bench.finish(job);
         bench.core.set_pace(id, Pace::Halved);
-        bench.offer(start + 120 * MS, id);
-        assert!(
-            matches!(bench.core.pick(start + 120 * MS), Pick::WaitUntil(at) if at == start + halved)
-        );
-        bench.offer(start + 130 * MS, id);
-        bench.core.set_pace(id, Pace::Usual);
-        let job = bench.run(start + 130 * MS).unwrap();
-        assert_eq!(job.skipped_frames, 0);
-        bench.finish(job);
+        for ms in [60, 90, 120, 150] {
+            bench.offer(start + ms * MS, id);
+            assert!(
+                matches!(bench.core.pick(start + ms * MS), Pick::WaitUntil(at) if at == start + halved)
+            );
+        }
+        let limited = if usual.is_zero() { 0 } else { 1 };
         let metrics = bench.metrics_of(id);
-        assert_eq!(metrics.frames_dropped(FrameDrop::RateLimited), 1);
+        assert_eq!(metrics.frames_dropped(FrameDrop::RateLimited), limited);
+        assert_eq!(metrics.frames_dropped(FrameDrop::Replaced), 3 - limited);
+        bench.core.set_pace(id, Pace::Usual);
+        let job = bench.run(start + 150 * MS).unwrap();
+        assert_eq!(job.skipped_frames, 3 - limited);
     }
 }

@@ -48,8 +48,7 @@ label_enum! {
     pub enum FrameDrop {
         /// A newer frame took its place while its camera was due.
         Replaced = "replaced",
-        /// A newer frame took its place while its camera was not yet due by `max_fps`, or by half of it while the
-        /// stream sheds.
+        /// A newer frame took its place while its camera was not yet due by `max_fps`.
         RateLimited = "rate_limited",
         /// Older than `max_age_ms` when inference could have begun.
         Stale = "stale",

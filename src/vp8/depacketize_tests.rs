@@ -115,6 +115,16 @@ fn a_hidden_frame_has_its_own_unit_at_the_timestamp_of_the_next() {
 }
 
 #[test]
+fn a_frame_that_its_sender_says_no_other_needs_is_disposable() {
+    let mut sender = Sender::new();
+    assert!(!sender.keyframe(1)[0].disposable);
+    let says_so = |piece: &[u8]| [&[FIRST[0] | 0x20], &FIRST[1..], piece].concat();
+    assert!(sender.send(2, true, &says_so(&INTER))[0].disposable);
+    assert!(!sender.send(3, true, &first(&INTER))[0].disposable);
+    assert!(!sender.send(4, true, &says_so(&key_header(64, 48)))[0].disposable);
+}
+
+#[test]
 fn losses_at_start_middle_and_end() {
     let mut sender = Sender::new();
     sender.keyframe(1);

@@ -17,7 +17,7 @@ use twinsight::decode::queue::Arrival;
 use twinsight::decode::shed::ShedChange;
 use twinsight::media::keyframes::KeyframeBudget;
 use twinsight::rtp::RtpPacket;
-use twinsight::telemetry::ledger::ShedLevel;
+use twinsight::telemetry::ledger::{ShedLevel, UnitDrop};
 use twinsight::telemetry::metrics::{Metrics, StreamMetrics};
 
 /// Time between two units of a camera.
@@ -55,6 +55,7 @@ pub(crate) struct Camera {
     units: u32,
     since_keyframe: u32,
     keyframe_at: Option<Instant>,
+    keyframe_is_patient: bool,
     /// Processor time that the unit at hand still takes.
     work: Option<Duration>,
     /// When the unit in the decoder came.
@@ -66,13 +67,15 @@ pub(crate) struct Camera {
 pub(crate) struct Machine {
     pub(crate) cameras: Vec<Camera>,
     pub(crate) metrics: Metrics,
+    pub(crate) start: Instant,
     pub(crate) now: Instant,
     pub(crate) processors: f64,
     budget: KeyframeBudget,
 }
 
 impl Machine {
-    pub(crate) fn new(processors: f64, cameras: usize, stream: Stream) -> Self {
+    /// `seed` varies what units take.
+    pub(crate) fn new(processors: f64, cameras: usize, stream: Stream, seed: u64) -> Self {
         let (metrics, now) = (Metrics::new(), Instant::now());
         let camera = |index: usize| {
             let size = PictureSize {
@@ -93,16 +96,18 @@ impl Machine {
                 units: 0,
                 since_keyframe: 0,
                 keyframe_at: Some(now),
+                keyframe_is_patient: false,
                 work: None,
                 decoding_since: None,
                 in_hand_is_key: false,
-                noise: StdRng::seed_from_u64(index as u64),
+                noise: StdRng::seed_from_u64(seed * 1000 + u64::try_from(index).unwrap()),
             }
         };
         Self {
             cameras: (0..cameras).map(camera).collect(),
             budget: KeyframeBudget::new(now),
             metrics,
+            start: now,
             now,
             processors,
         }
@@ -165,9 +170,30 @@ impl Camera {
         self.changes.iter().filter(|(when, _)| *when >= at).count()
     }
 
-    /// Frames that came out since then, in a second.
+    /// Frames that came out since then.
     pub(crate) fn frames_since(&self, at: Instant) -> usize {
-        self.shown.iter().filter(|shown| shown.at >= at).count()
+        self.shown_since(at).count()
+    }
+
+    /// The age of the oldest frame since then, when it came out.
+    pub(crate) fn oldest_since(&self, at: Instant) -> Duration {
+        let ages = self.shown_since(at).map(|shown| shown.age);
+        ages.max().unwrap_or_default()
+    }
+
+    /// The longest time since then, up to the last frame, without one.
+    pub(crate) fn longest_gap_since(&self, at: Instant) -> Duration {
+        let times: Vec<Instant> = self.shown_since(at).map(|shown| shown.at).collect();
+        let gaps = times.windows(2).map(|pair| pair[1] - pair[0]);
+        gaps.max().unwrap_or(Duration::MAX)
+    }
+
+    fn shown_since(&self, at: Instant) -> impl Iterator<Item = &Shown> {
+        self.shown.iter().filter(move |shown| shown.at >= at)
+    }
+
+    pub(crate) fn backlogs(&self) -> u64 {
+        self.metrics.units_dropped(UnitDrop::DecodeBacklog)
     }
 
     fn send(&mut self, now: Instant) {
@@ -201,6 +227,21 @@ impl Camera {
         self.next_unit_at += FRAME_TIME;
     }
 
+    /// As a stream's session does: one that waits for its turn stands for all.
+    fn plan_keyframe(&mut self, reason: KeyframeReason, now: Instant, budget: &KeyframeBudget) {
+        let patient = reason == KeyframeReason::Shedding;
+        if self.keyframe_at.is_some() && (patient || !self.keyframe_is_patient) {
+            return;
+        }
+        let wait = if patient {
+            budget.reserve_patient(now)
+        } else {
+            budget.reserve(now, 0.5)
+        };
+        self.keyframe_at = Some(now + wait + ROUND_TRIP);
+        self.keyframe_is_patient = patient;
+    }
+
     /// What the decode thread does until it has decoded a unit, or nothing is left.
     fn decode(&mut self, now: Instant, budget: &KeyframeBudget) {
         loop {
@@ -221,14 +262,7 @@ impl Camera {
                 continue;
             }
             if let Some(reason) = self.path.keyframe_request(now) {
-                let wait = match reason {
-                    KeyframeReason::Shedding if !budget.reserve_spare(now) => None,
-                    KeyframeReason::Shedding => Some(Duration::ZERO),
-                    _ => Some(budget.reserve(now, 0.5)),
-                };
-                if let Some(wait) = wait {
-                    self.keyframe_at.get_or_insert(now + wait + ROUND_TRIP);
-                }
+                self.plan_keyframe(reason, now, budget);
             }
             match self.inbox.pop_front() {
                 Some(packet) => {
