@@ -20,7 +20,7 @@ use crate::config::{Codec, StreamId};
 use crate::h264::depacketize as h264;
 use crate::h264::parameter_sets::ParameterSets;
 use crate::rtp::reorder::{Ordered, Reorder};
-use crate::telemetry::ledger::Malformed;
+use crate::telemetry::ledger::{Malformed, ShedLevel};
 use crate::telemetry::metrics::{Metrics, StreamMetrics};
 use crate::vp8::depacketize as vp8;
 
@@ -100,6 +100,8 @@ pub struct ReceivePath {
     vp8: vp8::Depacketizer,
     stream: DecodeStream,
     ladder: Ladder,
+    max_backlog: Duration,
+    seed: u64,
     shed_change: Option<ShedChange>,
 }
 
@@ -121,6 +123,8 @@ impl ReceivePath {
                 config.max_backlog,
             ),
             ladder: Ladder::new(config.max_backlog, config.seed),
+            max_backlog: config.max_backlog,
+            seed: config.seed,
             shed_change: None,
         }
     }
@@ -150,7 +154,12 @@ impl ReceivePath {
             Ordered::Lost { count, .. } => {
                 self.metrics.rtp_packets_lost.inc_by(u64::from(*count));
             }
-            Ordered::Restart => self.stream.source_changed(),
+            Ordered::Restart => {
+                self.stream.source_changed();
+                // What the source before was too much for says nothing about this one.
+                self.ladder = Ladder::new(self.max_backlog, self.seed);
+                self.stream.shed(ShedLevel::None, now);
+            }
             Ordered::Packet(packet) if packet.codec != self.codec => {
                 if let Some(unit) = self.finish_unit() {
                     self.decode(unit, now, on_frame);

@@ -97,7 +97,8 @@ impl UnitMemory {
 
     /// The unit that was put together in a buffer of [`begin`](Self::begin).
     pub fn end(&mut self, mut data: BytesMut) -> Bytes {
-        if data.len() > MAX_KEPT_BYTES {
+        // Also one that was cleared for its size: its memory is as large as it was.
+        if data.len() > MAX_KEPT_BYTES || data.capacity() > 4 * MAX_KEPT_BYTES {
             return data.freeze();
         }
         self.largest_bytes = self.largest_bytes.max(data.len());

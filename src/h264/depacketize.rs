@@ -159,10 +159,12 @@ impl Depacketizer {
         if packet.payload.is_empty() {
             return closed;
         }
-        if let Some(open) = self
+        if let Some(mut open) = self
             .open
             .take_if(|open| open.rtp_timestamp != packet.timestamp)
         {
+            // That it is complete is known only now.
+            open.completed_at = open.completed_at.max(packet.arrived_at);
             closed[0] = Some(self.close_without_marker(open));
         }
         let gap = self.gap;

@@ -20,6 +20,7 @@ use crate::realtime::link::{Link, LinkEvent, Wake as LinkWake};
 use crate::realtime::negotiation::{Attempt, EndReason, Progress, Role};
 use crate::realtime::rtp_track::{TrackKind, TrackSender};
 use crate::realtime::tee::{Inbound, TeeSink};
+use crate::telemetry::ledger::ShedLevel;
 use crate::telemetry::metrics::StreamMetrics;
 
 /// While nothing comes for this long, the peer is asked whether it has said goodbye.
@@ -449,6 +450,10 @@ impl Session {
     /// A request goes out when the node's budget allows it; one that waits stands for all. A stream of which nothing
     /// but keyframes is decoded has time.
     fn plan_keyframe(&mut self, reason: KeyframeReason) {
+        // Nobody is there to be asked, and others need the budget.
+        if self.link.peer().is_none() {
+            return;
+        }
         let patient = reason == KeyframeReason::Shedding;
         if let Some(planned) = &self.keyframe
             && (patient || !planned.patient)
@@ -481,7 +486,14 @@ impl Session {
 
     async fn timers(&mut self) {
         let now = Instant::now();
-        if let Some(at) = self.seen.last_frame()
+        // Where nothing but keyframes is decoded, frames are seconds apart, and the media is there all the same.
+        let few = self.stream_metrics.shed_level() == ShedLevel::KeyframesOnly;
+        let last_frame = if few && self.seen.silent_for() < SILENCE {
+            Some(now)
+        } else {
+            self.seen.last_frame()
+        };
+        if let Some(at) = last_frame
             && self.link.is_connected()
             && !self.seen.awaits_frame.load(Ordering::Acquire)
             && let Some(life) = &mut self.life

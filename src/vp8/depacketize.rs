@@ -113,7 +113,8 @@ impl Depacketizer {
             .open
             .take_if(|open| open.rtp_timestamp != packet.timestamp)
         {
-            // Its last packet is lost, or its sender marks none.
+            // Its last packet is lost, or its sender marks none; that it is complete is known only now.
+            open.completed_at = open.completed_at.max(packet.arrived_at);
             open.broken |= open.lost_behind;
             self.lost = open.lost_behind;
             closed[0] = Some(self.close(open));
