@@ -150,18 +150,8 @@ impl Simulation {
 
     /// A packet arrives now.
     pub(crate) fn arrive(&mut self, packet: &RtpPacket, on_frame: &mut dyn FnMut(Frame)) {
-        self.arrive_late(packet, Duration::ZERO, on_frame);
-    }
-
-    /// A packet is looked at now that arrived so long ago.
-    pub(crate) fn arrive_late(
-        &mut self,
-        packet: &RtpPacket,
-        late: Duration,
-        on_frame: &mut dyn FnMut(Frame),
-    ) {
         let mut packet = packet.clone();
-        packet.arrived_at = self.now - late;
+        packet.arrived_at = self.now;
         self.path.take(Arrival::Rtp(packet));
         self.work(on_frame);
     }
