@@ -1,4 +1,4 @@
-//! One token bucket for all keyframe requests of a node. A network that hiccups costs every camera a
+//! One token bucket for the keyframe requests of a node, and a row for those that have time. A network that hiccups costs every camera a
 //! picture at once: without a limit all of them would send their largest frames together.
 
 use std::sync::{Mutex, PoisonError};
@@ -7,10 +7,10 @@ use std::time::{Duration, Instant};
 /// Requests that may go out at once.
 const BURST: f64 = 16.0;
 
-/// Requests a second in the long run.
+/// Requests a second in the long run, of streams that have no time.
 const PER_SECOND: f64 = 8.0;
 
-/// Of these, how many may be of streams that have time: the rest is for those that have not.
+/// Requests a second of streams that have time. They take nothing from those that have not.
 const PATIENT_PER_SECOND: f64 = 6.0;
 
 /// The bucket, shared by all streams.
@@ -52,14 +52,11 @@ impl KeyframeBudget {
         Duration::from_secs_f64(wait * (1.0 + random.clamp(0.0, 1.0) / 2.0))
     }
 
-    /// Takes a token for a request that has time, and says after how long it is to be sent: one after the other, so
-    /// that each stream has its turn.
+    /// A place in the row for a request that has time: after how long it is to be sent. One after the other, so that each
+    /// stream has its turn.
     pub fn reserve_patient(&self, now: Instant) -> Duration {
         let mut bucket = self.bucket.lock().unwrap_or_else(PoisonError::into_inner);
-        bucket.refill(now);
-        bucket.tokens -= 1.0;
-        let debt = Duration::from_secs_f64((-bucket.tokens).max(0.0) / PER_SECOND);
-        let at = bucket.patient_at.max(now + debt);
+        let at = bucket.patient_at.max(now);
         bucket.patient_at = at + Duration::from_secs_f64(1.0 / PATIENT_PER_SECOND);
         at.saturating_duration_since(now)
     }
@@ -93,7 +90,7 @@ mod tests {
     }
 
     #[test]
-    fn those_who_have_time_wait_in_a_row_and_leave_something_to_the_others() {
+    fn those_who_have_time_wait_in_a_row_and_take_nothing_from_the_others() {
         let start = Instant::now();
         let budget = KeyframeBudget::new(start);
         assert!(budget.reserve_patient(start).is_zero());
@@ -113,6 +110,11 @@ mod tests {
         let counts: Vec<usize> = (0..40).map(of).collect();
         let (least, most) = (counts.iter().min(), counts.iter().max());
         assert!(least >= Some(&6) && most <= Some(&12), "{counts:?}");
-        assert!(budget.reserve(start + second * 62, 0.0).is_zero());
+        let now = start + second * 60;
+        for _ in 0..40 {
+            budget.reserve_patient(now);
+        }
+        let urgent = (0..50).filter(|_| budget.reserve(now, 0.0).is_zero());
+        assert_eq!(urgent.count(), 16);
     }
 }
