@@ -48,7 +48,11 @@ impl CpuReading {
         let threads = tasks.flatten().filter_map(|task| {
             // A thread may end meanwhile.
             let stat = fs::read_to_string(task.path().join("stat")).ok()?;
-            let (name, spent) = thread_time(&stat)?;
+            let (name, ticks) = thread_time(&stat)?;
+            // A camera works for less than a tick in a second, so that ticks may say nothing of it. What tells
+            // nanoseconds is an option of the kernel's.
+            let precise = fs::read_to_string(task.path().join("schedstat")).ok();
+            let spent = precise.and_then(|stat| time_on_cpu(&stat)).unwrap_or(ticks);
             let group = match name {
                 name if name == outside => Group::Outside,
                 name if name.starts_with("dec-") => Group::Decoding,
@@ -101,6 +105,12 @@ fn thread_time(stat: &str) -> Option<(&str, Duration)> {
     Some((name, ticks(fields.split_whitespace().skip(11).take(2))?))
 }
 
+/// CPU time of a thread, from its `schedstat`: nanoseconds on a CPU, then waiting for one, then turns.
+fn time_on_cpu(schedstat: &str) -> Option<Duration> {
+    let on_cpu = schedstat.split_whitespace().next()?.parse().ok()?;
+    Some(Duration::from_nanos(on_cpu))
+}
+
 /// CPU time of all programs, from the first line of `/proc/stat`.
 fn machine_time(stat: &str) -> Option<Duration> {
     let fields = stat.lines().next()?.strip_prefix("cpu ")?;
@@ -131,6 +141,16 @@ mod tests {
             Some(("dec-a) b", Duration::from_millis(1750)))
         );
         assert_eq!(thread_time("nonsense"), None);
+    }
+
+    #[test]
+    fn less_than_a_tick_is_counted() {
+        let schedstat = "4123456 47100 12\n";
+        assert_eq!(
+            time_on_cpu(schedstat),
+            Some(Duration::from_nanos(4_123_456))
+        );
+        assert_eq!(time_on_cpu("\n"), None);
     }
 
     #[test]
