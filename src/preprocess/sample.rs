@@ -1,9 +1,12 @@
 //! Source rows to rows of a tensor's width, and two of those to a row of the tensor. Samples are picked before they are
 //! converted, so that the work is that of the tensor, not of the picture. The same loops are compiled for every processor
-//! and for AVX2; only picking has code of its own there: a shuffle of 16 bytes instead of a copy one by one.
+//! and for AVX2; only picking has code of its own there and for NEON: a shuffle of 16 bytes instead of a copy one by one.
 #![cfg_attr(
-    target_arch = "x86_64",
-    expect(unsafe_code, reason = "AVX2 is called when the processor has it")
+    any(target_arch = "x86_64", target_arch = "aarch64"),
+    expect(
+        unsafe_code,
+        reason = "AVX2 and NEON are called when the processor has them"
+    )
 )]
 
 use super::color::{ChannelAffine, convert, high};
@@ -19,11 +22,14 @@ const SAMPLED_ONE: f32 = 64.0;
 /// The instructions that are used. Results are the same.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Instructions {
-    /// What the build may use anyway: SSE2 on x86_64, NEON on aarch64.
+    /// What the build may use anyway: SSE2 on x86_64, NEON on aarch64 where the compiler finds a use for it.
     Baseline,
     /// Only made by [`best`](Self::best), which asks the processor.
     #[cfg(target_arch = "x86_64")]
     Avx2,
+    /// Only made by [`best`](Self::best) as well. For its shuffle, which the compiler does not find.
+    #[cfg(target_arch = "aarch64")]
+    Neon,
 }
 
 /// Samples rows of pictures of one geometry.
@@ -44,8 +50,8 @@ pub(super) struct Sampler {
 /// What a block of columns takes from a row.
 #[derive(Debug)]
 #[cfg_attr(
-    not(target_arch = "x86_64"),
-    expect(dead_code, reason = "only AVX2 reads windows")
+    not(any(target_arch = "x86_64", target_arch = "aarch64")),
+    expect(dead_code, reason = "only AVX2 and NEON read windows")
 )]
 struct Taps {
     firsts: [u32; BLOCK],
@@ -57,8 +63,8 @@ struct Taps {
 /// Bytes of a row that follow each other, and their places among the taps.
 #[derive(Debug)]
 #[cfg_attr(
-    not(target_arch = "x86_64"),
-    expect(dead_code, reason = "only AVX2 reads windows")
+    not(any(target_arch = "x86_64", target_arch = "aarch64")),
+    expect(dead_code, reason = "only AVX2 and NEON read windows")
 )]
 struct Window {
     start: usize,
@@ -75,6 +81,10 @@ impl Instructions {
         #[cfg(target_arch = "x86_64")]
         if std::arch::is_x86_feature_detected!("avx2") {
             return Self::Avx2;
+        }
+        #[cfg(target_arch = "aarch64")]
+        if std::arch::is_aarch64_feature_detected!("neon") {
+            return Self::Neon;
         }
         Self::Baseline
     }
@@ -158,6 +168,11 @@ impl Sampler {
             Instructions::Avx2 if rows[1].len() >= Window::BYTES => unsafe {
                 self.sample_planes_avx2(color, rows, out);
             },
+            #[cfg(target_arch = "aarch64")]
+            // SAFETY: `Neon` is made where the processor has it.
+            Instructions::Neon if rows[1].len() >= Window::BYTES => unsafe {
+                self.sample_planes_neon(color, rows, out);
+            },
             _ => {
                 for (plane, row) in rows.into_iter().enumerate() {
                     let taps = if plane == 0 { &self.luma } else { &self.chroma };
@@ -174,6 +189,15 @@ impl Sampler {
         let [picked_y, picked_u, picked_v] = &mut self.picked;
         pick_avx2([ys], &self.luma, [picked_y]);
         pick_avx2([us, vs], &self.chroma, [picked_u, picked_v]);
+        self.convert(color, out);
+    }
+
+    #[cfg(target_arch = "aarch64")]
+    #[target_feature(enable = "neon")]
+    fn sample_planes_neon(&mut self, color: Color, [ys, us, vs]: [&[u8]; 3], out: &mut SampledRow) {
+        let [picked_y, picked_u, picked_v] = &mut self.picked;
+        pick_neon([ys], &self.luma, [picked_y]);
+        pick_neon([us, vs], &self.chroma, [picked_u, picked_v]);
         self.convert(color, out);
     }
 
@@ -218,7 +242,8 @@ impl Sampler {
             #[cfg(target_arch = "x86_64")]
             // SAFETY: `Avx2` is made where the processor has it.
             Instructions::Avx2 => unsafe { blend_rows_avx2(rows, weight, affine, out) },
-            Instructions::Baseline => blend_rows(rows, weight, affine, out),
+            // With NEON too: a build for aarch64 has it in these loops anyway.
+            _ => blend_rows(rows, weight, affine, out),
         }
     }
 }
@@ -266,6 +291,39 @@ fn pick_avx2<const N: usize>(rows: [&[u8]; N], taps: &[Taps], picked: [&mut [u8]
                     seconds.as_mut_ptr().cast(),
                     _mm256_extracti128_si256::<1>(all),
                 );
+            }
+        }
+    }
+}
+
+/// As [`pick`], from rows that share their taps and are not shorter than a window.
+#[cfg(target_arch = "aarch64")]
+#[target_feature(enable = "neon")]
+fn pick_neon<const N: usize>(rows: [&[u8]; N], taps: &[Taps], picked: [&mut [u8]; N]) {
+    use std::arch::aarch64::*;
+
+    let mut picked = picked.map(|picked| picked.split_at_mut(picked.len() / 2));
+    for (block, taps) in taps.iter().enumerate() {
+        let mut all = [[vdupq_n_u8(0); 2]; N];
+        for window in &taps.windows {
+            let places = window.bytes.each_ref().map(|bytes| {
+                // SAFETY: the array has the 16 bytes that are loaded, at any alignment.
+                unsafe { vld1q_u8(bytes.as_ptr()) }
+            });
+            for (all, row) in all.iter_mut().zip(rows) {
+                let bytes = &row[window.start..][..Window::BYTES];
+                // SAFETY: the slice has the 16 bytes that are loaded, at any alignment.
+                let bytes = unsafe { vld1q_u8(bytes.as_ptr()) };
+                for (all, places) in all.iter_mut().zip(places) {
+                    *all = vorrq_u8(*all, vqtbl1q_u8(bytes, places));
+                }
+            }
+        }
+        for (all, (firsts, seconds)) in all.into_iter().zip(&mut picked) {
+            for (all, picked) in all.into_iter().zip([firsts, seconds]) {
+                let picked = &mut picked[block * BLOCK..][..BLOCK];
+                // SAFETY: the slice has the 16 bytes that are stored, at any alignment.
+                unsafe { vst1q_u8(picked.as_mut_ptr(), all) };
             }
         }
     }
