@@ -148,6 +148,9 @@ impl ReceivePath {
     pub fn step(&mut self, now: Instant, on_frame: &mut dyn FnMut(Frame)) -> bool {
         self.ladder.done(now);
         let Some(ordered) = self.reorder.pop(now) else {
+            if self.ladder.gone_at().is_some_and(|at| at <= now) {
+                self.begin_at_the_foot(now);
+            }
             return false;
         };
         match &ordered {
@@ -157,8 +160,7 @@ impl ReceivePath {
             Ordered::Restart => {
                 self.stream.source_changed();
                 // What the source before was too much for says nothing about this one.
-                self.ladder = Ladder::new(self.max_backlog, self.seed);
-                self.stream.shed(ShedLevel::None, now);
+                self.begin_at_the_foot(now);
             }
             Ordered::Packet(packet) if packet.codec != self.codec => {
                 if let Some(unit) = self.finish_unit() {
@@ -190,7 +192,11 @@ impl ReceivePath {
 
     /// When there is something to do although nothing arrives.
     pub fn deadline(&self) -> Option<Instant> {
-        let deadlines = [self.reorder.deadline(), self.stream.deadline()];
+        let deadlines = [
+            self.reorder.deadline(),
+            self.stream.deadline(),
+            self.ladder.gone_at(),
+        ];
         deadlines.into_iter().flatten().min()
     }
 
@@ -224,6 +230,12 @@ impl ReceivePath {
         if let Some(unit) = self.finish_unit() {
             self.stream.push(unit, now, &mut |_| {});
         }
+    }
+
+    /// Another ladder, of which nothing is known.
+    fn begin_at_the_foot(&mut self, now: Instant) {
+        self.ladder = Ladder::new(self.max_backlog, self.seed);
+        self.stream.shed(ShedLevel::None, now);
     }
 
     fn decode(&mut self, unit: AccessUnit, now: Instant, on_frame: &mut dyn FnMut(Frame)) {

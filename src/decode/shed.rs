@@ -33,6 +33,9 @@ const HEADROOM_TO_INFER: f64 = 0.95;
 const TIGHT: f64 = 0.85;
 const TIGHT_PAUSES: u32 = 12;
 
+/// A stream of which nothing came for this long sheds nothing: what was too much is over.
+const GONE_AFTER: Duration = Duration::from_secs(10);
+
 /// The share of disposable units from which on leaving them out helps.
 const WORTHWHILE: f64 = 0.1;
 
@@ -64,6 +67,8 @@ pub struct Ladder {
     pause: Duration,
     jittered_pause: Duration,
     given_back_at: Option<Instant>,
+    /// The last unit came.
+    arrived_at: Option<Instant>,
     random: u64,
 }
 
@@ -126,6 +131,7 @@ impl Ladder {
             pause: GIVE_BACK_AFTER,
             jittered_pause: GIVE_BACK_AFTER,
             given_back_at: None,
+            arrived_at: None,
             random: seed,
         };
         ladder.set_pause(GIVE_BACK_AFTER);
@@ -140,6 +146,7 @@ impl Ladder {
     /// A unit came out of the network whose decoding could start now; it may be left out for this or that reason.
     pub fn arrived(&mut self, unit: &AccessUnit, now: Instant) -> Option<ShedChange> {
         self.load.arrived(UnitClass::of(unit)?, now);
+        self.arrived_at = Some(now);
         let lateness = now.saturating_duration_since(unit.completed_at);
         self.watch_calm(lateness, now);
         let to = if self.is_over_its_head(lateness, now) {
@@ -154,6 +161,13 @@ impl Ladder {
         self.load.close_period(now);
         let from = std::mem::replace(&mut self.level, to);
         Some(ShedChange { from, to, lateness })
+    }
+
+    /// When a ladder that is not at its foot is of no use any more, unless a unit comes.
+    pub fn gone_at(&self) -> Option<Instant> {
+        self.arrived_at
+            .filter(|_| self.level > ShedLevel::None)
+            .map(|at| at + GONE_AFTER)
     }
 
     /// Work on a unit begins.

@@ -164,6 +164,25 @@ fn keyframes_alone_and_back_break_no_picture() {
     close(player);
 }
 
+#[test]
+fn a_camera_that_goes_away_sheds_nothing() {
+    let mut player = Player::new();
+    player.play(2, FRAME_TIME * 3);
+    assert_eq!(player.metrics.shed_level(), ShedLevel::KeyframesOnly);
+    let gone_at = loop {
+        let at = player.path.deadline().expect("the end of the level");
+        player.now = player.now.max(at);
+        player.work(Duration::ZERO);
+        if player.metrics.shed_level() == ShedLevel::None {
+            break player.now;
+        }
+    };
+    let last = player.start + FRAME_TIME * (player.units - 1);
+    let after = gone_at - last;
+    assert!((10.0..15.0).contains(&after.as_secs_f64()), "{after:?}");
+    close(player);
+}
+
 fn close(mut player: Player) {
     player.path.finish(player.now);
     let ledger = player.metrics.ledger();
