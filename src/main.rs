@@ -15,10 +15,8 @@ use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use twinsight::check::{self, CheckOptions, Finding};
 use twinsight::config::{Config, ConfigError, ConfigSource, Env, Settings};
-use twinsight::decode::decoder::DecoderKind;
 use twinsight::decode::frame::PictureSize;
 use twinsight::detect::RuntimeOptions;
-use twinsight::detect::plan::SessionPlan;
 use twinsight::dev::camera::encode::Pictures;
 use twinsight::dev::camera::{self, CameraOptions, CameraSource};
 use twinsight::dev::capacity::{self, CapacityOptions};
@@ -28,7 +26,6 @@ use twinsight::dev::hub::{self as dev_hub, DevHubOptions};
 use twinsight::h264::clip::Clip;
 use twinsight::http::{probe, server};
 use twinsight::hub::client::HubClient;
-use twinsight::node::models::Models;
 use twinsight::node::{Node, NodeParts, hub_options};
 use twinsight::telemetry::logging::{self, LogFormat};
 
@@ -274,19 +271,9 @@ async fn run(config: Option<&Path>, env: &Env) -> Result<()> {
     // From now on, so that one that comes early does not end the program.
     let hangup = signal(SignalKind::hangup())?;
     let listener = server::bind(config.http.listen).await?;
-    let (mut runtime, cameras) = (config.runtime.clone(), config.cameras.clone());
-    let plan = SessionPlan::new(runtime.threads, cameras.len());
-    tracing::info!(cameras = cameras.len(), "inference runs in {plan}");
-    runtime.threads = plan.threads;
-    runtime.models_dir = shipped(&runtime.models_dir);
+    let models_dir = shipped(&config.runtime.models_dir);
     let dylib_path = env.get("ORT_DYLIB_PATH").map(PathBuf::from);
-    let parts = NodeParts {
-        config,
-        models: Box::new(move || Models::load(&runtime, &cameras, dylib_path)),
-        workers: plan.workers,
-        decoder: DecoderKind::Software,
-        listener,
-    };
+    let parts = NodeParts::new(config, models_dir, dylib_path, listener);
     let mut node = tokio::select! {
         node = Node::start(parts) => node?,
         () = stop.next() => return Ok(()),

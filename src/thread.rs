@@ -28,6 +28,20 @@ pub fn spawn_named(name: impl Into<String>, body: impl FnOnce() + Send + 'static
     }
 }
 
+/// Runs `body` on a thread that has [yielded to others](yield_to_others), and waits for it: threads that foreign code starts
+/// there yield too.
+pub fn yielding<R: Send>(body: impl FnOnce() -> R + Send) -> R {
+    std::thread::scope(|scope| {
+        let thread = scope.spawn(|| {
+            yield_to_others();
+            body()
+        });
+        thread
+            .join()
+            .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    })
+}
+
 /// Lets every other thread go before the calling one, which still takes what they leave: for long work that must not make
 /// short work wait. Nothing changes where the system does not know how.
 pub fn yield_to_others() {

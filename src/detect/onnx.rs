@@ -19,6 +19,7 @@ use super::runtime::Runtime;
 use crate::decode::frame::PictureSize;
 use crate::preprocess::{Picture, Preprocessor};
 use crate::telemetry::cpu::Stopwatch;
+use crate::thread::yielding;
 
 /// The execution providers of ONNX Runtime that configuration may name; this build runs the first.
 const PROVIDERS: [&str; 8] = [
@@ -66,7 +67,8 @@ impl OnnxDetector {
             path: path.clone(),
             reason: error,
         };
-        let session = build_session(runtime, &bytes).map_err(|error| {
+        // What a run's other threads take from packets and pictures is added to the age of every frame, as with the worker's.
+        let session = yielding(|| build_session(runtime, &bytes)).map_err(|error| {
             let reason = error.to_string();
             match too_new(&reason) {
                 Some((found, newest)) => ModelError::TooNew {
@@ -246,8 +248,10 @@ fn build_session(runtime: &Runtime, model: &[u8]) -> ort::Result<Session> {
     let cpu = ort::ep::CPU::default().with_arena_allocator(true).build();
     Session::builder(runtime.environment())?
         .with_execution_providers([cpu.error_on_failure()])?
-        // Threads that spin burn a core while there is nothing to do.
-        .with_intra_op_spinning(false)?
+        // Between the parts of a run its threads wait awake, since waking one takes as long as a part does. Between
+        // runs they would burn a core for nothing.
+        .with_intra_op_spinning(true)?
+        .with_config_entry("session.force_spinning_stop", "1")?
         .with_intra_threads(runtime.threads())?
         .with_log_id("twinsight")?
         .commit_from_memory(model)

@@ -8,7 +8,7 @@ use std::thread::available_parallelism;
 ///
 /// One thread a session does most for each core: a run that is split leaves cores idle between its parts, some 15 % of
 /// two. But a camera has one frame in inference at a time, so more sessions than camera streams would find nothing to do:
-/// then each run is split, so that no core is left.
+/// then each run is split.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SessionPlan {
     /// Workers, each with a session for each model.
@@ -29,7 +29,7 @@ impl SessionPlan {
         };
         Self {
             workers,
-            threads: threads.div_ceil(workers),
+            threads: threads / workers,
         }
     }
 }
@@ -62,7 +62,9 @@ mod tests {
         assert_eq!(plan(1, 50), (1, 1));
         assert_eq!(plan(2, 1), (1, 2));
         assert_eq!(plan(2, 2), (2, 1));
-        assert_eq!(plan(4, 3), (3, 2));
+        // No more threads than were given, even if one is left.
+        assert_eq!(plan(4, 3), (3, 1));
+        assert_eq!(plan(8, 3), (3, 2));
         assert_eq!(plan(8, 50), (8, 1));
         assert_eq!(plan(8, 0), (8, 1));
     }

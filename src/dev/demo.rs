@@ -14,12 +14,9 @@ use tokio::task::JoinSet;
 
 use super::loopback::{Hub, camera, node_config, percentile};
 use crate::config::StreamId;
-use crate::decode::decoder::DecoderKind;
-use crate::detect::plan::SessionPlan;
 use crate::h264::clip::Clip;
 use crate::hub::client::HubClient;
 use crate::hub::options::HubOptions;
-use crate::node::models::Models;
 use crate::node::{Node, NodeParts};
 
 /// The demo's node on the demo's hub.
@@ -110,18 +107,9 @@ pub async fn run(
     )?;
     let http = crate::http::server::bind(config.http.listen).await?;
     let metrics_at = http.local_addr()?;
-    let (mut runtime, configured) = (config.runtime.clone(), config.cameras.clone());
-    let plan = SessionPlan::new(runtime.threads, configured.len());
-    runtime.threads = plan.threads;
+    let models_dir = config.runtime.models_dir.clone();
     let dylib_path = options.env.get("ORT_DYLIB_PATH").map(PathBuf::from);
-    let mut node = Node::start(NodeParts {
-        config,
-        models: Box::new(move || Models::load(&runtime, &configured, dylib_path)),
-        workers: plan.workers,
-        decoder: DecoderKind::Software,
-        listener: http,
-    })
-    .await?;
+    let mut node = Node::start(NodeParts::new(config, models_dir, dylib_path, http)).await?;
 
     writeln!(
         out,

@@ -24,6 +24,8 @@ use self::models::Models;
 use self::reload::{ReloadTask, Reloaded};
 use crate::config::{Config, ConfigSource, HubConfig, HubMode};
 use crate::decode::decoder::DecoderKind;
+#[cfg(feature = "ort")]
+use crate::detect::plan::SessionPlan;
 use crate::detect::worker::{CameraScheduler, Inference, InferencePool, PoolContext};
 use crate::http::api::{CameraFacts, CameraView};
 use crate::http::server::{HttpState, serve};
@@ -61,6 +63,29 @@ pub struct NodeParts {
     pub decoder: DecoderKind,
     /// Where metrics and probes are served.
     pub listener: TcpListener,
+}
+
+#[cfg(feature = "ort")]
+impl NodeParts {
+    /// A node that infers with ONNX Runtime and the models of a folder, by the plan for its cameras, and decodes in software.
+    pub fn new(
+        config: Config,
+        models_dir: std::path::PathBuf,
+        dylib_path: Option<std::path::PathBuf>,
+        listener: TcpListener,
+    ) -> Self {
+        let (mut runtime, cameras) = (config.runtime.clone(), config.cameras.clone());
+        runtime.models_dir = models_dir;
+        let plan = SessionPlan::new(runtime.threads, cameras.len());
+        tracing::info!(cameras = cameras.len(), "inference runs in {plan}");
+        Self {
+            config,
+            models: Box::new(move || Models::load(&runtime, plan, &cameras, dylib_path)),
+            workers: plan.workers,
+            decoder: DecoderKind::Software,
+            listener,
+        }
+    }
 }
 
 impl std::fmt::Debug for NodeParts {

@@ -8,6 +8,8 @@ use anyhow::{Context, Result, bail};
 use crate::config::{CameraConfig, RuntimeConfig};
 use crate::detect::detector::{DetectSettings, Detector, ModelInfo};
 use crate::detect::manifest::ModelError;
+#[cfg(feature = "ort")]
+use crate::detect::plan::SessionPlan;
 use crate::detect::worker::{DetectorFactory, InferencePool};
 
 /// Makes a detector of the model with this name.
@@ -68,6 +70,7 @@ impl Models {
     #[cfg(feature = "ort")]
     pub fn load(
         runtime: &RuntimeConfig,
+        plan: SessionPlan,
         cameras: &[CameraConfig],
         dylib_path: Option<std::path::PathBuf>,
     ) -> Result<Self> {
@@ -77,7 +80,7 @@ impl Models {
         let library = Runtime::load(&RuntimeOptions {
             library: runtime.library.clone(),
             dylib_path,
-            threads: runtime.threads,
+            threads: plan.threads,
         })?;
         let (folder, providers) = (
             runtime.models_dir.clone(),

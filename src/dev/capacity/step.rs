@@ -15,9 +15,6 @@ use super::cpu::CpuReading;
 use super::measured::{Demand, Measured};
 use super::world::{NODE, THREADS, World};
 use crate::config::{CameraConfig, StreamId};
-use crate::decode::decoder::DecoderKind;
-use crate::detect::plan::SessionPlan;
-use crate::node::models::Models;
 use crate::node::{Node, NodeParts};
 use crate::telemetry::ledger::Stage;
 use crate::telemetry::metrics::StreamMetrics;
@@ -100,18 +97,11 @@ impl Step {
             "{percent} %",
         );
         let http = crate::http::server::bind(config.http.listen).await?;
-        let (mut runtime, configured) = (config.runtime.clone(), config.cameras.clone());
-        let plan = SessionPlan::new(runtime.threads, configured.len());
-        runtime.threads = plan.threads;
+        let models_dir = config.runtime.models_dir.clone();
         let dylib_path = options.env.get("ORT_DYLIB_PATH").map(PathBuf::from);
-        let node = Node::start(NodeParts {
-            config,
-            models: Box::new(move || Models::load(&runtime, &configured, dylib_path)),
-            workers: plan.workers,
-            decoder: DecoderKind::Software,
-            listener: http,
-        })
-        .await?;
+        let parts = NodeParts::new(config, models_dir, dylib_path, http);
+        let workers = parts.workers;
+        let node = Node::start(parts).await?;
         let metrics = Arc::clone(node.metrics());
         let stream = |id: &String| metrics.stream(&StreamId::new(id.as_str(), "default"));
         Ok(Self {
@@ -121,7 +111,7 @@ impl Step {
             demand,
             bar,
             window,
-            workers: plan.workers,
+            workers,
         })
     }
 
