@@ -193,6 +193,57 @@ def broken_clip(clip, folder):
     return out
 
 
+def shedding(bench, table, args, facts):
+    """Twice as many 1080p cameras of High profile as the machine can decode: how fresh, how steady, and who is left out."""
+    clip = bench.folder / "1080p.h264"
+    subprocess.run(["ffmpeg", "-v", "error", "-f", "h264", "-r", "30", "-i", ROOT / "media/pedestrians.h264", "-vf", "scale=1920:1080", "-c:v",
+                    "libx264", "-profile:v", "high", "-preset", "fast", "-b:v", "6M", "-g", "60", "-bf", "0", "-y", clip], check=True)
+    each = json.loads(subprocess.run([EXAMPLES / "bare_decode", clip, "--fps", str(2 * FPS), "--seconds", "8"], check=True,
+                                     capture_output=True, text=True, cwd=ROOT).stdout)["tight_ms"] * FPS / 1e3
+    count = round(2 * os.cpu_count() / each)
+    cameras = bench.cameras(count, clip, FPS)
+    names = [camera.name for camera in cameras]
+    node = bench.node(args.model, names)
+    watcher = Watcher(bench, node.name)
+    receiving(node, cameras, 120)
+    # The first minute is for finding the levels.
+    time.sleep(60)
+    changed_before = level_changes(node)
+    window, from_event = Window(bench, node, cameras), len(watcher.events)
+    time.sleep(args.minutes * 30)
+    window.close()
+    changes = level_changes(node) - changed_before
+    events = watcher.events[from_event:]
+    came = {name: [window.before["wall"], *(at for at, camera, _, _ in events if camera == name), window.after["wall"]] for name in names}
+    gap = max(later - earlier for times in came.values() for earlier, later in zip(times, times[1:]))
+    ages = [latency["total"] for _, _, latency, _ in events]
+    cameras_now = json.loads(urllib.request.urlopen(f"http://127.0.0.1:{node.port}/api/cameras", timeout=5).read())
+    levels = collections.Counter(camera["shedLevel"] for camera in cameras_now)
+    spent = {work: window.count("stage_cpu_seconds_total", stage=work) for work in WORK}
+    facts["shedding"] = {"cameras": count, "each": each, "levels": levels, "changes": changes, "gap": gap, "seconds": window.seconds, "spent": spent,
+                         "dropped": {reason: window.count("access_units_dropped_total", reason=reason) for reason in ("shed", "decode_backlog", "awaiting_keyframe")},
+                         "idle": window.idle(), "ages": [percentile(ages, share) for share in (50, 99, 100)]}
+    print(f"# shedding: {facts['shedding']}", flush=True)
+    table.add(f"7 shedding: {count} cameras of 1080p15 High, of which {os.cpu_count() / each:.0f} would fill the cores; at levels 0 to 3", "",
+              ", ".join(str(levels[level]) for level in range(4)))
+    table.add("7 age of the results, p50 and p99", "", f"{percentile(ages, 50):.0f} and {percentile(ages, 99):.0f} ms")
+    decoded, inferred = (window.count(f"frames_{what}_total") / window.seconds for what in ("decoded", "inferred"))
+    table.add("7 decoded and inferred", "", f"{decoded:.0f} and {inferred:.0f} a second")
+    table.add("7 the longest time without a result of a camera", "", f"{gap:.1f} s")
+    table.add("7 changes of level, for each camera and minute", "", f"{changes / count / (window.seconds / 60):.2f}")
+    took = node.stop()
+    table.add("SIGTERM while shedding", "≤ 5 s", f"{took:.1f} s", "", took <= 5)
+    watcher.stop()
+    for camera in cameras:
+        camera.stop()
+
+
+def level_changes(node):
+    """Steps of all ladders so far: lines of the log, each with the number of those that it stands for."""
+    left_out = re.findall(r"late_ms=\d+ left_out=(\d+)", re.sub(r"\x1b\[\d*m", "", node.log.read_text()))
+    return sum(1 + int(more) for more in left_out)
+
+
 def quarter(bench, table, args, facts):
     """At a quarter of what the machine can infer, the age is what the work takes."""
     capacity = facts["limit"]["inferred"] if "limit" in facts else 35
@@ -384,7 +435,7 @@ def main():
     parser.add_argument("--perf", action="store_true", help="splits the network's share with perf")
     parser.add_argument("--out", type=pathlib.Path, help="writes all figures here, as JSON")
     args = parser.parse_args()
-    scenarios = {each.__name__: each for each in (overhead, limit, quarter, memory, start, sweep, capacity, loops)}
+    scenarios = {each.__name__: each for each in (overhead, limit, shedding, quarter, memory, start, sweep, capacity, loops)}
     wanted = args.only.split(",") if args.only else list(scenarios)
     with tempfile.TemporaryDirectory(prefix="twinsight-compare-") as folder:
         folder = pathlib.Path(folder)

@@ -4,6 +4,7 @@
 pub mod decoder;
 pub mod frame;
 pub mod gate;
+pub mod lag;
 #[cfg(feature = "vp8")]
 pub mod libvpx;
 pub mod load;

@@ -11,6 +11,7 @@ use thiserror::Error;
 use super::decoder::{DecoderError, DecoderKind};
 use super::frame::Frame;
 use super::gate::KeyframeReason;
+use super::lag::InferenceLag;
 use super::load::UnitClass;
 use super::queue::Arrival;
 use super::shed::{Ladder, ShedChange};
@@ -52,6 +53,8 @@ pub struct DecodeConfig {
     pub parameter_sets: ParameterSets,
     /// Spreads the moments at which streams shed more or less.
     pub seed: u64,
+    /// What frames wait for behind decoding; what is decoded at the cost of inference is of no use.
+    pub inference_lag: Arc<InferenceLag>,
 }
 
 impl DecodeConfig {
@@ -70,6 +73,7 @@ impl DecodeConfig {
             decoder,
             parameter_sets: ParameterSets::default(),
             seed: hasher.finish(),
+            inference_lag: Arc::default(),
         }
     }
 }
@@ -102,6 +106,7 @@ pub struct ReceivePath {
     ladder: Ladder,
     max_backlog: Duration,
     seed: u64,
+    inference_lag: Arc<InferenceLag>,
     shed_change: Option<ShedChange>,
 }
 
@@ -125,6 +130,7 @@ impl ReceivePath {
             ladder: Ladder::new(config.max_backlog, config.seed),
             max_backlog: config.max_backlog,
             seed: config.seed,
+            inference_lag: Arc::clone(&config.inference_lag),
             shed_change: None,
         }
     }
@@ -239,7 +245,8 @@ impl ReceivePath {
     }
 
     fn decode(&mut self, unit: AccessUnit, now: Instant, on_frame: &mut dyn FnMut(Frame)) {
-        if let Some(change) = self.ladder.arrived(&unit, now) {
+        let lag = self.inference_lag.lately(now);
+        if let Some(change) = self.ladder.arrived(&unit, lag, now) {
             self.stream.shed(change.to, now);
             self.shed_change = Some(change);
         }

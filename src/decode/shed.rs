@@ -1,5 +1,5 @@
-//! The overload ladder of one stream: how late its units are and what decoding them takes come in, how much is to be
-//! left out goes out. Sans-IO; the stream's [`ReceivePath`](super::path::ReceivePath) feeds it.
+//! The overload ladder of one stream: how late its units are, what decoding them takes and how long inference waits for a
+//! processor come in, how much is to be left out goes out. Sans-IO; the stream's [`ReceivePath`](super::path::ReceivePath) feeds it.
 //!
 //! It climbs while units are late and the lateness does not shrink, before the gate's rule of the backlog has to throw
 //! away everything. It falls when nothing was late for long and what the next lower step would cost fits in the time
@@ -46,7 +46,8 @@ pub struct ShedChange {
     pub from: ShedLevel,
     /// The level from now on.
     pub to: ShedLevel,
-    /// From the last packet of the unit at hand to the moment at which its decoding could start.
+    /// From the last packet of the unit at hand to the moment at which its decoding could start, and what inference lately
+    /// waited for a processor.
     pub lateness: Duration,
 }
 
@@ -143,13 +144,20 @@ impl Ladder {
         self.level
     }
 
-    /// A unit came out of the network whose decoding could start now; it may be left out for this or that reason.
-    pub fn arrived(&mut self, unit: &AccessUnit, now: Instant) -> Option<ShedChange> {
+    /// A unit came out of the network whose decoding could start now; it may be left out for this or that reason. `lag` is
+    /// what inference lately waited for a processor, which its frame will wait, too.
+    pub fn arrived(
+        &mut self,
+        unit: &AccessUnit,
+        lag: Duration,
+        now: Instant,
+    ) -> Option<ShedChange> {
         self.load.arrived(UnitClass::of(unit)?, now);
         self.arrived_at = Some(now);
-        let lateness = now.saturating_duration_since(unit.completed_at);
+        let backlog = now.saturating_duration_since(unit.completed_at);
+        let lateness = backlog + lag;
         self.watch_calm(lateness, now);
-        let to = if self.is_over_its_head(lateness, now) {
+        let to = if self.is_over_its_head(lateness, backlog, now) {
             self.climb(now)?
         } else {
             self.fall(now)?
@@ -181,7 +189,7 @@ impl Ladder {
     }
 
     /// Units are late and do not become less so, or the gate is about to give up.
-    fn is_over_its_head(&mut self, lateness: Duration, now: Instant) -> bool {
+    fn is_over_its_head(&mut self, lateness: Duration, backlog: Duration, now: Instant) -> bool {
         let on_trial = self
             .given_back_at
             .is_some_and(|at| now.saturating_duration_since(at) < TRIAL);
@@ -205,7 +213,7 @@ impl Ladder {
         let settles = self
             .stepped_at
             .is_some_and(|at| now.saturating_duration_since(at) < self.limits.settle);
-        stuck || lateness > self.limits.urgent && !settles
+        stuck || backlog > self.limits.urgent && !settles
     }
 
     fn watch_calm(&mut self, lateness: Duration, now: Instant) {

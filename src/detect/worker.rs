@@ -9,8 +9,10 @@ use std::time::{Duration, Instant};
 use super::detector::{DetectSettings, Detections, Detector, ModelInfo, Terminate};
 use super::manifest::ModelError;
 use crate::config::StreamId;
+use crate::decode::lag::InferenceLag;
 use crate::preprocess::Picture;
 use crate::schedule::scheduler::{Job, JobEnd, Scheduler};
+use crate::telemetry::cpu::RunDelay;
 use crate::telemetry::health::{Health, Heartbeat};
 use crate::telemetry::ledger::{FrameDrop, Stage, Work};
 use crate::telemetry::logging::{RATE_LIMIT, RateLimit};
@@ -85,6 +87,8 @@ pub struct PoolContext {
     pub metrics: Arc<Metrics>,
     /// Where workers show that they live.
     pub health: Health,
+    /// Where they tell how long a run waited for a processor.
+    pub lag: Arc<InferenceLag>,
 }
 
 /// The workers.
@@ -330,8 +334,10 @@ impl WorkerState {
 fn work(context: &PoolContext, shared: &WorkerState, mut detectors: Vec<Box<dyn Detector>>) {
     // Packets and pictures first: what they wait for inference is added to the age of every frame.
     yield_to_others();
+    let mut run_delay = RunDelay::of_this_thread();
     while let Some(job) = context.scheduler.next(BEAT, || shared.beat()) {
         let started_at = Instant::now();
+        run_delay.lap();
         let work = Arc::clone(&job.work);
         // What the frame's camera may name by now is there: it was added before the camera knew it.
         detectors.append(&mut lock(&shared.added));
@@ -348,6 +354,7 @@ fn work(context: &PoolContext, shared: &WorkerState, mut detectors: Vec<Box<dyn 
             (detections, detector.model().clone())
         }));
         let finished_at = Instant::now();
+        context.lag.tell(run_delay.lap(), finished_at);
         let terminated = match shared.end_run() {
             Run::Abandoned => return,
             run => matches!(run, Run::Terminating { .. }),

@@ -11,6 +11,7 @@ use super::models::Catalog;
 use crate::config::StreamId;
 use crate::config::{CameraConfig, Connect, IceConfig, IcePolicy};
 use crate::decode::decoder::DecoderKind;
+use crate::decode::lag::InferenceLag;
 use crate::decode::worker::DecodeConfig;
 use crate::detect::worker::{CameraScheduler, CameraWork};
 use crate::http::api::CameraFacts;
@@ -38,6 +39,8 @@ pub(super) struct CameraContext {
     pub ice: IceSettings,
     /// The decoder.
     pub decoder: DecoderKind,
+    /// How long inference waits for a processor.
+    pub lag: Arc<InferenceLag>,
     /// Told when any camera's state changes.
     pub changed: Arc<tokio::sync::Notify>,
 }
@@ -219,7 +222,10 @@ impl Cameras {
             allow_unsigned: config.allow_unsigned,
             codecs: config.codecs.clone(),
             ice: context.ice.clone(),
-            decode: DecodeConfig::new(config.id.clone(), &context.stream.metrics, context.decoder),
+            decode: DecodeConfig {
+                inference_lag: Arc::clone(&context.lag),
+                ..DecodeConfig::new(config.id.clone(), &context.stream.metrics, context.decoder)
+            },
         };
         let stream = CameraStream::open(
             context.stream.clone(),
@@ -409,6 +415,7 @@ mod tests {
                     width_px: 16,
                     height_px: 16,
                 }),
+                lag: Arc::default(),
                 changed: Arc::default(),
             };
             let detector = FakeDetector::new(Duration::ZERO, Vec::new());

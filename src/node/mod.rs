@@ -24,6 +24,7 @@ use self::models::Models;
 use self::reload::{ReloadTask, Reloaded};
 use crate::config::{Config, ConfigSource, HubConfig, HubMode};
 use crate::decode::decoder::DecoderKind;
+use crate::decode::lag::InferenceLag;
 #[cfg(feature = "ort")]
 use crate::detect::plan::SessionPlan;
 use crate::detect::worker::{CameraScheduler, Inference, InferencePool, PoolContext};
@@ -166,12 +167,14 @@ impl Node {
         );
 
         let scheduler = Arc::new(CameraScheduler::default());
+        let lag: Arc<InferenceLag> = Arc::default();
         let pool_context = PoolContext {
             scheduler: Arc::clone(&scheduler),
             factory: models.factory(),
             sink: inference_sink(publisher.clone()),
             metrics: Arc::clone(&metrics),
             health: health.clone(),
+            lag: Arc::clone(&lag),
         };
         let pool = InferencePool::spawn(pool_context, detectors);
         let pool: SharedPool = Arc::new(Mutex::new(Some(pool)));
@@ -187,6 +190,7 @@ impl Node {
             publisher: publisher.clone(),
             ice: (&config.ice).into(),
             decoder,
+            lag,
             changed: Arc::clone(&changed),
         });
         let cameras = Arc::new(tokio::sync::Mutex::new(cameras));

@@ -1,6 +1,8 @@
 //! How long work took: by the clock, and of the processor on the thread that did it. Stages take laps of a
 //! [`Stopwatch`]; metrics tell them.
 
+use std::fs::File;
+use std::os::unix::fs::FileExt;
 use std::time::{Duration, Instant};
 
 use rustix::time::{ClockId, clock_gettime};
@@ -49,9 +51,65 @@ pub fn thread_cpu() -> Duration {
     Duration::new(seconds, nanoseconds)
 }
 
+/// How long a thread was ready to run and had no processor. Where the kernel does not tell, never.
+#[derive(Debug)]
+pub struct RunDelay {
+    schedstat: Option<File>,
+    last: Duration,
+}
+
+impl RunDelay {
+    /// Of the calling thread.
+    pub fn of_this_thread() -> Self {
+        let mut delay = Self {
+            schedstat: File::open("/proc/thread-self/schedstat").ok(),
+            last: Duration::ZERO,
+        };
+        delay.lap();
+        delay
+    }
+
+    /// Since the start or the last lap. A call costs some 2 µs.
+    pub fn lap(&mut self) -> Duration {
+        let now = self.read().unwrap_or(self.last);
+        let before = std::mem::replace(&mut self.last, now);
+        now.saturating_sub(before)
+    }
+
+    fn read(&self) -> Option<Duration> {
+        let mut text = [0; 128];
+        let length = self.schedstat.as_ref()?.read_at(&mut text, 0).ok()?;
+        let text = std::str::from_utf8(text.get(..length)?).ok()?;
+        // Nanoseconds on a processor, then waiting for one, then turns.
+        let waited = text.split_whitespace().nth(1)?.parse().ok()?;
+        Some(Duration::from_nanos(waited))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_crowd_waits_for_processors() {
+        let cores = std::thread::available_parallelism().unwrap().get();
+        let busy = |n| {
+            let until = Instant::now() + Duration::from_millis(200);
+            crate::thread::spawn_named(
+                format!("crowd-{n}"),
+                move || {
+                    while Instant::now() < until {}
+                },
+            )
+        };
+        let mut delay = RunDelay::of_this_thread();
+        let crowd: Vec<_> = (0..3 * cores).map(busy).collect();
+        let until = Instant::now() + Duration::from_millis(200);
+        while Instant::now() < until {}
+        let waited = delay.lap();
+        crowd.into_iter().for_each(crate::thread::Joined::join);
+        assert!(waited > Duration::from_millis(20), "{waited:?}");
+    }
 
     #[test]
     fn work_counts_and_waiting_does_not() {

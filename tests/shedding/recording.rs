@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use twinsight::config::StreamId;
 use twinsight::decode::decoder::DecoderKind;
 use twinsight::decode::gate::KeyframeReason;
+use twinsight::decode::lag::InferenceLag;
 use twinsight::decode::path::{DecodeConfig, ReceivePath};
 use twinsight::decode::queue::Arrival;
 use twinsight::rtp::RtpPacket;
@@ -31,6 +32,9 @@ struct Player {
     /// Pictures that came since they were last asked for, in the order of display: of the whole, and of the recording.
     shown: Vec<(u32, usize)>,
     requests: Vec<KeyframeReason>,
+    lag: Arc<InferenceLag>,
+    /// What runs of inference wait for a processor, told with every unit.
+    inference_waits: Duration,
 }
 
 impl Player {
@@ -49,6 +53,8 @@ impl Player {
             sequence: 0,
             shown: Vec::new(),
             requests: Vec::new(),
+            lag: config.inference_lag,
+            inference_waits: Duration::ZERO,
         }
     }
 
@@ -67,6 +73,7 @@ impl Player {
                 let arrived_at = self.start + FRAME_TIME * self.units;
                 self.units += 1;
                 self.now = self.now.max(arrived_at);
+                self.lag.tell(self.inference_waits, self.now);
                 for packet in unit {
                     self.sequence = self.sequence.wrapping_add(1);
                     self.path.take(Arrival::Rtp(RtpPacket {
@@ -161,6 +168,28 @@ fn keyframes_alone_and_back_break_no_picture() {
     player.shown();
     player.play(2, FRAME_TIME / 10);
     assert_eq!(player.shown().len(), 100);
+    close(player);
+}
+
+/// What is decoded at the cost of inference is of no use, however punctual decoding is.
+#[test]
+fn decoding_makes_room_for_inference_that_waits() {
+    let mut player = Player::new();
+    player.inference_waits = Duration::from_millis(90);
+    player.play(5, FRAME_TIME / 10);
+    assert_eq!(player.metrics.shed_level(), ShedLevel::None);
+
+    player.inference_waits = Duration::from_millis(300);
+    player.play(2, FRAME_TIME / 10);
+    assert_eq!(player.metrics.shed_level(), ShedLevel::KeyframesOnly);
+    player.shown();
+    player.play(10, FRAME_TIME / 10);
+    let keyframes: BTreeSet<usize> = (0..100).step_by(KEYFRAME_INTERVAL).collect();
+    assert_eq!(player.shown(), keyframes);
+
+    player.inference_waits = Duration::ZERO;
+    player.play(30, FRAME_TIME / 10);
+    assert_eq!(player.metrics.shed_level(), ShedLevel::None);
     close(player);
 }
 
