@@ -29,13 +29,19 @@ pub fn spawn_named(name: impl Into<String>, body: impl FnOnce() + Send + 'static
 }
 
 /// Runs `body` on a thread that has [yielded to others](yield_to_others), and waits for it: threads that foreign code starts
-/// there yield too.
-pub fn yielding<R: Send>(body: impl FnOnce() -> R + Send) -> R {
+/// there yield too, and have its name.
+///
+/// # Panics
+/// As [`spawn_named`], and when `body` does.
+pub fn yielding<R: Send>(name: &str, body: impl FnOnce() -> R + Send) -> R {
     std::thread::scope(|scope| {
-        let thread = scope.spawn(|| {
-            yield_to_others();
-            body()
-        });
+        let thread = std::thread::Builder::new()
+            .name(name.to_owned())
+            .spawn_scoped(scope, || {
+                yield_to_others();
+                body()
+            })
+            .expect("the system grants a thread, because the limits of the container allow more");
         thread
             .join()
             .unwrap_or_else(|panic| std::panic::resume_unwind(panic))

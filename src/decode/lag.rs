@@ -1,5 +1,6 @@
-//! How crowded the processors are, as inference sees it: how long its runs waited for one comes in from the workers, what
-//! they lately waited goes out to the ladders of all streams. Shared; a lock is held for a few instructions.
+//! How crowded the processors are, as inference sees it: how long its runs waited for one, beyond the time that they worked,
+//! comes in from the workers, what they lately waited goes out to the ladders of all streams. Shared; a lock is held for a few
+//! instructions.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -7,7 +8,7 @@ use std::time::{Duration, Instant};
 /// What was told longer ago says nothing. Runs that wait for a processor take seconds at most.
 const FORGOTTEN_AFTER: Duration = Duration::from_secs(3);
 
-/// What inference lately waited for a processor, over all workers.
+/// What inference lately waited for a processor beyond the time that it worked, over all workers.
 #[derive(Debug, Default)]
 pub struct InferenceLag {
     last: Mutex<Option<Told>>,

@@ -68,17 +68,18 @@ impl OnnxDetector {
             reason: error,
         };
         // What a run's other threads take from packets and pictures is added to the age of every frame, as with the worker's.
-        let session = yielding(|| build_session(runtime, &bytes)).map_err(|error| {
-            let reason = error.to_string();
-            match too_new(&reason) {
-                Some((found, newest)) => ModelError::TooNew {
-                    path: path.clone(),
-                    found,
-                    newest,
-                },
-                None => refuse(reason),
-            }
-        })?;
+        let session =
+            yielding("infer-pool", || build_session(runtime, &bytes)).map_err(|error| {
+                let reason = error.to_string();
+                match too_new(&reason) {
+                    Some((found, newest)) => ModelError::TooNew {
+                        path: path.clone(),
+                        found,
+                        newest,
+                    },
+                    None => refuse(reason),
+                }
+            })?;
         let outlets =
             |outlets: &[ort::value::Outlet]| outlets.iter().map(outlet).collect::<Vec<_>>();
         manifest.check_outlets(

@@ -12,7 +12,7 @@ use crate::config::StreamId;
 use crate::decode::lag::InferenceLag;
 use crate::preprocess::Picture;
 use crate::schedule::scheduler::{Job, JobEnd, Scheduler};
-use crate::telemetry::cpu::RunDelay;
+use crate::telemetry::cpu::{RunDelay, thread_cpu};
 use crate::telemetry::health::{Health, Heartbeat};
 use crate::telemetry::ledger::{FrameDrop, Stage, Work};
 use crate::telemetry::logging::{RATE_LIMIT, RateLimit};
@@ -87,7 +87,7 @@ pub struct PoolContext {
     pub metrics: Arc<Metrics>,
     /// Where workers show that they live.
     pub health: Health,
-    /// Where they tell how long a run waited for a processor.
+    /// Where they tell how long a run was starved.
     pub lag: Arc<InferenceLag>,
 }
 
@@ -338,6 +338,7 @@ fn work(context: &PoolContext, shared: &WorkerState, mut detectors: Vec<Box<dyn 
     while let Some(job) = context.scheduler.next(BEAT, || shared.beat()) {
         let started_at = Instant::now();
         run_delay.lap();
+        let worked_before = thread_cpu();
         let work = Arc::clone(&job.work);
         // What the frame's camera may name by now is there: it was added before the camera knew it.
         detectors.append(&mut lock(&shared.added));
@@ -354,7 +355,10 @@ fn work(context: &PoolContext, shared: &WorkerState, mut detectors: Vec<Box<dyn 
             (detections, detector.model().clone())
         }));
         let finished_at = Instant::now();
-        context.lag.tell(run_delay.lap(), finished_at);
+        // A long run waits longer where processors are shared, and is not starved for that: as long as it works is its share.
+        let worked = thread_cpu().saturating_sub(worked_before);
+        let starved = run_delay.lap().saturating_sub(worked);
+        context.lag.tell(starved, finished_at);
         let terminated = match shared.end_run() {
             Run::Abandoned => return,
             run => matches!(run, Run::Terminating { .. }),
