@@ -41,7 +41,7 @@ pub fn yielding<R: Send>(name: &str, body: impl FnOnce() -> R + Send) -> R {
                 yield_to_others();
                 body()
             })
-            .expect("the system grants a thread, because the limits of the container allow more");
+            .expect("the system grants a thread, because the limits of the container allow one a camera");
         thread
             .join()
             .unwrap_or_else(|panic| std::panic::resume_unwind(panic))

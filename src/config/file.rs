@@ -274,7 +274,7 @@ section! {
         /// is not there is an error.
         execution_providers: Vec<String>,
         /// Threads of inference, 0 to 1024; 0, the default, takes all cores. They are sessions of one thread, as many as there are
-        /// camera streams; with fewer streams than threads, sessions of several.
+        /// camera streams; with at most half as many streams as threads, sessions of several.
         threads: i64,
         /// The folder with the models and their manifests, `models` unless given.
         models_dir: String,

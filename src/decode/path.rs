@@ -21,6 +21,7 @@ use crate::config::{Codec, StreamId};
 use crate::h264::depacketize as h264;
 use crate::h264::parameter_sets::ParameterSets;
 use crate::rtp::reorder::{Ordered, Reorder};
+use crate::telemetry::cpu::thread_cpu;
 use crate::telemetry::ledger::{Malformed, ShedLevel};
 use crate::telemetry::metrics::{Metrics, StreamMetrics};
 use crate::vp8::depacketize as vp8;
@@ -53,7 +54,7 @@ pub struct DecodeConfig {
     pub parameter_sets: ParameterSets,
     /// Spreads the moments at which streams shed more or less.
     pub seed: u64,
-    /// What frames wait for behind decoding; what is decoded at the cost of inference is of no use.
+    /// What decoding costs inference: what is decoded and cannot be inferred is of no use.
     pub inference_lag: Arc<InferenceLag>,
 }
 
@@ -240,6 +241,14 @@ impl ReceivePath {
 
     /// Another ladder, of which nothing is known.
     fn begin_at_the_foot(&mut self, now: Instant) {
+        let from = self.ladder.level();
+        if from > ShedLevel::None {
+            self.shed_change = Some(ShedChange {
+                from,
+                to: ShedLevel::None,
+                lateness: Duration::ZERO,
+            });
+        }
         self.ladder = Ladder::new(self.max_backlog, self.seed);
         self.stream.shed(ShedLevel::None, now);
     }
@@ -251,9 +260,11 @@ impl ReceivePath {
             self.shed_change = Some(change);
         }
         let class = UnitClass::of(&unit);
-        if self.stream.push(unit, now, on_frame)
-            && let Some(class) = class
-        {
+        let before = thread_cpu();
+        let let_through = self.stream.push(unit, now, on_frame);
+        self.inference_lag
+            .decoded(thread_cpu().saturating_sub(before));
+        if let_through && let Some(class) = class {
             self.ladder.began(class, now);
         }
     }

@@ -1,9 +1,9 @@
-//! The overload ladder of one stream: how late its units are, what decoding them takes and how long inference waits for a
-//! processor come in, how much is to be left out goes out. Sans-IO; the stream's [`ReceivePath`](super::path::ReceivePath) feeds it.
+//! The overload ladder of one stream: how late its units are, what decoding them takes and how long decoding starves inference
+//! come in, how much is to be left out goes out. Sans-IO; the stream's [`ReceivePath`](super::path::ReceivePath) feeds it.
 //!
 //! It climbs while units are late and the lateness does not shrink, before the gate's rule of the backlog has to throw
 //! away everything. It falls when nothing was late for long and what the next lower step would cost fits in the time
-//! that there is: at keyframes alone nothing is ever late. A step that had to be taken again is given back later and later.
+//! that there is: at keyframes alone no unit is ever late. A step that had to be taken again is given back later and later.
 
 use std::time::{Duration, Instant};
 
@@ -46,8 +46,8 @@ pub struct ShedChange {
     pub from: ShedLevel,
     /// The level from now on.
     pub to: ShedLevel,
-    /// From the last packet of the unit at hand to the moment at which its decoding could start, and what inference lately
-    /// waited for a processor.
+    /// From the last packet of the unit at hand to the moment at which its decoding could start, and how long
+    /// decoding lately starved inference.
     pub lateness: Duration,
 }
 
@@ -145,7 +145,7 @@ impl Ladder {
     }
 
     /// A unit came out of the network whose decoding could start now; it may be left out for this or that reason. `lag` is
-    /// what inference lately waited for a processor, which its frame will wait, too.
+    /// how long decoding lately starved inference, which its frame will wait, too.
     pub fn arrived(
         &mut self,
         unit: &AccessUnit,

@@ -67,7 +67,7 @@ impl OnnxDetector {
             path: path.clone(),
             reason: error,
         };
-        // What a run's other threads take from packets and pictures is added to the age of every frame, as with the worker's.
+        // Its threads yield as the worker does: what they take from packets and pictures is added to the age of every frame.
         let session =
             yielding("infer-pool", || build_session(runtime, &bytes)).map_err(|error| {
                 let reason = error.to_string();

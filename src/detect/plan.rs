@@ -8,7 +8,7 @@ use std::thread::available_parallelism;
 ///
 /// One thread a session does most for each core: a run that is split leaves cores idle between its parts, some 15 % of
 /// two. But a camera has one frame in inference at a time, so more sessions than camera streams would find nothing to do:
-/// then each run is split.
+/// with half as many streams as threads, or fewer, each run is split. What does not divide is left for receiving and decoding.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SessionPlan {
     /// Workers, each with a session for each model.

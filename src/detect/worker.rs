@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use super::detector::{DetectSettings, Detections, Detector, ModelInfo, Terminate};
 use super::manifest::ModelError;
 use crate::config::StreamId;
-use crate::decode::lag::InferenceLag;
+use crate::decode::lag::{InferenceLag, starved};
 use crate::preprocess::Picture;
 use crate::schedule::scheduler::{Job, JobEnd, Scheduler};
 use crate::telemetry::cpu::{RunDelay, thread_cpu};
@@ -87,7 +87,7 @@ pub struct PoolContext {
     pub metrics: Arc<Metrics>,
     /// Where workers show that they live.
     pub health: Health,
-    /// Where they tell how long a run was starved.
+    /// Where they tell how long decoding starved a run.
     pub lag: Arc<InferenceLag>,
 }
 
@@ -337,8 +337,9 @@ fn work(context: &PoolContext, shared: &WorkerState, mut detectors: Vec<Box<dyn 
     let mut run_delay = RunDelay::of_this_thread();
     while let Some(job) = context.scheduler.next(BEAT, || shared.beat()) {
         let started_at = Instant::now();
+        // What it waited until now was for a frame, too.
         run_delay.lap();
-        let worked_before = thread_cpu();
+        let (worked_before, decoded_before) = (thread_cpu(), context.lag.decoding());
         let work = Arc::clone(&job.work);
         // What the frame's camera may name by now is there: it was added before the camera knew it.
         detectors.append(&mut lock(&shared.added));
@@ -355,10 +356,11 @@ fn work(context: &PoolContext, shared: &WorkerState, mut detectors: Vec<Box<dyn 
             (detections, detector.model().clone())
         }));
         let finished_at = Instant::now();
-        // A long run waits longer where processors are shared, and is not starved for that: as long as it works is its share.
         let worked = thread_cpu().saturating_sub(worked_before);
-        let starved = run_delay.lap().saturating_sub(worked);
-        context.lag.tell(starved, finished_at);
+        let decoded = context.lag.decoding().saturating_sub(decoded_before);
+        context
+            .lag
+            .tell(starved(run_delay.lap(), worked, decoded), finished_at);
         let terminated = match shared.end_run() {
             Run::Abandoned => return,
             run => matches!(run, Run::Terminating { .. }),

@@ -39,7 +39,7 @@ pub(super) struct CameraContext {
     pub ice: IceSettings,
     /// The decoder.
     pub decoder: DecoderKind,
-    /// How long inference waits for a processor.
+    /// What decoding costs inference.
     pub lag: Arc<InferenceLag>,
     /// Told when any camera's state changes.
     pub changed: Arc<tokio::sync::Notify>,

@@ -103,6 +103,10 @@ mod tests {
             )
         };
         let mut delay = RunDelay::of_this_thread();
+        if delay.read().is_none() {
+            println!("skipped: this kernel does not tell how long threads wait");
+            return;
+        }
         let crowd: Vec<_> = (0..3 * cores).map(busy).collect();
         let until = Instant::now() + Duration::from_millis(200);
         while Instant::now() < until {}

@@ -201,6 +201,7 @@ fn a_camera_that_goes_away_sheds_nothing() {
     let gone_at = loop {
         let at = player.path.deadline().expect("the end of the level");
         player.now = player.now.max(at);
+        assert!(player.now < player.start + Duration::from_secs(60));
         player.work(Duration::ZERO);
         if player.metrics.shed_level() == ShedLevel::None {
             break player.now;

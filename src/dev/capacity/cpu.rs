@@ -50,9 +50,12 @@ impl CpuReading {
             let stat = fs::read_to_string(task.path().join("stat")).ok()?;
             let (name, ticks) = thread_time(&stat)?;
             // A camera works for less than a tick in a second, so that ticks may say nothing of it. What tells
-            // nanoseconds is an option of the kernel's.
+            // nanoseconds is an option of the kernel's, and zeros without.
             let precise = fs::read_to_string(task.path().join("schedstat")).ok();
-            let spent = precise.and_then(|stat| time_on_cpu(&stat)).unwrap_or(ticks);
+            let spent = precise
+                .and_then(|stat| time_on_cpu(&stat))
+                .filter(|spent| !spent.is_zero())
+                .unwrap_or(ticks);
             let group = match name {
                 name if name == outside => Group::Outside,
                 name if name.starts_with("dec-") => Group::Decoding,
