@@ -12,7 +12,7 @@ demo:
 # All that has to hold before a change lands.
 test: check-format
 	scripts/setup --test
-	cargo check --locked --no-default-features
+	cargo check --locked --no-default-features --all-targets
 	cargo clippy --locked --all-targets $(FEATURES) -- -D warnings
 	cargo test --locked $(FEATURES)
 

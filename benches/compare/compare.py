@@ -109,6 +109,15 @@ def overhead(bench, table, args, facts):
             table.add(f"1 split: {label}", "", f"{value:.3f} ms a frame")
 
 
+def stop(table, when, node, watcher, cameras):
+    """Ends a scenario, and tells how long the node took."""
+    took = node.stop()
+    table.add(f"SIGTERM {when}", "≤ 5 s", f"{took:.1f} s", "", took <= 5)
+    watcher.stop()
+    for camera in cameras:
+        camera.stop()
+
+
 def limit(bench, table, args, facts):
     """Cameras that offer four times what inference can take; a slow and a broken one among them. How fast, how fresh, how fair."""
     model = args.model
@@ -171,11 +180,7 @@ def limit(bench, table, args, facts):
     table.add("4 a camera of 1 fps gets its frames inferred", "all", f"{got:.0f} of {frames:.0f}", "", got >= frames - 1)
     units = window.count("access_units_received_total", camera=broken[0].name)
     table.add("4 the broken one: its units and frames", "", f"{units:.0f} and {window.count('frames_decoded_total', camera=broken[0].name):.0f}")
-    took = node.stop()
-    table.add("SIGTERM in overload", "≤ 5 s", f"{took:.1f} s", "", took <= 5)
-    watcher.stop()
-    for camera in everybody:
-        camera.stop()
+    stop(table, "in overload", node, watcher, everybody)
 
 
 def broken_clip(clip, folder):
@@ -230,12 +235,8 @@ def shedding(bench, table, args, facts):
     decoded, inferred = (window.count(f"frames_{what}_total") / window.seconds for what in ("decoded", "inferred"))
     table.add("7 decoded and inferred", "", f"{decoded:.0f} and {inferred:.0f} a second")
     table.add("7 the longest time without a result of a camera", "", f"{gap:.1f} s")
-    table.add("7 changes of level, for each camera and minute", "", f"{changes / count / (window.seconds / 60):.2f}")
-    took = node.stop()
-    table.add("SIGTERM while shedding", "≤ 5 s", f"{took:.1f} s", "", took <= 5)
-    watcher.stop()
-    for camera in cameras:
-        camera.stop()
+    table.add("7 changes of level, for each camera and minute", "", f"about {changes / count / (window.seconds / 60):.2f}")
+    stop(table, "while shedding", node, watcher, cameras)
 
 
 def level_changes(node):

@@ -33,7 +33,7 @@ struct Player {
     shown: Vec<(u32, usize)>,
     requests: Vec<KeyframeReason>,
     lag: Arc<InferenceLag>,
-    /// What runs of inference wait for a processor, told with every unit.
+    /// How long decoding starves runs of inference, told with every unit.
     inference_waits: Duration,
 }
 
