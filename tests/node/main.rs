@@ -1,0 +1,17 @@
+//! The node and the other commands, as their users start them.
+
+#[cfg(feature = "webrtc")]
+#[path = "../common/mod.rs"]
+mod common;
+
+mod bad_config;
+mod camera_command;
+mod camera_life;
+mod camera_sources;
+mod check_command;
+mod command_line;
+mod demo;
+mod http_server;
+mod reload;
+mod shutdown;
+mod slow_model;
