@@ -1,6 +1,7 @@
 //! Named threads with an owner that joins them.
 
 use std::io;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
 /// A running thread; dropping it waits for the thread to end, so its owner must have told it to.
@@ -74,23 +75,52 @@ pub(crate) mod refusal {
 }
 
 /// Runs `body` on a thread that has [yielded to others](yield_to_others), and waits for it: threads that foreign code starts
-/// there yield too, and have its name.
+/// there yield too, and have its name. Where the system grants no thread it runs on this one, and those it starts do not yield.
 ///
 /// # Panics
-/// As [`spawn_named`], and when `body` does.
+/// When `body` does.
 pub fn yielding<R: Send>(name: &str, body: impl FnOnce() -> R + Send) -> R {
-    std::thread::scope(|scope| {
+    let body = Mutex::new(Some(body));
+    let take = || body.lock().unwrap_or_else(PoisonError::into_inner).take();
+    let elsewhere = std::thread::scope(|scope| {
         let thread = std::thread::Builder::new()
             .name(name.to_owned())
             .spawn_scoped(scope, || {
                 yield_to_others();
-                body()
-            })
-            .expect("the system grants a thread, because the limits of the container allow one a camera");
-        thread
-            .join()
-            .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+                take().map(|body| body())
+            });
+        thread.ok().map(|thread| {
+            thread
+                .join()
+                .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        })
+    });
+    elsewhere.flatten().unwrap_or_else(|| {
+        let body = take().expect("the body is there, because no thread has run to take it");
+        body()
     })
+}
+
+/// Asks the system for so many threads at once, and lets them go again.
+///
+/// # Errors
+/// If it does not grant them all.
+pub fn try_grant(count: usize) -> io::Result<()> {
+    let (hold, held) = std::sync::mpsc::channel::<()>();
+    let held = Arc::new(Mutex::new(held));
+    let mut threads = Vec::with_capacity(count);
+    let mut granted = Ok(());
+    while granted.is_ok() && threads.len() < count {
+        let held = Arc::clone(&held);
+        let thread = try_spawn_named("probe", move || {
+            // An error is the end of the one who holds them.
+            let _ = held.lock().unwrap_or_else(PoisonError::into_inner).recv();
+        });
+        granted = thread.map(|thread| threads.push(thread));
+    }
+    // Before the threads, whose end is waited for.
+    drop(hold);
+    granted
 }
 
 /// Lets every other thread go before the calling one, which still takes what they leave: for long work that must not make
@@ -151,5 +181,18 @@ mod tests {
         assert!(freed.recv().is_err(), "nobody holds what the body had");
         drop(refusal);
         try_spawn_named("no-such-thread-1", || {}).unwrap().join();
+    }
+
+    #[test]
+    fn threads_that_are_granted_at_once_are_let_go_again() {
+        try_grant(4).unwrap();
+        let _refusal = refusal::of("probe");
+        assert!(try_grant(1).is_err());
+    }
+
+    #[test]
+    fn what_yields_runs_once_and_gives_its_result() {
+        let text = String::from("moved in");
+        assert_eq!(yielding("yields", move || text), "moved in");
     }
 }
