@@ -214,6 +214,7 @@ fn main() -> ExitCode {
     };
     let logging = logging::init(cli.log_format, env.get("RUST_LOG").or(quiet));
     let result = logging.context("logging").and_then(|()| {
+        threads_at_the_start()?;
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .enable_all()
             .build()
@@ -233,6 +234,20 @@ fn main() -> ExitCode {
             }
         }
     }
+}
+
+/// The runtime would panic if it did not get its threads.
+fn threads_at_the_start() -> Result<()> {
+    /// Beside one for each core: what blocks, and the first threads of a command.
+    const OTHERS: usize = 4;
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    twinsight::thread::try_grant(cores + OTHERS).with_context(|| {
+        format!(
+            "the system does not grant the {} threads that this program starts with: raise the limit of processes and \
+             threads (`ulimit -u`, `pids_limit` of a container)",
+            cores + OTHERS
+        )
+    })
 }
 
 /// An error with its causes, but for those that its own words tell already.

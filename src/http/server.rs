@@ -138,11 +138,13 @@ fn router(state: HttpState, access: Access) -> Router {
 
 async fn metrics(State(state): State<HttpState>) -> Response {
     let content_type = "text/plain; version=0.0.4; charset=utf-8";
-    (
-        [(header::CONTENT_TYPE, content_type)],
-        state.metrics.encode(),
-    )
-        .into_response()
+    // Megabytes with hundreds of cameras: no thread that carries video may be kept from it so long.
+    let metrics = Arc::clone(&state.metrics);
+    let encoded = tokio::task::spawn_blocking(move || metrics.encode()).await;
+    let Ok(text) = encoded else {
+        return StatusCode::INTERNAL_SERVER_ERROR.into_response();
+    };
+    ([(header::CONTENT_TYPE, content_type)], text).into_response()
 }
 
 async fn healthz(State(state): State<HttpState>) -> Response {

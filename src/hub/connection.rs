@@ -22,9 +22,13 @@ use super::options::HubOptions;
 use super::session::{AwayReason, CallResult, Output, Profile, Session};
 use crate::backoff::Backoff;
 use crate::config::Secret;
+use crate::config::secret_file::read_small_file;
 
 /// The WebSocket layer breaks off beyond this; up to it, what is too long is only counted.
 const MAX_FRAME_BYTES: usize = 4 * MAX_PACKET_BYTES;
+
+/// The longest file of certificates, in bytes; a bundle of all public ones has a quarter of it.
+const MAX_CA_FILE_BYTES: u64 = 1 << 20;
 
 /// What is read at once. The WebSocket layer zeroes it for each read, which with its own 128 KiB costs more than reading.
 const READ_BUFFER_BYTES: usize = 8 * 1024;
@@ -569,9 +573,9 @@ pub(super) fn tls_config(options: &HubOptions) -> Result<rustls::ClientConfig, S
                 path.display()
             )
         };
-        let certificates = CertificateDer::pem_file_iter(path).map_err(|error| unusable(&error))?;
+        let pem = read_small_file(path, MAX_CA_FILE_BYTES).map_err(|error| unusable(&error))?;
         let mut added = 0;
-        for certificate in certificates {
+        for certificate in CertificateDer::pem_slice_iter(&pem) {
             let certificate = certificate.map_err(|error| unusable(&error))?;
             roots.add(certificate).map_err(|error| unusable(&error))?;
             added += 1;

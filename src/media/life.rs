@@ -20,6 +20,10 @@ const DIAL_LIMIT: Duration = Duration::from_secs(45);
 /// Attempts that may fail before a camera counts as unreachable.
 const FAILURES_UNTIL_UNREACHABLE: u32 = 2;
 
+/// Why a camera is not even asked for its video.
+const NO_THREAD: &str =
+    "the system grants the node no thread to decode it: raise the limit of processes and threads";
+
 /// A stream's state with its reason.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct StreamState {
@@ -87,6 +91,15 @@ impl Life {
             Watch::Nothing if joined => self.await_dial(now),
             Watch::Dial(_) if !joined => self.watch = Watch::Nothing,
             _ => {}
+        }
+    }
+
+    /// Takes the news whether there is a thread to decode on: without it the camera is not connected to.
+    pub fn decoder(&mut self, now: Instant, granted: bool) {
+        if !granted {
+            self.enter(now, CameraState::Unreachable, Some(NO_THREAD));
+        } else if self.current.reason == Some(NO_THREAD) {
+            self.enter(now, CameraState::Connecting, None);
         }
     }
 

@@ -14,8 +14,11 @@ use super::keyframes::KeyframeBudget;
 use super::life::{Life, StreamState};
 use super::local_track::Attachment;
 use super::remote_track::MediaPacket;
+use crate::backoff::Backoff;
 use crate::decode::gate::KeyframeReason;
-use crate::decode::worker::{Arrival, ArrivalQueue, DecodeConfig, DecodeWorker};
+use crate::decode::worker::{
+    Arrival, ArrivalQueue, DecodeConfig, DecodeParts, DecodeWorker, NoThread,
+};
 use crate::realtime::link::{Link, LinkEvent, Wake as LinkWake};
 use crate::realtime::negotiation::{Attempt, EndReason, Progress, Role};
 use crate::realtime::rtp_track::{TrackKind, TrackSender};
@@ -192,11 +195,7 @@ impl Seen {
 
 /// Decoding, which begins when somebody wants frames.
 enum Decoding {
-    NotYet {
-        config: DecodeConfig,
-        on_frame: FrameHandler,
-        keyframe_wanted: mpsc::Sender<KeyframeReason>,
-    },
+    NotYet(Box<DecodeParts>),
     Running(DecodeWorker),
     /// Between the two.
     Starting,
@@ -215,6 +214,9 @@ pub(super) struct Session {
     tap: Arc<Tap>,
     seen: Arc<Seen>,
     decoding: Decoding,
+    /// When a thread is asked for again, of a system that granted none.
+    decode_at: Option<Instant>,
+    decode_backoff: Backoff,
     keyframe_requests: mpsc::Receiver<KeyframeReason>,
     keyframe: Option<PlannedKeyframe>,
     span: Span,
@@ -257,7 +259,8 @@ impl Session {
     pub(super) fn new(parts: Parts) -> Self {
         let (keyframe_wanted, keyframe_requests) = mpsc::channel(1);
         let stream_metrics = Arc::clone(&parts.decode.metrics);
-        let mut session = Self {
+        let (seen, mut on_frame) = (Arc::clone(&parts.tap.seen), parts.on_frame);
+        Self {
             link: parts.link,
             role: parts.role,
             stream_metrics,
@@ -268,22 +271,26 @@ impl Session {
             _end: parts.tap.core.clone().map(End),
             seen: Arc::clone(&parts.tap.seen),
             tap: parts.tap,
-            decoding: Decoding::NotYet {
+            decoding: Decoding::NotYet(Box::new(DecodeParts {
                 config: parts.decode,
-                on_frame: parts.on_frame,
-                keyframe_wanted,
-            },
+                on_frame: Box::new(move |frame| {
+                    seen.frame();
+                    on_frame(frame);
+                }),
+                // A request that waits for its turn covers a second one.
+                request_keyframe: Box::new(move |reason| {
+                    let _ = keyframe_wanted.try_send(reason);
+                }),
+            })),
+            decode_at: None,
+            decode_backoff: Backoff::default(),
             keyframe_requests,
             keyframe: None,
             span: parts.span,
             senders: None,
             hub_joined: false,
             attachments: Vec::new(),
-        };
-        if session.tap.core.is_none() {
-            session.decode();
         }
-        session
     }
 
     /// Until it is told to stop, whatever it waits for then, or its span is over.
@@ -297,6 +304,10 @@ impl Session {
 
     /// Why it is over, if it was not the hub client's end.
     async fn drive(&mut self) -> Option<EndReason> {
+        // The node decodes from the first packet on, and connects to a camera only once it can.
+        if self.tap.core.is_none() {
+            self.until_decoding().await;
+        }
         self.note_state();
         loop {
             let deadline = self.deadline();
@@ -419,31 +430,46 @@ impl Session {
         }
     }
 
+    async fn until_decoding(&mut self) {
+        loop {
+            self.decode();
+            let Some(at) = self.decode_at else { return };
+            self.note_state();
+            sleep_until(Some(at)).await;
+        }
+    }
+
+    /// Starts to decode, or says when it is to be tried again.
     fn decode(&mut self) {
-        match std::mem::replace(&mut self.decoding, Decoding::Starting) {
-            Decoding::NotYet {
-                config,
-                on_frame,
-                keyframe_wanted,
-            } => {
-                let (seen, queue) = (Arc::clone(&self.seen), Arc::clone(&self.tap.queue));
-                let mut on_frame = on_frame;
-                let worker = DecodeWorker::spawn(
-                    config,
-                    queue,
-                    Box::new(move |frame| {
-                        seen.frame();
-                        on_frame(frame);
-                    }),
-                    // A request that waits for its turn covers a second one.
-                    Box::new(move |reason| {
-                        let _ = keyframe_wanted.try_send(reason);
-                    }),
-                );
+        let parts = match std::mem::replace(&mut self.decoding, Decoding::Starting) {
+            Decoding::NotYet(parts) => parts,
+            running => {
+                self.decoding = running;
+                return;
+            }
+        };
+        let now = Instant::now();
+        match DecodeWorker::spawn(*parts, Arc::clone(&self.tap.queue)) {
+            Ok(worker) => {
                 self.tap.decodes.store(true, Ordering::Release);
                 self.decoding = Decoding::Running(worker);
+                if self.decode_at.take().is_some()
+                    && let Some(life) = &mut self.life
+                {
+                    life.decoder(now, true);
+                }
             }
-            running => self.decoding = running,
+            Err(error) => {
+                if self.decode_at.is_none() {
+                    tracing::error!(%error, "a camera cannot be decoded: it is tried again");
+                }
+                let NoThread { source: _, parts } = error;
+                self.decoding = Decoding::NotYet(parts);
+                self.decode_at = Some(now + self.decode_backoff.next_delay(rand::random()));
+                if let Some(life) = &mut self.life {
+                    life.decoder(now, false);
+                }
+            }
         }
     }
 
@@ -478,7 +504,7 @@ impl Session {
             Span::OneConnection(until) if !self.link.is_connected() => Some(until.into_std()),
             _ => None,
         };
-        [life, keyframe, watching, eviction]
+        [life, keyframe, watching, eviction, self.decode_at]
             .into_iter()
             .flatten()
             .min()
@@ -486,6 +512,9 @@ impl Session {
 
     async fn timers(&mut self) {
         let now = Instant::now();
+        if self.decode_at.is_some_and(|at| at <= now) {
+            self.decode();
+        }
         // Where nothing but keyframes is decoded, frames are seconds apart, and the media is there all the same.
         let few = self.stream_metrics.shed_level() == ShedLevel::KeyframesOnly;
         let last_frame = if few && self.seen.silent_for() < SILENCE {

@@ -3,6 +3,7 @@
 mod apply;
 mod cameras;
 mod doorman;
+mod gone;
 pub mod models;
 pub mod reload;
 mod report;
@@ -434,9 +435,9 @@ fn serve_http(
         let now = Instant::now();
         facts
             .into_iter()
-            .map(|fact| {
-                let metrics = counters.stream(&fact.id);
-                CameraView::new(fact, &metrics, now)
+            .filter_map(|fact| {
+                let metrics = counters.known_stream(&fact.id)?;
+                Some(CameraView::new(fact, &metrics, now))
             })
             .collect()
     };
@@ -495,7 +496,14 @@ async fn read_facts(
     let mut tick = tokio::time::interval(Duration::from_millis(500));
     loop {
         tick.tick().await;
-        let read = cameras.lock().await.facts();
+        // One thread for work that blocks stays alive, so that a system that grants no more does not hold up the end of
+        // a camera or the reading of a file for ever.
+        drop(tokio::task::spawn_blocking(|| ()));
+        let read = {
+            let mut cameras = cameras.lock().await;
+            cameras.forget(Instant::now());
+            cameras.facts()
+        };
         *facts.lock().unwrap_or_else(PoisonError::into_inner) = read;
         let tasks = tokio::runtime::Handle::current()
             .metrics()

@@ -147,6 +147,19 @@ impl Publisher {
         self.shared.wake.notify_one();
     }
 
+    /// Forgets a camera stream that is gone for long; its metrics are the caller's.
+    pub fn forget(&self, id: &StreamId) {
+        let mut state = self.shared.state();
+        state.outbox.forget(id);
+        state.last_published.remove(id);
+    }
+
+    /// Camera streams of which anything is remembered, for tests and reports.
+    pub fn remembered(&self) -> usize {
+        let state = self.shared.state();
+        state.outbox.remembered().max(state.last_published.len())
+    }
+
     /// When a camera stream's last event was written.
     pub fn last_published(&self, id: &StreamId) -> Option<Instant> {
         self.shared.state().last_published.get(id).copied()

@@ -21,7 +21,7 @@ use twinsight::config::{Codec, StreamId};
 use twinsight::decode::decoder::DecoderKind;
 use twinsight::decode::frame::{Frame, PictureSize};
 use twinsight::decode::gate::KeyframeReason;
-use twinsight::decode::worker::{Arrival, ArrivalQueue, DecodeConfig, DecodeWorker};
+use twinsight::decode::worker::{Arrival, ArrivalQueue, DecodeConfig, DecodeParts, DecodeWorker};
 use twinsight::h264::packetize::packetize;
 use twinsight::rtp::RtpPacket;
 use twinsight::telemetry::ledger::UnitDrop;
@@ -54,15 +54,15 @@ fn start_with(
     let queue = Arc::new(queue);
     let (frame_in, frames) = channel();
     let (request_in, requests) = channel();
-    let worker = DecodeWorker::spawn(
-        config.clone(),
-        Arc::clone(&queue),
-        Box::new(move |frame| {
+    let parts = DecodeParts {
+        config: config.clone(),
+        on_frame: Box::new(move |frame| {
             inspect(&frame);
             frame_in.send(frame).unwrap_or_default();
         }),
-        Box::new(move |reason| request_in.send(reason).unwrap_or_default()),
-    );
+        request_keyframe: Box::new(move |reason| request_in.send(reason).unwrap_or_default()),
+    };
+    let worker = DecodeWorker::spawn(parts, Arc::clone(&queue)).unwrap();
     Running {
         queue,
         worker,

@@ -424,6 +424,76 @@ async fn settings_of_the_hub_change_rates_and_cameras_and_bad_ones_are_refused()
     follower.node.shutdown().await;
 }
 
+/// A hub that makes up cameras costs the one that sends nothing, and leaves next to nothing behind.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn cameras_without_end_from_the_hub_do_not_hold_up_the_one_that_sends() {
+    const ROUNDS: usize = 8;
+    const CAMERAS: usize = 100;
+    let url = start_hub(DevHubOptions::default()).await;
+    let (app, mut messages) = fake::listen(&url).await;
+    fake::camera(&url, "cam-a", "default", None, 10.0);
+    let text = "[defaults]\nmax_fps = 0\n[[cameras]]\ntwin_id = \"cam-a\"\n";
+    let follower = Follower::start(&url, text).await;
+    detection(&mut messages, "cam-a").await;
+    let (stop, mut stopped) = tokio::sync::oneshot::channel::<()>();
+    let listening = tokio::spawn(async move {
+        let (mut last, mut longest) = (Instant::now(), Duration::ZERO);
+        loop {
+            let message = tokio::select! {
+                _ = &mut stopped => return longest.max(last.elapsed()),
+                message = messages.recv() => message.expect("the app stays on the hub"),
+            };
+            if message.message_type() == Some("edgeInstance:detections") {
+                longest = longest.max(last.elapsed());
+                last = Instant::now();
+            }
+        }
+    });
+    let scraping = {
+        let metrics = Arc::clone(follower.node.metrics());
+        std::thread::Builder::new()
+            .name("scrape".to_owned())
+            .spawn(move || {
+                let mut longest = Duration::ZERO;
+                while Arc::strong_count(&metrics) > 1 {
+                    let begun = Instant::now();
+                    metrics.encode();
+                    longest = longest.max(begun.elapsed());
+                    std::thread::sleep(Duration::from_millis(500));
+                }
+                longest
+            })
+            .unwrap()
+    };
+    let rounds = std::env::var("ROUNDS").map_or(ROUNDS, |n| n.parse().unwrap());
+    let count = std::env::var("CAMERAS").map_or(CAMERAS, |n| n.parse().unwrap());
+    for round in 0..rounds {
+        let new: Vec<String> = (0..count).map(|n| format!("cam-{round}-{n}")).collect();
+        let all: Vec<&str> = std::iter::once("cam-a")
+            .chain(new.iter().map(String::as_str))
+            .collect();
+        let begun = Instant::now();
+        set(&app, json!({"cameras": all})).await;
+        let mut sorted = all.clone();
+        sorted.sort_unstable();
+        follower.until_cameras(&sorted).await;
+        println!("round {round}: {:?}", begun.elapsed());
+    }
+    set(&app, json!({"cameras": ["cam-a"]})).await;
+    follower.until_cameras(&["cam-a"]).await;
+    let remembered = follower.node.metrics().all_streams().len();
+    let _ = stop.send(());
+    let longest = listening.await.unwrap();
+    println!(
+        "{} series, longest gap {longest:?}",
+        follower.node.metrics().encode().lines().count()
+    );
+    assert!(remembered <= 257, "{remembered}");
+    assert!(longest < Duration::from_secs(5), "{longest:?}");
+    follower.node.shutdown().await;
+    println!("longest encoding {:?}", scraping.join().unwrap());
+}
+
 /// A hub that knows the node's twin with these settings.
 fn hub_with(settings: Value) -> DevHubOptions {
     DevHubOptions {
