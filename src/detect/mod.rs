@@ -11,6 +11,8 @@ pub mod plan;
 pub mod postprocess;
 #[cfg(feature = "ort")]
 pub mod runtime;
+#[cfg(feature = "ort")]
+mod telemetry_off;
 
 pub use crate::preprocess::Picture;
 pub use detector::{
