@@ -1,5 +1,6 @@
 //! Named threads with an owner that joins them.
 
+use std::io;
 use std::thread::JoinHandle;
 
 /// A running thread; dropping it waits for the thread to end, so its owner must have told it to.
@@ -14,17 +15,61 @@ pub struct Joined {
 /// # Panics
 /// If the system refuses a thread, which is an exhausted machine and not an input.
 pub fn spawn_named(name: impl Into<String>, body: impl FnOnce() + Send + 'static) -> Joined {
+    try_spawn_named(name, body)
+        .expect("the system grants a thread, because those that an input can ask for are tried")
+}
+
+/// As [`spawn_named`], for threads of which an input decides how many there are: those of cameras and models.
+///
+/// # Errors
+/// If the system grants no thread (`RLIMIT_NPROC`, the task limit of a container, memory). `body` is dropped then.
+pub fn try_spawn_named(
+    name: impl Into<String>,
+    body: impl FnOnce() + Send + 'static,
+) -> io::Result<Joined> {
     // A name may come from the network, and the system takes none with a NUL in it.
     let name = name.into().replace('\0', "");
-    let handle = std::thread::Builder::new()
-        .name(name.clone())
-        .spawn(body)
-        .expect(
-            "the system grants a thread, because the limits of the container allow one a camera",
-        );
-    Joined {
+    #[cfg(test)]
+    refusal::check(&name)?;
+    let handle = std::thread::Builder::new().name(name.clone()).spawn(body)?;
+    Ok(Joined {
         name,
         handle: Some(handle),
+    })
+}
+
+/// Lets a test say that the system grants no thread of a name, without taking threads from other tests.
+#[cfg(test)]
+pub(crate) mod refusal {
+    use std::io;
+    use std::sync::{Mutex, PoisonError};
+
+    static REFUSED: Mutex<Vec<String>> = Mutex::new(Vec::new());
+
+    /// While it lives, no thread whose name contains the text is granted.
+    pub(crate) struct Refusal(String);
+
+    /// Refuses threads whose name contains `part`, which is to be unique to the test.
+    pub(crate) fn of(part: &str) -> Refusal {
+        let mut refused = REFUSED.lock().unwrap_or_else(PoisonError::into_inner);
+        refused.push(part.to_owned());
+        Refusal(part.to_owned())
+    }
+
+    /// What the system says at its limit (`EAGAIN`).
+    pub(super) fn check(name: &str) -> io::Result<()> {
+        let refused = REFUSED.lock().unwrap_or_else(PoisonError::into_inner);
+        if refused.iter().any(|part| name.contains(part)) {
+            return Err(io::Error::from_raw_os_error(11));
+        }
+        Ok(())
+    }
+
+    impl Drop for Refusal {
+        fn drop(&mut self) {
+            let mut refused = REFUSED.lock().unwrap_or_else(PoisonError::into_inner);
+            refused.retain(|part| *part != self.0);
+        }
     }
 }
 
@@ -90,5 +135,21 @@ impl Joined {
 impl Drop for Joined {
     fn drop(&mut self) {
         self.wait();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_thread_that_is_not_granted_is_an_error_and_its_body_is_dropped() {
+        let refusal = refusal::of("no-such-thread");
+        let (held, freed) = std::sync::mpsc::channel::<()>();
+        let error = try_spawn_named("no-such-thread-1", move || drop(held)).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::WouldBlock);
+        assert!(freed.recv().is_err(), "nobody holds what the body had");
+        drop(refusal);
+        try_spawn_named("no-such-thread-1", || {}).unwrap().join();
     }
 }
