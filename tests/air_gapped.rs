@@ -172,9 +172,30 @@ impl Calls {
     /// It made, changed and removed no file but below these folders.
     fn writes_only_below(&self, folders: &[&Path]) {
         let changing = [
-            "mkdir", "mkdirat", "rename", "renameat", "renameat2", "unlink", "unlinkat", "rmdir",
-            "symlink", "symlinkat", "link", "linkat", "creat", "chmod", "fchmodat", "truncate",
-            "mknod", "mknodat", "utimensat", "chown", "fchownat", "open", "openat", "openat2",
+            "mkdir",
+            "mkdirat",
+            "rename",
+            "renameat",
+            "renameat2",
+            "unlink",
+            "unlinkat",
+            "rmdir",
+            "symlink",
+            "symlinkat",
+            "link",
+            "linkat",
+            "creat",
+            "chmod",
+            "fchmodat",
+            "truncate",
+            "mknod",
+            "mknodat",
+            "utimensat",
+            "chown",
+            "fchownat",
+            "open",
+            "openat",
+            "openat2",
         ];
         for line in self.of(&changing) {
             let reads = line.contains("open")
@@ -186,7 +207,9 @@ impl Calls {
             }
             let path = line.split('"').nth(1).unwrap_or_default();
             let allowed = path == "/dev/null"
-                || folders.iter().any(|folder| Path::new(path).starts_with(folder));
+                || folders
+                    .iter()
+                    .any(|folder| Path::new(path).starts_with(folder));
             assert!(allowed, "{}: a file outside: {line}", self.name);
         }
     }
@@ -225,7 +248,11 @@ async fn node_demo_detect_and_check_talk_to_nobody_else_and_write_nothing() {
     ];
 
     let seconds = RUN_SECONDS.to_string();
-    let demo = Traced::start(&["demo", "--cameras", "1", "--seconds", &seconds], &[], false);
+    let demo = Traced::start(
+        &["demo", "--cameras", "1", "--seconds", &seconds],
+        &[],
+        false,
+    );
     let mut node = Traced::start(&["run", "--config", config], &env, true);
     node.program.until("model is warm").await;
     let loaded_at = Instant::now();
@@ -251,7 +278,10 @@ async fn node_demo_detect_and_check_talk_to_nobody_else_and_write_nothing() {
     fake::camera(&other, "cam", "default", None, 5.0);
     let check = Traced::start(
         &["check", "--config", config],
-        &[("PHYSTACK_SIMULATOR_URL", other.as_str()), ("TWIN_ID", fake::NODE)],
+        &[
+            ("PHYSTACK_SIMULATOR_URL", other.as_str()),
+            ("TWIN_ID", fake::NODE),
+        ],
         false,
     );
     let (calls, _kept) = check.ended("check").await;
