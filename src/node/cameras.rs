@@ -2,7 +2,7 @@
 //! and removing are one code path. A camera that did not change is not touched.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
@@ -14,11 +14,13 @@ use crate::config::{CameraConfig, Connect, IceConfig, IcePolicy};
 use crate::decode::decoder::DecoderKind;
 use crate::decode::lag::InferenceLag;
 use crate::decode::worker::DecodeConfig;
+use crate::detect::health::ModelHealth;
 use crate::detect::worker::{CameraScheduler, CameraWork};
 use crate::http::api::CameraFacts;
 use crate::media::camera::{
     CameraStream, CameraStreamOptions, FrameHandler, StateHandler, StreamContext,
 };
+use crate::media::life::StreamState;
 use crate::publish::event::CameraStatus;
 use crate::publish::publisher::Publisher;
 use crate::realtime::ice::IceSettings;
@@ -59,7 +61,18 @@ struct Camera {
     config: CameraConfig,
     name: SharedName,
     source: SourceId,
+    status: Arc<StatusLine>,
     stream: CameraStream,
+}
+
+/// What is told of a camera: its stream's state, and why no frame of it is inferred though they come.
+#[derive(Debug)]
+struct StatusLine {
+    id: StreamId,
+    name: SharedName,
+    publisher: Publisher,
+    /// The state, once there was a change, and the reason.
+    told: Mutex<(Option<StreamState>, Option<String>)>,
 }
 
 /// A camera's name for people, which may change while its stream goes on.
@@ -197,18 +210,29 @@ impl Cameras {
     pub(super) fn facts(&self) -> Vec<CameraFacts> {
         let fact = |camera: &Camera| {
             let state = *camera.stream.state().borrow();
+            let blind = camera.status.blind();
             CameraFacts {
                 id: camera.config.id.clone(),
                 name: camera.config.name.clone(),
                 model: camera.config.model.clone(),
                 state: state.state,
                 since: state.since,
-                reason: state.reason.map(str::to_owned),
+                reason: reason_of(&state, blind.as_deref()),
                 attempt: u64::from(state.attempt),
                 last_event_at: self.context.publisher.last_published(&camera.config.id),
             }
         };
         self.running.values().map(fact).collect()
+    }
+
+    /// Tells of each camera whose model leaves it blind, and of each that sees again.
+    pub(super) fn look_for_blind_ones(&self, models: &ModelHealth) {
+        for camera in self.running.values() {
+            let blind = models.blind(&camera.config.id, &camera.config.model);
+            if camera.status.set_blind(blind) {
+                self.context.changed.notify_one();
+            }
+        }
     }
 
     /// Closes all connections and ends all decoding, at the node's end. No frame comes after it.
@@ -241,6 +265,12 @@ impl Cameras {
         let source = context.scheduler.add(source_settings(&wanted));
         let Wanted { config, work } = wanted;
         let name = SharedName::new(&work.name);
+        let status = Arc::new(StatusLine {
+            id: config.id.clone(),
+            name: name.clone(),
+            publisher: context.publisher.clone(),
+            told: Mutex::default(),
+        });
         let metrics = Arc::clone(&work.metrics);
         let options = CameraStreamOptions {
             id: config.id.clone(),
@@ -261,17 +291,13 @@ impl Cameras {
             context.stream.clone(),
             options,
             frame_handler(Arc::clone(&context.scheduler), source, metrics),
-            status_handler(
-                config.id.clone(),
-                name.clone(),
-                context.publisher.clone(),
-                Arc::clone(&context.changed),
-            ),
+            status_handler(Arc::clone(&status), Arc::clone(&context.changed)),
         );
         Camera {
             config,
             name,
             source,
+            status,
             stream,
         }
     }
@@ -281,6 +307,7 @@ impl Cameras {
             config,
             name: _,
             source,
+            status: _,
             stream,
         } = camera;
         let attempt = u64::from(stream.state().borrow().attempt);
@@ -339,6 +366,7 @@ fn source_settings(wanted: &Wanted) -> SourceSettings<Arc<CameraWork>> {
         },
         max_age: wanted.config.max_age,
         metrics: Arc::clone(&wanted.work.metrics),
+        model: wanted.work.model,
         work: Arc::clone(&wanted.work),
     }
 }
@@ -364,23 +392,54 @@ fn frame_handler(
 }
 
 /// Makes an event of each change.
-fn status_handler(
-    id: StreamId,
-    name: SharedName,
-    publisher: Publisher,
-    changed: Arc<tokio::sync::Notify>,
-) -> StateHandler {
+fn status_handler(status: Arc<StatusLine>, changed: Arc<tokio::sync::Notify>) -> StateHandler {
     Box::new(move |current| {
-        publisher.set_status(CameraStatus {
-            id: id.clone(),
-            name: name.get(),
-            state: current.state,
-            since: current.since,
-            reason: current.reason.map(str::to_owned),
-            attempt: u64::from(current.attempt),
-        });
+        status.set_state(current);
         changed.notify_one();
     })
+}
+
+/// The stream's own reason, else why its frames are not inferred.
+fn reason_of(state: &StreamState, blind: Option<&str>) -> Option<String> {
+    let blind = blind.filter(|_| state.state == CameraState::Receiving);
+    state.reason.or(blind).map(str::to_owned)
+}
+
+impl StatusLine {
+    fn set_state(&self, state: StreamState) {
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        told.0 = Some(state);
+        self.tell(&told);
+    }
+
+    /// True when that is news.
+    fn set_blind(&self, blind: Option<String>) -> bool {
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        if told.1 == blind {
+            return false;
+        }
+        told.1 = blind;
+        self.tell(&told);
+        true
+    }
+
+    fn blind(&self) -> Option<String> {
+        let told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        told.1.clone()
+    }
+
+    /// Under the lock, so that the last event is of the newest state.
+    fn tell(&self, (state, blind): &(Option<StreamState>, Option<String>)) {
+        let Some(state) = state else { return };
+        self.publisher.set_status(CameraStatus {
+            id: self.id.clone(),
+            name: self.name.get(),
+            state: state.state,
+            since: state.since,
+            reason: reason_of(state, blind.as_deref()),
+            attempt: u64::from(state.attempt),
+        });
+    }
 }
 
 impl From<&IceConfig> for IceSettings {

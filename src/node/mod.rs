@@ -26,9 +26,11 @@ use self::reload::{ReloadTask, Reloaded};
 use crate::config::{Config, ConfigSource, HubConfig, HubMode};
 use crate::decode::decoder::DecoderKind;
 use crate::decode::lag::InferenceLag;
+use crate::detect::health::ModelHealth;
 #[cfg(feature = "ort")]
 use crate::detect::plan::SessionPlan;
-use crate::detect::worker::{CameraScheduler, Inference, InferencePool, PoolContext};
+use crate::detect::pool::InferencePool;
+use crate::detect::worker::{CameraScheduler, Inference, PoolContext};
 use crate::http::api::{CameraFacts, CameraView};
 use crate::http::server::{HttpState, serve};
 use crate::hub::client::{HubClient, HubStatus};
@@ -38,7 +40,7 @@ use crate::media::camera::StreamContext;
 use crate::media::keyframes::KeyframeBudget;
 use crate::publish::event::{Inferred, ModelRef, SeenObject};
 use crate::publish::publisher::{EventSink, HubAway, Publisher, PublisherTask, new_run_id};
-use crate::telemetry::health::{Health, Readiness};
+use crate::telemetry::health::{Health, Heartbeat, Readiness};
 use crate::telemetry::metrics::Metrics;
 
 /// Events of inferred frames that wait for the hub's socket.
@@ -49,6 +51,9 @@ const WORKER_LIMIT: Duration = Duration::from_secs(2);
 
 /// Events that wait at the node's end have this long.
 const OUTBOX_LIMIT: Duration = Duration::from_secs(1);
+
+/// Time between two looks at the inference workers.
+const SUPERVISE_EVERY: Duration = Duration::from_millis(250);
 
 /// A loop of the node that shows no life for this long makes it unhealthy.
 const MAX_SILENCE: Duration = Duration::from_secs(15);
@@ -176,8 +181,10 @@ impl Node {
             metrics: Arc::clone(&metrics),
             health: health.clone(),
             lag: Arc::clone(&lag),
+            clock: Arc::new(Instant::now),
         };
         let pool = InferencePool::spawn(pool_context, detectors);
+        let model_health = pool.models();
         let pool: SharedPool = Arc::new(Mutex::new(Some(pool)));
 
         let changed = Arc::new(Notify::new());
@@ -218,8 +225,15 @@ impl Node {
                 applier.in_force(),
                 changed,
             )),
+            tokio::spawn(supervise(
+                Arc::clone(&pool),
+                Arc::clone(&model_health),
+                readiness,
+                health.register("inference", MAX_SILENCE, Instant::now()),
+            )),
             tokio::spawn(read_facts(
                 Arc::clone(&cameras),
+                model_health,
                 Arc::clone(&facts),
                 Arc::clone(&metrics),
                 health,
@@ -282,24 +296,13 @@ impl Node {
     /// # Errors
     /// Always: nothing else ends a node from inside.
     pub async fn run(&mut self) -> Result<()> {
-        let mut tick = tokio::time::interval(Duration::from_secs(1));
         let mut refused = self.refused.clone();
-        loop {
-            tokio::select! {
-                _ = tick.tick() => {
-                    // Replacing a worker loads models: rare, and nothing else of this task waits.
-                    tokio::task::block_in_place(|| {
-                        if let Some(pool) = &mut *lock_pool(&self.pool) {
-                            pool.supervise(Instant::now());
-                        }
-                    });
-                }
-                reason = refused.wait_for(Option::is_some) => {
-                    let reason = reason.ok().and_then(|reason| reason.clone()).unwrap_or_default();
-                    bail!("the hub refuses this node ({reason}): check DEVICE_ID and ACCESS_KEY, or `hub.access_key_file`");
-                }
-            }
-        }
+        let reason = refused.wait_for(Option::is_some).await;
+        let reason = reason.ok().and_then(|reason| reason.clone());
+        let reason = reason.unwrap_or_default();
+        bail!(
+            "the hub refuses this node ({reason}): check DEVICE_ID and ACCESS_KEY, or `hub.access_key_file`"
+        );
     }
 
     /// All metrics.
@@ -485,9 +488,34 @@ async fn watch_hub(
     }
 }
 
+/// Looks after the inference workers and tells what is wrong with them.
+async fn supervise(
+    pool: SharedPool,
+    models: Arc<ModelHealth>,
+    readiness: Arc<Readiness>,
+    heartbeat: Heartbeat,
+) {
+    let mut tick = tokio::time::interval(SUPERVISE_EVERY);
+    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        tick.tick().await;
+        let trouble = match &mut *lock_pool(&pool) {
+            Some(pool) => {
+                pool.supervise(Instant::now());
+                pool.trouble().map(str::to_owned)
+            }
+            // The node stops.
+            None => return,
+        };
+        readiness.set_inference_troubles(trouble.into_iter().chain(models.troubles()).collect());
+        heartbeat.beat(Instant::now());
+    }
+}
+
 /// Keeps a copy of the cameras' facts for HTTP and reports, whose readers must not wait.
 async fn read_facts(
     cameras: Arc<tokio::sync::Mutex<Cameras>>,
+    models: Arc<ModelHealth>,
     facts: Arc<Mutex<Vec<CameraFacts>>>,
     metrics: Arc<Metrics>,
     health: Health,
@@ -502,6 +530,7 @@ async fn read_facts(
         let read = {
             let mut cameras = cameras.lock().await;
             cameras.forget(Instant::now());
+            cameras.look_for_blind_ones(&models);
             cameras.facts()
         };
         *facts.lock().unwrap_or_else(PoisonError::into_inner) = read;

@@ -129,6 +129,7 @@ impl fmt::Display for Silent {
 pub struct Readiness {
     model_warm: AtomicBool,
     hub_joined: AtomicBool,
+    troubles: Mutex<Vec<String>>,
 }
 
 impl Readiness {
@@ -142,15 +143,27 @@ impl Readiness {
         self.hub_joined.store(joined, Ordering::Relaxed);
     }
 
+    /// What is wrong with inference by now, a sentence each.
+    pub fn set_inference_troubles(&self, troubles: Vec<String>) {
+        *self.troubles.lock().unwrap_or_else(PoisonError::into_inner) = troubles;
+    }
+
     /// What is missing, in words; nothing: the node is ready.
-    pub fn missing(&self) -> Vec<&'static str> {
+    pub fn missing(&self) -> Vec<String> {
         let mut missing = Vec::new();
         if !self.model_warm.load(Ordering::Relaxed) {
-            missing.push("the model is not warm yet");
+            missing.push("the model is not warm yet".to_owned());
         }
         if !self.hub_joined.load(Ordering::Relaxed) {
-            missing.push("the hub is not joined");
+            missing.push("the hub is not joined".to_owned());
         }
+        let troubles = self.troubles.lock();
+        missing.extend(
+            troubles
+                .unwrap_or_else(PoisonError::into_inner)
+                .iter()
+                .cloned(),
+        );
         missing
     }
 }
@@ -221,6 +234,14 @@ mod tests {
         readiness.set_model_warm(true);
         assert_eq!(readiness.missing(), ["the hub is not joined"]);
         readiness.set_hub_joined(true);
+        assert!(readiness.missing().is_empty());
+        readiness
+            .set_inference_troubles(vec!["model m is set aside: its code panicked".to_owned()]);
+        assert_eq!(
+            readiness.missing(),
+            ["model m is set aside: its code panicked"]
+        );
+        readiness.set_inference_troubles(Vec::new());
         assert!(readiness.missing().is_empty());
     }
 }

@@ -11,7 +11,8 @@ use prometheus::{
 };
 
 use super::ledger::{
-    CameraState, EventDrop, FrameDrop, Malformed, ShedLevel, SignalRefusal, Stage, UnitDrop, Work,
+    CameraState, EventDrop, FrameDrop, Malformed, ModelState, ShedLevel, SignalRefusal, Stage,
+    UnitDrop, Work,
 };
 use crate::config::StreamId;
 
@@ -36,6 +37,9 @@ pub struct Metrics {
     pub inference_failures: IntCounter,
     /// Inference workers and decoders that were replaced.
     pub worker_restarts: IntCounter,
+    /// Inference workers whose run hangs and was given up.
+    pub workers_given_up: IntGauge,
+    model_state: IntGaugeVec,
     /// Asynchronous tasks that are alive.
     pub tasks: IntGauge,
     /// 1 while the hub is joined.
@@ -304,6 +308,15 @@ impl Metrics {
                 "worker_restarts_total",
                 "Inference workers and decoders that were replaced",
             ),
+            workers_given_up: register.gauge(
+                "workers_given_up",
+                "Inference workers whose run hangs and was given up",
+            ),
+            model_state: register.gauges(
+                "model_state",
+                "1 for the state the model is in",
+                &["model", "state"],
+            ),
             tasks: register.gauge("tasks", "Asynchronous tasks that are alive"),
             shedding: Arc::new(Shedding {
                 highest: register.gauge(
@@ -377,6 +390,15 @@ impl Metrics {
 
     fn streams(&self) -> MutexGuard<'_, Streams> {
         self.streams.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Sets the state a model is in.
+    pub fn set_model_state(&self, model: &str, state: ModelState) {
+        for each in ModelState::ALL {
+            self.model_state
+                .with_label_values(&[model, each.as_str()])
+                .set(i64::from(*each == state));
+        }
     }
 
     /// Counts a refused signal.

@@ -4,6 +4,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod air_gapped;
 mod bad_config;
 mod camera_command;
 mod camera_life;
