@@ -12,19 +12,29 @@ pub struct Joined {
 /// Starts a thread with a name (15 bytes of it are visible in `ps` and `perf`).
 ///
 /// # Panics
-/// If the system refuses a thread, which is an exhausted machine and not an input.
+/// If the system refuses a thread. Whoever can go on without it calls [`try_spawn_named`].
 pub fn spawn_named(name: impl Into<String>, body: impl FnOnce() + Send + 'static) -> Joined {
+    try_spawn_named(name, body).expect(
+        "the system grants a thread, because the limits of the container allow one a camera",
+    )
+}
+
+/// As [`spawn_named`], for those to whom a thread that cannot be had is an error and no bug.
+///
+/// # Errors
+/// If the system refuses a thread: too many are there, or too little memory.
+pub fn try_spawn_named(
+    name: impl Into<String>,
+    body: impl FnOnce() + Send + 'static,
+) -> Result<Joined, ThreadError> {
     // A name may come from the network, and the system takes none with a NUL in it.
     let name = name.into().replace('\0', "");
-    let handle = std::thread::Builder::new()
-        .name(name.clone())
-        .spawn(body)
-        .expect(
-            "the system grants a thread, because the limits of the container allow one a camera",
-        );
-    Joined {
-        name,
-        handle: Some(handle),
+    match std::thread::Builder::new().name(name.clone()).spawn(body) {
+        Ok(handle) => Ok(Joined {
+            name,
+            handle: Some(handle),
+        }),
+        Err(source) => Err(ThreadError { name, source }),
     }
 }
 
@@ -57,6 +67,16 @@ pub fn yield_to_others() {
     if let Err(error) = rustix::process::setpriority_process(None, NICE) {
         tracing::debug!(%error, "a thread keeps its priority");
     }
+}
+
+/// The system refuses a thread.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "the system grants no thread `{name}` ({source}): raise `ulimit -u`, `TasksMax=` of the service or `--pids-limit` of the container, or give it more memory"
+)]
+pub struct ThreadError {
+    name: String,
+    source: std::io::Error,
 }
 
 impl Joined {
