@@ -2,11 +2,12 @@
 //! output, logs to standard error.
 
 use std::collections::BTreeMap;
-use std::io::Write;
+use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -35,17 +36,34 @@ const BAD_CONFIGURATION: u8 = 78;
 /// A probe answers within this time or counts as failed.
 const HEALTH_LIMIT: Duration = Duration::from_secs(3);
 
+/// Exit code of a command that had to be ended.
+const FORCED: u8 = 1;
+
 /// The test pattern unless `--size` says otherwise.
 const PATTERN_SIZE: PictureSize = PictureSize {
     width_px: 1280,
     height_px: 720,
 };
 
-/// A graceful stop may take this long, and with [`RUNTIME_LIMIT`] five seconds in all.
+/// A graceful stop may take this long, and with [`RUNTIME_LIMIT`] and [`LAST_WORDS_LIMIT`] five seconds in all.
 const STOP_LIMIT: Duration = Duration::from_secs(4);
 
 /// What is still under way when a command has ended may take this long.
-const RUNTIME_LIMIT: Duration = Duration::from_secs(1);
+const RUNTIME_LIMIT: Duration = Duration::from_millis(500);
+
+/// Whoever reads the log has this long to take what was said last.
+const LAST_WORDS_LIMIT: Duration = Duration::from_millis(500);
+
+/// A command that has not ended so long after the first signal is ended: something of it hangs, as a write to a terminal
+/// that nobody reads.
+const FORCE_AFTER: Duration = Duration::from_secs(6);
+
+/// The signal of a file that may not grow further (`SIGXFSZ`, `ulimit -f`).
+#[cfg(unix)]
+const FILE_SIZE_SIGNAL: i32 = 25;
+
+/// Whoever reads standard output has gone: what is to be written there is wanted by nobody any more.
+static READER_GONE: AtomicBool = AtomicBool::new(false);
 
 /// Detects objects in the video of camera twins and sends what it sees to the hub.
 #[derive(Parser)]
@@ -212,6 +230,7 @@ fn main() -> ExitCode {
         Command::Check(_) => Some("off"),
         _ => None,
     };
+    let _last_words = LastWords;
     let logging = logging::init(cli.log_format, env.get("RUST_LOG").or(quiet));
     let result = logging.context("logging").and_then(|()| {
         threads_at_the_start()?;
@@ -225,8 +244,10 @@ fn main() -> ExitCode {
     });
     match result {
         Ok(()) => ExitCode::SUCCESS,
+        // As other programs before `head`.
+        Err(_) if READER_GONE.load(Ordering::Relaxed) => ExitCode::SUCCESS,
         Err(error) => {
-            let _ = writeln!(std::io::stderr(), "twinsight: {}", sentence(&error));
+            logging::last_words(&format!("twinsight: {}", sentence(&error)));
             if error.is::<ConfigError>() {
                 ExitCode::from(BAD_CONFIGURATION)
             } else {
@@ -250,6 +271,15 @@ fn threads_at_the_start() -> Result<()> {
     })
 }
 
+/// Waits for the log at the end of the program, however it ends.
+struct LastWords;
+
+impl Drop for LastWords {
+    fn drop(&mut self) {
+        logging::flush(LAST_WORDS_LIMIT);
+    }
+}
+
 /// An error with its causes, but for those that its own words tell already.
 fn sentence(error: &anyhow::Error) -> String {
     let mut text = error.to_string();
@@ -262,6 +292,9 @@ fn sentence(error: &anyhow::Error) -> String {
 }
 
 async fn execute(command: Command, env: &Env) -> Result<()> {
+    // Taken, so that a log file that may not grow further is an error of its writer and not the end of the program.
+    #[cfg(unix)]
+    let _file_size = signal(SignalKind::from_raw(FILE_SIZE_SIGNAL));
     match command {
         Command::Run(args) => run(args.config.as_deref(), env).await,
         Command::Demo(args) => run_demo(args, env).await,
@@ -273,8 +306,7 @@ async fn execute(command: Command, env: &Env) -> Result<()> {
         Command::Health(args) => {
             let listen = Config::listen(args.config.as_deref(), env)?;
             probe::health(listen, HEALTH_LIMIT).await?;
-            print(&format!("the node at {listen} is healthy"));
-            Ok(())
+            print(&format!("the node at {listen} is healthy"))
         }
     }
 }
@@ -319,7 +351,7 @@ async fn run_demo(args: DemoArgs, env: &Env) -> Result<()> {
         models_dir: shipped("models"),
         env: env.as_map().clone(),
     };
-    demo::run(options, stop.next(), &mut std::io::stdout()).await
+    demo::run(options, stop.next(), &mut Output(io::stdout())).await
 }
 
 async fn run_capacity(args: CapacityArgs, env: &Env) -> Result<()> {
@@ -336,7 +368,7 @@ async fn run_capacity(args: CapacityArgs, env: &Env) -> Result<()> {
         models_dir: shipped("models"),
         env: env.as_map().clone(),
     };
-    capacity::run(options, stop.next(), &mut std::io::stdout()).await
+    capacity::run(options, stop.next(), &mut Output(io::stdout())).await
 }
 
 async fn run_hub(args: HubArgs) -> Result<()> {
@@ -418,7 +450,7 @@ fn run_detect(args: DetectArgs, env: &Env) -> Result<()> {
         },
         execution_providers: vec!["cpu".to_owned()],
     };
-    let summary = detect::run(&options, &mut std::io::stdout().lock())?;
+    let summary = detect::run(&options, &mut Output(io::stdout().lock()))?;
     anyhow::ensure!(
         summary.failures.is_empty(),
         "{} of {} files could not be used",
@@ -436,31 +468,62 @@ async fn run_check(args: CheckArgs, env: &Env) -> Result<()> {
         file: args.config,
         dylib_path: env.get("ORT_DYLIB_PATH").map(PathBuf::from),
     };
+    let mut written = Ok(());
     let mut tell = |finding: &Finding| {
         let line = match args.json {
             true => serde_json::json!(finding).to_string(),
             false => finding.to_string(),
         };
-        print(&line);
+        if written.is_ok() {
+            written = print(&line);
+        }
     };
     let mut stop = StopSignals::new()?;
     let tally = tokio::select! {
         tally = check::run(options, &mut tell) => tally,
         () = stop.next() => anyhow::bail!("stopped before everything was looked at"),
     };
+    written?;
     anyhow::ensure!(
         tally.failures == 0,
         "{tally}: do what the lines that begin with `fail` say, and check again"
     );
     if !args.json {
-        print(&tally.to_string());
+        print(&tally.to_string())?;
     }
     Ok(())
 }
 
 /// A line of the result. Whoever reads it may have gone: that is no failure.
-fn print(line: &str) {
-    let _ = writeln!(std::io::stdout(), "{line}");
+fn print(line: &str) -> Result<()> {
+    match writeln!(Output(io::stdout()), "{line}") {
+        Err(_) if READER_GONE.load(Ordering::Relaxed) => Ok(()),
+        result => result.context("the result cannot be written to standard output"),
+    }
+}
+
+/// Standard output, which remembers when whoever reads it has gone.
+struct Output<W>(W);
+
+impl<W> Output<W> {
+    fn noted<T>(result: io::Result<T>) -> io::Result<T> {
+        if let Err(error) = &result
+            && error.kind() == io::ErrorKind::BrokenPipe
+        {
+            READER_GONE.store(true, Ordering::Relaxed);
+        }
+        result
+    }
+}
+
+impl<W: Write> Write for Output<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        Self::noted(self.0.write(bytes))
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Self::noted(self.0.flush())
+    }
 }
 
 /// A file that is shipped with the program: in the working directory, or beside an ancestor of the
@@ -489,6 +552,25 @@ struct StopSignals {
 
 impl StopSignals {
     fn new() -> Result<Self> {
+        let mut signals = Self::listen()?;
+        // The task that runs the command may be in a write that never ends.
+        tokio::spawn(async move {
+            signals.next().await;
+            tokio::select! {
+                () = tokio::time::sleep(FORCE_AFTER) => {}
+                () = async {
+                    signals.next().await;
+                    tokio::time::sleep(Duration::from_secs(1)).await;
+                } => {}
+            }
+            logging::last_words("twinsight: ended by force, since it did not stop");
+            logging::flush(LAST_WORDS_LIMIT);
+            std::process::exit(i32::from(FORCED));
+        });
+        Self::listen()
+    }
+
+    fn listen() -> Result<Self> {
         Ok(Self {
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,

@@ -148,8 +148,7 @@ async fn metrics(State(state): State<HttpState>) -> Response {
 }
 
 async fn healthz(State(state): State<HttpState>) -> Response {
-    let silent = state.health.silent(Instant::now());
-    probe(silent.iter().map(ToString::to_string).collect())
+    probe(state.health.complaints(Instant::now()))
 }
 
 async fn readyz(State(state): State<HttpState>) -> Response {

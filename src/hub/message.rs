@@ -192,10 +192,14 @@ impl IceServer {
                 .collect(),
             _ => return None,
         };
+        let credential = text("credential");
+        if let Some(credential) = &credential {
+            crate::telemetry::logging::conceal_told(credential);
+        }
         (!urls.is_empty()).then(|| Self {
             urls,
             username: text("username"),
-            credential: text("credential"),
+            credential,
         })
     }
 }

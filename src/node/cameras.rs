@@ -235,6 +235,15 @@ impl Cameras {
         }
     }
 
+    /// Running cameras whose task is gone, which nothing but a panic brings about.
+    pub(super) fn ended(&self) -> Vec<StreamId> {
+        let gone = self
+            .running
+            .iter()
+            .filter(|(_, camera)| camera.stream.is_gone());
+        gone.map(|(id, _)| id.clone()).collect()
+    }
+
     /// Closes all connections and ends all decoding, at the node's end. No frame comes after it.
     pub(super) async fn shutdown(&mut self) {
         let mut closing = tokio::task::JoinSet::new();

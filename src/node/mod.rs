@@ -40,7 +40,7 @@ use crate::media::camera::StreamContext;
 use crate::media::keyframes::KeyframeBudget;
 use crate::publish::event::{Inferred, ModelRef, SeenObject};
 use crate::publish::publisher::{EventSink, HubAway, Publisher, PublisherTask, new_run_id};
-use crate::telemetry::health::{Health, Heartbeat, Readiness};
+use crate::telemetry::health::{Health, HealthClock, Heartbeat, Readiness};
 use crate::telemetry::metrics::Metrics;
 
 /// Events of inferred frames that wait for the hub's socket.
@@ -118,6 +118,8 @@ pub struct Node {
     http: JoinHandle<()>,
     stop_http: watch::Sender<bool>,
     refused: watch::Receiver<Option<String>>,
+    health: Health,
+    _clock: HealthClock,
 }
 
 /// Whether the node follows changes of its configuration.
@@ -147,6 +149,7 @@ impl Node {
         } = parts;
         let metrics = Arc::new(Metrics::new());
         let (health, readiness) = (Health::default(), Arc::new(Readiness::default()));
+        let clock = health.start_clock()?;
         let facts: Arc<Mutex<Vec<CameraFacts>>> = Arc::default();
         let (stop_http, http) =
             serve_http(listener, &config, &metrics, &health, &readiness, &facts);
@@ -208,35 +211,41 @@ impl Node {
 
         let (refused_sender, refused) = watch::channel(None);
         let tasks = vec![
-            tokio::spawn(watch_hub(
-                hub.clone(),
-                publisher,
-                Arc::clone(&readiness),
-                refused_sender,
+            tokio::spawn(health.watch(
+                "the hub watcher",
+                watch_hub(
+                    hub.clone(),
+                    publisher,
+                    Arc::clone(&readiness),
+                    refused_sender,
+                ),
             )),
-            tokio::spawn(doorman::run(
-                hub.clone(),
-                Arc::clone(&metrics),
-                applier.in_force(),
+            tokio::spawn(health.watch(
+                "the doorman",
+                doorman::run(hub.clone(), Arc::clone(&metrics), applier.in_force()),
             )),
-            tokio::spawn(report::run(
-                hub.clone(),
-                Arc::clone(&facts),
-                applier.in_force(),
-                changed,
+            tokio::spawn(health.watch(
+                "the property report",
+                report::run(hub.clone(), Arc::clone(&facts), applier.in_force(), changed),
             )),
-            tokio::spawn(supervise(
-                Arc::clone(&pool),
-                Arc::clone(&model_health),
-                readiness,
-                health.register("inference", MAX_SILENCE, Instant::now()),
+            tokio::spawn(health.watch(
+                "the supervisor of inference",
+                supervise(
+                    Arc::clone(&pool),
+                    Arc::clone(&model_health),
+                    readiness,
+                    health.register("inference", MAX_SILENCE, Instant::now()),
+                ),
             )),
-            tokio::spawn(read_facts(
-                Arc::clone(&cameras),
-                model_health,
-                Arc::clone(&facts),
-                Arc::clone(&metrics),
-                health,
+            tokio::spawn(health.watch(
+                "the reader of facts",
+                read_facts(
+                    Arc::clone(&cameras),
+                    model_health,
+                    Arc::clone(&facts),
+                    Arc::clone(&metrics),
+                    health.clone(),
+                ),
             )),
         ];
         Ok(Self {
@@ -252,6 +261,8 @@ impl Node {
             http,
             stop_http,
             refused,
+            health,
+            _clock: clock,
         })
     }
 
@@ -267,9 +278,12 @@ impl Node {
             }
         };
         let (sender, told) = watch::channel(None);
-        self.tasks
-            .push(tokio::spawn(settings::run(self.hub.clone(), sender)));
-        let task = ReloadTask::spawn(applier, started, source, hangup, told);
+        let reading = settings::run(self.hub.clone(), sender);
+        let reading = self
+            .health
+            .watch("the reader of the hub's settings", reading);
+        self.tasks.push(tokio::spawn(reading));
+        let task = ReloadTask::spawn(applier, started, source, hangup, told, &self.health);
         self.following = Following::Changes(task);
     }
 
@@ -451,12 +465,13 @@ fn serve_http(
         cameras: Arc::new(views),
     };
     let token = config.http.token.clone();
-    let task = tokio::spawn(async move {
+    let serving = async move {
         let stopped = async move { drop(stopped.wait_for(|stop| *stop).await) };
         if let Err(error) = serve(listener, state, token, stopped).await {
             tracing::error!(%error, "metrics and probes are no longer served");
         }
-    });
+    };
+    let task = tokio::spawn(health.watch("the HTTP server", serving));
     (stop, task)
 }
 
@@ -482,8 +497,9 @@ async fn watch_hub(
                 readiness.set_hub_joined(false)
             }
         }
+        // This task is aborted before the client is closed.
         if status.changed().await.is_err() {
-            return;
+            panic!("the hub client's task is gone");
         }
     }
 }
@@ -527,12 +543,15 @@ async fn read_facts(
         // One thread for work that blocks stays alive, so that a system that grants no more does not hold up the end of
         // a camera or the reading of a file for ever.
         drop(tokio::task::spawn_blocking(|| ()));
-        let read = {
+        let (read, ended) = {
             let mut cameras = cameras.lock().await;
             cameras.forget(Instant::now());
             cameras.look_for_blind_ones(&models);
-            cameras.facts()
+            (cameras.facts(), cameras.ended())
         };
+        for id in ended {
+            health.panicked(format!("the task of camera stream {id}"), &"see the log");
+        }
         *facts.lock().unwrap_or_else(PoisonError::into_inner) = read;
         let tasks = tokio::runtime::Handle::current()
             .metrics()

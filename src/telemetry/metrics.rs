@@ -330,6 +330,7 @@ impl Metrics {
                 .counter("hub_reconnects_total", "Times the hub was joined again"),
             registry: registry.clone(),
         };
+        register.add(super::logging::dropped_lines());
         #[cfg(target_os = "linux")]
         register.add(prometheus::process_collector::ProcessCollector::for_self());
         metrics
