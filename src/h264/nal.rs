@@ -63,6 +63,13 @@ impl NalType {
     pub fn is_slice(self) -> bool {
         matches!(self, Self::NonIdrSlice | Self::Partition | Self::IdrSlice)
     }
+
+    /// True for what a decoder of the base view and layer needs: slices and parameter sets. All other types
+    /// change no picture, or belong to extensions (14, 15, 20, 21) or to nobody (0, 16 to 18, 22 to 31); clause 7.4.1
+    /// has a decoder ignore those, and ours refuses pictures because of them.
+    pub fn is_for_base_decoder(self) -> bool {
+        self.is_slice() || matches!(self, Self::Sps | Self::Pps)
+    }
 }
 
 impl SliceStart {
@@ -101,11 +108,18 @@ pub fn is_referred_to(nal: &[u8]) -> bool {
 
 /// The NAL units of a byte stream (Annex B), without start codes and trailing zeros.
 pub fn annex_b(stream: &[u8]) -> impl Iterator<Item = &[u8]> {
-    let mut rest = after_start_code(stream).map(|start| &stream[start..]);
+    let units = after_start_code(stream).map(|start| split_at_start_codes(&stream[start..]));
+    units.into_iter().flatten()
+}
+
+/// The pieces of what was sent as one NAL unit, without start codes and trailing zeros. A NAL unit holds no
+/// start code, so there is one piece, unless its sender put a byte stream where a NAL unit belongs.
+pub fn split_at_start_codes(nal: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let mut rest = Some(nal);
     std::iter::from_fn(move || {
         loop {
             let current = rest?;
-            let nal = match after_start_code(current) {
+            let piece = match after_start_code(current) {
                 Some(next) => {
                     rest = Some(&current[next..]);
                     &current[..next - 3]
@@ -115,9 +129,12 @@ pub fn annex_b(stream: &[u8]) -> impl Iterator<Item = &[u8]> {
                     current
                 }
             };
-            let end = nal.iter().rposition(|&byte| byte != 0).map_or(0, |i| i + 1);
+            let end = piece
+                .iter()
+                .rposition(|&byte| byte != 0)
+                .map_or(0, |i| i + 1);
             if end > 0 {
-                return Some(&nal[..end]);
+                return Some(&piece[..end]);
             }
         }
     })
@@ -193,6 +210,25 @@ mod tests {
         assert!(split(&[0, 0, 1]).is_empty());
         assert!(split(&[1, 2, 3, 4]).is_empty());
         assert_eq!(split(&[0, 0, 1, 0, 0, 1, 9]), [&[9][..]]);
+    }
+
+    #[test]
+    fn what_was_sent_as_one_nal_is_split() {
+        let pieces = |nal| split_at_start_codes(nal).collect::<Vec<_>>();
+        assert_eq!(pieces(&[0x67, 1, 2]), [[0x67, 1, 2]]);
+        assert_eq!(
+            pieces(&[0x67, 1, 0, 0, 0, 1, 0x68, 2, 0, 0, 1, 0x65, 3, 0, 0]),
+            [[0x67, 1], [0x68, 2], [0x65, 3]]
+        );
+        assert_eq!(pieces(&[0, 0, 0, 1, 0x65, 7]), [[0x65, 7]]);
+        assert_eq!(pieces(&[0, 0, 0, 0, 0, 0, 1, 0x65, 7]), [[0x65, 7]]);
+        assert!(pieces(&[0, 0, 0, 1]).is_empty() && pieces(&[0, 0]).is_empty());
+    }
+
+    #[test]
+    fn a_base_decoder_needs_slices_and_sets_alone() {
+        let needed = (0..32).filter(|&header| NalType::of(header).is_for_base_decoder());
+        assert_eq!(needed.collect::<Vec<_>>(), [1, 2, 3, 4, 5, 7, 8]);
     }
 
     #[test]
