@@ -151,8 +151,7 @@ async fn healthz(State(state): State<HttpState>) -> Response {
 }
 
 async fn readyz(State(state): State<HttpState>) -> Response {
-    let missing = state.readiness.missing();
-    probe(missing.into_iter().map(str::to_owned).collect())
+    probe(state.readiness.missing())
 }
 
 /// 200, or 503 with a line for each thing that is wrong.

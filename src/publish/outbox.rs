@@ -4,6 +4,7 @@
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use super::event::{CameraStatus, Inferred};
 use crate::config::StreamId;
@@ -14,6 +15,12 @@ pub const CAPACITY: usize = 64;
 
 /// Changes of one camera stream's state that may wait. The newest is always among them.
 const CHANGES: usize = 8;
+
+/// A camera stream that was removed is remembered for this long, so that its numbers go on if it comes back.
+pub const REMEMBERED_FOR: Duration = Duration::from_secs(600);
+
+/// Removed camera streams whose removal could not be told yet; the oldest go.
+const UNTOLD: usize = 1024;
 
 /// What waits for the hub's socket.
 #[derive(Debug)]
@@ -28,6 +35,8 @@ pub struct Outbox {
     statuses: BTreeMap<StreamId, CameraStatus>,
     /// Changes that wait to be sent, the first one first.
     due: VecDeque<CameraStatus>,
+    /// Since when streams are gone.
+    gone: HashMap<StreamId, Instant>,
 }
 
 /// An inferred frame with its stream's number.
@@ -58,6 +67,7 @@ impl Outbox {
             carried: HashMap::new(),
             statuses: BTreeMap::new(),
             due: VecDeque::new(),
+            gone: HashMap::new(),
         }
     }
 
@@ -87,6 +97,11 @@ impl Outbox {
 
     /// Takes in a change of a camera stream's state.
     pub fn set_status(&mut self, status: CameraStatus) {
+        if status.state == CameraState::Removed {
+            self.gone.insert(status.id.clone(), status.since);
+        } else {
+            self.gone.remove(&status.id);
+        }
         let of_stream = |waiting: &&CameraStatus| waiting.id == status.id;
         if self.due.iter().filter(of_stream).count() >= CHANGES {
             let oldest = self.due.iter().position(|waiting| waiting.id == status.id);
@@ -131,6 +146,40 @@ impl Outbox {
             self.statuses.remove(&sent.id);
             self.carried.remove(&sent.id);
         }
+    }
+
+    /// Forgets the streams that have been gone for [`REMEMBERED_FOR`]; the ids of those that are forgotten. Of
+    /// those whose removal could not be told, the hub being away, the newest stay.
+    pub fn forget(&mut self, now: Instant) -> Vec<StreamId> {
+        let mut old: Vec<(Instant, StreamId)> = self
+            .gone
+            .iter()
+            .filter(|(_, since)| now.saturating_duration_since(**since) >= REMEMBERED_FOR)
+            .map(|(id, since)| (*since, id.clone()))
+            .collect();
+        old.sort_unstable_by(|a, b| b.cmp(a));
+        let (untold, mut forgotten): (Vec<_>, Vec<_>) = old
+            .into_iter()
+            .partition(|(_, id)| self.statuses.contains_key(id));
+        forgotten.extend(untold.into_iter().skip(UNTOLD));
+        let forgotten: Vec<StreamId> = forgotten.into_iter().map(|(_, id)| id).collect();
+        for id in &forgotten {
+            self.gone.remove(id);
+            self.sequences.remove(id);
+            self.carried.remove(id);
+            self.statuses.remove(id);
+        }
+        let is_forgotten = |status: &CameraStatus| {
+            status.state == CameraState::Removed && !self.statuses.contains_key(&status.id)
+        };
+        self.due.retain(|status| !is_forgotten(status));
+        forgotten
+    }
+
+    /// Streams whose numbers are remembered.
+    #[cfg(test)]
+    pub(super) fn streams(&self) -> usize {
+        self.sequences.len()
     }
 
     /// Frames that wait.
@@ -303,6 +352,49 @@ mod tests {
         outbox.set_status(removed.clone());
         outbox.status_sent(&removed);
         assert_eq!(drain(&mut outbox), ["a=removed"]);
+    }
+
+    #[test]
+    fn numbers_go_on_for_ten_minutes_and_then_begin_anew() {
+        let mut outbox = Outbox::new(8);
+        let removed = status("a", CameraState::Removed);
+        let _ = outbox.push(frame("a"));
+        outbox.set_status(removed.clone());
+        drain(&mut outbox);
+        outbox.status_sent(&removed);
+        let almost = removed.since + REMEMBERED_FOR - Duration::from_millis(1);
+        assert_eq!(outbox.forget(almost), []);
+        let _ = outbox.push(frame("a"));
+        assert_eq!(drain(&mut outbox), ["a:2"]);
+        assert_eq!(outbox.forget(removed.since + REMEMBERED_FOR), [removed.id]);
+        let _ = outbox.push(frame("a"));
+        assert_eq!(drain(&mut outbox), ["a:1"]);
+    }
+
+    #[test]
+    fn a_camera_that_came_back_is_remembered() {
+        let mut outbox = Outbox::new(8);
+        let removed = status("a", CameraState::Removed);
+        let _ = outbox.push(frame("a"));
+        outbox.set_status(removed.clone());
+        outbox.set_status(status("a", CameraState::Connecting));
+        assert_eq!(outbox.forget(removed.since + 2 * REMEMBERED_FOR), []);
+    }
+
+    #[test]
+    fn removals_that_cannot_be_told_are_bounded() {
+        let mut outbox = Outbox::new(8);
+        let t = Instant::now();
+        for n in 0..UNTOLD + 50 {
+            outbox.set_status(CameraStatus {
+                since: t + Duration::from_millis(n as u64),
+                ..status(&n.to_string(), CameraState::Removed)
+            });
+        }
+        let later = t + REMEMBERED_FOR + Duration::from_secs(60);
+        assert_eq!(outbox.forget(later).len(), 50);
+        let told = drain(&mut outbox);
+        assert_eq!((told.len(), &*told[0]), (UNTOLD, "50=removed"));
     }
 
     #[test]

@@ -129,6 +129,8 @@ impl fmt::Display for Silent {
 pub struct Readiness {
     model_warm: AtomicBool,
     hub_joined: AtomicBool,
+    /// Why the hub is not joined, as a sentence; empty where nobody said.
+    hub_trouble: Mutex<String>,
 }
 
 impl Readiness {
@@ -142,14 +144,29 @@ impl Readiness {
         self.hub_joined.store(joined, Ordering::Relaxed);
     }
 
+    /// Which hub is not joined and why, in a sentence that begins with "the hub".
+    pub fn set_hub_trouble(&self, trouble: impl Into<String>) {
+        *self
+            .hub_trouble
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) = trouble.into();
+    }
+
     /// What is missing, in words; nothing: the node is ready.
-    pub fn missing(&self) -> Vec<&'static str> {
+    pub fn missing(&self) -> Vec<String> {
         let mut missing = Vec::new();
         if !self.model_warm.load(Ordering::Relaxed) {
-            missing.push("the model is not warm yet");
+            missing.push("the model is not warm yet".to_owned());
         }
         if !self.hub_joined.load(Ordering::Relaxed) {
-            missing.push("the hub is not joined");
+            let trouble = self
+                .hub_trouble
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner);
+            missing.push(match trouble.as_str() {
+                "" => "the hub is not joined".to_owned(),
+                trouble => trouble.to_owned(),
+            });
         }
         missing
     }
@@ -220,6 +237,8 @@ mod tests {
         );
         readiness.set_model_warm(true);
         assert_eq!(readiness.missing(), ["the hub is not joined"]);
+        readiness.set_hub_trouble("the hub http://h:1 is away");
+        assert_eq!(readiness.missing(), ["the hub http://h:1 is away"]);
         readiness.set_hub_joined(true);
         assert!(readiness.missing().is_empty());
     }
