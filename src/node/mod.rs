@@ -10,7 +10,7 @@ mod report;
 mod settings;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
@@ -23,6 +23,7 @@ use self::apply::{Applier, SharedPool};
 use self::cameras::{CameraContext, Cameras};
 use self::models::Models;
 use self::reload::{ReloadTask, Reloaded};
+use crate::clock::WallClock;
 use crate::config::{Config, ConfigSource, HubConfig, HubMode};
 use crate::decode::decoder::DecoderKind;
 use crate::decode::lag::InferenceLag;
@@ -35,6 +36,7 @@ use crate::http::api::{CameraFacts, CameraView};
 use crate::http::server::{HttpState, serve};
 use crate::hub::client::{HubClient, HubStatus};
 use crate::hub::options::{HubOptions, Mode, Timers};
+use crate::hub::session::AwayReason;
 use crate::hub::twin::Instance;
 use crate::media::camera::StreamContext;
 use crate::media::keyframes::KeyframeBudget;
@@ -163,6 +165,7 @@ impl Node {
         let hub =
             HubClient::start_with_metrics(hub_options(&config.hub), Some(Arc::clone(&metrics)));
         let run_id = new_run_id();
+        hub.watch_for_namesakes(&run_id);
         let heartbeat = health.register("publisher", MAX_SILENCE, Instant::now());
         let sink = HubSink {
             instance: hub.instance(),
@@ -352,9 +355,11 @@ impl Node {
         if let Some(pool) = pool {
             let _ = tokio::task::spawn_blocking(move || pool.join(WORKER_LIMIT)).await;
         }
-        self.publisher.shutdown(OUTBOX_LIMIT).await;
+        // What becomes of the last event is known only when the hub client has ended.
+        self.publisher
+            .shutdown(OUTBOX_LIMIT, self.hub.close())
+            .await;
         close_books(&self.metrics);
-        self.hub.close().await;
         self.stop_http.send_replace(true);
         if tokio::time::timeout(Duration::from_secs(1), &mut self.http)
             .await
@@ -491,10 +496,22 @@ async fn watch_hub(
             }
             HubStatus::Refused { reason } => {
                 readiness.set_hub_joined(false);
+                readiness.set_hub_trouble(format!(
+                    "the hub {} refuses this node ({reason})",
+                    hub.hub_url()
+                ));
                 refused.send_replace(Some(reason));
             }
-            HubStatus::Connecting { .. } | HubStatus::Away { .. } => {
-                readiness.set_hub_joined(false)
+            HubStatus::Away { since, reason } => {
+                readiness.set_hub_joined(false);
+                readiness.set_hub_trouble(hub_trouble(&hub.hub_url(), since, &reason));
+            }
+            HubStatus::Connecting { attempt } => {
+                readiness.set_hub_joined(false);
+                if attempt == 1 {
+                    let url = hub.hub_url();
+                    readiness.set_hub_trouble(format!("the hub {url} is not joined yet"));
+                }
             }
         }
         // This task is aborted before the client is closed.
@@ -526,6 +543,22 @@ async fn supervise(
         readiness.set_inference_troubles(trouble.into_iter().chain(models.troubles()).collect());
         heartbeat.beat(Instant::now());
     }
+}
+
+/// The sentence of `/readyz`. It names a time and no duration, since it is not made anew for each request.
+fn hub_trouble(url: &str, since: Instant, reason: &AwayReason) -> String {
+    let clock = WallClock::read();
+    // The last second that the format has.
+    let last = Duration::from_secs(253_402_300_799);
+    let since = Duration::from_millis(clock.unix_ms(since)).min(last);
+    let since = httpdate::fmt_http_date(SystemTime::UNIX_EPOCH + since);
+    let mut sentence = format!("the hub {url} is away since {since}: {reason}");
+    let remedy = reason.remedy();
+    if !remedy.is_empty() {
+        sentence += ": ";
+        sentence += remedy;
+    }
+    sentence
 }
 
 /// Keeps a copy of the cameras' facts for HTTP and reports, whose readers must not wait.

@@ -324,6 +324,8 @@ pub struct Readiness {
     model_warm: AtomicBool,
     hub_joined: AtomicBool,
     troubles: Mutex<Vec<String>>,
+    /// Why the hub is not joined, as a sentence; empty where nobody said.
+    hub_trouble: Mutex<String>,
 }
 
 impl Readiness {
@@ -342,6 +344,14 @@ impl Readiness {
         *self.troubles.lock().unwrap_or_else(PoisonError::into_inner) = troubles;
     }
 
+    /// Which hub is not joined and why, in a sentence that begins with "the hub".
+    pub fn set_hub_trouble(&self, trouble: impl Into<String>) {
+        *self
+            .hub_trouble
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) = trouble.into();
+    }
+
     /// What is missing, in words; nothing: the node is ready.
     pub fn missing(&self) -> Vec<String> {
         let mut missing = Vec::new();
@@ -349,7 +359,14 @@ impl Readiness {
             missing.push("the model is not warm yet".to_owned());
         }
         if !self.hub_joined.load(Ordering::Relaxed) {
-            missing.push("the hub is not joined".to_owned());
+            let trouble = self
+                .hub_trouble
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner);
+            missing.push(match trouble.as_str() {
+                "" => "the hub is not joined".to_owned(),
+                trouble => trouble.to_owned(),
+            });
         }
         let troubles = self.troubles.lock();
         missing.extend(
@@ -489,6 +506,8 @@ mod tests {
         );
         readiness.set_model_warm(true);
         assert_eq!(readiness.missing(), ["the hub is not joined"]);
+        readiness.set_hub_trouble("the hub http://h:1 is away");
+        assert_eq!(readiness.missing(), ["the hub http://h:1 is away"]);
         readiness.set_hub_joined(true);
         assert!(readiness.missing().is_empty());
         readiness

@@ -46,6 +46,8 @@ pub struct Metrics {
     pub hub_connected: IntGauge,
     /// Times the hub was joined again after it had gone.
     pub hub_reconnects: IntCounter,
+    /// Messages signed with the node's own twin id that it did not send.
+    pub twin_id_conflicts: IntCounter,
 }
 
 /// The camera streams that are counted, and what is left of those that were.
@@ -328,6 +330,10 @@ impl Metrics {
             hub_connected: register.gauge("hub_connected", "1 while the hub is joined"),
             hub_reconnects: register
                 .counter("hub_reconnects_total", "Times the hub was joined again"),
+            twin_id_conflicts: register.counter(
+                "twin_id_conflicts_total",
+                "Messages signed with the node's own twin id that it did not send",
+            ),
             registry: registry.clone(),
         };
         register.add(super::logging::dropped_lines());

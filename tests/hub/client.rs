@@ -96,6 +96,7 @@ impl Drop for Hub {
 /// With delays that suit a test.
 fn quick(mut options: HubOptions) -> HubOptions {
     options.timers.connect = DEADLINE;
+    options.timers.refusal = Duration::from_millis(200);
     options.timers.backoff_first = Duration::from_millis(20);
     options.timers.backoff_cap = Duration::from_millis(100);
     options
@@ -476,6 +477,309 @@ async fn a_refused_key_is_final() {
     ));
 }
 
+/// Takes the next client in direct mode to the point where it wants to know whether its key is good.
+async fn greet_device(rogue: &Rogue) -> Peer {
+    let (stream, _) = soon("a client", rogue.listener.accept()).await.unwrap();
+    let mut peer = tokio_tungstenite::accept_async(stream).await.unwrap();
+    say(&mut peer, &format!("0{}", handshake())).await;
+    assert!(hear(&mut peer).await.starts_with("40{"));
+    peer
+}
+
+#[tokio::test]
+async fn a_hub_whose_auth_service_restarts_is_tried_until_it_is_back() {
+    let rogue = Rogue::start().await;
+    let url = format!("http://{}", rogue.listener.local_addr().unwrap());
+    let mut options = quick(HubOptions::direct(url, "dev", "the-access-key".to_owned()));
+    options.timers.refusal = Duration::from_millis(50);
+    let client = HubClient::start(options);
+    // Much more often than a refusal would need, and with a refusal now and then.
+    for n in 0..12 {
+        let mut peer = greet_device(&rogue).await;
+        if n % 3 == 0 {
+            say(&mut peer, r#"44{"message":"auth service is restarting"}"#).await;
+            continue;
+        }
+        say(&mut peer, "40").await;
+        hear(&mut peer).await;
+        let answer = match n % 3 {
+            1 => r#"42["deviceAuthenticated"]"#,
+            _ => {
+                r#"42["deviceAuthenticated",{"status":"error","message":"key the-access-key is unknown"}]"#
+            }
+        };
+        say(&mut peer, answer).await;
+    }
+    let reason = away(&client).await.to_string();
+    assert!(!reason.contains("the-access-key"), "{reason}");
+    let mut peer = greet_device(&rogue).await;
+    say(&mut peer, "40").await;
+    hear(&mut peer).await;
+    say(
+        &mut peer,
+        r#"42["deviceAuthenticated",{"status":"success"}]"#,
+    )
+    .await;
+    hear(&mut peer).await;
+    say(
+        &mut peer,
+        r#"430[{"status":"success","twins":[{"id":"d"}]}]"#,
+    )
+    .await;
+    hear(&mut peer).await;
+    say(&mut peer, "431[{}]").await;
+    soon("joining", client.joined()).await.unwrap();
+}
+
+#[tokio::test]
+async fn bursts_of_pings_and_of_wishes_for_acknowledgements_end_nothing() {
+    const BURST: usize = 20_000;
+    let rogue = Rogue::start().await;
+    let metrics = Arc::new(Metrics::new());
+    let client = HubClient::start_with_metrics(rogue.options(), Some(Arc::clone(&metrics)));
+    let mut peer = rogue.join(handshake()).await;
+    soon("joining", client.joined()).await.unwrap();
+    let _messages = client.messages(10, |message| message.twin_id == "node");
+    // All of it is on the way before the first answer is read.
+    let (mut sink, mut stream) = peer.split();
+    let burst = async {
+        for n in 0..BURST {
+            for frame in [
+                Message::text("2"),
+                Message::Ping(vec![7; 100].into()),
+                Message::text("6"),
+                Message::text("439999999[1]"),
+                Message::text("499999999999-[]"),
+                Message::text(format!("42{n}[\"news\",1]")),
+            ] {
+                sink.feed(frame).await.unwrap();
+            }
+        }
+        sink.send(Message::text("2last")).await.unwrap();
+    };
+    let answers = async {
+        let (mut acks, mut is_last) = (0, false);
+        while acks < BURST || !is_last {
+            match soon("an answer", stream.next()).await {
+                Some(Ok(Message::Text(text))) => {
+                    acks += usize::from(text.starts_with("43"));
+                    is_last |= text.as_str() == "3last";
+                }
+                Some(Ok(_)) => {}
+                other => panic!("the client left: {other:?}"),
+            }
+        }
+    };
+    tokio::join!(burst, answers);
+    peer = sink.reunite(stream).unwrap();
+    let (answer, ()) = tokio::join!(soon("the answer", client.get_twin("x")), async {
+        let (id, _) = loop {
+            let text = hear(&mut peer).await;
+            if let Some(call) = text.strip_prefix("42") {
+                let (id, call) = call.split_at(call.find('[').unwrap());
+                break (id.parse::<u64>().unwrap(), call.to_owned());
+            }
+        };
+        say(&mut peer, &format!(r#"43{id}[{{"twin":{{"id":"x"}}}}]"#)).await;
+    });
+    assert_eq!(answer.unwrap().id, "x");
+    assert_eq!(metrics.hub_reconnects.get(), 0);
+    let malformed = metrics.encode();
+    let counted = malformed
+        .lines()
+        .find_map(|line| {
+            line.strip_prefix("twinsight_malformed_input_total{kind=\"hub_message\"} ")
+        })
+        .and_then(|count| count.parse::<usize>().ok());
+    assert!(counted >= Some(2 * BURST), "{counted:?}");
+}
+
+#[tokio::test]
+async fn a_hub_that_wants_acknowledgements_and_takes_none_is_left_with_a_reason() {
+    let rogue = Rogue::start().await;
+    let mut options = rogue.options();
+    options.timers.write = Duration::from_millis(500);
+    let client = HubClient::start(options);
+    let mut peer = rogue.join(handshake()).await;
+    soon("joining", client.joined()).await.unwrap();
+    let flood = tokio::spawn(async move {
+        // Nothing is read; it ends when the client is gone.
+        for n in 0_u64.. {
+            let text = format!("42{n}[\"news\",1]");
+            if peer.send(Message::text(text)).await.is_err() {
+                return;
+            }
+        }
+    });
+    assert_eq!(away(&client).await, AwayReason::Stuck);
+    soon("the end of the flood", flood).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_frame_that_is_far_too_long_ends_the_connection_with_a_reason() {
+    let rogue = Rogue::start().await;
+    let client = HubClient::start(rogue.options());
+    let mut peer = rogue.join(handshake()).await;
+    soon("joining", client.joined()).await.unwrap();
+    let long = Message::text("4".repeat(5 << 20));
+    let (reason, _) = tokio::join!(away(&client), peer.send(long));
+    assert!(
+        matches!(&reason, AwayReason::Socket(why) if why.contains("too long")),
+        "{reason:?}"
+    );
+    rogue.join(handshake()).await;
+}
+
+#[tokio::test]
+async fn calls_and_messages_share_the_bytes_that_may_wait() {
+    let rogue = Rogue::start().await;
+    let mut options = rogue.options();
+    options.timers.write = DEADLINE;
+    let client = HubClient::start(options);
+    let peer = rogue.join(handshake()).await;
+    soon("joining", client.joined()).await.unwrap();
+    client
+        .try_send_as("node", "x", json!({ "type": "t" }))
+        .unwrap();
+    // The hub reads nothing, so that these fill the socket and then what may wait.
+    let calls: Vec<_> = (0..40)
+        .map(|_| {
+            let client = client.clone();
+            tokio::spawn(async move {
+                let payload = json!({ "data": "x".repeat(900_000) });
+                client.call("reportEdgeTwinProperties", payload).await
+            })
+        })
+        .collect();
+    let busy = async {
+        loop {
+            let sent = client.try_send_as("node", "x", json!({ "type": "x".repeat(900_000) }));
+            match sent {
+                Ok(()) => tokio::task::yield_now().await,
+                Err(error) => return error,
+            }
+        }
+    };
+    assert_eq!(soon("a full socket", busy).await, HubError::Busy);
+    drop(peer);
+    for call in calls {
+        let outcome = soon("the end of a call", call).await.unwrap();
+        assert!(outcome.is_err(), "{outcome:?}");
+    }
+    // What they held is given back.
+    let _peer = rogue.join(handshake()).await;
+    soon("joining again", client.joined()).await.unwrap();
+    soon(
+        "a message",
+        client.send("x", json!({ "type": "x".repeat(900_000) })),
+    )
+    .await
+    .unwrap();
+}
+
+#[tokio::test]
+async fn a_subscription_that_ends_before_it_was_awaited_is_taken_back() {
+    let rogue = Rogue::start().await;
+    let client = HubClient::start(rogue.options());
+    let mut peer = rogue.join(handshake()).await;
+    soon("joining", client.joined()).await.unwrap();
+    let subscribing = client.subscribe("cam");
+    client.unsubscribe("cam").await;
+    let subscribing = tokio::spawn(subscribing);
+    let (id, call) = heard_call(&mut peer).await;
+    assert_eq!(
+        (&call["method"], &call["twinId"]),
+        (&json!("twinSubscribe"), &json!("cam"))
+    );
+    assert!(hear(&mut peer).await.contains("twinUnsubscribe"));
+    say(&mut peer, &format!(r#"43{id}[{{"status":"success"}}]"#)).await;
+    soon("the subscription", subscribing)
+        .await
+        .unwrap()
+        .unwrap();
+    // Nothing is left of it: it does not come back with the hub.
+    drop(peer);
+    let mut peer = rogue.join(handshake()).await;
+    soon("joining again", client.joined()).await.unwrap();
+    client.send("x", json!({ "type": "t" })).await.unwrap();
+    assert!(hear(&mut peer).await.contains("twinMessage"));
+}
+
+#[tokio::test]
+async fn a_second_client_with_our_twin_id_is_noticed_and_our_own_echo_is_not() {
+    let hub = Hub::start(DevHubOptions {
+        echo: true,
+        ..DevHubOptions::default()
+    })
+    .await;
+    let counted = |metrics: &Metrics| metrics.twin_id_conflicts.get();
+    let node = |run_id: &'static str| {
+        let metrics = Arc::new(Metrics::new());
+        let client = HubClient::start_with_metrics(hub.options("node"), Some(Arc::clone(&metrics)));
+        client.watch_for_namesakes(run_id);
+        (client, metrics)
+    };
+    let (one, counted_by_one) = node("run-1");
+    soon("joining", one.joined()).await.unwrap();
+    one.subscribe("cam").await.unwrap();
+    let offer = |sdp: &str| json!({ "type": "media-default-cam:offer", "data": { "sdp": sdp, "type": "offer" }, "peerId": sdp });
+    let seen = |run: &str| json!({ "runId": run, "sequence": 1 });
+    one.send("cam", offer("one")).await.unwrap();
+    one.instance()
+        .emit("detections", seen("run-1"))
+        .await
+        .unwrap();
+    // Answered after the echo of both.
+    one.get_twin("node").await.unwrap();
+    assert_eq!(counted(&counted_by_one), 0);
+
+    let (two, counted_by_two) = node("run-2");
+    soon("joining", two.joined()).await.unwrap();
+    two.subscribe("cam").await.unwrap();
+    two.send("cam", offer("two")).await.unwrap();
+    two.instance()
+        .emit("detections", seen("run-2"))
+        .await
+        .unwrap();
+    two.get_twin("node").await.unwrap();
+    soon("the sightings", async {
+        while counted(&counted_by_one) < 2 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    })
+    .await;
+    assert_eq!(counted(&counted_by_two), 0);
+}
+
+#[tokio::test]
+async fn large_messages_wait_for_a_receiver_up_to_a_limit_in_bytes() {
+    let rogue = Rogue::start().await;
+    let client = HubClient::start(rogue.options());
+    let mut peer = rogue.join(handshake()).await;
+    soon("joining", client.joined()).await.unwrap();
+    let mut slow = client.messages(64, |message| message.twin_id == "node");
+    let mut end = client.messages(1, |message| message.twin_id == "end");
+    let numbers = "0,".repeat(450_000);
+    for n in 0..8 {
+        let text = format!(r#"42["twinMessage",{{"twinId":"node","data":[{numbers}{n}]}}]"#);
+        say(&mut peer, &text).await;
+    }
+    say(&mut peer, r#"42["twinMessage",{"twinId":"end","data":1}]"#).await;
+    soon("the end", end.recv()).await.unwrap();
+    assert_eq!(slow.dropped(), 6);
+    for n in 0..2 {
+        let message = soon("a message", slow.recv()).await.unwrap();
+        assert_eq!(message.data[450_000], n);
+    }
+    assert_eq!(slow.try_recv(), None);
+    say(
+        &mut peer,
+        r#"42["twinMessage",{"twinId":"node","data":"again"}]"#,
+    )
+    .await;
+    assert_eq!(soon("a message", slow.recv()).await.unwrap().data, "again");
+}
+
 #[tokio::test]
 async fn a_hub_that_does_not_acknowledge_lets_calls_expire() {
     let rogue = Rogue::start().await;
@@ -708,7 +1012,7 @@ async fn an_access_key_that_is_rotated_in_its_file_is_taken_at_the_next_connecti
         .await
         .unwrap();
 
-    // A client whose key never was good is refused at once.
+    // A client whose key never is good is refused in the end.
     let stranger = HubClient::start(quick(HubOptions::direct(
         hub.url(),
         "dev-1",

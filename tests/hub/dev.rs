@@ -8,7 +8,7 @@ use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use twinsight::dev::hub::{DevHubOptions, DirectAccess, read_twins, run};
 use twinsight::hub::session::AwayReason;
-use twinsight::hub::{HubClient, HubError, HubOptions, HubStatus};
+use twinsight::hub::{HubClient, HubError, HubOptions, HubStatus, PeripheralOptions};
 
 const DEADLINE: Duration = Duration::from_secs(20);
 
@@ -88,6 +88,49 @@ async fn peripherals_live_and_change_hands() {
         .unwrap();
     let again = two.call("deletePeripheralTwin", delete).await;
     assert!(matches!(again, Err(HubError::Rejected { .. })));
+}
+
+#[tokio::test]
+async fn a_twin_is_online_while_its_client_is_connected() {
+    let options = DevHubOptions {
+        twins: vec![json!({ "id": "told", "type": "Edge", "status": "Sleeping" })],
+        ..DevHubOptions::default()
+    };
+    let (url, _stop) = start(options).await;
+    let node = join(HubOptions::simulator(url.clone(), "node")).await;
+    let status = async |twin_id: &str| node.get_twin(twin_id).await.unwrap().status;
+    assert_eq!(status("node").await, "Online");
+    assert_eq!(status("nobody").await, "Offline");
+    assert_eq!(status("told").await, "Sleeping");
+
+    let camera = join(HubOptions::simulator(url.clone(), "camera")).await;
+    let again = join(HubOptions::simulator(url.clone(), "camera")).await;
+    let options = PeripheralOptions {
+        hardware_id: "lens".to_owned(),
+        ..PeripheralOptions::default()
+    };
+    let lens = camera.instance().create_peripheral(options).await.unwrap();
+    assert_eq!(lens.twin.status, "Online");
+    let device = join(HubOptions::direct(url, "dev", "key".to_owned())).await;
+    assert_eq!(status("device-dev").await, "Online");
+    assert_eq!(status("camera").await, "Online");
+    camera.close().await;
+    // Its goodbye is taken on another connection than the next question.
+    let until_offline = async |twin_id: &str| {
+        let offline = async {
+            while node.get_twin(twin_id).await.unwrap().status != "Offline" {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::time::timeout(DEADLINE, offline).await.unwrap();
+    };
+    again.get_twin("camera").await.unwrap();
+    assert_eq!(status("camera").await, "Online", "one of two has left");
+    again.close().await;
+    until_offline("camera").await;
+    until_offline(&lens.twin.id).await;
+    device.close().await;
+    until_offline("device-dev").await;
 }
 
 #[tokio::test]

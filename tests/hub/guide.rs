@@ -62,7 +62,9 @@ async fn connecting_waits_for_the_hub_and_tells_a_refusal() {
     })
     .await;
     let connect = async |key: &str| {
-        let options = HubOptions::direct(url.clone(), "dev", key.to_owned());
+        let mut options = HubOptions::direct(url.clone(), "dev", key.to_owned());
+        options.timers.refusal = Duration::from_millis(100);
+        options.timers.backoff_first = Duration::from_millis(20);
         soon("an answer", HubClient::connect(options)).await
     };
     assert_eq!(

@@ -12,7 +12,7 @@ use std::fs;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 
-use crate::common::{NodeProcess, Outcome, root, start_hub, twinsight};
+use crate::common::{NodeProcess, Outcome, http_get, root, start_hub, twinsight};
 use sha2::{Digest, Sha256};
 use tempfile::TempDir;
 use twinsight::dev::hub::{DevHubOptions, DirectAccess};
@@ -293,7 +293,7 @@ fn an_option_that_does_not_exist() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_hub_that_refuses_the_access_key() {
+async fn a_hub_that_refuses_the_access_key_is_asked_again_and_said() {
     let url = start_hub(DevHubOptions {
         direct: DirectAccess::Keys(BTreeMap::from([(
             "device-1".to_owned(),
@@ -302,21 +302,35 @@ async fn a_hub_that_refuses_the_access_key() {
         ..DevHubOptions::default()
     })
     .await;
-    let outcome = twinsight(
-        &["run"],
-        &[
-            ("PHYHUB_DIRECT", "true"),
-            ("PHYHUB_URL", &url),
-            ("DEVICE_ID", "device-1"),
-            ("ACCESS_KEY", "a-wrong-key"),
-            ("TWINSIGHT_HTTP__LISTEN", "127.0.0.1:0"),
-        ],
+    let with_password = url.replace("http://", "http://user:hunter2@") + "/?token=hunter2";
+    let env = [
+        ("PHYHUB_DIRECT", "true"),
+        ("PHYHUB_URL", with_password.as_str()),
+        ("DEVICE_ID", "device-1"),
+        ("ACCESS_KEY", "a-wrong-key"),
+    ];
+    let mut node = NodeProcess::start("", &env).await;
+    let line = node.program.until("the hub is away").await;
+    let said: serde_json::Value = serde_json::from_str(&line).unwrap();
+    let reason = "the hub refused the device id and access key (the access key is not valid for this device): \
+                  they are tried for a minute, and another key as soon as its file holds one";
+    assert_eq!(
+        (said["hub"].as_str(), said["reason"].as_str()),
+        (Some(&*url), Some(reason))
     );
-    outcome.failed(
-        1,
-        "the hub refuses this node (the access key is not valid for this device): check DEVICE_ID and ACCESS_KEY, or `hub.access_key_file`",
+    assert_eq!(said["remedy"], "check the device id and its access key");
+    let ready = http_get(node.http, "/readyz");
+    assert!(
+        ready.contains(&format!("the hub {url} is away since ")),
+        "{ready}"
     );
-    assert!(!outcome.log.contains("a-wrong-key"), "{}", outcome.log);
+    assert!(ready.contains(reason), "{ready}");
+    for text in [line, ready] {
+        assert!(
+            !text.contains("a-wrong-key") && !text.contains("hunter2"),
+            "{text}"
+        );
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
