@@ -2,8 +2,6 @@
 //! syntax elements of a slice header. Bytes come in, slices of them go out; the depacketizer, the
 //! packetizer and the decoder's edge call it.
 
-use std::ops::Range;
-
 use super::bits::BitReader;
 
 /// The start code before every NAL unit that we write.
@@ -140,26 +138,6 @@ pub fn split_at_start_codes(nal: &[u8]) -> impl Iterator<Item = &[u8]> {
     })
 }
 
-/// Where the NAL units before the first slice lie in a byte stream: type and range, start codes left
-/// out. Does not look at the slices.
-pub fn before_slices(stream: &[u8]) -> impl Iterator<Item = (NalType, Range<usize>)> {
-    let mut start = after_start_code(stream);
-    std::iter::from_fn(move || {
-        let at = start?;
-        let kind = NalType::of(*stream.get(at)?);
-        if kind.is_slice() {
-            return None;
-        }
-        start = after_start_code(&stream[at..]).map(|next| at + next);
-        let behind = start.map_or(stream.len(), |next| next - 3);
-        let zeros = stream[at..behind]
-            .iter()
-            .rev()
-            .take_while(|&&byte| byte == 0);
-        Some((kind, at..behind - zeros.count()))
-    })
-}
-
 /// Index behind the first start code (`00 00 01`) in `data`.
 fn after_start_code(data: &[u8]) -> Option<usize> {
     let mut i = 0;
@@ -232,20 +210,6 @@ mod tests {
     }
 
     #[test]
-    fn what_lies_before_the_slices() {
-        let stream = [
-            0, 0, 0, 1, 0x67, 1, 0, 0, 0, 1, 0x68, 2, 0, 0, 1, 0x65, 3, 0, 0, 1, 0x67, 9,
-        ];
-        let found = |stream| before_slices(stream).collect::<Vec<_>>();
-        assert_eq!(
-            found(&stream),
-            [(NalType::Sps, 4..6), (NalType::Pps, 10..12)]
-        );
-        assert_eq!(found(&[0, 0, 1, 0x67, 7]), [(NalType::Sps, 3..5)]);
-        assert!(found(&[0, 0, 1]).is_empty());
-    }
-
-    #[test]
     fn emulation_prevention_goes() {
         assert_eq!(unescape(&[1, 0, 0, 3, 1]), [1, 0, 0, 1]);
         assert_eq!(unescape(&[0, 0, 3, 0, 0, 3]), [0, 0, 0, 0]);
@@ -284,7 +248,6 @@ mod tests {
         #[test]
         fn any_bytes_end_without_panic(stream in prop::collection::vec(prop_oneof![Just(0_u8), Just(1), any::<u8>()], 0..200)) {
             let total: usize = annex_b(&stream).map(|nal| { SliceStart::parse(nal); nal.len() }).sum();
-            prop_assert!(before_slices(&stream).all(|(_, range)| range.end <= stream.len()));
             prop_assert!(total <= stream.len());
         }
     }
