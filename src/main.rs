@@ -45,6 +45,9 @@ const PATTERN_SIZE: PictureSize = PictureSize {
     height_px: 720,
 };
 
+/// The longest demo: a year.
+const MAX_SECONDS: u64 = 366 * 24 * 3600;
+
 /// A graceful stop may take this long, and with [`RUNTIME_LIMIT`] and [`LAST_WORDS_LIMIT`] five seconds in all.
 const STOP_LIMIT: Duration = Duration::from_secs(4);
 
@@ -116,13 +119,13 @@ struct CheckArgs {
 #[derive(Args)]
 struct DemoArgs {
     /// Camera twins.
-    #[arg(long, default_value_t = 3)]
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = cameras)]
     cameras: usize,
     /// Ends by itself after this many seconds.
-    #[arg(long, value_name = "S")]
+    #[arg(long, value_name = "S", value_parser = clap::value_parser!(u64).range(1..=MAX_SECONDS))]
     seconds: Option<u64>,
     /// Frames a second of each camera.
-    #[arg(long, default_value_t = 10.0)]
+    #[arg(long, value_name = "N", default_value_t = 10.0, value_parser = fps)]
     fps: f64,
     /// The model.
     #[arg(long)]
@@ -138,10 +141,10 @@ struct CapacityArgs {
     #[arg(long, value_name = "FILE")]
     clip: Option<PathBuf>,
     /// Frames a second of each camera.
-    #[arg(long, default_value_t = 10.0)]
+    #[arg(long, value_name = "N", default_value_t = 10.0, value_parser = fps)]
     fps: f64,
     /// Detections a second of each camera at most, 0 for every frame; 10 unless given.
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = max_fps)]
     max_fps: Option<f64>,
     /// Writes the table there too, for plots.
     #[arg(long, value_name = "FILE")]
@@ -178,7 +181,7 @@ struct CameraArgs {
     #[arg(long, default_value = "default")]
     stream: String,
     /// Frames a second.
-    #[arg(long, default_value_t = 10.0)]
+    #[arg(long, value_name = "N", default_value_t = 10.0, value_parser = fps)]
     fps: f64,
 }
 
@@ -204,8 +207,8 @@ struct DetectArgs {
     /// The model.
     #[arg(long, default_value = "nanodet_g_coco")]
     model: String,
-    /// Objects below it are left out.
-    #[arg(long, value_name = "S", default_value_t = 0.4)]
+    /// Objects below it are left out; 0 to 1.
+    #[arg(long, value_name = "S", default_value_t = 0.4, value_parser = min_score)]
     min_score: f32,
     /// A label to report; may be given several times. Without it: all.
     #[arg(long = "class", value_name = "LABEL")]
@@ -348,7 +351,7 @@ async fn run_demo(args: DemoArgs, env: &Env) -> Result<()> {
         fps: args.fps,
         model: args.model,
         clip: shipped("media/pedestrians.h264"),
-        models_dir: shipped("models"),
+        models_dir: models_dir(env),
         env: env.as_map().clone(),
     };
     demo::run(options, stop.next(), &mut Output(io::stdout())).await
@@ -365,7 +368,7 @@ async fn run_capacity(args: CapacityArgs, env: &Env) -> Result<()> {
         max_fps: args.max_fps,
         step: Duration::from_secs(args.step_seconds),
         csv: args.csv,
-        models_dir: shipped("models"),
+        models_dir: models_dir(env),
         env: env.as_map().clone(),
     };
     capacity::run(options, stop.next(), &mut Output(io::stdout())).await
@@ -422,7 +425,7 @@ fn camera_source(args: &CameraArgs) -> Result<CameraSource> {
     })
 }
 
-/// `1280x720`.
+/// `1280x720`, of a size that the pattern can have.
 fn picture_size(text: &str) -> Result<PictureSize, String> {
     let sides = text.split_once('x');
     let parsed = sides.and_then(|(width, height)| {
@@ -431,13 +434,52 @@ fn picture_size(text: &str) -> Result<PictureSize, String> {
             height_px: height.parse().ok()?,
         })
     });
-    parsed.ok_or_else(|| "a size is width and height in pixels, as in 1280x720".to_owned())
+    let size =
+        parsed.ok_or_else(|| "a size is width and height in pixels, as in 1280x720".to_owned())?;
+    Pictures::pattern(size).map_err(|error| error.to_string())?;
+    Ok(size)
+}
+
+fn cameras(text: &str) -> Result<usize, String> {
+    let count = text
+        .parse()
+        .ok()
+        .filter(|count| demo::CAMERAS.contains(count));
+    count.ok_or_else(|| {
+        let (least, most) = (demo::CAMERAS.start(), demo::CAMERAS.end());
+        format!("the demo takes {least} to {most} cameras")
+    })
+}
+
+fn fps(text: &str) -> Result<f64, String> {
+    let fps = text.parse().map_err(|_| "it is no number".to_owned())?;
+    camera::check_fps(fps).map_err(|error| error.to_string())?;
+    Ok(fps)
+}
+
+fn max_fps(text: &str) -> Result<f64, String> {
+    number(text, 1000.0)
+}
+
+fn min_score(text: &str) -> Result<f32, String> {
+    // 32 bits are what scores have; no value in range becomes another one that matters.
+    number(text, 1.0)?;
+    text.parse().map_err(|_| "it is no number".to_owned())
+}
+
+/// A number from 0 to `most`, as the configuration's.
+fn number(text: &str, most: f64) -> Result<f64, String> {
+    let number = text
+        .parse()
+        .ok()
+        .filter(|number| (0.0..=most).contains(number));
+    number.ok_or_else(|| format!("it takes a number from 0 to {most}"))
 }
 
 fn run_detect(args: DetectArgs, env: &Env) -> Result<()> {
     let options = DetectOptions {
         files: args.files,
-        models: shipped("models"),
+        models: models_dir(env),
         model: args.model,
         min_score: args.min_score,
         classes: args.classes,
@@ -524,6 +566,12 @@ impl<W: Write> Write for Output<W> {
     fn flush(&mut self) -> io::Result<()> {
         Self::noted(self.0.flush())
     }
+}
+
+/// The folder of the models where there is no configuration: of the variable that stands for `runtime.models_dir`, or
+/// what is shipped.
+fn models_dir(env: &Env) -> PathBuf {
+    shipped(env.get("TWINSIGHT_RUNTIME__MODELS_DIR").unwrap_or("models"))
 }
 
 /// A file that is shipped with the program: in the working directory, or beside an ancestor of the

@@ -398,7 +398,7 @@ fn skip_hrd(bits: &mut BitReader<'_>) -> Result<(), SpsError> {
     Ok(())
 }
 
-fn skip_scaling_list(bits: &mut BitReader<'_>, entries: u32) -> Result<(), SpsError> {
+pub(super) fn skip_scaling_list(bits: &mut BitReader<'_>, entries: u32) -> Result<(), BitError> {
     let (mut last, mut next) = (8, 8);
     for _ in 0..entries {
         if next != 0 {

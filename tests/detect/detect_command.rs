@@ -96,6 +96,38 @@ fn bad_files_have_their_sentence_and_the_others_go_on() {
 }
 
 #[test]
+fn what_cannot_be_decoded_or_is_cut_off_is_told_after_what_is_whole() {
+    let faults = root().join("tests/data/faults");
+    let dir = tempfile::tempdir().expect("a folder");
+    let matroska = dir.path().join("clip.mkv");
+    std::fs::write(&matroska, [0x1a, 0x45, 0xdf, 0xa3, 0, 0, 1, 0x67]).expect("a file");
+    let cases = [
+        (faults.join("trunc50.jpg"), 0, "is not a whole picture: "),
+        (matroska, 0, "is a Matroska or WebM file, and clips are"),
+        #[cfg(feature = "openh264")]
+        (
+            faults.join("faststart_cut.mp4"),
+            5,
+            "is a damaged MP4 file: it ends before its last picture",
+        ),
+        #[cfg(feature = "openh264")]
+        (faults.join("cut_last.mp4"), 6, "is a damaged MP4 file: "),
+    ];
+    for (file, pictures, sentence) in cases {
+        let mut options = options(vec![file]);
+        options.json = true;
+        let (summary, out) = run(&options);
+        assert_eq!(
+            (summary.pictures, out.lines().count()),
+            (pictures, pictures)
+        );
+        let told: Vec<String> = summary.failures.iter().map(ToString::to_string).collect();
+        assert!(told.len() == 1 && told[0].contains(sentence), "{told:?}");
+        assert!(!told[0].contains('\n'), "{told:?}");
+    }
+}
+
+#[test]
 fn a_line_of_json_has_the_events_form() {
     let mut options = options(vec![root().join("tests/data/pictures/messi5.jpg")]);
     options.json = true;

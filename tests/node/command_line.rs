@@ -292,6 +292,102 @@ fn an_option_that_does_not_exist() {
     assert!(outcome.log.contains("'--config'"), "{}", outcome.log);
 }
 
+#[test]
+fn a_number_out_of_range() {
+    let camera = ["camera", "--twin", "cam", "--pattern"];
+    let fps = "a camera sends 0.001 to 240 frames a second";
+    let cases: &[(&[&str], &str, &[&str], &str)] = &[
+        (
+            &["demo"],
+            "--cameras",
+            &["0", "65", "-1", "1.5", "x", "99999999999999999999"],
+            "the demo takes 1 to 64 cameras",
+        ),
+        (
+            &["demo"],
+            "--seconds",
+            &["0", "-1", "1e3", "18446744073709551615"],
+            "",
+        ),
+        (
+            &["demo"],
+            "--fps",
+            &["0", "241", "-1", "NaN", "inf", "1e-30"],
+            fps,
+        ),
+        (
+            &["capacity"],
+            "--fps",
+            &["0", "-0", "1e9", "nan", "-inf"],
+            fps,
+        ),
+        (
+            &["capacity"],
+            "--max-fps",
+            &["-1", "NaN", "inf", "1001"],
+            "it takes a number from 0 to 1000",
+        ),
+        (
+            &["capacity"],
+            "--step-seconds",
+            &["0", "21", "-5", "2.5"],
+            "",
+        ),
+        (&camera, "--fps", &["0", "0.0000001", "1e308", "NaN"], fps),
+        (&camera, "--fps", &["ten", ""], "it is no number"),
+        (
+            &camera,
+            "--size",
+            &["0x0", "16x16", "100000x100000"],
+            "a camera sends from",
+        ),
+        (
+            &camera,
+            "--size",
+            &["-1x5", "1e3x5", "640"],
+            "as in 1280x720",
+        ),
+        (
+            &["detect", "Cargo.toml"],
+            "--min-score",
+            &["40", "-0.1", "NaN", "inf", "0,4"],
+            "it takes a number from 0 to 1",
+        ),
+        (&["hub"], "--listen", &["0", "127.0.0.1:65536"], ""),
+    ];
+    for (command, option, values, sentence) in cases {
+        for value in *values {
+            let given = format!("{option}={value}");
+            let outcome = twinsight(&[command, &[given.as_str()][..]].concat(), SIMULATOR);
+            assert_eq!(outcome.code, Some(2), "{given}: {}", outcome.log);
+            let start = format!("error: invalid value '{value}' for '{option} <");
+            let is_named = outcome.log.starts_with(&start) || value.is_empty();
+            assert!(
+                is_named && outcome.log.contains(sentence),
+                "{given}: {}",
+                outcome.log
+            );
+        }
+    }
+}
+
+#[test]
+fn the_folder_of_models_is_the_variable_s_for_commands_without_a_configuration() {
+    let folder = tempfile::tempdir().unwrap();
+    let dir = folder.path().display().to_string();
+    let env = [("TWINSIGHT_RUNTIME__MODELS_DIR", dir.as_str())];
+    for command in [
+        &["detect", "Cargo.toml"][..],
+        &["demo", "--seconds", "1"],
+        &["capacity", "--step-seconds", "1"],
+    ] {
+        let outcome = twinsight(command, &env);
+        let there = format!("is not installed: there is no {dir}/nanodet_g_coco.toml");
+        assert_eq!(outcome.code, Some(1), "{command:?}: {}", outcome.log);
+        assert!(outcome.log.contains(&there), "{command:?}: {}", outcome.log);
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_hub_that_refuses_the_access_key_is_asked_again_and_said() {
     let url = start_hub(DevHubOptions {
