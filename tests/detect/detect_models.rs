@@ -2,6 +2,8 @@
 #![cfg(feature = "ort")]
 
 use std::path::{Path, PathBuf};
+use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::time::Duration;
 
 use twinsight::decode::frame::PictureSize;
 use twinsight::detect::{
@@ -122,6 +124,8 @@ fn a_terminated_detector_fails_and_leaves_others_alone() {
     (ended.terminator().expect("it can be ended"))();
     let error = ended.detect(rgb(&image), &settings).unwrap_err();
     assert!(matches!(error, DetectError::Run { .. }), "{error}");
+    assert!(ended.recover());
+    ended.detect(rgb(&image), &settings).unwrap();
     load("ssdlite_mobilenet_v2_coco")
         .detect(rgb(&image), &settings)
         .unwrap();
@@ -152,4 +156,81 @@ fn a_model_that_does_not_fit_its_manifest_is_refused() {
         refusal("kind = \"yolo\"\npredictions", "kind = \"rows\"\nrows"),
         "nanodet_g_coco.onnx: its output should be `output0` f32 [1, N, 6] and is `output0` f32 [1, 84, 3549]; correct `output` in the manifest or install the file that it describes"
     );
+}
+
+/// A model of this test's own.
+fn made(model: &[u8]) -> OnnxDetector {
+    let folder = tempfile::tempdir().unwrap();
+    crate::made_models::install(folder.path(), "made", model);
+    OnnxDetector::load(&runtime(), folder.path(), "made", &[]).expect("a model of the test's")
+}
+
+#[test]
+fn numbers_that_cannot_be_are_no_result_and_no_reason_to_refuse_the_model() {
+    let image = picture("messi5.jpg");
+    let settings = DetectSettings::default();
+    let [cx, cy, width, height, score] = crate::made_models::PERSON;
+    let mut good = made(&crate::made_models::constant([
+        cx, cy, width, height, score,
+    ]));
+    assert_eq!(good.doubt(), None);
+    assert_eq!(
+        good.detect(rgb(&image), &settings).unwrap().objects.len(),
+        1
+    );
+    for (values, said) in [
+        ([cx, cy, width, height, 5.0], "has 5 as a score"),
+        ([cx, cy, width, height, f32::NAN], "has NaN as a score"),
+        ([cx, cy, width, height, f32::INFINITY], "has inf as a score"),
+        (
+            [f32::NAN, cy, width, height, score],
+            "has NaN as an edge of a box",
+        ),
+        (
+            [cx, cy, width, f32::INFINITY, score],
+            "inf as an edge of a box",
+        ),
+    ] {
+        let mut lies = made(&crate::made_models::constant(values));
+        assert!(
+            lies.doubt().is_some_and(|doubt| doubt.contains(said)),
+            "{:?}",
+            lies.doubt()
+        );
+        let error = lies.detect(rgb(&image), &settings).unwrap_err();
+        assert!(
+            matches!(error, DetectError::Numbers { .. }) && error.to_string().contains(said),
+            "{error}"
+        );
+    }
+}
+
+#[test]
+fn a_run_without_end_is_ended_and_the_detector_is_used_again() {
+    let image = picture("messi5.jpg");
+    let settings = DetectSettings::default();
+    let mut hangs = made(&crate::made_models::endless());
+    let end = hangs.terminator().expect("it can be ended");
+    let (over, ended) = channel::<()>();
+    std::thread::scope(|scope| {
+        let end = scope.spawn(move || {
+            // Late enough that the run has begun, and again if it had not.
+            while ended.recv_timeout(Duration::from_millis(200)) == Err(RecvTimeoutError::Timeout) {
+                end();
+            }
+        });
+        let error = hangs.detect(rgb(&image), &settings).unwrap_err();
+        drop(over);
+        end.join().unwrap();
+        assert!(matches!(error, DetectError::Run { .. }), "{error}");
+    });
+    assert!(hangs.recover());
+    let grey = Picture::Rgb {
+        data: &[114; 3 * 8 * 8],
+        size: PictureSize {
+            width_px: 8,
+            height_px: 8,
+        },
+    };
+    assert_eq!(hangs.detect(grey, &settings).unwrap().objects.len(), 1);
 }

@@ -1,5 +1,8 @@
 //! From packets to pictures to objects, without a network.
 
+#[cfg(feature = "ort")]
+#[path = "../common/made_models.rs"]
+mod made_models;
 #[cfg(feature = "openh264")]
 mod recording;
 

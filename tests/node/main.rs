@@ -3,6 +3,9 @@
 #[cfg(feature = "webrtc")]
 #[path = "../common/mod.rs"]
 mod common;
+#[cfg(feature = "ort")]
+#[path = "../common/made_models.rs"]
+mod made_models;
 
 mod air_gapped;
 mod bad_config;

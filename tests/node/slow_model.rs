@@ -125,3 +125,115 @@ async fn overload(events_wanted: usize) {
         );
     }
 }
+
+/// Two cameras whose model hangs and one whose model lies, beside one with a good model, in a node as its users run it.
+#[cfg(feature = "ort")]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn models_that_hang_and_lie_leave_the_camera_of_a_good_one_alone_and_are_said() {
+    use common::{NodeProcess, http_get};
+
+    let url = start_hub(DevHubOptions::default()).await;
+    for id in ["hangs-1", "hangs-2", "lies", "good"] {
+        fake::camera(&url, id, "default", None, 5.0);
+    }
+    let (_app, mut events) = fake::listen(&url).await;
+    let models = tempfile::tempdir().unwrap();
+    let [cx, cy, width, height, _] = crate::made_models::PERSON;
+    for (name, model) in [
+        ("endless", crate::made_models::endless()),
+        (
+            "liar",
+            crate::made_models::constant([cx, cy, width, height, 5.0]),
+        ),
+        (
+            "good",
+            crate::made_models::constant(crate::made_models::PERSON),
+        ),
+    ] {
+        crate::made_models::install(models.path(), name, &model);
+    }
+    let config = format!(
+        r#"
+        [ice]
+        interfaces = ["lo"]
+        [runtime]
+        threads = 2
+        models_dir = "{}"
+        [[cameras]]
+        twin_id = "hangs-1"
+        model = "endless"
+        [[cameras]]
+        twin_id = "hangs-2"
+        model = "endless"
+        [[cameras]]
+        twin_id = "lies"
+        model = "liar"
+        [[cameras]]
+        twin_id = "good"
+        model = "good"
+        "#,
+        models.path().display()
+    );
+    let env = [
+        ("PHYSTACK_SIMULATOR_URL", url.as_str()),
+        ("TWIN_ID", fake::NODE),
+    ];
+    let node = NodeProcess::start(&config, &env).await;
+
+    let mut blind: BTreeMap<String, String> = BTreeMap::new();
+    let mut good = Vec::new();
+    let started = Instant::now();
+    while blind.len() < 3 || good.len() < 60 {
+        let message = tokio::time::timeout(DEADLINE, events.recv())
+            .await
+            .expect("events go on")
+            .unwrap();
+        assert!(
+            started.elapsed() < DEADLINE,
+            "{blind:?}, {} events",
+            good.len()
+        );
+        let data = &message.data["data"];
+        let twin = data["camera"]["twinId"]
+            .as_str()
+            .unwrap_or_default()
+            .to_owned();
+        match message.message_type() {
+            Some("edgeInstance:detections") => {
+                assert_eq!(twin, "good", "{data}");
+                good.push(Instant::now());
+            }
+            Some("edgeInstance:cameraStatus") if data["state"] == "receiving" => {
+                if let Some(reason) = data["reason"].as_str() {
+                    blind.insert(twin, reason.to_owned());
+                }
+            }
+            _ => {}
+        }
+    }
+    let gaps = good.windows(2).map(|pair| pair[1] - pair[0]);
+    let longest = gaps.max().unwrap();
+    println!(
+        "{} events of the good camera in {:.1} s, the longest gap {longest:?}; {blind:?}",
+        good.len(),
+        started.elapsed().as_secs_f64()
+    );
+    assert!(longest < Duration::from_secs(6), "{longest:?}");
+    let hangs = "model endless is set aside: a run did not end in time";
+    assert_eq!(blind["hangs-1"], hangs);
+    assert_eq!(blind["hangs-2"], hangs);
+    assert!(blind["lies"].contains("has 5 as a score"), "{blind:?}");
+    let ready = http_get(node.http, "/readyz");
+    assert!(
+        ready.contains(hangs)
+            && ready.contains("model liar gives no results")
+            && !ready.contains("model good"),
+        "{ready}"
+    );
+    assert_eq!(http_get(node.http, "/healthz"), "ok\n");
+    assert!(node.metric("model_state", "model=\"endless\",state=\"set_aside\"") > 0.5);
+    assert!(node.metric("model_state", "model=\"liar\",state=\"failing\"") > 0.5);
+    let mut program = node.program;
+    program.signal("TERM");
+    assert_eq!(program.ended().await.code(), Some(0));
+}
