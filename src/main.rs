@@ -17,6 +17,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use twinsight::check::{self, CheckOptions, Finding};
 use twinsight::config::{Config, ConfigError, ConfigSource, Env, Settings};
 use twinsight::decode::frame::PictureSize;
+use twinsight::descriptors::Descriptors;
 use twinsight::detect::RuntimeOptions;
 use twinsight::dev::camera::encode::Pictures;
 use twinsight::dev::camera::{self, CameraOptions, CameraSource};
@@ -234,6 +235,7 @@ fn main() -> ExitCode {
         _ => None,
     };
     let _last_words = LastWords;
+    let descriptors = Descriptors::raise();
     let logging = logging::init(cli.log_format, env.get("RUST_LOG").or(quiet));
     let result = logging.context("logging").and_then(|()| {
         threads_at_the_start()?;
@@ -241,7 +243,7 @@ fn main() -> ExitCode {
             .enable_all()
             .build()
             .context("cannot start the runtime")?;
-        let result = runtime.block_on(execute(cli.command, &env));
+        let result = runtime.block_on(execute(cli.command, &env, descriptors));
         runtime.shutdown_timeout(RUNTIME_LIMIT);
         result
     });
@@ -294,12 +296,12 @@ fn sentence(error: &anyhow::Error) -> String {
     text
 }
 
-async fn execute(command: Command, env: &Env) -> Result<()> {
+async fn execute(command: Command, env: &Env, descriptors: Descriptors) -> Result<()> {
     // Taken, so that a log file that may not grow further is an error of its writer and not the end of the program.
     #[cfg(unix)]
     let _file_size = signal(SignalKind::from_raw(FILE_SIZE_SIGNAL));
     match command {
-        Command::Run(args) => run(args.config.as_deref(), env).await,
+        Command::Run(args) => run(args.config.as_deref(), env, descriptors).await,
         Command::Demo(args) => run_demo(args, env).await,
         Command::Capacity(args) => run_capacity(args, env).await,
         Command::Hub(args) => run_hub(args).await,
@@ -314,9 +316,16 @@ async fn execute(command: Command, env: &Env) -> Result<()> {
     }
 }
 
-async fn run(config: Option<&Path>, env: &Env) -> Result<()> {
+async fn run(config: Option<&Path>, env: &Env, descriptors: Descriptors) -> Result<()> {
     let source = ConfigSource::read(config, env)?;
     let config = source.resolve(&Settings::default())?;
+    if descriptors.streams(1) < config.cameras.len() {
+        tracing::warn!(
+            limit = descriptors.limit,
+            cameras = config.cameras.len(),
+            "the limit of open files is too low for the cameras: raise it with `ulimit -n`, `LimitNOFILE=` of the service or `--ulimit nofile=` of the container"
+        );
+    }
     let mut stop = StopSignals::new()?;
     // From now on, so that one that comes early does not end the program.
     let hangup = signal(SignalKind::hangup())?;

@@ -23,6 +23,7 @@ use super::rtp_track::TrackSender;
 use super::senders::Senders;
 use super::signal::{ChannelKind, Signal, SignalError, SignalNames};
 use crate::config::Dialect;
+use crate::descriptors::is_out_of_files;
 use crate::hub::client::{HubClient, HubStatus, MessageReceiver};
 use crate::hub::connection_events::{ConnectionChange, ConnectionEvent};
 use crate::hub::message::TwinMessage;
@@ -498,6 +499,7 @@ impl Link {
                 EndReason::Unusable
             }
             PeerError::Local { .. } => EndReason::Local,
+            PeerError::Bind(error) if is_out_of_files(error) => EndReason::NoFiles,
             PeerError::Bind(_) => EndReason::NoSocket,
         }
     }

@@ -10,11 +10,26 @@ use prometheus::{
     IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
 };
 
+use super::label::label_enum;
 use super::ledger::{
     CameraState, EventDrop, FrameDrop, Malformed, ModelState, ShedLevel, SignalRefusal, Stage,
     UnitDrop, Work,
 };
 use crate::config::StreamId;
+
+label_enum! {
+    /// Why the HTTP server closed a connection before its end.
+    pub enum ConnectionEnd {
+        /// No whole request came in time.
+        Request = "request",
+        /// No further request came in time.
+        Idle = "idle",
+        /// The answer was not taken in time.
+        Answer = "answer",
+        /// A new connection took its place, since all were taken.
+        Replaced = "replaced",
+    }
+}
 
 /// Upper bounds in seconds: from a decode on a fast machine to a stream that hardly lives.
 const SECONDS: &[f64] = &[
@@ -40,6 +55,9 @@ pub struct Metrics {
     /// Inference workers whose run hangs and was given up.
     pub workers_given_up: IntGauge,
     model_state: IntGaugeVec,
+    /// Connections of the HTTP server.
+    pub http_connections: IntGauge,
+    http_connections_closed: Vec<IntCounter>,
     /// Asynchronous tasks that are alive.
     pub tasks: IntGauge,
     /// 1 while the hub is joined.
@@ -287,6 +305,11 @@ impl Metrics {
             "Inputs from the network that broke their format",
             &["kind"],
         );
+        let closed = register.counters(
+            "http_connections_closed_total",
+            "Connections that the HTTP server closed before their end",
+            &["reason"],
+        );
         let build_info =
             register.gauges("build_info", "1, labelled with the version", &["version"]);
         build_info
@@ -319,6 +342,12 @@ impl Metrics {
                 "1 for the state the model is in",
                 &["model", "state"],
             ),
+            http_connections: register
+                .gauge("http_connections", "Connections of the HTTP server"),
+            http_connections_closed: ConnectionEnd::ALL
+                .iter()
+                .map(|end| closed.with_label_values(&[end.as_str()]))
+                .collect(),
             tasks: register.gauge("tasks", "Asynchronous tasks that are alive"),
             shedding: Arc::new(Shedding {
                 highest: register.gauge(
@@ -425,6 +454,12 @@ impl Metrics {
 
     /// All metrics in the Prometheus text format. Takes its time with hundreds of cameras: not for a thread that others
     /// wait for.
+    /// Counts a connection that the HTTP server closed before its end.
+    pub fn http_connection_closed(&self, reason: ConnectionEnd) {
+        self.http_connections_closed[reason as usize].inc();
+    }
+
+    /// All metrics in the Prometheus text format.
     pub fn encode(&self) -> String {
         self.add_up();
         TextEncoder::new()

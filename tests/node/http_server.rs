@@ -12,6 +12,7 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use twinsight::config::{Secret, StreamId};
 use twinsight::http::api::{CameraFacts, CameraView};
+use twinsight::http::connections::Limits;
 use twinsight::http::probe::{self, ProbeError};
 use twinsight::http::server::{self, HttpError, HttpState};
 use twinsight::telemetry::health::{Health, Heartbeat, Readiness};
@@ -22,6 +23,7 @@ const LIMIT: Duration = Duration::from_secs(10);
 
 struct Node {
     port: u16,
+    metrics: Arc<Metrics>,
     health: Health,
     readiness: Arc<Readiness>,
     stop: oneshot::Sender<()>,
@@ -29,6 +31,10 @@ struct Node {
 }
 
 async fn start(listen: &str, token: Option<&str>) -> Node {
+    start_within(listen, token, Limits::new(64)).await
+}
+
+async fn start_within(listen: &str, token: Option<&str>, limits: Limits) -> Node {
     let listener = server::bind(listen.parse().unwrap()).await.unwrap();
     let port = listener.local_addr().unwrap().port();
     let metrics = Arc::new(Metrics::new());
@@ -49,7 +55,7 @@ async fn start(listen: &str, token: Option<&str>) -> Node {
         vec![CameraView::new(facts, &stream, Instant::now())]
     };
     let state = HttpState {
-        metrics,
+        metrics: Arc::clone(&metrics),
         health: Health::default(),
         readiness: Arc::default(),
         cameras: Arc::new(cameras),
@@ -57,11 +63,18 @@ async fn start(listen: &str, token: Option<&str>) -> Node {
     let (stop, stopped) = oneshot::channel();
     let (health, readiness) = (state.health.clone(), Arc::clone(&state.readiness));
     let token = token.map(Secret::new);
-    let task = tokio::spawn(server::serve(listener, state, token, async {
-        let _ = stopped.await;
-    }));
+    let task = tokio::spawn(server::serve_within(
+        listener,
+        state,
+        token,
+        limits,
+        async {
+            let _ = stopped.await;
+        },
+    ));
     Node {
         port,
+        metrics,
         health,
         readiness,
         stop,
@@ -81,6 +94,26 @@ impl Node {
         let (head, body) = answer.split_once("\r\n\r\n").unwrap();
         let status = head[9..12].parse().unwrap();
         (status, head.to_owned(), body.to_owned())
+    }
+
+    async fn connect(&self) -> TcpStream {
+        TcpStream::connect(("127.0.0.1", self.port)).await.unwrap()
+    }
+
+    /// The value of a metric.
+    fn metric(&self, name: &str) -> i64 {
+        let text = self.metrics.encode();
+        let value = text.lines().find_map(|line| line.strip_prefix(name));
+        value.unwrap().trim().parse().unwrap()
+    }
+
+    /// A probe is answered, and soon.
+    async fn answers_probes(&self) {
+        let asked = Instant::now();
+        let status = tokio::time::timeout(LIMIT, self.get("/healthz", "")).await;
+        assert_eq!(status.unwrap().0, 200);
+        let took = asked.elapsed();
+        assert!(took < LIMIT / 2, "{took:?}");
     }
 
     fn silent_loop(&self) -> Heartbeat {
@@ -264,4 +297,212 @@ async fn the_probe_tells_that_something_else_answers() {
     let error = probe::health(address, LIMIT).await.unwrap_err();
     assert!(matches!(error, ProbeError::NotTheNode(_)), "{error:?}");
     answer.await.unwrap();
+}
+
+const REPLACED: &str = "twinsight_http_connections_closed_total{reason=\"replaced\"}";
+const NO_REQUEST: &str = "twinsight_http_connections_closed_total{reason=\"request\"}";
+const NOT_TAKEN: &str = "twinsight_http_connections_closed_total{reason=\"answer\"}";
+
+#[tokio::test]
+async fn probes_are_answered_however_many_hold_half_a_request() {
+    let node = start_within("127.0.0.1:0", None, Limits::new(16)).await;
+    let mut held = Vec::new();
+    for n in 0..400 {
+        let mut stream = node.connect().await;
+        let half = if n % 2 == 0 {
+            "GET /metrics HTTP/1.1\r\nHost: a\r\n"
+        } else {
+            ""
+        };
+        stream.write_all(half.as_bytes()).await.unwrap();
+        held.push(stream);
+        let open = node.metric("twinsight_http_connections");
+        assert!(open <= 16, "{open}");
+        if n % 50 == 49 {
+            node.answers_probes().await;
+        }
+    }
+    assert!(node.metric("twinsight_http_connections") <= 16);
+    // All but those that are there, and the probes ended by themselves.
+    assert!(
+        node.metric(REPLACED) >= 400 - 16,
+        "{}",
+        node.metric(REPLACED)
+    );
+}
+
+#[tokio::test]
+async fn a_request_that_comes_too_slowly_is_not_waited_for() {
+    let limits = Limits {
+        request: Duration::from_millis(200),
+        idle: Duration::from_millis(300),
+        ..Limits::new(16)
+    };
+    let node = start_within("127.0.0.1:0", None, limits).await;
+    // A byte at a time, for ever.
+    let mut slow = node.connect().await;
+    let drip = async {
+        loop {
+            let sent = slow.write_all(b"G").await;
+            if sent.is_err() {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(LIMIT, drip).await.unwrap();
+    assert_eq!(node.metric(NO_REQUEST), 1);
+    // One request, and then nothing.
+    let mut idle = node.connect().await;
+    idle.write_all(b"GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n")
+        .await
+        .unwrap();
+    let mut answer = Vec::new();
+    tokio::time::timeout(LIMIT, idle.read_to_end(&mut answer))
+        .await
+        .unwrap()
+        .unwrap();
+    assert!(answer.starts_with(b"HTTP/1.1 200 OK\r\n"));
+    let reason = "twinsight_http_connections_closed_total{reason=\"idle\"}";
+    assert_eq!(node.metric(reason), 1);
+}
+
+#[tokio::test]
+async fn clients_that_never_take_the_metrics_hold_up_nobody() {
+    let limits = Limits {
+        stuck: Duration::from_millis(500),
+        ..Limits::new(32)
+    };
+    let node = start_within("127.0.0.1:0", None, limits).await;
+    for n in 0..500 {
+        node.metrics
+            .stream(&StreamId::new(&*format!("camera-{n}"), "default"));
+    }
+    let size = node.metrics.encode().len();
+    println!("a scrape has {size} bytes");
+    let address = SocketAddr::from(([127, 0, 0, 1], node.port));
+    let mut mute = Vec::new();
+    for _ in 0..40 {
+        let socket = tokio::net::TcpSocket::new_v4().unwrap();
+        socket.set_recv_buffer_size(4096).unwrap();
+        let mut stream = socket.connect(address).await.unwrap();
+        stream
+            .write_all(b"GET /metrics HTTP/1.1\r\nHost: a\r\n\r\n")
+            .await
+            .unwrap();
+        mute.push(stream);
+    }
+    node.answers_probes().await;
+    let deadline = Instant::now() + 3 * LIMIT;
+    while node.metric(NOT_TAKEN) < 8 {
+        assert!(Instant::now() < deadline, "{}", node.metric(NOT_TAKEN));
+        node.answers_probes().await;
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    let (status, _, body) = node.get("/metrics", "").await;
+    assert!(
+        status == 200 && body.len() > size / 2 || status == 503,
+        "{status}"
+    );
+}
+
+#[tokio::test]
+async fn ten_thousand_requests_in_one_go_are_answered_in_order() {
+    const REQUESTS: usize = 10_000;
+    let node = start("127.0.0.1:0", None).await;
+    let (mut reading, mut writing) = node.connect().await.into_split();
+    let mut all = "GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n".repeat(REQUESTS - 1);
+    all += "GET /readyz HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
+    let writing = tokio::spawn(async move { writing.write_all(all.as_bytes()).await });
+    let mut answers = String::new();
+    let read = reading.read_to_string(&mut answers);
+    tokio::time::timeout(3 * LIMIT, read)
+        .await
+        .unwrap()
+        .unwrap();
+    writing.await.unwrap().unwrap();
+    assert_eq!(answers.matches("HTTP/1.1 200 OK").count(), REQUESTS - 1);
+    assert!(answers.ends_with("the hub is not joined\n"));
+}
+
+#[tokio::test]
+async fn what_is_no_request_is_refused_and_leaves_nothing_behind() {
+    let node = start("0.0.0.0:0", Some("hush-hush")).await;
+    let line = "GET /healthz HTTP/1.1\r\nHost: a\r\n";
+    let oddities: Vec<Vec<u8>> = vec![
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0".to_vec(),
+        b"\x16\x03\x01\x02\0\x01\0\x01\xfc\x03\x03".to_vec(),
+        b"\0\0\0\0\r\n\r\n".to_vec(),
+        format!("{line}X: {}\r\n\r\n", "a".repeat(1024 * 1024)).into_bytes(),
+        format!("{line}{}\r\n", "X: a\r\n".repeat(100_000)).into_bytes(),
+        format!("GET /{} HTTP/1.1\r\n\r\n", "a".repeat(100_000)).into_bytes(),
+        format!("{line}Content-Length: 4\r\nContent-Length: 400\r\n\r\nabcd").into_bytes(),
+        format!("{line}Transfer-Encoding: chunked, identity\r\n\r\n0\r\n\r\n").into_bytes(),
+        format!("{line}Content-Length: -1\r\n\r\n").into_bytes(),
+        format!("{line}Content-Length: 18446744073709551616\r\n\r\n").into_bytes(),
+        format!("{line}X\0: a\r\n\r\n").into_bytes(),
+        format!("{line} folded: a\r\n\r\n").into_bytes(),
+        format!("{line}Transfer-Encoding: chunked\r\n\r\nffffffffffffffffff\r\n").into_bytes(),
+    ];
+    for oddity in &oddities {
+        let stream = node.connect().await;
+        let (mut reading, mut writing) = stream.into_split();
+        let (sent, shown) = (
+            oddity.clone(),
+            String::from_utf8_lossy(&oddity[..oddity.len().min(60)]),
+        );
+        // The server may close before all is sent.
+        let writing = tokio::spawn(async move {
+            let _ = writing.write_all(&sent).await;
+            writing
+        });
+        let mut answer = Vec::new();
+        // A reset comes where something was left unread.
+        let _ = tokio::time::timeout(LIMIT, reading.read_to_end(&mut answer)).await;
+        let answer = String::from_utf8_lossy(&answer).into_owned();
+        println!("{shown:?}: {:?}", answer.lines().next());
+        let refused = answer.is_empty()
+            || answer.starts_with("HTTP/1.1 4")
+            || answer.starts_with("HTTP/1.1 5");
+        // A body that is wrong is never read, since no route takes one.
+        assert!(
+            refused || answer.matches("HTTP/1.1 ").count() == 1,
+            "{shown:?}: {answer}"
+        );
+        drop(writing.await);
+        node.answers_probes().await;
+    }
+    // What comes behind a body of two lengths is no request of its own.
+    let mut stream = node.connect().await;
+    let smuggled = "GET /healthz HTTP/1.1\r\nHost: a\r\nContent-Length: 60\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\nGET /api/cameras HTTP/1.1\r\nHost: a\r\n\r\n";
+    stream.write_all(smuggled.as_bytes()).await.unwrap();
+    stream.shutdown().await.unwrap();
+    let mut answer = Vec::new();
+    let _ = tokio::time::timeout(LIMIT, stream.read_to_end(&mut answer))
+        .await
+        .unwrap();
+    let answer = String::from_utf8_lossy(&answer);
+    assert!(!answer.contains("twinId"), "{answer}");
+}
+
+#[tokio::test]
+async fn a_task_that_panicked_is_told_by_healthz_and_by_the_probe() {
+    let node = start("127.0.0.1:0", None).await;
+    let task = node
+        .health
+        .watch("the reload", async { panic!("as a bug would") });
+    assert!(
+        tokio::spawn(task)
+            .await
+            .is_err_and(|error| error.is_panic())
+    );
+    let sentence = "the reload ended by a panic (as a bug would): restart the node, this is a bug in Twinsight";
+    let (status, _, body) = node.get("/healthz", "").await;
+    assert_eq!((status, body), (503, format!("{sentence}\n")));
+    let listen = SocketAddr::from(([127, 0, 0, 1], node.port));
+    let error = probe::health(listen, LIMIT).await.unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        format!("the node is not healthy: {sentence}")
+    );
 }
