@@ -11,7 +11,8 @@ use prometheus::{
 };
 
 use super::ledger::{
-    CameraState, EventDrop, FrameDrop, Malformed, ShedLevel, SignalRefusal, Stage, UnitDrop, Work,
+    CameraState, EventDrop, FrameDrop, Malformed, PacketRefusal, ShedLevel, SignalRefusal, Stage,
+    UnitDrop, Work,
 };
 use crate::config::StreamId;
 
@@ -30,6 +31,7 @@ pub struct Metrics {
     shedding: Arc<Shedding>,
     signals_refused: Vec<IntCounter>,
     malformed_input: Vec<IntCounter>,
+    rtp_packets_refused: Vec<IntCounter>,
     /// A session's run that gave an error.
     pub inference_failures: IntCounter,
     /// Inference workers and decoders that were replaced.
@@ -256,6 +258,11 @@ impl Metrics {
             "Inputs from the network that broke their format",
             &["kind"],
         );
+        let packets_refused = register.counters(
+            "rtp_packets_refused_total",
+            "RTP packets that came and were not used",
+            &["reason"],
+        );
         let build_info =
             register.gauges("build_info", "1, labelled with the version", &["version"]);
         build_info
@@ -271,6 +278,10 @@ impl Metrics {
             malformed_input: Malformed::ALL
                 .iter()
                 .map(|k| malformed.with_label_values(&[k.as_str()]))
+                .collect(),
+            rtp_packets_refused: PacketRefusal::ALL
+                .iter()
+                .map(|r| packets_refused.with_label_values(&[r.as_str()]))
                 .collect(),
             inference_failures: register
                 .counter("inference_failures_total", "Inferences that failed"),
@@ -315,6 +326,11 @@ impl Metrics {
     /// Counts a refused signal.
     pub fn signal_refused(&self, reason: SignalRefusal) {
         self.signals_refused[reason as usize].inc();
+    }
+
+    /// Counts RTP packets that were not used.
+    pub fn rtp_packets_refused(&self, reason: PacketRefusal, count: u64) {
+        self.rtp_packets_refused[reason as usize].inc_by(count);
     }
 
     /// Counts a malformed input.
