@@ -226,8 +226,12 @@ fn main() -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            let _ = writeln!(std::io::stderr(), "twinsight: {}", sentence(&error));
-            if error.is::<ConfigError>() {
+            let wrong = error.downcast_ref::<ConfigError>();
+            let sentences = wrong.map_or_else(|| vec![sentence(&error)], ConfigError::sentences);
+            for sentence in sentences {
+                let _ = writeln!(std::io::stderr(), "twinsight: {sentence}");
+            }
+            if wrong.is_some() {
                 ExitCode::from(BAD_CONFIGURATION)
             } else {
                 ExitCode::FAILURE
