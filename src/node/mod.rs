@@ -10,7 +10,7 @@ mod report;
 mod settings;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
@@ -198,6 +198,7 @@ impl Node {
         let mut applier = Applier::new(models, Arc::clone(&cameras), Arc::clone(&pool));
         let prepared = applier.prepare(config.clone(), &config).await?;
         applier.apply(prepared).await?;
+        metrics.config_taken(SystemTime::now());
 
         let (refused_sender, refused) = watch::channel(None);
         let tasks = vec![
@@ -255,7 +256,8 @@ impl Node {
         let (sender, told) = watch::channel(None);
         self.tasks
             .push(tokio::spawn(settings::run(self.hub.clone(), sender)));
-        let task = ReloadTask::spawn(applier, started, source, hangup, told);
+        let metrics = Arc::clone(&self.metrics);
+        let task = ReloadTask::spawn(applier, metrics, started, source, (hangup, told));
         self.following = Following::Changes(task);
     }
 
