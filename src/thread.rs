@@ -14,7 +14,7 @@ pub struct Joined {
 /// Starts a thread with a name (15 bytes of it are visible in `ps` and `perf`).
 ///
 /// # Panics
-/// If the system refuses a thread, which is an exhausted machine and not an input.
+/// If the system refuses a thread. Whoever can go on without it calls [`try_spawn_named`].
 pub fn spawn_named(name: impl Into<String>, body: impl FnOnce() + Send + 'static) -> Joined {
     try_spawn_named(name, body)
         .expect("the system grants a thread, because those that an input can ask for are tried")
@@ -131,6 +131,23 @@ pub fn yield_to_others() {
     #[cfg(target_os = "linux")]
     if let Err(error) = rustix::process::setpriority_process(None, NICE) {
         tracing::debug!(%error, "a thread keeps its priority");
+    }
+}
+
+/// The system refuses a thread.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "the system grants no thread `{name}` ({source}): raise `ulimit -u`, `TasksMax=` of the service or `--pids-limit` of the container, or give it more memory"
+)]
+pub struct ThreadError {
+    name: &'static str,
+    source: io::Error,
+}
+
+impl ThreadError {
+    /// What [`try_spawn_named`] was answered for a thread that the program cannot do without.
+    pub fn new(name: &'static str, source: io::Error) -> Self {
+        Self { name, source }
     }
 }
 

@@ -11,7 +11,7 @@ use tokio::task::JoinHandle;
 use super::cameras::{Cameras, Changes};
 use super::models::{Loaded, Models};
 use crate::config::{CameraConfig, Config};
-use crate::detect::worker::InferencePool;
+use crate::detect::pool::InferencePool;
 
 /// The inference workers, for whoever looks after them; `None` once the node stops.
 pub(super) type SharedPool = Arc<Mutex<Option<InferencePool>>>;
@@ -107,11 +107,10 @@ impl Applier {
                     uses_loaded: _,
                 } => return Ok(Prepared { cameras, loaded }),
                 Plan::Needs(names) => {
-                    loaded = Some(
-                        self.load(names)
-                            .await
-                            .context("loading a model panicked: this is a bug in Twinsight")??,
-                    );
+                    let load = self.load(names).await;
+                    let models =
+                        load.context("loading a model panicked: this is a bug in Twinsight")??;
+                    loaded = Some(models);
                 }
             }
         }
@@ -139,13 +138,14 @@ impl Applier {
             );
         }
         let in_use = self.models.catalog();
-        let uses_loaded = !in_use.missing(&cameras).is_empty();
+        let missing = in_use.missing(&cameras);
+        let uses_loaded = !missing.is_empty();
         let catalog = match loaded {
             Some(loaded) if uses_loaded => in_use.with(loaded),
             _ => in_use.clone(),
         };
-        let missing = catalog.missing(&cameras);
-        if !missing.is_empty() {
+        // Where some are lacking all are loaded, so that one load has everything.
+        if !catalog.missing(&cameras).is_empty() {
             return Ok(Plan::Needs(missing));
         }
         for camera in &cameras {

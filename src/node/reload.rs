@@ -21,6 +21,7 @@ use super::apply::{Applier, Plan, Prepared};
 use super::cameras::Changes;
 use super::models::Loaded;
 use crate::config::{CameraConfig, Config, ConfigSource, Settings};
+use crate::telemetry::health::Health;
 use crate::telemetry::logging::{RATE_LIMIT, RateLimit};
 use crate::telemetry::metrics::Metrics;
 
@@ -44,6 +45,16 @@ pub enum Reloaded {
     Refused(String),
     /// The node follows no configuration, or stops.
     Ended,
+}
+
+/// What the task follows.
+pub(super) struct Inputs {
+    /// The file, with which the node was started.
+    pub source: ConfigSource,
+    /// Asks to read it again.
+    pub hangup: Option<Signal>,
+    /// The hub's settings.
+    pub told: watch::Receiver<Option<Value>>,
 }
 
 /// The running task, for the node to end.
@@ -145,9 +156,14 @@ impl ReloadTask {
         applier: Applier,
         metrics: Arc<Metrics>,
         started: Config,
-        source: ConfigSource,
-        (hangup, told): (Option<Signal>, watch::Receiver<Option<Value>>),
+        inputs: Inputs,
+        health: &Health,
     ) -> Self {
+        let Inputs {
+            source,
+            hangup,
+            told,
+        } = inputs;
         let (requests, asked) = mpsc::channel(REQUESTS);
         let (stop, stopped) = watch::channel(false);
         let reload = Reload {
@@ -167,7 +183,8 @@ impl ReloadTask {
             said: Vec::new(),
             warn: RateLimit::new(RATE_LIMIT),
         };
-        let task = tokio::spawn(reload.run(hangup, told, asked, stopped));
+        let running = reload.run(hangup, told, asked, stopped);
+        let task = tokio::spawn(health.watch("the reload", running));
         Self {
             requests,
             stop,

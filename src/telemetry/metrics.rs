@@ -10,10 +10,26 @@ use prometheus::{
     IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
 };
 
+use super::label::label_enum;
 use super::ledger::{
-    CameraState, EventDrop, FrameDrop, Malformed, ShedLevel, SignalRefusal, Stage, UnitDrop, Work,
+    CameraState, EventDrop, FrameDrop, Malformed, ModelState, ShedLevel, SignalRefusal, Stage,
+    UnitDrop, Work,
 };
 use crate::config::StreamId;
+
+label_enum! {
+    /// Why the HTTP server closed a connection before its end.
+    pub enum ConnectionEnd {
+        /// No whole request came in time.
+        Request = "request",
+        /// No further request came in time.
+        Idle = "idle",
+        /// The answer was not taken in time.
+        Answer = "answer",
+        /// A new connection took its place, since all were taken.
+        Replaced = "replaced",
+    }
+}
 
 /// Upper bounds in seconds: from a decode on a fast machine to a stream that hardly lives.
 const SECONDS: &[f64] = &[
@@ -39,12 +55,20 @@ pub struct Metrics {
     pub inference_failures: IntCounter,
     /// Inference workers and decoders that were replaced.
     pub worker_restarts: IntCounter,
+    /// Inference workers whose run hangs and was given up.
+    pub workers_given_up: IntGauge,
+    model_state: IntGaugeVec,
+    /// Connections of the HTTP server.
+    pub http_connections: IntGauge,
+    http_connections_closed: Vec<IntCounter>,
     /// Asynchronous tasks that are alive.
     pub tasks: IntGauge,
     /// 1 while the hub is joined.
     pub hub_connected: IntGauge,
     /// Times the hub was joined again after it had gone.
     pub hub_reconnects: IntCounter,
+    /// Messages signed with the node's own twin id that it did not send.
+    pub twin_id_conflicts: IntCounter,
 }
 
 /// The camera streams that are counted, and what is left of those that were.
@@ -284,6 +308,11 @@ impl Metrics {
             "Inputs from the network that broke their format",
             &["kind"],
         );
+        let closed = register.counters(
+            "http_connections_closed_total",
+            "Connections that the HTTP server closed before their end",
+            &["reason"],
+        );
         let build_info =
             register.gauges("build_info", "1, labelled with the version", &["version"]);
         build_info
@@ -322,6 +351,21 @@ impl Metrics {
                 "worker_restarts_total",
                 "Inference workers and decoders that were replaced",
             ),
+            workers_given_up: register.gauge(
+                "workers_given_up",
+                "Inference workers whose run hangs and was given up",
+            ),
+            model_state: register.gauges(
+                "model_state",
+                "1 for the state the model is in",
+                &["model", "state"],
+            ),
+            http_connections: register
+                .gauge("http_connections", "Connections of the HTTP server"),
+            http_connections_closed: ConnectionEnd::ALL
+                .iter()
+                .map(|end| closed.with_label_values(&[end.as_str()]))
+                .collect(),
             tasks: register.gauge("tasks", "Asynchronous tasks that are alive"),
             shedding: Arc::new(Shedding {
                 highest: register.gauge(
@@ -333,8 +377,13 @@ impl Metrics {
             hub_connected: register.gauge("hub_connected", "1 while the hub is joined"),
             hub_reconnects: register
                 .counter("hub_reconnects_total", "Times the hub was joined again"),
+            twin_id_conflicts: register.counter(
+                "twin_id_conflicts_total",
+                "Messages signed with the node's own twin id that it did not send",
+            ),
             registry: registry.clone(),
         };
+        register.add(super::logging::dropped_lines());
         #[cfg(target_os = "linux")]
         register.add(prometheus::process_collector::ProcessCollector::for_self());
         metrics
@@ -415,6 +464,15 @@ impl Metrics {
         }
     }
 
+    /// Sets the state a model is in.
+    pub fn set_model_state(&self, model: &str, state: ModelState) {
+        for each in ModelState::ALL {
+            self.model_state
+                .with_label_values(&[model, each.as_str()])
+                .set(i64::from(*each == state));
+        }
+    }
+
     /// Counts a refused signal.
     pub fn signal_refused(&self, reason: SignalRefusal) {
         self.signals_refused[reason as usize].inc();
@@ -432,6 +490,12 @@ impl Metrics {
 
     /// All metrics in the Prometheus text format. Takes its time with hundreds of cameras: not for a thread that others
     /// wait for.
+    /// Counts a connection that the HTTP server closed before its end.
+    pub fn http_connection_closed(&self, reason: ConnectionEnd) {
+        self.http_connections_closed[reason as usize].inc();
+    }
+
+    /// All metrics in the Prometheus text format.
     pub fn encode(&self) -> String {
         self.add_up();
         TextEncoder::new()
