@@ -22,7 +22,7 @@ use tokio::task::JoinHandle;
 use self::apply::{Applier, SharedPool};
 use self::cameras::{CameraContext, Cameras};
 use self::models::Models;
-use self::reload::{ReloadTask, Reloaded};
+use self::reload::{Inputs, ReloadTask, Reloaded};
 use crate::clock::WallClock;
 use crate::config::{Config, ConfigSource, HubConfig, HubMode};
 use crate::decode::decoder::DecoderKind;
@@ -211,6 +211,7 @@ impl Node {
         let mut applier = Applier::new(models, Arc::clone(&cameras), Arc::clone(&pool));
         let prepared = applier.prepare(config.clone(), &config).await?;
         applier.apply(prepared).await?;
+        metrics.config_taken(SystemTime::now());
 
         let (refused_sender, refused) = watch::channel(None);
         let tasks = vec![
@@ -286,7 +287,13 @@ impl Node {
             .health
             .watch("the reader of the hub's settings", reading);
         self.tasks.push(tokio::spawn(reading));
-        let task = ReloadTask::spawn(applier, started, source, hangup, told, &self.health);
+        let inputs = Inputs {
+            source,
+            hangup,
+            told,
+        };
+        let metrics = Arc::clone(&self.metrics);
+        let task = ReloadTask::spawn(applier, metrics, started, inputs, &self.health);
         self.following = Following::Changes(task);
     }
 

@@ -3,10 +3,10 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use prometheus::{
-    Counter, CounterVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec,
+    Counter, CounterVec, Gauge, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec,
     IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
 };
 
@@ -47,6 +47,9 @@ pub struct Metrics {
     totals: Vec<IntCounter>,
     shedding: Arc<Shedding>,
     signals_refused: Vec<IntCounter>,
+    config_reloads: [IntCounter; 2],
+    config_last_reload_successful: IntGauge,
+    config_last_reload_success: Gauge,
     malformed_input: Vec<IntCounter>,
     rtp_packets_refused: Vec<IntCounter>,
     /// A session's run that gave an error.
@@ -321,7 +324,22 @@ impl Metrics {
         build_info
             .with_label_values(&[env!("CARGO_PKG_VERSION")])
             .set(1);
+        let config_reloads = register.counters(
+            "config_reloads_total",
+            "Times that the configuration was read again or told by the hub, by what came of it",
+            &["result"],
+        );
         let metrics = Self {
+            config_reloads: ["refused", "applied"]
+                .map(|result| config_reloads.with_label_values(&[result])),
+            config_last_reload_successful: register.gauge(
+                "config_last_reload_successful",
+                "1 unless the configuration that was read last was refused",
+            ),
+            config_last_reload_success: register.number(
+                "config_last_reload_success_timestamp_seconds",
+                "When a configuration was last taken, since 1970",
+            ),
             vectors,
             streams: Mutex::default(),
             totals,
@@ -436,6 +454,24 @@ impl Metrics {
 
     fn streams(&self) -> MutexGuard<'_, Streams> {
         self.streams.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The configuration that the node starts with was taken.
+    pub fn config_taken(&self, now: SystemTime) {
+        let since_1970 = now.duration_since(UNIX_EPOCH).unwrap_or_default();
+        self.config_last_reload_success
+            .set(since_1970.as_secs_f64());
+        self.config_last_reload_successful.set(1);
+    }
+
+    /// A configuration was read again, or told by the hub, and taken or refused.
+    pub fn config_reloaded(&self, taken: bool, now: SystemTime) {
+        self.config_reloads[usize::from(taken)].inc();
+        if taken {
+            self.config_taken(now);
+        } else {
+            self.config_last_reload_successful.set(0);
+        }
     }
 
     /// Sets the state a model is in.
@@ -839,6 +875,13 @@ impl Register<'_> {
             .expect("the name is valid, because it is a literal above");
         self.add(counter.clone());
         counter
+    }
+
+    fn number(&self, name: &str, help: &str) -> Gauge {
+        let gauge = Gauge::with_opts(Self::opts(name, help))
+            .expect("the name is valid, because it is a literal above");
+        self.add(gauge.clone());
+        gauge
     }
 
     fn gauge(&self, name: &str, help: &str) -> IntGauge {
