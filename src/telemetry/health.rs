@@ -129,7 +129,7 @@ impl fmt::Display for Silent {
 pub struct Readiness {
     model_warm: AtomicBool,
     hub_joined: AtomicBool,
-    /// Why the hub is not joined, as a sentence; empty where nobody said.
+    /// Which hub is not joined and why; empty where nobody said.
     hub_trouble: Mutex<String>,
 }
 
@@ -144,7 +144,7 @@ impl Readiness {
         self.hub_joined.store(joined, Ordering::Relaxed);
     }
 
-    /// Which hub is not joined and why, in a sentence that begins with "the hub".
+    /// Which hub is not joined and why; ends the sentence "the hub is not joined: ".
     pub fn set_hub_trouble(&self, trouble: impl Into<String>) {
         *self
             .hub_trouble
@@ -165,7 +165,7 @@ impl Readiness {
                 .unwrap_or_else(PoisonError::into_inner);
             missing.push(match trouble.as_str() {
                 "" => "the hub is not joined".to_owned(),
-                trouble => trouble.to_owned(),
+                trouble => format!("the hub is not joined: {trouble}"),
             });
         }
         missing
@@ -237,8 +237,11 @@ mod tests {
         );
         readiness.set_model_warm(true);
         assert_eq!(readiness.missing(), ["the hub is not joined"]);
-        readiness.set_hub_trouble("the hub http://h:1 is away");
-        assert_eq!(readiness.missing(), ["the hub http://h:1 is away"]);
+        readiness.set_hub_trouble("http://h:1 is away");
+        assert_eq!(
+            readiness.missing(),
+            ["the hub is not joined: http://h:1 is away"]
+        );
         readiness.set_hub_joined(true);
         assert!(readiness.missing().is_empty());
     }
