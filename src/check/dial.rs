@@ -155,13 +155,13 @@ impl Dialler {
         let (peer, mut events, sdp) = match tokio::time::timeout(STEP_LIMIT, described).await {
             Ok(Ok(described)) => described,
             Ok(Err(error)) => {
-                return Err(Trouble::new(
+                return Err(Trouble::here(
                     format!("no offer could be made here ({error})"),
                     "see `[ice]` of the configuration: `interfaces` and `udp_ports`",
                 ));
             }
             Err(_) => {
-                return Err(Trouble::new(
+                return Err(Trouble::here(
                     format!(
                         "no offer could be made here within {} s",
                         STEP_LIMIT.as_secs()
@@ -171,7 +171,7 @@ impl Dialler {
             }
         };
         let result = if self.ice.relay_only && sdp.candidates().next().is_none() {
-            Err(Trouble::new(
+            Err(Trouble::here(
                 "no TURN server gave this node an address, and `ice.policy` is \"relay\"",
                 "see that the TURN server runs, takes UDP on its port, and accepts the user name and credential (PHYSTACK_TURN_USERNAME, PHYSTACK_TURN_CREDENTIAL, or the hub's)",
             ))
