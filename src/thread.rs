@@ -1,6 +1,7 @@
 //! Named threads with an owner that joins them.
 
 use std::io;
+use std::sync::{Mutex, PoisonError};
 use std::thread::JoinHandle;
 
 /// A running thread; dropping it waits for the thread to end, so its owner must have told it to.
@@ -76,20 +77,32 @@ pub(crate) mod refusal {
 /// Runs `body` on a thread that has [yielded to others](yield_to_others), and waits for it: threads that foreign code starts
 /// there yield too, and have its name.
 ///
+/// Where the system grants no thread, `body` runs on the calling one, and does not yield.
+///
 /// # Panics
-/// As [`spawn_named`], and when `body` does.
+/// When `body` does.
 pub fn yielding<R: Send>(name: &str, body: impl FnOnce() -> R + Send) -> R {
+    let body = Mutex::new(Some(body));
+    let run = || {
+        let body = body.lock().unwrap_or_else(PoisonError::into_inner).take();
+        body.expect("the body is there, because either the thread runs it or the caller")()
+    };
     std::thread::scope(|scope| {
         let thread = std::thread::Builder::new()
             .name(name.to_owned())
             .spawn_scoped(scope, || {
                 yield_to_others();
-                body()
-            })
-            .expect("the system grants a thread, because the limits of the container allow one a camera");
-        thread
-            .join()
-            .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+                run()
+            });
+        match thread {
+            Ok(thread) => thread
+                .join()
+                .unwrap_or_else(|panic| std::panic::resume_unwind(panic)),
+            Err(error) => {
+                tracing::debug!(%error, name, "a thread was not granted, and its work does not yield");
+                run()
+            }
+        }
     })
 }
 

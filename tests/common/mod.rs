@@ -163,6 +163,11 @@ impl Program {
         }
     }
 
+    /// Its process.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Sends it a signal of `kill`.
     pub fn signal(&self, name: &str) {
         let status = Command::new("kill")
