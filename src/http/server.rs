@@ -324,6 +324,8 @@ impl Connection {
         });
         let mut builder = http1::Builder::new();
         builder
+            // Who has said all that it asks for may close its half, as `nc -N` does.
+            .half_close(true)
             .header_read_timeout(None::<Duration>)
             .max_header_size(MAX_HEAD_BYTES)
             .max_buf_size(MAX_BUFFER_BYTES);
