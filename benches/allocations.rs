@@ -159,6 +159,7 @@ fn measure(name: &str, codec: Codec, decoder: DecoderKind) -> [Stages; 2] {
         min_interval: Duration::ZERO,
         max_age: Duration::from_secs(3600),
         metrics: metrics.stream(&id),
+        model: 0,
         work: (),
     });
     let mut preprocessor = Preprocessor::new(TensorSpec {

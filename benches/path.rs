@@ -186,6 +186,7 @@ mod whole {
                 min_interval: Duration::ZERO,
                 max_age: Duration::from_millis(500),
                 metrics: metrics.stream(&id),
+                model: 0,
                 work: (),
             });
             let labels: Vec<String> = (0..CLASSES).map(|n| format!("class {n}")).collect();

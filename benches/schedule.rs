@@ -32,6 +32,7 @@ fn crowd(cameras: usize, min_interval: Duration, now: Instant) -> Core<usize> {
             min_interval,
             max_age: Duration::from_secs(1 << 40),
             metrics: metrics.stream(&StreamId::new(n.to_string(), "default")),
+            model: 0,
             work: n,
         });
         let planes = pool.acquire(size.i420_bytes());

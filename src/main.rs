@@ -46,6 +46,9 @@ const PATTERN_SIZE: PictureSize = PictureSize {
     height_px: 720,
 };
 
+/// The longest demo: a year.
+const MAX_SECONDS: u64 = 366 * 24 * 3600;
+
 /// A graceful stop may take this long, and with [`RUNTIME_LIMIT`] and [`LAST_WORDS_LIMIT`] five seconds in all.
 const STOP_LIMIT: Duration = Duration::from_secs(4);
 
@@ -117,13 +120,13 @@ struct CheckArgs {
 #[derive(Args)]
 struct DemoArgs {
     /// Camera twins.
-    #[arg(long, default_value_t = 3)]
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = cameras)]
     cameras: usize,
     /// Ends by itself after this many seconds.
-    #[arg(long, value_name = "S")]
+    #[arg(long, value_name = "S", value_parser = clap::value_parser!(u64).range(1..=MAX_SECONDS))]
     seconds: Option<u64>,
     /// Frames a second of each camera.
-    #[arg(long, default_value_t = 10.0)]
+    #[arg(long, value_name = "N", default_value_t = 10.0, value_parser = fps)]
     fps: f64,
     /// The model.
     #[arg(long)]
@@ -139,10 +142,10 @@ struct CapacityArgs {
     #[arg(long, value_name = "FILE")]
     clip: Option<PathBuf>,
     /// Frames a second of each camera.
-    #[arg(long, default_value_t = 10.0)]
+    #[arg(long, value_name = "N", default_value_t = 10.0, value_parser = fps)]
     fps: f64,
     /// Detections a second of each camera at most, 0 for every frame; 10 unless given.
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = max_fps)]
     max_fps: Option<f64>,
     /// Writes the table there too, for plots.
     #[arg(long, value_name = "FILE")]
@@ -179,7 +182,7 @@ struct CameraArgs {
     #[arg(long, default_value = "default")]
     stream: String,
     /// Frames a second.
-    #[arg(long, default_value_t = 10.0)]
+    #[arg(long, value_name = "N", default_value_t = 10.0, value_parser = fps)]
     fps: f64,
 }
 
@@ -205,8 +208,8 @@ struct DetectArgs {
     /// The model.
     #[arg(long, default_value = "nanodet_g_coco")]
     model: String,
-    /// Objects below it are left out.
-    #[arg(long, value_name = "S", default_value_t = 0.4)]
+    /// Objects below it are left out; 0 to 1.
+    #[arg(long, value_name = "S", default_value_t = 0.4, value_parser = min_score)]
     min_score: f32,
     /// A label to report; may be given several times. Without it: all.
     #[arg(long = "class", value_name = "LABEL")]
@@ -235,7 +238,11 @@ fn main() -> ExitCode {
     let descriptors = Descriptors::raise();
     let logging = logging::init(cli.log_format, env.get("RUST_LOG").or(quiet));
     let result = logging.context("logging").and_then(|()| {
-        let runtime = runtime()?;
+        threads_at_the_start()?;
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .enable_all()
+            .build()
+            .context("cannot start the runtime")?;
         let result = runtime.block_on(execute(cli.command, &env, descriptors));
         runtime.shutdown_timeout(RUNTIME_LIMIT);
         result
@@ -255,6 +262,20 @@ fn main() -> ExitCode {
     }
 }
 
+/// The runtime would panic if it did not get its threads.
+fn threads_at_the_start() -> Result<()> {
+    /// Beside one for each core: what blocks, and the first threads of a command.
+    const OTHERS: usize = 4;
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    twinsight::thread::try_grant(cores + OTHERS).with_context(|| {
+        format!(
+            "the system does not grant the {} threads that this program starts with: raise the limit of processes and \
+             threads (`ulimit -u`, `pids_limit` of a container)",
+            cores + OTHERS
+        )
+    })
+}
+
 /// Waits for the log at the end of the program, however it ends.
 struct LastWords;
 
@@ -262,20 +283,6 @@ impl Drop for LastWords {
     fn drop(&mut self) {
         logging::flush(LAST_WORDS_LIMIT);
     }
-}
-
-fn runtime() -> Result<tokio::runtime::Runtime> {
-    let build = || {
-        tokio::runtime::Builder::new_multi_thread()
-            .enable_all()
-            .build()
-    };
-    // It panics where the system grants no thread.
-    std::panic::catch_unwind(build)
-        .map_err(|_| {
-            anyhow::anyhow!("cannot start the runtime: the system grants no threads, raise `ulimit -u` or the container's limit of processes")
-        })?
-        .context("cannot start the runtime")
 }
 
 /// An error with its causes, but for those that its own words tell already.
@@ -353,7 +360,7 @@ async fn run_demo(args: DemoArgs, env: &Env) -> Result<()> {
         fps: args.fps,
         model: args.model,
         clip: shipped("media/pedestrians.h264"),
-        models_dir: shipped("models"),
+        models_dir: models_dir(env),
         env: env.as_map().clone(),
     };
     demo::run(options, stop.next(), &mut Output(io::stdout())).await
@@ -370,7 +377,7 @@ async fn run_capacity(args: CapacityArgs, env: &Env) -> Result<()> {
         max_fps: args.max_fps,
         step: Duration::from_secs(args.step_seconds),
         csv: args.csv,
-        models_dir: shipped("models"),
+        models_dir: models_dir(env),
         env: env.as_map().clone(),
     };
     capacity::run(options, stop.next(), &mut Output(io::stdout())).await
@@ -427,7 +434,7 @@ fn camera_source(args: &CameraArgs) -> Result<CameraSource> {
     })
 }
 
-/// `1280x720`.
+/// `1280x720`, of a size that the pattern can have.
 fn picture_size(text: &str) -> Result<PictureSize, String> {
     let sides = text.split_once('x');
     let parsed = sides.and_then(|(width, height)| {
@@ -436,13 +443,52 @@ fn picture_size(text: &str) -> Result<PictureSize, String> {
             height_px: height.parse().ok()?,
         })
     });
-    parsed.ok_or_else(|| "a size is width and height in pixels, as in 1280x720".to_owned())
+    let size =
+        parsed.ok_or_else(|| "a size is width and height in pixels, as in 1280x720".to_owned())?;
+    Pictures::pattern(size).map_err(|error| error.to_string())?;
+    Ok(size)
+}
+
+fn cameras(text: &str) -> Result<usize, String> {
+    let count = text
+        .parse()
+        .ok()
+        .filter(|count| demo::CAMERAS.contains(count));
+    count.ok_or_else(|| {
+        let (least, most) = (demo::CAMERAS.start(), demo::CAMERAS.end());
+        format!("the demo takes {least} to {most} cameras")
+    })
+}
+
+fn fps(text: &str) -> Result<f64, String> {
+    let fps = text.parse().map_err(|_| "it is no number".to_owned())?;
+    camera::check_fps(fps).map_err(|error| error.to_string())?;
+    Ok(fps)
+}
+
+fn max_fps(text: &str) -> Result<f64, String> {
+    number(text, 1000.0)
+}
+
+fn min_score(text: &str) -> Result<f32, String> {
+    // 32 bits are what scores have; no value in range becomes another one that matters.
+    number(text, 1.0)?;
+    text.parse().map_err(|_| "it is no number".to_owned())
+}
+
+/// A number from 0 to `most`, as the configuration's.
+fn number(text: &str, most: f64) -> Result<f64, String> {
+    let number = text
+        .parse()
+        .ok()
+        .filter(|number| (0.0..=most).contains(number));
+    number.ok_or_else(|| format!("it takes a number from 0 to {most}"))
 }
 
 fn run_detect(args: DetectArgs, env: &Env) -> Result<()> {
     let options = DetectOptions {
         files: args.files,
-        models: shipped("models"),
+        models: models_dir(env),
         model: args.model,
         min_score: args.min_score,
         classes: args.classes,
@@ -529,6 +575,12 @@ impl<W: Write> Write for Output<W> {
     fn flush(&mut self) -> io::Result<()> {
         Self::noted(self.0.flush())
     }
+}
+
+/// The folder of the models where there is no configuration: of the variable that stands for `runtime.models_dir`, or
+/// what is shipped.
+fn models_dir(env: &Env) -> PathBuf {
+    shipped(env.get("TWINSIGHT_RUNTIME__MODELS_DIR").unwrap_or("models"))
 }
 
 /// A file that is shipped with the program: in the working directory, or beside an ancestor of the

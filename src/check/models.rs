@@ -83,12 +83,19 @@ async fn model(
             started.elapsed().as_millis()
         );
         let classes = wrong_classes(name, &detector, &cameras);
-        Ok((found, classes))
+        Ok((found, detector.doubt().map(str::to_owned), classes))
     })
     .await;
     match tried {
-        Ok((found, classes)) => {
-            report.add(Finding::ok(subject, found));
+        Ok((found, doubt, classes)) => {
+            report.add(match doubt {
+                None => Finding::ok(subject, found),
+                Some(doubt) => Finding::warn(
+                    subject,
+                    format!("{found}, and a grey picture gives no result: {doubt}"),
+                    "try it with `twinsight detect` on a picture of a camera",
+                ),
+            });
             for (camera, sentence) in classes {
                 report.add(Finding::fail(camera, sentence, ""));
             }

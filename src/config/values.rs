@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::StreamId;
+use super::secret_file::read_secret_file;
 use crate::telemetry::label::label_enum;
 use crate::telemetry::logging;
 
@@ -238,7 +239,7 @@ impl Secret {
     /// What the file holds now, if that is another secret: keys are rotated under running programs.
     pub fn rotated(&self) -> Option<Self> {
         let file = self.file.as_deref()?;
-        let text = std::fs::read_to_string(file).ok()?;
+        let text = read_secret_file(file).ok()?;
         Self::of_file(file, &text).filter(|read| read.text != self.text)
     }
 }

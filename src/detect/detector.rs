@@ -95,12 +95,20 @@ pub enum DetectError {
         /// Which output and how.
         mismatch: super::postprocess::Mismatch,
     },
+    /// An output had numbers that no detector gives: what the picture shows is not known.
+    #[error("model {model}: {implausible}")]
+    Numbers {
+        /// Name of the model.
+        model: Arc<str>,
+        /// Which output and which number.
+        implausible: super::postprocess::Implausible,
+    },
     /// A fake detector was told to fail.
     #[error("the fake detector fails as it was told")]
     Fake,
 }
 
-/// Ends a run from another thread; the detector cannot be used after it.
+/// Ends a run from another thread; later ones fail until [`Detector::recover`].
 pub type Terminate = Box<dyn Fn() + Send + Sync>;
 
 /// Detects objects in pictures. One thread at a time uses it. Implemented by the ONNX detector and by
@@ -121,6 +129,16 @@ pub trait Detector: Send {
 
     /// To end a run that hangs, if the detector can.
     fn terminator(&self) -> Option<Terminate> {
+        None
+    }
+
+    /// Makes it usable again after a run of it was ended. False: it cannot be.
+    fn recover(&mut self) -> bool {
+        false
+    }
+
+    /// How long its first run took, if that was measured.
+    fn first_run(&self) -> Option<Duration> {
         None
     }
 }

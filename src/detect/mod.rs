@@ -1,16 +1,21 @@
 //! Pictures to objects. A [`Picture`] and settings come in, [`Detections`] go out; a worker thread owns each
 //! [`Detector`]. Output kinds are decoded without ONNX Runtime, so that they are tested without it.
 
+pub mod breaker;
 pub mod detector;
+pub mod health;
 pub mod manifest;
 pub mod nms;
 #[cfg(feature = "ort")]
 pub mod onnx;
 mod onnx_file;
 pub mod plan;
+pub mod pool;
 pub mod postprocess;
 #[cfg(feature = "ort")]
 pub mod runtime;
+#[cfg(feature = "ort")]
+mod telemetry_off;
 
 pub use crate::preprocess::Picture;
 pub use detector::{

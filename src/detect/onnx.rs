@@ -4,6 +4,8 @@
 use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::mpsc::RecvTimeoutError;
+use std::time::{Duration, Instant};
 
 use ort::ep::ExecutionProvider;
 use ort::session::{RunOptions, Session, SessionOutputs};
@@ -14,7 +16,7 @@ use super::detector::{
 };
 use super::manifest::{Manifest, ModelError, Outlet, OutputKind};
 use super::nms::suppress;
-use super::postprocess::{Array, Filter, Mismatch, Scratch, rows, ssd, yolo};
+use super::postprocess::{Array, Filter, Mismatch, OutputError, Scratch, rows, ssd, yolo};
 use super::runtime::Runtime;
 use crate::decode::frame::PictureSize;
 use crate::preprocess::{Picture, Preprocessor};
@@ -26,6 +28,9 @@ const PROVIDERS: [&str; 8] = [
     "cpu", "cuda", "tensorrt", "openvino", "rocm", "migraphx", "xnnpack", "coreml",
 ];
 
+/// The first run of a model may take this long.
+const WARM_UP_LIMIT: Duration = Duration::from_secs(60);
+
 /// A model that detects with ONNX Runtime.
 pub struct OnnxDetector {
     model: ModelInfo,
@@ -35,6 +40,9 @@ pub struct OnnxDetector {
     session: Session,
     run_options: Arc<RunOptions>,
     execution_provider: &'static str,
+    first_run: Duration,
+    /// What was wrong with its first run's result.
+    doubt: Option<String>,
     preprocessor: Preprocessor,
     filter: Filter,
     scratch: Scratch,
@@ -96,21 +104,31 @@ impl OnnxDetector {
             session,
             run_options: Arc::new(run_options),
             execution_provider,
+            first_run: Duration::ZERO,
+            doubt: None,
             preprocessor: Preprocessor::new(manifest.tensor),
             filter: Filter::new(&manifest.labels),
             scratch: Scratch::default(),
         };
-        let inference = detector
+        detector
             .warm_up()
             .map_err(|error| refuse(error.to_string()))?;
         tracing::info!(
             model = name,
             execution_provider,
             library = %runtime.library().display(),
-            warm_up_ms = inference.as_millis(),
+            warm_up_ms = detector.first_run.as_millis(),
             "model is warm"
         );
+        if let Some(error) = &detector.doubt {
+            tracing::warn!(model = name, %error, "a grey picture gives no result: look whether pictures of cameras do");
+        }
         Ok(detector)
+    }
+
+    /// What was wrong with the result of the first run, which is of a grey picture.
+    pub fn doubt(&self) -> Option<&str> {
+        self.doubt.as_deref()
     }
 
     /// The execution provider that runs, by ONNX Runtime's name.
@@ -118,8 +136,9 @@ impl OnnxDetector {
         self.execution_provider
     }
 
-    /// Runs on a grey picture, so that the first frame does not pay for ONNX Runtime's first allocations.
-    fn warm_up(&mut self) -> Result<std::time::Duration, DetectError> {
+    /// Runs on a grey picture, so that the first frame does not pay for ONNX Runtime's first allocations. Numbers that cannot
+    /// be are no error yet: a model may divide by the contrast of a picture, and this one has none.
+    fn warm_up(&mut self) -> Result<(), DetectError> {
         let picture = Picture::Rgb {
             data: &[114; 3 * 8 * 8],
             size: PictureSize {
@@ -128,7 +147,41 @@ impl OnnxDetector {
             },
         };
         let settings = DetectSettings::default();
-        Ok(self.detect(picture, &settings)?.inference.wall)
+        let (over, ended) = std::sync::mpsc::channel::<()>();
+        let run_options = Arc::clone(&self.run_options);
+        let started = Instant::now();
+        let outcome = std::thread::scope(|scope| {
+            // A run that never ends would hold up the node's start, or all later changes of its configuration.
+            let watch = move || {
+                if ended.recv_timeout(WARM_UP_LIMIT) == Err(RecvTimeoutError::Timeout)
+                    && let Err(error) = run_options.terminate()
+                {
+                    tracing::debug!(%error, "the first run is not ended");
+                }
+            };
+            // Where the system grants no thread, the run is not watched.
+            let watched = std::thread::Builder::new()
+                .name("infer-watch".to_owned())
+                .spawn_scoped(scope, watch);
+            if let Err(error) = watched {
+                tracing::debug!(%error, "the first run is not watched");
+            }
+            let outcome = self.detect(picture, &settings);
+            drop(over);
+            outcome
+        });
+        self.first_run = match &outcome {
+            Ok(detections) => detections.inference.wall,
+            Err(_) => started.elapsed(),
+        };
+        match outcome {
+            Ok(_) => Ok(()),
+            Err(error @ DetectError::Numbers { .. }) => {
+                self.doubt = Some(error.to_string());
+                Ok(())
+            }
+            Err(error) => Err(error),
+        }
     }
 }
 
@@ -140,6 +193,14 @@ impl Detector for OnnxDetector {
                 tracing::warn!(%error, "ONNX Runtime does not take the order to end a run");
             }
         }))
+    }
+
+    fn recover(&mut self) -> bool {
+        self.run_options.unterminate().is_ok()
+    }
+
+    fn first_run(&self) -> Option<Duration> {
+        Some(self.first_run)
     }
 
     fn model(&self) -> &ModelInfo {
@@ -187,9 +248,12 @@ impl Detector for OnnxDetector {
             &self.filter,
             &mut self.scratch,
         )
-        .map_err(|mismatch| DetectError::Output {
-            model: self.model.name.clone(),
-            mismatch,
+        .map_err(|error| {
+            let model = self.model.name.clone();
+            match error {
+                OutputError::Shape(mismatch) => DetectError::Output { model, mismatch },
+                OutputError::Numbers(implausible) => DetectError::Numbers { model, implausible },
+            }
         })?;
         drop(outputs);
         suppress(&mut self.scratch.candidates, self.nms_iou);
@@ -214,7 +278,7 @@ fn decode(
     input: (usize, usize),
     filter: &Filter,
     scratch: &mut Scratch,
-) -> Result<(), Mismatch> {
+) -> Result<(), OutputError> {
     match kind {
         OutputKind::Ssd { scores, boxes } => {
             let (scores, boxes) = (array(outputs, scores)?, array(outputs, boxes)?);

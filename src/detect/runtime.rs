@@ -6,6 +6,8 @@ use std::sync::{Mutex, PoisonError};
 
 use ort::environment::Environment;
 
+use super::telemetry_off;
+
 /// The oldest ONNX Runtime that works: 1.`OLDEST_MINOR`.
 pub const OLDEST_MINOR: u32 = ort::MINOR_VERSION;
 
@@ -61,6 +63,9 @@ pub enum RuntimeError {
         /// The second.
         asked: PathBuf,
     },
+    /// Its telemetry would be on: it would look up and call a host of its maker.
+    #[error("ONNX Runtime is not loaded, because it would collect telemetry: start the program with {variable}=1", variable = telemetry_off::VARIABLE)]
+    Telemetry,
     /// It was loaded and does not start.
     #[error("ONNX Runtime at {}: does not start: {reason}", path.display())]
     Start {
@@ -78,7 +83,8 @@ impl Runtime {
     /// Finds and loads the library, or gives the one that is loaded.
     ///
     /// # Errors
-    /// When it is not there, cannot be loaded, is too old, or another one is loaded.
+    /// When it is not there, cannot be loaded, is too old, or another one is loaded; or when its telemetry could not be
+    /// turned off before `main`.
     pub fn load(options: &RuntimeOptions) -> Result<Self, RuntimeError> {
         let library = find_library(options)?;
         let mut loaded = LOADED.lock().unwrap_or_else(PoisonError::into_inner);
@@ -130,6 +136,9 @@ impl Runtime {
 }
 
 fn start(library: &Path) -> Result<Environment, RuntimeError> {
+    if !telemetry_off::is_off() {
+        return Err(RuntimeError::Telemetry);
+    }
     let builder = ort::init_from(library).map_err(|error| match error {
         ort::LoadDynamicError::BadVersion { version_str, path } => RuntimeError::TooOld {
             path,
@@ -142,6 +151,7 @@ fn start(library: &Path) -> Result<Environment, RuntimeError> {
     })?;
     builder
         .with_name("twinsight")
+        // It was off before the library was loaded; this is for versions that have another switch.
         .with_telemetry(false)
         .build()
         .map_err(|error| RuntimeError::Start {

@@ -1,32 +1,33 @@
 //! Inference workers: threads that pull the freshest frame from the scheduler, run its camera's model
-//! and hand the result on. The pool owns them, and replaces one whose run hangs or panics.
+//! and hand the result on. [`InferencePool`](super::pool::InferencePool) owns them and looks after them.
+//!
+//! Whatever happens to a frame on its way through a worker, it is counted once and its stream may be served again:
+//! [`InHand`] sees to it.
 
+use std::collections::BTreeSet;
 use std::fmt;
+use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use super::breaker::Trip;
 use super::detector::{DetectSettings, Detections, Detector, ModelInfo, Terminate};
+use super::health::ModelHealth;
 use super::manifest::ModelError;
 use crate::config::StreamId;
 use crate::decode::lag::{InferenceLag, starved};
 use crate::preprocess::Picture;
-use crate::schedule::scheduler::{Job, JobEnd, Scheduler};
+use crate::schedule::scheduler::{Job, JobEnd, Scheduler, SourceId};
 use crate::telemetry::cpu::{RunDelay, thread_cpu};
 use crate::telemetry::health::{Health, Heartbeat};
-use crate::telemetry::ledger::{FrameDrop, Stage, Work};
+use crate::telemetry::ledger::{EventDrop, FrameDrop, Stage, Work};
 use crate::telemetry::logging::{RATE_LIMIT, RateLimit};
 use crate::telemetry::metrics::{Metrics, StreamMetrics};
-use crate::thread::{Joined, spawn_named, yield_to_others};
+use crate::thread::{Joined, try_spawn_named, yield_to_others};
 
 /// An idle worker shows that it lives this often.
 const BEAT: Duration = Duration::from_secs(1);
-
-/// A run that takes longer is ended.
-const RUN_LIMIT: Duration = Duration::from_secs(20);
-
-/// A run that was told to end has this long before its worker is given up.
-const TERMINATE_LIMIT: Duration = Duration::from_secs(2);
 
 /// A worker that shows no life for this long makes the node unhealthy.
 const MAX_SILENCE: Duration = Duration::from_secs(60);
@@ -66,10 +67,9 @@ pub struct Inference<'a> {
 /// The scheduler of camera streams.
 pub type CameraScheduler = Scheduler<Arc<CameraWork>>;
 
-/// Makes a worker's own detectors, one for each model that is in use by then, in the order that
-/// [`CameraWork::model`] counts.
+/// Makes another detector of a model, by the number that [`CameraWork::model`] counts. Takes its time.
 pub type DetectorFactory =
-    Arc<dyn Fn() -> Result<Vec<Box<dyn Detector>>, ModelError> + Send + Sync>;
+    Arc<dyn Fn(usize) -> Result<Box<dyn Detector>, ModelError> + Send + Sync>;
 
 /// Takes results, on the worker's thread; must not wait.
 pub type InferenceSink = Arc<dyn Fn(Inference<'_>) + Send + Sync>;
@@ -89,182 +89,63 @@ pub struct PoolContext {
     pub health: Health,
     /// Where they tell how long decoding starved a run.
     pub lag: Arc<InferenceLag>,
+    /// What time it is: [`Instant::now`], or a test's.
+    pub clock: Clock,
 }
 
-/// The workers.
-pub struct InferencePool {
-    context: PoolContext,
-    workers: Vec<Worker>,
+/// Reads a monotonic clock.
+pub type Clock = Arc<dyn Fn() -> Instant + Send + Sync>;
+
+/// A worker's thread and what is known of it from outside.
+pub(super) struct Worker {
+    pub(super) thread: Joined,
+    pub(super) shared: Arc<WorkerState>,
 }
 
-struct Worker {
-    thread: Joined,
-    shared: Arc<WorkerState>,
-}
-
-struct WorkerState {
-    name: String,
+/// What a worker and who looks after it both touch.
+pub(super) struct WorkerState {
+    pub(super) name: String,
     /// Taken from a worker that is given up, so that its silence is nobody's.
-    heartbeat: Mutex<Option<Heartbeat>>,
+    pub(super) heartbeat: Mutex<Option<Heartbeat>>,
+    /// Of each of its detectors.
     terminators: Mutex<Vec<Option<Terminate>>>,
-    /// Detectors that were added since the worker's start, for it to take before its next frame.
-    added: Mutex<Vec<Box<dyn Detector>>>,
-    run: Mutex<Run>,
+    /// Detectors for it to take before its next frame.
+    given: Mutex<Vec<(usize, Box<dyn Detector>)>>,
+    /// Models of which it has no detector, because it was lost or could not be had.
+    pub(super) lacks: Mutex<BTreeSet<usize>>,
+    pub(super) run: Mutex<Run>,
+    /// How long it waited for a processor, once it has begun.
+    pub(super) delay: Mutex<Option<RunDelay>>,
     warn: RateLimit<StreamId>,
 }
 
 /// What a worker does.
 #[derive(Debug, Clone)]
-enum Run {
+pub(super) enum Run {
     /// Waits for a frame.
     Idle,
-    /// Infers a frame of this stream.
-    Busy {
-        since: Instant,
-        work: Arc<CameraWork>,
-        source: crate::schedule::scheduler::SourceId,
-    },
-    /// Was told to end its run.
+    /// Infers a frame.
+    Busy(Flight),
+    /// Was told to end its run, at this moment.
     Terminating {
+        /// When.
         since: Instant,
-        work: Arc<CameraWork>,
-        source: crate::schedule::scheduler::SourceId,
+        /// The run.
+        flight: Flight,
     },
     /// Was given up: what its run yields, if ever, is nobody's.
     Abandoned,
 }
 
-impl InferencePool {
-    /// Starts a worker for each set of detectors.
-    pub fn spawn(context: PoolContext, detectors: Vec<Vec<Box<dyn Detector>>>) -> Self {
-        let workers = detectors
-            .into_iter()
-            .enumerate()
-            .map(|(n, set)| Worker::spawn(&context, n, set))
-            .collect();
-        Self { context, workers }
-    }
-
-    /// Looks after the workers: ends runs that hang, replaces workers that do not come back.
-    /// To be called about once a second.
-    pub fn supervise(&mut self, now: Instant) {
-        for n in 0..self.workers.len() {
-            let worker = &self.workers[n];
-            let mut run = worker.shared.lock();
-            match run.clone() {
-                Run::Busy {
-                    since,
-                    work,
-                    source,
-                } if now.saturating_duration_since(since) > RUN_LIMIT => {
-                    tracing::error!(camera = %work.id, worker = worker.shared.name, "inference hangs: the run is being ended");
-                    *run = Run::Terminating {
-                        since: now,
-                        work,
-                        source,
-                    };
-                    drop(run);
-                    worker.shared.terminate();
-                }
-                Run::Terminating {
-                    since,
-                    work,
-                    source,
-                } if now.saturating_duration_since(since) > TERMINATE_LIMIT => {
-                    *run = Run::Abandoned;
-                    drop(run);
-                    lock(&worker.shared.heartbeat).take();
-                    work.metrics.frame_dropped(FrameDrop::InferenceFailed);
-                    self.context.metrics.inference_failures.inc();
-                    self.context.scheduler.finished(source, JobEnd::Failed, 0);
-                    self.replace(n);
-                }
-                _ => {
-                    drop(run);
-                    if worker.thread.is_finished() {
-                        self.replace(n);
-                    }
-                }
-            }
-        }
-    }
-
-    /// The workers.
-    pub fn workers(&self) -> usize {
-        self.workers.len()
-    }
-
-    /// Gives each worker the detectors of one more model or several, behind those that it has; the work
-    /// under way is not touched. `sets` has one set a worker. To be called before a camera's work
-    /// names them, and after the factory makes them too.
-    pub fn add_models(&mut self, sets: Vec<Vec<Box<dyn Detector>>>) {
-        for (worker, set) in self.workers.iter().zip(sets) {
-            let shared = &worker.shared;
-            lock(&shared.terminators).extend(set.iter().map(|detector| detector.terminator()));
-            lock(&shared.added).extend(set);
-        }
-    }
-
-    fn replace(&mut self, n: usize) {
-        self.context.metrics.worker_restarts.inc();
-        match (self.context.factory)() {
-            Ok(detectors) => {
-                tracing::warn!(worker = n, "an inference worker was replaced");
-                let old = std::mem::replace(
-                    &mut self.workers[n],
-                    Worker::spawn(&self.context, n, detectors),
-                );
-                old.thread.abandon();
-            }
-            Err(error) => {
-                tracing::error!(worker = n, %error, "an inference worker cannot be replaced")
-            }
-        }
-    }
-
-    /// Waits for the workers to end; the scheduler must be closed. One that hangs is left alone
-    /// after `deadline`.
-    pub fn join(mut self, deadline: Duration) {
-        let until = Instant::now() + deadline;
-        for worker in std::mem::take(&mut self.workers) {
-            while !worker.thread.is_finished() && Instant::now() < until {
-                std::thread::sleep(Duration::from_millis(5));
-            }
-            if worker.thread.is_finished() {
-                worker.thread.join();
-            } else {
-                tracing::warn!(
-                    worker = worker.shared.name,
-                    "an inference worker did not end in time"
-                );
-                let run = std::mem::replace(&mut *worker.shared.lock(), Run::Abandoned);
-                if let Run::Busy { work, .. } | Run::Terminating { work, .. } = run {
-                    work.metrics.frame_dropped(FrameDrop::Shutdown);
-                }
-                worker.thread.abandon();
-            }
-        }
-    }
-}
-
-impl Drop for InferencePool {
-    /// Ends what `join` was not called for.
-    fn drop(&mut self) {
-        self.context.scheduler.close();
-        // A run that hangs must not hold up whoever drops the pool; `join` has waited where it should.
-        for worker in std::mem::take(&mut self.workers) {
-            worker.shared.terminate();
-            worker.thread.abandon();
-        }
-    }
-}
-
-impl fmt::Debug for InferencePool {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("InferencePool")
-            .field("workers", &self.workers.len())
-            .finish_non_exhaustive()
-    }
+/// A frame in a worker's hands.
+#[derive(Debug, Clone)]
+pub(super) struct Flight {
+    pub(super) since: Instant,
+    /// Of the time since then, what the thread was ready to run and had no processor.
+    pub(super) starved: Duration,
+    pub(super) work: Arc<CameraWork>,
+    pub(super) source: SourceId,
+    pub(super) skipped_frames: u64,
 }
 
 impl fmt::Debug for PoolContext {
@@ -274,7 +155,14 @@ impl fmt::Debug for PoolContext {
 }
 
 impl Worker {
-    fn spawn(context: &PoolContext, n: usize, detectors: Vec<Box<dyn Detector>>) -> Self {
+    /// Starts worker `n` with these detectors; of the models in `lacks` it has none.
+    pub(super) fn spawn(
+        context: &PoolContext,
+        models: &Arc<ModelHealth>,
+        n: usize,
+        detectors: Vec<(usize, Box<dyn Detector>)>,
+        lacks: BTreeSet<usize>,
+    ) -> io::Result<Self> {
         let name = format!("infer-{n}");
         let shared = Arc::new(WorkerState {
             heartbeat: Mutex::new(Some(context.health.register(
@@ -283,45 +171,64 @@ impl Worker {
                 Instant::now(),
             ))),
             name: name.clone(),
-            terminators: Mutex::new(
-                detectors
-                    .iter()
-                    .map(|detector| detector.terminator())
-                    .collect(),
-            ),
-            added: Mutex::default(),
+            terminators: Mutex::default(),
+            given: Mutex::default(),
+            lacks: Mutex::new(lacks),
             run: Mutex::new(Run::Idle),
+            delay: Mutex::default(),
             warn: RateLimit::new(RATE_LIMIT),
         });
-        let thread = {
-            let (context, shared) = (context.clone(), Arc::clone(&shared));
-            spawn_named(name, move || work(&context, &shared, detectors))
-        };
-        Self { thread, shared }
+        for (model, detector) in detectors {
+            shared.give(model, detector);
+        }
+        let (context, models) = (context.clone(), Arc::clone(models));
+        let state = Arc::clone(&shared);
+        let thread = try_spawn_named(name, move || work(&context, &models, &state))?;
+        Ok(Self { thread, shared })
     }
 }
 
 impl WorkerState {
-    fn beat(&self) {
-        if let Some(heartbeat) = &*lock(&self.heartbeat) {
-            heartbeat.beat(Instant::now());
+    /// Hands over a detector, in the place of the one that it has of the model.
+    pub(super) fn give(&self, model: usize, detector: Box<dyn Detector>) {
+        let mut terminators = lock(&self.terminators);
+        if terminators.len() <= model {
+            terminators.resize_with(model + 1, || None);
+        }
+        terminators[model] = detector.terminator();
+        drop(terminators);
+        lock(&self.given).push((model, detector));
+        lock(&self.lacks).remove(&model);
+    }
+
+    /// Ends a run of the model.
+    pub(super) fn terminate(&self, model: usize) {
+        if let Some(Some(terminate)) = lock(&self.terminators).get(model) {
+            terminate();
         }
     }
 
-    fn terminate(&self) {
+    /// Ends whatever runs.
+    pub(super) fn terminate_all(&self) {
         lock(&self.terminators)
             .iter()
             .flatten()
             .for_each(|terminate| terminate());
     }
 
-    fn lock(&self) -> MutexGuard<'_, Run> {
+    pub(super) fn run(&self) -> MutexGuard<'_, Run> {
         lock(&self.run)
     }
 
-    /// Ends the run and tells what it was: the supervisor may have ended it or given it up meanwhile.
+    fn beat(&self) {
+        if let Some(heartbeat) = &*lock(&self.heartbeat) {
+            heartbeat.beat(Instant::now());
+        }
+    }
+
+    /// Ends the run and tells what it was: who looks after the worker may have ended it or given it up.
     fn end_run(&self) -> Run {
-        let mut run = self.lock();
+        let mut run = self.run();
         if matches!(*run, Run::Abandoned) {
             return Run::Abandoned;
         }
@@ -329,104 +236,271 @@ impl WorkerState {
     }
 }
 
-/// The worker's thread. Returns when the scheduler is closed, or when its detectors cannot be
-/// trusted any more: the supervisor replaces it then.
-fn work(context: &PoolContext, shared: &WorkerState, mut detectors: Vec<Box<dyn Detector>>) {
-    // Packets and pictures first: what they wait for inference is added to the age of every frame.
-    yield_to_others();
-    let mut run_delay = RunDelay::of_this_thread();
-    while let Some(job) = context.scheduler.next(BEAT, || shared.beat()) {
-        let started_at = Instant::now();
-        // What it waited until now was for a frame, too.
-        run_delay.lap();
-        let (worked_before, decoded_before) = (thread_cpu(), context.lag.decoding());
-        let work = Arc::clone(&job.work);
-        // What the frame's camera may name by now is there: it was added before the camera knew it.
-        detectors.append(&mut lock(&shared.added));
-        *shared.lock() = Run::Busy {
-            since: started_at,
-            work: Arc::clone(&work),
-            source: job.source,
-        };
-        let result = catch_unwind(AssertUnwindSafe(|| {
-            let detector = detectors
-                .get_mut(work.model)
-                .expect("a camera's model is loaded, because it was resolved at its start");
-            let detections = detector.detect(Picture::I420(job.frame.planes()), &work.settings);
-            (detections, detector.model().clone())
-        }));
-        let finished_at = Instant::now();
-        let worked = thread_cpu().saturating_sub(worked_before);
-        let decoded = context.lag.decoding().saturating_sub(decoded_before);
-        context
-            .lag
-            .tell(starved(run_delay.lap(), worked, decoded), finished_at);
-        let terminated = match shared.end_run() {
-            Run::Abandoned => return,
-            run => matches!(run, Run::Terminating { .. }),
-        };
-        match result {
-            Ok((Ok(detections), model)) => {
-                let metrics = &work.metrics;
-                metrics.frames_inferred.inc();
-                metrics.stage(
-                    Stage::Wait,
-                    started_at.saturating_duration_since(job.frame.timing().decoded_at),
-                );
-                for (stage, work, spent) in [
-                    (Stage::Preprocess, Work::Preprocess, detections.preprocess),
-                    (Stage::Inference, Work::Inference, detections.inference),
-                    (
-                        Stage::Postprocess,
-                        Work::Postprocess,
-                        detections.postprocess,
-                    ),
-                ] {
-                    metrics.stage(stage, spent.wall);
-                    metrics.worked(work, spent.cpu);
-                }
-                for object in &detections.objects {
-                    metrics.object_detected(model.label(object.class_id));
-                }
-                // Before the stream's next frame may be picked, so that its events stay in order.
-                (context.sink)(Inference {
-                    job: &job,
-                    detections,
-                    model: &model,
-                    started_at,
-                    finished_at,
-                });
-                context
-                    .scheduler
-                    .finished(job.source, JobEnd::Inferred, job.skipped_frames);
+/// The detectors of a worker, by the models' numbers.
+#[derive(Default)]
+struct Detectors(Vec<Option<Box<dyn Detector>>>);
+
+impl Detectors {
+    fn take(&mut self, given: &mut Vec<(usize, Box<dyn Detector>)>) {
+        for (model, detector) in given.drain(..) {
+            if self.0.len() <= model {
+                self.0.resize_with(model + 1, || None);
             }
-            Ok((Err(error), _)) => {
-                fail(context, &job);
-                if let Some(suppressed) = shared.warn.allow(work.id.clone(), finished_at) {
-                    tracing::warn!(camera = %work.id, %error, suppressed, "inference failed for a frame");
-                }
-            }
-            Err(_) => {
-                fail(context, &job);
-                tracing::error!(camera = %work.id, "the detector panicked: this is a bug in Twinsight; its worker is replaced");
-                return;
-            }
+            self.0[model] = Some(detector);
         }
-        if terminated {
-            // Its detectors stay ended: the supervisor makes new ones.
-            return;
+    }
+
+    fn get(&mut self, model: usize) -> Option<&mut dyn Detector> {
+        Some(self.0.get_mut(model)?.as_mut()?.as_mut())
+    }
+
+    fn lose(&mut self, model: usize) {
+        if let Some(detector) = self.0.get_mut(model).and_then(Option::take) {
+            // Its code panicked or cannot be trusted: what it does at its end must not cost the worker.
+            let _ = catch_unwind(AssertUnwindSafe(move || drop(detector)));
         }
     }
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+/// A frame from its pick to its end. Dropping it settles what is open: the frame is counted, and its stream is free again.
+struct InHand<'a> {
+    context: &'a PoolContext,
+    shared: &'a WorkerState,
+    job: &'a Job<Arc<CameraWork>>,
+    stage: HandStage,
 }
 
-fn fail(context: &PoolContext, job: &Job<Arc<CameraWork>>) {
-    job.work.metrics.frame_dropped(FrameDrop::InferenceFailed);
-    context.metrics.inference_failures.inc();
+/// How far a frame in hand has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum HandStage {
+    /// Its run is under way, or whatever surrounds it.
+    Running,
+    /// Its run is over and not counted yet.
+    Ran,
+    /// It is counted as inferred, and its event is not handed on yet.
+    Inferred,
+    /// All is counted.
+    Settled,
+}
+
+impl<'a> InHand<'a> {
+    fn take(
+        context: &'a PoolContext,
+        shared: &'a WorkerState,
+        job: &'a Job<Arc<CameraWork>>,
+        now: Instant,
+    ) -> Self {
+        *shared.run() = Run::Busy(Flight {
+            since: now,
+            starved: Duration::ZERO,
+            work: Arc::clone(&job.work),
+            source: job.source,
+            skipped_frames: job.skipped_frames,
+        });
+        Self {
+            context,
+            shared,
+            job,
+            stage: HandStage::Running,
+        }
+    }
+
+    /// The run is over, and was this. One that was given up is settled by who did it.
+    fn ran(&mut self) -> Run {
+        let run = self.shared.end_run();
+        self.stage = match run {
+            Run::Abandoned => HandStage::Settled,
+            _ => HandStage::Ran,
+        };
+        run
+    }
+
+    fn inferred(&mut self) {
+        self.stage = HandStage::Inferred;
+        self.job.work.metrics.frames_inferred.inc();
+    }
+
+    fn handed_on(&mut self) {
+        self.finish(JobEnd::Inferred);
+    }
+
+    fn failed(&mut self) {
+        self.job
+            .work
+            .metrics
+            .frame_dropped(FrameDrop::InferenceFailed);
+        self.context.metrics.inference_failures.inc();
+        self.finish(JobEnd::Failed);
+    }
+
+    fn finish(&mut self, end: JobEnd) {
+        self.stage = HandStage::Settled;
+        self.context
+            .scheduler
+            .finished(self.job.source, end, self.job.skipped_frames);
+    }
+}
+
+impl Drop for InHand<'_> {
+    fn drop(&mut self) {
+        if self.stage == HandStage::Running {
+            self.ran();
+        }
+        match self.stage {
+            HandStage::Running | HandStage::Ran => self.failed(),
+            HandStage::Inferred => {
+                self.job.work.metrics.event_dropped(EventDrop::Failed);
+                self.finish(JobEnd::Inferred);
+            }
+            HandStage::Settled => {}
+        }
+    }
+}
+
+/// Whether a worker goes on after a frame.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Next {
+    /// With the next frame.
+    GoOn,
+    /// Not: it was given up, and another has its place.
+    End,
+}
+
+/// The worker's thread. Returns when the scheduler is closed, or when it was given up.
+fn work(context: &PoolContext, models: &ModelHealth, shared: &WorkerState) {
+    // Packets and pictures first: what they wait for inference is added to the age of every frame.
+    yield_to_others();
+    let mut run_delay = RunDelay::of_this_thread();
+    *lock(&shared.delay) = Some(run_delay.of_the_same());
+    let mut detectors = Detectors::default();
+    while let Some(job) = context.scheduler.next(BEAT, || shared.beat()) {
+        let infer = || {
+            infer(
+                context,
+                models,
+                shared,
+                &mut detectors,
+                &mut run_delay,
+                &job,
+            )
+        };
+        match catch_unwind(AssertUnwindSafe(infer)) {
+            Ok(Next::GoOn) => {}
+            Ok(Next::End) => return,
+            // The frame was settled on the way here.
+            Err(_) => {
+                let id = &job.work.id;
+                if let Some(suppressed) = shared.warn.allow(id.clone(), Instant::now()) {
+                    tracing::error!(camera = %id, suppressed, "handing on a result panicked: this is a bug in Twinsight; the frame is given up");
+                }
+            }
+        }
+    }
+}
+
+fn infer(
+    context: &PoolContext,
+    models: &ModelHealth,
+    shared: &WorkerState,
+    detectors: &mut Detectors,
+    run_delay: &mut RunDelay,
+    job: &Job<Arc<CameraWork>>,
+) -> Next {
+    let started_at = (context.clock)();
+    let mut in_hand = InHand::take(context, shared, job, started_at);
+    // What it waited until now was for a frame, too.
+    run_delay.lap();
+    let (worked_before, decoded_before) = (thread_cpu(), context.lag.decoding());
+    let work = &job.work;
+    // What the frame's camera may name by now is there: it was given before the camera knew it.
+    detectors.take(&mut lock(&shared.given));
+    let result = catch_unwind(AssertUnwindSafe(|| {
+        let detector = detectors.get(work.model)?;
+        let detections = detector.detect(Picture::I420(job.frame.planes()), &work.settings);
+        Some((detections, detector.model().clone()))
+    }));
+    let finished_at = (context.clock)();
+    let worked = thread_cpu().saturating_sub(worked_before);
+    let decoded = context.lag.decoding().saturating_sub(decoded_before);
     context
-        .scheduler
-        .finished(job.source, JobEnd::Failed, job.skipped_frames);
+        .lag
+        .tell(starved(run_delay.lap(), worked, decoded), finished_at);
+    let terminated = match in_hand.ran() {
+        Run::Abandoned => return Next::End,
+        Run::Terminating { .. } => {
+            let recover = || {
+                let detector = detectors.get(work.model);
+                detector.is_some_and(|detector| detector.recover())
+            };
+            if !catch_unwind(AssertUnwindSafe(recover)).unwrap_or(false) {
+                lose(detectors, shared, work.model);
+            }
+            true
+        }
+        Run::Idle | Run::Busy(_) => false,
+    };
+    match result {
+        Ok(Some((Ok(detections), model))) => {
+            let metrics = &work.metrics;
+            in_hand.inferred();
+            models.succeeded(work.model, &work.id, finished_at);
+            metrics.stage(
+                Stage::Wait,
+                started_at.saturating_duration_since(job.frame.timing().decoded_at),
+            );
+            for (stage, work, spent) in [
+                (Stage::Preprocess, Work::Preprocess, detections.preprocess),
+                (Stage::Inference, Work::Inference, detections.inference),
+                (
+                    Stage::Postprocess,
+                    Work::Postprocess,
+                    detections.postprocess,
+                ),
+            ] {
+                metrics.stage(stage, spent.wall);
+                metrics.worked(work, spent.cpu);
+            }
+            for object in &detections.objects {
+                metrics.object_detected(model.label(object.class_id));
+            }
+            // Before the stream's next frame may be picked, so that its events stay in order.
+            (context.sink)(Inference {
+                job,
+                detections,
+                model: &model,
+                started_at,
+                finished_at,
+            });
+            in_hand.handed_on();
+        }
+        // Why it failed was said when it was told to end.
+        Ok(Some((Err(_), _))) if terminated => in_hand.failed(),
+        Ok(Some((Err(error), _))) => {
+            in_hand.failed();
+            models.failed(work.model, &work.id, &error.to_string(), finished_at);
+            if let Some(suppressed) = shared.warn.allow(work.id.clone(), finished_at) {
+                tracing::warn!(camera = %work.id, %error, suppressed, "inference failed for a frame");
+            }
+        }
+        // It is being had again, and the model is set aside meanwhile: this frame was picked just before.
+        Ok(None) => in_hand.failed(),
+        Err(_) => {
+            // What else it has in its hands is sound: no other detector was touched.
+            lose(detectors, shared, work.model);
+            models.trip(work.model, Trip::Panicked, finished_at);
+            in_hand.failed();
+            tracing::error!(camera = %work.id, "the detector panicked: this is a bug in Twinsight; it is made anew");
+        }
+    }
+    Next::GoOn
+}
+
+/// Takes a detector away that cannot be used any more; who looks after the worker gives another.
+fn lose(detectors: &mut Detectors, shared: &WorkerState, model: usize) {
+    detectors.lose(model);
+    lock(&shared.lacks).insert(model);
+}
+
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

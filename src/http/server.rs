@@ -393,9 +393,14 @@ async fn metrics(State(shared): State<Shared>) -> Response {
         let text = "others are reading the metrics and do not take them: ask again\n";
         return (StatusCode::SERVICE_UNAVAILABLE, text).into_response();
     };
-    let scrape = Scrape {
-        text: shared.state.metrics.encode(),
+    // Megabytes with hundreds of cameras: no thread that carries video may be kept from it so long.
+    let metrics = Arc::clone(&shared.state.metrics);
+    let encoded = tokio::task::spawn_blocking(move || Scrape {
+        text: metrics.encode(),
         _permit: permit,
+    });
+    let Ok(scrape) = encoded.await else {
+        return StatusCode::INTERNAL_SERVER_ERROR.into_response();
     };
     let content_type = "text/plain; version=0.0.4; charset=utf-8";
     let body = Body::from(Bytes::from_owner(scrape));
@@ -407,8 +412,7 @@ async fn healthz(State(state): State<HttpState>) -> Response {
 }
 
 async fn readyz(State(state): State<HttpState>) -> Response {
-    let missing = state.readiness.missing();
-    probe(missing.into_iter().map(str::to_owned).collect())
+    probe(state.readiness.missing())
 }
 
 /// 200, or 503 with a line for each thing that is wrong.

@@ -10,7 +10,7 @@ use tokio::sync::watch;
 use super::cameras::{Cameras, Changes};
 use super::models::{Loaded, Models};
 use crate::config::{CameraConfig, Config};
-use crate::detect::worker::InferencePool;
+use crate::detect::pool::InferencePool;
 
 /// The inference workers, for whoever looks after them; `None` once the node stops.
 pub(super) type SharedPool = Arc<Mutex<Option<InferencePool>>>;

@@ -2,29 +2,33 @@
 //! and removing are one code path. A camera that did not change is not touched.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
 
+use super::gone::Gone;
 use super::models::Catalog;
 use crate::config::StreamId;
 use crate::config::{CameraConfig, Connect, IceConfig, IcePolicy};
 use crate::decode::decoder::DecoderKind;
 use crate::decode::lag::InferenceLag;
 use crate::decode::worker::DecodeConfig;
+use crate::detect::health::ModelHealth;
 use crate::detect::worker::{CameraScheduler, CameraWork};
 use crate::http::api::CameraFacts;
 use crate::media::camera::{
     CameraStream, CameraStreamOptions, FrameHandler, StateHandler, StreamContext,
 };
+use crate::media::life::StreamState;
 use crate::publish::event::CameraStatus;
 use crate::publish::publisher::Publisher;
 use crate::realtime::ice::IceSettings;
 use crate::realtime::negotiation::Role;
 use crate::schedule::scheduler::{Pace, SourceId, SourceSettings};
 use crate::telemetry::ledger::{CameraState, FrameDrop, ShedLevel};
-use crate::telemetry::metrics::StreamMetrics;
+use crate::telemetry::logging::{RATE_LIMIT, RateLimit};
+use crate::telemetry::metrics::{Forgotten, StreamMetrics};
 
 /// What every camera of the node uses.
 #[derive(Debug, Clone)]
@@ -50,6 +54,7 @@ pub(super) struct CameraContext {
 pub(super) struct Cameras {
     context: CameraContext,
     running: BTreeMap<StreamId, Camera>,
+    gone: Gone,
 }
 
 #[derive(Debug)]
@@ -57,7 +62,18 @@ struct Camera {
     config: CameraConfig,
     name: SharedName,
     source: SourceId,
+    status: Arc<StatusLine>,
     stream: CameraStream,
+}
+
+/// What is told of a camera: its stream's state, and why no frame of it is inferred though they come.
+#[derive(Debug)]
+struct StatusLine {
+    id: StreamId,
+    name: SharedName,
+    publisher: Publisher,
+    /// The state, once there was a change, and the reason.
+    told: Mutex<(Option<StreamState>, Option<String>)>,
 }
 
 /// A camera's name for people, which may change while its stream goes on.
@@ -89,6 +105,7 @@ impl Cameras {
         Self {
             context,
             running: BTreeMap::new(),
+            gone: Gone::default(),
         }
     }
 
@@ -126,6 +143,9 @@ impl Cameras {
                 } else {
                     &mut changes.reopened
                 } += 1;
+                if removed {
+                    self.gone.left(id, Instant::now());
+                }
                 closing.push((camera, removed));
             }
         }
@@ -150,12 +170,16 @@ impl Cameras {
                     changes.changed += 1;
                 }
                 None => {
+                    self.gone.returned(&id);
                     let camera = self.open(wanted);
                     self.running.insert(id, camera);
                     changes.added += 1;
+                    // Hundreds of cameras must not keep this thread from those that send.
+                    tokio::task::yield_now().await;
                 }
             }
         }
+        self.forget(Instant::now());
         changes.added -= changes.reopened;
         if changes != Changes::default() {
             self.context.changed.notify_one();
@@ -163,22 +187,53 @@ impl Cameras {
         Ok(changes)
     }
 
+    /// Forgets cameras that are gone for long: their series, their numbers, what was last told of them.
+    pub(super) fn forget(&mut self, now: Instant) {
+        let metrics = &self.context.stream.metrics;
+        for (id, age) in self.gone.due(now) {
+            match metrics.forget(&id) {
+                Forgotten::Yes => {}
+                // A frame of it is still in inference, or an event on its way.
+                Forgotten::InUse => continue,
+                Forgotten::Open(_) if !Gone::is_over(age) => continue,
+                Forgotten::Open(ledger) => {
+                    let [units, frames, events] = ledger.in_flight();
+                    tracing::error!(camera = %id, units, frames, events, "a camera's ledger does not balance: this is a bug in Twinsight");
+                    metrics.forget_open(&id);
+                }
+            }
+            self.context.publisher.forget(&id);
+            self.gone.returned(&id);
+        }
+    }
+
     /// How the cameras are.
     pub(super) fn facts(&self) -> Vec<CameraFacts> {
         let fact = |camera: &Camera| {
             let state = *camera.stream.state().borrow();
+            let blind = camera.status.blind();
             CameraFacts {
                 id: camera.config.id.clone(),
                 name: camera.config.name.clone(),
                 model: camera.config.model.clone(),
                 state: state.state,
                 since: state.since,
-                reason: state.reason.map(str::to_owned),
+                reason: reason_of(&state, blind.as_deref()),
                 attempt: u64::from(state.attempt),
                 last_event_at: self.context.publisher.last_published(&camera.config.id),
             }
         };
         self.running.values().map(fact).collect()
+    }
+
+    /// Tells of each camera whose model leaves it blind, and of each that sees again.
+    pub(super) fn look_for_blind_ones(&self, models: &ModelHealth) {
+        for camera in self.running.values() {
+            let blind = models.blind(&camera.config.id, &camera.config.model);
+            if camera.status.set_blind(blind) {
+                self.context.changed.notify_one();
+            }
+        }
     }
 
     /// Running cameras whose task is gone, which nothing but a panic brings about.
@@ -220,6 +275,12 @@ impl Cameras {
         let source = context.scheduler.add(source_settings(&wanted));
         let Wanted { config, work } = wanted;
         let name = SharedName::new(&work.name);
+        let status = Arc::new(StatusLine {
+            id: config.id.clone(),
+            name: name.clone(),
+            publisher: context.publisher.clone(),
+            told: Mutex::default(),
+        });
         let metrics = Arc::clone(&work.metrics);
         let options = CameraStreamOptions {
             id: config.id.clone(),
@@ -240,17 +301,13 @@ impl Cameras {
             context.stream.clone(),
             options,
             frame_handler(Arc::clone(&context.scheduler), source, metrics),
-            status_handler(
-                config.id.clone(),
-                name.clone(),
-                context.publisher.clone(),
-                Arc::clone(&context.changed),
-            ),
+            status_handler(Arc::clone(&status), Arc::clone(&context.changed)),
         );
         Camera {
             config,
             name,
             source,
+            status,
             stream,
         }
     }
@@ -260,6 +317,7 @@ impl Cameras {
             config,
             name: _,
             source,
+            status: _,
             stream,
         } = camera;
         let attempt = u64::from(stream.state().borrow().attempt);
@@ -318,7 +376,43 @@ fn source_settings(wanted: &Wanted) -> SourceSettings<Arc<CameraWork>> {
         },
         max_age: wanted.config.max_age,
         metrics: Arc::clone(&wanted.work.metrics),
+        model: wanted.work.model,
         work: Arc::clone(&wanted.work),
+    }
+}
+
+/// A frame that came within this time did not come slowly, whatever `max_age_ms` says.
+const SLOW: Duration = Duration::from_millis(50);
+
+/// For this long every frame came too slowly before it is said.
+const SLOW_FOR: Duration = Duration::from_secs(5);
+
+/// Whether all frames of a camera take so long to come that none can be inferred: it is blind, although it sends.
+#[derive(Debug)]
+struct Slowness {
+    since: Option<Instant>,
+    warnings: RateLimit<()>,
+}
+
+impl Default for Slowness {
+    fn default() -> Self {
+        Self {
+            since: None,
+            warnings: RateLimit::new(RATE_LIMIT),
+        }
+    }
+}
+
+impl Slowness {
+    /// Some when it is time to say so; how often it was left out before.
+    fn frame(&mut self, too_slow: bool, now: Instant) -> Option<u64> {
+        if !too_slow {
+            self.since = None;
+            return None;
+        }
+        let since = *self.since.get_or_insert(now);
+        let long = now.saturating_duration_since(since) >= SLOW_FOR;
+        long.then(|| self.warnings.allow((), now)).flatten()
     }
 }
 
@@ -329,7 +423,18 @@ fn frame_handler(
     metrics: Arc<StreamMetrics>,
 ) -> FrameHandler {
     let mut pace = Pace::Usual;
+    let mut slowness = Slowness::default();
     Box::new(move |frame| {
+        let (timing, now) = (frame.timing(), Instant::now());
+        let took = timing
+            .completed_at
+            .saturating_duration_since(timing.received_at);
+        // Asked for only where it may matter, since it takes the scheduler's lock.
+        let too_slow = took >= SLOW && scheduler.max_age(source).is_some_and(|max| took > max);
+        if let Some(left_out) = slowness.frame(too_slow, now) {
+            let (camera, receive_ms) = (metrics.id(), took.as_millis());
+            tracing::warn!(%camera, receive_ms, left_out, "every frame takes longer to come than max_age_ms, so none is inferred");
+        }
         let wanted = match metrics.shed_level() {
             ShedLevel::None => Pace::Usual,
             _ => Pace::Halved,
@@ -343,23 +448,54 @@ fn frame_handler(
 }
 
 /// Makes an event of each change.
-fn status_handler(
-    id: StreamId,
-    name: SharedName,
-    publisher: Publisher,
-    changed: Arc<tokio::sync::Notify>,
-) -> StateHandler {
+fn status_handler(status: Arc<StatusLine>, changed: Arc<tokio::sync::Notify>) -> StateHandler {
     Box::new(move |current| {
-        publisher.set_status(CameraStatus {
-            id: id.clone(),
-            name: name.get(),
-            state: current.state,
-            since: current.since,
-            reason: current.reason.map(str::to_owned),
-            attempt: u64::from(current.attempt),
-        });
+        status.set_state(current);
         changed.notify_one();
     })
+}
+
+/// The stream's own reason, else why its frames are not inferred.
+fn reason_of(state: &StreamState, blind: Option<&str>) -> Option<String> {
+    let blind = blind.filter(|_| state.state == CameraState::Receiving);
+    state.reason.or(blind).map(str::to_owned)
+}
+
+impl StatusLine {
+    fn set_state(&self, state: StreamState) {
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        told.0 = Some(state);
+        self.tell(&told);
+    }
+
+    /// True when that is news.
+    fn set_blind(&self, blind: Option<String>) -> bool {
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        if told.1 == blind {
+            return false;
+        }
+        told.1 = blind;
+        self.tell(&told);
+        true
+    }
+
+    fn blind(&self) -> Option<String> {
+        let told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        told.1.clone()
+    }
+
+    /// Under the lock, so that the last event is of the newest state.
+    fn tell(&self, (state, blind): &(Option<StreamState>, Option<String>)) {
+        let Some(state) = state else { return };
+        self.publisher.set_status(CameraStatus {
+            id: self.id.clone(),
+            name: self.name.get(),
+            state: state.state,
+            since: state.since,
+            reason: reason_of(state, blind.as_deref()),
+            attempt: u64::from(state.attempt),
+        });
+    }
 }
 
 impl From<&IceConfig> for IceSettings {
@@ -372,6 +508,27 @@ impl From<&IceConfig> for IceSettings {
             mdns: config.mdns,
             recv_buffer_bytes: config.recv_buffer_bytes,
         }
+    }
+}
+
+#[cfg(test)]
+mod slowness_tests {
+    use super::*;
+
+    #[test]
+    fn a_camera_all_of_whose_frames_come_too_slowly_is_said_to_be_blind() {
+        let mut slowness = Slowness::default();
+        let start = Instant::now();
+        let s = Duration::from_secs;
+        for second in 0..5 {
+            assert_eq!(slowness.frame(true, start + s(second)), None);
+        }
+        assert_eq!(slowness.frame(true, start + s(5)), Some(0));
+        assert_eq!(slowness.frame(true, start + s(6)), None);
+        // One frame in time, and nobody is blind.
+        assert_eq!(slowness.frame(false, start + s(20)), None);
+        assert_eq!(slowness.frame(true, start + s(21)), None);
+        assert_eq!(slowness.frame(true, start + s(26)), Some(1));
     }
 }
 
@@ -492,6 +649,98 @@ mod tests {
         assert_eq!(bench.cameras.facts()[0].name, "Gate");
         let camera = &bench.cameras.running[&StreamId::new("a", "default")];
         assert_eq!(&*camera.name.get(), "Gate", "states have the new name too");
+        bench.cameras.shutdown().await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_camera_without_a_thread_says_so_and_is_tried_again_and_others_go_on() {
+        let refusal = crate::thread::refusal::of("dec-threadless");
+        let mut bench = Bench::new();
+        let threadless = "[[cameras]]\ntwin_id = \"threadless\"\n";
+        let added = Changes {
+            added: 2,
+            ..Changes::default()
+        };
+        assert_eq!(bench.apply(&format!("{CAMERA}{threadless}")).await, added);
+        let (_, mut state) = bench.identity("threadless");
+        let refused = state
+            .wait_for(|state| state.state == CameraState::Unreachable)
+            .await
+            .unwrap()
+            .reason
+            .unwrap();
+        assert!(refused.contains("no thread to decode"), "{refused}");
+        let (_, other) = bench.identity("a");
+        assert_eq!(other.borrow().state, CameraState::Connecting);
+        // Changes go on being applied.
+        let changes = bench
+            .apply(&format!("{CAMERA}max_fps = 1\n{threadless}"))
+            .await;
+        assert_eq!(changes.changed, 1);
+        drop(refusal);
+        state
+            .wait_for(|state| state.state == CameraState::Connecting && state.reason.is_none())
+            .await
+            .unwrap();
+        bench.cameras.shutdown().await;
+    }
+
+    #[tokio::test]
+    async fn cameras_that_came_and_went_leave_nothing_after_ten_minutes() {
+        let mut bench = Bench::new();
+        let lines = |bench: &Bench| {
+            let text = bench.cameras.context.stream.metrics.encode();
+            text.lines()
+                .filter(|line| line.contains("camera=\"gone-"))
+                .count()
+        };
+        bench.apply(CAMERA).await;
+        for n in 0..3 {
+            let more = format!("[[cameras]]\ntwin_id = \"gone-{n}\"\n");
+            bench.apply(&format!("{CAMERA}{more}")).await;
+        }
+        let removed = Instant::now();
+        bench.apply(CAMERA).await;
+        bench.cameras.forget(removed + Duration::from_secs(590));
+        assert!(lines(&bench) > 300, "{}", lines(&bench));
+        // Of one that is back all is remembered.
+        bench
+            .apply(&format!("{CAMERA}[[cameras]]\ntwin_id = \"gone-1\"\n"))
+            .await;
+        let later = Instant::now() + Duration::from_secs(601);
+        bench.cameras.forget(later);
+        let metrics = Arc::clone(&bench.cameras.context.stream.metrics);
+        let known = |twin: &str| {
+            metrics
+                .known_stream(&StreamId::new(twin, "default"))
+                .is_some()
+        };
+        assert_eq!(
+            [
+                known("a"),
+                known("gone-0"),
+                known("gone-1"),
+                known("gone-2")
+            ],
+            [true, false, true, false]
+        );
+        assert!(bench.cameras.context.publisher.remembered() <= 2);
+        bench.cameras.shutdown().await;
+    }
+
+    #[tokio::test]
+    async fn however_many_cameras_come_and_go_so_many_are_remembered() {
+        let mut bench = Bench::new();
+        for round in 0..6 {
+            let text: String = (0..100)
+                .map(|n| format!("[[cameras]]\ntwin_id = \"cam-{round}-{n}\"\n"))
+                .collect();
+            bench.apply(&text).await;
+        }
+        bench.cameras.forget(Instant::now());
+        let streams = bench.cameras.context.stream.metrics.all_streams().len();
+        assert!(streams <= 100 + 256, "{streams}");
+        assert!(bench.cameras.context.publisher.remembered() <= 100 + 256);
         bench.cameras.shutdown().await;
     }
 

@@ -3,13 +3,14 @@
 mod apply;
 mod cameras;
 mod doorman;
+mod gone;
 pub mod models;
 pub mod reload;
 mod report;
 mod settings;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
@@ -22,22 +23,26 @@ use self::apply::{Applier, SharedPool};
 use self::cameras::{CameraContext, Cameras};
 use self::models::Models;
 use self::reload::{ReloadTask, Reloaded};
+use crate::clock::WallClock;
 use crate::config::{Config, ConfigSource, HubConfig, HubMode};
 use crate::decode::decoder::DecoderKind;
 use crate::decode::lag::InferenceLag;
+use crate::detect::health::ModelHealth;
 #[cfg(feature = "ort")]
 use crate::detect::plan::SessionPlan;
-use crate::detect::worker::{CameraScheduler, Inference, InferencePool, PoolContext};
+use crate::detect::pool::InferencePool;
+use crate::detect::worker::{CameraScheduler, Inference, PoolContext};
 use crate::http::api::{CameraFacts, CameraView};
 use crate::http::server::{HttpState, serve};
 use crate::hub::client::{HubClient, HubStatus};
 use crate::hub::options::{HubOptions, Mode, Timers};
+use crate::hub::session::AwayReason;
 use crate::hub::twin::Instance;
 use crate::media::camera::StreamContext;
 use crate::media::keyframes::KeyframeBudget;
 use crate::publish::event::{Inferred, ModelRef, SeenObject};
 use crate::publish::publisher::{EventSink, HubAway, Publisher, PublisherTask, new_run_id};
-use crate::telemetry::health::{Health, HealthClock, Readiness};
+use crate::telemetry::health::{Health, HealthClock, Heartbeat, Readiness};
 use crate::telemetry::metrics::Metrics;
 
 /// Events of inferred frames that wait for the hub's socket.
@@ -48,6 +53,9 @@ const WORKER_LIMIT: Duration = Duration::from_secs(2);
 
 /// Events that wait at the node's end have this long.
 const OUTBOX_LIMIT: Duration = Duration::from_secs(1);
+
+/// Time between two looks at the inference workers.
+const SUPERVISE_EVERY: Duration = Duration::from_millis(250);
 
 /// A loop of the node that shows no life for this long makes it unhealthy.
 const MAX_SILENCE: Duration = Duration::from_secs(15);
@@ -157,6 +165,7 @@ impl Node {
         let hub =
             HubClient::start_with_metrics(hub_options(&config.hub), Some(Arc::clone(&metrics)));
         let run_id = new_run_id();
+        hub.watch_for_namesakes(&run_id);
         let heartbeat = health.register("publisher", MAX_SILENCE, Instant::now());
         let sink = HubSink {
             instance: hub.instance(),
@@ -178,8 +187,10 @@ impl Node {
             metrics: Arc::clone(&metrics),
             health: health.clone(),
             lag: Arc::clone(&lag),
+            clock: Arc::new(Instant::now),
         };
         let pool = InferencePool::spawn(pool_context, detectors);
+        let model_health = pool.models();
         let pool: SharedPool = Arc::new(Mutex::new(Some(pool)));
 
         let changed = Arc::new(Notify::new());
@@ -221,9 +232,19 @@ impl Node {
                 report::run(hub.clone(), Arc::clone(&facts), applier.in_force(), changed),
             )),
             tokio::spawn(health.watch(
+                "the supervisor of inference",
+                supervise(
+                    Arc::clone(&pool),
+                    Arc::clone(&model_health),
+                    readiness,
+                    health.register("inference", MAX_SILENCE, Instant::now()),
+                ),
+            )),
+            tokio::spawn(health.watch(
                 "the reader of facts",
                 read_facts(
                     Arc::clone(&cameras),
+                    model_health,
                     Arc::clone(&facts),
                     Arc::clone(&metrics),
                     health.clone(),
@@ -292,24 +313,13 @@ impl Node {
     /// # Errors
     /// Always: nothing else ends a node from inside.
     pub async fn run(&mut self) -> Result<()> {
-        let mut tick = tokio::time::interval(Duration::from_secs(1));
         let mut refused = self.refused.clone();
-        loop {
-            tokio::select! {
-                _ = tick.tick() => {
-                    // Replacing a worker loads models: rare, and nothing else of this task waits.
-                    tokio::task::block_in_place(|| {
-                        if let Some(pool) = &mut *lock_pool(&self.pool) {
-                            pool.supervise(Instant::now());
-                        }
-                    });
-                }
-                reason = refused.wait_for(Option::is_some) => {
-                    let reason = reason.ok().and_then(|reason| reason.clone()).unwrap_or_default();
-                    bail!("the hub refuses this node ({reason}): check DEVICE_ID and ACCESS_KEY, or `hub.access_key_file`");
-                }
-            }
-        }
+        let reason = refused.wait_for(Option::is_some).await;
+        let reason = reason.ok().and_then(|reason| reason.clone());
+        let reason = reason.unwrap_or_default();
+        bail!(
+            "the hub refuses this node ({reason}): check DEVICE_ID and ACCESS_KEY, or `hub.access_key_file`"
+        );
     }
 
     /// All metrics.
@@ -345,9 +355,11 @@ impl Node {
         if let Some(pool) = pool {
             let _ = tokio::task::spawn_blocking(move || pool.join(WORKER_LIMIT)).await;
         }
-        self.publisher.shutdown(OUTBOX_LIMIT).await;
+        // What becomes of the last event is known only when the hub client has ended.
+        self.publisher
+            .shutdown(OUTBOX_LIMIT, self.hub.close())
+            .await;
         close_books(&self.metrics);
-        self.hub.close().await;
         self.stop_http.send_replace(true);
         if tokio::time::timeout(Duration::from_secs(1), &mut self.http)
             .await
@@ -445,9 +457,9 @@ fn serve_http(
         let now = Instant::now();
         facts
             .into_iter()
-            .map(|fact| {
-                let metrics = counters.stream(&fact.id);
-                CameraView::new(fact, &metrics, now)
+            .filter_map(|fact| {
+                let metrics = counters.known_stream(&fact.id)?;
+                Some(CameraView::new(fact, &metrics, now))
             })
             .collect()
     };
@@ -484,10 +496,22 @@ async fn watch_hub(
             }
             HubStatus::Refused { reason } => {
                 readiness.set_hub_joined(false);
+                readiness.set_hub_trouble(format!(
+                    "the hub {} refuses this node ({reason})",
+                    hub.hub_url()
+                ));
                 refused.send_replace(Some(reason));
             }
-            HubStatus::Connecting { .. } | HubStatus::Away { .. } => {
-                readiness.set_hub_joined(false)
+            HubStatus::Away { since, reason } => {
+                readiness.set_hub_joined(false);
+                readiness.set_hub_trouble(hub_trouble(&hub.hub_url(), since, &reason));
+            }
+            HubStatus::Connecting { attempt } => {
+                readiness.set_hub_joined(false);
+                if attempt == 1 {
+                    let url = hub.hub_url();
+                    readiness.set_hub_trouble(format!("the hub {url} is not joined yet"));
+                }
             }
         }
         // This task is aborted before the client is closed.
@@ -497,9 +521,50 @@ async fn watch_hub(
     }
 }
 
+/// Looks after the inference workers and tells what is wrong with them.
+async fn supervise(
+    pool: SharedPool,
+    models: Arc<ModelHealth>,
+    readiness: Arc<Readiness>,
+    heartbeat: Heartbeat,
+) {
+    let mut tick = tokio::time::interval(SUPERVISE_EVERY);
+    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        tick.tick().await;
+        let trouble = match &mut *lock_pool(&pool) {
+            Some(pool) => {
+                pool.supervise(Instant::now());
+                pool.trouble().map(str::to_owned)
+            }
+            // The node stops.
+            None => return,
+        };
+        readiness.set_inference_troubles(trouble.into_iter().chain(models.troubles()).collect());
+        heartbeat.beat(Instant::now());
+    }
+}
+
+/// The sentence of `/readyz`. It names a time and no duration, since it is not made anew for each request.
+fn hub_trouble(url: &str, since: Instant, reason: &AwayReason) -> String {
+    let clock = WallClock::read();
+    // The last second that the format has.
+    let last = Duration::from_secs(253_402_300_799);
+    let since = Duration::from_millis(clock.unix_ms(since)).min(last);
+    let since = httpdate::fmt_http_date(SystemTime::UNIX_EPOCH + since);
+    let mut sentence = format!("the hub {url} is away since {since}: {reason}");
+    let remedy = reason.remedy();
+    if !remedy.is_empty() {
+        sentence += ": ";
+        sentence += remedy;
+    }
+    sentence
+}
+
 /// Keeps a copy of the cameras' facts for HTTP and reports, whose readers must not wait.
 async fn read_facts(
     cameras: Arc<tokio::sync::Mutex<Cameras>>,
+    models: Arc<ModelHealth>,
     facts: Arc<Mutex<Vec<CameraFacts>>>,
     metrics: Arc<Metrics>,
     health: Health,
@@ -508,8 +573,13 @@ async fn read_facts(
     let mut tick = tokio::time::interval(Duration::from_millis(500));
     loop {
         tick.tick().await;
+        // One thread for work that blocks stays alive, so that a system that grants no more does not hold up the end of
+        // a camera or the reading of a file for ever.
+        drop(tokio::task::spawn_blocking(|| ()));
         let (read, ended) = {
-            let cameras = cameras.lock().await;
+            let mut cameras = cameras.lock().await;
+            cameras.forget(Instant::now());
+            cameras.look_for_blind_ones(&models);
             (cameras.facts(), cameras.ended())
         };
         for id in ended {

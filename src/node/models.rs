@@ -10,7 +10,8 @@ use crate::detect::detector::{DetectSettings, Detector, ModelInfo};
 use crate::detect::manifest::ModelError;
 #[cfg(feature = "ort")]
 use crate::detect::plan::SessionPlan;
-use crate::detect::worker::{DetectorFactory, InferencePool};
+use crate::detect::pool::InferencePool;
+use crate::detect::worker::DetectorFactory;
 
 /// Makes a detector of the model with this name.
 pub type ModelLoader = Arc<dyn Fn(&str) -> Result<Box<dyn Detector>, ModelError> + Send + Sync>;
@@ -113,21 +114,29 @@ impl Models {
     /// # Errors
     /// When the loader fails.
     pub fn detectors(&mut self, workers: usize) -> Result<Vec<Vec<Box<dyn Detector>>>> {
-        let factory = self.factory();
         let first = self.first.get_mut().unwrap_or_else(PoisonError::into_inner);
         let mut sets: Vec<_> = first.take().into_iter().collect();
         while sets.len() < workers {
-            sets.push(factory().context("cannot load the models once more")?);
+            let set: Result<_, _> = self
+                .catalog
+                .names()
+                .map(|name| (self.loader)(name))
+                .collect();
+            sets.push(set.context("cannot load the models once more")?);
         }
         Ok(sets)
     }
 
-    /// Makes detectors for a worker that is replaced, of all models that are in use by then.
+    /// Makes another detector of a model in use, for a worker that lost its own or that is replaced.
     pub fn factory(&self) -> DetectorFactory {
         let (loader, names) = (Arc::clone(&self.loader), Arc::clone(&self.names));
-        Arc::new(move || {
+        Arc::new(move |model| {
+            // Loading may take long, and whoever adopts a model must not wait for it.
             let names = names.lock().unwrap_or_else(PoisonError::into_inner).clone();
-            names.iter().map(|name| loader(name)).collect()
+            let name = names.get(model).expect(
+                "a model has a name, because it is adopted before a camera's work counts it",
+            );
+            loader(name)
         })
     }
 

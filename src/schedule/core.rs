@@ -4,8 +4,11 @@
 //!
 //! A frame leaves its slot in one of these ways, each counted on its stream: picked, replaced by a newer one
 //! (`rate_limited` if its stream was not yet due, else `replaced`), found too old when it could have been picked
-//! (`stale`; looked at when its turn comes or a newer one does), or dropped with its stream (`camera_removed`,
-//! `shutdown`).
+//! (`stale`; looked at when its turn comes or a newer one does), dropped because its model is set aside
+//! (`inference_failed`), or dropped with its stream (`camera_removed`, `shutdown`).
+//!
+//! Streams of the same model are held together: a model that may hang is given fewer workers, or none, so
+//! that those of other models go on.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -32,6 +35,8 @@ pub struct SourceSettings<W> {
     pub max_age: Duration,
     /// Where the stream's frames are counted.
     pub metrics: Arc<StreamMetrics>,
+    /// The number of its model.
+    pub model: usize,
     /// Handed to the worker with every frame.
     pub work: W,
 }
@@ -44,6 +49,30 @@ pub enum Pace {
     Usual,
     /// Half as often, so that decoding has more of the processors; a stream without a limit: 5 times a second.
     Halved,
+}
+
+/// Which frames of a model are given out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Admission {
+    /// As they come.
+    #[default]
+    Open,
+    /// One at a time: the model has not been seen to work.
+    OneAtATime,
+    /// One at a time, and one of all models at this: it failed, and is tried.
+    Probe,
+    /// None: they are dropped as `inference_failed`.
+    Closed,
+}
+
+/// How the frames of a model are given out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ModelRules {
+    /// Which.
+    pub admission: Admission,
+    /// While a run has taken longer than this, no further frame of the model is given out, if streams of other
+    /// models are there: a model that hangs holds the workers that it has by then.
+    pub suspect_after: Duration,
 }
 
 /// A frame to infer. Tell the scheduler with [`Scheduler::finished`] when it is done.
@@ -86,7 +115,21 @@ pub struct Core<W> {
     sources: BTreeMap<SourceId, Source<W>>,
     /// Of the sources in line.
     turns: Turns,
+    /// By the models' numbers.
+    lanes: Vec<Lane>,
     next_id: u64,
+}
+
+/// What is known of a model.
+#[derive(Debug, Default)]
+struct Lane {
+    rules: ModelRules,
+    /// Sources that name it.
+    sources: usize,
+    /// Runs of it, and when they began.
+    in_flight: Vec<(SourceId, Instant)>,
+    /// Sources whose turn it was, and that were held back.
+    held: Vec<SourceId>,
 }
 
 #[derive(Debug)]
@@ -109,8 +152,19 @@ enum Place {
     Empty,
     /// Its frame waits for its turn: the source is in the line, once.
     InLine,
+    /// It was its turn, and its model was given no frame: it gets in line again when that may have changed.
+    Held,
     /// A frame of it is in inference; one that is in its slot gets in line afterwards.
     InFlight,
+}
+
+impl Default for ModelRules {
+    fn default() -> Self {
+        Self {
+            admission: Admission::Open,
+            suspect_after: Duration::MAX,
+        }
+    }
 }
 
 impl<W> Default for Core<W> {
@@ -118,6 +172,7 @@ impl<W> Default for Core<W> {
         Self {
             sources: BTreeMap::new(),
             turns: Turns::default(),
+            lanes: Vec::new(),
             next_id: 0,
         }
     }
@@ -128,6 +183,7 @@ impl<W: Clone> Core<W> {
     pub fn add(&mut self, settings: SourceSettings<W>) -> SourceId {
         let id = SourceId(self.next_id);
         self.next_id += 1;
+        self.lane(settings.model).sources += 1;
         let source = Source {
             settings,
             pace: Pace::Usual,
@@ -144,10 +200,23 @@ impl<W: Clone> Core<W> {
     /// Changes how a stream is scheduled; its waiting frame stays. Another rate counts from the last
     /// inference on: a raised one holds at once.
     pub fn update(&mut self, id: SourceId, settings: SourceSettings<W>) {
-        if let Some(source) = self.sources.get_mut(&id) {
-            let pace = source.pace;
-            source.change(id, settings, pace, &mut self.turns);
+        let Some(source) = self.sources.get_mut(&id) else {
+            return;
+        };
+        let (pace, model) = (source.pace, settings.model);
+        let before = std::mem::replace(&mut source.settings.model, model);
+        source.change(id, settings, pace, &mut self.turns);
+        if before != model {
+            self.lane(before).sources -= 1;
+            self.lane(model).sources += 1;
+            self.release(before);
         }
+    }
+
+    /// Changes how the frames of a model are given out.
+    pub fn set_model(&mut self, model: usize, rules: ModelRules) {
+        self.lane(model).rules = rules;
+        self.release(model);
     }
 
     /// Changes the pace of a stream, as another rate does.
@@ -163,8 +232,12 @@ impl<W: Clone> Core<W> {
         let Some(source) = self.sources.remove(&id) else {
             return;
         };
-        if source.place == Place::InLine {
-            self.turns.leave(id);
+        let lane = self.lane(source.settings.model);
+        lane.sources -= 1;
+        match source.place {
+            Place::InLine => self.turns.leave(id),
+            Place::Held => lane.held.retain(|held| *held != id),
+            Place::Empty | Place::InFlight => {}
         }
         if source.slot.is_some() {
             source.settings.metrics.frame_dropped(reason);
@@ -176,10 +249,15 @@ impl<W: Clone> Core<W> {
         let Some(source) = self.sources.get_mut(&id) else {
             return false;
         };
+        let lane = self.lanes.get(source.settings.model);
+        if lane.is_some_and(|lane| lane.rules.admission == Admission::Closed) {
+            source.refuse(now);
+            return false;
+        }
         if let Some(older) = source.slot.replace(frame) {
             let reason = if !source.is_due(now) {
                 FrameDrop::RateLimited
-            } else if source.place == Place::InLine && source.is_stale(&older, now) {
+            } else if source.waits_for_its_turn() && source.is_stale(&older, now) {
                 FrameDrop::Stale
             } else {
                 FrameDrop::Replaced
@@ -209,6 +287,21 @@ impl<W: Clone> Core<W> {
                 source.drop_frame(FrameDrop::Stale);
                 continue;
             }
+            let model = source.settings.model;
+            match verdict(&self.lanes, model, now) {
+                Verdict::Run => {}
+                Verdict::Hold => {
+                    source.slot = Some(frame);
+                    source.place = Place::Held;
+                    self.lanes[model].held.push(id);
+                    continue;
+                }
+                Verdict::Refuse => {
+                    source.refuse(now);
+                    continue;
+                }
+            }
+            self.lanes[model].in_flight.push((id, now));
             return Pick::Run(Job {
                 source: id,
                 frame,
@@ -221,6 +314,14 @@ impl<W: Clone> Core<W> {
 
     /// Ends a job: its stream may be picked again.
     pub fn finished(&mut self, id: SourceId, end: JobEnd, skipped_frames: u64) {
+        // By its own list: the stream may have another model by now, or be gone.
+        let runs = |lane: &Lane| lane.in_flight.iter().any(|(source, _)| *source == id);
+        if let Some(model) = self.lanes.iter().position(runs) {
+            self.lanes[model]
+                .in_flight
+                .retain(|(source, _)| *source != id);
+            self.release(model);
+        }
         if let Some(source) = self.sources.get_mut(&id)
             && source.place == Place::InFlight
         {
@@ -242,10 +343,43 @@ impl<W: Clone> Core<W> {
             if source.slot.take().is_some() {
                 source.drop_frame(reason);
             }
-            if source.place == Place::InLine {
+            if source.waits_for_its_turn() {
                 source.place = Place::Empty;
             }
         }
+        for lane in &mut self.lanes {
+            lane.held.clear();
+        }
+    }
+
+    fn lane(&mut self, model: usize) -> &mut Lane {
+        if self.lanes.len() <= model {
+            self.lanes.resize_with(model + 1, Lane::default);
+        }
+        &mut self.lanes[model]
+    }
+
+    /// Lets sources get in line again that were held back because of a model: its turns are looked at anew.
+    fn release(&mut self, model: usize) {
+        let probes = self.lanes[model].rules.admission == Admission::Probe;
+        for n in 0..self.lanes.len() {
+            let lane = &mut self.lanes[n];
+            // A probe that is over makes room for one of another model.
+            let concerned = n == model || probes && lane.rules.admission == Admission::Probe;
+            if !concerned || lane.held.is_empty() {
+                continue;
+            }
+            for id in std::mem::take(&mut lane.held) {
+                if let Some(source) = self.sources.get_mut(&id) {
+                    source.get_in_line(id, &mut self.turns);
+                }
+            }
+        }
+    }
+
+    /// The age above which a stream's frames are not inferred.
+    pub(super) fn max_age(&self, id: SourceId) -> Option<Duration> {
+        self.sources.get(&id).map(|source| source.settings.max_age)
     }
 
     /// Where a stream's frames are counted.
@@ -255,7 +389,55 @@ impl<W: Clone> Core<W> {
     }
 }
 
+/// Whether a frame may be given out whose turn it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Verdict {
+    /// It may.
+    Run,
+    /// Not now.
+    Hold,
+    /// Its model is set aside.
+    Refuse,
+}
+
+fn verdict(lanes: &[Lane], model: usize, now: Instant) -> Verdict {
+    let lane = &lanes[model];
+    let others = || lanes.iter().enumerate().filter(|(n, _)| *n != model);
+    let hold = match lane.rules.admission {
+        Admission::Closed => return Verdict::Refuse,
+        Admission::OneAtATime => !lane.in_flight.is_empty(),
+        Admission::Probe => {
+            let probing = |lane: &Lane| {
+                lane.rules.admission == Admission::Probe && !lane.in_flight.is_empty()
+            };
+            !lane.in_flight.is_empty() || others().any(|(_, other)| probing(other))
+        }
+        Admission::Open => {
+            let suspect =
+                |since: &Instant| now.saturating_duration_since(*since) > lane.rules.suspect_after;
+            lane.in_flight.iter().any(|(_, since)| suspect(since))
+                && others().any(|(_, other)| other.sources > 0)
+        }
+    };
+    if hold { Verdict::Hold } else { Verdict::Run }
+}
+
 impl<W> Source<W> {
+    /// Its frame is in the line, or held back from it.
+    fn waits_for_its_turn(&self) -> bool {
+        matches!(self.place, Place::InLine | Place::Held)
+    }
+
+    /// Drops a frame whose model is set aside, at the rate at which it would have been inferred.
+    fn refuse(&mut self, now: Instant) {
+        if self.is_due(now) {
+            self.drop_frame(FrameDrop::InferenceFailed);
+            self.keep_cadence(now);
+        } else {
+            self.drop_frame(FrameDrop::RateLimited);
+        }
+    }
+
     /// Due by its settings: what its pace holds back beyond them is the node's fault.
     fn is_due(&self, now: Instant) -> bool {
         let held_back = self.interval() - self.settings.min_interval;
@@ -312,15 +494,19 @@ impl<W> Source<W> {
 
     /// Marks the stream as served; its skipped frames are told once.
     fn start(&mut self, now: Instant) -> u64 {
+        self.keep_cadence(now);
+        self.served_at = Some(now);
+        self.place = Place::InFlight;
+        std::mem::take(&mut self.skipped_frames)
+    }
+
+    /// When the next one is due. A steady cadence: a frame that came a little late does not push all later ones.
+    fn keep_cadence(&mut self, now: Instant) {
         let interval = self.interval();
-        // A steady cadence: a frame that came a little late does not push all later ones.
         self.due_at = (!interval.is_zero()).then(|| match self.due_at {
             Some(due_at) if now.saturating_duration_since(due_at) < interval => due_at + interval,
             _ => now + interval,
         });
-        self.served_at = Some(now);
-        self.place = Place::InFlight;
-        std::mem::take(&mut self.skipped_frames)
     }
 }
 

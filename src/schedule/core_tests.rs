@@ -21,6 +21,10 @@ impl Bench {
     }
 
     pub(super) fn add(&mut self, name: usize, min_interval: Duration) -> SourceId {
+        self.add_of_model(name, 0, min_interval)
+    }
+
+    fn add_of_model(&mut self, name: usize, model: usize, min_interval: Duration) -> SourceId {
         let metrics = self
             .metrics
             .stream(&StreamId::new(name.to_string(), "default"));
@@ -28,6 +32,7 @@ impl Bench {
             min_interval,
             max_age: 500 * MS,
             metrics,
+            model,
             work: name,
         })
     }
@@ -295,5 +300,166 @@ fn at_half_the_pace_a_stream_is_due_half_as_often_and_what_that_costs_is_not_its
         bench.core.set_pace(id, Pace::Usual);
         let job = bench.run(start + 150 * MS).unwrap();
         assert_eq!(job.skipped_frames, 3 - limited);
+    }
+}
+
+fn rules(admission: Admission) -> ModelRules {
+    ModelRules {
+        admission,
+        suspect_after: 500 * MS,
+    }
+}
+
+#[test]
+fn a_model_not_seen_to_work_is_given_one_frame_at_a_time() {
+    let (mut bench, now) = (Bench::new(), Instant::now());
+    let [a, b] = [0, 1].map(|name| bench.add_of_model(name, 0, Duration::ZERO));
+    let other = bench.add_of_model(2, 1, Duration::ZERO);
+    bench.core.set_model(0, rules(Admission::OneAtATime));
+    for id in [a, b, other] {
+        bench.offer(now, id);
+    }
+    let first = bench.run(now).unwrap();
+    assert_eq!(first.source, a);
+    assert_eq!(bench.run(now).unwrap().source, other);
+    assert!(bench.run(now).is_none());
+    bench.finish(first);
+    assert_eq!(bench.run(now).unwrap().source, b);
+}
+
+#[test]
+fn what_was_held_back_goes_on_when_its_model_is_seen_to_work() {
+    let (mut bench, now) = (Bench::new(), Instant::now());
+    let ids = [0, 1, 2].map(|name| bench.add_of_model(name, 0, Duration::ZERO));
+    bench.core.set_model(0, rules(Admission::OneAtATime));
+    for id in ids {
+        bench.offer(now, id);
+    }
+    let first = bench.run(now).unwrap();
+    assert!(bench.run(now).is_none());
+    bench.core.set_model(0, rules(Admission::Open));
+    assert_eq!(bench.run(now).unwrap().source, ids[1]);
+    assert_eq!(bench.run(now).unwrap().source, ids[2]);
+    bench.finish(first);
+}
+
+#[test]
+fn one_probe_runs_of_all_models() {
+    let (mut bench, now) = (Bench::new(), Instant::now());
+    let [a, b] = [0, 1].map(|name| bench.add_of_model(name, name, Duration::ZERO));
+    for (model, id) in [(0, a), (1, b)] {
+        bench.core.set_model(model, rules(Admission::Probe));
+        bench.offer(now, id);
+    }
+    let first = bench.run(now).unwrap();
+    assert!(bench.run(now).is_none());
+    bench.core.finished(first.source, JobEnd::Failed, 0);
+    assert_eq!(bench.run(now).unwrap().source, b);
+}
+
+#[test]
+fn a_model_whose_run_takes_long_keeps_its_workers_and_gets_no_more_while_others_are_there() {
+    let (mut bench, start) = (Bench::new(), Instant::now());
+    let [a, b] = [0, 1].map(|name| bench.add_of_model(name, 0, Duration::ZERO));
+    bench.core.set_model(0, rules(Admission::Open));
+    bench.offer(start, a);
+    let hangs = bench.run(start).unwrap();
+    let late = start + 501 * MS;
+    bench.offer(late, b);
+    let job = bench.run(late).unwrap();
+    assert_eq!(job.source, b, "no other model is there");
+    bench.finish(job);
+    let other = bench.add_of_model(2, 1, Duration::ZERO);
+    bench.offer(late, b);
+    bench.offer(late, other);
+    assert_eq!(bench.run(late).unwrap().source, other);
+    assert!(bench.run(late).is_none());
+    bench.finish(hangs);
+    assert_eq!(bench.run(late).unwrap().source, b);
+}
+
+#[test]
+fn frames_of_a_model_that_is_set_aside_are_counted_at_the_rate_of_their_stream() {
+    let (mut bench, start) = (Bench::new(), Instant::now());
+    let id = bench.add_of_model(0, 3, 100 * MS);
+    bench.offer(start, id);
+    bench.core.set_model(3, rules(Admission::Closed));
+    assert!(bench.run(start).is_none(), "the one that waited is dropped");
+    for n in 0..20 {
+        bench.offer(start + n * 50 * MS, id);
+    }
+    let metrics = bench.metrics_of(id);
+    assert_eq!(metrics.frames_dropped(FrameDrop::InferenceFailed), 10);
+    assert_eq!(metrics.frames_dropped(FrameDrop::RateLimited), 11);
+    assert!(metrics.ledger().balances() || metrics.ledger().in_flight()[1] == 0);
+    bench.core.set_model(3, rules(Admission::Open));
+    let now = start + 2000 * MS;
+    bench.offer(now, id);
+    assert_eq!(bench.run(now).unwrap().skipped_frames, 10);
+}
+
+proptest::proptest! {
+    /// Whatever is offered, picked, ended, held back, moved to another model and removed: each rule is kept,
+    /// no frame is lost, and nothing is held back for ever.
+    #[test]
+    fn models_are_held_back_and_no_frame_is_lost(
+        steps in proptest::collection::vec((0..9_u8, 0..6_usize, 0..3_usize, 0..300_u32), 0..300),
+    ) {
+        let (mut bench, mut now) = (Bench::new(), Instant::now());
+        let all: Vec<_> = (0..6).map(|n| bench.add_of_model(n, n % 3, Duration::ZERO)).collect();
+        let metrics: Vec<_> = all.iter().map(|id| bench.metrics_of(*id)).collect();
+        let mut admissions = [Admission::Open; 3];
+        let mut running: Vec<(Job<usize>, usize)> = Vec::new();
+        for (what, n, model, ms) in steps {
+            now += ms * MS;
+            let there = bench.core.sources.contains_key(&all[n]);
+            match what {
+                0..=3 if there => { bench.offer(now, all[n]); }
+                4 | 5 => if let Some(job) = bench.run(now) {
+                    let of = bench.core.sources[&job.source].settings.model;
+                    let same = |other: &&(Job<usize>, usize)| other.1 == of;
+                    match admissions[of] {
+                        Admission::Closed => proptest::prop_assert!(false, "given out though set aside"),
+                        Admission::OneAtATime => proptest::prop_assert!(!running.iter().any(|run| same(&run))),
+                        Admission::Probe => proptest::prop_assert!(
+                            !running.iter().any(|run| admissions[run.1] == Admission::Probe)
+                        ),
+                        Admission::Open => {}
+                    }
+                    running.push((job, of));
+                },
+                6 => if !running.is_empty() {
+                    let (job, _) = running.swap_remove(n % running.len());
+                    metrics[job.work].frames_inferred.inc();
+                    bench.core.finished(job.source, JobEnd::Inferred, job.skipped_frames);
+                },
+                7 => {
+                    let admission = [
+                        Admission::Open, Admission::OneAtATime, Admission::Probe, Admission::Closed,
+                    ][ms as usize % 4];
+                    admissions[model] = admission;
+                    bench.core.set_model(model, rules(admission));
+                }
+                8 if there && ms < 30 => bench.core.remove(all[n], FrameDrop::CameraRemoved),
+                8 if there => {
+                    let settings = bench.core.sources[&all[n]].settings.clone();
+                    bench.core.update(all[n], SourceSettings { model, ..settings });
+                }
+                _ => {}
+            }
+        }
+        for (job, _) in running {
+            metrics[job.work].frames_inferred.inc();
+            bench.core.finished(job.source, JobEnd::Inferred, job.skipped_frames);
+        }
+        for model in 0..3 {
+            bench.core.set_model(model, rules(Admission::Open));
+        }
+        while let Some(job) = bench.run(now) {
+            bench.finish(job);
+        }
+        for metrics in &metrics {
+            proptest::prop_assert_eq!(metrics.ledger().in_flight()[1], 0);
+        }
     }
 }

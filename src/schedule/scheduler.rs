@@ -4,7 +4,9 @@
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-pub use super::core::{Core, Job, JobEnd, Pace, Pick, SourceId, SourceSettings};
+pub use super::core::{
+    Admission, Core, Job, JobEnd, ModelRules, Pace, Pick, SourceId, SourceSettings,
+};
 use crate::decode::frame::Frame;
 use crate::telemetry::ledger::FrameDrop;
 
@@ -49,6 +51,17 @@ impl<W: Clone> Scheduler<W> {
     pub fn set_pace(&self, id: SourceId, pace: Pace) {
         self.lock().core.set_pace(id, pace);
         self.changed.notify_all();
+    }
+
+    /// Changes how the frames of a model are given out.
+    pub fn set_model(&self, model: usize, rules: ModelRules) {
+        self.lock().core.set_model(model, rules);
+        self.changed.notify_all();
+    }
+
+    /// The age above which a stream's frames are not inferred.
+    pub fn max_age(&self, id: SourceId) -> Option<Duration> {
+        self.lock().core.max_age(id)
     }
 
     /// Removes a stream.

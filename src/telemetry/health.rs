@@ -214,7 +214,8 @@ impl Health {
             while let Err(RecvTimeoutError::Timeout) = stopped.recv_timeout(CLOCK_PERIOD) {
                 health.tick(Instant::now());
             }
-        })?;
+        })
+        .map_err(|source| ThreadError::new("clock", source))?;
         Ok(HealthClock {
             stop: Some(stop),
             _thread: thread,
@@ -322,6 +323,9 @@ impl fmt::Display for Panicked {
 pub struct Readiness {
     model_warm: AtomicBool,
     hub_joined: AtomicBool,
+    troubles: Mutex<Vec<String>>,
+    /// Why the hub is not joined, as a sentence; empty where nobody said.
+    hub_trouble: Mutex<String>,
 }
 
 impl Readiness {
@@ -335,15 +339,42 @@ impl Readiness {
         self.hub_joined.store(joined, Ordering::Relaxed);
     }
 
+    /// What is wrong with inference by now, a sentence each.
+    pub fn set_inference_troubles(&self, troubles: Vec<String>) {
+        *self.troubles.lock().unwrap_or_else(PoisonError::into_inner) = troubles;
+    }
+
+    /// Which hub is not joined and why, in a sentence that begins with "the hub".
+    pub fn set_hub_trouble(&self, trouble: impl Into<String>) {
+        *self
+            .hub_trouble
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) = trouble.into();
+    }
+
     /// What is missing, in words; nothing: the node is ready.
-    pub fn missing(&self) -> Vec<&'static str> {
+    pub fn missing(&self) -> Vec<String> {
         let mut missing = Vec::new();
         if !self.model_warm.load(Ordering::Relaxed) {
-            missing.push("the model is not warm yet");
+            missing.push("the model is not warm yet".to_owned());
         }
         if !self.hub_joined.load(Ordering::Relaxed) {
-            missing.push("the hub is not joined");
+            let trouble = self
+                .hub_trouble
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner);
+            missing.push(match trouble.as_str() {
+                "" => "the hub is not joined".to_owned(),
+                trouble => trouble.to_owned(),
+            });
         }
+        let troubles = self.troubles.lock();
+        missing.extend(
+            troubles
+                .unwrap_or_else(PoisonError::into_inner)
+                .iter()
+                .cloned(),
+        );
         missing
     }
 }
@@ -475,7 +506,17 @@ mod tests {
         );
         readiness.set_model_warm(true);
         assert_eq!(readiness.missing(), ["the hub is not joined"]);
+        readiness.set_hub_trouble("the hub http://h:1 is away");
+        assert_eq!(readiness.missing(), ["the hub http://h:1 is away"]);
         readiness.set_hub_joined(true);
+        assert!(readiness.missing().is_empty());
+        readiness
+            .set_inference_troubles(vec!["model m is set aside: its code panicked".to_owned()]);
+        assert_eq!(
+            readiness.missing(),
+            ["model m is set aside: its code panicked"]
+        );
+        readiness.set_inference_troubles(Vec::new());
         assert!(readiness.missing().is_empty());
     }
 }

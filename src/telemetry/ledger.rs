@@ -70,6 +70,8 @@ label_enum! {
         OutboxFull = "outbox_full",
         /// Nothing was seen and `emit_empty` is off.
         Suppressed = "suppressed",
+        /// It could not be handed on: a bug.
+        Failed = "failed",
     }
 }
 
@@ -163,5 +165,19 @@ label_enum! {
         Overflow = "overflow",
         /// A signal that the state of the session has no use for.
         Unexpected = "unexpected",
+    }
+}
+
+label_enum! {
+    /// How a model is.
+    pub enum ModelState {
+        /// Its runs give results.
+        Working = "working",
+        /// Its runs end and give none: the cameras that use it are blind.
+        Failing = "failing",
+        /// It hung, panicked or could not be loaded: its cameras' frames are dropped until it is tried again.
+        SetAside = "set_aside",
+        /// It was set aside, and the next frame is tried.
+        Probing = "probing",
     }
 }

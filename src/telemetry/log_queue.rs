@@ -110,6 +110,7 @@ impl LogQueue {
     ) -> Result<crate::thread::Joined, ThreadError> {
         let queue = Arc::clone(self);
         try_spawn_named("log", move || queue.write(output, tell))
+            .map_err(|source| ThreadError::new("log", source))
     }
 
     /// No line is taken any more, and the thread ends when it has written those that wait.

@@ -1,11 +1,16 @@
 //! Model outputs to candidates, one file an output kind. Raw arrays and their shapes come in, candidates in tensor
-//! pixels go out. A shape that does not fit is a [`Mismatch`]; numbers that are not finite make no candidate.
+//! pixels go out. A shape that does not fit is a [`Mismatch`]; a score that is none, or a box of enough score whose edges
+//! are not finite, is [`Implausible`]: what such outputs tell is not that nothing is there.
 
 pub mod rows;
 pub mod ssd;
 pub mod yolo;
 
 use super::nms::Candidate;
+use crate::preprocess::TensorBox;
+
+/// Scores may leave 0 to 1 by this much, as quantised ones do; they are taken as 0 or 1.
+const SCORE_SLACK: f32 = 0.01;
 
 /// An output of a model: its dimensions and its values, the last dimension contiguous.
 #[derive(Debug, Clone, Copy)]
@@ -28,6 +33,33 @@ pub struct Mismatch {
     pub expected: String,
     /// The shape it has.
     pub found: String,
+}
+
+/// A number in an output that no detector gives.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+#[error(
+    "output `{output}` has {found} as {place}, which should be {expected}: the model or its manifest is wrong"
+)]
+pub struct Implausible {
+    /// The name of the output.
+    pub output: String,
+    /// The number.
+    pub found: f32,
+    /// What it stands for.
+    pub place: &'static str,
+    /// What may stand there.
+    pub expected: &'static str,
+}
+
+/// Why outputs give no candidates.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+pub enum OutputError {
+    /// Their shape is not that of their kind.
+    #[error(transparent)]
+    Shape(#[from] Mismatch),
+    /// Their numbers cannot be.
+    #[error(transparent)]
+    Numbers(#[from] Implausible),
 }
 
 /// Which candidates are wanted.
@@ -85,7 +117,57 @@ pub struct Scratch {
     pub candidates: Vec<Candidate>,
 }
 
+/// Adds a candidate of an output that passed; one without an area is none.
+fn add(
+    candidates: &mut Vec<Candidate>,
+    output: &Array<'_>,
+    corners: TensorBox,
+    score: f32,
+    class_id: usize,
+) -> Result<(), Implausible> {
+    let TensorBox { x1, y1, x2, y2 } = corners;
+    // Finite edges may be so far apart that their area is not.
+    let area = (x2 - x1) * (y2 - y1);
+    let endless = [x1, y1, x2, y2, area].into_iter().find(|n| !n.is_finite());
+    if let Some(found) = endless {
+        return Err(output.implausible(found, "an edge of a box", "finite"));
+    }
+    candidates.extend(Candidate::new(corners, score.clamp(0.0, 1.0), class_id));
+    Ok(())
+}
+
+/// True for what can be a score; not for what is not a number.
+fn is_score(value: f32) -> bool {
+    (-SCORE_SLACK..=1.0 + SCORE_SLACK).contains(&value)
+}
+
 impl Array<'_> {
+    fn implausible(&self, found: f32, place: &'static str, expected: &'static str) -> Implausible {
+        Implausible {
+            output: self.name.to_owned(),
+            found,
+            place,
+            expected,
+        }
+    }
+
+    fn no_score(&self, found: f32) -> Implausible {
+        self.implausible(found, "a score", "from 0 to 1")
+    }
+
+    /// Refuses `scores`, a part of the values, if one of them is none: those that are too low to matter, too.
+    fn check_scores(&self, scores: &[f32]) -> Result<(), Implausible> {
+        // Without a way out, so that the compiler makes it wide: nearly always all are good.
+        let good = scores
+            .iter()
+            .fold(true, |all, &score| all & is_score(score));
+        if good {
+            return Ok(());
+        }
+        let found = scores.iter().find(|score| !is_score(**score));
+        found.map_or(Ok(()), |&found| Err(self.no_score(found)))
+    }
+
     fn mismatch(&self, expected: impl Into<String>) -> Mismatch {
         Mismatch {
             output: self.name.to_owned(),
@@ -137,10 +219,28 @@ pub(super) mod testing {
         scratch.candidates.iter().map(one).collect()
     }
 
-    /// Every value not a number, then infinite: no panic, no candidate.
-    pub(super) fn survives_bad_numbers(len: usize, mut run: impl FnMut(&[f32]) -> usize) {
-        for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
-            assert_eq!(run(&vec![bad; len]), 0, "{bad}");
+    /// Numbers that are no scores.
+    pub(super) const NO_SCORES: [f32; 6] =
+        [f32::NAN, f32::INFINITY, f32::NEG_INFINITY, 5.0, 1.02, -0.5];
+
+    /// Numbers that are no edges of boxes.
+    pub(super) const NO_EDGES: [f32; 3] = [f32::NAN, f32::INFINITY, f32::NEG_INFINITY];
+
+    /// Puts each of `bad` at `place` of good values: what `run` makes of them must be refused.
+    pub(super) fn refuses(
+        bad: &[f32],
+        place: usize,
+        good: &[f32],
+        mut run: impl FnMut(&[f32]) -> Result<(), OutputError>,
+    ) {
+        assert_eq!(run(good), Ok(()));
+        for &bad in bad {
+            let mut values = good.to_vec();
+            values[place] = bad;
+            assert!(
+                matches!(run(&values), Err(OutputError::Numbers(_))),
+                "{bad} at {place}"
+            );
         }
     }
 }
@@ -163,6 +263,36 @@ mod tests {
         filter.set(0.5, &[1, 2, 9]);
         assert_eq!(passing(&filter), [2]);
         assert!(!filter.passes(2, 0.49) && !filter.passes(2, f32::NAN));
+    }
+
+    #[test]
+    fn rounding_is_no_lie_and_a_score_stays_one() {
+        for rounded in [-0.009, -0.0, 0.0, 1.0, 1.009] {
+            assert!(is_score(rounded), "{rounded}");
+        }
+        for none in testing::NO_SCORES {
+            assert!(!is_score(none), "{none}");
+        }
+        let corners = TensorBox {
+            x1: 0.0,
+            y1: 0.0,
+            x2: 1.0,
+            y2: 1.0,
+        };
+        let (mut candidates, output) = (Vec::new(), testing::array(&[0], &[]));
+        add(&mut candidates, &output, corners, 1.009, 0).unwrap();
+        assert_eq!(candidates[0].score, 1.0);
+        let vast = TensorBox {
+            x1: -3e38,
+            x2: 3e38,
+            ..corners
+        };
+        assert_eq!(
+            add(&mut candidates, &output, vast, 0.5, 0)
+                .unwrap_err()
+                .to_string(),
+            "output `out` has inf as an edge of a box, which should be finite: the model or its manifest is wrong"
+        );
     }
 
     #[test]

@@ -1,23 +1,32 @@
 //! `rows`: `[1, N, 6]`: x1, y1, x2, y2 in tensor pixels, score, class: end-to-end models.
 
-use super::{Array, Candidate, Filter, Mismatch, Scratch};
+use super::{Array, Filter, OutputError, Scratch, add, is_score};
 use crate::preprocess::TensorBox;
 
 /// Appends the candidates that pass to `scratch.candidates`.
 ///
 /// # Errors
-/// When the shape is not `[1, N, 6]`.
+/// When the shape is not `[1, N, 6]`, or its numbers cannot be. A row of a negative class is padding, whatever
+/// else it holds.
 pub fn candidates(
     rows: &Array<'_>,
     filter: &Filter,
     scratch: &mut Scratch,
-) -> Result<(), Mismatch> {
+) -> Result<(), OutputError> {
     let Some([1, _, 6]) = rows.lengths() else {
-        return Err(rows.mismatch("[1, N, 6]"));
+        return Err(rows.mismatch("[1, N, 6]").into());
     };
     for row in rows.values.chunks_exact(6) {
-        let (score, Some(class_id)) = (row[4], class(row[5])) else {
+        let score = row[4];
+        if row[5].is_finite() && row[5] < -0.5 {
             continue;
+        }
+        if !is_score(score) {
+            return Err(rows.no_score(score).into());
+        }
+        let Some(class_id) = class(row[5]) else {
+            let place = "the class of a box";
+            return Err(rows.implausible(row[5], place, "a number from 0").into());
         };
         if !filter.passes(class_id, score) {
             continue;
@@ -28,14 +37,12 @@ pub fn candidates(
             x2: row[2],
             y2: row[3],
         };
-        scratch
-            .candidates
-            .extend(Candidate::new(corners, score, class_id));
+        add(&mut scratch.candidates, rows, corners, score, class_id)?;
     }
     Ok(())
 }
 
-/// The class number that a float holds. Numbers beyond the model's classes no filter lets pass.
+/// The class number that a float holds, if it is finite and not below 0. Numbers beyond the model's classes no filter lets pass.
 #[expect(
     clippy::cast_possible_truncation,
     clippy::cast_sign_loss,
@@ -43,7 +50,7 @@ pub fn candidates(
 )]
 fn class(value: f32) -> Option<usize> {
     let rounded = value.round();
-    (rounded >= 0.0).then_some(rounded as usize)
+    (rounded >= 0.0 && rounded.is_finite()).then_some(rounded as usize)
 }
 
 #[cfg(test)]
@@ -71,7 +78,7 @@ mod tests {
     }
 
     #[test]
-    fn other_shapes_are_refused_and_bad_numbers_ignored() {
+    fn other_shapes_are_refused() {
         let mut scratch = Scratch::default();
         let error = candidates(
             &array(&[1, 2, 5], &[0.0; 10]),
@@ -82,10 +89,28 @@ mod tests {
             error.unwrap_err().to_string(),
             "output `out` should have shape [1, N, 6] and has [1, 2, 5]"
         );
-        survives_bad_numbers(12, |values| {
+    }
+
+    #[test]
+    fn numbers_that_cannot_be_are_refused() {
+        #[rustfmt::skip]
+        let good = [
+            1.0, 2.0, 3.0, 4.0, 0.9, 1.0,
+            f32::NAN, f32::INFINITY, 3.0, 4.0, 0.1, 0.0, // too low to matter
+            -1.0, -1.0, -1.0, -1.0, -1.0, -1.0, // padding
+        ];
+        let run = |values: &[f32]| {
             let mut scratch = Scratch::default();
-            candidates(&array(&[1, 2, 6], values), &filter(2, 0.0), &mut scratch).unwrap();
-            scratch.candidates.len()
-        });
+            candidates(&array(&[1, 3, 6], values), &filter(2, 0.4), &mut scratch)?;
+            assert_eq!(plain(&scratch), [(1.0, 2.0, 3.0, 4.0, 0.9, 1)]);
+            Ok(())
+        };
+        refuses(&NO_SCORES, 4, &good, run);
+        // Of a row that is too low, too.
+        refuses(&NO_SCORES, 10, &good, run);
+        refuses(&NO_EDGES, 5, &good, run);
+        for edge in 0..4 {
+            refuses(&NO_EDGES, edge, &good, run);
+        }
     }
 }

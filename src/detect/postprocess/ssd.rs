@@ -1,33 +1,34 @@
 //! `ssd`: scores `[1, N, C]` (sigmoid applied) and boxes `[1, N, 1, 4]` or `[1, N, 4]`: ymin, xmin, ymax, xmax as shares
 //! of the tensor. One label a candidate: the class with the highest score.
 
-use super::{Array, Candidate, Filter, Mismatch, Scratch};
+use super::{Array, Filter, OutputError, Scratch, add};
 use crate::preprocess::TensorBox;
 
 /// Appends the candidates that pass to `scratch.candidates`. `input` is width and height of the tensor.
 ///
 /// # Errors
-/// When the shapes are not those above.
+/// When the shapes are not those above, or their numbers cannot be.
 pub fn candidates(
     scores: &Array<'_>,
     boxes: &Array<'_>,
     input: (usize, usize),
     filter: &Filter,
     scratch: &mut Scratch,
-) -> Result<(), Mismatch> {
+) -> Result<(), OutputError> {
     let classes = filter.classes();
     let anchors = match scores.lengths() {
         Some([1, anchors, found]) if found == classes && classes > 0 => anchors,
-        _ => return Err(scores.mismatch(format!("[1, N, {classes}]"))),
+        _ => return Err(scores.mismatch(format!("[1, N, {classes}]")).into()),
     };
     let fits = matches!(boxes.lengths(), Some([1, n, 1, 4]) if n == anchors)
         || matches!(boxes.lengths(), Some([1, n, 4]) if n == anchors);
     if !fits {
-        return Err(boxes.mismatch(format!("[1, {anchors}, 1, 4]")));
+        return Err(boxes.mismatch(format!("[1, {anchors}, 1, 4]")).into());
     }
+    scores.check_scores(scores.values)?;
     let (width, height) = (input.0 as f32, input.1 as f32);
-    let corners = boxes.values.chunks_exact(4);
-    for (row, corners) in scores.values.chunks_exact(classes).zip(corners) {
+    let all = boxes.values.chunks_exact(4);
+    for (row, corners) in scores.values.chunks_exact(classes).zip(all) {
         let Some((class_id, score)) = best(row, filter) else {
             continue;
         };
@@ -40,9 +41,7 @@ pub fn candidates(
             x2: corners[3] * width,
             y2: corners[2] * height,
         };
-        scratch
-            .candidates
-            .extend(Candidate::new(corners, score, class_id));
+        add(&mut scratch.candidates, boxes, corners, score, class_id)?;
     }
     Ok(())
 }
@@ -114,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    fn other_shapes_are_refused_and_bad_numbers_ignored() {
+    fn other_shapes_are_refused() {
         let mut scratch = Scratch::default();
         let mut run = |scores: &[i64], boxes: &[i64]| {
             let len = |dims: &[i64]| vec![0.0; dims.iter().product::<i64>() as usize];
@@ -136,18 +135,30 @@ mod tests {
             run(&[1, 3, 2], &[1, 2, 1, 4]).unwrap_err(),
             "output `out` should have shape [1, 3, 1, 4] and has [1, 2, 1, 4]"
         );
-        survives_bad_numbers(6, |values| {
-            let mut scratch = Scratch::default();
-            let boxes = [values, &values[..2]].concat();
-            candidates(
-                &array(&[1, 2, 2], &values[..4]),
-                &array(&[1, 2, 4], &boxes),
-                (10, 10),
-                &filter(2, 0.0),
-                &mut scratch,
-            )
-            .unwrap();
-            scratch.candidates.len()
-        });
+    }
+
+    #[test]
+    fn numbers_that_cannot_be_are_refused() {
+        #[rustfmt::skip]
+        let good = [
+            0.1, 0.8, // the scores
+            0.3, 0.2,
+            0.0, 0.0, 1.0, 1.0, // the boxes
+            f32::NAN, f32::INFINITY, 1.0, 1.0, // too low to matter
+        ];
+        let run = |values: &[f32]| {
+            let (mut scratch, (scores, boxes)) = (Scratch::default(), values.split_at(4));
+            let scores = array(&[1, 2, 2], scores);
+            let boxes = array(&[1, 2, 4], boxes);
+            candidates(&scores, &boxes, (10, 10), &filter(2, 0.4), &mut scratch)?;
+            assert_eq!(plain(&scratch), [(0.0, 0.0, 10.0, 10.0, 0.8, 1)]);
+            Ok(())
+        };
+        for score in 0..4 {
+            refuses(&NO_SCORES, score, &good, run);
+        }
+        for edge in 4..8 {
+            refuses(&NO_EDGES, edge, &good, run);
+        }
     }
 }

@@ -1,27 +1,28 @@
 //! `yolo`: `[1, 4 + C, N]`: rows of cx, cy, w, h in tensor pixels, then a row of scores a class. One label a
 //! candidate: the class with the highest score.
 
-use super::{Array, Candidate, Filter, Mismatch, Scratch};
+use super::{Array, Filter, OutputError, Scratch, add};
 use crate::preprocess::TensorBox;
 
 /// Appends the candidates that pass to `scratch.candidates`.
 ///
 /// # Errors
-/// When the shape is not `[1, 4 + C, N]`.
+/// When the shape is not `[1, 4 + C, N]`, or its numbers cannot be.
 pub fn candidates(
     predictions: &Array<'_>,
     filter: &Filter,
     scratch: &mut Scratch,
-) -> Result<(), Mismatch> {
+) -> Result<(), OutputError> {
     let rows = 4 + filter.classes();
     let anchors = match predictions.lengths() {
         Some([1, found, anchors]) if found == rows => anchors,
-        _ => return Err(predictions.mismatch(format!("[1, {rows}, N]"))),
+        _ => return Err(predictions.mismatch(format!("[1, {rows}, N]")).into()),
     };
     if anchors == 0 {
         return Ok(());
     }
     let (boxes, scores) = predictions.values.split_at(4 * anchors);
+    predictions.check_scores(scores)?;
     scratch.best.clear();
     scratch.best.resize(anchors, f32::NEG_INFINITY);
     scratch.class.clear();
@@ -51,9 +52,13 @@ pub fn candidates(
             x2: cx + half_width,
             y2: cy + half_height,
         };
-        scratch
-            .candidates
-            .extend(Candidate::new(corners, score, class_id));
+        add(
+            &mut scratch.candidates,
+            predictions,
+            corners,
+            score,
+            class_id,
+        )?;
     }
     Ok(())
 }
@@ -96,7 +101,7 @@ mod tests {
     }
 
     #[test]
-    fn other_shapes_are_refused_and_bad_numbers_ignored() {
+    fn other_shapes_are_refused() {
         let mut scratch = Scratch::default();
         let error = candidates(
             &array(&[1, 3, 6], &[0.0; 18]),
@@ -107,11 +112,31 @@ mod tests {
             error.unwrap_err().to_string(),
             "output `out` should have shape [1, 6, N] and has [1, 3, 6]"
         );
-        survives_bad_numbers(18, |values| {
-            let mut scratch = Scratch::default();
-            candidates(&array(&[1, 6, 3], values), &filter(2, 0.0), &mut scratch).unwrap();
-            scratch.candidates.len()
-        });
         candidates(&array(&[1, 6, 0], &[]), &filter(2, 0.0), &mut scratch).unwrap();
+    }
+
+    #[test]
+    fn numbers_that_cannot_be_are_refused() {
+        #[rustfmt::skip]
+        let good = [
+            10.0, f32::NAN, // cx; the second anchor is too low to matter
+            20.0, f32::INFINITY, // cy
+             4.0, 1.0, // w
+             8.0, 1.0, // h
+             0.9, 0.3, // class 0
+             0.2, 0.1, // class 1
+        ];
+        let run = |values: &[f32]| {
+            let mut scratch = Scratch::default();
+            candidates(&array(&[1, 6, 2], values), &filter(2, 0.4), &mut scratch)?;
+            assert_eq!(plain(&scratch), [(8.0, 16.0, 12.0, 24.0, 0.9, 0)]);
+            Ok(())
+        };
+        for score in 8..12 {
+            refuses(&NO_SCORES, score, &good, run);
+        }
+        for edge in [0, 2, 4, 6] {
+            refuses(&NO_EDGES, edge, &good, run);
+        }
     }
 }

@@ -1,0 +1,210 @@
+//! How the models are, and which cameras they leave blind. Workers and who looks after them tell how runs ended; the
+//! scheduler is told at once which frames to give out, metrics are kept, and the node asks what to say.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use super::breaker::{Breaker, IN_A_ROW, Trip};
+use super::worker::CameraScheduler;
+use crate::config::StreamId;
+use crate::schedule::scheduler::ModelRules;
+use crate::telemetry::ledger::ModelState;
+use crate::telemetry::metrics::Metrics;
+
+/// A stream without failures for this long is forgotten: its camera may be gone.
+const MEMORY: Duration = Duration::from_secs(600);
+
+/// The models of a pool, by the numbers that [`CameraWork::model`](super::worker::CameraWork::model) counts.
+pub struct ModelHealth {
+    scheduler: Arc<CameraScheduler>,
+    metrics: Arc<Metrics>,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    models: Vec<Model>,
+    /// Streams whose last frame gave no result.
+    failing: HashMap<StreamId, Failing>,
+}
+
+struct Model {
+    breaker: Breaker,
+    /// What scheduler and metrics were told last.
+    told: Option<(ModelRules, ModelState)>,
+}
+
+struct Failing {
+    in_a_row: u32,
+    reason: String,
+    at: Instant,
+}
+
+impl fmt::Debug for ModelHealth {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ModelHealth").finish_non_exhaustive()
+    }
+}
+
+impl ModelHealth {
+    /// No models.
+    pub fn new(scheduler: Arc<CameraScheduler>, metrics: Arc<Metrics>) -> Self {
+        Self {
+            scheduler,
+            metrics,
+            state: Mutex::default(),
+        }
+    }
+
+    /// What is wrong with the models, a sentence each.
+    pub fn troubles(&self) -> Vec<String> {
+        let state = self.lock();
+        let breakers = state.models.iter().map(|model| &model.breaker);
+        breakers.filter_map(Breaker::trouble).collect()
+    }
+
+    /// Why a stream that uses the model of this name is blind, though its frames may come.
+    pub fn blind(&self, stream: &StreamId, model: &str) -> Option<String> {
+        let state = self.lock();
+        let mut breakers = state.models.iter().map(|model| &model.breaker);
+        let breaker = breakers.find(|breaker| **breaker.name() == *model)?;
+        if breaker.is_out() {
+            return breaker.trouble();
+        }
+        let failing = state.failing.get(stream)?;
+        (failing.in_a_row >= IN_A_ROW).then(|| failing.reason.clone())
+    }
+
+    pub(super) fn add(&self, name: Arc<str>, first_run: Option<Duration>) {
+        let mut state = self.lock();
+        state.models.push(Model {
+            breaker: Breaker::new(name, first_run),
+            told: None,
+        });
+        let last = state.models.len() - 1;
+        self.tell(&mut state, last);
+    }
+
+    /// How many there are.
+    pub(super) fn count(&self) -> usize {
+        self.lock().models.len()
+    }
+
+    pub(super) fn name(&self, model: usize) -> Arc<str> {
+        self.of(model, |breaker| Arc::clone(breaker.name()))
+            .unwrap_or_else(|| "?".into())
+    }
+
+    /// A run of the model that takes longer hangs.
+    pub(super) fn limit(&self, model: usize) -> Duration {
+        self.of(model, |breaker| breaker.limit())
+            .unwrap_or(Duration::MAX)
+    }
+
+    pub(super) fn is_set_aside(&self, model: usize) -> bool {
+        self.of(model, |breaker| breaker.is_out()).unwrap_or(true)
+    }
+
+    pub(super) fn succeeded(&self, model: usize, stream: &StreamId, now: Instant) {
+        let mut state = self.lock();
+        state.failing.remove(stream);
+        if let Some(each) = state.models.get_mut(model)
+            && each.breaker.succeeded(now)
+        {
+            tracing::info!(model = %each.breaker.name(), "the model gives results again");
+        }
+        self.tell(&mut state, model);
+    }
+
+    pub(super) fn failed(&self, model: usize, stream: &StreamId, reason: &str, now: Instant) {
+        let mut state = self.lock();
+        state
+            .failing
+            .entry(stream.clone())
+            .and_modify(|failing| {
+                failing.in_a_row = failing.in_a_row.saturating_add(1);
+                failing.at = now;
+            })
+            .or_insert_with(|| Failing {
+                in_a_row: 1,
+                reason: reason.to_owned(),
+                at: now,
+            });
+        if let Some(each) = state.models.get_mut(model) {
+            each.breaker.failed(reason, now);
+        }
+        self.tell(&mut state, model);
+    }
+
+    pub(super) fn trip(&self, model: usize, trip: Trip, now: Instant) {
+        let mut state = self.lock();
+        if let Some(each) = state.models.get_mut(model) {
+            let reason = trip.clause();
+            if let Some(pause) = each.breaker.trip(trip, now) {
+                tracing::error!(
+                    model = %each.breaker.name(), reason, seconds = pause.as_secs(),
+                    "a model is set aside, and its cameras are blind until it is tried again"
+                );
+            }
+        }
+        self.tell(&mut state, model);
+    }
+
+    /// Models that may be tried, and whether that may cost a worker.
+    pub(super) fn due(&self, now: Instant) -> Vec<(usize, bool)> {
+        let state = self.lock();
+        let models = state.models.iter().enumerate();
+        models
+            .filter(|(_, model)| model.breaker.is_due(now))
+            .map(|(n, model)| (n, model.breaker.may_hang()))
+            .collect()
+    }
+
+    pub(super) fn probe(&self, model: usize, now: Instant) {
+        let mut state = self.lock();
+        if let Some(each) = state.models.get_mut(model) {
+            each.breaker.probe(now);
+        }
+        self.tell(&mut state, model);
+    }
+
+    pub(super) fn stays_away(&self, model: usize, reason: String, now: Instant) {
+        let mut state = self.lock();
+        if let Some(each) = state.models.get_mut(model) {
+            each.breaker.stays_away(reason, now);
+        }
+        self.tell(&mut state, model);
+    }
+
+    /// Forgets streams of which nothing was heard.
+    pub(super) fn sweep(&self, now: Instant) {
+        let recent = |failing: &Failing| now.saturating_duration_since(failing.at) < MEMORY;
+        self.lock().failing.retain(|_, failing| recent(failing));
+    }
+
+    fn of<R>(&self, model: usize, ask: impl FnOnce(&Breaker) -> R) -> Option<R> {
+        self.lock().models.get(model).map(|each| ask(&each.breaker))
+    }
+
+    /// Tells scheduler and metrics what has changed; under the lock, so that the last word is the newest.
+    fn tell(&self, state: &mut State, model: usize) {
+        let Some(each) = state.models.get_mut(model) else {
+            return;
+        };
+        let now = (each.breaker.rules(), each.breaker.state());
+        let before = each.told.replace(now);
+        let (rules, state) = now;
+        if before.is_none_or(|(told, _)| told != rules) {
+            self.scheduler.set_model(model, rules);
+        }
+        if before.is_none_or(|(_, told)| told != state) {
+            self.metrics.set_model_state(each.breaker.name(), state);
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

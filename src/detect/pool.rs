@@ -1,0 +1,507 @@
+//! The pool of inference workers: it owns them, ends runs that hang, gives up workers that do not come back, and staffs
+//! their places again. The node calls [`InferencePool::supervise`] a few times a second; nothing in it waits: detectors are
+//! loaded on a thread of their own, one load at a time.
+//!
+//! A run that hangs and cannot be ended costs a thread and its memory for good. As many as [`MAX_GIVEN_UP`] workers are given
+//! up; beyond that the places of runs that hang stay taken, and models that hung are not tried again.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, TryRecvError, channel};
+use std::time::{Duration, Instant};
+
+use super::breaker::Trip;
+use super::detector::Detector;
+use super::health::ModelHealth;
+use super::worker::{Flight, PoolContext, Run, Worker, WorkerState, lock};
+use crate::backoff::Backoff;
+use crate::schedule::scheduler::JobEnd;
+use crate::telemetry::ledger::FrameDrop;
+use crate::thread::{Joined, try_spawn_named};
+
+/// A run takes no longer than this, even where others leave it no processor.
+const RUN_LIMIT: Duration = Duration::from_secs(20);
+
+/// A run that was told to end has this long before its worker is given up.
+const TERMINATE_LIMIT: Duration = Duration::from_secs(2);
+
+/// Workers that are given up, at most; of fewer workers as many as there are.
+pub const MAX_GIVEN_UP: usize = 4;
+
+/// Between two looks lies less than this, unless the process stood still: then what it missed is no run's fault.
+const STOOD_STILL: Duration = Duration::from_secs(1);
+
+/// Between two attempts to staff a place.
+const FIRST_RETRY: Duration = Duration::from_secs(1);
+const LAST_RETRY: Duration = Duration::from_secs(60);
+
+/// The workers.
+pub struct InferencePool {
+    context: PoolContext,
+    models: Arc<ModelHealth>,
+    places: Vec<Place>,
+    given_up: Vec<Joined>,
+    load: Option<Load>,
+    looked_at: Option<Instant>,
+    /// It was said that no more workers can be given up.
+    said_full: bool,
+}
+
+/// A worker's place.
+struct Place {
+    worker: Option<Worker>,
+    /// Without a worker: when to try to staff it, and how often that failed.
+    retry_at: Option<Instant>,
+    backoff: Backoff,
+    /// Of the worker's thread, as it was seen last.
+    starved: Option<crate::telemetry::cpu::RunDelay>,
+}
+
+/// Detectors that are being loaded.
+struct Load {
+    target: Target,
+    result: Receiver<Vec<Loaded>>,
+}
+
+/// A detector of a model, or why there is none.
+type Loaded = (usize, Result<Box<dyn Detector>, String>);
+
+/// Whom detectors are loaded for.
+enum Target {
+    /// A worker for this place.
+    Place(usize),
+    /// This worker, which lacks the model.
+    Worker(Arc<WorkerState>, usize),
+}
+
+impl fmt::Debug for InferencePool {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("InferencePool")
+            .field("workers", &self.places.len())
+            .finish_non_exhaustive()
+    }
+}
+
+impl InferencePool {
+    /// Starts a worker for each set of detectors. A thread that the system does not grant is tried again later.
+    pub fn spawn(context: PoolContext, detectors: Vec<Vec<Box<dyn Detector>>>) -> Self {
+        let models = ModelHealth::new(Arc::clone(&context.scheduler), Arc::clone(&context.metrics));
+        let mut pool = Self {
+            context,
+            models: Arc::new(models),
+            places: Vec::new(),
+            given_up: Vec::new(),
+            load: None,
+            looked_at: None,
+            said_full: false,
+        };
+        if let Some(set) = detectors.first() {
+            pool.add_names(set);
+        }
+        let now = Instant::now();
+        for (n, set) in detectors.into_iter().enumerate() {
+            pool.places.push(Place::empty());
+            let set = set.into_iter().enumerate().collect();
+            pool.staff(n, set, BTreeSet::new(), now);
+        }
+        pool
+    }
+
+    /// How the models are.
+    pub fn models(&self) -> Arc<ModelHealth> {
+        Arc::clone(&self.models)
+    }
+
+    /// The places of workers.
+    pub fn workers(&self) -> usize {
+        self.places.len()
+    }
+
+    /// What keeps all of inference from working, as a sentence.
+    pub fn trouble(&self) -> Option<&'static str> {
+        let idle_hands = self.places.iter().any(|place| place.worker.is_some());
+        (!idle_hands && !self.places.is_empty()).then_some("no inference worker runs")
+    }
+
+    /// Gives each worker the detectors of one more model or several, behind those that it has; the work
+    /// under way is not touched. `sets` has one set a worker. To be called before a camera's work
+    /// names them, and after the factory makes them too.
+    pub fn add_models(&mut self, sets: Vec<Vec<Box<dyn Detector>>>) {
+        let first = self.models.count();
+        if let Some(set) = sets.first() {
+            self.add_names(set);
+        }
+        // A place without a worker gets its own with its next one.
+        for (place, set) in self.places.iter().zip(sets) {
+            if let Some(worker) = &place.worker {
+                for (n, detector) in set.into_iter().enumerate() {
+                    worker.shared.give(first + n, detector);
+                }
+            }
+        }
+        // What is being loaded for a place does not have them.
+        if let Some(Load {
+            target: Target::Place(n),
+            ..
+        }) = self.load
+        {
+            self.load = None;
+            self.places[n].retry_at = Some(Instant::now());
+        }
+    }
+
+    /// Looks after workers and models: ends runs that hang, gives up workers that do not come back, staffs places,
+    /// tries models that were set aside. To be called several times a second; does not wait.
+    pub fn supervise(&mut self, now: Instant) {
+        let still = self.stood_still(now);
+        self.given_up.retain(|thread| !thread.is_finished());
+        if self.given_up.len() < self.max_given_up() {
+            self.said_full = false;
+        }
+        self.take_loaded(now);
+        for n in 0..self.places.len() {
+            self.look_at(n, still, now);
+        }
+        self.try_models(now);
+        self.staff_places(now);
+        self.models.sweep(now);
+        let given_up = i64::try_from(self.given_up.len()).unwrap_or(i64::MAX);
+        self.context.metrics.workers_given_up.set(given_up);
+    }
+
+    /// How long the process did nothing since the last look, if it stood still: it was stopped, or its machine was.
+    fn stood_still(&mut self, now: Instant) -> Duration {
+        let before = self.looked_at.replace(now);
+        let between = before.map_or(Duration::ZERO, |at| now.saturating_duration_since(at));
+        if between > STOOD_STILL {
+            between
+        } else {
+            Duration::ZERO
+        }
+    }
+
+    fn max_given_up(&self) -> usize {
+        self.places.len().min(MAX_GIVEN_UP)
+    }
+
+    fn look_at(&mut self, n: usize, still: Duration, now: Instant) {
+        let may_give_up = self.given_up.len() < self.max_given_up();
+        let place = &mut self.places[n];
+        let Some(worker) = &place.worker else {
+            return;
+        };
+        if place.starved.is_none() {
+            place.starved = lock(&worker.shared.delay).take();
+        }
+        let starved = place.starved.as_mut().map(|delay| delay.lap());
+        let starved = starved.unwrap_or_default();
+        let mut run = worker.shared.run();
+        match &mut *run {
+            Run::Busy(flight) => {
+                flight.since += still;
+                flight.starved += starved;
+                let took = now.saturating_duration_since(flight.since);
+                let model = flight.work.model;
+                let limit = self.models.limit(model);
+                if took.saturating_sub(flight.starved) > limit || took > RUN_LIMIT {
+                    tracing::error!(
+                        camera = %flight.work.id, model = %self.models.name(model), worker = worker.shared.name,
+                        seconds = took.as_secs_f64(), "inference hangs: the run is being ended"
+                    );
+                    *run = Run::Terminating {
+                        since: now,
+                        flight: flight.clone(),
+                    };
+                    // Before the worker can see it, so that no later run of its is ended.
+                    worker.shared.terminate(model);
+                    drop(run);
+                    self.models.trip(model, Trip::Hung, now);
+                }
+            }
+            Run::Terminating { since, flight } => {
+                *since += still;
+                if now.saturating_duration_since(*since) <= TERMINATE_LIMIT {
+                    return;
+                }
+                let flight = flight.clone();
+                if may_give_up {
+                    *run = Run::Abandoned;
+                }
+                drop(run);
+                self.models.trip(flight.work.model, Trip::Stuck, now);
+                if may_give_up {
+                    self.give_up(n, &flight, now);
+                } else if !std::mem::replace(&mut self.said_full, true) {
+                    tracing::error!(
+                        model = %self.models.name(flight.work.model), workers = self.given_up.len(),
+                        "inference hangs and cannot be ended, and no more workers are given up: restart the node"
+                    );
+                }
+            }
+            Run::Idle | Run::Abandoned => {
+                drop(run);
+                // It goes on after whatever happens, so this is a bug; the place is staffed all the same.
+                if worker.thread.is_finished() {
+                    self.places[n].vacate(now);
+                }
+            }
+        }
+    }
+
+    /// Leaves a worker to itself, and its frame for lost.
+    fn give_up(&mut self, n: usize, flight: &Flight, now: Instant) {
+        let Some(worker) = self.places[n].vacate(now) else {
+            return;
+        };
+        tracing::warn!(
+            camera = %flight.work.id, worker = worker.shared.name,
+            "a run does not end when it is told to: its worker is given up"
+        );
+        lock(&worker.shared.heartbeat).take();
+        flight
+            .work
+            .metrics
+            .frame_dropped(FrameDrop::InferenceFailed);
+        self.context.metrics.inference_failures.inc();
+        self.context
+            .scheduler
+            .finished(flight.source, JobEnd::Failed, flight.skipped_frames);
+        self.given_up.push(worker.thread);
+    }
+
+    /// Tries models that were left alone for long enough, once every worker has a detector of theirs.
+    fn try_models(&mut self, now: Instant) {
+        let room = self.given_up.len() < self.max_given_up();
+        for (model, may_hang) in self.models.due(now) {
+            if may_hang && !room {
+                continue;
+            }
+            let mut workers = self
+                .places
+                .iter()
+                .filter_map(|place| Some(&place.worker.as_ref()?.shared))
+                .peekable();
+            let is_staffed = workers.peek().is_some();
+            let lacking = workers.find(|shared| lock(&shared.lacks).contains(&model));
+            match lacking.map(Arc::clone) {
+                Some(shared) => self.start_load(Target::Worker(shared, model), vec![model], now),
+                None if is_staffed => self.models.probe(model, now),
+                None => {}
+            }
+        }
+    }
+
+    fn staff_places(&mut self, now: Instant) {
+        let due =
+            |place: &Place| place.worker.is_none() && place.retry_at.is_some_and(|at| at <= now);
+        if self.load.is_some() {
+            return;
+        }
+        if let Some(n) = self.places.iter().position(due) {
+            // The others are had when they are tried again.
+            let models = (0..self.models.count()).filter(|model| !self.models.is_set_aside(*model));
+            let models = models.collect();
+            self.start_load(Target::Place(n), models, now);
+        }
+    }
+
+    /// Loads detectors on a thread of their own, unless others are being loaded.
+    fn start_load(&mut self, target: Target, models: Vec<usize>, now: Instant) {
+        if self.load.is_some() {
+            return;
+        }
+        let (sender, result) = channel();
+        let factory = Arc::clone(&self.context.factory);
+        let load = move || {
+            let loaded = models
+                .into_iter()
+                .map(|model| (model, factory(model).map_err(|error| error.to_string())))
+                .collect();
+            // The pool may be gone.
+            let _ = sender.send(loaded);
+        };
+        match try_spawn_named("infer-load", load) {
+            Ok(thread) => {
+                // It tells by the channel, and may hang in foreign code.
+                thread.abandon();
+                self.load = Some(Load { target, result });
+            }
+            Err(error) => {
+                let reason = error.to_string();
+                match target {
+                    Target::Place(n) => self.cannot_staff(n, &reason, now),
+                    Target::Worker(_, model) => self.models.stays_away(model, reason, now),
+                }
+            }
+        }
+    }
+
+    fn take_loaded(&mut self, now: Instant) {
+        let Some(load) = &self.load else { return };
+        let loaded = match load.result.try_recv() {
+            Ok(loaded) => Some(loaded),
+            Err(TryRecvError::Disconnected) => None,
+            Err(TryRecvError::Empty) => return,
+        };
+        let Some(Load { target, .. }) = self.load.take() else {
+            return;
+        };
+        match (target, loaded) {
+            (Target::Place(n), Some(loaded)) => self.staff_with(n, loaded, now),
+            (Target::Place(n), None) => self.cannot_staff(n, "loading its models panicked", now),
+            (Target::Worker(worker, model), loaded) => {
+                let loaded = loaded.and_then(|mut loaded| loaded.pop());
+                match loaded {
+                    // To a worker that was given up meanwhile, for nothing.
+                    Some((model, Ok(detector))) => worker.give(model, detector),
+                    Some((model, Err(reason))) => self.models.stays_away(model, reason, now),
+                    None => self
+                        .models
+                        .stays_away(model, "loading it panicked".to_owned(), now),
+                }
+            }
+        }
+    }
+
+    /// Staffs a place with what could be loaded for it.
+    fn staff_with(&mut self, n: usize, loaded: Vec<Loaded>, now: Instant) {
+        let mut lacks: BTreeSet<usize> = (0..self.models.count()).collect();
+        let mut set = Vec::new();
+        for (model, loaded) in loaded {
+            match loaded {
+                Ok(detector) => {
+                    lacks.remove(&model);
+                    set.push((model, detector));
+                }
+                // Others have it: better one worker less than a model less.
+                Err(reason) if self.is_had(model) => {
+                    let reason = format!("model {}: {reason}", self.models.name(model));
+                    self.cannot_staff(n, &reason, now);
+                    return;
+                }
+                Err(reason) => self.models.trip(model, Trip::Unloadable(reason), now),
+            }
+        }
+        if self.staff(n, set, lacks, now) {
+            self.context.metrics.worker_restarts.inc();
+            tracing::warn!(worker = n, "an inference worker was replaced");
+        }
+    }
+
+    /// True if a worker has a detector of the model.
+    fn is_had(&self, model: usize) -> bool {
+        let mut workers = self.places.iter().filter_map(|place| place.worker.as_ref());
+        workers.any(|worker| !lock(&worker.shared.lacks).contains(&model))
+    }
+
+    fn staff(
+        &mut self,
+        n: usize,
+        set: Vec<(usize, Box<dyn Detector>)>,
+        lacks: BTreeSet<usize>,
+        now: Instant,
+    ) -> bool {
+        match Worker::spawn(&self.context, &self.models, n, set, lacks) {
+            Ok(worker) => {
+                self.places[n] = Place {
+                    worker: Some(worker),
+                    ..Place::empty()
+                };
+                true
+            }
+            Err(error) => {
+                self.cannot_staff(n, &error.to_string(), now);
+                false
+            }
+        }
+    }
+
+    fn cannot_staff(&mut self, n: usize, reason: &str, now: Instant) {
+        let place = &mut self.places[n];
+        let delay = place.backoff.next_delay(rand::random());
+        place.retry_at = Some(now + delay);
+        tracing::error!(
+            worker = n,
+            reason,
+            seconds = delay.as_secs_f64(),
+            "an inference worker cannot be replaced, and it is tried again"
+        );
+    }
+
+    fn add_names(&self, set: &[Box<dyn Detector>]) {
+        for detector in set {
+            let name = Arc::clone(&detector.model().name);
+            self.models.add(name, detector.first_run());
+        }
+    }
+
+    /// Waits for the workers to end; the scheduler must be closed. One that hangs is left alone
+    /// after `deadline`.
+    pub fn join(mut self, deadline: Duration) {
+        let until = Instant::now() + deadline;
+        for worker in self
+            .places
+            .iter_mut()
+            .filter_map(|place| place.worker.take())
+        {
+            while !worker.thread.is_finished() && Instant::now() < until {
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            if worker.thread.is_finished() {
+                worker.thread.join();
+            } else {
+                tracing::warn!(
+                    worker = worker.shared.name,
+                    "an inference worker did not end in time"
+                );
+                let run = std::mem::replace(&mut *worker.shared.run(), Run::Abandoned);
+                if let Run::Busy(flight) | Run::Terminating { flight, .. } = run {
+                    flight.work.metrics.frame_dropped(FrameDrop::Shutdown);
+                }
+                worker.thread.abandon();
+            }
+        }
+    }
+}
+
+impl Drop for InferencePool {
+    /// Ends what `join` was not called for.
+    fn drop(&mut self) {
+        self.context.scheduler.close();
+        // A run that hangs must not hold up whoever drops the pool; `join` has waited where it should.
+        for worker in self
+            .places
+            .iter_mut()
+            .filter_map(|place| place.worker.take())
+        {
+            worker.shared.terminate_all();
+            worker.thread.abandon();
+        }
+        for thread in self.given_up.drain(..) {
+            thread.abandon();
+        }
+    }
+}
+
+impl Place {
+    fn empty() -> Self {
+        Self {
+            worker: None,
+            retry_at: None,
+            backoff: Backoff::new(FIRST_RETRY, LAST_RETRY),
+            starved: None,
+        }
+    }
+
+    /// Takes its worker out of it; another is wanted at once.
+    fn vacate(&mut self, now: Instant) -> Option<Worker> {
+        self.starved = None;
+        self.retry_at = Some(now);
+        self.worker.take()
+    }
+}
+
+#[cfg(test)]
+#[path = "pool_tests.rs"]
+mod tests;

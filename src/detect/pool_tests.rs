@@ -1,0 +1,705 @@
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, channel};
+use std::sync::{Condvar, Mutex};
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::config::StreamId;
+use crate::decode::frame::{Color, Frame, FrameTiming, PictureSize, PlanePool};
+use crate::decode::lag::InferenceLag;
+use crate::detect::detector::{DetectError, DetectSettings, Detections, ModelInfo, Terminate};
+use crate::detect::manifest::ModelError;
+use crate::detect::postprocess::Implausible;
+use crate::detect::worker::{CameraScheduler, CameraWork, InferenceSink};
+use crate::preprocess::Picture;
+use crate::schedule::scheduler::{SourceId, SourceSettings};
+use crate::telemetry::cpu::Spent;
+use crate::telemetry::health::Health;
+use crate::telemetry::ledger::{EventDrop, ModelState};
+use crate::telemetry::metrics::{Metrics, StreamMetrics};
+
+const STEP: Duration = Duration::from_millis(250);
+/// Of waits for what comes at once.
+const PATIENCE: Duration = Duration::from_secs(30);
+const SIZE: PictureSize = PictureSize {
+    width_px: 2,
+    height_px: 2,
+};
+
+/// What a fake model does with a frame.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Way {
+    /// Sees nothing.
+    Good,
+    /// Gives an error that tells of impossible numbers.
+    Lies,
+    /// Does not end before it is told to.
+    Hangs,
+    /// Does not end before the test does.
+    Stuck,
+    Panics,
+}
+
+/// A fake model: its detectors do what it says by then.
+struct Model {
+    info: ModelInfo,
+    state: Mutex<ModelWays>,
+    changed: Condvar,
+    /// Detectors that were made.
+    loads: AtomicUsize,
+}
+
+struct ModelWays {
+    way: Way,
+    loads_fail: bool,
+    loads_hang: bool,
+    /// The test is over.
+    released: bool,
+}
+
+struct Fake {
+    model: Arc<Model>,
+    terminated: Arc<Mutex<bool>>,
+}
+
+impl Model {
+    fn new(name: &str) -> Arc<Self> {
+        Arc::new(Self {
+            info: ModelInfo {
+                name: name.into(),
+                sha256: "".into(),
+                labels: Vec::new().into(),
+            },
+            state: Mutex::new(ModelWays {
+                way: Way::Good,
+                loads_fail: false,
+                loads_hang: false,
+                released: false,
+            }),
+            changed: Condvar::new(),
+            loads: AtomicUsize::new(0),
+        })
+    }
+
+    fn change(&self, change: impl FnOnce(&mut ModelWays)) {
+        change(&mut lock(&self.state));
+        self.changed.notify_all();
+    }
+
+    fn load(self: &Arc<Self>) -> Result<Box<dyn Detector>, ModelError> {
+        self.loads.fetch_add(1, Ordering::Relaxed);
+        let mut state = lock(&self.state);
+        while state.loads_hang && !state.released {
+            state = self.changed.wait(state).unwrap();
+        }
+        if state.loads_fail {
+            return Err(ModelError::Session {
+                path: "m.onnx".into(),
+                reason: "the test says so".to_owned(),
+            });
+        }
+        Ok(Box::new(Fake {
+            model: Arc::clone(self),
+            terminated: Arc::default(),
+        }))
+    }
+}
+
+impl Detector for Fake {
+    fn model(&self) -> &ModelInfo {
+        &self.model.info
+    }
+
+    fn detect(
+        &mut self,
+        _picture: Picture<'_>,
+        _settings: &DetectSettings,
+    ) -> Result<Detections, DetectError> {
+        let mut state = lock(&self.model.state);
+        loop {
+            match state.way {
+                _ if state.released => return Err(DetectError::Fake),
+                Way::Hangs if *lock(&self.terminated) => return Err(DetectError::Fake),
+                Way::Hangs | Way::Stuck => state = self.model.changed.wait(state).unwrap(),
+                Way::Good => break,
+                Way::Panics => {
+                    drop(state);
+                    panic!("as the test says");
+                }
+                Way::Lies => {
+                    return Err(DetectError::Numbers {
+                        model: Arc::clone(&self.model.info.name),
+                        implausible: Implausible {
+                            output: "scores".to_owned(),
+                            found: f32::NAN,
+                            place: "a score",
+                            expected: "from 0 to 1",
+                        },
+                    });
+                }
+            }
+        }
+        Ok(Detections {
+            objects: Vec::new(),
+            preprocess: Spent::default(),
+            inference: Spent::default(),
+            postprocess: Spent::default(),
+        })
+    }
+
+    fn terminator(&self) -> Option<Terminate> {
+        let (model, terminated) = (Arc::clone(&self.model), Arc::clone(&self.terminated));
+        Some(Box::new(move || {
+            let state = lock(&model.state);
+            *lock(&terminated) = true;
+            drop(state);
+            model.changed.notify_all();
+        }))
+    }
+
+    fn recover(&mut self) -> bool {
+        *lock(&self.terminated) = false;
+        true
+    }
+
+    fn first_run(&self) -> Option<Duration> {
+        Some(Duration::from_millis(30))
+    }
+}
+
+struct Camera {
+    source: SourceId,
+    id: StreamId,
+    metrics: Arc<StreamMetrics>,
+}
+
+/// A pool on a clock of the test's, with a camera for each name of a model.
+struct Bench {
+    pool: Option<InferencePool>,
+    models: Vec<Arc<Model>>,
+    cameras: Vec<Camera>,
+    scheduler: Arc<CameraScheduler>,
+    metrics: Arc<Metrics>,
+    now: Arc<Mutex<Instant>>,
+    events: Receiver<(StreamId, u64)>,
+    planes: PlanePool,
+}
+
+impl Bench {
+    /// `cameras` names the model of each by its number.
+    fn new(workers: usize, models: usize, cameras: &[usize]) -> Self {
+        let (sender, events) = channel();
+        let sender = Mutex::new(sender);
+        Self::with_sink(
+            workers,
+            models,
+            cameras,
+            events,
+            Arc::new(move |inference| {
+                let event = (inference.job.work.id.clone(), inference.job.skipped_frames);
+                let _ = lock(&sender).send(event);
+            }),
+        )
+    }
+
+    fn with_sink(
+        workers: usize,
+        models: usize,
+        cameras: &[usize],
+        events: Receiver<(StreamId, u64)>,
+        sink: InferenceSink,
+    ) -> Self {
+        let models: Vec<_> = (0..models).map(|n| Model::new(&format!("m{n}"))).collect();
+        let (scheduler, metrics) = (
+            Arc::new(CameraScheduler::default()),
+            Arc::new(Metrics::new()),
+        );
+        let now = Arc::new(Mutex::new(Instant::now()));
+        let (factory_models, clock) = (models.clone(), Arc::clone(&now));
+        let context = PoolContext {
+            scheduler: Arc::clone(&scheduler),
+            factory: Arc::new(move |model| factory_models[model].load()),
+            sink,
+            metrics: Arc::clone(&metrics),
+            health: Health::default(),
+            lag: Arc::new(InferenceLag::default()),
+            clock: Arc::new(move || *lock(&clock)),
+        };
+        let set = || models.iter().map(|model| model.load().unwrap()).collect();
+        let sets = (0..workers).map(|_| set()).collect();
+        let pool = InferencePool::spawn(context, sets);
+        let cameras = cameras
+            .iter()
+            .enumerate()
+            .map(|(n, &model)| {
+                let id = StreamId::new(format!("cam-{n}"), "default");
+                let metrics = metrics.stream(&id);
+                let work = Arc::new(CameraWork {
+                    id: id.clone(),
+                    name: "".into(),
+                    model,
+                    settings: DetectSettings::default(),
+                    emit_empty: true,
+                    metrics: Arc::clone(&metrics),
+                });
+                let source = scheduler.add(SourceSettings {
+                    min_interval: Duration::ZERO,
+                    max_age: Duration::from_secs(600),
+                    metrics: Arc::clone(&metrics),
+                    model,
+                    work,
+                });
+                Camera {
+                    source,
+                    id,
+                    metrics,
+                }
+            })
+            .collect();
+        Self {
+            pool: Some(pool),
+            models,
+            cameras,
+            scheduler,
+            metrics,
+            now,
+            events,
+            planes: PlanePool::new(16),
+        }
+    }
+
+    fn pool(&mut self) -> &mut InferencePool {
+        self.pool.as_mut().unwrap()
+    }
+
+    fn way(&self, model: usize, way: Way) {
+        self.models[model].change(|state| state.way = way);
+    }
+
+    fn offer(&self, camera: usize) {
+        let at = Instant::now();
+        let timing = FrameTiming {
+            received_at: at,
+            completed_at: at,
+            decoded_at: at,
+            rtp_timestamp: 0,
+            captured_at_unix_ms: None,
+        };
+        let planes = self.planes.acquire(SIZE.i420_bytes());
+        let camera = &self.cameras[camera];
+        camera.metrics.frames_decoded.inc();
+        let frame = Frame::new(planes, SIZE, Color::default(), timing);
+        self.scheduler.offer(camera.source, frame);
+    }
+
+    /// The next event of a camera, and how many frames it skipped.
+    fn event(&self, camera: usize) -> u64 {
+        loop {
+            let (id, skipped) = self.events.recv_timeout(PATIENCE).expect("an event comes");
+            if id == self.cameras[camera].id {
+                return skipped;
+            }
+        }
+    }
+
+    fn step(&mut self) {
+        self.pass(STEP);
+    }
+
+    fn pass(&mut self, time: Duration) {
+        let now = {
+            let mut now = lock(&self.now);
+            *now += time;
+            *now
+        };
+        self.pool().supervise(now);
+    }
+
+    /// Steps until something holds; in real time it may take until another thread has its turn.
+    fn until(&mut self, what: &str, mut holds: impl FnMut(&mut Self) -> bool) {
+        let until = Instant::now() + PATIENCE;
+        while !holds(self) {
+            assert!(Instant::now() < until, "{what}");
+            self.step();
+            std::thread::yield_now();
+        }
+    }
+
+    /// Waits without any time passing on the test's clock.
+    fn wait(&self, what: &str, mut holds: impl FnMut(&Self) -> bool) {
+        let until = Instant::now() + PATIENCE;
+        while !holds(self) {
+            assert!(Instant::now() < until, "{what}");
+            std::thread::yield_now();
+        }
+    }
+
+    fn failed(&self, camera: usize) -> u64 {
+        self.cameras[camera]
+            .metrics
+            .frames_dropped(FrameDrop::InferenceFailed)
+    }
+
+    fn is_in_flight(&self, camera: usize) -> bool {
+        let running = |place: &Place| {
+            let worker = place.worker.as_ref()?;
+            match &*worker.shared.run() {
+                Run::Busy(flight) => Some(flight.source),
+                _ => None,
+            }
+        };
+        let places = &self.pool.as_ref().unwrap().places;
+        places
+            .iter()
+            .any(|place| running(place) == Some(self.cameras[camera].source))
+    }
+
+    fn state(&self, model: usize) -> Option<ModelState> {
+        let text = self.metrics.encode();
+        let of = |state: &ModelState| {
+            let state = state.as_str();
+            text.contains(&format!(
+                "twinsight_model_state{{model=\"m{model}\",state=\"{state}\"}} 1"
+            ))
+        };
+        ModelState::ALL.iter().find(|state| of(state)).copied()
+    }
+
+    fn blind(&mut self, camera: usize, model: usize) -> Option<String> {
+        let id = self.cameras[camera].id.clone();
+        self.pool().models().blind(&id, &format!("m{model}"))
+    }
+
+    /// Ends all, and looks at the books.
+    fn close(mut self) {
+        self.scheduler.close();
+        for model in &self.models {
+            model.change(|state| state.released = true);
+        }
+        self.pool.take().unwrap().join(PATIENCE);
+        for camera in &self.cameras {
+            let [_, frames, _] = camera.metrics.ledger().in_flight();
+            assert_eq!(frames, 0, "{}: {:?}", camera.id, camera.metrics.ledger());
+        }
+    }
+}
+
+impl Drop for Bench {
+    fn drop(&mut self) {
+        for model in &self.models {
+            model.change(|state| state.released = true);
+        }
+    }
+}
+
+#[test]
+fn two_cameras_whose_model_hangs_leave_the_third_alone() {
+    let mut bench = Bench::new(2, 2, &[0, 0, 1]);
+    bench.way(0, Way::Hangs);
+    // 50 s, four frames a second of each.
+    for _ in 0..200 {
+        (0..3).for_each(|camera| bench.offer(camera));
+        bench.event(2);
+        bench.step();
+    }
+    assert_eq!(bench.cameras[2].metrics.frames_inferred.get(), 200);
+    assert_eq!(bench.state(0), Some(ModelState::SetAside));
+    assert_eq!(bench.state(1), Some(ModelState::Working));
+    let reason = "model m0 is set aside: a run did not end in time";
+    assert_eq!(bench.pool().models().troubles(), [reason]);
+    for camera in 0..2 {
+        assert_eq!(bench.blind(camera, 0).as_deref(), Some(reason));
+        assert!(bench.failed(camera) > 150, "{}", bench.failed(camera));
+    }
+    assert_eq!(bench.blind(2, 1), None);
+    assert_eq!(bench.metrics.workers_given_up.get(), 0);
+    // Nothing was loaded again for it.
+    assert_eq!(bench.models[1].loads.load(Ordering::Relaxed), 2);
+    // It works again: the next trial shows it.
+    bench.way(0, Way::Good);
+    bench.until("the model is tried", |bench| {
+        bench.offer(0);
+        bench.blind(0, 0).is_none()
+    });
+    bench.offer(1);
+    assert!(bench.event(1) > 150, "those that failed are told");
+    bench.close();
+}
+
+#[test]
+fn runs_that_ignore_their_end_cost_a_bounded_number_of_workers() {
+    let mut bench = Bench::new(2, 2, &[0, 0, 1]);
+    bench.way(0, Way::Stuck);
+    // Twenty minutes.
+    for _ in 0..4800 {
+        (0..3).for_each(|camera| bench.offer(camera));
+        bench.event(2);
+        bench.step();
+    }
+    assert_eq!(bench.metrics.workers_given_up.get(), 2);
+    assert!(bench.metrics.worker_restarts.get() <= 2);
+    assert_eq!(
+        bench.pool().models().troubles(),
+        ["model m0 is set aside: a run does not end, though it was told to"]
+    );
+    // When the runs end after all, there is room for another trial.
+    bench.way(0, Way::Good);
+    bench.until("the model is tried", |bench| {
+        bench.offer(0);
+        bench.state(0) == Some(ModelState::Working)
+    });
+    bench.until("the threads are gone", |bench| {
+        bench.metrics.workers_given_up.get() == 0
+    });
+    bench.close();
+}
+
+#[test]
+fn the_frames_that_an_abandoned_run_skipped_are_told_with_the_next_event() {
+    let mut bench = Bench::new(1, 1, &[0]);
+    bench.offer(0);
+    assert_eq!(bench.event(0), 0);
+    bench.wait("it is done", |bench| !bench.is_in_flight(0));
+    bench.way(0, Way::Lies);
+    bench.offer(0);
+    bench.wait("it fails", |bench| bench.failed(0) == 1);
+    bench.way(0, Way::Stuck);
+    bench.offer(0);
+    bench.wait("it runs", |bench| bench.is_in_flight(0));
+    bench.until("the worker is given up", |bench| bench.failed(0) == 2);
+    bench.way(0, Way::Good);
+    let failed_meanwhile = bench.failed(0);
+    bench.until("the model is tried", |bench| {
+        bench.state(0) == Some(ModelState::Probing)
+    });
+    bench.offer(0);
+    assert_eq!(bench.event(0), failed_meanwhile);
+    bench.close();
+}
+
+#[test]
+fn a_process_that_stood_still_has_no_run_that_hangs() {
+    let mut bench = Bench::new(1, 1, &[0]);
+    bench.step();
+    bench.way(0, Way::Hangs);
+    bench.offer(0);
+    bench.wait("it runs", |bench| bench.is_in_flight(0));
+    bench.step();
+    bench.pass(Duration::from_secs(30));
+    bench.step();
+    assert!(bench.is_in_flight(0) && bench.failed(0) == 0);
+    bench.way(0, Way::Good);
+    bench.event(0);
+    assert_eq!(bench.state(0), Some(ModelState::Working));
+    bench.close();
+}
+
+#[test]
+fn a_detector_that_panics_is_made_anew_and_the_worker_goes_on() {
+    let mut bench = Bench::new(1, 2, &[0, 1]);
+    bench.way(0, Way::Panics);
+    for _ in 0..40 {
+        bench.offer(0);
+        bench.offer(1);
+        bench.event(1);
+        bench.step();
+    }
+    assert_eq!(bench.models[1].loads.load(Ordering::Relaxed), 1);
+    bench.until("it is said", |bench| bench.blind(0, 0).is_some());
+    bench.way(0, Way::Good);
+    bench.until("it is tried with another detector", |bench| {
+        bench.offer(0);
+        bench.cameras[0].metrics.frames_inferred.get() > 0
+    });
+    assert!(bench.models[0].loads.load(Ordering::Relaxed) > 1);
+    assert_eq!(bench.metrics.worker_restarts.get(), 0);
+    bench.close();
+}
+
+#[test]
+fn a_panic_behind_the_model_costs_its_event_and_nothing_else() {
+    let (sender, events) = channel();
+    let (sender, calls) = (Mutex::new(sender), AtomicUsize::new(0));
+    let bench = Bench::with_sink(
+        1,
+        1,
+        &[0],
+        events,
+        Arc::new(move |inference| {
+            let call = calls.fetch_add(1, Ordering::Relaxed);
+            assert!(call > 1, "this panic is the test's");
+            let _ = lock(&sender).send((inference.job.work.id.clone(), call as u64));
+        }),
+    );
+    let metrics = Arc::clone(&bench.cameras[0].metrics);
+    for n in 1..=2 {
+        bench.offer(0);
+        bench.wait("it is settled", |_| {
+            metrics.events_dropped(EventDrop::Failed) == n
+        });
+    }
+    bench.offer(0);
+    assert_eq!(bench.event(0), 2, "the third call");
+    assert_eq!(metrics.frames_inferred.get(), 3);
+    bench.close();
+}
+
+#[test]
+fn a_model_that_lies_leaves_its_cameras_blind_and_that_is_said() {
+    let mut bench = Bench::new(1, 2, &[0, 1]);
+    bench.way(0, Way::Lies);
+    for n in 1..=3 {
+        assert_eq!(bench.blind(0, 0), None);
+        bench.offer(0);
+        bench.wait("it fails", |bench| {
+            bench.failed(0) == n && !bench.is_in_flight(0)
+        });
+    }
+    let because = "model m0: output `scores` has NaN as a score, which should be from 0 to 1: the model or its manifest is wrong";
+    bench.until("it is said", |bench| bench.blind(0, 0).is_some());
+    assert_eq!(bench.blind(0, 0).as_deref(), Some(because));
+    assert_eq!(
+        bench.pool().models().troubles(),
+        [format!("model m0 gives no results: {because}")]
+    );
+    assert_eq!(bench.state(0), Some(ModelState::Failing));
+    bench.way(0, Way::Good);
+    bench.offer(0);
+    bench.event(0);
+    assert_eq!(bench.blind(0, 0), None);
+    assert!(bench.pool().models().troubles().is_empty());
+    bench.close();
+}
+
+#[test]
+fn a_model_that_cannot_be_had_again_is_asked_for_ever_more_seldom() {
+    let mut bench = Bench::new(2, 2, &[0, 0, 1]);
+    bench.way(0, Way::Panics);
+    bench.models[0].change(|state| state.loads_fail = true);
+    // Twenty minutes.
+    for _ in 0..4800 {
+        bench.offer(0);
+        bench.offer(2);
+        bench.event(2);
+        bench.step();
+    }
+    let loads = bench.models[0].loads.load(Ordering::Relaxed) - 2;
+    assert!((3..=12).contains(&loads), "{loads} loads");
+    let trouble = bench.blind(0, 0).unwrap();
+    assert!(
+        trouble.contains("cannot be loaded again") && trouble.contains("the test says so"),
+        "{trouble}"
+    );
+    bench.close();
+}
+
+#[test]
+fn a_load_that_never_ends_holds_up_nobody() {
+    let mut bench = Bench::new(2, 2, &[0, 1]);
+    bench.way(0, Way::Panics);
+    bench.models[0].change(|state| state.loads_hang = true);
+    let started = Instant::now();
+    for _ in 0..400 {
+        bench.offer(0);
+        bench.offer(1);
+        bench.event(1);
+        bench.step();
+    }
+    assert!(started.elapsed() < PATIENCE);
+    assert_eq!(
+        bench.models[0].loads.load(Ordering::Relaxed),
+        3,
+        "one at a time"
+    );
+    bench.close();
+}
+
+#[test]
+fn a_worker_whose_thread_is_not_granted_is_tried_again() {
+    // No other test has as many workers.
+    let refusal = crate::thread::refusal::of("infer-8");
+    let mut bench = Bench::new(9, 1, &[0]);
+    bench.step();
+    let staffed = |bench: &Bench| {
+        let places = &bench.pool.as_ref().unwrap().places;
+        places.iter().filter(|place| place.worker.is_some()).count()
+    };
+    assert_eq!(staffed(&bench), 8);
+    bench.offer(0);
+    bench.event(0);
+    drop(refusal);
+    bench.until("the ninth is there", |bench| staffed(bench) == 9);
+    bench.close();
+}
+
+#[test]
+fn without_a_worker_the_node_says_so() {
+    let mut bench = Bench::new(1, 1, &[0]);
+    bench.models[0].change(|state| state.loads_hang = true);
+    bench.way(0, Way::Stuck);
+    bench.offer(0);
+    bench.until("its worker is given up", |bench| {
+        bench.pool().trouble().is_some()
+    });
+    assert_eq!(bench.pool().trouble(), Some("no inference worker runs"));
+    bench.close();
+}
+
+fn any_way() -> impl Strategy<Value = Way> {
+    prop_oneof![
+        Just(Way::Good),
+        Just(Way::Lies),
+        Just(Way::Hangs),
+        Just(Way::Stuck),
+        Just(Way::Panics),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(24))]
+
+    /// Whatever two models do, the camera of the third has every frame inferred, few workers are given up, and at the
+    /// end each frame is accounted for.
+    #[test]
+    fn whatever_other_models_do_the_good_one_goes_on(
+        ways in prop::collection::vec((any_way(), 0..2_usize, 1..200_usize, any::<bool>()), 1..12),
+    ) {
+        let mut bench = Bench::new(2, 3, &[0, 0, 1, 2]);
+        for (way, model, steps, loads_fail) in ways {
+            bench.models[model].change(|state| {
+                state.way = way;
+                state.loads_fail = loads_fail;
+            });
+            for _ in 0..steps {
+                (0..4).for_each(|camera| bench.offer(camera));
+                // Both workers may have a run that hangs: then time must pass.
+                let wanted = bench.cameras[3].metrics.frames_decoded.get();
+                let mut passed = Duration::ZERO;
+                let until = Instant::now() + PATIENCE;
+                loop {
+                    let metrics = &bench.cameras[3].metrics;
+                    let replaced = metrics.frames_dropped(FrameDrop::Replaced);
+                    if metrics.frames_inferred.get() + replaced == wanted {
+                        break;
+                    }
+                    assert!(Instant::now() < until, "the good camera starves");
+                    let hang = |place: &Place| place.worker.as_ref().is_none_or(|worker| {
+                        matches!(&*worker.shared.run(), Run::Busy(flight) | Run::Terminating { flight, .. } if flight.work.model < 2)
+                    });
+                    if bench.pool().places.iter().all(hang) {
+                        bench.step();
+                        passed += STEP;
+                    }
+                    std::thread::yield_now();
+                }
+                prop_assert!(passed < Duration::from_secs(600), "{passed:?}");
+                bench.step();
+                prop_assert!(bench.metrics.workers_given_up.get() <= 2);
+            }
+        }
+        prop_assert_eq!(bench.cameras[3].metrics.frames_dropped(FrameDrop::InferenceFailed), 0);
+        prop_assert_eq!(bench.state(2), Some(ModelState::Working));
+        bench.close();
+    }
+}
