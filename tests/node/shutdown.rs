@@ -548,3 +548,47 @@ async fn the_finest_log_tells_no_secret() {
     assert!(traces > 10, "{lines} lines, {traces} of them at trace");
     hub.stop().await;
 }
+
+#[cfg(target_os = "linux")]
+#[tokio::test(flavor = "multi_thread")]
+async fn a_command_that_hangs_in_a_write_is_ended_by_force() {
+    const TERM: u32 = 15;
+    let (hanging, full) = full_pipe();
+    let mut child = program(&["demo", "--cameras", "1", "--seconds", "60"])
+        .stdout(full)
+        .stderr(Stdio::piped())
+        .current_dir(root())
+        .spawn()
+        .unwrap();
+    let status = format!("/proc/{}/status", child.id());
+    let catches_signals = || {
+        let status = std::fs::read_to_string(&status).unwrap();
+        let caught = status
+            .lines()
+            .find_map(|line| line.strip_prefix("SigCgt:"))
+            .unwrap();
+        u64::from_str_radix(caught.trim(), 16).unwrap() >> (TERM - 1) & 1 == 1
+    };
+    let deadline = Instant::now() + DEADLINE;
+    while !catches_signals() {
+        assert!(Instant::now() < deadline, "it takes no signal");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    let id = child.id().to_string();
+    let kill = Command::new("kill").args(["-TERM", &id]).status();
+    assert!(kill.unwrap().success());
+    let mut said = String::new();
+    let status = ended(&mut child).await;
+    child
+        .stderr
+        .take()
+        .unwrap()
+        .read_to_string(&mut said)
+        .unwrap();
+    assert_eq!(status.code(), Some(1), "{said}");
+    assert!(
+        said.ends_with("twinsight: ended by force, since it did not stop\n"),
+        "{said}"
+    );
+    drop(hanging);
+}
