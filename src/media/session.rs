@@ -194,7 +194,7 @@ impl Tap {
             tracing::warn!(
                 %reason,
                 suppressed,
-                "the peer sends packets that were not agreed on: they are not used"
+                "the peer sends packets that are not used here"
             );
         });
     }

@@ -18,6 +18,7 @@ use super::channel::PeerChannel;
 use super::describe::{Content, Description, describe, guarded, ice_servers};
 use super::ice::IceSettings;
 use super::negotiation::{Attempt, EndReason, Input, Negotiation, Output, Progress, Role};
+use super::outbox::{Outbox, Outgoing};
 use super::peer::{Peer, PeerError, PeerEvent};
 use super::rtp_track::TrackSender;
 use super::sdp::Description as Sdp;
@@ -34,9 +35,6 @@ use crate::telemetry::logging::{RATE_LIMIT, RateLimit};
 
 /// Signals of a link that wait for its task. A peer sends a description and a dozen candidates.
 pub(crate) const MAILBOX: usize = 64;
-
-/// Signals of a link that wait to be sent; more are dropped, and the attempt ends by its time limit.
-const OUTBOX: usize = 64;
 
 /// The legacy dialect waits this long for the peer's room.
 const SUBSCRIBE_LIMIT: Duration = Duration::from_secs(3);
@@ -124,15 +122,6 @@ enum Mailbox {
     Closed,
 }
 
-/// A signal that waits to be sent.
-struct Outgoing {
-    /// The attempt that it is of; once another one counts it is of no use.
-    attempt: u32,
-    own: String,
-    room: String,
-    data: serde_json::Value,
-}
-
 /// The peer connection of the current attempt.
 struct Session {
     attempt: Attempt,
@@ -170,7 +159,7 @@ pub(crate) struct Link {
     /// The description in the making; a newer one ends it.
     describing: Option<JoinHandle<()>>,
     /// Signals that are to be sent, once there was one.
-    outbox: Option<mpsc::Sender<Outgoing>>,
+    outbox: Option<Outbox>,
     described: (mpsc::Sender<Described>, mpsc::Receiver<Described>),
     session: Option<Session>,
     /// The connection that is over, until it is told why.
@@ -656,19 +645,24 @@ impl Link {
         }
     }
 
-    /// Gives a signal to the task that sends them: the hub's socket may take its time, and this task has keyframes to ask
-    /// for meanwhile.
+    /// The hub's socket may take its time, and this task has keyframes to ask for meanwhile.
     fn send(&mut self, outgoing: Outgoing) {
         let (hub, current) = (&self.hub, &self.current_attempt);
         let outbox = self.outbox.get_or_insert_with(|| {
-            let (outbox, waiting) = mpsc::channel(OUTBOX);
-            let sending = send_signals(hub.clone(), Arc::clone(current), waiting);
-            tokio::spawn(sending.in_current_span());
-            outbox
+            let hub = hub.clone();
+            Outbox::start(Arc::clone(current), move |outgoing| {
+                let hub = hub.clone();
+                async move {
+                    let Outgoing {
+                        own, room, data, ..
+                    } = outgoing;
+                    if let Err(error) = hub.send_as(&own, &room, data).await {
+                        tracing::debug!(%error, "a signal was not sent");
+                    }
+                }
+            })
         });
-        if outbox.try_send(outgoing).is_err() {
-            tracing::debug!("a signal was not sent: the hub does not take those before it");
-        }
+        outbox.send(outgoing);
     }
 
     fn peer_of(&self, attempt: Attempt) -> Option<Arc<Peer>> {
@@ -777,25 +771,6 @@ impl Link {
             peer_id: self.peer_id().map(str::to_owned),
             change,
         });
-    }
-}
-
-/// Sends a link's signals in their order, until the link is gone.
-async fn send_signals(
-    hub: HubClient,
-    current_attempt: Arc<AtomicU32>,
-    mut waiting: mpsc::Receiver<Outgoing>,
-) {
-    while let Some(outgoing) = waiting.recv().await {
-        if current_attempt.load(Ordering::Acquire) != outgoing.attempt {
-            continue;
-        }
-        let sent = hub
-            .send_as(&outgoing.own, &outgoing.room, outgoing.data)
-            .await;
-        if let Err(error) = sent {
-            tracing::debug!(%error, "a signal was not sent");
-        }
     }
 }
 

@@ -33,6 +33,8 @@ pub mod negotiation;
 #[cfg(feature = "webrtc")]
 pub mod normalise;
 #[cfg(feature = "webrtc")]
+mod outbox;
+#[cfg(feature = "webrtc")]
 pub mod peer;
 #[cfg(feature = "webrtc")]
 pub mod rtp_track;

@@ -341,3 +341,106 @@ impl Interceptor for Tee {
 
     fn unbind_remote_stream(&mut self, _info: &StreamInfo) {}
 }
+
+#[cfg(test)]
+mod tests {
+    use rtc::rtp::Packet as RtpOfStack;
+    use rtc::rtp::header::Header;
+    use rtc::shared::TransportContext;
+
+    use super::*;
+
+    const H264: u8 = 102;
+
+    fn own() -> Description {
+        let text = "v=0\r\na=ice-ufrag:x\r\nm=video 9 UDP/TLS/RTP/SAVPF 102\r\na=rtpmap:102 H264/90000\r\n";
+        Description::parse(text).unwrap()
+    }
+
+    fn packet(ssrc: u32, payload_type: u8) -> TaggedPacket {
+        let packet = RtpOfStack {
+            header: Header {
+                version: 2,
+                payload_type,
+                ssrc,
+                ..Header::default()
+            },
+            payload: Bytes::from_static(b"x"),
+        };
+        TaggedPacket {
+            now: Instant::now(),
+            transport: TransportContext::default(),
+            message: Packet::Rtp(packet).into(),
+        }
+    }
+
+    /// A datagram of SRTP, or of SRTCP with one of its packet types.
+    fn datagram(second: u8, ssrc: u32) -> Vec<u8> {
+        let mut datagram = vec![0x80, second, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 1, 2];
+        let at = if second >= 192 { 4 } else { 8 };
+        datagram[at..at + 4].copy_from_slice(&ssrc.to_be_bytes());
+        datagram
+    }
+
+    #[test]
+    fn ever_new_sources_are_refused_counted_and_end_the_connection() {
+        let seen = Arc::new(Mutex::new([0_u64; 3]));
+        let ended = Arc::new(AtomicU64::new(0));
+        let gate = Arc::<SourceGate>::default();
+        let payload_types = PayloadTypes::default();
+        payload_types.set(&own());
+        let sink: TeeSink = {
+            let seen = Arc::clone(&seen);
+            Arc::new(move |inbound| {
+                let at = match inbound {
+                    Inbound::Rtp(_) => 0,
+                    Inbound::Refused(PacketRefusal::NotAgreed) => 1,
+                    Inbound::Refused(PacketRefusal::TooManySources) => 2,
+                    _ => return,
+                };
+                seen.lock().unwrap()[at] += 1;
+            })
+        };
+        let overrun = Arc::clone(&ended);
+        let overrun = move || {
+            overrun.fetch_add(1, Ordering::Relaxed);
+        };
+        let mut tee = Tee::new(sink, payload_types, Arc::clone(&gate), Box::new(overrun));
+        tee.handle_read(packet(7, H264)).unwrap();
+        for ssrc in 1000..3000 {
+            tee.handle_read(packet(ssrc, 99)).unwrap();
+            // The one that was there before goes on.
+            tee.handle_read(packet(7, H264)).unwrap();
+        }
+        assert_eq!(*seen.lock().unwrap(), [2001, 63, 2000 - 63]);
+        assert_eq!(ended.load(Ordering::Relaxed), 1, "once");
+        assert_eq!(gate.known.lock().unwrap().len(), MAX_SOURCES);
+        assert!(tee.read_queue.is_empty(), "media goes no further");
+    }
+
+    #[test]
+    fn a_full_gate_lets_through_what_is_known_and_what_is_no_media() {
+        let gate = SourceGate::default();
+        let mut first = datagram(H264, 5);
+        gate.filter(&mut first);
+        assert_eq!(first[0], 0x80, "nothing is thrown away before");
+        for ssrc in 0..=64 {
+            assert_eq!(gate.admit(ssrc), ssrc < 64);
+        }
+        let passes = |mut datagram: Vec<u8>| {
+            let before = datagram[0];
+            gate.filter(&mut datagram);
+            datagram[0] == before
+        };
+        assert!(passes(datagram(H264, 5)) && passes(datagram(200, 5)));
+        assert!(!passes(datagram(H264, 500)) && !passes(datagram(200, 500)));
+        let relayed = |ssrc| [vec![0x40, 1, 0, 14], datagram(H264, ssrc)].concat();
+        assert!(passes(relayed(5)) && !passes(relayed(500)));
+        for other in [vec![0, 1, 0, 0], vec![22, 0, 0, 0], vec![0x80], vec![0x40]] {
+            assert!(passes(other));
+        }
+        gate.filter(&mut []);
+        assert_eq!(gate.take_thrown_away(), 3);
+        assert_eq!(gate.take_thrown_away(), 0);
+    }
+}

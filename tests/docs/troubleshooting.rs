@@ -16,6 +16,9 @@ const ABOUT_SINGLE_MESSAGES: &[&str] = &[
     "src/h264/sps.rs",
     "src/hub/engine_io.rs",
     "src/hub/socket_io.rs",
+    "src/realtime/candidate.rs",
+    "src/realtime/normalise.rs",
+    "src/realtime/sdp.rs",
     "src/realtime/signal.rs",
     "src/vp8/depacketize.rs",
 ];

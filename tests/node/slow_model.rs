@@ -255,7 +255,7 @@ fn resident_mb_of(process: u32) -> f64 {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "two minutes of work on two cores: make long"]
 async fn runs_that_cannot_be_ended_cost_a_bounded_number_of_threads() {
-    use common::{NodeProcess, http_get};
+    use crate::common::{NodeProcess, http_get};
 
     let url = start_hub(DevHubOptions::default()).await;
     for id in ["stuck-1", "stuck-2", "good"] {
@@ -263,11 +263,11 @@ async fn runs_that_cannot_be_ended_cost_a_bounded_number_of_threads() {
     }
     let (_app, mut events) = fake::listen(&url).await;
     let models = tempfile::tempdir().unwrap();
-    made_models::install(models.path(), "stuck", &made_models::stuck());
-    made_models::install(
+    crate::made_models::install(models.path(), "stuck", &crate::made_models::stuck());
+    crate::made_models::install(
         models.path(),
         "good",
-        &made_models::constant(made_models::PERSON),
+        &crate::made_models::constant(crate::made_models::PERSON),
     );
     let cameras: String = [("stuck-1", "stuck"), ("stuck-2", "stuck"), ("good", "good")]
         .iter()

@@ -265,6 +265,14 @@ async fn video_flows(what: &str, camera_dials: bool, edit: Edit) {
             "{what}: an answer has as many sections as its offer\n{}",
             answer.as_str()
         );
+        // The camera has offered no more than its own section.
+        let begins: Vec<usize> = answer
+            .as_str()
+            .match_indices("\nm=")
+            .map(|(at, _)| at)
+            .collect();
+        let end = begins.get(1).map_or(answer.as_str().len(), |at| at + 1);
+        let answer: Description = answer.as_str()[..end].parse().unwrap();
         let accepted = camera.accept_answer(&answer).await;
         accepted.unwrap_or_else(|error| panic!("{what}: {error}\n{}", answer.as_str()));
     } else {
