@@ -7,11 +7,11 @@ use std::sync::Arc;
 use std::time::Instant;
 
 pub use super::path::DecodeConfig;
-use super::path::ReceivePath;
+use super::path::{PathError, ReceivePath};
 use super::queue::Popped;
 pub use super::queue::{Arrival, ArrivalQueue};
 use super::shed::ShedChange;
-use super::{frame::Frame, gate::KeyframeReason};
+use super::{decoder::DecoderError, frame::Frame, gate::KeyframeReason};
 use crate::telemetry::ledger::{ShedLevel, UnitDrop};
 use crate::telemetry::logging::{RATE_LIMIT, RateLimit};
 use crate::thread::{Joined, spawn_named};
@@ -122,13 +122,24 @@ fn run_path(
         {
             log_shed_change(config, change, left_out);
         }
-        if let Some(error) = path.take_error()
-            && let Some(left_out) = warnings.allow((), Instant::now())
-        {
-            tracing::warn!(camera = %config.id, left_out, %error, "a picture was lost to bad input");
+        if let Some(error) = path.take_error() {
+            log_error(config, error, &warnings);
         }
     }
     path.finish(Instant::now());
+}
+
+fn log_error(config: &DecodeConfig, error: PathError, warnings: &RateLimit<bool>) {
+    let hopeless = matches!(error, PathError::Decoder(DecoderError::Unsupported(_)));
+    let Some(left_out) = warnings.allow(hopeless, Instant::now()) else {
+        return;
+    };
+    let camera = &config.id;
+    if hopeless {
+        tracing::warn!(%camera, left_out, %error, "this camera's video cannot be decoded");
+    } else {
+        tracing::warn!(%camera, left_out, %error, "a picture was lost to bad input");
+    }
 }
 
 /// Levels, lateness, and one sentence.

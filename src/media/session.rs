@@ -83,6 +83,7 @@ impl Tap {
         self.seen.heard.store(true, Ordering::Relaxed);
         let arrival = match inbound {
             Inbound::Rtp(packet) => {
+                self.seen.video();
                 if let Some(core) = &self.core {
                     let given = MediaPacket::of_video(&packet);
                     if !core.packet(attempt, TrackKind::Video, packet.ssrc, given) {
@@ -142,6 +143,7 @@ struct Seen {
     epoch: Instant,
     frame_ms: AtomicU64,
     packet_ms: AtomicU64,
+    video_ms: AtomicU64,
     awaits_frame: AtomicBool,
     /// Something came over the connection that is up.
     heard: AtomicBool,
@@ -154,6 +156,7 @@ impl Seen {
             epoch: Instant::now(),
             frame_ms: AtomicU64::new(0),
             packet_ms: AtomicU64::new(0),
+            video_ms: AtomicU64::new(0),
             awaits_frame: AtomicBool::new(true),
             heard: AtomicBool::new(false),
             first_frame: Notify::new(),
@@ -182,11 +185,21 @@ impl Seen {
         }
     }
 
+    fn video(&self) {
+        self.video_ms.store(self.now_ms(), Ordering::Relaxed);
+    }
+
     fn silent_for(&self) -> Duration {
-        Duration::from_millis(
-            self.now_ms()
-                .saturating_sub(self.packet_ms.load(Ordering::Relaxed)),
-        )
+        self.since(&self.packet_ms)
+    }
+
+    fn without_video_for(&self) -> Duration {
+        self.since(&self.video_ms)
+    }
+
+    fn since(&self, seen_ms: &AtomicU64) -> Duration {
+        let seen_ms = seen_ms.load(Ordering::Relaxed);
+        Duration::from_millis(self.now_ms().saturating_sub(seen_ms))
     }
 }
 
@@ -217,6 +230,8 @@ pub(super) struct Session {
     decoding: Decoding,
     keyframe_requests: mpsc::Receiver<KeyframeReason>,
     keyframe: Option<PlannedKeyframe>,
+    /// How many access units there were when it was last looked, and since when there are no more.
+    units: (u64, Instant),
     span: Span,
     /// What the attempt sends, until it is connected.
     senders: Option<(Attempt, Vec<Option<TrackSender>>)>,
@@ -275,6 +290,7 @@ impl Session {
             },
             keyframe_requests,
             keyframe: None,
+            units: (0, Instant::now()),
             span: parts.span,
             senders: None,
             hub_joined: false,
@@ -521,11 +537,24 @@ impl Session {
                 self.link.restart(EndReason::Lost);
             }
         }
-        if let Some(reason) = self.life.as_mut().and_then(|life| life.handle_timeout(now)) {
+        let unit_is_coming = self.unit_is_coming(now);
+        if let Some(life) = &mut self.life
+            && let Some(reason) = life.handle_timeout(now, unit_is_coming)
+        {
             self.note_state();
             self.link.restart(reason);
         }
         self.note_state();
+    }
+
+    /// Video comes, and for a while no unit was complete: it is one large unit that takes its time.
+    fn unit_is_coming(&mut self, now: Instant) -> bool {
+        let units = self.stream_metrics.access_units_received.get();
+        if units != self.units.0 {
+            self.units = (units, now);
+        }
+        let lately = now.saturating_duration_since(self.units.1);
+        lately >= SILENCE && self.seen.without_video_for() < SILENCE
     }
 
     /// Every change is one line, one change of the metric and one call of the handler.

@@ -24,6 +24,7 @@ use crate::realtime::ice::IceSettings;
 use crate::realtime::negotiation::Role;
 use crate::schedule::scheduler::{Pace, SourceId, SourceSettings};
 use crate::telemetry::ledger::{CameraState, FrameDrop, ShedLevel};
+use crate::telemetry::logging::{RATE_LIMIT, RateLimit};
 use crate::telemetry::metrics::StreamMetrics;
 
 /// What every camera of the node uses.
@@ -313,6 +314,41 @@ fn source_settings(wanted: &Wanted) -> SourceSettings<Arc<CameraWork>> {
     }
 }
 
+/// A frame that came within this time did not come slowly, whatever `max_age_ms` says.
+const SLOW: Duration = Duration::from_millis(50);
+
+/// For this long every frame came too slowly before it is said.
+const SLOW_FOR: Duration = Duration::from_secs(5);
+
+/// Whether all frames of a camera take so long to come that none can be inferred: it is blind, although it sends.
+#[derive(Debug)]
+struct Slowness {
+    since: Option<Instant>,
+    warnings: RateLimit<()>,
+}
+
+impl Default for Slowness {
+    fn default() -> Self {
+        Self {
+            since: None,
+            warnings: RateLimit::new(RATE_LIMIT),
+        }
+    }
+}
+
+impl Slowness {
+    /// Some when it is time to say so; how often it was left out before.
+    fn frame(&mut self, too_slow: bool, now: Instant) -> Option<u64> {
+        if !too_slow {
+            self.since = None;
+            return None;
+        }
+        let since = *self.since.get_or_insert(now);
+        let long = now.saturating_duration_since(since) >= SLOW_FOR;
+        long.then(|| self.warnings.allow((), now)).flatten()
+    }
+}
+
 /// Offers frames to the scheduler, at half the pace while their stream sheds.
 fn frame_handler(
     scheduler: Arc<CameraScheduler>,
@@ -320,7 +356,18 @@ fn frame_handler(
     metrics: Arc<StreamMetrics>,
 ) -> FrameHandler {
     let mut pace = Pace::Usual;
+    let mut slowness = Slowness::default();
     Box::new(move |frame| {
+        let (timing, now) = (frame.timing(), Instant::now());
+        let took = timing
+            .completed_at
+            .saturating_duration_since(timing.received_at);
+        // Asked for only where it may matter, since it takes the scheduler's lock.
+        let too_slow = took >= SLOW && scheduler.max_age(source).is_some_and(|max| took > max);
+        if let Some(left_out) = slowness.frame(too_slow, now) {
+            let (camera, receive_ms) = (metrics.id(), took.as_millis());
+            tracing::warn!(%camera, receive_ms, left_out, "every frame takes longer to come than max_age_ms, so none is inferred");
+        }
         let wanted = match metrics.shed_level() {
             ShedLevel::None => Pace::Usual,
             _ => Pace::Halved,
@@ -363,6 +410,27 @@ impl From<&IceConfig> for IceSettings {
             mdns: config.mdns,
             recv_buffer_bytes: config.recv_buffer_bytes,
         }
+    }
+}
+
+#[cfg(test)]
+mod slowness_tests {
+    use super::*;
+
+    #[test]
+    fn a_camera_all_of_whose_frames_come_too_slowly_is_said_to_be_blind() {
+        let mut slowness = Slowness::default();
+        let start = Instant::now();
+        let s = Duration::from_secs;
+        for second in 0..5 {
+            assert_eq!(slowness.frame(true, start + s(second)), None);
+        }
+        assert_eq!(slowness.frame(true, start + s(5)), Some(0));
+        assert_eq!(slowness.frame(true, start + s(6)), None);
+        // One frame in time, and nobody is blind.
+        assert_eq!(slowness.frame(false, start + s(20)), None);
+        assert_eq!(slowness.frame(true, start + s(21)), None);
+        assert_eq!(slowness.frame(true, start + s(26)), Some(1));
     }
 }
 
