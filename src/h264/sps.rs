@@ -74,8 +74,9 @@ const MAX_EDGE_MBS: u32 = 1055;
 struct Layout {
     /// What profiles above Main have more: from `chroma_format_idc` to the scaling lists.
     high: Range<usize>,
-    /// From `log2_max_frame_num_minus4` to the cropping, all that follows but the VUI.
+    /// From `log2_max_frame_num_minus4` to before the cropping.
     body: Range<usize>,
+    crop: Crop,
 }
 
 impl Sps {
@@ -143,6 +144,7 @@ impl Sps {
         }
         bits.flag()?; // direct_8x8_inference_flag
         let height_mbs = map_units * if frames_only { 1 } else { 2 };
+        let body_ends = bits.position_bits();
         let crop = if bits.flag()? {
             Crop {
                 left: bits.ue()?,
@@ -161,7 +163,8 @@ impl Sps {
         let size = crop.apply(width_mbs, height_mbs, chroma_array_type, frames_only)?;
         let layout = Layout {
             high: high_begins..body_begins,
-            body: body_begins..bits.position_bits(),
+            body: body_begins..body_ends,
+            crop,
         };
         // A VUI that breaks off is common enough; what it would have said has defaults.
         let mut vui = Vui::default();
@@ -241,7 +244,8 @@ impl PpsIds {
 /// - `profile_idc` is 66, since the decoder delays the pictures of other profiles; 100 where baseline has no syntax for what
 ///   is said (grey, scaling lists);
 /// - a level that the decoder does not know is told as 5.2, its highest;
-/// - there is no VUI: the decoder does not need it, and refuses a broken one.
+/// - there is no VUI: the decoder does not need it, and refuses a broken one;
+/// - it takes the cropping of grey pictures for pairs of samples, as of others: what is odd of it is left in.
 pub fn for_decoder(nal: &[u8]) -> Option<Vec<u8>> {
     let (&header, escaped) = nal.split_first()?;
     let payload = unescape(escaped);
@@ -273,11 +277,25 @@ pub fn for_decoder(nal: &[u8]) -> Option<Vec<u8>> {
         copy(layout.high)?;
     }
     copy(layout.body)?;
+    let Crop {
+        left,
+        right,
+        top,
+        bottom,
+    } = layout.crop;
+    let unit = if sps.is_grey() { 2 } else { 1 };
+    let crop = [left, right, top, bottom].map(|offset| offset / unit);
+    told.u(1, u32::from(crop != [0; 4]));
+    if crop != [0; 4] {
+        crop.into_iter().for_each(|offset| {
+            told.ue(offset);
+        });
+    }
     told.u(1, 0); // vui_parameters_present_flag
     Some(told.nal(header))
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Copy, Default)]
 struct Crop {
     left: u32,
     right: u32,
@@ -544,6 +562,24 @@ pub(crate) mod tests {
             ..sps
         };
         assert_eq!(Sps::parse(&told), Ok(expected));
+    }
+
+    #[test]
+    fn the_decoder_crops_grey_pictures_by_pairs() {
+        // Of 640 × 480 four columns and eight rows, which are eight units where there is no chroma.
+        let mut bits = BitWriter::default();
+        bits.u(8, 100).u(8, 0).u(8, 31).ue(2);
+        bits.ue(0).ue(0).ue(0).u(2, 0);
+        bits.ue(0).ue(2).ue(1).u(1, 0).ue(39).ue(29).u(2, 0b11);
+        let cropped = |bits: &mut BitWriter, columns, rows| {
+            bits.u(1, 1).ue(0).ue(columns).ue(0).ue(rows).u(1, 0);
+            bits.nal(0x67)
+        };
+        let grey = cropped(&mut bits, 4, 8);
+        let size = Sps::parse(&grey).unwrap().size;
+        assert_eq!((size.width_px, size.height_px), (636, 472));
+        let told = Sps::parse(&for_decoder(&grey).unwrap()).unwrap().size;
+        assert_eq!((told.width_px, told.height_px), (638, 476));
     }
 
     #[test]

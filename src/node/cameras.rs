@@ -366,14 +366,20 @@ fn must_reopen(old: &CameraConfig, new: &CameraConfig) -> bool {
         || old.allow_unsigned != new.allow_unsigned
 }
 
+/// The time between two frames of a camera that are inferred. A setting of the hub may say a number so small that its
+/// inverse is no duration: a day is as good as never.
+fn min_interval(max_fps: f64) -> Duration {
+    const LONGEST_S: f64 = 24.0 * 3600.0;
+    if max_fps > 0.0 {
+        Duration::from_secs_f64((1.0 / max_fps).min(LONGEST_S))
+    } else {
+        Duration::ZERO
+    }
+}
+
 fn source_settings(wanted: &Wanted) -> SourceSettings<Arc<CameraWork>> {
-    let max_fps = wanted.config.max_fps;
     SourceSettings {
-        min_interval: if max_fps > 0.0 {
-            Duration::from_secs_f64(1.0 / max_fps)
-        } else {
-            Duration::ZERO
-        },
+        min_interval: min_interval(wanted.config.max_fps),
         max_age: wanted.config.max_age,
         metrics: Arc::clone(&wanted.work.metrics),
         model: wanted.work.model,
@@ -548,6 +554,15 @@ mod tests {
     use crate::media::life::StreamState;
     use crate::publish::publisher::{EventSink, HubAway, PublisherTask};
     use crate::telemetry::metrics::Metrics;
+
+    #[test]
+    fn no_rate_is_too_small_for_a_duration() {
+        assert_eq!(min_interval(0.0), Duration::ZERO);
+        assert_eq!(min_interval(4.0), Duration::from_millis(250));
+        for tiny in [1e-9, 1e-30, f64::MIN_POSITIVE] {
+            assert_eq!(min_interval(tiny), Duration::from_secs(24 * 3600));
+        }
+    }
 
     struct Nowhere;
 

@@ -111,6 +111,24 @@ fn what_cannot_be_decoded_or_is_cut_off_is_told_after_what_is_whole() {
             "is a damaged MP4 file: it ends before its last picture",
         ),
         #[cfg(feature = "openh264")]
+        (
+            faults.join("interlaced.h264"),
+            0,
+            "7 of its 7 access units could not be decoded: the video is interlaced, which is not supported",
+        ),
+        #[cfg(feature = "openh264")]
+        (
+            faults.join("hi10.h264"),
+            0,
+            "10 bits a sample (profile_idc 110), and only 8 are supported",
+        ),
+        #[cfg(feature = "openh264")]
+        (
+            faults.join("yuv422.h264"),
+            0,
+            "4:2:2 chroma (profile_idc 122)",
+        ),
+        #[cfg(feature = "openh264")]
         (faults.join("cut_last.mp4"), 6, "is a damaged MP4 file: "),
     ];
     for (file, pictures, sentence) in cases {
