@@ -40,7 +40,7 @@ const NO_CHROMA: u8 = 128;
 /// One openh264 decoder. Error concealment is off, and so is its own trace on standard error.
 pub struct OpenH264 {
     decoder: Decoder,
-    feed: Feed,
+    feed: Box<Feed>,
 }
 
 /// Makes of access units what the decoder takes, and knows the sequence that it is in. Whatever feeds the decoder, a
@@ -80,7 +80,7 @@ impl OpenH264 {
             })?;
         Ok(Self {
             decoder,
-            feed: Feed::default(),
+            feed: Box::default(),
         })
     }
 

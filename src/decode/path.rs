@@ -310,6 +310,7 @@ impl ReceivePath {
     }
 }
 
-#[cfg(all(test, feature = "openh264"))]
+#[cfg(test)]
+#[cfg(feature = "openh264")]
 #[path = "path_tests.rs"]
 mod tests;

@@ -137,6 +137,8 @@ impl Life {
             Watch::Nothing | Watch::Dial(_) => return,
             // It belongs to the connection before.
             Watch::FirstFrame(deadline) if now + FIRST_FRAME_LIMIT < deadline => return,
+            // It was told before.
+            Watch::NextFrame(deadline) if now + STALL_LIMIT <= deadline => return,
             Watch::FirstFrame(_) | Watch::NextFrame(_) => {}
         }
         self.watch = Watch::NextFrame(now + STALL_LIMIT);
@@ -361,8 +363,11 @@ mod tests {
         let mut life = receiving(now);
         for s in 5..12 {
             assert_eq!(life.deadline(), Some(now + s * SECOND));
+            // The last frame is told again and again.
+            life.frame(now);
             assert_eq!(life.handle_timeout(now + s * SECOND, true), None);
             assert_eq!(life.state().state, CameraState::Stalled);
+            assert_eq!(life.state().since, now + 5 * SECOND);
         }
         life.frame(now + 12 * SECOND);
         assert_eq!(life.state().state, CameraState::Receiving);
