@@ -23,7 +23,7 @@ use super::rtp_track::TrackSender;
 use super::sdp::Description as Sdp;
 use super::senders::Senders;
 use super::signal::{ChannelKind, Signal, SignalError, SignalNames};
-use super::socket::is_out_of_files;
+use super::socket::{says_out_of_files, why_unbound};
 use super::warnings::allowed;
 use crate::config::Dialect;
 use crate::hub::client::{HubClient, HubStatus, MessageReceiver};
@@ -524,13 +524,10 @@ impl Link {
                 self.malformed(Malformed::Sdp, error);
                 EndReason::Unusable
             }
+            PeerError::Local { source, .. } if says_out_of_files(source) => EndReason::NoFiles,
             PeerError::Local { .. } | PeerError::Own(_) => EndReason::Local,
             PeerError::Candidate | PeerError::TooManyCandidates => EndReason::Unusable,
-            PeerError::Bind(error) if is_out_of_files(error) => EndReason::NoFiles,
-            PeerError::Bind(error) if error.kind() == std::io::ErrorKind::AddrNotAvailable => {
-                EndReason::NoAddress
-            }
-            PeerError::Bind(_) => EndReason::NoSocket,
+            PeerError::Bind(error) => why_unbound(error),
         }
     }
 
