@@ -88,6 +88,8 @@ pub(crate) struct Acceptor {
     /// By `peerId`, or by the twin that signed where there is none.
     peers: HashMap<String, Peer>,
     tasks: JoinSet<()>,
+    /// Ends of connections that were replaced: as many as there may be peers.
+    closing: JoinSet<()>,
     early: EarlyCandidates<TwinMessage>,
     serve: Serve,
 }
@@ -117,6 +119,7 @@ impl Acceptor {
             counts,
             peers: HashMap::new(),
             tasks: JoinSet::new(),
+            closing: JoinSet::new(),
             early: EarlyCandidates::default(),
             serve,
         }
@@ -134,6 +137,7 @@ impl Acceptor {
             () = self.serve() => {}
         }
         join_all(self.peers.drain().map(|(_, peer)| (peer.close)())).await;
+        self.closing.detach_all();
         self.counts.peers.store(0, Ordering::Relaxed);
         if let Some(own) = self.options.own.as_ref().filter(|_| self.subscribed) {
             self.hub.unsubscribe(own).await;
@@ -263,9 +267,14 @@ impl Acceptor {
                 }
                 return;
             }
+            // A peer that begins anew faster than its connections close would pile them up.
+            while self.closing.try_join_next().is_some() {}
+            if self.closing.len() >= self.max_peers {
+                return self.refused(SignalRefusal::Overflow, "it begins anew too often");
+            }
             // It began anew: what it had is over.
             if let Some(peer) = self.peers.remove(&key) {
-                tokio::spawn((peer.close)());
+                self.closing.spawn((peer.close)());
             }
         }
         if self.peers.len() >= self.max_peers {

@@ -24,9 +24,9 @@ use super::rtp_track::TrackSender;
 use super::sdp::Description as Sdp;
 use super::senders::Senders;
 use super::signal::{ChannelKind, Signal, SignalError, SignalNames};
+use super::socket::{says_out_of_files, why_unbound};
 use super::warnings::allowed;
 use crate::config::Dialect;
-use crate::descriptors::is_out_of_files;
 use crate::hub::client::{HubClient, HubStatus, MessageReceiver};
 use crate::hub::connection_events::{ConnectionChange, ConnectionEvent};
 use crate::hub::message::TwinMessage;
@@ -526,13 +526,10 @@ impl Link {
                 self.malformed(Malformed::Sdp, error);
                 EndReason::Unusable
             }
+            PeerError::Local { source, .. } if says_out_of_files(source) => EndReason::NoFiles,
             PeerError::Local { .. } | PeerError::Own(_) => EndReason::Local,
             PeerError::Candidate | PeerError::TooManyCandidates => EndReason::Unusable,
-            PeerError::Bind(error) if is_out_of_files(error) => EndReason::NoFiles,
-            PeerError::Bind(error) if error.kind() == std::io::ErrorKind::AddrNotAvailable => {
-                EndReason::NoAddress
-            }
-            PeerError::Bind(_) => EndReason::NoSocket,
+            PeerError::Bind(error) => why_unbound(error),
         }
     }
 

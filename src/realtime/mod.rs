@@ -26,6 +26,8 @@ pub(crate) mod link;
 #[cfg(feature = "webrtc")]
 pub mod message;
 #[cfg(feature = "webrtc")]
+mod nack;
+#[cfg(feature = "webrtc")]
 pub(crate) mod names;
 #[cfg(feature = "webrtc")]
 mod nat;
@@ -38,6 +40,13 @@ mod outbox;
 pub mod peer;
 #[cfg(feature = "webrtc")]
 pub mod rtp_track;
+#[cfg_attr(
+    not(feature = "webrtc"),
+    allow(
+        dead_code,
+        reason = "without connections only the signals look into descriptions"
+    )
+)]
 pub mod sdp;
 #[cfg(feature = "webrtc")]
 mod senders;

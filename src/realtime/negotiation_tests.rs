@@ -416,3 +416,64 @@ fn who_does_not_insist_lets_a_silent_peer_be() {
     machine.handle(now, Input::Connected(Attempt(1)));
     assert_eq!(machine.deadline(), None);
 }
+
+mod hostile {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// What a hub and a peer may say, in any order.
+    fn input() -> impl Strategy<Value = (u64, u8, u8)> {
+        (0_u64..20_000, 0_u8..9, 0_u8..6)
+    }
+
+    proptest! {
+        /// Nothing panics, what waits is bounded, and each input causes a few things at most.
+        #[test]
+        fn any_signals_are_survived(
+            inputs in prop::collection::vec(input(), 0..200),
+            initiates: bool,
+            insists: bool,
+        ) {
+            let role = if initiates { Role::Initiator } else { Role::Responder };
+            let mut machine = Negotiation::new(role);
+            if insists {
+                machine = machine.insisting();
+            }
+            let mut now = Instant::now();
+            let mut waiting = 0;
+            for (pause, kind, which) in inputs {
+                now += Duration::from_millis(pause);
+                let peer_id = (which % 3 == 0).then(|| format!("p{which}"));
+                let attempt = Attempt(machine.attempts.saturating_sub(u32::from(which % 2)));
+                let input = match kind {
+                    0 => Input::HubJoined,
+                    1 => Input::HubAway,
+                    2 => envelope(offer(&format!("u{which}")), peer_id.as_deref()),
+                    3 => envelope(answer_of(&silent(&format!("u{which}"))), peer_id.as_deref()),
+                    4 => envelope(Signal::Ice(Candidate {
+                        candidate: format!("c{which}"),
+                        sdp_mid: None,
+                        sdp_mline_index: None,
+                        username_fragment: None,
+                    }), peer_id.as_deref()),
+                    5 => Input::Described(attempt, sdp("0")),
+                    6 => Input::Connected(attempt),
+                    7 => Input::Ended(attempt, EndReason::Lost),
+                    _ => Input::Restart(EndReason::NoMedia),
+                };
+                if kind == 4 {
+                    waiting += 1;
+                }
+                machine.handle(now, input);
+                machine.handle_timeout(now);
+                prop_assert!(machine.early.len() <= MAX_EARLY_CANDIDATES);
+                let outputs = drain(&mut machine);
+                prop_assert!(outputs.len() <= 8 + waiting, "{outputs:?}");
+                if outputs.iter().any(|output| matches!(output, Output::AddCandidate(..))) {
+                    waiting = 0;
+                }
+            }
+        }
+    }
+}

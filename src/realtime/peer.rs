@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use rtc::ice::mdns::MulticastDnsMode;
-use rtc::interceptor::{NackGeneratorBuilder, ReceiverReportBuilder, Slot};
+use rtc::interceptor::{ReceiverReportBuilder, Slot};
 use rtc::peer_connection::configuration::RTCIceTransportPolicy;
 use rtc::peer_connection::configuration::media_engine::MediaEngine;
 use rtc::peer_connection::configuration::setting_engine::{SctpMaxMessageSize, SettingEngine};
@@ -36,6 +36,7 @@ use super::candidate::{LeftOut, MAX_CANDIDATES, usable};
 use super::channel::PeerChannel;
 use super::codecs;
 use super::ice::{CandidatePair, IceSettings, connection_type};
+use super::nack::SourceNacks;
 use super::nat::{announce, announce_in_description};
 use super::normalise::{Normalised, Side, Unusable, Wanted, normalise};
 use super::rtp_track::{TrackKind, TrackSender, stack_track};
@@ -318,8 +319,9 @@ impl Peer {
                     Arc::clone(&gate),
                     Box::new(overrun),
                 );
-                let registry =
-                    interceptors(&mut media, tee).map_err(local("set up the interceptors"))?;
+                let nacks = SourceNacks::new(payload_types.clone());
+                let registry = interceptors(&mut media, nacks, tee)
+                    .map_err(local("set up the interceptors"))?;
                 let content = Content::Media {
                     video,
                     audio,
@@ -866,16 +868,13 @@ pub(super) fn check_media(
 }
 
 /// What the chain of interceptors does for media.
-fn interceptors(media: &mut MediaEngine, tee: Tee) -> Result<Registry, rtc::shared::error::Error> {
+fn interceptors(
+    media: &mut MediaEngine,
+    nacks: SourceNacks,
+    tee: Tee,
+) -> Result<Registry, rtc::shared::error::Error> {
     let registry = register_default_interceptors(Registry::new(), media)?
-        .with(
-            Slot::NackGenerator,
-            NackGeneratorBuilder::new()
-                .with_size(2048)
-                .with_interval(NACK_INTERVAL)
-                .with_max_nacks_per_packet(5)
-                .build(),
-        )
+        .with(Slot::NackGenerator, nacks)
         // The official fan-outs drop a viewer that sends no report; the first goes out at once.
         .with(
             Slot::ReceiverReport,

@@ -1,6 +1,7 @@
 //! The sockets of a peer connection: which addresses they bind, and a receive buffer that holds the
 //! burst of a large keyframe.
 
+use std::fmt;
 use std::future::Future;
 use std::io::{self, IoSliceMut};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
@@ -16,6 +17,7 @@ use webrtc::runtime::{
     Transmit,
 };
 
+use super::negotiation::EndReason;
 use super::tee::SourceGate;
 use crate::descriptors::is_out_of_files;
 
@@ -238,6 +240,21 @@ fn is_taken(error: &io::Error) -> bool {
     )
 }
 
+/// What stands in the way of a socket.
+pub(super) fn why_unbound(error: &io::Error) -> EndReason {
+    match error.kind() {
+        _ if is_out_of_files(error) => EndReason::NoFiles,
+        io::ErrorKind::AddrNotAvailable => EndReason::NoAddress,
+        _ => EndReason::NoSocket,
+    }
+}
+
+/// The same of an error of the stack, which keeps the text alone of what the system said.
+pub(super) fn says_out_of_files(error: &impl fmt::Display) -> bool {
+    let text = error.to_string();
+    text.contains("(os error 23)") || text.contains("(os error 24)")
+}
+
 fn is_link_local(ip: IpAddr) -> bool {
     match ip {
         IpAddr::V4(ip) => ip.is_link_local(),
@@ -265,6 +282,7 @@ mod tests {
     fn an_interface_that_is_not_there_is_named() {
         let error = bind_addresses(&["eth99".to_owned()], None).unwrap_err();
         assert!(error.to_string().contains("eth99"), "{error}");
+        assert_eq!(why_unbound(&error), EndReason::NoAddress);
     }
 
     #[test]
@@ -273,5 +291,18 @@ mod tests {
         let port = taken.local_addr().unwrap().port();
         let error = free_port(Ipv4Addr::LOCALHOST.into(), &(port..=port)).unwrap_err();
         assert!(error.to_string().contains(&port.to_string()), "{error}");
+        assert_eq!(why_unbound(&error), EndReason::NoSocket);
+        // An address that is not ours is not a matter of ports.
+        let error = free_port("192.0.2.1".parse().unwrap(), &(port..=port)).unwrap_err();
+        assert_eq!(why_unbound(&error), EndReason::NoAddress);
+    }
+
+    #[test]
+    fn too_many_open_files_are_told_as_that() {
+        let error = io::Error::from_raw_os_error(24);
+        assert_eq!(why_unbound(&error), EndReason::NoFiles);
+        let of_stack = rtc::shared::error::Error::from(io::Error::from_raw_os_error(24));
+        assert!(says_out_of_files(&of_stack), "{of_stack}");
+        assert!(!says_out_of_files(&io::Error::from_raw_os_error(98)));
     }
 }

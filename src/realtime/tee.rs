@@ -106,6 +106,11 @@ impl PayloadTypes {
         *self.known.lock().unwrap_or_else(PoisonError::into_inner) = video.chain(opus).collect();
     }
 
+    /// True for what was agreed on for video.
+    pub(super) fn is_video(&self, payload_type: u8) -> bool {
+        matches!(self.content(payload_type), Some(Content::Video(_)))
+    }
+
     fn content(&self, payload_type: u8) -> Option<Content> {
         let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         let found = known.iter().find(|(known, _)| *known == payload_type)?;
@@ -115,7 +120,7 @@ impl PayloadTypes {
 
 /// Sources of one connection that are taken, of packets and of reports. The stack keeps 0.4 KB of each for as long as
 /// the connection is up, and they need no description.
-const MAX_SOURCES: usize = 64;
+pub(super) const MAX_SOURCES: usize = 64;
 
 /// So many packets of further sources end the connection: the sockets let no more through, but for a relay's.
 const MAX_REFUSED: u64 = 1024;

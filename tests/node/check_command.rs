@@ -614,7 +614,7 @@ async fn cameras_that_give_no_video() {
     check.begins(
         "fail",
         "camera broken/default",
-        "the other side's answer cannot be used: ",
+        "the other side's description cannot be used: ",
     );
     check.says(
         "fail",

@@ -498,3 +498,73 @@ async fn a_camera_that_freezes_is_connected_to_anew() {
     growing(&mut frames, 5).await;
     assert!(stream.is_receiving_frames());
 }
+
+/// The log of this thread's tasks.
+#[derive(Clone, Default)]
+struct Log(Arc<std::sync::Mutex<Vec<u8>>>);
+
+impl std::io::Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+// On one thread, so that its log is that of all tasks.
+#[tokio::test]
+async fn bad_offers_without_end_are_said_at_a_rate_and_the_good_one_is_met() {
+    let log = Log::default();
+    let writer = log.clone();
+    let subscriber = tracing_subscriber::fmt()
+        .with_writer(move || writer.clone())
+        .with_max_level(tracing::Level::INFO)
+        .finish();
+    let _guard = tracing::subscriber::set_default(subscriber);
+    let (a, b) = pair().await;
+    let numbers = Numbers::start(0);
+    let (_one, mut streams) = accepting(&a.instance(), "b", local("one"), Vec::new());
+    let (_all, _viewers) = fan_out(
+        &a,
+        local(MediaStreamOptions::sending([numbers.track.clone()]).named("all")),
+        4,
+    );
+    let section = "m=video 9 UDP/TLS/RTP/SAVPF 96\r\na=mid:0\r\na=rtpmap:96 H264/90000\r\n";
+    let bad = |number: usize| match number % 4 {
+        // It has no fingerprint, no codec, no media, or is no description.
+        0 => format!("v=0\r\na=ice-ufrag:{number}\r\na=ice-pwd:x\r\n{section}"),
+        1 => format!("v=0\r\na=ice-ufrag:{number}\r\nm=video 9 X 96\r\na=rtpmap:96 AV1/90000\r\n"),
+        2 => format!("v=0\r\na=ice-ufrag:{number}\r\n"),
+        _ => format!("garbage {number}"),
+    };
+    for number in 0..400 {
+        for (stream, peer_id) in [("one", "p".to_owned()), ("all", format!("p{number}"))] {
+            let signal = serde_json::json!({
+                "type": format!("media-{stream}-a:offer"),
+                "data": {"sdp": bad(number), "type": "offer"},
+                "peerId": peer_id,
+            });
+            b.send("a", signal).await.unwrap();
+        }
+    }
+    let sending = local(MediaStreamOptions::sending([numbers.track.clone()]).named("one"));
+    let _stream = b.instance().open_media_stream("a", sending).unwrap();
+    let (stream, _) = soon("the good offer", streams.recv()).await.unwrap();
+    numbers_of(&stream, 5).await;
+    let text = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+    let lines: Vec<&str> = text.lines().collect();
+    println!("{} lines for 800 offers", lines.len());
+    for sentence in [
+        "an attempt to connect failed",
+        "a signal of the peer cannot be used",
+        "a signal of a peer that dials",
+        "the camera's state changed",
+    ] {
+        let said = lines.iter().filter(|line| line.contains(sentence)).count();
+        assert!(said <= 24, "{said} times: {sentence}\n{text}");
+    }
+    assert!(lines.len() <= 60, "{}\n{text}", lines.len());
+}
