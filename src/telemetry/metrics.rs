@@ -52,12 +52,12 @@ pub struct Metrics {
     pub inference_failures: IntCounter,
     /// Inference workers and decoders that were replaced.
     pub worker_restarts: IntCounter,
-    /// Connections of the HTTP server.
-    pub http_connections: IntGauge,
-    http_connections_closed: Vec<IntCounter>,
     /// Inference workers whose run hangs and was given up.
     pub workers_given_up: IntGauge,
     model_state: IntGaugeVec,
+    /// Connections of the HTTP server.
+    pub http_connections: IntGauge,
+    http_connections_closed: Vec<IntCounter>,
     /// Asynchronous tasks that are alive.
     pub tasks: IntGauge,
     /// 1 while the hub is joined.
@@ -333,12 +333,6 @@ impl Metrics {
                 "worker_restarts_total",
                 "Inference workers and decoders that were replaced",
             ),
-            http_connections: register
-                .gauge("http_connections", "Connections of the HTTP server"),
-            http_connections_closed: ConnectionEnd::ALL
-                .iter()
-                .map(|end| closed.with_label_values(&[end.as_str()]))
-                .collect(),
             workers_given_up: register.gauge(
                 "workers_given_up",
                 "Inference workers whose run hangs and was given up",
@@ -348,6 +342,12 @@ impl Metrics {
                 "1 for the state the model is in",
                 &["model", "state"],
             ),
+            http_connections: register
+                .gauge("http_connections", "Connections of the HTTP server"),
+            http_connections_closed: ConnectionEnd::ALL
+                .iter()
+                .map(|end| closed.with_label_values(&[end.as_str()]))
+                .collect(),
             tasks: register.gauge("tasks", "Asynchronous tasks that are alive"),
             shedding: Arc::new(Shedding {
                 highest: register.gauge(

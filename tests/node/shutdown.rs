@@ -579,7 +579,12 @@ async fn a_command_that_hangs_in_a_write_is_ended_by_force() {
     assert!(kill.unwrap().success());
     let mut said = String::new();
     let status = ended(&mut child).await;
-    child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
+    child
+        .stderr
+        .take()
+        .unwrap()
+        .read_to_string(&mut said)
+        .unwrap();
     assert_eq!(status.code(), Some(1), "{said}");
     assert!(
         said.ends_with("twinsight: ended by force, since it did not stop\n"),

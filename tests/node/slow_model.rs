@@ -130,7 +130,7 @@ async fn overload(events_wanted: usize) {
 #[cfg(feature = "ort")]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn models_that_hang_and_lie_leave_the_camera_of_a_good_one_alone_and_are_said() {
-    use common::{NodeProcess, http_get};
+    use crate::common::{NodeProcess, http_get};
 
     let url = start_hub(DevHubOptions::default()).await;
     for id in ["hangs-1", "hangs-2", "lies", "good"] {
