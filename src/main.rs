@@ -252,8 +252,12 @@ fn main() -> ExitCode {
         // As other programs before `head`.
         Err(_) if READER_GONE.load(Ordering::Relaxed) => ExitCode::SUCCESS,
         Err(error) => {
-            logging::last_words(&format!("twinsight: {}", sentence(&error)));
-            if error.is::<ConfigError>() {
+            let wrong = error.downcast_ref::<ConfigError>();
+            let sentences = wrong.map_or_else(|| vec![sentence(&error)], ConfigError::sentences);
+            for sentence in sentences {
+                logging::last_words(&format!("twinsight: {sentence}"));
+            }
+            if wrong.is_some() {
                 ExitCode::from(BAD_CONFIGURATION)
             } else {
                 ExitCode::FAILURE

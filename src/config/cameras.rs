@@ -1,13 +1,24 @@
 //! Checks `[defaults]` and `[[cameras]]`: each camera stream with its own settings over the defaults.
 
+use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::StreamId;
-use super::error::{ConfigError, Place};
+use super::error::{ConfigError, shown};
 use super::file::{self, CameraSection, DefaultsSection, File, Given, Origin};
 use super::resolve::{CAMERAS, Resolver};
 use super::settings::{ListedCamera, Settings};
 use super::values::{CameraConfig, Codec, Connect, Dialect, HubConfig};
+
+/// The most camera streams that a node takes: each has a thread and a connection of its own.
+const MAX_STREAMS: usize = 1024;
+
+/// The most labels that a camera reports.
+const MAX_CLASSES: usize = 512;
+
+/// The longest label and the longest name of a model, in bytes.
+const MAX_NAME_BYTES: usize = 128;
 
 impl Resolver<'_> {
     pub(super) fn cameras(
@@ -15,128 +26,94 @@ impl Resolver<'_> {
         file: &File,
         settings: &Settings,
         hub: &HubConfig,
-    ) -> Result<Vec<CameraConfig>, ConfigError> {
-        let defaults = self.settings("defaults", &file.defaults, &unset())?;
-        let mut sections: Vec<(Place, CameraSection)> = file
+    ) -> Vec<CameraConfig> {
+        let defaults = self.settings("defaults", &file.defaults, &unset());
+        let mut sections: Vec<(Origin, CameraSection)> = file
             .cameras
             .iter()
             .map(|spanned| {
-                let place = self.place(&Origin::File(spanned.span().start));
-                (place, spanned.get_ref().clone())
+                (
+                    Origin::File(spanned.span().start),
+                    spanned.get_ref().clone(),
+                )
             })
             .collect();
         if let Some(listed) = settings.cameras() {
-            sections = self.listed_by_the_hub(listed, &sections, &defaults);
+            sections = listed_by_the_hub(listed, &sections, &defaults);
         }
         if let Some(listed) = self.variable(CAMERAS) {
-            sections = self.listed_by_the_variable(&listed, &sections);
+            sections = listed_by_the_variable(&listed, &sections);
         }
-        let mut cameras: Vec<(CameraConfig, Place)> = Vec::new();
-        for (place, section) in sections {
-            let camera = self.camera(&place, &section, &defaults, hub)?;
-            for (other, first) in &cameras {
-                check_pair(&camera.id, &place, &other.id, first)?;
-            }
-            cameras.push((camera, place));
+        if let Some((first_too_many, _)) = sections.get(MAX_STREAMS) {
+            self.note(ConfigError::TooManyStreams {
+                place: self.place(first_too_many),
+                found: sections.len(),
+                limit: MAX_STREAMS,
+            });
+            sections.truncate(MAX_STREAMS);
         }
-        Ok(cameras.into_iter().map(|(camera, _)| camera).collect())
-    }
-
-    /// The hub's list in the place of the file's, with what the file says of the same streams: of all
-    /// streams of a twin that is listed by its id alone, of the one stream of an entry with settings,
-    /// which win over the file's.
-    fn listed_by_the_hub(
-        &self,
-        listed: &[ListedCamera],
-        in_file: &[(Place, CameraSection)],
-        defaults: &CameraConfig,
-    ) -> Vec<(Place, CameraSection)> {
-        let stream = |section: &CameraSection| {
-            section.stream.as_ref().map_or_else(
-                || defaults.id.stream.to_string(),
-                |given| given.value.clone(),
-            )
-        };
-        let mut sections = Vec::new();
-        for camera in listed {
-            let place = self.place(&Origin::Setting(camera.name.clone()));
-            let described: Vec<_> = in_file
+        let mut cameras: Vec<CameraConfig> = Vec::new();
+        let mut of_twins: HashMap<Arc<str>, Vec<(StreamId, Origin)>> = HashMap::new();
+        for (origin, section) in sections {
+            let Some(camera) = self.camera(&origin, &section, &defaults, hub) else {
+                continue;
+            };
+            let others = of_twins.entry(Arc::clone(&camera.id.twin_id)).or_default();
+            let clash = others
                 .iter()
-                .filter(|(_, section)| {
-                    twin_of(section) == twin_of(&camera.section)
-                        && (camera.every_stream || stream(section) == stream(&camera.section))
-                })
-                .collect();
-            for (_, section) in &described {
-                let mut section = section.clone();
-                section.overlay(&camera.section);
-                sections.push((place.clone(), section));
-            }
-            if described.is_empty() {
-                sections.push((place, camera.section.clone()));
+                .find_map(|(other, first)| self.check_pair(&camera.id, &origin, other, first));
+            match clash {
+                Some(error) => self.note(error),
+                None => {
+                    others.push((camera.id.clone(), origin));
+                    cameras.push(camera);
+                }
             }
         }
-        sections
+        cameras
     }
 
-    /// Where `TWINSIGHT_CAMERAS` lists twins: those alone, with what is known of them.
-    fn listed_by_the_variable(
-        &self,
-        listed: &Given<String>,
-        known: &[(Place, CameraSection)],
-    ) -> Vec<(Place, CameraSection)> {
-        let mut sections = Vec::new();
-        for twin_id in file::list(&listed.value) {
-            let described = known
-                .iter()
-                .filter(|(_, section)| twin_of(section) == Some(&twin_id));
-            let before = sections.len();
-            sections.extend(described.cloned());
-            if sections.len() == before {
-                let section = CameraSection {
-                    twin_id: Some(Given {
-                        value: twin_id,
-                        origin: listed.origin.clone(),
-                    }),
-                    ..CameraSection::default()
-                };
-                sections.push((self.place(&listed.origin), section));
-            }
-        }
-        sections
-    }
-
+    /// `None` where the camera has no twin, which is noted.
     fn camera(
         &self,
-        place: &Place,
+        origin: &Origin,
         section: &CameraSection,
         defaults: &CameraConfig,
         hub: &HubConfig,
-    ) -> Result<CameraConfig, ConfigError> {
-        let twin_id = section
-            .twin_id
-            .as_ref()
-            .ok_or_else(|| ConfigError::CameraWithoutTwin {
-                place: place.clone(),
-            })?;
-        self.id("cameras.twin_id", twin_id, true)?;
+    ) -> Option<CameraConfig> {
+        let mut camera = self.settings("cameras", &section.settings(), defaults);
+        let Some(twin_id) = &section.twin_id else {
+            self.note(ConfigError::CameraWithoutTwin {
+                place: self.place(origin),
+            });
+            return None;
+        };
+        if let Some(given) = &section.name {
+            let fits = !given.value.trim().is_empty()
+                && given.value.len() <= 256
+                && !given.value.contains(char::is_control);
+            if fits {
+                camera.name.clone_from(&given.value);
+            } else {
+                self.note(self.bad("cameras.name", given, "1 to 256 characters in one line"));
+            }
+        } else {
+            camera.name.clone_from(&twin_id.value);
+        }
+        if let Err(error) = self.id("cameras.twin_id", twin_id, true) {
+            self.note(error);
+            return None;
+        }
         if twin_id.value == hub.twin_id {
-            return Err(self.bad(
+            self.note(self.bad(
                 "cameras.twin_id",
                 twin_id,
                 "the camera's twin, because this is the node's own",
             ));
+            return None;
         }
-        let mut camera = self.settings("cameras", &section.settings(), defaults)?;
         camera.id.twin_id = twin_id.value.as_str().into();
-        camera.name = match &section.name {
-            Some(given) if given.value.trim().is_empty() || given.value.len() > 256 => {
-                return Err(self.bad("cameras.name", given, "1 to 256 characters"));
-            }
-            Some(given) => given.value.clone(),
-            None => twin_id.value.clone(),
-        };
-        Ok(camera)
+        Some(camera)
     }
 
     fn settings(
@@ -144,62 +121,123 @@ impl Resolver<'_> {
         section: &str,
         given: &DefaultsSection,
         base: &CameraConfig,
-    ) -> Result<CameraConfig, ConfigError> {
+    ) -> CameraConfig {
         let key = |name: &str| format!("{section}.{name}");
         let mut camera = base.clone();
         if let Some(given) = &given.model {
-            let fits = !given.value.is_empty()
+            let fits = (1..=MAX_NAME_BYTES).contains(&given.value.len())
                 && !given.value.starts_with('.')
                 && given
                     .value
                     .bytes()
                     .all(|b| b.is_ascii_alphanumeric() || b"_-.".contains(&b));
-            if !fits {
+            if fits {
+                camera.model.clone_from(&given.value);
+            } else {
                 let takes =
                     "a name of letters, digits, `_`, `-` and `.`, without folder and ending";
-                return Err(self.bad(&key("model"), given, takes));
+                self.note(self.bad(&key("model"), given, takes));
             }
-            camera.model.clone_from(&given.value);
         }
         if let Some(given) = &given.connect {
-            camera.connect = self.choice(&key("connect"), given, Connect::ALL, Connect::as_str)?;
+            let chosen = self.choice(&key("connect"), given, Connect::ALL, Connect::as_str);
+            camera.connect = self.or(chosen, camera.connect);
         }
         if let Some(given) = &given.stream {
-            self.id(&key("stream"), given, false)?;
-            camera.id.stream = given.value.as_str().into();
+            match self.id(&key("stream"), given, false) {
+                Ok(()) => camera.id.stream = given.value.as_str().into(),
+                Err(error) => self.note(error),
+            }
         }
         if let Some(given) = &given.codecs {
-            camera.codecs = self.codecs(&key("codecs"), given)?;
+            match self.codecs(&key("codecs"), given) {
+                Ok(codecs) => camera.codecs = codecs,
+                Err(error) => self.note(error),
+            }
         }
         if let Some(given) = &given.max_fps {
-            camera.max_fps = self.number(&key("max_fps"), given, 1000.0)?;
+            camera.max_fps = self.or(self.number(&key("max_fps"), given, 1000.0), camera.max_fps);
         }
         if let Some(given) = &given.max_age_ms {
-            let ms = self.integer(&key("max_age_ms"), given, (1, 60_000))?;
-            camera.max_age = Duration::from_millis(u64::from(ms));
+            match self.integer(&key("max_age_ms"), given, (1, 60_000)) {
+                Ok(ms) => camera.max_age = Duration::from_millis(u64::from(ms)),
+                Err(error) => self.note(error),
+            }
         }
         if let Some(given) = &given.min_score {
-            let score = self.number(&key("min_score"), given, 1.0)?;
-            #[expect(clippy::cast_possible_truncation, reason = "a score needs no 52 bits")]
-            let score = score as f32;
-            camera.min_score = score;
+            match self.number(&key("min_score"), given, 1.0) {
+                Ok(score) => {
+                    #[expect(clippy::cast_possible_truncation, reason = "a score needs no 52 bits")]
+                    let score = score as f32;
+                    camera.min_score = score;
+                }
+                Err(error) => self.note(error),
+            }
         }
         if let Some(given) = &given.classes {
             if given.value.iter().any(|label| label.trim().is_empty()) {
-                return Err(self.bad(&key("classes"), given, "a list of the model's labels"));
+                self.note(self.bad(&key("classes"), given, "a list of the model's labels"));
+            } else if given.value.len() > MAX_CLASSES
+                || given.value.iter().any(|label| label.len() > MAX_NAME_BYTES)
+            {
+                let takes = format!("at most {MAX_CLASSES} labels of {MAX_NAME_BYTES} bytes each");
+                let first = Given {
+                    value: given
+                        .value
+                        .iter()
+                        .map(|label| shown(label))
+                        .take(4)
+                        .collect::<Vec<_>>(),
+                    origin: given.origin.clone(),
+                };
+                self.note(self.bad(&key("classes"), &first, &takes));
+            } else {
+                camera.classes.clone_from(&given.value);
             }
-            camera.classes.clone_from(&given.value);
         }
         if let Some(given) = &given.emit_empty {
             camera.emit_empty = given.value;
         }
         if let Some(given) = &given.dialect {
-            camera.dialect = self.choice(&key("dialect"), given, Dialect::ALL, Dialect::as_str)?;
+            let chosen = self.choice(&key("dialect"), given, Dialect::ALL, Dialect::as_str);
+            camera.dialect = self.or(chosen, camera.dialect);
         }
         if let Some(given) = &given.allow_unsigned {
             camera.allow_unsigned = given.value;
         }
-        Ok(camera)
+        camera
+    }
+
+    /// What is wrong with two streams of one twin beside each other.
+    fn check_pair(
+        &self,
+        id: &StreamId,
+        origin: &Origin,
+        other: &StreamId,
+        first: &Origin,
+    ) -> Option<ConfigError> {
+        if id.stream == other.stream {
+            return Some(ConfigError::Duplicate {
+                place: self.place(origin),
+                first: self.place(first),
+                twin_id: id.twin_id.to_string(),
+                stream: id.stream.to_string(),
+            });
+        }
+        let (shorter, longer) = if id.stream.len() < other.stream.len() {
+            (&id.stream, &other.stream)
+        } else {
+            (&other.stream, &id.stream)
+        };
+        let is_ambiguous = longer
+            .strip_prefix(shorter.as_ref())
+            .is_some_and(|rest| rest.starts_with('-'));
+        is_ambiguous.then(|| ConfigError::AmbiguousStream {
+            place: self.place(origin),
+            twin_id: id.twin_id.to_string(),
+            longer: longer.to_string(),
+            shorter: shorter.to_string(),
+        })
     }
 
     fn codecs(&self, key: &str, given: &Given<Vec<String>>) -> Result<Vec<Codec>, ConfigError> {
@@ -222,6 +260,72 @@ impl Resolver<'_> {
     }
 }
 
+/// The hub's list in the place of the file's, with what the file says of the same streams: of all
+/// streams of a twin that is listed by its id alone, of the one stream of an entry with settings,
+/// which win over the file's.
+fn listed_by_the_hub(
+    listed: &[ListedCamera],
+    in_file: &[(Origin, CameraSection)],
+    defaults: &CameraConfig,
+) -> Vec<(Origin, CameraSection)> {
+    let stream = |section: &CameraSection| {
+        section.stream.as_ref().map_or_else(
+            || defaults.id.stream.to_string(),
+            |given| given.value.clone(),
+        )
+    };
+    let mut sections = Vec::new();
+    for camera in listed {
+        let origin = Origin::Setting(camera.name.clone());
+        let described: Vec<_> = in_file
+            .iter()
+            .filter(|(_, section)| {
+                twin_of(section) == twin_of(&camera.section)
+                    && (camera.every_stream || stream(section) == stream(&camera.section))
+            })
+            .collect();
+        for (_, section) in &described {
+            let mut section = section.clone();
+            section.overlay(&camera.section);
+            sections.push((origin.clone(), section));
+        }
+        if described.is_empty() {
+            sections.push((origin, camera.section.clone()));
+        }
+        // What is too much is refused, and need not be put together.
+        if sections.len() > MAX_STREAMS {
+            break;
+        }
+    }
+    sections
+}
+
+/// Where `TWINSIGHT_CAMERAS` lists twins: those alone, with what is known of them.
+fn listed_by_the_variable(
+    listed: &Given<String>,
+    known: &[(Origin, CameraSection)],
+) -> Vec<(Origin, CameraSection)> {
+    let mut sections = Vec::new();
+    for twin_id in file::list(&listed.value) {
+        let described = known
+            .iter()
+            .filter(|(_, section)| twin_of(section) == Some(&twin_id));
+        let before = sections.len();
+        sections.extend(described.cloned());
+        if sections.len() == before {
+            let section = CameraSection {
+                twin_id: Some(Given {
+                    value: twin_id,
+                    origin: listed.origin.clone(),
+                }),
+                ..CameraSection::default()
+            };
+            sections.push((listed.origin.clone(), section));
+        }
+    }
+    sections
+}
+
 fn twin_of(section: &CameraSection) -> Option<&String> {
     section.twin_id.as_ref().map(|given| &given.value)
 }
@@ -242,40 +346,4 @@ fn unset() -> CameraConfig {
         dialect: Dialect::Current,
         allow_unsigned: false,
     }
-}
-
-fn check_pair(
-    id: &StreamId,
-    place: &Place,
-    other: &StreamId,
-    first: &Place,
-) -> Result<(), ConfigError> {
-    if id.twin_id != other.twin_id {
-        return Ok(());
-    }
-    if id.stream == other.stream {
-        return Err(ConfigError::Duplicate {
-            place: place.clone(),
-            first: first.clone(),
-            twin_id: id.twin_id.to_string(),
-            stream: id.stream.to_string(),
-        });
-    }
-    let (shorter, longer) = if id.stream.len() < other.stream.len() {
-        (&id.stream, &other.stream)
-    } else {
-        (&other.stream, &id.stream)
-    };
-    if longer
-        .strip_prefix(shorter.as_ref())
-        .is_some_and(|rest| rest.starts_with('-'))
-    {
-        return Err(ConfigError::AmbiguousStream {
-            place: place.clone(),
-            twin_id: id.twin_id.to_string(),
-            longer: longer.to_string(),
-            shorter: shorter.to_string(),
-        });
-    }
-    Ok(())
 }

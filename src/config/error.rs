@@ -1,4 +1,5 @@
-//! What can be wrong with a configuration: each a sentence with place, key and remedy.
+//! What can be wrong with a configuration: each a sentence with place, key and remedy. Texts of others are shown cut, with
+//! control characters as escapes and without the credentials of an address.
 
 use std::fmt;
 use std::io;
@@ -19,15 +20,70 @@ impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Line(path, line) => write!(f, "{} line {line}", path.display()),
-            Self::Variable(name) => write!(f, "variable {name}"),
-            Self::Setting(name) => write!(f, "setting {name} of the hub"),
+            Self::Variable(name) => write!(f, "variable {}", shown(name)),
+            Self::Setting(name) => write!(f, "setting {} of the hub", shown(name)),
         }
     }
+}
+
+/// Of a text that somebody gave, what a sentence repeats: its beginning, control characters as escapes, and no credentials.
+pub(crate) fn shown(text: &str) -> String {
+    const MOST_CHARS: usize = 100;
+    const MOST_BYTES: usize = 160;
+    // What is cut anyway is not looked at.
+    let beginning: String = text.chars().take(4 * MOST_CHARS).collect();
+    let mut shown = String::new();
+    let mut chars = 0;
+    for c in without_credentials(&beginning).chars() {
+        let kept = shown.len();
+        match c {
+            '"' | '\'' | '\\' => shown.push(c),
+            _ => shown.extend(c.escape_debug()),
+        }
+        chars += 1;
+        if chars > MOST_CHARS || shown.len() > MOST_BYTES {
+            shown.truncate(kept);
+            shown.push('…');
+            return shown;
+        }
+    }
+    shown
+}
+
+/// Passwords stand in front of the `@` of an address, with or without its scheme.
+fn without_credentials(text: &str) -> String {
+    let Some(at) = text.rfind('@') else {
+        // A long text may have been cut before it.
+        return match text.find("://") {
+            Some(scheme) if text.chars().count() >= 400 => format!("{}://***", &text[..scheme]),
+            _ => text.to_owned(),
+        };
+    };
+    let before = &text[..at];
+    let from = match before.find("://") {
+        Some(scheme) => scheme + 3,
+        None => before
+            .rfind(|c: char| c.is_whitespace() || c == '"' || c == '\'')
+            .map_or(0, |quote| quote + 1),
+    };
+    if before.contains("://") || before[from..].contains(':') {
+        format!("{}***{}", &before[..from], &text[at..])
+    } else {
+        text.to_owned()
+    }
+}
+
+/// The known word that is near to one that is not known, as the end of a clause.
+fn near(nearest: Option<&String>) -> String {
+    nearest.map_or_else(String::new, |near| format!(", the nearest is `{near}`"))
 }
 
 /// Why a configuration cannot be used. The node ends with [`ConfigError::EXIT_CODE`].
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
+    /// More than one thing is wrong, in the order of the file.
+    #[error("{}", in_one_line(.0))]
+    Several(Vec<ConfigError>),
     /// The file is missing or cannot be read.
     #[error(
         "{}: cannot be read ({source}): name an existing file with --config, such as config/node.toml",
@@ -39,8 +95,28 @@ pub enum ConfigError {
         /// What the system said.
         source: io::Error,
     },
+    /// The file is there, and its right is missing.
+    #[error(
+        "{}: may not be read ({source}): give the user that the node runs as the right to read the file and to enter its folders",
+        path.display()
+    )]
+    Forbidden {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// A file that had something in it is empty.
+    #[error(
+        "{}: the file is empty, as one that is being written: write it whole, with `cameras = []` if all cameras are to go",
+        path.display()
+    )]
+    Emptied {
+        /// The file.
+        path: PathBuf,
+    },
     /// The file is not TOML.
-    #[error("{place}: this is not TOML ({message}): correct the line")]
+    #[error("{place}: this is not TOML ({}): correct the line", shown(message))]
     Syntax {
         /// Where.
         place: Place,
@@ -48,14 +124,14 @@ pub enum ConfigError {
         message: String,
     },
     /// A key that does not exist.
-    #[error("{place}: there is no key `{key}`, the nearest is `{nearest}`: correct or remove it")]
+    #[error("{place}: there is no key `{}`{}: correct or remove it", shown(key), near(nearest.as_ref()))]
     UnknownKey {
         /// Where.
         place: Place,
         /// The key with its section.
         key: String,
-        /// A key that exists.
-        nearest: String,
+        /// A key that exists and is near.
+        nearest: Option<String>,
     },
     /// A secret in the file, which is read by more people than may know it.
     #[error(
@@ -70,21 +146,23 @@ pub enum ConfigError {
     },
     /// A `TWINSIGHT_` variable that does not exist.
     #[error(
-        "variable {name}: there is no such setting, the nearest is {nearest}: correct or unset it"
+        "variable {}: there is no such setting{}: correct or unset it",
+        shown(name),
+        near(nearest.as_ref())
     )]
     UnknownVariable {
         /// The variable.
         name: String,
-        /// A variable that exists.
-        nearest: String,
+        /// A variable that exists and is near.
+        nearest: Option<String>,
     },
     /// A setting of the hub that does not exist.
-    #[error("{place}: there is no such setting, the nearest is `{nearest}`: correct or remove it")]
+    #[error("{place}: there is no such setting{}: correct or remove it", near(nearest.as_ref()))]
     UnknownSetting {
         /// Where.
         place: Place,
-        /// A setting that exists.
-        nearest: String,
+        /// A setting that exists and is near.
+        nearest: Option<String>,
     },
     /// A key that the hub may not set.
     #[error(
@@ -108,8 +186,41 @@ pub enum ConfigError {
         /// What is taken.
         limit: usize,
     },
+    /// More settings than a node needs.
+    #[error("{place}: these are more than {limit} bytes of settings: remove what is not needed")]
+    TooManySettings {
+        /// Where.
+        place: Place,
+        /// What is taken.
+        limit: usize,
+    },
+    /// More camera streams than a node takes.
+    #[error("{place}: these are {found} camera streams, and a node takes {limit}: remove some")]
+    TooManyStreams {
+        /// Where the first one too many is.
+        place: Place,
+        /// Streams in the list.
+        found: usize,
+        /// What is taken.
+        limit: usize,
+    },
+    /// An address where a twin's id belongs. Not shown: it may have a password in it.
+    #[error(
+        "{place}: `{key}` takes the id of a twin, and this is an address: give the id of the twin whose app sends the video \
+         (a camera with an address of its own, as by RTSP, needs such an app)"
+    )]
+    AddressAsTwin {
+        /// Where.
+        place: Place,
+        /// The key with its section.
+        key: String,
+    },
     /// A value of the wrong type.
-    #[error("{place}: `{key}` takes {takes}, and this is {found}: correct it")]
+    #[error(
+        "{place}: `{}` takes {takes}, and this is {}: correct it",
+        shown(key),
+        shown(found)
+    )]
     WrongType {
         /// Where.
         place: Place,
@@ -121,7 +232,7 @@ pub enum ConfigError {
         found: String,
     },
     /// A value that the key does not take.
-    #[error("{place}: `{key}` is {found}: give {takes}")]
+    #[error("{place}: `{key}` is {}: give {takes}", shown(found))]
     BadValue {
         /// Where.
         place: Place,
@@ -138,6 +249,21 @@ pub enum ConfigError {
         file.display()
     )]
     SecretUnreadable {
+        /// Where.
+        place: Place,
+        /// The key with its section.
+        key: String,
+        /// The file.
+        file: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// A file that holds a secret is there, and its right is missing.
+    #[error(
+        "{place}: the file {} of `{key}` may not be read ({source}): give the user that the node runs as the right to read the file and to enter its folders",
+        file.display()
+    )]
+    SecretForbidden {
         /// Where.
         place: Place,
         /// The key with its section.
@@ -168,8 +294,10 @@ pub enum ConfigError {
     },
     /// Two cameras are the same stream of the same twin.
     #[error(
-        "{place}: twin \"{twin_id}\" with stream \"{stream}\" is already configured at {first}: \
-         remove one, or give one another `stream`"
+        "{place}: twin \"{}\" with stream \"{}\" is already configured at {first}: \
+         remove one, or give one another `stream`",
+        shown(twin_id),
+        shown(stream)
     )]
     Duplicate {
         /// The second.
@@ -183,8 +311,11 @@ pub enum ConfigError {
     },
     /// Two streams of a twin whose signals the official clients would mix up.
     #[error(
-        "{place}: stream \"{longer}\" of twin \"{twin_id}\" begins with \"{shorter}-\", and a camera \
-         armed for \"{shorter}\" would answer both: rename one"
+        "{place}: stream \"{}\" of twin \"{}\" begins with \"{}-\", and a camera armed for \"{}\" would answer both: rename one",
+        shown(longer),
+        shown(twin_id),
+        shown(shorter),
+        shown(shorter)
     )]
     AmbiguousStream {
         /// Where the later of the two is.
@@ -247,6 +378,128 @@ pub enum ConfigError {
 impl ConfigError {
     /// `EX_CONFIG` of sysexits.h.
     pub const EXIT_CODE: u8 = 78;
+
+    /// Why the file itself cannot be had.
+    pub(super) fn unreadable(path: &Path, source: io::Error) -> Self {
+        let path = path.to_path_buf();
+        match source.kind() {
+            io::ErrorKind::PermissionDenied => Self::Forbidden { path, source },
+            _ => Self::Unreadable { path, source },
+        }
+    }
+
+    /// Why the file of a secret cannot be had.
+    pub(super) fn secret_unreadable(
+        place: Place,
+        key: String,
+        file: PathBuf,
+        source: io::Error,
+    ) -> Self {
+        match source.kind() {
+            io::ErrorKind::PermissionDenied => Self::SecretForbidden {
+                place,
+                key,
+                file,
+                source,
+            },
+            _ => Self::SecretUnreadable {
+                place,
+                key,
+                file,
+                source,
+            },
+        }
+    }
+
+    /// All that is wrong as one error, in the order of the file; none if nothing is.
+    pub(super) fn all(mut errors: Vec<Self>) -> Option<Self> {
+        errors.sort_by_key(Self::order);
+        errors.dedup_by_key(|error| error.to_string());
+        match errors.len() {
+            0 | 1 => errors.pop(),
+            _ => Some(Self::Several(errors)),
+        }
+    }
+
+    /// Each thing that is wrong, in the order of the file.
+    pub fn sentences(&self) -> Vec<String> {
+        match self {
+            Self::Several(errors) => errors.iter().map(ToString::to_string).collect(),
+            one => vec![one.to_string()],
+        }
+    }
+
+    /// True for what is missing, which another mistake may be the cause of.
+    pub(super) fn is_missing(&self) -> bool {
+        matches!(
+            self,
+            Self::NoTwinId { .. }
+                | Self::NoUrl { .. }
+                | Self::NoDeviceId
+                | Self::NoAccessKey
+                | Self::CameraWithoutTwin { .. }
+        )
+    }
+
+    /// The file by its lines, then what has no place, variables and the hub.
+    fn order(&self) -> (u8, usize) {
+        match self.place() {
+            Some(Place::Line(_, line)) => (0, *line),
+            None => (1, 0),
+            Some(Place::Variable(_)) => (2, 0),
+            Some(Place::Setting(_)) => (3, 0),
+        }
+    }
+
+    fn place(&self) -> Option<&Place> {
+        match self {
+            Self::Syntax { place, .. }
+            | Self::UnknownKey { place, .. }
+            | Self::SecretInFile { place, .. }
+            | Self::UnknownSetting { place, .. }
+            | Self::NotASetting { place, .. }
+            | Self::TooManyCameras { place, .. }
+            | Self::TooManySettings { place, .. }
+            | Self::TooManyStreams { place, .. }
+            | Self::AddressAsTwin { place, .. }
+            | Self::WrongType { place, .. }
+            | Self::BadValue { place, .. }
+            | Self::SecretUnreadable { place, .. }
+            | Self::SecretForbidden { place, .. }
+            | Self::SecretUnusable { place, .. }
+            | Self::Duplicate { place, .. }
+            | Self::AmbiguousStream { place, .. }
+            | Self::CameraWithoutTwin { place }
+            | Self::TooFewPorts { place, .. } => Some(place),
+            Self::Several(_)
+            | Self::Unreadable { .. }
+            | Self::Forbidden { .. }
+            | Self::Emptied { .. }
+            | Self::UnknownVariable { .. }
+            | Self::SecretVariableUnusable { .. }
+            | Self::NoTwinId { .. }
+            | Self::NoUrl { .. }
+            | Self::NoDeviceId
+            | Self::NoAccessKey => None,
+        }
+    }
+}
+
+/// The sentences one after the other, as many as a log line and a property of the node's twin should have.
+fn in_one_line(errors: &[ConfigError]) -> String {
+    const MOST_BYTES: usize = 960;
+    let mut text = String::new();
+    for (at, error) in errors.iter().enumerate() {
+        let sentence = error.to_string();
+        if at > 0 && text.len() + sentence.len() > MOST_BYTES {
+            return format!("{text}; and {} more", errors.len() - at);
+        }
+        if at > 0 {
+            text.push_str("; ");
+        }
+        text.push_str(&sentence);
+    }
+    text
 }
 
 /// The line, counted from 1, of a byte of the text.
@@ -260,4 +513,57 @@ pub(super) fn line_of(text: &str, byte: usize) -> usize {
 /// A place in the file.
 pub(super) fn line(path: &Path, text: &str, byte: usize) -> Place {
     Place::Line(path.to_path_buf(), line_of(text, byte))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn texts_of_others_are_cut_and_cannot_forge_a_line() {
+        assert_eq!(shown("plain \"text\""), "plain \"text\"");
+        assert_eq!(shown("a\nb\x1b[31m"), "a\\nb\\u{1b}[31m");
+        let long = shown(&"x".repeat(900_000));
+        assert_eq!(long.chars().count(), 101);
+        assert!(long.ends_with('…'));
+        assert!(shown(&"\u{202e}".repeat(1000)).len() < 200);
+    }
+
+    #[test]
+    fn credentials_are_not_shown() {
+        let long = format!("rtsp://admin:{}@10.0.0.1/", "hush".repeat(1000));
+        for text in [
+            "rtsp://admin:hush@10.0.0.1/stream",
+            "\"https://admin:hu/sh@hub.example\"",
+            "https://hush@hub.example",
+            "admin:hush@10.0.0.1",
+            "\"admin:hush@10.0.0.1\"",
+            "rtsp://admin:hush@and@10.0.0.1",
+            long.as_str(),
+        ] {
+            let shown = shown(text);
+            assert!(
+                !shown.contains("hu") || shown.contains("hub.example"),
+                "{shown}"
+            );
+            assert!(!shown.contains("admin"), "{shown}");
+        }
+        assert_eq!(shown("camera@home"), "camera@home");
+    }
+
+    #[test]
+    fn a_right_that_is_missing_is_told_as_that() {
+        let denied = || io::Error::from(io::ErrorKind::PermissionDenied);
+        let path = Path::new("/etc/node.toml");
+        let error = ConfigError::unreadable(path, denied()).to_string();
+        assert!(error.contains("the right to read the file"), "{error}");
+        let place = Place::Variable("X".to_owned());
+        let error = ConfigError::secret_unreadable(
+            place,
+            "http.token_file".to_owned(),
+            path.into(),
+            denied(),
+        );
+        assert!(error.to_string().contains("the right to read the file"));
+    }
 }

@@ -1,7 +1,6 @@
 //! Only where the node listens: all that a probe needs. Nothing else of the configuration is looked at,
 //! so a file that became wrong elsewhere does not make a running node look ill.
 
-use std::fs;
 use std::net::SocketAddr;
 use std::path::Path;
 
@@ -9,6 +8,7 @@ use serde::Deserialize;
 
 use super::env::Env;
 use super::error::{ConfigError, Place, line};
+use super::resolve::read_config_file;
 use super::sections::DEFAULT_LISTEN;
 use super::syntax;
 use super::values::Config;
@@ -27,10 +27,8 @@ impl Config {
         let Some(path) = path else {
             return Ok(DEFAULT_LISTEN);
         };
-        let text = fs::read_to_string(path).map_err(|source| ConfigError::Unreadable {
-            path: path.to_path_buf(),
-            source,
-        })?;
+        let text =
+            read_config_file(path).map_err(|source| ConfigError::unreadable(path, source))?;
         let file: Lenient =
             toml::from_str(&text).map_err(|error| syntax::explain(path, &text, error))?;
         match file.http.listen {
@@ -64,6 +62,8 @@ fn address(text: &str, place: Place) -> Result<SocketAddr, ConfigError> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     fn listen(file: Option<&str>, variable: Option<&str>) -> Result<String, String> {

@@ -3,18 +3,23 @@
 //! variables, settings of the hub, the file, the defaults. The sections' own checks are in `sections`
 //! and `cameras`.
 
-use std::fs;
+use std::cell::RefCell;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use super::env::Env;
 use super::error::{ConfigError, Place, line};
 use super::file::{self, File, Given, Origin};
-use super::secret_file::read_secret_file;
+use super::secret_file::{read_secret_file, read_small_file};
 use super::settings::Settings;
 use super::syntax;
 use super::values::{Config, Secret};
 
 const PREFIX: &str = "TWINSIGHT_";
+
+/// The longest file, in bytes: the settings of a thousand cameras have a fourth of it.
+const MAX_FILE_BYTES: u64 = 1 << 20;
+
 pub(super) const CAMERAS: &str = "TWINSIGHT_CAMERAS";
 pub(super) const ACCESS_KEY: &str = "TWINSIGHT_HUB__ACCESS_KEY";
 pub(super) const TOKEN: &str = "TWINSIGHT_HTTP__TOKEN";
@@ -34,10 +39,9 @@ impl ConfigSource {
     /// When it cannot be read.
     pub fn read(path: Option<&Path>, env: &Env) -> Result<Self, ConfigError> {
         let text = match path {
-            Some(path) => fs::read_to_string(path).map_err(|source| ConfigError::Unreadable {
-                path: path.to_path_buf(),
-                source,
-            })?,
+            Some(path) => {
+                read_config_file(path).map_err(|source| ConfigError::unreadable(path, source))?
+            }
             None => String::new(),
         };
         Ok(Self {
@@ -65,36 +69,64 @@ impl ConfigSource {
         &self.text
     }
 
+    /// True for a file with nothing in it, as an editor leaves it for a moment.
+    pub fn is_empty(&self) -> bool {
+        self.text.trim().is_empty()
+    }
+
+    /// Why a file that had something in it is not taken for one that says nothing.
+    pub fn emptied(&self) -> ConfigError {
+        ConfigError::Emptied {
+            path: self.path.clone().unwrap_or_default(),
+        }
+    }
+
     /// Merges file, variables and settings of the hub, and checks everything. Relative paths in the file
     /// are relative to the working directory.
     ///
     /// # Errors
-    /// The first thing that is wrong, as a sentence with its place and remedy.
+    /// All that is wrong, as sentences with place and remedy, in the order of the file.
     pub fn resolve(&self, settings: &Settings) -> Result<Config, ConfigError> {
         let path = self.path.as_deref().unwrap_or(Path::new(""));
-        let mut file = syntax::parse(path, &self.text)?;
+        let (mut file, mut wrong) = syntax::parse(path, &self.text)?;
         let resolver = Resolver {
             path,
             text: &self.text,
             env: &self.env,
             file_mode: file.hub.mode.clone(),
+            wrong: RefCell::default(),
         };
         file.defaults.overlay(settings.defaults());
-        resolver.overlay_variables(&mut file)?;
-        let hub = resolver.hub(&file)?;
-        let ice = resolver.ice(&file, hub.turn.is_some())?;
-        let http = resolver.http(&file)?;
-        let runtime = resolver.runtime(&file)?;
-        let cameras = resolver.cameras(&file, settings, &hub)?;
-        resolver.check_ports(&file, &ice, cameras.len())?;
-        Ok(Config {
-            hub,
-            ice,
-            http,
-            runtime,
-            cameras,
-        })
+        resolver.overlay_variables(&mut file);
+        let hub = resolver.hub(&file);
+        let ice = resolver.ice(&file, hub.turn.is_some());
+        let http = resolver.http(&file);
+        let runtime = resolver.runtime(&file);
+        let cameras = resolver.cameras(&file, settings, &hub);
+        resolver.check_ports(&file, &ice, cameras.len());
+        let mut more = resolver.wrong.into_inner();
+        // What seems to be missing may be what could not be read.
+        if !wrong.is_empty() {
+            more.retain(|error| !error.is_missing());
+        }
+        wrong.append(&mut more);
+        match ConfigError::all(wrong) {
+            Some(error) => Err(error),
+            None => Ok(Config {
+                hub,
+                ice,
+                http,
+                runtime,
+                cameras,
+            }),
+        }
     }
+}
+
+/// The text of a configuration: of a regular file, up to a limit, whatever the path leads to.
+pub(super) fn read_config_file(path: &Path) -> io::Result<String> {
+    String::from_utf8(read_small_file(path, MAX_FILE_BYTES)?)
+        .map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "it is no UTF-8 text"))
 }
 
 impl Config {
@@ -102,7 +134,7 @@ impl Config {
     /// with, before its hub has told any settings.
     ///
     /// # Errors
-    /// The first thing that is wrong, as a sentence with its place and remedy.
+    /// All that is wrong, as sentences with place and remedy, in the order of the file.
     pub fn load(path: Option<&Path>, env: &Env) -> Result<Self, ConfigError> {
         ConfigSource::read(path, env)?.resolve(&Settings::default())
     }
@@ -115,9 +147,24 @@ pub(super) struct Resolver<'a> {
     pub(super) env: &'a Env,
     /// The mode that the file's address belongs to.
     pub(super) file_mode: Option<Given<String>>,
+    /// All that was found to be wrong.
+    pub(super) wrong: RefCell<Vec<ConfigError>>,
 }
 
 impl Resolver<'_> {
+    /// Goes on with another value where one is wrong, so that all that is wrong is told at once.
+    pub(super) fn or<T>(&self, checked: Result<T, ConfigError>, otherwise: T) -> T {
+        checked.unwrap_or_else(|error| {
+            self.note(error);
+            otherwise
+        })
+    }
+
+    /// Something is wrong.
+    pub(super) fn note(&self, error: ConfigError) {
+        self.wrong.borrow_mut().push(error);
+    }
+
     pub(super) fn place(&self, origin: &Origin) -> Place {
         match origin {
             Origin::File(byte) => line(self.path, self.text, *byte),
@@ -126,7 +173,7 @@ impl Resolver<'_> {
         }
     }
 
-    fn overlay_variables(&self, file: &mut File) -> Result<(), ConfigError> {
+    fn overlay_variables(&self, file: &mut File) {
         for name in self.env.as_map().keys() {
             let Some(rest) = name.strip_prefix(PREFIX) else {
                 continue;
@@ -138,31 +185,35 @@ impl Resolver<'_> {
             let (section, key) = (section.to_ascii_lowercase(), key.to_ascii_lowercase());
             if !file::keys().any(|k| k.section == section && k.name == key && section != "cameras")
             {
-                return Err(self.unknown_variable(name));
+                self.note(self.unknown_variable(name));
+                continue;
             }
             let Some(text) = self.env.get(name) else {
                 continue;
             };
-            file.set(&section, &key, name, text)
-                .map_err(|takes| ConfigError::WrongType {
+            if let Err(takes) = file.set(&section, &key, name, text) {
+                self.note(ConfigError::WrongType {
                     place: Place::Variable(name.clone()),
                     key: format!("{section}.{key}"),
                     takes,
                     found: format!("the text \"{text}\""),
-                })?;
+                });
+            }
         }
-        Ok(())
     }
 
     fn unknown_variable(&self, name: &str) -> ConfigError {
+        // All begin alike, which says nothing about how near they are.
         let known: Vec<String> = file::keys()
             .filter(|key| key.section != "cameras")
-            .map(|key| format!("{PREFIX}{}__{}", key.section, key.name).to_ascii_uppercase())
-            .chain([CAMERAS, ACCESS_KEY, TOKEN].map(str::to_owned))
+            .map(|key| format!("{}__{}", key.section, key.name).to_ascii_uppercase())
+            .chain([CAMERAS, ACCESS_KEY, TOKEN].map(|name| name[PREFIX.len()..].to_owned()))
             .collect();
+        let rest = name.strip_prefix(PREFIX).unwrap_or(name);
         ConfigError::UnknownVariable {
             name: name.to_owned(),
-            nearest: syntax::nearest(name, known.iter().map(String::as_str)).to_owned(),
+            nearest: syntax::nearest(rest, known.iter().map(String::as_str))
+                .map(|near| format!("{PREFIX}{near}")),
         }
     }
 
@@ -195,8 +246,7 @@ impl Resolver<'_> {
         ConfigError::BadValue {
             place: self.place(&given.origin),
             key: key.to_owned(),
-            // A hub's value may be of any length.
-            found: format!("{:?}", given.value).chars().take(200).collect(),
+            found: format!("{:?}", given.value),
             takes: takes.to_owned(),
         }
     }
@@ -245,13 +295,19 @@ impl Resolver<'_> {
         }
     }
 
-    /// A name that travels in signals and labels.
+    /// A name that travels in signals and labels: any text in one word, such as a UUID, but no address.
     pub(super) fn id(
         &self,
         key: &str,
         given: &Given<String>,
         colon: bool,
     ) -> Result<(), ConfigError> {
+        if given.value.contains("://") {
+            return Err(ConfigError::AddressAsTwin {
+                place: self.place(&given.origin),
+                key: key.to_owned(),
+            });
+        }
         let fits = (1..=256).contains(&given.value.len())
             && !given
                 .value
@@ -312,11 +368,9 @@ impl Resolver<'_> {
             return Err(self.bad(key, &given, "a path"));
         }
         let path = PathBuf::from(&given.value);
-        let text = read_secret_file(&path).map_err(|source| ConfigError::SecretUnreadable {
-            place: self.place(&given.origin),
-            key: key.to_owned(),
-            file: path.clone(),
-            source,
+        let text = read_secret_file(&path).map_err(|source| {
+            let place = self.place(&given.origin);
+            ConfigError::secret_unreadable(place, key.to_owned(), path.clone(), source)
         })?;
         Secret::of_file(&path, &text)
             .map(Some)

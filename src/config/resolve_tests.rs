@@ -156,7 +156,7 @@ fn every_mistake_in_the_file_has_its_sentence() {
         ),
         (
             "[[cameras]]\ntwin_id = \"a\"\nname = \" \"",
-            "node.toml line 3: `cameras.name` is \" \": give 1 to 256 characters",
+            "node.toml line 3: `cameras.name` is \" \": give 1 to 256 characters in one line",
         ),
         (
             "\n[[cameras]]\nname = \"Yard\"",
@@ -184,7 +184,7 @@ fn every_mistake_in_the_file_has_its_sentence() {
         ),
         (
             "[http]\ntoken_file = \"/dev/null\"",
-            "node.toml line 2: the file /dev/null of `http.token_file` is not one line of visible ASCII: write only the secret into it",
+            "node.toml line 2: the file /dev/null of `http.token_file` cannot be read (it is not a regular file): create it, readable by the node",
         ),
         (
             "[hub]\nca_file = \"\"",
@@ -200,19 +200,19 @@ fn every_mistake_in_the_file_has_its_sentence() {
         ),
         (
             "[hub]\nmode = \"direct\"\nregion = \"mars\"",
-            "node.toml line 3: `hub.region` is \"mars\": give one of eu, us, uae, au, in, qa, dev, local",
+            "node.toml line 3: `hub.region` is \"mars\": give one of eu, us, uae, au, in, qa, dev, local; the node has no device id, and direct mode needs one: set DEVICE_ID, TWINSIGHT_HUB__DEVICE_ID or `hub.device_id`; the node has no access key, and direct mode needs one: set ACCESS_KEY, or name its file with `hub.access_key_file`",
         ),
         (
             "[hub]\nmode = \"direct\"",
-            "the hub has no address, and direct mode needs one: set PHYHUB_URL, TWINSIGHT_HUB__URL or `hub.url`",
+            "the hub has no address, and direct mode needs one: set PHYHUB_URL, TWINSIGHT_HUB__URL or `hub.url`; the node has no device id, and direct mode needs one: set DEVICE_ID, TWINSIGHT_HUB__DEVICE_ID or `hub.device_id`; the node has no access key, and direct mode needs one: set ACCESS_KEY, or name its file with `hub.access_key_file`",
         ),
         (
             "[hub]\nmode = \"simulator\"",
             "the hub has no address, and simulator mode needs one: set PHYSTACK_SIMULATOR_URL, TWINSIGHT_HUB__URL or `hub.url`",
         ),
         (
-            "[hub]\nmode = \"direct\"\nregion = \"eu\"",
-            "the node has no device id, and direct mode needs one: set DEVICE_ID, TWINSIGHT_HUB__DEVICE_ID or `hub.device_id`",
+            "[hub]\nmode = \"direct\"\nregion = \"eu\"\naccess_key_file = \"Cargo.toml\"",
+            "node.toml line 4: the file Cargo.toml of `hub.access_key_file` is not one line of visible ASCII: write only the secret into it; the node has no device id, and direct mode needs one: set DEVICE_ID, TWINSIGHT_HUB__DEVICE_ID or `hub.device_id`",
         ),
         (
             "[hub]\nmode = \"direct\"\nregion = \"eu\"\ndevice_id = \"d\"",
@@ -303,11 +303,11 @@ fn every_mistake_in_a_variable_has_its_sentence() {
     let table: [(&[(&str, &str)], &str); 9] = [
         (
             &[("TWINSIGHT_HTP__LISTEN", "x")],
-            "variable TWINSIGHT_HTP__LISTEN: there is no such setting, the nearest is TWINSIGHT_HTTP__LISTEN: correct or unset it",
+            "variable TWINSIGHT_HTP__LISTEN: there is no such setting, the nearest is `TWINSIGHT_HTTP__LISTEN`: correct or unset it",
         ),
         (
             &[("TWINSIGHT_CAMERA", "a")],
-            "variable TWINSIGHT_CAMERA: there is no such setting, the nearest is TWINSIGHT_CAMERAS: correct or unset it",
+            "variable TWINSIGHT_CAMERA: there is no such setting, the nearest is `TWINSIGHT_CAMERAS`: correct or unset it",
         ),
         (
             &[("TWINSIGHT_DEFAULTS__MAX_FPS", "fast")],
@@ -571,4 +571,117 @@ fn every_key_is_documented_once() {
             key.name
         );
     }
+}
+
+#[test]
+fn all_mistakes_are_told_at_once_in_the_order_of_the_file() {
+    let text = "\
+[runtime]
+threds = 2
+[defaults]
+max_fps = \"fast\"
+password = \"x\"
+min_score = 40
+[[cameras]]
+twinid = \"a\"
+[[cameras]]
+twin_id = \"b\"
+max_age = 5
+max_age_ms = 0
+[http]
+listen = 9464
+[hubb]
+url = \"http://hub\"
+";
+    let dir = TempDir::new().unwrap();
+    let path = dir.path().join("node.toml");
+    fs::write(&path, text).unwrap();
+    let error = Config::load(Some(&path), &env(NODE)).unwrap_err();
+    let found: Vec<String> = error
+        .sentences()
+        .iter()
+        .map(|sentence| sentence.replace(&format!("{}/node.toml line ", dir.path().display()), ""))
+        .collect();
+    assert_eq!(
+        found,
+        [
+            "2: there is no key `runtime.threds`, the nearest is `runtime.threads`: correct or remove it",
+            "4: `defaults.max_fps` takes a number, and this is the text \"fast\": correct it",
+            "5: there is no key `defaults.password`: correct or remove it",
+            "6: `defaults.min_score` is 40.0: give a number from 0 to 1",
+            "8: there is no key `cameras.twinid`, the nearest is `cameras.twin_id`: correct or remove it",
+            "11: there is no key `cameras.max_age`, the nearest is `cameras.max_age_ms`: correct or remove it",
+            "12: `cameras.max_age_ms` is 0: give a whole number from 1 to 60000",
+            "14: `http.listen` takes a text, and this is the number 9464: correct it",
+            "15: there is no key `hubb`, the nearest is `hub`: correct or remove it",
+        ]
+    );
+    let whole = error.to_string();
+    assert!(whole.len() < 1100 && whole.contains("; and "), "{whole}");
+}
+
+#[test]
+fn an_address_is_no_twin_and_its_password_is_not_repeated() {
+    for key in ["[[cameras]]\ntwin_id", "[hub]\ntwin_id", "[hub]\ndevice_id"] {
+        let found = sentence(
+            &format!("{key} = \"rtsp://admin:hush@10.0.0.7:554/stream1\""),
+            if key.contains("hub") { &[] } else { NODE },
+        );
+        assert!(
+            found.contains("takes the id of a twin, and this is an address"),
+            "{found}"
+        );
+        assert!(
+            !found.contains("hush") && !found.contains("admin"),
+            "{found}"
+        );
+    }
+    let found = sentence("[hub]\nurl = \"htps://node:hush@hub.example\"", NODE);
+    assert!(!found.contains("hush"), "{found}");
+    for good in [
+        "6f9619ff-8b86-d011-b42d-00cf4fc964ff",
+        "a/b.c:d@e_f~g",
+        "kamera-тест-門",
+    ] {
+        let text = format!("[[cameras]]\ntwin_id = {good:?}");
+        assert_eq!(&*load(&text, NODE).unwrap().cameras[0].id.twin_id, good);
+    }
+}
+
+#[test]
+fn a_file_that_is_no_regular_one_or_is_too_long_is_refused_at_once() {
+    let dir = TempDir::new().unwrap();
+    let fifo = dir.path().join("fifo");
+    rustix::fs::mkfifoat(rustix::fs::CWD, &fifo, rustix::fs::Mode::RUSR).unwrap();
+    let long = dir.path().join("long");
+    fs::File::create(&long).unwrap().set_len(8 << 30).unwrap();
+    for (path, why) in [
+        (fifo.as_path(), "it is not a regular file"),
+        (Path::new("/dev/zero"), "it is not a regular file"),
+        (dir.path(), "it is not a regular file"),
+        (&long, "it is longer than 1048576 bytes"),
+    ] {
+        for error in [
+            Config::load(Some(path), &env(NODE)).unwrap_err(),
+            Config::listen(Some(path), &env(NODE)).unwrap_err(),
+        ] {
+            assert!(error.to_string().contains(why), "{error}");
+        }
+    }
+    let found = sentence(&format!("[http]\ntoken_file = {fifo:?}"), NODE);
+    assert!(
+        found.contains("cannot be read (it is not a regular file)"),
+        "{found}"
+    );
+}
+
+#[test]
+fn more_streams_than_a_node_takes_are_refused() {
+    let text: String = (0..1025)
+        .map(|n| format!("[[cameras]]\ntwin_id = \"cam-{n}\"\n"))
+        .collect();
+    assert_eq!(
+        sentence(&text, NODE),
+        "node.toml line 2049: these are 1025 camera streams, and a node takes 1024: remove some"
+    );
 }

@@ -23,29 +23,41 @@ pub(super) const DEFAULT_LISTEN: SocketAddr =
     SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9464);
 
 impl Resolver<'_> {
-    pub(super) fn hub(&self, file: &File) -> Result<HubConfig, ConfigError> {
+    pub(super) fn hub(&self, file: &File) -> HubConfig {
         let hub = &file.hub;
-        let mode = self.hub_mode(file)?;
-        let url = self.hub_url(file, mode)?;
+        let mode = self.hub_mode(file);
+        // Which address, id and key are needed is not known without the mode.
+        let mode_known = mode.is_ok();
+        let mode = self.or(mode, HubMode::Phyos);
+        let missing = |error| {
+            if mode_known {
+                self.note(error);
+            }
+            String::new()
+        };
+        let url = self.hub_url(file, mode).unwrap_or_else(|error| {
+            if mode_known || !error.is_missing() {
+                self.note(error);
+            }
+            String::new()
+        });
         let twin_id = match self.text(hub.twin_id.as_ref(), &["TWIN_ID", "INSTANCE_ID"]) {
             _ if mode == HubMode::Direct => String::new(),
             Some(given) => {
-                self.id("hub.twin_id", &given, true)?;
+                self.or(self.id("hub.twin_id", &given, true), ());
                 given.value
             }
-            None => {
-                return Err(ConfigError::NoTwinId {
-                    mode: mode.as_str(),
-                });
-            }
+            None => missing(ConfigError::NoTwinId {
+                mode: mode.as_str(),
+            }),
         };
         let device_id = match self.text(hub.device_id.as_ref(), &["DEVICE_ID", "PHYGRID_DEVICE_ID"])
         {
             Some(given) => {
-                self.id("hub.device_id", &given, true)?;
+                self.or(self.id("hub.device_id", &given, true), ());
                 given.value
             }
-            None if mode == HubMode::Direct => return Err(ConfigError::NoDeviceId),
+            None if mode == HubMode::Direct => missing(ConfigError::NoDeviceId),
             None => String::new(),
         };
         let access_key = self.secret(
@@ -53,27 +65,29 @@ impl Resolver<'_> {
             ACCESS_KEY,
             &["ACCESS_KEY", "PHYGRID_DEVICE_KEY"],
             hub.access_key_file.as_ref(),
-        )?;
-        if mode == HubMode::Direct && access_key.is_none() {
-            return Err(ConfigError::NoAccessKey);
+        );
+        if mode == HubMode::Direct && matches!(access_key, Ok(None)) {
+            missing(ConfigError::NoAccessKey);
         }
         let variable = |name: &str| self.env.get(name).unwrap_or_default().to_owned();
-        Ok(HubConfig {
+        let turn_url = self.ice_url("PHYSTACK_TURN_URL", &["turn:", "turns:"]);
+        HubConfig {
             mode,
             url,
             twin_id,
             device_id,
-            access_key,
-            ca_file: self.path("hub.ca_file", hub.ca_file.as_ref())?,
-            stun_url: self.ice_url("PHYSTACK_STUN_URL", &["stun:", "stuns:"])?,
-            turn: self
-                .ice_url("PHYSTACK_TURN_URL", &["turn:", "turns:"])?
-                .map(|url| TurnServer {
-                    url,
-                    username: variable("PHYSTACK_TURN_USERNAME"),
-                    credential: Secret::new(variable("PHYSTACK_TURN_CREDENTIAL")),
-                }),
-        })
+            access_key: self.or(access_key, None),
+            ca_file: self.or(self.path("hub.ca_file", hub.ca_file.as_ref()), None),
+            stun_url: self.or(
+                self.ice_url("PHYSTACK_STUN_URL", &["stun:", "stuns:"]),
+                None,
+            ),
+            turn: self.or(turn_url, None).map(|url| TurnServer {
+                url,
+                username: variable("PHYSTACK_TURN_USERNAME"),
+                credential: Secret::new(variable("PHYSTACK_TURN_CREDENTIAL")),
+            }),
+        }
     }
 
     fn hub_mode(&self, file: &File) -> Result<HubMode, ConfigError> {
@@ -183,39 +197,39 @@ impl Resolver<'_> {
         })
     }
 
-    pub(super) fn ice(&self, file: &File, turn: bool) -> Result<IceConfig, ConfigError> {
+    pub(super) fn ice(&self, file: &File, turn: bool) -> IceConfig {
         let ice = &file.ice;
-        let policy = match &ice.policy {
-            Some(given) => self.choice("ice.policy", given, IcePolicy::ALL, IcePolicy::as_str)?,
-            None if turn => IcePolicy::Relay,
-            None => IcePolicy::All,
+        let by_turn = if turn {
+            IcePolicy::Relay
+        } else {
+            IcePolicy::All
         };
-        let udp_ports = match &ice.udp_ports {
-            Some(given) => Some(ports(&given.value).ok_or_else(|| {
-                self.bad(
-                    "ice.udp_ports",
-                    given,
-                    "first and last port as in \"50000-50100\"",
-                )
-            })?),
-            None => None,
-        };
-        let nat_1to1_ips = match &ice.nat_1to1_ips {
-            Some(given) => given
-                .value
-                .iter()
-                .map(|text| text.parse::<IpAddr>())
-                .collect::<Result<_, _>>()
-                .map_err(|_| self.bad("ice.nat_1to1_ips", given, "a list of IP addresses"))?,
-            None => Vec::new(),
-        };
-        let recv_buffer_bytes = match &ice.recv_buffer_bytes {
-            Some(given) => {
-                self.integer("ice.recv_buffer_bytes", given, (1 << 16, 1 << 26))? as usize
+        let policy = ice.policy.as_ref().map_or(by_turn, |given| {
+            let chosen = self.choice("ice.policy", given, IcePolicy::ALL, IcePolicy::as_str);
+            self.or(chosen, by_turn)
+        });
+        let udp_ports = ice.udp_ports.as_ref().and_then(|given| {
+            let range = ports(&given.value);
+            if range.is_none() {
+                let takes = "first and last port as in \"50000-50100\"";
+                self.note(self.bad("ice.udp_ports", given, takes));
             }
-            None => 1 << 20,
-        };
-        Ok(IceConfig {
+            range
+        });
+        let nat_1to1_ips = ice.nat_1to1_ips.as_ref().map_or_else(Vec::new, |given| {
+            let addresses = given.value.iter().map(|text| text.parse::<IpAddr>());
+            let addresses: Result<Vec<_>, _> = addresses.collect();
+            let takes = "a list of IP addresses";
+            self.or(
+                addresses.map_err(|_| self.bad("ice.nat_1to1_ips", given, takes)),
+                Vec::new(),
+            )
+        });
+        let recv_buffer_bytes = ice.recv_buffer_bytes.as_ref().map_or(1 << 20, |given| {
+            let bytes = self.integer("ice.recv_buffer_bytes", given, (1 << 16, 1 << 26));
+            self.or(bytes, 1 << 20) as usize
+        });
+        IceConfig {
             policy,
             interfaces: ice
                 .interfaces
@@ -225,70 +239,64 @@ impl Resolver<'_> {
             nat_1to1_ips,
             mdns: ice.mdns.as_ref().is_some_and(|given| given.value),
             recv_buffer_bytes,
-        })
+        }
     }
 
-    pub(super) fn check_ports(
-        &self,
-        file: &File,
-        ice: &IceConfig,
-        cameras: usize,
-    ) -> Result<(), ConfigError> {
+    pub(super) fn check_ports(&self, file: &File, ice: &IceConfig, cameras: usize) {
         let (Some(given), Some((first, last))) = (&file.ice.udp_ports, ice.udp_ports) else {
-            return Ok(());
+            return;
         };
         let ports = usize::from(last - first) + 1;
-        if ports >= cameras {
-            return Ok(());
+        if ports < cameras {
+            self.note(ConfigError::TooFewPorts {
+                place: self.place(&given.origin),
+                ports,
+                cameras,
+            });
         }
-        Err(ConfigError::TooFewPorts {
-            place: self.place(&given.origin),
-            ports,
-            cameras,
-        })
     }
 
-    pub(super) fn http(&self, file: &File) -> Result<HttpConfig, ConfigError> {
-        let listen = match &file.http.listen {
-            Some(given) => given.value.parse().map_err(|_| {
-                self.bad(
-                    "http.listen",
-                    given,
-                    "address and port as in \"127.0.0.1:9464\"",
-                )
-            })?,
-            None => DEFAULT_LISTEN,
-        };
-        let token = self.secret("http.token_file", TOKEN, &[], file.http.token_file.as_ref())?;
-        Ok(HttpConfig { listen, token })
+    pub(super) fn http(&self, file: &File) -> HttpConfig {
+        let listen = file.http.listen.as_ref().map_or(DEFAULT_LISTEN, |given| {
+            let takes = "address and port as in \"127.0.0.1:9464\"";
+            let address = given.value.parse();
+            self.or(
+                address.map_err(|_| self.bad("http.listen", given, takes)),
+                DEFAULT_LISTEN,
+            )
+        });
+        let token = self.secret("http.token_file", TOKEN, &[], file.http.token_file.as_ref());
+        HttpConfig {
+            listen,
+            token: self.or(token, None),
+        }
     }
 
-    pub(super) fn runtime(&self, file: &File) -> Result<RuntimeConfig, ConfigError> {
+    pub(super) fn runtime(&self, file: &File) -> RuntimeConfig {
         let runtime = &file.runtime;
-        let execution_providers = match &runtime.execution_providers {
-            Some(given) => {
-                let known = |name: &String| EXECUTION_PROVIDERS.contains(&name.as_str());
-                if given.value.is_empty() || !given.value.iter().all(known) {
-                    let takes = format!("a list of {}", EXECUTION_PROVIDERS.join(", "));
-                    return Err(self.bad("runtime.execution_providers", given, &takes));
-                }
-                given.value.clone()
+        let mut execution_providers = vec!["cpu".to_owned()];
+        if let Some(given) = &runtime.execution_providers {
+            let known = |name: &String| EXECUTION_PROVIDERS.contains(&name.as_str());
+            if given.value.is_empty() || !given.value.iter().all(known) {
+                let takes = format!("a list of {}", EXECUTION_PROVIDERS.join(", "));
+                self.note(self.bad("runtime.execution_providers", given, &takes));
+            } else {
+                execution_providers.clone_from(&given.value);
             }
-            None => vec!["cpu".to_owned()],
-        };
-        let threads = match &runtime.threads {
-            Some(given) => self.integer("runtime.threads", given, (0, 1024))? as usize,
-            None => 0,
-        };
-        let library = self.path("runtime.library", runtime.library.as_ref())?;
-        Ok(RuntimeConfig {
+        }
+        let threads = runtime.threads.as_ref().map_or(0, |given| {
+            self.or(self.integer("runtime.threads", given, (0, 1024)), 0) as usize
+        });
+        let library = self.or(self.path("runtime.library", runtime.library.as_ref()), None);
+        let models_dir = self.path("runtime.models_dir", runtime.models_dir.as_ref());
+        RuntimeConfig {
             library: library.or_else(|| self.env.get("ORT_DYLIB_PATH").map(PathBuf::from)),
             execution_providers,
             threads,
             models_dir: self
-                .path("runtime.models_dir", runtime.models_dir.as_ref())?
+                .or(models_dir, None)
                 .unwrap_or_else(|| PathBuf::from("models")),
-        })
+        }
     }
 }
 

@@ -5,7 +5,7 @@
 
 use serde_json::{Map, Value};
 
-use super::error::{ConfigError, Place};
+use super::error::{ConfigError, Place, shown};
 use super::file::{CameraSection, DefaultsSection, File, Given, Origin};
 use super::syntax;
 
@@ -24,6 +24,9 @@ const CAMERAS: &str = "cameras";
 
 /// The most cameras that are taken from a hub: each has a thread and a connection of its own.
 const MAX_CAMERAS: usize = 256;
+
+/// The most that a node takes of settings: 256 cameras with all of their keys have a fourth of it.
+const MAX_BYTES: usize = 1 << 20;
 
 /// What the hub sets, read but not checked against the rest: a layer between the environment and the file.
 ///
@@ -58,6 +61,12 @@ impl Settings {
     /// # Errors
     /// The first setting that a hub does not have, or whose value has the wrong type, by its name.
     pub fn read(value: Option<&Value>) -> Result<Self, ConfigError> {
+        if value.is_some_and(is_too_large) {
+            return Err(ConfigError::TooManySettings {
+                place: Place::Setting("settings".to_owned()),
+                limit: MAX_BYTES,
+            });
+        }
         let fields = match value {
             None | Some(Value::Null) => return Ok(Self::default()),
             Some(Value::Object(fields)) => fields,
@@ -111,6 +120,31 @@ fn cameras(value: &Value) -> Result<Vec<ListedCamera>, ConfigError> {
         .collect()
 }
 
+/// True for what nobody needs; of any depth.
+fn is_too_large(settings: &Value) -> bool {
+    let mut bytes = 0;
+    let mut waiting = vec![settings];
+    while let Some(value) = waiting.pop() {
+        // About what it has as text.
+        bytes += match value {
+            Value::String(text) => text.len() + 2,
+            Value::Object(fields) => {
+                waiting.extend(fields.values());
+                fields.keys().map(|key| key.len() + 4).sum::<usize>() + 2
+            }
+            Value::Array(items) => {
+                waiting.extend(items);
+                items.len() + 2
+            }
+            Value::Null | Value::Bool(_) | Value::Number(_) => 5,
+        };
+        if bytes > MAX_BYTES {
+            return true;
+        }
+    }
+    false
+}
+
 fn camera(name: String, item: &Value) -> Result<ListedCamera, ConfigError> {
     let mut section = CameraSection::default();
     match item {
@@ -130,7 +164,7 @@ fn camera(name: String, item: &Value) -> Result<ListedCamera, ConfigError> {
                 if !known || *field != camel_case(&key) {
                     let keys = CameraSection::KEYS.iter().map(|key| camel_case(key.name));
                     return Err(ConfigError::UnknownSetting {
-                        place: Place::Setting(shorten(&setting)),
+                        place: Place::Setting(setting.clone()),
                         nearest: nearest(field, keys),
                     });
                 }
@@ -151,7 +185,7 @@ fn given(fields: &Map<String, Value>) -> impl Iterator<Item = (&String, &Value)>
 }
 
 fn unknown(name: &str, key: &str) -> ConfigError {
-    let place = Place::Setting(shorten(name));
+    let place = Place::Setting(name.to_owned());
     let of_the_file = DefaultsSection::KEYS.iter().any(|known| known.name == key);
     if of_the_file && name == camel_case(key) {
         let key = format!("defaults.{key}");
@@ -168,9 +202,9 @@ fn unknown(name: &str, key: &str) -> ConfigError {
     }
 }
 
-fn nearest(name: &str, known: impl Iterator<Item = String>) -> String {
+fn nearest(name: &str, known: impl Iterator<Item = String>) -> Option<String> {
     let known: Vec<String> = known.collect();
-    syntax::nearest(&shorten(name), known.iter().map(String::as_str)).to_owned()
+    syntax::nearest(name, known.iter().map(String::as_str)).map(str::to_owned)
 }
 
 fn wrong_type(setting: &str, key: &str, takes: &'static str, value: &Value) -> ConfigError {
@@ -182,16 +216,11 @@ fn wrong_type(setting: &str, key: &str, takes: &'static str, value: &Value) -> C
             Value::Null => "null".to_owned(),
             Value::Bool(value) => value.to_string(),
             Value::Number(value) => format!("the number {value}"),
-            Value::String(text) => format!("the text {:?}", shorten(text)),
+            Value::String(text) => format!("the text \"{}\"", shown(text)),
             Value::Array(_) => "a list".to_owned(),
             Value::Object(_) => "an object".to_owned(),
         },
     }
-}
-
-/// The beginning of what a hub sent, for a sentence.
-fn shorten(text: &str) -> String {
-    text.chars().take(80).collect()
 }
 
 fn snake_case(name: &str) -> String {

@@ -208,18 +208,146 @@ fn every_mistake_has_its_sentence() {
 }
 
 #[test]
-fn whatever_a_hub_sends_the_sentence_is_short() {
-    let long = "x".repeat(1 << 16);
+fn whatever_a_hub_sends_the_sentence_is_short_and_one_line() {
+    let long = "x".repeat(900_000);
+    let forged = "max\n2026-01-01 ERROR \u{1b}[31mforged";
     for settings in [
         json!({long.clone(): 1}),
+        json!({forged: 1}),
         json!({"maxFps": long}),
+        json!({"maxFps": forged}),
         json!({"model": long.clone() + "/"}),
+        json!({"model": long}),
+        json!({"classes": [long]}),
+        json!({"classes": [forged.repeat(100)]}),
+        json!({"classes": vec!["person"; 10_000]}),
         json!({"cameras": [long]}),
         json!({"cameras": [{"twinId": long}]}),
-        json!({"cameras": [{long: 1}]}),
+        json!({"cameras": [{"twinId": "a", "name": forged}]}),
+        json!({"cameras": [{long.clone(): 1}]}),
+        json!({"cameras": [{forged: 1}]}),
+        json!({"cameras": [{"twinId": "rtsp://admin:hush@10.0.0.1/"}]}),
+        json!({"cameras": [
+            {"twinId": "a".repeat(256), "stream": "s".repeat(200)},
+            {"twinId": "a".repeat(256), "stream": "s".repeat(200) + "-2"},
+        ]}),
+        json!({"unknown": vec![long.as_str(); 2]}),
     ] {
+        let begun = std::time::Instant::now();
         let error = resolve(FILE, &settings, &[]).unwrap_err().to_string();
-        assert!(error.len() < 1000, "{} bytes", error.len());
+        let took = begun.elapsed();
+        assert!(error.len() < 1024, "{} bytes", error.len());
+        assert!(!error.contains(char::is_control), "{error:?}");
+        assert!(!error.contains("hush"), "{error}");
+        assert!(took < Duration::from_millis(500), "{took:?} for {error}");
+    }
+}
+
+#[test]
+fn settings_of_any_size_and_depth_are_refused_without_being_read() {
+    let mut deep = json!(1);
+    for _ in 0..10_000 {
+        deep = Value::Array(vec![deep]);
+    }
+    let wide = Value::Array(vec![json!(1); 1 << 20]);
+    for settings in [json!({"classes": wide}), json!({"x": "y".repeat(2 << 20)})] {
+        let error = Settings::read(Some(&settings)).unwrap_err().to_string();
+        assert_eq!(
+            error,
+            "setting settings of the hub: these are more than 1048576 bytes of settings: remove what is not needed"
+        );
+    }
+    assert!(Settings::read(Some(&deep)).is_err());
+    // Dropping it level by level needs no stack.
+    while let Value::Array(mut items) = deep {
+        deep = items.pop().unwrap_or_default();
+    }
+}
+
+mod any {
+    use proptest::prelude::*;
+    use serde_json::Map;
+
+    use super::*;
+
+    /// Keys that exist, nearly exist, or do not.
+    fn key() -> impl Strategy<Value = String> {
+        let known: Vec<String> = DefaultsSection::KEYS
+            .iter()
+            .chain(CameraSection::KEYS)
+            .map(|key| camel_case(key.name))
+            .chain(["cameras", "hub", "max_fps"].map(str::to_owned))
+            .collect();
+        prop_oneof![
+            4 => proptest::sample::select(known),
+            1 => any::<String>(),
+            1 => "[a-zA-Z_]{0,80}",
+        ]
+    }
+
+    fn value() -> impl Strategy<Value = Value> {
+        let leaf = prop_oneof![
+            Just(Value::Null),
+            any::<bool>().prop_map(Value::from),
+            any::<i64>().prop_map(Value::from),
+            any::<f64>().prop_map(Value::from),
+            any::<String>().prop_map(Value::from),
+            Just(json!("a")),
+            Just(json!("rtsp://admin:hush@h")),
+        ];
+        leaf.prop_recursive(3, 24, 6, |inner| {
+            let fields = proptest::collection::vec((key(), inner.clone()), 0..6);
+            prop_oneof![
+                proptest::collection::vec(inner, 0..6).prop_map(Value::Array),
+                fields.prop_map(|fields| Value::Object(fields.into_iter().collect::<Map<_, _>>())),
+            ]
+        })
+    }
+
+    fn settings() -> impl Strategy<Value = Value> {
+        let fields = proptest::collection::vec((key(), value()), 0..5);
+        fields.prop_map(|fields| Value::Object(fields.into_iter().collect::<Map<_, _>>()))
+    }
+
+    /// What holds of every sentence.
+    fn check(result: Result<Config, ConfigError>) -> Result<(), TestCaseError> {
+        if let Err(error) = result {
+            let error = error.to_string();
+            prop_assert!(error.len() < 1024 + 512, "{} bytes", error.len());
+            prop_assert!(!error.contains(char::is_control), "{:?}", error);
+            prop_assert!(!error.contains("hush"), "{}", error);
+        }
+        Ok(())
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(300))]
+
+        #[test]
+        fn settings_never_panic(settings in settings()) {
+            let begun = std::time::Instant::now();
+            check(resolve(FILE, &settings, &[]))?;
+            prop_assert!(begun.elapsed() < Duration::from_secs(1));
+        }
+
+        #[test]
+        fn a_mutated_file_never_panics(
+            at in 0_usize..4096, cut in 0_usize..40,
+            piece in prop_oneof![any::<String>(), "[\\[\\]\"=a-z_\n0-9.]{0,20}"],
+        ) {
+            let text = include_str!("../../config/node.toml");
+            let floor = |mut at: usize| {
+                at = at.min(text.len());
+                while !text.is_char_boundary(at) {
+                    at -= 1;
+                }
+                at
+            };
+            let mutated = format!("{}{piece}{}", &text[..floor(at)], &text[floor(at + cut)..]);
+            let begun = std::time::Instant::now();
+            check(resolve(&mutated, &json!(null), &[]))?;
+            prop_assert!(begun.elapsed() < Duration::from_secs(1));
+        }
     }
 }
 

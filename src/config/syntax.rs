@@ -1,21 +1,110 @@
 //! Text to the file's mirror, and the parser's errors to sentences. Pure.
 
+use std::borrow::Cow;
 use std::path::Path;
+
+use serde::Deserialize;
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
 
 use super::error::{ConfigError, Place, line};
 use super::file::{self, File};
 
-/// Reads the file's text.
-pub(super) fn parse(path: &Path, text: &str) -> Result<File, ConfigError> {
-    toml::from_str(text).map_err(|error| explain(path, text, error))
+/// Mistakes of one file that are told at once.
+const MAX_MISTAKES: usize = 20;
+
+/// A word that is longer has no nearest: comparing takes time with the square of the length.
+const MAX_WORD: usize = 64;
+
+/// From this similarity on, of 0 to 1, a known word is near.
+const NEAR: f64 = 0.6;
+
+/// Reads the file's text: what can be used of it, and every key that cannot.
+///
+/// # Errors
+/// If it is not TOML, so that nothing is known of its keys.
+pub(super) fn parse(path: &Path, text: &str) -> Result<(File, Vec<ConfigError>), ConfigError> {
+    let mut table = DeTable::parse(text).map_err(|error| explain(path, text, error))?;
+    let mut mistakes = Vec::new();
+    loop {
+        let error = match File::deserialize(toml::Deserializer::from(table.clone())) {
+            Ok(file) => return Ok((file, mistakes)),
+            Err(error) => error,
+        };
+        let byte = error.span().map(|span| span.start);
+        mistakes.push(explain(path, text, error));
+        // Without the key that is wrong the others can be looked at.
+        let removed = byte.is_some_and(|byte| remove_from_table(table.get_mut(), byte));
+        if !removed || mistakes.len() >= MAX_MISTAKES {
+            return Ok((File::default(), mistakes));
+        }
+    }
 }
 
-/// The known word that is nearest to one that is not known.
-pub(super) fn nearest<'a>(word: &str, known: impl Iterator<Item = &'a str>) -> &'a str {
-    let distance = |a: &str| strsim::normalized_damerau_levenshtein(a, word);
+/// Takes the key out that is at a byte of the text, or whose value is.
+fn remove_from_table(table: &mut DeTable<'_>, byte: usize) -> bool {
+    // Where a table is said to be may be all that lies between its first and its last line: what is in tables goes first.
+    for (_, value) in table.iter_mut() {
+        let removed = match value.get_mut() {
+            DeValue::Table(inner) => remove_from_table(inner, byte),
+            DeValue::Array(items) => items.iter_mut().any(|item| match item.get_mut() {
+                DeValue::Table(inner) => remove_from_table(inner, byte),
+                _ => false,
+            }),
+            _ => false,
+        };
+        if removed {
+            return true;
+        }
+    }
+    let is_here = |key: &Spanned<Cow<'_, str>>, value: &Spanned<DeValue<'_>>| {
+        key.span().contains(&byte) || value.span().contains(&byte)
+    };
+    let is_leaf = |value: &DeValue<'_>| match value {
+        DeValue::Table(_) => false,
+        DeValue::Array(items) => items.iter().all(|item| !item.get_ref().is_table()),
+        _ => true,
+    };
+    let found = [true, false].into_iter().find_map(|leaves| {
+        table
+            .iter()
+            .find(|(key, value)| is_leaf(value.get_ref()) == leaves && is_here(key, value))
+            .map(|(key, _)| key.clone())
+    });
+    found.is_some_and(|key| table.remove(&key).is_some())
+}
+
+/// The known word that is nearest to one that is not known, if one is near.
+pub(super) fn nearest<'a>(word: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    if word.chars().nth(MAX_WORD).is_some() {
+        return None;
+    }
+    let word = folded(word);
     known
-        .max_by(|a, b| distance(a).total_cmp(&distance(b)))
-        .unwrap_or_default()
+        .map(|known| (similarity(&word, &folded(known)), known))
+        .filter(|(similarity, _)| *similarity >= NEAR)
+        .max_by(|(a, _), (b, _)| a.total_cmp(b))
+        .map(|(_, known)| known)
+}
+
+/// As people mix them up: `maxFps`, `max_fps` and `MAX_FPS` are the same, and `fps` is meant to be one of them.
+fn similarity(a: &str, b: &str) -> f64 {
+    /// A shorter piece is in too many words.
+    const PIECE: usize = 3;
+    let piece = |a: &str, b: &str| a.len() >= PIECE && b.contains(a);
+    let distance = strsim::normalized_damerau_levenshtein(a, b);
+    if piece(a, b) || piece(b, a) {
+        distance.max(NEAR)
+    } else {
+        distance
+    }
+}
+
+fn folded(word: &str) -> String {
+    word.chars()
+        .filter(|c| *c != '_')
+        .flat_map(char::to_lowercase)
+        .collect()
 }
 
 /// What is wrong with a text that the parser refused.
@@ -70,15 +159,12 @@ fn unknown_key(place: Place, keys: &str, name: &str) -> ConfigError {
     }
     let elsewhere = file::keys().find(|known| known.name == name);
     let nearest = if let Some(known) = elsewhere {
-        format!("{}.{}", known.section, known.name)
+        Some(format!("{}.{}", known.section, known.name))
     } else if section.is_empty() {
-        nearest(name, File::SECTIONS.iter().copied()).to_owned()
+        nearest(name, File::SECTIONS.iter().copied()).map(str::to_owned)
     } else {
         let siblings = file::keys().filter(|known| known.section == section);
-        format!(
-            "{section}.{}",
-            nearest(name, siblings.map(|known| known.name))
-        )
+        nearest(name, siblings.map(|known| known.name)).map(|near| format!("{section}.{near}"))
     };
     ConfigError::UnknownKey {
         place,
@@ -114,5 +200,38 @@ fn in_words(found: &str) -> String {
         "sequence" => "a list".to_owned(),
         "map" => "a table".to_owned(),
         _ => found.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, Instant};
+
+    use super::*;
+
+    #[test]
+    fn the_nearest_is_told_where_one_is_near() {
+        let keys = || file::keys().map(|key| key.name);
+        for (word, near) in [
+            ("max_fsp", Some("max_fps")),
+            ("MAXFPS", Some("max_fps")),
+            ("fps", Some("max_fps")),
+            ("twinid", Some("twin_id")),
+            ("codec", Some("codecs")),
+            ("password", None),
+            ("x", None),
+            ("", None),
+            ("rtsp_transport", None),
+        ] {
+            assert_eq!(nearest(word, keys()), near, "{word}");
+        }
+    }
+
+    #[test]
+    fn a_long_word_is_not_compared() {
+        let long = "max_fps".repeat(130_000);
+        let begun = Instant::now();
+        assert_eq!(nearest(&long, file::keys().map(|key| key.name)), None);
+        assert!(begun.elapsed() < Duration::from_millis(500));
     }
 }

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::{Context, Result, ensure};
 use tokio::sync::watch;
+use tokio::task::JoinHandle;
 
 use super::cameras::{Cameras, Changes};
 use super::models::{Loaded, Models};
@@ -40,6 +41,27 @@ pub(super) struct Applier {
 pub(super) struct Prepared {
     cameras: Vec<CameraConfig>,
     loaded: Option<Loaded>,
+}
+
+/// What a configuration needs before it can be applied.
+#[derive(Debug)]
+pub(super) enum Plan {
+    /// Nothing: every camera was checked.
+    Ready {
+        /// The cameras.
+        cameras: Vec<CameraConfig>,
+        /// They need models of those that are loaded and not yet in use.
+        uses_loaded: bool,
+    },
+    /// Models that are not loaded.
+    Needs(Vec<String>),
+}
+
+impl Prepared {
+    /// Cameras of a plan that is ready, with the models that it uses.
+    pub(super) fn new(cameras: Vec<CameraConfig>, loaded: Option<Loaded>) -> Self {
+        Self { cameras, loaded }
+    }
 }
 
 impl Applier {
@@ -77,6 +99,34 @@ impl Applier {
     /// When a model cannot be used, a camera names a class that its model does not have, or there are
     /// more cameras than ports.
     pub(super) async fn prepare(&self, config: Config, started: &Config) -> Result<Prepared> {
+        let mut loaded = None;
+        loop {
+            match self.plan(config.clone(), started, loaded.as_ref())? {
+                Plan::Ready {
+                    cameras,
+                    uses_loaded: _,
+                } => return Ok(Prepared { cameras, loaded }),
+                Plan::Needs(names) => {
+                    let load = self.load(names).await;
+                    let models =
+                        load.context("loading a model panicked: this is a bug in Twinsight")??;
+                    loaded = Some(models);
+                }
+            }
+        }
+    }
+
+    /// What a configuration needs, beside the models in use and those in `loaded`. Checks every camera once all models are
+    /// there. Does not wait.
+    ///
+    /// # Errors
+    /// When a camera names a class that its model does not have, or there are more cameras than ports.
+    pub(super) fn plan(
+        &self,
+        config: Config,
+        started: &Config,
+        loaded: Option<&Loaded>,
+    ) -> Result<Plan> {
         let cameras = config.cameras;
         if let Some((first, last)) = started.ice.udp_ports {
             let ports = usize::from(last - first) + 1;
@@ -87,21 +137,30 @@ impl Applier {
                 cameras.len()
             );
         }
-        let missing = self.models.catalog().missing(&cameras);
-        let (catalog, loaded) = if missing.is_empty() {
-            (self.models.catalog().clone(), None)
-        } else {
-            let (loader, pool) = (self.models.loader(), Arc::clone(&self.pool));
-            let load = move || Loaded::load(&loader, missing, workers(&pool));
-            let loaded = tokio::task::spawn_blocking(load)
-                .await
-                .context("loading a model panicked: this is a bug in Twinsight")??;
-            (self.models.catalog().with(&loaded), Some(loaded))
+        let in_use = self.models.catalog();
+        let missing = in_use.missing(&cameras);
+        let uses_loaded = !missing.is_empty();
+        let catalog = match loaded {
+            Some(loaded) if uses_loaded => in_use.with(loaded),
+            _ => in_use.clone(),
         };
+        // Where some are lacking all are loaded, so that one load has everything.
+        if !catalog.missing(&cameras).is_empty() {
+            return Ok(Plan::Needs(missing));
+        }
         for camera in &cameras {
             catalog.resolve(camera)?;
         }
-        Ok(Prepared { cameras, loaded })
+        Ok(Plan::Ready {
+            cameras,
+            uses_loaded,
+        })
+    }
+
+    /// Loads models on a thread of its own, beside the running work.
+    pub(super) fn load(&self, names: Vec<String>) -> JoinHandle<Result<Loaded>> {
+        let (loader, pool) = (self.models.loader(), Arc::clone(&self.pool));
+        tokio::task::spawn_blocking(move || Loaded::load(&loader, names, workers(&pool)))
     }
 
     /// Applies what was prepared. Every call comes to its end, or the node stops.

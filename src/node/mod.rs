@@ -22,7 +22,7 @@ use tokio::task::JoinHandle;
 use self::apply::{Applier, SharedPool};
 use self::cameras::{CameraContext, Cameras};
 use self::models::Models;
-use self::reload::{ReloadTask, Reloaded};
+use self::reload::{Inputs, ReloadTask, Reloaded};
 use crate::clock::WallClock;
 use crate::config::{Config, ConfigSource, HubConfig, HubMode};
 use crate::decode::decoder::DecoderKind;
@@ -211,6 +211,7 @@ impl Node {
         let mut applier = Applier::new(models, Arc::clone(&cameras), Arc::clone(&pool));
         let prepared = applier.prepare(config.clone(), &config).await?;
         applier.apply(prepared).await?;
+        metrics.config_taken(SystemTime::now());
 
         let (refused_sender, refused) = watch::channel(None);
         let tasks = vec![
@@ -286,7 +287,13 @@ impl Node {
             .health
             .watch("the reader of the hub's settings", reading);
         self.tasks.push(tokio::spawn(reading));
-        let task = ReloadTask::spawn(applier, started, source, hangup, told, &self.health);
+        let inputs = Inputs {
+            source,
+            hangup,
+            told,
+        };
+        let metrics = Arc::clone(&self.metrics);
+        let task = ReloadTask::spawn(applier, metrics, started, inputs, &self.health);
         self.following = Following::Changes(task);
     }
 
@@ -496,10 +503,8 @@ async fn watch_hub(
             }
             HubStatus::Refused { reason } => {
                 readiness.set_hub_joined(false);
-                readiness.set_hub_trouble(format!(
-                    "the hub {} refuses this node ({reason})",
-                    hub.hub_url()
-                ));
+                readiness
+                    .set_hub_trouble(format!("{} refuses this node ({reason})", hub.hub_url()));
                 refused.send_replace(Some(reason));
             }
             HubStatus::Away { since, reason } => {
@@ -510,7 +515,7 @@ async fn watch_hub(
                 readiness.set_hub_joined(false);
                 if attempt == 1 {
                     let url = hub.hub_url();
-                    readiness.set_hub_trouble(format!("the hub {url} is not joined yet"));
+                    readiness.set_hub_trouble(format!("{url} is dialled"));
                 }
             }
         }
@@ -545,14 +550,14 @@ async fn supervise(
     }
 }
 
-/// The sentence of `/readyz`. It names a time and no duration, since it is not made anew for each request.
+/// What `/readyz` says of a hub that is away. It names a time and no duration, since it is not made anew for each request.
 fn hub_trouble(url: &str, since: Instant, reason: &AwayReason) -> String {
     let clock = WallClock::read();
     // The last second that the format has.
     let last = Duration::from_secs(253_402_300_799);
     let since = Duration::from_millis(clock.unix_ms(since)).min(last);
     let since = httpdate::fmt_http_date(SystemTime::UNIX_EPOCH + since);
-    let mut sentence = format!("the hub {url} is away since {since}: {reason}");
+    let mut sentence = format!("{url} is away since {since}: {reason}");
     let remedy = reason.remedy();
     if !remedy.is_empty() {
         sentence += ": ";

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::{Context, Result, bail};
 
-use crate::config::{CameraConfig, RuntimeConfig};
+use crate::config::{CameraConfig, RuntimeConfig, shown};
 use crate::detect::detector::{DetectSettings, Detector, ModelInfo};
 use crate::detect::manifest::ModelError;
 #[cfg(feature = "ort")]
@@ -246,9 +246,10 @@ impl Catalog {
                     .map(|near| format!("; did you mean `{near}`?"))
                     .unwrap_or_default();
                 bail!(
-                    "camera {}: model `{}` has no class `{label}`{nearest}; correct `classes`",
+                    "camera {}: model `{}` has no class `{}`{nearest}; correct `classes`",
                     camera.id,
-                    camera.model
+                    camera.model,
+                    shown(label)
                 );
             };
             classes.push(class);
@@ -264,6 +265,11 @@ impl Catalog {
 }
 
 fn nearest<'a>(label: &str, labels: &'a [String]) -> Option<&'a str> {
+    /// Comparing takes time with the square of the length.
+    const MAX_LABEL_BYTES: usize = 64;
+    if label.len() > MAX_LABEL_BYTES {
+        return None;
+    }
     labels
         .iter()
         .map(|known| (strsim::damerau_levenshtein(label, known), known.as_str()))

@@ -2,22 +2,28 @@
 //! come in, each change is resolved to a configuration and applied as a whole; what is wrong is told
 //! once, and the last good one stays. One task, which ends first when the node stops.
 //!
+//! Models that a change needs and that are not loaded are loaded beside the task, one load at a time. What needs none of
+//! them is applied meanwhile; when they are there the newest file and settings are looked at again, whatever asked for them.
+//!
 //! The watch reads the file and compares its text, twice a second. That needs no facility of the system
 //! and holds for whatever replaces a file: editors that rename, ConfigMaps that turn a symlink, network
 //! file systems. A text counts once it was read twice, so that no half-written file is taken.
 
-use std::time::{Duration, Instant};
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
 
 use serde_json::Value;
 use tokio::signal::unix::Signal;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 
-use super::apply::{Applier, Prepared};
+use super::apply::{Applier, Plan, Prepared};
 use super::cameras::Changes;
-use crate::config::{Config, ConfigSource, Settings};
+use super::models::Loaded;
+use crate::config::{CameraConfig, Config, ConfigSource, Settings};
 use crate::telemetry::health::Health;
 use crate::telemetry::logging::{RATE_LIMIT, RateLimit};
+use crate::telemetry::metrics::Metrics;
 
 /// Time between two looks at the file.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
@@ -41,6 +47,16 @@ pub enum Reloaded {
     Ended,
 }
 
+/// What the task follows.
+pub(super) struct Inputs {
+    /// The file, with which the node was started.
+    pub source: ConfigSource,
+    /// Asks to read it again.
+    pub hangup: Option<Signal>,
+    /// The hub's settings.
+    pub told: watch::Receiver<Option<Value>>,
+}
+
 /// The running task, for the node to end.
 #[derive(Debug)]
 pub(super) struct ReloadTask {
@@ -60,6 +76,8 @@ enum Trigger {
     Hub,
     /// Something is refused for some time.
     Retry,
+    /// Models were loaded, or could not be.
+    Loaded,
 }
 
 /// An input as it was last seen, or why it cannot be used.
@@ -68,6 +86,17 @@ type Seen<T> = Result<T, String>;
 /// The task's state.
 struct Reload {
     applier: Applier,
+    metrics: Arc<Metrics>,
+    /// Models on their way.
+    loading: Option<Loading>,
+    /// Models that were loaded for what is to be applied.
+    loaded: Option<Loaded>,
+    /// Models that could not be loaded, with the reason.
+    failed: Option<(Vec<String>, String)>,
+    /// What asked for the models that are on their way.
+    waiting: Option<Trigger>,
+    /// Who is to be told once they are there.
+    answers: Vec<oneshot::Sender<Reloaded>>,
     /// As the node was started: what holds until a restart.
     started: Config,
     /// The file and the settings that are in force.
@@ -90,27 +119,61 @@ struct Watched {
     unsettled: Option<Seen<ConfigSource>>,
 }
 
+/// Models that are being loaded.
+struct Loading {
+    names: Vec<String>,
+    task: JoinHandle<anyhow::Result<Loaded>>,
+}
+
 /// What to apply, and what was refused on the way to it.
 struct Choice {
-    chosen: Option<(ConfigSource, Settings, Config, Prepared)>,
+    chosen: Option<Chosen>,
+    /// Models without which it is not known what is to be applied in the end.
+    needs: Option<Vec<String>>,
     file_error: Option<String>,
     settings_error: Option<String>,
+}
+
+/// A file and settings that can be applied together.
+struct Chosen {
+    file: ConfigSource,
+    settings: Settings,
+    config: Config,
+    cameras: Vec<CameraConfig>,
+    uses_loaded: bool,
+}
+
+/// What became of a file with settings.
+enum Tried {
+    Ready(Box<Chosen>),
+    Needs(Vec<String>),
+    Refused(String),
 }
 
 impl ReloadTask {
     /// Follows `source`, with which the node was started as `started`; `told` are the hub's settings.
     pub(super) fn spawn(
         applier: Applier,
+        metrics: Arc<Metrics>,
         started: Config,
-        source: ConfigSource,
-        hangup: Option<Signal>,
-        told: watch::Receiver<Option<Value>>,
+        inputs: Inputs,
         health: &Health,
     ) -> Self {
+        let Inputs {
+            source,
+            hangup,
+            told,
+        } = inputs;
         let (requests, asked) = mpsc::channel(REQUESTS);
         let (stop, stopped) = watch::channel(false);
         let reload = Reload {
             applier,
+            metrics,
+            loading: None,
+            loaded: None,
+            failed: None,
+            waiting: None,
+            answers: Vec::new(),
             started,
             good: (source.clone(), Settings::default()),
             file: Watched::new(Ok(source)),
@@ -176,6 +239,10 @@ impl Reload {
                 }
                 _ = look.tick(), if watched => Trigger::File,
                 _ = retry.tick(), if self.file_error.is_some() || self.settings_error.is_some() => Trigger::Retry,
+                loaded = next_loaded(&mut self.loading) => {
+                    self.take_loaded(loaded);
+                    Trigger::Loaded
+                }
             };
             // Neither a file system that hangs nor models that load hold up the node's end; what is being
             // applied is applied.
@@ -185,11 +252,40 @@ impl Reload {
             };
             let Some(choice) = choice else { continue };
             let outcome = self.act(trigger, choice).await;
-            if let Some(answer) = answer {
-                // Whoever asked may have stopped waiting.
-                let _ = answer.send(outcome);
+            match (answer, outcome) {
+                (Some(answer), None) => self.answers.push(answer),
+                (answer, Some(outcome)) => {
+                    // Whoever asked before models were loaded waits for them no longer than they take.
+                    let waiting = if self.loading.is_none() {
+                        std::mem::take(&mut self.answers)
+                    } else {
+                        Vec::new()
+                    };
+                    for answer in waiting.into_iter().chain(answer) {
+                        // Whoever asked may have stopped waiting.
+                        let _ = answer.send(outcome.clone());
+                    }
+                }
+                (None, None) => {}
             }
         }
+    }
+
+    /// What came of loading models.
+    fn take_loaded(&mut self, result: Result<anyhow::Result<Loaded>, tokio::task::JoinError>) {
+        let names = self.loading.take().map(|loading| loading.names);
+        let error = match result {
+            Ok(Ok(loaded)) => {
+                self.loaded = Some(loaded);
+                return;
+            }
+            // With its causes, as `main` would say it.
+            Ok(Err(error)) => format!("{error:#}"),
+            Err(error) => {
+                format!("loading a model panicked: this is a bug in Twinsight: {error}")
+            }
+        };
+        self.failed = names.map(|names| (names, error));
     }
 
     /// Looks at the file where that was the reason, and chooses what to apply; `None` if all is as before.
@@ -202,74 +298,160 @@ impl Reload {
                     return None;
                 }
             }
-            Trigger::Hub | Trigger::Retry => {}
+            Trigger::Hub | Trigger::Retry | Trigger::Loaded => {}
         }
-        Some(self.choose().await)
+        if trigger != Trigger::Loaded {
+            // It may be there by now.
+            self.failed = None;
+        }
+        Some(self.choose())
     }
 
     /// The newest of file and settings that can be applied: both, else one with the last good other.
-    async fn choose(&self) -> Choice {
+    fn choose(&self) -> Choice {
         let (good_file, good_settings) = &self.good;
-        let file = self.file.seen.as_ref().unwrap_or(good_file);
+        let emptied;
+        let seen = match &self.file.seen {
+            Ok(file) if file.is_empty() && !good_file.is_empty() => {
+                emptied = Err(file.emptied().to_string());
+                &emptied
+            }
+            seen => seen,
+        };
+        let file = seen.as_ref().unwrap_or(good_file);
         let settings = self.settings.as_ref().unwrap_or(good_settings);
         let mut choice = Choice {
             chosen: None,
-            file_error: self.file.seen.as_ref().err().cloned(),
+            needs: None,
+            file_error: seen.as_ref().err().cloned(),
             settings_error: self.settings.as_ref().err().cloned(),
         };
-        let error = match self.prepare(file, settings).await {
-            Ok(chosen) => {
-                choice.chosen = Some(chosen);
+        let error = match self.attempt(file, settings) {
+            Tried::Ready(chosen) => {
+                choice.chosen = Some(*chosen);
                 return choice;
             }
-            Err(error) => error,
+            Tried::Needs(names) => {
+                choice.needs = Some(names);
+                // What needs no model need not wait for those that do.
+                let meanwhile = [(good_file, settings), (file, good_settings)];
+                choice.chosen = meanwhile.into_iter().find_map(|(file, settings)| {
+                    match self.attempt(file, settings) {
+                        Tried::Ready(chosen) => Some(*chosen),
+                        Tried::Needs(_) | Tried::Refused(_) => None,
+                    }
+                });
+                return choice;
+            }
+            Tried::Refused(error) => error,
         };
         if settings == good_settings {
             choice.file_error.get_or_insert(error);
             return choice;
         }
         // The one without which it works is the one that is wrong.
-        match self.prepare(file, good_settings).await {
-            Ok(chosen) => {
+        match self.attempt(file, good_settings) {
+            Tried::Ready(chosen) => {
                 choice.settings_error = Some(error);
-                choice.chosen = Some(chosen);
+                choice.chosen = Some(*chosen);
             }
-            Err(of_the_file) => {
+            Tried::Needs(names) => choice.needs = Some(names),
+            Tried::Refused(of_the_file) => {
                 choice.file_error.get_or_insert(of_the_file);
-                match self.prepare(good_file, settings).await {
-                    Ok(chosen) => choice.chosen = Some(chosen),
-                    Err(error) => choice.settings_error = Some(error),
+                match self.attempt(good_file, settings) {
+                    Tried::Ready(chosen) => choice.chosen = Some(*chosen),
+                    Tried::Needs(names) => choice.needs = Some(names),
+                    Tried::Refused(error) => choice.settings_error = Some(error),
                 }
             }
         }
         choice
     }
 
-    async fn prepare(
-        &self,
-        file: &ConfigSource,
-        settings: &Settings,
-    ) -> Result<(ConfigSource, Settings, Config, Prepared), String> {
-        let config = file.resolve(settings).map_err(|error| error.to_string())?;
-        let prepared = self
+    fn attempt(&self, file: &ConfigSource, settings: &Settings) -> Tried {
+        let config = match file.resolve(settings) {
+            Ok(config) => config,
+            Err(error) => return Tried::Refused(error.to_string()),
+        };
+        let plan = self
             .applier
-            .prepare(config.clone(), &self.started)
-            .await
-            // With its causes, as `main` would say it.
-            .map_err(|error| format!("{error:#}"))?;
-        Ok((file.clone(), settings.clone(), config, prepared))
+            .plan(config.clone(), &self.started, self.loaded.as_ref());
+        match (plan, &self.failed) {
+            (Ok(Plan::Needs(names)), Some((failed, reason))) if names == *failed => {
+                Tried::Refused(reason.clone())
+            }
+            (Ok(Plan::Needs(names)), _) => Tried::Needs(names),
+            (
+                Ok(Plan::Ready {
+                    cameras,
+                    uses_loaded,
+                }),
+                _,
+            ) => Tried::Ready(Box::new(Chosen {
+                file: file.clone(),
+                settings: settings.clone(),
+                config,
+                cameras,
+                uses_loaded,
+            })),
+            (Err(error), _) => Tried::Refused(format!("{error:#}")),
+        }
     }
 
-    async fn act(&mut self, trigger: Trigger, choice: Choice) -> Reloaded {
-        let Choice {
-            chosen,
-            file_error,
-            settings_error,
-        } = choice;
+    /// Applies what was chosen and tells what was refused; `None` while models are being loaded for it.
+    async fn act(&mut self, trigger: Trigger, choice: Choice) -> Option<Reloaded> {
+        let trigger = match (trigger, self.waiting) {
+            (Trigger::Loaded, Some(asked)) => asked,
+            (trigger, _) => trigger,
+        };
+        if let Some(names) = choice.needs {
+            self.waiting = Some(trigger);
+            if self.loading.is_none() {
+                tracing::info!(models = names.join(", "), "models are loaded for a change");
+                let task = self.applier.load(names.clone());
+                self.loading = Some(Loading { names, task });
+            }
+            if let Some(chosen) = choice.chosen {
+                self.apply(trigger, chosen, false).await;
+            }
+            return None;
+        }
+        if self.loading.is_none() {
+            self.waiting = None;
+        }
+        let refused = self.tell(trigger, choice.file_error, choice.settings_error);
+        let taken = refused.is_none();
+        let outcome = match choice.chosen {
+            Some(chosen) => self.apply(trigger, chosen, taken).await,
+            None => Reloaded::Unchanged,
+        };
+        // What nothing needs after all does not stay in memory.
+        self.loaded = None;
+        let outcome = match (refused, outcome) {
+            (Some(reason), _) => Reloaded::Refused(reason),
+            (None, outcome) => outcome,
+        };
+        let taken = !matches!(outcome, Reloaded::Refused(_));
+        self.metrics.config_reloaded(taken, SystemTime::now());
+        Some(outcome)
+    }
+
+    /// Tells what is wrong, once for each reason, and gives one.
+    fn tell(
+        &mut self,
+        trigger: Trigger,
+        file_error: Option<String>,
+        settings_error: Option<String>,
+    ) -> Option<String> {
         if let Some(reason) = &file_error {
             // A file is told of once for each text that it has.
             if trigger == Trigger::Asked || self.file_error.as_ref() != Some(reason) {
-                tracing::error!(%reason, "the configuration was refused, and the last good one stays");
+                let is_empty = self.file.seen.as_ref().is_ok_and(ConfigSource::is_empty);
+                if is_empty && !self.good.0.is_empty() {
+                    tracing::warn!(%reason, "an empty configuration is not taken, and the last good one stays");
+                } else {
+                    tracing::error!(%reason, "the configuration was refused, and the last good one stays");
+                }
             }
         }
         if let Some(reason) = &settings_error {
@@ -280,11 +462,19 @@ impl Reload {
         }
         let refused = file_error.as_ref().or(settings_error.as_ref()).cloned();
         self.applier.note_settings_error(settings_error.clone());
-        let was_refused = self.file_error.is_some() && file_error.is_none();
         (self.file_error, self.settings_error) = (file_error, settings_error);
-        let Some((file, settings, config, prepared)) = chosen else {
-            return Reloaded::Refused(refused.unwrap_or_default());
-        };
+        refused
+    }
+
+    /// Makes the cameras those that were chosen. `tells`: it is said also where none changes.
+    async fn apply(&mut self, trigger: Trigger, chosen: Chosen, tells: bool) -> Reloaded {
+        let Chosen {
+            file,
+            settings,
+            config,
+            cameras,
+            uses_loaded,
+        } = chosen;
         let keys = config.keys_for_a_restart(&self.started);
         if !keys.is_empty() && (keys != self.said || trigger == Trigger::Asked) {
             tracing::warn!(
@@ -293,7 +483,13 @@ impl Reload {
             );
         }
         self.said = keys;
-        let changes = match self.applier.apply(prepared).await {
+        let remaining = cameras.len();
+        let loaded = if uses_loaded {
+            self.loaded.take()
+        } else {
+            None
+        };
+        let changes = match self.applier.apply(Prepared::new(cameras, loaded)).await {
             Ok(changes) => changes,
             Err(error) => {
                 tracing::error!(%error, "a configuration that was checked cannot be applied: this is a bug in Twinsight");
@@ -312,6 +508,7 @@ impl Reload {
             Trigger::File => "file",
             Trigger::Hub => "hub",
             Trigger::Retry => "retry",
+            Trigger::Loaded => "models",
         };
         if changes != Changes::default() {
             tracing::info!(
@@ -322,18 +519,24 @@ impl Reload {
                 removed,
                 "the cameras are as configured now"
             );
-        } else if refused.is_none() && (trigger != Trigger::Hub || was_refused) {
-            tracing::info!(
-                by,
-                "the configuration was read again, and no camera changes"
-            );
+            if remaining == 0 {
+                tracing::warn!(
+                    by,
+                    removed,
+                    "all cameras were removed: the configuration names none any more"
+                );
+            }
+            Reloaded::Applied
         } else {
-            tracing::debug!(by, "no camera changes");
-        }
-        match refused {
-            Some(reason) => Reloaded::Refused(reason),
-            None if changes == Changes::default() => Reloaded::Unchanged,
-            None => Reloaded::Applied,
+            if tells && trigger != Trigger::Hub {
+                tracing::info!(
+                    by,
+                    "the configuration was read again, and no camera changes"
+                );
+            } else {
+                tracing::debug!(by, "no camera changes");
+            }
+            Reloaded::Unchanged
         }
     }
 }
@@ -379,6 +582,15 @@ fn same(a: &Seen<ConfigSource>, b: &Seen<ConfigSource>) -> bool {
         (Ok(a), Ok(b)) => a.text() == b.text(),
         (Err(a), Err(b)) => a == b,
         _ => false,
+    }
+}
+
+async fn next_loaded(
+    loading: &mut Option<Loading>,
+) -> Result<anyhow::Result<Loaded>, tokio::task::JoinError> {
+    match loading {
+        Some(loading) => (&mut loading.task).await,
+        None => std::future::pending().await,
     }
 }
 

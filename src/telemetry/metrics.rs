@@ -3,17 +3,17 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use prometheus::{
-    Counter, CounterVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec,
+    Counter, CounterVec, Gauge, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec,
     IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
 };
 
 use super::label::label_enum;
 use super::ledger::{
-    CameraState, EventDrop, FrameDrop, Malformed, ModelState, ShedLevel, SignalRefusal, Stage,
-    UnitDrop, Work,
+    CameraState, EventDrop, FrameDrop, Malformed, ModelState, PacketRefusal, ShedLevel,
+    SignalRefusal, Stage, UnitDrop, Work,
 };
 use crate::config::StreamId;
 
@@ -47,7 +47,11 @@ pub struct Metrics {
     totals: Vec<IntCounter>,
     shedding: Arc<Shedding>,
     signals_refused: Vec<IntCounter>,
+    config_reloads: [IntCounter; 2],
+    config_last_reload_successful: IntGauge,
+    config_last_reload_success: Gauge,
     malformed_input: Vec<IntCounter>,
+    rtp_packets_refused: Vec<IntCounter>,
     /// A session's run that gave an error.
     pub inference_failures: IntCounter,
     /// Inference workers and decoders that were replaced.
@@ -310,12 +314,32 @@ impl Metrics {
             "Connections that the HTTP server closed before their end",
             &["reason"],
         );
+        let packets_refused = register.counters(
+            "rtp_packets_refused_total",
+            "RTP packets that came and were not used",
+            &["reason"],
+        );
         let build_info =
             register.gauges("build_info", "1, labelled with the version", &["version"]);
         build_info
             .with_label_values(&[env!("CARGO_PKG_VERSION")])
             .set(1);
+        let config_reloads = register.counters(
+            "config_reloads_total",
+            "Times that the configuration was read again or told by the hub, by what came of it",
+            &["result"],
+        );
         let metrics = Self {
+            config_reloads: ["refused", "applied"]
+                .map(|result| config_reloads.with_label_values(&[result])),
+            config_last_reload_successful: register.gauge(
+                "config_last_reload_successful",
+                "1 unless the configuration that was read last was refused",
+            ),
+            config_last_reload_success: register.number(
+                "config_last_reload_success_timestamp_seconds",
+                "When a configuration was last taken, since 1970",
+            ),
             vectors,
             streams: Mutex::default(),
             totals,
@@ -326,6 +350,10 @@ impl Metrics {
             malformed_input: Malformed::ALL
                 .iter()
                 .map(|k| malformed.with_label_values(&[k.as_str()]))
+                .collect(),
+            rtp_packets_refused: PacketRefusal::ALL
+                .iter()
+                .map(|r| packets_refused.with_label_values(&[r.as_str()]))
                 .collect(),
             inference_failures: register
                 .counter("inference_failures_total", "Inferences that failed"),
@@ -428,6 +456,24 @@ impl Metrics {
         self.streams.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// The configuration that the node starts with was taken.
+    pub fn config_taken(&self, now: SystemTime) {
+        let since_1970 = now.duration_since(UNIX_EPOCH).unwrap_or_default();
+        self.config_last_reload_success
+            .set(since_1970.as_secs_f64());
+        self.config_last_reload_successful.set(1);
+    }
+
+    /// A configuration was read again, or told by the hub, and taken or refused.
+    pub fn config_reloaded(&self, taken: bool, now: SystemTime) {
+        self.config_reloads[usize::from(taken)].inc();
+        if taken {
+            self.config_taken(now);
+        } else {
+            self.config_last_reload_successful.set(0);
+        }
+    }
+
     /// Sets the state a model is in.
     pub fn set_model_state(&self, model: &str, state: ModelState) {
         for each in ModelState::ALL {
@@ -440,6 +486,11 @@ impl Metrics {
     /// Counts a refused signal.
     pub fn signal_refused(&self, reason: SignalRefusal) {
         self.signals_refused[reason as usize].inc();
+    }
+
+    /// Counts RTP packets that were not used.
+    pub fn rtp_packets_refused(&self, reason: PacketRefusal, count: u64) {
+        self.rtp_packets_refused[reason as usize].inc_by(count);
     }
 
     /// Counts a malformed input.
@@ -823,6 +874,13 @@ impl Register<'_> {
             .expect("the name is valid, because it is a literal above");
         self.add(counter.clone());
         counter
+    }
+
+    fn number(&self, name: &str, help: &str) -> Gauge {
+        let gauge = Gauge::with_opts(Self::opts(name, help))
+            .expect("the name is valid, because it is a literal above");
+        self.add(gauge.clone());
+        gauge
     }
 
     fn gauge(&self, name: &str, help: &str) -> IntGauge {

@@ -217,16 +217,19 @@ struct Page {
 
 impl Page {
     /// Metrics are rows `| name | type | labels | meaning |`; values are rows under a heading that names
-    /// label and metric.
+    /// label and metrics.
     fn read() -> Self {
         let mut page = Self::default();
-        let mut label_of: Option<(String, String)> = None;
+        let mut label_of: Vec<(String, String)> = Vec::new();
         for line in read(METRICS).lines() {
             if line.starts_with('#') {
                 let quoted: Vec<_> = line.split('`').skip(1).step_by(2).collect();
-                label_of = match quoted[..] {
-                    [label, metric] => Some((metric.to_owned(), label.to_owned())),
-                    _ => None,
+                label_of = match &quoted[..] {
+                    [label, metrics @ ..] => metrics
+                        .iter()
+                        .map(|metric| ((*metric).to_owned(), (*label).to_owned()))
+                        .collect(),
+                    [] => Vec::new(),
                 };
                 continue;
             }
@@ -237,12 +240,13 @@ impl Page {
             else {
                 continue;
             };
-            if let Some(key) = &label_of {
+            for key in &label_of {
                 page.values
                     .entry(key.clone())
                     .or_default()
                     .insert(name.to_owned());
-            } else {
+            }
+            if label_of.is_empty() {
                 let labels = cells[3].split('`').skip(1).step_by(2).map(str::to_owned);
                 let described = (cells[2].to_owned(), labels.collect());
                 assert!(

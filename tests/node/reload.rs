@@ -34,9 +34,14 @@ const TWO: &str = "two";
 /// A model that cannot be loaded.
 const BROKEN: &str = "broken";
 
+/// A model that is loaded once a test opens its gate.
+const SLOW: &str = "slow";
+
 /// A node that follows its file, with a fake detector.
 struct Follower {
     node: Node,
+    /// Lets one load of the slow model go on.
+    gate: std::sync::mpsc::Sender<()>,
     file: PathBuf,
     _folder: tempfile::TempDir,
 }
@@ -65,7 +70,13 @@ impl Follower {
                 height: 4.0,
             },
         };
+        let (gate, opened) = std::sync::mpsc::channel();
+        let opened = std::sync::Mutex::new(opened);
         let loader: ModelLoader = Arc::new(move |name| {
+            if name == SLOW {
+                // The gate is gone at the test's end.
+                let _ = opened.lock().unwrap().recv();
+            }
             let objects = match name {
                 BROKEN => return Err(ModelError::Name(name.to_owned())),
                 TWO => vec![person, person],
@@ -88,6 +99,7 @@ impl Follower {
         node.follow(source, None);
         Self {
             node,
+            gate,
             file,
             _folder: folder,
         }
@@ -465,10 +477,8 @@ async fn cameras_without_end_from_the_hub_do_not_hold_up_the_one_that_sends() {
             })
             .unwrap()
     };
-    let rounds = std::env::var("ROUNDS").map_or(ROUNDS, |n| n.parse().unwrap());
-    let count = std::env::var("CAMERAS").map_or(CAMERAS, |n| n.parse().unwrap());
-    for round in 0..rounds {
-        let new: Vec<String> = (0..count).map(|n| format!("cam-{round}-{n}")).collect();
+    for round in 0..ROUNDS {
+        let new: Vec<String> = (0..CAMERAS).map(|n| format!("cam-{round}-{n}")).collect();
         let all: Vec<&str> = std::iter::once("cam-a")
             .chain(new.iter().map(String::as_str))
             .collect();
@@ -478,6 +488,9 @@ async fn cameras_without_end_from_the_hub_do_not_hold_up_the_one_that_sends() {
         sorted.sort_unstable();
         follower.until_cameras(&sorted).await;
         println!("round {round}: {:?}", begun.elapsed());
+        if let Ok(pause) = std::env::var("PAUSE_MS") {
+            tokio::time::sleep(Duration::from_millis(pause.parse().unwrap())).await;
+        }
     }
     set(&app, json!({"cameras": ["cam-a"]})).await;
     follower.until_cameras(&["cam-a"]).await;
@@ -492,6 +505,87 @@ async fn cameras_without_end_from_the_hub_do_not_hold_up_the_one_that_sends() {
     assert!(longest < Duration::from_secs(5), "{longest:?}");
     follower.node.shutdown().await;
     println!("longest encoding {:?}", scraping.join().unwrap());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_model_that_loads_for_long_holds_up_no_other_change() {
+    let url = start_hub(DevHubOptions::default()).await;
+    let (app, _messages) = fake::listen(&url).await;
+    let camera = |twin: &str| format!("[[cameras]]\ntwin_id = \"{twin}\"\n");
+    let follower = Follower::start(&url, &camera("cam-a")).await;
+    follower.until_cameras(&["cam-a"]).await;
+    // The slow model is asked for by the file, and its request is answered once it is there.
+    let slow = format!("{}model = \"{SLOW}\"\n", camera("cam-a"));
+    std::fs::write(&follower.file, &slow).unwrap();
+    let mut asked = tokio::spawn(follower.node.reload());
+    // Meanwhile the hub's settings and a newer file are applied.
+    set(&app, json!({"maxFps": 3, "cameras": ["cam-a", "cam-b"]})).await;
+    follower.until_cameras(&["cam-a", "cam-b"]).await;
+    assert!(!asked.is_finished(), "it waits for its model");
+    set(&app, json!({"maxFps": 3})).await;
+    follower.until_cameras(&["cam-a"]).await;
+    let newer = camera("cam-a") + &camera("cam-c");
+    assert_eq!(follower.reload(&newer).await, Reloaded::Applied);
+    follower.until_cameras(&["cam-a", "cam-c"]).await;
+    // The newest wins: the slow model is there, and nobody wants it any more.
+    for _ in 0..2 {
+        follower.gate.send(()).unwrap();
+    }
+    let outcome = tokio::time::timeout(DEADLINE, &mut asked).await.unwrap();
+    assert_eq!(outcome.unwrap(), Reloaded::Unchanged);
+    follower.until_cameras(&["cam-a", "cam-c"]).await;
+    // And where it is still wanted it is used.
+    for _ in 0..2 {
+        follower.gate.send(()).unwrap();
+    }
+    assert_eq!(follower.reload(&slow).await, Reloaded::Applied);
+    let model = || follower.node.cameras()[0].model.clone();
+    let used = async {
+        while model() != SLOW {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(DEADLINE, used).await.unwrap();
+    follower.node.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_emptied_file_removes_nothing_and_what_came_of_a_reload_is_counted() {
+    let url = start_hub(DevHubOptions::default()).await;
+    let text = "[[cameras]]\ntwin_id = \"cam-a\"\n";
+    let follower = Follower::start(&url, text).await;
+    follower.until_cameras(&["cam-a"]).await;
+    let metric = |name: &str| {
+        let text = follower.node.metrics().encode();
+        text.lines()
+            .find_map(|line| {
+                line.strip_prefix(&format!("twinsight_{name} "))?
+                    .parse::<f64>()
+                    .ok()
+            })
+            .unwrap()
+    };
+    let started = metric("config_last_reload_success_timestamp_seconds");
+    assert!(started > 1.7e9, "{started}");
+    assert_eq!(metric("config_last_reload_successful"), 1.0);
+    for empty in ["", " \n\n"] {
+        let refused = follower.reload(empty).await;
+        assert!(
+            matches!(&refused, Reloaded::Refused(reason) if reason.contains("the file is empty")),
+            "{refused:?}"
+        );
+        assert_eq!(follower.node.cameras().len(), 1);
+    }
+    assert_eq!(metric("config_last_reload_successful"), 0.0);
+    assert!(metric("config_reloads_total{result=\"refused\"}") >= 2.0);
+    let applied = metric("config_reloads_total{result=\"applied\"}");
+    let before = metric("config_last_reload_success_timestamp_seconds");
+    assert_eq!(follower.reload("cameras = []\n").await, Reloaded::Applied);
+    follower.until_cameras(&[]).await;
+    assert_eq!(metric("config_last_reload_successful"), 1.0);
+    assert!(metric("config_reloads_total{result=\"applied\"}") > applied);
+    assert!(metric("config_last_reload_success_timestamp_seconds") > before);
+    follower.node.shutdown().await;
 }
 
 /// A hub that knows the node's twin with these settings.
