@@ -503,14 +503,13 @@ impl Metrics {
         self.malformed_input[kind as usize].clone()
     }
 
-    /// All metrics in the Prometheus text format. Takes its time with hundreds of cameras: not for a thread that others
-    /// wait for.
     /// Counts a connection that the HTTP server closed before its end.
     pub fn http_connection_closed(&self, reason: ConnectionEnd) {
         self.http_connections_closed[reason as usize].inc();
     }
 
-    /// All metrics in the Prometheus text format.
+    /// All metrics in the Prometheus text format. Takes its time with hundreds of cameras: not for a thread that others
+    /// wait for.
     pub fn encode(&self) -> String {
         self.add_up();
         TextEncoder::new()

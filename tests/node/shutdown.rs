@@ -225,8 +225,7 @@ impl Unheard {
             .unwrap();
         let node = Self { child, http };
         // The model is loaded then, and the hub is tried again and again.
-        node.until("/readyz", (503, "the hub is not joined\n"))
-            .await;
+        node.until("/readyz", (503, "the hub is not joined")).await;
         node
     }
 
@@ -236,7 +235,7 @@ impl Unheard {
             let said = try_get(self.http, path);
             if said
                 .as_ref()
-                .is_ok_and(|(status, body)| (*status, body.as_str()) == wanted)
+                .is_ok_and(|(status, body)| *status == wanted.0 && body.starts_with(wanted.1))
             {
                 return;
             }
