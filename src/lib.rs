@@ -17,6 +17,8 @@ pub mod backoff;
 
 pub mod thread;
 
+pub mod descriptors;
+
 pub mod telemetry;
 
 pub mod config;

@@ -2,11 +2,12 @@
 //! output, logs to standard error.
 
 use std::collections::BTreeMap;
-use std::io::Write;
+use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -16,6 +17,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use twinsight::check::{self, CheckOptions, Finding};
 use twinsight::config::{Config, ConfigError, ConfigSource, Env, Settings};
 use twinsight::decode::frame::PictureSize;
+use twinsight::descriptors::Descriptors;
 use twinsight::detect::RuntimeOptions;
 use twinsight::dev::camera::encode::Pictures;
 use twinsight::dev::camera::{self, CameraOptions, CameraSource};
@@ -35,17 +37,37 @@ const BAD_CONFIGURATION: u8 = 78;
 /// A probe answers within this time or counts as failed.
 const HEALTH_LIMIT: Duration = Duration::from_secs(3);
 
+/// Exit code of a command that had to be ended.
+const FORCED: u8 = 1;
+
 /// The test pattern unless `--size` says otherwise.
 const PATTERN_SIZE: PictureSize = PictureSize {
     width_px: 1280,
     height_px: 720,
 };
 
-/// A graceful stop may take this long, and with [`RUNTIME_LIMIT`] five seconds in all.
+/// The longest demo: a year.
+const MAX_SECONDS: u64 = 366 * 24 * 3600;
+
+/// A graceful stop may take this long, and with [`RUNTIME_LIMIT`] and [`LAST_WORDS_LIMIT`] five seconds in all.
 const STOP_LIMIT: Duration = Duration::from_secs(4);
 
 /// What is still under way when a command has ended may take this long.
-const RUNTIME_LIMIT: Duration = Duration::from_secs(1);
+const RUNTIME_LIMIT: Duration = Duration::from_millis(500);
+
+/// Whoever reads the log has this long to take what was said last.
+const LAST_WORDS_LIMIT: Duration = Duration::from_millis(500);
+
+/// A command that has not ended so long after the first signal is ended: something of it hangs, as a write to a terminal
+/// that nobody reads.
+const FORCE_AFTER: Duration = Duration::from_secs(6);
+
+/// The signal of a file that may not grow further (`SIGXFSZ`, `ulimit -f`).
+#[cfg(unix)]
+const FILE_SIZE_SIGNAL: i32 = 25;
+
+/// Whoever reads standard output has gone: what is to be written there is wanted by nobody any more.
+static READER_GONE: AtomicBool = AtomicBool::new(false);
 
 /// Detects objects in the video of camera twins and sends what it sees to the hub.
 #[derive(Parser)]
@@ -98,13 +120,13 @@ struct CheckArgs {
 #[derive(Args)]
 struct DemoArgs {
     /// Camera twins.
-    #[arg(long, default_value_t = 3)]
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = cameras)]
     cameras: usize,
     /// Ends by itself after this many seconds.
-    #[arg(long, value_name = "S")]
+    #[arg(long, value_name = "S", value_parser = clap::value_parser!(u64).range(1..=MAX_SECONDS))]
     seconds: Option<u64>,
     /// Frames a second of each camera.
-    #[arg(long, default_value_t = 10.0)]
+    #[arg(long, value_name = "N", default_value_t = 10.0, value_parser = fps)]
     fps: f64,
     /// The model.
     #[arg(long)]
@@ -120,10 +142,10 @@ struct CapacityArgs {
     #[arg(long, value_name = "FILE")]
     clip: Option<PathBuf>,
     /// Frames a second of each camera.
-    #[arg(long, default_value_t = 10.0)]
+    #[arg(long, value_name = "N", default_value_t = 10.0, value_parser = fps)]
     fps: f64,
     /// Detections a second of each camera at most, 0 for every frame; 10 unless given.
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = max_fps)]
     max_fps: Option<f64>,
     /// Writes the table there too, for plots.
     #[arg(long, value_name = "FILE")]
@@ -160,7 +182,7 @@ struct CameraArgs {
     #[arg(long, default_value = "default")]
     stream: String,
     /// Frames a second.
-    #[arg(long, default_value_t = 10.0)]
+    #[arg(long, value_name = "N", default_value_t = 10.0, value_parser = fps)]
     fps: f64,
 }
 
@@ -186,8 +208,8 @@ struct DetectArgs {
     /// The model.
     #[arg(long, default_value = "nanodet_g_coco")]
     model: String,
-    /// Objects below it are left out.
-    #[arg(long, value_name = "S", default_value_t = 0.4)]
+    /// Objects below it are left out; 0 to 1.
+    #[arg(long, value_name = "S", default_value_t = 0.4, value_parser = min_score)]
     min_score: f32,
     /// A label to report; may be given several times. Without it: all.
     #[arg(long = "class", value_name = "LABEL")]
@@ -212,26 +234,54 @@ fn main() -> ExitCode {
         Command::Check(_) => Some("off"),
         _ => None,
     };
+    let _last_words = LastWords;
+    let descriptors = Descriptors::raise();
     let logging = logging::init(cli.log_format, env.get("RUST_LOG").or(quiet));
     let result = logging.context("logging").and_then(|()| {
+        threads_at_the_start()?;
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .enable_all()
             .build()
             .context("cannot start the runtime")?;
-        let result = runtime.block_on(execute(cli.command, &env));
+        let result = runtime.block_on(execute(cli.command, &env, descriptors));
         runtime.shutdown_timeout(RUNTIME_LIMIT);
         result
     });
     match result {
         Ok(()) => ExitCode::SUCCESS,
+        // As other programs before `head`.
+        Err(_) if READER_GONE.load(Ordering::Relaxed) => ExitCode::SUCCESS,
         Err(error) => {
-            let _ = writeln!(std::io::stderr(), "twinsight: {}", sentence(&error));
+            logging::last_words(&format!("twinsight: {}", sentence(&error)));
             if error.is::<ConfigError>() {
                 ExitCode::from(BAD_CONFIGURATION)
             } else {
                 ExitCode::FAILURE
             }
         }
+    }
+}
+
+/// The runtime would panic if it did not get its threads.
+fn threads_at_the_start() -> Result<()> {
+    /// Beside one for each core: what blocks, and the first threads of a command.
+    const OTHERS: usize = 4;
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    twinsight::thread::try_grant(cores + OTHERS).with_context(|| {
+        format!(
+            "the system does not grant the {} threads that this program starts with: raise the limit of processes and \
+             threads (`ulimit -u`, `pids_limit` of a container)",
+            cores + OTHERS
+        )
+    })
+}
+
+/// Waits for the log at the end of the program, however it ends.
+struct LastWords;
+
+impl Drop for LastWords {
+    fn drop(&mut self) {
+        logging::flush(LAST_WORDS_LIMIT);
     }
 }
 
@@ -246,9 +296,12 @@ fn sentence(error: &anyhow::Error) -> String {
     text
 }
 
-async fn execute(command: Command, env: &Env) -> Result<()> {
+async fn execute(command: Command, env: &Env, descriptors: Descriptors) -> Result<()> {
+    // Taken, so that a log file that may not grow further is an error of its writer and not the end of the program.
+    #[cfg(unix)]
+    let _file_size = signal(SignalKind::from_raw(FILE_SIZE_SIGNAL));
     match command {
-        Command::Run(args) => run(args.config.as_deref(), env).await,
+        Command::Run(args) => run(args.config.as_deref(), env, descriptors).await,
         Command::Demo(args) => run_demo(args, env).await,
         Command::Capacity(args) => run_capacity(args, env).await,
         Command::Hub(args) => run_hub(args).await,
@@ -258,15 +311,21 @@ async fn execute(command: Command, env: &Env) -> Result<()> {
         Command::Health(args) => {
             let listen = Config::listen(args.config.as_deref(), env)?;
             probe::health(listen, HEALTH_LIMIT).await?;
-            print(&format!("the node at {listen} is healthy"));
-            Ok(())
+            print(&format!("the node at {listen} is healthy"))
         }
     }
 }
 
-async fn run(config: Option<&Path>, env: &Env) -> Result<()> {
+async fn run(config: Option<&Path>, env: &Env, descriptors: Descriptors) -> Result<()> {
     let source = ConfigSource::read(config, env)?;
     let config = source.resolve(&Settings::default())?;
+    if descriptors.streams(1) < config.cameras.len() {
+        tracing::warn!(
+            limit = descriptors.limit,
+            cameras = config.cameras.len(),
+            "the limit of open files is too low for the cameras: raise it with `ulimit -n`, `LimitNOFILE=` of the service or `--ulimit nofile=` of the container"
+        );
+    }
     let mut stop = StopSignals::new()?;
     // From now on, so that one that comes early does not end the program.
     let hangup = signal(SignalKind::hangup())?;
@@ -301,10 +360,10 @@ async fn run_demo(args: DemoArgs, env: &Env) -> Result<()> {
         fps: args.fps,
         model: args.model,
         clip: shipped("media/pedestrians.h264"),
-        models_dir: shipped("models"),
+        models_dir: models_dir(env),
         env: env.as_map().clone(),
     };
-    demo::run(options, stop.next(), &mut std::io::stdout()).await
+    demo::run(options, stop.next(), &mut Output(io::stdout())).await
 }
 
 async fn run_capacity(args: CapacityArgs, env: &Env) -> Result<()> {
@@ -318,10 +377,10 @@ async fn run_capacity(args: CapacityArgs, env: &Env) -> Result<()> {
         max_fps: args.max_fps,
         step: Duration::from_secs(args.step_seconds),
         csv: args.csv,
-        models_dir: shipped("models"),
+        models_dir: models_dir(env),
         env: env.as_map().clone(),
     };
-    capacity::run(options, stop.next(), &mut std::io::stdout()).await
+    capacity::run(options, stop.next(), &mut Output(io::stdout())).await
 }
 
 async fn run_hub(args: HubArgs) -> Result<()> {
@@ -375,7 +434,7 @@ fn camera_source(args: &CameraArgs) -> Result<CameraSource> {
     })
 }
 
-/// `1280x720`.
+/// `1280x720`, of a size that the pattern can have.
 fn picture_size(text: &str) -> Result<PictureSize, String> {
     let sides = text.split_once('x');
     let parsed = sides.and_then(|(width, height)| {
@@ -384,13 +443,52 @@ fn picture_size(text: &str) -> Result<PictureSize, String> {
             height_px: height.parse().ok()?,
         })
     });
-    parsed.ok_or_else(|| "a size is width and height in pixels, as in 1280x720".to_owned())
+    let size =
+        parsed.ok_or_else(|| "a size is width and height in pixels, as in 1280x720".to_owned())?;
+    Pictures::pattern(size).map_err(|error| error.to_string())?;
+    Ok(size)
+}
+
+fn cameras(text: &str) -> Result<usize, String> {
+    let count = text
+        .parse()
+        .ok()
+        .filter(|count| demo::CAMERAS.contains(count));
+    count.ok_or_else(|| {
+        let (least, most) = (demo::CAMERAS.start(), demo::CAMERAS.end());
+        format!("the demo takes {least} to {most} cameras")
+    })
+}
+
+fn fps(text: &str) -> Result<f64, String> {
+    let fps = text.parse().map_err(|_| "it is no number".to_owned())?;
+    camera::check_fps(fps).map_err(|error| error.to_string())?;
+    Ok(fps)
+}
+
+fn max_fps(text: &str) -> Result<f64, String> {
+    number(text, 1000.0)
+}
+
+fn min_score(text: &str) -> Result<f32, String> {
+    // 32 bits are what scores have; no value in range becomes another one that matters.
+    number(text, 1.0)?;
+    text.parse().map_err(|_| "it is no number".to_owned())
+}
+
+/// A number from 0 to `most`, as the configuration's.
+fn number(text: &str, most: f64) -> Result<f64, String> {
+    let number = text
+        .parse()
+        .ok()
+        .filter(|number| (0.0..=most).contains(number));
+    number.ok_or_else(|| format!("it takes a number from 0 to {most}"))
 }
 
 fn run_detect(args: DetectArgs, env: &Env) -> Result<()> {
     let options = DetectOptions {
         files: args.files,
-        models: shipped("models"),
+        models: models_dir(env),
         model: args.model,
         min_score: args.min_score,
         classes: args.classes,
@@ -403,7 +501,7 @@ fn run_detect(args: DetectArgs, env: &Env) -> Result<()> {
         },
         execution_providers: vec!["cpu".to_owned()],
     };
-    let summary = detect::run(&options, &mut std::io::stdout().lock())?;
+    let summary = detect::run(&options, &mut Output(io::stdout().lock()))?;
     anyhow::ensure!(
         summary.failures.is_empty(),
         "{} of {} files could not be used",
@@ -421,31 +519,68 @@ async fn run_check(args: CheckArgs, env: &Env) -> Result<()> {
         file: args.config,
         dylib_path: env.get("ORT_DYLIB_PATH").map(PathBuf::from),
     };
+    let mut written = Ok(());
     let mut tell = |finding: &Finding| {
         let line = match args.json {
             true => serde_json::json!(finding).to_string(),
             false => finding.to_string(),
         };
-        print(&line);
+        if written.is_ok() {
+            written = print(&line);
+        }
     };
     let mut stop = StopSignals::new()?;
     let tally = tokio::select! {
         tally = check::run(options, &mut tell) => tally,
         () = stop.next() => anyhow::bail!("stopped before everything was looked at"),
     };
+    written?;
     anyhow::ensure!(
         tally.failures == 0,
         "{tally}: do what the lines that begin with `fail` say, and check again"
     );
     if !args.json {
-        print(&tally.to_string());
+        print(&tally.to_string())?;
     }
     Ok(())
 }
 
 /// A line of the result. Whoever reads it may have gone: that is no failure.
-fn print(line: &str) {
-    let _ = writeln!(std::io::stdout(), "{line}");
+fn print(line: &str) -> Result<()> {
+    match writeln!(Output(io::stdout()), "{line}") {
+        Err(_) if READER_GONE.load(Ordering::Relaxed) => Ok(()),
+        result => result.context("the result cannot be written to standard output"),
+    }
+}
+
+/// Standard output, which remembers when whoever reads it has gone.
+struct Output<W>(W);
+
+impl<W> Output<W> {
+    fn noted<T>(result: io::Result<T>) -> io::Result<T> {
+        if let Err(error) = &result
+            && error.kind() == io::ErrorKind::BrokenPipe
+        {
+            READER_GONE.store(true, Ordering::Relaxed);
+        }
+        result
+    }
+}
+
+impl<W: Write> Write for Output<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        Self::noted(self.0.write(bytes))
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Self::noted(self.0.flush())
+    }
+}
+
+/// The folder of the models where there is no configuration: of the variable that stands for `runtime.models_dir`, or
+/// what is shipped.
+fn models_dir(env: &Env) -> PathBuf {
+    shipped(env.get("TWINSIGHT_RUNTIME__MODELS_DIR").unwrap_or("models"))
 }
 
 /// A file that is shipped with the program: in the working directory, or beside an ancestor of the
@@ -474,6 +609,25 @@ struct StopSignals {
 
 impl StopSignals {
     fn new() -> Result<Self> {
+        let mut signals = Self::listen()?;
+        // The task that runs the command may be in a write that never ends.
+        tokio::spawn(async move {
+            signals.next().await;
+            tokio::select! {
+                () = tokio::time::sleep(FORCE_AFTER) => {}
+                () = async {
+                    signals.next().await;
+                    tokio::time::sleep(Duration::from_secs(1)).await;
+                } => {}
+            }
+            logging::last_words("twinsight: ended by force, since it did not stop");
+            logging::flush(LAST_WORDS_LIMIT);
+            std::process::exit(i32::from(FORCED));
+        });
+        Self::listen()
+    }
+
+    fn listen() -> Result<Self> {
         Ok(Self {
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,

@@ -1,7 +1,7 @@
 //! Named threads with an owner that joins them.
 
 use std::io;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
 /// A running thread; dropping it waits for the thread to end, so its owner must have told it to.
@@ -14,7 +14,7 @@ pub struct Joined {
 /// Starts a thread with a name (15 bytes of it are visible in `ps` and `perf`).
 ///
 /// # Panics
-/// If the system refuses a thread, which is an exhausted machine and not an input.
+/// If the system refuses a thread. Whoever can go on without it calls [`try_spawn_named`].
 pub fn spawn_named(name: impl Into<String>, body: impl FnOnce() + Send + 'static) -> Joined {
     try_spawn_named(name, body)
         .expect("the system grants a thread, because those that an input can ask for are tried")
@@ -75,35 +75,52 @@ pub(crate) mod refusal {
 }
 
 /// Runs `body` on a thread that has [yielded to others](yield_to_others), and waits for it: threads that foreign code starts
-/// there yield too, and have its name.
-///
-/// Where the system grants no thread, `body` runs on the calling one, and does not yield.
+/// there yield too, and have its name. Where the system grants no thread it runs on this one, and those it starts do not yield.
 ///
 /// # Panics
 /// When `body` does.
 pub fn yielding<R: Send>(name: &str, body: impl FnOnce() -> R + Send) -> R {
     let body = Mutex::new(Some(body));
-    let run = || {
-        let body = body.lock().unwrap_or_else(PoisonError::into_inner).take();
-        body.expect("the body is there, because either the thread runs it or the caller")()
-    };
-    std::thread::scope(|scope| {
+    let take = || body.lock().unwrap_or_else(PoisonError::into_inner).take();
+    let elsewhere = std::thread::scope(|scope| {
         let thread = std::thread::Builder::new()
             .name(name.to_owned())
             .spawn_scoped(scope, || {
                 yield_to_others();
-                run()
+                take().map(|body| body())
             });
-        match thread {
-            Ok(thread) => thread
+        thread.ok().map(|thread| {
+            thread
                 .join()
-                .unwrap_or_else(|panic| std::panic::resume_unwind(panic)),
-            Err(error) => {
-                tracing::debug!(%error, name, "a thread was not granted, and its work does not yield");
-                run()
-            }
-        }
+                .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        })
+    });
+    elsewhere.flatten().unwrap_or_else(|| {
+        let body = take().expect("the body is there, because no thread has run to take it");
+        body()
     })
+}
+
+/// Asks the system for so many threads at once, and lets them go again.
+///
+/// # Errors
+/// If it does not grant them all.
+pub fn try_grant(count: usize) -> io::Result<()> {
+    let (hold, held) = std::sync::mpsc::channel::<()>();
+    let held = Arc::new(Mutex::new(held));
+    let mut threads = Vec::with_capacity(count);
+    let mut granted = Ok(());
+    while granted.is_ok() && threads.len() < count {
+        let held = Arc::clone(&held);
+        let thread = try_spawn_named("probe", move || {
+            // An error is the end of the one who holds them.
+            let _ = held.lock().unwrap_or_else(PoisonError::into_inner).recv();
+        });
+        granted = thread.map(|thread| threads.push(thread));
+    }
+    // Before the threads, whose end is waited for.
+    drop(hold);
+    granted
 }
 
 /// Lets every other thread go before the calling one, which still takes what they leave: for long work that must not make
@@ -114,6 +131,23 @@ pub fn yield_to_others() {
     #[cfg(target_os = "linux")]
     if let Err(error) = rustix::process::setpriority_process(None, NICE) {
         tracing::debug!(%error, "a thread keeps its priority");
+    }
+}
+
+/// The system refuses a thread.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "the system grants no thread `{name}` ({source}): raise `ulimit -u`, `TasksMax=` of the service or `--pids-limit` of the container, or give it more memory"
+)]
+pub struct ThreadError {
+    name: &'static str,
+    source: io::Error,
+}
+
+impl ThreadError {
+    /// What [`try_spawn_named`] was answered for a thread that the program cannot do without.
+    pub fn new(name: &'static str, source: io::Error) -> Self {
+        Self { name, source }
     }
 }
 
@@ -164,5 +198,18 @@ mod tests {
         assert!(freed.recv().is_err(), "nobody holds what the body had");
         drop(refusal);
         try_spawn_named("no-such-thread-1", || {}).unwrap().join();
+    }
+
+    #[test]
+    fn threads_that_are_granted_at_once_are_let_go_again() {
+        try_grant(4).unwrap();
+        let _refusal = refusal::of("probe");
+        assert!(try_grant(1).is_err());
+    }
+
+    #[test]
+    fn what_yields_runs_once_and_gives_its_result() {
+        let text = String::from("moved in");
+        assert_eq!(yielding("yields", move || text), "moved in");
     }
 }

@@ -171,10 +171,6 @@ fn what_cannot_be_used_is_told_at_once() {
             "model `nanodet` is not installed: there is no ",
         ),
         (
-            ["--fps", "0"],
-            "--fps 0: a camera sends between 0 and 240 frames a second",
-        ),
-        (
             ["--csv", "no/such/folder.csv"],
             "no/such/folder.csv cannot be written (",
         ),

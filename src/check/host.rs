@@ -1,10 +1,11 @@
-//! What the node needs of its machine: the port of its own HTTP server, UDP ports for the cameras.
+//! What the node needs of its machine: the port of its own HTTP server, files and UDP ports for the cameras.
 
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::time::Duration;
 
 use super::finding::{Finding, Report};
 use crate::config::IceConfig;
+use crate::descriptors::Descriptors;
 use crate::http::probe::{self, ProbeError};
 use crate::http::server::{self, HttpError};
 use crate::realtime::socket::bind_addresses;
@@ -67,6 +68,29 @@ pub(super) async fn http_listen(listen: SocketAddr, report: &mut Report<'_>) -> 
         Err(error) => Finding::fail(subject, error.to_string(), ""),
     });
     neighbour
+}
+
+/// Sees whether the limit of open files carries the camera streams.
+pub(super) fn open_files(
+    descriptors: Descriptors,
+    ice: &IceConfig,
+    streams: usize,
+    report: &mut Report<'_>,
+) {
+    // What is wrong with the interfaces is told with the ports.
+    let addresses = bind_addresses(&ice.interfaces, None).map_or(1, |addresses| addresses.len());
+    let carried = descriptors.streams(addresses);
+    let limit = descriptors.limit;
+    let found = format!("{limit} at once, which carries {carried} camera streams");
+    report.add(if carried >= streams {
+        Finding::ok("open files", found)
+    } else {
+        Finding::fail(
+            "open files",
+            format!("{found}, and {streams} are configured"),
+            "raise the limit: `ulimit -n`, `LimitNOFILE=` of the service, `--ulimit nofile=` of the container",
+        )
+    });
 }
 
 /// Counts the free ports of `ice.udp_ports`: each camera stream needs one on each address.
@@ -142,4 +166,46 @@ pub(super) fn udp_ports(
         )
     });
     Ports::Free(best)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn too_few_open_files_are_told_with_what_they_carry() {
+        let ice = crate::config::Config::load(
+            None,
+            &[("TWIN_ID", "n"), ("PHYSTACK_SIMULATOR_URL", "http://h")]
+                .map(|(k, v)| (k.to_owned(), v.to_owned()))
+                .into_iter()
+                .collect::<crate::config::Env>(),
+        )
+        .unwrap()
+        .ice;
+        let ice = IceConfig {
+            interfaces: vec!["lo".to_owned()],
+            ..ice
+        };
+        let addresses = bind_addresses(&ice.interfaces, None).unwrap().len();
+        let descriptors = Descriptors { limit: 256 };
+        let carried = descriptors.streams(addresses);
+        let mut lines = Vec::new();
+        let mut tell = |finding: &Finding| lines.push(finding.to_string());
+        let mut report = Report::new(&mut tell);
+        open_files(descriptors, &ice, carried, &mut report);
+        open_files(descriptors, &ice, carried + 1, &mut report);
+        assert_eq!(
+            lines[0],
+            format!("ok    open files: 256 at once, which carries {carried} camera streams")
+        );
+        assert_eq!(
+            lines[1],
+            format!(
+                "fail  open files: 256 at once, which carries {carried} camera streams, and {} are configured; raise the limit: \
+                 `ulimit -n`, `LimitNOFILE=` of the service, `--ulimit nofile=` of the container",
+                carried + 1
+            )
+        );
+    }
 }

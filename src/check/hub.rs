@@ -8,6 +8,7 @@ use crate::hub::client::{HubClient, HubStatus};
 use crate::hub::options::HubOptions;
 use crate::hub::reach::{ReachError, RemoteClock, reach};
 use crate::hub::session::AwayReason;
+use crate::hub::text::brief;
 use crate::node::hub_options;
 
 /// The hub's acknowledgements have this long.
@@ -42,7 +43,7 @@ impl Joined {
 pub(super) async fn check(config: &Config, report: &mut Report<'_>) -> Option<Joined> {
     let mut options = hub_options(&config.hub);
     options.timers.ack = ACK_LIMIT;
-    let subject = format!("hub {}", options.url);
+    let subject = format!("hub {}", options.shown_url());
     let reached = reach(&options).await;
     let address = match reached.result {
         Ok(address) => {
@@ -65,8 +66,8 @@ pub(super) async fn check(config: &Config, report: &mut Report<'_>) -> Option<Jo
     match join(options).await {
         Ok(joined) => {
             let found = match as_whom.is_empty() {
-                true => format!("joined as twin {}", joined.twin_id),
-                false => format!("joined as {as_whom}, twin {}", joined.twin_id),
+                true => format!("joined as twin {}", brief(&joined.twin_id)),
+                false => format!("joined as {as_whom}, twin {}", brief(&joined.twin_id)),
             };
             report.add(Finding::ok("joining the hub", found));
             Some(joined)
@@ -158,7 +159,14 @@ async fn join(options: HubOptions) -> Result<Joined, Trouble> {
     .map(|settled| settled.map(|status| status.clone()));
     match settled {
         Ok(Ok(HubStatus::Joined { twin_id })) => Ok(Joined { client, twin_id }),
-        Ok(Ok(HubStatus::Refused { reason })) => Err(Trouble::new(
+        // The node asks for a minute before it believes that.
+        Ok(Ok(
+            HubStatus::Refused { reason }
+            | HubStatus::Away {
+                reason: AwayReason::KeyRefused(reason),
+                ..
+            },
+        )) => Err(Trouble::new(
             format!("the hub refuses this device ({reason})"),
             "check DEVICE_ID and ACCESS_KEY, or `hub.device_id` and `hub.access_key_file`",
         )),

@@ -18,6 +18,7 @@ pub use finding::{Finding, Severity, Tally};
 
 use self::finding::Report;
 use crate::config::Config;
+use crate::descriptors::Descriptors;
 
 /// What is to be checked.
 #[derive(Debug)]
@@ -40,6 +41,8 @@ pub async fn run(options: CheckOptions, tell: &mut (dyn FnMut(&Finding) + Send))
     let mut report = Report::new(tell);
     configuration(&config, file, &mut report);
     let neighbour = host::http_listen(config.http.listen, &mut report).await;
+    let streams = config.cameras.len();
+    host::open_files(Descriptors::of_process(), &config.ice, streams, &mut report);
     let ports = host::udp_ports(&config.ice, config.cameras.len(), neighbour, &mut report);
     models::check(&config, dylib_path, &mut report).await;
     let joined = hub::check(&config, &mut report).await;

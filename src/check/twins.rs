@@ -11,6 +11,7 @@ use super::hub::{ACK_LIMIT, Joined};
 use crate::config::{CameraConfig, Config, Connect};
 use crate::hub::client::HubError;
 use crate::hub::message::Twin;
+use crate::hub::text::brief;
 
 const WHERE: &str = "twin ids are found in the console beside the device id, and in what the twin's own app gets as TWIN_ID";
 
@@ -97,9 +98,9 @@ impl Known {
             return (
                 format!(
                     "the hub knows no such twin: it is the device id of twin {}",
-                    twin.id
+                    brief(&twin.id)
                 ),
-                format!("if {} is meant, write that; {WHERE}", twin.id),
+                format!("if {} is meant, write that; {WHERE}", brief(&twin.id)),
             );
         }
         if self.device_ids.iter().any(|known| known == id) {
@@ -139,8 +140,11 @@ fn own_finding(
     match own {
         Ok(twin) if twin.id != joined.twin_id => Finding::fail(
             subject,
-            format!("the hub gives twin {} for it: it is a device id", twin.id),
-            format!("set TWIN_ID (`hub.twin_id`) to {}", twin.id),
+            format!(
+                "the hub gives twin {} for it: it is a device id",
+                brief(&twin.id)
+            ),
+            format!("set TWIN_ID (`hub.twin_id`) to {}", brief(&twin.id)),
         ),
         Ok(twin)
             if !device_id.is_empty()
@@ -151,7 +155,7 @@ fn own_finding(
                 subject,
                 format!(
                     "the hub knows it, on device {}, and DEVICE_ID is {device_id}",
-                    twin.device_id
+                    brief(&twin.device_id)
                 ),
                 "correct the one that is wrong: TWIN_ID or DEVICE_ID",
             )
@@ -211,16 +215,20 @@ fn camera_finding(
     if twin.id != id {
         return unusable(Finding::fail(
             subject,
-            format!("the hub gives twin {} for it: it is a device id", twin.id),
-            format!("set the camera's `twin_id` to {}", twin.id),
+            format!(
+                "the hub gives twin {} for it: it is a device id",
+                brief(&twin.id)
+            ),
+            format!("set the camera's `twin_id` to {}", brief(&twin.id)),
         ));
     }
     if !tenant.is_empty() && !twin.tenant_id.is_empty() && twin.tenant_id != tenant {
         return unusable(Finding::fail(
             subject,
             format!(
-                "it is of tenant {}, and this node is of tenant {tenant}: the hub passes nothing between tenants",
-                twin.tenant_id
+                "it is of tenant {}, and this node is of tenant {}: the hub passes nothing between tenants",
+                brief(&twin.tenant_id),
+                brief(tenant)
             ),
             "move the camera or the node into one tenant, or correct the camera's `twin_id`",
         ));
@@ -248,7 +256,7 @@ fn described(twin: &Twin) -> String {
         ("status", &twin.status),
     ] {
         if !value.is_empty() {
-            text += &format!(", {what} {value}");
+            text += &format!(", {what} {}", brief(value));
         }
     }
     text

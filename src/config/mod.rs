@@ -9,6 +9,7 @@ mod error;
 pub mod file;
 mod listen;
 mod resolve;
+pub mod secret_file;
 mod sections;
 mod settings;
 mod syntax;

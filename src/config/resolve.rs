@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use super::env::Env;
 use super::error::{ConfigError, Place, line};
 use super::file::{self, File, Given, Origin};
+use super::secret_file::read_secret_file;
 use super::settings::Settings;
 use super::syntax;
 use super::values::{Config, Secret};
@@ -311,7 +312,7 @@ impl Resolver<'_> {
             return Err(self.bad(key, &given, "a path"));
         }
         let path = PathBuf::from(&given.value);
-        let text = fs::read_to_string(&path).map_err(|source| ConfigError::SecretUnreadable {
+        let text = read_secret_file(&path).map_err(|source| ConfigError::SecretUnreadable {
             place: self.place(&given.origin),
             key: key.to_owned(),
             file: path.clone(),

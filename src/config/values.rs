@@ -6,7 +6,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::StreamId;
+use super::secret_file::read_secret_file;
 use crate::telemetry::label::label_enum;
+use crate::telemetry::logging;
 
 /// Everything the node is told.
 #[derive(Debug, Clone, PartialEq)]
@@ -205,10 +207,9 @@ pub struct Secret {
 impl Secret {
     /// Wraps a secret.
     pub fn new(text: impl Into<String>) -> Self {
-        Self {
-            text: text.into(),
-            file: None,
-        }
+        let text = text.into();
+        logging::conceal(&text);
+        Self { text, file: None }
     }
 
     /// Takes a secret out of its file's text, without blanks around it; none if that is no secret: visible
@@ -216,9 +217,12 @@ impl Secret {
     pub fn of_file(file: &Path, text: &str) -> Option<Self> {
         let text = text.trim();
         let is_secret = !text.is_empty() && text.bytes().all(|b| b.is_ascii_graphic());
-        is_secret.then(|| Self {
-            text: text.to_owned(),
-            file: Some(file.to_owned()),
+        is_secret.then(|| {
+            logging::conceal(text);
+            Self {
+                text: text.to_owned(),
+                file: Some(file.to_owned()),
+            }
         })
     }
 
@@ -235,7 +239,7 @@ impl Secret {
     /// What the file holds now, if that is another secret: keys are rotated under running programs.
     pub fn rotated(&self) -> Option<Self> {
         let file = self.file.as_deref()?;
-        let text = std::fs::read_to_string(file).ok()?;
+        let text = read_secret_file(file).ok()?;
         Self::of_file(file, &text).filter(|read| read.text != self.text)
     }
 }

@@ -68,10 +68,11 @@ pub enum DecoderError {
     /// The feature that brings the decoder was left out of this build; nothing like it is negotiated.
     #[error("this build has no decoder of {0}")]
     NotBuilt(Codec),
-    /// The decoder says that the stream is broken or of a kind that it does not know.
-    #[error(
-        "the decoder refused an access unit (state {0:#x}): a broken stream, or a profile beyond 4:2:0 8-bit progressive"
-    )]
+    /// The stream is whole, and of a kind that the decoder does not know.
+    #[error(transparent)]
+    Unsupported(#[from] Unsupported),
+    /// The decoder says that the stream is broken.
+    #[error("the decoder refused an access unit (state {0:#x}): the stream is broken")]
     Refused(i32),
     /// The picture has more macroblocks than 4096 × 2304, what level 5.2 of H.264 allows.
     #[error("pictures of {0:?} are larger than 4096 × 2304: lower the camera's resolution")]
@@ -82,6 +83,47 @@ pub enum DecoderError {
     /// The decoder gave a picture whose planes make no sense.
     #[error("the decoder gave a picture without valid planes")]
     Planes,
+}
+
+/// Kinds of H.264 that are not decoded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+pub enum Unsupported {
+    /// Its sequence may hold fields (`frame_mbs_only_flag` 0).
+    #[error("the video is interlaced, which is not supported: set its source to progressive")]
+    Interlaced,
+    /// More bits than a byte has.
+    #[error(
+        "the video has {bits} bits a sample (profile_idc {profile_idc}), and only 8 are supported: set its source to the profile Baseline, Main or High"
+    )]
+    BitDepth {
+        /// Of a sample.
+        bits: u8,
+        /// As the stream says.
+        profile_idc: u8,
+    },
+    /// More chroma than one sample for four of luma.
+    #[error(
+        "the video has {chroma} chroma (profile_idc {profile_idc}), and only 4:2:0 and grey are supported: set its source to the profile Baseline, Main or High"
+    )]
+    Chroma {
+        /// In the usual notation.
+        chroma: &'static str,
+        /// As the stream says.
+        profile_idc: u8,
+    },
+    /// Macroblocks bypass the transform.
+    #[error(
+        "the video is lossless (profile_idc {profile_idc}), which is not supported: set its source to the profile Baseline, Main or High"
+    )]
+    Lossless {
+        /// As the stream says.
+        profile_idc: u8,
+    },
+    /// Slices in three partitions, of the Extended profile.
+    #[error(
+        "the video is in data partitions (Extended profile), which are not supported: set its source to the profile Baseline, Main or High"
+    )]
+    Partitions,
 }
 
 impl Decoder {

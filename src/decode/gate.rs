@@ -84,7 +84,8 @@ impl State {
 }
 
 impl Gate {
-    /// A closed gate; units older than `max_backlog` at the start of decoding are skipped.
+    /// A closed gate; units that waited longer than `max_backlog` from their last packet to the start of decoding are
+    /// skipped.
     pub fn new(max_backlog: Duration) -> Self {
         Self {
             state: State::AwaitingKeyframe {
@@ -130,14 +131,16 @@ impl Gate {
         if self.sheds(unit) {
             return Verdict::Drop(UnitDrop::Shed);
         }
-        if now.saturating_duration_since(unit.received_at) > self.max_backlog {
+        // From the last packet on: how long the first ones took to come is the sender's pace, not our lateness.
+        if now.saturating_duration_since(unit.completed_at) > self.max_backlog {
             self.close(KeyframeReason::Backlog, now);
             return Verdict::Drop(UnitDrop::DecodeBacklog);
         }
         if unit.is_keyframe() && unit.sequence.is_some() {
             return Verdict::Decode;
         }
-        if unit.after_loss {
+        // What was lost before a unit of sets alone may have been nothing that is missed: its keyframe is about to come.
+        if unit.after_loss && self.state == State::Decoding {
             self.close(KeyframeReason::Loss, now);
         }
         match &mut self.state {
@@ -373,6 +376,20 @@ mod tests {
             gate.admit(&unit(PictureKind::Key, late), late),
             Verdict::Decode
         );
+    }
+
+    #[test]
+    fn the_sender_s_pace_is_no_backlog() {
+        let start = Instant::now();
+        let at = |ms| start + Duration::from_millis(ms);
+        let mut gate = open_gate(start);
+        for (picture, ms) in [(PictureKind::Key, 7000), (PictureKind::Forward, 9000)] {
+            let mut slow = unit(picture, start);
+            slow.completed_at = at(ms);
+            assert_eq!(gate.admit(&slow, at(ms + 500)), Verdict::Decode);
+            gate.open(at(ms + 500));
+        }
+        assert_eq!(gate.keyframe_request(at(10_000)), None);
     }
 
     #[test]

@@ -6,43 +6,56 @@
 //! (`FlushFrame`) cures that, but leaks the reference count of each flushed picture, and the decoder
 //! is out of pictures after about five (openh264 2.6: `ReleaseBufferedReadyPicture*` look for the
 //! buffer in `m_pPicBuff`, which only its threaded mode sets). So it is told that every stream is
-//! baseline: then each picture comes out with its unit, and putting them in order is ours.
+//! baseline: then each picture comes out with its unit, and putting them in order is ours. It is also told nothing else
+//! that it refuses pictures for without need: see `Feed`.
 #![expect(
     unsafe_code,
     reason = "the safe wrapper cannot set a unit's timestamp nor tell a picture's"
 )]
 
+use std::collections::BTreeMap;
 use std::ffi::{c_int, c_long};
 use std::fmt;
 use std::ptr;
 
+use bytes::Bytes;
 use openh264::OpenH264API;
 use openh264::decoder::{Decoder, DecoderConfig, Flush};
 use openh264_sys2::{DECODER_OPTION_NUM_OF_FRAMES_REMAINING_IN_BUFFER, SBufferInfo, dsErrorFree};
 
-use super::decoder::{DecoderError, Picture};
+use super::decoder::{DecoderError, Picture, Unsupported};
 use super::frame::{PictureSize, PlanePool};
 use crate::config::Codec;
-use crate::h264::nal::{NalType, before_slices};
-use crate::h264::sps::as_baseline;
+use crate::h264::nal::{NalType, START_CODE, SliceStart, annex_b};
+use crate::h264::parameter_sets::ParameterSets;
+use crate::h264::sps::{Sps, for_decoder};
 use crate::telemetry::cpu::Stopwatch;
 
 /// The decoder buffers 16 pictures at most; a drain that finds more has lost count.
 const MAX_BUFFERED: usize = 16;
 
+/// A chroma sample of what has no colour.
+const NO_CHROMA: u8 = 128;
+
 /// One openh264 decoder. Error concealment is off, and so is its own trace on standard error.
 pub struct OpenH264 {
     decoder: Decoder,
-    relabelling: Relabelling,
+    feed: Feed,
 }
 
-/// Tells streams as baseline. Each keyframe brings the same parameter set, so that the last one is remembered.
+/// Makes of access units what the decoder takes, and knows the sequence that it is in. Whatever feeds the decoder, a
+/// camera's stream or a file, passes here.
 #[derive(Default)]
-struct Relabelling {
-    sps: Vec<u8>,
-    /// `sps` told as baseline, unless it need not or cannot be.
-    baseline: Option<Vec<u8>>,
-    /// The unit that was relabelled last.
+struct Feed {
+    sets: ParameterSets,
+    /// Of the last IDR picture.
+    active: Option<Sps>,
+    /// The picture parameter sets that the decoder has, by their id, since the last IDR picture.
+    given: BTreeMap<u32, Bytes>,
+    /// Each keyframe has the same sequence parameter set, so that the last one is remembered as the decoder sees it.
+    sps: Bytes,
+    told: Vec<u8>,
+    /// The unit that was changed last.
     unit: Vec<u8>,
 }
 
@@ -67,7 +80,7 @@ impl OpenH264 {
             })?;
         Ok(Self {
             decoder,
-            relabelling: Relabelling::default(),
+            feed: Feed::default(),
         })
     }
 
@@ -79,7 +92,11 @@ impl OpenH264 {
         pool: &PlanePool,
         pictures: &mut Vec<Picture>,
     ) -> Result<(), DecoderError> {
-        let unit = self.relabelling.relabel(unit);
+        let unit = self.feed.prepare(unit)?;
+        // Nothing in it is for the decoder, which would take no bytes for the end of the stream.
+        if unit.is_empty() {
+            return Ok(());
+        }
         let Ok(length) = c_int::try_from(unit.len()) else {
             return Err(DecoderError::Refused(0));
         };
@@ -102,7 +119,7 @@ impl OpenH264 {
         let failed = state != dsErrorFree;
         // With an error, what comes out is whole only if it belongs to an earlier unit.
         if info.iBufferStatus == 1 && !(failed && info.uiOutYuvTimeStamp == tag) {
-            pictures.push(copy(planes, &info, pool)?);
+            pictures.push(copy(planes, &info, self.feed.is_grey(), pool)?);
         }
         if failed {
             return Err(DecoderError::Refused(state));
@@ -136,7 +153,7 @@ impl OpenH264 {
             if info.iBufferStatus != 1 {
                 return Err(DecoderError::NoPicture);
             }
-            pictures.push(copy(planes, &info, pool)?);
+            pictures.push(copy(planes, &info, self.feed.is_grey(), pool)?);
         }
         Ok(())
     }
@@ -159,40 +176,98 @@ impl OpenH264 {
     }
 }
 
-impl Relabelling {
-    /// The byte stream with its sequence parameter sets told as baseline.
-    fn relabel<'a>(&'a mut self, unit: &'a [u8]) -> &'a [u8] {
+impl Feed {
+    /// The unit's slices, and before each the parameter sets that it needs and the decoder does not have: in the order
+    /// that the decoder wants, and no others, since one that is broken costs a picture even if nobody uses it. Whatever else
+    /// is in the unit a base decoder has to ignore.
+    fn prepare<'a>(&'a mut self, unit: &'a [u8]) -> Result<&'a [u8], Unsupported> {
+        for nal in annex_b(unit) {
+            match kind(nal) {
+                NalType::Partition => return Err(Unsupported::Partitions),
+                // One that cannot be read gives no picture to the slices that use it.
+                NalType::Sps | NalType::Pps => {
+                    let _ = self.sets.remember(nal);
+                }
+                _ => {}
+            }
+        }
         self.unit.clear();
-        let mut copied = 0;
-        for (kind, range) in before_slices(unit) {
-            if kind != NalType::Sps {
+        let (mut slices_alone, mut begins) = (true, true);
+        for nal in annex_b(unit) {
+            let is_idr = kind(nal) == NalType::IdrSlice;
+            if !kind(nal).is_slice() {
+                slices_alone = false;
                 continue;
             }
-            let sps = &unit[range.clone()];
-            if self.sps != sps {
-                self.sps.clear();
-                self.sps.extend_from_slice(sps);
-                self.baseline = as_baseline(sps);
+            if let Some(start) = SliceStart::parse(nal) {
+                if begins && (is_idr || self.active.is_none()) {
+                    self.begin_sequence(start.pps_id)?;
+                    slices_alone = false;
+                }
+                slices_alone &= !self.give_pps(start.pps_id);
             }
-            if let Some(baseline) = &self.baseline {
-                self.unit.extend_from_slice(&unit[copied..range.start]);
-                self.unit.extend_from_slice(baseline);
-                copied = range.end;
-            }
+            begins = false;
+            self.unit.extend_from_slice(&START_CODE);
+            self.unit.extend_from_slice(nal);
         }
-        if copied == 0 {
-            return unit;
+        Ok(if slices_alone && !begins {
+            unit
+        } else {
+            &self.unit
+        })
+    }
+
+    /// At an IDR picture, or where a file begins without.
+    fn begin_sequence(&mut self, pps_id: u32) -> Result<(), Unsupported> {
+        self.given.clear();
+        let sets = self.sets.of_slice(pps_id);
+        self.active = sets.as_ref().map(|sets| sets.sps);
+        let Some(sets) = sets else {
+            return Ok(());
+        };
+        if let Some(unsupported) = sets.sps.unsupported() {
+            return Err(unsupported);
         }
-        self.unit.extend_from_slice(&unit[copied..]);
-        &self.unit
+        if self.sps != sets.sps_nal {
+            self.told = for_decoder(&sets.sps_nal).unwrap_or_else(|| sets.sps_nal.to_vec());
+            self.sps = sets.sps_nal;
+        }
+        self.unit.extend_from_slice(&START_CODE);
+        self.unit.extend_from_slice(&self.told);
+        Ok(())
+    }
+
+    /// True if the decoder has to be given the set.
+    fn give_pps(&mut self, id: u32) -> bool {
+        let Some(sets) = self.sets.of_slice(id) else {
+            return false;
+        };
+        if self.given.get(&id) == Some(&sets.pps_nal) {
+            return false;
+        }
+        self.unit.extend_from_slice(&START_CODE);
+        self.unit.extend_from_slice(&sets.pps_nal);
+        self.given.insert(id, sets.pps_nal);
+        true
+    }
+
+    fn is_grey(&self) -> bool {
+        self.active.is_some_and(|sps| sps.is_grey())
     }
 }
 
+fn kind(nal: &[u8]) -> NalType {
+    nal.first()
+        .map_or(NalType::Filler, |&header| NalType::of(header))
+}
+
 /// Copies a picture out of the decoder's memory, which is valid until its next call. The decoder has
-/// applied the cropping to pointers and size.
+/// applied the cropping to pointers and size. A grey stream has no chroma, and the decoder leaves those planes as they
+/// were.
 fn copy(
     planes: [*mut u8; 3],
     info: &SBufferInfo,
+    is_grey: bool,
     pool: &PlanePool,
 ) -> Result<Picture, DecoderError> {
     // SAFETY: the union has one variant, which a call that reports a picture has written.
@@ -220,9 +295,13 @@ fn copy(
         (planes[2], chroma_stride, chroma_width, chroma_height),
     ];
     let mut rest = target.bytes_mut();
-    for (source, stride, width, height) in layout {
+    for (index, (source, stride, width, height)) in layout.into_iter().enumerate() {
         let (plane, behind) = rest.split_at_mut(width * height);
         rest = behind;
+        if is_grey && index > 0 {
+            plane.fill(NO_CHROMA);
+            continue;
+        }
         for (row, line) in plane.chunks_exact_mut(width).enumerate() {
             // SAFETY: the decoder's plane has `height` rows of `stride` ≥ `width` bytes from `source`
             // on, and stays as it is until the decoder's next call.

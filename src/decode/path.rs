@@ -31,6 +31,12 @@ pub const NACK_INTERVAL: Duration = Duration::from_millis(20);
 /// Default of [`DecodeConfig::max_backlog`].
 pub const MAX_BACKLOG: Duration = Duration::from_millis(500);
 
+/// While packets of a keyframe come, each within this time of the one before, no other one is asked for: it would only
+/// take its place on a slow link.
+const KEYFRAME_PAUSE: Duration = Duration::from_millis(500);
+/// A keyframe that takes longer than this does not keep others from being asked for.
+const KEYFRAME_PATIENCE: Duration = Duration::from_secs(10);
+
 /// What one stream's decoding needs to know.
 #[derive(Debug, Clone)]
 pub struct DecodeConfig {
@@ -46,7 +52,8 @@ pub struct DecodeConfig {
     pub restarts: IntCounter,
     /// How often missing packets are asked for: a hole waits twice that, and the jitter.
     pub nack_interval: Duration,
-    /// Units older than this when decoding could start are skipped, up to the next keyframe.
+    /// Units that waited longer than this from their last packet to the start of decoding are skipped, up to the next
+    /// keyframe.
     pub max_backlog: Duration,
     /// Which decoders to make.
     pub decoder: DecoderKind,
@@ -170,12 +177,18 @@ impl ReceivePath {
                 self.begin_at_the_foot(now);
             }
             Ordered::Packet(packet) if packet.codec != self.codec => {
-                if let Some(unit) = self.finish_unit() {
+                if let Some(unit) = self.finish_unit(now) {
                     self.decode(unit, now, on_frame);
                 }
                 self.codec = packet.codec;
             }
             Ordered::Packet(_) => {}
+        }
+        if matches!(ordered, Ordered::Restart) {
+            if let Some(unit) = self.finish_unit(now) {
+                self.decode(unit, now, on_frame);
+            }
+            return true;
         }
         match self.codec {
             Codec::H264 => {
@@ -194,16 +207,20 @@ impl ReceivePath {
 
     /// The reason for a keyframe request that is due.
     pub fn keyframe_request(&mut self, now: Instant) -> Option<KeyframeReason> {
+        if self.keyframe_awaited_until().is_some_and(|at| now < at) {
+            return None;
+        }
         self.stream.keyframe_request(now)
     }
 
     /// When there is something to do although nothing arrives.
     pub fn deadline(&self) -> Option<Instant> {
-        let deadlines = [
-            self.reorder.deadline(),
-            self.stream.deadline(),
-            self.ladder.gone_at(),
-        ];
+        let request = self.stream.deadline();
+        let request = request.map(|at| {
+            self.keyframe_awaited_until()
+                .map_or(at, |until| at.max(until))
+        });
+        let deadlines = [self.reorder.deadline(), request, self.ladder.gone_at()];
         deadlines.into_iter().flatten().min()
     }
 
@@ -234,7 +251,7 @@ impl ReceivePath {
         self.stream.stop();
         self.reorder.finish();
         while self.step(now, &mut |_| {}) {}
-        if let Some(unit) = self.finish_unit() {
+        if let Some(unit) = self.finish_unit(now) {
             self.stream.push(unit, now, &mut |_| {});
         }
     }
@@ -270,10 +287,29 @@ impl ReceivePath {
     }
 
     /// Closes the open unit. The next one of its codec follows a loss, so that nothing but a keyframe passes.
-    fn finish_unit(&mut self) -> Option<AccessUnit> {
-        match self.codec {
+    fn finish_unit(&mut self, now: Instant) -> Option<AccessUnit> {
+        let unit = match self.codec {
             Codec::H264 => self.h264.finish(),
             Codec::Vp8 => self.vp8.finish(),
-        }
+        };
+        // That nothing more comes of it is known only now. How long its sender was silent is no lateness of ours.
+        unit.map(|unit| AccessUnit {
+            completed_at: unit.completed_at.max(now),
+            ..unit
+        })
+    }
+
+    /// While a keyframe is under way: until when the rest of it is waited for.
+    fn keyframe_awaited_until(&self) -> Option<Instant> {
+        let coming = match self.codec {
+            Codec::H264 => self.h264.keyframe_under_way(),
+            Codec::Vp8 => self.vp8.keyframe_under_way(),
+        }?;
+        let patience_ends = coming.first_packet + KEYFRAME_PATIENCE;
+        Some(patience_ends.min(coming.last_packet + KEYFRAME_PAUSE))
     }
 }
+
+#[cfg(all(test, feature = "openh264"))]
+#[path = "path_tests.rs"]
+mod tests;

@@ -66,7 +66,7 @@ struct HeldUnit {
 }
 
 impl DecodeStream {
-    /// A stream that waits for its first keyframe; units older than `max_backlog` are skipped.
+    /// A stream that waits for its first keyframe; units that waited longer than `max_backlog` are skipped.
     pub fn new(metrics: Arc<StreamMetrics>, kind: DecoderKind, max_backlog: Duration) -> Self {
         Self {
             metrics,
@@ -164,6 +164,10 @@ impl DecodeStream {
 
     fn decode(&mut self, unit: AccessUnit, now: Instant, on_frame: &mut dyn FnMut(Frame)) {
         let started = Instant::now();
+        // All of it was for others. The decoder would take no bytes for the end of the stream.
+        if unit.data.is_empty() {
+            return self.metrics.unit_dropped(UnitDrop::NoPicture);
+        }
         if let (PictureKind::Key, Some(sequence)) = (unit.picture, unit.sequence)
             && let Err(error) = self.prepare(sequence, now, on_frame)
         {

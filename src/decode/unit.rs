@@ -42,6 +42,15 @@ pub struct AccessUnit {
     pub after_loss: bool,
 }
 
+/// When packets of a unit came that is not whole yet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct UnderWay {
+    /// The packet that came first.
+    pub first_packet: Instant,
+    /// The packet that came last.
+    pub last_packet: Instant,
+}
+
 /// What an access unit holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PictureKind {

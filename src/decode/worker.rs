@@ -2,19 +2,20 @@
 //! frames and keyframe requests to its owner's callbacks. Whoever subscribed to the stream owns it.
 
 use std::fmt;
+use std::io;
 use std::panic::AssertUnwindSafe;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 pub use super::path::DecodeConfig;
-use super::path::ReceivePath;
+use super::path::{PathError, ReceivePath};
 use super::queue::Popped;
 pub use super::queue::{Arrival, ArrivalQueue};
 use super::shed::ShedChange;
-use super::{frame::Frame, gate::KeyframeReason};
+use super::{decoder::DecoderError, frame::Frame, gate::KeyframeReason};
 use crate::telemetry::ledger::{ShedLevel, UnitDrop};
 use crate::telemetry::logging::{RATE_LIMIT, RateLimit};
-use crate::thread::{Joined, spawn_named};
+use crate::thread::{Joined, try_spawn_named};
 
 /// A stream's decode thread. Dropping it stops the thread and waits for it.
 pub struct DecodeWorker {
@@ -30,23 +31,70 @@ impl fmt::Debug for DecodeWorker {
     }
 }
 
+/// What a decode thread is started with. Both callbacks run on it and must not wait.
+pub struct DecodeParts {
+    /// How frames are decoded.
+    pub config: DecodeConfig,
+    /// Gets each frame.
+    pub on_frame: Box<dyn FnMut(Frame) + Send>,
+    /// Is told when and why a picture loss indication is due.
+    pub request_keyframe: Box<dyn FnMut(KeyframeReason) + Send>,
+}
+
+impl fmt::Debug for DecodeParts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("DecodeParts")
+            .field("config", &self.config)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The system grants no thread for decoding. What was to be started can be tried again.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "the system grants no thread to decode {} ({source}): raise the limit of processes and threads (`ulimit -u`, `pids_limit` of a container)",
+    parts.config.id
+)]
+pub struct NoThread {
+    /// What the system said.
+    pub source: io::Error,
+    /// What was to be started.
+    pub parts: Box<DecodeParts>,
+}
+
 impl DecodeWorker {
-    /// Starts the thread. Both callbacks run on it and must not wait: `on_frame` gets each frame,
-    /// `request_keyframe` says when and why a picture loss indication is due.
-    pub fn spawn(
-        config: DecodeConfig,
-        queue: Arc<ArrivalQueue>,
-        mut on_frame: Box<dyn FnMut(Frame) + Send>,
-        mut request_keyframe: Box<dyn FnMut(KeyframeReason) + Send>,
-    ) -> Self {
-        let arrivals = Arc::clone(&queue);
-        let name = format!("dec-{}", config.id);
-        let thread = spawn_named(name, move || {
-            run(&config, &arrivals, &mut *on_frame, &mut *request_keyframe);
-        });
-        Self {
-            queue,
-            thread: Some(thread),
+    /// Starts the thread.
+    ///
+    /// # Errors
+    /// When the system grants none.
+    pub fn spawn(parts: DecodeParts, queue: Arc<ArrivalQueue>) -> Result<Self, NoThread> {
+        let name = format!("dec-{}", parts.config.id);
+        // The thread takes them out once it runs; where there is none they are here to be tried again.
+        let parts = Arc::new(Mutex::new(Some(Box::new(parts))));
+        let (arrivals, theirs) = (Arc::clone(&queue), Arc::clone(&parts));
+        let take = |parts: &Mutex<Option<Box<DecodeParts>>>| {
+            parts.lock().unwrap_or_else(PoisonError::into_inner).take()
+        };
+        let body = move || {
+            if let Some(mut parts) = take(&theirs) {
+                let DecodeParts {
+                    config,
+                    on_frame,
+                    request_keyframe,
+                } = &mut *parts;
+                run(config, &arrivals, &mut **on_frame, &mut **request_keyframe);
+            }
+        };
+        match try_spawn_named(name, body) {
+            Ok(thread) => Ok(Self {
+                queue,
+                thread: Some(thread),
+            }),
+            Err(source) => Err(NoThread {
+                source,
+                parts: take(&parts)
+                    .expect("the parts are there, because no thread has run to take them"),
+            }),
         }
     }
 
@@ -122,13 +170,24 @@ fn run_path(
         {
             log_shed_change(config, change, left_out);
         }
-        if let Some(error) = path.take_error()
-            && let Some(left_out) = warnings.allow((), Instant::now())
-        {
-            tracing::warn!(camera = %config.id, left_out, %error, "a picture was lost to bad input");
+        if let Some(error) = path.take_error() {
+            log_error(config, error, &warnings);
         }
     }
     path.finish(Instant::now());
+}
+
+fn log_error(config: &DecodeConfig, error: PathError, warnings: &RateLimit<bool>) {
+    let hopeless = matches!(error, PathError::Decoder(DecoderError::Unsupported(_)));
+    let Some(left_out) = warnings.allow(hopeless, Instant::now()) else {
+        return;
+    };
+    let camera = &config.id;
+    if hopeless {
+        tracing::warn!(%camera, left_out, %error, "this camera's video cannot be decoded");
+    } else {
+        tracing::warn!(%camera, left_out, %error, "a picture was lost to bad input");
+    }
 }
 
 /// Levels, lateness, and one sentence.

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::io::{IsTerminal, Write};
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -12,6 +13,7 @@ use anyhow::{Result, ensure};
 use serde_json::Value;
 use tokio::task::JoinSet;
 
+use super::camera::check_fps;
 use super::loopback::{Hub, camera, node_config, percentile};
 use crate::config::StreamId;
 use crate::h264::clip::Clip;
@@ -21,6 +23,9 @@ use crate::node::{Node, NodeParts};
 
 /// The demo's node on the demo's hub.
 const NODE: &str = "twinsight-demo";
+
+/// How many cameras it takes.
+pub const CAMERAS: RangeInclusive<usize> = 1..=64;
 
 /// How often the table is drawn.
 const DRAW_EVERY: Duration = Duration::from_secs(1);
@@ -71,10 +76,13 @@ pub async fn run(
     out: &mut impl Write,
 ) -> Result<()> {
     ensure!(
-        (1..=64).contains(&options.cameras),
-        "--cameras {}: the demo takes 1 to 64 cameras",
-        options.cameras
+        CAMERAS.contains(&options.cameras),
+        "{} cameras: the demo takes {} to {}",
+        options.cameras,
+        CAMERAS.start(),
+        CAMERAS.end()
     );
+    check_fps(options.fps)?;
     let clip = Arc::new(Clip::read(&options.clip)?);
     let hub = Hub::start().await?;
 

@@ -11,25 +11,19 @@ use image::codecs::jpeg::JpegEncoder;
 use serde::Serialize;
 
 use crate::annotate::{self, Annotation};
-#[cfg(feature = "openh264")]
-use crate::config::Codec;
 use crate::decode::decoder::DecoderError;
-#[cfg(feature = "openh264")]
-use crate::decode::decoder::{Decoder, DecoderKind};
-#[cfg(feature = "openh264")]
-use crate::decode::frame::{Color, PlanePool};
 use crate::decode::frame::{I420, PictureSize};
 use crate::detect::{
     DetectError, DetectSettings, Detections, Detector, ModelError, ModelInfo, OnnxDetector,
     Picture, Runtime, RuntimeError, RuntimeOptions,
 };
+#[cfg(feature = "openh264")]
+use crate::dev::frames;
 use crate::dev::picture;
 use crate::dev::progress::progress_bar;
-use crate::h264::clip::{Clip, NotAClip};
+use crate::h264::clip::{Clip, NotAClip, ReadError, read_bounded};
 use crate::h264::mp4::is_mp4;
-#[cfg(feature = "openh264")]
 use crate::h264::nal::{NalType, annex_b};
-#[cfg(feature = "openh264")]
 use crate::h264::sps::Sps;
 use crate::preprocess::color::to_rgb8;
 
@@ -112,27 +106,34 @@ pub struct FileError {
 pub enum Problem {
     /// It is not there or not readable.
     #[error("cannot be read: {0}")]
-    Unreadable(io::Error),
+    Unreadable(ReadError),
     /// It is something else.
     #[error("is neither a JPEG or PNG picture nor an H.264 byte stream (Annex B) or MP4 file")]
     Unknown,
+    /// Video in another kind of file.
+    #[error(
+        "is {0}, and clips are H.264 byte streams (Annex B) or MP4 files: make one with `ffmpeg -i FILE -c copy CLIP.mp4`"
+    )]
+    OtherContainer(&'static str),
     /// A damaged picture.
     #[error("is not a whole picture: {0}")]
     Picture(image::ImageError),
-    /// A damaged clip.
-    #[error("{failed} of its {units} access units could not be decoded")]
+    /// A damaged clip, or one of a kind that is not decoded.
+    #[error("{failed} of its {units} access units could not be decoded: {reason}")]
     Clip {
-        /// Access units that gave an error.
+        /// Access units that gave no picture.
         failed: usize,
         /// All of them.
         units: usize,
+        /// What the decoder said of the first.
+        reason: DecoderError,
     },
-    /// A clip that cannot be read, or that decoding cannot begin in.
+    /// A clip that cannot be read, not to its end, or that decoding cannot begin in.
     #[error(transparent)]
     NotAClip(#[from] NotAClip),
     /// The decoder itself failed.
     #[error(transparent)]
-    Decoder(DecoderError),
+    Decoder(#[from] DecoderError),
     /// Built without a decoder.
     #[error("is a clip, and this build has no H.264 decoder (feature `openh264`)")]
     NoDecoder,
@@ -288,11 +289,12 @@ struct ClipTotals {
 
 impl Command<'_> {
     fn file(&mut self, file: &Path) -> Result<(), Problem> {
-        let bytes = fs::read(file).map_err(Problem::Unreadable)?;
+        let bytes = read_bounded(file).map_err(Problem::Unreadable)?;
         match Kind::of(&bytes) {
-            Some(Kind::Picture) => self.picture(file, &bytes),
-            Some(Kind::Clip) => self.clip(file, &bytes),
-            None => Err(Problem::Unknown),
+            Kind::Picture => self.picture(file, &bytes),
+            Kind::Clip => self.clip(file, &bytes),
+            Kind::OtherContainer(name) => Err(Problem::OtherContainer(name)),
+            Kind::Unknown => Err(Problem::Unknown),
         }
     }
 
@@ -325,6 +327,13 @@ impl Command<'_> {
         Ok(())
     }
 
+    #[cfg(not(feature = "openh264"))]
+    fn clip(&mut self, _file: &Path, bytes: &[u8]) -> Result<(), Problem> {
+        Clip::from_bytes(bytes)?;
+        Err(Problem::NoDecoder)
+    }
+
+    #[cfg(feature = "openh264")]
     fn clip(&mut self, file: &Path, bytes: &[u8]) -> Result<(), Problem> {
         let clip = Clip::from_bytes(bytes)?;
         let units = clip.units().len();
@@ -333,7 +342,7 @@ impl Command<'_> {
         let bar = progress_bar(name.into_owned(), units as u64, counts);
         let mut totals = ClipTotals::default();
         let mut last_size = None;
-        let decoded = decode_clip(&clip, |planes| {
+        let decoded = frames::decode(&clip, |planes| -> Result<(), Problem> {
             let found = self
                 .detector
                 .detect(Picture::I420(planes), &self.settings)?;
@@ -353,17 +362,21 @@ impl Command<'_> {
             self.annotate_frame(file, frame, &planes, &found)
         });
         bar.finish_and_clear();
-        let failed = decoded?;
+        let undecoded = decoded?;
         if let Some(size) = last_size.filter(|_| !self.json) {
             self.clip_line(file, size, &totals)?;
         }
-        if failed > 0 || totals.frames == 0 {
+        if let Some(undecoded) = undecoded {
             return Err(Problem::Clip {
-                failed: failed.max(usize::from(totals.frames == 0)),
+                failed: undecoded.units,
                 units,
+                reason: undecoded.reason,
             });
         }
-        Ok(())
+        match clip.damage() {
+            Some(damage) => Err(damage.clone().into()),
+            None => Ok(()),
+        }
     }
 
     fn annotate_frame(
@@ -506,23 +519,51 @@ impl Command<'_> {
     }
 }
 
-/// What a file is, by its first bytes.
+/// What a file is, by its bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
     Picture,
     Clip,
+    /// Video, but not as it is read here; with its name.
+    OtherContainer(&'static str),
+    Unknown,
 }
 
 impl Kind {
-    fn of(bytes: &[u8]) -> Option<Self> {
+    fn of(bytes: &[u8]) -> Self {
+        const TS_PACKET: usize = 188;
+        let is_sync = |at: usize| bytes.get(at) == Some(&0x47);
+        // Any number of zeros may come before the first start code.
+        let zeros = bytes.iter().take_while(|byte| **byte == 0).count();
         if bytes.starts_with(b"\x89PNG\r\n\x1a\n") || bytes.starts_with(&[0xff, 0xd8, 0xff]) {
-            Some(Self::Picture)
-        } else if bytes.starts_with(&[0, 0, 1]) || bytes.starts_with(&[0, 0, 0, 1]) || is_mp4(bytes)
-        {
-            Some(Self::Clip)
+            Self::Picture
+        } else if is_mp4(bytes) {
+            Self::Clip
+        } else if bytes.starts_with(&[0x1a, 0x45, 0xdf, 0xa3]) {
+            Self::OtherContainer("a Matroska or WebM file")
+        } else if bytes.starts_with(b"RIFF") && bytes.get(8..12) == Some(b"AVI ") {
+            Self::OtherContainer("an AVI file")
+        } else if bytes.starts_with(b"FLV\x01") {
+            Self::OtherContainer("an FLV file")
+        } else if (0..3).all(|packet| is_sync(packet * TS_PACKET)) {
+            Self::OtherContainer("an MPEG transport stream")
+        } else if bytes.starts_with(&[0, 0, 1, 0xba]) {
+            Self::OtherContainer("an MPEG program stream")
+        } else if zeros >= 2 && bytes.get(zeros) == Some(&1) || has_h264(bytes) {
+            Self::Clip
         } else {
-            None
+            Self::Unknown
         }
     }
+}
+
+/// True for a byte stream that begins with something else, as where a recording was joined in the middle.
+fn has_h264(bytes: &[u8]) -> bool {
+    let is_sps = |nal: &[u8]| {
+        nal.first().map(|header| NalType::of(*header)) == Some(NalType::Sps)
+            && Sps::parse(nal).is_ok()
+    };
+    annex_b(bytes).any(is_sps) && Clip::from_annex_b(bytes).is_some()
 }
 
 fn write_picture(image: &image::RgbImage, path: &Path) -> image::ImageResult<()> {
@@ -551,58 +592,6 @@ fn annotated_path(
         copy += 1;
     }
     found
-}
-
-/// Decodes a clip and gives each picture to `each`; says how many units failed. A clip has time: pictures come in
-/// display order, after B slices too.
-#[cfg(feature = "openh264")]
-fn decode_clip(
-    clip: &Clip,
-    mut each: impl FnMut(I420<'_>) -> Result<(), Problem>,
-) -> Result<usize, Problem> {
-    let mut decoder = Decoder::new(DecoderKind::Software, Codec::H264).map_err(Problem::Decoder)?;
-    let pool = PlanePool::new(1);
-    let mut pictures = Vec::new();
-    let mut color = Color::default();
-    let mut failed = 0;
-    for unit in clip.units() {
-        let nals = annex_b(&unit.data);
-        let sps = nals.filter(|nal| {
-            nal.first()
-                .is_some_and(|&header| NalType::of(header) == NalType::Sps)
-        });
-        if let Some(Ok(sps)) = sps.map(Sps::parse).last() {
-            color = sps.color;
-        }
-        let decoded = decoder.decode(&unit.data, 0, &pool, &mut pictures);
-        failed += usize::from(decoded.is_err());
-        for picture in pictures.drain(..) {
-            each(I420::from_packed(
-                picture.planes.bytes(),
-                picture.size,
-                color,
-            ))?;
-        }
-    }
-    decoder
-        .drain(&pool, &mut pictures)
-        .map_err(Problem::Decoder)?;
-    for picture in pictures.drain(..) {
-        each(I420::from_packed(
-            picture.planes.bytes(),
-            picture.size,
-            color,
-        ))?;
-    }
-    Ok(failed)
-}
-
-#[cfg(not(feature = "openh264"))]
-fn decode_clip(
-    _clip: &Clip,
-    _each: impl FnMut(I420<'_>) -> Result<(), Problem>,
-) -> Result<usize, Problem> {
-    Err(Problem::NoDecoder)
 }
 
 /// To a part of one, as in the node's events.

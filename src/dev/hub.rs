@@ -1,9 +1,10 @@
 //! The development hub: clients come in over long-polling or WebSocket, twin messages go to the
 //! rooms of their twins. It speaks the simulator mode of the hub's protocol (which is PhyOS's too)
 //! and the direct one, makes up twins that it was not told of, and forgets everything when it ends.
+//! A twin is Online while its client is connected; of those in its file it says what the file says.
 //! Not for production: it believes whoever connects.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::future::Future;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -193,8 +194,15 @@ pub async fn run(
 struct Hub {
     options: DevHubOptions,
     twins: Mutex<BTreeMap<String, Value>>,
+    /// Twins whose status its file tells.
+    told: BTreeSet<String>,
+    /// Who is connected, and how often: twins, and devices behind [`DEVICE`].
+    online: Mutex<HashMap<String, usize>>,
     clients: AtomicUsize,
 }
+
+/// Marks a device among those that are connected; no twin's id begins like this.
+const DEVICE: &str = "\0";
 
 /// How a client has introduced itself.
 #[derive(Debug, Clone)]
@@ -212,7 +220,7 @@ enum Client {
 #[derive(Debug)]
 struct Handler {
     hub: Arc<Hub>,
-    client: Mutex<Client>,
+    client: Arc<Mutex<Client>>,
 }
 
 /// Marks [`Handler`] for socketioxide's overload by argument lists.
@@ -243,18 +251,25 @@ fn admit(hub: &Arc<Hub>, socket: &SocketRef, auth: Value) -> Result<(), String> 
         hub.clients.fetch_sub(1, Ordering::Relaxed);
         return Err(format!("{MAX_CLIENTS} clients are connected already"));
     }
-    let leaving = Arc::clone(hub);
-    socket.on_disconnect(move || {
-        leaving.clients.fetch_sub(1, Ordering::Relaxed);
-        async {}
-    });
     if let Client::Twin(twin_id) = &client {
         tracing::info!(twin_id, transport = ?socket.transport_type(), "a client connected");
+        hub.came(twin_id.clone());
         socket.join(twin_id.clone());
     }
+    let client = Arc::new(Mutex::new(client));
+    let (leaving, left) = (Arc::clone(hub), Arc::clone(&client));
+    socket.on_disconnect(move || {
+        leaving.clients.fetch_sub(1, Ordering::Relaxed);
+        match &*lock(&left) {
+            Client::Twin(twin_id) => leaving.went(twin_id),
+            Client::Device(device_id) => leaving.went(&format!("{DEVICE}{device_id}")),
+            Client::Stranger => {}
+        }
+        async {}
+    });
     socket.on_fallback(Handler {
         hub: Arc::clone(hub),
-        client: Mutex::new(client),
+        client,
     });
     Ok(())
 }
@@ -316,6 +331,7 @@ impl Handler {
         };
         let answer = if valid {
             *lock(&self.client) = Client::Device(device_id.to_owned());
+            self.hub.came(format!("{DEVICE}{device_id}"));
             json!({ "status": "success" })
         } else {
             failure("the access key is not valid for this device")
@@ -345,6 +361,7 @@ impl Handler {
                 .filter(|twin| twin["deviceId"] == device_id && twin["id"] != own["id"])
                 .cloned(),
         );
+        let twins: Vec<Value> = twins.into_iter().map(|t| self.hub.present(t)).collect();
         json!({ "status": "success", "twins": twins })
     }
 
@@ -434,19 +451,71 @@ impl Hub {
             .filter_map(|twin| Some((twin_id(twin)?.to_owned(), twin.clone())))
             .collect();
         Self {
+            told: options
+                .twins
+                .iter()
+                .filter(|twin| twin["status"].is_string())
+                .filter_map(|twin| twin_id(twin).map(str::to_owned))
+                .collect(),
             options,
             twins: Mutex::new(twins),
+            online: Mutex::default(),
             clients: AtomicUsize::new(0),
         }
     }
 
+    /// A client introduced itself.
+    fn came(&self, who: String) {
+        *lock(&self.online).entry(who).or_default() += 1;
+    }
+
+    /// A client that had introduced itself is gone.
+    fn went(&self, who: &str) {
+        let mut online = lock(&self.online);
+        if let Some(count) = online.get_mut(who) {
+            *count -= 1;
+            if *count == 0 {
+                online.remove(who);
+            }
+        }
+    }
+
+    /// A twin with the status that it has now: a peripheral has its app's, a device's twin the device's.
+    fn present(&self, mut twin: Value) -> Value {
+        let Some(id) = twin_id(&twin) else {
+            return twin;
+        };
+        if self.told.contains(id) {
+            return twin;
+        }
+        let online = lock(&self.online);
+        let is_online = |who: &str| online.contains_key(who);
+        let as_other = match twin["type"].as_str() {
+            Some("Peripheral") => twin["properties"]["desired"]["instanceId"]
+                .as_str()
+                .is_some_and(is_online),
+            Some("Device") => twin["deviceId"]
+                .as_str()
+                .is_some_and(|device_id| is_online(&format!("{DEVICE}{device_id}"))),
+            _ => false,
+        };
+        let status = match as_other || is_online(id) {
+            true => "Online",
+            false => "Offline",
+        };
+        drop(online);
+        twin["status"] = status.into();
+        twin
+    }
+
     /// A twin that is known or may be made up.
     fn twin(&self, id: &str) -> Option<Value> {
-        if let Some(twin) = lock(&self.twins).get(id) {
-            return Some(twin.clone());
-        }
-        let made_up = !self.options.strict && !id.is_empty() && id.len() <= MAX_ID_BYTES;
-        made_up.then(|| new_twin(id, "Edge", "dev-device"))
+        let known = lock(&self.twins).get(id).cloned();
+        let made_up = || {
+            let may_be = !self.options.strict && !id.is_empty() && id.len() <= MAX_ID_BYTES;
+            may_be.then(|| new_twin(id, "Edge", "dev-device"))
+        };
+        Some(self.present(known.or_else(made_up)?))
     }
 
     /// The Device twin of a device, made up if need be.
@@ -488,7 +557,8 @@ impl Hub {
             )));
         }
         twins.insert(id, twin.clone());
-        Ok(twin)
+        drop(twins);
+        Ok(self.present(twin))
     }
 
     fn peripherals(&self, instance_id: &str) -> Vec<Value> {
@@ -499,6 +569,7 @@ impl Hub {
                     && twin["properties"]["desired"]["instanceId"] == instance_id
             })
             .cloned()
+            .map(|twin| self.present(twin))
             .collect()
     }
 
@@ -620,7 +691,7 @@ fn new_twin(id: &str, twin_type: &str, device_id: &str) -> Value {
     let now = clock.unix_ms(clock.instant());
     json!({
         "id": id, "deviceId": device_id, "tenantId": "dev-tenant", "version": 1,
-        "status": "Online", "type": twin_type,
+        "status": "Offline", "type": twin_type,
         "properties": { "desired": { "settings": {} }, "reported": {} },
         "descriptors": {}, "createdAt": now, "updatedAt": now,
     })

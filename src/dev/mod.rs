@@ -9,6 +9,8 @@ pub mod capacity;
 pub mod demo;
 #[cfg(feature = "ort")]
 pub mod detect;
+#[cfg(all(feature = "ort", feature = "openh264"))]
+mod frames;
 pub mod hub;
 #[cfg(all(feature = "webrtc", feature = "ort", feature = "openh264"))]
 mod loopback;

@@ -1,10 +1,18 @@
 //! Pictures of files, for whoever detects on them or sends them: the bytes of a JPEG or PNG come in, RGB
 //! comes out.
 
-use image::{DynamicImage, ImageDecoder, ImageReader, RgbImage};
+use image::error::DecodingError;
+use image::{DynamicImage, ImageDecoder, ImageError, ImageFormat, ImageReader, RgbImage};
 
-/// Decodes a picture, turned as its EXIF data says.
+/// Decodes a picture, turned as its EXIF data says. The library makes grey of what is missing of a JPEG: nobody shall
+/// detect on that.
 pub(super) fn decode(bytes: &[u8]) -> image::ImageResult<RgbImage> {
+    if bytes.starts_with(&[0xff, 0xd8]) && !is_whole_jpeg(bytes) {
+        return Err(ImageError::Decoding(DecodingError::new(
+            ImageFormat::Jpeg.into(),
+            "the file ends before its picture",
+        )));
+    }
     let mut decoder = ImageReader::new(std::io::Cursor::new(bytes))
         .with_guessed_format()?
         .into_decoder()?;
@@ -12,4 +20,82 @@ pub(super) fn decode(bytes: &[u8]) -> image::ImageResult<RgbImage> {
     let mut image = DynamicImage::from_decoder(decoder)?;
     image.apply_orientation(orientation);
     Ok(image.into_rgb8())
+}
+
+/// True when the end of the image follows its last scan (ITU-T T.81, annex B). Segments are stepped over by their length,
+/// so the end of a preview within one is not taken for it.
+fn is_whole_jpeg(bytes: &[u8]) -> bool {
+    const SCAN: u8 = 0xda;
+    const END: u8 = 0xd9;
+    let mut at = 2;
+    loop {
+        // Whatever is no marker is a scan's data, or padding that decoders step over, too.
+        let Some(found) = bytes.get(at..).and_then(next_marker) else {
+            return false;
+        };
+        let marker = bytes[at + found];
+        at += found + 1;
+        match marker {
+            END => return true,
+            // Markers that stand alone.
+            0x01 | 0xd0..=0xd8 => {}
+            _ => {
+                let Some(&[high, low]) = bytes.get(at..at + 2) else {
+                    return false;
+                };
+                at += usize::from(u16::from_be_bytes([high, low])).max(2);
+                if marker == SCAN && at > bytes.len() {
+                    return false;
+                }
+            }
+        }
+    }
+}
+
+/// Where the code of the next marker lies: behind 0xff, and no stuffed zero or fill byte.
+fn next_marker(bytes: &[u8]) -> Option<usize> {
+    let pairs = bytes.iter().zip(bytes.get(1..)?);
+    let marker = |(_, (first, second)): &(usize, (&u8, &u8))| {
+        **first == 0xff && !matches!(**second, 0x00 | 0xff)
+    };
+    pairs.enumerate().find(marker).map(|(at, _)| at + 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn jpeg(width: u32, height: u32) -> Vec<u8> {
+        let picture = RgbImage::from_fn(width, height, |x, y| {
+            image::Rgb([x, y, x ^ y].map(|value| u8::try_from(value % 256).unwrap()))
+        });
+        let mut bytes = std::io::Cursor::new(Vec::new());
+        picture.write_to(&mut bytes, ImageFormat::Jpeg).unwrap();
+        bytes.into_inner()
+    }
+
+    #[test]
+    fn what_is_cut_off_is_no_whole_picture() {
+        let whole = jpeg(64, 48);
+        assert!(decode(&whole).is_ok());
+        for cut in (0..whole.len()).step_by(7) {
+            assert!(decode(&whole[..cut]).is_err(), "{cut} of {}", whole.len());
+        }
+        assert!(decode(&whole[..whole.len() - 1]).is_err());
+        // What comes behind the end is nobody's business.
+        assert!(decode(&[&whole[..], &[0, 1, 2]].concat()).is_ok());
+    }
+
+    #[test]
+    fn the_end_of_a_preview_is_not_the_picture_s() {
+        let (preview, whole) = (jpeg(16, 16), jpeg(64, 48));
+        let mut with_preview = whole[..2].to_vec();
+        with_preview.extend([0xff, 0xe1]);
+        with_preview.extend(u16::try_from(preview.len() + 2).unwrap().to_be_bytes());
+        with_preview.extend(&preview);
+        with_preview.extend(&whole[2..]);
+        assert!(decode(&with_preview).is_ok());
+        let half = with_preview.len() - whole.len() / 2;
+        assert!(decode(&with_preview[..half]).is_err());
+    }
 }

@@ -35,6 +35,11 @@ impl<'a> BitReader<'a> {
         self.position_bits
     }
 
+    /// Leaves bits out; those behind the end are errors only once they are read.
+    pub fn skip_bits(&mut self, count: usize) {
+        self.position_bits = self.position_bits.saturating_add(count);
+    }
+
     /// One bit.
     pub fn flag(&mut self) -> Result<bool, BitError> {
         let byte = self.data.get(self.position_bits / 8).ok_or(BitError::End)?;

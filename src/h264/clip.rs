@@ -1,21 +1,34 @@
 //! A clip: the access units of an H.264 byte stream (Annex B) or of H.264 in MP4, in memory.
 //! Development cameras play them, `detect` decodes them.
+//!
+//! Decoding can begin with every keyframe of a clip: parameter sets are kept from where they stood, also behind what is
+//! left out, and stand before each IDR picture, sequence parameter sets first.
 
-use std::io;
+use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 
-use super::mp4::{self, Mp4Error};
+use super::mp4::{self, Mp4Error, Turn};
 use super::nal::{NalType, START_CODE, SliceStart, annex_b};
+use super::parameter_sets::ParameterSets;
+use super::sps::PpsIds;
 
 /// A clip larger than this is refused: it is held in memory.
-const MAX_CLIP_BYTES: u64 = 256 * 1024 * 1024;
+pub const MAX_CLIP_BYTES: u64 = 256 * 1024 * 1024;
+
+/// Units with the parameter sets that are put before them may be as much; only a hostile file gets there.
+const MAX_UNITS_BYTES: usize = 512 * 1024 * 1024;
+
+/// `nal_unit_type` 14: a prefix belongs to the slice behind it.
+const PREFIX: NalType = NalType::Other(14);
 
 /// The access units of a clip.
 #[derive(Debug, Clone)]
 pub struct Clip {
     units: Vec<ClipUnit>,
+    turn: Turn,
+    damage: Option<NotAClip>,
 }
 
 /// An access unit of a clip.
@@ -25,6 +38,17 @@ pub struct ClipUnit {
     pub data: Bytes,
     /// True when decoding can begin with it.
     pub is_idr: bool,
+}
+
+/// Why a file is not held in memory.
+#[derive(Debug, thiserror::Error)]
+pub enum ReadError {
+    /// The system's reason.
+    #[error(transparent)]
+    Io(#[from] io::Error),
+    /// It is too large.
+    #[error("it has more than the {MAX_CLIP_BYTES} bytes that are held in memory")]
+    TooLarge,
 }
 
 /// Why a clip cannot be used.
@@ -39,12 +63,10 @@ pub enum ClipError {
         source: io::Error,
     },
     /// The file is too large to be held in memory.
-    #[error("the clip {} has {bytes} bytes, more than the {MAX_CLIP_BYTES} that are held in memory: cut it", path.display())]
+    #[error("the clip {} has more than the {MAX_CLIP_BYTES} bytes that are held in memory: cut it", path.display())]
     TooLarge {
         /// The file.
         path: PathBuf,
-        /// Its size.
-        bytes: u64,
     },
     /// There is no keyframe in it.
     #[error(
@@ -68,15 +90,35 @@ pub enum ClipError {
     },
 }
 
-/// Why bytes are no clip.
+/// Why bytes are no clip, or not all of one.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum NotAClip {
     /// There is no keyframe to begin with.
     #[error("is an H.264 byte stream without a keyframe")]
     NoKeyframe,
-    /// An MP4 file that gives no access units.
+    /// An MP4 file without a keyframe in its video track.
+    #[error("is an MP4 file whose H.264 has no keyframe")]
+    NoKeyframeInMp4,
+    /// An MP4 file that gives no or not all access units.
     #[error(transparent)]
     Mp4(#[from] Mp4Error),
+    /// Its parameter sets, before each keyframe, would fill the memory.
+    #[error("has parameter sets of a size that no encoder makes")]
+    TooLarge,
+}
+
+/// Reads a file, pipe or device into memory, as far as it is no larger than [`MAX_CLIP_BYTES`].
+///
+/// # Errors
+/// When it cannot be read or is larger.
+pub fn read_bounded(path: &Path) -> Result<Vec<u8>, ReadError> {
+    let mut bytes = Vec::new();
+    let mut file = std::fs::File::open(path)?.take(MAX_CLIP_BYTES + 1);
+    file.read_to_end(&mut bytes)?;
+    if file.limit() == 0 {
+        return Err(ReadError::TooLarge);
+    }
+    Ok(bytes)
 }
 
 impl Clip {
@@ -85,24 +127,28 @@ impl Clip {
     /// # Errors
     /// When the file cannot be read, is too large, or holds no keyframe.
     pub fn read(path: &Path) -> Result<Self, ClipError> {
-        let read = |source| ClipError::Read {
-            path: path.to_owned(),
-            source,
-        };
-        let bytes = std::fs::metadata(path).map_err(read)?.len();
-        if bytes > MAX_CLIP_BYTES {
-            return Err(ClipError::TooLarge {
-                path: path.to_owned(),
-                bytes,
-            });
-        }
-        Self::from_bytes(&std::fs::read(path).map_err(read)?).map_err(|error| {
-            let path = path.to_owned();
-            match error {
-                NotAClip::NoKeyframe => ClipError::NoKeyframe { path },
-                NotAClip::Mp4(problem) => ClipError::Mp4 { path, problem },
+        let path = || path.to_owned();
+        let bytes = read_bounded(&path()).map_err(|error| match error {
+            ReadError::Io(source) => ClipError::Read {
+                path: path(),
+                source,
+            },
+            ReadError::TooLarge => ClipError::TooLarge { path: path() },
+        })?;
+        let clip = Self::from_bytes(&bytes).map_err(|error| match error {
+            NotAClip::Mp4(problem) => ClipError::Mp4 {
+                path: path(),
+                problem,
+            },
+            NotAClip::NoKeyframe | NotAClip::NoKeyframeInMp4 => {
+                ClipError::NoKeyframe { path: path() }
             }
-        })
+            NotAClip::TooLarge => ClipError::TooLarge { path: path() },
+        })?;
+        if let Some(damage) = clip.damage() {
+            tracing::warn!(clip = %path().display(), "the clip {damage}: what is whole of it is used");
+        }
+        Ok(clip)
     }
 
     /// The access units of a byte stream or MP4 file from the first keyframe on.
@@ -113,31 +159,51 @@ impl Clip {
         if !mp4::is_mp4(bytes) {
             return Self::from_annex_b(bytes).ok_or(NotAClip::NoKeyframe);
         }
-        let units = mp4::access_units(bytes)?.into_iter().map(|unit| ClipUnit {
-            data: unit.data.into(),
-            is_idr: unit.is_idr,
-        });
-        let units: Vec<ClipUnit> = units.skip_while(|unit| !unit.is_idr).collect();
-        if units.is_empty() {
-            return Err(NotAClip::NoKeyframe);
+        let track = mp4::track(bytes)?;
+        let mut units = Units::default();
+        for sample in &track.samples {
+            units.begin(&sample.sets);
+            let mut unit = UnitBuilder::default();
+            sample.nals.iter().for_each(|nal| unit.push(nal));
+            if sample.nals.is_empty() {
+                units.closed = true;
+            } else {
+                units.push(unit);
+            }
         }
-        Ok(Self { units })
+        let damage = track.damage.map(NotAClip::Mp4);
+        let clip = units.clip(track.turn, damage.clone());
+        clip.ok_or(damage.unwrap_or(NotAClip::NoKeyframeInMp4))
     }
 
     /// The access units of a byte stream from its first keyframe on; `None` without one.
     pub fn from_annex_b(stream: &[u8]) -> Option<Self> {
-        let mut units = Vec::new();
+        let mut units = Units::default();
         let mut unit = UnitBuilder::default();
+        let mut prefixes = Vec::new();
         for nal in annex_b(stream) {
-            if unit.is_complete_before(nal) {
-                units.extend(std::mem::take(&mut unit).finish());
+            if kind(nal) == Some(PREFIX) {
+                prefixes.push(nal);
+                continue;
             }
+            if unit.is_complete_before(nal) {
+                units.push(std::mem::take(&mut unit));
+            }
+            prefixes.drain(..).for_each(|prefix| unit.push(prefix));
             unit.push(nal);
         }
-        units.extend(unit.finish());
-        let first = units.iter().position(|unit: &ClipUnit| unit.is_idr)?;
-        units.drain(..first);
-        Some(Self { units })
+        units.push(unit);
+        units.clip(Turn::default(), None)
+    }
+
+    /// How its pictures are to be turned to be upright.
+    pub fn turn(&self) -> Turn {
+        self.turn
+    }
+
+    /// What is wrong with the file that it came from: its units are what is whole of it.
+    pub fn damage(&self) -> Option<&NotAClip> {
+        self.damage.as_ref()
     }
 
     /// The access units; never empty, and the first is a keyframe.
@@ -153,17 +219,69 @@ impl Clip {
     }
 }
 
+fn kind(nal: &[u8]) -> Option<NalType> {
+    nal.first().map(|header| NalType::of(*header))
+}
+
+/// Collects units from the first keyframe on, and the parameter sets that stood before.
+#[derive(Default)]
+struct Units {
+    units: Vec<ClipUnit>,
+    bytes: usize,
+    sets: ParameterSets,
+    /// Something is missing before the next unit: it has to be a keyframe.
+    closed: bool,
+    too_large: bool,
+}
+
+impl Units {
+    /// Takes parameter sets that stand outside of units. In a unit they may be others.
+    fn begin(&mut self, sets: &[&[u8]]) {
+        if self.units.is_empty() {
+            for set in sets {
+                let _ = self.sets.remember(set);
+            }
+        }
+    }
+
+    fn push(&mut self, unit: UnitBuilder<'_>) {
+        // Also those of a unit that is left out hold from there on.
+        let Some(unit) = unit.finish(&mut self.sets) else {
+            return;
+        };
+        self.closed &= !unit.is_idr;
+        if self.closed || (self.units.is_empty() && !unit.is_idr) {
+            return;
+        }
+        self.bytes = self.bytes.saturating_add(unit.data.len());
+        if self.bytes > MAX_UNITS_BYTES {
+            self.too_large = true;
+            return;
+        }
+        self.units.push(unit);
+    }
+
+    fn clip(self, turn: Turn, damage: Option<NotAClip>) -> Option<Clip> {
+        let too_large = self.too_large.then_some(NotAClip::TooLarge);
+        (!self.units.is_empty()).then_some(Clip {
+            units: self.units,
+            turn,
+            damage: too_large.or(damage),
+        })
+    }
+}
+
 /// Collects the NAL units of one access unit (H.264 clause 7.4.1.2.3, without redundant pictures).
 #[derive(Default)]
-struct UnitBuilder {
-    data: Vec<u8>,
+struct UnitBuilder<'a> {
+    nals: Vec<&'a [u8]>,
     has_slice: bool,
     is_idr: bool,
 }
 
-impl UnitBuilder {
+impl<'a> UnitBuilder<'a> {
     fn is_complete_before(&self, nal: &[u8]) -> bool {
-        let begins_a_unit = match nal.first().map(|header| NalType::of(*header)) {
+        let begins_a_unit = match kind(nal) {
             Some(NalType::Delimiter | NalType::Sps | NalType::Pps | NalType::Sei) => true,
             Some(kind) if kind.is_slice() => {
                 SliceStart::parse(nal).is_some_and(|slice| slice.first_mb == 0)
@@ -173,20 +291,52 @@ impl UnitBuilder {
         self.has_slice && begins_a_unit
     }
 
-    fn push(&mut self, nal: &[u8]) {
-        let kind = nal.first().map(|header| NalType::of(*header));
-        self.has_slice |= kind.is_some_and(NalType::is_slice);
-        self.is_idr |= kind == Some(NalType::IdrSlice);
-        self.data.extend_from_slice(&START_CODE);
-        self.data.extend_from_slice(nal);
+    fn push(&mut self, nal: &'a [u8]) {
+        self.has_slice |= kind(nal).is_some_and(NalType::is_slice);
+        self.is_idr |= kind(nal) == Some(NalType::IdrSlice);
+        self.nals.push(nal);
     }
 
-    fn finish(self) -> Option<ClipUnit> {
-        self.has_slice.then(|| ClipUnit {
-            data: self.data.into(),
+    /// The unit, unless it has no picture. A keyframe gets all sets that are known by then, its own among them.
+    fn finish(self, sets: &mut ParameterSets) -> Option<ClipUnit> {
+        let mut others = self.nals.clone();
+        others.retain(|nal| {
+            let is_set = matches!(kind(nal), Some(NalType::Sps | NalType::Pps));
+            // One that cannot be read stays where it is, for whoever knows more.
+            !is_set || sets.remember(nal).is_err()
+        });
+        if !self.has_slice {
+            return None;
+        }
+        let mut data = Vec::with_capacity(self.nals.iter().map(|nal| nal.len() + 4).sum());
+        let mut write = |nal: &[u8]| {
+            data.extend_from_slice(&START_CODE);
+            data.extend_from_slice(nal);
+        };
+        if self.is_idr {
+            let mut others = others.into_iter().peekable();
+            // A delimiter stays the first of its unit.
+            if let Some(first) = others.next_if(|nal| kind(nal) == Some(NalType::Delimiter)) {
+                write(first);
+            }
+            sets.nals()
+                .filter(|set| is_usable(set, sets))
+                .for_each(&mut write);
+            others.for_each(write);
+        } else {
+            self.nals.into_iter().for_each(write);
+        }
+        Some(ClipUnit {
+            data: data.into(),
             is_idr: self.is_idr,
         })
     }
+}
+
+/// False for a picture parameter set whose sequence parameter set never came, which decoders refuse.
+fn is_usable(set: &[u8], sets: &ParameterSets) -> bool {
+    kind(set) != Some(NalType::Pps)
+        || PpsIds::parse(set).is_ok_and(|ids| sets.active(u32::from(ids.id)).is_some())
 }
 
 #[cfg(test)]
@@ -216,5 +366,85 @@ mod tests {
             .unwrap_err()
             .to_string();
         assert!(error.contains("no/such/clip.h264"), "{error}");
+    }
+
+    /// What is in each unit of a fault file: the letter of each NAL unit's type.
+    fn kinds(clip: &Clip) -> Vec<String> {
+        let letter = |nal: &[u8]| match kind(nal) {
+            Some(NalType::Sps) => 'S',
+            Some(NalType::Pps) => 'P',
+            Some(NalType::IdrSlice) => 'I',
+            Some(NalType::NonIdrSlice) => 'n',
+            _ => '.',
+        };
+        let units = clip.units().iter();
+        units
+            .map(|unit| annex_b(&unit.data).map(letter).collect())
+            .collect()
+    }
+
+    /// An IDR picture, or another one, of which nobody reads more than the first bytes.
+    const IDR: &[u8] = &[0, 0, 1, 0x65, 0x88, 0x80, 0x10];
+    const OTHER: &[u8] = &[0, 0, 1, 0x41, 0x9a, 0x22];
+
+    fn sets() -> (Vec<u8>, Vec<u8>) {
+        let with_code = |nal: Vec<u8>| [&[0, 0, 1][..], &nal].concat();
+        (
+            with_code(super::super::sps::tests::baseline_sps(0, 64, 48)),
+            with_code(super::super::sps::tests::pps(0, 0)),
+        )
+    }
+
+    fn kinds_of(parts: &[&[u8]]) -> Vec<String> {
+        kinds(&Clip::from_annex_b(&parts.concat()).unwrap())
+    }
+
+    #[test]
+    fn sets_before_what_is_left_out_stand_before_every_keyframe() {
+        let (sps, pps) = sets();
+        assert_eq!(
+            kinds_of(&[&sps, &pps, OTHER, OTHER, IDR, OTHER, IDR]),
+            ["SPI", "n", "SPI"]
+        );
+        // The other way round, with zeros between and garbage before them.
+        assert_eq!(
+            kinds_of(&[
+                b"garbage", &pps, &[0; 9], &sps, &[0; 5], IDR, &[0; 7], OTHER
+            ]),
+            ["SPI", "n"]
+        );
+    }
+
+    #[test]
+    fn a_picture_set_without_its_sequence_is_not_repeated() {
+        let (sps, pps) = sets();
+        let stray = [&[0, 0, 1][..], &super::super::sps::tests::pps(3, 7)].concat();
+        assert_eq!(kinds_of(&[&stray, &sps, &pps, IDR]), ["SPI"]);
+    }
+
+    #[test]
+    fn a_prefix_belongs_to_the_slice_behind_it() {
+        let (sps, pps) = sets();
+        let prefix = [0, 0, 1, 0x6e, 0xc0, 0x80, 7];
+        let second_slice = [0, 0, 1, 0x41, 0x46, 0x22];
+        assert_eq!(
+            kinds_of(&[
+                &sps,
+                &pps,
+                &prefix,
+                IDR,
+                &prefix,
+                OTHER,
+                &prefix,
+                &second_slice
+            ]),
+            ["SP.I", ".n.n"]
+        );
+    }
+
+    #[test]
+    fn a_device_without_end_is_too_large() {
+        let error = Clip::read(Path::new("/dev/zero")).unwrap_err().to_string();
+        assert!(error.contains("held in memory"), "{error}");
     }
 }

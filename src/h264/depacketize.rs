@@ -5,6 +5,10 @@
 //! A unit closes with the marker or when the timestamp changes. Units say whether a packet of them is
 //! missing, and whether anything was lost since the unit before: only then is what a decoder
 //! makes of them known to be right.
+//!
+//! Senders bend the payload format in many ways, and as long as sequence numbers say that nothing is missing, what
+//! they mean is clear: byte streams in place of NAL units, fragments without an end or of another type than the first,
+//! markers on every NAL unit. What a base decoder has to ignore stays out of units.
 
 use std::time::Instant;
 
@@ -12,11 +16,11 @@ use bytes::BytesMut;
 use prometheus::IntCounter;
 use thiserror::Error;
 
-use super::nal::{NalType, START_CODE, SliceStart, is_referred_to};
+use super::nal::{NalType, START_CODE, SliceStart, is_referred_to, split_at_start_codes};
 use super::parameter_sets::ParameterSets;
 use super::sps::{Sps, SpsError};
 use crate::decode::unit::{
-    AccessUnit, Completeness, MAX_UNIT_BYTES, PictureKind, Sequence, UnitMemory,
+    AccessUnit, Completeness, MAX_UNIT_BYTES, PictureKind, Sequence, UnderWay, UnitMemory,
 };
 use crate::rtp::RtpPacket;
 use crate::rtp::reorder::Ordered;
@@ -36,8 +40,8 @@ pub enum PayloadError {
     /// A unit of an aggregation packet has size 0 or goes over its end.
     #[error("a unit in an aggregation packet does not fit")]
     Aggregate,
-    /// A fragment without its start, with another type, or a start before an end.
-    #[error("a fragment does not continue the one before")]
+    /// A fragment without its start, although nothing was lost before it.
+    #[error("a fragment has no start")]
     Fragment,
     /// A parameter set that cannot be read.
     #[error(transparent)]
@@ -60,8 +64,9 @@ pub struct Depacketizer {
     open: Option<OpenUnit>,
     /// Loss since the last unit closed.
     gap: Gap,
-    /// The sender marks the last packet of a unit.
-    marks: bool,
+    markers: Markers,
+    /// The last picture that a marker closed.
+    closed_by_marker: Option<Closed>,
     /// The sender's IDR pictures come with their own parameter sets.
     sends_sets: bool,
 }
@@ -76,6 +81,31 @@ enum Gap {
     /// Something that may belong to the next unit.
     Unknown,
 }
+
+/// What the sender sets the marker on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Markers {
+    /// Nothing so far.
+    None,
+    /// The last packet of a unit, as RFC 6184 section 5.1 says.
+    LastPacket,
+    /// Packets before the last one, too: a unit ends where the timestamp changes.
+    Any {
+        /// Units in a row that had one marker, on their last packet.
+        behaved: u32,
+    },
+}
+
+/// A picture that a marker closed.
+#[derive(Debug, Clone, Copy)]
+struct Closed {
+    rtp_timestamp: u32,
+    /// The picture before had the same timestamp, so that timestamps tell nothing.
+    repeats: bool,
+}
+
+/// So many units in a row with one marker, on their last packet, say that the sender marks nothing else any more.
+const BEHAVES_AFTER: u32 = 30;
 
 #[derive(Debug)]
 struct OpenUnit {
@@ -93,6 +123,15 @@ struct OpenUnit {
     lost_behind: u16,
     /// Where a fragmented NAL unit begins in `data`, and its type.
     fragment: Option<(usize, NalType)>,
+    /// Packets with a marker, and whether the last one has it.
+    markers: u32,
+    marked: bool,
+    /// NAL units, and the slices among them, that began and ended so far.
+    nals: u32,
+    slices: u32,
+    /// Packets with the beginning of a NAL unit, and with the end of a slice.
+    nal_packets: u32,
+    slice_packets: u32,
     /// Complete parameter sets in it.
     sequence_sets: usize,
     picture_sets: usize,
@@ -113,7 +152,8 @@ impl Depacketizer {
             memory: UnitMemory::default(),
             open: None,
             gap: Gap::Unknown,
-            marks: false,
+            markers: Markers::None,
+            closed_by_marker: None,
             sends_sets: false,
         }
     }
@@ -136,8 +176,21 @@ impl Depacketizer {
     pub fn finish(&mut self) -> Option<AccessUnit> {
         self.gap = Gap::Unknown;
         let mut open = self.open.take()?;
-        open.broken |= self.marks || open.lost_behind > 0;
+        let has_end = open.marked || self.markers == Markers::None;
+        open.broken |= !has_end || open.lost_behind > 0 || open.fragment.is_some();
         Some(self.close(open))
+    }
+
+    /// The open unit, if it is a keyframe of which nothing is missing so far.
+    pub fn keyframe_under_way(&self) -> Option<UnderWay> {
+        let open = self.open.as_ref()?;
+        let is_key = open.picture == PictureKind::Key
+            || open.picture == PictureKind::None && open.sequence_sets > 0;
+        let is_whole = !open.broken && !open.oversize && open.lost_behind == 0;
+        (is_key && is_whole).then_some(UnderWay {
+            first_packet: open.received_at,
+            last_packet: open.completed_at,
+        })
     }
 
     /// What was wrong with the last malformed payload, once.
@@ -154,6 +207,8 @@ impl Depacketizer {
         {
             self.sets = self.declared.clone();
             self.sends_sets = false;
+            self.markers = Markers::None;
+            self.closed_by_marker = None;
         }
         // Padding that probes the bandwidth: a sequence number and no more.
         if packet.payload.is_empty() {
@@ -172,18 +227,33 @@ impl Depacketizer {
             Some(open) => open.continued(packet),
             None => OpenUnit::new(packet, gap, self.memory.begin()),
         };
-        if let Err(error) = self.payload(&mut open, &packet.payload) {
-            self.malformed.inc();
-            self.last_error = Some(error);
-            open.broken = true;
-            open.fragment = None;
-        }
+        let (nals, slices) = (open.nals, open.slices);
+        let payload = self.payload(&mut open, &packet.payload);
+        self.note(&mut open, payload);
+        open.nal_packets += u32::from(open.nals > nals);
+        open.slice_packets += u32::from(open.slices > slices);
         if open.broken || open.oversize {
             open.data.clear();
         }
-        if packet.marker {
-            self.marks = true;
+        if open.oversize && matches!(self.markers, Markers::Any { .. }) {
+            // Timestamps do not end units either.
+            self.markers = Markers::LastPacket;
+        }
+        open.marked = packet.marker;
+        open.markers += u32::from(packet.marker);
+        if packet.marker && self.markers == Markers::None {
+            self.markers = Markers::LastPacket;
+        }
+        // A marker in the middle of a fragmented NAL unit is not at the end of the access unit.
+        if packet.marker && self.markers == Markers::LastPacket && open.fragment.is_none() {
             self.gap = Gap::None;
+            if open.picture != PictureKind::None {
+                let before = self.closed_by_marker.map(|closed| closed.rtp_timestamp);
+                self.closed_by_marker = Some(Closed {
+                    rtp_timestamp: open.rtp_timestamp,
+                    repeats: before == Some(open.rtp_timestamp),
+                });
+            }
             closed[1] = Some(self.close(open));
         } else {
             self.open = Some(open);
@@ -191,24 +261,48 @@ impl Depacketizer {
         closed
     }
 
-    /// The timestamp changed under an open unit: its last packet is lost, or its sender marks none.
+    /// The timestamp changed under an open unit: its last packet is lost, or its sender does not mark that alone.
     fn close_without_marker(&mut self, mut open: OpenUnit) -> AccessUnit {
-        self.gap = match (open.lost_behind, self.marks) {
+        self.gap = match (open.lost_behind, self.markers) {
             (0, _) => Gap::None,
             // The packet that would have had the marker is the one that is missing.
-            (1, true) => Gap::Before,
+            (1, Markers::LastPacket | Markers::Any { .. }) if !open.marked => Gap::Before,
             _ => Gap::Unknown,
         };
         open.broken |= open.lost_behind > 0;
+        if let Markers::Any { behaved } = &mut self.markers
+            && !open.broken
+        {
+            if open.markers > 1 || !open.marked {
+                *behaved = 0;
+            } else if open.slice_packets > 1 {
+                *behaved = BEHAVES_AFTER;
+            } else if open.nal_packets > 1 {
+                *behaved += 1;
+            }
+            if *behaved >= BEHAVES_AFTER {
+                self.markers = Markers::LastPacket;
+            }
+        }
         self.close(open)
     }
 
+    /// Counts what is wrong with a payload; its unit is not whole.
+    fn note(&mut self, open: &mut OpenUnit, result: Result<(), PayloadError>) {
+        if let Err(error) = result {
+            self.malformed.inc();
+            self.last_error = Some(error);
+            open.broken = true;
+            open.fragment = None;
+        }
+    }
+
     fn close(&mut self, mut open: OpenUnit) -> AccessUnit {
+        // Nothing was lost, so that all of a NAL unit is here whose sender did not say where it ends.
+        let ended = self.end_fragment(&mut open);
+        self.note(&mut open, ended);
         let own_sets = open.sequence_sets > 0 && open.picture_sets > 0;
         let disposable = open.is_disposable();
-        if open.fragment.is_some() {
-            open.broken = true;
-        }
         // What was lost in front of the first slice can have been parameter sets that this sender
         // puts there, and that differ from those we know.
         let idr = open.picture == PictureKind::Key;
@@ -250,14 +344,16 @@ impl Depacketizer {
         if header & 0x80 != 0 {
             return Err(PayloadError::Forbidden);
         }
-        match header & 0x1f {
-            28 => return self.fragment(open, header, rest),
-            _ if open.fragment.is_some() => return Err(PayloadError::Fragment),
-            1..=23 => self.whole(open, payload)?,
-            24 => self.aggregate(open, rest)?,
-            other => return Err(PayloadError::Type(other)),
+        if header & 0x1f == 28 {
+            return self.fragment(open, header, rest);
         }
-        Ok(())
+        self.end_fragment(open)?;
+        match header & 0x1f {
+            24 => self.aggregate(open, rest),
+            // Of interleaved mode; what they hold would be missing.
+            kind @ (25..=27 | 29) => Err(PayloadError::Type(kind)),
+            _ => self.whole(open, payload),
+        }
     }
 
     /// STAP-A (section 5.7.1): units with 16 bits of size before each.
@@ -271,10 +367,7 @@ impl Depacketizer {
                 .split_at_checked(size)
                 .ok_or(PayloadError::Aggregate)?;
             let &header = nal.first().ok_or(PayloadError::Aggregate)?;
-            if header & 0x80 != 0 {
-                return Err(PayloadError::Forbidden);
-            }
-            if !matches!(header & 0x1f, 1..=23) {
+            if matches!(header & 0x1f, 24..=29) {
                 return Err(PayloadError::Type(header & 0x1f));
             }
             self.whole(open, nal)?;
@@ -287,7 +380,7 @@ impl Depacketizer {
         }
     }
 
-    /// FU-A (section 5.8).
+    /// FU-A (section 5.8). The type of the first fragment is that of all.
     fn fragment(
         &mut self,
         open: &mut OpenUnit,
@@ -296,56 +389,100 @@ impl Depacketizer {
     ) -> Result<(), PayloadError> {
         let (&fu, data) = rest.split_first().ok_or(PayloadError::Short)?;
         let (start, end) = (fu & 0x80 != 0, fu & 0x40 != 0);
-        if !matches!(fu & 0x1f, 1..=23) {
-            return Err(PayloadError::Type(fu & 0x1f));
-        }
-        let kind = NalType::of(fu);
-        match (start, open.fragment) {
-            (true, None) => {
-                let header = indicator & 0xe0 | fu & 0x1f;
-                if kind.is_slice() {
-                    let mut prefix = [0; 48];
-                    let taken = data.len().min(47);
-                    prefix[0] = header;
-                    prefix[1..=taken].copy_from_slice(&data[..taken]);
-                    self.slice(open, kind, &prefix[..=taken])?;
-                }
-                let at = open.data.len();
-                open.append(&START_CODE);
-                open.append(&[header]);
-                open.fragment = Some((at, kind));
+        if start {
+            self.end_fragment(open)?;
+            self.start_fragment(open, indicator & 0xe0 | fu & 0x1f, data)?;
+        } else if open.fragment.is_none() {
+            // Where the start was lost that is known already, and not this payload's fault.
+            if !open.broken && open.gap == Gap::None {
+                return Err(PayloadError::Fragment);
             }
-            (false, Some((_, began))) if began == kind => {}
-            // The start was lost: not this payload's fault, and known already.
-            (false, None) if open.broken || open.gap != Gap::None => {
-                open.broken = true;
-                open.saw(kind);
-                return Ok(());
-            }
-            _ => return Err(PayloadError::Fragment),
+            open.broken = true;
+            open.saw(NalType::of(fu));
+            return Ok(());
         }
         open.append(data);
-        if end {
-            let (at, _) = open.fragment.take().ok_or(PayloadError::Fragment)?;
-            if matches!(kind, NalType::Sps | NalType::Pps) && !open.broken && !open.oversize {
-                let nal = open.data.split_off(at + START_CODE.len());
-                self.parameter_set(open, kind, &nal)?;
-                open.data.unsplit(nal);
-            }
+        if end { self.end_fragment(open) } else { Ok(()) }
+    }
+
+    fn start_fragment(
+        &mut self,
+        open: &mut OpenUnit,
+        header: u8,
+        data: &[u8],
+    ) -> Result<(), PayloadError> {
+        if matches!(header & 0x1f, 24..=29) {
+            return Err(PayloadError::Type(header & 0x1f));
         }
+        open.nals += 1;
+        let kind = NalType::of(header);
+        if kind.is_slice() {
+            let mut prefix = [0; 48];
+            let taken = data.len().min(47);
+            prefix[0] = header;
+            prefix[1..=taken].copy_from_slice(&data[..taken]);
+            self.slice(open, kind, &prefix[..=taken])?;
+        }
+        open.fragment = Some((open.data.len(), kind));
+        open.append(&START_CODE);
+        open.append(&[header]);
         Ok(())
+    }
+
+    /// All fragments of a NAL unit are here.
+    fn end_fragment(&mut self, open: &mut OpenUnit) -> Result<(), PayloadError> {
+        let Some((at, kind)) = open.fragment.take() else {
+            return Ok(());
+        };
+        if open.broken || open.oversize {
+            return Ok(());
+        }
+        let nal = &open.data[at + START_CODE.len()..];
+        let is_one = split_at_start_codes(nal)
+            .next()
+            .is_some_and(|piece| piece.len() == nal.len());
+        if is_one && kind.is_slice() {
+            open.slices += 1;
+            return Ok(());
+        }
+        let nal = nal.to_vec();
+        open.data.truncate(at);
+        self.pieces(open, &nal)
     }
 
     /// A whole NAL unit.
     fn whole(&mut self, open: &mut OpenUnit, nal: &[u8]) -> Result<(), PayloadError> {
-        let kind = nal
-            .first()
-            .map_or(NalType::Filler, |&header| NalType::of(header));
+        open.nals += 1;
+        self.pieces(open, nal)
+    }
+
+    /// What was sent as one NAL unit.
+    fn pieces(&mut self, open: &mut OpenUnit, nal: &[u8]) -> Result<(), PayloadError> {
+        let mut pieces = split_at_start_codes(nal).peekable();
+        if pieces.peek().is_none() {
+            self.malformed.inc();
+        }
+        pieces.try_for_each(|piece| self.piece(open, piece))
+    }
+
+    fn piece(&mut self, open: &mut OpenUnit, nal: &[u8]) -> Result<(), PayloadError> {
+        let &header = nal.first().ok_or(PayloadError::Short)?;
+        if header & 0x80 != 0 {
+            return Err(PayloadError::Forbidden);
+        }
+        let kind = NalType::of(header);
         match kind {
-            NalType::Filler => return Ok(()),
             NalType::Sps | NalType::Pps => self.parameter_set(open, kind, nal)?,
-            _ if kind.is_slice() => self.slice(open, kind, nal)?,
-            _ => {}
+            _ if kind.is_slice() => {
+                open.slices += 1;
+                self.slice(open, kind, nal)?;
+            }
+            // No extension of the standard uses these, and none may be spoilt by them.
+            NalType::Other(0 | 24..) => {
+                self.malformed.inc();
+                return Ok(());
+            }
+            _ => return Ok(()),
         }
         open.append(&START_CODE);
         open.append(nal);
@@ -389,6 +526,15 @@ impl Depacketizer {
         if open.gap == Gap::Unknown && start.first_mb != 0 {
             open.broken = true;
         }
+        // The marker before it was in the middle of its picture, whose first part went out already.
+        if start.first_mb != 0
+            && self
+                .closed_by_marker
+                .is_some_and(|closed| closed.rtp_timestamp == open.rtp_timestamp && !closed.repeats)
+        {
+            self.markers = Markers::Any { behaved: 0 };
+            open.broken = true;
+        }
         open.sps = self.sets.active(start.pps_id);
         let all_here = open.sequence_sets > 0
             && open.picture_sets > 0
@@ -417,6 +563,12 @@ impl OpenUnit {
             oversize: false,
             lost_behind: 0,
             fragment: None,
+            markers: 0,
+            marked: false,
+            nals: 0,
+            slices: 0,
+            nal_packets: 0,
+            slice_packets: 0,
             sequence_sets: 0,
             picture_sets: 0,
             referred_to: false,

@@ -258,7 +258,7 @@ fn senders_without_markers_close_by_timestamp() {
 
 #[test]
 fn malformed_payloads_are_counted_and_spoil_their_unit() {
-    let payloads: [&[u8]; 13] = [
+    let payloads: [&[u8]; 11] = [
         &[0x78, 0, 2, 0x06, 5, 0],
         &[0x78, 0x00, 0x01, 0x65, 0x00], // the STAP-A that panics elsewhere
         &[0x78],
@@ -268,8 +268,6 @@ fn malformed_payloads_are_counted_and_spoil_their_unit() {
         &[0x7c, 0x45, 1, 2],
         &[0x7c, 0x9c, 1],
         &[0x79, 1, 2, 3],
-        &[0x00, 1],
-        &[0x1f],
         &[0xe5, 1, 2],
         &[0x67, 1],
     ];
@@ -289,18 +287,99 @@ fn malformed_payloads_are_counted_and_spoil_their_unit() {
 }
 
 #[test]
-fn a_fragment_cut_by_another_nal_is_malformed() {
+fn what_nobody_uses_is_counted_and_spoils_nothing() {
+    let payloads: [&[u8]; 8] = [
+        &[0x00, 1],
+        &[0, 0, 0],
+        &[0, 0, 0, 1],
+        &[0x7e, 1, 2],
+        &[0x1f],
+        &[0x78, 0, 1, 0x1f],
+        &[0x1c, 0xc0, 1],
+        &[0x1c, 0xdf, 1],
+    ];
+    for payload in payloads {
+        let mut sender = Sender::new();
+        sender.keyframe(1);
+        sender.send(2, false, &slice(0x41, true, 9));
+        let units = sender.send(2, true, payload);
+        assert_eq!(facts(&units), [(2, Complete, false)], "{payload:02x?}");
+        assert_eq!(sender.depacketizer.malformed.get(), 1, "{payload:02x?}");
+        assert_eq!(sender.depacketizer.take_error(), None);
+        let nals: Vec<&[u8]> = annex_b(&units[0].data).collect();
+        assert_eq!(nals, [slice(0x41, true, 9)], "{payload:02x?}");
+    }
+}
+
+#[test]
+fn a_fragment_without_an_end_ends_with_what_follows() {
     let mut sender = Sender::new();
     sender.keyframe(1);
     sender.send(2, false, &[0x7c, 0x81, 0b1011_1000, 1, 2]);
+    let units = sender.send(2, true, &slice(0x41, false, 9));
+    assert_eq!(facts(&units), [(2, Complete, false)]);
+    let nals: Vec<&[u8]> = annex_b(&units[0].data).collect();
     assert_eq!(
-        facts(&sender.send(2, true, &slice(0x41, false, 9))),
-        [(2, Incomplete, false)]
+        nals,
+        [&[0x61, 0b1011_1000, 1, 2], &slice(0x41, false, 9)[..]]
     );
-    // Its end missing without a loss.
+    // Its marker may be in the middle: the next timestamp tells.
+    assert!(
+        sender
+            .send(3, true, &[0x7c, 0x81, 0b1011_1000, 1, 2])
+            .is_empty()
+    );
+    let units = sender.send(4, true, &slice(0x41, true, 9));
+    assert_eq!(facts(&units), [(3, Complete, false), (4, Complete, false)]);
+    // What follows does not end it if something is missing in between, nor does the end of the source.
+    sender.send(5, false, &[0x7c, 0x81, 0b1011_1000, 1, 2]);
+    sender.lose(1);
+    let units = sender.send(5, true, &slice(0x41, false, 9));
+    assert_eq!(facts(&units), [(5, Incomplete, false)]);
+    sender.send(6, true, &[0x7c, 0x81, 0b1011_1000, 1, 2]);
+    let units: Vec<_> = sender.depacketizer.push(Ordered::Restart).collect();
+    assert_eq!(facts(&units), [(6, Incomplete, false)]);
+    assert_eq!(sender.depacketizer.malformed.get(), 0);
+}
+
+#[test]
+fn the_same_timestamp_on_every_picture_keeps_markers_in_force() {
+    let mut sender = Sender::new();
+    for _ in 0..3 {
+        assert_eq!(facts(&sender.keyframe(1)).len(), 1);
+    }
+    // The first slice of a picture is lost: what is left of it is no reason to wait for another timestamp.
+    sender.lose(1);
+    let units = sender.send(1, true, &slice(0x41, false, 9));
+    assert_eq!(facts(&units), [(1, Incomplete, true)]);
+    assert_eq!(facts(&sender.keyframe(1)), [(1, Complete, false)]);
+}
+
+#[test]
+fn markers_on_each_nal_unit_are_learnt_by_their_second_slice() {
+    let mut sender = Sender::new();
+    sender.keyframe(1);
+    let picture = |sender: &mut Sender, timestamp, each: bool| {
+        let mut units = sender.send(timestamp, each, &slice(0x41, true, 9));
+        units.extend(sender.send(timestamp, each, &slice(0x41, false, 9)));
+        units.extend(sender.send(timestamp, true, &slice(0x41, false, 9)));
+        facts(&units)
+    };
     assert_eq!(
-        facts(&sender.send(3, true, &[0x7c, 0x81, 0b1011_1000, 1, 2])),
-        [(3, Incomplete, false)]
+        picture(&mut sender, 2, true),
+        [(2, Complete, false)],
+        "the rest of it is open"
+    );
+    assert_eq!(picture(&mut sender, 3, true), [(2, Incomplete, false)]);
+    assert_eq!(picture(&mut sender, 4, true), [(3, Complete, false)]);
+    // Its last packet is lost, and may as well be the first of the next picture.
+    sender.lose(1);
+    assert_eq!(picture(&mut sender, 5, true), [(4, Incomplete, false)]);
+    // It marks the last packet alone again, and is believed after one such picture.
+    assert_eq!(picture(&mut sender, 6, false), [(5, Complete, true)]);
+    assert_eq!(
+        picture(&mut sender, 7, false),
+        [(6, Complete, false), (7, Complete, false)]
     );
 }
 
@@ -344,9 +423,14 @@ proptest! {
             expected.extend([baseline_sps(0, 64, 64), pps(0, 0)]);
         }
         expected.extend(nals);
+        let mut for_decoder = Vec::new();
         for nal in &expected {
             stream.extend_from_slice(&START_CODE);
             stream.extend_from_slice(nal);
+            if nal[0] & 0x1f != 6 {
+                for_decoder.extend_from_slice(&START_CODE);
+                for_decoder.extend_from_slice(nal);
+            }
         }
         let payloads = packetize(&stream, max);
         prop_assert!(payloads.iter().all(|payload| payload.len() <= max));
@@ -357,7 +441,7 @@ proptest! {
             units.extend(sender.send(5, i == last, payload));
         }
         prop_assert_eq!(facts(&units), [(5, Complete, true)]);
-        prop_assert_eq!(&units[0].data[..], &stream[..]);
+        prop_assert_eq!(&units[0].data[..], &for_decoder[..]);
         prop_assert_eq!(sender.depacketizer.malformed.get(), 0);
     }
 

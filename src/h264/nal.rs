@@ -2,8 +2,6 @@
 //! syntax elements of a slice header. Bytes come in, slices of them go out; the depacketizer, the
 //! packetizer and the decoder's edge call it.
 
-use std::ops::Range;
-
 use super::bits::BitReader;
 
 /// The start code before every NAL unit that we write.
@@ -63,6 +61,13 @@ impl NalType {
     pub fn is_slice(self) -> bool {
         matches!(self, Self::NonIdrSlice | Self::Partition | Self::IdrSlice)
     }
+
+    /// True for what a decoder of the base view and layer needs: slices and parameter sets. All other types
+    /// change no picture, or belong to extensions (14, 15, 20, 21) or to nobody (0, 16 to 18, 22 to 31); clause 7.4.1
+    /// has a decoder ignore those, and ours refuses pictures because of them.
+    pub fn is_for_base_decoder(self) -> bool {
+        self.is_slice() || matches!(self, Self::Sps | Self::Pps)
+    }
 }
 
 impl SliceStart {
@@ -101,11 +106,18 @@ pub fn is_referred_to(nal: &[u8]) -> bool {
 
 /// The NAL units of a byte stream (Annex B), without start codes and trailing zeros.
 pub fn annex_b(stream: &[u8]) -> impl Iterator<Item = &[u8]> {
-    let mut rest = after_start_code(stream).map(|start| &stream[start..]);
+    let units = after_start_code(stream).map(|start| split_at_start_codes(&stream[start..]));
+    units.into_iter().flatten()
+}
+
+/// The pieces of what was sent as one NAL unit, without start codes and trailing zeros. A NAL unit holds no
+/// start code, so there is one piece, unless its sender put a byte stream where a NAL unit belongs.
+pub fn split_at_start_codes(nal: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let mut rest = Some(nal);
     std::iter::from_fn(move || {
         loop {
             let current = rest?;
-            let nal = match after_start_code(current) {
+            let piece = match after_start_code(current) {
                 Some(next) => {
                     rest = Some(&current[next..]);
                     &current[..next - 3]
@@ -115,31 +127,14 @@ pub fn annex_b(stream: &[u8]) -> impl Iterator<Item = &[u8]> {
                     current
                 }
             };
-            let end = nal.iter().rposition(|&byte| byte != 0).map_or(0, |i| i + 1);
+            let end = piece
+                .iter()
+                .rposition(|&byte| byte != 0)
+                .map_or(0, |i| i + 1);
             if end > 0 {
-                return Some(&nal[..end]);
+                return Some(&piece[..end]);
             }
         }
-    })
-}
-
-/// Where the NAL units before the first slice lie in a byte stream: type and range, start codes left
-/// out. Does not look at the slices.
-pub fn before_slices(stream: &[u8]) -> impl Iterator<Item = (NalType, Range<usize>)> {
-    let mut start = after_start_code(stream);
-    std::iter::from_fn(move || {
-        let at = start?;
-        let kind = NalType::of(*stream.get(at)?);
-        if kind.is_slice() {
-            return None;
-        }
-        start = after_start_code(&stream[at..]).map(|next| at + next);
-        let behind = start.map_or(stream.len(), |next| next - 3);
-        let zeros = stream[at..behind]
-            .iter()
-            .rev()
-            .take_while(|&&byte| byte == 0);
-        Some((kind, at..behind - zeros.count()))
     })
 }
 
@@ -196,17 +191,22 @@ mod tests {
     }
 
     #[test]
-    fn what_lies_before_the_slices() {
-        let stream = [
-            0, 0, 0, 1, 0x67, 1, 0, 0, 0, 1, 0x68, 2, 0, 0, 1, 0x65, 3, 0, 0, 1, 0x67, 9,
-        ];
-        let found = |stream| before_slices(stream).collect::<Vec<_>>();
+    fn what_was_sent_as_one_nal_is_split() {
+        let pieces = |nal| split_at_start_codes(nal).collect::<Vec<_>>();
+        assert_eq!(pieces(&[0x67, 1, 2]), [[0x67, 1, 2]]);
         assert_eq!(
-            found(&stream),
-            [(NalType::Sps, 4..6), (NalType::Pps, 10..12)]
+            pieces(&[0x67, 1, 0, 0, 0, 1, 0x68, 2, 0, 0, 1, 0x65, 3, 0, 0]),
+            [[0x67, 1], [0x68, 2], [0x65, 3]]
         );
-        assert_eq!(found(&[0, 0, 1, 0x67, 7]), [(NalType::Sps, 3..5)]);
-        assert!(found(&[0, 0, 1]).is_empty());
+        assert_eq!(pieces(&[0, 0, 0, 1, 0x65, 7]), [[0x65, 7]]);
+        assert_eq!(pieces(&[0, 0, 0, 0, 0, 0, 1, 0x65, 7]), [[0x65, 7]]);
+        assert!(pieces(&[0, 0, 0, 1]).is_empty() && pieces(&[0, 0]).is_empty());
+    }
+
+    #[test]
+    fn a_base_decoder_needs_slices_and_sets_alone() {
+        let needed = (0..32).filter(|&header| NalType::of(header).is_for_base_decoder());
+        assert_eq!(needed.collect::<Vec<_>>(), [1, 2, 3, 4, 5, 7, 8]);
     }
 
     #[test]
@@ -248,7 +248,6 @@ mod tests {
         #[test]
         fn any_bytes_end_without_panic(stream in prop::collection::vec(prop_oneof![Just(0_u8), Just(1), any::<u8>()], 0..200)) {
             let total: usize = annex_b(&stream).map(|nal| { SliceStart::parse(nal); nal.len() }).sum();
-            prop_assert!(before_slices(&stream).all(|(_, range)| range.end <= stream.len()));
             prop_assert!(total <= stream.len());
         }
     }

@@ -17,6 +17,17 @@ pub struct ParameterSets {
     bytes: usize,
 }
 
+/// What a slice needs.
+#[derive(Debug, Clone)]
+pub struct SliceSets {
+    /// The sequence parameter set, and its NAL unit.
+    pub sps: Sps,
+    /// See `sps`.
+    pub sps_nal: Bytes,
+    /// NAL unit of the picture parameter set.
+    pub pps_nal: Bytes,
+}
+
 /// Bytes of all sets together; real ones have less than 100.
 const MAX_BYTES: usize = 64 * 1024;
 
@@ -73,6 +84,17 @@ impl ParameterSets {
     /// True when there are none.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    /// The sets of a slice that uses a picture parameter set, if both are known.
+    pub fn of_slice(&self, pps_id: u32) -> Option<SliceSets> {
+        let (pps_nal, ids) = self.picture.get(&u8::try_from(pps_id).ok()?)?;
+        let (sps_nal, sps) = self.sequence.get(&ids.sps_id)?;
+        Some(SliceSets {
+            sps: *sps,
+            sps_nal: sps_nal.clone(),
+            pps_nal: pps_nal.clone(),
+        })
     }
 
     /// The sequence parameter set of a slice that uses a picture parameter set.

@@ -1,10 +1,13 @@
 //! Parameter sets: resolution after cropping, colour and reordering depth out of a sequence
 //! parameter set (H.264 clause 7.3.2.1 and Annex E), and the ids of a picture parameter set.
 
+use std::ops::Range;
+
 use thiserror::Error;
 
 use super::bits::{BitError, BitReader, BitWriter};
 use super::nal::unescape;
+use crate::decode::decoder::Unsupported;
 use crate::decode::frame::{Color, Matrix, PictureSize};
 
 /// What a receiver needs of a sequence parameter set.
@@ -20,8 +23,10 @@ pub struct Sps {
     pub id: u8,
     /// 0 monochrome, 1 4:2:0, 2 4:2:2, 3 4:4:4.
     pub chroma_format_idc: u8,
-    /// Bits of a luma sample.
+    /// Bits of a sample, of luma or chroma, whichever has more.
     pub bit_depth: u8,
+    /// Macroblocks may bypass the transform (`qpprime_y_zero_transform_bypass_flag`).
+    pub lossless: bool,
     /// False for streams that may hold fields.
     pub frames_only: bool,
     /// Size after cropping.
@@ -32,7 +37,7 @@ pub struct Sps {
     pub color: Color,
     /// Frames that precede another in decoding order and follow it in output order, if it says.
     pub max_num_reorder_frames: Option<u32>,
-    /// Baseline's syntax can say all of it (see [`as_baseline`]).
+    /// Baseline's syntax can say all of it (see [`for_decoder`]).
     pub fits_baseline: bool,
 }
 
@@ -64,16 +69,31 @@ pub enum SpsError {
 /// Macroblocks along an edge that level 6.2 allows: sqrt(139264 * 8).
 const MAX_EDGE_MBS: u32 = 1055;
 
+/// Where parts of a sequence parameter set lie in its payload, in bits.
+#[derive(Debug)]
+struct Layout {
+    /// What profiles above Main have more: from `chroma_format_idc` to the scaling lists.
+    high: Range<usize>,
+    /// From `log2_max_frame_num_minus4` to the cropping, all that follows but the VUI.
+    body: Range<usize>,
+}
+
 impl Sps {
     /// Parses a NAL unit of type 7, header byte and emulation prevention included.
     pub fn parse(nal: &[u8]) -> Result<Self, SpsError> {
         let payload = unescape(nal.get(1..).unwrap_or_default());
-        let mut bits = BitReader::new(&payload);
+        Self::read(&payload).map(|(sps, _)| sps)
+    }
+
+    fn read(payload: &[u8]) -> Result<(Self, Layout), SpsError> {
+        let mut bits = BitReader::new(payload);
         let profile_idc = byte(&mut bits)?;
         let constraints = byte(&mut bits)?;
         let level_idc = byte(&mut bits)?;
         let id = ranged("seq_parameter_set_id", bits.ue()?, 31)?;
         let (mut chroma_format_idc, mut separate_planes, mut bit_depth) = (1, false, 8);
+        let (mut lossless, mut scaling_lists) = (false, false);
+        let high_begins = bits.position_bits();
         if matches!(
             profile_idc,
             100 | 110 | 122 | 244 | 44 | 83 | 86 | 118 | 128 | 138 | 139 | 134 | 135
@@ -82,10 +102,12 @@ impl Sps {
             if chroma_format_idc == 3 {
                 separate_planes = bits.flag()?;
             }
-            bit_depth = 8 + ranged("bit_depth_luma_minus8", bits.ue()?, 6)?;
-            ranged("bit_depth_chroma_minus8", bits.ue()?, 6)?;
-            bits.flag()?; // qpprime_y_zero_transform_bypass_flag
-            if bits.flag()? {
+            let luma = ranged("bit_depth_luma_minus8", bits.ue()?, 6)?;
+            let chroma = ranged("bit_depth_chroma_minus8", bits.ue()?, 6)?;
+            bit_depth = 8 + luma.max(chroma);
+            lossless = bits.flag()?;
+            scaling_lists = bits.flag()?;
+            if scaling_lists {
                 let lists = if chroma_format_idc == 3 { 12 } else { 8 };
                 for list in 0..lists {
                     if bits.flag()? {
@@ -94,6 +116,7 @@ impl Sps {
                 }
             }
         }
+        let body_begins = bits.position_bits();
         ranged("log2_max_frame_num_minus4", bits.ue()?, 12)?;
         match ranged("pic_order_cnt_type", bits.ue()?, 2)? {
             0 => {
@@ -136,25 +159,63 @@ impl Sps {
             chroma_format_idc
         };
         let size = crop.apply(width_mbs, height_mbs, chroma_array_type, frames_only)?;
+        let layout = Layout {
+            high: high_begins..body_begins,
+            body: body_begins..bits.position_bits(),
+        };
         // A VUI that breaks off is common enough; what it would have said has defaults.
         let mut vui = Vui::default();
         if bits.flag().unwrap_or(false) {
             let _ = vui.read(&mut bits);
         }
-        Ok(Self {
+        let sps = Self {
             profile_idc,
             constraints,
             level_idc,
             id,
             chroma_format_idc,
             bit_depth,
+            lossless,
             frames_only,
             size,
             macroblocks: width_mbs * height_mbs,
             color: vui.color,
             max_num_reorder_frames: vui.max_num_reorder_frames,
-            fits_baseline: matches!(profile_idc, 66 | 83) || as_baseline(nal).is_some(),
-        })
+            fits_baseline: chroma_format_idc == 1 && bit_depth == 8 && !lossless && !scaling_lists,
+        };
+        Ok((sps, layout))
+    }
+
+    /// What of it our decoder has no means for, if anything: openh264 takes progressive 4:2:0 and grey of 8 bits.
+    pub fn unsupported(&self) -> Option<Unsupported> {
+        let profile_idc = self.profile_idc;
+        if !self.frames_only {
+            Some(Unsupported::Interlaced)
+        } else if self.chroma_format_idc > 1 {
+            let chroma = if self.chroma_format_idc == 2 {
+                "4:2:2"
+            } else {
+                "4:4:4"
+            };
+            Some(Unsupported::Chroma {
+                chroma,
+                profile_idc,
+            })
+        } else if self.bit_depth > 8 {
+            Some(Unsupported::BitDepth {
+                bits: self.bit_depth,
+                profile_idc,
+            })
+        } else if self.lossless {
+            Some(Unsupported::Lossless { profile_idc })
+        } else {
+            None
+        }
+    }
+
+    /// True when there is luma alone.
+    pub fn is_grey(&self) -> bool {
+        self.chroma_format_idc == 0
     }
 
     /// True when the profile has no B slices.
@@ -176,36 +237,44 @@ impl PpsIds {
     }
 }
 
-/// The same sequence parameter set with `profile_idc` 66: for a decoder that delays the pictures of
-/// other profiles. `None` if it is baseline already, or holds what baseline has no syntax for: other
-/// chroma formats, bit depths, scaling lists.
-pub fn as_baseline(nal: &[u8]) -> Option<Vec<u8>> {
+/// A sequence parameter set as openh264 is to see it; `None` for one that cannot be read. What it decodes stays the same:
+/// - `profile_idc` is 66, since the decoder delays the pictures of other profiles; 100 where baseline has no syntax for what
+///   is said (grey, scaling lists);
+/// - a level that the decoder does not know is told as 5.2, its highest;
+/// - there is no VUI: the decoder does not need it, and refuses a broken one.
+pub fn for_decoder(nal: &[u8]) -> Option<Vec<u8>> {
     let (&header, escaped) = nal.split_first()?;
     let payload = unescape(escaped);
-    let mut bits = BitReader::new(&payload);
-    let (profile_idc, constraints, level_idc) =
-        (bits.bits(8).ok()?, bits.bits(8).ok()?, bits.bits(8).ok()?);
-    let id = bits.ue().ok()?;
-    match profile_idc {
-        77 | 88 => {}
-        100 => {
-            // 4:2:0, both depths 8, no bypass, no scaling lists.
-            let high = (bits.ue().ok()?, bits.ue().ok()?, bits.ue().ok()?);
-            if high != (1, 0, 0) || bits.bits(2).ok()? != 0 {
-                return None;
-            }
+    let (sps, layout) = Sps::read(&payload).ok()?;
+    let profile = match sps.unsupported() {
+        _ if sps.fits_baseline => 66,
+        None => 100,
+        // It is refused, and says why.
+        Some(_) => u32::from(sps.profile_idc),
+    };
+    let level = match sps.level_idc {
+        known @ (9..=13 | 20..=22 | 30..=32 | 40..=42 | 50..=52) => u32::from(known),
+        _ => 52,
+    };
+    let mut told = BitWriter::default();
+    told.u(8, profile)
+        .u(8, u32::from(sps.constraints))
+        .u(8, level)
+        .ue(u32::from(sps.id));
+    let mut copy = |range: Range<usize>| {
+        let mut bits = BitReader::new(&payload);
+        bits.skip_bits(range.start);
+        for _ in range {
+            told.u(1, u32::from(bits.flag().ok()?));
         }
-        _ => return None,
+        Some(())
+    };
+    if profile != 66 {
+        copy(layout.high)?;
     }
-    let mut baseline = BitWriter::default();
-    baseline.u(8, 66).u(8, constraints).u(8, level_idc).ue(id);
-    // The rest, up to the stop bit, which the writer sets again.
-    let last = payload.iter().rposition(|&byte| byte != 0)?;
-    let stop = last * 8 + 7 - usize::try_from(payload[last].trailing_zeros()).ok()?;
-    while bits.position_bits() < stop {
-        baseline.u(1, u32::from(bits.flag().ok()?));
-    }
-    Some(baseline.nal(header))
+    copy(layout.body)?;
+    told.u(1, 0); // vui_parameters_present_flag
+    Some(told.nal(header))
 }
 
 #[derive(Debug, Default)]
@@ -329,7 +398,7 @@ fn skip_hrd(bits: &mut BitReader<'_>) -> Result<(), SpsError> {
     Ok(())
 }
 
-fn skip_scaling_list(bits: &mut BitReader<'_>, entries: u32) -> Result<(), SpsError> {
+pub(super) fn skip_scaling_list(bits: &mut BitReader<'_>, entries: u32) -> Result<(), BitError> {
     let (mut last, mut next) = (8, 8);
     for _ in 0..entries {
         if next != 0 {
@@ -423,38 +492,98 @@ pub(crate) mod tests {
         assert_eq!(sps.max_num_reorder_frames, Some(2));
     }
 
+    /// `profile_idc` and `level_idc`, the flags of High with these values, 640 × 480, and then `rest`.
+    fn sps_of(profile: u32, level: u32, high: Option<(u32, u32, u32)>, rest: &[u32]) -> Vec<u8> {
+        let mut bits = BitWriter::default();
+        bits.u(8, profile).u(8, 0).u(8, level).ue(2);
+        if let Some((chroma, luma_bits, bypass)) = high {
+            bits.ue(chroma).ue(luma_bits - 8).ue(0).u(1, bypass).u(1, 0);
+        }
+        bits.ue(0).ue(2).ue(1).u(1, 0).ue(39).ue(29).u(3, 0b110);
+        for &bit in rest {
+            bits.u(1, bit);
+        }
+        bits.nal(0x67)
+    }
+
+    const HIGH: Option<(u32, u32, u32)> = Some((1, 8, 0));
+
     #[test]
-    fn main_and_high_become_baseline_with_all_else_as_it_was() {
-        for profile in [77, 100] {
-            let mut bits = BitWriter::default();
-            bits.u(8, profile).u(8, 0).u(8, 31).ue(2);
-            if profile == 100 {
-                bits.ue(1).ue(0).ue(0).u(2, 0);
-            }
-            bits.ue(0).ue(2).ue(1).u(1, 0).ue(39).ue(29).u(4, 0b1100);
-            let nal = bits.nal(0x67);
+    fn the_decoder_sees_baseline_with_all_else_as_it_was() {
+        for (profile, high) in [(66, None), (77, None), (88, None), (100, HIGH), (110, HIGH)] {
+            let nal = sps_of(profile, 31, high, &[0]);
             let sps = Sps::parse(&nal).unwrap();
             assert_eq!(u32::from(sps.profile_idc), profile);
-            let baseline = as_baseline(&nal).unwrap();
+            assert!(sps.fits_baseline && sps.unsupported().is_none());
+            let told = for_decoder(&nal).unwrap();
             let expected = Sps {
                 profile_idc: 66,
                 ..sps
             };
-            assert_eq!(Sps::parse(&baseline), Ok(expected));
-            assert_eq!(as_baseline(&baseline), None);
+            assert_eq!(Sps::parse(&told), Ok(expected));
+            assert_eq!(for_decoder(&told), Some(told));
         }
-        let mut scaling = BitWriter::default();
-        scaling
-            .u(8, 100)
-            .u(8, 0)
-            .u(8, 31)
-            .ue(0)
-            .ue(1)
-            .ue(0)
-            .ue(0)
-            .u(2, 1)
-            .u(8, 0);
-        assert_eq!(as_baseline(&scaling.nal(0x67)), None);
+    }
+
+    #[test]
+    fn grey_and_scaling_lists_stay_high() {
+        let grey = sps_of(100, 31, Some((0, 8, 0)), &[0]);
+        let sps = Sps::parse(&grey).unwrap();
+        assert!(sps.is_grey() && !sps.fits_baseline && sps.unsupported().is_none());
+        assert_eq!(for_decoder(&grey), Some(grey));
+        // Eight flags of scaling lists that fall back.
+        let mut lists = BitWriter::default();
+        lists.u(8, 100).u(8, 0).u(8, 62).ue(0).ue(1).ue(0).ue(0);
+        lists.u(2, 1).u(8, 0);
+        lists.ue(0).ue(2).ue(1).u(1, 0).ue(39).ue(29).u(4, 0b1100);
+        let sps = Sps::parse(&lists.nal(0x67)).unwrap();
+        assert!(!sps.fits_baseline && sps.unsupported().is_none());
+        let told = for_decoder(&lists.nal(0x67)).unwrap();
+        let expected = Sps {
+            level_idc: 52,
+            ..sps
+        };
+        assert_eq!(Sps::parse(&told), Ok(expected));
+    }
+
+    #[test]
+    fn levels_that_the_decoder_does_not_know_and_broken_vuis_are_not_told() {
+        let plain = sps_of(66, 52, None, &[0]);
+        for level in [0, 14, 60, 62, 255] {
+            assert_eq!(
+                for_decoder(&sps_of(66, level, None, &[0])),
+                Some(plain.clone())
+            );
+        }
+        // The flag of a VUI and nothing behind it; one that ends in its timing; no flag at all.
+        let mut timing = vec![1, 0, 0, 0, 0, 1];
+        timing.extend([0; 40]);
+        for rest in [&[1][..], &timing, &[]] {
+            let broken = sps_of(66, 52, None, rest);
+            assert!(Sps::parse(&broken).is_ok());
+            assert_eq!(for_decoder(&broken), Some(plain.clone()));
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_decoded_is_named() {
+        let of = |profile, high| Sps::parse(&sps_of(profile, 31, Some(high), &[0])).unwrap();
+        let said = |sps: Sps| sps.unsupported().map(|what| what.to_string());
+        let ten_bits = said(of(110, (1, 10, 0))).unwrap();
+        assert!(
+            ten_bits.contains("10 bits a sample (profile_idc 110)"),
+            "{ten_bits}"
+        );
+        let chroma = said(of(122, (2, 8, 0))).unwrap();
+        assert!(
+            chroma.contains("4:2:2 chroma (profile_idc 122)"),
+            "{chroma}"
+        );
+        let lossless = said(of(244, (1, 8, 1))).unwrap();
+        assert!(lossless.contains("lossless"), "{lossless}");
+        let mut interlaced = of(100, (1, 8, 0));
+        interlaced.frames_only = false;
+        assert!(said(interlaced).unwrap().contains("interlaced"));
     }
 
     #[test]
@@ -494,7 +623,7 @@ pub(crate) mod tests {
                 prop_assert!(sps.size.width_px <= 1055 * 16 && sps.size.height_px <= 1055 * 32);
             }
             let _ = PpsIds::parse(&nal);
-            let _ = as_baseline(&nal);
+            let _ = for_decoder(&nal);
         }
 
         #[test]

@@ -2,5 +2,6 @@
 //! client.
 
 pub mod api;
+pub mod connections;
 pub mod probe;
 pub mod server;

@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use crate::telemetry::health::SILENT;
+use crate::telemetry::health::{PANICKED, SILENT};
 
 /// The answer's bytes that are read.
 const MAX_ANSWER_BYTES: u64 = 16 * 1024;
@@ -70,7 +70,7 @@ pub async fn health(listen: SocketAddr, limit: Duration) -> Result<(), ProbeErro
         .unwrap_or_default();
     match (status, body.trim()) {
         ("200", "ok") => Ok(()),
-        ("503", body) if body.contains(SILENT) => {
+        ("503", body) if body.contains(SILENT) || body.contains(PANICKED) => {
             Err(ProbeError::Unhealthy(body.replace('\n', "; ")))
         }
         _ => Err(ProbeError::NotTheNode(address)),

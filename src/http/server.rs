@@ -1,29 +1,60 @@
 //! Serves `/metrics`, `/healthz`, `/readyz` and `/api/cameras` on a bound listener until told to stop.
 //! Probes and metrics are open; the API is for loopback or for who bears the token. The node runs it.
 
+use std::collections::HashMap;
 use std::fmt;
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use axum::Router;
+use axum::body::{Body, Bytes};
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Json, Response};
 use axum::routing::get;
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::{Service, service_fn};
+use hyper_util::rt::TokioIo;
+use hyper_util::service::TowerToHyperService;
 use sha2::{Digest, Sha256};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::task::{AbortHandle, Id, JoinSet};
 
 use super::api::CameraView;
+use super::connections::{Answer, Limits, SharedActivity, Socket};
 use crate::config::Secret;
+use crate::descriptors::{Descriptors, explain_io, is_out_of_files};
 use crate::telemetry::health::{Health, Readiness};
-use crate::telemetry::metrics::Metrics;
+use crate::telemetry::logging::{RATE_LIMIT, RateLimit};
+use crate::telemetry::metrics::{ConnectionEnd, Metrics};
 
 /// Requests under way at the end may take this long.
 const GRACE: Duration = Duration::from_secs(1);
+
+/// A connection looks at the clock so often.
+const TICK: Duration = Duration::from_secs(1);
+
+/// Bytes of a request's head, and what of a connection is kept in memory.
+const MAX_HEAD_BYTES: usize = 16 * 1024;
+
+/// What is read and not yet answered of a connection.
+const MAX_BUFFER_BYTES: usize = 64 * 1024;
+
+/// A listener that fails is asked again after so long, twice as long each time.
+const BACKOFF: (Duration, Duration) = (Duration::from_millis(10), Duration::from_secs(1));
+
+/// Texts of all metrics in memory at once: each may be megabytes, and who asks may not take it.
+const MAX_SCRAPES: usize = 8;
+
+/// One more waits so long.
+const SCRAPE_WAIT: Duration = Duration::from_secs(2);
 
 /// What the server tells about.
 #[derive(Clone)]
@@ -91,7 +122,8 @@ pub async fn bind(address: SocketAddr) -> Result<TcpListener, HttpError> {
 }
 
 /// Serves until `stop` resolves, then lets requests under way end for a second. With a token the API needs
-/// it, on loopback too (a proxy may stand there); without one it answers on loopback only.
+/// it, on loopback too (a proxy may stand there); without one it answers on loopback only. The connections that it may have
+/// at once follow from the limit of open files.
 ///
 /// # Errors
 /// If the listener fails.
@@ -101,53 +133,279 @@ pub async fn serve(
     token: Option<Secret>,
     stop: impl Future<Output = ()> + Send + 'static,
 ) -> Result<(), HttpError> {
+    let limits = Limits::new(Descriptors::of_process().http_connections());
+    serve_within(listener, state, token, limits, stop).await
+}
+
+/// As [`serve`], within these limits.
+///
+/// # Errors
+/// If the listener fails.
+pub async fn serve_within(
+    listener: TcpListener,
+    state: HttpState,
+    token: Option<Secret>,
+    limits: Limits,
+    stop: impl Future<Output = ()> + Send + 'static,
+) -> Result<(), HttpError> {
     let address = listener.local_addr().map_err(HttpError::Serve)?;
     let access = match token {
         Some(token) => Access::Token(token),
         None if address.ip().is_loopback() => Access::Open,
         None => Access::Closed,
     };
-    tracing::info!(%address, "metrics and probes are served");
-    let (stopping, stopped) = tokio::sync::oneshot::channel();
-    let server = axum::serve(listener, router(state, access)).with_graceful_shutdown(async move {
-        stop.await;
-        let _ = stopping.send(());
-    });
-    tokio::select! {
-        result = server => result.map_err(HttpError::Serve),
-        () = async {
-            // An error means that the server is gone, which the other branch tells.
-            let _ = stopped.await;
-            tokio::time::sleep(GRACE).await;
-        } => Ok(()),
+    tracing::info!(%address, connections = limits.connections, "metrics and probes are served");
+    let mut open = Open::new(limits, state, access);
+    let mut backoff = BACKOFF.0;
+    let warnings = RateLimit::new(RATE_LIMIT);
+    let mut stop = pin!(stop);
+    loop {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            Some(ended) = open.tasks.join_next_with_id() => {
+                open.ended(ended.map_or_else(|error| error.id(), |(id, ())| id));
+                continue;
+            }
+            () = &mut stop => break,
+        };
+        let error = match accepted {
+            Ok((stream, _)) => {
+                backoff = BACKOFF.0;
+                open.start(stream).await;
+                continue;
+            }
+            Err(error) => error,
+        };
+        if is_of_the_client(&error) {
+            continue;
+        }
+        if let Some(left_out) = warnings.allow((), Instant::now()) {
+            tracing::warn!(
+                error = explain_io(&error),
+                left_out,
+                "a connection cannot be accepted"
+            );
+        }
+        // A place of ours gives the file that is missing; the client waits in the listener's queue meanwhile.
+        if is_out_of_files(&error) && open.replace_one().await {
+            continue;
+        }
+        tokio::select! {
+            () = tokio::time::sleep(backoff) => backoff = (backoff * 2).min(BACKOFF.1),
+            () = &mut stop => break,
+        }
     }
+    drop(listener);
+    open.end().await;
+    Ok(())
+}
+
+/// A connection that is gone before it was taken.
+fn is_of_the_client(error: &io::Error) -> bool {
+    use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset, Interrupted};
+    matches!(
+        error.kind(),
+        ConnectionAborted | ConnectionRefused | ConnectionReset | Interrupted
+    )
+}
+
+/// The connections of the server.
+struct Open {
+    limits: Limits,
+    metrics: Arc<Metrics>,
+    router: Router,
+    tasks: JoinSet<()>,
+    places: HashMap<Id, Place>,
+    stopping: watch::Sender<bool>,
+}
+
+struct Place {
+    activity: SharedActivity,
+    task: AbortHandle,
+}
+
+impl Open {
+    fn new(limits: Limits, state: HttpState, access: Access) -> Self {
+        Self {
+            limits,
+            metrics: Arc::clone(&state.metrics),
+            router: router(state, access),
+            tasks: JoinSet::new(),
+            places: HashMap::new(),
+            stopping: watch::channel(false).0,
+        }
+    }
+
+    /// Takes a new connection in, in the place of another one if need be.
+    async fn start(&mut self, stream: TcpStream) {
+        // The new one counts, so that the limit holds for files too.
+        while self.places.len() >= self.limits.connections {
+            if !self.replace_one().await {
+                break;
+            }
+        }
+        let activity = SharedActivity::new(Instant::now());
+        let connection = Connection {
+            limits: self.limits,
+            metrics: Arc::clone(&self.metrics),
+            activity: activity.clone(),
+            stopping: self.stopping.subscribe(),
+        };
+        let task = self
+            .tasks
+            .spawn(connection.run(stream, self.router.clone()));
+        self.places.insert(task.id(), Place { activity, task });
+        self.count();
+    }
+
+    /// Closes the connection that makes the least use of its place, and waits until it is closed; false if there is none.
+    async fn replace_one(&mut self) -> bool {
+        let now = Instant::now();
+        let rank = |place: &Place| place.activity.get().rank(now);
+        let Some((&id, place)) = self.places.iter().min_by_key(|(_, place)| rank(place)) else {
+            return false;
+        };
+        place.task.abort();
+        self.metrics.http_connection_closed(ConnectionEnd::Replaced);
+        while self.places.contains_key(&id) {
+            match self.tasks.join_next_with_id().await {
+                Some(ended) => self.ended(ended.map_or_else(|error| error.id(), |(id, ())| id)),
+                None => self.places.clear(),
+            }
+        }
+        true
+    }
+
+    fn ended(&mut self, id: Id) {
+        self.places.remove(&id);
+        self.count();
+    }
+
+    fn count(&self) {
+        let open = i64::try_from(self.places.len()).unwrap_or(i64::MAX);
+        self.metrics.http_connections.set(open);
+    }
+
+    /// Lets requests under way end.
+    async fn end(mut self) {
+        self.stopping.send_replace(true);
+        let ended = async { while self.tasks.join_next().await.is_some() {} };
+        // Those that are left are aborted with their set.
+        let _ = tokio::time::timeout(GRACE, ended).await;
+        self.metrics.http_connections.set(0);
+    }
+}
+
+/// One connection.
+struct Connection {
+    limits: Limits,
+    metrics: Arc<Metrics>,
+    activity: SharedActivity,
+    stopping: watch::Receiver<bool>,
+}
+
+impl Connection {
+    async fn run(mut self, stream: TcpStream, router: Router) {
+        // Answers are short; without it some would wait for an acknowledgement.
+        let _ = stream.set_nodelay(true);
+        let socket = Socket {
+            stream,
+            activity: self.activity.clone(),
+        };
+        let router = TowerToHyperService::new(router);
+        let activity = self.activity.clone();
+        let service = service_fn(move |request: axum::http::Request<Incoming>| {
+            activity.get().asked(Instant::now());
+            let (answer, activity) = (router.call(request), activity.clone());
+            async move {
+                let answer = answer.await?;
+                Ok::<_, std::convert::Infallible>(answer.map(|body| Answer { body, activity }))
+            }
+        });
+        let mut builder = http1::Builder::new();
+        builder
+            .header_read_timeout(None::<Duration>)
+            .max_header_size(MAX_HEAD_BYTES)
+            .max_buf_size(MAX_BUFFER_BYTES);
+        let mut connection = pin!(builder.serve_connection(TokioIo::new(socket), service));
+        loop {
+            tokio::select! {
+                // An error is the client's: it went, or speaks no HTTP.
+                _ = connection.as_mut() => return,
+                () = tokio::time::sleep(TICK.min(self.limits.request)) => {
+                    let (at, why) = self.activity.get().end(&self.limits);
+                    if at <= Instant::now() {
+                        self.metrics.http_connection_closed(why);
+                        return;
+                    }
+                }
+                Ok(()) = self.stopping.changed() => connection.as_mut().graceful_shutdown(),
+            }
+        }
+    }
+}
+
+/// What the routes share.
+#[derive(Clone)]
+struct Shared {
+    state: HttpState,
+    scrapes: Arc<Semaphore>,
 }
 
 fn router(state: HttpState, access: Access) -> Router {
     let api = Router::new()
         .route("/api/cameras", get(cameras))
         .layer(middleware::from_fn_with_state(Arc::new(access), guard));
-    Router::new()
+    let scrapes = Arc::new(Semaphore::new(MAX_SCRAPES));
+    let shared = Shared {
+        state: state.clone(),
+        scrapes,
+    };
+    let metrics = Router::new()
         .route("/metrics", get(metrics))
+        .with_state(shared);
+    Router::new()
         .route("/healthz", get(healthz))
         .route("/readyz", get(readyz))
         .merge(api)
         .fallback(nothing_here)
         .with_state(state)
+        .merge(metrics)
 }
 
-async fn metrics(State(state): State<HttpState>) -> Response {
+/// The text of all metrics, counted as long as it is in memory.
+struct Scrape {
+    text: String,
+    _permit: OwnedSemaphorePermit,
+}
+
+impl AsRef<[u8]> for Scrape {
+    fn as_ref(&self) -> &[u8] {
+        self.text.as_bytes()
+    }
+}
+
+async fn metrics(State(shared): State<Shared>) -> Response {
+    let permit = tokio::time::timeout(SCRAPE_WAIT, shared.scrapes.acquire_owned()).await;
+    let Ok(Ok(permit)) = permit else {
+        let text = "others are reading the metrics and do not take them: ask again\n";
+        return (StatusCode::SERVICE_UNAVAILABLE, text).into_response();
+    };
+    // Megabytes with hundreds of cameras: no thread that carries video may be kept from it so long.
+    let encoded = tokio::task::spawn_blocking(move || Scrape {
+        text: shared.state.metrics.encode(),
+        _permit: permit,
+    });
+    let Ok(scrape) = encoded.await else {
+        return StatusCode::INTERNAL_SERVER_ERROR.into_response();
+    };
     let content_type = "text/plain; version=0.0.4; charset=utf-8";
-    (
-        [(header::CONTENT_TYPE, content_type)],
-        state.metrics.encode(),
-    )
-        .into_response()
+    let body = Body::from(Bytes::from_owner(scrape));
+    ([(header::CONTENT_TYPE, content_type)], body).into_response()
 }
 
 async fn healthz(State(state): State<HttpState>) -> Response {
-    let silent = state.health.silent(Instant::now());
-    probe(silent.iter().map(ToString::to_string).collect())
+    probe(state.health.complaints(Instant::now()))
 }
 
 async fn readyz(State(state): State<HttpState>) -> Response {

@@ -2,23 +2,26 @@
 //! as a handle lives. Calls, subscriptions and messages go in; twin messages, twin updates and the
 //! status come out.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock, Weak};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock, Weak};
 use std::time::{Duration, Instant};
 
 use prometheus::IntCounter;
 use serde_json::{Map, Value, json};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, broadcast, mpsc, oneshot, watch};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, broadcast, mpsc, oneshot, watch};
 
 use super::connection::{Command, Connection};
 use super::connection_events::{ConnectionEvent, EVENT_QUEUE};
 use super::engine_io::MAX_PACKET_BYTES;
 use super::handlers::{HandlerId, HandlerTasks, call};
 use super::message::{IceServer, Twin, TwinMessage, TwinUpdate};
+use super::namesake::{SentDescriptions, Sightings, is_foreign};
 use super::options::HubOptions;
-use super::session::{AwayReason, CallError, encode_call, failed, words};
+use super::session::{AwayReason, CallError, CallResult, encode_call, failed, words};
+use super::text::brief;
 use super::twin::{ActionResult, Instance, until};
+use crate::config::Secret;
 use crate::telemetry::ledger::{Malformed, SignalRefusal};
 use crate::telemetry::logging::{RATE_LIMIT, RateLimit};
 use crate::telemetry::metrics::Metrics;
@@ -31,6 +34,13 @@ const QUEUED_BYTES: usize = 4 << 20;
 
 /// Twin updates that a receiver may lag behind before the oldest go.
 const UPDATE_QUEUE: usize = 64;
+
+/// Bytes of messages that may wait for one receiver, as the hub sent them. Read into memory they may be some
+/// thirty times as large.
+const RECEIVER_BYTES: usize = 2 << 20;
+
+/// What a call's frame has beside method, own twin and payload.
+const CALL_OVERHEAD_BYTES: usize = 64;
 
 /// Requests to other twins that may await their answers at once.
 const MAX_REQUESTS: usize = 1024;
@@ -133,6 +143,9 @@ pub enum HubError {
     /// Too many calls or requests await their answers.
     #[error("too many calls await the hub's answers: wait for some")]
     TooManyCalls,
+    /// What was sent before still waits for the hub's socket.
+    #[error("the hub's socket takes no more for now: try again in a moment")]
+    Busy,
 }
 
 /// A connection to the hub, shared by all clones; it ends with the last of them.
@@ -154,9 +167,13 @@ pub(super) struct WeakHubClient {
 /// Twin messages that a filter lets through, in order, bounded.
 #[derive(Debug)]
 pub struct MessageReceiver {
-    receiver: mpsc::Receiver<TwinMessage>,
+    receiver: mpsc::Receiver<Received>,
+    waiting_bytes: Arc<AtomicUsize>,
     dropped: Arc<AtomicU64>,
 }
+
+/// A message and its length as the hub sent it.
+type Received = (TwinMessage, usize);
 
 /// Changes of the subscribed twins, in order; whoever lags too far behind loses the oldest.
 #[derive(Debug)]
@@ -181,7 +198,39 @@ pub(super) struct Shared {
     requests: Mutex<HashMap<String, oneshot::Sender<ActionResult>>>,
     ice: tokio::sync::Mutex<Option<IceCache>>,
     queued_bytes: Arc<Semaphore>,
+    /// The key that is in use; a rotated one replaces it.
+    access_key: Mutex<Option<Secret>>,
+    wants: Mutex<Wants>,
+    /// There is a change of what is listened to.
+    pub(super) wants_changed: Notify,
+    sent: Mutex<SentDescriptions>,
+    namesake: OnceLock<Namesake>,
     pub(super) warnings: RateLimit<&'static str>,
+}
+
+/// Changes of what is listened to, on their way to the task. They never wait for the socket, so that a
+/// subscription and its end keep their order. One entry for each twin that the app names.
+#[derive(Debug, Default)]
+struct Wants {
+    changes: BTreeMap<String, WantChange>,
+    /// The task has ended.
+    closed: bool,
+}
+
+/// What is new about one twin.
+#[derive(Debug, Default)]
+pub(super) struct WantChange {
+    /// Who wants to listen, and awaits the hub's answer.
+    pub(super) subscribers: Vec<oneshot::Sender<CallResult>>,
+    /// How many listen no more.
+    pub(super) unsubscribed: usize,
+}
+
+/// Whether somebody else has our twin id.
+#[derive(Debug)]
+struct Namesake {
+    run_id: String,
+    sightings: Mutex<Sightings>,
 }
 
 #[derive(Debug, Default)]
@@ -192,7 +241,8 @@ struct OwnTwin {
 
 struct Listener {
     wants: Box<dyn Fn(&TwinMessage) -> bool + Send + Sync>,
-    sender: mpsc::Sender<TwinMessage>,
+    sender: mpsc::Sender<Received>,
+    waiting_bytes: Arc<AtomicUsize>,
     dropped: Arc<AtomicU64>,
 }
 
@@ -250,6 +300,7 @@ impl HubClient {
             malformed: metrics
                 .as_ref()
                 .map(|m| m.malformed_input_counter(Malformed::HubMessage)),
+            access_key: Mutex::new(options.access_key.clone()),
             options,
             metrics,
             max_message: AtomicUsize::new(MAX_PACKET_BYTES),
@@ -260,6 +311,10 @@ impl HubClient {
             requests: Mutex::default(),
             ice: tokio::sync::Mutex::default(),
             queued_bytes: Arc::new(Semaphore::new(QUEUED_BYTES)),
+            wants: Mutex::default(),
+            wants_changed: Notify::new(),
+            sent: Mutex::default(),
+            namesake: OnceLock::new(),
             warnings: RateLimit::new(RATE_LIMIT),
         });
         let connection = Connection::new(Arc::clone(&shared), command_queue, status_sender);
@@ -274,6 +329,21 @@ impl HubClient {
     /// The status, and its changes.
     pub fn status(&self) -> watch::Receiver<HubStatus> {
         self.status.clone()
+    }
+
+    /// Where the hub is, as it may be shown: without a user, a password, a path and a query.
+    pub fn hub_url(&self) -> String {
+        self.shared.options.shown_url()
+    }
+
+    /// Warns from now on when somebody else is connected with the own twin's id. `run_id` is what tells our own
+    /// `detections` from others'.
+    pub fn watch_for_namesakes(&self, run_id: &str) {
+        // A second call changes nothing: a client has one run.
+        let _ = self.shared.namesake.set(Namesake {
+            run_id: run_id.to_owned(),
+            sightings: Mutex::default(),
+        });
     }
 
     /// Waits until the hub is joined.
@@ -448,7 +518,8 @@ impl HubClient {
     }
 
     /// Listens to a twin's room, and again after every reconnect, until [`HubClient::unsubscribe`].
-    /// While the hub is away the subscription is remembered and this succeeds.
+    /// While the hub is away the subscription is remembered and this succeeds. It counts from the call on,
+    /// whether its answer is awaited or not.
     ///
     /// ```no_run
     /// # async fn example(client: twinsight::hub::HubClient) -> Result<(), Box<dyn std::error::Error>> {
@@ -457,19 +528,31 @@ impl HubClient {
     /// # Ok(())
     /// # }
     /// ```
-    pub async fn subscribe(&self, twin_id: &str) -> Result<(), HubError> {
-        let (done, outcome) = oneshot::channel();
-        let twin_id = twin_id.to_owned();
-        self.command(Command::Subscribe { twin_id, done }).await?;
-        let answer = self.outcome("twinSubscribe", outcome).await?;
-        accepted("twinSubscribe", answer).map(drop)
+    pub fn subscribe(
+        &self,
+        twin_id: &str,
+    ) -> impl Future<Output = Result<(), HubError>> + Send + use<> {
+        const METHOD: &str = "twinSubscribe";
+        let (done, answer) = oneshot::channel();
+        let is_open = self
+            .shared
+            .want(twin_id, |change| change.subscribers.push(done));
+        let limit = self.shared.options.timers.ack;
+        let shared = Arc::downgrade(&self.shared);
+        async move {
+            if !is_open {
+                return Err(HubError::Closed);
+            }
+            let answer = outcome(METHOD, answer, limit).await?;
+            let key = shared.upgrade().and_then(|shared| shared.access_key());
+            accepted(METHOD, answer, key.as_ref()).map(drop)
+        }
     }
 
     /// Leaves a twin's room.
     pub async fn unsubscribe(&self, twin_id: &str) {
-        let twin_id = twin_id.to_owned();
         // A closed client listens to nothing anyway.
-        let _ = self.command(Command::Unsubscribe { twin_id }).await;
+        self.shared.want(twin_id, |change| change.unsubscribed += 1);
     }
 
     /// Sends a message to a twin's room, signed with the own twin. Returns once it is written to
@@ -492,7 +575,45 @@ impl HubClient {
 
     /// As [`HubClient::send`], signed with another twin of this app's.
     pub async fn send_as(&self, source: &str, target: &str, data: Value) -> Result<(), HubError> {
+        let text = self.encode_message(source, target, data)?;
+        let reserved = self.reserve(text.len()).await?;
+        let (done, outcome) = oneshot::channel();
+        self.command(Command::Write {
+            text,
+            reserved,
+            done: Some(done),
+        })
+        .await?;
+        outcome.await.map_err(|_| HubError::Disconnected)?
+    }
+
+    /// As [`HubClient::send_as`], without waiting: the message is on its way to the socket, or this fails.
+    ///
+    /// # Errors
+    /// As [`HubClient::send`], and with [`HubError::Busy`] if too much waits for the socket.
+    pub fn try_send_as(&self, source: &str, target: &str, data: Value) -> Result<(), HubError> {
+        let text = self.encode_message(source, target, data)?;
+        self.check_length(text.len())?;
+        let permits = u32::try_from(text.len()).unwrap_or(u32::MAX);
+        let reserved = Arc::clone(&self.shared.queued_bytes)
+            .try_acquire_many_owned(permits)
+            .map_err(|_| HubError::Busy)?;
+        let command = Command::Write {
+            text,
+            reserved,
+            done: None,
+        };
+        self.commands
+            .try_send(command)
+            .map_err(|error| match error {
+                mpsc::error::TrySendError::Full(_) => HubError::Busy,
+                mpsc::error::TrySendError::Closed(_) => HubError::Closed,
+            })
+    }
+
+    fn encode_message(&self, source: &str, target: &str, data: Value) -> Result<String, HubError> {
         let own = self.joined_twin_id()?;
+        lock(&self.shared.sent).remember(&data);
         let message = TwinMessage {
             twin_id: target.to_owned(),
             source_twin_id: source.to_owned(),
@@ -501,16 +622,7 @@ impl HubClient {
         };
         let payload = message.into_value();
         let mode = self.shared.options.mode;
-        let text = encode_call(mode, &own, "twinMessage", payload, None);
-        let reserved = self.reserve(text.len()).await?;
-        let (done, outcome) = oneshot::channel();
-        self.command(Command::Write {
-            text,
-            reserved,
-            done,
-        })
-        .await?;
-        outcome.await.map_err(|_| HubError::Disconnected)?
+        Ok(encode_call(mode, &own, "twinMessage", payload, None))
     }
 
     /// Calls a method of the hub's and waits for the acknowledgement.
@@ -526,22 +638,25 @@ impl HubClient {
     /// # Errors
     /// If the hub is away, does not answer in time, or answers with `status: "error"`.
     pub async fn call(&self, method: &str, payload: Value) -> Result<Value, HubError> {
-        self.joined_twin_id()?;
+        let own = self.joined_twin_id()?;
         let payload = match payload {
             Value::Object(map) => map,
             Value::Null => Map::new(),
             _ => return Err(HubError::Payload),
         };
         let bytes = serde_json::to_string(&payload).map_or(0, |text| text.len());
-        self.check_length(bytes)?;
-        let (done, outcome) = oneshot::channel();
+        let bytes = bytes + method.len() + own.len() + CALL_OVERHEAD_BYTES;
+        let reserved = self.reserve(bytes).await?;
+        let (done, answer) = oneshot::channel();
         self.command(Command::Call {
             method: method.to_owned(),
             payload,
+            reserved,
             done,
         })
         .await?;
-        accepted(method, self.outcome(method, outcome).await?)
+        let answer = outcome(method, answer, self.shared.options.timers.ack).await?;
+        accepted(method, answer, self.shared.access_key().as_ref())
     }
 
     /// The twin messages that `wants` lets through, `capacity` of them waiting at most: one that
@@ -564,15 +679,21 @@ impl HubClient {
     ) -> MessageReceiver {
         let (sender, receiver) = mpsc::channel(capacity.max(1));
         let dropped = Arc::new(AtomicU64::new(0));
+        let waiting_bytes = Arc::new(AtomicUsize::new(0));
         let listener = Listener {
             wants: Box::new(wants),
             sender,
+            waiting_bytes: Arc::clone(&waiting_bytes),
             dropped: Arc::clone(&dropped),
         };
         let mut listeners = lock(&self.shared.listeners);
         listeners.retain(|listener| !listener.sender.is_closed());
         listeners.push(Arc::new(listener));
-        MessageReceiver { receiver, dropped }
+        MessageReceiver {
+            receiver,
+            waiting_bytes,
+            dropped,
+        }
     }
 
     /// The changes of all subscribed twins, the own one included.
@@ -703,21 +824,22 @@ impl HubClient {
             .await
             .map_err(|_| HubError::Closed)
     }
+}
 
-    async fn outcome(
-        &self,
-        method: &str,
-        outcome: oneshot::Receiver<Result<Value, CallError>>,
-    ) -> Result<Value, HubError> {
-        match outcome.await {
-            Ok(Ok(answer)) => Ok(answer),
-            Ok(Err(CallError::Disconnected)) | Err(_) => Err(HubError::Disconnected),
-            Ok(Err(CallError::TooMany)) => Err(HubError::TooManyCalls),
-            Ok(Err(CallError::Expired)) => Err(HubError::Expired {
-                what: method.to_owned(),
-                limit: self.shared.options.timers.ack,
-            }),
-        }
+/// What came of a call that had `limit` to be answered.
+async fn outcome(
+    method: &str,
+    answer: oneshot::Receiver<CallResult>,
+    limit: Duration,
+) -> Result<Value, HubError> {
+    match answer.await {
+        Ok(Ok(answer)) => Ok(answer),
+        Ok(Err(CallError::Disconnected)) | Err(_) => Err(HubError::Disconnected),
+        Ok(Err(CallError::TooMany)) => Err(HubError::TooManyCalls),
+        Ok(Err(CallError::Expired)) => Err(HubError::Expired {
+            what: method.to_owned(),
+            limit,
+        }),
     }
 }
 
@@ -734,12 +856,19 @@ impl WeakHubClient {
 impl MessageReceiver {
     /// The next message; `None` once the client is gone.
     pub async fn recv(&mut self) -> Option<TwinMessage> {
-        self.receiver.recv().await
+        let received = self.receiver.recv().await?;
+        Some(self.taken(received))
     }
 
     /// The next message if one waits.
     pub fn try_recv(&mut self) -> Option<TwinMessage> {
-        self.receiver.try_recv().ok()
+        let received = self.receiver.try_recv().ok()?;
+        Some(self.taken(received))
+    }
+
+    fn taken(&self, (message, bytes): Received) -> TwinMessage {
+        self.waiting_bytes.fetch_sub(bytes, Ordering::Relaxed);
+        message
     }
 
     /// Messages that found all places taken.
@@ -800,8 +929,63 @@ impl Shared {
         own.twin = Some(twin);
     }
 
-    /// Hands a message to whoever wants it; false if nobody does.
-    pub(super) fn deliver(&self, message: &TwinMessage) -> bool {
+    /// The key that is in use.
+    pub(super) fn access_key(&self) -> Option<Secret> {
+        lock(&self.access_key).clone()
+    }
+
+    pub(super) fn set_access_key(&self, key: Secret) {
+        *lock(&self.access_key) = Some(key);
+    }
+
+    /// Notes a change of what is listened to; false if the client has ended.
+    fn want(&self, twin_id: &str, change: impl FnOnce(&mut WantChange)) -> bool {
+        let mut wants = lock(&self.wants);
+        if wants.closed {
+            return false;
+        }
+        change(wants.changes.entry(twin_id.to_owned()).or_default());
+        drop(wants);
+        self.wants_changed.notify_one();
+        true
+    }
+
+    /// One of the changes of what is listened to.
+    pub(super) fn next_want(&self) -> Option<(String, WantChange)> {
+        lock(&self.wants).changes.pop_first()
+    }
+
+    /// Looks whether a message proves that somebody else has our twin id.
+    fn look_for_namesake(&self, message: &TwinMessage) {
+        let Some(namesake) = self.namesake.get() else {
+            return;
+        };
+        let foreign = self.read_own(|own| {
+            !own.id.is_empty()
+                && message.source_twin_id == own.id
+                && is_foreign(message, &own.id, &namesake.run_id, &lock(&self.sent))
+        });
+        if !foreign {
+            return;
+        }
+        if let Some(metrics) = &self.metrics {
+            metrics.twin_id_conflicts.inc();
+        }
+        let now = Instant::now();
+        if lock(&namesake.sightings).proved(now)
+            && let Some(suppressed) = self.warnings.allow("namesake", now)
+        {
+            tracing::warn!(
+                twin_id = self.own_twin_id(),
+                suppressed,
+                "another program is connected with this node's twin id, and they take each other's cameras away: stop one of them, or give it a twin id of its own (TWIN_ID or `hub.twin_id`)"
+            );
+        }
+    }
+
+    /// Hands a message of so many bytes to whoever wants it; false if nobody does.
+    pub(super) fn deliver(&self, message: &TwinMessage, bytes: usize) -> bool {
+        self.look_for_namesake(message);
         let mut wanted = self.settle_request(message);
         let listeners = lock(&self.listeners).clone();
         let mut any_closed = false;
@@ -811,9 +995,7 @@ impl Shared {
                 continue;
             }
             wanted = true;
-            if let Err(mpsc::error::TrySendError::Full(_)) =
-                listener.sender.try_send(message.clone())
-            {
+            if !listener.give(message, bytes) {
                 listener.dropped.fetch_add(1, Ordering::Relaxed);
                 if let Some(metrics) = &self.metrics {
                     metrics.signal_refused(SignalRefusal::Overflow);
@@ -830,6 +1012,10 @@ impl Shared {
     pub(super) fn hang_up(&self) {
         lock(&self.listeners).clear();
         lock(&self.requests).clear();
+        let mut wants = lock(&self.wants);
+        wants.closed = true;
+        wants.changes.clear();
+        drop(wants);
         self.handlers.clear();
     }
 
@@ -841,6 +1027,7 @@ impl Shared {
         let Some(left_out) = self.warnings.allow("malformed", Instant::now()) else {
             return;
         };
+        let what = brief(what);
         tracing::warn!(what, left_out, "the hub sent something that cannot be read");
     }
 
@@ -882,6 +1069,24 @@ impl Drop for PendingRequest<'_> {
     }
 }
 
+impl Listener {
+    /// False if there is no place for the message. Whoever went away needs none.
+    fn give(&self, message: &TwinMessage, bytes: usize) -> bool {
+        let waiting = self.waiting_bytes.load(Ordering::Relaxed);
+        // One has a place at any length.
+        if waiting > 0 && waiting.saturating_add(bytes) > RECEIVER_BYTES {
+            return false;
+        }
+        // Counted first: whoever takes it may be quicker than this thread.
+        self.waiting_bytes.fetch_add(bytes, Ordering::Relaxed);
+        let Err(error) = self.sender.try_send((message.clone(), bytes)) else {
+            return true;
+        };
+        self.waiting_bytes.fetch_sub(bytes, Ordering::Relaxed);
+        matches!(error, mpsc::error::TrySendError::Closed(_))
+    }
+}
+
 impl std::fmt::Debug for Listener {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Listener")
@@ -910,19 +1115,19 @@ fn ice_lifetime(answer: &Value) -> Duration {
     }
 }
 
-fn accepted(method: &str, answer: Value) -> Result<Value, HubError> {
+fn accepted(method: &str, answer: Value, key: Option<&Secret>) -> Result<Value, HubError> {
     let error_type = answer.get("errorType").and_then(Value::as_str);
     if failed(&answer) && error_type == Some("PeripheralOwnershipError") {
         let twin_id = answer.get("twinId").and_then(Value::as_str);
         return Err(HubError::OwnershipLost {
-            twin_id: twin_id.unwrap_or_default().to_owned(),
+            twin_id: brief(twin_id.unwrap_or_default()),
             new_owner: "another owner".to_owned(),
         });
     }
     if failed(&answer) {
         return Err(HubError::Rejected {
             method: method.to_owned(),
-            message: words(&answer),
+            message: words(&answer, key),
         });
     }
     Ok(answer)

@@ -2,8 +2,8 @@
 //! and after every loss waits and dials again. Commands of the handles come in, also while there is
 //! no socket, so that nobody waits for an answer that cannot come.
 
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use futures_util::{SinkExt, StreamExt};
@@ -19,19 +19,30 @@ use tokio_tungstenite::{Connector, MaybeTlsStream, WebSocketStream};
 use super::client::{HubError, HubStatus, Shared};
 use super::engine_io::MAX_PACKET_BYTES;
 use super::options::HubOptions;
+use super::refusal::{Refusals, Verdict};
 use super::session::{AwayReason, CallResult, Output, Profile, Session};
+use super::text::brief;
 use crate::backoff::Backoff;
 use crate::config::Secret;
+use crate::config::secret_file::read_small_file;
 
 /// The WebSocket layer breaks off beyond this; up to it, what is too long is only counted.
 const MAX_FRAME_BYTES: usize = 4 * MAX_PACKET_BYTES;
 
+/// The longest file of certificates, in bytes; a bundle of all public ones has a quarter of it.
+const MAX_CA_FILE_BYTES: u64 = 1 << 20;
+
 /// What is read at once. The WebSocket layer zeroes it for each read, which with its own 128 KiB costs more than reading.
 const READ_BUFFER_BYTES: usize = 8 * 1024;
 
-/// Frames that may wait for the socket. The session's own (pongs, acknowledgements,
-/// subscriptions) may take all places, the handles' frames only the first half.
-const WRITE_QUEUE: usize = 4096;
+/// Frames that may wait for the socket. Handles' frames wait with their callers once a quarter of the places is
+/// taken. Once half of them are, nothing more is read: a hub that asks for acknowledgements has to take them.
+/// The other half is for what one frame or a tick can cause, which is two subscriptions for each of the
+/// calls that may be pending.
+const WRITE_QUEUE: usize = 8192;
+
+/// The most that the WebSocket layer holds for the socket: the frame that is being written, and pongs of its own.
+const MAX_BUFFERED_BYTES: usize = 2 * MAX_PACKET_BYTES;
 
 /// A connection that held for so long starts the back-off from its first delay again.
 const STEADY: Duration = Duration::from_secs(10);
@@ -39,10 +50,7 @@ const STEADY: Duration = Duration::from_secs(10);
 /// How long leaving may take.
 const CLOSE_LIMIT: Duration = Duration::from_secs(1);
 
-/// A key that was good and is refused may be replaced in its file for this long.
-const KEY_ROTATION_LIMIT: Duration = Duration::from_secs(60);
-
-/// How often the file is looked at meanwhile.
+/// How often the file of a key that was refused is looked at.
 const KEY_POLL: Duration = Duration::from_secs(1);
 
 /// What a handle asks of the task.
@@ -52,21 +60,16 @@ pub(super) enum Command {
     Write {
         text: String,
         reserved: OwnedSemaphorePermit,
-        done: oneshot::Sender<Result<(), HubError>>,
+        /// Nobody may be waiting.
+        done: Option<oneshot::Sender<Result<(), HubError>>>,
     },
     /// Call a method.
     Call {
         method: String,
         payload: Map<String, Value>,
+        reserved: OwnedSemaphorePermit,
         done: oneshot::Sender<CallResult>,
     },
-    /// Listen to a twin from now on.
-    Subscribe {
-        twin_id: String,
-        done: oneshot::Sender<CallResult>,
-    },
-    /// Stop listening to a twin.
-    Unsubscribe { twin_id: String },
     /// Leave.
     Close { done: oneshot::Sender<()> },
 }
@@ -80,29 +83,70 @@ struct Outgoing {
     _reserved: Option<OwnedSemaphorePermit>,
 }
 
+/// The pong that waits for the socket. Only the latest counts, so that a hub that pings without end fills nothing.
+#[derive(Debug, Default)]
+struct PongSlot {
+    text: Mutex<Option<String>>,
+    put: Notify,
+}
+
+impl PongSlot {
+    /// True if one that was not written yet had to go for it.
+    fn put(&self, text: String) -> bool {
+        let replaced = self.lock().replace(text).is_some();
+        self.put.notify_one();
+        replaced
+    }
+
+    async fn next(&self) -> String {
+        loop {
+            if let Some(text) = self.lock().take() {
+                return text;
+            }
+            self.put.notified().await;
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<String>> {
+        self.text.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Where the session's frames go.
+#[derive(Debug, Clone, Copy)]
+struct Way<'a> {
+    queue: &'a mpsc::Sender<Outgoing>,
+    pong: &'a PongSlot,
+}
+
+impl Way<'_> {
+    fn taken(self) -> usize {
+        WRITE_QUEUE - self.queue.capacity()
+    }
+
+    /// Puts a frame of the session's into the queue; false if it is full.
+    fn enqueue(self, text: String) -> bool {
+        let outgoing = Outgoing {
+            text,
+            done: None,
+            _reserved: None,
+        };
+        self.queue.try_send(outgoing).is_ok()
+    }
+}
+
 /// Why a connection, or the client, ended.
 #[derive(Debug)]
 enum End {
     /// To be followed by another attempt.
     Lost(AwayReason),
-    /// The hub wants none.
+    /// The hub refused the credentials.
     Refused(String),
     /// All handles are gone, or one closed the client.
     Closed,
 }
 
 type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
-
-/// What became of a refused key.
-#[derive(Debug)]
-enum KeyFate {
-    /// Its file has another one, which is used from now on.
-    Rotated,
-    /// It stays refused.
-    Refused,
-    /// The client was closed meanwhile.
-    Closed,
-}
 
 /// The task's state.
 #[derive(Debug)]
@@ -114,6 +158,9 @@ pub(super) struct Connection {
     closing: Option<oneshot::Sender<()>>,
     has_joined: bool,
     joined_at: Option<Instant>,
+    refusals: Refusals,
+    /// Length of the frame that the session has in hand.
+    frame_bytes: usize,
     away_since: Option<Instant>,
 }
 
@@ -125,12 +172,14 @@ impl Connection {
     ) -> Self {
         Self {
             session: Session::new(Profile::of(&shared.options), Instant::now()),
+            refusals: Refusals::new(shared.options.timers.refusal),
             shared,
             commands,
             status,
             closing: None,
             has_joined: false,
             joined_at: None,
+            frame_bytes: 0,
             away_since: None,
         }
     }
@@ -146,24 +195,29 @@ impl Connection {
             self.take_rotated_key();
             let end = self.attempt().await;
             let was_joined = self.left();
+            let mut wait_at_most = Duration::MAX;
             let reason = match end {
-                End::Lost(reason) => reason,
-                End::Refused(reason) => {
-                    match self.await_rotated_key(&reason).await {
-                        KeyFate::Rotated => {
-                            tracing::info!(
-                                "the access key was rotated: joining the hub with the new one"
-                            );
-                            continue;
-                        }
-                        KeyFate::Closed => break,
-                        KeyFate::Refused => {}
-                    }
-                    tracing::error!(reason, "the hub refused this device: check its id and key");
-                    self.status.send_replace(HubStatus::Refused { reason });
-                    self.decline_until_closed().await;
-                    break;
+                End::Lost(reason) => {
+                    self.refusals.reset();
+                    reason
                 }
+                End::Refused(words) => match self.refusals.refused(Instant::now()) {
+                    Verdict::TryAgain(within) => {
+                        wait_at_most = within;
+                        AwayReason::KeyRefused(words)
+                    }
+                    Verdict::GiveUp => {
+                        let reason = words;
+                        tracing::error!(
+                            hub = self.shared.options.shown_url(),
+                            reason,
+                            "the hub refused this device: check its id and key"
+                        );
+                        self.status.send_replace(HubStatus::Refused { reason });
+                        self.decline_until_closed().await;
+                        break;
+                    }
+                },
                 End::Closed => break,
             };
             if let Some(held) = was_joined {
@@ -172,15 +226,27 @@ impl Connection {
                     backoff.reset();
                 }
             }
-            let delay = backoff.next_delay(rand::random());
-            tracing::warn!(
-                %reason,
-                retry_in_ms = u64::try_from(delay.as_millis()).unwrap_or(u64::MAX),
-                "the hub is away"
-            );
+            let delay = backoff.next_delay(rand::random()).min(wait_at_most);
             let since = *self.away_since.get_or_insert_with(Instant::now);
+            if let Some(suppressed) = self.shared.warnings.allow("away", Instant::now()) {
+                tracing::warn!(
+                    hub = self.shared.options.shown_url(),
+                    %reason,
+                    away_for_s = since.elapsed().as_secs(),
+                    retry_in_ms = u64::try_from(delay.as_millis()).unwrap_or(u64::MAX),
+                    suppressed,
+                    remedy = reason.remedy(),
+                    "the hub is away"
+                );
+            }
+            let was_refused = matches!(reason, AwayReason::KeyRefused(_));
             self.status.send_replace(HubStatus::Away { since, reason });
-            if !self.wait(delay).await {
+            let goes_on = if was_refused {
+                self.wait_for_key(delay).await
+            } else {
+                self.wait(delay).await
+            };
+            if !goes_on {
                 break;
             }
         }
@@ -192,36 +258,29 @@ impl Connection {
         let rotated = self.session.access_key().and_then(Secret::rotated);
         let found = rotated.is_some();
         if let Some(key) = rotated {
+            tracing::info!("the access key was rotated: joining the hub with the new one");
+            self.shared.set_access_key(key.clone());
             self.session.set_access_key(key);
+            // What was said of the old key says nothing of the new one.
+            self.refusals.reset();
         }
         found
     }
 
-    /// A refused key is given up at once if it never was good; one that was may have been rotated at
-    /// the hub a little before its file.
-    async fn await_rotated_key(&mut self, reason: &str) -> KeyFate {
-        let give_up_at = Instant::now() + KEY_ROTATION_LIMIT;
-        let has_file = self
-            .session
-            .access_key()
-            .is_some_and(|key| key.file().is_some());
-        let since = *self.away_since.get_or_insert_with(Instant::now);
+    /// Waits after a refusal, and not any longer once the key's file holds another one: it may be written a
+    /// little after the key was changed at the hub. False if the client is to end.
+    async fn wait_for_key(&mut self, delay: Duration) -> bool {
+        let until = Instant::now() + delay;
         loop {
             if self.take_rotated_key() {
-                return KeyFate::Rotated;
+                return true;
             }
-            if !has_file || !self.has_joined || Instant::now() >= give_up_at {
-                return KeyFate::Refused;
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return true;
             }
-            let reason = AwayReason::KeyRefused(reason.to_owned());
-            self.status.send_if_modified(|status| {
-                let away = HubStatus::Away { since, reason };
-                let changed = *status != away;
-                *status = away;
-                changed
-            });
-            if !self.wait(KEY_POLL).await {
-                return KeyFate::Closed;
+            if !self.wait(left.min(KEY_POLL)).await {
+                return false;
             }
         }
     }
@@ -235,17 +294,26 @@ impl Connection {
         };
         let (mut sink, stream) = socket.split();
         let (queue, mut queued) = mpsc::channel::<Outgoing>(WRITE_QUEUE);
-        let wrote = Notify::new();
+        let (wrote, pong) = (Notify::new(), PongSlot::default());
         let write_limit = self.shared.options.timers.write;
         let write = async {
-            while let Some(outgoing) = queued.recv().await {
-                let message = Message::text(outgoing.text);
-                match tokio::time::timeout(write_limit, sink.send(message)).await {
+            loop {
+                let (text, done, _reserved) = tokio::select! {
+                    biased;
+                    text = pong.next() => (text, None, None),
+                    outgoing = queued.recv() => match outgoing {
+                        Some(outgoing) => (outgoing.text, outgoing.done, outgoing._reserved),
+                        None => break,
+                    },
+                };
+                match tokio::time::timeout(write_limit, sink.send(Message::text(text))).await {
                     Ok(Ok(())) => {}
-                    Ok(Err(error)) => return End::Lost(AwayReason::Socket(error.to_string())),
-                    Err(_) => return End::Lost(AwayReason::Stuck),
+                    Ok(Err(tungstenite::Error::WriteBufferFull(_))) | Err(_) => {
+                        return End::Lost(AwayReason::Stuck);
+                    }
+                    Ok(Err(error)) => return End::Lost(broken(&error)),
                 }
-                if let Some(done) = outgoing.done {
+                if let Some(done) = done {
                     // Whoever asked may have stopped waiting.
                     let _ = done.send(Ok(()));
                 }
@@ -255,7 +323,12 @@ impl Connection {
             End::Closed
         };
         self.session.opened(started_at, Instant::now());
-        let read = self.read(stream, queue, &wrote);
+        let read = async {
+            let end = self.read(stream, &queue, &pong, &wrote).await;
+            // The writer ends with what the queue still holds.
+            drop(queue);
+            end
+        };
         tokio::pin!(write);
         let end = tokio::select! {
             end = &mut write => end,
@@ -284,10 +357,12 @@ impl Connection {
                     };
                 }
                 command = self.commands.recv() => {
+                    self.note_wants();
                     if !self.command(command, None) {
                         return Err(End::Closed);
                     }
                 }
+                () = shared.wants_changed.notified() => self.note_wants(),
             }
         }
     }
@@ -296,47 +371,85 @@ impl Connection {
     async fn read(
         &mut self,
         mut stream: futures_util::stream::SplitStream<Socket>,
-        queue: mpsc::Sender<Outgoing>,
+        queue: &mpsc::Sender<Outgoing>,
+        pong: &PongSlot,
         wrote: &Notify,
     ) -> End {
+        let way = Way { queue, pong };
+        let shared = Arc::clone(&self.shared);
         loop {
-            if let Some(end) = self.drain(Some(&queue)) {
+            let has_room = way.taken() < WRITE_QUEUE / 4;
+            if has_room {
+                self.take_wants();
+            }
+            if let Some(end) = self.drain(Some(way)) {
                 return end;
             }
-            let has_room = queue.capacity() > WRITE_QUEUE / 2;
+            let reads = way.taken() < WRITE_QUEUE / 2;
+            if !reads {
+                self.session.did_not_listen(Instant::now());
+            }
             let deadline = self.session.deadline();
             tokio::select! {
-                frame = stream.next() => match frame {
-                    Some(Ok(Message::Text(text))) => self.session.text(&text, Instant::now()),
-                    Some(Ok(Message::Binary(data))) => self.session.binary(data, Instant::now()),
+                frame = stream.next(), if reads => match frame {
+                    Some(Ok(Message::Text(text))) => {
+                        self.frame_bytes = text.len();
+                        self.session.text(&text, Instant::now());
+                    }
+                    Some(Ok(Message::Binary(data))) => {
+                        self.frame_bytes = data.len();
+                        self.session.binary(data, Instant::now());
+                    }
                     Some(Ok(Message::Close(_))) | None => return End::Lost(AwayReason::Closed),
                     Some(Ok(_)) => {}
                     Some(Err(error)) => {
                         if is_malformed(&error) {
                             self.shared.malformed(&error.to_string());
                         }
-                        return End::Lost(AwayReason::Socket(error.to_string()));
+                        return End::Lost(broken(&error));
                     }
                 },
                 command = self.commands.recv(), if has_room => {
-                    if !self.command(command, Some(&queue)) {
-                        enqueue(&queue, "41".to_owned());
+                    // What was asked for before the command comes first.
+                    self.take_wants();
+                    if !self.command(command, Some(way)) {
+                        way.enqueue("41".to_owned());
                         return End::Closed;
                     }
                 }
+                () = shared.wants_changed.notified(), if has_room => {}
                 () = wrote.notified(), if !has_room => {}
                 () = until(deadline) => self.session.tick(Instant::now()),
             }
         }
     }
 
+    /// Takes the changes of what is listened to.
+    fn take_wants(&mut self) {
+        while let Some((twin_id, change)) = self.shared.next_want() {
+            let now = Instant::now();
+            for done in change.subscribers {
+                self.session.subscribe(&twin_id, done, now);
+            }
+            for _ in 0..change.unsubscribed {
+                self.session.unsubscribe(&twin_id);
+            }
+        }
+    }
+
     /// Carries out what the session wants; the end if it wants one.
-    fn drain(&mut self, queue: Option<&mpsc::Sender<Outgoing>>) -> Option<End> {
+    fn drain(&mut self, way: Option<Way<'_>>) -> Option<End> {
         while let Some(output) = self.session.poll() {
             match output {
                 Output::Write(text) => {
-                    if queue.is_some_and(|queue| !enqueue(queue, text)) {
+                    if way.is_some_and(|way| !way.enqueue(text)) {
                         return Some(End::Lost(AwayReason::Stuck));
+                    }
+                }
+                Output::Pong(text) => {
+                    if way.is_some_and(|way| way.pong.put(text)) {
+                        self.shared
+                            .malformed("a ping before the pong to the one before was written");
                     }
                 }
                 Output::Joined { twin_id } => self.joined(twin_id),
@@ -345,7 +458,7 @@ impl Connection {
                     self.shared.set_own_twin(twin);
                 }
                 Output::Message { message, ack } => {
-                    let wanted = self.shared.deliver(&message);
+                    let wanted = self.shared.deliver(&message, self.frame_bytes);
                     if let Some(id) = ack {
                         self.session
                             .acknowledge(id, verdict(wanted, &message.twin_id));
@@ -379,12 +492,7 @@ impl Connection {
     }
 
     /// Takes a command; false if the client is to end.
-    fn command(
-        &mut self,
-        command: Option<Command>,
-        queue: Option<&mpsc::Sender<Outgoing>>,
-    ) -> bool {
-        let now = Instant::now();
+    fn command(&mut self, command: Option<Command>, way: Option<Way<'_>>) -> bool {
         match command {
             None => return false,
             Some(Command::Close { done }) => {
@@ -398,35 +506,43 @@ impl Connection {
             }) => {
                 let outgoing = Outgoing {
                     text,
-                    done: Some(done),
+                    done,
                     _reserved: Some(reserved),
                 };
-                let refused = match queue {
-                    Some(queue) if self.session.is_joined() => queue
-                        .try_send(outgoing)
-                        .err()
-                        .map(|error| error.into_inner()),
-                    _ => Some(outgoing),
-                };
-                if let Some(done) = refused.and_then(|outgoing| outgoing.done) {
+                let way = way.filter(|_| self.session.is_joined());
+                if let Some(done) = refused(way, outgoing).and_then(|outgoing| outgoing.done) {
                     let _ = done.send(Err(HubError::Disconnected));
                 }
             }
             Some(Command::Call {
                 method,
                 payload,
+                reserved,
                 done,
-            }) => self.session.call(&method, payload, done, now),
-            Some(Command::Subscribe { twin_id, done }) => {
-                self.session.subscribe(&twin_id, done, now);
+            }) => {
+                let called = self.session.call(&method, payload, done, Instant::now());
+                if let Some(text) = called {
+                    // One that finds no place expires; there is one, or the command had waited.
+                    let outgoing = Outgoing {
+                        text,
+                        done: None,
+                        _reserved: Some(reserved),
+                    };
+                    drop(refused(way, outgoing));
+                }
             }
-            Some(Command::Unsubscribe { twin_id }) => self.session.unsubscribe(&twin_id),
         }
-        if queue.is_none() {
+        if way.is_none() {
             // Without a socket there are only answers to give.
             self.drain(None);
         }
         true
+    }
+
+    /// Takes changes of what is listened to while there is no socket.
+    fn note_wants(&mut self) {
+        self.take_wants();
+        self.drain(None);
     }
 
     fn joined(&mut self, twin_id: String) {
@@ -434,7 +550,14 @@ impl Connection {
         self.shared
             .max_message
             .store(self.session.max_message_bytes(), Ordering::Relaxed);
-        tracing::info!(twin_id, url = self.shared.options.url, "the hub is joined");
+        if let Some(suppressed) = self.shared.warnings.allow("joined", Instant::now()) {
+            tracing::info!(
+                twin_id = brief(&twin_id),
+                url = self.shared.options.shown_url(),
+                suppressed,
+                "the hub is joined"
+            );
+        }
         if let Some(metrics) = &self.shared.metrics {
             metrics.hub_connected.set(1);
             if self.has_joined {
@@ -459,27 +582,25 @@ impl Connection {
 
     /// Waits while declining what needs a hub; false if the client is to end.
     async fn wait(&mut self, delay: Duration) -> bool {
+        let shared = Arc::clone(&self.shared);
         let sleep = tokio::time::sleep(delay);
         tokio::pin!(sleep);
         loop {
             tokio::select! {
                 () = &mut sleep => return true,
                 command = self.commands.recv() => {
+                    self.note_wants();
                     if !self.command(command, None) {
                         return false;
                     }
                 }
+                () = shared.wants_changed.notified() => self.note_wants(),
             }
         }
     }
 
     async fn decline_until_closed(&mut self) {
-        loop {
-            let command = self.commands.recv().await;
-            if !self.command(command, None) {
-                return;
-            }
-        }
+        while self.wait(KEY_POLL).await {}
     }
 
     fn finish(mut self) {
@@ -497,15 +618,16 @@ impl Connection {
     }
 }
 
-/// Puts a frame of the session's into the queue; false if it is full.
-fn enqueue(queue: &mpsc::Sender<Outgoing>, text: String) -> bool {
-    queue
-        .try_send(Outgoing {
-            text,
-            done: None,
-            _reserved: None,
-        })
-        .is_ok()
+/// A handle's frame that found no place in the queue.
+fn refused(way: Option<Way<'_>>, outgoing: Outgoing) -> Option<Outgoing> {
+    match way {
+        Some(way) => way
+            .queue
+            .try_send(outgoing)
+            .err()
+            .map(|error| error.into_inner()),
+        None => Some(outgoing),
+    }
 }
 
 /// The acknowledgement of a message, in the official clients' words.
@@ -515,7 +637,7 @@ fn verdict(wanted: bool, twin_id: &str) -> Value {
     } else {
         json!({
             "status": "warning",
-            "message": format!("No listeners found for twin {twin_id}"),
+            "message": format!("No listeners found for twin {}", brief(twin_id)),
         })
     }
 }
@@ -538,6 +660,11 @@ fn is_malformed(error: &tungstenite::Error) -> bool {
     }
 }
 
+/// The socket broke. What the other side wrote may be part of the error.
+fn broken(error: &tungstenite::Error) -> AwayReason {
+    AwayReason::Socket(brief(&error.to_string()))
+}
+
 /// Opens the WebSocket; the error is a sentence.
 async fn open_socket(options: &HubOptions) -> Result<Socket, String> {
     let url = options.websocket_url().map_err(|error| error.to_string())?;
@@ -548,13 +675,14 @@ async fn open_socket(options: &HubOptions) -> Result<Socket, String> {
     };
     let config = WebSocketConfig::default()
         .read_buffer_size(READ_BUFFER_BYTES)
+        .max_write_buffer_size(MAX_BUFFERED_BYTES)
         .max_message_size(Some(MAX_FRAME_BYTES))
         .max_frame_size(Some(MAX_FRAME_BYTES));
     let opened =
         tokio_tungstenite::connect_async_tls_with_config(url, Some(config), true, Some(connector));
     match opened.await {
         Ok((socket, _)) => Ok(socket),
-        Err(error) => Err(error.to_string()),
+        Err(error) => Err(brief(&error.to_string())),
     }
 }
 
@@ -569,9 +697,9 @@ pub(super) fn tls_config(options: &HubOptions) -> Result<rustls::ClientConfig, S
                 path.display()
             )
         };
-        let certificates = CertificateDer::pem_file_iter(path).map_err(|error| unusable(&error))?;
+        let pem = read_small_file(path, MAX_CA_FILE_BYTES).map_err(|error| unusable(&error))?;
         let mut added = 0;
-        for certificate in certificates {
+        for certificate in CertificateDer::pem_slice_iter(&pem) {
             let certificate = certificate.map_err(|error| unusable(&error))?;
             roots.add(certificate).map_err(|error| unusable(&error))?;
             added += 1;

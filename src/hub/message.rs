@@ -6,6 +6,12 @@ use std::fmt;
 
 use serde_json::{Map, Value};
 
+/// The longest id of a twin, in bytes: ids are repeated in names, labels and sentences.
+pub const MAX_ID_BYTES: usize = 256;
+
+/// The longest text of an ICE server, in bytes.
+const MAX_ICE_TEXT_BYTES: usize = 2048;
+
 /// The most ICE servers that are taken from a hub.
 const MAX_ICE_SERVERS: usize = 16;
 
@@ -84,16 +90,20 @@ impl fmt::Debug for IceServer {
 }
 
 impl TwinMessage {
-    /// Reads the payload of a `twinMessage`; `None` without a room or content.
+    /// Reads the payload of a `twinMessage`; `None` without a room or content, or with an id that is too long.
     pub fn from_value(value: Value) -> Option<Self> {
         let Value::Object(mut map) = value else {
             return None;
         };
         let data = map.remove("data").filter(|data| !data.is_null())?;
+        let mut id = |key| match take_string(&mut map, key) {
+            Some(id) if id.len() > MAX_ID_BYTES => None,
+            id => Some(id.unwrap_or_default()),
+        };
         Some(Self {
-            twin_id: take_string(&mut map, "twinId").filter(|id| !id.is_empty())?,
-            source_twin_id: take_string(&mut map, "sourceTwinId").unwrap_or_default(),
-            source_device_id: take_string(&mut map, "sourceDeviceId").unwrap_or_default(),
+            twin_id: id("twinId").filter(|id| !id.is_empty())?,
+            source_twin_id: id("sourceTwinId")?,
+            source_device_id: id("sourceDeviceId")?,
             data,
         })
     }
@@ -116,14 +126,14 @@ impl TwinMessage {
 }
 
 impl Twin {
-    /// Reads a twin; `None` without an id.
+    /// Reads a twin; `None` without an id of usable length.
     pub fn from_value(value: Value) -> Option<Self> {
         let Value::Object(mut map) = value else {
             return None;
         };
         let id = take_string(&mut map, "id")
             .or_else(|| take_string(&mut map, "_id"))
-            .filter(|id| !id.is_empty())?;
+            .filter(|id| !id.is_empty() && id.len() <= MAX_ID_BYTES)?;
         let mut properties = take_object(&mut map, "properties");
         Some(Self {
             id,
@@ -151,7 +161,11 @@ impl TwinUpdate {
         let Value::Object(mut map) = value else {
             return None;
         };
-        let twin_id = map.get("twinId").and_then(Value::as_str).map(str::to_owned);
+        let twin_id = map
+            .get("twinId")
+            .and_then(Value::as_str)
+            .filter(|id| id.len() <= MAX_ID_BYTES)
+            .map(str::to_owned);
         let mut inner = match map.remove("data") {
             Some(Value::Object(inner)) if !inner.is_empty() => inner,
             _ => map,
@@ -182,20 +196,25 @@ impl IceServer {
     }
 
     fn from_value(value: &Value) -> Option<Self> {
-        let text = |key| value.get(key)?.as_str().map(str::to_owned);
+        let usable = |text: &str| (text.len() <= MAX_ICE_TEXT_BYTES).then(|| text.to_owned());
+        let text = |key| usable(value.get(key)?.as_str()?);
         let urls: Vec<String> = match value.get("urls")? {
-            Value::String(url) => vec![url.clone()],
+            Value::String(url) => usable(url).into_iter().collect(),
             Value::Array(urls) => urls
                 .iter()
-                .filter_map(|url| url.as_str().map(str::to_owned))
+                .filter_map(|url| usable(url.as_str()?))
                 .take(MAX_ICE_URLS)
                 .collect(),
             _ => return None,
         };
+        let credential = text("credential");
+        if let Some(credential) = &credential {
+            crate::telemetry::logging::conceal_told(credential);
+        }
         (!urls.is_empty()).then(|| Self {
             urls,
             username: text("username"),
-            credential: text("credential"),
+            credential,
         })
     }
 }
@@ -238,6 +257,10 @@ mod tests {
         assert!(read(json!({"twinId": "a", "data": null})).is_none());
         assert!(read(json!({"twinId": 1, "data": {}})).is_none());
         assert!(read(json!({"data": {}})).is_none());
+        let long = "x".repeat(900_000);
+        assert!(read(json!({"twinId": long, "data": {}})).is_none());
+        assert!(read(json!({"twinId": "a", "sourceTwinId": long, "data": {}})).is_none());
+        assert!(Twin::from_value(json!({ "id": long })).is_none());
         assert!(read(json!("text")).is_none());
     }
 
@@ -270,6 +293,8 @@ mod tests {
             IceServer::list_from_value(&json!({"status": "error"})),
             None
         );
+        let long = json!({"iceServers": [{"urls": "stun:".to_owned() + &"x".repeat(900_000)}]});
+        assert_eq!(IceServer::list_from_value(&long), Some(Vec::new()));
         let many = json!({"iceServers": vec![json!({"urls": "stun:a"}); 100]});
         assert_eq!(
             IceServer::list_from_value(&many).unwrap().len(),

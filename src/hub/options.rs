@@ -2,10 +2,12 @@
 //! in, checked options go out. The configuration fills the same options from its file.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use super::message::IceServer;
+use super::text::redacted_url;
 use crate::config::{Secret, TurnServer};
 
 /// Where PhyOS serves the hub on a device.
@@ -35,7 +37,7 @@ pub enum Mode {
 }
 
 /// A hub, an identity and the limits of a connection.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct HubOptions {
     /// How to talk to the hub.
     pub mode: Mode,
@@ -70,6 +72,8 @@ pub struct Timers {
     pub ice_servers: Duration,
     /// For the socket to take one frame.
     pub write: Duration,
+    /// How long the hub must have refused the credentials, again and again, until the client gives up.
+    pub refusal: Duration,
     /// The first delay before connecting again.
     pub backoff_first: Duration,
     /// The longest delay before connecting again.
@@ -99,7 +103,7 @@ pub enum HubConfigError {
     /// The URL is none of a hub.
     #[error("the hub's URL `{url}` is not of the form http(s)://HOST[:PORT]: correct it")]
     Url {
-        /// The URL as given.
+        /// The URL as given, without its secrets.
         url: String,
     },
 }
@@ -129,6 +133,7 @@ impl Timers {
             request: Duration::from_secs(10),
             ice_servers: Duration::from_secs(12),
             write: Duration::from_secs(10),
+            refusal: Duration::from_secs(60),
             backoff_first: Duration::from_secs(1),
             // The public hub serves a fleet. One on the same device or bench costs nobody anything, and
             // is to be joined as soon as it is back.
@@ -263,7 +268,7 @@ impl HubOptions {
     /// Where the WebSocket is, `https://` being `wss://`.
     pub fn websocket_url(&self) -> Result<String, HubConfigError> {
         let error = || HubConfigError::Url {
-            url: self.url.clone(),
+            url: redacted_url(&self.url),
         };
         let (scheme, rest) = self.url.split_once("://").ok_or_else(error)?;
         let scheme = match scheme.to_ascii_lowercase().as_str() {
@@ -272,6 +277,8 @@ impl HubOptions {
             _ => return Err(error()),
         };
         let host = rest.split(['/', '?', '#']).next().unwrap_or_default();
+        // A user and a password mean nothing to a hub: who is calling it says in the protocol.
+        let host = host.rsplit_once('@').map_or(host, |(_, host)| host);
         if host.is_empty() || host.contains(|c: char| c.is_whitespace() || c.is_control()) {
             return Err(error());
         }
@@ -288,6 +295,16 @@ impl HubOptions {
         Ok(url)
     }
 
+    /// Where the hub is, as it may be shown: without a user, a password, a path and a query.
+    pub fn shown_url(&self) -> String {
+        let Ok(socket) = self.websocket_url() else {
+            return redacted_url(&self.url);
+        };
+        let tail = socket.find("/socket.io/").unwrap_or(socket.len());
+        // `ws` and `wss` are `http` and `https`.
+        socket[..tail].replacen("ws", "http", 1)
+    }
+
     fn as_twin(mode: Mode, url: String, twin_id: String) -> Self {
         Self {
             mode,
@@ -300,6 +317,18 @@ impl HubOptions {
             turn: None,
             timers: Timers::of(mode),
         }
+    }
+}
+
+impl fmt::Debug for HubOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("HubOptions")
+            .field("mode", &self.mode)
+            .field("url", &self.shown_url())
+            .field("twin_id", &self.twin_id)
+            .field("device_id", &self.device_id)
+            .field("ca_file", &self.ca_file)
+            .finish_non_exhaustive()
     }
 }
 
@@ -386,6 +415,32 @@ mod tests {
         );
         for wrong in ["", "h", "ftp://h", "http://", "http:// h", "http://h:port"] {
             assert!(url(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn what_is_shown_of_a_url_holds_no_secret() {
+        let options = |url: &str| HubOptions::simulator(url, "n");
+        let secrets = options("https://user:hunter2@h:1/x?token=hunter2#hunter2");
+        assert_eq!(secrets.shown_url(), "https://h:1");
+        assert_eq!(
+            secrets.websocket_url().unwrap(),
+            "wss://h:1/socket.io/?EIO=4&transport=websocket"
+        );
+        assert!(!format!("{secrets:?}").contains("hunter2"));
+        assert_eq!(options("ws://h").shown_url(), "http://h");
+        for url in [
+            "http://user:hunter2@h:port",
+            "user:hunter2@h",
+            "http://user:hunt/hunter2@h",
+            "http:// h?token=hunter2",
+        ] {
+            let error = options(url).websocket_url().unwrap_err().to_string();
+            let debug = format!("{:?}", options(url));
+            assert!(
+                !error.contains("hunter2") && !debug.contains("hunter2"),
+                "{error} {debug}"
+            );
         }
     }
 

@@ -9,6 +9,7 @@ use tokio::sync::watch;
 
 use super::client::{HubClient, HubError};
 use super::message::Twin;
+use super::text::brief;
 use super::twin::Instance;
 
 /// What to create.
@@ -77,8 +78,8 @@ enum State {
 impl fmt::Display for OwnershipLoss {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match (&self.new_device_id, &self.new_instance_id) {
-            (Some(device), _) => write!(f, "device {device}"),
-            (None, Some(instance)) => write!(f, "instance {instance}"),
+            (Some(device), _) => write!(f, "device {}", brief(device)),
+            (None, Some(instance)) => write!(f, "instance {}", brief(instance)),
             (None, None) => write!(f, "another owner"),
         }
     }

@@ -12,6 +12,7 @@ use tokio_tungstenite::{Connector, client_async_tls_with_config};
 
 use super::connection::tls_config;
 use super::options::{HubConfigError, HubOptions};
+use super::text::brief;
 
 /// Looking up the name, and opening the TCP connection, may each take this long.
 const STEP_LIMIT: Duration = Duration::from_secs(5);
@@ -132,7 +133,7 @@ async fn steps(
         Connector::Plain
     };
     let uri: http::Uri = url.parse().map_err(|_| HubConfigError::Url {
-        url: options.url.clone(),
+        url: options.shown_url(),
     })?;
     let host = uri.host().unwrap_or_default().trim_matches(['[', ']']);
     let port = uri.port_u16().unwrap_or(if tls { 443 } else { 80 });
@@ -169,16 +170,16 @@ async fn steps(
         }
         Err(tungstenite::Error::Tls(error)) => Err(ReachError::Tls {
             address,
-            reason: error.to_string(),
+            reason: brief(&error.to_string()),
         }),
         // rustls speaks through the stream's errors.
         Err(tungstenite::Error::Io(error)) if tls => Err(ReachError::Tls {
             address,
-            reason: error.to_string(),
+            reason: brief(&error.to_string()),
         }),
         Err(error) => Err(ReachError::NotAHub {
             address,
-            reason: error.to_string(),
+            reason: brief(&error.to_string()),
         }),
     }
 }

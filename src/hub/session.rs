@@ -11,14 +11,16 @@ use serde_json::{Map, Value, json};
 use super::engine_io::{self, Handshake};
 use super::message::{Twin, TwinMessage, TwinUpdate};
 use super::options::{HubOptions, Mode};
+use super::refusal::refuses_credentials;
 use super::socket_io::{Assembler, Body, Event, Packet, SocketIoError};
+use super::text::brief_without;
 use crate::config::Secret;
 
 /// Calls that may await their acknowledgement at once.
 const MAX_PENDING: usize = 1024;
 
-/// The longest text of the hub's that is repeated in a reason.
-const MAX_REASON_CHARS: usize = 200;
+/// A ping's text comes back in the pong; no hub sends more than a word.
+const MAX_PING_BYTES: usize = 125;
 
 /// A subscription that the hub did not grant is asked for again after this.
 const ASK_AGAIN_AFTER: Duration = Duration::from_secs(5);
@@ -83,8 +85,10 @@ pub enum AwayReason {
         /// The hub's words.
         message: String,
     },
-    /// The key was refused after it had been good: its file is to hold another one soon.
-    #[error("the hub refused the access key ({0}): waiting for another one in its file")]
+    /// The credentials were refused. That is believed once it was said for a minute.
+    #[error(
+        "the hub refused the device id and access key ({0}): they are tried for a minute, and another key as soon as its file holds one"
+    )]
     KeyRefused(String),
     /// The socket takes no more data.
     #[error("the hub does not take what is sent to it")]
@@ -94,11 +98,33 @@ pub enum AwayReason {
     ClosedHere,
 }
 
+impl AwayReason {
+    /// What an operator can do about it.
+    pub fn remedy(&self) -> &'static str {
+        match self {
+            Self::Socket(_) => {
+                "see that the hub runs and that its address, the way there and its certificate are right"
+            }
+            Self::Closed | Self::Disconnected | Self::PingTimeout(_) | Self::Stuck => {
+                "see what the hub logs, and look at proxies that end long connections"
+            }
+            Self::ConnectTimeout(_) | Self::NoAnswer(_) => {
+                "restart the hub if it hangs, or correct the address"
+            }
+            Self::Rejected { .. } => "see that the hub knows this device or twin, and what it logs",
+            Self::KeyRefused(_) => "check the device id and its access key",
+            Self::ClosedHere => "",
+        }
+    }
+}
+
 /// What the session wants done or known.
 #[derive(Debug, PartialEq)]
 pub enum Output<T> {
     /// Write this text frame.
     Write(String),
+    /// Write this text frame before all that waits; it replaces one that is not written yet.
+    Pong(String),
     /// Subscriptions are made: messages flow from now on. In direct mode this tells the own twin.
     Joined {
         /// The own twin.
@@ -133,7 +159,7 @@ pub enum Output<T> {
     Malformed(String),
     /// The connection is of no use any more: close the socket and connect again.
     Lost(AwayReason),
-    /// The hub refused the credentials: do not connect again.
+    /// The hub refused the credentials explicitly: the connection is of no use any more.
     Refused(String),
 }
 
@@ -347,13 +373,25 @@ impl<T> Session<T> {
         }
     }
 
-    /// Calls a method of the hub's and gives its acknowledgement to `token`.
-    pub fn call(&mut self, method: &str, payload: Map<String, Value>, token: T, now: Instant) {
+    /// Calls a method of the hub's and gives its acknowledgement to `token`. The text frame to write;
+    /// none if the answer is here already.
+    pub fn call(
+        &mut self,
+        method: &str,
+        payload: Map<String, Value>,
+        token: T,
+        now: Instant,
+    ) -> Option<String> {
         if !self.is_joined() {
             self.answer(token, Err(CallError::Disconnected));
-            return;
+            return None;
         }
-        self.call_now(method, payload, Awaits::Call(token), now);
+        self.encode_now(method, payload, Awaits::Call(token), now)
+    }
+
+    /// Nothing was read until now, so the hub's silence begins here.
+    pub fn did_not_listen(&mut self, now: Instant) {
+        self.silent_since = now;
     }
 
     /// Remembers a subscription and makes it now if the hub is joined. While it is not, the answer
@@ -493,10 +531,11 @@ impl<T> Session<T> {
                 self.outputs.push_back(Output::Write(frame(&connect)));
             }
             Engine::Close => self.lose(AwayReason::Closed),
-            Engine::Ping(text) => {
-                let pong = format!("3{text}");
-                self.outputs.push_back(Output::Write(pong));
+            Engine::Ping(text) if text.len() > MAX_PING_BYTES => {
+                self.malformed("a ping with more than a word in it");
+                self.outputs.push_back(Output::Pong("3".to_owned()));
             }
+            Engine::Ping(text) => self.outputs.push_back(Output::Pong(format!("3{text}"))),
             Engine::Message(text) => {
                 let mut packet = self.assembler.text(&text);
                 if let Err(error @ SocketIoError::MissingAttachments { .. }) = packet {
@@ -535,11 +574,13 @@ impl<T> Session<T> {
             }
             (Body::Event(event), _) => self.event(event, now),
             (Body::Ack(ack), _) => {
-                // An unknown id is one that expired, or nonsense: nobody waits for it.
                 if let Some(pending) = self.pending.remove(&ack.id) {
                     let answer = ack.args.into_iter().next().unwrap_or(Value::Null);
                     self.acknowledged(pending.awaits, answer, now);
+                } else if ack.id >= self.next_ack {
+                    self.malformed("an acknowledgement of a call that was never made");
                 }
+                // Any other is too late: nobody waits for it.
             }
         }
     }
@@ -561,8 +602,8 @@ impl<T> Session<T> {
     }
 
     fn connect_error(&mut self, error: &Value) {
-        let message = words(error);
-        if self.profile.mode == Mode::Direct && speaks_of_credentials(&message) {
+        let message = self.words(error);
+        if self.profile.mode == Mode::Direct && refuses_credentials(error) {
             self.refuse(message);
         } else {
             self.lose(AwayReason::Rejected {
@@ -586,8 +627,12 @@ impl<T> Session<T> {
                     ack: event.ack,
                 }),
                 None => {
-                    self.malformed("a twinMessage without twinId or data");
-                    self.reply(event.ack, "error", "the message has no twinId or no data");
+                    self.malformed("a twinMessage without a usable twinId or data");
+                    self.reply(
+                        event.ack,
+                        "error",
+                        "the message has no usable twinId or no data",
+                    );
                 }
             },
             "twinUpdated" => {
@@ -613,8 +658,15 @@ impl<T> Session<T> {
     }
 
     fn authenticated(&mut self, payload: &Value, now: Instant) {
+        if failed(payload) {
+            return self.refuse(self.words(payload));
+        }
         if !succeeded(payload) {
-            return self.refuse(words(payload));
+            // Neither a yes nor a no: a hub in trouble, or another version of it.
+            return self.lose(AwayReason::Rejected {
+                step: "authenticate",
+                message: self.words(payload),
+            });
         }
         self.state = State::Joining;
         let Some(id) = self.expect_ack(Awaits::ConnectDevice, now) else {
@@ -635,7 +687,7 @@ impl<T> Session<T> {
             }
             Awaits::OwnSubscription if failed(&answer) => self.lose(AwayReason::Rejected {
                 step: "twinSubscribe",
-                message: words(&answer),
+                message: self.words(&answer),
             }),
             Awaits::OwnSubscription => {
                 self.state = State::Joined;
@@ -650,10 +702,9 @@ impl<T> Session<T> {
                 match token {
                     Some(token) => self.answer(token, Ok(answer)),
                     None if failed(&answer) => {
-                        self.outputs.push_back(Output::SubscriptionFailed {
-                            twin_id,
-                            reason: words(&answer),
-                        });
+                        let reason = self.words(&answer);
+                        self.outputs
+                            .push_back(Output::SubscriptionFailed { twin_id, reason });
                     }
                     None => {}
                 }
@@ -677,7 +728,7 @@ impl<T> Session<T> {
         if !succeeded(&answer) {
             return self.lose(AwayReason::Rejected {
                 step: "connectDevice",
-                message: words(&answer),
+                message: self.words(&answer),
             });
         }
         let device = twins.iter().position(|twin| twin.r#type == "Device");
@@ -721,12 +772,32 @@ impl<T> Session<T> {
         awaits: Awaits<T>,
         now: Instant,
     ) {
-        let Some(id) = self.expect_ack(awaits, now) else {
-            return;
-        };
+        if let Some(text) = self.encode_now(method, payload, awaits, now) {
+            self.outputs.push_back(Output::Write(text));
+        }
+    }
+
+    fn encode_now(
+        &mut self,
+        method: &str,
+        payload: Map<String, Value>,
+        awaits: Awaits<T>,
+        now: Instant,
+    ) -> Option<String> {
+        let id = self.expect_ack(awaits, now)?;
         let mode = self.profile.mode;
-        let text = encode_call(mode, &self.own_twin_id, method, payload, Some(id));
-        self.outputs.push_back(Output::Write(text));
+        Some(encode_call(
+            mode,
+            &self.own_twin_id,
+            method,
+            payload,
+            Some(id),
+        ))
+    }
+
+    /// The hub's own words in an answer, without the key.
+    fn words(&self, answer: &Value) -> String {
+        words(answer, self.access_key())
     }
 
     /// The id of the next acknowledgement; `None` if too many are awaited.
@@ -787,27 +858,16 @@ pub(super) fn failed(answer: &Value) -> bool {
     answer.get("status").and_then(Value::as_str) == Some("error")
 }
 
-/// The hub's own words in an answer, shortened.
-pub(super) fn words(answer: &Value) -> String {
+/// The hub's own words in an answer, in one short line and without the key.
+pub(super) fn words(answer: &Value, key: Option<&Secret>) -> String {
     let text = match answer {
-        Value::String(text) => text.clone(),
-        other => match other.get("message").and_then(Value::as_str) {
-            Some(text) => text.to_owned(),
-            None => "no reason given".to_owned(),
-        },
+        Value::String(text) => Some(text.as_str()),
+        other => other.get("message").and_then(Value::as_str),
     };
-    text.chars()
-        .map(|c| if c.is_control() { ' ' } else { c })
-        .take(MAX_REASON_CHARS)
-        .collect()
-}
-
-/// True if a refused CONNECT is about who is calling; anything else may pass with time.
-fn speaks_of_credentials(message: &str) -> bool {
-    let message = message.to_lowercase();
-    ["auth", "key", "credential", "forbidden", "denied"]
-        .iter()
-        .any(|word| message.contains(word))
+    text.map_or_else(
+        || "no reason given".to_owned(),
+        |text| brief_without(text, key),
+    )
 }
 
 #[cfg(test)]

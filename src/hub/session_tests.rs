@@ -31,7 +31,7 @@ fn writes(session: &mut Session<u32>) -> Vec<String> {
     outputs(session)
         .into_iter()
         .map(|output| match output {
-            Output::Write(text) => text,
+            Output::Write(text) | Output::Pong(text) => text,
             other => panic!("not a frame: {other:?}"),
         })
         .collect()
@@ -163,7 +163,7 @@ fn direct_authenticates_then_connects_the_device_and_uses_its_device_twin() {
 }
 
 #[test]
-fn a_refused_key_is_final_and_other_errors_are_not() {
+fn a_refused_key_is_told_and_other_errors_are_retried() {
     let (mut session, now) = start(Mode::Direct);
     session.text(OPEN, now);
     session.text("40", now);
@@ -191,9 +191,108 @@ fn a_refused_key_is_final_and_other_errors_are_not() {
         outputs(&mut session),
         [Output::Lost(AwayReason::Rejected {
             step: "CONNECT",
-            message: "try later ".into()
+            message: r"try later\n".into()
         })]
     );
+}
+
+/// What becomes of a client in direct mode that is answered with these frames.
+fn answered(frames: &[&str]) -> Outputs {
+    let (mut session, now) = start(Mode::Direct);
+    session.text(OPEN, now);
+    outputs(&mut session);
+    for frame in frames {
+        session.text(frame, now);
+    }
+    outputs(&mut session)
+        .into_iter()
+        .filter(|output| matches!(output, Output::Lost(_) | Output::Refused(_)))
+        .collect()
+}
+
+#[test]
+fn a_hub_in_trouble_refuses_nobody() {
+    for frame in [
+        r#"44{"message":"auth service is restarting"}"#,
+        r#"44{"message":"keyspace is loading"}"#,
+        r#"44{"message":"access denied: maintenance"}"#,
+        r#"44"credentials cannot be checked now""#,
+        "44",
+    ] {
+        assert!(
+            matches!(
+                &answered(&[frame])[..],
+                [Output::Lost(AwayReason::Rejected { .. })]
+            ),
+            "{frame}"
+        );
+    }
+    for payload in [
+        "",
+        ",null",
+        ",{}",
+        r#","no""#,
+        r#",{"status":"pending","message":"key"}"#,
+    ] {
+        let frame = format!(r#"42["deviceAuthenticated"{payload}]"#);
+        assert!(
+            matches!(
+                &answered(&["40", &frame])[..],
+                [Output::Lost(AwayReason::Rejected {
+                    step: "authenticate",
+                    ..
+                })]
+            ),
+            "{frame}"
+        );
+    }
+}
+
+#[test]
+fn the_hubs_words_come_without_the_key_and_short() {
+    let frame = format!(
+        r#"42["deviceAuthenticated",{{"status":"error","message":"KEY-1\u001b[2J is wrong {}"}}]"#,
+        "x".repeat(900_000)
+    );
+    let answered = answered(&["40", &frame]);
+    let [Output::Refused(words)] = &answered[..] else {
+        panic!("{answered:?}");
+    };
+    assert!(words.starts_with(r"***\u{1b}[2J is wrong xxx"), "{words}");
+    assert!(
+        words.ends_with("x…") && words.chars().count() == 201,
+        "{words}"
+    );
+}
+
+#[test]
+fn pongs_are_for_the_latest_ping_and_no_larger_than_a_word() {
+    let (mut session, now) = joined(Mode::Simulator);
+    session.text("2probe", now);
+    assert_eq!(outputs(&mut session), [Output::Pong("3probe".into())]);
+    session.text(&format!("2{}", "x".repeat(900_000)), now);
+    assert!(matches!(
+        &outputs(&mut session)[..],
+        [Output::Malformed(_), Output::Pong(pong)] if pong == "3"
+    ));
+}
+
+#[test]
+fn acknowledgements_of_nothing_are_told_unless_they_are_late() {
+    let (mut session, now) = joined(Mode::Simulator);
+    session.text("431[{}]", now);
+    assert_eq!(outputs(&mut session), [], "a second answer to a call");
+    session.text("439999[{}]", now);
+    assert!(matches!(&outputs(&mut session)[..], [Output::Malformed(_)]));
+    assert!(session.is_joined());
+}
+
+#[test]
+fn a_hub_that_is_not_listened_to_is_not_silent() {
+    let (mut session, now) = joined(Mode::Simulator);
+    session.did_not_listen(now + Duration::from_secs(44));
+    session.tick(now + Duration::from_secs(45));
+    assert_eq!(outputs(&mut session), []);
 }
 
 #[test]
@@ -409,6 +508,129 @@ mod no_input_panics {
     use proptest::prelude::*;
 
     use super::*;
+
+    /// Frames that mean something, for mutation.
+    const SEEDS: &[&str] = &[
+        OPEN,
+        "40{\"sid\":\"x\"}",
+        "41",
+        "2probe",
+        "6",
+        r#"44{"message":"no","data":{"status":401}}"#,
+        r#"430[{"status":"success","twins":[{"id":"d","type":"Device","properties":{"desired":{"settings":{"a":1}}}}]}]"#,
+        r#"431[{"status":"success"}]"#,
+        r#"42["deviceAuthenticated",{"status":"error","message":"m"}]"#,
+        r#"4217["twinMessage",{"twinId":"node-1","sourceTwinId":"cam","data":{"type":"media-default-node-1:answer","data":{"sdp":"v=0","type":"answer"},"peerId":"p"}},"more"]"#,
+        r#"4218["twinUpdated",{"twinId":"node-1","data":{"id":"node-1","type":"Edge","properties":{"desired":{},"reported":{}}}}]"#,
+        r#"452-19["twinMessage",{"twinId":"node-1","data":{"_placeholder":true,"num":0}}]"#,
+        r#"461-1[{"_placeholder":true,"num":0}]"#,
+    ];
+
+    /// A seed with pieces cut out, doubled, or replaced by what readers stumble over.
+    fn mutated() -> impl Strategy<Value = String> {
+        let piece = prop_oneof![
+            Just("[".repeat(3000)),
+            Just("{\"a\":".repeat(3000)),
+            Just("9".repeat(400)),
+            Just("-1e999999".to_owned()),
+            Just("18446744073709551616".to_owned()),
+            Just("null".to_owned()),
+            Just("\"\\ud800\"".to_owned()),
+            Just("x".repeat(70_000)),
+            Just(String::new()),
+            any::<String>(),
+        ];
+        let edit = (
+            any::<prop::sample::Index>(),
+            any::<prop::sample::Index>(),
+            piece,
+        );
+        (
+            prop::sample::select(SEEDS),
+            prop::collection::vec(edit, 0..4),
+        )
+            .prop_map(|(seed, edits)| {
+                let mut text = seed.to_owned();
+                for (from, length, piece) in edits {
+                    let from = text.floor_char_boundary(from.index(text.len() + 1));
+                    let end = (from + length.index(12)).min(text.len());
+                    let end = text.ceil_char_boundary(end);
+                    text.replace_range(from..end, &piece);
+                }
+                text
+            })
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(400))]
+
+        #[test]
+        fn mutated_frames(
+            frames in prop::collection::vec((mutated(), any::<bool>()), 0..24),
+            direct in any::<bool>(),
+            is_joined in any::<bool>(),
+        ) {
+            let mode = if direct { Mode::Direct } else { Mode::Simulator };
+            let (mut session, mut now) = if is_joined { joined(mode) } else { start(mode) };
+            for n in 0..8 {
+                session.subscribe(&format!("cam-{n}"), n, now);
+            }
+            for (frame, binary) in frames {
+                now += Duration::from_millis(700);
+                if binary {
+                    session.binary(Bytes::from(frame.into_bytes()), now);
+                } else {
+                    session.text(&frame, now);
+                }
+                session.tick(now);
+                let done = outputs(&mut session);
+                // One frame causes a bounded number of things.
+                prop_assert!(done.len() <= 40, "{}", done.len());
+                for output in &done {
+                    match output {
+                        Output::Malformed(what) => prop_assert!(what.len() <= 300, "{what}"),
+                        Output::Refused(words) => prop_assert!(words.chars().count() <= 201),
+                        Output::Lost(reason) => {
+                            prop_assert!(reason.to_string().chars().count() <= 400, "{reason}");
+                        }
+                        Output::Write(text) => prop_assert!(text.len() <= 1500, "{text}"),
+                        _ => {}
+                    }
+                }
+                prop_assert!(session.pending.len() <= 16, "{}", session.pending.len());
+                // It is in use, or its end was told.
+                let told = done.iter().any(|o| matches!(o, Output::Lost(_) | Output::Refused(_)));
+                if told {
+                    prop_assert_eq!(session.state, State::Away);
+                    session.opened(now, now);
+                } else {
+                    prop_assert_ne!(session.state, State::Away);
+                }
+            }
+        }
+
+        #[test]
+        fn nothing_but_an_explicit_no_refuses_a_client(
+            before in ".{0,20}",
+            word in "(auth|key|credential|forbidden|denied|unauthorized)",
+            after in ".{1,20}",
+            status in "(|success2|Error|failed|pending)",
+        ) {
+            let message = format!("{before}{word} {after}.");
+            let error = json!({ "message": message, "data": { "status": 503 } });
+            let answer = json!({ "status": status, "message": message });
+            for frames in [
+                vec![format!("44{error}")],
+                vec![format!("44{}", json!(message))],
+                vec!["40".to_owned(), format!("42[\"deviceAuthenticated\",{answer}]")],
+                vec!["40".to_owned(), format!("42[\"deviceAuthenticated\",{}]", json!(message))],
+            ] {
+                let frames: Vec<&str> = frames.iter().map(String::as_str).collect();
+                let outputs = answered(&frames);
+                prop_assert!(matches!(&outputs[..], [Output::Lost(_)]), "{:?}", outputs);
+            }
+        }
+    }
 
     proptest! {
         #[test]

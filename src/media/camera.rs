@@ -151,6 +151,11 @@ impl CameraStream {
         self.state.borrow().state == crate::telemetry::ledger::CameraState::Receiving
     }
 
+    /// True when the stream's task is gone, which nothing but a panic brings about before [`close`](Self::close).
+    pub fn is_gone(&self) -> bool {
+        self.task.is_finished()
+    }
+
     /// Closes the connection, ends decoding and waits for both. No frame comes after it.
     pub async fn close(mut self) {
         if let Some(stop) = self.stop.take() {

@@ -13,12 +13,23 @@ pub const STALL_LIMIT: Duration = Duration::from_secs(5);
 /// A connection that is up has this long to bring its first frame.
 const FIRST_FRAME_LIMIT: Duration = Duration::from_secs(15);
 
+/// While the packets of one large unit keep coming over a slow link, a connection is kept this much longer: a new one would
+/// begin with such a unit, too.
+const SLOW_UNIT_LIMIT: Duration = Duration::from_secs(25);
+
+/// How often it is looked whether they still come.
+const SLOW_UNIT_CHECK: Duration = Duration::from_secs(1);
+
 /// A camera that is to dial us has this long while the hub is there. The official client dials again
 /// about 31 s after a node vanished.
 const DIAL_LIMIT: Duration = Duration::from_secs(45);
 
 /// Attempts that may fail before a camera counts as unreachable.
 const FAILURES_UNTIL_UNREACHABLE: u32 = 2;
+
+/// Why a camera is not even asked for its video.
+const NO_THREAD: &str =
+    "the system grants the node no thread to decode it: raise the limit of processes and threads";
 
 /// A stream's state with its reason.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,6 +53,8 @@ pub struct Life {
     attempt: u32,
     failures: u32,
     watch: Watch,
+    /// The watch's time is over, and a unit was under way: it is waited for until then.
+    unit_awaited_until: Option<Instant>,
 }
 
 /// What is watched for.
@@ -72,6 +85,7 @@ impl Life {
             attempt: 0,
             failures: 0,
             watch: Watch::Nothing,
+            unit_awaited_until: None,
         }
     }
 
@@ -90,8 +104,18 @@ impl Life {
         }
     }
 
+    /// Takes the news whether there is a thread to decode on: without it the camera is not connected to.
+    pub fn decoder(&mut self, now: Instant, granted: bool) {
+        if !granted {
+            self.enter(now, CameraState::Unreachable, Some(NO_THREAD));
+        } else if self.current.reason == Some(NO_THREAD) {
+            self.enter(now, CameraState::Connecting, None);
+        }
+    }
+
     /// Takes the negotiation's progress.
     pub fn progress(&mut self, now: Instant, progress: Progress) {
+        self.unit_awaited_until = None;
         match progress {
             Progress::Attempting(attempt) => {
                 self.attempt = attempt.0;
@@ -116,25 +140,30 @@ impl Life {
             Watch::FirstFrame(_) | Watch::NextFrame(_) => {}
         }
         self.watch = Watch::NextFrame(now + STALL_LIMIT);
+        self.unit_awaited_until = None;
         self.failures = 0;
         self.enter(now, CameraState::Receiving, None);
     }
 
-    /// Lets time pass. A reason means: give the connection up and begin anew.
-    pub fn handle_timeout(&mut self, now: Instant) -> Option<EndReason> {
+    /// Lets time pass. A reason means: give the connection up and begin anew. `unit_is_coming`: packets of one unit have
+    /// come all the time lately.
+    pub fn handle_timeout(&mut self, now: Instant, unit_is_coming: bool) -> Option<EndReason> {
+        if self.deadline().is_none_or(|deadline| now < deadline) {
+            return None;
+        }
         match self.watch {
-            Watch::FirstFrame(deadline) if deadline <= now => Some(EndReason::NoMedia),
-            Watch::NextFrame(deadline) if deadline <= now => {
+            Watch::Nothing => None,
+            Watch::FirstFrame(deadline) => self.give_up(now, deadline, unit_is_coming),
+            Watch::NextFrame(deadline) => {
                 self.enter(now, CameraState::Stalled, Some("no frame for 5 s"));
-                Some(EndReason::NoMedia)
+                self.give_up(now, deadline, unit_is_coming)
             }
-            Watch::Dial(deadline) if deadline <= now => {
+            Watch::Dial(_) => {
                 self.watch = Watch::Nothing;
                 let reason = "the camera has not dialled this node";
                 self.enter(now, CameraState::Unreachable, Some(reason));
                 None
             }
-            _ => None,
         }
     }
 
@@ -143,9 +172,26 @@ impl Life {
         match self.watch {
             Watch::Nothing => None,
             Watch::Dial(deadline) | Watch::FirstFrame(deadline) | Watch::NextFrame(deadline) => {
-                Some(deadline)
+                Some(
+                    self.unit_awaited_until
+                        .map_or(deadline, |at| at.max(deadline)),
+                )
             }
         }
+    }
+
+    /// No frame came until `deadline`.
+    fn give_up(
+        &mut self,
+        now: Instant,
+        deadline: Instant,
+        unit_is_coming: bool,
+    ) -> Option<EndReason> {
+        if unit_is_coming && now < deadline + SLOW_UNIT_LIMIT {
+            self.unit_awaited_until = Some(now + SLOW_UNIT_CHECK);
+            return None;
+        }
+        Some(EndReason::NoMedia)
     }
 
     fn await_dial(&mut self, now: Instant) {
@@ -209,11 +255,11 @@ mod tests {
     fn five_seconds_without_a_frame_are_a_stall_and_a_new_beginning() {
         let now = Instant::now();
         let mut life = receiving(now);
-        assert_eq!(life.handle_timeout(now + 4 * SECOND), None);
+        assert_eq!(life.handle_timeout(now + 4 * SECOND, false), None);
         life.frame(now + 4 * SECOND);
-        assert_eq!(life.handle_timeout(now + 8 * SECOND), None);
+        assert_eq!(life.handle_timeout(now + 8 * SECOND, false), None);
         assert_eq!(
-            life.handle_timeout(now + 9 * SECOND),
+            life.handle_timeout(now + 9 * SECOND, false),
             Some(EndReason::NoMedia)
         );
         assert_eq!(life.state().state, CameraState::Stalled);
@@ -281,11 +327,11 @@ mod tests {
         assert_eq!(life.deadline(), None, "without the hub nobody can dial");
         life.hub(now, true);
         life.hub(now + SECOND, false);
-        assert_eq!(life.handle_timeout(now + 2 * DIAL_LIMIT), None);
+        assert_eq!(life.handle_timeout(now + 2 * DIAL_LIMIT, false), None);
         assert_eq!(life.state().state, CameraState::Connecting);
         let now = now + 2 * DIAL_LIMIT;
         life.hub(now, true);
-        assert_eq!(life.handle_timeout(now + DIAL_LIMIT), None);
+        assert_eq!(life.handle_timeout(now + DIAL_LIMIT, false), None);
         assert_eq!(life.state().state, CameraState::Unreachable);
         life.progress(now, Progress::Attempting(Attempt(1)));
         life.progress(now, Progress::Connected(Attempt(1)));
@@ -303,10 +349,41 @@ mod tests {
         life.progress(now, Progress::Connected(Attempt(1)));
         assert_eq!(life.deadline(), Some(now + FIRST_FRAME_LIMIT));
         assert_eq!(
-            life.handle_timeout(now + FIRST_FRAME_LIMIT),
+            life.handle_timeout(now + FIRST_FRAME_LIMIT, false),
             Some(EndReason::NoMedia)
         );
         assert_eq!(life.state().state, CameraState::Connecting);
+    }
+
+    #[test]
+    fn a_large_unit_over_a_slow_link_is_waited_for_and_the_stall_is_said() {
+        let now = Instant::now();
+        let mut life = receiving(now);
+        for s in 5..12 {
+            assert_eq!(life.deadline(), Some(now + s * SECOND));
+            assert_eq!(life.handle_timeout(now + s * SECOND, true), None);
+            assert_eq!(life.state().state, CameraState::Stalled);
+        }
+        life.frame(now + 12 * SECOND);
+        assert_eq!(life.state().state, CameraState::Receiving);
+        assert_eq!(life.deadline(), Some(now + 17 * SECOND));
+        // It stops coming, or goes on for ever.
+        assert_eq!(life.handle_timeout(now + 17 * SECOND, true), None);
+        assert_eq!(
+            life.handle_timeout(now + 18 * SECOND, false),
+            Some(EndReason::NoMedia)
+        );
+        assert_eq!(
+            life.handle_timeout(now + 17 * SECOND + SLOW_UNIT_LIMIT, true),
+            Some(EndReason::NoMedia)
+        );
+        // The first frame has the same.
+        let mut life = Life::new(now, Role::Initiator);
+        life.progress(now, Progress::Connected(Attempt(1)));
+        assert_eq!(life.handle_timeout(now + FIRST_FRAME_LIMIT, true), None);
+        assert_eq!(life.state().state, CameraState::Connecting);
+        life.frame(now + FIRST_FRAME_LIMIT + 3 * SECOND);
+        assert_eq!(life.state().state, CameraState::Receiving);
     }
 
     #[test]

@@ -14,8 +14,11 @@ use super::keyframes::KeyframeBudget;
 use super::life::{Life, StreamState};
 use super::local_track::Attachment;
 use super::remote_track::MediaPacket;
+use crate::backoff::Backoff;
 use crate::decode::gate::KeyframeReason;
-use crate::decode::worker::{Arrival, ArrivalQueue, DecodeConfig, DecodeWorker};
+use crate::decode::worker::{
+    Arrival, ArrivalQueue, DecodeConfig, DecodeParts, DecodeWorker, NoThread,
+};
 use crate::realtime::link::{Link, LinkEvent, Wake as LinkWake};
 use crate::realtime::negotiation::{Attempt, EndReason, Progress, Role};
 use crate::realtime::rtp_track::{TrackKind, TrackSender};
@@ -83,6 +86,7 @@ impl Tap {
         self.seen.heard.store(true, Ordering::Relaxed);
         let arrival = match inbound {
             Inbound::Rtp(packet) => {
+                self.seen.video();
                 if let Some(core) = &self.core {
                     let given = MediaPacket::of_video(&packet);
                     if !core.packet(attempt, TrackKind::Video, packet.ssrc, given) {
@@ -142,6 +146,7 @@ struct Seen {
     epoch: Instant,
     frame_ms: AtomicU64,
     packet_ms: AtomicU64,
+    video_ms: AtomicU64,
     awaits_frame: AtomicBool,
     /// Something came over the connection that is up.
     heard: AtomicBool,
@@ -154,6 +159,7 @@ impl Seen {
             epoch: Instant::now(),
             frame_ms: AtomicU64::new(0),
             packet_ms: AtomicU64::new(0),
+            video_ms: AtomicU64::new(0),
             awaits_frame: AtomicBool::new(true),
             heard: AtomicBool::new(false),
             first_frame: Notify::new(),
@@ -182,21 +188,27 @@ impl Seen {
         }
     }
 
+    fn video(&self) {
+        self.video_ms.store(self.now_ms(), Ordering::Relaxed);
+    }
+
     fn silent_for(&self) -> Duration {
-        Duration::from_millis(
-            self.now_ms()
-                .saturating_sub(self.packet_ms.load(Ordering::Relaxed)),
-        )
+        self.since(&self.packet_ms)
+    }
+
+    fn without_video_for(&self) -> Duration {
+        self.since(&self.video_ms)
+    }
+
+    fn since(&self, seen_ms: &AtomicU64) -> Duration {
+        let seen_ms = seen_ms.load(Ordering::Relaxed);
+        Duration::from_millis(self.now_ms().saturating_sub(seen_ms))
     }
 }
 
 /// Decoding, which begins when somebody wants frames.
 enum Decoding {
-    NotYet {
-        config: DecodeConfig,
-        on_frame: FrameHandler,
-        keyframe_wanted: mpsc::Sender<KeyframeReason>,
-    },
+    NotYet(Box<DecodeParts>),
     Running(DecodeWorker),
     /// Between the two.
     Starting,
@@ -215,8 +227,13 @@ pub(super) struct Session {
     tap: Arc<Tap>,
     seen: Arc<Seen>,
     decoding: Decoding,
+    /// When a thread is asked for again, of a system that granted none.
+    decode_at: Option<Instant>,
+    decode_backoff: Backoff,
     keyframe_requests: mpsc::Receiver<KeyframeReason>,
     keyframe: Option<PlannedKeyframe>,
+    /// How many access units there were when it was last looked, and since when there are no more.
+    units: (u64, Instant),
     span: Span,
     /// What the attempt sends, until it is connected.
     senders: Option<(Attempt, Vec<Option<TrackSender>>)>,
@@ -257,7 +274,8 @@ impl Session {
     pub(super) fn new(parts: Parts) -> Self {
         let (keyframe_wanted, keyframe_requests) = mpsc::channel(1);
         let stream_metrics = Arc::clone(&parts.decode.metrics);
-        let mut session = Self {
+        let (seen, mut on_frame) = (Arc::clone(&parts.tap.seen), parts.on_frame);
+        Self {
             link: parts.link,
             role: parts.role,
             stream_metrics,
@@ -268,22 +286,27 @@ impl Session {
             _end: parts.tap.core.clone().map(End),
             seen: Arc::clone(&parts.tap.seen),
             tap: parts.tap,
-            decoding: Decoding::NotYet {
+            decoding: Decoding::NotYet(Box::new(DecodeParts {
                 config: parts.decode,
-                on_frame: parts.on_frame,
-                keyframe_wanted,
-            },
+                on_frame: Box::new(move |frame| {
+                    seen.frame();
+                    on_frame(frame);
+                }),
+                // A request that waits for its turn covers a second one.
+                request_keyframe: Box::new(move |reason| {
+                    let _ = keyframe_wanted.try_send(reason);
+                }),
+            })),
+            decode_at: None,
+            decode_backoff: Backoff::default(),
             keyframe_requests,
             keyframe: None,
+            units: (0, Instant::now()),
             span: parts.span,
             senders: None,
             hub_joined: false,
             attachments: Vec::new(),
-        };
-        if session.tap.core.is_none() {
-            session.decode();
         }
-        session
     }
 
     /// Until it is told to stop, whatever it waits for then, or its span is over.
@@ -297,6 +320,10 @@ impl Session {
 
     /// Why it is over, if it was not the hub client's end.
     async fn drive(&mut self) -> Option<EndReason> {
+        // The node decodes from the first packet on, and connects to a camera only once it can.
+        if self.tap.core.is_none() {
+            self.until_decoding().await;
+        }
         self.note_state();
         loop {
             let deadline = self.deadline();
@@ -419,31 +446,46 @@ impl Session {
         }
     }
 
+    async fn until_decoding(&mut self) {
+        loop {
+            self.decode();
+            let Some(at) = self.decode_at else { return };
+            self.note_state();
+            sleep_until(Some(at)).await;
+        }
+    }
+
+    /// Starts to decode, or says when it is to be tried again.
     fn decode(&mut self) {
-        match std::mem::replace(&mut self.decoding, Decoding::Starting) {
-            Decoding::NotYet {
-                config,
-                on_frame,
-                keyframe_wanted,
-            } => {
-                let (seen, queue) = (Arc::clone(&self.seen), Arc::clone(&self.tap.queue));
-                let mut on_frame = on_frame;
-                let worker = DecodeWorker::spawn(
-                    config,
-                    queue,
-                    Box::new(move |frame| {
-                        seen.frame();
-                        on_frame(frame);
-                    }),
-                    // A request that waits for its turn covers a second one.
-                    Box::new(move |reason| {
-                        let _ = keyframe_wanted.try_send(reason);
-                    }),
-                );
+        let parts = match std::mem::replace(&mut self.decoding, Decoding::Starting) {
+            Decoding::NotYet(parts) => parts,
+            running => {
+                self.decoding = running;
+                return;
+            }
+        };
+        let now = Instant::now();
+        match DecodeWorker::spawn(*parts, Arc::clone(&self.tap.queue)) {
+            Ok(worker) => {
                 self.tap.decodes.store(true, Ordering::Release);
                 self.decoding = Decoding::Running(worker);
+                if self.decode_at.take().is_some()
+                    && let Some(life) = &mut self.life
+                {
+                    life.decoder(now, true);
+                }
             }
-            running => self.decoding = running,
+            Err(error) => {
+                if self.decode_at.is_none() {
+                    tracing::error!(%error, "a camera cannot be decoded: it is tried again");
+                }
+                let NoThread { source: _, parts } = error;
+                self.decoding = Decoding::NotYet(parts);
+                self.decode_at = Some(now + self.decode_backoff.next_delay(rand::random()));
+                if let Some(life) = &mut self.life {
+                    life.decoder(now, false);
+                }
+            }
         }
     }
 
@@ -478,7 +520,7 @@ impl Session {
             Span::OneConnection(until) if !self.link.is_connected() => Some(until.into_std()),
             _ => None,
         };
-        [life, keyframe, watching, eviction]
+        [life, keyframe, watching, eviction, self.decode_at]
             .into_iter()
             .flatten()
             .min()
@@ -486,6 +528,9 @@ impl Session {
 
     async fn timers(&mut self) {
         let now = Instant::now();
+        if self.decode_at.is_some_and(|at| at <= now) {
+            self.decode();
+        }
         // Where nothing but keyframes is decoded, frames are seconds apart, and the media is there all the same.
         let few = self.stream_metrics.shed_level() == ShedLevel::KeyframesOnly;
         let last_frame = if few && self.seen.silent_for() < SILENCE {
@@ -521,11 +566,24 @@ impl Session {
                 self.link.restart(EndReason::Lost);
             }
         }
-        if let Some(reason) = self.life.as_mut().and_then(|life| life.handle_timeout(now)) {
+        let unit_is_coming = self.unit_is_coming(now);
+        if let Some(life) = &mut self.life
+            && let Some(reason) = life.handle_timeout(now, unit_is_coming)
+        {
             self.note_state();
             self.link.restart(reason);
         }
         self.note_state();
+    }
+
+    /// Video comes, and for a while no unit was complete: it is one large unit that takes its time.
+    fn unit_is_coming(&mut self, now: Instant) -> bool {
+        let units = self.stream_metrics.access_units_received.get();
+        if units != self.units.0 {
+            self.units = (units, now);
+        }
+        let lately = now.saturating_duration_since(self.units.1);
+        lately >= SILENCE && self.seen.without_video_for() < SILENCE
     }
 
     /// Every change is one line, one change of the metric and one call of the handler.

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 
+use super::gone::Gone;
 use super::models::Catalog;
 use crate::config::StreamId;
 use crate::config::{CameraConfig, Connect, IceConfig, IcePolicy};
@@ -26,7 +27,8 @@ use crate::realtime::ice::IceSettings;
 use crate::realtime::negotiation::Role;
 use crate::schedule::scheduler::{Pace, SourceId, SourceSettings};
 use crate::telemetry::ledger::{CameraState, FrameDrop, ShedLevel};
-use crate::telemetry::metrics::StreamMetrics;
+use crate::telemetry::logging::{RATE_LIMIT, RateLimit};
+use crate::telemetry::metrics::{Forgotten, StreamMetrics};
 
 /// What every camera of the node uses.
 #[derive(Debug, Clone)]
@@ -52,6 +54,7 @@ pub(super) struct CameraContext {
 pub(super) struct Cameras {
     context: CameraContext,
     running: BTreeMap<StreamId, Camera>,
+    gone: Gone,
 }
 
 #[derive(Debug)]
@@ -102,6 +105,7 @@ impl Cameras {
         Self {
             context,
             running: BTreeMap::new(),
+            gone: Gone::default(),
         }
     }
 
@@ -139,6 +143,9 @@ impl Cameras {
                 } else {
                     &mut changes.reopened
                 } += 1;
+                if removed {
+                    self.gone.left(id, Instant::now());
+                }
                 closing.push((camera, removed));
             }
         }
@@ -163,17 +170,41 @@ impl Cameras {
                     changes.changed += 1;
                 }
                 None => {
+                    self.gone.returned(&id);
                     let camera = self.open(wanted);
                     self.running.insert(id, camera);
                     changes.added += 1;
+                    // Hundreds of cameras must not keep this thread from those that send.
+                    tokio::task::yield_now().await;
                 }
             }
         }
+        self.forget(Instant::now());
         changes.added -= changes.reopened;
         if changes != Changes::default() {
             self.context.changed.notify_one();
         }
         Ok(changes)
+    }
+
+    /// Forgets cameras that are gone for long: their series, their numbers, what was last told of them.
+    pub(super) fn forget(&mut self, now: Instant) {
+        let metrics = &self.context.stream.metrics;
+        for (id, age) in self.gone.due(now) {
+            match metrics.forget(&id) {
+                Forgotten::Yes => {}
+                // A frame of it is still in inference, or an event on its way.
+                Forgotten::InUse => continue,
+                Forgotten::Open(_) if !Gone::is_over(age) => continue,
+                Forgotten::Open(ledger) => {
+                    let [units, frames, events] = ledger.in_flight();
+                    tracing::error!(camera = %id, units, frames, events, "a camera's ledger does not balance: this is a bug in Twinsight");
+                    metrics.forget_open(&id);
+                }
+            }
+            self.context.publisher.forget(&id);
+            self.gone.returned(&id);
+        }
     }
 
     /// How the cameras are.
@@ -203,6 +234,15 @@ impl Cameras {
                 self.context.changed.notify_one();
             }
         }
+    }
+
+    /// Running cameras whose task is gone, which nothing but a panic brings about.
+    pub(super) fn ended(&self) -> Vec<StreamId> {
+        let gone = self
+            .running
+            .iter()
+            .filter(|(_, camera)| camera.stream.is_gone());
+        gone.map(|(id, _)| id.clone()).collect()
     }
 
     /// Closes all connections and ends all decoding, at the node's end. No frame comes after it.
@@ -341,6 +381,41 @@ fn source_settings(wanted: &Wanted) -> SourceSettings<Arc<CameraWork>> {
     }
 }
 
+/// A frame that came within this time did not come slowly, whatever `max_age_ms` says.
+const SLOW: Duration = Duration::from_millis(50);
+
+/// For this long every frame came too slowly before it is said.
+const SLOW_FOR: Duration = Duration::from_secs(5);
+
+/// Whether all frames of a camera take so long to come that none can be inferred: it is blind, although it sends.
+#[derive(Debug)]
+struct Slowness {
+    since: Option<Instant>,
+    warnings: RateLimit<()>,
+}
+
+impl Default for Slowness {
+    fn default() -> Self {
+        Self {
+            since: None,
+            warnings: RateLimit::new(RATE_LIMIT),
+        }
+    }
+}
+
+impl Slowness {
+    /// Some when it is time to say so; how often it was left out before.
+    fn frame(&mut self, too_slow: bool, now: Instant) -> Option<u64> {
+        if !too_slow {
+            self.since = None;
+            return None;
+        }
+        let since = *self.since.get_or_insert(now);
+        let long = now.saturating_duration_since(since) >= SLOW_FOR;
+        long.then(|| self.warnings.allow((), now)).flatten()
+    }
+}
+
 /// Offers frames to the scheduler, at half the pace while their stream sheds.
 fn frame_handler(
     scheduler: Arc<CameraScheduler>,
@@ -348,7 +423,18 @@ fn frame_handler(
     metrics: Arc<StreamMetrics>,
 ) -> FrameHandler {
     let mut pace = Pace::Usual;
+    let mut slowness = Slowness::default();
     Box::new(move |frame| {
+        let (timing, now) = (frame.timing(), Instant::now());
+        let took = timing
+            .completed_at
+            .saturating_duration_since(timing.received_at);
+        // Asked for only where it may matter, since it takes the scheduler's lock.
+        let too_slow = took >= SLOW && scheduler.max_age(source).is_some_and(|max| took > max);
+        if let Some(left_out) = slowness.frame(too_slow, now) {
+            let (camera, receive_ms) = (metrics.id(), took.as_millis());
+            tracing::warn!(%camera, receive_ms, left_out, "every frame takes longer to come than max_age_ms, so none is inferred");
+        }
         let wanted = match metrics.shed_level() {
             ShedLevel::None => Pace::Usual,
             _ => Pace::Halved,
@@ -422,6 +508,27 @@ impl From<&IceConfig> for IceSettings {
             mdns: config.mdns,
             recv_buffer_bytes: config.recv_buffer_bytes,
         }
+    }
+}
+
+#[cfg(test)]
+mod slowness_tests {
+    use super::*;
+
+    #[test]
+    fn a_camera_all_of_whose_frames_come_too_slowly_is_said_to_be_blind() {
+        let mut slowness = Slowness::default();
+        let start = Instant::now();
+        let s = Duration::from_secs;
+        for second in 0..5 {
+            assert_eq!(slowness.frame(true, start + s(second)), None);
+        }
+        assert_eq!(slowness.frame(true, start + s(5)), Some(0));
+        assert_eq!(slowness.frame(true, start + s(6)), None);
+        // One frame in time, and nobody is blind.
+        assert_eq!(slowness.frame(false, start + s(20)), None);
+        assert_eq!(slowness.frame(true, start + s(21)), None);
+        assert_eq!(slowness.frame(true, start + s(26)), Some(1));
     }
 }
 
@@ -542,6 +649,98 @@ mod tests {
         assert_eq!(bench.cameras.facts()[0].name, "Gate");
         let camera = &bench.cameras.running[&StreamId::new("a", "default")];
         assert_eq!(&*camera.name.get(), "Gate", "states have the new name too");
+        bench.cameras.shutdown().await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_camera_without_a_thread_says_so_and_is_tried_again_and_others_go_on() {
+        let refusal = crate::thread::refusal::of("dec-threadless");
+        let mut bench = Bench::new();
+        let threadless = "[[cameras]]\ntwin_id = \"threadless\"\n";
+        let added = Changes {
+            added: 2,
+            ..Changes::default()
+        };
+        assert_eq!(bench.apply(&format!("{CAMERA}{threadless}")).await, added);
+        let (_, mut state) = bench.identity("threadless");
+        let refused = state
+            .wait_for(|state| state.state == CameraState::Unreachable)
+            .await
+            .unwrap()
+            .reason
+            .unwrap();
+        assert!(refused.contains("no thread to decode"), "{refused}");
+        let (_, other) = bench.identity("a");
+        assert_eq!(other.borrow().state, CameraState::Connecting);
+        // Changes go on being applied.
+        let changes = bench
+            .apply(&format!("{CAMERA}max_fps = 1\n{threadless}"))
+            .await;
+        assert_eq!(changes.changed, 1);
+        drop(refusal);
+        state
+            .wait_for(|state| state.state == CameraState::Connecting && state.reason.is_none())
+            .await
+            .unwrap();
+        bench.cameras.shutdown().await;
+    }
+
+    #[tokio::test]
+    async fn cameras_that_came_and_went_leave_nothing_after_ten_minutes() {
+        let mut bench = Bench::new();
+        let lines = |bench: &Bench| {
+            let text = bench.cameras.context.stream.metrics.encode();
+            text.lines()
+                .filter(|line| line.contains("camera=\"gone-"))
+                .count()
+        };
+        bench.apply(CAMERA).await;
+        for n in 0..3 {
+            let more = format!("[[cameras]]\ntwin_id = \"gone-{n}\"\n");
+            bench.apply(&format!("{CAMERA}{more}")).await;
+        }
+        let removed = Instant::now();
+        bench.apply(CAMERA).await;
+        bench.cameras.forget(removed + Duration::from_secs(590));
+        assert!(lines(&bench) > 300, "{}", lines(&bench));
+        // Of one that is back all is remembered.
+        bench
+            .apply(&format!("{CAMERA}[[cameras]]\ntwin_id = \"gone-1\"\n"))
+            .await;
+        let later = Instant::now() + Duration::from_secs(601);
+        bench.cameras.forget(later);
+        let metrics = Arc::clone(&bench.cameras.context.stream.metrics);
+        let known = |twin: &str| {
+            metrics
+                .known_stream(&StreamId::new(twin, "default"))
+                .is_some()
+        };
+        assert_eq!(
+            [
+                known("a"),
+                known("gone-0"),
+                known("gone-1"),
+                known("gone-2")
+            ],
+            [true, false, true, false]
+        );
+        assert!(bench.cameras.context.publisher.remembered() <= 2);
+        bench.cameras.shutdown().await;
+    }
+
+    #[tokio::test]
+    async fn however_many_cameras_come_and_go_so_many_are_remembered() {
+        let mut bench = Bench::new();
+        for round in 0..6 {
+            let text: String = (0..100)
+                .map(|n| format!("[[cameras]]\ntwin_id = \"cam-{round}-{n}\"\n"))
+                .collect();
+            bench.apply(&text).await;
+        }
+        bench.cameras.forget(Instant::now());
+        let streams = bench.cameras.context.stream.metrics.all_streams().len();
+        assert!(streams <= 100 + 256, "{streams}");
+        assert!(bench.cameras.context.publisher.remembered() <= 100 + 256);
         bench.cameras.shutdown().await;
     }
 

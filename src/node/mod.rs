@@ -3,13 +3,14 @@
 mod apply;
 mod cameras;
 mod doorman;
+mod gone;
 pub mod models;
 pub mod reload;
 mod report;
 mod settings;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
@@ -22,24 +23,26 @@ use self::apply::{Applier, SharedPool};
 use self::cameras::{CameraContext, Cameras};
 use self::models::Models;
 use self::reload::{ReloadTask, Reloaded};
+use crate::clock::WallClock;
 use crate::config::{Config, ConfigSource, HubConfig, HubMode};
 use crate::decode::decoder::DecoderKind;
 use crate::decode::lag::InferenceLag;
 use crate::detect::health::ModelHealth;
 #[cfg(feature = "ort")]
 use crate::detect::plan::SessionPlan;
-use crate::detect::pool::InferencePool;
+use crate::detect::pool::{InferencePool, LOOK_EVERY};
 use crate::detect::worker::{CameraScheduler, Inference, PoolContext};
 use crate::http::api::{CameraFacts, CameraView};
 use crate::http::server::{HttpState, serve};
 use crate::hub::client::{HubClient, HubStatus};
 use crate::hub::options::{HubOptions, Mode, Timers};
+use crate::hub::session::AwayReason;
 use crate::hub::twin::Instance;
 use crate::media::camera::StreamContext;
 use crate::media::keyframes::KeyframeBudget;
 use crate::publish::event::{Inferred, ModelRef, SeenObject};
 use crate::publish::publisher::{EventSink, HubAway, Publisher, PublisherTask, new_run_id};
-use crate::telemetry::health::{Health, Heartbeat, Readiness};
+use crate::telemetry::health::{Health, HealthClock, Heartbeat, Readiness};
 use crate::telemetry::metrics::Metrics;
 
 /// Events of inferred frames that wait for the hub's socket.
@@ -50,9 +53,6 @@ const WORKER_LIMIT: Duration = Duration::from_secs(2);
 
 /// Events that wait at the node's end have this long.
 const OUTBOX_LIMIT: Duration = Duration::from_secs(1);
-
-/// Time between two looks at the inference workers.
-const SUPERVISE_EVERY: Duration = Duration::from_millis(250);
 
 /// A loop of the node that shows no life for this long makes it unhealthy.
 const MAX_SILENCE: Duration = Duration::from_secs(15);
@@ -117,6 +117,8 @@ pub struct Node {
     http: JoinHandle<()>,
     stop_http: watch::Sender<bool>,
     refused: watch::Receiver<Option<String>>,
+    health: Health,
+    _clock: HealthClock,
 }
 
 /// Whether the node follows changes of its configuration.
@@ -146,6 +148,7 @@ impl Node {
         } = parts;
         let metrics = Arc::new(Metrics::new());
         let (health, readiness) = (Health::default(), Arc::new(Readiness::default()));
+        let clock = health.start_clock()?;
         let facts: Arc<Mutex<Vec<CameraFacts>>> = Arc::default();
         let (stop_http, http) =
             serve_http(listener, &config, &metrics, &health, &readiness, &facts);
@@ -159,6 +162,7 @@ impl Node {
         let hub =
             HubClient::start_with_metrics(hub_options(&config.hub), Some(Arc::clone(&metrics)));
         let run_id = new_run_id();
+        hub.watch_for_namesakes(&run_id);
         let heartbeat = health.register("publisher", MAX_SILENCE, Instant::now());
         let sink = HubSink {
             instance: hub.instance(),
@@ -207,35 +211,41 @@ impl Node {
 
         let (refused_sender, refused) = watch::channel(None);
         let tasks = vec![
-            tokio::spawn(watch_hub(
-                hub.clone(),
-                publisher,
-                Arc::clone(&readiness),
-                refused_sender,
+            tokio::spawn(health.watch(
+                "the hub watcher",
+                watch_hub(
+                    hub.clone(),
+                    publisher,
+                    Arc::clone(&readiness),
+                    refused_sender,
+                ),
             )),
-            tokio::spawn(doorman::run(
-                hub.clone(),
-                Arc::clone(&metrics),
-                applier.in_force(),
+            tokio::spawn(health.watch(
+                "the doorman",
+                doorman::run(hub.clone(), Arc::clone(&metrics), applier.in_force()),
             )),
-            tokio::spawn(report::run(
-                hub.clone(),
-                Arc::clone(&facts),
-                applier.in_force(),
-                changed,
+            tokio::spawn(health.watch(
+                "the property report",
+                report::run(hub.clone(), Arc::clone(&facts), applier.in_force(), changed),
             )),
-            tokio::spawn(supervise(
-                Arc::clone(&pool),
-                Arc::clone(&model_health),
-                readiness,
-                health.register("inference", MAX_SILENCE, Instant::now()),
+            tokio::spawn(health.watch(
+                "the supervisor of inference",
+                supervise(
+                    Arc::clone(&pool),
+                    Arc::clone(&model_health),
+                    readiness,
+                    health.register("inference", MAX_SILENCE, Instant::now()),
+                ),
             )),
-            tokio::spawn(read_facts(
-                Arc::clone(&cameras),
-                model_health,
-                Arc::clone(&facts),
-                Arc::clone(&metrics),
-                health,
+            tokio::spawn(health.watch(
+                "the reader of facts",
+                read_facts(
+                    Arc::clone(&cameras),
+                    model_health,
+                    Arc::clone(&facts),
+                    Arc::clone(&metrics),
+                    health.clone(),
+                ),
             )),
         ];
         Ok(Self {
@@ -251,6 +261,8 @@ impl Node {
             http,
             stop_http,
             refused,
+            health,
+            _clock: clock,
         })
     }
 
@@ -266,9 +278,12 @@ impl Node {
             }
         };
         let (sender, told) = watch::channel(None);
-        self.tasks
-            .push(tokio::spawn(settings::run(self.hub.clone(), sender)));
-        let task = ReloadTask::spawn(applier, started, source, hangup, told);
+        let reading = settings::run(self.hub.clone(), sender);
+        let reading = self
+            .health
+            .watch("the reader of the hub's settings", reading);
+        self.tasks.push(tokio::spawn(reading));
+        let task = ReloadTask::spawn(applier, started, source, hangup, told, &self.health);
         self.following = Following::Changes(task);
     }
 
@@ -337,9 +352,11 @@ impl Node {
         if let Some(pool) = pool {
             let _ = tokio::task::spawn_blocking(move || pool.join(WORKER_LIMIT)).await;
         }
-        self.publisher.shutdown(OUTBOX_LIMIT).await;
+        // What becomes of the last event is known only when the hub client has ended.
+        self.publisher
+            .shutdown(OUTBOX_LIMIT, self.hub.close())
+            .await;
         close_books(&self.metrics);
-        self.hub.close().await;
         self.stop_http.send_replace(true);
         if tokio::time::timeout(Duration::from_secs(1), &mut self.http)
             .await
@@ -437,9 +454,9 @@ fn serve_http(
         let now = Instant::now();
         facts
             .into_iter()
-            .map(|fact| {
-                let metrics = counters.stream(&fact.id);
-                CameraView::new(fact, &metrics, now)
+            .filter_map(|fact| {
+                let metrics = counters.known_stream(&fact.id)?;
+                Some(CameraView::new(fact, &metrics, now))
             })
             .collect()
     };
@@ -450,12 +467,13 @@ fn serve_http(
         cameras: Arc::new(views),
     };
     let token = config.http.token.clone();
-    let task = tokio::spawn(async move {
+    let serving = async move {
         let stopped = async move { drop(stopped.wait_for(|stop| *stop).await) };
         if let Err(error) = serve(listener, state, token, stopped).await {
             tracing::error!(%error, "metrics and probes are no longer served");
         }
-    });
+    };
+    let task = tokio::spawn(health.watch("the HTTP server", serving));
     (stop, task)
 }
 
@@ -475,14 +493,27 @@ async fn watch_hub(
             }
             HubStatus::Refused { reason } => {
                 readiness.set_hub_joined(false);
+                readiness.set_hub_trouble(format!(
+                    "the hub {} refuses this node ({reason})",
+                    hub.hub_url()
+                ));
                 refused.send_replace(Some(reason));
             }
-            HubStatus::Connecting { .. } | HubStatus::Away { .. } => {
-                readiness.set_hub_joined(false)
+            HubStatus::Away { since, reason } => {
+                readiness.set_hub_joined(false);
+                readiness.set_hub_trouble(hub_trouble(&hub.hub_url(), since, &reason));
+            }
+            HubStatus::Connecting { attempt } => {
+                readiness.set_hub_joined(false);
+                if attempt == 1 {
+                    let url = hub.hub_url();
+                    readiness.set_hub_trouble(format!("the hub {url} is not joined yet"));
+                }
             }
         }
+        // This task is aborted before the client is closed.
         if status.changed().await.is_err() {
-            return;
+            panic!("the hub client's task is gone");
         }
     }
 }
@@ -494,7 +525,7 @@ async fn supervise(
     readiness: Arc<Readiness>,
     heartbeat: Heartbeat,
 ) {
-    let mut tick = tokio::time::interval(SUPERVISE_EVERY);
+    let mut tick = tokio::time::interval(LOOK_EVERY);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         tick.tick().await;
@@ -511,6 +542,22 @@ async fn supervise(
     }
 }
 
+/// The sentence of `/readyz`. It names a time and no duration, since it is not made anew for each request.
+fn hub_trouble(url: &str, since: Instant, reason: &AwayReason) -> String {
+    let clock = WallClock::read();
+    // The last second that the format has.
+    let last = Duration::from_secs(253_402_300_799);
+    let since = Duration::from_millis(clock.unix_ms(since)).min(last);
+    let since = httpdate::fmt_http_date(SystemTime::UNIX_EPOCH + since);
+    let mut sentence = format!("the hub {url} is away since {since}: {reason}");
+    let remedy = reason.remedy();
+    if !remedy.is_empty() {
+        sentence += ": ";
+        sentence += remedy;
+    }
+    sentence
+}
+
 /// Keeps a copy of the cameras' facts for HTTP and reports, whose readers must not wait.
 async fn read_facts(
     cameras: Arc<tokio::sync::Mutex<Cameras>>,
@@ -523,11 +570,18 @@ async fn read_facts(
     let mut tick = tokio::time::interval(Duration::from_millis(500));
     loop {
         tick.tick().await;
-        let read = {
-            let cameras = cameras.lock().await;
+        // One thread for work that blocks stays alive, so that a system that grants no more does not hold up the end of
+        // a camera or the reading of a file for ever.
+        drop(tokio::task::spawn_blocking(|| ()));
+        let (read, ended) = {
+            let mut cameras = cameras.lock().await;
+            cameras.forget(Instant::now());
             cameras.look_for_blind_ones(&models);
-            cameras.facts()
+            (cameras.facts(), cameras.ended())
         };
+        for id in ended {
+            health.panicked(format!("the task of camera stream {id}"), &"see the log");
+        }
         *facts.lock().unwrap_or_else(PoisonError::into_inner) = read;
         let tasks = tokio::runtime::Handle::current()
             .metrics()

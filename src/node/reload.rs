@@ -16,6 +16,7 @@ use tokio::task::JoinHandle;
 use super::apply::{Applier, Prepared};
 use super::cameras::Changes;
 use crate::config::{Config, ConfigSource, Settings};
+use crate::telemetry::health::Health;
 use crate::telemetry::logging::{RATE_LIMIT, RateLimit};
 
 /// Time between two looks at the file.
@@ -104,6 +105,7 @@ impl ReloadTask {
         source: ConfigSource,
         hangup: Option<Signal>,
         told: watch::Receiver<Option<Value>>,
+        health: &Health,
     ) -> Self {
         let (requests, asked) = mpsc::channel(REQUESTS);
         let (stop, stopped) = watch::channel(false);
@@ -118,7 +120,8 @@ impl ReloadTask {
             said: Vec::new(),
             warn: RateLimit::new(RATE_LIMIT),
         };
-        let task = tokio::spawn(reload.run(hangup, told, asked, stopped));
+        let running = reload.run(hangup, told, asked, stopped);
+        let task = tokio::spawn(health.watch("the reload", running));
         Self {
             requests,
             stop,

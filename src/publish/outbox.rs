@@ -133,6 +133,23 @@ impl Outbox {
         }
     }
 
+    /// Forgets a camera stream that is gone for long: another one of this name counts from one again. None of its frames
+    /// may wait any more, and a state of it that nobody took so far is not told.
+    pub fn forget(&mut self, id: &StreamId) {
+        self.sequences.remove(id);
+        self.carried.remove(id);
+        self.statuses.remove(id);
+        self.due.retain(|waiting| waiting.id != *id);
+    }
+
+    /// Camera streams of which anything is remembered, for tests and reports.
+    pub fn remembered(&self) -> usize {
+        self.sequences
+            .len()
+            .max(self.carried.len())
+            .max(self.statuses.len())
+    }
+
     /// Frames that wait.
     pub fn frames_waiting(&self) -> usize {
         self.frames.len()
@@ -281,6 +298,27 @@ mod tests {
         outbox.status_sent(&removed);
         outbox.resend_statuses();
         assert!(outbox.is_empty());
+    }
+
+    #[test]
+    fn of_a_camera_that_is_forgotten_nothing_is_left() {
+        let mut outbox = Outbox::new(4);
+        for n in 0..4000 {
+            let twin = format!("cam-{n}");
+            outbox.set_status(status(&twin, CameraState::Connecting));
+            let _ = outbox.push(frame(&twin));
+            outbox.suppress(&frame(&twin));
+            // The hub is away, so that nobody takes what waits.
+            outbox.set_status(status(&twin, CameraState::Removed));
+            while outbox.frames_waiting() > 0 {
+                let _ = outbox.pop();
+            }
+            outbox.forget(&StreamId::new(twin.as_str(), "default"));
+        }
+        assert_eq!(outbox.remembered(), 0);
+        assert!(outbox.is_empty());
+        let _ = outbox.push(frame("cam-7"));
+        assert_eq!(drain(&mut outbox), ["cam-7:1"]);
     }
 
     #[test]

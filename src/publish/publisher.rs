@@ -22,6 +22,9 @@ use crate::telemetry::metrics::Metrics;
 /// An idle publisher shows that it lives this often.
 const HEARTBEAT_EVERY: Duration = Duration::from_secs(1);
 
+/// A sink that was left has this long to say what became of its last event.
+const SETTLE_LIMIT: Duration = Duration::from_millis(500);
+
 /// Where events go: the node's own twin on the hub, or a test's channel.
 pub trait EventSink: Send + 'static {
     /// Writes an event. Resolves when it is on the socket; at once with an error when the hub is away.
@@ -147,6 +150,19 @@ impl Publisher {
         self.shared.wake.notify_one();
     }
 
+    /// Forgets a camera stream that is gone for long; its metrics are the caller's.
+    pub fn forget(&self, id: &StreamId) {
+        let mut state = self.shared.state();
+        state.outbox.forget(id);
+        state.last_published.remove(id);
+    }
+
+    /// Camera streams of which anything is remembered, for tests and reports.
+    pub fn remembered(&self) -> usize {
+        let state = self.shared.state();
+        state.outbox.remembered().max(state.last_published.len())
+    }
+
     /// When a camera stream's last event was written.
     pub fn last_published(&self, id: &StreamId) -> Option<Instant> {
         self.shared.state().last_published.get(id).copied()
@@ -154,28 +170,36 @@ impl Publisher {
 }
 
 impl PublisherTask {
-    /// Takes no more frames, sends what waits for at most `deadline`, then counts the rest as dropped.
-    pub async fn shutdown(mut self, deadline: Duration) {
+    /// Takes no more frames, sends what waits for at most `deadline`, then counts the rest as dropped and leaves
+    /// the sink by `leave`. An event that is being written then is counted by what the sink says of it, since
+    /// it may be on the socket already; the sink has to say it when it was left.
+    pub async fn shutdown(mut self, deadline: Duration, leave: impl Future<Output = ()>) {
         self.shared.state().phase = Phase::Draining;
         self.shared.wake.notify_one();
-        if tokio::time::timeout(deadline, &mut self.task)
-            .await
-            .is_err()
+        let ended = tokio::time::timeout(deadline, &mut self.task).await.is_ok();
+        let waiting: Vec<_> = {
+            let mut state = self.shared.state();
+            std::iter::from_fn(|| state.outbox.pop()).collect()
+        };
+        for outgoing in waiting {
+            if let Outgoing::Detections(numbered) = outgoing {
+                let id = &numbered.inferred.id;
+                self.shared.dropped(id, EventDrop::HubDisconnected);
+            }
+        }
+        leave.await;
+        if !ended
+            && tokio::time::timeout(SETTLE_LIMIT, &mut self.task)
+                .await
+                .is_err()
         {
             self.task.abort();
             // Its end, so that nothing is published after it was counted as dropped.
             let _ = (&mut self.task).await;
         }
-        let mut state = self.shared.state();
-        let in_flight = state.in_flight.take();
-        let waiting: Vec<_> = std::iter::from_fn(|| state.outbox.pop()).collect();
-        drop(state);
-        let lost = waiting.iter().filter_map(|outgoing| match outgoing {
-            Outgoing::Detections(numbered) => Some(&numbered.inferred.id),
-            Outgoing::Status(_) => None,
-        });
-        for id in in_flight.iter().chain(lost) {
-            self.shared.dropped(id, EventDrop::HubDisconnected);
+        let in_flight = self.shared.state().in_flight.take();
+        if let Some(id) = in_flight {
+            self.shared.dropped(&id, EventDrop::HubDisconnected);
         }
     }
 }

@@ -109,7 +109,7 @@ async fn a_written_event_is_published_and_its_age_observed() {
     assert!(event["latencyMs"]["total"].as_f64().unwrap() >= 100.0);
     let publisher = rig.publisher.clone();
     let metrics = rig.metrics.stream(&StreamId::new("a", "default"));
-    rig.task.shutdown(ms(1000)).await;
+    rig.task.shutdown(ms(1000), async {}).await;
     assert_eq!(metrics.events_published.get(), 1);
     assert_eq!(metrics.frame_age.get_sample_count(), 1);
     assert!(metrics.frame_age.get_sample_sum() >= 0.1);
@@ -132,7 +132,7 @@ async fn with_the_hub_away_events_are_dropped_and_counted() {
     let (_, event) = rig.event().await;
     assert_eq!(event["sequence"], 4, "the gap tells of the loss");
     let metrics = Arc::clone(&rig.metrics);
-    rig.task.shutdown(ms(1000)).await;
+    rig.task.shutdown(ms(1000), async {}).await;
     let a = metrics.stream(&StreamId::new("a", "default"));
     assert_eq!(a.events_dropped(EventDrop::HubDisconnected), 3);
     assert_eq!(a.ledger().in_flight()[2], 0);
@@ -154,7 +154,7 @@ async fn a_slow_hub_costs_the_oldest_frames_and_the_books_balance() {
         .map(|(_, event)| event["sequence"].as_u64().unwrap());
     assert_eq!(sequences, [4, 5]);
     let metrics = Arc::clone(&rig.metrics);
-    rig.task.shutdown(ms(1000)).await;
+    rig.task.shutdown(ms(1000), async {}).await;
     for twin_id in ["a", "b"] {
         let stream = metrics.stream(&StreamId::new(twin_id, "default"));
         assert_eq!(stream.ledger().in_flight()[2], 0, "{twin_id}");
@@ -210,7 +210,7 @@ async fn shutdown_sends_what_waits() {
     rig.verdicts.send(Ok(())).unwrap();
     let publisher = rig.publisher.clone();
     let metrics = rig.metrics.stream(&StreamId::new("a", "default"));
-    rig.task.shutdown(Duration::from_secs(5)).await;
+    rig.task.shutdown(Duration::from_secs(5), async {}).await;
     assert_eq!(metrics.events_published.get(), 3);
     assert_eq!(rig.events.try_recv().unwrap().0, "cameraStatus");
 
@@ -232,9 +232,29 @@ async fn a_hub_that_hangs_ends_the_drain_at_its_deadline_with_balanced_books() {
     }
     rig.event().await;
     let metrics = rig.metrics.stream(&StreamId::new("a", "default"));
-    rig.task.shutdown(Duration::from_secs(2)).await;
+    rig.task.shutdown(Duration::from_secs(2), async {}).await;
     assert_eq!(metrics.events_dropped(EventDrop::HubDisconnected), 3);
     assert_eq!(metrics.ledger().in_flight()[2], 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_event_that_is_written_after_the_deadline_counts_as_published() {
+    let mut rig = rig(8, None);
+    for _ in 0..3 {
+        rig.publish(frame("a"), true);
+    }
+    rig.event().await;
+    let metrics = rig.metrics.stream(&StreamId::new("a", "default"));
+    let verdicts = rig.verdicts;
+    // The hub client writes what it has when it is closed.
+    let leave = async move {
+        verdicts.send(Ok(())).unwrap();
+    };
+    rig.task.shutdown(Duration::from_secs(2), leave).await;
+    assert_eq!(metrics.events_published.get(), 1);
+    assert_eq!(metrics.events_dropped(EventDrop::HubDisconnected), 2);
+    assert_eq!(metrics.ledger().in_flight()[2], 0);
+    assert!(rig.events.try_recv().is_err(), "nothing else is written");
 }
 
 #[tokio::test(start_paused = true)]
@@ -247,7 +267,7 @@ async fn an_idle_publisher_beats() {
     let rig = rig(8, Some(heartbeat));
     tokio::time::sleep(Duration::from_secs(3)).await;
     assert!(health.silent(now).is_empty());
-    rig.task.shutdown(ms(100)).await;
+    rig.task.shutdown(ms(100), async {}).await;
 }
 
 #[test]

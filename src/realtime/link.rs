@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
+use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, join_all};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
@@ -22,6 +23,7 @@ use super::rtp_track::TrackSender;
 use super::senders::Senders;
 use super::signal::{ChannelKind, Signal, SignalError, SignalNames};
 use crate::config::Dialect;
+use crate::descriptors::is_out_of_files;
 use crate::hub::client::{HubClient, HubStatus, MessageReceiver};
 use crate::hub::connection_events::{ConnectionChange, ConnectionEvent};
 use crate::hub::message::TwinMessage;
@@ -375,15 +377,16 @@ impl Link {
         let own_room = self.options.own.clone();
         // Signals of the current dialect come to our own room; the legacy one needs the peer's.
         let needed = self.options.dialect == Dialect::Legacy || own_room.is_some();
-        let subscribe = async move {
-            // Side by side, so that both are asked for before either is answered.
-            let rooms = own_room.into_iter().chain([target]).map(async |room| {
-                if let Err(error) = hub.subscribe(&room).await {
+        // Asked for now, and side by side: a `close` that comes soon finds what it has to take back.
+        let rooms = own_room.into_iter().chain([target]).map(|room| {
+            let subscribed = hub.subscribe(&room);
+            async move {
+                if let Err(error) = subscribed.await {
                     tracing::warn!(twin = %room, %error, "cannot listen to a twin yet");
                 }
-            });
-            join_all(rooms).await;
-        };
+            }
+        });
+        let subscribe = join_all(rooms.collect::<Vec<_>>()).map(drop);
         let subscribing = tokio::spawn(subscribe.in_current_span());
         if needed {
             let _ = tokio::time::timeout(SUBSCRIBE_LIMIT, subscribing).await;
@@ -496,6 +499,7 @@ impl Link {
                 EndReason::Unusable
             }
             PeerError::Local { .. } => EndReason::Local,
+            PeerError::Bind(error) if is_out_of_files(error) => EndReason::NoFiles,
             PeerError::Bind(_) => EndReason::NoSocket,
         }
     }

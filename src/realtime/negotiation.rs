@@ -114,6 +114,8 @@ pub enum EndReason {
     Local,
     /// No address or UDP port could be had here.
     NoSocket,
+    /// This process may have no more sockets.
+    NoFiles,
     /// The other side's description cannot be used.
     Unusable,
     /// The other side closed.
@@ -139,6 +141,9 @@ impl EndReason {
             Self::Local => "the connection could not be set up here",
             Self::NoSocket => {
                 "no UDP port is free here: see ice.interfaces and ice.udp_ports, and the log"
+            }
+            Self::NoFiles => {
+                "too many open files here: raise `ulimit -n` or the service's LimitNOFILE"
             }
             Self::Unusable => "the other side's description cannot be used",
             Self::Closed => "the other side closed the connection",

@@ -40,6 +40,7 @@ use super::signal::Candidate;
 use super::socket::{MediaRuntime, bind_addresses};
 use super::tee::{PayloadTypes, TEE_SLOT, Tee, TeeSink};
 use crate::config::Codec;
+use crate::descriptors::explain_io;
 use crate::hub::message::IceServer;
 
 /// How often lost packets are asked for again; the reorder stage's patience is a multiple of it.
@@ -105,7 +106,7 @@ pub enum PeerError {
         source: rtc::shared::error::Error,
     },
     /// No socket could be bound.
-    #[error("cannot bind a socket for media: {0}")]
+    #[error("cannot bind a socket for media: {}", explain_io(.0))]
     Bind(#[from] std::io::Error),
     /// The stack broke over the other side's text.
     #[error("the other side's text broke the WebRTC stack: this is a bug, please report it")]

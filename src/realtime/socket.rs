@@ -14,6 +14,8 @@ use webrtc::runtime::{
     AsyncInterval, AsyncTcpListener, AsyncTcpStream, AsyncUdpSocket, JoinHandle, Runtime,
 };
 
+use crate::descriptors::is_out_of_files;
+
 /// The tokio runtime of the stack, with a larger receive buffer on every UDP socket.
 ///
 /// With the default 208 KiB of Linux a keyframe of 600 packets in one burst loses most of them in
@@ -124,6 +126,14 @@ pub(crate) fn bind_addresses(
         ));
     }
     let Some(ports) = ports else {
+        // The stack binds later and tells no reason, and this one has a remedy.
+        if let Err(error) = addresses
+            .first()
+            .map_or(Ok(()), |ip| UdpSocket::bind((*ip, 0)).map(drop))
+            && is_out_of_files(&error)
+        {
+            return Err(error);
+        }
         return Ok(addresses
             .into_iter()
             .map(|ip| SocketAddr::new(ip, 0))
@@ -146,19 +156,22 @@ fn free_port(ip: IpAddr, ports: &RangeInclusive<u16>) -> io::Result<SocketAddr> 
     let count = ports.clone().count().max(1);
     let start = rand::random_range(0..count);
     let walk_once = ports.clone().skip(start).chain(ports.clone().take(start));
-    walk_once
-        .map(|port| SocketAddr::new(ip, port))
-        .find(|address| UdpSocket::bind(address).is_ok())
-        .ok_or_else(|| {
-            io::Error::new(
-                io::ErrorKind::AddrInUse,
-                format!(
-                    "all UDP ports {}-{} of [ice] udp_ports are taken on {ip}",
-                    ports.start(),
-                    ports.end()
-                ),
-            )
-        })
+    for address in walk_once.map(|port| SocketAddr::new(ip, port)) {
+        match UdpSocket::bind(address) {
+            Ok(_) => return Ok(address),
+            // No other port would do.
+            Err(error) if is_out_of_files(&error) => return Err(error),
+            Err(_) => {}
+        }
+    }
+    Err(io::Error::new(
+        io::ErrorKind::AddrInUse,
+        format!(
+            "all UDP ports {}-{} of [ice] udp_ports are taken on {ip}",
+            ports.start(),
+            ports.end()
+        ),
+    ))
 }
 
 fn is_link_local(ip: IpAddr) -> bool {

@@ -377,6 +377,11 @@ impl<W: Clone> Core<W> {
         }
     }
 
+    /// The age above which a stream's frames are not inferred.
+    pub(super) fn max_age(&self, id: SourceId) -> Option<Duration> {
+        self.sources.get(&id).map(|source| source.settings.max_age)
+    }
+
     /// Where a stream's frames are counted.
     pub(super) fn metrics(&self, id: SourceId) -> Option<Arc<StreamMetrics>> {
         let source = self.sources.get(&id)?;

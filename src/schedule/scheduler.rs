@@ -59,6 +59,11 @@ impl<W: Clone> Scheduler<W> {
         self.changed.notify_all();
     }
 
+    /// The age above which a stream's frames are not inferred.
+    pub fn max_age(&self, id: SourceId) -> Option<Duration> {
+        self.lock().core.max_age(id)
+    }
+
     /// Removes a stream.
     pub fn remove(&self, id: SourceId, reason: FrameDrop) {
         self.lock().core.remove(id, reason);

@@ -1,18 +1,84 @@
-//! Whether the node lives and whether it is of use. Loops beat as they go round, stages say when they
-//! are ready; the HTTP server asks. Time is passed in.
+//! Whether the node lives and whether it is of use. Loops beat as they go round, tasks are watched for panics, stages say when
+//! they are ready; the HTTP server asks. Time is passed in.
 
+use std::any::Any;
 use std::fmt;
+use std::panic::{AssertUnwindSafe, resume_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
+
+use futures_util::FutureExt;
+
+use crate::clock::SuspendDetector;
+use crate::thread::{Joined, ThreadError, try_spawn_named};
 
 /// How the sentence about a silent loop goes on after its name.
 pub const SILENT: &str = "has not gone round for";
 
-/// The loops of the node. Cloning shares them.
+/// How the sentence about a task that panicked goes on after its name.
+pub const PANICKED: &str = "ended by a panic";
+
+/// Tasks that panicked and are named; more of them are only counted.
+const MAX_PANICKED: usize = 16;
+
+/// Bytes of a panic's message that are kept.
+const MAX_MESSAGE_BYTES: usize = 200;
+
+/// The clock of [`Health::start_clock`] goes round so often.
+const CLOCK_PERIOD: Duration = Duration::from_millis(500);
+
+/// The loops and tasks of the node. Cloning shares them.
 #[derive(Debug, Clone, Default)]
 pub struct Health {
     loops: Arc<Mutex<Vec<Arc<Loop>>>>,
+    panicked: Arc<Mutex<PanickedTasks>>,
+    clock: Arc<Mutex<Clock>>,
+}
+
+#[derive(Debug, Default)]
+struct PanickedTasks {
+    named: Vec<Panicked>,
+    unnamed: u64,
+}
+
+/// A task of the node that is gone.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Panicked {
+    /// The task's name.
+    pub name: String,
+    /// The panic's message, or its beginning.
+    pub message: String,
+}
+
+/// Whether the process runs at all.
+#[derive(Debug)]
+struct Clock {
+    detector: SuspendDetector,
+    resumed_at: Option<Instant>,
+}
+
+impl Default for Clock {
+    fn default() -> Self {
+        Self {
+            detector: SuspendDetector::new(CLOCK_PERIOD),
+            resumed_at: None,
+        }
+    }
+}
+
+/// The thread that tells a process that was stopped from one whose loops hang; it ends with its handle.
+#[derive(Debug)]
+pub struct HealthClock {
+    stop: Option<std::sync::mpsc::Sender<()>>,
+    _thread: Joined,
+}
+
+impl Drop for HealthClock {
+    fn drop(&mut self) {
+        // The thread waits for this, and is joined right after.
+        self.stop = None;
+    }
 }
 
 /// Held by a loop that beats each time it goes round, idle or not.
@@ -68,19 +134,137 @@ impl Health {
         }
     }
 
-    /// The loops that have been silent for too long; none: the node is healthy.
+    /// The loops that have been silent for too long. Time in which the whole process did not run is nobody's silence.
     pub fn silent(&self, now: Instant) -> Vec<Silent> {
+        // Whoever asks may be here before the clock's own thread is.
+        self.note_suspension(now, false);
+        let resumed_at = self.resumed_at();
         let loops = self.loops.lock().unwrap_or_else(PoisonError::into_inner);
         loops
             .iter()
-            .map(|each| Silent {
-                name: each.name.clone(),
-                silence: each.silence(now),
-                max_silence: each.max_silence,
+            .map(|each| {
+                let running = resumed_at.map(|at| now.saturating_duration_since(at));
+                Silent {
+                    name: each.name.clone(),
+                    silence: each.silence(now).min(running.unwrap_or(Duration::MAX)),
+                    max_silence: each.max_silence,
+                }
             })
             .filter(|each| each.silence > each.max_silence)
             .collect()
     }
+
+    /// All that is wrong, a sentence each; none: the node is healthy.
+    pub fn complaints(&self, now: Instant) -> Vec<String> {
+        let mut complaints: Vec<String> =
+            self.silent(now).iter().map(ToString::to_string).collect();
+        let panicked = lock(&self.panicked);
+        complaints.extend(panicked.named.iter().map(ToString::to_string));
+        if panicked.unnamed > 0 {
+            complaints.push(format!("more tasks ended by a panic: {}", panicked.unnamed));
+        }
+        complaints
+    }
+
+    /// Watches a task: if it ends by a panic, the node is unhealthy from then on, since nobody does the task's work any more.
+    /// What is dropped or aborted has not panicked.
+    pub fn watch<F: Future>(
+        &self,
+        name: &str,
+        task: F,
+    ) -> impl Future<Output = F::Output> + use<F> {
+        let (name, health) = (name.to_owned(), self.clone());
+        async move {
+            match AssertUnwindSafe(task).catch_unwind().await {
+                Ok(output) => output,
+                Err(panic) => {
+                    health.panicked(name, panic.as_ref());
+                    resume_unwind(panic)
+                }
+            }
+        }
+    }
+
+    /// A task of this name has ended by this panic.
+    pub fn panicked(&self, name: String, panic: &(dyn Any + Send)) {
+        let message = panic_message(panic);
+        let end = message.floor_char_boundary(MAX_MESSAGE_BYTES);
+        let message = message[..end].replace(char::is_control, " ");
+        let mut panicked = lock(&self.panicked);
+        if panicked.named.iter().any(|each| each.name == name) {
+            return;
+        }
+        if panicked.named.len() < MAX_PANICKED {
+            panicked.named.push(Panicked { name, message });
+        } else {
+            panicked.unnamed += 1;
+        }
+    }
+
+    /// Starts the clock by which a stop of the whole process is recognised.
+    ///
+    /// # Errors
+    /// If the system grants no thread.
+    pub fn start_clock(&self) -> Result<HealthClock, ThreadError> {
+        let health = self.clone();
+        let (stop, stopped) = std::sync::mpsc::channel::<()>();
+        let thread = try_spawn_named("clock", move || {
+            use std::sync::mpsc::RecvTimeoutError;
+            health.tick(Instant::now());
+            while let Err(RecvTimeoutError::Timeout) = stopped.recv_timeout(CLOCK_PERIOD) {
+                health.tick(Instant::now());
+            }
+        })
+        .map_err(|source| ThreadError::new("clock", source))?;
+        Ok(HealthClock {
+            stop: Some(stop),
+            _thread: thread,
+        })
+    }
+
+    /// The clock goes round.
+    pub fn tick(&self, now: Instant) {
+        self.note_suspension(now, true);
+    }
+
+    /// Since when the process runs again, if all of it had been stopped: what anybody was about to do before may take its
+    /// whole time again from then on.
+    pub fn resumed_at(&self) -> Option<Instant> {
+        lock(&self.clock).resumed_at
+    }
+
+    fn note_suspension(&self, now: Instant, tick: bool) {
+        let stopped = {
+            let mut clock = lock(&self.clock);
+            let stopped = clock.detector.stopped(now);
+            if stopped.is_some() {
+                clock.resumed_at = Some(now);
+            }
+            if tick || stopped.is_some() {
+                clock.detector.skip(now);
+            }
+            stopped
+        };
+        if let Some(stopped) = stopped {
+            tracing::warn!(
+                seconds = stopped.as_secs_f64(),
+                "the whole process did not run for a while: it was stopped, or its machine was"
+            );
+        }
+    }
+}
+
+/// What a panic said.
+pub fn panic_message(panic: &(dyn Any + Send)) -> &str {
+    panic
+        .downcast_ref::<&str>()
+        .copied()
+        .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
+        .unwrap_or("without a message")
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Heartbeat {
@@ -124,12 +308,24 @@ impl fmt::Display for Silent {
     }
 }
 
+impl fmt::Display for Panicked {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{} {PANICKED} ({}): restart the node, this is a bug in Twinsight",
+            self.name, self.message
+        )
+    }
+}
+
 /// Whether the node is of use: its model is warm and its hub is joined. A bad camera is not its business.
 #[derive(Debug, Default)]
 pub struct Readiness {
     model_warm: AtomicBool,
     hub_joined: AtomicBool,
     troubles: Mutex<Vec<String>>,
+    /// Why the hub is not joined, as a sentence; empty where nobody said.
+    hub_trouble: Mutex<String>,
 }
 
 impl Readiness {
@@ -148,6 +344,14 @@ impl Readiness {
         *self.troubles.lock().unwrap_or_else(PoisonError::into_inner) = troubles;
     }
 
+    /// Which hub is not joined and why, in a sentence that begins with "the hub".
+    pub fn set_hub_trouble(&self, trouble: impl Into<String>) {
+        *self
+            .hub_trouble
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) = trouble.into();
+    }
+
     /// What is missing, in words; nothing: the node is ready.
     pub fn missing(&self) -> Vec<String> {
         let mut missing = Vec::new();
@@ -155,7 +359,14 @@ impl Readiness {
             missing.push("the model is not warm yet".to_owned());
         }
         if !self.hub_joined.load(Ordering::Relaxed) {
-            missing.push("the hub is not joined".to_owned());
+            let trouble = self
+                .hub_trouble
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner);
+            missing.push(match trouble.as_str() {
+                "" => "the hub is not joined".to_owned(),
+                trouble => trouble.to_owned(),
+            });
         }
         let troubles = self.troubles.lock();
         missing.extend(
@@ -215,6 +426,68 @@ mod tests {
     }
 
     #[test]
+    fn a_process_that_was_stopped_gives_its_loops_a_new_start() {
+        let t = Instant::now();
+        let health = Health::default();
+        let one = health.register("scheduler", MAX, t);
+        health.tick(t);
+        health.tick(t + Duration::from_millis(500));
+        assert_eq!(health.resumed_at(), None);
+        assert_eq!(health.silent(t + s(30)), [], "asked before the clock woke");
+        assert_eq!(health.resumed_at(), Some(t + s(30)));
+        for half in 61..=80 {
+            health.tick(t + Duration::from_millis(500 * half));
+        }
+        let silent = health.silent(t + s(40));
+        assert_eq!(silent.len(), 1, "it ran again and did not go round");
+        assert_eq!(silent[0].silence, s(10));
+        one.beat(t + s(40));
+        assert_eq!(health.silent(t + s(41)), []);
+    }
+
+    #[test]
+    fn loops_that_hang_while_the_clock_runs_are_told() {
+        let t = Instant::now();
+        let health = Health::default();
+        let _one = health.register("scheduler", MAX, t);
+        for second in 0..=30 {
+            health.tick(t + s(second));
+        }
+        assert_eq!(health.silent(t + s(30)).len(), 1);
+    }
+
+    #[tokio::test]
+    async fn a_task_that_panics_is_named_and_one_that_ends_or_is_aborted_is_not() {
+        let health = Health::default();
+        let ends = tokio::spawn(health.watch("reload", async { 7 }));
+        assert_eq!(ends.await.unwrap(), 7);
+        let hangs = tokio::spawn(health.watch("publisher", std::future::pending::<()>()));
+        hangs.abort();
+        assert!(hangs.await.unwrap_err().is_cancelled());
+        assert!(health.complaints(Instant::now()).is_empty());
+        for n in 0..20 {
+            let panics = health.watch(&format!("camera {n}"), async { panic!("a\nbug") });
+            let panics = tokio::spawn(async { panics.await });
+            assert!(panics.await.unwrap_err().is_panic());
+        }
+        let complaints = health.complaints(Instant::now());
+        assert_eq!(
+            complaints[0],
+            "camera 0 ended by a panic (a bug): restart the node, this is a bug in Twinsight"
+        );
+        assert_eq!(complaints.len(), MAX_PANICKED + 1);
+        assert_eq!(complaints[16], "more tasks ended by a panic: 4");
+    }
+
+    #[test]
+    fn the_clock_ends_with_its_handle() {
+        let health = Health::default();
+        let clock = health.start_clock().unwrap();
+        drop(clock);
+        assert_eq!(Arc::strong_count(&health.clock), 1);
+    }
+
+    #[test]
     fn an_old_beat_does_not_undo_a_newer_one() {
         let t = Instant::now();
         let health = Health::default();
@@ -233,6 +506,8 @@ mod tests {
         );
         readiness.set_model_warm(true);
         assert_eq!(readiness.missing(), ["the hub is not joined"]);
+        readiness.set_hub_trouble("the hub http://h:1 is away");
+        assert_eq!(readiness.missing(), ["the hub http://h:1 is away"]);
         readiness.set_hub_joined(true);
         assert!(readiness.missing().is_empty());
         readiness

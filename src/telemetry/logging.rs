@@ -1,14 +1,27 @@
 //! Logs to standard error, as text or JSON, by `RUST_LOG`. `main` sets it up once; [`RateLimit`] is for
-//! the lines that a peer could cause without end.
+//! the lines that a peer could cause without end. Whoever logs never waits: a thread of its own writes, and what it
+//! cannot write is dropped and counted.
 
 use std::collections::HashMap;
 use std::hash::Hash;
 use std::io::IsTerminal;
+use std::panic::PanicHookInfo;
 use std::str::FromStr;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, LazyLock, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
+use prometheus::IntCounter;
+use tracing::{Event, Level, Metadata, Subscriber, span};
 use tracing_subscriber::filter::EnvFilter;
+use tracing_subscriber::fmt::format::Writer;
+use tracing_subscriber::fmt::time::{FormatTime, SystemTime};
+use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
+use tracing_subscriber::registry::LookupSpan;
+use tracing_subscriber::util::SubscriberInitExt;
+
+use super::health::panic_message;
+use super::log_line::{self, Fields, Head, Look, SpanContext, Value};
+use super::log_queue::{LogQueue, RawStderr};
 
 /// What is logged unless `RUST_LOG` says otherwise: the stacks below us tell too much.
 pub const DEFAULT_FILTER: &str = "warn,twinsight=info,webrtc=error,rtc=error,rtc_ice=error,rtc_dtls=error,\
@@ -20,6 +33,20 @@ pub const QUIET_FILTER: &str = "warn,webrtc=error,rtc=error,rtc_ice=error,rtc_dt
 
 /// A peer's lines come at most this often.
 pub const RATE_LIMIT: Duration = Duration::from_secs(10);
+
+/// Libraries whose finest lines show what goes over the wire, access keys and credentials with it: they are never logged, whatever
+/// `RUST_LOG` says.
+const WIRE_TARGETS: &[&str] = &[
+    "tungstenite",
+    "tokio_tungstenite",
+    "hyper",
+    "hyper_util",
+    "rustls",
+    "engineioxide",
+    "socketioxide",
+    "rtc_turn",
+    "rtc_stun",
+];
 
 /// Keys that a [`RateLimit`] remembers.
 const MAX_KEYS: usize = 1024;
@@ -50,6 +77,9 @@ pub enum LoggingError {
         /// What is wrong with it.
         source: tracing_subscriber::filter::ParseError,
     },
+    /// The thread that writes cannot be had.
+    #[error(transparent)]
+    Thread(#[from] crate::thread::ThreadError),
     /// Logging was set up before.
     #[error("logging was set up twice: this is a bug in Twinsight")]
     Twice,
@@ -67,22 +97,243 @@ impl FromStr for LogFormat {
     }
 }
 
-/// Sets up logging for the process. `filter` is the value of `RUST_LOG`.
+/// Where the process logs to, once it is set up.
+static LOG: OnceLock<Log> = OnceLock::new();
+
+/// Lines that were dropped; every registry of metrics has it.
+static DROPPED: LazyLock<IntCounter> = LazyLock::new(|| {
+    IntCounter::new(
+        "twinsight_log_lines_dropped_total",
+        "Log lines that could not be written, or not soon enough",
+    )
+    .expect("the name is valid, because it is a literal")
+});
+
+/// The counter of lines that were dropped.
+pub(crate) fn dropped_lines() -> IntCounter {
+    DROPPED.clone()
+}
+
+#[derive(Debug)]
+struct Log {
+    queue: Arc<LogQueue>,
+    look: Look,
+}
+
+/// Sets up logging for the process, and that a panic is a line of the log. `filter` is the value of `RUST_LOG`.
 ///
 /// # Errors
-/// If the filter is malformed or logging was set up before.
+/// If the filter is malformed, logging was set up before or the system grants no thread.
 pub fn init(format: LogFormat, filter: Option<&str>) -> Result<(), LoggingError> {
     let filter = parse_filter(filter)?;
-    let builder = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr);
-    match format {
-        LogFormat::Text => builder
-            .with_ansi(std::io::stderr().is_terminal())
-            .try_init(),
-        LogFormat::Json => builder.json().flatten_event(true).try_init(),
+    let look = match format {
+        LogFormat::Json => Look::Json,
+        LogFormat::Text if std::io::stderr().is_terminal() => Look::Colour,
+        LogFormat::Text => Look::Text,
+    };
+    let queue = LogQueue::new(dropped_lines());
+    let log = Log {
+        queue: Arc::clone(&queue),
+        look,
+    };
+    LOG.set(log).map_err(|_| LoggingError::Twice)?;
+    let tell = |lines: u64| {
+        tracing::warn!(
+            lines,
+            "log lines were dropped: whoever reads standard error is too slow, or could not be written to"
+        );
+    };
+    // It lives as long as the process: whoever reads may keep it in a write for ever.
+    queue.spawn(RawStderr, tell)?.abandon();
+    std::panic::set_hook(Box::new(log_panic));
+    subscriber(filter, queue, look)
+        .try_init()
+        .map_err(|_| LoggingError::Twice)
+}
+
+fn subscriber(
+    filter: EnvFilter,
+    queue: Arc<LogQueue>,
+    look: Look,
+) -> impl Subscriber + for<'a> LookupSpan<'a> + Send + Sync {
+    tracing_subscriber::registry()
+        .with(filter)
+        .with(NoWire)
+        .with(Lines { queue, look })
+}
+
+/// The program's last sentence, on standard error: in its place after all that was logged. See [`flush`].
+pub fn last_words(text: &str) {
+    for line in text.lines() {
+        let line = log_line::bare_line(line);
+        match LOG.get() {
+            Some(log) => log.queue.push_last(line),
+            None => {
+                use std::io::Write;
+                // Nobody is left to tell that it failed.
+                let _ = std::io::stderr().write_all(line.as_bytes());
+            }
+        }
     }
-    .map_err(|_| LoggingError::Twice)
+}
+
+/// Waits until what was logged is written, but no longer than `limit`: at the end of the process, which ends all the same.
+pub fn flush(limit: Duration) {
+    if let Some(log) = LOG.get() {
+        log.queue.flush(limit);
+    }
+}
+
+/// Puts a secret on the list of what no line of the log shows, whoever writes it. Secrets of less than 8 bytes are not on it.
+pub fn conceal(secret: &str) {
+    log_line::conceal(secret, false);
+}
+
+/// As [`conceal`], for what a hub tells: more of it than is remembered displaces no secret of the node's own.
+pub fn conceal_told(secret: &str) {
+    log_line::conceal(secret, true);
+}
+
+/// Keeps the lines of libraries out that show what goes over the wire.
+#[derive(Debug)]
+struct NoWire;
+
+impl<S: Subscriber> Layer<S> for NoWire {
+    fn enabled(&self, metadata: &Metadata<'_>, _: Context<'_, S>) -> bool {
+        *metadata.level() <= Level::INFO || !is_wire(metadata.target())
+    }
+}
+
+fn is_wire(target: &str) -> bool {
+    let library = target.split("::").next().unwrap_or_default();
+    WIRE_TARGETS.contains(&library)
+}
+
+/// Makes lines of events and hands them to the queue.
+#[derive(Debug)]
+struct Lines {
+    queue: Arc<LogQueue>,
+    look: Look,
+}
+
+impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Lines {
+    fn on_new_span(
+        &self,
+        attributes: &span::Attributes<'_>,
+        id: &span::Id,
+        context: Context<'_, S>,
+    ) {
+        let mut fields = Fields::default();
+        attributes.record(&mut fields);
+        if let Some(span) = context.span(id) {
+            span.extensions_mut().insert(fields);
+        }
+    }
+
+    fn on_record(&self, id: &span::Id, values: &span::Record<'_>, context: Context<'_, S>) {
+        let mut fields = Fields::default();
+        values.record(&mut fields);
+        if let Some(span) = context.span(id) {
+            if let Some(known) = span.extensions_mut().get_mut::<Fields>() {
+                known.merge(fields);
+            }
+        }
+    }
+
+    fn on_event(&self, event: &Event<'_>, context: Context<'_, S>) {
+        // What a value shows of itself is foreign code: nothing is held meanwhile.
+        let mut fields = Fields::default();
+        event.record(&mut fields);
+        let metadata = event.metadata();
+        let foreign = foreign_target(metadata, &mut fields);
+        let spans: Vec<(&'static str, Fields)> = context
+            .event_scope(event)
+            .into_iter()
+            .flat_map(tracing_subscriber::registry::Scope::from_root)
+            .map(|span| {
+                let fields = span.extensions().get::<Fields>().cloned();
+                (span.name(), fields.unwrap_or_default())
+            })
+            .collect();
+        let spans: Vec<SpanContext<'_>> = spans
+            .iter()
+            .map(|(name, fields)| SpanContext { name, fields })
+            .collect();
+        let target = foreign.as_deref().unwrap_or(metadata.target());
+        self.queue.push(line_of_now(
+            self.look,
+            *metadata.level(),
+            target,
+            &fields,
+            &spans,
+        ));
+    }
+}
+
+/// The module of a line that came by the crate `log`, whose events tell it in fields.
+fn foreign_target(metadata: &Metadata<'_>, fields: &mut Fields) -> Option<String> {
+    if metadata.target() != "log" {
+        return None;
+    }
+    for told in ["log.module_path", "log.file", "log.line"] {
+        fields.take(told);
+    }
+    match fields.take("log.target") {
+        Some(Value::Quoted(target) | Value::Shown(target)) => Some(target),
+        _ => None,
+    }
+}
+
+fn line_of_now(
+    look: Look,
+    level: Level,
+    target: &str,
+    fields: &Fields,
+    spans: &[SpanContext<'_>],
+) -> String {
+    let mut time = String::new();
+    // Without a time rather than not at all.
+    let _ = SystemTime.format_time(&mut Writer::new(&mut time));
+    let head = Head {
+        time: &time,
+        level,
+        target,
+    };
+    log_line::line(look, &head, fields, spans)
+}
+
+/// A panic is one line, at any filter, and one in ten seconds for each place in the code.
+fn log_panic(panic: &PanicHookInfo<'_>) {
+    static PLACES: LazyLock<RateLimit<(String, u32)>> =
+        LazyLock::new(|| RateLimit::new(RATE_LIMIT));
+    let Some(log) = LOG.get() else {
+        return;
+    };
+    let place = panic
+        .location()
+        .map(|place| (place.file().to_owned(), place.line()));
+    let Some(left_out) = PLACES.allow(place.clone().unwrap_or_default(), Instant::now()) else {
+        return;
+    };
+    let thread = std::thread::current();
+    let mut fields = Fields::default();
+    let mut set = |name, text: &str| fields.set(name, Value::Quoted(log_line::shown(text)));
+    set("message", "a thread panicked");
+    set("thread", thread.name().unwrap_or("without a name"));
+    if let Some((file, line)) = place {
+        set("place", &format!("{file}:{line}"));
+    }
+    set("panic", panic_message(panic.payload()));
+    fields.set("left_out", Value::Whole(left_out.to_string()));
+    let line = line_of_now(log.look, Level::ERROR, "twinsight::panic", &fields, &[]);
+    log.queue.push(line);
+    // Where `RUST_BACKTRACE` asks for it.
+    let backtrace = std::backtrace::Backtrace::capture();
+    if backtrace.status() == std::backtrace::BacktraceStatus::Captured {
+        for line in backtrace.to_string().lines() {
+            log.queue.push(log_line::bare_line(line));
+        }
+    }
 }
 
 fn parse_filter(filter: Option<&str>) -> Result<EnvFilter, LoggingError> {
@@ -199,6 +450,74 @@ mod tests {
         assert_eq!(lines.count(), MAX_KEYS);
         assert_eq!(limit.allow(9999, t + RATE_LIMIT), Some(5000 - 1024));
         assert_eq!(limit.passed.lock().unwrap().keys.len(), 1);
+    }
+
+    /// What a logger with this filter writes of what `logs` does.
+    fn logged(filter: &str, look: Look, logs: impl FnOnce()) -> Vec<String> {
+        struct Sender(std::sync::mpsc::Sender<String>);
+        impl std::io::Write for Sender {
+            fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+                let _ = self.0.send(String::from_utf8(bytes.to_owned()).unwrap());
+                Ok(bytes.len())
+            }
+            fn flush(&mut self) -> std::io::Result<()> {
+                Ok(())
+            }
+        }
+        let queue = LogQueue::new(IntCounter::new("dropped", "lines").unwrap());
+        let (sender, lines) = std::sync::mpsc::channel();
+        queue.spawn(Sender(sender), |_| {}).unwrap().abandon();
+        let filter = parse_filter(Some(filter)).unwrap();
+        tracing::subscriber::with_default(subscriber(filter, Arc::clone(&queue), look), logs);
+        assert!(queue.flush(RATE_LIMIT));
+        lines.try_iter().collect()
+    }
+
+    #[test]
+    fn spans_and_fields_are_told_and_a_field_forges_no_line() {
+        let lines = logged("info", Look::Json, || {
+            let span = tracing::info_span!("camera", twin = %"cam\nERROR forged", n = tracing::field::Empty);
+            let _entered = span.enter();
+            span.record("n", 7);
+            tracing::info!(
+                key = %"tw\u{1b}[2Jin\nforged",
+                bytes = 7_u128,
+                rate = 1.5,
+                ok = true,
+                "a setting is unknown"
+            );
+            tracing::debug!("too fine");
+        });
+        assert_eq!(lines.len(), 1, "{lines:?}");
+        let line: serde_json::Value = serde_json::from_str(&lines[0]).unwrap();
+        assert_eq!(line["message"], "a setting is unknown");
+        assert_eq!(line["key"], "tw\u{1b}[2Jin\nforged");
+        assert_eq!((&line["bytes"], &line["rate"]), (&7.into(), &1.5.into()));
+        assert_eq!(line["ok"], true);
+        assert_eq!(line["span"]["twin"], "cam\nERROR forged");
+        assert_eq!(line["spans"][0]["n"], 7);
+        assert_eq!(lines[0].matches('\n').count(), 1);
+    }
+
+    #[test]
+    fn what_goes_over_the_wire_is_not_logged_at_any_filter() {
+        for filter in [
+            "trace",
+            "tungstenite=trace",
+            "tungstenite::protocol=trace,rustls=debug",
+        ] {
+            let lines = logged(filter, Look::Text, || {
+                tracing::trace!(target: "tungstenite::protocol", "Sending frame: secret");
+                tracing::debug!(target: "rustls::client::hs", "secret");
+                tracing::trace!(target: "rtc_turn", "secret");
+            });
+            assert!(lines.is_empty(), "{filter}: {lines:?}");
+        }
+        let lines = logged("trace", Look::Text, || {
+            tracing::warn!(target: "tungstenite::protocol", "a warning");
+            tracing::trace!(target: "tungstenite_like", "another library");
+        });
+        assert_eq!(lines.len(), 2, "{lines:?}");
     }
 
     #[test]

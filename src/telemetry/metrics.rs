@@ -2,7 +2,7 @@
 //! encodes the registry. Names and labels are a contract with whoever scrapes.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use prometheus::{
@@ -10,11 +10,26 @@ use prometheus::{
     IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
 };
 
+use super::label::label_enum;
 use super::ledger::{
     CameraState, EventDrop, FrameDrop, Malformed, ModelState, ShedLevel, SignalRefusal, Stage,
     UnitDrop, Work,
 };
 use crate::config::StreamId;
+
+label_enum! {
+    /// Why the HTTP server closed a connection before its end.
+    pub enum ConnectionEnd {
+        /// No whole request came in time.
+        Request = "request",
+        /// No further request came in time.
+        Idle = "idle",
+        /// The answer was not taken in time.
+        Answer = "answer",
+        /// A new connection took its place, since all were taken.
+        Replaced = "replaced",
+    }
+}
 
 /// Upper bounds in seconds: from a decode on a fast machine to a stream that hardly lives.
 const SECONDS: &[f64] = &[
@@ -27,7 +42,9 @@ const SECONDS: &[f64] = &[
 pub struct Metrics {
     registry: Registry,
     vectors: StreamVectors,
-    streams: Mutex<HashMap<StreamId, Arc<StreamMetrics>>>,
+    streams: Mutex<Streams>,
+    /// The ledger over all camera streams that there were, brought up to date when it is read.
+    totals: Vec<IntCounter>,
     shedding: Arc<Shedding>,
     signals_refused: Vec<IntCounter>,
     malformed_input: Vec<IntCounter>,
@@ -38,12 +55,36 @@ pub struct Metrics {
     /// Inference workers whose run hangs and was given up.
     pub workers_given_up: IntGauge,
     model_state: IntGaugeVec,
+    /// Connections of the HTTP server.
+    pub http_connections: IntGauge,
+    http_connections_closed: Vec<IntCounter>,
     /// Asynchronous tasks that are alive.
     pub tasks: IntGauge,
     /// 1 while the hub is joined.
     pub hub_connected: IntGauge,
     /// Times the hub was joined again after it had gone.
     pub hub_reconnects: IntCounter,
+    /// Messages signed with the node's own twin id that it did not send.
+    pub twin_id_conflicts: IntCounter,
+}
+
+/// The camera streams that are counted, and what is left of those that were.
+#[derive(Debug, Default)]
+struct Streams {
+    live: HashMap<StreamId, Arc<StreamMetrics>>,
+    /// The ledgers of forgotten streams, summed up, in the order of [`StreamMetrics::books`].
+    forgotten: Vec<u64>,
+}
+
+/// What came of [`Metrics::forget`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Forgotten {
+    /// Its series have ended.
+    Yes,
+    /// Somebody may still count on it.
+    InUse,
+    /// Nobody counts on it any more, and its ledger does not balance: what is in flight may still be told.
+    Open(LedgerReading),
 }
 
 /// The streams' steps of the overload ladder: the metric is the highest.
@@ -56,6 +97,7 @@ struct Shedding {
 
 #[derive(Debug)]
 struct StreamVectors {
+    // A new one has its place in `remove` too.
     access_units_received: IntCounterVec,
     access_units_dropped: IntCounterVec,
     frames_decoded: IntCounterVec,
@@ -79,6 +121,8 @@ struct StreamVectors {
 pub struct StreamMetrics {
     id: StreamId,
     objects_detected: IntCounterVec,
+    /// The counter of each label that was seen: there are as many as its models have.
+    labels: Mutex<HashMap<String, IntCounter>>,
     access_units_dropped: Vec<IntCounter>,
     frames_dropped: Vec<IntCounter>,
     events_dropped: Vec<IntCounter>,
@@ -250,6 +294,7 @@ impl Metrics {
                 &stream,
             ),
         };
+        let totals = node_totals(&register);
         let refused = register.counters(
             "signals_refused_total",
             "Signals from the hub that were refused",
@@ -260,6 +305,11 @@ impl Metrics {
             "Inputs from the network that broke their format",
             &["kind"],
         );
+        let closed = register.counters(
+            "http_connections_closed_total",
+            "Connections that the HTTP server closed before their end",
+            &["reason"],
+        );
         let build_info =
             register.gauges("build_info", "1, labelled with the version", &["version"]);
         build_info
@@ -268,6 +318,7 @@ impl Metrics {
         let metrics = Self {
             vectors,
             streams: Mutex::default(),
+            totals,
             signals_refused: SignalRefusal::ALL
                 .iter()
                 .map(|r| refused.with_label_values(&[r.as_str()]))
@@ -291,6 +342,12 @@ impl Metrics {
                 "1 for the state the model is in",
                 &["model", "state"],
             ),
+            http_connections: register
+                .gauge("http_connections", "Connections of the HTTP server"),
+            http_connections_closed: ConnectionEnd::ALL
+                .iter()
+                .map(|end| closed.with_label_values(&[end.as_str()]))
+                .collect(),
             tasks: register.gauge("tasks", "Asynchronous tasks that are alive"),
             shedding: Arc::new(Shedding {
                 highest: register.gauge(
@@ -302,27 +359,73 @@ impl Metrics {
             hub_connected: register.gauge("hub_connected", "1 while the hub is joined"),
             hub_reconnects: register
                 .counter("hub_reconnects_total", "Times the hub was joined again"),
+            twin_id_conflicts: register.counter(
+                "twin_id_conflicts_total",
+                "Messages signed with the node's own twin id that it did not send",
+            ),
             registry: registry.clone(),
         };
+        register.add(super::logging::dropped_lines());
         #[cfg(target_os = "linux")]
         register.add(prometheus::process_collector::ProcessCollector::for_self());
         metrics
     }
 
-    /// The handles of a camera stream; the same ones for the same stream, for the node's life.
+    /// The handles of a camera stream; the same ones for the same stream, until it is forgotten.
     pub fn stream(&self, id: &StreamId) -> Arc<StreamMetrics> {
-        let mut streams = self.streams.lock().unwrap_or_else(PoisonError::into_inner);
-        Arc::clone(
-            streams
-                .entry(id.clone())
-                .or_insert_with(|| Arc::new(StreamMetrics::new(&self.vectors, &self.shedding, id))),
-        )
+        let mut streams = self.streams();
+        if let Some(stream) = streams.live.get(id) {
+            return Arc::clone(stream);
+        }
+        let stream = Arc::new(StreamMetrics::new(&self.vectors, &self.shedding, id));
+        streams.live.insert(id.clone(), Arc::clone(&stream));
+        stream
     }
 
-    /// The handles of all camera streams that there were.
+    /// The handles of a camera stream that is counted; none are made.
+    pub fn known_stream(&self, id: &StreamId) -> Option<Arc<StreamMetrics>> {
+        self.streams().live.get(id).map(Arc::clone)
+    }
+
+    /// The handles of all camera streams that are counted.
     pub fn all_streams(&self) -> Vec<Arc<StreamMetrics>> {
-        let streams = self.streams.lock().unwrap_or_else(PoisonError::into_inner);
-        streams.values().map(Arc::clone).collect()
+        self.streams().live.values().map(Arc::clone).collect()
+    }
+
+    /// Ends the series of a camera stream that is gone. What it counted stays in the node's totals. Nothing happens while
+    /// anybody holds its handles or its ledger is open, so nothing that is counted is ever lost.
+    pub fn forget(&self, id: &StreamId) -> Forgotten {
+        self.forget_if(id, LedgerReading::balances)
+    }
+
+    /// As [`forget`](Self::forget), whatever the ledger says: for one that is open for so long that it is a mistake.
+    pub fn forget_open(&self, id: &StreamId) -> Forgotten {
+        self.forget_if(id, |_| true)
+    }
+
+    fn forget_if(&self, id: &StreamId, allowed: fn(&LedgerReading) -> bool) -> Forgotten {
+        let mut streams = self.streams();
+        let Some(stream) = streams.live.get(id) else {
+            return Forgotten::Yes;
+        };
+        // Handles are given out under the lock alone, so nobody can come to hold them meanwhile.
+        if Arc::strong_count(stream) > 1 {
+            return Forgotten::InUse;
+        }
+        let ledger = stream.ledger();
+        if !allowed(&ledger) {
+            return Forgotten::Open(ledger);
+        }
+        if let Some(stream) = streams.live.remove(id) {
+            stream.set_shed_level(ShedLevel::None);
+            self.vectors.remove(&stream);
+            add_up(&mut streams.forgotten, stream.books());
+        }
+        Forgotten::Yes
+    }
+
+    fn streams(&self) -> MutexGuard<'_, Streams> {
+        self.streams.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Sets the state a model is in.
@@ -349,11 +452,137 @@ impl Metrics {
         self.malformed_input[kind as usize].clone()
     }
 
+    /// All metrics in the Prometheus text format. Takes its time with hundreds of cameras: not for a thread that others
+    /// wait for.
+    /// Counts a connection that the HTTP server closed before its end.
+    pub fn http_connection_closed(&self, reason: ConnectionEnd) {
+        self.http_connections_closed[reason as usize].inc();
+    }
+
     /// All metrics in the Prometheus text format.
     pub fn encode(&self) -> String {
+        self.add_up();
         TextEncoder::new()
             .encode_to_string(&self.registry.gather())
             .unwrap_or_default()
+    }
+}
+
+impl Metrics {
+    /// Brings the node's totals up to date.
+    fn add_up(&self) {
+        let streams = self.streams();
+        let mut sums = streams.forgotten.clone();
+        for stream in streams.live.values() {
+            add_up(&mut sums, stream.books());
+        }
+        for (total, sum) in self.totals.iter().zip(sums) {
+            total.inc_by(sum.saturating_sub(total.get()));
+        }
+    }
+}
+
+/// Adds the books of a stream to sums, which are empty before the first.
+fn add_up(sums: &mut Vec<u64>, books: impl Iterator<Item = u64>) {
+    for (at, count) in books.enumerate() {
+        match sums.get_mut(at) {
+            Some(sum) => *sum += count,
+            None => sums.push(count),
+        }
+    }
+}
+
+/// The counters of the node's ledger, in the order of [`StreamMetrics::books`].
+fn node_totals(register: &Register<'_>) -> Vec<IntCounter> {
+    let plain = |name: &str, help: &str| vec![register.counter(name, help)];
+    let by_reason = |name: &str, help: &str, reasons: Vec<&'static str>| -> Vec<IntCounter> {
+        let vector = register.counters(name, help, &["reason"]);
+        reasons
+            .into_iter()
+            .map(|reason| vector.with_label_values(&[reason]))
+            .collect()
+    };
+    [
+        plain(
+            "node_access_units_received_total",
+            "Access units of all cameras, those that are gone included",
+        ),
+        by_reason(
+            "node_access_units_dropped_total",
+            "Access units of all cameras that gave no frame",
+            UnitDrop::ALL.iter().map(|r| r.as_str()).collect(),
+        ),
+        plain(
+            "node_frames_decoded_total",
+            "Pictures that the decoders of all cameras gave",
+        ),
+        by_reason(
+            "node_frames_dropped_total",
+            "Decoded frames of all cameras that were not inferred",
+            FrameDrop::ALL.iter().map(|r| r.as_str()).collect(),
+        ),
+        plain(
+            "node_frames_inferred_total",
+            "Frames of all cameras that went through the model",
+        ),
+        plain(
+            "node_events_published_total",
+            "Detection events of all cameras written to the hub's socket",
+        ),
+        by_reason(
+            "node_events_dropped_total",
+            "Detection events of all cameras that were not published",
+            EventDrop::ALL.iter().map(|r| r.as_str()).collect(),
+        ),
+    ]
+    .concat()
+}
+
+impl StreamVectors {
+    /// Takes a stream's series off the list.
+    fn remove(&self, stream: &StreamMetrics) {
+        let labels = [stream.id.twin_id.as_ref(), stream.id.stream.as_ref()];
+        let with = |value: &'static str| [labels[0], labels[1], value];
+        // An error says that there is no such series, which is what is wanted.
+        for counters in [
+            &self.access_units_received,
+            &self.frames_decoded,
+            &self.frames_inferred,
+            &self.events_published,
+            &self.rtp_packets_received,
+            &self.rtp_packets_lost,
+            &self.keyframe_requests,
+            &self.camera_reconnects,
+        ] {
+            let _ = counters.remove_label_values(&labels);
+        }
+        for reason in UnitDrop::ALL {
+            let labels = with(reason.as_str());
+            let _ = self.access_units_dropped.remove_label_values(&labels);
+        }
+        for reason in FrameDrop::ALL {
+            let labels = with(reason.as_str());
+            let _ = self.frames_dropped.remove_label_values(&labels);
+        }
+        for reason in EventDrop::ALL {
+            let labels = with(reason.as_str());
+            let _ = self.events_dropped.remove_label_values(&labels);
+        }
+        for stage in Stage::ALL {
+            let labels = with(stage.as_str());
+            let _ = self.stage_duration.remove_label_values(&labels);
+        }
+        for work in Work::ALL {
+            let _ = self.work_cpu.remove_label_values(&with(work.as_str()));
+        }
+        for state in CameraState::ALL {
+            let _ = self.camera_state.remove_label_values(&with(state.as_str()));
+        }
+        let _ = self.frame_age.remove_label_values(&labels);
+        for label in stream.labels().keys() {
+            let labels = [labels[0], labels[1], label.as_str()];
+            let _ = self.objects_detected.remove_label_values(&labels);
+        }
     }
 }
 
@@ -364,6 +593,7 @@ impl StreamMetrics {
         Self {
             id: id.clone(),
             objects_detected: vectors.objects_detected.clone(),
+            labels: Mutex::default(),
             access_units_dropped: UnitDrop::ALL
                 .iter()
                 .map(|r| {
@@ -458,9 +688,39 @@ impl StreamMetrics {
 
     /// Counts an object of a model's label.
     pub fn object_detected(&self, label: &str) {
-        self.objects_detected
-            .with_label_values(&[&self.id.twin_id, &self.id.stream, label])
-            .inc();
+        let mut labels = self.labels();
+        if let Some(counter) = labels.get(label) {
+            counter.inc();
+            return;
+        }
+        let counter = self.objects_detected.with_label_values(&[
+            self.id.twin_id.as_ref(),
+            self.id.stream.as_ref(),
+            label,
+        ]);
+        counter.inc();
+        labels.insert(label.to_owned(), counter);
+    }
+
+    fn labels(&self) -> MutexGuard<'_, HashMap<String, IntCounter>> {
+        self.labels.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The lines of the ledger, each reason its own.
+    fn books(&self) -> impl Iterator<Item = u64> {
+        let one = std::slice::from_ref;
+        [
+            one(&self.access_units_received),
+            &self.access_units_dropped,
+            one(&self.frames_decoded),
+            &self.frames_dropped,
+            one(&self.frames_inferred),
+            one(&self.events_published),
+            &self.events_dropped,
+        ]
+        .into_iter()
+        .flatten()
+        .map(IntCounter::get)
     }
 
     /// Sets the state the camera stream is in.
@@ -571,5 +831,108 @@ impl Register<'_> {
             .expect("the name is valid, because it is a literal above");
         self.add(gauge.clone());
         gauge
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn id(n: usize) -> StreamId {
+        StreamId::new(format!("cam-{n}"), "default")
+    }
+
+    /// A camera that came, gave an event and went.
+    fn visit(metrics: &Metrics, n: usize) {
+        let stream = metrics.stream(&id(n));
+        stream.access_units_received.inc_by(3);
+        stream.unit_dropped(UnitDrop::Incomplete);
+        stream.frames_decoded.inc_by(2);
+        stream.frame_dropped(FrameDrop::Stale);
+        stream.frames_inferred.inc();
+        stream.events_published.inc();
+        stream.object_detected("person");
+        stream.set_state(CameraState::Removed);
+    }
+
+    fn value(text: &str, series: &str) -> Option<u64> {
+        text.lines()
+            .find_map(|line| line.strip_prefix(series)?.strip_prefix(' ')?.parse().ok())
+    }
+
+    #[test]
+    fn four_thousand_cameras_that_came_and_went_leave_nothing_but_their_sums() {
+        let metrics = Metrics::new();
+        let before = metrics.encode().lines().count();
+        for n in 0..4000 {
+            visit(&metrics, n);
+            assert_eq!(metrics.forget(&id(n)), Forgotten::Yes);
+        }
+        let text = metrics.encode();
+        assert!(!text.contains("cam-"), "series of a camera are left");
+        assert_eq!(text.lines().count(), before);
+        for (series, sum) in [
+            ("twinsight_node_access_units_received_total", 12_000),
+            (
+                "twinsight_node_access_units_dropped_total{reason=\"incomplete\"}",
+                4000,
+            ),
+            ("twinsight_node_frames_decoded_total", 8000),
+            (
+                "twinsight_node_frames_dropped_total{reason=\"stale\"}",
+                4000,
+            ),
+            ("twinsight_node_frames_inferred_total", 4000),
+            ("twinsight_node_events_published_total", 4000),
+        ] {
+            assert_eq!(value(&text, series), Some(sum), "{series}");
+        }
+    }
+
+    #[test]
+    fn the_totals_are_those_of_the_cameras_that_are_there_and_of_those_that_are_gone() {
+        let metrics = Metrics::new();
+        let total = || {
+            value(
+                &metrics.encode(),
+                "twinsight_node_access_units_received_total",
+            )
+        };
+        visit(&metrics, 1);
+        visit(&metrics, 2);
+        assert_eq!(total(), Some(6));
+        assert_eq!(metrics.forget(&id(1)), Forgotten::Yes);
+        assert_eq!(total(), Some(6), "nothing is counted twice or lost");
+        visit(&metrics, 1);
+        assert_eq!(total(), Some(9), "it is back, and counts from 0");
+        assert_eq!(metrics.stream(&id(1)).access_units_received.get(), 3);
+    }
+
+    #[test]
+    fn what_may_still_be_counted_is_not_forgotten() {
+        let metrics = Metrics::new();
+        visit(&metrics, 1);
+        let held = metrics.stream(&id(1));
+        assert_eq!(metrics.forget(&id(1)), Forgotten::InUse);
+        held.frames_inferred.inc();
+        held.frames_decoded.inc();
+        held.access_units_received.inc();
+        drop(held);
+        assert!(matches!(metrics.forget(&id(1)), Forgotten::Open(_)));
+        metrics
+            .stream(&id(1))
+            .event_dropped(EventDrop::HubDisconnected);
+        assert_eq!(metrics.forget(&id(1)), Forgotten::Yes);
+        assert!(metrics.known_stream(&id(1)).is_none());
+    }
+
+    #[test]
+    fn a_stream_that_shed_when_it_was_forgotten_sheds_no_more() {
+        let metrics = Metrics::new();
+        let stream = metrics.stream(&id(1));
+        stream.set_shed_level(ShedLevel::KeyframesOnly);
+        drop(stream);
+        assert_eq!(metrics.forget(&id(1)), Forgotten::Yes);
+        assert_eq!(value(&metrics.encode(), "twinsight_shed_level"), Some(0));
     }
 }

@@ -4,5 +4,7 @@ pub mod cpu;
 pub mod health;
 pub(crate) mod label;
 pub mod ledger;
+mod log_line;
+mod log_queue;
 pub mod logging;
 pub mod metrics;

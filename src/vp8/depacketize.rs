@@ -13,7 +13,7 @@ use thiserror::Error;
 use super::descriptor::Descriptor;
 use super::header::{FrameHeader, is_key};
 use crate::decode::unit::{
-    AccessUnit, Completeness, MAX_UNIT_BYTES, PictureKind, Sequence, UnitMemory,
+    AccessUnit, Completeness, MAX_UNIT_BYTES, PictureKind, Sequence, UnderWay, UnitMemory,
 };
 use crate::rtp::RtpPacket;
 use crate::rtp::reorder::Ordered;
@@ -96,6 +96,16 @@ impl Depacketizer {
         let mut open = self.open.take()?;
         open.broken |= self.marks || open.lost_behind;
         Some(self.close(open))
+    }
+
+    /// The open unit, if it is a keyframe of which nothing is missing so far.
+    pub fn keyframe_under_way(&self) -> Option<UnderWay> {
+        let open = self.open.as_ref()?;
+        let is_whole = !open.broken && !open.oversize && !open.lost_behind;
+        (open.picture == PictureKind::Key && is_whole).then_some(UnderWay {
+            first_packet: open.received_at,
+            last_packet: open.completed_at,
+        })
     }
 
     /// What was wrong with the last malformed payload, once.

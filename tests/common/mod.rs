@@ -4,8 +4,11 @@
     dead_code,
     clippy::unwrap_used,
     unreachable_pub,
-    reason = "each test file uses a part of it, as a module of its own"
+    reason = "each program of tests uses a part of it"
 )]
+
+#[cfg(all(feature = "webrtc", feature = "openh264"))]
+pub mod streams;
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};

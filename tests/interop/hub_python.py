@@ -1,4 +1,4 @@
-"""A twin that runs the official Python client; tests/interop_hub.rs plays the other side.
+"""A twin that runs the official Python client; tests/interop/hub.rs plays the other side.
 
 The variables of the official client say where to connect and as whom, PEER_TWIN_ID who the other
 side is. Prints a JSON object a line: what it is ready for, what it received, what it was answered.

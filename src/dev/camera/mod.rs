@@ -37,6 +37,10 @@ const MAX_VIEWERS: usize = 8;
 /// A viewer that has not connected by then is given up.
 const VIEWER_CONNECT_LIMIT: Duration = Duration::from_secs(45);
 
+/// The slowest camera, with a frame in a quarter of an hour, and the fastest.
+const MIN_FPS: f64 = 0.001;
+const MAX_FPS: f64 = 240.0;
+
 /// Signals of one viewer that wait.
 const MAILBOX: usize = 64;
 
@@ -91,9 +95,12 @@ pub async fn run(
 }
 
 /// Refuses what no camera sends.
-pub(super) fn check_fps(fps: f64) -> Result<()> {
-    if !(fps > 0.0 && fps <= 240.0) {
-        bail!("--fps {fps}: a camera sends between 0 and 240 frames a second");
+///
+/// # Errors
+/// For anything but a number from 0.001 to 240.
+pub fn check_fps(fps: f64) -> Result<()> {
+    if !(MIN_FPS..=MAX_FPS).contains(&fps) {
+        bail!("a camera sends {MIN_FPS} to {MAX_FPS} frames a second");
     }
     Ok(())
 }

@@ -85,7 +85,9 @@ impl Step {
             max_fps: camera.max_fps,
             max_age: camera.max_age,
         };
-        let wanted = Duration::from_secs_f64(ENOUGH_INFERENCES / demand.inferences_per_second());
+        let wanted = ENOUGH_INFERENCES / demand.inferences_per_second();
+        // Very seldom ones are longer than any duration.
+        let wanted = Duration::try_from_secs_f64(wanted).unwrap_or(Duration::MAX);
         let window = wanted.clamp(options.step, 2 * options.step);
         let ticks = (SETTLE + window).as_millis() / TICK.as_millis();
         let bar = progress_bar(

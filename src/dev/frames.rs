@@ -1,0 +1,469 @@
+//! The pictures of a clip: access units come in, pictures go out in the order of display and upright. Without a thread
+//! and without time: whoever detects on files runs it. What is wrong with a unit costs the units up to the next keyframe,
+//! as with a camera: half pictures are never shown.
+
+use std::collections::BTreeMap;
+
+use crate::config::Codec;
+use crate::decode::decoder::{Decoder, DecoderError, DecoderKind, Picture};
+use crate::decode::frame::{Color, I420, PictureSize, PlanePool};
+use crate::h264::clip::Clip;
+use crate::h264::mp4::Turn;
+use crate::h264::nal::{NalType, annex_b};
+use crate::h264::order::display_order;
+use crate::h264::sps::Sps;
+
+/// Pictures that wait for one that is shown earlier: a decoder has no more to keep (H.264 clause A.3.1).
+const MAX_WAITING: usize = 16;
+
+/// Access units of a clip that gave no picture.
+#[derive(Debug)]
+pub(super) struct Undecoded {
+    /// How many.
+    pub(super) units: usize,
+    /// Why not the first.
+    pub(super) reason: DecoderError,
+}
+
+/// Decodes a clip and gives each picture to `each`, in the order of display. Gives what could not be decoded.
+///
+/// # Errors
+/// Those of `each`, and when there is no decoder.
+pub(super) fn decode<E: From<DecoderError>>(
+    clip: &Clip,
+    mut each: impl FnMut(I420<'_>) -> Result<(), E>,
+) -> Result<Option<Undecoded>, E> {
+    let units = clip.units();
+    let order = display_order(units.iter().map(|unit| &*unit.data));
+    let pool = PlanePool::new(1);
+    let mut line = Line::new(units.len());
+    let mut first_error = None;
+    let mut decoder = None;
+    let mut color = Color::default();
+    let mut pictures = Vec::new();
+    let mut turned = Vec::new();
+    let mut show = |line: &mut Line, all: bool| -> Result<(), E> {
+        while let Some((picture, color)) = line.next(all) {
+            let planes = I420::from_packed(picture.planes.bytes(), picture.size, color);
+            each(upright(planes, clip.turn(), &mut turned))?;
+        }
+        Ok(())
+    };
+    for (unit, place) in units.iter().zip(&order) {
+        if unit.is_idr && decoder.is_none() {
+            decoder = Some(Decoder::new(DecoderKind::Software, Codec::H264)?);
+        }
+        let sequence = annex_b(&unit.data).filter(|nal| {
+            nal.first()
+                .is_some_and(|&header| NalType::of(header) == NalType::Sps)
+        });
+        if let Some(Ok(sequence)) = sequence.map(Sps::parse).last() {
+            color = sequence.color;
+        }
+        line.colors.insert(*place, color);
+        let Some(in_use) = &mut decoder else {
+            line.failed(*place);
+            continue;
+        };
+        let tag = u64::try_from(*place).unwrap_or(u64::MAX);
+        let decoded = in_use.decode(&unit.data, tag, &pool, &mut pictures);
+        if let Err(error) = decoded {
+            first_error.get_or_insert(error);
+            // What it holds is right; what it would make of the next units is not.
+            let _ = in_use.drain(&pool, &mut pictures);
+            decoder = None;
+        }
+        line.take(&mut pictures);
+        if decoder.is_none() {
+            line.failed(*place);
+        }
+        show(&mut line, false)?;
+    }
+    if let Some(mut decoder) = decoder {
+        let drained = decoder.drain(&pool, &mut pictures);
+        line.take(&mut pictures);
+        if let Err(error) = drained {
+            first_error.get_or_insert(error);
+        }
+    }
+    show(&mut line, true)?;
+    let missing = units.len().saturating_sub(line.shown);
+    Ok((missing > 0).then(|| Undecoded {
+        units: missing,
+        reason: first_error.unwrap_or(DecoderError::NoPicture),
+    }))
+}
+
+/// Pictures on their way from the order of decoding to that of display.
+struct Line {
+    /// Of the place that is shown next.
+    next: usize,
+    end: usize,
+    /// By place; none for a unit that gives no picture.
+    waiting: BTreeMap<usize, Option<Picture>>,
+    /// Pictures among what waits.
+    pictures: usize,
+    /// Of the units whose picture has not been shown.
+    colors: BTreeMap<usize, Color>,
+    shown: usize,
+}
+
+impl Line {
+    fn new(units: usize) -> Self {
+        Self {
+            next: 0,
+            end: units,
+            waiting: BTreeMap::new(),
+            pictures: 0,
+            colors: BTreeMap::new(),
+            shown: 0,
+        }
+    }
+
+    fn take(&mut self, pictures: &mut Vec<Picture>) {
+        for picture in pictures.drain(..) {
+            let place = usize::try_from(picture.tag).unwrap_or(usize::MAX);
+            if let Some(None) | None = self.waiting.insert(place, Some(picture)) {
+                self.pictures += 1;
+            }
+        }
+    }
+
+    fn failed(&mut self, place: usize) {
+        self.waiting.entry(place).or_insert(None);
+    }
+
+    /// The next picture; all that wait go out when `all` is said, or when there are too many.
+    fn next(&mut self, all: bool) -> Option<(Picture, Color)> {
+        loop {
+            let first = self.waiting.first_entry()?;
+            let place = *first.key();
+            if place > self.next && self.pictures <= MAX_WAITING && !all {
+                return None;
+            }
+            let picture = first.remove();
+            self.next = self.next.max((place + 1).min(self.end));
+            let color = self.colors.remove(&place).unwrap_or_default();
+            if let Some(picture) = picture {
+                self.pictures -= 1;
+                self.shown += 1;
+                return Some((picture, color));
+            }
+        }
+    }
+}
+
+/// The picture as it is to be seen; one that has to be turned is put together in `memory`.
+fn upright<'a>(planes: I420<'a>, turn: Turn, memory: &'a mut Vec<u8>) -> I420<'a> {
+    if turn == Turn::default() {
+        return planes;
+    }
+    let size = match turn.transpose {
+        true => PictureSize {
+            width_px: planes.size.height_px,
+            height_px: planes.size.width_px,
+        },
+        false => planes.size,
+    };
+    memory.clear();
+    let (width, height) = (size.width_px, size.height_px);
+    let chroma = (size.chroma_width_px(), size.chroma_height_px());
+    for (plane, (width, height)) in [
+        (planes.y, (width, height)),
+        (planes.u, chroma),
+        (planes.v, chroma),
+    ] {
+        for row in 0..height {
+            let y = if turn.mirror_y { height - 1 - row } else { row };
+            memory.extend((0..width).map(|column| {
+                let x = if turn.mirror_x {
+                    width - 1 - column
+                } else {
+                    column
+                };
+                match turn.transpose {
+                    true => plane.data[x * plane.stride + y],
+                    false => plane.data[y * plane.stride + x],
+                }
+            }));
+        }
+    }
+    I420::from_packed(memory, size, planes.color)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::h264::clip::NotAClip;
+    use crate::preprocess::color::to_rgb8;
+
+    /// What a clip came to: of each picture its size and the mean of its RGB values, and what is wrong.
+    #[derive(Debug, Default)]
+    struct Seen {
+        sizes: Vec<(usize, usize)>,
+        means: Vec<u8>,
+        undecoded: Option<Undecoded>,
+        damage: Option<NotAClip>,
+    }
+
+    fn see(bytes: &[u8]) -> Result<Seen, NotAClip> {
+        let clip = Clip::from_bytes(bytes)?;
+        let mut seen = Seen {
+            damage: clip.damage().cloned(),
+            ..Seen::default()
+        };
+        let mut rgb = Vec::new();
+        let decoded = decode::<DecoderError>(&clip, |planes| {
+            to_rgb8(&planes, &mut rgb);
+            let sum: usize = rgb.iter().copied().map(usize::from).sum();
+            seen.means.push(u8::try_from(sum / rgb.len()).unwrap());
+            seen.sizes
+                .push((planes.size.width_px, planes.size.height_px));
+            Ok(())
+        });
+        seen.undecoded = decoded.expect("a decoder");
+        Ok(seen)
+    }
+
+    fn fault(name: &str) -> Vec<u8> {
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/faults");
+        std::fs::read(format!("{folder}/{name}")).unwrap()
+    }
+
+    /// The mean RGB values of the fault files' pictures: seven, or the first or last of them.
+    const SEVEN: [u8; 7] = [16, 51, 86, 121, 156, 191, 225];
+
+    fn assert_means(name: &str, seen: &Seen, expected: &[u8]) {
+        let near = |(a, b): (&u8, &u8)| a.abs_diff(*b) <= 3;
+        assert!(
+            seen.means.len() == expected.len() && seen.means.iter().zip(expected).all(near),
+            "{name}: {:?} for {expected:?}, {:?}",
+            seen.means,
+            seen.undecoded
+        );
+    }
+
+    #[test]
+    fn the_fault_files_give_their_pictures_in_the_order_of_display() {
+        let whole = [
+            "ctrl.h264",
+            "ctrl.mp4",
+            // Every default x264 file has B frames, one a reference for others.
+            "b_order.h264",
+            "b_order.mp4",
+            // Padding and order of parameter sets.
+            "many_zero.h264",
+            "pps_before_sps.h264",
+            "inband_sps_only.mp4",
+            "avc3.mp4",
+            // Boxes that nobody needs.
+            "colr_nclx18.mp4",
+            "hdlr_notutf8.mp4",
+            "aud_esds_broken.mp4",
+            "aud_nostbl.mp4",
+            "btrt_short.mp4",
+            "udta_garbage.mp4",
+            "meta_garbage.mp4",
+            "stz2.mp4",
+            "first_uuid.mp4",
+            "first_skip.mp4",
+            // A byte stream within one NAL unit.
+            "len_startcodes_inside.mp4",
+            "rot90.mp4",
+        ];
+        for name in whole {
+            let seen = see(&fault(name)).unwrap_or_else(|error| panic!("{name}: {error}"));
+            assert_means(name, &seen, &SEVEN);
+            assert!(seen.undecoded.is_none(), "{name}: {:?}", seen.undecoded);
+            assert_eq!(seen.damage, None, "{name}");
+            let upright = if name == "rot90.mp4" {
+                (48, 64)
+            } else {
+                (64, 48)
+            };
+            assert!(seen.sizes.iter().all(|size| *size == upright), "{name}");
+        }
+    }
+
+    #[test]
+    fn of_partial_files_what_is_whole_comes_first() {
+        let seen = see(&fault("sets_once_first_idr_lost.h264")).unwrap();
+        assert_means("the first keyframe is lost", &seen, &SEVEN[4..]);
+        for (name, pictures) in [("faststart_cut.mp4", 5), ("cut_last.mp4", 6)] {
+            let seen = see(&fault(name)).unwrap();
+            assert_means(name, &seen, &SEVEN[..pictures]);
+            assert!(seen.damage.is_some(), "{name}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_supported_gives_no_picture_and_a_reason() {
+        for name in ["interlaced.h264", "hi10.h264", "yuv422.h264"] {
+            let seen = see(&fault(name)).unwrap();
+            assert_means(name, &seen, &[]);
+            assert!(seen.undecoded.is_some(), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_unit_that_cannot_be_decoded_costs_those_up_to_the_next_keyframe() {
+        let clip = fault("ctrl.h264");
+        let mut units: Vec<Vec<u8>> = Clip::from_bytes(&clip)
+            .unwrap()
+            .units()
+            .iter()
+            .map(|unit| unit.data.to_vec())
+            .collect();
+        // A second slice header that no picture has.
+        units[1].truncate(6);
+        let seen = see(&units.concat()).unwrap();
+        assert_means("a broken unit", &seen, &[&SEVEN[..1], &SEVEN[4..]].concat());
+        let undecoded = seen.undecoded.expect("three units");
+        assert_eq!(undecoded.units, 3);
+    }
+
+    #[test]
+    fn pictures_are_turned_as_the_file_says() {
+        // 4 by 2 pixels: 1 to 4, 5 to 8; chroma 21 22, 31 32.
+        let packed = [1, 2, 3, 4, 5, 6, 7, 8, 21, 22, 31, 32];
+        let size = PictureSize {
+            width_px: 4,
+            height_px: 2,
+        };
+        let turned = |transpose, mirror_x, mirror_y| {
+            let turn = Turn {
+                transpose,
+                mirror_x,
+                mirror_y,
+            };
+            let planes = I420::from_packed(&packed, size, Color::default());
+            let mut memory = Vec::new();
+            let upright = upright(planes, turn, &mut memory);
+            (
+                upright.size.width_px,
+                upright.y.data.to_vec(),
+                upright.u.data.to_vec(),
+            )
+        };
+        assert_eq!(
+            turned(true, true, false),
+            (2, vec![5, 1, 6, 2, 7, 3, 8, 4], vec![21, 22])
+        );
+        assert_eq!(
+            turned(false, true, true),
+            (4, vec![8, 7, 6, 5, 4, 3, 2, 1], vec![22, 21])
+        );
+        assert_eq!(turned(true, false, true).1, [4, 8, 3, 7, 2, 6, 1, 5]);
+    }
+
+    /// Grey pictures, each brighter than the one before, coded by x264 with what ffmpeg is told.
+    fn x264(name: &str, frames: u8, options: &str) -> Vec<u8> {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join(name);
+        let source = format!(
+            "color=c=black:s=64x48:r=25:d=9,geq=lum='16+N*{}':cb=128:cr=128,format=yuv420p",
+            200 / frames
+        );
+        let status = std::process::Command::new("ffmpeg")
+            .args([
+                "-v",
+                "error",
+                "-y",
+                "-f",
+                "lavfi",
+                "-i",
+                &source,
+                "-frames:v",
+            ])
+            .args([&frames.to_string(), "-c:v", "libx264", "-qp", "10"])
+            .args(options.split_whitespace())
+            .arg(&file)
+            .status()
+            .unwrap();
+        assert!(status.success(), "{name} {options}");
+        std::fs::read(file).unwrap()
+    }
+
+    #[test]
+    fn all_pictures_of_x264_come_in_the_order_of_display() {
+        for (name, options) in [
+            ("default.h264", ""),
+            ("default.mp4", ""),
+            (
+                "pyramid.h264",
+                "-bf 8 -x264-params b-pyramid=normal:b-adapt=0:ref=6",
+            ),
+            (
+                "strict.mp4",
+                "-bf 3 -x264-params b-pyramid=strict:b-adapt=0",
+            ),
+            (
+                "open.h264",
+                "-bf 3 -x264-params open-gop=1:keyint=12:min-keyint=12:b-adapt=0",
+            ),
+            (
+                "periods.h264",
+                "-bf 3 -x264-params keyint=10:min-keyint=10:scenecut=0:b-adapt=0",
+            ),
+            (
+                "weights.h264",
+                "-bf 2 -x264-params weightp=2:weightb=1:b-adapt=0",
+            ),
+            ("main.h264", "-profile:v main -bf 2 -x264-params b-adapt=0"),
+            ("slices.mp4", "-bf 3 -x264-params slices=3:b-adapt=0"),
+            (
+                "no_vui.h264",
+                "-bf 3 -x264-params b-adapt=0 -bsf:v filter_units=remove_types=6",
+            ),
+            (
+                "fragments.mp4",
+                "-bf 3 -g 10 -movflags +frag_keyframe+empty_moov+default_base_moof",
+            ),
+            ("negative.mp4", "-bf 3 -movflags +negative_cts_offsets"),
+            ("baseline.h264", "-profile:v baseline"),
+        ] {
+            let seen =
+                see(&x264(name, 50, options)).unwrap_or_else(|error| panic!("{name}: {error}"));
+            assert!(seen.undecoded.is_none(), "{name}: {:?}", seen.undecoded);
+            assert_eq!(seen.means.len(), 50, "{name}");
+            assert!(
+                seen.means.windows(2).all(|pair| pair[0] < pair[1]),
+                "{name}: {:?}",
+                seen.means
+            );
+        }
+    }
+
+    #[test]
+    fn files_that_were_spoilt_anywhere_end_without_panic() {
+        use rand::rngs::SmallRng;
+        use rand::{RngExt, SeedableRng};
+        let mut random = SmallRng::seed_from_u64(7);
+        for name in [
+            "ctrl.mp4",
+            "b_order.mp4",
+            "stz2.mp4",
+            "b_order.h264",
+            "rot90.mp4",
+        ] {
+            let file = fault(name);
+            for _ in 0..60 {
+                let mut spoilt = file.clone();
+                for _ in 0..random.random_range(1..6) {
+                    let at = random.random_range(0..spoilt.len());
+                    spoilt[at] = match random.random_range(0..3) {
+                        0 => 0xff,
+                        1 => 0,
+                        _ => random.random(),
+                    };
+                }
+                if random.random_range(0..4) == 0 {
+                    spoilt.truncate(random.random_range(0..spoilt.len()));
+                }
+                if let Ok(seen) = see(&spoilt) {
+                    assert!(seen.means.len() <= 64, "{name}");
+                }
+            }
+        }
+    }
+}

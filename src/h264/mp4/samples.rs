@@ -1,0 +1,410 @@
+//! Where the samples of a track lie in the file: the tables of the movie box and the fragments come in, extents go out
+//! in the order of decoding. Counts and offsets are the file's word: none of them is believed before it is used.
+
+use super::Mp4Error;
+use super::boxes::{Boxed, Fields, boxes, find};
+
+/// Samples of one file that are looked at; at 30 frames a second it is three days.
+const MAX_SAMPLES: usize = 8 << 20;
+
+/// Where a sample lies in the file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Extent {
+    pub(super) offset: u64,
+    pub(super) bytes: u32,
+    /// Which of the track's descriptions holds for it, from 1 on.
+    pub(super) description: u32,
+}
+
+/// The extents found so far.
+#[derive(Debug, Default)]
+pub(super) struct Extents {
+    pub(super) found: Vec<Extent>,
+    /// The first thing that is wrong with the tables.
+    pub(super) damage: Option<Mp4Error>,
+    /// Empty samples too.
+    seen: usize,
+}
+
+/// What a track's fragments inherit (`trex`).
+#[derive(Debug, Clone, Copy)]
+pub(super) struct FragmentDefaults {
+    description: u32,
+    bytes: u32,
+}
+
+impl Extents {
+    /// Takes a sample that is not empty; false when there are too many.
+    fn push(&mut self, extent: Extent) -> bool {
+        if extent.bytes > 0 {
+            self.found.push(extent);
+        }
+        self.count()
+    }
+
+    /// Counts a sample that may be empty or another track's, so that no count keeps us here for long.
+    fn count(&mut self) -> bool {
+        self.seen += 1;
+        let few = self.seen < MAX_SAMPLES;
+        if !few {
+            self.damaged("it claims to have millions of pictures");
+        }
+        few
+    }
+
+    fn damaged(&mut self, what: &'static str) {
+        self.damage.get_or_insert(Mp4Error::Damaged(what));
+    }
+
+    /// The samples that the movie box lists (ISO/IEC 14496-12, 8.7): sizes one by one, chunks of several samples each, an
+    /// offset a chunk.
+    pub(super) fn of_tables(&mut self, stbl: &[u8]) {
+        let mut sizes = Sizes::of(stbl);
+        let mut runs = Table::of(find(stbl, b"stsc"), 12);
+        let mut run = runs.next();
+        let (mut each, mut description) = (0, 1);
+        let short = Table::of(find(stbl, b"stco"), 4).map(|mut f| f.u32().map(u64::from));
+        let long = Table::of(find(stbl, b"co64"), 8).map(|mut f| f.u64());
+        for (chunk, offset) in (1_u32..).zip(short.chain(long).flatten()) {
+            while let Some(mut fields) = run {
+                let first_chunk = fields.u32();
+                if first_chunk.is_none_or(|first| first > chunk) {
+                    break;
+                }
+                each = fields.u32().unwrap_or(0);
+                description = fields.u32().unwrap_or(1);
+                run = runs.next();
+            }
+            let mut offset = offset;
+            for _ in 0..each {
+                let Some(bytes) = sizes.next() else {
+                    return sizes.tell(self);
+                };
+                let extent = Extent {
+                    offset,
+                    bytes,
+                    description,
+                };
+                if !self.push(extent) {
+                    return;
+                }
+                offset = offset.saturating_add(u64::from(bytes));
+            }
+        }
+        sizes.tell(self);
+    }
+
+    /// The samples of a fragment (8.8) of the track: sizes in the run, or the fragment's default, or the track's.
+    pub(super) fn of_fragment(
+        &mut self,
+        moof: &Boxed<'_>,
+        track_id: u32,
+        defaults: Option<FragmentDefaults>,
+    ) {
+        let start = u64::try_from(moof.at).unwrap_or(u64::MAX);
+        // Where the data of the track fragment before ends.
+        let mut behind = start;
+        if !moof.whole {
+            self.damaged("a fragment of it is cut off");
+        }
+        for traf in boxes(moof.body).filter(|found| found.kind == *b"traf") {
+            if let Some(end) = self.of_track_fragment(&traf, start, behind, track_id, defaults) {
+                behind = end;
+            } else {
+                self.damaged("a fragment of it is cut off");
+            }
+        }
+    }
+
+    /// Gives where the data of the track fragment ends; none when the fragment is cut off.
+    fn of_track_fragment(
+        &mut self,
+        traf: &Boxed<'_>,
+        start: u64,
+        behind: u64,
+        track_id: u32,
+        defaults: Option<FragmentDefaults>,
+    ) -> Option<u64> {
+        const BASE: u32 = 0x1;
+        const DESCRIPTION: u32 = 0x2;
+        const DURATION: u32 = 0x8;
+        const SIZE: u32 = 0x10;
+        const BASE_IS_START: u32 = 0x2_0000;
+        let mut tfhd = Fields(find(traf.body, b"tfhd")?);
+        let (_, flags) = tfhd.version()?;
+        let is_ours = tfhd.u32()? == track_id;
+        let base = match flags {
+            _ if flags & BASE != 0 => tfhd.u64()?,
+            _ if flags & BASE_IS_START != 0 => start,
+            _ => behind,
+        };
+        let mut description = defaults.map(|defaults| defaults.description);
+        if flags & DESCRIPTION != 0 {
+            description = Some(tfhd.u32()?);
+        }
+        if flags & DURATION != 0 {
+            tfhd.u32()?;
+        }
+        let mut size = defaults.map(|defaults| defaults.bytes);
+        if flags & SIZE != 0 {
+            size = Some(tfhd.u32()?);
+        }
+        let mut offset = base;
+        for run in boxes(traf.body).filter(|found| found.kind == *b"trun") {
+            let mut fields = Fields(run.body);
+            let (_, flags) = fields.version()?;
+            let count = fields.u32()?;
+            if flags & 0x1 != 0 {
+                offset = base.saturating_add_signed(i64::from(fields.i32()?));
+            }
+            if flags & 0x4 != 0 {
+                fields.u32()?; // first_sample_flags
+            }
+            for _ in 0..count {
+                if flags & 0x100 != 0 {
+                    fields.u32()?; // sample_duration
+                }
+                let bytes = if flags & 0x200 != 0 {
+                    fields.u32()?
+                } else if let Some(size) = size {
+                    size
+                } else {
+                    self.damaged("a fragment does not say how large its pictures are");
+                    return Some(offset);
+                };
+                for flag in [0x400, 0x800] {
+                    if flags & flag != 0 {
+                        fields.u32()?; // sample_flags, sample_composition_time_offset
+                    }
+                }
+                let extent = Extent {
+                    offset,
+                    bytes,
+                    description: description.unwrap_or(1),
+                };
+                let few = if is_ours {
+                    self.push(extent)
+                } else {
+                    self.count()
+                };
+                if !few {
+                    return Some(offset);
+                }
+                offset = offset.saturating_add(u64::from(bytes));
+            }
+        }
+        Some(offset)
+    }
+}
+
+impl FragmentDefaults {
+    /// The track's `trex` in a movie box.
+    pub(super) fn of(moov: &[u8], track_id: u32) -> Option<Self> {
+        let extends = find(moov, b"mvex")?;
+        boxes(extends)
+            .filter(|found| found.kind == *b"trex")
+            .find_map(|trex| {
+                let mut fields = Fields(trex.body);
+                fields.version()?;
+                if fields.u32()? != track_id {
+                    return None;
+                }
+                let description = fields.u32()?;
+                fields.u32()?; // default_sample_duration
+                Some(Self {
+                    description,
+                    bytes: fields.u32()?,
+                })
+            })
+    }
+}
+
+/// The rows of a table behind its version and count, as many as are there.
+#[derive(Debug)]
+struct Table<'a> {
+    rows: u32,
+    row_bytes: usize,
+    rest: Fields<'a>,
+}
+
+impl<'a> Table<'a> {
+    fn of(body: Option<&'a [u8]>, row_bytes: usize) -> Self {
+        let mut rest = Fields(body.unwrap_or_default());
+        let rows = rest.version().and_then(|_| rest.u32()).unwrap_or(0);
+        Self {
+            rows,
+            row_bytes,
+            rest,
+        }
+    }
+}
+
+impl<'a> Iterator for Table<'a> {
+    type Item = Fields<'a>;
+
+    fn next(&mut self) -> Option<Fields<'a>> {
+        self.rows = self.rows.checked_sub(1)?;
+        self.rest.bytes(self.row_bytes).map(Fields)
+    }
+}
+
+/// The sizes of samples (8.7.3): one for all, or 4, 8, 16 or 32 bits each.
+#[derive(Debug)]
+struct Sizes<'a> {
+    left: u32,
+    kind: SizeKind,
+    rest: Fields<'a>,
+    /// The second one of a byte with two.
+    half: Option<u8>,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum SizeKind {
+    Same(u32),
+    Bits4,
+    Bits8,
+    Bits16,
+    Bits32,
+}
+
+impl<'a> Sizes<'a> {
+    fn of(stbl: &'a [u8]) -> Self {
+        let compact = find(stbl, b"stz2");
+        let body = find(stbl, b"stsz").or(compact).unwrap_or_default();
+        let is_compact = find(stbl, b"stsz").is_none();
+        let mut rest = Fields(body);
+        let head = rest
+            .version()
+            .and_then(|_| Some((rest.u32()?, rest.u32()?)));
+        let (kind, left) = match (head, is_compact) {
+            (None, _) => (SizeKind::Bits32, 0),
+            (Some((0, count)), false) => (SizeKind::Bits32, count),
+            (Some((size, count)), false) => (SizeKind::Same(size), count),
+            (Some((size, count)), true) => match size & 0xff {
+                4 => (SizeKind::Bits4, count),
+                8 => (SizeKind::Bits8, count),
+                _ => (SizeKind::Bits16, count),
+            },
+        };
+        Self {
+            left,
+            kind,
+            rest,
+            half: None,
+        }
+    }
+
+    /// Says it when there are sizes without places, or fewer sizes than were announced.
+    fn tell(&self, extents: &mut Extents) {
+        if self.left > 0 {
+            extents.damaged("its table of contents is not whole");
+        }
+    }
+}
+
+impl Iterator for Sizes<'_> {
+    type Item = u32;
+
+    fn next(&mut self) -> Option<u32> {
+        let left = self.left.checked_sub(1)?;
+        let size = match self.kind {
+            SizeKind::Same(size) => size,
+            SizeKind::Bits4 => match self.half.take() {
+                Some(half) => half.into(),
+                None => {
+                    let both = self.rest.u8()?;
+                    self.half = Some(both & 0xf);
+                    (both >> 4).into()
+                }
+            },
+            SizeKind::Bits8 => self.rest.u8()?.into(),
+            SizeKind::Bits16 => self.rest.u16()?.into(),
+            SizeKind::Bits32 => self.rest.u32()?,
+        };
+        self.left = left;
+        Some(size)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn full(kind: &[u8; 4], words: &[u32]) -> Vec<u8> {
+        let size = u32::try_from(12 + 4 * words.len()).unwrap();
+        let mut bytes = size.to_be_bytes().to_vec();
+        bytes.extend(kind);
+        bytes.extend([0; 4]);
+        bytes.extend(words.iter().flat_map(|word| word.to_be_bytes()));
+        bytes
+    }
+
+    fn of_tables(tables: &[Vec<u8>]) -> Extents {
+        let mut extents = Extents::default();
+        extents.of_tables(&tables.concat());
+        extents
+    }
+
+    #[test]
+    fn chunks_hold_as_many_samples_as_their_run_says() {
+        let extents = of_tables(&[
+            full(b"stsz", &[0, 5, 10, 20, 30, 40, 50]),
+            full(b"stsc", &[2, 1, 2, 1, 3, 1, 2]),
+            full(b"stco", &[3, 1000, 2000, 3000]),
+        ]);
+        let found: Vec<_> = extents
+            .found
+            .iter()
+            .map(|e| (e.offset, e.bytes, e.description))
+            .collect();
+        assert_eq!(
+            found,
+            [
+                (1000, 10, 1),
+                (1010, 20, 1),
+                (2000, 30, 1),
+                (2030, 40, 1),
+                (3000, 50, 2)
+            ]
+        );
+        assert_eq!(extents.damage, None);
+    }
+
+    #[test]
+    fn sizes_of_four_bits() {
+        let extents = of_tables(&[
+            full(b"stz2", &[4, 3, 0x1230_0000]),
+            full(b"stsc", &[1, 1, 3, 1]),
+            full(b"co64", &[1, 1, 0]),
+        ]);
+        let sizes: Vec<u32> = extents.found.iter().map(|e| e.bytes).collect();
+        assert_eq!((sizes, extents.damage), (vec![1, 2, 3], None));
+        assert_eq!(extents.found[0].offset, 1 << 32);
+    }
+
+    #[test]
+    fn what_a_table_claims_is_not_believed() {
+        // Sizes without places, places without sizes, counts of millions.
+        for tables in [
+            [
+                full(b"stsz", &[0, 3, 1, 2, 3]),
+                full(b"stsc", &[1, 1, 1, 1]),
+                full(b"stco", &[1, 8]),
+            ],
+            [
+                full(b"stsz", &[0, u32::MAX, 1]),
+                full(b"stsc", &[1, 1, u32::MAX, 1]),
+                full(b"stco", &[u32::MAX, 8]),
+            ],
+            [
+                full(b"stsz", &[1, u32::MAX]),
+                full(b"stsc", &[1, 1, u32::MAX, 1]),
+                full(b"stco", &[1, 8]),
+            ],
+        ] {
+            let extents = of_tables(&tables);
+            assert!(extents.damage.is_some());
+            assert!(extents.found.len() <= MAX_SAMPLES);
+        }
+    }
+}

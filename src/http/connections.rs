@@ -1,0 +1,319 @@
+//! The connections of the HTTP server. What they do comes in, with the time; who has had its time and who goes first when all
+//! places are taken comes out. The server runs it.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use axum::body::{Body, Bytes};
+use hyper::body::{Frame, SizeHint};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+
+use crate::telemetry::metrics::ConnectionEnd;
+
+/// What connections may take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Connections at once: a new one takes the place of the one that makes the least use of its own.
+    pub connections: usize,
+    /// A request is here so long after its first byte, and the first so long after the connection.
+    pub request: Duration,
+    /// Between two requests.
+    pub idle: Duration,
+    /// An answer is made and has been handed over.
+    pub answer: Duration,
+    /// Whoever takes nothing of an answer for so long gets none of it.
+    pub stuck: Duration,
+}
+
+impl Limits {
+    /// As many connections, and the times of a node.
+    pub fn new(connections: usize) -> Self {
+        Self {
+            connections: connections.max(1),
+            request: Duration::from_secs(5),
+            idle: Duration::from_secs(60),
+            answer: Duration::from_secs(60),
+            stuck: Duration::from_secs(5),
+        }
+    }
+}
+
+/// An answer that is not taken for so long protects its connection no more.
+const STUCK_UNPROTECTED: Duration = Duration::from_secs(1);
+
+/// What a connection is doing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    /// The last answer has been made, and nothing of a next request is here.
+    Idle,
+    /// A request is on its way.
+    Asking,
+    /// An answer is being made.
+    Answering,
+}
+
+/// A connection's doings.
+#[derive(Debug)]
+pub(super) struct Activity {
+    phase: Phase,
+    since: Instant,
+    /// The client has taken nothing since, though something waits for it.
+    stuck_since: Option<Instant>,
+}
+
+impl Activity {
+    /// A new connection: its request is awaited.
+    pub(super) fn new(now: Instant) -> Self {
+        Self {
+            phase: Phase::Asking,
+            since: now,
+            stuck_since: None,
+        }
+    }
+
+    fn enter(&mut self, phase: Phase, now: Instant) {
+        (self.phase, self.since) = (phase, now);
+    }
+
+    /// Bytes of the client have come.
+    fn came(&mut self, now: Instant) {
+        if self.phase == Phase::Idle {
+            self.enter(Phase::Asking, now);
+        }
+    }
+
+    /// A whole request is here.
+    pub(super) fn asked(&mut self, now: Instant) {
+        self.enter(Phase::Answering, now);
+    }
+
+    /// Its answer has been made, and may wait for the client still.
+    fn answered(&mut self, now: Instant) {
+        self.enter(Phase::Idle, now);
+    }
+
+    /// The client took something.
+    fn took(&mut self) {
+        self.stuck_since = None;
+    }
+
+    /// The client takes nothing.
+    fn is_stuck(&mut self, now: Instant) {
+        self.stuck_since.get_or_insert(now);
+    }
+
+    /// When the connection has had its time, and why it ends then.
+    pub(super) fn end(&self, limits: &Limits) -> (Instant, ConnectionEnd) {
+        let end = match self.phase {
+            Phase::Idle => (self.since + limits.idle, ConnectionEnd::Idle),
+            Phase::Asking => (self.since + limits.request, ConnectionEnd::Request),
+            Phase::Answering => (self.since + limits.answer, ConnectionEnd::Answer),
+        };
+        match self.stuck_since.map(|since| since + limits.stuck) {
+            Some(stuck) if stuck < end.0 => (stuck, ConnectionEnd::Answer),
+            _ => end,
+        }
+    }
+
+    /// Who goes first for a new one, the lowest of all: the oldest of those that await a request or take nothing, and
+    /// then the oldest of those whose answer is under way.
+    pub(super) fn rank(&self, now: Instant) -> (bool, Instant) {
+        let taking = |since| now.saturating_duration_since(since) < STUCK_UNPROTECTED;
+        let protected = match self.stuck_since {
+            Some(since) => taking(since),
+            None => self.phase == Phase::Answering,
+        };
+        (protected, self.since)
+    }
+}
+
+/// An [`Activity`] that the connection's parts share.
+#[derive(Debug, Clone)]
+pub(super) struct SharedActivity(Arc<Mutex<Activity>>);
+
+impl SharedActivity {
+    pub(super) fn new(now: Instant) -> Self {
+        Self(Arc::new(Mutex::new(Activity::new(now))))
+    }
+
+    pub(super) fn get(&self) -> MutexGuard<'_, Activity> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A connection's socket, which notes what comes and goes.
+#[derive(Debug)]
+pub(super) struct Socket {
+    pub(super) stream: TcpStream,
+    pub(super) activity: SharedActivity,
+}
+
+impl Socket {
+    fn noted(&self, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        match &written {
+            Poll::Ready(_) => self.activity.get().took(),
+            Poll::Pending => self.activity.get().is_stuck(Instant::now()),
+        }
+        written
+    }
+}
+
+impl AsyncRead for Socket {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
+        let read = Pin::new(&mut self.stream).poll_read(context, buffer);
+        if buffer.filled().len() > before {
+            self.activity.get().came(Instant::now());
+        }
+        read
+    }
+}
+
+impl AsyncWrite for Socket {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.stream).poll_write(context, bytes);
+        self.noted(written)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.stream).poll_write_vectored(context, slices);
+        self.noted(written)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+}
+
+/// An answer's body; its end is the answer's.
+#[derive(Debug)]
+pub(super) struct Answer {
+    pub(super) body: Body,
+    pub(super) activity: SharedActivity,
+}
+
+impl hyper::body::Body for Answer {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        Pin::new(&mut self.body).poll_frame(context)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+impl Drop for Answer {
+    fn drop(&mut self) {
+        self.activity.get().answered(Instant::now());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const S: Duration = Duration::from_secs(1);
+
+    #[test]
+    fn a_request_that_comes_byte_by_byte_has_one_time() {
+        let (t, limits) = (Instant::now(), Limits::new(8));
+        let mut activity = Activity::new(t);
+        for second in 0..20 {
+            activity.came(t + second * S);
+        }
+        assert_eq!(activity.end(&limits), (t + 5 * S, ConnectionEnd::Request));
+        activity.asked(t + 2 * S);
+        assert_eq!(activity.end(&limits), (t + 62 * S, ConnectionEnd::Answer));
+        activity.answered(t + 3 * S);
+        assert_eq!(activity.end(&limits), (t + 63 * S, ConnectionEnd::Idle));
+        activity.came(t + 40 * S);
+        activity.came(t + 44 * S);
+        assert_eq!(activity.end(&limits), (t + 45 * S, ConnectionEnd::Request));
+    }
+
+    #[test]
+    fn who_takes_nothing_of_an_answer_has_a_short_time() {
+        let (t, limits) = (Instant::now(), Limits::new(8));
+        let mut activity = Activity::new(t);
+        activity.asked(t);
+        activity.is_stuck(t);
+        activity.answered(t + S);
+        activity.is_stuck(t + 2 * S);
+        assert_eq!(activity.end(&limits), (t + 5 * S, ConnectionEnd::Answer));
+        activity.took();
+        assert_eq!(activity.end(&limits), (t + 61 * S, ConnectionEnd::Idle));
+    }
+
+    #[test]
+    fn the_oldest_without_a_request_goes_first_and_answers_under_way_last() {
+        let t = Instant::now();
+        let now = t + 10 * S;
+        let mut answering = Activity::new(t);
+        answering.asked(t + S);
+        let mut taking_nothing = Activity::new(t);
+        taking_nothing.asked(t + 2 * S);
+        taking_nothing.is_stuck(t + 3 * S);
+        let mut slow = Activity::new(t);
+        slow.asked(t + 4 * S);
+        slow.is_stuck(now);
+        let mut idle = Activity::new(t);
+        idle.asked(t);
+        idle.answered(t + 6 * S);
+        let half = Activity::new(t + 7 * S);
+        let probe = Activity::new(now);
+        let mut all = [
+            ("probe", probe.rank(now)),
+            ("slow", slow.rank(now)),
+            ("answering", answering.rank(now)),
+            ("half", half.rank(now)),
+            ("idle", idle.rank(now)),
+            ("taking nothing", taking_nothing.rank(now)),
+        ];
+        all.sort_by_key(|(_, rank)| *rank);
+        assert_eq!(
+            all.map(|(name, _)| name),
+            [
+                "taking nothing",
+                "idle",
+                "half",
+                "probe",
+                "answering",
+                "slow"
+            ]
+        );
+    }
+}

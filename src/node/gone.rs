@@ -1,0 +1,97 @@
+//! Cameras that are no longer configured. They come in when they are removed, and go out when nothing of them is to be
+//! remembered any more: after ten minutes, or sooner where so many went that their series would fill the memory. Plain
+//! state with `now` passed in; the cameras hold it.
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+use crate::config::StreamId;
+
+/// The series of a camera that is gone stay this long, so that every scrape has seen its last counts.
+const REMEMBERED_FOR: Duration = Duration::from_secs(600);
+
+/// Camera streams that are remembered after their end at most: as many as a hub can configure.
+const MAX_REMEMBERED: usize = 256;
+
+/// The camera streams that are gone, the first that went first.
+#[derive(Debug, Default)]
+pub(super) struct Gone {
+    streams: VecDeque<(StreamId, Instant)>,
+}
+
+impl Gone {
+    /// A camera stream is no longer configured.
+    pub(super) fn left(&mut self, id: StreamId, now: Instant) {
+        self.returned(&id);
+        self.streams.push_back((id, now));
+    }
+
+    /// A camera stream is configured again, or forgotten.
+    pub(super) fn returned(&mut self, id: &StreamId) {
+        self.streams.retain(|(gone, _)| gone != id);
+    }
+
+    /// Those that are to be forgotten, with how long they have been gone.
+    pub(super) fn due(&self, now: Instant) -> Vec<(StreamId, Duration)> {
+        let too_many = self.streams.len().saturating_sub(MAX_REMEMBERED);
+        self.streams
+            .iter()
+            .enumerate()
+            .map(|(at, (id, since))| (at, id, now.saturating_duration_since(*since)))
+            .filter(|(at, _, age)| *at < too_many || *age >= REMEMBERED_FOR)
+            .map(|(_, id, age)| (id.clone(), age))
+            .collect()
+    }
+
+    /// True where its time is over, so that nothing of it can be in flight any more.
+    pub(super) fn is_over(age: Duration) -> bool {
+        age >= REMEMBERED_FOR
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn id(n: usize) -> StreamId {
+        StreamId::new(format!("cam-{n}"), "default")
+    }
+
+    #[test]
+    fn a_camera_is_due_ten_minutes_after_it_went() {
+        let t = Instant::now();
+        let mut gone = Gone::default();
+        gone.left(id(1), t);
+        gone.left(id(2), t + Duration::from_secs(60));
+        assert!(gone.due(t + Duration::from_secs(599)).is_empty());
+        let due = gone.due(t + Duration::from_secs(600));
+        assert_eq!(due, [(id(1), Duration::from_secs(600))]);
+        gone.returned(&id(1));
+        assert_eq!(gone.due(t + Duration::from_secs(660)).len(), 1);
+    }
+
+    #[test]
+    fn a_camera_that_returned_is_not_due_and_counts_anew_when_it_goes_again() {
+        let t = Instant::now();
+        let mut gone = Gone::default();
+        gone.left(id(1), t);
+        gone.returned(&id(1));
+        assert!(gone.due(t + Duration::from_secs(3600)).is_empty());
+        gone.left(id(1), t + Duration::from_secs(500));
+        assert!(gone.due(t + Duration::from_secs(700)).is_empty());
+    }
+
+    #[test]
+    fn of_cameras_that_come_and_go_without_end_the_last_256_are_remembered() {
+        let t = Instant::now();
+        let mut gone = Gone::default();
+        for n in 0..4000 {
+            gone.left(id(n), t);
+            for (id, _) in gone.due(t) {
+                gone.returned(&id);
+            }
+        }
+        assert_eq!(gone.streams.len(), MAX_REMEMBERED);
+        assert_eq!(gone.streams[0].0, id(4000 - MAX_REMEMBERED));
+    }
+}

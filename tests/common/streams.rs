@@ -1,0 +1,127 @@
+//! For tests of media streams: a source of numbered pictures, and what arrives of them.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{Builder, JoinHandle};
+use std::time::{Duration, Instant};
+
+use twinsight::decode::frame::{Color, Frame, I420, PictureSize};
+use twinsight::dev::camera::pattern;
+use twinsight::hub::{HubClient, HubOptions};
+use twinsight::media::{EncoderOptions, Frames, LocalTrack, MediaStream, VideoEncoder};
+
+use super::DEADLINE;
+
+/// What numbered pictures have.
+pub(crate) const SIZE: PictureSize = PictureSize {
+    width_px: 320,
+    height_px: 240,
+};
+
+/// Pictures a second.
+pub(crate) const FPS: f64 = 25.0;
+
+pub(crate) async fn soon<T>(what: &str, future: impl Future<Output = T>) -> T {
+    let Ok(value) = tokio::time::timeout(DEADLINE, future).await else {
+        panic!("{what}: not within {DEADLINE:?}");
+    };
+    value
+}
+
+pub(crate) async fn client(url: &str, twin: &str) -> HubClient {
+    let connecting = HubClient::connect(HubOptions::simulator(url, twin));
+    soon("joining", connecting).await.unwrap()
+}
+
+/// Numbered pictures into a track, until it is dropped.
+pub(crate) struct Numbers {
+    pub(crate) track: LocalTrack,
+    stop: Arc<AtomicBool>,
+    frozen: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Numbers {
+    /// Numbers from `first` on.
+    pub(crate) fn start(first: u32) -> Self {
+        let track = LocalTrack::video("numbers");
+        let options = EncoderOptions {
+            width_px: SIZE.width_px,
+            height_px: SIZE.height_px,
+            fps: FPS,
+            bits_per_second: 800_000,
+        };
+        let mut encoder = VideoEncoder::new(track.clone(), options).unwrap();
+        let stop = Arc::new(AtomicBool::new(false));
+        let frozen = Arc::new(AtomicBool::new(false));
+        let (stopped, is_frozen) = (Arc::clone(&stop), Arc::clone(&frozen));
+        let drawing = move || {
+            let mut planes = vec![0; SIZE.i420_bytes()];
+            let mut due = Instant::now();
+            for number in first.. {
+                if stopped.load(Ordering::Relaxed) {
+                    return;
+                }
+                if !is_frozen.load(Ordering::Relaxed) {
+                    pattern::draw(number, SIZE, &mut planes);
+                    let picture = I420::from_packed(&planes, SIZE, Color::default());
+                    encoder.send_planes(&picture).unwrap();
+                }
+                due += Duration::from_secs_f64(1.0 / FPS);
+                std::thread::sleep(due.saturating_duration_since(Instant::now()));
+            }
+        };
+        let thread = Builder::new().name("numbers".to_owned()).spawn(drawing);
+        Self {
+            track,
+            stop,
+            frozen,
+            thread: Some(thread.unwrap()),
+        }
+    }
+}
+
+#[allow(dead_code, reason = "not every test needs it")]
+impl Numbers {
+    /// No picture leaves while it is frozen.
+    pub(crate) fn freeze(&self, frozen: bool) {
+        self.frozen.store(frozen, Ordering::Relaxed);
+    }
+}
+
+impl Drop for Numbers {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+/// The number of a frame; fails when it is torn.
+pub(crate) fn number(frame: &Frame) -> u32 {
+    let numbers = pattern::read(&frame.planes());
+    numbers
+        .whole()
+        .unwrap_or_else(|| panic!("a torn picture: {numbers:?}"))
+}
+
+/// So many numbers of a stream, which only grow.
+pub(crate) async fn growing(frames: &mut Frames, count: usize) -> Vec<u32> {
+    let mut numbers: Vec<u32> = Vec::new();
+    while numbers.len() < count {
+        let frame = soon("a frame", frames.recv()).await;
+        let number = number(&frame.expect("the stream is open"));
+        assert!(
+            numbers.last().is_none_or(|last| *last < number),
+            "{number} came after {numbers:?}"
+        );
+        numbers.push(number);
+    }
+    numbers
+}
+
+/// So many numbers of a stream.
+pub(crate) async fn numbers_of(stream: &MediaStream, count: usize) -> Vec<u32> {
+    growing(&mut stream.frames(), count).await
+}

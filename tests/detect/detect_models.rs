@@ -1,0 +1,236 @@
+//! The shipped models on the shipped pictures, through ONNX Runtime.
+#![cfg(feature = "ort")]
+
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::time::Duration;
+
+use twinsight::decode::frame::PictureSize;
+use twinsight::detect::{
+    DetectError, DetectSettings, Detector, OnnxDetector, Picture, Runtime, RuntimeOptions,
+};
+
+fn root() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn runtime() -> Runtime {
+    let options = RuntimeOptions {
+        dylib_path: std::env::var_os("ORT_DYLIB_PATH").map(PathBuf::from),
+        ..RuntimeOptions::default()
+    };
+    Runtime::load(&options).expect("ONNX Runtime, which `scripts/setup` installs")
+}
+
+fn load(name: &str) -> OnnxDetector {
+    OnnxDetector::load(&runtime(), &root().join("models"), name, &[]).expect("a shipped model")
+}
+
+fn picture(name: &str) -> image::RgbImage {
+    let path = Path::new("tests/data/pictures").join(name);
+    image::open(root().join(path))
+        .expect("a shipped picture")
+        .to_rgb8()
+}
+
+fn rgb(image: &image::RgbImage) -> Picture<'_> {
+    Picture::Rgb {
+        data: image.as_raw(),
+        size: PictureSize {
+            width_px: image.width() as usize,
+            height_px: image.height() as usize,
+        },
+    }
+}
+
+#[test]
+fn every_model_sees_the_player_and_the_ball() {
+    let image = picture("messi5.jpg");
+    for name in [
+        "nanodet_g_coco",
+        "ssdlite_mobilenet_v2_coco",
+        "centernet_mobilenet_v3_coco",
+    ] {
+        let mut detector = load(name);
+        assert_eq!(detector.execution_provider(), "CPUExecutionProvider");
+        let found = detector
+            .detect(rgb(&image), &DetectSettings::default())
+            .unwrap();
+        let labels: Vec<&str> = found
+            .objects
+            .iter()
+            .map(|object| detector.model().label(object.class_id))
+            .collect();
+        assert!(
+            labels.contains(&"person") && labels.contains(&"sports ball"),
+            "{name}: {labels:?}"
+        );
+        for object in &found.objects {
+            let bbox = object.bbox;
+            assert!(bbox.x >= 0.0 && bbox.y >= 0.0 && bbox.width > 0.0 && bbox.height > 0.0);
+            assert!(
+                bbox.x + bbox.width <= image.width() as f32 + 0.01,
+                "{bbox:?}"
+            );
+            assert!(
+                bbox.y + bbox.height <= image.height() as f32 + 0.01,
+                "{bbox:?}"
+            );
+        }
+    }
+}
+
+#[test]
+fn wanted_classes_are_all_that_comes() {
+    let image = picture("messi5.jpg");
+    let mut detector = load("ssdlite_mobilenet_v2_coco");
+    let ball = detector.model().class_id("sports ball").unwrap();
+    let settings = DetectSettings {
+        min_score: 0.4,
+        classes: vec![ball],
+    };
+    let found = detector.detect(rgb(&image), &settings).unwrap();
+    assert_eq!(found.objects.len(), 1);
+    assert_eq!(found.objects[0].class_id, ball);
+}
+
+#[test]
+fn a_short_picture_is_an_error_and_the_next_is_detected() {
+    let image = picture("messi5.jpg");
+    let mut detector = load("ssdlite_mobilenet_v2_coco");
+    let short = Picture::Rgb {
+        data: &image.as_raw()[1..],
+        size: rgb(&image).size(),
+    };
+    let settings = DetectSettings::default();
+    assert!(matches!(
+        detector.detect(short, &settings),
+        Err(DetectError::Picture { width_px: 548, .. })
+    ));
+    assert!(
+        !detector
+            .detect(rgb(&image), &settings)
+            .unwrap()
+            .objects
+            .is_empty()
+    );
+}
+
+#[test]
+fn a_terminated_detector_fails_and_leaves_others_alone() {
+    let image = picture("messi5.jpg");
+    let settings = DetectSettings::default();
+    let mut ended = load("ssdlite_mobilenet_v2_coco");
+    (ended.terminator().expect("it can be ended"))();
+    let error = ended.detect(rgb(&image), &settings).unwrap_err();
+    assert!(matches!(error, DetectError::Run { .. }), "{error}");
+    assert!(ended.recover());
+    ended.detect(rgb(&image), &settings).unwrap();
+    load("ssdlite_mobilenet_v2_coco")
+        .detect(rgb(&image), &settings)
+        .unwrap();
+}
+
+#[test]
+fn a_model_that_does_not_fit_its_manifest_is_refused() {
+    let models = root().join("models");
+    let dir = tempfile::tempdir().unwrap();
+    let manifest = std::fs::read_to_string(models.join("nanodet_g_coco.toml")).unwrap();
+    for file in ["nanodet_g_coco.onnx", "coco_80.txt"] {
+        std::fs::copy(models.join(file), dir.path().join(file)).unwrap();
+    }
+    let refusal = |from: &str, to: &str| {
+        assert!(manifest.contains(from));
+        let path = dir.path().join("nanodet_g_coco.toml");
+        std::fs::write(path, manifest.replace(from, to)).unwrap();
+        let error = OnnxDetector::load(&runtime(), dir.path(), "nanodet_g_coco", &[]).unwrap_err();
+        error
+            .to_string()
+            .replace(&format!("{}/", dir.path().display()), "")
+    };
+    assert_eq!(
+        refusal("width = 416", "width = 320"),
+        "nanodet_g_coco.onnx: its input should be `images` f32 [1, 3, 416, 320] and is `images` f32 [1, 3, 416, 416]; correct `input` in the manifest or install the file that it describes"
+    );
+    assert_eq!(
+        refusal("kind = \"yolo\"\npredictions", "kind = \"rows\"\nrows"),
+        "nanodet_g_coco.onnx: its output should be `output0` f32 [1, N, 6] and is `output0` f32 [1, 84, 3549]; correct `output` in the manifest or install the file that it describes"
+    );
+}
+
+/// A model of this test's own.
+fn made(model: &[u8]) -> OnnxDetector {
+    let folder = tempfile::tempdir().unwrap();
+    crate::made_models::install(folder.path(), "made", model);
+    OnnxDetector::load(&runtime(), folder.path(), "made", &[]).expect("a model of the test's")
+}
+
+#[test]
+fn numbers_that_cannot_be_are_no_result_and_no_reason_to_refuse_the_model() {
+    let image = picture("messi5.jpg");
+    let settings = DetectSettings::default();
+    let [cx, cy, width, height, score] = crate::made_models::PERSON;
+    let mut good = made(&crate::made_models::constant([
+        cx, cy, width, height, score,
+    ]));
+    assert_eq!(good.doubt(), None);
+    assert_eq!(
+        good.detect(rgb(&image), &settings).unwrap().objects.len(),
+        1
+    );
+    for (values, said) in [
+        ([cx, cy, width, height, 5.0], "has 5 as a score"),
+        ([cx, cy, width, height, f32::NAN], "has NaN as a score"),
+        ([cx, cy, width, height, f32::INFINITY], "has inf as a score"),
+        (
+            [f32::NAN, cy, width, height, score],
+            "has NaN as an edge of a box",
+        ),
+        (
+            [cx, cy, width, f32::INFINITY, score],
+            "inf as an edge of a box",
+        ),
+    ] {
+        let mut lies = made(&crate::made_models::constant(values));
+        assert!(
+            lies.doubt().is_some_and(|doubt| doubt.contains(said)),
+            "{:?}",
+            lies.doubt()
+        );
+        let error = lies.detect(rgb(&image), &settings).unwrap_err();
+        assert!(
+            matches!(error, DetectError::Numbers { .. }) && error.to_string().contains(said),
+            "{error}"
+        );
+    }
+}
+
+#[test]
+fn a_run_without_end_is_ended_and_the_detector_is_used_again() {
+    let image = picture("messi5.jpg");
+    let settings = DetectSettings::default();
+    let mut hangs = made(&crate::made_models::endless());
+    let end = hangs.terminator().expect("it can be ended");
+    let (over, ended) = channel::<()>();
+    std::thread::scope(|scope| {
+        let end = scope.spawn(move || {
+            // Late enough that the run has begun, and again if it had not.
+            while ended.recv_timeout(Duration::from_millis(200)) == Err(RecvTimeoutError::Timeout) {
+                end();
+            }
+        });
+        let error = hangs.detect(rgb(&image), &settings).unwrap_err();
+        drop(over);
+        end.join().unwrap();
+        assert!(matches!(error, DetectError::Run { .. }), "{error}");
+    });
+    assert!(hangs.recover());
+    let grey = Picture::Rgb {
+        data: &[114; 3 * 8 * 8],
+        size: PictureSize {
+            width_px: 8,
+            height_px: 8,
+        },
+    };
+    assert_eq!(hangs.detect(grey, &settings).unwrap().objects.len(), 1);
+}

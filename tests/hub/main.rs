@@ -1,0 +1,6 @@
+//! The hub's client: against the development hub, and against hubs that fail.
+
+mod client;
+mod dev;
+mod guide;
+mod tls;

@@ -1,0 +1,10 @@
+//! The official clients and a browser on the other side.
+
+#[path = "../common/mod.rs"]
+mod common;
+
+mod camera;
+mod channels;
+mod hub;
+mod kill_loops;
+mod media;

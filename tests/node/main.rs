@@ -1,0 +1,21 @@
+//! The node and the other commands, as their users start them.
+
+#[cfg(feature = "webrtc")]
+#[path = "../common/mod.rs"]
+mod common;
+#[cfg(feature = "ort")]
+#[path = "../common/made_models.rs"]
+mod made_models;
+
+mod air_gapped;
+mod bad_config;
+mod camera_command;
+mod camera_life;
+mod camera_sources;
+mod check_command;
+mod command_line;
+mod demo;
+mod http_server;
+mod reload;
+mod shutdown;
+mod slow_model;

@@ -1,0 +1,11 @@
+//! Data channels and media streams of the crate's users, between peers of our own.
+#![cfg(feature = "webrtc")]
+
+#[path = "../common/mod.rs"]
+mod common;
+
+mod channel_faults;
+mod data_channels;
+mod media_examples;
+mod media_streams;
+mod peer_media;
