@@ -16,6 +16,7 @@ use super::detector::Detector;
 use super::health::ModelHealth;
 use super::worker::{Flight, PoolContext, Run, Worker, WorkerState, lock};
 use crate::backoff::Backoff;
+use crate::clock::SuspendDetector;
 use crate::schedule::scheduler::JobEnd;
 use crate::telemetry::ledger::FrameDrop;
 use crate::thread::{Joined, try_spawn_named};
@@ -29,8 +30,8 @@ const TERMINATE_LIMIT: Duration = Duration::from_secs(2);
 /// Workers that are given up, at most; of fewer workers as many as there are.
 pub const MAX_GIVEN_UP: usize = 4;
 
-/// Between two looks lies less than this, unless the process stood still: then what it missed is no run's fault.
-const STOOD_STILL: Duration = Duration::from_secs(1);
+/// Time between two looks.
+pub const LOOK_EVERY: Duration = Duration::from_millis(250);
 
 /// Between two attempts to staff a place.
 const FIRST_RETRY: Duration = Duration::from_secs(1);
@@ -43,7 +44,8 @@ pub struct InferencePool {
     places: Vec<Place>,
     given_up: Vec<Joined>,
     load: Option<Load>,
-    looked_at: Option<Instant>,
+    /// A process that was stopped has no run that hangs.
+    suspended: SuspendDetector,
     /// It was said that no more workers can be given up.
     said_full: bool,
 }
@@ -93,7 +95,7 @@ impl InferencePool {
             places: Vec::new(),
             given_up: Vec::new(),
             load: None,
-            looked_at: None,
+            suspended: SuspendDetector::new(LOOK_EVERY),
             said_full: false,
         };
         if let Some(set) = detectors.first() {
@@ -152,9 +154,9 @@ impl InferencePool {
     }
 
     /// Looks after workers and models: ends runs that hang, gives up workers that do not come back, staffs places,
-    /// tries models that were set aside. To be called several times a second; does not wait.
+    /// tries models that were set aside. To be called once in [`LOOK_EVERY`]; does not wait.
     pub fn supervise(&mut self, now: Instant) {
-        let still = self.stood_still(now);
+        let still = self.suspended.tick(now).unwrap_or_default();
         self.given_up.retain(|thread| !thread.is_finished());
         if self.given_up.len() < self.max_given_up() {
             self.said_full = false;
@@ -168,17 +170,6 @@ impl InferencePool {
         self.models.sweep(now);
         let given_up = i64::try_from(self.given_up.len()).unwrap_or(i64::MAX);
         self.context.metrics.workers_given_up.set(given_up);
-    }
-
-    /// How long the process did nothing since the last look, if it stood still: it was stopped, or its machine was.
-    fn stood_still(&mut self, now: Instant) -> Duration {
-        let before = self.looked_at.replace(now);
-        let between = before.map_or(Duration::ZERO, |at| now.saturating_duration_since(at));
-        if between > STOOD_STILL {
-            between
-        } else {
-            Duration::ZERO
-        }
     }
 
     fn max_given_up(&self) -> usize {

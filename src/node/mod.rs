@@ -30,7 +30,7 @@ use crate::decode::lag::InferenceLag;
 use crate::detect::health::ModelHealth;
 #[cfg(feature = "ort")]
 use crate::detect::plan::SessionPlan;
-use crate::detect::pool::InferencePool;
+use crate::detect::pool::{InferencePool, LOOK_EVERY};
 use crate::detect::worker::{CameraScheduler, Inference, PoolContext};
 use crate::http::api::{CameraFacts, CameraView};
 use crate::http::server::{HttpState, serve};
@@ -53,9 +53,6 @@ const WORKER_LIMIT: Duration = Duration::from_secs(2);
 
 /// Events that wait at the node's end have this long.
 const OUTBOX_LIMIT: Duration = Duration::from_secs(1);
-
-/// Time between two looks at the inference workers.
-const SUPERVISE_EVERY: Duration = Duration::from_millis(250);
 
 /// A loop of the node that shows no life for this long makes it unhealthy.
 const MAX_SILENCE: Duration = Duration::from_secs(15);
@@ -533,7 +530,7 @@ async fn supervise(
     readiness: Arc<Readiness>,
     heartbeat: Heartbeat,
 ) {
-    let mut tick = tokio::time::interval(SUPERVISE_EVERY);
+    let mut tick = tokio::time::interval(LOOK_EVERY);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         tick.tick().await;
