@@ -2,9 +2,9 @@
 //! out. Whatever the path leads to, reading ends: only regular files are read, up to a limit, and a FIFO
 //! that nobody writes to does not hold up who asks.
 
-use std::fs::OpenOptions;
+use std::fs::{Metadata, OpenOptions};
 use std::io::{self, Read};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
 
 use rustix::fs::OFlags;
@@ -34,7 +34,8 @@ pub fn read_small_file(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
         .custom_flags(flags)
         .open(path)?;
     // Asked of what was opened: the path may lead elsewhere by now.
-    if !file.metadata()?.is_file() {
+    let metadata = file.metadata()?;
+    if !metadata.is_file() && !is_null_device(&metadata) {
         return refused("it is not a regular file");
     }
     let mut bytes = Vec::new();
@@ -43,6 +44,12 @@ pub fn read_small_file(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
         return refused(format!("it is longer than {limit} bytes"));
     }
     Ok(bytes)
+}
+
+/// True for `/dev/null`, which stands for an empty file.
+fn is_null_device(metadata: &Metadata) -> bool {
+    metadata.file_type().is_char_device()
+        && std::fs::metadata("/dev/null").is_ok_and(|null| null.rdev() == metadata.rdev())
 }
 
 fn refused<T>(what: impl Into<String>) -> io::Result<T> {
@@ -93,6 +100,11 @@ mod tests {
         assert_eq!(read(&fifo), no_file);
         assert_eq!(read(&link), no_file);
         assert_eq!(read(Path::new("/dev/zero")), no_file);
+        assert_eq!(
+            read(Path::new("/dev/null")),
+            Ok(String::new()),
+            "an empty file"
+        );
         assert_eq!(read(folder.path()), no_file);
         let long = folder.path().join("long");
         // A sparse file costs nothing to make and would take gigabytes to read.

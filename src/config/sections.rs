@@ -9,6 +9,7 @@ use super::resolve::{ACCESS_KEY, Resolver, TOKEN};
 use super::values::{
     HttpConfig, HubConfig, HubMode, IceConfig, IcePolicy, RuntimeConfig, Secret, TurnServer,
 };
+use crate::hub::text::redacted_url;
 
 /// `PHYHUB_REGION`s, from the official clients.
 const REGIONS: &[&str] = &["eu", "us", "uae", "au", "in", "qa", "dev", "local"];
@@ -162,7 +163,12 @@ impl Resolver<'_> {
             .and_then(|rest| rest.split(['/', '?', '#']).next())
             .unwrap_or_default();
         if host.is_empty() || given.value.contains(char::is_whitespace) {
-            return Err(self.bad("hub.url", given, "an address like \"https://hub.example\""));
+            // It may hold a password.
+            let shown = Given {
+                value: redacted_url(&given.value),
+                origin: given.origin.clone(),
+            };
+            return Err(self.bad("hub.url", &shown, "an address like \"https://hub.example\""));
         }
         Ok(given.value.clone())
     }

@@ -32,8 +32,11 @@ const COMMAND_QUEUE: usize = 64;
 /// Bytes that may wait for the socket; more wait with their callers.
 const QUEUED_BYTES: usize = 4 << 20;
 
-/// Twin updates that a receiver may lag behind before the oldest go.
+/// Twin updates that a receiver may lag behind before the oldest go. One that is large takes several places.
 const UPDATE_QUEUE: usize = 64;
+
+/// The bytes of a twin update that one place is for, as the hub sent them.
+const UPDATE_BYTES: usize = 32 << 10;
 
 /// Bytes of messages that may wait for one receiver, as the hub sent them. Read into memory they may be some
 /// thirty times as large.
@@ -178,8 +181,19 @@ type Received = (TwinMessage, usize);
 /// Changes of the subscribed twins, in order; whoever lags too far behind loses the oldest.
 #[derive(Debug)]
 pub struct TwinUpdates {
-    receiver: broadcast::Receiver<TwinUpdate>,
+    receiver: broadcast::Receiver<Told>,
+    /// The number of the next update.
+    next: u64,
     missed: u64,
+}
+
+/// What stands in the queue of updates.
+#[derive(Debug, Clone)]
+pub(super) enum Told {
+    /// An update and its number.
+    Update(u64, TwinUpdate),
+    /// Takes a place in the stead of an update that is larger than its own.
+    Filler,
 }
 
 /// What the handles and the task have in common.
@@ -192,7 +206,9 @@ pub(super) struct Shared {
     /// The longest frame that the hub takes, in bytes.
     pub(super) max_message: AtomicUsize,
     listeners: Mutex<Vec<Arc<Listener>>>,
-    pub(super) updates: broadcast::Sender<TwinUpdate>,
+    updates: broadcast::Sender<Told>,
+    /// Updates so far.
+    updates_told: AtomicU64,
     pub(super) handlers: HandlerTasks,
     pub(super) connections: broadcast::Sender<ConnectionEvent>,
     requests: Mutex<HashMap<String, oneshot::Sender<ActionResult>>>,
@@ -306,6 +322,7 @@ impl HubClient {
             max_message: AtomicUsize::new(MAX_PACKET_BYTES),
             listeners: Mutex::default(),
             updates: broadcast::channel(UPDATE_QUEUE).0,
+            updates_told: AtomicU64::new(0),
             handlers: HandlerTasks::default(),
             connections: broadcast::channel(EVENT_QUEUE).0,
             requests: Mutex::default(),
@@ -710,6 +727,7 @@ impl HubClient {
     pub fn twin_updates(&self) -> TwinUpdates {
         TwinUpdates {
             receiver: self.shared.updates.subscribe(),
+            next: self.shared.updates_told.load(Ordering::Relaxed),
             missed: 0,
         }
     }
@@ -882,8 +900,13 @@ impl TwinUpdates {
     pub async fn recv(&mut self) -> Option<TwinUpdate> {
         loop {
             match self.receiver.recv().await {
-                Ok(update) => return Some(update),
-                Err(broadcast::error::RecvError::Lagged(count)) => self.missed += count,
+                Ok(Told::Update(number, update)) => {
+                    self.missed += number.saturating_sub(self.next);
+                    self.next = number + 1;
+                    return Some(update);
+                }
+                // The next update's number tells how many were missed.
+                Ok(Told::Filler) | Err(broadcast::error::RecvError::Lagged(_)) => {}
                 Err(broadcast::error::RecvError::Closed) => return None,
             }
         }
@@ -904,6 +927,11 @@ impl Shared {
     /// What the hub last told about the own twin.
     pub(super) fn own_twin(&self) -> Option<Twin> {
         self.read_own(|own| own.twin.clone())
+    }
+
+    /// The type of the own twin, where the hub told it.
+    pub(super) fn own_twin_type(&self) -> Option<String> {
+        self.read_own(|own| own.twin.as_ref().map(|twin| twin.r#type.clone()))
     }
 
     /// True for the own twin's id.
@@ -936,6 +964,17 @@ impl Shared {
 
     pub(super) fn set_access_key(&self, key: Secret) {
         *lock(&self.access_key) = Some(key);
+    }
+
+    /// Tells an update of so many bytes to whoever listens.
+    pub(super) fn tell_update(&self, update: TwinUpdate, bytes: usize) {
+        let number = self.updates_told.fetch_add(1, Ordering::Relaxed);
+        // An error means that nobody listens.
+        if self.updates.send(Told::Update(number, update)).is_ok() {
+            for _ in 0..(bytes / UPDATE_BYTES).min(UPDATE_QUEUE - 1) {
+                let _ = self.updates.send(Told::Filler);
+            }
+        }
     }
 
     /// Notes a change of what is listened to; false if the client has ended.

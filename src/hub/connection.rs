@@ -465,8 +465,7 @@ impl Connection {
                     }
                 }
                 Output::TwinUpdated(update) => {
-                    // An error means that nobody listens.
-                    let _ = self.shared.updates.send(update);
+                    self.shared.tell_update(update, self.frame_bytes);
                 }
                 Output::Answer { token, result } => {
                     let _ = token.send(result);

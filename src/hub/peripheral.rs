@@ -278,7 +278,11 @@ impl Instance {
                 method: METHOD.to_owned(),
                 message: "an answer without a twin".to_owned(),
             })?;
-        self.client().subscribe(&twin.id).await?;
+        if let Err(error) = self.client().subscribe(&twin.id).await {
+            // One that was refused would be asked for again.
+            self.client().unsubscribe(&twin.id).await;
+            return Err(error);
+        }
         let previous = answer
             .get("handover")
             .filter(|handover| handover.is_object());

@@ -286,7 +286,10 @@ impl Instance {
         &self,
         properties: Map<String, Value>,
     ) -> Result<Option<Twin>, HubError> {
-        let twin_type = self.twin().map(|twin| twin.r#type);
+        let twin_type = match &self.identity {
+            Identity::Own => self.client.shared.own_twin_type(),
+            Identity::Peripheral(_) => None,
+        };
         let method = match (&self.identity, twin_type.as_deref()) {
             (Identity::Peripheral(_), _) | (_, Some("Peripheral")) => {
                 "reportPeripheralTwinProperties"

@@ -781,6 +781,123 @@ async fn large_messages_wait_for_a_receiver_up_to_a_limit_in_bytes() {
 }
 
 #[tokio::test]
+async fn large_updates_of_twins_wait_in_the_places_of_several() {
+    let rogue = Rogue::start().await;
+    let client = HubClient::start(rogue.options());
+    let mut peer = rogue.join(handshake()).await;
+    soon("joining", client.joined()).await.unwrap();
+    let mut updates = client.twin_updates();
+    let mut end = client.messages(1, |message| message.twin_id == "end");
+    let text = "x".repeat(500_000);
+    for n in 0..20 {
+        let update = json!({ "id": "cam", "type": n.to_string(), "status": text });
+        say(&mut peer, &format!(r#"42["twinUpdated",{update}]"#)).await;
+    }
+    for n in 20..24 {
+        let update = json!({ "id": "cam", "type": n.to_string() });
+        say(&mut peer, &format!(r#"42["twinUpdated",{update}]"#)).await;
+    }
+    say(&mut peer, r#"42["twinMessage",{"twinId":"end","data":1}]"#).await;
+    soon("the end", end.recv()).await.unwrap();
+    let mut seen = Vec::new();
+    while seen.last().is_none_or(|last| last != "23") {
+        seen.push(soon("an update", updates.recv()).await.unwrap().twin.r#type);
+    }
+    // Sixteen places for each of the large ones, one for each of the small ones, of 64.
+    assert_eq!(seen, ["17", "18", "19", "20", "21", "22", "23"]);
+    assert_eq!(updates.missed(), 17);
+}
+
+/// Frames that mean something, with pieces of them replaced by what readers stumble over.
+fn mutated(random: &mut impl FnMut(usize) -> usize) -> Vec<u8> {
+    const SEEDS: &[&str] = &[
+        r#"0{"sid":"s","upgrades":[],"pingInterval":25000,"pingTimeout":20000,"maxPayload":1000000}"#,
+        "2probe",
+        "6",
+        r#"43{}[{"status":"success","twin":{"id":"node","type":"Edge"}}]"#,
+        r#"4217["twinMessage",{"twinId":"node","sourceTwinId":"cam","data":{"type":"media-default-node:offer","data":{"sdp":"v=0","type":"offer"},"peerId":"p"}}]"#,
+        r#"42["twinMessage",{"twinId":"node","sourceTwinId":"node","data":{"type":"edgeInstance:detections","data":{"runId":"x"}}}]"#,
+        r#"42["twinMessage",{"twinId":"node","sourceTwinId":"cam","data":{"type":"edgeInstance:response","data":{"requestId":"7","status":"success"}}}]"#,
+        r#"4218["twinUpdated",{"twinId":"node","data":{"id":"node","type":"Edge","properties":{"desired":{"settings":{}}}}}]"#,
+        r#"452-19["twinMessage",{"twinId":"node","data":{"_placeholder":true,"num":0}}]"#,
+    ];
+    let pieces: [Vec<u8>; 10] = [
+        b"[".repeat(3000),
+        br#"{"a":"#.repeat(3000),
+        b"9".repeat(400),
+        b"-1e999999".to_vec(),
+        b"18446744073709551616".to_vec(),
+        b"null".to_vec(),
+        br#""\ud800""#.to_vec(),
+        b"x".repeat(900_000),
+        Vec::new(),
+        vec![0xff, 0x00, 0x1b],
+    ];
+    let mut frame = SEEDS[random(SEEDS.len())].as_bytes().to_vec();
+    for _ in 0..random(3) {
+        let from = random(frame.len() + 1);
+        let end = (from + random(12)).min(frame.len());
+        let piece = if random(40) == 0 {
+            7
+        } else {
+            [0, 1, 2, 3, 4, 5, 6, 8, 9][random(9)]
+        };
+        frame.splice(from..end, pieces[piece].iter().copied());
+    }
+    frame
+}
+
+#[tokio::test]
+async fn no_frame_of_a_hub_ends_the_client_or_fills_its_memory() {
+    const FRAMES: usize = 4000;
+    let rogue = Rogue::start().await;
+    let metrics = Arc::new(Metrics::new());
+    let client = HubClient::start_with_metrics(rogue.options(), Some(Arc::clone(&metrics)));
+    client.watch_for_namesakes("run");
+    let mut messages = client.messages(8, |_| true);
+    let _updates = client.twin_updates();
+    let _events = client.instance().events("seen", 8);
+    // A fixed seed: what fails fails again.
+    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+    let mut random = move |below: usize| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        usize::try_from(state % below as u64).unwrap()
+    };
+    let mut left = FRAMES;
+    while left > 0 {
+        let mut peer = rogue.join(handshake()).await;
+        soon("joining", client.joined()).await.unwrap();
+        while left > 0 {
+            left -= 1;
+            let frame = mutated(&mut random);
+            let message = match String::from_utf8(frame) {
+                Ok(text) if random(8) > 0 => Message::text(text),
+                Ok(text) => Message::binary(text.into_bytes()),
+                Err(error) => Message::binary(error.into_bytes()),
+            };
+            if soon("a frame", peer.send(message)).await.is_err() {
+                break;
+            }
+            while messages.try_recv().is_some() {}
+        }
+    }
+    let mut peer = rogue.join(handshake()).await;
+    soon("joining", client.joined()).await.unwrap();
+    while messages.try_recv().is_some() {}
+    say(
+        &mut peer,
+        r#"42["twinMessage",{"twinId":"node","data":"well"}]"#,
+    )
+    .await;
+    assert_eq!(
+        soon("a message", messages.recv()).await.unwrap().data,
+        "well"
+    );
+}
+
+#[tokio::test]
 async fn a_hub_that_does_not_acknowledge_lets_calls_expire() {
     let rogue = Rogue::start().await;
     let mut options = rogue.options();
