@@ -75,29 +75,34 @@ pub(crate) mod refusal {
 }
 
 /// Runs `body` on a thread that has [yielded to others](yield_to_others), and waits for it: threads that foreign code starts
-/// there yield too, and have its name. Where the system grants no thread it runs on this one, and those it starts do not yield.
+/// there yield too, and have its name.
+///
+/// Where the system grants no thread, `body` runs on the calling one, and does not yield.
 ///
 /// # Panics
 /// When `body` does.
 pub fn yielding<R: Send>(name: &str, body: impl FnOnce() -> R + Send) -> R {
     let body = Mutex::new(Some(body));
-    let take = || body.lock().unwrap_or_else(PoisonError::into_inner).take();
-    let elsewhere = std::thread::scope(|scope| {
+    let run = || {
+        let body = body.lock().unwrap_or_else(PoisonError::into_inner).take();
+        body.expect("the body is there, because either the thread runs it or the caller")()
+    };
+    std::thread::scope(|scope| {
         let thread = std::thread::Builder::new()
             .name(name.to_owned())
             .spawn_scoped(scope, || {
                 yield_to_others();
-                take().map(|body| body())
+                run()
             });
-        thread.ok().map(|thread| {
-            thread
+        match thread {
+            Ok(thread) => thread
                 .join()
-                .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-        })
-    });
-    elsewhere.flatten().unwrap_or_else(|| {
-        let body = take().expect("the body is there, because no thread has run to take it");
-        body()
+                .unwrap_or_else(|panic| std::panic::resume_unwind(panic)),
+            Err(error) => {
+                tracing::debug!(%error, name, "a thread was not granted, and its work does not yield");
+                run()
+            }
+        }
     })
 }
 

@@ -87,6 +87,7 @@ async fn one(dialler: Dialler, twin: CameraTwin, has_port: bool) -> Finding {
                 codec.title()
             ),
         ),
+        Err(trouble) if trouble.is_local => Finding::fail(subject, trouble.found, trouble.remedy),
         Err(trouble) => Finding::fail(subject, trouble.found + &aside(&twin), trouble.remedy),
     }
 }

@@ -11,9 +11,10 @@ use crate::config::{CameraConfig, Codec, Dialect};
 use crate::hub::client::{HubClient, MessageReceiver};
 use crate::hub::message::{IceServer, TwinMessage};
 use crate::realtime::ice::IceSettings;
-use crate::realtime::negotiation::{CONNECT_LIMIT, OFFER_AGAIN, sends_nothing};
+use crate::realtime::negotiation::{CONNECT_LIMIT, OFFER_AGAIN};
 use crate::realtime::peer::{MediaSetup, Peer, PeerError, PeerEvent};
 use crate::realtime::rtp_track::TrackKind;
+use crate::realtime::sdp::{Description, Section, SectionKind};
 use crate::realtime::signal::{
     Candidate, ChannelKind, Signal, SignalEnvelope, SignalNames, mint_peer_id,
 };
@@ -154,13 +155,13 @@ impl Dialler {
         let (peer, mut events, sdp) = match tokio::time::timeout(STEP_LIMIT, described).await {
             Ok(Ok(described)) => described,
             Ok(Err(error)) => {
-                return Err(Trouble::new(
+                return Err(Trouble::here(
                     format!("no offer could be made here ({error})"),
                     "see `[ice]` of the configuration: `interfaces` and `udp_ports`",
                 ));
             }
             Err(_) => {
-                return Err(Trouble::new(
+                return Err(Trouble::here(
                     format!(
                         "no offer could be made here within {} s",
                         STEP_LIMIT.as_secs()
@@ -169,8 +170,8 @@ impl Dialler {
                 ));
             }
         };
-        let result = if self.ice.relay_only && !sdp.contains("a=candidate:") {
-            Err(Trouble::new(
+        let result = if self.ice.relay_only && sdp.candidates().next().is_none() {
+            Err(Trouble::here(
                 "no TURN server gave this node an address, and `ice.policy` is \"relay\"",
                 "see that the TURN server runs, takes UDP on its port, and accepts the user name and credential (PHYSTACK_TURN_USERNAME, PHYSTACK_TURN_CREDENTIAL, or the hub's)",
             ))
@@ -200,7 +201,7 @@ struct Call<'a> {
 impl Call<'_> {
     async fn run(
         &self,
-        sdp: String,
+        sdp: Description,
         mailbox: &mut MessageReceiver,
         events: &mut mpsc::Receiver<PeerEvent>,
         mut video: watch::Receiver<Option<Codec>>,
@@ -222,10 +223,10 @@ impl Call<'_> {
                         Some(Ok(SignalEnvelope { signal: Signal::Answer { sdp }, .. })) => {
                             if again == Again::Offered {
                                 again = Again::No;
-                                self.take_answer(sdp).await?;
+                                self.take_answer(&sdp).await?;
                             } else if matches!(stage, Stage::Offered) {
-                                is_silent = sends_nothing(&sdp);
-                                self.take_answer(sdp).await?;
+                                is_silent = sdp.sends_nothing();
+                                self.take_answer(&sdp).await?;
                                 for candidate in early.drain(..) {
                                     self.take_candidate(candidate).await;
                                 }
@@ -314,9 +315,9 @@ impl Call<'_> {
         }
     }
 
-    async fn take_answer(&self, sdp: String) -> Result<(), Trouble> {
+    async fn take_answer(&self, sdp: &Description) -> Result<(), Trouble> {
         let wanted = &self.dialler.camera.codecs;
-        let codecs = video_codecs(&sdp, wanted);
+        let codecs = video_codecs(sdp, wanted);
         let accepting = self.peer.accept_answer(sdp);
         match tokio::time::timeout(STEP_LIMIT, accepting).await {
             Ok(Ok(())) => Ok(()),
@@ -383,47 +384,35 @@ fn no_path() -> Trouble {
 }
 
 /// What an answer without a codec that is wanted says instead.
-fn video_codecs(sdp: &str, wanted: &[Codec]) -> String {
+fn video_codecs(answer: &Description, wanted: &[Codec]) -> String {
     let wanted = named(wanted);
-    let mut in_video = false;
-    // Whether one of the video sections is not refused; none without video.
-    let mut open: Option<bool> = None;
+    let videos = || {
+        let sections = answer.sections().iter();
+        sections.filter(|section| section.kind == SectionKind::Video)
+    };
+    if videos().next().is_none() {
+        return "it answers without video".to_owned();
+    }
+    if videos().all(|section| section.is_refused) {
+        return format!("it refuses {wanted} video: its answer closes the video section (port 0)");
+    }
     let mut codecs: Vec<String> = Vec::new();
-    for line in sdp.lines().map(str::trim) {
-        if let Some(media) = line.strip_prefix("m=") {
-            let mut words = media.split(' ');
-            in_video = words.next() == Some("video");
-            if in_video {
-                let refused = words.next() == Some("0");
-                open = Some(open.unwrap_or(false) || !refused);
-            }
-        } else if in_video
-            && let Some(map) = line.strip_prefix("a=rtpmap:")
-            && let Some((_, codec)) = map.split_once(' ')
-        {
-            let name = codec.split('/').next().unwrap_or_default();
-            let name: String = name
-                .chars()
-                .filter(char::is_ascii_graphic)
-                .take(16)
-                .collect();
-            let name = name.to_ascii_uppercase();
-            let helper = ["RTX", "RED", "ULPFEC"].contains(&name.as_str());
-            if !helper && !codecs.contains(&name) && codecs.len() < MAX_CODECS {
-                codecs.push(name);
-            }
+    for format in videos().flat_map(Section::codecs) {
+        let name: String = format
+            .name
+            .chars()
+            .filter(char::is_ascii_graphic)
+            .take(16)
+            .collect();
+        let helper = ["RTX", "RED", "ULPFEC"].contains(&name.as_str());
+        if !helper && !codecs.contains(&name) && codecs.len() < MAX_CODECS {
+            codecs.push(name);
         }
     }
     if codecs.is_empty() {
         codecs.push("no codec".to_owned());
     }
-    match open {
-        None => "it answers without video".to_owned(),
-        Some(false) => {
-            format!("it refuses {wanted} video: its answer closes the video section (port 0)")
-        }
-        Some(true) => format!("it has no {wanted}: its answer names {}", codecs.join(", ")),
-    }
+    format!("it has no {wanted}: its answer names {}", codecs.join(", "))
 }
 
 /// Codecs as people name them.
@@ -434,20 +423,21 @@ fn named(codecs: &[Codec]) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::video_codecs as described;
+    use super::{Description, video_codecs as described};
     use crate::config::Codec;
 
     fn video_codecs(sdp: &str) -> String {
-        described(sdp, &[Codec::H264])
+        let sdp = format!("v=0\r\na=ice-ufrag:x\r\n{sdp}");
+        described(&Description::parse(&sdp).unwrap(), &[Codec::H264])
     }
 
     #[test]
     fn an_answer_without_h264_is_described() {
-        let vp8 = "v=0\r\nm=audio 9 X 111\r\na=rtpmap:111 opus/48000/2\r\nm=video 9 X 96 97\r\na=rtpmap:96 VP8/90000\r\na=rtpmap:97 rtx/90000\r\n";
+        let vp8 = "m=audio 9 X 111\r\na=rtpmap:111 opus/48000/2\r\nm=video 9 X 96 97\r\na=rtpmap:96 VP8/90000\r\na=rtpmap:97 rtx/90000\r\n";
         assert_eq!(video_codecs(vp8), "it has no H.264: its answer names VP8");
         let refused = "m=video 0 UDP/TLS/RTP/SAVPF 102\r\na=rtpmap:102 H264/90000\r\n";
         assert!(video_codecs(refused).contains("port 0"));
-        assert_eq!(video_codecs("v=0\r\n"), "it answers without video");
+        assert_eq!(video_codecs(""), "it answers without video");
         assert_eq!(
             video_codecs("m=video 9 X 96"),
             "it has no H.264: its answer names no codec"

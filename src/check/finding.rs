@@ -55,6 +55,8 @@ pub(super) struct Report<'a> {
 pub(super) struct Trouble {
     pub(super) found: String,
     pub(super) remedy: String,
+    /// It is of this machine: what others say of themselves does not explain it.
+    pub(super) is_local: bool,
 }
 
 impl Severity {
@@ -172,6 +174,15 @@ impl Trouble {
         Self {
             found: found.into(),
             remedy: remedy.into(),
+            is_local: false,
+        }
+    }
+
+    /// One of this machine.
+    pub(super) fn here(found: impl Into<String>, remedy: impl Into<String>) -> Self {
+        Self {
+            is_local: true,
+            ..Self::new(found, remedy)
         }
     }
 }

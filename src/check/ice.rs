@@ -5,7 +5,7 @@ use super::hub::{ACK_LIMIT, Joined};
 use crate::config::{Config, IcePolicy};
 use crate::hub::message::IceServer;
 use crate::node::hub_options;
-use crate::realtime::ice::{ServerKind, server_kind};
+use crate::realtime::ice::{ServerKind, server_kind, shown_url};
 
 const TURN_OVER_UDP: &str = "offer TURN over UDP: `turn:HOST:3478` without `?transport=tcp`";
 
@@ -72,7 +72,7 @@ fn judge(policy: IcePolicy, servers: &[(Source, IceServer)], report: &mut Report
             Source::Hub => "of the hub",
             Source::Operator => "of PHYSTACK_TURN_URL or PHYSTACK_STUN_URL",
         };
-        let subject = format!("ICE server {url} {from}");
+        let subject = format!("ICE server {} {from}", shown_url(url));
         let kind = server_kind(url);
         match kind {
             ServerKind::TurnTcp => {

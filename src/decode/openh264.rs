@@ -181,28 +181,28 @@ impl Feed {
     /// that the decoder wants, and no others, since one that is broken costs a picture even if nobody uses it. Whatever else
     /// is in the unit a base decoder has to ignore.
     fn prepare<'a>(&'a mut self, unit: &'a [u8]) -> Result<&'a [u8], Unsupported> {
-        for nal in annex_b(unit) {
-            match kind(nal) {
-                NalType::Partition => return Err(Unsupported::Partitions),
-                // One that cannot be read gives no picture to the slices that use it.
-                NalType::Sps | NalType::Pps => {
-                    let _ = self.sets.remember(nal);
-                }
-                _ => {}
-            }
-        }
         self.unit.clear();
         let (mut slices_alone, mut begins) = (true, true);
         for nal in annex_b(unit) {
-            let is_idr = kind(nal) == NalType::IdrSlice;
-            if !kind(nal).is_slice() {
-                slices_alone = false;
-                continue;
+            match kind(nal) {
+                NalType::IdrSlice | NalType::NonIdrSlice => {}
+                NalType::Partition => return Err(Unsupported::Partitions),
+                other => {
+                    slices_alone = false;
+                    if other.is_for_base_decoder() {
+                        // One that cannot be read gives no picture to the slices that use it.
+                        let _ = self.sets.remember(nal);
+                    }
+                    continue;
+                }
             }
             if let Some(start) = SliceStart::parse(nal) {
-                if begins && (is_idr || self.active.is_none()) {
-                    self.begin_sequence(start.pps_id)?;
+                if begins && (kind(nal) == NalType::IdrSlice || self.active.is_none()) {
+                    self.begin_sequence(start.pps_id);
                     slices_alone = false;
+                }
+                if let Some(unsupported) = self.active.and_then(|sps| sps.unsupported()) {
+                    return Err(unsupported);
                 }
                 slices_alone &= !self.give_pps(start.pps_id);
             }
@@ -218,23 +218,19 @@ impl Feed {
     }
 
     /// At an IDR picture, or where a file begins without.
-    fn begin_sequence(&mut self, pps_id: u32) -> Result<(), Unsupported> {
+    fn begin_sequence(&mut self, pps_id: u32) {
         self.given.clear();
-        let sets = self.sets.of_slice(pps_id);
-        self.active = sets.as_ref().map(|sets| sets.sps);
-        let Some(sets) = sets else {
-            return Ok(());
+        // Without them the decoder stays with the sequence that it has.
+        let Some(sets) = self.sets.of_slice(pps_id) else {
+            return;
         };
-        if let Some(unsupported) = sets.sps.unsupported() {
-            return Err(unsupported);
-        }
+        self.active = Some(sets.sps);
         if self.sps != sets.sps_nal {
             self.told = for_decoder(&sets.sps_nal).unwrap_or_else(|| sets.sps_nal.to_vec());
             self.sps = sets.sps_nal;
         }
         self.unit.extend_from_slice(&START_CODE);
         self.unit.extend_from_slice(&self.told);
-        Ok(())
     }
 
     /// True if the decoder has to be given the set.

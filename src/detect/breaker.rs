@@ -26,6 +26,8 @@ pub const MAX_PAUSE: Duration = Duration::from_secs(600);
 
 /// So many runs in a row without a result are no accident.
 pub(super) const IN_A_ROW: u32 = 3;
+/// What gave no results gives some again when no run has failed for this long; sooner, each change would be told.
+pub(super) const CALM: Duration = Duration::from_secs(5);
 
 /// What befell a model.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -50,8 +52,9 @@ pub struct Breaker {
     trips: u32,
     /// The last time that it was set aside for.
     pause: Duration,
-    /// Runs in a row that ended without a result, and why the last one did.
+    /// Runs that ended without a result since it was well, when the last one did, and why the first one.
     failures: u32,
+    failed_at: Option<Instant>,
     reason: String,
 }
 
@@ -93,6 +96,7 @@ impl Breaker {
             trips: 0,
             pause: Duration::ZERO,
             failures: 0,
+            failed_at: None,
             reason: String::new(),
         }
     }
@@ -107,11 +111,15 @@ impl Breaker {
         self.limit
     }
 
-    /// A run gave a result. True when it had none before.
+    /// A run gave a result. True when there were none before.
     pub fn succeeded(&mut self, now: Instant) -> bool {
-        let news = self.ended(now) || self.failures >= IN_A_ROW;
+        let was_probed = self.ended(now);
+        let was_failing = self.failures >= IN_A_ROW;
+        if was_failing && !is_calm(self.failed_at, now) {
+            return was_probed;
+        }
         self.failures = 0;
-        news
+        was_probed || was_failing
     }
 
     /// A run ended without a result, for this reason.
@@ -122,6 +130,7 @@ impl Breaker {
             reason.clone_into(&mut self.reason);
         }
         self.failures = self.failures.saturating_add(1);
+        self.failed_at = Some(now);
     }
 
     /// A run ended. True when that was in question.
@@ -239,6 +248,11 @@ impl Breaker {
     }
 }
 
+/// True when the last failure is long enough ago.
+pub(super) fn is_calm(failed_at: Option<Instant>, now: Instant) -> bool {
+    failed_at.is_none_or(|at| now.saturating_duration_since(at) >= CALM)
+}
+
 impl Trip {
     /// What happened, as a clause.
     pub fn clause(&self) -> String {
@@ -318,7 +332,12 @@ mod tests {
             assert_eq!(admission(&breaker), Admission::Open);
         }
         assert_eq!(breaker.state(), ModelState::Failing);
-        assert!(breaker.succeeded(now));
+        assert!(
+            !breaker.succeeded(now + 4 * S),
+            "one among many changes nothing"
+        );
+        assert_eq!(breaker.state(), ModelState::Failing);
+        assert!(breaker.succeeded(now + 5 * S));
         assert_eq!(breaker.state(), ModelState::Working);
     }
 

@@ -6,7 +6,7 @@ use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::breaker::{Breaker, IN_A_ROW, Trip};
+use super::breaker::{Breaker, IN_A_ROW, Trip, is_calm};
 use super::worker::CameraScheduler;
 use crate::config::StreamId;
 use crate::schedule::scheduler::ModelRules;
@@ -109,7 +109,12 @@ impl ModelHealth {
 
     pub(super) fn succeeded(&self, model: usize, stream: &StreamId, now: Instant) {
         let mut state = self.lock();
-        state.failing.remove(stream);
+        let failing = state.failing.get(stream);
+        if failing
+            .is_some_and(|failing| failing.in_a_row < IN_A_ROW || is_calm(Some(failing.at), now))
+        {
+            state.failing.remove(stream);
+        }
         if let Some(each) = state.models.get_mut(model)
             && each.breaker.succeeded(now)
         {

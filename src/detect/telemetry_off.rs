@@ -37,11 +37,11 @@ static BEFORE_MAIN: extern "C" fn() = before_main;
 extern "C" fn before_main() {
     let is_alone = std::fs::read_dir("/proc/self/task").is_ok_and(|threads| threads.count() == 1);
     if is_alone && !is_off() {
-        // SAFETY: this thread is the only one, so nobody reads the environment meanwhile.
         #[expect(
             clippy::disallowed_methods,
             reason = "before `main` there is no other thread that reads the environment"
         )]
+        // SAFETY: this thread is the only one, so nobody reads the environment meanwhile.
         unsafe {
             std::env::set_var(VARIABLE, "1");
         }

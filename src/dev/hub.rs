@@ -194,7 +194,7 @@ pub async fn run(
 struct Hub {
     options: DevHubOptions,
     twins: Mutex<BTreeMap<String, Value>>,
-    /// Twins whose status its file tells.
+    /// Twins of its file: their status is what the file says, or nothing.
     told: BTreeSet<String>,
     /// Who is connected, and how often: twins, and devices behind [`DEVICE`].
     online: Mutex<HashMap<String, usize>>,
@@ -454,7 +454,6 @@ impl Hub {
             told: options
                 .twins
                 .iter()
-                .filter(|twin| twin["status"].is_string())
                 .filter_map(|twin| twin_id(twin).map(str::to_owned))
                 .collect(),
             options,

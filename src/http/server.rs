@@ -324,6 +324,8 @@ impl Connection {
         });
         let mut builder = http1::Builder::new();
         builder
+            // Who has said all that it asks for may close its half, as `nc -N` does.
+            .half_close(true)
             .header_read_timeout(None::<Duration>)
             .max_header_size(MAX_HEAD_BYTES)
             .max_buf_size(MAX_BUFFER_BYTES);
@@ -392,8 +394,9 @@ async fn metrics(State(shared): State<Shared>) -> Response {
         return (StatusCode::SERVICE_UNAVAILABLE, text).into_response();
     };
     // Megabytes with hundreds of cameras: no thread that carries video may be kept from it so long.
+    let metrics = Arc::clone(&shared.state.metrics);
     let encoded = tokio::task::spawn_blocking(move || Scrape {
-        text: shared.state.metrics.encode(),
+        text: metrics.encode(),
         _permit: permit,
     });
     let Ok(scrape) = encoded.await else {

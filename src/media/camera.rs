@@ -98,8 +98,13 @@ impl CameraStream {
         let (state_sender, state) = watch::channel(life.state());
         let (stop, stopped) = oneshot::channel();
         let current_attempt = Arc::new(AtomicU32::new(0));
-        let tap = Arc::new(Tap::new(Arc::clone(&current_attempt), None));
         let span = tracing::info_span!("camera", twin = %id.twin_id, stream = %id.stream);
+        let tap = Arc::new(Tap::new(
+            Arc::clone(&current_attempt),
+            None,
+            Some(Arc::clone(&context.metrics)),
+            span.clone(),
+        ));
         let link = {
             let (tap, codecs) = (Arc::clone(&tap), options.codecs.clone());
             let content = move |attempt| {

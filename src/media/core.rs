@@ -2,7 +2,6 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
 
 use tokio::sync::{Notify, watch};
 
@@ -13,9 +12,6 @@ use crate::hub::handlers::{HandlerId, Handlers};
 use crate::realtime::CloseReason;
 use crate::realtime::negotiation::{Attempt, EndReason};
 use crate::realtime::rtp_track::TrackKind;
-
-/// A video track that was silent for this long gives way to another one of the same peer.
-const MAIN_TRACK_SILENCE: Duration = Duration::from_secs(1);
 
 /// Tracks of one connection.
 const MAX_TRACKS: usize = 16;
@@ -69,8 +65,6 @@ struct Remote {
     tracks: Vec<RemoteTrack>,
     /// Not yet told to the handlers.
     untold: Vec<RemoteTrack>,
-    /// The video that is decoded, and when its last packet came.
-    main: Option<(u32, Instant)>,
 }
 
 impl Core {
@@ -165,21 +159,14 @@ impl Core {
         }
     }
 
-    /// Takes a packet of the current attempt; false when it is not one to be decoded.
-    pub(super) fn packet(
-        &self,
-        attempt: Attempt,
-        kind: TrackKind,
-        ssrc: u32,
-        packet: MediaPacket,
-    ) -> bool {
-        let arrived_at = packet.received_at;
+    /// Gives a packet of the current attempt to whoever reads its track.
+    pub(super) fn packet(&self, attempt: Attempt, kind: TrackKind, ssrc: u32, packet: MediaPacket) {
         let mut remote = lock(&self.remote);
         let known = remote.tracks.iter().find(|track| track.is(attempt, ssrc));
         match known {
             Some(track) => track.give(packet),
             // More than anybody sends.
-            None if remote.tracks.len() >= MAX_TRACKS => return false,
+            None if remote.tracks.len() >= MAX_TRACKS => {}
             None => {
                 let track = RemoteTrack::new(kind, attempt, ssrc);
                 remote.tracks.push(track.clone());
@@ -189,16 +176,6 @@ impl Core {
                 self.ask();
             }
         }
-        if kind != TrackKind::Video {
-            return false;
-        }
-        let is_main = remote.main.is_none_or(|(main, last)| {
-            main == ssrc || arrived_at.saturating_duration_since(last) > MAIN_TRACK_SILENCE
-        });
-        if is_main {
-            remote.main = Some((ssrc, arrived_at));
-        }
-        is_main
     }
 
     /// Calls a handler with the tracks that are there, and with those that come.
@@ -224,13 +201,6 @@ impl Core {
         };
         self.tracks
             .add_after(|| self.remote_tracks(), "tracks", once)
-    }
-
-    /// True for the video that is decoded.
-    pub(super) fn is_main(&self, ssrc: u32) -> bool {
-        lock(&self.remote)
-            .main
-            .is_some_and(|(main, _)| main == ssrc)
     }
 
     /// Tells the handlers of tracks that have come.

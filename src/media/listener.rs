@@ -19,6 +19,7 @@ use super::stream::{Direction, MediaError, MediaStream, MediaStreamOptions};
 use crate::config::StreamId;
 use crate::decode::decoder::DecoderKind;
 use crate::decode::worker::DecodeConfig;
+use crate::hub::client::HubClient;
 use crate::hub::{HubError, Instance};
 use crate::realtime::acceptor::{Acceptor, AcceptorCounts, Served};
 use crate::realtime::describe::{Content, MediaContent};
@@ -27,6 +28,7 @@ use crate::realtime::link::{ContentOf, Link, LinkOptions};
 use crate::realtime::names::{Unreachable, check_name, check_twin, reach, shortened};
 use crate::realtime::negotiation::{Attempt, Role};
 use crate::realtime::rtp_track::TrackKind;
+use crate::realtime::sdp::{Description, SectionKind};
 use crate::realtime::signal::ChannelKind;
 use crate::telemetry::ledger::CameraState;
 use crate::telemetry::metrics::Metrics;
@@ -273,6 +275,7 @@ impl Instance {
         let (stop, stopped) = oneshot::channel();
         let (end, ended) = watch::channel(());
         let counts = Arc::<AcceptorCounts>::default();
+        let hub = self.client().clone();
         let link_options = self.media_link("", &options, Role::Responder);
         let handler = Arc::new(Mutex::new(move |stream| {
             let handled = handler(stream);
@@ -288,7 +291,7 @@ impl Instance {
                 let span = Span::OneConnection(
                     tokio::time::Instant::now() + connect_limit.min(LONGEST_LIMIT),
                 );
-                let made = Made::new(&options, Arc::clone(&target), None);
+                let made = Made::new(&hub, &options, Arc::clone(&target), None);
                 let link = place.link(made.current_attempt, made.content);
                 let running = run(Running {
                     link,
@@ -339,7 +342,7 @@ impl Instance {
     ) -> Result<MediaStream, MediaError> {
         self.assert_owned()
             .map_err(|source| hub_error(target, source))?;
-        let made = Made::new(&options, target.into(), ask);
+        let made = Made::new(self.client(), &options, target.into(), ask);
         let link = Link::new(
             self.client().clone(),
             self.media_link(target, &options, role),
@@ -410,12 +413,19 @@ struct Made {
 }
 
 impl Made {
-    fn new(options: &MediaStreamOptions, target: Arc<str>, ask: Option<Ask>) -> Self {
+    fn new(
+        hub: &HubClient,
+        options: &MediaStreamOptions,
+        target: Arc<str>,
+        ask: Option<Ask>,
+    ) -> Self {
         let core = Arc::new(Core::new(target, &options.name, options.tracks.clone()));
         let current_attempt = Arc::new(AtomicU32::new(0));
         let tap = Arc::new(Tap::new(
             Arc::clone(&current_attempt),
             Some(Arc::clone(&core)),
+            hub.shared_metrics(),
+            span(&core),
         ));
         let (stream, stopped) = MediaStream::new(Arc::clone(&core));
         let content = content(options, &stream, Arc::clone(&tap), ask);
@@ -467,7 +477,7 @@ fn content(
         if first && let Some(stream) = weak.upgrade() {
             let incoming = Incoming {
                 stream: Some(stream),
-                offered: offered_kinds(offer.unwrap_or_default()),
+                offered: offer.map(offered_kinds).unwrap_or_default(),
                 decision: decision.clone(),
             };
             let ask = Arc::clone(&ask);
@@ -502,6 +512,11 @@ struct Running<'a> {
     disowned: BoxFuture<'static, ()>,
 }
 
+/// Of a stream's task.
+fn span(core: &Core) -> tracing::Span {
+    tracing::info_span!("media", twin = %core.twin_id, stream = %core.name)
+}
+
 fn run(running: Running<'_>) -> tokio::task::JoinHandle<()> {
     let (options, core) = (running.options, running.core);
     let id = StreamId {
@@ -524,7 +539,7 @@ fn run(running: Running<'_>) -> tokio::task::JoinHandle<()> {
         }),
         span: running.span,
     });
-    let span = tracing::info_span!("media", twin = %core.twin_id, stream = %core.name);
+    let span = span(&core);
     let (stopped, disowned) = (running.stopped, running.disowned);
     let (stop, told) = oneshot::channel::<()>();
     let work = async move {
@@ -660,10 +675,10 @@ fn check_tracks(target: &str, options: &MediaStreamOptions) -> Result<(), MediaE
 }
 
 /// The kinds of a description's sections.
-fn offered_kinds(sdp: &str) -> Vec<TrackKind> {
-    let has = |kind: &TrackKind| {
-        let line = format!("m={kind} ");
-        sdp.lines().any(|text| text.starts_with(&line))
+fn offered_kinds(offer: &Description) -> Vec<TrackKind> {
+    let has = |kind: &TrackKind| match kind {
+        TrackKind::Video => offer.has(SectionKind::Video),
+        TrackKind::Audio => offer.has(SectionKind::Audio),
     };
     TrackKind::ALL.into_iter().filter(has).collect()
 }

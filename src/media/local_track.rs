@@ -16,6 +16,7 @@ use tracing::Instrument;
 use crate::h264::nal::{NalType, annex_b};
 use crate::h264::packetize::packetize;
 use crate::realtime::rtp_track::{OutboundRtp, TrackKind, TrackSender};
+use crate::realtime::warnings::allowed;
 
 /// Largest RTP payload: with headers and SRTP it stays below any path's MTU.
 const MAX_PAYLOAD_BYTES: usize = 1150;
@@ -336,7 +337,9 @@ async fn write(sender: TrackSender, is_video: bool, place: Arc<Place>) {
     let payload_type = match sender.payload_type().await {
         Ok(payload_type) => payload_type,
         Err(error) => {
-            tracing::warn!(%error, "a track is not sent");
+            if let Some(suppressed) = allowed("a track is not sent") {
+                tracing::warn!(%error, suppressed, "a track is not sent");
+            }
             return;
         }
     };

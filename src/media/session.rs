@@ -2,8 +2,8 @@
 //! the decode thread. The task alone touches the peer connection; frames go from the decode thread straight to
 //! the stream's owner.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::sync::{Notify, mpsc, oneshot};
@@ -23,11 +23,18 @@ use crate::realtime::link::{Link, LinkEvent, Wake as LinkWake};
 use crate::realtime::negotiation::{Attempt, EndReason, Progress, Role};
 use crate::realtime::rtp_track::{TrackKind, TrackSender};
 use crate::realtime::tee::{Inbound, TeeSink};
-use crate::telemetry::ledger::ShedLevel;
-use crate::telemetry::metrics::StreamMetrics;
+use crate::realtime::warnings::allowed;
+use crate::rtp::RtpPacket;
+use crate::rtp::sources::Sources;
+use crate::telemetry::ledger::{CameraState, PacketRefusal, ShedLevel};
+use crate::telemetry::logging::{RATE_LIMIT, RateLimit};
+use crate::telemetry::metrics::{Metrics, StreamMetrics};
 
 /// While nothing comes for this long, the peer is asked whether it has said goodbye.
 const SILENCE: Duration = Duration::from_secs(1);
+
+/// The same change of a stream's state is said this often at most.
+const CHANGE_LIMIT: Duration = Duration::from_secs(1);
 
 /// A peer of which nothing is heard for this long, no report either, is gone.
 const LIVENESS_LIMIT: Duration = Duration::from_secs(20);
@@ -64,17 +71,40 @@ pub(super) struct Tap {
     seen: Arc<Seen>,
     /// Of a user's stream: what its handles see.
     core: Option<Arc<Core>>,
+    /// Which source of the connection's video is taken.
+    sources: Mutex<OfAttempt>,
+    /// Where packets that are not used are counted.
+    metrics: Option<Arc<Metrics>>,
+    warn: RateLimit<&'static str>,
+    /// Of the stream's task, for what is said here.
+    span: tracing::Span,
+}
+
+/// The sources of an attempt's connection.
+#[derive(Default)]
+struct OfAttempt {
+    attempt: u32,
+    sources: Sources,
 }
 
 impl Tap {
     /// One for the packets of the attempt that counts.
-    pub(super) fn new(current_attempt: Arc<AtomicU32>, core: Option<Arc<Core>>) -> Self {
+    pub(super) fn new(
+        current_attempt: Arc<AtomicU32>,
+        core: Option<Arc<Core>>,
+        metrics: Option<Arc<Metrics>>,
+        span: tracing::Span,
+    ) -> Self {
         Self {
             current_attempt,
             queue: Arc::default(),
             decodes: AtomicBool::new(false),
             seen: Arc::new(Seen::new()),
             core,
+            sources: Mutex::default(),
+            metrics,
+            warn: RateLimit::new(RATE_LIMIT),
+            span,
         }
     }
 
@@ -84,47 +114,115 @@ impl Tap {
         }
         self.seen.packet();
         self.seen.heard.store(true, Ordering::Relaxed);
-        let arrival = match inbound {
+        match inbound {
             Inbound::Rtp(packet) => {
                 self.seen.video();
                 if let Some(core) = &self.core {
                     let given = MediaPacket::of_video(&packet);
-                    if !core.packet(attempt, TrackKind::Video, packet.ssrc, given) {
-                        return;
-                    }
+                    core.packet(attempt, TrackKind::Video, packet.ssrc, given);
                 }
-                Arrival::Rtp(packet)
+                self.take_video(attempt, packet);
             }
             Inbound::Audio(packet) => {
                 if let Some(core) = &self.core {
                     let (ssrc, given) = (packet.ssrc, MediaPacket::of_audio(packet));
                     core.packet(attempt, TrackKind::Audio, ssrc, given);
                 }
-                return;
-            }
-            Inbound::SenderReport { ssrc, .. }
-                if self.core.as_ref().is_some_and(|core| !core.is_main(ssrc)) =>
-            {
-                return;
             }
             Inbound::SenderReport {
-                ssrc: _,
+                ssrc,
                 ntp,
                 rtp_timestamp,
                 arrived_at,
-            } => Arrival::SenderReport {
-                ntp,
-                rtp_timestamp,
-                arrived_at,
-            },
+            } => {
+                if self.sources_of(attempt, |sources| sources.main()) == Some(ssrc) {
+                    self.push(Arrival::SenderReport {
+                        ntp,
+                        rtp_timestamp,
+                        arrived_at,
+                    });
+                }
+            }
             Inbound::KeyframeRequest => {
                 if let Some(core) = &self.core {
                     core.keyframe_wanted();
                 }
-                return;
             }
-            Inbound::Report => return,
-        };
+            Inbound::Report => {}
+            Inbound::Goodbye { ssrc } => self.sources_of(attempt, |sources| sources.goodbye(ssrc)),
+            Inbound::Described {
+                sources,
+                further_videos,
+            } => {
+                self.sources_of(attempt, |known| known.declare(sources));
+                if further_videos > 0 {
+                    self.say("sections", |suppressed| {
+                        tracing::warn!(
+                            further_videos,
+                            suppressed,
+                            "the peer describes several video sections: the first that can be used is taken"
+                        );
+                    });
+                }
+            }
+            Inbound::Refused(reason) => self.refuse(reason, 1),
+        }
+    }
+
+    /// Takes the packet if it is of the source that is taken.
+    fn take_video(&self, attempt: Attempt, packet: RtpPacket) {
+        let taken = self.sources_of(attempt, |sources| {
+            sources.take(packet, |packet| self.push(Arrival::Rtp(packet)))
+        });
+        if taken.changed {
+            self.say("source", |suppressed| {
+                tracing::info!(suppressed, "the video comes from another source (SSRC) now");
+            });
+        }
+        self.refuse(PacketRefusal::OtherSource, taken.refused);
+    }
+
+    /// Counts packets that are not used, and says so.
+    fn refuse(&self, reason: PacketRefusal, count: u64) {
+        if count == 0 {
+            return;
+        }
+        if let Some(metrics) = &self.metrics {
+            metrics.rtp_packets_refused(reason, count);
+        }
+        self.say(reason.as_str(), |suppressed| {
+            tracing::warn!(
+                %reason,
+                suppressed,
+                "the peer sends packets that were not agreed on: they are not used"
+            );
+        });
+    }
+
+    fn say(&self, what: &'static str, line: impl FnOnce(u64)) {
+        if let Some(suppressed) = self.warn.allow(what, Instant::now()) {
+            self.span.in_scope(|| line(suppressed));
+        }
+    }
+
+    /// The source that is taken of an attempt's connection.
+    fn main_source(&self, attempt: Attempt) -> Option<u32> {
+        self.sources_of(attempt, |sources| sources.main())
+    }
+
+    /// An attempt has its own: SSRCs of another connection mean nothing.
+    fn sources_of<T>(&self, attempt: Attempt, with: impl FnOnce(&mut Sources) -> T) -> T {
+        let mut of = self.sources.lock().unwrap_or_else(PoisonError::into_inner);
+        if of.attempt != attempt.0 {
+            *of = OfAttempt {
+                attempt: attempt.0,
+                sources: Sources::default(),
+            };
+        }
+        with(&mut of.sources)
+    }
+
+    fn push(&self, arrival: Arrival) {
         if self.decodes.load(Ordering::Acquire) {
             // A full queue counts what it drops.
             self.queue.push(arrival);
@@ -224,6 +322,8 @@ pub(super) struct Session {
     on_state: StateHandler,
     /// The state that was told last.
     announced: Option<StreamState>,
+    /// How often a change is said.
+    changes: RateLimit<(CameraState, Option<&'static str>)>,
     tap: Arc<Tap>,
     seen: Arc<Seen>,
     decoding: Decoding,
@@ -283,6 +383,7 @@ impl Session {
             keyframes: parts.keyframes,
             on_state: parts.on_state,
             announced: None,
+            changes: RateLimit::new(CHANGE_LIMIT),
             _end: parts.tap.core.clone().map(End),
             seen: Arc::clone(&parts.tap.seen),
             tap: parts.tap,
@@ -351,7 +452,12 @@ impl Session {
             if let (Span::OneConnection(until), is_up) = (self.span, self.link.is_connected()) {
                 let late = !is_up && until <= tokio::time::Instant::now();
                 if late {
-                    tracing::warn!("a viewer did not connect in time: its place is free again");
+                    if let Some(suppressed) = allowed("a viewer did not connect") {
+                        tracing::warn!(
+                            suppressed,
+                            "a viewer did not connect in time: its place is free again"
+                        );
+                    }
                     return Some(EndReason::NoPath);
                 }
                 if over.is_some_and(|reason| reason != EndReason::Replaced) {
@@ -546,13 +652,19 @@ impl Session {
             life.frame(at);
         }
         if self.keyframe.take_if(|planned| planned.at <= now).is_some()
-            && let Some(peer) = self.link.peer()
-            && peer.request_keyframe().await
+            && let Some((attempt, peer)) = self.link.connection()
+            && peer
+                .request_keyframe_of(self.tap.main_source(attempt))
+                .await
         {
             self.stream_metrics.keyframe_requests.inc();
         }
         if let Some(core) = &self.tap.core {
             core.tell_tracks().await;
+        }
+        if let Some(peer) = self.link.peer() {
+            self.tap
+                .refuse(PacketRefusal::TooManySources, peer.take_thrown_away());
         }
         let silent_for = self.seen.silent_for();
         if self.link.is_connected()
@@ -596,7 +708,19 @@ impl Session {
         }
         self.announced = Some(state);
         self.stream_metrics.set_state(state.state);
-        tracing::info!(state = %state.state, attempt = state.attempt, reason = state.reason, "the camera's state changed");
+        // A peer that offers and offers changes it with each.
+        if let Some(suppressed) = self
+            .changes
+            .allow((state.state, state.reason), Instant::now())
+        {
+            tracing::info!(
+                state = %state.state,
+                attempt = state.attempt,
+                reason = state.reason,
+                suppressed,
+                "the camera's state changed"
+            );
+        }
         (self.on_state)(state);
     }
 

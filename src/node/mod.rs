@@ -503,10 +503,8 @@ async fn watch_hub(
             }
             HubStatus::Refused { reason } => {
                 readiness.set_hub_joined(false);
-                readiness.set_hub_trouble(format!(
-                    "the hub {} refuses this node ({reason})",
-                    hub.hub_url()
-                ));
+                readiness
+                    .set_hub_trouble(format!("{} refuses this node ({reason})", hub.hub_url()));
                 refused.send_replace(Some(reason));
             }
             HubStatus::Away { since, reason } => {
@@ -517,7 +515,7 @@ async fn watch_hub(
                 readiness.set_hub_joined(false);
                 if attempt == 1 {
                     let url = hub.hub_url();
-                    readiness.set_hub_trouble(format!("the hub {url} is not joined yet"));
+                    readiness.set_hub_trouble(format!("{url} is dialled"));
                 }
             }
         }
@@ -552,14 +550,14 @@ async fn supervise(
     }
 }
 
-/// The sentence of `/readyz`. It names a time and no duration, since it is not made anew for each request.
+/// What `/readyz` says of a hub that is away. It names a time and no duration, since it is not made anew for each request.
 fn hub_trouble(url: &str, since: Instant, reason: &AwayReason) -> String {
     let clock = WallClock::read();
     // The last second that the format has.
     let last = Duration::from_secs(253_402_300_799);
     let since = Duration::from_millis(clock.unix_ms(since)).min(last);
     let since = httpdate::fmt_http_date(SystemTime::UNIX_EPOCH + since);
-    let mut sentence = format!("the hub {url} is away since {since}: {reason}");
+    let mut sentence = format!("{url} is away since {since}: {reason}");
     let remedy = reason.remedy();
     if !remedy.is_empty() {
         sentence += ": ";

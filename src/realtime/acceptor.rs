@@ -15,7 +15,8 @@ use tokio::task::{Id, JoinHandle, JoinSet};
 use super::early::EarlyCandidates;
 use super::link::{ContentOf, Link, LinkOptions, MAILBOX};
 use super::names::MAX_NAME_BYTES;
-use super::signal::{ChannelKind, Signal, SignalEnvelope, SignalError, SignalNames, ice_ufrag};
+use super::signal::{ChannelKind, Signal, SignalEnvelope, SignalError, SignalNames};
+use super::warnings::allowed;
 use crate::config::Dialect;
 use crate::hub::HubError;
 use crate::hub::client::{HubClient, HubStatus, MessageReceiver};
@@ -94,7 +95,7 @@ pub(crate) struct Acceptor {
 /// A peer that has a place.
 struct Peer {
     signals: mpsc::Sender<TwinMessage>,
-    ufrag: Option<String>,
+    ufrag: String,
     task: Id,
     close: Box<dyn FnOnce() -> BoxFuture<'static, ()> + Send>,
 }
@@ -184,7 +185,9 @@ impl Acceptor {
             return Some(own);
         };
         while let Err(error) = self.hub.subscribe(&peripheral).await {
-            tracing::warn!(twin = %peripheral, %error, "cannot listen to a twin yet");
+            if let Some(suppressed) = allowed("cannot listen to a twin") {
+                tracing::warn!(twin = %peripheral, %error, suppressed, "cannot listen to a twin yet");
+            }
             if error == HubError::Closed {
                 return None;
             }
@@ -215,7 +218,7 @@ impl Acceptor {
             Some(Err(error)) => {
                 let kind = match error {
                     SignalError::Candidate => Malformed::Candidate,
-                    SignalError::Description => Malformed::Sdp,
+                    SignalError::Description | SignalError::Sdp(_) => Malformed::Sdp,
                     SignalError::Kind | SignalError::PeerId => Malformed::HubMessage,
                 };
                 return self.malformed(kind, &error);
@@ -243,11 +246,11 @@ impl Acceptor {
                     self.refused(SignalRefusal::Overflow, "there are too many candidates");
                 }
             }
-            Signal::Offer { sdp } => self.offer(own, key, ice_ufrag(&sdp), message),
+            Signal::Offer { sdp } => self.offer(own, key, sdp.ice_ufrag().to_owned(), message),
         }
     }
 
-    fn offer(&mut self, own: &str, key: String, ufrag: Option<String>, message: TwinMessage) {
+    fn offer(&mut self, own: &str, key: String, ufrag: String, message: TwinMessage) {
         if let Some(peer) = self.peers.get_mut(&key) {
             if peer.ufrag == ufrag {
                 return self.refused(SignalRefusal::Unexpected, "it was sent before");
@@ -337,7 +340,7 @@ impl Acceptor {
 /// A signal with nothing but what is used of it: what waits is to be no larger than it has to be.
 fn slim(message: &TwinMessage, envelope: &SignalEnvelope) -> TwinMessage {
     let content = match &envelope.signal {
-        Signal::Offer { sdp } | Signal::Answer { sdp } => json!({ "sdp": sdp }),
+        Signal::Offer { sdp } | Signal::Answer { sdp } => json!({ "sdp": sdp.as_str() }),
         Signal::Ice(candidate) => json!(candidate),
     };
     TwinMessage {

@@ -1,12 +1,13 @@
-//! The codecs of media connections: which are offered, what in a description can be used, and which
-//! payload type stands for which.
+//! The codecs of media connections: which are offered, and what tracks are sent as.
 
 use rtc::peer_connection::configuration::media_engine::{
     MIME_TYPE_H264, MIME_TYPE_OPUS, MIME_TYPE_VP8, MediaEngine,
 };
 use rtc::rtp_transceiver::rtp_sender::{RTCRtpCodec, RTCRtpCodecParameters, RtpCodecKind};
 
+use super::normalise::h264_parameters;
 use super::rtp_track::TrackKind;
+use super::sdp::Description;
 use crate::config::Codec;
 
 /// H.264 profiles in order of offer (`profile-level-id`, payload type). Constrained baseline is
@@ -77,9 +78,7 @@ fn h264(profile_level_id: &str, payload_type: u8) -> RTCRtpCodecParameters {
             mime_type: MIME_TYPE_H264.to_owned(),
             clock_rate: 90_000,
             channels: 0,
-            sdp_fmtp_line: format!(
-                "level-asymmetry-allowed=1;packetization-mode=1;profile-level-id={profile_level_id}"
-            ),
+            sdp_fmtp_line: h264_parameters(profile_level_id),
             rtcp_feedback: Vec::new(),
         },
         payload_type,
@@ -109,84 +108,10 @@ fn opus() -> RTCRtpCodec {
     }
 }
 
-/// The codecs that a description's video sections name, of those that are wanted and in that order.
-pub(super) fn usable_video(sdp: &str, wanted: &[Codec]) -> Vec<Codec> {
-    let named: Vec<Codec> = payload_types(sdp).map(|(_, codec)| codec).collect();
-    let wanted = wanted.iter().copied();
-    wanted.filter(|codec| named.contains(codec)).collect()
-}
-
-/// True when a description has an audio section that is not refused and names Opus.
-pub(super) fn has_opus(sdp: &str) -> bool {
-    rtpmaps(sdp, TrackKind::Audio).any(|(_, codec)| codec.starts_with("OPUS/48000"))
-}
-
 /// True when a description has a section for a track of this kind as it is sent.
-pub(super) fn takes(sdp: &str, kind: TrackKind) -> bool {
+pub(super) fn takes(description: &Description, kind: TrackKind) -> bool {
     match kind {
-        TrackKind::Video => !usable_video(sdp, &[Codec::H264]).is_empty(),
-        TrackKind::Audio => has_opus(sdp),
-    }
-}
-
-/// What the payload types of a description's video sections stand for.
-pub(super) fn payload_types(sdp: &str) -> impl Iterator<Item = (u8, Codec)> {
-    rtpmaps(sdp, TrackKind::Video).filter_map(|(payload_type, codec)| {
-        let codec = match codec.as_str() {
-            "H264/90000" => Codec::H264,
-            "VP8/90000" => Codec::Vp8,
-            _ => return None,
-        };
-        Some((payload_type, codec))
-    })
-}
-
-/// Payload type and codec in capitals of the sections of a kind that are not refused.
-fn rtpmaps(sdp: &str, kind: TrackKind) -> impl Iterator<Item = (u8, String)> {
-    let mut in_section = false;
-    sdp.lines().filter_map(move |line| {
-        if let Some(media) = line.strip_prefix("m=") {
-            in_section = section_kind(media) == Some(kind);
-            return None;
-        }
-        let map = line.strip_prefix("a=rtpmap:").filter(|_| in_section)?;
-        let (payload_type, codec) = map.trim_end().split_once(' ')?;
-        Some((payload_type.parse().ok()?, codec.to_ascii_uppercase()))
-    })
-}
-
-/// The kind of an `m=` line, unless its section is refused (port 0).
-fn section_kind(media: &str) -> Option<TrackKind> {
-    let mut words = media.split(' ');
-    let kind = match words.next()? {
-        "video" => TrackKind::Video,
-        "audio" => TrackKind::Audio,
-        _ => return None,
-    };
-    (words.next() != Some("0")).then_some(kind)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_description_without_h264_is_known() {
-        let vp8 = "v=0\r\nm=video 9 UDP/TLS/RTP/SAVPF 96\r\na=rtpmap:96 VP8/90000\r\n";
-        let refused = "v=0\r\nm=video 0 UDP/TLS/RTP/SAVPF 96\r\na=rtpmap:96 H264/90000\r\n";
-        let good =
-            "v=0\r\nm=audio 9 X 0\r\nm=video 9 UDP/TLS/RTP/SAVPF 96\r\na=rtpmap:96 H264/90000\r\n";
-        assert_eq!(
-            [vp8, refused, good].map(|sdp| usable_video(sdp, &[Codec::H264]).len()),
-            [0, 0, 1]
-        );
-        assert_eq!(payload_types(good).next(), Some((96, Codec::H264)));
-    }
-
-    #[test]
-    fn a_description_with_opus_is_known() {
-        let sdp = "v=0\r\nm=audio 9 X 111\r\na=rtpmap:111 opus/48000/2\r\nm=video 9 X 96\r\n";
-        assert!(has_opus(sdp));
-        assert!(!has_opus(&sdp.replace("audio 9", "audio 0")));
+        TrackKind::Video => !description.usable_video(&[Codec::H264]).is_empty(),
+        TrackKind::Audio => description.has_opus(),
     }
 }

@@ -15,6 +15,7 @@ use super::data_channel::{ChannelState, CloseReason, Core, DataChannel, WeakData
 use super::link::{Link, LinkEvent, Wake};
 use super::message::Message;
 use super::negotiation::{Attempt, EndReason, Progress};
+use super::warnings::allowed;
 use crate::hub::handlers::call;
 
 /// What was sent has this long to arrive when the channel is closed.
@@ -138,7 +139,12 @@ impl Session {
                 Some(told) = self.told.1.recv() => Woke::Told(told),
                 () = core.broken.notified() => Woke::Broken,
                 () = until(evicted_at), if never_opened => {
-                    tracing::warn!("a peer opened no data channel in time: its place is free again");
+                    if let Some(suppressed) = allowed("a peer opened no data channel") {
+                        tracing::warn!(
+                            suppressed,
+                            "a peer opened no data channel in time: its place is free again"
+                        );
+                    }
                     break;
                 }
             };

@@ -7,10 +7,12 @@ use tokio::sync::mpsc;
 
 use super::channel::PeerChannel;
 use super::codecs;
-use super::ice::{IceSettings, take_out_unusable};
+use super::ice::{IceSettings, shown_url, take_out_unusable};
 use super::peer::{MediaSetup, Peer, PeerError, PeerEvent, check_media};
 use super::rtp_track::{TrackKind, TrackSender};
+use super::sdp::Description as Sdp;
 use super::tee::TeeSink;
+use super::warnings::allowed;
 use crate::config::Codec;
 use crate::hub::client::HubClient;
 use crate::hub::message::IceServer;
@@ -60,7 +62,7 @@ impl MediaContent {
 
     /// What the stack is told: an answer takes one codec of those that the offer has, so that it is clear
     /// which one comes.
-    fn setup(&self, offer: Option<&str>) -> Result<MediaSetup, PeerError> {
+    fn setup(&self, offer: Option<&Sdp>) -> Result<MediaSetup, PeerError> {
         let audio = self.carries(TrackKind::Audio);
         let mut video = if self.receives.contains(&TrackKind::Video) {
             self.codecs.clone()
@@ -72,7 +74,7 @@ impl MediaContent {
         }
         if let Some(offer) = offer {
             check_media(offer, &video, audio)?;
-            video = codecs::usable_video(offer, &video);
+            video = offer.usable_video(&video);
             // One section has one codec for both directions, and pictures leave as H.264.
             match video.iter().find(|codec| **codec == Codec::H264) {
                 Some(h264) if self.sends(TrackKind::Video) => video = vec![*h264],
@@ -93,7 +95,7 @@ impl MediaContent {
     async fn add_to(
         &self,
         peer: &Peer,
-        offer: Option<&str>,
+        offer: Option<&Sdp>,
     ) -> Result<Vec<Option<TrackSender>>, PeerError> {
         let mut senders = Vec::new();
         for (kind, id) in &self.sends {
@@ -101,7 +103,9 @@ impl MediaContent {
                 senders.push(Some(peer.send(*kind, id).await?));
             } else {
                 let error = PeerError::NotTaken(*kind);
-                tracing::warn!(%error, "a track is not sent");
+                if let Some(suppressed) = allowed("a track is not sent") {
+                    tracing::warn!(%error, suppressed, "a track is not sent");
+                }
                 senders.push(None);
             }
         }
@@ -128,7 +132,7 @@ pub(crate) struct Description {
     pub(crate) channel: Option<PeerChannel>,
     /// The tracks that it sends, in their order.
     pub(crate) senders: Vec<Option<TrackSender>>,
-    pub(crate) sdp: String,
+    pub(crate) sdp: Sdp,
 }
 
 /// The hub's ICE servers if it gives them soon, else the operator's own. The call goes on and fills
@@ -142,11 +146,12 @@ pub(crate) async fn ice_servers(hub: HubClient, with_stun: bool) -> Vec<IceServe
         _ => hub.static_ice_servers(),
     };
     let refused = take_out_unusable(&mut servers);
+    let shown: Vec<String> = refused.iter().map(|url| shown_url(url)).collect();
     if !refused.is_empty()
         && let Some(suppressed) = hub.warn_about("ICE servers", Instant::now())
     {
         tracing::warn!(
-            servers = refused.join(" "),
+            servers = shown.join(" "),
             suppressed,
             "the WebRTC stack of this build has neither TURN over TCP or TLS nor STUN over TLS: these servers are not used; \
              offer TURN over UDP"
@@ -173,7 +178,7 @@ pub(super) async fn describe(
     ice: &IceSettings,
     servers: &[IceServer],
     content: &Content,
-    offer: Option<String>,
+    offer: Option<Sdp>,
 ) -> Result<Description, PeerError> {
     let mut tries = 1;
     loop {
@@ -191,14 +196,14 @@ async fn describe_once(
     ice: &IceSettings,
     servers: &[IceServer],
     content: Content,
-    offer: Option<String>,
+    offer: Option<Sdp>,
 ) -> Result<Description, PeerError> {
     let (mut channel, mut senders) = (None, Vec::new());
     let (peer, events) = match content {
         Content::Media(content) => {
-            let setup = content.setup(offer.as_deref())?;
+            let setup = content.setup(offer.as_ref())?;
             let (peer, events) = Peer::for_media(ice, servers, setup).await?;
-            senders = content.add_to(&peer, offer.as_deref()).await?;
+            senders = content.add_to(&peer, offer.as_ref()).await?;
             (peer, events)
         }
         Content::Messages {
@@ -213,7 +218,7 @@ async fn describe_once(
         }
     };
     let sdp = match offer {
-        Some(offer) => peer.answer(offer).await?,
+        Some(offer) => peer.answer(&offer).await?,
         None => peer.offer().await?,
     };
     Ok(Description {

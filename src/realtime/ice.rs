@@ -58,6 +58,9 @@ pub(crate) fn connection_type(local: &str, remote: &str) -> ConnectionType {
     }
 }
 
+/// Characters of a server's URL that are shown.
+const MAX_SHOWN: usize = 256;
+
 /// What a server's URL asks for (RFC 7064, RFC 7065).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum ServerKind {
@@ -84,6 +87,24 @@ pub(crate) fn server_kind(url: &str) -> ServerKind {
         Some(("turn", _)) => ServerKind::TurnUdp,
         Some(_) => ServerKind::Unknown,
     }
+}
+
+/// A server's URL as it may be shown: RFC 7065 has no place for a user name and password, and some are put there.
+pub(crate) fn shown_url(url: &str) -> String {
+    let (before, after) = url.split_once(':').unwrap_or(("", url));
+    let (address, query) = after.split_once('?').unwrap_or((after, ""));
+    let address = match address.rsplit_once('@') {
+        Some((_, address)) => format!("…@{address}"),
+        None => address.to_owned(),
+    };
+    let mut transport = query.split('&').filter(|each| {
+        let name = each.split('=').next().unwrap_or_default();
+        name.eq_ignore_ascii_case("transport")
+    });
+    let query = transport.next().map(|each| format!("?{each}"));
+    let shown = format!("{before}:{address}{}", query.unwrap_or_default());
+    let printable = shown.chars().filter(|c| !c.is_control());
+    printable.take(MAX_SHOWN).collect()
 }
 
 /// Leaves what the stack can use in `servers`; the URLs that it cannot are given back.
@@ -121,6 +142,22 @@ mod tests {
             ("", ServerKind::Unknown),
         ] {
             assert_eq!(server_kind(url), expected, "{url}");
+        }
+    }
+
+    #[test]
+    fn a_password_in_a_url_is_not_shown() {
+        for (url, shown) in [
+            ("turn:t:3478?transport=tcp", "turn:t:3478?transport=tcp"),
+            ("turns:node:secret@t:443", "turns:…@t:443"),
+            (
+                "turn:t?password=secret&transport=udp",
+                "turn:t?transport=udp",
+            ),
+            ("https://a:secret@t", "https:…@t"),
+            ("secret\n", ":secret"),
+        ] {
+            assert_eq!(shown_url(url), shown);
         }
     }
 

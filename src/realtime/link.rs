@@ -20,8 +20,10 @@ use super::ice::IceSettings;
 use super::negotiation::{Attempt, EndReason, Input, Negotiation, Output, Progress, Role};
 use super::peer::{Peer, PeerError, PeerEvent};
 use super::rtp_track::TrackSender;
+use super::sdp::Description as Sdp;
 use super::senders::Senders;
 use super::signal::{ChannelKind, Signal, SignalError, SignalNames};
+use super::warnings::allowed;
 use crate::config::Dialect;
 use crate::descriptors::is_out_of_files;
 use crate::hub::client::{HubClient, HubStatus, MessageReceiver};
@@ -32,6 +34,9 @@ use crate::telemetry::logging::{RATE_LIMIT, RateLimit};
 
 /// Signals of a link that wait for its task. A peer sends a description and a dozen candidates.
 pub(crate) const MAILBOX: usize = 64;
+
+/// Signals of a link that wait to be sent; more are dropped, and the attempt ends by its time limit.
+const OUTBOX: usize = 64;
 
 /// The legacy dialect waits this long for the peer's room.
 const SUBSCRIBE_LIMIT: Duration = Duration::from_secs(3);
@@ -101,7 +106,7 @@ pub(crate) enum Made {
     /// A new one.
     Connection(Box<Description>),
     /// Another offer over the one that there is.
-    Offer(String),
+    Offer(Sdp),
     /// None: nobody wants what the peer offers.
     Declined,
 }
@@ -119,6 +124,15 @@ enum Mailbox {
     Closed,
 }
 
+/// A signal that waits to be sent.
+struct Outgoing {
+    /// The attempt that it is of; once another one counts it is of no use.
+    attempt: u32,
+    own: String,
+    room: String,
+    data: serde_json::Value,
+}
+
 /// The peer connection of the current attempt.
 struct Session {
     attempt: Attempt,
@@ -129,7 +143,7 @@ struct Session {
 /// Makes the content of an attempt's connection; a responder's may depend on the offer, and on somebody who
 /// says yes. None: the offer is not answered.
 pub(crate) type ContentOf =
-    Box<dyn Fn(Attempt, Option<&str>) -> BoxFuture<'static, Option<Content>> + Send + Sync>;
+    Box<dyn Fn(Attempt, Option<&Sdp>) -> BoxFuture<'static, Option<Content>> + Send + Sync>;
 
 /// Content that is known at once.
 pub(crate) fn content_of(
@@ -155,6 +169,8 @@ pub(crate) struct Link {
     subscribed: bool,
     /// The description in the making; a newer one ends it.
     describing: Option<JoinHandle<()>>,
+    /// Signals that are to be sent, once there was one.
+    outbox: Option<mpsc::Sender<Outgoing>>,
     described: (mpsc::Sender<Described>, mpsc::Receiver<Described>),
     session: Option<Session>,
     /// The connection that is over, until it is told why.
@@ -201,6 +217,7 @@ impl Link {
             reply: None,
             subscribed: false,
             describing: None,
+            outbox: None,
             described: mpsc::channel(4),
             session: None,
             parting: None,
@@ -281,6 +298,12 @@ impl Link {
         self.session.as_ref().map(|session| &session.peer)
     }
 
+    /// The same, and which attempt's it is.
+    pub(crate) fn connection(&self) -> Option<(Attempt, &Arc<Peer>)> {
+        let session = self.session.as_ref()?;
+        Some((session.attempt, &session.peer))
+    }
+
     /// The initiator's own id, or that of the last offer.
     pub(crate) fn peer_id(&self) -> Option<&str> {
         self.negotiation.peer_id()
@@ -293,10 +316,14 @@ impl Link {
             describing.abort();
         }
         if self.subscribed {
-            self.hub.unsubscribe(&self.options.target).await;
-            if let Some(own) = &self.options.own {
-                self.hub.unsubscribe(own).await;
-            }
+            let unsubscribing = async {
+                self.hub.unsubscribe(&self.options.target).await;
+                if let Some(own) = &self.options.own {
+                    self.hub.unsubscribe(own).await;
+                }
+            };
+            // The hub's socket may take longer; what it forgets of us does no harm.
+            let _ = tokio::time::timeout(CLOSE_LIMIT, unsubscribing).await;
         }
         self.mailbox = Mailbox::Closed;
         let current = self.session.take().map(|session| session.peer);
@@ -408,7 +435,7 @@ impl Link {
             Some(Err(error)) => {
                 let kind = match error {
                     SignalError::Candidate => Malformed::Candidate,
-                    SignalError::Description => Malformed::Sdp,
+                    SignalError::Description | SignalError::Sdp(_) => Malformed::Sdp,
                     SignalError::Kind | SignalError::PeerId => Malformed::HubMessage,
                 };
                 self.malformed(kind, &error);
@@ -421,8 +448,17 @@ impl Link {
         if let Some(metrics) = self.hub.metrics() {
             metrics.malformed_input(kind);
         }
-        if let Some(suppressed) = self.warn.allow(kind.as_str(), Instant::now()) {
+        if let Some(suppressed) = self.may_say(kind.as_str()) {
             tracing::warn!(%error, suppressed, "a signal of the peer cannot be used and was left out");
+        }
+    }
+
+    /// `Some`: say it now, and so many were left out before. A peer of an acceptor makes up who it is, so all of them
+    /// have one limit.
+    fn may_say(&self, what: &'static str) -> Option<u64> {
+        match self.mailbox {
+            Mailbox::Fed(_) => allowed(what),
+            _ => self.warn.allow(what, Instant::now()),
         }
     }
 
@@ -465,6 +501,7 @@ impl Link {
                     // Replaced while it was being made.
                     return description.peer.close().await;
                 }
+                self.count_candidates(&description.peer);
                 self.session = Some(Session {
                     attempt,
                     peer: Arc::new(description.peer),
@@ -481,8 +518,10 @@ impl Link {
                     .handle(now, Input::Described(attempt, description.sdp));
             }
             Err(error) => {
-                tracing::warn!(%error, "an attempt to connect failed");
                 let reason = self.reason_of(&error);
+                if let Some(suppressed) = self.may_say(reason.as_str()) {
+                    tracing::warn!(%error, suppressed, "an attempt to connect failed");
+                }
                 self.negotiation.handle(now, Input::Ended(attempt, reason));
             }
         }
@@ -494,12 +533,16 @@ impl Link {
             | PeerError::NotTaken(_)
             | PeerError::NoDataChannels
             | PeerError::Stack => EndReason::Unusable,
-            PeerError::Remote { .. } => {
+            PeerError::Remote { .. } | PeerError::Unusable(_) => {
                 self.malformed(Malformed::Sdp, error);
                 EndReason::Unusable
             }
-            PeerError::Local { .. } => EndReason::Local,
+            PeerError::Local { .. } | PeerError::Own(_) => EndReason::Local,
+            PeerError::Candidate | PeerError::TooManyCandidates => EndReason::Unusable,
             PeerError::Bind(error) if is_out_of_files(error) => EndReason::NoFiles,
+            PeerError::Bind(error) if error.kind() == std::io::ErrorKind::AddrNotAvailable => {
+                EndReason::NoAddress
+            }
             PeerError::Bind(_) => EndReason::NoSocket,
         }
     }
@@ -513,9 +556,14 @@ impl Link {
                 let Some(peer) = self.peer_of(attempt) else {
                     return;
                 };
-                if let Err(error) = guarded(async move { peer.accept_answer(sdp).await }).await {
-                    tracing::warn!(%error, "the peer's answer was not taken");
+                let accepting = Arc::clone(&peer);
+                let accepted = guarded(async move { accepting.accept_answer(&sdp).await }).await;
+                self.count_candidates(&peer);
+                if let Err(error) = accepted {
                     let reason = self.reason_of(&error);
+                    if let Some(suppressed) = self.may_say("the peer's answer was not taken") {
+                        tracing::warn!(%error, suppressed, "the peer's answer was not taken");
+                    }
                     self.negotiation
                         .handle(Instant::now(), Input::Ended(attempt, reason));
                 }
@@ -527,7 +575,11 @@ impl Link {
                 if let Err(error) =
                     guarded(async move { peer.add_candidate(candidate).await }).await
                 {
-                    self.malformed(Malformed::Candidate, &error);
+                    if matches!(error, PeerError::TooManyCandidates) {
+                        self.refused(SignalRefusal::Overflow);
+                    } else {
+                        self.malformed(Malformed::Candidate, &error);
+                    }
                 }
             }
             Output::Close(attempt) => {
@@ -540,11 +592,13 @@ impl Link {
                 let Some(names) = self.reply.as_ref().or(self.names.as_ref()) else {
                     return;
                 };
-                let data = names.encode(&signal, peer_id.as_deref());
-                let sent = self.hub.send_as(&self.own_twin, names.room(), data).await;
-                if let Err(error) = sent {
-                    tracing::debug!(%error, "a signal was not sent");
-                }
+                let outgoing = Outgoing {
+                    attempt: self.current_attempt.load(Ordering::Acquire),
+                    own: self.own_twin.clone(),
+                    room: names.room().to_owned(),
+                    data: names.encode(&signal, peer_id.as_deref()),
+                };
+                self.send(outgoing);
             }
             Output::Progress(progress) => {
                 if let Progress::Over(_, reason) = progress {
@@ -581,10 +635,39 @@ impl Link {
         }
     }
 
+    /// Counts the candidates that were left out of the other side's description.
+    fn count_candidates(&self, peer: &Peer) {
+        let left_out = peer.take_candidates_left_out();
+        let Some(metrics) = self.hub.metrics() else {
+            return;
+        };
+        for _ in 0..left_out.overflowed {
+            metrics.signal_refused(SignalRefusal::Overflow);
+        }
+        for _ in 0..left_out.malformed {
+            metrics.malformed_input(Malformed::Candidate);
+        }
+    }
+
     fn refused(&self, reason: SignalRefusal) {
         tracing::debug!(%reason, "a signal was refused");
         if let Some(metrics) = self.hub.metrics() {
             metrics.signal_refused(reason);
+        }
+    }
+
+    /// Gives a signal to the task that sends them: the hub's socket may take its time, and this task has keyframes to ask
+    /// for meanwhile.
+    fn send(&mut self, outgoing: Outgoing) {
+        let (hub, current) = (&self.hub, &self.current_attempt);
+        let outbox = self.outbox.get_or_insert_with(|| {
+            let (outbox, waiting) = mpsc::channel(OUTBOX);
+            let sending = send_signals(hub.clone(), Arc::clone(current), waiting);
+            tokio::spawn(sending.in_current_span());
+            outbox
+        });
+        if outbox.try_send(outgoing).is_err() {
+            tracing::debug!("a signal was not sent: the hub does not take those before it");
         }
     }
 
@@ -596,9 +679,9 @@ impl Link {
     }
 
     /// Makes a peer connection and its description beside this task, which goes on with its signals.
-    fn describe(&mut self, attempt: Attempt, offer: Option<String>) {
+    fn describe(&mut self, attempt: Attempt, offer: Option<Sdp>) {
         self.current_attempt.store(attempt.0, Ordering::Release);
-        let content = (self.content)(attempt, offer.as_deref());
+        let content = (self.content)(attempt, offer.as_ref());
         let with_stun = self.negotiation.with_stun();
         let (hub, ice, described) = (
             self.hub.clone(),
@@ -694,6 +777,25 @@ impl Link {
             peer_id: self.peer_id().map(str::to_owned),
             change,
         });
+    }
+}
+
+/// Sends a link's signals in their order, until the link is gone.
+async fn send_signals(
+    hub: HubClient,
+    current_attempt: Arc<AtomicU32>,
+    mut waiting: mpsc::Receiver<Outgoing>,
+) {
+    while let Some(outgoing) = waiting.recv().await {
+        if current_attempt.load(Ordering::Acquire) != outgoing.attempt {
+            continue;
+        }
+        let sent = hub
+            .send_as(&outgoing.own, &outgoing.room, outgoing.data)
+            .await;
+        if let Err(error) = sent {
+            tracing::debug!(%error, "a signal was not sent");
+        }
     }
 }
 

@@ -4,6 +4,8 @@
 #[cfg(feature = "webrtc")]
 pub(crate) mod acceptor;
 #[cfg(feature = "webrtc")]
+mod candidate;
+#[cfg(feature = "webrtc")]
 pub mod channel;
 #[cfg(feature = "webrtc")]
 mod codecs;
@@ -29,9 +31,12 @@ pub(crate) mod names;
 mod nat;
 pub mod negotiation;
 #[cfg(feature = "webrtc")]
+pub mod normalise;
+#[cfg(feature = "webrtc")]
 pub mod peer;
 #[cfg(feature = "webrtc")]
 pub mod rtp_track;
+pub mod sdp;
 #[cfg(feature = "webrtc")]
 mod senders;
 pub mod signal;
@@ -39,6 +44,8 @@ pub mod signal;
 pub(crate) mod socket;
 #[cfg(feature = "webrtc")]
 pub mod tee;
+#[cfg(feature = "webrtc")]
+pub(crate) mod warnings;
 #[cfg(feature = "webrtc")]
 pub use data_channel::{
     ChannelError, ChannelState, CloseReason, DataChannel, DataChannelOptions, Progress, SendError,

@@ -4,26 +4,14 @@
 
 use std::net::IpAddr;
 
+use super::sdp::Description;
+
 /// A description whose host candidates name the public addresses.
-pub(super) fn announce_in_description(sdp: &str, public: &[IpAddr]) -> String {
+pub(super) fn announce_in_description(description: &Description, public: &[IpAddr]) -> String {
     if public.is_empty() {
-        return sdp.to_owned();
+        return description.as_str().to_owned();
     }
-    let mut out = String::with_capacity(sdp.len());
-    for line in sdp.split_inclusive('\n') {
-        let text = line.trim_end_matches(['\r', '\n']);
-        match text.strip_prefix("a=candidate:") {
-            Some(candidate) => {
-                for announced in announce(candidate, public) {
-                    out.push_str("a=candidate:");
-                    out.push_str(&announced);
-                    out.push_str(&line[text.len()..]);
-                }
-            }
-            None => out.push_str(line),
-        }
-    }
-    out
+    description.with_candidates(|candidate| announce(candidate, public))
 }
 
 /// A candidate as it is announced: a host candidate once for each public address of its family, any
@@ -64,13 +52,14 @@ mod tests {
             .map(|ip| ip.parse().unwrap())
             .into();
         let sdp = format!(
-            "v=0\r\na=candidate:{HOST}\r\na=candidate:{RELAY}\r\na=candidate:3 1 udp 1 fd00::2 50001 typ host\r\n"
+            "v=0\r\na=ice-ufrag:x\r\na=candidate:{HOST}\r\na=candidate:{RELAY}\r\na=candidate:3 1 udp 1 fd00::2 50001 typ host\r\n"
         );
         let expected = format!(
-            "v=0\r\na=candidate:1 1 udp 2130706431 198.51.100.7 50000 typ host ufrag x\r\na=candidate:{RELAY}\r\na=candidate:3 1 udp 1 2001:db8::7 50001 typ host\r\n"
+            "v=0\r\na=ice-ufrag:x\r\na=candidate:1 1 udp 2130706431 198.51.100.7 50000 typ host ufrag x\r\na=candidate:{RELAY}\r\na=candidate:3 1 udp 1 2001:db8::7 50001 typ host\r\n"
         );
-        assert_eq!(announce_in_description(&sdp, &public), expected);
-        assert_eq!(announce_in_description(&sdp, &[]), sdp);
+        let description = Description::parse(&sdp).unwrap();
+        assert_eq!(announce_in_description(&description, &public), expected);
+        assert_eq!(announce_in_description(&description, &[]), sdp);
     }
 
     #[test]

@@ -8,7 +8,8 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use super::signal::{Candidate, Signal, SignalEnvelope, ice_ufrag, mint_peer_id};
+use super::sdp::Description;
+use super::signal::{Candidate, Signal, SignalEnvelope, mint_peer_id};
 use crate::backoff::Backoff;
 use crate::telemetry::ledger::SignalRefusal;
 
@@ -58,7 +59,7 @@ pub enum Input {
     /// A signal of this stream came.
     Signal(SignalEnvelope),
     /// The local description that was asked for is ready.
-    Described(Attempt, String),
+    Described(Attempt, Description),
     /// A local candidate came after the description.
     LocalCandidate(Attempt, Candidate),
     /// The connection is up.
@@ -75,11 +76,11 @@ pub enum Output {
     /// Open a peer connection and make an offer; answer with [`Input::Described`].
     Offer(Attempt),
     /// Open a peer connection and answer this offer; answer with [`Input::Described`].
-    Answer(Attempt, String),
+    Answer(Attempt, Description),
     /// Make another offer over the attempt's connection; answer with [`Input::Described`].
     OfferAgain(Attempt),
     /// Give the peer's answer to the connection.
-    AcceptAnswer(Attempt, String),
+    AcceptAnswer(Attempt, Description),
     /// Give the peer's candidate to the connection.
     AddCandidate(Attempt, Candidate),
     /// Close the attempt's connection.
@@ -112,8 +113,10 @@ pub enum EndReason {
     NoPath,
     /// No description could be made here.
     Local,
-    /// No address or UDP port could be had here.
+    /// No UDP port could be had here.
     NoSocket,
+    /// The interfaces that are configured have no usable address.
+    NoAddress,
     /// This process may have no more sockets.
     NoFiles,
     /// The other side's description cannot be used.
@@ -141,6 +144,9 @@ impl EndReason {
             Self::Local => "the connection could not be set up here",
             Self::NoSocket => {
                 "no UDP port is free here: see ice.interfaces and ice.udp_ports, and the log"
+            }
+            Self::NoAddress => {
+                "the interfaces of ice.interfaces have no usable address here: see `ip address`, and the log"
             }
             Self::NoFiles => {
                 "too many open files here: raise `ulimit -n` or the service's LimitNOFILE"
@@ -172,7 +178,7 @@ enum State {
     Connecting {
         attempt: Attempt,
         deadline: Instant,
-        answer: Option<String>,
+        answer: Option<Description>,
     },
     /// The connection is up.
     Connected { attempt: Attempt, again: Again },
@@ -410,7 +416,7 @@ impl Negotiation {
         self.outputs.push_back(Output::Offer(attempt));
     }
 
-    fn described(&mut self, now: Instant, attempt: Attempt, sdp: String) {
+    fn described(&mut self, now: Instant, attempt: Attempt, sdp: Description) {
         let peer_id = self.peer_id.clone();
         if matches!(self.state, State::Connected { .. }) {
             // Another offer over the same connection.
@@ -452,9 +458,9 @@ impl Negotiation {
                     attempt,
                     again: Again::Offered(_),
                 } = self.state
-                    && ice_ufrag(&sdp) == self.remote_ufrag
+                    && self.remote_ufrag.as_deref() == Some(sdp.ice_ufrag())
                 {
-                    let again = if sends_nothing(&sdp) {
+                    let again = if sdp.sends_nothing() {
                         Again::At(now + OFFER_AGAIN[1])
                     } else {
                         Again::No
@@ -469,8 +475,8 @@ impl Negotiation {
                 };
                 let remaining = deadline.saturating_duration_since(now);
                 self.answered_after = self.answer_limit.saturating_sub(remaining);
-                self.is_silent = sends_nothing(&sdp);
-                self.remote_ufrag = ice_ufrag(&sdp);
+                self.is_silent = sdp.sends_nothing();
+                self.remote_ufrag = Some(sdp.ice_ufrag().to_owned());
                 self.outputs
                     .push_back(Output::AcceptAnswer(attempt, sdp.clone()));
                 self.release_early(attempt);
@@ -481,9 +487,9 @@ impl Negotiation {
                 };
             }
             (Role::Responder, Signal::Offer { sdp }) => {
-                let ufrag = ice_ufrag(&sdp);
+                let ufrag = Some(sdp.ice_ufrag().to_owned());
                 if self.attempt().is_some() {
-                    if ufrag.is_some() && ufrag == self.remote_ufrag {
+                    if ufrag == self.remote_ufrag {
                         return self
                             .outputs
                             .push_back(Output::Refused(SignalRefusal::Unexpected));
@@ -534,7 +540,7 @@ impl Negotiation {
     /// An answer says nothing about the offer that it is for. One that comes when none is awaited is
     /// for an attempt that was given up: the peer needs more time. If another answer was taken
     /// meanwhile, that one was late too, and its attempt cannot connect.
-    fn late_answer(&mut self, now: Instant, sdp: &str) {
+    fn late_answer(&mut self, now: Instant, sdp: &Description) {
         let stale = match &self.state {
             State::Idle { .. } | State::Describing { .. } => None,
             State::Connecting {
@@ -590,18 +596,6 @@ impl Negotiation {
         };
         self.state = State::Idle { until };
     }
-}
-
-/// True when every section of media is refused or goes the other way only.
-pub(crate) fn sends_nothing(sdp: &str) -> bool {
-    let mut sections = sdp.split("\nm=").skip(1).peekable();
-    let is_silent = |section: &str| {
-        section.split(' ').nth(1) == Some("0")
-            || section
-                .lines()
-                .any(|line| matches!(line.trim_end(), "a=inactive" | "a=recvonly"))
-    };
-    sections.peek().is_some() && sections.all(is_silent)
 }
 
 #[cfg(test)]

@@ -15,16 +15,20 @@ fn envelope(signal: Signal, peer_id: Option<&str>) -> Input {
     })
 }
 
-fn offer(ufrag: &str) -> Signal {
-    Signal::Offer {
-        sdp: format!("v=0\r\na=ice-ufrag:{ufrag}\r\n"),
+/// A description, or one of an ICE generation and nothing else.
+fn sdp(text: &str) -> Description {
+    if text.starts_with("v=0") {
+        return Description::parse(text).unwrap();
     }
+    Description::parse(&format!("v=0\r\na=ice-ufrag:{text}\r\n")).unwrap()
+}
+
+fn offer(ufrag: &str) -> Signal {
+    Signal::Offer { sdp: sdp(ufrag) }
 }
 
 fn answer() -> Signal {
-    Signal::Answer {
-        sdp: "v=0".to_owned(),
-    }
+    Signal::Answer { sdp: sdp("0") }
 }
 
 fn candidate(n: usize) -> Signal {
@@ -48,7 +52,7 @@ fn offered(now: Instant) -> (Negotiation, String) {
             Output::Offer(Attempt(1))
         ]
     );
-    machine.handle(now, Input::Described(Attempt(1), "v=0".to_owned()));
+    machine.handle(now, Input::Described(Attempt(1), sdp("0")));
     let outputs = drain(&mut machine);
     let [Output::Send(Signal::Offer { .. }, Some(peer_id))] = outputs.as_slice() else {
         panic!("{outputs:?}")
@@ -63,14 +67,12 @@ fn offer_again(machine: &mut Negotiation, now: Instant, attempt: Attempt) {
         drain(machine).contains(&Output::Offer(attempt)),
         "{attempt:?}"
     );
-    machine.handle(now, Input::Described(attempt, "v=0".to_owned()));
+    machine.handle(now, Input::Described(attempt, sdp("0")));
     drain(machine);
 }
 
-fn answer_of(sdp: &str) -> Signal {
-    Signal::Answer {
-        sdp: sdp.to_owned(),
-    }
+fn answer_of(text: &str) -> Signal {
+    Signal::Answer { sdp: sdp(text) }
 }
 
 #[test]
@@ -87,7 +89,7 @@ fn a_camera_that_answers_late_is_given_more_time() {
     assert_eq!(
         drain(&mut machine),
         [
-            Output::AcceptAnswer(Attempt(2), "first".to_owned()),
+            Output::AcceptAnswer(Attempt(2), sdp("first")),
             Output::Refused(SignalRefusal::Unexpected),
         ],
         "an echo is no second answer"
@@ -106,7 +108,7 @@ fn a_camera_that_answers_late_is_given_more_time() {
     machine.handle(answered, envelope(answer_of("third"), Some(&peer_id)));
     assert_eq!(
         drain(&mut machine),
-        [Output::AcceptAnswer(Attempt(3), "third".to_owned())],
+        [Output::AcceptAnswer(Attempt(3), sdp("third"))],
         "six seconds are within the new limit"
     );
     machine.handle(answered, Input::Connected(Attempt(3)));
@@ -181,15 +183,10 @@ fn an_unanswered_offer_is_replaced_by_a_fresh_one_with_the_same_peer_id() {
     let outputs = drain(&mut machine);
     assert_eq!(outputs[0], Output::Close(Attempt(1)));
     assert_eq!(outputs.last(), Some(&Output::Offer(Attempt(2))));
-    machine.handle(now, Input::Described(Attempt(2), "v=1".to_owned()));
+    machine.handle(now, Input::Described(Attempt(2), sdp("1")));
     assert_eq!(
         drain(&mut machine),
-        [Output::Send(
-            Signal::Offer {
-                sdp: "v=1".to_owned()
-            },
-            Some(peer_id)
-        )]
+        [Output::Send(Signal::Offer { sdp: sdp("1") }, Some(peer_id))]
     );
 }
 
@@ -205,7 +202,7 @@ fn an_answer_with_another_peer_id_is_refused_and_one_without_is_taken() {
     machine.handle(now, envelope(answer(), None));
     assert_eq!(
         drain(&mut machine),
-        [Output::AcceptAnswer(Attempt(1), "v=0".to_owned())]
+        [Output::AcceptAnswer(Attempt(1), sdp("0"))]
     );
     machine.handle(now, envelope(answer(), None));
     assert_eq!(
@@ -296,7 +293,7 @@ fn a_responder_echoes_the_peer_id_and_keeps_early_candidates() {
     machine.handle(now, envelope(offer("a"), Some("p")));
     machine.handle(now, envelope(candidate(1), Some("p")));
     machine.handle(now, envelope(candidate(2), Some("q")));
-    machine.handle(now, Input::Described(Attempt(1), "v=0".to_owned()));
+    machine.handle(now, Input::Described(Attempt(1), sdp("0")));
     let outputs = drain(&mut machine);
     assert!(outputs.contains(&Output::Refused(SignalRefusal::PeerId)));
     assert!(outputs.contains(&Output::Send(answer(), Some("p".to_owned()))));
@@ -312,7 +309,7 @@ fn a_new_generation_replaces_the_session_and_the_same_one_is_ignored() {
     let now = Instant::now();
     let mut machine = Negotiation::new(Role::Responder);
     machine.handle(now, envelope(offer("a"), Some("p")));
-    machine.handle(now, Input::Described(Attempt(1), "v=0".to_owned()));
+    machine.handle(now, Input::Described(Attempt(1), sdp("0")));
     machine.handle(now, Input::Connected(Attempt(1)));
     drain(&mut machine);
     machine.handle(now, envelope(offer("a"), Some("p")));
@@ -363,7 +360,7 @@ fn a_silent_peer_is_offered_again_over_the_same_connection_until_it_sends() {
     assert_eq!(machine.deadline(), Some(first));
     machine.handle_timeout(first);
     assert_eq!(drain(&mut machine), [Output::OfferAgain(Attempt(1))]);
-    machine.handle(first, Input::Described(Attempt(1), "v=0".to_owned()));
+    machine.handle(first, Input::Described(Attempt(1), sdp("0")));
     assert!(matches!(
         drain(&mut machine)[..],
         [Output::Send(Signal::Offer { .. }, Some(_))]
@@ -388,7 +385,7 @@ fn a_silent_peer_is_offered_again_over_the_same_connection_until_it_sends() {
     machine.handle(second, envelope(answer_of(&sends), None));
     assert_eq!(
         drain(&mut machine),
-        [Output::AcceptAnswer(Attempt(1), sends)]
+        [Output::AcceptAnswer(Attempt(1), sdp(&sends))]
     );
     assert_eq!((machine.deadline(), machine.is_connected()), (None, true));
 }

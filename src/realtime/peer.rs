@@ -6,6 +6,7 @@
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::str::FromStr;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -31,14 +32,18 @@ use webrtc::peer_connection::{
 };
 use webrtc::runtime::default_runtime;
 
+use super::candidate::{LeftOut, MAX_CANDIDATES, usable};
 use super::channel::PeerChannel;
 use super::codecs;
 use super::ice::{CandidatePair, IceSettings, connection_type};
 use super::nat::{announce, announce_in_description};
+use super::normalise::{Normalised, Side, Unusable, Wanted, normalise};
 use super::rtp_track::{TrackKind, TrackSender, stack_track};
+use super::sdp::{Description, SdpError};
 use super::signal::Candidate;
 use super::socket::{MediaRuntime, bind_addresses};
-use super::tee::{PayloadTypes, TEE_SLOT, Tee, TeeSink};
+use super::tee::{Inbound, PayloadTypes, SourceGate, TEE_SLOT, Tee, TeeSink};
+use super::warnings::allowed;
 use crate::config::Codec;
 use crate::descriptors::explain_io;
 use crate::hub::message::IceServer;
@@ -97,6 +102,20 @@ pub enum PeerError {
         /// What the stack says.
         source: rtc::shared::error::Error,
     },
+    /// The other side's description lacks what a connection needs.
+    #[error("the other side's description cannot be used: {0}")]
+    Unusable(#[from] Unusable),
+    /// The other side's candidate is none.
+    #[error("the other side's candidate cannot be used: it is no candidate of RFC 8839")]
+    Candidate,
+    /// The other side has sent more candidates than a connection takes.
+    #[error("the other side has sent more than {MAX_CANDIDATES} candidates: the rest is left out")]
+    TooManyCandidates,
+    /// Our own description cannot be read.
+    #[error(
+        "the description that was made here cannot be read ({0}): this is a bug, please report it"
+    )]
+    Own(#[from] SdpError),
     /// The connection could not be set up here.
     #[error("cannot {what}: {source}")]
     Local {
@@ -113,7 +132,7 @@ pub enum PeerError {
     Stack,
     /// The description has no section with a codec that both sides know.
     #[error(
-        "the other side's description has no {wanted} that both sides know (H.264 with packetization-mode=1 only)"
+        "the other side's description has no {wanted} that both sides know (of H.264 not packetization-mode=2)"
     )]
     NoCodec {
         /// What was looked for.
@@ -174,6 +193,21 @@ pub struct Peer {
     gathered: watch::Receiver<bool>,
     shared: Arc<Shared>,
     content: Content,
+    /// Names of hosts are taken for candidates.
+    mdns: bool,
+    /// Candidates of the other side that were taken, [`MAX_CANDIDATES`] at most.
+    candidates: AtomicUsize,
+    overflowed_candidates: AtomicU64,
+    malformed_candidates: AtomicU64,
+}
+
+/// Candidates of descriptions that were left out since the last look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct CandidatesLeftOut {
+    /// There were too many.
+    pub overflowed: u64,
+    /// They cannot be read.
+    pub malformed: u64,
 }
 
 /// What the callbacks and the handle share.
@@ -184,6 +218,9 @@ struct Shared {
     video: Mutex<Vec<RemoteVideo>>,
     /// What the tee is told of the description.
     payload_types: PayloadTypes,
+    /// What the tee tells; none for messages.
+    sink: Option<TeeSink>,
+    gate: Arc<SourceGate>,
     /// True once the local description has gone out: later candidates are trickled.
     trickle: std::sync::atomic::AtomicBool,
     /// Announced in place of this machine's own addresses.
@@ -250,6 +287,9 @@ impl Peer {
         let mut media = MediaEngine::default();
         let mut high_water = 0;
         let payload_types = PayloadTypes::default();
+        let gate = Arc::<SourceGate>::default();
+        let (events, receiver) = mpsc::channel(EVENT_CAPACITY);
+        let mut told = None;
         let (content, registry) = match carries {
             Carries::Media(MediaSetup {
                 sink,
@@ -259,7 +299,25 @@ impl Peer {
             }) => {
                 codecs::register(&mut media, &video, audio)
                     .map_err(local("register the codecs"))?;
-                let tee = Tee::new(sink, payload_types.clone());
+                let overrun = {
+                    let events = events.clone();
+                    move || {
+                        if let Some(suppressed) = allowed("ever new sources") {
+                            tracing::warn!(
+                                suppressed,
+                                "the other side sends with ever new sources: its connection is ended"
+                            );
+                        }
+                        let _ = events.try_send(PeerEvent::Ended);
+                    }
+                };
+                told = Some(Arc::clone(&sink));
+                let tee = Tee::new(
+                    sink,
+                    payload_types.clone(),
+                    Arc::clone(&gate),
+                    Box::new(overrun),
+                );
                 let registry =
                     interceptors(&mut media, tee).map_err(local("set up the interceptors"))?;
                 let content = Content::Media {
@@ -288,13 +346,14 @@ impl Peer {
         let runtime =
             default_runtime().expect("the stack has a runtime, because it is built with tokio's");
 
-        let (events, receiver) = mpsc::channel(EVENT_CAPACITY);
         let (gathered_sender, gathered) = watch::channel(false);
         let shared = Arc::new(Shared {
             events,
             gathered: gathered_sender,
             video: Mutex::default(),
             payload_types,
+            sink: told,
+            gate: Arc::clone(&gate),
             trickle: std::sync::atomic::AtomicBool::new(false),
             public_ips: settings.nat_1to1_ips.clone(),
         });
@@ -309,6 +368,7 @@ impl Peer {
             .with_runtime(Arc::new(MediaRuntime {
                 inner: runtime,
                 recv_buffer_bytes: settings.recv_buffer_bytes,
+                gate: Arc::clone(&gate),
             }))
             .with_udp_addrs(addresses)
             .with_data_channel_send_buffer_limit(high_water)
@@ -321,6 +381,10 @@ impl Peer {
                 gathered,
                 shared,
                 content,
+                mdns: settings.mdns,
+                candidates: AtomicUsize::new(0),
+                overflowed_candidates: AtomicU64::new(0),
+                malformed_candidates: AtomicU64::new(0),
             },
             receiver,
         ))
@@ -428,7 +492,7 @@ impl Peer {
     ///
     /// # Errors
     /// When the stack refuses.
-    pub async fn offer(&self) -> Result<String, PeerError> {
+    pub async fn offer(&self) -> Result<Description, PeerError> {
         let local = |source| PeerError::Local {
             what: "make an offer",
             source,
@@ -438,7 +502,7 @@ impl Peer {
             .set_local_description(offer)
             .await
             .map_err(local)?;
-        self.gathered_description().await
+        self.gathered_description(None).await
     }
 
     /// The answer to an offer, with the candidates that could be gathered in time.
@@ -446,15 +510,17 @@ impl Peer {
     /// # Errors
     /// [`PeerError::NoCodec`] or [`PeerError::NoDataChannels`] when the offer has nothing that can be used,
     /// [`PeerError::Remote`] when it cannot be read.
-    pub async fn answer(&self, offer: String) -> Result<String, PeerError> {
-        self.check_content(&offer)?;
+    pub async fn answer(&self, offer: &Description) -> Result<Description, PeerError> {
+        self.check_content(offer)?;
+        let normalised = self.normalised(offer, Side::Offer)?;
         let remote = |source| PeerError::Remote {
             what: "offer",
             source,
         };
-        let offer = RTCSessionDescription::offer(offer).map_err(remote)?;
+        let text = normalised.text.clone();
+        let description = RTCSessionDescription::offer(text).map_err(remote)?;
         self.connection
-            .set_remote_description(offer)
+            .set_remote_description(description)
             .await
             .map_err(remote)?;
         if let Content::Media {
@@ -472,7 +538,7 @@ impl Peer {
             .set_local_description(answer)
             .await
             .map_err(local)?;
-        self.gathered_description().await
+        self.gathered_description(Some((offer, &normalised))).await
     }
 
     /// Takes the other side's answer.
@@ -480,33 +546,41 @@ impl Peer {
     /// # Errors
     /// [`PeerError::Remote`] when it cannot be read or does not fit the offer, [`PeerError::NoCodec`] or
     /// [`PeerError::NoDataChannels`] when it takes nothing of what was offered.
-    pub async fn accept_answer(&self, answer: String) -> Result<(), PeerError> {
-        self.check_content(&answer)?;
+    pub async fn accept_answer(&self, answer: &Description) -> Result<(), PeerError> {
+        self.check_content(answer)?;
+        let normalised = self.normalised(answer, Side::Answer)?;
         let remote = |source| PeerError::Remote {
             what: "answer",
             source,
         };
-        let answer = RTCSessionDescription::answer(answer).map_err(remote)?;
+        let answer = RTCSessionDescription::answer(normalised.text).map_err(remote)?;
         self.connection
             .set_remote_description(answer)
             .await
             .map_err(remote)
     }
 
-    /// Takes a candidate of the other side; after its description.
+    /// Takes a candidate of the other side; after its description. One that is of no use here (for TCP, with the
+    /// name of a host) is left out without a word, since browsers send them.
     ///
     /// # Errors
-    /// [`PeerError::Remote`] when it cannot be read.
+    /// [`PeerError::Candidate`] when it cannot be read, [`PeerError::TooManyCandidates`] when there is no more room.
     pub async fn add_candidate(&self, candidate: Candidate) -> Result<(), PeerError> {
         if candidate.candidate.is_empty() {
             return Ok(());
         }
-        let prefixed = candidate.candidate.starts_with("candidate:");
-        let text = if prefixed {
-            candidate.candidate
-        } else {
-            format!("candidate:{}", candidate.candidate)
+        let text = match usable(&candidate.candidate, self.mdns) {
+            Ok(usable) => format!("candidate:{usable}"),
+            Err(LeftOut::Malformed) => return Err(PeerError::Candidate),
+            Err(reason) => {
+                tracing::trace!(%reason, "a candidate of the other side is left out");
+                return Ok(());
+            }
         };
+        if self.candidates.fetch_add(1, Ordering::Relaxed) >= MAX_CANDIDATES {
+            self.candidates.store(MAX_CANDIDATES, Ordering::Relaxed);
+            return Err(PeerError::TooManyCandidates);
+        }
         self.connection
             .add_ice_candidate(RTCIceCandidateInit {
                 candidate: text,
@@ -522,8 +596,13 @@ impl Peer {
             })
     }
 
-    /// Asks the sender of the video for a keyframe (PLI). False when there is no video yet.
+    /// Asks the senders of video for a keyframe (PLI). False when there is no video yet.
     pub async fn request_keyframe(&self) -> bool {
+        self.request_keyframe_of(None).await
+    }
+
+    /// As [`request_keyframe`](Self::request_keyframe), of one source if it is named.
+    pub async fn request_keyframe_of(&self, source: Option<u32>) -> bool {
         let videos = self
             .shared
             .video
@@ -531,14 +610,20 @@ impl Peer {
             .unwrap_or_else(PoisonError::into_inner)
             .clone();
         let mut asked = false;
-        for RemoteVideo { track, ssrc } in videos {
+        let all = if source.is_some() { 1 } else { videos.len() };
+        for RemoteVideo { track, ssrc } in videos.into_iter().take(all) {
             let pli = PictureLossIndication {
                 sender_ssrc: 0,
-                media_ssrc: ssrc,
+                media_ssrc: source.unwrap_or(ssrc),
             };
             asked |= track.write_rtcp(vec![Box::new(pli)]).await.is_ok();
         }
         asked
+    }
+
+    /// Packets that were thrown away since the last look, because their connection has had too many sources.
+    pub fn take_thrown_away(&self) -> u64 {
+        self.shared.gate.take_thrown_away()
     }
 
     /// True when the other side has said goodbye (DTLS close_notify). The stack tells it by no event
@@ -571,15 +656,54 @@ impl Peer {
         None
     }
 
-    fn check_content(&self, sdp: &str) -> Result<(), PeerError> {
+    /// Candidates that were left out of descriptions, once.
+    pub fn take_candidates_left_out(&self) -> CandidatesLeftOut {
+        CandidatesLeftOut {
+            overflowed: self.overflowed_candidates.swap(0, Ordering::Relaxed),
+            malformed: self.malformed_candidates.swap(0, Ordering::Relaxed),
+        }
+    }
+
+    /// A description as the stack is given it.
+    fn normalised(&self, description: &Description, side: Side) -> Result<Normalised, PeerError> {
+        let wanted = match &self.content {
+            Content::Media { video, audio, .. } => Wanted::Media {
+                video: video.clone(),
+                audio: *audio,
+            },
+            Content::Messages => Wanted::Messages,
+        };
+        let taken = self.candidates.load(Ordering::Relaxed);
+        let room = MAX_CANDIDATES.saturating_sub(taken);
+        let normalised = normalise(description, side, &wanted, room, self.mdns)?;
+        self.candidates
+            .fetch_add(normalised.candidates, Ordering::Relaxed);
+        self.overflowed_candidates
+            .fetch_add(normalised.overflowed, Ordering::Relaxed);
+        self.malformed_candidates
+            .fetch_add(normalised.malformed, Ordering::Relaxed);
+        if let Some(sink) = &self.shared.sink {
+            sink(Inbound::Described {
+                sources: description.video_sources(),
+                further_videos: normalised.further_videos,
+            });
+        }
+        Ok(normalised)
+    }
+
+    fn check_content(&self, sdp: &Description) -> Result<(), PeerError> {
         match &self.content {
             Content::Media { video, audio, .. } => check_media(sdp, video, *audio),
-            Content::Messages if has_data_channels(sdp) => Ok(()),
+            Content::Messages if sdp.has_data_channels() => Ok(()),
             Content::Messages => Err(PeerError::NoDataChannels),
         }
     }
 
-    async fn gathered_description(&self) -> Result<String, PeerError> {
+    /// The local description, with what is the stack's alone put in the words of the offer that it answers.
+    async fn gathered_description(
+        &self,
+        answers: Option<(&Description, &Normalised)>,
+    ) -> Result<Description, PeerError> {
         let mut gathered = self.gathered.clone();
         if tokio::time::timeout(GATHER_LIMIT, gathered.wait_for(|done| *done))
             .await
@@ -598,13 +722,18 @@ impl Peer {
                 what: "read the local description",
                 source: rtc::shared::error::Error::ErrConnectionClosed,
             })?;
-        self.shared
-            .payload_types
-            .set(codecs::payload_types(&description.sdp));
-        Ok(announce_in_description(
-            &description.sdp,
-            &self.shared.public_ips,
-        ))
+        let description = match answers {
+            Some((offer, normalised)) => normalised.complete(offer, &description.sdp),
+            None => description.sdp,
+        };
+        let description = Description::parse(&description)?;
+        let public_ips = &self.shared.public_ips;
+        self.shared.payload_types.set(&description);
+        if public_ips.is_empty() {
+            return Ok(description);
+        }
+        let announced = announce_in_description(&description, public_ips);
+        Ok(Description::parse(&announced)?)
     }
 }
 
@@ -721,8 +850,12 @@ fn direction(direction: RTCRtpTransceiverDirection) -> RTCRtpTransceiverInit {
 }
 
 /// An error unless a description has something of what is wanted.
-pub(super) fn check_media(sdp: &str, video: &[Codec], audio: bool) -> Result<(), PeerError> {
-    if !codecs::usable_video(sdp, video).is_empty() || (audio && codecs::has_opus(sdp)) {
+pub(super) fn check_media(
+    sdp: &Description,
+    video: &[Codec],
+    audio: bool,
+) -> Result<(), PeerError> {
+    if !sdp.usable_video(video).is_empty() || (audio && sdp.has_opus()) {
         return Ok(());
     }
     let video = video.iter().map(|codec| codec.as_str());
@@ -780,27 +913,4 @@ fn engine(settings: &IceSettings, for_media: bool) -> SettingEngine {
             Some(KEEP_ALIVE),
         )
         .build()
-}
-
-/// True when a description has a section for data channels that is not refused.
-fn has_data_channels(sdp: &str) -> bool {
-    sdp.lines()
-        .filter_map(|line| line.strip_prefix("m=application "))
-        .any(|media| !media.starts_with("0 ") && media.contains("webrtc-datachannel"))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_description_without_data_channels_is_known() {
-        let good = "v=0\r\nm=application 9 UDP/DTLS/SCTP webrtc-datachannel\r\n";
-        let refused = "v=0\r\nm=application 0 UDP/DTLS/SCTP webrtc-datachannel\r\n";
-        let video = "v=0\r\nm=video 9 UDP/TLS/RTP/SAVPF 96\r\n";
-        assert_eq!(
-            [good, refused, video].map(has_data_channels),
-            [true, false, false]
-        );
-    }
 }

@@ -4,11 +4,9 @@
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use super::sdp::{Description, SdpError};
 use crate::config::Dialect;
 pub use crate::hub::connection_events::ChannelKind;
-
-/// A session description larger than this is refused.
-const MAX_SDP_BYTES: usize = 64 * 1024;
 
 /// A candidate line larger than this is refused.
 const MAX_CANDIDATE_BYTES: usize = 2 * 1024;
@@ -32,12 +30,12 @@ pub enum Signal {
     /// The initiator's description.
     Offer {
         /// The description.
-        sdp: String,
+        sdp: Description,
     },
     /// The responder's description.
     Answer {
         /// The description.
-        sdp: String,
+        sdp: Description,
     },
     /// A trickled candidate.
     Ice(Candidate),
@@ -73,11 +71,12 @@ pub struct SignalEnvelope {
 /// Why a signal addressed to us cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SignalError {
-    /// The description is missing, of the wrong type, too large or has no ICE generation.
-    #[error(
-        "its session description is missing, too large, without ice-ufrag or not of the signal's type"
-    )]
+    /// The description is missing, or of the wrong type.
+    #[error("its session description is missing, or not of the signal's type")]
     Description,
+    /// The description cannot be read.
+    #[error("its session description cannot be read: {0}")]
+    Sdp(#[from] SdpError),
     /// The candidate is not an object with the known fields, or too large.
     #[error("its candidate cannot be read")]
     Candidate,
@@ -133,8 +132,8 @@ impl SignalNames {
     /// The data of a twin message that carries a signal.
     pub fn encode(&self, signal: &Signal, peer_id: Option<&str>) -> Value {
         let (kind, content) = match signal {
-            Signal::Offer { sdp } => ("offer", json!({"sdp": sdp, "type": "offer"})),
-            Signal::Answer { sdp } => ("answer", json!({"sdp": sdp, "type": "answer"})),
+            Signal::Offer { sdp } => ("offer", json!({"sdp": sdp.as_str(), "type": "offer"})),
+            Signal::Answer { sdp } => ("answer", json!({"sdp": sdp.as_str(), "type": "answer"})),
             Signal::Ice(candidate) => ("ice", json!(candidate)),
         };
         let mut data = json!({"type": format!("{}{kind}", self.outgoing), "data": content});
@@ -148,13 +147,6 @@ impl SignalNames {
 /// A new `peerId`: 32 hexadecimal digits.
 pub fn mint_peer_id() -> String {
     format!("{:032x}", rand::random::<u128>())
-}
-
-/// The ICE generation of a description (RFC 8839 §5.4): a new one is a new attempt.
-pub fn ice_ufrag(sdp: &str) -> Option<String> {
-    sdp.lines()
-        .find_map(|line| line.strip_prefix("a=ice-ufrag:"))
-        .map(|ufrag| ufrag.trim().to_owned())
 }
 
 fn parse_content(kind: &str, data: &Value) -> Result<SignalEnvelope, SignalError> {
@@ -177,17 +169,17 @@ fn parse_content(kind: &str, data: &Value) -> Result<SignalEnvelope, SignalError
     Ok(SignalEnvelope { signal, peer_id })
 }
 
-fn parse_sdp(content: &Value, kind: &str) -> Result<String, SignalError> {
+fn parse_sdp(content: &Value, kind: &str) -> Result<Description, SignalError> {
     let sdp = content
         .get("sdp")
         .and_then(Value::as_str)
         .ok_or(SignalError::Description)?;
     let stated = content.get("type").and_then(Value::as_str).unwrap_or(kind);
-    // Without an ICE generation nothing can be connected: such an offer must not replace a session.
-    if stated != kind || sdp.len() > MAX_SDP_BYTES || ice_ufrag(sdp).is_none() {
+    if stated != kind {
         return Err(SignalError::Description);
     }
-    Ok(sdp.to_owned())
+    // What cannot be read must not replace a session.
+    Ok(Description::parse(sdp)?)
 }
 
 fn parse_candidate(content: &Value) -> Result<Candidate, SignalError> {
@@ -217,6 +209,10 @@ mod tests {
 
     const SDP: &str = "v=0\r\na=ice-ufrag:abcd\r\n";
 
+    fn sdp() -> Description {
+        Description::parse(SDP).unwrap()
+    }
+
     fn dialling(dialect: Dialect) -> SignalNames {
         SignalNames::new(
             ChannelKind::Media,
@@ -231,9 +227,7 @@ mod tests {
     #[test]
     fn the_current_dialect_names_the_receiver() {
         let node = dialling(Dialect::Current);
-        let offer = Signal::Offer {
-            sdp: SDP.to_owned(),
-        };
+        let offer = Signal::Offer { sdp: sdp() };
         let data = node.encode(&offer, Some("p"));
         assert_eq!(node.room(), "cam");
         assert_eq!(
@@ -265,12 +259,7 @@ mod tests {
     #[test]
     fn the_legacy_dialect_has_one_room_for_both() {
         let node = dialling(Dialect::Legacy);
-        let data = node.encode(
-            &Signal::Offer {
-                sdp: SDP.to_owned(),
-            },
-            Some("p"),
-        );
+        let data = node.encode(&Signal::Offer { sdp: sdp() }, Some("p"));
         assert_eq!(
             (node.room(), data["type"].as_str(), data.get("peerId")),
             ("cam", Some("media-cam:offer"), None)
@@ -299,7 +288,7 @@ mod tests {
         };
         assert_eq!(
             parse("offer", json!({"sdp": "v=0", "type": "offer"})),
-            Some(Err(SignalError::Description)),
+            Some(Err(SignalError::Sdp(SdpError::IceUfrag))),
             "no ICE generation"
         );
         assert_eq!(
@@ -313,9 +302,9 @@ mod tests {
         assert_eq!(
             parse(
                 "answer",
-                json!({"sdp": SDP.repeat(MAX_SDP_BYTES / SDP.len() + 1)})
+                json!({"sdp": format!("{SDP}{}", "a=x\n".repeat(20_000))})
             ),
-            Some(Err(SignalError::Description))
+            Some(Err(SignalError::Sdp(SdpError::Bytes(SDP.len() + 80_000))))
         );
         assert_eq!(
             parse("ice", json!({"candidate": 7})),
@@ -345,7 +334,7 @@ mod tests {
         fn signals_survive_the_wire(tail in "[ -~]{1,80}", mid in proptest::option::of("[0-9]{1,2}"), index in proptest::option::of(0_u16..9)) {
             let node = dialling(Dialect::Current);
             let camera = SignalNames::new(ChannelKind::Media, Dialect::Current, "default", "cam", "node-1", "cam");
-            let sdp = format!("{SDP}{tail}");
+            let sdp = Description::parse(&format!("{SDP}a={tail}\r\n")).unwrap();
             let ice = Candidate { candidate: tail, sdp_mid: mid, sdp_mline_index: index, username_fragment: None };
             for signal in [Signal::Offer { sdp: sdp.clone() }, Signal::Answer { sdp: sdp.clone() }, Signal::Ice(ice)] {
                 let parsed = camera.parse(&node.encode(&signal, None));

@@ -2,18 +2,21 @@
 //! burst of a large keyframe.
 
 use std::future::Future;
-use std::io;
+use std::io::{self, IoSliceMut};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::ops::RangeInclusive;
 use std::pin::Pin;
 use std::sync::{Arc, Once};
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use rtc::shared::ifaces::ifaces;
 use webrtc::runtime::{
-    AsyncInterval, AsyncTcpListener, AsyncTcpStream, AsyncUdpSocket, JoinHandle, Runtime,
+    AsyncInterval, AsyncTcpListener, AsyncTcpStream, AsyncUdpSocket, JoinHandle, RecvMeta, Runtime,
+    Transmit,
 };
 
+use super::tee::SourceGate;
 use crate::descriptors::is_out_of_files;
 
 /// The tokio runtime of the stack, with a larger receive buffer on every UDP socket.
@@ -24,6 +27,7 @@ use crate::descriptors::is_out_of_files;
 pub(super) struct MediaRuntime {
     pub(super) inner: Arc<dyn Runtime>,
     pub(super) recv_buffer_bytes: usize,
+    pub(super) gate: Arc<SourceGate>,
 }
 
 impl Runtime for MediaRuntime {
@@ -33,21 +37,24 @@ impl Runtime for MediaRuntime {
 
     fn wrap_udp_socket(&self, socket: UdpSocket) -> io::Result<Arc<dyn AsyncUdpSocket>> {
         enlarge_receive_buffer(&socket, self.recv_buffer_bytes);
-        self.inner.wrap_udp_socket(socket)
+        Ok(Arc::new(GatedSocket {
+            inner: self.inner.wrap_udp_socket(socket)?,
+            gate: Arc::clone(&self.gate),
+        }))
     }
 
     fn wrap_tcp_listener(
         &self,
-        listener: std::net::TcpListener,
+        _listener: std::net::TcpListener,
     ) -> io::Result<Arc<dyn AsyncTcpListener>> {
-        self.inner.wrap_tcp_listener(listener)
+        Err(udp_alone())
     }
 
     fn connect_tcp<'a>(
         &'a self,
-        remote_addr: SocketAddr,
+        _remote_addr: SocketAddr,
     ) -> Pin<Box<dyn Future<Output = io::Result<Arc<dyn AsyncTcpStream>>> + Send + 'a>> {
-        self.inner.connect_tcp(remote_addr)
+        Box::pin(std::future::ready(Err(udp_alone())))
     }
 
     fn resolve_host<'a>(
@@ -75,6 +82,54 @@ impl Runtime for MediaRuntime {
 
     fn yield_now(&self) -> Pin<Box<dyn Future<Output = ()> + Send + 'static>> {
         self.inner.yield_now()
+    }
+}
+
+/// Whatever the other side names: nothing of ours connects or listens for TCP.
+fn udp_alone() -> io::Error {
+    io::Error::new(io::ErrorKind::Unsupported, "media goes over UDP alone")
+}
+
+/// A socket that throws away what its connection has no more room for.
+#[derive(Debug)]
+struct GatedSocket {
+    inner: Arc<dyn AsyncUdpSocket>,
+    gate: Arc<SourceGate>,
+}
+
+impl AsyncUdpSocket for GatedSocket {
+    fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.inner.local_addr()
+    }
+
+    fn poll_send(&self, cx: &mut Context<'_>, transmit: &Transmit<'_>) -> Poll<io::Result<usize>> {
+        self.inner.poll_send(cx, transmit)
+    }
+
+    fn poll_recv(
+        &self,
+        cx: &mut Context<'_>,
+        bufs: &mut [IoSliceMut<'_>],
+        meta: &mut [RecvMeta],
+    ) -> Poll<io::Result<usize>> {
+        let received = self.inner.poll_recv(cx, bufs, meta);
+        if let Poll::Ready(Ok(count)) = &received {
+            for (buffer, meta) in bufs.iter_mut().zip(meta.iter()).take(*count) {
+                let length = meta.len.min(buffer.len());
+                for datagram in buffer[..length].chunks_mut(meta.stride.max(1)) {
+                    self.gate.filter(datagram);
+                }
+            }
+        }
+        received
+    }
+
+    fn max_gso_segments(&self) -> usize {
+        self.inner.max_gso_segments()
+    }
+
+    fn max_gro_segments(&self) -> usize {
+        self.inner.max_gro_segments()
     }
 }
 
@@ -156,12 +211,13 @@ fn free_port(ip: IpAddr, ports: &RangeInclusive<u16>) -> io::Result<SocketAddr> 
     let count = ports.clone().count().max(1);
     let start = rand::random_range(0..count);
     let walk_once = ports.clone().skip(start).chain(ports.clone().take(start));
-    for address in walk_once.map(|port| SocketAddr::new(ip, port)) {
+    for port in walk_once {
+        let address = SocketAddr::new(ip, port);
         match UdpSocket::bind(address) {
             Ok(_) => return Ok(address),
-            // No other port would do.
-            Err(error) if is_out_of_files(&error) => return Err(error),
-            Err(_) => {}
+            Err(error) if is_taken(&error) => {}
+            // Another port would not help: the address is gone, or too many files are open.
+            Err(error) => return Err(error),
         }
     }
     Err(io::Error::new(
@@ -172,6 +228,14 @@ fn free_port(ip: IpAddr, ports: &RangeInclusive<u16>) -> io::Result<SocketAddr> 
             ports.end()
         ),
     ))
+}
+
+/// Taken by somebody else, or reserved for others.
+fn is_taken(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::AddrInUse | io::ErrorKind::PermissionDenied
+    )
 }
 
 fn is_link_local(ip: IpAddr) -> bool {

@@ -5,22 +5,25 @@
 //! The stack's own remote track gets no media: its queue is short, drops with a log line a packet and
 //! loses the arrival time.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashSet, VecDeque};
 use std::fmt;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use bytes::Bytes;
 use rtc::interceptor::{Interceptor, Packet, StreamInfo, TaggedPacket};
+use rtc::rtcp::goodbye::Goodbye;
 use rtc::rtcp::payload_feedbacks::full_intra_request::FullIntraRequest;
 use rtc::rtcp::payload_feedbacks::picture_loss_indication::PictureLossIndication;
 use rtc::rtcp::receiver_report::ReceiverReport;
 use rtc::rtcp::sender_report::SenderReport;
 use rtc::sansio::Protocol;
 
-use super::rtp_track::TrackKind;
+use super::sdp::Description;
 use crate::config::Codec;
 use crate::rtp::RtpPacket;
+use crate::telemetry::ledger::PacketRefusal;
 
 /// What the tee sees.
 #[derive(Debug)]
@@ -44,6 +47,20 @@ pub enum Inbound {
     KeyframeRequest,
     /// The other side has reported what it receives: it is there.
     Report,
+    /// A source says goodbye (RFC 3550 section 6.6).
+    Goodbye {
+        /// The source.
+        ssrc: u32,
+    },
+    /// A description of the other side was taken.
+    Described {
+        /// The sources of video that it names, the first section's first.
+        sources: Vec<u32>,
+        /// Video sections beyond the one that is taken.
+        further_videos: usize,
+    },
+    /// A packet that was not used.
+    Refused(PacketRefusal),
 }
 
 /// An RTP packet of sound: one Opus packet (RFC 7587).
@@ -66,66 +83,110 @@ pub struct AudioPacket {
 /// Takes what the tee sees; must return at once.
 pub type TeeSink = Arc<dyn Fn(Inbound) + Send + Sync>;
 
-/// What the payload types of a connection's video stand for, once its description is made.
+/// What the payload types of a connection stand for, once its description is made.
 #[derive(Debug, Clone, Default)]
 pub(super) struct PayloadTypes {
-    known: Arc<Mutex<Vec<(u8, Codec)>>>,
+    known: Arc<Mutex<Vec<(u8, Content)>>>,
+}
+
+/// What a packet has in it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Content {
+    Video(Codec),
+    Opus,
 }
 
 impl PayloadTypes {
-    pub(super) fn set(&self, known: impl Iterator<Item = (u8, Codec)>) {
-        *self.known.lock().unwrap_or_else(PoisonError::into_inner) = known.collect();
+    /// Those of our own description: what the other side may send.
+    pub(super) fn set(&self, own: &Description) {
+        let video = own.video_payload_types().into_iter();
+        let video = video.map(|(payload_type, codec)| (payload_type, Content::Video(codec)));
+        let opus = own.opus_payload_types().into_iter();
+        let opus = opus.map(|payload_type| (payload_type, Content::Opus));
+        *self.known.lock().unwrap_or_else(PoisonError::into_inner) = video.chain(opus).collect();
     }
 
-    fn codec(&self, payload_type: u8) -> Option<Codec> {
+    fn content(&self, payload_type: u8) -> Option<Content> {
         let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         let found = known.iter().find(|(known, _)| *known == payload_type)?;
         Some(found.1)
     }
 }
 
-/// Sources of one peer that are taken.
-const MAX_STREAMS: usize = 64;
+/// Sources of one connection that are taken, of packets and of reports. The stack keeps 0.4 KB of each for as long as
+/// the connection is up, and they need no description.
+const MAX_SOURCES: usize = 64;
+
+/// So many packets of further sources end the connection: the sockets let no more through, but for a relay's.
+const MAX_REFUSED: u64 = 1024;
 
 /// Position in the chain: behind the report generators, before a jitter buffer would change times.
 pub(super) const TEE_SLOT: usize = 12_500;
 
+/// Told when the other side goes on with ever new sources.
+pub(super) type Overrun = Box<dyn Fn() + Send + Sync>;
+
 /// The interceptor.
 pub(super) struct Tee {
     sink: TeeSink,
-    /// SSRCs of bound remote streams, [`MAX_STREAMS`] at most: a peer may bring new ones without a description.
-    streams: HashMap<u32, TrackKind>,
     payload_types: PayloadTypes,
+    gate: Arc<SourceGate>,
+    /// Packets of sources that there is no room for.
+    refused: u64,
+    overrun: Overrun,
     read_queue: VecDeque<TaggedPacket>,
     write_queue: VecDeque<TaggedPacket>,
 }
 
 impl Tee {
-    pub(super) fn new(sink: TeeSink, payload_types: PayloadTypes) -> Self {
+    pub(super) fn new(
+        sink: TeeSink,
+        payload_types: PayloadTypes,
+        gate: Arc<SourceGate>,
+        overrun: Overrun,
+    ) -> Self {
         Self {
             sink,
-            streams: HashMap::new(),
             payload_types,
+            gate,
+            refused: 0,
+            overrun,
             read_queue: VecDeque::new(),
             write_queue: VecDeque::new(),
         }
     }
 
-    fn observe(&self, message: &TaggedPacket) {
+    /// False for one source too many.
+    fn knows(&mut self, ssrc: u32) -> bool {
+        if self.gate.admit(ssrc) {
+            return true;
+        }
+        self.refused += 1;
+        (self.sink)(Inbound::Refused(PacketRefusal::TooManySources));
+        if self.refused == MAX_REFUSED {
+            (self.overrun)();
+        }
+        false
+    }
+
+    fn observe(&mut self, message: &TaggedPacket) {
         match &message.message.packet {
             Packet::Rtp(packet) => {
                 let header = &packet.header;
-                let codec = self.payload_types.codec(header.payload_type);
-                match (self.streams.get(&header.ssrc), codec) {
-                    (Some(TrackKind::Audio), _) => (self.sink)(Inbound::Audio(AudioPacket {
+                if !self.knows(header.ssrc) {
+                    return;
+                }
+                // A source needs no description, only a payload type: who restarts has a new one.
+                let inbound = match self.payload_types.content(header.payload_type) {
+                    Some(Content::Opus) => Inbound::Audio(AudioPacket {
                         sequence: header.sequence_number,
                         timestamp: header.timestamp,
                         marker: header.marker,
                         ssrc: header.ssrc,
                         payload: packet.payload.clone(),
                         arrived_at: message.now,
-                    })),
-                    (Some(TrackKind::Video), Some(codec)) => (self.sink)(Inbound::Rtp(RtpPacket {
+                    }),
+                    Some(Content::Video(codec)) => Inbound::Rtp(RtpPacket {
                         sequence: header.sequence_number,
                         timestamp: header.timestamp,
                         marker: header.marker,
@@ -133,26 +194,33 @@ impl Tee {
                         codec,
                         payload: packet.payload.clone(),
                         arrived_at: message.now,
-                    })),
-                    // A payload type that was not agreed on, or a source that no description knows.
-                    (Some(TrackKind::Video), None) | (None, _) => {}
-                }
+                    }),
+                    None => Inbound::Refused(PacketRefusal::NotAgreed),
+                };
+                (self.sink)(inbound);
             }
             Packet::Rtcp(packets) => {
                 for packet in packets {
                     let packet = packet.as_any();
                     if let Some(report) = packet.downcast_ref::<SenderReport>() {
-                        if self.streams.get(&report.ssrc) == Some(&TrackKind::Video) {
-                            (self.sink)(Inbound::SenderReport {
-                                ssrc: report.ssrc,
-                                ntp: report.ntp_time,
-                                rtp_timestamp: report.rtp_time,
-                                arrived_at: message.now,
-                            });
+                        if !self.knows(report.ssrc) {
+                            continue;
                         }
+                        (self.sink)(Inbound::SenderReport {
+                            ssrc: report.ssrc,
+                            ntp: report.ntp_time,
+                            rtp_timestamp: report.rtp_time,
+                            arrived_at: message.now,
+                        });
                         (self.sink)(Inbound::Report);
-                    } else if packet.is::<ReceiverReport>() {
-                        (self.sink)(Inbound::Report);
+                    } else if let Some(report) = packet.downcast_ref::<ReceiverReport>() {
+                        if self.knows(report.ssrc) {
+                            (self.sink)(Inbound::Report);
+                        }
+                    } else if let Some(goodbye) = packet.downcast_ref::<Goodbye>() {
+                        for ssrc in goodbye.sources.iter().take(MAX_SOURCES) {
+                            (self.sink)(Inbound::Goodbye { ssrc: *ssrc });
+                        }
                     } else if packet.is::<PictureLossIndication>()
                         || packet.is::<FullIntraRequest>()
                     {
@@ -165,10 +233,70 @@ impl Tee {
     }
 }
 
+/// The sources that a connection has had, for the tee and for the sockets: once there are as many as it takes, packets
+/// of others are thrown away before the stack decrypts them and keeps something of each.
+#[derive(Debug, Default)]
+pub(super) struct SourceGate {
+    is_full: AtomicBool,
+    known: Mutex<HashSet<u32>>,
+    thrown_away: AtomicU64,
+}
+
+impl SourceGate {
+    /// Takes a source if there is room. Called for packets that were authenticated.
+    fn admit(&self, ssrc: u32) -> bool {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        if known.contains(&ssrc) {
+            return true;
+        }
+        if known.len() >= MAX_SOURCES {
+            self.is_full.store(true, Ordering::Release);
+            return false;
+        }
+        known.insert(ssrc);
+        true
+    }
+
+    /// Makes what is of an unknown source unreadable; `datagram` is what came from the network.
+    pub(super) fn filter(&self, datagram: &mut [u8]) {
+        if !self.is_full.load(Ordering::Acquire) {
+            return;
+        }
+        // A relay's channel data has four bytes in front (RFC 8656 section 12.4).
+        let at = match datagram.first() {
+            Some(64..=79) => 4,
+            _ => 0,
+        };
+        let Some(packet) = datagram.get(at..) else {
+            return;
+        };
+        // RTCP shares the port, and has its sender's source elsewhere (RFC 5761 section 4).
+        let ssrc = match packet {
+            [128..=191, 192..=223, ..] => packet.get(4..8),
+            [128..=191, ..] => packet.get(8..12),
+            _ => return,
+        };
+        let Some(ssrc) = ssrc.and_then(|bytes| <[u8; 4]>::try_from(bytes).ok()) else {
+            return;
+        };
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        if !known.contains(&u32::from_be_bytes(ssrc)) {
+            self.thrown_away.fetch_add(1, Ordering::Relaxed);
+            // No protocol of RFC 7983 begins so.
+            datagram[0] = 10;
+        }
+    }
+
+    /// Packets that were thrown away since the last look.
+    pub(super) fn take_thrown_away(&self) -> u64 {
+        self.thrown_away.swap(0, Ordering::Relaxed)
+    }
+}
+
 impl fmt::Debug for Tee {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Tee")
-            .field("streams", &self.streams)
+            .field("gate", &self.gate)
             .finish_non_exhaustive()
     }
 }
@@ -209,19 +337,7 @@ impl Interceptor for Tee {
 
     fn unbind_local_stream(&mut self, _info: &StreamInfo) {}
 
-    fn bind_remote_stream(&mut self, info: &StreamInfo) {
-        if self.streams.len() >= MAX_STREAMS {
-            return;
-        }
-        let mime_type = info.mime_type.to_ascii_lowercase();
-        if mime_type.starts_with("video/") {
-            self.streams.insert(info.ssrc, TrackKind::Video);
-        } else if mime_type.starts_with("audio/opus") {
-            self.streams.insert(info.ssrc, TrackKind::Audio);
-        }
-    }
+    fn bind_remote_stream(&mut self, _info: &StreamInfo) {}
 
-    fn unbind_remote_stream(&mut self, info: &StreamInfo) {
-        self.streams.remove(&info.ssrc);
-    }
+    fn unbind_remote_stream(&mut self, _info: &StreamInfo) {}
 }

@@ -2,6 +2,7 @@
 //! order with every loss said.
 
 pub mod reorder;
+pub mod sources;
 pub mod timeline;
 
 use std::time::Instant;

@@ -428,7 +428,7 @@ proptest::proptest! {
                     }
                     running.push((job, of));
                 },
-                6 => if !running.is_empty() {
+                6 if !running.is_empty() => {
                     let (job, _) = running.swap_remove(n % running.len());
                     metrics[job.work].frames_inferred.inc();
                     bench.core.finished(job.source, JobEnd::Inferred, job.skipped_frames);

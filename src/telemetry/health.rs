@@ -324,7 +324,7 @@ pub struct Readiness {
     model_warm: AtomicBool,
     hub_joined: AtomicBool,
     troubles: Mutex<Vec<String>>,
-    /// Why the hub is not joined, as a sentence; empty where nobody said.
+    /// Which hub is not joined and why; empty where nobody said.
     hub_trouble: Mutex<String>,
 }
 
@@ -344,7 +344,7 @@ impl Readiness {
         *self.troubles.lock().unwrap_or_else(PoisonError::into_inner) = troubles;
     }
 
-    /// Which hub is not joined and why, in a sentence that begins with "the hub".
+    /// Which hub is not joined and why; ends the sentence "the hub is not joined: ".
     pub fn set_hub_trouble(&self, trouble: impl Into<String>) {
         *self
             .hub_trouble
@@ -365,7 +365,7 @@ impl Readiness {
                 .unwrap_or_else(PoisonError::into_inner);
             missing.push(match trouble.as_str() {
                 "" => "the hub is not joined".to_owned(),
-                trouble => trouble.to_owned(),
+                trouble => format!("the hub is not joined: {trouble}"),
             });
         }
         let troubles = self.troubles.lock();
@@ -506,8 +506,11 @@ mod tests {
         );
         readiness.set_model_warm(true);
         assert_eq!(readiness.missing(), ["the hub is not joined"]);
-        readiness.set_hub_trouble("the hub http://h:1 is away");
-        assert_eq!(readiness.missing(), ["the hub http://h:1 is away"]);
+        readiness.set_hub_trouble("http://h:1 is away");
+        assert_eq!(
+            readiness.missing(),
+            ["the hub is not joined: http://h:1 is away"]
+        );
         readiness.set_hub_joined(true);
         assert!(readiness.missing().is_empty());
         readiness

@@ -151,6 +151,18 @@ label_enum! {
 }
 
 label_enum! {
+    /// Why an RTP packet that a peer sent was not used.
+    pub enum PacketRefusal {
+        /// Its payload type was not agreed on.
+        NotAgreed = "not_agreed",
+        /// It is of another source than the one that is taken, or of one that has not sent two packets in sequence.
+        OtherSource = "other_source",
+        /// Its connection has had too many sources.
+        TooManySources = "too_many_sources",
+    }
+}
+
+label_enum! {
     /// Why a signal was refused.
     pub enum SignalRefusal {
         /// From a twin that is not configured.

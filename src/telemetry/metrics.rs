@@ -12,8 +12,8 @@ use prometheus::{
 
 use super::label::label_enum;
 use super::ledger::{
-    CameraState, EventDrop, FrameDrop, Malformed, ModelState, ShedLevel, SignalRefusal, Stage,
-    UnitDrop, Work,
+    CameraState, EventDrop, FrameDrop, Malformed, ModelState, PacketRefusal, ShedLevel,
+    SignalRefusal, Stage, UnitDrop, Work,
 };
 use crate::config::StreamId;
 
@@ -51,6 +51,7 @@ pub struct Metrics {
     config_last_reload_successful: IntGauge,
     config_last_reload_success: Gauge,
     malformed_input: Vec<IntCounter>,
+    rtp_packets_refused: Vec<IntCounter>,
     /// A session's run that gave an error.
     pub inference_failures: IntCounter,
     /// Inference workers and decoders that were replaced.
@@ -313,6 +314,11 @@ impl Metrics {
             "Connections that the HTTP server closed before their end",
             &["reason"],
         );
+        let packets_refused = register.counters(
+            "rtp_packets_refused_total",
+            "RTP packets that came and were not used",
+            &["reason"],
+        );
         let build_info =
             register.gauges("build_info", "1, labelled with the version", &["version"]);
         build_info
@@ -344,6 +350,10 @@ impl Metrics {
             malformed_input: Malformed::ALL
                 .iter()
                 .map(|k| malformed.with_label_values(&[k.as_str()]))
+                .collect(),
+            rtp_packets_refused: PacketRefusal::ALL
+                .iter()
+                .map(|r| packets_refused.with_label_values(&[r.as_str()]))
                 .collect(),
             inference_failures: register
                 .counter("inference_failures_total", "Inferences that failed"),
@@ -476,6 +486,11 @@ impl Metrics {
     /// Counts a refused signal.
     pub fn signal_refused(&self, reason: SignalRefusal) {
         self.signals_refused[reason as usize].inc();
+    }
+
+    /// Counts RTP packets that were not used.
+    pub fn rtp_packets_refused(&self, reason: PacketRefusal, count: u64) {
+        self.rtp_packets_refused[reason as usize].inc_by(count);
     }
 
     /// Counts a malformed input.

@@ -49,6 +49,60 @@ pub fn endless() -> Vec<u8> {
     model(&nodes, PERSON)
 }
 
+/// A model with one operator that takes minutes on a picture of full contrast and asks nobody whether to go on: the overlaps of
+/// boxes, none of which overlaps another.
+pub fn stuck() -> Vec<u8> {
+    let mut nodes = contrast(400_000.0);
+    let float = |n: f32| value(&tensor("", FLOAT, &[], &n.to_le_bytes()));
+    let whole = |dims: &[i64]| {
+        let raw: Vec<u8> = dims.iter().flat_map(|dim| dim.to_le_bytes()).collect();
+        value(&tensor(
+            "",
+            INT64,
+            &[u64::try_from(dims.len()).unwrap()],
+            &raw,
+        ))
+    };
+    let to = |kind| [text(1, "to"), number(3, kind), number(20, 2)].concat();
+    let last = [text(1, "axis"), number(3, 2), number(20, 2)].concat();
+    let all = [text(1, "keepdims"), number(3, 0), number(20, 2)].concat();
+    for (name, n) in [("f0", 0.0), ("f1", 1.0), ("f2", 2.0)] {
+        nodes.push(node("Constant", &[], &[name], &[float(n)]));
+    }
+    nodes.extend([
+        node("Constant", &[], &["boxes_of"], &[whole(&[1, -1, 1])]),
+        node("Constant", &[], &["scores_of"], &[whole(&[1, 1, -1])]),
+        node("Cast", &["many"], &["end"], &[to(FLOAT)]),
+        node("Range", &["f0", "end", "f1"], &["steps"], &[]),
+        node("Mul", &["steps", "f2"], &["far"], &[]),
+        node("Reshape", &["far", "boxes_of"], &["low"], &[]),
+        node("Add", &["low", "f1"], &["high"], &[]),
+        node("Mul", &["low", "f0"], &["left"], &[]),
+        node("Add", &["left", "f1"], &["right"], &[]),
+        node(
+            "Concat",
+            &["low", "left", "high", "right"],
+            &["boxes"],
+            &[last],
+        ),
+        node("Reshape", &["right", "scores_of"], &["scores"], &[]),
+        node("Reshape", &["many", "one"], &["most_boxes"], &[]),
+        node(
+            "NonMaxSuppression",
+            &["boxes", "scores", "most_boxes"],
+            &["kept"],
+            &[],
+        ),
+        node("Shape", &["kept"], &["shape"], &[]),
+        node("ReduceMax", &["shape"], &["count"], &[all]),
+        node("Cast", &["count"], &["counted"], &[to(FLOAT)]),
+        node("Mul", &["counted", "f0"], &["nothing"], &[]),
+        node("Add", &["c", "nothing"], &["output0"], &[]),
+    ]);
+    nodes.insert(0, node("Constant", &[], &["one"], &[whole(&[1])]));
+    model(&nodes, PERSON)
+}
+
 /// The picture's contrast (0 to 1) as a whole number of at most `most`: `many`.
 fn contrast(most: f32) -> Vec<Vec<u8>> {
     let no_dims = || [text(1, "keepdims"), number(3, 0), number(20, 2)].concat();

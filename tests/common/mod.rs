@@ -166,6 +166,11 @@ impl Program {
         }
     }
 
+    /// Its process.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Sends it a signal of `kill`.
     pub fn signal(&self, name: &str) {
         let status = Command::new("kill")

@@ -139,7 +139,7 @@ async fn over_a_connection_numbers_are_in_order_and_a_pli_gives_a_keyframe_withi
     let Signal::Answer { sdp } = envelope.signal else {
         panic!("an answer: {envelope:?}");
     };
-    peer.accept_answer(sdp).await.unwrap();
+    peer.accept_answer(&sdp).await.unwrap();
 
     let metrics = Metrics::new();
     let id = StreamId::new("cam", "default");

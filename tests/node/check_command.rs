@@ -561,28 +561,28 @@ async fn cameras_that_give_no_video() {
         sdp("m=video 9 UDP/TLS/RTP/SAVPF 102\r\na=rtpmap:102 H264/90000\r\na=mid:7\r\n"),
     )
     .await;
-    answering(&url, "gone", |offer| async {
+    answering(&url, "gone", |offer| async move {
         let ice = IceSettings {
             interfaces: vec!["lo".to_owned()],
             ..IceSettings::default()
         };
         let (peer, _events) = Peer::for_h264(&ice, &[], Arc::new(|_| {})).await.unwrap();
-        let answer = peer.answer(offer).await.unwrap();
+        let answer = peer.answer(&offer.parse().unwrap()).await.unwrap();
         peer.close().await;
-        answer
+        answer.as_str().to_owned()
     })
     .await;
-    answering(&url, "still", |offer| async {
+    answering(&url, "still", |offer| async move {
         let ice = IceSettings {
             interfaces: vec!["lo".to_owned()],
             ..IceSettings::default()
         };
         let (peer, _events) = Peer::for_h264(&ice, &[], Arc::new(|_| {})).await.unwrap();
         let _sender = peer.send(TrackKind::Video, "video").await.unwrap();
-        let answer = peer.answer(offer).await.unwrap();
+        let answer = peer.answer(&offer.parse().unwrap()).await.unwrap();
         // It stays open for the rest of the test.
         std::mem::forget(peer);
-        answer
+        answer.as_str().to_owned()
     })
     .await;
     let config = ["mute", "vp8", "closed", "broken", "gone", "still"]

@@ -417,7 +417,7 @@ async fn a_hub_that_refuses_the_access_key_is_asked_again_and_said() {
     assert_eq!(said["remedy"], "check the device id and its access key");
     let ready = http_get(node.http, "/readyz");
     assert!(
-        ready.contains(&format!("the hub {url} is away since ")),
+        ready.contains(&format!("the hub is not joined: {url} is away since ")),
         "{ready}"
     );
     assert!(ready.contains(reason), "{ready}");

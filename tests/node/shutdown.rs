@@ -120,12 +120,12 @@ fn try_get(address: SocketAddr, path: &str) -> std::io::Result<(u16, String)> {
     Ok((status, body.to_owned()))
 }
 
-/// Asks until the answer is this one.
+/// Asks until the answer is this one; what explains it may follow.
 async fn until_answer(node: &NodeProcess, path: &str, wanted: (u16, &str)) {
     let deadline = Instant::now() + DEADLINE;
     loop {
         let (status, body) = get(node, path);
-        if (status, body.as_str()) == wanted {
+        if status == wanted.0 && body.starts_with(wanted.1) {
             return;
         }
         assert!(Instant::now() < deadline, "{path} says {status} {body}");
@@ -152,7 +152,7 @@ async fn with_the_hub_gone() {
     let mut node = start_node(&hub.url).await;
     until_busy(&node).await;
     hub.stop().await;
-    until_answer(&node, "/readyz", (503, "the hub is not joined\n")).await;
+    until_answer(&node, "/readyz", (503, "the hub is not joined: ")).await;
     stops(&mut node, "TERM").await;
     camera.abort();
 }
@@ -191,7 +191,7 @@ async fn a_hub_that_is_away_at_the_start_is_waited_for() {
     let address = free.local_addr().unwrap().to_string();
     drop(free);
     let mut node = start_node(&format!("http://{address}")).await;
-    until_answer(&node, "/readyz", (503, "the hub is not joined\n")).await;
+    until_answer(&node, "/readyz", (503, "the hub is not joined: ")).await;
     assert_eq!(get(&node, "/healthz").0, 200);
     let hub = Hub::start(&address).await;
     until_answer(&node, "/readyz", (200, "ok\n")).await;
@@ -547,4 +547,48 @@ async fn the_finest_log_tells_no_secret() {
     println!("{lines} lines, {traces} of them at trace");
     assert!(traces > 10, "{lines} lines, {traces} of them at trace");
     hub.stop().await;
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test(flavor = "multi_thread")]
+async fn a_command_that_hangs_in_a_write_is_ended_by_force() {
+    const TERM: u32 = 15;
+    let (hanging, full) = full_pipe();
+    let mut child = program(&["demo", "--cameras", "1", "--seconds", "60"])
+        .stdout(full)
+        .stderr(Stdio::piped())
+        .current_dir(root())
+        .spawn()
+        .unwrap();
+    let status = format!("/proc/{}/status", child.id());
+    let catches_signals = || {
+        let status = std::fs::read_to_string(&status).unwrap();
+        let caught = status
+            .lines()
+            .find_map(|line| line.strip_prefix("SigCgt:"))
+            .unwrap();
+        u64::from_str_radix(caught.trim(), 16).unwrap() >> (TERM - 1) & 1 == 1
+    };
+    let deadline = Instant::now() + DEADLINE;
+    while !catches_signals() {
+        assert!(Instant::now() < deadline, "it takes no signal");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    let id = child.id().to_string();
+    let kill = Command::new("kill").args(["-TERM", &id]).status();
+    assert!(kill.unwrap().success());
+    let mut said = String::new();
+    let status = ended(&mut child).await;
+    child
+        .stderr
+        .take()
+        .unwrap()
+        .read_to_string(&mut said)
+        .unwrap();
+    assert_eq!(status.code(), Some(1), "{said}");
+    assert!(
+        said.ends_with("twinsight: ended by force, since it did not stop\n"),
+        "{said}"
+    );
+    drop(hanging);
 }

@@ -237,3 +237,75 @@ async fn models_that_hang_and_lie_leave_the_camera_of_a_good_one_alone_and_are_s
     program.signal("TERM");
     assert_eq!(program.ended().await.code(), Some(0));
 }
+
+/// Resident memory of another process in MB.
+#[cfg(feature = "ort")]
+fn resident_mb_of(process: u32) -> f64 {
+    let status = std::fs::read_to_string(format!("/proc/{process}/status")).unwrap();
+    let line = status
+        .lines()
+        .find(|line| line.starts_with("VmRSS:"))
+        .unwrap();
+    let kb: f64 = line.split_whitespace().nth(1).unwrap().parse().unwrap();
+    kb / 1024.0
+}
+
+/// Runs that ignore their end: a thread each, for minutes.
+#[cfg(feature = "ort")]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "two minutes of work on two cores: make long"]
+async fn runs_that_cannot_be_ended_cost_a_bounded_number_of_threads() {
+    use common::{NodeProcess, http_get};
+
+    let url = start_hub(DevHubOptions::default()).await;
+    for id in ["stuck-1", "stuck-2", "good"] {
+        fake::camera(&url, id, "default", None, 5.0);
+    }
+    let (_app, mut events) = fake::listen(&url).await;
+    let models = tempfile::tempdir().unwrap();
+    made_models::install(models.path(), "stuck", &made_models::stuck());
+    made_models::install(
+        models.path(),
+        "good",
+        &made_models::constant(made_models::PERSON),
+    );
+    let cameras: String = [("stuck-1", "stuck"), ("stuck-2", "stuck"), ("good", "good")]
+        .iter()
+        .map(|(twin, model)| format!("[[cameras]]\ntwin_id = \"{twin}\"\nmodel = \"{model}\"\n"))
+        .collect();
+    let folder = models.path().display();
+    let config = format!(
+        "[ice]\ninterfaces = [\"lo\"]\n[runtime]\nthreads = 2\nmodels_dir = \"{folder}\"\n{cameras}"
+    );
+    let env = [
+        ("PHYSTACK_SIMULATOR_URL", url.as_str()),
+        ("TWIN_ID", fake::NODE),
+    ];
+    let node = NodeProcess::start(&config, &env).await;
+    let (started, mut good) = (Instant::now(), Vec::new());
+    let mut before = None;
+    while started.elapsed() < Duration::from_secs(110) {
+        let message = tokio::time::timeout(DEADLINE, events.recv())
+            .await
+            .expect("events go on")
+            .unwrap();
+        if message.message_type() == Some("edgeInstance:detections") {
+            good.push(Instant::now());
+            before.get_or_insert_with(|| resident_mb_of(node.program.id()));
+        }
+    }
+    let longest = good.windows(2).map(|pair| pair[1] - pair[0]).max().unwrap();
+    let (before, after) = (before.unwrap(), resident_mb_of(node.program.id()));
+    let given_up = node.plain_metric("twinsight_workers_given_up");
+    println!(
+        "{} events of the good camera in 110 s, the longest gap {longest:?}, {given_up} given up, {before:.0} MB, later {after:.0} MB",
+        good.len()
+    );
+    println!("{}", http_get(node.http, "/readyz"));
+    assert!(longest < Duration::from_secs(15), "{longest:?}");
+    assert!((1.0..=2.0).contains(&given_up), "{given_up}");
+    assert!(
+        after - before < 400.0,
+        "{before:.0} MB, later {after:.0} MB"
+    );
+}

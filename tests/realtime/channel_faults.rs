@@ -305,7 +305,7 @@ async fn what_a_malicious_peer_sends_is_counted_and_bounded() {
     let _channel = peer.create_channel("dc-victim-victim").await.unwrap();
     let sdp = peer.offer().await.unwrap();
     peer.close().await;
-    let offer = json!({"sdp": sdp, "type": "offer"});
+    let offer = json!({"sdp": sdp.as_str(), "type": "offer"});
     let before = acceptor.refused();
     for number in 0..10_000 {
         signal(

@@ -645,7 +645,7 @@ async fn rendezvous(web: &HubClient, name: &str) {
         message.twin_id == "b" && message.message_type() == Some(&answer_type)
     });
     let offer = json!({
-        "type": format!("dc-{name}-b:offer"), "data": {"sdp": sdp, "type": "offer"}, "peerId": name,
+        "type": format!("dc-{name}-b:offer"), "data": {"sdp": sdp.as_str(), "type": "offer"}, "peerId": name,
     });
     // The other side may still be about to listen.
     let answer = loop {
@@ -656,8 +656,8 @@ async fn rendezvous(web: &HubClient, name: &str) {
         }
     };
     assert_eq!(answer.data["peerId"], *name);
-    let sdp = answer.data["data"]["sdp"].as_str().unwrap().to_owned();
-    peer.accept_answer(sdp).await.unwrap();
+    let sdp = answer.data["data"]["sdp"].as_str().unwrap();
+    peer.accept_answer(&sdp.parse().unwrap()).await.unwrap();
     let up = async { while !matches!(events.recv().await.unwrap(), PeerEvent::Connected) {} };
     soon("the connection", up).await;
     assert_eq!(soon("opening", channel.next()).await, ChannelEvent::Open);

@@ -23,13 +23,16 @@ use crate::backoff::Backoff;
 use crate::config::Dialect;
 use crate::hub::client::{HubClient, HubError, HubStatus};
 use crate::realtime::ice::IceSettings;
+use crate::realtime::names::shortened;
 use crate::realtime::negotiation::{ANSWER_LIMIT, CONNECT_LIMIT};
 use crate::realtime::peer::Peer;
 use crate::realtime::rtp_track::{TrackKind, TrackSender};
+use crate::realtime::sdp::Description;
 use crate::realtime::signal::{
-    Candidate, ChannelKind, Signal, SignalEnvelope, SignalNames, ice_ufrag, mint_peer_id,
+    Candidate, ChannelKind, Signal, SignalEnvelope, SignalNames, mint_peer_id,
 };
 use crate::realtime::tee::{Inbound, TeeSink};
+use crate::realtime::warnings::allowed;
 
 /// Viewers at once, as with the official clients' fan-out.
 const MAX_VIEWERS: usize = 8;
@@ -142,7 +145,7 @@ struct Camera {
 struct Viewer {
     signals: mpsc::Sender<SignalEnvelope>,
     task: tokio::task::AbortHandle,
-    ufrag: Option<String>,
+    ufrag: String,
 }
 
 impl Camera {
@@ -167,7 +170,7 @@ impl Camera {
                 .unwrap_or_else(|| message.source_twin_id.clone());
             match &envelope.signal {
                 Signal::Offer { sdp } => {
-                    let ufrag = ice_ufrag(sdp);
+                    let ufrag = sdp.ice_ufrag().to_owned();
                     if let Some(viewer) = viewers.get(&key) {
                         if viewer.ufrag == ufrag {
                             continue;
@@ -175,10 +178,13 @@ impl Camera {
                         // A new attempt of the same viewer replaces its old one.
                         viewer.task.abort();
                     } else if viewers.len() >= MAX_VIEWERS {
-                        tracing::warn!(
-                            viewer = message.source_twin_id,
-                            "too many viewers: an offer is left unanswered"
-                        );
+                        if let Some(suppressed) = allowed("too many viewers") {
+                            tracing::warn!(
+                                viewer = shortened(&message.source_twin_id),
+                                suppressed,
+                                "too many viewers: an offer is left unanswered"
+                            );
+                        }
                         continue;
                     }
                     let (signals, mailbox) = mpsc::channel(MAILBOX);
@@ -191,10 +197,21 @@ impl Camera {
                     let task = tasks.spawn(async move {
                         match camera.serve(&room, peer_id, offer, mailbox).await {
                             Ok(parting) => {
-                                tracing::info!(viewer = room, ?parting, "a viewer is gone")
+                                if let Some(suppressed) = allowed("a viewer is gone") {
+                                    let viewer = shortened(&room);
+                                    tracing::info!(
+                                        viewer,
+                                        ?parting,
+                                        suppressed,
+                                        "a viewer is gone"
+                                    );
+                                }
                             }
                             Err(error) => {
-                                tracing::warn!(viewer = room, %error, "a viewer was lost")
+                                if let Some(suppressed) = allowed("a viewer was lost") {
+                                    let viewer = shortened(&room);
+                                    tracing::warn!(viewer, %error, suppressed, "a viewer was lost");
+                                }
                             }
                         }
                     });
@@ -224,12 +241,12 @@ impl Camera {
         &self,
         room: &str,
         peer_id: Option<String>,
-        offer: String,
+        offer: Description,
         mut mailbox: mpsc::Receiver<SignalEnvelope>,
     ) -> Result<Parting> {
         let session = self.open().await?;
         let video = session.peer.send(TrackKind::Video, "video").await?;
-        let sdp = session.peer.answer(offer).await?;
+        let sdp = session.peer.answer(&offer).await?;
         let data = self
             .names_to(room)
             .encode(&Signal::Answer { sdp }, peer_id.as_deref());
@@ -336,7 +353,7 @@ impl Camera {
             session.peer.close().await;
             return Ok(None);
         };
-        session.peer.accept_answer(answer).await?;
+        session.peer.accept_answer(&answer).await?;
         for candidate in early {
             session.peer.add_candidate(candidate).await?;
         }
