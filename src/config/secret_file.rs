@@ -38,10 +38,15 @@ pub fn read_small_file(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
     if !metadata.is_file() && !is_null_device(&metadata) {
         return refused("it is not a regular file");
     }
-    let mut bytes = Vec::new();
+    let too_long = || refused(format!("it is longer than {limit} bytes"));
+    if metadata.len() > limit {
+        return too_long();
+    }
+    // Files of the system say that they are empty, and others may grow.
+    let mut bytes = Vec::with_capacity(usize::try_from(metadata.len()).unwrap_or_default());
     file.take(limit + 1).read_to_end(&mut bytes)?;
     if bytes.len() as u64 > limit {
-        return refused(format!("it is longer than {limit} bytes"));
+        return too_long();
     }
     Ok(bytes)
 }

@@ -10,6 +10,7 @@ use sha2::{Digest, Sha256};
 
 use super::detector::ModelInfo;
 use super::onnx_file;
+use crate::config::secret_file::read_small_file;
 use crate::preprocess::TensorSpec;
 use crate::preprocess::color::ChannelAffine;
 use crate::preprocess::tensor::{Align, ChannelOrder, Fit};
@@ -243,6 +244,12 @@ enum AlignKey {
     TopLeft,
 }
 
+/// The longest manifest, in bytes: thousands of labels have a tenth of it.
+const MAX_MANIFEST_BYTES: u64 = 1 << 20;
+
+/// The longest model file, in bytes: what ONNX can keep in one file.
+const MAX_MODEL_BYTES: u64 = 1 << 31;
+
 /// Largest side of an input, so that a typing error does not ask for gigabytes.
 const MAX_SIDE: usize = 4096;
 
@@ -256,7 +263,9 @@ impl Manifest {
             return Err(ModelError::Name(name.to_owned()));
         }
         let path = dir.join(format!("{name}.toml"));
-        if !path.exists() {
+        // One that may not be looked at is there, and reading it says why.
+        let looked = std::fs::metadata(&path);
+        if looked.is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound) {
             return Err(ModelError::NotInstalled {
                 name: name.to_owned(),
                 installed: installed_clause(dir),
@@ -282,10 +291,11 @@ impl Manifest {
     /// # Errors
     /// When it cannot be read, has another hash, or keeps weights in other files.
     pub fn read_model(&self, path: &Path) -> Result<Vec<u8>, ModelError> {
-        let bytes = std::fs::read(path).map_err(|reason| ModelError::Unreadable {
-            path: path.to_owned(),
-            reason,
-        })?;
+        let bytes =
+            read_small_file(path, MAX_MODEL_BYTES).map_err(|reason| ModelError::Unreadable {
+                path: path.to_owned(),
+                reason,
+            })?;
         let found = hex(&Sha256::digest(&bytes));
         if found != *self.sha256 {
             return Err(ModelError::Hash {
@@ -526,10 +536,12 @@ fn is_plain(name: &str) -> bool {
 }
 
 fn read_text(path: &Path) -> Result<String, ModelError> {
-    std::fs::read_to_string(path).map_err(|reason| ModelError::Unreadable {
+    let unreadable = |reason| ModelError::Unreadable {
         path: path.to_owned(),
         reason,
-    })
+    };
+    let bytes = read_small_file(path, MAX_MANIFEST_BYTES).map_err(unreadable)?;
+    String::from_utf8(bytes).map_err(|_| unreadable(std::io::Error::other("it is no UTF-8 text")))
 }
 
 fn syntax(path: &Path, text: &str, error: &toml::de::Error) -> ModelError {
@@ -630,6 +642,23 @@ pad = 114
 kind = "yolo"
 predictions = "out"
 "#;
+
+    #[test]
+    fn manifests_and_models_that_have_no_end_are_refused_at_once() {
+        let dir = folder(&[], b"model");
+        let fifo = |name: &str| {
+            let path = dir.path().join(name);
+            let _ = std::fs::remove_file(&path);
+            rustix::fs::mkfifoat(rustix::fs::CWD, &path, rustix::fs::Mode::RUSR).unwrap();
+            path
+        };
+        let (manifest, _) = Manifest::load(dir.path(), "m").unwrap();
+        let error = manifest.read_model(&fifo("m.onnx")).unwrap_err();
+        assert!(error.to_string().contains("not a regular file"), "{error}");
+        fifo("m.toml");
+        let error = Manifest::load(dir.path(), "m").unwrap_err();
+        assert!(error.to_string().contains("not a regular file"), "{error}");
+    }
 
     /// A folder with a manifest, changed by `replace`, and a model file of those bytes.
     fn folder(replace: &[(&str, &str)], model: &[u8]) -> tempfile::TempDir {

@@ -488,9 +488,6 @@ async fn cameras_without_end_from_the_hub_do_not_hold_up_the_one_that_sends() {
         sorted.sort_unstable();
         follower.until_cameras(&sorted).await;
         println!("round {round}: {:?}", begun.elapsed());
-        if let Ok(pause) = std::env::var("PAUSE_MS") {
-            tokio::time::sleep(Duration::from_millis(pause.parse().unwrap())).await;
-        }
     }
     set(&app, json!({"cameras": ["cam-a"]})).await;
     follower.until_cameras(&["cam-a"]).await;
