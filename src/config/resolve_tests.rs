@@ -184,7 +184,7 @@ fn every_mistake_in_the_file_has_its_sentence() {
         ),
         (
             "[http]\ntoken_file = \"/dev/null\"",
-            "node.toml line 2: the file /dev/null of `http.token_file` cannot be read (it is not a regular file): create it, readable by the node",
+            "node.toml line 2: the file /dev/null of `http.token_file` is not one line of visible ASCII: write only the secret into it",
         ),
         (
             "[hub]\nca_file = \"\"",

@@ -99,7 +99,7 @@ impl Applier {
     /// When a model cannot be used, a camera names a class that its model does not have, or there are
     /// more cameras than ports.
     pub(super) async fn prepare(&self, config: Config, started: &Config) -> Result<Prepared> {
-        let mut loaded = None;
+        let mut loaded: Option<Loaded> = None;
         loop {
             match self.plan(config.clone(), started, loaded.as_ref())? {
                 Plan::Ready {
@@ -110,7 +110,10 @@ impl Applier {
                     let load = self.load(names).await;
                     let models =
                         load.context("loading a model panicked: this is a bug in Twinsight")??;
-                    loaded = Some(models);
+                    loaded = Some(match loaded {
+                        Some(before) => before.and(models),
+                        None => models,
+                    });
                 }
             }
         }
@@ -138,14 +141,13 @@ impl Applier {
             );
         }
         let in_use = self.models.catalog();
-        let missing = in_use.missing(&cameras);
-        let uses_loaded = !missing.is_empty();
+        let uses_loaded = !in_use.missing(&cameras).is_empty();
         let catalog = match loaded {
             Some(loaded) if uses_loaded => in_use.with(loaded),
             _ => in_use.clone(),
         };
-        // Where some are lacking all are loaded, so that one load has everything.
-        if !catalog.missing(&cameras).is_empty() {
+        let missing = catalog.missing(&cameras);
+        if !missing.is_empty() {
             return Ok(Plan::Needs(missing));
         }
         for camera in &cameras {

@@ -188,6 +188,16 @@ impl Loaded {
         };
         Ok(Self { catalog, sets })
     }
+
+    /// These and others, which were loaded for the same workers.
+    #[must_use]
+    pub(super) fn and(mut self, others: Self) -> Self {
+        self.catalog = self.catalog.with(&others);
+        for (set, others) in self.sets.iter_mut().zip(others.sets) {
+            set.extend(others);
+        }
+        self
+    }
 }
 
 impl Catalog {

@@ -91,8 +91,8 @@ struct Reload {
     loading: Option<Loading>,
     /// Models that were loaded for what is to be applied.
     loaded: Option<Loaded>,
-    /// Models that could not be loaded, with the reason.
-    failed: Option<(Vec<String>, String)>,
+    /// Models that could not be loaded since anything changed, with the reason.
+    failed: Vec<(Vec<String>, String)>,
     /// What asked for the models that are on their way.
     waiting: Option<Trigger>,
     /// Who is to be told once they are there.
@@ -171,7 +171,7 @@ impl ReloadTask {
             metrics,
             loading: None,
             loaded: None,
-            failed: None,
+            failed: Vec::new(),
             waiting: None,
             answers: Vec::new(),
             started,
@@ -276,7 +276,11 @@ impl Reload {
         let names = self.loading.take().map(|loading| loading.names);
         let error = match result {
             Ok(Ok(loaded)) => {
-                self.loaded = Some(loaded);
+                // Those that came before may be needed too: nothing is loaded twice for one change.
+                self.loaded = Some(match self.loaded.take() {
+                    Some(before) => before.and(loaded),
+                    None => loaded,
+                });
                 return;
             }
             // With its causes, as `main` would say it.
@@ -285,7 +289,7 @@ impl Reload {
                 format!("loading a model panicked: this is a bug in Twinsight: {error}")
             }
         };
-        self.failed = names.map(|names| (names, error));
+        self.failed.extend(names.map(|names| (names, error)));
     }
 
     /// Looks at the file where that was the reason, and chooses what to apply; `None` if all is as before.
@@ -302,7 +306,7 @@ impl Reload {
         }
         if trigger != Trigger::Loaded {
             // It may be there by now.
-            self.failed = None;
+            self.failed.clear();
         }
         Some(self.choose())
     }
@@ -376,25 +380,25 @@ impl Reload {
         let plan = self
             .applier
             .plan(config.clone(), &self.started, self.loaded.as_ref());
-        match (plan, &self.failed) {
-            (Ok(Plan::Needs(names)), Some((failed, reason))) if names == *failed => {
-                Tried::Refused(reason.clone())
+        match plan {
+            Ok(Plan::Needs(names)) => {
+                let failed = self.failed.iter().find(|(failed, _)| *failed == names);
+                match failed {
+                    Some((_, reason)) => Tried::Refused(reason.clone()),
+                    None => Tried::Needs(names),
+                }
             }
-            (Ok(Plan::Needs(names)), _) => Tried::Needs(names),
-            (
-                Ok(Plan::Ready {
-                    cameras,
-                    uses_loaded,
-                }),
-                _,
-            ) => Tried::Ready(Box::new(Chosen {
+            Ok(Plan::Ready {
+                cameras,
+                uses_loaded,
+            }) => Tried::Ready(Box::new(Chosen {
                 file: file.clone(),
                 settings: settings.clone(),
                 config,
                 cameras,
                 uses_loaded,
             })),
-            (Err(error), _) => Tried::Refused(format!("{error:#}")),
+            Err(error) => Tried::Refused(format!("{error:#}")),
         }
     }
 

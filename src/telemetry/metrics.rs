@@ -43,6 +43,9 @@ pub struct Metrics {
     registry: Registry,
     vectors: StreamVectors,
     streams: Mutex<Streams>,
+    /// Held while series are made or ended, which waits for a scrape that reads them: whoever counts on a stream that is
+    /// there must not.
+    making: Mutex<()>,
     /// The ledger over all camera streams that there were, brought up to date when it is read.
     totals: Vec<IntCounter>,
     shedding: Arc<Shedding>,
@@ -342,6 +345,7 @@ impl Metrics {
             ),
             vectors,
             streams: Mutex::default(),
+            making: Mutex::default(),
             totals,
             signals_refused: SignalRefusal::ALL
                 .iter()
@@ -401,12 +405,16 @@ impl Metrics {
 
     /// The handles of a camera stream; the same ones for the same stream, until it is forgotten.
     pub fn stream(&self, id: &StreamId) -> Arc<StreamMetrics> {
-        let mut streams = self.streams();
-        if let Some(stream) = streams.live.get(id) {
-            return Arc::clone(stream);
+        if let Some(stream) = self.known_stream(id) {
+            return stream;
+        }
+        let _making = self.making.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(stream) = self.known_stream(id) {
+            return stream;
         }
         let stream = Arc::new(StreamMetrics::new(&self.vectors, &self.shedding, id));
-        streams.live.insert(id.clone(), Arc::clone(&stream));
+        let made = Arc::clone(&stream);
+        self.streams().live.insert(id.clone(), made);
         stream
     }
 
@@ -432,6 +440,7 @@ impl Metrics {
     }
 
     fn forget_if(&self, id: &StreamId, allowed: fn(&LedgerReading) -> bool) -> Forgotten {
+        let _making = self.making.lock().unwrap_or_else(PoisonError::into_inner);
         let mut streams = self.streams();
         let Some(stream) = streams.live.get(id) else {
             return Forgotten::Yes;
@@ -445,9 +454,10 @@ impl Metrics {
             return Forgotten::Open(ledger);
         }
         if let Some(stream) = streams.live.remove(id) {
+            add_up(&mut streams.forgotten, stream.books());
+            drop(streams);
             stream.set_shed_level(ShedLevel::None);
             self.vectors.remove(&stream);
-            add_up(&mut streams.forgotten, stream.books());
         }
         Forgotten::Yes
     }

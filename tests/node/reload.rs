@@ -42,6 +42,8 @@ struct Follower {
     node: Node,
     /// Lets one load of the slow model go on.
     gate: std::sync::mpsc::Sender<()>,
+    /// Models that were asked for, by each worker.
+    loads: Arc<std::sync::atomic::AtomicUsize>,
     file: PathBuf,
     _folder: tempfile::TempDir,
 }
@@ -72,7 +74,10 @@ impl Follower {
         };
         let (gate, opened) = std::sync::mpsc::channel();
         let opened = std::sync::Mutex::new(opened);
+        let loads = Arc::<std::sync::atomic::AtomicUsize>::default();
+        let counted = Arc::clone(&loads);
         let loader: ModelLoader = Arc::new(move |name| {
+            counted.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
             if name == SLOW {
                 // The gate is gone at the test's end.
                 let _ = opened.lock().unwrap().recv();
@@ -100,6 +105,7 @@ impl Follower {
         Self {
             node,
             gate,
+            loads,
             file,
             _folder: folder,
         }
@@ -543,6 +549,44 @@ async fn a_model_that_loads_for_long_holds_up_no_other_change() {
         }
     };
     tokio::time::timeout(DEADLINE, used).await.unwrap();
+    follower.node.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn models_that_are_of_no_use_are_loaded_once_for_a_change() {
+    let url = start_hub(DevHubOptions::default()).await;
+    let (app, _messages) = fake::listen(&url).await;
+    let text = "[[cameras]]\ntwin_id = \"cam-a\"\n";
+    let follower = Follower::start(&url, text).await;
+    follower.until_cameras(&["cam-a"]).await;
+    // The file needs a model of its own; the hub's settings one without the class that they ask for, then a broken one.
+    let with =
+        |model: &str| format!("{text}[[cameras]]\ntwin_id = \"cam-b\"\nmodel = \"{model}\"\n");
+    set(&app, json!({"model": "third", "classes": ["unheard-of"]})).await;
+    let sentence =
+        "camera cam-a/default: model `third` has no class `unheard-of`; correct `classes`";
+    until_reported(&app, sentence.into()).await;
+    let loads = |follower: &Follower| follower.loads.load(std::sync::atomic::Ordering::Relaxed);
+    let refused = follower.reload(&with(TWO)).await;
+    assert!(
+        matches!(&refused, Reloaded::Refused(reason) if reason.contains(sentence)),
+        "{refused:?}"
+    );
+    follower.until_cameras(&["cam-a", "cam-b"]).await;
+    set(&app, json!({"model": BROKEN})).await;
+    let broken = ModelError::Name(BROKEN.to_owned()).to_string();
+    until_reported(&app, broken.into()).await;
+    let refused = follower.reload(&with("fourth")).await;
+    assert!(matches!(&refused, Reloaded::Refused(_)), "{refused:?}");
+    follower.until_cameras(&["cam-a", "cam-b"]).await;
+    let used = async {
+        while follower.node.cameras()[1].model != "fourth" {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(DEADLINE, used).await.unwrap();
+    // Two workers, a handful of models, each tried a few times.
+    assert!(loads(&follower) < 60, "{} loads", loads(&follower));
     follower.node.shutdown().await;
 }
 
