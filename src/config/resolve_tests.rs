@@ -183,8 +183,8 @@ fn every_mistake_in_the_file_has_its_sentence() {
             "node.toml line 2: `http.token_file` is \"\": give a path",
         ),
         (
-            "[http]\ntoken_file = \"/dev/null\"",
-            "node.toml line 2: the file /dev/null of `http.token_file` cannot be read (it is not a regular file): create it, readable by the node",
+            "[http]\ntoken_file = \"/dev/zero\"",
+            "node.toml line 2: the file /dev/zero of `http.token_file` cannot be read (it is not a regular file): create it, readable by the node",
         ),
         (
             "[hub]\nca_file = \"\"",
