@@ -187,6 +187,10 @@ fn every_mistake_in_the_file_has_its_sentence() {
             "node.toml line 2: the file /dev/null of `http.token_file` is not one line of visible ASCII: write only the secret into it",
         ),
         (
+            "[http]\ntoken_file = \"/dev/zero\"",
+            "node.toml line 2: the file /dev/zero of `http.token_file` cannot be read (it is not a regular file): create it, readable by the node",
+        ),
+        (
             "[hub]\nca_file = \"\"",
             "node.toml line 2: `hub.ca_file` is \"\": give a path",
         ),

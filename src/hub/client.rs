@@ -191,7 +191,7 @@ pub struct TwinUpdates {
 #[derive(Debug, Clone)]
 pub(super) enum Told {
     /// An update and its number.
-    Update(u64, TwinUpdate),
+    Update(u64, Box<TwinUpdate>),
     /// Takes a place in the stead of an update that is larger than its own.
     Filler,
 }
@@ -903,7 +903,7 @@ impl TwinUpdates {
                 Ok(Told::Update(number, update)) => {
                     self.missed += number.saturating_sub(self.next);
                     self.next = number + 1;
-                    return Some(update);
+                    return Some(*update);
                 }
                 // The next update's number tells how many were missed.
                 Ok(Told::Filler) | Err(broadcast::error::RecvError::Lagged(_)) => {}
@@ -970,7 +970,11 @@ impl Shared {
     pub(super) fn tell_update(&self, update: TwinUpdate, bytes: usize) {
         let number = self.updates_told.fetch_add(1, Ordering::Relaxed);
         // An error means that nobody listens.
-        if self.updates.send(Told::Update(number, update)).is_ok() {
+        if self
+            .updates
+            .send(Told::Update(number, Box::new(update)))
+            .is_ok()
+        {
             for _ in 0..(bytes / UPDATE_BYTES).min(UPDATE_QUEUE - 1) {
                 let _ = self.updates.send(Told::Filler);
             }

@@ -410,8 +410,11 @@ impl Connection {
                     }
                 },
                 command = self.commands.recv(), if has_room => {
-                    // What was asked for before the command comes first.
+                    // What was asked for before the command goes out before it.
                     self.take_wants();
+                    if let Some(end) = self.drain(Some(way)) {
+                        return end;
+                    }
                     if !self.command(command, Some(way)) {
                         way.enqueue("41".to_owned());
                         return End::Closed;

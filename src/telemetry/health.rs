@@ -467,7 +467,7 @@ mod tests {
         assert!(health.complaints(Instant::now()).is_empty());
         for n in 0..20 {
             let panics = health.watch(&format!("camera {n}"), async { panic!("a\nbug") });
-            let panics = tokio::spawn(async { panics.await });
+            let panics = tokio::spawn(panics);
             assert!(panics.await.unwrap_err().is_panic());
         }
         let complaints = health.complaints(Instant::now());

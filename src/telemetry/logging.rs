@@ -233,10 +233,10 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Lines {
     fn on_record(&self, id: &span::Id, values: &span::Record<'_>, context: Context<'_, S>) {
         let mut fields = Fields::default();
         values.record(&mut fields);
-        if let Some(span) = context.span(id) {
-            if let Some(known) = span.extensions_mut().get_mut::<Fields>() {
-                known.merge(fields);
-            }
+        if let Some(span) = context.span(id)
+            && let Some(known) = span.extensions_mut().get_mut::<Fields>()
+        {
+            known.merge(fields);
         }
     }
 
