@@ -124,7 +124,7 @@ impl Dialler {
                 Some(theirs) => theirs == peer_id,
                 None => legacy || *message.source_twin_id == *camera,
             };
-            from_it && names.parse(&message.data).is_some()
+            from_it && names.matches(&message.data)
         })
     }
 

@@ -151,7 +151,7 @@ impl Acceptor {
         let names = self.names(&own, &own);
         let filter = names.clone();
         let mut mailbox: MessageReceiver = self.hub.messages(ACCEPTOR_MAILBOX, move |message| {
-            filter.parse(&message.data).is_some()
+            filter.matches(&message.data)
         });
         loop {
             tokio::select! {

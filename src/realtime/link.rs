@@ -383,7 +383,7 @@ impl Link {
         self.names = Some(names);
         own_twin.clone_into(&mut self.own_twin);
         self.mailbox = Mailbox::Hub(self.hub.messages(MAILBOX, move |message| {
-            senders.include(message) && filter.parse(&message.data).is_some()
+            senders.include(message) && filter.matches(&message.data)
         }));
         if self.subscribed {
             return;

@@ -404,6 +404,7 @@ fn formats(section: &Section, wanted: &Wanted) -> Vec<StackFormat> {
         let offered = joined(format, |name| {
             !name.to_ascii_lowercase().starts_with("sprop-")
         });
+        let offered = answered(format, offered);
         let is_same = offered == parameters;
         let mut map = format!("{}/{}", format.name, format.clock_rate);
         if let Some(encoding) = format.encoding.as_deref().filter(|text| is_token(text)) {
@@ -437,6 +438,19 @@ fn registered(format: &Format) -> &'static str {
         Some((0x4d, _)) => MAIN,
         Some((0x64, flags)) if flags & 0x0c == 0x0c => CONSTRAINED_HIGH,
         Some(_) => HIGH,
+    }
+}
+
+/// What an answer says of a format: what was offered (RFC 6184 section 8.2.2). Where the mode of packets is left out,
+/// the answer names the one that is read here as well: who leaves it out sends fragments all the same, as a rule, and
+/// the official client drops an answer without it.
+fn answered(format: &Format, offered: String) -> String {
+    let is_left_out =
+        format.codec() == Some(Codec::H264) && format.parameter("packetization-mode").is_none();
+    match (is_left_out, offered.is_empty()) {
+        (false, _) => offered,
+        (true, true) => "packetization-mode=1".to_owned(),
+        (true, false) => format!("{offered};packetization-mode=1"),
     }
 }
 

@@ -85,7 +85,7 @@ fn of_several_fingerprints_the_one_that_can_be_checked_is_taken() {
 #[test]
 fn h264_is_matched_by_what_its_parameters_mean() {
     for (parameters, registered, answered) in [
-        ("", BASELINE, ""),
+        ("", BASELINE, "packetization-mode=1"),
         (
             "a=fmtp:96 packetization-mode=1\r\n",
             BASELINE,
@@ -94,7 +94,7 @@ fn h264_is_matched_by_what_its_parameters_mean() {
         (
             "a=fmtp:96 profile-level-id=42E01F\r\n",
             CONSTRAINED_BASELINE,
-            "profile-level-id=42E01F",
+            "profile-level-id=42E01F;packetization-mode=1",
         ),
         (
             "a=fmtp:96 profile-level-id=42C01F;packetization-mode=1\r\n",
@@ -109,22 +109,22 @@ fn h264_is_matched_by_what_its_parameters_mean() {
         (
             "a=fmtp:96 profile-level-id=4d0028\r\n",
             MAIN,
-            "profile-level-id=4d0028",
+            "profile-level-id=4d0028;packetization-mode=1",
         ),
         (
             "a=fmtp:96 profile-level-id=640028\r\n",
             HIGH,
-            "profile-level-id=640028",
+            "profile-level-id=640028;packetization-mode=1",
         ),
         (
             "a=fmtp:96 profile-level-id=640c28\r\n",
             CONSTRAINED_HIGH,
-            "profile-level-id=640c28",
+            "profile-level-id=640c28;packetization-mode=1",
         ),
         (
             "a=fmtp:96 profile-level-id=nonsense\r\n",
             BASELINE,
-            "profile-level-id=nonsense",
+            "profile-level-id=nonsense;packetization-mode=1",
         ),
         (
             "a=fmtp:96 packetization-mode=1;sprop-parameter-sets=Z0LAHg==,aM4G4g==\r\n",

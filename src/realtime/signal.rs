@@ -123,6 +123,13 @@ impl SignalNames {
         &self.room
     }
 
+    /// True for a twin message's data whose type is one of this channel's. What is in it is read by
+    /// [`parse`](Self::parse), on the task that it is for.
+    pub fn matches(&self, data: &Value) -> bool {
+        let kind = data.get("type").and_then(Value::as_str);
+        kind.is_some_and(|kind| kind.starts_with(&self.incoming))
+    }
+
     /// The signal in a twin message's data, if its type is one of this channel's.
     pub fn parse(&self, data: &Value) -> Option<Result<SignalEnvelope, SignalError>> {
         let kind = data.get("type")?.as_str()?.strip_prefix(&self.incoming)?;

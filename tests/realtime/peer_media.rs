@@ -1,6 +1,7 @@
 //! Two peer connections over loopback: a burst as large as a big keyframe arrives whole, stamped
 //! with its arrival; a keyframe request, sender reports and the goodbye arrive too.
 #![cfg(feature = "webrtc")]
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};

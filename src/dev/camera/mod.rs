@@ -153,9 +153,9 @@ impl Camera {
     async fn answer(self) -> Result<()> {
         let names = self.names_to(&self.own);
         let filter = names.clone();
-        let mut messages = self.hub.messages(MAILBOX, move |message| {
-            filter.parse(&message.data).is_some()
-        });
+        let mut messages = self
+            .hub
+            .messages(MAILBOX, move |message| filter.matches(&message.data));
         let mut viewers: HashMap<String, Viewer> = HashMap::new();
         let mut tasks = JoinSet::new();
         while let Some(message) = messages.recv().await {
@@ -269,9 +269,9 @@ impl Camera {
             node,
         );
         let filter = names.clone();
-        let mut messages = self.hub.messages(MAILBOX, move |message| {
-            filter.parse(&message.data).is_some()
-        });
+        let mut messages = self
+            .hub
+            .messages(MAILBOX, move |message| filter.matches(&message.data));
         let mut backoff = Backoff::new(REDIAL_FIRST, REDIAL_MAX);
         let mut subscribed = false;
         loop {
