@@ -684,6 +684,11 @@ async fn open_socket(options: &HubOptions) -> Result<Socket, String> {
         tokio_tungstenite::connect_async_tls_with_config(url, Some(config), true, Some(connector));
     match opened.await {
         Ok((socket, _)) => Ok(socket),
+        Err(tokio_tungstenite::tungstenite::Error::Io(error))
+            if crate::descriptors::is_out_of_files(&error) =>
+        {
+            Err(crate::descriptors::explain_io(&error))
+        }
         Err(error) => Err(brief(&error.to_string())),
     }
 }

@@ -102,6 +102,10 @@ impl AwayReason {
     /// What an operator can do about it.
     pub fn remedy(&self) -> &'static str {
         match self {
+            // As `explain_io` begins.
+            Self::Socket(what) if what.starts_with("too many open files") => {
+                "raise the limit of open files: it is no fault of the hub"
+            }
             Self::Socket(_) => {
                 "see that the hub runs and that its address, the way there and its certificate are right"
             }
