@@ -137,8 +137,11 @@ pub(super) fn normalise(
         line(&mut text, &format!("a=ice-options:{options}"));
     }
     // With one section the stack takes whatever source comes; with several it has to be told of one each.
-    let rtp_sections = open()
-        .filter(|(index, _)| sections[*index].kind != SectionKind::Data)
+    // One that the other side refused counts: it has its place among the stack's transceivers.
+    let rtp_sections = sections
+        .iter()
+        .zip(&taken)
+        .filter(|(section, is_taken)| **is_taken && section.kind != SectionKind::Data)
         .count();
     let first_open = open().next().map(|(index, _)| index);
     let mut rewritten = Vec::with_capacity(sections.len());
