@@ -13,7 +13,6 @@
     reason = "the safe wrapper cannot set a unit's timestamp nor tell a picture's"
 )]
 
-use std::collections::BTreeMap;
 use std::ffi::{c_int, c_long};
 use std::fmt;
 use std::ptr;
@@ -50,8 +49,9 @@ struct Feed {
     sets: ParameterSets,
     /// Of the last IDR picture.
     active: Option<Sps>,
-    /// The picture parameter sets that the decoder has, by their id, since the last IDR picture.
-    given: BTreeMap<u32, Bytes>,
+    /// The picture parameter sets that the decoder has, with their ids, since the last IDR picture. Cleared, it keeps its
+    /// memory: a keyframe allocates nothing.
+    given: Vec<(u32, Bytes)>,
     /// Each keyframe has the same sequence parameter set, so that the last one is remembered as the decoder sees it.
     sps: Bytes,
     told: Vec<u8>,
@@ -177,12 +177,14 @@ impl OpenH264 {
 }
 
 impl Feed {
-    /// The unit's slices, and before each the parameter sets that it needs and the decoder does not have: in the order
+    /// The unit's slices, and before them the parameter sets that they need and the decoder does not have: in the order
     /// that the decoder wants, and no others, since one that is broken costs a picture even if nobody uses it. Whatever else
     /// is in the unit a base decoder has to ignore.
     fn prepare<'a>(&'a mut self, unit: &'a [u8]) -> Result<&'a [u8], Unsupported> {
         self.unit.clear();
         let (mut slices_alone, mut begins) = (true, true);
+        // Where the sets end that were put before the first slice.
+        let mut sets_end = 0;
         for nal in annex_b(unit) {
             match kind(nal) {
                 NalType::IdrSlice | NalType::NonIdrSlice => {}
@@ -199,12 +201,15 @@ impl Feed {
             if let Some(start) = SliceStart::parse(nal) {
                 if begins && (kind(nal) == NalType::IdrSlice || self.active.is_none()) {
                     self.begin_sequence(start.pps_id);
+                    sets_end = self.unit.len();
                     slices_alone = false;
                 }
                 if let Some(unsupported) = self.active.and_then(|sps| sps.unsupported()) {
                     return Err(unsupported);
                 }
-                slices_alone &= !self.give_pps(start.pps_id);
+                let given = self.give_pps(start.pps_id, sets_end);
+                sets_end += given;
+                slices_alone &= given == 0;
             }
             begins = false;
             self.unit.extend_from_slice(&START_CODE);
@@ -233,18 +238,20 @@ impl Feed {
         self.unit.extend_from_slice(&self.told);
     }
 
-    /// True if the decoder has to be given the set.
-    fn give_pps(&mut self, id: u32) -> bool {
+    /// Puts the set into the unit at `at`, unless the decoder has it; how many bytes that took.
+    fn give_pps(&mut self, id: u32, at: usize) -> usize {
         let Some(sets) = self.sets.of_slice(id) else {
-            return false;
+            return 0;
         };
-        if self.given.get(&id) == Some(&sets.pps_nal) {
-            return false;
+        let known = self.given.iter_mut().find(|(given, _)| *given == id);
+        match known {
+            Some((_, nal)) if *nal == sets.pps_nal => return 0,
+            Some((_, nal)) => *nal = sets.pps_nal.clone(),
+            None => self.given.push((id, sets.pps_nal.clone())),
         }
-        self.unit.extend_from_slice(&START_CODE);
-        self.unit.extend_from_slice(&sets.pps_nal);
-        self.given.insert(id, sets.pps_nal);
-        true
+        let bytes = START_CODE.iter().chain(&sets.pps_nal).copied();
+        self.unit.splice(at..at, bytes);
+        START_CODE.len() + sets.pps_nal.len()
     }
 
     fn is_grey(&self) -> bool {
