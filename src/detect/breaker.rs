@@ -186,17 +186,6 @@ impl Breaker {
         matches!(self.state, State::SetAside { until, .. } if until <= now)
     }
 
-    /// True when a trial may cost a worker for good.
-    pub fn may_hang(&self) -> bool {
-        matches!(
-            self.state,
-            State::SetAside {
-                trip: Trip::Hung | Trip::Stuck,
-                ..
-            }
-        )
-    }
-
     /// Its detectors cannot be had again: it stays set aside.
     pub fn stays_away(&mut self, reason: String, now: Instant) {
         self.probe(now);

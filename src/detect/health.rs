@@ -157,13 +157,13 @@ impl ModelHealth {
         self.tell(&mut state, model);
     }
 
-    /// Models that may be tried, and whether that may cost a worker.
-    pub(super) fn due(&self, now: Instant) -> Vec<(usize, bool)> {
+    /// Models that may be tried.
+    pub(super) fn due(&self, now: Instant) -> Vec<usize> {
         let state = self.lock();
         let models = state.models.iter().enumerate();
         models
             .filter(|(_, model)| model.breaker.is_due(now))
-            .map(|(n, model)| (n, model.breaker.may_hang()))
+            .map(|(n, _)| n)
             .collect()
     }
 

@@ -3,7 +3,8 @@
 //! loaded on a thread of their own, one load at a time.
 //!
 //! A run that hangs and cannot be ended costs a thread and its memory for good. As many as [`MAX_GIVEN_UP`] workers are given
-//! up; beyond that the places of runs that hang stay taken, and models that hung are not tried again.
+//! up; beyond that no model that was set aside is tried, and the places of runs that hang stay taken, unless nobody were left for
+//! the models that work. So each model costs what its runs of one moment do, at most.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -64,6 +65,9 @@ struct Place {
 struct Load {
     target: Target,
     result: Receiver<Vec<Loaded>>,
+    /// For tests, which let no time pass before it is.
+    #[cfg(test)]
+    is_done: Arc<std::sync::atomic::AtomicBool>,
 }
 
 /// A detector of a model, or why there is none.
@@ -158,7 +162,7 @@ impl InferencePool {
     pub fn supervise(&mut self, now: Instant) {
         let still = self.suspended.tick(now).unwrap_or_default();
         self.given_up.retain(|thread| !thread.is_finished());
-        if self.given_up.len() < self.max_given_up() {
+        if self.has_room() {
             self.said_full = false;
         }
         self.take_loaded(now);
@@ -172,12 +176,26 @@ impl InferencePool {
         self.context.metrics.workers_given_up.set(given_up);
     }
 
-    fn max_given_up(&self) -> usize {
-        self.places.len().min(MAX_GIVEN_UP)
+    /// True if one more worker may be given up.
+    fn has_room(&self) -> bool {
+        self.given_up.len() < self.places.len().min(MAX_GIVEN_UP)
+    }
+
+    /// False if a model works and no worker but `n`, which hangs, is there for it.
+    fn others_are_left(&self, n: usize) -> bool {
+        let works = (0..self.models.count()).any(|model| !self.models.is_set_aside(model));
+        let hangs = |worker: &Worker| matches!(*worker.shared.run(), Run::Terminating { .. });
+        let others = self
+            .places
+            .iter()
+            .enumerate()
+            .filter(|(other, _)| *other != n);
+        let mut others = others.filter_map(|(_, place)| place.worker.as_ref());
+        !works || others.any(|worker| !hangs(worker))
     }
 
     fn look_at(&mut self, n: usize, still: Duration, now: Instant) {
-        let may_give_up = self.given_up.len() < self.max_given_up();
+        let may_give_up = self.has_room() || !self.others_are_left(n);
         let place = &mut self.places[n];
         let Some(worker) = &place.worker else {
             return;
@@ -263,11 +281,10 @@ impl InferencePool {
 
     /// Tries models that were left alone for long enough, once every worker has a detector of theirs.
     fn try_models(&mut self, now: Instant) {
-        let room = self.given_up.len() < self.max_given_up();
-        for (model, may_hang) in self.models.due(now) {
-            if may_hang && !room {
-                continue;
-            }
+        if !self.has_room() {
+            return;
+        }
+        for model in self.models.due(now) {
             let mut workers = self
                 .places
                 .iter()
@@ -304,6 +321,10 @@ impl InferencePool {
         }
         let (sender, result) = channel();
         let factory = Arc::clone(&self.context.factory);
+        #[cfg(test)]
+        let is_done: Arc<std::sync::atomic::AtomicBool> = Arc::default();
+        #[cfg(test)]
+        let done = Arc::clone(&is_done);
         let load = move || {
             let loaded = models
                 .into_iter()
@@ -311,12 +332,19 @@ impl InferencePool {
                 .collect();
             // The pool may be gone.
             let _ = sender.send(loaded);
+            #[cfg(test)]
+            done.store(true, std::sync::atomic::Ordering::Release);
         };
         match try_spawn_named("infer-load", load) {
             Ok(thread) => {
                 // It tells by the channel, and may hang in foreign code.
                 thread.abandon();
-                self.load = Some(Load { target, result });
+                self.load = Some(Load {
+                    target,
+                    result,
+                    #[cfg(test)]
+                    is_done,
+                });
             }
             Err(error) => {
                 let reason = error.to_string();

@@ -307,7 +307,14 @@ impl Bench {
         self.pass(STEP);
     }
 
+    /// Lets time pass, once nothing is under way that goes on without it: else a thread that has no processor would count as
+    /// one that hangs.
     fn pass(&mut self, time: Duration) {
+        let until = Instant::now() + PATIENCE;
+        while self.goes_on() {
+            assert!(Instant::now() < until, "what goes on comes to an end");
+            std::thread::yield_now();
+        }
         let now = {
             let mut now = lock(&self.now);
             *now += time;
@@ -353,6 +360,36 @@ impl Bench {
         places
             .iter()
             .any(|place| running(place) == Some(self.cameras[camera].source))
+    }
+
+    fn ways(&self) -> Vec<Way> {
+        let ways = self.models.iter().map(|model| lock(&model.state).way);
+        ways.collect()
+    }
+
+    /// True if a run or a load is under way that ends by itself.
+    fn goes_on(&self) -> bool {
+        let (ways, pool) = (self.ways(), self.pool.as_ref().unwrap());
+        let loads = pool.load.as_ref().is_some_and(|load| {
+            let hang = |model: &Arc<Model>| lock(&model.state).loads_hang;
+            !load.is_done.load(Ordering::Acquire) && !self.models.iter().any(hang)
+        });
+        let workers = pool.places.iter().filter_map(|place| place.worker.as_ref());
+        let mut runs = workers.map(|worker| worker.shared.run().clone());
+        loads
+            || runs.any(|run| match run {
+                Run::Busy(flight) => !matches!(ways[flight.work.model], Way::Hangs | Way::Stuck),
+                Run::Terminating { flight, .. } => ways[flight.work.model] != Way::Stuck,
+                Run::Idle | Run::Abandoned => false,
+            })
+    }
+
+    /// True if every place has a run that does not end, or waits to be staffed.
+    fn waits_for_time(&self) -> bool {
+        let places = &self.pool.as_ref().unwrap().places;
+        let is_idle = |worker: &Worker| matches!(*worker.shared.run(), Run::Idle);
+        let taken = |place: &Place| !place.worker.as_ref().is_some_and(is_idle);
+        !self.goes_on() && places.iter().all(taken)
     }
 
     fn state(&self, model: usize) -> Option<ModelState> {
@@ -686,18 +723,17 @@ proptest! {
                         break;
                     }
                     assert!(Instant::now() < until, "the good camera starves");
-                    let hang = |place: &Place| place.worker.as_ref().is_none_or(|worker| {
-                        matches!(&*worker.shared.run(), Run::Busy(flight) | Run::Terminating { flight, .. } if flight.work.model < 2)
-                    });
-                    if bench.pool().places.iter().all(hang) {
+                    if bench.waits_for_time() {
                         bench.step();
                         passed += STEP;
                     }
                     std::thread::yield_now();
                 }
-                prop_assert!(passed < Duration::from_secs(600), "{passed:?}");
+                // A run that hangs, its end, and a thread that is not granted at once.
+                prop_assert!(passed < Duration::from_secs(60), "{passed:?}");
                 bench.step();
-                prop_assert!(bench.metrics.workers_given_up.get() <= 2);
+                // Two, and where both cameras of a model hang at once when there is no more room, two more.
+                prop_assert!(bench.metrics.workers_given_up.get() <= 4);
             }
         }
         prop_assert_eq!(bench.cameras[3].metrics.frames_dropped(FrameDrop::InferenceFailed), 0);
