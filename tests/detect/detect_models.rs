@@ -160,7 +160,7 @@ fn a_model_that_does_not_fit_its_manifest_is_refused() {
 
 /// A model of this test's own.
 fn made(model: &[u8]) -> OnnxDetector {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = tempfile::tempdir().expect("a folder");
     crate::made_models::install(folder.path(), "made", model);
     OnnxDetector::load(&runtime(), folder.path(), "made", &[]).expect("a model of the test's")
 }

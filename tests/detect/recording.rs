@@ -1,5 +1,9 @@
 //! The recorded RTP streams of `tests/data` (see its README), and a path with its clock simulated.
-#![allow(dead_code, reason = "each test file uses its own part of this module")]
+#![allow(
+    dead_code,
+    clippy::unwrap_used,
+    reason = "each module uses its own part of this one, and a test stops at what it did not expect"
+)]
 
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hasher};

@@ -1,5 +1,9 @@
 //! Networks of a test's own: namespaces with cables between them, programs and threads inside. All of
 //! it goes with the handle. Needs root and iproute2.
+#![allow(
+    clippy::unwrap_used,
+    reason = "a test's helper has nobody to tell but the test"
+)]
 
 use std::net::UdpSocket;
 use std::process::{Command, Output, Stdio};
