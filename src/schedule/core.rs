@@ -361,11 +361,11 @@ impl<W: Clone> Core<W> {
 
     /// Lets sources get in line again that were held back because of a model: its turns are looked at anew.
     fn release(&mut self, model: usize) {
-        let probes = self.lanes[model].rules.admission == Admission::Probe;
         for n in 0..self.lanes.len() {
             let lane = &mut self.lanes[n];
-            // A probe that is over makes room for one of another model.
-            let concerned = n == model || probes && lane.rules.admission == Admission::Probe;
+            // A probe that is over makes room for one of another model; its own model is under trial no more by then, unless
+            // its run failed.
+            let concerned = n == model || lane.rules.admission == Admission::Probe;
             if !concerned || lane.held.is_empty() {
                 continue;
             }
