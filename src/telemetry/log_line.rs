@@ -123,19 +123,36 @@ pub(super) fn conceal(secret: &str, told: bool) {
     list.push(secret.to_owned());
 }
 
-fn without_secrets(mut text: String) -> String {
+/// `cut`: the text went on. What may be the beginning of a secret at its end is taken away then.
+fn without_secrets(mut text: String, cut: bool) -> String {
     let secrets = SECRETS.read().unwrap_or_else(PoisonError::into_inner);
-    for secret in secrets.own.iter().chain(&secrets.told) {
+    let all = || secrets.own.iter().chain(&secrets.told);
+    for secret in all() {
         if text.contains(secret.as_str()) {
             text = text.replace(secret.as_str(), CONCEALED);
         }
     }
+    if cut {
+        let begun = all().map(|secret| begun_at_the_end(&text, secret)).max();
+        text.truncate(text.len() - begun.unwrap_or_default());
+        text.push_str(CUT);
+    }
     text
+}
+
+/// How many bytes at the text's end are the secret's beginning.
+fn begun_at_the_end(text: &str, secret: &str) -> usize {
+    let ends = secret.char_indices().map(|(at, _)| at).rev();
+    ends.into_iter()
+        .find(|end| text.ends_with(&secret[..*end]))
+        .unwrap_or_default()
 }
 
 /// Takes what a value shows of itself up to a limit, and then stops it: a text of a megabyte costs no more than a line.
 struct Limited {
     text: String,
+    /// There was more than it took.
+    cut: bool,
 }
 
 impl Write for Limited {
@@ -145,6 +162,7 @@ impl Write for Limited {
         let end = more.floor_char_boundary(room);
         self.text.push_str(&more[..end]);
         if end < more.len() {
+            self.cut = true;
             return Err(fmt::Error);
         }
         Ok(())
@@ -155,10 +173,11 @@ impl Write for Limited {
 pub(super) fn shown(text: impl fmt::Display) -> String {
     let mut limited = Limited {
         text: String::new(),
+        cut: false,
     };
     // An error means that there was more than is kept.
     let _ = write!(limited, "{text}");
-    without_secrets(limited.text)
+    without_secrets(limited.text, limited.cut)
 }
 
 impl Fields {
@@ -660,13 +679,16 @@ mod tests {
             conceal(&format!("told-by-a-hub-{n}"), true);
         }
         let across = "x".repeat(MAX_LINE_BYTES - 10) + "log-line-test-secret";
+        let many = "log-line-test-secret".repeat(400);
         for text in [
             "key=log-line-test-secret;",
             "told-by-a-hub-199",
             across.as_str(),
+            // Its stand-ins are shorter, so that the end of what was kept moves into the line.
+            many.as_str(),
         ] {
             let shown = shown(text);
-            assert!(!shown.contains("log-line-t"), "{shown}");
+            assert!(!shown.contains("log-line"), "{shown}");
             assert!(!shown.contains("told-by"), "{shown}");
         }
         conceal("the", false);
