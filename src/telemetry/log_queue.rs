@@ -101,16 +101,17 @@ impl LogQueue {
         !unwritten(&mut state)
     }
 
-    /// Starts the thread that writes. `tell` is called on it with the number of lines that were dropped, once lines pass
+    /// Starts the thread of that name that writes. `tell` is called on it with the number of lines that were dropped, once lines pass
     /// again; it may add a line.
     pub(super) fn spawn(
         self: &Arc<Self>,
+        thread: &'static str,
         output: impl Write + Send + 'static,
         tell: impl FnMut(u64) + Send + 'static,
     ) -> Result<crate::thread::Joined, ThreadError> {
         let queue = Arc::clone(self);
-        try_spawn_named("log", move || queue.write(output, tell))
-            .map_err(|source| ThreadError::new("log", source))
+        try_spawn_named(thread, move || queue.write(output, tell))
+            .map_err(|source| ThreadError::new(thread, source))
     }
 
     /// No line is taken any more, and the thread ends when it has written those that wait.
@@ -256,7 +257,7 @@ mod tests {
         let (output, seen, answer) = scripted();
         let (tell, told) = mpsc::channel();
         let thread = queue
-            .spawn(output, move |lines| tell.send(lines).unwrap())
+            .spawn("log", output, move |lines| tell.send(lines).unwrap())
             .unwrap();
         queue.push("first\n".to_owned());
         assert_eq!(seen.recv_timeout(LIMIT).unwrap(), "first\n");
@@ -291,7 +292,7 @@ mod tests {
         let (output, seen, answer) = scripted();
         let (tell, told) = mpsc::channel();
         let thread = queue
-            .spawn(output, move |lines| tell.send(lines).unwrap())
+            .spawn("log", output, move |lines| tell.send(lines).unwrap())
             .unwrap();
         for line in ["gone\n", "part of it\n", "later\n", "whole\n"] {
             queue.push(line.to_owned());

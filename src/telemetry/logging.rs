@@ -131,12 +131,16 @@ pub fn init(format: LogFormat, filter: Option<&str>) -> Result<(), LoggingError>
         LogFormat::Text if std::io::stderr().is_terminal() => Look::Colour,
         LogFormat::Text => Look::Text,
     };
+    let queue = start("log", look)?;
+    std::panic::set_hook(Box::new(log_panic));
+    subscriber(filter, queue, look)
+        .try_init()
+        .map_err(|_| LoggingError::Twice)
+}
+
+/// Has a thread of that name write what the process logs from now on.
+fn start(thread: &'static str, look: Look) -> Result<Arc<LogQueue>, LoggingError> {
     let queue = LogQueue::new(dropped_lines());
-    let log = Log {
-        queue: Arc::clone(&queue),
-        look,
-    };
-    LOG.set(log).map_err(|_| LoggingError::Twice)?;
     let tell = |lines: u64| {
         tracing::warn!(
             lines,
@@ -144,11 +148,14 @@ pub fn init(format: LogFormat, filter: Option<&str>) -> Result<(), LoggingError>
         );
     };
     // It lives as long as the process: whoever reads may keep it in a write for ever.
-    queue.spawn(RawStderr, tell)?.abandon();
-    std::panic::set_hook(Box::new(log_panic));
-    subscriber(filter, queue, look)
-        .try_init()
-        .map_err(|_| LoggingError::Twice)
+    queue.spawn(thread, RawStderr, tell)?.abandon();
+    // Not before: without the thread nobody would write the last words that say why.
+    let log = Log {
+        queue: Arc::clone(&queue),
+        look,
+    };
+    LOG.set(log).map_err(|_| LoggingError::Twice)?;
+    Ok(queue)
 }
 
 fn subscriber(
@@ -425,9 +432,53 @@ impl<K: Eq + Hash> RateLimit<K> {
     }
 }
 
+/// For tests: what is logged on their thread.
+#[cfg(test)]
+pub(crate) mod capture {
+    use super::*;
+
+    /// The lines that a logger with this filter writes of what `logs` does.
+    pub(crate) fn text(filter: &str, logs: impl FnOnce()) -> Vec<String> {
+        logged(filter, Look::Text, logs)
+    }
+
+    /// What a logger with this filter writes of what `logs` does.
+    pub(super) fn logged(filter: &str, look: Look, logs: impl FnOnce()) -> Vec<String> {
+        struct Sender(std::sync::mpsc::Sender<String>);
+        impl std::io::Write for Sender {
+            fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+                let _ = self.0.send(String::from_utf8(bytes.to_owned()).unwrap());
+                Ok(bytes.len())
+            }
+            fn flush(&mut self) -> std::io::Result<()> {
+                Ok(())
+            }
+        }
+        let queue = LogQueue::new(IntCounter::new("dropped", "lines").unwrap());
+        let (sender, lines) = std::sync::mpsc::channel();
+        queue
+            .spawn("log", Sender(sender), |_| {})
+            .unwrap()
+            .abandon();
+        let filter = parse_filter(Some(filter)).unwrap();
+        tracing::subscriber::with_default(subscriber(filter, Arc::clone(&queue), look), logs);
+        assert!(queue.flush(RATE_LIMIT));
+        lines.try_iter().collect()
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use super::capture::logged;
     use super::*;
+
+    #[test]
+    fn where_the_writing_thread_is_not_granted_the_last_words_are_said_without_it() {
+        let _refusal = crate::thread::refusal::of("log-refused");
+        let error = start("log-refused", Look::Text).unwrap_err();
+        assert!(matches!(error, LoggingError::Thread(_)), "{error}");
+        assert!(LOG.get().is_none(), "nobody would write them");
+    }
 
     #[test]
     fn one_line_in_ten_seconds_a_key_and_the_next_tells_how_many_were_left_out() {
@@ -450,27 +501,6 @@ mod tests {
         assert_eq!(lines.count(), MAX_KEYS);
         assert_eq!(limit.allow(9999, t + RATE_LIMIT), Some(5000 - 1024));
         assert_eq!(limit.passed.lock().unwrap().keys.len(), 1);
-    }
-
-    /// What a logger with this filter writes of what `logs` does.
-    fn logged(filter: &str, look: Look, logs: impl FnOnce()) -> Vec<String> {
-        struct Sender(std::sync::mpsc::Sender<String>);
-        impl std::io::Write for Sender {
-            fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-                let _ = self.0.send(String::from_utf8(bytes.to_owned()).unwrap());
-                Ok(bytes.len())
-            }
-            fn flush(&mut self) -> std::io::Result<()> {
-                Ok(())
-            }
-        }
-        let queue = LogQueue::new(IntCounter::new("dropped", "lines").unwrap());
-        let (sender, lines) = std::sync::mpsc::channel();
-        queue.spawn(Sender(sender), |_| {}).unwrap().abandon();
-        let filter = parse_filter(Some(filter)).unwrap();
-        tracing::subscriber::with_default(subscriber(filter, Arc::clone(&queue), look), logs);
-        assert!(queue.flush(RATE_LIMIT));
-        lines.try_iter().collect()
     }
 
     #[test]
