@@ -181,15 +181,20 @@ impl Breaker {
         matches!(self.state, State::SetAside { .. } | State::Probing { .. })
     }
 
+    /// True while it is left alone: no frame of it is given out.
+    pub fn is_closed(&self) -> bool {
+        matches!(self.state, State::SetAside { .. })
+    }
+
     /// True when it has been left alone for long enough.
     pub fn is_due(&self, now: Instant) -> bool {
         matches!(self.state, State::SetAside { until, .. } if until <= now)
     }
 
-    /// Its detectors cannot be had again: it stays set aside.
-    pub fn stays_away(&mut self, reason: String, now: Instant) {
+    /// Its detectors cannot be had again: it stays set aside, for the time that it answers.
+    pub fn stays_away(&mut self, trip: Trip, now: Instant) -> Option<Duration> {
         self.probe(now);
-        self.trip(Trip::Unloadable(reason), now);
+        self.trip(trip, now)
     }
 
     /// Tries it with the next frame, if it is due.

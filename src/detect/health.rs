@@ -143,11 +143,26 @@ impl ModelHealth {
         self.tell(&mut state, model);
     }
 
+    /// True while no frame of it is given out.
+    pub(super) fn is_closed(&self, model: usize) -> bool {
+        self.of(model, |breaker| breaker.is_closed())
+            .unwrap_or(true)
+    }
+
     pub(super) fn trip(&self, model: usize, trip: Trip, now: Instant) {
+        self.set_aside(model, trip, |breaker, trip| breaker.trip(trip, now));
+    }
+
+    fn set_aside(
+        &self,
+        model: usize,
+        trip: Trip,
+        set_aside: impl FnOnce(&mut Breaker, Trip) -> Option<Duration>,
+    ) {
         let mut state = self.lock();
         if let Some(each) = state.models.get_mut(model) {
             let reason = trip.clause();
-            if let Some(pause) = each.breaker.trip(trip, now) {
+            if let Some(pause) = set_aside(&mut each.breaker, trip) {
                 tracing::error!(
                     model = %each.breaker.name(), reason, seconds = pause.as_secs(),
                     "a model is set aside, and its cameras are blind until it is tried again"
@@ -176,11 +191,8 @@ impl ModelHealth {
     }
 
     pub(super) fn stays_away(&self, model: usize, reason: String, now: Instant) {
-        let mut state = self.lock();
-        if let Some(each) = state.models.get_mut(model) {
-            each.breaker.stays_away(reason, now);
-        }
-        self.tell(&mut state, model);
+        let trip = Trip::Unloadable(reason);
+        self.set_aside(model, trip, |breaker, trip| breaker.stays_away(trip, now));
     }
 
     /// Forgets streams of which nothing was heard.
@@ -211,5 +223,29 @@ impl ModelHealth {
 
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::telemetry::logging::capture;
+
+    #[test]
+    fn a_model_that_cannot_be_had_again_is_told_with_the_reason() {
+        let models = ModelHealth::new(Arc::default(), Arc::new(Metrics::new()));
+        models.add("m".into(), None);
+        let now = Instant::now();
+        let lines = capture::text("error", || {
+            models.trip(0, Trip::Panicked, now);
+            models.stays_away(0, "no memory".to_owned(), now + Duration::from_secs(1));
+        });
+        let [panicked, unloadable] = &lines[..] else {
+            panic!("{lines:?}");
+        };
+        assert!(panicked.contains("its code panicked"), "{panicked}");
+        for part in ["a model is set aside", "model=m", "no memory"] {
+            assert!(unloadable.contains(part), "{unloadable}");
+        }
     }
 }
