@@ -28,6 +28,12 @@ const RUN_LIMIT: Duration = Duration::from_secs(20);
 /// A run that was told to end has this long before its worker is given up.
 const TERMINATE_LIMIT: Duration = Duration::from_secs(2);
 
+/// Loading a detector takes no longer than this, even from a slow disk.
+const LOAD_LIMIT: Duration = Duration::from_secs(120);
+
+/// Why there is none then.
+const LOAD_HANGS: &str = "loading it does not end";
+
 /// Workers that are given up, at most; of fewer workers as many as there are.
 pub const MAX_GIVEN_UP: usize = 4;
 
@@ -45,6 +51,8 @@ pub struct InferencePool {
     places: Vec<Place>,
     given_up: Vec<Joined>,
     load: Option<Load>,
+    /// Threads that hang in loading a model, one a model at most.
+    hung_loads: Vec<(usize, Joined)>,
     /// A process that was stopped has no run that hangs.
     suspended: SuspendDetector,
     /// It was said that no more workers can be given up.
@@ -64,7 +72,14 @@ struct Place {
 /// Detectors that are being loaded.
 struct Load {
     target: Target,
-    result: Receiver<Vec<Loaded>>,
+    thread: Joined,
+    /// In their order.
+    models: Vec<usize>,
+    /// Of the first of them.
+    loaded: Vec<Loaded>,
+    /// The next one's load began.
+    since: Instant,
+    result: Receiver<Loaded>,
     /// For tests, which let no time pass before it is.
     #[cfg(test)]
     is_done: Arc<std::sync::atomic::AtomicBool>,
@@ -99,6 +114,7 @@ impl InferencePool {
             places: Vec::new(),
             given_up: Vec::new(),
             load: None,
+            hung_loads: Vec::new(),
             suspended: SuspendDetector::new(LOOK_EVERY),
             said_full: false,
         };
@@ -152,7 +168,9 @@ impl InferencePool {
             ..
         }) = self.load
         {
-            self.load = None;
+            if let Some(load) = self.load.take() {
+                load.thread.abandon();
+            }
             self.places[n].retry_at = Some(Instant::now());
         }
     }
@@ -162,10 +180,11 @@ impl InferencePool {
     pub fn supervise(&mut self, now: Instant) {
         let still = self.suspended.tick(now).unwrap_or_default();
         self.given_up.retain(|thread| !thread.is_finished());
+        self.hung_loads.retain(|(_, thread)| !thread.is_finished());
         if self.has_room() {
             self.said_full = false;
         }
-        self.take_loaded(now);
+        self.take_loaded(still, now);
         for n in 0..self.places.len() {
             self.look_at(n, still, now);
         }
@@ -208,7 +227,8 @@ impl InferencePool {
         let mut run = worker.shared.run();
         match &mut *run {
             Run::Busy(flight) => {
-                flight.since += still;
+                // A run may have begun after the process stood still.
+                flight.since = (flight.since + still).min(now);
                 flight.starved += starved;
                 let took = now.saturating_duration_since(flight.since);
                 let model = flight.work.model;
@@ -229,7 +249,7 @@ impl InferencePool {
                 }
             }
             Run::Terminating { since, flight } => {
-                *since += still;
+                *since = (*since + still).min(now);
                 if now.saturating_duration_since(*since) <= TERMINATE_LIMIT {
                     return;
                 }
@@ -279,12 +299,20 @@ impl InferencePool {
         self.given_up.push(worker.thread);
     }
 
-    /// Tries models that were left alone for long enough, once every worker has a detector of theirs.
+    /// Tries models that were left alone for long enough, once every worker has a detector of theirs; and gives workers those
+    /// that they lack of models whose frames they are given.
     fn try_models(&mut self, now: Instant) {
+        if let Some((worker, model)) = self.wanted() {
+            self.start_load(Target::Worker(worker, model), vec![model], now);
+        }
         if !self.has_room() {
             return;
         }
         for model in self.models.due(now) {
+            if self.load_hangs(model) {
+                self.models.stays_away(model, LOAD_HANGS.to_owned(), now);
+                continue;
+            }
             let mut workers = self
                 .places
                 .iter()
@@ -300,6 +328,23 @@ impl InferencePool {
         }
     }
 
+    /// A worker that lacks a model whose frames are given out: it was staffed while the model was under trial.
+    fn wanted(&self) -> Option<(Arc<WorkerState>, usize)> {
+        let mut workers = self.places.iter().filter_map(|place| place.worker.as_ref());
+        workers.find_map(|worker| {
+            let lacks = lock(&worker.shared.lacks).clone();
+            let model = lacks
+                .into_iter()
+                .find(|model| !self.models.is_closed(*model) && !self.load_hangs(*model))?;
+            Some((Arc::clone(&worker.shared), model))
+        })
+    }
+
+    /// True while a thread hangs that loads a detector of the model: another would hang as well.
+    fn load_hangs(&self, model: usize) -> bool {
+        self.hung_loads.iter().any(|(hung, _)| *hung == model)
+    }
+
     fn staff_places(&mut self, now: Instant) {
         let due =
             |place: &Place| place.worker.is_none() && place.retry_at.is_some_and(|at| at <= now);
@@ -309,7 +354,11 @@ impl InferencePool {
         if let Some(n) = self.places.iter().position(due) {
             // The others are had when they are tried again.
             let models = (0..self.models.count()).filter(|model| !self.models.is_set_aside(*model));
-            let models = models.collect();
+            let models: Vec<usize> = models.collect();
+            if let Some(&model) = models.iter().find(|model| self.load_hangs(**model)) {
+                self.cannot_load(n, model, now);
+                return;
+            }
             self.start_load(Target::Place(n), models, now);
         }
     }
@@ -325,22 +374,24 @@ impl InferencePool {
         let is_done: Arc<std::sync::atomic::AtomicBool> = Arc::default();
         #[cfg(test)]
         let done = Arc::clone(&is_done);
+        let wanted = models.clone();
         let load = move || {
-            let loaded = models
-                .into_iter()
-                .map(|model| (model, factory(model).map_err(|error| error.to_string())))
-                .collect();
-            // The pool may be gone.
-            let _ = sender.send(loaded);
+            for model in wanted {
+                let loaded = factory(model).map_err(|error| error.to_string());
+                // The pool may be gone.
+                let _ = sender.send((model, loaded));
+            }
             #[cfg(test)]
             done.store(true, std::sync::atomic::Ordering::Release);
         };
         match try_spawn_named("infer-load", load) {
             Ok(thread) => {
-                // It tells by the channel, and may hang in foreign code.
-                thread.abandon();
                 self.load = Some(Load {
                     target,
+                    thread,
+                    models,
+                    loaded: Vec::new(),
+                    since: now,
                     result,
                     #[cfg(test)]
                     is_done,
@@ -356,30 +407,65 @@ impl InferencePool {
         }
     }
 
-    fn take_loaded(&mut self, now: Instant) {
-        let Some(load) = &self.load else { return };
-        let loaded = match load.result.try_recv() {
-            Ok(loaded) => Some(loaded),
-            Err(TryRecvError::Disconnected) => None,
-            Err(TryRecvError::Empty) => return,
+    fn take_loaded(&mut self, still: Duration, now: Instant) {
+        let Some(load) = &mut self.load else { return };
+        load.since = (load.since + still).min(now);
+        let panicked = loop {
+            match load.result.try_recv() {
+                Ok(loaded) => {
+                    load.loaded.push(loaded);
+                    load.since = now;
+                }
+                Err(error) => break error == TryRecvError::Disconnected,
+            }
         };
-        let Some(Load { target, .. }) = self.load.take() else {
+        let missing = load.models.get(load.loaded.len()).copied();
+        let hangs = now.saturating_duration_since(load.since) > LOAD_LIMIT;
+        if missing.is_some() && !panicked && !hangs {
+            return;
+        }
+        let Some(load) = self.load.take() else {
             return;
         };
-        match (target, loaded) {
-            (Target::Place(n), Some(loaded)) => self.staff_with(n, loaded, now),
-            (Target::Place(n), None) => self.cannot_staff(n, "loading its models panicked", now),
-            (Target::Worker(worker, model), loaded) => {
-                let loaded = loaded.and_then(|mut loaded| loaded.pop());
-                match loaded {
-                    // To a worker that was given up meanwhile, for nothing.
-                    Some((model, Ok(detector))) => worker.give(model, detector),
-                    Some((model, Err(reason))) => self.models.stays_away(model, reason, now),
-                    None => self
-                        .models
-                        .stays_away(model, "loading it panicked".to_owned(), now),
-                }
+        match missing {
+            Some(model) if !panicked => self.hung_loads.push((model, load.thread)),
+            // It is at its end.
+            _ => load.thread.abandon(),
+        }
+        let mut loaded = load.loaded;
+        match (load.target, missing) {
+            (Target::Place(n), None) => self.staff_with(n, loaded, now),
+            (Target::Place(n), Some(_)) if panicked => {
+                self.cannot_staff(n, "loading its models panicked", now);
             }
+            (Target::Place(n), Some(model)) => self.cannot_load(n, model, now),
+            (Target::Worker(_, model), Some(_)) => {
+                let reason = if panicked {
+                    "loading it panicked"
+                } else {
+                    LOAD_HANGS
+                };
+                self.models.stays_away(model, reason.to_owned(), now);
+            }
+            (Target::Worker(worker, _), None) => match loaded.pop() {
+                // To a worker that was given up meanwhile, for nothing.
+                Some((model, Ok(detector))) => worker.give(model, detector),
+                Some((model, Err(reason))) => self.models.stays_away(model, reason, now),
+                None => {}
+            },
+        }
+    }
+
+    /// A place is not staffed because a model's load does not end.
+    fn cannot_load(&mut self, n: usize, model: usize, now: Instant) {
+        if self.is_had(model) {
+            // As in `staff_with`.
+            let reason = format!("model {}: {LOAD_HANGS}", self.models.name(model));
+            self.cannot_staff(n, &reason, now);
+        } else {
+            // The next try, at once, is without it.
+            self.models
+                .trip(model, Trip::Unloadable(LOAD_HANGS.to_owned()), now);
         }
     }
 
@@ -498,6 +584,10 @@ impl Drop for InferencePool {
             worker.thread.abandon();
         }
         for thread in self.given_up.drain(..) {
+            thread.abandon();
+        }
+        let loads = self.hung_loads.drain(..).map(|(_, thread)| thread);
+        for thread in loads.chain(self.load.take().map(|load| load.thread)) {
             thread.abandon();
         }
     }

@@ -371,8 +371,8 @@ impl Bench {
     fn goes_on(&self) -> bool {
         let (ways, pool) = (self.ways(), self.pool.as_ref().unwrap());
         let loads = pool.load.as_ref().is_some_and(|load| {
-            let hang = |model: &Arc<Model>| lock(&model.state).loads_hang;
-            !load.is_done.load(Ordering::Acquire) && !self.models.iter().any(hang)
+            let hangs = |model: &usize| lock(&self.models[*model].state).loads_hang;
+            !load.is_done.load(Ordering::Acquire) && !load.models.iter().any(hangs)
         });
         let workers = pool.places.iter().filter_map(|place| place.worker.as_ref());
         let mut runs = workers.map(|worker| worker.shared.run().clone());
@@ -533,6 +533,23 @@ fn a_process_that_stood_still_has_no_run_that_hangs() {
 }
 
 #[test]
+fn a_run_that_began_after_the_process_stood_still_hangs_no_longer_than_others() {
+    let mut bench = Bench::new(1, 1, &[0]);
+    bench.step();
+    *lock(&bench.now) += Duration::from_secs(30);
+    bench.way(0, Way::Hangs);
+    bench.offer(0);
+    bench.wait("it runs", |bench| bench.is_in_flight(0));
+    bench.pass(Duration::ZERO);
+    // Its limit is 2 s, and 2 s more go by before its worker would be given up.
+    for _ in 0..16 {
+        bench.step();
+    }
+    assert_eq!(bench.state(0), Some(ModelState::SetAside));
+    bench.close();
+}
+
+#[test]
 fn a_detector_that_panics_is_made_anew_and_the_worker_goes_on() {
     let mut bench = Bench::new(1, 2, &[0, 1]);
     bench.way(0, Way::Panics);
@@ -646,11 +663,75 @@ fn a_load_that_never_ends_holds_up_nobody() {
         bench.step();
     }
     assert!(started.elapsed() < PATIENCE);
-    assert_eq!(
-        bench.models[0].loads.load(Ordering::Relaxed),
-        3,
-        "one at a time"
-    );
+    let loads = |bench: &Bench| bench.models[0].loads.load(Ordering::Relaxed);
+    assert_eq!(loads(&bench), 3, "one at a time");
+    // Another model needs a load, too.
+    bench.way(1, Way::Panics);
+    bench.offer(1);
+    bench.wait("it panics", |bench| bench.failed(1) == 1);
+    bench.way(1, Way::Good);
+    let before = bench.cameras[1].metrics.frames_inferred.get();
+    bench.until("it is inferred again", |bench| {
+        bench.offer(1);
+        bench.cameras[1].metrics.frames_inferred.get() > before
+    });
+    // Twenty minutes: each load that hangs costs a thread, so there is no second one.
+    for _ in 0..4800 {
+        bench.offer(0);
+        bench.step();
+    }
+    assert_eq!(loads(&bench), 3);
+    let reason = "model m0 is set aside: it cannot be loaded again: loading it does not end";
+    assert_eq!(bench.blind(0, 0).as_deref(), Some(reason));
+    // It ends after all.
+    bench.way(0, Way::Good);
+    bench.models[0].change(|state| state.loads_hang = false);
+    bench.until("the model works again", |bench| {
+        bench.offer(0);
+        bench.state(0) == Some(ModelState::Working)
+    });
+    bench.close();
+}
+
+#[test]
+fn a_worker_is_replaced_without_the_model_whose_load_never_ends() {
+    let mut bench = Bench::new(1, 3, &[0, 1, 2]);
+    bench.models[1].change(|state| state.loads_hang = true);
+    bench.way(0, Way::Stuck);
+    bench.offer(0);
+    bench.until("the others are inferred again", |bench| {
+        bench.offer(2);
+        bench.cameras[2].metrics.frames_inferred.get() > 0 && bench.pool().trouble().is_none()
+    });
+    let reason = "model m1 is set aside: it cannot be loaded again: loading it does not end";
+    bench.until("that one is said to be out", |bench| {
+        bench.blind(1, 1).as_deref() == Some(reason)
+    });
+    bench.close();
+}
+
+#[test]
+fn a_worker_that_was_staffed_while_a_model_was_under_trial_gets_it_too() {
+    let mut bench = Bench::new(1, 2, &[0, 1]);
+    bench.way(1, Way::Panics);
+    bench.offer(1);
+    bench.wait("it panics", |bench| bench.failed(1) == 1);
+    bench.way(1, Way::Good);
+    // Its camera has no frame just then.
+    bench.until("it is tried", |bench| {
+        bench.state(1) == Some(ModelState::Probing)
+    });
+    bench.way(0, Way::Stuck);
+    bench.offer(0);
+    bench.until("the worker is replaced", |bench| {
+        bench.metrics.worker_restarts.get() == 1
+    });
+    assert_eq!(bench.state(1), Some(ModelState::Probing));
+    bench.until("its camera sees again", |bench| {
+        bench.offer(1);
+        bench.cameras[1].metrics.frames_inferred.get() > 0
+    });
+    assert_eq!(bench.state(1), Some(ModelState::Working));
     bench.close();
 }
 

@@ -482,12 +482,14 @@ fn infer(
                 tracing::warn!(camera = %work.id, %error, suppressed, "inference failed for a frame");
             }
         }
-        // It is being had again, and the model is set aside meanwhile: this frame was picked just before.
+        // Its detector is being had: it was lost and this frame picked just before the model was set aside, or this worker was
+        // staffed while the model was under trial.
         Ok(None) => in_hand.failed(),
         Err(_) => {
             // What else it has in its hands is sound: no other detector was touched.
-            lose(detectors, shared, work.model);
+            // First of all it is set aside, so that nobody takes it for one that works and that this worker lacks.
             models.trip(work.model, Trip::Panicked, finished_at);
+            lose(detectors, shared, work.model);
             in_hand.failed();
             tracing::error!(camera = %work.id, "the detector panicked: this is a bug in Twinsight; it is made anew");
         }
@@ -497,8 +499,9 @@ fn infer(
 
 /// Takes a detector away that cannot be used any more; who looks after the worker gives another.
 fn lose(detectors: &mut Detectors, shared: &WorkerState, model: usize) {
-    detectors.lose(model);
+    // Before foreign code ends it, which takes its time.
     lock(&shared.lacks).insert(model);
+    detectors.lose(model);
 }
 
 pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
