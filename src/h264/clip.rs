@@ -511,6 +511,27 @@ mod tests {
     }
 
     #[test]
+    fn a_sample_of_nothing_leaves_no_gap() {
+        let (sps, pps) = sets();
+        let sets = [[sps[3..].to_vec(), pps[3..].to_vec()]];
+        let idr = with_length(&IDR[3..]);
+        let other = with_length(&OTHER[3..]);
+        for nothing in [&[0; 4][..], &[0; 11], &[0, 0, 0, 3, 0, 0, 0], &[0; 3]] {
+            let samples = [idr.clone(), nothing.to_vec(), other.clone()].map(|data| (1, data));
+            let clip = Clip::from_bytes(&mp4(&sets, &samples)).unwrap();
+            assert_eq!(kinds(&clip), ["SPI", "n"], "{nothing:?}");
+            assert!(clip.damage().is_none(), "{nothing:?}");
+        }
+        // What is neither nothing nor whole is missing, and said.
+        for broken in [&[7][..], &[0, 0, 7], &[0, 0, 0, 9, 0x41]] {
+            let samples = [&idr, broken, &other, &idr].map(|data| (1, data.to_vec()));
+            let clip = Clip::from_bytes(&mp4(&sets, &samples)).unwrap();
+            assert_eq!(kinds(&clip), ["SPI", "SPI"], "{broken:?}");
+            assert!(clip.damage().is_some(), "{broken:?}");
+        }
+    }
+
+    #[test]
     fn a_prefix_belongs_to_the_slice_behind_it() {
         let (sps, pps) = sets();
         let prefix = [0, 0, 1, 0x6e, 0xc0, 0x80, 7];

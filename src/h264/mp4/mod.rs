@@ -148,6 +148,8 @@ pub fn track(file: &[u8]) -> Result<Track<'_>, Mp4Error> {
             ))
             .and_then(|sample| descriptions.split(extent.description, sample));
         match sample {
+            // Nothing was coded: the picture before it is shown on, and none is missing.
+            Ok(sample) if sample.nals.is_empty() => {}
             Ok(sample) => track.samples.push(sample),
             Err(error) => {
                 track.damaged(error);
@@ -286,7 +288,7 @@ impl<'a> Config<'a> {
 }
 
 /// The NAL units of a sample, whose lengths stand before them. A NAL unit with start codes inside is several, and a
-/// sample whose lengths are none may be a byte stream.
+/// sample whose lengths are none may be a byte stream. Zeros at the end fill it up.
 fn split(sample: &[u8], length_bytes: usize) -> Result<Vec<&[u8]>, Mp4Error> {
     let mut nals = Vec::new();
     let mut rest = sample;
@@ -295,15 +297,18 @@ fn split(sample: &[u8], length_bytes: usize) -> Result<Vec<&[u8]>, Mp4Error> {
             .iter()
             .fold(0_usize, |value, byte| value << 8 | usize::from(*byte));
         let Some((nal, behind)) = behind.split_at_checked(length) else {
-            if sample.starts_with(&[0, 0, 1]) || sample.starts_with(&[0, 0, 0, 1]) {
-                return Ok(annex_b(sample).collect());
-            }
-            return Err(Mp4Error::Damaged("a picture in it is shorter than it says"));
+            break;
         };
         nals.extend(split_at_start_codes(nal));
         rest = behind;
     }
-    Ok(nals)
+    if rest.iter().all(|byte| *byte == 0) {
+        Ok(nals)
+    } else if sample.starts_with(&[0, 0, 1]) || sample.starts_with(&[0, 0, 0, 1]) {
+        Ok(annex_b(sample).collect())
+    } else {
+        Err(Mp4Error::Damaged("a picture in it is shorter than it says"))
+    }
 }
 
 /// What is needed of `tkhd` (8.3.2).
@@ -421,6 +426,13 @@ mod tests {
             Ok(vec![&[0x65, 1][..], &[0x41]])
         );
         assert!(split(&[0, 9, 0x65], 2).is_err());
+        // Also where the length itself is cut off, but not where zeros fill a sample up, or are all of it.
+        assert!(split(&[0, 2, 0x65, 1, 7], 2).is_err());
+        assert!(split(&[7], 2).is_err() && split(&[0, 7, 0], 3).is_err());
+        assert_eq!(split(&[0, 2, 0x65, 1, 0], 2), Ok(vec![&[0x65, 1][..]]));
+        for nothing in [&[0; 2][..], &[0; 7], &[0], &[0, 2, 0, 0]] {
+            assert_eq!(split(nothing, 2), Ok(Vec::new()));
+        }
     }
 
     #[test]
