@@ -122,9 +122,9 @@ pub fn track(file: &[u8]) -> Result<Track<'_>, Mp4Error> {
     let stbl = find_in(trak, &[b"mdia", b"minf", b"stbl"]).unwrap_or_default();
     extents.of_tables(stbl);
     if let Some(head) = &head {
-        let defaults = FragmentDefaults::of(moov.body, head.id);
+        let defaults = FragmentDefaults::of(moov.body);
         for moof in boxes(file).filter(|found| found.kind == *b"moof") {
-            extents.of_fragment(&moof, head.id, defaults);
+            extents.of_fragment(&moof, head.id, &defaults);
         }
     }
     let mut track = Track {
