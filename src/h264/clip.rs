@@ -242,18 +242,28 @@ impl<'a> Units<'a> {
     /// may have others in it, and those hold from there on.
     fn begin(&mut self, sets: &Rc<[&'a [u8]]>) {
         let same = |last| Rc::ptr_eq(last, sets);
-        if self.outside.as_ref().is_some_and(same) {
+        if self.too_large || self.outside.as_ref().is_some_and(same) {
             return;
         }
         self.outside = Some(Rc::clone(sets));
+        // Taking turns without end is work, too.
+        self.count(sets.iter().map(|set| set.len()).sum());
         for set in sets.iter() {
-            // Taking turns without end is work, too.
-            self.bytes = self.bytes.saturating_add(set.len());
             let _ = self.sets.remember(set);
         }
     }
 
+    /// Counts what is written or read beside the file itself.
+    fn count(&mut self, bytes: usize) {
+        self.bytes = self.bytes.saturating_add(bytes);
+        self.too_large |= self.bytes > MAX_UNITS_BYTES;
+    }
+
     fn push(&mut self, unit: UnitBuilder<'_>) {
+        // Each further keyframe would get all sets written before it.
+        if self.too_large {
+            return;
+        }
         // Also those of a unit that is left out hold from there on.
         let Some(unit) = unit.finish(&mut self.sets) else {
             return;
@@ -262,12 +272,10 @@ impl<'a> Units<'a> {
         if self.closed || (self.units.is_empty() && !unit.is_idr) {
             return;
         }
-        self.bytes = self.bytes.saturating_add(unit.data.len());
-        if self.bytes > MAX_UNITS_BYTES {
-            self.too_large = true;
-            return;
+        self.count(unit.data.len());
+        if !self.too_large {
+            self.units.push(unit);
         }
-        self.units.push(unit);
     }
 
     fn clip(self, turn: Turn, damage: Option<NotAClip>) -> Option<Clip> {
@@ -529,6 +537,29 @@ mod tests {
             assert_eq!(kinds(&clip), ["SPI", "SPI"], "{broken:?}");
             assert!(clip.damage().is_some(), "{broken:?}");
         }
+    }
+
+    #[test]
+    fn behind_what_is_too_large_nothing_is_written_nor_read() {
+        let (sps, pps) = sets();
+        let outside: Rc<[&[u8]]> = [&sps[3..]].into();
+        let mut units = Units {
+            bytes: MAX_UNITS_BYTES - 8,
+            ..Units::default()
+        };
+        let mut unit = UnitBuilder::default();
+        for nal in [&sps, &pps, IDR] {
+            unit.push(&nal[3..]);
+        }
+        units.push(unit);
+        assert!(units.too_large && units.units.is_empty());
+        units.sets = ParameterSets::default();
+        units.begin(&outside);
+        let mut unit = UnitBuilder::default();
+        unit.push(&pps[3..]);
+        unit.push(&IDR[3..]);
+        units.push(unit);
+        assert!(units.sets.is_empty() && units.units.is_empty());
     }
 
     #[test]
