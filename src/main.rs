@@ -249,8 +249,8 @@ fn main() -> ExitCode {
     });
     match result {
         Ok(()) => ExitCode::SUCCESS,
-        // As other programs before `head`.
-        Err(_) if READER_GONE.load(Ordering::Relaxed) => ExitCode::SUCCESS,
+        // As other programs before `head`. What else went wrong is said and counts, whoever reads.
+        Err(error) if is_of_reader_gone(&error) => ExitCode::SUCCESS,
         Err(error) => {
             let wrong = error.downcast_ref::<ConfigError>();
             let sentences = wrong.map_or_else(|| vec![sentence(&error)], ConfigError::sentences);
@@ -264,6 +264,16 @@ fn main() -> ExitCode {
             }
         }
     }
+}
+
+/// True for an error of writing to standard output after its reader has gone.
+fn is_of_reader_gone(error: &anyhow::Error) -> bool {
+    let mut causes = error.chain().filter_map(|cause| cause.downcast_ref());
+    READER_GONE.load(Ordering::Relaxed) && causes.any(is_broken_pipe)
+}
+
+fn is_broken_pipe(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::BrokenPipe
 }
 
 /// The runtime would panic if it did not get its threads.
@@ -552,7 +562,7 @@ async fn run_check(args: CheckArgs, env: &Env) -> Result<()> {
 /// A line of the result. Whoever reads it may have gone: that is no failure.
 fn print(line: &str) -> Result<()> {
     match writeln!(Output(io::stdout()), "{line}") {
-        Err(_) if READER_GONE.load(Ordering::Relaxed) => Ok(()),
+        Err(error) if is_broken_pipe(&error) => Ok(()),
         result => result.context("the result cannot be written to standard output"),
     }
 }
@@ -563,7 +573,7 @@ struct Output<W>(W);
 impl<W> Output<W> {
     fn noted<T>(result: io::Result<T>) -> io::Result<T> {
         if let Err(error) = &result
-            && error.kind() == io::ErrorKind::BrokenPipe
+            && is_broken_pipe(error)
         {
             READER_GONE.store(true, Ordering::Relaxed);
         }

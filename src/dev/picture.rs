@@ -25,7 +25,6 @@ pub(super) fn decode(bytes: &[u8]) -> image::ImageResult<RgbImage> {
 /// True when the end of the image follows its last scan (ITU-T T.81, annex B). Segments are stepped over by their length,
 /// so the end of a preview within one is not taken for it.
 fn is_whole_jpeg(bytes: &[u8]) -> bool {
-    const SCAN: u8 = 0xda;
     const END: u8 = 0xd9;
     let mut at = 2;
     loop {
@@ -44,9 +43,6 @@ fn is_whole_jpeg(bytes: &[u8]) -> bool {
                     return false;
                 };
                 at += usize::from(u16::from_be_bytes([high, low])).max(2);
-                if marker == SCAN && at > bytes.len() {
-                    return false;
-                }
             }
         }
     }

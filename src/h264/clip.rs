@@ -6,6 +6,7 @@
 
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
 use bytes::Bytes;
 
@@ -162,14 +163,14 @@ impl Clip {
         let track = mp4::track(bytes)?;
         let mut units = Units::default();
         for sample in &track.samples {
+            if sample.nals.is_empty() {
+                units.closed = true;
+                continue;
+            }
             units.begin(&sample.sets);
             let mut unit = UnitBuilder::default();
             sample.nals.iter().for_each(|nal| unit.push(nal));
-            if sample.nals.is_empty() {
-                units.closed = true;
-            } else {
-                units.push(unit);
-            }
+            units.push(unit);
         }
         let damage = track.damage.map(NotAClip::Mp4);
         let clip = units.clip(track.turn, damage.clone());
@@ -225,26 +226,44 @@ fn kind(nal: &[u8]) -> Option<NalType> {
 
 /// Collects units from the first keyframe on, and the parameter sets that stood before.
 #[derive(Default)]
-struct Units {
+struct Units<'a> {
     units: Vec<ClipUnit>,
     bytes: usize,
     sets: ParameterSets,
+    /// Those outside of units that were taken last.
+    outside: Option<Rc<[&'a [u8]]>>,
     /// Something is missing before the next unit: it has to be a keyframe.
     closed: bool,
     too_large: bool,
 }
 
-impl Units {
-    /// Takes parameter sets that stand outside of units. In a unit they may be others.
-    fn begin(&mut self, sets: &[&[u8]]) {
-        if self.units.is_empty() {
-            for set in sets {
-                let _ = self.sets.remember(set);
-            }
+impl<'a> Units<'a> {
+    /// Takes the parameter sets that stand outside of the next unit, once for all units that share them: a unit of these
+    /// may have others in it, and those hold from there on.
+    fn begin(&mut self, sets: &Rc<[&'a [u8]]>) {
+        let same = |last| Rc::ptr_eq(last, sets);
+        if self.too_large || self.outside.as_ref().is_some_and(same) {
+            return;
+        }
+        self.outside = Some(Rc::clone(sets));
+        // Taking turns without end is work, too.
+        self.count(sets.iter().map(|set| set.len()).sum());
+        for set in sets.iter() {
+            let _ = self.sets.remember(set);
         }
     }
 
+    /// Counts what is written or read beside the file itself.
+    fn count(&mut self, bytes: usize) {
+        self.bytes = self.bytes.saturating_add(bytes);
+        self.too_large |= self.bytes > MAX_UNITS_BYTES;
+    }
+
     fn push(&mut self, unit: UnitBuilder<'_>) {
+        // Each further keyframe would get all sets written before it.
+        if self.too_large {
+            return;
+        }
         // Also those of a unit that is left out hold from there on.
         let Some(unit) = unit.finish(&mut self.sets) else {
             return;
@@ -253,12 +272,10 @@ impl Units {
         if self.closed || (self.units.is_empty() && !unit.is_idr) {
             return;
         }
-        self.bytes = self.bytes.saturating_add(unit.data.len());
-        if self.bytes > MAX_UNITS_BYTES {
-            self.too_large = true;
-            return;
+        self.count(unit.data.len());
+        if !self.too_large {
+            self.units.push(unit);
         }
-        self.units.push(unit);
     }
 
     fn clip(self, turn: Turn, damage: Option<NotAClip>) -> Option<Clip> {
@@ -420,6 +437,129 @@ mod tests {
         let (sps, pps) = sets();
         let stray = [&[0, 0, 1][..], &super::super::sps::tests::pps(3, 7)].concat();
         assert_eq!(kinds_of(&[&stray, &sps, &pps, IDR]), ["SPI"]);
+    }
+
+    fn boxed(kind: &[u8; 4], body: &[&[u8]]) -> Vec<u8> {
+        let body = body.concat();
+        let size = u32::try_from(8 + body.len()).unwrap();
+        [&size.to_be_bytes()[..], kind, &body].concat()
+    }
+
+    /// A full box of words.
+    fn table(kind: &[u8; 4], words: &[u32]) -> Vec<u8> {
+        let words: Vec<u8> = words.iter().flat_map(|word| word.to_be_bytes()).collect();
+        boxed(kind, &[&[0; 4], &words])
+    }
+
+    /// A NAL unit behind its length of four bytes.
+    fn with_length(nal: &[u8]) -> Vec<u8> {
+        let length = u32::try_from(nal.len()).unwrap();
+        [&length.to_be_bytes()[..], nal].concat()
+    }
+
+    /// A file whose descriptions have an SPS and a PPS each, and whose samples name theirs, from 1 on.
+    fn mp4(descriptions: &[[Vec<u8>; 2]], samples: &[(u32, Vec<u8>)]) -> Vec<u8> {
+        let entry = |[sps, pps]: &[Vec<u8>; 2]| {
+            let length = |set: &[u8]| u16::try_from(set.len()).unwrap().to_be_bytes();
+            let config = [
+                &[1, 66, 0, 31, 0xff, 0xe1][..],
+                &length(sps),
+                sps,
+                &[1],
+                &length(pps),
+                pps,
+            ];
+            boxed(b"avc1", &[&[0; 78], &boxed(b"avcC", &config)])
+        };
+        let entries: Vec<u8> = descriptions.iter().flat_map(entry).collect();
+        let count = u32::try_from(samples.len()).unwrap();
+        let (mut sizes, mut chunks, mut places) = (vec![0, count], vec![count], vec![count]);
+        let (mut data, mut at) = (Vec::new(), 8);
+        for (chunk, (description, sample)) in (1..).zip(samples) {
+            let bytes = u32::try_from(sample.len()).unwrap();
+            sizes.push(bytes);
+            chunks.extend([chunk, 1, *description]);
+            places.push(at);
+            at += bytes;
+            data.extend(sample);
+        }
+        let tables = [
+            boxed(b"stsd", &[&[0; 8], &entries]),
+            table(b"stsz", &sizes),
+            table(b"stsc", &chunks),
+            table(b"stco", &places),
+        ];
+        let stbl = boxed(b"stbl", &[&tables.concat()]);
+        let mdia = boxed(b"mdia", &[&boxed(b"minf", &[&stbl])]);
+        let moov = boxed(b"moov", &[&boxed(b"trak", &[&mdia])]);
+        [boxed(b"mdat", &[&data]), moov].concat()
+    }
+
+    #[test]
+    fn each_recording_of_a_joined_file_has_its_own_sets() {
+        use super::super::sps::tests::{baseline_sps, pps};
+        let [small, large] = [(64, 48), (128, 96)]
+            .map(|(width, height)| [baseline_sps(0, width, height), pps(0, 0)]);
+        let idr = with_length(&IDR[3..]);
+        let other = with_length(&OTHER[3..]);
+        let samples = [
+            (1, idr.clone()),
+            (1, other.clone()),
+            (2, idr.clone()),
+            (2, other),
+            (1, idr),
+        ];
+        let clip = Clip::from_bytes(&mp4(&[small.clone(), large.clone()], &samples)).unwrap();
+        assert_eq!(kinds(&clip), ["SPI", "n", "SPI", "n", "SPI"]);
+        for (unit, expected) in [(0, &small), (2, &large), (4, &small)] {
+            let first = annex_b(&clip.units()[unit].data).next();
+            assert_eq!(first, Some(&expected[0][..]), "unit {unit}");
+        }
+        assert!(clip.damage().is_none());
+    }
+
+    #[test]
+    fn a_sample_of_nothing_leaves_no_gap() {
+        let (sps, pps) = sets();
+        let sets = [[sps[3..].to_vec(), pps[3..].to_vec()]];
+        let idr = with_length(&IDR[3..]);
+        let other = with_length(&OTHER[3..]);
+        for nothing in [&[0; 4][..], &[0; 11], &[0, 0, 0, 3, 0, 0, 0], &[0; 3]] {
+            let samples = [idr.clone(), nothing.to_vec(), other.clone()].map(|data| (1, data));
+            let clip = Clip::from_bytes(&mp4(&sets, &samples)).unwrap();
+            assert_eq!(kinds(&clip), ["SPI", "n"], "{nothing:?}");
+            assert!(clip.damage().is_none(), "{nothing:?}");
+        }
+        // What is neither nothing nor whole is missing, and said.
+        for broken in [&[7][..], &[0, 0, 7], &[0, 0, 0, 9, 0x41]] {
+            let samples = [&idr, broken, &other, &idr].map(|data| (1, data.to_vec()));
+            let clip = Clip::from_bytes(&mp4(&sets, &samples)).unwrap();
+            assert_eq!(kinds(&clip), ["SPI", "SPI"], "{broken:?}");
+            assert!(clip.damage().is_some(), "{broken:?}");
+        }
+    }
+
+    #[test]
+    fn behind_what_is_too_large_nothing_is_written_nor_read() {
+        let (sps, pps) = sets();
+        let outside: Rc<[&[u8]]> = [&sps[3..]].into();
+        let mut units = Units {
+            bytes: MAX_UNITS_BYTES - 8,
+            ..Units::default()
+        };
+        let mut unit = UnitBuilder::default();
+        for nal in [&sps, &pps, IDR] {
+            unit.push(&nal[3..]);
+        }
+        units.push(unit);
+        assert!(units.too_large && units.units.is_empty());
+        units.sets = ParameterSets::default();
+        units.begin(&outside);
+        let mut unit = UnitBuilder::default();
+        unit.push(&pps[3..]);
+        unit.push(&IDR[3..]);
+        units.push(unit);
+        assert!(units.sets.is_empty() && units.units.is_empty());
     }
 
     #[test]

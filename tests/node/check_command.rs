@@ -9,13 +9,14 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::io::{BufRead, BufReader};
 use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use crate::common::{NodeProcess, Outcome, fake, start_hub, twinsight};
+use crate::common::{NodeProcess, Outcome, fake, root, start_hub, twinsight};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use tempfile::TempDir;
@@ -214,6 +215,32 @@ fn findings_as_json() {
     assert_eq!(hub["severity"], "fail");
     assert_eq!(hub["found"], "nothing listens at 127.0.0.1:9");
     assert!(!hub["remedy"].as_str().unwrap().is_empty());
+}
+
+#[test]
+fn a_failing_finding_counts_when_its_reader_has_gone() {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_twinsight"))
+        .arg("check")
+        .env_clear()
+        .env("TWIN_ID", fake::NODE)
+        .env("PHYSTACK_SIMULATOR_URL", "http://127.0.0.1:9")
+        .current_dir(root())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    // As `grep -q` does at the first line that it looks for.
+    let mut first = String::new();
+    let mut reader = BufReader::new(child.stdout.take().unwrap());
+    reader.read_line(&mut first).unwrap();
+    drop(reader);
+    let outcome = child.wait_with_output().unwrap();
+    let said = String::from_utf8_lossy(&outcome.stderr);
+    assert_eq!(outcome.status.code(), Some(1), "{first}{said}");
+    assert!(
+        said.ends_with("do what the lines that begin with `fail` say, and check again\n"),
+        "{first}{said}"
+    );
 }
 
 #[test]

@@ -85,16 +85,16 @@ struct Config<'a> {
 /// True for what is built of the boxes of an MP4 or QuickTime file with a movie, whichever comes first.
 pub fn is_mp4(file: &[u8]) -> bool {
     let is_letter = |byte: &u8| byte.is_ascii_graphic() || *byte == b' ' || *byte == 0xa9;
-    let mut is_movie = false;
+    let (mut is_movie, mut has_meta) = (false, false);
     for found in boxes(file).take_while(|found| found.kind.iter().all(is_letter)) {
         match &found.kind {
             b"moov" | b"moof" | b"mdat" | b"ftyp" | b"styp" => is_movie = true,
-            // HEIC and AVIF pictures are files of boxes, too.
-            b"meta" if !file_has_movie(file) => return false,
+            b"meta" => has_meta = true,
             _ => {}
         }
     }
-    is_movie
+    // HEIC and AVIF pictures are files of boxes, too.
+    is_movie && (!has_meta || file_has_movie(file))
 }
 
 fn file_has_movie(file: &[u8]) -> bool {
@@ -122,9 +122,9 @@ pub fn track(file: &[u8]) -> Result<Track<'_>, Mp4Error> {
     let stbl = find_in(trak, &[b"mdia", b"minf", b"stbl"]).unwrap_or_default();
     extents.of_tables(stbl);
     if let Some(head) = &head {
-        let defaults = FragmentDefaults::of(moov.body, head.id);
+        let defaults = FragmentDefaults::of(moov.body);
         for moof in boxes(file).filter(|found| found.kind == *b"moof") {
-            extents.of_fragment(&moof, head.id, defaults);
+            extents.of_fragment(&moof, head.id, &defaults);
         }
     }
     let mut track = Track {
@@ -148,6 +148,8 @@ pub fn track(file: &[u8]) -> Result<Track<'_>, Mp4Error> {
             ))
             .and_then(|sample| descriptions.split(extent.description, sample));
         match sample {
+            // Nothing was coded: the picture before it is shown on, and none is missing.
+            Ok(sample) if sample.nals.is_empty() => {}
             Ok(sample) => track.samples.push(sample),
             Err(error) => {
                 track.damaged(error);
@@ -286,7 +288,7 @@ impl<'a> Config<'a> {
 }
 
 /// The NAL units of a sample, whose lengths stand before them. A NAL unit with start codes inside is several, and a
-/// sample whose lengths are none may be a byte stream.
+/// sample whose lengths are none may be a byte stream. Zeros at the end fill it up.
 fn split(sample: &[u8], length_bytes: usize) -> Result<Vec<&[u8]>, Mp4Error> {
     let mut nals = Vec::new();
     let mut rest = sample;
@@ -295,15 +297,18 @@ fn split(sample: &[u8], length_bytes: usize) -> Result<Vec<&[u8]>, Mp4Error> {
             .iter()
             .fold(0_usize, |value, byte| value << 8 | usize::from(*byte));
         let Some((nal, behind)) = behind.split_at_checked(length) else {
-            if sample.starts_with(&[0, 0, 1]) || sample.starts_with(&[0, 0, 0, 1]) {
-                return Ok(annex_b(sample).collect());
-            }
-            return Err(Mp4Error::Damaged("a picture in it is shorter than it says"));
+            break;
         };
         nals.extend(split_at_start_codes(nal));
         rest = behind;
     }
-    Ok(nals)
+    if rest.iter().all(|byte| *byte == 0) {
+        Ok(nals)
+    } else if sample.starts_with(&[0, 0, 1]) || sample.starts_with(&[0, 0, 0, 1]) {
+        Ok(annex_b(sample).collect())
+    } else {
+        Err(Mp4Error::Damaged("a picture in it is shorter than it says"))
+    }
 }
 
 /// What is needed of `tkhd` (8.3.2).
@@ -415,12 +420,29 @@ mod tests {
     }
 
     #[test]
+    fn a_file_of_many_small_boxes_is_walked_a_few_times() {
+        let metas = b"\0\0\0\x08meta".repeat(40_000);
+        let began = std::time::Instant::now();
+        assert!(!is_mp4(&metas));
+        assert!(is_mp4(&[&metas[..], b"\0\0\0\x08moov"].concat()));
+        // Once for each of them takes a minute.
+        assert!(began.elapsed() < std::time::Duration::from_secs(5));
+    }
+
+    #[test]
     fn a_picture_that_is_shorter_than_it_says_is_damage() {
         assert_eq!(
             split(&[0, 2, 0x65, 1, 0, 1, 0x41], 2),
             Ok(vec![&[0x65, 1][..], &[0x41]])
         );
         assert!(split(&[0, 9, 0x65], 2).is_err());
+        // Also where the length itself is cut off, but not where zeros fill a sample up, or are all of it.
+        assert!(split(&[0, 2, 0x65, 1, 7], 2).is_err());
+        assert!(split(&[7], 2).is_err() && split(&[0, 7, 0], 3).is_err());
+        assert_eq!(split(&[0, 2, 0x65, 1, 0], 2), Ok(vec![&[0x65, 1][..]]));
+        for nothing in [&[0; 2][..], &[0; 7], &[0], &[0, 2, 0, 0]] {
+            assert_eq!(split(nothing, 2), Ok(Vec::new()));
+        }
     }
 
     #[test]

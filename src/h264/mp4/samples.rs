@@ -1,6 +1,8 @@
 //! Where the samples of a track lie in the file: the tables of the movie box and the fragments come in, extents go out
 //! in the order of decoding. Counts and offsets are the file's word: none of them is believed before it is used.
 
+use std::collections::BTreeMap;
+
 use super::Mp4Error;
 use super::boxes::{Boxed, Fields, boxes, find};
 
@@ -99,7 +101,7 @@ impl Extents {
         &mut self,
         moof: &Boxed<'_>,
         track_id: u32,
-        defaults: Option<FragmentDefaults>,
+        defaults: &BTreeMap<u32, FragmentDefaults>,
     ) {
         let start = u64::try_from(moof.at).unwrap_or(u64::MAX);
         // Where the data of the track fragment before ends.
@@ -123,7 +125,7 @@ impl Extents {
         start: u64,
         behind: u64,
         track_id: u32,
-        defaults: Option<FragmentDefaults>,
+        defaults: &BTreeMap<u32, FragmentDefaults>,
     ) -> Option<u64> {
         const BASE: u32 = 0x1;
         const DESCRIPTION: u32 = 0x2;
@@ -132,7 +134,10 @@ impl Extents {
         const BASE_IS_START: u32 = 0x2_0000;
         let mut tfhd = Fields(find(traf.body, b"tfhd")?);
         let (_, flags) = tfhd.version()?;
-        let is_ours = tfhd.u32()? == track_id;
+        let id = tfhd.u32()?;
+        let is_ours = id == track_id;
+        // Of other tracks, too: where the next one's data begins follows from them.
+        let defaults = defaults.get(&id);
         let base = match flags {
             _ if flags & BASE != 0 => tfhd.u64()?,
             _ if flags & BASE_IS_START != 0 => start,
@@ -169,7 +174,9 @@ impl Extents {
                 } else if let Some(size) = size {
                     size
                 } else {
-                    self.damaged("a fragment does not say how large its pictures are");
+                    if is_ours {
+                        self.damaged("a fragment does not say how large its pictures are");
+                    }
                     return Some(offset);
                 };
                 for flag in [0x400, 0x800] {
@@ -198,24 +205,25 @@ impl Extents {
 }
 
 impl FragmentDefaults {
-    /// The track's `trex` in a movie box.
-    pub(super) fn of(moov: &[u8], track_id: u32) -> Option<Self> {
-        let extends = find(moov, b"mvex")?;
-        boxes(extends)
-            .filter(|found| found.kind == *b"trex")
-            .find_map(|trex| {
-                let mut fields = Fields(trex.body);
-                fields.version()?;
-                if fields.u32()? != track_id {
-                    return None;
-                }
-                let description = fields.u32()?;
-                fields.u32()?; // default_sample_duration
-                Some(Self {
-                    description,
-                    bytes: fields.u32()?,
-                })
-            })
+    /// Those of the tracks of a movie box, by track id.
+    pub(super) fn of(moov: &[u8]) -> BTreeMap<u32, Self> {
+        let extends = find(moov, b"mvex").unwrap_or_default();
+        let mut defaults = BTreeMap::new();
+        for trex in boxes(extends).filter(|found| found.kind == *b"trex") {
+            if let Some((track_id, of_track)) = Self::read(Fields(trex.body)) {
+                defaults.entry(track_id).or_insert(of_track);
+            }
+        }
+        defaults
+    }
+
+    fn read(mut trex: Fields<'_>) -> Option<(u32, Self)> {
+        trex.version()?;
+        let track_id = trex.u32()?;
+        let description = trex.u32()?;
+        trex.u32()?; // default_sample_duration
+        let bytes = trex.u32()?;
+        Some((track_id, Self { description, bytes }))
     }
 }
 
@@ -380,6 +388,31 @@ mod tests {
         let sizes: Vec<u32> = extents.found.iter().map(|e| e.bytes).collect();
         assert_eq!((sizes, extents.damage), (vec![1, 2, 3], None));
         assert_eq!(extents.found[0].offset, 1 << 32);
+    }
+
+    #[test]
+    fn fragments_inherit_from_their_own_track() {
+        // Sound of 100 bytes a sample lies before the pictures of 10, and neither fragment says more than how many.
+        let with_header = |kind: &[u8; 4], body: &[u8]| {
+            let size = u32::try_from(8 + body.len()).unwrap();
+            [&size.to_be_bytes()[..], kind, body].concat()
+        };
+        let trex = [
+            full(b"trex", &[1, 1, 0, 10, 0]),
+            full(b"trex", &[2, 1, 0, 100, 0]),
+        ];
+        let moov = with_header(b"mvex", &trex.concat());
+        let traf = |track, samples| {
+            let parts = [full(b"tfhd", &[track]), full(b"trun", &[samples])];
+            with_header(b"traf", &parts.concat())
+        };
+        let moof = with_header(b"moof", &[traf(2, 3), traf(1, 2)].concat());
+        let mut extents = Extents::default();
+        let moof = boxes(&moof).next().unwrap();
+        extents.of_fragment(&moof, 1, &FragmentDefaults::of(&moov));
+        let found: Vec<_> = extents.found.iter().map(|e| (e.offset, e.bytes)).collect();
+        assert_eq!(found, [(300, 10), (310, 10)]);
+        assert_eq!(extents.damage, None);
     }
 
     #[test]
