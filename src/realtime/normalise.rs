@@ -154,7 +154,8 @@ pub(super) fn normalise(
         write_section(&mut text, section, &formats, &mids[index]);
         transport.write(&mut text);
         if rtp_sections > 1 && section.direction.sends() {
-            // Any will do where none is named: the tee takes what comes by its payload type.
+            // The stack tells of no other source than this one. Where none is named it stands for nobody: the tee takes
+            // what comes by its payload type, and `nack` asks for what it lacks.
             let source = section.sources().first().copied().unwrap_or(1);
             line(&mut text, &format!("a=ssrc:{source} cname:peer"));
         }
