@@ -32,6 +32,8 @@ pub(super) enum Wanted {
         /// Empty for no video.
         video: Vec<Codec>,
         audio: bool,
+        /// What the other side sends; else only what it takes.
+        receives: bool,
     },
     /// Data channels.
     Messages,
@@ -57,6 +59,8 @@ pub(super) struct Normalised {
     pub(super) overflowed: u64,
     /// Candidates that cannot be read.
     pub(super) malformed: u64,
+    /// The sources that the video section that is taken names.
+    pub(super) sources: Vec<u32>,
     /// Video sections of the other side beyond the one that is taken.
     pub(super) further_videos: usize,
     /// For each section of an offer whether it is taken, and what its formats say.
@@ -171,8 +175,13 @@ pub(super) fn normalise(
         .iter()
         .filter(|section| section.kind == SectionKind::Video && !section.is_refused)
         .count();
+    let sources = open()
+        .map(|(index, _)| &sections[index])
+        .find(|section| section.kind == SectionKind::Video)
+        .map_or_else(Vec::new, Section::sources);
     Ok(Normalised {
         text,
+        sources,
         candidates: candidates.usable.len(),
         overflowed: candidates.overflowed,
         malformed: candidates.malformed,
@@ -225,37 +234,49 @@ impl Normalised {
     }
 }
 
-/// The sections that the stack is told of.
+/// The sections that the stack is told of: of each kind the first that can be used, and of an offer's sooner one that
+/// goes our way. A side may well have its own track's section in front.
 fn taken(sections: &[Section], side: Side, wanted: &Wanted) -> Vec<bool> {
-    let mut seen: Vec<SectionKind> = Vec::new();
     let mut taken = vec![false; sections.len()];
-    for (taken, section) in taken.iter_mut().zip(sections) {
-        let is_wanted = match (wanted, section.kind) {
-            (Wanted::Media { video, .. }, SectionKind::Video) => {
-                let has_one = |format: &Format| format.codec().is_some_and(|c| video.contains(&c));
-                section.codecs().iter().any(has_one)
-            }
-            (Wanted::Media { audio, .. }, SectionKind::Audio) => {
-                *audio && section.codecs().iter().any(Format::is_opus)
-            }
-            (Wanted::Messages, SectionKind::Data) => true,
-            _ => false,
+    let kinds: &[SectionKind] = match wanted {
+        Wanted::Media { .. } => &[SectionKind::Video, SectionKind::Audio],
+        Wanted::Messages => &[SectionKind::Data],
+    };
+    for kind in kinds {
+        let of_kind = sections.iter().enumerate();
+        let usable: Vec<(usize, &Section)> = of_kind
+            .filter(|(_, section)| section.kind == *kind)
+            .filter(|(_, section)| match side {
+                Side::Offer => !section.is_refused && is_wanted(section, wanted),
+                // An answer's section is one of our offer's, also where it refuses it.
+                Side::Answer => section.is_refused || is_wanted(section, wanted),
+            })
+            .collect();
+        let ours = |(_, section): &&(usize, &Section)| match (side, wanted) {
+            (Side::Offer, Wanted::Media { receives: true, .. }) => section.direction.sends(),
+            (Side::Offer, Wanted::Media { .. }) => section.direction.receives(),
+            (Side::Offer, Wanted::Messages) | (Side::Answer, _) => true,
         };
-        // An answer's section is one of our offer's, also where it refuses it.
-        let counts = match side {
-            Side::Offer => is_wanted && !section.is_refused,
-            Side::Answer => is_wanted || section.is_refused,
-        };
-        let of_a_kind = match (wanted, section.kind) {
-            (Wanted::Media { .. }, kind) => matches!(kind, SectionKind::Video | SectionKind::Audio),
-            (Wanted::Messages, kind) => kind == SectionKind::Data,
-        };
-        *taken = counts && of_a_kind && !seen.contains(&section.kind);
-        if *taken {
-            seen.push(section.kind);
+        if let Some((index, _)) = usable.iter().find(ours).or_else(|| usable.first()) {
+            taken[*index] = true;
         }
     }
     taken
+}
+
+/// True for a section that has something of what is wanted.
+fn is_wanted(section: &Section, wanted: &Wanted) -> bool {
+    match (wanted, section.kind) {
+        (Wanted::Media { video, .. }, SectionKind::Video) => {
+            let has_one = |format: &Format| format.codec().is_some_and(|c| video.contains(&c));
+            section.codecs().iter().any(has_one)
+        }
+        (Wanted::Media { audio, .. }, SectionKind::Audio) => {
+            *audio && section.codecs().iter().any(Format::is_opus)
+        }
+        (Wanted::Messages, SectionKind::Data) => true,
+        _ => false,
+    }
 }
 
 /// The name of each section: its own, or its number as JSEP's implementations give them.
@@ -376,7 +397,7 @@ struct StackFormat {
 
 /// What is kept of a section's formats.
 fn formats(section: &Section, wanted: &Wanted) -> Vec<StackFormat> {
-    let Wanted::Media { video, audio } = wanted else {
+    let Wanted::Media { video, audio, .. } = wanted else {
         return Vec::new();
     };
     let all = section.codecs();

@@ -681,9 +681,14 @@ impl Peer {
     /// A description as the stack is given it.
     fn normalised(&self, description: &Description, side: Side) -> Result<Normalised, PeerError> {
         let wanted = match &self.content {
-            Content::Media { video, audio, .. } => Wanted::Media {
+            Content::Media {
+                video,
+                audio,
+                receives,
+            } => Wanted::Media {
                 video: video.clone(),
                 audio: *audio,
+                receives: *receives,
             },
             Content::Messages => Wanted::Messages,
         };
@@ -698,7 +703,7 @@ impl Peer {
             .fetch_add(normalised.malformed, Ordering::Relaxed);
         if let Some(sink) = &self.shared.sink {
             sink(Inbound::Described {
-                sources: description.video_sources(),
+                sources: normalised.sources.clone(),
                 further_videos: normalised.further_videos,
             });
         }

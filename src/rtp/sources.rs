@@ -78,7 +78,7 @@ pub struct Taken {
 }
 
 impl Sources {
-    /// What the other side's description names, the first section's first. The main source stays.
+    /// What the other side's description names, in its order. The main source stays.
     pub fn declare(&mut self, sources: Vec<u32>) {
         self.declared = sources;
     }
