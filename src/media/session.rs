@@ -116,7 +116,6 @@ impl Tap {
         self.seen.heard.store(true, Ordering::Relaxed);
         match inbound {
             Inbound::Rtp(packet) => {
-                self.seen.video();
                 if let Some(core) = &self.core {
                     let given = MediaPacket::of_video(&packet);
                     core.packet(attempt, TrackKind::Video, packet.ssrc, given);
@@ -222,7 +221,11 @@ impl Tap {
         with(&mut of.sources)
     }
 
+    /// Takes what is of the source that is taken: what others send makes no unit.
     fn push(&self, arrival: Arrival) {
+        if matches!(arrival, Arrival::Rtp(_)) {
+            self.seen.video();
+        }
         if self.decodes.load(Ordering::Acquire) {
             // A full queue counts what it drops.
             self.queue.push(arrival);
@@ -749,5 +752,44 @@ async fn sleep_until(deadline: Option<Instant>) {
     match deadline {
         Some(deadline) => tokio::time::sleep_until(deadline.into()).await,
         None => std::future::pending().await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::config::Codec;
+
+    #[test]
+    fn packets_that_are_refused_are_no_unit_that_is_coming() {
+        let tap = Tap::new(
+            Arc::new(AtomicU32::new(1)),
+            None,
+            None,
+            tracing::Span::none(),
+        );
+        let is_video = |ssrc, sequence| {
+            // No time that is ever stored.
+            tap.seen.video_ms.store(u64::MAX, Ordering::Relaxed);
+            let packet = RtpPacket {
+                sequence,
+                timestamp: 0,
+                marker: false,
+                ssrc,
+                codec: Codec::H264,
+                payload: Bytes::from_static(b"x"),
+                arrived_at: Instant::now(),
+            };
+            tap.take(Attempt(1), Inbound::Rtp(packet));
+            tap.seen.video_ms.load(Ordering::Relaxed) != u64::MAX
+        };
+        assert!(!is_video(7, 0), "a stray packet");
+        assert!(is_video(7, 1), "a source from its second packet on");
+        for sequence in 0..100 {
+            assert!(!is_video(8, sequence), "another source");
+            assert!(is_video(7, 2 + sequence));
+        }
     }
 }
