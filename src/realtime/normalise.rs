@@ -97,6 +97,9 @@ const MAIN: &str = "4d001f";
 const CONSTRAINED_HIGH: &str = "640c1f";
 const HIGH: &str = "64001f";
 
+/// A word that a refused section repeats is no longer than this.
+const MAX_REFUSED_WORD: usize = 64;
+
 /// The parameters of H.264 with which the stack matches a registered profile.
 pub(super) fn h264_parameters(profile_level_id: &str) -> String {
     format!("level-asymmetry-allowed=1;packetization-mode=1;profile-level-id={profile_level_id}")
@@ -616,19 +619,21 @@ fn restore(out: &mut String, section: &str, changed: &[Rewritten]) {
     }
 }
 
-/// A section of an offer that is not taken, refused (RFC 3264 section 6).
+/// A section of an offer that is not taken, refused (RFC 3264 section 6). Its formats say nothing then, so one is
+/// enough, and no offer makes its answer longer than a description may be.
 fn refuse(out: &mut String, section: &Section) {
-    let formats = section.formats.iter().filter(|format| is_token(format));
-    let mut formats: Vec<&str> = formats.map(String::as_str).collect();
-    if formats.is_empty() {
-        formats.push("0");
-    }
-    let protocol = Some(section.protocol.as_str()).filter(|text| is_words(text));
-    let media = Some(section.media.as_str()).filter(|text| is_token(text));
-    let (media, protocol) = (media.unwrap_or("video"), protocol.unwrap_or("RTP/AVP"));
+    let is_short = |text: &&str| is_token(text) && text.len() <= MAX_REFUSED_WORD;
+    let format = section.formats.iter().map(String::as_str).find(is_short);
+    let protocol = Some(section.protocol.as_str()).filter(is_short);
+    let media = Some(section.media.as_str()).filter(is_short);
     line(
         out,
-        &format!("m={media} 0 {protocol} {}", formats.join(" ")),
+        &format!(
+            "m={} 0 {} {}",
+            media.unwrap_or("video"),
+            protocol.unwrap_or("RTP/AVP"),
+            format.unwrap_or("0")
+        ),
     );
     line(out, "c=IN IP4 0.0.0.0");
     line(out, "a=inactive");

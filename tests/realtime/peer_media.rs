@@ -14,7 +14,7 @@ use twinsight::realtime::ice::IceSettings;
 use twinsight::realtime::peer::{MediaSetup, Peer, PeerError, PeerEvent};
 use twinsight::realtime::rtp_track::OutboundRtp;
 use twinsight::realtime::rtp_track::TrackKind;
-use twinsight::realtime::sdp::Description;
+use twinsight::realtime::sdp::{Description, MAX_BYTES};
 use twinsight::realtime::signal::Candidate;
 use twinsight::realtime::tee::{Inbound, TeeSink};
 
@@ -414,6 +414,26 @@ async fn candidates_for_tcp_make_nobody_connect_and_all_are_bounded() {
     );
     viewer.close().await;
     camera.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_offer_as_long_as_it_may_be_is_answered() {
+    let (camera, _events) = Peer::for_h264(&loopback(), &[], Arc::new(|_| {}))
+        .await
+        .unwrap();
+    let _video = camera.send(TrackKind::Video, "video").await.unwrap();
+    let (viewer, _events) = Peer::for_h264(&loopback(), &[], Arc::new(|_| {}))
+        .await
+        .unwrap();
+    let mut offer = camera.offer().await.unwrap().as_str().to_owned();
+    offer += "m=audio 9 UDP/TLS/RTP/SAVPF";
+    while offer.len() + " 100\r\n".len() <= MAX_BYTES {
+        offer += " 100";
+    }
+    let offer: Description = format!("{offer}\r\n").parse().unwrap();
+    let answer = viewer.answer(&offer).await.unwrap();
+    let refused = "\nm=audio 0 UDP/TLS/RTP/SAVPF 100\r\n";
+    assert!(answer.as_str().contains(refused), "{}", answer.as_str());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
