@@ -211,8 +211,9 @@ impl Normalised {
         if !has_changed && self.had_bundle {
             return answer.to_owned();
         }
-        let (head, rest) = match answer.find("m=") {
-            Some(at) => answer.split_at(at),
+        // At the begin of a line: the other side's names stand in the group's.
+        let (head, rest) = match answer.find("\nm=") {
+            Some(at) => answer.split_at(at + 1),
             None => (answer, ""),
         };
         let mut out = String::with_capacity(answer.len());

@@ -239,6 +239,19 @@ fn an_offer_without_a_group_or_names_is_answered_without() {
 }
 
 #[test]
+fn a_name_of_a_section_that_looks_like_one_is_none() {
+    let sections = format!(
+        "{}m=audio 9 UDP/TLS/RTP/SAVPF 0\r\n",
+        video("").replace("a=mid:0", "a=mid:m=0")
+    );
+    let given = offer(&sections);
+    let stack = "v=0\r\na=group:BUNDLE m=0\r\nm=video 9 UDP/TLS/RTP/SAVPF 96\r\na=mid:m=0\r\n";
+    let text = given.complete(&read(&format!("{}{sections}", head())), stack);
+    let refused = "m=audio 0 UDP/TLS/RTP/SAVPF 0\r\nc=IN IP4 0.0.0.0\r\na=inactive\r\n";
+    assert_eq!(text, format!("{stack}{refused}"));
+}
+
+#[test]
 fn candidates_are_bounded_and_only_those_of_udp_go_on() {
     let mut attributes = String::new();
     for port in 1000..1100 {
