@@ -116,7 +116,6 @@ impl Tap {
         self.seen.heard.store(true, Ordering::Relaxed);
         match inbound {
             Inbound::Rtp(packet) => {
-                self.seen.video();
                 if let Some(core) = &self.core {
                     let given = MediaPacket::of_video(&packet);
                     core.packet(attempt, TrackKind::Video, packet.ssrc, given);
@@ -222,7 +221,11 @@ impl Tap {
         with(&mut of.sources)
     }
 
+    /// Takes what is of the source that is taken: what others send makes no unit.
     fn push(&self, arrival: Arrival) {
+        if matches!(arrival, Arrival::Rtp(_)) {
+            self.seen.video();
+        }
         if self.decodes.load(Ordering::Acquire) {
             // A full queue counts what it drops.
             self.queue.push(arrival);
@@ -322,8 +325,7 @@ pub(super) struct Session {
     on_state: StateHandler,
     /// The state that was told last.
     announced: Option<StreamState>,
-    /// How often a change is said.
-    changes: RateLimit<(CameraState, Option<&'static str>)>,
+    changes: ChangeLog,
     tap: Arc<Tap>,
     seen: Arc<Seen>,
     decoding: Decoding,
@@ -341,6 +343,54 @@ pub(super) struct Session {
     hub_joined: bool,
     /// Also after a panic nobody is to wait for what cannot come.
     _end: Option<End>,
+}
+
+/// What a line about a change of state says.
+type Change = (CameraState, Option<&'static str>);
+
+fn change_of(state: StreamState) -> Change {
+    (state.state, state.reason)
+}
+
+/// Which changes are said: a peer that offers and offers causes some with each, and what the log says last has to be
+/// true.
+struct ChangeLog {
+    limit: RateLimit<Change>,
+    /// What was said last.
+    said: Option<Change>,
+    /// When what was left out is said if it still holds.
+    look_at: Option<Instant>,
+}
+
+impl ChangeLog {
+    fn new() -> Self {
+        Self {
+            limit: RateLimit::new(CHANGE_LIMIT),
+            said: None,
+            look_at: None,
+        }
+    }
+
+    /// `Some` to say a change now, and how many were left out before.
+    fn change(&mut self, change: Change, now: Instant) -> Option<u64> {
+        let suppressed = self.limit.allow(change, now);
+        if suppressed.is_some() {
+            self.said = Some(change);
+            self.look_at = None;
+        } else {
+            self.look_at.get_or_insert(now + CHANGE_LIMIT);
+        }
+        suppressed
+    }
+
+    /// The same of a change that was left out, once its time has come; of nothing else.
+    fn later(&mut self, current: Change, now: Instant) -> Option<u64> {
+        self.look_at.take_if(|at| *at <= now)?;
+        if self.said == Some(current) {
+            return None;
+        }
+        self.change(current, now)
+    }
 }
 
 /// A keyframe request that waits for its turn.
@@ -383,7 +433,7 @@ impl Session {
             keyframes: parts.keyframes,
             on_state: parts.on_state,
             announced: None,
-            changes: RateLimit::new(CHANGE_LIMIT),
+            changes: ChangeLog::new(),
             _end: parts.tap.core.clone().map(End),
             seen: Arc::clone(&parts.tap.seen),
             tap: parts.tap,
@@ -626,7 +676,8 @@ impl Session {
             Span::OneConnection(until) if !self.link.is_connected() => Some(until.into_std()),
             _ => None,
         };
-        [life, keyframe, watching, eviction, self.decode_at]
+        let unsaid = self.changes.look_at;
+        [life, keyframe, watching, eviction, unsaid, self.decode_at]
             .into_iter()
             .flatten()
             .min()
@@ -698,29 +749,20 @@ impl Session {
         lately >= SILENCE && self.seen.without_video_for() < SILENCE
     }
 
-    /// Every change is one line, one change of the metric and one call of the handler.
+    /// Every change is one change of the metric and one call of the handler. The log has one line of it, at most one
+    /// in a second for each state: what it says last is the state that it stays at.
     fn note_state(&mut self) {
         let Some(state) = self.life.as_ref().map(Life::state) else {
             return;
         };
+        let now = Instant::now();
         if self.announced == Some(state) {
-            return;
+            let suppressed = self.changes.later(change_of(state), now);
+            return say_state(state, suppressed);
         }
         self.announced = Some(state);
         self.stream_metrics.set_state(state.state);
-        // A peer that offers and offers changes it with each.
-        if let Some(suppressed) = self
-            .changes
-            .allow((state.state, state.reason), Instant::now())
-        {
-            tracing::info!(
-                state = %state.state,
-                attempt = state.attempt,
-                reason = state.reason,
-                suppressed,
-                "the camera's state changed"
-            );
-        }
+        say_state(state, self.changes.change(change_of(state), now));
         (self.on_state)(state);
     }
 
@@ -738,6 +780,18 @@ impl Session {
     }
 }
 
+fn say_state(state: StreamState, suppressed: Option<u64>) {
+    if let Some(suppressed) = suppressed {
+        tracing::info!(
+            state = %state.state,
+            attempt = state.attempt,
+            reason = state.reason,
+            suppressed,
+            "the camera's state changed"
+        );
+    }
+}
+
 async fn asked(core: Option<&Core>) {
     match core {
         Some(core) => core.asked().await,
@@ -749,5 +803,69 @@ async fn sleep_until(deadline: Option<Instant>) {
     match deadline {
         Some(deadline) => tokio::time::sleep_until(deadline.into()).await,
         None => std::future::pending().await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::config::Codec;
+
+    #[test]
+    fn the_last_change_of_several_is_said_in_the_end() {
+        let (a, b) = (
+            (CameraState::Connecting, None),
+            (CameraState::Receiving, None),
+        );
+        let start = Instant::now();
+        let at = |ms| start + Duration::from_millis(ms);
+        let mut log = ChangeLog::new();
+        assert_eq!(log.change(a, at(0)), Some(0));
+        assert_eq!(log.change(b, at(100)), Some(0));
+        assert_eq!(log.look_at, None);
+        assert_eq!(log.change(a, at(200)), None, "it was said just now");
+        assert_eq!(log.look_at, Some(at(1200)));
+        assert_eq!(log.later(a, at(1199)), None, "its time has not come");
+        assert_eq!(log.later(a, at(1200)), Some(1));
+        assert_eq!((log.look_at, log.later(a, at(1300))), (None, None));
+        // What was left out and no longer holds is not said.
+        assert_eq!(log.change(b, at(1400)), Some(0));
+        assert_eq!(log.change(a, at(1500)), None);
+        assert_eq!(log.change(b, at(1600)), None);
+        assert_eq!(log.later(b, at(2500)), None);
+        assert_eq!(log.look_at, None);
+    }
+
+    #[test]
+    fn packets_that_are_refused_are_no_unit_that_is_coming() {
+        let tap = Tap::new(
+            Arc::new(AtomicU32::new(1)),
+            None,
+            None,
+            tracing::Span::none(),
+        );
+        let is_video = |ssrc, sequence| {
+            // No time that is ever stored.
+            tap.seen.video_ms.store(u64::MAX, Ordering::Relaxed);
+            let packet = RtpPacket {
+                sequence,
+                timestamp: 0,
+                marker: false,
+                ssrc,
+                codec: Codec::H264,
+                payload: Bytes::from_static(b"x"),
+                arrived_at: Instant::now(),
+            };
+            tap.take(Attempt(1), Inbound::Rtp(packet));
+            tap.seen.video_ms.load(Ordering::Relaxed) != u64::MAX
+        };
+        assert!(!is_video(7, 0), "a stray packet");
+        assert!(is_video(7, 1), "a source from its second packet on");
+        for sequence in 0..100 {
+            assert!(!is_video(8, sequence), "another source");
+            assert!(is_video(7, 2 + sequence));
+        }
     }
 }

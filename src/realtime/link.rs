@@ -305,14 +305,10 @@ impl Link {
             describing.abort();
         }
         if self.subscribed {
-            let unsubscribing = async {
-                self.hub.unsubscribe(&self.options.target).await;
-                if let Some(own) = &self.options.own {
-                    self.hub.unsubscribe(own).await;
-                }
-            };
-            // The hub's socket may take longer; what it forgets of us does no harm.
-            let _ = tokio::time::timeout(CLOSE_LIMIT, unsubscribing).await;
+            self.hub.unsubscribe(&self.options.target).await;
+            if let Some(own) = &self.options.own {
+                self.hub.unsubscribe(own).await;
+            }
         }
         self.mailbox = Mailbox::Closed;
         let current = self.session.take().map(|session| session.peer);

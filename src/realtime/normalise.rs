@@ -32,6 +32,8 @@ pub(super) enum Wanted {
         /// Empty for no video.
         video: Vec<Codec>,
         audio: bool,
+        /// What the other side sends; else only what it takes.
+        receives: bool,
     },
     /// Data channels.
     Messages,
@@ -57,6 +59,8 @@ pub(super) struct Normalised {
     pub(super) overflowed: u64,
     /// Candidates that cannot be read.
     pub(super) malformed: u64,
+    /// The sources that the video section that is taken names.
+    pub(super) sources: Vec<u32>,
     /// Video sections of the other side beyond the one that is taken.
     pub(super) further_videos: usize,
     /// For each section of an offer whether it is taken, and what its formats say.
@@ -92,6 +96,9 @@ const CONSTRAINED_BASELINE: &str = "42e01f";
 const MAIN: &str = "4d001f";
 const CONSTRAINED_HIGH: &str = "640c1f";
 const HIGH: &str = "64001f";
+
+/// A word that a refused section repeats is no longer than this.
+const MAX_REFUSED_WORD: usize = 64;
 
 /// The parameters of H.264 with which the stack matches a registered profile.
 pub(super) fn h264_parameters(profile_level_id: &str) -> String {
@@ -154,7 +161,8 @@ pub(super) fn normalise(
         write_section(&mut text, section, &formats, &mids[index]);
         transport.write(&mut text);
         if rtp_sections > 1 && section.direction.sends() {
-            // Any will do where none is named: the tee takes what comes by its payload type.
+            // The stack tells of no other source than this one. Where none is named it stands for nobody: the tee takes
+            // what comes by its payload type, and `nack` asks for what it lacks.
             let source = section.sources().first().copied().unwrap_or(1);
             line(&mut text, &format!("a=ssrc:{source} cname:peer"));
         }
@@ -170,8 +178,13 @@ pub(super) fn normalise(
         .iter()
         .filter(|section| section.kind == SectionKind::Video && !section.is_refused)
         .count();
+    let sources = open()
+        .map(|(index, _)| &sections[index])
+        .find(|section| section.kind == SectionKind::Video)
+        .map_or_else(Vec::new, Section::sources);
     Ok(Normalised {
         text,
+        sources,
         candidates: candidates.usable.len(),
         overflowed: candidates.overflowed,
         malformed: candidates.malformed,
@@ -198,8 +211,9 @@ impl Normalised {
         if !has_changed && self.had_bundle {
             return answer.to_owned();
         }
-        let (head, rest) = match answer.find("m=") {
-            Some(at) => answer.split_at(at),
+        // At the begin of a line: the other side's names stand in the group's.
+        let (head, rest) = match answer.find("\nm=") {
+            Some(at) => answer.split_at(at + 1),
             None => (answer, ""),
         };
         let mut out = String::with_capacity(answer.len());
@@ -224,37 +238,49 @@ impl Normalised {
     }
 }
 
-/// The sections that the stack is told of.
+/// The sections that the stack is told of: of each kind the first that can be used, and of an offer's sooner one that
+/// goes our way. A side may well have its own track's section in front.
 fn taken(sections: &[Section], side: Side, wanted: &Wanted) -> Vec<bool> {
-    let mut seen: Vec<SectionKind> = Vec::new();
     let mut taken = vec![false; sections.len()];
-    for (taken, section) in taken.iter_mut().zip(sections) {
-        let is_wanted = match (wanted, section.kind) {
-            (Wanted::Media { video, .. }, SectionKind::Video) => {
-                let has_one = |format: &Format| format.codec().is_some_and(|c| video.contains(&c));
-                section.codecs().iter().any(has_one)
-            }
-            (Wanted::Media { audio, .. }, SectionKind::Audio) => {
-                *audio && section.codecs().iter().any(Format::is_opus)
-            }
-            (Wanted::Messages, SectionKind::Data) => true,
-            _ => false,
+    let kinds: &[SectionKind] = match wanted {
+        Wanted::Media { .. } => &[SectionKind::Video, SectionKind::Audio],
+        Wanted::Messages => &[SectionKind::Data],
+    };
+    for kind in kinds {
+        let of_kind = sections.iter().enumerate();
+        let usable: Vec<(usize, &Section)> = of_kind
+            .filter(|(_, section)| section.kind == *kind)
+            .filter(|(_, section)| match side {
+                Side::Offer => !section.is_refused && is_wanted(section, wanted),
+                // An answer's section is one of our offer's, also where it refuses it.
+                Side::Answer => section.is_refused || is_wanted(section, wanted),
+            })
+            .collect();
+        let ours = |(_, section): &&(usize, &Section)| match (side, wanted) {
+            (Side::Offer, Wanted::Media { receives: true, .. }) => section.direction.sends(),
+            (Side::Offer, Wanted::Media { .. }) => section.direction.receives(),
+            (Side::Offer, Wanted::Messages) | (Side::Answer, _) => true,
         };
-        // An answer's section is one of our offer's, also where it refuses it.
-        let counts = match side {
-            Side::Offer => is_wanted && !section.is_refused,
-            Side::Answer => is_wanted || section.is_refused,
-        };
-        let of_a_kind = match (wanted, section.kind) {
-            (Wanted::Media { .. }, kind) => matches!(kind, SectionKind::Video | SectionKind::Audio),
-            (Wanted::Messages, kind) => kind == SectionKind::Data,
-        };
-        *taken = counts && of_a_kind && !seen.contains(&section.kind);
-        if *taken {
-            seen.push(section.kind);
+        if let Some((index, _)) = usable.iter().find(ours).or_else(|| usable.first()) {
+            taken[*index] = true;
         }
     }
     taken
+}
+
+/// True for a section that has something of what is wanted.
+fn is_wanted(section: &Section, wanted: &Wanted) -> bool {
+    match (wanted, section.kind) {
+        (Wanted::Media { video, .. }, SectionKind::Video) => {
+            let has_one = |format: &Format| format.codec().is_some_and(|c| video.contains(&c));
+            section.codecs().iter().any(has_one)
+        }
+        (Wanted::Media { audio, .. }, SectionKind::Audio) => {
+            *audio && section.codecs().iter().any(Format::is_opus)
+        }
+        (Wanted::Messages, SectionKind::Data) => true,
+        _ => false,
+    }
 }
 
 /// The name of each section: its own, or its number as JSEP's implementations give them.
@@ -375,7 +401,7 @@ struct StackFormat {
 
 /// What is kept of a section's formats.
 fn formats(section: &Section, wanted: &Wanted) -> Vec<StackFormat> {
-    let Wanted::Media { video, audio } = wanted else {
+    let Wanted::Media { video, audio, .. } = wanted else {
         return Vec::new();
     };
     let all = section.codecs();
@@ -594,19 +620,21 @@ fn restore(out: &mut String, section: &str, changed: &[Rewritten]) {
     }
 }
 
-/// A section of an offer that is not taken, refused (RFC 3264 section 6).
+/// A section of an offer that is not taken, refused (RFC 3264 section 6). Its formats say nothing then, so one is
+/// enough, and no offer makes its answer longer than a description may be.
 fn refuse(out: &mut String, section: &Section) {
-    let formats = section.formats.iter().filter(|format| is_token(format));
-    let mut formats: Vec<&str> = formats.map(String::as_str).collect();
-    if formats.is_empty() {
-        formats.push("0");
-    }
-    let protocol = Some(section.protocol.as_str()).filter(|text| is_words(text));
-    let media = Some(section.media.as_str()).filter(|text| is_token(text));
-    let (media, protocol) = (media.unwrap_or("video"), protocol.unwrap_or("RTP/AVP"));
+    let is_short = |text: &&str| is_token(text) && text.len() <= MAX_REFUSED_WORD;
+    let format = section.formats.iter().map(String::as_str).find(is_short);
+    let protocol = Some(section.protocol.as_str()).filter(is_short);
+    let media = Some(section.media.as_str()).filter(is_short);
     line(
         out,
-        &format!("m={media} 0 {protocol} {}", formats.join(" ")),
+        &format!(
+            "m={} 0 {} {}",
+            media.unwrap_or("video"),
+            protocol.unwrap_or("RTP/AVP"),
+            format.unwrap_or("0")
+        ),
     );
     line(out, "c=IN IP4 0.0.0.0");
     line(out, "a=inactive");

@@ -20,6 +20,7 @@ fn media() -> Wanted {
     Wanted::Media {
         video: vec![Codec::H264, Codec::Vp8],
         audio: false,
+        receives: true,
     }
 }
 
@@ -188,6 +189,41 @@ fn of_two_video_sections_one_is_taken_and_the_other_refused() {
 }
 
 #[test]
+fn of_two_sections_the_one_that_goes_our_way_is_taken() {
+    let taken = |receives, directions: [&str; 2]| {
+        let mut text = head();
+        for (index, direction) in directions.iter().enumerate() {
+            text += &format!(
+                "m=video 9 UDP/TLS/RTP/SAVPF 96\r\na=mid:{index}\r\na={direction}\r\na=rtpmap:96 H264/90000\r\na=ssrc:{index} cname:x\r\n"
+            );
+        }
+        let wanted = Wanted::Media {
+            video: vec![Codec::H264],
+            audio: false,
+            receives,
+        };
+        let given = normalise(&read(&text), Side::Offer, &wanted, 64, false).unwrap();
+        let mid = lines(&given, "a=mid:").concat();
+        let sources: Vec<String> = given.sources.iter().map(u32::to_string).collect();
+        assert_eq!(mid, format!("a=mid:{}", sources.concat()), "{directions:?}");
+        given.sources[0]
+    };
+    for (receives, directions, expected) in [
+        (true, ["recvonly", "sendonly"], 1),
+        (true, ["inactive", "sendonly"], 1),
+        (true, ["recvonly", "sendrecv"], 1),
+        (true, ["sendrecv", "sendonly"], 0),
+        (true, ["recvonly", "inactive"], 0),
+        (false, ["sendonly", "recvonly"], 1),
+        (false, ["inactive", "sendrecv"], 1),
+        (false, ["recvonly", "sendrecv"], 0),
+        (false, ["sendonly", "inactive"], 0),
+    ] {
+        assert_eq!(taken(receives, directions), expected, "{directions:?}");
+    }
+}
+
+#[test]
 fn an_offer_without_a_group_or_names_is_answered_without() {
     let text = format!(
         "{}{}",
@@ -200,6 +236,19 @@ fn an_offer_without_a_group_or_names_is_answered_without() {
     assert_eq!(lines(&given, "a=mid:"), ["a=mid:0"]);
     let stack = "v=0\r\na=group:BUNDLE 0\r\nm=video 9 UDP/TLS/RTP/SAVPF 96\r\n";
     assert!(!given.complete(&offer, stack).contains("group"));
+}
+
+#[test]
+fn a_name_of_a_section_that_looks_like_one_is_none() {
+    let sections = format!(
+        "{}m=audio 9 UDP/TLS/RTP/SAVPF 0\r\n",
+        video("").replace("a=mid:0", "a=mid:m=0")
+    );
+    let given = offer(&sections);
+    let stack = "v=0\r\na=group:BUNDLE m=0\r\nm=video 9 UDP/TLS/RTP/SAVPF 96\r\na=mid:m=0\r\n";
+    let text = given.complete(&read(&format!("{}{sections}", head())), stack);
+    let refused = "m=audio 0 UDP/TLS/RTP/SAVPF 0\r\nc=IN IP4 0.0.0.0\r\na=inactive\r\n";
+    assert_eq!(text, format!("{stack}{refused}"));
 }
 
 #[test]
@@ -255,7 +304,7 @@ proptest! {
         let text: String = text.into_iter().collect();
         if let Ok(description) = Description::parse(&text) {
             let side = if answer { Side::Answer } else { Side::Offer };
-            for wanted in [Wanted::Messages, Wanted::Media { video: vec![Codec::H264], audio }] {
+            for wanted in [Wanted::Messages, Wanted::Media { video: vec![Codec::H264], audio, receives: answer }] {
                 if let Ok(given) = normalise(&description, side, &wanted, 64, audio) {
                     let read = rtc::peer_connection::sdp::RTCSessionDescription::offer(given.text.clone());
                     prop_assert!(read.is_ok_and(|read| read.unmarshal().is_ok()), "{}", given.text);

@@ -36,7 +36,7 @@ use super::candidate::{LeftOut, MAX_CANDIDATES, usable};
 use super::channel::PeerChannel;
 use super::codecs;
 use super::ice::{CandidatePair, IceSettings, connection_type};
-use super::nack::SourceNacks;
+use super::nack::{KeyframeAsks, SourceNacks};
 use super::nat::{announce, announce_in_description};
 use super::normalise::{Normalised, Side, Unusable, Wanted, normalise};
 use super::rtp_track::{TrackKind, TrackSender, stack_track};
@@ -219,6 +219,8 @@ struct Shared {
     video: Mutex<Vec<RemoteVideo>>,
     /// What the tee is told of the description.
     payload_types: PayloadTypes,
+    /// Keyframes to ask for without a track.
+    keyframe_asks: KeyframeAsks,
     /// What the tee tells; none for messages.
     sink: Option<TeeSink>,
     gate: Arc<SourceGate>,
@@ -288,6 +290,7 @@ impl Peer {
         let mut media = MediaEngine::default();
         let mut high_water = 0;
         let payload_types = PayloadTypes::default();
+        let keyframe_asks = KeyframeAsks::default();
         let gate = Arc::<SourceGate>::default();
         let (events, receiver) = mpsc::channel(EVENT_CAPACITY);
         let mut told = None;
@@ -319,7 +322,7 @@ impl Peer {
                     Arc::clone(&gate),
                     Box::new(overrun),
                 );
-                let nacks = SourceNacks::new(payload_types.clone());
+                let nacks = SourceNacks::new(payload_types.clone(), keyframe_asks.clone());
                 let registry = interceptors(&mut media, nacks, tee)
                     .map_err(local("set up the interceptors"))?;
                 let content = Content::Media {
@@ -354,6 +357,7 @@ impl Peer {
             gathered: gathered_sender,
             video: Mutex::default(),
             payload_types,
+            keyframe_asks,
             sink: told,
             gate: Arc::clone(&gate),
             trickle: std::sync::atomic::AtomicBool::new(false),
@@ -620,7 +624,15 @@ impl Peer {
             };
             asked |= track.write_rtcp(vec![Box::new(pli)]).await.is_ok();
         }
-        asked
+        match source {
+            // The stack makes a track of what it binds, and with several sections binds those sources alone that the
+            // other side names.
+            Some(source) if !asked => {
+                self.shared.keyframe_asks.ask(source);
+                true
+            }
+            _ => asked,
+        }
     }
 
     /// Packets that were thrown away since the last look, because their connection has had too many sources.
@@ -669,9 +681,14 @@ impl Peer {
     /// A description as the stack is given it.
     fn normalised(&self, description: &Description, side: Side) -> Result<Normalised, PeerError> {
         let wanted = match &self.content {
-            Content::Media { video, audio, .. } => Wanted::Media {
+            Content::Media {
+                video,
+                audio,
+                receives,
+            } => Wanted::Media {
                 video: video.clone(),
                 audio: *audio,
+                receives: *receives,
             },
             Content::Messages => Wanted::Messages,
         };
@@ -686,7 +703,7 @@ impl Peer {
             .fetch_add(normalised.malformed, Ordering::Relaxed);
         if let Some(sink) = &self.shared.sink {
             sink(Inbound::Described {
-                sources: description.video_sources(),
+                sources: normalised.sources.clone(),
                 further_videos: normalised.further_videos,
             });
         }

@@ -116,6 +116,10 @@ impl Direction {
     pub(crate) fn sends(self) -> bool {
         matches!(self, Self::SendRecv | Self::SendOnly)
     }
+
+    pub(crate) fn receives(self) -> bool {
+        matches!(self, Self::SendRecv | Self::RecvOnly)
+    }
 }
 
 /// A media section.
@@ -205,18 +209,18 @@ impl Section {
 
     /// The codecs of its formats that an `rtpmap` names, in the order of its first line.
     pub(crate) fn codecs(&self) -> Vec<Format> {
+        let codecs = self.payload_types();
+        codecs.filter_map(|each| self.format(each)).collect()
+    }
+
+    /// The payload types of its first line, each once: what they stand for is looked for in all attributes, and the
+    /// other side may repeat one thousands of times.
+    fn payload_types(&self) -> impl Iterator<Item = u8> {
+        let mut known = [false; 256];
         let payload_types = self.formats.iter().filter_map(|text| text.parse().ok());
-        let mut codecs: Vec<Format> = Vec::new();
-        for payload_type in payload_types {
-            if codecs
-                .iter()
-                .all(|known| known.payload_type != payload_type)
-                && let Some(format) = self.format(payload_type)
-            {
-                codecs.push(format);
-            }
-        }
-        codecs
+        payload_types.filter(move |payload_type: &u8| {
+            !std::mem::replace(&mut known[usize::from(*payload_type)], true)
+        })
     }
 
     fn format(&self, payload_type: u8) -> Option<Format> {
@@ -437,12 +441,6 @@ impl Description {
                 .all(|section| section.is_refused || !section.direction.sends())
     }
 
-    /// The sources of video that are named, the first section's first.
-    pub(crate) fn video_sources(&self) -> Vec<u32> {
-        let sources = self.open(SectionKind::Video).flat_map(Section::sources);
-        sources.take(MAX_SOURCES).collect()
-    }
-
     /// All candidates, without a prefix.
     pub fn candidates(&self) -> impl Iterator<Item = &str> {
         let of_sections = self.0.sections.iter().flat_map(|s| &s.attributes);
@@ -618,7 +616,21 @@ mod tests {
         let sdp = parse(
             "m=video 9 X 96\r\na=ssrc-group:FID 1 2\r\na=ssrc:1 cname:a\r\na=ssrc:2 cname:a\r\na=ssrc:3 cname:a\r\na=ssrc:1 msid:a b\r\na=ssrc:x\r\n",
         );
-        assert_eq!(sdp.video_sources(), [1, 3]);
+        assert_eq!(sdp.sections()[0].sources(), [1, 3]);
+    }
+
+    #[test]
+    fn a_payload_type_is_looked_for_once_however_often_it_is_named() {
+        // As large as a description may be, with nothing in it that could be found.
+        let mut text = "v=0\r\na=ice-ufrag:x\r\n".to_owned();
+        text += &format!("m=video 9 X{}\r\n", " 7 96 300".repeat(6000));
+        text += &"a=x\r\n".repeat(MAX_LINES - 4);
+        text += "a=rtpmap:96 VP8/90000\r\n";
+        assert!(text.len() > MAX_BYTES - 4096, "{}", text.len());
+        let sdp = Description::parse(&text).unwrap();
+        let section = &sdp.sections()[0];
+        assert_eq!(section.payload_types().collect::<Vec<_>>(), [7, 96]);
+        assert_eq!(sdp.video_payload_types(), [(96, Codec::Vp8)]);
     }
 
     #[test]
@@ -655,7 +667,8 @@ mod tests {
         #[test]
         fn any_text_is_survived(text in "(v=0\r\na=ice-ufrag:x\r\n)?(([a-z]=)?(video|[ -~]{0,12})(\r|\n)?){0,30}") {
             if let Ok(sdp) = Description::parse(&text) {
-                let _ = (sdp.video_payload_types(), sdp.has_opus(), sdp.sends_nothing(), sdp.video_sources());
+                let _ = (sdp.video_payload_types(), sdp.has_opus(), sdp.sends_nothing());
+                let _: Vec<_> = sdp.sections().iter().map(Section::sources).collect();
                 prop_assert_eq!(sdp.as_str(), text);
             }
         }

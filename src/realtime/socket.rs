@@ -268,6 +268,8 @@ fn is_unicast_link_local(ip: Ipv6Addr) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use webrtc::runtime::default_runtime;
+
     use super::*;
 
     #[test]
@@ -295,6 +297,24 @@ mod tests {
         // An address that is not ours is not a matter of ports.
         let error = free_port("192.0.2.1".parse().unwrap(), &(port..=port)).unwrap_err();
         assert_eq!(why_unbound(&error), EndReason::NoAddress);
+    }
+
+    #[tokio::test]
+    async fn nothing_of_a_connection_goes_over_tcp() {
+        let runtime = MediaRuntime {
+            inner: default_runtime().unwrap(),
+            recv_buffer_bytes: 0,
+            gate: Arc::default(),
+        };
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        listener.set_nonblocking(true).unwrap();
+        let address = listener.local_addr().unwrap();
+        let dialled = runtime.connect_tcp(address).await.map(drop);
+        assert_eq!(dialled.unwrap_err().kind(), io::ErrorKind::Unsupported);
+        let nobody = listener.accept().map(drop);
+        assert_eq!(nobody.unwrap_err().kind(), io::ErrorKind::WouldBlock);
+        let listening = runtime.wrap_tcp_listener(listener).map(drop);
+        assert_eq!(listening.unwrap_err().kind(), io::ErrorKind::Unsupported);
     }
 
     #[test]

@@ -54,7 +54,7 @@ pub enum Inbound {
     },
     /// A description of the other side was taken.
     Described {
-        /// The sources of video that it names, the first section's first.
+        /// The sources that its section of video names, of several the one that is taken.
         sources: Vec<u32>,
         /// Video sections beyond the one that is taken.
         further_videos: usize,

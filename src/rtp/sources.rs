@@ -3,7 +3,7 @@
 //!
 //! A source counts after two packets in sequence (RFC 3550 appendix A.1), so that a stray packet changes nothing. The
 //! main source is the first that the other side's description names, else the first that counts. It changes when it has
-//! said goodbye or has been silent, and what the next one has sent by then is not lost: it waits.
+//! said goodbye or has been silent while the next one went on (a pause of both is the link's), and what the next one has sent by then is not lost: it waits.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -63,6 +63,8 @@ struct Probation {
     next: u16,
     sequential: u32,
     last_at: Instant,
+    /// For how long it has sent since the main source was heard, each pause counted up to a bound.
+    sent_for: Duration,
     /// In sequence, but for what is lost, once the source counts.
     held: VecDeque<RtpPacket>,
     held_bytes: usize,
@@ -78,7 +80,7 @@ pub struct Taken {
 }
 
 impl Sources {
-    /// What the other side's description names, the first section's first. The main source stays.
+    /// What the other side's description names, in its order. The main source stays.
     pub fn declare(&mut self, sources: Vec<u32>) {
         self.declared = sources;
     }
@@ -140,16 +142,16 @@ impl Sources {
     fn gives_way(&self, ssrc: u32, now: Instant) -> bool {
         let rank = |ssrc| self.declared.iter().position(|each| *each == ssrc);
         let rank = |ssrc| rank(ssrc).unwrap_or(usize::MAX);
-        let counts = self
-            .probation
-            .iter()
-            .any(|each| each.ssrc == ssrc && each.sequential >= MIN_SEQUENTIAL);
+        let challenger = self.probation.iter().find(|each| each.ssrc == ssrc);
+        let challenger = challenger.filter(|each| each.sequential >= MIN_SEQUENTIAL);
         match &self.main {
             // What the description names first needs no probation: the other side vouches for it.
-            None => counts || rank(ssrc) == 0,
+            None => challenger.is_some() || rank(ssrc) == 0,
             Some(main) => {
                 let settles = now.saturating_duration_since(main.chosen_at) < SETTLING;
-                counts && (main.is_silent(now) || (settles && rank(ssrc) < rank(main.ssrc)))
+                challenger.is_some_and(|challenger| {
+                    main.is_silent(now, challenger) || (settles && rank(ssrc) < rank(main.ssrc))
+                })
             }
         }
     }
@@ -157,6 +159,7 @@ impl Sources {
     /// Puts a packet to those of its source; gives how many are lost by it.
     fn probe(&mut self, packet: RtpPacket) -> u64 {
         let mut refused = 0;
+        let max_pause = self.main.as_ref().map_or(MIN_SILENCE, Main::max_silence) / 2;
         let at = self.probation.iter().position(|s| s.ssrc == packet.ssrc);
         let source = match at {
             Some(at) => &mut self.probation[at],
@@ -171,6 +174,7 @@ impl Sources {
                     next: packet.sequence,
                     sequential: 0,
                     last_at: packet.arrived_at,
+                    sent_for: Duration::ZERO,
                     held: VecDeque::new(),
                     held_bytes: 0,
                 });
@@ -178,7 +182,7 @@ impl Sources {
                 &mut self.probation[last]
             }
         };
-        refused + source.take(packet)
+        refused + source.take(packet, max_pause)
     }
 
     fn quietest(&self) -> Option<usize> {
@@ -193,6 +197,7 @@ impl Sources {
             refused += count(&source.held);
             source.held.clear();
             source.held_bytes = 0;
+            source.sent_for = Duration::ZERO;
         }
         refused
     }
@@ -210,16 +215,26 @@ impl Main {
         self.last_at = now;
     }
 
-    fn is_silent(&self, now: Instant) -> bool {
+    /// What is silence, from what it is known to pause.
+    fn max_silence(&self) -> Duration {
         let pause = self.pauses.now.max(self.pauses.before);
-        let limit = (2 * pause).clamp(MIN_SILENCE, MAX_SILENCE);
-        now.saturating_duration_since(self.last_at) >= limit
+        (2 * pause).clamp(MIN_SILENCE, MAX_SILENCE)
+    }
+
+    /// True when it is silent though the other one has sent for as long. A pause of both counts for no more than half
+    /// of that: after one of the whole link the main source has time to be heard again.
+    fn is_silent(&self, now: Instant, challenger: &Probation) -> bool {
+        let limit = self.max_silence();
+        now.saturating_duration_since(self.last_at) >= limit && challenger.sent_for >= limit
     }
 }
 
 impl Probation {
-    fn take(&mut self, packet: RtpPacket) -> u64 {
+    /// Keeps a packet. A pause before it counts as time of sending up to `max_pause`.
+    fn take(&mut self, packet: RtpPacket, max_pause: Duration) -> u64 {
         let mut refused = 0;
+        let pause = packet.arrived_at.saturating_duration_since(self.last_at);
+        self.sent_for = self.sent_for.saturating_add(pause.min(max_pause));
         let counts = self.sequential >= MIN_SEQUENTIAL;
         if packet.sequence == self.next {
             self.sequential = self.sequential.saturating_add(1);
@@ -356,6 +371,47 @@ mod tests {
         assert_eq!(refused, 0);
         assert_eq!(given.len(), 340);
         assert_eq!(given[300], (2, 900));
+    }
+
+    #[test]
+    fn a_pause_of_the_whole_link_changes_nothing() {
+        // The second one is the last before the pause, or the first, and comes first after it.
+        for (offset, gap) in [(1, 300), (39, 300), (1, 249), (1, 900), (1, 5_000)] {
+            let mut packets = Vec::new();
+            for n in 0..600_u16 {
+                let ms = u64::from(n) * 40 + if n >= 300 { gap } else { 0 };
+                packets.push((1, n, ms));
+                packets.push((2, n, ms - u64::from(n >= 300) * 20 + offset));
+            }
+            packets.sort_by_key(|(_, _, ms)| *ms);
+            let after = packets.iter().position(|(_, n, _)| *n == 300);
+            let first = packets[after.unwrap()].0;
+            let mut sources = Sources::default();
+            let (given, _) = run(&mut sources, &packets);
+            assert!(given.iter().all(|(ssrc, _)| *ssrc == 1), "{offset} {gap}");
+            assert_eq!(given.len(), 600, "{offset} {gap}");
+            assert!(offset > 20 || first == 2, "{first}");
+        }
+    }
+
+    #[test]
+    fn a_slow_source_takes_the_place_of_one_that_is_gone() {
+        for pause in [40, 200, 400, 1_000, 3_000] {
+            let mut packets: Vec<_> = (0..300_u16).map(|n| (1, n, u64::from(n) * 40)).collect();
+            packets.extend((0..10_u16).map(|n| (2, n, 12_000 + u64::from(n) * pause)));
+            let (given, refused) = run(&mut Sources::default(), &packets);
+            assert_eq!((given.len(), refused), (310, 0), "{pause}");
+        }
+    }
+
+    #[test]
+    fn a_fast_source_takes_the_place_of_one_that_is_gone() {
+        // More than is held for it until then.
+        let mut packets: Vec<_> = (0..300_u16).map(|n| (1, n, u64::from(n) * 40)).collect();
+        packets.extend((0..8_000_u16).map(|n| (2, n, 12_000 + u64::from(n) / 10)));
+        let mut sources = Sources::default();
+        run(&mut sources, &packets);
+        assert_eq!(sources.main(), Some(2));
     }
 
     #[test]
