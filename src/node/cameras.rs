@@ -189,8 +189,16 @@ impl Cameras {
 
     /// Forgets cameras that are gone for long: their series, their numbers, what was last told of them.
     pub(super) fn forget(&mut self, now: Instant) {
-        let metrics = &self.context.stream.metrics;
+        let CameraContext {
+            stream: StreamContext { metrics, .. },
+            publisher,
+            ..
+        } = &self.context;
         for (id, age) in self.gone.due(now) {
+            // That it was removed is still to be told: the hub is away, or takes one after the other.
+            if !Gone::is_over(age) && !self.gone.is_full() && publisher.is_due(&id) {
+                continue;
+            }
             match metrics.forget(&id) {
                 Forgotten::Yes => {}
                 // A frame of it is still in inference, or an event on its way.
@@ -202,7 +210,7 @@ impl Cameras {
                     metrics.forget_open(&id);
                 }
             }
-            self.context.publisher.forget(&id);
+            publisher.forget(&id);
             self.gone.returned(&id);
         }
     }
@@ -540,8 +548,10 @@ mod slowness_tests {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+
     use serde_json::Value;
-    use tokio::sync::watch;
+    use tokio::sync::{mpsc, watch};
 
     use super::super::models::{ModelLoader, Models};
     use super::*;
@@ -564,25 +574,40 @@ mod tests {
         }
     }
 
-    struct Nowhere;
+    /// A hub that is away until it is told otherwise.
+    struct Hub {
+        is_there: Arc<AtomicBool>,
+        events: mpsc::UnboundedSender<Value>,
+    }
 
-    impl EventSink for Nowhere {
-        async fn emit(&mut self, _event: &'static str, _data: Value) -> Result<(), HubAway> {
-            Err(HubAway)
+    impl EventSink for Hub {
+        async fn emit(&mut self, _event: &'static str, data: Value) -> Result<(), HubAway> {
+            if !self.is_there.load(Ordering::Relaxed) {
+                return Err(HubAway);
+            }
+            self.events.send(data).map_err(|_| HubAway)
         }
     }
 
     struct Bench {
         cameras: Cameras,
         catalog: Catalog,
+        hub_is_there: Arc<AtomicBool>,
+        events: mpsc::UnboundedReceiver<Value>,
         _publisher: PublisherTask,
     }
 
     impl Bench {
         fn new() -> Self {
             let metrics = Arc::new(Metrics::new());
+            let (sender, events) = mpsc::unbounded_channel();
+            let hub_is_there = Arc::new(AtomicBool::new(false));
+            let hub = Hub {
+                is_there: Arc::clone(&hub_is_there),
+                events: sender,
+            };
             let (publisher, task) =
-                Publisher::spawn(Nowhere, "run".to_owned(), 8, Arc::clone(&metrics), None);
+                Publisher::spawn(hub, "run".to_owned(), 8, Arc::clone(&metrics), None);
             let context = CameraContext {
                 stream: StreamContext {
                     hub: HubClient::start(HubOptions::simulator("http://127.0.0.1:9", "node-1")),
@@ -605,6 +630,8 @@ mod tests {
             Self {
                 cameras: Cameras::new(context),
                 catalog: Models::new(names, loader).unwrap().catalog().clone(),
+                hub_is_there,
+                events,
                 _publisher: task,
             }
         }
@@ -620,6 +647,30 @@ mod tests {
                 .apply(&self.catalog, &config.cameras)
                 .await
                 .unwrap()
+        }
+
+        fn hub_returns(&self) {
+            self.hub_is_there.store(true, Ordering::Relaxed);
+            self.cameras.context.publisher.resend_statuses();
+        }
+
+        /// The twins of the next events that say `removed`.
+        async fn removed(&mut self, count: usize) -> std::collections::BTreeSet<String> {
+            let mut twins = std::collections::BTreeSet::new();
+            let told = async {
+                while twins.len() < count {
+                    let event = self.events.recv().await.expect("the publisher runs");
+                    if event["state"] == "removed" {
+                        assert!(
+                            twins.insert(event["camera"]["twinId"].to_string()),
+                            "told twice"
+                        );
+                    }
+                }
+            };
+            let in_time = tokio::time::timeout(Duration::from_secs(30), told).await;
+            assert!(in_time.is_ok(), "{} of {count} were told", twins.len());
+            twins
         }
 
         /// The identity of a running camera: its source at the scheduler and its stream's state.
@@ -746,17 +797,49 @@ mod tests {
     #[tokio::test]
     async fn however_many_cameras_come_and_go_so_many_are_remembered() {
         let mut bench = Bench::new();
+        bench.hub_returns();
         for round in 0..6 {
-            let text: String = (0..100)
-                .map(|n| format!("[[cameras]]\ntwin_id = \"cam-{round}-{n}\"\n"))
-                .collect();
-            bench.apply(&text).await;
+            bench.apply(&many_cameras(100, &round.to_string())).await;
         }
+        bench.removed(500).await;
+        // The sink has them, and the publisher knows it as soon as its task goes on.
+        tokio::task::yield_now().await;
         bench.cameras.forget(Instant::now());
         let streams = bench.cameras.context.stream.metrics.all_streams().len();
         assert!(streams <= 100 + 256, "{streams}");
         assert!(bench.cameras.context.publisher.remembered() <= 100 + 256);
         bench.cameras.shutdown().await;
+    }
+
+    #[tokio::test]
+    async fn of_cameras_that_all_go_at_once_each_is_told_to_be_removed_though_the_hub_is_away() {
+        let mut bench = Bench::new();
+        bench.apply(&many_cameras(300, "x")).await;
+        let removed = bench.apply("cameras = []\n").await;
+        assert_eq!(removed.removed, 300);
+        bench.cameras.forget(Instant::now());
+        bench.hub_returns();
+        assert_eq!(bench.removed(300).await.len(), 300);
+        bench.cameras.shutdown().await;
+    }
+
+    #[tokio::test]
+    async fn a_hub_that_takes_nothing_makes_no_memory_grow() {
+        let mut bench = Bench::new();
+        for round in 0..3 {
+            bench.apply(&many_cameras(600, &round.to_string())).await;
+        }
+        bench.cameras.forget(Instant::now());
+        let streams = bench.cameras.context.stream.metrics.all_streams().len();
+        assert!(streams <= 600 + 1024, "{streams}");
+        assert!(bench.cameras.context.publisher.remembered() <= 600 + 1024);
+        bench.cameras.shutdown().await;
+    }
+
+    fn many_cameras(count: usize, prefix: &str) -> String {
+        (0..count)
+            .map(|n| format!("[[cameras]]\ntwin_id = \"cam-{prefix}-{n}\"\n"))
+            .collect()
     }
 
     #[tokio::test]
