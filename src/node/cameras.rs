@@ -55,6 +55,8 @@ pub(super) struct Cameras {
     context: CameraContext,
     running: BTreeMap<StreamId, Camera>,
     gone: Gone,
+    /// A hub can make up cameras without end.
+    farewells: RateLimit<()>,
 }
 
 #[derive(Debug)]
@@ -106,6 +108,7 @@ impl Cameras {
             context,
             running: BTreeMap::new(),
             gone: Gone::default(),
+            farewells: RateLimit::new(RATE_LIMIT),
         }
     }
 
@@ -334,7 +337,9 @@ impl Cameras {
             .scheduler
             .remove(source, FrameDrop::CameraRemoved);
         if removed {
-            tracing::info!(camera = %config.id, "the camera is no longer configured");
+            if let Some(suppressed) = self.farewells.allow((), Instant::now()) {
+                tracing::info!(camera = %config.id, suppressed, "the camera is no longer configured");
+            }
             self.context
                 .stream
                 .metrics
