@@ -74,8 +74,18 @@ struct StatusLine {
     id: StreamId,
     name: SharedName,
     publisher: Publisher,
-    /// The state, once there was a change, and the reason.
-    told: Mutex<(Option<StreamState>, Option<String>)>,
+    told: Mutex<Told>,
+}
+
+/// What a camera's status is made of.
+#[derive(Debug, Default)]
+struct Told {
+    /// The stream's state, once there was a change.
+    state: Option<StreamState>,
+    /// Why its model infers no frame of it.
+    blind: Option<String>,
+    /// True while all of its frames come too slowly to be inferred.
+    slow: bool,
 }
 
 /// A camera's name for people, which may change while its stream goes on.
@@ -222,14 +232,13 @@ impl Cameras {
     pub(super) fn facts(&self) -> Vec<CameraFacts> {
         let fact = |camera: &Camera| {
             let state = *camera.stream.state().borrow();
-            let blind = camera.status.blind();
             CameraFacts {
                 id: camera.config.id.clone(),
                 name: camera.config.name.clone(),
                 model: camera.config.model.clone(),
                 state: state.state,
                 since: state.since,
-                reason: reason_of(&state, blind.as_deref()),
+                reason: camera.status.reason(&state),
                 attempt: u64::from(state.attempt),
                 last_event_at: self.context.publisher.last_published(&camera.config.id),
             }
@@ -311,7 +320,12 @@ impl Cameras {
         let stream = CameraStream::open(
             context.stream.clone(),
             options,
-            frame_handler(Arc::clone(&context.scheduler), source, metrics),
+            frame_handler(
+                Arc::clone(&context.scheduler),
+                source,
+                metrics,
+                slowness_handler(Arc::clone(&status), Arc::clone(&context.changed)),
+            ),
             status_handler(Arc::clone(&status), Arc::clone(&context.changed)),
         );
         Camera {
@@ -410,6 +424,10 @@ const SLOW_FOR: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 struct Slowness {
     since: Option<Instant>,
+    /// The last frame that came too slowly.
+    last: Option<Instant>,
+    /// They have come too slowly for long, and none in time since.
+    is_slow: bool,
     warnings: RateLimit<()>,
 }
 
@@ -417,6 +435,8 @@ impl Default for Slowness {
     fn default() -> Self {
         Self {
             since: None,
+            last: None,
+            is_slow: false,
             warnings: RateLimit::new(RATE_LIMIT),
         }
     }
@@ -427,10 +447,17 @@ impl Slowness {
     fn frame(&mut self, too_slow: bool, now: Instant) -> Option<u64> {
         if !too_slow {
             self.since = None;
+            self.is_slow = false;
             return None;
+        }
+        // Two frames with a long time between them are not every frame of that time.
+        let last = self.last.replace(now);
+        if last.is_none_or(|last| now.saturating_duration_since(last) > SLOW_FOR) {
+            self.since = None;
         }
         let since = *self.since.get_or_insert(now);
         let long = now.saturating_duration_since(since) >= SLOW_FOR;
+        self.is_slow |= long;
         long.then(|| self.warnings.allow((), now)).flatten()
     }
 }
@@ -440,9 +467,11 @@ fn frame_handler(
     scheduler: Arc<CameraScheduler>,
     source: SourceId,
     metrics: Arc<StreamMetrics>,
+    tell_slow: impl Fn(bool) + Send + 'static,
 ) -> FrameHandler {
     let mut pace = Pace::Usual;
     let mut slowness = Slowness::default();
+    let mut was_slow = false;
     Box::new(move |frame| {
         let (timing, now) = (frame.timing(), Instant::now());
         let took = timing
@@ -453,6 +482,10 @@ fn frame_handler(
         if let Some(left_out) = slowness.frame(too_slow, now) {
             let (camera, receive_ms) = (metrics.id(), took.as_millis());
             tracing::warn!(%camera, receive_ms, left_out, "every frame takes longer to come than max_age_ms, so none is inferred");
+        }
+        if slowness.is_slow != was_slow {
+            was_slow = slowness.is_slow;
+            tell_slow(was_slow);
         }
         let wanted = match metrics.shed_level() {
             ShedLevel::None => Pace::Usual,
@@ -474,44 +507,74 @@ fn status_handler(status: Arc<StatusLine>, changed: Arc<tokio::sync::Notify>) ->
     })
 }
 
-/// The stream's own reason, else why its frames are not inferred.
-fn reason_of(state: &StreamState, blind: Option<&str>) -> Option<String> {
-    let blind = blind.filter(|_| state.state == CameraState::Receiving);
-    state.reason.or(blind).map(str::to_owned)
+/// Makes an event of it when a camera is too slow to be inferred, or no longer is.
+fn slowness_handler(
+    status: Arc<StatusLine>,
+    changed: Arc<tokio::sync::Notify>,
+) -> impl Fn(bool) + Send + 'static {
+    move |slow| {
+        if status.set_slow(slow) {
+            changed.notify_one();
+        }
+    }
+}
+
+/// Why a camera that sends is blind, as its status says it.
+const SLOW_REASON: &str = "every frame takes longer to come than max_age_ms, so none is inferred";
+
+impl Told {
+    /// The stream's own reason, else why its frames are not inferred.
+    fn reason(&self, state: &StreamState) -> Option<String> {
+        let blind = self.slow.then_some(SLOW_REASON).or(self.blind.as_deref());
+        let blind = blind.filter(|_| state.state == CameraState::Receiving);
+        state.reason.or(blind).map(str::to_owned)
+    }
 }
 
 impl StatusLine {
     fn set_state(&self, state: StreamState) {
         let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
-        told.0 = Some(state);
+        told.state = Some(state);
         self.tell(&told);
     }
 
     /// True when that is news.
     fn set_blind(&self, blind: Option<String>) -> bool {
         let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
-        if told.1 == blind {
+        if told.blind == blind {
             return false;
         }
-        told.1 = blind;
+        told.blind = blind;
         self.tell(&told);
         true
     }
 
-    fn blind(&self) -> Option<String> {
+    /// True when that is news.
+    fn set_slow(&self, slow: bool) -> bool {
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        if told.slow == slow {
+            return false;
+        }
+        told.slow = slow;
+        self.tell(&told);
+        true
+    }
+
+    /// Why, for a stream in this state.
+    fn reason(&self, state: &StreamState) -> Option<String> {
         let told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
-        told.1.clone()
+        told.reason(state)
     }
 
     /// Under the lock, so that the last event is of the newest state.
-    fn tell(&self, (state, blind): &(Option<StreamState>, Option<String>)) {
-        let Some(state) = state else { return };
+    fn tell(&self, told: &Told) {
+        let Some(state) = &told.state else { return };
         self.publisher.set_status(CameraStatus {
             id: self.id.clone(),
             name: self.name.get(),
             state: state.state,
             since: state.since,
-            reason: reason_of(state, blind.as_deref()),
+            reason: told.reason(state),
             attempt: u64::from(state.attempt),
         });
     }
@@ -547,7 +610,22 @@ mod slowness_tests {
         // One frame in time, and nobody is blind.
         assert_eq!(slowness.frame(false, start + s(20)), None);
         assert_eq!(slowness.frame(true, start + s(21)), None);
+        assert!(!slowness.is_slow);
         assert_eq!(slowness.frame(true, start + s(26)), Some(1));
+        assert!(slowness.is_slow);
+        assert_eq!(slowness.frame(false, start + s(27)), None);
+        assert!(!slowness.is_slow, "it sees again");
+    }
+
+    #[test]
+    fn two_slow_frames_with_a_pause_between_them_are_not_every_frame() {
+        let mut slowness = Slowness::default();
+        let start = Instant::now();
+        for second in [0, 6, 20] {
+            let now = start + Duration::from_secs(second);
+            assert_eq!(slowness.frame(true, now), None, "{second}");
+        }
+        assert!(!slowness.is_slow);
     }
 }
 
@@ -825,6 +903,36 @@ mod tests {
         bench.cameras.forget(Instant::now());
         bench.hub_returns();
         assert_eq!(bench.removed(300).await.len(), 300);
+        bench.cameras.shutdown().await;
+    }
+
+    #[tokio::test]
+    async fn a_camera_that_is_too_slow_to_be_inferred_says_so_in_its_status() {
+        let mut bench = Bench::new();
+        bench.hub_returns();
+        bench.apply(CAMERA).await;
+        let status = Arc::clone(&bench.cameras.running.values().next().unwrap().status);
+        let context = &bench.cameras.context;
+        let changed = Arc::clone(&context.changed);
+        let tell_slow = slowness_handler(Arc::clone(&status), Arc::clone(&changed));
+        let mut state = *bench.identity("a").1.borrow();
+        state.state = CameraState::Receiving;
+        status.set_state(state);
+        for slow in [true, true, false] {
+            tell_slow(slow);
+        }
+        let mut reasons = Vec::new();
+        while reasons.len() < 3 {
+            let event = bench.events.recv().await.unwrap();
+            if event["state"] == "receiving" {
+                reasons.push(event["reason"].clone());
+            }
+        }
+        assert_eq!(reasons, [Value::Null, SLOW_REASON.into(), Value::Null]);
+        status.set_slow(true);
+        assert_eq!(status.reason(&state).as_deref(), Some(SLOW_REASON));
+        state.state = CameraState::Stalled;
+        assert_eq!(status.reason(&state), state.reason.map(str::to_owned));
         bench.cameras.shutdown().await;
     }
 
