@@ -218,6 +218,16 @@ pub enum ConfigError {
         /// The key with its section.
         key: String,
     },
+    /// An address where a name or an id belongs. Not shown either.
+    #[error(
+        "{place}: `{key}` takes a name or an id, and this is an address: give one without `://`"
+    )]
+    AddressAsName {
+        /// Where.
+        place: Place,
+        /// The key with its section.
+        key: String,
+    },
     /// A value of the wrong type.
     #[error(
         "{place}: `{}` takes {takes}, and this is {}: correct it",
@@ -465,6 +475,7 @@ impl ConfigError {
             | Self::TooManySettings { place, .. }
             | Self::TooManyStreams { place, .. }
             | Self::AddressAsTwin { place, .. }
+            | Self::AddressAsName { place, .. }
             | Self::WrongType { place, .. }
             | Self::BadValue { place, .. }
             | Self::SecretUnreadable { place, .. }
