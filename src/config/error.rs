@@ -62,9 +62,12 @@ fn without_credentials(text: &str) -> String {
     let before = &text[..at];
     let from = match before.find("://") {
         Some(scheme) => scheme + 3,
+        // A blank may have several bytes.
         None => before
-            .rfind(|c: char| c.is_whitespace() || c == '"' || c == '\'')
-            .map_or(0, |quote| quote + 1),
+            .char_indices()
+            .rev()
+            .find(|(_, c)| c.is_whitespace() || *c == '"' || *c == '\'')
+            .map_or(0, |(at, c)| at + c.len_utf8()),
     };
     if before.contains("://") || before[from..].contains(':') {
         format!("{}***{}", &before[..from], &text[at..])
@@ -210,6 +213,16 @@ pub enum ConfigError {
          (a camera with an address of its own, as by RTSP, needs such an app)"
     )]
     AddressAsTwin {
+        /// Where.
+        place: Place,
+        /// The key with its section.
+        key: String,
+    },
+    /// An address where a name or an id belongs. Not shown either.
+    #[error(
+        "{place}: `{key}` takes a name or an id, and this is an address: give one without `://`"
+    )]
+    AddressAsName {
         /// Where.
         place: Place,
         /// The key with its section.
@@ -462,6 +475,7 @@ impl ConfigError {
             | Self::TooManySettings { place, .. }
             | Self::TooManyStreams { place, .. }
             | Self::AddressAsTwin { place, .. }
+            | Self::AddressAsName { place, .. }
             | Self::WrongType { place, .. }
             | Self::BadValue { place, .. }
             | Self::SecretUnreadable { place, .. }
@@ -549,6 +563,30 @@ mod tests {
             assert!(!shown.contains("admin"), "{shown}");
         }
         assert_eq!(shown("camera@home"), "camera@home");
+    }
+
+    #[test]
+    fn a_blank_of_several_bytes_is_a_blank_like_any_other() {
+        for blank in ['\u{85}', '\u{a0}', '\u{2003}', '\u{3000}'] {
+            for text in [
+                format!("the camera{blank}admin:hush@10.0.0.1"),
+                format!("{blank}admin:hush@10.0.0.1"),
+                format!("{blank}rtsp://admin:hush@10.0.0.1"),
+                format!("admin:hush{blank}@10.0.0.1"),
+                format!("{blank}@"),
+                format!("@{blank}"),
+            ] {
+                let shown = shown(&text);
+                // What stands in front of a blank is no password of this address.
+                let secret = !text.contains(&format!("{blank}@"));
+                assert!(!secret || !shown.contains("hush"), "{text:?}: {shown}");
+            }
+        }
+        let text = "the camera\u{3000}admin:hush@10.0.0.1";
+        assert_eq!(
+            shown(text),
+            "the camera\u{3000}***@10.0.0.1".replace('\u{3000}', "\\u{3000}")
+        );
     }
 
     #[test]

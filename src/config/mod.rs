@@ -19,6 +19,7 @@ use std::fmt;
 use std::sync::Arc;
 
 pub use env::Env;
+#[cfg(feature = "webrtc")]
 pub(crate) use error::shown;
 pub use error::{ConfigError, Place};
 pub use resolve::ConfigSource;

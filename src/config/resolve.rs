@@ -303,9 +303,11 @@ impl Resolver<'_> {
         colon: bool,
     ) -> Result<(), ConfigError> {
         if given.value.contains("://") {
-            return Err(ConfigError::AddressAsTwin {
-                place: self.place(&given.origin),
-                key: key.to_owned(),
+            let (place, key) = (self.place(&given.origin), key.to_owned());
+            return Err(if key == "cameras.twin_id" {
+                ConfigError::AddressAsTwin { place, key }
+            } else {
+                ConfigError::AddressAsName { place, key }
             });
         }
         let fits = (1..=256).contains(&given.value.len())

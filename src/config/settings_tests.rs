@@ -270,6 +270,9 @@ mod any {
 
     use super::*;
 
+    /// What might be credentials behind a blank of several bytes.
+    const BLANKS_AND_AN_AT: &str = "[\u{a0}\u{3000} ]?[a-z:]{0,4}@[a-z]{0,4}";
+
     /// Keys that exist, nearly exist, or do not.
     fn key() -> impl Strategy<Value = String> {
         let known: Vec<String> = DefaultsSection::KEYS
@@ -282,6 +285,7 @@ mod any {
             4 => proptest::sample::select(known),
             1 => any::<String>(),
             1 => "[a-zA-Z_]{0,80}",
+            1 => BLANKS_AND_AN_AT,
         ]
     }
 
@@ -292,6 +296,7 @@ mod any {
             any::<i64>().prop_map(Value::from),
             any::<f64>().prop_map(Value::from),
             any::<String>().prop_map(Value::from),
+            BLANKS_AND_AN_AT.prop_map(Value::from),
             Just(json!("a")),
             Just(json!("rtsp://admin:hush@h")),
         ];

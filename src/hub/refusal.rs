@@ -59,34 +59,87 @@ impl Refusals {
     }
 }
 
-/// True if a CONNECT_ERROR refuses the credentials explicitly: by the status in its data, or because its whole
-/// text is one of those that servers use for it. A text that merely speaks of keys says nothing.
-pub(super) fn refuses_credentials(error: &Value) -> bool {
-    let data = error.get("data").unwrap_or(&Value::Null);
-    let by_status = ["status", "statusCode", "code"].iter().any(|key| {
-        let status = data.get(key).unwrap_or(&Value::Null);
-        status.as_u64() == Some(401) || status.as_str() == Some("401")
-    });
-    let text = match error {
-        Value::String(text) => Some(text.as_str()),
-        other => other.get("message").and_then(Value::as_str),
+/// Words that say no.
+const REFUSING: [&str; 14] = [
+    "invalid",
+    "wrong",
+    "bad",
+    "incorrect",
+    "unknown",
+    "unauthorized",
+    "unauthorised",
+    "denied",
+    "forbidden",
+    "failed",
+    "expired",
+    "revoked",
+    "rejected",
+    "refused",
+];
+
+/// The other words of sentences that refuse credentials and say nothing else.
+const OTHERS: [&str; 26] = [
+    "not",
+    "authorized",
+    "authorised",
+    "valid",
+    "authentication",
+    "authorization",
+    "access",
+    "device",
+    "key",
+    "id",
+    "credentials",
+    "credential",
+    "accesskey",
+    "deviceid",
+    "token",
+    "error",
+    "and",
+    "or",
+    "the",
+    "is",
+    "are",
+    "for",
+    "this",
+    "your",
+    "401",
+    "403",
+];
+
+/// True if an answer to the credentials, a CONNECT_ERROR or a `deviceAuthenticated`, refuses them explicitly: by the
+/// code 401, by a status of error that says no more, or by a text that says nothing else. A text with any other word in
+/// it may tell of a hub in trouble, like "authentication service failed". The text is the hub's without the credentials.
+pub(super) fn refuses_credentials(answer: &Value, text: Option<&str>) -> bool {
+    let is_unauthorized = |of: &Value| {
+        ["status", "statusCode", "code"].iter().any(|key| {
+            let code = of.get(key).unwrap_or(&Value::Null);
+            code.as_u64() == Some(401) || code.as_str() == Some("401")
+        })
     };
-    by_status || text.is_some_and(is_refusal)
+    if is_unauthorized(answer) || answer.get("data").is_some_and(is_unauthorized) {
+        return true;
+    }
+    match text {
+        Some(text) => says_no(text),
+        None => {
+            answer.get("message").is_none_or(Value::is_null)
+                && answer.get("status").and_then(Value::as_str) == Some("error")
+        }
+    }
 }
 
-fn is_refusal(text: &str) -> bool {
-    const TEXTS: [&str; 8] = [
-        "unauthorized",
-        "unauthorised",
-        "401 unauthorized",
-        "invalid credentials",
-        "wrong credentials",
-        "invalid access key",
-        "wrong access key",
-        "invalid device credentials",
-    ];
-    let text = text.trim().trim_end_matches(['.', '!']);
-    TEXTS.iter().any(|known| text.eq_ignore_ascii_case(known))
+fn says_no(text: &str) -> bool {
+    let text = text.to_lowercase();
+    let words = || {
+        text.split(|c: char| !c.is_alphanumeric())
+            .filter(|word| !word.is_empty())
+    };
+    let no = words().any(|word| REFUSING.contains(&word))
+        || words()
+            .zip(words().skip(1))
+            .any(|pair| matches!(pair, ("not", "authorized" | "authorised" | "valid")));
+    no && words().all(|word| REFUSING.contains(&word) || OTHERS.contains(&word))
 }
 
 #[cfg(test)]
@@ -142,33 +195,66 @@ mod tests {
             json!("Invalid access key."),
             json!({ "message": "no", "data": { "status": 401 } }),
             json!({ "message": "no", "data": { "code": "401" } }),
+            json!({ "status": "error", "code": 401, "message": "no" }),
+            json!({ "status": "error" }),
+            json!({ "status": "error", "message": null }),
+            json!("authentication failed"),
+            json!("Access denied!"),
+            json!("Unknown device"),
+            json!("Error: the accessKey is expired or revoked"),
+            json!("not authorized"),
+            json!("the access key is not valid for this device"),
+            json!("403 Forbidden"),
         ] {
-            assert!(refuses_credentials(&error), "{error}");
+            assert!(refuses(&error), "{error}");
         }
         for error in [
             json!({ "message": "auth service is restarting" }),
             json!({ "message": "keyspace is loading" }),
             json!({ "message": "permission denied by proxy, try later" }),
+            json!({ "message": "access denied by rate limiter" }),
+            json!({ "message": "authentication service failed" }),
             json!({ "message": "unauthorized for the next 5 seconds" }),
-            json!({ "message": "forbidden", "data": { "status": 403 } }),
+            json!({ "message": "authorized" }),
+            json!({ "message": "the key is not for this device" }),
+            json!({ "message": "x", "data": { "status": 403 } }),
             json!({ "message": "x", "data": { "status": 503 } }),
+            json!({ "status": "error", "message": {} }),
+            json!({ "status": "error", "message": "" }),
             json!({ "data": "401" }),
+            json!({ "status": "pending" }),
             json!(401),
             Value::Null,
         ] {
-            assert!(!refuses_credentials(&error), "{error}");
+            assert!(!refuses(&error), "{error}");
         }
+    }
+
+    fn refuses(answer: &Value) -> bool {
+        refuses_credentials(answer, super::super::session::text_of(answer))
     }
 
     proptest! {
         #[test]
-        fn no_other_text_is_a_refusal(
+        fn no_text_with_another_word_in_it_is_a_refusal(
             before in ".{0,12}",
             word in "(auth|key|credential|forbidden|denied|unauthorized|invalid access key)",
-            after in ".{1,12}",
+            after in ".{0,12} (restarting|loading|later|limiter|service|keyspace|5)",
+            status in "(error|failed)",
         ) {
-            let text = format!("{before}{word} {after}x");
-            prop_assert!(!refuses_credentials(&json!({ "message": text })), "{text}");
+            let text = format!("{before}{word}{after}");
+            prop_assert!(!refuses(&json!({ "status": status, "message": text })), "{text}");
+            prop_assert!(!refuses(&json!(text)), "{text}");
+        }
+
+        #[test]
+        fn any_text_of_nothing_but_refusing_words_is_a_refusal(
+            words in proptest::collection::vec(proptest::sample::select(&OTHERS[..]), 0..5),
+            no in proptest::sample::select(&REFUSING[..]),
+            between in "[ .:_-]",
+        ) {
+            let text = format!("{no}{between}{}", words.join(&between));
+            prop_assert!(refuses(&json!(text.to_uppercase())), "{text}");
         }
     }
 }

@@ -607,7 +607,7 @@ impl<T> Session<T> {
 
     fn connect_error(&mut self, error: &Value) {
         let message = self.words(error);
-        if self.profile.mode == Mode::Direct && refuses_credentials(error) {
+        if self.profile.mode == Mode::Direct && self.refuses_credentials(error) {
             self.refuse(message);
         } else {
             self.lose(AwayReason::Rejected {
@@ -615,6 +615,16 @@ impl<T> Session<T> {
                 message,
             });
         }
+    }
+
+    /// True if an answer to the credentials is an explicit no. Hubs repeat the credentials in it.
+    fn refuses_credentials(&self, answer: &Value) -> bool {
+        let device_id = Secret::new(self.profile.device_id.as_str());
+        let text = text_of(answer).map(|text| {
+            let text = brief_without(text, self.access_key());
+            brief_without(&text, Some(&device_id))
+        });
+        refuses_credentials(answer, text.as_deref())
     }
 
     fn event(&mut self, mut event: Event, now: Instant) {
@@ -662,10 +672,10 @@ impl<T> Session<T> {
     }
 
     fn authenticated(&mut self, payload: &Value, now: Instant) {
-        if failed(payload) {
-            return self.refuse(self.words(payload));
-        }
         if !succeeded(payload) {
+            if self.refuses_credentials(payload) {
+                return self.refuse(self.words(payload));
+            }
             // Neither a yes nor a no: a hub in trouble, or another version of it.
             return self.lose(AwayReason::Rejected {
                 step: "authenticate",
@@ -864,14 +874,18 @@ pub(super) fn failed(answer: &Value) -> bool {
 
 /// The hub's own words in an answer, in one short line and without the key.
 pub(super) fn words(answer: &Value, key: Option<&Secret>) -> String {
-    let text = match answer {
-        Value::String(text) => Some(text.as_str()),
-        other => other.get("message").and_then(Value::as_str),
-    };
-    text.map_or_else(
+    text_of(answer).map_or_else(
         || "no reason given".to_owned(),
         |text| brief_without(text, key),
     )
+}
+
+/// The hub's own words in an answer, if there are any.
+pub(super) fn text_of(answer: &Value) -> Option<&str> {
+    match answer {
+        Value::String(text) => Some(text.as_str()),
+        other => other.get("message").and_then(Value::as_str),
+    }
 }
 
 #[cfg(test)]

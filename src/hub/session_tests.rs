@@ -182,6 +182,11 @@ fn a_refused_key_is_told_and_other_errors_are_retried() {
         outputs(&mut session),
         [Output::Refused("Unauthorized".into())]
     );
+    let repeated = r#"42["deviceAuthenticated",{"status":"error","message":"Unknown device dev-1, or wrong key KEY-1"}]"#;
+    assert!(
+        matches!(&answered(&["40", repeated])[..], [Output::Refused(_)]),
+        "the credentials are no other words"
+    );
 
     let (mut session, now) = start(Mode::Simulator);
     session.text(OPEN, now);
@@ -233,6 +238,10 @@ fn a_hub_in_trouble_refuses_nobody() {
         ",{}",
         r#","no""#,
         r#",{"status":"pending","message":"key"}"#,
+        r#",{"status":"error","message":"auth service is restarting"}"#,
+        r#",{"status":"error","message":"keyspace is loading"}"#,
+        r#",{"status":"error","message":"access denied by rate limiter"}"#,
+        r#",{"status":"error","message":"authentication service failed"}"#,
     ] {
         let frame = format!(r#"42["deviceAuthenticated"{payload}]"#);
         assert!(
@@ -255,7 +264,7 @@ fn the_hubs_words_come_without_the_key_and_short() {
         "x".repeat(900_000)
     );
     let answered = answered(&["40", &frame]);
-    let [Output::Refused(words)] = &answered[..] else {
+    let [Output::Lost(AwayReason::Rejected { message: words, .. })] = &answered[..] else {
         panic!("{answered:?}");
     };
     assert!(words.starts_with(r"***\u{1b}[2J is wrong xxx"), "{words}");
@@ -613,8 +622,8 @@ mod no_input_panics {
         fn nothing_but_an_explicit_no_refuses_a_client(
             before in ".{0,20}",
             word in "(auth|key|credential|forbidden|denied|unauthorized)",
-            after in ".{1,20}",
-            status in "(|success2|Error|failed|pending)",
+            after in ".{0,20} (restarting|loading|later|service|limiter)",
+            status in "(|success2|Error|failed|pending|error)",
         ) {
             let message = format!("{before}{word} {after}.");
             let error = json!({ "message": message, "data": { "status": 503 } });

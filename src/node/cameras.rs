@@ -55,6 +55,8 @@ pub(super) struct Cameras {
     context: CameraContext,
     running: BTreeMap<StreamId, Camera>,
     gone: Gone,
+    /// A hub can make up cameras without end.
+    farewells: RateLimit<()>,
 }
 
 #[derive(Debug)]
@@ -72,8 +74,18 @@ struct StatusLine {
     id: StreamId,
     name: SharedName,
     publisher: Publisher,
-    /// The state, once there was a change, and the reason.
-    told: Mutex<(Option<StreamState>, Option<String>)>,
+    told: Mutex<Told>,
+}
+
+/// What a camera's status is made of.
+#[derive(Debug, Default)]
+struct Told {
+    /// The stream's state, once there was a change.
+    state: Option<StreamState>,
+    /// Why its model infers no frame of it.
+    blind: Option<String>,
+    /// True while all of its frames come too slowly to be inferred.
+    slow: bool,
 }
 
 /// A camera's name for people, which may change while its stream goes on.
@@ -106,6 +118,7 @@ impl Cameras {
             context,
             running: BTreeMap::new(),
             gone: Gone::default(),
+            farewells: RateLimit::new(RATE_LIMIT),
         }
     }
 
@@ -189,8 +202,16 @@ impl Cameras {
 
     /// Forgets cameras that are gone for long: their series, their numbers, what was last told of them.
     pub(super) fn forget(&mut self, now: Instant) {
-        let metrics = &self.context.stream.metrics;
+        let CameraContext {
+            stream: StreamContext { metrics, .. },
+            publisher,
+            ..
+        } = &self.context;
         for (id, age) in self.gone.due(now) {
+            // That it was removed is still to be told: the hub is away, or takes one after the other.
+            if !Gone::is_over(age) && !self.gone.is_full() && publisher.is_due(&id) {
+                continue;
+            }
             match metrics.forget(&id) {
                 Forgotten::Yes => {}
                 // A frame of it is still in inference, or an event on its way.
@@ -202,7 +223,7 @@ impl Cameras {
                     metrics.forget_open(&id);
                 }
             }
-            self.context.publisher.forget(&id);
+            publisher.forget(&id);
             self.gone.returned(&id);
         }
     }
@@ -211,14 +232,13 @@ impl Cameras {
     pub(super) fn facts(&self) -> Vec<CameraFacts> {
         let fact = |camera: &Camera| {
             let state = *camera.stream.state().borrow();
-            let blind = camera.status.blind();
             CameraFacts {
                 id: camera.config.id.clone(),
                 name: camera.config.name.clone(),
                 model: camera.config.model.clone(),
                 state: state.state,
                 since: state.since,
-                reason: reason_of(&state, blind.as_deref()),
+                reason: camera.status.reason(&state),
                 attempt: u64::from(state.attempt),
                 last_event_at: self.context.publisher.last_published(&camera.config.id),
             }
@@ -300,7 +320,12 @@ impl Cameras {
         let stream = CameraStream::open(
             context.stream.clone(),
             options,
-            frame_handler(Arc::clone(&context.scheduler), source, metrics),
+            frame_handler(
+                Arc::clone(&context.scheduler),
+                source,
+                metrics,
+                slowness_handler(Arc::clone(&status), Arc::clone(&context.changed)),
+            ),
             status_handler(Arc::clone(&status), Arc::clone(&context.changed)),
         );
         Camera {
@@ -326,7 +351,9 @@ impl Cameras {
             .scheduler
             .remove(source, FrameDrop::CameraRemoved);
         if removed {
-            tracing::info!(camera = %config.id, "the camera is no longer configured");
+            if let Some(suppressed) = self.farewells.allow((), Instant::now()) {
+                tracing::info!(camera = %config.id, suppressed, "the camera is no longer configured");
+            }
             self.context
                 .stream
                 .metrics
@@ -397,6 +424,10 @@ const SLOW_FOR: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 struct Slowness {
     since: Option<Instant>,
+    /// The last frame that came too slowly.
+    last: Option<Instant>,
+    /// They have come too slowly for long, and none in time since.
+    is_slow: bool,
     warnings: RateLimit<()>,
 }
 
@@ -404,6 +435,8 @@ impl Default for Slowness {
     fn default() -> Self {
         Self {
             since: None,
+            last: None,
+            is_slow: false,
             warnings: RateLimit::new(RATE_LIMIT),
         }
     }
@@ -414,10 +447,17 @@ impl Slowness {
     fn frame(&mut self, too_slow: bool, now: Instant) -> Option<u64> {
         if !too_slow {
             self.since = None;
+            self.is_slow = false;
             return None;
+        }
+        // Two frames with a long time between them are not every frame of that time.
+        let last = self.last.replace(now);
+        if last.is_none_or(|last| now.saturating_duration_since(last) > SLOW_FOR) {
+            self.since = None;
         }
         let since = *self.since.get_or_insert(now);
         let long = now.saturating_duration_since(since) >= SLOW_FOR;
+        self.is_slow |= long;
         long.then(|| self.warnings.allow((), now)).flatten()
     }
 }
@@ -427,9 +467,11 @@ fn frame_handler(
     scheduler: Arc<CameraScheduler>,
     source: SourceId,
     metrics: Arc<StreamMetrics>,
+    tell_slow: impl Fn(bool) + Send + 'static,
 ) -> FrameHandler {
     let mut pace = Pace::Usual;
     let mut slowness = Slowness::default();
+    let mut was_slow = false;
     Box::new(move |frame| {
         let (timing, now) = (frame.timing(), Instant::now());
         let took = timing
@@ -440,6 +482,10 @@ fn frame_handler(
         if let Some(left_out) = slowness.frame(too_slow, now) {
             let (camera, receive_ms) = (metrics.id(), took.as_millis());
             tracing::warn!(%camera, receive_ms, left_out, "every frame takes longer to come than max_age_ms, so none is inferred");
+        }
+        if slowness.is_slow != was_slow {
+            was_slow = slowness.is_slow;
+            tell_slow(was_slow);
         }
         let wanted = match metrics.shed_level() {
             ShedLevel::None => Pace::Usual,
@@ -461,44 +507,74 @@ fn status_handler(status: Arc<StatusLine>, changed: Arc<tokio::sync::Notify>) ->
     })
 }
 
-/// The stream's own reason, else why its frames are not inferred.
-fn reason_of(state: &StreamState, blind: Option<&str>) -> Option<String> {
-    let blind = blind.filter(|_| state.state == CameraState::Receiving);
-    state.reason.or(blind).map(str::to_owned)
+/// Makes an event of it when a camera is too slow to be inferred, or no longer is.
+fn slowness_handler(
+    status: Arc<StatusLine>,
+    changed: Arc<tokio::sync::Notify>,
+) -> impl Fn(bool) + Send + 'static {
+    move |slow| {
+        if status.set_slow(slow) {
+            changed.notify_one();
+        }
+    }
+}
+
+/// Why a camera that sends is blind, as its status says it.
+const SLOW_REASON: &str = "every frame takes longer to come than max_age_ms, so none is inferred";
+
+impl Told {
+    /// The stream's own reason, else why its frames are not inferred.
+    fn reason(&self, state: &StreamState) -> Option<String> {
+        let blind = self.slow.then_some(SLOW_REASON).or(self.blind.as_deref());
+        let blind = blind.filter(|_| state.state == CameraState::Receiving);
+        state.reason.or(blind).map(str::to_owned)
+    }
 }
 
 impl StatusLine {
     fn set_state(&self, state: StreamState) {
         let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
-        told.0 = Some(state);
+        told.state = Some(state);
         self.tell(&told);
     }
 
     /// True when that is news.
     fn set_blind(&self, blind: Option<String>) -> bool {
         let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
-        if told.1 == blind {
+        if told.blind == blind {
             return false;
         }
-        told.1 = blind;
+        told.blind = blind;
         self.tell(&told);
         true
     }
 
-    fn blind(&self) -> Option<String> {
+    /// True when that is news.
+    fn set_slow(&self, slow: bool) -> bool {
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        if told.slow == slow {
+            return false;
+        }
+        told.slow = slow;
+        self.tell(&told);
+        true
+    }
+
+    /// Why, for a stream in this state.
+    fn reason(&self, state: &StreamState) -> Option<String> {
         let told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
-        told.1.clone()
+        told.reason(state)
     }
 
     /// Under the lock, so that the last event is of the newest state.
-    fn tell(&self, (state, blind): &(Option<StreamState>, Option<String>)) {
-        let Some(state) = state else { return };
+    fn tell(&self, told: &Told) {
+        let Some(state) = &told.state else { return };
         self.publisher.set_status(CameraStatus {
             id: self.id.clone(),
             name: self.name.get(),
             state: state.state,
             since: state.since,
-            reason: reason_of(state, blind.as_deref()),
+            reason: told.reason(state),
             attempt: u64::from(state.attempt),
         });
     }
@@ -534,14 +610,31 @@ mod slowness_tests {
         // One frame in time, and nobody is blind.
         assert_eq!(slowness.frame(false, start + s(20)), None);
         assert_eq!(slowness.frame(true, start + s(21)), None);
+        assert!(!slowness.is_slow);
         assert_eq!(slowness.frame(true, start + s(26)), Some(1));
+        assert!(slowness.is_slow);
+        assert_eq!(slowness.frame(false, start + s(27)), None);
+        assert!(!slowness.is_slow, "it sees again");
+    }
+
+    #[test]
+    fn two_slow_frames_with_a_pause_between_them_are_not_every_frame() {
+        let mut slowness = Slowness::default();
+        let start = Instant::now();
+        for second in [0, 6, 20] {
+            let now = start + Duration::from_secs(second);
+            assert_eq!(slowness.frame(true, now), None, "{second}");
+        }
+        assert!(!slowness.is_slow);
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+
     use serde_json::Value;
-    use tokio::sync::watch;
+    use tokio::sync::{mpsc, watch};
 
     use super::super::models::{ModelLoader, Models};
     use super::*;
@@ -564,25 +657,40 @@ mod tests {
         }
     }
 
-    struct Nowhere;
+    /// A hub that is away until it is told otherwise.
+    struct Hub {
+        is_there: Arc<AtomicBool>,
+        events: mpsc::UnboundedSender<Value>,
+    }
 
-    impl EventSink for Nowhere {
-        async fn emit(&mut self, _event: &'static str, _data: Value) -> Result<(), HubAway> {
-            Err(HubAway)
+    impl EventSink for Hub {
+        async fn emit(&mut self, _event: &'static str, data: Value) -> Result<(), HubAway> {
+            if !self.is_there.load(Ordering::Relaxed) {
+                return Err(HubAway);
+            }
+            self.events.send(data).map_err(|_| HubAway)
         }
     }
 
     struct Bench {
         cameras: Cameras,
         catalog: Catalog,
+        hub_is_there: Arc<AtomicBool>,
+        events: mpsc::UnboundedReceiver<Value>,
         _publisher: PublisherTask,
     }
 
     impl Bench {
         fn new() -> Self {
             let metrics = Arc::new(Metrics::new());
+            let (sender, events) = mpsc::unbounded_channel();
+            let hub_is_there = Arc::new(AtomicBool::new(false));
+            let hub = Hub {
+                is_there: Arc::clone(&hub_is_there),
+                events: sender,
+            };
             let (publisher, task) =
-                Publisher::spawn(Nowhere, "run".to_owned(), 8, Arc::clone(&metrics), None);
+                Publisher::spawn(hub, "run".to_owned(), 8, Arc::clone(&metrics), None);
             let context = CameraContext {
                 stream: StreamContext {
                     hub: HubClient::start(HubOptions::simulator("http://127.0.0.1:9", "node-1")),
@@ -605,6 +713,8 @@ mod tests {
             Self {
                 cameras: Cameras::new(context),
                 catalog: Models::new(names, loader).unwrap().catalog().clone(),
+                hub_is_there,
+                events,
                 _publisher: task,
             }
         }
@@ -620,6 +730,30 @@ mod tests {
                 .apply(&self.catalog, &config.cameras)
                 .await
                 .unwrap()
+        }
+
+        fn hub_returns(&self) {
+            self.hub_is_there.store(true, Ordering::Relaxed);
+            self.cameras.context.publisher.resend_statuses();
+        }
+
+        /// The twins of the next events that say `removed`.
+        async fn removed(&mut self, count: usize) -> std::collections::BTreeSet<String> {
+            let mut twins = std::collections::BTreeSet::new();
+            let told = async {
+                while twins.len() < count {
+                    let event = self.events.recv().await.expect("the publisher runs");
+                    if event["state"] == "removed" {
+                        assert!(
+                            twins.insert(event["camera"]["twinId"].to_string()),
+                            "told twice"
+                        );
+                    }
+                }
+            };
+            let in_time = tokio::time::timeout(Duration::from_secs(30), told).await;
+            assert!(in_time.is_ok(), "{} of {count} were told", twins.len());
+            twins
         }
 
         /// The identity of a running camera: its source at the scheduler and its stream's state.
@@ -746,17 +880,79 @@ mod tests {
     #[tokio::test]
     async fn however_many_cameras_come_and_go_so_many_are_remembered() {
         let mut bench = Bench::new();
+        bench.hub_returns();
         for round in 0..6 {
-            let text: String = (0..100)
-                .map(|n| format!("[[cameras]]\ntwin_id = \"cam-{round}-{n}\"\n"))
-                .collect();
-            bench.apply(&text).await;
+            bench.apply(&many_cameras(100, &round.to_string())).await;
         }
+        bench.removed(500).await;
+        // The sink has them, and the publisher knows it as soon as its task goes on.
+        tokio::task::yield_now().await;
         bench.cameras.forget(Instant::now());
         let streams = bench.cameras.context.stream.metrics.all_streams().len();
         assert!(streams <= 100 + 256, "{streams}");
         assert!(bench.cameras.context.publisher.remembered() <= 100 + 256);
         bench.cameras.shutdown().await;
+    }
+
+    #[tokio::test]
+    async fn of_cameras_that_all_go_at_once_each_is_told_to_be_removed_though_the_hub_is_away() {
+        let mut bench = Bench::new();
+        bench.apply(&many_cameras(300, "x")).await;
+        let removed = bench.apply("cameras = []\n").await;
+        assert_eq!(removed.removed, 300);
+        bench.cameras.forget(Instant::now());
+        bench.hub_returns();
+        assert_eq!(bench.removed(300).await.len(), 300);
+        bench.cameras.shutdown().await;
+    }
+
+    #[tokio::test]
+    async fn a_camera_that_is_too_slow_to_be_inferred_says_so_in_its_status() {
+        let mut bench = Bench::new();
+        bench.hub_returns();
+        bench.apply(CAMERA).await;
+        let status = Arc::clone(&bench.cameras.running.values().next().unwrap().status);
+        let context = &bench.cameras.context;
+        let changed = Arc::clone(&context.changed);
+        let tell_slow = slowness_handler(Arc::clone(&status), Arc::clone(&changed));
+        let mut state = *bench.identity("a").1.borrow();
+        state.state = CameraState::Receiving;
+        status.set_state(state);
+        for slow in [true, true, false] {
+            tell_slow(slow);
+        }
+        let mut reasons = Vec::new();
+        while reasons.len() < 3 {
+            let event = bench.events.recv().await.unwrap();
+            if event["state"] == "receiving" {
+                reasons.push(event["reason"].clone());
+            }
+        }
+        assert_eq!(reasons, [Value::Null, SLOW_REASON.into(), Value::Null]);
+        status.set_slow(true);
+        assert_eq!(status.reason(&state).as_deref(), Some(SLOW_REASON));
+        state.state = CameraState::Stalled;
+        assert_eq!(status.reason(&state), state.reason.map(str::to_owned));
+        bench.cameras.shutdown().await;
+    }
+
+    #[tokio::test]
+    async fn a_hub_that_takes_nothing_makes_no_memory_grow() {
+        let mut bench = Bench::new();
+        for round in 0..3 {
+            bench.apply(&many_cameras(600, &round.to_string())).await;
+        }
+        bench.cameras.forget(Instant::now());
+        let streams = bench.cameras.context.stream.metrics.all_streams().len();
+        assert!(streams <= 600 + 1024, "{streams}");
+        assert!(bench.cameras.context.publisher.remembered() <= 600 + 1024);
+        bench.cameras.shutdown().await;
+    }
+
+    fn many_cameras(count: usize, prefix: &str) -> String {
+        (0..count)
+            .map(|n| format!("[[cameras]]\ntwin_id = \"cam-{prefix}-{n}\"\n"))
+            .collect()
     }
 
     #[tokio::test]

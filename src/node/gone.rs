@@ -13,6 +13,9 @@ const REMEMBERED_FOR: Duration = Duration::from_secs(600);
 /// Camera streams that are remembered after their end at most: as many as a hub can configure.
 const MAX_REMEMBERED: usize = 256;
 
+/// Camera streams that are remembered beyond those, because their removal was not told yet: all that a node can have.
+const MAX_UNTOLD: usize = 1024;
+
 /// The camera streams that are gone, the first that went first.
 #[derive(Debug, Default)]
 pub(super) struct Gone {
@@ -41,6 +44,11 @@ impl Gone {
             .filter(|(at, _, age)| *at < too_many || *age >= REMEMBERED_FOR)
             .map(|(_, id, age)| (id.clone(), age))
             .collect()
+    }
+
+    /// True where so many are gone that even those whose removal was not told yet are to be forgotten.
+    pub(super) fn is_full(&self) -> bool {
+        self.streams.len() > MAX_UNTOLD
     }
 
     /// True where its time is over, so that nothing of it can be in flight any more.

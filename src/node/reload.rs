@@ -109,7 +109,15 @@ struct Reload {
     settings_error: Option<String>,
     /// Keys of which it was said that they need a restart.
     said: Vec<&'static str>,
-    warn: RateLimit<String>,
+    sayings: Sayings,
+}
+
+/// How often something is said. A hub can change its settings a hundred times in a second, and its texts with them.
+struct Sayings {
+    /// By sentence, and never by a text of the hub.
+    limit: RateLimit<&'static str>,
+    /// What was last said to be wrong with the hub's settings.
+    settings_error: Option<String>,
 }
 
 /// The file as it was last seen.
@@ -181,7 +189,7 @@ impl ReloadTask {
             file_error: None,
             settings_error: None,
             said: Vec::new(),
-            warn: RateLimit::new(RATE_LIMIT),
+            sayings: Sayings::new(),
         };
         let running = reload.run(hangup, told, asked, stopped);
         let task = tokio::spawn(health.watch("the reload", running));
@@ -411,7 +419,10 @@ impl Reload {
         if let Some(names) = choice.needs {
             self.waiting = Some(trigger);
             if self.loading.is_none() {
-                tracing::info!(models = names.join(", "), "models are loaded for a change");
+                if let Some(suppressed) = self.sayings.allow(trigger, "loading", Instant::now()) {
+                    let models = names.join(", ");
+                    tracing::info!(models, suppressed, "models are loaded for a change");
+                }
                 let task = self.applier.load(names.clone());
                 self.loading = Some(Loading { names, task });
             }
@@ -449,20 +460,20 @@ impl Reload {
     ) -> Option<String> {
         if let Some(reason) = &file_error {
             // A file is told of once for each text that it has.
-            if trigger == Trigger::Asked || self.file_error.as_ref() != Some(reason) {
+            let again = trigger == Trigger::Asked || self.file_error.as_ref() != Some(reason);
+            if again && let Some(suppressed) = self.sayings.allow(trigger, "file", Instant::now()) {
                 let is_empty = self.file.seen.as_ref().is_ok_and(ConfigSource::is_empty);
                 if is_empty && !self.good.0.is_empty() {
-                    tracing::warn!(%reason, "an empty configuration is not taken, and the last good one stays");
+                    tracing::warn!(%reason, suppressed, "an empty configuration is not taken, and the last good one stays");
                 } else {
-                    tracing::error!(%reason, "the configuration was refused, and the last good one stays");
+                    tracing::error!(%reason, suppressed, "the configuration was refused, and the last good one stays");
                 }
             }
         }
-        if let Some(reason) = &settings_error {
-            let again = trigger == Trigger::Asked || self.settings_error.as_ref() != Some(reason);
-            if again && let Some(suppressed) = self.warn.allow(reason.clone(), Instant::now()) {
-                tracing::warn!(%reason, suppressed, "the hub's settings were refused, and the last good ones stay");
-            }
+        let settings = settings_error.as_deref();
+        if let Some((reason, suppressed)) = self.sayings.settings(trigger, settings, Instant::now())
+        {
+            tracing::warn!(%reason, suppressed, "the hub's settings were refused, and the last good ones stay");
         }
         let refused = file_error.as_ref().or(settings_error.as_ref()).cloned();
         self.applier.note_settings_error(settings_error.clone());
@@ -480,9 +491,13 @@ impl Reload {
             uses_loaded,
         } = chosen;
         let keys = config.keys_for_a_restart(&self.started);
-        if !keys.is_empty() && (keys != self.said || trigger == Trigger::Asked) {
+        if !keys.is_empty()
+            && (keys != self.said || trigger == Trigger::Asked)
+            && let Some(suppressed) = self.sayings.allow(trigger, "restart", Instant::now())
+        {
             tracing::warn!(
                 keys = keys.join(", "),
+                suppressed,
                 "these keys hold until a restart: restart the node for them"
             );
         }
@@ -496,7 +511,9 @@ impl Reload {
         let changes = match self.applier.apply(Prepared::new(cameras, loaded)).await {
             Ok(changes) => changes,
             Err(error) => {
-                tracing::error!(%error, "a configuration that was checked cannot be applied: this is a bug in Twinsight");
+                if let Some(suppressed) = self.sayings.allow(trigger, "bug", Instant::now()) {
+                    tracing::error!(%error, suppressed, "a configuration that was checked cannot be applied: this is a bug in Twinsight");
+                }
                 return Reloaded::Refused(error.to_string());
             }
         };
@@ -515,18 +532,24 @@ impl Reload {
             Trigger::Loaded => "models",
         };
         if changes != Changes::default() {
-            tracing::info!(
-                by,
-                added,
-                changed,
-                reopened,
-                removed,
-                "the cameras are as configured now"
-            );
-            if remaining == 0 {
+            if let Some(suppressed) = self.sayings.allow(trigger, "applied", Instant::now()) {
+                tracing::info!(
+                    by,
+                    added,
+                    changed,
+                    reopened,
+                    removed,
+                    suppressed,
+                    "the cameras are as configured now"
+                );
+            }
+            if remaining == 0
+                && let Some(suppressed) = self.sayings.allow(trigger, "none", Instant::now())
+            {
                 tracing::warn!(
                     by,
                     removed,
+                    suppressed,
                     "all cameras were removed: the configuration names none any more"
                 );
             }
@@ -542,6 +565,43 @@ impl Reload {
             }
             Reloaded::Unchanged
         }
+    }
+}
+
+impl Sayings {
+    fn new() -> Self {
+        Self {
+            limit: RateLimit::new(RATE_LIMIT),
+            settings_error: None,
+        }
+    }
+
+    /// `Some`: say it now, and so many were left out before. Whoever asks, or writes the file, always gets an answer.
+    fn allow(&self, trigger: Trigger, sentence: &'static str, now: Instant) -> Option<u64> {
+        match trigger {
+            Trigger::Asked | Trigger::File => Some(0),
+            Trigger::Hub | Trigger::Retry | Trigger::Loaded => self.limit.allow(sentence, now),
+        }
+    }
+
+    /// What is wrong with the hub's settings, if it is to be said now: once for each reason. One that was left out is
+    /// said at the next attempt with it, if it still holds.
+    fn settings<'a>(
+        &mut self,
+        trigger: Trigger,
+        error: Option<&'a str>,
+        now: Instant,
+    ) -> Option<(&'a str, u64)> {
+        let Some(reason) = error else {
+            self.settings_error = None;
+            return None;
+        };
+        if trigger != Trigger::Asked && self.settings_error.as_deref() == Some(reason) {
+            return None;
+        }
+        let suppressed = self.allow(trigger, "settings", now)?;
+        self.settings_error = Some(reason.to_owned());
+        Some((reason, suppressed))
     }
 }
 
@@ -612,6 +672,36 @@ async fn next_hangup(hangup: &mut Option<Signal>) {
 mod tests {
     use super::*;
     use crate::config::Env;
+
+    #[test]
+    fn a_hub_whose_settings_change_without_end_fills_no_log() {
+        let t = Instant::now();
+        let mut sayings = Sayings::new();
+        let reasons: Vec<String> = (0..100).map(|n| format!("setting x{n}: no")).collect();
+        let mut said = Vec::new();
+        for (reason, ms) in reasons.iter().zip((0..).step_by(10)) {
+            let now = t + Duration::from_millis(ms);
+            said.extend(sayings.settings(Trigger::Hub, Some(reason), now));
+            // It is not in the way of what else is said.
+            let applied = sayings.allow(Trigger::Hub, "applied", now);
+            assert_eq!(applied, (ms == 0).then_some(0));
+            sayings.settings(Trigger::Hub, None, now);
+        }
+        assert_eq!(said, [("setting x0: no", 0)]);
+        // The last one still holds, and nobody was told of it so far.
+        let last = Some("setting x99: no");
+        let later = t + Duration::from_secs(30);
+        assert_eq!(
+            sayings.settings(Trigger::Retry, last, later),
+            last.map(|last| (last, 99))
+        );
+        assert_eq!(sayings.settings(Trigger::Retry, last, later), None, "once");
+        assert_eq!(
+            sayings.settings(Trigger::Asked, last, later),
+            last.map(|last| (last, 0)),
+            "whoever asks is told"
+        );
+    }
 
     #[test]
     fn a_file_counts_once_it_is_another_and_was_twice_the_same() {

@@ -133,6 +133,11 @@ impl Outbox {
         }
     }
 
+    /// True while a state of a camera stream is to be told: of one that was removed, until that was.
+    pub fn is_due(&self, id: &StreamId) -> bool {
+        self.statuses.contains_key(id)
+    }
+
     /// Forgets a camera stream that is gone for long: another one of this name counts from one again. None of its frames
     /// may wait any more, and a state of it that nobody took so far is not told.
     pub fn forget(&mut self, id: &StreamId) {
@@ -295,7 +300,9 @@ mod tests {
             ["a=removed"],
             "not told yet: told again"
         );
+        assert!(outbox.is_due(&removed.id));
         outbox.status_sent(&removed);
+        assert!(!outbox.is_due(&removed.id));
         outbox.resend_statuses();
         assert!(outbox.is_empty());
     }

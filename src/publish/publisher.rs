@@ -150,6 +150,11 @@ impl Publisher {
         self.shared.wake.notify_one();
     }
 
+    /// True while a state of a camera stream is to be told: of one that was removed, until that was.
+    pub fn is_due(&self, id: &StreamId) -> bool {
+        self.shared.state().outbox.is_due(id)
+    }
+
     /// Forgets a camera stream that is gone for long; its metrics are the caller's.
     pub fn forget(&self, id: &StreamId) {
         let mut state = self.shared.state();
