@@ -90,6 +90,12 @@ pub enum Unusable {
     IcePassword,
 }
 
+/// Formats of a section that the stack is told of; browsers write a dozen.
+const MAX_FORMATS: usize = 32;
+/// Kinds of feedback of a format, and the bytes of one. What holds for all formats is written anew for each of them.
+const MAX_FEEDBACK: usize = 16;
+const MAX_FEEDBACK_BYTES: usize = 64;
+
 /// H.264 as the stack knows it: what is registered there, by the profile that it stands for.
 const BASELINE: &str = "42001f";
 const CONSTRAINED_BASELINE: &str = "42e01f";
@@ -414,6 +420,9 @@ fn formats(section: &Section, wanted: &Wanted) -> Vec<StackFormat> {
     let mut profiles: Vec<&str> = Vec::new();
     let mut kept = Vec::new();
     for format in &all {
+        if kept.len() >= MAX_FORMATS {
+            break;
+        }
         let parameters = match (section.kind, format.codec()) {
             (SectionKind::Video, Some(Codec::H264)) if video.contains(&Codec::H264) => {
                 let profile = registered(format);
@@ -575,7 +584,8 @@ fn feedback(section: &Section, payload_type: u8) -> Vec<&str> {
         .filter_map(|attribute| attribute.value.strip_prefix("* "));
     own.chain(all)
         .map(str::trim)
-        .filter(|value| is_words(value))
+        .filter(|value| is_words(value) && value.len() <= MAX_FEEDBACK_BYTES)
+        .take(MAX_FEEDBACK)
         .collect()
 }
 

@@ -252,6 +252,24 @@ fn a_name_of_a_section_that_looks_like_one_is_none() {
 }
 
 #[test]
+fn what_holds_for_all_formats_does_not_multiply() {
+    let formats: Vec<String> = (0..=255).map(|n| n.to_string()).collect();
+    let mut section = format!(
+        "m=video 9 UDP/TLS/RTP/SAVPF {}\r\na=mid:0\r\n",
+        formats.join(" ")
+    );
+    for n in &formats {
+        section += &format!("a=rtpmap:{n} VP8/90000\r\n");
+    }
+    for n in 0..1000 {
+        section += &format!("a=rtcp-fb:* nack kind{n}{}\r\n", "x".repeat(25));
+    }
+    let given = offer(&section);
+    assert!(given.text.len() < 64 * 1024, "{}", given.text.len());
+    assert!(lines(&given, "a=rtcp-fb:").len() > 10);
+}
+
+#[test]
 fn candidates_are_bounded_and_only_those_of_udp_go_on() {
     let mut attributes = String::new();
     for port in 1000..1100 {
