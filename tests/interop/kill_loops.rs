@@ -20,14 +20,14 @@ use serde_json::Value;
 use twinsight::hub::{HubClient, HubOptions};
 
 /// Rounds in which the camera dies, the hub dies, and both.
-const ROUNDS: [u32; 3] = [8, 5, 2];
+const ROUNDS: [u32; 3] = [5, 4, 2];
 
 /// The same in `make long`; there cameras on every client die as often.
 const LONG_ROUNDS: [u32; 3] = [20, 10, 3];
 
 /// Rounds in which a camera on another client dies.
 #[cfg(feature = "vp8")]
-const OTHER_ROUNDS: u32 = 4;
+const OTHER_ROUNDS: u32 = 3;
 
 /// How long the hub is frozen: longer than its ping interval and time-out.
 const FROZEN: Duration = Duration::from_secs(60);
