@@ -9,12 +9,10 @@ use tokio::sync::watch;
 use super::apply::InForce;
 use crate::config::{Connect, StreamId};
 use crate::hub::client::{HubClient, HubStatus};
+use crate::hub::text::brief;
 use crate::telemetry::ledger::SignalRefusal;
 use crate::telemetry::logging::{RATE_LIMIT, RateLimit};
 use crate::telemetry::metrics::Metrics;
-
-/// Characters of a name that are shown.
-const MAX_SHOWN: usize = 64;
 
 /// Offers that wait to be judged.
 const MAILBOX: usize = 64;
@@ -67,20 +65,16 @@ pub(super) async fn run(hub: HubClient, metrics: Arc<Metrics>, in_force: watch::
         };
         metrics.signal_refused(reason);
         if let Some(suppressed) = warn.allow(reason.as_str(), Instant::now()) {
+            // Whoever offers makes up both names.
             tracing::warn!(
-                twin = shown(source),
-                stream = shown(stream),
+                twin = brief(source),
+                stream = brief(stream),
                 %reason,
                 suppressed,
                 "an offer of video was refused: add the twin and stream to [[cameras]] with connect = \"accept\" to take it"
             );
         }
     }
-}
-
-/// Whoever offers makes up both names.
-fn shown(name: &str) -> String {
-    name.chars().take(MAX_SHOWN).collect()
 }
 
 /// The stream that an offer to our own twin is for.
