@@ -1,4 +1,4 @@
-//! The tee's end of a stream: packets and sender reports come in from the driver's thread, which
+//! The tap's end of a stream: packets and sender reports come in from the driver's thread, which
 //! never waits, and go out to the decode thread. Bounded by bytes; what does not fit is dropped and
 //! counted, and shows as a loss to the decode path, which asks for a keyframe.
 
@@ -14,7 +14,7 @@ pub const DEFAULT_QUEUE_BYTES: usize = 8 * 1024 * 1024;
 /// What an arrival costs beside its payload.
 const OVERHEAD_BYTES: usize = size_of::<Arrival>();
 
-/// What the tee saw.
+/// What the tap saw.
 #[derive(Debug, Clone)]
 pub enum Arrival {
     /// A packet of the stream.
@@ -30,7 +30,7 @@ pub enum Arrival {
     },
 }
 
-/// The queue between the tee and the decode thread.
+/// The queue between the tap and the decode thread.
 #[derive(Debug)]
 pub struct ArrivalQueue {
     max_bytes: usize,
@@ -50,7 +50,7 @@ struct State {
 
 /// What a wait for arrivals gave.
 #[derive(Debug)]
-pub enum Popped {
+pub enum QueueEvent {
     /// The oldest arrival.
     Arrival(Arrival),
     /// The deadline passed.
@@ -99,15 +99,15 @@ impl ArrivalQueue {
     }
 
     /// The oldest arrival; waits for one until the deadline, or for ever without.
-    pub fn pop(&self, deadline: Option<Instant>) -> Popped {
+    pub fn pop(&self, deadline: Option<Instant>) -> QueueEvent {
         let mut state = self.lock();
         loop {
             if let Some(arrival) = state.arrivals.pop_front() {
                 state.bytes -= cost(&arrival);
-                return Popped::Arrival(arrival);
+                return QueueEvent::Arrival(arrival);
             }
             if state.closed {
-                return Popped::Closed;
+                return QueueEvent::Closed;
             }
             state = match deadline {
                 None => self
@@ -117,7 +117,7 @@ impl ArrivalQueue {
                 Some(deadline) => {
                     let left = deadline.saturating_duration_since(Instant::now());
                     if left.is_zero() {
-                        return Popped::Deadline;
+                        return QueueEvent::Deadline;
                     }
                     self.ready
                         .wait_timeout(state, left)
@@ -209,15 +209,15 @@ mod tests {
         }
         assert!(!queue.push(packet(3, true, 1000)));
         assert_eq!(queue.overflowed(), 1);
-        assert!(matches!(queue.pop(None), Popped::Arrival(_)));
+        assert!(matches!(queue.pop(None), QueueEvent::Arrival(_)));
         assert!(queue.push(packet(4, true, 1000)));
         queue.close();
         assert!(!queue.push(packet(5, true, 0)));
         assert_eq!(queue.overflowed(), 1);
         for _ in 0..3 {
-            assert!(matches!(queue.pop(None), Popped::Arrival(_)));
+            assert!(matches!(queue.pop(None), QueueEvent::Arrival(_)));
         }
-        assert!(matches!(queue.pop(None), Popped::Closed));
+        assert!(matches!(queue.pop(None), QueueEvent::Closed));
         assert_eq!(queue.bytes(), 0);
     }
 
@@ -225,16 +225,16 @@ mod tests {
     fn the_end_of_a_unit_wakes_and_deadlines_pass() {
         let queue = Arc::new(ArrivalQueue::default());
         let soon = Instant::now() + Duration::from_millis(5);
-        assert!(matches!(queue.pop(Some(soon)), Popped::Deadline));
+        assert!(matches!(queue.pop(Some(soon)), QueueEvent::Deadline));
         let other = Arc::clone(&queue);
         let thread = spawn_named("pusher", move || {
             other.push(packet(1, false, 10));
             other.push(packet(2, true, 10));
             other.close();
         });
-        assert!(matches!(queue.pop(None), Popped::Arrival(_)));
-        assert!(matches!(queue.pop(None), Popped::Arrival(_)));
-        assert!(matches!(queue.pop(None), Popped::Closed));
+        assert!(matches!(queue.pop(None), QueueEvent::Arrival(_)));
+        assert!(matches!(queue.pop(None), QueueEvent::Arrival(_)));
+        assert!(matches!(queue.pop(None), QueueEvent::Closed));
         thread.join();
     }
 

@@ -59,10 +59,10 @@ impl ModelHealth {
     }
 
     /// What is wrong with the models, a sentence each.
-    pub fn troubles(&self) -> Vec<String> {
+    pub fn last_errors(&self) -> Vec<String> {
         let state = self.lock();
         let breakers = state.models.iter().map(|model| &model.breaker);
-        breakers.filter_map(Breaker::trouble).collect()
+        breakers.filter_map(Breaker::last_error).collect()
     }
 
     /// Why a stream that uses the model of this name is blind, though its frames may come.
@@ -71,7 +71,7 @@ impl ModelHealth {
         let mut breakers = state.models.iter().map(|model| &model.breaker);
         let breaker = breakers.find(|breaker| **breaker.name() == *model)?;
         if breaker.is_out() {
-            return breaker.trouble();
+            return breaker.last_error();
         }
         let failing = state.failing.get(stream)?;
         (failing.in_a_row >= IN_A_ROW).then(|| failing.reason.clone())

@@ -141,7 +141,7 @@ impl InferencePool {
     }
 
     /// What keeps all of inference from working, as a sentence.
-    pub fn trouble(&self) -> Option<&'static str> {
+    pub fn last_error(&self) -> Option<&'static str> {
         let idle_hands = self.places.iter().any(|place| place.worker.is_some());
         (!idle_hands && !self.places.is_empty()).then_some("no inference worker runs")
     }

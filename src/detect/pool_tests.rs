@@ -6,8 +6,8 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::config::StreamId;
+use crate::decode::cpu_pressure::CpuPressure;
 use crate::decode::frame::{Color, Frame, FrameTiming, PictureSize, PlanePool};
-use crate::decode::lag::InferenceLag;
 use crate::detect::detector::{DetectError, DetectSettings, Detections, ModelInfo, Terminate};
 use crate::detect::manifest::ModelError;
 use crate::detect::postprocess::Implausible;
@@ -223,7 +223,7 @@ impl Bench {
             sink,
             metrics: Arc::clone(&metrics),
             health: Health::default(),
-            lag: Arc::new(InferenceLag::default()),
+            lag: Arc::new(CpuPressure::default()),
             clock: Arc::new(move || *lock(&clock)),
         };
         let set = || models.iter().map(|model| model.load().unwrap()).collect();
@@ -444,7 +444,7 @@ fn two_cameras_whose_model_hangs_leave_the_third_alone() {
     assert_eq!(bench.state(0), Some(ModelState::SetAside));
     assert_eq!(bench.state(1), Some(ModelState::Working));
     let reason = "model m0 is set aside: a run did not end in time";
-    assert_eq!(bench.pool().models().troubles(), [reason]);
+    assert_eq!(bench.pool().models().last_errors(), [reason]);
     for camera in 0..2 {
         assert_eq!(bench.blind(camera, 0).as_deref(), Some(reason));
         assert!(bench.failed(camera) > 150, "{}", bench.failed(camera));
@@ -477,7 +477,7 @@ fn runs_that_ignore_their_end_cost_a_bounded_number_of_workers() {
     assert_eq!(bench.metrics.workers_given_up.get(), 2);
     assert!(bench.metrics.worker_restarts.get() <= 2);
     assert_eq!(
-        bench.pool().models().troubles(),
+        bench.pool().models().last_errors(),
         ["model m0 is set aside: a run does not end, though it was told to"]
     );
     // When the runs end after all, there is room for another trial.
@@ -614,7 +614,7 @@ fn a_model_that_lies_leaves_its_cameras_blind_and_that_is_said() {
     bench.until("it is said", |bench| bench.blind(0, 0).is_some());
     assert_eq!(bench.blind(0, 0).as_deref(), Some(because));
     assert_eq!(
-        bench.pool().models().troubles(),
+        bench.pool().models().last_errors(),
         [format!("model m0 gives no results: {because}")]
     );
     assert_eq!(bench.state(0), Some(ModelState::Failing));
@@ -624,7 +624,7 @@ fn a_model_that_lies_leaves_its_cameras_blind_and_that_is_said() {
         bench.event(0);
         bench.blind(0, 0).is_none()
     });
-    assert!(bench.pool().models().troubles().is_empty());
+    assert!(bench.pool().models().last_errors().is_empty());
     bench.close();
 }
 
@@ -701,7 +701,7 @@ fn a_worker_is_replaced_without_the_model_whose_load_never_ends() {
     bench.offer(0);
     bench.until("the others are inferred again", |bench| {
         bench.offer(2);
-        bench.cameras[2].metrics.frames_inferred.get() > 0 && bench.pool().trouble().is_none()
+        bench.cameras[2].metrics.frames_inferred.get() > 0 && bench.pool().last_error().is_none()
     });
     let reason = "model m1 is set aside: it cannot be loaded again: loading it does not end";
     bench.until("that one is said to be out", |bench| {
@@ -760,9 +760,9 @@ fn without_a_worker_the_node_says_so() {
     bench.way(0, Way::Stuck);
     bench.offer(0);
     bench.until("its worker is given up", |bench| {
-        bench.pool().trouble().is_some()
+        bench.pool().last_error().is_some()
     });
-    assert_eq!(bench.pool().trouble(), Some("no inference worker runs"));
+    assert_eq!(bench.pool().last_error(), Some("no inference worker runs"));
     bench.close();
 }
 

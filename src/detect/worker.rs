@@ -16,7 +16,7 @@ use super::detector::{DetectSettings, Detections, Detector, ModelInfo, Terminate
 use super::health::ModelHealth;
 use super::manifest::ModelError;
 use crate::config::StreamId;
-use crate::decode::lag::{InferenceLag, starved};
+use crate::decode::cpu_pressure::{CpuPressure, starved};
 use crate::preprocess::Picture;
 use crate::schedule::scheduler::{Job, JobEnd, Scheduler, SourceId};
 use crate::telemetry::cpu::{RunDelay, thread_cpu};
@@ -88,7 +88,7 @@ pub struct PoolContext {
     /// Where workers show that they live.
     pub health: Health,
     /// Where they tell how long decoding starved a run.
-    pub lag: Arc<InferenceLag>,
+    pub lag: Arc<CpuPressure>,
     /// What time it is: [`Instant::now`], or a test's.
     pub clock: Clock,
 }

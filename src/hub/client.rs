@@ -18,7 +18,7 @@ use super::handlers::{HandlerId, HandlerTasks, call};
 use super::message::{IceServer, Twin, TwinMessage, TwinUpdate};
 use super::namesake::{SentDescriptions, Sightings, is_foreign};
 use super::options::HubOptions;
-use super::session::{AwayReason, CallError, CallResult, encode_call, failed, words};
+use super::session::{AwayReason, CallError, CallResult, encode_call, failed, hub_message};
 use super::text::brief;
 use super::twin::{ActionResult, Instance, until};
 use crate::config::Secret;
@@ -181,7 +181,7 @@ type Received = (TwinMessage, usize);
 /// Changes of the subscribed twins, in order; whoever lags too far behind loses the oldest.
 #[derive(Debug)]
 pub struct TwinUpdates {
-    receiver: broadcast::Receiver<Told>,
+    receiver: broadcast::Receiver<FeedItem>,
     /// The number of the next update.
     next: u64,
     missed: u64,
@@ -189,7 +189,7 @@ pub struct TwinUpdates {
 
 /// What stands in the queue of updates.
 #[derive(Debug, Clone)]
-pub(super) enum Told {
+pub(super) enum FeedItem {
     /// An update and its number.
     Update(u64, Box<TwinUpdate>),
     /// Takes a place in the stead of an update that is larger than its own.
@@ -206,7 +206,7 @@ pub(super) struct Shared {
     /// The longest frame that the hub takes, in bytes.
     pub(super) max_message: AtomicUsize,
     listeners: Mutex<Vec<Arc<Listener>>>,
-    updates: broadcast::Sender<Told>,
+    updates: broadcast::Sender<FeedItem>,
     /// Updates so far.
     updates_told: AtomicU64,
     pub(super) handlers: HandlerTasks,
@@ -900,13 +900,13 @@ impl TwinUpdates {
     pub async fn recv(&mut self) -> Option<TwinUpdate> {
         loop {
             match self.receiver.recv().await {
-                Ok(Told::Update(number, update)) => {
+                Ok(FeedItem::Update(number, update)) => {
                     self.missed += number.saturating_sub(self.next);
                     self.next = number + 1;
                     return Some(*update);
                 }
                 // The next update's number tells how many were missed.
-                Ok(Told::Filler) | Err(broadcast::error::RecvError::Lagged(_)) => {}
+                Ok(FeedItem::Filler) | Err(broadcast::error::RecvError::Lagged(_)) => {}
                 Err(broadcast::error::RecvError::Closed) => return None,
             }
         }
@@ -972,11 +972,11 @@ impl Shared {
         // An error means that nobody listens.
         if self
             .updates
-            .send(Told::Update(number, Box::new(update)))
+            .send(FeedItem::Update(number, Box::new(update)))
             .is_ok()
         {
             for _ in 0..(bytes / UPDATE_BYTES).min(UPDATE_QUEUE - 1) {
-                let _ = self.updates.send(Told::Filler);
+                let _ = self.updates.send(FeedItem::Filler);
             }
         }
     }
@@ -1067,11 +1067,15 @@ impl Shared {
         if let Some(counter) = &self.malformed {
             counter.inc();
         }
-        let Some(left_out) = self.warnings.allow("malformed", Instant::now()) else {
+        let Some(suppressed) = self.warnings.allow("malformed", Instant::now()) else {
             return;
         };
         let what = brief(what);
-        tracing::warn!(what, left_out, "the hub sent something that cannot be read");
+        tracing::warn!(
+            what,
+            suppressed,
+            "the hub sent something that cannot be read"
+        );
     }
 
     /// Puts a request on the list of those that await an answer.
@@ -1170,7 +1174,7 @@ fn accepted(method: &str, answer: Value, key: Option<&Secret>) -> Result<Value, 
     if failed(&answer) {
         return Err(HubError::Rejected {
             method: method.to_owned(),
-            message: words(&answer, key),
+            message: hub_message(&answer, key),
         });
     }
     Ok(answer)

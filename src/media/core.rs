@@ -40,7 +40,7 @@ pub(super) struct Core {
     /// Kinds that have come over the connection that is up.
     pub(super) arrived: watch::Sender<Vec<TrackKind>>,
     /// Why the last attempt failed.
-    pub(super) trouble: watch::Sender<&'static str>,
+    pub(super) last_error: watch::Sender<&'static str>,
     peer_id: Mutex<Option<String>>,
     local: Mutex<Local>,
     remote: Mutex<Remote>,
@@ -78,7 +78,7 @@ impl Core {
             tracks: Handlers::new(),
             closes: Handlers::new(),
             arrived: watch::Sender::new(Vec::new()),
-            trouble: watch::Sender::new("nothing was tried yet"),
+            last_error: watch::Sender::new("nothing was tried yet"),
             peer_id: Mutex::new(None),
             local: Mutex::new(Local {
                 tracks,
@@ -227,7 +227,7 @@ impl Core {
 
     /// An attempt or its connection is over; another follows.
     pub(super) async fn lost(&self, reason: EndReason) {
-        self.trouble.send_replace(reason.as_str());
+        self.last_error.send_replace(reason.as_str());
         let was_up = self.disconnected(MediaState::Connecting);
         if was_up {
             self.closes.give(close_reason(reason)).await;

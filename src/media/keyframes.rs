@@ -54,7 +54,7 @@ impl KeyframeBudget {
 
     /// A place in the row for a request that has time: after how long it is to be sent. One after the other, so that each
     /// stream has its turn.
-    pub fn reserve_patient(&self, now: Instant) -> Duration {
+    pub fn reserve_low_priority(&self, now: Instant) -> Duration {
         let mut bucket = self.bucket.lock().unwrap_or_else(PoisonError::into_inner);
         let at = bucket.patient_at.max(now);
         bucket.patient_at = at + Duration::from_secs_f64(1.0 / PATIENT_PER_SECOND);
@@ -93,7 +93,7 @@ mod tests {
     fn those_who_have_time_wait_in_a_row_and_take_nothing_from_the_others() {
         let start = Instant::now();
         let budget = KeyframeBudget::new(start);
-        assert!(budget.reserve_patient(start).is_zero());
+        assert!(budget.reserve_low_priority(start).is_zero());
         let second = Duration::from_secs(1);
         let mut sent = Vec::new();
         let mut waits = vec![start; 40];
@@ -102,7 +102,7 @@ mod tests {
             for (index, at) in waits.iter_mut().enumerate() {
                 if *at <= now {
                     sent.push((index, now));
-                    *at = now + second * 2 + budget.reserve_patient(now + second * 2);
+                    *at = now + second * 2 + budget.reserve_low_priority(now + second * 2);
                 }
             }
         }
@@ -112,7 +112,7 @@ mod tests {
         assert!(least >= Some(&6) && most <= Some(&12), "{counts:?}");
         let now = start + second * 60;
         for _ in 0..40 {
-            budget.reserve_patient(now);
+            budget.reserve_low_priority(now);
         }
         let urgent = (0..50).filter(|_| budget.reserve(now, 0.0).is_zero());
         assert_eq!(urgent.count(), 16);

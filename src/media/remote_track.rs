@@ -1,4 +1,4 @@
-//! A track of the other side: packets come in from the tee, readers get them as they are.
+//! A track of the other side: packets come in from the tap, readers get them as they are.
 
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -8,8 +8,8 @@ use bytes::Bytes;
 use tokio::sync::broadcast;
 
 use crate::realtime::negotiation::Attempt;
+use crate::realtime::rtp_tap::AudioPacket;
 use crate::realtime::rtp_track::TrackKind;
-use crate::realtime::tee::AudioPacket;
 use crate::rtp::RtpPacket;
 
 /// Packets that wait for one reader; the oldest are left out beyond it.

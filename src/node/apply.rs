@@ -18,7 +18,7 @@ pub(super) type SharedPool = Arc<Mutex<Option<InferencePool>>>;
 
 /// What the node's other tasks must know of the configuration in force.
 #[derive(Debug, Clone, Default)]
-pub(super) struct InForce {
+pub(super) struct ActiveConfig {
     /// The camera streams.
     pub cameras: Arc<[CameraConfig]>,
     /// The models that are loaded.
@@ -33,7 +33,7 @@ pub(super) struct Applier {
     models: Models,
     cameras: Arc<tokio::sync::Mutex<Cameras>>,
     pool: SharedPool,
-    in_force: watch::Sender<InForce>,
+    active_config: watch::Sender<ActiveConfig>,
 }
 
 /// A configuration that can be applied.
@@ -74,20 +74,20 @@ impl Applier {
             models,
             cameras,
             pool,
-            in_force: watch::Sender::new(InForce::default()),
+            active_config: watch::Sender::new(ActiveConfig::default()),
         }
     }
 
     /// What is in force, and every change of it.
-    pub(super) fn in_force(&self) -> watch::Receiver<InForce> {
-        self.in_force.subscribe()
+    pub(super) fn active_config(&self) -> watch::Receiver<ActiveConfig> {
+        self.active_config.subscribe()
     }
 
     /// Notes why settings of the hub were refused; `None`: they were not.
     pub(super) fn note_settings_error(&self, error: Option<String>) {
-        self.in_force.send_if_modified(|in_force| {
-            let new = in_force.settings_error != error;
-            in_force.settings_error = error;
+        self.active_config.send_if_modified(|active_config| {
+            let new = active_config.settings_error != error;
+            active_config.settings_error = error;
             new
         });
     }
@@ -186,9 +186,9 @@ impl Applier {
         let catalog = self.models.catalog();
         let changes = self.cameras.lock().await.apply(catalog, &cameras).await?;
         let models = catalog.names().map(str::to_owned).collect();
-        self.in_force.send_modify(|in_force| {
-            in_force.cameras = cameras.into();
-            in_force.models = models;
+        self.active_config.send_modify(|active_config| {
+            active_config.cameras = cameras.into();
+            active_config.models = models;
         });
         Ok(changes)
     }

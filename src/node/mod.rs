@@ -2,12 +2,12 @@
 
 mod apply;
 mod cameras;
-mod doorman;
 mod gone;
 pub mod models;
 pub mod reload;
 mod report;
 mod settings;
+mod unmatched_offers;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
@@ -25,8 +25,8 @@ use self::models::Models;
 use self::reload::{Inputs, ReloadTask, Reloaded};
 use crate::clock::WallClock;
 use crate::config::{Config, ConfigSource, HubConfig, HubMode};
+use crate::decode::cpu_pressure::CpuPressure;
 use crate::decode::decoder::DecoderKind;
-use crate::decode::lag::InferenceLag;
 use crate::detect::health::ModelHealth;
 #[cfg(feature = "ort")]
 use crate::detect::plan::SessionPlan;
@@ -176,7 +176,7 @@ impl Node {
         );
 
         let scheduler = Arc::new(CameraScheduler::default());
-        let lag: Arc<InferenceLag> = Arc::default();
+        let lag: Arc<CpuPressure> = Arc::default();
         let pool_context = PoolContext {
             scheduler: Arc::clone(&scheduler),
             factory: models.factory(),
@@ -222,12 +222,17 @@ impl Node {
                 ),
             )),
             tokio::spawn(health.watch(
-                "the doorman",
-                doorman::run(hub.clone(), Arc::clone(&metrics), applier.in_force()),
+                "the watch over unmatched offers",
+                unmatched_offers::run(hub.clone(), Arc::clone(&metrics), applier.active_config()),
             )),
             tokio::spawn(health.watch(
                 "the property report",
-                report::run(hub.clone(), Arc::clone(&facts), applier.in_force(), changed),
+                report::run(
+                    hub.clone(),
+                    Arc::clone(&facts),
+                    applier.active_config(),
+                    changed,
+                ),
             )),
             tokio::spawn(health.watch(
                 "the supervisor of inference",
@@ -501,18 +506,18 @@ async fn watch_hub(
             HubStatus::Refused { reason } => {
                 readiness.set_hub_joined(false);
                 readiness
-                    .set_hub_trouble(format!("{} refuses this node ({reason})", hub.hub_url()));
+                    .set_hub_last_error(format!("{} refuses this node ({reason})", hub.hub_url()));
                 refused.send_replace(Some(reason));
             }
             HubStatus::Away { since, reason } => {
                 readiness.set_hub_joined(false);
-                readiness.set_hub_trouble(hub_trouble(&hub.hub_url(), since, &reason));
+                readiness.set_hub_last_error(hub_trouble(&hub.hub_url(), since, &reason));
             }
             HubStatus::Connecting { attempt } => {
                 readiness.set_hub_joined(false);
                 if attempt == 1 {
                     let url = hub.hub_url();
-                    readiness.set_hub_trouble(format!("{url} is dialled"));
+                    readiness.set_hub_last_error(format!("{url} is dialled"));
                 }
             }
         }
@@ -537,12 +542,12 @@ async fn supervise(
         let trouble = match &mut *lock_pool(&pool) {
             Some(pool) => {
                 pool.supervise(Instant::now());
-                pool.trouble().map(str::to_owned)
+                pool.last_error().map(str::to_owned)
             }
             // The node stops.
             None => return,
         };
-        readiness.set_inference_troubles(trouble.into_iter().chain(models.troubles()).collect());
+        readiness.set_inference_errors(trouble.into_iter().chain(models.last_errors()).collect());
         heartbeat.beat(Instant::now());
     }
 }

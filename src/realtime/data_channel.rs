@@ -206,7 +206,7 @@ pub struct Progress {
 #[derive(Clone)]
 pub struct DataChannel {
     pub(super) core: Arc<Core>,
-    life: Arc<Life>,
+    handles: Arc<Handles>,
 }
 
 /// What handles and the task have in common.
@@ -232,14 +232,14 @@ struct Open {
 }
 
 /// Ends the channel with the last handle.
-struct Life {
+struct Handles {
     stop: Mutex<Option<oneshot::Sender<()>>>,
 }
 
 /// A channel that ends when its handles are gone.
 pub(super) struct WeakDataChannel {
     core: Arc<Core>,
-    life: Weak<Life>,
+    handles: Weak<Handles>,
 }
 
 impl DataChannel {
@@ -261,16 +261,16 @@ impl DataChannel {
             dropped: AtomicU64::new(0),
             broken: Notify::new(),
         });
-        let life = Arc::new(Life {
+        let handles = Arc::new(Handles {
             stop: Mutex::new(Some(stop)),
         });
-        (Self { core, life }, stopped)
+        (Self { core, handles }, stopped)
     }
 
     pub(super) fn downgrade(&self) -> WeakDataChannel {
         WeakDataChannel {
             core: Arc::clone(&self.core),
-            life: Arc::downgrade(&self.life),
+            handles: Arc::downgrade(&self.life),
         }
     }
 
@@ -468,7 +468,7 @@ impl DataChannel {
     /// # }
     /// ```
     pub async fn close(&self) {
-        if let Some(stop) = lock(&self.life.stop).take() {
+        if let Some(stop) = lock(&self.handles.stop).take() {
             // An error means that the task has ended, which is what was asked for.
             let _ = stop.send(());
         }
@@ -682,7 +682,7 @@ impl WeakDataChannel {
     pub(super) fn upgrade(&self) -> Option<DataChannel> {
         Some(DataChannel {
             core: Arc::clone(&self.core),
-            life: self.life.upgrade()?,
+            handles: self.life.upgrade()?,
         })
     }
 }

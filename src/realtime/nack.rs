@@ -16,7 +16,7 @@ use rtc::sansio::Protocol;
 use rtc::shared::TransportContext;
 
 use super::peer::NACK_INTERVAL;
-use super::tee::{MAX_SOURCES, PayloadTypes};
+use super::rtp_tap::{MAX_SOURCES, PayloadTypes};
 use crate::rtp::VIDEO_CLOCK_HZ;
 
 /// The source whose keyframe is to be asked for; the last of several.

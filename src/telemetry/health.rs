@@ -340,12 +340,12 @@ impl Readiness {
     }
 
     /// What is wrong with inference by now, a sentence each.
-    pub fn set_inference_troubles(&self, troubles: Vec<String>) {
+    pub fn set_inference_errors(&self, troubles: Vec<String>) {
         *self.troubles.lock().unwrap_or_else(PoisonError::into_inner) = troubles;
     }
 
     /// Which hub is not joined and why; ends the sentence "the hub is not joined: ".
-    pub fn set_hub_trouble(&self, trouble: impl Into<String>) {
+    pub fn set_hub_last_error(&self, trouble: impl Into<String>) {
         *self
             .hub_trouble
             .lock()
@@ -506,20 +506,19 @@ mod tests {
         );
         readiness.set_model_warm(true);
         assert_eq!(readiness.missing(), ["the hub is not joined"]);
-        readiness.set_hub_trouble("http://h:1 is away");
+        readiness.set_hub_last_error("http://h:1 is away");
         assert_eq!(
             readiness.missing(),
             ["the hub is not joined: http://h:1 is away"]
         );
         readiness.set_hub_joined(true);
         assert!(readiness.missing().is_empty());
-        readiness
-            .set_inference_troubles(vec!["model m is set aside: its code panicked".to_owned()]);
+        readiness.set_inference_errors(vec!["model m is set aside: its code panicked".to_owned()]);
         assert_eq!(
             readiness.missing(),
             ["model m is set aside: its code panicked"]
         );
-        readiness.set_inference_troubles(Vec::new());
+        readiness.set_inference_errors(Vec::new());
         assert!(readiness.missing().is_empty());
     }
 }

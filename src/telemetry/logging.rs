@@ -319,7 +319,7 @@ fn log_panic(panic: &PanicHookInfo<'_>) {
     let place = panic
         .location()
         .map(|place| (place.file().to_owned(), place.line()));
-    let Some(left_out) = PLACES.allow(place.clone().unwrap_or_default(), Instant::now()) else {
+    let Some(suppressed) = PLACES.allow(place.clone().unwrap_or_default(), Instant::now()) else {
         return;
     };
     let thread = std::thread::current();
@@ -331,7 +331,7 @@ fn log_panic(panic: &PanicHookInfo<'_>) {
         set("place", &format!("{file}:{line}"));
     }
     set("panic", panic_message(panic.payload()));
-    fields.set("left_out", Value::Whole(left_out.to_string()));
+    fields.set("suppressed", Value::Whole(suppressed.to_string()));
     let line = line_of_now(log.look, Level::ERROR, "twinsight::panic", &fields, &[]);
     log.queue.push(line);
     // Where `RUST_BACKTRACE` asks for it.
@@ -362,8 +362,8 @@ fn parse_filter(filter: Option<&str>) -> Result<EnvFilter, LoggingError> {
 /// # use twinsight::telemetry::logging::{RateLimit, RATE_LIMIT};
 /// # use std::time::Instant;
 /// let limit = RateLimit::new(RATE_LIMIT);
-/// if let Some(left_out) = limit.allow("camera-1", Instant::now()) {
-///     tracing::warn!(left_out, "a packet is no RTP");
+/// if let Some(suppressed) = limit.allow("camera-1", Instant::now()) {
+///     tracing::warn!(suppressed, "a packet is no RTP");
 /// }
 /// ```
 #[derive(Debug)]
@@ -384,7 +384,7 @@ struct PassedKeys<K> {
 #[derive(Debug)]
 struct Passed {
     at: Instant,
-    left_out: u64,
+    suppressed: u64,
 }
 
 impl<K: Eq + Hash> RateLimit<K> {
@@ -407,11 +407,11 @@ impl<K: Eq + Hash> RateLimit<K> {
         let old = |at: Instant| now.saturating_duration_since(at) >= self.interval;
         if let Some(passed) = passed.keys.get_mut(&key) {
             if !old(passed.at) {
-                passed.left_out += 1;
+                passed.suppressed += 1;
                 return None;
             }
             passed.at = now;
-            return Some(std::mem::take(&mut passed.left_out));
+            return Some(std::mem::take(&mut passed.suppressed));
         }
         if passed.keys.len() >= MAX_KEYS && passed.swept_at.is_none_or(old) {
             passed.keys.retain(|_, each| !old(each.at));
@@ -425,7 +425,7 @@ impl<K: Eq + Hash> RateLimit<K> {
             key,
             Passed {
                 at: now,
-                left_out: 0,
+                suppressed: 0,
             },
         );
         Some(std::mem::take(&mut passed.overflow))

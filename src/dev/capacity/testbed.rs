@@ -24,7 +24,7 @@ const EVENT_QUEUE: usize = 4096;
 const MAX_AGES: usize = 1_000_000;
 
 /// The outside. Dropping it ends it.
-pub(super) struct World {
+pub(super) struct Testbed {
     /// None only while it is dropped.
     runtime: Option<Runtime>,
     handle: Handle,
@@ -35,7 +35,7 @@ pub(super) struct World {
     ages_ms: Arc<Mutex<Vec<f64>>>,
 }
 
-impl World {
+impl Testbed {
     /// Starts it without cameras.
     pub(super) async fn start(clip: Arc<Clip>, fps: f64) -> Result<Self> {
         let runtime = Builder::new_multi_thread()
@@ -95,7 +95,7 @@ impl World {
     }
 }
 
-impl Drop for World {
+impl Drop for Testbed {
     fn drop(&mut self) {
         if let Some(runtime) = self.runtime.take() {
             // Nothing here has anything to finish.

@@ -12,18 +12,18 @@ const FADED_AFTER: Duration = Duration::from_secs(3);
 
 /// How long inference was lately starved by decoding, over all workers and streams.
 #[derive(Debug, Default)]
-pub struct InferenceLag {
-    last: Mutex<Option<Told>>,
+pub struct CpuPressure {
+    last: Mutex<Option<Sample>>,
     decoded_ns: AtomicU64,
 }
 
 #[derive(Debug, Clone, Copy)]
-struct Told {
+struct Sample {
     at: Instant,
     smoothed: Duration,
 }
 
-impl Told {
+impl Sample {
     fn faded(self, now: Instant) -> Duration {
         let age = now.saturating_duration_since(self.at).as_secs_f64();
         let left = (1.0 - age / FADED_AFTER.as_secs_f64()).max(0.0);
@@ -31,12 +31,12 @@ impl Told {
     }
 }
 
-impl InferenceLag {
+impl CpuPressure {
     /// A run was starved this long.
     pub fn tell(&self, starved: Duration, now: Instant) {
         let mut last = self.lock();
         let before = last.map_or(Duration::ZERO, |told| told.faded(now));
-        *last = Some(Told {
+        *last = Some(Sample {
             at: now,
             smoothed: (before * 3 + starved) / 4,
         });
@@ -58,7 +58,7 @@ impl InferenceLag {
         Duration::from_nanos(self.decoded_ns.load(Ordering::Relaxed))
     }
 
-    fn lock(&self) -> MutexGuard<'_, Option<Told>> {
+    fn lock(&self) -> MutexGuard<'_, Option<Sample>> {
         self.last.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -77,7 +77,7 @@ mod tests {
 
     #[test]
     fn it_follows_what_is_told_and_forgets_it() {
-        let (lag, now) = (InferenceLag::default(), Instant::now());
+        let (lag, now) = (CpuPressure::default(), Instant::now());
         assert_eq!(lag.lately(now), Duration::ZERO);
         for _ in 0..20 {
             lag.tell(200 * MS, now);
