@@ -3,8 +3,9 @@
 //! all streams. Shared; a lock is held for a few instructions.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
 
 /// What was told fades to nothing within this time: long enough for a few runs a second, and a single bad one becomes less
 /// before any ladder has had enough of it.
@@ -34,7 +35,7 @@ impl Sample {
 impl CpuPressure {
     /// A run was starved this long.
     pub fn tell(&self, starved: Duration, now: Instant) {
-        let mut last = self.lock();
+        let mut last = self.last.lock();
         let before = last.map_or(Duration::ZERO, |told| told.faded(now));
         *last = Some(Sample {
             at: now,
@@ -44,7 +45,9 @@ impl CpuPressure {
 
     /// What the last few runs were starved; nothing if there was none in the last seconds.
     pub fn lately(&self, now: Instant) -> Duration {
-        self.lock().map_or(Duration::ZERO, |told| told.faded(now))
+        self.last
+            .lock()
+            .map_or(Duration::ZERO, |told| told.faded(now))
     }
 
     /// Decoding took this much of a processor.
@@ -56,10 +59,6 @@ impl CpuPressure {
     /// What decoding took of the processors so far.
     pub fn decoding(&self) -> Duration {
         Duration::from_nanos(self.decoded_ns.load(Ordering::Relaxed))
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Option<Sample>> {
-        self.last.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

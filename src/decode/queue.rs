@@ -4,8 +4,9 @@
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
+
+use parking_lot::{Condvar, Mutex};
 
 use crate::rtp::RtpPacket;
 
@@ -79,7 +80,7 @@ impl ArrivalQueue {
     /// Puts an arrival and never waits. False if the queue is full or closed: then it is dropped.
     pub fn push(&self, arrival: Arrival) -> bool {
         let bytes = cost(&arrival);
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         if state.closed {
             return false;
         }
@@ -100,7 +101,7 @@ impl ArrivalQueue {
 
     /// The oldest arrival; waits for one until the deadline, or for ever without.
     pub fn pop(&self, deadline: Option<Instant>) -> QueueEvent {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         loop {
             if let Some(arrival) = state.arrivals.pop_front() {
                 state.bytes -= cost(&arrival);
@@ -109,34 +110,26 @@ impl ArrivalQueue {
             if state.closed {
                 return QueueEvent::Closed;
             }
-            state = match deadline {
-                None => self
-                    .ready
-                    .wait(state)
-                    .unwrap_or_else(PoisonError::into_inner),
+            match deadline {
+                None => self.ready.wait(&mut state),
                 Some(deadline) => {
-                    let left = deadline.saturating_duration_since(Instant::now());
-                    if left.is_zero() {
+                    if self.ready.wait_until(&mut state, deadline).timed_out() {
                         return QueueEvent::Deadline;
                     }
-                    self.ready
-                        .wait_timeout(state, left)
-                        .unwrap_or_else(PoisonError::into_inner)
-                        .0
                 }
-            };
+            }
         }
     }
 
     /// Ends the queue: pushes are refused, and `pop` gives what is left and then `Closed`.
     pub fn close(&self) {
-        self.lock().closed = true;
+        self.state.lock().closed = true;
         self.ready.notify_all();
     }
 
     /// True once closed.
     pub fn is_closed(&self) -> bool {
-        self.lock().closed
+        self.state.lock().closed
     }
 
     /// Arrivals that were dropped because the queue was full.
@@ -146,11 +139,7 @@ impl ArrivalQueue {
 
     /// Bytes in the queue, overhead included.
     pub fn bytes(&self) -> usize {
-        self.lock().bytes
-    }
-
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock().bytes
     }
 }
 

@@ -4,8 +4,10 @@
 use std::fmt;
 use std::io;
 use std::panic::AssertUnwindSafe;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Instant;
+
+use parking_lot::Mutex;
 
 pub use super::path::DecodeConfig;
 use super::path::{PathError, ReceivePath};
@@ -72,9 +74,7 @@ impl DecodeWorker {
         // The thread takes them out once it runs; where there is none they are here to be tried again.
         let parts = Arc::new(Mutex::new(Some(Box::new(parts))));
         let (arrivals, theirs) = (Arc::clone(&queue), Arc::clone(&parts));
-        let take = |parts: &Mutex<Option<Box<DecodeParts>>>| {
-            parts.lock().unwrap_or_else(PoisonError::into_inner).take()
-        };
+        let take = |parts: &Mutex<Option<Box<DecodeParts>>>| parts.lock().take();
         let body = move || {
             if let Some(mut parts) = take(&theirs) {
                 let DecodeParts {

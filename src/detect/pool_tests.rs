@@ -1,7 +1,7 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, channel};
-use std::sync::{Condvar, Mutex};
 
+use parking_lot::{Condvar, Mutex};
 use proptest::prelude::*;
 
 use super::*;
@@ -83,15 +83,15 @@ impl Model {
     }
 
     fn change(&self, change: impl FnOnce(&mut ModelWays)) {
-        change(&mut lock(&self.state));
+        change(&mut self.state.lock());
         self.changed.notify_all();
     }
 
     fn load(self: &Arc<Self>) -> Result<Box<dyn Detector>, ModelError> {
         self.loads.fetch_add(1, Ordering::Relaxed);
-        let mut state = lock(&self.state);
+        let mut state = self.state.lock();
         while state.loads_hang && !state.released {
-            state = self.changed.wait(state).unwrap();
+            self.changed.wait(&mut state);
         }
         if state.loads_fail {
             return Err(ModelError::Session {
@@ -116,12 +116,12 @@ impl Detector for Fake {
         _picture: Picture<'_>,
         _settings: &DetectSettings,
     ) -> Result<Detections, DetectError> {
-        let mut state = lock(&self.model.state);
+        let mut state = self.model.state.lock();
         loop {
             match state.way {
                 _ if state.released => return Err(DetectError::Fake),
-                Way::Hangs if *lock(&self.terminated) => return Err(DetectError::Fake),
-                Way::Hangs | Way::Stuck => state = self.model.changed.wait(state).unwrap(),
+                Way::Hangs if *self.terminated.lock() => return Err(DetectError::Fake),
+                Way::Hangs | Way::Stuck => self.model.changed.wait(&mut state),
                 Way::Good => break,
                 Way::Panics => {
                     drop(state);
@@ -151,15 +151,15 @@ impl Detector for Fake {
     fn terminator(&self) -> Option<Terminate> {
         let (model, terminated) = (Arc::clone(&self.model), Arc::clone(&self.terminated));
         Some(Box::new(move || {
-            let state = lock(&model.state);
-            *lock(&terminated) = true;
+            let state = model.state.lock();
+            *terminated.lock() = true;
             drop(state);
             model.changed.notify_all();
         }))
     }
 
     fn recover(&mut self) -> bool {
-        *lock(&self.terminated) = false;
+        *self.terminated.lock() = false;
         true
     }
 
@@ -198,7 +198,7 @@ impl Bench {
             events,
             Arc::new(move |inference| {
                 let event = (inference.job.work.id.clone(), inference.job.skipped_frames);
-                let _ = lock(&sender).send(event);
+                let _ = sender.lock().send(event);
             }),
         )
     }
@@ -224,7 +224,7 @@ impl Bench {
             metrics: Arc::clone(&metrics),
             health: Health::default(),
             lag: Arc::new(CpuPressure::default()),
-            clock: Arc::new(move || *lock(&clock)),
+            clock: Arc::new(move || *clock.lock()),
         };
         let set = || models.iter().map(|model| model.load().unwrap()).collect();
         let sets = (0..workers).map(|_| set()).collect();
@@ -316,7 +316,7 @@ impl Bench {
             std::thread::yield_now();
         }
         let now = {
-            let mut now = lock(&self.now);
+            let mut now = self.now.lock();
             *now += time;
             *now
         };
@@ -363,7 +363,7 @@ impl Bench {
     }
 
     fn ways(&self) -> Vec<Way> {
-        let ways = self.models.iter().map(|model| lock(&model.state).way);
+        let ways = self.models.iter().map(|model| model.state.lock().way);
         ways.collect()
     }
 
@@ -371,7 +371,7 @@ impl Bench {
     fn goes_on(&self) -> bool {
         let (ways, pool) = (self.ways(), self.pool.as_ref().unwrap());
         let loads = pool.load.as_ref().is_some_and(|load| {
-            let hangs = |model: &usize| lock(&self.models[*model].state).loads_hang;
+            let hangs = |model: &usize| self.models[*model].state.lock().loads_hang;
             !load.is_done.load(Ordering::Acquire) && !load.models.iter().any(hangs)
         });
         let workers = pool.places.iter().filter_map(|place| place.worker.as_ref());
@@ -536,7 +536,7 @@ fn a_process_that_stood_still_has_no_run_that_hangs() {
 fn a_run_that_began_after_the_process_stood_still_hangs_no_longer_than_others() {
     let mut bench = Bench::new(1, 1, &[0]);
     bench.step();
-    *lock(&bench.now) += Duration::from_secs(30);
+    *bench.now.lock() += Duration::from_secs(30);
     bench.way(0, Way::Hangs);
     bench.offer(0);
     bench.wait("it runs", |bench| bench.is_in_flight(0));
@@ -583,7 +583,9 @@ fn a_panic_behind_the_model_costs_its_event_and_nothing_else() {
         Arc::new(move |inference| {
             let call = calls.fetch_add(1, Ordering::Relaxed);
             assert!(call > 1, "this panic is the test's");
-            let _ = lock(&sender).send((inference.job.work.id.clone(), call as u64));
+            let _ = sender
+                .lock()
+                .send((inference.job.work.id.clone(), call as u64));
         }),
     );
     let metrics = Arc::clone(&bench.cameras[0].metrics);

@@ -4,9 +4,10 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock, Weak};
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::{Duration, Instant};
 
+use parking_lot::{Mutex, RwLock};
 use prometheus::IntCounter;
 use serde_json::{Map, Value, json};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, broadcast, mpsc, oneshot, watch};
@@ -630,7 +631,7 @@ impl HubClient {
 
     fn encode_message(&self, source: &str, target: &str, data: Value) -> Result<String, HubError> {
         let own = self.joined_twin_id()?;
-        lock(&self.shared.sent).remember(&data);
+        self.shared.sent.lock().remember(&data);
         let message = TwinMessage {
             twin_id: target.to_owned(),
             source_twin_id: source.to_owned(),
@@ -703,7 +704,7 @@ impl HubClient {
             waiting_bytes: Arc::clone(&waiting_bytes),
             dropped: Arc::clone(&dropped),
         };
-        let mut listeners = lock(&self.shared.listeners);
+        let mut listeners = self.shared.listeners.lock();
         listeners.retain(|listener| !listener.sender.is_closed());
         listeners.push(Arc::new(listener));
         MessageReceiver {
@@ -948,22 +949,22 @@ impl Shared {
     }
 
     pub(super) fn set_own_id(&self, id: &str) {
-        let mut own = self.own.write().unwrap_or_else(PoisonError::into_inner);
+        let mut own = self.own.write();
         id.clone_into(&mut own.id);
     }
 
     pub(super) fn set_own_twin(&self, twin: Twin) {
-        let mut own = self.own.write().unwrap_or_else(PoisonError::into_inner);
+        let mut own = self.own.write();
         own.twin = Some(twin);
     }
 
     /// The key that is in use.
     pub(super) fn access_key(&self) -> Option<Secret> {
-        lock(&self.access_key).clone()
+        self.access_key.lock().clone()
     }
 
     pub(super) fn set_access_key(&self, key: Secret) {
-        *lock(&self.access_key) = Some(key);
+        *self.access_key.lock() = Some(key);
     }
 
     /// Tells an update of so many bytes to whoever listens.
@@ -983,7 +984,7 @@ impl Shared {
 
     /// Notes a change of what is listened to; false if the client has ended.
     fn want(&self, twin_id: &str, change: impl FnOnce(&mut WantChange)) -> bool {
-        let mut wants = lock(&self.wants);
+        let mut wants = self.wants.lock();
         if wants.closed {
             return false;
         }
@@ -995,7 +996,7 @@ impl Shared {
 
     /// One of the changes of what is listened to.
     pub(super) fn next_want(&self) -> Option<(String, WantChange)> {
-        lock(&self.wants).changes.pop_first()
+        self.wants.lock().changes.pop_first()
     }
 
     /// Looks whether a message proves that somebody else has our twin id.
@@ -1006,7 +1007,7 @@ impl Shared {
         let foreign = self.read_own(|own| {
             !own.id.is_empty()
                 && message.source_twin_id == own.id
-                && is_foreign(message, &own.id, &namesake.run_id, &lock(&self.sent))
+                && is_foreign(message, &own.id, &namesake.run_id, &self.sent.lock())
         });
         if !foreign {
             return;
@@ -1015,7 +1016,7 @@ impl Shared {
             metrics.twin_id_conflicts.inc();
         }
         let now = Instant::now();
-        if lock(&namesake.sightings).proved(now)
+        if namesake.sightings.lock().proved(now)
             && let Some(suppressed) = self.warnings.allow("namesake", now)
         {
             tracing::warn!(
@@ -1030,7 +1031,7 @@ impl Shared {
     pub(super) fn deliver(&self, message: &TwinMessage, bytes: usize) -> bool {
         self.look_for_namesake(message);
         let mut wanted = self.settle_request(message);
-        let listeners = lock(&self.listeners).clone();
+        let listeners = self.listeners.lock().clone();
         let mut any_closed = false;
         for listener in &listeners {
             any_closed |= listener.sender.is_closed();
@@ -1046,16 +1047,18 @@ impl Shared {
             }
         }
         if any_closed {
-            lock(&self.listeners).retain(|listener| !listener.sender.is_closed());
+            self.listeners
+                .lock()
+                .retain(|listener| !listener.sender.is_closed());
         }
         wanted
     }
 
     /// Ends the streams of messages and updates, when the task ends.
     pub(super) fn hang_up(&self) {
-        lock(&self.listeners).clear();
-        lock(&self.requests).clear();
-        let mut wants = lock(&self.wants);
+        self.listeners.lock().clear();
+        self.requests.lock().clear();
+        let mut wants = self.wants.lock();
         wants.closed = true;
         wants.changes.clear();
         drop(wants);
@@ -1084,7 +1087,7 @@ impl Shared {
         id: String,
     ) -> Result<(PendingRequest<'_>, oneshot::Receiver<ActionResult>), HubError> {
         let (sender, receiver) = oneshot::channel();
-        let mut requests = lock(&self.requests);
+        let mut requests = self.requests.lock();
         if requests.len() >= MAX_REQUESTS {
             return Err(HubError::TooManyCalls);
         }
@@ -1097,7 +1100,7 @@ impl Shared {
         let Some((id, result)) = ActionResult::of_response(message) else {
             return false;
         };
-        let Some(sender) = lock(&self.requests).remove(id) else {
+        let Some(sender) = self.requests.lock().remove(id) else {
             return false;
         };
         // The caller may just have stopped waiting.
@@ -1106,13 +1109,13 @@ impl Shared {
     }
 
     fn read_own<R>(&self, read: impl FnOnce(&OwnTwin) -> R) -> R {
-        read(&self.own.read().unwrap_or_else(PoisonError::into_inner))
+        read(&self.own.read())
     }
 }
 
 impl Drop for PendingRequest<'_> {
     fn drop(&mut self) {
-        lock(&self.shared.requests).remove(&self.id);
+        self.shared.requests.lock().remove(&self.id);
     }
 }
 
@@ -1140,10 +1143,6 @@ impl std::fmt::Debug for Listener {
             .field("dropped", &self.dropped)
             .finish_non_exhaustive()
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// How long an answer to `getIceServers` may be used: to shortly before it expires.

@@ -1,8 +1,9 @@
 //! One token bucket for the keyframe requests of a node, and a row for those that have time. A network that hiccups costs every camera a
 //! picture at once: without a limit all of them would send their largest frames together.
 
-use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
 
 /// Requests that may go out at once.
 const BURST: f64 = 16.0;
@@ -42,7 +43,7 @@ impl KeyframeBudget {
     /// Takes a token for a request that is due now. Zero: send it. Else: send it after this long;
     /// the token is taken already, and `random` (0 to 1) spreads those that wait.
     pub fn reserve(&self, now: Instant, random: f64) -> Duration {
-        let mut bucket = self.bucket.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut bucket = self.bucket.lock();
         bucket.refill(now);
         bucket.tokens -= 1.0;
         if bucket.tokens >= 0.0 {
@@ -55,7 +56,7 @@ impl KeyframeBudget {
     /// A place in the row for a request that has time: after how long it is to be sent. One after the other, so that each
     /// stream has its turn.
     pub fn reserve_low_priority(&self, now: Instant) -> Duration {
-        let mut bucket = self.bucket.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut bucket = self.bucket.lock();
         let at = bucket.patient_at.max(now);
         bucket.patient_at = at + Duration::from_secs_f64(1.0 / PATIENT_PER_SECOND);
         at.saturating_duration_since(now)

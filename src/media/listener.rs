@@ -2,11 +2,12 @@
 //! ([`Instance::on_media_stream`]), or sent to whoever dials ([`Instance::accept_media_streams`]).
 
 use std::fmt;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use futures_util::future::BoxFuture;
+use parking_lot::Mutex;
 use tokio::sync::{oneshot, watch};
 use tracing::Instrument;
 
@@ -310,7 +311,7 @@ impl Instance {
                 let handed_over = stream.clone();
                 tokio::spawn(async move {
                     if handed_over.connected().await {
-                        let mut handler = handler.lock().unwrap_or_else(PoisonError::into_inner);
+                        let mut handler = handler.lock();
                         handler(handed_over);
                     }
                 });
@@ -484,7 +485,7 @@ fn content(
             // On a task of its own: one that panics or blocks turns this offer down, and no more.
             tokio::spawn(async move {
                 let asking = {
-                    let mut ask = ask.lock().unwrap_or_else(PoisonError::into_inner);
+                    let mut ask = ask.lock();
                     ask(incoming)
                 };
                 asking.await;

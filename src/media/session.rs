@@ -2,10 +2,11 @@
 //! the decode thread. The task alone touches the peer connection; frames go from the decode thread straight to
 //! the stream's owner.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
 use tokio::sync::{Notify, mpsc, oneshot};
 
 use super::camera::{FrameHandler, StateHandler};
@@ -211,7 +212,7 @@ impl InboundRouter {
 
     /// An attempt has its own: SSRCs of another connection mean nothing.
     fn sources_of<T>(&self, attempt: Attempt, with: impl FnOnce(&mut Sources) -> T) -> T {
-        let mut of = self.sources.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut of = self.sources.lock();
         if of.attempt != attempt.0 {
             *of = OfAttempt {
                 attempt: attempt.0,

@@ -2,9 +2,10 @@
 //! running work (models that no camera used yet), everything in it is checked, and only then the cameras
 //! are brought in line. What cannot be had is refused whole, and nothing has changed.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use anyhow::{Context, Result, ensure};
+use parking_lot::Mutex;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
@@ -176,7 +177,7 @@ impl Applier {
             let pool = Arc::clone(&self.pool);
             // A worker may be being replaced meanwhile, which takes its time.
             tokio::task::spawn_blocking(move || {
-                if let Some(pool) = &mut *pool.lock().unwrap_or_else(PoisonError::into_inner) {
+                if let Some(pool) = &mut *pool.lock() {
                     adoption.give_to(pool);
                 }
             })
@@ -195,6 +196,6 @@ impl Applier {
 }
 
 fn workers(pool: &SharedPool) -> usize {
-    let pool = pool.lock().unwrap_or_else(PoisonError::into_inner);
+    let pool = pool.lock();
     pool.as_ref().map_or(0, InferencePool::workers)
 }

@@ -2,10 +2,11 @@
 //! and removing are one code path. A camera that did not change is not touched.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
+use parking_lot::{Mutex, RwLock};
 
 use super::gone::Gone;
 use super::models::Catalog;
@@ -377,11 +378,11 @@ impl SharedName {
     }
 
     fn get(&self) -> Arc<str> {
-        Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner))
+        Arc::clone(&self.0.read())
     }
 
     fn set(&self, name: &Arc<str>) {
-        *self.0.write().unwrap_or_else(PoisonError::into_inner) = Arc::clone(name);
+        *self.0.write() = Arc::clone(name);
     }
 }
 
@@ -533,14 +534,14 @@ impl StatusFacts {
 
 impl StatusLine {
     fn set_state(&self, state: StreamState) {
-        let mut facts = self.facts.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut facts = self.facts.lock();
         facts.state = Some(state);
         self.tell(&facts);
     }
 
     /// True when that is news.
     fn set_blind(&self, blind: Option<String>) -> bool {
-        let mut facts = self.facts.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut facts = self.facts.lock();
         if facts.blind == blind {
             return false;
         }
@@ -551,7 +552,7 @@ impl StatusLine {
 
     /// True when that is news.
     fn set_slow(&self, slow: bool) -> bool {
-        let mut facts = self.facts.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut facts = self.facts.lock();
         if facts.slow == slow {
             return false;
         }
@@ -562,7 +563,7 @@ impl StatusLine {
 
     /// Why, for a stream in this state.
     fn reason(&self, state: &StreamState) -> Option<String> {
-        let facts = self.facts.lock().unwrap_or_else(PoisonError::into_inner);
+        let facts = self.facts.lock();
         facts.reason(state)
     }
 

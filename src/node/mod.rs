@@ -9,10 +9,11 @@ mod report;
 mod settings;
 mod unmatched_offers;
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context, Result, bail};
+use parking_lot::Mutex;
 use serde_json::Value;
 use tokio::net::TcpListener;
 use tokio::signal::unix::Signal;
@@ -343,10 +344,7 @@ impl Node {
 
     /// How the cameras are, as of the last second.
     pub fn cameras(&self) -> Vec<CameraFacts> {
-        self.facts
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+        self.facts.lock().clone()
     }
 
     /// Stops in the path's order, so that what a stage has in hand still goes through the next ones:
@@ -360,7 +358,7 @@ impl Node {
         }
         self.cameras.lock().await.shutdown().await;
         self.scheduler.close();
-        let pool = lock_pool(&self.pool).take();
+        let pool = self.pool.lock().take();
         if let Some(pool) = pool {
             let _ = tokio::task::spawn_blocking(move || pool.join(WORKER_LIMIT)).await;
         }
@@ -390,10 +388,6 @@ fn close_books(metrics: &Metrics) {
         }
     }
     tracing::info!(cameras = streams.len(), "the books are closed");
-}
-
-fn lock_pool(pool: &SharedPool) -> MutexGuard<'_, Option<InferencePool>> {
-    pool.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// The hub as the publisher sees it.
@@ -462,7 +456,7 @@ fn serve_http(
     let (stop, mut stopped) = watch::channel(false);
     let (facts, counters) = (Arc::clone(facts), Arc::clone(metrics));
     let views = move || {
-        let facts = facts.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let facts = facts.lock().clone();
         let now = Instant::now();
         facts
             .into_iter()
@@ -539,7 +533,7 @@ async fn supervise(
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         tick.tick().await;
-        let trouble = match &mut *lock_pool(&pool) {
+        let trouble = match &mut *pool.lock() {
             Some(pool) => {
                 pool.supervise(Instant::now());
                 pool.last_error().map(str::to_owned)
@@ -592,7 +586,7 @@ async fn read_facts(
         for id in ended {
             health.panicked(format!("the task of camera stream {id}"), &"see the log");
         }
-        *facts.lock().unwrap_or_else(PoisonError::into_inner) = read;
+        *facts.lock() = read;
         let tasks = tokio::runtime::Handle::current()
             .metrics()
             .num_alive_tasks();

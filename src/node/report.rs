@@ -2,9 +2,10 @@
 //! each camera. Sent when something changed and after the hub returned, at most once in five seconds;
 //! one that failed is sent again.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use serde_json::{Map, Value, json};
 use tokio::sync::{Notify, watch};
 
@@ -48,10 +49,7 @@ pub(super) async fn run(
         if !matches!(*status.borrow(), HubStatus::Joined { .. }) {
             continue;
         }
-        let properties = properties(
-            &facts.lock().unwrap_or_else(PoisonError::into_inner),
-            &active_config.borrow_and_update(),
-        );
+        let properties = properties(&facts.lock(), &active_config.borrow_and_update());
         if reported.as_ref() == Some(&properties) {
             continue;
         }

@@ -2,11 +2,12 @@
 //! ([`Instance::on_data_channel`]), or accepted from whoever dials ([`Instance::accept_data_channels`]).
 
 use std::fmt;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
+use parking_lot::Mutex;
 use tokio::sync::{oneshot, watch};
 
 use super::acceptor::{Acceptor, AcceptorCounts, PeerService};
@@ -265,7 +266,7 @@ impl Instance {
                 let link = place.link(Arc::default(), content);
                 let handler = Arc::clone(&handler);
                 let on_open: OpenHandler = Box::new(move |channel| {
-                    let mut handler = handler.lock().unwrap_or_else(PoisonError::into_inner);
+                    let mut handler = handler.lock();
                     handler(channel)
                 });
                 let lifetime = Lifetime::OneConnection(open_limit);

@@ -6,10 +6,11 @@
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::str::FromStr;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use rtc::ice::mdns::MulticastDnsMode;
 use rtc::interceptor::{ReceiverReportBuilder, Slot};
 use rtc::peer_connection::configuration::RTCIceTransportPolicy;
@@ -609,12 +610,7 @@ impl Peer {
 
     /// As [`request_keyframe`](Self::request_keyframe), of one source if it is named.
     pub async fn request_keyframe_of(&self, source: Option<u32>) -> bool {
-        let videos = self
-            .shared
-            .video
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone();
+        let videos = self.shared.video.lock().clone();
         let mut asked = false;
         let all = if source.is_some() { 1 } else { videos.len() };
         for RemoteVideo { track, ssrc } in videos.into_iter().take(all) {
@@ -841,7 +837,7 @@ impl PeerConnectionEventHandler for Callbacks {
                 ssrc,
             };
             let videos = &self.shared.video;
-            let mut videos = videos.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut videos = videos.lock();
             // Bounded: a description with more sections than this is none that anybody writes.
             if videos.len() < MAX_VIDEO_TRACKS {
                 videos.push(video);

@@ -7,11 +7,12 @@
 
 use std::collections::{HashSet, VecDeque};
 use std::fmt;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use bytes::Bytes;
+use parking_lot::Mutex;
 use rtc::interceptor::{Interceptor, Packet, StreamInfo, TaggedPacket};
 use rtc::rtcp::goodbye::Goodbye;
 use rtc::rtcp::payload_feedbacks::full_intra_request::FullIntraRequest;
@@ -103,7 +104,7 @@ impl PayloadTypes {
         let video = video.map(|(payload_type, codec)| (payload_type, Content::Video(codec)));
         let opus = own.opus_payload_types().into_iter();
         let opus = opus.map(|payload_type| (payload_type, Content::Opus));
-        *self.known.lock().unwrap_or_else(PoisonError::into_inner) = video.chain(opus).collect();
+        *self.known.lock() = video.chain(opus).collect();
     }
 
     /// True for what was agreed on for video.
@@ -112,7 +113,7 @@ impl PayloadTypes {
     }
 
     fn content(&self, payload_type: u8) -> Option<Content> {
-        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = self.known.lock();
         let found = known.iter().find(|(known, _)| *known == payload_type)?;
         Some(found.1)
     }
@@ -250,7 +251,7 @@ pub(super) struct SourceGate {
 impl SourceGate {
     /// Takes a source if there is room. Called for packets that were authenticated.
     fn admit(&self, ssrc: u32) -> bool {
-        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut known = self.known.lock();
         if known.contains(&ssrc) {
             return true;
         }
@@ -284,7 +285,7 @@ impl SourceGate {
         let Some(ssrc) = ssrc.and_then(|bytes| <[u8; 4]>::try_from(bytes).ok()) else {
             return;
         };
-        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = self.known.lock();
         if !known.contains(&u32::from_be_bytes(ssrc)) {
             self.thrown_away.fetch_add(1, Ordering::Relaxed);
             // No protocol of RFC 7983 begins so.
@@ -403,7 +404,7 @@ mod tests {
                     Inbound::Refused(PacketRefusal::TooManySources) => 2,
                     _ => return,
                 };
-                seen.lock().unwrap()[at] += 1;
+                seen.lock()[at] += 1;
             })
         };
         let overrun = Arc::clone(&ended);
@@ -417,9 +418,9 @@ mod tests {
             // The one that was there before goes on.
             tap.handle_read(packet(7, H264)).unwrap();
         }
-        assert_eq!(*seen.lock().unwrap(), [2001, 63, 2000 - 63]);
+        assert_eq!(*seen.lock(), [2001, 63, 2000 - 63]);
         assert_eq!(ended.load(Ordering::Relaxed), 1, "once");
-        assert_eq!(gate.known.lock().unwrap().len(), MAX_SOURCES);
+        assert_eq!(gate.known.lock().len(), MAX_SOURCES);
         assert!(tap.read_queue.is_empty(), "media goes no further");
     }
 

@@ -1,9 +1,10 @@
 //! What is elsewhere in real life: a hub, cameras, and an app that receives the node's events. It has a
 //! runtime of its own, so that the CPU time of its threads can be told apart from the node's.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use anyhow::{Context, Result};
+use parking_lot::Mutex;
 use tokio::runtime::{Builder, Handle, Runtime};
 
 use super::super::loopback::{Hub, camera};
@@ -87,7 +88,7 @@ impl Testbed {
 
     /// The ages of the events since the last call, sorted.
     pub(super) fn take_ages_ms(&self) -> Vec<f64> {
-        let mut noted = self.ages_ms.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut noted = self.ages_ms.lock();
         let mut ages = std::mem::take(&mut *noted);
         drop(noted);
         ages.sort_by(f64::total_cmp);
@@ -111,7 +112,7 @@ async fn note_ages(app: HubClient, noted: Arc<Mutex<Vec<f64>>>) {
     });
     while let Some(message) = events.recv().await {
         if let Some(age_ms) = message.data["data"]["latencyMs"]["total"].as_f64() {
-            let mut noted = noted.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut noted = noted.lock();
             if noted.len() < MAX_AGES {
                 noted.push(age_ms);
             }
