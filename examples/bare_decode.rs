@@ -14,7 +14,7 @@ use anyhow::{Context, Result};
 use clap::Parser;
 use serde_json::json;
 use twinsight::clock::SystemClock;
-use twinsight::telemetry::cpu::thread_cpu;
+use twinsight::clock::thread_cpu;
 use twinsight_media::codec::Codec;
 use twinsight_media::decode::decoder::{Decoder, DecoderKind};
 use twinsight_media::h264::clip::Clip;
