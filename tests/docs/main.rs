@@ -11,10 +11,8 @@ mod configuration;
 mod guide;
 mod troubleshooting;
 
-#[cfg(all(feature = "webrtc", feature = "openh264", feature = "ort"))]
 #[path = "../common/mod.rs"]
 mod common;
-#[cfg(all(feature = "webrtc", feature = "openh264", feature = "ort"))]
 mod running_node;
 
 use std::path::PathBuf;
