@@ -56,3 +56,6 @@ pub mod check;
 pub mod annotate;
 
 pub mod dev;
+
+#[cfg(all(feature = "webrtc", feature = "ort", feature = "openh264"))]
+pub mod cmd;
