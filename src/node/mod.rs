@@ -13,6 +13,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context, Result, bail};
+use futures_util::future::BoxFuture;
 use serde_json::Value;
 use tokio::net::TcpListener;
 use tokio::signal::unix::Signal;
@@ -138,7 +139,12 @@ impl Node {
     ///
     /// # Errors
     /// When a model cannot be used, or a camera names a class that its model does not have.
-    pub async fn start(parts: NodeParts) -> Result<Self> {
+    pub fn start(parts: NodeParts) -> BoxFuture<'static, Result<Self>> {
+        // Boxed here, since each program that awaited it unboxed would compile the whole node anew.
+        Box::pin(Self::build(parts))
+    }
+
+    async fn build(parts: NodeParts) -> Result<Self> {
         let NodeParts {
             config,
             models,
@@ -346,7 +352,11 @@ impl Node {
 
     /// Stops in the path's order, so that what a stage has in hand still goes through the next ones:
     /// connections and decoding, inference, events, the hub, HTTP.
-    pub async fn shutdown(mut self) {
+    pub fn shutdown(self) -> BoxFuture<'static, ()> {
+        Box::pin(self.stop())
+    }
+
+    async fn stop(mut self) {
         for task in &self.tasks {
             task.abort();
         }
