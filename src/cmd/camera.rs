@@ -10,12 +10,12 @@ use clap::Args;
 use super::arguments::fps;
 use super::stop::StopSignals;
 use crate::config::{Config, Env};
-use crate::decode::frame::PictureSize;
 use crate::dev::camera::encode::Pictures;
 use crate::dev::camera::{self, CameraOptions, CameraSource};
-use crate::h264::clip::Clip;
 use crate::hub::client::HubClient;
 use crate::node::hub_options;
+use twinsight_media::h264::clip::Clip;
+use twinsight_media::picture::PictureSize;
 
 /// Size of the test pattern unless `--size` says otherwise.
 const PATTERN_SIZE: PictureSize = PictureSize {

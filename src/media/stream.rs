@@ -3,23 +3,25 @@
 
 use std::fmt;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
 use super::core::{Core, MediaState};
 use super::frames::Frames;
 use super::local_track::LocalTrack;
 use super::remote_track::RemoteTrack;
-use crate::config::{Codec, Dialect};
-use crate::decode::frame::Frame;
+use crate::config::Dialect;
 use crate::hub::HubError;
 use crate::hub::handlers::{HandlerId, Items};
 use crate::realtime::CloseReason;
 use crate::realtime::data_channel::refused_servers;
 use crate::realtime::ice::IceSettings;
 use crate::realtime::rtp_track::TrackKind;
+use twinsight_media::codec::Codec;
+use twinsight_media::picture::Frame;
 
 /// Which way media goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -409,7 +411,7 @@ impl MediaStream {
     /// ```
     pub async fn close(&self) {
         let stop = &self.life.stop;
-        drop(stop.lock().unwrap_or_else(PoisonError::into_inner).take());
+        drop(stop.lock().take());
         // An error would mean that the core is gone, and this holds it.
         let _ = self
             .core

@@ -2,25 +2,26 @@
 //! and removing are one code path. A camera that did not change is not touched.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
+use parking_lot::{Mutex, RwLock};
 
 use super::gone::Gone;
 use super::models::Catalog;
+use crate::clock::SystemClock;
 use crate::config::StreamId;
 use crate::config::{CameraConfig, Connect, IceConfig, IcePolicy};
-use crate::decode::decoder::DecoderKind;
-use crate::decode::lag::InferenceLag;
-use crate::decode::worker::DecodeConfig;
 use crate::detect::health::ModelHealth;
 use crate::detect::worker::{CameraScheduler, CameraWork};
 use crate::http::api::CameraFacts;
 use crate::media::camera::{
     CameraStream, CameraStreamOptions, FrameHandler, StateHandler, StreamContext,
 };
-use crate::media::life::StreamState;
+use crate::media::stream_state::StreamState;
+use crate::media::worker::DecodeConfig;
 use crate::publish::event::CameraStatus;
 use crate::publish::publisher::Publisher;
 use crate::realtime::ice::IceSettings;
@@ -29,6 +30,8 @@ use crate::schedule::scheduler::{Pace, SourceId, SourceSettings};
 use crate::telemetry::ledger::{CameraState, FrameDrop, ShedLevel};
 use crate::telemetry::logging::{RATE_LIMIT, RateLimit};
 use crate::telemetry::metrics::{Forgotten, StreamMetrics};
+use twinsight_media::decode::cpu_pressure::CpuPressure;
+use twinsight_media::decode::decoder::DecoderKind;
 
 /// What every camera of the node uses.
 #[derive(Debug, Clone)]
@@ -44,8 +47,8 @@ pub(super) struct CameraContext {
     /// The decoder.
     pub decoder: DecoderKind,
     /// What decoding costs inference.
-    pub lag: Arc<InferenceLag>,
-    /// Told when any camera's state changes.
+    pub cpu_pressure: Arc<CpuPressure>,
+    /// StatusFacts when any camera's state changes.
     pub changed: Arc<tokio::sync::Notify>,
 }
 
@@ -74,12 +77,12 @@ struct StatusLine {
     id: StreamId,
     name: SharedName,
     publisher: Publisher,
-    told: Mutex<Told>,
+    facts: Mutex<StatusFacts>,
 }
 
 /// What a camera's status is made of.
 #[derive(Debug, Default)]
-struct Told {
+struct StatusFacts {
     /// The stream's state, once there was a change.
     state: Option<StreamState>,
     /// Why its model infers no frame of it.
@@ -299,7 +302,7 @@ impl Cameras {
             id: config.id.clone(),
             name: name.clone(),
             publisher: context.publisher.clone(),
-            told: Mutex::default(),
+            facts: Mutex::default(),
         });
         let metrics = Arc::clone(&work.metrics);
         let options = CameraStreamOptions {
@@ -313,8 +316,13 @@ impl Cameras {
             codecs: config.codecs.clone(),
             ice: context.ice.clone(),
             decode: DecodeConfig {
-                inference_lag: Arc::clone(&context.lag),
-                ..DecodeConfig::new(config.id.clone(), &context.stream.metrics, context.decoder)
+                seed: seed(&config.id),
+                cpu_pressure: Arc::clone(&context.cpu_pressure),
+                ..DecodeConfig::new(
+                    context.stream.metrics.stream_ledger(&config.id),
+                    Arc::new(SystemClock),
+                    context.decoder,
+                )
             },
         };
         let stream = CameraStream::open(
@@ -377,11 +385,11 @@ impl SharedName {
     }
 
     fn get(&self) -> Arc<str> {
-        Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner))
+        Arc::clone(&self.0.read())
     }
 
     fn set(&self, name: &Arc<str>) {
-        *self.0.write().unwrap_or_else(PoisonError::into_inner) = Arc::clone(name);
+        *self.0.write() = Arc::clone(name);
     }
 }
 
@@ -479,9 +487,9 @@ fn frame_handler(
             .saturating_duration_since(timing.received_at);
         // Asked for only where it may matter, since it takes the scheduler's lock.
         let too_slow = took >= SLOW && scheduler.max_age(source).is_some_and(|max| took > max);
-        if let Some(left_out) = slowness.frame(too_slow, now) {
+        if let Some(suppressed) = slowness.frame(too_slow, now) {
             let (camera, receive_ms) = (metrics.id(), took.as_millis());
-            tracing::warn!(%camera, receive_ms, left_out, "every frame takes longer to come than max_age_ms, so none is inferred");
+            tracing::warn!(%camera, receive_ms, suppressed, "every frame takes longer to come than max_age_ms, so none is inferred");
         }
         if slowness.is_slow != was_slow {
             was_slow = slowness.is_slow;
@@ -519,10 +527,17 @@ fn slowness_handler(
     }
 }
 
+/// Another one for each camera, and the same one in each run.
+fn seed(id: &StreamId) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    id.hash(&mut hasher);
+    hasher.finish()
+}
+
 /// Why a camera that sends is blind, as its status says it.
 const SLOW_REASON: &str = "every frame takes longer to come than max_age_ms, so none is inferred";
 
-impl Told {
+impl StatusFacts {
     /// The stream's own reason, else why its frames are not inferred.
     fn reason(&self, state: &StreamState) -> Option<String> {
         let blind = self.slow.then_some(SLOW_REASON).or(self.blind.as_deref());
@@ -533,48 +548,48 @@ impl Told {
 
 impl StatusLine {
     fn set_state(&self, state: StreamState) {
-        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
-        told.state = Some(state);
-        self.tell(&told);
+        let mut facts = self.facts.lock();
+        facts.state = Some(state);
+        self.tell(&facts);
     }
 
     /// True when that is news.
     fn set_blind(&self, blind: Option<String>) -> bool {
-        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
-        if told.blind == blind {
+        let mut facts = self.facts.lock();
+        if facts.blind == blind {
             return false;
         }
-        told.blind = blind;
-        self.tell(&told);
+        facts.blind = blind;
+        self.tell(&facts);
         true
     }
 
     /// True when that is news.
     fn set_slow(&self, slow: bool) -> bool {
-        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
-        if told.slow == slow {
+        let mut facts = self.facts.lock();
+        if facts.slow == slow {
             return false;
         }
-        told.slow = slow;
-        self.tell(&told);
+        facts.slow = slow;
+        self.tell(&facts);
         true
     }
 
     /// Why, for a stream in this state.
     fn reason(&self, state: &StreamState) -> Option<String> {
-        let told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
-        told.reason(state)
+        let facts = self.facts.lock();
+        facts.reason(state)
     }
 
     /// Under the lock, so that the last event is of the newest state.
-    fn tell(&self, told: &Told) {
-        let Some(state) = &told.state else { return };
+    fn tell(&self, facts: &StatusFacts) {
+        let Some(state) = &facts.state else { return };
         self.publisher.set_status(CameraStatus {
             id: self.id.clone(),
             name: self.name.get(),
             state: state.state,
             since: state.since,
-            reason: told.reason(state),
+            reason: facts.reason(state),
             attempt: u64::from(state.attempt),
         });
     }
@@ -639,14 +654,14 @@ mod tests {
     use super::super::models::{ModelLoader, Models};
     use super::*;
     use crate::config::{Config, ConfigSource, Env, Settings};
-    use crate::decode::frame::PictureSize;
     use crate::detect::FakeDetector;
     use crate::hub::client::HubClient;
     use crate::hub::options::HubOptions;
-    use crate::media::keyframes::KeyframeBudget;
-    use crate::media::life::StreamState;
+    use crate::media::stream_state::StreamState;
     use crate::publish::publisher::{EventSink, HubAway, PublisherTask};
     use crate::telemetry::metrics::Metrics;
+    use twinsight_media::decode::keyframes::KeyframeBudget;
+    use twinsight_media::picture::PictureSize;
 
     #[test]
     fn no_rate_is_too_small_for_a_duration() {
@@ -704,7 +719,7 @@ mod tests {
                     width_px: 16,
                     height_px: 16,
                 }),
-                lag: Arc::default(),
+                cpu_pressure: Arc::default(),
                 changed: Arc::default(),
             };
             let detector = FakeDetector::new(Duration::ZERO, Vec::new());
@@ -740,7 +755,7 @@ mod tests {
         /// The twins of the next events that say `removed`.
         async fn removed(&mut self, count: usize) -> std::collections::BTreeSet<String> {
             let mut twins = std::collections::BTreeSet::new();
-            let told = async {
+            let facts = async {
                 while twins.len() < count {
                     let event = self.events.recv().await.expect("the publisher runs");
                     if event["state"] == "removed" {
@@ -751,7 +766,7 @@ mod tests {
                     }
                 }
             };
-            let in_time = tokio::time::timeout(Duration::from_secs(30), told).await;
+            let in_time = tokio::time::timeout(Duration::from_secs(30), facts).await;
             assert!(in_time.is_ok(), "{} of {count} were told", twins.len());
             twins
         }

@@ -2,18 +2,19 @@
 
 mod apply;
 mod cameras;
-mod doorman;
 mod gone;
 pub mod models;
 pub mod reload;
 mod report;
 mod settings;
+mod unmatched_offers;
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context, Result, bail};
 use futures_util::future::BoxFuture;
+use parking_lot::Mutex;
 use serde_json::Value;
 use tokio::net::TcpListener;
 use tokio::signal::unix::Signal;
@@ -26,8 +27,6 @@ use self::models::Models;
 use self::reload::{Inputs, ReloadTask, Reloaded};
 use crate::clock::WallClock;
 use crate::config::{Config, ConfigSource, HubConfig, HubMode};
-use crate::decode::decoder::DecoderKind;
-use crate::decode::lag::InferenceLag;
 use crate::detect::health::ModelHealth;
 #[cfg(feature = "ort")]
 use crate::detect::plan::SessionPlan;
@@ -40,11 +39,13 @@ use crate::hub::options::{HubOptions, Mode, Timers};
 use crate::hub::session::AwayReason;
 use crate::hub::twin::Instance;
 use crate::media::camera::StreamContext;
-use crate::media::keyframes::KeyframeBudget;
 use crate::publish::event::{Inferred, ModelRef, SeenObject};
 use crate::publish::publisher::{EventSink, HubAway, Publisher, PublisherTask, new_run_id};
 use crate::telemetry::health::{Health, HealthClock, Heartbeat, Readiness};
 use crate::telemetry::metrics::Metrics;
+use twinsight_media::decode::cpu_pressure::CpuPressure;
+use twinsight_media::decode::decoder::DecoderKind;
+use twinsight_media::decode::keyframes::KeyframeBudget;
 
 /// Events of inferred frames that wait for the hub's socket.
 const OUTBOX_FRAMES: usize = 64;
@@ -182,14 +183,14 @@ impl Node {
         );
 
         let scheduler = Arc::new(CameraScheduler::default());
-        let lag: Arc<InferenceLag> = Arc::default();
+        let cpu_pressure: Arc<CpuPressure> = Arc::default();
         let pool_context = PoolContext {
             scheduler: Arc::clone(&scheduler),
             factory: models.factory(),
             sink: inference_sink(publisher.clone()),
             metrics: Arc::clone(&metrics),
             health: health.clone(),
-            lag: Arc::clone(&lag),
+            cpu_pressure: Arc::clone(&cpu_pressure),
             clock: Arc::new(Instant::now),
         };
         let pool = InferencePool::spawn(pool_context, detectors);
@@ -207,7 +208,7 @@ impl Node {
             publisher: publisher.clone(),
             ice: (&config.ice).into(),
             decoder,
-            lag,
+            cpu_pressure,
             changed: Arc::clone(&changed),
         });
         let cameras = Arc::new(tokio::sync::Mutex::new(cameras));
@@ -228,12 +229,17 @@ impl Node {
                 ),
             )),
             tokio::spawn(health.watch(
-                "the doorman",
-                doorman::run(hub.clone(), Arc::clone(&metrics), applier.in_force()),
+                "the watch over unmatched offers",
+                unmatched_offers::run(hub.clone(), Arc::clone(&metrics), applier.active_config()),
             )),
             tokio::spawn(health.watch(
                 "the property report",
-                report::run(hub.clone(), Arc::clone(&facts), applier.in_force(), changed),
+                report::run(
+                    hub.clone(),
+                    Arc::clone(&facts),
+                    applier.active_config(),
+                    changed,
+                ),
             )),
             tokio::spawn(health.watch(
                 "the supervisor of inference",
@@ -344,10 +350,7 @@ impl Node {
 
     /// How the cameras are, as of the last second.
     pub fn cameras(&self) -> Vec<CameraFacts> {
-        self.facts
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+        self.facts.lock().clone()
     }
 
     /// Stops in the path's order, so that what a stage has in hand still goes through the next ones:
@@ -365,7 +368,7 @@ impl Node {
         }
         self.cameras.lock().await.shutdown().await;
         self.scheduler.close();
-        let pool = lock_pool(&self.pool).take();
+        let pool = self.pool.lock().take();
         if let Some(pool) = pool {
             let _ = tokio::task::spawn_blocking(move || pool.join(WORKER_LIMIT)).await;
         }
@@ -395,10 +398,6 @@ fn close_books(metrics: &Metrics) {
         }
     }
     tracing::info!(cameras = streams.len(), "the books are closed");
-}
-
-fn lock_pool(pool: &SharedPool) -> MutexGuard<'_, Option<InferencePool>> {
-    pool.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// The hub as the publisher sees it.
@@ -467,7 +466,7 @@ fn serve_http(
     let (stop, mut stopped) = watch::channel(false);
     let (facts, counters) = (Arc::clone(facts), Arc::clone(metrics));
     let views = move || {
-        let facts = facts.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let facts = facts.lock().clone();
         let now = Instant::now();
         facts
             .into_iter()
@@ -511,18 +510,18 @@ async fn watch_hub(
             HubStatus::Refused { reason } => {
                 readiness.set_hub_joined(false);
                 readiness
-                    .set_hub_trouble(format!("{} refuses this node ({reason})", hub.hub_url()));
+                    .set_hub_last_error(format!("{} refuses this node ({reason})", hub.hub_url()));
                 refused.send_replace(Some(reason));
             }
             HubStatus::Away { since, reason } => {
                 readiness.set_hub_joined(false);
-                readiness.set_hub_trouble(hub_trouble(&hub.hub_url(), since, &reason));
+                readiness.set_hub_last_error(hub_trouble(&hub.hub_url(), since, &reason));
             }
             HubStatus::Connecting { attempt } => {
                 readiness.set_hub_joined(false);
                 if attempt == 1 {
                     let url = hub.hub_url();
-                    readiness.set_hub_trouble(format!("{url} is dialled"));
+                    readiness.set_hub_last_error(format!("{url} is dialled"));
                 }
             }
         }
@@ -544,15 +543,15 @@ async fn supervise(
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         tick.tick().await;
-        let trouble = match &mut *lock_pool(&pool) {
+        let trouble = match &mut *pool.lock() {
             Some(pool) => {
                 pool.supervise(Instant::now());
-                pool.trouble().map(str::to_owned)
+                pool.last_error().map(str::to_owned)
             }
             // The node stops.
             None => return,
         };
-        readiness.set_inference_troubles(trouble.into_iter().chain(models.troubles()).collect());
+        readiness.set_inference_errors(trouble.into_iter().chain(models.last_errors()).collect());
         heartbeat.beat(Instant::now());
     }
 }
@@ -597,7 +596,7 @@ async fn read_facts(
         for id in ended {
             health.panicked(format!("the task of camera stream {id}"), &"see the log");
         }
-        *facts.lock().unwrap_or_else(PoisonError::into_inner) = read;
+        *facts.lock() = read;
         let tasks = tokio::runtime::Handle::current()
             .metrics()
             .num_alive_tasks();

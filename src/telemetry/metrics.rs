@@ -2,20 +2,24 @@
 //! encodes the registry. Names and labels are a contract with whoever scrapes.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use parking_lot::{Mutex, MutexGuard};
 use prometheus::{
     Counter, CounterVec, Gauge, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec,
     IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
 };
 
-use super::label::label_enum;
 use super::ledger::{
     CameraState, EventDrop, FrameDrop, Malformed, ModelState, PacketRefusal, ShedLevel,
     SignalRefusal, Stage, UnitDrop, Work,
 };
 use crate::config::StreamId;
+use twinsight_media::codec::Codec;
+use twinsight_media::label_enum;
+use twinsight_media::ledger::{DecodeWork, LedgerSink, StreamLedger};
+use twinsight_media::picture::FrameTiming;
 
 label_enum! {
     /// Why the HTTP server closed a connection before its end.
@@ -408,7 +412,7 @@ impl Metrics {
         if let Some(stream) = self.known_stream(id) {
             return stream;
         }
-        let _making = self.making.lock().unwrap_or_else(PoisonError::into_inner);
+        let _making = self.making.lock();
         if let Some(stream) = self.known_stream(id) {
             return stream;
         }
@@ -440,7 +444,7 @@ impl Metrics {
     }
 
     fn forget_if(&self, id: &StreamId, allowed: fn(&LedgerReading) -> bool) -> Forgotten {
-        let _making = self.making.lock().unwrap_or_else(PoisonError::into_inner);
+        let _making = self.making.lock();
         let mut streams = self.streams();
         let Some(stream) = streams.live.get(id) else {
             return Forgotten::Yes;
@@ -463,7 +467,7 @@ impl Metrics {
     }
 
     fn streams(&self) -> MutexGuard<'_, Streams> {
-        self.streams.lock().unwrap_or_else(PoisonError::into_inner)
+        self.streams.lock()
     }
 
     /// The configuration that the node starts with was taken.
@@ -763,7 +767,7 @@ impl StreamMetrics {
     }
 
     fn labels(&self) -> MutexGuard<'_, HashMap<String, IntCounter>> {
-        self.labels.lock().unwrap_or_else(PoisonError::into_inner)
+        self.labels.lock()
     }
 
     /// The lines of the ledger, each reason its own.
@@ -792,20 +796,14 @@ impl StreamMetrics {
 
     /// Sets the stream's step of the overload ladder.
     pub fn set_shed_level(&self, level: ShedLevel) {
-        let mut current = self
-            .shed_level
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut current = self.shed_level.lock();
         self.shedding.changed(*current, level);
         *current = level;
     }
 
     /// The stream's step of the overload ladder.
     pub fn shed_level(&self) -> ShedLevel {
-        *self
-            .shed_level
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+        *self.shed_level.lock()
     }
 
     /// The ledger of now.
@@ -823,9 +821,80 @@ impl StreamMetrics {
     }
 }
 
+impl Metrics {
+    /// The books of a stream's decoding, which tell its metrics everything.
+    pub fn stream_ledger(self: &Arc<Self>, id: &StreamId) -> Arc<StreamLedger> {
+        Arc::new(StreamLedger::with_sink(Arc::new(DecodeMetrics {
+            stream: self.stream(id),
+            node: Arc::clone(self),
+        })))
+    }
+}
+
+/// Tells what became of a stream's packets and units to its metrics and to those of the node.
+#[derive(Debug)]
+struct DecodeMetrics {
+    stream: Arc<StreamMetrics>,
+    node: Arc<Metrics>,
+}
+
+impl LedgerSink for DecodeMetrics {
+    fn packet_received(&self) {
+        self.stream.rtp_packets_received.inc();
+    }
+
+    fn packets_lost(&self, count: u64) {
+        self.stream.rtp_packets_lost.inc_by(count);
+    }
+
+    fn malformed_payloads(&self, codec: Codec, count: u64) {
+        let kind = match codec {
+            Codec::H264 => Malformed::H264,
+            Codec::Vp8 => Malformed::Vp8,
+        };
+        self.node.malformed_input[kind as usize].inc_by(count);
+    }
+
+    fn unit_received(&self) {
+        self.stream.access_units_received.inc();
+    }
+
+    fn unit_dropped(&self, reason: UnitDrop) {
+        self.stream.unit_dropped(reason);
+    }
+
+    fn frame_decoded(&self, timing: &FrameTiming) {
+        let spent = |from: Instant, to: Instant| to.saturating_duration_since(from);
+        self.stream.frames_decoded.inc();
+        self.stream.stage(
+            Stage::Receive,
+            spent(timing.received_at, timing.completed_at),
+        );
+        self.stream
+            .stage(Stage::Decode, spent(timing.completed_at, timing.decoded_at));
+    }
+
+    fn cpu_spent(&self, work: DecodeWork, time: Duration) {
+        let work = match work {
+            DecodeWork::Depacketize => Work::Depacketize,
+            DecodeWork::Decode => Work::Decode,
+            DecodeWork::Copy => Work::Copy,
+        };
+        self.stream.worked(work, time);
+    }
+
+    fn shed_level(&self, level: ShedLevel) {
+        self.stream.set_shed_level(level);
+    }
+
+    fn path_restarted(&self) {
+        self.node.worker_restarts.inc();
+    }
+}
+
 impl Shedding {
     fn changed(&self, before: ShedLevel, after: ShedLevel) {
-        let mut streams = self.streams.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut streams = self.streams.lock();
         streams[before as usize] = streams[before as usize].saturating_sub(1);
         streams[after as usize] += 1;
         streams[ShedLevel::None as usize] = 0;
@@ -991,6 +1060,42 @@ mod tests {
             .event_dropped(EventDrop::HubDisconnected);
         assert_eq!(metrics.forget(&id(1)), Forgotten::Yes);
         assert!(metrics.known_stream(&id(1)).is_none());
+    }
+
+    #[test]
+    fn the_level_of_shedding_is_the_highest_of_all_streams() {
+        let metrics = Arc::new(Metrics::new());
+        let level = || value(&metrics.encode(), "twinsight_shed_level");
+        let (one, other) = (metrics.stream(&id(1)), metrics.stream(&id(2)));
+        one.set_shed_level(ShedLevel::KeyframesOnly);
+        other.set_shed_level(ShedLevel::InferLess);
+        assert_eq!(level(), Some(3));
+        one.set_shed_level(ShedLevel::None);
+        assert_eq!(level(), Some(1));
+        other.set_shed_level(ShedLevel::None);
+        assert_eq!(level(), Some(0));
+    }
+
+    #[test]
+    fn what_decoding_tells_is_counted_for_its_stream_and_for_the_node() {
+        let metrics = Arc::new(Metrics::new());
+        let sink = DecodeMetrics {
+            stream: metrics.stream(&id(1)),
+            node: Arc::clone(&metrics),
+        };
+        sink.packet_received();
+        sink.packets_lost(3);
+        sink.malformed_payloads(Codec::Vp8, 2);
+        sink.unit_received();
+        sink.unit_received();
+        sink.unit_dropped(UnitDrop::Shed);
+        sink.path_restarted();
+        let stream = metrics.stream(&id(1));
+        assert_eq!(stream.rtp_packets_received.get(), 1);
+        assert_eq!(stream.rtp_packets_lost.get(), 3);
+        assert_eq!(stream.ledger().in_flight()[0], 1);
+        assert_eq!(metrics.malformed_input_counter(Malformed::Vp8).get(), 2);
+        assert_eq!(metrics.worker_restarts.get(), 1);
     }
 
     #[test]
