@@ -75,12 +75,16 @@ pub async fn run(
     source: impl Into<CameraSource>,
     options: CameraOptions,
 ) -> Result<()> {
+    send(hub, source.into(), options).await
+}
+
+async fn send(hub: HubClient, source: CameraSource, options: CameraOptions) -> Result<()> {
     check_fps(options.fps)?;
     let own = own_twin(&hub).await?;
     let refused = hub.clone();
     let camera = Camera {
         hub,
-        source: source.into(),
+        source,
         options,
         own,
     };
