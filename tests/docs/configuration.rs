@@ -1,4 +1,4 @@
-//! `docs/configuration.md` is rendered from the doc comments of `src/config/file.rs` and the defaults of
+//! `docs/reference/configuration.md` is rendered from the doc comments of `src/config/file.rs` and the defaults of
 //! `config/node.toml`, which are compared with the program's own.
 
 use std::collections::BTreeMap;
@@ -9,7 +9,7 @@ use twinsight::config::{Config, Env};
 
 use crate::{path, read};
 
-const PAGE: &str = "docs/configuration.md";
+const PAGE: &str = "docs/reference/configuration.md";
 
 /// Set, the test writes the page in place of comparing it.
 const RENEW: &str = "DOCS_RENEW";
@@ -28,9 +28,9 @@ const HEAD: &str = "\
 <!-- Rendered from src/config/file.rs and config/node.toml. Do not edit: `make docs` writes it. -->
 # Configuration reference
 
-A TOML file, named with `--config`, and the environment. [`config/node.toml`](../config/node.toml) has every key with its
+A TOML file, named with `--config`, and the environment. [`config/node.toml`](../../config/node.toml) has every key with its
 default. A key that is unknown or has a wrong value ends the node with exit code 78 and a sentence that says where, what
-and what to do: [troubleshooting](troubleshooting.md#configuration). Relative paths start at the working directory.
+and what to do: [troubleshooting](../guide/troubleshooting.md#configuration). Relative paths start at the working directory.
 
 What wins, the strongest first:
 

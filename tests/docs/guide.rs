@@ -1,10 +1,10 @@
-//! `docs/guide.md`: the tests and examples that it names are there.
+//! `docs/client/index.md`: the tests and examples that it names are there.
 
 use super::read;
 
 #[test]
 fn the_tests_and_examples_that_the_guide_names_exist() {
-    let guide = read("docs/guide.md");
+    let guide = read("docs/client/index.md");
     let mut named = 0;
     for line in guide.lines().filter(|line| line.starts_with('|')) {
         // What is in backticks, in order: a test's file and then its function.

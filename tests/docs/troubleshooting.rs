@@ -1,11 +1,11 @@
-//! `docs/troubleshooting.md` has every sentence that an operator may meet: those of the errors and the
+//! `docs/guide/troubleshooting.md` has every sentence that an operator may meet: those of the errors and the
 //! warnings of the files below, word for word, with `…` for what differs. And it has no other.
 
 use std::path::Path;
 
 use crate::{path, read};
 
-const PAGE: &str = "docs/troubleshooting.md";
+const PAGE: &str = "docs/guide/troubleshooting.md";
 
 /// Files whose errors are about single messages of a peer or the hub: they are logged with a warning
 /// that is on the page, and counted.
