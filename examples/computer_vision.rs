@@ -8,13 +8,14 @@
 
 #![expect(clippy::print_stdout, reason = "an example tells what it does")]
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use anyhow::{Context, Result, anyhow};
 use image::imageops::{self, FilterType};
 use ndarray::Array4;
 use ort::session::Session;
 use ort::value::TensorRef;
+use parking_lot::Mutex;
 use serde_json::{Value, json};
 use twinsight::decode::frame::Frame;
 use twinsight::hub::{HubClient, HubOptions};
@@ -43,7 +44,7 @@ async fn main() -> Result<()> {
             // Some 30 ms of work: not on a thread of the runtime.
             let age_ms = frame.received_at().elapsed().as_millis();
             let work = tokio::task::spawn_blocking(move || {
-                let mut session = session.lock().unwrap_or_else(PoisonError::into_inner);
+                let mut session = session.lock();
                 persons(&mut session, &frame)
             });
             match work.await {

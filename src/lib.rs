@@ -1,7 +1,7 @@
 //! Twinsight: video of camera twins in, detections out.
 //!
 //! ```text
-//! hub client ── signalling ── peer connection ── RTP tee ── reorder ── depacketize ── decode
+//! hub client ── signalling ── peer connection ── RTP tap ── reorder ── depacketize ── decode
 //!    ▲                                                                                  │
 //!    │                                                                  latest slot a camera stream
 //!  events ◄───── outbox ◄───── postprocess ◄───── infer ◄───── preprocess ◄───── scheduler

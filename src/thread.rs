@@ -1,8 +1,10 @@
 //! Named threads with an owner that joins them.
 
 use std::io;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::thread::JoinHandle;
+
+use parking_lot::Mutex;
 
 /// A running thread; dropping it waits for the thread to end, so its owner must have told it to.
 #[derive(Debug)]
@@ -43,7 +45,8 @@ pub fn try_spawn_named(
 #[cfg(test)]
 pub(crate) mod refusal {
     use std::io;
-    use std::sync::{Mutex, PoisonError};
+
+    use parking_lot::Mutex;
 
     static REFUSED: Mutex<Vec<String>> = Mutex::new(Vec::new());
 
@@ -52,14 +55,14 @@ pub(crate) mod refusal {
 
     /// Refuses threads whose name contains `part`, which is to be unique to the test.
     pub(crate) fn of(part: &str) -> Refusal {
-        let mut refused = REFUSED.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut refused = REFUSED.lock();
         refused.push(part.to_owned());
         Refusal(part.to_owned())
     }
 
     /// What the system says at its limit (`EAGAIN`).
     pub(super) fn check(name: &str) -> io::Result<()> {
-        let refused = REFUSED.lock().unwrap_or_else(PoisonError::into_inner);
+        let refused = REFUSED.lock();
         if refused.iter().any(|part| name.contains(part)) {
             return Err(io::Error::from_raw_os_error(11));
         }
@@ -68,7 +71,7 @@ pub(crate) mod refusal {
 
     impl Drop for Refusal {
         fn drop(&mut self) {
-            let mut refused = REFUSED.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut refused = REFUSED.lock();
             refused.retain(|part| *part != self.0);
         }
     }
@@ -81,7 +84,7 @@ pub(crate) mod refusal {
 /// When `body` does.
 pub fn yielding<R: Send>(name: &str, body: impl FnOnce() -> R + Send) -> R {
     let body = Mutex::new(Some(body));
-    let take = || body.lock().unwrap_or_else(PoisonError::into_inner).take();
+    let take = || body.lock().take();
     let elsewhere = std::thread::scope(|scope| {
         let thread = std::thread::Builder::new()
             .name(name.to_owned())
@@ -114,7 +117,7 @@ pub fn try_grant(count: usize) -> io::Result<()> {
         let held = Arc::clone(&held);
         let thread = try_spawn_named("probe", move || {
             // An error is the end of the one who holds them.
-            let _ = held.lock().unwrap_or_else(PoisonError::into_inner).recv();
+            let _ = held.lock().recv();
         });
         granted = thread.map(|thread| threads.push(thread));
     }

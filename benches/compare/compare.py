@@ -105,7 +105,7 @@ def overhead(bench, table, args, facts):
               f"{alone['tight_ms']:.2f} and {alone['paced_ms']:.2f} ms", f"{alone['paced_ms'] / (yours + decode):.2f}")
     for name, value in parts.items():
         if name != "inference":
-            label = "network, SRTP, tee, publish, the rest" if name == "network" else name
+            label = "network, SRTP, tap, publish, the rest" if name == "network" else name
             table.add(f"1 split: {label}", "", f"{value:.3f} ms a frame")
 
 
@@ -327,7 +327,7 @@ def profile(node):
     except (OSError, subprocess.CalledProcessError):
         return None
     stacks = [stack for stack in text.split("\n\n") if stack.strip()]
-    kinds = {"tee": "realtime::tee", "SRTP": "srtp", "hub and events": ("twinsight::hub", "twinsight::publish", "serde_json", "tungstenite",
+    kinds = {"tap": "realtime::rtp_tap", "SRTP": "srtp", "hub and events": ("twinsight::hub", "twinsight::publish", "serde_json", "tungstenite",
                                                                       "tcp_")}
     found = collections.Counter()
     for stack in stacks:

@@ -2,8 +2,8 @@
 
 use futures_util::StreamExt;
 
-use super::dial::{Dialler, Seen};
-use super::finding::{Finding, Report, Trouble};
+use super::dial::{DialResult, Dialler};
+use super::finding::{Failure, Finding, Report};
 use super::host::Ports;
 use super::hub::Joined;
 use super::twins::CameraTwin;
@@ -68,13 +68,13 @@ async fn one(dialler: Dialler, twin: CameraTwin, has_port: bool) -> Finding {
     }
     // On a task of its own: a panic over the other side's text ends it alone.
     let dialled = tokio::spawn(dialler.dial()).await.unwrap_or_else(|_| {
-        Err(Trouble::new(
+        Err(Failure::new(
             "its answer broke the WebRTC stack",
             "this is a bug: please report it with the camera's make",
         ))
     });
     match dialled {
-        Ok(Seen {
+        Ok(DialResult {
             answered,
             connected,
             codec,

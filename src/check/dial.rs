@@ -6,19 +6,19 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, watch};
 
-use super::finding::Trouble;
+use super::finding::Failure;
 use crate::config::{CameraConfig, Codec, Dialect};
 use crate::hub::client::{HubClient, MessageReceiver};
 use crate::hub::message::{IceServer, TwinMessage};
 use crate::realtime::ice::IceSettings;
 use crate::realtime::negotiation::{CONNECT_LIMIT, OFFER_AGAIN};
 use crate::realtime::peer::{MediaSetup, Peer, PeerError, PeerEvent};
+use crate::realtime::rtp_tap::Inbound;
 use crate::realtime::rtp_track::TrackKind;
 use crate::realtime::sdp::{Description, Section, SectionKind};
 use crate::realtime::signal::{
     Candidate, ChannelKind, Signal, SignalEnvelope, SignalNames, mint_peer_id,
 };
-use crate::realtime::tee::Inbound;
 
 /// The offer waits for its answer for so long. There is no second one: it could not be told which of
 /// them a slow camera answers.
@@ -51,7 +51,7 @@ pub(super) struct Dialler {
 
 /// A camera that can be used.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Seen {
+pub(super) struct DialResult {
     /// From the offer to the answer.
     pub(super) answered: Duration,
     /// From the offer to the connection.
@@ -76,7 +76,7 @@ enum Stage {
 
 impl Dialler {
     /// Offers, waits for the answer, the connection and the first packet of video.
-    pub(super) async fn dial(self) -> Result<Seen, Trouble> {
+    pub(super) async fn dial(self) -> Result<DialResult, Failure> {
         let (own, id) = (&self.own_twin, &self.camera.id);
         let names = SignalNames::new(
             ChannelKind::Media,
@@ -90,7 +90,7 @@ impl Dialler {
         let mut mailbox = self.mailbox(&names, &peer_id);
         let subscribed = tokio::time::timeout(STEP_LIMIT, self.hub.subscribe(&id.twin_id)).await;
         if let Ok(Err(error)) = subscribed {
-            return Err(Trouble::new(
+            return Err(Failure::new(
                 format!("the hub does not let this node listen to it ({error})"),
                 "see that the camera's twin is of the node's tenant",
             ));
@@ -98,9 +98,9 @@ impl Dialler {
         self.call(&names, &peer_id, &mut mailbox).await
     }
 
-    fn unanswered(&self) -> Trouble {
+    fn unanswered(&self) -> Failure {
         let id = &self.camera.id;
-        Trouble::new(
+        Failure::new(
             format!("no answer to the offer within {} s", ANSWER_LIMIT.as_secs()),
             format!(
                 "start the camera's app; see that it streams as twin {}, stream \"{}\", in the `dialect` that is configured (now \"{}\"), \
@@ -133,7 +133,7 @@ impl Dialler {
         names: &SignalNames,
         peer_id: &str,
         mailbox: &mut MessageReceiver,
-    ) -> Result<Seen, Trouble> {
+    ) -> Result<DialResult, Failure> {
         let (came, video) = watch::channel(None);
         let sink = Arc::new(move |inbound| {
             if let Inbound::Rtp(packet) = inbound {
@@ -155,13 +155,13 @@ impl Dialler {
         let (peer, mut events, sdp) = match tokio::time::timeout(STEP_LIMIT, described).await {
             Ok(Ok(described)) => described,
             Ok(Err(error)) => {
-                return Err(Trouble::here(
+                return Err(Failure::here(
                     format!("no offer could be made here ({error})"),
                     "see `[ice]` of the configuration: `interfaces` and `udp_ports`",
                 ));
             }
             Err(_) => {
-                return Err(Trouble::here(
+                return Err(Failure::here(
                     format!(
                         "no offer could be made here within {} s",
                         STEP_LIMIT.as_secs()
@@ -171,7 +171,7 @@ impl Dialler {
             }
         };
         let result = if self.ice.relay_only && sdp.candidates().next().is_none() {
-            Err(Trouble::here(
+            Err(Failure::here(
                 "no TURN server gave this node an address, and `ice.policy` is \"relay\"",
                 "see that the TURN server runs, takes UDP on its port, and accepts the user name and credential (PHYSTACK_TURN_USERNAME, PHYSTACK_TURN_CREDENTIAL, or the hub's)",
             ))
@@ -205,24 +205,24 @@ impl Call<'_> {
         mailbox: &mut MessageReceiver,
         events: &mut mpsc::Receiver<PeerEvent>,
         mut video: watch::Receiver<Option<Codec>>,
-    ) -> Result<Seen, Trouble> {
+    ) -> Result<DialResult, Failure> {
         let started = Instant::now();
         self.send(Signal::Offer { sdp }).await?;
         let mut stage = Stage::Offered;
         let mut early: Vec<Candidate> = Vec::new();
         let mut deadline = Instant::now() + ANSWER_LIMIT;
         // A camera on npm 4.x has tracks only after it is connected, and is offered again then.
-        let (mut is_silent, mut again) = (false, Again::No);
+        let (mut is_silent, mut renegotiation) = (false, Renegotiation::No);
         loop {
             tokio::select! {
                 message = mailbox.recv() => {
                     let Some(message) = message else {
-                        return Err(Trouble::new("the hub went away meanwhile", "check again when it stays"));
+                        return Err(Failure::new("the hub went away meanwhile", "check again when it stays"));
                     };
                     match self.names.parse(&message.data) {
                         Some(Ok(SignalEnvelope { signal: Signal::Answer { sdp }, .. })) => {
-                            if again == Again::Offered {
-                                again = Again::No;
+                            if renegotiation == Renegotiation::Offered {
+                                renegotiation = Renegotiation::No;
                                 self.take_answer(&sdp).await?;
                             } else if matches!(stage, Stage::Offered) {
                                 is_silent = sdp.sends_nothing();
@@ -241,7 +241,7 @@ impl Call<'_> {
                                 early.push(candidate);
                             }
                         }
-                        Some(Err(error)) => return Err(Trouble::new(
+                        Some(Err(error)) => return Err(Failure::new(
                             format!("its signal cannot be used: {error}"),
                             "update the camera's app: it speaks another dialect of the hub's signalling",
                         )),
@@ -254,11 +254,11 @@ impl Call<'_> {
                         stage = Stage::Connected { answered, connected: started.elapsed() };
                         deadline = Instant::now() + VIDEO_LIMIT;
                         if is_silent && self.dialler.camera.dialect == Dialect::Legacy {
-                            again = Again::At(Instant::now() + OFFER_AGAIN[0]);
+                            renegotiation = Renegotiation::At(Instant::now() + OFFER_AGAIN[0]);
                         }
                     }
                     (Some(PeerEvent::Ended) | None, _) => return Err(match stage {
-                        Stage::Connected { .. } => Trouble::new(
+                        Stage::Connected { .. } => Failure::new(
                             "connected, and the camera hung up before video came",
                             "see what the camera's app logs about it",
                         ),
@@ -277,11 +277,11 @@ impl Call<'_> {
                         Stage::Answered(answered) => (answered, connected),
                         Stage::Offered => (connected, connected),
                     };
-                    return Ok(Seen { answered, connected, codec });
+                    return Ok(DialResult { answered, connected, codec });
                 }
-                () = tokio::time::sleep_until(again.at().unwrap_or(deadline).into()), if again.at().is_some() => {
-                    again = Again::Offered;
-                    let sdp = self.peer.offer().await.map_err(|error| Trouble::new(
+                () = tokio::time::sleep_until(renegotiation.at().unwrap_or(deadline).into()), if renegotiation.at().is_some() => {
+                    renegotiation = Renegotiation::Offered;
+                    let sdp = self.peer.offer().await.map_err(|error| Failure::new(
                         error.to_string(),
                         "this is a bug: please report it with the camera's make",
                     ))?;
@@ -290,7 +290,7 @@ impl Call<'_> {
                 () = tokio::time::sleep_until(deadline.into()) => return Err(match stage {
                     Stage::Offered => self.dialler.unanswered(),
                     Stage::Answered(_) => no_path(),
-                    Stage::Connected { .. } => Trouble::new(
+                    Stage::Connected { .. } => Failure::new(
                         format!("connected, but no video came within {} s", VIDEO_LIMIT.as_secs()),
                         "see that the camera's source gives pictures, and what its app logs",
                     ),
@@ -299,40 +299,40 @@ impl Call<'_> {
         }
     }
 
-    async fn send(&self, signal: Signal) -> Result<(), Trouble> {
+    async fn send(&self, signal: Signal) -> Result<(), Failure> {
         let data = self.names.encode(&signal, Some(self.peer_id));
         let sending = self.dialler.hub.send(self.names.room(), data);
         match tokio::time::timeout(STEP_LIMIT, sending).await {
             Ok(Ok(())) => Ok(()),
-            Ok(Err(error)) => Err(Trouble::new(
+            Ok(Err(error)) => Err(Failure::new(
                 format!("the offer could not be sent ({error})"),
                 "check again when the hub stays",
             )),
-            Err(_) => Err(Trouble::new(
+            Err(_) => Err(Failure::new(
                 "the hub does not take the offer",
                 "check again when the hub has less to do",
             )),
         }
     }
 
-    async fn take_answer(&self, sdp: &Description) -> Result<(), Trouble> {
+    async fn take_answer(&self, sdp: &Description) -> Result<(), Failure> {
         let wanted = &self.dialler.camera.codecs;
         let codecs = video_codecs(sdp, wanted);
         let accepting = self.peer.accept_answer(sdp);
         match tokio::time::timeout(STEP_LIMIT, accepting).await {
             Ok(Ok(())) => Ok(()),
-            Ok(Err(PeerError::NoCodec { .. })) => Err(Trouble::new(
+            Ok(Err(PeerError::NoCodec { .. })) => Err(Failure::new(
                 codecs,
                 format!(
                     "let the camera send {}: its `codecs` and this build allow nothing else",
                     named(wanted).replace("H.264", "H.264 (baseline, packetization-mode=1)")
                 ),
             )),
-            Ok(Err(error)) => Err(Trouble::new(
+            Ok(Err(error)) => Err(Failure::new(
                 error.to_string(),
                 "update the camera's app, and report it with the camera's make if that does not help",
             )),
-            Err(_) => Err(Trouble::new(
+            Err(_) => Err(Failure::new(
                 format!("its answer was not taken within {} s", STEP_LIMIT.as_secs()),
                 "check again when this machine has less to do",
             )),
@@ -358,13 +358,13 @@ async fn first(
 
 /// Another offer over the same connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Again {
+enum Renegotiation {
     No,
     At(Instant),
     Offered,
 }
 
-impl Again {
+impl Renegotiation {
     fn at(self) -> Option<Instant> {
         match self {
             Self::At(at) => Some(at),
@@ -373,8 +373,8 @@ impl Again {
     }
 }
 
-fn no_path() -> Trouble {
-    Trouble::new(
+fn no_path() -> Failure {
+    Failure::new(
         format!(
             "it answered, and no network path was found within {} s",
             CONNECT_LIMIT.as_secs()

@@ -52,7 +52,7 @@ pub(super) struct Report<'a> {
 
 /// Why something does not work, and what to do.
 #[derive(Debug)]
-pub(super) struct Trouble {
+pub(super) struct Failure {
     pub(super) found: String,
     pub(super) remedy: String,
     /// It is of this machine: what others say of themselves does not explain it.
@@ -169,7 +169,7 @@ impl<'a> Report<'a> {
     }
 }
 
-impl Trouble {
+impl Failure {
     pub(super) fn new(found: impl Into<String>, remedy: impl Into<String>) -> Self {
         Self {
             found: found.into(),

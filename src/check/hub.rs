@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use super::finding::{Finding, Report, Trouble};
+use super::finding::{Failure, Finding, Report};
 use crate::config::{Config, HubMode};
 use crate::hub::client::{HubClient, HubStatus};
 use crate::hub::options::HubOptions;
-use crate::hub::reach::{ReachError, RemoteClock, reach};
+use crate::hub::probe::{ProbeError, RemoteClock, probe};
 use crate::hub::session::AwayReason;
 use crate::hub::text::brief;
 use crate::node::hub_options;
@@ -44,19 +44,19 @@ pub(super) async fn check(config: &Config, report: &mut Report<'_>) -> Option<Jo
     let mut options = hub_options(&config.hub);
     options.timers.ack = ACK_LIMIT;
     let subject = format!("hub {}", options.shown_url());
-    let reached = reach(&options).await;
-    let address = match reached.result {
+    let probed = probe(&options).await;
+    let address = match probed.result {
         Ok(address) => {
             report.add(Finding::ok(&subject, format!("a hub answers at {address}")));
             Some(address)
         }
         Err(error) => {
-            let remedy = reach_remedy(&error, config.hub.mode);
+            let remedy = probe_remedy(&error, config.hub.mode);
             report.add(Finding::fail(&subject, error.to_string(), remedy));
             None
         }
     };
-    report.add(clock(reached.clock));
+    report.add(clock(probed.clock));
     if address.is_none() {
         report.add(Finding::skip("joining the hub", "it was not reached"));
         return None;
@@ -94,36 +94,36 @@ fn identity(options: &HubOptions) -> String {
     }
 }
 
-fn reach_remedy(error: &ReachError, mode: HubMode) -> &'static str {
+fn probe_remedy(error: &ProbeError, mode: HubMode) -> &'static str {
     match (error, mode) {
-        (ReachError::Certificates(_), _) => {
+        (ProbeError::Certificates(_), _) => {
             "let `hub.ca_file` name a readable file of PEM certificates"
         }
         (
-            ReachError::Name { .. } | ReachError::Refused(_) | ReachError::Unreachable { .. },
+            ProbeError::Name { .. } | ProbeError::Refused(_) | ProbeError::Unreachable { .. },
             HubMode::Phyos,
         ) => {
             "that is the hub of a PhyOS device: elsewhere set PHYSTACK_SIMULATOR_URL, or PHYHUB_DIRECT with PHYHUB_URL or PHYHUB_REGION"
         }
-        (ReachError::Name { .. }, _) => {
+        (ProbeError::Name { .. }, _) => {
             "correct the address (PHYHUB_URL, PHYSTACK_SIMULATOR_URL or `hub.url`), or this machine's DNS"
         }
-        (ReachError::Refused(_), _) => {
+        (ProbeError::Refused(_), _) => {
             "start the hub, or correct the address (PHYHUB_URL, PHYSTACK_SIMULATOR_URL or `hub.url`)"
         }
-        (ReachError::Unreachable { .. }, _) => {
+        (ProbeError::Unreachable { .. }, _) => {
             "see that this machine has a route there and no firewall is between, or correct the address"
         }
-        (ReachError::Tls { .. }, _) => {
+        (ProbeError::Tls { .. }, _) => {
             "if its certificate is of a private authority, name that in `hub.ca_file`; else see that this machine's clock is right and that the address begins with http:// where there is no TLS"
         }
-        (ReachError::Silent { .. }, _) => {
+        (ProbeError::Silent { .. }, _) => {
             "restart the hub if it hangs; else correct the address, or let the proxy before it pass WebSockets"
         }
-        (ReachError::NotAHub { .. }, _) => {
+        (ProbeError::NotAHub { .. }, _) => {
             "correct the address, or let the proxy before the hub pass WebSockets (/socket.io/)"
         }
-        (ReachError::Url(_), _) => "",
+        (ProbeError::Url(_), _) => "",
     }
 }
 
@@ -146,7 +146,7 @@ fn clock(remote: Option<RemoteClock>) -> Finding {
 }
 
 /// One attempt to join.
-async fn join(options: HubOptions) -> Result<Joined, Trouble> {
+async fn join(options: HubOptions) -> Result<Joined, Failure> {
     let limit = options.timers.connect + 2 * options.timers.ack;
     let direct = options.mode == crate::hub::options::Mode::Direct;
     let client = HubClient::start(options);
@@ -166,7 +166,7 @@ async fn join(options: HubOptions) -> Result<Joined, Trouble> {
                 reason: AwayReason::KeyRefused(reason),
                 ..
             },
-        )) => Err(Trouble::new(
+        )) => Err(Failure::new(
             format!("the hub refuses this device ({reason})"),
             "check DEVICE_ID and ACCESS_KEY, or `hub.device_id` and `hub.access_key_file`",
         )),
@@ -183,9 +183,9 @@ async fn join(options: HubOptions) -> Result<Joined, Trouble> {
                 }
                 _ => "see what the hub logs about it, and check again",
             };
-            Err(Trouble::new(reason.to_string(), remedy))
+            Err(Failure::new(reason.to_string(), remedy))
         }
-        Ok(Ok(HubStatus::Connecting { .. }) | Err(_)) | Err(_) => Err(Trouble::new(
+        Ok(Ok(HubStatus::Connecting { .. }) | Err(_)) | Err(_) => Err(Failure::new(
             format!("the hub was not joined within {} s", limit.as_secs()),
             "restart the hub if it hangs, and check again",
         )),

@@ -2,8 +2,10 @@
 //! The decoder's side takes buffers from a [`PlanePool`]; once the last holder of a [`Frame`] has
 //! dropped it, the pool gives its buffer out again.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
+
+use parking_lot::Mutex;
 
 /// A decoded picture. Cloning shares its planes.
 #[derive(Debug, Clone)]
@@ -206,7 +208,7 @@ impl PlanePool {
 
     /// A buffer of exactly `bytes` bytes, content unspecified.
     pub fn acquire(&self, bytes: usize) -> PlaneBuffer {
-        let mut kept = self.lock();
+        let mut kept = self.kept.lock();
         // A stream that changed its resolution leaves no buffers of the old size behind.
         kept.retain(|data| data.len() == bytes);
         let free = kept
@@ -224,15 +226,11 @@ impl PlanePool {
 
     /// Frames that somebody holds for long make place for those that come back soon.
     fn keep(&self, data: Arc<[u8]>) {
-        let mut kept = self.lock();
+        let mut kept = self.kept.lock();
         kept.push(data);
         if kept.len() > self.max_kept {
             kept.remove(0);
         }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Vec<Arc<[u8]>>> {
-        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -1,10 +1,10 @@
-//! Access units to pictures: RTP packets come in from the tee through a bounded queue, frames go out
+//! Access units to pictures: RTP packets come in from the tap through a bounded queue, frames go out
 //! with their times. A thread a stream runs it; everything below `worker` is plain state.
 
+pub mod cpu_pressure;
 pub mod decoder;
 pub mod frame;
 pub mod gate;
-pub mod lag;
 #[cfg(feature = "vp8")]
 pub mod libvpx;
 pub mod load;

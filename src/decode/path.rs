@@ -8,10 +8,10 @@ use std::time::{Duration, Instant};
 use prometheus::IntCounter;
 use thiserror::Error;
 
+use super::cpu_pressure::CpuPressure;
 use super::decoder::{DecoderError, DecoderKind};
 use super::frame::Frame;
 use super::gate::KeyframeReason;
-use super::lag::InferenceLag;
 use super::load::UnitClass;
 use super::queue::Arrival;
 use super::shed::{Ladder, ShedChange};
@@ -62,7 +62,7 @@ pub struct DecodeConfig {
     /// Spreads the moments at which streams shed more or less.
     pub seed: u64,
     /// What decoding costs inference: what is decoded and cannot be inferred is of no use.
-    pub inference_lag: Arc<InferenceLag>,
+    pub inference_lag: Arc<CpuPressure>,
 }
 
 impl DecodeConfig {
@@ -114,7 +114,7 @@ pub struct ReceivePath {
     ladder: Ladder,
     max_backlog: Duration,
     seed: u64,
-    inference_lag: Arc<InferenceLag>,
+    inference_lag: Arc<CpuPressure>,
     shed_change: Option<ShedChange>,
 }
 
@@ -163,7 +163,7 @@ impl ReceivePath {
         self.ladder.done(now);
         let Some(ordered) = self.reorder.pop(now) else {
             if self.ladder.gone_at().is_some_and(|at| at <= now) {
-                self.begin_at_the_foot(now);
+                self.reset(now);
             }
             return false;
         };
@@ -174,7 +174,7 @@ impl ReceivePath {
             Ordered::Restart => {
                 self.stream.source_changed();
                 // What the source before was too much for says nothing about this one.
-                self.begin_at_the_foot(now);
+                self.reset(now);
             }
             Ordered::Packet(packet) if packet.codec != self.codec => {
                 if let Some(unit) = self.finish_unit(now) {
@@ -257,7 +257,7 @@ impl ReceivePath {
     }
 
     /// Another ladder, of which nothing is known.
-    fn begin_at_the_foot(&mut self, now: Instant) {
+    fn reset(&mut self, now: Instant) {
         let from = self.ladder.level();
         if from > ShedLevel::None {
             self.shed_change = Some(ShedChange {

@@ -1,11 +1,12 @@
-//! The tee's end of a stream: packets and sender reports come in from the driver's thread, which
+//! The tap's end of a stream: packets and sender reports come in from the driver's thread, which
 //! never waits, and go out to the decode thread. Bounded by bytes; what does not fit is dropped and
 //! counted, and shows as a loss to the decode path, which asks for a keyframe.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
+
+use parking_lot::{Condvar, Mutex};
 
 use crate::rtp::RtpPacket;
 
@@ -14,7 +15,7 @@ pub const DEFAULT_QUEUE_BYTES: usize = 8 * 1024 * 1024;
 /// What an arrival costs beside its payload.
 const OVERHEAD_BYTES: usize = size_of::<Arrival>();
 
-/// What the tee saw.
+/// What the tap saw.
 #[derive(Debug, Clone)]
 pub enum Arrival {
     /// A packet of the stream.
@@ -30,7 +31,7 @@ pub enum Arrival {
     },
 }
 
-/// The queue between the tee and the decode thread.
+/// The queue between the tap and the decode thread.
 #[derive(Debug)]
 pub struct ArrivalQueue {
     max_bytes: usize,
@@ -50,7 +51,7 @@ struct State {
 
 /// What a wait for arrivals gave.
 #[derive(Debug)]
-pub enum Popped {
+pub enum QueueEvent {
     /// The oldest arrival.
     Arrival(Arrival),
     /// The deadline passed.
@@ -79,7 +80,7 @@ impl ArrivalQueue {
     /// Puts an arrival and never waits. False if the queue is full or closed: then it is dropped.
     pub fn push(&self, arrival: Arrival) -> bool {
         let bytes = cost(&arrival);
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         if state.closed {
             return false;
         }
@@ -99,44 +100,36 @@ impl ArrivalQueue {
     }
 
     /// The oldest arrival; waits for one until the deadline, or for ever without.
-    pub fn pop(&self, deadline: Option<Instant>) -> Popped {
-        let mut state = self.lock();
+    pub fn pop(&self, deadline: Option<Instant>) -> QueueEvent {
+        let mut state = self.state.lock();
         loop {
             if let Some(arrival) = state.arrivals.pop_front() {
                 state.bytes -= cost(&arrival);
-                return Popped::Arrival(arrival);
+                return QueueEvent::Arrival(arrival);
             }
             if state.closed {
-                return Popped::Closed;
+                return QueueEvent::Closed;
             }
-            state = match deadline {
-                None => self
-                    .ready
-                    .wait(state)
-                    .unwrap_or_else(PoisonError::into_inner),
+            match deadline {
+                None => self.ready.wait(&mut state),
                 Some(deadline) => {
-                    let left = deadline.saturating_duration_since(Instant::now());
-                    if left.is_zero() {
-                        return Popped::Deadline;
+                    if self.ready.wait_until(&mut state, deadline).timed_out() {
+                        return QueueEvent::Deadline;
                     }
-                    self.ready
-                        .wait_timeout(state, left)
-                        .unwrap_or_else(PoisonError::into_inner)
-                        .0
                 }
-            };
+            }
         }
     }
 
     /// Ends the queue: pushes are refused, and `pop` gives what is left and then `Closed`.
     pub fn close(&self) {
-        self.lock().closed = true;
+        self.state.lock().closed = true;
         self.ready.notify_all();
     }
 
     /// True once closed.
     pub fn is_closed(&self) -> bool {
-        self.lock().closed
+        self.state.lock().closed
     }
 
     /// Arrivals that were dropped because the queue was full.
@@ -146,11 +139,7 @@ impl ArrivalQueue {
 
     /// Bytes in the queue, overhead included.
     pub fn bytes(&self) -> usize {
-        self.lock().bytes
-    }
-
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock().bytes
     }
 }
 
@@ -209,15 +198,15 @@ mod tests {
         }
         assert!(!queue.push(packet(3, true, 1000)));
         assert_eq!(queue.overflowed(), 1);
-        assert!(matches!(queue.pop(None), Popped::Arrival(_)));
+        assert!(matches!(queue.pop(None), QueueEvent::Arrival(_)));
         assert!(queue.push(packet(4, true, 1000)));
         queue.close();
         assert!(!queue.push(packet(5, true, 0)));
         assert_eq!(queue.overflowed(), 1);
         for _ in 0..3 {
-            assert!(matches!(queue.pop(None), Popped::Arrival(_)));
+            assert!(matches!(queue.pop(None), QueueEvent::Arrival(_)));
         }
-        assert!(matches!(queue.pop(None), Popped::Closed));
+        assert!(matches!(queue.pop(None), QueueEvent::Closed));
         assert_eq!(queue.bytes(), 0);
     }
 
@@ -225,16 +214,16 @@ mod tests {
     fn the_end_of_a_unit_wakes_and_deadlines_pass() {
         let queue = Arc::new(ArrivalQueue::default());
         let soon = Instant::now() + Duration::from_millis(5);
-        assert!(matches!(queue.pop(Some(soon)), Popped::Deadline));
+        assert!(matches!(queue.pop(Some(soon)), QueueEvent::Deadline));
         let other = Arc::clone(&queue);
         let thread = spawn_named("pusher", move || {
             other.push(packet(1, false, 10));
             other.push(packet(2, true, 10));
             other.close();
         });
-        assert!(matches!(queue.pop(None), Popped::Arrival(_)));
-        assert!(matches!(queue.pop(None), Popped::Arrival(_)));
-        assert!(matches!(queue.pop(None), Popped::Closed));
+        assert!(matches!(queue.pop(None), QueueEvent::Arrival(_)));
+        assert!(matches!(queue.pop(None), QueueEvent::Arrival(_)));
+        assert!(matches!(queue.pop(None), QueueEvent::Closed));
         thread.join();
     }
 

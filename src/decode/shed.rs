@@ -158,9 +158,9 @@ impl Ladder {
         let lateness = backlog + lag;
         self.watch_calm(lateness, now);
         let to = if self.is_over_its_head(lateness, backlog, now) {
-            self.climb(now)?
+            self.escalate(now)?
         } else {
-            self.fall(now)?
+            self.relax(now)?
         };
         self.stepped_at = Some(now);
         self.late = None;
@@ -233,7 +233,7 @@ impl Ladder {
     }
 
     /// The next higher level, if there is one.
-    fn climb(&mut self, now: Instant) -> Option<ShedLevel> {
+    fn escalate(&mut self, now: Instant) -> Option<ShedLevel> {
         let to = match self.level {
             ShedLevel::None => ShedLevel::InferLess,
             ShedLevel::InferLess if self.has_disposable() => ShedLevel::ReferencesOnly,
@@ -253,7 +253,7 @@ impl Ladder {
     }
 
     /// The next lower level, if that is sure to last.
-    fn fall(&mut self, now: Instant) -> Option<ShedLevel> {
+    fn relax(&mut self, now: Instant) -> Option<ShedLevel> {
         let (to, headroom) = match self.level {
             ShedLevel::None => return None,
             ShedLevel::InferLess => (ShedLevel::None, HEADROOM_TO_INFER),

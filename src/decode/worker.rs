@@ -4,12 +4,14 @@
 use std::fmt;
 use std::io;
 use std::panic::AssertUnwindSafe;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Instant;
+
+use parking_lot::Mutex;
 
 pub use super::path::DecodeConfig;
 use super::path::{PathError, ReceivePath};
-use super::queue::Popped;
+use super::queue::QueueEvent;
 pub use super::queue::{Arrival, ArrivalQueue};
 use super::shed::ShedChange;
 use super::{decoder::DecoderError, frame::Frame, gate::KeyframeReason};
@@ -72,9 +74,7 @@ impl DecodeWorker {
         // The thread takes them out once it runs; where there is none they are here to be tried again.
         let parts = Arc::new(Mutex::new(Some(Box::new(parts))));
         let (arrivals, theirs) = (Arc::clone(&queue), Arc::clone(&parts));
-        let take = |parts: &Mutex<Option<Box<DecodeParts>>>| {
-            parts.lock().unwrap_or_else(PoisonError::into_inner).take()
-        };
+        let take = |parts: &Mutex<Option<Box<DecodeParts>>>| parts.lock().take();
         let body = move || {
             if let Some(mut parts) = take(&theirs) {
                 let DecodeParts {
@@ -135,8 +135,8 @@ fn run(
         if queue.is_closed() {
             return;
         }
-        if let Some(left_out) = errors.allow((), Instant::now()) {
-            tracing::error!(camera = %config.id, left_out, "decoding panicked and begins anew: this is a bug in Twinsight");
+        if let Some(suppressed) = errors.allow((), Instant::now()) {
+            tracing::error!(camera = %config.id, suppressed, "decoding panicked and begins anew: this is a bug in Twinsight");
         }
     }
 }
@@ -152,9 +152,9 @@ fn run_path(
     let changes = RateLimit::new(RATE_LIMIT);
     loop {
         match queue.pop(path.deadline()) {
-            Popped::Arrival(arrival) => path.take(arrival),
-            Popped::Deadline => {}
-            Popped::Closed => break,
+            QueueEvent::Arrival(arrival) => path.take(arrival),
+            QueueEvent::Deadline => {}
+            QueueEvent::Closed => break,
         }
         if queue.is_closed() {
             path.stop();
@@ -166,9 +166,9 @@ fn run_path(
             request_keyframe(reason);
         }
         if let Some(change) = path.take_shed_change()
-            && let Some(left_out) = changes.allow((change.from, change.to), Instant::now())
+            && let Some(suppressed) = changes.allow((change.from, change.to), Instant::now())
         {
-            log_shed_change(config, change, left_out);
+            log_shed_change(config, change, suppressed);
         }
         if let Some(error) = path.take_error() {
             log_error(config, error, &warnings);
@@ -179,36 +179,36 @@ fn run_path(
 
 fn log_error(config: &DecodeConfig, error: PathError, warnings: &RateLimit<bool>) {
     let hopeless = matches!(error, PathError::Decoder(DecoderError::Unsupported(_)));
-    let Some(left_out) = warnings.allow(hopeless, Instant::now()) else {
+    let Some(suppressed) = warnings.allow(hopeless, Instant::now()) else {
         return;
     };
     let camera = &config.id;
     if hopeless {
-        tracing::warn!(%camera, left_out, %error, "this camera's video cannot be decoded");
+        tracing::warn!(%camera, suppressed, %error, "this camera's video cannot be decoded");
     } else {
-        tracing::warn!(%camera, left_out, %error, "a picture was lost to bad input");
+        tracing::warn!(%camera, suppressed, %error, "a picture was lost to bad input");
     }
 }
 
 /// Levels, lateness, and one sentence.
-fn log_shed_change(config: &DecodeConfig, change: ShedChange, left_out: u64) {
+fn log_shed_change(config: &DecodeConfig, change: ShedChange, suppressed: u64) {
     let ShedChange { from, to, lateness } = change;
     let (camera, late_ms) = (&config.id, lateness.as_millis());
     match (from < to, to) {
         (false, ShedLevel::None) => {
-            tracing::info!(%camera, %from, %to, late_ms, left_out, "decoding keeps up: nothing is left out any more");
+            tracing::info!(%camera, %from, %to, late_ms, suppressed, "decoding keeps up: nothing is left out any more");
         }
         (false, _) => {
-            tracing::info!(%camera, %from, %to, late_ms, left_out, "decoding has time to spare: less is left out");
+            tracing::info!(%camera, %from, %to, late_ms, suppressed, "decoding has time to spare: less is left out");
         }
         (true, ShedLevel::None | ShedLevel::InferLess) => {
-            tracing::warn!(%camera, %from, %to, late_ms, left_out, "decoding is late: frames are inferred half as often");
+            tracing::warn!(%camera, %from, %to, late_ms, suppressed, "decoding is late: frames are inferred half as often");
         }
         (true, ShedLevel::ReferencesOnly) => {
-            tracing::warn!(%camera, %from, %to, late_ms, left_out, "decoding is late: pictures that no other needs are left out");
+            tracing::warn!(%camera, %from, %to, late_ms, suppressed, "decoding is late: pictures that no other needs are left out");
         }
         (true, ShedLevel::KeyframesOnly) => {
-            tracing::warn!(%camera, %from, %to, late_ms, left_out, "decoding is late: nothing but keyframes is decoded");
+            tracing::warn!(%camera, %from, %to, late_ms, suppressed, "decoding is late: nothing but keyframes is decoded");
         }
     }
 }

@@ -230,7 +230,7 @@ impl Breaker {
     }
 
     /// What is wrong with it, as a sentence about the model.
-    pub fn trouble(&self) -> Option<String> {
+    pub fn last_error(&self) -> Option<String> {
         let name = &self.name;
         match &self.state {
             State::SetAside { trip, .. } | State::Probing { trip } => {
@@ -302,12 +302,12 @@ mod tests {
             breaker.probe(now);
             assert_eq!(admission(&breaker), Admission::Probe);
             assert_eq!(
-                breaker.trouble().unwrap(),
+                breaker.last_error().unwrap(),
                 "model m is set aside: a run did not end in time"
             );
         }
         assert!(breaker.succeeded(now));
-        assert_eq!(breaker.trouble(), None);
+        assert_eq!(breaker.last_error(), None);
         // Soon again: it has proved nothing. Much later: from the beginning.
         assert_eq!(breaker.trip(Trip::Hung, now + 60 * S), Some(600 * S));
         now += 700 * S;
@@ -321,7 +321,7 @@ mod tests {
         let (mut breaker, now) = (breaker(), Instant::now());
         for n in 0..4 {
             let trouble = (n >= 3).then(|| "model m gives no results: NaN".to_owned());
-            assert_eq!(breaker.trouble(), trouble);
+            assert_eq!(breaker.last_error(), trouble);
             breaker.failed("NaN", now);
             assert_eq!(admission(&breaker), Admission::Open);
         }
@@ -376,7 +376,7 @@ mod tests {
                     prop_assert!(!closed);
                 }
                 let fine = breaker.state() == ModelState::Working;
-                prop_assert_eq!(breaker.trouble().is_none(), fine);
+                prop_assert_eq!(breaker.last_error().is_none(), fine);
             }
         }
     }

@@ -3,8 +3,10 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
 
 use super::breaker::{Breaker, IN_A_ROW, Trip, is_calm};
 use super::worker::CameraScheduler;
@@ -59,26 +61,26 @@ impl ModelHealth {
     }
 
     /// What is wrong with the models, a sentence each.
-    pub fn troubles(&self) -> Vec<String> {
-        let state = self.lock();
+    pub fn last_errors(&self) -> Vec<String> {
+        let state = self.state.lock();
         let breakers = state.models.iter().map(|model| &model.breaker);
-        breakers.filter_map(Breaker::trouble).collect()
+        breakers.filter_map(Breaker::last_error).collect()
     }
 
     /// Why a stream that uses the model of this name is blind, though its frames may come.
     pub fn blind(&self, stream: &StreamId, model: &str) -> Option<String> {
-        let state = self.lock();
+        let state = self.state.lock();
         let mut breakers = state.models.iter().map(|model| &model.breaker);
         let breaker = breakers.find(|breaker| **breaker.name() == *model)?;
         if breaker.is_out() {
-            return breaker.trouble();
+            return breaker.last_error();
         }
         let failing = state.failing.get(stream)?;
         (failing.in_a_row >= IN_A_ROW).then(|| failing.reason.clone())
     }
 
     pub(super) fn add(&self, name: Arc<str>, first_run: Option<Duration>) {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         state.models.push(Model {
             breaker: Breaker::new(name, first_run),
             told: None,
@@ -89,7 +91,7 @@ impl ModelHealth {
 
     /// How many there are.
     pub(super) fn count(&self) -> usize {
-        self.lock().models.len()
+        self.state.lock().models.len()
     }
 
     pub(super) fn name(&self, model: usize) -> Arc<str> {
@@ -108,7 +110,7 @@ impl ModelHealth {
     }
 
     pub(super) fn succeeded(&self, model: usize, stream: &StreamId, now: Instant) {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         let failing = state.failing.get(stream);
         if failing
             .is_some_and(|failing| failing.in_a_row < IN_A_ROW || is_calm(Some(failing.at), now))
@@ -124,7 +126,7 @@ impl ModelHealth {
     }
 
     pub(super) fn failed(&self, model: usize, stream: &StreamId, reason: &str, now: Instant) {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         state
             .failing
             .entry(stream.clone())
@@ -159,7 +161,7 @@ impl ModelHealth {
         trip: Trip,
         set_aside: impl FnOnce(&mut Breaker, Trip) -> Option<Duration>,
     ) {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         if let Some(each) = state.models.get_mut(model) {
             let reason = trip.clause();
             if let Some(pause) = set_aside(&mut each.breaker, trip) {
@@ -174,7 +176,7 @@ impl ModelHealth {
 
     /// Models that may be tried.
     pub(super) fn due(&self, now: Instant) -> Vec<usize> {
-        let state = self.lock();
+        let state = self.state.lock();
         let models = state.models.iter().enumerate();
         models
             .filter(|(_, model)| model.breaker.is_due(now))
@@ -183,7 +185,7 @@ impl ModelHealth {
     }
 
     pub(super) fn probe(&self, model: usize, now: Instant) {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         if let Some(each) = state.models.get_mut(model) {
             each.breaker.probe(now);
         }
@@ -198,11 +200,18 @@ impl ModelHealth {
     /// Forgets streams of which nothing was heard.
     pub(super) fn sweep(&self, now: Instant) {
         let recent = |failing: &Failing| now.saturating_duration_since(failing.at) < MEMORY;
-        self.lock().failing.retain(|_, failing| recent(failing));
+        self.state
+            .lock()
+            .failing
+            .retain(|_, failing| recent(failing));
     }
 
     fn of<R>(&self, model: usize, ask: impl FnOnce(&Breaker) -> R) -> Option<R> {
-        self.lock().models.get(model).map(|each| ask(&each.breaker))
+        self.state
+            .lock()
+            .models
+            .get(model)
+            .map(|each| ask(&each.breaker))
     }
 
     /// Tells scheduler and metrics what has changed; under the lock, so that the last word is the newest.
@@ -219,10 +228,6 @@ impl ModelHealth {
         if before.is_none_or(|(_, told)| told != state) {
             self.metrics.set_model_state(each.breaker.name(), state);
         }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

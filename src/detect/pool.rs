@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use super::breaker::Trip;
 use super::detector::Detector;
 use super::health::ModelHealth;
-use super::worker::{Flight, PoolContext, Run, Worker, WorkerState, lock};
+use super::worker::{Flight, PoolContext, Run, Worker, WorkerState};
 use crate::backoff::Backoff;
 use crate::clock::SuspendDetector;
 use crate::schedule::scheduler::JobEnd;
@@ -141,7 +141,7 @@ impl InferencePool {
     }
 
     /// What keeps all of inference from working, as a sentence.
-    pub fn trouble(&self) -> Option<&'static str> {
+    pub fn last_error(&self) -> Option<&'static str> {
         let idle_hands = self.places.iter().any(|place| place.worker.is_some());
         (!idle_hands && !self.places.is_empty()).then_some("no inference worker runs")
     }
@@ -220,7 +220,7 @@ impl InferencePool {
             return;
         };
         if place.starved.is_none() {
-            place.starved = lock(&worker.shared.delay).take();
+            place.starved = worker.shared.delay.lock().take();
         }
         let starved = place.starved.as_mut().map(|delay| delay.lap());
         let starved = starved.unwrap_or_default();
@@ -287,7 +287,7 @@ impl InferencePool {
             camera = %flight.work.id, worker = worker.shared.name,
             "a run does not end when it is told to: its worker is given up"
         );
-        lock(&worker.shared.heartbeat).take();
+        worker.shared.heartbeat.lock().take();
         flight
             .work
             .metrics
@@ -319,7 +319,7 @@ impl InferencePool {
                 .filter_map(|place| Some(&place.worker.as_ref()?.shared))
                 .peekable();
             let is_staffed = workers.peek().is_some();
-            let lacking = workers.find(|shared| lock(&shared.lacks).contains(&model));
+            let lacking = workers.find(|shared| shared.lacks.lock().contains(&model));
             match lacking.map(Arc::clone) {
                 Some(shared) => self.start_load(Target::Worker(shared, model), vec![model], now),
                 None if is_staffed => self.models.probe(model, now),
@@ -332,7 +332,7 @@ impl InferencePool {
     fn wanted(&self) -> Option<(Arc<WorkerState>, usize)> {
         let mut workers = self.places.iter().filter_map(|place| place.worker.as_ref());
         workers.find_map(|worker| {
-            let lacks = lock(&worker.shared.lacks).clone();
+            let lacks = worker.shared.lacks.lock().clone();
             let model = lacks
                 .into_iter()
                 .find(|model| !self.models.is_closed(*model) && !self.load_hangs(*model))?;
@@ -497,7 +497,7 @@ impl InferencePool {
     /// True if a worker has a detector of the model.
     fn is_had(&self, model: usize) -> bool {
         let mut workers = self.places.iter().filter_map(|place| place.worker.as_ref());
-        workers.any(|worker| !lock(&worker.shared.lacks).contains(&model))
+        workers.any(|worker| !worker.shared.lacks.lock().contains(&model))
     }
 
     fn staff(

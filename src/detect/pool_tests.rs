@@ -1,13 +1,13 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, channel};
-use std::sync::{Condvar, Mutex};
 
+use parking_lot::{Condvar, Mutex};
 use proptest::prelude::*;
 
 use super::*;
 use crate::config::StreamId;
+use crate::decode::cpu_pressure::CpuPressure;
 use crate::decode::frame::{Color, Frame, FrameTiming, PictureSize, PlanePool};
-use crate::decode::lag::InferenceLag;
 use crate::detect::detector::{DetectError, DetectSettings, Detections, ModelInfo, Terminate};
 use crate::detect::manifest::ModelError;
 use crate::detect::postprocess::Implausible;
@@ -83,15 +83,15 @@ impl Model {
     }
 
     fn change(&self, change: impl FnOnce(&mut ModelWays)) {
-        change(&mut lock(&self.state));
+        change(&mut self.state.lock());
         self.changed.notify_all();
     }
 
     fn load(self: &Arc<Self>) -> Result<Box<dyn Detector>, ModelError> {
         self.loads.fetch_add(1, Ordering::Relaxed);
-        let mut state = lock(&self.state);
+        let mut state = self.state.lock();
         while state.loads_hang && !state.released {
-            state = self.changed.wait(state).unwrap();
+            self.changed.wait(&mut state);
         }
         if state.loads_fail {
             return Err(ModelError::Session {
@@ -116,12 +116,12 @@ impl Detector for Fake {
         _picture: Picture<'_>,
         _settings: &DetectSettings,
     ) -> Result<Detections, DetectError> {
-        let mut state = lock(&self.model.state);
+        let mut state = self.model.state.lock();
         loop {
             match state.way {
                 _ if state.released => return Err(DetectError::Fake),
-                Way::Hangs if *lock(&self.terminated) => return Err(DetectError::Fake),
-                Way::Hangs | Way::Stuck => state = self.model.changed.wait(state).unwrap(),
+                Way::Hangs if *self.terminated.lock() => return Err(DetectError::Fake),
+                Way::Hangs | Way::Stuck => self.model.changed.wait(&mut state),
                 Way::Good => break,
                 Way::Panics => {
                     drop(state);
@@ -151,15 +151,15 @@ impl Detector for Fake {
     fn terminator(&self) -> Option<Terminate> {
         let (model, terminated) = (Arc::clone(&self.model), Arc::clone(&self.terminated));
         Some(Box::new(move || {
-            let state = lock(&model.state);
-            *lock(&terminated) = true;
+            let state = model.state.lock();
+            *terminated.lock() = true;
             drop(state);
             model.changed.notify_all();
         }))
     }
 
     fn recover(&mut self) -> bool {
-        *lock(&self.terminated) = false;
+        *self.terminated.lock() = false;
         true
     }
 
@@ -198,7 +198,7 @@ impl Bench {
             events,
             Arc::new(move |inference| {
                 let event = (inference.job.work.id.clone(), inference.job.skipped_frames);
-                let _ = lock(&sender).send(event);
+                let _ = sender.lock().send(event);
             }),
         )
     }
@@ -223,8 +223,8 @@ impl Bench {
             sink,
             metrics: Arc::clone(&metrics),
             health: Health::default(),
-            lag: Arc::new(InferenceLag::default()),
-            clock: Arc::new(move || *lock(&clock)),
+            lag: Arc::new(CpuPressure::default()),
+            clock: Arc::new(move || *clock.lock()),
         };
         let set = || models.iter().map(|model| model.load().unwrap()).collect();
         let sets = (0..workers).map(|_| set()).collect();
@@ -316,7 +316,7 @@ impl Bench {
             std::thread::yield_now();
         }
         let now = {
-            let mut now = lock(&self.now);
+            let mut now = self.now.lock();
             *now += time;
             *now
         };
@@ -363,7 +363,7 @@ impl Bench {
     }
 
     fn ways(&self) -> Vec<Way> {
-        let ways = self.models.iter().map(|model| lock(&model.state).way);
+        let ways = self.models.iter().map(|model| model.state.lock().way);
         ways.collect()
     }
 
@@ -371,7 +371,7 @@ impl Bench {
     fn goes_on(&self) -> bool {
         let (ways, pool) = (self.ways(), self.pool.as_ref().unwrap());
         let loads = pool.load.as_ref().is_some_and(|load| {
-            let hangs = |model: &usize| lock(&self.models[*model].state).loads_hang;
+            let hangs = |model: &usize| self.models[*model].state.lock().loads_hang;
             !load.is_done.load(Ordering::Acquire) && !load.models.iter().any(hangs)
         });
         let workers = pool.places.iter().filter_map(|place| place.worker.as_ref());
@@ -444,7 +444,7 @@ fn two_cameras_whose_model_hangs_leave_the_third_alone() {
     assert_eq!(bench.state(0), Some(ModelState::SetAside));
     assert_eq!(bench.state(1), Some(ModelState::Working));
     let reason = "model m0 is set aside: a run did not end in time";
-    assert_eq!(bench.pool().models().troubles(), [reason]);
+    assert_eq!(bench.pool().models().last_errors(), [reason]);
     for camera in 0..2 {
         assert_eq!(bench.blind(camera, 0).as_deref(), Some(reason));
         assert!(bench.failed(camera) > 150, "{}", bench.failed(camera));
@@ -477,7 +477,7 @@ fn runs_that_ignore_their_end_cost_a_bounded_number_of_workers() {
     assert_eq!(bench.metrics.workers_given_up.get(), 2);
     assert!(bench.metrics.worker_restarts.get() <= 2);
     assert_eq!(
-        bench.pool().models().troubles(),
+        bench.pool().models().last_errors(),
         ["model m0 is set aside: a run does not end, though it was told to"]
     );
     // When the runs end after all, there is room for another trial.
@@ -536,7 +536,7 @@ fn a_process_that_stood_still_has_no_run_that_hangs() {
 fn a_run_that_began_after_the_process_stood_still_hangs_no_longer_than_others() {
     let mut bench = Bench::new(1, 1, &[0]);
     bench.step();
-    *lock(&bench.now) += Duration::from_secs(30);
+    *bench.now.lock() += Duration::from_secs(30);
     bench.way(0, Way::Hangs);
     bench.offer(0);
     bench.wait("it runs", |bench| bench.is_in_flight(0));
@@ -583,7 +583,9 @@ fn a_panic_behind_the_model_costs_its_event_and_nothing_else() {
         Arc::new(move |inference| {
             let call = calls.fetch_add(1, Ordering::Relaxed);
             assert!(call > 1, "this panic is the test's");
-            let _ = lock(&sender).send((inference.job.work.id.clone(), call as u64));
+            let _ = sender
+                .lock()
+                .send((inference.job.work.id.clone(), call as u64));
         }),
     );
     let metrics = Arc::clone(&bench.cameras[0].metrics);
@@ -614,7 +616,7 @@ fn a_model_that_lies_leaves_its_cameras_blind_and_that_is_said() {
     bench.until("it is said", |bench| bench.blind(0, 0).is_some());
     assert_eq!(bench.blind(0, 0).as_deref(), Some(because));
     assert_eq!(
-        bench.pool().models().troubles(),
+        bench.pool().models().last_errors(),
         [format!("model m0 gives no results: {because}")]
     );
     assert_eq!(bench.state(0), Some(ModelState::Failing));
@@ -624,7 +626,7 @@ fn a_model_that_lies_leaves_its_cameras_blind_and_that_is_said() {
         bench.event(0);
         bench.blind(0, 0).is_none()
     });
-    assert!(bench.pool().models().troubles().is_empty());
+    assert!(bench.pool().models().last_errors().is_empty());
     bench.close();
 }
 
@@ -701,7 +703,7 @@ fn a_worker_is_replaced_without_the_model_whose_load_never_ends() {
     bench.offer(0);
     bench.until("the others are inferred again", |bench| {
         bench.offer(2);
-        bench.cameras[2].metrics.frames_inferred.get() > 0 && bench.pool().trouble().is_none()
+        bench.cameras[2].metrics.frames_inferred.get() > 0 && bench.pool().last_error().is_none()
     });
     let reason = "model m1 is set aside: it cannot be loaded again: loading it does not end";
     bench.until("that one is said to be out", |bench| {
@@ -760,9 +762,9 @@ fn without_a_worker_the_node_says_so() {
     bench.way(0, Way::Stuck);
     bench.offer(0);
     bench.until("its worker is given up", |bench| {
-        bench.pool().trouble().is_some()
+        bench.pool().last_error().is_some()
     });
-    assert_eq!(bench.pool().trouble(), Some("no inference worker runs"));
+    assert_eq!(bench.pool().last_error(), Some("no inference worker runs"));
     bench.close();
 }
 

@@ -2,9 +2,9 @@
 //! A path or the lack of one comes in, a [`Runtime`] that sessions are built from goes out.
 
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
 
 use ort::environment::Environment;
+use parking_lot::Mutex;
 
 use super::telemetry_off;
 
@@ -87,7 +87,7 @@ impl Runtime {
     /// turned off before `main`.
     pub fn load(options: &RuntimeOptions) -> Result<Self, RuntimeError> {
         let library = find_library(options)?;
-        let mut loaded = LOADED.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut loaded = LOADED.lock();
         if let Some(runtime) = &*loaded {
             return runtime.again(&library, options);
         }

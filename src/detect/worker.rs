@@ -8,15 +8,17 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
+
+use parking_lot::{Mutex, MutexGuard};
 
 use super::breaker::Trip;
 use super::detector::{DetectSettings, Detections, Detector, ModelInfo, Terminate};
 use super::health::ModelHealth;
 use super::manifest::ModelError;
 use crate::config::StreamId;
-use crate::decode::lag::{InferenceLag, starved};
+use crate::decode::cpu_pressure::{CpuPressure, starved};
 use crate::preprocess::Picture;
 use crate::schedule::scheduler::{Job, JobEnd, Scheduler, SourceId};
 use crate::telemetry::cpu::{RunDelay, thread_cpu};
@@ -88,7 +90,7 @@ pub struct PoolContext {
     /// Where workers show that they live.
     pub health: Health,
     /// Where they tell how long decoding starved a run.
-    pub lag: Arc<InferenceLag>,
+    pub lag: Arc<CpuPressure>,
     /// What time it is: [`Instant::now`], or a test's.
     pub clock: Clock,
 }
@@ -191,37 +193,38 @@ impl Worker {
 impl WorkerState {
     /// Hands over a detector, in the place of the one that it has of the model.
     pub(super) fn give(&self, model: usize, detector: Box<dyn Detector>) {
-        let mut terminators = lock(&self.terminators);
+        let mut terminators = self.terminators.lock();
         if terminators.len() <= model {
             terminators.resize_with(model + 1, || None);
         }
         terminators[model] = detector.terminator();
         drop(terminators);
-        lock(&self.given).push((model, detector));
-        lock(&self.lacks).remove(&model);
+        self.given.lock().push((model, detector));
+        self.lacks.lock().remove(&model);
     }
 
     /// Ends a run of the model.
     pub(super) fn terminate(&self, model: usize) {
-        if let Some(Some(terminate)) = lock(&self.terminators).get(model) {
+        if let Some(Some(terminate)) = self.terminators.lock().get(model) {
             terminate();
         }
     }
 
     /// Ends whatever runs.
     pub(super) fn terminate_all(&self) {
-        lock(&self.terminators)
+        self.terminators
+            .lock()
             .iter()
             .flatten()
             .for_each(|terminate| terminate());
     }
 
     pub(super) fn run(&self) -> MutexGuard<'_, Run> {
-        lock(&self.run)
+        self.run.lock()
     }
 
     fn beat(&self) {
-        if let Some(heartbeat) = &*lock(&self.heartbeat) {
+        if let Some(heartbeat) = &*self.heartbeat.lock() {
             heartbeat.beat(Instant::now());
         }
     }
@@ -371,7 +374,7 @@ fn work(context: &PoolContext, models: &ModelHealth, shared: &WorkerState) {
     // Packets and pictures first: what they wait for inference is added to the age of every frame.
     yield_to_others();
     let mut run_delay = RunDelay::of_this_thread();
-    *lock(&shared.delay) = Some(run_delay.of_the_same());
+    *shared.delay.lock() = Some(run_delay.of_the_same());
     let mut detectors = Detectors::default();
     while let Some(job) = context.scheduler.next(BEAT, || shared.beat()) {
         let infer = || {
@@ -413,7 +416,7 @@ fn infer(
     let (worked_before, decoded_before) = (thread_cpu(), context.lag.decoding());
     let work = &job.work;
     // What the frame's camera may name by now is there: it was given before the camera knew it.
-    detectors.take(&mut lock(&shared.given));
+    detectors.take(&mut shared.given.lock());
     let result = catch_unwind(AssertUnwindSafe(|| {
         let detector = detectors.get(work.model)?;
         let detections = detector.detect(Picture::I420(job.frame.planes()), &work.settings);
@@ -500,10 +503,6 @@ fn infer(
 /// Takes a detector away that cannot be used any more; who looks after the worker gives another.
 fn lose(detectors: &mut Detectors, shared: &WorkerState, model: usize) {
     // Before foreign code ends it, which takes its time.
-    lock(&shared.lacks).insert(model);
+    shared.lacks.lock().insert(model);
     detectors.lose(model);
-}
-
-pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -57,7 +57,7 @@ pub struct DemoOptions {
 
 /// What came of one camera's events.
 #[derive(Debug, Default)]
-struct Seen {
+struct CameraTally {
     events: u64,
     since_drawn: u64,
     ages_ms: Vec<f64>,
@@ -125,8 +125,10 @@ pub async fn run(
         ids.len(),
         options.fps
     )?;
-    let mut seen: BTreeMap<String, Seen> =
-        ids.iter().map(|id| (id.clone(), Seen::default())).collect();
+    let mut seen: BTreeMap<String, CameraTally> = ids
+        .iter()
+        .map(|id| (id.clone(), CameraTally::default()))
+        .collect();
     let started = Instant::now();
     let mut screen = Screen::new();
     let mut draw = tokio::time::interval_at((started + DRAW_EVERY).into(), DRAW_EVERY);
@@ -159,7 +161,7 @@ pub async fn run(
     summary(out, &metrics, &seen, ran)
 }
 
-fn note(seen: &mut BTreeMap<String, Seen>, event: &Value) {
+fn note(seen: &mut BTreeMap<String, CameraTally>, event: &Value) {
     let Some(camera) = event["camera"]["twinId"]
         .as_str()
         .and_then(|id| seen.get_mut(id))
@@ -206,7 +208,7 @@ impl Screen {
         &mut self,
         out: &mut impl Write,
         node: &Node,
-        seen: &mut BTreeMap<String, Seen>,
+        seen: &mut BTreeMap<String, CameraTally>,
     ) -> Result<()> {
         let seconds = self.drawn_at.elapsed().as_secs_f64().max(0.001);
         self.drawn_at = Instant::now();
@@ -244,7 +246,7 @@ impl Screen {
 fn summary(
     out: &mut impl Write,
     metrics: &crate::telemetry::metrics::Metrics,
-    seen: &BTreeMap<String, Seen>,
+    seen: &BTreeMap<String, CameraTally>,
     ran: Duration,
 ) -> Result<()> {
     writeln!(out, "\nafter {:.1} s", ran.as_secs_f64())?;

@@ -201,18 +201,18 @@ mod tests {
 
     /// What a clip came to: of each picture its size and the mean of its RGB values, and what is wrong.
     #[derive(Debug, Default)]
-    struct Seen {
+    struct Decoded {
         sizes: Vec<(usize, usize)>,
         means: Vec<u8>,
         undecoded: Option<Undecoded>,
         damage: Option<NotAClip>,
     }
 
-    fn see(bytes: &[u8]) -> Result<Seen, NotAClip> {
+    fn see(bytes: &[u8]) -> Result<Decoded, NotAClip> {
         let clip = Clip::from_bytes(bytes)?;
-        let mut seen = Seen {
+        let mut seen = Decoded {
             damage: clip.damage().cloned(),
-            ..Seen::default()
+            ..Decoded::default()
         };
         let mut rgb = Vec::new();
         let decoded = decode::<DecoderError>(&clip, |planes| {
@@ -235,7 +235,7 @@ mod tests {
     /// The mean RGB values of the fault files' pictures: seven, or the first or last of them.
     const SEVEN: [u8; 7] = [16, 51, 86, 121, 156, 191, 225];
 
-    fn assert_means(name: &str, seen: &Seen, expected: &[u8]) {
+    fn assert_means(name: &str, seen: &Decoded, expected: &[u8]) {
         let near = |(a, b): (&u8, &u8)| a.abs_diff(*b) <= 3;
         assert!(
             seen.means.len() == expected.len() && seen.means.iter().zip(expected).all(near),

@@ -7,10 +7,11 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::future::Future;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use serde_json::{Map, Value, json};
 use socketioxide::adapter::LocalAdapter;
 use socketioxide::extract::{AckSender, Event, SocketRef, TryData};
@@ -260,7 +261,7 @@ fn admit(hub: &Arc<Hub>, socket: &SocketRef, auth: Value) -> Result<(), String> 
     let (leaving, left) = (Arc::clone(hub), Arc::clone(&client));
     socket.on_disconnect(move || {
         leaving.clients.fetch_sub(1, Ordering::Relaxed);
-        match &*lock(&left) {
+        match &*left.lock() {
             Client::Twin(twin_id) => leaving.went(twin_id),
             Client::Device(device_id) => leaving.went(&format!("{DEVICE}{device_id}")),
             Client::Stranger => {}
@@ -297,7 +298,7 @@ impl MessageHandler<LocalAdapter, InOrder> for Handler {
 impl Handler {
     /// Handles an event; what it gives is the acknowledgement, where one is asked for.
     fn event(&self, socket: &SocketRef, name: &str, mut payload: Map<String, Value>) -> Answer {
-        let client = lock(&self.client).clone();
+        let client = self.client.lock().clone();
         match client {
             Client::Twin(own) if name == own => {
                 let Some(Value::String(method)) = payload.remove("method") else {
@@ -330,7 +331,7 @@ impl Handler {
             DirectAccess::Nobody => false,
         };
         let answer = if valid {
-            *lock(&self.client) = Client::Device(device_id.to_owned());
+            *self.client.lock() = Client::Device(device_id.to_owned());
             self.hub.came(format!("{DEVICE}{device_id}"));
             json!({ "status": "success" })
         } else {
@@ -356,7 +357,9 @@ impl Handler {
         }
         let mut twins = vec![own.clone()];
         twins.extend(
-            lock(&self.hub.twins)
+            self.hub
+                .twins
+                .lock()
                 .values()
                 .filter(|twin| twin["deviceId"] == device_id && twin["id"] != own["id"])
                 .cloned(),
@@ -465,12 +468,12 @@ impl Hub {
 
     /// A client introduced itself.
     fn came(&self, who: String) {
-        *lock(&self.online).entry(who).or_default() += 1;
+        *self.online.lock().entry(who).or_default() += 1;
     }
 
     /// A client that had introduced itself is gone.
     fn went(&self, who: &str) {
-        let mut online = lock(&self.online);
+        let mut online = self.online.lock();
         if let Some(count) = online.get_mut(who) {
             *count -= 1;
             if *count == 0 {
@@ -487,7 +490,7 @@ impl Hub {
         if self.told.contains(id) {
             return twin;
         }
-        let online = lock(&self.online);
+        let online = self.online.lock();
         let is_online = |who: &str| online.contains_key(who);
         let as_other = match twin["type"].as_str() {
             Some("Peripheral") => twin["properties"]["desired"]["instanceId"]
@@ -509,7 +512,7 @@ impl Hub {
 
     /// A twin that is known or may be made up.
     fn twin(&self, id: &str) -> Option<Value> {
-        let known = lock(&self.twins).get(id).cloned();
+        let known = self.twins.lock().get(id).cloned();
         let made_up = || {
             let may_be = !self.options.strict && !id.is_empty() && id.len() <= MAX_ID_BYTES;
             may_be.then(|| new_twin(id, "Edge", "dev-device"))
@@ -519,7 +522,9 @@ impl Hub {
 
     /// The Device twin of a device, made up if need be.
     fn device_twin(&self, device_id: &str) -> Value {
-        let known = lock(&self.twins)
+        let known = self
+            .twins
+            .lock()
             .values()
             .find(|twin| twin["type"] == "Device" && twin["deviceId"] == device_id)
             .cloned();
@@ -549,7 +554,7 @@ impl Hub {
 
     fn store(&self, twin: Value) -> Result<Value, Answer> {
         let id = twin_id(&twin).unwrap_or_default().to_owned();
-        let mut twins = lock(&self.twins);
+        let mut twins = self.twins.lock();
         if twins.len() >= MAX_TWINS && !twins.contains_key(&id) {
             return Err(failure(format!(
                 "the development hub holds {MAX_TWINS} twins already"
@@ -561,7 +566,8 @@ impl Hub {
     }
 
     fn peripherals(&self, instance_id: &str) -> Vec<Value> {
-        lock(&self.twins)
+        self.twins
+            .lock()
             .values()
             .filter(|twin| {
                 twin["type"] == "Peripheral"
@@ -578,7 +584,9 @@ impl Hub {
             return failure("the peripheral has no hardwareId");
         };
         let instance_id = data["instanceId"].as_str().unwrap_or(own);
-        let known = lock(&self.twins)
+        let known = self
+            .twins
+            .lock()
             .values()
             .find(|twin| {
                 twin["type"] == "Peripheral"
@@ -621,7 +629,7 @@ impl Hub {
     }
 
     fn delete_peripheral(&self, id: Option<&str>) -> Answer {
-        let mut twins = lock(&self.twins);
+        let mut twins = self.twins.lock();
         match id {
             Some(id)
                 if twins
@@ -701,8 +709,4 @@ fn touch(twin: &mut Value) {
     let clock = WallClock::read();
     twin["version"] = (twin["version"].as_u64().unwrap_or(0) + 1).into();
     twin["updatedAt"] = clock.unix_ms(clock.instant()).into();
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -179,10 +179,10 @@ pub async fn serve_within(
         if is_of_the_client(&error) {
             continue;
         }
-        if let Some(left_out) = warnings.allow((), Instant::now()) {
+        if let Some(suppressed) = warnings.allow((), Instant::now()) {
             tracing::warn!(
                 error = explain_io(&error),
-                left_out,
+                suppressed,
                 "a connection cannot be accepted"
             );
         }

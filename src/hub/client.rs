@@ -4,9 +4,10 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock, Weak};
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::{Duration, Instant};
 
+use parking_lot::{Mutex, RwLock};
 use prometheus::IntCounter;
 use serde_json::{Map, Value, json};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, broadcast, mpsc, oneshot, watch};
@@ -18,7 +19,7 @@ use super::handlers::{HandlerId, HandlerTasks, call};
 use super::message::{IceServer, Twin, TwinMessage, TwinUpdate};
 use super::namesake::{SentDescriptions, Sightings, is_foreign};
 use super::options::HubOptions;
-use super::session::{AwayReason, CallError, CallResult, encode_call, failed, words};
+use super::session::{AwayReason, CallError, CallResult, encode_call, failed, hub_message};
 use super::text::brief;
 use super::twin::{ActionResult, Instance, until};
 use crate::config::Secret;
@@ -181,7 +182,7 @@ type Received = (TwinMessage, usize);
 /// Changes of the subscribed twins, in order; whoever lags too far behind loses the oldest.
 #[derive(Debug)]
 pub struct TwinUpdates {
-    receiver: broadcast::Receiver<Told>,
+    receiver: broadcast::Receiver<FeedItem>,
     /// The number of the next update.
     next: u64,
     missed: u64,
@@ -189,7 +190,7 @@ pub struct TwinUpdates {
 
 /// What stands in the queue of updates.
 #[derive(Debug, Clone)]
-pub(super) enum Told {
+pub(super) enum FeedItem {
     /// An update and its number.
     Update(u64, Box<TwinUpdate>),
     /// Takes a place in the stead of an update that is larger than its own.
@@ -206,7 +207,7 @@ pub(super) struct Shared {
     /// The longest frame that the hub takes, in bytes.
     pub(super) max_message: AtomicUsize,
     listeners: Mutex<Vec<Arc<Listener>>>,
-    updates: broadcast::Sender<Told>,
+    updates: broadcast::Sender<FeedItem>,
     /// Updates so far.
     updates_told: AtomicU64,
     pub(super) handlers: HandlerTasks,
@@ -630,7 +631,7 @@ impl HubClient {
 
     fn encode_message(&self, source: &str, target: &str, data: Value) -> Result<String, HubError> {
         let own = self.joined_twin_id()?;
-        lock(&self.shared.sent).remember(&data);
+        self.shared.sent.lock().remember(&data);
         let message = TwinMessage {
             twin_id: target.to_owned(),
             source_twin_id: source.to_owned(),
@@ -703,7 +704,7 @@ impl HubClient {
             waiting_bytes: Arc::clone(&waiting_bytes),
             dropped: Arc::clone(&dropped),
         };
-        let mut listeners = lock(&self.shared.listeners);
+        let mut listeners = self.shared.listeners.lock();
         listeners.retain(|listener| !listener.sender.is_closed());
         listeners.push(Arc::new(listener));
         MessageReceiver {
@@ -900,13 +901,13 @@ impl TwinUpdates {
     pub async fn recv(&mut self) -> Option<TwinUpdate> {
         loop {
             match self.receiver.recv().await {
-                Ok(Told::Update(number, update)) => {
+                Ok(FeedItem::Update(number, update)) => {
                     self.missed += number.saturating_sub(self.next);
                     self.next = number + 1;
                     return Some(*update);
                 }
                 // The next update's number tells how many were missed.
-                Ok(Told::Filler) | Err(broadcast::error::RecvError::Lagged(_)) => {}
+                Ok(FeedItem::Filler) | Err(broadcast::error::RecvError::Lagged(_)) => {}
                 Err(broadcast::error::RecvError::Closed) => return None,
             }
         }
@@ -948,22 +949,22 @@ impl Shared {
     }
 
     pub(super) fn set_own_id(&self, id: &str) {
-        let mut own = self.own.write().unwrap_or_else(PoisonError::into_inner);
+        let mut own = self.own.write();
         id.clone_into(&mut own.id);
     }
 
     pub(super) fn set_own_twin(&self, twin: Twin) {
-        let mut own = self.own.write().unwrap_or_else(PoisonError::into_inner);
+        let mut own = self.own.write();
         own.twin = Some(twin);
     }
 
     /// The key that is in use.
     pub(super) fn access_key(&self) -> Option<Secret> {
-        lock(&self.access_key).clone()
+        self.access_key.lock().clone()
     }
 
     pub(super) fn set_access_key(&self, key: Secret) {
-        *lock(&self.access_key) = Some(key);
+        *self.access_key.lock() = Some(key);
     }
 
     /// Tells an update of so many bytes to whoever listens.
@@ -972,18 +973,18 @@ impl Shared {
         // An error means that nobody listens.
         if self
             .updates
-            .send(Told::Update(number, Box::new(update)))
+            .send(FeedItem::Update(number, Box::new(update)))
             .is_ok()
         {
             for _ in 0..(bytes / UPDATE_BYTES).min(UPDATE_QUEUE - 1) {
-                let _ = self.updates.send(Told::Filler);
+                let _ = self.updates.send(FeedItem::Filler);
             }
         }
     }
 
     /// Notes a change of what is listened to; false if the client has ended.
     fn want(&self, twin_id: &str, change: impl FnOnce(&mut WantChange)) -> bool {
-        let mut wants = lock(&self.wants);
+        let mut wants = self.wants.lock();
         if wants.closed {
             return false;
         }
@@ -995,7 +996,7 @@ impl Shared {
 
     /// One of the changes of what is listened to.
     pub(super) fn next_want(&self) -> Option<(String, WantChange)> {
-        lock(&self.wants).changes.pop_first()
+        self.wants.lock().changes.pop_first()
     }
 
     /// Looks whether a message proves that somebody else has our twin id.
@@ -1006,7 +1007,7 @@ impl Shared {
         let foreign = self.read_own(|own| {
             !own.id.is_empty()
                 && message.source_twin_id == own.id
-                && is_foreign(message, &own.id, &namesake.run_id, &lock(&self.sent))
+                && is_foreign(message, &own.id, &namesake.run_id, &self.sent.lock())
         });
         if !foreign {
             return;
@@ -1015,7 +1016,7 @@ impl Shared {
             metrics.twin_id_conflicts.inc();
         }
         let now = Instant::now();
-        if lock(&namesake.sightings).proved(now)
+        if namesake.sightings.lock().proved(now)
             && let Some(suppressed) = self.warnings.allow("namesake", now)
         {
             tracing::warn!(
@@ -1030,7 +1031,7 @@ impl Shared {
     pub(super) fn deliver(&self, message: &TwinMessage, bytes: usize) -> bool {
         self.look_for_namesake(message);
         let mut wanted = self.settle_request(message);
-        let listeners = lock(&self.listeners).clone();
+        let listeners = self.listeners.lock().clone();
         let mut any_closed = false;
         for listener in &listeners {
             any_closed |= listener.sender.is_closed();
@@ -1046,16 +1047,18 @@ impl Shared {
             }
         }
         if any_closed {
-            lock(&self.listeners).retain(|listener| !listener.sender.is_closed());
+            self.listeners
+                .lock()
+                .retain(|listener| !listener.sender.is_closed());
         }
         wanted
     }
 
     /// Ends the streams of messages and updates, when the task ends.
     pub(super) fn hang_up(&self) {
-        lock(&self.listeners).clear();
-        lock(&self.requests).clear();
-        let mut wants = lock(&self.wants);
+        self.listeners.lock().clear();
+        self.requests.lock().clear();
+        let mut wants = self.wants.lock();
         wants.closed = true;
         wants.changes.clear();
         drop(wants);
@@ -1067,11 +1070,15 @@ impl Shared {
         if let Some(counter) = &self.malformed {
             counter.inc();
         }
-        let Some(left_out) = self.warnings.allow("malformed", Instant::now()) else {
+        let Some(suppressed) = self.warnings.allow("malformed", Instant::now()) else {
             return;
         };
         let what = brief(what);
-        tracing::warn!(what, left_out, "the hub sent something that cannot be read");
+        tracing::warn!(
+            what,
+            suppressed,
+            "the hub sent something that cannot be read"
+        );
     }
 
     /// Puts a request on the list of those that await an answer.
@@ -1080,7 +1087,7 @@ impl Shared {
         id: String,
     ) -> Result<(PendingRequest<'_>, oneshot::Receiver<ActionResult>), HubError> {
         let (sender, receiver) = oneshot::channel();
-        let mut requests = lock(&self.requests);
+        let mut requests = self.requests.lock();
         if requests.len() >= MAX_REQUESTS {
             return Err(HubError::TooManyCalls);
         }
@@ -1093,7 +1100,7 @@ impl Shared {
         let Some((id, result)) = ActionResult::of_response(message) else {
             return false;
         };
-        let Some(sender) = lock(&self.requests).remove(id) else {
+        let Some(sender) = self.requests.lock().remove(id) else {
             return false;
         };
         // The caller may just have stopped waiting.
@@ -1102,13 +1109,13 @@ impl Shared {
     }
 
     fn read_own<R>(&self, read: impl FnOnce(&OwnTwin) -> R) -> R {
-        read(&self.own.read().unwrap_or_else(PoisonError::into_inner))
+        read(&self.own.read())
     }
 }
 
 impl Drop for PendingRequest<'_> {
     fn drop(&mut self) {
-        lock(&self.shared.requests).remove(&self.id);
+        self.shared.requests.lock().remove(&self.id);
     }
 }
 
@@ -1136,10 +1143,6 @@ impl std::fmt::Debug for Listener {
             .field("dropped", &self.dropped)
             .finish_non_exhaustive()
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// How long an answer to `getIceServers` may be used: to shortly before it expires.
@@ -1170,7 +1173,7 @@ fn accepted(method: &str, answer: Value, key: Option<&Secret>) -> Result<Value, 
     if failed(&answer) {
         return Err(HubError::Rejected {
             method: method.to_owned(),
-            message: words(&answer, key),
+            message: hub_message(&answer, key),
         });
     }
     Ok(answer)

@@ -2,11 +2,12 @@
 //! and after every loss waits and dials again. Commands of the handles come in, also while there is
 //! no socket, so that nobody waits for an answer that cannot come.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use futures_util::{SinkExt, StreamExt};
+use parking_lot::Mutex;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use serde_json::{Map, Value, json};
@@ -93,22 +94,18 @@ struct PongSlot {
 impl PongSlot {
     /// True if one that was not written yet had to go for it.
     fn put(&self, text: String) -> bool {
-        let replaced = self.lock().replace(text).is_some();
+        let replaced = self.text.lock().replace(text).is_some();
         self.put.notify_one();
         replaced
     }
 
     async fn next(&self) -> String {
         loop {
-            if let Some(text) = self.lock().take() {
+            if let Some(text) = self.text.lock().take() {
                 return text;
             }
             self.put.notified().await;
         }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Option<String>> {
-        self.text.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -11,12 +11,13 @@ use std::collections::HashMap;
 use std::fmt;
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use futures_util::{FutureExt, Stream};
+use parking_lot::Mutex;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::telemetry::logging::{RATE_LIMIT, RateLimit};
@@ -179,7 +180,7 @@ impl<T: Clone + Send + 'static> Handlers<T> {
 
     /// Gives an item to all. Waits for a handler whose queue is full, a second at most.
     pub(crate) async fn give(&self, item: T) {
-        let entries = Arc::clone(&self.lock());
+        let entries = Arc::clone(&self.entries.lock());
         for entry in entries.iter() {
             match entry.queue.try_send(item.clone()) {
                 Ok(()) => entry.lags.store(false, Ordering::Relaxed),
@@ -218,14 +219,10 @@ impl<T: Clone + Send + 'static> Handlers<T> {
     }
 
     fn change(&self, change: impl FnOnce(&mut Vec<Arc<Entry<T>>>)) {
-        let mut entries = self.lock();
+        let mut entries = self.entries.lock();
         let mut list = entries.to_vec();
         change(&mut list);
         *entries = list.into();
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Arc<[Arc<Entry<T>>]>> {
-        self.entries.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -298,7 +295,7 @@ impl HandlerTasks {
     {
         let (stop, stopped) = oneshot::channel();
         let id = HandlerId::next();
-        let mut running = self.lock();
+        let mut running = self.running.lock();
         running.retain(|_, stop| !stop.is_closed());
         running.insert(id, stop);
         tokio::spawn(work(stopped));
@@ -307,18 +304,15 @@ impl HandlerTasks {
 
     /// Takes a handler off; false if it is not registered.
     pub(crate) fn stop(&self, id: HandlerId) -> bool {
-        self.lock()
+        self.running
+            .lock()
             .remove(&id)
             .is_some_and(|stop| !stop.is_closed())
     }
 
     /// Takes all off.
     pub(crate) fn clear(&self) {
-        self.lock().clear();
-    }
-
-    fn lock(&self) -> MutexGuard<'_, HashMap<HandlerId, oneshot::Sender<()>>> {
-        self.running.lock().unwrap_or_else(PoisonError::into_inner)
+        self.running.lock().clear();
     }
 }
 

@@ -15,7 +15,7 @@ pub mod message;
 mod namesake;
 pub mod options;
 pub mod peripheral;
-pub mod reach;
+pub mod probe;
 mod refusal;
 pub mod session;
 pub mod socket_io;

@@ -2,8 +2,9 @@
 //! hardware id that is known takes it over, and the owner before learns of it and falls silent.
 
 use std::fmt;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Weak};
 
+use parking_lot::Mutex;
 use serde_json::{Map, Value, json};
 use tokio::sync::watch;
 
@@ -92,7 +93,7 @@ impl Ownership {
 
     /// Who has it now, if it was lost.
     pub(super) fn loss(&self) -> Option<OwnershipLoss> {
-        match &*self.lock() {
+        match &*self.state.lock() {
             State::Lost(loss) => Some(loss.clone()),
             State::Consumer | State::Owner(_) => None,
         }
@@ -109,7 +110,7 @@ impl Ownership {
     pub(super) async fn lose(&self, client: &HubClient, loss: Option<OwnershipLoss>) {
         let loss = loss.unwrap_or_default();
         let handlers = {
-            let mut state = self.lock();
+            let mut state = self.state.lock();
             let State::Owner(handlers) = &mut *state else {
                 return;
             };
@@ -129,10 +130,6 @@ impl Ownership {
             // On a task, so that one that panics harms nobody.
             tokio::spawn(async move { handler(loss) });
         }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -361,7 +358,7 @@ impl Instance {
         let Some(ownership) = self.ownership() else {
             return;
         };
-        let loss = match &mut *ownership.lock() {
+        let loss = match &mut *ownership.state.lock() {
             State::Owner(handlers) => {
                 handlers.push(Box::new(handler));
                 return;

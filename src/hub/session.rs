@@ -606,7 +606,7 @@ impl<T> Session<T> {
     }
 
     fn connect_error(&mut self, error: &Value) {
-        let message = self.words(error);
+        let message = self.hub_message(error);
         if self.profile.mode == Mode::Direct && self.refuses_credentials(error) {
             self.refuse(message);
         } else {
@@ -674,12 +674,12 @@ impl<T> Session<T> {
     fn authenticated(&mut self, payload: &Value, now: Instant) {
         if !succeeded(payload) {
             if self.refuses_credentials(payload) {
-                return self.refuse(self.words(payload));
+                return self.refuse(self.hub_message(payload));
             }
             // Neither a yes nor a no: a hub in trouble, or another version of it.
             return self.lose(AwayReason::Rejected {
                 step: "authenticate",
-                message: self.words(payload),
+                message: self.hub_message(payload),
             });
         }
         self.state = State::Joining;
@@ -701,7 +701,7 @@ impl<T> Session<T> {
             }
             Awaits::OwnSubscription if failed(&answer) => self.lose(AwayReason::Rejected {
                 step: "twinSubscribe",
-                message: self.words(&answer),
+                message: self.hub_message(&answer),
             }),
             Awaits::OwnSubscription => {
                 self.state = State::Joined;
@@ -716,7 +716,7 @@ impl<T> Session<T> {
                 match token {
                     Some(token) => self.answer(token, Ok(answer)),
                     None if failed(&answer) => {
-                        let reason = self.words(&answer);
+                        let reason = self.hub_message(&answer);
                         self.outputs
                             .push_back(Output::SubscriptionFailed { twin_id, reason });
                     }
@@ -742,7 +742,7 @@ impl<T> Session<T> {
         if !succeeded(&answer) {
             return self.lose(AwayReason::Rejected {
                 step: "connectDevice",
-                message: self.words(&answer),
+                message: self.hub_message(&answer),
             });
         }
         let device = twins.iter().position(|twin| twin.r#type == "Device");
@@ -810,8 +810,8 @@ impl<T> Session<T> {
     }
 
     /// The hub's own words in an answer, without the key.
-    fn words(&self, answer: &Value) -> String {
-        words(answer, self.access_key())
+    fn hub_message(&self, answer: &Value) -> String {
+        hub_message(answer, self.access_key())
     }
 
     /// The id of the next acknowledgement; `None` if too many are awaited.
@@ -873,7 +873,7 @@ pub(super) fn failed(answer: &Value) -> bool {
 }
 
 /// The hub's own words in an answer, in one short line and without the key.
-pub(super) fn words(answer: &Value, key: Option<&Secret>) -> String {
+pub(super) fn hub_message(answer: &Value, key: Option<&Secret>) -> String {
     text_of(answer).map_or_else(
         || "no reason given".to_owned(),
         |text| brief_without(text, key),

@@ -394,7 +394,7 @@ impl Instance {
 
     /// Ends when somebody else has taken this peripheral over; never for the own twin.
     #[cfg(feature = "webrtc")]
-    pub(crate) fn disowned(&self) -> futures_util::future::BoxFuture<'static, ()> {
+    pub(crate) fn ownership_lost(&self) -> futures_util::future::BoxFuture<'static, ()> {
         match self.ownership().map(Arc::clone) {
             Some(ownership) => Box::pin(async move { ownership.lost().await }),
             None => Box::pin(std::future::pending()),

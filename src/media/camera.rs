@@ -10,13 +10,13 @@ use tokio::task::JoinHandle;
 use tracing::Instrument;
 
 use super::keyframes::KeyframeBudget;
-use super::life::{Life, StreamState};
-use super::session::{Parts, Session, Span, Tap, sink};
+use super::session::{InboundRouter, Lifetime, Parts, Session, sink};
+use super::stream_state::{StreamState, StreamStateMachine};
 use crate::config::{Codec, Dialect, StreamId};
 use crate::decode::frame::Frame;
 use crate::decode::worker::DecodeConfig;
 use crate::hub::client::HubClient;
-use crate::realtime::describe::{Content, MediaContent};
+use crate::realtime::connect::{Content, MediaContent};
 use crate::realtime::ice::IceSettings;
 use crate::realtime::link::{Link, LinkOptions, content_of};
 use crate::realtime::negotiation::Role;
@@ -94,22 +94,22 @@ impl CameraStream {
         mut on_state: StateHandler,
     ) -> Self {
         let id = options.id.clone();
-        let life = Life::new(Instant::now(), options.role);
-        let (state_sender, state) = watch::channel(life.state());
+        let state_machine = StreamStateMachine::new(Instant::now(), options.role);
+        let (state_sender, state) = watch::channel(state_machine.state());
         let (stop, stopped) = oneshot::channel();
         let current_attempt = Arc::new(AtomicU32::new(0));
         let span = tracing::info_span!("camera", twin = %id.twin_id, stream = %id.stream);
-        let tap = Arc::new(Tap::new(
+        let router = Arc::new(InboundRouter::new(
             Arc::clone(&current_attempt),
             None,
             Some(Arc::clone(&context.metrics)),
             span.clone(),
         ));
         let link = {
-            let (tap, codecs) = (Arc::clone(&tap), options.codecs.clone());
+            let (router, codecs) = (Arc::clone(&router), options.codecs.clone());
             let content = move |attempt| {
                 Content::Media(MediaContent {
-                    sink: sink(attempt, Arc::clone(&tap)),
+                    sink: sink(attempt, Arc::clone(&router)),
                     codecs: codecs.clone(),
                     receives: vec![TrackKind::Video],
                     sends: Vec::new(),
@@ -121,11 +121,11 @@ impl CameraStream {
         let session = Session::new(Parts {
             link,
             role: options.role,
-            life: Some(life),
-            tap,
+            state_machine: Some(state_machine),
+            router,
             keyframes: context.keyframes,
             decode: options.decode,
-            span: Span::Handles,
+            lifetime: Lifetime::Handles,
             on_frame,
             on_state: Box::new(move |state| {
                 state_sender.send_replace(state);

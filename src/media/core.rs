@@ -1,8 +1,9 @@
 //! What the handles of a stream and its task have in common: state, handlers, and the tracks of both sides.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use parking_lot::Mutex;
 use tokio::sync::{Notify, watch};
 
 use super::frames::FrameFeed;
@@ -40,7 +41,7 @@ pub(super) struct Core {
     /// Kinds that have come over the connection that is up.
     pub(super) arrived: watch::Sender<Vec<TrackKind>>,
     /// Why the last attempt failed.
-    pub(super) trouble: watch::Sender<&'static str>,
+    pub(super) last_error: watch::Sender<&'static str>,
     peer_id: Mutex<Option<String>>,
     local: Mutex<Local>,
     remote: Mutex<Remote>,
@@ -78,7 +79,7 @@ impl Core {
             tracks: Handlers::new(),
             closes: Handlers::new(),
             arrived: watch::Sender::new(Vec::new()),
-            trouble: watch::Sender::new("nothing was tried yet"),
+            last_error: watch::Sender::new("nothing was tried yet"),
             peer_id: Mutex::new(None),
             local: Mutex::new(Local {
                 tracks,
@@ -104,21 +105,21 @@ impl Core {
 
     /// The tracks that are sent.
     pub(super) fn local_tracks(&self) -> Vec<LocalTrack> {
-        lock(&self.local).tracks.clone()
+        self.local.lock().tracks.clone()
     }
 
     /// The tracks of the current connection.
     pub(super) fn remote_tracks(&self) -> Vec<RemoteTrack> {
-        lock(&self.remote).tracks.clone()
+        self.remote.lock().tracks.clone()
     }
 
     pub(super) fn peer_id(&self) -> Option<String> {
-        lock(&self.peer_id).clone()
+        self.peer_id.lock().clone()
     }
 
     /// Sends another track from the next description on.
     pub(super) fn add_track(&self, track: LocalTrack) {
-        let mut local = lock(&self.local);
+        let mut local = self.local.lock();
         local.tracks.push(track);
         local.changed = local.offered.is_some();
         drop(local);
@@ -127,17 +128,17 @@ impl Core {
 
     /// What is sent, before anything was described.
     pub(super) fn set_tracks(&self, tracks: Vec<LocalTrack>) {
-        lock(&self.local).tracks = tracks;
+        self.local.lock().tracks = tracks;
     }
 
     /// True once after the tracks have changed under a connection.
     pub(super) fn take_changed_tracks(&self) -> bool {
-        std::mem::take(&mut lock(&self.local).changed)
+        std::mem::take(&mut self.local.lock().changed)
     }
 
     /// The tracks that an attempt is described with.
     pub(super) fn offer_tracks(&self, attempt: Attempt) -> Vec<LocalTrack> {
-        let mut local = lock(&self.local);
+        let mut local = self.local.lock();
         let tracks = local.tracks.clone();
         local.offered = Some((attempt, tracks.clone()));
         local.changed = false;
@@ -146,7 +147,7 @@ impl Core {
 
     /// The tracks that an attempt was described with.
     pub(super) fn offered_tracks(&self, attempt: Attempt) -> Vec<LocalTrack> {
-        match &lock(&self.local).offered {
+        match &self.local.lock().offered {
             Some((of, tracks)) if *of == attempt => tracks.clone(),
             _ => Vec::new(),
         }
@@ -154,14 +155,14 @@ impl Core {
 
     /// The peer wants a keyframe of what is sent to it.
     pub(super) fn keyframe_wanted(&self) {
-        for track in &lock(&self.local).tracks {
+        for track in &self.local.lock().tracks {
             track.want_keyframe();
         }
     }
 
     /// Gives a packet of the current attempt to whoever reads its track.
     pub(super) fn packet(&self, attempt: Attempt, kind: TrackKind, ssrc: u32, packet: MediaPacket) {
-        let mut remote = lock(&self.remote);
+        let mut remote = self.remote.lock();
         let known = remote.tracks.iter().find(|track| track.is(attempt, ssrc));
         match known {
             Some(track) => track.give(packet),
@@ -205,7 +206,7 @@ impl Core {
 
     /// Tells the handlers of tracks that have come.
     pub(super) async fn tell_tracks(&self) {
-        let untold = std::mem::take(&mut lock(&self.remote).untold);
+        let untold = std::mem::take(&mut self.remote.lock().untold);
         for track in untold {
             let kind = track.kind();
             self.tracks.give(track).await;
@@ -221,13 +222,13 @@ impl Core {
 
     /// The connection is up.
     pub(super) fn connected(&self, peer_id: Option<&str>) {
-        *lock(&self.peer_id) = peer_id.map(str::to_owned);
+        *self.peer_id.lock() = peer_id.map(str::to_owned);
         self.state.send_replace(MediaState::Connected);
     }
 
     /// An attempt or its connection is over; another follows.
     pub(super) async fn lost(&self, reason: EndReason) {
-        self.trouble.send_replace(reason.as_str());
+        self.last_error.send_replace(reason.as_str());
         let was_up = self.disconnected(MediaState::Connecting);
         if was_up {
             self.closes.give(close_reason(reason)).await;
@@ -253,7 +254,7 @@ impl Core {
     }
 
     fn disconnected(&self, state: MediaState) -> bool {
-        for track in std::mem::take(&mut *lock(&self.remote)).tracks {
+        for track in std::mem::take(&mut *self.remote.lock()).tracks {
             track.end();
         }
         self.receiving.store(false, Ordering::Relaxed);
@@ -270,8 +271,4 @@ fn close_reason(reason: EndReason) -> CloseReason {
         EndReason::Changed => CloseReason::Here,
         _ => CloseReason::Lost,
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -1,8 +1,9 @@
 //! One token bucket for the keyframe requests of a node, and a row for those that have time. A network that hiccups costs every camera a
 //! picture at once: without a limit all of them would send their largest frames together.
 
-use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
 
 /// Requests that may go out at once.
 const BURST: f64 = 16.0;
@@ -42,7 +43,7 @@ impl KeyframeBudget {
     /// Takes a token for a request that is due now. Zero: send it. Else: send it after this long;
     /// the token is taken already, and `random` (0 to 1) spreads those that wait.
     pub fn reserve(&self, now: Instant, random: f64) -> Duration {
-        let mut bucket = self.bucket.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut bucket = self.bucket.lock();
         bucket.refill(now);
         bucket.tokens -= 1.0;
         if bucket.tokens >= 0.0 {
@@ -54,8 +55,8 @@ impl KeyframeBudget {
 
     /// A place in the row for a request that has time: after how long it is to be sent. One after the other, so that each
     /// stream has its turn.
-    pub fn reserve_patient(&self, now: Instant) -> Duration {
-        let mut bucket = self.bucket.lock().unwrap_or_else(PoisonError::into_inner);
+    pub fn reserve_low_priority(&self, now: Instant) -> Duration {
+        let mut bucket = self.bucket.lock();
         let at = bucket.patient_at.max(now);
         bucket.patient_at = at + Duration::from_secs_f64(1.0 / PATIENT_PER_SECOND);
         at.saturating_duration_since(now)
@@ -93,7 +94,7 @@ mod tests {
     fn those_who_have_time_wait_in_a_row_and_take_nothing_from_the_others() {
         let start = Instant::now();
         let budget = KeyframeBudget::new(start);
-        assert!(budget.reserve_patient(start).is_zero());
+        assert!(budget.reserve_low_priority(start).is_zero());
         let second = Duration::from_secs(1);
         let mut sent = Vec::new();
         let mut waits = vec![start; 40];
@@ -102,7 +103,7 @@ mod tests {
             for (index, at) in waits.iter_mut().enumerate() {
                 if *at <= now {
                     sent.push((index, now));
-                    *at = now + second * 2 + budget.reserve_patient(now + second * 2);
+                    *at = now + second * 2 + budget.reserve_low_priority(now + second * 2);
                 }
             }
         }
@@ -112,7 +113,7 @@ mod tests {
         assert!(least >= Some(&6) && most <= Some(&12), "{counts:?}");
         let now = start + second * 60;
         for _ in 0..40 {
-            budget.reserve_patient(now);
+            budget.reserve_low_priority(now);
         }
         let urgent = (0..50).filter(|_| budget.reserve(now, 0.0).is_zero());
         assert_eq!(urgent.count(), 16);

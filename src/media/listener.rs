@@ -2,27 +2,28 @@
 //! ([`Instance::on_media_stream`]), or sent to whoever dials ([`Instance::accept_media_streams`]).
 
 use std::fmt;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use futures_util::future::BoxFuture;
+use parking_lot::Mutex;
 use tokio::sync::{oneshot, watch};
 use tracing::Instrument;
 
 use super::core::Core;
 use super::keyframes::KeyframeBudget;
-use super::life::Life;
 use super::local_track::LocalTrack;
-use super::session::{Parts, Session, Span, Tap, sink};
+use super::session::{InboundRouter, Lifetime, Parts, Session, sink};
 use super::stream::{Direction, MediaError, MediaStream, MediaStreamOptions};
+use super::stream_state::StreamStateMachine;
 use crate::config::StreamId;
 use crate::decode::decoder::DecoderKind;
 use crate::decode::worker::DecodeConfig;
 use crate::hub::client::HubClient;
 use crate::hub::{HubError, Instance};
-use crate::realtime::acceptor::{Acceptor, AcceptorCounts, Served};
-use crate::realtime::describe::{Content, MediaContent};
+use crate::realtime::acceptor::{Acceptor, AcceptorCounts, PeerService};
+use crate::realtime::connect::{Content, MediaContent};
 use crate::realtime::ice::IceSettings;
 use crate::realtime::link::{ContentOf, Link, LinkOptions};
 use crate::realtime::names::{Unreachable, check_name, check_twin, reach, shortened};
@@ -153,7 +154,7 @@ impl Instance {
         match tokio::time::timeout_at(deadline, stream.connected()).await {
             Ok(true) => {}
             Ok(false) => return Err(hub_error(target, HubError::Closed)),
-            Err(_) => return Err(in_time(*stream.core.trouble.borrow())),
+            Err(_) => return Err(in_time(*stream.core.last_error.borrow())),
         }
         let mut arrived = stream.core.arrived.subscribe();
         let all = arrived.wait_for(|arrived| kinds.iter().all(|kind| arrived.contains(kind)));
@@ -288,41 +289,41 @@ impl Instance {
             Arc::clone(&counts),
             Box::new(move |place| {
                 let target = place.target();
-                let span = Span::OneConnection(
+                let lifetime = Lifetime::OneConnection(
                     tokio::time::Instant::now() + connect_limit.min(LONGEST_LIMIT),
                 );
-                let made = Made::new(&hub, &options, Arc::clone(&target), None);
+                let made = NewStream::new(&hub, &options, Arc::clone(&target), None);
                 let link = place.link(made.current_attempt, made.content);
                 let running = run(Running {
                     link,
                     role: Role::Responder,
                     options: &options,
                     core: Arc::clone(&made.core),
-                    tap: made.tap,
+                    router: made.router,
                     // Whoever dials names itself: its series are not to stay.
                     metrics: &Arc::new(Metrics::new()),
-                    span,
+                    lifetime,
                     stopped: made.stopped,
                     // The acceptor closes it when its twin is lost.
-                    disowned: Box::pin(std::future::pending()),
+                    ownership_lost: Box::pin(std::future::pending()),
                 });
                 let (stream, handler) = (made.stream, Arc::clone(&handler));
                 let handed_over = stream.clone();
                 tokio::spawn(async move {
                     if handed_over.connected().await {
-                        let mut handler = handler.lock().unwrap_or_else(PoisonError::into_inner);
+                        let mut handler = handler.lock();
                         handler(handed_over);
                     }
                 });
-                Served {
+                PeerService {
                     running,
                     close: Box::new(move || Box::pin(async move { stream.close().await })),
                 }
             }),
         );
-        let disowned = self.disowned();
+        let ownership_lost = self.ownership_lost();
         tokio::spawn(async move {
-            acceptor.run(stopped, disowned).await;
+            acceptor.run(stopped, ownership_lost).await;
             drop(end);
         });
         Ok(MediaStreamAcceptor {
@@ -342,7 +343,7 @@ impl Instance {
     ) -> Result<MediaStream, MediaError> {
         self.assert_owned()
             .map_err(|source| hub_error(target, source))?;
-        let made = Made::new(self.client(), &options, target.into(), ask);
+        let made = NewStream::new(self.client(), &options, target.into(), ask);
         let link = Link::new(
             self.client().clone(),
             self.media_link(target, &options, role),
@@ -354,11 +355,11 @@ impl Instance {
             role,
             options: &options,
             core: made.core,
-            tap: made.tap,
+            router: made.router,
             metrics: &self.media_metrics(),
-            span: Span::Handles,
+            lifetime: Lifetime::Handles,
             stopped: made.stopped,
-            disowned: self.disowned(),
+            ownership_lost: self.ownership_lost(),
         });
         Ok(made.stream)
     }
@@ -403,16 +404,16 @@ impl Instance {
 }
 
 /// A stream without a task.
-struct Made {
+struct NewStream {
     stream: MediaStream,
     core: Arc<Core>,
-    tap: Arc<Tap>,
+    router: Arc<InboundRouter>,
     current_attempt: Arc<AtomicU32>,
     content: ContentOf,
     stopped: oneshot::Receiver<()>,
 }
 
-impl Made {
+impl NewStream {
     fn new(
         hub: &HubClient,
         options: &MediaStreamOptions,
@@ -421,18 +422,18 @@ impl Made {
     ) -> Self {
         let core = Arc::new(Core::new(target, &options.name, options.tracks.clone()));
         let current_attempt = Arc::new(AtomicU32::new(0));
-        let tap = Arc::new(Tap::new(
+        let router = Arc::new(InboundRouter::new(
             Arc::clone(&current_attempt),
             Some(Arc::clone(&core)),
             hub.shared_metrics(),
             span(&core),
         ));
         let (stream, stopped) = MediaStream::new(Arc::clone(&core));
-        let content = content(options, &stream, Arc::clone(&tap), ask);
+        let content = content(options, &stream, Arc::clone(&router), ask);
         Self {
             stream,
             core,
-            tap,
+            router,
             current_attempt,
             content,
             stopped,
@@ -444,7 +445,7 @@ impl Made {
 fn content(
     options: &MediaStreamOptions,
     stream: &MediaStream,
-    tap: Arc<Tap>,
+    router: Arc<InboundRouter>,
     ask: Option<Ask>,
 ) -> ContentOf {
     let (codecs, receives) = (options.codecs.clone(), options.received());
@@ -452,7 +453,7 @@ fn content(
     let describe = Arc::new(move |attempt: Attempt| {
         let sends = core.offer_tracks(attempt);
         Content::Media(MediaContent {
-            sink: sink(attempt, Arc::clone(&tap)),
+            sink: sink(attempt, Arc::clone(&router)),
             codecs: codecs.clone(),
             receives: receives.clone(),
             sends: sends
@@ -484,7 +485,7 @@ fn content(
             // On a task of its own: one that panics or blocks turns this offer down, and no more.
             tokio::spawn(async move {
                 let asking = {
-                    let mut ask = ask.lock().unwrap_or_else(PoisonError::into_inner);
+                    let mut ask = ask.lock();
                     ask(incoming)
                 };
                 asking.await;
@@ -505,11 +506,11 @@ struct Running<'a> {
     role: Role,
     options: &'a MediaStreamOptions,
     core: Arc<Core>,
-    tap: Arc<Tap>,
+    router: Arc<InboundRouter>,
     metrics: &'a Arc<Metrics>,
-    span: Span,
+    lifetime: Lifetime,
     stopped: oneshot::Receiver<()>,
-    disowned: BoxFuture<'static, ()>,
+    ownership_lost: BoxFuture<'static, ()>,
 }
 
 /// Of a stream's task.
@@ -528,8 +529,8 @@ fn run(running: Running<'_>) -> tokio::task::JoinHandle<()> {
     let session = Session::new(Parts {
         link: running.link,
         role: running.role,
-        life: watches.then(|| Life::new(Instant::now(), running.role)),
-        tap: running.tap,
+        state_machine: watches.then(|| StreamStateMachine::new(Instant::now(), running.role)),
+        router: running.router,
         keyframes: Arc::new(KeyframeBudget::new(Instant::now())),
         decode: DecodeConfig::new(id, running.metrics, DecoderKind::Software),
         on_frame: Box::new(move |frame| frames.frames.give(frame)),
@@ -537,16 +538,16 @@ fn run(running: Running<'_>) -> tokio::task::JoinHandle<()> {
             let receiving = state.state == CameraState::Receiving;
             states.receiving.store(receiving, Ordering::Relaxed);
         }),
-        span: running.span,
+        lifetime: running.lifetime,
     });
     let span = span(&core);
-    let (stopped, disowned) = (running.stopped, running.disowned);
+    let (stopped, ownership_lost) = (running.stopped, running.ownership_lost);
     let (stop, told) = oneshot::channel::<()>();
     let work = async move {
         let watch = async move {
             tokio::select! {
                 _ = stopped => {}
-                () = disowned => {}
+                () = ownership_lost => {}
             }
             drop(stop);
         };

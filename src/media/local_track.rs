@@ -5,10 +5,11 @@
 use std::collections::VecDeque;
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 use tracing::Instrument;
@@ -180,7 +181,7 @@ impl LocalTrack {
     pub fn send_opus(&self, packet: impl Into<Bytes>, duration: Duration) {
         let inner = &self.inner;
         assert_eq!(inner.kind, TrackKind::Audio, "an Opus packet is audio");
-        let mut clock = lock(&inner.clock);
+        let mut clock = inner.clock.lock();
         let ticks = clock.opus_ticks;
         let micros = u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
         clock.opus_ticks = ticks.wrapping_add(micros.saturating_mul(OPUS_CLOCK_HZ) / 1_000_000);
@@ -195,7 +196,7 @@ impl LocalTrack {
 
     /// True if a viewer needs a keyframe, once: the next unit is to be one. At most every 250 ms.
     pub fn take_keyframe_request(&self) -> bool {
-        let mut requests = lock(&self.inner.keyframes);
+        let mut requests = self.inner.keyframes.lock();
         let now = Instant::now();
         let is_soon = requests
             .last_taken
@@ -221,7 +222,7 @@ impl LocalTrack {
     pub async fn keyframe_requested(&self) {
         loop {
             let pause = {
-                let requests = lock(&self.inner.keyframes);
+                let requests = self.inner.keyframes.lock();
                 let next = requests.last_taken.map(|at| at + KEYFRAME_INTERVAL);
                 next.map(|next| next.saturating_duration_since(Instant::now()))
             };
@@ -237,7 +238,9 @@ impl LocalTrack {
 
     /// Connections that carry it now.
     pub fn viewers(&self) -> usize {
-        lock(&self.inner.places)
+        self.inner
+            .places
+            .lock()
             .iter()
             .filter(|place| place.strong_count() > 0)
             .count()
@@ -251,7 +254,7 @@ impl LocalTrack {
 
     pub(super) fn want_keyframe(&self) {
         if self.inner.kind == TrackKind::Video {
-            lock(&self.inner.keyframes).wanted = true;
+            self.inner.keyframes.lock().wanted = true;
             self.inner.keyframe_wanted.notify_one();
         }
     }
@@ -265,7 +268,7 @@ impl LocalTrack {
             }),
             ready: Notify::new(),
         });
-        let mut places = lock(&self.inner.places);
+        let mut places = self.inner.places.lock();
         places.retain(|place| place.strong_count() > 0);
         let weak = Arc::downgrade(&place);
         places.push(Weak::clone(&weak));
@@ -286,7 +289,7 @@ impl LocalTrack {
     fn send(&self, sample: Sample) {
         let sample = Arc::new(sample);
         let mut behind = false;
-        lock(&self.inner.places).retain(|place| {
+        self.inner.places.lock().retain(|place| {
             let Some(place) = place.upgrade() else {
                 return false;
             };
@@ -304,7 +307,7 @@ impl LocalTrack {
 impl Place {
     /// How many are left out here.
     fn put(&self, sample: &Arc<Sample>) -> u64 {
-        let mut state = lock(&self.state);
+        let mut state = self.state.lock();
         let mut dropped = 0;
         if state.queue.len() >= QUEUE {
             // What waits is stale: fresh or nothing.
@@ -324,7 +327,7 @@ impl Place {
 
     async fn take(&self) -> Arc<Sample> {
         loop {
-            if let Some(sample) = lock(&self.state).queue.pop_front() {
+            if let Some(sample) = self.state.lock().queue.pop_front() {
                 return sample;
             }
             self.ready.notified().await;
@@ -369,7 +372,10 @@ impl Drop for Attachment {
     fn drop(&mut self) {
         self.writer.abort();
         // An aborted task ends in its own time, and what is gone is no viewer.
-        lock(&self.track.places).retain(|place| !place.ptr_eq(&self.place));
+        self.track
+            .places
+            .lock()
+            .retain(|place| !place.ptr_eq(&self.place));
     }
 }
 
@@ -386,8 +392,4 @@ impl fmt::Debug for LocalTrack {
 fn to_90khz(elapsed: Duration) -> u32 {
     let ticks = elapsed.as_micros() * 9 / 100;
     u32::try_from(ticks & u128::from(u32::MAX)).expect("32 bits were kept")
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -10,7 +10,6 @@ mod encoder;
 #[cfg(feature = "webrtc")]
 mod frames;
 pub mod keyframes;
-pub mod life;
 #[cfg(feature = "webrtc")]
 mod listener;
 #[cfg(feature = "webrtc")]
@@ -21,6 +20,7 @@ mod remote_track;
 mod session;
 #[cfg(feature = "webrtc")]
 mod stream;
+pub mod stream_state;
 
 #[cfg(feature = "webrtc")]
 pub use self::core::MediaState;

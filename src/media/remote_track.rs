@@ -1,15 +1,16 @@
-//! A track of the other side: packets come in from the tee, readers get them as they are.
+//! A track of the other side: packets come in from the tap, readers get them as they are.
 
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
+use parking_lot::Mutex;
 use tokio::sync::broadcast;
 
 use crate::realtime::negotiation::Attempt;
+use crate::realtime::rtp_tap::AudioPacket;
 use crate::realtime::rtp_track::TrackKind;
-use crate::realtime::tee::AudioPacket;
 use crate::rtp::RtpPacket;
 
 /// Packets that wait for one reader; the oldest are left out beyond it.
@@ -103,7 +104,7 @@ impl RemoteTrack {
 
     /// True once its connection is over.
     pub fn is_ended(&self) -> bool {
-        lock(&self.inner.packets).is_none()
+        self.inner.packets.lock().is_none()
     }
 
     /// Its packets from now on; the first call also gives those that came before it, up to 512. A reader that
@@ -120,9 +121,9 @@ impl RemoteTrack {
     /// # }
     /// ```
     pub fn packets(&self) -> TrackPackets {
-        let early = lock(&self.inner.early).take();
+        let early = self.inner.early.lock().take();
         let packets = early.or_else(|| {
-            let packets = lock(&self.inner.packets);
+            let packets = self.inner.packets.lock();
             packets.as_ref().map(broadcast::Sender::subscribe)
         });
         TrackPackets { packets, lost: 0 }
@@ -137,14 +138,14 @@ impl RemoteTrack {
     }
 
     pub(super) fn give(&self, packet: MediaPacket) {
-        if let Some(packets) = &*lock(&self.inner.packets) {
+        if let Some(packets) = &*self.inner.packets.lock() {
             // An error means that nobody reads.
             let _ = packets.send(packet);
         }
     }
 
     pub(super) fn end(&self) {
-        lock(&self.inner.packets).take();
+        self.inner.packets.lock().take();
     }
 }
 
@@ -181,8 +182,4 @@ impl fmt::Debug for TrackPackets {
             .field("lost", &self.lost)
             .finish_non_exhaustive()
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -2,18 +2,19 @@
 //! the decode thread. The task alone touches the peer connection; frames go from the decode thread straight to
 //! the stream's owner.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
 use tokio::sync::{Notify, mpsc, oneshot};
 
 use super::camera::{FrameHandler, StateHandler};
 use super::core::Core;
 use super::keyframes::KeyframeBudget;
-use super::life::{Life, StreamState};
 use super::local_track::Attachment;
 use super::remote_track::MediaPacket;
+use super::stream_state::{StreamState, StreamStateMachine};
 use crate::backoff::Backoff;
 use crate::decode::gate::KeyframeReason;
 use crate::decode::worker::{
@@ -21,8 +22,8 @@ use crate::decode::worker::{
 };
 use crate::realtime::link::{Link, LinkEvent, Wake as LinkWake};
 use crate::realtime::negotiation::{Attempt, EndReason, Progress, Role};
+use crate::realtime::rtp_tap::{Inbound, RtpSink};
 use crate::realtime::rtp_track::{TrackKind, TrackSender};
-use crate::realtime::tee::{Inbound, TeeSink};
 use crate::realtime::warnings::allowed;
 use crate::rtp::RtpPacket;
 use crate::rtp::sources::Sources;
@@ -41,7 +42,7 @@ const LIVENESS_LIMIT: Duration = Duration::from_secs(20);
 
 /// How long a stream's task goes on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Span {
+pub(super) enum Lifetime {
     /// Until it is stopped.
     Handles,
     /// As long as one connection, which has until then to come up.
@@ -53,22 +54,22 @@ pub(super) struct Parts {
     pub(super) link: Link,
     pub(super) role: Role,
     /// Watches over the video that is to come; none if none is.
-    pub(super) life: Option<Life>,
-    pub(super) tap: Arc<Tap>,
+    pub(super) state_machine: Option<StreamStateMachine>,
+    pub(super) router: Arc<InboundRouter>,
     pub(super) keyframes: Arc<KeyframeBudget>,
     pub(super) decode: DecodeConfig,
     pub(super) on_frame: FrameHandler,
     pub(super) on_state: StateHandler,
-    pub(super) span: Span,
+    pub(super) lifetime: Lifetime,
 }
 
 /// Where the packets of a stream's connections go.
-pub(super) struct Tap {
+pub(super) struct InboundRouter {
     current_attempt: Arc<AtomicU32>,
     queue: Arc<ArrivalQueue>,
     /// Somebody wants frames.
     decodes: AtomicBool,
-    seen: Arc<Seen>,
+    seen: Arc<MediaActivity>,
     /// Of a user's stream: what its handles see.
     core: Option<Arc<Core>>,
     /// Which source of the connection's video is taken.
@@ -87,7 +88,7 @@ struct OfAttempt {
     sources: Sources,
 }
 
-impl Tap {
+impl InboundRouter {
     /// One for the packets of the attempt that counts.
     pub(super) fn new(
         current_attempt: Arc<AtomicU32>,
@@ -99,7 +100,7 @@ impl Tap {
             current_attempt,
             queue: Arc::default(),
             decodes: AtomicBool::new(false),
-            seen: Arc::new(Seen::new()),
+            seen: Arc::new(MediaActivity::new()),
             core,
             sources: Mutex::default(),
             metrics,
@@ -211,7 +212,7 @@ impl Tap {
 
     /// An attempt has its own: SSRCs of another connection mean nothing.
     fn sources_of<T>(&self, attempt: Attempt, with: impl FnOnce(&mut Sources) -> T) -> T {
-        let mut of = self.sources.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut of = self.sources.lock();
         if of.attempt != attempt.0 {
             *of = OfAttempt {
                 attempt: attempt.0,
@@ -236,14 +237,14 @@ impl Tap {
     }
 }
 
-/// Lets the packets of one attempt into the tap.
-pub(super) fn sink(attempt: Attempt, tap: Arc<Tap>) -> TeeSink {
-    Arc::new(move |inbound| tap.take(attempt, inbound))
+/// Lets the packets of one attempt into the router.
+pub(super) fn sink(attempt: Attempt, router: Arc<InboundRouter>) -> RtpSink {
+    Arc::new(move |inbound| router.take(attempt, inbound))
 }
 
 /// When frames and packets were last seen, told by the threads that see them.
 #[derive(Debug)]
-struct Seen {
+struct MediaActivity {
     epoch: Instant,
     frame_ms: AtomicU64,
     packet_ms: AtomicU64,
@@ -254,7 +255,7 @@ struct Seen {
     first_frame: Notify,
 }
 
-impl Seen {
+impl MediaActivity {
     fn new() -> Self {
         Self {
             epoch: Instant::now(),
@@ -320,14 +321,14 @@ pub(super) struct Session {
     link: Link,
     role: Role,
     stream_metrics: Arc<StreamMetrics>,
-    life: Option<Life>,
+    state_machine: Option<StreamStateMachine>,
     keyframes: Arc<KeyframeBudget>,
     on_state: StateHandler,
     /// The state that was told last.
     announced: Option<StreamState>,
     changes: ChangeLog,
-    tap: Arc<Tap>,
-    seen: Arc<Seen>,
+    router: Arc<InboundRouter>,
+    seen: Arc<MediaActivity>,
     decoding: Decoding,
     /// When a thread is asked for again, of a system that granted none.
     decode_at: Option<Instant>,
@@ -336,7 +337,7 @@ pub(super) struct Session {
     keyframe: Option<PlannedKeyframe>,
     /// How many access units there were when it was last looked, and since when there are no more.
     units: (u64, Instant),
-    span: Span,
+    lifetime: Lifetime,
     /// What the attempt sends, until it is connected.
     senders: Option<(Attempt, Vec<Option<TrackSender>>)>,
     attachments: Vec<Attachment>,
@@ -397,7 +398,7 @@ impl ChangeLog {
 struct PlannedKeyframe {
     at: Instant,
     /// It waits longer than another one would.
-    patient: bool,
+    low_priority: bool,
 }
 
 /// Ends what handles see.
@@ -410,7 +411,7 @@ impl Drop for End {
 }
 
 /// What woke the task.
-enum Wake {
+enum WakeReason {
     Link(LinkWake),
     KeyframeWanted(KeyframeReason),
     FirstFrame,
@@ -424,19 +425,19 @@ impl Session {
     pub(super) fn new(parts: Parts) -> Self {
         let (keyframe_wanted, keyframe_requests) = mpsc::channel(1);
         let stream_metrics = Arc::clone(&parts.decode.metrics);
-        let (seen, mut on_frame) = (Arc::clone(&parts.tap.seen), parts.on_frame);
+        let (seen, mut on_frame) = (Arc::clone(&parts.router.seen), parts.on_frame);
         Self {
             link: parts.link,
             role: parts.role,
             stream_metrics,
-            life: parts.life,
+            state_machine: parts.state_machine,
             keyframes: parts.keyframes,
             on_state: parts.on_state,
             announced: None,
             changes: ChangeLog::new(),
-            _end: parts.tap.core.clone().map(End),
-            seen: Arc::clone(&parts.tap.seen),
-            tap: parts.tap,
+            _end: parts.router.core.clone().map(End),
+            seen: Arc::clone(&parts.router.seen),
+            router: parts.router,
             decoding: Decoding::NotYet(Box::new(DecodeParts {
                 config: parts.decode,
                 on_frame: Box::new(move |frame| {
@@ -453,14 +454,14 @@ impl Session {
             keyframe_requests,
             keyframe: None,
             units: (0, Instant::now()),
-            span: parts.span,
+            lifetime: parts.lifetime,
             senders: None,
             hub_joined: false,
             attachments: Vec::new(),
         }
     }
 
-    /// Until it is told to stop, whatever it waits for then, or its span is over.
+    /// Until it is told to stop, whatever it waits for then, or its lifetime is over.
     pub(super) async fn run(mut self, stopped: oneshot::Receiver<()>) {
         let ended = tokio::select! {
             _ = stopped => None,
@@ -472,34 +473,36 @@ impl Session {
     /// Why it is over, if it was not the hub client's end.
     async fn drive(&mut self) -> Option<EndReason> {
         // The node decodes from the first packet on, and connects to a camera only once it can.
-        if self.tap.core.is_none() {
+        if self.router.core.is_none() {
             self.until_decoding().await;
         }
         self.note_state();
         loop {
             let deadline = self.deadline();
-            let (seen, core) = (Arc::clone(&self.seen), self.tap.core.clone());
+            let (seen, core) = (Arc::clone(&self.seen), self.router.core.clone());
             let wake = tokio::select! {
-                wake = self.link.wait() => Wake::Link(wake),
-                Some(reason) = self.keyframe_requests.recv() => Wake::KeyframeWanted(reason),
-                () = seen.first_frame.notified() => Wake::FirstFrame,
-                () = asked(core.as_deref()) => Wake::Core,
-                () = sleep_until(deadline) => Wake::Timer,
+                wake = self.link.wait() => WakeReason::Link(wake),
+                Some(reason) = self.keyframe_requests.recv() => WakeReason::KeyframeWanted(reason),
+                () = seen.first_frame.notified() => WakeReason::FirstFrame,
+                () = asked(core.as_deref()) => WakeReason::Core,
+                () = sleep_until(deadline) => WakeReason::Timer,
             };
             match wake {
-                Wake::Link(wake) => {
+                WakeReason::Link(wake) => {
                     if !self.link.take(wake).await {
                         return None;
                     }
                 }
-                Wake::KeyframeWanted(reason) => self.plan_keyframe(reason),
-                Wake::Core => self.core_asks(),
-                Wake::FirstFrame | Wake::Timer => {}
+                WakeReason::KeyframeWanted(reason) => self.plan_keyframe(reason),
+                WakeReason::Core => self.core_asks(),
+                WakeReason::FirstFrame | WakeReason::Timer => {}
             }
             let mut over = self.follow_link().await;
             self.timers().await;
             over = self.follow_link().await.or(over);
-            if let (Span::OneConnection(until), is_up) = (self.span, self.link.is_connected()) {
+            if let (Lifetime::OneConnection(until), is_up) =
+                (self.lifetime, self.link.is_connected())
+            {
                 let late = !is_up && until <= tokio::time::Instant::now();
                 if late {
                     if let Some(suppressed) = allowed("a viewer did not connect") {
@@ -525,8 +528,8 @@ impl Session {
             match event {
                 LinkEvent::Hub { joined } => {
                     self.hub_joined = joined;
-                    if let Some(life) = &mut self.life {
-                        life.hub(now, joined);
+                    if let Some(state_machine) = &mut self.state_machine {
+                        state_machine.hub(now, joined);
                     }
                     self.core_asks();
                 }
@@ -543,20 +546,20 @@ impl Session {
                             over = Some(reason);
                             self.senders = None;
                             self.attachments.clear();
-                            if let Some(core) = &self.tap.core {
+                            if let Some(core) = &self.router.core {
                                 core.lost(reason).await;
                             }
                         }
                     }
-                    if let Some(life) = &mut self.life {
-                        life.progress(now, progress);
+                    if let Some(state_machine) = &mut self.state_machine {
+                        state_machine.progress(now, progress);
                     }
                     self.note_state();
                 }
                 LinkEvent::Senders(attempt, senders) => self.senders = Some((attempt, senders)),
                 // Who receives has frames to tell; who answers waits for its peer, which dials again.
                 LinkEvent::Disconnected => {
-                    if self.life.is_none() && self.role == Role::Initiator {
+                    if self.state_machine.is_none() && self.role == Role::Initiator {
                         self.link.restart(EndReason::Lost);
                     }
                 }
@@ -570,7 +573,9 @@ impl Session {
     fn connected(&mut self, attempt: Attempt) {
         self.seen.packet();
         self.seen.heard.store(false, Ordering::Relaxed);
-        let Some(core) = &self.tap.core else { return };
+        let Some(core) = &self.router.core else {
+            return;
+        };
         core.connected(self.link.peer_id());
         if let Some((of, senders)) = self.senders.take()
             && of == attempt
@@ -585,14 +590,16 @@ impl Session {
 
     /// The handles have changed what they want.
     fn core_asks(&mut self) {
-        let Some(core) = &self.tap.core else { return };
+        let Some(core) = &self.router.core else {
+            return;
+        };
         let decode = core.wants_frames();
         // Without the hub a connection that is let go of cannot be made anew.
         let renegotiate = self.hub_joined && core.take_changed_tracks();
         if decode {
             self.decode();
         }
-        if renegotiate && self.span != Span::Handles {
+        if renegotiate && self.lifetime != Lifetime::Handles {
             tracing::warn!(
                 "a peer of an acceptor gets the acceptor's tracks: one that was added later is not sent"
             );
@@ -621,14 +628,14 @@ impl Session {
             }
         };
         let now = Instant::now();
-        match DecodeWorker::spawn(*parts, Arc::clone(&self.tap.queue)) {
+        match DecodeWorker::spawn(*parts, Arc::clone(&self.router.queue)) {
             Ok(worker) => {
-                self.tap.decodes.store(true, Ordering::Release);
+                self.router.decodes.store(true, Ordering::Release);
                 self.decoding = Decoding::Running(worker);
                 if self.decode_at.take().is_some()
-                    && let Some(life) = &mut self.life
+                    && let Some(state_machine) = &mut self.state_machine
                 {
-                    life.decoder(now, true);
+                    state_machine.decoder(now, true);
                 }
             }
             Err(error) => {
@@ -638,8 +645,8 @@ impl Session {
                 let NoThread { source: _, parts } = error;
                 self.decoding = Decoding::NotYet(parts);
                 self.decode_at = Some(now + self.decode_backoff.next_delay(rand::random()));
-                if let Some(life) = &mut self.life {
-                    life.decoder(now, false);
+                if let Some(state_machine) = &mut self.state_machine {
+                    state_machine.decoder(now, false);
                 }
             }
         }
@@ -652,35 +659,45 @@ impl Session {
         if self.link.peer().is_none() {
             return;
         }
-        let patient = reason == KeyframeReason::Shedding;
+        let low_priority = reason == KeyframeReason::Shedding;
         if let Some(planned) = &self.keyframe
-            && (patient || !planned.patient)
+            && (low_priority || !planned.low_priority)
         {
             return;
         }
         let now = Instant::now();
-        let wait = if patient {
-            self.keyframes.reserve_patient(now)
+        let wait = if low_priority {
+            self.keyframes.reserve_low_priority(now)
         } else {
             self.keyframes.reserve(now, rand::random())
         };
         let at = now + wait;
-        self.keyframe = Some(PlannedKeyframe { at, patient });
+        self.keyframe = Some(PlannedKeyframe { at, low_priority });
     }
 
     fn deadline(&self) -> Option<Instant> {
         let watching = self.link.is_connected().then(|| Instant::now() + SILENCE);
-        let life = self.life.as_ref().and_then(Life::deadline);
+        let state_machine = self
+            .state_machine
+            .as_ref()
+            .and_then(StreamStateMachine::deadline);
         let keyframe = self.keyframe.as_ref().map(|planned| planned.at);
-        let eviction = match self.span {
-            Span::OneConnection(until) if !self.link.is_connected() => Some(until.into_std()),
+        let eviction = match self.lifetime {
+            Lifetime::OneConnection(until) if !self.link.is_connected() => Some(until.into_std()),
             _ => None,
         };
         let unsaid = self.changes.look_at;
-        [life, keyframe, watching, eviction, unsaid, self.decode_at]
-            .into_iter()
-            .flatten()
-            .min()
+        [
+            state_machine,
+            keyframe,
+            watching,
+            eviction,
+            unsaid,
+            self.decode_at,
+        ]
+        .into_iter()
+        .flatten()
+        .min()
     }
 
     async fn timers(&mut self) {
@@ -698,23 +715,23 @@ impl Session {
         if let Some(at) = last_frame
             && self.link.is_connected()
             && !self.seen.awaits_frame.load(Ordering::Acquire)
-            && let Some(life) = &mut self.life
+            && let Some(state_machine) = &mut self.state_machine
         {
-            life.frame(at);
+            state_machine.frame(at);
         }
         if self.keyframe.take_if(|planned| planned.at <= now).is_some()
             && let Some((attempt, peer)) = self.link.connection()
             && peer
-                .request_keyframe_of(self.tap.main_source(attempt))
+                .request_keyframe_of(self.router.main_source(attempt))
                 .await
         {
             self.stream_metrics.keyframe_requests.inc();
         }
-        if let Some(core) = &self.tap.core {
+        if let Some(core) = &self.router.core {
             core.tell_tracks().await;
         }
         if let Some(peer) = self.link.peer() {
-            self.tap
+            self.router
                 .refuse(PacketRefusal::TooManySources, peer.take_thrown_away());
         }
         let silent_for = self.seen.silent_for();
@@ -730,8 +747,8 @@ impl Session {
             }
         }
         let unit_is_coming = self.unit_is_coming(now);
-        if let Some(life) = &mut self.life
-            && let Some(reason) = life.handle_timeout(now, unit_is_coming)
+        if let Some(state_machine) = &mut self.state_machine
+            && let Some(reason) = state_machine.handle_timeout(now, unit_is_coming)
         {
             self.note_state();
             self.link.restart(reason);
@@ -752,7 +769,7 @@ impl Session {
     /// Every change is one change of the metric and one call of the handler. The log has one line of it, at most one
     /// in a second for each state: what it says last is the state that it stays at.
     fn note_state(&mut self) {
-        let Some(state) = self.life.as_ref().map(Life::state) else {
+        let Some(state) = self.state_machine.as_ref().map(StreamStateMachine::state) else {
             return;
         };
         let now = Instant::now();
@@ -769,12 +786,12 @@ impl Session {
     async fn stop(mut self, ended: Option<EndReason>) {
         self.attachments.clear();
         self.link.close().await;
-        self.tap.queue.close();
+        self.router.queue.close();
         if let Decoding::Running(worker) = self.decoding {
             // Joining may take as long as one decode: not on a thread of the runtime.
             let _ = tokio::task::spawn_blocking(move || worker.stop()).await;
         }
-        if let Some(core) = &self.tap.core {
+        if let Some(core) = &self.router.core {
             core.closed(ended).await;
         }
     }
@@ -840,7 +857,7 @@ mod tests {
 
     #[test]
     fn packets_that_are_refused_are_no_unit_that_is_coming() {
-        let tap = Tap::new(
+        let router = InboundRouter::new(
             Arc::new(AtomicU32::new(1)),
             None,
             None,
@@ -848,7 +865,7 @@ mod tests {
         );
         let is_video = |ssrc, sequence| {
             // No time that is ever stored.
-            tap.seen.video_ms.store(u64::MAX, Ordering::Relaxed);
+            router.seen.video_ms.store(u64::MAX, Ordering::Relaxed);
             let packet = RtpPacket {
                 sequence,
                 timestamp: 0,
@@ -858,8 +875,8 @@ mod tests {
                 payload: Bytes::from_static(b"x"),
                 arrived_at: Instant::now(),
             };
-            tap.take(Attempt(1), Inbound::Rtp(packet));
-            tap.seen.video_ms.load(Ordering::Relaxed) != u64::MAX
+            router.take(Attempt(1), Inbound::Rtp(packet));
+            router.seen.video_ms.load(Ordering::Relaxed) != u64::MAX
         };
         assert!(!is_video(7, 0), "a stray packet");
         assert!(is_video(7, 1), "a source from its second packet on");

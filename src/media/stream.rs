@@ -3,9 +3,10 @@
 
 use std::fmt;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
 use super::core::{Core, MediaState};
@@ -409,7 +410,7 @@ impl MediaStream {
     /// ```
     pub async fn close(&self) {
         let stop = &self.life.stop;
-        drop(stop.lock().unwrap_or_else(PoisonError::into_inner).take());
+        drop(stop.lock().take());
         // An error would mean that the core is gone, and this holds it.
         let _ = self
             .core

@@ -2,9 +2,10 @@
 //! running work (models that no camera used yet), everything in it is checked, and only then the cameras
 //! are brought in line. What cannot be had is refused whole, and nothing has changed.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use anyhow::{Context, Result, ensure};
+use parking_lot::Mutex;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
@@ -18,7 +19,7 @@ pub(super) type SharedPool = Arc<Mutex<Option<InferencePool>>>;
 
 /// What the node's other tasks must know of the configuration in force.
 #[derive(Debug, Clone, Default)]
-pub(super) struct InForce {
+pub(super) struct ActiveConfig {
     /// The camera streams.
     pub cameras: Arc<[CameraConfig]>,
     /// The models that are loaded.
@@ -33,7 +34,7 @@ pub(super) struct Applier {
     models: Models,
     cameras: Arc<tokio::sync::Mutex<Cameras>>,
     pool: SharedPool,
-    in_force: watch::Sender<InForce>,
+    active_config: watch::Sender<ActiveConfig>,
 }
 
 /// A configuration that can be applied.
@@ -74,20 +75,20 @@ impl Applier {
             models,
             cameras,
             pool,
-            in_force: watch::Sender::new(InForce::default()),
+            active_config: watch::Sender::new(ActiveConfig::default()),
         }
     }
 
     /// What is in force, and every change of it.
-    pub(super) fn in_force(&self) -> watch::Receiver<InForce> {
-        self.in_force.subscribe()
+    pub(super) fn active_config(&self) -> watch::Receiver<ActiveConfig> {
+        self.active_config.subscribe()
     }
 
     /// Notes why settings of the hub were refused; `None`: they were not.
     pub(super) fn note_settings_error(&self, error: Option<String>) {
-        self.in_force.send_if_modified(|in_force| {
-            let new = in_force.settings_error != error;
-            in_force.settings_error = error;
+        self.active_config.send_if_modified(|active_config| {
+            let new = active_config.settings_error != error;
+            active_config.settings_error = error;
             new
         });
     }
@@ -176,7 +177,7 @@ impl Applier {
             let pool = Arc::clone(&self.pool);
             // A worker may be being replaced meanwhile, which takes its time.
             tokio::task::spawn_blocking(move || {
-                if let Some(pool) = &mut *pool.lock().unwrap_or_else(PoisonError::into_inner) {
+                if let Some(pool) = &mut *pool.lock() {
                     adoption.give_to(pool);
                 }
             })
@@ -186,15 +187,15 @@ impl Applier {
         let catalog = self.models.catalog();
         let changes = self.cameras.lock().await.apply(catalog, &cameras).await?;
         let models = catalog.names().map(str::to_owned).collect();
-        self.in_force.send_modify(|in_force| {
-            in_force.cameras = cameras.into();
-            in_force.models = models;
+        self.active_config.send_modify(|active_config| {
+            active_config.cameras = cameras.into();
+            active_config.models = models;
         });
         Ok(changes)
     }
 }
 
 fn workers(pool: &SharedPool) -> usize {
-    let pool = pool.lock().unwrap_or_else(PoisonError::into_inner);
+    let pool = pool.lock();
     pool.as_ref().map_or(0, InferencePool::workers)
 }

@@ -2,17 +2,18 @@
 //! and removing are one code path. A camera that did not change is not touched.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
+use parking_lot::{Mutex, RwLock};
 
 use super::gone::Gone;
 use super::models::Catalog;
 use crate::config::StreamId;
 use crate::config::{CameraConfig, Connect, IceConfig, IcePolicy};
+use crate::decode::cpu_pressure::CpuPressure;
 use crate::decode::decoder::DecoderKind;
-use crate::decode::lag::InferenceLag;
 use crate::decode::worker::DecodeConfig;
 use crate::detect::health::ModelHealth;
 use crate::detect::worker::{CameraScheduler, CameraWork};
@@ -20,7 +21,7 @@ use crate::http::api::CameraFacts;
 use crate::media::camera::{
     CameraStream, CameraStreamOptions, FrameHandler, StateHandler, StreamContext,
 };
-use crate::media::life::StreamState;
+use crate::media::stream_state::StreamState;
 use crate::publish::event::CameraStatus;
 use crate::publish::publisher::Publisher;
 use crate::realtime::ice::IceSettings;
@@ -44,8 +45,8 @@ pub(super) struct CameraContext {
     /// The decoder.
     pub decoder: DecoderKind,
     /// What decoding costs inference.
-    pub lag: Arc<InferenceLag>,
-    /// Told when any camera's state changes.
+    pub lag: Arc<CpuPressure>,
+    /// StatusFacts when any camera's state changes.
     pub changed: Arc<tokio::sync::Notify>,
 }
 
@@ -74,12 +75,12 @@ struct StatusLine {
     id: StreamId,
     name: SharedName,
     publisher: Publisher,
-    told: Mutex<Told>,
+    facts: Mutex<StatusFacts>,
 }
 
 /// What a camera's status is made of.
 #[derive(Debug, Default)]
-struct Told {
+struct StatusFacts {
     /// The stream's state, once there was a change.
     state: Option<StreamState>,
     /// Why its model infers no frame of it.
@@ -299,7 +300,7 @@ impl Cameras {
             id: config.id.clone(),
             name: name.clone(),
             publisher: context.publisher.clone(),
-            told: Mutex::default(),
+            facts: Mutex::default(),
         });
         let metrics = Arc::clone(&work.metrics);
         let options = CameraStreamOptions {
@@ -377,11 +378,11 @@ impl SharedName {
     }
 
     fn get(&self) -> Arc<str> {
-        Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner))
+        Arc::clone(&self.0.read())
     }
 
     fn set(&self, name: &Arc<str>) {
-        *self.0.write().unwrap_or_else(PoisonError::into_inner) = Arc::clone(name);
+        *self.0.write() = Arc::clone(name);
     }
 }
 
@@ -479,9 +480,9 @@ fn frame_handler(
             .saturating_duration_since(timing.received_at);
         // Asked for only where it may matter, since it takes the scheduler's lock.
         let too_slow = took >= SLOW && scheduler.max_age(source).is_some_and(|max| took > max);
-        if let Some(left_out) = slowness.frame(too_slow, now) {
+        if let Some(suppressed) = slowness.frame(too_slow, now) {
             let (camera, receive_ms) = (metrics.id(), took.as_millis());
-            tracing::warn!(%camera, receive_ms, left_out, "every frame takes longer to come than max_age_ms, so none is inferred");
+            tracing::warn!(%camera, receive_ms, suppressed, "every frame takes longer to come than max_age_ms, so none is inferred");
         }
         if slowness.is_slow != was_slow {
             was_slow = slowness.is_slow;
@@ -522,7 +523,7 @@ fn slowness_handler(
 /// Why a camera that sends is blind, as its status says it.
 const SLOW_REASON: &str = "every frame takes longer to come than max_age_ms, so none is inferred";
 
-impl Told {
+impl StatusFacts {
     /// The stream's own reason, else why its frames are not inferred.
     fn reason(&self, state: &StreamState) -> Option<String> {
         let blind = self.slow.then_some(SLOW_REASON).or(self.blind.as_deref());
@@ -533,48 +534,48 @@ impl Told {
 
 impl StatusLine {
     fn set_state(&self, state: StreamState) {
-        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
-        told.state = Some(state);
-        self.tell(&told);
+        let mut facts = self.facts.lock();
+        facts.state = Some(state);
+        self.tell(&facts);
     }
 
     /// True when that is news.
     fn set_blind(&self, blind: Option<String>) -> bool {
-        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
-        if told.blind == blind {
+        let mut facts = self.facts.lock();
+        if facts.blind == blind {
             return false;
         }
-        told.blind = blind;
-        self.tell(&told);
+        facts.blind = blind;
+        self.tell(&facts);
         true
     }
 
     /// True when that is news.
     fn set_slow(&self, slow: bool) -> bool {
-        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
-        if told.slow == slow {
+        let mut facts = self.facts.lock();
+        if facts.slow == slow {
             return false;
         }
-        told.slow = slow;
-        self.tell(&told);
+        facts.slow = slow;
+        self.tell(&facts);
         true
     }
 
     /// Why, for a stream in this state.
     fn reason(&self, state: &StreamState) -> Option<String> {
-        let told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
-        told.reason(state)
+        let facts = self.facts.lock();
+        facts.reason(state)
     }
 
     /// Under the lock, so that the last event is of the newest state.
-    fn tell(&self, told: &Told) {
-        let Some(state) = &told.state else { return };
+    fn tell(&self, facts: &StatusFacts) {
+        let Some(state) = &facts.state else { return };
         self.publisher.set_status(CameraStatus {
             id: self.id.clone(),
             name: self.name.get(),
             state: state.state,
             since: state.since,
-            reason: told.reason(state),
+            reason: facts.reason(state),
             attempt: u64::from(state.attempt),
         });
     }
@@ -644,7 +645,7 @@ mod tests {
     use crate::hub::client::HubClient;
     use crate::hub::options::HubOptions;
     use crate::media::keyframes::KeyframeBudget;
-    use crate::media::life::StreamState;
+    use crate::media::stream_state::StreamState;
     use crate::publish::publisher::{EventSink, HubAway, PublisherTask};
     use crate::telemetry::metrics::Metrics;
 
@@ -740,7 +741,7 @@ mod tests {
         /// The twins of the next events that say `removed`.
         async fn removed(&mut self, count: usize) -> std::collections::BTreeSet<String> {
             let mut twins = std::collections::BTreeSet::new();
-            let told = async {
+            let facts = async {
                 while twins.len() < count {
                     let event = self.events.recv().await.expect("the publisher runs");
                     if event["state"] == "removed" {
@@ -751,7 +752,7 @@ mod tests {
                     }
                 }
             };
-            let in_time = tokio::time::timeout(Duration::from_secs(30), told).await;
+            let in_time = tokio::time::timeout(Duration::from_secs(30), facts).await;
             assert!(in_time.is_ok(), "{} of {count} were told", twins.len());
             twins
         }

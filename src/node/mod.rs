@@ -2,17 +2,18 @@
 
 mod apply;
 mod cameras;
-mod doorman;
 mod gone;
 pub mod models;
 pub mod reload;
 mod report;
 mod settings;
+mod unmatched_offers;
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context, Result, bail};
+use parking_lot::Mutex;
 use serde_json::Value;
 use tokio::net::TcpListener;
 use tokio::signal::unix::Signal;
@@ -25,8 +26,8 @@ use self::models::Models;
 use self::reload::{Inputs, ReloadTask, Reloaded};
 use crate::clock::WallClock;
 use crate::config::{Config, ConfigSource, HubConfig, HubMode};
+use crate::decode::cpu_pressure::CpuPressure;
 use crate::decode::decoder::DecoderKind;
-use crate::decode::lag::InferenceLag;
 use crate::detect::health::ModelHealth;
 #[cfg(feature = "ort")]
 use crate::detect::plan::SessionPlan;
@@ -176,7 +177,7 @@ impl Node {
         );
 
         let scheduler = Arc::new(CameraScheduler::default());
-        let lag: Arc<InferenceLag> = Arc::default();
+        let lag: Arc<CpuPressure> = Arc::default();
         let pool_context = PoolContext {
             scheduler: Arc::clone(&scheduler),
             factory: models.factory(),
@@ -222,12 +223,17 @@ impl Node {
                 ),
             )),
             tokio::spawn(health.watch(
-                "the doorman",
-                doorman::run(hub.clone(), Arc::clone(&metrics), applier.in_force()),
+                "the watch over unmatched offers",
+                unmatched_offers::run(hub.clone(), Arc::clone(&metrics), applier.active_config()),
             )),
             tokio::spawn(health.watch(
                 "the property report",
-                report::run(hub.clone(), Arc::clone(&facts), applier.in_force(), changed),
+                report::run(
+                    hub.clone(),
+                    Arc::clone(&facts),
+                    applier.active_config(),
+                    changed,
+                ),
             )),
             tokio::spawn(health.watch(
                 "the supervisor of inference",
@@ -338,10 +344,7 @@ impl Node {
 
     /// How the cameras are, as of the last second.
     pub fn cameras(&self) -> Vec<CameraFacts> {
-        self.facts
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+        self.facts.lock().clone()
     }
 
     /// Stops in the path's order, so that what a stage has in hand still goes through the next ones:
@@ -355,7 +358,7 @@ impl Node {
         }
         self.cameras.lock().await.shutdown().await;
         self.scheduler.close();
-        let pool = lock_pool(&self.pool).take();
+        let pool = self.pool.lock().take();
         if let Some(pool) = pool {
             let _ = tokio::task::spawn_blocking(move || pool.join(WORKER_LIMIT)).await;
         }
@@ -385,10 +388,6 @@ fn close_books(metrics: &Metrics) {
         }
     }
     tracing::info!(cameras = streams.len(), "the books are closed");
-}
-
-fn lock_pool(pool: &SharedPool) -> MutexGuard<'_, Option<InferencePool>> {
-    pool.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// The hub as the publisher sees it.
@@ -457,7 +456,7 @@ fn serve_http(
     let (stop, mut stopped) = watch::channel(false);
     let (facts, counters) = (Arc::clone(facts), Arc::clone(metrics));
     let views = move || {
-        let facts = facts.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let facts = facts.lock().clone();
         let now = Instant::now();
         facts
             .into_iter()
@@ -501,18 +500,18 @@ async fn watch_hub(
             HubStatus::Refused { reason } => {
                 readiness.set_hub_joined(false);
                 readiness
-                    .set_hub_trouble(format!("{} refuses this node ({reason})", hub.hub_url()));
+                    .set_hub_last_error(format!("{} refuses this node ({reason})", hub.hub_url()));
                 refused.send_replace(Some(reason));
             }
             HubStatus::Away { since, reason } => {
                 readiness.set_hub_joined(false);
-                readiness.set_hub_trouble(hub_trouble(&hub.hub_url(), since, &reason));
+                readiness.set_hub_last_error(hub_trouble(&hub.hub_url(), since, &reason));
             }
             HubStatus::Connecting { attempt } => {
                 readiness.set_hub_joined(false);
                 if attempt == 1 {
                     let url = hub.hub_url();
-                    readiness.set_hub_trouble(format!("{url} is dialled"));
+                    readiness.set_hub_last_error(format!("{url} is dialled"));
                 }
             }
         }
@@ -534,15 +533,15 @@ async fn supervise(
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         tick.tick().await;
-        let trouble = match &mut *lock_pool(&pool) {
+        let trouble = match &mut *pool.lock() {
             Some(pool) => {
                 pool.supervise(Instant::now());
-                pool.trouble().map(str::to_owned)
+                pool.last_error().map(str::to_owned)
             }
             // The node stops.
             None => return,
         };
-        readiness.set_inference_troubles(trouble.into_iter().chain(models.troubles()).collect());
+        readiness.set_inference_errors(trouble.into_iter().chain(models.last_errors()).collect());
         heartbeat.beat(Instant::now());
     }
 }
@@ -587,7 +586,7 @@ async fn read_facts(
         for id in ended {
             health.panicked(format!("the task of camera stream {id}"), &"see the log");
         }
-        *facts.lock().unwrap_or_else(PoisonError::into_inner) = read;
+        *facts.lock() = read;
         let tasks = tokio::runtime::Handle::current()
             .metrics()
             .num_alive_tasks();

@@ -1,9 +1,10 @@
 //! The models of the cameras: which are needed, their classes by label, and what makes detectors of them
 //! for each inference worker, at the start and when a reload names another.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
+use parking_lot::Mutex;
 
 use crate::config::{CameraConfig, RuntimeConfig, shown};
 use crate::detect::detector::{DetectSettings, Detector, ModelInfo};
@@ -114,7 +115,7 @@ impl Models {
     /// # Errors
     /// When the loader fails.
     pub fn detectors(&mut self, workers: usize) -> Result<Vec<Vec<Box<dyn Detector>>>> {
-        let first = self.first.get_mut().unwrap_or_else(PoisonError::into_inner);
+        let first = self.first.get_mut();
         let mut sets: Vec<_> = first.take().into_iter().collect();
         while sets.len() < workers {
             let set: Result<_, _> = self
@@ -132,7 +133,7 @@ impl Models {
         let (loader, names) = (Arc::clone(&self.loader), Arc::clone(&self.names));
         Arc::new(move |model| {
             // Loading may take long, and whoever adopts a model must not wait for it.
-            let names = names.lock().unwrap_or_else(PoisonError::into_inner).clone();
+            let names = names.lock().clone();
             let name = names.get(model).expect(
                 "a model has a name, because it is adopted before a camera's work counts it",
             );
@@ -166,7 +167,7 @@ impl Adoption {
     /// Hands the detectors to the workers. Holding the pool, so that a worker that is replaced has either
     /// all of them or none and gets them here.
     pub(super) fn give_to(self, pool: &mut InferencePool) {
-        *self.names.lock().unwrap_or_else(PoisonError::into_inner) = self.all;
+        *self.names.lock() = self.all;
         pool.add_models(self.sets);
     }
 }

@@ -81,7 +81,7 @@ enum Trigger {
 }
 
 /// An input as it was last seen, or why it cannot be used.
-type Seen<T> = Result<T, String>;
+type FileReading<T> = Result<T, String>;
 
 /// The task's state.
 struct Reload {
@@ -103,7 +103,7 @@ struct Reload {
     good: (ConfigSource, Settings),
     file: Watched,
     /// The settings as the hub last told them.
-    settings: Seen<Settings>,
+    settings: FileReading<Settings>,
     /// What is wrong by now, told already.
     file_error: Option<String>,
     settings_error: Option<String>,
@@ -122,9 +122,9 @@ struct Sayings {
 
 /// The file as it was last seen.
 struct Watched {
-    seen: Seen<ConfigSource>,
+    seen: FileReading<ConfigSource>,
     /// It was another at the last look, and must be the same once more.
-    unsettled: Option<Seen<ConfigSource>>,
+    unsettled: Option<FileReading<ConfigSource>>,
 }
 
 /// Models that are being loaded.
@@ -606,7 +606,7 @@ impl Sayings {
 }
 
 impl Watched {
-    fn new(seen: Seen<ConfigSource>) -> Self {
+    fn new(seen: FileReading<ConfigSource>) -> Self {
         Self {
             seen,
             unsettled: None,
@@ -614,7 +614,7 @@ impl Watched {
     }
 
     /// Takes in the file as it is now; true once it is another than before, and was twice the same.
-    fn look(&mut self, now: Seen<ConfigSource>) -> bool {
+    fn look(&mut self, now: FileReading<ConfigSource>) -> bool {
         if same(&now, &self.seen) {
             self.unsettled = None;
             return false;
@@ -633,7 +633,7 @@ impl Watched {
 }
 
 /// The file as it is now; reading may wait, for a network file system for instance.
-async fn read_again(source: &ConfigSource) -> Seen<ConfigSource> {
+async fn read_again(source: &ConfigSource) -> FileReading<ConfigSource> {
     let source = source.clone();
     match tokio::task::spawn_blocking(move || source.reread()).await {
         Ok(read) => read.map_err(|error| error.to_string()),
@@ -641,7 +641,7 @@ async fn read_again(source: &ConfigSource) -> Seen<ConfigSource> {
     }
 }
 
-fn same(a: &Seen<ConfigSource>, b: &Seen<ConfigSource>) -> bool {
+fn same(a: &FileReading<ConfigSource>, b: &FileReading<ConfigSource>) -> bool {
     match (a, b) {
         (Ok(a), Ok(b)) => a.text() == b.text(),
         (Err(a), Err(b)) => a == b,

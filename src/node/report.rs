@@ -2,13 +2,14 @@
 //! each camera. Sent when something changed and after the hub returned, at most once in five seconds;
 //! one that failed is sent again.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use serde_json::{Map, Value, json};
 use tokio::sync::{Notify, watch};
 
-use super::apply::InForce;
+use super::apply::ActiveConfig;
 use crate::http::api::CameraFacts;
 use crate::hub::client::{HubClient, HubStatus};
 
@@ -22,7 +23,7 @@ const SETTLE: Duration = Duration::from_secs(1);
 pub(super) async fn run(
     hub: HubClient,
     facts: Arc<Mutex<Vec<CameraFacts>>>,
-    mut in_force: watch::Receiver<InForce>,
+    mut active_config: watch::Receiver<ActiveConfig>,
     changed: Arc<Notify>,
 ) {
     let mut status = hub.status();
@@ -32,7 +33,7 @@ pub(super) async fn run(
         tokio::select! {
             () = changed.notified() => {}
             // The sender ends with the node, and so does this.
-            Ok(()) = in_force.changed() => {}
+            Ok(()) = active_config.changed() => {}
             joined = status.changed() => {
                 if joined.is_err() {
                     return;
@@ -48,10 +49,7 @@ pub(super) async fn run(
         if !matches!(*status.borrow(), HubStatus::Joined { .. }) {
             continue;
         }
-        let properties = properties(
-            &facts.lock().unwrap_or_else(PoisonError::into_inner),
-            &in_force.borrow_and_update(),
-        );
+        let properties = properties(&facts.lock(), &active_config.borrow_and_update());
         if reported.as_ref() == Some(&properties) {
             continue;
         }
@@ -66,7 +64,7 @@ pub(super) async fn run(
     }
 }
 
-fn properties(facts: &[CameraFacts], in_force: &InForce) -> Map<String, Value> {
+fn properties(facts: &[CameraFacts], active_config: &ActiveConfig) -> Map<String, Value> {
     let cameras: Vec<Value> = facts
         .iter()
         .map(|fact| json!({"twinId": fact.id.twin_id.as_ref(), "stream": fact.id.stream.as_ref(), "state": fact.state.as_str()}))
@@ -74,10 +72,10 @@ fn properties(facts: &[CameraFacts], in_force: &InForce) -> Map<String, Value> {
     let properties = json!({
         "twinsight": {
             "version": env!("CARGO_PKG_VERSION"),
-            "models": in_force.models,
+            "models": active_config.models,
             "cameras": cameras,
             // Null where all is well, so that a hub that merges forgets what was wrong.
-            "settingsError": in_force.settings_error,
+            "settingsError": active_config.settings_error,
         },
     });
     match properties {

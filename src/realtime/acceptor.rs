@@ -12,9 +12,9 @@ use serde_json::json;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::{Id, JoinHandle, JoinSet};
 
-use super::early::EarlyCandidates;
 use super::link::{ContentOf, Link, LinkOptions, MAILBOX};
 use super::names::MAX_NAME_BYTES;
+use super::pending_candidates::PendingCandidates;
 use super::signal::{ChannelKind, Signal, SignalEnvelope, SignalError, SignalNames};
 use super::warnings::allowed;
 use crate::config::Dialect;
@@ -66,7 +66,7 @@ impl Place {
 }
 
 /// What serves a peer.
-pub(crate) struct Served {
+pub(crate) struct PeerService {
     /// Its task; the place is free when it ends.
     pub(crate) running: JoinHandle<()>,
     /// Ends it, and waits for that.
@@ -74,7 +74,7 @@ pub(crate) struct Served {
 }
 
 /// Begins to serve a peer.
-pub(crate) type Serve = Box<dyn FnMut(Place) -> Served + Send>;
+pub(crate) type Serve = Box<dyn FnMut(Place) -> PeerService + Send>;
 
 /// The task of an acceptor: sorts the signals of all peers.
 pub(crate) struct Acceptor {
@@ -90,7 +90,7 @@ pub(crate) struct Acceptor {
     tasks: JoinSet<()>,
     /// Ends of connections that were replaced: as many as there may be peers.
     closing: JoinSet<()>,
-    early: EarlyCandidates<TwinMessage>,
+    early: PendingCandidates<TwinMessage>,
     serve: Serve,
 }
 
@@ -120,7 +120,7 @@ impl Acceptor {
             peers: HashMap::new(),
             tasks: JoinSet::new(),
             closing: JoinSet::new(),
-            early: EarlyCandidates::default(),
+            early: PendingCandidates::default(),
             serve,
         }
     }
@@ -129,11 +129,11 @@ impl Acceptor {
     pub(crate) async fn run(
         mut self,
         mut stopped: oneshot::Receiver<()>,
-        disowned: BoxFuture<'static, ()>,
+        ownership_lost: BoxFuture<'static, ()>,
     ) {
         tokio::select! {
             _ = &mut stopped => {}
-            () = disowned => {}
+            () = ownership_lost => {}
             () = self.serve() => {}
         }
         join_all(self.peers.drain().map(|(_, peer)| (peer.close)())).await;
@@ -287,7 +287,7 @@ impl Acceptor {
             // The mailbox is new, and has more places than candidates are kept.
             let _ = signals.try_send(signal);
         }
-        let Served { running, close } = (self.serve)(Place {
+        let PeerService { running, close } = (self.serve)(Place {
             hub: self.hub.clone(),
             own: own.to_owned(),
             options: LinkOptions {

@@ -3,10 +3,11 @@
 
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use bytes::Bytes;
+use parking_lot::Mutex;
 use tokio::sync::{Notify, oneshot, watch};
 
 use super::channel::{PeerChannel, Refused};
@@ -206,7 +207,7 @@ pub struct Progress {
 #[derive(Clone)]
 pub struct DataChannel {
     pub(super) core: Arc<Core>,
-    life: Arc<Life>,
+    handles: Arc<Handles>,
 }
 
 /// What handles and the task have in common.
@@ -232,14 +233,14 @@ struct Open {
 }
 
 /// Ends the channel with the last handle.
-struct Life {
+struct Handles {
     stop: Mutex<Option<oneshot::Sender<()>>>,
 }
 
 /// A channel that ends when its handles are gone.
 pub(super) struct WeakDataChannel {
     core: Arc<Core>,
-    life: Weak<Life>,
+    handles: Weak<Handles>,
 }
 
 impl DataChannel {
@@ -261,16 +262,16 @@ impl DataChannel {
             dropped: AtomicU64::new(0),
             broken: Notify::new(),
         });
-        let life = Arc::new(Life {
+        let handles = Arc::new(Handles {
             stop: Mutex::new(Some(stop)),
         });
-        (Self { core, life }, stopped)
+        (Self { core, handles }, stopped)
     }
 
     pub(super) fn downgrade(&self) -> WeakDataChannel {
         WeakDataChannel {
             core: Arc::clone(&self.core),
-            life: Arc::downgrade(&self.life),
+            handles: Arc::downgrade(&self.handles),
         }
     }
 
@@ -468,7 +469,7 @@ impl DataChannel {
     /// # }
     /// ```
     pub async fn close(&self) {
-        if let Some(stop) = lock(&self.life.stop).take() {
+        if let Some(stop) = self.handles.stop.lock().take() {
             // An error means that the task has ended, which is what was asked for.
             let _ = stop.send(());
         }
@@ -544,7 +545,7 @@ impl DataChannel {
 
     /// The id under which the initiator keeps the channel, where it is known.
     pub fn peer_id(&self) -> Option<String> {
-        lock(&self.core.peer_id).clone()
+        self.core.peer_id.lock().clone()
     }
 
     /// Messages that were dropped because they were sent without a connection.
@@ -594,7 +595,7 @@ impl DataChannel {
 impl Core {
     /// Messages go through this from now on.
     pub(super) fn opened(&self, channel: PeerChannel, max_message_bytes: usize) {
-        *lock(&self.open) = Some(Arc::new(Open {
+        *self.open.lock() = Some(Arc::new(Open {
             channel,
             max_message_bytes,
         }));
@@ -603,7 +604,7 @@ impl Core {
 
     /// Nothing goes through any more; false if nothing did.
     pub(super) fn lost(&self, state: ChannelState) -> bool {
-        let was_open = lock(&self.open).take().is_some();
+        let was_open = self.open.lock().take().is_some();
         self.state.send_replace(state);
         was_open
     }
@@ -617,7 +618,7 @@ impl Core {
     }
 
     pub(super) fn set_peer_id(&self, peer_id: Option<&str>) {
-        *lock(&self.peer_id) = peer_id.map(str::to_owned);
+        *self.peer_id.lock() = peer_id.map(str::to_owned);
     }
 
     /// Waits until everything that was sent is acknowledged, or the connection is gone.
@@ -628,7 +629,7 @@ impl Core {
     }
 
     fn open(&self) -> Option<Arc<Open>> {
-        lock(&self.open).clone()
+        self.open.lock().clone()
     }
 
     async fn send(&self, open: &Open, wire: &Wire) -> Result<(), SendError> {
@@ -682,7 +683,7 @@ impl WeakDataChannel {
     pub(super) fn upgrade(&self) -> Option<DataChannel> {
         Some(DataChannel {
             core: Arc::clone(&self.core),
-            life: self.life.upgrade()?,
+            handles: self.handles.upgrade()?,
         })
     }
 }
@@ -706,8 +707,4 @@ pub(crate) fn refused_servers(refused: &[String]) -> String {
         " (TURN over TCP or TLS, which the WebRTC stack of this build does not have: {})",
         refused.join(", ")
     )
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -2,17 +2,18 @@
 //! ([`Instance::on_data_channel`]), or accepted from whoever dials ([`Instance::accept_data_channels`]).
 
 use std::fmt;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
+use parking_lot::Mutex;
 use tokio::sync::{oneshot, watch};
 
-use super::acceptor::{Acceptor, AcceptorCounts, Served};
+use super::acceptor::{Acceptor, AcceptorCounts, PeerService};
+use super::connect::Content;
 use super::data_channel::{ChannelError, DataChannel, DataChannelOptions};
-use super::data_session::{LONGEST_LIMIT, OpenHandler, Session, Span};
-use super::describe::Content;
+use super::data_session::{LONGEST_LIMIT, Lifetime, OpenHandler, Session};
 use super::ice::IceSettings;
 use super::link::{Link, LinkOptions, content_of};
 use super::names::{Unreachable, check_name, check_twin, reach, shortened};
@@ -127,11 +128,11 @@ impl Instance {
                 });
             }
         }
-        let (channel, trouble) = self.channel(target, options, Role::Initiator, None)?;
+        let (channel, last_error) = self.channel(target, options, Role::Initiator, None)?;
         match tokio::time::timeout_at(deadline, channel.opened()).await {
             Ok(Ok(())) => Ok(channel),
             Ok(Err(_)) => Err(hub_error(HubError::Closed)),
-            Err(_) => Err(in_time(*trouble.borrow())),
+            Err(_) => Err(in_time(*last_error.borrow())),
         }
     }
 
@@ -265,21 +266,21 @@ impl Instance {
                 let link = place.link(Arc::default(), content);
                 let handler = Arc::clone(&handler);
                 let on_open: OpenHandler = Box::new(move |channel| {
-                    let mut handler = handler.lock().unwrap_or_else(PoisonError::into_inner);
+                    let mut handler = handler.lock();
                     handler(channel)
                 });
-                let span = Span::OneConnection(open_limit);
-                let session = Session::new(link, &channel, span, Some(on_open));
-                Served {
+                let lifetime = Lifetime::OneConnection(open_limit);
+                let session = Session::new(link, &channel, lifetime, Some(on_open));
+                PeerService {
                     // The acceptor closes it when its twin is lost.
                     running: session.spawn(stopped, Box::pin(std::future::pending())),
                     close: Box::new(move || Box::pin(async move { channel.close().await })),
                 }
             }),
         );
-        let disowned = self.disowned();
+        let ownership_lost = self.ownership_lost();
         tokio::spawn(async move {
-            acceptor.run(stopped, disowned).await;
+            acceptor.run(stopped, ownership_lost).await;
             drop(end);
         });
         Ok(DataChannelAcceptor {
@@ -338,10 +339,10 @@ impl Instance {
             }),
         );
         let (channel, stopped) = DataChannel::new(target, &options);
-        let session = Session::new(link, &channel, Span::Handles, on_open);
-        let trouble = session.trouble();
-        session.spawn(stopped, self.disowned());
-        Ok((channel, trouble))
+        let session = Session::new(link, &channel, Lifetime::Handles, on_open);
+        let last_error = session.last_error();
+        session.spawn(stopped, self.ownership_lost());
+        Ok((channel, last_error))
     }
 }
 

@@ -35,7 +35,7 @@ pub(super) type OpenHandler = Box<dyn FnOnce(DataChannel) -> BoxFuture<'static, 
 
 /// How long a task goes on.
 #[derive(Debug, Clone, Copy)]
-pub(super) enum Span {
+pub(super) enum Lifetime {
     /// As long as a handle lives.
     Handles,
     /// As long as the first connection, which has so long to open the channel.
@@ -47,12 +47,12 @@ pub(super) struct Session {
     link: Link,
     channel: WeakDataChannel,
     core: std::sync::Arc<Core>,
-    span: Span,
+    lifetime: Lifetime,
     on_open: Option<OpenHandler>,
     reader: Option<Reader>,
-    told: (mpsc::Sender<Told>, mpsc::Receiver<Told>),
+    told: (mpsc::Sender<ReaderEvent>, mpsc::Receiver<ReaderEvent>),
     /// Why the last attempt failed.
-    trouble: tokio::sync::watch::Sender<&'static str>,
+    last_error: tokio::sync::watch::Sender<&'static str>,
 }
 
 /// The task that reads one connection's channel.
@@ -76,7 +76,7 @@ impl Drop for Reader {
 }
 
 /// What a reader tells.
-enum Told {
+enum ReaderEvent {
     Open(Attempt),
     Closed(Attempt),
 }
@@ -86,47 +86,47 @@ impl Session {
     pub(super) fn new(
         link: Link,
         channel: &DataChannel,
-        span: Span,
+        lifetime: Lifetime,
         on_open: Option<OpenHandler>,
     ) -> Self {
         Self {
             link,
             core: std::sync::Arc::clone(&channel.core),
             channel: channel.downgrade(),
-            span,
+            lifetime,
             on_open,
             reader: None,
             told: mpsc::channel(4),
-            trouble: tokio::sync::watch::Sender::new("nothing was tried yet"),
+            last_error: tokio::sync::watch::Sender::new("nothing was tried yet"),
         }
     }
 
     /// Why the last attempt failed, and the one before; changes as attempts do.
-    pub(super) fn trouble(&self) -> tokio::sync::watch::Receiver<&'static str> {
-        self.trouble.subscribe()
+    pub(super) fn last_error(&self) -> tokio::sync::watch::Receiver<&'static str> {
+        self.last_error.subscribe()
     }
 
-    /// Until the last handle is gone, or the span is over.
+    /// Until the last handle is gone, or its lifetime is over.
     ///
-    /// It ends too when `disowned` does: what it speaks as is somebody else's then.
+    /// It ends too when `ownership_lost` does: what it speaks as is somebody else's then.
     pub(super) fn spawn(
         self,
         stopped: oneshot::Receiver<()>,
-        disowned: BoxFuture<'static, ()>,
+        ownership_lost: BoxFuture<'static, ()>,
     ) -> JoinHandle<()> {
         let span =
             tracing::info_span!("channel", twin = %self.core.twin_id(), name = %self.core.name());
-        tokio::spawn(self.run(stopped, disowned).instrument(span))
+        tokio::spawn(self.run(stopped, ownership_lost).instrument(span))
     }
 
     async fn run(
         mut self,
         mut stopped: oneshot::Receiver<()>,
-        mut disowned: BoxFuture<'static, ()>,
+        mut ownership_lost: BoxFuture<'static, ()>,
     ) {
-        let evicted_at = match self.span {
-            Span::Handles => None,
-            Span::OneConnection(limit) => Some(Instant::now() + limit.min(LONGEST_LIMIT)),
+        let evicted_at = match self.lifetime {
+            Lifetime::Handles => None,
+            Lifetime::OneConnection(limit) => Some(Instant::now() + limit.min(LONGEST_LIMIT)),
         };
         let mut reason = CloseReason::Here;
         let core = std::sync::Arc::clone(&self.core);
@@ -134,9 +134,9 @@ impl Session {
             let never_opened = self.on_open.is_some();
             let woke = tokio::select! {
                 _ = &mut stopped => break,
-                () = &mut disowned => break,
+                () = &mut ownership_lost => break,
                 wake = self.link.wait() => Woke::Link(wake),
-                Some(told) = self.told.1.recv() => Woke::Told(told),
+                Some(told) = self.told.1.recv() => Woke::ReaderEvent(told),
                 () = core.broken.notified() => Woke::Broken,
                 () = until(evicted_at), if never_opened => {
                     if let Some(suppressed) = allowed("a peer opened no data channel") {
@@ -154,14 +154,14 @@ impl Session {
                         break;
                     }
                 }
-                Woke::Told(told) => self.told(told).await,
+                Woke::ReaderEvent(told) => self.told(told).await,
                 Woke::Broken => self.broken().await,
             }
             let mut over = None;
             while let Some(event) = self.link.poll().await {
                 over = self.link_event(event).await.or(over);
             }
-            if let (Some(end), Span::OneConnection(_)) = (over, self.span)
+            if let (Some(end), Lifetime::OneConnection(_)) = (over, self.lifetime)
                 && end != CloseReason::Replaced
             {
                 reason = end;
@@ -180,13 +180,13 @@ impl Session {
         }
     }
 
-    async fn told(&mut self, told: Told) {
-        let (Told::Open(attempt) | Told::Closed(attempt)) = told;
+    async fn told(&mut self, told: ReaderEvent) {
+        let (ReaderEvent::Open(attempt) | ReaderEvent::Closed(attempt)) = told;
         let Some(reader) = &self.reader else { return };
         if reader.attempt != attempt {
             return;
         }
-        if matches!(told, Told::Closed(_)) {
+        if matches!(told, ReaderEvent::Closed(_)) {
             self.link.restart(EndReason::Closed);
             return;
         }
@@ -225,7 +225,7 @@ impl Session {
                 None
             }
             LinkEvent::Progress(Progress::Over(attempt, end)) => {
-                self.trouble.send_replace(end.as_str());
+                self.last_error.send_replace(end.as_str());
                 let reason = match end {
                     EndReason::Closed => CloseReason::ByPeer,
                     EndReason::Replaced => CloseReason::Replaced,
@@ -233,7 +233,8 @@ impl Session {
                 };
                 if let Some(reader) = self.reader.take_if(|reader| reader.attempt == attempt) {
                     let was_open = self.core.lost(ChannelState::Connecting);
-                    let goes_on = matches!(self.span, Span::Handles) || end == EndReason::Replaced;
+                    let goes_on =
+                        matches!(self.lifetime, Lifetime::Handles) || end == EndReason::Replaced;
                     if was_open && !goes_on {
                         // Its handler may have to be registered yet, and this is the last chance.
                         let heard = self.core.messages.first_was_added();
@@ -274,16 +275,16 @@ impl Session {
         let task = tokio::spawn(async move {
             loop {
                 let told_of = match source.next().await {
-                    ChannelEvent::Open => Told::Open(attempt),
+                    ChannelEvent::Open => ReaderEvent::Open(attempt),
                     ChannelEvent::Message { is_text, data } => {
                         // Those that come before anybody listens wait in the stack, and then at the peer.
                         core.messages.first_was_added().await;
                         core.messages.give(Message::read(is_text, data)).await;
                         continue;
                     }
-                    ChannelEvent::Closed => Told::Closed(attempt),
+                    ChannelEvent::Closed => ReaderEvent::Closed(attempt),
                 };
-                let closed = matches!(told_of, Told::Closed(_));
+                let closed = matches!(told_of, ReaderEvent::Closed(_));
                 if told.send(told_of).await.is_err() || closed {
                     return;
                 }
@@ -303,7 +304,7 @@ impl Session {
         self.reader = None;
         self.link.close().await;
         let was_open = self.core.lost(ChannelState::Closed);
-        // The connection of a span that is over was lost before.
+        // The connection of a lifetime that is over was lost before.
         if was_open || reason != CloseReason::Here {
             self.core.closes.give(reason).await;
         }
@@ -322,7 +323,7 @@ impl Drop for Session {
 /// What woke the task.
 enum Woke {
     Link(Wake),
-    Told(Told),
+    ReaderEvent(ReaderEvent),
     /// A sender found the channel closed.
     Broken,
 }

@@ -15,16 +15,16 @@ use tokio::task::JoinHandle;
 use tracing::Instrument;
 
 use super::channel::PeerChannel;
-use super::describe::{Content, Description, describe, guarded, ice_servers};
+use super::connect::{Content, Description, describe, guarded, ice_servers};
 use super::ice::IceSettings;
 use super::negotiation::{Attempt, EndReason, Input, Negotiation, Output, Progress, Role};
 use super::outbox::{Outbox, Outgoing};
 use super::peer::{Peer, PeerError, PeerEvent};
 use super::rtp_track::TrackSender;
 use super::sdp::Description as Sdp;
-use super::senders::Senders;
 use super::signal::{ChannelKind, Signal, SignalError, SignalNames};
 use super::socket::{says_out_of_files, why_unbound};
+use super::source_filter::SourceFilter;
 use super::warnings::allowed;
 use crate::config::Dialect;
 use crate::hub::client::{HubClient, HubStatus, MessageReceiver};
@@ -97,10 +97,10 @@ pub(crate) enum Wake {
 }
 
 /// What came of making a description.
-type Described = (Attempt, Result<Made, PeerError>);
+type Described = (Attempt, Result<DescribeOutcome, PeerError>);
 
 /// A description, and the connection that it is of.
-pub(crate) enum Made {
+pub(crate) enum DescribeOutcome {
     /// A new one.
     Connection(Box<Description>),
     /// Another offer over the one that there is.
@@ -170,12 +170,12 @@ pub(crate) struct Link {
     current_attempt: Arc<AtomicU32>,
     events: VecDeque<LinkEvent>,
     warn: RateLimit<&'static str>,
-    story: Story,
+    history: ConnectionHistory,
 }
 
 /// What was told of the connection so far.
 #[derive(Debug, Default)]
-struct Story {
+struct ConnectionHistory {
     was_connected: bool,
     is_connected: bool,
     /// Attempts since the connection was lost.
@@ -214,7 +214,7 @@ impl Link {
             current_attempt,
             events: VecDeque::new(),
             warn: RateLimit::new(RATE_LIMIT),
-            story: Story::default(),
+            history: ConnectionHistory::default(),
         }
     }
 
@@ -317,8 +317,8 @@ impl Link {
             let _ = tokio::time::timeout(CLOSE_LIMIT, peer.close()).await;
         });
         join_all(closing).await;
-        if self.story.is_connected {
-            self.story.is_connected = false;
+        if self.history.is_connected {
+            self.history.is_connected = false;
             self.tell(ConnectionChange::Disconnected);
         }
     }
@@ -366,12 +366,12 @@ impl Link {
         let names = self.names_to(own_twin, &target);
         let filter = names.clone();
         let senders = match (self.options.dialect, self.options.role) {
-            (Dialect::Legacy, _) => Senders::Anybody,
-            (Dialect::Current, Role::Responder) => Senders::Camera {
+            (Dialect::Legacy, _) => SourceFilter::Anybody,
+            (Dialect::Current, Role::Responder) => SourceFilter::Camera {
                 camera: Arc::clone(&target),
                 or_unsigned: self.options.allow_unsigned.then(|| own_twin.to_owned()),
             },
-            (Dialect::Current, Role::Initiator) => Senders::Answering {
+            (Dialect::Current, Role::Initiator) => SourceFilter::Answering {
                 camera: Arc::clone(&target),
                 peer_id: self.negotiation.peer_id().map(str::to_owned),
             },
@@ -475,13 +475,15 @@ impl Link {
     async fn described(&mut self, (attempt, result): Described) {
         let now = Instant::now();
         match result {
-            Ok(Made::Offer(sdp)) => self.negotiation.handle(now, Input::Described(attempt, sdp)),
-            Ok(Made::Declined) => {
+            Ok(DescribeOutcome::Offer(sdp)) => {
+                self.negotiation.handle(now, Input::Described(attempt, sdp))
+            }
+            Ok(DescribeOutcome::Declined) => {
                 tracing::debug!("an offer was not accepted");
                 let input = Input::Ended(attempt, EndReason::Declined);
                 self.negotiation.handle(now, input);
             }
-            Ok(Made::Connection(description)) => {
+            Ok(DescribeOutcome::Connection(description)) => {
                 if self.current_attempt.load(Ordering::Acquire) != attempt.0 {
                     // Replaced while it was being made.
                     return description.peer.close().await;
@@ -686,12 +688,14 @@ impl Link {
             }
             let content = tokio::time::timeout(ACCEPT_LIMIT, content).await;
             let Ok(Some(content)) = content else {
-                let _ = described.send((attempt, Ok(Made::Declined))).await;
+                let _ = described
+                    .send((attempt, Ok(DescribeOutcome::Declined)))
+                    .await;
                 return;
             };
             let servers = ice_servers(hub, with_stun).await;
             let result = describe(&ice, &servers, &content, offer).await;
-            let made = result.map(|description| Made::Connection(Box::new(description)));
+            let made = result.map(|description| DescribeOutcome::Connection(Box::new(description)));
             let _ = described.send((attempt, made)).await;
         };
         self.describing = Some(tokio::spawn(work.in_current_span()));
@@ -704,7 +708,7 @@ impl Link {
         };
         let described = self.described.0.clone();
         let work = async move {
-            let made = peer.offer().await.map(Made::Offer);
+            let made = peer.offer().await.map(DescribeOutcome::Offer);
             let _ = described.send((attempt, made)).await;
         };
         self.describing = Some(tokio::spawn(work.in_current_span()));
@@ -713,9 +717,9 @@ impl Link {
     /// Turns progress into the events of the guide.
     async fn tell_progress(&mut self, progress: Progress) {
         match progress {
-            Progress::Attempting(_) if self.story.was_connected => {
-                self.story.attempts += 1;
-                let attempt = self.story.attempts;
+            Progress::Attempting(_) if self.history.was_connected => {
+                self.history.attempts += 1;
+                let attempt = self.history.attempts;
                 self.tell(ConnectionChange::Reconnecting { attempt });
             }
             Progress::Attempting(_) => {}
@@ -735,17 +739,17 @@ impl Link {
                     );
                 }
                 let connection_type = pair.map(|pair| pair.connection_type);
-                let change = if std::mem::replace(&mut self.story.was_connected, true) {
+                let change = if std::mem::replace(&mut self.history.was_connected, true) {
                     ConnectionChange::Reconnected { connection_type }
                 } else {
                     ConnectionChange::Connected { connection_type }
                 };
-                self.story.attempts = 0;
-                self.story.is_connected = true;
+                self.history.attempts = 0;
+                self.history.is_connected = true;
                 self.tell(change);
             }
             Progress::Over(_, reason) => {
-                if std::mem::take(&mut self.story.is_connected) {
+                if std::mem::take(&mut self.history.is_connected) {
                     self.tell(ConnectionChange::Disconnected);
                 } else if reason != EndReason::Replaced {
                     self.tell(ConnectionChange::Error {
@@ -771,7 +775,7 @@ impl Link {
 fn negotiation(options: &LinkOptions) -> Negotiation {
     let negotiation = Negotiation::new(options.role);
     if options.receives && options.dialect == Dialect::Legacy {
-        negotiation.insisting()
+        negotiation.renegotiating()
     } else {
         negotiation
     }

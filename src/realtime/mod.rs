@@ -1,5 +1,5 @@
 //! Peer connections: signals from the hub come in, RTP packets and messages go out. `peer`, `channel`,
-//! `codecs`, `rtp_track`, `socket` and `tee` are the only files that know the WebRTC stack.
+//! `codecs`, `rtp_track`, `socket` and `tap` are the only files that know the WebRTC stack.
 
 #[cfg(feature = "webrtc")]
 pub(crate) mod acceptor;
@@ -10,15 +10,13 @@ pub mod channel;
 #[cfg(feature = "webrtc")]
 mod codecs;
 #[cfg(feature = "webrtc")]
+pub(crate) mod connect;
+#[cfg(feature = "webrtc")]
 pub mod data_channel;
 #[cfg(feature = "webrtc")]
 pub mod data_listener;
 #[cfg(feature = "webrtc")]
 mod data_session;
-#[cfg(feature = "webrtc")]
-pub(crate) mod describe;
-#[cfg(feature = "webrtc")]
-mod early;
 #[cfg(feature = "webrtc")]
 pub mod ice;
 #[cfg(feature = "webrtc")]
@@ -39,6 +37,10 @@ mod outbox;
 #[cfg(feature = "webrtc")]
 pub mod peer;
 #[cfg(feature = "webrtc")]
+mod pending_candidates;
+#[cfg(feature = "webrtc")]
+pub mod rtp_tap;
+#[cfg(feature = "webrtc")]
 pub mod rtp_track;
 #[cfg_attr(
     not(feature = "webrtc"),
@@ -48,13 +50,11 @@ pub mod rtp_track;
     )
 )]
 pub mod sdp;
-#[cfg(feature = "webrtc")]
-mod senders;
 pub mod signal;
 #[cfg(feature = "webrtc")]
 pub(crate) mod socket;
 #[cfg(feature = "webrtc")]
-pub mod tee;
+mod source_filter;
 #[cfg(feature = "webrtc")]
 pub(crate) mod warnings;
 #[cfg(feature = "webrtc")]

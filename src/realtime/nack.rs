@@ -3,9 +3,10 @@
 //! Keyframes of such a source are asked for here too (PLI).
 
 use std::collections::HashSet;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Instant;
 
+use parking_lot::Mutex;
 use rtc::interceptor::{
     Interceptor, NackGeneratorBuilder, NackGeneratorInterceptor, Packet, RTCPFeedback, StreamInfo,
     TaggedPacket,
@@ -16,7 +17,7 @@ use rtc::sansio::Protocol;
 use rtc::shared::TransportContext;
 
 use super::peer::NACK_INTERVAL;
-use super::tee::{MAX_SOURCES, PayloadTypes};
+use super::rtp_tap::{MAX_SOURCES, PayloadTypes};
 use crate::rtp::VIDEO_CLOCK_HZ;
 
 /// The source whose keyframe is to be asked for; the last of several.
@@ -26,11 +27,11 @@ pub(super) struct KeyframeAsks(Arc<Mutex<Option<u32>>>);
 impl KeyframeAsks {
     /// It goes out with the next packet that comes in or is asked for again, a matter of milliseconds.
     pub(super) fn ask(&self, source: u32) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(source);
+        *self.0.lock() = Some(source);
     }
 
     fn take(&self) -> Option<u32> {
-        let mut source = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut source = self.0.lock();
         source.take()
     }
 }

@@ -1,4 +1,4 @@
-//! Who offers, who answers, when to give up and when to try again: the signalling of one link with
+//! Who offers, who answers, when to give up and when to try renegotiation: the signalling of one link with
 //! one peer, without sockets. Signals, descriptions and the connection's fate come in as [`Input`];
 //! what to do comes out as [`Output`]. The link's owner runs it.
 //!
@@ -181,12 +181,15 @@ enum State {
         answer: Option<Description>,
     },
     /// The connection is up.
-    Connected { attempt: Attempt, again: Again },
+    Connected {
+        attempt: Attempt,
+        renegotiation: Renegotiation,
+    },
 }
 
 /// Offers over a connection that is up, to a peer whose answer sends nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Again {
+enum Renegotiation {
     /// None is needed.
     No,
     /// The next is made then.
@@ -247,7 +250,7 @@ impl Negotiation {
 
     /// The peer is offered again, over the same connection, while its answers send nothing.
     #[must_use]
-    pub fn insisting(mut self) -> Self {
+    pub fn renegotiating(mut self) -> Self {
         self.insists = true;
         self
     }
@@ -281,12 +284,15 @@ impl Negotiation {
                 }
             }
             Input::Connected(attempt) if self.is_current(attempt) => {
-                let again = if self.insists && self.is_silent {
-                    Again::At(now + OFFER_AGAIN[0])
+                let renegotiation = if self.insists && self.is_silent {
+                    Renegotiation::At(now + OFFER_AGAIN[0])
                 } else {
-                    Again::No
+                    Renegotiation::No
                 };
-                self.state = State::Connected { attempt, again };
+                self.state = State::Connected {
+                    attempt,
+                    renegotiation,
+                };
                 self.pathless = 0;
                 if self.answered_after < ANSWER_LIMIT {
                     // It was late for a while, and is no more.
@@ -334,15 +340,18 @@ impl Negotiation {
             } if deadline <= now => self.end(now, attempt, EndReason::NoPath),
             State::Connected {
                 attempt,
-                again: Again::At(at) | Again::Offered(at),
+                renegotiation: Renegotiation::At(at) | Renegotiation::Offered(at),
             } if at <= now => {
-                let again = if self.hub_joined {
+                let renegotiation = if self.hub_joined {
                     self.outputs.push_back(Output::OfferAgain(attempt));
-                    Again::Offered(now + ANSWER_LIMIT)
+                    Renegotiation::Offered(now + ANSWER_LIMIT)
                 } else {
-                    Again::At(now + OFFER_AGAIN[1])
+                    Renegotiation::At(now + OFFER_AGAIN[1])
                 };
-                self.state = State::Connected { attempt, again };
+                self.state = State::Connected {
+                    attempt,
+                    renegotiation,
+                };
             }
             _ => {}
         }
@@ -356,7 +365,7 @@ impl Negotiation {
             | State::Offered { deadline, .. }
             | State::Connecting { deadline, .. } => Some(deadline),
             State::Connected {
-                again: Again::At(at) | Again::Offered(at),
+                renegotiation: Renegotiation::At(at) | Renegotiation::Offered(at),
                 ..
             } => Some(at),
             State::Connected { .. } => None,
@@ -456,16 +465,19 @@ impl Negotiation {
                 }
                 if let State::Connected {
                     attempt,
-                    again: Again::Offered(_),
+                    renegotiation: Renegotiation::Offered(_),
                 } = self.state
                     && self.remote_ufrag.as_deref() == Some(sdp.ice_ufrag())
                 {
-                    let again = if sdp.sends_nothing() {
-                        Again::At(now + OFFER_AGAIN[1])
+                    let renegotiation = if sdp.sends_nothing() {
+                        Renegotiation::At(now + OFFER_AGAIN[1])
                     } else {
-                        Again::No
+                        Renegotiation::No
                     };
-                    self.state = State::Connected { attempt, again };
+                    self.state = State::Connected {
+                        attempt,
+                        renegotiation,
+                    };
                     return self.outputs.push_back(Output::AcceptAnswer(attempt, sdp));
                 }
                 let State::Offered { attempt, deadline } = self.state else {

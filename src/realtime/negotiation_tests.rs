@@ -113,7 +113,7 @@ fn a_camera_that_answers_late_is_given_more_time() {
     );
     machine.handle(answered, Input::Connected(Attempt(3)));
     assert_eq!(machine.answer_limit, 2 * ANSWER_LIMIT, "still slow");
-    // Quick again: the limit is the usual one, so that it is met at once when it returns.
+    // Quick renegotiation: the limit is the usual one, so that it is met at once when it returns.
     machine.handle(answered, Input::Ended(Attempt(3), EndReason::Closed));
     drain(&mut machine);
     let at = answered + 10 * SECOND;
@@ -342,10 +342,10 @@ fn silent(ufrag: &str) -> String {
     format!("v=0\r\na=ice-ufrag:{ufrag}\r\nm=video 9 X 96\r\na=inactive\r\n")
 }
 
-/// An insisting initiator whose connection is up, and whose peer's answer sends nothing.
+/// An renegotiating initiator whose connection is up, and whose peer's answer sends nothing.
 fn connected_to_a_silent_peer(now: Instant) -> Negotiation {
     let (machine, _) = offered(now);
-    let mut machine = machine.insisting();
+    let mut machine = machine.renegotiating();
     machine.handle(now, envelope(answer_of(&silent("a")), None));
     machine.handle(now, Input::Connected(Attempt(1)));
     drain(&mut machine);
@@ -438,7 +438,7 @@ mod hostile {
             let role = if initiates { Role::Initiator } else { Role::Responder };
             let mut machine = Negotiation::new(role);
             if insists {
-                machine = machine.insisting();
+                machine = machine.renegotiating();
             }
             let mut now = Instant::now();
             let mut waiting = 0;

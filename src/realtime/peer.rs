@@ -1,15 +1,16 @@
 //! One peer connection, behind types of our own. Descriptions and candidates come in and go out as
-//! text; inbound video goes to the tee's sink, messages to a [`PeerChannel`]; everything else is a
+//! text; inbound video goes to the tap's sink, messages to a [`PeerChannel`]; everything else is a
 //! [`PeerEvent`]. The stack's callbacks only put events into a bounded queue: they are awaited on the
 //! task that also keeps the connection alive, so none of them waits.
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::str::FromStr;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use rtc::ice::mdns::MulticastDnsMode;
 use rtc::interceptor::{ReceiverReportBuilder, Slot};
 use rtc::peer_connection::configuration::RTCIceTransportPolicy;
@@ -39,11 +40,11 @@ use super::ice::{CandidatePair, IceSettings, connection_type};
 use super::nack::{KeyframeAsks, SourceNacks};
 use super::nat::{announce, announce_in_description};
 use super::normalise::{Normalised, Side, Unusable, Wanted, normalise};
+use super::rtp_tap::{Inbound, PayloadTypes, RtpSink, RtpTap, SourceGate, TEE_SLOT};
 use super::rtp_track::{TrackKind, TrackSender, stack_track};
 use super::sdp::{Description, SdpError};
 use super::signal::Candidate;
 use super::socket::{MediaRuntime, bind_addresses};
-use super::tee::{Inbound, PayloadTypes, SourceGate, TEE_SLOT, Tee, TeeSink};
 use super::warnings::allowed;
 use crate::config::Codec;
 use crate::descriptors::explain_io;
@@ -151,7 +152,7 @@ pub enum PeerError {
 #[derive(Clone)]
 pub struct MediaSetup {
     /// Takes what comes.
-    pub sink: TeeSink,
+    pub sink: RtpSink,
     /// Video codecs to offer, the preferred first; an answer takes the first that the offer has.
     pub video: Vec<Codec>,
     /// True for sound as well.
@@ -217,12 +218,12 @@ struct Shared {
     gathered: watch::Sender<bool>,
     /// Video tracks that the other side sends.
     video: Mutex<Vec<RemoteVideo>>,
-    /// What the tee is told of the description.
+    /// What the tap is told of the description.
     payload_types: PayloadTypes,
     /// Keyframes to ask for without a track.
     keyframe_asks: KeyframeAsks,
-    /// What the tee tells; none for messages.
-    sink: Option<TeeSink>,
+    /// What the tap tells; none for messages.
+    sink: Option<RtpSink>,
     gate: Arc<SourceGate>,
     /// True once the local description has gone out: later candidates are trickled.
     trickle: std::sync::atomic::AtomicBool,
@@ -256,7 +257,7 @@ impl Peer {
     pub async fn for_h264(
         settings: &IceSettings,
         servers: &[IceServer],
-        sink: TeeSink,
+        sink: RtpSink,
     ) -> Result<(Self, mpsc::Receiver<PeerEvent>), PeerError> {
         let setup = MediaSetup {
             sink,
@@ -316,14 +317,14 @@ impl Peer {
                     }
                 };
                 told = Some(Arc::clone(&sink));
-                let tee = Tee::new(
+                let tap = RtpTap::new(
                     sink,
                     payload_types.clone(),
                     Arc::clone(&gate),
                     Box::new(overrun),
                 );
                 let nacks = SourceNacks::new(payload_types.clone(), keyframe_asks.clone());
-                let registry = interceptors(&mut media, nacks, tee)
+                let registry = interceptors(&mut media, nacks, tap)
                     .map_err(local("set up the interceptors"))?;
                 let content = Content::Media {
                     video,
@@ -609,12 +610,7 @@ impl Peer {
 
     /// As [`request_keyframe`](Self::request_keyframe), of one source if it is named.
     pub async fn request_keyframe_of(&self, source: Option<u32>) -> bool {
-        let videos = self
-            .shared
-            .video
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone();
+        let videos = self.shared.video.lock().clone();
         let mut asked = false;
         let all = if source.is_some() { 1 } else { videos.len() };
         for RemoteVideo { track, ssrc } in videos.into_iter().take(all) {
@@ -841,13 +837,13 @@ impl PeerConnectionEventHandler for Callbacks {
                 ssrc,
             };
             let videos = &self.shared.video;
-            let mut videos = videos.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut videos = videos.lock();
             // Bounded: a description with more sections than this is none that anybody writes.
             if videos.len() < MAX_VIDEO_TRACKS {
                 videos.push(video);
             }
         }
-        // Media ends at the tee; what is left are reports, and this queue is emptied so that it does not fill and log.
+        // Media ends at the tap; what is left are reports, and this queue is emptied so that it does not fill and log.
         tokio::spawn(async move { while track.poll().await.is_some() {} });
     }
 }
@@ -888,7 +884,7 @@ pub(super) fn check_media(
 fn interceptors(
     media: &mut MediaEngine,
     nacks: SourceNacks,
-    tee: Tee,
+    tap: RtpTap,
 ) -> Result<Registry, rtc::shared::error::Error> {
     let registry = register_default_interceptors(Registry::new(), media)?
         .with(Slot::NackGenerator, nacks)
@@ -906,7 +902,7 @@ fn interceptors(
             .all(|(slot, _)| slot.slot() != TEE_SLOT),
         "a slot holds one interceptor"
     );
-    Ok(registry.with(Slot::from(TEE_SLOT), tee))
+    Ok(registry.with(Slot::from(TEE_SLOT), tap))
 }
 
 fn engine(settings: &IceSettings, for_media: bool) -> SettingEngine {

@@ -18,7 +18,7 @@ use webrtc::runtime::{
 };
 
 use super::negotiation::EndReason;
-use super::tee::SourceGate;
+use super::rtp_tap::SourceGate;
 use crate::descriptors::is_out_of_files;
 
 /// The tokio runtime of the stack, with a larger receive buffer on every UDP socket.

@@ -1,4 +1,4 @@
-//! RTP (RFC 3550) behind SRTP: packets with their arrival time come in from the tee, and go out in
+//! RTP (RFC 3550) behind SRTP: packets with their arrival time come in from the tap, and go out in
 //! order with every loss said.
 
 pub mod reorder;

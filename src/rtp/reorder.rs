@@ -56,7 +56,7 @@ pub enum Ordered {
 
 /// What became of a packet that came in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Pushed {
+pub enum PushOutcome {
     /// Taken.
     Taken,
     /// Dropped: the same packet is held already.
@@ -81,10 +81,10 @@ impl Reorder {
     }
 
     /// Takes a packet. Call [`pop`](Self::pop) until it gives nothing after each.
-    pub fn push(&mut self, packet: RtpPacket) -> Pushed {
+    pub fn push(&mut self, packet: RtpPacket) -> PushOutcome {
         let Some(source) = self.source else {
             self.start(packet);
-            return Pushed::Taken;
+            return PushOutcome::Taken;
         };
         #[expect(
             clippy::cast_possible_truncation,
@@ -98,21 +98,21 @@ impl Reorder {
             self.finish();
             self.leftover.push_back(Ordered::Restart);
             self.start(packet);
-            return Pushed::Restarted;
+            return PushOutcome::Restarted;
         }
         let Ok(ahead) = u64::try_from(distance) else {
-            return Pushed::Late;
+            return PushOutcome::Late;
         };
         let sequence = source.next + ahead;
         if self.held.contains_key(&sequence) {
-            return Pushed::Duplicate;
+            return PushOutcome::Duplicate;
         }
         self.jitter.observe(&packet);
         if ahead > 0 && self.hole_since.is_none() {
             self.hole_since = Some(packet.arrived_at);
         }
         self.held.insert(sequence, packet);
-        Pushed::Taken
+        PushOutcome::Taken
     }
 
     /// The next thing in order, or nothing until a packet comes or [`deadline`](Self::deadline) passes.
@@ -267,7 +267,7 @@ mod tests {
         let now = Instant::now();
         let mut reorder = Reorder::new(NACK);
         for sequence in [65534, 65535, 0, 1] {
-            assert_eq!(reorder.push(packet(sequence, now)), Pushed::Taken);
+            assert_eq!(reorder.push(packet(sequence, now)), PushOutcome::Taken);
             assert_eq!(pop_all(&mut reorder, now), [sequence.to_string()]);
             assert_eq!(reorder.deadline(), None);
         }
@@ -282,10 +282,10 @@ mod tests {
         }
         assert_eq!(pop_all(&mut reorder, now), ["10"]);
         assert_eq!(reorder.deadline(), Some(now + Duration::from_millis(40)));
-        assert_eq!(reorder.push(packet(13, now)), Pushed::Duplicate);
+        assert_eq!(reorder.push(packet(13, now)), PushOutcome::Duplicate);
         reorder.push(packet(11, now));
         assert_eq!(pop_all(&mut reorder, now), ["11", "12", "13"]);
-        assert_eq!(reorder.push(packet(11, now)), Pushed::Late);
+        assert_eq!(reorder.push(packet(11, now)), PushOutcome::Late);
         assert_eq!(reorder.deadline(), None);
     }
 
@@ -332,13 +332,13 @@ mod tests {
         reorder.push(packet(3, now));
         let mut other = packet(40_000, now);
         other.ssrc = 2;
-        assert_eq!(reorder.push(other.clone()), Pushed::Restarted);
+        assert_eq!(reorder.push(other.clone()), PushOutcome::Restarted);
         assert_eq!(
             pop_all(&mut reorder, now),
             ["1", "lost 2+1", "3", "restart", "40000"]
         );
         other.sequence = 50_000;
-        assert_eq!(reorder.push(other), Pushed::Restarted);
+        assert_eq!(reorder.push(other), PushOutcome::Restarted);
         assert_eq!(pop_all(&mut reorder, now), ["restart", "50000"]);
     }
 
@@ -357,7 +357,7 @@ mod tests {
                 now += Duration::from_millis(pause);
                 sent.insert(offset);
                 let pushed = reorder.push(packet(start.wrapping_add(offset), now));
-                prop_assert_ne!(pushed, Pushed::Restarted);
+                prop_assert_ne!(pushed, PushOutcome::Restarted);
                 out.extend(std::iter::from_fn(|| reorder.pop(now)));
                 prop_assert!(reorder.held.len() <= MAX_HELD);
                 prop_assert_eq!(reorder.held.is_empty(), reorder.deadline().is_none());
@@ -392,7 +392,7 @@ mod tests {
                 let mut packet = packet(sequence, now);
                 packet.ssrc = ssrc;
                 packet.timestamp = u32::from(sequence).wrapping_mul(77_777);
-                taken += usize::from(matches!(reorder.push(packet), Pushed::Taken | Pushed::Restarted));
+                taken += usize::from(matches!(reorder.push(packet), PushOutcome::Taken | PushOutcome::Restarted));
                 given += std::iter::from_fn(|| reorder.pop(now)).filter(|o| matches!(o, Ordered::Packet(_))).count();
                 prop_assert!(reorder.leftover.is_empty() && reorder.wait() <= MAX_WAIT);
             }

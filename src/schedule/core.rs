@@ -14,7 +14,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::turns::{Turn, Turns};
+use super::ready_queue::{ReadyQueue, Turn};
 use crate::decode::frame::Frame;
 use crate::telemetry::ledger::FrameDrop;
 use crate::telemetry::metrics::StreamMetrics;
@@ -114,7 +114,7 @@ pub enum Pick<W> {
 pub struct Core<W> {
     sources: BTreeMap<SourceId, Source<W>>,
     /// Of the sources in line.
-    turns: Turns,
+    ready_queue: ReadyQueue,
     /// By the models' numbers.
     lanes: Vec<Lane>,
     next_id: u64,
@@ -171,7 +171,7 @@ impl<W> Default for Core<W> {
     fn default() -> Self {
         Self {
             sources: BTreeMap::new(),
-            turns: Turns::default(),
+            ready_queue: ReadyQueue::default(),
             lanes: Vec::new(),
             next_id: 0,
         }
@@ -205,7 +205,7 @@ impl<W: Clone> Core<W> {
         };
         let (pace, model) = (source.pace, settings.model);
         let before = std::mem::replace(&mut source.settings.model, model);
-        source.change(id, settings, pace, &mut self.turns);
+        source.change(id, settings, pace, &mut self.ready_queue);
         if before != model {
             self.lane(before).sources -= 1;
             self.lane(model).sources += 1;
@@ -223,7 +223,7 @@ impl<W: Clone> Core<W> {
     pub fn set_pace(&mut self, id: SourceId, pace: Pace) {
         if let Some(source) = self.sources.get_mut(&id) {
             let settings = source.settings.clone();
-            source.change(id, settings, pace, &mut self.turns);
+            source.change(id, settings, pace, &mut self.ready_queue);
         }
     }
 
@@ -235,7 +235,7 @@ impl<W: Clone> Core<W> {
         let lane = self.lane(source.settings.model);
         lane.sources -= 1;
         match source.place {
-            Place::InLine => self.turns.leave(id),
+            Place::InLine => self.ready_queue.leave(id),
             Place::Held => lane.held.retain(|held| *held != id),
             Place::Empty | Place::InFlight => {}
         }
@@ -266,14 +266,14 @@ impl<W: Clone> Core<W> {
         }
         let gets_in_line = source.place == Place::Empty;
         if gets_in_line {
-            source.get_in_line(id, &mut self.turns);
+            source.get_in_line(id, &mut self.ready_queue);
         }
         gets_in_line
     }
 
     /// The frame of the stream that has waited longest since it was last served.
     pub fn pick(&mut self, now: Instant) -> Pick<W> {
-        while let Some(id) = self.turns.next(now) {
+        while let Some(id) = self.ready_queue.next(now) {
             let source = self
                 .sources
                 .get_mut(&id)
@@ -309,7 +309,9 @@ impl<W: Clone> Core<W> {
                 skipped_frames: source.start(now),
             });
         }
-        self.turns.next_due().map_or(Pick::Idle, Pick::WaitUntil)
+        self.ready_queue
+            .next_due()
+            .map_or(Pick::Idle, Pick::WaitUntil)
     }
 
     /// Ends a job: its stream may be picked again.
@@ -326,7 +328,7 @@ impl<W: Clone> Core<W> {
             && source.place == Place::InFlight
         {
             if source.slot.is_some() {
-                source.get_in_line(id, &mut self.turns);
+                source.get_in_line(id, &mut self.ready_queue);
             } else {
                 source.place = Place::Empty;
             }
@@ -338,7 +340,7 @@ impl<W: Clone> Core<W> {
 
     /// Drops every waiting frame.
     pub fn drain(&mut self, reason: FrameDrop) {
-        self.turns.clear();
+        self.ready_queue.clear();
         for source in self.sources.values_mut() {
             if source.slot.take().is_some() {
                 source.drop_frame(reason);
@@ -371,7 +373,7 @@ impl<W: Clone> Core<W> {
             }
             for id in std::mem::take(&mut lane.held) {
                 if let Some(source) = self.sources.get_mut(&id) {
-                    source.get_in_line(id, &mut self.turns);
+                    source.get_in_line(id, &mut self.ready_queue);
                 }
             }
         }
@@ -448,7 +450,13 @@ impl<W> Source<W> {
         frame.age(now) > self.settings.max_age
     }
 
-    fn change(&mut self, id: SourceId, settings: SourceSettings<W>, pace: Pace, turns: &mut Turns) {
+    fn change(
+        &mut self,
+        id: SourceId,
+        settings: SourceSettings<W>,
+        pace: Pace,
+        turns: &mut ReadyQueue,
+    ) {
         let before = self.interval();
         (self.settings, self.pace) = (settings, pace);
         let interval = self.interval();
@@ -476,7 +484,7 @@ impl<W> Source<W> {
     }
 
     /// Its frame waits for its turn from now on.
-    fn get_in_line(&mut self, id: SourceId, turns: &mut Turns) {
+    fn get_in_line(&mut self, id: SourceId, turns: &mut ReadyQueue) {
         self.place = Place::InLine;
         let turn = Turn {
             served_at: self.served_at,

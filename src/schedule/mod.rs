@@ -1,5 +1,5 @@
 //! Whose frame is inferred next.
 
 mod core;
+mod ready_queue;
 pub mod scheduler;
-mod turns;

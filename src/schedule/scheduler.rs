@@ -1,8 +1,9 @@
 //! [`Core`] behind a mutex and a condition variable: decode threads offer frames, inference workers wait for the
 //! next one to infer.
 
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
+
+use parking_lot::{Condvar, Mutex};
 
 pub use super::core::{
     Admission, Core, Job, JobEnd, ModelRules, Pace, Pick, SourceId, SourceSettings,
@@ -38,40 +39,40 @@ impl<W: Clone> Default for Scheduler<W> {
 impl<W: Clone> Scheduler<W> {
     /// Adds a stream.
     pub fn add(&self, settings: SourceSettings<W>) -> SourceId {
-        self.lock().core.add(settings)
+        self.shared.lock().core.add(settings)
     }
 
     /// Changes how a stream is scheduled.
     pub fn update(&self, id: SourceId, settings: SourceSettings<W>) {
-        self.lock().core.update(id, settings);
+        self.shared.lock().core.update(id, settings);
         self.changed.notify_all();
     }
 
     /// Changes the pace of a stream.
     pub fn set_pace(&self, id: SourceId, pace: Pace) {
-        self.lock().core.set_pace(id, pace);
+        self.shared.lock().core.set_pace(id, pace);
         self.changed.notify_all();
     }
 
     /// Changes how the frames of a model are given out.
     pub fn set_model(&self, model: usize, rules: ModelRules) {
-        self.lock().core.set_model(model, rules);
+        self.shared.lock().core.set_model(model, rules);
         self.changed.notify_all();
     }
 
     /// The age above which a stream's frames are not inferred.
     pub fn max_age(&self, id: SourceId) -> Option<Duration> {
-        self.lock().core.max_age(id)
+        self.shared.lock().core.max_age(id)
     }
 
     /// Removes a stream.
     pub fn remove(&self, id: SourceId, reason: FrameDrop) {
-        self.lock().core.remove(id, reason);
+        self.shared.lock().core.remove(id, reason);
     }
 
     /// Puts a frame into its stream's slot. Never waits for inference.
     pub fn offer(&self, id: SourceId, frame: Frame) {
-        let mut shared = self.lock();
+        let mut shared = self.shared.lock();
         if shared.closed {
             let metrics = shared.core.metrics(id);
             drop(shared);
@@ -88,7 +89,7 @@ impl<W: Clone> Scheduler<W> {
     ///
     /// `alive` is called at least once in `beat`, so that a supervisor sees an idle worker live.
     pub fn next(&self, beat: Duration, mut alive: impl FnMut()) -> Option<Job<W>> {
-        let mut shared = self.lock();
+        let mut shared = self.shared.lock();
         loop {
             alive();
             if shared.closed {
@@ -105,30 +106,23 @@ impl<W: Clone> Scheduler<W> {
                 Pick::WaitUntil(due_at) => due_at.saturating_duration_since(now).min(beat),
                 Pick::Idle => beat,
             };
-            (shared, _) = self
-                .changed
-                .wait_timeout(shared, wait)
-                .unwrap_or_else(PoisonError::into_inner);
+            self.changed.wait_for(&mut shared, wait);
         }
     }
 
     /// Ends a job.
     pub fn finished(&self, id: SourceId, end: JobEnd, skipped_frames: u64) {
-        self.lock().core.finished(id, end, skipped_frames);
+        self.shared.lock().core.finished(id, end, skipped_frames);
         self.changed.notify_one();
     }
 
     /// Ends scheduling: waiting frames are dropped, workers get `None`, later frames are dropped too.
     pub fn close(&self) {
-        let mut shared = self.lock();
+        let mut shared = self.shared.lock();
         shared.closed = true;
         shared.core.drain(FrameDrop::Shutdown);
         drop(shared);
         self.changed.notify_all();
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Shared<W>> {
-        self.shared.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

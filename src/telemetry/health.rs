@@ -4,11 +4,12 @@
 use std::any::Any;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, resume_unwind};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use futures_util::FutureExt;
+use parking_lot::Mutex;
 
 use crate::clock::SuspendDetector;
 use crate::thread::{Joined, ThreadError, try_spawn_named};
@@ -124,10 +125,7 @@ impl Health {
             since: now,
             last_beat_ms: AtomicU64::new(0),
         });
-        self.loops
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .push(Arc::clone(&this));
+        self.loops.lock().push(Arc::clone(&this));
         Heartbeat {
             this,
             loops: Arc::clone(&self.loops),
@@ -139,7 +137,7 @@ impl Health {
         // Whoever asks may be here before the clock's own thread is.
         self.note_suspension(now, false);
         let resumed_at = self.resumed_at();
-        let loops = self.loops.lock().unwrap_or_else(PoisonError::into_inner);
+        let loops = self.loops.lock();
         loops
             .iter()
             .map(|each| {
@@ -158,7 +156,7 @@ impl Health {
     pub fn complaints(&self, now: Instant) -> Vec<String> {
         let mut complaints: Vec<String> =
             self.silent(now).iter().map(ToString::to_string).collect();
-        let panicked = lock(&self.panicked);
+        let panicked = self.panicked.lock();
         complaints.extend(panicked.named.iter().map(ToString::to_string));
         if panicked.unnamed > 0 {
             complaints.push(format!("more tasks ended by a panic: {}", panicked.unnamed));
@@ -190,7 +188,7 @@ impl Health {
         let message = panic_message(panic);
         let end = message.floor_char_boundary(MAX_MESSAGE_BYTES);
         let message = message[..end].replace(char::is_control, " ");
-        let mut panicked = lock(&self.panicked);
+        let mut panicked = self.panicked.lock();
         if panicked.named.iter().any(|each| each.name == name) {
             return;
         }
@@ -230,12 +228,12 @@ impl Health {
     /// Since when the process runs again, if all of it had been stopped: what anybody was about to do before may take its
     /// whole time again from then on.
     pub fn resumed_at(&self) -> Option<Instant> {
-        lock(&self.clock).resumed_at
+        self.clock.lock().resumed_at
     }
 
     fn note_suspension(&self, now: Instant, tick: bool) {
         let stopped = {
-            let mut clock = lock(&self.clock);
+            let mut clock = self.clock.lock();
             let stopped = clock.detector.stopped(now);
             if stopped.is_some() {
                 clock.resumed_at = Some(now);
@@ -263,10 +261,6 @@ pub fn panic_message(panic: &(dyn Any + Send)) -> &str {
         .unwrap_or("without a message")
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 impl Heartbeat {
     /// The loop has gone round.
     pub fn beat(&self, now: Instant) {
@@ -283,7 +277,6 @@ impl Drop for Heartbeat {
         }
         self.loops
             .lock()
-            .unwrap_or_else(PoisonError::into_inner)
             .retain(|each| !Arc::ptr_eq(each, &self.this));
     }
 }
@@ -340,16 +333,13 @@ impl Readiness {
     }
 
     /// What is wrong with inference by now, a sentence each.
-    pub fn set_inference_troubles(&self, troubles: Vec<String>) {
-        *self.troubles.lock().unwrap_or_else(PoisonError::into_inner) = troubles;
+    pub fn set_inference_errors(&self, troubles: Vec<String>) {
+        *self.troubles.lock() = troubles;
     }
 
     /// Which hub is not joined and why; ends the sentence "the hub is not joined: ".
-    pub fn set_hub_trouble(&self, trouble: impl Into<String>) {
-        *self
-            .hub_trouble
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner) = trouble.into();
+    pub fn set_hub_last_error(&self, trouble: impl Into<String>) {
+        *self.hub_trouble.lock() = trouble.into();
     }
 
     /// What is missing, in words; nothing: the node is ready.
@@ -359,22 +349,14 @@ impl Readiness {
             missing.push("the model is not warm yet".to_owned());
         }
         if !self.hub_joined.load(Ordering::Relaxed) {
-            let trouble = self
-                .hub_trouble
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner);
+            let trouble = self.hub_trouble.lock();
             missing.push(match trouble.as_str() {
                 "" => "the hub is not joined".to_owned(),
                 trouble => format!("the hub is not joined: {trouble}"),
             });
         }
         let troubles = self.troubles.lock();
-        missing.extend(
-            troubles
-                .unwrap_or_else(PoisonError::into_inner)
-                .iter()
-                .cloned(),
-        );
+        missing.extend(troubles.iter().cloned());
         missing
     }
 }
@@ -506,20 +488,19 @@ mod tests {
         );
         readiness.set_model_warm(true);
         assert_eq!(readiness.missing(), ["the hub is not joined"]);
-        readiness.set_hub_trouble("http://h:1 is away");
+        readiness.set_hub_last_error("http://h:1 is away");
         assert_eq!(
             readiness.missing(),
             ["the hub is not joined: http://h:1 is away"]
         );
         readiness.set_hub_joined(true);
         assert!(readiness.missing().is_empty());
-        readiness
-            .set_inference_troubles(vec!["model m is set aside: its code panicked".to_owned()]);
+        readiness.set_inference_errors(vec!["model m is set aside: its code panicked".to_owned()]);
         assert_eq!(
             readiness.missing(),
             ["model m is set aside: its code panicked"]
         );
-        readiness.set_inference_troubles(Vec::new());
+        readiness.set_inference_errors(Vec::new());
         assert!(readiness.missing().is_empty());
     }
 }

@@ -2,8 +2,8 @@
 //! control character, without a secret. No clock and no output of its own.
 
 use std::fmt::{self, Write};
-use std::sync::{PoisonError, RwLock};
 
+use parking_lot::RwLock;
 use tracing::field::{Field, Visit};
 
 /// The longest line, its line break included. Writes of so much to a pipe are never mixed with those of others.
@@ -108,10 +108,10 @@ pub(super) fn conceal(secret: &str, told: bool) {
         all.iter()
             .any(|list| list.iter().any(|each| each == secret))
     };
-    if known(&SECRETS.read().unwrap_or_else(PoisonError::into_inner)) {
+    if known(&SECRETS.read()) {
         return;
     }
-    let mut secrets = SECRETS.write().unwrap_or_else(PoisonError::into_inner);
+    let mut secrets = SECRETS.write();
     let list = if told {
         &mut secrets.told
     } else {
@@ -125,7 +125,7 @@ pub(super) fn conceal(secret: &str, told: bool) {
 
 /// `cut`: the text went on. What may be the beginning of a secret at its end is taken away then.
 fn without_secrets(mut text: String, cut: bool) -> String {
-    let secrets = SECRETS.read().unwrap_or_else(PoisonError::into_inner);
+    let secrets = SECRETS.read();
     let all = || secrets.own.iter().chain(&secrets.told);
     for secret in all() {
         if text.contains(secret.as_str()) {

@@ -3,9 +3,10 @@
 
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind, Write};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use parking_lot::{Condvar, Mutex, MutexGuard};
 use prometheus::IntCounter;
 
 use crate::thread::{ThreadError, try_spawn_named};
@@ -55,7 +56,7 @@ impl LogQueue {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock()
     }
 
     /// Adds a line. One that finds no room is dropped: what led to a flood is worth more than its end.
@@ -92,12 +93,9 @@ impl LogQueue {
 
     /// Waits until all is written, but no longer than `limit`; true if it is.
     pub(super) fn flush(&self, limit: Duration) -> bool {
-        let state = self.state();
+        let mut state = self.state();
         let unwritten = |state: &mut State| state.writing || !state.lines.is_empty();
-        let (mut state, _) = self
-            .emptied
-            .wait_timeout_while(state, limit, unwritten)
-            .unwrap_or_else(PoisonError::into_inner);
+        self.emptied.wait_while_for(&mut state, unwritten, limit);
         !unwritten(&mut state)
     }
 
@@ -147,10 +145,8 @@ impl LogQueue {
 
     fn next(&self) -> Option<String> {
         let idle = |state: &mut State| state.lines.is_empty() && !state.closed;
-        let mut state = self
-            .filled
-            .wait_while(self.state(), idle)
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.state();
+        self.filled.wait_while(&mut state, idle);
         let line = state.lines.pop_front()?;
         state.bytes -= line.len() + LINE_OVERHEAD_BYTES;
         state.writing = true;

@@ -7,9 +7,10 @@ use std::hash::Hash;
 use std::io::IsTerminal;
 use std::panic::PanicHookInfo;
 use std::str::FromStr;
-use std::sync::{Arc, LazyLock, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, LazyLock, OnceLock};
 use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
 use prometheus::IntCounter;
 use tracing::{Event, Level, Metadata, Subscriber, span};
 use tracing_subscriber::filter::EnvFilter;
@@ -319,7 +320,7 @@ fn log_panic(panic: &PanicHookInfo<'_>) {
     let place = panic
         .location()
         .map(|place| (place.file().to_owned(), place.line()));
-    let Some(left_out) = PLACES.allow(place.clone().unwrap_or_default(), Instant::now()) else {
+    let Some(suppressed) = PLACES.allow(place.clone().unwrap_or_default(), Instant::now()) else {
         return;
     };
     let thread = std::thread::current();
@@ -331,7 +332,7 @@ fn log_panic(panic: &PanicHookInfo<'_>) {
         set("place", &format!("{file}:{line}"));
     }
     set("panic", panic_message(panic.payload()));
-    fields.set("left_out", Value::Whole(left_out.to_string()));
+    fields.set("suppressed", Value::Whole(suppressed.to_string()));
     let line = line_of_now(log.look, Level::ERROR, "twinsight::panic", &fields, &[]);
     log.queue.push(line);
     // Where `RUST_BACKTRACE` asks for it.
@@ -362,8 +363,8 @@ fn parse_filter(filter: Option<&str>) -> Result<EnvFilter, LoggingError> {
 /// # use twinsight::telemetry::logging::{RateLimit, RATE_LIMIT};
 /// # use std::time::Instant;
 /// let limit = RateLimit::new(RATE_LIMIT);
-/// if let Some(left_out) = limit.allow("camera-1", Instant::now()) {
-///     tracing::warn!(left_out, "a packet is no RTP");
+/// if let Some(suppressed) = limit.allow("camera-1", Instant::now()) {
+///     tracing::warn!(suppressed, "a packet is no RTP");
 /// }
 /// ```
 #[derive(Debug)]
@@ -384,7 +385,7 @@ struct PassedKeys<K> {
 #[derive(Debug)]
 struct Passed {
     at: Instant,
-    left_out: u64,
+    suppressed: u64,
 }
 
 impl<K: Eq + Hash> RateLimit<K> {
@@ -403,15 +404,15 @@ impl<K: Eq + Hash> RateLimit<K> {
     /// `Some`: log now, and so many were left out before. Beyond 1024 keys in an interval new ones are
     /// left out, so that a peer that makes up keys costs neither memory nor lines without end.
     pub fn allow(&self, key: K, now: Instant) -> Option<u64> {
-        let mut passed = self.passed.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut passed = self.passed.lock();
         let old = |at: Instant| now.saturating_duration_since(at) >= self.interval;
         if let Some(passed) = passed.keys.get_mut(&key) {
             if !old(passed.at) {
-                passed.left_out += 1;
+                passed.suppressed += 1;
                 return None;
             }
             passed.at = now;
-            return Some(std::mem::take(&mut passed.left_out));
+            return Some(std::mem::take(&mut passed.suppressed));
         }
         if passed.keys.len() >= MAX_KEYS && passed.swept_at.is_none_or(old) {
             passed.keys.retain(|_, each| !old(each.at));
@@ -425,7 +426,7 @@ impl<K: Eq + Hash> RateLimit<K> {
             key,
             Passed {
                 at: now,
-                left_out: 0,
+                suppressed: 0,
             },
         );
         Some(std::mem::take(&mut passed.overflow))
@@ -500,7 +501,7 @@ mod tests {
         let lines = (0..5000).filter(|key| limit.allow(*key, t).is_some());
         assert_eq!(lines.count(), MAX_KEYS);
         assert_eq!(limit.allow(9999, t + RATE_LIMIT), Some(5000 - 1024));
-        assert_eq!(limit.passed.lock().unwrap().keys.len(), 1);
+        assert_eq!(limit.passed.lock().keys.len(), 1);
     }
 
     #[test]

@@ -2,9 +2,10 @@
 //! encodes the registry. Names and labels are a contract with whoever scrapes.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use parking_lot::{Mutex, MutexGuard};
 use prometheus::{
     Counter, CounterVec, Gauge, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec,
     IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
@@ -408,7 +409,7 @@ impl Metrics {
         if let Some(stream) = self.known_stream(id) {
             return stream;
         }
-        let _making = self.making.lock().unwrap_or_else(PoisonError::into_inner);
+        let _making = self.making.lock();
         if let Some(stream) = self.known_stream(id) {
             return stream;
         }
@@ -440,7 +441,7 @@ impl Metrics {
     }
 
     fn forget_if(&self, id: &StreamId, allowed: fn(&LedgerReading) -> bool) -> Forgotten {
-        let _making = self.making.lock().unwrap_or_else(PoisonError::into_inner);
+        let _making = self.making.lock();
         let mut streams = self.streams();
         let Some(stream) = streams.live.get(id) else {
             return Forgotten::Yes;
@@ -463,7 +464,7 @@ impl Metrics {
     }
 
     fn streams(&self) -> MutexGuard<'_, Streams> {
-        self.streams.lock().unwrap_or_else(PoisonError::into_inner)
+        self.streams.lock()
     }
 
     /// The configuration that the node starts with was taken.
@@ -763,7 +764,7 @@ impl StreamMetrics {
     }
 
     fn labels(&self) -> MutexGuard<'_, HashMap<String, IntCounter>> {
-        self.labels.lock().unwrap_or_else(PoisonError::into_inner)
+        self.labels.lock()
     }
 
     /// The lines of the ledger, each reason its own.
@@ -792,20 +793,14 @@ impl StreamMetrics {
 
     /// Sets the stream's step of the overload ladder.
     pub fn set_shed_level(&self, level: ShedLevel) {
-        let mut current = self
-            .shed_level
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut current = self.shed_level.lock();
         self.shedding.changed(*current, level);
         *current = level;
     }
 
     /// The stream's step of the overload ladder.
     pub fn shed_level(&self) -> ShedLevel {
-        *self
-            .shed_level
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+        *self.shed_level.lock()
     }
 
     /// The ledger of now.
@@ -825,7 +820,7 @@ impl StreamMetrics {
 
 impl Shedding {
     fn changed(&self, before: ShedLevel, after: ShedLevel) {
-        let mut streams = self.streams.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut streams = self.streams.lock();
         streams[before as usize] = streams[before as usize].saturating_sub(1);
         streams[after as usize] += 1;
         streams[ShedLevel::None as usize] = 0;

@@ -30,9 +30,9 @@ use twinsight::h264::nal::{NalType, annex_b};
 use twinsight::hub::{HubClient, HubOptions};
 use twinsight::realtime::ice::IceSettings;
 use twinsight::realtime::peer::Peer;
+use twinsight::realtime::rtp_tap::Inbound;
 use twinsight::realtime::rtp_track::TrackKind;
 use twinsight::realtime::signal::{ChannelKind, Signal, SignalNames, mint_peer_id};
-use twinsight::realtime::tee::Inbound;
 use twinsight::telemetry::metrics::Metrics;
 
 const SIZE: PictureSize = PictureSize {

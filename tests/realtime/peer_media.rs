@@ -12,16 +12,16 @@ use tokio::time::timeout;
 use twinsight::config::Codec;
 use twinsight::realtime::ice::IceSettings;
 use twinsight::realtime::peer::{MediaSetup, Peer, PeerError, PeerEvent};
+use twinsight::realtime::rtp_tap::{Inbound, RtpSink};
 use twinsight::realtime::rtp_track::OutboundRtp;
 use twinsight::realtime::rtp_track::TrackKind;
 use twinsight::realtime::sdp::{Description, MAX_BYTES};
 use twinsight::realtime::signal::Candidate;
-use twinsight::realtime::tee::{Inbound, TeeSink};
 
 const BURST: u16 = 600;
 const LIMIT: Duration = Duration::from_secs(20);
 
-fn sink() -> (TeeSink, mpsc::UnboundedReceiver<Inbound>) {
+fn sink() -> (RtpSink, mpsc::UnboundedReceiver<Inbound>) {
     let (sender, receiver) = mpsc::unbounded_channel();
     (
         Arc::new(move |inbound| drop(sender.send(inbound))),

@@ -26,12 +26,12 @@ use crate::realtime::ice::IceSettings;
 use crate::realtime::names::shortened;
 use crate::realtime::negotiation::{ANSWER_LIMIT, CONNECT_LIMIT};
 use crate::realtime::peer::Peer;
+use crate::realtime::rtp_tap::{Inbound, RtpSink};
 use crate::realtime::rtp_track::{TrackKind, TrackSender};
 use crate::realtime::sdp::Description;
 use crate::realtime::signal::{
     Candidate, ChannelKind, Signal, SignalEnvelope, SignalNames, mint_peer_id,
 };
-use crate::realtime::tee::{Inbound, TeeSink};
 use crate::realtime::warnings::allowed;
 
 /// Viewers at once, as with the official clients' fan-out.
@@ -376,12 +376,12 @@ impl Camera {
     async fn open(&self) -> Result<Session> {
         let keyframe = Arc::new(Notify::new());
         let wanted = Arc::clone(&keyframe);
-        let sink: TeeSink = Arc::new(move |inbound| {
+        let sink: RtpSink = Arc::new(move |inbound| {
             if matches!(inbound, Inbound::KeyframeRequest) {
                 wanted.notify_one();
             }
         });
-        let servers = crate::realtime::describe::ice_servers(self.hub.clone(), true).await;
+        let servers = crate::realtime::connect::ice_servers(self.hub.clone(), true).await;
         let (peer, events) = Peer::for_h264(&self.options.ice, &servers, sink).await?;
         Ok(Session {
             peer,

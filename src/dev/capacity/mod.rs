@@ -7,7 +7,7 @@ mod measured;
 mod ramp;
 mod report;
 mod step;
-mod world;
+mod testbed;
 
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -21,7 +21,7 @@ use self::measured::{Demand, Measured};
 use self::ramp::{Found, Outcome, Ramp};
 use self::report::{Csv, Head};
 use self::step::Step;
-use self::world::World;
+use self::testbed::Testbed;
 use super::camera::check_fps;
 use crate::h264::clip::Clip;
 
@@ -78,7 +78,7 @@ pub async fn run(
     check_fps(options.fps)?;
     let clip = Arc::new(Clip::read(&options.clip)?);
     let mut csv = options.csv.as_deref().map(Csv::create).transpose()?;
-    let mut world = World::start(Arc::clone(&clip), options.fps).await?;
+    let mut testbed = Testbed::start(Arc::clone(&clip), options.fps).await?;
     let begun = Instant::now();
     let mut ramp = Ramp::new(MOST_CAMERAS);
     let mut steps: Vec<Measured> = Vec::new();
@@ -87,7 +87,7 @@ pub async fn run(
     tokio::pin!(stop);
     while let Some(cameras) = ramp.next() {
         let mut step = tokio::select! {
-            step = Step::start(&options, &mut world, cameras) => step?,
+            step = Step::start(&options, &mut testbed, cameras) => step?,
             () = &mut stop => {
                 end = End::Stopped;
                 break;
@@ -101,7 +101,7 @@ pub async fn run(
             head.print(out)?;
         }
         let measured = tokio::select! {
-            measured = step.measure(&world) => Some(measured),
+            measured = step.measure(&testbed) => Some(measured),
             () = &mut stop => None,
         };
         let took = step.window() + STEP_OVERHEAD;

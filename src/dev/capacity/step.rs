@@ -13,7 +13,7 @@ use super::super::progress::progress_bar;
 use super::CapacityOptions;
 use super::cpu::CpuReading;
 use super::measured::{Demand, Measured};
-use super::world::{NODE, THREADS, World};
+use super::testbed::{NODE, THREADS, Testbed};
 use crate::config::{CameraConfig, StreamId};
 use crate::node::{Node, NodeParts};
 use crate::telemetry::ledger::Stage;
@@ -59,10 +59,10 @@ impl Step {
     /// Starts a node with so many cameras.
     pub(super) async fn start(
         options: &CapacityOptions,
-        world: &mut World,
+        testbed: &mut Testbed,
         cameras: usize,
     ) -> Result<Self> {
-        let ids = world.cameras(cameras);
+        let ids = testbed.cameras(cameras);
         let own = [
             Some(("TWINSIGHT_HTTP__LISTEN", "127.0.0.1:0".to_owned())),
             // Every age is wanted.
@@ -76,7 +76,7 @@ impl Step {
                 .map(|max_fps| ("TWINSIGHT_DEFAULTS__MAX_FPS", max_fps.to_string())),
         ];
         let own = own.into_iter().flatten();
-        let (env, url) = (&options.env, world.url());
+        let (env, url) = (&options.env, testbed.url());
         let config = node_config(env, url, NODE, &ids, &options.models_dir, own)?;
         let camera = config.cameras.first().cloned();
         let camera = camera.context("a step without cameras")?;
@@ -118,8 +118,8 @@ impl Step {
     }
 
     /// Lets it settle, then counts.
-    pub(super) async fn measure(&mut self, world: &World) -> Result<Measured> {
-        let measuring = measure(&self.streams, &self.bar, self.window, world);
+    pub(super) async fn measure(&mut self, testbed: &Testbed) -> Result<Measured> {
+        let measuring = measure(&self.streams, &self.bar, self.window, testbed);
         let mut measured = tokio::select! {
             measured = measuring => measured?,
             // It looks after its workers, as in real life.
@@ -146,7 +146,7 @@ async fn measure(
     streams: &[Arc<StreamMetrics>],
     bar: &ProgressBar,
     window: Duration,
-    world: &World,
+    testbed: &Testbed,
 ) -> Result<Measured> {
     let until = Instant::now() + CONNECT_LIMIT;
     let waits = |stream: &Arc<StreamMetrics>| stream.frames_inferred.get() == 0;
@@ -160,7 +160,7 @@ async fn measure(
         );
     }
     pause(SETTLE, bar).await;
-    world.take_ages_ms();
+    testbed.take_ages_ms();
     let before = Counts::now(streams);
     pause(window, bar).await;
     let after = Counts::now(streams);
@@ -172,7 +172,7 @@ async fn measure(
         decoded: after.decoded - before.decoded,
         workers: 1,
         inference: after.inference.saturating_sub(before.inference),
-        ages_ms: world.take_ages_ms(),
+        ages_ms: testbed.take_ages_ms(),
         cpu: after.cpu.since(&before.cpu),
     })
 }

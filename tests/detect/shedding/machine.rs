@@ -55,7 +55,7 @@ pub(crate) struct Camera {
     units: u32,
     since_keyframe: u32,
     keyframe_at: Option<Instant>,
-    keyframe_is_patient: bool,
+    keyframe_is_low_priority: bool,
     /// Processor time that the unit at hand still takes.
     work: Option<Duration>,
     /// When the unit in the decoder came.
@@ -96,7 +96,7 @@ impl Machine {
                 units: 0,
                 since_keyframe: 0,
                 keyframe_at: Some(now),
-                keyframe_is_patient: false,
+                keyframe_is_low_priority: false,
                 work: None,
                 decoding_since: None,
                 in_hand_is_key: false,
@@ -229,17 +229,17 @@ impl Camera {
 
     /// As a stream's session does: one that waits for its turn stands for all.
     fn plan_keyframe(&mut self, reason: KeyframeReason, now: Instant, budget: &KeyframeBudget) {
-        let patient = reason == KeyframeReason::Shedding;
-        if self.keyframe_at.is_some() && (patient || !self.keyframe_is_patient) {
+        let low_priority = reason == KeyframeReason::Shedding;
+        if self.keyframe_at.is_some() && (low_priority || !self.keyframe_is_low_priority) {
             return;
         }
-        let wait = if patient {
-            budget.reserve_patient(now)
+        let wait = if low_priority {
+            budget.reserve_low_priority(now)
         } else {
             budget.reserve(now, 0.5)
         };
         self.keyframe_at = Some(now + wait + ROUND_TRIP);
-        self.keyframe_is_patient = patient;
+        self.keyframe_is_low_priority = low_priority;
     }
 
     /// What the decode thread does until it has decoded a unit, or nothing is left.

@@ -6,9 +6,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use twinsight::config::StreamId;
+use twinsight::decode::cpu_pressure::CpuPressure;
 use twinsight::decode::decoder::DecoderKind;
 use twinsight::decode::gate::KeyframeReason;
-use twinsight::decode::lag::InferenceLag;
 use twinsight::decode::path::{DecodeConfig, ReceivePath};
 use twinsight::decode::queue::Arrival;
 use twinsight::rtp::RtpPacket;
@@ -32,7 +32,7 @@ struct Player {
     /// Pictures that came since they were last asked for, in the order of display: of the whole, and of the recording.
     shown: Vec<(u32, usize)>,
     requests: Vec<KeyframeReason>,
-    lag: Arc<InferenceLag>,
+    lag: Arc<CpuPressure>,
     /// How long decoding starves runs of inference, told with every unit.
     inference_waits: Duration,
 }

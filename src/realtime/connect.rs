@@ -9,9 +9,9 @@ use super::channel::PeerChannel;
 use super::codecs;
 use super::ice::{IceSettings, shown_url, take_out_unusable};
 use super::peer::{MediaSetup, Peer, PeerError, PeerEvent, check_media};
+use super::rtp_tap::RtpSink;
 use super::rtp_track::{TrackKind, TrackSender};
 use super::sdp::Description as Sdp;
-use super::tee::TeeSink;
 use super::warnings::allowed;
 use crate::config::Codec;
 use crate::hub::client::HubClient;
@@ -42,7 +42,7 @@ pub(crate) enum Content {
 #[derive(Clone)]
 pub(crate) struct MediaContent {
     /// Takes what comes.
-    pub(crate) sink: TeeSink,
+    pub(crate) sink: RtpSink,
     /// Video codecs that are taken, the preferred first.
     pub(crate) codecs: Vec<Codec>,
     /// Kinds that are taken.

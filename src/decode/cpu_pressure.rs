@@ -3,8 +3,9 @@
 //! all streams. Shared; a lock is held for a few instructions.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
 
 /// What was told fades to nothing within this time: long enough for a few runs a second, and a single bad one becomes less
 /// before any ladder has had enough of it.
@@ -12,18 +13,18 @@ const FADED_AFTER: Duration = Duration::from_secs(3);
 
 /// How long inference was lately starved by decoding, over all workers and streams.
 #[derive(Debug, Default)]
-pub struct InferenceLag {
-    last: Mutex<Option<Told>>,
+pub struct CpuPressure {
+    last: Mutex<Option<Sample>>,
     decoded_ns: AtomicU64,
 }
 
 #[derive(Debug, Clone, Copy)]
-struct Told {
+struct Sample {
     at: Instant,
     smoothed: Duration,
 }
 
-impl Told {
+impl Sample {
     fn faded(self, now: Instant) -> Duration {
         let age = now.saturating_duration_since(self.at).as_secs_f64();
         let left = (1.0 - age / FADED_AFTER.as_secs_f64()).max(0.0);
@@ -31,12 +32,12 @@ impl Told {
     }
 }
 
-impl InferenceLag {
+impl CpuPressure {
     /// A run was starved this long.
     pub fn tell(&self, starved: Duration, now: Instant) {
-        let mut last = self.lock();
+        let mut last = self.last.lock();
         let before = last.map_or(Duration::ZERO, |told| told.faded(now));
-        *last = Some(Told {
+        *last = Some(Sample {
             at: now,
             smoothed: (before * 3 + starved) / 4,
         });
@@ -44,7 +45,9 @@ impl InferenceLag {
 
     /// What the last few runs were starved; nothing if there was none in the last seconds.
     pub fn lately(&self, now: Instant) -> Duration {
-        self.lock().map_or(Duration::ZERO, |told| told.faded(now))
+        self.last
+            .lock()
+            .map_or(Duration::ZERO, |told| told.faded(now))
     }
 
     /// Decoding took this much of a processor.
@@ -56,10 +59,6 @@ impl InferenceLag {
     /// What decoding took of the processors so far.
     pub fn decoding(&self) -> Duration {
         Duration::from_nanos(self.decoded_ns.load(Ordering::Relaxed))
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Option<Told>> {
-        self.last.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -77,7 +76,7 @@ mod tests {
 
     #[test]
     fn it_follows_what_is_told_and_forgets_it() {
-        let (lag, now) = (InferenceLag::default(), Instant::now());
+        let (lag, now) = (CpuPressure::default(), Instant::now());
         assert_eq!(lag.lately(now), Duration::ZERO);
         for _ in 0..20 {
             lag.tell(200 * MS, now);

@@ -1,5 +1,5 @@
-//! The RTP tee: an interceptor in the peer connection's chain. Every inbound RTP packet and every sender
-//! report of video go, stamped with the socket's arrival time, to a [`TeeSink`]; keyframe requests and
+//! The RTP tap: an interceptor in the peer connection's chain. Every inbound RTP packet and every sender
+//! report of video go, stamped with the socket's arrival time, to a [`RtpSink`]; keyframe requests and
 //! reports from the other side go to it too. Runs under the connection's lock, so the sink never blocks.
 //!
 //! The stack's own remote track gets no media: its queue is short, drops with a log line a packet and
@@ -7,11 +7,12 @@
 
 use std::collections::{HashSet, VecDeque};
 use std::fmt;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use bytes::Bytes;
+use parking_lot::Mutex;
 use rtc::interceptor::{Interceptor, Packet, StreamInfo, TaggedPacket};
 use rtc::rtcp::goodbye::Goodbye;
 use rtc::rtcp::payload_feedbacks::full_intra_request::FullIntraRequest;
@@ -25,7 +26,7 @@ use crate::config::Codec;
 use crate::rtp::RtpPacket;
 use crate::telemetry::ledger::PacketRefusal;
 
-/// What the tee sees.
+/// What the tap sees.
 #[derive(Debug)]
 pub enum Inbound {
     /// An RTP packet of a video stream.
@@ -80,8 +81,8 @@ pub struct AudioPacket {
     pub arrived_at: Instant,
 }
 
-/// Takes what the tee sees; must return at once.
-pub type TeeSink = Arc<dyn Fn(Inbound) + Send + Sync>;
+/// Takes what the tap sees; must return at once.
+pub type RtpSink = Arc<dyn Fn(Inbound) + Send + Sync>;
 
 /// What the payload types of a connection stand for, once its description is made.
 #[derive(Debug, Clone, Default)]
@@ -103,7 +104,7 @@ impl PayloadTypes {
         let video = video.map(|(payload_type, codec)| (payload_type, Content::Video(codec)));
         let opus = own.opus_payload_types().into_iter();
         let opus = opus.map(|payload_type| (payload_type, Content::Opus));
-        *self.known.lock().unwrap_or_else(PoisonError::into_inner) = video.chain(opus).collect();
+        *self.known.lock() = video.chain(opus).collect();
     }
 
     /// True for what was agreed on for video.
@@ -112,7 +113,7 @@ impl PayloadTypes {
     }
 
     fn content(&self, payload_type: u8) -> Option<Content> {
-        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = self.known.lock();
         let found = known.iter().find(|(known, _)| *known == payload_type)?;
         Some(found.1)
     }
@@ -132,8 +133,8 @@ pub(super) const TEE_SLOT: usize = 12_500;
 pub(super) type Overrun = Box<dyn Fn() + Send + Sync>;
 
 /// The interceptor.
-pub(super) struct Tee {
-    sink: TeeSink,
+pub(super) struct RtpTap {
+    sink: RtpSink,
     payload_types: PayloadTypes,
     gate: Arc<SourceGate>,
     /// Packets of sources that there is no room for.
@@ -143,9 +144,9 @@ pub(super) struct Tee {
     write_queue: VecDeque<TaggedPacket>,
 }
 
-impl Tee {
+impl RtpTap {
     pub(super) fn new(
-        sink: TeeSink,
+        sink: RtpSink,
         payload_types: PayloadTypes,
         gate: Arc<SourceGate>,
         overrun: Overrun,
@@ -238,7 +239,7 @@ impl Tee {
     }
 }
 
-/// The sources that a connection has had, for the tee and for the sockets: once there are as many as it takes, packets
+/// The sources that a connection has had, for the tap and for the sockets: once there are as many as it takes, packets
 /// of others are thrown away before the stack decrypts them and keeps something of each.
 #[derive(Debug, Default)]
 pub(super) struct SourceGate {
@@ -250,7 +251,7 @@ pub(super) struct SourceGate {
 impl SourceGate {
     /// Takes a source if there is room. Called for packets that were authenticated.
     fn admit(&self, ssrc: u32) -> bool {
-        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut known = self.known.lock();
         if known.contains(&ssrc) {
             return true;
         }
@@ -284,7 +285,7 @@ impl SourceGate {
         let Some(ssrc) = ssrc.and_then(|bytes| <[u8; 4]>::try_from(bytes).ok()) else {
             return;
         };
-        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = self.known.lock();
         if !known.contains(&u32::from_be_bytes(ssrc)) {
             self.thrown_away.fetch_add(1, Ordering::Relaxed);
             // No protocol of RFC 7983 begins so.
@@ -298,15 +299,15 @@ impl SourceGate {
     }
 }
 
-impl fmt::Debug for Tee {
+impl fmt::Debug for RtpTap {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Tee")
+        f.debug_struct("RtpTap")
             .field("gate", &self.gate)
             .finish_non_exhaustive()
     }
 }
 
-impl Protocol<TaggedPacket, TaggedPacket, ()> for Tee {
+impl Protocol<TaggedPacket, TaggedPacket, ()> for RtpTap {
     type Rout = TaggedPacket;
     type Wout = TaggedPacket;
     type Eout = ();
@@ -337,7 +338,7 @@ impl Protocol<TaggedPacket, TaggedPacket, ()> for Tee {
     }
 }
 
-impl Interceptor for Tee {
+impl Interceptor for RtpTap {
     fn bind_local_stream(&mut self, _info: &StreamInfo) {}
 
     fn unbind_local_stream(&mut self, _info: &StreamInfo) {}
@@ -394,7 +395,7 @@ mod tests {
         let gate = Arc::<SourceGate>::default();
         let payload_types = PayloadTypes::default();
         payload_types.set(&own());
-        let sink: TeeSink = {
+        let sink: RtpSink = {
             let seen = Arc::clone(&seen);
             Arc::new(move |inbound| {
                 let at = match inbound {
@@ -403,24 +404,24 @@ mod tests {
                     Inbound::Refused(PacketRefusal::TooManySources) => 2,
                     _ => return,
                 };
-                seen.lock().unwrap()[at] += 1;
+                seen.lock()[at] += 1;
             })
         };
         let overrun = Arc::clone(&ended);
         let overrun = move || {
             overrun.fetch_add(1, Ordering::Relaxed);
         };
-        let mut tee = Tee::new(sink, payload_types, Arc::clone(&gate), Box::new(overrun));
-        tee.handle_read(packet(7, H264)).unwrap();
+        let mut tap = RtpTap::new(sink, payload_types, Arc::clone(&gate), Box::new(overrun));
+        tap.handle_read(packet(7, H264)).unwrap();
         for ssrc in 1000..3000 {
-            tee.handle_read(packet(ssrc, 99)).unwrap();
+            tap.handle_read(packet(ssrc, 99)).unwrap();
             // The one that was there before goes on.
-            tee.handle_read(packet(7, H264)).unwrap();
+            tap.handle_read(packet(7, H264)).unwrap();
         }
-        assert_eq!(*seen.lock().unwrap(), [2001, 63, 2000 - 63]);
+        assert_eq!(*seen.lock(), [2001, 63, 2000 - 63]);
         assert_eq!(ended.load(Ordering::Relaxed), 1, "once");
-        assert_eq!(gate.known.lock().unwrap().len(), MAX_SOURCES);
-        assert!(tee.read_queue.is_empty(), "media goes no further");
+        assert_eq!(gate.known.lock().len(), MAX_SOURCES);
+        assert!(tap.read_queue.is_empty(), "media goes no further");
     }
 
     #[test]

@@ -1,9 +1,10 @@
 //! What is elsewhere in real life: a hub, cameras, and an app that receives the node's events. It has a
 //! runtime of its own, so that the CPU time of its threads can be told apart from the node's.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use anyhow::{Context, Result};
+use parking_lot::Mutex;
 use tokio::runtime::{Builder, Handle, Runtime};
 
 use super::super::loopback::{Hub, camera};
@@ -24,7 +25,7 @@ const EVENT_QUEUE: usize = 4096;
 const MAX_AGES: usize = 1_000_000;
 
 /// The outside. Dropping it ends it.
-pub(super) struct World {
+pub(super) struct Testbed {
     /// None only while it is dropped.
     runtime: Option<Runtime>,
     handle: Handle,
@@ -35,7 +36,7 @@ pub(super) struct World {
     ages_ms: Arc<Mutex<Vec<f64>>>,
 }
 
-impl World {
+impl Testbed {
     /// Starts it without cameras.
     pub(super) async fn start(clip: Arc<Clip>, fps: f64) -> Result<Self> {
         let runtime = Builder::new_multi_thread()
@@ -87,7 +88,7 @@ impl World {
 
     /// The ages of the events since the last call, sorted.
     pub(super) fn take_ages_ms(&self) -> Vec<f64> {
-        let mut noted = self.ages_ms.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut noted = self.ages_ms.lock();
         let mut ages = std::mem::take(&mut *noted);
         drop(noted);
         ages.sort_by(f64::total_cmp);
@@ -95,7 +96,7 @@ impl World {
     }
 }
 
-impl Drop for World {
+impl Drop for Testbed {
     fn drop(&mut self) {
         if let Some(runtime) = self.runtime.take() {
             // Nothing here has anything to finish.
@@ -111,7 +112,7 @@ async fn note_ages(app: HubClient, noted: Arc<Mutex<Vec<f64>>>) {
     });
     while let Some(message) = events.recv().await {
         if let Some(age_ms) = message.data["data"]["latencyMs"]["total"].as_f64() {
-            let mut noted = noted.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut noted = noted.lock();
             if noted.len() < MAX_AGES {
                 noted.push(age_ms);
             }

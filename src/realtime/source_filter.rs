@@ -6,7 +6,7 @@ use crate::hub::message::TwinMessage;
 
 /// Whose signals a link takes. The names alone do not tell: all cameras that dial us, and the
 /// answers of all that we dial, have the same.
-pub(super) enum Senders {
+pub(super) enum SourceFilter {
     /// The legacy dialect checks no source; its room is the camera's own.
     Anybody,
     /// The camera, or also whoever signs with our own twin.
@@ -21,7 +21,7 @@ pub(super) enum Senders {
     },
 }
 
-impl Senders {
+impl SourceFilter {
     pub(super) fn include(&self, message: &TwinMessage) -> bool {
         let source = message.source_twin_id.as_str();
         match self {
@@ -58,7 +58,7 @@ mod tests {
 
     #[test]
     fn an_answer_is_taken_from_its_camera_or_by_its_peer_id() {
-        let senders = Senders::Answering {
+        let senders = SourceFilter::Answering {
             camera: "cam-a".into(),
             peer_id: Some("p".to_owned()),
         };
@@ -73,7 +73,7 @@ mod tests {
 
     #[test]
     fn an_offer_is_taken_from_its_camera_and_unsigned_only_where_allowed() {
-        let senders = |own: Option<&str>| Senders::Camera {
+        let senders = |own: Option<&str>| SourceFilter::Camera {
             camera: "cam-a".into(),
             or_unsigned: own.map(str::to_owned),
         };

@@ -15,7 +15,7 @@ const KEPT_FOR: Duration = Duration::from_secs(10);
 
 /// Candidates by the key of their peer.
 #[derive(Debug)]
-pub(crate) struct EarlyCandidates<T> {
+pub(crate) struct PendingCandidates<T> {
     peers: HashMap<String, Waiting<T>>,
 }
 
@@ -25,7 +25,7 @@ struct Waiting<T> {
     candidates: Vec<T>,
 }
 
-impl<T> Default for EarlyCandidates<T> {
+impl<T> Default for PendingCandidates<T> {
     fn default() -> Self {
         Self {
             peers: HashMap::new(),
@@ -33,7 +33,7 @@ impl<T> Default for EarlyCandidates<T> {
     }
 }
 
-impl<T> EarlyCandidates<T> {
+impl<T> PendingCandidates<T> {
     /// Keeps a candidate; false if there is no room for it.
     pub(crate) fn keep(&mut self, now: Instant, key: String, candidate: T) -> bool {
         self.forget(now);
@@ -78,7 +78,7 @@ mod tests {
 
     #[test]
     fn candidates_wait_for_their_offer_and_no_longer() {
-        let (mut early, start) = (EarlyCandidates::default(), Instant::now());
+        let (mut early, start) = (PendingCandidates::default(), Instant::now());
         assert!(early.keep(start, "a".to_owned(), 1) && early.keep(start, "a".to_owned(), 2));
         assert!(early.take(start, "b").is_empty());
         assert_eq!(early.take(start, "a"), [1, 2]);
@@ -88,7 +88,7 @@ mod tests {
 
     #[test]
     fn neither_many_candidates_nor_many_peers_take_more_room() {
-        let (mut early, start) = (EarlyCandidates::default(), Instant::now());
+        let (mut early, start) = (PendingCandidates::default(), Instant::now());
         let kept = (0..1000)
             .filter(|n| early.keep(start, "a".to_owned(), *n))
             .count();

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use tokio::sync::watch;
 
-use super::apply::InForce;
+use super::apply::ActiveConfig;
 use crate::config::{Connect, StreamId};
 use crate::hub::client::{HubClient, HubStatus};
 use crate::hub::text::brief;
@@ -18,7 +18,11 @@ use crate::telemetry::metrics::Metrics;
 const MAILBOX: usize = 64;
 
 /// Runs until the hub client is closed.
-pub(super) async fn run(hub: HubClient, metrics: Arc<Metrics>, in_force: watch::Receiver<InForce>) {
+pub(super) async fn run(
+    hub: HubClient,
+    metrics: Arc<Metrics>,
+    active_config: watch::Receiver<ActiveConfig>,
+) {
     let mut status = hub.status();
     let Ok(joined) = status
         .wait_for(|status| matches!(status, HubStatus::Joined { .. }))
@@ -43,7 +47,7 @@ pub(super) async fn run(hub: HubClient, metrics: Arc<Metrics>, in_force: watch::
         };
         let source = &message.source_twin_id;
         let unsigned = *source == own;
-        let cameras = Arc::clone(&in_force.borrow().cameras);
+        let cameras = Arc::clone(&active_config.borrow().cameras);
         let accepts = || {
             cameras
                 .iter()

@@ -19,7 +19,7 @@ const STEP_LIMIT: Duration = Duration::from_secs(5);
 
 /// What stands in the way, in the order of the steps.
 #[derive(Debug, thiserror::Error)]
-pub enum ReachError {
+pub enum ProbeError {
     /// The URL is none.
     #[error(transparent)]
     Url(#[from] HubConfigError),
@@ -73,9 +73,9 @@ pub enum ReachError {
 
 /// What was learnt on the way.
 #[derive(Debug)]
-pub struct Reach {
+pub struct Probe {
     /// The address that was connected to, or why there is no hub.
-    pub result: Result<SocketAddr, ReachError>,
+    pub result: Result<SocketAddr, ProbeError>,
     /// The clock of what answered.
     pub clock: Option<RemoteClock>,
 }
@@ -113,21 +113,21 @@ impl RemoteClock {
 }
 
 /// Opens a WebSocket to the hub and lets it go again.
-pub async fn reach(options: &HubOptions) -> Reach {
+pub async fn probe(options: &HubOptions) -> Probe {
     let mut clock = None;
     let result = steps(options, &mut clock).await;
-    Reach { result, clock }
+    Probe { result, clock }
 }
 
 async fn steps(
     options: &HubOptions,
     clock: &mut Option<RemoteClock>,
-) -> Result<SocketAddr, ReachError> {
+) -> Result<SocketAddr, ProbeError> {
     let url = options.websocket_url()?;
     let tls = url.starts_with("wss:");
     let connector = if tls {
         Connector::Rustls(Arc::new(
-            tls_config(options).map_err(ReachError::Certificates)?,
+            tls_config(options).map_err(ProbeError::Certificates)?,
         ))
     } else {
         Connector::Plain
@@ -144,7 +144,7 @@ async fn steps(
     let opening = client_async_tls_with_config(url, stream, None, Some(connector));
     let opened = tokio::time::timeout(limit, opening)
         .await
-        .map_err(|_| ReachError::Silent { address, limit })?;
+        .map_err(|_| ProbeError::Silent { address, limit })?;
     let answered_at = SystemTime::now();
     let mut note = |headers: &http::HeaderMap| {
         *clock = headers
@@ -163,29 +163,29 @@ async fn steps(
         }
         Err(tungstenite::Error::Http(response)) => {
             note(response.headers());
-            Err(ReachError::NotAHub {
+            Err(ProbeError::NotAHub {
                 address,
                 reason: format!("HTTP status {}", response.status()),
             })
         }
-        Err(tungstenite::Error::Tls(error)) => Err(ReachError::Tls {
+        Err(tungstenite::Error::Tls(error)) => Err(ProbeError::Tls {
             address,
             reason: brief(&error.to_string()),
         }),
         // rustls speaks through the stream's errors.
-        Err(tungstenite::Error::Io(error)) if tls => Err(ReachError::Tls {
+        Err(tungstenite::Error::Io(error)) if tls => Err(ProbeError::Tls {
             address,
             reason: brief(&error.to_string()),
         }),
-        Err(error) => Err(ReachError::NotAHub {
+        Err(error) => Err(ProbeError::NotAHub {
             address,
             reason: brief(&error.to_string()),
         }),
     }
 }
 
-async fn lookup(host: &str, port: u16) -> Result<Vec<SocketAddr>, ReachError> {
-    let failed = |reason: String| ReachError::Name {
+async fn lookup(host: &str, port: u16) -> Result<Vec<SocketAddr>, ProbeError> {
+    let failed = |reason: String| ProbeError::Name {
         host: host.to_owned(),
         reason,
     };
@@ -207,20 +207,20 @@ async fn lookup(host: &str, port: u16) -> Result<Vec<SocketAddr>, ReachError> {
 }
 
 /// The first of the addresses that takes a connection.
-async fn connect(addresses: &[SocketAddr]) -> Result<(TcpStream, SocketAddr), ReachError> {
+async fn connect(addresses: &[SocketAddr]) -> Result<(TcpStream, SocketAddr), ProbeError> {
     let mut failure = None;
     for &address in addresses {
         let opened = tokio::time::timeout(STEP_LIMIT, TcpStream::connect(address)).await;
         failure = Some(match opened {
             Ok(Ok(stream)) => return Ok((stream, address)),
             Ok(Err(error)) if error.kind() == io::ErrorKind::ConnectionRefused => {
-                ReachError::Refused(address)
+                ProbeError::Refused(address)
             }
-            Ok(Err(error)) => ReachError::Unreachable {
+            Ok(Err(error)) => ProbeError::Unreachable {
                 address,
                 reason: error.to_string(),
             },
-            Err(_) => ReachError::Unreachable {
+            Err(_) => ProbeError::Unreachable {
                 address,
                 reason: format!("no answer within {} s", STEP_LIMIT.as_secs()),
             },

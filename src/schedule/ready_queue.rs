@@ -9,7 +9,7 @@ use super::core::SourceId;
 
 /// The streams in line, each at most once. Heaps, since they allocate nothing once they have grown.
 #[derive(Debug, Default)]
-pub(super) struct Turns {
+pub(super) struct ReadyQueue {
     /// May be served.
     ready: BinaryHeap<Reverse<Turn>>,
     /// May be served from a moment on.
@@ -25,7 +25,7 @@ pub(super) struct Turn {
     pub(super) source: SourceId,
 }
 
-impl Turns {
+impl ReadyQueue {
     /// Puts a stream in line that is not; it is served no earlier than at `due_at`.
     pub(super) fn join(&mut self, turn: Turn, due_at: Option<Instant>) {
         match due_at {

@@ -46,7 +46,7 @@ pub struct StreamState {
 
 /// The machine.
 #[derive(Debug)]
-pub struct Life {
+pub struct StreamStateMachine {
     role: Role,
     hub_joined: bool,
     current: StreamState,
@@ -70,7 +70,7 @@ enum Watch {
     NextFrame(Instant),
 }
 
-impl Life {
+impl StreamStateMachine {
     /// A stream that begins to connect.
     pub fn new(now: Instant, role: Role) -> Self {
         Self {
@@ -239,70 +239,70 @@ mod tests {
 
     const SECOND: Duration = Duration::from_secs(1);
 
-    fn receiving(now: Instant) -> Life {
-        let mut life = Life::new(now, Role::Initiator);
-        life.progress(now, Progress::Attempting(Attempt(1)));
-        life.progress(now, Progress::Connected(Attempt(1)));
+    fn receiving(now: Instant) -> StreamStateMachine {
+        let mut state_machine = StreamStateMachine::new(now, Role::Initiator);
+        state_machine.progress(now, Progress::Attempting(Attempt(1)));
+        state_machine.progress(now, Progress::Connected(Attempt(1)));
         assert_eq!(
-            life.state().state,
+            state_machine.state().state,
             CameraState::Connecting,
             "connected is not yet receiving"
         );
-        life.frame(now);
-        assert_eq!(life.state().state, CameraState::Receiving);
-        life
+        state_machine.frame(now);
+        assert_eq!(state_machine.state().state, CameraState::Receiving);
+        state_machine
     }
 
     #[test]
     fn five_seconds_without_a_frame_are_a_stall_and_a_new_beginning() {
         let now = Instant::now();
-        let mut life = receiving(now);
-        assert_eq!(life.handle_timeout(now + 4 * SECOND, false), None);
-        life.frame(now + 4 * SECOND);
-        assert_eq!(life.handle_timeout(now + 8 * SECOND, false), None);
+        let mut state_machine = receiving(now);
+        assert_eq!(state_machine.handle_timeout(now + 4 * SECOND, false), None);
+        state_machine.frame(now + 4 * SECOND);
+        assert_eq!(state_machine.handle_timeout(now + 8 * SECOND, false), None);
         assert_eq!(
-            life.handle_timeout(now + 9 * SECOND, false),
+            state_machine.handle_timeout(now + 9 * SECOND, false),
             Some(EndReason::NoMedia)
         );
-        assert_eq!(life.state().state, CameraState::Stalled);
-        life.progress(
+        assert_eq!(state_machine.state().state, CameraState::Stalled);
+        state_machine.progress(
             now + 9 * SECOND,
             Progress::Over(Attempt(1), EndReason::NoMedia),
         );
         assert_eq!(
-            life.state().state,
+            state_machine.state().state,
             CameraState::Stalled,
             "the stall is what the operator must know"
         );
-        life.progress(now + 9 * SECOND, Progress::Connected(Attempt(2)));
-        life.frame(now + 10 * SECOND);
-        assert_eq!(life.state().state, CameraState::Receiving);
+        state_machine.progress(now + 9 * SECOND, Progress::Connected(Attempt(2)));
+        state_machine.frame(now + 10 * SECOND);
+        assert_eq!(state_machine.state().state, CameraState::Receiving);
     }
 
     #[test]
     fn a_camera_that_never_answers_is_unreachable_after_two_attempts() {
         let now = Instant::now();
-        let mut life = Life::new(now, Role::Initiator);
+        let mut state_machine = StreamStateMachine::new(now, Role::Initiator);
         for n in 1..=2 {
-            assert_eq!(life.state().state, CameraState::Connecting);
-            life.progress(now, Progress::Attempting(Attempt(n)));
-            life.progress(now, Progress::Over(Attempt(n), EndReason::Unanswered));
+            assert_eq!(state_machine.state().state, CameraState::Connecting);
+            state_machine.progress(now, Progress::Attempting(Attempt(n)));
+            state_machine.progress(now, Progress::Over(Attempt(n), EndReason::Unanswered));
         }
-        assert_eq!(life.state().state, CameraState::Unreachable);
+        assert_eq!(state_machine.state().state, CameraState::Unreachable);
         assert_eq!(
-            (life.state().reason, life.state().attempt),
+            (state_machine.state().reason, state_machine.state().attempt),
             (Some("no answer to the offer"), 2)
         );
         // It answers, and now something else is the matter.
-        let unreachable_since = life.state().since;
+        let unreachable_since = state_machine.state().since;
         let later = now + 20 * SECOND;
-        life.progress(later, Progress::Attempting(Attempt(3)));
-        life.progress(later, Progress::Over(Attempt(3), EndReason::NoPath));
+        state_machine.progress(later, Progress::Attempting(Attempt(3)));
+        state_machine.progress(later, Progress::Over(Attempt(3), EndReason::NoPath));
         assert_eq!(
             (
-                life.state().reason,
-                life.state().attempt,
-                life.state().since
+                state_machine.state().reason,
+                state_machine.state().attempt,
+                state_machine.state().since
             ),
             (
                 Some("no network path was found in time"),
@@ -314,91 +314,101 @@ mod tests {
 
     #[test]
     fn a_camera_without_h264_is_rejected() {
-        let mut life = Life::new(Instant::now(), Role::Initiator);
-        life.progress(
+        let mut state_machine = StreamStateMachine::new(Instant::now(), Role::Initiator);
+        state_machine.progress(
             Instant::now(),
             Progress::Over(Attempt(1), EndReason::Unusable),
         );
-        assert_eq!(life.state().state, CameraState::Rejected);
+        assert_eq!(state_machine.state().state, CameraState::Rejected);
     }
 
     #[test]
     fn a_camera_that_does_not_dial_is_unreachable_while_the_hub_is_there() {
         let now = Instant::now();
-        let mut life = Life::new(now, Role::Responder);
-        assert_eq!(life.deadline(), None, "without the hub nobody can dial");
-        life.hub(now, true);
-        life.hub(now + SECOND, false);
-        assert_eq!(life.handle_timeout(now + 2 * DIAL_LIMIT, false), None);
-        assert_eq!(life.state().state, CameraState::Connecting);
+        let mut state_machine = StreamStateMachine::new(now, Role::Responder);
+        assert_eq!(
+            state_machine.deadline(),
+            None,
+            "without the hub nobody can dial"
+        );
+        state_machine.hub(now, true);
+        state_machine.hub(now + SECOND, false);
+        assert_eq!(
+            state_machine.handle_timeout(now + 2 * DIAL_LIMIT, false),
+            None
+        );
+        assert_eq!(state_machine.state().state, CameraState::Connecting);
         let now = now + 2 * DIAL_LIMIT;
-        life.hub(now, true);
-        assert_eq!(life.handle_timeout(now + DIAL_LIMIT, false), None);
-        assert_eq!(life.state().state, CameraState::Unreachable);
-        life.progress(now, Progress::Attempting(Attempt(1)));
-        life.progress(now, Progress::Connected(Attempt(1)));
-        life.frame(now + SECOND);
-        assert_eq!(life.state().state, CameraState::Receiving);
-        life.progress(now, Progress::Over(Attempt(1), EndReason::Closed));
-        assert_eq!(life.state().state, CameraState::Connecting);
-        assert_eq!(life.deadline(), Some(now + DIAL_LIMIT));
+        state_machine.hub(now, true);
+        assert_eq!(state_machine.handle_timeout(now + DIAL_LIMIT, false), None);
+        assert_eq!(state_machine.state().state, CameraState::Unreachable);
+        state_machine.progress(now, Progress::Attempting(Attempt(1)));
+        state_machine.progress(now, Progress::Connected(Attempt(1)));
+        state_machine.frame(now + SECOND);
+        assert_eq!(state_machine.state().state, CameraState::Receiving);
+        state_machine.progress(now, Progress::Over(Attempt(1), EndReason::Closed));
+        assert_eq!(state_machine.state().state, CameraState::Connecting);
+        assert_eq!(state_machine.deadline(), Some(now + DIAL_LIMIT));
     }
 
     #[test]
     fn a_connection_without_a_first_frame_is_given_up() {
         let now = Instant::now();
-        let mut life = Life::new(now, Role::Initiator);
-        life.progress(now, Progress::Connected(Attempt(1)));
-        assert_eq!(life.deadline(), Some(now + FIRST_FRAME_LIMIT));
+        let mut state_machine = StreamStateMachine::new(now, Role::Initiator);
+        state_machine.progress(now, Progress::Connected(Attempt(1)));
+        assert_eq!(state_machine.deadline(), Some(now + FIRST_FRAME_LIMIT));
         assert_eq!(
-            life.handle_timeout(now + FIRST_FRAME_LIMIT, false),
+            state_machine.handle_timeout(now + FIRST_FRAME_LIMIT, false),
             Some(EndReason::NoMedia)
         );
-        assert_eq!(life.state().state, CameraState::Connecting);
+        assert_eq!(state_machine.state().state, CameraState::Connecting);
     }
 
     #[test]
     fn a_large_unit_over_a_slow_link_is_waited_for_and_the_stall_is_said() {
         let now = Instant::now();
-        let mut life = receiving(now);
+        let mut state_machine = receiving(now);
         for s in 5..12 {
-            assert_eq!(life.deadline(), Some(now + s * SECOND));
+            assert_eq!(state_machine.deadline(), Some(now + s * SECOND));
             // The last frame is told again and again.
-            life.frame(now);
-            assert_eq!(life.handle_timeout(now + s * SECOND, true), None);
-            assert_eq!(life.state().state, CameraState::Stalled);
-            assert_eq!(life.state().since, now + 5 * SECOND);
+            state_machine.frame(now);
+            assert_eq!(state_machine.handle_timeout(now + s * SECOND, true), None);
+            assert_eq!(state_machine.state().state, CameraState::Stalled);
+            assert_eq!(state_machine.state().since, now + 5 * SECOND);
         }
-        life.frame(now + 12 * SECOND);
-        assert_eq!(life.state().state, CameraState::Receiving);
-        assert_eq!(life.deadline(), Some(now + 17 * SECOND));
+        state_machine.frame(now + 12 * SECOND);
+        assert_eq!(state_machine.state().state, CameraState::Receiving);
+        assert_eq!(state_machine.deadline(), Some(now + 17 * SECOND));
         // It stops coming, or goes on for ever.
-        assert_eq!(life.handle_timeout(now + 17 * SECOND, true), None);
+        assert_eq!(state_machine.handle_timeout(now + 17 * SECOND, true), None);
         assert_eq!(
-            life.handle_timeout(now + 18 * SECOND, false),
+            state_machine.handle_timeout(now + 18 * SECOND, false),
             Some(EndReason::NoMedia)
         );
         assert_eq!(
-            life.handle_timeout(now + 17 * SECOND + SLOW_UNIT_LIMIT, true),
+            state_machine.handle_timeout(now + 17 * SECOND + SLOW_UNIT_LIMIT, true),
             Some(EndReason::NoMedia)
         );
         // The first frame has the same.
-        let mut life = Life::new(now, Role::Initiator);
-        life.progress(now, Progress::Connected(Attempt(1)));
-        assert_eq!(life.handle_timeout(now + FIRST_FRAME_LIMIT, true), None);
-        assert_eq!(life.state().state, CameraState::Connecting);
-        life.frame(now + FIRST_FRAME_LIMIT + 3 * SECOND);
-        assert_eq!(life.state().state, CameraState::Receiving);
+        let mut state_machine = StreamStateMachine::new(now, Role::Initiator);
+        state_machine.progress(now, Progress::Connected(Attempt(1)));
+        assert_eq!(
+            state_machine.handle_timeout(now + FIRST_FRAME_LIMIT, true),
+            None
+        );
+        assert_eq!(state_machine.state().state, CameraState::Connecting);
+        state_machine.frame(now + FIRST_FRAME_LIMIT + 3 * SECOND);
+        assert_eq!(state_machine.state().state, CameraState::Receiving);
     }
 
     #[test]
     fn a_camera_that_closes_is_being_connected_to_again() {
         let now = Instant::now();
-        let mut life = receiving(now);
-        life.progress(now, Progress::Over(Attempt(1), EndReason::Closed));
-        assert_eq!(life.state().state, CameraState::Connecting);
+        let mut state_machine = receiving(now);
+        state_machine.progress(now, Progress::Over(Attempt(1), EndReason::Closed));
+        assert_eq!(state_machine.state().state, CameraState::Connecting);
         assert_eq!(
-            life.state().reason,
+            state_machine.state().reason,
             Some("the other side closed the connection")
         );
     }
