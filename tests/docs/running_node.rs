@@ -59,7 +59,10 @@ async fn events_fit_their_schemas_and_metrics_their_page() {
                 seen.push(event);
             }
         } else {
-            assert_eq!(kind, "cameraStatus", "docs/reference/events.md knows two events");
+            assert_eq!(
+                kind, "cameraStatus",
+                "docs/reference/events.md knows two events"
+            );
             status.check(&event);
             let state = event["state"].as_str().unwrap();
             states.extend(wanted.get(state));
