@@ -1,7 +1,7 @@
 //! The pages under `docs/` keep to the program: the configuration reference is rendered from the code,
-//! metrics and events of a running node are compared with their pages, every error sentence that an
-//! operator may meet is on the troubleshooting page, the tests that the client's pages name exist, and no link
-//! between documents is broken.
+//! metrics and events of a running node are compared with their pages, the program's help with the page of
+//! commands, every error sentence that an operator may meet is on the troubleshooting page, the tests that the
+//! client's pages name exist, and no link between documents is broken.
 #![allow(
     clippy::unwrap_used,
     clippy::print_stdout,
@@ -13,6 +13,8 @@ mod guide;
 mod links;
 mod troubleshooting;
 
+#[cfg(all(feature = "webrtc", feature = "openh264", feature = "ort"))]
+mod commands;
 #[cfg(all(feature = "webrtc", feature = "openh264", feature = "ort"))]
 #[path = "../common/mod.rs"]
 mod common;
