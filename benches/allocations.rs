@@ -10,20 +10,23 @@
 mod common;
 
 use std::alloc::{GlobalAlloc, Layout, System};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use common::Playback;
-use twinsight::config::{Codec, StreamId};
-use twinsight::decode::decoder::DecoderKind;
-use twinsight::decode::frame::PictureSize;
-use twinsight::decode::path::{DecodeConfig, ReceivePath};
-use twinsight::decode::queue::Arrival;
-use twinsight::preprocess::color::ChannelAffine;
+use twinsight::clock::SystemClock;
+use twinsight::config::StreamId;
+use twinsight::preprocess::affine::ChannelAffine;
 use twinsight::preprocess::tensor::{Align, ChannelOrder, Fit};
 use twinsight::preprocess::{Picture, Preprocessor, TensorSpec};
 use twinsight::schedule::scheduler::{Core, JobEnd, Pick, SourceSettings};
 use twinsight::telemetry::metrics::Metrics;
+use twinsight_media::codec::Codec;
+use twinsight_media::decode::decoder::DecoderKind;
+use twinsight_media::decode::path::{DecodeConfig, ReceivePath};
+use twinsight_media::picture::PictureSize;
+use twinsight_media::rtp::Arrival;
 
 /// Frames before counting begins: three keyframe intervals.
 const WARM_UP: usize = 60;
@@ -147,11 +150,11 @@ fn print_row(stream: &str, kind: &str, stages: &Stages, frames: usize) {
 
 /// Plays a recording through the path; keyframes and others apart.
 fn measure(name: &str, codec: Codec, decoder: DecoderKind) -> [Stages; 2] {
-    let metrics = Metrics::new();
+    let metrics = Arc::new(Metrics::new());
     let id = StreamId::new("camera", "default");
     let config = DecodeConfig {
         max_backlog: Duration::from_secs(3600),
-        ..DecodeConfig::new(id.clone(), &metrics, decoder)
+        ..DecodeConfig::new(metrics.stream_ledger(&id), Arc::new(SystemClock), decoder)
     };
     let mut path = ReceivePath::new(&config);
     let mut core = Core::default();

@@ -3,12 +3,12 @@
 use std::hint::black_box;
 
 use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
-use twinsight::decode::frame::{Color, I420, PictureSize};
 use twinsight::detect::nms::suppress;
 use twinsight::detect::postprocess::{Array, Filter, Scratch, ssd, yolo};
-use twinsight::preprocess::color::ChannelAffine;
+use twinsight::preprocess::affine::ChannelAffine;
 use twinsight::preprocess::tensor::{Align, ChannelOrder, Fit};
 use twinsight::preprocess::{Picture, Preprocessor, TensorSpec};
+use twinsight_media::picture::{Color, I420, PictureSize};
 
 /// Numbers in 0..1 that look random and are the same every time.
 fn noise(count: usize) -> Vec<f32> {

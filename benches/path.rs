@@ -9,23 +9,20 @@ use std::time::{Duration, Instant};
 
 use common::load;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use prometheus::IntCounter;
-use twinsight::config::Codec;
-use twinsight::decode::unit::AccessUnit;
-use twinsight::h264;
-use twinsight::h264::parameter_sets::ParameterSets;
-use twinsight::rtp::RtpPacket;
-use twinsight::rtp::reorder::Reorder;
-use twinsight::vp8;
+use twinsight_media::access_unit::AccessUnit;
+use twinsight_media::codec::Codec;
+use twinsight_media::h264;
+use twinsight_media::h264::parameter_sets::ParameterSets;
+use twinsight_media::rtp::RtpPacket;
+use twinsight_media::rtp::reorder::Reorder;
+use twinsight_media::vp8;
 
 /// Frames of a recording that a pass takes: five keyframe intervals.
 const FRAMES: usize = 100;
 
 fn units(packets: &[RtpPacket]) -> Vec<AccessUnit> {
-    let counter = IntCounter::new("malformed", "malformed").expect("the name is valid");
-    let mut of_h264 =
-        h264::depacketize::Depacketizer::new(counter.clone(), ParameterSets::default());
-    let mut of_vp8 = vp8::depacketize::Depacketizer::new(counter);
+    let mut of_h264 = h264::depacketize::Depacketizer::new(ParameterSets::default());
+    let mut of_vp8 = vp8::depacketize::Depacketizer::new();
     let codec = packets[0].codec;
     let mut reorder = Reorder::new(Duration::from_millis(20));
     let mut units = Vec::new();
@@ -60,10 +57,13 @@ fn packets_to_units(criterion: &mut Criterion) {
 
 #[cfg(feature = "openh264")]
 fn units_to_frames(criterion: &mut Criterion) {
+    use std::sync::Arc;
+
+    use twinsight::clock::SystemClock;
     use twinsight::config::StreamId;
-    use twinsight::decode::decoder::DecoderKind;
-    use twinsight::decode::stream::DecodeStream;
     use twinsight::telemetry::metrics::Metrics;
+    use twinsight_media::decode::decoder::DecoderKind;
+    use twinsight_media::decode::stream::DecodeStream;
 
     let mut group = criterion.benchmark_group("units_to_frames");
     group.throughput(Throughput::Elements(FRAMES as u64));
@@ -77,9 +77,14 @@ fn units_to_frames(criterion: &mut Criterion) {
     let built_in = |(_, codec): &(&str, Codec)| Codec::built_in().contains(codec);
     for (name, codec) in recordings.into_iter().filter(built_in) {
         let units = units(&load(name, codec, Instant::now()));
-        let metrics = Metrics::new().stream(&StreamId::new("camera", "default"));
+        let ledger = Arc::new(Metrics::new()).stream_ledger(&StreamId::new("camera", "default"));
         let backlog = Duration::from_secs(3600);
-        let mut stream = DecodeStream::new(metrics, DecoderKind::Software, backlog);
+        let mut stream = DecodeStream::new(
+            ledger,
+            Arc::new(SystemClock),
+            DecoderKind::Software,
+            backlog,
+        );
         group.bench_function(name, |bench| {
             bench.iter(|| {
                 for unit in &units {
@@ -123,19 +128,20 @@ mod whole {
     use std::sync::Arc;
     use std::time::{Duration, Instant};
 
-    use twinsight::clock::WallClock;
-    use twinsight::config::{Codec, StreamId};
-    use twinsight::decode::decoder::DecoderKind;
-    use twinsight::decode::path::{DecodeConfig, ReceivePath};
-    use twinsight::decode::queue::Arrival;
+    use twinsight::clock::{SystemClock, WallClock};
+    use twinsight::config::StreamId;
     use twinsight::detect::nms::suppress;
     use twinsight::detect::postprocess::{Array, Filter, Scratch, yolo};
-    use twinsight::preprocess::color::ChannelAffine;
+    use twinsight::preprocess::affine::ChannelAffine;
     use twinsight::preprocess::tensor::{Align, ChannelOrder, Fit};
     use twinsight::preprocess::{Picture, Placement, Preprocessor, TensorSpec};
     use twinsight::publish::event::{Inferred, ModelRef, SeenObject};
     use twinsight::schedule::scheduler::{Core, Job, JobEnd, Pick, SourceId, SourceSettings};
     use twinsight::telemetry::metrics::Metrics;
+    use twinsight_media::codec::Codec;
+    use twinsight_media::decode::decoder::DecoderKind;
+    use twinsight_media::decode::path::{DecodeConfig, ReceivePath};
+    use twinsight_media::rtp::Arrival;
 
     use crate::common::Playback;
 
@@ -178,9 +184,13 @@ mod whole {
 
     impl Node {
         pub(crate) fn new(recording: &str, codec: Codec) -> Self {
-            let metrics = Metrics::new();
+            let metrics = Arc::new(Metrics::new());
             let id = StreamId::new("camera", "default");
-            let config = DecodeConfig::new(id.clone(), &metrics, DecoderKind::Software);
+            let config = DecodeConfig::new(
+                metrics.stream_ledger(&id),
+                Arc::new(SystemClock),
+                DecoderKind::Software,
+            );
             let mut core = Core::default();
             let source = core.add(SourceSettings {
                 min_interval: Duration::ZERO,

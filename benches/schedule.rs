@@ -7,9 +7,9 @@ use std::time::{Duration, Instant};
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use twinsight::config::StreamId;
-use twinsight::decode::frame::{Color, Frame, FrameTiming, PictureSize, PlanePool};
 use twinsight::schedule::scheduler::{Core, JobEnd, Pick, SourceSettings};
 use twinsight::telemetry::metrics::Metrics;
+use twinsight_media::picture::{Color, Frame, FrameTiming, PictureSize, PlanePool};
 
 /// A node whose cameras all have a frame waiting.
 fn crowd(cameras: usize, min_interval: Duration, now: Instant) -> Core<usize> {

@@ -10,13 +10,13 @@ use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use serde_json::json;
 use twinsight::clock::WallClock;
 use twinsight::config::StreamId;
-use twinsight::decode::frame::{FrameTiming, PictureSize};
 use twinsight::hub::engine_io;
 use twinsight::hub::message::TwinMessage;
 use twinsight::hub::options::Mode;
 use twinsight::hub::session::encode_call;
 use twinsight::hub::socket_io::{Assembler, Packet};
 use twinsight::publish::event::{DETECTIONS, Inferred, ModelRef, SeenObject};
+use twinsight_media::picture::{FrameTiming, PictureSize};
 
 /// A frame in which a model saw so many persons.
 fn inferred(clock: &WallClock, persons: u8) -> Inferred {

@@ -13,11 +13,12 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use clap::Parser;
 use serde_json::json;
-use twinsight::config::Codec;
-use twinsight::decode::decoder::{Decoder, DecoderKind};
-use twinsight::decode::frame::PlanePool;
-use twinsight::h264::clip::Clip;
-use twinsight::telemetry::cpu::thread_cpu;
+use twinsight::clock::SystemClock;
+use twinsight::clock::thread_cpu;
+use twinsight_media::codec::Codec;
+use twinsight_media::decode::decoder::{Decoder, DecoderKind};
+use twinsight_media::h264::clip::Clip;
+use twinsight_media::picture::PlanePool;
 
 #[derive(Parser)]
 struct Args {
@@ -52,7 +53,7 @@ fn decode(clip: &Clip, frames: usize, pause: Duration) -> Result<f64> {
     let (mut spent, mut decoded) = (Duration::ZERO, 0);
     for (tag, unit) in (1..).zip(clip.units().iter().cycle().take(frames)) {
         let begun = thread_cpu();
-        decoder.decode(&unit.data, tag, &pool, &mut pictures)?;
+        decoder.decode(&unit.data, tag, &pool, &SystemClock, &mut pictures)?;
         spent += thread_cpu() - begun;
         for picture in pictures.drain(..) {
             spent -= picture.copy_cpu;

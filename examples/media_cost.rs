@@ -16,14 +16,15 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use clap::{Parser, Subcommand};
 use serde_json::json;
-use twinsight::config::{Codec, Dialect};
-use twinsight::decode::frame::{Color, I420, PictureSize};
+use twinsight::config::Dialect;
 use twinsight::dev::camera::pattern;
-use twinsight::h264::clip::Clip;
 use twinsight::hub::{HubClient, HubOptions};
 use twinsight::media::{
     AcceptStreamsOptions, EncoderOptions, LocalTrack, MediaStreamOptions, VideoEncoder,
 };
+use twinsight_media::codec::Codec;
+use twinsight_media::h264::clip::Clip;
+use twinsight_media::picture::{Color, I420, PictureSize};
 
 #[derive(Parser)]
 struct Args {

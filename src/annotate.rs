@@ -11,8 +11,8 @@ use embedded_graphics::mono_font::{MonoFont, MonoTextStyle, ascii};
 use embedded_graphics::pixelcolor::BinaryColor;
 use embedded_graphics::text::{Baseline, Text};
 
-use crate::decode::frame::PictureSize;
 use crate::detect::BBox;
+use twinsight_media::picture::PictureSize;
 
 /// What is written at a box.
 #[derive(Debug, Clone, Copy)]

@@ -25,15 +25,7 @@ pub mod config;
 
 pub mod hub;
 
-pub mod rtp;
-
 pub mod realtime;
-
-pub mod h264;
-
-pub mod vp8;
-
-pub mod decode;
 
 pub mod media;
 

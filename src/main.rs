@@ -16,7 +16,6 @@ use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use twinsight::check::{self, CheckOptions, Finding};
 use twinsight::config::{Config, ConfigError, ConfigSource, Env, Settings};
-use twinsight::decode::frame::PictureSize;
 use twinsight::descriptors::Descriptors;
 use twinsight::detect::RuntimeOptions;
 use twinsight::dev::camera::encode::Pictures;
@@ -25,11 +24,12 @@ use twinsight::dev::capacity::{self, CapacityOptions};
 use twinsight::dev::demo::{self, DemoOptions};
 use twinsight::dev::detect::{self, DetectOptions};
 use twinsight::dev::hub::{self as dev_hub, DevHubOptions};
-use twinsight::h264::clip::Clip;
 use twinsight::http::{probe, server};
 use twinsight::hub::client::HubClient;
 use twinsight::node::{Node, NodeParts, hub_options};
 use twinsight::telemetry::logging::{self, LogFormat};
+use twinsight_media::h264::clip::Clip;
+use twinsight_media::picture::PictureSize;
 
 /// Exit code of a configuration that cannot be used (`EX_CONFIG`).
 const BAD_CONFIGURATION: u8 = 78;

@@ -8,8 +8,8 @@ use std::path::Path;
 use std::time::Instant;
 
 use bytes::Bytes;
-use twinsight::config::Codec;
-use twinsight::rtp::RtpPacket;
+use twinsight_media::codec::Codec;
+use twinsight_media::rtp::RtpPacket;
 
 /// Time between two frames of a recording, at 90 kHz.
 const TICKS: u32 = 9000;

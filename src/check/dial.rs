@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, watch};
 
 use super::finding::Failure;
-use crate::config::{CameraConfig, Codec, Dialect};
+use crate::config::{CameraConfig, Dialect};
 use crate::hub::client::{HubClient, MessageReceiver};
 use crate::hub::message::{IceServer, TwinMessage};
 use crate::realtime::ice::IceSettings;
@@ -19,6 +19,7 @@ use crate::realtime::sdp::{Description, Section, SectionKind};
 use crate::realtime::signal::{
     Candidate, ChannelKind, Signal, SignalEnvelope, SignalNames, mint_peer_id,
 };
+use twinsight_media::codec::Codec;
 
 /// The offer waits for its answer for so long. There is no second one: it could not be told which of
 /// them a slow camera answers.
@@ -424,7 +425,7 @@ fn named(codecs: &[Codec]) -> String {
 #[cfg(test)]
 mod tests {
     use super::{Description, video_codecs as described};
-    use crate::config::Codec;
+    use twinsight_media::codec::Codec;
 
     fn video_codecs(sdp: &str) -> String {
         let sdp = format!("v=0\r\na=ice-ufrag:x\r\n{sdp}");

@@ -9,7 +9,8 @@ use super::error::{ConfigError, shown};
 use super::file::{self, CameraSection, DefaultsSection, File, Given, Origin};
 use super::resolve::{CAMERAS, Resolver};
 use super::settings::{ListedCamera, Settings};
-use super::values::{CameraConfig, Codec, Connect, Dialect, HubConfig};
+use super::values::{CameraConfig, Connect, Dialect, HubConfig};
+use twinsight_media::codec::Codec;
 
 /// The most camera streams that a node takes: each has a thread and a connection of its own.
 const MAX_STREAMS: usize = 1024;

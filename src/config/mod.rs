@@ -25,8 +25,8 @@ pub use error::{ConfigError, Place};
 pub use resolve::ConfigSource;
 pub use settings::Settings;
 pub use values::{
-    CameraConfig, Codec, Config, Connect, Dialect, HttpConfig, HubConfig, HubMode, IceConfig,
-    IcePolicy, RuntimeConfig, Secret, TurnServer,
+    CameraConfig, Config, Connect, Dialect, HttpConfig, HubConfig, HubMode, IceConfig, IcePolicy,
+    RuntimeConfig, Secret, TurnServer,
 };
 
 /// A stream of a camera twin: the unit that is configured, counted, scheduled and published.

@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use tempfile::TempDir;
 
-use super::super::values::{Codec, Connect, HubMode, IcePolicy};
+use twinsight_media::codec::Codec;
+
+use super::super::values::{Connect, HubMode, IcePolicy};
 use super::*;
 
 const NODE: &[(&str, &str)] = &[("TWIN_ID", "node-1")];

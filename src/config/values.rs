@@ -7,8 +7,9 @@ use std::time::Duration;
 
 use super::StreamId;
 use super::secret_file::read_secret_file;
-use crate::telemetry::label::label_enum;
 use crate::telemetry::logging;
+use twinsight_media::codec::Codec;
+use twinsight_media::label_enum;
 
 /// Everything the node is told.
 #[derive(Debug, Clone, PartialEq)]
@@ -164,36 +165,6 @@ label_enum! {
         Current = "current",
         /// As from the npm client of version 4.
         Legacy = "legacy",
-    }
-}
-
-label_enum! {
-    /// A video codec. Which of them a build decodes is up to its features.
-    pub enum Codec {
-        /// RFC 6184.
-        H264 = "h264",
-        /// RFC 7741.
-        Vp8 = "vp8",
-    }
-}
-
-impl Codec {
-    /// As people write it.
-    pub fn title(self) -> &'static str {
-        match self {
-            Self::H264 => "H.264",
-            Self::Vp8 => "VP8",
-        }
-    }
-
-    /// What this build decodes, the preferred first. H.264 always counts: without the feature `openh264` there is no
-    /// program to configure.
-    pub fn built_in() -> &'static [Self] {
-        if cfg!(feature = "vp8") {
-            &[Self::H264, Self::Vp8]
-        } else {
-            &[Self::H264]
-        }
     }
 }
 

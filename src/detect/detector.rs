@@ -243,7 +243,7 @@ impl Detector for FakeDetector {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::decode::frame::PictureSize;
+    use twinsight_media::picture::PictureSize;
 
     #[test]
     fn the_fake_takes_its_time_and_filters() {

@@ -12,7 +12,7 @@ use super::detector::ModelInfo;
 use super::onnx_file;
 use crate::config::secret_file::read_small_file;
 use crate::preprocess::TensorSpec;
-use crate::preprocess::color::ChannelAffine;
+use crate::preprocess::affine::ChannelAffine;
 use crate::preprocess::tensor::{Align, ChannelOrder, Fit};
 
 /// A checked manifest.

@@ -18,10 +18,10 @@ use super::manifest::{Manifest, ModelError, Outlet, OutputKind};
 use super::nms::suppress;
 use super::postprocess::{Array, Filter, Mismatch, OutputError, Scratch, rows, ssd, yolo};
 use super::runtime::Runtime;
-use crate::decode::frame::PictureSize;
 use crate::preprocess::{Picture, Preprocessor};
 use crate::telemetry::cpu::Stopwatch;
 use crate::thread::yielding;
+use twinsight_media::picture::PictureSize;
 
 /// The execution providers of ONNX Runtime that configuration may name; this build runs the first.
 const PROVIDERS: [&str; 8] = [

@@ -6,8 +6,6 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::config::StreamId;
-use crate::decode::cpu_pressure::CpuPressure;
-use crate::decode::frame::{Color, Frame, FrameTiming, PictureSize, PlanePool};
 use crate::detect::detector::{DetectError, DetectSettings, Detections, ModelInfo, Terminate};
 use crate::detect::manifest::ModelError;
 use crate::detect::postprocess::Implausible;
@@ -18,6 +16,8 @@ use crate::telemetry::cpu::Spent;
 use crate::telemetry::health::Health;
 use crate::telemetry::ledger::{EventDrop, ModelState};
 use crate::telemetry::metrics::{Metrics, StreamMetrics};
+use twinsight_media::decode::cpu_pressure::CpuPressure;
+use twinsight_media::picture::{Color, Frame, FrameTiming, PictureSize, PlanePool};
 
 const STEP: Duration = Duration::from_millis(250);
 /// Of waits for what comes at once.
@@ -223,7 +223,7 @@ impl Bench {
             sink,
             metrics: Arc::clone(&metrics),
             health: Health::default(),
-            lag: Arc::new(CpuPressure::default()),
+            cpu_pressure: Arc::new(CpuPressure::default()),
             clock: Arc::new(move || *clock.lock()),
         };
         let set = || models.iter().map(|model| model.load().unwrap()).collect();

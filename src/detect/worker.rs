@@ -17,16 +17,17 @@ use super::breaker::Trip;
 use super::detector::{DetectSettings, Detections, Detector, ModelInfo, Terminate};
 use super::health::ModelHealth;
 use super::manifest::ModelError;
+use crate::clock::thread_cpu;
 use crate::config::StreamId;
-use crate::decode::cpu_pressure::{CpuPressure, starved};
 use crate::preprocess::Picture;
 use crate::schedule::scheduler::{Job, JobEnd, Scheduler, SourceId};
-use crate::telemetry::cpu::{RunDelay, thread_cpu};
+use crate::telemetry::cpu::RunDelay;
 use crate::telemetry::health::{Health, Heartbeat};
 use crate::telemetry::ledger::{EventDrop, FrameDrop, Stage, Work};
 use crate::telemetry::logging::{RATE_LIMIT, RateLimit};
 use crate::telemetry::metrics::{Metrics, StreamMetrics};
 use crate::thread::{Joined, try_spawn_named, yield_to_others};
+use twinsight_media::decode::cpu_pressure::{CpuPressure, starved};
 
 /// An idle worker shows that it lives this often.
 const BEAT: Duration = Duration::from_secs(1);
@@ -90,7 +91,7 @@ pub struct PoolContext {
     /// Where workers show that they live.
     pub health: Health,
     /// Where they tell how long decoding starved a run.
-    pub lag: Arc<CpuPressure>,
+    pub cpu_pressure: Arc<CpuPressure>,
     /// What time it is: [`Instant::now`], or a test's.
     pub clock: Clock,
 }
@@ -413,7 +414,7 @@ fn infer(
     let mut in_hand = InHand::take(context, shared, job, started_at);
     // What it waited until now was for a frame, too.
     run_delay.lap();
-    let (worked_before, decoded_before) = (thread_cpu(), context.lag.decoding());
+    let (worked_before, decoded_before) = (thread_cpu(), context.cpu_pressure.decoding());
     let work = &job.work;
     // What the frame's camera may name by now is there: it was given before the camera knew it.
     detectors.take(&mut shared.given.lock());
@@ -424,9 +425,12 @@ fn infer(
     }));
     let finished_at = (context.clock)();
     let worked = thread_cpu().saturating_sub(worked_before);
-    let decoded = context.lag.decoding().saturating_sub(decoded_before);
+    let decoded = context
+        .cpu_pressure
+        .decoding()
+        .saturating_sub(decoded_before);
     context
-        .lag
+        .cpu_pressure
         .tell(starved(run_delay.lap(), worked, decoded), finished_at);
     let terminated = match in_hand.ran() {
         Run::Abandoned => return Next::End,

@@ -16,10 +16,10 @@ use tokio::task::JoinSet;
 use super::camera::check_fps;
 use super::loopback::{Hub, camera, node_config, percentile};
 use crate::config::StreamId;
-use crate::h264::clip::Clip;
 use crate::hub::client::HubClient;
 use crate::hub::options::HubOptions;
 use crate::node::{Node, NodeParts};
+use twinsight_media::h264::clip::Clip;
 
 /// The demo's node on the demo's hub.
 const NODE: &str = "twinsight-demo";

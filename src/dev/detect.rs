@@ -11,8 +11,6 @@ use image::codecs::jpeg::JpegEncoder;
 use serde::Serialize;
 
 use crate::annotate::{self, Annotation};
-use crate::decode::decoder::DecoderError;
-use crate::decode::frame::{I420, PictureSize};
 use crate::detect::{
     DetectError, DetectSettings, Detections, Detector, ModelError, ModelInfo, OnnxDetector,
     Picture, Runtime, RuntimeError, RuntimeOptions,
@@ -21,11 +19,13 @@ use crate::detect::{
 use crate::dev::frames;
 use crate::dev::picture;
 use crate::dev::progress::progress_bar;
-use crate::h264::clip::{Clip, NotAClip, ReadError, read_bounded};
-use crate::h264::mp4::is_mp4;
-use crate::h264::nal::{NalType, annex_b};
-use crate::h264::sps::Sps;
-use crate::preprocess::color::to_rgb8;
+use twinsight_media::color::to_rgb8;
+use twinsight_media::decode::decoder::DecoderError;
+use twinsight_media::h264::clip::{Clip, NotAClip, ReadError, read_bounded};
+use twinsight_media::h264::mp4::is_mp4;
+use twinsight_media::h264::nal::{NalType, annex_b};
+use twinsight_media::h264::sps::Sps;
+use twinsight_media::picture::{I420, PictureSize};
 
 /// What the command line says.
 #[derive(Debug, Clone)]

@@ -4,14 +4,15 @@
 
 use std::collections::BTreeMap;
 
-use crate::config::Codec;
-use crate::decode::decoder::{Decoder, DecoderError, DecoderKind, Picture};
-use crate::decode::frame::{Color, I420, PictureSize, PlanePool};
-use crate::h264::clip::Clip;
-use crate::h264::mp4::Turn;
-use crate::h264::nal::{NalType, annex_b};
-use crate::h264::order::display_order;
-use crate::h264::sps::Sps;
+use crate::clock::SystemClock;
+use twinsight_media::codec::Codec;
+use twinsight_media::decode::decoder::{Decoder, DecoderError, DecoderKind, Picture};
+use twinsight_media::h264::clip::Clip;
+use twinsight_media::h264::mp4::Turn;
+use twinsight_media::h264::nal::{NalType, annex_b};
+use twinsight_media::h264::order::display_order;
+use twinsight_media::h264::sps::Sps;
+use twinsight_media::picture::{Color, I420, PictureSize, PlanePool};
 
 /// Pictures that wait for one that is shown earlier: a decoder has no more to keep (H.264 clause A.3.1).
 const MAX_WAITING: usize = 16;
@@ -66,11 +67,11 @@ pub(super) fn decode<E: From<DecoderError>>(
             continue;
         };
         let tag = u64::try_from(*place).unwrap_or(u64::MAX);
-        let decoded = in_use.decode(&unit.data, tag, &pool, &mut pictures);
+        let decoded = in_use.decode(&unit.data, tag, &pool, &SystemClock, &mut pictures);
         if let Err(error) = decoded {
             first_error.get_or_insert(error);
             // What it holds is right; what it would make of the next units is not.
-            let _ = in_use.drain(&pool, &mut pictures);
+            let _ = in_use.drain(&pool, &SystemClock, &mut pictures);
             decoder = None;
         }
         line.take(&mut pictures);
@@ -80,7 +81,7 @@ pub(super) fn decode<E: From<DecoderError>>(
         show(&mut line, false)?;
     }
     if let Some(mut decoder) = decoder {
-        let drained = decoder.drain(&pool, &mut pictures);
+        let drained = decoder.drain(&pool, &SystemClock, &mut pictures);
         line.take(&mut pictures);
         if let Err(error) = drained {
             first_error.get_or_insert(error);
@@ -196,8 +197,8 @@ mod tests {
     use std::path::{Path, PathBuf};
 
     use super::*;
-    use crate::h264::clip::NotAClip;
-    use crate::preprocess::color::to_rgb8;
+    use twinsight_media::color::to_rgb8;
+    use twinsight_media::h264::clip::NotAClip;
 
     /// What a clip came to: of each picture its size and the mean of its RGB values, and what is wrong.
     #[derive(Debug, Default)]

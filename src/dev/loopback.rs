@@ -14,10 +14,10 @@ use tokio::task::JoinHandle;
 use super::camera::{CameraOptions, run as run_camera};
 use super::hub::{DevHubError, DevHubOptions};
 use crate::config::Config;
-use crate::h264::clip::Clip;
 use crate::hub::client::HubClient;
 use crate::hub::options::HubOptions;
 use crate::realtime::ice::IceSettings;
+use twinsight_media::h264::clip::Clip;
 
 /// The hub's clients have this long to take their leave.
 const HUB_LIMIT: Duration = Duration::from_secs(3);

@@ -9,13 +9,11 @@ use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
 use tracing::Instrument;
 
-use super::keyframes::KeyframeBudget;
 use super::session::{InboundRouter, Lifetime, Parts, Session, sink};
 use super::stream_state::{StreamState, StreamStateMachine};
-use crate::config::{Codec, Dialect, StreamId};
-use crate::decode::frame::Frame;
-use crate::decode::worker::DecodeConfig;
+use crate::config::{Dialect, StreamId};
 use crate::hub::client::HubClient;
+use crate::media::worker::DecodeConfig;
 use crate::realtime::connect::{Content, MediaContent};
 use crate::realtime::ice::IceSettings;
 use crate::realtime::link::{Link, LinkOptions, content_of};
@@ -23,6 +21,9 @@ use crate::realtime::negotiation::Role;
 use crate::realtime::rtp_track::TrackKind;
 use crate::realtime::signal::ChannelKind;
 use crate::telemetry::metrics::Metrics;
+use twinsight_media::codec::Codec;
+use twinsight_media::decode::keyframes::KeyframeBudget;
+use twinsight_media::picture::Frame;
 
 /// What to subscribe to, and how.
 #[derive(Debug, Clone)]
@@ -124,6 +125,8 @@ impl CameraStream {
             state_machine: Some(state_machine),
             router,
             keyframes: context.keyframes,
+            metrics: context.metrics.stream(&id),
+            id: id.clone(),
             decode: options.decode,
             lifetime: Lifetime::Handles,
             on_frame,

@@ -3,10 +3,10 @@
 use image::RgbImage;
 
 use super::local_track::LocalTrack;
-use crate::decode::frame::{Color, Frame, I420, PictureSize};
-use crate::h264::encode::{Encoder, MAX_SIDES, MIN_SIDE, Rate};
-use crate::preprocess::color::rgb_to_i420;
 use crate::realtime::rtp_track::TrackKind;
+use twinsight_media::color::rgb_to_i420;
+use twinsight_media::h264::encode::{Encoder, MAX_SIDES, MIN_SIDE, Rate};
+use twinsight_media::picture::{Color, Frame, I420, PictureSize};
 
 /// What pictures are encoded as.
 #[derive(Debug, Clone, Copy, PartialEq)]

@@ -5,8 +5,8 @@ use std::fmt;
 
 use tokio::sync::watch;
 
-use crate::decode::frame::Frame;
 use crate::hub::handlers::{HandlerId, HandlerTasks, call};
+use twinsight_media::picture::Frame;
 
 /// The freshest frame, for any number of readers.
 pub(super) struct FrameFeed {

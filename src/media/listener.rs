@@ -12,16 +12,15 @@ use tokio::sync::{oneshot, watch};
 use tracing::Instrument;
 
 use super::core::Core;
-use super::keyframes::KeyframeBudget;
 use super::local_track::LocalTrack;
 use super::session::{InboundRouter, Lifetime, Parts, Session, sink};
 use super::stream::{Direction, MediaError, MediaStream, MediaStreamOptions};
 use super::stream_state::StreamStateMachine;
+use crate::clock::SystemClock;
 use crate::config::StreamId;
-use crate::decode::decoder::DecoderKind;
-use crate::decode::worker::DecodeConfig;
 use crate::hub::client::HubClient;
 use crate::hub::{HubError, Instance};
+use crate::media::worker::DecodeConfig;
 use crate::realtime::acceptor::{Acceptor, AcceptorCounts, PeerService};
 use crate::realtime::connect::{Content, MediaContent};
 use crate::realtime::ice::IceSettings;
@@ -33,6 +32,8 @@ use crate::realtime::sdp::{Description, SectionKind};
 use crate::realtime::signal::ChannelKind;
 use crate::telemetry::ledger::CameraState;
 use crate::telemetry::metrics::Metrics;
+use twinsight_media::decode::decoder::DecoderKind;
+use twinsight_media::decode::keyframes::KeyframeBudget;
 
 /// Longer limits than this are no limits, and instants have an end.
 const LONGEST_LIMIT: Duration = Duration::from_secs(365 * 24 * 3600);
@@ -532,7 +533,13 @@ fn run(running: Running<'_>) -> tokio::task::JoinHandle<()> {
         state_machine: watches.then(|| StreamStateMachine::new(Instant::now(), running.role)),
         router: running.router,
         keyframes: Arc::new(KeyframeBudget::new(Instant::now())),
-        decode: DecodeConfig::new(id, running.metrics, DecoderKind::Software),
+        metrics: running.metrics.stream(&id),
+        decode: DecodeConfig::new(
+            running.metrics.stream_ledger(&id),
+            Arc::new(SystemClock),
+            DecoderKind::Software,
+        ),
+        id,
         on_frame: Box::new(move |frame| frames.frames.give(frame)),
         on_state: Box::new(move |state| {
             let receiving = state.state == CameraState::Receiving;

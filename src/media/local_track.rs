@@ -14,10 +14,10 @@ use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 use tracing::Instrument;
 
-use crate::h264::nal::{NalType, annex_b};
-use crate::h264::packetize::packetize;
 use crate::realtime::rtp_track::{OutboundRtp, TrackKind, TrackSender};
 use crate::realtime::warnings::allowed;
+use twinsight_media::h264::nal::{NalType, annex_b};
+use twinsight_media::h264::packetize::packetize;
 
 /// Largest RTP payload: with headers and SRTP it stays below any path's MTU.
 const MAX_PAYLOAD_BYTES: usize = 1150;

@@ -9,11 +9,11 @@ mod core;
 mod encoder;
 #[cfg(feature = "webrtc")]
 mod frames;
-pub mod keyframes;
 #[cfg(feature = "webrtc")]
 mod listener;
 #[cfg(feature = "webrtc")]
 mod local_track;
+pub mod queue;
 #[cfg(feature = "webrtc")]
 mod remote_track;
 #[cfg(feature = "webrtc")]
@@ -21,6 +21,7 @@ mod session;
 #[cfg(feature = "webrtc")]
 mod stream;
 pub mod stream_state;
+pub mod worker;
 
 #[cfg(feature = "webrtc")]
 pub use self::core::MediaState;

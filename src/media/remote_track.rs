@@ -11,7 +11,7 @@ use tokio::sync::broadcast;
 use crate::realtime::negotiation::Attempt;
 use crate::realtime::rtp_tap::AudioPacket;
 use crate::realtime::rtp_track::TrackKind;
-use crate::rtp::RtpPacket;
+use twinsight_media::rtp::RtpPacket;
 
 /// Packets that wait for one reader; the oldest are left out beyond it.
 const PACKETS: usize = 512;

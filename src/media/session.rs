@@ -11,13 +11,12 @@ use tokio::sync::{Notify, mpsc, oneshot};
 
 use super::camera::{FrameHandler, StateHandler};
 use super::core::Core;
-use super::keyframes::KeyframeBudget;
 use super::local_track::Attachment;
 use super::remote_track::MediaPacket;
 use super::stream_state::{StreamState, StreamStateMachine};
 use crate::backoff::Backoff;
-use crate::decode::gate::KeyframeReason;
-use crate::decode::worker::{
+use crate::config::StreamId;
+use crate::media::worker::{
     Arrival, ArrivalQueue, DecodeConfig, DecodeParts, DecodeWorker, NoThread,
 };
 use crate::realtime::link::{Link, LinkEvent, Wake as LinkWake};
@@ -25,11 +24,14 @@ use crate::realtime::negotiation::{Attempt, EndReason, Progress, Role};
 use crate::realtime::rtp_tap::{Inbound, RtpSink};
 use crate::realtime::rtp_track::{TrackKind, TrackSender};
 use crate::realtime::warnings::allowed;
-use crate::rtp::RtpPacket;
-use crate::rtp::sources::Sources;
 use crate::telemetry::ledger::{CameraState, PacketRefusal, ShedLevel};
 use crate::telemetry::logging::{RATE_LIMIT, RateLimit};
 use crate::telemetry::metrics::{Metrics, StreamMetrics};
+use twinsight_media::decode::gate::KeyframeReason;
+use twinsight_media::decode::keyframes::KeyframeBudget;
+use twinsight_media::ledger::StreamLedger;
+use twinsight_media::rtp::RtpPacket;
+use twinsight_media::rtp::sources::Sources;
 
 /// While nothing comes for this long, the peer is asked whether it has said goodbye.
 const SILENCE: Duration = Duration::from_secs(1);
@@ -57,6 +59,8 @@ pub(super) struct Parts {
     pub(super) state_machine: Option<StreamStateMachine>,
     pub(super) router: Arc<InboundRouter>,
     pub(super) keyframes: Arc<KeyframeBudget>,
+    pub(super) id: StreamId,
+    pub(super) metrics: Arc<StreamMetrics>,
     pub(super) decode: DecodeConfig,
     pub(super) on_frame: FrameHandler,
     pub(super) on_state: StateHandler,
@@ -321,6 +325,7 @@ pub(super) struct Session {
     link: Link,
     role: Role,
     stream_metrics: Arc<StreamMetrics>,
+    ledger: Arc<StreamLedger>,
     state_machine: Option<StreamStateMachine>,
     keyframes: Arc<KeyframeBudget>,
     on_state: StateHandler,
@@ -424,12 +429,13 @@ impl Session {
     /// A task at rest.
     pub(super) fn new(parts: Parts) -> Self {
         let (keyframe_wanted, keyframe_requests) = mpsc::channel(1);
-        let stream_metrics = Arc::clone(&parts.decode.metrics);
+        let ledger = Arc::clone(&parts.decode.ledger);
         let (seen, mut on_frame) = (Arc::clone(&parts.router.seen), parts.on_frame);
         Self {
             link: parts.link,
             role: parts.role,
-            stream_metrics,
+            stream_metrics: parts.metrics,
+            ledger,
             state_machine: parts.state_machine,
             keyframes: parts.keyframes,
             on_state: parts.on_state,
@@ -439,6 +445,7 @@ impl Session {
             seen: Arc::clone(&parts.router.seen),
             router: parts.router,
             decoding: Decoding::NotYet(Box::new(DecodeParts {
+                id: parts.id,
                 config: parts.decode,
                 on_frame: Box::new(move |frame| {
                     seen.frame();
@@ -706,7 +713,7 @@ impl Session {
             self.decode();
         }
         // Where nothing but keyframes is decoded, frames are seconds apart, and the media is there all the same.
-        let few = self.stream_metrics.shed_level() == ShedLevel::KeyframesOnly;
+        let few = self.ledger.shed_level() == ShedLevel::KeyframesOnly;
         let last_frame = if few && self.seen.silent_for() < SILENCE {
             Some(now)
         } else {
@@ -758,7 +765,7 @@ impl Session {
 
     /// Video comes, and for a while no unit was complete: it is one large unit that takes its time.
     fn unit_is_coming(&mut self, now: Instant) -> bool {
-        let units = self.stream_metrics.access_units_received.get();
+        let units = self.ledger.units_received();
         if units != self.units.0 {
             self.units = (units, now);
         }
@@ -828,7 +835,7 @@ mod tests {
     use bytes::Bytes;
 
     use super::*;
-    use crate::config::Codec;
+    use twinsight_media::codec::Codec;
 
     #[test]
     fn the_last_change_of_several_is_said_in_the_end() {

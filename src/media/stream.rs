@@ -13,14 +13,15 @@ use super::core::{Core, MediaState};
 use super::frames::Frames;
 use super::local_track::LocalTrack;
 use super::remote_track::RemoteTrack;
-use crate::config::{Codec, Dialect};
-use crate::decode::frame::Frame;
+use crate::config::Dialect;
 use crate::hub::HubError;
 use crate::hub::handlers::{HandlerId, Items};
 use crate::realtime::CloseReason;
 use crate::realtime::data_channel::refused_servers;
 use crate::realtime::ice::IceSettings;
 use crate::realtime::rtp_track::TrackKind;
+use twinsight_media::codec::Codec;
+use twinsight_media::picture::Frame;
 
 /// Which way media goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

@@ -2,6 +2,7 @@
 //! and removing are one code path. A camera that did not change is not touched.
 
 use std::collections::BTreeMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -10,11 +11,9 @@ use parking_lot::{Mutex, RwLock};
 
 use super::gone::Gone;
 use super::models::Catalog;
+use crate::clock::SystemClock;
 use crate::config::StreamId;
 use crate::config::{CameraConfig, Connect, IceConfig, IcePolicy};
-use crate::decode::cpu_pressure::CpuPressure;
-use crate::decode::decoder::DecoderKind;
-use crate::decode::worker::DecodeConfig;
 use crate::detect::health::ModelHealth;
 use crate::detect::worker::{CameraScheduler, CameraWork};
 use crate::http::api::CameraFacts;
@@ -22,6 +21,7 @@ use crate::media::camera::{
     CameraStream, CameraStreamOptions, FrameHandler, StateHandler, StreamContext,
 };
 use crate::media::stream_state::StreamState;
+use crate::media::worker::DecodeConfig;
 use crate::publish::event::CameraStatus;
 use crate::publish::publisher::Publisher;
 use crate::realtime::ice::IceSettings;
@@ -30,6 +30,8 @@ use crate::schedule::scheduler::{Pace, SourceId, SourceSettings};
 use crate::telemetry::ledger::{CameraState, FrameDrop, ShedLevel};
 use crate::telemetry::logging::{RATE_LIMIT, RateLimit};
 use crate::telemetry::metrics::{Forgotten, StreamMetrics};
+use twinsight_media::decode::cpu_pressure::CpuPressure;
+use twinsight_media::decode::decoder::DecoderKind;
 
 /// What every camera of the node uses.
 #[derive(Debug, Clone)]
@@ -45,7 +47,7 @@ pub(super) struct CameraContext {
     /// The decoder.
     pub decoder: DecoderKind,
     /// What decoding costs inference.
-    pub lag: Arc<CpuPressure>,
+    pub cpu_pressure: Arc<CpuPressure>,
     /// StatusFacts when any camera's state changes.
     pub changed: Arc<tokio::sync::Notify>,
 }
@@ -314,8 +316,13 @@ impl Cameras {
             codecs: config.codecs.clone(),
             ice: context.ice.clone(),
             decode: DecodeConfig {
-                inference_lag: Arc::clone(&context.lag),
-                ..DecodeConfig::new(config.id.clone(), &context.stream.metrics, context.decoder)
+                seed: seed(&config.id),
+                cpu_pressure: Arc::clone(&context.cpu_pressure),
+                ..DecodeConfig::new(
+                    context.stream.metrics.stream_ledger(&config.id),
+                    Arc::new(SystemClock),
+                    context.decoder,
+                )
             },
         };
         let stream = CameraStream::open(
@@ -520,6 +527,13 @@ fn slowness_handler(
     }
 }
 
+/// Another one for each camera, and the same one in each run.
+fn seed(id: &StreamId) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    id.hash(&mut hasher);
+    hasher.finish()
+}
+
 /// Why a camera that sends is blind, as its status says it.
 const SLOW_REASON: &str = "every frame takes longer to come than max_age_ms, so none is inferred";
 
@@ -640,14 +654,14 @@ mod tests {
     use super::super::models::{ModelLoader, Models};
     use super::*;
     use crate::config::{Config, ConfigSource, Env, Settings};
-    use crate::decode::frame::PictureSize;
     use crate::detect::FakeDetector;
     use crate::hub::client::HubClient;
     use crate::hub::options::HubOptions;
-    use crate::media::keyframes::KeyframeBudget;
     use crate::media::stream_state::StreamState;
     use crate::publish::publisher::{EventSink, HubAway, PublisherTask};
     use crate::telemetry::metrics::Metrics;
+    use twinsight_media::decode::keyframes::KeyframeBudget;
+    use twinsight_media::picture::PictureSize;
 
     #[test]
     fn no_rate_is_too_small_for_a_duration() {
@@ -705,7 +719,7 @@ mod tests {
                     width_px: 16,
                     height_px: 16,
                 }),
-                lag: Arc::default(),
+                cpu_pressure: Arc::default(),
                 changed: Arc::default(),
             };
             let detector = FakeDetector::new(Duration::ZERO, Vec::new());

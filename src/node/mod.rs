@@ -26,8 +26,6 @@ use self::models::Models;
 use self::reload::{Inputs, ReloadTask, Reloaded};
 use crate::clock::WallClock;
 use crate::config::{Config, ConfigSource, HubConfig, HubMode};
-use crate::decode::cpu_pressure::CpuPressure;
-use crate::decode::decoder::DecoderKind;
 use crate::detect::health::ModelHealth;
 #[cfg(feature = "ort")]
 use crate::detect::plan::SessionPlan;
@@ -40,11 +38,13 @@ use crate::hub::options::{HubOptions, Mode, Timers};
 use crate::hub::session::AwayReason;
 use crate::hub::twin::Instance;
 use crate::media::camera::StreamContext;
-use crate::media::keyframes::KeyframeBudget;
 use crate::publish::event::{Inferred, ModelRef, SeenObject};
 use crate::publish::publisher::{EventSink, HubAway, Publisher, PublisherTask, new_run_id};
 use crate::telemetry::health::{Health, HealthClock, Heartbeat, Readiness};
 use crate::telemetry::metrics::Metrics;
+use twinsight_media::decode::cpu_pressure::CpuPressure;
+use twinsight_media::decode::decoder::DecoderKind;
+use twinsight_media::decode::keyframes::KeyframeBudget;
 
 /// Events of inferred frames that wait for the hub's socket.
 const OUTBOX_FRAMES: usize = 64;
@@ -177,14 +177,14 @@ impl Node {
         );
 
         let scheduler = Arc::new(CameraScheduler::default());
-        let lag: Arc<CpuPressure> = Arc::default();
+        let cpu_pressure: Arc<CpuPressure> = Arc::default();
         let pool_context = PoolContext {
             scheduler: Arc::clone(&scheduler),
             factory: models.factory(),
             sink: inference_sink(publisher.clone()),
             metrics: Arc::clone(&metrics),
             health: health.clone(),
-            lag: Arc::clone(&lag),
+            cpu_pressure: Arc::clone(&cpu_pressure),
             clock: Arc::new(Instant::now),
         };
         let pool = InferencePool::spawn(pool_context, detectors);
@@ -202,7 +202,7 @@ impl Node {
             publisher: publisher.clone(),
             ice: (&config.ice).into(),
             decoder,
-            lag,
+            cpu_pressure,
             changed: Arc::clone(&changed),
         });
         let cameras = Arc::new(tokio::sync::Mutex::new(cameras));

@@ -1,7 +1,7 @@
 //! Pictures to tensors. Decoded planes or RGB bytes come in, a CHW `f32` tensor and the
 //! [`Placement`](tensor::Placement) that maps boxes back go out. The inference worker runs it.
 
-pub mod color;
+pub mod affine;
 pub mod resize;
 mod sample;
 pub mod tensor;

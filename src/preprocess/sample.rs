@@ -9,9 +9,10 @@
     )
 )]
 
-use super::color::{ChannelAffine, convert, high};
+use super::affine::ChannelAffine;
 use super::resize::Axis;
-use crate::decode::frame::Color;
+use twinsight_media::color::{convert, high};
+use twinsight_media::picture::Color;
 
 /// How many columns are picked at once.
 const BLOCK: usize = 16;

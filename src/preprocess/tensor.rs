@@ -1,10 +1,11 @@
 //! A picture to a model's input tensor in one pass over its rows: sampled as RGB, blended, scaled and written to their
 //! channel, with no whole RGB picture in between and no allocation once the geometry is known.
 
-use super::color::{ChannelAffine, rows_of};
+use super::affine::ChannelAffine;
 use super::resize::Axis;
 use super::sample::{Instructions, SampledRow, Sampler};
-use crate::decode::frame::{I420, PictureSize, Plane};
+use twinsight_media::color::rows_of;
+use twinsight_media::picture::{I420, PictureSize, Plane};
 
 /// What a detector takes.
 #[derive(Debug, Clone, Copy)]
@@ -318,8 +319,8 @@ fn is_whole(picture: &Picture<'_>) -> bool {
 )]
 mod tests {
     use super::*;
-    use crate::decode::frame::{Color, Matrix};
-    use crate::preprocess::color::to_rgb8;
+    use twinsight_media::color::to_rgb8;
+    use twinsight_media::picture::{Color, Matrix};
 
     const BYTES: [ChannelAffine; 3] = [ChannelAffine {
         gain: 1.0,

@@ -8,8 +8,8 @@ use serde::Serialize;
 
 use crate::clock::WallClock;
 use crate::config::StreamId;
-use crate::decode::frame::{FrameTiming, PictureSize};
 use crate::telemetry::ledger::CameraState;
+use twinsight_media::picture::{FrameTiming, PictureSize};
 
 /// Type of the event for each inferred frame.
 pub const DETECTIONS: &str = "detections";

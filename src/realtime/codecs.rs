@@ -8,7 +8,7 @@ use rtc::rtp_transceiver::rtp_sender::{RTCRtpCodec, RTCRtpCodecParameters, RtpCo
 use super::normalise::h264_parameters;
 use super::rtp_track::TrackKind;
 use super::sdp::Description;
-use crate::config::Codec;
+use twinsight_media::codec::Codec;
 
 /// H.264 profiles in order of offer (`profile-level-id`, payload type). Constrained baseline is
 /// first: some peers answer nothing to an offer that does not begin with a baseline profile.

@@ -13,9 +13,9 @@ use super::rtp_tap::RtpSink;
 use super::rtp_track::{TrackKind, TrackSender};
 use super::sdp::Description as Sdp;
 use super::warnings::allowed;
-use crate::config::Codec;
 use crate::hub::client::HubClient;
 use crate::hub::message::IceServer;
+use twinsight_media::codec::Codec;
 
 /// The hub has this long to name ICE servers before an attempt goes on without them.
 const ICE_SERVERS_LIMIT: Duration = Duration::from_secs(3);

@@ -18,7 +18,7 @@ use rtc::shared::TransportContext;
 
 use super::peer::NACK_INTERVAL;
 use super::rtp_tap::{MAX_SOURCES, PayloadTypes};
-use crate::rtp::VIDEO_CLOCK_HZ;
+use twinsight_media::rtp::VIDEO_CLOCK_HZ;
 
 /// The source whose keyframe is to be asked for; the last of several.
 #[derive(Debug, Clone, Default)]

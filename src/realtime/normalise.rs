@@ -22,7 +22,7 @@ use std::fmt::Write as _;
 
 use super::candidate::{LeftOut, usable};
 use super::sdp::{Attribute, Description, Format, Section, SectionKind, value_of};
-use crate::config::Codec;
+use twinsight_media::codec::Codec;
 
 /// What a connection takes of a description.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -46,9 +46,9 @@ use super::sdp::{Description, SdpError};
 use super::signal::Candidate;
 use super::socket::{MediaRuntime, bind_addresses};
 use super::warnings::allowed;
-use crate::config::Codec;
 use crate::descriptors::explain_io;
 use crate::hub::message::IceServer;
+use twinsight_media::codec::Codec;
 
 /// How often lost packets are asked for again; the reorder stage's patience is a multiple of it.
 pub const NACK_INTERVAL: Duration = Duration::from_millis(20);

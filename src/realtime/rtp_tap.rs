@@ -22,9 +22,9 @@ use rtc::rtcp::sender_report::SenderReport;
 use rtc::sansio::Protocol;
 
 use super::sdp::Description;
-use crate::config::Codec;
-use crate::rtp::RtpPacket;
 use crate::telemetry::ledger::PacketRefusal;
+use twinsight_media::codec::Codec;
+use twinsight_media::rtp::RtpPacket;
 
 /// What the tap sees.
 #[derive(Debug)]

@@ -10,7 +10,7 @@ use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 
-use crate::config::Codec;
+use twinsight_media::codec::Codec;
 
 /// A description larger than this is refused; a browser's with everything in it has 10 KiB.
 pub const MAX_BYTES: usize = 64 * 1024;

@@ -15,9 +15,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::ready_queue::{ReadyQueue, Turn};
-use crate::decode::frame::Frame;
 use crate::telemetry::ledger::FrameDrop;
 use crate::telemetry::metrics::StreamMetrics;
+use twinsight_media::picture::Frame;
 
 /// Time between two inferences of a stream without a limit, at [`Pace::Halved`].
 const HALVED_UNLIMITED: Duration = Duration::from_millis(200);

@@ -1,7 +1,7 @@
 use super::*;
 use crate::config::StreamId;
-use crate::decode::frame::{Color, FrameTiming, PictureSize, PlanePool};
 use crate::telemetry::metrics::Metrics;
+use twinsight_media::picture::{Color, FrameTiming, PictureSize, PlanePool};
 
 pub(super) const MS: Duration = Duration::from_millis(1);
 

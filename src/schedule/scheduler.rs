@@ -8,8 +8,8 @@ use parking_lot::{Condvar, Mutex};
 pub use super::core::{
     Admission, Core, Job, JobEnd, ModelRules, Pace, Pick, SourceId, SourceSettings,
 };
-use crate::decode::frame::Frame;
 use crate::telemetry::ledger::FrameDrop;
+use twinsight_media::picture::Frame;
 
 /// The scheduler that decode threads and inference workers share.
 #[derive(Debug)]

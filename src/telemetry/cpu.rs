@@ -5,7 +5,7 @@ use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::time::{Duration, Instant};
 
-use rustix::time::{ClockId, clock_gettime};
+use crate::clock::thread_cpu;
 
 /// What a piece of work took.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -41,14 +41,6 @@ impl Stopwatch {
             cpu: now.cpu.saturating_sub(before.cpu),
         }
     }
-}
-
-/// Processor time of the calling thread since it began. A call costs some 0.3 µs: for frames, not for packets.
-pub fn thread_cpu() -> Duration {
-    let time = clock_gettime(ClockId::ThreadCPUTime);
-    let seconds = u64::try_from(time.tv_sec).unwrap_or_default();
-    let nanoseconds = u32::try_from(time.tv_nsec).unwrap_or_default();
-    Duration::new(seconds, nanoseconds)
 }
 
 /// How long a thread was ready to run and had no processor. Where the kernel does not tell, never.

@@ -1,47 +1,8 @@
-//! The ledger's vocabulary: what can become of an access unit, a frame and an event.
-//! Every one that comes in leaves through exactly one of these or is counted as passed on.
+//! The ledger's vocabulary: what can become of a frame and an event. Every one that comes in leaves through exactly one of
+//! these or is counted as passed on. What can become of an access unit is said where units are decoded.
 
-use super::label::label_enum;
-
-label_enum! {
-    /// Why an access unit gave no frame.
-    pub enum UnitDrop {
-        /// A packet of it was lost for good.
-        Incomplete = "incomplete",
-        /// The decoder waits for a keyframe.
-        AwaitingKeyframe = "awaiting_keyframe",
-        /// Decoding fell behind: skipped to the next keyframe.
-        DecodeBacklog = "decode_backlog",
-        /// The decoder refused it.
-        DecodeError = "decode_error",
-        /// The decoder took it and gave no picture.
-        NoPicture = "no_picture",
-        /// It is larger than an access unit may be.
-        Oversize = "oversize",
-        /// Skipped on purpose under overload.
-        Shed = "shed",
-        /// The decoder that held it was rebuilt.
-        Reset = "reset",
-        /// The stream ended.
-        Shutdown = "shutdown",
-    }
-}
-
-label_enum! {
-    /// How much a stream leaves out while it, or the machine, is over its head; each step includes those before.
-    #[derive(Default)]
-    pub enum ShedLevel {
-        /// Nothing is left out.
-        #[default]
-        None = "none",
-        /// Its frames are inferred half as often.
-        InferLess = "infer_less",
-        /// Pictures to which no other refers are not decoded.
-        ReferencesOnly = "references_only",
-        /// Nothing but keyframes is decoded.
-        KeyframesOnly = "keyframes_only",
-    }
-}
+use twinsight_media::label_enum;
+pub use twinsight_media::ledger::{ShedLevel, UnitDrop};
 
 label_enum! {
     /// Why a decoded frame was not inferred.

@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use parking_lot::{Mutex, MutexGuard};
 use prometheus::{
@@ -11,12 +11,15 @@ use prometheus::{
     IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
 };
 
-use super::label::label_enum;
 use super::ledger::{
     CameraState, EventDrop, FrameDrop, Malformed, ModelState, PacketRefusal, ShedLevel,
     SignalRefusal, Stage, UnitDrop, Work,
 };
 use crate::config::StreamId;
+use twinsight_media::codec::Codec;
+use twinsight_media::label_enum;
+use twinsight_media::ledger::{DecodeWork, LedgerSink, StreamLedger};
+use twinsight_media::picture::FrameTiming;
 
 label_enum! {
     /// Why the HTTP server closed a connection before its end.
@@ -818,6 +821,77 @@ impl StreamMetrics {
     }
 }
 
+impl Metrics {
+    /// The books of a stream's decoding, which tell its metrics everything.
+    pub fn stream_ledger(self: &Arc<Self>, id: &StreamId) -> Arc<StreamLedger> {
+        Arc::new(StreamLedger::with_sink(Arc::new(DecodeMetrics {
+            stream: self.stream(id),
+            node: Arc::clone(self),
+        })))
+    }
+}
+
+/// Tells what became of a stream's packets and units to its metrics and to those of the node.
+#[derive(Debug)]
+struct DecodeMetrics {
+    stream: Arc<StreamMetrics>,
+    node: Arc<Metrics>,
+}
+
+impl LedgerSink for DecodeMetrics {
+    fn packet_received(&self) {
+        self.stream.rtp_packets_received.inc();
+    }
+
+    fn packets_lost(&self, count: u64) {
+        self.stream.rtp_packets_lost.inc_by(count);
+    }
+
+    fn malformed_payloads(&self, codec: Codec, count: u64) {
+        let kind = match codec {
+            Codec::H264 => Malformed::H264,
+            Codec::Vp8 => Malformed::Vp8,
+        };
+        self.node.malformed_input[kind as usize].inc_by(count);
+    }
+
+    fn unit_received(&self) {
+        self.stream.access_units_received.inc();
+    }
+
+    fn unit_dropped(&self, reason: UnitDrop) {
+        self.stream.unit_dropped(reason);
+    }
+
+    fn frame_decoded(&self, timing: &FrameTiming) {
+        let spent = |from: Instant, to: Instant| to.saturating_duration_since(from);
+        self.stream.frames_decoded.inc();
+        self.stream.stage(
+            Stage::Receive,
+            spent(timing.received_at, timing.completed_at),
+        );
+        self.stream
+            .stage(Stage::Decode, spent(timing.completed_at, timing.decoded_at));
+    }
+
+    fn cpu_spent(&self, work: DecodeWork, time: Duration) {
+        let work = match work {
+            DecodeWork::Depacketize => Work::Depacketize,
+            DecodeWork::Decode => Work::Decode,
+            DecodeWork::Copy => Work::Copy,
+        };
+        self.stream.worked(work, time);
+    }
+
+    fn shed_level(&self, level: ShedLevel) {
+        self.stream.set_shed_level(level);
+    }
+
+    fn path_restarted(&self) {
+        self.node.worker_restarts.inc();
+    }
+}
+
 impl Shedding {
     fn changed(&self, before: ShedLevel, after: ShedLevel) {
         let mut streams = self.streams.lock();
@@ -986,6 +1060,42 @@ mod tests {
             .event_dropped(EventDrop::HubDisconnected);
         assert_eq!(metrics.forget(&id(1)), Forgotten::Yes);
         assert!(metrics.known_stream(&id(1)).is_none());
+    }
+
+    #[test]
+    fn the_level_of_shedding_is_the_highest_of_all_streams() {
+        let metrics = Arc::new(Metrics::new());
+        let level = || value(&metrics.encode(), "twinsight_shed_level");
+        let (one, other) = (metrics.stream(&id(1)), metrics.stream(&id(2)));
+        one.set_shed_level(ShedLevel::KeyframesOnly);
+        other.set_shed_level(ShedLevel::InferLess);
+        assert_eq!(level(), Some(3));
+        one.set_shed_level(ShedLevel::None);
+        assert_eq!(level(), Some(1));
+        other.set_shed_level(ShedLevel::None);
+        assert_eq!(level(), Some(0));
+    }
+
+    #[test]
+    fn what_decoding_tells_is_counted_for_its_stream_and_for_the_node() {
+        let metrics = Arc::new(Metrics::new());
+        let sink = DecodeMetrics {
+            stream: metrics.stream(&id(1)),
+            node: Arc::clone(&metrics),
+        };
+        sink.packet_received();
+        sink.packets_lost(3);
+        sink.malformed_payloads(Codec::Vp8, 2);
+        sink.unit_received();
+        sink.unit_received();
+        sink.unit_dropped(UnitDrop::Shed);
+        sink.path_restarted();
+        let stream = metrics.stream(&id(1));
+        assert_eq!(stream.rtp_packets_received.get(), 1);
+        assert_eq!(stream.rtp_packets_lost.get(), 3);
+        assert_eq!(stream.ledger().in_flight()[0], 1);
+        assert_eq!(metrics.malformed_input_counter(Malformed::Vp8).get(), 2);
+        assert_eq!(metrics.worker_restarts.get(), 1);
     }
 
     #[test]

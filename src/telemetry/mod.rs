@@ -2,7 +2,6 @@
 
 pub mod cpu;
 pub mod health;
-pub(crate) mod label;
 pub mod ledger;
 mod log_line;
 mod log_queue;

@@ -343,14 +343,14 @@ pub mod fake {
     use tokio::net::TcpListener;
     use tokio::task::AbortHandle;
     use twinsight::config::Config;
-    use twinsight::decode::decoder::DecoderKind;
     use twinsight::detect::{BBox, Detector, FakeDetector, Object};
     use twinsight::dev::camera::{self, CameraOptions};
-    use twinsight::h264::clip::Clip;
     use twinsight::hub::{HubClient, HubOptions, MessageReceiver};
     use twinsight::node::models::Models;
     use twinsight::node::{Node, NodeParts};
     use twinsight::realtime::ice::IceSettings;
+    use twinsight_media::decode::decoder::DecoderKind;
+    use twinsight_media::h264::clip::Clip;
 
     /// The node's twin.
     pub const NODE: &str = "node-1";

@@ -5,10 +5,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{Builder, JoinHandle};
 use std::time::{Duration, Instant};
 
-use twinsight::decode::frame::{Color, Frame, I420, PictureSize};
 use twinsight::dev::camera::pattern;
 use twinsight::hub::{HubClient, HubOptions};
 use twinsight::media::{EncoderOptions, Frames, LocalTrack, MediaStream, VideoEncoder};
+use twinsight_media::picture::{Color, Frame, I420, PictureSize};
 
 use super::DEADLINE;
 

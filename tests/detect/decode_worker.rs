@@ -17,16 +17,17 @@ use openh264::encoder::{BitRate, Encoder, EncoderConfig, FrameRate, QpRange, Rat
 use openh264::formats::YUVBuffer;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
-use twinsight::config::{Codec, StreamId};
-use twinsight::decode::decoder::DecoderKind;
-use twinsight::decode::frame::{Frame, PictureSize};
-use twinsight::decode::gate::KeyframeReason;
-use twinsight::decode::worker::{Arrival, ArrivalQueue, DecodeConfig, DecodeParts, DecodeWorker};
-use twinsight::h264::packetize::packetize;
-use twinsight::rtp::RtpPacket;
+use twinsight::clock::SystemClock;
+use twinsight::config::StreamId;
+use twinsight::media::worker::{Arrival, ArrivalQueue, DecodeConfig, DecodeParts, DecodeWorker};
 use twinsight::telemetry::ledger::UnitDrop;
-use twinsight::telemetry::metrics::Metrics;
 use twinsight::thread::spawn_named;
+use twinsight_media::codec::Codec;
+use twinsight_media::decode::decoder::DecoderKind;
+use twinsight_media::decode::gate::KeyframeReason;
+use twinsight_media::h264::packetize::packetize;
+use twinsight_media::picture::{Frame, PictureSize};
+use twinsight_media::rtp::RtpPacket;
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -47,14 +48,14 @@ fn start_with(
     queue: ArrivalQueue,
     mut inspect: impl FnMut(&Frame) + Send + 'static,
 ) -> Running {
-    let metrics = Metrics::new();
-    let mut config = DecodeConfig::new(StreamId::new("camera", "default"), &metrics, decoder);
+    let mut config = DecodeConfig::new(Arc::default(), Arc::new(SystemClock), decoder);
     // Here the machine may be busy with other tests.
     config.max_backlog = PATIENCE;
     let queue = Arc::new(queue);
     let (frame_in, frames) = channel();
     let (request_in, requests) = channel();
     let parts = DecodeParts {
+        id: StreamId::new("camera", "default"),
         config: config.clone(),
         on_frame: Box::new(move |frame| {
             inspect(&frame);
@@ -100,7 +101,7 @@ fn a_clean_recording_comes_out_whole() {
         assert_eq!(frame.timing().captured_at_unix_ms, Some(captured_at));
     }
     running.worker.stop();
-    assert_eq!(running.config.metrics.ledger().in_flight()[0], 0);
+    assert_eq!(running.config.ledger.units_held(), 0);
     assert!(running.requests.try_recv().is_err());
 }
 
@@ -116,12 +117,12 @@ fn a_decoder_that_panics_begins_anew_and_its_units_are_accounted_for() {
     for packet in &recording.packets {
         assert!(push(&running.queue, packet));
     }
-    while running.config.restarts.get() == 0 {
+    while running.config.ledger.path_restarts() == 0 {
         assert!(running.frames.recv_timeout(PATIENCE).is_ok());
     }
     running.worker.stop();
-    assert!(running.config.metrics.units_dropped(UnitDrop::Reset) > 0);
-    assert_eq!(running.config.metrics.ledger().in_flight()[0], 0);
+    assert!(running.config.ledger.units_dropped(UnitDrop::Reset) > 0);
+    assert_eq!(running.config.ledger.units_held(), 0);
 }
 
 #[test]
@@ -164,8 +165,8 @@ fn an_idr_of_600_packets_in_one_burst_decodes_on_a_busy_machine() {
         }
     );
     running.worker.stop();
-    assert_eq!(running.config.metrics.rtp_packets_lost.get(), 0);
-    assert_eq!(running.config.metrics.ledger().in_flight()[0], 0);
+    assert_eq!(running.config.ledger.packets_lost(), 0);
+    assert_eq!(running.config.ledger.units_held(), 0);
 }
 
 #[test]
@@ -205,7 +206,7 @@ fn a_full_queue_is_a_loss_that_asks_for_a_keyframe() {
         }
     }
     running.worker.stop();
-    assert_eq!(running.config.metrics.ledger().in_flight()[0], 0);
+    assert_eq!(running.config.ledger.units_held(), 0);
 }
 
 #[test]
@@ -231,10 +232,10 @@ fn what_is_in_flight_at_the_stop_is_counted() {
         push(&running.queue, packet);
     }
     running.worker.stop();
-    let ledger = running.config.metrics.ledger();
-    assert_eq!(ledger.in_flight()[0], 0);
-    assert_eq!((ledger.units_received, ledger.frames_decoded), (5, 1));
-    assert!(running.config.metrics.units_dropped(UnitDrop::Shutdown) >= 1);
+    let ledger = running.config.ledger;
+    assert_eq!(ledger.units_held(), 0);
+    assert_eq!((ledger.units_received(), ledger.frames_decoded()), (5, 1));
+    assert!(ledger.units_dropped(UnitDrop::Shutdown) >= 1);
     assert!(!push(&running.queue, &units[3][0]));
 }
 

@@ -5,10 +5,10 @@ use std::path::{Path, PathBuf};
 use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::time::Duration;
 
-use twinsight::decode::frame::PictureSize;
 use twinsight::detect::{
     DetectError, DetectSettings, Detector, OnnxDetector, Picture, Runtime, RuntimeOptions,
 };
+use twinsight_media::picture::PictureSize;
 
 fn root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))

@@ -7,13 +7,13 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use serde::Deserialize;
-use twinsight::decode::frame::{Color, I420, Matrix, PictureSize};
 use twinsight::detect::RuntimeOptions;
 use twinsight::dev::detect::{DetectOptions, run};
-use twinsight::h264::clip::Clip;
-use twinsight::preprocess::color::ChannelAffine;
+use twinsight::preprocess::affine::ChannelAffine;
 use twinsight::preprocess::tensor::{Align, ChannelOrder, Fit};
 use twinsight::preprocess::{Picture, Preprocessor, TensorSpec};
+use twinsight_media::h264::clip::Clip;
+use twinsight_media::picture::{Color, I420, Matrix, PictureSize};
 
 /// The frames compared: from an IDR in the middle of the clip, where people cross.
 const FIRST_FRAME: usize = 390;

@@ -330,7 +330,8 @@ async fn we_dial_a_browser_and_video_goes_both_ways() {
 #[cfg(feature = "vp8")]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_npm_camera_sends_vp8_once_it_was_offered_again() {
-    use twinsight::config::{Codec, Dialect};
+    use twinsight::config::Dialect;
+    use twinsight_media::codec::Codec;
     let url = start_hub(DevHubOptions::default()).await;
     let rust = client(&url, "rust").await;
     let clip = crate::common::root().join("media/pedestrians.h264");

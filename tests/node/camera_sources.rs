@@ -17,23 +17,24 @@ use std::time::{Duration, Instant};
 use crate::common::{DEADLINE, Program, root, start_hub};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
-use twinsight::config::{Codec, Dialect, StreamId};
-use twinsight::decode::decoder::{Decoder, DecoderKind};
-use twinsight::decode::frame::{Color, I420, PictureSize};
-use twinsight::decode::path::{DecodeConfig, ReceivePath};
-use twinsight::decode::queue::Arrival;
+use twinsight::clock::SystemClock;
+use twinsight::config::Dialect;
 use twinsight::dev::camera::encode::{PictureEncoder, Pictures};
 use twinsight::dev::camera::{self, CameraOptions, pattern};
 use twinsight::dev::hub::DevHubOptions;
-use twinsight::h264::clip::Clip;
-use twinsight::h264::nal::{NalType, annex_b};
 use twinsight::hub::{HubClient, HubOptions};
 use twinsight::realtime::ice::IceSettings;
 use twinsight::realtime::peer::Peer;
 use twinsight::realtime::rtp_tap::Inbound;
 use twinsight::realtime::rtp_track::TrackKind;
 use twinsight::realtime::signal::{ChannelKind, Signal, SignalNames, mint_peer_id};
-use twinsight::telemetry::metrics::Metrics;
+use twinsight_media::codec::Codec;
+use twinsight_media::decode::decoder::{Decoder, DecoderKind};
+use twinsight_media::decode::path::{DecodeConfig, ReceivePath};
+use twinsight_media::h264::clip::Clip;
+use twinsight_media::h264::nal::{NalType, annex_b};
+use twinsight_media::picture::{Color, I420, PictureSize};
+use twinsight_media::rtp::Arrival;
 
 const SIZE: PictureSize = PictureSize {
     width_px: 640,
@@ -141,9 +142,8 @@ async fn over_a_connection_numbers_are_in_order_and_a_pli_gives_a_keyframe_withi
     };
     peer.accept_answer(&sdp).await.unwrap();
 
-    let metrics = Metrics::new();
-    let id = StreamId::new("cam", "default");
-    let mut path = ReceivePath::new(&DecodeConfig::new(id, &metrics, DecoderKind::Software));
+    let config = DecodeConfig::new(Arc::default(), Arc::new(SystemClock), DecoderKind::Software);
+    let mut path = ReceivePath::new(&config);
     let (mut numbers, mut unit_is_idr, mut keyframes) = (Vec::new(), false, Vec::new());
     let asked_after = [5, 6, 12];
     let mut units = 0;
@@ -211,7 +211,7 @@ fn a_picture_keeps_its_colours_and_an_odd_size_is_made_even() {
     assert_eq!(decoded.len(), 3);
     let mut rgb = Vec::new();
     let planes = I420::from_packed(&decoded[2], size, Color::default());
-    twinsight::preprocess::color::to_rgb8(&planes, &mut rgb);
+    twinsight_media::color::to_rgb8(&planes, &mut rgb);
     for (x, expected) in [
         (50, [220, 20, 20]),
         (150, [20, 200, 20]),
@@ -419,15 +419,15 @@ async fn the_node_detects_on_a_camera_that_sends_a_picture() {
     // A picture of the shipped clip: there are persons in it.
     let clip = Clip::read(&root().join("media/pedestrians.h264")).unwrap();
     let mut decoder = Decoder::new(DecoderKind::Software, Codec::H264).unwrap();
-    let pool = twinsight::decode::frame::PlanePool::new(1);
+    let pool = twinsight_media::picture::PlanePool::new(1);
     let mut pictures = Vec::new();
     decoder
-        .decode(&clip.units()[0].data, 0, &pool, &mut pictures)
+        .decode(&clip.units()[0].data, 0, &pool, &SystemClock, &mut pictures)
         .unwrap();
     let picture = &pictures[0];
     let mut rgb = Vec::new();
     let planes = I420::from_packed(picture.planes.bytes(), picture.size, Color::default());
-    twinsight::preprocess::color::to_rgb8(&planes, &mut rgb);
+    twinsight_media::color::to_rgb8(&planes, &mut rgb);
     let side = |length: usize| u32::try_from(length).unwrap();
     image::RgbImage::from_raw(
         side(picture.size.width_px),

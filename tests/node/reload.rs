@@ -17,7 +17,6 @@ use crate::common::{DEADLINE, NodeProcess, fake, http_get, start_hub};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use twinsight::config::{ConfigSource, Env, Settings, StreamId};
-use twinsight::decode::decoder::DecoderKind;
 use twinsight::detect::manifest::ModelError;
 use twinsight::detect::{BBox, Detector, FakeDetector, Object};
 use twinsight::dev::hub::DevHubOptions;
@@ -27,6 +26,7 @@ use twinsight::node::reload::Reloaded;
 use twinsight::node::{Node, NodeParts};
 use twinsight::telemetry::ledger::{FrameDrop, UnitDrop};
 use twinsight::telemetry::metrics::StreamMetrics;
+use twinsight_media::decode::decoder::DecoderKind;
 
 /// A model that sees two objects; the others see one.
 const TWO: &str = "two";

@@ -22,9 +22,9 @@ use tokio::sync::oneshot;
 use tokio::task::{AbortHandle, JoinHandle};
 use twinsight::dev::camera::{self, CameraOptions};
 use twinsight::dev::hub::{self, DevHubError, DevHubOptions, DirectAccess};
-use twinsight::h264::clip::Clip;
 use twinsight::hub::{HubClient, HubOptions};
 use twinsight::realtime::ice::IceSettings;
+use twinsight_media::h264::clip::Clip;
 
 /// The longest that a graceful stop may take.
 const STOP_LIMIT: Duration = Duration::from_secs(5);

@@ -9,7 +9,6 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
-use twinsight::config::Codec;
 use twinsight::realtime::ice::IceSettings;
 use twinsight::realtime::peer::{MediaSetup, Peer, PeerError, PeerEvent};
 use twinsight::realtime::rtp_tap::{Inbound, RtpSink};
@@ -17,6 +16,7 @@ use twinsight::realtime::rtp_track::OutboundRtp;
 use twinsight::realtime::rtp_track::TrackKind;
 use twinsight::realtime::sdp::{Description, MAX_BYTES};
 use twinsight::realtime::signal::Candidate;
+use twinsight_media::codec::Codec;
 
 const BURST: u16 = 600;
 const LIMIT: Duration = Duration::from_secs(20);

@@ -7,11 +7,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::pattern;
-use crate::decode::frame::{Color, I420, PictureSize};
 use crate::dev::picture;
-pub use crate::h264::encode::EncodedPicture;
-use crate::h264::encode::{Encoder, MAX_SIDES, MIN_SIDE, Rate};
-use crate::preprocess::color::rgb_to_i420;
+use twinsight_media::color::rgb_to_i420;
+pub use twinsight_media::h264::encode::EncodedPicture;
+use twinsight_media::h264::encode::{Encoder, MAX_SIDES, MIN_SIDE, Rate};
+use twinsight_media::picture::{Color, I420, PictureSize};
 
 /// Why pictures cannot be sent.
 #[derive(Debug, thiserror::Error)]

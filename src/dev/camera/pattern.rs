@@ -2,7 +2,7 @@
 //! from a decoded picture. The number is there twice, at the top and at the bottom, as digits for the
 //! eye and as blocks for a test, so that a torn or wrong picture is told from a right one.
 
-use crate::decode::frame::{I420, PictureSize};
+use twinsight_media::picture::{I420, PictureSize};
 
 /// Blocks in a row: a white and a black one to begin with, the number, and its check bits.
 const BLOCKS: usize = 2 + NUMBER_BITS + CHECK_BITS;
@@ -194,7 +194,7 @@ fn draw_digits(number: u32, width_px: usize, at: (usize, usize), dot: usize, lum
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::decode::frame::Color;
+    use twinsight_media::picture::Color;
 
     const SIZE: PictureSize = PictureSize {
         width_px: 320,

@@ -8,10 +8,10 @@ use anyhow::Result;
 use tokio::sync::{Notify, mpsc};
 
 use super::source::Feed;
-use crate::h264::packetize::packetize;
 use crate::realtime::peer::{Peer, PeerEvent};
 use crate::realtime::rtp_track::{OutboundRtp, TrackSender};
 use crate::realtime::signal::{Signal, SignalEnvelope};
+use twinsight_media::h264::packetize::packetize;
 
 /// Largest RTP payload: with headers and SRTP it stays below any path's MTU.
 const MAX_PAYLOAD_BYTES: usize = 1150;

@@ -11,7 +11,7 @@ use bytes::Bytes;
 
 #[cfg(feature = "openh264")]
 use super::encode::{PictureEncoder, Pictures};
-use crate::h264::clip::Clip;
+use twinsight_media::h264::clip::Clip;
 
 /// What a camera sends. Cloning shares it.
 #[derive(Debug, Clone)]

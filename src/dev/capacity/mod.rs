@@ -23,7 +23,7 @@ use self::report::{Csv, Head};
 use self::step::Step;
 use self::testbed::Testbed;
 use super::camera::check_fps;
-use crate::h264::clip::Clip;
+use twinsight_media::h264::clip::Clip;
 
 /// No more cameras are tried: each takes some file descriptors, of which a program has 1024.
 const MOST_CAMERAS: usize = 128;

@@ -7,10 +7,10 @@ use std::path::{Path, PathBuf};
 use super::measured::{CARRIED_SHARE, Demand, Limit, Measured, Refusal};
 use super::{CapacityOptions, End, Found, step_of};
 use crate::config::CameraConfig;
-use crate::decode::frame::PictureSize;
-use crate::h264::clip::Clip;
-use crate::h264::nal::{NalType, annex_b};
-use crate::h264::sps::Sps;
+use twinsight_media::h264::clip::Clip;
+use twinsight_media::h264::nal::{NalType, annex_b};
+use twinsight_media::h264::sps::Sps;
+use twinsight_media::picture::PictureSize;
 
 /// The fastest model that is shipped.
 const FAST_MODEL: &str = "ssdlite_mobilenet_v2_coco";

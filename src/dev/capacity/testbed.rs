@@ -8,9 +8,9 @@ use parking_lot::Mutex;
 use tokio::runtime::{Builder, Handle, Runtime};
 
 use super::super::loopback::{Hub, camera};
-use crate::h264::clip::Clip;
 use crate::hub::client::HubClient;
 use crate::hub::options::HubOptions;
+use twinsight_media::h264::clip::Clip;
 
 /// The threads' name.
 pub(super) const THREADS: &str = "cameras";

@@ -1,0 +1,310 @@
+//! From RTP packets to frames in one plain state: reorder, the codec's depacketizer and [`DecodeStream`] in a
+//! row. The stream's thread runs it; tests and benches run it with simulated time.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use thiserror::Error;
+
+use super::cpu_pressure::CpuPressure;
+use super::decoder::{DecoderError, DecoderKind};
+use super::gate::KeyframeReason;
+use super::load::UnitClass;
+use super::shed::{Ladder, ShedChange};
+use super::stream::DecodeStream;
+use crate::access_unit::AccessUnit;
+use crate::clock::Clock;
+use crate::codec::Codec;
+use crate::h264::depacketize as h264;
+use crate::h264::parameter_sets::ParameterSets;
+use crate::ledger::{ShedLevel, StreamLedger};
+use crate::picture::Frame;
+use crate::rtp::Arrival;
+use crate::rtp::reorder::{Ordered, Reorder};
+use crate::vp8::depacketize as vp8;
+
+/// Default of [`DecodeConfig::nack_interval`].
+pub const NACK_INTERVAL: Duration = Duration::from_millis(20);
+/// Default of [`DecodeConfig::max_backlog`].
+pub const MAX_BACKLOG: Duration = Duration::from_millis(500);
+
+/// While packets of a keyframe come, each within this time of the one before, no other one is asked for: it would only
+/// take its place on a slow link.
+const KEYFRAME_PAUSE: Duration = Duration::from_millis(500);
+/// A keyframe that takes longer than this does not keep others from being asked for.
+const KEYFRAME_PATIENCE: Duration = Duration::from_secs(10);
+
+/// What one stream's decoding needs to know.
+#[derive(Debug, Clone)]
+pub struct DecodeConfig {
+    /// The stream's books.
+    pub ledger: Arc<StreamLedger>,
+    /// Where the time is read.
+    pub clock: Arc<dyn Clock>,
+    /// How often missing packets are asked for: a hole waits twice that, and the jitter.
+    pub nack_interval: Duration,
+    /// Units that waited longer than this from their last packet to the start of decoding are skipped, up to the next
+    /// keyframe.
+    pub max_backlog: Duration,
+    /// Which decoders to make.
+    pub decoder: DecoderKind,
+    /// Parameter sets of the session description (`sprop-parameter-sets`).
+    pub parameter_sets: ParameterSets,
+    /// Spreads the moments at which streams shed more or less.
+    pub seed: u64,
+    /// What decoding costs inference: what is decoded and cannot be inferred is of no use.
+    pub cpu_pressure: Arc<CpuPressure>,
+}
+
+impl DecodeConfig {
+    /// The defaults for a stream.
+    pub fn new(ledger: Arc<StreamLedger>, clock: Arc<dyn Clock>, decoder: DecoderKind) -> Self {
+        Self {
+            ledger,
+            clock,
+            nack_interval: NACK_INTERVAL,
+            max_backlog: MAX_BACKLOG,
+            decoder,
+            parameter_sets: ParameterSets::default(),
+            seed: 0,
+            cpu_pressure: Arc::default(),
+        }
+    }
+}
+
+/// What went wrong with the stream's input; counted already, for the log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+pub enum PathError {
+    /// A malformed payload of H.264.
+    #[error("a malformed H.264 payload spoiled an access unit: {0}")]
+    H264(#[from] h264::PayloadError),
+    /// A malformed payload of VP8.
+    #[error("a malformed VP8 payload spoiled a frame: {0}")]
+    Vp8(#[from] vp8::PayloadError),
+    /// A unit without a picture.
+    #[error(transparent)]
+    Decoder(#[from] DecoderError),
+}
+
+/// Reorder, depacketizers and decoder of one stream. Its sender may use one codec after the other, as far as both were
+/// negotiated; sequence numbers go on.
+#[derive(Debug)]
+pub struct ReceivePath {
+    ledger: Arc<StreamLedger>,
+    clock: Arc<dyn Clock>,
+    reorder: Reorder,
+    /// Of the packets that came last.
+    codec: Codec,
+    h264: h264::Depacketizer,
+    vp8: vp8::Depacketizer,
+    stream: DecodeStream,
+    ladder: Ladder,
+    max_backlog: Duration,
+    seed: u64,
+    cpu_pressure: Arc<CpuPressure>,
+    shed_change: Option<ShedChange>,
+}
+
+impl ReceivePath {
+    /// A path that has seen no packet.
+    pub fn new(config: &DecodeConfig) -> Self {
+        Self {
+            ledger: Arc::clone(&config.ledger),
+            clock: Arc::clone(&config.clock),
+            reorder: Reorder::new(config.nack_interval),
+            codec: Codec::H264,
+            h264: h264::Depacketizer::new(config.parameter_sets.clone()),
+            vp8: vp8::Depacketizer::default(),
+            stream: DecodeStream::new(
+                Arc::clone(&config.ledger),
+                Arc::clone(&config.clock),
+                config.decoder,
+                config.max_backlog,
+            ),
+            ladder: Ladder::new(config.max_backlog, config.seed),
+            max_backlog: config.max_backlog,
+            seed: config.seed,
+            cpu_pressure: Arc::clone(&config.cpu_pressure),
+            shed_change: None,
+        }
+    }
+
+    /// Takes what arrived. Call [`step`](Self::step) until it gives false after each.
+    pub fn take(&mut self, arrival: Arrival) {
+        match arrival {
+            Arrival::Rtp(packet) => {
+                self.ledger.receive_packet();
+                self.reorder.push(packet);
+            }
+            Arrival::SenderReport {
+                ntp, rtp_timestamp, ..
+            } => self.stream.sender_report(ntp, rtp_timestamp),
+        }
+    }
+
+    /// Does the next piece of work: false when there is none until something arrives or the
+    /// [`deadline`](Self::deadline) passes. At most three access units are decoded. From one call to the next is
+    /// how long the work of the first took.
+    pub fn step(&mut self, now: Instant, on_frame: &mut dyn FnMut(Frame)) -> bool {
+        let did_something = self.next(now, on_frame);
+        let (h264, vp8) = (self.h264.take_malformed(), self.vp8.take_malformed());
+        self.ledger.refuse_payloads(Codec::H264, h264);
+        self.ledger.refuse_payloads(Codec::Vp8, vp8);
+        did_something
+    }
+
+    fn next(&mut self, now: Instant, on_frame: &mut dyn FnMut(Frame)) -> bool {
+        self.ladder.done(now);
+        let Some(ordered) = self.reorder.pop(now) else {
+            if self.ladder.gone_at().is_some_and(|at| at <= now) {
+                self.reset(now);
+            }
+            return false;
+        };
+        match &ordered {
+            Ordered::Lost { count, .. } => {
+                self.ledger.lose_packets(u64::from(*count));
+            }
+            Ordered::Restart => {
+                self.stream.source_changed();
+                // What the source before was too much for says nothing about this one.
+                self.reset(now);
+            }
+            Ordered::Packet(packet) if packet.codec != self.codec => {
+                if let Some(unit) = self.finish_unit(now) {
+                    self.decode(unit, now, on_frame);
+                }
+                self.codec = packet.codec;
+            }
+            Ordered::Packet(_) => {}
+        }
+        if matches!(ordered, Ordered::Restart) {
+            if let Some(unit) = self.finish_unit(now) {
+                self.decode(unit, now, on_frame);
+            }
+            return true;
+        }
+        match self.codec {
+            Codec::H264 => {
+                for unit in self.h264.push(ordered) {
+                    self.decode(unit, now, on_frame);
+                }
+            }
+            Codec::Vp8 => {
+                for unit in self.vp8.push(ordered) {
+                    self.decode(unit, now, on_frame);
+                }
+            }
+        }
+        true
+    }
+
+    /// The reason for a keyframe request that is due.
+    pub fn keyframe_request(&mut self, now: Instant) -> Option<KeyframeReason> {
+        if self.keyframe_awaited_until().is_some_and(|at| now < at) {
+            return None;
+        }
+        self.stream.keyframe_request(now)
+    }
+
+    /// When there is something to do although nothing arrives.
+    pub fn deadline(&self) -> Option<Instant> {
+        let request = self.stream.deadline();
+        let request = request.map(|at| {
+            self.keyframe_awaited_until()
+                .map_or(at, |until| at.max(until))
+        });
+        let deadlines = [self.reorder.deadline(), request, self.ladder.gone_at()];
+        deadlines.into_iter().flatten().min()
+    }
+
+    /// Units that the decoder holds.
+    pub fn held(&self) -> usize {
+        self.stream.held()
+    }
+
+    /// The last change of how much is left out, once.
+    pub fn take_shed_change(&mut self) -> Option<ShedChange> {
+        self.shed_change.take()
+    }
+
+    /// The last error, once.
+    pub fn take_error(&mut self) -> Option<PathError> {
+        let h264 = self.h264.take_error().map(PathError::from);
+        h264.or_else(|| self.vp8.take_error().map(PathError::from))
+            .or_else(|| self.stream.take_error().map(PathError::from))
+    }
+
+    /// Nothing is decoded any more: what comes from now on is counted as `shutdown`.
+    pub fn stop(&mut self) {
+        self.stream.stop();
+    }
+
+    /// Closes the books after [`stop`](Self::stop): packets behind a hole and the open unit too.
+    pub fn finish(&mut self, now: Instant) {
+        self.stream.stop();
+        self.reorder.finish();
+        while self.step(now, &mut |_| {}) {}
+        if let Some(unit) = self.finish_unit(now) {
+            self.stream.push(unit, now, &mut |_| {});
+        }
+    }
+
+    /// Another ladder, of which nothing is known.
+    fn reset(&mut self, now: Instant) {
+        let from = self.ladder.level();
+        if from > ShedLevel::None {
+            self.shed_change = Some(ShedChange {
+                from,
+                to: ShedLevel::None,
+                lateness: Duration::ZERO,
+            });
+        }
+        self.ladder = Ladder::new(self.max_backlog, self.seed);
+        self.stream.shed(ShedLevel::None, now);
+    }
+
+    fn decode(&mut self, unit: AccessUnit, now: Instant, on_frame: &mut dyn FnMut(Frame)) {
+        let lag = self.cpu_pressure.lately(now);
+        if let Some(change) = self.ladder.arrived(&unit, lag, now) {
+            self.stream.shed(change.to, now);
+            self.shed_change = Some(change);
+        }
+        let class = UnitClass::of(&unit);
+        let before = self.clock.thread_cpu();
+        let let_through = self.stream.push(unit, now, on_frame);
+        self.cpu_pressure
+            .decoded(self.clock.thread_cpu().saturating_sub(before));
+        if let_through && let Some(class) = class {
+            self.ladder.began(class, now);
+        }
+    }
+
+    /// Closes the open unit. The next one of its codec follows a loss, so that nothing but a keyframe passes.
+    fn finish_unit(&mut self, now: Instant) -> Option<AccessUnit> {
+        let unit = match self.codec {
+            Codec::H264 => self.h264.finish(),
+            Codec::Vp8 => self.vp8.finish(),
+        };
+        // That nothing more comes of it is known only now. How long its sender was silent is no lateness of ours.
+        unit.map(|unit| AccessUnit {
+            completed_at: unit.completed_at.max(now),
+            ..unit
+        })
+    }
+
+    /// While a keyframe is under way: until when the rest of it is waited for.
+    fn keyframe_awaited_until(&self) -> Option<Instant> {
+        let coming = match self.codec {
+            Codec::H264 => self.h264.keyframe_under_way(),
+            Codec::Vp8 => self.vp8.keyframe_under_way(),
+        }?;
+        let patience_ends = coming.first_packet + KEYFRAME_PATIENCE;
+        Some(patience_ends.min(coming.last_packet + KEYFRAME_PAUSE))
+    }
+}
+
+#[cfg(test)]
+#[cfg(feature = "openh264")]
+#[path = "path_tests.rs"]
+mod tests;

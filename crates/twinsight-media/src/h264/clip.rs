@@ -1,0 +1,590 @@
+//! A clip: the access units of an H.264 byte stream (Annex B) or of H.264 in MP4, in memory.
+//! Development cameras play them, `detect` decodes them.
+//!
+//! Decoding can begin with every keyframe of a clip: parameter sets are kept from where they stood, also behind what is
+//! left out, and stand before each IDR picture, sequence parameter sets first.
+
+use std::io::{self, Read as _};
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+
+use bytes::Bytes;
+
+use super::mp4::{self, Mp4Error, Turn};
+use super::nal::{NalType, START_CODE, SliceStart, annex_b};
+use super::parameter_sets::ParameterSets;
+use super::sps::PpsIds;
+
+/// A clip larger than this is refused: it is held in memory.
+pub const MAX_CLIP_BYTES: u64 = 256 * 1024 * 1024;
+
+/// Units with the parameter sets that are put before them may be as much; only a hostile file gets there.
+const MAX_UNITS_BYTES: usize = 512 * 1024 * 1024;
+
+/// `nal_unit_type` 14: a prefix belongs to the slice behind it.
+const PREFIX: NalType = NalType::Other(14);
+
+/// The access units of a clip.
+#[derive(Debug, Clone)]
+pub struct Clip {
+    units: Vec<ClipUnit>,
+    turn: Turn,
+    damage: Option<NotAClip>,
+}
+
+/// An access unit of a clip.
+#[derive(Debug, Clone)]
+pub struct ClipUnit {
+    /// Its NAL units as a byte stream (Annex B).
+    pub data: Bytes,
+    /// True when decoding can begin with it.
+    pub is_idr: bool,
+}
+
+/// Why a file is not held in memory.
+#[derive(Debug, thiserror::Error)]
+pub enum ReadError {
+    /// The system's reason.
+    #[error(transparent)]
+    Io(#[from] io::Error),
+    /// It is too large.
+    #[error("it has more than the {MAX_CLIP_BYTES} bytes that are held in memory")]
+    TooLarge,
+}
+
+/// Why a clip cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ClipError {
+    /// The file cannot be read.
+    #[error("cannot read the clip {} ({source}): name an H.264 byte stream or an MP4 file that is there and readable", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The file is too large to be held in memory.
+    #[error("the clip {} has more than the {MAX_CLIP_BYTES} bytes that are held in memory: cut it", path.display())]
+    TooLarge {
+        /// The file.
+        path: PathBuf,
+    },
+    /// There is no keyframe in it.
+    #[error(
+        "{} is neither an H.264 byte stream (Annex B) with a keyframe nor an MP4 file: make one with `ffmpeg -i FILE -c:v libx264 -profile:v baseline -bf 0 -g 20 -f h264 CLIP.h264`",
+        path.display()
+    )]
+    NoKeyframe {
+        /// The file.
+        path: PathBuf,
+    },
+    /// An MP4 file that gives no clip.
+    #[error(
+        "{} {problem}: make one that can be used with `ffmpeg -i FILE -c:v libx264 -profile:v baseline -bf 0 -g 20 CLIP.mp4`",
+        path.display()
+    )]
+    Mp4 {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        problem: Mp4Error,
+    },
+}
+
+/// Why bytes are no clip, or not all of one.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum NotAClip {
+    /// There is no keyframe to begin with.
+    #[error("is an H.264 byte stream without a keyframe")]
+    NoKeyframe,
+    /// An MP4 file without a keyframe in its video track.
+    #[error("is an MP4 file whose H.264 has no keyframe")]
+    NoKeyframeInMp4,
+    /// An MP4 file that gives no or not all access units.
+    #[error(transparent)]
+    Mp4(#[from] Mp4Error),
+    /// Its parameter sets, before each keyframe, would fill the memory.
+    #[error("has parameter sets of a size that no encoder makes")]
+    TooLarge,
+}
+
+/// Reads a file, pipe or device into memory, as far as it is no larger than [`MAX_CLIP_BYTES`].
+///
+/// # Errors
+/// When it cannot be read or is larger.
+pub fn read_bounded(path: &Path) -> Result<Vec<u8>, ReadError> {
+    let mut bytes = Vec::new();
+    let mut file = std::fs::File::open(path)?.take(MAX_CLIP_BYTES + 1);
+    file.read_to_end(&mut bytes)?;
+    if file.limit() == 0 {
+        return Err(ReadError::TooLarge);
+    }
+    Ok(bytes)
+}
+
+impl Clip {
+    /// Reads a byte stream or an MP4 file. What comes before the first keyframe is left out.
+    ///
+    /// # Errors
+    /// When the file cannot be read, is too large, or holds no keyframe.
+    pub fn read(path: &Path) -> Result<Self, ClipError> {
+        let path = || path.to_owned();
+        let bytes = read_bounded(&path()).map_err(|error| match error {
+            ReadError::Io(source) => ClipError::Read {
+                path: path(),
+                source,
+            },
+            ReadError::TooLarge => ClipError::TooLarge { path: path() },
+        })?;
+        let clip = Self::from_bytes(&bytes).map_err(|error| match error {
+            NotAClip::Mp4(problem) => ClipError::Mp4 {
+                path: path(),
+                problem,
+            },
+            NotAClip::NoKeyframe | NotAClip::NoKeyframeInMp4 => {
+                ClipError::NoKeyframe { path: path() }
+            }
+            NotAClip::TooLarge => ClipError::TooLarge { path: path() },
+        })?;
+        if let Some(damage) = clip.damage() {
+            tracing::warn!(clip = %path().display(), "the clip {damage}: what is whole of it is used");
+        }
+        Ok(clip)
+    }
+
+    /// The access units of a byte stream or MP4 file from the first keyframe on.
+    ///
+    /// # Errors
+    /// When it is neither, or has no keyframe.
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self, NotAClip> {
+        if !mp4::is_mp4(bytes) {
+            return Self::from_annex_b(bytes).ok_or(NotAClip::NoKeyframe);
+        }
+        let track = mp4::track(bytes)?;
+        let mut units = Units::default();
+        for sample in &track.samples {
+            if sample.nals.is_empty() {
+                units.closed = true;
+                continue;
+            }
+            units.begin(&sample.sets);
+            let mut unit = UnitBuilder::default();
+            sample.nals.iter().for_each(|nal| unit.push(nal));
+            units.push(unit);
+        }
+        let damage = track.damage.map(NotAClip::Mp4);
+        let clip = units.clip(track.turn, damage.clone());
+        clip.ok_or(damage.unwrap_or(NotAClip::NoKeyframeInMp4))
+    }
+
+    /// The access units of a byte stream from its first keyframe on; `None` without one.
+    pub fn from_annex_b(stream: &[u8]) -> Option<Self> {
+        let mut units = Units::default();
+        let mut unit = UnitBuilder::default();
+        let mut prefixes = Vec::new();
+        for nal in annex_b(stream) {
+            if kind(nal) == Some(PREFIX) {
+                prefixes.push(nal);
+                continue;
+            }
+            if unit.is_complete_before(nal) {
+                units.push(std::mem::take(&mut unit));
+            }
+            prefixes.drain(..).for_each(|prefix| unit.push(prefix));
+            unit.push(nal);
+        }
+        units.push(unit);
+        units.clip(Turn::default(), None)
+    }
+
+    /// How its pictures are to be turned to be upright.
+    pub fn turn(&self) -> Turn {
+        self.turn
+    }
+
+    /// What is wrong with the file that it came from: its units are what is whole of it.
+    pub fn damage(&self) -> Option<&NotAClip> {
+        self.damage.as_ref()
+    }
+
+    /// The access units; never empty, and the first is a keyframe.
+    pub fn units(&self) -> &[ClipUnit] {
+        &self.units
+    }
+
+    /// The index of the first keyframe at or after `index`, wrapping around.
+    pub fn keyframe_from(&self, index: usize) -> usize {
+        let from = index % self.units.len();
+        let ahead = self.units[from..].iter().position(|unit| unit.is_idr);
+        ahead.map_or(0, |distance| from + distance)
+    }
+}
+
+fn kind(nal: &[u8]) -> Option<NalType> {
+    nal.first().map(|header| NalType::of(*header))
+}
+
+/// Collects units from the first keyframe on, and the parameter sets that stood before.
+#[derive(Default)]
+struct Units<'a> {
+    units: Vec<ClipUnit>,
+    bytes: usize,
+    sets: ParameterSets,
+    /// Those outside of units that were taken last.
+    outside: Option<Rc<[&'a [u8]]>>,
+    /// Something is missing before the next unit: it has to be a keyframe.
+    closed: bool,
+    too_large: bool,
+}
+
+impl<'a> Units<'a> {
+    /// Takes the parameter sets that stand outside of the next unit, once for all units that share them: a unit of these
+    /// may have others in it, and those hold from there on.
+    fn begin(&mut self, sets: &Rc<[&'a [u8]]>) {
+        let same = |last| Rc::ptr_eq(last, sets);
+        if self.too_large || self.outside.as_ref().is_some_and(same) {
+            return;
+        }
+        self.outside = Some(Rc::clone(sets));
+        // Taking turns without end is work, too.
+        self.count(sets.iter().map(|set| set.len()).sum());
+        for set in sets.iter() {
+            let _ = self.sets.remember(set);
+        }
+    }
+
+    /// Counts what is written or read beside the file itself.
+    fn count(&mut self, bytes: usize) {
+        self.bytes = self.bytes.saturating_add(bytes);
+        self.too_large |= self.bytes > MAX_UNITS_BYTES;
+    }
+
+    fn push(&mut self, unit: UnitBuilder<'_>) {
+        // Each further keyframe would get all sets written before it.
+        if self.too_large {
+            return;
+        }
+        // Also those of a unit that is left out hold from there on.
+        let Some(unit) = unit.finish(&mut self.sets) else {
+            return;
+        };
+        self.closed &= !unit.is_idr;
+        if self.closed || (self.units.is_empty() && !unit.is_idr) {
+            return;
+        }
+        self.count(unit.data.len());
+        if !self.too_large {
+            self.units.push(unit);
+        }
+    }
+
+    fn clip(self, turn: Turn, damage: Option<NotAClip>) -> Option<Clip> {
+        let too_large = self.too_large.then_some(NotAClip::TooLarge);
+        (!self.units.is_empty()).then_some(Clip {
+            units: self.units,
+            turn,
+            damage: too_large.or(damage),
+        })
+    }
+}
+
+/// Collects the NAL units of one access unit (H.264 clause 7.4.1.2.3, without redundant pictures).
+#[derive(Default)]
+struct UnitBuilder<'a> {
+    nals: Vec<&'a [u8]>,
+    has_slice: bool,
+    is_idr: bool,
+}
+
+impl<'a> UnitBuilder<'a> {
+    fn is_complete_before(&self, nal: &[u8]) -> bool {
+        let begins_a_unit = match kind(nal) {
+            Some(NalType::Delimiter | NalType::Sps | NalType::Pps | NalType::Sei) => true,
+            Some(kind) if kind.is_slice() => {
+                SliceStart::parse(nal).is_some_and(|slice| slice.first_mb == 0)
+            }
+            _ => false,
+        };
+        self.has_slice && begins_a_unit
+    }
+
+    fn push(&mut self, nal: &'a [u8]) {
+        self.has_slice |= kind(nal).is_some_and(NalType::is_slice);
+        self.is_idr |= kind(nal) == Some(NalType::IdrSlice);
+        self.nals.push(nal);
+    }
+
+    /// The unit, unless it has no picture. A keyframe gets all sets that are known by then, its own among them.
+    fn finish(self, sets: &mut ParameterSets) -> Option<ClipUnit> {
+        let mut others = self.nals.clone();
+        others.retain(|nal| {
+            let is_set = matches!(kind(nal), Some(NalType::Sps | NalType::Pps));
+            // One that cannot be read stays where it is, for whoever knows more.
+            !is_set || sets.remember(nal).is_err()
+        });
+        if !self.has_slice {
+            return None;
+        }
+        let mut data = Vec::with_capacity(self.nals.iter().map(|nal| nal.len() + 4).sum());
+        let mut write = |nal: &[u8]| {
+            data.extend_from_slice(&START_CODE);
+            data.extend_from_slice(nal);
+        };
+        if self.is_idr {
+            let mut others = others.into_iter().peekable();
+            // A delimiter stays the first of its unit.
+            if let Some(first) = others.next_if(|nal| kind(nal) == Some(NalType::Delimiter)) {
+                write(first);
+            }
+            sets.nals()
+                .filter(|set| is_usable(set, sets))
+                .for_each(&mut write);
+            others.for_each(write);
+        } else {
+            self.nals.into_iter().for_each(write);
+        }
+        Some(ClipUnit {
+            data: data.into(),
+            is_idr: self.is_idr,
+        })
+    }
+}
+
+/// False for a picture parameter set whose sequence parameter set never came, which decoders refuse.
+fn is_usable(set: &[u8], sets: &ParameterSets) -> bool {
+    kind(set) != Some(NalType::Pps)
+        || PpsIds::parse(set).is_ok_and(|ids| sets.active(u32::from(ids.id)).is_some())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_shipped_clip_has_795_pictures_and_a_keyframe_every_30() {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../media/pedestrians.h264");
+        let clip = Clip::read(&path).unwrap();
+        assert_eq!(clip.units().len(), 795);
+        let keyframes: Vec<usize> = (0..795).filter(|n| clip.units()[*n].is_idr).collect();
+        assert!(
+            keyframes.windows(2).all(|pair| pair[1] - pair[0] <= 30),
+            "{keyframes:?}"
+        );
+        assert_eq!(
+            (clip.keyframe_from(1), clip.keyframe_from(794)),
+            (keyframes[1], 0)
+        );
+    }
+
+    #[test]
+    fn what_is_no_clip_is_said() {
+        assert!(Clip::from_annex_b(b"not a clip").is_none());
+        let error = Clip::read(Path::new("no/such/clip.h264"))
+            .unwrap_err()
+            .to_string();
+        assert!(error.contains("no/such/clip.h264"), "{error}");
+    }
+
+    /// What is in each unit of a fault file: the letter of each NAL unit's type.
+    fn kinds(clip: &Clip) -> Vec<String> {
+        let letter = |nal: &[u8]| match kind(nal) {
+            Some(NalType::Sps) => 'S',
+            Some(NalType::Pps) => 'P',
+            Some(NalType::IdrSlice) => 'I',
+            Some(NalType::NonIdrSlice) => 'n',
+            _ => '.',
+        };
+        let units = clip.units().iter();
+        units
+            .map(|unit| annex_b(&unit.data).map(letter).collect())
+            .collect()
+    }
+
+    /// An IDR picture, or another one, of which nobody reads more than the first bytes.
+    const IDR: &[u8] = &[0, 0, 1, 0x65, 0x88, 0x80, 0x10];
+    const OTHER: &[u8] = &[0, 0, 1, 0x41, 0x9a, 0x22];
+
+    fn sets() -> (Vec<u8>, Vec<u8>) {
+        let with_code = |nal: Vec<u8>| [&[0, 0, 1][..], &nal].concat();
+        (
+            with_code(super::super::sps::tests::baseline_sps(0, 64, 48)),
+            with_code(super::super::sps::tests::pps(0, 0)),
+        )
+    }
+
+    fn kinds_of(parts: &[&[u8]]) -> Vec<String> {
+        kinds(&Clip::from_annex_b(&parts.concat()).unwrap())
+    }
+
+    #[test]
+    fn sets_before_what_is_left_out_stand_before_every_keyframe() {
+        let (sps, pps) = sets();
+        assert_eq!(
+            kinds_of(&[&sps, &pps, OTHER, OTHER, IDR, OTHER, IDR]),
+            ["SPI", "n", "SPI"]
+        );
+        // The other way round, with zeros between and garbage before them.
+        assert_eq!(
+            kinds_of(&[
+                b"garbage", &pps, &[0; 9], &sps, &[0; 5], IDR, &[0; 7], OTHER
+            ]),
+            ["SPI", "n"]
+        );
+    }
+
+    #[test]
+    fn a_picture_set_without_its_sequence_is_not_repeated() {
+        let (sps, pps) = sets();
+        let stray = [&[0, 0, 1][..], &super::super::sps::tests::pps(3, 7)].concat();
+        assert_eq!(kinds_of(&[&stray, &sps, &pps, IDR]), ["SPI"]);
+    }
+
+    fn boxed(kind: &[u8; 4], body: &[&[u8]]) -> Vec<u8> {
+        let body = body.concat();
+        let size = u32::try_from(8 + body.len()).unwrap();
+        [&size.to_be_bytes()[..], kind, &body].concat()
+    }
+
+    /// A full box of words.
+    fn table(kind: &[u8; 4], words: &[u32]) -> Vec<u8> {
+        let words: Vec<u8> = words.iter().flat_map(|word| word.to_be_bytes()).collect();
+        boxed(kind, &[&[0; 4], &words])
+    }
+
+    /// A NAL unit behind its length of four bytes.
+    fn with_length(nal: &[u8]) -> Vec<u8> {
+        let length = u32::try_from(nal.len()).unwrap();
+        [&length.to_be_bytes()[..], nal].concat()
+    }
+
+    /// A file whose descriptions have an SPS and a PPS each, and whose samples name theirs, from 1 on.
+    fn mp4(descriptions: &[[Vec<u8>; 2]], samples: &[(u32, Vec<u8>)]) -> Vec<u8> {
+        let entry = |[sps, pps]: &[Vec<u8>; 2]| {
+            let length = |set: &[u8]| u16::try_from(set.len()).unwrap().to_be_bytes();
+            let config = [
+                &[1, 66, 0, 31, 0xff, 0xe1][..],
+                &length(sps),
+                sps,
+                &[1],
+                &length(pps),
+                pps,
+            ];
+            boxed(b"avc1", &[&[0; 78], &boxed(b"avcC", &config)])
+        };
+        let entries: Vec<u8> = descriptions.iter().flat_map(entry).collect();
+        let count = u32::try_from(samples.len()).unwrap();
+        let (mut sizes, mut chunks, mut places) = (vec![0, count], vec![count], vec![count]);
+        let (mut data, mut at) = (Vec::new(), 8);
+        for (chunk, (description, sample)) in (1..).zip(samples) {
+            let bytes = u32::try_from(sample.len()).unwrap();
+            sizes.push(bytes);
+            chunks.extend([chunk, 1, *description]);
+            places.push(at);
+            at += bytes;
+            data.extend(sample);
+        }
+        let tables = [
+            boxed(b"stsd", &[&[0; 8], &entries]),
+            table(b"stsz", &sizes),
+            table(b"stsc", &chunks),
+            table(b"stco", &places),
+        ];
+        let stbl = boxed(b"stbl", &[&tables.concat()]);
+        let mdia = boxed(b"mdia", &[&boxed(b"minf", &[&stbl])]);
+        let moov = boxed(b"moov", &[&boxed(b"trak", &[&mdia])]);
+        [boxed(b"mdat", &[&data]), moov].concat()
+    }
+
+    #[test]
+    fn each_recording_of_a_joined_file_has_its_own_sets() {
+        use super::super::sps::tests::{baseline_sps, pps};
+        let [small, large] = [(64, 48), (128, 96)]
+            .map(|(width, height)| [baseline_sps(0, width, height), pps(0, 0)]);
+        let idr = with_length(&IDR[3..]);
+        let other = with_length(&OTHER[3..]);
+        let samples = [
+            (1, idr.clone()),
+            (1, other.clone()),
+            (2, idr.clone()),
+            (2, other),
+            (1, idr),
+        ];
+        let clip = Clip::from_bytes(&mp4(&[small.clone(), large.clone()], &samples)).unwrap();
+        assert_eq!(kinds(&clip), ["SPI", "n", "SPI", "n", "SPI"]);
+        for (unit, expected) in [(0, &small), (2, &large), (4, &small)] {
+            let first = annex_b(&clip.units()[unit].data).next();
+            assert_eq!(first, Some(&expected[0][..]), "unit {unit}");
+        }
+        assert!(clip.damage().is_none());
+    }
+
+    #[test]
+    fn a_sample_of_nothing_leaves_no_gap() {
+        let (sps, pps) = sets();
+        let sets = [[sps[3..].to_vec(), pps[3..].to_vec()]];
+        let idr = with_length(&IDR[3..]);
+        let other = with_length(&OTHER[3..]);
+        for nothing in [&[0; 4][..], &[0; 11], &[0, 0, 0, 3, 0, 0, 0], &[0; 3]] {
+            let samples = [idr.clone(), nothing.to_vec(), other.clone()].map(|data| (1, data));
+            let clip = Clip::from_bytes(&mp4(&sets, &samples)).unwrap();
+            assert_eq!(kinds(&clip), ["SPI", "n"], "{nothing:?}");
+            assert!(clip.damage().is_none(), "{nothing:?}");
+        }
+        // What is neither nothing nor whole is missing, and said.
+        for broken in [&[7][..], &[0, 0, 7], &[0, 0, 0, 9, 0x41]] {
+            let samples = [&idr, broken, &other, &idr].map(|data| (1, data.to_vec()));
+            let clip = Clip::from_bytes(&mp4(&sets, &samples)).unwrap();
+            assert_eq!(kinds(&clip), ["SPI", "SPI"], "{broken:?}");
+            assert!(clip.damage().is_some(), "{broken:?}");
+        }
+    }
+
+    #[test]
+    fn behind_what_is_too_large_nothing_is_written_nor_read() {
+        let (sps, pps) = sets();
+        let outside: Rc<[&[u8]]> = [&sps[3..]].into();
+        let mut units = Units {
+            bytes: MAX_UNITS_BYTES - 8,
+            ..Units::default()
+        };
+        let mut unit = UnitBuilder::default();
+        for nal in [&sps, &pps, IDR] {
+            unit.push(&nal[3..]);
+        }
+        units.push(unit);
+        assert!(units.too_large && units.units.is_empty());
+        units.sets = ParameterSets::default();
+        units.begin(&outside);
+        let mut unit = UnitBuilder::default();
+        unit.push(&pps[3..]);
+        unit.push(&IDR[3..]);
+        units.push(unit);
+        assert!(units.sets.is_empty() && units.units.is_empty());
+    }
+
+    #[test]
+    fn a_prefix_belongs_to_the_slice_behind_it() {
+        let (sps, pps) = sets();
+        let prefix = [0, 0, 1, 0x6e, 0xc0, 0x80, 7];
+        let second_slice = [0, 0, 1, 0x41, 0x46, 0x22];
+        assert_eq!(
+            kinds_of(&[
+                &sps,
+                &pps,
+                &prefix,
+                IDR,
+                &prefix,
+                OTHER,
+                &prefix,
+                &second_slice
+            ]),
+            ["SP.I", ".n.n"]
+        );
+    }
+
+    #[test]
+    fn a_device_without_end_is_too_large() {
+        let error = Clip::read(Path::new("/dev/zero")).unwrap_err().to_string();
+        assert!(error.contains("held in memory"), "{error}");
+    }
+}

@@ -1,0 +1,220 @@
+//! What becomes of each packet, access unit and frame of a stream. Every unit that comes in leaves as a frame, is dropped for one
+//! of the reasons here, or is held by the decoder: the books of a [`StreamLedger`] close at rest.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use crate::codec::Codec;
+use crate::picture::FrameTiming;
+
+label_enum! {
+    /// Why an access unit gave no frame.
+    pub enum UnitDrop {
+        /// A packet of it was lost for good.
+        Incomplete = "incomplete",
+        /// The decoder waits for a keyframe.
+        AwaitingKeyframe = "awaiting_keyframe",
+        /// Decoding fell behind: skipped to the next keyframe.
+        DecodeBacklog = "decode_backlog",
+        /// The decoder refused it.
+        DecodeError = "decode_error",
+        /// The decoder took it and gave no picture.
+        NoPicture = "no_picture",
+        /// It is larger than an access unit may be.
+        Oversize = "oversize",
+        /// Skipped on purpose under overload.
+        Shed = "shed",
+        /// The decoder that held it was rebuilt.
+        Reset = "reset",
+        /// The stream ended.
+        Shutdown = "shutdown",
+    }
+}
+
+label_enum! {
+    /// How much a stream leaves out while it, or the machine, is over its head; each step includes those before.
+    #[derive(Default)]
+    pub enum ShedLevel {
+        /// Nothing is left out.
+        #[default]
+        None = "none",
+        /// Its frames are inferred half as often.
+        InferLess = "infer_less",
+        /// Pictures to which no other refers are not decoded.
+        ReferencesOnly = "references_only",
+        /// Nothing but keyframes is decoded.
+        KeyframesOnly = "keyframes_only",
+    }
+}
+
+label_enum! {
+    /// Work on the thread that decodes, whose processor time is counted.
+    pub enum DecodeWork {
+        /// Whatever is not decoding: arrivals put in order, access units made of them, frames handed on.
+        Depacketize = "depacketize",
+        /// Access unit to picture, in the decoder's memory.
+        Decode = "decode",
+        /// The picture out of the decoder's memory.
+        Copy = "copy",
+    }
+}
+
+/// Is told everything that a [`StreamLedger`] counts, at once and on the thread that decodes: it must not wait.
+///
+/// The node's metrics are one; a ledger without one counts for itself alone.
+pub trait LedgerSink: fmt::Debug + Send + Sync {
+    /// An RTP packet came, a duplicate perhaps.
+    fn packet_received(&self);
+    /// So many RTP packets were given up as lost.
+    fn packets_lost(&self, count: u64);
+    /// So many payloads broke the rules of their format.
+    fn malformed_payloads(&self, codec: Codec, count: u64);
+    /// An access unit closed of which at least one packet came.
+    fn unit_received(&self);
+    /// An access unit gave no frame.
+    fn unit_dropped(&self, reason: UnitDrop);
+    /// A unit gave its frame.
+    fn frame_decoded(&self, timing: &FrameTiming);
+    /// The thread spent processor time.
+    fn cpu_spent(&self, work: DecodeWork, time: Duration);
+    /// The stream sheds so much from now on.
+    fn shed_level(&self, level: ShedLevel);
+    /// The receive path panicked and was made anew.
+    fn path_restarted(&self);
+}
+
+/// The books of one stream. All of its decoding counts here, and whoever runs it reads here.
+#[derive(Debug, Default)]
+pub struct StreamLedger {
+    units_received: AtomicU64,
+    units_dropped: [AtomicU64; UnitDrop::ALL.len()],
+    frames_decoded: AtomicU64,
+    packets_received: AtomicU64,
+    packets_lost: AtomicU64,
+    malformed_payloads: [AtomicU64; Codec::ALL.len()],
+    shed_level: AtomicUsize,
+    path_restarts: AtomicU64,
+    sink: Option<Arc<dyn LedgerSink>>,
+}
+
+impl StreamLedger {
+    /// Books that tell a sink, too.
+    pub fn with_sink(sink: Arc<dyn LedgerSink>) -> Self {
+        Self {
+            sink: Some(sink),
+            ..Self::default()
+        }
+    }
+
+    /// Access units of which at least one packet came.
+    pub fn units_received(&self) -> u64 {
+        self.units_received.load(Ordering::Relaxed)
+    }
+
+    /// Access units that were dropped for `reason`.
+    pub fn units_dropped(&self, reason: UnitDrop) -> u64 {
+        self.units_dropped[reason as usize].load(Ordering::Relaxed)
+    }
+
+    /// Access units that were dropped, for whatever reason.
+    pub fn all_units_dropped(&self) -> u64 {
+        let dropped = self.units_dropped.iter();
+        dropped.map(|each| each.load(Ordering::Relaxed)).sum()
+    }
+
+    /// Frames that the decoder gave.
+    pub fn frames_decoded(&self) -> u64 {
+        self.frames_decoded.load(Ordering::Relaxed)
+    }
+
+    /// RTP packets that came, duplicates included.
+    pub fn packets_received(&self) -> u64 {
+        self.packets_received.load(Ordering::Relaxed)
+    }
+
+    /// RTP packets that were given up as lost.
+    pub fn packets_lost(&self) -> u64 {
+        self.packets_lost.load(Ordering::Relaxed)
+    }
+
+    /// Payloads that broke the rules of their format.
+    pub fn malformed_payloads(&self, codec: Codec) -> u64 {
+        self.malformed_payloads[codec as usize].load(Ordering::Relaxed)
+    }
+
+    /// How much is left out of decoding.
+    pub fn shed_level(&self) -> ShedLevel {
+        ShedLevel::ALL[self.shed_level.load(Ordering::Relaxed)]
+    }
+
+    /// Units received that neither gave a frame nor were dropped: those that the decoder holds. Exact on the thread that
+    /// decodes, and for others once it rests.
+    pub fn units_held(&self) -> u64 {
+        self.units_received()
+            .saturating_sub(self.frames_decoded() + self.all_units_dropped())
+    }
+
+    /// Times that the receive path panicked and was made anew.
+    pub fn path_restarts(&self) -> u64 {
+        self.path_restarts.load(Ordering::Relaxed)
+    }
+
+    /// The path was made anew: what it held is dropped.
+    pub fn path_restarted(&self) {
+        self.path_restarts.fetch_add(1, Ordering::Relaxed);
+        for _ in 0..self.units_held() {
+            self.drop_unit(UnitDrop::Reset);
+        }
+        self.set_shed_level(ShedLevel::None);
+        self.tell(|sink| sink.path_restarted());
+    }
+
+    pub(crate) fn receive_packet(&self) {
+        self.packets_received.fetch_add(1, Ordering::Relaxed);
+        self.tell(|sink| sink.packet_received());
+    }
+
+    pub(crate) fn lose_packets(&self, count: u64) {
+        self.packets_lost.fetch_add(count, Ordering::Relaxed);
+        self.tell(|sink| sink.packets_lost(count));
+    }
+
+    pub(crate) fn refuse_payloads(&self, codec: Codec, count: u64) {
+        if count > 0 {
+            self.malformed_payloads[codec as usize].fetch_add(count, Ordering::Relaxed);
+            self.tell(|sink| sink.malformed_payloads(codec, count));
+        }
+    }
+
+    pub(crate) fn receive_unit(&self) {
+        self.units_received.fetch_add(1, Ordering::Relaxed);
+        self.tell(|sink| sink.unit_received());
+    }
+
+    pub(crate) fn drop_unit(&self, reason: UnitDrop) {
+        self.units_dropped[reason as usize].fetch_add(1, Ordering::Relaxed);
+        self.tell(|sink| sink.unit_dropped(reason));
+    }
+
+    pub(crate) fn decode_frame(&self, timing: &FrameTiming) {
+        self.frames_decoded.fetch_add(1, Ordering::Relaxed);
+        self.tell(|sink| sink.frame_decoded(timing));
+    }
+
+    pub(crate) fn spend_cpu(&self, work: DecodeWork, time: Duration) {
+        self.tell(|sink| sink.cpu_spent(work, time));
+    }
+
+    pub(crate) fn set_shed_level(&self, level: ShedLevel) {
+        self.shed_level.store(level as usize, Ordering::Relaxed);
+        self.tell(|sink| sink.shed_level(level));
+    }
+
+    fn tell(&self, what: impl FnOnce(&dyn LedgerSink)) {
+        if let Some(sink) = &self.sink {
+            what(&**sink);
+        }
+    }
+}

@@ -1,0 +1,369 @@
+//! A decoded picture: I420 planes in pooled memory, with the times it carries to its event.
+//! The decoder's side takes buffers from a [`PlanePool`]; once the last holder of a [`Frame`] has
+//! dropped it, the pool gives its buffer out again.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use parking_lot::Mutex;
+use thiserror::Error;
+
+/// A decoded picture. Cloning shares its planes.
+#[derive(Debug, Clone)]
+pub struct Frame {
+    planes: Arc<[u8]>,
+    size: PictureSize,
+    color: Color,
+    timing: FrameTiming,
+}
+
+/// Width and height of a picture, after cropping. Odd sizes have chroma planes rounded up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct PictureSize {
+    /// Luma columns.
+    pub width_px: usize,
+    /// Luma rows.
+    pub height_px: usize,
+}
+
+impl PictureSize {
+    /// Columns of a chroma plane.
+    pub fn chroma_width_px(self) -> usize {
+        self.width_px.div_ceil(2)
+    }
+
+    /// Rows of a chroma plane.
+    pub fn chroma_height_px(self) -> usize {
+        self.height_px.div_ceil(2)
+    }
+
+    /// Bytes of the three planes together, without padding.
+    pub fn i420_bytes(self) -> usize {
+        self.width_px * self.height_px + 2 * self.chroma_width_px() * self.chroma_height_px()
+    }
+}
+
+/// How YUV maps to RGB (H.264 Annex E). Unspecified means BT.601 limited range.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub struct Color {
+    /// The matrix.
+    pub matrix: Matrix,
+    /// True for 0..=255, false for 16..=235 (luma) and 16..=240 (chroma).
+    pub full_range: bool,
+}
+
+/// `matrix_coefficients` of the VUI, as far as cameras use them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum Matrix {
+    /// Standard definition, and whatever does not say.
+    #[default]
+    Bt601,
+    /// High definition.
+    Bt709,
+}
+
+/// The times of a frame; all monotonic but `captured_at_unix_ms`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FrameTiming {
+    /// Arrival of the access unit's first packet.
+    pub received_at: Instant,
+    /// The access unit was complete.
+    pub completed_at: Instant,
+    /// The picture left the decoder.
+    pub decoded_at: Instant,
+    /// The RTP timestamp, at 90 kHz.
+    pub rtp_timestamp: u32,
+    /// The sender's clock, from its sender reports: information, never a decision.
+    pub captured_at_unix_ms: Option<u64>,
+}
+
+/// One plane of samples without padding.
+#[derive(Debug, Clone, Copy)]
+pub struct Plane<'a> {
+    /// Row after row, `stride` bytes each.
+    pub data: &'a [u8],
+    /// Bytes from one row to the next.
+    pub stride: usize,
+}
+
+/// The three planes of an I420 picture: `y` is height × width, `u` and `v` half of that, rounded up.
+#[derive(Debug, Clone, Copy)]
+pub struct I420<'a> {
+    /// Luma.
+    pub y: Plane<'a>,
+    /// Blue difference.
+    pub u: Plane<'a>,
+    /// Red difference.
+    pub v: Plane<'a>,
+    /// Size of the luma plane.
+    pub size: PictureSize,
+    /// How to turn it to RGB.
+    pub color: Color,
+}
+
+/// Kinds of H.264 that are not decoded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+pub enum Unsupported {
+    /// Its sequence may hold fields (`frame_mbs_only_flag` 0).
+    #[error("the video is interlaced, which is not supported: set its source to progressive")]
+    Interlaced,
+    /// More bits than a byte has.
+    #[error(
+        "the video has {bits} bits a sample (profile_idc {profile_idc}), and only 8 are supported: set its source to the profile Baseline, Main or High"
+    )]
+    BitDepth {
+        /// Of a sample.
+        bits: u8,
+        /// As the stream says.
+        profile_idc: u8,
+    },
+    /// More chroma than one sample for four of luma.
+    #[error(
+        "the video has {chroma} chroma (profile_idc {profile_idc}), and only 4:2:0 and grey are supported: set its source to the profile Baseline, Main or High"
+    )]
+    Chroma {
+        /// In the usual notation.
+        chroma: &'static str,
+        /// As the stream says.
+        profile_idc: u8,
+    },
+    /// Macroblocks bypass the transform.
+    #[error(
+        "the video is lossless (profile_idc {profile_idc}), which is not supported: set its source to the profile Baseline, Main or High"
+    )]
+    Lossless {
+        /// As the stream says.
+        profile_idc: u8,
+    },
+    /// Slices in three partitions, of the Extended profile.
+    #[error(
+        "the video is in data partitions (Extended profile), which are not supported: set its source to the profile Baseline, Main or High"
+    )]
+    Partitions,
+}
+
+impl Frame {
+    /// A frame from a filled buffer: `size.i420_bytes()` bytes, Y, U, V.
+    ///
+    /// # Panics
+    /// If the buffer has another length, which is a bug in the decoder's copy.
+    pub fn new(planes: PlaneBuffer, size: PictureSize, color: Color, timing: FrameTiming) -> Self {
+        assert_eq!(
+            planes.bytes().len(),
+            size.i420_bytes(),
+            "a frame's buffer is its planes"
+        );
+        Self {
+            planes: Arc::clone(&planes.data),
+            size,
+            color,
+            timing,
+        }
+    }
+
+    /// The planes.
+    pub fn planes(&self) -> I420<'_> {
+        I420::from_packed(&self.planes, self.size, self.color)
+    }
+
+    /// Pixels from left to right.
+    pub fn width(&self) -> usize {
+        self.size.width_px
+    }
+
+    /// Pixels from top to bottom.
+    pub fn height(&self) -> usize {
+        self.size.height_px
+    }
+
+    /// When its first packet arrived.
+    pub fn received_at(&self) -> Instant {
+        self.timing.received_at
+    }
+
+    /// When it was taken, by the sender's own clock; none unless the sender has told it (RTCP sender reports).
+    pub fn captured_at(&self) -> Option<SystemTime> {
+        let unix_ms = self.timing.captured_at_unix_ms?;
+        Some(SystemTime::UNIX_EPOCH + Duration::from_millis(unix_ms))
+    }
+
+    /// The size in pixels.
+    pub fn size(&self) -> PictureSize {
+        self.size
+    }
+
+    /// The times.
+    pub fn timing(&self) -> FrameTiming {
+        self.timing
+    }
+
+    /// Time since the first packet arrived.
+    pub fn age(&self, now: Instant) -> Duration {
+        now.saturating_duration_since(self.timing.received_at)
+    }
+}
+
+impl<'a> I420<'a> {
+    /// Planes in one buffer, without padding.
+    ///
+    /// # Panics
+    /// If the buffer is shorter than `size.i420_bytes()`.
+    pub fn from_packed(bytes: &'a [u8], size: PictureSize, color: Color) -> Self {
+        let (y, chroma) = bytes.split_at(size.width_px * size.height_px);
+        let (u, v) = chroma.split_at(size.chroma_width_px() * size.chroma_height_px());
+        Self {
+            y: Plane {
+                data: y,
+                stride: size.width_px,
+            },
+            u: Plane {
+                data: u,
+                stride: size.chroma_width_px(),
+            },
+            v: Plane {
+                data: v,
+                stride: size.chroma_width_px(),
+            },
+            size,
+            color,
+        }
+    }
+}
+
+/// Buffers that pictures are copied into; a stream has one pool and allocates only until it is warm.
+///
+/// The pool knows the buffers of frames that are out, and gives one out again when it is the only one to know it.
+#[derive(Debug, Clone)]
+pub struct PlanePool {
+    kept: Arc<Mutex<Vec<Arc<[u8]>>>>,
+    max_kept: usize,
+}
+
+impl PlanePool {
+    /// A pool that knows at most `max_kept` buffers, those of frames that are out included.
+    pub fn new(max_kept: usize) -> Self {
+        Self {
+            kept: Arc::default(),
+            max_kept,
+        }
+    }
+
+    /// A buffer of exactly `bytes` bytes, content unspecified.
+    pub fn acquire(&self, bytes: usize) -> PlaneBuffer {
+        let mut kept = self.kept.lock();
+        // A stream that changed its resolution leaves no buffers of the old size behind.
+        kept.retain(|data| data.len() == bytes);
+        let free = kept
+            .iter_mut()
+            .rposition(|data| Arc::get_mut(data).is_some());
+        let data = match free {
+            Some(at) => kept.remove(at),
+            None => std::iter::repeat_n(0, bytes).collect(),
+        };
+        PlaneBuffer {
+            data,
+            home: self.clone(),
+        }
+    }
+
+    /// Frames that somebody holds for long make place for those that come back soon.
+    fn keep(&self, data: Arc<[u8]>) {
+        let mut kept = self.kept.lock();
+        kept.push(data);
+        if kept.len() > self.max_kept {
+            kept.remove(0);
+        }
+    }
+}
+
+/// A buffer on loan from a [`PlanePool`]: one holder fills it. Dropping it, or making a [`Frame`] of it, gives it back.
+#[derive(Debug)]
+pub struct PlaneBuffer {
+    data: Arc<[u8]>,
+    home: PlanePool,
+}
+
+impl PlaneBuffer {
+    /// The bytes.
+    pub fn bytes(&self) -> &[u8] {
+        &self.data
+    }
+
+    /// The bytes, to fill.
+    pub fn bytes_mut(&mut self) -> &mut [u8] {
+        Arc::get_mut(&mut self.data)
+            .expect("nobody else knows the buffer, because the pool gave it up")
+    }
+}
+
+impl Drop for PlaneBuffer {
+    fn drop(&mut self) {
+        self.home.keep(Arc::clone(&self.data));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_dropped_buffer_is_used_again() {
+        let pool = PlanePool::new(2);
+        let mut buffer = pool.acquire(6);
+        buffer.bytes_mut()[0] = 7;
+        let address = buffer.bytes().as_ptr();
+        drop(buffer);
+        assert_eq!(pool.acquire(6).bytes().as_ptr(), address);
+    }
+
+    #[test]
+    fn a_frame_keeps_its_buffer_until_the_last_holder_drops_it() {
+        let pool = PlanePool::new(2);
+        let size = PictureSize {
+            width_px: 2,
+            height_px: 2,
+        };
+        let now = Instant::now();
+        let timing = FrameTiming {
+            received_at: now,
+            completed_at: now,
+            decoded_at: now,
+            rtp_timestamp: 0,
+            captured_at_unix_ms: None,
+        };
+        let frame = |value: u8| {
+            let mut planes = pool.acquire(size.i420_bytes());
+            planes.bytes_mut().fill(value);
+            Frame::new(planes, size, Color::default(), timing)
+        };
+        let held: Vec<_> = (0..5).map(frame).collect();
+        let shared = held[4].clone();
+        let address = shared.planes.as_ptr();
+        for (value, held) in (0..).zip(held) {
+            assert_eq!(held.planes().y.data, [value; 4]);
+        }
+        assert_ne!(
+            frame(5).planes.as_ptr(),
+            address,
+            "it is held by its second holder"
+        );
+        drop(shared);
+        let again = [frame(6), frame(7)].map(|frame| frame.planes.as_ptr());
+        assert!(again.contains(&address), "nobody holds it any more");
+    }
+
+    #[test]
+    fn odd_sizes_round_chroma_up() {
+        let size = PictureSize {
+            width_px: 5,
+            height_px: 3,
+        };
+        assert_eq!(size.i420_bytes(), 15 + 2 * 6);
+        let bytes: Vec<u8> = (0..27).collect();
+        let planes = I420::from_packed(&bytes, size, Color::default());
+        assert_eq!(
+            (planes.u.data[0], planes.v.data[0], planes.u.stride),
+            (15, 21, 3)
+        );
+    }
+}

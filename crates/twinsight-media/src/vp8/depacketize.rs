@@ -1,0 +1,255 @@
+//! RTP payloads of VP8 to frames (RFC 7741): packets in order and losses come in, access units of one frame go
+//! out. Sans-IO; the stream's decode thread owns it.
+//!
+//! A frame begins with the start of partition 0, and ends with the marker or when the timestamp changes. As with
+//! H.264, units say whether a packet of them is missing, and whether anything was lost since the unit before.
+
+use std::time::Instant;
+
+use bytes::BytesMut;
+use thiserror::Error;
+
+use super::descriptor::Descriptor;
+use super::header::{FrameHeader, is_key};
+use crate::access_unit::{
+    AccessUnit, Completeness, MAX_UNIT_BYTES, PictureKind, Sequence, UnderWay, UnitMemory,
+};
+use crate::rtp::RtpPacket;
+use crate::rtp::reorder::Ordered;
+
+/// What is wrong with a payload.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+pub enum PayloadError {
+    /// It ends too early.
+    #[error("it ends within its descriptor")]
+    Short,
+    /// The first payload of a frame is not the start of partition 0, and nothing was lost before it.
+    #[error("a frame begins without the start of its first partition")]
+    Start,
+    /// A frame that came whole begins with no header of VP8.
+    #[error("a frame's header cannot be read")]
+    Header,
+}
+
+/// Makes access units from one stream's packets.
+#[derive(Debug)]
+pub struct Depacketizer {
+    malformed: u64,
+    last_error: Option<PayloadError>,
+    memory: UnitMemory,
+    open: Option<OpenUnit>,
+    /// Something was lost since the last unit closed.
+    lost: bool,
+    /// The sender marks the last packet of a frame.
+    marks: bool,
+}
+
+#[derive(Debug)]
+struct OpenUnit {
+    data: BytesMut,
+    rtp_timestamp: u32,
+    received_at: Instant,
+    completed_at: Instant,
+    /// By the first byte of the frame, where that came.
+    picture: PictureKind,
+    /// By the descriptor of its first payload.
+    non_reference: bool,
+    after_loss: bool,
+    /// A packet is missing or malformed.
+    broken: bool,
+    oversize: bool,
+    /// Packets were lost behind the last one that came.
+    lost_behind: bool,
+}
+
+impl Default for Depacketizer {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Depacketizer {
+    /// A depacketizer that has seen no packet.
+    pub fn new() -> Self {
+        Self {
+            malformed: 0,
+            last_error: None,
+            memory: UnitMemory::default(),
+            open: None,
+            lost: true,
+            marks: false,
+        }
+    }
+
+    /// Takes the next packet or loss, and gives the units that it closes, in order.
+    pub fn push(&mut self, ordered: Ordered) -> impl Iterator<Item = AccessUnit> + use<> {
+        let mut closed = [None, None];
+        match ordered {
+            Ordered::Packet(packet) => closed = self.packet(&packet),
+            Ordered::Lost { .. } => match &mut self.open {
+                Some(open) => open.lost_behind = true,
+                None => self.lost = true,
+            },
+            Ordered::Restart => closed[0] = self.finish(),
+        }
+        closed.into_iter().flatten()
+    }
+
+    /// Closes the open unit, whose end is not known; what comes next begins anew.
+    pub fn finish(&mut self) -> Option<AccessUnit> {
+        self.lost = true;
+        let mut open = self.open.take()?;
+        open.broken |= self.marks || open.lost_behind;
+        Some(self.close(open))
+    }
+
+    /// The open unit, if it is a keyframe of which nothing is missing so far.
+    pub fn keyframe_under_way(&self) -> Option<UnderWay> {
+        let open = self.open.as_ref()?;
+        let is_whole = !open.broken && !open.oversize && !open.lost_behind;
+        (open.picture == PictureKind::Key && is_whole).then_some(UnderWay {
+            first_packet: open.received_at,
+            last_packet: open.completed_at,
+        })
+    }
+
+    /// How many payloads broke the rules of their format since this was last asked.
+    pub fn take_malformed(&mut self) -> u64 {
+        std::mem::take(&mut self.malformed)
+    }
+
+    /// What was wrong with the last malformed payload, once.
+    pub fn take_error(&mut self) -> Option<PayloadError> {
+        self.last_error.take()
+    }
+
+    fn packet(&mut self, packet: &RtpPacket) -> [Option<AccessUnit>; 2] {
+        let mut closed = [None, None];
+        // Padding that probes the bandwidth: a sequence number and no more.
+        if packet.payload.is_empty() {
+            return closed;
+        }
+        if let Some(mut open) = self
+            .open
+            .take_if(|open| open.rtp_timestamp != packet.timestamp)
+        {
+            // Its last packet is lost, or its sender marks none; that it is complete is known only now.
+            open.completed_at = open.completed_at.max(packet.arrived_at);
+            open.broken |= open.lost_behind;
+            self.lost = open.lost_behind;
+            closed[0] = Some(self.close(open));
+        }
+        let begins = self.open.is_none();
+        let mut open = match self.open.take() {
+            Some(open) => open.continued(packet),
+            None => OpenUnit::new(packet, self.lost, self.memory.begin()),
+        };
+        if let Err(error) = open.payload(begins, &packet.payload) {
+            self.malformed(error);
+            open.broken = true;
+        }
+        if open.broken || open.oversize {
+            open.data.clear();
+        }
+        if packet.marker {
+            self.marks = true;
+            self.lost = false;
+            closed[1] = Some(self.close(open));
+        } else {
+            self.open = Some(open);
+        }
+        closed
+    }
+
+    fn close(&mut self, mut open: OpenUnit) -> AccessUnit {
+        let mut header = None;
+        if !open.broken && !open.oversize {
+            header = FrameHeader::parse(&open.data);
+            if header.is_none() {
+                self.malformed(PayloadError::Header);
+                open.broken = true;
+            }
+        }
+        let completeness = if open.oversize {
+            Completeness::Oversize
+        } else if open.broken {
+            open.data.clear();
+            Completeness::Incomplete
+        } else {
+            Completeness::Complete
+        };
+        let (sequence, shown) = match header {
+            Some(FrameHeader::Key { size, shown }) => (Some(Sequence::Vp8 { size }), shown),
+            Some(FrameHeader::Inter { shown }) => (None, shown),
+            None => (None, true),
+        };
+        AccessUnit {
+            data: self.memory.end(open.data),
+            rtp_timestamp: open.rtp_timestamp,
+            received_at: open.received_at,
+            completed_at: open.completed_at,
+            picture: open.picture,
+            hidden: !shown,
+            disposable: open.non_reference && open.picture != PictureKind::Key,
+            sequence,
+            completeness,
+            after_loss: open.after_loss,
+        }
+    }
+
+    fn malformed(&mut self, error: PayloadError) {
+        self.malformed += 1;
+        self.last_error = Some(error);
+    }
+}
+
+impl OpenUnit {
+    fn new(packet: &RtpPacket, after_loss: bool, data: BytesMut) -> Self {
+        Self {
+            data,
+            rtp_timestamp: packet.timestamp,
+            received_at: packet.arrived_at,
+            completed_at: packet.arrived_at,
+            picture: PictureKind::Forward,
+            non_reference: false,
+            after_loss,
+            broken: false,
+            oversize: false,
+            lost_behind: false,
+        }
+    }
+
+    /// Another packet of this unit came; a loss behind the one before was within the unit.
+    fn continued(mut self, packet: &RtpPacket) -> Self {
+        self.broken |= std::mem::take(&mut self.lost_behind);
+        self.received_at = self.received_at.min(packet.arrived_at);
+        self.completed_at = self.completed_at.max(packet.arrived_at);
+        self
+    }
+
+    fn payload(&mut self, begins: bool, payload: &[u8]) -> Result<(), PayloadError> {
+        let (descriptor, piece) = Descriptor::split(payload).ok_or(PayloadError::Short)?;
+        if begins {
+            self.non_reference = descriptor.non_reference;
+            match (descriptor.starts_frame, self.after_loss) {
+                (true, _) => {
+                    if piece.first().is_some_and(|&first| is_key(first)) {
+                        self.picture = PictureKind::Key;
+                    }
+                }
+                // The start was lost: not this payload's fault, and known already.
+                (false, true) => self.broken = true,
+                (false, false) => return Err(PayloadError::Start),
+            }
+        }
+        self.oversize |= self.data.len() + piece.len() > MAX_UNIT_BYTES;
+        if !self.broken && !self.oversize {
+            self.data.extend_from_slice(piece);
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+#[path = "depacketize_tests.rs"]
+mod tests;
