@@ -130,6 +130,10 @@ fn pages() -> Vec<String> {
     let mut pages: Vec<String> = OTHERS.iter().map(|&name| name.to_owned()).collect();
     let documents = files(Path::new("docs")).into_iter();
     pages.extend(documents.filter(|name| name.ends_with(".md")));
+    if path("crates").exists() {
+        let crates = files(Path::new("crates")).into_iter();
+        pages.extend(crates.filter(|name| name.ends_with("/README.md")));
+    }
     pages
 }
 
