@@ -16,11 +16,19 @@ pub mod data_channel;
 #[cfg(feature = "webrtc")]
 pub mod data_listener;
 #[cfg(feature = "webrtc")]
-mod data_session;
+mod data_options;
+#[cfg(feature = "webrtc")]
+mod data_shared;
+#[cfg(feature = "webrtc")]
+mod data_task;
+#[cfg(feature = "webrtc")]
+pub(crate) mod dial;
 #[cfg(feature = "webrtc")]
 pub mod ice;
 #[cfg(feature = "webrtc")]
 pub(crate) mod link;
+#[cfg(feature = "webrtc")]
+pub(crate) mod link_task;
 #[cfg(feature = "webrtc")]
 pub mod message;
 #[cfg(feature = "webrtc")]
@@ -57,6 +65,8 @@ pub(crate) mod socket;
 mod source_filter;
 #[cfg(feature = "webrtc")]
 pub(crate) mod warnings;
+#[cfg(feature = "webrtc")]
+pub use acceptor::Acceptor;
 #[cfg(feature = "webrtc")]
 pub use data_channel::{
     ChannelError, ChannelState, CloseReason, DataChannel, DataChannelOptions, Progress, SendError,
