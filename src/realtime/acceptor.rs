@@ -14,10 +14,10 @@ use tokio::sync::mpsc;
 use tokio::task::{Id, JoinError, JoinHandle, JoinSet};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use super::link::{ContentOf, Link, LinkOptions, MAILBOX};
+use super::link::{ContentOf, Link, LinkOptions, MAILBOX, malformed};
 use super::names::MAX_NAME_BYTES;
 use super::pending_candidates::PendingCandidates;
-use super::signal::{ChannelKind, Signal, SignalEnvelope, SignalError, SignalNames};
+use super::signal::{ChannelKind, Signal, SignalEnvelope, SignalNames};
 use super::warnings::allowed;
 use crate::config::Dialect;
 use crate::hub::client::{HubClient, HubStatus, MessageReceiver};
@@ -258,12 +258,7 @@ impl AcceptorTask {
             Some(Ok(envelope)) if !source.is_empty() && source.len() <= MAX_NAME_BYTES => envelope,
             Some(Ok(_)) => return self.malformed(Malformed::HubMessage, "it says not who sent it"),
             Some(Err(error)) => {
-                let kind = match error {
-                    SignalError::Candidate => Malformed::Candidate,
-                    SignalError::Description | SignalError::Sdp(_) => Malformed::Sdp,
-                    SignalError::Kind | SignalError::PeerId => Malformed::HubMessage,
-                };
-                return self.malformed(kind, &error);
+                return self.malformed(malformed(&error), &error);
             }
             None => return,
         };

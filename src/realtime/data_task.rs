@@ -3,7 +3,7 @@
 //! connection.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use tokio::sync::mpsc;
@@ -38,7 +38,10 @@ pub(super) struct ChannelTask {
     shared: Arc<ChannelShared>,
     on_open: Option<OpenHandler>,
     reader: Option<Reader>,
-    told: (mpsc::Sender<ReaderEvent>, mpsc::Receiver<ReaderEvent>),
+    readers: (
+        mpsc::Sender<ChannelTaskEvent>,
+        mpsc::Receiver<ChannelTaskEvent>,
+    ),
     /// Why the channel closed, if its handlers are to be told yet.
     untold: Option<CloseReason>,
 }
@@ -63,15 +66,12 @@ impl Drop for Reader {
     }
 }
 
-/// What a reader tells.
-pub(super) enum ReaderEvent {
-    Open(Attempt),
-    Closed(Attempt),
-}
-
 /// What happens to a channel beside its link.
 pub(super) enum ChannelTaskEvent {
-    Reader(ReaderEvent),
+    /// The reader of an attempt found its channel open.
+    Open(Attempt),
+    /// The reader of an attempt found its channel closed.
+    Closed(Attempt),
     /// A sender found the channel closed.
     Broken,
 }
@@ -84,7 +84,7 @@ impl ChannelTask {
             channel: channel.downgrade(),
             on_open,
             reader: None,
-            told: mpsc::channel(4),
+            readers: mpsc::channel(4),
             untold: None,
         }
     }
@@ -108,25 +108,18 @@ impl ChannelTask {
         }
     }
 
-    async fn told(&mut self, link: &mut Link, told: ReaderEvent) {
-        let (ReaderEvent::Open(attempt) | ReaderEvent::Closed(attempt)) = told;
-        let Some(reader) = &self.reader else { return };
-        if reader.attempt != attempt {
+    async fn opened(&mut self, link: &Link, attempt: Attempt) {
+        let Some(reader) = self.reader_of(attempt) else {
             return;
-        }
-        if matches!(told, ReaderEvent::Closed(_)) {
-            link.restart(EndReason::Closed);
-            return;
-        }
+        };
+        let channel = reader.channel.clone();
         let limit = match link.peer() {
             Some(peer) => peer.max_message_bytes().await,
             None => None,
         };
         self.shared.set_peer_id(link.peer_id());
-        self.shared.opened(
-            reader.channel.clone(),
-            limit.unwrap_or(DEFAULT_MAX_MESSAGE_BYTES),
-        );
+        self.shared
+            .opened(channel, limit.unwrap_or(DEFAULT_MAX_MESSAGE_BYTES));
         tracing::debug!("the data channel is open");
         if let Some(handler) = self.on_open.take()
             && let Some(channel) = self.channel.upgrade()
@@ -142,6 +135,11 @@ impl ChannelTask {
             };
             tokio::spawn(async move { call("a new data channel", &mut once, channel).await });
         }
+    }
+
+    fn reader_of(&self, attempt: Attempt) -> Option<&Reader> {
+        let reader = self.reader.as_ref();
+        reader.filter(|reader| reader.attempt == attempt)
     }
 
     /// The connection of an attempt is over.
@@ -169,25 +167,25 @@ impl ChannelTask {
     }
 
     fn read(&self, attempt: Attempt, channel: PeerChannel) -> Reader {
-        let (shared, told, source) = (
+        let (shared, events, source) = (
             Arc::clone(&self.shared),
-            self.told.0.clone(),
+            self.readers.0.clone(),
             channel.clone(),
         );
         let task = tokio::spawn(async move {
             loop {
-                let told_of = match source.next().await {
-                    ChannelEvent::Open => ReaderEvent::Open(attempt),
+                let event = match source.next().await {
+                    ChannelEvent::Open => ChannelTaskEvent::Open(attempt),
                     ChannelEvent::Message { is_text, data } => {
                         // Those that come before anybody listens wait in the stack, and then at the peer.
                         shared.messages.first_was_added().await;
                         shared.messages.give(Message::read(is_text, data)).await;
                         continue;
                     }
-                    ChannelEvent::Closed => ReaderEvent::Closed(attempt),
+                    ChannelEvent::Closed => ChannelTaskEvent::Closed(attempt),
                 };
-                let closed = matches!(told_of, ReaderEvent::Closed(_));
-                if told.send(told_of).await.is_err() || closed {
+                let closed = matches!(event, ChannelTaskEvent::Closed(_));
+                if events.send(event).await.is_err() || closed {
                     return;
                 }
             }
@@ -203,19 +201,22 @@ impl ChannelTask {
 impl Owner for ChannelTask {
     type Event = ChannelTaskEvent;
 
-    async fn begin(&mut self) {}
-
     async fn next_event(&mut self) -> ChannelTaskEvent {
         let broken = self.shared.broken.notified();
         tokio::select! {
-            Some(told) = self.told.1.recv() => ChannelTaskEvent::Reader(told),
+            Some(event) = self.readers.1.recv() => event,
             () = broken => ChannelTaskEvent::Broken,
         }
     }
 
     async fn event(&mut self, link: &mut Link, event: ChannelTaskEvent) {
         match event {
-            ChannelTaskEvent::Reader(told) => self.told(link, told).await,
+            ChannelTaskEvent::Open(attempt) => self.opened(link, attempt).await,
+            ChannelTaskEvent::Closed(attempt) => {
+                if self.reader_of(attempt).is_some() {
+                    link.restart(EndReason::Closed);
+                }
+            }
             ChannelTaskEvent::Broken => self.broken(link).await,
         }
     }
@@ -230,11 +231,7 @@ impl Owner for ChannelTask {
             }
             LinkEvent::Channel(attempt, channel) => {
                 // One is what was agreed on; what a peer opens beyond it is not read.
-                if self
-                    .reader
-                    .as_ref()
-                    .is_none_or(|reader| reader.attempt != attempt)
-                {
+                if self.reader_of(attempt).is_none() {
                     self.reader = Some(self.read(attempt, channel));
                 }
             }
@@ -245,12 +242,6 @@ impl Owner for ChannelTask {
             | LinkEvent::Disconnected => {}
         }
     }
-
-    fn deadline(&self, _link: &Link) -> Option<Instant> {
-        None
-    }
-
-    async fn handle_timeout(&mut self, _link: &mut Link) {}
 
     /// The channel was open once.
     fn is_established(&self, _link: &Link) -> bool {

@@ -443,12 +443,7 @@ impl Link {
                     .handle(Instant::now(), Input::Signal(envelope));
             }
             Some(Err(error)) => {
-                let kind = match error {
-                    SignalError::Candidate => Malformed::Candidate,
-                    SignalError::Description | SignalError::Sdp(_) => Malformed::Sdp,
-                    SignalError::Kind | SignalError::PeerId => Malformed::HubMessage,
-                };
-                self.malformed(kind, &error);
+                self.malformed(malformed(&error), &error);
             }
             None => {}
         }
@@ -800,6 +795,15 @@ impl Link {
             peer_id: self.peer_id().map(str::to_owned),
             change,
         });
+    }
+}
+
+/// What a signal that cannot be used counts as.
+pub(super) fn malformed(error: &SignalError) -> Malformed {
+    match error {
+        SignalError::Candidate => Malformed::Candidate,
+        SignalError::Description | SignalError::Sdp(_) => Malformed::Sdp,
+        SignalError::Kind | SignalError::PeerId => Malformed::HubMessage,
     }
 }
 

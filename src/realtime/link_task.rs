@@ -16,7 +16,9 @@ pub(crate) trait Owner: Send {
     type Event: Send;
 
     /// Called before the link is driven.
-    fn begin(&mut self) -> impl Future<Output = ()> + Send;
+    fn begin(&mut self) -> impl Future<Output = ()> + Send {
+        std::future::ready(())
+    }
 
     /// Waits for what happens beside the link. Nothing is lost when the future is dropped.
     fn next_event(&mut self) -> impl Future<Output = Self::Event> + Send;
@@ -28,10 +30,14 @@ pub(crate) trait Owner: Send {
     fn link_event(&mut self, link: &mut Link, event: LinkEvent) -> impl Future<Output = ()> + Send;
 
     /// When [`handle_timeout`](Self::handle_timeout) has something to do.
-    fn deadline(&self, link: &Link) -> Option<Instant>;
+    fn deadline(&self, _link: &Link) -> Option<Instant> {
+        None
+    }
 
     /// Lets time pass. Called whenever something has happened, too.
-    fn handle_timeout(&mut self, link: &mut Link) -> impl Future<Output = ()> + Send;
+    fn handle_timeout(&mut self, _link: &mut Link) -> impl Future<Output = ()> + Send {
+        std::future::ready(())
+    }
 
     /// True when a peer with a limit has done what it has to do until then.
     fn is_established(&self, link: &Link) -> bool;
