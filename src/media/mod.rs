@@ -5,6 +5,8 @@
 pub mod camera;
 #[cfg(feature = "webrtc")]
 mod change_log;
+#[cfg(feature = "webrtc")]
+mod decoding;
 #[cfg(all(feature = "webrtc", feature = "openh264"))]
 mod encoder;
 #[cfg(feature = "webrtc")]

@@ -11,14 +11,14 @@ use tracing::Instrument;
 
 use super::camera::{FrameHandler, StateHandler};
 use super::change_log::{ChangeLog, change_of, say_state};
+use super::decoding::Decoding;
 use super::inbound_router::{InboundRouter, MediaActivity};
 use super::keyframes::KeyframeBudget;
 use super::local_track::Attachment;
 use super::shared::StreamShared;
 use super::stream_state::{StreamState, StreamStateMachine};
-use crate::backoff::Backoff;
 use crate::decode::gate::KeyframeReason;
-use crate::decode::worker::{DecodeConfig, DecodeParts, DecodeWorker, NoThread};
+use crate::decode::worker::{DecodeConfig, DecodeParts};
 use crate::realtime::link::{Lifetime, Link, LinkEvent};
 use crate::realtime::link_task::{Owner, drive, sleep_until};
 use crate::realtime::negotiation::{Attempt, EndReason, Progress, Role};
@@ -44,14 +44,6 @@ pub(super) struct StreamTaskParts {
     pub(super) on_state: StateHandler,
 }
 
-/// Decoding, which begins when somebody wants frames.
-enum Decoding {
-    NotYet(Box<DecodeParts>),
-    Running(DecodeWorker),
-    /// Between the two.
-    Starting,
-}
-
 /// Whom a link with media is driven for.
 pub(super) struct StreamTask {
     stream_metrics: Arc<StreamMetrics>,
@@ -64,9 +56,6 @@ pub(super) struct StreamTask {
     router: Arc<InboundRouter>,
     activity: Arc<MediaActivity>,
     decoding: Decoding,
-    /// When a thread is asked for again, of a system that granted none.
-    decode_at: Option<Instant>,
-    decode_backoff: Backoff,
     keyframe_requests: mpsc::Receiver<KeyframeReason>,
     keyframe: Option<PlannedKeyframe>,
     /// How many access units there were when it was last looked, and since when there are no more.
@@ -119,7 +108,7 @@ impl StreamTask {
             _end: parts.router.shared.clone().map(End),
             activity: Arc::clone(&parts.router.activity),
             router: parts.router,
-            decoding: Decoding::NotYet(Box::new(DecodeParts {
+            decoding: Decoding::new(DecodeParts {
                 config: parts.decode,
                 on_frame: Box::new(move |frame| {
                     activity.frame();
@@ -129,9 +118,7 @@ impl StreamTask {
                 request_keyframe: Box::new(move |reason| {
                     let _ = keyframe_wanted.try_send(reason);
                 }),
-            })),
-            decode_at: None,
-            decode_backoff: Backoff::default(),
+            }),
             keyframe_requests,
             keyframe: None,
             units: (0, Instant::now()),
@@ -213,43 +200,22 @@ impl StreamTask {
     async fn until_decoding(&mut self) {
         loop {
             self.decode();
-            let Some(at) = self.decode_at else { return };
+            let Some(at) = self.decoding.retry_at() else {
+                return;
+            };
             self.note_state();
             sleep_until(Some(at)).await;
         }
     }
 
-    /// Starts to decode, or says when it is to be tried again.
+    /// Starts to decode, unless it has begun.
     fn decode(&mut self) {
-        let parts = match std::mem::replace(&mut self.decoding, Decoding::Starting) {
-            Decoding::NotYet(parts) => parts,
-            running => {
-                self.decoding = running;
-                return;
-            }
-        };
         let now = Instant::now();
-        match DecodeWorker::spawn(*parts, Arc::clone(&self.router.queue)) {
-            Ok(worker) => {
-                self.router.decodes.store(true, Ordering::Release);
-                self.decoding = Decoding::Running(worker);
-                if self.decode_at.take().is_some()
-                    && let Some(state_machine) = &mut self.state_machine
-                {
-                    state_machine.decoder(now, true);
-                }
-            }
-            Err(error) => {
-                if self.decode_at.is_none() {
-                    tracing::error!(%error, "a camera cannot be decoded: it is tried again");
-                }
-                let NoThread { source: _, parts } = error;
-                self.decoding = Decoding::NotYet(parts);
-                self.decode_at = Some(now + self.decode_backoff.next_delay(rand::random()));
-                if let Some(state_machine) = &mut self.state_machine {
-                    state_machine.decoder(now, false);
-                }
-            }
+        let granted = self.decoding.start(&self.router, now);
+        if let Some(granted) = granted
+            && let Some(state_machine) = &mut self.state_machine
+        {
+            state_machine.decoder(now, granted);
         }
     }
 
@@ -362,15 +328,21 @@ impl Owner for StreamTask {
             .and_then(StreamStateMachine::deadline);
         let keyframe = self.keyframe.as_ref().map(|planned| planned.at);
         let unsaid = self.changes.look_at;
-        [state_machine, keyframe, watching, unsaid, self.decode_at]
-            .into_iter()
-            .flatten()
-            .min()
+        [
+            state_machine,
+            keyframe,
+            watching,
+            unsaid,
+            self.decoding.retry_at(),
+        ]
+        .into_iter()
+        .flatten()
+        .min()
     }
 
     async fn handle_timeout(&mut self, link: &mut Link) {
         let now = Instant::now();
-        if self.decode_at.is_some_and(|at| at <= now) {
+        if self.decoding.retry_at().is_some_and(|at| at <= now) {
             self.decode();
         }
         // Where nothing but keyframes is decoded, frames are seconds apart, and the media is there all the same.
@@ -441,10 +413,7 @@ impl Owner for StreamTask {
         self.attachments.clear();
         link.close().await;
         self.router.queue.close();
-        if let Decoding::Running(worker) = self.decoding {
-            // Joining may take as long as one decode: not on a thread of the runtime.
-            let _ = tokio::task::spawn_blocking(move || worker.stop()).await;
-        }
+        self.decoding.stop().await;
         if let Some(shared) = &self.router.shared {
             shared.closed(ended).await;
         }

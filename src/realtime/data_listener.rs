@@ -4,7 +4,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::future::BoxFuture;
 use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 
@@ -19,8 +18,6 @@ use super::link_task::stopped;
 use super::negotiation::Role;
 use crate::config::Dialect;
 use crate::hub::Instance;
-
-type PeerHandler = Box<dyn FnMut(DataChannel) -> BoxFuture<'static, ()> + Send>;
 
 /// Whom an acceptor takes, and how many at once.
 #[derive(Debug, Clone)]
@@ -181,7 +178,7 @@ impl Instance {
     pub fn accept_data_channels<F, R>(
         &self,
         options: impl Into<AcceptOptions>,
-        mut handler: F,
+        handler: F,
     ) -> Result<DataChannelAcceptor, ChannelError>
     where
         F: FnMut(DataChannel) -> R + Send + 'static,
@@ -193,7 +190,6 @@ impl Instance {
             open_limit,
         } = options.into();
         let link_options = options.request().accepting(self, open_limit)?;
-        let handler: PeerHandler = Box::new(move |channel| Box::pin(handler(channel)));
         let handler = Arc::new(Mutex::new(handler));
         let serve: Serve = Box::new(move |slot| {
             let stop = slot.stop.clone();
@@ -201,7 +197,7 @@ impl Instance {
             let handler = Arc::clone(&handler);
             let on_open: OpenHandler = Box::new(move |channel| {
                 let mut handler = handler.lock();
-                handler(channel)
+                Box::pin(handler(channel))
             });
             let task = ChannelTask::new(&channel, Some(on_open));
             // Its own side opens none, so it needs no label.

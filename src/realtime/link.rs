@@ -16,6 +16,7 @@ use tracing::Instrument;
 
 use super::channel::PeerChannel;
 use super::connect::{Content, Description, describe, guarded, ice_servers};
+use super::connection_history::ConnectionHistory;
 use super::ice::IceSettings;
 use super::link_task::sleep_until;
 use super::negotiation::{Attempt, EndReason, Input, Negotiation, Output, Progress, Role};
@@ -29,7 +30,7 @@ use super::source_filter::SourceFilter;
 use super::warnings::allowed;
 use crate::config::Dialect;
 use crate::hub::client::{HubClient, HubStatus, MessageReceiver};
-use crate::hub::connection_events::{ConnectionChange, ConnectionEvent};
+use crate::hub::connection_events::{ConnectionChange, ConnectionEvent, ConnectionType};
 use crate::hub::message::TwinMessage;
 use crate::telemetry::ledger::{Malformed, SignalRefusal};
 use crate::telemetry::logging::{RATE_LIMIT, RateLimit};
@@ -184,15 +185,6 @@ pub(crate) struct Link {
     history: ConnectionHistory,
 }
 
-/// What was told of the connection so far.
-#[derive(Debug, Default)]
-struct ConnectionHistory {
-    was_connected: bool,
-    is_connected: bool,
-    /// Attempts since the connection was lost.
-    attempts: u32,
-}
-
 impl Link {
     /// A link that takes its signals out of the hub's rooms. `current_attempt` is kept at the number of
     /// the attempt that counts.
@@ -342,9 +334,8 @@ impl Link {
             let _ = tokio::time::timeout(CLOSE_LIMIT, peer.close()).await;
         });
         join_all(closing).await;
-        if self.history.is_connected {
-            self.history.is_connected = false;
-            self.tell(ConnectionChange::Disconnected);
+        if let Some(change) = self.history.closed() {
+            self.tell(change);
         }
     }
 
@@ -743,48 +734,29 @@ impl Link {
 
     /// Turns progress into the events of the guide.
     async fn tell_progress(&mut self, progress: Progress) {
-        match progress {
-            Progress::Attempting(_) if self.history.was_connected => {
-                self.history.attempts += 1;
-                let attempt = self.history.attempts;
-                self.tell(ConnectionChange::Reconnecting { attempt });
-            }
-            Progress::Attempting(_) => {}
-            Progress::Connected(attempt) => {
-                let pair = match self.peer_of(attempt) {
-                    Some(peer) => peer.selected_pair().await,
-                    None => None,
-                };
-                if let Some(pair) = pair.as_ref().filter(|_| self.options.verbose) {
-                    tracing::info!(
-                        target_twin = %self.options.target,
-                        name = %self.options.name,
-                        local = pair.local,
-                        remote = pair.remote,
-                        connection_type = %pair.connection_type,
-                        "a path to the peer was chosen"
-                    );
-                }
-                let connection_type = pair.map(|pair| pair.connection_type);
-                let change = if std::mem::replace(&mut self.history.was_connected, true) {
-                    ConnectionChange::Reconnected { connection_type }
-                } else {
-                    ConnectionChange::Connected { connection_type }
-                };
-                self.history.attempts = 0;
-                self.history.is_connected = true;
-                self.tell(change);
-            }
-            Progress::Over(_, reason) => {
-                if std::mem::take(&mut self.history.is_connected) {
-                    self.tell(ConnectionChange::Disconnected);
-                } else if reason != EndReason::Replaced {
-                    self.tell(ConnectionChange::Error {
-                        reason: reason.as_str(),
-                    });
-                }
-            }
+        let connection_type = match progress {
+            Progress::Connected(attempt) => self.path_of(attempt).await,
+            Progress::Attempting(_) | Progress::Over(..) => None,
+        };
+        if let Some(change) = self.history.progress(progress, connection_type) {
+            self.tell(change);
         }
+    }
+
+    /// The path of a connection that has come up.
+    async fn path_of(&self, attempt: Attempt) -> Option<ConnectionType> {
+        let pair = self.peer_of(attempt)?.selected_pair().await?;
+        if self.options.verbose {
+            tracing::info!(
+                target_twin = %self.options.target,
+                name = %self.options.name,
+                local = pair.local,
+                remote = pair.remote,
+                connection_type = %pair.connection_type,
+                "a path to the peer was chosen"
+            );
+        }
+        Some(pair.connection_type)
     }
 
     fn tell(&self, change: ConnectionChange) {

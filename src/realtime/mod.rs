@@ -12,6 +12,8 @@ mod codecs;
 #[cfg(feature = "webrtc")]
 pub(crate) mod connect;
 #[cfg(feature = "webrtc")]
+mod connection_history;
+#[cfg(feature = "webrtc")]
 pub mod data_channel;
 #[cfg(feature = "webrtc")]
 pub mod data_listener;
