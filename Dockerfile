@@ -14,18 +14,20 @@ RUN scripts/setup
 # architecture calls its own.
 ENV VPX_STATIC=1 VPX_LIB_DIR=/usr/lib/libvpx VPX_VERSION=1.12.0
 RUN mkdir $VPX_LIB_DIR && ln -s "/usr/lib/$(uname -m)-linux-gnu/libvpx.a" $VPX_LIB_DIR/
-# The dependencies, also a layer of their own: rebuilt only when these two files change.
+# The dependencies, also a layer of their own: rebuilt only when these files change.
 COPY Cargo.toml Cargo.lock ./
-# Benches and examples have to be there because Cargo.toml names them.
-RUN mkdir -p src benches examples \
+COPY crates/twinsight-media/Cargo.toml crates/twinsight-media/
+COPY crates/twinsight-client/Cargo.toml crates/twinsight-client/
+# Benches have to be there because Cargo.toml names them.
+RUN mkdir -p src benches crates/twinsight-media/src crates/twinsight-client/src \
     && echo 'fn main() {}' > src/main.rs \
-    && touch src/lib.rs \
-    && sed -n '/^\[\[bench]]/{n;s/^name = "\(.*\)"/benches\/\1.rs/p};/^\[\[example]]/{n;s/^name = "\(.*\)"/examples\/\1.rs/p}' Cargo.toml | xargs touch \
+    && touch src/lib.rs crates/twinsight-media/src/lib.rs crates/twinsight-client/src/lib.rs \
+    && sed -n '/^\[\[bench]]/{n;s/^name = "\(.*\)"/benches\/\1.rs/p}' Cargo.toml | xargs touch \
     && cargo build --locked --release --features vp8 --bin twinsight \
-    && rm -r src benches examples
+    && rm -r src benches crates
 COPY . .
 # Cargo goes by times, and the sources may be older than the empty ones before.
-RUN touch src/main.rs src/lib.rs \
+RUN touch src/main.rs src/lib.rs crates/twinsight-media/src/lib.rs crates/twinsight-client/src/lib.rs \
     && cargo build --locked --release --features vp8 --bin twinsight \
     && install -D -s target/release/twinsight /out/opt/twinsight/bin/twinsight \
     && cp -r models media config LICENSE-APACHE LICENSE-MIT /out/opt/twinsight/ \

@@ -15,13 +15,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use common::Playback;
-use twinsight::clock::SystemClock;
-use twinsight::config::StreamId;
 use twinsight::preprocess::affine::ChannelAffine;
 use twinsight::preprocess::tensor::{Align, ChannelOrder, Fit};
 use twinsight::preprocess::{Picture, Preprocessor, TensorSpec};
 use twinsight::schedule::scheduler::{Core, JobEnd, Pick, SourceSettings};
 use twinsight::telemetry::metrics::Metrics;
+use twinsight_client::clock::SystemClock;
+use twinsight_client::stream_id::StreamId;
 use twinsight_media::codec::Codec;
 use twinsight_media::decode::decoder::DecoderKind;
 use twinsight_media::decode::path::{DecodeConfig, ReceivePath};

@@ -55,13 +55,12 @@ fn packets_to_units(criterion: &mut Criterion) {
     group.finish();
 }
 
-#[cfg(feature = "openh264")]
 fn units_to_frames(criterion: &mut Criterion) {
     use std::sync::Arc;
 
-    use twinsight::clock::SystemClock;
-    use twinsight::config::StreamId;
     use twinsight::telemetry::metrics::Metrics;
+    use twinsight_client::clock::SystemClock;
+    use twinsight_client::stream_id::StreamId;
     use twinsight_media::decode::decoder::DecoderKind;
     use twinsight_media::decode::stream::DecodeStream;
 
@@ -98,10 +97,6 @@ fn units_to_frames(criterion: &mut Criterion) {
     group.finish();
 }
 
-#[cfg(not(feature = "openh264"))]
-fn units_to_frames(_: &mut Criterion) {}
-
-#[cfg(feature = "openh264")]
 fn packets_to_events(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("packets_to_events");
     group.throughput(Throughput::Elements(1));
@@ -118,18 +113,13 @@ fn packets_to_events(criterion: &mut Criterion) {
     group.finish();
 }
 
-#[cfg(not(feature = "openh264"))]
-fn packets_to_events(_: &mut Criterion) {}
-
-#[cfg(feature = "openh264")]
 mod whole {
     //! A node of one camera without its threads, socket and session.
 
     use std::sync::Arc;
     use std::time::{Duration, Instant};
 
-    use twinsight::clock::{SystemClock, WallClock};
-    use twinsight::config::StreamId;
+    use twinsight::clock::WallClock;
     use twinsight::detect::nms::suppress;
     use twinsight::detect::postprocess::{Array, Filter, Scratch, yolo};
     use twinsight::preprocess::affine::ChannelAffine;
@@ -138,6 +128,8 @@ mod whole {
     use twinsight::publish::event::{Inferred, ModelRef, SeenObject};
     use twinsight::schedule::scheduler::{Core, Job, JobEnd, Pick, SourceId, SourceSettings};
     use twinsight::telemetry::metrics::Metrics;
+    use twinsight_client::clock::SystemClock;
+    use twinsight_client::stream_id::StreamId;
     use twinsight_media::codec::Codec;
     use twinsight_media::decode::decoder::DecoderKind;
     use twinsight_media::decode::path::{DecodeConfig, ReceivePath};

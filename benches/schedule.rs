@@ -6,9 +6,9 @@ use std::hint::black_box;
 use std::time::{Duration, Instant};
 
 use criterion::{Criterion, criterion_group, criterion_main};
-use twinsight::config::StreamId;
 use twinsight::schedule::scheduler::{Core, JobEnd, Pick, SourceSettings};
 use twinsight::telemetry::metrics::Metrics;
+use twinsight_client::stream_id::StreamId;
 use twinsight_media::picture::{Color, Frame, FrameTiming, PictureSize, PlanePool};
 
 /// A node whose cameras all have a frame waiting.

@@ -9,13 +9,13 @@ use std::time::Duration;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use serde_json::json;
 use twinsight::clock::WallClock;
-use twinsight::config::StreamId;
-use twinsight::hub::engine_io;
-use twinsight::hub::message::TwinMessage;
-use twinsight::hub::options::Mode;
-use twinsight::hub::session::encode_call;
-use twinsight::hub::socket_io::{Assembler, Packet};
 use twinsight::publish::event::{DETECTIONS, Inferred, ModelRef, SeenObject};
+use twinsight_client::hub::engine_io;
+use twinsight_client::hub::message::TwinMessage;
+use twinsight_client::hub::options::Mode;
+use twinsight_client::hub::session::encode_call;
+use twinsight_client::hub::socket_io::{Assembler, Packet};
+use twinsight_client::stream_id::StreamId;
 use twinsight_media::picture::{FrameTiming, PictureSize};
 
 /// A frame in which a model saw so many persons.

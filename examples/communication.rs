@@ -17,9 +17,9 @@ use anyhow::{Result, bail};
 use clap::{Parser, ValueEnum};
 use serde_json::{Value, json};
 use tokio::sync::Notify;
-use twinsight::hub::{ActionResult, ActionStatus, HubClient, HubOptions, Instance};
-use twinsight::media::{Incoming, MediaStream};
-use twinsight::realtime::{DataChannel, Message};
+use twinsight_client::hub::{ActionResult, ActionStatus, HubClient, HubOptions, Instance};
+use twinsight_client::media::{Incoming, MediaStream};
+use twinsight_client::realtime::{DataChannel, Message};
 
 /// Of each kind the suite sends so many, and wants as many back.
 const MESSAGES: u32 = 3;

@@ -17,7 +17,7 @@ use ort::session::Session;
 use ort::value::TensorRef;
 use parking_lot::Mutex;
 use serde_json::{Value, json};
-use twinsight::hub::{HubClient, HubOptions};
+use twinsight_client::hub::{HubClient, HubOptions};
 use twinsight_media::picture::Frame;
 
 /// Class 0 of the model's labels is a person.

@@ -8,7 +8,7 @@
 #![expect(clippy::print_stdout, reason = "an example tells what it does")]
 
 use anyhow::{Context, Result};
-use twinsight::hub::{ConnectionChange, HubClient, HubOptions};
+use twinsight_client::hub::{ConnectionChange, HubClient, HubOptions};
 
 #[tokio::main]
 async fn main() -> Result<()> {

@@ -7,8 +7,8 @@
 #![expect(clippy::print_stdout, reason = "an example tells what it does")]
 
 use anyhow::Result;
-use twinsight::hub::{HubClient, HubOptions};
-use twinsight::realtime::DataChannel;
+use twinsight_client::hub::{HubClient, HubOptions};
+use twinsight_client::realtime::DataChannel;
 
 #[tokio::main]
 async fn main() -> Result<()> {

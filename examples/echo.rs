@@ -7,8 +7,8 @@
 
 use anyhow::Result;
 use clap::Parser;
-use twinsight::hub::{HubClient, HubOptions};
-use twinsight::realtime::{DataChannel, SendError};
+use twinsight_client::hub::{HubClient, HubOptions};
+use twinsight_client::realtime::{DataChannel, SendError};
 
 #[derive(Parser)]
 struct Args {

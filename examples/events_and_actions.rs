@@ -9,7 +9,7 @@
 
 use anyhow::{Context, Result, bail};
 use serde_json::json;
-use twinsight::hub::{ActionResult, HubClient, HubOptions, TwinEvent};
+use twinsight_client::hub::{ActionResult, HubClient, HubOptions, TwinEvent};
 
 #[tokio::main]
 async fn main() -> Result<()> {

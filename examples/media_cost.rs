@@ -16,10 +16,10 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use clap::{Parser, Subcommand};
 use serde_json::json;
-use twinsight::config::Dialect;
 use twinsight::dev::camera::pattern;
-use twinsight::hub::{HubClient, HubOptions};
-use twinsight::media::{
+use twinsight_client::dialect::Dialect;
+use twinsight_client::hub::{HubClient, HubOptions};
+use twinsight_client::media::{
     AcceptStreamsOptions, EncoderOptions, LocalTrack, MediaStreamOptions, VideoEncoder,
 };
 use twinsight_media::codec::Codec;

@@ -7,7 +7,7 @@
 #![expect(clippy::print_stdout, reason = "an example tells what it does")]
 
 use anyhow::{Context, Result};
-use twinsight::hub::{HubClient, HubOptions};
+use twinsight_client::hub::{HubClient, HubOptions};
 
 #[tokio::main]
 async fn main() -> Result<()> {

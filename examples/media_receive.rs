@@ -7,8 +7,8 @@
 #![expect(clippy::print_stdout, reason = "an example tells what it does")]
 
 use anyhow::{Context, Result};
-use twinsight::hub::{HubClient, HubOptions};
-use twinsight::media::{MediaStreamOptions, TrackKind};
+use twinsight_client::hub::{HubClient, HubOptions};
+use twinsight_client::media::{MediaStreamOptions, TrackKind};
 
 #[tokio::main]
 async fn main() -> Result<()> {

@@ -12,8 +12,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use image::{Rgb, RgbImage};
-use twinsight::hub::{HubClient, HubOptions};
-use twinsight::media::{
+use twinsight_client::hub::{HubClient, HubOptions};
+use twinsight_client::media::{
     AcceptStreamsOptions, EncoderOptions, LocalTrack, MediaStreamOptions, VideoEncoder,
 };
 

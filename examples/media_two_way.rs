@@ -13,8 +13,10 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use image::{Rgb, RgbImage};
 use tokio::sync::mpsc;
-use twinsight::hub::{HubClient, HubOptions};
-use twinsight::media::{EncoderOptions, LocalTrack, MediaStream, MediaStreamOptions, VideoEncoder};
+use twinsight_client::hub::{HubClient, HubOptions};
+use twinsight_client::media::{
+    EncoderOptions, LocalTrack, MediaStream, MediaStreamOptions, VideoEncoder,
+};
 
 #[tokio::main]
 async fn main() -> Result<()> {

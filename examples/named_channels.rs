@@ -10,8 +10,8 @@
 
 use anyhow::{Context, Result, bail};
 use serde_json::json;
-use twinsight::hub::{HubClient, HubOptions};
-use twinsight::realtime::Message;
+use twinsight_client::hub::{HubClient, HubOptions};
+use twinsight_client::realtime::Message;
 
 #[tokio::main]
 async fn main() -> Result<()> {

@@ -12,8 +12,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use clap::Parser;
 use serde_json::json;
-use twinsight::hub::{HubClient, HubOptions, Items};
-use twinsight::realtime::{DataChannel, Message};
+use twinsight_client::hub::{HubClient, HubOptions, Items};
+use twinsight_client::realtime::{DataChannel, Message};
 
 /// Round trips that are not counted, before those that are.
 const WARM_UP: u32 = 50;

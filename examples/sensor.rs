@@ -12,8 +12,8 @@ use std::time::Duration;
 use anyhow::Result;
 use serde_json::json;
 use tokio::time::MissedTickBehavior;
-use twinsight::hub::{HubClient, HubOptions};
-use twinsight::realtime::{AcceptOptions, DataChannel, DataChannelOptions, SendError};
+use twinsight_client::hub::{HubClient, HubOptions};
+use twinsight_client::realtime::{AcceptOptions, DataChannel, DataChannelOptions, SendError};
 
 /// The time between two readings.
 const PERIOD: Duration = Duration::from_millis(5);

@@ -13,21 +13,11 @@
 
 pub mod clock;
 
-pub mod backoff;
-
-pub mod thread;
-
 pub mod descriptors;
 
 pub mod telemetry;
 
 pub mod config;
-
-pub mod hub;
-
-pub mod realtime;
-
-pub mod media;
 
 pub mod schedule;
 
@@ -39,10 +29,8 @@ pub mod publish;
 
 pub mod http;
 
-#[cfg(feature = "webrtc")]
 pub mod node;
 
-#[cfg(all(feature = "webrtc", feature = "ort"))]
 pub mod check;
 
 pub mod annotate;

@@ -25,9 +25,9 @@ use twinsight::dev::demo::{self, DemoOptions};
 use twinsight::dev::detect::{self, DetectOptions};
 use twinsight::dev::hub::{self as dev_hub, DevHubOptions};
 use twinsight::http::{probe, server};
-use twinsight::hub::client::HubClient;
 use twinsight::node::{Node, NodeParts, hub_options};
 use twinsight::telemetry::logging::{self, LogFormat};
+use twinsight_client::hub::client::HubClient;
 use twinsight_media::h264::clip::Clip;
 use twinsight_media::picture::PictureSize;
 
@@ -281,7 +281,7 @@ fn threads_at_the_start() -> Result<()> {
     /// Beside one for each core: what blocks, and the first threads of a command.
     const OTHERS: usize = 4;
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    twinsight::thread::try_grant(cores + OTHERS).with_context(|| {
+    twinsight_client::thread::try_grant(cores + OTHERS).with_context(|| {
         format!(
             "the system does not grant the {} threads that this program starts with: raise the limit of processes and \
              threads (`ulimit -u`, `pids_limit` of a container)",

@@ -2,7 +2,6 @@
 //! used is told before anything is measured, and whoever stops it keeps what was measured. How fast the
 //! machine is does not matter here.
 #![allow(clippy::unwrap_used, reason = "a test stops at what it did not expect")]
-#![cfg(all(feature = "webrtc", feature = "ort", feature = "openh264"))]
 
 mod common;
 

@@ -8,8 +8,8 @@ use super::host::Ports;
 use super::hub::Joined;
 use super::twins::CameraTwin;
 use crate::config::{CameraConfig, Config, Connect};
-use crate::hub::message::{IceServer, Twin};
-use crate::realtime::ice::IceSettings;
+use twinsight_client::hub::message::{IceServer, Twin};
+use twinsight_client::realtime::ice::IceSettings;
 
 /// Cameras that are dialled at once.
 const AT_ONCE: usize = 8;

@@ -7,16 +7,17 @@ use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, watch};
 
 use super::finding::Failure;
-use crate::config::{CameraConfig, Dialect};
-use crate::hub::client::{HubClient, MessageReceiver};
-use crate::hub::message::{IceServer, TwinMessage};
-use crate::realtime::ice::IceSettings;
-use crate::realtime::negotiation::{CONNECT_LIMIT, OFFER_AGAIN};
-use crate::realtime::peer::{MediaSetup, Peer, PeerError, PeerEvent};
-use crate::realtime::rtp_tap::Inbound;
-use crate::realtime::rtp_track::TrackKind;
-use crate::realtime::sdp::{Description, Section, SectionKind};
-use crate::realtime::signal::{
+use crate::config::CameraConfig;
+use twinsight_client::dialect::Dialect;
+use twinsight_client::hub::client::{HubClient, MessageReceiver};
+use twinsight_client::hub::message::{IceServer, TwinMessage};
+use twinsight_client::realtime::ice::IceSettings;
+use twinsight_client::realtime::negotiation::{CONNECT_LIMIT, OFFER_AGAIN};
+use twinsight_client::realtime::peer::{MediaSetup, Peer, PeerError, PeerEvent};
+use twinsight_client::realtime::rtp_tap::Inbound;
+use twinsight_client::realtime::rtp_track::TrackKind;
+use twinsight_client::realtime::sdp::{Description, VideoAnswer};
+use twinsight_client::realtime::signal::{
     Candidate, ChannelKind, Signal, SignalEnvelope, SignalNames, mint_peer_id,
 };
 use twinsight_media::codec::Codec;
@@ -36,9 +37,6 @@ const MAILBOX: usize = 64;
 
 /// Candidates that came before the answer are kept up to this number.
 const MAX_EARLY: usize = 32;
-
-/// Codecs of an answer that are named.
-const MAX_CODECS: usize = 8;
 
 /// What is needed to dial.
 #[derive(Debug)]
@@ -387,29 +385,15 @@ fn no_path() -> Failure {
 /// What an answer without a codec that is wanted says instead.
 fn video_codecs(answer: &Description, wanted: &[Codec]) -> String {
     let wanted = named(wanted);
-    let videos = || {
-        let sections = answer.sections().iter();
-        sections.filter(|section| section.kind == SectionKind::Video)
-    };
-    if videos().next().is_none() {
-        return "it answers without video".to_owned();
-    }
-    if videos().all(|section| section.is_refused) {
-        return format!("it refuses {wanted} video: its answer closes the video section (port 0)");
-    }
-    let mut codecs: Vec<String> = Vec::new();
-    for format in videos().flat_map(Section::codecs) {
-        let name: String = format
-            .name
-            .chars()
-            .filter(char::is_ascii_graphic)
-            .take(16)
-            .collect();
-        let helper = ["RTX", "RED", "ULPFEC"].contains(&name.as_str());
-        if !helper && !codecs.contains(&name) && codecs.len() < MAX_CODECS {
-            codecs.push(name);
+    let mut codecs = match answer.video_codec_names() {
+        VideoAnswer::NoVideo => return "it answers without video".to_owned(),
+        VideoAnswer::Refused => {
+            return format!(
+                "it refuses {wanted} video: its answer closes the video section (port 0)"
+            );
         }
-    }
+        VideoAnswer::Codecs(codecs) => codecs,
+    };
     if codecs.is_empty() {
         codecs.push("no codec".to_owned());
     }

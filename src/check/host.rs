@@ -8,7 +8,7 @@ use crate::config::IceConfig;
 use crate::descriptors::Descriptors;
 use crate::http::probe::{self, ProbeError};
 use crate::http::server::{self, HttpError};
-use crate::realtime::socket::bind_addresses;
+use twinsight_client::realtime::socket::bind_addresses;
 
 /// Whoever listens on the node's port has this long to say who it is.
 const PROBE_LIMIT: Duration = Duration::from_secs(3);

@@ -4,12 +4,12 @@ use std::time::Duration;
 
 use super::finding::{Failure, Finding, Report};
 use crate::config::{Config, HubMode};
-use crate::hub::client::{HubClient, HubStatus};
-use crate::hub::options::HubOptions;
-use crate::hub::probe::{ProbeError, RemoteClock, probe};
-use crate::hub::session::AwayReason;
-use crate::hub::text::brief;
 use crate::node::hub_options;
+use twinsight_client::hub::client::{HubClient, HubStatus};
+use twinsight_client::hub::options::HubOptions;
+use twinsight_client::hub::probe::{ProbeError, RemoteClock, probe};
+use twinsight_client::hub::session::AwayReason;
+use twinsight_client::hub::text::brief;
 
 /// The hub's acknowledgements have this long.
 pub(super) const ACK_LIMIT: Duration = Duration::from_secs(10);
@@ -89,7 +89,7 @@ pub(super) async fn check(config: &Config, report: &mut Report<'_>) -> Option<Jo
 /// The device, where one introduces itself.
 fn identity(options: &HubOptions) -> String {
     match options.mode {
-        crate::hub::options::Mode::Direct => format!("device {}", options.device_id),
+        twinsight_client::hub::options::Mode::Direct => format!("device {}", options.device_id),
         _ => String::new(),
     }
 }
@@ -148,7 +148,7 @@ fn clock(remote: Option<RemoteClock>) -> Finding {
 /// One attempt to join.
 async fn join(options: HubOptions) -> Result<Joined, Failure> {
     let limit = options.timers.connect + 2 * options.timers.ack;
-    let direct = options.mode == crate::hub::options::Mode::Direct;
+    let direct = options.mode == twinsight_client::hub::options::Mode::Direct;
     let client = HubClient::start(options);
     let mut status = client.status();
     let settled = tokio::time::timeout(

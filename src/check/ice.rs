@@ -3,9 +3,9 @@
 use super::finding::{Finding, Report};
 use super::hub::{ACK_LIMIT, Joined};
 use crate::config::{Config, IcePolicy};
-use crate::hub::message::IceServer;
 use crate::node::hub_options;
-use crate::realtime::ice::{ServerKind, server_kind, shown_url};
+use twinsight_client::hub::message::IceServer;
+use twinsight_client::realtime::ice::{ServerKind, server_kind, shown_url};
 
 const TURN_OVER_UDP: &str = "offer TURN over UDP: `turn:HOST:3478` without `?transport=tcp`";
 

@@ -9,9 +9,9 @@ use serde_json::{Value, json};
 use super::finding::{Finding, Report};
 use super::hub::{ACK_LIMIT, Joined};
 use crate::config::{CameraConfig, Config, Connect};
-use crate::hub::client::HubError;
-use crate::hub::message::Twin;
-use crate::hub::text::brief;
+use twinsight_client::hub::client::HubError;
+use twinsight_client::hub::message::Twin;
+use twinsight_client::hub::text::brief;
 
 const WHERE: &str = "twin ids are found in the console beside the device id, and in what the twin's own app gets as TWIN_ID";
 

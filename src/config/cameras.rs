@@ -4,12 +4,13 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::StreamId;
 use super::error::{ConfigError, shown};
 use super::file::{self, CameraSection, DefaultsSection, File, Given, Origin};
 use super::resolve::{CAMERAS, Resolver};
 use super::settings::{ListedCamera, Settings};
-use super::values::{CameraConfig, Connect, Dialect, HubConfig};
+use super::values::{CameraConfig, Connect, HubConfig};
+use twinsight_client::dialect::Dialect;
+use twinsight_client::stream_id::StreamId;
 use twinsight_media::codec::Codec;
 
 /// The most camera streams that a node takes: each has a thread and a connection of its own.

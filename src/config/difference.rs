@@ -1,7 +1,8 @@
 //! What differs between the configuration that a node was started with and a later one, for the keys
 //! that hold until a restart. Everything but the cameras and their settings does.
 
-use super::values::{Config, HttpConfig, HubConfig, IceConfig, RuntimeConfig, Secret};
+use super::values::{Config, HttpConfig, HubConfig, IceConfig, RuntimeConfig};
+use twinsight_client::secret::Secret;
 
 impl Config {
     /// The keys of `[hub]`, `[ice]`, `[http]` and `[runtime]` that are not as in `started`: a node has to

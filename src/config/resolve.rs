@@ -10,10 +10,11 @@ use std::path::{Path, PathBuf};
 use super::env::Env;
 use super::error::{ConfigError, Place, line};
 use super::file::{self, File, Given, Origin};
-use super::secret_file::{read_secret_file, read_small_file};
 use super::settings::Settings;
 use super::syntax;
-use super::values::{Config, Secret};
+use super::values::Config;
+use twinsight_client::secret::Secret;
+use twinsight_client::secret_file::{read_secret_file, read_small_file};
 
 const PREFIX: &str = "TWINSIGHT_";
 

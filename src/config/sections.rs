@@ -6,10 +6,10 @@ use std::path::PathBuf;
 use super::error::{ConfigError, Place};
 use super::file::{File, Given, Origin};
 use super::resolve::{ACCESS_KEY, Resolver, TOKEN};
-use super::values::{
-    HttpConfig, HubConfig, HubMode, IceConfig, IcePolicy, RuntimeConfig, Secret, TurnServer,
-};
-use crate::hub::text::redacted_url;
+use super::values::{HttpConfig, HubConfig, HubMode, IceConfig, IcePolicy, RuntimeConfig};
+use twinsight_client::hub::TurnServer;
+use twinsight_client::hub::text::redacted_url;
+use twinsight_client::secret::Secret;
 
 /// `PHYHUB_REGION`s, from the official clients.
 const REGIONS: &[&str] = &["eu", "us", "uae", "au", "in", "qa", "dev", "local"];

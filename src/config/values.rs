@@ -1,13 +1,13 @@
 //! The resolved configuration: plain, checked values for the stages.
 
-use std::fmt;
 use std::net::{IpAddr, SocketAddr};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
-use super::StreamId;
-use super::secret_file::read_secret_file;
-use crate::telemetry::logging;
+use twinsight_client::dialect::Dialect;
+use twinsight_client::hub::TurnServer;
+use twinsight_client::secret::Secret;
+use twinsight_client::stream_id::StreamId;
 use twinsight_media::codec::Codec;
 use twinsight_media::label_enum;
 
@@ -57,17 +57,6 @@ label_enum! {
         /// To the device's own hub service.
         Phyos = "phyos",
     }
-}
-
-/// A TURN server with its credentials.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct TurnServer {
-    /// `turn:` or `turns:`.
-    pub url: String,
-    /// May be empty.
-    pub username: String,
-    /// May be empty.
-    pub credential: Secret,
 }
 
 /// How peer connections find their way.
@@ -155,74 +144,5 @@ label_enum! {
         Dial = "dial",
         /// The camera.
         Accept = "accept",
-    }
-}
-
-label_enum! {
-    /// Names of the signals.
-    pub enum Dialect {
-        /// As from the clients of version 6.
-        Current = "current",
-        /// As from the npm client of version 4.
-        Legacy = "legacy",
-    }
-}
-
-/// A text that is never shown.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Secret {
-    text: String,
-    file: Option<PathBuf>,
-}
-
-impl Secret {
-    /// Wraps a secret.
-    pub fn new(text: impl Into<String>) -> Self {
-        let text = text.into();
-        logging::conceal(&text);
-        Self { text, file: None }
-    }
-
-    /// Takes a secret out of its file's text, without blanks around it; none if that is no secret: visible
-    /// ASCII in one line.
-    pub fn of_file(file: &Path, text: &str) -> Option<Self> {
-        let text = text.trim();
-        let is_secret = !text.is_empty() && text.bytes().all(|b| b.is_ascii_graphic());
-        is_secret.then(|| {
-            logging::conceal(text);
-            Self {
-                text: text.to_owned(),
-                file: Some(file.to_owned()),
-            }
-        })
-    }
-
-    /// The secret itself, for the one place that needs it.
-    pub fn expose(&self) -> &str {
-        &self.text
-    }
-
-    /// The file that it was read from.
-    pub fn file(&self) -> Option<&Path> {
-        self.file.as_deref()
-    }
-
-    /// What the file holds now, if that is another secret: keys are rotated under running programs.
-    pub fn rotated(&self) -> Option<Self> {
-        let file = self.file.as_deref()?;
-        let text = read_secret_file(file).ok()?;
-        Self::of_file(file, &text).filter(|read| read.text != self.text)
-    }
-}
-
-impl From<String> for Secret {
-    fn from(text: String) -> Self {
-        Self::new(text)
-    }
-}
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("***")
     }
 }

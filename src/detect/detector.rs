@@ -4,10 +4,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-#[cfg(feature = "ort")]
 use super::nms::Candidate;
 use crate::preprocess::Picture;
-#[cfg(feature = "ort")]
 use crate::preprocess::Placement;
 use crate::telemetry::cpu::{Spent, Stopwatch};
 
@@ -164,7 +162,6 @@ impl ModelInfo {
     }
 }
 
-#[cfg(feature = "ort")]
 impl Object {
     /// A candidate that stayed, in pixels of the picture.
     pub(super) fn place(candidate: &Candidate, placement: &Placement) -> Self {

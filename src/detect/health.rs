@@ -10,10 +10,10 @@ use parking_lot::Mutex;
 
 use super::breaker::{Breaker, IN_A_ROW, Trip, is_calm};
 use super::worker::CameraScheduler;
-use crate::config::StreamId;
 use crate::schedule::scheduler::ModelRules;
 use crate::telemetry::ledger::ModelState;
 use crate::telemetry::metrics::Metrics;
+use twinsight_client::stream_id::StreamId;
 
 /// A stream without failures for this long is forgotten: its camera may be gone.
 const MEMORY: Duration = Duration::from_secs(600);

@@ -10,10 +10,10 @@ use sha2::{Digest, Sha256};
 
 use super::detector::ModelInfo;
 use super::onnx_file;
-use crate::config::secret_file::read_small_file;
 use crate::preprocess::TensorSpec;
 use crate::preprocess::affine::ChannelAffine;
 use crate::preprocess::tensor::{Align, ChannelOrder, Fit};
+use twinsight_client::secret_file::read_small_file;
 
 /// A checked manifest.
 #[derive(Debug, Clone, PartialEq)]

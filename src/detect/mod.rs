@@ -6,15 +6,12 @@ pub mod detector;
 pub mod health;
 pub mod manifest;
 pub mod nms;
-#[cfg(feature = "ort")]
 pub mod onnx;
 mod onnx_file;
 pub mod plan;
 pub mod pool;
 pub mod postprocess;
-#[cfg(feature = "ort")]
 pub mod runtime;
-#[cfg(feature = "ort")]
 mod telemetry_off;
 
 pub use crate::preprocess::Picture;
@@ -22,8 +19,6 @@ pub use detector::{
     BBox, DetectError, DetectSettings, Detections, Detector, FakeDetector, ModelInfo, Object,
 };
 pub use manifest::{Manifest, ModelError};
-#[cfg(feature = "ort")]
 pub use onnx::OnnxDetector;
-#[cfg(feature = "ort")]
 pub use runtime::{Runtime, RuntimeError, RuntimeOptions};
 pub mod worker;

@@ -20,7 +20,7 @@ use super::postprocess::{Array, Filter, Mismatch, OutputError, Scratch, rows, ss
 use super::runtime::Runtime;
 use crate::preprocess::{Picture, Preprocessor};
 use crate::telemetry::cpu::Stopwatch;
-use crate::thread::yielding;
+use twinsight_client::thread::yielding;
 use twinsight_media::picture::PictureSize;
 
 /// The execution providers of ONNX Runtime that configuration may name; this build runs the first.

@@ -16,11 +16,11 @@ use super::breaker::Trip;
 use super::detector::Detector;
 use super::health::ModelHealth;
 use super::worker::{Flight, PoolContext, Run, Worker, WorkerState};
-use crate::backoff::Backoff;
 use crate::clock::SuspendDetector;
 use crate::schedule::scheduler::JobEnd;
 use crate::telemetry::ledger::FrameDrop;
-use crate::thread::{Joined, try_spawn_named};
+use twinsight_client::backoff::Backoff;
+use twinsight_client::thread::{Joined, try_spawn_named};
 
 /// A run takes no longer than this, even where others leave it no processor.
 const RUN_LIMIT: Duration = Duration::from_secs(20);

@@ -5,7 +5,6 @@ use parking_lot::{Condvar, Mutex};
 use proptest::prelude::*;
 
 use super::*;
-use crate::config::StreamId;
 use crate::detect::detector::{DetectError, DetectSettings, Detections, ModelInfo, Terminate};
 use crate::detect::manifest::ModelError;
 use crate::detect::postprocess::Implausible;
@@ -16,6 +15,7 @@ use crate::telemetry::cpu::Spent;
 use crate::telemetry::health::Health;
 use crate::telemetry::ledger::{EventDrop, ModelState};
 use crate::telemetry::metrics::{Metrics, StreamMetrics};
+use twinsight_client::stream_id::StreamId;
 use twinsight_media::decode::cpu_pressure::CpuPressure;
 use twinsight_media::picture::{Color, Frame, FrameTiming, PictureSize, PlanePool};
 
@@ -740,7 +740,7 @@ fn a_worker_that_was_staffed_while_a_model_was_under_trial_gets_it_too() {
 #[test]
 fn a_worker_whose_thread_is_not_granted_is_tried_again() {
     // No other test has as many workers.
-    let refusal = crate::thread::refusal::of("infer-8");
+    let refusal = twinsight_client::thread::refusal::of("infer-8");
     let mut bench = Bench::new(9, 1, &[0]);
     bench.step();
     let staffed = |bench: &Bench| {

@@ -17,16 +17,16 @@ use super::breaker::Trip;
 use super::detector::{DetectSettings, Detections, Detector, ModelInfo, Terminate};
 use super::health::ModelHealth;
 use super::manifest::ModelError;
-use crate::clock::thread_cpu;
-use crate::config::StreamId;
 use crate::preprocess::Picture;
 use crate::schedule::scheduler::{Job, JobEnd, Scheduler, SourceId};
 use crate::telemetry::cpu::RunDelay;
 use crate::telemetry::health::{Health, Heartbeat};
 use crate::telemetry::ledger::{EventDrop, FrameDrop, Stage, Work};
-use crate::telemetry::logging::{RATE_LIMIT, RateLimit};
 use crate::telemetry::metrics::{Metrics, StreamMetrics};
-use crate::thread::{Joined, try_spawn_named, yield_to_others};
+use twinsight_client::clock::thread_cpu;
+use twinsight_client::rate_limit::{RATE_LIMIT, RateLimit};
+use twinsight_client::stream_id::StreamId;
+use twinsight_client::thread::{Joined, try_spawn_named, yield_to_others};
 use twinsight_media::decode::cpu_pressure::{CpuPressure, starved};
 
 /// An idle worker shows that it lives this often.

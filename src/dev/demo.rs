@@ -15,10 +15,10 @@ use tokio::task::JoinSet;
 
 use super::camera::check_fps;
 use super::loopback::{Hub, camera, node_config, percentile};
-use crate::config::StreamId;
-use crate::hub::client::HubClient;
-use crate::hub::options::HubOptions;
 use crate::node::{Node, NodeParts};
+use twinsight_client::hub::client::HubClient;
+use twinsight_client::hub::options::HubOptions;
+use twinsight_client::stream_id::StreamId;
 use twinsight_media::h264::clip::Clip;
 
 /// The demo's node on the demo's hub.

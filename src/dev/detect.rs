@@ -15,7 +15,6 @@ use crate::detect::{
     DetectError, DetectSettings, Detections, Detector, ModelError, ModelInfo, OnnxDetector,
     Picture, Runtime, RuntimeError, RuntimeOptions,
 };
-#[cfg(feature = "openh264")]
 use crate::dev::frames;
 use crate::dev::picture;
 use crate::dev::progress::progress_bar;
@@ -327,13 +326,6 @@ impl Command<'_> {
         Ok(())
     }
 
-    #[cfg(not(feature = "openh264"))]
-    fn clip(&mut self, _file: &Path, bytes: &[u8]) -> Result<(), Problem> {
-        Clip::from_bytes(bytes)?;
-        Err(Problem::NoDecoder)
-    }
-
-    #[cfg(feature = "openh264")]
     fn clip(&mut self, file: &Path, bytes: &[u8]) -> Result<(), Problem> {
         let clip = Clip::from_bytes(bytes)?;
         let units = clip.units().len();

@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::clock::SystemClock;
+use twinsight_client::clock::SystemClock;
 use twinsight_media::codec::Codec;
 use twinsight_media::decode::decoder::{Decoder, DecoderError, DecoderKind, Picture};
 use twinsight_media::h264::clip::Clip;

@@ -20,7 +20,7 @@ use socketioxide::socket::Socket;
 use socketioxide::{ParserConfig, SocketIo};
 
 use crate::clock::WallClock;
-use crate::config::Secret;
+use twinsight_client::secret::Secret;
 
 /// The longest message, in bytes.
 const MAX_PAYLOAD: usize = 1 << 20;
@@ -150,7 +150,7 @@ pub async fn run(
         .ping_timeout(options.ping_timeout)
         .with_parser(
             ParserConfig::common()
-                .max_incoming_binaries(crate::hub::socket_io::MAX_ATTACHMENTS)
+                .max_incoming_binaries(twinsight_client::hub::socket_io::MAX_ATTACHMENTS)
                 .max_incoming_binary_buf_size(MAX_PAYLOAD),
         )
         .build_layer();

@@ -14,9 +14,9 @@ use tokio::task::JoinHandle;
 use super::camera::{CameraOptions, run as run_camera};
 use super::hub::{DevHubError, DevHubOptions};
 use crate::config::Config;
-use crate::hub::client::HubClient;
-use crate::hub::options::HubOptions;
-use crate::realtime::ice::IceSettings;
+use twinsight_client::hub::client::HubClient;
+use twinsight_client::hub::options::HubOptions;
+use twinsight_client::realtime::ice::IceSettings;
 use twinsight_media::h264::clip::Clip;
 
 /// The hub's clients have this long to take their leave.

@@ -4,9 +4,11 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
-use crate::config::StreamId;
-use crate::telemetry::ledger::{CameraState, EventDrop, FrameDrop, UnitDrop};
+use crate::telemetry::ledger::{EventDrop, FrameDrop};
 use crate::telemetry::metrics::StreamMetrics;
+use twinsight_client::stream_id::StreamId;
+use twinsight_client::telemetry::CameraState;
+use twinsight_media::ledger::UnitDrop;
 
 /// One camera stream.
 #[derive(Debug, Clone, PartialEq, Serialize)]

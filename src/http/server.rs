@@ -29,11 +29,12 @@ use tokio::task::{AbortHandle, Id, JoinSet};
 
 use super::api::CameraView;
 use super::connections::{Answer, Limits, SharedActivity, Socket};
-use crate::config::Secret;
-use crate::descriptors::{Descriptors, explain_io, is_out_of_files};
+use crate::descriptors::Descriptors;
 use crate::telemetry::health::{Health, Readiness};
-use crate::telemetry::logging::{RATE_LIMIT, RateLimit};
 use crate::telemetry::metrics::{ConnectionEnd, Metrics};
+use twinsight_client::os_error::{explain_io, is_out_of_files};
+use twinsight_client::rate_limit::{RATE_LIMIT, RateLimit};
+use twinsight_client::secret::Secret;
 
 /// Requests under way at the end may take this long.
 const GRACE: Duration = Duration::from_secs(1);

@@ -11,35 +11,39 @@ use parking_lot::{Mutex, RwLock};
 
 use super::gone::Gone;
 use super::models::Catalog;
-use crate::clock::SystemClock;
-use crate::config::StreamId;
 use crate::config::{CameraConfig, Connect, IceConfig, IcePolicy};
 use crate::detect::health::ModelHealth;
 use crate::detect::worker::{CameraScheduler, CameraWork};
 use crate::http::api::CameraFacts;
-use crate::media::camera::{
-    CameraStream, CameraStreamOptions, FrameHandler, StateHandler, StreamContext,
-};
-use crate::media::stream_state::StreamState;
-use crate::media::worker::DecodeConfig;
 use crate::publish::event::CameraStatus;
 use crate::publish::publisher::Publisher;
-use crate::realtime::ice::IceSettings;
-use crate::realtime::negotiation::Role;
 use crate::schedule::scheduler::{Pace, SourceId, SourceSettings};
-use crate::telemetry::ledger::{CameraState, FrameDrop, ShedLevel};
-use crate::telemetry::logging::{RATE_LIMIT, RateLimit};
-use crate::telemetry::metrics::{Forgotten, StreamMetrics};
+use crate::telemetry::ledger::FrameDrop;
+use crate::telemetry::metrics::{Forgotten, Metrics, StreamMetrics};
+use twinsight_client::clock::SystemClock;
+use twinsight_client::media::camera::{
+    CameraStream, CameraStreamOptions, FrameHandler, StateHandler, StreamContext,
+};
+use twinsight_client::media::stream_state::StreamState;
+use twinsight_client::media::worker::DecodeConfig;
+use twinsight_client::rate_limit::{RATE_LIMIT, RateLimit};
+use twinsight_client::realtime::ice::IceSettings;
+use twinsight_client::realtime::negotiation::Role;
+use twinsight_client::stream_id::StreamId;
+use twinsight_client::telemetry::CameraState;
 use twinsight_media::decode::cpu_pressure::CpuPressure;
 use twinsight_media::decode::decoder::DecoderKind;
+use twinsight_media::ledger::ShedLevel;
 
 /// What every camera of the node uses.
 #[derive(Debug, Clone)]
 pub(super) struct CameraContext {
-    /// Hub, metrics, keyframe budget.
+    /// Hub and keyframe budget.
     pub stream: StreamContext,
     /// Where frames go.
     pub scheduler: Arc<CameraScheduler>,
+    /// All metrics.
+    pub metrics: Arc<Metrics>,
     /// Where states go.
     pub publisher: Publisher,
     /// How connections find their way.
@@ -48,7 +52,7 @@ pub(super) struct CameraContext {
     pub decoder: DecoderKind,
     /// What decoding costs inference.
     pub cpu_pressure: Arc<CpuPressure>,
-    /// StatusFacts when any camera's state changes.
+    /// Told when any camera's state changes.
     pub changed: Arc<tokio::sync::Notify>,
 }
 
@@ -206,9 +210,7 @@ impl Cameras {
     /// Forgets cameras that are gone for long: their series, their numbers, what was last told of them.
     pub(super) fn forget(&mut self, now: Instant) {
         let CameraContext {
-            stream: StreamContext { metrics, .. },
-            publisher,
-            ..
+            metrics, publisher, ..
         } = &self.context;
         for (id, age) in self.gone.due(now) {
             // That it was removed is still to be told: the hub is away, or takes one after the other.
@@ -285,7 +287,7 @@ impl Cameras {
             model,
             settings,
             emit_empty: config.emit_empty,
-            metrics: self.context.stream.metrics.stream(&config.id),
+            metrics: self.context.metrics.stream(&config.id),
         };
         Ok(Wanted {
             config: config.clone(),
@@ -319,11 +321,12 @@ impl Cameras {
                 seed: seed(&config.id),
                 cpu_pressure: Arc::clone(&context.cpu_pressure),
                 ..DecodeConfig::new(
-                    context.stream.metrics.stream_ledger(&config.id),
+                    context.metrics.stream_ledger(&config.id),
                     Arc::new(SystemClock),
                     context.decoder,
                 )
             },
+            metrics: Some(context.metrics.stream_sink(&config.id)),
         };
         let stream = CameraStream::open(
             context.stream.clone(),
@@ -363,7 +366,6 @@ impl Cameras {
                 tracing::info!(camera = %config.id, suppressed, "the camera is no longer configured");
             }
             self.context
-                .stream
                 .metrics
                 .stream(&config.id)
                 .set_state(CameraState::Removed);
@@ -655,11 +657,10 @@ mod tests {
     use super::*;
     use crate::config::{Config, ConfigSource, Env, Settings};
     use crate::detect::FakeDetector;
-    use crate::hub::client::HubClient;
-    use crate::hub::options::HubOptions;
-    use crate::media::stream_state::StreamState;
     use crate::publish::publisher::{EventSink, HubAway, PublisherTask};
-    use crate::telemetry::metrics::Metrics;
+    use twinsight_client::hub::client::HubClient;
+    use twinsight_client::hub::options::HubOptions;
+    use twinsight_client::media::stream_state::StreamState;
     use twinsight_media::decode::keyframes::KeyframeBudget;
     use twinsight_media::picture::PictureSize;
 
@@ -709,10 +710,10 @@ mod tests {
             let context = CameraContext {
                 stream: StreamContext {
                     hub: HubClient::start(HubOptions::simulator("http://127.0.0.1:9", "node-1")),
-                    metrics,
                     keyframes: Arc::new(KeyframeBudget::new(Instant::now())),
                 },
                 scheduler: Arc::new(CameraScheduler::default()),
+                metrics,
                 publisher,
                 ice: IceSettings::default(),
                 decoder: DecoderKind::Fake(PictureSize {
@@ -818,7 +819,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_camera_without_a_thread_says_so_and_is_tried_again_and_others_go_on() {
-        let refusal = crate::thread::refusal::of("dec-threadless");
+        let refusal = twinsight_client::thread::refusal::of("dec-threadless");
         let mut bench = Bench::new();
         let threadless = "[[cameras]]\ntwin_id = \"threadless\"\n";
         let added = Changes {
@@ -853,7 +854,7 @@ mod tests {
     async fn cameras_that_came_and_went_leave_nothing_after_ten_minutes() {
         let mut bench = Bench::new();
         let lines = |bench: &Bench| {
-            let text = bench.cameras.context.stream.metrics.encode();
+            let text = bench.cameras.context.metrics.encode();
             text.lines()
                 .filter(|line| line.contains("camera=\"gone-"))
                 .count()
@@ -873,7 +874,7 @@ mod tests {
             .await;
         let later = Instant::now() + Duration::from_secs(601);
         bench.cameras.forget(later);
-        let metrics = Arc::clone(&bench.cameras.context.stream.metrics);
+        let metrics = Arc::clone(&bench.cameras.context.metrics);
         let known = |twin: &str| {
             metrics
                 .known_stream(&StreamId::new(twin, "default"))
@@ -903,7 +904,7 @@ mod tests {
         // The sink has them, and the publisher knows it as soon as its task goes on.
         tokio::task::yield_now().await;
         bench.cameras.forget(Instant::now());
-        let streams = bench.cameras.context.stream.metrics.all_streams().len();
+        let streams = bench.cameras.context.metrics.all_streams().len();
         assert!(streams <= 100 + 256, "{streams}");
         assert!(bench.cameras.context.publisher.remembered() <= 100 + 256);
         bench.cameras.shutdown().await;
@@ -958,7 +959,7 @@ mod tests {
             bench.apply(&many_cameras(600, &round.to_string())).await;
         }
         bench.cameras.forget(Instant::now());
-        let streams = bench.cameras.context.stream.metrics.all_streams().len();
+        let streams = bench.cameras.context.metrics.all_streams().len();
         assert!(streams <= 600 + 1024, "{streams}");
         assert!(bench.cameras.context.publisher.remembered() <= 600 + 1024);
         bench.cameras.shutdown().await;

@@ -5,7 +5,7 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use crate::config::StreamId;
+use twinsight_client::stream_id::StreamId;
 
 /// The series of a camera that is gone stay this long, so that every scrape has seen its last counts.
 const REMEMBERED_FOR: Duration = Duration::from_secs(600);

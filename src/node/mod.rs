@@ -27,21 +27,20 @@ use self::reload::{Inputs, ReloadTask, Reloaded};
 use crate::clock::WallClock;
 use crate::config::{Config, ConfigSource, HubConfig, HubMode};
 use crate::detect::health::ModelHealth;
-#[cfg(feature = "ort")]
 use crate::detect::plan::SessionPlan;
 use crate::detect::pool::{InferencePool, LOOK_EVERY};
 use crate::detect::worker::{CameraScheduler, Inference, PoolContext};
 use crate::http::api::{CameraFacts, CameraView};
 use crate::http::server::{HttpState, serve};
-use crate::hub::client::{HubClient, HubStatus};
-use crate::hub::options::{HubOptions, Mode, Timers};
-use crate::hub::session::AwayReason;
-use crate::hub::twin::Instance;
-use crate::media::camera::StreamContext;
 use crate::publish::event::{Inferred, ModelRef, SeenObject};
 use crate::publish::publisher::{EventSink, HubAway, Publisher, PublisherTask, new_run_id};
 use crate::telemetry::health::{Health, HealthClock, Heartbeat, Readiness};
 use crate::telemetry::metrics::Metrics;
+use twinsight_client::hub::client::{HubClient, HubStatus};
+use twinsight_client::hub::options::{HubOptions, Mode, Timers};
+use twinsight_client::hub::session::AwayReason;
+use twinsight_client::hub::twin::Instance;
+use twinsight_client::media::camera::StreamContext;
 use twinsight_media::decode::cpu_pressure::CpuPressure;
 use twinsight_media::decode::decoder::DecoderKind;
 use twinsight_media::decode::keyframes::KeyframeBudget;
@@ -72,7 +71,6 @@ pub struct NodeParts {
     pub listener: TcpListener,
 }
 
-#[cfg(feature = "ort")]
 impl NodeParts {
     /// A node that infers with ONNX Runtime and the models of a folder, by the plan for its cameras, and decodes in software.
     pub fn new(
@@ -161,7 +159,7 @@ impl Node {
         readiness.set_model_warm(true);
 
         let hub =
-            HubClient::start_with_metrics(hub_options(&config.hub), Some(Arc::clone(&metrics)));
+            HubClient::start_counting(hub_options(&config.hub), Some(Arc::clone(&metrics) as _));
         let run_id = new_run_id();
         hub.watch_for_namesakes(&run_id);
         let heartbeat = health.register("publisher", MAX_SILENCE, Instant::now());
@@ -195,10 +193,10 @@ impl Node {
         let cameras = Cameras::new(CameraContext {
             stream: StreamContext {
                 hub: hub.clone(),
-                metrics: Arc::clone(&metrics),
                 keyframes: Arc::new(KeyframeBudget::new(Instant::now())),
             },
             scheduler: Arc::clone(&scheduler),
+            metrics: Arc::clone(&metrics),
             publisher: publisher.clone(),
             ice: (&config.ice).into(),
             decoder,

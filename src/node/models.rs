@@ -9,7 +9,6 @@ use parking_lot::Mutex;
 use crate::config::{CameraConfig, RuntimeConfig, shown};
 use crate::detect::detector::{DetectSettings, Detector, ModelInfo};
 use crate::detect::manifest::ModelError;
-#[cfg(feature = "ort")]
 use crate::detect::plan::SessionPlan;
 use crate::detect::pool::InferencePool;
 use crate::detect::worker::DetectorFactory;
@@ -69,7 +68,6 @@ impl Models {
     ///
     /// # Errors
     /// When ONNX Runtime or a model cannot be used; the sentence says what to do.
-    #[cfg(feature = "ort")]
     pub fn load(
         runtime: &RuntimeConfig,
         plan: SessionPlan,

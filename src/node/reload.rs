@@ -22,8 +22,8 @@ use super::cameras::Changes;
 use super::models::Loaded;
 use crate::config::{CameraConfig, Config, ConfigSource, Settings};
 use crate::telemetry::health::Health;
-use crate::telemetry::logging::{RATE_LIMIT, RateLimit};
 use crate::telemetry::metrics::Metrics;
+use twinsight_client::rate_limit::{RATE_LIMIT, RateLimit};
 
 /// Time between two looks at the file.
 const LOOK_EVERY: Duration = Duration::from_millis(500);

@@ -9,7 +9,7 @@ use serde_json::Value;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use crate::hub::client::{HubClient, HubStatus, TwinUpdates};
+use twinsight_client::hub::client::{HubClient, HubStatus, TwinUpdates};
 
 /// A twin that the hub did not tell is asked for again after this time.
 const RETRY: Duration = Duration::from_secs(5);
@@ -103,7 +103,7 @@ fn newest_waiting(updates: &mut TwinUpdates, own: &Option<String>) -> Option<Val
 
 fn own_settings(
     own: &Option<String>,
-    mut update: crate::hub::message::TwinUpdate,
+    mut update: twinsight_client::hub::message::TwinUpdate,
 ) -> Option<Value> {
     let is_own = own.as_ref() == Some(&update.twin_id);
     is_own

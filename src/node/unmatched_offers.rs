@@ -7,12 +7,13 @@ use std::time::Instant;
 use tokio::sync::watch;
 
 use super::apply::ActiveConfig;
-use crate::config::{Connect, StreamId};
-use crate::hub::client::{HubClient, HubStatus};
-use crate::hub::text::brief;
-use crate::telemetry::ledger::SignalRefusal;
-use crate::telemetry::logging::{RATE_LIMIT, RateLimit};
+use crate::config::Connect;
 use crate::telemetry::metrics::Metrics;
+use twinsight_client::hub::client::{HubClient, HubStatus};
+use twinsight_client::hub::text::brief;
+use twinsight_client::rate_limit::{RATE_LIMIT, RateLimit};
+use twinsight_client::stream_id::StreamId;
+use twinsight_client::telemetry::{ClientSink, SignalRefusal};
 
 /// Offers that wait to be judged.
 const MAILBOX: usize = 64;

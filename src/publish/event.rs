@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 
 use crate::clock::WallClock;
-use crate::config::StreamId;
-use crate::telemetry::ledger::CameraState;
+use twinsight_client::stream_id::StreamId;
+use twinsight_client::telemetry::CameraState;
 use twinsight_media::picture::{FrameTiming, PictureSize};
 
 /// Type of the event for each inferred frame.

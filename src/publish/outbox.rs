@@ -6,8 +6,8 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 
 use super::event::{CameraStatus, Inferred};
-use crate::config::StreamId;
-use crate::telemetry::ledger::CameraState;
+use twinsight_client::stream_id::StreamId;
+use twinsight_client::telemetry::CameraState;
 
 /// Inferred frames that may wait.
 pub const CAPACITY: usize = 64;

@@ -15,10 +15,10 @@ use tokio::task::JoinHandle;
 use super::event::{CAMERA_STATUS, CameraStatus, DETECTIONS, Inferred};
 use super::outbox::{Numbered, Outbox, Outgoing};
 use crate::clock::WallClock;
-use crate::config::StreamId;
 use crate::telemetry::health::Heartbeat;
 use crate::telemetry::ledger::{EventDrop, Stage};
 use crate::telemetry::metrics::Metrics;
+use twinsight_client::stream_id::StreamId;
 
 /// An idle publisher shows that it lives this often.
 const HEARTBEAT_EVERY: Duration = Duration::from_secs(1);

@@ -5,7 +5,7 @@ use tokio::sync::mpsc;
 use super::super::event::tests::{inferred, ms};
 use super::*;
 use crate::telemetry::health::Health;
-use crate::telemetry::ledger::CameraState;
+use twinsight_client::telemetry::CameraState;
 
 /// Tells each event and waits for the word to be done with it.
 struct ChannelSink {

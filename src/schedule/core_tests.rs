@@ -1,6 +1,6 @@
 use super::*;
-use crate::config::StreamId;
 use crate::telemetry::metrics::Metrics;
+use twinsight_client::stream_id::StreamId;
 use twinsight_media::picture::{Color, FrameTiming, PictureSize, PlanePool};
 
 pub(super) const MS: Duration = Duration::from_millis(1);

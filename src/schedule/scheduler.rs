@@ -137,7 +137,7 @@ mod tests {
         let scheduler = Arc::new(Scheduler::<()>::default());
         let worker = {
             let scheduler = Arc::clone(&scheduler);
-            crate::thread::spawn_named("test-worker", move || {
+            twinsight_client::thread::spawn_named("test-worker", move || {
                 while scheduler.next(Duration::from_secs(60), || {}).is_some() {}
             })
         };

@@ -5,7 +5,7 @@ use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::time::{Duration, Instant};
 
-use crate::clock::thread_cpu;
+use twinsight_client::clock::thread_cpu;
 
 /// What a piece of work took.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -96,12 +96,9 @@ mod tests {
         let cores = std::thread::available_parallelism().unwrap().get();
         let busy = |n| {
             let until = Instant::now() + Duration::from_millis(200);
-            crate::thread::spawn_named(
-                format!("crowd-{n}"),
-                move || {
-                    while Instant::now() < until {}
-                },
-            )
+            twinsight_client::thread::spawn_named(format!("crowd-{n}"), move || {
+                while Instant::now() < until {}
+            })
         };
         let mut delay = RunDelay::of_this_thread();
         if delay.read().is_none() {
@@ -112,7 +109,9 @@ mod tests {
         let until = Instant::now() + Duration::from_millis(200);
         while Instant::now() < until {}
         let waited = delay.lap();
-        crowd.into_iter().for_each(crate::thread::Joined::join);
+        crowd
+            .into_iter()
+            .for_each(twinsight_client::thread::Joined::join);
         assert!(waited > Duration::from_millis(20), "{waited:?}");
     }
 

@@ -12,7 +12,7 @@ use futures_util::FutureExt;
 use parking_lot::Mutex;
 
 use crate::clock::SuspendDetector;
-use crate::thread::{Joined, ThreadError, try_spawn_named};
+use twinsight_client::thread::{Joined, ThreadError, try_spawn_named};
 
 /// How the sentence about a silent loop goes on after its name.
 pub const SILENT: &str = "has not gone round for";
@@ -399,7 +399,7 @@ mod tests {
         let t = Instant::now();
         let health = Health::default();
         let heartbeat = health.register("camera a", MAX, t);
-        crate::thread::spawn_named("panics", move || {
+        twinsight_client::thread::spawn_named("panics", move || {
             let _held = heartbeat;
             panic!("as a bug would");
         })

@@ -2,7 +2,6 @@
 //! these or is counted as passed on. What can become of an access unit is said where units are decoded.
 
 use twinsight_media::label_enum;
-pub use twinsight_media::ledger::{ShedLevel, UnitDrop};
 
 label_enum! {
     /// Why a decoded frame was not inferred.
@@ -72,72 +71,6 @@ label_enum! {
         Inference = "inference",
         /// Raw outputs to objects.
         Postprocess = "postprocess",
-    }
-}
-
-label_enum! {
-    /// A camera stream's life.
-    pub enum CameraState {
-        /// An attempt is under way.
-        Connecting = "connecting",
-        /// Frames come.
-        Receiving = "receiving",
-        /// Frames came, and none has for 5 s.
-        Stalled = "stalled",
-        /// Attempts go unanswered or fail.
-        Unreachable = "unreachable",
-        /// The camera's side said no, or offers what cannot be used.
-        Rejected = "rejected",
-        /// No longer configured.
-        Removed = "removed",
-    }
-}
-
-label_enum! {
-    /// Input from the network that broke its format's rules.
-    pub enum Malformed {
-        /// Engine.IO, Socket.IO or a message's JSON.
-        HubMessage = "hub_message",
-        /// A session description.
-        Sdp = "sdp",
-        /// An ICE candidate.
-        Candidate = "candidate",
-        /// An RTP or RTCP packet.
-        Rtp = "rtp",
-        /// A payload of H.264.
-        H264 = "h264",
-        /// A payload of VP8.
-        Vp8 = "vp8",
-    }
-}
-
-label_enum! {
-    /// Why an RTP packet that a peer sent was not used.
-    pub enum PacketRefusal {
-        /// Its payload type was not agreed on.
-        NotAgreed = "not_agreed",
-        /// It is of another source than the one that is taken, or of one that has not sent two packets in sequence.
-        OtherSource = "other_source",
-        /// Its connection has had too many sources.
-        TooManySources = "too_many_sources",
-    }
-}
-
-label_enum! {
-    /// Why a signal was refused.
-    pub enum SignalRefusal {
-        /// From a twin that is not configured.
-        UnknownTwin = "unknown_twin",
-        /// For a stream that is not configured.
-        UnknownStream = "unknown_stream",
-        /// Signed with the node's own twin, and `allow_unsigned` is off.
-        Unsigned = "unsigned",
-        /// With another `peerId` than the session's.
-        PeerId = "peer_id",
-        /// A mailbox or a buffer of early candidates was full.
-        Overflow = "overflow",
-        /// A signal that the state of the session has no use for.
-        Unexpected = "unexpected",
     }
 }
 

@@ -3,8 +3,8 @@
 
 use std::fmt::{self, Write};
 
-use parking_lot::RwLock;
 use tracing::field::{Field, Visit};
+use twinsight_client::secret;
 
 /// The longest line, its line break included. Writes of so much to a pipe are never mixed with those of others.
 pub(super) const MAX_LINE_BYTES: usize = 4096;
@@ -20,15 +20,6 @@ const CUT: &str = "…";
 
 /// Stands for a secret.
 const CONCEALED: &str = "***";
-
-/// Shorter texts are too common to be concealed.
-const MIN_SECRET_BYTES: usize = 8;
-
-/// Longer ones are concealed by their beginning.
-const MAX_SECRET_BYTES: usize = 512;
-
-/// Secrets of each kind that are remembered; beyond them the oldest is forgotten.
-const MAX_SECRETS: usize = 64;
 
 /// How a line looks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -83,57 +74,19 @@ pub(super) struct Head<'a> {
     pub(super) target: &'a str,
 }
 
-/// Texts that no line shows.
-static SECRETS: RwLock<Secrets> = RwLock::new(Secrets {
-    own: Vec::new(),
-    told: Vec::new(),
-});
-
-#[derive(Debug)]
-struct Secrets {
-    /// Of the configuration.
-    own: Vec<String>,
-    /// What a hub told: however many it tells, our own stay.
-    told: Vec<String>,
-}
-
-/// Puts a secret of the configuration on the list of what no line shows.
-pub(super) fn conceal(secret: &str, told: bool) {
-    let secret = &secret[..secret.floor_char_boundary(MAX_SECRET_BYTES)];
-    if secret.len() < MIN_SECRET_BYTES {
-        return;
-    }
-    let known = |secrets: &Secrets| {
-        let all = [&secrets.own, &secrets.told];
-        all.iter()
-            .any(|list| list.iter().any(|each| each == secret))
-    };
-    if known(&SECRETS.read()) {
-        return;
-    }
-    let mut secrets = SECRETS.write();
-    let list = if told {
-        &mut secrets.told
-    } else {
-        &mut secrets.own
-    };
-    if list.len() >= MAX_SECRETS {
-        list.remove(0);
-    }
-    list.push(secret.to_owned());
-}
-
 /// `cut`: the text went on. What may be the beginning of a secret at its end is taken away then.
 fn without_secrets(mut text: String, cut: bool) -> String {
-    let secrets = SECRETS.read();
-    let all = || secrets.own.iter().chain(&secrets.told);
-    for secret in all() {
-        if text.contains(secret.as_str()) {
-            text = text.replace(secret.as_str(), CONCEALED);
+    let secrets = secret::concealed();
+    for secret in secrets.iter() {
+        if text.contains(secret) {
+            text = text.replace(secret, CONCEALED);
         }
     }
     if cut {
-        let begun = all().map(|secret| begun_at_the_end(&text, secret)).max();
+        let begun = secrets
+            .iter()
+            .map(|secret| begun_at_the_end(&text, secret))
+            .max();
         text.truncate(text.len() - begun.unwrap_or_default());
         text.push_str(CUT);
     }
@@ -158,7 +111,7 @@ struct Limited {
 impl Write for Limited {
     fn write_str(&mut self, more: &str) -> fmt::Result {
         // A secret that lies across a line's end is seen whole.
-        let room = (MAX_LINE_BYTES + MAX_SECRET_BYTES).saturating_sub(self.text.len());
+        let room = (MAX_LINE_BYTES + secret::MAX_CONCEALED_BYTES).saturating_sub(self.text.len());
         let end = more.floor_char_boundary(room);
         self.text.push_str(&more[..end]);
         if end < more.len() {
@@ -674,9 +627,9 @@ mod tests {
 
     #[test]
     fn secrets_are_concealed_wherever_they_stand() {
-        conceal("log-line-test-secret", false);
+        secret::conceal("log-line-test-secret");
         for n in 0..200 {
-            conceal(&format!("told-by-a-hub-{n}"), true);
+            secret::conceal_told(&format!("told-by-a-hub-{n}"));
         }
         let across = "x".repeat(MAX_LINE_BYTES - 10) + "log-line-test-secret";
         let many = "log-line-test-secret".repeat(400);
@@ -691,7 +644,7 @@ mod tests {
             assert!(!shown.contains("log-line"), "{shown}");
             assert!(!shown.contains("told-by"), "{shown}");
         }
-        conceal("the", false);
+        secret::conceal("the");
         assert_eq!(shown("the end"), "the end");
     }
 

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use parking_lot::{Condvar, Mutex, MutexGuard};
 use prometheus::IntCounter;
 
-use crate::thread::{ThreadError, try_spawn_named};
+use twinsight_client::thread::{ThreadError, try_spawn_named};
 
 /// Bytes of lines that wait, with what each costs beside its text.
 const MAX_QUEUE_BYTES: usize = 1024 * 1024;
@@ -106,7 +106,7 @@ impl LogQueue {
         thread: &'static str,
         output: impl Write + Send + 'static,
         tell: impl FnMut(u64) + Send + 'static,
-    ) -> Result<crate::thread::Joined, ThreadError> {
+    ) -> Result<twinsight_client::thread::Joined, ThreadError> {
         let queue = Arc::clone(self);
         try_spawn_named(thread, move || queue.write(output, tell))
             .map_err(|source| ThreadError::new(thread, source))

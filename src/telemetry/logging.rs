@@ -2,15 +2,12 @@
 //! the lines that a peer could cause without end. Whoever logs never waits: a thread of its own writes, and what it
 //! cannot write is dropped and counted.
 
-use std::collections::HashMap;
-use std::hash::Hash;
 use std::io::IsTerminal;
 use std::panic::PanicHookInfo;
 use std::str::FromStr;
 use std::sync::{Arc, LazyLock, OnceLock};
 use std::time::{Duration, Instant};
 
-use parking_lot::Mutex;
 use prometheus::IntCounter;
 use tracing::{Event, Level, Metadata, Subscriber, span};
 use tracing_subscriber::filter::EnvFilter;
@@ -19,6 +16,7 @@ use tracing_subscriber::fmt::time::{FormatTime, SystemTime};
 use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
 use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt;
+use twinsight_client::rate_limit::{RATE_LIMIT, RateLimit};
 
 use super::health::panic_message;
 use super::log_line::{self, Fields, Head, Look, SpanContext, Value};
@@ -31,9 +29,6 @@ pub const DEFAULT_FILTER: &str = "warn,twinsight=info,webrtc=error,rtc=error,rtc
 /// As the default, for commands whose output on the terminal is not the log.
 pub const QUIET_FILTER: &str = "warn,webrtc=error,rtc=error,rtc_ice=error,rtc_dtls=error,\
     rtc_interceptor=error,rtc_srtp=error,rtc_sctp=error,rtc_turn=error,rtc_mdns=error";
-
-/// A peer's lines come at most this often.
-pub const RATE_LIMIT: Duration = Duration::from_secs(10);
 
 /// Libraries whose finest lines show what goes over the wire, access keys and credentials with it: they are never logged, whatever
 /// `RUST_LOG` says.
@@ -48,9 +43,6 @@ const WIRE_TARGETS: &[&str] = &[
     "rtc_turn",
     "rtc_stun",
 ];
-
-/// Keys that a [`RateLimit`] remembers.
-const MAX_KEYS: usize = 1024;
 
 /// How a line looks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -80,7 +72,7 @@ pub enum LoggingError {
     },
     /// The thread that writes cannot be had.
     #[error(transparent)]
-    Thread(#[from] crate::thread::ThreadError),
+    Thread(#[from] twinsight_client::thread::ThreadError),
     /// Logging was set up before.
     #[error("logging was set up twice: this is a bug in Twinsight")]
     Twice,
@@ -190,16 +182,6 @@ pub fn flush(limit: Duration) {
     if let Some(log) = LOG.get() {
         log.queue.flush(limit);
     }
-}
-
-/// Puts a secret on the list of what no line of the log shows, whoever writes it. Secrets of less than 8 bytes are not on it.
-pub fn conceal(secret: &str) {
-    log_line::conceal(secret, false);
-}
-
-/// As [`conceal`], for what a hub tells: more of it than is remembered displaces no secret of the node's own.
-pub fn conceal_told(secret: &str) {
-    log_line::conceal(secret, true);
 }
 
 /// Keeps the lines of libraries out that show what goes over the wire.
@@ -357,82 +339,6 @@ fn parse_filter(filter: Option<&str>) -> Result<EnvFilter, LoggingError> {
         })
 }
 
-/// At most one line in an interval for each key; the next one tells how many were left out.
-///
-/// ```
-/// # use twinsight::telemetry::logging::{RateLimit, RATE_LIMIT};
-/// # use std::time::Instant;
-/// let limit = RateLimit::new(RATE_LIMIT);
-/// if let Some(suppressed) = limit.allow("camera-1", Instant::now()) {
-///     tracing::warn!(suppressed, "a packet is no RTP");
-/// }
-/// ```
-#[derive(Debug)]
-pub struct RateLimit<K> {
-    interval: Duration,
-    passed: Mutex<PassedKeys<K>>,
-}
-
-#[derive(Debug)]
-struct PassedKeys<K> {
-    keys: HashMap<K, Passed>,
-    /// Left out because too many keys were there.
-    overflow: u64,
-    /// When old keys were last thrown away.
-    swept_at: Option<Instant>,
-}
-
-#[derive(Debug)]
-struct Passed {
-    at: Instant,
-    suppressed: u64,
-}
-
-impl<K: Eq + Hash> RateLimit<K> {
-    /// One line in `interval` for each key.
-    pub fn new(interval: Duration) -> Self {
-        Self {
-            interval,
-            passed: Mutex::new(PassedKeys {
-                keys: HashMap::new(),
-                overflow: 0,
-                swept_at: None,
-            }),
-        }
-    }
-
-    /// `Some`: log now, and so many were left out before. Beyond 1024 keys in an interval new ones are
-    /// left out, so that a peer that makes up keys costs neither memory nor lines without end.
-    pub fn allow(&self, key: K, now: Instant) -> Option<u64> {
-        let mut passed = self.passed.lock();
-        let old = |at: Instant| now.saturating_duration_since(at) >= self.interval;
-        if let Some(passed) = passed.keys.get_mut(&key) {
-            if !old(passed.at) {
-                passed.suppressed += 1;
-                return None;
-            }
-            passed.at = now;
-            return Some(std::mem::take(&mut passed.suppressed));
-        }
-        if passed.keys.len() >= MAX_KEYS && passed.swept_at.is_none_or(old) {
-            passed.keys.retain(|_, each| !old(each.at));
-            passed.swept_at = Some(now);
-        }
-        if passed.keys.len() >= MAX_KEYS {
-            passed.overflow += 1;
-            return None;
-        }
-        passed.keys.insert(
-            key,
-            Passed {
-                at: now,
-                suppressed: 0,
-            },
-        );
-        Some(std::mem::take(&mut passed.overflow))
-    }
-}
-
 /// For tests: what is logged on their thread.
 #[cfg(test)]
 pub(crate) mod capture {
@@ -475,33 +381,10 @@ mod tests {
 
     #[test]
     fn where_the_writing_thread_is_not_granted_the_last_words_are_said_without_it() {
-        let _refusal = crate::thread::refusal::of("log-refused");
+        let _refusal = twinsight_client::thread::refusal::of("log-refused");
         let error = start("log-refused", Look::Text).unwrap_err();
         assert!(matches!(error, LoggingError::Thread(_)), "{error}");
         assert!(LOG.get().is_none(), "nobody would write them");
-    }
-
-    #[test]
-    fn one_line_in_ten_seconds_a_key_and_the_next_tells_how_many_were_left_out() {
-        let t = Instant::now();
-        let limit = RateLimit::new(RATE_LIMIT);
-        let s = Duration::from_secs;
-        assert_eq!(limit.allow("a", t), Some(0));
-        assert_eq!(limit.allow("a", t + s(1)), None);
-        assert_eq!(limit.allow("a", t + s(9)), None);
-        assert_eq!(limit.allow("b", t + s(9)), Some(0));
-        assert_eq!(limit.allow("a", t + s(10)), Some(2));
-        assert_eq!(limit.allow("a", t + s(20)), Some(0));
-    }
-
-    #[test]
-    fn made_up_keys_cost_neither_memory_nor_lines_without_end() {
-        let t = Instant::now();
-        let limit = RateLimit::new(RATE_LIMIT);
-        let lines = (0..5000).filter(|key| limit.allow(*key, t).is_some());
-        assert_eq!(lines.count(), MAX_KEYS);
-        assert_eq!(limit.allow(9999, t + RATE_LIMIT), Some(5000 - 1024));
-        assert_eq!(limit.passed.lock().keys.len(), 1);
     }
 
     #[test]

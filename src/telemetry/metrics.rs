@@ -11,14 +11,14 @@ use prometheus::{
     IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
 };
 
-use super::ledger::{
-    CameraState, EventDrop, FrameDrop, Malformed, ModelState, PacketRefusal, ShedLevel,
-    SignalRefusal, Stage, UnitDrop, Work,
+use super::ledger::{EventDrop, FrameDrop, ModelState, Stage, Work};
+use twinsight_client::stream_id::StreamId;
+use twinsight_client::telemetry::{
+    CameraState, ClientSink, Malformed, PacketRefusal, SignalRefusal, StreamSink,
 };
-use crate::config::StreamId;
 use twinsight_media::codec::Codec;
 use twinsight_media::label_enum;
-use twinsight_media::ledger::{DecodeWork, LedgerSink, StreamLedger};
+use twinsight_media::ledger::{DecodeWork, LedgerSink, ShedLevel, StreamLedger, UnitDrop};
 use twinsight_media::picture::FrameTiming;
 
 label_enum! {
@@ -497,21 +497,6 @@ impl Metrics {
         }
     }
 
-    /// Counts a refused signal.
-    pub fn signal_refused(&self, reason: SignalRefusal) {
-        self.signals_refused[reason as usize].inc();
-    }
-
-    /// Counts RTP packets that were not used.
-    pub fn rtp_packets_refused(&self, reason: PacketRefusal, count: u64) {
-        self.rtp_packets_refused[reason as usize].inc_by(count);
-    }
-
-    /// Counts a malformed input.
-    pub fn malformed_input(&self, kind: Malformed) {
-        self.malformed_input[kind as usize].inc();
-    }
-
     /// The counter of a kind of malformed input, for a stage that holds no [`Metrics`].
     pub fn malformed_input_counter(&self, kind: Malformed) -> IntCounter {
         self.malformed_input[kind as usize].clone()
@@ -824,10 +809,19 @@ impl StreamMetrics {
 impl Metrics {
     /// The books of a stream's decoding, which tell its metrics everything.
     pub fn stream_ledger(self: &Arc<Self>, id: &StreamId) -> Arc<StreamLedger> {
-        Arc::new(StreamLedger::with_sink(Arc::new(DecodeMetrics {
+        Arc::new(StreamLedger::with_sink(self.decode_metrics(id)))
+    }
+
+    /// Where a stream's connections and states are told.
+    pub fn stream_sink(self: &Arc<Self>, id: &StreamId) -> Arc<dyn StreamSink> {
+        self.decode_metrics(id)
+    }
+
+    fn decode_metrics(self: &Arc<Self>, id: &StreamId) -> Arc<DecodeMetrics> {
+        Arc::new(DecodeMetrics {
             stream: self.stream(id),
             node: Arc::clone(self),
-        })))
+        })
     }
 }
 
@@ -836,6 +830,45 @@ impl Metrics {
 struct DecodeMetrics {
     stream: Arc<StreamMetrics>,
     node: Arc<Metrics>,
+}
+
+impl ClientSink for Metrics {
+    fn hub_connected(&self, connected: bool, again: bool) {
+        self.hub_connected.set(i64::from(connected));
+        if again {
+            self.hub_reconnects.inc();
+        }
+    }
+
+    fn twin_id_conflict(&self) {
+        self.twin_id_conflicts.inc();
+    }
+
+    fn signal_refused(&self, reason: SignalRefusal) {
+        self.signals_refused[reason as usize].inc();
+    }
+
+    fn malformed_input(&self, kind: Malformed) {
+        self.malformed_input[kind as usize].inc();
+    }
+
+    fn rtp_packets_refused(&self, reason: PacketRefusal, count: u64) {
+        self.rtp_packets_refused[reason as usize].inc_by(count);
+    }
+}
+
+impl StreamSink for DecodeMetrics {
+    fn state(&self, state: CameraState) {
+        self.stream.set_state(state);
+    }
+
+    fn keyframe_requested(&self) {
+        self.stream.keyframe_requests.inc();
+    }
+
+    fn reconnecting(&self) {
+        self.stream.camera_reconnects.inc();
+    }
 }
 
 impl LedgerSink for DecodeMetrics {

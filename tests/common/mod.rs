@@ -7,7 +7,6 @@
     reason = "each program of tests uses a part of it"
 )]
 
-#[cfg(all(feature = "webrtc", feature = "openh264"))]
 pub mod streams;
 
 use std::io::{BufRead, BufReader, Read, Write};
@@ -345,10 +344,10 @@ pub mod fake {
     use twinsight::config::Config;
     use twinsight::detect::{BBox, Detector, FakeDetector, Object};
     use twinsight::dev::camera::{self, CameraOptions};
-    use twinsight::hub::{HubClient, HubOptions, MessageReceiver};
     use twinsight::node::models::Models;
     use twinsight::node::{Node, NodeParts};
-    use twinsight::realtime::ice::IceSettings;
+    use twinsight_client::hub::{HubClient, HubOptions, MessageReceiver};
+    use twinsight_client::realtime::ice::IceSettings;
     use twinsight_media::decode::decoder::DecoderKind;
     use twinsight_media::h264::clip::Clip;
 

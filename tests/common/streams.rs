@@ -6,8 +6,8 @@ use std::thread::{Builder, JoinHandle};
 use std::time::{Duration, Instant};
 
 use twinsight::dev::camera::pattern;
-use twinsight::hub::{HubClient, HubOptions};
-use twinsight::media::{EncoderOptions, Frames, LocalTrack, MediaStream, VideoEncoder};
+use twinsight_client::hub::{HubClient, HubOptions};
+use twinsight_client::media::{EncoderOptions, Frames, LocalTrack, MediaStream, VideoEncoder};
 use twinsight_media::picture::{Color, Frame, I420, PictureSize};
 
 use super::DEADLINE;

@@ -1,6 +1,5 @@
 //! The queue and the thread of one stream: clean input, a huge keyframe in one burst on a busy
 //! machine, a full queue, and stopping with units in flight.
-#![cfg(feature = "openh264")]
 #![allow(
     clippy::unwrap_used,
     reason = "a test's helper has nobody to tell but the test"
@@ -17,15 +16,17 @@ use openh264::encoder::{BitRate, Encoder, EncoderConfig, FrameRate, QpRange, Rat
 use openh264::formats::YUVBuffer;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
-use twinsight::clock::SystemClock;
-use twinsight::config::StreamId;
-use twinsight::media::worker::{Arrival, ArrivalQueue, DecodeConfig, DecodeParts, DecodeWorker};
-use twinsight::telemetry::ledger::UnitDrop;
-use twinsight::thread::spawn_named;
+use twinsight_client::clock::SystemClock;
+use twinsight_client::media::worker::{
+    Arrival, ArrivalQueue, DecodeConfig, DecodeParts, DecodeWorker,
+};
+use twinsight_client::stream_id::StreamId;
+use twinsight_client::thread::spawn_named;
 use twinsight_media::codec::Codec;
 use twinsight_media::decode::decoder::DecoderKind;
 use twinsight_media::decode::gate::KeyframeReason;
 use twinsight_media::h264::packetize::packetize;
+use twinsight_media::ledger::UnitDrop;
 use twinsight_media::picture::{Frame, PictureSize};
 use twinsight_media::rtp::RtpPacket;
 

@@ -1,6 +1,5 @@
 //! `twinsight detect`: files that cannot be used have their sentence and do not stop the others; annotated pictures
 //! are written; the classes asked for must be the model's.
-#![cfg(feature = "ort")]
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -81,10 +80,7 @@ fn bad_files_have_their_sentence_and_the_others_go_on() {
         "empty.png: is neither a JPEG",
         "half.png: is not a whole picture: ",
         "headless.h264: is an H.264 byte stream without a keyframe",
-        #[cfg(feature = "openh264")]
         "broken.h264: 1 of its 1 access units could not be decoded",
-        #[cfg(not(feature = "openh264"))]
-        "broken.h264: is a clip, and this build has no H.264 decoder",
     ];
     assert_eq!(sentences.len(), starts.len(), "{sentences:#?}");
     for (sentence, start) in sentences.iter().zip(starts) {
@@ -104,31 +100,26 @@ fn what_cannot_be_decoded_or_is_cut_off_is_told_after_what_is_whole() {
     let cases = [
         (faults.join("trunc50.jpg"), 0, "is not a whole picture: "),
         (matroska, 0, "is a Matroska or WebM file, and clips are"),
-        #[cfg(feature = "openh264")]
         (
             faults.join("faststart_cut.mp4"),
             5,
             "is a damaged MP4 file: it ends before its last picture",
         ),
-        #[cfg(feature = "openh264")]
         (
             faults.join("interlaced.h264"),
             0,
             "7 of its 7 access units could not be decoded: the video is interlaced, which is not supported",
         ),
-        #[cfg(feature = "openh264")]
         (
             faults.join("hi10.h264"),
             0,
             "10 bits a sample (profile_idc 110), and only 8 are supported",
         ),
-        #[cfg(feature = "openh264")]
         (
             faults.join("yuv422.h264"),
             0,
             "4:2:2 chroma (profile_idc 122)",
         ),
-        #[cfg(feature = "openh264")]
         (faults.join("cut_last.mp4"), 6, "is a damaged MP4 file: "),
     ];
     for (file, pictures, sentence) in cases {

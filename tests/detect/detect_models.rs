@@ -1,5 +1,4 @@
 //! The shipped models on the shipped pictures, through ONNX Runtime.
-#![cfg(feature = "ort")]
 
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{RecvTimeoutError, channel};

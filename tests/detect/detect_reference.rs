@@ -1,7 +1,6 @@
 //! Detections are right: `twinsight detect` against `tests/interop/detect_reference.py`, which does the same with numpy,
 //! OpenCV and Python's onnxruntime, on two pictures (the RGB path) and 50 frames of the clip (the I420 path).
 #![allow(clippy::print_stdout, reason = "says what it measured")]
-#![cfg(all(feature = "ort", feature = "openh264"))]
 
 use std::path::{Path, PathBuf};
 use std::process::Command;

@@ -1,9 +1,7 @@
 //! From packets to pictures to objects, without a network.
 
-#[cfg(feature = "ort")]
 #[path = "../common/made_models.rs"]
 mod made_models;
-#[cfg(feature = "openh264")]
 #[path = "../../crates/twinsight-media/tests/decode/recording.rs"]
 mod recording;
 

@@ -8,18 +8,14 @@
     reason = "a test stops at what it did not expect, and says what it wrote"
 )]
 
+mod commands;
+#[path = "../common/mod.rs"]
+mod common;
 mod configuration;
 mod guide;
 mod links;
-mod troubleshooting;
-
-#[cfg(all(feature = "webrtc", feature = "openh264", feature = "ort"))]
-mod commands;
-#[cfg(all(feature = "webrtc", feature = "openh264", feature = "ort"))]
-#[path = "../common/mod.rs"]
-mod common;
-#[cfg(all(feature = "webrtc", feature = "openh264", feature = "ort"))]
 mod running_node;
+mod troubleshooting;
 
 use std::path::PathBuf;
 

@@ -9,8 +9,8 @@ use std::process::{Command, Stdio};
 use boon::{Compiler, SchemaIndex, Schemas};
 use serde_json::{Value, json};
 use twinsight::dev::hub::DevHubOptions;
-use twinsight::hub::MessageReceiver;
-use twinsight::telemetry::ledger::CameraState;
+use twinsight_client::hub::MessageReceiver;
+use twinsight_client::telemetry::CameraState;
 
 use crate::common::{DEADLINE, NodeProcess, fake, http_get, start_hub};
 use crate::{path, read};

@@ -13,12 +13,12 @@ use tokio::runtime::Runtime;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;
 use twinsight::dev::hub::{DevHubOptions, DirectAccess};
-use twinsight::hub::session::AwayReason;
-use twinsight::hub::{
+use twinsight::telemetry::metrics::Metrics;
+use twinsight_client::hub::session::AwayReason;
+use twinsight_client::hub::{
     ActionResult, ActionStatus, HubClient, HubError, HubOptions, HubStatus, Secret, TurnServer,
     TwinMessage,
 };
-use twinsight::telemetry::metrics::Metrics;
 
 /// Long enough for a busy machine; nothing waits for it to pass.
 const DEADLINE: Duration = Duration::from_secs(20);
@@ -371,7 +371,7 @@ async fn twins_are_looked_up() {
 async fn a_restarted_hub_is_joined_again_and_messages_flow_again() {
     let hub = Hub::start(DevHubOptions::default()).await;
     let metrics = Arc::new(Metrics::new());
-    let node = HubClient::start_with_metrics(hub.options("node"), Some(Arc::clone(&metrics)));
+    let node = HubClient::start_counting(hub.options("node"), Some(Arc::clone(&metrics) as _));
     soon("joining", node.joined()).await.unwrap();
     assert_eq!(metrics.hub_connected.get(), 1);
     let mut seen = node.messages(10, to_twin("camera"));
@@ -536,7 +536,7 @@ async fn bursts_of_pings_and_of_wishes_for_acknowledgements_end_nothing() {
     const BURST: usize = 20_000;
     let rogue = Rogue::start().await;
     let metrics = Arc::new(Metrics::new());
-    let client = HubClient::start_with_metrics(rogue.options(), Some(Arc::clone(&metrics)));
+    let client = HubClient::start_counting(rogue.options(), Some(Arc::clone(&metrics) as _));
     let mut peer = rogue.join(handshake()).await;
     soon("joining", client.joined()).await.unwrap();
     let _messages = client.messages(10, |message| message.twin_id == "node");
@@ -711,7 +711,8 @@ async fn a_second_client_with_our_twin_id_is_noticed_and_our_own_echo_is_not() {
     let counted = |metrics: &Metrics| metrics.twin_id_conflicts.get();
     let node = |run_id: &'static str| {
         let metrics = Arc::new(Metrics::new());
-        let client = HubClient::start_with_metrics(hub.options("node"), Some(Arc::clone(&metrics)));
+        let client =
+            HubClient::start_counting(hub.options("node"), Some(Arc::clone(&metrics) as _));
         client.watch_for_namesakes(run_id);
         (client, metrics)
     };
@@ -848,7 +849,7 @@ async fn no_frame_of_a_hub_ends_the_client_or_fills_its_memory() {
     const FRAMES: usize = 4000;
     let rogue = Rogue::start().await;
     let metrics = Arc::new(Metrics::new());
-    let client = HubClient::start_with_metrics(rogue.options(), Some(Arc::clone(&metrics)));
+    let client = HubClient::start_counting(rogue.options(), Some(Arc::clone(&metrics) as _));
     client.watch_for_namesakes("run");
     let mut messages = client.messages(8, |_| true);
     let _updates = client.twin_updates();
@@ -932,7 +933,7 @@ async fn a_mute_hub_is_left() {
 async fn malformed_frames_are_counted_and_the_stream_goes_on() {
     let rogue = Rogue::start().await;
     let metrics = Arc::new(Metrics::new());
-    let client = HubClient::start_with_metrics(rogue.options(), Some(Arc::clone(&metrics)));
+    let client = HubClient::start_counting(rogue.options(), Some(Arc::clone(&metrics) as _));
     let mut peer = rogue.join(handshake()).await;
     soon("joining", client.joined()).await.unwrap();
     let mut messages = client.messages(10, to_twin("node"));
@@ -1030,7 +1031,7 @@ async fn a_hub_that_takes_nothing_is_left_and_senders_are_told() {
 async fn what_a_receiver_does_not_take_is_dropped_and_counted() {
     let rogue = Rogue::start().await;
     let metrics = Arc::new(Metrics::new());
-    let client = HubClient::start_with_metrics(rogue.options(), Some(Arc::clone(&metrics)));
+    let client = HubClient::start_counting(rogue.options(), Some(Arc::clone(&metrics) as _));
     let mut peer = rogue.join(handshake()).await;
     soon("joining", client.joined()).await.unwrap();
     let mut slow = client.messages(2, |message| message.twin_id == "node");

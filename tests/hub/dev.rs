@@ -7,8 +7,8 @@ use serde_json::json;
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use twinsight::dev::hub::{DevHubOptions, DirectAccess, read_twins, run};
-use twinsight::hub::session::AwayReason;
-use twinsight::hub::{HubClient, HubError, HubOptions, HubStatus, PeripheralOptions};
+use twinsight_client::hub::session::AwayReason;
+use twinsight_client::hub::{HubClient, HubError, HubOptions, HubStatus, PeripheralOptions};
 
 const DEADLINE: Duration = Duration::from_secs(20);
 

@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use twinsight::dev::hub::{DevHubOptions, DirectAccess};
-use twinsight::hub::{
+use twinsight_client::hub::{
     ActionResult, ActionStatus, HubClient, HubError, HubOptions, PeripheralOptions, TwinEvent,
 };
 

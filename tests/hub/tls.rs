@@ -11,8 +11,8 @@ use tokio::io::copy_bidirectional;
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 use twinsight::dev::hub::DevHubOptions;
-use twinsight::hub::session::AwayReason;
-use twinsight::hub::{HubClient, HubOptions, HubStatus};
+use twinsight_client::hub::session::AwayReason;
+use twinsight_client::hub::{HubClient, HubOptions, HubStatus};
 
 const DEADLINE: Duration = Duration::from_secs(20);
 

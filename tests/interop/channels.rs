@@ -1,6 +1,5 @@
 //! Data channels with every client that exists, through the development hub: the official Python client,
 //! the official npm client on Node.js, and a plain page in Chromium; and the official communication suite.
-#![cfg(all(feature = "webrtc", feature = "ort", feature = "openh264"))]
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::path::PathBuf;
@@ -9,10 +8,10 @@ use std::process::Command;
 use crate::common::{Browser, DEADLINE, Program, root};
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
-use twinsight::config::Dialect;
 use twinsight::dev::hub::DevHubOptions;
-use twinsight::hub::{EventReceiver, HubClient, HubOptions};
-use twinsight::realtime::{
+use twinsight_client::dialect::Dialect;
+use twinsight_client::hub::{EventReceiver, HubClient, HubOptions};
+use twinsight_client::realtime::{
     AcceptOptions, DataChannel, DataChannelAcceptor, DataChannelOptions, Message, SendError,
 };
 

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use twinsight::dev::hub::{DevHubOptions, DirectAccess};
-use twinsight::hub::{ActionResult, ActionStatus, HubClient, HubOptions};
+use twinsight_client::hub::{ActionResult, ActionStatus, HubClient, HubOptions};
 
 const DEADLINE: Duration = Duration::from_secs(60);
 

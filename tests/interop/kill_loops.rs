@@ -7,7 +7,6 @@
     clippy::print_stdout,
     reason = "a test stops at what it did not expect, and says what it measured"
 )]
-#![cfg(all(feature = "webrtc", feature = "ort", feature = "openh264"))]
 
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -17,7 +16,7 @@ use crate::common::Browser;
 use crate::common::{DEADLINE, NodeProcess, Program, root};
 use serde_json::Value;
 #[cfg(feature = "vp8")]
-use twinsight::hub::{HubClient, HubOptions};
+use twinsight_client::hub::{HubClient, HubOptions};
 
 /// Rounds in which the camera dies, the hub dies, and both.
 const ROUNDS: [u32; 3] = [5, 4, 2];

@@ -1,7 +1,6 @@
 //! Media streams with every client that exists, through the development hub: the official Python client both
 //! ways, the official npm client on Node.js as a camera, and a page in Chromium both ways. What is sent are
 //! numbered pictures, so that order and tears are seen.
-#![cfg(all(feature = "webrtc", feature = "ort", feature = "openh264"))]
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::time::{Duration, Instant};
@@ -11,12 +10,12 @@ use crate::common::{Browser, DEADLINE, Program, start_hub};
 use serde_json::Value;
 use tokio::sync::mpsc;
 use twinsight::dev::hub::DevHubOptions;
-use twinsight::hub::{EventReceiver, HubClient};
-use twinsight::media::{
+use twinsight_client::hub::{EventReceiver, HubClient};
+use twinsight_client::media::{
     AcceptStreamsOptions, LocalTrack, MediaStream, MediaStreamListener, MediaStreamOptions,
     TrackKind,
 };
-use twinsight::realtime::CloseReason;
+use twinsight_client::realtime::CloseReason;
 
 /// Waited for as long as the test may take.
 fn patient(options: impl Into<MediaStreamOptions>) -> MediaStreamOptions {
@@ -330,7 +329,7 @@ async fn we_dial_a_browser_and_video_goes_both_ways() {
 #[cfg(feature = "vp8")]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_npm_camera_sends_vp8_once_it_was_offered_again() {
-    use twinsight::config::Dialect;
+    use twinsight_client::dialect::Dialect;
     use twinsight_media::codec::Codec;
     let url = start_hub(DevHubOptions::default()).await;
     let rust = client(&url, "rust").await;

@@ -6,7 +6,6 @@
     clippy::print_stdout,
     reason = "a test stops at what it did not expect, and says what it measured"
 )]
-#![cfg(all(feature = "webrtc", feature = "ort", feature = "openh264"))]
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -17,7 +16,7 @@ use crate::namespaces::Namespace;
 use serde_json::Value;
 use tokio::sync::mpsc;
 use twinsight::dev::hub::DevHubOptions;
-use twinsight::hub::{HubClient, HubOptions};
+use twinsight_client::hub::{HubClient, HubOptions};
 
 const TWINSIGHT: &str = env!("CARGO_BIN_EXE_twinsight");
 const HUB_PORT: u16 = 55_000;

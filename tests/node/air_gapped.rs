@@ -1,11 +1,6 @@
 //! Who the program talks to and what it writes, by its system calls: its hub, its cameras, and nobody else. ONNX Runtime
 //! would look up a host of its maker some nine seconds after it was loaded, so the node and the demo run for longer.
-#![cfg(all(
-    target_os = "linux",
-    feature = "webrtc",
-    feature = "ort",
-    feature = "openh264"
-))]
+#![cfg(target_os = "linux")]
 #![allow(
     clippy::unwrap_used,
     reason = "a test's helper has nobody to tell but the test"

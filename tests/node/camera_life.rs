@@ -5,7 +5,6 @@
     clippy::print_stdout,
     reason = "a test stops at what it did not expect, and says what it measured"
 )]
-#![cfg(all(feature = "webrtc", feature = "openh264"))]
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -14,10 +13,10 @@ use std::time::Duration;
 use crate::common::{DEADLINE, fake, start_hub};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
-use twinsight::config::StreamId;
 use twinsight::dev::hub::DevHubOptions;
-use twinsight::hub::MessageReceiver;
 use twinsight::telemetry::ledger::EventDrop;
+use twinsight_client::hub::MessageReceiver;
+use twinsight_client::stream_id::StreamId;
 
 const INFERENCE: Duration = Duration::from_millis(5);
 

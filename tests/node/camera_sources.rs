@@ -6,7 +6,6 @@
     clippy::print_stdout,
     reason = "a test stops at what it did not expect, and says what it measured"
 )]
-#![cfg(all(feature = "webrtc", feature = "ort", feature = "openh264"))]
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -17,17 +16,17 @@ use std::time::{Duration, Instant};
 use crate::common::{DEADLINE, Program, root, start_hub};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
-use twinsight::clock::SystemClock;
-use twinsight::config::Dialect;
 use twinsight::dev::camera::encode::{PictureEncoder, Pictures};
 use twinsight::dev::camera::{self, CameraOptions, pattern};
 use twinsight::dev::hub::DevHubOptions;
-use twinsight::hub::{HubClient, HubOptions};
-use twinsight::realtime::ice::IceSettings;
-use twinsight::realtime::peer::Peer;
-use twinsight::realtime::rtp_tap::Inbound;
-use twinsight::realtime::rtp_track::TrackKind;
-use twinsight::realtime::signal::{ChannelKind, Signal, SignalNames, mint_peer_id};
+use twinsight_client::clock::SystemClock;
+use twinsight_client::dialect::Dialect;
+use twinsight_client::hub::{HubClient, HubOptions};
+use twinsight_client::realtime::ice::IceSettings;
+use twinsight_client::realtime::peer::Peer;
+use twinsight_client::realtime::rtp_tap::Inbound;
+use twinsight_client::realtime::rtp_track::TrackKind;
+use twinsight_client::realtime::signal::{ChannelKind, Signal, SignalNames, mint_peer_id};
 use twinsight_media::codec::Codec;
 use twinsight_media::decode::decoder::{Decoder, DecoderKind};
 use twinsight_media::decode::path::{DecodeConfig, ReceivePath};

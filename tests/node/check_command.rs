@@ -5,7 +5,6 @@
     clippy::print_stdout,
     reason = "a test stops at what it did not expect, and says what it measured"
 )]
-#![cfg(all(feature = "webrtc", feature = "ort", feature = "openh264"))]
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -23,12 +22,12 @@ use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, copy_bidirectional};
 use twinsight::dev::hub::{DevHubOptions, DirectAccess};
 use twinsight::http::server::{HttpState, serve};
-use twinsight::hub::{HubClient, HubOptions, TwinMessage};
-use twinsight::realtime::ice::IceSettings;
-use twinsight::realtime::peer::Peer;
-use twinsight::realtime::rtp_track::TrackKind;
 use twinsight::telemetry::health::{Health, Readiness};
 use twinsight::telemetry::metrics::Metrics;
+use twinsight_client::hub::{HubClient, HubOptions, TwinMessage};
+use twinsight_client::realtime::ice::IceSettings;
+use twinsight_client::realtime::peer::Peer;
+use twinsight_client::realtime::rtp_track::TrackKind;
 
 const FAST: &str = "ssdlite_mobilenet_v2_coco";
 

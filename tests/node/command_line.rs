@@ -5,7 +5,6 @@
     clippy::print_stdout,
     reason = "a test stops at what it did not expect, and says what it measured"
 )]
-#![cfg(all(feature = "webrtc", feature = "ort", feature = "openh264"))]
 
 use std::collections::BTreeMap;
 use std::fs;

@@ -10,14 +10,15 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
-use twinsight::config::{Secret, StreamId};
 use twinsight::http::api::{CameraFacts, CameraView};
 use twinsight::http::connections::Limits;
 use twinsight::http::probe::{self, ProbeError};
 use twinsight::http::server::{self, HttpError, HttpState};
 use twinsight::telemetry::health::{Health, Heartbeat, Readiness};
-use twinsight::telemetry::ledger::CameraState;
 use twinsight::telemetry::metrics::Metrics;
+use twinsight_client::secret::Secret;
+use twinsight_client::stream_id::StreamId;
+use twinsight_client::telemetry::CameraState;
 
 const LIMIT: Duration = Duration::from_secs(10);
 

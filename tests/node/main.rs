@@ -1,9 +1,7 @@
 //! The node and the other commands, as their users start them.
 
-#[cfg(feature = "webrtc")]
 #[path = "../common/mod.rs"]
 mod common;
-#[cfg(feature = "ort")]
 #[path = "../common/made_models.rs"]
 mod made_models;
 

@@ -6,7 +6,6 @@
     clippy::print_stdout,
     reason = "a test stops at what it did not expect, and says what it measured"
 )]
-#![cfg(all(feature = "webrtc", feature = "ort", feature = "openh264"))]
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -16,17 +15,19 @@ use std::time::{Duration, Instant};
 use crate::common::{DEADLINE, NodeProcess, fake, http_get, start_hub};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
-use twinsight::config::{ConfigSource, Env, Settings, StreamId};
+use twinsight::config::{ConfigSource, Env, Settings};
 use twinsight::detect::manifest::ModelError;
 use twinsight::detect::{BBox, Detector, FakeDetector, Object};
 use twinsight::dev::hub::DevHubOptions;
-use twinsight::hub::{HubClient, MessageReceiver};
 use twinsight::node::models::{ModelLoader, Models};
 use twinsight::node::reload::Reloaded;
 use twinsight::node::{Node, NodeParts};
-use twinsight::telemetry::ledger::{FrameDrop, UnitDrop};
+use twinsight::telemetry::ledger::FrameDrop;
 use twinsight::telemetry::metrics::StreamMetrics;
+use twinsight_client::hub::{HubClient, MessageReceiver};
+use twinsight_client::stream_id::StreamId;
 use twinsight_media::decode::decoder::DecoderKind;
+use twinsight_media::ledger::UnitDrop;
 
 /// A model that sees two objects; the others see one.
 const TWO: &str = "two";

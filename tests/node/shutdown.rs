@@ -5,7 +5,6 @@
     clippy::print_stdout,
     reason = "a test stops at what it did not expect, and says what it measured"
 )]
-#![cfg(all(feature = "webrtc", feature = "ort", feature = "openh264"))]
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -22,8 +21,8 @@ use tokio::sync::oneshot;
 use tokio::task::{AbortHandle, JoinHandle};
 use twinsight::dev::camera::{self, CameraOptions};
 use twinsight::dev::hub::{self, DevHubError, DevHubOptions, DirectAccess};
-use twinsight::hub::{HubClient, HubOptions};
-use twinsight::realtime::ice::IceSettings;
+use twinsight_client::hub::{HubClient, HubOptions};
+use twinsight_client::realtime::ice::IceSettings;
 use twinsight_media::h264::clip::Clip;
 
 /// The longest that a graceful stop may take.

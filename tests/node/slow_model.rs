@@ -6,16 +6,15 @@
     clippy::print_stdout,
     reason = "a test stops at what it did not expect, and says what it measured"
 )]
-#![cfg(all(feature = "webrtc", feature = "openh264"))]
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::common::{DEADLINE, fake, start_hub};
-use twinsight::config::StreamId;
 use twinsight::dev::hub::DevHubOptions;
 use twinsight::telemetry::ledger::FrameDrop;
+use twinsight_client::stream_id::StreamId;
 
 const CAMERAS: usize = 4;
 const INFERENCE: Duration = Duration::from_millis(500);
@@ -127,7 +126,6 @@ async fn overload(events_wanted: usize) {
 }
 
 /// Two cameras whose model hangs and one whose model lies, beside one with a good model, in a node as its users run it.
-#[cfg(feature = "ort")]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn models_that_hang_and_lie_leave_the_camera_of_a_good_one_alone_and_are_said() {
     use crate::common::{NodeProcess, http_get};
@@ -239,7 +237,6 @@ async fn models_that_hang_and_lie_leave_the_camera_of_a_good_one_alone_and_are_s
 }
 
 /// Resident memory of another process in MB.
-#[cfg(feature = "ort")]
 fn resident_mb_of(process: u32) -> f64 {
     let status = std::fs::read_to_string(format!("/proc/{process}/status")).unwrap();
     let line = status
@@ -251,7 +248,6 @@ fn resident_mb_of(process: u32) -> f64 {
 }
 
 /// Runs that ignore their end: a thread each, for minutes.
-#[cfg(feature = "ort")]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "two minutes of work on two cores: make long"]
 async fn runs_that_cannot_be_ended_cost_a_bounded_number_of_threads() {

@@ -1,6 +1,5 @@
 //! What goes wrong around data channels: peers that are killed, a hub that is restarted, and what a
 //! malicious or broken peer sends through the hub.
-#![cfg(all(feature = "webrtc", feature = "ort", feature = "openh264"))]
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::net::SocketAddr;
@@ -13,10 +12,10 @@ use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use twinsight::dev::hub::{DevHubError, DevHubOptions};
-use twinsight::hub::{ConnectionChange, HubClient, HubOptions, HubStatus, Items};
-use twinsight::realtime::ice::IceSettings;
-use twinsight::realtime::peer::Peer;
-use twinsight::realtime::{
+use twinsight_client::hub::{ConnectionChange, HubClient, HubOptions, HubStatus, Items};
+use twinsight_client::realtime::ice::IceSettings;
+use twinsight_client::realtime::peer::Peer;
+use twinsight_client::realtime::{
     AcceptOptions, DataChannel, DataChannelAcceptor, DataChannelOptions, Message,
 };
 

@@ -1,6 +1,5 @@
 //! Data channels between two clients of this crate, through the development hub: what travels, what is
 //! independent of what, what is bounded, and what survives.
-#![cfg(feature = "webrtc")]
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::sync::Arc;
@@ -11,16 +10,16 @@ use bytes::Bytes;
 use serde_json::json;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
-use twinsight::config::Dialect;
 use twinsight::dev::hub::DevHubOptions;
-use twinsight::hub::{
+use twinsight_client::dialect::Dialect;
+use twinsight_client::hub::{
     ChannelKind, ConnectionChange, ConnectionEvents, ConnectionType, HubClient, HubOptions,
     PeripheralOptions,
 };
-use twinsight::realtime::channel::ChannelEvent;
-use twinsight::realtime::ice::IceSettings;
-use twinsight::realtime::peer::{Peer, PeerEvent};
-use twinsight::realtime::{
+use twinsight_client::realtime::channel::ChannelEvent;
+use twinsight_client::realtime::ice::IceSettings;
+use twinsight_client::realtime::peer::{Peer, PeerEvent};
+use twinsight_client::realtime::{
     AcceptOptions, ChannelError, ChannelState, CloseReason, DataChannel, DataChannelAcceptor,
     DataChannelOptions, Message, SendError,
 };

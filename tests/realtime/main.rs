@@ -1,5 +1,4 @@
 //! Data channels and media streams of the crate's users, between peers of our own.
-#![cfg(feature = "webrtc")]
 
 #[path = "../common/mod.rs"]
 mod common;

@@ -1,11 +1,10 @@
 //! The examples of media streams as programs, with each other and with the development camera.
-#![cfg(all(feature = "webrtc", feature = "ort", feature = "openh264"))]
 
 use std::process::Command;
 
 use crate::common::{Program, example, start_hub};
 use twinsight::dev::hub::DevHubOptions;
-use twinsight::hub::{HubClient, HubOptions};
+use twinsight_client::hub::{HubClient, HubOptions};
 
 fn start(name: &str, url: &str, twin: &str, args: &[&str]) -> Program {
     let mut command = Command::new(example(name));

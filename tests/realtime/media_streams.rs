@@ -1,6 +1,5 @@
 //! Media streams between two clients of this crate, through the development hub: what travels each way, what is
 //! independent of what, what is bounded, and what survives.
-#![cfg(all(feature = "webrtc", feature = "ort", feature = "openh264"))]
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::sync::Arc;
@@ -12,13 +11,13 @@ use crate::common::{DEADLINE, start_hub};
 use bytes::Bytes;
 use tokio::sync::mpsc;
 use twinsight::dev::hub::DevHubOptions;
-use twinsight::hub::{HubClient, HubError, Instance};
-use twinsight::media::{
+use twinsight_client::hub::{HubClient, HubError, Instance};
+use twinsight_client::media::{
     AcceptStreamsOptions, Direction, Incoming, LocalTrack, MediaError, MediaState, MediaStream,
     MediaStreamAcceptor, MediaStreamListener, MediaStreamOptions, TrackKind,
 };
-use twinsight::realtime::CloseReason;
-use twinsight::realtime::ice::IceSettings;
+use twinsight_client::realtime::CloseReason;
+use twinsight_client::realtime::ice::IceSettings;
 
 /// Over the loopback interface, waited for as long as the test may take.
 fn local(options: impl Into<MediaStreamOptions>) -> MediaStreamOptions {

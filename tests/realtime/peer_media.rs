@@ -1,6 +1,5 @@
 //! Two peer connections over loopback: a burst as large as a big keyframe arrives whole, stamped
 //! with its arrival; a keyframe request, sender reports and the goodbye arrive too.
-#![cfg(feature = "webrtc")]
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::sync::Arc;
@@ -9,13 +8,13 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
-use twinsight::realtime::ice::IceSettings;
-use twinsight::realtime::peer::{MediaSetup, Peer, PeerError, PeerEvent};
-use twinsight::realtime::rtp_tap::{Inbound, RtpSink};
-use twinsight::realtime::rtp_track::OutboundRtp;
-use twinsight::realtime::rtp_track::TrackKind;
-use twinsight::realtime::sdp::{Description, MAX_BYTES};
-use twinsight::realtime::signal::Candidate;
+use twinsight_client::realtime::ice::IceSettings;
+use twinsight_client::realtime::peer::{MediaSetup, Peer, PeerError, PeerEvent};
+use twinsight_client::realtime::rtp_tap::{Inbound, RtpSink};
+use twinsight_client::realtime::rtp_track::OutboundRtp;
+use twinsight_client::realtime::rtp_track::TrackKind;
+use twinsight_client::realtime::sdp::{Description, MAX_BYTES};
+use twinsight_client::realtime::signal::Candidate;
 use twinsight_media::codec::Codec;
 
 const BURST: u16 = 600;

@@ -44,7 +44,7 @@ pub enum PictureError {
     },
     /// The encoder failed.
     #[error("the H.264 encoder failed ({0}): try another size")]
-    Encoder(openh264::Error),
+    Encoder(twinsight_media::h264::encode::EncodeError),
 }
 
 /// What is encoded. Cloning shares it.

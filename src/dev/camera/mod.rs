@@ -2,7 +2,6 @@
 //! that dials it, or dials one node itself. Each viewer has its own place in it, and a keyframe request
 //! is answered with the next frame. It outlives the hub and its viewers: it goes on where they come back.
 
-#[cfg(feature = "openh264")]
 pub mod encode;
 pub mod pattern;
 mod player;
@@ -19,20 +18,20 @@ use tokio::task::JoinSet;
 use self::player::{Parting, Session};
 pub use self::source::CameraSource;
 use self::source::Feed;
-use crate::backoff::Backoff;
-use crate::config::Dialect;
-use crate::hub::client::{HubClient, HubError, HubStatus};
-use crate::realtime::ice::IceSettings;
-use crate::realtime::names::shortened;
-use crate::realtime::negotiation::{ANSWER_LIMIT, CONNECT_LIMIT};
-use crate::realtime::peer::Peer;
-use crate::realtime::rtp_tap::{Inbound, RtpSink};
-use crate::realtime::rtp_track::{TrackKind, TrackSender};
-use crate::realtime::sdp::Description;
-use crate::realtime::signal::{
+use twinsight_client::backoff::Backoff;
+use twinsight_client::dialect::Dialect;
+use twinsight_client::hub::client::{HubClient, HubError, HubStatus};
+use twinsight_client::realtime::ice::IceSettings;
+use twinsight_client::realtime::names::shortened;
+use twinsight_client::realtime::negotiation::{ANSWER_LIMIT, CONNECT_LIMIT};
+use twinsight_client::realtime::peer::Peer;
+use twinsight_client::realtime::rtp_tap::{Inbound, RtpSink};
+use twinsight_client::realtime::rtp_track::{TrackKind, TrackSender};
+use twinsight_client::realtime::sdp::Description;
+use twinsight_client::realtime::signal::{
     Candidate, ChannelKind, Signal, SignalEnvelope, SignalNames, mint_peer_id,
 };
-use crate::realtime::warnings::allowed;
+use twinsight_client::realtime::warnings::allowed;
 
 /// Viewers at once, as with the official clients' fan-out.
 const MAX_VIEWERS: usize = 8;
@@ -381,7 +380,8 @@ impl Camera {
                 wanted.notify_one();
             }
         });
-        let servers = crate::realtime::connect::ice_servers(self.hub.clone(), true).await;
+        let servers =
+            twinsight_client::realtime::connect::ice_servers(self.hub.clone(), true).await;
         let (peer, events) = Peer::for_h264(&self.options.ice, &servers, sink).await?;
         Ok(Session {
             peer,

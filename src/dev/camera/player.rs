@@ -8,9 +8,9 @@ use anyhow::Result;
 use tokio::sync::{Notify, mpsc};
 
 use super::source::Feed;
-use crate::realtime::peer::{Peer, PeerEvent};
-use crate::realtime::rtp_track::{OutboundRtp, TrackSender};
-use crate::realtime::signal::{Signal, SignalEnvelope};
+use twinsight_client::realtime::peer::{Peer, PeerEvent};
+use twinsight_client::realtime::rtp_track::{OutboundRtp, TrackSender};
+use twinsight_client::realtime::signal::{Signal, SignalEnvelope};
 use twinsight_media::h264::packetize::packetize;
 
 /// Largest RTP payload: with headers and SRTP it stays below any path's MTU.

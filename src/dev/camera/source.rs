@@ -4,12 +4,10 @@
 
 use std::sync::Arc;
 
-#[cfg(feature = "openh264")]
 use anyhow::Context as _;
 use anyhow::Result;
 use bytes::Bytes;
 
-#[cfg(feature = "openh264")]
 use super::encode::{PictureEncoder, Pictures};
 use twinsight_media::h264::clip::Clip;
 
@@ -19,7 +17,6 @@ pub enum CameraSource {
     /// A clip, over and over.
     Clip(Arc<Clip>),
     /// A picture or the test pattern, encoded for each viewer.
-    #[cfg(feature = "openh264")]
     Pictures(Pictures),
 }
 
@@ -36,21 +33,17 @@ pub(super) enum Feed {
         next: usize,
     },
     /// None while a picture is being encoded.
-    #[cfg(feature = "openh264")]
     Pictures(Option<Box<PictureEncoder>>),
 }
 
 impl Feed {
     /// A feed whose first unit is a keyframe; a clip's begins at `start`.
     pub(super) fn new(source: &CameraSource, start: usize, fps: f64) -> Result<Self> {
-        #[cfg(not(feature = "openh264"))]
-        let _ = fps;
         Ok(match source {
             CameraSource::Clip(clip) => Self::Clip {
                 clip: Arc::clone(clip),
                 next: clip.keyframe_from(start),
             },
-            #[cfg(feature = "openh264")]
             CameraSource::Pictures(pictures) => {
                 let encoder = PictureEncoder::new(pictures.clone(), fps)?;
                 Self::Pictures(Some(Box::new(encoder)))
@@ -70,7 +63,6 @@ impl Feed {
                 *next = (*next + 1) % clip.units().len();
                 Ok(unit)
             }
-            #[cfg(feature = "openh264")]
             Self::Pictures(place) => {
                 let mut encoder = place.take().context("the last picture was not encoded")?;
                 // Some milliseconds of work, which the connections' tasks must not wait for.

@@ -196,7 +196,7 @@ mod tests {
     #[test]
     fn this_thread_is_found_by_its_name() {
         let before = CpuReading::now("busy-outside");
-        let busy = crate::thread::spawn_named("busy-outside", || {
+        let busy = twinsight_client::thread::spawn_named("busy-outside", || {
             let until = Instant::now() + Duration::from_millis(100);
             while Instant::now() < until {}
             // Its time counts only while it is there.

@@ -14,10 +14,11 @@ use super::CapacityOptions;
 use super::cpu::CpuReading;
 use super::measured::{Demand, Measured};
 use super::testbed::{NODE, THREADS, Testbed};
-use crate::config::{CameraConfig, StreamId};
+use crate::config::CameraConfig;
 use crate::node::{Node, NodeParts};
 use crate::telemetry::ledger::Stage;
 use crate::telemetry::metrics::StreamMetrics;
+use twinsight_client::stream_id::StreamId;
 
 /// Cameras that have sent nothing that could be inferred by then do not belong to what is carried.
 const CONNECT_LIMIT: Duration = Duration::from_secs(10);

@@ -8,8 +8,8 @@ use parking_lot::Mutex;
 use tokio::runtime::{Builder, Handle, Runtime};
 
 use super::super::loopback::{Hub, camera};
-use crate::hub::client::HubClient;
-use crate::hub::options::HubOptions;
+use twinsight_client::hub::client::HubClient;
+use twinsight_client::hub::options::HubOptions;
 use twinsight_media::h264::clip::Clip;
 
 /// The threads' name.

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+pub use openh264::Error as EncodeError;
 use openh264::OpenH264API;
 use openh264::encoder::{
     BitRate, Encoder as OpenH264, EncoderConfig, FrameRate, FrameType, Profile, RateControlMode,
@@ -51,7 +52,7 @@ impl Encoder {
         clippy::cast_possible_truncation,
         reason = "the encoder takes its frame rate in 32 bits"
     )]
-    pub fn new(size: PictureSize, fps: f64, rate: Rate) -> Result<Self, openh264::Error> {
+    pub fn new(size: PictureSize, fps: f64, rate: Rate) -> Result<Self, EncodeError> {
         let config = EncoderConfig::new()
             .profile(Profile::Baseline)
             .usage_type(UsageType::CameraVideoRealTime)
@@ -80,11 +81,7 @@ impl Encoder {
     ///
     /// # Panics
     /// When the picture has another size, or a plane is too short for it.
-    pub fn encode(
-        &mut self,
-        picture: &I420<'_>,
-        idr: bool,
-    ) -> Result<EncodedPicture, openh264::Error> {
+    pub fn encode(&mut self, picture: &I420<'_>, idr: bool) -> Result<EncodedPicture, EncodeError> {
         assert_eq!(picture.size, self.size, "an encoder has one size");
         // Before the first picture there is nothing to force, and it is an IDR picture by itself.
         if idr && self.begun {

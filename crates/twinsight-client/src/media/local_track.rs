@@ -1,0 +1,395 @@
+//! A track that is sent: access units or Opus packets come in once, RTP goes out to every connection that
+//! carries the track. Each connection has its own place: it begins with a keyframe, and one that does not
+//! keep up loses pictures up to the next keyframe, alone.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+use tokio::task::JoinHandle;
+use tracing::Instrument;
+
+use crate::realtime::rtp_track::{OutboundRtp, TrackKind, TrackSender};
+use crate::realtime::warnings::allowed;
+use twinsight_media::h264::nal::{NalType, annex_b};
+use twinsight_media::h264::packetize::packetize;
+
+/// Largest RTP payload: with headers and SRTP it stays below any path's MTU.
+const MAX_PAYLOAD_BYTES: usize = 1150;
+
+/// Pictures or packets of sound that wait for one connection.
+const QUEUE: usize = 32;
+
+/// Keyframes are asked of the source no more often than this, whatever viewers ask.
+const KEYFRAME_INTERVAL: Duration = Duration::from_millis(250);
+
+/// Ticks of Opus' RTP clock in a second (RFC 7587 section 4.1).
+const OPUS_CLOCK_HZ: u64 = 48_000;
+
+/// A track to send: video as H.264, audio as Opus. Cloning shares it, and so do streams: what is sent goes to
+/// every connection that carries it.
+///
+/// ```no_run
+/// # use std::time::Duration;
+/// # use bytes::Bytes;
+/// # use twinsight_client::media::{LocalTrack, MediaStreamOptions};
+/// # async fn example(client: twinsight_client::hub::HubClient, next_unit: impl Fn(bool) -> Bytes, opus: Bytes) -> Result<(), Box<dyn std::error::Error>> {
+/// let (video, audio) = (LocalTrack::video("camera"), LocalTrack::audio("microphone"));
+/// let options = MediaStreamOptions::sending([video.clone(), audio.clone()]);
+/// let stream = client.instance().get_media_stream("screen-1", options).await?;
+/// // An access unit of H.264 for each picture, a keyframe where a viewer needs one.
+/// video.send_unit(next_unit(video.take_keyframe_request()));
+/// audio.send_opus(opus, Duration::from_millis(20));
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct LocalTrack {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    kind: TrackKind,
+    id: String,
+    epoch: Instant,
+    first_timestamp: u32,
+    clock: Mutex<Clock>,
+    places: Mutex<Vec<Weak<Place>>>,
+    keyframes: Mutex<KeyframeRequests>,
+    keyframe_wanted: Notify,
+    dropped: AtomicU64,
+}
+
+/// Times of what was sent.
+#[derive(Default)]
+struct Clock {
+    /// Ticks of sound so far.
+    opus_ticks: u64,
+}
+
+/// Requests of viewers.
+#[derive(Default)]
+struct KeyframeRequests {
+    wanted: bool,
+    last_taken: Option<Instant>,
+}
+
+/// One connection's place.
+struct Place {
+    state: Mutex<PlaceState>,
+    ready: Notify,
+}
+
+struct PlaceState {
+    queue: VecDeque<Arc<Sample>>,
+    /// Pictures are left out until the next keyframe.
+    awaits_keyframe: bool,
+}
+
+/// A picture or a packet of sound, as it goes out.
+struct Sample {
+    timestamp: u32,
+    payloads: Vec<Bytes>,
+    is_keyframe: bool,
+}
+
+/// A connection that carries a track, until it is dropped.
+pub(super) struct Attachment {
+    track: Arc<Inner>,
+    /// The writer alone keeps it: one that nobody empties is none.
+    place: Weak<Place>,
+    writer: JoinHandle<()>,
+}
+
+impl LocalTrack {
+    /// A track of H.264. The id is what the other side's tools show.
+    pub fn video(id: impl Into<String>) -> Self {
+        Self::new(TrackKind::Video, id.into())
+    }
+
+    /// A track of Opus.
+    pub fn audio(id: impl Into<String>) -> Self {
+        Self::new(TrackKind::Audio, id.into())
+    }
+
+    fn new(kind: TrackKind, id: String) -> Self {
+        Self {
+            inner: Arc::new(Inner {
+                kind,
+                id,
+                epoch: Instant::now(),
+                first_timestamp: rand::random(),
+                clock: Mutex::default(),
+                places: Mutex::default(),
+                keyframes: Mutex::default(),
+                keyframe_wanted: Notify::new(),
+                dropped: AtomicU64::new(0),
+            }),
+        }
+    }
+
+    /// What it carries.
+    pub fn kind(&self) -> TrackKind {
+        self.inner.kind
+    }
+
+    /// Its id.
+    pub fn id(&self) -> &str {
+        &self.inner.id
+    }
+
+    /// Sends an access unit: a byte stream of H.264 (Annex B), baseline or constrained baseline for any viewer.
+    /// Its time is now. Keyframes are IDR pictures with their parameter sets in front.
+    ///
+    /// Nothing waits: a connection that does not keep up loses pictures up to the next keyframe.
+    ///
+    /// # Panics
+    /// On a track of audio.
+    pub fn send_unit(&self, unit: impl AsRef<[u8]>) {
+        self.send_unit_at(unit, Instant::now());
+    }
+
+    /// As [`send_unit`](Self::send_unit), for a picture of `captured_at`.
+    ///
+    /// # Panics
+    /// On a track of audio.
+    pub fn send_unit_at(&self, unit: impl AsRef<[u8]>, captured_at: Instant) {
+        let inner = &self.inner;
+        assert_eq!(inner.kind, TrackKind::Video, "an access unit is video");
+        let unit = unit.as_ref();
+        let payloads = packetize(unit, MAX_PAYLOAD_BYTES);
+        if payloads.is_empty() {
+            return;
+        }
+        let elapsed = captured_at.saturating_duration_since(inner.epoch);
+        self.send(Sample {
+            timestamp: inner.first_timestamp.wrapping_add(to_90khz(elapsed)),
+            payloads,
+            is_keyframe: annex_b(unit).any(|nal| NalType::of(nal[0]) == NalType::IdrSlice),
+        });
+    }
+
+    /// Sends one Opus packet of so much sound, which follows the one before.
+    ///
+    /// # Panics
+    /// On a track of video.
+    pub fn send_opus(&self, packet: impl Into<Bytes>, duration: Duration) {
+        let inner = &self.inner;
+        assert_eq!(inner.kind, TrackKind::Audio, "an Opus packet is audio");
+        let mut clock = inner.clock.lock();
+        let ticks = clock.opus_ticks;
+        let micros = u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
+        clock.opus_ticks = ticks.wrapping_add(micros.saturating_mul(OPUS_CLOCK_HZ) / 1_000_000);
+        drop(clock);
+        let ticks = u32::try_from(ticks & u64::from(u32::MAX)).expect("32 bits were kept");
+        self.send(Sample {
+            timestamp: inner.first_timestamp.wrapping_add(ticks),
+            payloads: vec![packet.into()],
+            is_keyframe: true,
+        });
+    }
+
+    /// True if a viewer needs a keyframe, once: the next unit is to be one. At most every 250 ms.
+    pub fn take_keyframe_request(&self) -> bool {
+        let mut requests = self.inner.keyframes.lock();
+        let now = Instant::now();
+        let is_soon = requests
+            .last_taken
+            .is_some_and(|at| now.saturating_duration_since(at) < KEYFRAME_INTERVAL);
+        if !requests.wanted || is_soon {
+            return false;
+        }
+        requests.wanted = false;
+        requests.last_taken = Some(now);
+        true
+    }
+
+    /// Waits until a viewer needs a keyframe, for sources that are told rather than asked.
+    ///
+    /// ```no_run
+    /// # async fn example(track: twinsight_client::media::LocalTrack, encoder: impl Fn()) {
+    /// loop {
+    ///     track.keyframe_requested().await;
+    ///     encoder();
+    /// }
+    /// # }
+    /// ```
+    pub async fn keyframe_requested(&self) {
+        loop {
+            let pause = {
+                let requests = self.inner.keyframes.lock();
+                let next = requests.last_taken.map(|at| at + KEYFRAME_INTERVAL);
+                next.map(|next| next.saturating_duration_since(Instant::now()))
+            };
+            if let Some(pause) = pause.filter(|pause| !pause.is_zero()) {
+                tokio::time::sleep(pause).await;
+            }
+            if self.take_keyframe_request() {
+                return;
+            }
+            self.inner.keyframe_wanted.notified().await;
+        }
+    }
+
+    /// Connections that carry it now.
+    pub fn viewers(&self) -> usize {
+        self.inner
+            .places
+            .lock()
+            .iter()
+            .filter(|place| place.strong_count() > 0)
+            .count()
+    }
+
+    /// Pictures and packets of sound that were not sent to some connection because it did not keep up, or
+    /// waited for a keyframe.
+    pub fn dropped(&self) -> u64 {
+        self.inner.dropped.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn want_keyframe(&self) {
+        if self.inner.kind == TrackKind::Video {
+            self.inner.keyframes.lock().wanted = true;
+            self.inner.keyframe_wanted.notify_one();
+        }
+    }
+
+    /// Sends over a connection too, from the next keyframe on, until the attachment is dropped.
+    pub(super) fn attach(&self, sender: TrackSender) -> Attachment {
+        let place = Arc::new(Place {
+            state: Mutex::new(PlaceState {
+                queue: VecDeque::new(),
+                awaits_keyframe: true,
+            }),
+            ready: Notify::new(),
+        });
+        let mut places = self.inner.places.lock();
+        places.retain(|place| place.strong_count() > 0);
+        let weak = Arc::downgrade(&place);
+        places.push(Weak::clone(&weak));
+        drop(places);
+        self.want_keyframe();
+        let writer = {
+            let is_video = self.inner.kind == TrackKind::Video;
+            let writing = write(sender, is_video, place);
+            tokio::spawn(writing.in_current_span())
+        };
+        Attachment {
+            track: Arc::clone(&self.inner),
+            place: weak,
+            writer,
+        }
+    }
+
+    fn send(&self, sample: Sample) {
+        let sample = Arc::new(sample);
+        let mut behind = false;
+        self.inner.places.lock().retain(|place| {
+            let Some(place) = place.upgrade() else {
+                return false;
+            };
+            let dropped = place.put(&sample);
+            self.inner.dropped.fetch_add(dropped, Ordering::Relaxed);
+            behind |= dropped > 0;
+            true
+        });
+        if behind {
+            self.want_keyframe();
+        }
+    }
+}
+
+impl Place {
+    /// How many are left out here.
+    fn put(&self, sample: &Arc<Sample>) -> u64 {
+        let mut state = self.state.lock();
+        let mut dropped = 0;
+        if state.queue.len() >= QUEUE {
+            // What waits is stale: fresh or nothing.
+            dropped = state.queue.len() as u64;
+            state.queue.clear();
+            state.awaits_keyframe = true;
+        }
+        if state.awaits_keyframe && !sample.is_keyframe {
+            return dropped + 1;
+        }
+        state.awaits_keyframe = false;
+        state.queue.push_back(Arc::clone(sample));
+        drop(state);
+        self.ready.notify_one();
+        dropped
+    }
+
+    async fn take(&self) -> Arc<Sample> {
+        loop {
+            if let Some(sample) = self.state.lock().queue.pop_front() {
+                return sample;
+            }
+            self.ready.notified().await;
+        }
+    }
+}
+
+/// Writes what comes to a connection until it is gone.
+async fn write(sender: TrackSender, is_video: bool, place: Arc<Place>) {
+    let payload_type = match sender.payload_type().await {
+        Ok(payload_type) => payload_type,
+        Err(error) => {
+            if let Some(suppressed) = allowed("a track is not sent") {
+                tracing::warn!(%error, suppressed, "a track is not sent");
+            }
+            return;
+        }
+    };
+    let mut sequence: u16 = rand::random();
+    loop {
+        let sample = place.take().await;
+        let last = sample.payloads.len() - 1;
+        for (n, payload) in sample.payloads.iter().enumerate() {
+            let packet = OutboundRtp {
+                payload_type,
+                sequence,
+                timestamp: sample.timestamp,
+                // Sound that never pauses has no first packet after a pause.
+                marker: is_video && n == last,
+                payload: payload.clone(),
+            };
+            if let Err(error) = sender.send(packet).await {
+                tracing::debug!(%error, "a connection takes no more packets");
+                return;
+            }
+            sequence = sequence.wrapping_add(1);
+        }
+    }
+}
+
+impl Drop for Attachment {
+    fn drop(&mut self) {
+        self.writer.abort();
+        // An aborted task ends in its own time, and what is gone is no viewer.
+        self.track
+            .places
+            .lock()
+            .retain(|place| !place.ptr_eq(&self.place));
+    }
+}
+
+impl fmt::Debug for LocalTrack {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LocalTrack")
+            .field("kind", &self.inner.kind)
+            .field("id", &self.inner.id)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A duration on a 90 kHz clock, which wraps.
+fn to_90khz(elapsed: Duration) -> u32 {
+    let ticks = elapsed.as_micros() * 9 / 100;
+    u32::try_from(ticks & u128::from(u32::MAX)).expect("32 bits were kept")
+}

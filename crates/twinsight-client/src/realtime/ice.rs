@@ -1,0 +1,204 @@
+//! How connections find their way: settings, what the WebRTC stack cannot do of what a server's URL
+//! asks for, and what a connection's path is made of.
+
+use std::net::IpAddr;
+use std::ops::RangeInclusive;
+
+pub use crate::hub::connection_events::ConnectionType;
+use crate::hub::message::IceServer;
+
+/// How connections find their way, from `[ice]` of the configuration.
+#[derive(Debug, Clone)]
+pub struct IceSettings {
+    /// Only through relays.
+    pub relay_only: bool,
+    /// Names of the interfaces to bind; empty: all but loopback.
+    pub interfaces: Vec<String>,
+    /// Local UDP ports to use; none: any.
+    pub udp_ports: Option<RangeInclusive<u16>>,
+    /// Public addresses of a 1:1 NAT in front of this machine.
+    pub nat_1to1_ips: Vec<IpAddr>,
+    /// Resolve `.local` candidates.
+    pub mdns: bool,
+    /// Receive buffer of each socket.
+    pub recv_buffer_bytes: usize,
+}
+
+impl Default for IceSettings {
+    fn default() -> Self {
+        Self {
+            relay_only: false,
+            interfaces: Vec::new(),
+            udp_ports: None,
+            nat_1to1_ips: Vec::new(),
+            mdns: false,
+            recv_buffer_bytes: 1 << 20,
+        }
+    }
+}
+
+/// The pair of candidates that a connection uses.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CandidatePair {
+    /// Type, address and port on this side.
+    pub local: String,
+    /// The same on the other side.
+    pub remote: String,
+    /// What that makes.
+    pub connection_type: ConnectionType,
+}
+
+/// By the types of the two candidates (RFC 8839 §5.1). A peer-reflexive one is an address that was
+/// learned from the path itself: on the other side it may be a host address that its browser hides.
+pub(crate) fn connection_type(local: &str, remote: &str) -> ConnectionType {
+    match (local, remote) {
+        ("relay", _) | (_, "relay") => ConnectionType::Relay,
+        ("srflx" | "prflx", _) | (_, "srflx") => ConnectionType::Srflx,
+        _ => ConnectionType::Host,
+    }
+}
+
+/// Characters of a server's URL that are shown.
+const MAX_SHOWN: usize = 256;
+
+/// What a server's URL asks for (RFC 7064, RFC 7065).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ServerKind {
+    /// STUN over UDP.
+    Stun,
+    /// TURN over UDP.
+    TurnUdp,
+    /// TCP or TLS, which the stack does not have.
+    TurnTcp,
+    /// STUN over TLS, which the stack does not have.
+    StunTls,
+    /// Something else.
+    Unknown,
+}
+
+/// Looks at a server's URL.
+pub fn server_kind(url: &str) -> ServerKind {
+    let url = url.trim().to_ascii_lowercase();
+    let (address, query) = url.split_once('?').unwrap_or((&url, ""));
+    let tcp = query.split('&').any(|each| each == "transport=tcp");
+    match address.split_once(':') {
+        Some((_, "")) | None => ServerKind::Unknown,
+        Some(("stun", _)) => ServerKind::Stun,
+        Some(("stuns", _)) => ServerKind::StunTls,
+        Some(("turns", _)) => ServerKind::TurnTcp,
+        Some(("turn", _)) if tcp => ServerKind::TurnTcp,
+        Some(("turn", _)) => ServerKind::TurnUdp,
+        Some(_) => ServerKind::Unknown,
+    }
+}
+
+/// A server's URL as it may be shown: RFC 7065 has no place for a user name and password, and some are put there.
+pub fn shown_url(url: &str) -> String {
+    let (before, after) = url.split_once(':').unwrap_or(("", url));
+    let (address, query) = after.split_once('?').unwrap_or((after, ""));
+    let address = match address.rsplit_once('@') {
+        Some((_, address)) => format!("…@{address}"),
+        None => address.to_owned(),
+    };
+    let mut transport = query.split('&').filter(|each| {
+        let name = each.split('=').next().unwrap_or_default();
+        name.eq_ignore_ascii_case("transport")
+    });
+    let query = transport.next().map(|each| format!("?{each}"));
+    let shown = format!("{before}:{address}{}", query.unwrap_or_default());
+    let printable = shown.chars().filter(|c| !c.is_control());
+    printable.take(MAX_SHOWN).collect()
+}
+
+/// Leaves what the stack can use in `servers`; the URLs that it cannot are given back.
+pub(crate) fn take_out_unusable(servers: &mut Vec<IceServer>) -> Vec<String> {
+    let mut refused = Vec::new();
+    servers.retain_mut(|server| {
+        server.urls.retain(|url| {
+            let usable = matches!(server_kind(url), ServerKind::Stun | ServerKind::TurnUdp);
+            if !usable {
+                refused.push(url.clone());
+            }
+            usable
+        });
+        !server.urls.is_empty()
+    });
+    refused
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn urls_say_what_they_ask_for() {
+        for (url, expected) in [
+            ("stun:s:3478", ServerKind::Stun),
+            ("stuns:s", ServerKind::StunTls),
+            ("turn:t", ServerKind::TurnUdp),
+            ("turn:t:3478?transport=udp", ServerKind::TurnUdp),
+            ("TURN:t?Transport=TCP", ServerKind::TurnTcp),
+            ("turns:t:443", ServerKind::TurnTcp),
+            ("turns:t?transport=udp", ServerKind::TurnTcp),
+            ("turn:", ServerKind::Unknown),
+            ("https://t", ServerKind::Unknown),
+            ("", ServerKind::Unknown),
+        ] {
+            assert_eq!(server_kind(url), expected, "{url}");
+        }
+    }
+
+    #[test]
+    fn a_password_in_a_url_is_not_shown() {
+        for (url, shown) in [
+            ("turn:t:3478?transport=tcp", "turn:t:3478?transport=tcp"),
+            ("turns:node:secret@t:443", "turns:…@t:443"),
+            (
+                "turn:t?password=secret&transport=udp",
+                "turn:t?transport=udp",
+            ),
+            ("https://a:secret@t", "https:…@t"),
+            ("secret\n", ":secret"),
+        ] {
+            assert_eq!(shown_url(url), shown);
+        }
+    }
+
+    #[test]
+    fn what_the_stack_cannot_do_is_taken_out_by_name() {
+        let server = |urls: &[&str]| IceServer {
+            urls: urls.iter().map(|url| (*url).to_owned()).collect(),
+            username: None,
+            credential: None,
+        };
+        let mut servers = vec![
+            server(&["stun:a", "turns:a"]),
+            server(&["turn:b?transport=tcp"]),
+            server(&["turn:c?transport=udp", "turn:c"]),
+            server(&["stuns:d", "http://e"]),
+        ];
+        let refused = take_out_unusable(&mut servers);
+        assert_eq!(
+            refused,
+            ["turns:a", "turn:b?transport=tcp", "stuns:d", "http://e"]
+        );
+        assert_eq!(
+            servers,
+            [
+                server(&["stun:a"]),
+                server(&["turn:c?transport=udp", "turn:c"])
+            ]
+        );
+    }
+
+    #[test]
+    fn a_path_is_named_by_its_most_distant_part() {
+        let of = |local, remote| connection_type(local, remote).as_str();
+        assert_eq!(of("host", "host"), "host");
+        assert_eq!(of("host", "prflx"), "host");
+        assert_eq!(of("host", "srflx"), "srflx");
+        assert_eq!(of("prflx", "host"), "srflx");
+        assert_eq!(of("srflx", "relay"), "relay");
+        assert_eq!(of("relay", "host"), "relay");
+    }
+}
