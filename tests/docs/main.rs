@@ -8,15 +8,14 @@
     reason = "a test stops at what it did not expect, and says what it wrote"
 )]
 
-mod configuration;
-mod guide;
-mod links;
-mod troubleshooting;
-
 mod commands;
 #[path = "../common/mod.rs"]
 mod common;
+mod configuration;
+mod guide;
+mod links;
 mod running_node;
+mod troubleshooting;
 
 use std::path::PathBuf;
 
