@@ -14,8 +14,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 
 pub use self::source::CameraSource;
 use self::source::Feed;
-use crate::hub::client::{HubClient, HubError, HubStatus};
-use crate::hub::connection_events::ConnectionChange;
+use crate::hub::{ConnectionChange, HubClient, HubError, HubStatus};
 use crate::media::{AcceptStreamsOptions, LocalTrack, MediaStreamOptions};
 use crate::realtime::ice::IceSettings;
 use crate::realtime::names::shortened;
