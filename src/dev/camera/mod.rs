@@ -13,8 +13,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 
 pub use self::source::CameraSource;
 use self::source::Feed;
-use twinsight_client::hub::client::{HubClient, HubError, HubStatus};
-use twinsight_client::hub::connection_events::ConnectionChange;
+use twinsight_client::hub::{ConnectionChange, HubClient, HubError, HubStatus};
 use twinsight_client::media::{AcceptStreamsOptions, LocalTrack, MediaStreamOptions};
 use twinsight_client::realtime::ice::IceSettings;
 use twinsight_client::realtime::names::shortened;

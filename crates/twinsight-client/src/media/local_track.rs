@@ -415,3 +415,23 @@ fn to_90khz(elapsed: Duration) -> u32 {
     let ticks = elapsed.as_micros() * 9 / 100;
     u32::try_from(ticks & u128::from(u32::MAX)).expect("32 bits were kept")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keyframes_are_asked_of_a_source_as_often_as_it_wants() {
+        let taken = |track: LocalTrack| {
+            let ask = || {
+                track.want_keyframe();
+                track.take_keyframe_request()
+            };
+            [ask(), ask(), track.take_keyframe_request()]
+        };
+        let track = LocalTrack::video("a");
+        assert_eq!(taken(track), [true, false, false]);
+        let eager = LocalTrack::video("b").with_keyframe_interval(Duration::ZERO);
+        assert_eq!(taken(eager), [true, true, false]);
+    }
+}

@@ -241,3 +241,15 @@ pub(crate) fn refused_servers(refused: &[String]) -> String {
         refused.join(", ")
     )
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_app_may_dial_on_a_task_of_its_own() {
+        fn can_be_spawned<F: Future + Send>(_dial: impl Fn(Instance) -> F) {}
+        can_be_spawned(|instance| async move { instance.get_data_channel("b", "x").await });
+        can_be_spawned(|instance| async move { instance.get_media_stream("b", "x").await });
+    }
+}
