@@ -7,6 +7,7 @@
     reason = "each program of tests uses a part of it"
 )]
 
+pub mod ports;
 #[cfg(all(feature = "webrtc", feature = "openh264"))]
 pub mod streams;
 

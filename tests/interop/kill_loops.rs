@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 
 #[cfg(feature = "vp8")]
 use crate::common::Browser;
+use crate::common::ports::unused_address;
 use crate::common::{DEADLINE, NodeProcess, Program, root};
 use serde_json::Value;
 #[cfg(feature = "vp8")]
@@ -173,10 +174,7 @@ fn settings_for(client: Client) -> &'static str {
 
 impl Bench {
     async fn start(client: Client) -> Self {
-        let port = {
-            let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-            free.local_addr().unwrap().port().to_string()
-        };
+        let port = unused_address().port().to_string();
         let url = format!("http://127.0.0.1:{port}");
         let hub = start_hub(&port).await;
         let env = [
