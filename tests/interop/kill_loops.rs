@@ -181,8 +181,9 @@ impl Bench {
             ("PHYSTACK_SIMULATOR_URL", url.as_str()),
             ("TWIN_ID", "node-1"),
         ];
+        // What dies is met again no matter how often the detector runs, and other tests need the processors.
         let config = format!(
-            "[defaults]\nmodel = \"ssdlite_mobilenet_v2_coco\"\nmax_fps = 5.0\n\
+            "[defaults]\nmodel = \"ssdlite_mobilenet_v2_coco\"\nmax_fps = 2.0\n\
              [[cameras]]\ntwin_id = \"{STAYS}\"\n[[cameras]]\ntwin_id = \"{DIES}\"\n{}",
             settings_for(client)
         );
