@@ -14,7 +14,7 @@ test: check-format
 	scripts/setup --test
 	cargo check --locked --no-default-features --all-targets
 	cargo clippy --locked --all-targets $(FEATURES) -- -D warnings
-	cargo test --locked $(FEATURES)
+	.venv/bin/python scripts/test --locked --workspace $(FEATURES)
 
 # The quick part of it, without WebRTC, ONNX Runtime and the decoder: seconds, while working.
 check: check-format
