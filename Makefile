@@ -15,7 +15,7 @@ test: check-format
 	cargo clippy --locked --workspace --all-targets $(FEATURES) -- -D warnings
 	cargo check --locked -p twinsight-client --no-default-features
 	cargo check --locked -p twinsight-client
-	scripts/test --locked --workspace $(FEATURES)
+	.venv/bin/python scripts/test --locked --workspace $(FEATURES)
 
 # The quick part of it: codecs and decoding, everything of them, in a minute from nothing.
 check: check-format

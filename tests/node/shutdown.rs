@@ -579,8 +579,9 @@ async fn a_command_that_hangs_in_a_write_is_ended_by_force() {
         .read_to_string(&mut said)
         .unwrap();
     assert_eq!(status.code(), Some(1), "{said}");
+    // Until the process is gone, its other threads may still log something.
     assert!(
-        said.ends_with("twinsight: ended by force, since it did not stop\n"),
+        said.contains("twinsight: ended by force, since it did not stop\n"),
         "{said}"
     );
     drop(hanging);
