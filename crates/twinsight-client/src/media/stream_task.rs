@@ -145,10 +145,10 @@ impl StreamTask {
         match progress {
             Progress::Attempting(attempt) => {
                 self.activity.awaits_frame.store(true, Ordering::Release);
-                if attempt.0 > 1 {
-                    if let Some(metrics) = &self.metrics {
-                        metrics.reconnecting();
-                    }
+                if attempt.0 > 1
+                    && let Some(metrics) = &self.metrics
+                {
+                    metrics.reconnecting();
                 }
             }
             Progress::Connected(attempt) => self.connected(link, attempt),
@@ -374,10 +374,9 @@ impl Owner for StreamTask {
             && peer
                 .request_keyframe_of(self.router.main_source(attempt))
                 .await
+            && let Some(metrics) = &self.metrics
         {
-            if let Some(metrics) = &self.metrics {
-                metrics.keyframe_requested();
-            }
+            metrics.keyframe_requested();
         }
         if let Some(shared) = &self.router.shared {
             shared.tell_tracks().await;
