@@ -9,21 +9,21 @@ demo:
 	scripts/setup
 	cargo run --locked --release $(FEATURES) -- demo $(ARGS)
 
-# All that has to hold before a change lands.
+# All that has to hold before a change lands. The two floors below the node are also checked with as little as they can be.
 test: check-format
 	scripts/setup --test
-	cargo check --locked --no-default-features --all-targets
-	cargo clippy --locked --all-targets $(FEATURES) -- -D warnings
-	cargo test --locked $(FEATURES)
+	cargo clippy --locked --workspace --all-targets $(FEATURES) -- -D warnings
+	cargo check --locked -p twinsight-client --no-default-features
+	cargo check --locked -p twinsight-client
+	.venv/bin/python scripts/test --locked --workspace $(FEATURES)
 
-# The quick part of it, without WebRTC, ONNX Runtime and the decoder: seconds, while working.
+# The quick part of it: codecs and decoding, everything of them, in a minute from nothing.
 check: check-format
-	cargo clippy --locked --no-default-features --all-targets -- -D warnings
-	cargo test --locked --no-default-features --lib
+	cargo test --locked -p twinsight-media --all-features
 
 .PHONY: check-format
 check-format:
-	cargo fmt --check
+	cargo fmt --all --check
 
 bench:
 	scripts/setup
@@ -34,7 +34,7 @@ bench-channels:
 	scripts/setup --test
 	FEATURES="$(FEATURES)" benches/channels $(ARGS)
 
-# The node beside a Python node and beside decoding and inference alone: a table of goals, and docs/performance. Half an hour.
+# The node beside a Python node and beside decoding and inference alone: a table of goals, and docs/images. Half an hour.
 bench-compare:
 	scripts/setup --test
 	cargo build --locked --release $(FEATURES) --bin twinsight --example bare_decode --example bare_loop --example watch_events
@@ -45,7 +45,7 @@ bench-media:
 	scripts/setup --test
 	FEATURES="$(FEATURES)" benches/media $(ARGS)
 
-# Writes docs/configuration.md from the code.
+# Writes docs/reference/configuration.md from the code.
 docs:
 	DOCS_RENEW=1 cargo test --locked $(FEATURES) --test docs the_reference
 
@@ -53,7 +53,7 @@ docs:
 long: .tools/bin/cargo-deny
 	scripts/setup --test
 	.tools/bin/cargo-deny --locked --all-features check licenses bans sources
-	cargo test --locked --release $(FEATURES) -- --ignored
+	cargo test --locked --workspace --release $(FEATURES) -- --ignored
 
 .tools/bin/cargo-deny:
 	cargo install --locked --root .tools cargo-deny@0.20.2

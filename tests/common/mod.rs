@@ -7,6 +7,7 @@
     reason = "each program of tests uses a part of it"
 )]
 
+pub mod ports;
 pub mod streams;
 
 use std::io::{BufRead, BufReader, Read, Write};

@@ -125,3 +125,23 @@ pub(crate) async fn growing(frames: &mut Frames, count: usize) -> Vec<u32> {
 pub(crate) async fn numbers_of(stream: &MediaStream, count: usize) -> Vec<u32> {
     growing(&mut stream.frames(), count).await
 }
+
+/// So many different numbers of a stream, which never go back. The official clients and a browser send a picture once more
+/// when the next one is late.
+pub(crate) async fn numbers_of_another(stream: &MediaStream, count: usize) -> Vec<u32> {
+    let mut frames = stream.frames();
+    let mut numbers: Vec<u32> = Vec::new();
+    while numbers.len() < count {
+        let frame = soon("a frame", frames.recv()).await;
+        let number = number(&frame.expect("the stream is open"));
+        let last = numbers.last().copied();
+        assert!(
+            last.is_none_or(|last| last <= number),
+            "{number} came after {numbers:?}"
+        );
+        if last != Some(number) {
+            numbers.push(number);
+        }
+    }
+    numbers
+}

@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::ports::unused_address;
 use futures_util::{SinkExt, StreamExt};
 use serde_json::{Value, json};
 use tokio::net::{TcpListener, TcpStream};
@@ -38,7 +39,7 @@ struct Hub {
 
 impl Hub {
     async fn start(options: DevHubOptions) -> Self {
-        Self::start_at("127.0.0.1:0".parse().unwrap(), options).await
+        Self::start_at(unused_address(), options).await
     }
 
     async fn start_at(address: SocketAddr, options: DevHubOptions) -> Self {
@@ -1178,9 +1179,7 @@ async fn closing_writes_what_was_sent_and_says_goodbye() {
 
 #[tokio::test]
 async fn a_hub_that_cannot_be_reached_is_tried_again() {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
-    drop(listener);
+    let address = unused_address();
     let client = HubClient::start(quick(HubOptions::simulator(
         format!("http://{address}"),
         "node",

@@ -22,14 +22,13 @@ args = parser.parse_args()
 
 def play(source: VideoFrameSource) -> None:
     """Pushes the clip's pictures, over and over, from a thread of its own."""
-    with av.open(args.clip) as container:
-        pictures = [frame.to_ndarray(format="bgr24") for frame in container.decode(video=0)]
     due = time.monotonic()
     while True:
-        for picture in pictures:
-            source.push_frame(picture)
-            due += 1 / args.fps
-            time.sleep(max(0.0, due - time.monotonic()))
+        with av.open(args.clip) as container:
+            for frame in container.decode(video=0):
+                source.push_frame(frame.to_ndarray(format="bgr24"))
+                due += 1 / args.fps
+                time.sleep(max(0.0, due - time.monotonic()))
 
 
 async def main() -> None:

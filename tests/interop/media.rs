@@ -5,7 +5,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::common::streams::{Numbers, client, numbers_of, soon};
+use crate::common::streams::{Numbers, client, numbers_of_another, soon};
 use crate::common::{Browser, DEADLINE, Program, start_hub};
 use serde_json::Value;
 use tokio::sync::mpsc;
@@ -88,7 +88,10 @@ async fn we_dial_pythons_fan_out_on_two_names() {
         instance.get_media_stream("python", patient("back"))
     );
     let (front, back) = (front.unwrap(), back.unwrap());
-    tokio::join!(numbers_of(&front, 30), numbers_of(&back, 30));
+    tokio::join!(
+        numbers_of_another(&front, 30),
+        numbers_of_another(&back, 30)
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -104,7 +107,7 @@ async fn we_dial_pythons_plain_responder_and_video_goes_both_ways() {
         .get_media_stream("python", two_way)
         .await
         .unwrap();
-    assert!(numbers_of(&stream, 30).await[0] < 1_000_000);
+    assert!(numbers_of_another(&stream, 30).await[0] < 1_000_000);
     assert!(sees_numbers(&mut other, "default", 30).await[0] >= 1_000_000);
 }
 
@@ -115,7 +118,7 @@ async fn python_dials_us_and_sends() {
     let (_listener, mut streams) = accepting(&rust, "python", patient("default"), Vec::new());
     let _camera = python(&url, "python", &["--dial", "rust", "--send"]);
     let stream = soon("the offer", streams.recv()).await.unwrap();
-    numbers_of(&stream, 30).await;
+    numbers_of_another(&stream, 30).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -127,7 +130,7 @@ async fn python_dials_us_and_video_goes_both_ways() {
     let (_listener, mut streams) = accepting(&rust, "python", patient("default"), tracks);
     let mut other = python(&url, "python", &["--dial", "rust", "--send", "--receive"]);
     let stream = soon("the offer", streams.recv()).await.unwrap();
-    assert!(numbers_of(&stream, 30).await[0] < 1_000_000);
+    assert!(numbers_of_another(&stream, 30).await[0] < 1_000_000);
     assert!(sees_numbers(&mut other, "default", 30).await[0] >= 1_000_000);
 }
 
@@ -292,7 +295,7 @@ async fn a_browser_sends(codec: &str) {
     let query = format!("role=initiator&mode=send&codec={codec}");
     let mut page = Page::open(&url, &rust, &query);
     let stream = soon("the offer", streams.recv()).await.unwrap();
-    numbers_of(&stream, 30).await;
+    numbers_of_another(&stream, 30).await;
     let stats = page.says("stats").await;
     assert!(stats["codec"].as_str().unwrap().contains(codec), "{stats}");
 }
@@ -321,7 +324,7 @@ async fn we_dial_a_browser_and_video_goes_both_ways() {
         .get_media_stream("page", two_way)
         .await
         .unwrap();
-    assert!(numbers_of(&stream, 30).await[0] < 1_000_000);
+    assert!(numbers_of_another(&stream, 30).await[0] < 1_000_000);
     assert!(page.sees_numbers(30).await[0] >= 1_000_000);
 }
 

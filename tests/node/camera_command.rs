@@ -9,6 +9,7 @@
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use crate::common::ports::unused_address;
 use crate::common::{DEADLINE, NodeProcess, Program};
 
 const CONFIG: &str = r#"
@@ -65,12 +66,8 @@ async fn both_are_seen(node: &NodeProcess, when: &str) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn cameras_come_back_after_the_hub_the_node_and_both() {
-    // A port that was free a moment ago, because the hub has to come back on it.
-    let address = std::net::TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap()
-        .to_string();
+    // The hub has to come back on it.
+    let address = unused_address().to_string();
     let url = format!("http://{address}");
     let camera = [
         "camera",

@@ -10,6 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::common::ports::unused_address;
 use crate::common::{DEADLINE, fake, start_hub};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
@@ -182,8 +183,8 @@ async fn a_camera_that_loses_its_power_comes_back_and_the_other_never_notices() 
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn while_the_hub_is_away_video_goes_on_and_events_are_counted() {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
+    let address = unused_address();
+    let listener = TcpListener::bind(address).await.unwrap();
     let url = format!("http://{address}");
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
     let hub = tokio::spawn(twinsight::dev::hub::run(

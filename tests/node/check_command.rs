@@ -15,6 +15,7 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
+use crate::common::ports::unused_address;
 use crate::common::{NodeProcess, Outcome, fake, root, start_hub, twinsight};
 use crate::made_models;
 use serde_json::{Value, json};
@@ -53,19 +54,13 @@ async fn strict_hub(twins: Vec<Value>) -> String {
     .await
 }
 
-/// A port that nobody listens on.
-fn free_port() -> SocketAddr {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    listener.local_addr().unwrap()
-}
-
 /// The outcome of a check.
 struct Check(Outcome);
 
 impl Check {
     /// Checks `config` as `node-1` in simulator mode, on loopback.
     fn run(url: &str, config: &str, more: &[(&str, &str)]) -> Self {
-        let listen = free_port();
+        let listen = unused_address();
         let config = format!("[http]\nlisten = \"{listen}\"\n{config}");
         Self::of(url, &config, more)
     }
@@ -258,7 +253,7 @@ fn a_bad_configuration() {
 
 #[test]
 fn no_hub_listens() {
-    let address = free_port();
+    let address = unused_address();
     let url = format!("http://{address}");
     let config = camera("cam", "");
     let check = Check::run(&url, &config, &[]);
@@ -529,7 +524,7 @@ async fn an_own_twin_id_that_is_not_one() {
         "it is the node's own twin; set the camera's `twin_id` to the camera's twin",
     );
     // It is known also where there is no hub to ask.
-    let away = Check::run(&format!("http://{}", free_port()), "", &device);
+    let away = Check::run(&format!("http://{}", unused_address()), "", &device);
     away.fails(2);
     away.says("fail", "own twin dev-1", &own_device);
 }
@@ -703,7 +698,7 @@ async fn turn_over_tcp() {
     assert!(!own.0.out.contains("hunter2"));
 
     // A TURN server that takes UDP, by its URL, and is not there.
-    let gone = free_port();
+    let gone = unused_address();
     let absent = Check::run(
         &url,
         &camera("cam", ""),
@@ -744,7 +739,7 @@ fn library(folder: &Path, source: &str) -> PathBuf {
 
 #[test]
 fn an_onnx_runtime_that_cannot_be_used() {
-    let url = format!("http://{}", free_port());
+    let url = format!("http://{}", unused_address());
     let check = |library: &Path| {
         let config = format!("[runtime]\nlibrary = {library:?}\n{}", camera("cam", ""));
         let check = Check::run(&url, &config, &[]);
@@ -838,7 +833,7 @@ fn models(bytes: &[u8]) -> (TempDir, PathBuf) {
 
 #[test]
 fn a_model_that_cannot_be_used() {
-    let url = format!("http://{}", free_port());
+    let url = format!("http://{}", unused_address());
     let check = |bytes: &[u8]| {
         let (folder, file) = models(bytes);
         let config = format!(
@@ -891,7 +886,7 @@ fn a_model_that_cannot_be_used() {
 
 #[test]
 fn a_class_that_the_model_does_not_have() {
-    let url = format!("http://{}", free_port());
+    let url = format!("http://{}", unused_address());
     let check = Check::run(&url, &camera("cam", "classes = [\"persn\"]\n"), &[]);
     check.fails(2);
     check.says(
@@ -1095,7 +1090,7 @@ async fn the_health_of_a_node() {
     );
     node.abort();
 
-    let nobody = free_port();
+    let nobody = unused_address();
     health(nobody).failed(
         1,
         &format!(

@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crate::common::ports::unused_address;
 use crate::common::{DEADLINE, NodeProcess, fake, http_get, start_hub};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
@@ -643,8 +644,8 @@ fn hub_with(settings: Value) -> DevHubOptions {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn settings_are_read_when_the_hub_is_joined_and_after_it_returned() {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
+    let address = unused_address();
+    let listener = TcpListener::bind(address).await.unwrap();
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
     let hub = tokio::spawn(twinsight::dev::hub::run(
         listener,

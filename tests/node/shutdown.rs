@@ -14,6 +14,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crate::common::ports::unused_address;
 use crate::common::{DEADLINE, NodeProcess, Program, root};
 use serde_json::json;
 use tokio::net::TcpListener;
@@ -186,9 +187,7 @@ async fn at_once_by_the_second_signal() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_hub_that_is_away_at_the_start_is_waited_for() {
-    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = free.local_addr().unwrap().to_string();
-    drop(free);
+    let address = unused_address().to_string();
     let mut node = start_node(&format!("http://{address}")).await;
     until_answer(&node, "/readyz", (503, "the hub is not joined: ")).await;
     assert_eq!(get(&node, "/healthz").0, 200);
@@ -206,9 +205,7 @@ struct Unheard {
 
 impl Unheard {
     async fn start(mut command: Command, log: Stdio, env: &[(&str, &str)]) -> Self {
-        let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        let http = free.local_addr().unwrap();
-        drop(free);
+        let http = unused_address();
         let child = command
             .env_clear()
             .env("TWINSIGHT_HTTP__LISTEN", http.to_string())
@@ -427,9 +424,7 @@ async fn a_reader_of_the_results_that_goes_is_no_failure_and_a_full_disk_is_one(
 
 #[tokio::test(flavor = "multi_thread")]
 async fn few_files_and_many_half_requests_cost_no_camera() {
-    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = free.local_addr().unwrap().to_string();
-    drop(free);
+    let address = unused_address().to_string();
     let url = format!("http://{address}");
     let env = [
         ("PHYSTACK_SIMULATOR_URL", url.as_str()),
@@ -584,8 +579,9 @@ async fn a_command_that_hangs_in_a_write_is_ended_by_force() {
         .read_to_string(&mut said)
         .unwrap();
     assert_eq!(status.code(), Some(1), "{said}");
+    // Until the process is gone, its other threads may still log something.
     assert!(
-        said.ends_with("twinsight: ended by force, since it did not stop\n"),
+        said.contains("twinsight: ended by force, since it did not stop\n"),
         "{said}"
     );
     drop(hanging);

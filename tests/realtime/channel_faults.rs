@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use crate::common::ports::unused_address;
 use crate::common::{DEADLINE, Program};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
@@ -161,7 +162,7 @@ impl Hub {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_channel_carries_on_while_the_hub_restarts() {
-    let (hub, address) = Hub::start("127.0.0.1:0".parse().unwrap()).await;
+    let (hub, address) = Hub::start(unused_address()).await;
     let url = format!("http://{address}");
     let rust = client(&url, "rust").await;
     let peer = echo(&url, "kept").await;

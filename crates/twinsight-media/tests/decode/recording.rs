@@ -38,7 +38,12 @@ pub(crate) struct Recording {
 
 impl Recording {
     pub(crate) fn load(name: &str) -> Self {
-        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/data");
+        // Beside the crate that includes this file, or above it.
+        let crates = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors();
+        let folder = crates
+            .map(|folder| folder.join("tests/data"))
+            .find(|folder| folder.is_dir())
+            .unwrap();
         let bytes = std::fs::read(folder.join(format!("rtp_{name}.bin"))).unwrap();
         let hashes = std::fs::read_to_string(folder.join(format!("rtp_{name}.sha256"))).unwrap();
         let arrived_at = Instant::now();
