@@ -18,7 +18,7 @@ use common::Playback;
 use twinsight::preprocess::affine::ChannelAffine;
 use twinsight::preprocess::tensor::{Align, ChannelOrder, Fit};
 use twinsight::preprocess::{Picture, Preprocessor, TensorSpec};
-use twinsight::schedule::scheduler::{Core, JobEnd, Pick, SourceSettings};
+use twinsight::schedule::scheduler::{JobEnd, Pick, SchedulerCore, SourceSettings};
 use twinsight::telemetry::metrics::Metrics;
 use twinsight_client::clock::SystemClock;
 use twinsight_client::stream_id::StreamId;
@@ -157,7 +157,7 @@ fn measure(name: &str, codec: Codec, decoder: DecoderKind) -> [Stages; 2] {
         ..DecodeConfig::new(metrics.stream_ledger(&id), Arc::new(SystemClock), decoder)
     };
     let mut path = ReceivePath::new(&config);
-    let mut core = Core::default();
+    let mut core = SchedulerCore::default();
     let source = core.add(SourceSettings {
         min_interval: Duration::ZERO,
         max_age: Duration::from_secs(3600),

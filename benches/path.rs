@@ -126,7 +126,9 @@ mod whole {
     use twinsight::preprocess::tensor::{Align, ChannelOrder, Fit};
     use twinsight::preprocess::{Picture, Placement, Preprocessor, TensorSpec};
     use twinsight::publish::event::{Inferred, ModelRef, SeenObject};
-    use twinsight::schedule::scheduler::{Core, Job, JobEnd, Pick, SourceId, SourceSettings};
+    use twinsight::schedule::scheduler::{
+        Job, JobEnd, Pick, SchedulerCore, SourceId, SourceSettings,
+    };
     use twinsight::telemetry::metrics::Metrics;
     use twinsight_client::clock::SystemClock;
     use twinsight_client::stream_id::StreamId;
@@ -145,7 +147,7 @@ mod whole {
     pub(crate) struct Node {
         playback: Playback,
         path: ReceivePath,
-        core: Core<()>,
+        core: SchedulerCore<()>,
         source: SourceId,
         preprocessor: Preprocessor,
         output: Vec<f32>,
@@ -183,7 +185,7 @@ mod whole {
                 Arc::new(SystemClock),
                 DecoderKind::Software,
             );
-            let mut core = Core::default();
+            let mut core = SchedulerCore::default();
             let source = core.add(SourceSettings {
                 min_interval: Duration::ZERO,
                 max_age: Duration::from_millis(500),

@@ -6,13 +6,13 @@ use std::hint::black_box;
 use std::time::{Duration, Instant};
 
 use criterion::{Criterion, criterion_group, criterion_main};
-use twinsight::schedule::scheduler::{Core, JobEnd, Pick, SourceSettings};
+use twinsight::schedule::scheduler::{JobEnd, Pick, SchedulerCore, SourceSettings};
 use twinsight::telemetry::metrics::Metrics;
 use twinsight_client::stream_id::StreamId;
 use twinsight_media::picture::{Color, Frame, FrameTiming, PictureSize, PlanePool};
 
 /// A node whose cameras all have a frame waiting.
-fn crowd(cameras: usize, min_interval: Duration, now: Instant) -> Core<usize> {
+fn crowd(cameras: usize, min_interval: Duration, now: Instant) -> SchedulerCore<usize> {
     let metrics = Metrics::new();
     let pool = PlanePool::new(0);
     let size = PictureSize {
@@ -26,7 +26,7 @@ fn crowd(cameras: usize, min_interval: Duration, now: Instant) -> Core<usize> {
         rtp_timestamp: 0,
         captured_at_unix_ms: None,
     };
-    let mut core = Core::default();
+    let mut core = SchedulerCore::default();
     for n in 0..cameras {
         let id = core.add(SourceSettings {
             min_interval,

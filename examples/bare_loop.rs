@@ -17,6 +17,7 @@ use ndarray::ArrayD;
 use ort::environment::Environment;
 use ort::session::Session;
 use ort::value::TensorRef;
+use procfs::process::Process;
 use serde_json::json;
 
 #[derive(Parser)]
@@ -125,13 +126,10 @@ fn infer_until(
     Ok((session, runs))
 }
 
-/// Memory that is resident now.
+/// The memory of this process that is resident now, in MiB.
 fn resident_mb() -> Result<f64> {
-    let status = std::fs::read_to_string("/proc/self/status")?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-    let kb = line.context("no VmRSS in /proc/self/status")?;
-    let kb: f64 = kb.trim().trim_end_matches(" kB").parse()?;
-    Ok(kb / 1024.0)
+    let kib = Process::myself()?.status()?.vmrss;
+    Ok(kib.context("the kernel does not tell the resident memory")? as f64 / 1024.0)
 }
 
 /// Processor time of all threads.

@@ -245,12 +245,11 @@ async fn receive(
     Ok(())
 }
 
-/// What this process has used so far, in hundredths of a second.
+/// Processor time of all threads of this process so far.
 fn cpu() -> Result<Duration> {
-    let stat = std::fs::read_to_string("/proc/self/stat")?;
-    // Behind the name, which is in brackets: utime and stime are fields 14 and 15.
-    let fields = stat.rsplit(')').next().context("no fields")?;
-    let ticks = fields.split_whitespace().skip(11).take(2);
-    let ticks: u64 = ticks.map(|field| field.parse::<u64>().unwrap_or(0)).sum();
-    Ok(Duration::from_millis(ticks * 10))
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
+    Ok(Duration::new(
+        u64::try_from(time.tv_sec)?,
+        u32::try_from(time.tv_nsec)?,
+    ))
 }

@@ -1,5 +1,5 @@
-//! Detections drawn on a picture, for people: RGB bytes and objects come in, the bytes change. Run by the `detect`
-//! command; everything is sized to the picture, and readable on any background.
+//! Draws detections on a picture for people: RGB bytes and objects come in, and the bytes change. The `detect` command runs
+//! it. Lines and letters are sized to the picture, and readable on any background.
 
 use std::convert::Infallible;
 
@@ -14,17 +14,15 @@ use embedded_graphics::text::{Baseline, Text};
 use crate::detect::BBox;
 use twinsight_media::picture::PictureSize;
 
-/// What is written at a box.
+/// A box and what is written at it.
 #[derive(Debug, Clone, Copy)]
-pub struct Annotation<'a> {
-    /// Where.
-    pub bbox: BBox,
-    /// Chooses the colour.
-    pub class_id: usize,
-    /// The class's name.
-    pub label: &'a str,
-    /// 0..=1.
-    pub score: f32,
+pub(crate) struct Annotation<'a> {
+    pub(crate) bbox: BBox,
+    /// The index of the class, which chooses the colour.
+    pub(crate) class_id: usize,
+    pub(crate) label: &'a str,
+    /// From 0 to 1.
+    pub(crate) score: f32,
 }
 
 type Rgb = [u8; 3];
@@ -32,11 +30,11 @@ type Rgb = [u8; 3];
 const INK: Rgb = [16, 18, 22];
 const PAPER: Rgb = [255, 255, 255];
 
-/// Draws boxes, then labels, so that no box crosses a label; the best object is on top.
+/// Draws all boxes, then all labels, so that no box crosses a label. The object with the best score is on top.
 ///
 /// # Panics
 /// If `rgb` is not `3 * width * height` bytes, which is a bug of the caller.
-pub fn draw(rgb: &mut [u8], size: PictureSize, objects: &[Annotation<'_>]) {
+pub(crate) fn draw(rgb: &mut [u8], size: PictureSize, objects: &[Annotation<'_>]) {
     assert_eq!(
         rgb.len(),
         3 * size.width_px * size.height_px,
@@ -53,7 +51,7 @@ pub fn draw(rgb: &mut [u8], size: PictureSize, objects: &[Annotation<'_>]) {
     for (object, area) in ordered.iter().zip(&areas) {
         canvas.frame(*area, look.line, color(object.class_id));
     }
-    // The best choose their place first.
+    // The labels of the best scores choose their places first.
     let mut taken: Vec<Area> = Vec::new();
     for (object, area) in ordered.iter().zip(&areas).rev() {
         let text = format!("{} {:.2}", object.label, object.score);
@@ -63,7 +61,7 @@ pub fn draw(rgb: &mut [u8], size: PictureSize, objects: &[Annotation<'_>]) {
     }
 }
 
-/// Whole pixels: left, top, right, bottom; right and bottom lie outside.
+/// A rectangle in whole pixels; `right` and `bottom` lie just outside.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Area {
     left: i32,
@@ -72,12 +70,12 @@ struct Area {
     bottom: i32,
 }
 
-/// Sizes for a picture.
+/// How large lines and letters are on a picture.
 struct Look {
     font: MonoFont<'static>,
-    /// Pixels a font pixel.
+    /// The side of the square that stands for a pixel of the font.
     zoom: i32,
-    /// Thickness of a box's line.
+    /// The thickness of a box's line in pixels.
     line: i32,
 }
 
@@ -138,7 +136,7 @@ impl Look {
         2 * self.zoom
     }
 
-    /// Where a label goes: the first place at its box that lies in the picture and on no other label.
+    /// Finds where a label goes: the first place at its box that lies inside the picture and covers no other label.
     fn place(&self, text: &str, area: Area, size: PictureSize, taken: &[Area]) -> Area {
         let glyph = self.font.character_size;
         let width = (pixels(text.chars().count()) * i32::try_from(glyph.width).unwrap_or(10))
@@ -193,7 +191,7 @@ impl Canvas<'_> {
         }
     }
 
-    /// A line of a thickness just outside an area.
+    /// Draws a line of this thickness just outside the area.
     fn outline(&mut self, area: Area, line: i32, color: Rgb) {
         let outer = area.grown(line);
         let bars = [
@@ -219,8 +217,8 @@ impl Canvas<'_> {
         }
     }
 
-    /// A coloured line between two dark hairlines, which hold on bright and dark ground alike. At the picture's edge
-    /// the line moves inside.
+    /// Draws a coloured line between two dark hairlines, which shows on bright and dark ground alike. At the picture's edge it
+    /// moves inside.
     fn frame(&mut self, area: Area, line: i32, color: Rgb) {
         let hair = (line / 3).max(1);
         let room = line + hair;
@@ -252,7 +250,7 @@ impl Canvas<'_> {
     }
 }
 
-/// Takes the font's pixels and makes squares of them.
+/// A target for the font's pixels, each of which becomes a square of the picture.
 struct Glyphs<'c, 'p> {
     canvas: &'c mut Canvas<'p>,
     left: i32,
@@ -296,7 +294,7 @@ impl DrawTarget for Glyphs<'_, '_> {
     }
 }
 
-/// A colour a class: hues by the golden angle, so that classes next to each other differ most.
+/// The colour of a class. Hues advance by the golden angle, so that neighbouring classes differ most.
 fn color(class_id: usize) -> Rgb {
     let class = u16::try_from(class_id % 360).unwrap_or(0);
     let hue = (f32::from(class) * 137.508 + 150.0) % 360.0;

@@ -1,17 +1,11 @@
-//! Clocks. Monotonic time decides everything and is passed in as `now`; wall-clock time is
-//! information, computed from a monotonic instant at the moment it is needed. [`SuspendDetector`] tells a process that did
-//! not run from one that hangs.
+//! Clocks. Monotonic time decides everything and is passed in as `now`. Wall-clock time is only information: [`WallClock`]
+//! computes it from a monotonic instant where an event is written. [`SuspendDetector`] tells a process that did not run from
+//! one that hangs.
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-/// Milliseconds since 1970 at which `instant` was or will be, by the wall clock of now.
-///
-/// The wall clock may have been set since `instant`; the distance is monotonic all the same.
-pub fn unix_ms(instant: Instant) -> u64 {
-    WallClock::read().unix_ms(instant)
-}
-
-/// One reading of both clocks, so that several instants convert consistently.
+/// One reading of both clocks, so that several instants convert consistently. If the wall clock was set since an instant, the
+/// distance to now is right all the same, since it is monotonic.
 #[derive(Debug, Clone, Copy)]
 pub struct WallClock {
     instant: Instant,
@@ -19,7 +13,7 @@ pub struct WallClock {
 }
 
 impl WallClock {
-    /// Reads both clocks.
+    /// Reads both clocks at once.
     pub fn read() -> Self {
         Self {
             instant: Instant::now(),
@@ -29,13 +23,13 @@ impl WallClock {
         }
     }
 
-    /// The instant of the reading.
+    /// When the clocks were read.
     pub fn instant(&self) -> Instant {
         self.instant
     }
 
-    /// Milliseconds since 1970 of `instant`, 0 for anything before 1970.
-    pub fn unix_ms(&self, instant: Instant) -> u64 {
+    /// Milliseconds since 1970 at `instant`; 0 for anything before 1970.
+    pub(crate) fn unix_ms(&self, instant: Instant) -> u64 {
         let since_epoch = if instant >= self.instant {
             self.since_epoch + (instant - self.instant)
         } else {
@@ -45,10 +39,10 @@ impl WallClock {
     }
 }
 
-/// Recognises that the whole process did not run for a while: it was stopped by a signal, or its machine was. Time that
+/// Recognises that the whole process did not run for a while, because a signal or its machine stopped it. The time that
 /// passed meanwhile says nothing about who hangs.
 ///
-/// It lives in a loop that goes round at a steady pace and does nothing long, and is asked each time round.
+/// It belongs to a loop that goes round at a steady pace and does nothing long, and that calls it in each round.
 ///
 /// ```
 /// # use twinsight::clock::SuspendDetector;
@@ -65,34 +59,34 @@ pub struct SuspendDetector {
     last: Option<Instant>,
 }
 
-/// A loop that comes later than this is taken for one that could not run. A crowded machine delays a thread by less.
+/// A loop that is later than this could not run. A crowded machine delays a thread by less.
 const MAX_DELAY: Duration = Duration::from_secs(3);
 
 impl SuspendDetector {
-    /// For a loop that goes round once in `period`.
+    /// A detector for a loop that goes round once in `period`.
     pub fn new(period: Duration) -> Self {
         Self { period, last: None }
     }
 
-    /// The loop goes round at `now`. `Some`: for so long it should have gone round and could not, so that whoever is
-    /// watched gets a new start at `now`.
+    /// To be called in each round of the loop. `Some` says for how long the loop should have run and could not: time limits of
+    /// whatever it watches begin again at `now`.
     pub fn tick(&mut self, now: Instant) -> Option<Duration> {
         let stopped = self.stopped(now);
         self.skip(now);
         stopped
     }
 
-    /// As [`tick`](Self::tick), asked by somebody else than the loop: the loop's next turn is not late because of it, and
-    /// nothing is found before the loop has gone round once.
-    pub fn stopped(&self, now: Instant) -> Option<Duration> {
+    /// The same question, asked by somebody else than the loop. It does not count as a round, and finds nothing before the
+    /// loop's first one.
+    pub(crate) fn stopped(&self, now: Instant) -> Option<Duration> {
         let late = now
             .saturating_duration_since(self.last?)
             .saturating_sub(self.period);
         (late > MAX_DELAY).then_some(late)
     }
 
-    /// What the loop did until `now` took long and is no suspension.
-    pub fn skip(&mut self, now: Instant) {
+    /// Says that the loop itself took long until `now`, so that this is not taken for a suspension.
+    pub(crate) fn skip(&mut self, now: Instant) {
         self.last = self.last.max(Some(now));
     }
 }

@@ -1,27 +1,28 @@
-//! How many files and sockets the process may have open, who gets how many. The limit comes
-//! in, shares go out; `main` raises the limit at the start.
+//! How many files and sockets the process may have open, and who gets how many of them. The system's limit comes in, the
+//! shares of the HTTP server and of the camera streams go out. `main` raises the limit at the start.
 
 use rustix::process::{Resource, getrlimit, setrlimit};
 
-/// Files that the node has open however many cameras it has: standard streams, the runtime's, models and libraries while they
-/// are loaded, the hub's connection and the one that replaces it, names that are looked up, files that are read again.
-const OWN: u64 = 40;
+/// The node needs this many however few cameras it has: for standard streams, the runtime, models and libraries while they are
+/// loaded, the hub's connection and the one that replaces it, names that are looked up, files that are read again.
+const OWN_FILES: u64 = 40;
 
-/// Of a camera stream beside its sockets: what its decode thread reads of the kernel, and a socket that is closing.
-const OF_A_STREAM: u64 = 2;
+/// A camera stream needs this many beside its sockets: for what its decode thread reads of the kernel, and for a socket that
+/// is closing.
+const FILES_OF_A_STREAM: u64 = 2;
 
-/// Connections of the HTTP server at most, and at least.
-const HTTP: (u64, u64) = (4, 128);
+/// The HTTP server gets at least and at most this many connections.
+const HTTP_CONNECTIONS: (u64, u64) = (4, 128);
 
 /// The limit of open files of a process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Descriptors {
-    /// Files and sockets at once.
+    /// How many files and sockets may be open at once.
     pub limit: u64,
 }
 
 impl Descriptors {
-    /// The limit of this process.
+    /// Asks the system for the limit of this process.
     pub fn of_process() -> Self {
         let limit = getrlimit(Resource::Nofile).current;
         Self {
@@ -29,28 +30,31 @@ impl Descriptors {
         }
     }
 
-    /// Raises the limit of this process as far as it may by itself, and says what it is then.
+    /// Raises the limit of this process to the most that the system allows without privileges, and gives what it is then.
     pub fn raise() -> Self {
         let mut limit = getrlimit(Resource::Nofile);
         limit.current = limit.maximum;
-        // Where that is refused the old limit holds.
+        // If the system refuses, the old limit holds.
         let _ = setrlimit(Resource::Nofile, limit);
         Self::of_process()
     }
 
-    /// Connections that the HTTP server may have at once: a share that leaves cameras and hub theirs.
-    pub fn http_connections(self) -> usize {
-        let share = (self.limit.saturating_sub(OWN) / 8).clamp(HTTP.0, HTTP.1);
+    /// How many connections the HTTP server may have at once, so that cameras and hub keep their share.
+    pub(crate) fn http_connections(self) -> usize {
+        let share = (self.limit.saturating_sub(OWN_FILES) / 8)
+            .clamp(HTTP_CONNECTIONS.0, HTTP_CONNECTIONS.1);
         usize::try_from(share).unwrap_or(usize::MAX)
     }
 
-    /// Camera streams for which there are enough, where a connection has a socket on each of `addresses`. A stream that
+    /// How many camera streams the limit carries, if a connection has a socket on each of `addresses`. A stream that
     /// connects anew has two connections for a moment.
     pub fn streams(self, addresses: usize) -> usize {
         let http = u64::try_from(self.http_connections()).unwrap_or(u64::MAX);
-        let left = self.limit.saturating_sub(OWN).saturating_sub(http);
+        let left = self.limit.saturating_sub(OWN_FILES).saturating_sub(http);
         let addresses = u64::try_from(addresses).unwrap_or(u64::MAX);
-        let each = addresses.saturating_mul(2).saturating_add(OF_A_STREAM);
+        let each = addresses
+            .saturating_mul(2)
+            .saturating_add(FILES_OF_A_STREAM);
         usize::try_from(left / each).unwrap_or(usize::MAX)
     }
 }

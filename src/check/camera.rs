@@ -1,4 +1,5 @@
-//! The cameras: those that are dialled are dialled once, several at a time; those that dial us are not waited for.
+//! Checks the cameras: their configuration and what is known of their twins come in, a finding for each goes out. Cameras that the
+//! node dials are dialled once, several at a time; those that dial the node are not waited for.
 
 use futures_util::StreamExt;
 
@@ -11,7 +12,7 @@ use crate::config::{CameraConfig, Config, Connect};
 use twinsight_client::hub::message::{IceServer, Twin};
 use twinsight_client::realtime::ice::IceSettings;
 
-/// Cameras that are dialled at once.
+/// This many cameras are dialled at once.
 const AT_ONCE: usize = 8;
 
 pub(super) async fn check(
@@ -66,7 +67,7 @@ async fn one(dialler: Dialler, twin: CameraTwin, has_port: bool) -> Finding {
     if !has_port {
         return Finding::skip(subject, "there is no free UDP port");
     }
-    // On a task of its own: a panic over the other side's text ends it alone.
+    // It runs on a task of its own, so that a panic over the other side's text ends this call alone.
     let dialled = tokio::spawn(dialler.dial()).await.unwrap_or_else(|_| {
         Err(Failure::new(
             "its answer broke the WebRTC stack",
@@ -92,7 +93,7 @@ async fn one(dialler: Dialler, twin: CameraTwin, has_port: bool) -> Finding {
     }
 }
 
-/// What the hub says about a camera that does not work.
+/// What the hub knows of a camera that does not work, as a clause for its finding.
 fn aside(twin: &Twin) -> String {
     match twin.status.as_str() {
         "" | "Online" => String::new(),

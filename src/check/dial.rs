@@ -22,23 +22,23 @@ use twinsight_client::realtime::signal::{
 };
 use twinsight_media::codec::Codec;
 
-/// The offer waits for its answer for so long. There is no second one: it could not be told which of
-/// them a slow camera answers.
+/// The offer waits this long for its answer. There is no second offer, since it could not be told which of them a slow camera
+/// answers.
 const ANSWER_LIMIT: Duration = Duration::from_secs(10);
 
-/// Subscribing, making an offer, sending a signal or hanging up may each take this long.
+/// To subscribe, make an offer, send a signal or hang up may each take this long.
 const STEP_LIMIT: Duration = Duration::from_secs(5);
 
-/// Once connected, video has this long to come.
+/// Once the connection is up, the first packet of video has this long to come.
 const VIDEO_LIMIT: Duration = Duration::from_secs(10);
 
-/// Signals that wait to be read.
+/// At most this many signals of the camera wait to be read.
 const MAILBOX: usize = 64;
 
-/// Candidates that came before the answer are kept up to this number.
+/// At most this many candidates are kept that come before the answer.
 const MAX_EARLY: usize = 32;
 
-/// What is needed to dial.
+/// What is needed to dial a camera.
 #[derive(Debug)]
 pub(super) struct Dialler {
     pub(super) hub: HubClient,
@@ -48,23 +48,23 @@ pub(super) struct Dialler {
     pub(super) servers: Vec<IceServer>,
 }
 
-/// A camera that can be used.
+/// What is known of a camera that sends video.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct DialResult {
-    /// From the offer to the answer.
+    /// The time from the offer to the answer.
     pub(super) answered: Duration,
-    /// From the offer to the connection.
+    /// The time from the offer to the connection.
     pub(super) connected: Duration,
-    /// What its video comes in.
+    /// The codec of its video.
     pub(super) codec: Codec,
 }
 
 /// How far a call has come.
 #[derive(Debug, Clone, Copy)]
 enum Stage {
-    /// The offer is out.
+    /// The offer was sent.
     Offered,
-    /// The answer was taken, after this time.
+    /// The answer came, this long after the offer.
     Answered(Duration),
     /// The connection is up.
     Connected {
@@ -74,7 +74,7 @@ enum Stage {
 }
 
 impl Dialler {
-    /// Offers, waits for the answer, the connection and the first packet of video.
+    /// Sends an offer and waits for the answer, the connection and the first packet of video.
     pub(super) async fn dial(self) -> Result<DialResult, Failure> {
         let (own, id) = (&self.own_twin, &self.camera.id);
         let names = SignalNames::new(
@@ -112,7 +112,7 @@ impl Dialler {
         )
     }
 
-    /// The camera's signals to this call.
+    /// Receives the camera's signals to this call.
     fn mailbox(&self, names: &SignalNames, peer_id: &str) -> MessageReceiver {
         let (names, peer_id) = (names.clone(), peer_id.to_owned());
         let legacy = self.camera.dialect == Dialect::Legacy;
@@ -183,13 +183,13 @@ impl Dialler {
             };
             call.run(sdp, mailbox, &mut events, video).await
         };
-        // It says goodbye, so that the camera has the place again.
+        // This tells the camera that the call is over, so that it may take another one.
         let _ = tokio::time::timeout(STEP_LIMIT, peer.close()).await;
         result
     }
 }
 
-/// One offer and what follows.
+/// One call: an offer and what follows it.
 struct Call<'a> {
     dialler: &'a Dialler,
     names: &'a SignalNames,
@@ -210,7 +210,7 @@ impl Call<'_> {
         let mut stage = Stage::Offered;
         let mut early: Vec<Candidate> = Vec::new();
         let mut deadline = Instant::now() + ANSWER_LIMIT;
-        // A camera on npm 4.x has tracks only after it is connected, and is offered again then.
+        // A camera on npm 4.x has tracks only after it is connected, and needs another offer then.
         let (mut is_silent, mut renegotiation) = (false, Renegotiation::No);
         loop {
             tokio::select! {
@@ -269,7 +269,7 @@ impl Call<'_> {
                     ) => {}
                 },
                 Ok(codec) = first(&mut video) => {
-                    // It comes over a connection that is up, also where nobody has said so yet.
+                    // A packet proves that the connection is up, even if its state has not been reported yet.
                     let connected = started.elapsed();
                     let (answered, connected) = match stage {
                         Stage::Connected { answered, connected } => (answered, connected),
@@ -341,13 +341,13 @@ impl Call<'_> {
     async fn take_candidate(&self, candidate: Candidate) {
         let adding = self.peer.add_candidate(candidate);
         if let Ok(Err(error)) = tokio::time::timeout(STEP_LIMIT, adding).await {
-            // Others may do.
+            // Another candidate may work.
             tracing::debug!(%error, "a candidate of the camera cannot be used");
         }
     }
 }
 
-/// The codec of the first packet of video.
+/// Waits for the first packet of video and gives its codec.
 async fn first(
     video: &mut watch::Receiver<Option<Codec>>,
 ) -> Result<Codec, watch::error::RecvError> {
@@ -355,7 +355,7 @@ async fn first(
     Ok(first.unwrap_or(Codec::H264))
 }
 
-/// Another offer over the same connection.
+/// Whether another offer is sent over the same connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Renegotiation {
     No,
@@ -382,7 +382,7 @@ fn no_path() -> Failure {
     )
 }
 
-/// What an answer without a codec that is wanted says instead.
+/// The codecs that an answer names instead of those that are wanted, as a clause.
 fn video_codecs(answer: &Description, wanted: &[Codec]) -> String {
     let wanted = named(wanted);
     let mut codecs = match answer.video_codec_names() {

@@ -1,4 +1,4 @@
-//! What a check has found: a line each, with its remedy.
+//! Findings: each is a line of the check, with what was found and what to do. The checks make them; the command line prints them.
 
 use std::fmt;
 
@@ -7,44 +7,39 @@ use serde::Serialize;
 /// How much a finding matters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Severity {
-    /// As it should be.
+pub(crate) enum Severity {
+    /// All is as it should be.
     Ok,
     /// The node runs, and the operator may want to know.
     Warn,
-    /// The node, or one of its cameras, does not work like this.
+    /// The node, or one of its cameras, does not work.
     Fail,
-    /// Not looked at, because something before it failed.
+    /// This was not checked, because something that it depends on failed.
     Skip,
 }
 
 /// A line of the check.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Finding {
-    /// How much it matters.
-    pub severity: Severity,
-    /// What was looked at.
-    pub subject: String,
-    /// What was found.
-    pub found: String,
-    /// What to do; empty where there is nothing to do.
-    pub remedy: String,
+    pub(super) severity: Severity,
+    /// What was checked.
+    pub(super) subject: String,
+    pub(super) found: String,
+    /// What the operator is to do; empty if nothing.
+    pub(super) remedy: String,
 }
 
 /// How many findings there were of each kind.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Tally {
-    /// What was looked at.
-    pub looked_at: usize,
-    /// Of these, warnings.
-    pub warnings: usize,
-    /// Of these, failures.
+    looked_at: usize,
+    warnings: usize,
+    /// How many findings are failures.
     pub failures: usize,
-    /// What could not be looked at.
-    pub skipped: usize,
+    skipped: usize,
 }
 
-/// Takes findings as they are made, and counts them.
+/// Passes findings on as they are made, and counts them.
 pub(super) struct Report<'a> {
     tell: &'a mut (dyn FnMut(&Finding) + Send),
     pub(super) tally: Tally,
@@ -55,13 +50,13 @@ pub(super) struct Report<'a> {
 pub(super) struct Failure {
     pub(super) found: String,
     pub(super) remedy: String,
-    /// It is of this machine: what others say of themselves does not explain it.
+    /// True if the cause is on this machine, so that nothing the other side tells explains it.
     pub(super) is_local: bool,
 }
 
 impl Severity {
     /// The first word of the line.
-    pub fn as_str(self) -> &'static str {
+    pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::Ok => "ok",
             Self::Warn => "warn",
@@ -178,7 +173,7 @@ impl Failure {
         }
     }
 
-    /// One of this machine.
+    /// A failure whose cause is on this machine.
     pub(super) fn here(found: impl Into<String>, remedy: impl Into<String>) -> Self {
         Self {
             is_local: true,

@@ -1,4 +1,5 @@
-//! What the node needs of its machine: the port of its own HTTP server, files and UDP ports for the cameras.
+//! Checks what the node needs of its machine: the port of its HTTP server, open files and UDP ports for the cameras. The
+//! configuration comes in, findings go out.
 
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::time::Duration;
@@ -10,28 +11,28 @@ use crate::http::probe::{self, ProbeError};
 use crate::http::server::{self, HttpError};
 use twinsight_client::realtime::socket::bind_addresses;
 
-/// Whoever listens on the node's port has this long to say who it is.
+/// A program that listens on the node's port has this long to answer a probe.
 const PROBE_LIMIT: Duration = Duration::from_secs(3);
 
-/// Who else is here.
+/// Whether another node runs on this machine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Neighbour {
-    /// Nobody that is known of.
+    /// None that is known of.
     Nobody,
-    /// A node, perhaps the one of this very configuration.
+    /// There is one, perhaps the one with this very configuration.
     Node,
 }
 
-/// UDP ports for cameras that can be dialled at once.
+/// How many UDP ports there are for cameras that are dialled at the same time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Ports {
-    /// As many as are asked for.
+    /// There are as many as are asked for.
     Any,
-    /// So many of the configured range.
+    /// This many of the configured range are free.
     Free(usize),
 }
 
-/// Tries the port of metrics and probes, and asks whoever has it.
+/// Tries to listen on the port of metrics and probes. If it is taken, asks the program that has it whether it is a node.
 pub(super) async fn http_listen(listen: SocketAddr, report: &mut Report<'_>) -> Neighbour {
     let subject = format!("http.listen {listen}");
     let mut neighbour = Neighbour::Nobody;
@@ -70,14 +71,14 @@ pub(super) async fn http_listen(listen: SocketAddr, report: &mut Report<'_>) -> 
     neighbour
 }
 
-/// Sees whether the limit of open files carries the camera streams.
+/// Checks whether the limit of open files is enough for the camera streams.
 pub(super) fn open_files(
     descriptors: Descriptors,
     ice: &IceConfig,
     streams: usize,
     report: &mut Report<'_>,
 ) {
-    // What is wrong with the interfaces is told with the ports.
+    // What is wrong with the interfaces is reported with the UDP ports.
     let addresses = bind_addresses(&ice.interfaces, None).map_or(1, |addresses| addresses.len());
     let carried = descriptors.streams(addresses);
     let limit = descriptors.limit;

@@ -1,4 +1,5 @@
-//! The hub: reached step by step, its clock compared with ours, joined as the node would.
+//! Checks the hub: reaches it step by step, compares its clock with ours, and joins it as the node would. The configuration comes
+//! in; findings and the joined client go out.
 
 use std::time::Duration;
 
@@ -11,25 +12,25 @@ use twinsight_client::hub::probe::{ProbeError, RemoteClock, probe};
 use twinsight_client::hub::session::AwayReason;
 use twinsight_client::hub::text::brief;
 
-/// The hub's acknowledgements have this long.
+/// The hub's acknowledgements have this long to come.
 pub(super) const ACK_LIMIT: Duration = Duration::from_secs(10);
 
-/// A client that leaves has this long.
+/// To leave the hub may take this long.
 const LEAVE_LIMIT: Duration = Duration::from_secs(2);
 
-/// From this difference on the clock is worth a warning, and from the other it breaks things: credentials
-/// of TURN servers are good for minutes, and events come from another time.
+/// From this difference on, a clock is worth a warning; from the one below on, it breaks things, since credentials of TURN
+/// servers are good for minutes and events get wrong times.
 const CLOCK_WARN_SECONDS: f64 = 5.0;
 const CLOCK_FAIL_SECONDS: f64 = 60.0;
 
 const CLOCK_REMEDY: &str = "set it by NTP (`timedatectl set-ntp true`; a container has its host's clock): \
     certificates, TURN credentials and the times of events depend on it";
 
-/// The hub, joined.
+/// The hub once it is joined.
 #[derive(Debug)]
 pub(super) struct Joined {
     pub(super) client: HubClient,
-    /// The node's own twin.
+    /// The id of the node's own twin.
     pub(super) twin_id: String,
 }
 
@@ -39,7 +40,7 @@ impl Joined {
     }
 }
 
-/// Reaches and joins the hub; `None` if one of it failed.
+/// Reaches and joins the hub; `None` if one of the steps failed.
 pub(super) async fn check(config: &Config, report: &mut Report<'_>) -> Option<Joined> {
     let mut options = hub_options(&config.hub);
     options.timers.ack = ACK_LIMIT;
@@ -86,7 +87,7 @@ pub(super) async fn check(config: &Config, report: &mut Report<'_>) -> Option<Jo
     }
 }
 
-/// The device, where one introduces itself.
+/// The device id, if the node introduces itself as a device.
 fn identity(options: &HubOptions) -> String {
     match options.mode {
         twinsight_client::hub::options::Mode::Direct => format!("device {}", options.device_id),
@@ -127,7 +128,7 @@ fn probe_remedy(error: &ProbeError, mode: HubMode) -> &'static str {
     }
 }
 
-/// Our clock beside the hub's.
+/// Compares our clock with the hub's.
 fn clock(remote: Option<RemoteClock>) -> Finding {
     let Some(remote) = remote else {
         return Finding::skip("clock", "the hub has told no time to compare with");
@@ -145,7 +146,7 @@ fn clock(remote: Option<RemoteClock>) -> Finding {
     }
 }
 
-/// One attempt to join.
+/// Makes one attempt to join.
 async fn join(options: HubOptions) -> Result<Joined, Failure> {
     let limit = options.timers.connect + 2 * options.timers.ack;
     let direct = options.mode == twinsight_client::hub::options::Mode::Direct;
@@ -159,7 +160,7 @@ async fn join(options: HubOptions) -> Result<Joined, Failure> {
     .map(|settled| settled.map(|status| status.clone()));
     match settled {
         Ok(Ok(HubStatus::Joined { twin_id })) => Ok(Joined { client, twin_id }),
-        // The node asks for a minute before it believes that.
+        // The node tries for a minute before it believes a refusal.
         Ok(Ok(
             HubStatus::Refused { reason }
             | HubStatus::Away {

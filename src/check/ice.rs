@@ -1,4 +1,5 @@
-//! STUN and TURN servers: those of the hub and the operator's own, by what the WebRTC stack can do with them.
+//! Checks the STUN and TURN servers of the hub and of the configuration: their URLs come in; findings about what the WebRTC stack
+//! can do with them, and the servers to dial with, go out.
 
 use super::finding::{Finding, Report};
 use super::hub::{ACK_LIMIT, Joined};
@@ -9,14 +10,14 @@ use twinsight_client::realtime::ice::{ServerKind, server_kind, shown_url};
 
 const TURN_OVER_UDP: &str = "offer TURN over UDP: `turn:HOST:3478` without `?transport=tcp`";
 
-/// Where a server's URL comes from.
+/// Who names a server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Source {
     Hub,
     Operator,
 }
 
-/// Looks at all servers; gives them for the attempts to dial.
+/// Checks all servers, and gives the settings that the cameras are dialled with.
 pub(super) async fn check(
     config: &Config,
     joined: Option<&Joined>,

@@ -1,7 +1,6 @@
-//! `twinsight check`: a configuration comes in, findings go out, a line each with its remedy. Everything
-//! that a node needs is tried in the order in which it would need it: the machine, ONNX Runtime and the
-//! models, the hub, the twins, the cameras. What depends on a failed step is skipped and said to be;
-//! every step has a time limit. The command line runs it and prints.
+//! `twinsight check`: a configuration comes in; findings go out, each a line with its remedy. Everything that a node needs is tried
+//! in the order in which it would need it: the machine, ONNX Runtime and the models, the hub, the twins, the cameras. A step that
+//! depends on a failed one is reported as skipped, and every step has a time limit. The command line runs it and prints.
 
 mod camera;
 mod dial;
@@ -14,7 +13,7 @@ mod twins;
 
 use std::path::PathBuf;
 
-pub use finding::{Finding, Severity, Tally};
+pub use finding::{Finding, Tally};
 
 use self::finding::Report;
 use crate::config::Config;
@@ -23,15 +22,15 @@ use crate::descriptors::Descriptors;
 /// What is to be checked.
 #[derive(Debug)]
 pub struct CheckOptions {
-    /// The configuration, which was found to be complete.
+    /// The configuration, which was resolved without errors.
     pub config: Config,
-    /// Its file, if there is one.
+    /// The file of the configuration, if there is one.
     pub file: Option<PathBuf>,
     /// The value of `ORT_DYLIB_PATH`.
     pub dylib_path: Option<PathBuf>,
 }
 
-/// Checks everything; `tell` gets each finding when it is made.
+/// Checks everything, and calls `tell` with each finding as soon as it is made.
 pub async fn run(options: CheckOptions, tell: &mut (dyn FnMut(&Finding) + Send)) -> Tally {
     let CheckOptions {
         config,

@@ -1,4 +1,5 @@
-//! ONNX Runtime and the models of the cameras: loaded, checked against their manifests, run once.
+//! Checks ONNX Runtime and the models of the cameras: the library is loaded, each model is compared with its manifest and run
+//! once. The configuration comes in, findings go out.
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -11,7 +12,7 @@ use crate::detect::plan::SessionPlan;
 use crate::detect::runtime::{Runtime, RuntimeOptions};
 use crate::node::models::Catalog;
 
-/// Loading the library, or loading and running one model, may take this long.
+/// To load the library, or to load and run one model, may take this long.
 const LOAD_LIMIT: Duration = Duration::from_secs(60);
 
 pub(super) async fn check(config: &Config, dylib_path: Option<PathBuf>, report: &mut Report<'_>) {
@@ -59,7 +60,7 @@ pub(super) async fn check(config: &Config, dylib_path: Option<PathBuf>, report: 
     }
 }
 
-/// One model, and the classes that its cameras ask for.
+/// Checks one model, and the classes that its cameras ask for.
 async fn model(
     config: &Config,
     runtime: &Runtime,
@@ -104,7 +105,7 @@ async fn model(
     }
 }
 
-/// Subject and sentence for each camera that asks for a class that the model does not have.
+/// Gives a subject and a sentence for each camera that asks for a class that the model does not have.
 fn wrong_classes(
     name: String,
     detector: &OnnxDetector,
@@ -122,7 +123,7 @@ fn wrong_classes(
     cameras.iter().filter_map(wrong).collect()
 }
 
-/// Runs what may take long, or never end, on a thread of the runtime's.
+/// Runs what may take long, or never end, on a blocking thread of the runtime.
 async fn blocking<R: Send + 'static>(
     work: impl FnOnce() -> Result<R, String> + Send + 'static,
 ) -> Result<R, String> {

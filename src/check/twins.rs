@@ -1,5 +1,5 @@
-//! The twins: the node's own and each camera's, as the hub knows them. An id that the hub does not know may be a
-//! device id, and where the hub shows that it is one, that is said for certain.
+//! Checks the node's own twin and each camera's: their ids come in, what the hub knows of them and findings go out. An id that the
+//! hub does not know may be the id of a device; if the hub's answers prove that, the finding says so.
 
 use std::time::Duration;
 
@@ -15,27 +15,27 @@ use twinsight_client::hub::text::brief;
 
 const WHERE: &str = "twin ids are found in the console beside the device id, and in what the twin's own app gets as TWIN_ID";
 
-/// What the hub may say beside the answer has this long.
+/// A question that only helps to explain a finding may take this long.
 const ASIDE_LIMIT: Duration = Duration::from_secs(5);
 
 /// Whether a camera's twin was found.
 #[derive(Debug)]
 pub(super) enum CameraTwin {
-    /// It was, and signals reach it.
+    /// It was found, and signals reach it.
     Known(Twin),
-    /// It was not, or signals do not reach it; the finding is made.
+    /// It was not found, or signals do not reach it, and a finding says so.
     Unusable,
 }
 
 /// Why a twin was not found.
 enum Missing {
-    /// The hub says that there is none, in these words.
+    /// The hub says that there is none, with this message.
     Unknown(String),
-    /// The hub does not say.
+    /// The hub did not answer, for this reason.
     NoAnswer(String),
 }
 
-/// Looks up the own twin and every camera's, in the order of the configuration; empty without a hub.
+/// Looks the node's own twin and every camera's up, in the order of the configuration. The result is empty without a hub.
 pub(super) async fn check(
     config: &Config,
     joined: Option<&Joined>,
@@ -56,7 +56,7 @@ pub(super) async fn check(
     };
     let own = look_up(joined, &joined.twin_id).await;
     let cameras = config.cameras.iter();
-    // All at once: a hub that does not answer costs its time limit once.
+    // All are looked up at the same time, so that a hub that does not answer costs its time limit once.
     let found = join_all(cameras.map(|camera| look_up(joined, &camera.id.twin_id))).await;
     let unknown = own.is_err() || found.iter().any(Result::is_err);
     let known = Known {
@@ -83,16 +83,16 @@ pub(super) async fn check(
         .collect()
 }
 
-/// What tells a device id from a twin id.
+/// What is known that tells the id of a device from the id of a twin.
 struct Known {
-    /// Ids of the device that the node runs on.
+    /// The ids of the device that the node runs on.
     device_ids: Vec<String>,
-    /// Twins that the hub has shown.
+    /// The twins that the hub has shown.
     twins: Vec<Twin>,
 }
 
 impl Known {
-    /// Says for certain that an id is a device's, or what it may be. `words` are the hub's.
+    /// Explains an id that the hub does not know, for which it gave this message: what was found, and the remedy.
     fn explain(&self, id: &str, words: &str) -> (String, String) {
         if let Some(twin) = self.twins.iter().find(|twin| twin.device_id == id) {
             return (
@@ -277,7 +277,7 @@ async fn look_up(joined: &Joined, twin_id: &str) -> Result<Twin, Missing> {
     }
 }
 
-/// The ids of the own device, from wherever they are told.
+/// The ids of the device that the node runs on, from all places that tell one.
 async fn device_ids(
     config: &Config,
     joined: &Joined,
@@ -293,7 +293,7 @@ async fn device_ids(
     ids
 }
 
-/// The peripherals of the own app: cameras may be among them.
+/// The peripherals of the node's own app, since cameras may be among them.
 async fn peripherals(joined: &Joined) -> Vec<Twin> {
     let payload = json!({ "data": { "instanceId": joined.twin_id } });
     let Some(mut answer) = aside(joined, "getPeripheralTwins", payload).await else {
@@ -305,7 +305,7 @@ async fn peripherals(joined: &Joined) -> Vec<Twin> {
     }
 }
 
-/// A question whose answer helps to explain, and is not needed.
+/// Asks the hub something that helps to explain a finding and is not needed; `None` if there is no answer.
 async fn aside(joined: &Joined, method: &str, payload: Value) -> Option<Value> {
     let call = joined.client.call(method, payload);
     tokio::time::timeout(ASIDE_LIMIT, call).await.ok()?.ok()

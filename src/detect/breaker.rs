@@ -1,8 +1,9 @@
 //! The circuit breaker of one model: how its runs ended comes in, with the time; whether its cameras' frames are given to
-//! workers goes out, and what to say of it. Plain state; [`ModelHealth`](super::health::ModelHealth) has one for each model.
+//! workers goes out, and a sentence about what is wrong. [`ModelHealth`](super::health::ModelHealth) has one for each model.
 //!
-//! A model that hangs, or whose code panics, costs a worker each time. It is set aside: its cameras are blind and said to be,
-//! and all others go on. After a while a single frame is tried; if that ends as it should, the model works again.
+//! A model that hangs, or whose code panics, costs a worker each time. So it is set aside (the breaker is open): its cameras
+//! are blind and reported as blind, and all others go on. After a back-off a single frame is tried (half-open); if its run ends
+//! as it should, the model works again.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -10,80 +11,82 @@ use std::time::{Duration, Instant};
 use crate::schedule::scheduler::{Admission, ModelRules};
 use crate::telemetry::ledger::ModelState;
 
-/// A run takes at least this long before it counts as one that hangs, and at most [`LONGEST`].
+/// No run counts as one that hangs before this time, however fast its model is.
 const SHORTEST: Duration = Duration::from_secs(2);
-/// A run that takes longer hangs, whatever its model.
+/// A run that takes longer than this hangs, whatever its model.
 const LONGEST: Duration = Duration::from_secs(20);
-/// So many times the first run's time is far more than load or a crowded picture make of it.
+/// A run that takes this many times as long as the model's first one hangs. Neither load nor a crowded picture slows a run down
+/// that much.
 const TIMES_THE_FIRST: u32 = 20;
 
-/// First time that a model is set aside which hangs or cannot be loaded; doubled each time up to [`MAX_PAUSE`].
+/// For this long a model is set aside that hangs or cannot be loaded. The time doubles with each trip, up to [`MAX_PAUSE`].
 const PAUSE: Duration = Duration::from_secs(30);
-/// The same for one that panics, which costs no more than making its detector anew.
+/// The same for a model that panics, which costs no more than a new detector.
 const PAUSE_AFTER_PANIC: Duration = Duration::from_secs(1);
-/// The longest time between two trials.
-pub const MAX_PAUSE: Duration = Duration::from_secs(600);
+/// The longest time that a model is set aside before it is tried again.
+pub(crate) const MAX_PAUSE: Duration = Duration::from_secs(600);
 
-/// So many runs in a row without a result are no accident.
+/// This many runs in a row without a result are no accident: the model, or the camera, counts as failing.
 pub(super) const IN_A_ROW: u32 = 3;
-/// What gave no results gives some again when no run has failed for this long; sooner, each change would be told.
+/// What was failing counts as well again once no run has failed for this long, so that a model that fails now and then is not
+/// reported at every change.
 pub(super) const CALM: Duration = Duration::from_secs(5);
 
-/// What befell a model.
+/// Why a model is set aside.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Trip {
+pub(crate) enum Trip {
     /// A run of it did not end in time.
     Hung,
-    /// A run of it did not end, not even when it was told to.
+    /// A run of it did not end, not even after it was terminated.
     Stuck,
     /// Its code panicked.
     Panicked,
-    /// It could not be loaded once more.
+    /// A detector of it could not be loaded again, for this reason.
     Unloadable(String),
 }
 
-/// One model's.
+/// The circuit breaker of one model.
 #[derive(Debug)]
-pub struct Breaker {
+pub(crate) struct Breaker {
     name: Arc<str>,
+    /// A run that takes longer than this hangs.
     limit: Duration,
-    state: State,
-    /// Times it was set aside without having worked for long in between.
+    state: BreakerState,
+    /// How often it was set aside without having worked for long in between.
     trips: u32,
-    /// The last time that it was set aside for.
+    /// For how long it was set aside at the last trip.
     pause: Duration,
-    /// Runs that ended without a result since it was well, when the last one did, and why the first one.
+    /// How many runs ended without a result since it was well; below, when the last of them ended and why the first one failed.
     failures: u32,
     failed_at: Option<Instant>,
     reason: String,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum State {
-    /// It has had no frame.
+enum BreakerState {
+    /// No run of it has ended yet.
     Unproven,
-    /// Its runs end.
+    /// The breaker is closed: its runs end, with or without a result.
     Working {
-        /// Since this run.
+        /// When the first of them ended.
         since: Instant,
     },
-    /// It is left alone.
+    /// The breaker is open: its frames are dropped.
     SetAside {
-        /// Until it is tried.
+        /// From this moment on it may be tried.
         until: Instant,
-        /// Why.
         trip: Trip,
     },
-    /// The next frame, or the one under way, decides.
+    /// The breaker is half-open: the next frame, or the one under way, decides.
     Probing {
-        /// Why it had been set aside.
+        /// Why it was set aside before.
         trip: Trip,
     },
 }
 
 impl Breaker {
-    /// For a model whose first run took this long, if that is known.
-    pub fn new(name: Arc<str>, first_run: Option<Duration>) -> Self {
+    /// A breaker for a model whose first run took this long, if that is known.
+    pub(crate) fn new(name: Arc<str>, first_run: Option<Duration>) -> Self {
         let limit = first_run.map_or(LONGEST, |first| {
             first
                 .saturating_mul(TIMES_THE_FIRST)
@@ -92,7 +95,7 @@ impl Breaker {
         Self {
             name,
             limit,
-            state: State::Unproven,
+            state: BreakerState::Unproven,
             trips: 0,
             pause: Duration::ZERO,
             failures: 0,
@@ -102,17 +105,17 @@ impl Breaker {
     }
 
     /// The model's name.
-    pub fn name(&self) -> &Arc<str> {
+    pub(crate) fn name(&self) -> &Arc<str> {
         &self.name
     }
 
-    /// A run that takes longer hangs.
-    pub fn limit(&self) -> Duration {
+    /// A run that takes longer than this hangs.
+    pub(crate) fn limit(&self) -> Duration {
         self.limit
     }
 
-    /// A run gave a result. True when there were none before.
-    pub fn succeeded(&mut self, now: Instant) -> bool {
+    /// Notes that a run gave a result. True if the model was failing or under probe before.
+    pub(crate) fn succeeded(&mut self, now: Instant) -> bool {
         let was_probed = self.ended(now);
         let was_failing = self.failures >= IN_A_ROW;
         if was_failing && !is_calm(self.failed_at, now) {
@@ -122,10 +125,10 @@ impl Breaker {
         was_probed || was_failing
     }
 
-    /// A run ended without a result, for this reason.
-    pub fn failed(&mut self, reason: &str, now: Instant) {
+    /// Notes that a run ended without a result, for this reason.
+    pub(crate) fn failed(&mut self, reason: &str, now: Instant) {
         self.ended(now);
-        // The first one stays: numbers in it differ from frame to frame, and what is said should not.
+        // The first reason stays. The numbers in reasons differ from frame to frame, and what is reported should not.
         if self.failures == 0 {
             reason.clone_into(&mut self.reason);
         }
@@ -133,33 +136,34 @@ impl Breaker {
         self.failed_at = Some(now);
     }
 
-    /// A run ended. True when that was in question.
+    /// Notes that a run ended, with or without a result. True if the model was under probe.
     fn ended(&mut self, now: Instant) -> bool {
-        let was_probed = matches!(self.state, State::Probing { .. });
-        if was_probed || self.state == State::Unproven {
-            self.state = State::Working { since: now };
+        let was_probed = matches!(self.state, BreakerState::Probing { .. });
+        if was_probed || self.state == BreakerState::Unproven {
+            self.state = BreakerState::Working { since: now };
         }
         was_probed
     }
 
-    /// Sets it aside. `Some` with the time until it is tried, unless it is set aside already: several of its runs may hang
-    /// at once.
-    pub fn trip(&mut self, trip: Trip, now: Instant) -> Option<Duration> {
+    /// Sets the model aside and gives the time after which it is tried. `None` if it is set aside already, since several of
+    /// its runs may hang at once.
+    pub(crate) fn trip(&mut self, trip: Trip, now: Instant) -> Option<Duration> {
         match &mut self.state {
-            State::SetAside { trip: known, .. } => {
-                // What is worse is what is said.
+            BreakerState::SetAside { trip: known, .. } => {
+                // The worse of two reasons is reported.
                 if trip == Trip::Stuck {
                     *known = trip;
                 }
                 return None;
             }
-            State::Working { since } => {
-                // Else one that hangs now and then would come back as fast each time.
+            BreakerState::Working { since } => {
+                // A model that has worked for a shorter time keeps its count, else one that hangs now and then would come
+                // back as fast each time.
                 if now.saturating_duration_since(*since) > self.pause {
                     self.trips = 0;
                 }
             }
-            State::Unproven | State::Probing { .. } => {}
+            BreakerState::Unproven | BreakerState::Probing { .. } => {}
         }
         let first = match trip {
             Trip::Panicked => PAUSE_AFTER_PANIC,
@@ -169,87 +173,90 @@ impl Breaker {
         self.pause = first.saturating_mul(factor).min(MAX_PAUSE);
         self.trips = self.trips.saturating_add(1);
         self.failures = 0;
-        self.state = State::SetAside {
+        self.state = BreakerState::SetAside {
             until: now + self.pause,
             trip,
         };
         Some(self.pause)
     }
 
-    /// True while its frames are dropped, or one of them is tried.
-    pub fn is_out(&self) -> bool {
-        matches!(self.state, State::SetAside { .. } | State::Probing { .. })
+    /// True while the model is set aside or under probe: its cameras are blind.
+    pub(crate) fn is_out(&self) -> bool {
+        matches!(
+            self.state,
+            BreakerState::SetAside { .. } | BreakerState::Probing { .. }
+        )
     }
 
-    /// True while it is left alone: no frame of it is given out.
-    pub fn is_closed(&self) -> bool {
-        matches!(self.state, State::SetAside { .. })
+    /// True while the model is set aside: no frame of it is given to workers.
+    pub(crate) fn is_closed(&self) -> bool {
+        matches!(self.state, BreakerState::SetAside { .. })
     }
 
-    /// True when it has been left alone for long enough.
-    pub fn is_due(&self, now: Instant) -> bool {
-        matches!(self.state, State::SetAside { until, .. } if until <= now)
+    /// True if the model has been set aside for long enough to be tried.
+    pub(crate) fn is_due(&self, now: Instant) -> bool {
+        matches!(self.state, BreakerState::SetAside { until, .. } if until <= now)
     }
 
-    /// Its detectors cannot be had again: it stays set aside, for the time that it answers.
-    pub fn stays_away(&mut self, trip: Trip, now: Instant) -> Option<Duration> {
+    /// Sets the model aside once more, because its detectors cannot be loaded again; gives the time after which it is tried.
+    pub(crate) fn stays_away(&mut self, trip: Trip, now: Instant) -> Option<Duration> {
         self.probe(now);
         self.trip(trip, now)
     }
 
-    /// Tries it with the next frame, if it is due.
-    pub fn probe(&mut self, now: Instant) {
-        if let State::SetAside { until, trip } = &self.state
+    /// Lets the next frame decide, if the model is due.
+    pub(crate) fn probe(&mut self, now: Instant) {
+        if let BreakerState::SetAside { until, trip } = &self.state
             && *until <= now
         {
-            self.state = State::Probing { trip: trip.clone() };
+            self.state = BreakerState::Probing { trip: trip.clone() };
         }
     }
 
-    /// How its frames are given out.
-    pub fn rules(&self) -> ModelRules {
+    /// How the scheduler gives the model's frames to workers.
+    pub(crate) fn rules(&self) -> ModelRules {
         ModelRules {
             admission: match self.state {
-                State::Unproven => Admission::OneAtATime,
-                State::Working { .. } => Admission::Open,
-                State::SetAside { .. } => Admission::Closed,
-                State::Probing { .. } => Admission::Probe,
+                BreakerState::Unproven => Admission::OneAtATime,
+                BreakerState::Working { .. } => Admission::Open,
+                BreakerState::SetAside { .. } => Admission::Closed,
+                BreakerState::Probing { .. } => Admission::Probe,
             },
             suspect_after: self.limit / 4,
         }
     }
 
-    /// How it is.
-    pub fn state(&self) -> ModelState {
+    /// The state that metrics tell.
+    pub(crate) fn state(&self) -> ModelState {
         match self.state {
-            State::SetAside { .. } => ModelState::SetAside,
-            State::Probing { .. } => ModelState::Probing,
+            BreakerState::SetAside { .. } => ModelState::SetAside,
+            BreakerState::Probing { .. } => ModelState::Probing,
             _ if self.failures >= IN_A_ROW => ModelState::Failing,
-            State::Unproven | State::Working { .. } => ModelState::Working,
+            BreakerState::Unproven | BreakerState::Working { .. } => ModelState::Working,
         }
     }
 
-    /// What is wrong with it, as a sentence about the model.
-    pub fn last_error(&self) -> Option<String> {
+    /// What is wrong with the model, as a sentence; `None` if nothing is.
+    pub(crate) fn last_error(&self) -> Option<String> {
         let name = &self.name;
         match &self.state {
-            State::SetAside { trip, .. } | State::Probing { trip } => {
+            BreakerState::SetAside { trip, .. } | BreakerState::Probing { trip } => {
                 Some(format!("model {name} is set aside: {}", trip.clause()))
             }
-            State::Unproven | State::Working { .. } => (self.failures >= IN_A_ROW)
+            BreakerState::Unproven | BreakerState::Working { .. } => (self.failures >= IN_A_ROW)
                 .then(|| format!("model {name} gives no results: {}", self.reason)),
         }
     }
 }
 
-/// True when the last failure is long enough ago.
+/// True if the last failure is at least [`CALM`] ago.
 pub(super) fn is_calm(failed_at: Option<Instant>, now: Instant) -> bool {
     failed_at.is_none_or(|at| now.saturating_duration_since(at) >= CALM)
 }
 
 impl Trip {
-    /// What happened, as a clause.
-    pub fn clause(&self) -> String {
+    /// What happened, as a clause of a sentence about the model.
+    pub(crate) fn clause(&self) -> String {
         match self {
             Self::Hung => "a run did not end in time".to_owned(),
             Self::Stuck => "a run does not end, though it was told to".to_owned(),

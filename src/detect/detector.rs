@@ -1,5 +1,5 @@
-//! What a detector is: a picture comes in, objects in the picture's pixels go out, with the time each stage took.
-//! Implementations: [`OnnxDetector`](super::onnx::OnnxDetector) and, for tests, [`FakeDetector`].
+//! The detector's interface: a picture comes in; objects in the picture's pixels go out, with the time that each stage took.
+//! [`OnnxDetector`](super::onnx::OnnxDetector) implements it, and [`FakeDetector`] for tests. An inference worker runs it.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,7 +9,7 @@ use crate::preprocess::Picture;
 use crate::preprocess::Placement;
 use crate::telemetry::cpu::{Spent, Stopwatch};
 
-/// A box in pixels of the picture, origin at its top left, inside the picture.
+/// A box inside the picture, in its pixels; the origin is at the top left.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct BBox {
     /// Left edge.
@@ -22,30 +22,30 @@ pub struct BBox {
     pub height: f32,
 }
 
-/// Something that was seen.
+/// An object that a detector found.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Object {
-    /// Index in the model's labels.
+    /// The class, as an index in the model's labels.
     pub class_id: usize,
-    /// 0..=1.
+    /// How sure the model is, from 0 to 1.
     pub score: f32,
-    /// Where.
+    /// Where the object is.
     pub bbox: BBox,
 }
 
-/// What a camera wants from a detector.
+/// Which objects a camera wants.
 #[derive(Debug, Clone, PartialEq)]
 pub struct DetectSettings {
-    /// Objects below this score are left out.
+    /// Objects with a lower score are not reported.
     pub min_score: f32,
-    /// The classes wanted, as indexes in the model's labels. Empty: all.
+    /// The classes that are wanted, as indexes in the model's labels; none means all.
     pub classes: Vec<usize>,
 }
 
 /// The result for one picture.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Detections {
-    /// Best score first.
+    /// The objects, with the best score first.
     pub objects: Vec<Object>,
     /// Picture to tensor.
     pub preprocess: Spent,
@@ -55,87 +55,86 @@ pub struct Detections {
     pub postprocess: Spent,
 }
 
-/// A model's name, hash and labels.
+/// What events say about the model that they come from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ModelInfo {
-    /// Name of the manifest, without `.toml`.
-    pub name: Arc<str>,
-    /// SHA-256 of the model file, lower-case hex.
-    pub sha256: Arc<str>,
+    /// The name of its manifest, without `.toml`.
+    pub(crate) name: Arc<str>,
+    /// The SHA-256 of the model file, in lower-case hexadecimal digits.
+    pub(crate) sha256: Arc<str>,
     /// The label of each class; `-` where the model has a number that it never uses.
-    pub labels: Arc<[String]>,
+    pub(crate) labels: Arc<[String]>,
 }
 
 /// Why a picture gave no result.
 #[derive(Debug, thiserror::Error)]
 pub enum DetectError {
-    /// The picture's bytes are fewer than its size says.
+    /// The picture has no pixels, or fewer bytes than its size says.
     #[error("the picture is empty or shorter than its size says ({width_px}x{height_px})")]
     Picture {
-        /// Its width.
+        /// The width that it should have.
         width_px: usize,
-        /// Its height.
+        /// The height that it should have.
         height_px: usize,
     },
-    /// The session failed or was terminated.
+    /// ONNX Runtime reported an error, or the run was terminated.
     #[error("model {model}: the run failed: {message}")]
     Run {
         /// Name of the model.
         model: Arc<str>,
-        /// What ONNX Runtime said.
+        /// The error message of ONNX Runtime.
         message: String,
     },
-    /// An output was not what the manifest says.
+    /// An output has another shape than the manifest says.
     #[error("model {model}: {mismatch}")]
     Output {
         /// Name of the model.
         model: Arc<str>,
-        /// Which output and how.
+        /// The output, and both shapes.
         mismatch: super::postprocess::Mismatch,
     },
-    /// An output had numbers that no detector gives: what the picture shows is not known.
+    /// An output has numbers that no detector gives, so it is not known what the picture shows.
     #[error("model {model}: {implausible}")]
     Numbers {
         /// Name of the model.
         model: Arc<str>,
-        /// Which output and which number.
+        /// The output and the number.
         implausible: super::postprocess::Implausible,
     },
-    /// A fake detector was told to fail.
+    /// A [`FakeDetector`] was told to fail.
     #[error("the fake detector fails as it was told")]
     Fake,
 }
 
-/// Ends a run from another thread; later ones fail until [`Detector::recover`].
-pub type Terminate = Box<dyn Fn() + Send + Sync>;
+/// Terminates a run from another thread. Later runs fail until [`Detector::recover`] is called.
+pub(crate) type Terminate = Box<dyn Fn() + Send + Sync>;
 
-/// Detects objects in pictures. One thread at a time uses it. Implemented by the ONNX detector and by
-/// the tests' [`FakeDetector`].
+/// Detects objects in pictures. The ONNX detector and the tests' [`FakeDetector`] implement it.
 pub trait Detector: Send {
-    /// The model that answers.
+    /// The model that detects.
     fn model(&self) -> &ModelInfo;
 
-    /// Detects in one picture.
+    /// Detects the objects in one picture.
     ///
     /// # Errors
-    /// When the picture is not whole, the run fails, or an output has another shape than the manifest says.
+    /// If the picture is not whole, the run fails, or an output is not as the manifest says.
     fn detect(
         &mut self,
         picture: Picture<'_>,
         settings: &DetectSettings,
     ) -> Result<Detections, DetectError>;
 
-    /// To end a run that hangs, if the detector can.
+    /// Gives a function that terminates a run that hangs, if the detector has one.
     fn terminator(&self) -> Option<Terminate> {
         None
     }
 
-    /// Makes it usable again after a run of it was ended. False: it cannot be.
+    /// Makes the detector usable again after a run was terminated; false if that is not possible.
     fn recover(&mut self) -> bool {
         false
     }
 
-    /// How long its first run took, if that was measured.
+    /// How long the detector's first run took, if that was measured.
     fn first_run(&self) -> Option<Duration> {
         None
     }
@@ -151,19 +150,19 @@ impl Default for DetectSettings {
 }
 
 impl ModelInfo {
-    /// The label of a class, empty if the model has no such class.
+    /// The label of a class; empty if the model has no such class.
     pub fn label(&self, class_id: usize) -> &str {
         self.labels.get(class_id).map_or("", String::as_str)
     }
 
-    /// The class with a label.
+    /// The class that has this label.
     pub fn class_id(&self, label: &str) -> Option<usize> {
         self.labels.iter().position(|known| known == label)
     }
 }
 
 impl Object {
-    /// A candidate that stayed, in pixels of the picture.
+    /// Makes an object of a candidate that suppression kept, in pixels of the picture.
     pub(super) fn place(candidate: &Candidate, placement: &Placement) -> Self {
         let corners = placement.to_picture(&candidate.corners);
         Self {
@@ -179,7 +178,7 @@ impl Object {
     }
 }
 
-/// A detector for tests of what surrounds one: it takes as long as it is told and sees what it is told.
+/// A detector for tests of what surrounds one. It takes as long as it is told, and finds what it is told.
 #[derive(Debug, Clone)]
 pub struct FakeDetector {
     model: ModelInfo,
@@ -189,7 +188,7 @@ pub struct FakeDetector {
 }
 
 impl FakeDetector {
-    /// A detector that needs `delay` for a picture and sees `objects` that pass the settings.
+    /// A detector that takes `delay` for a picture, and finds those of `objects` that the settings want.
     pub fn new(delay: Duration, objects: Vec<Object>) -> Self {
         Self {
             model: ModelInfo {
@@ -204,7 +203,8 @@ impl FakeDetector {
     }
 
     /// Makes every later picture fail, or succeed again.
-    pub fn set_failing(&mut self, fail: bool) {
+    #[cfg(test)]
+    pub(crate) fn set_failing(&mut self, fail: bool) {
         self.fail = fail;
     }
 }

@@ -1,5 +1,5 @@
-//! How the models are, and which cameras they leave blind. Workers and who looks after them tell how runs ended; the
-//! scheduler is told at once which frames to give out, metrics are kept, and the node asks what to say.
+//! Which models work, and which cameras are blind. Workers and the [pool](super::pool) report how runs ended. What follows goes
+//! to the scheduler, which gives frames to workers accordingly, and to metrics; the node asks for the sentences that it reports.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -15,27 +15,27 @@ use crate::telemetry::ledger::ModelState;
 use crate::telemetry::metrics::Metrics;
 use twinsight_client::stream_id::StreamId;
 
-/// A stream without failures for this long is forgotten: its camera may be gone.
+/// A stream without failures for this long is forgotten, since its camera may be gone.
 const MEMORY: Duration = Duration::from_secs(600);
 
-/// The models of a pool, by the numbers that [`CameraWork::model`](super::worker::CameraWork::model) counts.
-pub struct ModelHealth {
+/// The health of a pool's models, which have the indexes of [`CameraWork::model`](super::worker::CameraWork::model).
+pub(crate) struct ModelHealth {
     scheduler: Arc<CameraScheduler>,
     metrics: Arc<Metrics>,
-    state: Mutex<State>,
+    state: Mutex<HealthState>,
 }
 
 #[derive(Default)]
-struct State {
+struct HealthState {
     models: Vec<Model>,
-    /// Streams whose last frame gave no result.
+    /// The streams with failures that are not long ago.
     failing: HashMap<StreamId, Failing>,
 }
 
 struct Model {
     breaker: Breaker,
-    /// What scheduler and metrics were told last.
-    told: Option<(ModelRules, ModelState)>,
+    /// What the scheduler and the metrics were told last.
+    reported: Option<(ModelRules, ModelState)>,
 }
 
 struct Failing {
@@ -51,8 +51,8 @@ impl fmt::Debug for ModelHealth {
 }
 
 impl ModelHealth {
-    /// No models.
-    pub fn new(scheduler: Arc<CameraScheduler>, metrics: Arc<Metrics>) -> Self {
+    /// Begins without models.
+    pub(crate) fn new(scheduler: Arc<CameraScheduler>, metrics: Arc<Metrics>) -> Self {
         Self {
             scheduler,
             metrics,
@@ -60,15 +60,15 @@ impl ModelHealth {
         }
     }
 
-    /// What is wrong with the models, a sentence each.
-    pub fn last_errors(&self) -> Vec<String> {
+    /// What is wrong with the models, one sentence for each.
+    pub(crate) fn last_errors(&self) -> Vec<String> {
         let state = self.state.lock();
         let breakers = state.models.iter().map(|model| &model.breaker);
         breakers.filter_map(Breaker::last_error).collect()
     }
 
-    /// Why a stream that uses the model of this name is blind, though its frames may come.
-    pub fn blind(&self, stream: &StreamId, model: &str) -> Option<String> {
+    /// Why a stream that uses the model of this name gets no results although its frames may come; `None` if it gets some.
+    pub(crate) fn blind(&self, stream: &StreamId, model: &str) -> Option<String> {
         let state = self.state.lock();
         let mut breakers = state.models.iter().map(|model| &model.breaker);
         let breaker = breakers.find(|breaker| **breaker.name() == *model)?;
@@ -83,13 +83,13 @@ impl ModelHealth {
         let mut state = self.state.lock();
         state.models.push(Model {
             breaker: Breaker::new(name, first_run),
-            told: None,
+            reported: None,
         });
         let last = state.models.len() - 1;
         self.tell(&mut state, last);
     }
 
-    /// How many there are.
+    /// How many models there are.
     pub(super) fn count(&self) -> usize {
         self.state.lock().models.len()
     }
@@ -99,7 +99,7 @@ impl ModelHealth {
             .unwrap_or_else(|| "?".into())
     }
 
-    /// A run of the model that takes longer hangs.
+    /// A run of the model that takes longer than this hangs.
     pub(super) fn limit(&self, model: usize) -> Duration {
         self.of(model, |breaker| breaker.limit())
             .unwrap_or(Duration::MAX)
@@ -145,7 +145,7 @@ impl ModelHealth {
         self.tell(&mut state, model);
     }
 
-    /// True while no frame of it is given out.
+    /// True while no frame of the model is given to workers.
     pub(super) fn is_closed(&self, model: usize) -> bool {
         self.of(model, |breaker| breaker.is_closed())
             .unwrap_or(true)
@@ -174,7 +174,7 @@ impl ModelHealth {
         self.tell(&mut state, model);
     }
 
-    /// Models that may be tried.
+    /// The models that were set aside for long enough to be tried.
     pub(super) fn due(&self, now: Instant) -> Vec<usize> {
         let state = self.state.lock();
         let models = state.models.iter().enumerate();
@@ -197,7 +197,7 @@ impl ModelHealth {
         self.set_aside(model, trip, |breaker, trip| breaker.stays_away(trip, now));
     }
 
-    /// Forgets streams of which nothing was heard.
+    /// Forgets the streams that have not failed for [`MEMORY`].
     pub(super) fn sweep(&self, now: Instant) {
         let recent = |failing: &Failing| now.saturating_duration_since(failing.at) < MEMORY;
         self.state
@@ -214,18 +214,19 @@ impl ModelHealth {
             .map(|each| ask(&each.breaker))
     }
 
-    /// Tells scheduler and metrics what has changed; under the lock, so that the last word is the newest.
-    fn tell(&self, state: &mut State, model: usize) {
+    /// Tells the scheduler and the metrics what has changed. It does so under the lock, so that two changes are told in their
+    /// order.
+    fn tell(&self, state: &mut HealthState, model: usize) {
         let Some(each) = state.models.get_mut(model) else {
             return;
         };
         let now = (each.breaker.rules(), each.breaker.state());
-        let before = each.told.replace(now);
+        let before = each.reported.replace(now);
         let (rules, state) = now;
-        if before.is_none_or(|(told, _)| told != rules) {
+        if before.is_none_or(|(reported, _)| reported != rules) {
             self.scheduler.set_model(model, rules);
         }
-        if before.is_none_or(|(_, told)| told != state) {
+        if before.is_none_or(|(_, reported)| reported != state) {
             self.metrics.set_model_state(each.breaker.name(), state);
         }
     }

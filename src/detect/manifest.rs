@@ -17,31 +17,31 @@ use twinsight_client::secret_file::read_small_file;
 
 /// A checked manifest.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Manifest {
+pub(crate) struct Manifest {
     /// The name that configuration uses.
-    pub name: Arc<str>,
+    pub(crate) name: Arc<str>,
     /// Hash of the model file, lower-case hex.
-    pub sha256: Arc<str>,
+    pub(crate) sha256: Arc<str>,
     /// SPDX expression.
-    pub licence: String,
+    pub(crate) licence: String,
     /// Where the model comes from.
-    pub source: String,
+    pub(crate) source: String,
     /// The label of each class.
-    pub labels: Arc<[String]>,
+    pub(crate) labels: Arc<[String]>,
     /// Boxes of one class that overlap by more than this are one object.
-    pub nms_iou: f32,
+    pub(crate) nms_iou: f32,
     /// The name of the input.
-    pub input: String,
+    pub(crate) input: String,
     /// The input tensor.
-    pub tensor: TensorSpec,
+    pub(crate) tensor: TensorSpec,
     /// What the outputs are.
-    pub output: OutputKind,
+    pub(crate) output: OutputKind,
 }
 
 /// What a model's outputs are, with their names.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
-pub enum OutputKind {
+pub(crate) enum OutputKind {
     /// Scores `[1, N, C]` and boxes `[1, N, 1, 4]`: see [`ssd`](super::postprocess::ssd).
     Ssd {
         /// The name of the scores.
@@ -63,13 +63,13 @@ pub enum OutputKind {
 
 /// An input or output of a session.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Outlet {
+pub(crate) struct Outlet {
     /// Its name.
-    pub name: String,
+    pub(crate) name: String,
     /// The type of its elements, `f32` or as ONNX Runtime calls it.
-    pub element: String,
+    pub(crate) element: String,
     /// Its dimensions; a negative one is free.
-    pub dims: Vec<i64>,
+    pub(crate) dims: Vec<i64>,
 }
 
 /// Why a model cannot be used.
@@ -258,7 +258,7 @@ impl Manifest {
     ///
     /// # Errors
     /// When there is none, or it does not hold what it must.
-    pub fn load(dir: &Path, name: &str) -> Result<(Self, PathBuf), ModelError> {
+    pub(crate) fn load(dir: &Path, name: &str) -> Result<(Self, PathBuf), ModelError> {
         if !is_plain(name) {
             return Err(ModelError::Name(name.to_owned()));
         }
@@ -290,7 +290,7 @@ impl Manifest {
     ///
     /// # Errors
     /// When it cannot be read, has another hash, or keeps weights in other files.
-    pub fn read_model(&self, path: &Path) -> Result<Vec<u8>, ModelError> {
+    pub(crate) fn read_model(&self, path: &Path) -> Result<Vec<u8>, ModelError> {
         let bytes =
             read_small_file(path, MAX_MODEL_BYTES).map_err(|reason| ModelError::Unreadable {
                 path: path.to_owned(),
@@ -317,7 +317,7 @@ impl Manifest {
     }
 
     /// Name, hash and labels.
-    pub fn info(&self) -> ModelInfo {
+    pub(crate) fn info(&self) -> ModelInfo {
         ModelInfo {
             name: self.name.clone(),
             sha256: self.sha256.clone(),
@@ -329,7 +329,7 @@ impl Manifest {
     ///
     /// # Errors
     /// When one is missing, has another type or shape, or there is a second input.
-    pub fn check_outlets(
+    pub(crate) fn check_outlets(
         &self,
         path: &Path,
         inputs: &[Outlet],

@@ -1,24 +1,25 @@
-//! Pictures to objects. A [`Picture`] and settings come in, [`Detections`] go out; a worker thread owns each
-//! [`Detector`]. Output kinds are decoded without ONNX Runtime, so that they are tested without it.
+//! Detection: pictures and settings come in, [`Detections`] go out. A worker thread owns each [`Detector`], and
+//! [`InferencePool`](pool::InferencePool) owns the workers. The code that reads the outputs of models needs no ONNX Runtime, so
+//! that it is tested without it.
 
-pub mod breaker;
-pub mod detector;
-pub mod health;
+mod breaker;
+pub(crate) mod detector;
+pub(crate) mod health;
 pub mod manifest;
 pub mod nms;
-pub mod onnx;
+pub(crate) mod onnx;
 mod onnx_file;
-pub mod plan;
-pub mod pool;
+pub(crate) mod plan;
+pub(crate) mod pool;
 pub mod postprocess;
-pub mod runtime;
+pub(crate) mod runtime;
 mod telemetry_off;
+pub(crate) mod worker;
 
 pub use crate::preprocess::Picture;
 pub use detector::{
     BBox, DetectError, DetectSettings, Detections, Detector, FakeDetector, ModelInfo, Object,
 };
-pub use manifest::{Manifest, ModelError};
+pub use manifest::ModelError;
 pub use onnx::OnnxDetector;
 pub use runtime::{Runtime, RuntimeError, RuntimeOptions};
-pub mod worker;

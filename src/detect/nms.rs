@@ -1,28 +1,28 @@
-//! Non-maximum suppression, each class on its own. Candidates in tensor pixels come in, those that no better
-//! one of their class overlaps go out, best first. Plain state, run by the detector.
+//! Non-maximum suppression (NMS) within each class: candidates in tensor pixels come in, and those that overlap no better one
+//! of their class go out, best first. The detector runs it.
 
 use std::cmp::Ordering;
 
 use crate::preprocess::TensorBox;
 
-/// Candidates looked at in one picture; of more, the best are taken. Bounds the time that a `min_score` of 0 costs.
-pub const MAX_CANDIDATES: usize = 4096;
-/// Objects that one picture gives at most.
-pub const MAX_OBJECTS: usize = 300;
+/// Of one picture's candidates the best this many are looked at, which bounds the time that a `min_score` of 0 costs.
+pub(crate) const MAX_CANDIDATES: usize = 4096;
+/// One picture gives at most this many objects.
+pub(crate) const MAX_OBJECTS: usize = 300;
 
-/// A box that a model proposes: finite, with an area.
+/// A box that a model proposes. Its numbers are finite, and it has an area.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Candidate {
-    /// In tensor pixels.
+    /// The box in tensor pixels.
     pub corners: TensorBox,
-    /// 0..=1.
+    /// How sure the model is, from 0 to 1.
     pub score: f32,
-    /// Index in the model's labels.
+    /// The class, as an index in the model's labels.
     pub class_id: usize,
 }
 
 impl Candidate {
-    /// A candidate, unless a number is not finite or the box has no area.
+    /// Makes a candidate, unless a number is not finite or the box has no area.
     pub fn new(corners: TensorBox, score: f32, class_id: usize) -> Option<Self> {
         let TensorBox { x1, y1, x2, y2 } = corners;
         let area = (x2 - x1) * (y2 - y1);
@@ -36,11 +36,11 @@ impl Candidate {
     }
 }
 
-/// Keeps the candidates that overlap no better one of their class by more than `max_iou`, best first; equal
-/// scores keep the order of their class, then the order they came in.
+/// Keeps the candidates that overlap no better one of their class by more than `max_iou`, best first. Candidates of equal
+/// scores are in the order of their classes, then in the order in which they came.
 pub fn suppress(candidates: &mut Vec<Candidate>, max_iou: f32) {
     if candidates.len() > MAX_CANDIDATES {
-        // Stable, so that which of equal candidates stay does not depend on the sort.
+        // The sort is stable, so that it does not depend on chance which of equal candidates stay.
         candidates.sort_by(|a, b| b.score.total_cmp(&a.score));
         candidates.truncate(MAX_CANDIDATES);
     }
@@ -53,7 +53,7 @@ pub fn suppress(candidates: &mut Vec<Candidate>, max_iou: f32) {
             class_start = kept;
         }
         let better = &candidates[class_start..kept];
-        // The best of all classes are among the best of each.
+        // The best of the picture are among the best of each class, so no class needs to keep more than the picture may.
         if better.len() == MAX_OBJECTS {
             continue;
         }

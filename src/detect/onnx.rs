@@ -1,5 +1,5 @@
-//! A detector on ONNX Runtime: a manifest and a runtime come in, a warm [`OnnxDetector`] goes out. It owns its session
-//! and every buffer that a picture needs; an inference worker owns it.
+//! The detector on ONNX Runtime: a manifest and a runtime come in, an [`OnnxDetector`] that has run once goes out. It owns its
+//! session and every buffer that a picture needs, and an inference worker owns it.
 
 use std::fmt;
 use std::path::Path;
@@ -23,7 +23,7 @@ use crate::telemetry::cpu::Stopwatch;
 use twinsight_client::thread::yielding;
 use twinsight_media::picture::PictureSize;
 
-/// The execution providers of ONNX Runtime that configuration may name; this build runs the first.
+/// The execution providers of ONNX Runtime that the configuration may name. This build has the first alone.
 const PROVIDERS: [&str; 8] = [
     "cpu", "cuda", "tensorrt", "openvino", "rocm", "migraphx", "xnnpack", "coreml",
 ];
@@ -41,7 +41,7 @@ pub struct OnnxDetector {
     run_options: Arc<RunOptions>,
     execution_provider: &'static str,
     first_run: Duration,
-    /// What was wrong with its first run's result.
+    /// What was wrong with the result of its first run, if anything.
     doubt: Option<String>,
     preprocessor: Preprocessor,
     filter: Filter,
@@ -58,10 +58,10 @@ impl fmt::Debug for OnnxDetector {
 }
 
 impl OnnxDetector {
-    /// Loads `dir/NAME.toml` and its model, checks them, and runs once to warm up.
+    /// Loads `dir/NAME.toml` and its model, checks them, and runs the model once to warm up.
     ///
     /// # Errors
-    /// When the model does not fit its manifest, or an execution provider asked for is not there.
+    /// If the model does not fit its manifest, or an execution provider that is asked for is not there.
     pub fn load(
         runtime: &Runtime,
         dir: &Path,
@@ -75,7 +75,8 @@ impl OnnxDetector {
             path: path.clone(),
             reason: error,
         };
-        // Its threads yield as the worker does: what they take from packets and pictures is added to the age of every frame.
+        // The session's threads yield as the worker does, since the time that they take from receiving and decoding adds to the
+        // age of every frame.
         let session =
             yielding("infer-pool", || build_session(runtime, &bytes)).map_err(|error| {
                 let reason = error.to_string();
@@ -131,13 +132,13 @@ impl OnnxDetector {
         self.doubt.as_deref()
     }
 
-    /// The execution provider that runs, by ONNX Runtime's name.
+    /// ONNX Runtime's name of the execution provider that runs the model.
     pub fn execution_provider(&self) -> &'static str {
         self.execution_provider
     }
 
-    /// Runs on a grey picture, so that the first frame does not pay for ONNX Runtime's first allocations. Numbers that cannot
-    /// be are no error yet: a model may divide by the contrast of a picture, and this one has none.
+    /// Runs the model on a grey picture, so that the first frame does not pay for ONNX Runtime's first allocations. Implausible
+    /// numbers are no error yet: a model may divide by the contrast of a picture, and this one has none.
     fn warm_up(&mut self) -> Result<(), DetectError> {
         let picture = Picture::Rgb {
             data: &[114; 3 * 8 * 8],
@@ -159,7 +160,7 @@ impl OnnxDetector {
                     tracing::debug!(%error, "the first run is not ended");
                 }
             };
-            // Where the system grants no thread, the run is not watched.
+            // If the system grants no thread, the run is not watched.
             let watched = std::thread::Builder::new()
                 .name("infer-watch".to_owned())
                 .spawn_scoped(scope, watch);
@@ -260,7 +261,7 @@ impl Detector for OnnxDetector {
         let candidates = self.scratch.candidates.iter();
         let objects: Vec<Object> = candidates
             .map(|candidate| Object::place(candidate, &placement))
-            // A box that lies in the padding alone has nothing of the picture.
+            // A box that lies in the padding alone shows nothing of the picture.
             .filter(|object| object.bbox.width > 0.0 && object.bbox.height > 0.0)
             .collect();
         Ok(Detections {
@@ -313,8 +314,8 @@ fn build_session(runtime: &Runtime, model: &[u8]) -> ort::Result<Session> {
     let cpu = ort::ep::CPU::default().with_arena_allocator(true).build();
     Session::builder(runtime.environment())?
         .with_execution_providers([cpu.error_on_failure()])?
-        // Between the parts of a run its threads wait awake, since waking one takes as long as a part does. Between
-        // runs they would burn a core for nothing.
+        // Within a run, threads spin while they wait for the next part, since to wake one takes as long as a part does. Between
+        // runs they do not, since they would burn a core for nothing.
         .with_intra_op_spinning(true)?
         .with_config_entry("session.force_spinning_stop", "1")?
         .with_intra_threads(runtime.threads())?
@@ -322,7 +323,8 @@ fn build_session(runtime: &Runtime, model: &[u8]) -> ort::Result<Session> {
         .commit_from_memory(model)
 }
 
-/// The version of a model and the newest known one, out of ONNX Runtime's words, if its trouble is that.
+/// Reads the version of a model and the newest version that is known out of an error message of ONNX Runtime, if the error is
+/// that the model is too new.
 fn too_new(reason: &str) -> Option<(String, String)> {
     let number = |before: &str| {
         let (_, rest) = reason.split_once(before)?;
@@ -344,7 +346,8 @@ fn too_new(reason: &str) -> Option<(String, String)> {
     .or_else(|| of("opset", "Opset ", "is till opset "))
 }
 
-/// ONNX Runtime's name of the provider that will run, if this build has all that were asked for; none asked for is `cpu`.
+/// ONNX Runtime's name of the provider that will run the model, if this build has all that are asked for. `cpu` runs if none is
+/// asked for.
 fn choose_provider(asked: &[String]) -> Result<&'static str, ModelError> {
     for name in asked {
         let refuse = |reason| ModelError::Provider {

@@ -1,7 +1,7 @@
-//! The little of an ONNX file (a protobuf `ModelProto`) that is looked at before ONNX Runtime gets it: whether it keeps
-//! tensors in other files. Bytes come in, a verdict goes out; any bytes are safe.
+//! A check of an ONNX file (a protobuf `ModelProto`) before ONNX Runtime gets it: the file's bytes come in, and whether it
+//! keeps tensors in other files goes out. Any bytes are safe. The manifest's reader runs it.
 
-/// Deepest nesting that is followed: graphs in attributes of nodes of graphs.
+/// How deep messages may be nested: graphs stand in attributes of nodes of graphs.
 const MAX_DEPTH: usize = 64;
 
 /// The messages of `onnx.proto` that lead to tensors.
@@ -16,7 +16,7 @@ enum Message {
     Tensor,
 }
 
-/// The bytes are no protobuf.
+/// The error for bytes that are no protobuf.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct NotProtobuf;
 
@@ -35,7 +35,7 @@ fn search(message: Message, mut bytes: &[u8], depth: usize) -> Result<bool, NotP
         match key & 7 {
             0 => {
                 let value = varint(&mut bytes)?;
-                // TensorProto.data_location, 1 is EXTERNAL.
+                // This is TensorProto.data_location, where 1 stands for EXTERNAL.
                 if message == Message::Tensor && field == 14 && value == 1 {
                     return Ok(true);
                 }

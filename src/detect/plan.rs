@@ -1,26 +1,27 @@
-//! How inference uses the cores: threads and camera streams come in, the number of workers, each with a session of its own,
-//! and of threads within a session go out. `docs/design/performance.md` has what was measured.
+//! How inference uses the cores: the numbers of threads and camera streams come in; the number of workers, each with a session
+//! of its own, and of threads in a session go out. `docs/design/performance.md` has the measurements behind it.
 
 use std::fmt;
 use std::thread::available_parallelism;
 
-/// Workers and threads of inference.
+/// The workers of inference and their threads.
 ///
-/// One thread a session does most for each core: a run that is split leaves cores idle between its parts, some 15 % of
-/// two. But a camera has one frame in inference at a time, so more sessions than camera streams would find nothing to do:
-/// with half as many streams as threads, or fewer, each run is split. What does not divide is left for receiving and decoding.
+/// Sessions of one thread do most with a core: a run that is split over threads leaves cores idle between its parts, some 15 %
+/// of two cores. But a camera has one frame in inference at a time, so more sessions than camera streams would find nothing to
+/// do. With half as many streams as threads, or fewer, each run is split. Threads that are left over go to receiving and
+/// decoding.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct SessionPlan {
-    /// Workers, each with a session for each model.
-    pub workers: usize,
-    /// Threads within a session, the worker's own among them.
-    pub threads: usize,
+pub(crate) struct SessionPlan {
+    /// The number of workers, each with a session for each model.
+    pub(crate) workers: usize,
+    /// The number of threads in a session, with the worker's own.
+    pub(crate) threads: usize,
 }
 
 impl SessionPlan {
-    /// A plan for `threads` threads (`runtime.threads`; 0: as many as the process may use cores) and so many camera
-    /// streams; none may become many, since the hub's settings bring them later.
-    pub fn new(threads: usize, streams: usize) -> Self {
+    /// Makes a plan for `threads` threads (`runtime.threads`; 0 stands for as many as the process may use cores) and so many
+    /// camera streams. No streams are planned for as many, since the hub's settings may bring them later.
+    pub(crate) fn new(threads: usize, streams: usize) -> Self {
         let cores = || available_parallelism().map_or(1, usize::from);
         let threads = if threads == 0 { cores() } else { threads };
         let workers = match streams {

@@ -349,15 +349,15 @@ impl Bench {
     }
 
     fn is_in_flight(&self, camera: usize) -> bool {
-        let running = |place: &Place| {
+        let running = |place: &WorkerSlot| {
             let worker = place.worker.as_ref()?;
             match &*worker.shared.run() {
                 Run::Busy(flight) => Some(flight.source),
                 _ => None,
             }
         };
-        let places = &self.pool.as_ref().unwrap().places;
-        places
+        let slots = &self.pool.as_ref().unwrap().slots;
+        slots
             .iter()
             .any(|place| running(place) == Some(self.cameras[camera].source))
     }
@@ -374,7 +374,7 @@ impl Bench {
             let hangs = |model: &usize| self.models[*model].state.lock().loads_hang;
             !load.is_done.load(Ordering::Acquire) && !load.models.iter().any(hangs)
         });
-        let workers = pool.places.iter().filter_map(|place| place.worker.as_ref());
+        let workers = pool.slots.iter().filter_map(|place| place.worker.as_ref());
         let mut runs = workers.map(|worker| worker.shared.run().clone());
         loads
             || runs.any(|run| match run {
@@ -386,10 +386,10 @@ impl Bench {
 
     /// True if every place has a run that does not end, or waits to be staffed.
     fn waits_for_time(&self) -> bool {
-        let places = &self.pool.as_ref().unwrap().places;
+        let slots = &self.pool.as_ref().unwrap().slots;
         let is_idle = |worker: &Worker| matches!(*worker.shared.run(), Run::Idle);
-        let taken = |place: &Place| !place.worker.as_ref().is_some_and(is_idle);
-        !self.goes_on() && places.iter().all(taken)
+        let taken = |place: &WorkerSlot| !place.worker.as_ref().is_some_and(is_idle);
+        !self.goes_on() && slots.iter().all(taken)
     }
 
     fn state(&self, model: usize) -> Option<ModelState> {
@@ -744,8 +744,8 @@ fn a_worker_whose_thread_is_not_granted_is_tried_again() {
     let mut bench = Bench::new(9, 1, &[0]);
     bench.step();
     let staffed = |bench: &Bench| {
-        let places = &bench.pool.as_ref().unwrap().places;
-        places.iter().filter(|place| place.worker.is_some()).count()
+        let slots = &bench.pool.as_ref().unwrap().slots;
+        slots.iter().filter(|place| place.worker.is_some()).count()
     };
     assert_eq!(staffed(&bench), 8);
     bench.offer(0);

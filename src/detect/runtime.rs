@@ -1,5 +1,5 @@
-//! ONNX Runtime: the library is found and loaded once a process.
-//! A path or the lack of one comes in, a [`Runtime`] that sessions are built from goes out.
+//! Finds and loads ONNX Runtime, once in a process. The configured path, or none, comes in; a [`Runtime`] that sessions are
+//! built with goes out. The node and the commands that detect run it at their start.
 
 use std::path::{Path, PathBuf};
 
@@ -8,21 +8,21 @@ use parking_lot::Mutex;
 
 use super::telemetry_off;
 
-/// The oldest ONNX Runtime that works: 1.`OLDEST_MINOR`.
-pub const OLDEST_MINOR: u32 = ort::MINOR_VERSION;
+/// The oldest ONNX Runtime that works is 1.`OLDEST_MINOR`.
+pub(crate) const OLDEST_MINOR: u32 = ort::MINOR_VERSION;
 
 /// Where the library is and how many threads it gets.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct RuntimeOptions {
-    /// `runtime.library`: this file and no other.
+    /// `runtime.library`: if it is given, this file and no other is loaded.
     pub library: Option<PathBuf>,
-    /// The value of `ORT_DYLIB_PATH`: as good as `library`, but asked after it.
+    /// The value of `ORT_DYLIB_PATH`, which counts if `library` is not given.
     pub dylib_path: Option<PathBuf>,
-    /// Threads within each session that is built from it. 0: all cores.
+    /// How many threads each session has that is built with it; 0 stands for all cores.
     pub threads: usize,
 }
 
-/// The loaded library, and how sessions use the cores. Cloning shares it; it stays for the life of the process.
+/// The loaded library, and how sessions use the cores. Clones share the library, which stays loaded for the life of the process.
 #[derive(Debug, Clone)]
 pub struct Runtime {
     environment: Environment,
@@ -33,21 +33,21 @@ pub struct Runtime {
 /// Why there is no ONNX Runtime.
 #[derive(Debug, thiserror::Error)]
 pub enum RuntimeError {
-    /// It is nowhere.
+    /// There is no library at any of the usual places, or none at the configured path.
     #[error("ONNX Runtime not found at {searched}; run scripts/setup or set `runtime.library`")]
     NotFound {
         /// The places, separated by commas.
         searched: String,
     },
-    /// It is there and the loader refuses it.
+    /// The dynamic loader refuses the file.
     #[error("ONNX Runtime at {}: cannot be loaded: {reason}; run scripts/setup or set `runtime.library`", path.display())]
     Unloadable {
         /// The library.
         path: PathBuf,
-        /// What the loader said.
+        /// The loader's message.
         reason: String,
     },
-    /// It is too old.
+    /// The library is too old.
     #[error("ONNX Runtime at {}: its version should be 1.{OLDEST_MINOR} or newer and is {found}; run scripts/setup or set `runtime.library`", path.display())]
     TooOld {
         /// The library.
@@ -55,35 +55,35 @@ pub enum RuntimeError {
         /// Its version.
         found: String,
     },
-    /// A process has one.
+    /// The process has loaded another one already, and can have only one.
     #[error("ONNX Runtime at {} is loaded already, so {} cannot be: restart with one of them", loaded.display(), asked.display())]
     OtherLoaded {
-        /// The first.
+        /// The path of the first.
         loaded: PathBuf,
-        /// The second.
+        /// The path of the second.
         asked: PathBuf,
     },
-    /// Its telemetry would be on: it would look up and call a host of its maker.
+    /// Its telemetry would be on, and call a host of its maker.
     #[error("ONNX Runtime is not loaded, because it would collect telemetry: start the program with {variable}=1", variable = telemetry_off::VARIABLE)]
     Telemetry,
-    /// It was loaded and does not start.
+    /// The library was loaded and does not start.
     #[error("ONNX Runtime at {}: does not start: {reason}", path.display())]
     Start {
         /// The library.
         path: PathBuf,
-        /// What it said.
+        /// Its error message.
         reason: String,
     },
 }
 
-/// The one of this process. Never dropped: sessions and the library's own threads need it to the end.
+/// The runtime of this process. It is never dropped, since sessions and the library's own threads need it to the end.
 static LOADED: Mutex<Option<Runtime>> = Mutex::new(None);
 
 impl Runtime {
-    /// Finds and loads the library, or gives the one that is loaded.
+    /// Finds and loads the library, or gives the one that is loaded already.
     ///
     /// # Errors
-    /// When it is not there, cannot be loaded, is too old, or another one is loaded; or when its telemetry could not be
+    /// If the library is not there, cannot be loaded or is too old; if another one is loaded; or if its telemetry could not be
     /// turned off before `main`.
     pub fn load(options: &RuntimeOptions) -> Result<Self, RuntimeError> {
         let library = find_library(options)?;
@@ -114,22 +114,20 @@ impl Runtime {
         })
     }
 
-    /// The library that was loaded.
+    /// The path of the library that was loaded.
     pub fn library(&self) -> &Path {
         &self.library
     }
 
-    /// The x of its version 1.x.
-    pub fn minor_version(&self) -> Option<u32> {
+    /// The `x` of the library's version 1.x, if it tells one.
+    pub(crate) fn minor_version(&self) -> Option<u32> {
         ort::util::probe(&self.library)
     }
 
-    /// Threads within a session; 0: all cores.
     pub(super) fn threads(&self) -> usize {
         self.threads
     }
 
-    /// To build sessions with.
     pub(super) fn environment(&self) -> &Environment {
         &self.environment
     }
@@ -151,7 +149,7 @@ fn start(library: &Path) -> Result<Environment, RuntimeError> {
     })?;
     builder
         .with_name("twinsight")
-        // It was off before the library was loaded; this is for versions that have another switch.
+        // Telemetry was switched off before the library was loaded; this is for versions that have another switch.
         .with_telemetry(false)
         .build()
         .map_err(|error| RuntimeError::Start {
@@ -160,11 +158,11 @@ fn start(library: &Path) -> Result<Environment, RuntimeError> {
         })
 }
 
-/// The library to load: the one configured, else `ORT_DYLIB_PATH`, else where set-up or a package puts it.
+/// Finds the library to load: the configured one, else `ORT_DYLIB_PATH`, else the one that a set-up or a package has installed.
 ///
 /// # Errors
-/// When there is none; a configured one that is missing is not replaced by another.
-pub fn find_library(options: &RuntimeOptions) -> Result<PathBuf, RuntimeError> {
+/// If there is none. A configured one that is missing is not replaced by another.
+pub(crate) fn find_library(options: &RuntimeOptions) -> Result<PathBuf, RuntimeError> {
     let asked = options.library.as_ref().or(options.dylib_path.as_ref());
     if let Some(path) = asked {
         return if path.is_file() {
@@ -188,8 +186,8 @@ pub fn find_library(options: &RuntimeOptions) -> Result<PathBuf, RuntimeError> {
         })
 }
 
-/// Beside the executable as packages install it; where `scripts/setup` puts it, seen from the current folder, from
-/// every folder above the executable, and from the source tree that built it.
+/// The folders that are searched: the one beside the executable where packages install libraries, then the one that
+/// `scripts/setup` makes, seen from the current folder, from every folder above the executable, and from the source tree.
 fn standard_folders() -> Vec<PathBuf> {
     let exe = std::env::current_exe().ok();
     let above_exe = exe.iter().flat_map(|exe| exe.ancestors().skip(1));
@@ -209,7 +207,7 @@ fn standard_folders() -> Vec<PathBuf> {
     folders
 }
 
-/// `libonnxruntime.so*` in a folder or its `lib`; of several the last by name, which is the newest.
+/// Finds `libonnxruntime.so*` in a folder or its `lib`; of several, the last by name, which is the newest.
 fn library_in(folder: &Path) -> Option<PathBuf> {
     let in_one = |folder: &Path| {
         let entries = std::fs::read_dir(folder).ok()?;

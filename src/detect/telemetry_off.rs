@@ -1,16 +1,16 @@
-//! ONNX Runtime's telemetry is off before the library can be loaded. Nothing comes in; the process's environment
-//! goes out with one more variable.
+//! Switches ONNX Runtime's telemetry off before the library can be loaded, by a variable in the environment of the process. The
+//! dynamic loader runs it before `main`.
 //!
 //! ONNX Runtime 1.31 begins to collect as soon as it is loaded: it keeps an event database and an id of the device under
 //! `$HOME/.cache`, and some nine seconds later it looks up a host of its maker. `DisableTelemetryEvents` of its API
 //! comes too late for that; only this variable, there before the library is, stops it.
 //!
-//! Changing the environment is sound only while no other thread can read it, and C code reads it without Rust's lock. When
-//! a model is loaded there are threads of several kinds. So it is done before `main`, where the dynamic loader runs the
-//! functions of `.init_array` on the only thread of the process, which is checked. That holds for every
-//! program that has this crate in it: the node, its other commands, examples, tests and those of users. Where it could not be
-//! done (the crate is a part of a library that a running program loads, or `/proc` is missing), [`is_off`] says so and
-//! nothing is loaded.
+//! To change the environment is sound only while no other thread can read it, since C code reads it without Rust's lock. When a
+//! model is loaded, there are threads of several kinds. So the change is made before `main`, where the dynamic loader runs the
+//! functions of `.init_array` on the only thread of the process; that there is only one is checked. This holds for every
+//! program with this crate in it: the node, its other commands, examples and tests. If the change could not be made, because
+//! the crate is a part of a library that a running program loads or `/proc` is missing, [`is_off`] says so and no library is
+//! loaded.
 #![expect(
     unsafe_code,
     reason = "a function of `.init_array` and a variable of the environment, while there is one thread"
@@ -21,7 +21,7 @@ use std::ffi::OsStr;
 /// The variable that ONNX Runtime reads when it is loaded.
 pub(super) const VARIABLE: &str = "ORT_DISABLE_TELEMETRY";
 
-/// True when a library that is loaded now does not collect.
+/// True if a library that is loaded now does not collect telemetry.
 pub(super) fn is_off() -> bool {
     std::env::var_os(VARIABLE).as_deref() == Some(OsStr::new("1"))
 }
@@ -35,6 +35,7 @@ static BEFORE_MAIN: extern "C" fn() = before_main;
 
 #[cfg(target_os = "linux")]
 extern "C" fn before_main() {
+    // Nothing of `/proc` is parsed here, so that as little code as possible runs before `main`.
     let is_alone = std::fs::read_dir("/proc/self/task").is_ok_and(|threads| threads.count() == 1);
     if is_alone && !is_off() {
         #[expect(

@@ -1,8 +1,8 @@
-//! Inference workers: threads that pull the freshest frame from the scheduler, run its camera's model
-//! and hand the result on. [`InferencePool`](super::pool::InferencePool) owns them and looks after them.
+//! The inference workers: threads that pull frames from the scheduler, run the model of each frame's camera and hand the result
+//! on. [`InferencePool`](super::pool::InferencePool) owns and supervises them.
 //!
-//! Whatever happens to a frame on its way through a worker, it is counted once and its stream may be served again:
-//! [`InHand`] sees to it.
+//! Whatever happens to a frame in a worker, it is counted once and its stream may be served again: [`FrameInHand`] takes care
+//! of that.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -29,122 +29,116 @@ use twinsight_client::stream_id::StreamId;
 use twinsight_client::thread::{Joined, try_spawn_named, yield_to_others};
 use twinsight_media::decode::cpu_pressure::{CpuPressure, starved};
 
-/// An idle worker shows that it lives this often.
+/// An idle worker gives a heartbeat this often.
 const BEAT: Duration = Duration::from_secs(1);
 
-/// A worker that shows no life for this long makes the node unhealthy.
+/// A worker without a heartbeat for this long makes the node unhealthy.
 const MAX_SILENCE: Duration = Duration::from_secs(60);
 
-/// What a worker must know about a camera stream; rides with each of its frames.
+/// What a worker must know about a camera stream. It comes with each of the stream's frames.
 #[derive(Debug, Clone)]
-pub struct CameraWork {
+pub(crate) struct CameraWork {
     /// The stream.
-    pub id: StreamId,
-    /// The camera's name for people.
-    pub name: Arc<str>,
-    /// Index of its model among the pool's.
-    pub model: usize,
-    /// What to keep of what the model sees.
-    pub settings: DetectSettings,
-    /// Publish also when nothing was seen.
-    pub emit_empty: bool,
+    pub(crate) id: StreamId,
+    /// The name by which people know the camera.
+    pub(crate) name: Arc<str>,
+    /// The index of its model among the pool's models.
+    pub(crate) model: usize,
+    /// Which objects the camera wants.
+    pub(crate) settings: DetectSettings,
+    /// Whether an event is published even if nothing was found.
+    pub(crate) emit_empty: bool,
     /// Its metrics.
-    pub metrics: Arc<StreamMetrics>,
+    pub(crate) metrics: Arc<StreamMetrics>,
 }
 
-/// A frame that went through its model.
+/// The result for a frame.
 #[derive(Debug)]
-pub struct Inference<'a> {
+pub(crate) struct Inference<'a> {
     /// The frame and its camera.
-    pub job: &'a Job<Arc<CameraWork>>,
-    /// What was seen, and the time it took.
-    pub detections: Detections,
-    /// The model that saw it.
-    pub model: &'a ModelInfo,
-    /// Preprocessing began.
-    pub started_at: Instant,
-    /// The objects were there.
-    pub finished_at: Instant,
+    pub(crate) job: &'a Job<Arc<CameraWork>>,
+    /// The objects, and the time that each stage took.
+    pub(crate) detections: Detections,
+    /// The model that found them.
+    pub(crate) model: &'a ModelInfo,
+    /// When preprocessing began.
+    pub(crate) started_at: Instant,
+    /// When postprocessing ended.
+    pub(crate) finished_at: Instant,
 }
 
 /// The scheduler of camera streams.
-pub type CameraScheduler = Scheduler<Arc<CameraWork>>;
+pub(crate) type CameraScheduler = Scheduler<Arc<CameraWork>>;
 
-/// Makes another detector of a model, by the number that [`CameraWork::model`] counts. Takes its time.
-pub type DetectorFactory =
+/// Loads another detector of a model, given by its index. It may take seconds.
+pub(crate) type DetectorFactory =
     Arc<dyn Fn(usize) -> Result<Box<dyn Detector>, ModelError> + Send + Sync>;
 
-/// Takes results, on the worker's thread; must not wait.
-pub type InferenceSink = Arc<dyn Fn(Inference<'_>) + Send + Sync>;
+/// Takes results on the worker's thread. It must not wait.
+pub(crate) type InferenceSink = Arc<dyn Fn(Inference<'_>) + Send + Sync>;
 
 /// What the workers share.
 #[derive(Clone)]
-pub struct PoolContext {
-    /// Where frames come from.
-    pub scheduler: Arc<CameraScheduler>,
-    /// Makes detectors for a worker that is replaced.
-    pub factory: DetectorFactory,
-    /// Where results go.
-    pub sink: InferenceSink,
-    /// Counters.
-    pub metrics: Arc<Metrics>,
-    /// Where workers show that they live.
-    pub health: Health,
-    /// Where they tell how long decoding starved a run.
-    pub cpu_pressure: Arc<CpuPressure>,
-    /// What time it is: [`Instant::now`], or a test's.
-    pub clock: Clock,
+pub(crate) struct PoolContext {
+    /// Gives the frames.
+    pub(crate) scheduler: Arc<CameraScheduler>,
+    /// Loads detectors for a worker that is replaced.
+    pub(crate) factory: DetectorFactory,
+    /// Takes the results.
+    pub(crate) sink: InferenceSink,
+    pub(crate) metrics: Arc<Metrics>,
+    /// Takes the heartbeats of the workers.
+    pub(crate) health: Health,
+    /// Takes how long decoding kept the processor from a run.
+    pub(crate) cpu_pressure: Arc<CpuPressure>,
+    /// [`Instant::now`], or the clock of a test.
+    pub(crate) clock: Clock,
 }
 
-/// Reads a monotonic clock.
-pub type Clock = Arc<dyn Fn() -> Instant + Send + Sync>;
+/// A monotonic clock.
+pub(crate) type Clock = Arc<dyn Fn() -> Instant + Send + Sync>;
 
-/// A worker's thread and what is known of it from outside.
+/// A worker as the pool sees it: its thread, and the state that both share.
 pub(super) struct Worker {
     pub(super) thread: Joined,
     pub(super) shared: Arc<WorkerState>,
 }
 
-/// What a worker and who looks after it both touch.
+/// The state that a worker shares with the pool.
 pub(super) struct WorkerState {
     pub(super) name: String,
-    /// Taken from a worker that is given up, so that its silence is nobody's.
+    /// `None` once the worker is given up, so that its silence does not make the node unhealthy.
     pub(super) heartbeat: Mutex<Option<Heartbeat>>,
-    /// Of each of its detectors.
+    /// How to terminate the run of each of its detectors, by the models' indexes.
     terminators: Mutex<Vec<Option<Terminate>>>,
-    /// Detectors for it to take before its next frame.
+    /// Detectors that it takes before its next run.
     given: Mutex<Vec<(usize, Box<dyn Detector>)>>,
-    /// Models of which it has no detector, because it was lost or could not be had.
+    /// The models of which it has no detector, because it was lost or could not be loaded.
     pub(super) lacks: Mutex<BTreeSet<usize>>,
     pub(super) run: Mutex<Run>,
-    /// How long it waited for a processor, once it has begun.
+    /// Measures how long its thread waits for a processor; there once the thread has begun.
     pub(super) delay: Mutex<Option<RunDelay>>,
     warn: RateLimit<StreamId>,
 }
 
-/// What a worker does.
+/// What a worker is doing.
 #[derive(Debug, Clone)]
 pub(super) enum Run {
-    /// Waits for a frame.
+    /// It waits for a frame.
     Idle,
-    /// Infers a frame.
+    /// It infers a frame.
     Busy(Flight),
-    /// Was told to end its run, at this moment.
-    Terminating {
-        /// When.
-        since: Instant,
-        /// The run.
-        flight: Flight,
-    },
-    /// Was given up: what its run yields, if ever, is nobody's.
+    /// Its run hangs, and was terminated at `since`.
+    Terminating { since: Instant, flight: Flight },
+    /// It was given up: the result of its run, if there ever is one, is dropped.
     Abandoned,
 }
 
-/// A frame in a worker's hands.
+/// A run under way, and its frame.
 #[derive(Debug, Clone)]
 pub(super) struct Flight {
     pub(super) since: Instant,
-    /// Of the time since then, what the thread was ready to run and had no processor.
+    /// For how long since then the thread was ready to run and had no processor.
     pub(super) starved: Duration,
     pub(super) work: Arc<CameraWork>,
     pub(super) source: SourceId,
@@ -158,7 +152,7 @@ impl fmt::Debug for PoolContext {
 }
 
 impl Worker {
-    /// Starts worker `n` with these detectors; of the models in `lacks` it has none.
+    /// Starts worker `n` with these detectors. It has none of the models in `lacks`.
     pub(super) fn spawn(
         context: &PoolContext,
         models: &Arc<ModelHealth>,
@@ -192,7 +186,7 @@ impl Worker {
 }
 
 impl WorkerState {
-    /// Hands over a detector, in the place of the one that it has of the model.
+    /// Hands a detector over, which replaces the one that the worker has of the model.
     pub(super) fn give(&self, model: usize, detector: Box<dyn Detector>) {
         let mut terminators = self.terminators.lock();
         if terminators.len() <= model {
@@ -204,14 +198,14 @@ impl WorkerState {
         self.lacks.lock().remove(&model);
     }
 
-    /// Ends a run of the model.
+    /// Terminates a run of the model.
     pub(super) fn terminate(&self, model: usize) {
         if let Some(Some(terminate)) = self.terminators.lock().get(model) {
             terminate();
         }
     }
 
-    /// Ends whatever runs.
+    /// Terminates whatever runs.
     pub(super) fn terminate_all(&self) {
         self.terminators
             .lock()
@@ -230,7 +224,7 @@ impl WorkerState {
         }
     }
 
-    /// Ends the run and tells what it was: who looks after the worker may have ended it or given it up.
+    /// Ends the run and gives what it was, since the pool may have terminated it or given the worker up.
     fn end_run(&self) -> Run {
         let mut run = self.run();
         if matches!(*run, Run::Abandoned) {
@@ -240,7 +234,7 @@ impl WorkerState {
     }
 }
 
-/// The detectors of a worker, by the models' numbers.
+/// The detectors of a worker, by the models' indexes.
 #[derive(Default)]
 struct Detectors(Vec<Option<Box<dyn Detector>>>);
 
@@ -260,34 +254,34 @@ impl Detectors {
 
     fn lose(&mut self, model: usize) {
         if let Some(detector) = self.0.get_mut(model).and_then(Option::take) {
-            // Its code panicked or cannot be trusted: what it does at its end must not cost the worker.
+            // The detector's code panicked or cannot be trusted, so that a panic while it is dropped must not cost the worker.
             let _ = catch_unwind(AssertUnwindSafe(move || drop(detector)));
         }
     }
 }
 
-/// A frame from its pick to its end. Dropping it settles what is open: the frame is counted, and its stream is free again.
-struct InHand<'a> {
+/// A frame from its pick to its end. Dropping it settles what is open: the frame is counted, and its stream may be picked again.
+struct FrameInHand<'a> {
     context: &'a PoolContext,
     shared: &'a WorkerState,
     job: &'a Job<Arc<CameraWork>>,
     stage: HandStage,
 }
 
-/// How far a frame in hand has come.
+/// How far a frame has come in a worker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum HandStage {
-    /// Its run is under way, or whatever surrounds it.
+    /// Its run is under way, or about to begin.
     Running,
-    /// Its run is over and not counted yet.
+    /// Its run has ended and is not counted yet.
     Ran,
-    /// It is counted as inferred, and its event is not handed on yet.
+    /// It is counted as inferred, and its result is not handed on yet.
     Inferred,
-    /// All is counted.
+    /// All of it is counted.
     Settled,
 }
 
-impl<'a> InHand<'a> {
+impl<'a> FrameInHand<'a> {
     fn take(
         context: &'a PoolContext,
         shared: &'a WorkerState,
@@ -309,7 +303,7 @@ impl<'a> InHand<'a> {
         }
     }
 
-    /// The run is over, and was this. One that was given up is settled by who did it.
+    /// Notes that the run has ended, and gives what it was. A frame whose worker was given up was settled by the pool.
     fn ran(&mut self) -> Run {
         let run = self.shared.end_run();
         self.stage = match run {
@@ -345,7 +339,7 @@ impl<'a> InHand<'a> {
     }
 }
 
-impl Drop for InHand<'_> {
+impl Drop for FrameInHand<'_> {
     fn drop(&mut self) {
         if self.stage == HandStage::Running {
             self.ran();
@@ -364,15 +358,15 @@ impl Drop for InHand<'_> {
 /// Whether a worker goes on after a frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Next {
-    /// With the next frame.
+    /// It takes the next frame.
     GoOn,
-    /// Not: it was given up, and another has its place.
+    /// Its thread ends, since it was given up and another worker has its place.
     End,
 }
 
-/// The worker's thread. Returns when the scheduler is closed, or when it was given up.
+/// Runs on the worker's thread. Returns when the scheduler is closed, or when the worker was given up.
 fn work(context: &PoolContext, models: &ModelHealth, shared: &WorkerState) {
-    // Packets and pictures first: what they wait for inference is added to the age of every frame.
+    // Receiving and decoding go first, since the time that they wait for inference adds to the age of every frame.
     yield_to_others();
     let mut run_delay = RunDelay::of_this_thread();
     *shared.delay.lock() = Some(run_delay.of_the_same());
@@ -391,7 +385,7 @@ fn work(context: &PoolContext, models: &ModelHealth, shared: &WorkerState) {
         match catch_unwind(AssertUnwindSafe(infer)) {
             Ok(Next::GoOn) => {}
             Ok(Next::End) => return,
-            // The frame was settled on the way here.
+            // The unwinding has settled the frame.
             Err(_) => {
                 let id = &job.work.id;
                 if let Some(suppressed) = shared.warn.allow(id.clone(), Instant::now()) {
@@ -411,12 +405,12 @@ fn infer(
     job: &Job<Arc<CameraWork>>,
 ) -> Next {
     let started_at = (context.clock)();
-    let mut in_hand = InHand::take(context, shared, job, started_at);
-    // What it waited until now was for a frame, too.
+    let mut in_hand = FrameInHand::take(context, shared, job, started_at);
+    // This drops the time that the thread waited for a processor before this frame.
     run_delay.lap();
     let (worked_before, decoded_before) = (thread_cpu(), context.cpu_pressure.decoding());
     let work = &job.work;
-    // What the frame's camera may name by now is there: it was given before the camera knew it.
+    // The frame's camera may name a new model, whose detector was handed over before the camera was changed.
     detectors.take(&mut shared.given.lock());
     let result = catch_unwind(AssertUnwindSafe(|| {
         let detector = detectors.get(work.model)?;
@@ -470,7 +464,7 @@ fn infer(
             for object in &detections.objects {
                 metrics.object_detected(model.label(object.class_id));
             }
-            // Before the stream's next frame may be picked, so that its events stay in order.
+            // The result is handed on before the stream's next frame may be picked, so that its events stay in order.
             (context.sink)(Inference {
                 job,
                 detections,
@@ -480,7 +474,7 @@ fn infer(
             });
             in_hand.handed_on();
         }
-        // Why it failed was said when it was told to end.
+        // The reason was logged when the run was terminated.
         Ok(Some((Err(_), _))) if terminated => in_hand.failed(),
         Ok(Some((Err(error), _))) => {
             in_hand.failed();
@@ -489,12 +483,12 @@ fn infer(
                 tracing::warn!(camera = %work.id, %error, suppressed, "inference failed for a frame");
             }
         }
-        // Its detector is being had: it was lost and this frame picked just before the model was set aside, or this worker was
-        // staffed while the model was under trial.
+        // The detector is still being loaded: either it was lost, and this frame was picked just before the model was set aside, or
+        // this worker was started while the model was under probe.
         Ok(None) => in_hand.failed(),
         Err(_) => {
-            // What else it has in its hands is sound: no other detector was touched.
-            // First of all it is set aside, so that nobody takes it for one that works and that this worker lacks.
+            // Only this detector may be broken, since the run touches no other. The model is set aside first, so that the pool does
+            // not take it for a model that works and that this worker lacks.
             models.trip(work.model, Trip::Panicked, finished_at);
             lose(detectors, shared, work.model);
             in_hand.failed();
@@ -504,9 +498,9 @@ fn infer(
     Next::GoOn
 }
 
-/// Takes a detector away that cannot be used any more; who looks after the worker gives another.
+/// Drops a detector that cannot be used any more. The pool loads another one.
 fn lose(detectors: &mut Detectors, shared: &WorkerState, model: usize) {
-    // Before foreign code ends it, which takes its time.
+    // This comes before the drop, since that runs foreign code and may take long.
     shared.lacks.lock().insert(model);
     detectors.lose(model);
 }

@@ -1,5 +1,5 @@
-//! `twinsight demo`: a hub, camera twins that play the shipped clip, and the node, in one process.
-//! What it shows comes from the node's events, received through the hub as any app would.
+//! `twinsight demo` runs a hub, camera twins that play the shipped clip, and the node in one process. A table of the node's events
+//! goes out, which the demo receives through the hub as any app would.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -21,37 +21,37 @@ use twinsight_client::hub::options::HubOptions;
 use twinsight_client::stream_id::StreamId;
 use twinsight_media::h264::clip::Clip;
 
-/// The demo's node on the demo's hub.
+/// The twin id of the demo's node.
 const NODE: &str = "twinsight-demo";
 
-/// How many cameras it takes.
+/// How many cameras the demo may have.
 pub const CAMERAS: RangeInclusive<usize> = 1..=64;
 
-/// How often the table is drawn.
+/// The time between two drawings of the table.
 const DRAW_EVERY: Duration = Duration::from_secs(1);
 
-/// Events that wait to be shown.
+/// At most this many events wait to be shown.
 const EVENT_QUEUE: usize = 256;
 
-/// Ages that are kept for the summary's percentiles.
+/// At most this many ages of a camera are kept for the percentiles of the summary.
 const MAX_AGES: usize = 100_000;
 
-/// What to show.
+/// What the demo shows.
 #[derive(Debug, Clone)]
 pub struct DemoOptions {
-    /// Camera twins.
+    /// The number of camera twins.
     pub cameras: usize,
-    /// How long; none: until it is stopped.
+    /// How long it runs; without it, until it is stopped.
     pub duration: Option<Duration>,
-    /// Frames a second of each camera.
+    /// The frames a second of each camera.
     pub fps: f64,
-    /// The model; none: the default.
+    /// The name of the model, if it is not the default one.
     pub model: Option<String>,
     /// The clip that the cameras play.
     pub clip: PathBuf,
     /// The folder of the models.
     pub models_dir: PathBuf,
-    /// Variables for the node, as in the environment.
+    /// Variables of the environment for the node.
     pub env: BTreeMap<String, String>,
 }
 
@@ -69,7 +69,7 @@ struct CameraTally {
 /// Runs until its time is over or `stop` resolves, then prints a summary to `out`.
 ///
 /// # Errors
-/// When something cannot be started, or the ledger of a camera does not balance at the end.
+/// If something cannot be started, or the ledger of a camera does not balance at the end.
 pub async fn run(
     options: DemoOptions,
     stop: impl Future<Output = ()>,
@@ -188,7 +188,7 @@ fn note(seen: &mut BTreeMap<String, CameraTally>, event: &Value) {
         .join(", ");
 }
 
-/// The live table: drawn over itself on a terminal, one table after the other elsewhere.
+/// The live table. On a terminal it is drawn over itself, elsewhere one table follows the other.
 struct Screen {
     over_itself: bool,
     lines: usize,

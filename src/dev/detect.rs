@@ -1,5 +1,5 @@
-//! `twinsight detect`: pictures and clips come in, a line for each picture or frame goes out, and annotated pictures to
-//! a folder. Pictures take the RGB path, clips the path of a camera's frames.
+//! `twinsight detect`: pictures and clips come in; a line for each picture or frame goes out, and annotated pictures go to a folder.
+//! Pictures are given to the detector as RGB, the frames of clips as planes, like those of a camera.
 
 use std::collections::{BTreeMap, HashSet};
 use std::fs;
@@ -26,66 +26,66 @@ use twinsight_media::h264::nal::{NalType, annex_b};
 use twinsight_media::h264::sps::Sps;
 use twinsight_media::picture::{I420, PictureSize};
 
-/// What the command line says.
+/// The arguments of the command.
 #[derive(Debug, Clone)]
 pub struct DetectOptions {
-    /// Pictures (JPEG, PNG) and clips (H.264 byte streams, MP4).
+    /// The pictures (JPEG, PNG) and clips (H.264 byte streams, MP4).
     pub files: Vec<PathBuf>,
-    /// The folder of manifests.
+    /// The folder of the models.
     pub models: PathBuf,
-    /// The name of a manifest.
+    /// The name of the model.
     pub model: String,
-    /// Objects below it are left out.
+    /// Objects with a lower score are not reported.
     pub min_score: f32,
-    /// Labels; empty: all.
+    /// The labels of the classes that are reported; none means all.
     pub classes: Vec<String>,
-    /// Where annotated pictures go.
+    /// The folder for annotated pictures, if they are wanted.
     pub out: Option<PathBuf>,
-    /// Lines of JSON instead of sentences.
+    /// Whether lines are JSON instead of sentences.
     pub json: bool,
     /// Where ONNX Runtime is.
     pub runtime: RuntimeOptions,
-    /// As in the configuration.
+    /// The execution providers, as in the configuration.
     pub execution_providers: Vec<String>,
 }
 
-/// What was done.
+/// What the command did.
 #[derive(Debug, Default)]
 pub struct DetectSummary {
-    /// Pictures and frames detected on.
+    /// How many pictures and frames went through the detector.
     pub pictures: usize,
-    /// Files that failed, in part or whole; each was logged when it did. Not empty: exit code 1.
+    /// The files that failed, in part or whole. Each was logged already; if there are any, the exit code is 1.
     pub failures: Vec<FileError>,
 }
 
-/// Why nothing could be done.
+/// Why the command could not begin, or not go on.
 #[derive(Debug, thiserror::Error)]
 pub enum DetectCommandError {
-    /// No ONNX Runtime.
+    /// ONNX Runtime cannot be used.
     #[error(transparent)]
     Runtime(#[from] RuntimeError),
-    /// No model.
+    /// The model cannot be used.
     #[error(transparent)]
     Model(#[from] ModelError),
-    /// A class that the model does not know.
+    /// The model does not have a class that is asked for.
     #[error("class `{label}` is none of the model {model}'s{nearest}")]
     Class {
-        /// What was asked for.
+        /// The label that is asked for.
         label: String,
-        /// The model.
+        /// The name of the model.
         model: String,
-        /// A clause with the label that is meant, perhaps.
+        /// A clause with the label that may be meant, or nothing.
         nearest: String,
     },
-    /// The folder for pictures cannot be made.
+    /// The folder for annotated pictures cannot be made.
     #[error("{}: cannot be made a folder for annotated pictures: {reason}", path.display())]
     Out {
         /// The folder.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         reason: io::Error,
     },
-    /// Standard output is gone.
+    /// Standard output cannot be written.
     #[error("results cannot be written: {0}")]
     Output(#[from] io::Error),
 }
@@ -94,65 +94,60 @@ pub enum DetectCommandError {
 #[derive(Debug, thiserror::Error)]
 #[error("{}: {problem}", file.display())]
 pub struct FileError {
-    /// As it was named.
-    pub file: PathBuf,
-    /// What is wrong with it.
-    pub problem: Problem,
+    file: PathBuf,
+    problem: Problem,
 }
 
 /// What can be wrong with a file.
 #[derive(Debug, thiserror::Error)]
-pub enum Problem {
-    /// It is not there or not readable.
+enum Problem {
+    /// The file is not there or not readable.
     #[error("cannot be read: {0}")]
     Unreadable(ReadError),
-    /// It is something else.
+    /// The file is neither a picture nor a clip.
     #[error("is neither a JPEG or PNG picture nor an H.264 byte stream (Annex B) or MP4 file")]
     Unknown,
-    /// Video in another kind of file.
+    /// The file has video in a container that is not read, of this kind.
     #[error(
         "is {0}, and clips are H.264 byte streams (Annex B) or MP4 files: make one with `ffmpeg -i FILE -c copy CLIP.mp4`"
     )]
     OtherContainer(&'static str),
-    /// A damaged picture.
+    /// The picture is damaged.
     #[error("is not a whole picture: {0}")]
     Picture(image::ImageError),
-    /// A damaged clip, or one of a kind that is not decoded.
+    /// The clip is damaged, or of a kind that is not decoded.
     #[error("{failed} of its {units} access units could not be decoded: {reason}")]
     Clip {
-        /// Access units that gave no picture.
+        /// How many access units gave no picture.
         failed: usize,
-        /// All of them.
+        /// How many access units there are.
         units: usize,
-        /// What the decoder said of the first.
+        /// The decoder's error for the first of them.
         reason: DecoderError,
     },
-    /// A clip that cannot be read, not to its end, or that decoding cannot begin in.
+    /// The clip cannot be read, or not to its end, or it has no keyframe to begin with.
     #[error(transparent)]
     NotAClip(#[from] NotAClip),
-    /// The decoder itself failed.
+    /// There is no decoder.
     #[error(transparent)]
     Decoder(#[from] DecoderError),
-    /// Built without a decoder.
-    #[error("is a clip, and this build has no H.264 decoder (feature `openh264`)")]
-    NoDecoder,
     /// Inference failed.
     #[error(transparent)]
     Detect(#[from] DetectError),
-    /// The annotated picture.
+    /// The annotated picture cannot be written.
     #[error("its annotated picture {} cannot be written: {reason}", path.display())]
     Annotated {
-        /// Where it would go.
+        /// The file of the annotated picture.
         path: PathBuf,
-        /// Why not.
+        /// The encoder's or the system's error.
         reason: image::ImageError,
     },
-    /// Not the file's fault.
+    /// Standard output cannot be written, so that no further file is looked at.
     #[error("results cannot be written: {0}")]
     Output(io::Error),
 }
 
-/// A picture or frame in the output.
+/// The JSON line of a picture or frame.
 #[derive(Debug, Serialize)]
 struct Line<'a> {
     file: &'a str,
@@ -180,10 +175,10 @@ struct BoxLine {
     height: f64,
 }
 
-/// Detects on every file. A file that fails is logged and the others go on.
+/// Detects on every file. A file that fails is logged, and the next one follows.
 ///
 /// # Errors
-/// When there is no runtime or model, an option is wrong, or `out` is closed.
+/// If there is no runtime or model, an option is wrong, or `out` is closed.
 pub fn run(
     options: &DetectOptions,
     out: &mut dyn Write,
@@ -198,10 +193,10 @@ pub fn run(
     run_with(Box::new(detector), options, out)
 }
 
-/// As [`run`], with any detector.
+/// Does the same as [`run`] with a detector that is given.
 ///
 /// # Errors
-/// When an option is wrong or `out` is closed.
+/// If an option is wrong or `out` is closed.
 pub fn run_with(
     detector: Box<dyn Detector>,
     options: &DetectOptions,
@@ -272,13 +267,13 @@ struct Command<'a> {
     settings: DetectSettings,
     json: bool,
     folder: Option<PathBuf>,
-    /// Names of annotated pictures, so that files of one name in two folders do not replace each other.
+    /// The annotated pictures that were written, so that those of two files of the same name do not replace each other.
     written: HashSet<PathBuf>,
     pictures: usize,
     out: &'a mut dyn Write,
 }
 
-/// What a clip's frames came to.
+/// The sums over the frames of a clip, for its line.
 #[derive(Debug, Default)]
 struct ClipTotals {
     frames: usize,
@@ -511,12 +506,12 @@ impl Command<'_> {
     }
 }
 
-/// What a file is, by its bytes.
+/// The kind of a file, which its bytes tell.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
     Picture,
     Clip,
-    /// Video, but not as it is read here; with its name.
+    /// Video in a container that is not read, with the name of that.
     OtherContainer(&'static str),
     Unknown,
 }
@@ -525,7 +520,7 @@ impl Kind {
     fn of(bytes: &[u8]) -> Self {
         const TS_PACKET: usize = 188;
         let is_sync = |at: usize| bytes.get(at) == Some(&0x47);
-        // Any number of zeros may come before the first start code.
+        // Any number of zero bytes may come before the first start code.
         let zeros = bytes.iter().take_while(|byte| **byte == 0).count();
         if bytes.starts_with(b"\x89PNG\r\n\x1a\n") || bytes.starts_with(&[0xff, 0xd8, 0xff]) {
             Self::Picture
@@ -549,7 +544,7 @@ impl Kind {
     }
 }
 
-/// True for a byte stream that begins with something else, as where a recording was joined in the middle.
+/// True for a byte stream that does not begin with a start code, as if a recording was joined in the middle.
 fn has_h264(bytes: &[u8]) -> bool {
     let is_sps = |nal: &[u8]| {
         nal.first().map(|header| NalType::of(*header)) == Some(NalType::Sps)
@@ -566,7 +561,8 @@ fn write_picture(image: &image::RgbImage, path: &Path) -> image::ImageResult<()>
     image.write_with_encoder(JpegEncoder::new_with_quality(file, 90))
 }
 
-/// `DIR/NAME-detected.EXT`, with the frame's number for a clip, and a number if the name is taken.
+/// The path of an annotated picture: `DIR/NAME-detected.EXT`, with the frame's number for a clip, and with a number more if a
+/// picture of this run has that name.
 fn annotated_path(
     folder: &Path,
     file: &Path,
@@ -586,7 +582,7 @@ fn annotated_path(
     found
 }
 
-/// To a part of one, as in the node's events.
+/// Rounds to one of `parts` parts of 1, as the node's events do.
 fn rounded(value: f32, parts: f64) -> f64 {
     (f64::from(value) * parts).round() / parts
 }

@@ -1,6 +1,6 @@
-//! The pictures of a clip: access units come in, pictures go out in the order of display and upright. Without a thread
-//! and without time: whoever detects on files runs it. What is wrong with a unit costs the units up to the next keyframe,
-//! as with a camera: half pictures are never shown.
+//! Decoding of a clip: access units come in; pictures go out upright, in display order. The `detect` command runs it, without
+//! threads or clocks. A unit that cannot be decoded costs all units up to the next keyframe, as with a camera, so that no
+//! damaged picture is shown.
 
 use std::collections::BTreeMap;
 
@@ -14,22 +14,22 @@ use twinsight_media::h264::order::display_order;
 use twinsight_media::h264::sps::Sps;
 use twinsight_media::picture::{Color, I420, PictureSize, PlanePool};
 
-/// Pictures that wait for one that is shown earlier: a decoder has no more to keep (H.264 clause A.3.1).
+/// At most this many pictures wait for one that is shown earlier, since no decoder has to keep more (H.264, clause A.3.1).
 const MAX_WAITING: usize = 16;
 
-/// Access units of a clip that gave no picture.
+/// The access units of a clip that gave no picture.
 #[derive(Debug)]
 pub(super) struct Undecoded {
     /// How many.
     pub(super) units: usize,
-    /// Why not the first.
+    /// Why the first of them gave none.
     pub(super) reason: DecoderError,
 }
 
-/// Decodes a clip and gives each picture to `each`, in the order of display. Gives what could not be decoded.
+/// Decodes a clip, calls `each` with each picture in display order, and gives what could not be decoded.
 ///
 /// # Errors
-/// Those of `each`, and when there is no decoder.
+/// Those of `each`, and if there is no decoder.
 pub(super) fn decode<E: From<DecoderError>>(
     clip: &Clip,
     mut each: impl FnMut(I420<'_>) -> Result<(), E>,
@@ -70,7 +70,7 @@ pub(super) fn decode<E: From<DecoderError>>(
         let decoded = in_use.decode(&unit.data, tag, &pool, &SystemClock, &mut pictures);
         if let Err(error) = decoded {
             first_error.get_or_insert(error);
-            // What it holds is right; what it would make of the next units is not.
+            // The pictures that the decoder still holds are right, but those of the next units would not be.
             let _ = in_use.drain(&pool, &SystemClock, &mut pictures);
             decoder = None;
         }
@@ -95,16 +95,16 @@ pub(super) fn decode<E: From<DecoderError>>(
     }))
 }
 
-/// Pictures on their way from the order of decoding to that of display.
+/// Puts pictures from decoding order into display order. A picture's place is its index in display order.
 struct Line {
-    /// Of the place that is shown next.
+    /// The place that is shown next.
     next: usize,
     end: usize,
-    /// By place; none for a unit that gives no picture.
+    /// What waits, by place; `None` for a unit that gives no picture.
     waiting: BTreeMap<usize, Option<Picture>>,
-    /// Pictures among what waits.
+    /// How many pictures wait.
     pictures: usize,
-    /// Of the units whose picture has not been shown.
+    /// The colours of the units whose picture has not been shown, by place.
     colors: BTreeMap<usize, Color>,
     shown: usize,
 }
@@ -134,7 +134,7 @@ impl Line {
         self.waiting.entry(place).or_insert(None);
     }
 
-    /// The next picture; all that wait go out when `all` is said, or when there are too many.
+    /// Takes the next picture. It does not wait for one that is shown earlier if `all` is set or too many wait.
     fn next(&mut self, all: bool) -> Option<(Picture, Color)> {
         loop {
             let first = self.waiting.first_entry()?;
@@ -154,7 +154,7 @@ impl Line {
     }
 }
 
-/// The picture as it is to be seen; one that has to be turned is put together in `memory`.
+/// Gives the picture as it is to be seen. If it has to be turned, it is copied to `memory`.
 fn upright<'a>(planes: I420<'a>, turn: Turn, memory: &'a mut Vec<u8>) -> I420<'a> {
     if turn == Turn::default() {
         return planes;

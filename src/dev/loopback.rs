@@ -1,5 +1,5 @@
-//! What `demo` and `capacity` put around a node on the loopback address: a hub, camera twins that play a
-//! clip, and the configuration that leads the node to them.
+//! What `demo` and `capacity` run around a node on the loopback address: a hub, camera twins that play a clip, and the
+//! configuration that connects the node to them.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -19,10 +19,10 @@ use twinsight_client::hub::options::HubOptions;
 use twinsight_client::realtime::ice::IceSettings;
 use twinsight_media::h264::clip::Clip;
 
-/// The hub's clients have this long to take their leave.
+/// The hub may take this long to end, until all clients have left.
 const HUB_LIMIT: Duration = Duration::from_secs(3);
 
-/// Variables of the environment that would lead the node away from the hub and the cameras here.
+/// Variables of the environment that would connect the node to another hub or other cameras begin like this.
 const ELSEWHERE: &[&str] = &[
     "TWINSIGHT_HUB__",
     "TWINSIGHT_ICE__",
@@ -32,17 +32,16 @@ const ELSEWHERE: &[&str] = &[
     "TWINSIGHT_DEFAULTS__DIALECT",
 ];
 
-/// A development hub.
+/// A development hub on the loopback address.
 #[derive(Debug)]
 pub(super) struct Hub {
-    /// Its address.
     pub(super) url: String,
     stop: oneshot::Sender<()>,
     task: JoinHandle<Result<(), DevHubError>>,
 }
 
 impl Hub {
-    /// Starts one on a port of the system's choice.
+    /// Starts a hub on a port that the system chooses.
     pub(super) async fn start() -> Result<Self> {
         let listener = TcpListener::bind("127.0.0.1:0")
             .await
@@ -55,14 +54,14 @@ impl Hub {
         Ok(Self { url, stop, task })
     }
 
-    /// Ends it.
+    /// Stops the hub and waits for its end.
     pub(super) async fn stop(self) {
         let _ = self.stop.send(());
         let _ = tokio::time::timeout(HUB_LIMIT, self.task).await;
     }
 }
 
-/// A camera twin that plays the clip from the access unit `start` on, to whoever dials it.
+/// Runs a camera twin that plays the clip, from the access unit `start` on, to every node that dials it.
 pub(super) fn camera(
     url: &str,
     id: &str,
@@ -87,8 +86,8 @@ pub(super) fn camera(
     )
 }
 
-/// The configuration of a node with these cameras. What the environment says of the node's stages stays;
-/// `more` are variables that are stronger.
+/// Makes the configuration of a node with these cameras. Variables of the environment that configure the node's stages count;
+/// those in `more` override them.
 pub(super) fn node_config(
     env: &BTreeMap<String, String>,
     url: &str,
@@ -123,7 +122,7 @@ pub(super) fn node_config(
     Ok(Config::load(None, &variables.into_iter().collect())?)
 }
 
-/// A percentile of sorted values; 0 of none.
+/// A percentile of sorted values, or 0 if there are none.
 pub(super) fn percentile(sorted: &[f64], percent: usize) -> f64 {
     let last = sorted.len().saturating_sub(1);
     sorted

@@ -1,5 +1,5 @@
-//! What a developer needs around a node: a hub, camera twins, both with a node in one process to see it work
-//! (`demo`) or to learn how many cameras a machine carries (`capacity`), and detection on files.
+//! Commands for developers: a hub (`hub`) and camera twins (`camera`) to run a node against; both with a node in one process, to
+//! see it work (`demo`) or to learn how many cameras a machine carries (`capacity`); and detection on files (`detect`).
 
 pub mod camera;
 pub mod capacity;

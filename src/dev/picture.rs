@@ -1,11 +1,10 @@
-//! Pictures of files, for whoever detects on them or sends them: the bytes of a JPEG or PNG come in, RGB
-//! comes out.
+//! Decoding of picture files: the bytes of a JPEG or PNG come in, RGB goes out. The `detect` and `camera` commands run it.
 
 use image::error::DecodingError;
 use image::{DynamicImage, ImageDecoder, ImageError, ImageFormat, ImageReader, RgbImage};
 
-/// Decodes a picture, turned as its EXIF data says. The library makes grey of what is missing of a JPEG: nobody shall
-/// detect on that.
+/// Decodes a picture and turns it as its EXIF data says. A JPEG that was cut short is an error here, since the library would fill
+/// what is missing with grey, and detection on that tells nothing.
 pub(super) fn decode(bytes: &[u8]) -> image::ImageResult<RgbImage> {
     if bytes.starts_with(&[0xff, 0xd8]) && !is_whole_jpeg(bytes) {
         return Err(ImageError::Decoding(DecodingError::new(
@@ -22,13 +21,13 @@ pub(super) fn decode(bytes: &[u8]) -> image::ImageResult<RgbImage> {
     Ok(image.into_rgb8())
 }
 
-/// True when the end of the image follows its last scan (ITU-T T.81, annex B). Segments are stepped over by their length,
-/// so the end of a preview within one is not taken for it.
+/// True if the marker of the image's end follows the last scan (ITU-T T.81, annex B). Segments are skipped by their length, so
+/// that the end of a preview inside one is not taken for the end of the image.
 fn is_whole_jpeg(bytes: &[u8]) -> bool {
     const END: u8 = 0xd9;
     let mut at = 2;
     loop {
-        // Whatever is no marker is a scan's data, or padding that decoders step over, too.
+        // What is no marker is the data of a scan, or padding that decoders skip as well.
         let Some(found) = bytes.get(at..).and_then(next_marker) else {
             return false;
         };
@@ -36,7 +35,7 @@ fn is_whole_jpeg(bytes: &[u8]) -> bool {
         at += found + 1;
         match marker {
             END => return true,
-            // Markers that stand alone.
+            // These markers have no segment.
             0x01 | 0xd0..=0xd8 => {}
             _ => {
                 let Some(&[high, low]) = bytes.get(at..at + 2) else {
@@ -48,7 +47,7 @@ fn is_whole_jpeg(bytes: &[u8]) -> bool {
     }
 }
 
-/// Where the code of the next marker lies: behind 0xff, and no stuffed zero or fill byte.
+/// Finds the code of the next marker: it follows 0xff, and is neither a stuffed zero nor a fill byte.
 fn next_marker(bytes: &[u8]) -> Option<usize> {
     let pairs = bytes.iter().zip(bytes.get(1..)?);
     let marker = |(_, (first, second)): &(usize, (&u8, &u8))| {

@@ -1,8 +1,8 @@
-//! The progress bar of commands that take a while, on standard error; on a terminal alone.
+//! The progress bar of commands that take a while. It is drawn on standard error, if that is a terminal.
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-/// A bar of `length` steps with a message before it and `counts` behind it, in the words of `indicatif`'s templates.
+/// Makes a bar of `length` steps with a message before it and `counts`, a template of `indicatif`, behind it.
 pub(super) fn progress_bar(message: String, length: u64, counts: &str) -> ProgressBar {
     let bar = ProgressBar::new(length);
     if let Ok(style) = ProgressStyle::with_template(&format!("{{msg}} {{wide_bar}} {counts}")) {

@@ -68,7 +68,7 @@ impl Models {
     ///
     /// # Errors
     /// When ONNX Runtime or a model cannot be used; the sentence says what to do.
-    pub fn load(
+    pub(crate) fn load(
         runtime: &RuntimeConfig,
         plan: SessionPlan,
         cameras: &[CameraConfig],

@@ -1,18 +1,18 @@
-//! What a model wants done to the bytes of a picture before it takes them.
+//! The scaling of a channel: a byte of the picture comes in, the value that the model was trained on goes out.
 
-/// What a model wants done to a channel's bytes: `value * gain + bias`.
+/// Scales a channel's bytes: `value * gain + bias`.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct ChannelAffine {
-    /// Factor of a byte.
+    /// The factor.
     pub gain: f32,
-    /// Added after it.
+    /// Added to the product.
     pub bias: f32,
 }
 
 impl ChannelAffine {
-    /// The value for a byte in 0..=255.
+    /// The tensor's value for a byte, given as 0.0 to 255.0.
     #[inline(always)]
-    pub fn apply(self, value: f32) -> f32 {
+    pub(crate) fn apply(self, value: f32) -> f32 {
         value * self.gain + self.bias
     }
 }

@@ -1,8 +1,8 @@
-//! Pictures to tensors. Decoded planes or RGB bytes come in, a CHW `f32` tensor and the
+//! Turns pictures into tensors. Decoded planes or RGB bytes come in; a CHW `f32` tensor and the
 //! [`Placement`](tensor::Placement) that maps boxes back go out. The inference worker runs it.
 
 pub mod affine;
-pub mod resize;
+pub(crate) mod resize;
 mod sample;
 pub mod tensor;
 

@@ -1,27 +1,27 @@
-//! Two-tap bilinear resize with half-pixel centres, as OpenCV's `INTER_LINEAR`: tables for an axis are
-//! computed once for a geometry.
+//! Bilinear resizing with two taps and half-pixel centres, as OpenCV's `INTER_LINEAR` does it. The lengths of an axis in
+//! picture and tensor come in, a table of taps goes out; [`Preprocessor`](super::Preprocessor) computes it once for a geometry.
 
-/// Where each output position of an axis lies in the source.
+/// The table of an axis: where each output position lies in the source.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub struct Axis {
+pub(crate) struct Axis {
     taps: Vec<Tap>,
 }
 
 /// An output position between two source positions.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Tap {
-    /// The source position at or before.
-    pub first: u32,
-    /// The source position after it; at the end the same again.
-    pub second: u32,
-    /// The share of `second`, 0..1.
-    pub weight: f32,
+pub(crate) struct Tap {
+    /// The source position at it or before it.
+    pub(crate) first: u32,
+    /// The source position after it; at the end of the axis the same as `first`.
+    pub(crate) second: u32,
+    /// The share that `second` has in the output, from 0 to below 1.
+    pub(crate) weight: f32,
 }
 
 impl Axis {
-    /// The table of an axis of `len` positions, at least one: output position `i` samples the source at
+    /// Computes the table for an axis of `len` positions, at least one. Output position `i` samples the source at
     /// `(i + 0.5) * len / outputs - 0.5`, limited to its positions.
-    pub fn fill(&mut self, outputs: usize, len: usize) {
+    pub(crate) fn fill(&mut self, outputs: usize, len: usize) {
         self.taps.clear();
         let step = len as f64 / outputs as f64;
         let last = len.saturating_sub(1);
@@ -31,8 +31,8 @@ impl Axis {
         }));
     }
 
-    /// The positions in order.
-    pub fn taps(&self) -> &[Tap] {
+    /// The taps, one for each output position.
+    pub(crate) fn taps(&self) -> &[Tap] {
         &self.taps
     }
 }

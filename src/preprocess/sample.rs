@@ -1,6 +1,9 @@
-//! Source rows to rows of a tensor's width, and two of those to a row of the tensor. Samples are picked before they are
-//! converted, so that the work is that of the tensor, not of the picture. The same loops are compiled for every processor
-//! and for AVX2; only picking has code of its own there and for NEON: a shuffle of 16 bytes instead of a copy one by one.
+//! Sampling of rows: a row of the picture comes in, a row of the tensor's width goes out, and two of those are blended to a
+//! row of the tensor. Samples are picked before they are converted to RGB, so that the work grows with the tensor and not with
+//! the picture. [`Preprocessor`](super::Preprocessor) runs it.
+//!
+//! The same loops are compiled twice, for any processor and for AVX2. Only picking has code of its own for AVX2 and NEON,
+//! which shuffles 16 bytes at a time instead of copying one by one.
 #![cfg_attr(
     any(target_arch = "x86_64", target_arch = "aarch64"),
     expect(
@@ -17,18 +20,18 @@ use twinsight_media::picture::Color;
 /// How many columns are picked at once.
 const BLOCK: usize = 16;
 
-/// What the numbers of a [`SampledRow`] are multiples of: `1 / SAMPLED_ONE` of a byte.
+/// A [`SampledRow`] holds fixed-point numbers: this stands for 1 of a byte's value.
 const SAMPLED_ONE: f32 = 64.0;
 
-/// The instructions that are used. Results are the same.
+/// The instructions that a [`Sampler`] uses. The results are the same with all of them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Instructions {
-    /// What the build may use anyway: SSE2 on x86_64, NEON on aarch64 where the compiler finds a use for it.
+    /// Those that the build may use on any processor: SSE2 on x86_64, and on aarch64 NEON where the compiler uses it by itself.
     Baseline,
-    /// Only made by [`best`](Self::best), which asks the processor.
+    /// Made by [`best`](Self::best) alone, which asks the processor first.
     #[cfg(target_arch = "x86_64")]
     Avx2,
-    /// Only made by [`best`](Self::best) as well. For its shuffle, which the compiler does not find.
+    /// Made by [`best`](Self::best) alone. It stands for NEON's shuffle, which the compiler does not use by itself.
     #[cfg(target_arch = "aarch64")]
     Neon,
 }
@@ -37,18 +40,18 @@ pub(super) enum Instructions {
 #[derive(Debug)]
 pub(super) struct Sampler {
     instructions: Instructions,
-    /// Where the columns lie in a row of luma, and in one of chroma.
+    /// The taps of the columns in a row of luma, and below in a row of chroma, block by block.
     luma: Vec<Taps>,
     chroma: Vec<Taps>,
-    /// For each column the share of the second tap, times 2^15.
+    /// The share of the second tap, times 2^15, for each column.
     shares: Vec<i16>,
-    /// What was picked for the first tap of each column, then for the second: y, u and v.
+    /// The picked samples of y, u and v: those of all first taps, then those of all second taps.
     picked: [Vec<u8>; 3],
-    /// The same as red, green and blue.
+    /// The picked samples as red, green and blue, in the same order.
     converted: [Vec<i16>; 3],
 }
 
-/// What a block of columns takes from a row.
+/// The taps of a block of columns.
 #[derive(Debug)]
 #[cfg_attr(
     not(any(target_arch = "x86_64", target_arch = "aarch64")),
@@ -57,11 +60,11 @@ pub(super) struct Sampler {
 struct Taps {
     firsts: [u32; BLOCK],
     seconds: [u32; BLOCK],
-    /// Where they are all in; none when the row is shorter than a window.
+    /// Windows that cover all taps; empty if the row is shorter than a window.
     windows: Vec<Window>,
 }
 
-/// Bytes of a row that follow each other, and their places among the taps.
+/// A run of bytes of a row, and which taps they are.
 #[derive(Debug)]
 #[cfg_attr(
     not(any(target_arch = "x86_64", target_arch = "aarch64")),
@@ -69,15 +72,15 @@ struct Taps {
 )]
 struct Window {
     start: usize,
-    /// For each first and each second tap its byte in the window, or [`ELSEWHERE`](Self::ELSEWHERE).
+    /// For each first and each second tap the index of its byte in the window, or [`ELSEWHERE`](Self::ELSEWHERE).
     bytes: [[u8; BLOCK]; 2],
 }
 
-/// A source row in red, green and blue, at the columns of the tensor.
+/// Red, green and blue of a picture's row at the columns of the tensor, in units of `1 / SAMPLED_ONE`.
 pub(super) type SampledRow = [Vec<i16>; 3];
 
 impl Instructions {
-    /// The best that this processor has.
+    /// The fastest that this processor has.
     pub(super) fn best() -> Self {
         #[cfg(target_arch = "x86_64")]
         if std::arch::is_x86_feature_detected!("avx2") {
@@ -92,7 +95,7 @@ impl Instructions {
 }
 
 impl Taps {
-    /// Of a row of so many bytes.
+    /// The taps in a row of `row_bytes` bytes, and the windows that cover them.
     fn new(firsts: [u32; BLOCK], seconds: [u32; BLOCK], row_bytes: usize) -> Self {
         let mut windows = Vec::new();
         if let Some(last_start) = row_bytes.checked_sub(Window::BYTES) {
@@ -120,12 +123,12 @@ impl Taps {
 
 impl Window {
     const BYTES: usize = 16;
-    /// What a shuffle makes 0.
+    /// The index of a tap that is in another window: a shuffle gives 0 for it.
     const ELSEWHERE: u8 = 0x80;
 }
 
 impl Sampler {
-    /// A sampler that begins with [`fill`](Self::fill).
+    /// A sampler without tables; [`fill`](Self::fill) comes first.
     pub(super) fn new(instructions: Instructions) -> Self {
         Self {
             instructions,
@@ -143,7 +146,7 @@ impl Sampler {
         self.chroma.clear();
         self.shares.clear();
         for taps in axis.taps().chunks(BLOCK) {
-            // Columns that are too many do as the last one does.
+            // Columns that fill up the last block repeat the last column.
             let tap = |i: usize| taps[i.min(taps.len() - 1)];
             let firsts = std::array::from_fn(|i| tap(i).first);
             let seconds = std::array::from_fn(|i| tap(i).second);
@@ -165,12 +168,12 @@ impl Sampler {
     pub(super) fn sample_planes(&mut self, color: Color, rows: [&[u8]; 3], out: &mut SampledRow) {
         match self.instructions {
             #[cfg(target_arch = "x86_64")]
-            // SAFETY: `Avx2` is made where the processor has it.
+            // SAFETY: `Avx2` is made only if the processor has AVX2.
             Instructions::Avx2 if rows[1].len() >= Window::BYTES => unsafe {
                 self.sample_planes_avx2(color, rows, out);
             },
             #[cfg(target_arch = "aarch64")]
-            // SAFETY: `Neon` is made where the processor has it.
+            // SAFETY: `Neon` is made only if the processor has NEON.
             Instructions::Neon if rows[1].len() >= Window::BYTES => unsafe {
                 self.sample_planes_neon(color, rows, out);
             },
@@ -202,7 +205,7 @@ impl Sampler {
         self.convert(color, out);
     }
 
-    /// What was picked to a sampled row.
+    /// Converts the picked samples to RGB and blends their taps.
     #[inline(always)]
     fn convert(&mut self, color: Color, out: &mut SampledRow) {
         let picked = self.picked.each_ref().map(Vec::as_slice);
@@ -241,15 +244,15 @@ impl Sampler {
     ) {
         match self.instructions {
             #[cfg(target_arch = "x86_64")]
-            // SAFETY: `Avx2` is made where the processor has it.
+            // SAFETY: `Avx2` is made only if the processor has AVX2.
             Instructions::Avx2 => unsafe { blend_rows_avx2(rows, weight, affine, out) },
-            // With NEON too: a build for aarch64 has it in these loops anyway.
+            // `Neon` needs no code of its own here, since the compiler uses NEON for these loops in any build for aarch64.
             _ => blend_rows(rows, weight, affine, out),
         }
     }
 }
 
-/// Picks the bytes of all first taps, then those of all second taps.
+/// Picks the bytes of all first taps into the first half of `picked`, and those of all second taps into the second half.
 fn pick(row: &[u8], taps: &[Taps], picked: &mut [u8]) {
     let (firsts, seconds) = picked.split_at_mut(picked.len() / 2);
     let firsts = firsts.as_chunks_mut::<BLOCK>().0;
@@ -262,7 +265,7 @@ fn pick(row: &[u8], taps: &[Taps], picked: &mut [u8]) {
     }
 }
 
-/// As [`pick`], from rows that share their taps and are not shorter than a window.
+/// Does the same as [`pick`] with rows that share their taps and are not shorter than a window.
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2")]
 fn pick_avx2<const N: usize>(rows: [&[u8]; N], taps: &[Taps], picked: [&mut [u8]; N]) {
@@ -297,7 +300,7 @@ fn pick_avx2<const N: usize>(rows: [&[u8]; N], taps: &[Taps], picked: [&mut [u8]
     }
 }
 
-/// As [`pick`], from rows that share their taps and are not shorter than a window.
+/// Does the same as [`pick`] with rows that share their taps and are not shorter than a window.
 #[cfg(target_arch = "aarch64")]
 #[target_feature(enable = "neon")]
 fn pick_neon<const N: usize>(rows: [&[u8]; N], taps: &[Taps], picked: [&mut [u8]; N]) {
@@ -330,14 +333,15 @@ fn pick_neon<const N: usize>(rows: [&[u8]; N], taps: &[Taps], picked: [&mut [u8]
     }
 }
 
-/// Blends the first and second taps of columns: values in 0..=255, all first ones before all second ones.
+/// Blends the two taps of each column. `values` are in 0..=255, all first taps before all second taps.
 #[inline(always)]
 fn blend_taps(values: &[i16], shares: &[i16], out: &mut Vec<i16>) {
     out.resize(shares.len(), 0);
     let (firsts, seconds) = values.split_at(shares.len());
     let taps = firsts.iter().zip(seconds).zip(shares);
     for (out, ((&first, &second), &share)) in out.iter_mut().zip(taps) {
-        // 7 bits more and a share of 15 bits: the upper half of the product has 6.
+        // The difference is shifted by 7 bits and the share has 15, so the upper 16 bits of the product have 6 fractional bits,
+        // as the shifted first tap.
         *out = (first << 6) + high((second - first) << 7, share);
     }
 }

@@ -1,5 +1,6 @@
-//! A picture to a model's input tensor in one pass over its rows: sampled as RGB, blended, scaled and written to their
-//! channel, with no whole RGB picture in between and no allocation once the geometry is known.
+//! The preprocessor: a picture comes in, the model's input tensor goes out. One pass over the tensor's rows samples the picture
+//! as RGB, blends, scales and writes each channel, so that there is no whole RGB picture in between, and no allocation once
+//! the geometry is known.
 
 use super::affine::ChannelAffine;
 use super::resize::Axis;
@@ -10,13 +11,13 @@ use twinsight_media::picture::{I420, PictureSize, Plane};
 /// What a detector takes.
 #[derive(Debug, Clone, Copy)]
 pub enum Picture<'a> {
-    /// A decoded frame.
+    /// The planes of a decoded frame.
     I420(I420<'a>),
     /// Interleaved 8-bit RGB without padding, `3 * width * height` bytes: pictures from files.
     Rgb {
-        /// Row after row.
+        /// The rows, from top to bottom.
         data: &'a [u8],
-        /// Width and height.
+        /// Width and height of the picture.
         size: PictureSize,
     },
 }
@@ -34,13 +35,13 @@ impl Picture<'_> {
 /// How a picture is fitted to the tensor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fit {
-    /// Width and height scaled each on its own.
+    /// Width and height are scaled each by a factor of its own.
     Stretch,
-    /// Scaled by one factor and placed; the rest is padding.
+    /// Both are scaled by one factor, and the rest of the tensor is padding.
     Letterbox {
-        /// Where the picture lies.
+        /// Where the picture lies in the tensor.
         align: Align,
-        /// The padding's value in each channel, as a byte.
+        /// The padding's value in each channel, as a byte of a picture.
         pad: u8,
     },
 }
@@ -48,9 +49,9 @@ pub enum Fit {
 /// Where a letterboxed picture lies in the tensor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Align {
-    /// In the middle; the odd row or column of padding is below or right.
+    /// It lies in the middle; an odd row or column of padding goes below or to the right.
     Center,
-    /// At the top left.
+    /// It lies at the top left.
     TopLeft,
 }
 
@@ -66,32 +67,32 @@ pub enum ChannelOrder {
 /// The input tensor of a model: `[1, 3, height, width]` of `f32`.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct TensorSpec {
-    /// Columns.
+    /// Its columns.
     pub width: usize,
-    /// Rows.
+    /// Its rows.
     pub height: usize,
-    /// Order of the three channels.
+    /// The order of its three channels.
     pub order: ChannelOrder,
-    /// What is done to the bytes of red, green and blue.
+    /// The scaling of red, green and blue, in this order whatever the tensor's is.
     pub affine: [ChannelAffine; 3],
-    /// How pictures are fitted.
+    /// How pictures are fitted to it.
     pub fit: Fit,
 }
 
-/// A box in tensor pixels, by its corners. Not limited to the tensor.
+/// A box in tensor pixels, given by its corners. It may reach beyond the tensor.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct TensorBox {
-    /// Left.
+    /// The left edge.
     pub x1: f32,
-    /// Top.
+    /// The top edge.
     pub y1: f32,
-    /// Right.
+    /// The right edge.
     pub x2: f32,
-    /// Bottom.
+    /// The bottom edge.
     pub y2: f32,
 }
 
-/// Where a picture lies in the tensor: maps boxes back.
+/// Where a picture lies in the tensor, in tensor pixels. It maps boxes back to the picture.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Placement {
     picture: PictureSize,
@@ -101,29 +102,29 @@ pub struct Placement {
     height: usize,
 }
 
-/// Turns pictures to tensors; owns the tensor and everything that is reused from one picture to the next.
+/// Turns pictures into tensors. It owns the tensor and everything that is reused from one picture to the next.
 #[derive(Debug)]
 pub struct Preprocessor {
     spec: TensorSpec,
     tensor: Vec<f32>,
-    /// What the tables were computed for.
+    /// The geometry that the tables were computed for.
     geometry: Option<Placement>,
     sampler: Sampler,
     rows: Axis,
-    /// The two source rows that are blended.
+    /// The two rows of the picture that are blended.
     sampled: [CachedRow; 2],
 }
 
 /// A sampled row of a picture.
 #[derive(Debug, Default)]
 struct CachedRow {
-    /// Which one it is, unless none of this picture yet.
+    /// The row's number in this picture; `None` before its first row was sampled.
     row: Option<u32>,
     values: SampledRow,
 }
 
 impl Placement {
-    /// How `picture` lies in a tensor. The size must not be zero.
+    /// Computes how a picture of this size, which must not be zero, lies in a tensor.
     pub fn new(spec: &TensorSpec, picture: PictureSize) -> Self {
         let (width, height) = match spec.fit {
             Fit::Stretch => (spec.width, spec.height),
@@ -193,17 +194,17 @@ impl Preprocessor {
         }
     }
 
-    /// What the tensor is.
-    pub fn spec(&self) -> &TensorSpec {
+    /// The shape and scaling of the tensor.
+    pub(crate) fn spec(&self) -> &TensorSpec {
         &self.spec
     }
 
-    /// The tensor as the last [`run`](Self::run) left it: red, green and blue (or the other way round), row after row.
+    /// The tensor as the last [`run`](Self::run) left it: the three channels in the order of the spec, each row after row.
     pub fn tensor(&self) -> &[f32] {
         &self.tensor
     }
 
-    /// Fills the tensor. `None` if the picture has no pixels or its bytes are fewer than its size says.
+    /// Fills the tensor. Gives `None` if the picture has no pixels or fewer bytes than its size says.
     pub fn run(&mut self, picture: &Picture<'_>) -> Option<Placement> {
         if !is_whole(picture) {
             return None;
@@ -214,7 +215,7 @@ impl Preprocessor {
         let [upper, lower] = &mut self.sampled;
         (upper.row, lower.row) = (None, None);
         for (row, tap) in self.rows.taps().iter().enumerate() {
-            // Going down, the row below becomes the row above.
+            // On the way down, the row below becomes the row above.
             if lower.row == Some(tap.first) {
                 std::mem::swap(upper, lower);
             }
@@ -258,7 +259,7 @@ impl Preprocessor {
 }
 
 impl CachedRow {
-    /// Makes it the row of that number, if it is not.
+    /// Samples this row of the picture, unless it is the one that is held already.
     fn fill(&mut self, row: u32, picture: &Picture<'_>, sampler: &mut Sampler) {
         if self.row == Some(row) {
             return;
@@ -277,7 +278,7 @@ impl CachedRow {
     }
 }
 
-/// The planes of red, green and blue in a tensor.
+/// The planes of red, green and blue, in this order, in a tensor.
 fn channels<'t>(tensor: &'t mut [f32], spec: &TensorSpec) -> [&'t mut [f32]; 3] {
     let plane = spec.width * spec.height;
     let (first, rest) = tensor.split_at_mut(plane);

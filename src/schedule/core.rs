@@ -1,91 +1,90 @@
-//! The scheduler's decision, without threads: freshest frames of all camera streams come in, one slot each, and
-//! the frame of whoever has waited longest goes out, with time passed in. [`Scheduler`](super::scheduler::Scheduler)
-//! runs it.
+//! The scheduler's decision, without threads: the freshest frames of all camera streams come in, one slot a stream, and the
+//! frame of the stream that has waited longest goes out. [`Scheduler`](super::scheduler::Scheduler) runs it and passes the
+//! time in.
 //!
-//! A frame leaves its slot in one of these ways, each counted on its stream: picked, replaced by a newer one
-//! (`rate_limited` if its stream was not yet due, else `replaced`), found too old when it could have been picked
-//! (`stale`; looked at when its turn comes or a newer one does), dropped because its model is set aside
-//! (`inference_failed`), or dropped with its stream (`camera_removed`, `shutdown`).
+//! A frame leaves its slot in one of these ways, and each is counted on its stream: a worker picks it; a newer one replaces
+//! it (`rate_limited` if its stream was not yet due, else `replaced`); it is found too old at its turn, or when a newer one
+//! comes (`stale`); its model is set aside (`inference_failed`); its stream ends (`camera_removed`, `shutdown`).
 //!
-//! Streams of the same model are held together: a model that may hang is given fewer workers, or none, so
-//! that those of other models go on.
+//! The scheduler knows which streams share a model: a model that may hang is given fewer workers, or none, so that the
+//! streams of other models go on.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::ready_queue::{ReadyQueue, Turn};
+use super::ready_queue::{QueueEntry, ReadyQueue};
 use crate::telemetry::ledger::FrameDrop;
 use crate::telemetry::metrics::StreamMetrics;
 use twinsight_media::picture::Frame;
 
-/// Time between two inferences of a stream without a limit, at [`Pace::Halved`].
+/// A stream without a rate limit is inferred once in this time at [`Pace::Halved`].
 const HALVED_UNLIMITED: Duration = Duration::from_millis(200);
 
-/// A stream that is scheduled. Ids are never used again.
+/// Names a stream of the scheduler. The id of a removed stream is never used again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SourceId(u64);
 
 /// How a stream is scheduled, and what its worker needs to know.
 #[derive(Debug, Clone)]
 pub struct SourceSettings<W> {
-    /// Time between the starts of two inferences; zero: every frame.
+    /// At least this time lies between the starts of two inferences; zero means every frame.
     pub min_interval: Duration,
-    /// A frame older than this is not inferred.
+    /// A frame older than this is dropped as stale.
     pub max_age: Duration,
-    /// Where the stream's frames are counted.
+    /// The stream's counters.
     pub metrics: Arc<StreamMetrics>,
-    /// The number of its model.
+    /// The index of its model among the pool's models.
     pub model: usize,
-    /// Handed to the worker with every frame.
+    /// What its worker needs to know; handed over with every frame.
     pub work: W,
 }
 
-/// How fast a stream is inferred, of what its settings allow.
+/// How much of the rate that its settings allow a stream gets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Pace {
-    /// As its settings say.
+pub(crate) enum Pace {
+    /// All of it.
     #[default]
     Usual,
-    /// Half as often, so that decoding has more of the processors; a stream without a limit: 5 times a second.
+    /// Half of it, so that decoding has more of the processors; a stream without a limit gets 5 inferences a second.
     Halved,
 }
 
-/// Which frames of a model are given out.
+/// Which frames of a model are given to workers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Admission {
-    /// As they come.
+pub(crate) enum Admission {
+    /// All of them, as they come.
     #[default]
     Open,
-    /// One at a time: the model has not been seen to work.
+    /// One at a time, because the model has not been seen to work yet.
     OneAtATime,
-    /// One at a time, and one of all models at this: it failed, and is tried.
+    /// One at a time, and at any moment one for all models under probe: the model failed and is tried again.
     Probe,
-    /// None: they are dropped as `inference_failed`.
+    /// None: frames are dropped as `inference_failed`.
     Closed,
 }
 
-/// How the frames of a model are given out.
+/// How the frames of a model are given to workers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct ModelRules {
-    /// Which.
-    pub admission: Admission,
-    /// While a run has taken longer than this, no further frame of the model is given out, if streams of other
-    /// models are there: a model that hangs holds the workers that it has by then.
-    pub suspect_after: Duration,
+pub(crate) struct ModelRules {
+    /// Which frames.
+    pub(crate) admission: Admission,
+    /// Once a run has taken longer than this, no further frame of the model is given out while streams of other models
+    /// are there, so that a model that hangs holds no more workers than it has by then.
+    pub(crate) suspect_after: Duration,
 }
 
-/// A frame to infer. Tell the scheduler with [`Scheduler::finished`] when it is done.
+/// A frame to infer. Its worker calls [`Scheduler::finished`](super::scheduler::Scheduler::finished) when it is done.
 #[derive(Debug)]
 pub struct Job<W> {
-    /// Whose frame it is.
+    /// The stream that it is of.
     pub source: SourceId,
-    /// The frame.
+    /// The picture and its times.
     pub frame: Frame,
-    /// From the stream's settings.
+    /// [`SourceSettings::work`] of the stream.
     pub work: W,
-    /// Frames of the stream that were neither inferred nor held back by its rate limit since the
-    /// last job that succeeded.
+    /// How many frames of the stream were neither inferred nor held back by its rate limit since the last job that
+    /// succeeded.
     pub skipped_frames: u64,
 }
 
@@ -94,41 +93,41 @@ pub struct Job<W> {
 pub enum JobEnd {
     /// The frame went through the model.
     Inferred,
-    /// It did not.
+    /// The run failed, hung or panicked.
     Failed,
 }
 
-/// What to do now.
+/// What a worker that is free does now.
 #[derive(Debug)]
 pub enum Pick<W> {
-    /// Infer this.
+    /// It infers this frame.
     Run(Job<W>),
-    /// Nothing is due before this moment, unless a frame is offered.
+    /// It waits, since nothing is due before this moment unless a frame is offered.
     WaitUntil(Instant),
-    /// Nothing waits.
+    /// It waits for a frame to be offered.
     Idle,
 }
 
-/// The decision, without threads.
+/// The state of all streams and models; see the module.
 #[derive(Debug)]
-pub struct Core<W> {
+pub struct SchedulerCore<W> {
     sources: BTreeMap<SourceId, Source<W>>,
-    /// Of the sources in line.
+    /// The sources that are [`QueueState::Queued`].
     ready_queue: ReadyQueue,
-    /// By the models' numbers.
-    lanes: Vec<Lane>,
+    /// One for each model, by its index.
+    lanes: Vec<ModelLane>,
     next_id: u64,
 }
 
-/// What is known of a model.
+/// The sources and runs of one model.
 #[derive(Debug, Default)]
-struct Lane {
+struct ModelLane {
     rules: ModelRules,
-    /// Sources that name it.
+    /// How many sources use it.
     sources: usize,
-    /// Runs of it, and when they began.
+    /// The sources whose frame is in inference, and when each run began.
     in_flight: Vec<(SourceId, Instant)>,
-    /// Sources whose turn it was, and that were held back.
+    /// The sources that are [`QueueState::Held`].
     held: Vec<SourceId>,
 }
 
@@ -137,24 +136,24 @@ struct Source<W> {
     settings: SourceSettings<W>,
     pace: Pace,
     slot: Option<Frame>,
-    place: Place,
-    /// Start of the last inference; the order of service.
+    queue_state: QueueState,
+    /// When the last inference began: the queue is in this order.
     served_at: Option<Instant>,
-    /// When the rate limit allows the next one.
+    /// When the rate limit allows the next inference.
     due_at: Option<Instant>,
     skipped_frames: u64,
 }
 
-/// Where a source stands.
+/// Where a source stands on its way to a worker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Place {
-    /// Nothing is in its slot.
+enum QueueState {
+    /// Its slot is empty.
     Empty,
-    /// Its frame waits for its turn: the source is in the line, once.
-    InLine,
-    /// It was its turn, and its model was given no frame: it gets in line again when that may have changed.
+    /// Its frame waits for its turn: the ready queue has one entry of it.
+    Queued,
+    /// It had its turn when its model was given no frame, and is queued again as soon as that may have changed.
     Held,
-    /// A frame of it is in inference; one that is in its slot gets in line afterwards.
+    /// A frame of it is in inference; the next one, if it comes meanwhile, is queued afterwards.
     InFlight,
 }
 
@@ -167,7 +166,7 @@ impl Default for ModelRules {
     }
 }
 
-impl<W> Default for Core<W> {
+impl<W> Default for SchedulerCore<W> {
     fn default() -> Self {
         Self {
             sources: BTreeMap::new(),
@@ -178,7 +177,7 @@ impl<W> Default for Core<W> {
     }
 }
 
-impl<W: Clone> Core<W> {
+impl<W: Clone> SchedulerCore<W> {
     /// Adds a stream.
     pub fn add(&mut self, settings: SourceSettings<W>) -> SourceId {
         let id = SourceId(self.next_id);
@@ -188,7 +187,7 @@ impl<W: Clone> Core<W> {
             settings,
             pace: Pace::Usual,
             slot: None,
-            place: Place::Empty,
+            queue_state: QueueState::Empty,
             served_at: None,
             due_at: None,
             skipped_frames: 0,
@@ -197,9 +196,9 @@ impl<W: Clone> Core<W> {
         id
     }
 
-    /// Changes how a stream is scheduled; its waiting frame stays. Another rate counts from the last
-    /// inference on: a raised one holds at once.
-    pub fn update(&mut self, id: SourceId, settings: SourceSettings<W>) {
+    /// Changes how a stream is scheduled; its waiting frame stays. A new rate counts from the last inference on, so a raised
+    /// one holds at once.
+    pub(crate) fn update(&mut self, id: SourceId, settings: SourceSettings<W>) {
         let Some(source) = self.sources.get_mut(&id) else {
             return;
         };
@@ -214,13 +213,13 @@ impl<W: Clone> Core<W> {
     }
 
     /// Changes how the frames of a model are given out.
-    pub fn set_model(&mut self, model: usize, rules: ModelRules) {
+    pub(crate) fn set_model(&mut self, model: usize, rules: ModelRules) {
         self.lane(model).rules = rules;
         self.release(model);
     }
 
-    /// Changes the pace of a stream, as another rate does.
-    pub fn set_pace(&mut self, id: SourceId, pace: Pace) {
+    /// Changes the pace of a stream; it holds at once, like a new rate.
+    pub(crate) fn set_pace(&mut self, id: SourceId, pace: Pace) {
         if let Some(source) = self.sources.get_mut(&id) {
             let settings = source.settings.clone();
             source.change(id, settings, pace, &mut self.ready_queue);
@@ -228,23 +227,23 @@ impl<W: Clone> Core<W> {
     }
 
     /// Removes a stream and drops its waiting frame.
-    pub fn remove(&mut self, id: SourceId, reason: FrameDrop) {
+    pub(crate) fn remove(&mut self, id: SourceId, reason: FrameDrop) {
         let Some(source) = self.sources.remove(&id) else {
             return;
         };
         let lane = self.lane(source.settings.model);
         lane.sources -= 1;
-        match source.place {
-            Place::InLine => self.ready_queue.leave(id),
-            Place::Held => lane.held.retain(|held| *held != id),
-            Place::Empty | Place::InFlight => {}
+        match source.queue_state {
+            QueueState::Queued => self.ready_queue.leave(id),
+            QueueState::Held => lane.held.retain(|held| *held != id),
+            QueueState::Empty | QueueState::InFlight => {}
         }
         if source.slot.is_some() {
             source.settings.metrics.frame_dropped(reason);
         }
     }
 
-    /// Puts a frame into its stream's slot. True when a worker might have something to do that it had not before.
+    /// Puts a frame into its stream's slot. True if a worker may have something to do now that it had not before.
     pub fn offer(&mut self, now: Instant, id: SourceId, frame: Frame) -> bool {
         let Some(source) = self.sources.get_mut(&id) else {
             return false;
@@ -264,25 +263,25 @@ impl<W: Clone> Core<W> {
             };
             source.drop_frame(reason);
         }
-        let gets_in_line = source.place == Place::Empty;
-        if gets_in_line {
-            source.get_in_line(id, &mut self.ready_queue);
+        let is_queued = source.queue_state == QueueState::Empty;
+        if is_queued {
+            source.enqueue(id, &mut self.ready_queue);
         }
-        gets_in_line
+        is_queued
     }
 
-    /// The frame of the stream that has waited longest since it was last served.
+    /// Takes the frame of the stream whose last inference began longest ago, among those that are due.
     pub fn pick(&mut self, now: Instant) -> Pick<W> {
         while let Some(id) = self.ready_queue.next(now) {
             let source = self
                 .sources
                 .get_mut(&id)
-                .expect("a source in line is there, because its removal takes it out");
+                .expect("a queued source exists, because its removal takes it out of the queue");
             let frame = source
                 .slot
                 .take()
-                .expect("a source in line has a frame, because it gets in with one");
-            source.place = Place::Empty;
+                .expect("a queued source has a frame, because it is queued with one");
+            source.queue_state = QueueState::Empty;
             if source.is_stale(&frame, now) {
                 source.drop_frame(FrameDrop::Stale);
                 continue;
@@ -292,7 +291,7 @@ impl<W: Clone> Core<W> {
                 Verdict::Run => {}
                 Verdict::Hold => {
                     source.slot = Some(frame);
-                    source.place = Place::Held;
+                    source.queue_state = QueueState::Held;
                     self.lanes[model].held.push(id);
                     continue;
                 }
@@ -314,10 +313,10 @@ impl<W: Clone> Core<W> {
             .map_or(Pick::Idle, Pick::WaitUntil)
     }
 
-    /// Ends a job: its stream may be picked again.
+    /// Ends a job, so that its stream may be picked again.
     pub fn finished(&mut self, id: SourceId, end: JobEnd, skipped_frames: u64) {
-        // By its own list: the stream may have another model by now, or be gone.
-        let runs = |lane: &Lane| lane.in_flight.iter().any(|(source, _)| *source == id);
+        // The run is looked for in all lanes, since the stream may have another model by now, or be gone.
+        let runs = |lane: &ModelLane| lane.in_flight.iter().any(|(source, _)| *source == id);
         if let Some(model) = self.lanes.iter().position(runs) {
             self.lanes[model]
                 .in_flight
@@ -325,12 +324,12 @@ impl<W: Clone> Core<W> {
             self.release(model);
         }
         if let Some(source) = self.sources.get_mut(&id)
-            && source.place == Place::InFlight
+            && source.queue_state == QueueState::InFlight
         {
             if source.slot.is_some() {
-                source.get_in_line(id, &mut self.ready_queue);
+                source.enqueue(id, &mut self.ready_queue);
             } else {
-                source.place = Place::Empty;
+                source.queue_state = QueueState::Empty;
             }
             if end == JobEnd::Failed {
                 source.skipped_frames += skipped_frames + 1;
@@ -339,14 +338,14 @@ impl<W: Clone> Core<W> {
     }
 
     /// Drops every waiting frame.
-    pub fn drain(&mut self, reason: FrameDrop) {
+    pub(crate) fn drain(&mut self, reason: FrameDrop) {
         self.ready_queue.clear();
         for source in self.sources.values_mut() {
             if source.slot.take().is_some() {
                 source.drop_frame(reason);
             }
             if source.waits_for_its_turn() {
-                source.place = Place::Empty;
+                source.queue_state = QueueState::Empty;
             }
         }
         for lane in &mut self.lanes {
@@ -354,26 +353,26 @@ impl<W: Clone> Core<W> {
         }
     }
 
-    fn lane(&mut self, model: usize) -> &mut Lane {
+    fn lane(&mut self, model: usize) -> &mut ModelLane {
         if self.lanes.len() <= model {
-            self.lanes.resize_with(model + 1, Lane::default);
+            self.lanes.resize_with(model + 1, ModelLane::default);
         }
         &mut self.lanes[model]
     }
 
-    /// Lets sources get in line again that were held back because of a model: its turns are looked at anew.
+    /// Queues the sources again that were held back because of a model.
     fn release(&mut self, model: usize) {
         for n in 0..self.lanes.len() {
             let lane = &mut self.lanes[n];
-            // A probe that is over makes room for one of another model; its own model is under trial no more by then, unless
-            // its run failed.
+            // A probe that is over makes room for one of another model. Its own model is under probe no more by then,
+            // unless the run failed.
             let concerned = n == model || lane.rules.admission == Admission::Probe;
             if !concerned || lane.held.is_empty() {
                 continue;
             }
             for id in std::mem::take(&mut lane.held) {
                 if let Some(source) = self.sources.get_mut(&id) {
-                    source.get_in_line(id, &mut self.ready_queue);
+                    source.enqueue(id, &mut self.ready_queue);
                 }
             }
         }
@@ -391,25 +390,25 @@ impl<W: Clone> Core<W> {
     }
 }
 
-/// Whether a frame may be given out whose turn it is.
+/// What becomes of a frame at its turn.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Verdict {
-    /// It may.
+    /// A worker gets it.
     Run,
-    /// Not now.
+    /// It waits until its model is given frames again.
     Hold,
-    /// Its model is set aside.
+    /// It is dropped, because its model is set aside.
     Refuse,
 }
 
-fn verdict(lanes: &[Lane], model: usize, now: Instant) -> Verdict {
+fn verdict(lanes: &[ModelLane], model: usize, now: Instant) -> Verdict {
     let lane = &lanes[model];
     let others = || lanes.iter().enumerate().filter(|(n, _)| *n != model);
     let hold = match lane.rules.admission {
         Admission::Closed => return Verdict::Refuse,
         Admission::OneAtATime => !lane.in_flight.is_empty(),
         Admission::Probe => {
-            let probing = |lane: &Lane| {
+            let probing = |lane: &ModelLane| {
                 lane.rules.admission == Admission::Probe && !lane.in_flight.is_empty()
             };
             !lane.in_flight.is_empty() || others().any(|(_, other)| probing(other))
@@ -425,12 +424,13 @@ fn verdict(lanes: &[Lane], model: usize, now: Instant) -> Verdict {
 }
 
 impl<W> Source<W> {
-    /// Its frame is in the line, or held back from it.
+    /// True while a frame of it waits and none is in inference.
     fn waits_for_its_turn(&self) -> bool {
-        matches!(self.place, Place::InLine | Place::Held)
+        matches!(self.queue_state, QueueState::Queued | QueueState::Held)
     }
 
-    /// Drops a frame whose model is set aside, at the rate at which it would have been inferred.
+    /// Drops a frame whose model is set aside. At most as many count as failed as would have been inferred; the others count
+    /// as rate-limited.
     fn refuse(&mut self, now: Instant) {
         if self.is_due(now) {
             self.drop_frame(FrameDrop::InferenceFailed);
@@ -440,7 +440,8 @@ impl<W> Source<W> {
         }
     }
 
-    /// Due by its settings: what its pace holds back beyond them is the node's fault.
+    /// True if its settings allow an inference now. What its pace holds back beyond them is not its camera's doing, and counts
+    /// as replaced.
     fn is_due(&self, now: Instant) -> bool {
         let held_back = self.interval() - self.settings.min_interval;
         self.due_at.is_none_or(|due_at| due_at <= now + held_back)
@@ -455,7 +456,7 @@ impl<W> Source<W> {
         id: SourceId,
         settings: SourceSettings<W>,
         pace: Pace,
-        turns: &mut ReadyQueue,
+        ready_queue: &mut ReadyQueue,
     ) {
         let before = self.interval();
         (self.settings, self.pace) = (settings, pace);
@@ -467,13 +468,13 @@ impl<W> Source<W> {
             .served_at
             .filter(|_| !interval.is_zero())
             .map(|served_at| served_at + interval);
-        if self.place == Place::InLine {
-            turns.leave(id);
-            self.get_in_line(id, turns);
+        if self.queue_state == QueueState::Queued {
+            ready_queue.leave(id);
+            self.enqueue(id, ready_queue);
         }
     }
 
-    /// Time between the starts of two inferences; zero: every frame.
+    /// At least this time lies between the starts of two inferences; zero means every frame.
     fn interval(&self) -> Duration {
         let usual = self.settings.min_interval;
         match self.pace {
@@ -483,14 +484,14 @@ impl<W> Source<W> {
         }
     }
 
-    /// Its frame waits for its turn from now on.
-    fn get_in_line(&mut self, id: SourceId, turns: &mut ReadyQueue) {
-        self.place = Place::InLine;
-        let turn = Turn {
+    /// Lets its frame wait for its turn.
+    fn enqueue(&mut self, id: SourceId, ready_queue: &mut ReadyQueue) {
+        self.queue_state = QueueState::Queued;
+        let entry = QueueEntry {
             served_at: self.served_at,
             source: id,
         };
-        turns.join(turn, self.due_at);
+        ready_queue.join(entry, self.due_at);
     }
 
     fn drop_frame(&mut self, reason: FrameDrop) {
@@ -500,15 +501,16 @@ impl<W> Source<W> {
         }
     }
 
-    /// Marks the stream as served; its skipped frames are told once.
+    /// Begins an inference; gives the number of frames that were skipped before it.
     fn start(&mut self, now: Instant) -> u64 {
         self.keep_cadence(now);
         self.served_at = Some(now);
-        self.place = Place::InFlight;
+        self.queue_state = QueueState::InFlight;
         std::mem::take(&mut self.skipped_frames)
     }
 
-    /// When the next one is due. A steady cadence: a frame that came a little late does not push all later ones.
+    /// Computes when the next inference is due. The cadence is steady: a frame that came a little late does not put off all
+    /// later ones.
     fn keep_cadence(&mut self, now: Instant) {
         let interval = self.interval();
         self.due_at = (!interval.is_zero()).then(|| match self.due_at {

@@ -6,7 +6,7 @@ use twinsight_media::picture::{Color, FrameTiming, PictureSize, PlanePool};
 pub(super) const MS: Duration = Duration::from_millis(1);
 
 pub(super) struct Bench {
-    pub(super) core: Core<usize>,
+    pub(super) core: SchedulerCore<usize>,
     metrics: Metrics,
     pool: PlanePool,
 }
@@ -14,7 +14,7 @@ pub(super) struct Bench {
 impl Bench {
     pub(super) fn new() -> Self {
         Self {
-            core: Core::default(),
+            core: SchedulerCore::default(),
             metrics: Metrics::new(),
             pool: PlanePool::new(4),
         }

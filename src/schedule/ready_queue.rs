@@ -1,5 +1,6 @@
-//! Whose turn it is: streams whose frame waits come in, and go out in the order of their last service, each
-//! once it is due. [`Core`](super::core::Core) asks it; the cost of an answer hardly grows with the number of streams.
+//! The order in which streams get their turn: streams whose frame waits come in, and go out in the order of their last
+//! inference, each once it is due. [`SchedulerCore`](super::core::SchedulerCore) owns it. The cost of a turn hardly grows
+//! with the number of streams.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -7,57 +8,56 @@ use std::time::Instant;
 
 use super::core::SourceId;
 
-/// The streams in line, each at most once. Heaps, since they allocate nothing once they have grown.
+/// The streams whose frame waits, each at most once. Heaps hold them, since those allocate nothing once they have grown.
 #[derive(Debug, Default)]
 pub(super) struct ReadyQueue {
-    /// May be served.
-    ready: BinaryHeap<Reverse<Turn>>,
-    /// May be served from a moment on.
-    waiting: BinaryHeap<Reverse<(Instant, Turn)>>,
+    /// Streams that are due.
+    ready: BinaryHeap<Reverse<QueueEntry>>,
+    /// Streams that are due from a moment on.
+    waiting: BinaryHeap<Reverse<(Instant, QueueEntry)>>,
 }
 
-/// A stream's place in the order: `None` (never served) comes before any instant, ids break ties.
+/// A stream in the queue. Entries are ordered by their fields: a stream that was never served (`None`) comes first, and ids
+/// break ties.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Turn {
-    /// Start of its last service.
+pub(super) struct QueueEntry {
+    /// When its last inference began.
     pub(super) served_at: Option<Instant>,
-    /// Whose it is.
     pub(super) source: SourceId,
 }
 
 impl ReadyQueue {
-    /// Puts a stream in line that is not; it is served no earlier than at `due_at`.
-    pub(super) fn join(&mut self, turn: Turn, due_at: Option<Instant>) {
+    /// Adds a stream that is not in the queue; it is served no earlier than at `due_at`.
+    pub(super) fn join(&mut self, entry: QueueEntry, due_at: Option<Instant>) {
         match due_at {
-            Some(due_at) => self.waiting.push(Reverse((due_at, turn))),
-            None => self.ready.push(Reverse(turn)),
+            Some(due_at) => self.waiting.push(Reverse((due_at, entry))),
+            None => self.ready.push(Reverse(entry)),
         }
     }
 
-    /// Takes the next one out of the line; none while none is due.
+    /// Takes the next stream out of the queue; `None` while none is due.
     pub(super) fn next(&mut self, now: Instant) -> Option<SourceId> {
-        while let Some(Reverse((due_at, turn))) = self.waiting.peek()
+        while let Some(Reverse((due_at, entry))) = self.waiting.peek()
             && *due_at <= now
         {
-            self.ready.push(Reverse(*turn));
+            self.ready.push(Reverse(*entry));
             self.waiting.pop();
         }
-        self.ready.pop().map(|Reverse(turn)| turn.source)
+        self.ready.pop().map(|Reverse(entry)| entry.source)
     }
 
-    /// When the next one of those will be due that are not yet.
+    /// When the next stream will be due, of those that are not yet.
     pub(super) fn next_due(&self) -> Option<Instant> {
         self.waiting.peek().map(|Reverse((due_at, _))| *due_at)
     }
 
-    /// Takes a stream out of the line. Walks all of it, as only changes of the configuration do.
+    /// Takes a stream out of the queue. It walks all of it, which is fine, since only changes of the configuration do this.
     pub(super) fn leave(&mut self, source: SourceId) {
-        self.ready.retain(|Reverse(turn)| turn.source != source);
+        self.ready.retain(|Reverse(entry)| entry.source != source);
         self.waiting
-            .retain(|Reverse((_, turn))| turn.source != source);
+            .retain(|Reverse((_, entry))| entry.source != source);
     }
 
-    /// Takes all of them out.
     pub(super) fn clear(&mut self) {
         self.ready.clear();
         self.waiting.clear();

@@ -1,26 +1,25 @@
-//! [`Core`] behind a mutex and a condition variable: decode threads offer frames, inference workers wait for the
-//! next one to infer.
+//! [`SchedulerCore`] behind a mutex and a condition variable: decode threads offer frames, and inference workers wait for
+//! the next one to infer.
 
 use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
 
-pub use super::core::{
-    Admission, Core, Job, JobEnd, ModelRules, Pace, Pick, SourceId, SourceSettings,
-};
+pub(crate) use super::core::{Admission, ModelRules, Pace};
+pub use super::core::{Job, JobEnd, Pick, SchedulerCore, SourceId, SourceSettings};
 use crate::telemetry::ledger::FrameDrop;
 use twinsight_media::picture::Frame;
 
 /// The scheduler that decode threads and inference workers share.
 #[derive(Debug)]
-pub struct Scheduler<W> {
+pub(crate) struct Scheduler<W> {
     shared: Mutex<Shared<W>>,
     changed: Condvar,
 }
 
 #[derive(Debug)]
 struct Shared<W> {
-    core: Core<W>,
+    core: SchedulerCore<W>,
     closed: bool,
 }
 
@@ -28,7 +27,7 @@ impl<W: Clone> Default for Scheduler<W> {
     fn default() -> Self {
         Self {
             shared: Mutex::new(Shared {
-                core: Core::default(),
+                core: SchedulerCore::default(),
                 closed: false,
             }),
             changed: Condvar::new(),
@@ -38,40 +37,40 @@ impl<W: Clone> Default for Scheduler<W> {
 
 impl<W: Clone> Scheduler<W> {
     /// Adds a stream.
-    pub fn add(&self, settings: SourceSettings<W>) -> SourceId {
+    pub(crate) fn add(&self, settings: SourceSettings<W>) -> SourceId {
         self.shared.lock().core.add(settings)
     }
 
     /// Changes how a stream is scheduled.
-    pub fn update(&self, id: SourceId, settings: SourceSettings<W>) {
+    pub(crate) fn update(&self, id: SourceId, settings: SourceSettings<W>) {
         self.shared.lock().core.update(id, settings);
         self.changed.notify_all();
     }
 
     /// Changes the pace of a stream.
-    pub fn set_pace(&self, id: SourceId, pace: Pace) {
+    pub(crate) fn set_pace(&self, id: SourceId, pace: Pace) {
         self.shared.lock().core.set_pace(id, pace);
         self.changed.notify_all();
     }
 
     /// Changes how the frames of a model are given out.
-    pub fn set_model(&self, model: usize, rules: ModelRules) {
+    pub(crate) fn set_model(&self, model: usize, rules: ModelRules) {
         self.shared.lock().core.set_model(model, rules);
         self.changed.notify_all();
     }
 
     /// The age above which a stream's frames are not inferred.
-    pub fn max_age(&self, id: SourceId) -> Option<Duration> {
+    pub(crate) fn max_age(&self, id: SourceId) -> Option<Duration> {
         self.shared.lock().core.max_age(id)
     }
 
     /// Removes a stream.
-    pub fn remove(&self, id: SourceId, reason: FrameDrop) {
+    pub(crate) fn remove(&self, id: SourceId, reason: FrameDrop) {
         self.shared.lock().core.remove(id, reason);
     }
 
     /// Puts a frame into its stream's slot. Never waits for inference.
-    pub fn offer(&self, id: SourceId, frame: Frame) {
+    pub(crate) fn offer(&self, id: SourceId, frame: Frame) {
         let mut shared = self.shared.lock();
         if shared.closed {
             let metrics = shared.core.metrics(id);
@@ -87,8 +86,8 @@ impl<W: Clone> Scheduler<W> {
 
     /// Waits for the next frame to infer; `None` once the scheduler is closed.
     ///
-    /// `alive` is called at least once in `beat`, so that a supervisor sees an idle worker live.
-    pub fn next(&self, beat: Duration, mut alive: impl FnMut()) -> Option<Job<W>> {
+    /// It calls `alive` at least once in `beat`, so that a supervisor sees that an idle worker lives.
+    pub(crate) fn next(&self, beat: Duration, mut alive: impl FnMut()) -> Option<Job<W>> {
         let mut shared = self.shared.lock();
         loop {
             alive();
@@ -110,14 +109,14 @@ impl<W: Clone> Scheduler<W> {
         }
     }
 
-    /// Ends a job.
-    pub fn finished(&self, id: SourceId, end: JobEnd, skipped_frames: u64) {
+    /// Ends a job, so that its stream may be picked again.
+    pub(crate) fn finished(&self, id: SourceId, end: JobEnd, skipped_frames: u64) {
         self.shared.lock().core.finished(id, end, skipped_frames);
         self.changed.notify_one();
     }
 
-    /// Ends scheduling: waiting frames are dropped, workers get `None`, later frames are dropped too.
-    pub fn close(&self) {
+    /// Ends scheduling: waiting and later frames are dropped, and workers get `None`.
+    pub(crate) fn close(&self) {
         let mut shared = self.shared.lock();
         shared.closed = true;
         shared.core.drain(FrameDrop::Shutdown);

@@ -5,6 +5,8 @@ use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::time::{Duration, Instant};
 
+use procfs::FromRead;
+use procfs::process::Schedstat;
 use twinsight_client::clock::thread_cpu;
 
 /// What a piece of work took.
@@ -43,7 +45,10 @@ impl Stopwatch {
     }
 }
 
-/// How long a thread was ready to run and had no processor. Where the kernel does not tell, never.
+/// How long a thread was ready to run and had no processor. Where the kernel does not tell, that is never.
+///
+/// It keeps its file open, since it is read at each inference run: `procfs` by itself opens the thread's folder and the file
+/// anew for every reading, which takes four system calls more.
 #[derive(Debug)]
 pub struct RunDelay {
     schedstat: Option<File>,
@@ -80,10 +85,8 @@ impl RunDelay {
     fn read(&self) -> Option<Duration> {
         let mut text = [0; 128];
         let length = self.schedstat.as_ref()?.read_at(&mut text, 0).ok()?;
-        let text = std::str::from_utf8(text.get(..length)?).ok()?;
-        // Nanoseconds on a processor, then waiting for one, then turns.
-        let waited = text.split_whitespace().nth(1)?.parse().ok()?;
-        Some(Duration::from_nanos(waited))
+        let read = Schedstat::from_read(text.get(..length)?).ok()?;
+        Some(Duration::from_nanos(read.run_delay))
     }
 }
 

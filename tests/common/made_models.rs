@@ -1,5 +1,5 @@
-//! Tiny ONNX files of a test's own, which do what no good model does. Their output is of the kind `yolo`, with one class and
-//! one anchor.
+//! Tiny ONNX files that tests write themselves, since no good model does what these do. All but [`identity`] have an output
+//! of the kind `yolo`, with one class and one anchor.
 #![allow(
     dead_code,
     clippy::unwrap_used,
@@ -25,6 +25,20 @@ pub const PERSON: [f32; 5] = [16.0, 16.0, 8.0, 8.0, 0.9];
 pub fn constant(values: [f32; 5]) -> Vec<u8> {
     let nodes = [node("Identity", &["c"], &["output0"], &[])];
     model(&nodes, values)
+}
+
+/// A model whose output `logits` is its picture of 8 x 8 pixels, written in this version of the format and of the operators.
+pub fn identity(ir_version: u64, opset: u64) -> Vec<u8> {
+    let picture = [1, 3, 8, 8];
+    let graph = graph(
+        &[node("Identity", &["images"], &["logits"], &[])],
+        &[],
+        &[
+            outlet(11, "images", FLOAT, &picture),
+            outlet(12, "logits", FLOAT, &picture),
+        ],
+    );
+    file(&graph, ir_version, opset)
 }
 
 /// A model that loops for hours on a picture that has any contrast, and sees a person on one that has none.
@@ -103,7 +117,7 @@ pub fn stuck() -> Vec<u8> {
     model(&nodes, PERSON)
 }
 
-/// The picture's contrast (0 to 1) as a whole number of at most `most`: `many`.
+/// Nodes that compute the picture's contrast (0 to 1) as a whole number of at most `most`, in `many`.
 fn contrast(most: f32) -> Vec<Vec<u8>> {
     let no_dims = || [text(1, "keepdims"), number(3, 0), number(20, 2)].concat();
     let to_int64 = [text(1, "to"), number(3, INT64), number(20, 2)].concat();
@@ -159,7 +173,7 @@ pub fn install(folder: &Path, name: &str, model: &[u8]) {
     std::fs::write(folder.join(format!("{name}.toml")), manifest).unwrap();
 }
 
-/// With `c` of these numbers.
+/// A model of these nodes, whose constant `c` has these numbers.
 fn model(nodes: &[Vec<u8>], c: [f32; 5]) -> Vec<u8> {
     let numbers: Vec<u8> = c.iter().flat_map(|n| n.to_le_bytes()).collect();
     let graph = graph(
@@ -170,7 +184,17 @@ fn model(nodes: &[Vec<u8>], c: [f32; 5]) -> Vec<u8> {
             outlet(12, "output0", FLOAT, &[1, 5, 1]),
         ],
     );
-    [number(1, 8), bytes(7, &graph), bytes(8, &number(2, 13))].concat()
+    file(&graph, 8, 13)
+}
+
+/// The file of a graph (a `ModelProto`).
+fn file(graph: &[u8], ir_version: u64, opset: u64) -> Vec<u8> {
+    [
+        number(1, ir_version),
+        bytes(7, graph),
+        bytes(8, &number(2, opset)),
+    ]
+    .concat()
 }
 
 fn graph(nodes: &[Vec<u8>], constants: &[Vec<u8>], outlets: &[Vec<u8>]) -> Vec<u8> {

@@ -17,6 +17,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use crate::common::ports::unused_address;
 use crate::common::{NodeProcess, Outcome, fake, root, start_hub, twinsight};
+use crate::made_models;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use tempfile::TempDir;
@@ -795,58 +796,6 @@ fn an_onnx_runtime_that_cannot_be_used() {
     );
 }
 
-/// Fields of protobuf, enough for a tiny ONNX file.
-mod onnx {
-    pub(super) fn number(field: u8, value: u8) -> Vec<u8> {
-        assert!(value < 128);
-        vec![field << 3, value]
-    }
-
-    pub(super) fn bytes(field: u8, inside: &[u8]) -> Vec<u8> {
-        let length = u8::try_from(inside.len()).unwrap();
-        let length = if length < 128 {
-            vec![length]
-        } else {
-            vec![length & 0x7f | 0x80, length >> 7]
-        };
-        [&[field << 3 | 2], &length[..], inside].concat()
-    }
-
-    /// A tensor of f32 `[1, 3, 8, 8]` by its name.
-    fn value(field: u8, name: &str) -> Vec<u8> {
-        let dims: Vec<u8> = [1, 3, 8, 8]
-            .iter()
-            .flat_map(|dim| bytes(1, &number(1, *dim)))
-            .collect();
-        let tensor = [number(1, 1), bytes(2, &dims)].concat();
-        let kind = bytes(2, &bytes(1, &tensor));
-        bytes(field, &[bytes(1, name.as_bytes()), kind].concat())
-    }
-
-    /// A model that gives its picture back.
-    pub(super) fn identity(ir_version: u8, opset: u8) -> Vec<u8> {
-        let node = [
-            bytes(1, b"images"),
-            bytes(2, b"logits"),
-            bytes(4, b"Identity"),
-        ]
-        .concat();
-        let graph = [
-            bytes(1, &node),
-            bytes(2, b"g"),
-            value(11, "images"),
-            value(12, "logits"),
-        ]
-        .concat();
-        [
-            number(1, ir_version),
-            bytes(7, &graph),
-            bytes(8, &number(2, opset)),
-        ]
-        .concat()
-    }
-}
-
 /// A folder with one model and its manifest.
 fn models(bytes: &[u8]) -> (TempDir, PathBuf) {
     let folder = tempfile::tempdir().unwrap();
@@ -897,8 +846,8 @@ fn a_model_that_cannot_be_used() {
     };
     let newest_remedy = "; install a newer ONNX Runtime and set `runtime.library`, or export the model again with an older opset";
     for (bytes, version) in [
-        (onnx::identity(99, 13), "IR version 99"),
-        (onnx::identity(8, 99), "opset 99"),
+        (made_models::identity(99, 13), "IR version 99"),
+        (made_models::identity(8, 99), "opset 99"),
     ] {
         let (too_new, file) = check(&bytes);
         too_new.begins(
@@ -908,7 +857,7 @@ fn a_model_that_cannot_be_used() {
         );
         assert!(too_new.line("model tiny").ends_with(newest_remedy));
     }
-    let (other, file) = check(&onnx::identity(8, 13));
+    let (other, file) = check(&made_models::identity(8, 13));
     other.begins(
         "fail",
         "model tiny",

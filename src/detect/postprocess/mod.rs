@@ -1,68 +1,68 @@
-//! Model outputs to candidates, one file an output kind. Raw arrays and their shapes come in, candidates in tensor
-//! pixels go out. A shape that does not fit is a [`Mismatch`]; a score that is none, or a box of enough score whose edges
-//! are not finite, is [`Implausible`]: what such outputs tell is not that nothing is there.
+//! Reads the outputs of models, with one file for each output kind: raw arrays and their shapes come in, candidates in tensor
+//! pixels go out. The detector runs it. A shape that does not fit is a [`Mismatch`]. A score that cannot be one, or a box of
+//! enough score whose edges are not finite, is [`Implausible`], since such outputs do not mean that nothing was seen.
 
-pub mod rows;
+pub(crate) mod rows;
 pub mod ssd;
 pub mod yolo;
 
 use super::nms::Candidate;
 use crate::preprocess::TensorBox;
 
-/// Scores may leave 0 to 1 by this much, as quantised ones do; they are taken as 0 or 1.
+/// Scores may lie outside of 0 to 1 by this much, as those of quantised models do; they count as 0 or 1.
 const SCORE_SLACK: f32 = 0.01;
 
-/// An output of a model: its dimensions and its values, the last dimension contiguous.
+/// An output of a model. The last dimension is contiguous.
 #[derive(Debug, Clone, Copy)]
 pub struct Array<'a> {
-    /// The name of the output.
+    /// The output's name in the model.
     pub name: &'a str,
-    /// The dimensions.
+    /// Its shape.
     pub dims: &'a [i64],
-    /// The values.
+    /// Its elements, as many as the shape says.
     pub values: &'a [f32],
 }
 
-/// An output that has another shape than its kind.
+/// An output has another shape than its kind.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("output `{output}` should have shape {expected} and has {found}")]
 pub struct Mismatch {
     /// The name of the output.
-    pub output: String,
+    pub(super) output: String,
     /// The shape of its kind.
-    pub expected: String,
+    pub(super) expected: String,
     /// The shape it has.
-    pub found: String,
+    pub(super) found: String,
 }
 
-/// A number in an output that no detector gives.
+/// An output has a number that no detector gives.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 #[error(
     "output `{output}` has {found} as {place}, which should be {expected}: the model or its manifest is wrong"
 )]
 pub struct Implausible {
     /// The name of the output.
-    pub output: String,
+    pub(super) output: String,
     /// The number.
-    pub found: f32,
-    /// What it stands for.
-    pub place: &'static str,
-    /// What may stand there.
-    pub expected: &'static str,
+    pub(super) found: f32,
+    /// What the number stands for.
+    pub(super) place: &'static str,
+    /// Which numbers are possible there.
+    pub(super) expected: &'static str,
 }
 
-/// Why outputs give no candidates.
+/// Why an output gives no candidates.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum OutputError {
-    /// Their shape is not that of their kind.
+    /// Its shape is not that of its kind.
     #[error(transparent)]
     Shape(#[from] Mismatch),
-    /// Their numbers cannot be.
+    /// It has an impossible number.
     #[error(transparent)]
     Numbers(#[from] Implausible),
 }
 
-/// Which candidates are wanted.
+/// Which candidates a camera wants.
 #[derive(Debug, Clone)]
 pub struct Filter {
     min_score: f32,
@@ -70,11 +70,11 @@ pub struct Filter {
     used: Vec<bool>,
 }
 
-/// The label of a class number that a model never uses.
-pub const UNUSED_LABEL: &str = "-";
+/// The label that stands for a class number that the model never uses.
+pub(crate) const UNUSED_LABEL: &str = "-";
 
 impl Filter {
-    /// A filter for a model's labels that lets everything pass.
+    /// A filter for a model's labels that lets all classes pass that the model uses.
     pub fn new(labels: &[String]) -> Self {
         let used: Vec<bool> = labels.iter().map(|label| label != UNUSED_LABEL).collect();
         Self {
@@ -84,7 +84,7 @@ impl Filter {
         }
     }
 
-    /// Takes other settings; no classes means all of them.
+    /// Sets what a camera wants; no classes means all of them.
     pub fn set(&mut self, min_score: f32, classes: &[usize]) {
         self.min_score = min_score;
         for (class_id, wanted) in self.wanted.iter_mut().enumerate() {
@@ -92,7 +92,7 @@ impl Filter {
         }
     }
 
-    /// Number of labels, used or not.
+    /// How many classes the model has, used or not.
     pub fn classes(&self) -> usize {
         self.used.len()
     }
@@ -102,22 +102,22 @@ impl Filter {
         self.used.get(class_id).copied().unwrap_or(false)
     }
 
-    /// True if the class is wanted and the score suffices; never for a score that is not a number.
+    /// True if the class is wanted and the score suffices. A score that is not a number never does.
     fn passes(&self, class_id: usize, score: f32) -> bool {
         score >= self.min_score && self.wanted.get(class_id).copied().unwrap_or(false)
     }
 }
 
-/// Reused between pictures.
+/// Memory that is reused from one picture to the next.
 #[derive(Debug, Default)]
 pub struct Scratch {
     best: Vec<f32>,
     class: Vec<u32>,
-    /// The candidates found.
+    /// The candidates of the picture.
     pub candidates: Vec<Candidate>,
 }
 
-/// Adds a candidate of an output that passed; one without an area is none.
+/// Adds a candidate that passed the filter. A box without an area is left out.
 fn add(
     candidates: &mut Vec<Candidate>,
     output: &Array<'_>,
@@ -126,7 +126,7 @@ fn add(
     class_id: usize,
 ) -> Result<(), Implausible> {
     let TensorBox { x1, y1, x2, y2 } = corners;
-    // Finite edges may be so far apart that their area is not.
+    // Finite edges may be so far apart that their area is not finite.
     let area = (x2 - x1) * (y2 - y1);
     let endless = [x1, y1, x2, y2, area].into_iter().find(|n| !n.is_finite());
     if let Some(found) = endless {
@@ -136,7 +136,7 @@ fn add(
     Ok(())
 }
 
-/// True for what can be a score; not for what is not a number.
+/// True for a number that can be a score, which NaN cannot.
 fn is_score(value: f32) -> bool {
     (-SCORE_SLACK..=1.0 + SCORE_SLACK).contains(&value)
 }
@@ -155,9 +155,10 @@ impl Array<'_> {
         self.implausible(found, "a score", "from 0 to 1")
     }
 
-    /// Refuses `scores`, a part of the values, if one of them is none: those that are too low to matter, too.
+    /// Refuses `scores`, a part of the values, if one of them cannot be a score. Negative ones are refused too, although the filter
+    /// would drop them.
     fn check_scores(&self, scores: &[f32]) -> Result<(), Implausible> {
-        // Without a way out, so that the compiler makes it wide: nearly always all are good.
+        // The loop has no early exit, so that the compiler vectorises it: nearly always all scores are good.
         let good = scores
             .iter()
             .fold(true, |all, &score| all & is_score(score));
@@ -176,7 +177,7 @@ impl Array<'_> {
         }
     }
 
-    /// The dimensions as lengths, if the values fill them.
+    /// The dimensions as lengths, if there are `RANK` of them and as many values as they say.
     fn lengths<const RANK: usize>(&self) -> Option<[usize; RANK]> {
         let dims: [i64; RANK] = self.dims.try_into().ok()?;
         let mut lengths = [0; RANK];

@@ -1,4 +1,5 @@
-//! `rows`: `[1, N, 6]`: x1, y1, x2, y2 in tensor pixels, score, class: end-to-end models.
+//! The output kind `rows` of end-to-end models: an array `[1, N, 6]` comes in, whose rows are x1, y1, x2, y2 in tensor pixels,
+//! score and class; candidates go out.
 
 use super::{Array, Filter, OutputError, Scratch, add, is_score};
 use crate::preprocess::TensorBox;
@@ -6,9 +7,8 @@ use crate::preprocess::TensorBox;
 /// Appends the candidates that pass to `scratch.candidates`.
 ///
 /// # Errors
-/// When the shape is not `[1, N, 6]`, or its numbers cannot be. A row of a negative class is padding, whatever
-/// else it holds.
-pub fn candidates(
+/// If the shape is not `[1, N, 6]`, or a number is impossible. A row of a negative class is padding, whatever else it holds.
+pub(crate) fn candidates(
     rows: &Array<'_>,
     filter: &Filter,
     scratch: &mut Scratch,
@@ -42,7 +42,7 @@ pub fn candidates(
     Ok(())
 }
 
-/// The class number that a float holds, if it is finite and not below 0. Numbers beyond the model's classes no filter lets pass.
+/// The class number that a float holds, if it is finite and not below 0. The filter drops numbers beyond the model's classes.
 #[expect(
     clippy::cast_possible_truncation,
     clippy::cast_sign_loss,

@@ -1,5 +1,5 @@
-//! `ssd`: scores `[1, N, C]` (sigmoid applied) and boxes `[1, N, 1, 4]` or `[1, N, 4]`: ymin, xmin, ymax, xmax as shares
-//! of the tensor. One label a candidate: the class with the highest score.
+//! The output kind `ssd`: scores `[1, N, C]`, after the sigmoid, and boxes `[1, N, 1, 4]` or `[1, N, 4]` come in; the boxes are
+//! ymin, xmin, ymax, xmax as shares of the tensor. Candidates go out, each with the class of the highest score.
 
 use super::{Array, Filter, OutputError, Scratch, add};
 use crate::preprocess::TensorBox;
@@ -7,7 +7,7 @@ use crate::preprocess::TensorBox;
 /// Appends the candidates that pass to `scratch.candidates`. `input` is width and height of the tensor.
 ///
 /// # Errors
-/// When the shapes are not those above, or their numbers cannot be.
+/// If the shapes are not those above, or a number is impossible.
 pub fn candidates(
     scores: &Array<'_>,
     boxes: &Array<'_>,
@@ -46,8 +46,8 @@ pub fn candidates(
     Ok(())
 }
 
-/// The used class with the highest score, the first of equals. None if nothing reaches the filter's score, which
-/// is most of the anchors and needs no index.
+/// The used class with the highest score, or the first of several. `None` if no score reaches the filter's. This is so for most
+/// anchors, which is why the highest score is looked for first, without its index.
 fn best(row: &[f32], filter: &Filter) -> Option<(usize, f32)> {
     let mut found = None;
     let mut highest = f32::NEG_INFINITY;

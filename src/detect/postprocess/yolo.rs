@@ -1,5 +1,5 @@
-//! `yolo`: `[1, 4 + C, N]`: rows of cx, cy, w, h in tensor pixels, then a row of scores a class. One label a
-//! candidate: the class with the highest score.
+//! The output kind `yolo`: an array `[1, 4 + C, N]` comes in, with the rows cx, cy, w, h in tensor pixels and then a row of scores
+//! for each class. Candidates go out, each with the class of the highest score.
 
 use super::{Array, Filter, OutputError, Scratch, add};
 use crate::preprocess::TensorBox;
@@ -7,7 +7,7 @@ use crate::preprocess::TensorBox;
 /// Appends the candidates that pass to `scratch.candidates`.
 ///
 /// # Errors
-/// When the shape is not `[1, 4 + C, N]`, or its numbers cannot be.
+/// If the shape is not `[1, 4 + C, N]`, or a number is impossible.
 pub fn candidates(
     predictions: &Array<'_>,
     filter: &Filter,
@@ -27,7 +27,7 @@ pub fn candidates(
     scratch.best.resize(anchors, f32::NEG_INFINITY);
     scratch.class.clear();
     scratch.class.resize(anchors, 0);
-    // Row by row, as the values lie: the compiler makes this wide.
+    // The loop goes row by row, as the values lie in memory, so that the compiler vectorises it.
     for (class_id, row) in (0u32..).zip(scores.chunks_exact(anchors)) {
         if !filter.is_used(class_id as usize) {
             continue;

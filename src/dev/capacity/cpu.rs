@@ -1,79 +1,66 @@
-//! Whose CPU time it was: `/proc` is read before and after, the difference goes out by what the threads are
-//! for. Read by the command's task at the edges of a step.
+//! Whose CPU time it was: the command's task reads `/proc` at the edges of a step, and the difference of two readings goes
+//! out, told apart by what the threads are for.
 
 use std::collections::HashMap;
-use std::fs;
 use std::time::{Duration, Instant};
 
-/// The unit of times in `/proc`, the same on every Linux.
-const TICK_MS: u64 = 10;
+use procfs::process::{Process, Schedstat, Stat, Task};
+use procfs::{CurrentSI, KernelStats};
 
 /// What a thread is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Group {
-    /// The cameras and the hub, which are elsewhere in real life.
+    /// It belongs to the cameras or the hub, which run on other machines in real use.
     Outside,
-    /// A stream's reordering and decoding.
+    /// It reorders and decodes a stream.
     Decoding,
-    /// Receiving, inference and the rest of the node.
+    /// It belongs to the rest of the node, such as receiving and inference.
     Node,
 }
 
-/// CPU time so far.
+/// A reading of the CPU time that all threads and programs have used so far.
 #[derive(Debug)]
 pub(super) struct CpuReading {
     at: Instant,
-    threads: HashMap<String, (Group, Duration)>,
-    /// Of all programs; none where the system does not tell it.
+    threads: HashMap<i32, (Group, Duration)>,
+    /// The time of all programs, where the system tells it.
     machine: Option<Duration>,
 }
 
-/// CPU time between two readings, as cores that were busy.
+/// The CPU time between two readings, as the number of cores that were busy.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub(super) struct CpuUse {
-    /// The node's, decoding included.
+    /// What the node used, with decoding.
     pub(super) node: f64,
-    /// Of it, decoding.
+    /// What decoding used of that.
     pub(super) decoding: f64,
-    /// The cameras' and the hub's.
+    /// What the cameras and the hub used.
     pub(super) outside: f64,
-    /// Other programs'.
+    /// What other programs used.
     pub(super) others: f64,
 }
 
 impl CpuReading {
-    /// Reads it; `outside` is the name of the threads of the cameras and the hub.
+    /// Reads `/proc`. `outside` is the name of the threads of the cameras and the hub.
     pub(super) fn now(outside: &str) -> Self {
-        let tasks = fs::read_dir("/proc/self/task").into_iter().flatten();
-        let threads = tasks.flatten().filter_map(|task| {
-            // A thread may end meanwhile.
-            let stat = fs::read_to_string(task.path().join("stat")).ok()?;
-            let (name, ticks) = thread_time(&stat)?;
-            // A camera works for less than a tick in a second, so that ticks may say nothing of it. What tells
-            // nanoseconds is an option of the kernel's, and zeros without.
-            let precise = fs::read_to_string(task.path().join("schedstat")).ok();
-            let spent = precise
-                .and_then(|stat| time_on_cpu(&stat))
-                .filter(|spent| !spent.is_zero())
-                .unwrap_or(ticks);
-            let group = match name {
+        let tasks = Process::myself().and_then(|process| process.tasks());
+        let threads = tasks.into_iter().flatten().flatten().filter_map(|task| {
+            let (name, spent) = thread_time(&task)?;
+            let group = match name.as_str() {
                 name if name == outside => Group::Outside,
                 name if name.starts_with("dec-") => Group::Decoding,
                 _ => Group::Node,
             };
-            let id = task.file_name().to_string_lossy().into_owned();
-            Some((id, (group, spent)))
+            Some((task.tid, (group, spent)))
         });
         Self {
             at: Instant::now(),
             threads: threads.collect(),
-            machine: fs::read_to_string("/proc/stat")
-                .ok()
-                .and_then(|stat| machine_time(&stat)),
+            machine: KernelStats::current().ok().map(|stat| busy_time(&stat)),
         }
     }
 
-    /// What was used since an earlier reading. A thread that ended meanwhile is left out.
+    /// Computes what was used since an earlier reading. A thread that ended meanwhile does not count.
     pub(super) fn since(&self, earlier: &Self) -> CpuUse {
         let elapsed = self.at.saturating_duration_since(earlier.at).as_secs_f64();
         let sum = |wanted: &[Group]| -> f64 {
@@ -100,66 +87,80 @@ impl CpuReading {
     }
 }
 
-/// Name and CPU time of a thread, from its `stat`.
-fn thread_time(stat: &str) -> Option<(&str, Duration)> {
-    // The name is in brackets, and may have any in it. Behind it utime and stime are the 12th and 13th.
-    let (_, rest) = stat.split_once('(')?;
-    let (name, fields) = rest.rsplit_once(')')?;
-    Some((name, ticks(fields.split_whitespace().skip(11).take(2))?))
+/// The name of a thread and its CPU time so far; `None` for a thread that has ended meanwhile.
+fn thread_time(task: &Task) -> Option<(String, Duration)> {
+    let stat = task.stat().ok()?;
+    let spent = spent(
+        &stat,
+        task.schedstat().ok().as_ref(),
+        procfs::ticks_per_second(),
+    );
+    Some((stat.comm, spent))
 }
 
-/// CPU time of a thread, from its `schedstat`: nanoseconds on a CPU, then waiting for one, then turns.
-fn time_on_cpu(schedstat: &str) -> Option<Duration> {
-    let on_cpu = schedstat.split_whitespace().next()?.parse().ok()?;
-    Some(Duration::from_nanos(on_cpu))
-}
-
-/// CPU time of all programs, from the first line of `/proc/stat`.
-fn machine_time(stat: &str) -> Option<Duration> {
-    let fields = stat.lines().next()?.strip_prefix("cpu ")?;
-    // user, nice and system; then idle and iowait, which are none; irq and softirq.
-    let fields = fields.split_whitespace().enumerate();
-    let busy = fields.filter_map(|(n, field)| matches!(n, 0..=2 | 5..=6).then_some(field));
-    ticks(busy)
-}
-
-fn ticks<'a>(fields: impl Iterator<Item = &'a str>) -> Option<Duration> {
-    let mut sum: u64 = 0;
-    for field in fields {
-        sum = sum.checked_add(field.parse().ok()?)?;
+/// The CPU time of a thread. A camera works for less than a tick in a second, so ticks may say nothing of it; the scheduler's
+/// statistics have nanoseconds, but are an option of the kernel, and zero without it.
+fn spent(stat: &Stat, schedstat: Option<&Schedstat>, ticks_per_second: u64) -> Duration {
+    match schedstat {
+        Some(precise) if precise.sum_exec_runtime > 0 => {
+            Duration::from_nanos(precise.sum_exec_runtime)
+        }
+        _ => Duration::from_millis((stat.utime + stat.stime) * 1000 / ticks_per_second.max(1)),
     }
-    Some(Duration::from_millis(sum.checked_mul(TICK_MS)?))
+}
+
+/// CPU time of all programs. Waiting for a disk is idle time.
+fn busy_time(stat: &KernelStats) -> Duration {
+    let total = &stat.total;
+    let interrupts =
+        total.irq_duration().unwrap_or_default() + total.softirq_duration().unwrap_or_default();
+    total.user_duration() + total.nice_duration() + total.system_duration() + interrupts
 }
 
 #[cfg(test)]
 mod tests {
+    use procfs::{ExplicitSystemInfo, FromBufReadSI, FromRead};
+
     use super::*;
+
+    const STAT: &str = "2140 (dec-a) b) R 2137 2137 24794 0 -1 4194304 102 0 0 0 150 25 0 0 20 0 1 0 2567081 0 0 \
+        18446744073709551615 0 0 0 0 0 0 0 0 0 0 0 0 17 1 0 0 0 0 0 0 0 0 0 0 0 0 0";
 
     #[test]
     fn a_thread_with_any_name_is_read() {
-        let stat =
-            "2140 (dec-a) b) R 2137 2137 24794 0 -1 4194304 102 0 0 0 150 25 0 0 20 0 1 0 2567081";
-        assert_eq!(
-            thread_time(stat),
-            Some(("dec-a) b", Duration::from_millis(1750)))
-        );
-        assert_eq!(thread_time("nonsense"), None);
+        let stat = Stat::from_read(STAT.as_bytes()).unwrap();
+        assert_eq!(stat.comm, "dec-a) b");
+        assert_eq!(spent(&stat, None, 100), Duration::from_millis(1750));
+        assert!(Stat::from_read(&b"nonsense"[..]).is_err());
     }
 
     #[test]
     fn less_than_a_tick_is_counted() {
-        let schedstat = "4123456 47100 12\n";
+        let stat = Stat::from_read(STAT.as_bytes()).unwrap();
+        let spent = |schedstat: &[u8]| {
+            let schedstat = Schedstat::from_read(schedstat).ok();
+            spent(&stat, schedstat.as_ref(), 100)
+        };
         assert_eq!(
-            time_on_cpu(schedstat),
-            Some(Duration::from_nanos(4_123_456))
+            spent(b"4123456 47100 12\n"),
+            Duration::from_nanos(4_123_456)
         );
-        assert_eq!(time_on_cpu("\n"), None);
+        assert_eq!(spent(b"0 0 0\n"), Duration::from_millis(1750));
+        assert_eq!(spent(b"\n"), Duration::from_millis(1750));
     }
 
     #[test]
     fn idle_time_is_not_counted() {
-        let stat = "cpu  100 20 30 5000 600 4 6 7 8 9\ncpu0 1 2 3\n";
-        assert_eq!(machine_time(stat), Some(Duration::from_millis(1600)));
+        let text =
+            "cpu  100 20 30 5000 600 4 6 7 8 9\ncpu0 1 2 3 4\nctxt 1\nbtime 1\nprocesses 1\n";
+        let system = ExplicitSystemInfo {
+            boot_time_secs: 1,
+            ticks_per_second: 100,
+            page_size: 4096,
+            is_little_endian: true,
+        };
+        let stat = KernelStats::from_buf_read(text.as_bytes(), &system).unwrap();
+        assert_eq!(busy_time(&stat), Duration::from_millis(1600));
     }
 
     #[test]
@@ -168,11 +169,11 @@ mod tests {
         let reading = |at, outside: u64, decoding, node, machine| CpuReading {
             at: start + Duration::from_secs(at),
             threads: [
-                ("1", Group::Outside, outside),
-                ("2", Group::Decoding, decoding),
-                ("3", Group::Node, node),
+                (1, Group::Outside, outside),
+                (2, Group::Decoding, decoding),
+                (3, Group::Node, node),
             ]
-            .map(|(id, group, ms)| (id.to_owned(), (group, Duration::from_millis(ms))))
+            .map(|(id, group, ms)| (id, (group, Duration::from_millis(ms))))
             .into(),
             machine: Some(Duration::from_millis(machine)),
         };

@@ -1,66 +1,65 @@
-//! What a step came to, and what follows from it: whether its cameras are carried, what limits, how many
-//! would be with another rate. Plain values; the command fills and prints them.
+//! What was measured in a step, and what follows from it: whether its cameras are carried, what limits them, and how many would be
+//! carried at another rate. The counts of a step come in; the command prints what goes out.
 
 use std::time::Duration;
 
 use super::super::loopback::percentile;
 use super::cpu::CpuUse;
 
-/// Cameras are carried when at least this share of their frames is inferred, of those that their `max_fps` allows.
+/// Cameras are carried if at least this share of the frames that their `max_fps` allows is inferred.
 pub(super) const CARRIED_SHARE: f64 = 0.95;
 
-/// What a camera asks for.
+/// The load that each camera makes.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Demand {
-    /// Frames a second that it sends.
+    /// How many frames a second it sends.
     pub(super) fps: f64,
-    /// Detections a second at most; 0: every frame.
+    /// At most this many frames a second are inferred; 0 means every frame.
     pub(super) max_fps: f64,
-    /// Age from which a result is too late.
+    /// A result that is older than this is too late.
     pub(super) max_age: Duration,
 }
 
 /// What was counted in a step.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Measured {
-    /// How long it was counted.
+    /// How long the step was measured.
     pub(super) window: Duration,
-    /// Frames inferred, of each camera.
+    /// How many frames of each camera were inferred.
     pub(super) inferred: Vec<u64>,
-    /// Access units that came, of all cameras.
+    /// How many access units of all cameras came.
     pub(super) received: u64,
-    /// Frames decoded, of all cameras.
+    /// How many frames of all cameras were decoded.
     pub(super) decoded: u64,
-    /// Inference workers.
+    /// How many inference workers there were.
     pub(super) workers: usize,
-    /// Time that they were busy, all together.
+    /// How long all of them together were busy.
     pub(super) inference: Duration,
-    /// Ages of the events at their publication, sorted.
+    /// The ages of the events when they were published, sorted.
     pub(super) ages_ms: Vec<f64>,
-    /// Whose CPU time it was.
     pub(super) cpu: CpuUse,
 }
 
 /// Why a step's cameras are not carried.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) enum Refusal {
-    /// Too few frames are inferred: of the worst camera's this share.
+    /// Too few frames are inferred: this share of the worst camera's.
     Skipped(f64),
-    /// The p99 of the age in milliseconds is over the limit.
+    /// The events are too old: this is the p99 of their ages in milliseconds.
     Old(f64),
 }
 
 /// What there is not enough of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Limit {
-    /// The model takes most of the time.
+    /// Inference takes most of the time.
     Inference,
-    /// Receiving and decoding do.
+    /// Receiving and decoding take most of the time.
     Decoding,
 }
 
 impl Demand {
-    /// Inferences a second that its `max_fps` allows.
+    /// How many inferences a second its `max_fps` allows.
     pub(super) fn inferences_per_second(&self) -> f64 {
         if self.max_fps > 0.0 {
             self.fps.min(self.max_fps)
@@ -69,7 +68,7 @@ impl Demand {
         }
     }
 
-    /// Inferences of a camera that a window has for certain: its edges cut one.
+    /// How many inferences of a camera a window has for certain. It may be one less than the rate says, at its edges.
     fn inferences_in(&self, window: Duration) -> f64 {
         let whole = (self.inferences_per_second() * window.as_secs_f64()).floor();
         (whole - 1.0).max(1.0)
@@ -82,25 +81,25 @@ impl Measured {
         self.inferred.len()
     }
 
-    /// Inferred frames of those that `max_fps` allowed, over all cameras, 0 to 1.
+    /// The share of the frames of all cameras that were inferred, of those that `max_fps` allowed, from 0 to 1.
     pub(super) fn share(&self, demand: &Demand) -> f64 {
         let inferred: u64 = self.inferred.iter().sum();
         let cameras = self.cameras().max(1) as f64;
         (inferred as f64 / cameras / demand.inferences_in(self.window)).min(1.0)
     }
 
-    /// The same of the camera that it is lowest for.
+    /// The same share of the camera for which it is lowest.
     pub(super) fn least_share(&self, demand: &Demand) -> f64 {
         let least = self.inferred.iter().min().copied().unwrap_or_default();
         (least as f64 / demand.inferences_in(self.window)).min(1.0)
     }
 
-    /// A percentile of the events' ages in milliseconds; none without events.
+    /// A percentile of the events' ages in milliseconds, if there were events.
     pub(super) fn age_ms(&self, percent: usize) -> Option<f64> {
         (!self.ages_ms.is_empty()).then(|| percentile(&self.ages_ms, percent))
     }
 
-    /// Why its cameras are not carried; none when they are.
+    /// Why its cameras are not carried; `None` if they are.
     pub(super) fn refusal(&self, demand: &Demand) -> Option<Refusal> {
         let age_ms = self.age_ms(99).unwrap_or_default();
         // The worst camera's share is no larger than that of all.
@@ -113,26 +112,25 @@ impl Measured {
         }
     }
 
-    /// Inferences a second.
     pub(super) fn inferences_per_second(&self) -> f64 {
         let inferred: u64 = self.inferred.iter().sum();
         inferred as f64 / self.window.as_secs_f64().max(0.001)
     }
 
-    /// Milliseconds of an inference, preparation and all; none without one.
+    /// The mean time of an inference in milliseconds, with pre- and postprocessing, if there was one.
     pub(super) fn inference_ms(&self) -> Option<f64> {
         let inferred: u64 = self.inferred.iter().sum();
         (inferred > 0).then(|| 1000.0 * self.inference.as_secs_f64() / inferred as f64)
     }
 
-    /// How much of this machine was taken, 0 to 1: of its cores or of its inference workers, whichever is more.
+    /// How busy the machine was, from 0 to 1: its cores or its inference workers, whichever were busier.
     pub(super) fn load(&self, cores: usize) -> f64 {
         let each = self.inference.as_secs_f64() / self.workers.max(1) as f64;
         let busy = each / self.window.as_secs_f64().max(0.001);
         busy.max(self.cpu.node / cores.max(1) as f64)
     }
 
-    /// What there was not enough of, for cameras that are not carried.
+    /// What there was not enough of, if the cameras are not carried.
     pub(super) fn limit(&self) -> Limit {
         let lost = self.received.saturating_sub(self.decoded) as f64;
         let behind = lost > (1.0 - CARRIED_SHARE) * self.received as f64;
@@ -143,8 +141,8 @@ impl Measured {
         }
     }
 
-    /// How many cameras the CPU time that the node took here would do for, were each inferred `rate` times a
-    /// second: an estimate, true where all that there is was taken.
+    /// Estimates for how many cameras the CPU time that the node used would be enough, if each were inferred `rate` times a second.
+    /// The estimate holds if the node used all that the machine has.
     pub(super) fn cameras_at(&self, rate: f64) -> Option<f64> {
         let inferences = self.inferences_per_second();
         if self.inferred.is_empty() || inferences <= 0.0 {

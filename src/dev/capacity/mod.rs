@@ -1,6 +1,6 @@
-//! `twinsight capacity`: how many cameras this machine carries. A real node receives, decodes and infers what
-//! real cameras send over the loopback address, more of them from step to step; a table goes out, and a
-//! CSV file for plots. Why it is done so: `docs/design/capacity.md`.
+//! `twinsight capacity` measures how many cameras this machine carries. A real node receives, decodes and infers what real cameras
+//! send over the loopback address, with more cameras from step to step. A table goes out, and a CSV file for plots.
+//! `docs/design/capacity.md` says why it is done this way.
 
 mod cpu;
 mod measured;
@@ -25,51 +25,51 @@ use self::testbed::Testbed;
 use super::camera::check_fps;
 use twinsight_media::h264::clip::Clip;
 
-/// No more cameras are tried: each takes some file descriptors, of which a program has 1024.
+/// No more cameras than this are tried, since each takes some file descriptors, of which a program has 1024.
 const MOST_CAMERAS: usize = 128;
 
 /// No step begins when it might end later than this.
 const TIME_LIMIT: Duration = Duration::from_secs(85);
 
-/// What a step takes beside its window: models, connections, settling, the end.
+/// A step takes this much longer than its window: to load models, to connect, to settle and to end.
 const STEP_OVERHEAD: Duration = Duration::from_secs(4);
 
-/// What to measure.
+/// The arguments of the command.
 #[derive(Debug, Clone)]
 pub struct CapacityOptions {
-    /// The model; none: the default.
+    /// The name of the model, if it is not the default one.
     pub model: Option<String>,
     /// The clip that the cameras play.
     pub clip: PathBuf,
-    /// Frames a second of each camera.
+    /// The frames a second of each camera.
     pub fps: f64,
-    /// Detections a second of each camera at most, 0: every frame; none: the default.
+    /// The `max_fps` of each camera, if it is not the default; 0 means every frame.
     pub max_fps: Option<f64>,
-    /// How long a step is measured.
+    /// How long each step is measured.
     pub step: Duration,
-    /// Where the table goes once more, for plots.
+    /// The file to which the table is also written, for plots.
     pub csv: Option<PathBuf>,
     /// The folder of the models.
     pub models_dir: PathBuf,
-    /// Variables for the node, as in the environment.
+    /// Variables of the environment for the node.
     pub env: BTreeMap<String, String>,
 }
 
-/// Why no more steps were made.
+/// Why no further step was made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum End {
     /// The answer is known, or no more cameras are tried.
     Answered,
     /// There was no time for another step.
     TimeOver,
-    /// The user did not wait.
+    /// The user stopped the command.
     Stopped,
 }
 
-/// Measures until the answer is known or `stop` resolves; prints to `out`.
+/// Measures until the answer is known or `stop` resolves, and prints to `out`.
 ///
 /// # Errors
-/// When the clip, the model or the CSV file cannot be used.
+/// If the clip, the model or the CSV file cannot be used.
 pub async fn run(
     options: CapacityOptions,
     stop: impl Future<Output = ()>,
@@ -126,7 +126,7 @@ pub async fn run(
             break;
         }
     }
-    // The answer may have come with the last of the time.
+    // The last step before the time was over may have given the answer.
     if end == End::TimeOver && ramp.next().is_none() {
         end = End::Answered;
     }
@@ -141,7 +141,7 @@ pub async fn run(
     Ok(())
 }
 
-/// The step with so many cameras.
+/// Finds the step with this many cameras.
 fn step_of(steps: &[Measured], cameras: usize) -> Option<&Measured> {
     steps.iter().find(|step| step.cameras() == cameras)
 }

@@ -1,41 +1,41 @@
-//! How many cameras to try next: what each step came to goes in, the next number comes out, until the answer
-//! is known. Plain state; the command runs it.
+//! The search for the number of cameras that the machine carries: the outcome of each step comes in, the number to try next goes
+//! out, until the answer is known. The command runs it.
 
-/// A difference of so many parts of what is carried is none: it is not worth a step.
+/// The search ends when the gap is at most this part (a tenth) of the cameras that are carried, since less is not worth a step.
 const PRECISION: usize = 10;
 
-/// Doubles while the cameras are carried, or quadruples while that is easy, then halves the gap.
+/// The search. It doubles the cameras while they are carried, or quadruples them while that is easy, then halves the gap.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Ramp {
     found: Found,
-    /// What a number without a bound above is multiplied with.
+    /// The factor by which the number grows while none is known that is not carried.
     factor: usize,
-    /// No more are tried.
+    /// No more cameras than this are tried.
     most: usize,
 }
 
-/// What a step came to.
+/// The outcome of a step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Outcome {
-    /// Its cameras are carried, and took less than a quarter of what there is.
+    /// Its cameras are carried, and took less than a quarter of the machine.
     Easy,
-    /// They are carried.
+    /// Its cameras are carried.
     Carried,
-    /// They are not.
+    /// Its cameras are not carried.
     Refused,
 }
 
-/// What is known.
+/// What is known about the number that is carried.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Found {
-    /// So many are carried (0: nothing was tried), and no number is known that is not.
+    /// This number is carried (0 if nothing was tried), and none is known that is not.
     AtLeast(usize),
-    /// The first number is carried (0: not even one camera), the second one is not.
+    /// The first number is carried (0 if not even one camera is), the second one is not.
     Between(usize, usize),
 }
 
 impl Ramp {
-    /// Begins with one camera and tries no more than `most`.
+    /// A search that begins with one camera and tries no more than `most`.
     pub(super) fn new(most: usize) -> Self {
         Self {
             found: Found::AtLeast(0),
@@ -44,7 +44,7 @@ impl Ramp {
         }
     }
 
-    /// Cameras of the next step; none when the answer is known.
+    /// How many cameras the next step has; `None` if the answer is known.
     pub(super) fn next(&self) -> Option<usize> {
         match self.found {
             Found::AtLeast(0) => Some(1),
@@ -57,7 +57,7 @@ impl Ramp {
         }
     }
 
-    /// Takes what a step came to.
+    /// Notes the outcome of a step.
     pub(super) fn note(&mut self, cameras: usize, outcome: Outcome) {
         self.factor = if outcome == Outcome::Easy { 4 } else { 2 };
         self.found = match (self.found, outcome) {

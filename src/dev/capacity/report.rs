@@ -1,4 +1,5 @@
-//! The words and numbers of `twinsight capacity`: the table, its answer in sentences, the CSV file.
+//! The output of `twinsight capacity`: measured steps come in; the table, the answer in sentences and the CSV file go out. The
+//! command runs it.
 
 use std::fs::File;
 use std::io::{self, Write};
@@ -12,10 +13,10 @@ use twinsight_media::h264::nal::{NalType, annex_b};
 use twinsight_media::h264::sps::Sps;
 use twinsight_media::picture::PictureSize;
 
-/// The fastest model that is shipped.
+/// The name of the fastest model that is shipped.
 const FAST_MODEL: &str = "ssdlite_mobilenet_v2_coco";
 
-/// Other programs that take more of a core than this, of each core, spoil the answer.
+/// Other programs that use more than this share of the machine make the answer unreliable.
 const BUSY_MACHINE: f64 = 0.05;
 
 /// The CSV file cannot be written.
@@ -26,7 +27,7 @@ pub(super) struct CsvError {
     source: io::Error,
 }
 
-/// What is measured, and the table.
+/// What is measured, and the writer of the table.
 #[derive(Debug)]
 pub(super) struct Head {
     model: String,
@@ -34,7 +35,7 @@ pub(super) struct Head {
     size: Option<PictureSize>,
     fps: f64,
     max_fps: f64,
-    /// Cores that this program may use.
+    /// How many cores this program may use.
     pub(super) cores: usize,
 }
 
@@ -50,7 +51,7 @@ impl Head {
         }
     }
 
-    /// The line on top, and the names of the columns.
+    /// Prints the line that says what is measured, and the names of the columns.
     pub(super) fn print(&self, out: &mut impl Write) -> io::Result<()> {
         let size = self.size.map_or_else(String::new, |size| {
             format!(" ({}x{})", size.width_px, size.height_px)
@@ -84,7 +85,7 @@ impl Head {
         out.flush()
     }
 
-    /// A step's line.
+    /// Prints the line of a step.
     pub(super) fn row(
         &self,
         out: &mut impl Write,
@@ -180,7 +181,7 @@ impl Head {
         match step.refusal(demand) {
             Some(Refusal::Skipped(share)) => format!(
                 "of the frames that `max_fps` allows {:.0} % of the worst camera's are inferred, and at least {:.0} % should be",
-                // Not rounded up to what it should be.
+                // This is rounded down, so that it is never the same as what it should be.
                 (100.0 * share).floor(),
                 100.0 * CARRIED_SHARE
             ),
@@ -192,7 +193,7 @@ impl Head {
         }
     }
 
-    /// What there is not enough of, and what would help.
+    /// A sentence about what there is not enough of and what would help.
     fn limit(&self, step: &Measured, demand: &Demand) -> String {
         match step.limit() {
             Limit::Inference => {
@@ -218,7 +219,7 @@ impl Head {
         }
     }
 
-    /// Cores that are busy, in percent of the machine.
+    /// Converts a number of busy cores to percent of the machine.
     fn percent(&self, cores: f64) -> f64 {
         100.0 * cores / self.cores as f64
     }
@@ -228,7 +229,7 @@ fn cameras(count: usize) -> &'static str {
     if count == 1 { "camera" } else { "cameras" }
 }
 
-/// As the clip's first sequence parameter set says.
+/// The size of the clip's pictures, from its first sequence parameter set.
 fn picture_size(clip: &Clip) -> Option<PictureSize> {
     let unit = clip.units().first()?;
     let sps = annex_b(&unit.data).find(|nal| {
@@ -238,7 +239,7 @@ fn picture_size(clip: &Clip) -> Option<PictureSize> {
     Some(Sps::parse(sps).ok()?.size)
 }
 
-/// The table as a file. Shares are 0 to 1, those of CPU time of the whole machine.
+/// The table as a file. Shares are from 0 to 1; those of CPU time are of the whole machine.
 #[derive(Debug)]
 pub(super) struct Csv {
     path: PathBuf,
@@ -263,7 +264,7 @@ impl Csv {
         Ok(csv)
     }
 
-    /// A step, at once: whoever stops the command keeps what was measured.
+    /// Writes the line of a step at once, so that a user who stops the command keeps what was measured.
     pub(super) fn row(
         &mut self,
         step: &Measured,

@@ -1,5 +1,5 @@
-//! One step: a node with so many cameras is started, settles, is watched for some seconds and stopped; what
-//! was counted meanwhile goes out.
+//! One step of the measurement: a number of cameras comes in, what was counted goes out. The command runs it: it starts a node with
+//! these cameras, lets it settle, watches it for some seconds and stops it.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -20,26 +20,24 @@ use crate::telemetry::ledger::Stage;
 use crate::telemetry::metrics::StreamMetrics;
 use twinsight_client::stream_id::StreamId;
 
-/// Cameras that have sent nothing that could be inferred by then do not belong to what is carried.
+/// Cameras of which no frame was inferred within this time count as not carried.
 const CONNECT_LIMIT: Duration = Duration::from_secs(10);
 
-/// What the start left behind is over by then: keyframes of all cameras at once, the goodbyes to the node
-/// of the step before.
+/// The load of the start is over after this time: the keyframes of all cameras at once, and the end of the step before.
 const SETTLE: Duration = Duration::from_millis(1500);
 
-/// How often the progress bar moves and cameras are looked at.
+/// How often the progress bar moves and the counters are looked at.
 const TICK: Duration = Duration::from_millis(100);
 
-/// Inferences of each camera that a step should last for, so that one more or less does not decide.
+/// A step should last for this many inferences of each camera, so that one more or less does not decide.
 const ENOUGH_INFERENCES: f64 = 10.0;
 
 /// A node that runs for a step.
 pub(super) struct Step {
     node: Node,
     streams: Vec<Arc<StreamMetrics>>,
-    /// As every camera is configured.
+    /// The configuration that all cameras have.
     pub(super) camera: CameraConfig,
-    /// What a camera asks for.
     pub(super) demand: Demand,
     bar: ProgressBar,
     window: Duration,
@@ -57,7 +55,7 @@ struct Counts {
 }
 
 impl Step {
-    /// Starts a node with so many cameras.
+    /// Starts a node with this many cameras.
     pub(super) async fn start(
         options: &CapacityOptions,
         testbed: &mut Testbed,
@@ -66,7 +64,7 @@ impl Step {
         let ids = testbed.cameras(cameras);
         let own = [
             Some(("TWINSIGHT_HTTP__LISTEN", "127.0.0.1:0".to_owned())),
-            // Every age is wanted.
+            // The age of every frame is wanted, so every frame gives an event.
             Some(("TWINSIGHT_DEFAULTS__EMIT_EMPTY", "true".to_owned())),
             options
                 .model
@@ -87,7 +85,7 @@ impl Step {
             max_age: camera.max_age,
         };
         let wanted = ENOUGH_INFERENCES / demand.inferences_per_second();
-        // Very seldom ones are longer than any duration.
+        // If inferences are very rare, this exceeds what a duration can be.
         let wanted = Duration::try_from_secs_f64(wanted).unwrap_or(Duration::MAX);
         let window = wanted.clamp(options.step, 2 * options.step);
         let ticks = (SETTLE + window).as_millis() / TICK.as_millis();
@@ -118,12 +116,12 @@ impl Step {
         })
     }
 
-    /// Lets it settle, then counts.
+    /// Lets the node settle, then counts.
     pub(super) async fn measure(&mut self, testbed: &Testbed) -> Result<Measured> {
         let measuring = measure(&self.streams, &self.bar, self.window, testbed);
         let mut measured = tokio::select! {
             measured = measuring => measured?,
-            // It looks after its workers, as in real life.
+            // The node's loop runs meanwhile, as in real use.
             refused = self.node.run() => return refused.and_then(|()| bail!("the node ended")),
         };
         self.bar.finish_and_clear();
@@ -131,12 +129,11 @@ impl Step {
         Ok(measured)
     }
 
-    /// How long it is counted.
+    /// How long the step is measured.
     pub(super) fn window(&self) -> Duration {
         self.window
     }
 
-    /// Stops the node.
     pub(super) async fn stop(self) {
         self.bar.finish_and_clear();
         self.node.shutdown().await;

@@ -1,5 +1,5 @@
-//! What is elsewhere in real life: a hub, cameras, and an app that receives the node's events. It has a
-//! runtime of its own, so that the CPU time of its threads can be told apart from the node's.
+//! What runs on other machines in real use: a hub, cameras, and an app that receives the node's events. The clip comes in, the
+//! ages of events go out. It has a runtime of its own, so that the CPU time of its threads can be told apart from the node's.
 
 use std::sync::Arc;
 
@@ -12,21 +12,21 @@ use twinsight_client::hub::client::HubClient;
 use twinsight_client::hub::options::HubOptions;
 use twinsight_media::h264::clip::Clip;
 
-/// The threads' name.
+/// The name of all threads of the runtime.
 pub(super) const THREADS: &str = "cameras";
 
-/// The node's twin.
+/// The twin id of the node.
 pub(super) const NODE: &str = "twinsight-capacity";
 
-/// Events that wait to be noted.
+/// At most this many events wait for the app.
 const EVENT_QUEUE: usize = 4096;
 
-/// Ages of one step that are kept.
+/// At most this many ages of one step are kept.
 const MAX_AGES: usize = 1_000_000;
 
-/// The outside. Dropping it ends it.
+/// The hub, the cameras and the app. Dropping it ends them.
 pub(super) struct Testbed {
-    /// None only while it is dropped.
+    /// `None` only while it is being dropped.
     runtime: Option<Runtime>,
     handle: Handle,
     hub: Hub,
@@ -37,7 +37,7 @@ pub(super) struct Testbed {
 }
 
 impl Testbed {
-    /// Starts it without cameras.
+    /// Starts the hub and the app, without cameras.
     pub(super) async fn start(clip: Arc<Clip>, fps: f64) -> Result<Self> {
         let runtime = Builder::new_multi_thread()
             .thread_name(THREADS)
@@ -66,7 +66,7 @@ impl Testbed {
         })
     }
 
-    /// The hub's address.
+    /// The URL of the hub.
     pub(super) fn url(&self) -> &str {
         &self.hub.url
     }
@@ -76,7 +76,7 @@ impl Testbed {
         let ids: Vec<String> = (1..=count).map(|n| format!("camera-{n}")).collect();
         for id in ids.iter().skip(self.cameras) {
             let (url, id, clip) = (self.hub.url.clone(), id.clone(), Arc::clone(&self.clip));
-            // Each shows another scene: five eighths of the clip behind the one before.
+            // Each camera shows another scene: it is five eighths of the clip ahead of the one before.
             let start = self.cameras * clip.units().len() * 5 / 8;
             let fps = self.fps;
             self.handle
@@ -99,13 +99,13 @@ impl Testbed {
 impl Drop for Testbed {
     fn drop(&mut self) {
         if let Some(runtime) = self.runtime.take() {
-            // Nothing here has anything to finish.
+            // No task has anything to finish.
             runtime.shutdown_background();
         }
     }
 }
 
-/// Notes the age of each event, for the app's life.
+/// Notes the age of each event, for the life of the app.
 async fn note_ages(app: HubClient, noted: Arc<Mutex<Vec<f64>>>) {
     let mut events = app.messages(EVENT_QUEUE, |message| {
         message.message_type() == Some("edgeInstance:detections")
