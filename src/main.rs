@@ -25,7 +25,7 @@ use twinsight::dev::demo::{self, DemoOptions};
 use twinsight::dev::detect::{self, DetectOptions};
 use twinsight::dev::hub::{self as dev_hub, DevHubOptions};
 use twinsight::http::{probe, server};
-use twinsight::node::{Node, NodeParts, hub_options};
+use twinsight::node::{Node, NodeParts};
 use twinsight::telemetry::logging::{self, LogFormat};
 use twinsight_client::hub::client::HubClient;
 use twinsight_media::h264::clip::Clip;
@@ -421,13 +421,13 @@ async fn run_camera(args: CameraArgs, env: &Env) -> Result<()> {
     variables.insert("TWIN_ID".to_owned(), args.twin);
     let config = Config::load(None, &variables.into_iter().collect())?;
     let mut stop = StopSignals::new()?;
-    let hub = HubClient::start(hub_options(&config.hub));
+    let hub = HubClient::start(config.hub.clone());
     let options = CameraOptions {
         stream: args.stream,
         dial: args.dial,
         fps: args.fps,
         start: 0,
-        ice: (&config.ice).into(),
+        ice: config.ice.clone(),
     };
     tokio::select! {
         result = camera::run(hub.clone(), source, options) => result,

@@ -2,8 +2,7 @@
 
 use super::finding::{Finding, Report};
 use super::hub::{ACK_LIMIT, Joined};
-use crate::config::{Config, IcePolicy};
-use crate::node::hub_options;
+use crate::config::Config;
 use twinsight_client::hub::message::IceServer;
 use twinsight_client::realtime::ice::{ServerKind, server_kind, shown_url};
 
@@ -37,9 +36,9 @@ pub(super) async fn check(
             "the hub is not joined",
         )),
     }
-    let own = hub_options(&config.hub).static_ice_servers();
+    let own = config.hub.static_ice_servers();
     servers.extend(own.into_iter().map(|server| (Source::Operator, server)));
-    judge(config.ice.policy, &servers, report);
+    judge(config.ice.relay_only, &servers, report);
     servers.into_iter().map(|(_, server)| server).collect()
 }
 
@@ -55,7 +54,7 @@ async fn ask(joined: &Joined) -> Result<Vec<IceServer>, String> {
     }
 }
 
-fn judge(policy: IcePolicy, servers: &[(Source, IceServer)], report: &mut Report<'_>) {
+fn judge(relay_only: bool, servers: &[(Source, IceServer)], report: &mut Report<'_>) {
     let urls = || {
         servers
             .iter()
@@ -66,7 +65,6 @@ fn judge(policy: IcePolicy, servers: &[(Source, IceServer)], report: &mut Report
             server_kind(url) == ServerKind::TurnUdp && has_credentials(server)
         })
         .count();
-    let relay = policy == IcePolicy::Relay;
     for (source, server, url) in urls() {
         let from = match source {
             Source::Hub => "of the hub",
@@ -77,7 +75,7 @@ fn judge(policy: IcePolicy, servers: &[(Source, IceServer)], report: &mut Report
         match kind {
             ServerKind::TurnTcp => {
                 let found = "it asks for TURN over TCP or TLS, which the WebRTC stack of this build does not have: it is left out";
-                report.add(if relay && usable == 0 {
+                report.add(if relay_only && usable == 0 {
                     Finding::fail(subject, found, TURN_OVER_UDP)
                 } else {
                     Finding::warn(subject, found, TURN_OVER_UDP)
@@ -104,13 +102,14 @@ fn judge(policy: IcePolicy, servers: &[(Source, IceServer)], report: &mut Report
     let stun = urls()
         .filter(|(_, _, url)| server_kind(url) == ServerKind::Stun)
         .count();
-    if relay && usable == 0 {
+    if relay_only && usable == 0 {
         report.add(Finding::fail(
             "ice.policy relay",
             "there is no usable TURN server over UDP, so no camera can be connected",
             "set PHYSTACK_TURN_URL to one (`turn:HOST:3478`), or `ice.policy` to \"all\" where cameras are reached directly",
         ));
     } else {
+        let policy = if relay_only { "relay" } else { "all" };
         report.add(Finding::ok(
             "ICE servers",
             format!("STUN: {stun}, TURN over UDP: {usable}, policy {policy}"),

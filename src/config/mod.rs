@@ -19,7 +19,4 @@ pub(crate) use error::shown;
 pub use error::{ConfigError, Place};
 pub use resolve::ConfigSource;
 pub use settings::Settings;
-pub use values::{
-    CameraConfig, Config, Connect, HttpConfig, HubConfig, HubMode, IceConfig, IcePolicy,
-    RuntimeConfig,
-};
+pub use values::{CameraConfig, Config, Connect, HttpConfig, RuntimeConfig};

@@ -11,7 +11,7 @@ use parking_lot::{Mutex, RwLock};
 
 use super::gone::Gone;
 use super::models::Catalog;
-use crate::config::{CameraConfig, Connect, IceConfig, IcePolicy};
+use crate::config::{CameraConfig, Connect};
 use crate::detect::health::ModelHealth;
 use crate::detect::worker::{CameraScheduler, CameraWork};
 use crate::http::api::CameraFacts;
@@ -594,19 +594,6 @@ impl StatusLine {
             reason: facts.reason(state),
             attempt: u64::from(state.attempt),
         });
-    }
-}
-
-impl From<&IceConfig> for IceSettings {
-    fn from(config: &IceConfig) -> Self {
-        Self {
-            relay_only: config.policy == IcePolicy::Relay,
-            interfaces: config.interfaces.clone(),
-            udp_ports: config.udp_ports.map(|(first, last)| first..=last),
-            nat_1to1_ips: config.nat_1to1_ips.clone(),
-            mdns: config.mdns,
-            recv_buffer_bytes: config.recv_buffer_bytes,
-        }
     }
 }
 

@@ -25,7 +25,7 @@ use self::cameras::{CameraContext, Cameras};
 use self::models::Models;
 use self::reload::{Inputs, ReloadTask, Reloaded};
 use crate::clock::WallClock;
-use crate::config::{Config, ConfigSource, HubConfig, HubMode};
+use crate::config::{Config, ConfigSource};
 use crate::detect::health::ModelHealth;
 use crate::detect::plan::SessionPlan;
 use crate::detect::pool::{InferencePool, LOOK_EVERY};
@@ -37,7 +37,6 @@ use crate::publish::publisher::{EventSink, HubAway, Publisher, PublisherTask, ne
 use crate::telemetry::health::{Health, HealthClock, Heartbeat, Readiness};
 use crate::telemetry::metrics::Metrics;
 use twinsight_client::hub::client::{HubClient, HubStatus};
-use twinsight_client::hub::options::{HubOptions, Mode, Timers};
 use twinsight_client::hub::session::AwayReason;
 use twinsight_client::hub::twin::Instance;
 use twinsight_client::media::camera::StreamContext;
@@ -158,8 +157,7 @@ impl Node {
         let detectors = models.detectors(workers.max(1))?;
         readiness.set_model_warm(true);
 
-        let hub =
-            HubClient::start_counting(hub_options(&config.hub), Some(Arc::clone(&metrics) as _));
+        let hub = HubClient::start_counting(config.hub.clone(), Some(Arc::clone(&metrics) as _));
         let run_id = new_run_id();
         hub.watch_for_namesakes(&run_id);
         let heartbeat = health.register("publisher", MAX_SILENCE, Instant::now());
@@ -198,7 +196,7 @@ impl Node {
             scheduler: Arc::clone(&scheduler),
             metrics: Arc::clone(&metrics),
             publisher: publisher.clone(),
-            ice: (&config.ice).into(),
+            ice: config.ice.clone(),
             decoder,
             cpu_pressure,
             changed: Arc::clone(&changed),
@@ -590,25 +588,5 @@ async fn read_facts(
             .num_alive_tasks();
         metrics.tasks.set(i64::try_from(tasks).unwrap_or(i64::MAX));
         heartbeat.beat(Instant::now());
-    }
-}
-
-/// The hub client's options of a configuration.
-pub fn hub_options(config: &HubConfig) -> HubOptions {
-    let mode = match config.mode {
-        HubMode::Direct => Mode::Direct,
-        HubMode::Simulator => Mode::Simulator,
-        HubMode::Phyos => Mode::Phyos,
-    };
-    HubOptions {
-        mode,
-        url: config.url.clone(),
-        twin_id: config.twin_id.clone(),
-        device_id: config.device_id.clone(),
-        access_key: config.access_key.clone(),
-        ca_file: config.ca_file.clone(),
-        stun_url: config.stun_url.clone(),
-        turn: config.turn.clone(),
-        timers: Timers::of(mode),
     }
 }
