@@ -1,6 +1,6 @@
 # The node as a container: program, ONNX Runtime, models, clip and default configuration on a base with nothing but
 # the C and C++ libraries. No shell, no package manager; runs as uid 10001 on a read-only root. For x86_64 and
-# aarch64. `scripts/check-dockerfile` runs these very steps without a Docker engine. How to run it: docs/docker.md.
+# aarch64. `scripts/check-dockerfile` runs these very steps without a Docker engine. How to run it: docs/guide/docker.md.
 
 FROM rust:1.95-bookworm AS build
 RUN apt-get update \

@@ -34,7 +34,7 @@ bench-channels:
 	scripts/setup --test
 	FEATURES="$(FEATURES)" benches/channels $(ARGS)
 
-# The node beside a Python node and beside decoding and inference alone: a table of goals, and docs/performance. Half an hour.
+# The node beside a Python node and beside decoding and inference alone: a table of goals, and docs/images. Half an hour.
 bench-compare:
 	scripts/setup --test
 	cargo build --locked --release $(FEATURES) --bin twinsight --example bare_decode --example bare_loop --example watch_events
@@ -45,7 +45,7 @@ bench-media:
 	scripts/setup --test
 	FEATURES="$(FEATURES)" benches/media $(ARGS)
 
-# Writes docs/configuration.md from the code.
+# Writes docs/reference/configuration.md from the code.
 docs:
 	DOCS_RENEW=1 cargo test --locked $(FEATURES) --test docs the_reference
 

@@ -36,3 +36,5 @@ pub mod check;
 pub mod annotate;
 
 pub mod dev;
+
+pub mod cmd;

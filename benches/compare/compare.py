@@ -1,6 +1,6 @@
 """The node beside the Python program that a user would otherwise write, and beside the physical limit, in one run.
 
-Prints a table of goals, and writes the plots of docs/performance. `make bench-compare` builds what it needs first.
+Prints a table of goals, and writes the plots of docs/images. `make bench-compare` builds what it needs first.
   .venv/bin/python benches/compare/compare.py [--minutes 10] [--only overhead,limit,…]
 """
 import argparse
@@ -414,8 +414,8 @@ def loops(bench, table, args, facts):
 
 
 def draw(facts, about):
-    """The plots of docs/performance."""
-    folder = ROOT / "docs/performance"
+    """The plots of docs/images."""
+    folder = ROOT / "docs/images"
     folder.mkdir(exist_ok=True)
     if "sweep" in facts:
         (folder / "age.svg").write_text(plot.ages(facts["sweep"], about))

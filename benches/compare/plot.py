@@ -1,4 +1,4 @@
-"""The plots of docs/performance, as SVG that reads on light and dark pages."""
+"""The plots of docs/images, as SVG that reads on light and dark pages."""
 import math
 import xml.sax.saxutils
 

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use futures_util::future::BoxFuture;
 use parking_lot::Mutex;
 use serde_json::{Map, Value, json};
 use socketioxide::adapter::LocalAdapter;
@@ -140,6 +141,24 @@ pub async fn run(
     listener: tokio::net::TcpListener,
     options: DevHubOptions,
     shutdown: impl Future<Output = ()> + Send + 'static,
+) -> Result<(), DevHubError> {
+    boxed(listener, options, Box::pin(shutdown)).await
+}
+
+/// The server's future, boxed where nothing is generic: each program that awaited it unboxed would compile the whole
+/// server anew.
+fn boxed(
+    listener: tokio::net::TcpListener,
+    options: DevHubOptions,
+    shutdown: BoxFuture<'static, ()>,
+) -> BoxFuture<'static, Result<(), DevHubError>> {
+    Box::pin(serve(listener, options, shutdown))
+}
+
+async fn serve(
+    listener: tokio::net::TcpListener,
+    options: DevHubOptions,
+    shutdown: BoxFuture<'static, ()>,
 ) -> Result<(), DevHubError> {
     let (layer, io) = SocketIo::builder()
         .max_payload(MAX_PAYLOAD as u64)

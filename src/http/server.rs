@@ -17,6 +17,7 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Json, Response};
 use axum::routing::get;
+use futures_util::future::BoxFuture;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::{Service, service_fn};
@@ -149,6 +150,16 @@ pub async fn serve_within(
     limits: Limits,
     stop: impl Future<Output = ()> + Send + 'static,
 ) -> Result<(), HttpError> {
+    serve_until(listener, state, token, limits, Box::pin(stop)).await
+}
+
+async fn serve_until(
+    listener: TcpListener,
+    state: HttpState,
+    token: Option<Secret>,
+    limits: Limits,
+    mut stop: BoxFuture<'static, ()>,
+) -> Result<(), HttpError> {
     let address = listener.local_addr().map_err(HttpError::Serve)?;
     let access = match token {
         Some(token) => Access::Token(token),
@@ -159,7 +170,6 @@ pub async fn serve_within(
     let mut open = Open::new(limits, state, access);
     let mut backoff = BACKOFF.0;
     let warnings = RateLimit::new(RATE_LIMIT);
-    let mut stop = pin!(stop);
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,

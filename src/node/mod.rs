@@ -13,6 +13,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context, Result, bail};
+use futures_util::future::BoxFuture;
 use parking_lot::Mutex;
 use serde_json::Value;
 use tokio::net::TcpListener;
@@ -136,7 +137,12 @@ impl Node {
     ///
     /// # Errors
     /// When a model cannot be used, or a camera names a class that its model does not have.
-    pub async fn start(parts: NodeParts) -> Result<Self> {
+    pub fn start(parts: NodeParts) -> BoxFuture<'static, Result<Self>> {
+        // Boxed here, since each program that awaited it unboxed would compile the whole node anew.
+        Box::pin(Self::build(parts))
+    }
+
+    async fn build(parts: NodeParts) -> Result<Self> {
         let NodeParts {
             config,
             models,
@@ -345,7 +351,11 @@ impl Node {
 
     /// Stops in the path's order, so that what a stage has in hand still goes through the next ones:
     /// connections and decoding, inference, events, the hub, HTTP.
-    pub async fn shutdown(mut self) {
+    pub fn shutdown(self) -> BoxFuture<'static, ()> {
+        Box::pin(self.stop())
+    }
+
+    async fn stop(mut self) {
         for task in &self.tasks {
             task.abort();
         }

@@ -1,4 +1,4 @@
-//! `docs/configuration.md` is rendered from the doc comments of `src/config/file.rs` and the defaults of
+//! `docs/reference/configuration.md` is rendered from the doc comments of `src/config/file.rs` and the defaults of
 //! `config/node.toml`, which are compared with the program's own.
 
 use std::collections::BTreeMap;
@@ -9,7 +9,7 @@ use twinsight::config::{Config, Env};
 
 use crate::{path, read};
 
-const PAGE: &str = "docs/configuration.md";
+const PAGE: &str = "docs/reference/configuration.md";
 
 /// Set, the test writes the page in place of comparing it.
 const RENEW: &str = "DOCS_RENEW";
@@ -28,33 +28,33 @@ const HEAD: &str = "\
 <!-- Rendered from src/config/file.rs and config/node.toml. Do not edit: `make docs` writes it. -->
 # Configuration reference
 
-A TOML file, named with `--config`, and the environment. [`config/node.toml`](../config/node.toml) has every key with its
-default. A key that is unknown or has a wrong value ends the node with exit code 78 and a sentence that says where, what
-and what to do: [troubleshooting](troubleshooting.md#configuration). Relative paths start at the working directory.
+The node is configured by a TOML file, which `--config` names, and by the environment. [`config/node.toml`](../../config/node.toml) has
+every key with its default. A key that is unknown or has a wrong value ends the node with exit code 78 and a sentence that says where it is,
+what is wrong and what to do: [troubleshooting](../guide/troubleshooting.md#configuration). Relative paths start at the working directory.
+A node that runs follows its file: [reload](../guide/reload.md).
 
-What wins, the strongest first:
+When a key is set in several places, the first of these wins:
 
-1. `TWINSIGHT_…` variables: section and key in capitals, two underscores between them. Lists are separated by commas. A
-   variable that is empty counts as not set; one that starts with `TWINSIGHT_` and is not known is an error.
+1. `TWINSIGHT_…` variables: section and key in capitals, with two underscores between them. Lists are separated by commas. A
+   variable that is empty counts as not set, and one that starts with `TWINSIGHT_` and is not known is an error.
 2. The variables of the hub's official clients, where a key below names one.
-3. Settings from the hub, where a key below says so: the object `settings` of the desired properties of the node's twin,
-   with the keys' names in camelCase.
+3. Settings from the hub, where a key below says so. They are the object `settings` of the desired properties of the node's twin,
+   and have the keys' names in camelCase.
 4. The file.
 5. The defaults.
 
-Variables without a key:
+These variables have no key:
 
 | variable | meaning |
 |---|---|
-| `TWINSIGHT_CAMERAS` | twin ids of cameras, separated by commas, in place of the file's `[[cameras]]` tables; of a camera that is in both the file's settings stay |
+| `TWINSIGHT_CAMERAS` | twin ids of cameras, separated by commas, in place of the file's `[[cameras]]` tables; a camera that is in both keeps the file's settings |
 | `TWINSIGHT_HUB__ACCESS_KEY` | the device's access key itself |
 | `TWINSIGHT_HTTP__TOKEN` | the API's bearer token itself |
 | `PHYSTACK_STUN_URL` | a STUN server beside those that the hub gives |
-| `PHYSTACK_TURN_URL`, `PHYSTACK_TURN_USERNAME`, `PHYSTACK_TURN_CREDENTIAL` | a TURN server beside those that the hub gives; `ice.policy` is then `relay` unless given |
+| `PHYSTACK_TURN_URL`, `PHYSTACK_TURN_USERNAME`, `PHYSTACK_TURN_CREDENTIAL` | a TURN server beside those that the hub gives; unless `ice.policy` is given, it is then `relay` |
 | `RUST_LOG` | what is logged, as in `info,twinsight=debug` |
 
-Secrets are never in the file: they come from the environment or from a file of their own that a key ending in `_file`
-names.
+Secrets are never in the file. They come from the environment, or from a file of their own that a key ending in `_file` names.
 ";
 
 #[test]
@@ -119,8 +119,8 @@ fn render() -> String {
         let keys = || file::keys().filter(|key| key.section == *section);
         if *section == "cameras" {
             page.push_str(
-                "A table for each stream of each camera: `twin_id`, `name`, and any key of `[defaults]`, which it has for \
-                 itself\nin place of the default. No variable sets them. The hub's settings may list cameras too.\n",
+                "Each stream has a table of its own, with `twin_id`, `name`, and any key of `[defaults]`, which then holds \
+                 for this\ncamera in place of the default. No variable sets these keys. The hub's settings may list cameras too.\n",
             );
         }
         for key in keys().filter(|key| !inherited(key)) {

@@ -1,29 +1,46 @@
-//! `docs/guide.md`: the tests and examples that it names are there.
+//! `docs/client/`: the tests and examples that its pages name are there.
 
-use super::read;
+use super::{path, read};
 
 #[test]
 fn the_tests_and_examples_that_the_guide_names_exist() {
-    let guide = read("docs/guide.md");
     let mut named = 0;
-    for line in guide.lines().filter(|line| line.starts_with('|')) {
-        // What is in backticks, in order: a test's file and then its function.
-        let mut words = line.split('`').skip(1).step_by(2).peekable();
-        while let Some(word) = words.next() {
-            if word.ends_with(".rs") && word.starts_with("tests/") {
-                let text = read(word);
-                if let Some(function) = words.next_if(|word| !word.contains('/')) {
-                    assert!(
-                        text.contains(&format!("fn {function}(")),
-                        "{word} has no {function}"
-                    );
-                    named += 1;
-                }
-            } else if word.ends_with(".rs") {
-                let path = word.strip_prefix("examples/").unwrap_or(word);
-                read(&format!("examples/{path}"));
+    for entry in std::fs::read_dir(path("docs/client")).unwrap() {
+        let page = std::fs::read_to_string(entry.unwrap().path()).unwrap();
+        named += check(&page);
+    }
+    assert!(named > 60, "the tables are not found: {named}");
+}
+
+/// Looks up what a page has in backticks, in order: a test's file and then its function, or an example.
+/// Gives the number of functions.
+fn check(page: &str) -> usize {
+    let mut named = 0;
+    let prose = outside_of_code_blocks(page);
+    let mut words = prose.split('`').skip(1).step_by(2).peekable();
+    while let Some(word) = words.next() {
+        if word.ends_with(".rs") && word.starts_with("tests/") {
+            let text = read(word);
+            if let Some(function) = words.next_if(|word| is_function(word)) {
+                assert!(
+                    text.contains(&format!("fn {function}(")),
+                    "{word} has no {function}"
+                );
+                named += 1;
             }
+        } else if word.ends_with(".rs") {
+            let path = word.strip_prefix("examples/").unwrap_or(word);
+            read(&format!("examples/{path}"));
         }
     }
-    assert!(named > 20, "the tables are not found: {named}");
+    named
+}
+
+/// Names of tests are sentences.
+fn is_function(word: &str) -> bool {
+    word.matches('_').count() >= 2 && word.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
+}
+
+fn outside_of_code_blocks(page: &str) -> String {
+    page.split("```").step_by(2).collect()
 }

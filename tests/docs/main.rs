@@ -1,6 +1,7 @@
 //! The pages under `docs/` keep to the program: the configuration reference is rendered from the code,
-//! metrics and events of a running node are compared with their pages, every error sentence that an
-//! operator may meet is on the troubleshooting page, and the tests that the guide names exist.
+//! metrics and events of a running node are compared with their pages, the program's help with the page of
+//! commands, every error sentence that an operator may meet is on the troubleshooting page, the tests that the
+//! client's pages name exist, and no link between documents is broken.
 #![allow(
     clippy::unwrap_used,
     clippy::print_stdout,
@@ -9,8 +10,10 @@
 
 mod configuration;
 mod guide;
+mod links;
 mod troubleshooting;
 
+mod commands;
 #[path = "../common/mod.rs"]
 mod common;
 mod running_node;

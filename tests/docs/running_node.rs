@@ -1,5 +1,5 @@
 //! A node with a camera that sends and one that never answers: each of its events has to
-//! fit the schemas under `docs/schema/`, and its metrics are those of `docs/metrics.md`.
+//! fit the schemas under `docs/reference/schema/`, and its metrics are those of `docs/reference/metrics.md`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
@@ -15,7 +15,7 @@ use twinsight_client::telemetry::CameraState;
 use crate::common::{DEADLINE, NodeProcess, fake, http_get, start_hub};
 use crate::{path, read};
 
-const METRICS: &str = "docs/metrics.md";
+const METRICS: &str = "docs/reference/metrics.md";
 
 const CONFIG: &str = r#"
 [defaults]
@@ -59,7 +59,10 @@ async fn events_fit_their_schemas_and_metrics_their_page() {
                 seen.push(event);
             }
         } else {
-            assert_eq!(kind, "cameraStatus", "docs/events.md knows two events");
+            assert_eq!(
+                kind, "cameraStatus",
+                "docs/reference/events.md knows two events"
+            );
             status.check(&event);
             let state = event["state"].as_str().unwrap();
             states.extend(wanted.get(state));
@@ -78,7 +81,7 @@ async fn events_fit_their_schemas_and_metrics_their_page() {
 #[test]
 fn the_schema_knows_the_states_of_a_camera() {
     let schema: Value =
-        serde_json::from_str(&read("docs/schema/cameraStatus.schema.json")).unwrap();
+        serde_json::from_str(&read("docs/reference/schema/cameraStatus.schema.json")).unwrap();
     let states: Vec<_> = CameraState::ALL
         .iter()
         .map(|state| state.as_str())
@@ -88,7 +91,7 @@ fn the_schema_knows_the_states_of_a_camera() {
 
 #[test]
 fn the_examples_of_the_page_fit_the_schemas() {
-    let page = read("docs/events.md");
+    let page = read("docs/reference/events.md");
     let mut kinds = BTreeSet::new();
     for example in page.split("```json\n").skip(1) {
         let event: Value = serde_json::from_str(example.split("```").next().unwrap()).unwrap();
@@ -113,7 +116,7 @@ async fn next_event(messages: &mut MessageReceiver, so_far: &str) -> (String, Va
     (kind, message.data["data"].clone())
 }
 
-/// A compiled schema of `docs/schema/`.
+/// A compiled schema of `docs/reference/schema/`.
 struct Schema {
     name: String,
     schemas: Schemas,
@@ -123,7 +126,7 @@ struct Schema {
 impl Schema {
     fn read(name: &str) -> Self {
         let file = format!("{name}.schema.json");
-        let schema = serde_json::from_str(&read(&format!("docs/schema/{file}"))).unwrap();
+        let schema = serde_json::from_str(&read(&format!("docs/reference/schema/{file}"))).unwrap();
         let mut schemas = Schemas::new();
         let mut compiler = Compiler::new();
         let place = format!("urn:test:{file}");
@@ -208,7 +211,7 @@ fn collect_paths(value: &Value, pointer: String, paths: &mut Vec<String>) {
     paths.push(pointer);
 }
 
-/// What `docs/metrics.md` says: types and labels by metric, and the values of labels that have a list.
+/// What `docs/reference/metrics.md` says: types and labels by metric, and the values of labels that have a list.
 #[derive(Debug, Default)]
 struct Page {
     metrics: BTreeMap<String, (String, BTreeSet<String>)>,

@@ -21,7 +21,7 @@ use twinsight_client::hub::{HubClient, HubOptions};
 const TWINSIGHT: &str = env!("CARGO_BIN_EXE_twinsight");
 const HUB_PORT: u16 = 55_000;
 
-/// The settings of `docs/networking.md`, word by word.
+/// The settings of `docs/guide/networking.md`, word by word.
 const CHOSEN: &str = "[ice]\ninterfaces = [\"eth0\"]\nudp_ports = \"50000-50100\"\n";
 const PUBLISHED: &str = "[ice]\nudp_ports = \"50000-50100\"\nnat_1to1_ips = [\"192.0.2.1\"]\n";
 const RELAY: &str = "[ice]\npolicy = \"relay\"\n";
@@ -41,11 +41,11 @@ const PORTS: std::ops::RangeInclusive<u16> = 50_000..=50_100;
 
 #[test]
 fn the_page_has_the_very_settings_that_are_tested() {
-    let page = std::fs::read_to_string(root().join("docs/networking.md")).unwrap();
+    let page = std::fs::read_to_string(root().join("docs/guide/networking.md")).unwrap();
     for settings in [CHOSEN, PUBLISHED, RELAY, TURN] {
         assert!(
             page.contains(settings),
-            "docs/networking.md lacks\n{settings}"
+            "docs/guide/networking.md lacks\n{settings}"
         );
     }
 }
@@ -469,7 +469,7 @@ async fn a_media_stream_takes_the_relay() {
     assert!(receiver.ended().await.success());
 }
 
-/// The TURN server of `docs/networking.md` in a namespace, with further settings.
+/// The TURN server of `docs/guide/networking.md` in a namespace, with further settings.
 fn turn_server(namespace: &Namespace, further: &str) -> (KilledAtEnd, tempfile::TempDir) {
     let folder = tempfile::tempdir().unwrap();
     let config = folder.path().join("turnserver.conf");

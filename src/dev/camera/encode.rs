@@ -1,6 +1,5 @@
 //! Pictures to H.264: a still picture or the test pattern goes in, access units come out, constrained
-//! baseline as every viewer takes it. Each viewer has an encoder of its own, so that what one of them
-//! asks for is no other's business.
+//! baseline as every viewer takes it.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -114,7 +113,7 @@ impl Pictures {
     }
 }
 
-/// Encodes the pictures for one viewer, numbered from 0.
+/// Encodes the pictures, numbered from 0.
 pub struct PictureEncoder {
     pictures: Pictures,
     encoder: Encoder,

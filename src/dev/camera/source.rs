@@ -1,6 +1,5 @@
-//! What a camera sends, and each viewer's place in it: a clip's access units as they are, or pictures
-//! that an encoder turns into some. A player takes the next unit from its feed, as a keyframe if the
-//! viewer asked for one.
+//! What a camera sends: a clip's access units as they are, or pictures that an encoder turns into some. The camera
+//! takes the next unit from its feed whenever a frame is due, as a keyframe if a viewer asked for one.
 
 use std::sync::Arc;
 
@@ -16,7 +15,7 @@ use twinsight_media::h264::clip::Clip;
 pub enum CameraSource {
     /// A clip, over and over.
     Clip(Arc<Clip>),
-    /// A picture or the test pattern, encoded for each viewer.
+    /// A picture or the test pattern, encoded once for all viewers.
     Pictures(Pictures),
 }
 
@@ -26,7 +25,7 @@ impl From<Arc<Clip>> for CameraSource {
     }
 }
 
-/// One viewer's place.
+/// How far a source was sent.
 pub(super) enum Feed {
     Clip {
         clip: Arc<Clip>,

@@ -689,11 +689,19 @@ impl HubClient {
         capacity: usize,
         wants: impl Fn(&TwinMessage) -> bool + Send + Sync + 'static,
     ) -> MessageReceiver {
+        self.listen(capacity, Box::new(wants))
+    }
+
+    fn listen(
+        &self,
+        capacity: usize,
+        wants: Box<dyn Fn(&TwinMessage) -> bool + Send + Sync>,
+    ) -> MessageReceiver {
         let (sender, receiver) = mpsc::channel(capacity.max(1));
         let dropped = Arc::new(AtomicU64::new(0));
         let waiting_bytes = Arc::new(AtomicUsize::new(0));
         let listener = Listener {
-            wants: Box::new(wants),
+            wants,
             sender,
             waiting_bytes: Arc::clone(&waiting_bytes),
             dropped: Arc::clone(&dropped),

@@ -100,7 +100,7 @@ impl<T: Clone + Send + 'static> Handlers<T> {
         let is_on = Arc::new(AtomicBool::new(true));
         let (id, mut queue, _) = self.insert(Arc::clone(&is_on));
         let mut first = first().into_iter();
-        tokio::spawn(async move {
+        let handling = async move {
             while let Some(item) = match first.next() {
                 Some(item) => Some(item),
                 None => queue.recv().await,
@@ -110,7 +110,9 @@ impl<T: Clone + Send + 'static> Handlers<T> {
                 }
                 call(what, &mut handler, item).await;
             }
-        });
+        };
+        // Boxed, so that not every handler of a program makes it compile the code of a task anew.
+        tokio::spawn(handling.boxed());
         id
     }
 
@@ -298,7 +300,7 @@ impl HandlerTasks {
         let mut running = self.running.lock();
         running.retain(|_, stop| !stop.is_closed());
         running.insert(id, stop);
-        tokio::spawn(work(stopped));
+        tokio::spawn(work(stopped).boxed());
         id
     }
 

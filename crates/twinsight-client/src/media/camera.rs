@@ -5,18 +5,19 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
 use std::time::Instant;
 
-use tokio::sync::{oneshot, watch};
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
-use tracing::Instrument;
+use tokio_util::sync::{CancellationToken, DropGuard};
 
-use super::session::{InboundRouter, Lifetime, Parts, Session, sink};
+use super::inbound_router::{InboundRouter, sink};
 use super::stream_state::{StreamState, StreamStateMachine};
+use super::stream_task::{StreamTask, StreamTaskParts};
+use super::worker::DecodeConfig;
 use crate::dialect::Dialect;
 use crate::hub::client::HubClient;
-use crate::media::worker::DecodeConfig;
 use crate::realtime::connect::{Content, MediaContent};
 use crate::realtime::ice::IceSettings;
-use crate::realtime::link::{Link, LinkOptions, content_of};
+use crate::realtime::link::{Lifetime, Link, LinkOptions, content_of};
 use crate::realtime::negotiation::Role;
 use crate::realtime::rtp_track::TrackKind;
 use crate::realtime::signal::ChannelKind;
@@ -55,6 +56,7 @@ impl CameraStreamOptions {
             target: Arc::clone(&self.id.twin_id),
             own: None,
             role: self.role,
+            lifetime: Lifetime::UntilStopped,
             dialect: self.dialect,
             allow_unsigned: self.allow_unsigned,
             ice: self.ice.clone(),
@@ -83,7 +85,7 @@ pub type StateHandler = Box<dyn FnMut(StreamState) + Send>;
 pub struct CameraStream {
     id: StreamId,
     state: watch::Receiver<StreamState>,
-    stop: Option<oneshot::Sender<()>>,
+    stop: DropGuard,
     task: JoinHandle<()>,
 }
 
@@ -98,14 +100,13 @@ impl CameraStream {
         let id = options.id.clone();
         let state_machine = StreamStateMachine::new(Instant::now(), options.role);
         let (state_sender, state) = watch::channel(state_machine.state());
-        let (stop, stopped) = oneshot::channel();
         let current_attempt = Arc::new(AtomicU32::new(0));
         let span = tracing::info_span!("camera", twin = %id.twin_id, stream = %id.stream);
         let router = Arc::new(InboundRouter::new(
             Arc::clone(&current_attempt),
             None,
             context.hub.shared_metrics(),
-            span.clone(),
+            span,
         ));
         let link = {
             let (router, codecs) = (Arc::clone(&router), options.codecs.clone());
@@ -120,28 +121,25 @@ impl CameraStream {
             let hub = context.hub.clone();
             Link::new(hub, options.link(), current_attempt, content_of(content))
         };
-        let session = Session::new(Parts {
-            link,
-            role: options.role,
+        let task = StreamTask::new(StreamTaskParts {
             state_machine: Some(state_machine),
             router,
             keyframes: context.keyframes,
             metrics: options.metrics,
             id: id.clone(),
             decode: options.decode,
-            lifetime: Lifetime::Handles,
             on_frame,
             on_state: Box::new(move |state| {
                 state_sender.send_replace(state);
                 on_state(state);
             }),
         });
-        let task = tokio::spawn(session.run(stopped).instrument(span));
+        let stop = CancellationToken::new();
         Self {
             id,
             state,
-            stop: Some(stop),
-            task,
+            task: tokio::spawn(task.run(link, stop.clone().cancelled_owned())),
+            stop: stop.drop_guard(),
         }
     }
 
@@ -166,11 +164,9 @@ impl CameraStream {
     }
 
     /// Closes the connection, ends decoding and waits for both. No frame comes after it.
-    pub async fn close(mut self) {
-        if let Some(stop) = self.stop.take() {
-            let _ = stop.send(());
-        }
-        if let Err(error) = (&mut self.task).await
+    pub async fn close(self) {
+        drop(self.stop);
+        if let Err(error) = self.task.await
             && error.is_panic()
         {
             tracing::error!(camera = %self.id, "a stream's task panicked: this is a bug in Twinsight");

@@ -1,41 +1,36 @@
 //! How media streams come to be: dialled ([`Instance::get_media_stream`]), awaited from one twin
 //! ([`Instance::on_media_stream`]), or sent to whoever dials ([`Instance::accept_media_streams`]).
 
-use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-use futures_util::future::BoxFuture;
 use parking_lot::Mutex;
-use tokio::sync::{oneshot, watch};
-use tracing::Instrument;
+use tokio_util::sync::CancellationToken;
 
-use super::core::Core;
+use super::inbound_router::InboundRouter;
+use super::incoming::{Ask, Incoming, content};
 use super::local_track::LocalTrack;
-use super::session::{InboundRouter, Lifetime, Parts, Session, sink};
-use super::stream::{Direction, MediaError, MediaStream, MediaStreamOptions};
+use super::options::{MediaError, MediaStreamOptions};
+use super::shared::StreamShared;
+use super::stream::MediaStream;
 use super::stream_state::StreamStateMachine;
+use super::stream_task::{StreamTask, StreamTaskParts};
+use super::worker::DecodeConfig;
 use crate::clock::SystemClock;
+use crate::hub::Instance;
 use crate::hub::client::HubClient;
-use crate::hub::{HubError, Instance};
-use crate::media::worker::DecodeConfig;
-use crate::realtime::acceptor::{Acceptor, AcceptorCounts, PeerService};
-use crate::realtime::connect::{Content, MediaContent};
-use crate::realtime::ice::IceSettings;
-use crate::realtime::link::{ContentOf, Link, LinkOptions};
-use crate::realtime::names::{Unreachable, check_name, check_twin, reach, shortened};
-use crate::realtime::negotiation::{Attempt, Role};
+use crate::realtime::acceptor::{Acceptor, Serve};
+use crate::realtime::dial::{deadline_of, dial};
+use crate::realtime::link::{ContentOf, Link};
+use crate::realtime::link_task::stopped;
+use crate::realtime::names::shortened;
+use crate::realtime::negotiation::Role;
 use crate::realtime::rtp_track::TrackKind;
-use crate::realtime::sdp::{Description, SectionKind};
-use crate::realtime::signal::ChannelKind;
 use crate::stream_id::StreamId;
 use crate::telemetry::CameraState;
 use twinsight_media::decode::decoder::DecoderKind;
 use twinsight_media::decode::keyframes::KeyframeBudget;
-
-/// Longer limits than this are no limits, and instants have an end.
-const LONGEST_LIMIT: Duration = Duration::from_secs(365 * 24 * 3600);
 
 /// Whom an acceptor takes, and how many at once.
 #[derive(Debug, Clone)]
@@ -74,34 +69,8 @@ pub struct MediaStreamListener {
     stream: MediaStream,
 }
 
-/// Accepts streams for as long as it lives.
-#[must_use = "dropping it closes the streams of all peers"]
-pub struct MediaStreamAcceptor {
-    counts: Arc<AcceptorCounts>,
-    ended: watch::Receiver<()>,
-    stop: Option<oneshot::Sender<()>>,
-}
-
-/// A twin that offers a stream. Dropping it turns the offer down; the next one is asked about again.
-pub struct Incoming {
-    stream: Option<MediaStream>,
-    offered: Vec<TrackKind>,
-    decision: watch::Sender<Decision>,
-}
-
-/// What became of an [`Incoming`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Decision {
-    /// Nobody was asked, or it was turned down.
-    None,
-    /// Somebody was asked.
-    Asked,
-    /// This stream is taken, and all its later connections.
-    Accepted,
-}
-
-/// Asks somebody about an offer.
-type Ask = Box<dyn FnMut(Incoming) -> BoxFuture<'static, ()> + Send>;
+/// Accepts media streams for as long as it lives.
+pub type MediaStreamAcceptor = Acceptor;
 
 impl Instance {
     /// Dials a twin and waits until the stream is connected and a packet of each of its `kinds` has come.
@@ -129,43 +98,21 @@ impl Instance {
         options: impl Into<MediaStreamOptions>,
     ) -> Result<MediaStream, MediaError> {
         let options = options.into();
-        let limit = options.connect_limit;
-        let deadline = tokio::time::Instant::now() + limit.min(LONGEST_LIMIT);
-        let (name, kinds) = (options.name.clone(), options.received());
-        let in_time = |reason| MediaError::NotConnected {
-            twin_id: shortened(target),
-            name: name.clone(),
-            limit,
-            reason,
-        };
-        self.check(target, &options)?;
-        match reach(self.client(), target, deadline, &self.media_ice(&options)).await {
-            Ok(()) => {}
-            Err(Unreachable::Hub(source)) => return Err(hub_error(target, source)),
-            Err(Unreachable::InTime(reason)) => return Err(in_time(reason)),
-            Err(Unreachable::NoRelay { refused }) => {
-                return Err(MediaError::NoRelay {
-                    twin_id: shortened(target),
-                    refused,
-                });
-            }
-        }
-        let stream = self.media_stream(target, options, Role::Initiator, None)?;
-        match tokio::time::timeout_at(deadline, stream.connected()).await {
-            Ok(true) => {}
-            Ok(false) => return Err(hub_error(target, HubError::Closed)),
-            Err(_) => return Err(in_time(*stream.core.last_error.borrow())),
-        }
-        let mut arrived = stream.core.arrived.subscribe();
+        options.check_tracks(target)?;
+        let (limit, kinds) = (options.connect_limit, options.received());
+        let deadline = deadline_of(limit);
+        let open = || self.media_stream(target, &options, Role::Initiator, None);
+        let stream = dial(self, target, &options.request(), deadline, open).await?;
+        let mut arrived = stream.shared.arrived.subscribe();
         let all = arrived.wait_for(|arrived| kinds.iter().all(|kind| arrived.contains(kind)));
         if tokio::time::timeout_at(deadline, all).await.is_ok() {
             return Ok(stream);
         }
-        let arrived = stream.core.arrived.borrow().clone();
+        let arrived = stream.shared.arrived.borrow().clone();
         let missing = kinds.iter().filter(|kind| !arrived.contains(kind));
         Err(MediaError::MissingMediaTrack {
             twin_id: shortened(target),
-            name,
+            name: options.name,
             missing: missing.copied().collect(),
             limit,
         })
@@ -192,8 +139,8 @@ impl Instance {
         options: impl Into<MediaStreamOptions>,
     ) -> Result<MediaStream, MediaError> {
         let options = options.into();
-        self.check(target, &options)?;
-        self.media_stream(target, options, Role::Initiator, None)
+        options.check_tracks(target)?;
+        self.media_stream(target, &options, Role::Initiator, None)
     }
 
     /// Awaits the stream that one twin dials, and asks the handler about its offer (in the legacy dialect,
@@ -230,9 +177,8 @@ impl Instance {
             tracks: Vec::new(),
             ..options.into()
         };
-        check_names(source, &options.name, &self.twin_id())?;
         let ask: Ask = Box::new(move |incoming| Box::pin(handler(incoming)));
-        let stream = self.media_stream(source, options, Role::Responder, Some(ask))?;
+        let stream = self.media_stream(source, &options, Role::Responder, Some(ask))?;
         Ok(MediaStreamListener { stream })
     }
 
@@ -269,285 +215,105 @@ impl Instance {
             max_peers,
             connect_limit,
         } = options.into();
-        check_name(&options.name).map_err(|why| wrong("", why))?;
-        check_tracks("", &options)?;
-        self.assert_owned()
-            .map_err(|source| hub_error("", source))?;
-        let (stop, stopped) = oneshot::channel();
-        let (end, ended) = watch::channel(());
-        let counts = Arc::<AcceptorCounts>::default();
+        options.check_tracks("")?;
+        let link_options = options.request().accepting(self, connect_limit)?;
         let hub = self.client().clone();
-        let link_options = self.media_link("", &options, Role::Responder);
         let handler = Arc::new(Mutex::new(move |stream| {
             let handled = handler(stream);
             tokio::spawn(handled);
         }));
-        let acceptor = Acceptor::new(
-            self.client().clone(),
-            link_options,
-            max_peers,
-            Arc::clone(&counts),
-            Box::new(move |place| {
-                let target = place.target();
-                let lifetime = Lifetime::OneConnection(
-                    tokio::time::Instant::now() + connect_limit.min(LONGEST_LIMIT),
-                );
-                let made = NewStream::new(&hub, &options, Arc::clone(&target), None);
-                let link = place.link(made.current_attempt, made.content);
-                let running = run(Running {
-                    link,
-                    role: Role::Responder,
-                    options: &options,
-                    core: Arc::clone(&made.core),
-                    router: made.router,
-                    lifetime,
-                    stopped: made.stopped,
-                    // The acceptor closes it when its twin is lost.
-                    ownership_lost: Box::pin(std::future::pending()),
-                });
-                let (stream, handler) = (made.stream, Arc::clone(&handler));
-                let handed_over = stream.clone();
-                tokio::spawn(async move {
-                    if handed_over.connected().await {
-                        let mut handler = handler.lock();
-                        handler(handed_over);
-                    }
-                });
-                PeerService {
-                    running,
-                    close: Box::new(move || Box::pin(async move { stream.close().await })),
+        let serve: Serve = Box::new(move |slot| {
+            let stop = slot.stop.clone();
+            let shared = StreamShared::new(slot.target(), &options, stop.clone());
+            let new = NewStream::new(shared, &options, Role::Responder, &hub, None);
+            let link = slot.link(new.current_attempt, new.content);
+            let (handed_over, handler) = (new.stream.clone(), Arc::clone(&handler));
+            tokio::spawn(async move {
+                if handed_over.connected().await {
+                    let mut handler = handler.lock();
+                    handler(handed_over);
                 }
-            }),
-        );
-        let ownership_lost = self.ownership_lost();
-        tokio::spawn(async move {
-            acceptor.run(stopped, ownership_lost).await;
-            drop(end);
+            });
+            Box::pin(async move {
+                new.task.run(link, stop.cancelled()).await;
+                // It is open for as long as it is served, whether or not the handler keeps it.
+                drop(new.stream);
+            })
         });
-        Ok(MediaStreamAcceptor {
-            counts,
-            ended,
-            stop: Some(stop),
-        })
+        Ok(Acceptor::start(self, link_options, max_peers, serve))
     }
 
     /// A stream and its task.
     fn media_stream(
         &self,
         target: &str,
-        options: MediaStreamOptions,
+        options: &MediaStreamOptions,
         role: Role,
         ask: Option<Ask>,
     ) -> Result<MediaStream, MediaError> {
-        self.assert_owned()
-            .map_err(|source| hub_error(target, source))?;
-        let made = NewStream::new(self.client(), &options, target.into(), ask);
-        let link = Link::new(
-            self.client().clone(),
-            self.media_link(target, &options, role),
-            made.current_attempt,
-            made.content,
-        );
-        run(Running {
-            link,
-            role,
-            options: &options,
-            core: made.core,
-            router: made.router,
-            lifetime: Lifetime::Handles,
-            stopped: made.stopped,
-            ownership_lost: self.ownership_lost(),
-        });
-        Ok(made.stream)
-    }
-
-    fn media_link(&self, target: &str, options: &MediaStreamOptions, role: Role) -> LinkOptions {
-        LinkOptions {
-            kind: ChannelKind::Media,
-            name: options.name.as_str().into(),
-            target: target.into(),
-            // As the official clients: a peripheral answers as itself, and its owner dials for it.
-            own: match role {
-                Role::Initiator => None,
-                Role::Responder => self.peripheral_id().cloned(),
-            },
-            role,
-            dialect: options.dialect,
-            allow_unsigned: options.allow_unsigned,
-            ice: self.media_ice(options),
-            verbose: options.verbose,
-            receives: !options.received().is_empty(),
-        }
-    }
-
-    /// How connections find their way unless the caller said.
-    fn media_ice(&self, options: &MediaStreamOptions) -> IceSettings {
-        options.ice.clone().unwrap_or_else(|| IceSettings {
-            relay_only: self.client().prefers_relay(),
-            ..IceSettings::default()
-        })
-    }
-
-    fn check(&self, target: &str, options: &MediaStreamOptions) -> Result<(), MediaError> {
-        check_names(target, &options.name, &self.twin_id())?;
-        check_tracks(target, options)
+        let link_options = options.request().link(self, target, role)?;
+        let hub = self.client();
+        let stop = CancellationToken::new();
+        let shared = StreamShared::new(target.into(), options, stop.clone());
+        let new = NewStream::new(shared, options, role, hub, ask);
+        let link = Link::new(hub.clone(), link_options, new.current_attempt, new.content);
+        tokio::spawn(new.task.run(link, stopped(stop, self.ownership_lost())));
+        Ok(new.stream)
     }
 }
 
-/// A stream without a task.
+/// A stream whose task does not run yet, and what its link is made with.
 struct NewStream {
     stream: MediaStream,
-    core: Arc<Core>,
-    router: Arc<InboundRouter>,
+    task: StreamTask,
     current_attempt: Arc<AtomicU32>,
     content: ContentOf,
-    stopped: oneshot::Receiver<()>,
 }
 
 impl NewStream {
     fn new(
-        hub: &HubClient,
+        shared: StreamShared,
         options: &MediaStreamOptions,
-        target: Arc<str>,
+        role: Role,
+        hub: &HubClient,
         ask: Option<Ask>,
     ) -> Self {
-        let core = Arc::new(Core::new(target, &options.name, options.tracks.clone()));
+        let shared = Arc::new(shared);
+        let id = StreamId {
+            twin_id: Arc::clone(&shared.twin_id),
+            stream: Arc::clone(&shared.name),
+        };
         let current_attempt = Arc::new(AtomicU32::new(0));
         let router = Arc::new(InboundRouter::new(
             Arc::clone(&current_attempt),
-            Some(Arc::clone(&core)),
+            Some(Arc::clone(&shared)),
             hub.shared_metrics(),
-            span(&core),
+            tracing::info_span!("media", twin = %id.twin_id, stream = %id.stream),
         ));
-        let (stream, stopped) = MediaStream::new(Arc::clone(&core));
+        let stream = MediaStream::new(Arc::clone(&shared));
         let content = content(options, &stream, Arc::clone(&router), ask);
+        let receives_video = options.received().contains(&TrackKind::Video);
+        let frames = Arc::clone(&shared);
+        let task = StreamTask::new(StreamTaskParts {
+            state_machine: receives_video.then(|| StreamStateMachine::new(Instant::now(), role)),
+            router,
+            keyframes: Arc::new(KeyframeBudget::new(Instant::now())),
+            metrics: None,
+            decode: DecodeConfig::new(Arc::default(), Arc::new(SystemClock), DecoderKind::Software),
+            id,
+            on_frame: Box::new(move |frame| frames.frames.give(frame)),
+            on_state: Box::new(move |state| {
+                let receiving = state.state == CameraState::Receiving;
+                shared.receiving.store(receiving, Ordering::Relaxed);
+            }),
+        });
         Self {
             stream,
-            core,
-            router,
+            task,
             current_attempt,
             content,
-            stopped,
         }
     }
-}
-
-/// What each attempt carries. With somebody to ask it waits for a yes.
-fn content(
-    options: &MediaStreamOptions,
-    stream: &MediaStream,
-    router: Arc<InboundRouter>,
-    ask: Option<Ask>,
-) -> ContentOf {
-    let (codecs, receives) = (options.codecs.clone(), options.received());
-    let core = Arc::clone(&stream.core);
-    let describe = Arc::new(move |attempt: Attempt| {
-        let sends = core.offer_tracks(attempt);
-        Content::Media(MediaContent {
-            sink: sink(attempt, Arc::clone(&router)),
-            codecs: codecs.clone(),
-            receives: receives.clone(),
-            sends: sends
-                .iter()
-                .map(|track| (track.kind(), track.id().to_owned()))
-                .collect(),
-        })
-    });
-    let Some(ask) = ask else {
-        return Box::new(move |attempt, _| Box::pin(std::future::ready(Some(describe(attempt)))));
-    };
-    let (ask, weak) = (Arc::new(Mutex::new(ask)), stream.downgrade());
-    let decision = watch::Sender::new(Decision::None);
-    Box::new(move |attempt, offer| {
-        let first = decision.send_if_modified(|decision| {
-            let first = *decision == Decision::None;
-            if first {
-                *decision = Decision::Asked;
-            }
-            first
-        });
-        if first && let Some(stream) = weak.upgrade() {
-            let incoming = Incoming {
-                stream: Some(stream),
-                offered: offer.map(offered_kinds).unwrap_or_default(),
-                decision: decision.clone(),
-            };
-            let ask = Arc::clone(&ask);
-            // On a task of its own: one that panics or blocks turns this offer down, and no more.
-            tokio::spawn(async move {
-                let asking = {
-                    let mut ask = ask.lock();
-                    ask(incoming)
-                };
-                asking.await;
-            });
-        }
-        let (mut decided, describe) = (decision.subscribe(), Arc::clone(&describe));
-        Box::pin(async move {
-            let decided = decided.wait_for(|decision| *decision != Decision::Asked);
-            let accepted = decided.await.is_ok_and(|d| *d == Decision::Accepted);
-            accepted.then(|| describe(attempt))
-        })
-    })
-}
-
-/// What a stream's task is begun with.
-struct Running<'a> {
-    link: Link,
-    role: Role,
-    options: &'a MediaStreamOptions,
-    core: Arc<Core>,
-    router: Arc<InboundRouter>,
-    lifetime: Lifetime,
-    stopped: oneshot::Receiver<()>,
-    ownership_lost: BoxFuture<'static, ()>,
-}
-
-/// Of a stream's task.
-fn span(core: &Core) -> tracing::Span {
-    tracing::info_span!("media", twin = %core.twin_id, stream = %core.name)
-}
-
-fn run(running: Running<'_>) -> tokio::task::JoinHandle<()> {
-    let (options, core) = (running.options, running.core);
-    let id = StreamId {
-        twin_id: Arc::clone(&core.twin_id),
-        stream: Arc::clone(&core.name),
-    };
-    let watches = options.received().contains(&TrackKind::Video);
-    let (frames, states) = (Arc::clone(&core), Arc::clone(&core));
-    let session = Session::new(Parts {
-        link: running.link,
-        role: running.role,
-        state_machine: watches.then(|| StreamStateMachine::new(Instant::now(), running.role)),
-        router: running.router,
-        keyframes: Arc::new(KeyframeBudget::new(Instant::now())),
-        metrics: None,
-        decode: DecodeConfig::new(Arc::default(), Arc::new(SystemClock), DecoderKind::Software),
-        id,
-        on_frame: Box::new(move |frame| frames.frames.give(frame)),
-        on_state: Box::new(move |state| {
-            let receiving = state.state == CameraState::Receiving;
-            states.receiving.store(receiving, Ordering::Relaxed);
-        }),
-        lifetime: running.lifetime,
-    });
-    let span = span(&core);
-    let (stopped, ownership_lost) = (running.stopped, running.ownership_lost);
-    let (stop, told) = oneshot::channel::<()>();
-    let work = async move {
-        let watch = async move {
-            tokio::select! {
-                _ = stopped => {}
-                () = ownership_lost => {}
-            }
-            drop(stop);
-        };
-        let watching = tokio::spawn(watch);
-        session.run(told).await;
-        watching.abort();
-    };
-    tokio::spawn(work.instrument(span))
 }
 
 impl MediaStreamListener {
@@ -560,118 +326,4 @@ impl MediaStreamListener {
     pub async fn close(self) {
         self.stream.close().await;
     }
-}
-
-impl MediaStreamAcceptor {
-    /// Peers that have a place, connected or about to be.
-    pub fn peers(&self) -> usize {
-        self.counts.peers.load(Ordering::Relaxed)
-    }
-
-    /// Signals that were not used: offers for which there was no place, candidates too many, what cannot be
-    /// read, and what came faster than it was sorted.
-    pub fn refused(&self) -> u64 {
-        let counts = &self.counts;
-        counts.refused.load(Ordering::Relaxed) + counts.overflowed.load(Ordering::Relaxed)
-    }
-
-    /// Closes the streams of all peers.
-    pub async fn close(mut self) {
-        drop(self.stop.take());
-        // An error means that it has ended.
-        let _ = self.ended.changed().await;
-    }
-}
-
-impl fmt::Debug for MediaStreamAcceptor {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("MediaStreamAcceptor")
-            .field("counts", &self.counts)
-            .finish_non_exhaustive()
-    }
-}
-
-impl Incoming {
-    /// The twin that dials.
-    pub fn source_twin_id(&self) -> &str {
-        self.stream.as_ref().map_or("", MediaStream::target_twin_id)
-    }
-
-    /// The kinds of tracks that its offer has sections for, whichever way they go.
-    pub fn offered(&self) -> &[TrackKind] {
-        &self.offered
-    }
-
-    /// Takes the offer, sending these tracks, and every later one of the same twin.
-    pub fn accept(mut self, tracks: impl IntoIterator<Item = LocalTrack>) -> MediaStream {
-        let stream = self
-            .stream
-            .take()
-            .expect("the stream is there until it is accepted or dropped");
-        stream.core.set_tracks(tracks.into_iter().collect());
-        self.decision.send_replace(Decision::Accepted);
-        stream
-    }
-}
-
-impl Drop for Incoming {
-    fn drop(&mut self) {
-        if self.stream.is_some() {
-            self.decision.send_replace(Decision::None);
-        }
-    }
-}
-
-impl fmt::Debug for Incoming {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Incoming")
-            .field("source", &self.source_twin_id())
-            .field("offered", &self.offered)
-            .finish_non_exhaustive()
-    }
-}
-
-fn hub_error(target: &str, source: HubError) -> MediaError {
-    MediaError::Hub {
-        twin_id: shortened(target),
-        source,
-    }
-}
-
-fn wrong(target: &str, why: &'static str) -> MediaError {
-    MediaError::Options {
-        twin_id: shortened(target),
-        why,
-    }
-}
-
-fn check_names(target: &str, name: &str, own: &str) -> Result<(), MediaError> {
-    check_name(name).map_err(|why| wrong("", why))?;
-    check_twin(target, own).map_err(|why| wrong(target, why))
-}
-
-fn check_tracks(target: &str, options: &MediaStreamOptions) -> Result<(), MediaError> {
-    let why = match options.direction {
-        Direction::SendOnly if options.tracks.is_empty() => {
-            "it is to send only, and has no track to send"
-        }
-        Direction::RecvOnly if !options.tracks.is_empty() => {
-            "it has tracks to send, and is to receive only"
-        }
-        Direction::RecvOnly if options.kinds.is_empty() => {
-            "it is to receive only, and `kinds` is empty"
-        }
-        _ if options.codecs.is_empty() => "its list of codecs is empty",
-        _ => return Ok(()),
-    };
-    Err(wrong(target, why))
-}
-
-/// The kinds of a description's sections.
-fn offered_kinds(offer: &Description) -> Vec<TrackKind> {
-    let has = |kind: &TrackKind| match kind {
-        TrackKind::Video => offer.has(SectionKind::Video),
-        TrackKind::Audio => offer.has(SectionKind::Audio),
-    };
-    TrackKind::ALL.into_iter().filter(has).collect()
 }

@@ -59,9 +59,10 @@ struct Inner {
     epoch: Instant,
     first_timestamp: u32,
     clock: Mutex<Clock>,
-    places: Mutex<Vec<Weak<Place>>>,
+    queues: Mutex<Vec<Weak<ConnectionQueue>>>,
     keyframes: Mutex<KeyframeRequests>,
     keyframe_wanted: Notify,
+    viewer_joined: Notify,
     dropped: AtomicU64,
 }
 
@@ -73,20 +74,21 @@ struct Clock {
 }
 
 /// Requests of viewers.
-#[derive(Default)]
 struct KeyframeRequests {
+    /// The least time between two.
+    interval: Duration,
     wanted: bool,
     last_taken: Option<Instant>,
 }
 
-/// One connection's place.
-struct Place {
-    state: Mutex<PlaceState>,
+/// What waits for one connection.
+struct ConnectionQueue {
+    state: Mutex<QueueState>,
     ready: Notify,
 }
 
-struct PlaceState {
-    queue: VecDeque<Arc<Sample>>,
+struct QueueState {
+    samples: VecDeque<Arc<Sample>>,
     /// Pictures are left out until the next keyframe.
     awaits_keyframe: bool,
 }
@@ -102,7 +104,7 @@ struct Sample {
 pub(super) struct Attachment {
     track: Arc<Inner>,
     /// The writer alone keeps it: one that nobody empties is none.
-    place: Weak<Place>,
+    queue: Weak<ConnectionQueue>,
     writer: JoinHandle<()>,
 }
 
@@ -125,12 +127,24 @@ impl LocalTrack {
                 epoch: Instant::now(),
                 first_timestamp: rand::random(),
                 clock: Mutex::default(),
-                places: Mutex::default(),
-                keyframes: Mutex::default(),
+                queues: Mutex::default(),
+                keyframes: Mutex::new(KeyframeRequests {
+                    interval: KEYFRAME_INTERVAL,
+                    wanted: false,
+                    last_taken: None,
+                }),
                 keyframe_wanted: Notify::new(),
+                viewer_joined: Notify::new(),
                 dropped: AtomicU64::new(0),
             }),
         }
+    }
+
+    /// The same with another least time between two keyframe requests than 250 ms.
+    #[must_use]
+    pub fn with_keyframe_interval(self, interval: Duration) -> Self {
+        self.inner.keyframes.lock().interval = interval;
+        self
     }
 
     /// What it carries.
@@ -194,13 +208,14 @@ impl LocalTrack {
         });
     }
 
-    /// True if a viewer needs a keyframe, once: the next unit is to be one. At most every 250 ms.
+    /// True if a viewer needs a keyframe, once: the next unit is to be one. At most every 250 ms, unless
+    /// [`with_keyframe_interval`](Self::with_keyframe_interval) says otherwise.
     pub fn take_keyframe_request(&self) -> bool {
         let mut requests = self.inner.keyframes.lock();
         let now = Instant::now();
         let is_soon = requests
             .last_taken
-            .is_some_and(|at| now.saturating_duration_since(at) < KEYFRAME_INTERVAL);
+            .is_some_and(|at| now.saturating_duration_since(at) < requests.interval);
         if !requests.wanted || is_soon {
             return false;
         }
@@ -223,7 +238,7 @@ impl LocalTrack {
         loop {
             let pause = {
                 let requests = self.inner.keyframes.lock();
-                let next = requests.last_taken.map(|at| at + KEYFRAME_INTERVAL);
+                let next = requests.last_taken.map(|at| at + requests.interval);
                 next.map(|next| next.saturating_duration_since(Instant::now()))
             };
             if let Some(pause) = pause.filter(|pause| !pause.is_zero()) {
@@ -239,11 +254,17 @@ impl LocalTrack {
     /// Connections that carry it now.
     pub fn viewers(&self) -> usize {
         self.inner
-            .places
+            .queues
             .lock()
             .iter()
-            .filter(|place| place.strong_count() > 0)
+            .filter(|queue| queue.strong_count() > 0)
             .count()
+    }
+
+    /// Waits until another connection carries it, for sources that send seldom and have a picture for it at once.
+    /// One that came since the last call counts.
+    pub async fn viewer_joined(&self) {
+        self.inner.viewer_joined.notified().await;
     }
 
     /// Pictures and packets of sound that were not sent to some connection because it did not keep up, or
@@ -261,27 +282,28 @@ impl LocalTrack {
 
     /// Sends over a connection too, from the next keyframe on, until the attachment is dropped.
     pub(super) fn attach(&self, sender: TrackSender) -> Attachment {
-        let place = Arc::new(Place {
-            state: Mutex::new(PlaceState {
-                queue: VecDeque::new(),
+        let queue = Arc::new(ConnectionQueue {
+            state: Mutex::new(QueueState {
+                samples: VecDeque::new(),
                 awaits_keyframe: true,
             }),
             ready: Notify::new(),
         });
-        let mut places = self.inner.places.lock();
-        places.retain(|place| place.strong_count() > 0);
-        let weak = Arc::downgrade(&place);
-        places.push(Weak::clone(&weak));
-        drop(places);
+        let mut queues = self.inner.queues.lock();
+        queues.retain(|queue| queue.strong_count() > 0);
+        let weak = Arc::downgrade(&queue);
+        queues.push(Weak::clone(&weak));
+        drop(queues);
         self.want_keyframe();
+        self.inner.viewer_joined.notify_one();
         let writer = {
             let is_video = self.inner.kind == TrackKind::Video;
-            let writing = write(sender, is_video, place);
+            let writing = write(sender, is_video, queue);
             tokio::spawn(writing.in_current_span())
         };
         Attachment {
             track: Arc::clone(&self.inner),
-            place: weak,
+            queue: weak,
             writer,
         }
     }
@@ -289,11 +311,11 @@ impl LocalTrack {
     fn send(&self, sample: Sample) {
         let sample = Arc::new(sample);
         let mut behind = false;
-        self.inner.places.lock().retain(|place| {
-            let Some(place) = place.upgrade() else {
+        self.inner.queues.lock().retain(|queue| {
+            let Some(queue) = queue.upgrade() else {
                 return false;
             };
-            let dropped = place.put(&sample);
+            let dropped = queue.put(&sample);
             self.inner.dropped.fetch_add(dropped, Ordering::Relaxed);
             behind |= dropped > 0;
             true
@@ -304,22 +326,22 @@ impl LocalTrack {
     }
 }
 
-impl Place {
+impl ConnectionQueue {
     /// How many are left out here.
     fn put(&self, sample: &Arc<Sample>) -> u64 {
         let mut state = self.state.lock();
         let mut dropped = 0;
-        if state.queue.len() >= QUEUE {
+        if state.samples.len() >= QUEUE {
             // What waits is stale: fresh or nothing.
-            dropped = state.queue.len() as u64;
-            state.queue.clear();
+            dropped = state.samples.len() as u64;
+            state.samples.clear();
             state.awaits_keyframe = true;
         }
         if state.awaits_keyframe && !sample.is_keyframe {
             return dropped + 1;
         }
         state.awaits_keyframe = false;
-        state.queue.push_back(Arc::clone(sample));
+        state.samples.push_back(Arc::clone(sample));
         drop(state);
         self.ready.notify_one();
         dropped
@@ -327,7 +349,7 @@ impl Place {
 
     async fn take(&self) -> Arc<Sample> {
         loop {
-            if let Some(sample) = self.state.lock().queue.pop_front() {
+            if let Some(sample) = self.state.lock().samples.pop_front() {
                 return sample;
             }
             self.ready.notified().await;
@@ -336,7 +358,7 @@ impl Place {
 }
 
 /// Writes what comes to a connection until it is gone.
-async fn write(sender: TrackSender, is_video: bool, place: Arc<Place>) {
+async fn write(sender: TrackSender, is_video: bool, queue: Arc<ConnectionQueue>) {
     let payload_type = match sender.payload_type().await {
         Ok(payload_type) => payload_type,
         Err(error) => {
@@ -348,7 +370,7 @@ async fn write(sender: TrackSender, is_video: bool, place: Arc<Place>) {
     };
     let mut sequence: u16 = rand::random();
     loop {
-        let sample = place.take().await;
+        let sample = queue.take().await;
         let last = sample.payloads.len() - 1;
         for (n, payload) in sample.payloads.iter().enumerate() {
             let packet = OutboundRtp {
@@ -373,9 +395,9 @@ impl Drop for Attachment {
         self.writer.abort();
         // An aborted task ends in its own time, and what is gone is no viewer.
         self.track
-            .places
+            .queues
             .lock()
-            .retain(|place| !place.ptr_eq(&self.place));
+            .retain(|queue| !queue.ptr_eq(&self.queue));
     }
 }
 

@@ -4,40 +4,52 @@
 #[cfg(feature = "webrtc")]
 pub mod camera;
 #[cfg(feature = "webrtc")]
-mod core;
+mod change_log;
+#[cfg(feature = "webrtc")]
+mod decoding;
 #[cfg(all(feature = "webrtc", feature = "openh264"))]
 mod encoder;
 #[cfg(feature = "webrtc")]
 mod frames;
 #[cfg(feature = "webrtc")]
+mod inbound_router;
+#[cfg(feature = "webrtc")]
+mod incoming;
+#[cfg(feature = "webrtc")]
 mod listener;
 #[cfg(feature = "webrtc")]
 mod local_track;
+#[cfg(feature = "webrtc")]
+mod options;
 pub mod queue;
 #[cfg(feature = "webrtc")]
 mod remote_track;
 #[cfg(feature = "webrtc")]
-mod session;
+mod shared;
 #[cfg(feature = "webrtc")]
 mod stream;
 pub mod stream_state;
+#[cfg(feature = "webrtc")]
+mod stream_task;
 pub mod worker;
 
-#[cfg(feature = "webrtc")]
-pub use self::core::MediaState;
 #[cfg(all(feature = "webrtc", feature = "openh264"))]
 pub use self::encoder::{EncoderOptions, VideoEncoder, VideoEncoderError};
 #[cfg(feature = "webrtc")]
 pub use self::frames::Frames;
 #[cfg(feature = "webrtc")]
-pub use self::listener::{
-    AcceptStreamsOptions, Incoming, MediaStreamAcceptor, MediaStreamListener,
-};
+pub use self::incoming::Incoming;
+#[cfg(feature = "webrtc")]
+pub use self::listener::{AcceptStreamsOptions, MediaStreamAcceptor, MediaStreamListener};
 #[cfg(feature = "webrtc")]
 pub use self::local_track::LocalTrack;
 #[cfg(feature = "webrtc")]
+pub use self::options::{Direction, MediaError, MediaStreamOptions};
+#[cfg(feature = "webrtc")]
 pub use self::remote_track::{MediaPacket, RemoteTrack, TrackPackets};
 #[cfg(feature = "webrtc")]
-pub use self::stream::{Direction, MediaError, MediaStream, MediaStreamOptions, StreamTracks};
+pub use self::shared::MediaState;
+#[cfg(feature = "webrtc")]
+pub use self::stream::{MediaStream, StreamTracks};
 #[cfg(feature = "webrtc")]
 pub use crate::realtime::rtp_track::TrackKind;

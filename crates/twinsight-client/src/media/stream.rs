@@ -4,200 +4,17 @@
 use std::fmt;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
-use std::time::Duration;
 
-use parking_lot::Mutex;
-use tokio::sync::oneshot;
+use tokio_util::sync::DropGuard;
 
-use super::core::{Core, MediaState};
 use super::frames::Frames;
 use super::local_track::LocalTrack;
 use super::remote_track::RemoteTrack;
-use crate::dialect::Dialect;
-use crate::hub::HubError;
+use super::shared::{MediaState, StreamShared};
 use crate::hub::handlers::{HandlerId, Items};
 use crate::realtime::CloseReason;
-use crate::realtime::data_channel::refused_servers;
-use crate::realtime::ice::IceSettings;
-use crate::realtime::rtp_track::TrackKind;
-use twinsight_media::codec::Codec;
+use crate::realtime::dial::Dialled;
 use twinsight_media::picture::Frame;
-
-/// Which way media goes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Direction {
-    /// From here only.
-    SendOnly,
-    /// To here only.
-    #[default]
-    RecvOnly,
-    /// Both ways over one connection.
-    SendRecv,
-}
-
-impl Direction {
-    pub(super) fn receives(self) -> bool {
-        self != Self::SendOnly
-    }
-}
-
-/// How a stream is called and connected, and what it carries.
-///
-/// A name alone is enough to receive video: `"default".into()`.
-#[derive(Debug, Clone)]
-pub struct MediaStreamOptions {
-    /// Its name, the same on both sides. Several streams to one peer differ by it, and none is another one's
-    /// plus `-…`: the official clients would take one for the other.
-    pub name: String,
-    /// Which way media goes. What is sent are `tracks`.
-    pub direction: Direction,
-    /// What is sent.
-    pub tracks: Vec<LocalTrack>,
-    /// Kinds that are received, if the direction has it. [`Instance::get_media_stream`](crate::hub::Instance::get_media_stream) waits for
-    /// the first packet of each.
-    pub kinds: Vec<TrackKind>,
-    /// Video codecs that are taken, the preferred first. Video is sent as H.264.
-    pub codecs: Vec<Codec>,
-    /// The other side's client.
-    pub dialect: Dialect,
-    /// As responder: take offers too that are signed with the own twin, as those of web clients and of npm
-    /// clients before 6.15 are. They say nothing about who sends them.
-    pub allow_unsigned: bool,
-    /// How connections find their way; `None`: all ways, or only relays if the operator named one
-    /// (`PHYSTACK_TURN_URL`).
-    pub ice: Option<IceSettings>,
-    /// How long the first connection, and the first packets of its `kinds`, may take for those that wait.
-    pub connect_limit: Duration,
-    /// Log the path of every connection: the pair of candidates.
-    pub verbose: bool,
-}
-
-impl Default for MediaStreamOptions {
-    fn default() -> Self {
-        Self {
-            name: "default".to_owned(),
-            direction: Direction::RecvOnly,
-            tracks: Vec::new(),
-            kinds: vec![TrackKind::Video],
-            codecs: Codec::built_in().to_vec(),
-            dialect: Dialect::Current,
-            allow_unsigned: false,
-            ice: None,
-            connect_limit: Duration::from_secs(15),
-            verbose: false,
-        }
-    }
-}
-
-impl MediaStreamOptions {
-    /// For a stream that only sends these tracks.
-    pub fn sending(tracks: impl IntoIterator<Item = LocalTrack>) -> Self {
-        Self {
-            direction: Direction::SendOnly,
-            tracks: tracks.into_iter().collect(),
-            ..Self::default()
-        }
-    }
-
-    /// For a stream that sends these tracks and receives video over the same connection.
-    pub fn two_way(tracks: impl IntoIterator<Item = LocalTrack>) -> Self {
-        Self {
-            direction: Direction::SendRecv,
-            ..Self::sending(tracks)
-        }
-    }
-
-    /// The same under another name.
-    #[must_use]
-    pub fn named(self, name: impl Into<String>) -> Self {
-        Self {
-            name: name.into(),
-            ..self
-        }
-    }
-
-    /// The kinds that come.
-    pub(super) fn received(&self) -> Vec<TrackKind> {
-        if self.direction.receives() {
-            self.kinds.clone()
-        } else {
-            Vec::new()
-        }
-    }
-}
-
-impl From<&str> for MediaStreamOptions {
-    fn from(name: &str) -> Self {
-        Self::default().named(name)
-    }
-}
-
-impl From<String> for MediaStreamOptions {
-    fn from(name: String) -> Self {
-        Self::default().named(name)
-    }
-}
-
-/// Why there is no stream.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum MediaError {
-    /// The other side cannot be dialled or awaited, or the options contradict each other.
-    #[error("no media stream with `{twin_id}` can be made: {why}")]
-    Options {
-        /// The twin that was given, shortened.
-        twin_id: String,
-        /// What is wrong.
-        why: &'static str,
-    },
-    /// The hub is in the way.
-    #[error("no media stream with `{twin_id}` can be made: {source}")]
-    Hub {
-        /// The twin at the other end.
-        twin_id: String,
-        /// What the hub said.
-        source: HubError,
-    },
-    /// Only relays may be used, and there is none that can be.
-    #[error(
-        "no media stream with `{twin_id}` can be made: only relays are allowed, and no server offers TURN over UDP{}: set PHYSTACK_TURN_URL to `turn:HOST:3478`",
-        refused_servers(refused)
-    )]
-    NoRelay {
-        /// The twin at the other end.
-        twin_id: String,
-        /// Servers that the stack cannot use: TURN over TCP or TLS.
-        refused: Vec<String>,
-    },
-    /// It was not connected in time. Nothing is tried any more.
-    #[error(
-        "the media stream `{name}` with `{twin_id}` was not connected within {limit:?} ({reason}): see that the twin's app runs and has this stream by this name"
-    )]
-    NotConnected {
-        /// The twin at the other end.
-        twin_id: String,
-        /// The stream's name.
-        name: String,
-        /// How long it was waited for.
-        limit: Duration,
-        /// Why the last attempt failed.
-        reason: &'static str,
-    },
-    /// It was connected, and no packet of these kinds came in time. Nothing is tried any more.
-    #[error(
-        "the media stream `{name}` with `{twin_id}` is connected, and no {} came within {limit:?}: see that the twin's app sends it, or leave it out of `kinds`",
-        listed(missing)
-    )]
-    MissingMediaTrack {
-        /// The twin at the other end.
-        twin_id: String,
-        /// The stream's name.
-        name: String,
-        /// What did not come.
-        missing: Vec<TrackKind>,
-        /// How long it was waited for.
-        limit: Duration,
-    },
-}
 
 /// The tracks of a stream's peer connection.
 #[derive(Debug, Clone)]
@@ -224,44 +41,47 @@ pub struct StreamTracks {
 /// ```
 #[derive(Clone)]
 pub struct MediaStream {
-    pub(super) core: Arc<Core>,
-    life: Arc<Handles>,
-}
-
-/// Ends the stream with the last handle.
-struct Handles {
-    stop: Mutex<Option<oneshot::Sender<()>>>,
+    pub(super) shared: Arc<StreamShared>,
+    /// Ends the stream with the last handle.
+    handles: Arc<DropGuard>,
 }
 
 /// A stream that ends when its handles are gone.
 pub(super) struct WeakMediaStream {
-    core: Arc<Core>,
-    life: Weak<Handles>,
+    shared: Arc<StreamShared>,
+    handles: Weak<DropGuard>,
 }
 
 impl WeakMediaStream {
     pub(super) fn upgrade(&self) -> Option<MediaStream> {
         Some(MediaStream {
-            core: Arc::clone(&self.core),
-            life: self.life.upgrade()?,
+            shared: Arc::clone(&self.shared),
+            handles: self.handles.upgrade()?,
         })
     }
 }
 
+impl Dialled for MediaStream {
+    async fn connected(&self) -> bool {
+        Self::connected(self).await
+    }
+
+    fn last_error(&self) -> &'static str {
+        self.shared.last_error()
+    }
+}
+
 impl MediaStream {
-    /// A stream without a task, and what tells the task to end.
-    pub(super) fn new(core: Arc<Core>) -> (Self, oneshot::Receiver<()>) {
-        let (stop, stopped) = oneshot::channel();
-        let life = Arc::new(Handles {
-            stop: Mutex::new(Some(stop)),
-        });
-        (Self { core, life }, stopped)
+    /// A stream without a task. Dropping the last handle stops the task, as [`close`](Self::close) does.
+    pub(super) fn new(shared: Arc<StreamShared>) -> Self {
+        let handles = Arc::new(shared.stop.clone().drop_guard());
+        Self { shared, handles }
     }
 
     pub(super) fn downgrade(&self) -> WeakMediaStream {
         WeakMediaStream {
-            core: Arc::clone(&self.core),
-            life: Arc::downgrade(&self.life),
+            shared: Arc::clone(&self.shared),
+            handles: Arc::downgrade(&self.handles),
         }
     }
 
@@ -275,14 +95,14 @@ impl MediaStream {
     /// ```
     pub fn stream(&self) -> StreamTracks {
         StreamTracks {
-            local: self.core.local_tracks(),
-            remote: self.core.remote_tracks(),
+            local: self.shared.local_tracks(),
+            remote: self.shared.remote_tracks(),
         }
     }
 
     /// The tracks that come over the connection that is up, in the order in which their first packets came.
     pub fn tracks(&self) -> Vec<RemoteTrack> {
-        self.core.remote_tracks()
+        self.shared.remote_tracks()
     }
 
     /// Sends another track too. Before the first connection it is simply part of it; afterwards a connection
@@ -297,7 +117,7 @@ impl MediaStream {
     /// # }
     /// ```
     pub fn add_track(&self, track: LocalTrack) {
-        self.core.add_track(track);
+        self.shared.add_track(track);
     }
 
     /// Calls a handler with each track that comes: those that are there already first, and those of the next
@@ -323,7 +143,7 @@ impl MediaStream {
         R: Future<Output = ()> + Send + 'static,
     {
         // A handler may stay with its track for as long as that lives: each call has a task.
-        self.core.on_track(move |track| {
+        self.shared.on_track(move |track| {
             let handled = handler(track);
             async move {
                 tokio::spawn(handled);
@@ -333,7 +153,7 @@ impl MediaStream {
 
     /// Takes a handler of tracks off. False if it is not registered.
     pub fn off_track(&self, handler: HandlerId) -> bool {
-        self.core.tracks.remove(handler)
+        self.shared.tracks.remove(handler)
     }
 
     /// Calls a handler with the freshest frame whenever it is ready for one: what comes while it runs is left
@@ -357,20 +177,20 @@ impl MediaStream {
         F: FnMut(Frame) -> R + Send + 'static,
         R: Future<Output = ()> + Send + 'static,
     {
-        let id = self.core.frames.on_frame(handler);
-        self.core.ask();
+        let id = self.shared.frames.on_frame(handler);
+        self.shared.ask();
         id
     }
 
     /// Takes a handler of frames off. False if it is not registered.
     pub fn off_frame(&self, handler: HandlerId) -> bool {
-        self.core.frames.off_frame(handler)
+        self.shared.frames.off_frame(handler)
     }
 
     /// The frames from now on, as a stream: [`Frames::recv`].
     pub fn frames(&self) -> Frames {
-        let frames = self.core.frames.frames();
-        self.core.ask();
+        let frames = self.shared.frames.frames();
+        self.shared.ask();
         frames
     }
 
@@ -388,17 +208,17 @@ impl MediaStream {
         F: FnMut(CloseReason) -> R + Send + 'static,
         R: Future<Output = ()> + Send + 'static,
     {
-        self.core.closes.add("the end of a stream", handler)
+        self.shared.closes.add("the end of a stream", handler)
     }
 
     /// Takes a handler of ends off. False if it is not registered.
     pub fn off_close(&self, handler: HandlerId) -> bool {
-        self.core.closes.remove(handler)
+        self.shared.closes.remove(handler)
     }
 
     /// The ends of connections, as a stream.
     pub fn closes(&self) -> Items<CloseReason> {
-        self.core.closes.stream()
+        self.shared.closes.stream()
     }
 
     /// Closes the stream for good and says so to the other side. Returns when that is done.
@@ -410,11 +230,10 @@ impl MediaStream {
     /// # }
     /// ```
     pub async fn close(&self) {
-        let stop = &self.life.stop;
-        drop(stop.lock().take());
-        // An error would mean that the core is gone, and this holds it.
+        self.shared.stop.cancel();
+        // An error would mean that the state is gone, and this handle holds it.
         let _ = self
-            .core
+            .shared
             .state
             .subscribe()
             .wait_for(|state| *state == MediaState::Closed)
@@ -424,7 +243,7 @@ impl MediaStream {
     /// True while frames come: the last is younger than 5 s. Packets count where nobody wants frames. False
     /// where no video is received at all.
     pub fn is_receiving_frames(&self) -> bool {
-        self.core.receiving.load(Ordering::Relaxed)
+        self.shared.receiving.load(Ordering::Relaxed)
     }
 
     /// True while there is no connection and one is made or waited for.
@@ -434,7 +253,7 @@ impl MediaStream {
 
     /// Where it stands.
     pub fn state(&self) -> MediaState {
-        *self.core.state.borrow()
+        *self.shared.state.borrow()
     }
 
     /// Waits until it is connected; at once if it is.
@@ -451,7 +270,7 @@ impl MediaStream {
     ///
     /// False once it was closed for good.
     pub async fn connected(&self) -> bool {
-        let mut state = self.core.state.subscribe();
+        let mut state = self.shared.state.subscribe();
         let settled = state
             .wait_for(|state| *state != MediaState::Connecting)
             .await;
@@ -460,31 +279,26 @@ impl MediaStream {
 
     /// The twin at the other end.
     pub fn target_twin_id(&self) -> &str {
-        &self.core.twin_id
+        &self.shared.twin_id
     }
 
     /// The stream's name.
     pub fn channel_name(&self) -> &str {
-        &self.core.name
+        &self.shared.name
     }
 
     /// The id of the connection that the initiator made up, once known.
     pub fn peer_id(&self) -> Option<String> {
-        self.core.peer_id()
+        self.shared.peer_id()
     }
 }
 
 impl fmt::Debug for MediaStream {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("MediaStream")
-            .field("target", &self.core.twin_id)
-            .field("name", &self.core.name)
+            .field("target", &self.shared.twin_id)
+            .field("name", &self.shared.name)
             .field("state", &self.state())
             .finish_non_exhaustive()
     }
-}
-
-fn listed(kinds: &[TrackKind]) -> String {
-    let names: Vec<_> = kinds.iter().map(|kind| kind.as_str()).collect();
-    names.join(" and no ")
 }

@@ -1,5 +1,6 @@
-//! The task of an acceptor: the signals of all who dial one twin come in, each peer's go to a link of its own.
-//! Started by [`Instance::accept_data_channels`](crate::hub::Instance) and its sister for media.
+//! Accepting whoever dials: the signals of all who dial one twin come in, and each peer's go to a link of its own,
+//! over which one channel or stream is served. An [`Acceptor`] owns the task that does it;
+//! [`Instance::accept_data_channels`] and [`Instance::accept_media_streams`] start it.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -7,20 +8,21 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use futures_util::future::{BoxFuture, join_all};
+use futures_util::future::BoxFuture;
 use serde_json::json;
-use tokio::sync::{mpsc, oneshot};
-use tokio::task::{Id, JoinHandle, JoinSet};
+use tokio::sync::mpsc;
+use tokio::task::{Id, JoinError, JoinHandle, JoinSet};
+use tokio_util::sync::{CancellationToken, DropGuard};
 
-use super::link::{ContentOf, Link, LinkOptions, MAILBOX};
+use super::link::{ContentOf, Link, LinkOptions, MAILBOX, malformed};
 use super::names::MAX_NAME_BYTES;
 use super::pending_candidates::PendingCandidates;
-use super::signal::{ChannelKind, Signal, SignalEnvelope, SignalError, SignalNames};
+use super::signal::{ChannelKind, Signal, SignalEnvelope, SignalNames};
 use super::warnings::allowed;
 use crate::dialect::Dialect;
-use crate::hub::HubError;
 use crate::hub::client::{HubClient, HubStatus, MessageReceiver};
 use crate::hub::message::TwinMessage;
+use crate::hub::{HubError, Instance};
 use crate::telemetry::{Malformed, SignalRefusal};
 
 /// Signals of all peers of an acceptor that wait to be sorted.
@@ -29,24 +31,128 @@ const ACCEPTOR_MAILBOX: usize = 256;
 /// The pause before the own room is asked for again.
 const SUBSCRIBE_PAUSE: Duration = Duration::from_secs(1);
 
-/// What an acceptor counts.
-#[derive(Debug, Default)]
-pub(crate) struct AcceptorCounts {
-    pub(crate) peers: AtomicUsize,
-    pub(crate) refused: AtomicU64,
-    /// Signals that found the mailbox full.
-    pub(crate) overflowed: AtomicU64,
+/// Accepts the channels or streams of everybody who dials, for as long as it lives.
+#[derive(Debug)]
+#[must_use = "dropping it closes the channels or streams of all peers"]
+pub struct Acceptor {
+    counts: Arc<AcceptorCounts>,
+    stop: DropGuard,
+    task: JoinHandle<()>,
 }
 
-/// A peer's place: what its link is made of.
-pub(crate) struct Place {
+/// What an acceptor counts.
+#[derive(Debug, Default)]
+struct AcceptorCounts {
+    peers: AtomicUsize,
+    refused: AtomicU64,
+    /// Signals that found the mailbox full.
+    overflowed: AtomicU64,
+}
+
+/// A peer's place in an acceptor: what its link is made of.
+pub(crate) struct PeerSlot {
     hub: HubClient,
     own: String,
     options: LinkOptions,
     signals: mpsc::Receiver<TwinMessage>,
+    /// Cancelled when the peer is to be served no more: by the acceptor, or by whoever closes the channel or stream.
+    pub(crate) stop: CancellationToken,
 }
 
-impl Place {
+/// Serves a peer until its slot's token is cancelled or its connection is over. The slot is free when the future ends.
+pub(crate) type Serve = Box<dyn FnMut(PeerSlot) -> BoxFuture<'static, ()> + Send>;
+
+/// Sorts the signals of all peers.
+struct AcceptorTask {
+    hub: HubClient,
+    /// The room of the peripheral that it answers as was entered.
+    subscribed: bool,
+    /// Of each peer's link, but for its target.
+    options: LinkOptions,
+    max_peers: usize,
+    counts: Arc<AcceptorCounts>,
+    /// By `peerId`, or by the twin that signed where there is none.
+    peers: HashMap<String, Peer>,
+    /// One for each peer, and one for each connection that was replaced and is not closed yet.
+    tasks: JoinSet<()>,
+    early: PendingCandidates<TwinMessage>,
+    serve: Serve,
+    /// The parent of the peers' tokens.
+    stop: CancellationToken,
+}
+
+/// A peer that has a slot.
+struct Peer {
+    signals: mpsc::Sender<TwinMessage>,
+    ufrag: String,
+    task: Id,
+    stop: CancellationToken,
+}
+
+impl Acceptor {
+    /// Starts to answer as a twin. `options` are those of each peer's link, but for its target.
+    pub(crate) fn start(
+        instance: &Instance,
+        options: LinkOptions,
+        max_peers: usize,
+        serve: Serve,
+    ) -> Self {
+        let counts = Arc::<AcceptorCounts>::default();
+        let stop = CancellationToken::new();
+        let task = AcceptorTask {
+            hub: instance.client().clone(),
+            subscribed: false,
+            options,
+            max_peers,
+            counts: Arc::clone(&counts),
+            peers: HashMap::new(),
+            tasks: JoinSet::new(),
+            early: PendingCandidates::default(),
+            serve,
+            stop: stop.clone(),
+        };
+        Self {
+            counts,
+            stop: stop.drop_guard(),
+            task: tokio::spawn(task.run(instance.ownership_lost())),
+        }
+    }
+
+    /// Peers that have a place, connected or about to be.
+    ///
+    /// ```no_run
+    /// # async fn example(acceptor: twinsight_client::realtime::DataChannelAcceptor) -> Result<(), Box<dyn std::error::Error>> {
+    /// println!("{} peers, {} signals refused", acceptor.peers(), acceptor.refused());
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn peers(&self) -> usize {
+        self.counts.peers.load(Ordering::Relaxed)
+    }
+
+    /// Signals that were not used: offers for which there was no place, candidates too many, what cannot
+    /// be read, and what came faster than it was sorted.
+    pub fn refused(&self) -> u64 {
+        let counts = &self.counts;
+        counts.refused.load(Ordering::Relaxed) + counts.overflowed.load(Ordering::Relaxed)
+    }
+
+    /// Closes the channels or streams of all peers, and returns when that is done.
+    ///
+    /// ```no_run
+    /// # async fn example(acceptor: twinsight_client::realtime::DataChannelAcceptor) -> Result<(), Box<dyn std::error::Error>> {
+    /// acceptor.close().await;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub async fn close(self) {
+        drop(self.stop);
+        // An error would mean that the task panicked: it has ended then, too.
+        let _ = self.task.await;
+    }
+}
+
+impl PeerSlot {
     /// The twin that dials, as its offer says.
     pub(crate) fn target(&self) -> Arc<str> {
         Arc::clone(&self.options.target)
@@ -65,86 +171,24 @@ impl Place {
     }
 }
 
-/// What serves a peer.
-pub(crate) struct PeerService {
-    /// Its task; the place is free when it ends.
-    pub(crate) running: JoinHandle<()>,
-    /// Ends it, and waits for that.
-    pub(crate) close: Box<dyn FnOnce() -> BoxFuture<'static, ()> + Send>,
-}
-
-/// Begins to serve a peer.
-pub(crate) type Serve = Box<dyn FnMut(Place) -> PeerService + Send>;
-
-/// The task of an acceptor: sorts the signals of all peers.
-pub(crate) struct Acceptor {
-    hub: HubClient,
-    /// The room of the peripheral that it answers as was entered.
-    subscribed: bool,
-    /// Of each peer's link, but for its target.
-    options: LinkOptions,
-    max_peers: usize,
-    counts: Arc<AcceptorCounts>,
-    /// By `peerId`, or by the twin that signed where there is none.
-    peers: HashMap<String, Peer>,
-    tasks: JoinSet<()>,
-    /// Ends of connections that were replaced: as many as there may be peers.
-    closing: JoinSet<()>,
-    early: PendingCandidates<TwinMessage>,
-    serve: Serve,
-}
-
-/// A peer that has a place.
-struct Peer {
-    signals: mpsc::Sender<TwinMessage>,
-    ufrag: String,
-    task: Id,
-    close: Box<dyn FnOnce() -> BoxFuture<'static, ()> + Send>,
-}
-
-impl Acceptor {
-    /// A task without peers. `options` are those of each peer's link, but for its target.
-    pub(crate) fn new(
-        hub: HubClient,
-        options: LinkOptions,
-        max_peers: usize,
-        counts: Arc<AcceptorCounts>,
-        serve: Serve,
-    ) -> Self {
-        Self {
-            hub,
-            subscribed: false,
-            options,
-            max_peers,
-            counts,
-            peers: HashMap::new(),
-            tasks: JoinSet::new(),
-            closing: JoinSet::new(),
-            early: PendingCandidates::default(),
-            serve,
-        }
-    }
-
+impl AcceptorTask {
     /// Until it is stopped, or its twin is taken over.
-    pub(crate) async fn run(
-        mut self,
-        mut stopped: oneshot::Receiver<()>,
-        ownership_lost: BoxFuture<'static, ()>,
-    ) {
+    async fn run(mut self, ownership_lost: BoxFuture<'static, ()>) {
+        let stop = self.stop.clone();
         tokio::select! {
-            _ = &mut stopped => {}
+            () = stop.cancelled() => {}
             () = ownership_lost => {}
-            () = self.serve() => {}
+            () = self.sort_signals() => {}
         }
-        join_all(self.peers.drain().map(|(_, peer)| (peer.close)())).await;
-        self.closing.detach_all();
+        stop.cancel();
+        while self.tasks.join_next().await.is_some() {}
         self.counts.peers.store(0, Ordering::Relaxed);
         if let Some(own) = self.options.own.as_ref().filter(|_| self.subscribed) {
             self.hub.unsubscribe(own).await;
         }
     }
 
-    async fn serve(&mut self) {
+    async fn sort_signals(&mut self) {
         let Some(own) = self.own_twin().await else {
             return;
         };
@@ -159,13 +203,7 @@ impl Acceptor {
                     Some(message) => self.message(&own, &names, message),
                     None => return,
                 },
-                Some(ended) = self.tasks.join_next_with_id() => {
-                    let id = match ended {
-                        Ok((id, ())) => id,
-                        Err(error) => error.id(),
-                    };
-                    self.peers.retain(|_, peer| peer.task != id);
-                }
+                Some(ended) = self.tasks.join_next_with_id() => self.task_ended(ended),
             }
             let counts = &self.counts;
             counts.peers.store(self.peers.len(), Ordering::Relaxed);
@@ -220,12 +258,7 @@ impl Acceptor {
             Some(Ok(envelope)) if !source.is_empty() && source.len() <= MAX_NAME_BYTES => envelope,
             Some(Ok(_)) => return self.malformed(Malformed::HubMessage, "it says not who sent it"),
             Some(Err(error)) => {
-                let kind = match error {
-                    SignalError::Candidate => Malformed::Candidate,
-                    SignalError::Description | SignalError::Sdp(_) => Malformed::Sdp,
-                    SignalError::Kind | SignalError::PeerId => Malformed::HubMessage,
-                };
-                return self.malformed(kind, &error);
+                return self.malformed(malformed(&error), &error);
             }
             None => return,
         };
@@ -268,13 +301,15 @@ impl Acceptor {
                 return;
             }
             // A peer that begins anew faster than its connections close would pile them up.
-            while self.closing.try_join_next().is_some() {}
-            if self.closing.len() >= self.max_peers {
+            while let Some(ended) = self.tasks.try_join_next_with_id() {
+                self.task_ended(ended);
+            }
+            if self.tasks.len() - self.peers.len() >= self.max_peers {
                 return self.refused(SignalRefusal::Overflow, "it begins anew too often");
             }
             // It began anew: what it had is over.
             if let Some(peer) = self.peers.remove(&key) {
-                self.closing.spawn((peer.close)());
+                peer.stop.cancel();
             }
         }
         if self.peers.len() >= self.max_peers {
@@ -287,7 +322,8 @@ impl Acceptor {
             // The mailbox is new, and has more places than candidates are kept.
             let _ = signals.try_send(signal);
         }
-        let PeerService { running, close } = (self.serve)(Place {
+        let stop = self.stop.child_token();
+        let serving = (self.serve)(PeerSlot {
             hub: self.hub.clone(),
             own: own.to_owned(),
             options: LinkOptions {
@@ -295,22 +331,24 @@ impl Acceptor {
                 ..self.options.clone()
             },
             signals: mailbox,
+            stop: stop.clone(),
         });
-        let task = self
-            .tasks
-            .spawn(async move {
-                let _ = running.await;
-            })
-            .id();
-        self.peers.insert(
-            key,
-            Peer {
-                signals,
-                ufrag,
-                task,
-                close,
-            },
-        );
+        let peer = Peer {
+            signals,
+            ufrag,
+            task: self.tasks.spawn(serving).id(),
+            stop,
+        };
+        self.peers.insert(key, peer);
+    }
+
+    /// A task that serves a peer has ended: the peer's slot is free.
+    fn task_ended(&mut self, ended: Result<(Id, ()), JoinError>) {
+        let id = match ended {
+            Ok((id, ())) => id,
+            Err(error) => error.id(),
+        };
+        self.peers.retain(|_, peer| peer.task != id);
     }
 
     fn refused(&self, reason: SignalRefusal, why: &'static str) {

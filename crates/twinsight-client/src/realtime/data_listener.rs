@@ -1,28 +1,23 @@
 //! How data channels come to be: dialled ([`Instance::get_data_channel`]), awaited from one twin
 //! ([`Instance::on_data_channel`]), or accepted from whoever dials ([`Instance::accept_data_channels`]).
 
-use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use futures_util::future::BoxFuture;
 use parking_lot::Mutex;
-use tokio::sync::{oneshot, watch};
+use tokio_util::sync::CancellationToken;
 
-use super::acceptor::{Acceptor, AcceptorCounts, PeerService};
+use super::acceptor::{Acceptor, Serve};
 use super::connect::Content;
-use super::data_channel::{ChannelError, DataChannel, DataChannelOptions};
-use super::data_session::{LONGEST_LIMIT, Lifetime, OpenHandler, Session};
-use super::ice::IceSettings;
-use super::link::{Link, LinkOptions, content_of};
-use super::names::{Unreachable, check_name, check_twin, reach, shortened};
+use super::data_channel::DataChannel;
+use super::data_options::{ChannelError, DataChannelOptions};
+use super::data_task::{ChannelTask, OpenHandler};
+use super::dial::{deadline_of, dial};
+use super::link::{ContentOf, Link, content_of};
+use super::link_task::stopped;
 use super::negotiation::Role;
-use super::signal::ChannelKind;
 use crate::dialect::Dialect;
-use crate::hub::{HubError, Instance};
-
-type PeerHandler = Box<dyn FnMut(DataChannel) -> BoxFuture<'static, ()> + Send>;
+use crate::hub::Instance;
 
 /// Whom an acceptor takes, and how many at once.
 #[derive(Debug, Clone)]
@@ -67,13 +62,8 @@ pub struct DataChannelListener {
     channel: DataChannel,
 }
 
-/// Accepts channels for as long as it lives.
-#[must_use = "dropping it closes the channels of all peers"]
-pub struct DataChannelAcceptor {
-    shared: Arc<AcceptorCounts>,
-    ended: watch::Receiver<()>,
-    stop: Option<oneshot::Sender<()>>,
-}
+/// Accepts data channels for as long as it lives.
+pub type DataChannelAcceptor = Acceptor;
 
 impl Instance {
     /// Dials a twin and waits until the channel is open.
@@ -103,37 +93,9 @@ impl Instance {
         options: impl Into<DataChannelOptions>,
     ) -> Result<DataChannel, ChannelError> {
         let options = options.into();
-        let limit = options.connect_limit;
-        let deadline = tokio::time::Instant::now() + limit.min(LONGEST_LIMIT);
-        let name = options.name.clone();
-        let in_time = |reason| ChannelError::NotOpened {
-            twin_id: shortened(target),
-            name: name.clone(),
-            limit,
-            reason,
-        };
-        check(target, &options.name, &self.twin_id())?;
-        let hub_error = |source| ChannelError::Hub {
-            twin_id: shortened(target),
-            source,
-        };
-        match reach(self.client(), target, deadline, &self.ice(&options)).await {
-            Ok(()) => {}
-            Err(Unreachable::Hub(source)) => return Err(hub_error(source)),
-            Err(Unreachable::InTime(reason)) => return Err(in_time(reason)),
-            Err(Unreachable::NoRelay { refused }) => {
-                return Err(ChannelError::NoRelay {
-                    twin_id: shortened(target),
-                    refused,
-                });
-            }
-        }
-        let (channel, last_error) = self.channel(target, options, Role::Initiator, None)?;
-        match tokio::time::timeout_at(deadline, channel.opened()).await {
-            Ok(Ok(())) => Ok(channel),
-            Ok(Err(_)) => Err(hub_error(HubError::Closed)),
-            Err(_) => Err(in_time(*last_error.borrow())),
-        }
+        let open = || self.data_channel(target, &options, Role::Initiator, None);
+        let deadline = deadline_of(options.connect_limit);
+        dial(self, target, &options.request(), deadline, open).await
     }
 
     /// Dials a twin and returns at once: the channel opens as soon as the twin answers.
@@ -154,9 +116,7 @@ impl Instance {
         target: &str,
         options: impl Into<DataChannelOptions>,
     ) -> Result<DataChannel, ChannelError> {
-        let options = options.into();
-        check(target, &options.name, &self.twin_id())?;
-        Ok(self.channel(target, options, Role::Initiator, None)?.0)
+        self.data_channel(target, &options.into(), Role::Initiator, None)
     }
 
     /// Awaits the channel that one twin dials, and hands it over when it is open for the first time (in the
@@ -192,10 +152,8 @@ impl Instance {
         F: FnOnce(DataChannel) -> R + Send + 'static,
         R: Future<Output = ()> + Send + 'static,
     {
-        let options = options.into();
-        check(source, &options.name, &self.twin_id())?;
         let on_open: OpenHandler = Box::new(move |channel| Box::pin(handler(channel)));
-        let (channel, _) = self.channel(source, options, Role::Responder, Some(on_open))?;
+        let channel = self.data_channel(source, &options.into(), Role::Responder, Some(on_open))?;
         Ok(DataChannelListener { channel })
     }
 
@@ -220,129 +178,60 @@ impl Instance {
     pub fn accept_data_channels<F, R>(
         &self,
         options: impl Into<AcceptOptions>,
-        mut handler: F,
+        handler: F,
     ) -> Result<DataChannelAcceptor, ChannelError>
     where
         F: FnMut(DataChannel) -> R + Send + 'static,
         R: Future<Output = ()> + Send + 'static,
     {
-        let options = options.into();
-        check_channel_name(&options.channel.name)?;
-        self.assert_owned().map_err(|source| ChannelError::Hub {
-            twin_id: String::new(),
-            source,
-        })?;
-        let shared = Arc::new(AcceptorCounts::default());
-        let (stop, stopped) = oneshot::channel();
-        let (end, ended) = watch::channel(());
-        let channel_options = options.channel.clone();
-        let handler: PeerHandler = Box::new(move |channel| Box::pin(handler(channel)));
+        let AcceptOptions {
+            channel: options,
+            max_peers,
+            open_limit,
+        } = options.into();
+        let link_options = options.request().accepting(self, open_limit)?;
         let handler = Arc::new(Mutex::new(handler));
-        let high_water_bytes = channel_options.high_water_bytes.max(1);
-        let link_options = LinkOptions {
-            kind: ChannelKind::Data,
-            name: channel_options.name.as_str().into(),
-            target: Arc::from(""),
-            own: self.peripheral_id().cloned(),
-            role: Role::Responder,
-            dialect: channel_options.dialect,
-            allow_unsigned: true,
-            ice: self.ice(&channel_options),
-            verbose: channel_options.verbose,
-            receives: false,
-        };
-        let open_limit = options.open_limit;
-        let acceptor = Acceptor::new(
-            self.client().clone(),
-            link_options,
-            options.max_peers,
-            Arc::clone(&shared),
-            Box::new(move |place| {
-                let (channel, stopped) = DataChannel::new(place.target(), &channel_options);
-                let content = content_of(move |_| Content::Messages {
-                    label: String::new(),
-                    high_water_bytes,
-                });
-                let link = place.link(Arc::default(), content);
-                let handler = Arc::clone(&handler);
-                let on_open: OpenHandler = Box::new(move |channel| {
-                    let mut handler = handler.lock();
-                    handler(channel)
-                });
-                let lifetime = Lifetime::OneConnection(open_limit);
-                let session = Session::new(link, &channel, lifetime, Some(on_open));
-                PeerService {
-                    // The acceptor closes it when its twin is lost.
-                    running: session.spawn(stopped, Box::pin(std::future::pending())),
-                    close: Box::new(move || Box::pin(async move { channel.close().await })),
-                }
-            }),
-        );
-        let ownership_lost = self.ownership_lost();
-        tokio::spawn(async move {
-            acceptor.run(stopped, ownership_lost).await;
-            drop(end);
+        let serve: Serve = Box::new(move |slot| {
+            let stop = slot.stop.clone();
+            let channel = DataChannel::new(slot.target(), &options, stop.clone());
+            let handler = Arc::clone(&handler);
+            let on_open: OpenHandler = Box::new(move |channel| {
+                let mut handler = handler.lock();
+                Box::pin(handler(channel))
+            });
+            let task = ChannelTask::new(&channel, Some(on_open));
+            // Its own side opens none, so it needs no label.
+            let link = slot.link(Arc::default(), messages(String::new(), &options));
+            Box::pin(async move {
+                task.run(link, stop.cancelled()).await;
+                // It is open for as long as it is served, whether or not the handler keeps it.
+                drop(channel);
+            })
         });
-        Ok(DataChannelAcceptor {
-            shared,
-            ended,
-            stop: Some(stop),
-        })
+        Ok(Acceptor::start(self, link_options, max_peers, serve))
     }
 
-    /// How connections find their way unless the caller said.
-    fn ice(&self, options: &DataChannelOptions) -> IceSettings {
-        options.ice.clone().unwrap_or_else(|| IceSettings {
-            relay_only: self.client().prefers_relay(),
-            ..IceSettings::default()
-        })
-    }
-
-    /// A channel and its task; also why the last attempt failed.
-    fn channel(
+    /// A channel and its task.
+    fn data_channel(
         &self,
         target: &str,
-        options: DataChannelOptions,
+        options: &DataChannelOptions,
         role: Role,
         on_open: Option<OpenHandler>,
-    ) -> Result<(DataChannel, watch::Receiver<&'static str>), ChannelError> {
-        let target: Arc<str> = target.into();
-        let label = label(options.dialect, &options.name, &target);
-        self.assert_owned().map_err(|source| ChannelError::Hub {
-            twin_id: shortened(&target),
-            source,
-        })?;
-        // None would be no limit to the stack.
-        let high_water_bytes = options.high_water_bytes.max(1);
+    ) -> Result<DataChannel, ChannelError> {
+        let link_options = options.request().link(self, target, role)?;
+        let stop = CancellationToken::new();
+        let channel = DataChannel::new(target.into(), options, stop.clone());
+        let label = label(options.dialect, &options.name, target);
         let link = Link::new(
             self.client().clone(),
-            LinkOptions {
-                kind: ChannelKind::Data,
-                name: options.name.as_str().into(),
-                target: Arc::clone(&target),
-                // As the official clients: a peripheral answers as itself, and its owner dials for it.
-                own: match role {
-                    Role::Initiator => None,
-                    Role::Responder => self.peripheral_id().cloned(),
-                },
-                role,
-                dialect: options.dialect,
-                allow_unsigned: options.allow_unsigned,
-                ice: self.ice(&options),
-                verbose: options.verbose,
-                receives: false,
-            },
+            link_options,
             Arc::default(),
-            content_of(move |_| Content::Messages {
-                label: label.clone(),
-                high_water_bytes,
-            }),
+            messages(label, options),
         );
-        let (channel, stopped) = DataChannel::new(target, &options);
-        let session = Session::new(link, &channel, Lifetime::Handles, on_open);
-        let last_error = session.last_error();
-        session.spawn(stopped, self.ownership_lost());
-        Ok((channel, last_error))
+        let task = ChannelTask::new(&channel, on_open);
+        tokio::spawn(task.run(link, stopped(stop, self.ownership_lost())));
+        Ok(channel)
     }
 }
 
@@ -366,47 +255,14 @@ impl DataChannelListener {
     }
 }
 
-impl DataChannelAcceptor {
-    /// Peers that have a place, open or about to be.
-    ///
-    /// ```no_run
-    /// # async fn example(acceptor: twinsight_client::realtime::DataChannelAcceptor) -> Result<(), Box<dyn std::error::Error>> {
-    /// println!("{} peers, {} signals refused", acceptor.peers(), acceptor.refused());
-    /// # Ok(())
-    /// # }
-    /// ```
-    pub fn peers(&self) -> usize {
-        self.shared.peers.load(Ordering::Relaxed)
-    }
-
-    /// Signals that were not used: offers for which there was no place, candidates too many, what cannot
-    /// be read, and what came faster than it was sorted.
-    pub fn refused(&self) -> u64 {
-        let counts = &self.shared;
-        counts.refused.load(Ordering::Relaxed) + counts.overflowed.load(Ordering::Relaxed)
-    }
-
-    /// Closes the channels of all peers.
-    ///
-    /// ```no_run
-    /// # async fn example(acceptor: twinsight_client::realtime::DataChannelAcceptor) -> Result<(), Box<dyn std::error::Error>> {
-    /// acceptor.close().await;
-    /// # Ok(())
-    /// # }
-    /// ```
-    pub async fn close(mut self) {
-        drop(self.stop.take());
-        // An error means that it has ended.
-        let _ = self.ended.changed().await;
-    }
-}
-
-impl fmt::Debug for DataChannelAcceptor {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("DataChannelAcceptor")
-            .field("counts", &self.shared)
-            .finish_non_exhaustive()
-    }
+/// The content of a channel's connections, which the initiator calls `label`.
+fn messages(label: String, options: &DataChannelOptions) -> ContentOf {
+    // None would be no limit to the stack.
+    let high_water_bytes = options.high_water_bytes.max(1);
+    content_of(move |_| Content::Messages {
+        label: label.clone(),
+        high_water_bytes,
+    })
 }
 
 /// What the initiator calls its channel.
@@ -415,19 +271,4 @@ fn label(dialect: Dialect, name: &str, target: &str) -> String {
         Dialect::Current => format!("dc-{name}-{target}"),
         Dialect::Legacy => format!("channel-{target}"),
     }
-}
-
-fn check(twin_id: &str, name: &str, own: &str) -> Result<(), ChannelError> {
-    check_channel_name(name)?;
-    check_twin(twin_id, own).map_err(|why| ChannelError::Target {
-        twin_id: shortened(twin_id),
-        why,
-    })
-}
-
-fn check_channel_name(name: &str) -> Result<(), ChannelError> {
-    check_name(name).map_err(|why| ChannelError::Target {
-        twin_id: String::new(),
-        why,
-    })
 }

@@ -16,7 +16,9 @@ use tracing::Instrument;
 
 use super::channel::PeerChannel;
 use super::connect::{Content, Description, describe, guarded, ice_servers};
+use super::connection_history::ConnectionHistory;
 use super::ice::IceSettings;
+use super::link_task::sleep_until;
 use super::negotiation::{Attempt, EndReason, Input, Negotiation, Output, Progress, Role};
 use super::outbox::{Outbox, Outgoing};
 use super::peer::{Peer, PeerError, PeerEvent};
@@ -28,7 +30,7 @@ use super::source_filter::SourceFilter;
 use super::warnings::allowed;
 use crate::dialect::Dialect;
 use crate::hub::client::{HubClient, HubStatus, MessageReceiver};
-use crate::hub::connection_events::{ConnectionChange, ConnectionEvent};
+use crate::hub::connection_events::{ConnectionChange, ConnectionEvent, ConnectionType};
 use crate::hub::message::TwinMessage;
 use crate::rate_limit::{RATE_LIMIT, RateLimit};
 use crate::telemetry::{Malformed, SignalRefusal};
@@ -48,6 +50,15 @@ const ACCEPT_LIMIT: Duration = Duration::from_secs(9);
 /// A connection's goodbye may take this long.
 const CLOSE_LIMIT: Duration = Duration::from_secs(1);
 
+/// How long a link is wanted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Lifetime {
+    /// Until it is stopped: connections come and go.
+    UntilStopped,
+    /// As long as its connection, which has so long to come up. A peer that begins anew keeps it alive.
+    OneConnection(Duration),
+}
+
 /// Whom to connect with, as whom and how.
 #[derive(Debug, Clone)]
 pub(crate) struct LinkOptions {
@@ -59,6 +70,7 @@ pub(crate) struct LinkOptions {
     /// The peripheral twin that we speak as; none: the own twin.
     pub(crate) own: Option<Arc<str>>,
     pub(crate) role: Role,
+    pub(crate) lifetime: Lifetime,
     pub(crate) dialect: Dialect,
     /// As responder: take offers that are signed with our own twin too.
     pub(crate) allow_unsigned: bool,
@@ -123,7 +135,7 @@ enum Mailbox {
 }
 
 /// The peer connection of the current attempt.
-struct Session {
+struct Connection {
     attempt: Attempt,
     peer: Arc<Peer>,
     events: mpsc::Receiver<PeerEvent>,
@@ -161,7 +173,7 @@ pub(crate) struct Link {
     /// Signals that are to be sent, once there was one.
     outbox: Option<Outbox>,
     described: (mpsc::Sender<Described>, mpsc::Receiver<Described>),
-    session: Option<Session>,
+    connection: Option<Connection>,
     /// The connection that is over, until it is told why.
     parting: Option<Arc<Peer>>,
     /// Connections of the legacy dialect that were replaced; see [`Link::part`].
@@ -171,15 +183,6 @@ pub(crate) struct Link {
     events: VecDeque<LinkEvent>,
     warn: RateLimit<&'static str>,
     history: ConnectionHistory,
-}
-
-/// What was told of the connection so far.
-#[derive(Debug, Default)]
-struct ConnectionHistory {
-    was_connected: bool,
-    is_connected: bool,
-    /// Attempts since the connection was lost.
-    attempts: u32,
 }
 
 impl Link {
@@ -208,7 +211,7 @@ impl Link {
             describing: None,
             outbox: None,
             described: mpsc::channel(4),
-            session: None,
+            connection: None,
             parting: None,
             retired: VecDeque::new(),
             current_attempt,
@@ -240,7 +243,7 @@ impl Link {
         tokio::select! {
             changed = self.status.changed() => if changed.is_ok() { Wake::Hub } else { Wake::Gone },
             message = self.mailbox.receive() => Wake::Message(message),
-            event = next_event(self.session.as_mut()) => Wake::Peer(event),
+            event = next_event(self.connection.as_mut()) => Wake::Peer(event),
             Some(result) = self.described.1.recv() => Wake::Described(result),
             () = sleep_until(deadline) => Wake::Timer,
         }
@@ -277,6 +280,20 @@ impl Link {
             .handle(Instant::now(), Input::Restart(reason));
     }
 
+    pub(crate) fn role(&self) -> Role {
+        self.options.role
+    }
+
+    /// How long it is wanted.
+    pub(crate) fn lifetime(&self) -> Lifetime {
+        self.options.lifetime
+    }
+
+    /// True when it is wanted beyond a connection that is over for this reason.
+    pub(crate) fn outlives(&self, reason: EndReason) -> bool {
+        self.options.lifetime == Lifetime::UntilStopped || reason == EndReason::Replaced
+    }
+
     /// True while the connection is up.
     pub(crate) fn is_connected(&self) -> bool {
         self.negotiation.is_connected()
@@ -284,13 +301,13 @@ impl Link {
 
     /// The connection of the current attempt.
     pub(crate) fn peer(&self) -> Option<&Arc<Peer>> {
-        self.session.as_ref().map(|session| &session.peer)
+        self.connection.as_ref().map(|connection| &connection.peer)
     }
 
     /// The same, and which attempt's it is.
     pub(crate) fn connection(&self) -> Option<(Attempt, &Arc<Peer>)> {
-        let session = self.session.as_ref()?;
-        Some((session.attempt, &session.peer))
+        let connection = self.connection.as_ref()?;
+        Some((connection.attempt, &connection.peer))
     }
 
     /// The initiator's own id, or that of the last offer.
@@ -311,15 +328,14 @@ impl Link {
             }
         }
         self.mailbox = Mailbox::Closed;
-        let current = self.session.take().map(|session| session.peer);
+        let current = self.connection.take().map(|connection| connection.peer);
         let peers = current.into_iter().chain(self.parting.take());
         let closing = peers.chain(self.retired.drain(..)).map(async |peer| {
             let _ = tokio::time::timeout(CLOSE_LIMIT, peer.close()).await;
         });
         join_all(closing).await;
-        if self.history.is_connected {
-            self.history.is_connected = false;
-            self.tell(ConnectionChange::Disconnected);
+        if let Some(change) = self.history.closed() {
+            self.tell(change);
         }
     }
 
@@ -418,12 +434,7 @@ impl Link {
                     .handle(Instant::now(), Input::Signal(envelope));
             }
             Some(Err(error)) => {
-                let kind = match error {
-                    SignalError::Candidate => Malformed::Candidate,
-                    SignalError::Description | SignalError::Sdp(_) => Malformed::Sdp,
-                    SignalError::Kind | SignalError::PeerId => Malformed::HubMessage,
-                };
-                self.malformed(kind, &error);
+                self.malformed(malformed(&error), &error);
             }
             None => {}
         }
@@ -448,7 +459,11 @@ impl Link {
     }
 
     fn peer_event(&mut self, event: Option<PeerEvent>) {
-        let Some(attempt) = self.session.as_ref().map(|session| session.attempt) else {
+        let Some(attempt) = self
+            .connection
+            .as_ref()
+            .map(|connection| connection.attempt)
+        else {
             return;
         };
         let input = match event {
@@ -489,7 +504,7 @@ impl Link {
                     return description.peer.close().await;
                 }
                 self.count_candidates(&description.peer);
-                self.session = Some(Session {
+                self.connection = Some(Connection {
                     attempt,
                     peer: Arc::new(description.peer),
                     events: description.events,
@@ -568,8 +583,11 @@ impl Link {
             }
             Output::Close(attempt) => {
                 self.current_attempt.store(0, Ordering::Release);
-                if let Some(session) = self.session.take_if(|session| session.attempt == attempt) {
-                    self.parting = Some(session.peer);
+                if let Some(connection) = self
+                    .connection
+                    .take_if(|connection| connection.attempt == attempt)
+                {
+                    self.parting = Some(connection.peer);
                 }
             }
             Output::Send(signal, peer_id) => {
@@ -661,10 +679,10 @@ impl Link {
     }
 
     fn peer_of(&self, attempt: Attempt) -> Option<Arc<Peer>> {
-        self.session
+        self.connection
             .as_ref()
-            .filter(|session| session.attempt == attempt)
-            .map(|session| Arc::clone(&session.peer))
+            .filter(|connection| connection.attempt == attempt)
+            .map(|connection| Arc::clone(&connection.peer))
     }
 
     /// Makes a peer connection and its description beside this task, which goes on with its signals.
@@ -716,48 +734,29 @@ impl Link {
 
     /// Turns progress into the events of the guide.
     async fn tell_progress(&mut self, progress: Progress) {
-        match progress {
-            Progress::Attempting(_) if self.history.was_connected => {
-                self.history.attempts += 1;
-                let attempt = self.history.attempts;
-                self.tell(ConnectionChange::Reconnecting { attempt });
-            }
-            Progress::Attempting(_) => {}
-            Progress::Connected(attempt) => {
-                let pair = match self.peer_of(attempt) {
-                    Some(peer) => peer.selected_pair().await,
-                    None => None,
-                };
-                if let Some(pair) = pair.as_ref().filter(|_| self.options.verbose) {
-                    tracing::info!(
-                        target_twin = %self.options.target,
-                        name = %self.options.name,
-                        local = pair.local,
-                        remote = pair.remote,
-                        connection_type = %pair.connection_type,
-                        "a path to the peer was chosen"
-                    );
-                }
-                let connection_type = pair.map(|pair| pair.connection_type);
-                let change = if std::mem::replace(&mut self.history.was_connected, true) {
-                    ConnectionChange::Reconnected { connection_type }
-                } else {
-                    ConnectionChange::Connected { connection_type }
-                };
-                self.history.attempts = 0;
-                self.history.is_connected = true;
-                self.tell(change);
-            }
-            Progress::Over(_, reason) => {
-                if std::mem::take(&mut self.history.is_connected) {
-                    self.tell(ConnectionChange::Disconnected);
-                } else if reason != EndReason::Replaced {
-                    self.tell(ConnectionChange::Error {
-                        reason: reason.as_str(),
-                    });
-                }
-            }
+        let connection_type = match progress {
+            Progress::Connected(attempt) => self.path_of(attempt).await,
+            Progress::Attempting(_) | Progress::Over(..) => None,
+        };
+        if let Some(change) = self.history.progress(progress, connection_type) {
+            self.tell(change);
         }
+    }
+
+    /// The path of a connection that has come up.
+    async fn path_of(&self, attempt: Attempt) -> Option<ConnectionType> {
+        let pair = self.peer_of(attempt)?.selected_pair().await?;
+        if self.options.verbose {
+            tracing::info!(
+                target_twin = %self.options.target,
+                name = %self.options.name,
+                local = pair.local,
+                remote = pair.remote,
+                connection_type = %pair.connection_type,
+                "a path to the peer was chosen"
+            );
+        }
+        Some(pair.connection_type)
     }
 
     fn tell(&self, change: ConnectionChange) {
@@ -768,6 +767,15 @@ impl Link {
             peer_id: self.peer_id().map(str::to_owned),
             change,
         });
+    }
+}
+
+/// What a signal that cannot be used counts as.
+pub(super) fn malformed(error: &SignalError) -> Malformed {
+    match error {
+        SignalError::Candidate => Malformed::Candidate,
+        SignalError::Description | SignalError::Sdp(_) => Malformed::Sdp,
+        SignalError::Kind | SignalError::PeerId => Malformed::HubMessage,
     }
 }
 
@@ -800,16 +808,9 @@ impl fmt::Debug for Link {
     }
 }
 
-async fn next_event(session: Option<&mut Session>) -> Option<PeerEvent> {
-    match session {
-        Some(session) => session.events.recv().await,
-        None => std::future::pending().await,
-    }
-}
-
-async fn sleep_until(deadline: Option<Instant>) {
-    match deadline {
-        Some(deadline) => tokio::time::sleep_until(deadline.into()).await,
+async fn next_event(connection: Option<&mut Connection>) -> Option<PeerEvent> {
+    match connection {
+        Some(connection) => connection.events.recv().await,
         None => std::future::pending().await,
     }
 }

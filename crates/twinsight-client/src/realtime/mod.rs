@@ -12,15 +12,25 @@ mod codecs;
 #[cfg(feature = "webrtc")]
 pub mod connect;
 #[cfg(feature = "webrtc")]
+mod connection_history;
+#[cfg(feature = "webrtc")]
 pub mod data_channel;
 #[cfg(feature = "webrtc")]
 pub mod data_listener;
 #[cfg(feature = "webrtc")]
-mod data_session;
+mod data_options;
+#[cfg(feature = "webrtc")]
+mod data_shared;
+#[cfg(feature = "webrtc")]
+mod data_task;
+#[cfg(feature = "webrtc")]
+pub(crate) mod dial;
 #[cfg(feature = "webrtc")]
 pub mod ice;
 #[cfg(feature = "webrtc")]
 pub(crate) mod link;
+#[cfg(feature = "webrtc")]
+pub(crate) mod link_task;
 #[cfg(feature = "webrtc")]
 pub mod message;
 #[cfg(feature = "webrtc")]
@@ -57,6 +67,8 @@ pub mod socket;
 mod source_filter;
 #[cfg(feature = "webrtc")]
 pub mod warnings;
+#[cfg(feature = "webrtc")]
+pub use acceptor::Acceptor;
 #[cfg(feature = "webrtc")]
 pub use data_channel::{
     ChannelError, ChannelState, CloseReason, DataChannel, DataChannelOptions, Progress, SendError,

@@ -163,7 +163,7 @@ impl EndReason {
 
 /// Where the negotiation stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum State {
+enum NegotiationState {
     /// An initiator between attempts, or a responder without an offer (`until` is `None`).
     Idle {
         /// When to try again.
@@ -206,7 +206,7 @@ pub struct Negotiation {
     insists: bool,
     /// The last answer sends nothing.
     is_silent: bool,
-    state: State,
+    state: NegotiationState,
     hub_joined: bool,
     attempts: u32,
     /// The initiator's own for life; the responder's is that of the last offer.
@@ -233,7 +233,7 @@ impl Negotiation {
             role,
             insists: false,
             is_silent: false,
-            state: State::Idle { until: None },
+            state: NegotiationState::Idle { until: None },
             hub_joined: false,
             attempts: 0,
             peer_id: (role == Role::Initiator).then(mint_peer_id),
@@ -260,9 +260,9 @@ impl Negotiation {
             Input::HubJoined => {
                 let was_away = !std::mem::replace(&mut self.hub_joined, true);
                 match (self.role, &self.state) {
-                    (Role::Initiator, State::Idle { .. }) => self.begin_offer(now),
+                    (Role::Initiator, NegotiationState::Idle { .. }) => self.begin_offer(now),
                     // The hub that forgot its rooms has lost the offer, or the answer to it.
-                    (Role::Initiator, State::Offered { attempt, .. }) if was_away => {
+                    (Role::Initiator, NegotiationState::Offered { attempt, .. }) if was_away => {
                         let attempt = *attempt;
                         self.end(now, attempt, EndReason::Unanswered);
                     }
@@ -288,7 +288,7 @@ impl Negotiation {
                 } else {
                     Renegotiation::No
                 };
-                self.state = State::Connected {
+                self.state = NegotiationState::Connected {
                     attempt,
                     renegotiation,
                 };
@@ -320,24 +320,24 @@ impl Negotiation {
     /// Lets time pass.
     pub fn handle_timeout(&mut self, now: Instant) {
         match self.state {
-            State::Idle { until: Some(until) } if until <= now => {
+            NegotiationState::Idle { until: Some(until) } if until <= now => {
                 if self.hub_joined {
                     self.begin_offer(now);
                 } else {
                     // The hub's return begins the next attempt.
-                    self.state = State::Idle { until: None };
+                    self.state = NegotiationState::Idle { until: None };
                 }
             }
-            State::Describing { attempt, deadline } if deadline <= now => {
+            NegotiationState::Describing { attempt, deadline } if deadline <= now => {
                 self.end(now, attempt, EndReason::Local)
             }
-            State::Offered { attempt, deadline } if deadline <= now => {
+            NegotiationState::Offered { attempt, deadline } if deadline <= now => {
                 self.end(now, attempt, EndReason::Unanswered)
             }
-            State::Connecting {
+            NegotiationState::Connecting {
                 attempt, deadline, ..
             } if deadline <= now => self.end(now, attempt, EndReason::NoPath),
-            State::Connected {
+            NegotiationState::Connected {
                 attempt,
                 renegotiation: Renegotiation::At(at) | Renegotiation::Offered(at),
             } if at <= now => {
@@ -347,7 +347,7 @@ impl Negotiation {
                 } else {
                     Renegotiation::At(now + OFFER_AGAIN[1])
                 };
-                self.state = State::Connected {
+                self.state = NegotiationState::Connected {
                     attempt,
                     renegotiation,
                 };
@@ -359,15 +359,15 @@ impl Negotiation {
     /// When [`handle_timeout`](Self::handle_timeout) has something to do.
     pub fn deadline(&self) -> Option<Instant> {
         match self.state {
-            State::Idle { until } => until,
-            State::Describing { deadline, .. }
-            | State::Offered { deadline, .. }
-            | State::Connecting { deadline, .. } => Some(deadline),
-            State::Connected {
+            NegotiationState::Idle { until } => until,
+            NegotiationState::Describing { deadline, .. }
+            | NegotiationState::Offered { deadline, .. }
+            | NegotiationState::Connecting { deadline, .. } => Some(deadline),
+            NegotiationState::Connected {
                 renegotiation: Renegotiation::At(at) | Renegotiation::Offered(at),
                 ..
             } => Some(at),
-            State::Connected { .. } => None,
+            NegotiationState::Connected { .. } => None,
         }
     }
 
@@ -389,16 +389,16 @@ impl Negotiation {
 
     /// True while the connection is up.
     pub fn is_connected(&self) -> bool {
-        matches!(self.state, State::Connected { .. })
+        matches!(self.state, NegotiationState::Connected { .. })
     }
 
     fn attempt(&self) -> Option<Attempt> {
         match self.state {
-            State::Idle { .. } => None,
-            State::Describing { attempt, .. }
-            | State::Offered { attempt, .. }
-            | State::Connecting { attempt, .. }
-            | State::Connected { attempt, .. } => Some(attempt),
+            NegotiationState::Idle { .. } => None,
+            NegotiationState::Describing { attempt, .. }
+            | NegotiationState::Offered { attempt, .. }
+            | NegotiationState::Connecting { attempt, .. }
+            | NegotiationState::Connected { attempt, .. } => Some(attempt),
         }
     }
 
@@ -409,7 +409,7 @@ impl Negotiation {
     fn next_attempt(&mut self, now: Instant) -> Attempt {
         self.attempts = self.attempts.saturating_add(1);
         let attempt = Attempt(self.attempts);
-        self.state = State::Describing {
+        self.state = NegotiationState::Describing {
             attempt,
             deadline: now + DESCRIBE_LIMIT,
         };
@@ -426,7 +426,7 @@ impl Negotiation {
 
     fn described(&mut self, now: Instant, attempt: Attempt, sdp: Description) {
         let peer_id = self.peer_id.clone();
-        if matches!(self.state, State::Connected { .. }) {
+        if matches!(self.state, NegotiationState::Connected { .. }) {
             // Another offer over the same connection.
             self.outputs
                 .push_back(Output::Send(Signal::Offer { sdp }, peer_id));
@@ -436,7 +436,7 @@ impl Negotiation {
             Role::Initiator => {
                 self.outputs
                     .push_back(Output::Send(Signal::Offer { sdp }, peer_id));
-                self.state = State::Offered {
+                self.state = NegotiationState::Offered {
                     attempt,
                     deadline: now + self.answer_limit,
                 };
@@ -445,7 +445,7 @@ impl Negotiation {
                 self.outputs
                     .push_back(Output::Send(Signal::Answer { sdp }, peer_id));
                 self.release_early(attempt);
-                self.state = State::Connecting {
+                self.state = NegotiationState::Connecting {
                     attempt,
                     deadline: now + CONNECT_LIMIT,
                     answer: None,
@@ -462,7 +462,7 @@ impl Negotiation {
                         .outputs
                         .push_back(Output::Refused(SignalRefusal::PeerId));
                 }
-                if let State::Connected {
+                if let NegotiationState::Connected {
                     attempt,
                     renegotiation: Renegotiation::Offered(_),
                 } = self.state
@@ -473,13 +473,13 @@ impl Negotiation {
                     } else {
                         Renegotiation::No
                     };
-                    self.state = State::Connected {
+                    self.state = NegotiationState::Connected {
                         attempt,
                         renegotiation,
                     };
                     return self.outputs.push_back(Output::AcceptAnswer(attempt, sdp));
                 }
-                let State::Offered { attempt, deadline } = self.state else {
+                let NegotiationState::Offered { attempt, deadline } = self.state else {
                     self.outputs
                         .push_back(Output::Refused(SignalRefusal::Unexpected));
                     return self.late_answer(now, &sdp);
@@ -491,7 +491,7 @@ impl Negotiation {
                 self.outputs
                     .push_back(Output::AcceptAnswer(attempt, sdp.clone()));
                 self.release_early(attempt);
-                self.state = State::Connecting {
+                self.state = NegotiationState::Connecting {
                     attempt,
                     deadline: now + CONNECT_LIMIT,
                     answer: Some(sdp),
@@ -526,11 +526,14 @@ impl Negotiation {
                         .push_back(Output::Refused(SignalRefusal::PeerId));
                 }
                 match self.state {
-                    State::Connecting { attempt, .. } | State::Connected { attempt, .. } => {
+                    NegotiationState::Connecting { attempt, .. }
+                    | NegotiationState::Connected { attempt, .. } => {
                         self.outputs
                             .push_back(Output::AddCandidate(attempt, candidate));
                     }
-                    State::Idle { .. } | State::Describing { .. } | State::Offered { .. } => {
+                    NegotiationState::Idle { .. }
+                    | NegotiationState::Describing { .. }
+                    | NegotiationState::Offered { .. } => {
                         if self.early.len() < MAX_EARLY_CANDIDATES {
                             self.early.push(candidate);
                         } else {
@@ -553,13 +556,15 @@ impl Negotiation {
     /// meanwhile, that one was late too, and its attempt cannot connect.
     fn late_answer(&mut self, now: Instant, sdp: &Description) {
         let stale = match &self.state {
-            State::Idle { .. } | State::Describing { .. } => None,
-            State::Connecting {
+            NegotiationState::Idle { .. } | NegotiationState::Describing { .. } => None,
+            NegotiationState::Connecting {
                 attempt,
                 answer: Some(taken),
                 ..
             } if taken != sdp => Some(*attempt),
-            State::Connecting { .. } | State::Offered { .. } | State::Connected { .. } => return,
+            NegotiationState::Connecting { .. }
+            | NegotiationState::Offered { .. }
+            | NegotiationState::Connected { .. } => return,
         };
         // A second camera with the same twin id answers twice for ever: that is not followed.
         if self.answer_limit >= LATE_ANSWER_LIMIT {
@@ -605,7 +610,7 @@ impl Negotiation {
             }
             Role::Initiator => Some(now + self.backoff.next_delay(rand::random())),
         };
-        self.state = State::Idle { until };
+        self.state = NegotiationState::Idle { until };
     }
 }
 

@@ -5,9 +5,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use parking_lot::Mutex;
 use tokio::sync::{Notify, watch};
+use tokio_util::sync::CancellationToken;
 
 use super::frames::FrameFeed;
 use super::local_track::LocalTrack;
+use super::options::MediaStreamOptions;
 use super::remote_track::{MediaPacket, RemoteTrack};
 use crate::hub::handlers::{HandlerId, Handlers};
 use crate::realtime::CloseReason;
@@ -29,7 +31,7 @@ pub enum MediaState {
 }
 
 /// What handles and the task have in common.
-pub(super) struct Core {
+pub(super) struct StreamShared {
     pub(super) twin_id: Arc<str>,
     pub(super) name: Arc<str>,
     pub(super) state: watch::Sender<MediaState>,
@@ -40,18 +42,20 @@ pub(super) struct Core {
     pub(super) closes: Handlers<CloseReason>,
     /// Kinds that have come over the connection that is up.
     pub(super) arrived: watch::Sender<Vec<TrackKind>>,
+    /// Ends the task.
+    pub(super) stop: CancellationToken,
     /// Why the last attempt failed.
-    pub(super) last_error: watch::Sender<&'static str>,
+    last_error: Mutex<&'static str>,
     peer_id: Mutex<Option<String>>,
-    local: Mutex<Local>,
-    remote: Mutex<Remote>,
+    local: Mutex<LocalTracks>,
+    remote: Mutex<RemoteTracks>,
     /// Something for the task to look at.
     asked: Notify,
 }
 
 /// What is sent.
 #[derive(Default)]
-struct Local {
+struct LocalTracks {
     tracks: Vec<LocalTrack>,
     /// They are not those that the connection was made with.
     changed: bool,
@@ -61,29 +65,34 @@ struct Local {
 
 /// What comes.
 #[derive(Default)]
-struct Remote {
+struct RemoteTracks {
     /// Of the current connection.
     tracks: Vec<RemoteTrack>,
     /// Not yet told to the handlers.
     untold: Vec<RemoteTrack>,
 }
 
-impl Core {
-    pub(super) fn new(twin_id: Arc<str>, name: &str, tracks: Vec<LocalTrack>) -> Self {
+impl StreamShared {
+    pub(super) fn new(
+        twin_id: Arc<str>,
+        options: &MediaStreamOptions,
+        stop: CancellationToken,
+    ) -> Self {
         Self {
             twin_id,
-            name: name.into(),
+            name: options.name.as_str().into(),
+            stop,
             state: watch::Sender::new(MediaState::Connecting),
             receiving: AtomicBool::new(false),
             frames: FrameFeed::new(),
             tracks: Handlers::new(),
             closes: Handlers::new(),
             arrived: watch::Sender::new(Vec::new()),
-            last_error: watch::Sender::new("nothing was tried yet"),
+            last_error: Mutex::new("nothing was tried yet"),
             peer_id: Mutex::new(None),
-            local: Mutex::new(Local {
-                tracks,
-                ..Local::default()
+            local: Mutex::new(LocalTracks {
+                tracks: options.tracks.clone(),
+                ..LocalTracks::default()
             }),
             remote: Mutex::default(),
             asked: Notify::new(),
@@ -111,6 +120,10 @@ impl Core {
     /// The tracks of the current connection.
     pub(super) fn remote_tracks(&self) -> Vec<RemoteTrack> {
         self.remote.lock().tracks.clone()
+    }
+
+    pub(super) fn last_error(&self) -> &'static str {
+        *self.last_error.lock()
     }
 
     pub(super) fn peer_id(&self) -> Option<String> {
@@ -228,10 +241,10 @@ impl Core {
 
     /// An attempt or its connection is over; another follows.
     pub(super) async fn lost(&self, reason: EndReason) {
-        self.last_error.send_replace(reason.as_str());
+        *self.last_error.lock() = reason.as_str();
         let was_up = self.disconnected(MediaState::Connecting);
         if was_up {
-            self.closes.give(close_reason(reason)).await;
+            self.closes.give(reason.into()).await;
         }
     }
 
@@ -239,7 +252,7 @@ impl Core {
     pub(super) async fn closed(&self, ended: Option<EndReason>) {
         let was_up = self.disconnected(MediaState::Closed);
         if was_up {
-            let reason = ended.map_or(CloseReason::Here, close_reason);
+            let reason = ended.map_or(CloseReason::Here, CloseReason::from);
             self.closes.give(reason).await;
         }
         self.end();
@@ -261,14 +274,5 @@ impl Core {
         self.arrived.send_replace(Vec::new());
         let before = self.state.send_replace(state);
         before == MediaState::Connected
-    }
-}
-
-fn close_reason(reason: EndReason) -> CloseReason {
-    match reason {
-        EndReason::Closed => CloseReason::ByPeer,
-        EndReason::Replaced => CloseReason::Replaced,
-        EndReason::Changed => CloseReason::Here,
-        _ => CloseReason::Lost,
     }
 }

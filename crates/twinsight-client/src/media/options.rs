@@ -1,0 +1,250 @@
+//! How a media stream is asked for, and why there is none.
+
+use std::time::Duration;
+
+use super::local_track::LocalTrack;
+use crate::dialect::Dialect;
+use crate::hub::HubError;
+use crate::realtime::dial::{DialError, DialFailure, LinkRequest, refused_servers};
+use crate::realtime::ice::IceSettings;
+use crate::realtime::names::shortened;
+use crate::realtime::rtp_track::TrackKind;
+use crate::realtime::signal::ChannelKind;
+use twinsight_media::codec::Codec;
+
+/// Which way media goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Direction {
+    /// From here only.
+    SendOnly,
+    /// To here only.
+    #[default]
+    RecvOnly,
+    /// Both ways over one connection.
+    SendRecv,
+}
+
+impl Direction {
+    pub(super) fn receives(self) -> bool {
+        self != Self::SendOnly
+    }
+}
+
+/// How a stream is called and connected, and what it carries.
+///
+/// A name alone is enough to receive video: `"default".into()`.
+#[derive(Debug, Clone)]
+pub struct MediaStreamOptions {
+    /// Its name, the same on both sides. Several streams to one peer differ by it, and none is another one's
+    /// plus `-…`: the official clients would take one for the other.
+    pub name: String,
+    /// Which way media goes. What is sent are `tracks`.
+    pub direction: Direction,
+    /// What is sent.
+    pub tracks: Vec<LocalTrack>,
+    /// Kinds that are received, if the direction has it. [`Instance::get_media_stream`](crate::hub::Instance::get_media_stream) waits for
+    /// the first packet of each.
+    pub kinds: Vec<TrackKind>,
+    /// Video codecs that are taken, the preferred first. Video is sent as H.264.
+    pub codecs: Vec<Codec>,
+    /// The other side's client.
+    pub dialect: Dialect,
+    /// As responder: take offers too that are signed with the own twin, as those of web clients and of npm
+    /// clients before 6.15 are. They say nothing about who sends them.
+    pub allow_unsigned: bool,
+    /// How connections find their way; `None`: all ways, or only relays if the operator named one
+    /// (`PHYSTACK_TURN_URL`).
+    pub ice: Option<IceSettings>,
+    /// How long the first connection, and the first packets of its `kinds`, may take for those that wait.
+    pub connect_limit: Duration,
+    /// Log the path of every connection: the pair of candidates.
+    pub verbose: bool,
+}
+
+impl Default for MediaStreamOptions {
+    fn default() -> Self {
+        Self {
+            name: "default".to_owned(),
+            direction: Direction::RecvOnly,
+            tracks: Vec::new(),
+            kinds: vec![TrackKind::Video],
+            codecs: Codec::built_in().to_vec(),
+            dialect: Dialect::Current,
+            allow_unsigned: false,
+            ice: None,
+            connect_limit: Duration::from_secs(15),
+            verbose: false,
+        }
+    }
+}
+
+impl MediaStreamOptions {
+    /// For a stream that only sends these tracks.
+    pub fn sending(tracks: impl IntoIterator<Item = LocalTrack>) -> Self {
+        Self {
+            direction: Direction::SendOnly,
+            tracks: tracks.into_iter().collect(),
+            ..Self::default()
+        }
+    }
+
+    /// For a stream that sends these tracks and receives video over the same connection.
+    pub fn two_way(tracks: impl IntoIterator<Item = LocalTrack>) -> Self {
+        Self {
+            direction: Direction::SendRecv,
+            ..Self::sending(tracks)
+        }
+    }
+
+    /// The same under another name.
+    #[must_use]
+    pub fn named(self, name: impl Into<String>) -> Self {
+        Self {
+            name: name.into(),
+            ..self
+        }
+    }
+
+    pub(super) fn request(&self) -> LinkRequest<'_> {
+        LinkRequest {
+            kind: ChannelKind::Media,
+            name: &self.name,
+            dialect: self.dialect,
+            allow_unsigned: self.allow_unsigned,
+            ice: self.ice.as_ref(),
+            connect_limit: self.connect_limit,
+            verbose: self.verbose,
+            receives: !self.received().is_empty(),
+        }
+    }
+
+    /// What contradicts itself, if anything does.
+    pub(super) fn check_tracks(&self, target: &str) -> Result<(), MediaError> {
+        let why = match self.direction {
+            Direction::SendOnly if self.tracks.is_empty() => {
+                "it is to send only, and has no track to send"
+            }
+            Direction::RecvOnly if !self.tracks.is_empty() => {
+                "it has tracks to send, and is to receive only"
+            }
+            Direction::RecvOnly if self.kinds.is_empty() => {
+                "it is to receive only, and `kinds` is empty"
+            }
+            _ if self.codecs.is_empty() => "its list of codecs is empty",
+            _ => return Ok(()),
+        };
+        Err(MediaError::Options {
+            twin_id: shortened(target),
+            why,
+        })
+    }
+
+    /// The kinds that come.
+    pub(super) fn received(&self) -> Vec<TrackKind> {
+        if self.direction.receives() {
+            self.kinds.clone()
+        } else {
+            Vec::new()
+        }
+    }
+}
+
+impl From<&str> for MediaStreamOptions {
+    fn from(name: &str) -> Self {
+        Self::default().named(name)
+    }
+}
+
+impl From<String> for MediaStreamOptions {
+    fn from(name: String) -> Self {
+        Self::default().named(name)
+    }
+}
+
+/// Why there is no stream.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum MediaError {
+    /// The other side cannot be dialled or awaited, or the options contradict each other.
+    #[error("no media stream with `{twin_id}` can be made: {why}")]
+    Options {
+        /// The twin that was given, shortened.
+        twin_id: String,
+        /// What is wrong.
+        why: &'static str,
+    },
+    /// The hub is in the way.
+    #[error("no media stream with `{twin_id}` can be made: {source}")]
+    Hub {
+        /// The twin at the other end.
+        twin_id: String,
+        /// What the hub said.
+        source: HubError,
+    },
+    /// Only relays may be used, and there is none that can be.
+    #[error(
+        "no media stream with `{twin_id}` can be made: only relays are allowed, and no server offers TURN over UDP{}: set PHYSTACK_TURN_URL to `turn:HOST:3478`",
+        refused_servers(refused)
+    )]
+    NoRelay {
+        /// The twin at the other end.
+        twin_id: String,
+        /// Servers that the stack cannot use: TURN over TCP or TLS.
+        refused: Vec<String>,
+    },
+    /// It was not connected in time. Nothing is tried any more.
+    #[error(
+        "the media stream `{name}` with `{twin_id}` was not connected within {limit:?} ({reason}): see that the twin's app runs and has this stream by this name"
+    )]
+    NotConnected {
+        /// The twin at the other end.
+        twin_id: String,
+        /// The stream's name.
+        name: String,
+        /// How long it was waited for.
+        limit: Duration,
+        /// Why the last attempt failed.
+        reason: &'static str,
+    },
+    /// It was connected, and no packet of these kinds came in time. Nothing is tried any more.
+    #[error(
+        "the media stream `{name}` with `{twin_id}` is connected, and no {} came within {limit:?}: see that the twin's app sends it, or leave it out of `kinds`",
+        listed(missing)
+    )]
+    MissingMediaTrack {
+        /// The twin at the other end.
+        twin_id: String,
+        /// The stream's name.
+        name: String,
+        /// What did not come.
+        missing: Vec<TrackKind>,
+        /// How long it was waited for.
+        limit: Duration,
+    },
+}
+
+impl From<DialError> for MediaError {
+    fn from(error: DialError) -> Self {
+        let DialError {
+            twin_id,
+            name,
+            limit,
+            failure,
+        } = error;
+        match failure {
+            DialFailure::Invalid(why) => Self::Options { twin_id, why },
+            DialFailure::Hub(source) => Self::Hub { twin_id, source },
+            DialFailure::NoRelay { refused } => Self::NoRelay { twin_id, refused },
+            DialFailure::NotConnected { reason } => Self::NotConnected {
+                twin_id,
+                name,
+                limit,
+                reason,
+            },
+        }
+    }
+}
+
+fn listed(kinds: &[TrackKind]) -> String {
+    let names: Vec<_> = kinds.iter().map(|kind| kind.as_str()).collect();
+    names.join(" and no ")
+}

@@ -1,0 +1,149 @@
+//! How a data channel is asked for, and why there is none.
+
+use std::time::Duration;
+
+use super::dial::{DialError, DialFailure, LinkRequest, refused_servers};
+use super::ice::IceSettings;
+use super::signal::ChannelKind;
+use crate::dialect::Dialect;
+use crate::hub::HubError;
+
+/// How a data channel is called and connected.
+///
+/// A name alone is enough: `"control".into()`.
+#[derive(Debug, Clone)]
+pub struct DataChannelOptions {
+    /// Its name, the same on both sides. Several channels to one peer differ by it.
+    pub name: String,
+    /// The other side's client.
+    pub dialect: Dialect,
+    /// As responder: take offers too that are signed with the own twin, as those of web clients and of npm
+    /// clients before 6.15 are. They say nothing about who sends them.
+    pub allow_unsigned: bool,
+    /// How connections find their way; `None`: all ways, or only relays if the operator named one
+    /// (`PHYSTACK_TURN_URL`).
+    pub ice: Option<IceSettings>,
+    /// How long the first connection may take for those that wait for it.
+    pub connect_limit: Duration,
+    /// [`DataChannel::send`](super::DataChannel::send) takes nothing while so many bytes are not acknowledged by the other side. A
+    /// message larger than that is taken when nothing else is on its way.
+    pub high_water_bytes: usize,
+    /// Log the path of every connection: the pair of candidates.
+    pub verbose: bool,
+}
+
+impl Default for DataChannelOptions {
+    fn default() -> Self {
+        Self {
+            name: "default".to_owned(),
+            dialect: Dialect::Current,
+            allow_unsigned: false,
+            ice: None,
+            connect_limit: Duration::from_secs(15),
+            high_water_bytes: 1 << 20,
+            verbose: false,
+        }
+    }
+}
+
+impl From<&str> for DataChannelOptions {
+    fn from(name: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            ..Self::default()
+        }
+    }
+}
+
+impl From<String> for DataChannelOptions {
+    fn from(name: String) -> Self {
+        Self {
+            name,
+            ..Self::default()
+        }
+    }
+}
+
+/// Why there is no data channel.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ChannelError {
+    /// The other side cannot be dialled or awaited.
+    #[error("no data channel with `{twin_id}` can be made: {why}")]
+    Target {
+        /// The twin that was given, shortened.
+        twin_id: String,
+        /// What is wrong.
+        why: &'static str,
+    },
+    /// The hub is in the way.
+    #[error("no data channel with `{twin_id}` can be made: {source}")]
+    Hub {
+        /// The twin at the other end.
+        twin_id: String,
+        /// What the hub said.
+        source: HubError,
+    },
+    /// Only relays may be used, and there is none that can be. Told by `get_data_channel`; the others warn,
+    /// and go on trying.
+    #[error(
+        "no data channel with `{twin_id}` can be made: only relays are allowed, and no server offers TURN over UDP{}: set PHYSTACK_TURN_URL to `turn:HOST:3478`",
+        refused_servers(refused)
+    )]
+    NoRelay {
+        /// The twin at the other end.
+        twin_id: String,
+        /// Servers that the stack cannot use: TURN over TCP or TLS.
+        refused: Vec<String>,
+    },
+    /// It was not open in time. Nothing is tried any more.
+    #[error(
+        "the data channel `{name}` to `{twin_id}` was not open within {limit:?} ({reason}): see that the twin's app runs and accepts this channel by this name"
+    )]
+    NotOpened {
+        /// The twin at the other end.
+        twin_id: String,
+        /// The channel's name.
+        name: String,
+        /// How long it was waited for.
+        limit: Duration,
+        /// Why the last attempt failed.
+        reason: &'static str,
+    },
+}
+
+impl DataChannelOptions {
+    pub(super) fn request(&self) -> LinkRequest<'_> {
+        LinkRequest {
+            kind: ChannelKind::Data,
+            name: &self.name,
+            dialect: self.dialect,
+            allow_unsigned: self.allow_unsigned,
+            ice: self.ice.as_ref(),
+            connect_limit: self.connect_limit,
+            verbose: self.verbose,
+            receives: false,
+        }
+    }
+}
+
+impl From<DialError> for ChannelError {
+    fn from(error: DialError) -> Self {
+        let DialError {
+            twin_id,
+            name,
+            limit,
+            failure,
+        } = error;
+        match failure {
+            DialFailure::Invalid(why) => Self::Target { twin_id, why },
+            DialFailure::Hub(source) => Self::Hub { twin_id, source },
+            DialFailure::NoRelay { refused } => Self::NoRelay { twin_id, refused },
+            DialFailure::NotConnected { reason } => Self::NotOpened {
+                twin_id,
+                name,
+                limit,
+                reason,
+            },
+        }
+    }
+}

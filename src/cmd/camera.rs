@@ -1,0 +1,106 @@
+//! `twinsight camera`: runs one camera twin until it is stopped or the hub refuses it.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use anyhow::Result;
+use clap::Args;
+
+use super::arguments::fps;
+use super::stop::StopSignals;
+use crate::config::{Config, Env};
+use crate::dev::camera::encode::Pictures;
+use crate::dev::camera::{self, CameraOptions, CameraSource};
+use twinsight_client::hub::client::HubClient;
+use twinsight_media::h264::clip::Clip;
+use twinsight_media::picture::PictureSize;
+
+/// Size of the test pattern unless `--size` says otherwise.
+const PATTERN_SIZE: PictureSize = PictureSize {
+    width_px: 1280,
+    height_px: 720,
+};
+
+#[derive(Args)]
+pub(super) struct CameraArgs {
+    /// The camera's twin id.
+    #[arg(long, value_name = "ID")]
+    twin: String,
+    #[command(flatten)]
+    source: SourceArgs,
+    /// Width and height of the pattern, 1280x720 unless given.
+    #[arg(long, value_name = "WxH", conflicts_with_all = ["clip", "image"], value_parser = picture_size)]
+    size: Option<PictureSize>,
+    /// Dials this node; without it the camera waits for viewers.
+    #[arg(long, value_name = "NODE")]
+    dial: Option<String>,
+    /// The stream's name.
+    #[arg(long, default_value = "default")]
+    stream: String,
+    /// Frames a second.
+    #[arg(long, value_name = "N", default_value_t = 10.0, value_parser = fps)]
+    fps: f64,
+}
+
+#[derive(Args)]
+#[group(required = true, multiple = false)]
+struct SourceArgs {
+    /// H.264, as a byte stream (Annex B) or in MP4, sent as it is and over again.
+    #[arg(long, value_name = "FILE")]
+    clip: Option<PathBuf>,
+    /// A picture (JPEG, PNG), sent over and over.
+    #[arg(long, value_name = "FILE")]
+    image: Option<PathBuf>,
+    /// A moving test pattern with the number of each frame in it.
+    #[arg(long)]
+    pattern: bool,
+}
+
+pub(super) async fn run(args: CameraArgs, env: &Env) -> Result<()> {
+    let source = camera_source(&args)?;
+    let mut variables: BTreeMap<String, String> = env.as_map().clone();
+    variables.insert("TWIN_ID".to_owned(), args.twin);
+    let config = Config::load(None, &variables.into_iter().collect())?;
+    let mut stop = StopSignals::new()?;
+    let hub = HubClient::start(config.hub.clone());
+    let options = CameraOptions {
+        stream: args.stream,
+        dial: args.dial,
+        fps: args.fps,
+        start: 0,
+        ice: config.ice.clone(),
+    };
+    tokio::select! {
+        result = camera::run(hub.clone(), source, options) => result,
+        () = stop.next() => {
+            hub.close().await;
+            Ok(())
+        }
+    }
+}
+
+fn camera_source(args: &CameraArgs) -> Result<CameraSource> {
+    Ok(match (&args.source.clip, &args.source.image) {
+        (Some(clip), _) => Arc::new(Clip::read(clip)?).into(),
+        (None, Some(image)) => CameraSource::Pictures(Pictures::still(image)?),
+        (None, None) => {
+            CameraSource::Pictures(Pictures::pattern(args.size.unwrap_or(PATTERN_SIZE))?)
+        }
+    })
+}
+
+/// Reads `1280x720`, and refuses sizes that the pattern cannot have.
+fn picture_size(text: &str) -> Result<PictureSize, String> {
+    let sides = text.split_once('x');
+    let parsed = sides.and_then(|(width, height)| {
+        Some(PictureSize {
+            width_px: width.parse().ok()?,
+            height_px: height.parse().ok()?,
+        })
+    });
+    let size =
+        parsed.ok_or_else(|| "a size is width and height in pixels, as in 1280x720".to_owned())?;
+    Pictures::pattern(size).map_err(|error| error.to_string())?;
+    Ok(size)
+}

@@ -1,0 +1,56 @@
+//! `twinsight capacity`: prints a table of how the node does with more and more cameras, and how many this machine carries.
+
+use std::io;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::Result;
+use clap::Args;
+
+use super::arguments::{fps, number};
+use super::output::Output;
+use super::shipped::{demo_clip, models_dir};
+use super::stop::StopSignals;
+use crate::config::Env;
+use crate::dev::capacity::{self, CapacityOptions};
+
+#[derive(Args)]
+pub(super) struct CapacityArgs {
+    /// The model; the default one unless given.
+    #[arg(long)]
+    model: Option<String>,
+    /// What the cameras send: H.264, as a byte stream (Annex B) or in MP4; the shipped clip unless given.
+    #[arg(long, value_name = "FILE")]
+    clip: Option<PathBuf>,
+    /// Frames a second of each camera.
+    #[arg(long, value_name = "N", default_value_t = 10.0, value_parser = fps)]
+    fps: f64,
+    /// Detections a second of each camera at most, 0 for every frame; 10 unless given.
+    #[arg(long, value_name = "N", value_parser = max_fps)]
+    max_fps: Option<f64>,
+    /// Writes the table there too, for plots.
+    #[arg(long, value_name = "FILE")]
+    csv: Option<PathBuf>,
+    /// How long each number of cameras is measured.
+    #[arg(long, value_name = "S", default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=20))]
+    step_seconds: u64,
+}
+
+pub(super) async fn run(args: CapacityArgs, env: &Env) -> Result<()> {
+    let mut stop = StopSignals::new()?;
+    let options = CapacityOptions {
+        model: args.model,
+        clip: args.clip.unwrap_or_else(demo_clip),
+        fps: args.fps,
+        max_fps: args.max_fps,
+        step: Duration::from_secs(args.step_seconds),
+        csv: args.csv,
+        models_dir: models_dir(env),
+        env: env.as_map().clone(),
+    };
+    capacity::run(options, stop.next(), &mut Output(io::stdout())).await
+}
+
+fn max_fps(text: &str) -> Result<f64, String> {
+    number(text, 1000.0)
+}

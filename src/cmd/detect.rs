@@ -1,0 +1,68 @@
+//! `twinsight detect`: prints what a model finds on pictures and clips, and fails if one of the files could not be used.
+
+use std::io;
+use std::path::PathBuf;
+
+use anyhow::Result;
+use clap::Args;
+
+use super::arguments::number;
+use super::output::Output;
+use super::shipped::models_dir;
+use crate::config::Env;
+use crate::detect::RuntimeOptions;
+use crate::dev::detect::{self, DetectOptions};
+
+#[derive(Args)]
+pub(super) struct DetectArgs {
+    /// Pictures (JPEG, PNG) and H.264 clips (byte streams of Annex B, MP4).
+    #[arg(required = true, value_name = "FILE")]
+    files: Vec<PathBuf>,
+    /// The model.
+    #[arg(long, default_value = "nanodet_g_coco")]
+    model: String,
+    /// Objects below it are left out; 0 to 1.
+    #[arg(long, value_name = "S", default_value_t = 0.4, value_parser = min_score)]
+    min_score: f32,
+    /// A label to report; may be given several times. Without it: all.
+    #[arg(long = "class", value_name = "LABEL")]
+    classes: Vec<String>,
+    /// Writes annotated pictures here.
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+    /// A line of JSON for each picture or frame.
+    #[arg(long)]
+    json: bool,
+}
+
+pub(super) fn run(args: DetectArgs, env: &Env) -> Result<()> {
+    let options = DetectOptions {
+        files: args.files,
+        models: models_dir(env),
+        model: args.model,
+        min_score: args.min_score,
+        classes: args.classes,
+        out: args.out,
+        json: args.json,
+        runtime: RuntimeOptions {
+            library: env.get("TWINSIGHT_RUNTIME__LIBRARY").map(PathBuf::from),
+            dylib_path: env.get("ORT_DYLIB_PATH").map(PathBuf::from),
+            threads: 0,
+        },
+        execution_providers: vec!["cpu".to_owned()],
+    };
+    let summary = detect::run(&options, &mut Output(io::stdout().lock()))?;
+    anyhow::ensure!(
+        summary.failures.is_empty(),
+        "{} of {} files could not be used",
+        summary.failures.len(),
+        options.files.len()
+    );
+    Ok(())
+}
+
+fn min_score(text: &str) -> Result<f32, String> {
+    number(text, 1.0)?;
+    // Read again, since scores have 32 bits. No value in range becomes another one that matters.
+    text.parse().map_err(|_| "it is no number".to_owned())
+}
