@@ -10,7 +10,7 @@ const TURN_OVER_UDP: &str = "offer TURN over UDP: `turn:HOST:3478` without `?tra
 
 /// Where a server's URL comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Source {
+enum ServerOrigin {
     Hub,
     Operator,
 }
@@ -21,10 +21,10 @@ pub(super) async fn check(
     joined: Option<&Joined>,
     report: &mut Report<'_>,
 ) -> Vec<IceServer> {
-    let mut servers: Vec<(Source, IceServer)> = Vec::new();
+    let mut servers: Vec<(ServerOrigin, IceServer)> = Vec::new();
     match joined {
         Some(joined) => match ask(joined).await {
-            Ok(list) => servers.extend(list.into_iter().map(|server| (Source::Hub, server))),
+            Ok(list) => servers.extend(list.into_iter().map(|server| (ServerOrigin::Hub, server))),
             Err(why) => report.add(Finding::warn(
                 "ICE servers of the hub",
                 why,
@@ -37,7 +37,10 @@ pub(super) async fn check(
         )),
     }
     let own = config.hub.static_ice_servers();
-    servers.extend(own.into_iter().map(|server| (Source::Operator, server)));
+    servers.extend(
+        own.into_iter()
+            .map(|server| (ServerOrigin::Operator, server)),
+    );
     judge(config.ice.relay_only, &servers, report);
     servers.into_iter().map(|(_, server)| server).collect()
 }
@@ -54,7 +57,7 @@ async fn ask(joined: &Joined) -> Result<Vec<IceServer>, String> {
     }
 }
 
-fn judge(relay_only: bool, servers: &[(Source, IceServer)], report: &mut Report<'_>) {
+fn judge(relay_only: bool, servers: &[(ServerOrigin, IceServer)], report: &mut Report<'_>) {
     let urls = || {
         servers
             .iter()
@@ -67,8 +70,8 @@ fn judge(relay_only: bool, servers: &[(Source, IceServer)], report: &mut Report<
         .count();
     for (source, server, url) in urls() {
         let from = match source {
-            Source::Hub => "of the hub",
-            Source::Operator => "of PHYSTACK_TURN_URL or PHYSTACK_STUN_URL",
+            ServerOrigin::Hub => "of the hub",
+            ServerOrigin::Operator => "of PHYSTACK_TURN_URL or PHYSTACK_STUN_URL",
         };
         let subject = format!("ICE server {} {from}", shown_url(url));
         let kind = server_kind(url);

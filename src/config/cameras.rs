@@ -4,10 +4,11 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::error::{ConfigError, shown};
+use super::error::ConfigError;
 use super::file::{self, CameraSection, DefaultsSection, File, Given, Origin};
 use super::resolve::{CAMERAS, Resolver};
 use super::settings::{ListedCamera, Settings};
+use super::shown::shown;
 use super::values::{CameraConfig, Connect};
 use twinsight_client::dialect::Dialect;
 use twinsight_client::hub::HubOptions;

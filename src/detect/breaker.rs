@@ -47,7 +47,7 @@ pub enum Trip {
 pub struct Breaker {
     name: Arc<str>,
     limit: Duration,
-    state: State,
+    state: BreakerState,
     /// Times it was set aside without having worked for long in between.
     trips: u32,
     /// The last time that it was set aside for.
@@ -59,7 +59,7 @@ pub struct Breaker {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum State {
+enum BreakerState {
     /// It has had no frame.
     Unproven,
     /// Its runs end.
@@ -92,7 +92,7 @@ impl Breaker {
         Self {
             name,
             limit,
-            state: State::Unproven,
+            state: BreakerState::Unproven,
             trips: 0,
             pause: Duration::ZERO,
             failures: 0,
@@ -135,9 +135,9 @@ impl Breaker {
 
     /// A run ended. True when that was in question.
     fn ended(&mut self, now: Instant) -> bool {
-        let was_probed = matches!(self.state, State::Probing { .. });
-        if was_probed || self.state == State::Unproven {
-            self.state = State::Working { since: now };
+        let was_probed = matches!(self.state, BreakerState::Probing { .. });
+        if was_probed || self.state == BreakerState::Unproven {
+            self.state = BreakerState::Working { since: now };
         }
         was_probed
     }
@@ -146,20 +146,20 @@ impl Breaker {
     /// at once.
     pub fn trip(&mut self, trip: Trip, now: Instant) -> Option<Duration> {
         match &mut self.state {
-            State::SetAside { trip: known, .. } => {
+            BreakerState::SetAside { trip: known, .. } => {
                 // What is worse is what is said.
                 if trip == Trip::Stuck {
                     *known = trip;
                 }
                 return None;
             }
-            State::Working { since } => {
+            BreakerState::Working { since } => {
                 // Else one that hangs now and then would come back as fast each time.
                 if now.saturating_duration_since(*since) > self.pause {
                     self.trips = 0;
                 }
             }
-            State::Unproven | State::Probing { .. } => {}
+            BreakerState::Unproven | BreakerState::Probing { .. } => {}
         }
         let first = match trip {
             Trip::Panicked => PAUSE_AFTER_PANIC,
@@ -169,7 +169,7 @@ impl Breaker {
         self.pause = first.saturating_mul(factor).min(MAX_PAUSE);
         self.trips = self.trips.saturating_add(1);
         self.failures = 0;
-        self.state = State::SetAside {
+        self.state = BreakerState::SetAside {
             until: now + self.pause,
             trip,
         };
@@ -178,17 +178,20 @@ impl Breaker {
 
     /// True while its frames are dropped, or one of them is tried.
     pub fn is_out(&self) -> bool {
-        matches!(self.state, State::SetAside { .. } | State::Probing { .. })
+        matches!(
+            self.state,
+            BreakerState::SetAside { .. } | BreakerState::Probing { .. }
+        )
     }
 
     /// True while it is left alone: no frame of it is given out.
     pub fn is_closed(&self) -> bool {
-        matches!(self.state, State::SetAside { .. })
+        matches!(self.state, BreakerState::SetAside { .. })
     }
 
     /// True when it has been left alone for long enough.
     pub fn is_due(&self, now: Instant) -> bool {
-        matches!(self.state, State::SetAside { until, .. } if until <= now)
+        matches!(self.state, BreakerState::SetAside { until, .. } if until <= now)
     }
 
     /// Its detectors cannot be had again: it stays set aside, for the time that it answers.
@@ -199,10 +202,10 @@ impl Breaker {
 
     /// Tries it with the next frame, if it is due.
     pub fn probe(&mut self, now: Instant) {
-        if let State::SetAside { until, trip } = &self.state
+        if let BreakerState::SetAside { until, trip } = &self.state
             && *until <= now
         {
-            self.state = State::Probing { trip: trip.clone() };
+            self.state = BreakerState::Probing { trip: trip.clone() };
         }
     }
 
@@ -210,10 +213,10 @@ impl Breaker {
     pub fn rules(&self) -> ModelRules {
         ModelRules {
             admission: match self.state {
-                State::Unproven => Admission::OneAtATime,
-                State::Working { .. } => Admission::Open,
-                State::SetAside { .. } => Admission::Closed,
-                State::Probing { .. } => Admission::Probe,
+                BreakerState::Unproven => Admission::OneAtATime,
+                BreakerState::Working { .. } => Admission::Open,
+                BreakerState::SetAside { .. } => Admission::Closed,
+                BreakerState::Probing { .. } => Admission::Probe,
             },
             suspect_after: self.limit / 4,
         }
@@ -222,10 +225,10 @@ impl Breaker {
     /// How it is.
     pub fn state(&self) -> ModelState {
         match self.state {
-            State::SetAside { .. } => ModelState::SetAside,
-            State::Probing { .. } => ModelState::Probing,
+            BreakerState::SetAside { .. } => ModelState::SetAside,
+            BreakerState::Probing { .. } => ModelState::Probing,
             _ if self.failures >= IN_A_ROW => ModelState::Failing,
-            State::Unproven | State::Working { .. } => ModelState::Working,
+            BreakerState::Unproven | BreakerState::Working { .. } => ModelState::Working,
         }
     }
 
@@ -233,10 +236,10 @@ impl Breaker {
     pub fn last_error(&self) -> Option<String> {
         let name = &self.name;
         match &self.state {
-            State::SetAside { trip, .. } | State::Probing { trip } => {
+            BreakerState::SetAside { trip, .. } | BreakerState::Probing { trip } => {
                 Some(format!("model {name} is set aside: {}", trip.clause()))
             }
-            State::Unproven | State::Working { .. } => (self.failures >= IN_A_ROW)
+            BreakerState::Unproven | BreakerState::Working { .. } => (self.failures >= IN_A_ROW)
                 .then(|| format!("model {name} gives no results: {}", self.reason)),
         }
     }

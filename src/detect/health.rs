@@ -22,17 +22,17 @@ const MEMORY: Duration = Duration::from_secs(600);
 pub struct ModelHealth {
     scheduler: Arc<CameraScheduler>,
     metrics: Arc<Metrics>,
-    state: Mutex<State>,
+    state: Mutex<TrackedModels>,
 }
 
 #[derive(Default)]
-struct State {
-    models: Vec<Model>,
+struct TrackedModels {
+    models: Vec<TrackedModel>,
     /// Streams whose last frame gave no result.
     failing: HashMap<StreamId, Failing>,
 }
 
-struct Model {
+struct TrackedModel {
     breaker: Breaker,
     /// What scheduler and metrics were told last.
     told: Option<(ModelRules, ModelState)>,
@@ -81,7 +81,7 @@ impl ModelHealth {
 
     pub(super) fn add(&self, name: Arc<str>, first_run: Option<Duration>) {
         let mut state = self.state.lock();
-        state.models.push(Model {
+        state.models.push(TrackedModel {
             breaker: Breaker::new(name, first_run),
             told: None,
         });
@@ -215,7 +215,7 @@ impl ModelHealth {
     }
 
     /// Tells scheduler and metrics what has changed; under the lock, so that the last word is the newest.
-    fn tell(&self, state: &mut State, model: usize) {
+    fn tell(&self, state: &mut TrackedModels, model: usize) {
         let Some(each) = state.models.get_mut(model) else {
             return;
         };

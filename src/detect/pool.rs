@@ -48,9 +48,9 @@ const LAST_RETRY: Duration = Duration::from_secs(60);
 pub struct InferencePool {
     context: PoolContext,
     models: Arc<ModelHealth>,
-    places: Vec<Place>,
+    places: Vec<WorkerSlot>,
     given_up: Vec<Joined>,
-    load: Option<Load>,
+    load: Option<DetectorLoad>,
     /// Threads that hang in loading a model, one a model at most.
     hung_loads: Vec<(usize, Joined)>,
     /// A process that was stopped has no run that hangs.
@@ -60,7 +60,7 @@ pub struct InferencePool {
 }
 
 /// A worker's place.
-struct Place {
+struct WorkerSlot {
     worker: Option<Worker>,
     /// Without a worker: when to try to staff it, and how often that failed.
     retry_at: Option<Instant>,
@@ -70,28 +70,28 @@ struct Place {
 }
 
 /// Detectors that are being loaded.
-struct Load {
-    target: Target,
+struct DetectorLoad {
+    target: LoadTarget,
     thread: Joined,
     /// In their order.
     models: Vec<usize>,
     /// Of the first of them.
-    loaded: Vec<Loaded>,
+    loaded: Vec<LoadedDetector>,
     /// The next one's load began.
     since: Instant,
-    result: Receiver<Loaded>,
+    result: Receiver<LoadedDetector>,
     /// For tests, which let no time pass before it is.
     #[cfg(test)]
     is_done: Arc<std::sync::atomic::AtomicBool>,
 }
 
 /// A detector of a model, or why there is none.
-type Loaded = (usize, Result<Box<dyn Detector>, String>);
+type LoadedDetector = (usize, Result<Box<dyn Detector>, String>);
 
 /// Whom detectors are loaded for.
-enum Target {
+enum LoadTarget {
     /// A worker for this place.
-    Place(usize),
+    Slot(usize),
     /// This worker, which lacks the model.
     Worker(Arc<WorkerState>, usize),
 }
@@ -123,7 +123,7 @@ impl InferencePool {
         }
         let now = Instant::now();
         for (n, set) in detectors.into_iter().enumerate() {
-            pool.places.push(Place::empty());
+            pool.places.push(WorkerSlot::empty());
             let set = set.into_iter().enumerate().collect();
             pool.staff(n, set, BTreeSet::new(), now);
         }
@@ -163,8 +163,8 @@ impl InferencePool {
             }
         }
         // What is being loaded for a place does not have them.
-        if let Some(Load {
-            target: Target::Place(n),
+        if let Some(DetectorLoad {
+            target: LoadTarget::Slot(n),
             ..
         }) = self.load
         {
@@ -303,7 +303,7 @@ impl InferencePool {
     /// that they lack of models whose frames they are given.
     fn try_models(&mut self, now: Instant) {
         if let Some((worker, model)) = self.wanted() {
-            self.start_load(Target::Worker(worker, model), vec![model], now);
+            self.start_load(LoadTarget::Worker(worker, model), vec![model], now);
         }
         if !self.has_room() {
             return;
@@ -321,7 +321,9 @@ impl InferencePool {
             let is_staffed = workers.peek().is_some();
             let lacking = workers.find(|shared| shared.lacks.lock().contains(&model));
             match lacking.map(Arc::clone) {
-                Some(shared) => self.start_load(Target::Worker(shared, model), vec![model], now),
+                Some(shared) => {
+                    self.start_load(LoadTarget::Worker(shared, model), vec![model], now)
+                }
                 None if is_staffed => self.models.probe(model, now),
                 None => {}
             }
@@ -346,8 +348,9 @@ impl InferencePool {
     }
 
     fn staff_places(&mut self, now: Instant) {
-        let due =
-            |place: &Place| place.worker.is_none() && place.retry_at.is_some_and(|at| at <= now);
+        let due = |place: &WorkerSlot| {
+            place.worker.is_none() && place.retry_at.is_some_and(|at| at <= now)
+        };
         if self.load.is_some() {
             return;
         }
@@ -359,12 +362,12 @@ impl InferencePool {
                 self.cannot_load(n, model, now);
                 return;
             }
-            self.start_load(Target::Place(n), models, now);
+            self.start_load(LoadTarget::Slot(n), models, now);
         }
     }
 
     /// Loads detectors on a thread of their own, unless others are being loaded.
-    fn start_load(&mut self, target: Target, models: Vec<usize>, now: Instant) {
+    fn start_load(&mut self, target: LoadTarget, models: Vec<usize>, now: Instant) {
         if self.load.is_some() {
             return;
         }
@@ -386,7 +389,7 @@ impl InferencePool {
         };
         match try_spawn_named("infer-load", load) {
             Ok(thread) => {
-                self.load = Some(Load {
+                self.load = Some(DetectorLoad {
                     target,
                     thread,
                     models,
@@ -400,8 +403,8 @@ impl InferencePool {
             Err(error) => {
                 let reason = error.to_string();
                 match target {
-                    Target::Place(n) => self.cannot_staff(n, &reason, now),
-                    Target::Worker(_, model) => self.models.stays_away(model, reason, now),
+                    LoadTarget::Slot(n) => self.cannot_staff(n, &reason, now),
+                    LoadTarget::Worker(_, model) => self.models.stays_away(model, reason, now),
                 }
             }
         }
@@ -434,12 +437,12 @@ impl InferencePool {
         }
         let mut loaded = load.loaded;
         match (load.target, missing) {
-            (Target::Place(n), None) => self.staff_with(n, loaded, now),
-            (Target::Place(n), Some(_)) if panicked => {
+            (LoadTarget::Slot(n), None) => self.staff_with(n, loaded, now),
+            (LoadTarget::Slot(n), Some(_)) if panicked => {
                 self.cannot_staff(n, "loading its models panicked", now);
             }
-            (Target::Place(n), Some(model)) => self.cannot_load(n, model, now),
-            (Target::Worker(_, model), Some(_)) => {
+            (LoadTarget::Slot(n), Some(model)) => self.cannot_load(n, model, now),
+            (LoadTarget::Worker(_, model), Some(_)) => {
                 let reason = if panicked {
                     "loading it panicked"
                 } else {
@@ -447,7 +450,7 @@ impl InferencePool {
                 };
                 self.models.stays_away(model, reason.to_owned(), now);
             }
-            (Target::Worker(worker, _), None) => match loaded.pop() {
+            (LoadTarget::Worker(worker, _), None) => match loaded.pop() {
                 // To a worker that was given up meanwhile, for nothing.
                 Some((model, Ok(detector))) => worker.give(model, detector),
                 Some((model, Err(reason))) => self.models.stays_away(model, reason, now),
@@ -470,7 +473,7 @@ impl InferencePool {
     }
 
     /// Staffs a place with what could be loaded for it.
-    fn staff_with(&mut self, n: usize, loaded: Vec<Loaded>, now: Instant) {
+    fn staff_with(&mut self, n: usize, loaded: Vec<LoadedDetector>, now: Instant) {
         let mut lacks: BTreeSet<usize> = (0..self.models.count()).collect();
         let mut set = Vec::new();
         for (model, loaded) in loaded {
@@ -509,9 +512,9 @@ impl InferencePool {
     ) -> bool {
         match Worker::spawn(&self.context, &self.models, n, set, lacks) {
             Ok(worker) => {
-                self.places[n] = Place {
+                self.places[n] = WorkerSlot {
                     worker: Some(worker),
-                    ..Place::empty()
+                    ..WorkerSlot::empty()
                 };
                 true
             }
@@ -593,7 +596,7 @@ impl Drop for InferencePool {
     }
 }
 
-impl Place {
+impl WorkerSlot {
     fn empty() -> Self {
         Self {
             worker: None,

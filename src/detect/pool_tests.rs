@@ -349,7 +349,7 @@ impl Bench {
     }
 
     fn is_in_flight(&self, camera: usize) -> bool {
-        let running = |place: &Place| {
+        let running = |place: &WorkerSlot| {
             let worker = place.worker.as_ref()?;
             match &*worker.shared.run() {
                 Run::Busy(flight) => Some(flight.source),
@@ -388,7 +388,7 @@ impl Bench {
     fn waits_for_time(&self) -> bool {
         let places = &self.pool.as_ref().unwrap().places;
         let is_idle = |worker: &Worker| matches!(*worker.shared.run(), Run::Idle);
-        let taken = |place: &Place| !place.worker.as_ref().is_some_and(is_idle);
+        let taken = |place: &WorkerSlot| !place.worker.as_ref().is_some_and(is_idle);
         !self.goes_on() && places.iter().all(taken)
     }
 

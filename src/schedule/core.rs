@@ -112,7 +112,7 @@ pub enum Pick<W> {
 /// The decision, without threads.
 #[derive(Debug)]
 pub struct Core<W> {
-    sources: BTreeMap<SourceId, Source<W>>,
+    sources: BTreeMap<SourceId, ScheduledSource<W>>,
     /// Of the sources in line.
     ready_queue: ReadyQueue,
     /// By the models' numbers.
@@ -133,11 +133,11 @@ struct Lane {
 }
 
 #[derive(Debug)]
-struct Source<W> {
+struct ScheduledSource<W> {
     settings: SourceSettings<W>,
     pace: Pace,
     slot: Option<Frame>,
-    place: Place,
+    place: SourcePlace,
     /// Start of the last inference; the order of service.
     served_at: Option<Instant>,
     /// When the rate limit allows the next one.
@@ -147,7 +147,7 @@ struct Source<W> {
 
 /// Where a source stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Place {
+enum SourcePlace {
     /// Nothing is in its slot.
     Empty,
     /// Its frame waits for its turn: the source is in the line, once.
@@ -184,11 +184,11 @@ impl<W: Clone> Core<W> {
         let id = SourceId(self.next_id);
         self.next_id += 1;
         self.lane(settings.model).sources += 1;
-        let source = Source {
+        let source = ScheduledSource {
             settings,
             pace: Pace::Usual,
             slot: None,
-            place: Place::Empty,
+            place: SourcePlace::Empty,
             served_at: None,
             due_at: None,
             skipped_frames: 0,
@@ -235,9 +235,9 @@ impl<W: Clone> Core<W> {
         let lane = self.lane(source.settings.model);
         lane.sources -= 1;
         match source.place {
-            Place::InLine => self.ready_queue.leave(id),
-            Place::Held => lane.held.retain(|held| *held != id),
-            Place::Empty | Place::InFlight => {}
+            SourcePlace::InLine => self.ready_queue.leave(id),
+            SourcePlace::Held => lane.held.retain(|held| *held != id),
+            SourcePlace::Empty | SourcePlace::InFlight => {}
         }
         if source.slot.is_some() {
             source.settings.metrics.frame_dropped(reason);
@@ -264,7 +264,7 @@ impl<W: Clone> Core<W> {
             };
             source.drop_frame(reason);
         }
-        let gets_in_line = source.place == Place::Empty;
+        let gets_in_line = source.place == SourcePlace::Empty;
         if gets_in_line {
             source.get_in_line(id, &mut self.ready_queue);
         }
@@ -282,7 +282,7 @@ impl<W: Clone> Core<W> {
                 .slot
                 .take()
                 .expect("a source in line has a frame, because it gets in with one");
-            source.place = Place::Empty;
+            source.place = SourcePlace::Empty;
             if source.is_stale(&frame, now) {
                 source.drop_frame(FrameDrop::Stale);
                 continue;
@@ -292,7 +292,7 @@ impl<W: Clone> Core<W> {
                 Verdict::Run => {}
                 Verdict::Hold => {
                     source.slot = Some(frame);
-                    source.place = Place::Held;
+                    source.place = SourcePlace::Held;
                     self.lanes[model].held.push(id);
                     continue;
                 }
@@ -325,12 +325,12 @@ impl<W: Clone> Core<W> {
             self.release(model);
         }
         if let Some(source) = self.sources.get_mut(&id)
-            && source.place == Place::InFlight
+            && source.place == SourcePlace::InFlight
         {
             if source.slot.is_some() {
                 source.get_in_line(id, &mut self.ready_queue);
             } else {
-                source.place = Place::Empty;
+                source.place = SourcePlace::Empty;
             }
             if end == JobEnd::Failed {
                 source.skipped_frames += skipped_frames + 1;
@@ -346,7 +346,7 @@ impl<W: Clone> Core<W> {
                 source.drop_frame(reason);
             }
             if source.waits_for_its_turn() {
-                source.place = Place::Empty;
+                source.place = SourcePlace::Empty;
             }
         }
         for lane in &mut self.lanes {
@@ -424,10 +424,10 @@ fn verdict(lanes: &[Lane], model: usize, now: Instant) -> Verdict {
     if hold { Verdict::Hold } else { Verdict::Run }
 }
 
-impl<W> Source<W> {
+impl<W> ScheduledSource<W> {
     /// Its frame is in the line, or held back from it.
     fn waits_for_its_turn(&self) -> bool {
-        matches!(self.place, Place::InLine | Place::Held)
+        matches!(self.place, SourcePlace::InLine | SourcePlace::Held)
     }
 
     /// Drops a frame whose model is set aside, at the rate at which it would have been inferred.
@@ -467,7 +467,7 @@ impl<W> Source<W> {
             .served_at
             .filter(|_| !interval.is_zero())
             .map(|served_at| served_at + interval);
-        if self.place == Place::InLine {
+        if self.place == SourcePlace::InLine {
             turns.leave(id);
             self.get_in_line(id, turns);
         }
@@ -485,7 +485,7 @@ impl<W> Source<W> {
 
     /// Its frame waits for its turn from now on.
     fn get_in_line(&mut self, id: SourceId, turns: &mut ReadyQueue) {
-        self.place = Place::InLine;
+        self.place = SourcePlace::InLine;
         let turn = Turn {
             served_at: self.served_at,
             source: id,
@@ -504,7 +504,7 @@ impl<W> Source<W> {
     fn start(&mut self, now: Instant) -> u64 {
         self.keep_cadence(now);
         self.served_at = Some(now);
-        self.place = Place::InFlight;
+        self.place = SourcePlace::InFlight;
         std::mem::take(&mut self.skipped_frames)
     }
 

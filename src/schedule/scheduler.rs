@@ -14,12 +14,12 @@ use twinsight_media::picture::Frame;
 /// The scheduler that decode threads and inference workers share.
 #[derive(Debug)]
 pub struct Scheduler<W> {
-    shared: Mutex<Shared<W>>,
+    shared: Mutex<SchedulerState<W>>,
     changed: Condvar,
 }
 
 #[derive(Debug)]
-struct Shared<W> {
+struct SchedulerState<W> {
     core: Core<W>,
     closed: bool,
 }
@@ -27,7 +27,7 @@ struct Shared<W> {
 impl<W: Clone> Default for Scheduler<W> {
     fn default() -> Self {
         Self {
-            shared: Mutex::new(Shared {
+            shared: Mutex::new(SchedulerState {
                 core: Core::default(),
                 closed: false,
             }),
