@@ -12,7 +12,7 @@ use twinsight::clock::WallClock;
 use twinsight::publish::event::{DETECTIONS, Inferred, ModelRef, SeenObject};
 use twinsight_client::hub::engine_io;
 use twinsight_client::hub::message::TwinMessage;
-use twinsight_client::hub::options::Mode;
+use twinsight_client::hub::options::HubMode;
 use twinsight_client::hub::session::encode_call;
 use twinsight_client::hub::socket_io::{Assembler, Packet};
 use twinsight_client::stream_id::StreamId;
@@ -76,7 +76,7 @@ fn encode(inferred: &Inferred, clock: &WallClock) -> String {
         data,
     };
     let payload = message.into_value();
-    encode_call(Mode::Direct, twin_id, "twinMessage", payload, None)
+    encode_call(HubMode::Direct, twin_id, "twinMessage", payload, None)
 }
 
 fn decode(assembler: &mut Assembler, text: &str) -> Option<Packet> {

@@ -10,7 +10,6 @@ use super::hub::Joined;
 use super::twins::CameraTwin;
 use crate::config::{CameraConfig, Config, Connect};
 use twinsight_client::hub::message::{IceServer, Twin};
-use twinsight_client::realtime::ice::IceSettings;
 
 /// This many cameras are dialled at once.
 const AT_ONCE: usize = 8;
@@ -29,16 +28,16 @@ pub(super) async fn check(
         }
         return;
     };
-    let (ice, at_once) = match ports {
-        Ports::Any => (IceSettings::from(&config.ice), AT_ONCE),
-        Ports::Free(free) => (IceSettings::from(&config.ice), free.min(AT_ONCE)),
+    let at_once = match ports {
+        Ports::Any => AT_ONCE,
+        Ports::Free(free) => free.min(AT_ONCE),
     };
     let checks = config.cameras.iter().zip(twins).map(|(camera, twin)| {
         let dialler = Dialler {
             hub: joined.client.clone(),
             own_twin: joined.twin_id.clone(),
             camera: camera.clone(),
-            ice: ice.clone(),
+            ice: config.ice.clone(),
             servers: servers.to_vec(),
         };
         one(dialler, twin, at_once > 0)

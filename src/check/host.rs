@@ -5,10 +5,10 @@ use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::time::Duration;
 
 use super::finding::{Finding, Report};
-use crate::config::IceConfig;
 use crate::descriptors::Descriptors;
 use crate::http::probe::{self, ProbeError};
 use crate::http::server::{self, HttpError};
+use twinsight_client::realtime::ice::IceSettings;
 use twinsight_client::realtime::socket::bind_addresses;
 
 /// A program that listens on the node's port has this long to answer a probe.
@@ -74,7 +74,7 @@ pub(super) async fn http_listen(listen: SocketAddr, report: &mut Report<'_>) -> 
 /// Checks whether the limit of open files is enough for the camera streams.
 pub(super) fn open_files(
     descriptors: Descriptors,
-    ice: &IceConfig,
+    ice: &IceSettings,
     streams: usize,
     report: &mut Report<'_>,
 ) {
@@ -96,7 +96,7 @@ pub(super) fn open_files(
 
 /// Counts the free ports of `ice.udp_ports`: each camera stream needs one on each address.
 pub(super) fn udp_ports(
-    ice: &IceConfig,
+    ice: &IceSettings,
     streams: usize,
     neighbour: Neighbour,
     report: &mut Report<'_>,
@@ -119,19 +119,21 @@ pub(super) fn udp_ports(
             "connect it to the cameras' network",
         ));
     }
-    let Some((first, last)) = ice.udp_ports else {
+    let Some(udp_ports) = &ice.udp_ports else {
         return Ports::Any;
     };
+    let (first, last) = (udp_ports.start(), udp_ports.end());
     let subject = format!("ice.udp_ports {first}-{last}");
     let free: Vec<usize> = addresses
         .iter()
         .map(|ip| {
-            (first..=last)
+            udp_ports
+                .clone()
                 .filter(|port| UdpSocket::bind((*ip, *port)).is_ok())
                 .count()
         })
         .collect();
-    let all = usize::from(last - first) + 1;
+    let all = udp_ports.len();
     let best = free.iter().copied().max().unwrap_or(0);
     let worst = free.iter().copied().min().unwrap_or(0);
     let counted = |free| {
@@ -184,7 +186,7 @@ mod tests {
         )
         .unwrap()
         .ice;
-        let ice = IceConfig {
+        let ice = IceSettings {
             interfaces: vec!["lo".to_owned()],
             ..ice
         };

@@ -4,10 +4,9 @@
 use std::time::Duration;
 
 use super::finding::{Failure, Finding, Report};
-use crate::config::{Config, HubMode};
-use crate::node::hub_options;
+use crate::config::Config;
 use twinsight_client::hub::client::{HubClient, HubStatus};
-use twinsight_client::hub::options::HubOptions;
+use twinsight_client::hub::options::{HubMode, HubOptions};
 use twinsight_client::hub::probe::{ProbeError, RemoteClock, probe};
 use twinsight_client::hub::session::AwayReason;
 use twinsight_client::hub::text::brief;
@@ -42,7 +41,7 @@ impl Joined {
 
 /// Reaches and joins the hub; `None` if one of the steps failed.
 pub(super) async fn check(config: &Config, report: &mut Report<'_>) -> Option<Joined> {
-    let mut options = hub_options(&config.hub);
+    let mut options = config.hub.clone();
     options.timers.ack = ACK_LIMIT;
     let subject = format!("hub {}", options.shown_url());
     let probed = probe(&options).await;
@@ -90,7 +89,7 @@ pub(super) async fn check(config: &Config, report: &mut Report<'_>) -> Option<Jo
 /// The device id, if the node introduces itself as a device.
 fn identity(options: &HubOptions) -> String {
     match options.mode {
-        twinsight_client::hub::options::Mode::Direct => format!("device {}", options.device_id),
+        HubMode::Direct => format!("device {}", options.device_id),
         _ => String::new(),
     }
 }
@@ -149,7 +148,7 @@ fn clock(remote: Option<RemoteClock>) -> Finding {
 /// Makes one attempt to join.
 async fn join(options: HubOptions) -> Result<Joined, Failure> {
     let limit = options.timers.connect + 2 * options.timers.ack;
-    let direct = options.mode == twinsight_client::hub::options::Mode::Direct;
+    let direct = options.mode == HubMode::Direct;
     let client = HubClient::start(options);
     let mut status = client.status();
     let settled = tokio::time::timeout(

@@ -3,8 +3,7 @@
 
 use super::finding::{Finding, Report};
 use super::hub::{ACK_LIMIT, Joined};
-use crate::config::{Config, IcePolicy};
-use crate::node::hub_options;
+use crate::config::Config;
 use twinsight_client::hub::message::IceServer;
 use twinsight_client::realtime::ice::{ServerKind, server_kind, shown_url};
 
@@ -12,7 +11,7 @@ const TURN_OVER_UDP: &str = "offer TURN over UDP: `turn:HOST:3478` without `?tra
 
 /// Who names a server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Source {
+enum ServerOrigin {
     Hub,
     Operator,
 }
@@ -23,10 +22,10 @@ pub(super) async fn check(
     joined: Option<&Joined>,
     report: &mut Report<'_>,
 ) -> Vec<IceServer> {
-    let mut servers: Vec<(Source, IceServer)> = Vec::new();
+    let mut servers: Vec<(ServerOrigin, IceServer)> = Vec::new();
     match joined {
         Some(joined) => match ask(joined).await {
-            Ok(list) => servers.extend(list.into_iter().map(|server| (Source::Hub, server))),
+            Ok(list) => servers.extend(list.into_iter().map(|server| (ServerOrigin::Hub, server))),
             Err(why) => report.add(Finding::warn(
                 "ICE servers of the hub",
                 why,
@@ -38,9 +37,12 @@ pub(super) async fn check(
             "the hub is not joined",
         )),
     }
-    let own = hub_options(&config.hub).static_ice_servers();
-    servers.extend(own.into_iter().map(|server| (Source::Operator, server)));
-    judge(config.ice.policy, &servers, report);
+    let own = config.hub.static_ice_servers();
+    servers.extend(
+        own.into_iter()
+            .map(|server| (ServerOrigin::Operator, server)),
+    );
+    judge(config.ice.relay_only, &servers, report);
     servers.into_iter().map(|(_, server)| server).collect()
 }
 
@@ -56,7 +58,7 @@ async fn ask(joined: &Joined) -> Result<Vec<IceServer>, String> {
     }
 }
 
-fn judge(policy: IcePolicy, servers: &[(Source, IceServer)], report: &mut Report<'_>) {
+fn judge(relay_only: bool, servers: &[(ServerOrigin, IceServer)], report: &mut Report<'_>) {
     let urls = || {
         servers
             .iter()
@@ -67,18 +69,17 @@ fn judge(policy: IcePolicy, servers: &[(Source, IceServer)], report: &mut Report
             server_kind(url) == ServerKind::TurnUdp && has_credentials(server)
         })
         .count();
-    let relay = policy == IcePolicy::Relay;
     for (source, server, url) in urls() {
         let from = match source {
-            Source::Hub => "of the hub",
-            Source::Operator => "of PHYSTACK_TURN_URL or PHYSTACK_STUN_URL",
+            ServerOrigin::Hub => "of the hub",
+            ServerOrigin::Operator => "of PHYSTACK_TURN_URL or PHYSTACK_STUN_URL",
         };
         let subject = format!("ICE server {} {from}", shown_url(url));
         let kind = server_kind(url);
         match kind {
             ServerKind::TurnTcp => {
                 let found = "it asks for TURN over TCP or TLS, which the WebRTC stack of this build does not have: it is left out";
-                report.add(if relay && usable == 0 {
+                report.add(if relay_only && usable == 0 {
                     Finding::fail(subject, found, TURN_OVER_UDP)
                 } else {
                     Finding::warn(subject, found, TURN_OVER_UDP)
@@ -105,13 +106,14 @@ fn judge(policy: IcePolicy, servers: &[(Source, IceServer)], report: &mut Report
     let stun = urls()
         .filter(|(_, _, url)| server_kind(url) == ServerKind::Stun)
         .count();
-    if relay && usable == 0 {
+    if relay_only && usable == 0 {
         report.add(Finding::fail(
             "ice.policy relay",
             "there is no usable TURN server over UDP, so no camera can be connected",
             "set PHYSTACK_TURN_URL to one (`turn:HOST:3478`), or `ice.policy` to \"all\" where cameras are reached directly",
         ));
     } else {
+        let policy = if relay_only { "relay" } else { "all" };
         report.add(Finding::ok(
             "ICE servers",
             format!("STUN: {stun}, TURN over UDP: {usable}, policy {policy}"),

@@ -12,7 +12,6 @@ use super::stop::StopSignals;
 use crate::config::{Config, Env};
 use crate::dev::camera::encode::Pictures;
 use crate::dev::camera::{self, CameraOptions, CameraSource};
-use crate::node::hub_options;
 use twinsight_client::hub::client::HubClient;
 use twinsight_media::h264::clip::Clip;
 use twinsight_media::picture::PictureSize;
@@ -64,13 +63,13 @@ pub(super) async fn run(args: CameraArgs, env: &Env) -> Result<()> {
     variables.insert("TWIN_ID".to_owned(), args.twin);
     let config = Config::load(None, &variables.into_iter().collect())?;
     let mut stop = StopSignals::new()?;
-    let hub = HubClient::start(hub_options(&config.hub));
+    let hub = HubClient::start(config.hub.clone());
     let options = CameraOptions {
         stream: args.stream,
         dial: args.dial,
         fps: args.fps,
         start: 0,
-        ice: (&config.ice).into(),
+        ice: config.ice.clone(),
     };
     tokio::select! {
         result = camera::run(hub.clone(), source, options) => result,

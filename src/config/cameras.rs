@@ -4,12 +4,14 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::error::{ConfigError, shown};
+use super::error::ConfigError;
 use super::file::{self, CameraSection, DefaultsSection, File, Given, Origin};
 use super::resolve::{CAMERAS, Resolver};
 use super::settings::{ListedCamera, Settings};
-use super::values::{CameraConfig, Connect, HubConfig};
+use super::shown::shown;
+use super::values::{CameraConfig, Connect};
 use twinsight_client::dialect::Dialect;
+use twinsight_client::hub::HubOptions;
 use twinsight_client::stream_id::StreamId;
 use twinsight_media::codec::Codec;
 
@@ -27,7 +29,7 @@ impl Resolver<'_> {
         &self,
         file: &File,
         settings: &Settings,
-        hub: &HubConfig,
+        hub: &HubOptions,
     ) -> Vec<CameraConfig> {
         let defaults = self.settings("defaults", &file.defaults, &unset());
         let mut sections: Vec<(Origin, CameraSection)> = file
@@ -81,7 +83,7 @@ impl Resolver<'_> {
         origin: &Origin,
         section: &CameraSection,
         defaults: &CameraConfig,
-        hub: &HubConfig,
+        hub: &HubOptions,
     ) -> Option<CameraConfig> {
         let mut camera = self.settings("cameras", &section.settings(), defaults);
         let Some(twin_id) = &section.twin_id else {

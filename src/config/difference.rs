@@ -1,15 +1,17 @@
 //! What differs between the configuration that a node was started with and a later one, for the keys
 //! that hold until a restart. Everything but the cameras and their settings does.
 
-use super::values::{Config, HttpConfig, HubConfig, IceConfig, RuntimeConfig};
+use super::values::{Config, HttpConfig, RuntimeConfig};
+use twinsight_client::hub::HubOptions;
+use twinsight_client::realtime::ice::IceSettings;
 use twinsight_client::secret::Secret;
 
 impl Config {
     /// The keys of `[hub]`, `[ice]`, `[http]` and `[runtime]` that are not as in `started`: a node has to
-    /// be started again for them. The environment's share (STUN, TURN) cannot differ.
+    /// be started again for them. The environment's share (STUN, TURN) and the time limits cannot differ.
     pub fn keys_for_a_restart(&self, started: &Self) -> Vec<&'static str> {
         // Without `..`, so that a new field is not forgotten here.
-        let HubConfig {
+        let HubOptions {
             mode,
             url,
             twin_id,
@@ -18,9 +20,10 @@ impl Config {
             ca_file,
             stun_url: _,
             turn: _,
+            timers: _,
         } = &self.hub;
-        let IceConfig {
-            policy,
+        let IceSettings {
+            relay_only,
             interfaces,
             udp_ports,
             nat_1to1_ips,
@@ -50,7 +53,7 @@ impl Config {
                 same_key_file || *access_key == hub.access_key,
             ),
             ("hub.ca_file", *ca_file == hub.ca_file),
-            ("ice.policy", *policy == ice.policy),
+            ("ice.policy", *relay_only == ice.relay_only),
             ("ice.interfaces", *interfaces == ice.interfaces),
             ("ice.udp_ports", *udp_ports == ice.udp_ports),
             ("ice.nat_1to1_ips", *nat_1to1_ips == ice.nat_1to1_ips),

@@ -11,15 +11,13 @@ mod listen;
 mod resolve;
 mod sections;
 mod settings;
+mod shown;
 mod syntax;
 mod values;
 
 pub use env::Env;
-pub(crate) use error::shown;
 pub use error::{ConfigError, Place};
 pub use resolve::ConfigSource;
 pub use settings::Settings;
-pub use values::{
-    CameraConfig, Config, Connect, HttpConfig, HubConfig, HubMode, IceConfig, IcePolicy,
-    RuntimeConfig,
-};
+pub(crate) use shown::shown;
+pub use values::{CameraConfig, Config, Connect, HttpConfig, RuntimeConfig};

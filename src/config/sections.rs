@@ -1,18 +1,18 @@
 //! Checks the sections that a node has once: `[hub]`, `[ice]`, `[http]`, `[runtime]`.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 
 use super::error::{ConfigError, Place};
 use super::file::{File, Given, Origin};
 use super::resolve::{ACCESS_KEY, Resolver, TOKEN};
-use super::values::{HttpConfig, HubConfig, HubMode, IceConfig, IcePolicy, RuntimeConfig};
-use twinsight_client::hub::TurnServer;
+use super::values::{HttpConfig, RuntimeConfig};
+use twinsight_client::hub::options::{PHYOS_URL, region_names, region_url};
 use twinsight_client::hub::text::redacted_url;
+use twinsight_client::hub::{HubMode, HubOptions, TurnServer};
+use twinsight_client::realtime::ice::IceSettings;
 use twinsight_client::secret::Secret;
-
-/// `PHYHUB_REGION`s, from the official clients.
-const REGIONS: &[&str] = &["eu", "us", "uae", "au", "in", "qa", "dev", "local"];
 
 /// Names that ONNX Runtime's providers go by in the file.
 const EXECUTION_PROVIDERS: &[&str] = &[
@@ -24,7 +24,7 @@ pub(super) const DEFAULT_LISTEN: SocketAddr =
     SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9464);
 
 impl Resolver<'_> {
-    pub(super) fn hub(&self, file: &File) -> HubConfig {
+    pub(super) fn hub(&self, file: &File) -> HubOptions {
         let hub = &file.hub;
         let mode = self.hub_mode(file);
         // Which address, id and key are needed is not known without the mode.
@@ -72,9 +72,7 @@ impl Resolver<'_> {
         }
         let variable = |name: &str| self.env.get(name).unwrap_or_default().to_owned();
         let turn_url = self.ice_url("PHYSTACK_TURN_URL", &["turn:", "turns:"]);
-        HubConfig {
-            mode,
-            url,
+        HubOptions {
             twin_id,
             device_id,
             access_key: self.or(access_key, None),
@@ -88,6 +86,7 @@ impl Resolver<'_> {
                 username: variable("PHYSTACK_TURN_USERNAME"),
                 credential: Secret::new(variable("PHYSTACK_TURN_CREDENTIAL")),
             }),
+            ..HubOptions::new(mode, url)
         }
     }
 
@@ -148,7 +147,7 @@ impl Resolver<'_> {
             return self.region(given);
         }
         match mode {
-            HubMode::Phyos => Ok("http://phyos:55000".to_owned()),
+            HubMode::Phyos => Ok(PHYOS_URL.to_owned()),
             _ => Err(ConfigError::NoUrl {
                 mode: mode.as_str(),
                 variable: url_variable,
@@ -174,14 +173,9 @@ impl Resolver<'_> {
     }
 
     fn region(&self, given: &Given<String>) -> Result<String, ConfigError> {
-        let region = given.value.to_ascii_lowercase();
-        if !REGIONS.contains(&region.as_str()) {
-            let takes = format!("one of {}", REGIONS.join(", "));
-            return Err(self.bad("hub.region", given, &takes));
-        }
-        Ok(match region.as_str() {
-            "local" => "http://localhost:3000".to_owned(),
-            _ => format!("https://phyhub.{region}.omborigrid.net"),
+        region_url(&given.value).map(str::to_owned).ok_or_else(|| {
+            let takes = format!("one of {}", region_names());
+            self.bad("hub.region", given, &takes)
         })
     }
 
@@ -203,16 +197,12 @@ impl Resolver<'_> {
         })
     }
 
-    pub(super) fn ice(&self, file: &File, turn: bool) -> IceConfig {
+    pub(super) fn ice(&self, file: &File, turn: bool) -> IceSettings {
         let ice = &file.ice;
-        let by_turn = if turn {
-            IcePolicy::Relay
-        } else {
-            IcePolicy::All
-        };
-        let policy = ice.policy.as_ref().map_or(by_turn, |given| {
-            let chosen = self.choice("ice.policy", given, IcePolicy::ALL, IcePolicy::as_str);
-            self.or(chosen, by_turn)
+        let policy_name = |relay_only| if relay_only { "relay" } else { "all" };
+        let relay_only = ice.policy.as_ref().map_or(turn, |given| {
+            let chosen = self.choice("ice.policy", given, &[false, true], policy_name);
+            self.or(chosen, turn)
         });
         let udp_ports = ice.udp_ports.as_ref().and_then(|given| {
             let range = ports(&given.value);
@@ -231,12 +221,13 @@ impl Resolver<'_> {
                 Vec::new(),
             )
         });
-        let recv_buffer_bytes = ice.recv_buffer_bytes.as_ref().map_or(1 << 20, |given| {
+        let defaults = IceSettings::default();
+        let recv_buffer_bytes = ice.recv_buffer_bytes.as_ref().and_then(|given| {
             let bytes = self.integer("ice.recv_buffer_bytes", given, (1 << 16, 1 << 26));
-            self.or(bytes, 1 << 20) as usize
+            self.or(bytes.map(|bytes| Some(bytes as usize)), None)
         });
-        IceConfig {
-            policy,
+        IceSettings {
+            relay_only,
             interfaces: ice
                 .interfaces
                 .as_ref()
@@ -244,15 +235,15 @@ impl Resolver<'_> {
             udp_ports,
             nat_1to1_ips,
             mdns: ice.mdns.as_ref().is_some_and(|given| given.value),
-            recv_buffer_bytes,
+            recv_buffer_bytes: recv_buffer_bytes.unwrap_or(defaults.recv_buffer_bytes),
         }
     }
 
-    pub(super) fn check_ports(&self, file: &File, ice: &IceConfig, cameras: usize) {
-        let (Some(given), Some((first, last))) = (&file.ice.udp_ports, ice.udp_ports) else {
+    pub(super) fn check_ports(&self, file: &File, ice: &IceSettings, cameras: usize) {
+        let (Some(given), Some(ports)) = (&file.ice.udp_ports, &ice.udp_ports) else {
             return;
         };
-        let ports = usize::from(last - first) + 1;
+        let ports = ports.len();
         if ports < cameras {
             self.note(ConfigError::TooFewPorts {
                 place: self.place(&given.origin),
@@ -307,8 +298,8 @@ impl Resolver<'_> {
 }
 
 /// `50000-50100`, or one port.
-fn ports(text: &str) -> Option<(u16, u16)> {
+fn ports(text: &str) -> Option<RangeInclusive<u16>> {
     let (first, last) = text.split_once('-').unwrap_or((text, text));
     let (first, last) = (first.trim().parse().ok()?, last.trim().parse().ok()?);
-    (first > 0 && first <= last).then_some((first, last))
+    (first > 0 && first <= last).then_some(first..=last)
 }

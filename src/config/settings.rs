@@ -5,8 +5,9 @@
 
 use serde_json::{Map, Value};
 
-use super::error::{ConfigError, Place, shown};
+use super::error::{ConfigError, Place};
 use super::file::{CameraSection, DefaultsSection, File, Given, Origin};
+use super::shown::shown;
 use super::syntax;
 
 /// The keys of `[defaults]` that a hub may set: those that need no new connection.

@@ -1,11 +1,12 @@
 //! The resolved configuration: plain, checked values for the stages.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use twinsight_client::dialect::Dialect;
-use twinsight_client::hub::TurnServer;
+use twinsight_client::hub::HubOptions;
+use twinsight_client::realtime::ice::IceSettings;
 use twinsight_client::secret::Secret;
 use twinsight_client::stream_id::StreamId;
 use twinsight_media::codec::Codec;
@@ -15,75 +16,15 @@ use twinsight_media::label_enum;
 #[derive(Debug, Clone, PartialEq)]
 pub struct Config {
     /// The hub and how the node presents itself to it.
-    pub hub: HubConfig,
+    pub hub: HubOptions,
     /// How peer connections find their way.
-    pub ice: IceConfig,
+    pub ice: IceSettings,
     /// The node's own HTTP server.
     pub http: HttpConfig,
     /// ONNX Runtime and models.
     pub runtime: RuntimeConfig,
     /// The camera streams, in the order of the file; no two have the same id.
     pub cameras: Vec<CameraConfig>,
-}
-
-/// The hub and how the node presents itself to it.
-#[derive(Debug, Clone, PartialEq)]
-pub struct HubConfig {
-    /// Which of the three ways to talk to a hub.
-    pub mode: HubMode,
-    /// `http`, `https`, `ws` or `wss`.
-    pub url: String,
-    /// The node's own twin; empty in direct mode, where the hub tells it.
-    pub twin_id: String,
-    /// The device; empty where it is not configured, never in direct mode.
-    pub device_id: String,
-    /// Proves the device; always there in direct mode.
-    pub access_key: Option<Secret>,
-    /// PEM certificates to trust beside the built-in roots.
-    pub ca_file: Option<PathBuf>,
-    /// STUN server to use beside those that the hub gives.
-    pub stun_url: Option<String>,
-    /// TURN server to use beside those that the hub gives.
-    pub turn: Option<TurnServer>,
-}
-
-label_enum! {
-    /// Which of the three ways to talk to a hub.
-    pub enum HubMode {
-        /// To the hub itself, with device id and access key.
-        Direct = "direct",
-        /// To a development hub.
-        Simulator = "simulator",
-        /// To the device's own hub service.
-        Phyos = "phyos",
-    }
-}
-
-/// How peer connections find their way.
-#[derive(Debug, Clone, PartialEq)]
-pub struct IceConfig {
-    /// Which candidates may be used.
-    pub policy: IcePolicy,
-    /// Names of the network interfaces to use; empty: all but loopback.
-    pub interfaces: Vec<String>,
-    /// First and last UDP port, one a camera stream; `None`: the system's choice.
-    pub udp_ports: Option<(u16, u16)>,
-    /// Public addresses of a one-to-one NAT before the node.
-    pub nat_1to1_ips: Vec<IpAddr>,
-    /// Resolve the `.local` candidates that browsers send.
-    pub mdns: bool,
-    /// Receive buffer to ask of the system for each UDP socket.
-    pub recv_buffer_bytes: usize,
-}
-
-label_enum! {
-    /// Which candidates may be used.
-    pub enum IcePolicy {
-        /// Any.
-        All = "all",
-        /// Only those of a TURN server.
-        Relay = "relay",
-    }
 }
 
 /// The node's own HTTP server.

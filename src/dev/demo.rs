@@ -215,7 +215,12 @@ impl Screen {
         let states: BTreeMap<String, &str> = node
             .cameras()
             .into_iter()
-            .map(|fact| (fact.id.twin_id.to_string(), fact.state.as_str()))
+            .map(|facts| {
+                (
+                    facts.status.id.twin_id.to_string(),
+                    facts.status.state.as_str(),
+                )
+            })
             .collect();
         let mut table = String::new();
         writeln!(

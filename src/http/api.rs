@@ -4,10 +4,9 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
+use crate::publish::event::CameraStatus;
 use crate::telemetry::ledger::{EventDrop, FrameDrop};
 use crate::telemetry::metrics::StreamMetrics;
-use twinsight_client::stream_id::StreamId;
-use twinsight_client::telemetry::CameraState;
 use twinsight_media::ledger::UnitDrop;
 
 /// One camera stream.
@@ -29,7 +28,7 @@ pub struct CameraView {
     /// Why, in a sentence.
     pub reason: Option<String>,
     /// Attempts to connect so far; 1 is the first.
-    pub attempt: u64,
+    pub attempt: u32,
     /// Seconds since its last event was written; `null` before the first.
     pub last_event_seconds: Option<f64>,
     /// Its step of the overload ladder, 0 when nothing is shed.
@@ -72,20 +71,10 @@ pub type Drops = std::collections::BTreeMap<&'static str, u64>;
 /// What the node knows of a camera stream beside its metrics.
 #[derive(Debug, Clone)]
 pub struct CameraFacts {
-    /// The camera stream.
-    pub id: StreamId,
-    /// The camera's name for people.
-    pub name: String,
+    /// The same that the event `cameraStatus` tells.
+    pub status: CameraStatus,
     /// The name of its model.
     pub model: String,
-    /// Its state.
-    pub state: CameraState,
-    /// It has been in this state since.
-    pub since: Instant,
-    /// Why, in a sentence.
-    pub reason: Option<String>,
-    /// Attempts to connect so far; 1 is the first.
-    pub attempt: u64,
     /// When its last event was written.
     pub last_event_at: Option<Instant>,
 }
@@ -93,18 +82,21 @@ pub struct CameraFacts {
 impl CameraView {
     /// The view at `now`.
     pub fn new(facts: CameraFacts, metrics: &StreamMetrics, now: Instant) -> Self {
+        let CameraFacts {
+            status,
+            model,
+            last_event_at,
+        } = facts;
         Self {
-            twin_id: facts.id.twin_id.to_string(),
-            stream: facts.id.stream.to_string(),
-            name: facts.name,
-            model: facts.model,
-            state: facts.state.as_str(),
-            state_seconds: seconds(now.saturating_duration_since(facts.since)),
-            reason: facts.reason,
-            attempt: facts.attempt,
-            last_event_seconds: facts
-                .last_event_at
-                .map(|at| seconds(now.saturating_duration_since(at))),
+            twin_id: status.id.twin_id.to_string(),
+            stream: status.id.stream.to_string(),
+            name: status.name.to_string(),
+            model,
+            state: status.state.as_str(),
+            state_seconds: seconds(now.saturating_duration_since(status.since)),
+            reason: status.reason,
+            attempt: status.attempt,
+            last_event_seconds: last_event_at.map(|at| seconds(now.saturating_duration_since(at))),
             shed_level: metrics.shed_level() as u8,
             counters: CameraCounters::read(metrics),
         }
@@ -153,6 +145,8 @@ mod tests {
 
     use super::*;
     use crate::telemetry::metrics::Metrics;
+    use twinsight_client::stream_id::StreamId;
+    use twinsight_client::telemetry::CameraState;
 
     #[test]
     fn a_camera_is_told_with_its_state_and_its_ledger() {
@@ -163,13 +157,15 @@ mod tests {
         metrics.frames_inferred.inc_by(4);
         metrics.frame_dropped(FrameDrop::RateLimited);
         let facts = CameraFacts {
-            id,
-            name: "Yard".to_owned(),
+            status: CameraStatus {
+                id,
+                name: "Yard".into(),
+                state: CameraState::Receiving,
+                since: now - Duration::from_millis(2500),
+                reason: None,
+                attempt: 0,
+            },
             model: "nanodet_g_coco".to_owned(),
-            state: CameraState::Receiving,
-            since: now - Duration::from_millis(2500),
-            reason: None,
-            attempt: 0,
             last_event_at: Some(now - Duration::from_millis(40)),
         };
         assert_eq!(

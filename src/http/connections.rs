@@ -48,7 +48,7 @@ const STUCK_UNPROTECTED: Duration = Duration::from_secs(1);
 
 /// What a connection is doing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Phase {
+enum ConnectionPhase {
     /// The last answer has been made, and nothing of a next request is here.
     Idle,
     /// A request is on its way.
@@ -60,7 +60,7 @@ enum Phase {
 /// A connection's doings.
 #[derive(Debug)]
 pub(super) struct Activity {
-    phase: Phase,
+    phase: ConnectionPhase,
     since: Instant,
     /// The client has taken nothing since, though something waits for it.
     stuck_since: Option<Instant>,
@@ -70,31 +70,31 @@ impl Activity {
     /// A new connection: its request is awaited.
     pub(super) fn new(now: Instant) -> Self {
         Self {
-            phase: Phase::Asking,
+            phase: ConnectionPhase::Asking,
             since: now,
             stuck_since: None,
         }
     }
 
-    fn enter(&mut self, phase: Phase, now: Instant) {
+    fn enter(&mut self, phase: ConnectionPhase, now: Instant) {
         (self.phase, self.since) = (phase, now);
     }
 
     /// Bytes of the client have come.
     fn came(&mut self, now: Instant) {
-        if self.phase == Phase::Idle {
-            self.enter(Phase::Asking, now);
+        if self.phase == ConnectionPhase::Idle {
+            self.enter(ConnectionPhase::Asking, now);
         }
     }
 
     /// A whole request is here.
     pub(super) fn asked(&mut self, now: Instant) {
-        self.enter(Phase::Answering, now);
+        self.enter(ConnectionPhase::Answering, now);
     }
 
     /// Its answer has been made, and may wait for the client still.
     fn answered(&mut self, now: Instant) {
-        self.enter(Phase::Idle, now);
+        self.enter(ConnectionPhase::Idle, now);
     }
 
     /// The client took something.
@@ -110,9 +110,9 @@ impl Activity {
     /// When the connection has had its time, and why it ends then.
     pub(super) fn end(&self, limits: &Limits) -> (Instant, ConnectionEnd) {
         let end = match self.phase {
-            Phase::Idle => (self.since + limits.idle, ConnectionEnd::Idle),
-            Phase::Asking => (self.since + limits.request, ConnectionEnd::Request),
-            Phase::Answering => (self.since + limits.answer, ConnectionEnd::Answer),
+            ConnectionPhase::Idle => (self.since + limits.idle, ConnectionEnd::Idle),
+            ConnectionPhase::Asking => (self.since + limits.request, ConnectionEnd::Request),
+            ConnectionPhase::Answering => (self.since + limits.answer, ConnectionEnd::Answer),
         };
         match self.stuck_since.map(|since| since + limits.stuck) {
             Some(stuck) if stuck < end.0 => (stuck, ConnectionEnd::Answer),
@@ -126,7 +126,7 @@ impl Activity {
         let taking = |since| now.saturating_duration_since(since) < STUCK_UNPROTECTED;
         let protected = match self.stuck_since {
             Some(since) => taking(since),
-            None => self.phase == Phase::Answering,
+            None => self.phase == ConnectionPhase::Answering,
         };
         (protected, self.since)
     }
@@ -148,12 +148,12 @@ impl SharedActivity {
 
 /// A connection's socket, which notes what comes and goes.
 #[derive(Debug)]
-pub(super) struct Socket {
+pub(super) struct TrackedSocket {
     pub(super) stream: TcpStream,
     pub(super) activity: SharedActivity,
 }
 
-impl Socket {
+impl TrackedSocket {
     fn noted(&self, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
         match &written {
             Poll::Ready(_) => self.activity.get().took(),
@@ -163,7 +163,7 @@ impl Socket {
     }
 }
 
-impl AsyncRead for Socket {
+impl AsyncRead for TrackedSocket {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -178,7 +178,7 @@ impl AsyncRead for Socket {
     }
 }
 
-impl AsyncWrite for Socket {
+impl AsyncWrite for TrackedSocket {
     fn poll_write(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -212,12 +212,12 @@ impl AsyncWrite for Socket {
 
 /// An answer's body; its end is the answer's.
 #[derive(Debug)]
-pub(super) struct Answer {
+pub(super) struct AnswerBody {
     pub(super) body: Body,
     pub(super) activity: SharedActivity,
 }
 
-impl hyper::body::Body for Answer {
+impl hyper::body::Body for AnswerBody {
     type Data = Bytes;
     type Error = axum::Error;
 
@@ -237,7 +237,7 @@ impl hyper::body::Body for Answer {
     }
 }
 
-impl Drop for Answer {
+impl Drop for AnswerBody {
     fn drop(&mut self) {
         self.activity.get().answered(Instant::now());
     }

@@ -24,12 +24,14 @@ use hyper::service::{Service, service_fn};
 use hyper_util::rt::TokioIo;
 use hyper_util::service::TowerToHyperService;
 use sha2::{Digest, Sha256};
+use subtle::ConstantTimeEq;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::{AbortHandle, Id, JoinSet};
+use tokio_util::sync::CancellationToken;
 
 use super::api::CameraView;
-use super::connections::{Answer, Limits, SharedActivity, Socket};
+use super::connections::{AnswerBody, Limits, SharedActivity, TrackedSocket};
 use crate::descriptors::Descriptors;
 use crate::telemetry::health::{Health, Readiness};
 use crate::telemetry::metrics::{ConnectionEnd, Metrics};
@@ -167,7 +169,7 @@ async fn serve_until(
         None => Access::Closed,
     };
     tracing::info!(%address, connections = limits.connections, "metrics and probes are served");
-    let mut open = Open::new(limits, state, access);
+    let mut open = OpenConnections::new(limits, state, access);
     let mut backoff = BACKOFF.0;
     let warnings = RateLimit::new(RATE_LIMIT);
     loop {
@@ -221,85 +223,86 @@ fn is_of_the_client(error: &io::Error) -> bool {
 }
 
 /// The connections of the server.
-struct Open {
+struct OpenConnections {
     limits: Limits,
     metrics: Arc<Metrics>,
     router: Router,
     tasks: JoinSet<()>,
-    places: HashMap<Id, Place>,
-    stopping: watch::Sender<bool>,
+    slots: HashMap<Id, ConnectionSlot>,
+    stop: CancellationToken,
 }
 
-struct Place {
+struct ConnectionSlot {
     activity: SharedActivity,
     task: AbortHandle,
 }
 
-impl Open {
+impl OpenConnections {
     fn new(limits: Limits, state: HttpState, access: Access) -> Self {
         Self {
             limits,
             metrics: Arc::clone(&state.metrics),
             router: router(state, access),
             tasks: JoinSet::new(),
-            places: HashMap::new(),
-            stopping: watch::channel(false).0,
+            slots: HashMap::new(),
+            stop: CancellationToken::new(),
         }
     }
 
     /// Takes a new connection in, in the place of another one if need be.
     async fn start(&mut self, stream: TcpStream) {
         // The new one counts, so that the limit holds for files too.
-        while self.places.len() >= self.limits.connections {
+        while self.slots.len() >= self.limits.connections {
             if !self.replace_one().await {
                 break;
             }
         }
         let activity = SharedActivity::new(Instant::now());
-        let connection = Connection {
+        let connection = ConnectionTask {
             limits: self.limits,
             metrics: Arc::clone(&self.metrics),
             activity: activity.clone(),
-            stopping: self.stopping.subscribe(),
+            stop: self.stop.clone(),
         };
         let task = self
             .tasks
             .spawn(connection.run(stream, self.router.clone()));
-        self.places.insert(task.id(), Place { activity, task });
+        self.slots
+            .insert(task.id(), ConnectionSlot { activity, task });
         self.count();
     }
 
     /// Closes the connection that makes the least use of its place, and waits until it is closed; false if there is none.
     async fn replace_one(&mut self) -> bool {
         let now = Instant::now();
-        let rank = |place: &Place| place.activity.get().rank(now);
-        let Some((&id, place)) = self.places.iter().min_by_key(|(_, place)| rank(place)) else {
+        let rank = |slot: &ConnectionSlot| slot.activity.get().rank(now);
+        let Some((&id, slot)) = self.slots.iter().min_by_key(|(_, slot)| rank(slot)) else {
             return false;
         };
-        place.task.abort();
+        slot.task.abort();
         self.metrics.http_connection_closed(ConnectionEnd::Replaced);
-        while self.places.contains_key(&id) {
+        while self.slots.contains_key(&id) {
             match self.tasks.join_next_with_id().await {
                 Some(ended) => self.ended(ended.map_or_else(|error| error.id(), |(id, ())| id)),
-                None => self.places.clear(),
+                None => self.slots.clear(),
             }
         }
         true
     }
 
     fn ended(&mut self, id: Id) {
-        self.places.remove(&id);
+        self.slots.remove(&id);
         self.count();
     }
 
     fn count(&self) {
-        let open = i64::try_from(self.places.len()).unwrap_or(i64::MAX);
+        let open = i64::try_from(self.slots.len()).unwrap_or(i64::MAX);
         self.metrics.http_connections.set(open);
     }
 
     /// Lets requests under way end.
     async fn end(mut self) {
-        self.stopping.send_replace(true);
+        self.stop.cancel();
         let ended = async { while self.tasks.join_next().await.is_some() {} };
         // Those that are left are aborted with their set.
         let _ = tokio::time::timeout(GRACE, ended).await;
@@ -308,18 +311,18 @@ impl Open {
 }
 
 /// One connection.
-struct Connection {
+struct ConnectionTask {
     limits: Limits,
     metrics: Arc<Metrics>,
     activity: SharedActivity,
-    stopping: watch::Receiver<bool>,
+    stop: CancellationToken,
 }
 
-impl Connection {
-    async fn run(mut self, stream: TcpStream, router: Router) {
+impl ConnectionTask {
+    async fn run(self, stream: TcpStream, router: Router) {
         // Answers are short; without it some would wait for an acknowledgement.
         let _ = stream.set_nodelay(true);
-        let socket = Socket {
+        let socket = TrackedSocket {
             stream,
             activity: self.activity.clone(),
         };
@@ -330,7 +333,7 @@ impl Connection {
             let (answer, activity) = (router.call(request), activity.clone());
             async move {
                 let answer = answer.await?;
-                Ok::<_, std::convert::Infallible>(answer.map(|body| Answer { body, activity }))
+                Ok::<_, std::convert::Infallible>(answer.map(|body| AnswerBody { body, activity }))
             }
         });
         let mut builder = http1::Builder::new();
@@ -340,6 +343,7 @@ impl Connection {
             .header_read_timeout(None::<Duration>)
             .max_header_size(MAX_HEAD_BYTES)
             .max_buf_size(MAX_BUFFER_BYTES);
+        let mut is_ending = false;
         let mut connection = pin!(builder.serve_connection(TokioIo::new(socket), service));
         loop {
             tokio::select! {
@@ -352,15 +356,18 @@ impl Connection {
                         return;
                     }
                 }
-                Ok(()) = self.stopping.changed() => connection.as_mut().graceful_shutdown(),
+                () = self.stop.cancelled(), if !is_ending => {
+                    is_ending = true;
+                    connection.as_mut().graceful_shutdown();
+                }
             }
         }
     }
 }
 
-/// What the routes share.
+/// What `/metrics` is answered from.
 #[derive(Clone)]
-struct Shared {
+struct Scrapes {
     state: HttpState,
     scrapes: Arc<Semaphore>,
 }
@@ -370,13 +377,13 @@ fn router(state: HttpState, access: Access) -> Router {
         .route("/api/cameras", get(cameras))
         .layer(middleware::from_fn_with_state(Arc::new(access), guard));
     let scrapes = Arc::new(Semaphore::new(MAX_SCRAPES));
-    let shared = Shared {
+    let scrapes = Scrapes {
         state: state.clone(),
         scrapes,
     };
     let metrics = Router::new()
         .route("/metrics", get(metrics))
-        .with_state(shared);
+        .with_state(scrapes);
     Router::new()
         .route("/healthz", get(healthz))
         .route("/readyz", get(readyz))
@@ -398,7 +405,7 @@ impl AsRef<[u8]> for Scrape {
     }
 }
 
-async fn metrics(State(shared): State<Shared>) -> Response {
+async fn metrics(State(shared): State<Scrapes>) -> Response {
     let permit = tokio::time::timeout(SCRAPE_WAIT, shared.scrapes.acquire_owned()).await;
     let Ok(Ok(permit)) = permit else {
         let text = "others are reading the metrics and do not take them: ask again\n";
@@ -471,9 +478,8 @@ fn bears(headers: &HeaderMap, token: &Secret) -> bool {
     given.is_some_and(|(_, given)| same(given.trim(), token.expose()))
 }
 
-/// Compares in a time that tells neither content nor length: digests, all bytes of them.
+/// Compares the digests of two texts, so that the time that it takes tells neither what they are nor how long.
 fn same(a: &str, b: &str) -> bool {
     let (a, b) = (Sha256::digest(a), Sha256::digest(b));
-    let difference = a.iter().zip(b.iter()).fold(0, |d, (a, b)| d | (a ^ b));
-    std::hint::black_box(difference) == 0
+    a.as_slice().ct_eq(b.as_slice()).into()
 }

@@ -132,8 +132,8 @@ impl Applier {
         loaded: Option<&Loaded>,
     ) -> Result<Plan> {
         let cameras = config.cameras;
-        if let Some((first, last)) = started.ice.udp_ports {
-            let ports = usize::from(last - first) + 1;
+        if let Some(udp_ports) = &started.ice.udp_ports {
+            let ports = udp_ports.len();
             ensure!(
                 cameras.len() <= ports,
                 "{} camera streams are configured and the node was started with {ports} UDP ports: \

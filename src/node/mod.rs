@@ -2,11 +2,13 @@
 
 mod apply;
 mod cameras;
-mod gone;
 pub mod models;
 pub mod reload;
+mod removed;
 mod report;
 mod settings;
+mod sink;
+mod tasks;
 mod unmatched_offers;
 
 use std::sync::Arc;
@@ -15,32 +17,28 @@ use std::time::{Duration, Instant, SystemTime};
 use anyhow::{Context, Result, bail};
 use futures_util::future::BoxFuture;
 use parking_lot::Mutex;
-use serde_json::Value;
 use tokio::net::TcpListener;
 use tokio::signal::unix::Signal;
 use tokio::sync::{Notify, oneshot, watch};
 use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
 
 use self::apply::{Applier, SharedPool};
 use self::cameras::{CameraContext, Cameras};
 use self::models::Models;
 use self::reload::{Inputs, ReloadTask, Reloaded};
-use crate::clock::WallClock;
-use crate::config::{Config, ConfigSource, HubConfig, HubMode};
-use crate::detect::health::ModelHealth;
+use self::sink::{HubSink, inference_sink};
+use self::tasks::{read_facts, supervise, watch_hub};
+use crate::config::{Config, ConfigSource};
 use crate::detect::plan::SessionPlan;
-use crate::detect::pool::{InferencePool, LOOK_EVERY};
-use crate::detect::worker::{CameraScheduler, Inference, PoolContext};
+use crate::detect::pool::InferencePool;
+use crate::detect::worker::{CameraScheduler, PoolContext};
 use crate::http::api::{CameraFacts, CameraView};
 use crate::http::server::{HttpState, serve};
-use crate::publish::event::{Inferred, ModelRef, SeenObject};
-use crate::publish::publisher::{EventSink, HubAway, Publisher, PublisherTask, new_run_id};
-use crate::telemetry::health::{Health, HealthClock, Heartbeat, Readiness};
+use crate::publish::publisher::{Publisher, PublisherTask, new_run_id};
+use crate::telemetry::health::{Health, HealthClock, Readiness};
 use crate::telemetry::metrics::Metrics;
-use twinsight_client::hub::client::{HubClient, HubStatus};
-use twinsight_client::hub::options::{HubOptions, Mode, Timers};
-use twinsight_client::hub::session::AwayReason;
-use twinsight_client::hub::twin::Instance;
+use twinsight_client::hub::client::HubClient;
 use twinsight_client::media::camera::StreamContext;
 use twinsight_media::decode::cpu_pressure::CpuPressure;
 use twinsight_media::decode::decoder::DecoderKind;
@@ -115,7 +113,7 @@ pub struct Node {
     tasks: Vec<JoinHandle<()>>,
     following: Following,
     http: JoinHandle<()>,
-    stop_http: watch::Sender<bool>,
+    stop_http: CancellationToken,
     refused: watch::Receiver<Option<String>>,
     health: Health,
     _clock: HealthClock,
@@ -164,8 +162,7 @@ impl Node {
         let detectors = models.detectors(workers.max(1))?;
         readiness.set_model_warm(true);
 
-        let hub =
-            HubClient::start_counting(hub_options(&config.hub), Some(Arc::clone(&metrics) as _));
+        let hub = HubClient::start_counting(config.hub.clone(), Some(Arc::clone(&metrics) as _));
         let run_id = new_run_id();
         hub.watch_for_namesakes(&run_id);
         let heartbeat = health.register("publisher", MAX_SILENCE, Instant::now());
@@ -204,7 +201,7 @@ impl Node {
             scheduler: Arc::clone(&scheduler),
             metrics: Arc::clone(&metrics),
             publisher: publisher.clone(),
-            ice: (&config.ice).into(),
+            ice: config.ice.clone(),
             decoder,
             cpu_pressure,
             changed: Arc::clone(&changed),
@@ -375,7 +372,7 @@ impl Node {
             .shutdown(OUTBOX_LIMIT, self.hub.close())
             .await;
         close_books(&self.metrics);
-        self.stop_http.send_replace(true);
+        self.stop_http.cancel();
         if tokio::time::timeout(Duration::from_secs(1), &mut self.http)
             .await
             .is_err()
@@ -398,61 +395,6 @@ fn close_books(metrics: &Metrics) {
     tracing::info!(cameras = streams.len(), "the books are closed");
 }
 
-/// The hub as the publisher sees it.
-struct HubSink {
-    instance: Instance,
-}
-
-impl EventSink for HubSink {
-    async fn emit(&mut self, event: &'static str, data: Value) -> Result<(), HubAway> {
-        self.instance.emit(event, data).await.map_err(|_| HubAway)
-    }
-}
-
-/// Shapes results into events; runs on the inference workers.
-fn inference_sink(publisher: Publisher) -> Arc<dyn Fn(Inference<'_>) + Send + Sync> {
-    Arc::new(move |inference| {
-        let Inference {
-            job,
-            detections,
-            model,
-            started_at,
-            finished_at,
-        } = inference;
-        let objects = detections
-            .objects
-            .iter()
-            .map(|object| SeenObject {
-                label: model.label(object.class_id).into(),
-                class_id: object.class_id,
-                score: object.score,
-                x: object.bbox.x,
-                y: object.bbox.y,
-                width: object.bbox.width,
-                height: object.bbox.height,
-            })
-            .collect();
-        let inferred = Inferred {
-            id: job.work.id.clone(),
-            name: Arc::clone(&job.work.name),
-            size: job.frame.size(),
-            timing: job.frame.timing(),
-            started_at,
-            preprocess: detections.preprocess.wall,
-            inference: detections.inference.wall,
-            postprocess: detections.postprocess.wall,
-            finished_at,
-            objects,
-            model: Arc::new(ModelRef {
-                name: model.name.to_string(),
-                sha256: model.sha256.to_string(),
-            }),
-            skipped_frames: job.skipped_frames,
-        };
-        publisher.publish(inferred, job.work.emit_empty);
-    })
-}
-
 fn serve_http(
     listener: TcpListener,
     config: &Config,
@@ -460,8 +402,9 @@ fn serve_http(
     health: &Health,
     readiness: &Arc<Readiness>,
     facts: &Arc<Mutex<Vec<CameraFacts>>>,
-) -> (watch::Sender<bool>, JoinHandle<()>) {
-    let (stop, mut stopped) = watch::channel(false);
+) -> (CancellationToken, JoinHandle<()>) {
+    let stop = CancellationToken::new();
+    let stopped = stop.clone().cancelled_owned();
     let (facts, counters) = (Arc::clone(facts), Arc::clone(metrics));
     let views = move || {
         let facts = facts.lock().clone();
@@ -469,7 +412,7 @@ fn serve_http(
         facts
             .into_iter()
             .filter_map(|fact| {
-                let metrics = counters.known_stream(&fact.id)?;
+                let metrics = counters.known_stream(&fact.status.id)?;
                 Some(CameraView::new(fact, &metrics, now))
             })
             .collect()
@@ -482,143 +425,10 @@ fn serve_http(
     };
     let token = config.http.token.clone();
     let serving = async move {
-        let stopped = async move { drop(stopped.wait_for(|stop| *stop).await) };
         if let Err(error) = serve(listener, state, token, stopped).await {
             tracing::error!(%error, "metrics and probes are no longer served");
         }
     };
     let task = tokio::spawn(health.watch("the HTTP server", serving));
     (stop, task)
-}
-
-/// Follows the hub: readiness, the states that are sent again after it returned, its refusal.
-async fn watch_hub(
-    hub: HubClient,
-    publisher: Publisher,
-    readiness: Arc<Readiness>,
-    refused: watch::Sender<Option<String>>,
-) {
-    let mut status = hub.status();
-    loop {
-        match status.borrow_and_update().clone() {
-            HubStatus::Joined { .. } => {
-                readiness.set_hub_joined(true);
-                publisher.resend_statuses();
-            }
-            HubStatus::Refused { reason } => {
-                readiness.set_hub_joined(false);
-                readiness
-                    .set_hub_last_error(format!("{} refuses this node ({reason})", hub.hub_url()));
-                refused.send_replace(Some(reason));
-            }
-            HubStatus::Away { since, reason } => {
-                readiness.set_hub_joined(false);
-                readiness.set_hub_last_error(hub_trouble(&hub.hub_url(), since, &reason));
-            }
-            HubStatus::Connecting { attempt } => {
-                readiness.set_hub_joined(false);
-                if attempt == 1 {
-                    let url = hub.hub_url();
-                    readiness.set_hub_last_error(format!("{url} is dialled"));
-                }
-            }
-        }
-        // This task is aborted before the client is closed.
-        if status.changed().await.is_err() {
-            panic!("the hub client's task is gone");
-        }
-    }
-}
-
-/// Looks after the inference workers and tells what is wrong with them.
-async fn supervise(
-    pool: SharedPool,
-    models: Arc<ModelHealth>,
-    readiness: Arc<Readiness>,
-    heartbeat: Heartbeat,
-) {
-    let mut tick = tokio::time::interval(LOOK_EVERY);
-    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    loop {
-        tick.tick().await;
-        let trouble = match &mut *pool.lock() {
-            Some(pool) => {
-                pool.supervise(Instant::now());
-                pool.last_error().map(str::to_owned)
-            }
-            // The node stops.
-            None => return,
-        };
-        readiness.set_inference_errors(trouble.into_iter().chain(models.last_errors()).collect());
-        heartbeat.beat(Instant::now());
-    }
-}
-
-/// What `/readyz` says of a hub that is away. It names a time and no duration, since it is not made anew for each request.
-fn hub_trouble(url: &str, since: Instant, reason: &AwayReason) -> String {
-    let clock = WallClock::read();
-    // The last second that the format has.
-    let last = Duration::from_secs(253_402_300_799);
-    let since = Duration::from_millis(clock.unix_ms(since)).min(last);
-    let since = httpdate::fmt_http_date(SystemTime::UNIX_EPOCH + since);
-    let mut sentence = format!("{url} is away since {since}: {reason}");
-    let remedy = reason.remedy();
-    if !remedy.is_empty() {
-        sentence += ": ";
-        sentence += remedy;
-    }
-    sentence
-}
-
-/// Keeps a copy of the cameras' facts for HTTP and reports, whose readers must not wait.
-async fn read_facts(
-    cameras: Arc<tokio::sync::Mutex<Cameras>>,
-    models: Arc<ModelHealth>,
-    facts: Arc<Mutex<Vec<CameraFacts>>>,
-    metrics: Arc<Metrics>,
-    health: Health,
-) {
-    let heartbeat = health.register("cameras", MAX_SILENCE, Instant::now());
-    let mut tick = tokio::time::interval(Duration::from_millis(500));
-    loop {
-        tick.tick().await;
-        // One thread for work that blocks stays alive, so that a system that grants no more does not hold up the end of
-        // a camera or the reading of a file for ever.
-        drop(tokio::task::spawn_blocking(|| ()));
-        let (read, ended) = {
-            let mut cameras = cameras.lock().await;
-            cameras.forget(Instant::now());
-            cameras.look_for_blind_ones(&models);
-            (cameras.facts(), cameras.ended())
-        };
-        for id in ended {
-            health.panicked(format!("the task of camera stream {id}"), &"see the log");
-        }
-        *facts.lock() = read;
-        let tasks = tokio::runtime::Handle::current()
-            .metrics()
-            .num_alive_tasks();
-        metrics.tasks.set(i64::try_from(tasks).unwrap_or(i64::MAX));
-        heartbeat.beat(Instant::now());
-    }
-}
-
-/// The hub client's options of a configuration.
-pub fn hub_options(config: &HubConfig) -> HubOptions {
-    let mode = match config.mode {
-        HubMode::Direct => Mode::Direct,
-        HubMode::Simulator => Mode::Simulator,
-        HubMode::Phyos => Mode::Phyos,
-    };
-    HubOptions {
-        mode,
-        url: config.url.clone(),
-        twin_id: config.twin_id.clone(),
-        device_id: config.device_id.clone(),
-        access_key: config.access_key.clone(),
-        ca_file: config.ca_file.clone(),
-        stun_url: config.stun_url.clone(),
-        turn: config.turn.clone(),
-        timers: Timers::of(mode),
-    }
 }

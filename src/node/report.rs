@@ -67,7 +67,7 @@ pub(super) async fn run(
 fn properties(facts: &[CameraFacts], active_config: &ActiveConfig) -> Map<String, Value> {
     let cameras: Vec<Value> = facts
         .iter()
-        .map(|fact| json!({"twinId": fact.id.twin_id.as_ref(), "stream": fact.id.stream.as_ref(), "state": fact.state.as_str()}))
+        .map(|CameraFacts { status, .. }| json!({"twinId": status.id.twin_id.as_ref(), "stream": status.id.stream.as_ref(), "state": status.state.as_str()}))
         .collect();
     let properties = json!({
         "twinsight": {

@@ -89,7 +89,7 @@ pub struct CameraStatus {
     /// Why, in a sentence; `None` where the state says it all.
     pub reason: Option<String>,
     /// Attempts to connect so far; 1 is the first.
-    pub attempt: u64,
+    pub attempt: u32,
 }
 
 /// The event `detections`.
@@ -115,7 +115,7 @@ pub struct CameraStatusEvent<'a> {
     state: &'static str,
     since: u64,
     reason: Option<&'a str>,
-    attempt: u64,
+    attempt: u32,
 }
 
 #[derive(Debug, Serialize)]

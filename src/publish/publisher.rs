@@ -57,12 +57,12 @@ pub struct PublisherTask {
 #[derive(Debug)]
 struct Shared {
     metrics: Arc<Metrics>,
-    state: Mutex<State>,
+    state: Mutex<SendState>,
     wake: Notify,
 }
 
 #[derive(Debug)]
-struct State {
+struct SendState {
     outbox: Outbox,
     phase: Phase,
     /// The stream whose event is being written.
@@ -94,7 +94,7 @@ impl Publisher {
     ) -> (Self, PublisherTask) {
         let shared = Arc::new(Shared {
             metrics,
-            state: Mutex::new(State {
+            state: Mutex::new(SendState {
                 outbox: Outbox::new(capacity),
                 phase: Phase::Open,
                 in_flight: None,
@@ -211,7 +211,7 @@ impl PublisherTask {
 }
 
 impl Shared {
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, SendState> {
         self.state.lock()
     }
 

@@ -26,7 +26,7 @@ const TELL_INTERVAL: Duration = Duration::from_secs(10);
 /// Lines on their way to an output.
 #[derive(Debug)]
 pub(super) struct LogQueue {
-    state: Mutex<State>,
+    state: Mutex<QueuedLines>,
     /// A line waits.
     filled: Condvar,
     /// None waits and none is being written.
@@ -35,7 +35,7 @@ pub(super) struct LogQueue {
 }
 
 #[derive(Debug, Default)]
-struct State {
+struct QueuedLines {
     lines: VecDeque<String>,
     bytes: usize,
     /// A line has been taken out and is not yet written.
@@ -55,7 +55,7 @@ impl LogQueue {
         })
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, QueuedLines> {
         self.state.lock()
     }
 
@@ -94,7 +94,7 @@ impl LogQueue {
     /// Waits until all is written, but no longer than `limit`; true if it is.
     pub(super) fn flush(&self, limit: Duration) -> bool {
         let mut state = self.state();
-        let unwritten = |state: &mut State| state.writing || !state.lines.is_empty();
+        let unwritten = |state: &mut QueuedLines| state.writing || !state.lines.is_empty();
         self.emptied.wait_while_for(&mut state, unwritten, limit);
         !unwritten(&mut state)
     }
@@ -144,7 +144,7 @@ impl LogQueue {
     }
 
     fn next(&self) -> Option<String> {
-        let idle = |state: &mut State| state.lines.is_empty() && !state.closed;
+        let idle = |state: &mut QueuedLines| state.lines.is_empty() && !state.closed;
         let mut state = self.state();
         self.filled.wait_while(&mut state, idle);
         let line = state.lines.pop_front()?;

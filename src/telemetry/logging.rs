@@ -19,7 +19,7 @@ use tracing_subscriber::util::SubscriberInitExt;
 use twinsight_client::rate_limit::{RATE_LIMIT, RateLimit};
 
 use super::health::panic_message;
-use super::log_line::{self, Fields, Head, Look, SpanContext, Value};
+use super::log_line::{self, Fields, LineHead, LineStyle, SpanContext, Value};
 use super::log_queue::{LogQueue, RawStderr};
 
 /// What is logged unless `RUST_LOG` says otherwise: the stacks below us tell too much.
@@ -110,7 +110,7 @@ pub(crate) fn dropped_lines() -> IntCounter {
 #[derive(Debug)]
 struct Log {
     queue: Arc<LogQueue>,
-    look: Look,
+    look: LineStyle,
 }
 
 /// Sets up logging for the process, and that a panic is a line of the log. `filter` is the value of `RUST_LOG`.
@@ -120,9 +120,9 @@ struct Log {
 pub fn init(format: LogFormat, filter: Option<&str>) -> Result<(), LoggingError> {
     let filter = parse_filter(filter)?;
     let look = match format {
-        LogFormat::Json => Look::Json,
-        LogFormat::Text if std::io::stderr().is_terminal() => Look::Colour,
-        LogFormat::Text => Look::Text,
+        LogFormat::Json => LineStyle::Json,
+        LogFormat::Text if std::io::stderr().is_terminal() => LineStyle::Colour,
+        LogFormat::Text => LineStyle::Text,
     };
     let queue = start("log", look)?;
     std::panic::set_hook(Box::new(log_panic));
@@ -132,7 +132,7 @@ pub fn init(format: LogFormat, filter: Option<&str>) -> Result<(), LoggingError>
 }
 
 /// Has a thread of that name write what the process logs from now on.
-fn start(thread: &'static str, look: Look) -> Result<Arc<LogQueue>, LoggingError> {
+fn start(thread: &'static str, look: LineStyle) -> Result<Arc<LogQueue>, LoggingError> {
     let queue = LogQueue::new(dropped_lines());
     let tell = |lines: u64| {
         tracing::warn!(
@@ -154,7 +154,7 @@ fn start(thread: &'static str, look: Look) -> Result<Arc<LogQueue>, LoggingError
 fn subscriber(
     filter: EnvFilter,
     queue: Arc<LogQueue>,
-    look: Look,
+    look: LineStyle,
 ) -> impl Subscriber + for<'a> LookupSpan<'a> + Send + Sync {
     tracing_subscriber::registry()
         .with(filter)
@@ -203,7 +203,7 @@ fn is_wire(target: &str) -> bool {
 #[derive(Debug)]
 struct Lines {
     queue: Arc<LogQueue>,
-    look: Look,
+    look: LineStyle,
 }
 
 impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Lines {
@@ -275,7 +275,7 @@ fn foreign_target(metadata: &Metadata<'_>, fields: &mut Fields) -> Option<String
 }
 
 fn line_of_now(
-    look: Look,
+    look: LineStyle,
     level: Level,
     target: &str,
     fields: &Fields,
@@ -284,7 +284,7 @@ fn line_of_now(
     let mut time = String::new();
     // Without a time rather than not at all.
     let _ = SystemTime.format_time(&mut Writer::new(&mut time));
-    let head = Head {
+    let head = LineHead {
         time: &time,
         level,
         target,
@@ -346,11 +346,11 @@ pub(crate) mod capture {
 
     /// The lines that a logger with this filter writes of what `logs` does.
     pub(crate) fn text(filter: &str, logs: impl FnOnce()) -> Vec<String> {
-        logged(filter, Look::Text, logs)
+        logged(filter, LineStyle::Text, logs)
     }
 
     /// What a logger with this filter writes of what `logs` does.
-    pub(super) fn logged(filter: &str, look: Look, logs: impl FnOnce()) -> Vec<String> {
+    pub(super) fn logged(filter: &str, look: LineStyle, logs: impl FnOnce()) -> Vec<String> {
         struct Sender(std::sync::mpsc::Sender<String>);
         impl std::io::Write for Sender {
             fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
@@ -382,14 +382,14 @@ mod tests {
     #[test]
     fn where_the_writing_thread_is_not_granted_the_last_words_are_said_without_it() {
         let _refusal = twinsight_client::thread::refusal::of("log-refused");
-        let error = start("log-refused", Look::Text).unwrap_err();
+        let error = start("log-refused", LineStyle::Text).unwrap_err();
         assert!(matches!(error, LoggingError::Thread(_)), "{error}");
         assert!(LOG.get().is_none(), "nobody would write them");
     }
 
     #[test]
     fn spans_and_fields_are_told_and_a_field_forges_no_line() {
-        let lines = logged("info", Look::Json, || {
+        let lines = logged("info", LineStyle::Json, || {
             let span = tracing::info_span!("camera", twin = %"cam\nERROR forged", n = tracing::field::Empty);
             let _entered = span.enter();
             span.record("n", 7);
@@ -420,14 +420,14 @@ mod tests {
             "tungstenite=trace",
             "tungstenite::protocol=trace,rustls=debug",
         ] {
-            let lines = logged(filter, Look::Text, || {
+            let lines = logged(filter, LineStyle::Text, || {
                 tracing::trace!(target: "tungstenite::protocol", "Sending frame: secret");
                 tracing::debug!(target: "rustls::client::hs", "secret");
                 tracing::trace!(target: "rtc_turn", "secret");
             });
             assert!(lines.is_empty(), "{filter}: {lines:?}");
         }
-        let lines = logged("trace", Look::Text, || {
+        let lines = logged("trace", LineStyle::Text, || {
             tracing::warn!(target: "tungstenite::protocol", "a warning");
             tracing::trace!(target: "tungstenite_like", "another library");
         });

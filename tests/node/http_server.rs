@@ -14,6 +14,7 @@ use twinsight::http::api::{CameraFacts, CameraView};
 use twinsight::http::connections::Limits;
 use twinsight::http::probe::{self, ProbeError};
 use twinsight::http::server::{self, HttpError, HttpState};
+use twinsight::publish::event::CameraStatus;
 use twinsight::telemetry::health::{Health, Heartbeat, Readiness};
 use twinsight::telemetry::metrics::Metrics;
 use twinsight_client::secret::Secret;
@@ -44,13 +45,15 @@ async fn start_within(listen: &str, token: Option<&str>, limits: Limits) -> Node
     stream.frames_decoded.inc_by(3);
     let cameras = move || {
         let facts = CameraFacts {
-            id: id.clone(),
-            name: "Yard".to_owned(),
+            status: CameraStatus {
+                id: id.clone(),
+                name: "Yard".into(),
+                state: CameraState::Receiving,
+                since: Instant::now(),
+                reason: None,
+                attempt: 0,
+            },
             model: "m".to_owned(),
-            state: CameraState::Receiving,
-            since: Instant::now(),
-            reason: None,
-            attempt: 0,
             last_event_at: None,
         };
         vec![CameraView::new(facts, &stream, Instant::now())]

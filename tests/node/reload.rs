@@ -132,7 +132,7 @@ impl Follower {
                     .node
                     .cameras()
                     .iter()
-                    .map(|camera| camera.id.twin_id.to_string())
+                    .map(|camera| camera.status.id.twin_id.to_string())
                     .collect();
                 if cameras == expected {
                     return;

@@ -29,7 +29,7 @@ pub use connection_events::{
 };
 pub use handlers::{HandlerId, Items};
 pub use message::{IceServer, Twin, TwinMessage, TwinUpdate};
-pub use options::{HubConfigError, HubOptions, Mode, Timers, TurnServer};
+pub use options::{HubConfigError, HubMode, HubOptions, Timers, TurnServer};
 pub use peripheral::{CreatedPeripheral, Handover, OwnershipLoss, PeripheralOptions};
 pub use twin::{
     ActionResult, ActionStatus, EventReceiver, Instance, PropertyUpdates, Target, TwinEvent,

@@ -9,9 +9,10 @@ use std::time::Duration;
 use super::message::IceServer;
 use super::text::redacted_url;
 use crate::secret::Secret;
+use twinsight_media::label_enum;
 
 /// Where PhyOS serves the hub on a device.
-const PHYOS_URL: &str = "http://phyos:55000";
+pub const PHYOS_URL: &str = "http://phyos:55000";
 
 /// The regions of the public hub and their URLs.
 pub const REGIONS: &[(&str, &str)] = &[
@@ -25,35 +26,36 @@ pub const REGIONS: &[(&str, &str)] = &[
     ("local", "http://localhost:3000"),
 ];
 
-/// How to talk to the hub.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Mode {
-    /// To the public hub, with a device id and an access key.
-    Direct,
-    /// To a simulator or a development hub, as a twin.
-    Simulator,
-    /// To the hub of the device that the app runs on, as a twin.
-    Phyos,
+label_enum! {
+    /// Which hub it is, which decides how a client introduces itself and how long it waits.
+    pub enum HubMode {
+        /// The public hub. The client introduces itself with a device id and an access key.
+        Direct = "direct",
+        /// A simulator or a development hub, which believes the twin id that it is told.
+        Simulator = "simulator",
+        /// The hub of the device that the app runs on, which believes the twin id that it is told.
+        Phyos = "phyos",
+    }
 }
 
-/// A hub, an identity and the limits of a connection.
-#[derive(Clone)]
+/// Which hub to join, as whom, and for how long to wait for it.
+#[derive(Clone, PartialEq, Eq)]
 pub struct HubOptions {
-    /// How to talk to the hub.
-    pub mode: Mode,
+    /// Which hub it is.
+    pub mode: HubMode,
     /// `http://`, `https://`, `ws://` or `wss://`, host and port.
     pub url: String,
     /// The own twin; empty in direct mode, where the hub tells it.
     pub twin_id: String,
-    /// The own device; empty but in direct mode.
+    /// The own device. Direct mode needs it; otherwise it may be empty.
     pub device_id: String,
-    /// The device's key, in direct mode.
+    /// Proves the device to the hub; direct mode needs it.
     pub access_key: Option<Secret>,
     /// Certificates (PEM) to trust besides the public ones.
     pub ca_file: Option<PathBuf>,
-    /// A STUN server of the operator's.
+    /// A STUN server to use besides those that the hub gives.
     pub stun_url: Option<String>,
-    /// A TURN server of the operator's.
+    /// A TURN server to use besides those that the hub gives.
     pub turn: Option<TurnServer>,
     /// Time limits.
     pub timers: Timers,
@@ -119,12 +121,13 @@ pub enum HubConfigError {
     },
 }
 
-fn region_names() -> String {
+/// The names of [`REGIONS`], as a sentence lists them.
+pub fn region_names() -> String {
     let names: Vec<_> = REGIONS.iter().map(|(name, _)| *name).collect();
     names.join(", ")
 }
 
-impl Mode {
+impl HubMode {
     /// How long connecting may take: 15 s to the public hub, 3 s to a simulator, 5 s on a device.
     pub fn connect_limit(self) -> Duration {
         Duration::from_secs(match self {
@@ -137,7 +140,7 @@ impl Mode {
 
 impl Timers {
     /// The official clients' limits for a mode.
-    pub fn of(mode: Mode) -> Self {
+    pub fn of(mode: HubMode) -> Self {
         Self {
             connect: mode.connect_limit(),
             ack: Duration::from_secs(20),
@@ -149,22 +152,43 @@ impl Timers {
             // The public hub serves a fleet. One on the same device or bench costs nobody anything, and
             // is to be joined as soon as it is back.
             backoff_cap: match mode {
-                Mode::Direct => Duration::from_secs(30),
-                Mode::Simulator | Mode::Phyos => Duration::from_secs(1),
+                HubMode::Direct => Duration::from_secs(30),
+                HubMode::Simulator | HubMode::Phyos => Duration::from_secs(1),
             },
         }
     }
 }
 
 impl HubOptions {
+    /// A hub without anybody's identity: the caller still has to say who joins it.
+    pub fn new(mode: HubMode, url: impl Into<String>) -> Self {
+        Self {
+            mode,
+            url: url.into(),
+            twin_id: String::new(),
+            device_id: String::new(),
+            access_key: None,
+            ca_file: None,
+            stun_url: None,
+            turn: None,
+            timers: Timers::of(mode),
+        }
+    }
+
     /// A simulator or development hub, as `twin_id`.
     pub fn simulator(url: impl Into<String>, twin_id: impl Into<String>) -> Self {
-        Self::as_twin(Mode::Simulator, url.into(), twin_id.into())
+        Self {
+            twin_id: twin_id.into(),
+            ..Self::new(HubMode::Simulator, url)
+        }
     }
 
     /// The hub of the device that the app runs on, as `twin_id`.
     pub fn phyos(twin_id: impl Into<String>) -> Self {
-        Self::as_twin(Mode::Phyos, PHYOS_URL.to_owned(), twin_id.into())
+        Self {
+            twin_id: twin_id.into(),
+            ..Self::new(HubMode::Phyos, PHYOS_URL)
+        }
     }
 
     /// The public hub, as a device.
@@ -176,7 +200,7 @@ impl HubOptions {
         Self {
             device_id: device_id.into(),
             access_key: Some(access_key.into()),
-            ..Self::as_twin(Mode::Direct, url.into(), String::new())
+            ..Self::new(HubMode::Direct, url)
         }
     }
 
@@ -315,20 +339,6 @@ impl HubOptions {
         // `ws` and `wss` are `http` and `https`.
         socket[..tail].replacen("ws", "http", 1)
     }
-
-    fn as_twin(mode: Mode, url: String, twin_id: String) -> Self {
-        Self {
-            mode,
-            url,
-            twin_id,
-            device_id: String::new(),
-            access_key: None,
-            ca_file: None,
-            stun_url: None,
-            turn: None,
-            timers: Timers::of(mode),
-        }
-    }
 }
 
 impl fmt::Debug for HubOptions {
@@ -374,7 +384,7 @@ mod tests {
             ("PHYHUB_REGION", "EU"),
         ];
         let direct = read(&all).unwrap();
-        assert_eq!(direct.mode, Mode::Direct);
+        assert_eq!(direct.mode, HubMode::Direct);
         assert_eq!(direct.url, "https://phyhub.eu.omborigrid.net");
         assert_eq!(
             (direct.twin_id.as_str(), direct.device_id.as_str()),
@@ -382,7 +392,7 @@ mod tests {
         );
         assert_eq!(direct.timers.connect, Duration::from_secs(15));
         let simulator = read(&all[1..]).unwrap();
-        assert_eq!(simulator.mode, Mode::Simulator);
+        assert_eq!(simulator.mode, HubMode::Simulator);
         assert_eq!(
             (simulator.twin_id.as_str(), simulator.device_id.as_str()),
             ("node", "")
@@ -391,7 +401,7 @@ mod tests {
         let phyos = read(&[("INSTANCE_ID", "node"), ("PHYHUB_DIRECT", "yes")]).unwrap();
         assert_eq!(
             (phyos.mode, phyos.url.as_str()),
-            (Mode::Phyos, "http://phyos:55000")
+            (HubMode::Phyos, "http://phyos:55000")
         );
         assert_eq!(phyos.timers.connect, Duration::from_secs(5));
     }

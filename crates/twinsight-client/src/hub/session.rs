@@ -10,7 +10,7 @@ use serde_json::{Map, Value, json};
 
 use super::engine_io::{self, Handshake};
 use super::message::{Twin, TwinMessage, TwinUpdate};
-use super::options::{HubOptions, Mode};
+use super::options::{HubMode, HubOptions};
 use super::refusal::refuses_credentials;
 use super::socket_io::{Assembler, Body, Event, Packet, SocketIoError};
 use super::text::brief_without;
@@ -29,7 +29,7 @@ const ASK_AGAIN_AFTER: Duration = Duration::from_secs(5);
 #[derive(Debug, Clone)]
 pub struct Profile {
     /// How to talk to the hub.
-    pub mode: Mode,
+    pub mode: HubMode,
     /// The own twin; empty in direct mode.
     pub twin_id: String,
     /// The own device; empty but in direct mode.
@@ -239,8 +239,8 @@ impl Profile {
 
     fn auth(&self) -> Value {
         match self.mode {
-            Mode::Direct => self.credentials(),
-            Mode::Simulator | Mode::Phyos => json!({ "instanceId": self.twin_id }),
+            HubMode::Direct => self.credentials(),
+            HubMode::Simulator | HubMode::Phyos => json!({ "instanceId": self.twin_id }),
         }
     }
 
@@ -252,15 +252,15 @@ impl Profile {
 
 /// The text frame of a call: by its name in direct mode, else under the name of the own twin.
 pub fn encode_call(
-    mode: Mode,
+    mode: HubMode,
     own_twin_id: &str,
     method: &str,
     payload: Map<String, Value>,
     ack: Option<u64>,
 ) -> String {
     let packet = match mode {
-        Mode::Direct => Packet::event(method, vec![Value::Object(payload)], ack),
-        Mode::Simulator | Mode::Phyos => {
+        HubMode::Direct => Packet::event(method, vec![Value::Object(payload)], ack),
+        HubMode::Simulator | HubMode::Phyos => {
             let mut payload = payload;
             payload.insert("method".to_owned(), method.into());
             Packet::event(own_twin_id, vec![Value::Object(payload)], ack)
@@ -591,12 +591,12 @@ impl<T> Session<T> {
 
     fn connected(&mut self, now: Instant) {
         match self.profile.mode {
-            Mode::Direct => {
+            HubMode::Direct => {
                 self.state = State::Authenticating(now + self.profile.ack_limit);
                 let packet = Packet::event("authenticate", vec![self.profile.credentials()], None);
                 self.outputs.push_back(Output::Write(frame(&packet)));
             }
-            Mode::Simulator | Mode::Phyos => {
+            HubMode::Simulator | HubMode::Phyos => {
                 self.state = State::Joining;
                 let payload = object(json!({ "data": { "twinId": self.own_twin_id } }));
                 self.call_now("getTwinById", payload, Awaits::OwnTwin, now);
@@ -607,7 +607,7 @@ impl<T> Session<T> {
 
     fn connect_error(&mut self, error: &Value) {
         let message = self.hub_message(error);
-        if self.profile.mode == Mode::Direct && self.refuses_credentials(error) {
+        if self.profile.mode == HubMode::Direct && self.refuses_credentials(error) {
             self.refuse(message);
         } else {
             self.lose(AwayReason::Rejected {

@@ -7,16 +7,16 @@ type Outputs = Vec<Output<u32>>;
 const OPEN: &str =
     r#"0{"sid":"s","upgrades":[],"pingInterval":25000,"pingTimeout":20000,"maxPayload":1000000}"#;
 
-fn profile(mode: Mode) -> Profile {
+fn profile(mode: HubMode) -> Profile {
     let options = match mode {
-        Mode::Direct => HubOptions::direct("http://h", "dev-1", "key-1".to_owned()),
-        Mode::Simulator => HubOptions::simulator("http://h", "node-1"),
-        Mode::Phyos => HubOptions::phyos("node-1"),
+        HubMode::Direct => HubOptions::direct("http://h", "dev-1", "key-1".to_owned()),
+        HubMode::Simulator => HubOptions::simulator("http://h", "node-1"),
+        HubMode::Phyos => HubOptions::phyos("node-1"),
     };
     Profile::of(&options)
 }
 
-fn start(mode: Mode) -> (Session<u32>, Instant) {
+fn start(mode: HubMode) -> (Session<u32>, Instant) {
     let now = Instant::now();
     let mut session = Session::new(profile(mode), now);
     session.opened(now, now);
@@ -37,11 +37,11 @@ fn writes(session: &mut Session<u32>) -> Vec<String> {
         .collect()
 }
 
-fn joined(mode: Mode) -> (Session<u32>, Instant) {
+fn joined(mode: HubMode) -> (Session<u32>, Instant) {
     let (mut session, now) = start(mode);
     session.text(OPEN, now);
     session.text(r#"40{"sid":"x"}"#, now);
-    if mode == Mode::Direct {
+    if mode == HubMode::Direct {
         session.text(r#"42["deviceAuthenticated",{"status":"success"}]"#, now);
         session.text(
             r#"430[{"status":"success","twins":[{"id":"e","type":"Edge"},{"id":"d","type":"Device"}]}]"#,
@@ -62,7 +62,7 @@ fn joined(mode: Mode) -> (Session<u32>, Instant) {
 
 #[test]
 fn a_simulator_is_joined_once_the_own_twin_is_subscribed() {
-    let (mut session, now) = start(Mode::Simulator);
+    let (mut session, now) = start(HubMode::Simulator);
     session.subscribe("cam", 1, now);
     let answered = outputs(&mut session);
     assert!(matches!(
@@ -124,7 +124,7 @@ fn a_simulator_is_joined_once_the_own_twin_is_subscribed() {
 
 #[test]
 fn direct_authenticates_then_connects_the_device_and_uses_its_device_twin() {
-    let (mut session, now) = start(Mode::Direct);
+    let (mut session, now) = start(HubMode::Direct);
     session.text(OPEN, now);
     assert_eq!(
         writes(&mut session),
@@ -164,7 +164,7 @@ fn direct_authenticates_then_connects_the_device_and_uses_its_device_twin() {
 
 #[test]
 fn a_refused_key_is_told_and_other_errors_are_retried() {
-    let (mut session, now) = start(Mode::Direct);
+    let (mut session, now) = start(HubMode::Direct);
     session.text(OPEN, now);
     session.text("40", now);
     outputs(&mut session);
@@ -174,7 +174,7 @@ fn a_refused_key_is_told_and_other_errors_are_retried() {
     );
     assert_eq!(outputs(&mut session), [Output::Refused("wrong key".into())]);
 
-    let (mut session, now) = start(Mode::Direct);
+    let (mut session, now) = start(HubMode::Direct);
     session.text(OPEN, now);
     outputs(&mut session);
     session.text(r#"44{"message":"Unauthorized"}"#, now);
@@ -188,7 +188,7 @@ fn a_refused_key_is_told_and_other_errors_are_retried() {
         "the credentials are no other words"
     );
 
-    let (mut session, now) = start(Mode::Simulator);
+    let (mut session, now) = start(HubMode::Simulator);
     session.text(OPEN, now);
     outputs(&mut session);
     session.text(r#"44{"message":"try later\n"}"#, now);
@@ -203,7 +203,7 @@ fn a_refused_key_is_told_and_other_errors_are_retried() {
 
 /// What becomes of a client in direct mode that is answered with these frames.
 fn answered(frames: &[&str]) -> Outputs {
-    let (mut session, now) = start(Mode::Direct);
+    let (mut session, now) = start(HubMode::Direct);
     session.text(OPEN, now);
     outputs(&mut session);
     for frame in frames {
@@ -276,7 +276,7 @@ fn the_hubs_words_come_without_the_key_and_short() {
 
 #[test]
 fn pongs_are_for_the_latest_ping_and_no_larger_than_a_word() {
-    let (mut session, now) = joined(Mode::Simulator);
+    let (mut session, now) = joined(HubMode::Simulator);
     session.text("2probe", now);
     assert_eq!(outputs(&mut session), [Output::Pong("3probe".into())]);
     session.text(&format!("2{}", "x".repeat(900_000)), now);
@@ -288,7 +288,7 @@ fn pongs_are_for_the_latest_ping_and_no_larger_than_a_word() {
 
 #[test]
 fn acknowledgements_of_nothing_are_told_unless_they_are_late() {
-    let (mut session, now) = joined(Mode::Simulator);
+    let (mut session, now) = joined(HubMode::Simulator);
     session.text("431[{}]", now);
     assert_eq!(outputs(&mut session), [], "a second answer to a call");
     session.text("439999[{}]", now);
@@ -298,7 +298,7 @@ fn acknowledgements_of_nothing_are_told_unless_they_are_late() {
 
 #[test]
 fn a_hub_that_is_not_listened_to_is_not_silent() {
-    let (mut session, now) = joined(Mode::Simulator);
+    let (mut session, now) = joined(HubMode::Simulator);
     session.did_not_listen(now + Duration::from_secs(44));
     session.tick(now + Duration::from_secs(45));
     assert_eq!(outputs(&mut session), []);
@@ -306,7 +306,7 @@ fn a_hub_that_is_not_listened_to_is_not_silent() {
 
 #[test]
 fn every_reconnect_subscribes_again_with_the_own_twin_first() {
-    let (mut session, now) = joined(Mode::Simulator);
+    let (mut session, now) = joined(HubMode::Simulator);
     session.subscribe("cam-2", 1, now);
     session.subscribe("cam-1", 2, now);
     session.subscribe("cam-3", 3, now);
@@ -335,7 +335,7 @@ fn every_reconnect_subscribes_again_with_the_own_twin_first() {
 
 #[test]
 fn acknowledgements_expire_after_twenty_seconds() {
-    let (mut session, now) = joined(Mode::Simulator);
+    let (mut session, now) = joined(HubMode::Simulator);
     session.call("getTwinById", Map::new(), 7, now);
     session.call("getIceServers", Map::new(), 8, now + Duration::from_secs(1));
     outputs(&mut session);
@@ -366,7 +366,7 @@ fn acknowledgements_expire_after_twenty_seconds() {
 
 #[test]
 fn silence_beyond_interval_and_timeout_is_the_end() {
-    let (mut session, now) = joined(Mode::Phyos);
+    let (mut session, now) = joined(HubMode::Phyos);
     session.text("2", now + Duration::from_secs(10));
     assert_eq!(writes(&mut session), ["3"]);
     assert_eq!(session.deadline(), Some(now + Duration::from_secs(55)));
@@ -384,7 +384,11 @@ fn silence_beyond_interval_and_timeout_is_the_end() {
 
 #[test]
 fn each_step_of_joining_has_a_limit() {
-    for (mode, limit) in [(Mode::Direct, 15), (Mode::Simulator, 3), (Mode::Phyos, 5)] {
+    for (mode, limit) in [
+        (HubMode::Direct, 15),
+        (HubMode::Simulator, 3),
+        (HubMode::Phyos, 5),
+    ] {
         let limit = Duration::from_secs(limit);
         let (mut session, now) = start(mode);
         session.text(OPEN, now);
@@ -393,7 +397,7 @@ fn each_step_of_joining_has_a_limit() {
         let lost = Output::Lost(AwayReason::ConnectTimeout(limit));
         assert_eq!(outputs(&mut session), [lost]);
     }
-    let (mut session, now) = start(Mode::Direct);
+    let (mut session, now) = start(HubMode::Direct);
     session.text(OPEN, now);
     session.text("40", now);
     outputs(&mut session);
@@ -403,7 +407,7 @@ fn each_step_of_joining_has_a_limit() {
         [Output::Lost(AwayReason::NoAnswer("authenticate"))]
     );
 
-    let (mut session, now) = start(Mode::Simulator);
+    let (mut session, now) = start(HubMode::Simulator);
     session.text(OPEN, now);
     session.text("40", now);
     outputs(&mut session);
@@ -416,7 +420,7 @@ fn each_step_of_joining_has_a_limit() {
 
 #[test]
 fn the_hubs_requests_for_acknowledgement_are_answered() {
-    let (mut session, now) = joined(Mode::Simulator);
+    let (mut session, now) = joined(HubMode::Simulator);
     session.text(
         r#"4217["twinMessage",{"twinId":"a","data":{"type":"t"}},"more"]"#,
         now,
@@ -442,7 +446,7 @@ fn the_hubs_requests_for_acknowledgement_are_answered() {
 
 #[test]
 fn malformed_input_is_told_and_the_connection_goes_on() {
-    let (mut session, now) = joined(Mode::Simulator);
+    let (mut session, now) = joined(HubMode::Simulator);
     let nonsense = [
         "",
         "x",
@@ -487,14 +491,14 @@ fn malformed_input_is_told_and_the_connection_goes_on() {
 
 #[test]
 fn calls_without_a_hub_fail_at_once_and_calls_are_bounded() {
-    let (mut session, now) = start(Mode::Simulator);
+    let (mut session, now) = start(HubMode::Simulator);
     session.call("x", Map::new(), 1, now);
     let disconnected = Output::Answer {
         token: 1,
         result: Err(CallError::Disconnected),
     };
     assert_eq!(outputs(&mut session), [disconnected]);
-    let (mut session, now) = joined(Mode::Simulator);
+    let (mut session, now) = joined(HubMode::Simulator);
     for _ in 0..MAX_PENDING {
         session.call("x", Map::new(), 1, now);
     }
@@ -509,7 +513,7 @@ fn calls_without_a_hub_fail_at_once_and_calls_are_bounded() {
 
 #[test]
 fn the_smaller_message_limit_holds() {
-    let (session, _) = joined(Mode::Simulator);
+    let (session, _) = joined(HubMode::Simulator);
     assert_eq!(session.max_message_bytes(), 1_000_000);
 }
 
@@ -579,7 +583,7 @@ mod no_input_panics {
             direct in any::<bool>(),
             is_joined in any::<bool>(),
         ) {
-            let mode = if direct { Mode::Direct } else { Mode::Simulator };
+            let mode = if direct { HubMode::Direct } else { HubMode::Simulator };
             let (mut session, mut now) = if is_joined { joined(mode) } else { start(mode) };
             for n in 0..8 {
                 session.subscribe(&format!("cam-{n}"), n, now);
@@ -656,7 +660,7 @@ mod no_input_panics {
             ),
             direct in any::<bool>(),
         ) {
-            let (mut session, now) = start(if direct { Mode::Direct } else { Mode::Simulator });
+            let (mut session, now) = start(if direct { HubMode::Direct } else { HubMode::Simulator });
             for frame in frames {
                 session.text(&frame, now);
                 session.binary(Bytes::from(frame.into_bytes()), now);

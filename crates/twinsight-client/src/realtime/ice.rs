@@ -7,20 +7,20 @@ use std::ops::RangeInclusive;
 pub use crate::hub::connection_events::ConnectionType;
 use crate::hub::message::IceServer;
 
-/// How connections find their way, from `[ice]` of the configuration.
-#[derive(Debug, Clone)]
+/// Which addresses and ports connections use, and which of them the other side is told.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct IceSettings {
-    /// Only through relays.
+    /// Use candidates of TURN servers and no others.
     pub relay_only: bool,
-    /// Names of the interfaces to bind; empty: all but loopback.
+    /// Names of the network interfaces to bind; empty: all but loopback.
     pub interfaces: Vec<String>,
-    /// Local UDP ports to use; none: any.
+    /// Local UDP ports to use, one for each connection; `None`: the system's choice.
     pub udp_ports: Option<RangeInclusive<u16>>,
-    /// Public addresses of a 1:1 NAT in front of this machine.
+    /// Public addresses of a one-to-one NAT in front of this machine.
     pub nat_1to1_ips: Vec<IpAddr>,
-    /// Resolve `.local` candidates.
+    /// Resolve the `.local` candidates that browsers send.
     pub mdns: bool,
-    /// Receive buffer of each socket.
+    /// Receive buffer to ask of the system for each UDP socket.
     pub recv_buffer_bytes: usize,
 }
 

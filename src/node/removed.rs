@@ -18,11 +18,11 @@ const MAX_UNTOLD: usize = 1024;
 
 /// The camera streams that are gone, the first that went first.
 #[derive(Debug, Default)]
-pub(super) struct Gone {
+pub(super) struct RemovedCameras {
     streams: VecDeque<(StreamId, Instant)>,
 }
 
-impl Gone {
+impl RemovedCameras {
     /// A camera stream is no longer configured.
     pub(super) fn left(&mut self, id: StreamId, now: Instant) {
         self.returned(&id);
@@ -68,7 +68,7 @@ mod tests {
     #[test]
     fn a_camera_is_due_ten_minutes_after_it_went() {
         let t = Instant::now();
-        let mut gone = Gone::default();
+        let mut gone = RemovedCameras::default();
         gone.left(id(1), t);
         gone.left(id(2), t + Duration::from_secs(60));
         assert!(gone.due(t + Duration::from_secs(599)).is_empty());
@@ -81,7 +81,7 @@ mod tests {
     #[test]
     fn a_camera_that_returned_is_not_due_and_counts_anew_when_it_goes_again() {
         let t = Instant::now();
-        let mut gone = Gone::default();
+        let mut gone = RemovedCameras::default();
         gone.left(id(1), t);
         gone.returned(&id(1));
         assert!(gone.due(t + Duration::from_secs(3600)).is_empty());
@@ -92,7 +92,7 @@ mod tests {
     #[test]
     fn of_cameras_that_come_and_go_without_end_the_last_256_are_remembered() {
         let t = Instant::now();
-        let mut gone = Gone::default();
+        let mut gone = RemovedCameras::default();
         for n in 0..4000 {
             gone.left(id(n), t);
             for (id, _) in gone.due(t) {

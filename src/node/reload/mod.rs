@@ -9,6 +9,9 @@
 //! and holds for whatever replaces a file: editors that rename, ConfigMaps that turn a symlink, network
 //! file systems. A text counts once it was read twice, so that no half-written file is taken.
 
+mod log;
+mod watched_file;
+
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -17,13 +20,15 @@ use tokio::signal::unix::Signal;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 
+use self::log::ReloadLog;
+use self::watched_file::{FileReading, WatchedFile, read_again};
 use super::apply::{Applier, Plan, Prepared};
 use super::cameras::Changes;
 use super::models::Loaded;
 use crate::config::{CameraConfig, Config, ConfigSource, Settings};
 use crate::telemetry::health::Health;
 use crate::telemetry::metrics::Metrics;
-use twinsight_client::rate_limit::{RATE_LIMIT, RateLimit};
+use tokio_util::sync::CancellationToken;
 
 /// Time between two looks at the file.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
@@ -61,7 +66,7 @@ pub(super) struct Inputs {
 #[derive(Debug)]
 pub(super) struct ReloadTask {
     requests: mpsc::Sender<oneshot::Sender<Reloaded>>,
-    stop: watch::Sender<bool>,
+    stop: CancellationToken,
     task: JoinHandle<()>,
 }
 
@@ -79,9 +84,6 @@ enum Trigger {
     /// Models were loaded, or could not be.
     Loaded,
 }
-
-/// An input as it was last seen, or why it cannot be used.
-type FileReading<T> = Result<T, String>;
 
 /// The task's state.
 struct Reload {
@@ -101,7 +103,7 @@ struct Reload {
     started: Config,
     /// The file and the settings that are in force.
     good: (ConfigSource, Settings),
-    file: Watched,
+    file: WatchedFile,
     /// The settings as the hub last told them.
     settings: FileReading<Settings>,
     /// What is wrong by now, told already.
@@ -109,22 +111,7 @@ struct Reload {
     settings_error: Option<String>,
     /// Keys of which it was said that they need a restart.
     said: Vec<&'static str>,
-    sayings: Sayings,
-}
-
-/// How often something is said. A hub can change its settings a hundred times in a second, and its texts with them.
-struct Sayings {
-    /// By sentence, and never by a text of the hub.
-    limit: RateLimit<&'static str>,
-    /// What was last said to be wrong with the hub's settings.
-    settings_error: Option<String>,
-}
-
-/// The file as it was last seen.
-struct Watched {
-    seen: FileReading<ConfigSource>,
-    /// It was another at the last look, and must be the same once more.
-    unsettled: Option<FileReading<ConfigSource>>,
+    log: ReloadLog,
 }
 
 /// Models that are being loaded.
@@ -151,8 +138,8 @@ struct Chosen {
     uses_loaded: bool,
 }
 
-/// What became of a file with settings.
-enum Tried {
+/// What comes of an attempt to use a file with settings.
+enum AttemptOutcome {
     Ready(Box<Chosen>),
     Needs(Vec<String>),
     Refused(String),
@@ -173,7 +160,7 @@ impl ReloadTask {
             told,
         } = inputs;
         let (requests, asked) = mpsc::channel(REQUESTS);
-        let (stop, stopped) = watch::channel(false);
+        let stop = CancellationToken::new();
         let reload = Reload {
             applier,
             metrics,
@@ -184,14 +171,14 @@ impl ReloadTask {
             answers: Vec::new(),
             started,
             good: (source.clone(), Settings::default()),
-            file: Watched::new(Ok(source)),
+            file: WatchedFile::new(Ok(source)),
             settings: Ok(Settings::default()),
             file_error: None,
             settings_error: None,
             said: Vec::new(),
-            sayings: Sayings::new(),
+            log: ReloadLog::new(),
         };
-        let running = reload.run(hangup, told, asked, stopped);
+        let running = reload.run(hangup, told, asked, stop.clone());
         let task = tokio::spawn(health.watch("the reload", running));
         Self {
             requests,
@@ -208,7 +195,7 @@ impl ReloadTask {
     /// Ends it. Cameras that are being changed are changed first; models that are being loaded are not
     /// waited for.
     pub(super) async fn end(self) {
-        self.stop.send_replace(true);
+        self.stop.cancel();
         // A panic was logged where it happened.
         let _ = self.task.await;
     }
@@ -220,7 +207,7 @@ impl Reload {
         mut hangup: Option<Signal>,
         mut told: watch::Receiver<Option<Value>>,
         mut asked: mpsc::Receiver<oneshot::Sender<Reloaded>>,
-        mut stopped: watch::Receiver<bool>,
+        stop: CancellationToken,
     ) {
         let mut look = tokio::time::interval(LOOK_EVERY);
         look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -229,12 +216,10 @@ impl Reload {
         let mut retry = tokio::time::interval(RETRY_EVERY);
         retry.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let watched = self.good.0.path().is_some();
-        let stopped = async { drop(stopped.wait_for(|stop| *stop).await) };
-        tokio::pin!(stopped);
         loop {
             let mut answer = None;
             let trigger = tokio::select! {
-                () = &mut stopped => return,
+                () = stop.cancelled() => return,
                 Some(request) = asked.recv() => {
                     answer = Some(request);
                     Trigger::Asked
@@ -255,7 +240,7 @@ impl Reload {
             // Neither a file system that hangs nor models that load hold up the node's end; what is being
             // applied is applied.
             let choice = tokio::select! {
-                () = &mut stopped => return,
+                () = stop.cancelled() => return,
                 choice = self.look_and_choose(trigger) => choice,
             };
             let Some(choice) = choice else { continue };
@@ -303,7 +288,7 @@ impl Reload {
     /// Looks at the file where that was the reason, and chooses what to apply; `None` if all is as before.
     async fn look_and_choose(&mut self, trigger: Trigger) -> Option<Choice> {
         match trigger {
-            Trigger::Asked => self.file = Watched::new(read_again(&self.good.0).await),
+            Trigger::Asked => self.file = WatchedFile::new(read_again(&self.good.0).await),
             Trigger::File => {
                 let now = read_again(&self.good.0).await;
                 if !self.file.look(now) {
@@ -339,23 +324,23 @@ impl Reload {
             settings_error: self.settings.as_ref().err().cloned(),
         };
         let error = match self.attempt(file, settings) {
-            Tried::Ready(chosen) => {
+            AttemptOutcome::Ready(chosen) => {
                 choice.chosen = Some(*chosen);
                 return choice;
             }
-            Tried::Needs(names) => {
+            AttemptOutcome::Needs(names) => {
                 choice.needs = Some(names);
                 // What needs no model need not wait for those that do.
                 let meanwhile = [(good_file, settings), (file, good_settings)];
                 choice.chosen = meanwhile.into_iter().find_map(|(file, settings)| {
                     match self.attempt(file, settings) {
-                        Tried::Ready(chosen) => Some(*chosen),
-                        Tried::Needs(_) | Tried::Refused(_) => None,
+                        AttemptOutcome::Ready(chosen) => Some(*chosen),
+                        AttemptOutcome::Needs(_) | AttemptOutcome::Refused(_) => None,
                     }
                 });
                 return choice;
             }
-            Tried::Refused(error) => error,
+            AttemptOutcome::Refused(error) => error,
         };
         if settings == good_settings {
             choice.file_error.get_or_insert(error);
@@ -363,27 +348,27 @@ impl Reload {
         }
         // The one without which it works is the one that is wrong.
         match self.attempt(file, good_settings) {
-            Tried::Ready(chosen) => {
+            AttemptOutcome::Ready(chosen) => {
                 choice.settings_error = Some(error);
                 choice.chosen = Some(*chosen);
             }
-            Tried::Needs(names) => choice.needs = Some(names),
-            Tried::Refused(of_the_file) => {
+            AttemptOutcome::Needs(names) => choice.needs = Some(names),
+            AttemptOutcome::Refused(of_the_file) => {
                 choice.file_error.get_or_insert(of_the_file);
                 match self.attempt(good_file, settings) {
-                    Tried::Ready(chosen) => choice.chosen = Some(*chosen),
-                    Tried::Needs(names) => choice.needs = Some(names),
-                    Tried::Refused(error) => choice.settings_error = Some(error),
+                    AttemptOutcome::Ready(chosen) => choice.chosen = Some(*chosen),
+                    AttemptOutcome::Needs(names) => choice.needs = Some(names),
+                    AttemptOutcome::Refused(error) => choice.settings_error = Some(error),
                 }
             }
         }
         choice
     }
 
-    fn attempt(&self, file: &ConfigSource, settings: &Settings) -> Tried {
+    fn attempt(&self, file: &ConfigSource, settings: &Settings) -> AttemptOutcome {
         let config = match file.resolve(settings) {
             Ok(config) => config,
-            Err(error) => return Tried::Refused(error.to_string()),
+            Err(error) => return AttemptOutcome::Refused(error.to_string()),
         };
         let plan = self
             .applier
@@ -392,21 +377,21 @@ impl Reload {
             Ok(Plan::Needs(names)) => {
                 let failed = self.failed.iter().find(|(failed, _)| *failed == names);
                 match failed {
-                    Some((_, reason)) => Tried::Refused(reason.clone()),
-                    None => Tried::Needs(names),
+                    Some((_, reason)) => AttemptOutcome::Refused(reason.clone()),
+                    None => AttemptOutcome::Needs(names),
                 }
             }
             Ok(Plan::Ready {
                 cameras,
                 uses_loaded,
-            }) => Tried::Ready(Box::new(Chosen {
+            }) => AttemptOutcome::Ready(Box::new(Chosen {
                 file: file.clone(),
                 settings: settings.clone(),
                 config,
                 cameras,
                 uses_loaded,
             })),
-            Err(error) => Tried::Refused(format!("{error:#}")),
+            Err(error) => AttemptOutcome::Refused(format!("{error:#}")),
         }
     }
 
@@ -419,7 +404,7 @@ impl Reload {
         if let Some(names) = choice.needs {
             self.waiting = Some(trigger);
             if self.loading.is_none() {
-                if let Some(suppressed) = self.sayings.allow(trigger, "loading", Instant::now()) {
+                if let Some(suppressed) = self.log.allow(trigger, "loading", Instant::now()) {
                     let models = names.join(", ");
                     tracing::info!(models, suppressed, "models are loaded for a change");
                 }
@@ -461,7 +446,7 @@ impl Reload {
         if let Some(reason) = &file_error {
             // A file is told of once for each text that it has.
             let again = trigger == Trigger::Asked || self.file_error.as_ref() != Some(reason);
-            if again && let Some(suppressed) = self.sayings.allow(trigger, "file", Instant::now()) {
+            if again && let Some(suppressed) = self.log.allow(trigger, "file", Instant::now()) {
                 let is_empty = self.file.seen.as_ref().is_ok_and(ConfigSource::is_empty);
                 if is_empty && !self.good.0.is_empty() {
                     tracing::warn!(%reason, suppressed, "an empty configuration is not taken, and the last good one stays");
@@ -471,8 +456,7 @@ impl Reload {
             }
         }
         let settings = settings_error.as_deref();
-        if let Some((reason, suppressed)) = self.sayings.settings(trigger, settings, Instant::now())
-        {
+        if let Some((reason, suppressed)) = self.log.settings(trigger, settings, Instant::now()) {
             tracing::warn!(%reason, suppressed, "the hub's settings were refused, and the last good ones stay");
         }
         let refused = file_error.as_ref().or(settings_error.as_ref()).cloned();
@@ -493,7 +477,7 @@ impl Reload {
         let keys = config.keys_for_a_restart(&self.started);
         if !keys.is_empty()
             && (keys != self.said || trigger == Trigger::Asked)
-            && let Some(suppressed) = self.sayings.allow(trigger, "restart", Instant::now())
+            && let Some(suppressed) = self.log.allow(trigger, "restart", Instant::now())
         {
             tracing::warn!(
                 keys = keys.join(", "),
@@ -511,7 +495,7 @@ impl Reload {
         let changes = match self.applier.apply(Prepared::new(cameras, loaded)).await {
             Ok(changes) => changes,
             Err(error) => {
-                if let Some(suppressed) = self.sayings.allow(trigger, "bug", Instant::now()) {
+                if let Some(suppressed) = self.log.allow(trigger, "bug", Instant::now()) {
                     tracing::error!(%error, suppressed, "a configuration that was checked cannot be applied: this is a bug in Twinsight");
                 }
                 return Reloaded::Refused(error.to_string());
@@ -532,7 +516,7 @@ impl Reload {
             Trigger::Loaded => "models",
         };
         if changes != Changes::default() {
-            if let Some(suppressed) = self.sayings.allow(trigger, "applied", Instant::now()) {
+            if let Some(suppressed) = self.log.allow(trigger, "applied", Instant::now()) {
                 tracing::info!(
                     by,
                     added,
@@ -544,7 +528,7 @@ impl Reload {
                 );
             }
             if remaining == 0
-                && let Some(suppressed) = self.sayings.allow(trigger, "none", Instant::now())
+                && let Some(suppressed) = self.log.allow(trigger, "none", Instant::now())
             {
                 tracing::warn!(
                     by,
@@ -568,87 +552,6 @@ impl Reload {
     }
 }
 
-impl Sayings {
-    fn new() -> Self {
-        Self {
-            limit: RateLimit::new(RATE_LIMIT),
-            settings_error: None,
-        }
-    }
-
-    /// `Some`: say it now, and so many were left out before. Whoever asks, or writes the file, always gets an answer.
-    fn allow(&self, trigger: Trigger, sentence: &'static str, now: Instant) -> Option<u64> {
-        match trigger {
-            Trigger::Asked | Trigger::File => Some(0),
-            Trigger::Hub | Trigger::Retry | Trigger::Loaded => self.limit.allow(sentence, now),
-        }
-    }
-
-    /// What is wrong with the hub's settings, if it is to be said now: once for each reason. One that was left out is
-    /// said at the next attempt with it, if it still holds.
-    fn settings<'a>(
-        &mut self,
-        trigger: Trigger,
-        error: Option<&'a str>,
-        now: Instant,
-    ) -> Option<(&'a str, u64)> {
-        let Some(reason) = error else {
-            self.settings_error = None;
-            return None;
-        };
-        if trigger != Trigger::Asked && self.settings_error.as_deref() == Some(reason) {
-            return None;
-        }
-        let suppressed = self.allow(trigger, "settings", now)?;
-        self.settings_error = Some(reason.to_owned());
-        Some((reason, suppressed))
-    }
-}
-
-impl Watched {
-    fn new(seen: FileReading<ConfigSource>) -> Self {
-        Self {
-            seen,
-            unsettled: None,
-        }
-    }
-
-    /// Takes in the file as it is now; true once it is another than before, and was twice the same.
-    fn look(&mut self, now: FileReading<ConfigSource>) -> bool {
-        if same(&now, &self.seen) {
-            self.unsettled = None;
-            return false;
-        }
-        let settled = self
-            .unsettled
-            .as_ref()
-            .is_some_and(|before| same(before, &now));
-        if settled {
-            *self = Self::new(now);
-        } else {
-            self.unsettled = Some(now);
-        }
-        settled
-    }
-}
-
-/// The file as it is now; reading may wait, for a network file system for instance.
-async fn read_again(source: &ConfigSource) -> FileReading<ConfigSource> {
-    let source = source.clone();
-    match tokio::task::spawn_blocking(move || source.reread()).await {
-        Ok(read) => read.map_err(|error| error.to_string()),
-        Err(error) => Err(error.to_string()),
-    }
-}
-
-fn same(a: &FileReading<ConfigSource>, b: &FileReading<ConfigSource>) -> bool {
-    match (a, b) {
-        (Ok(a), Ok(b)) => a.text() == b.text(),
-        (Err(a), Err(b)) => a == b,
-        _ => false,
-    }
-}
-
 async fn next_loaded(
     loading: &mut Option<Loading>,
 ) -> Result<anyhow::Result<Loaded>, tokio::task::JoinError> {
@@ -665,74 +568,5 @@ async fn next_hangup(hangup: &mut Option<Signal>) {
     };
     if signalled.is_none() {
         std::future::pending().await
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::config::Env;
-
-    #[test]
-    fn a_hub_whose_settings_change_without_end_fills_no_log() {
-        let t = Instant::now();
-        let mut sayings = Sayings::new();
-        let reasons: Vec<String> = (0..100).map(|n| format!("setting x{n}: no")).collect();
-        let mut said = Vec::new();
-        for (reason, ms) in reasons.iter().zip((0..).step_by(10)) {
-            let now = t + Duration::from_millis(ms);
-            said.extend(sayings.settings(Trigger::Hub, Some(reason), now));
-            // It is not in the way of what else is said.
-            let applied = sayings.allow(Trigger::Hub, "applied", now);
-            assert_eq!(applied, (ms == 0).then_some(0));
-            sayings.settings(Trigger::Hub, None, now);
-        }
-        assert_eq!(said, [("setting x0: no", 0)]);
-        // The last one still holds, and nobody was told of it so far.
-        let last = Some("setting x99: no");
-        let later = t + Duration::from_secs(30);
-        assert_eq!(
-            sayings.settings(Trigger::Retry, last, later),
-            last.map(|last| (last, 99))
-        );
-        assert_eq!(sayings.settings(Trigger::Retry, last, later), None, "once");
-        assert_eq!(
-            sayings.settings(Trigger::Asked, last, later),
-            last.map(|last| (last, 0)),
-            "whoever asks is told"
-        );
-    }
-
-    #[test]
-    fn a_file_counts_once_it_is_another_and_was_twice_the_same() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("node.toml");
-        let env = Env::default();
-        let read = |text: Option<&str>| {
-            match text {
-                Some(text) => std::fs::write(&path, text).unwrap(),
-                None => std::fs::remove_file(&path).unwrap(),
-            }
-            ConfigSource::read(Some(&path), &env).map_err(|error| error.to_string())
-        };
-        let mut watched = Watched::new(read(Some("one")));
-        assert!(!watched.look(read(Some("one"))));
-        // Truncated, half written, written.
-        for text in ["", "tw", "two"] {
-            assert!(!watched.look(read(Some(text))), "{text:?}");
-        }
-        assert!(watched.look(read(Some("two"))));
-        assert!(!watched.look(read(Some("two"))), "once");
-        // Gone for a moment, as when an editor moves it away first.
-        assert!(!watched.look(read(None)));
-        assert!(!watched.look(read(Some("two"))));
-        assert!(!watched.look(read(None)));
-        assert!(
-            watched.look(Err(ConfigSource::read(Some(&path), &env)
-                .unwrap_err()
-                .to_string()))
-        );
-        assert!(!watched.look(read(Some("two"))));
-        assert!(watched.look(read(Some("two"))), "it is back");
     }
 }

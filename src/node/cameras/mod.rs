@@ -1,0 +1,388 @@
+//! The cameras of the node, reconciled with the configuration: starting from empty, adding, changing
+//! and removing are one code path. A camera that did not change is not touched.
+
+mod frames;
+mod status;
+
+use std::collections::BTreeMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+
+use self::frames::frame_handler;
+use self::status::{SharedName, StatusLine, slowness_handler, status_handler};
+use super::models::Catalog;
+use super::removed::RemovedCameras;
+use crate::config::{CameraConfig, Connect};
+use crate::detect::health::ModelHealth;
+use crate::detect::worker::{CameraScheduler, CameraWork};
+use crate::http::api::CameraFacts;
+use crate::publish::event::CameraStatus;
+use crate::publish::publisher::Publisher;
+use crate::schedule::scheduler::{SourceId, SourceSettings};
+use crate::telemetry::ledger::FrameDrop;
+use crate::telemetry::metrics::{ForgetOutcome, Metrics};
+use twinsight_client::clock::SystemClock;
+use twinsight_client::media::camera::{CameraStream, CameraStreamOptions, StreamContext};
+use twinsight_client::media::worker::DecodeConfig;
+use twinsight_client::rate_limit::{RATE_LIMIT, RateLimit};
+use twinsight_client::realtime::ice::IceSettings;
+use twinsight_client::realtime::negotiation::Role;
+use twinsight_client::stream_id::StreamId;
+use twinsight_client::telemetry::CameraState;
+use twinsight_media::decode::cpu_pressure::CpuPressure;
+use twinsight_media::decode::decoder::DecoderKind;
+
+/// What every camera of the node uses.
+#[derive(Debug, Clone)]
+pub(super) struct CameraContext {
+    /// Hub and keyframe budget.
+    pub stream: StreamContext,
+    /// Where frames go.
+    pub scheduler: Arc<CameraScheduler>,
+    /// All metrics.
+    pub metrics: Arc<Metrics>,
+    /// Where states go.
+    pub publisher: Publisher,
+    /// How connections find their way.
+    pub ice: IceSettings,
+    /// The decoder.
+    pub decoder: DecoderKind,
+    /// What decoding costs inference.
+    pub cpu_pressure: Arc<CpuPressure>,
+    /// Told when any camera's state changes.
+    pub changed: Arc<tokio::sync::Notify>,
+}
+
+/// The cameras that run.
+#[derive(Debug)]
+pub(super) struct Cameras {
+    context: CameraContext,
+    running: BTreeMap<StreamId, Camera>,
+    removed: RemovedCameras,
+    /// A hub can make up cameras without end.
+    removal_logs: RateLimit<()>,
+}
+
+#[derive(Debug)]
+struct Camera {
+    config: CameraConfig,
+    name: SharedName,
+    source: SourceId,
+    status: Arc<StatusLine>,
+    stream: CameraStream,
+}
+
+/// How many camera streams a reconciliation touched.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Changes {
+    /// New ones.
+    pub added: usize,
+    /// Those with a new connection, because the change needs one.
+    pub reopened: usize,
+    /// Those with other settings on the same connection.
+    pub changed: usize,
+    /// Those that are gone.
+    pub removed: usize,
+}
+
+/// A camera stream as the configuration wants it, checked and not yet running.
+struct PlannedCamera {
+    config: CameraConfig,
+    work: Arc<CameraWork>,
+}
+
+impl Cameras {
+    /// No cameras.
+    pub(super) fn new(context: CameraContext) -> Self {
+        Self {
+            context,
+            running: BTreeMap::new(),
+            removed: RemovedCameras::default(),
+            removal_logs: RateLimit::new(RATE_LIMIT),
+        }
+    }
+
+    /// Makes the running cameras those of the configuration. Refused whole when one of them cannot be.
+    /// Every call comes to its end: one that is dropped halfway leaves connections that nobody waits for.
+    ///
+    /// # Errors
+    /// When a camera names a model or class that is not there; nothing has changed then.
+    pub(super) async fn apply(
+        &mut self,
+        models: &Catalog,
+        configs: &[CameraConfig],
+    ) -> Result<Changes> {
+        let mut wanted = BTreeMap::new();
+        for config in configs {
+            wanted.insert(config.id.clone(), self.resolve(models, config)?);
+        }
+        let mut changes = Changes::default();
+        let gone: Vec<StreamId> = self
+            .running
+            .iter()
+            .filter(|(id, camera)| {
+                wanted
+                    .get(*id)
+                    .is_none_or(|wanted| must_reopen(&camera.config, &wanted.config))
+            })
+            .map(|(id, _)| id.clone())
+            .collect();
+        let mut closing = Vec::new();
+        for id in gone {
+            if let Some(camera) = self.running.remove(&id) {
+                let removed = !wanted.contains_key(&id);
+                *if removed {
+                    &mut changes.removed
+                } else {
+                    &mut changes.reopened
+                } += 1;
+                if removed {
+                    self.removed.left(id, Instant::now());
+                }
+                closing.push((camera, removed));
+            }
+        }
+        // Each takes up to a second, all together no longer.
+        let closing = closing
+            .into_iter()
+            .map(|(camera, removed)| self.close(camera, removed));
+        futures_util::future::join_all(closing).await;
+        for (id, wanted) in wanted {
+            match self.running.get_mut(&id) {
+                Some(camera) if camera.config == wanted.config => {}
+                Some(camera) => {
+                    let context = &self.context;
+                    context
+                        .scheduler
+                        .update(camera.source, source_settings(&wanted));
+                    if camera.config.name != wanted.config.name {
+                        camera.name.set(&wanted.work.name);
+                        context.publisher.rename(&id, &wanted.work.name);
+                    }
+                    camera.config = wanted.config;
+                    changes.changed += 1;
+                }
+                None => {
+                    self.removed.returned(&id);
+                    let camera = self.open(wanted);
+                    self.running.insert(id, camera);
+                    changes.added += 1;
+                    // Hundreds of cameras must not keep this thread from those that send.
+                    tokio::task::yield_now().await;
+                }
+            }
+        }
+        self.forget(Instant::now());
+        changes.added -= changes.reopened;
+        if changes != Changes::default() {
+            self.context.changed.notify_one();
+        }
+        Ok(changes)
+    }
+
+    /// Forgets cameras that are gone for long: their series, their numbers, what was last told of them.
+    pub(super) fn forget(&mut self, now: Instant) {
+        let CameraContext {
+            metrics, publisher, ..
+        } = &self.context;
+        for (id, age) in self.removed.due(now) {
+            // That it was removed is still to be told: the hub is away, or takes one after the other.
+            if !RemovedCameras::is_over(age) && !self.removed.is_full() && publisher.is_due(&id) {
+                continue;
+            }
+            match metrics.forget(&id) {
+                ForgetOutcome::Yes => {}
+                // A frame of it is still in inference, or an event on its way.
+                ForgetOutcome::InUse => continue,
+                ForgetOutcome::Open(_) if !RemovedCameras::is_over(age) => continue,
+                ForgetOutcome::Open(ledger) => {
+                    let [units, frames, events] = ledger.in_flight();
+                    tracing::error!(camera = %id, units, frames, events, "a camera's ledger does not balance: this is a bug in Twinsight");
+                    metrics.forget_open(&id);
+                }
+            }
+            publisher.forget(&id);
+            self.removed.returned(&id);
+        }
+    }
+
+    /// How the cameras are.
+    pub(super) fn facts(&self) -> Vec<CameraFacts> {
+        let facts = |camera: &Camera| CameraFacts {
+            status: camera.status.read(*camera.stream.state().borrow()),
+            model: camera.config.model.clone(),
+            last_event_at: self.context.publisher.last_published(&camera.config.id),
+        };
+        self.running.values().map(facts).collect()
+    }
+
+    /// Tells of each camera whose model leaves it blind, and of each that sees again.
+    pub(super) fn look_for_blind_ones(&self, models: &ModelHealth) {
+        for camera in self.running.values() {
+            let blind = models.blind(&camera.config.id, &camera.config.model);
+            if camera.status.set_blind(blind) {
+                self.context.changed.notify_one();
+            }
+        }
+    }
+
+    /// Running cameras whose task is gone, which nothing but a panic brings about.
+    pub(super) fn ended(&self) -> Vec<StreamId> {
+        let gone = self
+            .running
+            .iter()
+            .filter(|(_, camera)| camera.stream.is_gone());
+        gone.map(|(id, _)| id.clone()).collect()
+    }
+
+    /// Closes all connections and ends all decoding, at the node's end. No frame comes after it.
+    pub(super) async fn shutdown(&mut self) {
+        let mut closing = tokio::task::JoinSet::new();
+        for camera in std::mem::take(&mut self.running).into_values() {
+            closing.spawn(camera.stream.close());
+        }
+        closing.join_all().await;
+    }
+
+    fn resolve(&self, models: &Catalog, config: &CameraConfig) -> Result<PlannedCamera> {
+        let (model, settings) = models.resolve(config)?;
+        let work = CameraWork {
+            id: config.id.clone(),
+            name: config.name.as_str().into(),
+            model,
+            settings,
+            emit_empty: config.emit_empty,
+            metrics: self.context.metrics.stream(&config.id),
+        };
+        Ok(PlannedCamera {
+            config: config.clone(),
+            work: Arc::new(work),
+        })
+    }
+
+    fn open(&self, wanted: PlannedCamera) -> Camera {
+        let context = &self.context;
+        let source = context.scheduler.add(source_settings(&wanted));
+        let PlannedCamera { config, work } = wanted;
+        let name = SharedName::new(&work.name);
+        let status = Arc::new(StatusLine::new(
+            config.id.clone(),
+            name.clone(),
+            context.publisher.clone(),
+        ));
+        let metrics = Arc::clone(&work.metrics);
+        let options = CameraStreamOptions {
+            id: config.id.clone(),
+            role: match config.connect {
+                Connect::Dial => Role::Initiator,
+                Connect::Accept => Role::Responder,
+            },
+            dialect: config.dialect,
+            allow_unsigned: config.allow_unsigned,
+            codecs: config.codecs.clone(),
+            ice: context.ice.clone(),
+            decode: DecodeConfig {
+                seed: seed(&config.id),
+                cpu_pressure: Arc::clone(&context.cpu_pressure),
+                ..DecodeConfig::new(
+                    context.metrics.stream_ledger(&config.id),
+                    Arc::new(SystemClock),
+                    context.decoder,
+                )
+            },
+            metrics: Some(context.metrics.stream_sink(&config.id)),
+        };
+        let stream = CameraStream::open(
+            context.stream.clone(),
+            options,
+            frame_handler(
+                Arc::clone(&context.scheduler),
+                source,
+                metrics,
+                slowness_handler(Arc::clone(&status), Arc::clone(&context.changed)),
+            ),
+            status_handler(Arc::clone(&status), Arc::clone(&context.changed)),
+        );
+        Camera {
+            config,
+            name,
+            source,
+            status,
+            stream,
+        }
+    }
+
+    async fn close(&self, camera: Camera, removed: bool) {
+        let Camera {
+            config,
+            name: _,
+            source,
+            status: _,
+            stream,
+        } = camera;
+        let attempt = stream.state().borrow().attempt;
+        stream.close().await;
+        self.context
+            .scheduler
+            .remove(source, FrameDrop::CameraRemoved);
+        if removed {
+            if let Some(suppressed) = self.removal_logs.allow((), Instant::now()) {
+                tracing::info!(camera = %config.id, suppressed, "the camera is no longer configured");
+            }
+            self.context
+                .metrics
+                .stream(&config.id)
+                .set_state(CameraState::Removed);
+            self.context.publisher.set_status(CameraStatus {
+                id: config.id,
+                name: config.name.into(),
+                state: CameraState::Removed,
+                since: Instant::now(),
+                reason: None,
+                attempt,
+            });
+        }
+    }
+}
+
+/// True when a change needs a new connection; others only change how frames are scheduled and judged.
+fn must_reopen(old: &CameraConfig, new: &CameraConfig) -> bool {
+    old.connect != new.connect
+        || old.dialect != new.dialect
+        || old.codecs != new.codecs
+        || old.allow_unsigned != new.allow_unsigned
+}
+
+/// The time between two frames of a camera that are inferred. A setting of the hub may say a number so small that its
+/// inverse is no duration: a day is as good as never.
+fn min_interval(max_fps: f64) -> Duration {
+    const LONGEST_S: f64 = 24.0 * 3600.0;
+    if max_fps > 0.0 {
+        Duration::from_secs_f64((1.0 / max_fps).min(LONGEST_S))
+    } else {
+        Duration::ZERO
+    }
+}
+
+fn source_settings(wanted: &PlannedCamera) -> SourceSettings<Arc<CameraWork>> {
+    SourceSettings {
+        min_interval: min_interval(wanted.config.max_fps),
+        max_age: wanted.config.max_age,
+        metrics: Arc::clone(&wanted.work.metrics),
+        model: wanted.work.model,
+        work: Arc::clone(&wanted.work),
+    }
+}
+
+/// Another one for each camera, and the same one in each run.
+fn seed(id: &StreamId) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    id.hash(&mut hasher);
+    hasher.finish()
+}
+
+#[cfg(test)]
+mod tests;

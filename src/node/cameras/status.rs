@@ -1,0 +1,148 @@
+//! What the node says of a camera. The state of its stream, and why its frames are not inferred though they come, come
+//! in; a [`CameraStatus`] goes to the publisher whenever one of them changed. The handlers run on the stream's task, on
+//! its decoding thread and on the task that looks for blind cameras.
+
+use std::sync::Arc;
+
+use parking_lot::{Mutex, RwLock};
+use tokio::sync::Notify;
+
+use crate::publish::event::CameraStatus;
+use crate::publish::publisher::Publisher;
+use twinsight_client::media::camera::StateHandler;
+use twinsight_client::media::stream_state::StreamState;
+use twinsight_client::stream_id::StreamId;
+use twinsight_client::telemetry::CameraState;
+
+/// Why a camera that sends is blind, as its status says it.
+pub(super) const SLOW_REASON: &str =
+    "every frame takes longer to come than max_age_ms, so none is inferred";
+
+/// What is told of a camera: its stream's state, and why no frame of it is inferred though they come.
+#[derive(Debug)]
+pub(super) struct StatusLine {
+    id: StreamId,
+    name: SharedName,
+    publisher: Publisher,
+    facts: Mutex<StatusFacts>,
+}
+
+/// What a camera's status is made of.
+#[derive(Debug, Default)]
+struct StatusFacts {
+    /// The stream's state, once there was a change.
+    state: Option<StreamState>,
+    /// Why its model infers no frame of it.
+    blind: Option<String>,
+    /// True while all of its frames come too slowly to be inferred.
+    slow: bool,
+}
+
+/// A camera's name for people, which may change while its stream goes on.
+#[derive(Debug, Clone)]
+pub(super) struct SharedName(Arc<RwLock<Arc<str>>>);
+
+impl StatusFacts {
+    /// The stream's own reason, else why its frames are not inferred.
+    fn reason(&self, state: &StreamState) -> Option<String> {
+        let blind = self.slow.then_some(SLOW_REASON).or(self.blind.as_deref());
+        let blind = blind.filter(|_| state.state == CameraState::Receiving);
+        state.reason.or(blind).map(str::to_owned)
+    }
+}
+
+impl StatusLine {
+    pub(super) fn new(id: StreamId, name: SharedName, publisher: Publisher) -> Self {
+        Self {
+            id,
+            name,
+            publisher,
+            facts: Mutex::default(),
+        }
+    }
+
+    pub(super) fn set_state(&self, state: StreamState) {
+        let mut facts = self.facts.lock();
+        facts.state = Some(state);
+        self.publish(&facts);
+    }
+
+    /// True when that is news.
+    pub(super) fn set_blind(&self, blind: Option<String>) -> bool {
+        let mut facts = self.facts.lock();
+        if facts.blind == blind {
+            return false;
+        }
+        facts.blind = blind;
+        self.publish(&facts);
+        true
+    }
+
+    /// True when that is news.
+    pub(super) fn set_slow(&self, slow: bool) -> bool {
+        let mut facts = self.facts.lock();
+        if facts.slow == slow {
+            return false;
+        }
+        facts.slow = slow;
+        self.publish(&facts);
+        true
+    }
+
+    /// The status of a camera whose stream is in this state.
+    pub(super) fn read(&self, state: StreamState) -> CameraStatus {
+        self.status(&self.facts.lock(), &state)
+    }
+
+    fn status(&self, facts: &StatusFacts, state: &StreamState) -> CameraStatus {
+        CameraStatus {
+            id: self.id.clone(),
+            name: self.name.get(),
+            state: state.state,
+            since: state.since,
+            reason: facts.reason(state),
+            attempt: state.attempt,
+        }
+    }
+
+    /// The caller holds the lock of the facts, so that the event that is sent last tells the newest state.
+    fn publish(&self, facts: &StatusFacts) {
+        if let Some(state) = &facts.state {
+            self.publisher.set_status(self.status(facts, state));
+        }
+    }
+}
+
+impl SharedName {
+    pub(super) fn new(name: &Arc<str>) -> Self {
+        Self(Arc::new(RwLock::new(Arc::clone(name))))
+    }
+
+    pub(super) fn get(&self) -> Arc<str> {
+        Arc::clone(&self.0.read())
+    }
+
+    pub(super) fn set(&self, name: &Arc<str>) {
+        *self.0.write() = Arc::clone(name);
+    }
+}
+
+/// Makes an event of each change.
+pub(super) fn status_handler(status: Arc<StatusLine>, changed: Arc<Notify>) -> StateHandler {
+    Box::new(move |current| {
+        status.set_state(current);
+        changed.notify_one();
+    })
+}
+
+/// Makes an event of it when a camera is too slow to be inferred, or no longer is.
+pub(super) fn slowness_handler(
+    status: Arc<StatusLine>,
+    changed: Arc<Notify>,
+) -> impl Fn(bool) + Send + 'static {
+    move |slow| {
+        if status.set_slow(slow) {
+            changed.notify_one();
+        }
+    }
+}

@@ -1,0 +1,66 @@
+//! Where results go. An inference comes in on a worker's thread and goes to the publisher as an event's contents; the
+//! publisher's events go to the node's own twin on the hub.
+
+use std::sync::Arc;
+
+use serde_json::Value;
+
+use crate::detect::worker::Inference;
+use crate::publish::event::{Inferred, ModelRef, SeenObject};
+use crate::publish::publisher::{EventSink, HubAway, Publisher};
+use twinsight_client::hub::twin::Instance;
+
+/// The hub as the publisher sees it.
+pub(super) struct HubSink {
+    pub(super) instance: Instance,
+}
+
+impl EventSink for HubSink {
+    async fn emit(&mut self, event: &'static str, data: Value) -> Result<(), HubAway> {
+        self.instance.emit(event, data).await.map_err(|_| HubAway)
+    }
+}
+
+/// Shapes results into events; runs on the inference workers.
+pub(super) fn inference_sink(publisher: Publisher) -> Arc<dyn Fn(Inference<'_>) + Send + Sync> {
+    Arc::new(move |inference| {
+        let Inference {
+            job,
+            detections,
+            model,
+            started_at,
+            finished_at,
+        } = inference;
+        let objects = detections
+            .objects
+            .iter()
+            .map(|object| SeenObject {
+                label: model.label(object.class_id).into(),
+                class_id: object.class_id,
+                score: object.score,
+                x: object.bbox.x,
+                y: object.bbox.y,
+                width: object.bbox.width,
+                height: object.bbox.height,
+            })
+            .collect();
+        let inferred = Inferred {
+            id: job.work.id.clone(),
+            name: Arc::clone(&job.work.name),
+            size: job.frame.size(),
+            timing: job.frame.timing(),
+            started_at,
+            preprocess: detections.preprocess.wall,
+            inference: detections.inference.wall,
+            postprocess: detections.postprocess.wall,
+            finished_at,
+            objects,
+            model: Arc::new(ModelRef {
+                name: model.name.to_string(),
+                sha256: model.sha256.to_string(),
+            }),
+            skipped_frames: job.skipped_frames,
+        };
+        publisher.publish(inferred, job.work.emit_empty);
+    })
+}

@@ -1,0 +1,134 @@
+//! Tasks of the node that only look: after the hub, after the inference workers and after the cameras. What they find goes
+//! to the probes, to the metrics and to the API. The node runs them and aborts them at its end.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use parking_lot::Mutex;
+use tokio::sync::watch;
+
+use super::MAX_SILENCE;
+use super::apply::SharedPool;
+use super::cameras::Cameras;
+use crate::clock::WallClock;
+use crate::detect::health::ModelHealth;
+use crate::detect::pool::LOOK_EVERY;
+use crate::http::api::CameraFacts;
+use crate::publish::publisher::Publisher;
+use crate::telemetry::health::{Health, Heartbeat, Readiness};
+use crate::telemetry::metrics::Metrics;
+use twinsight_client::hub::client::{HubClient, HubStatus};
+use twinsight_client::hub::session::AwayReason;
+
+/// Follows the hub: readiness, the states that are sent again after it returned, its refusal.
+pub(super) async fn watch_hub(
+    hub: HubClient,
+    publisher: Publisher,
+    readiness: Arc<Readiness>,
+    refused: watch::Sender<Option<String>>,
+) {
+    let mut status = hub.status();
+    loop {
+        match status.borrow_and_update().clone() {
+            HubStatus::Joined { .. } => {
+                readiness.set_hub_joined(true);
+                publisher.resend_statuses();
+            }
+            HubStatus::Refused { reason } => {
+                readiness.set_hub_joined(false);
+                readiness
+                    .set_hub_last_error(format!("{} refuses this node ({reason})", hub.hub_url()));
+                refused.send_replace(Some(reason));
+            }
+            HubStatus::Away { since, reason } => {
+                readiness.set_hub_joined(false);
+                readiness.set_hub_last_error(away_sentence(&hub.hub_url(), since, &reason));
+            }
+            HubStatus::Connecting { attempt } => {
+                readiness.set_hub_joined(false);
+                if attempt == 1 {
+                    let url = hub.hub_url();
+                    readiness.set_hub_last_error(format!("{url} is dialled"));
+                }
+            }
+        }
+        // This task is aborted before the client is closed.
+        if status.changed().await.is_err() {
+            panic!("the hub client's task is gone");
+        }
+    }
+}
+
+/// Looks after the inference workers and tells what is wrong with them.
+pub(super) async fn supervise(
+    pool: SharedPool,
+    models: Arc<ModelHealth>,
+    readiness: Arc<Readiness>,
+    heartbeat: Heartbeat,
+) {
+    let mut tick = tokio::time::interval(LOOK_EVERY);
+    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        tick.tick().await;
+        let last_error = match &mut *pool.lock() {
+            Some(pool) => {
+                pool.supervise(Instant::now());
+                pool.last_error().map(str::to_owned)
+            }
+            // The node stops.
+            None => return,
+        };
+        readiness
+            .set_inference_errors(last_error.into_iter().chain(models.last_errors()).collect());
+        heartbeat.beat(Instant::now());
+    }
+}
+
+/// What `/readyz` says of a hub that is away. It names a time and no duration, since it is not made anew for each request.
+fn away_sentence(url: &str, since: Instant, reason: &AwayReason) -> String {
+    let clock = WallClock::read();
+    // The last second that the format has.
+    let last = Duration::from_secs(253_402_300_799);
+    let since = Duration::from_millis(clock.unix_ms(since)).min(last);
+    let since = httpdate::fmt_http_date(SystemTime::UNIX_EPOCH + since);
+    let mut sentence = format!("{url} is away since {since}: {reason}");
+    let remedy = reason.remedy();
+    if !remedy.is_empty() {
+        sentence += ": ";
+        sentence += remedy;
+    }
+    sentence
+}
+
+/// Keeps a copy of the cameras' facts for HTTP and reports, whose readers must not wait.
+pub(super) async fn read_facts(
+    cameras: Arc<tokio::sync::Mutex<Cameras>>,
+    models: Arc<ModelHealth>,
+    facts: Arc<Mutex<Vec<CameraFacts>>>,
+    metrics: Arc<Metrics>,
+    health: Health,
+) {
+    let heartbeat = health.register("cameras", MAX_SILENCE, Instant::now());
+    let mut tick = tokio::time::interval(Duration::from_millis(500));
+    loop {
+        tick.tick().await;
+        // One thread for work that blocks stays alive, so that a system that grants no more does not hold up the end of
+        // a camera or the reading of a file for ever.
+        drop(tokio::task::spawn_blocking(|| ()));
+        let (read, ended) = {
+            let mut cameras = cameras.lock().await;
+            cameras.forget(Instant::now());
+            cameras.look_for_blind_ones(&models);
+            (cameras.facts(), cameras.ended())
+        };
+        for id in ended {
+            health.panicked(format!("the task of camera stream {id}"), &"see the log");
+        }
+        *facts.lock() = read;
+        let tasks = tokio::runtime::Handle::current()
+            .metrics()
+            .num_alive_tasks();
+        metrics.tasks.set(i64::try_from(tasks).unwrap_or(i64::MAX));
+        heartbeat.beat(Instant::now());
+    }
+}

@@ -1,0 +1,445 @@
+//! Every metric of the node. A stage gets the handles of its stream and counts; the HTTP server
+//! encodes the registry. Names and labels are a contract with whoever scrapes.
+
+mod register;
+mod sinks;
+mod stream;
+mod totals;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use parking_lot::{Mutex, MutexGuard};
+use prometheus::{Gauge, IntCounter, IntGauge, IntGaugeVec, Registry, TextEncoder};
+
+use self::register::Register;
+pub use self::stream::{LedgerReading, StreamMetrics};
+use self::stream::{Shedding, StreamVectors};
+use super::ledger::ModelState;
+use twinsight_client::stream_id::StreamId;
+use twinsight_client::telemetry::{Malformed, PacketRefusal, SignalRefusal};
+use twinsight_media::label_enum;
+use twinsight_media::ledger::ShedLevel;
+
+label_enum! {
+    /// Why the HTTP server closed a connection before its end.
+    pub enum ConnectionEnd {
+        /// No whole request came in time.
+        Request = "request",
+        /// No further request came in time.
+        Idle = "idle",
+        /// The answer was not taken in time.
+        Answer = "answer",
+        /// A new connection took its place, since all were taken.
+        Replaced = "replaced",
+    }
+}
+
+/// All metrics of one node and the registry that holds them.
+#[derive(Debug)]
+pub struct Metrics {
+    registry: Registry,
+    vectors: StreamVectors,
+    streams: Mutex<CountedStreams>,
+    /// Held while series are made or ended, which waits for a scrape that reads them: whoever counts on a stream that is
+    /// there must not.
+    making: Mutex<()>,
+    /// The ledger over all camera streams that there were, brought up to date when it is read.
+    totals: Vec<IntCounter>,
+    shedding: Arc<Shedding>,
+    signals_refused: Vec<IntCounter>,
+    config_reloads: [IntCounter; 2],
+    config_last_reload_successful: IntGauge,
+    config_last_reload_success: Gauge,
+    malformed_input: Vec<IntCounter>,
+    rtp_packets_refused: Vec<IntCounter>,
+    /// A session's run that gave an error.
+    pub inference_failures: IntCounter,
+    /// Inference workers and decoders that were replaced.
+    pub worker_restarts: IntCounter,
+    /// Inference workers whose run hangs and was given up.
+    pub workers_given_up: IntGauge,
+    model_state: IntGaugeVec,
+    /// Connections of the HTTP server.
+    pub http_connections: IntGauge,
+    http_connections_closed: Vec<IntCounter>,
+    /// Asynchronous tasks that are alive.
+    pub tasks: IntGauge,
+    /// 1 while the hub is joined.
+    pub hub_connected: IntGauge,
+    /// Times the hub was joined again after it had gone.
+    pub hub_reconnects: IntCounter,
+    /// Messages signed with the node's own twin id that it did not send.
+    pub twin_id_conflicts: IntCounter,
+}
+
+/// The camera streams that are counted, and what is left of those that were.
+#[derive(Debug, Default)]
+struct CountedStreams {
+    live: HashMap<StreamId, Arc<StreamMetrics>>,
+    /// The ledgers of forgotten streams, summed up, in the order of [`StreamMetrics::books`].
+    forgotten: Vec<u64>,
+}
+
+/// What came of [`Metrics::forget`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ForgetOutcome {
+    /// Its series have ended.
+    Yes,
+    /// Somebody may still count on it.
+    InUse,
+    /// Nobody counts on it any more, and its ledger does not balance: what is in flight may still be told.
+    Open(LedgerReading),
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Metrics {
+    /// A registry of its own with all metrics at 0.
+    pub fn new() -> Self {
+        let registry = Registry::new();
+        let register = Register {
+            registry: &registry,
+        };
+        let vectors = StreamVectors::register(&register);
+        let totals = totals::register(&register);
+        let refused = register.counters(
+            "signals_refused_total",
+            "Signals from the hub that were refused",
+            &["reason"],
+        );
+        let malformed = register.counters(
+            "malformed_input_total",
+            "Inputs from the network that broke their format",
+            &["kind"],
+        );
+        let closed = register.counters(
+            "http_connections_closed_total",
+            "Connections that the HTTP server closed before their end",
+            &["reason"],
+        );
+        let packets_refused = register.counters(
+            "rtp_packets_refused_total",
+            "RTP packets that came and were not used",
+            &["reason"],
+        );
+        let build_info =
+            register.gauges("build_info", "1, labelled with the version", &["version"]);
+        build_info
+            .with_label_values(&[env!("CARGO_PKG_VERSION")])
+            .set(1);
+        let config_reloads = register.counters(
+            "config_reloads_total",
+            "Times that the configuration was read again or told by the hub, by what came of it",
+            &["result"],
+        );
+        let metrics = Self {
+            config_reloads: ["refused", "applied"]
+                .map(|result| config_reloads.with_label_values(&[result])),
+            config_last_reload_successful: register.gauge(
+                "config_last_reload_successful",
+                "1 unless the configuration that was read last was refused",
+            ),
+            config_last_reload_success: register.number(
+                "config_last_reload_success_timestamp_seconds",
+                "When a configuration was last taken, since 1970",
+            ),
+            vectors,
+            streams: Mutex::default(),
+            making: Mutex::default(),
+            totals,
+            signals_refused: SignalRefusal::ALL
+                .iter()
+                .map(|r| refused.with_label_values(&[r.as_str()]))
+                .collect(),
+            malformed_input: Malformed::ALL
+                .iter()
+                .map(|k| malformed.with_label_values(&[k.as_str()]))
+                .collect(),
+            rtp_packets_refused: PacketRefusal::ALL
+                .iter()
+                .map(|r| packets_refused.with_label_values(&[r.as_str()]))
+                .collect(),
+            inference_failures: register
+                .counter("inference_failures_total", "Inferences that failed"),
+            worker_restarts: register.counter(
+                "worker_restarts_total",
+                "Inference workers and decoders that were replaced",
+            ),
+            workers_given_up: register.gauge(
+                "workers_given_up",
+                "Inference workers whose run hangs and was given up",
+            ),
+            model_state: register.gauges(
+                "model_state",
+                "1 for the state the model is in",
+                &["model", "state"],
+            ),
+            http_connections: register.gauge("http_connections", "Connections of the HTTP server"),
+            http_connections_closed: ConnectionEnd::ALL
+                .iter()
+                .map(|end| closed.with_label_values(&[end.as_str()]))
+                .collect(),
+            tasks: register.gauge("tasks", "Asynchronous tasks that are alive"),
+            shedding: Arc::new(Shedding::register(&register)),
+            hub_connected: register.gauge("hub_connected", "1 while the hub is joined"),
+            hub_reconnects: register
+                .counter("hub_reconnects_total", "Times the hub was joined again"),
+            twin_id_conflicts: register.counter(
+                "twin_id_conflicts_total",
+                "Messages signed with the node's own twin id that it did not send",
+            ),
+            registry: registry.clone(),
+        };
+        register.add(super::logging::dropped_lines());
+        #[cfg(target_os = "linux")]
+        register.add(prometheus::process_collector::ProcessCollector::for_self());
+        metrics
+    }
+
+    /// The handles of a camera stream; the same ones for the same stream, until it is forgotten.
+    pub fn stream(&self, id: &StreamId) -> Arc<StreamMetrics> {
+        if let Some(stream) = self.known_stream(id) {
+            return stream;
+        }
+        let _making = self.making.lock();
+        if let Some(stream) = self.known_stream(id) {
+            return stream;
+        }
+        let stream = Arc::new(StreamMetrics::new(&self.vectors, &self.shedding, id));
+        let made = Arc::clone(&stream);
+        self.streams().live.insert(id.clone(), made);
+        stream
+    }
+
+    /// The handles of a camera stream that is counted; none are made.
+    pub fn known_stream(&self, id: &StreamId) -> Option<Arc<StreamMetrics>> {
+        self.streams().live.get(id).map(Arc::clone)
+    }
+
+    /// The handles of all camera streams that are counted.
+    pub fn all_streams(&self) -> Vec<Arc<StreamMetrics>> {
+        self.streams().live.values().map(Arc::clone).collect()
+    }
+
+    /// Ends the series of a camera stream that is gone. What it counted stays in the node's totals. Nothing happens while
+    /// anybody holds its handles or its ledger is open, so nothing that is counted is ever lost.
+    pub fn forget(&self, id: &StreamId) -> ForgetOutcome {
+        self.forget_if(id, LedgerReading::balances)
+    }
+
+    /// As [`forget`](Self::forget), whatever the ledger says: for one that is open for so long that it is a mistake.
+    pub fn forget_open(&self, id: &StreamId) -> ForgetOutcome {
+        self.forget_if(id, |_| true)
+    }
+
+    fn forget_if(&self, id: &StreamId, allowed: fn(&LedgerReading) -> bool) -> ForgetOutcome {
+        let _making = self.making.lock();
+        let mut streams = self.streams();
+        let Some(stream) = streams.live.get(id) else {
+            return ForgetOutcome::Yes;
+        };
+        // Handles are given out under the lock alone, so nobody can come to hold them meanwhile.
+        if Arc::strong_count(stream) > 1 {
+            return ForgetOutcome::InUse;
+        }
+        let ledger = stream.ledger();
+        if !allowed(&ledger) {
+            return ForgetOutcome::Open(ledger);
+        }
+        if let Some(stream) = streams.live.remove(id) {
+            totals::add(&mut streams.forgotten, stream.books());
+            drop(streams);
+            stream.set_shed_level(ShedLevel::None);
+            self.vectors.remove(&stream);
+        }
+        ForgetOutcome::Yes
+    }
+
+    fn streams(&self) -> MutexGuard<'_, CountedStreams> {
+        self.streams.lock()
+    }
+
+    /// The configuration that the node starts with was taken.
+    pub fn config_taken(&self, now: SystemTime) {
+        let since_1970 = now.duration_since(UNIX_EPOCH).unwrap_or_default();
+        self.config_last_reload_success
+            .set(since_1970.as_secs_f64());
+        self.config_last_reload_successful.set(1);
+    }
+
+    /// A configuration was read again, or told by the hub, and taken or refused.
+    pub fn config_reloaded(&self, taken: bool, now: SystemTime) {
+        self.config_reloads[usize::from(taken)].inc();
+        if taken {
+            self.config_taken(now);
+        } else {
+            self.config_last_reload_successful.set(0);
+        }
+    }
+
+    /// Sets the state a model is in.
+    pub fn set_model_state(&self, model: &str, state: ModelState) {
+        for each in ModelState::ALL {
+            self.model_state
+                .with_label_values(&[model, each.as_str()])
+                .set(i64::from(*each == state));
+        }
+    }
+
+    /// The counter of a kind of malformed input, for a stage that holds no [`Metrics`].
+    pub fn malformed_input_counter(&self, kind: Malformed) -> IntCounter {
+        self.malformed_input[kind as usize].clone()
+    }
+
+    /// Counts a connection that the HTTP server closed before its end.
+    pub fn http_connection_closed(&self, reason: ConnectionEnd) {
+        self.http_connections_closed[reason as usize].inc();
+    }
+
+    /// All metrics in the Prometheus text format. Takes its time with hundreds of cameras: not for a thread that others
+    /// wait for.
+    pub fn encode(&self) -> String {
+        self.add_up();
+        TextEncoder::new()
+            .encode_to_string(&self.registry.gather())
+            .unwrap_or_default()
+    }
+
+    /// Brings the node's totals up to date.
+    fn add_up(&self) {
+        let streams = self.streams();
+        let mut sums = streams.forgotten.clone();
+        for stream in streams.live.values() {
+            totals::add(&mut sums, stream.books());
+        }
+        for (total, sum) in self.totals.iter().zip(sums) {
+            total.inc_by(sum.saturating_sub(total.get()));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::telemetry::ledger::{EventDrop, FrameDrop};
+    use twinsight_client::telemetry::CameraState;
+    use twinsight_media::ledger::UnitDrop;
+
+    fn id(n: usize) -> StreamId {
+        StreamId::new(format!("cam-{n}"), "default")
+    }
+
+    /// A camera that came, gave an event and went.
+    fn visit(metrics: &Metrics, n: usize) {
+        let stream = metrics.stream(&id(n));
+        stream.access_units_received.inc_by(3);
+        stream.unit_dropped(UnitDrop::Incomplete);
+        stream.frames_decoded.inc_by(2);
+        stream.frame_dropped(FrameDrop::Stale);
+        stream.frames_inferred.inc();
+        stream.events_published.inc();
+        stream.object_detected("person");
+        stream.set_state(CameraState::Removed);
+    }
+
+    fn value(text: &str, series: &str) -> Option<u64> {
+        text.lines()
+            .find_map(|line| line.strip_prefix(series)?.strip_prefix(' ')?.parse().ok())
+    }
+
+    #[test]
+    fn four_thousand_cameras_that_came_and_went_leave_nothing_but_their_sums() {
+        let metrics = Metrics::new();
+        let before = metrics.encode().lines().count();
+        for n in 0..4000 {
+            visit(&metrics, n);
+            assert_eq!(metrics.forget(&id(n)), ForgetOutcome::Yes);
+        }
+        let text = metrics.encode();
+        assert!(!text.contains("cam-"), "series of a camera are left");
+        assert_eq!(text.lines().count(), before);
+        for (series, sum) in [
+            ("twinsight_node_access_units_received_total", 12_000),
+            (
+                "twinsight_node_access_units_dropped_total{reason=\"incomplete\"}",
+                4000,
+            ),
+            ("twinsight_node_frames_decoded_total", 8000),
+            (
+                "twinsight_node_frames_dropped_total{reason=\"stale\"}",
+                4000,
+            ),
+            ("twinsight_node_frames_inferred_total", 4000),
+            ("twinsight_node_events_published_total", 4000),
+        ] {
+            assert_eq!(value(&text, series), Some(sum), "{series}");
+        }
+    }
+
+    #[test]
+    fn the_totals_are_those_of_the_cameras_that_are_there_and_of_those_that_are_gone() {
+        let metrics = Metrics::new();
+        let total = || {
+            value(
+                &metrics.encode(),
+                "twinsight_node_access_units_received_total",
+            )
+        };
+        visit(&metrics, 1);
+        visit(&metrics, 2);
+        assert_eq!(total(), Some(6));
+        assert_eq!(metrics.forget(&id(1)), ForgetOutcome::Yes);
+        assert_eq!(total(), Some(6), "nothing is counted twice or lost");
+        visit(&metrics, 1);
+        assert_eq!(total(), Some(9), "it is back, and counts from 0");
+        assert_eq!(metrics.stream(&id(1)).access_units_received.get(), 3);
+    }
+
+    #[test]
+    fn what_may_still_be_counted_is_not_forgotten() {
+        let metrics = Metrics::new();
+        visit(&metrics, 1);
+        let held = metrics.stream(&id(1));
+        assert_eq!(metrics.forget(&id(1)), ForgetOutcome::InUse);
+        held.frames_inferred.inc();
+        held.frames_decoded.inc();
+        held.access_units_received.inc();
+        drop(held);
+        assert!(matches!(metrics.forget(&id(1)), ForgetOutcome::Open(_)));
+        metrics
+            .stream(&id(1))
+            .event_dropped(EventDrop::HubDisconnected);
+        assert_eq!(metrics.forget(&id(1)), ForgetOutcome::Yes);
+        assert!(metrics.known_stream(&id(1)).is_none());
+    }
+
+    #[test]
+    fn the_level_of_shedding_is_the_highest_of_all_streams() {
+        let metrics = Arc::new(Metrics::new());
+        let level = || value(&metrics.encode(), "twinsight_shed_level");
+        let (one, other) = (metrics.stream(&id(1)), metrics.stream(&id(2)));
+        one.set_shed_level(ShedLevel::KeyframesOnly);
+        other.set_shed_level(ShedLevel::InferLess);
+        assert_eq!(level(), Some(3));
+        one.set_shed_level(ShedLevel::None);
+        assert_eq!(level(), Some(1));
+        other.set_shed_level(ShedLevel::None);
+        assert_eq!(level(), Some(0));
+    }
+
+    #[test]
+    fn a_stream_that_shed_when_it_was_forgotten_sheds_no_more() {
+        let metrics = Metrics::new();
+        let stream = metrics.stream(&id(1));
+        stream.set_shed_level(ShedLevel::KeyframesOnly);
+        drop(stream);
+        assert_eq!(metrics.forget(&id(1)), ForgetOutcome::Yes);
+        assert_eq!(value(&metrics.encode(), "twinsight_shed_level"), Some(0));
+    }
+}

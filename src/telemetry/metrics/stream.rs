@@ -1,0 +1,456 @@
+//! The metrics of one camera stream. Stages hold them and count; what was counted comes out as a ledger, and as series
+//! of the registry until the stream is forgotten.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::{Mutex, MutexGuard};
+use prometheus::{
+    Counter, CounterVec, Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec,
+};
+
+use super::register::Register;
+use crate::telemetry::ledger::{EventDrop, FrameDrop, Stage, Work};
+use twinsight_client::stream_id::StreamId;
+use twinsight_client::telemetry::CameraState;
+use twinsight_media::ledger::{ShedLevel, UnitDrop};
+
+/// Counts the streams at each step of the overload ladder. The node's metric is the highest step that any of them is at.
+#[derive(Debug)]
+pub(super) struct Shedding {
+    highest: IntGauge,
+    /// How many streams are at each level but `None`, by the level's number.
+    streams: Mutex<[usize; ShedLevel::ALL.len()]>,
+}
+
+/// The metrics that have a series for each camera stream.
+#[derive(Debug)]
+pub(super) struct StreamVectors {
+    // `remove` must take off the series of each.
+    access_units_received: IntCounterVec,
+    access_units_dropped: IntCounterVec,
+    frames_decoded: IntCounterVec,
+    frames_dropped: IntCounterVec,
+    frames_inferred: IntCounterVec,
+    events_published: IntCounterVec,
+    events_dropped: IntCounterVec,
+    objects_detected: IntCounterVec,
+    stage_duration: HistogramVec,
+    work_cpu: CounterVec,
+    frame_age: HistogramVec,
+    rtp_packets_received: IntCounterVec,
+    rtp_packets_lost: IntCounterVec,
+    keyframe_requests: IntCounterVec,
+    camera_state: IntGaugeVec,
+    camera_reconnects: IntCounterVec,
+}
+
+/// The metrics of one camera stream; cheap to count on, shared by all stages.
+#[derive(Debug)]
+pub struct StreamMetrics {
+    id: StreamId,
+    objects_detected: IntCounterVec,
+    /// The counter of each label that was seen: there are as many as its models have.
+    labels: Mutex<HashMap<String, IntCounter>>,
+    access_units_dropped: Vec<IntCounter>,
+    frames_dropped: Vec<IntCounter>,
+    events_dropped: Vec<IntCounter>,
+    stage_duration: Vec<Histogram>,
+    work_cpu: Vec<Counter>,
+    camera_state: Vec<IntGauge>,
+    shed_level: Mutex<ShedLevel>,
+    shedding: Arc<Shedding>,
+    /// Access units of which at least one packet came.
+    pub access_units_received: IntCounter,
+    /// Pictures that the decoder gave.
+    pub frames_decoded: IntCounter,
+    /// Frames that went through the model.
+    pub frames_inferred: IntCounter,
+    /// Events written to the hub's socket.
+    pub events_published: IntCounter,
+    /// First packet to publication.
+    pub frame_age: Histogram,
+    /// RTP packets that came, duplicates included.
+    pub rtp_packets_received: IntCounter,
+    /// RTP packets given up as lost.
+    pub rtp_packets_lost: IntCounter,
+    /// Picture loss indications sent.
+    pub keyframe_requests: IntCounter,
+    /// Attempts after the first.
+    pub camera_reconnects: IntCounter,
+}
+
+/// A stream's ledger, read at one moment. Exact when the stream is at rest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct LedgerReading {
+    /// Access units received.
+    pub units_received: u64,
+    /// Access units dropped, all reasons.
+    pub units_dropped: u64,
+    /// Frames decoded.
+    pub frames_decoded: u64,
+    /// Frames dropped, all reasons.
+    pub frames_dropped: u64,
+    /// Frames inferred.
+    pub frames_inferred: u64,
+    /// Events published.
+    pub events_published: u64,
+    /// Events dropped, all reasons.
+    pub events_dropped: u64,
+}
+
+impl LedgerReading {
+    /// What is neither passed on nor dropped at each stage (units, frames, events); all 0 at rest.
+    pub fn in_flight(&self) -> [i64; 3] {
+        let diff = |input: u64, a: u64, b: u64| {
+            i64::try_from(input).unwrap_or(i64::MAX) - i64::try_from(a + b).unwrap_or(i64::MAX)
+        };
+        [
+            diff(self.units_received, self.frames_decoded, self.units_dropped),
+            diff(
+                self.frames_decoded,
+                self.frames_inferred,
+                self.frames_dropped,
+            ),
+            diff(
+                self.frames_inferred,
+                self.events_published,
+                self.events_dropped,
+            ),
+        ]
+    }
+
+    /// True when every stage's books are closed.
+    pub fn balances(&self) -> bool {
+        self.in_flight() == [0, 0, 0]
+    }
+}
+
+impl StreamVectors {
+    /// Adds them all, without any series.
+    pub(super) fn register(register: &Register<'_>) -> Self {
+        let stream = ["camera", "stream"];
+        let reason = ["camera", "stream", "reason"];
+        Self {
+            access_units_received: register.counters(
+                "access_units_received_total",
+                "Access units of which at least one packet came",
+                &stream,
+            ),
+            access_units_dropped: register.counters(
+                "access_units_dropped_total",
+                "Access units that gave no frame",
+                &reason,
+            ),
+            frames_decoded: register.counters(
+                "frames_decoded_total",
+                "Pictures that the decoder gave",
+                &stream,
+            ),
+            frames_dropped: register.counters(
+                "frames_dropped_total",
+                "Decoded frames that were not inferred",
+                &reason,
+            ),
+            frames_inferred: register.counters(
+                "frames_inferred_total",
+                "Frames that went through the model",
+                &stream,
+            ),
+            events_published: register.counters(
+                "events_published_total",
+                "Detection events written to the hub's socket",
+                &stream,
+            ),
+            events_dropped: register.counters(
+                "events_dropped_total",
+                "Detection events that were not published",
+                &reason,
+            ),
+            objects_detected: register.counters(
+                "objects_detected_total",
+                "Objects in inferred frames",
+                &["camera", "stream", "label"],
+            ),
+            stage_duration: register.histograms(
+                "stage_duration_seconds",
+                "Time a frame spent in a stage",
+                &["camera", "stream", "stage"],
+            ),
+            work_cpu: register.seconds(
+                "stage_cpu_seconds_total",
+                "Processor time of the threads that decode and infer",
+                &["camera", "stream", "stage"],
+            ),
+            frame_age: register.histograms(
+                "frame_age_seconds",
+                "Age of a frame when its event was published, from its first packet",
+                &stream,
+            ),
+            rtp_packets_received: register.counters(
+                "rtp_packets_received_total",
+                "RTP packets that came",
+                &stream,
+            ),
+            rtp_packets_lost: register.counters(
+                "rtp_packets_lost_total",
+                "RTP packets given up as lost",
+                &stream,
+            ),
+            keyframe_requests: register.counters(
+                "keyframe_requests_total",
+                "Picture loss indications sent",
+                &stream,
+            ),
+            camera_state: register.gauges(
+                "camera_state",
+                "1 for the state the camera stream is in",
+                &["camera", "stream", "state"],
+            ),
+            camera_reconnects: register.counters(
+                "camera_reconnects_total",
+                "Attempts to connect after the first",
+                &stream,
+            ),
+        }
+    }
+
+    /// Takes a stream's series off the list.
+    pub(super) fn remove(&self, stream: &StreamMetrics) {
+        let labels = [stream.id.twin_id.as_ref(), stream.id.stream.as_ref()];
+        let with = |value: &'static str| [labels[0], labels[1], value];
+        // An error says that there is no such series, which is what is wanted.
+        for counters in [
+            &self.access_units_received,
+            &self.frames_decoded,
+            &self.frames_inferred,
+            &self.events_published,
+            &self.rtp_packets_received,
+            &self.rtp_packets_lost,
+            &self.keyframe_requests,
+            &self.camera_reconnects,
+        ] {
+            let _ = counters.remove_label_values(&labels);
+        }
+        for reason in UnitDrop::ALL {
+            let labels = with(reason.as_str());
+            let _ = self.access_units_dropped.remove_label_values(&labels);
+        }
+        for reason in FrameDrop::ALL {
+            let labels = with(reason.as_str());
+            let _ = self.frames_dropped.remove_label_values(&labels);
+        }
+        for reason in EventDrop::ALL {
+            let labels = with(reason.as_str());
+            let _ = self.events_dropped.remove_label_values(&labels);
+        }
+        for stage in Stage::ALL {
+            let labels = with(stage.as_str());
+            let _ = self.stage_duration.remove_label_values(&labels);
+        }
+        for work in Work::ALL {
+            let _ = self.work_cpu.remove_label_values(&with(work.as_str()));
+        }
+        for state in CameraState::ALL {
+            let _ = self.camera_state.remove_label_values(&with(state.as_str()));
+        }
+        let _ = self.frame_age.remove_label_values(&labels);
+        for label in stream.labels().keys() {
+            let labels = [labels[0], labels[1], label.as_str()];
+            let _ = self.objects_detected.remove_label_values(&labels);
+        }
+    }
+}
+
+impl StreamMetrics {
+    pub(super) fn new(vectors: &StreamVectors, shedding: &Arc<Shedding>, id: &StreamId) -> Self {
+        let stream = [id.twin_id.as_ref(), id.stream.as_ref()];
+        let with = |value: &'static str| [stream[0], stream[1], value];
+        Self {
+            id: id.clone(),
+            objects_detected: vectors.objects_detected.clone(),
+            labels: Mutex::default(),
+            access_units_dropped: UnitDrop::ALL
+                .iter()
+                .map(|r| {
+                    vectors
+                        .access_units_dropped
+                        .with_label_values(&with(r.as_str()))
+                })
+                .collect(),
+            frames_dropped: FrameDrop::ALL
+                .iter()
+                .map(|r| vectors.frames_dropped.with_label_values(&with(r.as_str())))
+                .collect(),
+            events_dropped: EventDrop::ALL
+                .iter()
+                .map(|r| vectors.events_dropped.with_label_values(&with(r.as_str())))
+                .collect(),
+            stage_duration: Stage::ALL
+                .iter()
+                .map(|s| vectors.stage_duration.with_label_values(&with(s.as_str())))
+                .collect(),
+            work_cpu: Work::ALL
+                .iter()
+                .map(|w| vectors.work_cpu.with_label_values(&with(w.as_str())))
+                .collect(),
+            camera_state: CameraState::ALL
+                .iter()
+                .map(|s| vectors.camera_state.with_label_values(&with(s.as_str())))
+                .collect(),
+            shed_level: Mutex::default(),
+            shedding: Arc::clone(shedding),
+            access_units_received: vectors.access_units_received.with_label_values(&stream),
+            frames_decoded: vectors.frames_decoded.with_label_values(&stream),
+            frames_inferred: vectors.frames_inferred.with_label_values(&stream),
+            events_published: vectors.events_published.with_label_values(&stream),
+            frame_age: vectors.frame_age.with_label_values(&stream),
+            rtp_packets_received: vectors.rtp_packets_received.with_label_values(&stream),
+            rtp_packets_lost: vectors.rtp_packets_lost.with_label_values(&stream),
+            keyframe_requests: vectors.keyframe_requests.with_label_values(&stream),
+            camera_reconnects: vectors.camera_reconnects.with_label_values(&stream),
+        }
+    }
+
+    /// The stream that these count.
+    pub fn id(&self) -> &StreamId {
+        &self.id
+    }
+
+    /// Counts an access unit that gave no frame.
+    pub fn unit_dropped(&self, reason: UnitDrop) {
+        self.access_units_dropped[reason as usize].inc();
+    }
+
+    /// How many access units were dropped for a reason.
+    pub fn units_dropped(&self, reason: UnitDrop) -> u64 {
+        self.access_units_dropped[reason as usize].get()
+    }
+
+    /// Counts a frame that was not inferred.
+    pub fn frame_dropped(&self, reason: FrameDrop) {
+        self.frames_dropped[reason as usize].inc();
+    }
+
+    /// How many frames were dropped for a reason.
+    pub fn frames_dropped(&self, reason: FrameDrop) -> u64 {
+        self.frames_dropped[reason as usize].get()
+    }
+
+    /// Counts an event that was not published.
+    pub fn event_dropped(&self, reason: EventDrop) {
+        self.events_dropped[reason as usize].inc();
+    }
+
+    /// How many events were dropped for a reason.
+    pub fn events_dropped(&self, reason: EventDrop) -> u64 {
+        self.events_dropped[reason as usize].get()
+    }
+
+    /// Observes the time a frame spent in a stage.
+    pub fn stage(&self, stage: Stage, spent: Duration) {
+        self.stage_duration[stage as usize].observe(spent.as_secs_f64());
+    }
+
+    /// Adds the processor time of a piece of work.
+    pub fn worked(&self, work: Work, cpu: Duration) {
+        self.work_cpu[work as usize].inc_by(cpu.as_secs_f64());
+    }
+
+    /// The time that all frames together spent in a stage.
+    pub fn stage_total(&self, stage: Stage) -> Duration {
+        Duration::from_secs_f64(self.stage_duration[stage as usize].get_sample_sum())
+    }
+
+    /// Counts an object of a model's label.
+    pub fn object_detected(&self, label: &str) {
+        let mut labels = self.labels();
+        if let Some(counter) = labels.get(label) {
+            counter.inc();
+            return;
+        }
+        let counter = self.objects_detected.with_label_values(&[
+            self.id.twin_id.as_ref(),
+            self.id.stream.as_ref(),
+            label,
+        ]);
+        counter.inc();
+        labels.insert(label.to_owned(), counter);
+    }
+
+    fn labels(&self) -> MutexGuard<'_, HashMap<String, IntCounter>> {
+        self.labels.lock()
+    }
+
+    /// The lines of the ledger, each reason its own.
+    pub(super) fn books(&self) -> impl Iterator<Item = u64> {
+        let one = std::slice::from_ref;
+        [
+            one(&self.access_units_received),
+            &self.access_units_dropped,
+            one(&self.frames_decoded),
+            &self.frames_dropped,
+            one(&self.frames_inferred),
+            one(&self.events_published),
+            &self.events_dropped,
+        ]
+        .into_iter()
+        .flatten()
+        .map(IntCounter::get)
+    }
+
+    /// Sets the state the camera stream is in.
+    pub fn set_state(&self, state: CameraState) {
+        for (gauge, each) in self.camera_state.iter().zip(CameraState::ALL) {
+            gauge.set(i64::from(*each == state));
+        }
+    }
+
+    /// Sets the stream's step of the overload ladder.
+    pub fn set_shed_level(&self, level: ShedLevel) {
+        let mut current = self.shed_level.lock();
+        self.shedding.changed(*current, level);
+        *current = level;
+    }
+
+    /// The stream's step of the overload ladder.
+    pub fn shed_level(&self) -> ShedLevel {
+        *self.shed_level.lock()
+    }
+
+    /// The ledger of now.
+    pub fn ledger(&self) -> LedgerReading {
+        let sum = |counters: &[IntCounter]| counters.iter().map(IntCounter::get).sum();
+        LedgerReading {
+            units_received: self.access_units_received.get(),
+            units_dropped: sum(&self.access_units_dropped),
+            frames_decoded: self.frames_decoded.get(),
+            frames_dropped: sum(&self.frames_dropped),
+            frames_inferred: self.frames_inferred.get(),
+            events_published: self.events_published.get(),
+            events_dropped: sum(&self.events_dropped),
+        }
+    }
+}
+
+impl Shedding {
+    pub(super) fn register(register: &Register<'_>) -> Self {
+        Self {
+            highest: register.gauge(
+                "shed_level",
+                "Highest step of the overload ladder that a stream is at, 0 when nothing is shed",
+            ),
+            streams: Mutex::default(),
+        }
+    }
+
+    fn changed(&self, before: ShedLevel, after: ShedLevel) {
+        let mut streams = self.streams.lock();
+        streams[before as usize] = streams[before as usize].saturating_sub(1);
+        streams[after as usize] += 1;
+        streams[ShedLevel::None as usize] = 0;
+        let highest = streams.iter().rposition(|&count| count > 0).unwrap_or(0);
+        self.highest.set(i64::try_from(highest).unwrap_or(i64::MAX));
+    }
+}
