@@ -10,17 +10,13 @@
 //! they mean is clear: byte streams in place of NAL units, fragments without an end or of another type than the first,
 //! markers on every NAL unit. What a base decoder has to ignore stays out of units.
 
-use std::time::Instant;
-
-use bytes::BytesMut;
 use thiserror::Error;
 
-use super::nal::{NalType, START_CODE, SliceStart, is_referred_to, split_at_start_codes};
+use super::nal::{NalType, START_CODE, SliceStart, split_at_start_codes};
+use super::open_unit::{Gap, OpenUnit};
 use super::parameter_sets::ParameterSets;
-use super::sps::{Sps, SpsError};
-use crate::access_unit::{
-    AccessUnit, Completeness, MAX_UNIT_BYTES, PictureKind, Sequence, UnderWay, UnitMemory,
-};
+use super::sps::SpsError;
+use crate::access_unit::{AccessUnit, Completeness, PictureKind, Sequence, UnderWay, UnitMemory};
 use crate::rtp::RtpPacket;
 use crate::rtp::reorder::Ordered;
 
@@ -70,17 +66,6 @@ pub struct Depacketizer {
     sends_sets: bool,
 }
 
-/// What is missing between two units.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Gap {
-    /// Nothing.
-    None,
-    /// Something, and no more than the marked last packet of the unit before.
-    Before,
-    /// Something that may belong to the next unit.
-    Unknown,
-}
-
 /// What the sender sets the marker on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Markers {
@@ -105,38 +90,6 @@ struct Closed {
 
 /// So many units in a row with one marker, on their last packet, say that the sender marks nothing else any more.
 const BEHAVES_AFTER: u32 = 30;
-
-#[derive(Debug)]
-struct OpenUnit {
-    data: BytesMut,
-    rtp_timestamp: u32,
-    received_at: Instant,
-    completed_at: Instant,
-    picture: PictureKind,
-    sps: Option<Sps>,
-    gap: Gap,
-    /// A packet is missing or malformed.
-    broken: bool,
-    oversize: bool,
-    /// Packets lost behind the last one that came.
-    lost_behind: u16,
-    /// Where a fragmented NAL unit begins in `data`, and its type.
-    fragment: Option<(usize, NalType)>,
-    /// Packets with a marker, and whether the last one has it.
-    markers: u32,
-    marked: bool,
-    /// NAL units, and the slices among them, that began and ended so far.
-    nals: u32,
-    slices: u32,
-    /// Packets with the beginning of a NAL unit, and with the end of a slice.
-    nal_packets: u32,
-    slice_packets: u32,
-    /// Complete parameter sets in it.
-    sequence_sets: usize,
-    picture_sets: usize,
-    /// A slice of it has a `nal_ref_idc` that is not 0.
-    referred_to: bool,
-}
 
 impl Depacketizer {
     /// `declared` are the parameter sets of the session description, if it has any.
@@ -167,6 +120,7 @@ impl Depacketizer {
             },
             Ordered::Restart => closed[0] = self.finish(),
         }
+        self.check_invariants();
         closed.into_iter().flatten()
     }
 
@@ -174,8 +128,10 @@ impl Depacketizer {
     pub fn finish(&mut self) -> Option<AccessUnit> {
         self.gap = Gap::Unknown;
         let mut open = self.open.take()?;
-        let has_end = open.marked || self.markers == Markers::None;
-        open.broken |= !has_end || open.lost_behind > 0 || open.fragment.is_some();
+        let has_end = open.packets.last_is_marked || self.markers == Markers::None;
+        if !has_end || open.lost_behind > 0 || open.is_within_nal() {
+            open.spoil();
+        }
         Some(self.close(open))
     }
 
@@ -183,8 +139,8 @@ impl Depacketizer {
     pub fn keyframe_under_way(&self) -> Option<UnderWay> {
         let open = self.open.as_ref()?;
         let is_key = open.picture == PictureKind::Key
-            || open.picture == PictureKind::None && open.sequence_sets > 0;
-        let is_whole = !open.broken && !open.oversize && open.lost_behind == 0;
+            || open.picture == PictureKind::None && open.sets.sequence > 0;
+        let is_whole = open.is_whole() && open.lost_behind == 0;
         (is_key && is_whole).then_some(UnderWay {
             first_packet: open.received_at,
             last_packet: open.completed_at,
@@ -199,6 +155,20 @@ impl Depacketizer {
     /// What was wrong with the last malformed payload, once.
     pub fn take_error(&mut self) -> Option<PayloadError> {
         self.last_error.take()
+    }
+
+    /// Checks, where debug assertions are on, what holds between any two calls of [`push`](Self::push).
+    pub(super) fn check_invariants(&self) {
+        let Some(open) = &self.open else {
+            return;
+        };
+        open.check_invariants();
+        // A marked packet that is not the unit's last one is in the middle of a NAL unit, or its sender marks others, too.
+        debug_assert!(
+            !open.packets.last_is_marked
+                || open.is_within_nal()
+                || self.markers != Markers::LastPacket
+        );
     }
 
     fn packet(&mut self, packet: &RtpPacket) -> [Option<AccessUnit>; 2] {
@@ -230,25 +200,20 @@ impl Depacketizer {
             Some(open) => open.continued(packet),
             None => OpenUnit::new(packet, gap, self.memory.begin()),
         };
-        let (nals, slices) = (open.nals, open.slices);
         let payload = self.payload(&mut open, &packet.payload);
         self.note(&mut open, payload);
-        open.nal_packets += u32::from(open.nals > nals);
-        open.slice_packets += u32::from(open.slices > slices);
-        if open.broken || open.oversize {
-            open.data.clear();
-        }
-        if open.oversize && matches!(self.markers, Markers::Any { .. }) {
+        open.packet_read(packet.marker);
+        if open.completeness() == Completeness::Oversize
+            && matches!(self.markers, Markers::Any { .. })
+        {
             // Timestamps do not end units either.
             self.markers = Markers::LastPacket;
         }
-        open.marked = packet.marker;
-        open.markers += u32::from(packet.marker);
         if packet.marker && self.markers == Markers::None {
             self.markers = Markers::LastPacket;
         }
         // A marker in the middle of a fragmented NAL unit is not at the end of the access unit.
-        if packet.marker && self.markers == Markers::LastPacket && open.fragment.is_none() {
+        if packet.marker && self.markers == Markers::LastPacket && !open.is_within_nal() {
             self.gap = Gap::None;
             if open.picture != PictureKind::None {
                 let before = self.closed_by_marker.map(|closed| closed.rtp_timestamp);
@@ -269,18 +234,24 @@ impl Depacketizer {
         self.gap = match (open.lost_behind, self.markers) {
             (0, _) => Gap::None,
             // The packet that would have had the marker is the one that is missing.
-            (1, Markers::LastPacket | Markers::Any { .. }) if !open.marked => Gap::Before,
+            (1, Markers::LastPacket | Markers::Any { .. }) if !open.packets.last_is_marked => {
+                Gap::Before
+            }
             _ => Gap::Unknown,
         };
-        open.broken |= open.lost_behind > 0;
+        if open.lost_behind > 0 {
+            open.spoil_within();
+        }
         if let Markers::Any { behaved } = &mut self.markers
-            && !open.broken
+            && open.lost_behind == 0
+            && open.completeness() != Completeness::Incomplete
         {
-            if open.markers > 1 || !open.marked {
+            let packets = &open.packets;
+            if packets.marked > 1 || !packets.last_is_marked {
                 *behaved = 0;
-            } else if open.slice_packets > 1 {
+            } else if packets.with_slice > 1 {
                 *behaved = BEHAVES_AFTER;
-            } else if open.nal_packets > 1 {
+            } else if packets.with_nal > 1 {
                 *behaved += 1;
             }
             if *behaved >= BEHAVES_AFTER {
@@ -295,8 +266,7 @@ impl Depacketizer {
         if let Err(error) = result {
             self.malformed += 1;
             self.last_error = Some(error);
-            open.broken = true;
-            open.fragment = None;
+            open.spoil();
         }
     }
 
@@ -304,22 +274,15 @@ impl Depacketizer {
         // Nothing was lost, so that all of a NAL unit is here whose sender did not say where it ends.
         let ended = self.end_fragment(&mut open);
         self.note(&mut open, ended);
-        let own_sets = open.sequence_sets > 0 && open.picture_sets > 0;
+        let own_sets = open.sets.has_both();
         let disposable = open.is_disposable();
         // What was lost in front of the first slice can have been parameter sets that this sender
         // puts there, and that differ from those we know.
         let idr = open.picture == PictureKind::Key;
         if open.gap == Gap::Unknown && idr && self.sends_sets && !own_sets {
-            open.broken = true;
+            open.spoil();
         }
-        let completeness = if open.oversize {
-            Completeness::Oversize
-        } else if open.broken {
-            open.data.clear();
-            Completeness::Incomplete
-        } else {
-            Completeness::Complete
-        };
+        let completeness = open.completeness();
         // A broken keyframe tells as much as a whole one when it has sets; that it has none, only one
         // whose start is certain can tell.
         if idr && own_sets {
@@ -395,12 +358,12 @@ impl Depacketizer {
         if start {
             self.end_fragment(open)?;
             self.start_fragment(open, indicator & 0xe0 | fu & 0x1f, data)?;
-        } else if open.fragment.is_none() {
+        } else if !open.is_within_nal() {
             // Where the start was lost that is known already, and not this payload's fault.
-            if !open.broken && open.gap == Gap::None {
+            if open.is_whole() && open.gap == Gap::None {
                 return Err(PayloadError::Fragment);
             }
-            open.broken = true;
+            open.spoil();
             open.saw(NalType::of(fu));
             return Ok(());
         }
@@ -417,7 +380,7 @@ impl Depacketizer {
         if matches!(header & 0x1f, 24..=29) {
             return Err(PayloadError::Type(header & 0x1f));
         }
-        open.nals += 1;
+        open.nal_begins();
         let kind = NalType::of(header);
         if kind.is_slice() {
             let mut prefix = [0; 48];
@@ -426,26 +389,21 @@ impl Depacketizer {
             prefix[1..=taken].copy_from_slice(&data[..taken]);
             self.slice(open, kind, &prefix[..=taken])?;
         }
-        open.fragment = Some((open.data.len(), kind));
-        open.append(&START_CODE);
-        open.append(&[header]);
+        open.begin_fragments(header);
         Ok(())
     }
 
     /// All fragments of a NAL unit are here.
     fn end_fragment(&mut self, open: &mut OpenUnit) -> Result<(), PayloadError> {
-        let Some((at, kind)) = open.fragment.take() else {
+        let Some((at, kind)) = open.end_fragments() else {
             return Ok(());
         };
-        if open.broken || open.oversize {
-            return Ok(());
-        }
         let nal = &open.data[at + START_CODE.len()..];
         let is_one = split_at_start_codes(nal)
             .next()
             .is_some_and(|piece| piece.len() == nal.len());
         if is_one && kind.is_slice() {
-            open.slices += 1;
+            open.slice_ends();
             return Ok(());
         }
         let nal = nal.to_vec();
@@ -455,7 +413,7 @@ impl Depacketizer {
 
     /// A whole NAL unit.
     fn whole(&mut self, open: &mut OpenUnit, nal: &[u8]) -> Result<(), PayloadError> {
-        open.nals += 1;
+        open.nal_begins();
         self.pieces(open, nal)
     }
 
@@ -477,7 +435,7 @@ impl Depacketizer {
         match kind {
             NalType::Sps | NalType::Pps => self.parameter_set(open, kind, nal)?,
             _ if kind.is_slice() => {
-                open.slices += 1;
+                open.slice_ends();
                 self.slice(open, kind, nal)?;
             }
             // No extension of the standard uses these, and none may be spoilt by them.
@@ -500,9 +458,9 @@ impl Depacketizer {
     ) -> Result<(), PayloadError> {
         self.sets.remember(nal)?;
         if kind == NalType::Sps {
-            open.sequence_sets += 1;
+            open.sets.sequence += 1;
         } else {
-            open.picture_sets += 1;
+            open.sets.picture += 1;
         }
         Ok(())
     }
@@ -516,7 +474,7 @@ impl Depacketizer {
     ) -> Result<(), PayloadError> {
         let first = open.picture == PictureKind::None;
         open.saw(kind);
-        open.referred_to |= is_referred_to(nal);
+        open.note_reference(nal);
         let start = SliceStart::parse(nal).ok_or(PayloadError::Slice)?;
         if start.bidirectional && kind != NalType::IdrSlice {
             open.picture = PictureKind::Bidirectional;
@@ -527,7 +485,7 @@ impl Depacketizer {
         // Slices of a picture come in order, so one that begins at 0 is the first: whatever was
         // lost before it holds no part of the picture.
         if open.gap == Gap::Unknown && start.first_mb != 0 {
-            open.broken = true;
+            open.spoil_within();
         }
         // The marker before it was in the middle of its picture, whose first part went out already.
         if start.first_mb != 0
@@ -536,12 +494,10 @@ impl Depacketizer {
                 .is_some_and(|closed| closed.rtp_timestamp == open.rtp_timestamp && !closed.repeats)
         {
             self.markers = Markers::Any { behaved: 0 };
-            open.broken = true;
+            open.spoil_within();
         }
         open.sps = self.sets.active(start.pps_id);
-        let all_here = open.sequence_sets > 0
-            && open.picture_sets > 0
-            && open.sequence_sets + open.picture_sets >= self.sets.len();
+        let all_here = open.sets.has_both() && open.sets.count() >= self.sets.len();
         if kind == NalType::IdrSlice && !all_here {
             for nal in self.sets.nals() {
                 open.append(&START_CODE);
@@ -549,67 +505,6 @@ impl Depacketizer {
             }
         }
         Ok(())
-    }
-}
-
-impl OpenUnit {
-    fn new(packet: &RtpPacket, gap: Gap, data: BytesMut) -> Self {
-        Self {
-            data,
-            rtp_timestamp: packet.timestamp,
-            received_at: packet.arrived_at,
-            completed_at: packet.arrived_at,
-            picture: PictureKind::None,
-            sps: None,
-            gap,
-            broken: false,
-            oversize: false,
-            lost_behind: 0,
-            fragment: None,
-            markers: 0,
-            marked: false,
-            nals: 0,
-            slices: 0,
-            nal_packets: 0,
-            slice_packets: 0,
-            sequence_sets: 0,
-            picture_sets: 0,
-            referred_to: false,
-        }
-    }
-
-    /// Parameter sets are needed whatever they come with.
-    fn is_disposable(&self) -> bool {
-        let has_sets = self.sequence_sets + self.picture_sets > 0;
-        self.picture != PictureKind::None && !self.referred_to && !has_sets
-    }
-
-    /// Another packet of this unit came; a loss behind the one before was within the unit.
-    fn continued(mut self, packet: &RtpPacket) -> Self {
-        if self.lost_behind > 0 {
-            self.broken = true;
-            self.fragment = None;
-            self.lost_behind = 0;
-        }
-        self.received_at = self.received_at.min(packet.arrived_at);
-        self.completed_at = self.completed_at.max(packet.arrived_at);
-        self
-    }
-
-    /// Notes that a slice of this type is in the unit.
-    fn saw(&mut self, kind: NalType) {
-        self.picture = match (kind, self.picture) {
-            (NalType::IdrSlice, _) => PictureKind::Key,
-            (_, PictureKind::None) if kind.is_slice() => PictureKind::Forward,
-            (_, same) => same,
-        };
-    }
-
-    fn append(&mut self, bytes: &[u8]) {
-        self.oversize |= self.data.len() + bytes.len() > MAX_UNIT_BYTES;
-        if !self.oversize && !self.broken {
-            self.data.extend_from_slice(bytes);
-        }
     }
 }
 

@@ -1,7 +1,7 @@
 //! Losses at every place of a unit, malformed payloads, parameter sets, and the way back from the
 //! packetizer.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use proptest::prelude::*;
@@ -10,6 +10,7 @@ use super::super::nal::annex_b;
 use super::super::packetize::packetize;
 use super::super::sps::tests::{baseline_sps, pps};
 use super::*;
+use crate::access_unit::MAX_UNIT_BYTES;
 use crate::codec::Codec;
 
 /// A slice NAL that begins at a macroblock: first_mb, slice_type 2 (I), pps 0.
@@ -51,7 +52,9 @@ impl Sender {
             payload: Bytes::copy_from_slice(payload),
             arrived_at: self.now,
         };
-        self.depacketizer.push(Ordered::Packet(packet)).collect()
+        let units = self.depacketizer.push(Ordered::Packet(packet)).collect();
+        self.depacketizer.check_invariants();
+        units
     }
 
     fn lose(&mut self, count: u16) {

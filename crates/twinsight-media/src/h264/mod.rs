@@ -8,6 +8,7 @@ pub mod depacketize;
 pub mod encode;
 pub mod mp4;
 pub mod nal;
+mod open_unit;
 pub mod order;
 pub mod packetize;
 pub mod parameter_sets;

@@ -55,10 +55,9 @@ struct OpenUnit {
     /// By the descriptor of its first payload.
     non_reference: bool,
     after_loss: bool,
-    /// A packet is missing or malformed.
-    broken: bool,
-    oversize: bool,
-    /// Packets were lost behind the last one that came.
+    /// What the frame is if it ends here. No data is kept unless it is complete.
+    completeness: Completeness,
+    /// Packets were lost behind the last one that came: the next packet says whether this frame had them.
     lost_behind: bool,
 }
 
@@ -92,6 +91,7 @@ impl Depacketizer {
             },
             Ordered::Restart => closed[0] = self.finish(),
         }
+        self.check_invariants();
         closed.into_iter().flatten()
     }
 
@@ -99,14 +99,16 @@ impl Depacketizer {
     pub fn finish(&mut self) -> Option<AccessUnit> {
         self.lost = true;
         let mut open = self.open.take()?;
-        open.broken |= self.marks || open.lost_behind;
+        if self.marks || open.lost_behind {
+            open.spoil();
+        }
         Some(self.close(open))
     }
 
     /// The open unit, if it is a keyframe of which nothing is missing so far.
     pub fn keyframe_under_way(&self) -> Option<UnderWay> {
         let open = self.open.as_ref()?;
-        let is_whole = !open.broken && !open.oversize && !open.lost_behind;
+        let is_whole = open.completeness == Completeness::Complete && !open.lost_behind;
         (open.picture == PictureKind::Key && is_whole).then_some(UnderWay {
             first_packet: open.received_at,
             last_packet: open.completed_at,
@@ -123,6 +125,20 @@ impl Depacketizer {
         self.last_error.take()
     }
 
+    /// Checks, where debug assertions are on, what holds between any two calls of [`push`](Self::push).
+    fn check_invariants(&self) {
+        let Some(open) = &self.open else {
+            return;
+        };
+        debug_assert!(open.data.len() <= MAX_UNIT_BYTES);
+        debug_assert_eq!(
+            open.data.is_empty(),
+            open.completeness != Completeness::Complete
+        );
+        debug_assert!(open.received_at <= open.completed_at);
+        debug_assert!(open.picture != PictureKind::None);
+    }
+
     fn packet(&mut self, packet: &RtpPacket) -> [Option<AccessUnit>; 2] {
         let mut closed = [None, None];
         // Padding that probes the bandwidth: a sequence number and no more.
@@ -135,7 +151,9 @@ impl Depacketizer {
         {
             // Its last packet is lost, or its sender marks none; that it is complete is known only now.
             open.completed_at = open.completed_at.max(packet.arrived_at);
-            open.broken |= open.lost_behind;
+            if open.lost_behind {
+                open.spoil();
+            }
             self.lost = open.lost_behind;
             closed[0] = Some(self.close(open));
         }
@@ -146,10 +164,7 @@ impl Depacketizer {
         };
         if let Err(error) = open.payload(begins, &packet.payload) {
             self.malformed(error);
-            open.broken = true;
-        }
-        if open.broken || open.oversize {
-            open.data.clear();
+            open.spoil();
         }
         if packet.marker {
             self.marks = true;
@@ -163,21 +178,13 @@ impl Depacketizer {
 
     fn close(&mut self, mut open: OpenUnit) -> AccessUnit {
         let mut header = None;
-        if !open.broken && !open.oversize {
+        if open.completeness == Completeness::Complete {
             header = FrameHeader::parse(&open.data);
             if header.is_none() {
                 self.malformed(PayloadError::Header);
-                open.broken = true;
+                open.spoil();
             }
         }
-        let completeness = if open.oversize {
-            Completeness::Oversize
-        } else if open.broken {
-            open.data.clear();
-            Completeness::Incomplete
-        } else {
-            Completeness::Complete
-        };
         let (sequence, shown) = match header {
             Some(FrameHeader::Key { size, shown }) => (Some(Sequence::Vp8 { size }), shown),
             Some(FrameHeader::Inter { shown }) => (None, shown),
@@ -192,7 +199,7 @@ impl Depacketizer {
             hidden: !shown,
             disposable: open.non_reference && open.picture != PictureKind::Key,
             sequence,
-            completeness,
+            completeness: open.completeness,
             after_loss: open.after_loss,
         }
     }
@@ -213,15 +220,16 @@ impl OpenUnit {
             picture: PictureKind::Forward,
             non_reference: false,
             after_loss,
-            broken: false,
-            oversize: false,
+            completeness: Completeness::Complete,
             lost_behind: false,
         }
     }
 
     /// Another packet of this unit came; a loss behind the one before was within the unit.
     fn continued(mut self, packet: &RtpPacket) -> Self {
-        self.broken |= std::mem::take(&mut self.lost_behind);
+        if std::mem::take(&mut self.lost_behind) {
+            self.spoil();
+        }
         self.received_at = self.received_at.min(packet.arrived_at);
         self.completed_at = self.completed_at.max(packet.arrived_at);
         self
@@ -238,15 +246,26 @@ impl OpenUnit {
                     }
                 }
                 // The start was lost: not this payload's fault, and known already.
-                (false, true) => self.broken = true,
+                (false, true) => self.spoil(),
                 (false, false) => return Err(PayloadError::Start),
             }
         }
-        self.oversize |= self.data.len() + piece.len() > MAX_UNIT_BYTES;
-        if !self.broken && !self.oversize {
+        if self.data.len() + piece.len() > MAX_UNIT_BYTES {
+            self.data.clear();
+            self.completeness = Completeness::Oversize;
+        }
+        if self.completeness == Completeness::Complete {
             self.data.extend_from_slice(piece);
         }
         Ok(())
+    }
+
+    /// Something of the frame is missing or malformed.
+    fn spoil(&mut self) {
+        self.data.clear();
+        if self.completeness == Completeness::Complete {
+            self.completeness = Completeness::Incomplete;
+        }
     }
 }
 

@@ -40,7 +40,9 @@ impl Sender {
             payload: Bytes::copy_from_slice(payload),
             arrived_at: self.now,
         };
-        self.depacketizer.push(Ordered::Packet(packet)).collect()
+        let units = self.depacketizer.push(Ordered::Packet(packet)).collect();
+        self.depacketizer.check_invariants();
+        units
     }
 
     fn lose(&mut self, count: u16) {
