@@ -8,6 +8,7 @@ use bytes::{Bytes, BytesMut};
 use crate::codec::Codec;
 use crate::h264::sps::Sps;
 use crate::picture::{Color, PictureSize};
+use crate::rtp::RtpTimestamp;
 
 /// The most bytes of an access unit; what is larger goes out as [`Completeness::Oversize`].
 pub const MAX_UNIT_BYTES: usize = 8 * 1024 * 1024;
@@ -22,8 +23,8 @@ pub struct AccessUnit {
     /// What the decoder takes: NAL units behind start codes of four bytes (H.264 Annex B), or a frame
     /// (RFC 6386 section 9.1); empty unless the unit is complete.
     pub data: Bytes,
-    /// Media time at 90 kHz.
-    pub rtp_timestamp: u32,
+    /// Media time at 90 kHz ([`VIDEO_CLOCK_HZ`](crate::rtp::VIDEO_CLOCK_HZ)).
+    pub rtp_timestamp: RtpTimestamp,
     /// Arrival of the packet that came first.
     pub received_at: Instant,
     /// Arrival of the packet that came last.

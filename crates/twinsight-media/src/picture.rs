@@ -8,6 +8,8 @@ use std::time::{Duration, Instant, SystemTime};
 use parking_lot::Mutex;
 use thiserror::Error;
 
+use crate::rtp::RtpTimestamp;
+
 /// A decoded picture. Cloning shares its planes.
 #[derive(Debug, Clone)]
 pub struct Frame {
@@ -71,8 +73,8 @@ pub struct FrameTiming {
     pub completed_at: Instant,
     /// The picture left the decoder.
     pub decoded_at: Instant,
-    /// The RTP timestamp, at 90 kHz.
-    pub rtp_timestamp: u32,
+    /// Media time of the access unit, at 90 kHz.
+    pub rtp_timestamp: RtpTimestamp,
     /// The sender's clock, from its sender reports: information, never a decision.
     pub captured_at_unix_ms: Option<u64>,
 }
@@ -328,7 +330,7 @@ mod tests {
             received_at: now,
             completed_at: now,
             decoded_at: now,
-            rtp_timestamp: 0,
+            rtp_timestamp: RtpTimestamp(0),
             captured_at_unix_ms: None,
         };
         let frame = |value: u8| {

@@ -253,6 +253,7 @@ mod tests {
     use super::*;
     use crate::access_unit::Sequence;
     use crate::picture::PictureSize;
+    use crate::rtp::RtpTimestamp;
 
     const SIZE: PictureSize = PictureSize {
         width_px: 64,
@@ -262,7 +263,7 @@ mod tests {
     fn unit(picture: PictureKind, at: Instant) -> AccessUnit {
         AccessUnit {
             data: Bytes::new(),
-            rtp_timestamp: 0,
+            rtp_timestamp: RtpTimestamp(0),
             received_at: at,
             completed_at: at,
             picture,

@@ -10,7 +10,7 @@ use crate::h264::nal::{NalType, SliceStart, annex_b};
 use crate::h264::sps::Sps;
 use crate::ledger::UnitDrop;
 use crate::picture::{Color, I420, PlanePool, Unsupported};
-use crate::rtp::RtpPacket;
+use crate::rtp::{RtpPacket, RtpTimestamp, SequenceNumber, Ssrc};
 
 macro_rules! stream {
     ($name:literal) => {{
@@ -118,8 +118,8 @@ struct Camera {
     path: ReceivePath,
     config: DecodeConfig,
     now: Instant,
-    sequence: u16,
-    timestamp: u32,
+    sequence: SequenceNumber,
+    timestamp: RtpTimestamp,
     greys: Vec<i32>,
     /// Its pictures may be anything.
     damaged: bool,
@@ -138,8 +138,8 @@ impl Camera {
             path: ReceivePath::new(&config),
             config,
             now,
-            sequence: 65_500,
-            timestamp: u32::MAX - 20_000,
+            sequence: SequenceNumber(65_500),
+            timestamp: RtpTimestamp(u32::MAX - 20_000),
             greys: Vec::new(),
             damaged: false,
             ages: Vec::new(),
@@ -182,7 +182,7 @@ impl Camera {
             sequence: self.sequence,
             timestamp: self.timestamp,
             marker,
-            ssrc: 1,
+            ssrc: Ssrc(1),
             codec: Codec::H264,
             payload: Bytes::copy_from_slice(payload),
             arrived_at: self.now,
@@ -501,7 +501,7 @@ fn a_sender_that_marks_each_nal_is_learnt_and_unlearnt() {
             camera.packet(payload, *marker);
         }
         assert_eq!(camera.greys.len(), came + 1);
-        camera.timestamp += 7200;
+        camera.timestamp = camera.timestamp.wrapping_add(7200);
     }
     assert_greys("marked as it should be", &camera.greys[before..], &GREYS);
     camera.close();
@@ -756,7 +756,7 @@ proptest! {
                         }
                         Damage::FragmentFlags(flags) if payload.len() > 1 => payload[1] = flags,
                         Damage::FragmentFlags(_) => {}
-                        Damage::SameTimestamp => camera.timestamp = camera.timestamp.wrapping_sub(7200),
+                        Damage::SameTimestamp => camera.timestamp = camera.timestamp.wrapping_add(7200_u32.wrapping_neg()),
                     }
                     let payload = [std::mem::take(&mut glued), payload].concat();
                     for _ in 0..times {

@@ -11,7 +11,7 @@ use crate::access_unit::{AccessUnit, PictureKind, Sequence};
 use crate::clock::Clock;
 use crate::ledger::{DecodeWork, ShedLevel, StreamLedger, UnitDrop};
 use crate::picture::{Color, Frame, FrameTiming, PlanePool};
-use crate::rtp::ticks_between;
+use crate::rtp::RtpTimestamp;
 use crate::rtp::timeline::Timeline;
 
 /// Macroblocks of a frame of H.264 at level 5.2, and of VP8 here: 4096 × 2304.
@@ -56,7 +56,7 @@ pub struct DecodeStream {
 #[derive(Debug)]
 struct HeldUnit {
     tag: u64,
-    rtp_timestamp: u32,
+    rtp_timestamp: RtpTimestamp,
     received_at: Instant,
     completed_at: Instant,
     captured_at_unix_ms: Option<u64>,
@@ -128,7 +128,7 @@ impl DecodeStream {
     }
 
     /// Takes a sender report of this stream.
-    pub fn sender_report(&mut self, ntp: u64, rtp_timestamp: u32) {
+    pub fn sender_report(&mut self, ntp: u64, rtp_timestamp: RtpTimestamp) {
         self.timeline.sender_report(ntp, rtp_timestamp);
     }
 
@@ -350,7 +350,7 @@ impl DecodeStream {
                 decoded.fold(
                     (first.tag, first.rtp_timestamp),
                     |(tag, timestamp), unit| {
-                        if ticks_between(timestamp, unit.rtp_timestamp) < 0 {
+                        if timestamp.is_after(unit.rtp_timestamp) {
                             (unit.tag, unit.rtp_timestamp)
                         } else {
                             (tag, timestamp)

@@ -17,8 +17,8 @@ use super::open_unit::{Gap, OpenUnit};
 use super::parameter_sets::ParameterSets;
 use super::sps::SpsError;
 use crate::access_unit::{AccessUnit, Completeness, PictureKind, Sequence, UnderWay, UnitMemory};
-use crate::rtp::RtpPacket;
 use crate::rtp::reorder::Ordered;
+use crate::rtp::{RtpPacket, RtpTimestamp, Ssrc};
 
 /// What is wrong with a payload.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
@@ -54,7 +54,7 @@ pub struct Depacketizer {
     /// From the session description: they survive a change of the source.
     declared: ParameterSets,
     sets: ParameterSets,
-    ssrc: Option<u32>,
+    ssrc: Option<Ssrc>,
     memory: UnitMemory,
     open: Option<OpenUnit>,
     /// Loss since the last unit closed.
@@ -83,7 +83,7 @@ enum Markers {
 /// A picture that a marker closed.
 #[derive(Debug, Clone, Copy)]
 struct Closed {
-    rtp_timestamp: u32,
+    rtp_timestamp: RtpTimestamp,
     /// The picture before had the same timestamp, so that timestamps tell nothing.
     repeats: bool,
 }

@@ -12,6 +12,7 @@ use super::super::sps::tests::{baseline_sps, pps};
 use super::*;
 use crate::access_unit::MAX_UNIT_BYTES;
 use crate::codec::Codec;
+use crate::rtp::SequenceNumber;
 
 /// A slice NAL that begins at a macroblock: first_mb, slice_type 2 (I), pps 0.
 fn slice(header: u8, first_mb_zero: bool, bytes: usize) -> Vec<u8> {
@@ -44,10 +45,10 @@ impl Sender {
         self.sequence += 1;
         self.now += Duration::from_millis(1);
         let packet = RtpPacket {
-            sequence: self.sequence,
-            timestamp,
+            sequence: SequenceNumber(self.sequence),
+            timestamp: RtpTimestamp(timestamp),
             marker,
-            ssrc: 1,
+            ssrc: Ssrc(1),
             codec: Codec::H264,
             payload: Bytes::copy_from_slice(payload),
             arrived_at: self.now,
@@ -58,7 +59,7 @@ impl Sender {
     }
 
     fn lose(&mut self, count: u16) {
-        let first = self.sequence + 1;
+        let first = SequenceNumber(self.sequence + 1);
         self.sequence += count;
         assert_eq!(
             self.depacketizer
@@ -80,7 +81,7 @@ impl Sender {
 fn facts(units: &[AccessUnit]) -> Vec<(u32, Completeness, bool)> {
     units
         .iter()
-        .map(|unit| (unit.rtp_timestamp, unit.completeness, unit.after_loss))
+        .map(|unit| (unit.rtp_timestamp.0, unit.completeness, unit.after_loss))
         .collect()
 }
 
@@ -229,7 +230,7 @@ fn another_source_has_other_sets_but_keeps_the_declared_ones() {
     assert_eq!(units[0].sequence.unwrap().size().width_px, 32);
     assert_eq!(sender.keyframe(2)[0].sequence.unwrap().size().width_px, 64);
     assert_eq!(sender.depacketizer.push(Ordered::Restart).count(), 0);
-    sender.depacketizer.ssrc = Some(99);
+    sender.depacketizer.ssrc = Some(Ssrc(99));
     let units = sender.send(3, true, &slice(0x65, true, 9));
     assert_eq!(units[0].sequence.unwrap().size().width_px, 32);
     assert_eq!(facts(&units), [(3, Complete, true)]);
@@ -467,7 +468,7 @@ proptest! {
         units.extend(sender.send(3, true, &slice(0x41, true, 9)));
         let after_loss = victim + 1 == payloads.len();
         for unit in &units {
-            match unit.rtp_timestamp {
+            match unit.rtp_timestamp.0 {
                 2 => prop_assert_eq!(unit.completeness, Incomplete),
                 // Between the units, or in the one before: one of them says so.
                 _ => prop_assert_eq!(unit.after_loss, after_loss),

@@ -9,7 +9,7 @@ use bytes::BytesMut;
 use super::nal::{NalType, START_CODE, is_referred_to};
 use super::sps::Sps;
 use crate::access_unit::{Completeness, MAX_UNIT_BYTES, PictureKind};
-use crate::rtp::RtpPacket;
+use crate::rtp::{RtpPacket, RtpTimestamp};
 
 /// What is missing between two units.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,7 +51,7 @@ pub(super) enum UnitState {
 pub(super) struct OpenUnit {
     /// NAL units behind start codes.
     pub(super) data: BytesMut,
-    pub(super) rtp_timestamp: u32,
+    pub(super) rtp_timestamp: RtpTimestamp,
     /// Arrival of the packet that came first.
     pub(super) received_at: Instant,
     /// Arrival of the packet that came last.

@@ -4,24 +4,26 @@
 pub mod reorder;
 pub mod sources;
 pub mod timeline;
+mod units;
 
 use std::time::Instant;
 
 use bytes::Bytes;
 
+pub use self::units::{RtpTimestamp, SequenceNumber, Ssrc, VIDEO_CLOCK_HZ};
 use crate::codec::Codec;
 
 /// An RTP packet as the decode path needs it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RtpPacket {
     /// Sequence number.
-    pub sequence: u16,
+    pub sequence: SequenceNumber,
     /// Media time at 90 kHz.
-    pub timestamp: u32,
+    pub timestamp: RtpTimestamp,
     /// The last packet of an access unit.
     pub marker: bool,
     /// The source: another one is another stream of packets.
-    pub ssrc: u32,
+    pub ssrc: Ssrc,
     /// What the payload type stands for, as negotiated.
     pub codec: Codec,
     /// What follows the header and its extensions, without padding.
@@ -40,16 +42,8 @@ pub enum Arrival {
         /// Wall-clock time of the sender, 32.32 fixed point since 1900.
         ntp: u64,
         /// The RTP timestamp of the same moment.
-        rtp_timestamp: u32,
+        rtp_timestamp: RtpTimestamp,
         /// When the socket gave it to us.
         arrived_at: Instant,
     },
-}
-
-/// Ticks of the RTP clock of video in a second.
-pub const VIDEO_CLOCK_HZ: u32 = 90_000;
-
-/// `later − earlier` of two RTP timestamps, across the wrap.
-pub fn ticks_between(earlier: u32, later: u32) -> i32 {
-    later.wrapping_sub(earlier).cast_signed()
 }

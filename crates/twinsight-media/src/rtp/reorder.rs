@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
 
-use super::{RtpPacket, VIDEO_CLOCK_HZ, ticks_between};
+use super::{RtpPacket, RtpTimestamp, SequenceNumber, Ssrc};
 
 /// The longest that a hole waits.
 pub const MAX_WAIT: Duration = Duration::from_millis(100);
@@ -33,7 +33,7 @@ pub struct Reorder {
 /// Where in which source we are.
 #[derive(Debug, Clone, Copy)]
 struct Source {
-    ssrc: u32,
+    ssrc: Ssrc,
     /// Extended sequence number of the next packet to give out.
     next: u64,
 }
@@ -46,7 +46,7 @@ pub enum Ordered {
     /// Packets that were given up.
     Lost {
         /// The first one's sequence number.
-        first: u16,
+        first: SequenceNumber,
         /// How many.
         count: u16,
     },
@@ -86,14 +86,7 @@ impl Reorder {
             self.start(packet);
             return PushOutcome::Taken;
         };
-        #[expect(
-            clippy::cast_possible_truncation,
-            reason = "the low 16 bits are the sequence number"
-        )]
-        let distance = packet
-            .sequence
-            .wrapping_sub(source.next as u16)
-            .cast_signed();
+        let distance = packet.sequence.packets_since(wrapped(source.next));
         if packet.ssrc != source.ssrc || !(-MAX_JUMP..=MAX_JUMP).contains(&distance) {
             self.finish();
             self.leftover.push_back(Ordered::Restart);
@@ -159,7 +152,7 @@ impl Reorder {
         self.jitter = Jitter::default();
         self.jitter.observe(&packet);
         // One round up, so that the extended number never goes below zero.
-        let next = u64::from(packet.sequence) + (1 << 16);
+        let next = u64::from(packet.sequence.0) + (1 << 16);
         self.source = Some(Source {
             ssrc: packet.ssrc,
             next,
@@ -175,12 +168,12 @@ impl Reorder {
 
     #[expect(
         clippy::cast_possible_truncation,
-        reason = "the low 16 bits are the sequence number, and a hole is below MAX_JUMP"
+        reason = "a hole is no longer than MAX_JUMP"
     )]
     fn give_up(&mut self, next: u64, first: u64) -> Ordered {
         self.advance(first);
         Ordered::Lost {
-            first: next as u16,
+            first: wrapped(next),
             count: (first - next) as u16,
         }
     }
@@ -202,10 +195,19 @@ impl Reorder {
     }
 }
 
+/// The sequence number that an extended one stands for: its low 16 bits.
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "the high bits count the wraps"
+)]
+fn wrapped(extended: u64) -> SequenceNumber {
+    SequenceNumber(extended as u16)
+}
+
 /// The interarrival jitter of RFC 3550 section 6.4.1.
 #[derive(Debug, Default)]
 struct Jitter {
-    last: Option<(Instant, u32)>,
+    last: Option<(Instant, RtpTimestamp)>,
     seconds: f64,
 }
 
@@ -216,8 +218,7 @@ impl Jitter {
                 .arrived_at
                 .saturating_duration_since(arrived_at)
                 .as_secs_f64();
-            let media =
-                f64::from(ticks_between(timestamp, packet.timestamp)) / f64::from(VIDEO_CLOCK_HZ);
+            let media = packet.timestamp.video_seconds_since(timestamp);
             // A pause of the sender is no jitter: nothing counts for more than a second.
             let transit = (arrival - media).abs().min(1.0);
             self.seconds += (transit - self.seconds) / 16.0;
@@ -242,10 +243,10 @@ mod tests {
 
     fn packet(sequence: u16, arrived_at: Instant) -> RtpPacket {
         RtpPacket {
-            sequence,
-            timestamp: 0,
+            sequence: SequenceNumber(sequence),
+            timestamp: RtpTimestamp(0),
             marker: false,
-            ssrc: 1,
+            ssrc: Ssrc(1),
             codec: Codec::H264,
             payload: Bytes::from(sequence.to_be_bytes().to_vec()),
             arrived_at,
@@ -331,13 +332,13 @@ mod tests {
         reorder.push(packet(1, now));
         reorder.push(packet(3, now));
         let mut other = packet(40_000, now);
-        other.ssrc = 2;
+        other.ssrc = Ssrc(2);
         assert_eq!(reorder.push(other.clone()), PushOutcome::Restarted);
         assert_eq!(
             pop_all(&mut reorder, now),
             ["1", "lost 2+1", "3", "restart", "40000"]
         );
-        other.sequence = 50_000;
+        other.sequence = SequenceNumber(50_000);
         assert_eq!(reorder.push(other), PushOutcome::Restarted);
         assert_eq!(pop_all(&mut reorder, now), ["restart", "50000"]);
     }
@@ -369,8 +370,8 @@ mod tests {
             for ordered in out {
                 let (first, count) = match ordered {
                     Ordered::Packet(packet) => {
-                        prop_assert!(sent.contains(&packet.sequence.wrapping_sub(start)));
-                        prop_assert_eq!(&packet.payload[..], packet.sequence.to_be_bytes());
+                        prop_assert!(sent.contains(&packet.sequence.0.wrapping_sub(start)));
+                        prop_assert_eq!(&packet.payload[..], packet.sequence.0.to_be_bytes());
                         (packet.sequence, 1)
                     }
                     Ordered::Lost { first, count } => (first, count),
@@ -390,8 +391,8 @@ mod tests {
             for (sequence, ssrc, pause) in arrivals {
                 now += Duration::from_millis(pause);
                 let mut packet = packet(sequence, now);
-                packet.ssrc = ssrc;
-                packet.timestamp = u32::from(sequence).wrapping_mul(77_777);
+                packet.ssrc = Ssrc(ssrc);
+                packet.timestamp = RtpTimestamp(u32::from(sequence).wrapping_mul(77_777));
                 taken += usize::from(matches!(reorder.push(packet), PushOutcome::Taken | PushOutcome::Restarted));
                 given += std::iter::from_fn(|| reorder.pop(now)).filter(|o| matches!(o, Ordered::Packet(_))).count();
                 prop_assert!(reorder.leftover.is_empty() && reorder.wait() <= MAX_WAIT);

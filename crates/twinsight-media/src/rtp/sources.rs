@@ -8,7 +8,7 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use super::RtpPacket;
+use super::{RtpPacket, SequenceNumber, Ssrc};
 
 /// Packets in sequence after which a source counts.
 const MIN_SEQUENTIAL: u32 = 2;
@@ -36,14 +36,14 @@ const MAX_HELD_BYTES: usize = 2 * 1024 * 1024;
 #[derive(Debug, Default)]
 pub struct Sources {
     /// As the description names them.
-    declared: Vec<u32>,
+    declared: Vec<Ssrc>,
     main: Option<Main>,
     probation: Vec<Probation>,
 }
 
 #[derive(Debug)]
 struct Main {
-    ssrc: u32,
+    ssrc: Ssrc,
     chosen_at: Instant,
     last_at: Instant,
     pauses: Pauses,
@@ -59,8 +59,8 @@ struct Pauses {
 
 #[derive(Debug)]
 struct Probation {
-    ssrc: u32,
-    next: u16,
+    ssrc: Ssrc,
+    next: SequenceNumber,
     sequential: u32,
     last_at: Instant,
     /// For how long it has sent since the main source was heard, each pause counted up to a bound.
@@ -81,17 +81,17 @@ pub struct Taken {
 
 impl Sources {
     /// What the other side's description names, in its order. The main source stays.
-    pub fn declare(&mut self, sources: Vec<u32>) {
+    pub fn declare(&mut self, sources: Vec<Ssrc>) {
         self.declared = sources;
     }
 
     /// The source that is taken.
-    pub fn main(&self) -> Option<u32> {
+    pub fn main(&self) -> Option<Ssrc> {
         self.main.as_ref().map(|main| main.ssrc)
     }
 
     /// The source says goodbye (RFC 3550 section 6.6).
-    pub fn goodbye(&mut self, ssrc: u32) {
+    pub fn goodbye(&mut self, ssrc: Ssrc) {
         self.main.take_if(|main| main.ssrc == ssrc);
     }
 
@@ -139,7 +139,7 @@ impl Sources {
     }
 
     /// Whether a source that has just sent is to be the main one.
-    fn gives_way(&self, ssrc: u32, now: Instant) -> bool {
+    fn gives_way(&self, ssrc: Ssrc, now: Instant) -> bool {
         let rank = |ssrc| self.declared.iter().position(|each| *each == ssrc);
         let rank = |ssrc| rank(ssrc).unwrap_or(usize::MAX);
         let challenger = self.probation.iter().find(|each| each.ssrc == ssrc);
@@ -270,13 +270,14 @@ mod tests {
 
     use super::*;
     use crate::codec::Codec;
+    use crate::rtp::RtpTimestamp;
 
     fn packet(ssrc: u32, sequence: u16, arrived_at: Instant) -> RtpPacket {
         RtpPacket {
-            sequence,
-            timestamp: 0,
+            sequence: SequenceNumber(sequence),
+            timestamp: RtpTimestamp(0),
             marker: false,
-            ssrc,
+            ssrc: Ssrc(ssrc),
             codec: Codec::H264,
             payload: Bytes::from_static(b"x"),
             arrived_at,
@@ -290,7 +291,7 @@ mod tests {
         for (ssrc, sequence, ms) in packets {
             let packet = packet(*ssrc, *sequence, start + Duration::from_millis(*ms));
             refused += sources
-                .take(packet, |p| given.push((p.ssrc, p.sequence)))
+                .take(packet, |p| given.push((p.ssrc.0, p.sequence.0)))
                 .refused;
         }
         (given, refused)
@@ -346,9 +347,9 @@ mod tests {
             pairs.collect()
         };
         let mut sources = Sources::default();
-        sources.declare(vec![1, 2]);
+        sources.declare(vec![Ssrc(1), Ssrc(2)]);
         let (given, _) = run(&mut sources, &two(0, 50));
-        assert_eq!(sources.main(), Some(1));
+        assert_eq!(sources.main(), Some(Ssrc(1)));
         let first = given.iter().position(|(ssrc, _)| *ssrc == 1).unwrap();
         assert!(
             first <= 2 && given[first..].iter().all(|(ssrc, _)| *ssrc == 1),
@@ -411,14 +412,14 @@ mod tests {
         packets.extend((0..8_000_u16).map(|n| (2, n, 12_000 + u64::from(n) / 10)));
         let mut sources = Sources::default();
         run(&mut sources, &packets);
-        assert_eq!(sources.main(), Some(2));
+        assert_eq!(sources.main(), Some(Ssrc(2)));
     }
 
     #[test]
     fn a_goodbye_makes_room_at_once() {
         let mut sources = Sources::default();
         run(&mut sources, &[(1, 0, 0), (1, 1, 0)]);
-        sources.goodbye(1);
+        sources.goodbye(Ssrc(1));
         assert_eq!(sources.main(), None);
         let (given, _) = run(&mut sources, &[(2, 5, 1), (2, 6, 1)]);
         assert_eq!(given, [(2, 5), (2, 6)]);
@@ -431,7 +432,7 @@ mod tests {
         packets.extend((0..180_u16).map(|n| (2, n, u64::from(n) * 20 + 1)));
         packets.sort_by_key(|(_, _, ms)| *ms);
         let mut sources = Sources::default();
-        sources.declare(vec![1]);
+        sources.declare(vec![Ssrc(1)]);
         let (given, _) = run(&mut sources, &packets);
         let of_main = given.iter().filter(|(ssrc, _)| *ssrc == 1).count();
         assert!(of_main >= 9, "{of_main} {given:?}");
@@ -444,7 +445,7 @@ mod tests {
             declared in prop::collection::vec(0_u32..12, 0..3),
         ) {
             let mut sources = Sources::default();
-            sources.declare(declared);
+            sources.declare(declared.into_iter().map(Ssrc).collect());
             let mut ms = 0;
             let packets: Vec<_> = packets.into_iter().map(|(ssrc, sequence, pause)| {
                 ms += pause;

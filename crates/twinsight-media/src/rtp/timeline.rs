@@ -1,7 +1,7 @@
 //! The sender's clock: RTCP sender reports come in (RFC 3550 section 6.4.1), RTP timestamps become
 //! milliseconds since 1970. Information for events, never a decision.
 
-use super::{VIDEO_CLOCK_HZ, ticks_between};
+use super::{RtpTimestamp, VIDEO_CLOCK_HZ};
 
 /// Seconds from the epoch of NTP, 1900, to that of Unix, 1970.
 const NTP_TO_UNIX_S: i64 = 2_208_988_800;
@@ -15,12 +15,12 @@ pub struct Timeline {
 #[derive(Debug, Clone, Copy)]
 struct Report {
     unix_ms: i64,
-    rtp_timestamp: u32,
+    rtp_timestamp: RtpTimestamp,
 }
 
 impl Timeline {
     /// Takes a sender report: 64 bits of NTP time (32.32 fixed point) and the RTP timestamp of then.
-    pub fn sender_report(&mut self, ntp: u64, rtp_timestamp: u32) {
+    pub fn sender_report(&mut self, ntp: u64, rtp_timestamp: RtpTimestamp) {
         // A sender without a wall clock sends 0 (section 6.4.1).
         self.report = (ntp != 0).then(|| Report {
             unix_ms: ntp_to_unix_ms(ntp),
@@ -34,9 +34,9 @@ impl Timeline {
     }
 
     /// Milliseconds since 1970 of an RTP timestamp, once a report has come.
-    pub fn captured_at_unix_ms(&self, rtp_timestamp: u32) -> Option<u64> {
+    pub fn captured_at_unix_ms(&self, rtp_timestamp: RtpTimestamp) -> Option<u64> {
         let report = self.report?;
-        let ticks = i64::from(ticks_between(report.rtp_timestamp, rtp_timestamp));
+        let ticks = i64::from(rtp_timestamp.ticks_since(report.rtp_timestamp));
         let unix_ms = report.unix_ms + ticks * 1000 / i64::from(VIDEO_CLOCK_HZ);
         u64::try_from(unix_ms).ok()
     }
@@ -60,28 +60,26 @@ mod tests {
     #[test]
     fn timestamps_before_and_after_the_report() {
         let mut timeline = Timeline::default();
-        assert_eq!(timeline.captured_at_unix_ms(0), None);
-        timeline.sender_report(NTP, 100);
-        assert_eq!(timeline.captured_at_unix_ms(100), Some(1_795_359_600_500));
-        assert_eq!(
-            timeline.captured_at_unix_ms(100 + 90),
-            Some(1_795_359_600_501)
-        );
-        assert_eq!(
-            timeline.captured_at_unix_ms(100_u32.wrapping_sub(90_000)),
-            Some(1_795_359_599_500)
-        );
+        let at = RtpTimestamp;
+        assert_eq!(timeline.captured_at_unix_ms(at(0)), None);
+        timeline.sender_report(NTP, at(100));
+        let captured_at = |ticks| timeline.captured_at_unix_ms(at(ticks));
+        assert_eq!(captured_at(100), Some(1_795_359_600_500));
+        assert_eq!(captured_at(100 + 90), Some(1_795_359_600_501));
+        let second_before = 100_u32.wrapping_sub(90_000);
+        assert_eq!(captured_at(second_before), Some(1_795_359_599_500));
         timeline.reset();
-        assert_eq!(timeline.captured_at_unix_ms(100), None);
+        assert_eq!(timeline.captured_at_unix_ms(at(100)), None);
     }
 
     #[test]
     fn zero_means_no_clock_and_2036_comes() {
         let mut timeline = Timeline::default();
-        timeline.sender_report(0, 1);
-        assert_eq!(timeline.captured_at_unix_ms(1), None);
+        let now = RtpTimestamp(1);
+        timeline.sender_report(0, now);
+        assert_eq!(timeline.captured_at_unix_ms(now), None);
         // 2036-02-07T06:28:16Z is era 1, second 0.
-        timeline.sender_report(1 << 31, 1);
-        assert_eq!(timeline.captured_at_unix_ms(1), Some(2_085_978_496_500));
+        timeline.sender_report(1 << 31, now);
+        assert_eq!(timeline.captured_at_unix_ms(now), Some(2_085_978_496_500));
     }
 }

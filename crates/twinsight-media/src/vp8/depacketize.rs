@@ -14,8 +14,8 @@ use super::header::{FrameHeader, is_key};
 use crate::access_unit::{
     AccessUnit, Completeness, MAX_UNIT_BYTES, PictureKind, Sequence, UnderWay, UnitMemory,
 };
-use crate::rtp::RtpPacket;
 use crate::rtp::reorder::Ordered;
+use crate::rtp::{RtpPacket, RtpTimestamp};
 
 /// What is wrong with a payload.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
@@ -47,7 +47,7 @@ pub struct Depacketizer {
 #[derive(Debug)]
 struct OpenUnit {
     data: BytesMut,
-    rtp_timestamp: u32,
+    rtp_timestamp: RtpTimestamp,
     received_at: Instant,
     completed_at: Instant,
     /// By the first byte of the frame, where that came.

@@ -8,6 +8,7 @@ use proptest::prelude::*;
 use super::super::header::tests::key_header;
 use super::*;
 use crate::codec::Codec;
+use crate::rtp::{SequenceNumber, Ssrc};
 
 /// Descriptors with a picture id of 15 bits: of the first payload of a frame, and of the others.
 const FIRST: [u8; 4] = [0x90, 0x80, 0x81, 0x02];
@@ -32,10 +33,10 @@ impl Sender {
         self.sequence += 1;
         self.now += Duration::from_millis(1);
         let packet = RtpPacket {
-            sequence: self.sequence,
-            timestamp,
+            sequence: SequenceNumber(self.sequence),
+            timestamp: RtpTimestamp(timestamp),
             marker,
-            ssrc: 1,
+            ssrc: Ssrc(1),
             codec: Codec::Vp8,
             payload: Bytes::copy_from_slice(payload),
             arrived_at: self.now,
@@ -46,7 +47,7 @@ impl Sender {
     }
 
     fn lose(&mut self, count: u16) {
-        let first = self.sequence + 1;
+        let first = SequenceNumber(self.sequence + 1);
         self.sequence += count;
         assert_eq!(
             self.depacketizer
@@ -77,7 +78,7 @@ const INTER: [u8; 5] = [0x11, 0, 0, 8, 9];
 fn facts(units: &[AccessUnit]) -> Vec<(u32, Completeness, bool)> {
     units
         .iter()
-        .map(|unit| (unit.rtp_timestamp, unit.completeness, unit.after_loss))
+        .map(|unit| (unit.rtp_timestamp.0, unit.completeness, unit.after_loss))
         .collect()
 }
 
@@ -303,7 +304,7 @@ proptest! {
         }
         units.extend(sender.send(3, true, &first(&INTER)));
         for unit in &units {
-            match unit.rtp_timestamp {
+            match unit.rtp_timestamp.0 {
                 2 => prop_assert_eq!(unit.completeness, Incomplete),
                 _ => prop_assert_eq!(unit.after_loss, victim + 1 == pieces),
             }

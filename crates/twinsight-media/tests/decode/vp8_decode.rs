@@ -42,20 +42,27 @@ fn each_picture_is_that_of_ffmpeg_and_hidden_frames_are_counted() {
 fn one_after_the_other(parts: &[&[RtpPacket]]) -> Vec<RtpPacket> {
     let mut all: Vec<RtpPacket> = Vec::new();
     for part in parts {
-        let (sequence, timestamp) = all.last().map_or((0, 0), |last| {
-            (last.sequence.wrapping_add(1), last.timestamp + 3000)
+        let (sequence, timestamp) = all.last().map_or_else(Default::default, |last| {
+            (
+                last.sequence.wrapping_add(1),
+                last.timestamp.wrapping_add(3000),
+            )
         });
         let first = &part[0];
         all.extend(part.iter().map(|packet| {
             RtpPacket {
-                sequence: packet
-                    .sequence
-                    .wrapping_sub(first.sequence)
-                    .wrapping_add(sequence),
-                timestamp: packet
-                    .timestamp
-                    .wrapping_sub(first.timestamp)
-                    .wrapping_add(timestamp),
+                sequence: sequence.wrapping_add(
+                    packet
+                        .sequence
+                        .packets_since(first.sequence)
+                        .cast_unsigned(),
+                ),
+                timestamp: timestamp.wrapping_add(
+                    packet
+                        .timestamp
+                        .ticks_since(first.timestamp)
+                        .cast_unsigned(),
+                ),
                 ..packet.clone()
             }
         }));
