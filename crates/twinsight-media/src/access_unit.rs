@@ -8,7 +8,7 @@ use bytes::{Bytes, BytesMut};
 use crate::codec::Codec;
 use crate::h264::sps::Sps;
 use crate::picture::{Color, PictureSize};
-use crate::rtp::RtpTimestamp;
+use crate::rtp::{PacketId, RtpTimestamp};
 
 /// The most bytes of an access unit; what is larger goes out as [`Completeness::Oversize`].
 pub const MAX_UNIT_BYTES: usize = 8 * 1024 * 1024;
@@ -29,6 +29,8 @@ pub struct AccessUnit {
     pub received_at: Instant,
     /// Arrival of the packet that came last.
     pub completed_at: Instant,
+    /// The packet that came last in the order of sequence numbers.
+    pub last_packet: PacketId,
     /// What kind of picture it holds.
     pub picture: PictureKind,
     /// It is decoded for the sake of later ones and never shown: an alternate reference frame of VP8.

@@ -253,7 +253,7 @@ mod tests {
     use super::*;
     use crate::access_unit::Sequence;
     use crate::picture::PictureSize;
-    use crate::rtp::RtpTimestamp;
+    use crate::rtp::{PacketId, RtpTimestamp, SequenceNumber, Ssrc};
 
     const SIZE: PictureSize = PictureSize {
         width_px: 64,
@@ -266,6 +266,11 @@ mod tests {
             rtp_timestamp: RtpTimestamp(0),
             received_at: at,
             completed_at: at,
+            last_packet: PacketId {
+                ssrc: Ssrc(1),
+                sequence: SequenceNumber(0),
+                arrived_at: at,
+            },
             picture,
             hidden: false,
             disposable: false,

@@ -19,8 +19,8 @@ use crate::h264::depacketize as h264;
 use crate::h264::parameter_sets::ParameterSets;
 use crate::ledger::{ShedLevel, StreamLedger};
 use crate::picture::Frame;
-use crate::rtp::Arrival;
 use crate::rtp::reorder::{Ordered, Reorder};
+use crate::rtp::{Arrival, PacketId};
 use crate::vp8::depacketize as vp8;
 
 /// Default of [`DecodeConfig::nack_interval`].
@@ -72,9 +72,19 @@ impl DecodeConfig {
     }
 }
 
-/// What went wrong with the stream's input; counted already, for the log.
+/// What went wrong with the stream's input. It is counted already, and said for the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
-pub enum PathError {
+#[error("{kind} ({packet})")]
+pub struct PathError {
+    /// What went wrong.
+    pub kind: PathErrorKind,
+    /// The malformed packet, or the last one of the unit that gave no picture.
+    pub packet: PacketId,
+}
+
+/// What may go wrong with a stream's input.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+pub enum PathErrorKind {
     /// A malformed payload of H.264.
     #[error("a malformed H.264 payload spoiled an access unit: {0}")]
     H264(#[from] h264::PayloadError),
@@ -84,6 +94,15 @@ pub enum PathError {
     /// A unit without a picture.
     #[error(transparent)]
     Decoder(#[from] DecoderError),
+}
+
+impl<E: Into<PathErrorKind>> From<(E, PacketId)> for PathError {
+    fn from((error, packet): (E, PacketId)) -> Self {
+        Self {
+            kind: error.into(),
+            packet,
+        }
+    }
 }
 
 /// Reorder, depacketizers and decoder of one stream. Its sender may use one codec after the other, as far as both were

@@ -11,8 +11,8 @@ use crate::access_unit::{AccessUnit, PictureKind, Sequence};
 use crate::clock::Clock;
 use crate::ledger::{DecodeWork, ShedLevel, StreamLedger, UnitDrop};
 use crate::picture::{Color, Frame, FrameTiming, PlanePool};
-use crate::rtp::RtpTimestamp;
 use crate::rtp::timeline::Timeline;
+use crate::rtp::{PacketId, RtpTimestamp};
 
 /// Macroblocks of a frame of H.264 at level 5.2, and of VP8 here: 4096 × 2304.
 const MAX_MACROBLOCKS: usize = 36_864;
@@ -46,7 +46,9 @@ pub struct DecodeStream {
     next_tag: u64,
     /// Reused between calls.
     pictures: Vec<Picture>,
-    last_error: Option<DecoderError>,
+    /// The last packet of the unit that was pushed last.
+    last_packet: Option<PacketId>,
+    last_error: Option<(DecoderError, PacketId)>,
     stopped: bool,
     /// Of the thread, when a unit was last through the decoder.
     cpu: Option<Duration>,
@@ -88,6 +90,7 @@ impl DecodeStream {
             held: VecDeque::new(),
             next_tag: 1,
             pictures: Vec::new(),
+            last_packet: None,
             last_error: None,
             stopped: false,
             cpu: None,
@@ -103,6 +106,7 @@ impl DecodeStream {
         on_frame: &mut dyn FnMut(Frame),
     ) -> bool {
         self.ledger.receive_unit();
+        self.last_packet = Some(unit.last_packet);
         if self.stopped {
             self.ledger.drop_unit(UnitDrop::Shutdown);
             return false;
@@ -150,8 +154,8 @@ impl DecodeStream {
         self.gate.deadline()
     }
 
-    /// Why the last unit was refused, once.
-    pub fn take_error(&mut self) -> Option<DecoderError> {
+    /// Why the last unit was refused and which packet ended it, once.
+    pub fn take_error(&mut self) -> Option<(DecoderError, PacketId)> {
         self.last_error.take()
     }
 
@@ -305,9 +309,13 @@ impl DecodeStream {
 
     /// The decoder's state is not known any more: the next keyframe gets a fresh one.
     fn fail(&mut self, error: DecoderError, now: Instant) {
-        self.last_error = Some(error);
+        self.note(error);
         self.gate.close(KeyframeReason::DecodeError, now);
         self.decoder = None;
+    }
+
+    fn note(&mut self, error: DecoderError) {
+        self.last_error = self.last_packet.map(|packet| (error, packet));
     }
 
     /// Gets every picture out of the decoder; units that gave none are dropped for `reason`.
@@ -318,7 +326,7 @@ impl DecodeStream {
             && let Some(mut decoder) = self.decoder.take()
             && let Err(error) = decoder.drain(&self.pool, &*self.clock, &mut pictures)
         {
-            self.last_error = Some(error);
+            self.note(error);
         }
         self.assign(&mut pictures);
         self.pictures = pictures;

@@ -18,7 +18,7 @@ use super::parameter_sets::ParameterSets;
 use super::sps::SpsError;
 use crate::access_unit::{AccessUnit, Completeness, PictureKind, Sequence, UnderWay, UnitMemory};
 use crate::rtp::reorder::Ordered;
-use crate::rtp::{RtpPacket, RtpTimestamp, Ssrc};
+use crate::rtp::{PacketId, RtpPacket, RtpTimestamp, Ssrc};
 
 /// What is wrong with a payload.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
@@ -50,7 +50,7 @@ pub enum PayloadError {
 #[derive(Debug)]
 pub struct Depacketizer {
     malformed: u64,
-    last_error: Option<PayloadError>,
+    last_error: Option<(PayloadError, PacketId)>,
     /// From the session description: they survive a change of the source.
     declared: ParameterSets,
     sets: ParameterSets,
@@ -152,8 +152,8 @@ impl Depacketizer {
         std::mem::take(&mut self.malformed)
     }
 
-    /// What was wrong with the last malformed payload, once.
-    pub fn take_error(&mut self) -> Option<PayloadError> {
+    /// What was wrong with the last malformed payload and which packet had it, once.
+    pub fn take_error(&mut self) -> Option<(PayloadError, PacketId)> {
         self.last_error.take()
     }
 
@@ -265,7 +265,7 @@ impl Depacketizer {
     fn note(&mut self, open: &mut OpenUnit, result: Result<(), PayloadError>) {
         if let Err(error) = result {
             self.malformed += 1;
-            self.last_error = Some(error);
+            self.last_error = Some((error, open.last_packet));
             open.spoil();
         }
     }
@@ -295,6 +295,7 @@ impl Depacketizer {
             rtp_timestamp: open.rtp_timestamp,
             received_at: open.received_at,
             completed_at: open.completed_at,
+            last_packet: open.last_packet,
             picture: open.picture,
             hidden: false,
             disposable,

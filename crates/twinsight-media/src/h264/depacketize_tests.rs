@@ -281,7 +281,9 @@ fn malformed_payloads_are_counted_and_spoil_their_unit() {
         let units = sender.send(2, true, payload);
         assert_eq!(facts(&units), [(2, Incomplete, false)], "{payload:02x?}");
         assert_eq!(sender.depacketizer.malformed, 1, "{payload:02x?}");
-        assert!(sender.depacketizer.take_error().is_some());
+        let (_, packet) = sender.depacketizer.take_error().unwrap();
+        assert_eq!((packet.ssrc.0, packet.sequence.0), (1, sender.sequence));
+        assert_eq!(packet.arrived_at, sender.now);
         assert_eq!(
             facts(&sender.send(3, true, &slice(0x41, true, 9))),
             [(3, Complete, false)]

@@ -9,7 +9,7 @@ use bytes::BytesMut;
 use super::nal::{NalType, START_CODE, is_referred_to};
 use super::sps::Sps;
 use crate::access_unit::{Completeness, MAX_UNIT_BYTES, PictureKind};
-use crate::rtp::{RtpPacket, RtpTimestamp};
+use crate::rtp::{PacketId, RtpPacket, RtpTimestamp};
 
 /// What is missing between two units.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,6 +56,8 @@ pub(super) struct OpenUnit {
     pub(super) received_at: Instant,
     /// Arrival of the packet that came last.
     pub(super) completed_at: Instant,
+    /// The packet that came last in the order of sequence numbers.
+    pub(super) last_packet: PacketId,
     /// What was lost before this unit.
     pub(super) gap: Gap,
     /// Packets lost behind the last one that came: the next packet says whether this unit had them.
@@ -102,6 +104,7 @@ impl OpenUnit {
             rtp_timestamp: packet.timestamp,
             received_at: packet.arrived_at,
             completed_at: packet.arrived_at,
+            last_packet: packet.id(),
             gap,
             lost_behind: 0,
             picture: PictureKind::None,
@@ -119,6 +122,7 @@ impl OpenUnit {
             self.spoil();
             self.lost_behind = 0;
         }
+        self.last_packet = packet.id();
         self.received_at = self.received_at.min(packet.arrived_at);
         self.completed_at = self.completed_at.max(packet.arrived_at);
         self

@@ -6,6 +6,7 @@ pub mod sources;
 pub mod timeline;
 mod units;
 
+use std::fmt;
 use std::time::Instant;
 
 use bytes::Bytes;
@@ -30,6 +31,34 @@ pub struct RtpPacket {
     pub payload: Bytes,
     /// When the socket gave it to us.
     pub arrived_at: Instant,
+}
+
+/// Which packet it was: enough to find it in a capture of the network.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PacketId {
+    /// The source that sent it.
+    pub ssrc: Ssrc,
+    /// Its number among the packets of the source.
+    pub sequence: SequenceNumber,
+    /// When the socket gave it to us.
+    pub arrived_at: Instant,
+}
+
+impl RtpPacket {
+    /// What tells it from all others.
+    pub(crate) fn id(&self) -> PacketId {
+        PacketId {
+            ssrc: self.ssrc,
+            sequence: self.sequence,
+            arrived_at: self.arrived_at,
+        }
+    }
+}
+
+impl fmt::Display for PacketId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "SSRC {}, sequence number {}", self.ssrc, self.sequence)
+    }
 }
 
 /// What arrives of a stream.

@@ -15,7 +15,7 @@ use crate::access_unit::{
     AccessUnit, Completeness, MAX_UNIT_BYTES, PictureKind, Sequence, UnderWay, UnitMemory,
 };
 use crate::rtp::reorder::Ordered;
-use crate::rtp::{RtpPacket, RtpTimestamp};
+use crate::rtp::{PacketId, RtpPacket, RtpTimestamp};
 
 /// What is wrong with a payload.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
@@ -35,7 +35,7 @@ pub enum PayloadError {
 #[derive(Debug)]
 pub struct Depacketizer {
     malformed: u64,
-    last_error: Option<PayloadError>,
+    last_error: Option<(PayloadError, PacketId)>,
     memory: UnitMemory,
     open: Option<OpenUnit>,
     /// Something was lost since the last unit closed.
@@ -50,6 +50,8 @@ struct OpenUnit {
     rtp_timestamp: RtpTimestamp,
     received_at: Instant,
     completed_at: Instant,
+    /// The packet that came last in the order of sequence numbers.
+    last_packet: PacketId,
     /// By the first byte of the frame, where that came.
     picture: PictureKind,
     /// By the descriptor of its first payload.
@@ -120,8 +122,8 @@ impl Depacketizer {
         std::mem::take(&mut self.malformed)
     }
 
-    /// What was wrong with the last malformed payload, once.
-    pub fn take_error(&mut self) -> Option<PayloadError> {
+    /// What was wrong with the last malformed payload and which packet had it, once.
+    pub fn take_error(&mut self) -> Option<(PayloadError, PacketId)> {
         self.last_error.take()
     }
 
@@ -163,7 +165,7 @@ impl Depacketizer {
             None => OpenUnit::new(packet, self.lost, self.memory.begin()),
         };
         if let Err(error) = open.payload(begins, &packet.payload) {
-            self.malformed(error);
+            self.malformed(error, open.last_packet);
             open.spoil();
         }
         if packet.marker {
@@ -181,7 +183,7 @@ impl Depacketizer {
         if open.completeness == Completeness::Complete {
             header = FrameHeader::parse(&open.data);
             if header.is_none() {
-                self.malformed(PayloadError::Header);
+                self.malformed(PayloadError::Header, open.last_packet);
                 open.spoil();
             }
         }
@@ -195,6 +197,7 @@ impl Depacketizer {
             rtp_timestamp: open.rtp_timestamp,
             received_at: open.received_at,
             completed_at: open.completed_at,
+            last_packet: open.last_packet,
             picture: open.picture,
             hidden: !shown,
             disposable: open.non_reference && open.picture != PictureKind::Key,
@@ -204,9 +207,9 @@ impl Depacketizer {
         }
     }
 
-    fn malformed(&mut self, error: PayloadError) {
+    fn malformed(&mut self, error: PayloadError, packet: PacketId) {
         self.malformed += 1;
-        self.last_error = Some(error);
+        self.last_error = Some((error, packet));
     }
 }
 
@@ -217,6 +220,7 @@ impl OpenUnit {
             rtp_timestamp: packet.timestamp,
             received_at: packet.arrived_at,
             completed_at: packet.arrived_at,
+            last_packet: packet.id(),
             picture: PictureKind::Forward,
             non_reference: false,
             after_loss,
@@ -230,6 +234,7 @@ impl OpenUnit {
         if std::mem::take(&mut self.lost_behind) {
             self.spoil();
         }
+        self.last_packet = packet.id();
         self.received_at = self.received_at.min(packet.arrived_at);
         self.completed_at = self.completed_at.max(packet.arrived_at);
         self

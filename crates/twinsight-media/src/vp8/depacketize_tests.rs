@@ -261,7 +261,8 @@ fn malformed_payloads_are_counted_and_spoil_their_unit() {
         let units = sender.send(2, true, payload);
         assert_eq!(facts(&units), [(2, Incomplete, false)], "{payload:02x?}");
         assert_eq!(sender.depacketizer.malformed, 1, "{payload:02x?}");
-        assert_eq!(sender.depacketizer.take_error(), Some(error));
+        let (found, packet) = sender.depacketizer.take_error().unwrap();
+        assert_eq!((found, packet.sequence.0), (error, sender.sequence));
         assert_eq!(
             facts(&sender.send(3, true, &first(&INTER))),
             [(3, Complete, false)]

@@ -13,7 +13,7 @@ use bytes::Bytes;
 use twinsight_media::codec::Codec;
 use twinsight_media::decode::decoder::DecoderError;
 use twinsight_media::decode::gate::KeyframeReason;
-use twinsight_media::decode::path::PathError;
+use twinsight_media::decode::path::{PathError, PathErrorKind};
 use twinsight_media::ledger::UnitDrop;
 use twinsight_media::rtp::RtpPacket;
 
@@ -143,7 +143,10 @@ fn a_picture_that_is_too_large_is_refused_and_a_keyframe_asked_for() {
     simulation.play(&large, &mut |_| panic!("it is refused"));
     assert!(matches!(
         simulation.errors[..],
-        [PathError::Decoder(DecoderError::TooLarge(_))]
+        [PathError {
+            kind: PathErrorKind::Decoder(DecoderError::TooLarge(_)),
+            ..
+        }]
     ));
     assert_eq!(simulation.requests.len(), 1);
 }
@@ -163,7 +166,8 @@ fn a_frame_that_its_sender_cut_gives_no_picture() {
         assert_eq!(pictures, recording.sha256[..unit], "unit {unit}");
         assert!(matches!(
             simulation.errors[..],
-            [PathError::Decoder(DecoderError::Refused(_))]
+            [PathError { kind: PathErrorKind::Decoder(DecoderError::Refused(_)), packet }]
+                if packet.sequence == sent[last].sequence
         ));
         assert_eq!(simulation.requests[0].1, KeyframeReason::DecodeError);
     }
@@ -202,5 +206,11 @@ fn malformed_payloads_are_counted_as_those_of_vp8() {
     simulation.play(&sent, &mut |_| {});
     let count = |kind| simulation.config.ledger.malformed_payloads(kind);
     assert_eq!((count(Codec::Vp8), count(Codec::H264)), (1, 0));
-    assert!(matches!(simulation.errors[..], [PathError::Vp8(_)]));
+    assert!(matches!(
+        simulation.errors[..],
+        [PathError {
+            kind: PathErrorKind::Vp8(_),
+            ..
+        }]
+    ));
 }
