@@ -36,8 +36,8 @@ impl MediaPacket {
     pub(super) fn of_video(packet: &RtpPacket) -> Self {
         Self {
             payload: packet.payload.clone(),
-            rtp_timestamp: packet.timestamp,
-            sequence: packet.sequence,
+            rtp_timestamp: packet.timestamp.0,
+            sequence: packet.sequence.0,
             marker: packet.marker,
             received_at: packet.arrived_at,
         }

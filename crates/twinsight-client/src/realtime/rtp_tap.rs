@@ -193,10 +193,10 @@ impl RtpTap {
                         arrived_at: message.now,
                     }),
                     Some(Content::Video(codec)) => Inbound::Rtp(RtpPacket {
-                        sequence: header.sequence_number,
-                        timestamp: header.timestamp,
+                        sequence: header.sequence_number.into(),
+                        timestamp: header.timestamp.into(),
                         marker: header.marker,
-                        ssrc: header.ssrc,
+                        ssrc: header.ssrc.into(),
                         codec,
                         payload: packet.payload.clone(),
                         arrived_at: message.now,
