@@ -6,7 +6,6 @@ use std::time::Instant;
 use bytes::{Bytes, BytesMut};
 
 use crate::codec::Codec;
-use crate::h264::sps::Sps;
 use crate::picture::{Color, PictureSize};
 use crate::rtp::{PacketId, RtpTimestamp};
 
@@ -14,8 +13,6 @@ use crate::rtp::{PacketId, RtpTimestamp};
 pub const MAX_UNIT_BYTES: usize = 8 * 1024 * 1024;
 /// A unit larger than this does not leave its memory to the next ones.
 const MAX_KEPT_BYTES: usize = 1024 * 1024;
-/// Luma samples along the edge of a macroblock, in both codecs.
-const MACROBLOCK_PX: usize = 16;
 
 /// All that was coded of one picture.
 #[derive(Debug, Clone)]
@@ -80,14 +77,33 @@ pub enum Completeness {
 
 /// What holds from one keyframe to the next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Sequence {
-    /// The sequence parameter set of the picture's first slice.
-    H264(Sps),
-    /// The header of a key frame, which says no more than this. Interframes have none.
-    Vp8 {
-        /// Size of the pictures.
-        size: PictureSize,
+pub struct Sequence {
+    /// Which decoder it takes.
+    pub codec: Codec,
+    /// Size of the pictures after cropping.
+    pub size: PictureSize,
+    /// Macroblocks of a picture before cropping.
+    pub macroblocks: usize,
+    /// How YUV maps to RGB.
+    pub color: Color,
+    /// In which order its pictures are shown.
+    pub output: OutputOrder,
+    /// The decoder gives its pictures some units late and has to be drained.
+    pub delays_output: bool,
+}
+
+/// In which order the pictures of a sequence are shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OutputOrder {
+    /// In the order of decoding.
+    Decoding,
+    /// In the order of their timestamps: at most so many pictures precede another in decoding and follow it in output.
+    Reordered {
+        /// `max_num_reorder_frames` (H.264 Annex E).
+        frames: u32,
     },
+    /// The sequence does not say; if it has B slices, in the order of their timestamps.
+    Undeclared,
 }
 
 /// Memory that a stream's units are put together in, one after the other: once the unit before is gone, the next one
@@ -129,43 +145,6 @@ impl AccessUnit {
     /// True where the decoder owes a picture for it.
     pub fn gives_picture(&self) -> bool {
         self.picture != PictureKind::None && !self.hidden
-    }
-}
-
-impl Sequence {
-    /// What decodes it.
-    pub fn codec(self) -> Codec {
-        match self {
-            Self::H264(_) => Codec::H264,
-            Self::Vp8 { .. } => Codec::Vp8,
-        }
-    }
-
-    /// Size after cropping.
-    pub fn size(self) -> PictureSize {
-        match self {
-            Self::H264(sps) => sps.size,
-            Self::Vp8 { size } => size,
-        }
-    }
-
-    /// Macroblocks of a frame, before cropping.
-    pub fn macroblocks(self) -> usize {
-        match self {
-            Self::H264(sps) => usize::try_from(sps.macroblocks).unwrap_or(usize::MAX),
-            Self::Vp8 { size } => {
-                size.width_px.div_ceil(MACROBLOCK_PX) * size.height_px.div_ceil(MACROBLOCK_PX)
-            }
-        }
-    }
-
-    /// How YUV maps to RGB. VP8 knows BT.601 alone (RFC 6386 section 9.2; the other value of `color_space` is
-    /// reserved), and its decoders take samples as limited range; `clamping_type` is about rounding.
-    pub fn color(self) -> Color {
-        match self {
-            Self::H264(sps) => sps.color,
-            Self::Vp8 { .. } => Color::default(),
-        }
     }
 }
 

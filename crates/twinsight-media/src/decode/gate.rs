@@ -251,13 +251,24 @@ mod tests {
     use bytes::Bytes;
 
     use super::*;
-    use crate::access_unit::Sequence;
-    use crate::picture::PictureSize;
+    use crate::access_unit::{OutputOrder, Sequence};
+    use crate::codec::Codec;
+    use crate::picture::{Color, Matrix, PictureSize};
     use crate::rtp::{PacketId, RtpTimestamp, SequenceNumber, Ssrc};
 
-    const SIZE: PictureSize = PictureSize {
-        width_px: 64,
-        height_px: 64,
+    const SEQUENCE: Sequence = Sequence {
+        codec: Codec::Vp8,
+        size: PictureSize {
+            width_px: 64,
+            height_px: 64,
+        },
+        macroblocks: 16,
+        color: Color {
+            matrix: Matrix::Bt601,
+            full_range: false,
+        },
+        output: OutputOrder::Decoding,
+        delays_output: false,
     };
 
     fn unit(picture: PictureKind, at: Instant) -> AccessUnit {
@@ -274,7 +285,7 @@ mod tests {
             picture,
             hidden: false,
             disposable: false,
-            sequence: Some(Sequence::Vp8 { size: SIZE }),
+            sequence: Some(SEQUENCE),
             completeness: Completeness::Complete,
             after_loss: false,
         }

@@ -27,7 +27,8 @@ use crate::clock::Clock;
 use crate::codec::Codec;
 use crate::h264::nal::{NalType, START_CODE, SliceStart, annex_b};
 use crate::h264::parameter_sets::ParameterSets;
-use crate::h264::sps::{Sps, for_decoder};
+use crate::h264::sps::Sps;
+use crate::h264::sps_for_decoder::sps_for_decoder;
 use crate::picture::{PictureSize, PlanePool, Unsupported};
 
 /// The decoder buffers 16 pictures at most; a drain that finds more has lost count.
@@ -233,7 +234,7 @@ impl Feed {
         };
         self.active = Some(sets.sps);
         if self.sps != sets.sps_nal {
-            self.told = for_decoder(&sets.sps_nal).unwrap_or_else(|| sets.sps_nal.to_vec());
+            self.told = sps_for_decoder(&sets.sps_nal).unwrap_or_else(|| sets.sps_nal.to_vec());
             self.sps = sets.sps_nal;
         }
         self.unit.extend_from_slice(&START_CODE);

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::decoder::{Decoder, DecoderError, DecoderKind, Picture};
 use super::gate::{Gate, KeyframeReason, Verdict};
-use crate::access_unit::{AccessUnit, PictureKind, Sequence};
+use crate::access_unit::{AccessUnit, OutputOrder, PictureKind, Sequence};
 use crate::clock::Clock;
 use crate::ledger::{DecodeWork, ShedLevel, StreamLedger, UnitDrop};
 use crate::picture::{Color, Frame, FrameTiming, PlanePool};
@@ -186,8 +186,8 @@ impl DecodeStream {
         }
         if unit.picture == PictureKind::Bidirectional
             && !self.saw_b_slices
-            && let Some(Sequence::H264(sps)) = self.sequence
-            && sps.max_num_reorder_frames.is_none()
+            && let Some(sequence) = self.sequence
+            && sequence.output == OutputOrder::Undeclared
         {
             self.saw_b_slices = true;
             self.gate.close(KeyframeReason::Reordering, now);
@@ -207,7 +207,7 @@ impl DecodeStream {
             received_at: unit.received_at,
             completed_at: unit.completed_at,
             captured_at_unix_ms: self.timeline.captured_at_unix_ms(unit.rtp_timestamp),
-            color: self.sequence.map(Sequence::color).unwrap_or_default(),
+            color: self.sequence.map(|known| known.color).unwrap_or_default(),
             picture: None,
         });
         let mut pictures = std::mem::take(&mut self.pictures);
@@ -265,8 +265,8 @@ impl DecodeStream {
         now: Instant,
         on_frame: &mut dyn FnMut(Frame),
     ) -> Result<(), DecoderError> {
-        if sequence.macroblocks() > MAX_MACROBLOCKS {
-            return Err(DecoderError::TooLarge(sequence.size()));
+        if sequence.macroblocks > MAX_MACROBLOCKS {
+            return Err(DecoderError::TooLarge(sequence.size));
         }
         if !self.held.is_empty() {
             self.drain(now, UnitDrop::NoPicture, on_frame);
@@ -274,35 +274,24 @@ impl DecodeStream {
         if self.sequence != Some(sequence) {
             // B slices of another sequence say nothing about this one.
             self.saw_b_slices = false;
-            if self.sequence.map(Sequence::codec) != Some(sequence.codec()) {
+            if self.sequence.map(|known| known.codec) != Some(sequence.codec) {
                 self.decoder = None;
             }
             self.sequence = Some(sequence);
         }
-        let lags = match sequence {
-            Sequence::H264(sps) => {
-                self.reorder_depth = match sps.max_num_reorder_frames {
-                    _ if sps.is_baseline() => 0,
-                    Some(frames) => usize::try_from(frames)
-                        .unwrap_or(MAX_HELD)
-                        .min(MAX_HELD / 2),
-                    None if self.saw_b_slices => UNDECLARED_DEPTH,
-                    None => 0,
-                };
-                !sps.fits_baseline
-            }
-            // A frame comes out with its unit, in the order of coding.
-            Sequence::Vp8 { .. } => {
-                self.reorder_depth = 0;
-                false
-            }
+        self.reorder_depth = match sequence.output {
+            OutputOrder::Reordered { frames } => usize::try_from(frames)
+                .unwrap_or(MAX_HELD)
+                .min(MAX_HELD / 2),
+            OutputOrder::Undeclared if self.saw_b_slices => UNDECLARED_DEPTH,
+            OutputOrder::Undeclared | OutputOrder::Decoding => 0,
         };
-        if lags || self.lags {
+        if sequence.delays_output || self.lags {
             self.decoder = None;
         }
-        self.lags = lags;
+        self.lags = sequence.delays_output;
         if self.decoder.is_none() {
-            self.decoder = Some(Decoder::new(self.kind, sequence.codec())?);
+            self.decoder = Some(Decoder::new(self.kind, sequence.codec)?);
         }
         Ok(())
     }

@@ -16,7 +16,7 @@ use super::nal::{NalType, START_CODE, SliceStart, split_at_start_codes};
 use super::open_unit::{Gap, OpenUnit};
 use super::parameter_sets::ParameterSets;
 use super::sps::SpsError;
-use crate::access_unit::{AccessUnit, Completeness, PictureKind, Sequence, UnderWay, UnitMemory};
+use crate::access_unit::{AccessUnit, Completeness, PictureKind, UnderWay, UnitMemory};
 use crate::rtp::reorder::Ordered;
 use crate::rtp::{PacketId, RtpPacket, RtpTimestamp, Ssrc};
 
@@ -299,7 +299,7 @@ impl Depacketizer {
             picture: open.picture,
             hidden: false,
             disposable,
-            sequence: open.sps.map(Sequence::H264),
+            sequence: open.sps.map(|sps| sps.sequence()),
             completeness,
             after_loss: open.gap != Gap::None,
         }

@@ -95,7 +95,7 @@ fn a_unit_has_its_nals_times_and_size() {
     assert_eq!(facts(&units), [(7, Complete, true)]);
     let unit = &units[0];
     assert!(unit.is_keyframe());
-    assert_eq!(unit.sequence.unwrap().size().width_px, 64);
+    assert_eq!(unit.sequence.unwrap().size.width_px, 64);
     assert_eq!(unit.received_at, start + Duration::from_millis(1));
     assert_eq!(unit.completed_at, start + Duration::from_millis(3));
     let nals: Vec<Vec<u8>> = annex_b(&unit.data).map(<[u8]>::to_vec).collect();
@@ -216,7 +216,7 @@ fn remembered_sets_go_before_an_idr_without_its_own() {
         nals,
         [baseline_sps(0, 64, 64), pps(0, 0), slice(0x65, true, 9)]
     );
-    assert_eq!(units[0].sequence.unwrap().size().height_px, 64);
+    assert_eq!(units[0].sequence.unwrap().size.height_px, 64);
 }
 
 #[test]
@@ -227,12 +227,12 @@ fn another_source_has_other_sets_but_keeps_the_declared_ones() {
     let mut sender = Sender::new();
     sender.depacketizer = Depacketizer::new(declared);
     let units = sender.send(1, true, &slice(0x65, true, 9));
-    assert_eq!(units[0].sequence.unwrap().size().width_px, 32);
-    assert_eq!(sender.keyframe(2)[0].sequence.unwrap().size().width_px, 64);
+    assert_eq!(units[0].sequence.unwrap().size.width_px, 32);
+    assert_eq!(sender.keyframe(2)[0].sequence.unwrap().size.width_px, 64);
     assert_eq!(sender.depacketizer.push(Ordered::Restart).count(), 0);
     sender.depacketizer.ssrc = Some(Ssrc(99));
     let units = sender.send(3, true, &slice(0x65, true, 9));
-    assert_eq!(units[0].sequence.unwrap().size().width_px, 32);
+    assert_eq!(units[0].sequence.unwrap().size.width_px, 32);
     assert_eq!(facts(&units), [(3, Complete, true)]);
 }
 

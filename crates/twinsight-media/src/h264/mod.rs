@@ -3,6 +3,7 @@
 
 pub mod bits;
 pub mod clip;
+mod clip_units;
 pub mod depacketize;
 #[cfg(feature = "openh264")]
 pub mod encode;
@@ -12,4 +13,8 @@ mod open_unit;
 pub mod order;
 pub mod packetize;
 pub mod parameter_sets;
+mod pps;
+mod slice_header;
 pub mod sps;
+pub(crate) mod sps_for_decoder;
+mod vui;

@@ -7,7 +7,8 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 
 use super::nal::NalType;
-use super::sps::{PpsIds, Sps, SpsError};
+use super::pps::PpsIds;
+use super::sps::{Sps, SpsError};
 
 /// Sets of one stream, by id.
 #[derive(Debug, Clone, Default)]

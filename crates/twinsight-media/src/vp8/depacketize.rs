@@ -12,10 +12,16 @@ use thiserror::Error;
 use super::descriptor::Descriptor;
 use super::header::{FrameHeader, is_key};
 use crate::access_unit::{
-    AccessUnit, Completeness, MAX_UNIT_BYTES, PictureKind, Sequence, UnderWay, UnitMemory,
+    AccessUnit, Completeness, MAX_UNIT_BYTES, OutputOrder, PictureKind, Sequence, UnderWay,
+    UnitMemory,
 };
+use crate::codec::Codec;
+use crate::picture::{Color, PictureSize};
 use crate::rtp::reorder::Ordered;
 use crate::rtp::{PacketId, RtpPacket, RtpTimestamp};
+
+/// Luma samples along the edge of a macroblock.
+const MACROBLOCK_PX: usize = 16;
 
 /// What is wrong with a payload.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
@@ -188,7 +194,7 @@ impl Depacketizer {
             }
         }
         let (sequence, shown) = match header {
-            Some(FrameHeader::Key { size, shown }) => (Some(Sequence::Vp8 { size }), shown),
+            Some(FrameHeader::Key { size, shown }) => (Some(sequence_of(size)), shown),
             Some(FrameHeader::Inter { shown }) => (None, shown),
             None => (None, true),
         };
@@ -271,6 +277,20 @@ impl OpenUnit {
         if self.completeness == Completeness::Complete {
             self.completeness = Completeness::Incomplete;
         }
+    }
+}
+
+/// What a key frame of this size begins. VP8 knows BT.601 alone (RFC 6386 section 9.2; the other value of `color_space` is
+/// reserved), and its decoders take samples as limited range; `clamping_type` is about rounding. Frames come out of the
+/// decoder with their units.
+fn sequence_of(size: PictureSize) -> Sequence {
+    Sequence {
+        codec: Codec::Vp8,
+        size,
+        macroblocks: size.width_px.div_ceil(MACROBLOCK_PX) * size.height_px.div_ceil(MACROBLOCK_PX),
+        color: Color::default(),
+        output: OutputOrder::Decoding,
+        delays_output: false,
     }
 }
 

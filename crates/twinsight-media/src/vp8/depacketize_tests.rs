@@ -7,7 +7,6 @@ use proptest::prelude::*;
 
 use super::super::header::tests::key_header;
 use super::*;
-use crate::codec::Codec;
 use crate::rtp::{SequenceNumber, Ssrc};
 
 /// Descriptors with a picture id of 15 bits: of the first payload of a frame, and of the others.
@@ -92,7 +91,7 @@ fn a_unit_has_its_bytes_times_and_size() {
     assert_eq!(facts(&units), [(7, Complete, true)]);
     let unit = &units[0];
     assert!(unit.is_keyframe() && unit.gives_picture());
-    let size = unit.sequence.unwrap().size();
+    let size = unit.sequence.unwrap().size;
     assert_eq!((size.width_px, size.height_px), (64, 48));
     assert_eq!(unit.received_at, start + Duration::from_millis(1));
     assert_eq!(unit.completed_at, start + Duration::from_millis(2));
