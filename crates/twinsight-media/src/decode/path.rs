@@ -23,7 +23,8 @@ use crate::rtp::reorder::{Ordered, Reorder};
 use crate::rtp::{Arrival, PacketId};
 use crate::vp8::depacketize as vp8;
 
-/// Default of [`DecodeConfig::nack_interval`].
+/// How often lost packets are asked for again, by whoever holds the connection; a hole in the packets waits a multiple of
+/// it. Default of [`DecodeConfig::nack_interval`].
 pub const NACK_INTERVAL: Duration = Duration::from_millis(20);
 /// Default of [`DecodeConfig::max_backlog`].
 pub const MAX_BACKLOG: Duration = Duration::from_millis(500);
