@@ -1,8 +1,8 @@
-//! A clip: the access units of an H.264 byte stream (Annex B) or of H.264 in MP4, in memory.
-//! Development cameras play them, `detect` decodes them.
+//! Clips: a file with an H.264 byte stream (Annex B) or with H.264 in MP4 comes in, its access units in memory go out.
+//! Development cameras play them, the command `detect` decodes them.
 //!
-//! Decoding can begin with every keyframe of a clip: parameter sets are kept from where they stood, also behind what is
-//! left out, and stand before each IDR picture, sequence parameter sets first.
+//! Decoding can begin at every keyframe of a clip, because all parameter sets that came before it stand before it, sequence
+//! parameter sets first.
 
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
@@ -12,7 +12,7 @@ use super::clip_units::Units;
 use super::mp4::{self, Mp4Error, Turn};
 use super::nal::annex_b;
 
-/// A clip larger than this is refused: it is held in memory.
+/// Larger files are refused, because clips are held in memory.
 pub const MAX_CLIP_BYTES: u64 = 256 * 1024 * 1024;
 
 /// The access units of a clip.
@@ -23,13 +23,13 @@ pub struct Clip {
     damage: Option<NotAClip>,
 }
 
-/// Why a file is not held in memory.
+/// Why a file cannot be read into memory.
 #[derive(Debug, thiserror::Error)]
 pub enum ReadError {
-    /// The system's reason.
+    /// The system refused.
     #[error(transparent)]
     Io(#[from] io::Error),
-    /// It is too large.
+    /// The file is too large.
     #[error("it has more than the {MAX_CLIP_BYTES} bytes that are held in memory")]
     TooLarge,
 }
@@ -73,7 +73,7 @@ pub enum ClipError {
     },
 }
 
-/// Why bytes are no clip, or not all of one.
+/// Why bytes are not a clip, or not a whole one.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum NotAClip {
     /// There is no keyframe to begin with.
@@ -85,12 +85,12 @@ pub enum NotAClip {
     /// An MP4 file that gives no or not all access units.
     #[error(transparent)]
     Mp4(#[from] Mp4Error),
-    /// Its parameter sets, before each keyframe, would fill the memory.
+    /// Its parameter sets would fill the memory, since they are put before each keyframe.
     #[error("has parameter sets of a size that no encoder makes")]
     TooLarge,
 }
 
-/// Reads a file, pipe or device into memory, as far as it is no larger than [`MAX_CLIP_BYTES`].
+/// Reads a file, pipe or device into memory, if it is not larger than [`MAX_CLIP_BYTES`].
 ///
 /// # Errors
 /// When it cannot be read or is larger.
@@ -105,7 +105,7 @@ pub fn read_bounded(path: &Path) -> Result<Vec<u8>, ReadError> {
 }
 
 impl Clip {
-    /// Reads a byte stream or an MP4 file. What comes before the first keyframe is left out.
+    /// Reads a byte stream or an MP4 file, from its first keyframe on.
     ///
     /// # Errors
     /// When the file cannot be read, is too large, or holds no keyframe.
@@ -134,7 +134,7 @@ impl Clip {
         Ok(clip)
     }
 
-    /// The access units of a byte stream or MP4 file from the first keyframe on.
+    /// The access units of a byte stream or MP4 file, from the first keyframe on.
     ///
     /// # Errors
     /// When it is neither, or has no keyframe.
@@ -157,14 +157,14 @@ impl Clip {
         clip.ok_or(damage.unwrap_or(NotAClip::NoKeyframeInMp4))
     }
 
-    /// The access units of a byte stream from its first keyframe on; `None` without one.
+    /// The access units of a byte stream from its first keyframe on, or none if it has no keyframe.
     pub fn from_annex_b(stream: &[u8]) -> Option<Self> {
         let mut units = Units::default();
         units.push_stream(annex_b(stream));
         Self::of(units, Turn::default(), None)
     }
 
-    /// None where there is no keyframe.
+    /// A clip of these units, if there are any: they begin with a keyframe.
     fn of(units: Units<'_>, turn: Turn, damage: Option<NotAClip>) -> Option<Self> {
         let too_large = units.is_too_large().then_some(NotAClip::TooLarge);
         let units = units.finish();
@@ -175,17 +175,17 @@ impl Clip {
         })
     }
 
-    /// How its pictures are to be turned to be upright.
+    /// How its pictures have to be turned to be upright.
     pub fn turn(&self) -> Turn {
         self.turn
     }
 
-    /// What is wrong with the file that it came from: its units are what is whole of it.
+    /// What is wrong with its file, if anything. Its units are those that are whole.
     pub fn damage(&self) -> Option<&NotAClip> {
         self.damage.as_ref()
     }
 
-    /// The access units; never empty, and the first is a keyframe.
+    /// The access units. There is at least one, and the first is a keyframe.
     pub fn units(&self) -> &[ClipUnit] {
         &self.units
     }

@@ -9,7 +9,7 @@ use super::nal::{NalType, START_CODE, SliceStart};
 use super::parameter_sets::ParameterSets;
 use super::pps::PpsIds;
 
-/// Units with the parameter sets that are put before them may be as much; only a hostile file gets there.
+/// The most bytes of units, with the parameter sets that are put before them. Only a hostile file gets there.
 const MAX_UNITS_BYTES: usize = 512 * 1024 * 1024;
 
 /// `nal_unit_type` 14: a prefix belongs to the slice behind it.
@@ -20,7 +20,7 @@ const PREFIX: NalType = NalType::Other(14);
 pub struct ClipUnit {
     /// Its NAL units as a byte stream (Annex B).
     pub data: Bytes,
-    /// True when decoding can begin with it.
+    /// True for an IDR picture, with which decoding can begin.
     pub is_idr: bool,
 }
 
@@ -34,23 +34,23 @@ pub(super) struct Units<'a> {
     units: Vec<ClipUnit>,
     bytes: usize,
     sets: ParameterSets,
-    /// Those outside of units that were taken last.
+    /// The sets outside of units that were taken last.
     outside: Option<Rc<[&'a [u8]]>>,
-    /// Something is missing before the next unit: it has to be a keyframe.
+    /// Something is missing, so that units are left out up to the next keyframe.
     closed: bool,
     too_large: bool,
 }
 
 impl<'a> Units<'a> {
-    /// Takes the parameter sets that stand outside of the next unit, once for all units that share them: a unit of these
-    /// may have others in it, and those hold from there on.
+    /// Takes the parameter sets that stand outside of the next unit. Units that share them take them once, since sets in
+    /// one of those units hold for the units behind it.
     pub(super) fn begin(&mut self, sets: &Rc<[&'a [u8]]>) {
         let same = |last| Rc::ptr_eq(last, sets);
         if self.too_large || self.outside.as_ref().is_some_and(same) {
             return;
         }
         self.outside = Some(Rc::clone(sets));
-        // Taking turns without end is work, too.
+        // A hostile file may change between two sets with each unit, so reading them is counted, too.
         self.count(sets.iter().map(|set| set.len()).sum());
         for set in sets.iter() {
             let _ = self.sets.remember(set);
@@ -104,11 +104,11 @@ impl<'a> Units<'a> {
     }
 
     fn push(&mut self, unit: UnitBuilder<'_>) {
-        // Each further keyframe would get all sets written before it.
+        // Else all sets would be written before each further keyframe.
         if self.too_large {
             return;
         }
-        // Also those of a unit that is left out hold from there on.
+        // The sets of a unit that is left out hold from there on, too.
         let Some(unit) = unit.finish(&mut self.sets) else {
             return;
         };
@@ -123,7 +123,8 @@ impl<'a> Units<'a> {
     }
 }
 
-/// Collects the NAL units of one access unit (H.264 clause 7.4.1.2.3, without redundant pictures).
+/// Collects the NAL units of one access unit. H.264 clause 7.4.1.2.3 says where it ends; redundant pictures are not known
+/// here.
 #[derive(Debug, Default)]
 struct UnitBuilder<'a> {
     nals: Vec<&'a [u8]>,
@@ -149,12 +150,12 @@ impl<'a> UnitBuilder<'a> {
         self.nals.push(nal);
     }
 
-    /// The unit, unless it has no picture. A keyframe gets all sets that are known by then, its own among them.
+    /// The unit, if it has a picture. All sets that are known by then, its own among them, are put before a keyframe.
     fn finish(self, sets: &mut ParameterSets) -> Option<ClipUnit> {
         let mut others = self.nals.clone();
         others.retain(|nal| {
             let is_set = matches!(kind(nal), Some(NalType::Sps | NalType::Pps));
-            // One that cannot be read stays where it is, for whoever knows more.
+            // A set that cannot be read stays where it is, since the decoder may know more.
             !is_set || sets.remember(nal).is_err()
         });
         if !self.has_slice {
@@ -167,7 +168,7 @@ impl<'a> UnitBuilder<'a> {
         };
         if self.is_idr {
             let mut others = others.into_iter().peekable();
-            // A delimiter stays the first of its unit.
+            // An access unit delimiter stays the first NAL unit.
             if let Some(first) = others.next_if(|nal| kind(nal) == Some(NalType::Delimiter)) {
                 write(first);
             }

@@ -2,13 +2,12 @@
 //! and losses come in, access units go out in the byte stream format. Sans-IO; the stream's decode
 //! thread owns it.
 //!
-//! A unit closes with the marker or when the timestamp changes. Units say whether a packet of them is
-//! missing, and whether anything was lost since the unit before: only then is what a decoder
-//! makes of them known to be right.
+//! A unit ends with the marker or when the timestamp changes. Each says whether packets of it are missing and whether
+//! packets were lost before it, so that the gate knows which pictures will be right.
 //!
-//! Senders bend the payload format in many ways, and as long as sequence numbers say that nothing is missing, what
-//! they mean is clear: byte streams in place of NAL units, fragments without an end or of another type than the first,
-//! markers on every NAL unit. What a base decoder has to ignore stays out of units.
+//! Many senders deviate from the payload format: they send byte streams in place of NAL units, fragments without an end or
+//! of another type than the first, and markers on every NAL unit. As long as no packet is missing their meaning is clear,
+//! and they are accepted. NAL units that a base decoder has to ignore are left out.
 
 use thiserror::Error;
 
@@ -23,25 +22,25 @@ use crate::rtp::{PacketId, RtpPacket, RtpTimestamp, Ssrc};
 /// What is wrong with a payload.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub enum PayloadError {
-    /// It ends too early.
+    /// The payload ends too early.
     #[error("it ends within its header")]
     Short,
     /// `forbidden_zero_bit` is set.
     #[error("the forbidden bit is set")]
     Forbidden,
-    /// Interleaved modes and reserved types, which nobody negotiated.
+    /// The type is of an interleaved mode or reserved, and was not negotiated.
     #[error("NAL unit type {0} was not negotiated")]
     Type(u8),
-    /// A unit of an aggregation packet has size 0 or goes over its end.
+    /// A unit in an aggregation packet has size 0, or is longer than the packet.
     #[error("a unit in an aggregation packet does not fit")]
     Aggregate,
-    /// A fragment without its start, although nothing was lost before it.
+    /// A fragmented NAL unit has no first fragment, although no packet was lost.
     #[error("a fragment has no start")]
     Fragment,
-    /// A parameter set that cannot be read.
+    /// A parameter set cannot be read.
     #[error(transparent)]
     ParameterSet(#[from] SpsError),
-    /// A slice whose header cannot be read.
+    /// The header of a slice cannot be read.
     #[error("a slice header cannot be read")]
     Slice,
 }
@@ -51,48 +50,48 @@ pub enum PayloadError {
 pub struct Depacketizer {
     malformed: u64,
     last_error: Option<(PayloadError, PacketId)>,
-    /// From the session description: they survive a change of the source.
+    /// Parameter sets of the session description, which hold for every source.
     declared: ParameterSets,
     sets: ParameterSets,
     ssrc: Option<Ssrc>,
     memory: UnitMemory,
     open: Option<OpenUnit>,
-    /// Loss since the last unit closed.
+    /// What was lost since the last unit ended.
     gap: Gap,
     markers: Markers,
-    /// The last picture that a marker closed.
+    /// The last picture that ended with a marker.
     closed_by_marker: Option<Closed>,
-    /// The sender's IDR pictures come with their own parameter sets.
+    /// The sender puts parameter sets before each IDR picture.
     sends_sets: bool,
 }
 
-/// What the sender sets the marker on.
+/// Which packets the sender sets the marker on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Markers {
-    /// Nothing so far.
+    /// None so far.
     None,
     /// The last packet of a unit, as RFC 6184 section 5.1 says.
     LastPacket,
-    /// Packets before the last one, too: a unit ends where the timestamp changes.
+    /// Also packets before the last one, so that a unit ends where the timestamp changes.
     Any {
-        /// Units in a row that had one marker, on their last packet.
+        /// How many units in a row had one marker, on their last packet.
         behaved: u32,
     },
 }
 
-/// A picture that a marker closed.
+/// A picture that ended with a marker.
 #[derive(Debug, Clone, Copy)]
 struct Closed {
     rtp_timestamp: RtpTimestamp,
-    /// The picture before had the same timestamp, so that timestamps tell nothing.
+    /// The picture before it had the same timestamp, so that timestamps say nothing about this sender.
     repeats: bool,
 }
 
-/// So many units in a row with one marker, on their last packet, say that the sender marks nothing else any more.
+/// After this many units in a row with one marker, on their last packet, the sender is taken to mark only last packets.
 const BEHAVES_AFTER: u32 = 30;
 
 impl Depacketizer {
-    /// `declared` are the parameter sets of the session description, if it has any.
+    /// A depacketizer that has seen no packet. `declared` are the parameter sets of the session description.
     pub fn new(declared: ParameterSets) -> Self {
         Self {
             malformed: 0,
@@ -109,7 +108,7 @@ impl Depacketizer {
         }
     }
 
-    /// Takes the next packet or loss, and gives the units that it closes, in order.
+    /// Takes the next packet or loss, and gives the units that end with it, in order.
     pub fn push(&mut self, ordered: Ordered) -> impl Iterator<Item = AccessUnit> + use<> {
         let mut closed = [None, None];
         match ordered {
@@ -124,7 +123,7 @@ impl Depacketizer {
         closed.into_iter().flatten()
     }
 
-    /// Closes the open unit, whose end is not known; what comes next begins anew.
+    /// Ends the open unit, although its last packet may not have come. The next unit follows a loss.
     pub fn finish(&mut self) -> Option<AccessUnit> {
         self.gap = Gap::Unknown;
         let mut open = self.open.take()?;
@@ -135,8 +134,8 @@ impl Depacketizer {
         Some(self.close(open))
     }
 
-    /// The open unit, if it is a keyframe of which nothing is missing so far.
-    pub fn keyframe_under_way(&self) -> Option<UnderWay> {
+    /// When the packets of the open unit came, if it is a keyframe of which nothing is missing so far.
+    pub(crate) fn keyframe_under_way(&self) -> Option<UnderWay> {
         let open = self.open.as_ref()?;
         let is_key = open.picture == PictureKind::Key
             || open.picture == PictureKind::None && open.sets.sequence > 0;
@@ -147,7 +146,7 @@ impl Depacketizer {
         })
     }
 
-    /// How many payloads broke the rules of their format since this was last asked.
+    /// How many payloads were malformed since this was last asked.
     pub fn take_malformed(&mut self) -> u64 {
         std::mem::take(&mut self.malformed)
     }
@@ -183,7 +182,7 @@ impl Depacketizer {
             self.markers = Markers::None;
             self.closed_by_marker = None;
         }
-        // Padding that probes the bandwidth: a sequence number and no more.
+        // Empty payloads are padding by which senders probe the bandwidth.
         if packet.payload.is_empty() {
             return closed;
         }
@@ -191,7 +190,7 @@ impl Depacketizer {
             .open
             .take_if(|open| open.rtp_timestamp != packet.timestamp)
         {
-            // That it is complete is known only now.
+            // Only now is it known that the unit has ended.
             open.completed_at = open.completed_at.max(packet.arrived_at);
             closed[0] = Some(self.close_without_marker(open));
         }
@@ -206,7 +205,7 @@ impl Depacketizer {
         if open.completeness() == Completeness::Oversize
             && matches!(self.markers, Markers::Any { .. })
         {
-            // Timestamps do not end units either.
+            // The unit grew too large because timestamps do not end units either.
             self.markers = Markers::LastPacket;
         }
         if packet.marker && self.markers == Markers::None {
@@ -229,11 +228,12 @@ impl Depacketizer {
         closed
     }
 
-    /// The timestamp changed under an open unit: its last packet is lost, or its sender does not mark that alone.
+    /// The timestamp changed while a unit was open: its last packet is lost, or its sender does not mark last packets
+    /// alone.
     fn close_without_marker(&mut self, mut open: OpenUnit) -> AccessUnit {
         self.gap = match (open.lost_behind, self.markers) {
             (0, _) => Gap::None,
-            // The packet that would have had the marker is the one that is missing.
+            // The one packet that is missing had the marker.
             (1, Markers::LastPacket | Markers::Any { .. }) if !open.packets.last_is_marked => {
                 Gap::Before
             }
@@ -261,7 +261,7 @@ impl Depacketizer {
         self.close(open)
     }
 
-    /// Counts what is wrong with a payload; its unit is not whole.
+    /// Counts a malformed payload, and spoils its unit.
     fn note(&mut self, open: &mut OpenUnit, result: Result<(), PayloadError>) {
         if let Err(error) = result {
             self.malformed += 1;
@@ -271,20 +271,20 @@ impl Depacketizer {
     }
 
     fn close(&mut self, mut open: OpenUnit) -> AccessUnit {
-        // Nothing was lost, so that all of a NAL unit is here whose sender did not say where it ends.
+        // A NAL unit whose last fragment is not marked as such ends here, if nothing is missing.
         let ended = self.end_fragment(&mut open);
         self.note(&mut open, ended);
         let own_sets = open.sets.has_both();
         let disposable = open.is_disposable();
-        // What was lost in front of the first slice can have been parameter sets that this sender
-        // puts there, and that differ from those we know.
+        // The packets that were lost may have had parameter sets that this sender puts before IDR pictures, and that
+        // differ from those known here.
         let idr = open.picture == PictureKind::Key;
         if open.gap == Gap::Unknown && idr && self.sends_sets && !own_sets {
             open.spoil();
         }
         let completeness = open.completeness();
-        // A broken keyframe tells as much as a whole one when it has sets; that it has none, only one
-        // whose start is certain can tell.
+        // A damaged keyframe with sets shows that the sender puts them there. That it does not, only a keyframe shows whose
+        // start is not missing.
         if idr && own_sets {
             self.sends_sets = true;
         } else if idr && completeness == Completeness::Complete && open.gap != Gap::Unknown {
@@ -305,7 +305,7 @@ impl Depacketizer {
         }
     }
 
-    /// Section 5.2: what a payload is, by the type in its first byte.
+    /// Reads a payload by the type in its first byte (section 5.2).
     fn payload(&mut self, open: &mut OpenUnit, payload: &[u8]) -> Result<(), PayloadError> {
         let (&header, rest) = payload.split_first().ok_or(PayloadError::Short)?;
         if header & 0x80 != 0 {
@@ -317,13 +317,13 @@ impl Depacketizer {
         self.end_fragment(open)?;
         match header & 0x1f {
             24 => self.aggregate(open, rest),
-            // Of interleaved mode; what they hold would be missing.
+            // These are of the interleaved mode. Their content would be missing, so the unit is spoiled.
             kind @ (25..=27 | 29) => Err(PayloadError::Type(kind)),
             _ => self.whole(open, payload),
         }
     }
 
-    /// STAP-A (section 5.7.1): units with 16 bits of size before each.
+    /// Reads a STAP-A (section 5.7.1): NAL units with 16 bits of size before each.
     fn aggregate(&mut self, open: &mut OpenUnit, mut rest: &[u8]) -> Result<(), PayloadError> {
         if rest.is_empty() {
             return Err(PayloadError::Short);
@@ -347,7 +347,7 @@ impl Depacketizer {
         }
     }
 
-    /// FU-A (section 5.8). The type of the first fragment is that of all.
+    /// Reads a FU-A (section 5.8). The first fragment says the type of the NAL unit.
     fn fragment(
         &mut self,
         open: &mut OpenUnit,
@@ -360,7 +360,7 @@ impl Depacketizer {
             self.end_fragment(open)?;
             self.start_fragment(open, indicator & 0xe0 | fu & 0x1f, data)?;
         } else if !open.is_within_nal() {
-            // Where the start was lost that is known already, and not this payload's fault.
+            // If packets were lost, the first fragment was among them, and this payload is not malformed.
             if open.is_whole() && open.gap == Gap::None {
                 return Err(PayloadError::Fragment);
             }
@@ -394,7 +394,7 @@ impl Depacketizer {
         Ok(())
     }
 
-    /// All fragments of a NAL unit are here.
+    /// Ends a fragmented NAL unit, if there is one.
     fn end_fragment(&mut self, open: &mut OpenUnit) -> Result<(), PayloadError> {
         let Some((at, kind)) = open.end_fragments() else {
             return Ok(());
@@ -412,13 +412,13 @@ impl Depacketizer {
         self.pieces(open, &nal)
     }
 
-    /// A whole NAL unit.
+    /// Takes a NAL unit that came in one piece.
     fn whole(&mut self, open: &mut OpenUnit, nal: &[u8]) -> Result<(), PayloadError> {
         open.nal_begins();
         self.pieces(open, nal)
     }
 
-    /// What was sent as one NAL unit.
+    /// Takes what was sent as one NAL unit, and is several if it has start codes inside.
     fn pieces(&mut self, open: &mut OpenUnit, nal: &[u8]) -> Result<(), PayloadError> {
         let mut pieces = split_at_start_codes(nal).peekable();
         if pieces.peek().is_none() {
@@ -439,7 +439,7 @@ impl Depacketizer {
                 open.slice_ends();
                 self.slice(open, kind, nal)?;
             }
-            // No extension of the standard uses these, and none may be spoilt by them.
+            // No extension of the standard uses these types, and they change no picture.
             NalType::Other(0 | 24..) => {
                 self.malformed += 1;
                 return Ok(());
@@ -466,7 +466,7 @@ impl Depacketizer {
         Ok(())
     }
 
-    /// A slice begins; `nal` holds at least its header.
+    /// A slice begins. `nal` has at least its header.
     fn slice(
         &mut self,
         open: &mut OpenUnit,
@@ -483,12 +483,12 @@ impl Depacketizer {
         if !first {
             return Ok(());
         }
-        // Slices of a picture come in order, so one that begins at 0 is the first: whatever was
-        // lost before it holds no part of the picture.
+        // Slices of a picture come in order. If its first one to come does not begin with the first macroblock, the packets
+        // that were lost before it had a part of the picture.
         if open.gap == Gap::Unknown && start.first_mb != 0 {
             open.spoil_within();
         }
-        // The marker before it was in the middle of its picture, whose first part went out already.
+        // The last marker was in the middle of this picture, whose first part went out as a unit.
         if start.first_mb != 0
             && self
                 .closed_by_marker

@@ -1,5 +1,5 @@
-//! H.264 (ITU-T Rec. H.264) as far as a receiver needs it: NAL units, parameter sets, and the RTP
-//! payload format of RFC 6184 both ways. Nothing here panics on any bytes.
+//! H.264 (ITU-T Rec. H.264) as far as a receiver needs it: NAL units, parameter sets, the RTP payload format of RFC 6184 in
+//! both directions, and clips from files. Nothing here panics, whatever bytes come in.
 
 pub mod bits;
 pub mod clip;

@@ -1,6 +1,6 @@
-//! Display order: the access units of a clip come in, in the order of decoding, and the place of each one's picture in
-//! the order of display goes out. It is the picture order count (H.264 clause 8.2.1) that says it: a file has all of
-//! its units at hand, so nothing has to be guessed from timestamps nor from how many pictures a decoder may hold back.
+//! The order of display: all access units of a clip come in, in the order of decoding, and the place of each picture in the
+//! order of display goes out. The picture order count says it (H.264 clause 8.2.1), so that nothing has to be concluded
+//! from timestamps or from how many pictures a decoder may hold back.
 
 use std::collections::BTreeMap;
 
@@ -10,20 +10,20 @@ use super::pps::Pps;
 use super::slice_header::SliceHeader;
 use super::sps::{ParsedSps, PicOrderCntType, SliceFormat};
 
-/// A slice header with all of its tables is shorter.
+/// No slice header is longer, even with all of its tables.
 const MAX_HEADER_BYTES: usize = 4096;
 
-/// Which picture is shown before which, within what lies between two points at which counting begins anew.
+/// Where a picture is shown: places are compared.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
 struct Place {
-    /// IDR pictures and memory resets so far: nothing is shown across one.
+    /// IDR pictures and memory resets so far. The count begins anew at each, and no picture is shown across one.
     period: u64,
     /// The picture order count.
     count: i64,
 }
 
-/// Of each unit (Annex B), at which place its picture is shown, from 0 on; as many as there are units. A unit whose
-/// header cannot be read keeps its place behind the one before it.
+/// For each unit (Annex B) the place of its picture in the order of display, from 0 on. A unit whose header cannot be read
+/// keeps its place behind the one before it.
 pub fn display_order<'a>(units: impl IntoIterator<Item = &'a [u8]>) -> Vec<usize> {
     let mut counter = Counter::default();
     let mut last = Place::default();
@@ -35,7 +35,7 @@ pub fn display_order<'a>(units: impl IntoIterator<Item = &'a [u8]>) -> Vec<usize
         })
         .collect();
     let mut shown: Vec<usize> = (0..places.len()).collect();
-    // It is a stable sort: units of one place stay as they are.
+    // The sort is stable, so that units with equal places stay in the order of decoding.
     shown.sort_by_key(|&unit| places[unit]);
     let mut order = vec![0; places.len()];
     for (place, unit) in shown.into_iter().enumerate() {
@@ -50,17 +50,18 @@ struct Counter {
     sequences: BTreeMap<u8, SliceFormat>,
     pictures: BTreeMap<u32, Pps>,
     period: u64,
-    /// Of the reference picture before.
+    /// `prevPicOrderCntMsb` and `prevPicOrderCntLsb`.
     msb: i64,
     lsb: i64,
-    /// Of the picture before.
+    /// `prevFrameNum` and `prevFrameNumOffset`.
     frame_num: i64,
     frame_num_offset: i64,
+    /// Pictures decoded so far.
     decoded: i64,
 }
 
 impl Counter {
-    /// The place of a unit's picture; none when its header cannot be read.
+    /// The place of a unit's picture; none if its header cannot be read.
     fn unit(&mut self, unit: &[u8]) -> Option<Place> {
         for nal in annex_b(unit) {
             let (&first, rest) = nal.split_first()?;
@@ -96,7 +97,7 @@ impl Counter {
         Some((header, sequence.clone()))
     }
 
-    /// Clause 8.2.1. What hostile headers make of it is of no meaning and does no harm: sums do not wrap.
+    /// Clause 8.2.1. Hostile headers lead to places that mean nothing, but do no harm, since sums saturate.
     fn count(&mut self, header: SliceHeader, sequence: &SliceFormat) -> Place {
         if header.is_idr {
             self.period += 1;

@@ -4,16 +4,16 @@ use super::bits::{BitError, BitReader};
 use super::nal::unescape;
 use super::sps::{SpsError, ranged};
 
-/// The ids of a picture parameter set.
+/// The ids at the beginning of a picture parameter set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct PpsIds {
     /// `pic_parameter_set_id`, 0 to 255.
     pub(super) id: u8,
-    /// The sequence parameter set that it refers to, 0 to 31.
+    /// `seq_parameter_set_id`: the sequence parameter set that it refers to, 0 to 31.
     pub(super) sps_id: u8,
 }
 
-/// What of a picture parameter set is needed to read a slice header.
+/// The fields of a picture parameter set without which a slice header cannot be read.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Pps {
     /// `seq_parameter_set_id`.
@@ -29,7 +29,7 @@ pub(super) struct Pps {
 }
 
 impl PpsIds {
-    /// Parses a NAL unit of type 8 as far as its ids.
+    /// Reads a NAL unit of type 8 as far as its ids.
     pub(super) fn parse(nal: &[u8]) -> Result<Self, SpsError> {
         let payload = nal.get(1..).unwrap_or_default();
         let payload = unescape(&payload[..payload.len().min(20)]);
@@ -42,7 +42,7 @@ impl PpsIds {
 }
 
 impl Pps {
-    /// The id and what is needed of a set without its first byte (clause 7.3.2.2).
+    /// Reads a NAL unit of type 8 without its first byte, and gives its id, too.
     pub(super) fn parse(escaped: &[u8]) -> Result<(u32, Self), BitError> {
         let payload = unescape(escaped);
         let mut bits = BitReader::new(&payload);

@@ -7,7 +7,7 @@ use super::nal::NalType;
 use super::pps::Pps;
 use super::sps::{PicOrderCntType, SliceFormat};
 
-/// What of a slice header says where its picture is shown.
+/// The fields of a slice header that say where its picture is shown.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct SliceHeader {
     pub(super) is_idr: bool,
@@ -23,12 +23,13 @@ pub(super) struct SliceHeader {
     pub(super) delta_bottom: i64,
     /// `delta_pic_order_cnt`.
     pub(super) deltas: [i64; 2],
-    /// `memory_management_control_operation` 5: as after an IDR picture.
+    /// `memory_management_control_operation` 5: counting begins anew, as after an IDR picture.
     pub(super) resets: bool,
 }
 
 impl SliceHeader {
-    /// From behind `pic_parameter_set_id` on (clause 7.3.3), as far as `dec_ref_pic_marking`.
+    /// Reads on behind `pic_parameter_set_id` (clause 7.3.3), as far as `dec_ref_pic_marking`. `first` is the NAL unit's
+    /// first byte.
     pub(super) fn parse(
         first: u8,
         slice_type: u32,
@@ -73,11 +74,11 @@ impl SliceHeader {
             }
             _ => {}
         }
-        // An IDR picture begins a period whatever its marking says, and what no other refers to has none.
+        // An IDR picture begins a period whatever its marking says, and a picture to which no other refers has no marking.
         if header.is_idr || !header.is_reference {
             return Ok(header);
         }
-        // What follows is only of use for a memory reset; the place of the picture is known.
+        // The place of the picture is known by now; the rest only says whether memory is reset.
         let marking = |bits: &mut BitReader<'_>| -> Result<bool, BitError> {
             if set.redundant_count {
                 bits.ue()?;
@@ -118,7 +119,7 @@ impl SliceHeader {
     }
 }
 
-/// `pred_weight_table` (clause 7.3.3.2).
+/// Skips `pred_weight_table` (clause 7.3.3.2).
 fn skip_weights(
     bits: &mut BitReader<'_>,
     monochrome: bool,
@@ -142,7 +143,7 @@ fn skip_weights(
     Ok(())
 }
 
-/// `dec_ref_pic_marking` (clause 7.3.3.3) of a picture that is no IDR picture: true if operation 5 is among its.
+/// Reads `dec_ref_pic_marking` (clause 7.3.3.3) of a picture that is not an IDR picture. True if operation 5 is in it.
 fn resets_memory(bits: &mut BitReader<'_>) -> Result<bool, BitError> {
     if !bits.flag()? {
         return Ok(false);

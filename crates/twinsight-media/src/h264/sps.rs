@@ -12,24 +12,24 @@ use crate::access_unit::{OutputOrder, Sequence};
 use crate::codec::Codec;
 use crate::picture::{Color, PictureSize, Unsupported};
 
-/// What a receiver needs of a sequence parameter set.
+/// The fields of a sequence parameter set that a receiver needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Sps {
     /// `profile_idc`: 66 baseline, 77 Main, 100 High.
     pub profile_idc: u8,
-    /// The constraint flags, `constraint_set0_flag` in the highest bit.
+    /// The constraint flags, with `constraint_set0_flag` in the highest bit.
     pub constraints: u8,
     /// `level_idc`: 31 is level 3.1.
     pub level_idc: u8,
     /// `seq_parameter_set_id`, 0 to 31.
     pub id: u8,
-    /// 0 monochrome, 1 4:2:0, 2 4:2:2, 3 4:4:4.
+    /// `chroma_format_idc`: 0 is monochrome, 1 is 4:2:0, 2 is 4:2:2, 3 is 4:4:4.
     pub chroma_format_idc: u8,
-    /// Bits of a sample, of luma or chroma, whichever has more.
+    /// Bits of a sample: of luma or of chroma, whichever has more.
     pub bit_depth: u8,
     /// Macroblocks may bypass the transform (`qpprime_y_zero_transform_bypass_flag`).
     pub lossless: bool,
-    /// False for streams that may hold fields.
+    /// `frame_mbs_only_flag`: false if the stream may have fields.
     pub frames_only: bool,
     /// Size after cropping.
     pub size: PictureSize,
@@ -37,19 +37,20 @@ pub struct Sps {
     pub macroblocks: u32,
     /// How YUV maps to RGB.
     pub color: Color,
-    /// Frames that precede another in decoding order and follow it in output order, if it says.
+    /// `max_num_reorder_frames`, if the set says it: how many frames may precede another in decoding order and follow it in
+    /// output order.
     pub max_num_reorder_frames: Option<u32>,
     /// The syntax of Baseline can say all of it, so that the decoder may be told that it is Baseline.
     pub(crate) fits_baseline: bool,
 }
 
-/// Why a parameter set could not be read.
+/// Why a parameter set cannot be read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub enum SpsError {
-    /// Too short, or a code too long.
+    /// It ends too early, or a code is too long.
     #[error("the parameter set cannot be read: {0}")]
     Bits(#[from] BitError),
-    /// A value outside of what the standard allows.
+    /// A value is outside of what the standard allows.
     #[error("the parameter set has {element} = {value}, which H.264 does not allow")]
     Range {
         /// Name of the syntax element.
@@ -59,7 +60,7 @@ pub enum SpsError {
     },
 }
 
-/// Macroblocks along an edge that level 6.2 allows: sqrt(139264 * 8).
+/// The most macroblocks along an edge at level 6.2: sqrt(139264 * 8).
 const MAX_EDGE_MBS: u32 = 1055;
 
 /// A sequence parameter set and what is read beside it.
@@ -111,7 +112,10 @@ pub(super) enum PicOrderCntType {
 }
 
 impl Sps {
-    /// Parses a NAL unit of type 7, header byte and emulation prevention included.
+    /// Reads a NAL unit of type 7, with its header byte and emulation prevention.
+    ///
+    /// # Errors
+    /// If it ends too early or has values that the standard does not allow.
     pub fn parse(nal: &[u8]) -> Result<Self, SpsError> {
         let payload = unescape(nal.get(1..).unwrap_or_default());
         ParsedSps::read(&payload).map(|parsed| parsed.sps)
@@ -133,8 +137,8 @@ impl Sps {
         }
     }
 
-    /// What of it our decoder has no means for, if anything: openh264 takes progressive 4:2:0 and grey of 8 bits.
-    pub fn unsupported(&self) -> Option<Unsupported> {
+    /// Why the decoder cannot decode the sequence, if it cannot: openh264 takes progressive 4:2:0 and grey of 8 bits.
+    pub(crate) fn unsupported(&self) -> Option<Unsupported> {
         let profile_idc = self.profile_idc;
         if !self.frames_only {
             Some(Unsupported::Interlaced)
@@ -160,13 +164,13 @@ impl Sps {
         }
     }
 
-    /// True when there is luma alone.
-    pub fn is_grey(&self) -> bool {
+    /// True if there is only luma.
+    pub(crate) fn is_grey(&self) -> bool {
         self.chroma_format_idc == 0
     }
 
-    /// True when the profile has no B slices.
-    pub fn is_baseline(&self) -> bool {
+    /// True if the profile has no B slices.
+    fn is_baseline(&self) -> bool {
         matches!(self.profile_idc, 66 | 83)
     }
 }
@@ -234,7 +238,7 @@ impl ParsedSps {
             chroma_format_idc
         };
         let size = crop.apply(width_mbs, height_mbs, chroma_array_type, frames_only)?;
-        // A VUI that breaks off is common enough; what it would have said has defaults.
+        // A VUI that breaks off is common enough, and what it would have said has defaults.
         let mut vui = Vui::default();
         if bits.flag().unwrap_or(false) {
             let _ = vui.read(&mut bits);
@@ -308,7 +312,7 @@ pub(super) struct Crop {
 }
 
 impl Crop {
-    /// The size that is left (equations 7-19 to 7-22).
+    /// The size that is left, by equations 7-19 to 7-22.
     fn apply(
         &self,
         width_mbs: u32,

@@ -7,12 +7,12 @@ use super::bits::{BitReader, BitWriter};
 use super::nal::unescape;
 use super::sps::{Crop, ParsedSps};
 
-/// A sequence parameter set as openh264 is to see it; `None` for one that cannot be read. What it decodes stays the same:
-/// - `profile_idc` is 66, since the decoder delays the pictures of other profiles; 100 where baseline has no syntax for what
-///   is said (grey, scaling lists);
-/// - a level that the decoder does not know is told as 5.2, its highest;
-/// - there is no VUI: the decoder does not need it, and refuses a broken one;
-/// - it takes the cropping of grey pictures for pairs of samples, as of others: what is odd of it is left in.
+/// A sequence parameter set as openh264 is to see it, or none if the set cannot be read. The pictures stay the same:
+/// - `profile_idc` is 66, because the decoder delays the pictures of other profiles. It is 100 where Baseline has no syntax
+///   for what the set says (grey, scaling lists).
+/// - A level that the decoder does not know becomes 5.2, its highest.
+/// - There is no VUI, which the decoder does not need, and which it refuses if it is broken.
+/// - Cropping is halved for grey pictures, because the decoder counts it in pairs of samples there, too. An odd sample stays.
 pub(crate) fn sps_for_decoder(nal: &[u8]) -> Option<Vec<u8>> {
     let (&header, escaped) = nal.split_first()?;
     let payload = unescape(escaped);
@@ -21,7 +21,7 @@ pub(crate) fn sps_for_decoder(nal: &[u8]) -> Option<Vec<u8>> {
     let profile = match sps.unsupported() {
         _ if sps.fits_baseline => 66,
         None => 100,
-        // It is refused, and says why.
+        // The decoder's edge refuses it and says why.
         Some(_) => u32::from(sps.profile_idc),
     };
     let level = match sps.level_idc {

@@ -12,7 +12,7 @@ pub(super) struct Vui {
 }
 
 impl Vui {
-    /// Clause E.1.1; what was read before an error stays.
+    /// Reads clause E.1.1. What was read before an error stays.
     pub(super) fn read(&mut self, bits: &mut BitReader<'_>) -> Result<(), SpsError> {
         const EXTENDED_SAR: u32 = 255;
         if bits.flag()? && bits.bits(8)? == EXTENDED_SAR {
@@ -27,7 +27,7 @@ impl Vui {
             if bits.flag()? {
                 bits.bits(16)?; // colour_primaries, transfer_characteristics
                 self.color.matrix = match bits.bits(8)? {
-                    // SMPTE 240M and BT.2020 are nearer to BT.709 than to BT.601.
+                    // SMPTE 240M and BT.2020 are closer to BT.709 than to BT.601.
                     1 | 7 | 9 | 10 => Matrix::Bt709,
                     _ => Matrix::Bt601,
                 };

@@ -1,9 +1,9 @@
-//! RTP (RFC 3550) behind SRTP: packets with their arrival time come in from the tap, and go out in
-//! order with every loss said.
+//! RTP (RFC 3550) after decryption: packets come in with the time at which the socket gave them, and go out in order, with
+//! each loss named. Whoever has the connection runs `sources`, the stream's decode thread runs the rest.
 
 pub mod reorder;
 pub mod sources;
-pub mod timeline;
+pub(crate) mod timeline;
 mod units;
 
 use std::fmt;
@@ -17,17 +17,17 @@ use crate::codec::Codec;
 /// An RTP packet as the decode path needs it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RtpPacket {
-    /// Sequence number.
+    /// Its number among the packets of its source.
     pub sequence: SequenceNumber,
     /// Media time at 90 kHz.
     pub timestamp: RtpTimestamp,
-    /// The last packet of an access unit.
+    /// Set on the last packet of an access unit (RFC 6184 section 5.1, RFC 7741 section 4.1).
     pub marker: bool,
-    /// The source: another one is another stream of packets.
+    /// The source that sent it.
     pub ssrc: Ssrc,
-    /// What the payload type stands for, as negotiated.
+    /// What its payload type stands for, as negotiated.
     pub codec: Codec,
-    /// What follows the header and its extensions, without padding.
+    /// The payload, without padding.
     pub payload: Bytes,
     /// When the socket gave it to us.
     pub arrived_at: Instant,

@@ -1,15 +1,15 @@
-//! Puts RTP packets in order: packets come in as they arrive, go out in ascending sequence, and what
-//! did not come in time goes out as lost. Sans-IO; the stream's decode thread owns it.
+//! Puts RTP packets in order: packets come in as they arrive and go out by ascending sequence number, and those that do not
+//! come in time go out as lost. Sans-IO; the stream's decode thread owns it.
 //!
-//! Nothing waits when nothing is missing. A hole waits min(100 ms, 2 × NACK interval + jitter), so
-//! that a retransmission can fill it, and while it waits at most 512 packets are held.
+//! While nothing is missing, no packet waits. Packets behind a hole wait for a retransmission, for min(100 ms, 2 × NACK
+//! interval + jitter), and at most 512 of them.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
 
 use super::{RtpPacket, RtpTimestamp, SequenceNumber, Ssrc};
 
-/// The longest that a hole waits.
+/// The longest that packets behind a hole wait.
 pub const MAX_WAIT: Duration = Duration::from_millis(100);
 /// The most packets that are held behind a hole.
 pub const MAX_HELD: usize = 512;
@@ -30,7 +30,7 @@ pub struct Reorder {
     jitter: Jitter,
 }
 
-/// Where in which source we are.
+/// The source, and how far its packets have gone out.
 #[derive(Debug, Clone, Copy)]
 struct Source {
     ssrc: Ssrc,
@@ -38,16 +38,16 @@ struct Source {
     next: u64,
 }
 
-/// What goes out.
+/// What [`Reorder::pop`] gives.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Ordered {
     /// The next packet.
     Packet(RtpPacket),
-    /// Packets that were given up.
+    /// Packets that did not come in time.
     Lost {
-        /// The first one's sequence number.
+        /// Sequence number of the first one.
         first: SequenceNumber,
-        /// How many.
+        /// How many there are in a row.
         count: u16,
     },
     /// The source began anew: nothing that follows continues what went before.
@@ -57,18 +57,18 @@ pub enum Ordered {
 /// What became of a packet that came in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PushOutcome {
-    /// Taken.
+    /// It is held until it is popped.
     Taken,
     /// Dropped: the same packet is held already.
     Duplicate,
     /// Dropped: it went out already, or was given up.
     Late,
-    /// Taken as the first packet of another source, or of one that jumped.
+    /// It is held as the first packet of another source, or of one whose sequence numbers jumped.
     Restarted,
 }
 
 impl Reorder {
-    /// For a stream whose missing packets are asked for every `nack_interval`.
+    /// Order for a stream whose missing packets are asked for again every `nack_interval`.
     pub fn new(nack_interval: Duration) -> Self {
         Self {
             nack_interval,
@@ -108,7 +108,7 @@ impl Reorder {
         PushOutcome::Taken
     }
 
-    /// The next thing in order, or nothing until a packet comes or [`deadline`](Self::deadline) passes.
+    /// The next packet or loss in order; none until a packet comes or the [`deadline`](Self::deadline) passes.
     pub fn pop(&mut self, now: Instant) -> Option<Ordered> {
         if let Some(left) = self.leftover.pop_front() {
             return Some(left);
@@ -141,8 +141,8 @@ impl Reorder {
         }
     }
 
-    /// How long a hole waits now.
-    pub fn wait(&self) -> Duration {
+    /// How long packets behind a hole wait now.
+    fn wait(&self) -> Duration {
         (2 * self.nack_interval + self.jitter.estimate()).min(MAX_WAIT)
     }
 
@@ -151,7 +151,7 @@ impl Reorder {
         self.hole_since = None;
         self.jitter = Jitter::default();
         self.jitter.observe(&packet);
-        // One round up, so that the extended number never goes below zero.
+        // It begins one round up, so that packets from before the first one do not take it below zero.
         let next = u64::from(packet.sequence.0) + (1 << 16);
         self.source = Some(Source {
             ssrc: packet.ssrc,
@@ -178,7 +178,7 @@ impl Reorder {
         }
     }
 
-    /// Moves on, and finds when the next hole was seen: when the first packet behind it came.
+    /// Moves on to `next`. If a hole begins there, it was seen when the first packet behind it came.
     fn advance(&mut self, next: u64) {
         if let Some(source) = &mut self.source {
             source.next = next;
@@ -219,7 +219,7 @@ impl Jitter {
                 .saturating_duration_since(arrived_at)
                 .as_secs_f64();
             let media = packet.timestamp.video_seconds_since(timestamp);
-            // A pause of the sender is no jitter: nothing counts for more than a second.
+            // A pause of the sender is no jitter, so no difference counts for more than a second.
             let transit = (arrival - media).abs().min(1.0);
             self.seconds += (transit - self.seconds) / 16.0;
         }

@@ -1,14 +1,14 @@
-//! The sender's clock: RTCP sender reports come in (RFC 3550 section 6.4.1), RTP timestamps become
-//! milliseconds since 1970. Information for events, never a decision.
+//! The sender's clock: RTCP sender reports come in (RFC 3550 section 6.4.1), and RTP timestamps become milliseconds since
+//! 1970. The stream's decoder runs it. Events report these times, and nothing is decided by them.
 
 use super::{RtpTimestamp, VIDEO_CLOCK_HZ};
 
 /// Seconds from the epoch of NTP, 1900, to that of Unix, 1970.
 const NTP_TO_UNIX_S: i64 = 2_208_988_800;
 
-/// Which wall-clock time an RTP timestamp stands for, by the last sender report.
+/// Knows by the last sender report which wall-clock time an RTP timestamp stands for.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Timeline {
+pub(crate) struct Timeline {
     report: Option<Report>,
 }
 
@@ -19,22 +19,22 @@ struct Report {
 }
 
 impl Timeline {
-    /// Takes a sender report: 64 bits of NTP time (32.32 fixed point) and the RTP timestamp of then.
-    pub fn sender_report(&mut self, ntp: u64, rtp_timestamp: RtpTimestamp) {
-        // A sender without a wall clock sends 0 (section 6.4.1).
+    /// Takes a sender report: NTP time (32.32 fixed point) and the RTP timestamp of the same moment.
+    pub(crate) fn sender_report(&mut self, ntp: u64, rtp_timestamp: RtpTimestamp) {
+        // A sender that has no wall clock sends 0 (section 6.4.1).
         self.report = (ntp != 0).then(|| Report {
             unix_ms: ntp_to_unix_ms(ntp),
             rtp_timestamp,
         });
     }
 
-    /// Forgets the report: another source has another timeline.
-    pub fn reset(&mut self) {
+    /// Forgets the report, because another source has a clock of its own.
+    pub(crate) fn reset(&mut self) {
         self.report = None;
     }
 
     /// Milliseconds since 1970 of an RTP timestamp, once a report has come.
-    pub fn captured_at_unix_ms(&self, rtp_timestamp: RtpTimestamp) -> Option<u64> {
+    pub(crate) fn captured_at_unix_ms(&self, rtp_timestamp: RtpTimestamp) -> Option<u64> {
         let report = self.report?;
         let ticks = i64::from(rtp_timestamp.ticks_since(report.rtp_timestamp));
         let unix_ms = report.unix_ms + ticks * 1000 / i64::from(VIDEO_CLOCK_HZ);
@@ -45,7 +45,7 @@ impl Timeline {
 fn ntp_to_unix_ms(ntp: u64) -> i64 {
     let seconds = (ntp >> 32).cast_signed();
     let fraction = (ntp & 0xffff_ffff).cast_signed();
-    // Era 1 begins in 2036 with 0: half of the range decides.
+    // Era 1 begins in 2036 with 0, so small numbers are of era 1.
     let era = if seconds < 1 << 31 { 1_i64 << 32 } else { 0 };
     (seconds + era - NTP_TO_UNIX_S) * 1000 + ((fraction * 1000) >> 32)
 }

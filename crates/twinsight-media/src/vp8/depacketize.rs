@@ -1,8 +1,8 @@
 //! RTP payloads of VP8 to frames (RFC 7741): packets in order and losses come in, access units of one frame go
 //! out. Sans-IO; the stream's decode thread owns it.
 //!
-//! A frame begins with the start of partition 0, and ends with the marker or when the timestamp changes. As with
-//! H.264, units say whether a packet of them is missing, and whether anything was lost since the unit before.
+//! A frame begins with the start of partition 0, and ends with the marker or when the timestamp changes. As with H.264,
+//! each unit says whether packets of it are missing and whether packets were lost before it.
 
 use std::time::Instant;
 
@@ -26,13 +26,13 @@ const MACROBLOCK_PX: usize = 16;
 /// What is wrong with a payload.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub enum PayloadError {
-    /// It ends too early.
+    /// The payload ends too early.
     #[error("it ends within its descriptor")]
     Short,
-    /// The first payload of a frame is not the start of partition 0, and nothing was lost before it.
+    /// The first payload of a frame is not the start of partition 0, although no packet was lost.
     #[error("a frame begins without the start of its first partition")]
     Start,
-    /// A frame that came whole begins with no header of VP8.
+    /// A frame of which all packets came does not begin with a header of VP8.
     #[error("a frame's header cannot be read")]
     Header,
 }
@@ -44,7 +44,7 @@ pub struct Depacketizer {
     last_error: Option<(PayloadError, PacketId)>,
     memory: UnitMemory,
     open: Option<OpenUnit>,
-    /// Something was lost since the last unit closed.
+    /// Packets were lost since the last unit ended.
     lost: bool,
     /// The sender marks the last packet of a frame.
     marks: bool,
@@ -58,9 +58,9 @@ struct OpenUnit {
     completed_at: Instant,
     /// The packet that came last in the order of sequence numbers.
     last_packet: PacketId,
-    /// By the first byte of the frame, where that came.
+    /// Known from the first byte of the frame; `Forward` if that is missing.
     picture: PictureKind,
-    /// By the descriptor of its first payload.
+    /// The descriptor of its first payload has N set: no other frame refers to it.
     non_reference: bool,
     after_loss: bool,
     /// What the frame is if it ends here. No data is kept unless it is complete.
@@ -88,7 +88,7 @@ impl Depacketizer {
         }
     }
 
-    /// Takes the next packet or loss, and gives the units that it closes, in order.
+    /// Takes the next packet or loss, and gives the units that end with it, in order.
     pub fn push(&mut self, ordered: Ordered) -> impl Iterator<Item = AccessUnit> + use<> {
         let mut closed = [None, None];
         match ordered {
@@ -103,7 +103,7 @@ impl Depacketizer {
         closed.into_iter().flatten()
     }
 
-    /// Closes the open unit, whose end is not known; what comes next begins anew.
+    /// Ends the open unit, although its last packet may not have come. The next unit follows a loss.
     pub fn finish(&mut self) -> Option<AccessUnit> {
         self.lost = true;
         let mut open = self.open.take()?;
@@ -113,8 +113,8 @@ impl Depacketizer {
         Some(self.close(open))
     }
 
-    /// The open unit, if it is a keyframe of which nothing is missing so far.
-    pub fn keyframe_under_way(&self) -> Option<UnderWay> {
+    /// When the packets of the open unit came, if it is a key frame of which nothing is missing so far.
+    pub(crate) fn keyframe_under_way(&self) -> Option<UnderWay> {
         let open = self.open.as_ref()?;
         let is_whole = open.completeness == Completeness::Complete && !open.lost_behind;
         (open.picture == PictureKind::Key && is_whole).then_some(UnderWay {
@@ -123,7 +123,7 @@ impl Depacketizer {
         })
     }
 
-    /// How many payloads broke the rules of their format since this was last asked.
+    /// How many payloads were malformed since this was last asked.
     pub fn take_malformed(&mut self) -> u64 {
         std::mem::take(&mut self.malformed)
     }
@@ -149,7 +149,7 @@ impl Depacketizer {
 
     fn packet(&mut self, packet: &RtpPacket) -> [Option<AccessUnit>; 2] {
         let mut closed = [None, None];
-        // Padding that probes the bandwidth: a sequence number and no more.
+        // Empty payloads are padding by which senders probe the bandwidth.
         if packet.payload.is_empty() {
             return closed;
         }
@@ -157,7 +157,7 @@ impl Depacketizer {
             .open
             .take_if(|open| open.rtp_timestamp != packet.timestamp)
         {
-            // Its last packet is lost, or its sender marks none; that it is complete is known only now.
+            // Its last packet is lost, or its sender marks none. Only now is it known that the unit has ended.
             open.completed_at = open.completed_at.max(packet.arrived_at);
             if open.lost_behind {
                 open.spoil();
@@ -235,7 +235,7 @@ impl OpenUnit {
         }
     }
 
-    /// Another packet of this unit came; a loss behind the one before was within the unit.
+    /// Another packet of this unit came, so that packets lost before it belonged to the unit.
     fn continued(mut self, packet: &RtpPacket) -> Self {
         if std::mem::take(&mut self.lost_behind) {
             self.spoil();
@@ -256,7 +256,7 @@ impl OpenUnit {
                         self.picture = PictureKind::Key;
                     }
                 }
-                // The start was lost: not this payload's fault, and known already.
+                // The start of the frame was lost, and this payload is not malformed.
                 (false, true) => self.spoil(),
                 (false, false) => return Err(PayloadError::Start),
             }
