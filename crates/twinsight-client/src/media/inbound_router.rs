@@ -74,14 +74,14 @@ impl InboundRouter {
         match inbound {
             Inbound::Rtp(packet) => {
                 if let Some(shared) = &self.shared {
-                    let given = MediaPacket::of_video(&packet);
+                    let given = MediaPacket::of(&packet);
                     shared.packet(attempt, TrackKind::Video, packet.ssrc.0, given);
                 }
                 self.take_video(attempt, packet);
             }
             Inbound::Audio(packet) => {
                 if let Some(shared) = &self.shared {
-                    let (ssrc, given) = (packet.ssrc, MediaPacket::of_audio(packet));
+                    let (ssrc, given) = (packet.ssrc.0, MediaPacket::of(&packet));
                     shared.packet(attempt, TrackKind::Audio, ssrc, given);
                 }
             }

@@ -14,24 +14,29 @@ use bytes::Bytes;
 pub use self::units::{RtpTimestamp, SequenceNumber, Ssrc, VIDEO_CLOCK_HZ};
 use crate::codec::Codec;
 
-/// An RTP packet as the decode path needs it.
+/// An RTP packet, of video unless `C` is another codec.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RtpPacket {
+pub struct RtpPacket<C = Codec> {
     /// Its number among the packets of its source.
     pub sequence: SequenceNumber,
-    /// Media time at 90 kHz.
+    /// Media time: at 90 kHz for video, at 48 kHz for Opus.
     pub timestamp: RtpTimestamp,
-    /// Set on the last packet of an access unit (RFC 6184 section 5.1, RFC 7741 section 4.1).
+    /// Video: the last packet of an access unit (RFC 6184 section 5.1, RFC 7741 section 4.1). Opus: the first packet after a
+    /// pause (RFC 7587 section 4.1).
     pub marker: bool,
     /// The source that sent it.
     pub ssrc: Ssrc,
     /// What its payload type stands for, as negotiated.
-    pub codec: Codec,
+    pub codec: C,
     /// The payload, without padding.
     pub payload: Bytes,
     /// When the socket gave it to us.
     pub arrived_at: Instant,
 }
+
+/// The codec of packets of sound: each payload is one Opus packet (RFC 7587).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Opus;
 
 /// Which packet it was: enough to find it in a capture of the network.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
