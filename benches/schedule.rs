@@ -23,7 +23,7 @@ fn crowd(cameras: usize, min_interval: Duration, now: Instant) -> SchedulerCore<
         received_at: now,
         completed_at: now,
         decoded_at: now,
-        rtp_timestamp: 0,
+        rtp_timestamp: 0.into(),
         captured_at_unix_ms: None,
     };
     let mut core = SchedulerCore::default();

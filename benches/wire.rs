@@ -41,7 +41,7 @@ fn inferred(clock: &WallClock, persons: u8) -> Inferred {
             received_at: before(47),
             completed_at: before(35),
             decoded_at: before(33),
-            rtp_timestamp: 3_123_456_789,
+            rtp_timestamp: 3_123_456_789.into(),
             captured_at_unix_ms: Some(1_795_359_600_500),
         },
         started_at: before(30),

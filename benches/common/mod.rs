@@ -25,10 +25,10 @@ pub(crate) fn load(name: &str, codec: Codec, at: Instant) -> Vec<RtpPacket> {
         let (packet, behind) = behind.split_at(usize::from(u16::from_be_bytes(*length)));
         rest = behind;
         packets.push(RtpPacket {
-            sequence: u16::from_be_bytes([packet[2], packet[3]]),
-            timestamp: u32::from_be_bytes([packet[4], packet[5], packet[6], packet[7]]),
+            sequence: u16::from_be_bytes([packet[2], packet[3]]).into(),
+            timestamp: u32::from_be_bytes([packet[4], packet[5], packet[6], packet[7]]).into(),
             marker: packet[1] & 0x80 != 0,
-            ssrc: 1,
+            ssrc: 1.into(),
             codec,
             payload: Bytes::copy_from_slice(&packet[12..]),
             arrived_at: at,
@@ -63,9 +63,9 @@ impl Playback {
     pub(crate) fn next(&mut self, now: Instant) -> RtpPacket {
         if self.next == self.packets.len() {
             let (first, last) = (&self.packets[0], &self.packets[self.next - 1]);
-            let sequences = last.sequence.wrapping_sub(first.sequence).wrapping_add(1);
-            self.sequences = self.sequences.wrapping_add(sequences);
-            let ticks = last.timestamp.wrapping_sub(first.timestamp) + TICKS;
+            let sequences = last.sequence.packets_since(first.sequence).cast_unsigned();
+            self.sequences = self.sequences.wrapping_add(sequences).wrapping_add(1);
+            let ticks = last.timestamp.ticks_since(first.timestamp).cast_unsigned() + TICKS;
             self.ticks = self.ticks.wrapping_add(ticks);
             self.next = 0;
         }

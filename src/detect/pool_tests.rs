@@ -283,7 +283,7 @@ impl Bench {
             received_at: at,
             completed_at: at,
             decoded_at: at,
-            rtp_timestamp: 0,
+            rtp_timestamp: 0.into(),
             captured_at_unix_ms: None,
         };
         let planes = self.planes.acquire(SIZE.i420_bytes());

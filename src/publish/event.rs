@@ -185,7 +185,7 @@ impl Inferred {
             frame: FrameRef {
                 width: self.size.width_px,
                 height: self.size.height_px,
-                rtp_timestamp: self.timing.rtp_timestamp,
+                rtp_timestamp: self.timing.rtp_timestamp.0,
                 received_at: timestamp.saturating_sub((latency.total_tenths + 5) / 10),
                 captured_at: self.timing.captured_at_unix_ms,
             },
@@ -326,7 +326,7 @@ pub(super) mod tests {
                 received_at,
                 completed_at,
                 decoded_at,
-                rtp_timestamp: 123_456,
+                rtp_timestamp: 123_456.into(),
                 captured_at_unix_ms: None,
             },
             started_at,

@@ -46,7 +46,7 @@ impl Bench {
             received_at: at,
             completed_at: at,
             decoded_at: at,
-            rtp_timestamp: 0,
+            rtp_timestamp: 0.into(),
             captured_at_unix_ms: None,
         };
         Frame::new(

@@ -145,10 +145,10 @@ fn an_idr_of_600_packets_in_one_burst_decodes_on_a_busy_machine() {
     let running = start(DecoderKind::Software, ArrivalQueue::default());
     for (i, payload) in payloads.iter().enumerate() {
         let packet = RtpPacket {
-            sequence: u16::try_from(i).unwrap().wrapping_sub(300),
-            timestamp: 5,
+            sequence: u16::try_from(i).unwrap().wrapping_sub(300).into(),
+            timestamp: 5.into(),
             marker: i + 1 == payloads.len(),
-            ssrc: 7,
+            ssrc: 7.into(),
             codec: Codec::H264,
             payload: payload.clone(),
             arrived_at: Instant::now(),

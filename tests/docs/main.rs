@@ -13,6 +13,7 @@ mod commands;
 mod common;
 mod configuration;
 mod guide;
+mod layers;
 mod links;
 mod running_node;
 mod troubleshooting;

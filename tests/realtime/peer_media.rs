@@ -97,7 +97,7 @@ async fn a_burst_of_600_packets_arrives_whole() {
             .unwrap()
         {
             assert!(packet.arrived_at >= before);
-            seen[usize::from(packet.sequence)] = true;
+            seen[usize::from(packet.sequence.0)] = true;
         }
     }
 
@@ -317,7 +317,7 @@ async fn video_flows(what: &str, camera_dials: bool, audio: bool, edit: Edit) {
             let next = timeout(Duration::from_millis(20), async {
                 loop {
                     if let Some(Inbound::Rtp(packet)) = viewer_sees.recv().await {
-                        return packet.ssrc;
+                        return packet.ssrc.0;
                     }
                 }
             });

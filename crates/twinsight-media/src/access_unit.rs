@@ -1,54 +1,52 @@
-//! What the depacketizers hand to the decoder, whatever the codec: an access unit, in H.264's words, is
-//! all that was coded of one picture; with VP8 it is a frame.
+//! Access units: the depacketizers make them of RTP payloads, the decoder makes pictures of them. In H.264 an access unit
+//! is all the coded data of one picture, in VP8 it is a frame.
 
 use std::time::Instant;
 
 use bytes::{Bytes, BytesMut};
 
 use crate::codec::Codec;
-use crate::h264::sps::Sps;
 use crate::picture::{Color, PictureSize};
+use crate::rtp::{PacketId, RtpTimestamp};
 
-/// The most bytes of an access unit; what is larger goes out as [`Completeness::Oversize`].
+/// The most bytes of an access unit. A larger one goes out empty, as [`Completeness::Oversize`].
 pub const MAX_UNIT_BYTES: usize = 8 * 1024 * 1024;
-/// A unit larger than this does not leave its memory to the next ones.
+/// The memory of a unit larger than this is not kept for the next ones.
 const MAX_KEPT_BYTES: usize = 1024 * 1024;
-/// Luma samples along the edge of a macroblock, in both codecs.
-const MACROBLOCK_PX: usize = 16;
 
-/// All that was coded of one picture.
+/// All the coded data of one picture.
 #[derive(Debug, Clone)]
 pub struct AccessUnit {
     /// What the decoder takes: NAL units behind start codes of four bytes (H.264 Annex B), or a frame
     /// (RFC 6386 section 9.1); empty unless the unit is complete.
     pub data: Bytes,
-    /// Media time at 90 kHz.
-    pub rtp_timestamp: u32,
+    /// Media time at 90 kHz ([`VIDEO_CLOCK_HZ`](crate::rtp::VIDEO_CLOCK_HZ)).
+    pub rtp_timestamp: RtpTimestamp,
     /// Arrival of the packet that came first.
     pub received_at: Instant,
     /// Arrival of the packet that came last.
     pub completed_at: Instant,
+    /// The packet that came last in the order of sequence numbers.
+    pub last_packet: PacketId,
     /// What kind of picture it holds.
     pub picture: PictureKind,
-    /// It is decoded for the sake of later ones and never shown: an alternate reference frame of VP8.
+    /// The picture is decoded because later ones refer to it, and is never shown: an alternate reference frame of VP8.
     pub hidden: bool,
-    /// No other picture refers to it: the rest decodes the same without it.
+    /// No other picture refers to this one, so that the others decode the same without it.
     pub disposable: bool,
-    /// The sequence that it belongs to, where that is known.
+    /// The sequence that it belongs to, if the unit says so and its parameter sets are known.
     pub sequence: Option<Sequence>,
-    /// Whether all of it came.
+    /// Whether all of its packets came.
     pub completeness: Completeness,
     /// Packets were lost between the unit before and this one, or the source began anew.
     pub after_loss: bool,
 }
 
-/// When packets of a unit came that is not whole yet.
+/// When the packets came of a unit that is not complete yet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct UnderWay {
-    /// The packet that came first.
-    pub first_packet: Instant,
-    /// The packet that came last.
-    pub last_packet: Instant,
+pub(crate) struct UnderWay {
+    pub(crate) first_packet: Instant,
+    pub(crate) last_packet: Instant,
 }
 
 /// What an access unit holds.
@@ -77,36 +75,55 @@ pub enum Completeness {
 
 /// What holds from one keyframe to the next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Sequence {
-    /// The sequence parameter set of the picture's first slice.
-    H264(Sps),
-    /// The header of a key frame, which says no more than this. Interframes have none.
-    Vp8 {
-        /// Size of the pictures.
-        size: PictureSize,
-    },
+pub struct Sequence {
+    /// Which decoder it takes.
+    pub codec: Codec,
+    /// Size of the pictures after cropping.
+    pub size: PictureSize,
+    /// Macroblocks of a picture before cropping.
+    pub macroblocks: usize,
+    /// How YUV maps to RGB.
+    pub color: Color,
+    /// In which order its pictures are shown.
+    pub output: OutputOrder,
+    /// The decoder gives its pictures some units late and has to be drained.
+    pub delays_output: bool,
 }
 
-/// Memory that a stream's units are put together in, one after the other: once the unit before is gone, the next one
-/// takes its place, and nothing is allocated.
+/// In which order the pictures of a sequence are shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OutputOrder {
+    /// In the order of decoding.
+    Decoding,
+    /// In the order of their timestamps: at most so many pictures precede another in decoding and follow it in output.
+    Reordered {
+        /// `max_num_reorder_frames` (H.264 Annex E).
+        frames: u32,
+    },
+    /// The sequence does not say; if it has B slices, in the order of their timestamps.
+    Undeclared,
+}
+
+/// Memory in which a stream's units are put together, one after the other. Once a unit is dropped, the next one takes its
+/// place, so that nothing is allocated.
 #[derive(Debug, Default)]
-pub struct UnitMemory {
+pub(crate) struct UnitMemory {
     idle: BytesMut,
     largest_bytes: usize,
 }
 
 impl UnitMemory {
     /// An empty buffer for the next unit.
-    pub fn begin(&mut self) -> BytesMut {
+    pub(crate) fn begin(&mut self) -> BytesMut {
         let mut data = std::mem::take(&mut self.idle);
-        // From the front of the memory if nobody holds the unit before, else in new memory.
+        // This starts again at the front of the memory if nobody holds the last unit, and else allocates.
         data.reserve(self.largest_bytes);
         data
     }
 
     /// The unit that was put together in a buffer of [`begin`](Self::begin).
-    pub fn end(&mut self, mut data: BytesMut) -> Bytes {
-        // Also one that was cleared for its size: its memory is as large as it was.
+    pub(crate) fn end(&mut self, mut data: BytesMut) -> Bytes {
+        // A unit that was cleared because it grew too large still has its memory, so the capacity counts, too.
         if data.len() > MAX_KEPT_BYTES || data.capacity() > 4 * MAX_KEPT_BYTES {
             return data.freeze();
         }
@@ -123,46 +140,9 @@ impl AccessUnit {
         self.picture == PictureKind::Key
     }
 
-    /// True where the decoder owes a picture for it.
-    pub fn gives_picture(&self) -> bool {
+    /// True if the decoder has to give a picture for it.
+    pub(crate) fn gives_picture(&self) -> bool {
         self.picture != PictureKind::None && !self.hidden
-    }
-}
-
-impl Sequence {
-    /// What decodes it.
-    pub fn codec(self) -> Codec {
-        match self {
-            Self::H264(_) => Codec::H264,
-            Self::Vp8 { .. } => Codec::Vp8,
-        }
-    }
-
-    /// Size after cropping.
-    pub fn size(self) -> PictureSize {
-        match self {
-            Self::H264(sps) => sps.size,
-            Self::Vp8 { size } => size,
-        }
-    }
-
-    /// Macroblocks of a frame, before cropping.
-    pub fn macroblocks(self) -> usize {
-        match self {
-            Self::H264(sps) => usize::try_from(sps.macroblocks).unwrap_or(usize::MAX),
-            Self::Vp8 { size } => {
-                size.width_px.div_ceil(MACROBLOCK_PX) * size.height_px.div_ceil(MACROBLOCK_PX)
-            }
-        }
-    }
-
-    /// How YUV maps to RGB. VP8 knows BT.601 alone (RFC 6386 section 9.2; the other value of `color_space` is
-    /// reserved), and its decoders take samples as limited range; `clamping_type` is about rounding.
-    pub fn color(self) -> Color {
-        match self {
-            Self::H264(sps) => sps.color,
-            Self::Vp8 { .. } => Color::default(),
-        }
     }
 }
 

@@ -1,28 +1,28 @@
-//! Where the time is read while decoding runs: whoever runs it gives a clock, so that tests can give their own.
+//! The clock that decoding reads while it runs. Whoever runs the decoder passes one in, so that tests can pass their own.
 
 use std::fmt;
 use std::time::{Duration, Instant};
 
 /// Reads the time for the thread that decodes.
 ///
-/// The system's clock is with whoever runs the decoder (`twinsight_client::clock::SystemClock`); tests use
-/// [`ManualClock`].
+/// Programs pass `twinsight_client::clock::SystemClock`, tests pass [`ManualClock`].
 pub trait Clock: fmt::Debug + Send + Sync {
-    /// The time of now.
+    /// The current time.
     fn now(&self) -> Instant;
 
-    /// Processor time of the calling thread since it began. It is asked for a few times a frame, never for a packet.
+    /// Processor time that the calling thread has used since it started. Decoding asks for it a few times a frame and never
+    /// for a packet.
     fn thread_cpu(&self) -> Duration;
 }
 
-/// A clock that stands where it was set.
+/// A clock that stands still, for tests.
 #[derive(Debug, Clone, Copy)]
 pub struct ManualClock {
     now: Instant,
 }
 
 impl ManualClock {
-    /// A clock that stands at `now`.
+    /// A clock that always shows `now`.
     pub fn at(now: Instant) -> Self {
         Self { now }
     }

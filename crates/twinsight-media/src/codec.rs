@@ -1,17 +1,17 @@
-//! The codecs of video that are decoded.
+//! The video codecs that can be decoded.
 
 label_enum! {
     /// A video codec. Which of them a build decodes is up to its features.
     pub enum Codec {
-        /// RFC 6184.
+        /// H.264, whose RTP payload format is RFC 6184.
         H264 = "h264",
-        /// RFC 7741.
+        /// VP8, whose RTP payload format is RFC 7741.
         Vp8 = "vp8",
     }
 }
 
 impl Codec {
-    /// As people write it.
+    /// The name as people write it: `H.264`, `VP8`.
     pub fn title(self) -> &'static str {
         match self {
             Self::H264 => "H.264",
@@ -19,8 +19,8 @@ impl Codec {
         }
     }
 
-    /// What this build decodes, the preferred first. H.264 always counts: a build without the
-    /// feature `openh264` is given a decoder by its user, or decodes nothing.
+    /// The codecs that this build decodes, the preferred one first. H.264 is always among them: a build without the feature
+    /// `openh264` only makes pictures with [`DecoderKind::Fake`](crate::decode::decoder::DecoderKind::Fake).
     pub fn built_in() -> &'static [Self] {
         if cfg!(feature = "vp8") {
             &[Self::H264, Self::Vp8]

@@ -1,7 +1,7 @@
-//! YUV to RGB by the matrices of ITU-R BT.601 and BT.709, full and limited range (H.264 Annex E).
-//! Rows of samples come in, rows of red, green and blue go out; the preprocessor and the drawing code run it.
-//! RGB is limited to bytes before anything is resized: resizing first moves the scores of overexposed
-//! objects by 0.04 (seen on the white van of the shipped clip).
+//! YUV to RGB by the matrices of ITU-R BT.601 and BT.709, full and limited range (H.264 Annex E). Rows of samples come in,
+//! rows of red, green and blue go out; the preprocessor and the drawing code run it. RGB is clamped to bytes before
+//! anything is resized, because resizing first moves the scores of overexposed objects by 0.04 (seen on the white van of
+//! the shipped clip).
 
 #[cfg(feature = "image")]
 use image::RgbImage;
@@ -14,9 +14,9 @@ use crate::picture::{Color, Frame, I420, Matrix, PictureSize, Plane};
 #[derive(Debug, Clone, Copy)]
 struct YuvToRgb {
     y_offset: i16,
-    /// Times 2^14.
+    /// Scaled by 2^14.
     y_gain: i16,
-    /// These times 2^13.
+    /// The four coefficients of chroma are scaled by 2^13.
     r_v: i16,
     g_u: i16,
     g_v: i16,
@@ -46,14 +46,15 @@ impl YuvToRgb {
         }
     }
 
-    /// A loop over rows of 16-bit numbers, which the compiler makes as wide as the caller's instruction set is. Sums
-    /// have 5 fractional bits: less than 0.7 off the exact value.
+    /// Converts rows in 16-bit arithmetic, so that the compiler can vectorise the loop with the caller's instruction set.
+    /// Sums have 5 fractional bits, and results are less than 0.7 off the exact values.
     #[inline(always)]
     fn convert(self, [ys, us, vs]: [&[u8]; 3], [reds, greens, blues]: [&mut [i16]; 3]) {
         let samples = ys.iter().zip(us).zip(vs);
         let pixels = reds.iter_mut().zip(greens).zip(blues);
         for (((&y, &u), &v), ((red, green), blue)) in samples.zip(pixels) {
-            // With 7 bits more (chroma 8), the upper half of the product has 5 fractional bits. A half for rounding.
+            // Luma is shifted by 7 bits and chroma by 8, so that the upper half of each product has 5 fractional bits. The
+            // 16 is one half, for rounding.
             let luma = high((i16::from(y) - self.y_offset) << 7, self.y_gain) + 16;
             let u = (i16::from(u) - 128) << 8;
             let v = (i16::from(v) - 128) << 8;
@@ -64,10 +65,10 @@ impl YuvToRgb {
     }
 }
 
-/// Samples of pixels to red, green and blue in 0..=255; all slices are of one length.
+/// Converts a row of samples to red, green and blue in 0..=255. All slices have the same length.
 #[inline(always)]
 pub fn convert(color: Color, yuv: [&[u8]; 3], rgb: [&mut [i16]; 3]) {
-    // Of constants the compiler knows that they have 16 bits; of variables it forgets it and multiplies 32.
+    // The coefficients are constants here: of variables the compiler forgets that they have 16 bits, and multiplies 32.
     match (color.matrix, color.full_range) {
         (Matrix::Bt601, false) => const { YuvToRgb::new(Matrix::Bt601, false) }.convert(yuv, rgb),
         (Matrix::Bt601, true) => const { YuvToRgb::new(Matrix::Bt601, true) }.convert(yuv, rgb),
@@ -76,7 +77,7 @@ pub fn convert(color: Color, yuv: [&[u8]; 3], rgb: [&mut [i16]; 3]) {
     }
 }
 
-/// A row of luma, and what it has of u and v.
+/// A row of luma, and the rows of U and V that belong to it.
 pub fn rows_of<'a>(picture: &I420<'a>, row: usize) -> [&'a [u8]; 3] {
     let size = picture.size;
     let row_of =
@@ -88,7 +89,7 @@ pub fn rows_of<'a>(picture: &I420<'a>, row: usize) -> [&'a [u8]; 3] {
     ]
 }
 
-/// The upper half of a product.
+/// The upper 16 bits of a product.
 #[inline(always)]
 pub fn high(a: i16, b: i16) -> i16 {
     ((i32::from(a) * i32::from(b)) >> 16) as i16
@@ -108,7 +109,7 @@ const fn fixed(value: f64, bits: i32) -> i16 {
 }
 
 impl Frame {
-    /// The picture as RGB bytes, red, green and blue of a pixel after each other, row by row.
+    /// The picture as RGB bytes: red, green and blue of each pixel, row by row.
     pub fn to_rgb8(&self) -> Vec<u8> {
         let mut rgb = Vec::new();
         to_rgb8(&self.planes(), &mut rgb);
@@ -156,9 +157,9 @@ impl Frame {
     }
 }
 
-/// RGB bytes, of rows of `row_px` pixels, to packed I420 planes in BT.601, limited range, which is what a stream
-/// means that does not say. What is right of and below `size`, whose sides are even, is left out. A chroma
-/// sample is the mean of its four pixels.
+/// Converts RGB bytes in rows of `row_px` pixels to packed I420 planes in BT.601, limited range, which is what streams mean
+/// that do not say. The sides of `size` are even, and pixels beyond it are left out. Each chroma sample is the mean of its
+/// four pixels.
 ///
 /// # Panics
 /// When a buffer is too short.
@@ -186,22 +187,22 @@ pub fn rgb_to_i420(rgb: &[u8], row_px: usize, size: PictureSize, planes: &mut [u
                     .sum::<i32>()
             };
             let [r, g, b] = [sum(0), sum(1), sum(2)];
-            // Four pixels: two bits more to shift away.
+            // These are sums of four pixels, hence the two bits more.
             *u = fixed_byte(128 << 16, (-9_714 * r - 19_071 * g + 28_785 * b) >> 2);
             *v = fixed_byte(128 << 16, (28_785 * r - 24_104 * g - 4_681 * b) >> 2);
         }
     }
 }
 
-/// A sum with 16 fractional bits, rounded to a byte.
+/// Rounds a sum with 16 fractional bits to a byte.
 #[inline(always)]
 #[expect(clippy::cast_sign_loss, reason = "limited to 0..=255")]
 fn fixed_byte(offset: i32, sum: i32) -> u8 {
     ((offset + sum + (1 << 15)) >> 16).clamp(0, 255) as u8
 }
 
-/// A whole picture to interleaved RGB bytes, each chroma sample covering its 2x2 pixels. For pictures
-/// that people look at, not for the hot path.
+/// Converts a whole picture to interleaved RGB bytes, each chroma sample covering its 2 × 2 pixels. It is meant for
+/// pictures that people look at and too slow for every frame of a stream.
 pub fn to_rgb8(picture: &I420<'_>, rgb: &mut Vec<u8>) {
     let size = picture.size;
     let mut chroma = [vec![0; size.width_px], vec![0; size.width_px]];

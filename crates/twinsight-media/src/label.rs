@@ -1,6 +1,7 @@
 //! Enums whose variants are label values of a metric.
 
-/// An enum with a fixed label text a variant, all of them listed, usable as an array index.
+/// Declares an enum whose variants each have a fixed text. `ALL` lists the variants, and `as usize` makes one an index into
+/// arrays.
 #[macro_export]
 #[doc(hidden)]
 macro_rules! label_enum {

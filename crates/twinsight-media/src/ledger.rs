@@ -1,5 +1,6 @@
-//! What becomes of each packet, access unit and frame of a stream. Every unit that comes in leaves as a frame, is dropped for one
-//! of the reasons here, or is held by the decoder: the books of a [`StreamLedger`] close at rest.
+//! Counts what becomes of each packet, access unit and frame of a stream: the decode path counts, whoever runs it reads.
+//! Every unit that comes in leaves as a frame, is dropped for one of the reasons here, or is held by the decoder, so that
+//! the numbers of a [`StreamLedger`] always add up.
 
 use std::fmt;
 use std::sync::Arc;
@@ -34,7 +35,7 @@ label_enum! {
 }
 
 label_enum! {
-    /// How much a stream leaves out while it, or the machine, is over its head; each step includes those before.
+    /// How much a stream leaves out while it or the machine is overloaded. Each level includes those before it.
     #[derive(Default)]
     pub enum ShedLevel {
         /// Nothing is left out.
@@ -50,22 +51,22 @@ label_enum! {
 }
 
 label_enum! {
-    /// Work on the thread that decodes, whose processor time is counted.
+    /// Kinds of work on the decode thread, whose processor time is counted.
     pub enum DecodeWork {
-        /// Whatever is not decoding: arrivals put in order, access units made of them, frames handed on.
+        /// All that is not decoding: putting packets in order, making access units of them, handing frames on.
         Depacketize = "depacketize",
-        /// Access unit to picture, in the decoder's memory.
+        /// Turning access units into pictures in the decoder's memory.
         Decode = "decode",
-        /// The picture out of the decoder's memory.
+        /// Copying pictures out of the decoder's memory.
         Copy = "copy",
     }
 }
 
-/// Is told everything that a [`StreamLedger`] counts, at once and on the thread that decodes: it must not wait.
+/// Is told all that a [`StreamLedger`] counts as it happens, on the decode thread, and so must not wait.
 ///
-/// The node's metrics are one; a ledger without one counts for itself alone.
+/// The node's metrics implement it. A ledger without a sink counts for itself alone.
 pub trait LedgerSink: fmt::Debug + Send + Sync {
-    /// An RTP packet came, a duplicate perhaps.
+    /// An RTP packet came, which may be a duplicate.
     fn packet_received(&self);
     /// So many RTP packets were given up as lost.
     fn packets_lost(&self, count: u64);
@@ -85,7 +86,7 @@ pub trait LedgerSink: fmt::Debug + Send + Sync {
     fn path_restarted(&self);
 }
 
-/// The books of one stream. All of its decoding counts here, and whoever runs it reads here.
+/// The counters of one stream.
 #[derive(Debug, Default)]
 pub struct StreamLedger {
     units_received: AtomicU64,
@@ -100,7 +101,7 @@ pub struct StreamLedger {
 }
 
 impl StreamLedger {
-    /// Books that tell a sink, too.
+    /// A ledger that also tells a sink.
     pub fn with_sink(sink: Arc<dyn LedgerSink>) -> Self {
         Self {
             sink: Some(sink),
@@ -118,7 +119,7 @@ impl StreamLedger {
         self.units_dropped[reason as usize].load(Ordering::Relaxed)
     }
 
-    /// Access units that were dropped, for whatever reason.
+    /// Access units that were dropped for any reason.
     pub fn all_units_dropped(&self) -> u64 {
         let dropped = self.units_dropped.iter();
         dropped.map(|each| each.load(Ordering::Relaxed)).sum()
@@ -144,24 +145,24 @@ impl StreamLedger {
         self.malformed_payloads[codec as usize].load(Ordering::Relaxed)
     }
 
-    /// How much is left out of decoding.
+    /// How much is left out now.
     pub fn shed_level(&self) -> ShedLevel {
         ShedLevel::ALL[self.shed_level.load(Ordering::Relaxed)]
     }
 
-    /// Units received that neither gave a frame nor were dropped: those that the decoder holds. Exact on the thread that
-    /// decodes, and for others once it rests.
+    /// Units that neither gave a frame nor were dropped, and so are held by the decoder. The number is exact on the decode
+    /// thread, and for others while that thread rests.
     pub fn units_held(&self) -> u64 {
         self.units_received()
             .saturating_sub(self.frames_decoded() + self.all_units_dropped())
     }
 
-    /// Times that the receive path panicked and was made anew.
+    /// How often the receive path panicked and was made anew.
     pub fn path_restarts(&self) -> u64 {
         self.path_restarts.load(Ordering::Relaxed)
     }
 
-    /// The path was made anew: what it held is dropped.
+    /// Counts that the path was made anew, and drops the units that it held.
     pub fn path_restarted(&self) {
         self.path_restarts.fetch_add(1, Ordering::Relaxed);
         for _ in 0..self.units_held() {

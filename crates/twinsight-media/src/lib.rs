@@ -16,18 +16,18 @@ pub mod clock;
 
 pub mod codec;
 
+pub mod rtp;
+
 pub mod picture;
 
 pub mod color;
 
-pub mod rtp;
-
 pub mod ledger;
+
+pub mod access_unit;
 
 pub mod h264;
 
 pub mod vp8;
-
-pub mod access_unit;
 
 pub mod decode;

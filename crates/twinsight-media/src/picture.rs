@@ -1,12 +1,13 @@
-//! A decoded picture: I420 planes in pooled memory, with the times it carries to its event.
-//! The decoder's side takes buffers from a [`PlanePool`]; once the last holder of a [`Frame`] has
-//! dropped it, the pool gives its buffer out again.
+//! Decoded pictures: I420 planes in pooled memory, with the times that their events report. The decoder takes a buffer from a
+//! [`PlanePool`] and makes a [`Frame`] of it. Once the last holder has dropped the frame, the pool gives its buffer out again.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use parking_lot::Mutex;
 use thiserror::Error;
+
+use crate::rtp::RtpTimestamp;
 
 /// A decoded picture. Cloning shares its planes.
 #[derive(Debug, Clone)]
@@ -46,7 +47,7 @@ impl PictureSize {
 /// How YUV maps to RGB (H.264 Annex E). Unspecified means BT.601 limited range.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub struct Color {
-    /// The matrix.
+    /// Which coefficients convert.
     pub matrix: Matrix,
     /// True for 0..=255, false for 16..=235 (luma) and 16..=240 (chroma).
     pub full_range: bool,
@@ -62,18 +63,19 @@ pub enum Matrix {
     Bt709,
 }
 
-/// The times of a frame; all monotonic but `captured_at_unix_ms`.
+/// The times of a frame. All of them are monotonic, except `captured_at_unix_ms`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FrameTiming {
     /// Arrival of the access unit's first packet.
     pub received_at: Instant,
-    /// The access unit was complete.
+    /// Arrival of the access unit's last packet.
     pub completed_at: Instant,
-    /// The picture left the decoder.
+    /// When the picture left the decoder.
     pub decoded_at: Instant,
-    /// The RTP timestamp, at 90 kHz.
-    pub rtp_timestamp: u32,
-    /// The sender's clock, from its sender reports: information, never a decision.
+    /// Media time of the access unit, at 90 kHz.
+    pub rtp_timestamp: RtpTimestamp,
+    /// When the picture was taken, by the sender's clock and in milliseconds since 1970. It is known from RTCP sender
+    /// reports, and only reported: nothing is decided by it.
     pub captured_at_unix_ms: Option<u64>,
 }
 
@@ -97,7 +99,7 @@ pub struct I420<'a> {
     pub v: Plane<'a>,
     /// Size of the luma plane.
     pub size: PictureSize,
-    /// How to turn it to RGB.
+    /// How its samples map to RGB.
     pub color: Color,
 }
 
@@ -112,9 +114,9 @@ pub enum Unsupported {
         "the video has {bits} bits a sample (profile_idc {profile_idc}), and only 8 are supported: set its source to the profile Baseline, Main or High"
     )]
     BitDepth {
-        /// Of a sample.
+        /// Bits of a sample.
         bits: u8,
-        /// As the stream says.
+        /// `profile_idc` of the stream.
         profile_idc: u8,
     },
     /// More chroma than one sample for four of luma.
@@ -122,9 +124,9 @@ pub enum Unsupported {
         "the video has {chroma} chroma (profile_idc {profile_idc}), and only 4:2:0 and grey are supported: set its source to the profile Baseline, Main or High"
     )]
     Chroma {
-        /// In the usual notation.
+        /// The chroma format as people write it: 4:2:2 or 4:4:4.
         chroma: &'static str,
-        /// As the stream says.
+        /// `profile_idc` of the stream.
         profile_idc: u8,
     },
     /// Macroblocks bypass the transform.
@@ -132,7 +134,7 @@ pub enum Unsupported {
         "the video is lossless (profile_idc {profile_idc}), which is not supported: set its source to the profile Baseline, Main or High"
     )]
     Lossless {
-        /// As the stream says.
+        /// `profile_idc` of the stream.
         profile_idc: u8,
     },
     /// Slices in three partitions, of the Extended profile.
@@ -161,17 +163,17 @@ impl Frame {
         }
     }
 
-    /// The planes.
+    /// The samples of the picture.
     pub fn planes(&self) -> I420<'_> {
         I420::from_packed(&self.planes, self.size, self.color)
     }
 
-    /// Pixels from left to right.
+    /// Width in pixels.
     pub fn width(&self) -> usize {
         self.size.width_px
     }
 
-    /// Pixels from top to bottom.
+    /// Height in pixels.
     pub fn height(&self) -> usize {
         self.size.height_px
     }
@@ -181,7 +183,7 @@ impl Frame {
         self.timing.received_at
     }
 
-    /// When it was taken, by the sender's own clock; none unless the sender has told it (RTCP sender reports).
+    /// When it was taken, by the sender's own clock. It is known only of senders that tell it (RTCP sender reports).
     pub fn captured_at(&self) -> Option<SystemTime> {
         let unix_ms = self.timing.captured_at_unix_ms?;
         Some(SystemTime::UNIX_EPOCH + Duration::from_millis(unix_ms))
@@ -192,12 +194,12 @@ impl Frame {
         self.size
     }
 
-    /// The times.
+    /// When it came and when it was decoded.
     pub fn timing(&self) -> FrameTiming {
         self.timing
     }
 
-    /// Time since the first packet arrived.
+    /// How long ago its first packet arrived.
     pub fn age(&self, now: Instant) -> Duration {
         now.saturating_duration_since(self.timing.received_at)
     }
@@ -230,9 +232,10 @@ impl<'a> I420<'a> {
     }
 }
 
-/// Buffers that pictures are copied into; a stream has one pool and allocates only until it is warm.
+/// Buffers that pictures are copied into. Each stream has a pool, and allocates only until the pool is filled.
 ///
-/// The pool knows the buffers of frames that are out, and gives one out again when it is the only one to know it.
+/// The pool keeps a reference to each buffer that it gave out, and gives a buffer out again when no other reference is
+/// left.
 #[derive(Debug, Clone)]
 pub struct PlanePool {
     kept: Arc<Mutex<Vec<Arc<[u8]>>>>,
@@ -240,7 +243,7 @@ pub struct PlanePool {
 }
 
 impl PlanePool {
-    /// A pool that knows at most `max_kept` buffers, those of frames that are out included.
+    /// A pool that keeps at most `max_kept` buffers, including those of frames in use.
     pub fn new(max_kept: usize) -> Self {
         Self {
             kept: Arc::default(),
@@ -266,7 +269,7 @@ impl PlanePool {
         }
     }
 
-    /// Frames that somebody holds for long make place for those that come back soon.
+    /// Keeps the buffer in place of the oldest one: that belongs to a frame which somebody holds for long.
     fn keep(&self, data: Arc<[u8]>) {
         let mut kept = self.kept.lock();
         kept.push(data);
@@ -284,15 +287,15 @@ pub struct PlaneBuffer {
 }
 
 impl PlaneBuffer {
-    /// The bytes.
+    /// Y, U and V without padding.
     pub fn bytes(&self) -> &[u8] {
         &self.data
     }
 
-    /// The bytes, to fill.
+    /// Y, U and V without padding, to be filled.
     pub fn bytes_mut(&mut self) -> &mut [u8] {
         Arc::get_mut(&mut self.data)
-            .expect("nobody else knows the buffer, because the pool gave it up")
+            .expect("no other reference is left, because the pool gave its own away")
     }
 }
 
@@ -328,7 +331,7 @@ mod tests {
             received_at: now,
             completed_at: now,
             decoded_at: now,
-            rtp_timestamp: 0,
+            rtp_timestamp: RtpTimestamp(0),
             captured_at_unix_ms: None,
         };
         let frame = |value: u8| {

@@ -16,9 +16,8 @@ use crate::realtime::negotiation::Attempt;
 use crate::realtime::rtp_tap::{Inbound, RtpSink};
 use crate::realtime::rtp_track::TrackKind;
 use crate::telemetry::{ClientSink, PacketRefusal};
-use twinsight_media::rtp::Arrival;
-use twinsight_media::rtp::RtpPacket;
 use twinsight_media::rtp::sources::Sources;
+use twinsight_media::rtp::{Arrival, RtpPacket, Ssrc};
 
 /// Where the packets of a stream's connections go.
 pub(super) struct InboundRouter {
@@ -75,14 +74,14 @@ impl InboundRouter {
         match inbound {
             Inbound::Rtp(packet) => {
                 if let Some(shared) = &self.shared {
-                    let given = MediaPacket::of_video(&packet);
-                    shared.packet(attempt, TrackKind::Video, packet.ssrc, given);
+                    let given = MediaPacket::of(&packet);
+                    shared.packet(attempt, TrackKind::Video, packet.ssrc.0, given);
                 }
                 self.take_video(attempt, packet);
             }
             Inbound::Audio(packet) => {
                 if let Some(shared) = &self.shared {
-                    let (ssrc, given) = (packet.ssrc, MediaPacket::of_audio(packet));
+                    let (ssrc, given) = (packet.ssrc.0, MediaPacket::of(&packet));
                     shared.packet(attempt, TrackKind::Audio, ssrc, given);
                 }
             }
@@ -92,10 +91,10 @@ impl InboundRouter {
                 rtp_timestamp,
                 arrived_at,
             } => {
-                if self.sources_of(attempt, |sources| sources.main()) == Some(ssrc) {
+                if self.sources_of(attempt, |sources| sources.main()) == Some(ssrc.into()) {
                     self.push(Arrival::SenderReport {
                         ntp,
-                        rtp_timestamp,
+                        rtp_timestamp: rtp_timestamp.into(),
                         arrived_at,
                     });
                 }
@@ -106,11 +105,14 @@ impl InboundRouter {
                 }
             }
             Inbound::Report => {}
-            Inbound::Goodbye { ssrc } => self.sources_of(attempt, |sources| sources.goodbye(ssrc)),
+            Inbound::Goodbye { ssrc } => {
+                self.sources_of(attempt, |sources| sources.goodbye(ssrc.into()))
+            }
             Inbound::Described {
                 sources,
                 further_videos,
             } => {
+                let sources = sources.into_iter().map(Ssrc).collect();
                 self.sources_of(attempt, |known| known.declare(sources));
                 if further_videos > 0 {
                     self.say("sections", |suppressed| {
@@ -165,6 +167,7 @@ impl InboundRouter {
     /// The source that is taken of an attempt's connection.
     pub(super) fn main_source(&self, attempt: Attempt) -> Option<u32> {
         self.sources_of(attempt, |sources| sources.main())
+            .map(|main| main.0)
     }
 
     /// An attempt has its own: SSRCs of another connection mean nothing.
@@ -271,6 +274,7 @@ mod tests {
 
     use super::*;
     use twinsight_media::codec::Codec;
+    use twinsight_media::rtp::SequenceNumber;
 
     #[test]
     fn packets_that_are_refused_are_no_unit_that_is_coming() {
@@ -284,10 +288,10 @@ mod tests {
             // No time that is ever stored.
             router.activity.video_ms.store(u64::MAX, Ordering::Relaxed);
             let packet = RtpPacket {
-                sequence,
-                timestamp: 0,
+                sequence: SequenceNumber(sequence),
+                timestamp: 0.into(),
                 marker: false,
-                ssrc,
+                ssrc: Ssrc(ssrc),
                 codec: Codec::H264,
                 payload: Bytes::from_static(b"x"),
                 arrived_at: Instant::now(),

@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use parking_lot::{Condvar, Mutex};
 
-use twinsight_media::rtp::Arrival;
+use twinsight_media::rtp::{Arrival, RtpTimestamp, SequenceNumber};
 
 /// Bytes that a queue holds by default: seconds of a camera at its busiest.
 pub const DEFAULT_QUEUE_BYTES: usize = 8 * 1024 * 1024;
@@ -30,7 +30,7 @@ struct State {
     bytes: usize,
     closed: bool,
     /// Sequence number and timestamp of the last packet that came.
-    last: Option<(u16, u32)>,
+    last: Option<(SequenceNumber, RtpTimestamp)>,
 }
 
 /// What a wait for arrivals gave.
@@ -166,10 +166,10 @@ mod tests {
 
     fn packet(sequence: u16, marker: bool, bytes: usize) -> Arrival {
         Arrival::Rtp(RtpPacket {
-            sequence,
-            timestamp: 1,
+            sequence: sequence.into(),
+            timestamp: 1.into(),
             marker,
-            ssrc: 1,
+            ssrc: 1.into(),
             codec: Codec::H264,
             payload: Bytes::from(vec![0; bytes]),
             arrived_at: Instant::now(),

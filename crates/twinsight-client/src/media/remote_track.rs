@@ -9,7 +9,6 @@ use parking_lot::Mutex;
 use tokio::sync::broadcast;
 
 use crate::realtime::negotiation::Attempt;
-use crate::realtime::rtp_tap::AudioPacket;
 use crate::realtime::rtp_track::TrackKind;
 use twinsight_media::rtp::RtpPacket;
 
@@ -33,21 +32,11 @@ pub struct MediaPacket {
 }
 
 impl MediaPacket {
-    pub(super) fn of_video(packet: &RtpPacket) -> Self {
+    pub(super) fn of<C>(packet: &RtpPacket<C>) -> Self {
         Self {
             payload: packet.payload.clone(),
-            rtp_timestamp: packet.timestamp,
-            sequence: packet.sequence,
-            marker: packet.marker,
-            received_at: packet.arrived_at,
-        }
-    }
-
-    pub(super) fn of_audio(packet: AudioPacket) -> Self {
-        Self {
-            payload: packet.payload,
-            rtp_timestamp: packet.timestamp,
-            sequence: packet.sequence,
+            rtp_timestamp: packet.timestamp.0,
+            sequence: packet.sequence.0,
             marker: packet.marker,
             received_at: packet.arrived_at,
         }

@@ -17,7 +17,7 @@ use crate::thread::{Joined, try_spawn_named};
 use twinsight_media::decode::decoder::DecoderError;
 use twinsight_media::decode::gate::KeyframeReason;
 pub use twinsight_media::decode::path::DecodeConfig;
-use twinsight_media::decode::path::{PathError, ReceivePath};
+use twinsight_media::decode::path::{PathError, PathErrorKind, ReceivePath};
 use twinsight_media::decode::shed::ShedChange;
 use twinsight_media::ledger::ShedLevel;
 use twinsight_media::picture::Frame;
@@ -171,14 +171,18 @@ fn run_path(parts: &mut DecodeParts, queue: &ArrivalQueue) {
 }
 
 fn log_error(camera: &StreamId, error: PathError, warnings: &RateLimit<bool>) {
-    let hopeless = matches!(error, PathError::Decoder(DecoderError::Unsupported(_)));
-    let Some(suppressed) = warnings.allow(hopeless, Instant::now()) else {
+    let now = Instant::now();
+    let PathError { kind, packet } = error;
+    let hopeless = matches!(kind, PathErrorKind::Decoder(DecoderError::Unsupported(_)));
+    let Some(suppressed) = warnings.allow(hopeless, now) else {
         return;
     };
+    let (ssrc, sequence) = (packet.ssrc.0, packet.sequence.0);
+    let age_ms = now.saturating_duration_since(packet.arrived_at).as_millis();
     if hopeless {
-        tracing::warn!(%camera, suppressed, %error, "this camera's video cannot be decoded");
+        tracing::warn!(%camera, suppressed, ssrc, sequence, age_ms, error = %kind, "this camera's video cannot be decoded");
     } else {
-        tracing::warn!(%camera, suppressed, %error, "a picture was lost to bad input");
+        tracing::warn!(%camera, suppressed, ssrc, sequence, age_ms, error = %kind, "a picture was lost to bad input");
     }
 }
 

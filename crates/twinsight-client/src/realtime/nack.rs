@@ -16,8 +16,8 @@ use rtc::rtcp::payload_feedbacks::picture_loss_indication::PictureLossIndication
 use rtc::sansio::Protocol;
 use rtc::shared::TransportContext;
 
-use super::peer::NACK_INTERVAL;
 use super::rtp_tap::{MAX_SOURCES, PayloadTypes};
+use twinsight_media::decode::path::NACK_INTERVAL;
 use twinsight_media::rtp::VIDEO_CLOCK_HZ;
 
 /// The source whose keyframe is to be asked for; the last of several.

@@ -50,9 +50,6 @@ use crate::hub::message::IceServer;
 use crate::os_error::explain_io;
 use twinsight_media::codec::Codec;
 
-/// How often lost packets are asked for again; the reorder stage's patience is a multiple of it.
-pub const NACK_INTERVAL: Duration = Duration::from_millis(20);
-
 /// Candidates are waited for this long before a description goes out without the missing ones.
 const GATHER_LIMIT: Duration = Duration::from_secs(2);
 

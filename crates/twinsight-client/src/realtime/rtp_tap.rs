@@ -11,7 +11,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Instant;
 
-use bytes::Bytes;
 use parking_lot::Mutex;
 use rtc::interceptor::{Interceptor, Packet, StreamInfo, TaggedPacket};
 use rtc::rtcp::goodbye::Goodbye;
@@ -24,7 +23,7 @@ use rtc::sansio::Protocol;
 use super::sdp::Description;
 use crate::telemetry::PacketRefusal;
 use twinsight_media::codec::Codec;
-use twinsight_media::rtp::RtpPacket;
+use twinsight_media::rtp::{Opus, RtpPacket};
 
 /// What the tap sees.
 #[derive(Debug)]
@@ -32,7 +31,7 @@ pub enum Inbound {
     /// An RTP packet of a video stream.
     Rtp(RtpPacket),
     /// An RTP packet of an audio stream.
-    Audio(AudioPacket),
+    Audio(RtpPacket<Opus>),
     /// A sender report of a video stream (RFC 3550 §6.4.1).
     SenderReport {
         /// The stream's source.
@@ -62,23 +61,6 @@ pub enum Inbound {
     },
     /// A packet that was not used.
     Refused(PacketRefusal),
-}
-
-/// An RTP packet of sound: one Opus packet (RFC 7587).
-#[derive(Debug, Clone)]
-pub struct AudioPacket {
-    /// Sequence number.
-    pub sequence: u16,
-    /// Media time at 48 kHz.
-    pub timestamp: u32,
-    /// The first packet after a pause.
-    pub marker: bool,
-    /// The source.
-    pub ssrc: u32,
-    /// The Opus packet.
-    pub payload: Bytes,
-    /// When the socket gave it to us.
-    pub arrived_at: Instant,
 }
 
 /// Takes what the tap sees; must return at once.
@@ -184,19 +166,20 @@ impl RtpTap {
                 }
                 // A source needs no description, only a payload type: who restarts has a new one.
                 let inbound = match self.payload_types.content(header.payload_type) {
-                    Some(Content::Opus) => Inbound::Audio(AudioPacket {
-                        sequence: header.sequence_number,
-                        timestamp: header.timestamp,
+                    Some(Content::Opus) => Inbound::Audio(RtpPacket {
+                        sequence: header.sequence_number.into(),
+                        timestamp: header.timestamp.into(),
                         marker: header.marker,
-                        ssrc: header.ssrc,
+                        ssrc: header.ssrc.into(),
+                        codec: Opus,
                         payload: packet.payload.clone(),
                         arrived_at: message.now,
                     }),
                     Some(Content::Video(codec)) => Inbound::Rtp(RtpPacket {
-                        sequence: header.sequence_number,
-                        timestamp: header.timestamp,
+                        sequence: header.sequence_number.into(),
+                        timestamp: header.timestamp.into(),
                         marker: header.marker,
-                        ssrc: header.ssrc,
+                        ssrc: header.ssrc.into(),
                         codec,
                         payload: packet.payload.clone(),
                         arrived_at: message.now,
@@ -350,6 +333,7 @@ impl Interceptor for RtpTap {
 
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
     use rtc::rtp::Packet as RtpOfStack;
     use rtc::rtp::header::Header;
     use rtc::shared::TransportContext;

@@ -1,17 +1,17 @@
-//! How much decoding starves inference, which yields to it: what a run worked and waited for a processor, and the time that
-//! decoders took meanwhile, come in from workers and decode threads; what runs lately were starved goes out to the ladders of
-//! all streams. Shared; a lock is held for a few instructions.
+//! How much decoding starves inference, which has the lower priority. Inference workers tell how long their runs waited for
+//! a processor, decode threads tell how much processor time they took, and the ladders of all streams ask for how long runs
+//! were lately starved. It is shared by these threads, and its lock is held for a few instructions.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
-/// What was told fades to nothing within this time: long enough for a few runs a second, and a single bad one becomes less
-/// before any ladder has had enough of it.
+/// What was told fades to nothing within this time. That is long enough for a few runs a second, and short enough for a
+/// single bad run to have faded before any ladder reacts to it.
 const FADED_AFTER: Duration = Duration::from_secs(3);
 
-/// How long inference was lately starved by decoding, over all workers and streams.
+/// For how long decoding lately starved inference, over all workers and streams.
 #[derive(Debug, Default)]
 pub struct CpuPressure {
     last: Mutex<Option<Sample>>,
@@ -33,7 +33,7 @@ impl Sample {
 }
 
 impl CpuPressure {
-    /// A run was starved this long.
+    /// Tells for how long a run was starved.
     pub fn tell(&self, starved: Duration, now: Instant) {
         let mut last = self.last.lock();
         let before = last.map_or(Duration::ZERO, |told| told.faded(now));
@@ -43,27 +43,28 @@ impl CpuPressure {
         });
     }
 
-    /// What the last few runs were starved; nothing if there was none in the last seconds.
-    pub fn lately(&self, now: Instant) -> Duration {
+    /// For how long the last few runs were starved; zero if there was none in the last seconds.
+    pub(super) fn lately(&self, now: Instant) -> Duration {
         self.last
             .lock()
             .map_or(Duration::ZERO, |told| told.faded(now))
     }
 
-    /// Decoding took this much of a processor.
-    pub fn decoded(&self, cpu: Duration) {
+    /// Tells how much processor time decoding a unit took.
+    pub(super) fn decoded(&self, cpu: Duration) {
         let nanoseconds = u64::try_from(cpu.as_nanos()).unwrap_or(u64::MAX);
         self.decoded_ns.fetch_add(nanoseconds, Ordering::Relaxed);
     }
 
-    /// What decoding took of the processors so far.
+    /// Processor time that all decoding took so far.
     pub fn decoding(&self) -> Duration {
         Duration::from_nanos(self.decoded_ns.load(Ordering::Relaxed))
     }
 }
 
-/// How long a run was starved by decoding. As long as it works it may wait: a long run waits longer where processors are
-/// shared. And what decoding did not take was another program's, which no frame that is left out would give back.
+/// For how long decoding starved a run. A run may wait for as long as it works without being starved, since long runs wait
+/// longer where processors are shared. Nor does it count what decoding did not take: another program took that, and
+/// skipping frames would not give it back.
 pub fn starved(waited: Duration, worked: Duration, decoded_meanwhile: Duration) -> Duration {
     waited.saturating_sub(worked).min(decoded_meanwhile)
 }

@@ -1,6 +1,5 @@
-//! The decoder as the stream sees it: a complete access unit goes in with a tag, pictures come out
-//! with the tag of their unit. An enum, since the set of decoders is ours: openh264, libvpx, and a fake
-//! that gives pictures without decoding, for tests of everything around it.
+//! The decoder as the stream sees it: a complete access unit goes in with a tag, pictures come out with the tag of their
+//! unit. There are openh264, libvpx, and a fake that gives pictures without decoding, for tests of all that is around it.
 
 use std::time::Duration;
 
@@ -23,16 +22,16 @@ pub enum DecoderKind {
     Fake(PictureSize),
 }
 
-/// A picture that came out.
+/// A picture that came out of a decoder.
 #[derive(Debug)]
 pub struct Picture {
     /// The tag of its access unit.
     pub tag: u64,
-    /// The samples: Y, U, V without padding.
+    /// Y, U and V without padding.
     pub planes: PlaneBuffer,
     /// Size after cropping.
     pub size: PictureSize,
-    /// Processor time of the copy out of the decoder's memory.
+    /// Processor time that the copy out of the decoder's memory took.
     pub copy_cpu: Duration,
 }
 
@@ -45,7 +44,7 @@ pub enum Decoder {
     /// The WebM project's software decoder.
     #[cfg(feature = "vp8")]
     Libvpx(Libvpx),
-    /// Pictures without decoding.
+    /// It gives pictures without decoding.
     Fake(FakeDecoder),
 }
 
@@ -66,19 +65,19 @@ pub enum DecoderError {
         /// The library's reason.
         code: i64,
     },
-    /// The feature that brings the decoder was left out of this build; nothing like it is negotiated.
+    /// This build was made without the decoder's feature. Such a codec is not negotiated.
     #[error("this build has no decoder of {0}")]
     NotBuilt(Codec),
-    /// The stream is whole, and of a kind that the decoder does not know.
+    /// The stream is whole, but of a kind that the decoder does not know.
     #[error(transparent)]
     Unsupported(#[from] Unsupported),
     /// The decoder says that the stream is broken.
     #[error("the decoder refused an access unit (state {0:#x}): the stream is broken")]
     Refused(i32),
-    /// The picture has more macroblocks than 4096 × 2304, what level 5.2 of H.264 allows.
+    /// The picture has more macroblocks than 4096 × 2304, which is the most at level 5.2 of H.264.
     #[error("pictures of {0:?} are larger than 4096 × 2304: lower the camera's resolution")]
     TooLarge(PictureSize),
-    /// No error and no picture.
+    /// There was no error and no picture.
     #[error("the decoder gave no picture for a complete access unit")]
     NoPicture,
     /// The decoder gave a picture whose planes make no sense.
@@ -87,10 +86,10 @@ pub enum DecoderError {
 }
 
 impl Decoder {
-    /// A fresh decoder.
+    /// A decoder that has seen no unit.
     ///
     /// # Errors
-    /// If it cannot be made, or this build has none.
+    /// If it cannot be made, or this build has none for the codec.
     pub fn new(kind: DecoderKind, codec: Codec) -> Result<Self, DecoderError> {
         match (kind, codec) {
             (DecoderKind::Fake(size), _) => Ok(Self::Fake(FakeDecoder { size })),
@@ -103,10 +102,10 @@ impl Decoder {
         }
     }
 
-    /// Decodes a complete access unit, and appends the pictures that came out.
+    /// Decodes a complete access unit, and appends the pictures that come out.
     ///
     /// # Errors
-    /// If the decoder refuses the unit; pictures of earlier units may have come out all the same.
+    /// If the decoder refuses the unit. Pictures of earlier units may have been appended all the same.
     pub fn decode(
         &mut self,
         unit: &[u8],
@@ -135,7 +134,7 @@ impl Decoder {
         }
     }
 
-    /// Appends the pictures that the decoder still holds. It may be of no more use afterwards.
+    /// Appends the pictures that the decoder still holds. Afterwards it must not be used any more.
     ///
     /// # Errors
     /// If the decoder fails to give them.
@@ -148,7 +147,7 @@ impl Decoder {
         match self {
             #[cfg(feature = "openh264")]
             Self::OpenH264(decoder) => decoder.drain(pool, clock, pictures),
-            // Each picture came out with its unit.
+            // Its pictures have all come out with their units.
             #[cfg(feature = "vp8")]
             Self::Libvpx(_) => Ok(()),
             Self::Fake(_) => {

@@ -1,19 +1,19 @@
-//! Decides which access units reach the decoder, and when a keyframe is asked for. Sans-IO; it
-//! belongs to the stream's [`DecodeStream`](super::stream::DecodeStream).
+//! Decides which access units reach the decoder, and when to ask for a keyframe: units come in, verdicts and requests go
+//! out. Sans-IO; the stream's [`DecodeStream`](super::stream::DecodeStream) owns it.
 //!
-//! What passes decodes to exactly what the sender's encoder made: from a complete keyframe on,
-//! without a gap. After any loss nothing passes until the next one.
+//! Units pass from a complete keyframe on, as long as none is missing, so that pictures are exactly those of the sender's
+//! encoder. After a loss no unit passes until the next complete keyframe.
 
 use std::time::{Duration, Instant};
 
 use crate::access_unit::{AccessUnit, Completeness, PictureKind};
 use crate::ledger::{ShedLevel, UnitDrop};
 
-/// At [`ShedLevel::KeyframesOnly`], the time without a keyframe after which one is asked for, and asked for again.
+/// At [`ShedLevel::KeyframesOnly`] a keyframe is asked for when none has come for this long, and then asked for again.
 const SHED_REQUEST_AFTER: Duration = Duration::from_secs(2);
 const SHED_REPEAT_AFTER: Duration = Duration::from_secs(1);
 
-/// Pauses before a request is repeated; the last one stays.
+/// The pauses before a request is repeated. The last one repeats.
 const REPEAT_AFTER: [Duration; 4] = [
     Duration::from_millis(500),
     Duration::from_secs(1),
@@ -24,7 +24,7 @@ const REPEAT_AFTER: [Duration; 4] = [
 /// Why a keyframe is needed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum KeyframeReason {
-    /// The stream began, and not with a keyframe.
+    /// The stream did not begin with a keyframe.
     Start,
     /// A packet was lost or malformed, or the source began anew.
     Loss,
@@ -32,26 +32,27 @@ pub enum KeyframeReason {
     DecodeError,
     /// Decoding fell behind.
     Backlog,
-    /// The first B slice of a stream that had not announced any: pictures will be put in order.
+    /// The first B slice came of a stream that did not say whether it reorders: from the keyframe on, pictures are put in
+    /// order.
     Reordering,
-    /// Nothing but keyframes is decoded, and none has come for a while: it has time.
+    /// Only keyframes are decoded, and none has come for a while. The request is not urgent.
     Shedding,
-    /// All units are to be decoded again, and those since the last keyframe were not.
+    /// Units other than keyframes are decoded again, and those since the last keyframe were not.
     Resuming,
 }
 
 /// What happens to a unit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Verdict {
+pub(super) enum Verdict {
     /// It is decoded.
     Decode,
     /// It is dropped for this reason.
     Drop(UnitDrop),
 }
 
-/// Opens at a keyframe, closes at a loss.
+/// Opens at a keyframe and closes at a loss.
 #[derive(Debug)]
-pub struct Gate {
+pub(super) struct Gate {
     state: State,
     max_backlog: Duration,
     last_request: Option<Instant>,
@@ -60,12 +61,12 @@ pub struct Gate {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
-    /// No unit but a complete keyframe is decoded.
+    /// Only a complete keyframe is decoded.
     AwaitingKeyframe {
         why: KeyframeReason,
         /// Requests made since the wait began.
         requests: usize,
-        /// When the next request is due; none while nobody has missed a keyframe yet.
+        /// When the next request is due; none as long as no keyframe is missed.
         due: Option<Instant>,
     },
     /// Every unit that follows its predecessor without a gap is decoded.
@@ -73,7 +74,7 @@ enum State {
 }
 
 impl State {
-    /// No loss, and yet only a keyframe will do.
+    /// Waits for a keyframe although nothing was lost, because only keyframes are decoded.
     fn keyframes_only(now: Instant) -> Self {
         Self::AwaitingKeyframe {
             why: KeyframeReason::Shedding,
@@ -84,9 +85,8 @@ impl State {
 }
 
 impl Gate {
-    /// A closed gate; units that waited longer than `max_backlog` from their last packet to the start of decoding are
-    /// skipped.
-    pub fn new(max_backlog: Duration) -> Self {
+    /// A closed gate. Units whose last packet came longer than `max_backlog` before their decoding could start are skipped.
+    pub(super) fn new(max_backlog: Duration) -> Self {
         Self {
             state: State::AwaitingKeyframe {
                 why: KeyframeReason::Start,
@@ -99,9 +99,9 @@ impl Gate {
         }
     }
 
-    /// From now on that much is left out. What is not needed is no loss; after keyframes alone everything begins
-    /// again at a keyframe, which is asked for at once.
-    pub fn shed(&mut self, level: ShedLevel, now: Instant) {
+    /// Leaves out as much from now on as the level says. Units that are left out do not count as loss. When units other
+    /// than keyframes are decoded again, they begin at a keyframe, which is asked for at once.
+    pub(super) fn shed(&mut self, level: ShedLevel, now: Instant) {
         let before = std::mem::replace(&mut self.shed, level);
         if level == ShedLevel::KeyframesOnly && self.state == State::Decoding {
             self.state = State::keyframes_only(now);
@@ -116,7 +116,7 @@ impl Gate {
     }
 
     /// Decides on a unit whose decoding could start now.
-    pub fn admit(&mut self, unit: &AccessUnit, now: Instant) -> Verdict {
+    pub(super) fn admit(&mut self, unit: &AccessUnit, now: Instant) -> Verdict {
         match unit.completeness {
             Completeness::Complete => {}
             Completeness::Incomplete => {
@@ -131,7 +131,7 @@ impl Gate {
         if self.sheds(unit) {
             return Verdict::Drop(UnitDrop::Shed);
         }
-        // From the last packet on: how long the first ones took to come is the sender's pace, not our lateness.
+        // Only the time since the last packet counts: how long the packets took to come is the sender's pace.
         if now.saturating_duration_since(unit.completed_at) > self.max_backlog {
             self.close(KeyframeReason::Backlog, now);
             return Verdict::Drop(UnitDrop::DecodeBacklog);
@@ -139,14 +139,14 @@ impl Gate {
         if unit.is_keyframe() && unit.sequence.is_some() {
             return Verdict::Decode;
         }
-        // What was lost before a unit of sets alone may have been nothing that is missed: its keyframe is about to come.
+        // This also holds for a unit without a picture, such as parameter sets: pictures may have been lost before it.
         if unit.after_loss && self.state == State::Decoding {
             self.close(KeyframeReason::Loss, now);
         }
         match &mut self.state {
             State::Decoding => Verdict::Decode,
             State::AwaitingKeyframe { why, due, .. } => {
-                // A picture came and could not be used: now a keyframe is missed.
+                // A picture came that cannot be used, so a keyframe is missed from now on.
                 if unit.picture != PictureKind::None {
                     due.get_or_insert(now);
                 }
@@ -159,8 +159,8 @@ impl Gate {
         }
     }
 
-    /// The decoder took a keyframe: units pass from now on, if others than keyframes are wanted.
-    pub fn open(&mut self, now: Instant) {
+    /// The decoder took a keyframe. The units behind it pass from now on, unless only keyframes are wanted.
+    pub(super) fn open(&mut self, now: Instant) {
         self.state = if self.shed == ShedLevel::KeyframesOnly {
             State::keyframes_only(now)
         } else {
@@ -168,8 +168,8 @@ impl Gate {
         };
     }
 
-    /// Nothing passes until the next keyframe, and one is asked for at once.
-    pub fn close(&mut self, why: KeyframeReason, now: Instant) {
+    /// No unit passes until the next keyframe, and one is asked for at once.
+    pub(super) fn close(&mut self, why: KeyframeReason, now: Instant) {
         match &mut self.state {
             State::Decoding => {
                 self.state = State::AwaitingKeyframe {
@@ -180,7 +180,7 @@ impl Gate {
             }
             State::AwaitingKeyframe { due, why: old, .. } => {
                 due.get_or_insert(now);
-                // Once behind, the wait is the backlog's fault until it ends.
+                // If decoding falls behind during the wait, the rest of the wait is because of the backlog.
                 if why == KeyframeReason::Backlog {
                     *old = why;
                 }
@@ -188,13 +188,13 @@ impl Gate {
         }
     }
 
-    /// True between a loss and the next keyframe.
-    pub fn is_awaiting_keyframe(&self) -> bool {
+    /// True if only a keyframe would pass.
+    pub(super) fn is_awaiting_keyframe(&self) -> bool {
         self.state != State::Decoding
     }
 
     /// The reason for a keyframe request that is due.
-    pub fn keyframe_request(&mut self, now: Instant) -> Option<KeyframeReason> {
+    pub(super) fn keyframe_request(&mut self, now: Instant) -> Option<KeyframeReason> {
         let State::AwaitingKeyframe { why, requests, due } = &mut self.state else {
             return None;
         };
@@ -212,18 +212,18 @@ impl Gate {
     }
 
     /// When [`keyframe_request`](Self::keyframe_request) is to be called next.
-    pub fn deadline(&self) -> Option<Instant> {
+    pub(super) fn deadline(&self) -> Option<Instant> {
         match self.state {
             State::AwaitingKeyframe { due, .. } => due,
             State::Decoding => None,
         }
     }
 
-    /// Whether a complete unit is left out, however fresh it is.
+    /// True if a complete unit is left out because of the shed level.
     fn sheds(&self, unit: &AccessUnit) -> bool {
         match self.shed {
             ShedLevel::None | ShedLevel::InferLess => false,
-            // A loss before it is still to be noticed.
+            // If packets were lost before it, it goes on to where the loss is noticed.
             ShedLevel::ReferencesOnly => {
                 unit.disposable && !unit.after_loss && self.state == State::Decoding
             }
@@ -231,7 +231,7 @@ impl Gate {
         }
     }
 
-    /// A unit is not whole. If it was the keyframe that had been asked for, asking begins again.
+    /// A unit is incomplete. If it was the keyframe that had been asked for, it is soon asked for again.
     fn damaged(&mut self, unit: &AccessUnit, now: Instant) {
         self.close(KeyframeReason::Loss, now);
         if unit.is_keyframe()
@@ -251,24 +251,41 @@ mod tests {
     use bytes::Bytes;
 
     use super::*;
-    use crate::access_unit::Sequence;
-    use crate::picture::PictureSize;
+    use crate::access_unit::{OutputOrder, Sequence};
+    use crate::codec::Codec;
+    use crate::picture::{Color, Matrix, PictureSize};
+    use crate::rtp::{PacketId, RtpTimestamp, SequenceNumber, Ssrc};
 
-    const SIZE: PictureSize = PictureSize {
-        width_px: 64,
-        height_px: 64,
+    const SEQUENCE: Sequence = Sequence {
+        codec: Codec::Vp8,
+        size: PictureSize {
+            width_px: 64,
+            height_px: 64,
+        },
+        macroblocks: 16,
+        color: Color {
+            matrix: Matrix::Bt601,
+            full_range: false,
+        },
+        output: OutputOrder::Decoding,
+        delays_output: false,
     };
 
     fn unit(picture: PictureKind, at: Instant) -> AccessUnit {
         AccessUnit {
             data: Bytes::new(),
-            rtp_timestamp: 0,
+            rtp_timestamp: RtpTimestamp(0),
             received_at: at,
             completed_at: at,
+            last_packet: PacketId {
+                ssrc: Ssrc(1),
+                sequence: SequenceNumber(0),
+                arrived_at: at,
+            },
             picture,
             hidden: false,
             disposable: false,
-            sequence: Some(Sequence::Vp8 { size: SIZE }),
+            sequence: Some(SEQUENCE),
             completeness: Completeness::Complete,
             after_loss: false,
         }

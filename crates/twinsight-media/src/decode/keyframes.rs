@@ -1,5 +1,6 @@
-//! One token bucket for the keyframe requests of a node, and a row for those that have time. A network that hiccups costs every camera a
-//! picture at once: without a limit all of them would send their largest frames together.
+//! One budget for the keyframe requests of all streams: a stream comes in with a request, how long the request has to wait
+//! goes out. When a network fails for a moment, every camera loses a picture at once, and without a limit all of them would
+//! send their largest frames together. Requests that are not urgent wait in a queue of their own.
 
 use std::time::{Duration, Instant};
 
@@ -8,13 +9,13 @@ use parking_lot::Mutex;
 /// Requests that may go out at once.
 const BURST: f64 = 16.0;
 
-/// Requests a second in the long run, of streams that have no time.
+/// Urgent requests a second in the long run.
 const PER_SECOND: f64 = 8.0;
 
-/// Requests a second of streams that have time. They take nothing from those that have not.
-const PATIENT_PER_SECOND: f64 = 6.0;
+/// Low-priority requests a second. They take nothing from urgent ones.
+const LOW_PRIORITY_PER_SECOND: f64 = 6.0;
 
-/// The bucket, shared by all streams.
+/// A token bucket, shared by all streams.
 #[derive(Debug)]
 pub struct KeyframeBudget {
     bucket: Mutex<Bucket>,
@@ -24,24 +25,24 @@ pub struct KeyframeBudget {
 struct Bucket {
     tokens: f64,
     at: Instant,
-    /// When the next request of a stream that has time may go out.
-    patient_at: Instant,
+    /// When the next low-priority request may go out.
+    low_priority_at: Instant,
 }
 
 impl KeyframeBudget {
-    /// A full bucket.
+    /// A budget of which nothing has been spent.
     pub fn new(now: Instant) -> Self {
         Self {
             bucket: Mutex::new(Bucket {
                 tokens: BURST,
                 at: now,
-                patient_at: now,
+                low_priority_at: now,
             }),
         }
     }
 
-    /// Takes a token for a request that is due now. Zero: send it. Else: send it after this long;
-    /// the token is taken already, and `random` (0 to 1) spreads those that wait.
+    /// Takes a token for a request that is due now, and gives how long to wait before sending it. `random` (0 to 1) spreads
+    /// the requests that wait.
     pub fn reserve(&self, now: Instant, random: f64) -> Duration {
         let mut bucket = self.bucket.lock();
         bucket.refill(now);
@@ -53,12 +54,12 @@ impl KeyframeBudget {
         Duration::from_secs_f64(wait * (1.0 + random.clamp(0.0, 1.0) / 2.0))
     }
 
-    /// A place in the row for a request that has time: after how long it is to be sent. One after the other, so that each
-    /// stream has its turn.
+    /// Takes the next place for a low-priority request, and gives how long to wait before sending it. Places follow each
+    /// other at equal distances, so that each stream has its turn.
     pub fn reserve_low_priority(&self, now: Instant) -> Duration {
         let mut bucket = self.bucket.lock();
-        let at = bucket.patient_at.max(now);
-        bucket.patient_at = at + Duration::from_secs_f64(1.0 / PATIENT_PER_SECOND);
+        let at = bucket.low_priority_at.max(now);
+        bucket.low_priority_at = at + Duration::from_secs_f64(1.0 / LOW_PRIORITY_PER_SECOND);
         at.saturating_duration_since(now)
     }
 }

@@ -1,8 +1,8 @@
 //! libvpx's VP8 decoder through its raw API: a frame goes in, its picture comes out at once, copied into a pooled
 //! buffer. The only file with `unsafe` for it.
 //!
-//! One thread, no postprocessing and no error concealment: what comes out is what the bit stream says (RFC 6386), to the
-//! bit.
+//! It decodes on the caller's thread, without postprocessing and error concealment, so that pictures are to the bit what
+//! the stream says (RFC 6386).
 #![expect(unsafe_code, reason = "libvpx has no safe wrapper for its decoder")]
 
 use std::ffi::{c_int, c_uint};
@@ -24,11 +24,12 @@ use crate::picture::{PictureSize, PlanePool};
 
 /// One libvpx decoder.
 pub struct Libvpx {
-    /// In a box of its own: the library is given its address at each call, and must find it where it was.
+    /// It is boxed because the library remembers its address.
     context: Box<vpx_codec_ctx_t>,
 }
 
-// SAFETY: the context is used by one thread at a time, through `&mut self`; libvpx keeps nothing of the thread that made it.
+// SAFETY: the context is used by one thread at a time, through `&mut self`; libvpx keeps nothing of the thread that made
+// it.
 unsafe impl Send for Libvpx {}
 
 impl fmt::Debug for Libvpx {
@@ -38,8 +39,8 @@ impl fmt::Debug for Libvpx {
 }
 
 impl Libvpx {
-    /// A fresh decoder.
-    pub fn new() -> Result<Self, DecoderError> {
+    /// A decoder that has seen no frame.
+    pub(super) fn new() -> Result<Self, DecoderError> {
         let config = vpx_codec_dec_cfg {
             threads: 1,
             w: 0,
@@ -69,8 +70,8 @@ impl Libvpx {
         Ok(Self { context })
     }
 
-    /// See [`Decoder::decode`](super::decoder::Decoder::decode). A frame that is not to be shown gives none.
-    pub fn decode(
+    /// See [`Decoder::decode`](super::decoder::Decoder::decode). A frame that is not shown gives no picture.
+    pub(super) fn decode(
         &mut self,
         unit: &[u8],
         tag: u64,
@@ -78,7 +79,7 @@ impl Libvpx {
         clock: &dyn Clock,
         pictures: &mut Vec<Picture>,
     ) -> Result<(), DecoderError> {
-        // No bytes would tell it that a frame was lost.
+        // The library takes an empty frame for a lost one.
         let length = match c_uint::try_from(unit.len()) {
             Ok(length) if length > 0 => length,
             _ => return Err(DecoderError::Refused(0)),
@@ -109,7 +110,7 @@ impl Libvpx {
         Ok(())
     }
 
-    /// A frame whose partitions end too early is decoded without an error, and known by this alone.
+    /// True if the partitions of the last frame ended too early, which the library does not call an error.
     fn is_corrupted(&mut self) -> Result<bool, DecoderError> {
         let mut corrupted: c_int = 0;
         // SAFETY: this control writes one `int` behind the pointer.

@@ -1,44 +1,45 @@
-//! What a stream's decoding costs: its units and the time spent on them come in, the share of time that decoding would
-//! take at a level goes out. Sans-IO; it belongs to the stream's [`Ladder`](super::shed::Ladder).
+//! What decoding a stream costs: its units and the time spent on them come in, and the share of time that decoding would
+//! take at a shed level goes out. Sans-IO; the stream's [`Ladder`](super::shed::Ladder) owns it.
 //!
-//! Time is wall time: on a machine whose processors are shared by more than they can carry, everything takes longer,
-//! and that is what is to be seen.
+//! It measures wall time, because that grows when the processors are shared by more threads than they can carry, and this
+//! is what the ladder has to see.
 
 use std::time::{Duration, Instant};
 
 use crate::access_unit::{AccessUnit, PictureKind};
 use crate::ledger::ShedLevel;
 
-/// How long units are counted before they change what is known.
+/// For how long units are counted before the counts change the estimates.
 const PERIOD: Duration = Duration::from_secs(2);
 
-/// What a keyframe takes, in units that others refer to, until it is known.
+/// How much longer than another reference a keyframe is taken to decode until that is known.
 const KEYFRAME_WEIGHT: f64 = 1.5;
 
-/// What units are to the ladder.
+/// The classes of units that levels tell apart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum UnitClass {
+pub(super) enum UnitClass {
     /// Decoding can begin with it.
     Key,
-    /// Others refer to it.
+    /// Other pictures refer to it.
     Reference,
-    /// No other refers to it.
+    /// No other picture refers to it.
     Disposable,
 }
 
-/// Rates and costs of one stream's units.
+/// The rates and costs of one stream's units.
 #[derive(Debug)]
-pub struct Load {
+pub(super) struct Load {
     period_began: Option<Instant>,
-    /// In this period, by class.
+    /// What was counted in this period, by class.
     counts: [Counts; 3],
+    /// The class of the unit that is being decoded, and since when.
     busy: Option<(UnitClass, Instant)>,
-    /// Smoothed, by class; none before the first period is over.
+    /// Units a second by class, smoothed; none before the first period is over.
     per_second: Option<[f64; 3]>,
-    /// What a unit of each class takes, as a multiple of one that others refer to: a property of the stream, while
-    /// the time that both take is one of the machine, too.
+    /// How long a unit of each class takes, as a multiple of a reference. This is a property of the stream, while the time
+    /// that a reference takes depends on the machine, too.
     weights: [f64; 3],
-    /// What a unit takes that others refer to; while none is decoded, by what keyframes take.
+    /// How long a reference takes. While only keyframes are decoded, it is concluded from what those take.
     reference_seconds: Option<f64>,
 }
 
@@ -51,7 +52,7 @@ struct Counts {
 
 impl UnitClass {
     /// The class of a unit; none if it has no picture.
-    pub fn of(unit: &AccessUnit) -> Option<Self> {
+    pub(super) fn of(unit: &AccessUnit) -> Option<Self> {
         match unit.picture {
             PictureKind::None => None,
             PictureKind::Key => Some(Self::Key),
@@ -60,7 +61,7 @@ impl UnitClass {
         }
     }
 
-    /// Whether it is decoded at a level.
+    /// True if units of the class are decoded at a level.
     fn is_decoded_at(self, level: ShedLevel) -> bool {
         match self {
             Self::Key => true,
@@ -85,7 +86,7 @@ impl Default for Load {
 
 impl Load {
     /// A unit came.
-    pub fn arrived(&mut self, class: UnitClass, now: Instant) {
+    pub(super) fn arrived(&mut self, class: UnitClass, now: Instant) {
         let began = *self.period_began.get_or_insert(now);
         if now.saturating_duration_since(began) >= PERIOD {
             self.close_period(now);
@@ -94,27 +95,27 @@ impl Load {
     }
 
     /// Decoding a unit begins.
-    pub fn began(&mut self, class: UnitClass, now: Instant) {
+    pub(super) fn began(&mut self, class: UnitClass, now: Instant) {
         self.done(now);
         self.counts[class as usize].decoded += 1;
         self.busy = Some((class, now));
     }
 
     /// Nothing is decoded any more.
-    pub fn done(&mut self, now: Instant) {
+    pub(super) fn done(&mut self, now: Instant) {
         if let Some((class, began)) = self.busy.take() {
             self.counts[class as usize].spent += now.saturating_duration_since(began);
         }
     }
 
-    /// What was counted changes what is known, and counting begins anew.
-    pub fn close_period(&mut self, now: Instant) {
+    /// Lets the counts change the estimates, and begins to count anew.
+    pub(super) fn close_period(&mut self, now: Instant) {
         let Some(began) = self.period_began.replace(now) else {
             return;
         };
         let counts = std::mem::take(&mut self.counts);
         let seconds = now.saturating_duration_since(began).as_secs_f64();
-        // Too few units to tell anything.
+        // The period was too short to conclude anything from it.
         if seconds < PERIOD.as_secs_f64() / 4.0 {
             self.period_began = Some(began);
             self.counts = counts;
@@ -144,8 +145,8 @@ impl Load {
         }
     }
 
-    /// The share of time that decoding takes at a level; 0 if nothing is known yet.
-    pub fn busy_share(&self, level: ShedLevel) -> f64 {
+    /// The share of time that decoding would take at a level; 0 as long as nothing is known.
+    pub(super) fn busy_share(&self, level: ShedLevel) -> f64 {
         let (Some(rates), Some(reference)) = (self.per_second, self.reference_seconds) else {
             return 0.0;
         };
@@ -156,8 +157,8 @@ impl Load {
             .sum()
     }
 
-    /// The share of units to which no other refers.
-    pub fn disposable_share(&self) -> f64 {
+    /// The share of units to which no other picture refers.
+    pub(super) fn disposable_share(&self) -> f64 {
         let rates = self
             .per_second
             .unwrap_or_else(|| self.counts.map(|each| f64::from(each.arrived)));

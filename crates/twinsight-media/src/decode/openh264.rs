@@ -1,13 +1,14 @@
-//! openh264 through its raw API: an access unit goes in with a tag, pictures come out with it, copied
-//! into pooled buffers. The only file with `unsafe` for it.
+//! openh264 through its raw API: an access unit goes in with a tag, pictures come out with theirs, copied into pooled
+//! buffers. The only file with `unsafe` for it.
 //!
-//! The tag travels as the bit stream's timestamp (`uiInBsTimeStamp` → `uiOutYuvTimeStamp`). For every
-//! profile but baseline the decoder gives pictures one unit late; flushing it after each unit
-//! (`FlushFrame`) cures that, but leaks the reference count of each flushed picture, and the decoder
-//! is out of pictures after about five (openh264 2.6: `ReleaseBufferedReadyPicture*` look for the
-//! buffer in `m_pPicBuff`, which only its threaded mode sets). So it is told that every stream is
-//! baseline: then each picture comes out with its unit, and putting them in order is ours. It is also told nothing else
-//! that it refuses pictures for without need: see `Feed`.
+//! The tag travels as the bit stream's timestamp (`uiInBsTimeStamp` → `uiOutYuvTimeStamp`). For every profile except
+//! Baseline the decoder gives pictures one unit late. Flushing it after each unit (`FlushFrame`) would cure that, but leaks
+//! the reference count of each flushed picture, so that the decoder is out of pictures after about five (openh264 2.6:
+//! `ReleaseBufferedReadyPicture*` look for the buffer in `m_pPicBuff`, which only its threaded mode sets). So the decoder
+//! is told that every stream is Baseline. Then each picture comes out with its unit, and [`DecodeStream`] puts them in
+//! order. `Feed` also keeps from it whatever else makes it refuse pictures without need.
+//!
+//! [`DecodeStream`]: super::stream::DecodeStream
 #![expect(
     unsafe_code,
     reason = "the safe wrapper cannot set a unit's timestamp nor tell a picture's"
@@ -27,35 +28,36 @@ use crate::clock::Clock;
 use crate::codec::Codec;
 use crate::h264::nal::{NalType, START_CODE, SliceStart, annex_b};
 use crate::h264::parameter_sets::ParameterSets;
-use crate::h264::sps::{Sps, for_decoder};
+use crate::h264::sps::Sps;
+use crate::h264::sps_for_decoder::sps_for_decoder;
 use crate::picture::{PictureSize, PlanePool, Unsupported};
 
-/// The decoder buffers 16 pictures at most; a drain that finds more has lost count.
+/// The decoder holds at most 16 pictures. A drain that finds more would never end.
 const MAX_BUFFERED: usize = 16;
 
-/// A chroma sample of what has no colour.
+/// The chroma sample that has no colour.
 const NO_CHROMA: u8 = 128;
 
-/// One openh264 decoder. Error concealment is off, and so is its own trace on standard error.
+/// One openh264 decoder. Its error concealment is off, and so are its own messages on standard error.
 pub struct OpenH264 {
     decoder: Decoder,
     feed: Box<Feed>,
 }
 
-/// Makes of access units what the decoder takes, and knows the sequence that it is in. Whatever feeds the decoder, a
-/// camera's stream or a file, passes here.
+/// Turns access units into what the decoder takes. Both the streams of cameras and files pass through it.
 #[derive(Default)]
 struct Feed {
     sets: ParameterSets,
-    /// Of the last IDR picture.
+    /// The sequence parameter set of the last IDR picture.
     active: Option<Sps>,
-    /// The picture parameter sets that the decoder has, with their ids, since the last IDR picture. Cleared, it keeps its
-    /// memory: a keyframe allocates nothing.
+    /// The picture parameter sets that the decoder was given since the last IDR picture, with their ids. The list is
+    /// cleared and keeps its memory, so that a keyframe allocates nothing.
     given: Vec<(u32, Bytes)>,
-    /// Each keyframe has the same sequence parameter set, so that the last one is remembered as the decoder sees it.
+    /// The last sequence parameter set, and what the decoder is told in its place. Keyframes of a stream repeat the same
+    /// set.
     sps: Bytes,
     told: Vec<u8>,
-    /// The unit that was changed last.
+    /// The last unit that had to be changed for the decoder.
     unit: Vec<u8>,
 }
 
@@ -66,8 +68,8 @@ impl fmt::Debug for OpenH264 {
 }
 
 impl OpenH264 {
-    /// A fresh decoder.
-    pub fn new() -> Result<Self, DecoderError> {
+    /// A decoder that has seen no unit.
+    pub(super) fn new() -> Result<Self, DecoderError> {
         let config = DecoderConfig::new()
             .debug(false)
             .flush_after_decode(Flush::NoFlush);
@@ -85,7 +87,7 @@ impl OpenH264 {
     }
 
     /// See [`Decoder::decode`](super::decoder::Decoder::decode).
-    pub fn decode(
+    pub(super) fn decode(
         &mut self,
         unit: &[u8],
         tag: u64,
@@ -118,7 +120,7 @@ impl OpenH264 {
             )
         };
         let failed = state != dsErrorFree;
-        // With an error, what comes out is whole only if it belongs to an earlier unit.
+        // If there was an error, only pictures of earlier units are whole.
         if info.iBufferStatus == 1 && !(failed && info.uiOutYuvTimeStamp == tag) {
             pictures.push(copy(planes, &info, self.feed.is_grey(), pool, clock)?);
         }
@@ -128,9 +130,9 @@ impl OpenH264 {
         Ok(())
     }
 
-    /// See [`Decoder::drain`](super::decoder::Decoder::drain). Only of use where a stream cannot be
-    /// told as baseline; the decoder leaks what it gives here, so a fresh one must follow.
-    pub fn drain(
+    /// See [`Decoder::drain`](super::decoder::Decoder::drain). Only streams that cannot be passed off as Baseline need it.
+    /// The decoder leaks the pictures that it gives here, so another one has to take its place.
+    pub(super) fn drain(
         &mut self,
         pool: &PlanePool,
         clock: &dyn Clock,
@@ -160,7 +162,7 @@ impl OpenH264 {
         Ok(())
     }
 
-    /// Pictures that wait in the decoder for their turn.
+    /// How many pictures the decoder holds back.
     fn buffered(&mut self) -> Result<c_int, DecoderError> {
         let mut count: c_int = 0;
         // SAFETY: this option writes one `int` behind the pointer.
@@ -179,9 +181,9 @@ impl OpenH264 {
 }
 
 impl Feed {
-    /// The unit's slices, and before them the parameter sets that they need and the decoder does not have: in the order
-    /// that the decoder wants, and no others, since one that is broken costs a picture even if nobody uses it. Whatever else
-    /// is in the unit a base decoder has to ignore.
+    /// The unit's slices, and before them the parameter sets that they use and the decoder does not have, in the order that
+    /// it wants. Other sets are left out, because a broken one costs a picture even if no slice uses it. Whatever else is
+    /// in the unit has to be ignored by a base decoder.
     fn prepare<'a>(&'a mut self, unit: &'a [u8]) -> Result<&'a [u8], Unsupported> {
         self.unit.clear();
         let (mut slices_alone, mut begins) = (true, true);
@@ -194,7 +196,7 @@ impl Feed {
                 other => {
                     slices_alone = false;
                     if other.is_for_base_decoder() {
-                        // One that cannot be read gives no picture to the slices that use it.
+                        // Slices that use a set which cannot be read give no picture.
                         let _ = self.sets.remember(nal);
                     }
                     continue;
@@ -224,23 +226,23 @@ impl Feed {
         })
     }
 
-    /// At an IDR picture, or where a file begins without.
+    /// Puts the sequence parameter set into the unit: at an IDR picture, or where a file begins without one.
     fn begin_sequence(&mut self, pps_id: u32) {
         self.given.clear();
-        // Without them the decoder stays with the sequence that it has.
+        // If the sets are not known, the decoder stays with the sequence that it has.
         let Some(sets) = self.sets.of_slice(pps_id) else {
             return;
         };
         self.active = Some(sets.sps);
         if self.sps != sets.sps_nal {
-            self.told = for_decoder(&sets.sps_nal).unwrap_or_else(|| sets.sps_nal.to_vec());
+            self.told = sps_for_decoder(&sets.sps_nal).unwrap_or_else(|| sets.sps_nal.to_vec());
             self.sps = sets.sps_nal;
         }
         self.unit.extend_from_slice(&START_CODE);
         self.unit.extend_from_slice(&self.told);
     }
 
-    /// Puts the set into the unit at `at`, unless the decoder has it; how many bytes that took.
+    /// Puts the picture parameter set into the unit at `at`, unless the decoder has it. Gives how many bytes that took.
     fn give_pps(&mut self, id: u32, at: usize) -> usize {
         let Some(sets) = self.sets.of_slice(id) else {
             return 0;

@@ -1,5 +1,5 @@
-//! From RTP packets to frames in one plain state: reorder, the codec's depacketizer and [`DecodeStream`] in a
-//! row. The stream's thread runs it; tests and benches run it with simulated time.
+//! The receive path of one stream: RTP packets come in, and frames go out of reorder, the codec's depacketizer and
+//! [`DecodeStream`] in a row. The stream's decode thread runs it; tests and benches run it in simulated time.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -19,45 +19,47 @@ use crate::h264::depacketize as h264;
 use crate::h264::parameter_sets::ParameterSets;
 use crate::ledger::{ShedLevel, StreamLedger};
 use crate::picture::Frame;
-use crate::rtp::Arrival;
 use crate::rtp::reorder::{Ordered, Reorder};
+use crate::rtp::{Arrival, PacketId};
 use crate::vp8::depacketize as vp8;
 
-/// Default of [`DecodeConfig::nack_interval`].
+/// How often lost packets are asked for again, by whoever holds the connection; a hole in the packets waits a multiple of
+/// it. Default of [`DecodeConfig::nack_interval`].
 pub const NACK_INTERVAL: Duration = Duration::from_millis(20);
 /// Default of [`DecodeConfig::max_backlog`].
 pub const MAX_BACKLOG: Duration = Duration::from_millis(500);
 
-/// While packets of a keyframe come, each within this time of the one before, no other one is asked for: it would only
-/// take its place on a slow link.
+/// No keyframe is asked for while one is coming, each of its packets within this time of the one before: on a slow link
+/// another one would only be in its way.
 const KEYFRAME_PAUSE: Duration = Duration::from_millis(500);
-/// A keyframe that takes longer than this does not keep others from being asked for.
+/// A keyframe that takes longer than this does not prevent requests any more.
 const KEYFRAME_PATIENCE: Duration = Duration::from_secs(10);
 
-/// What one stream's decoding needs to know.
+/// The settings of one stream's decoding.
 #[derive(Debug, Clone)]
 pub struct DecodeConfig {
-    /// The stream's books.
+    /// Where packets, units and frames are counted.
     pub ledger: Arc<StreamLedger>,
-    /// Where the time is read.
+    /// The clock that decoding reads.
     pub clock: Arc<dyn Clock>,
-    /// How often missing packets are asked for: a hole waits twice that, and the jitter.
+    /// How often missing packets are asked for again. Packets behind a hole wait twice that time plus the jitter.
     pub nack_interval: Duration,
-    /// Units that waited longer than this from their last packet to the start of decoding are skipped, up to the next
+    /// Units whose last packet came longer than this before their decoding could start are skipped, up to the next
     /// keyframe.
     pub max_backlog: Duration,
-    /// Which decoders to make.
+    /// Which decoder to make.
     pub decoder: DecoderKind,
     /// Parameter sets of the session description (`sprop-parameter-sets`).
     pub parameter_sets: ParameterSets,
     /// Spreads the moments at which streams shed more or less.
     pub seed: u64,
-    /// What decoding costs inference: what is decoded and cannot be inferred is of no use.
+    /// For how long decoding starves inference, shared by all streams: a frame that cannot be inferred in time need not be
+    /// decoded.
     pub cpu_pressure: Arc<CpuPressure>,
 }
 
 impl DecodeConfig {
-    /// The defaults for a stream.
+    /// The defaults of a stream.
     pub fn new(ledger: Arc<StreamLedger>, clock: Arc<dyn Clock>, decoder: DecoderKind) -> Self {
         Self {
             ledger,
@@ -72,28 +74,47 @@ impl DecodeConfig {
     }
 }
 
-/// What went wrong with the stream's input; counted already, for the log.
+/// What went wrong with the stream's input, for the log. It is counted already.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
-pub enum PathError {
-    /// A malformed payload of H.264.
+#[error("{kind} ({packet})")]
+pub struct PathError {
+    /// What went wrong.
+    pub kind: PathErrorKind,
+    /// The malformed packet, or the last one of the unit that gave no picture.
+    pub packet: PacketId,
+}
+
+/// What may go wrong with a stream's input.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+pub enum PathErrorKind {
+    /// A payload of H.264 was malformed.
     #[error("a malformed H.264 payload spoiled an access unit: {0}")]
     H264(#[from] h264::PayloadError),
-    /// A malformed payload of VP8.
+    /// A payload of VP8 was malformed.
     #[error("a malformed VP8 payload spoiled a frame: {0}")]
     Vp8(#[from] vp8::PayloadError),
-    /// A unit without a picture.
+    /// A unit gave no picture.
     #[error(transparent)]
     Decoder(#[from] DecoderError),
 }
 
-/// Reorder, depacketizers and decoder of one stream. Its sender may use one codec after the other, as far as both were
-/// negotiated; sequence numbers go on.
+impl<E: Into<PathErrorKind>> From<(E, PacketId)> for PathError {
+    fn from((error, packet): (E, PacketId)) -> Self {
+        Self {
+            kind: error.into(),
+            packet,
+        }
+    }
+}
+
+/// Reorder, depacketizers and decoder of one stream. The sender may change between the codecs that were negotiated, while
+/// its sequence numbers go on.
 #[derive(Debug)]
 pub struct ReceivePath {
     ledger: Arc<StreamLedger>,
     clock: Arc<dyn Clock>,
     reorder: Reorder,
-    /// Of the packets that came last.
+    /// The codec of the last packet.
     codec: Codec,
     h264: h264::Depacketizer,
     vp8: vp8::Depacketizer,
@@ -129,7 +150,7 @@ impl ReceivePath {
         }
     }
 
-    /// Takes what arrived. Call [`step`](Self::step) until it gives false after each.
+    /// Takes a packet or report. Call [`step`](Self::step) after each until it gives false.
     pub fn take(&mut self, arrival: Arrival) {
         match arrival {
             Arrival::Rtp(packet) => {
@@ -142,9 +163,9 @@ impl ReceivePath {
         }
     }
 
-    /// Does the next piece of work: false when there is none until something arrives or the
-    /// [`deadline`](Self::deadline) passes. At most three access units are decoded. From one call to the next is
-    /// how long the work of the first took.
+    /// Does the next piece of work, in which at most three access units are decoded. False if there is no more work until
+    /// something arrives or the [`deadline`](Self::deadline) passes. The time between two calls counts as time that the
+    /// work of the first one took.
     pub fn step(&mut self, now: Instant, on_frame: &mut dyn FnMut(Frame)) -> bool {
         let did_something = self.next(now, on_frame);
         let (h264, vp8) = (self.h264.take_malformed(), self.vp8.take_malformed());
@@ -167,7 +188,7 @@ impl ReceivePath {
             }
             Ordered::Restart => {
                 self.stream.source_changed();
-                // What the source before was too much for says nothing about this one.
+                // The load of the last source says nothing about this one.
                 self.reset(now);
             }
             Ordered::Packet(packet) if packet.codec != self.codec => {
@@ -207,7 +228,7 @@ impl ReceivePath {
         self.stream.keyframe_request(now)
     }
 
-    /// When there is something to do although nothing arrives.
+    /// When there will be something to do although nothing arrives.
     pub fn deadline(&self) -> Option<Instant> {
         let request = self.stream.deadline();
         let request = request.map(|at| {
@@ -218,29 +239,30 @@ impl ReceivePath {
         deadlines.into_iter().flatten().min()
     }
 
-    /// Units that the decoder holds.
+    /// How many units the decoder holds.
     pub fn held(&self) -> usize {
         self.stream.held()
     }
 
-    /// The last change of how much is left out, once.
+    /// The last change of how much is left out. It is given once.
     pub fn take_shed_change(&mut self) -> Option<ShedChange> {
         self.shed_change.take()
     }
 
-    /// The last error, once.
+    /// The last error. It is given once.
     pub fn take_error(&mut self) -> Option<PathError> {
         let h264 = self.h264.take_error().map(PathError::from);
         h264.or_else(|| self.vp8.take_error().map(PathError::from))
             .or_else(|| self.stream.take_error().map(PathError::from))
     }
 
-    /// Nothing is decoded any more: what comes from now on is counted as `shutdown`.
+    /// Stops decoding. Units that are held, and all that come from now on, are dropped as `shutdown`.
     pub fn stop(&mut self) {
         self.stream.stop();
     }
 
-    /// Closes the books after [`stop`](Self::stop): packets behind a hole and the open unit too.
+    /// Counts what is left after [`stop`](Self::stop), also packets behind a hole and the open unit, so that the ledger
+    /// adds up.
     pub fn finish(&mut self, now: Instant) {
         self.stream.stop();
         self.reorder.finish();
@@ -250,7 +272,7 @@ impl ReceivePath {
         }
     }
 
-    /// Another ladder, of which nothing is known.
+    /// Begins with another ladder, which knows nothing of the stream's load.
     fn reset(&mut self, now: Instant) {
         let from = self.ladder.level();
         if from > ShedLevel::None {
@@ -280,20 +302,20 @@ impl ReceivePath {
         }
     }
 
-    /// Closes the open unit. The next one of its codec follows a loss, so that nothing but a keyframe passes.
+    /// Ends the open unit. The next one of its codec follows a loss, so that only a keyframe passes.
     fn finish_unit(&mut self, now: Instant) -> Option<AccessUnit> {
         let unit = match self.codec {
             Codec::H264 => self.h264.finish(),
             Codec::Vp8 => self.vp8.finish(),
         };
-        // That nothing more comes of it is known only now. How long its sender was silent is no lateness of ours.
+        // Only now is it known that no more of it comes, and how long its sender was silent does not count as lateness.
         unit.map(|unit| AccessUnit {
             completed_at: unit.completed_at.max(now),
             ..unit
         })
     }
 
-    /// While a keyframe is under way: until when the rest of it is waited for.
+    /// Until when to wait for the rest of a keyframe, if one is coming.
     fn keyframe_awaited_until(&self) -> Option<Instant> {
         let coming = match self.codec {
             Codec::H264 => self.h264.keyframe_under_way(),

@@ -10,7 +10,7 @@ use crate::h264::nal::{NalType, SliceStart, annex_b};
 use crate::h264::sps::Sps;
 use crate::ledger::UnitDrop;
 use crate::picture::{Color, I420, PlanePool, Unsupported};
-use crate::rtp::RtpPacket;
+use crate::rtp::{RtpPacket, RtpTimestamp, SequenceNumber, Ssrc};
 
 macro_rules! stream {
     ($name:literal) => {{
@@ -118,8 +118,8 @@ struct Camera {
     path: ReceivePath,
     config: DecodeConfig,
     now: Instant,
-    sequence: u16,
-    timestamp: u32,
+    sequence: SequenceNumber,
+    timestamp: RtpTimestamp,
     greys: Vec<i32>,
     /// Its pictures may be anything.
     damaged: bool,
@@ -138,8 +138,8 @@ impl Camera {
             path: ReceivePath::new(&config),
             config,
             now,
-            sequence: 65_500,
-            timestamp: u32::MAX - 20_000,
+            sequence: SequenceNumber(65_500),
+            timestamp: RtpTimestamp(u32::MAX - 20_000),
             greys: Vec::new(),
             damaged: false,
             ages: Vec::new(),
@@ -182,7 +182,7 @@ impl Camera {
             sequence: self.sequence,
             timestamp: self.timestamp,
             marker,
-            ssrc: 1,
+            ssrc: Ssrc(1),
             codec: Codec::H264,
             payload: Bytes::copy_from_slice(payload),
             arrived_at: self.now,
@@ -501,7 +501,7 @@ fn a_sender_that_marks_each_nal_is_learnt_and_unlearnt() {
             camera.packet(payload, *marker);
         }
         assert_eq!(camera.greys.len(), came + 1);
-        camera.timestamp += 7200;
+        camera.timestamp = camera.timestamp.wrapping_add(7200);
     }
     assert_greys("marked as it should be", &camera.greys[before..], &GREYS);
     camera.close();
@@ -577,8 +577,8 @@ fn what_cannot_be_decoded_is_named() {
         let mut camera = Camera::new();
         camera.play(&units(stream), normal);
         assert_eq!(
-            camera.errors.first(),
-            Some(&PathError::Decoder(expected)),
+            camera.errors.first().map(|error| error.kind),
+            Some(PathErrorKind::Decoder(expected)),
             "{name}"
         );
         assert!(camera.dropped(UnitDrop::DecodeError) >= 1, "{name}");
@@ -593,8 +593,9 @@ fn what_cannot_be_decoded_is_named() {
     }
     let mut camera = Camera::new();
     camera.play(&partitions, normal);
-    let expected = PathError::Decoder(Unsupported::Partitions.into());
-    assert_eq!(camera.errors, [expected]);
+    let expected = PathErrorKind::Decoder(Unsupported::Partitions.into());
+    let kinds: Vec<_> = camera.errors.iter().map(|error| error.kind).collect();
+    assert_eq!(kinds, [expected]);
 }
 
 #[test]
@@ -756,7 +757,7 @@ proptest! {
                         }
                         Damage::FragmentFlags(flags) if payload.len() > 1 => payload[1] = flags,
                         Damage::FragmentFlags(_) => {}
-                        Damage::SameTimestamp => camera.timestamp = camera.timestamp.wrapping_sub(7200),
+                        Damage::SameTimestamp => camera.timestamp = camera.timestamp.wrapping_add(7200_u32.wrapping_neg()),
                     }
                     let payload = [std::mem::take(&mut glued), payload].concat();
                     for _ in 0..times {

@@ -1,9 +1,11 @@
-//! The overload ladder of one stream: how late its units are, what decoding them takes and how long decoding starves inference
-//! come in, how much is to be left out goes out. Sans-IO; the stream's [`ReceivePath`](super::path::ReceivePath) feeds it.
+//! The overload ladder of one stream: how late its units are, how long decoding them takes and for how long decoding
+//! starves inference come in, and how much to leave out goes out. Sans-IO; the stream's
+//! [`ReceivePath`](super::path::ReceivePath) owns it.
 //!
-//! It climbs while units are late and the lateness does not shrink, before the gate's rule of the backlog has to throw
-//! away everything. It falls when nothing was late for long and what the next lower step would cost fits in the time
-//! that there is: at keyframes alone no unit is ever late. A step that had to be taken again is given back later and later.
+//! It escalates while units are late and do not become less so, before the gate would have to skip everything up to the
+//! next keyframe. It relaxes after nothing was late for long, if the units of the next lower level can be decoded in time:
+//! lateness alone cannot tell, since no unit is late while only keyframes are decoded. A level that had to be taken again
+//! is given up later each time.
 
 use std::time::{Duration, Instant};
 
@@ -11,97 +13,99 @@ use super::load::{Load, UnitClass};
 use crate::access_unit::AccessUnit;
 use crate::ledger::ShedLevel;
 
-/// The first pause before a step is given back, and the longest.
-const GIVE_BACK_AFTER: Duration = Duration::from_secs(5);
-const MAX_GIVE_BACK_AFTER: Duration = Duration::from_secs(320);
+/// The first pause before the ladder relaxes by a level, and the longest.
+const RELAX_AFTER: Duration = Duration::from_secs(5);
+const MAX_RELAX_AFTER: Duration = Duration::from_secs(320);
 
-/// A step that is taken again within this time, or within the pause before it, was given back too early.
+/// If the ladder escalates within this time after it relaxed, or within the pause before that, it relaxed too early.
 const PROBATION: Duration = Duration::from_secs(300);
 
-/// So long after it gave a step back a stream is on trial: where the machine turns out to be too small for all, it
+/// For this long after it relaxed, a stream is on trial: if the machine turns out to be too small for all streams, this one
 /// yields before those that had settled.
 const TRIAL: Duration = Duration::from_secs(30);
 
-/// Share of the time that decoding may take after a step that makes it decode more. It is low because wall time grows
-/// late and steeply when processors are shared: what looks like half of the time may be all that there is.
+/// The share of time that decoding may take at a lower level that decodes more. It is low because wall time grows late and
+/// steeply when processors are shared, so that what looks like half of the time may be all there is.
 const HEADROOM: f64 = 0.4;
 
-/// As above where the step costs no decoding, but inference, which competes for the same processors.
+/// The same for a level that decodes no more units but infers more, which competes for the same processors.
 const HEADROOM_TO_INFER: f64 = 0.95;
 
-/// A share above the headroom and up to this fits narrowly: the step is given back after so many pauses.
+/// A share above the headroom and up to this just fits: the ladder relaxes after this many pauses.
 const TIGHT: f64 = 0.85;
 const TIGHT_PAUSES: u32 = 12;
 
-/// A stream of which nothing came for this long sheds nothing: what was too much is over.
+/// A stream of which no unit came for this long sheds nothing any more, since what overloaded it has ended.
 const GONE_AFTER: Duration = Duration::from_secs(10);
 
-/// The share of disposable units from which on leaving them out helps.
+/// Leaving out disposable units helps if they are at least this share of all.
 const WORTHWHILE: f64 = 0.1;
 
-/// A step was taken or given back.
+/// A change of the level.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ShedChange {
     /// The level until now.
     pub from: ShedLevel,
     /// The level from now on.
     pub to: ShedLevel,
-    /// From the last packet of the unit at hand to the moment at which its decoding could start, and how long
-    /// decoding lately starved inference.
+    /// The time from the last packet of the current unit to the start of its decoding, plus the time for which decoding
+    /// lately starved inference.
     pub lateness: Duration,
 }
 
 /// The ladder of one stream.
 #[derive(Debug)]
-pub struct Ladder {
+pub(super) struct Ladder {
     limits: Limits,
     level: ShedLevel,
     load: Load,
     late: Option<Late>,
-    /// With its jitter, from the first step on.
+    /// How long units may be late without becoming less so. It has a jitter from the first change on.
     patience: Duration,
     stepped_at: Option<Instant>,
     window: Option<Window>,
-    /// Nothing was late, and no step taken or given back, since.
+    /// Since when nothing was late and the level did not change.
     calm_since: Option<Instant>,
-    /// The pause before a step is given back, without its jitter.
+    /// The pause before the ladder relaxes, without its jitter and with it.
     pause: Duration,
     jittered_pause: Duration,
-    given_back_at: Option<Instant>,
-    /// The last unit came.
+    relaxed_at: Option<Instant>,
+    /// When the last unit came.
     arrived_at: Option<Instant>,
     random: u64,
 }
 
-/// What is late: fractions of what the gate takes as a backlog.
+/// What counts as late, as fractions of the backlog at which the gate gives up.
 #[derive(Debug, Clone, Copy)]
 struct Limits {
     /// A unit is late above this.
     late: Duration,
-    /// As above on trial. It is more than a hole in the sequence of packets may wait.
+    /// The same for a stream on trial. It is longer than packets wait behind a hole.
     late_on_trial: Duration,
-    /// As above for the steps that cost pictures.
+    /// The same for levels that cost pictures.
     too_late: Duration,
-    /// Above this, and before the gate gives up, there is no time to wait whether lateness shrinks.
+    /// Above this the gate is about to give up, so that there is no time to see whether the lateness shrinks.
     urgent: Duration,
-    /// At or below this nothing is late.
+    /// Up to this nothing is late.
     calm: Duration,
-    /// How long lateness may fail to shrink. Its jitter lets one of several streams be the first, and the others see
-    /// what that helped.
+    /// For how long lateness may fail to shrink. With the jitter one of several streams is the first to react, and the
+    /// others see whether that helped.
     patience: Duration,
-    /// One backlog has many units; and what is calm is told by the least late unit in such a time.
+    /// After a change the ladder waits this long, since one backlog has many units. The least late unit in such a time
+    /// tells whether all is calm.
     settle: Duration,
 }
 
-/// Every unit is late.
+/// Units have been late without a break.
 #[derive(Debug, Clone, Copy)]
 struct Late {
     least: Duration,
-    /// It has not shrunk since.
+    /// Since when it has not shrunk.
     since: Instant,
 }
 
-/// Units in a row, and whether the least late of them was late: behind a large one all are for a moment.
+/// Units in a row and how late the least late of them was. One late unit says little: behind a large unit, all are late for
+/// a moment.
 #[derive(Debug, Clone, Copy)]
 struct Window {
     ends_at: Instant,
@@ -109,9 +113,9 @@ struct Window {
 }
 
 impl Ladder {
-    /// A ladder at its foot. `max_backlog` is the lateness at which the gate gives up; `seed` spreads the moments at
-    /// which streams change.
-    pub fn new(max_backlog: Duration, seed: u64) -> Self {
+    /// A ladder at its lowest level. `max_backlog` is the lateness at which the gate gives up, and `seed` spreads the
+    /// moments at which streams change.
+    pub(super) fn new(max_backlog: Duration, seed: u64) -> Self {
         let mut ladder = Self {
             limits: Limits {
                 late: max_backlog * 3 / 10,
@@ -129,24 +133,24 @@ impl Ladder {
             stepped_at: None,
             window: None,
             calm_since: None,
-            pause: GIVE_BACK_AFTER,
-            jittered_pause: GIVE_BACK_AFTER,
-            given_back_at: None,
+            pause: RELAX_AFTER,
+            jittered_pause: RELAX_AFTER,
+            relaxed_at: None,
             arrived_at: None,
             random: seed,
         };
-        ladder.set_pause(GIVE_BACK_AFTER);
+        ladder.set_pause(RELAX_AFTER);
         ladder
     }
 
-    /// How much is to be left out.
-    pub fn level(&self) -> ShedLevel {
+    /// How much to leave out.
+    pub(super) fn level(&self) -> ShedLevel {
         self.level
     }
 
-    /// A unit came out of the network whose decoding could start now; it may be left out for this or that reason. `lag` is
-    /// how long decoding lately starved inference, which its frame will wait, too.
-    pub fn arrived(
+    /// A unit came whose decoding could start now, whether or not it will be decoded. `lag` is for how long decoding lately
+    /// starved inference: the unit's frame will wait that long, too.
+    pub(super) fn arrived(
         &mut self,
         unit: &AccessUnit,
         lag: Duration,
@@ -157,7 +161,7 @@ impl Ladder {
         let backlog = now.saturating_duration_since(unit.completed_at);
         let lateness = backlog + lag;
         self.watch_calm(lateness, now);
-        let to = if self.is_over_its_head(lateness, backlog, now) {
+        let to = if self.is_overloaded(lateness, backlog, now) {
             self.escalate(now)?
         } else {
             self.relax(now)?
@@ -171,27 +175,27 @@ impl Ladder {
         Some(ShedChange { from, to, lateness })
     }
 
-    /// When a ladder that is not at its foot is of no use any more, unless a unit comes.
-    pub fn gone_at(&self) -> Option<Instant> {
+    /// When a ladder above its lowest level is to be reset if no unit comes until then.
+    pub(super) fn gone_at(&self) -> Option<Instant> {
         self.arrived_at
             .filter(|_| self.level > ShedLevel::None)
             .map(|at| at + GONE_AFTER)
     }
 
-    /// Work on a unit begins.
-    pub fn began(&mut self, class: UnitClass, now: Instant) {
+    /// Decoding a unit begins.
+    pub(super) fn began(&mut self, class: UnitClass, now: Instant) {
         self.load.began(class, now);
     }
 
-    /// Whatever was worked on is done.
-    pub fn done(&mut self, now: Instant) {
+    /// The unit that was being decoded is done.
+    pub(super) fn done(&mut self, now: Instant) {
         self.load.done(now);
     }
 
-    /// Units are late and do not become less so, or the gate is about to give up.
-    fn is_over_its_head(&mut self, lateness: Duration, backlog: Duration, now: Instant) -> bool {
+    /// True if units are late and do not become less so, or if the gate is about to give up.
+    fn is_overloaded(&mut self, lateness: Duration, backlog: Duration, now: Instant) -> bool {
         let on_trial = self
-            .given_back_at
+            .relaxed_at
             .is_some_and(|at| now.saturating_duration_since(at) < TRIAL);
         let (limit, patience) = match self.level {
             _ if on_trial => (self.limits.late_on_trial, self.limits.patience),
@@ -240,19 +244,19 @@ impl Ladder {
             ShedLevel::InferLess | ShedLevel::ReferencesOnly => ShedLevel::KeyframesOnly,
             ShedLevel::KeyframesOnly => return None,
         };
-        // Of the steps taken in a row the first one tells.
-        if let Some(at) = self.given_back_at.take() {
+        // Of several changes in a row only the first one says whether the ladder relaxed too early.
+        if let Some(at) = self.relaxed_at.take() {
             let soon = now.saturating_duration_since(at) < PROBATION.max(self.pause);
             self.set_pause(if soon {
-                (self.pause * 2).min(MAX_GIVE_BACK_AFTER)
+                (self.pause * 2).min(MAX_RELAX_AFTER)
             } else {
-                (self.pause / 2).max(GIVE_BACK_AFTER)
+                (self.pause / 2).max(RELAX_AFTER)
             });
         }
         Some(to)
     }
 
-    /// The next lower level, if that is sure to last.
+    /// The next lower level, if it will probably last.
     fn relax(&mut self, now: Instant) -> Option<ShedLevel> {
         let (to, headroom) = match self.level {
             ShedLevel::None => return None,
@@ -276,7 +280,7 @@ impl Ladder {
         if calm_for < pause {
             return None;
         }
-        self.given_back_at = Some(now);
+        self.relaxed_at = Some(now);
         self.set_pause(self.pause);
         Some(to)
     }
@@ -290,7 +294,7 @@ impl Ladder {
         self.jittered_pause = pause.mul_f64(1.0 + 2.0 * self.random());
     }
 
-    /// From 0 to 1, by the finalizer of splitmix64: spreading streams takes no better one.
+    /// A number from 0 to 1, by the finalizer of splitmix64, which is good enough to spread streams.
     fn random(&mut self) -> f64 {
         self.random = self.random.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut mixed = self.random;

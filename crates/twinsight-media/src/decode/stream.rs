@@ -1,5 +1,5 @@
-//! One stream's decoding without a thread: access units come in, frames go out with their times, and
-//! the ledger is kept: units received = frames decoded + units dropped + units held by the decoder.
+//! Decodes one stream: access units come in, frames go out with their times. It also keeps the ledger, in which units
+//! received are frames decoded plus units dropped plus units held by the decoder. The stream's decode thread runs it.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -7,21 +7,20 @@ use std::time::{Duration, Instant};
 
 use super::decoder::{Decoder, DecoderError, DecoderKind, Picture};
 use super::gate::{Gate, KeyframeReason, Verdict};
-use crate::access_unit::{AccessUnit, PictureKind, Sequence};
+use crate::access_unit::{AccessUnit, OutputOrder, PictureKind, Sequence};
 use crate::clock::Clock;
 use crate::ledger::{DecodeWork, ShedLevel, StreamLedger, UnitDrop};
 use crate::picture::{Color, Frame, FrameTiming, PlanePool};
-use crate::rtp::ticks_between;
 use crate::rtp::timeline::Timeline;
+use crate::rtp::{PacketId, RtpTimestamp};
 
-/// Macroblocks of a frame of H.264 at level 5.2, and of VP8 here: 4096 × 2304.
+/// The most macroblocks of a frame: 4096 × 2304, as at level 5.2 of H.264.
 const MAX_MACROBLOCKS: usize = 36_864;
-/// Units that a decoder may hold: its 16 pictures, and some that gave none.
+/// The most units that are held: the 16 pictures of a decoder, and some units that gave none.
 const MAX_HELD: usize = 32;
-/// Frames that streams reorder which have B slices and do not say how many: B pictures that others
-/// refer to need 2.
+/// The reordering depth of streams that have B slices and do not declare one. B pictures that others refer to need 2.
 const UNDECLARED_DEPTH: usize = 2;
-/// Picture buffers kept for the next pictures: of the frame in the slot, of the one in inference, and some.
+/// Picture buffers in the pool: for the frame in the slot, for the one in inference, and some more.
 const POOL_BUFFERS: usize = 4;
 
 /// Decodes the access units of one stream.
@@ -30,11 +29,11 @@ pub struct DecodeStream {
     ledger: Arc<StreamLedger>,
     clock: Arc<dyn Clock>,
     kind: DecoderKind,
-    /// None until the first keyframe, and after an error until the next one.
+    /// There is none until the first keyframe, and none after an error until the next keyframe.
     decoder: Option<Decoder>,
-    /// Pictures that wait for one that comes later and is shown earlier.
+    /// How many pictures wait for one that comes later and is shown earlier.
     reorder_depth: usize,
-    /// The decoder gives pictures late, and cannot be used on once it is drained.
+    /// The decoder gives pictures late, and another one has to take its place once it is drained.
     lags: bool,
     sequence: Option<Sequence>,
     saw_b_slices: bool,
@@ -44,11 +43,13 @@ pub struct DecodeStream {
     /// Units whose frame has not gone out, in decoding order.
     held: VecDeque<HeldUnit>,
     next_tag: u64,
-    /// Reused between calls.
+    /// An empty list whose memory is reused.
     pictures: Vec<Picture>,
-    last_error: Option<DecoderError>,
+    /// The last packet of the unit that was pushed last.
+    last_packet: Option<PacketId>,
+    last_error: Option<(DecoderError, PacketId)>,
     stopped: bool,
-    /// Of the thread, when a unit was last through the decoder.
+    /// Processor time of the thread when the last unit had been decoded.
     cpu: Option<Duration>,
 }
 
@@ -56,17 +57,17 @@ pub struct DecodeStream {
 #[derive(Debug)]
 struct HeldUnit {
     tag: u64,
-    rtp_timestamp: u32,
+    rtp_timestamp: RtpTimestamp,
     received_at: Instant,
     completed_at: Instant,
     captured_at_unix_ms: Option<u64>,
     color: Color,
-    /// Its picture, once decoded.
+    /// Its picture, once it is decoded.
     picture: Option<Picture>,
 }
 
 impl DecodeStream {
-    /// A stream that waits for its first keyframe; units that waited longer than `max_backlog` are skipped.
+    /// A stream that waits for its first keyframe. Units that waited longer than `max_backlog` are skipped.
     pub fn new(
         ledger: Arc<StreamLedger>,
         clock: Arc<dyn Clock>,
@@ -88,14 +89,15 @@ impl DecodeStream {
             held: VecDeque::new(),
             next_tag: 1,
             pictures: Vec::new(),
+            last_packet: None,
             last_error: None,
             stopped: false,
             cpu: None,
         }
     }
 
-    /// Takes a unit; `now` is when its decoding can start. Frames that come out go to `on_frame`. True if it was
-    /// let through to the decoder.
+    /// Takes a unit whose decoding can start now. Frames that come out go to `on_frame`. True if the unit was let through
+    /// to the decoder.
     pub fn push(
         &mut self,
         unit: AccessUnit,
@@ -103,6 +105,7 @@ impl DecodeStream {
         on_frame: &mut dyn FnMut(Frame),
     ) -> bool {
         self.ledger.receive_unit();
+        self.last_packet = Some(unit.last_packet);
         if self.stopped {
             self.ledger.drop_unit(UnitDrop::Shutdown);
             return false;
@@ -112,14 +115,14 @@ impl DecodeStream {
             Verdict::Decode => self.decode(unit, now, on_frame),
             Verdict::Drop(reason) => self.ledger.drop_unit(reason),
         }
-        // What is decoded already is right, whatever was lost behind it.
+        // Pictures that are decoded already are right, whatever was lost behind them.
         if self.gate.is_awaiting_keyframe() && !self.held.is_empty() {
             self.drain(now, UnitDrop::Reset, on_frame);
         }
         verdict == Verdict::Decode
     }
 
-    /// Leaves out as much from now on.
+    /// Leaves out as much from now on as the level says.
     pub fn shed(&mut self, level: ShedLevel, now: Instant) {
         if !self.stopped {
             self.gate.shed(level, now);
@@ -128,11 +131,11 @@ impl DecodeStream {
     }
 
     /// Takes a sender report of this stream.
-    pub fn sender_report(&mut self, ntp: u64, rtp_timestamp: u32) {
+    pub fn sender_report(&mut self, ntp: u64, rtp_timestamp: RtpTimestamp) {
         self.timeline.sender_report(ntp, rtp_timestamp);
     }
 
-    /// The source began anew: its clock is another one.
+    /// Another source takes over, which has a clock of its own.
     pub fn source_changed(&mut self) {
         self.timeline.reset();
     }
@@ -150,17 +153,17 @@ impl DecodeStream {
         self.gate.deadline()
     }
 
-    /// Why the last unit was refused, once.
-    pub fn take_error(&mut self) -> Option<DecoderError> {
+    /// Why the last unit was refused and which packet ended it, once.
+    pub fn take_error(&mut self) -> Option<(DecoderError, PacketId)> {
         self.last_error.take()
     }
 
-    /// Units that the decoder holds.
+    /// How many units the decoder holds.
     pub fn held(&self) -> usize {
         self.held.len()
     }
 
-    /// Ends the stream: what is held, and every unit from now on, is counted as `shutdown`.
+    /// Ends the stream. Units that are held, and all that come from now on, are dropped as `shutdown`.
     pub fn stop(&mut self) {
         self.stopped = true;
         self.ledger.set_shed_level(ShedLevel::None);
@@ -170,7 +173,7 @@ impl DecodeStream {
 
     fn decode(&mut self, unit: AccessUnit, now: Instant, on_frame: &mut dyn FnMut(Frame)) {
         let started = self.clock.now();
-        // All of it was for others. The decoder would take no bytes for the end of the stream.
+        // The unit had nothing for a base decoder, which would take an empty unit for the end of the stream.
         if unit.data.is_empty() {
             return self.ledger.drop_unit(UnitDrop::NoPicture);
         }
@@ -182,8 +185,8 @@ impl DecodeStream {
         }
         if unit.picture == PictureKind::Bidirectional
             && !self.saw_b_slices
-            && let Some(Sequence::H264(sps)) = self.sequence
-            && sps.max_num_reorder_frames.is_none()
+            && let Some(sequence) = self.sequence
+            && sequence.output == OutputOrder::Undeclared
         {
             self.saw_b_slices = true;
             self.gate.close(KeyframeReason::Reordering, now);
@@ -191,7 +194,7 @@ impl DecodeStream {
             return;
         }
         let Some(decoder) = &mut self.decoder else {
-            // The gate opens on a keyframe only, which makes one; without it there is nothing to do.
+            // The gate opens at a keyframe, which makes a decoder, so that there should be one here.
             self.ledger.drop_unit(UnitDrop::AwaitingKeyframe);
             return self.gate.close(KeyframeReason::DecodeError, now);
         };
@@ -203,7 +206,7 @@ impl DecodeStream {
             received_at: unit.received_at,
             completed_at: unit.completed_at,
             captured_at_unix_ms: self.timeline.captured_at_unix_ms(unit.rtp_timestamp),
-            color: self.sequence.map(Sequence::color).unwrap_or_default(),
+            color: self.sequence.map(|known| known.color).unwrap_or_default(),
             picture: None,
         });
         let mut pictures = std::mem::take(&mut self.pictures);
@@ -242,7 +245,7 @@ impl DecodeStream {
         }
     }
 
-    /// Tells what the thread did since it last was here, decoding since `begun`.
+    /// Counts the processor time of the thread since the last call. It has been decoding since `begun`.
     fn account(&mut self, begun: Duration, pictures: &[Picture]) {
         let now = self.clock.thread_cpu();
         let copying = pictures.iter().map(|picture| picture.copy_cpu).sum();
@@ -254,63 +257,58 @@ impl DecodeStream {
         self.ledger.spend_cpu(DecodeWork::Copy, copying);
     }
 
-    /// Before a keyframe: everything older goes out, and the decoder is made or made anew.
+    /// Prepares for a keyframe: everything older goes out, and a decoder is made if there is none or if another one is
+    /// needed.
     fn prepare(
         &mut self,
         sequence: Sequence,
         now: Instant,
         on_frame: &mut dyn FnMut(Frame),
     ) -> Result<(), DecoderError> {
-        if sequence.macroblocks() > MAX_MACROBLOCKS {
-            return Err(DecoderError::TooLarge(sequence.size()));
+        if sequence.macroblocks > MAX_MACROBLOCKS {
+            return Err(DecoderError::TooLarge(sequence.size));
         }
         if !self.held.is_empty() {
             self.drain(now, UnitDrop::NoPicture, on_frame);
         }
         if self.sequence != Some(sequence) {
-            // B slices of another sequence say nothing about this one.
+            // B slices of the last sequence say nothing about this one.
             self.saw_b_slices = false;
-            if self.sequence.map(Sequence::codec) != Some(sequence.codec()) {
+            if self.sequence.map(|known| known.codec) != Some(sequence.codec) {
                 self.decoder = None;
             }
             self.sequence = Some(sequence);
         }
-        let lags = match sequence {
-            Sequence::H264(sps) => {
-                self.reorder_depth = match sps.max_num_reorder_frames {
-                    _ if sps.is_baseline() => 0,
-                    Some(frames) => usize::try_from(frames)
-                        .unwrap_or(MAX_HELD)
-                        .min(MAX_HELD / 2),
-                    None if self.saw_b_slices => UNDECLARED_DEPTH,
-                    None => 0,
-                };
-                !sps.fits_baseline
-            }
-            // A frame comes out with its unit, in the order of coding.
-            Sequence::Vp8 { .. } => {
-                self.reorder_depth = 0;
-                false
-            }
+        self.reorder_depth = match sequence.output {
+            OutputOrder::Reordered { frames } => usize::try_from(frames)
+                .unwrap_or(MAX_HELD)
+                .min(MAX_HELD / 2),
+            OutputOrder::Undeclared if self.saw_b_slices => UNDECLARED_DEPTH,
+            OutputOrder::Undeclared | OutputOrder::Decoding => 0,
         };
-        if lags || self.lags {
+        if sequence.delays_output || self.lags {
             self.decoder = None;
         }
-        self.lags = lags;
+        self.lags = sequence.delays_output;
         if self.decoder.is_none() {
-            self.decoder = Some(Decoder::new(self.kind, sequence.codec())?);
+            self.decoder = Some(Decoder::new(self.kind, sequence.codec)?);
         }
         Ok(())
     }
 
-    /// The decoder's state is not known any more: the next keyframe gets a fresh one.
+    /// The decoder's state is not known any more, so the next keyframe gets another one.
     fn fail(&mut self, error: DecoderError, now: Instant) {
-        self.last_error = Some(error);
+        self.note(error);
         self.gate.close(KeyframeReason::DecodeError, now);
         self.decoder = None;
     }
 
-    /// Gets every picture out of the decoder; units that gave none are dropped for `reason`.
+    /// Keeps an error for the log.
+    fn note(&mut self, error: DecoderError) {
+        self.last_error = self.last_packet.map(|packet| (error, packet));
+    }
+
+    /// Gets all pictures out of the decoder. Units that gave none are dropped for `reason`.
     fn drain(&mut self, now: Instant, reason: UnitDrop, on_frame: &mut dyn FnMut(Frame)) {
         let started = self.clock.now();
         let mut pictures = std::mem::take(&mut self.pictures);
@@ -318,7 +316,7 @@ impl DecodeStream {
             && let Some(mut decoder) = self.decoder.take()
             && let Err(error) = decoder.drain(&self.pool, &*self.clock, &mut pictures)
         {
-            self.last_error = Some(error);
+            self.note(error);
         }
         self.assign(&mut pictures);
         self.pictures = pictures;
@@ -330,7 +328,7 @@ impl DecodeStream {
         self.drop_held(reason);
     }
 
-    /// Gives decoded pictures to their units. A second picture of one unit is none of ours.
+    /// Gives decoded pictures to their units. Further pictures of one unit are dropped.
     fn assign(&mut self, pictures: &mut Vec<Picture>) {
         for picture in pictures.drain(..) {
             if let Some(unit) = self.held.iter_mut().find(|unit| unit.tag == picture.tag) {
@@ -339,7 +337,7 @@ impl DecodeStream {
         }
     }
 
-    /// Sends frames out in the order of their timestamps until `keep` decoded ones are left.
+    /// Passes frames on in the order of their timestamps, until `keep` decoded ones are left.
     fn emit(&mut self, keep: usize, decoded_at: Instant, on_frame: &mut dyn FnMut(Frame)) {
         loop {
             let mut decoded = self.held.iter().filter(|unit| unit.picture.is_some());
@@ -350,7 +348,7 @@ impl DecodeStream {
                 decoded.fold(
                     (first.tag, first.rtp_timestamp),
                     |(tag, timestamp), unit| {
-                        if ticks_between(timestamp, unit.rtp_timestamp) < 0 {
+                        if timestamp.is_after(unit.rtp_timestamp) {
                             (unit.tag, unit.rtp_timestamp)
                         } else {
                             (tag, timestamp)
@@ -378,7 +376,7 @@ impl DecodeStream {
         }
     }
 
-    /// Drops a held unit.
+    /// Drops a held unit for `reason`.
     fn forget(&mut self, tag: u64, reason: UnitDrop) {
         let before = self.held.len();
         self.held.retain(|unit| unit.tag != tag);

@@ -1,9 +1,9 @@
-//! Bits of a raw byte sequence payload, exp-Golomb codes included (H.264 clause 7.2 and 9.1), read and
-//! written. Reads past the end are errors, and no code is longer than 32 bits, so every parse ends.
+//! Reads and writes the bits of a raw byte sequence payload, exp-Golomb codes included (H.264 clauses 7.2 and 9.1). Reading
+//! past the end is an error and no code is longer than 32 bits, so that every parse ends.
 
 use thiserror::Error;
 
-/// Reads bits from the front of a slice without emulation prevention bytes.
+/// Reads bits from the front of a payload, which has no emulation prevention bytes any more.
 #[derive(Debug, Clone)]
 pub struct BitReader<'a> {
     data: &'a [u8],
@@ -16,7 +16,7 @@ pub enum BitError {
     /// The payload ended within a syntax element.
     #[error("the payload ends within a syntax element")]
     End,
-    /// An exp-Golomb code of more than 32 bits.
+    /// An exp-Golomb code is longer than 32 bits.
     #[error("an exp-Golomb code exceeds 32 bits")]
     Golomb,
 }
@@ -30,17 +30,17 @@ impl<'a> BitReader<'a> {
         }
     }
 
-    /// Bits read so far.
-    pub fn position_bits(&self) -> usize {
+    /// How many bits were read or skipped so far.
+    pub(super) fn position_bits(&self) -> usize {
         self.position_bits
     }
 
-    /// Leaves bits out; those behind the end are errors only once they are read.
-    pub fn skip_bits(&mut self, count: usize) {
+    /// Skips bits. It may go past the end: that is an error only once bits are read there.
+    pub(super) fn skip_bits(&mut self, count: usize) {
         self.position_bits = self.position_bits.saturating_add(count);
     }
 
-    /// One bit.
+    /// Reads one bit.
     pub fn flag(&mut self) -> Result<bool, BitError> {
         let byte = self.data.get(self.position_bits / 8).ok_or(BitError::End)?;
         let bit = byte >> (7 - self.position_bits % 8) & 1;
@@ -48,7 +48,7 @@ impl<'a> BitReader<'a> {
         Ok(bit == 1)
     }
 
-    /// `u(n)` with n of at most 32.
+    /// Reads `u(n)`, with n of at most 32.
     pub fn bits(&mut self, count: u32) -> Result<u32, BitError> {
         let mut value: u32 = 0;
         for _ in 0..count.min(32) {
@@ -57,7 +57,7 @@ impl<'a> BitReader<'a> {
         Ok(value)
     }
 
-    /// `ue(v)`.
+    /// Reads `ue(v)`.
     pub fn ue(&mut self) -> Result<u32, BitError> {
         let mut zeros = 0;
         while !self.flag()? {
@@ -70,7 +70,7 @@ impl<'a> BitReader<'a> {
         Ok(((1_u32 << zeros) - 1).saturating_add(suffix))
     }
 
-    /// `se(v)`.
+    /// Reads `se(v)`.
     pub fn se(&mut self) -> Result<i32, BitError> {
         let code = i64::from(self.ue()?);
         let magnitude = (code + 1) / 2;
@@ -79,28 +79,28 @@ impl<'a> BitReader<'a> {
     }
 }
 
-/// Writes bits of a NAL unit.
+/// Writes the bits of a NAL unit.
 #[derive(Debug, Default)]
 pub struct BitWriter {
     bits: Vec<bool>,
 }
 
 impl BitWriter {
-    /// `u(n)` with n of at most 32.
+    /// Writes `u(n)`, with n of at most 32.
     pub fn u(&mut self, count: u32, value: u32) -> &mut Self {
         self.bits
             .extend((0..count).rev().map(|shift| value >> shift & 1 == 1));
         self
     }
 
-    /// `ue(v)` of a value below 2^32 - 1.
+    /// Writes `ue(v)` of a value below 2^32 - 1.
     pub fn ue(&mut self, value: u32) -> &mut Self {
         let code = value.saturating_add(1);
         let length = u32::BITS - code.leading_zeros();
         self.u(length - 1, 0).u(length, code)
     }
 
-    /// The NAL unit: header byte, the bits, the stop bit and emulation prevention.
+    /// The NAL unit: the header byte, the bits and the stop bit, with emulation prevention.
     pub fn nal(&self, header: u8) -> Vec<u8> {
         let mut nal = vec![header];
         let mut zeros = 0;

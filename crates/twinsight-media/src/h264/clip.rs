@@ -1,28 +1,19 @@
-//! A clip: the access units of an H.264 byte stream (Annex B) or of H.264 in MP4, in memory.
-//! Development cameras play them, `detect` decodes them.
+//! Clips: a file with an H.264 byte stream (Annex B) or with H.264 in MP4 comes in, its access units in memory go out.
+//! Development cameras play them, the command `detect` decodes them.
 //!
-//! Decoding can begin with every keyframe of a clip: parameter sets are kept from where they stood, also behind what is
-//! left out, and stand before each IDR picture, sequence parameter sets first.
+//! Decoding can begin at every keyframe of a clip, because all parameter sets that came before it stand before it, sequence
+//! parameter sets first.
 
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
-use std::rc::Rc;
 
-use bytes::Bytes;
-
+pub use super::clip_units::ClipUnit;
+use super::clip_units::Units;
 use super::mp4::{self, Mp4Error, Turn};
-use super::nal::{NalType, START_CODE, SliceStart, annex_b};
-use super::parameter_sets::ParameterSets;
-use super::sps::PpsIds;
+use super::nal::annex_b;
 
-/// A clip larger than this is refused: it is held in memory.
+/// Larger files are refused, because clips are held in memory.
 pub const MAX_CLIP_BYTES: u64 = 256 * 1024 * 1024;
-
-/// Units with the parameter sets that are put before them may be as much; only a hostile file gets there.
-const MAX_UNITS_BYTES: usize = 512 * 1024 * 1024;
-
-/// `nal_unit_type` 14: a prefix belongs to the slice behind it.
-const PREFIX: NalType = NalType::Other(14);
 
 /// The access units of a clip.
 #[derive(Debug, Clone)]
@@ -32,22 +23,13 @@ pub struct Clip {
     damage: Option<NotAClip>,
 }
 
-/// An access unit of a clip.
-#[derive(Debug, Clone)]
-pub struct ClipUnit {
-    /// Its NAL units as a byte stream (Annex B).
-    pub data: Bytes,
-    /// True when decoding can begin with it.
-    pub is_idr: bool,
-}
-
-/// Why a file is not held in memory.
+/// Why a file cannot be read into memory.
 #[derive(Debug, thiserror::Error)]
 pub enum ReadError {
-    /// The system's reason.
+    /// The system refused.
     #[error(transparent)]
     Io(#[from] io::Error),
-    /// It is too large.
+    /// The file is too large.
     #[error("it has more than the {MAX_CLIP_BYTES} bytes that are held in memory")]
     TooLarge,
 }
@@ -91,7 +73,7 @@ pub enum ClipError {
     },
 }
 
-/// Why bytes are no clip, or not all of one.
+/// Why bytes are not a clip, or not a whole one.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum NotAClip {
     /// There is no keyframe to begin with.
@@ -103,12 +85,12 @@ pub enum NotAClip {
     /// An MP4 file that gives no or not all access units.
     #[error(transparent)]
     Mp4(#[from] Mp4Error),
-    /// Its parameter sets, before each keyframe, would fill the memory.
+    /// Its parameter sets would fill the memory, since they are put before each keyframe.
     #[error("has parameter sets of a size that no encoder makes")]
     TooLarge,
 }
 
-/// Reads a file, pipe or device into memory, as far as it is no larger than [`MAX_CLIP_BYTES`].
+/// Reads a file, pipe or device into memory, if it is not larger than [`MAX_CLIP_BYTES`].
 ///
 /// # Errors
 /// When it cannot be read or is larger.
@@ -123,7 +105,7 @@ pub fn read_bounded(path: &Path) -> Result<Vec<u8>, ReadError> {
 }
 
 impl Clip {
-    /// Reads a byte stream or an MP4 file. What comes before the first keyframe is left out.
+    /// Reads a byte stream or an MP4 file, from its first keyframe on.
     ///
     /// # Errors
     /// When the file cannot be read, is too large, or holds no keyframe.
@@ -152,7 +134,7 @@ impl Clip {
         Ok(clip)
     }
 
-    /// The access units of a byte stream or MP4 file from the first keyframe on.
+    /// The access units of a byte stream or MP4 file, from the first keyframe on.
     ///
     /// # Errors
     /// When it is neither, or has no keyframe.
@@ -164,50 +146,46 @@ impl Clip {
         let mut units = Units::default();
         for sample in &track.samples {
             if sample.nals.is_empty() {
-                units.closed = true;
+                units.close();
                 continue;
             }
             units.begin(&sample.sets);
-            let mut unit = UnitBuilder::default();
-            sample.nals.iter().for_each(|nal| unit.push(nal));
-            units.push(unit);
+            units.push_sample(&sample.nals);
         }
         let damage = track.damage.map(NotAClip::Mp4);
-        let clip = units.clip(track.turn, damage.clone());
+        let clip = Self::of(units, track.turn, damage.clone());
         clip.ok_or(damage.unwrap_or(NotAClip::NoKeyframeInMp4))
     }
 
-    /// The access units of a byte stream from its first keyframe on; `None` without one.
+    /// The access units of a byte stream from its first keyframe on, or none if it has no keyframe.
     pub fn from_annex_b(stream: &[u8]) -> Option<Self> {
         let mut units = Units::default();
-        let mut unit = UnitBuilder::default();
-        let mut prefixes = Vec::new();
-        for nal in annex_b(stream) {
-            if kind(nal) == Some(PREFIX) {
-                prefixes.push(nal);
-                continue;
-            }
-            if unit.is_complete_before(nal) {
-                units.push(std::mem::take(&mut unit));
-            }
-            prefixes.drain(..).for_each(|prefix| unit.push(prefix));
-            unit.push(nal);
-        }
-        units.push(unit);
-        units.clip(Turn::default(), None)
+        units.push_stream(annex_b(stream));
+        Self::of(units, Turn::default(), None)
     }
 
-    /// How its pictures are to be turned to be upright.
+    /// A clip of these units, if there are any: they begin with a keyframe.
+    fn of(units: Units<'_>, turn: Turn, damage: Option<NotAClip>) -> Option<Self> {
+        let too_large = units.is_too_large().then_some(NotAClip::TooLarge);
+        let units = units.finish();
+        (!units.is_empty()).then_some(Self {
+            units,
+            turn,
+            damage: too_large.or(damage),
+        })
+    }
+
+    /// How its pictures have to be turned to be upright.
     pub fn turn(&self) -> Turn {
         self.turn
     }
 
-    /// What is wrong with the file that it came from: its units are what is whole of it.
+    /// What is wrong with its file, if anything. Its units are those that are whole.
     pub fn damage(&self) -> Option<&NotAClip> {
         self.damage.as_ref()
     }
 
-    /// The access units; never empty, and the first is a keyframe.
+    /// The access units. There is at least one, and the first is a keyframe.
     pub fn units(&self) -> &[ClipUnit] {
         &self.units
     }
@@ -220,144 +198,9 @@ impl Clip {
     }
 }
 
-fn kind(nal: &[u8]) -> Option<NalType> {
-    nal.first().map(|header| NalType::of(*header))
-}
-
-/// Collects units from the first keyframe on, and the parameter sets that stood before.
-#[derive(Default)]
-struct Units<'a> {
-    units: Vec<ClipUnit>,
-    bytes: usize,
-    sets: ParameterSets,
-    /// Those outside of units that were taken last.
-    outside: Option<Rc<[&'a [u8]]>>,
-    /// Something is missing before the next unit: it has to be a keyframe.
-    closed: bool,
-    too_large: bool,
-}
-
-impl<'a> Units<'a> {
-    /// Takes the parameter sets that stand outside of the next unit, once for all units that share them: a unit of these
-    /// may have others in it, and those hold from there on.
-    fn begin(&mut self, sets: &Rc<[&'a [u8]]>) {
-        let same = |last| Rc::ptr_eq(last, sets);
-        if self.too_large || self.outside.as_ref().is_some_and(same) {
-            return;
-        }
-        self.outside = Some(Rc::clone(sets));
-        // Taking turns without end is work, too.
-        self.count(sets.iter().map(|set| set.len()).sum());
-        for set in sets.iter() {
-            let _ = self.sets.remember(set);
-        }
-    }
-
-    /// Counts what is written or read beside the file itself.
-    fn count(&mut self, bytes: usize) {
-        self.bytes = self.bytes.saturating_add(bytes);
-        self.too_large |= self.bytes > MAX_UNITS_BYTES;
-    }
-
-    fn push(&mut self, unit: UnitBuilder<'_>) {
-        // Each further keyframe would get all sets written before it.
-        if self.too_large {
-            return;
-        }
-        // Also those of a unit that is left out hold from there on.
-        let Some(unit) = unit.finish(&mut self.sets) else {
-            return;
-        };
-        self.closed &= !unit.is_idr;
-        if self.closed || (self.units.is_empty() && !unit.is_idr) {
-            return;
-        }
-        self.count(unit.data.len());
-        if !self.too_large {
-            self.units.push(unit);
-        }
-    }
-
-    fn clip(self, turn: Turn, damage: Option<NotAClip>) -> Option<Clip> {
-        let too_large = self.too_large.then_some(NotAClip::TooLarge);
-        (!self.units.is_empty()).then_some(Clip {
-            units: self.units,
-            turn,
-            damage: too_large.or(damage),
-        })
-    }
-}
-
-/// Collects the NAL units of one access unit (H.264 clause 7.4.1.2.3, without redundant pictures).
-#[derive(Default)]
-struct UnitBuilder<'a> {
-    nals: Vec<&'a [u8]>,
-    has_slice: bool,
-    is_idr: bool,
-}
-
-impl<'a> UnitBuilder<'a> {
-    fn is_complete_before(&self, nal: &[u8]) -> bool {
-        let begins_a_unit = match kind(nal) {
-            Some(NalType::Delimiter | NalType::Sps | NalType::Pps | NalType::Sei) => true,
-            Some(kind) if kind.is_slice() => {
-                SliceStart::parse(nal).is_some_and(|slice| slice.first_mb == 0)
-            }
-            _ => false,
-        };
-        self.has_slice && begins_a_unit
-    }
-
-    fn push(&mut self, nal: &'a [u8]) {
-        self.has_slice |= kind(nal).is_some_and(NalType::is_slice);
-        self.is_idr |= kind(nal) == Some(NalType::IdrSlice);
-        self.nals.push(nal);
-    }
-
-    /// The unit, unless it has no picture. A keyframe gets all sets that are known by then, its own among them.
-    fn finish(self, sets: &mut ParameterSets) -> Option<ClipUnit> {
-        let mut others = self.nals.clone();
-        others.retain(|nal| {
-            let is_set = matches!(kind(nal), Some(NalType::Sps | NalType::Pps));
-            // One that cannot be read stays where it is, for whoever knows more.
-            !is_set || sets.remember(nal).is_err()
-        });
-        if !self.has_slice {
-            return None;
-        }
-        let mut data = Vec::with_capacity(self.nals.iter().map(|nal| nal.len() + 4).sum());
-        let mut write = |nal: &[u8]| {
-            data.extend_from_slice(&START_CODE);
-            data.extend_from_slice(nal);
-        };
-        if self.is_idr {
-            let mut others = others.into_iter().peekable();
-            // A delimiter stays the first of its unit.
-            if let Some(first) = others.next_if(|nal| kind(nal) == Some(NalType::Delimiter)) {
-                write(first);
-            }
-            sets.nals()
-                .filter(|set| is_usable(set, sets))
-                .for_each(&mut write);
-            others.for_each(write);
-        } else {
-            self.nals.into_iter().for_each(write);
-        }
-        Some(ClipUnit {
-            data: data.into(),
-            is_idr: self.is_idr,
-        })
-    }
-}
-
-/// False for a picture parameter set whose sequence parameter set never came, which decoders refuse.
-fn is_usable(set: &[u8], sets: &ParameterSets) -> bool {
-    kind(set) != Some(NalType::Pps)
-        || PpsIds::parse(set).is_ok_and(|ids| sets.active(u32::from(ids.id)).is_some())
-}
-
 #[cfg(test)]
 mod tests {
+    use super::super::nal::NalType;
     use super::*;
 
     #[test]
@@ -387,11 +230,11 @@ mod tests {
 
     /// What is in each unit of a fault file: the letter of each NAL unit's type.
     fn kinds(clip: &Clip) -> Vec<String> {
-        let letter = |nal: &[u8]| match kind(nal) {
-            Some(NalType::Sps) => 'S',
-            Some(NalType::Pps) => 'P',
-            Some(NalType::IdrSlice) => 'I',
-            Some(NalType::NonIdrSlice) => 'n',
+        let letter = |nal: &[u8]| match NalType::of(nal[0]) {
+            NalType::Sps => 'S',
+            NalType::Pps => 'P',
+            NalType::IdrSlice => 'I',
+            NalType::NonIdrSlice => 'n',
             _ => '.',
         };
         let units = clip.units().iter();
@@ -537,29 +380,6 @@ mod tests {
             assert_eq!(kinds(&clip), ["SPI", "SPI"], "{broken:?}");
             assert!(clip.damage().is_some(), "{broken:?}");
         }
-    }
-
-    #[test]
-    fn behind_what_is_too_large_nothing_is_written_nor_read() {
-        let (sps, pps) = sets();
-        let outside: Rc<[&[u8]]> = [&sps[3..]].into();
-        let mut units = Units {
-            bytes: MAX_UNITS_BYTES - 8,
-            ..Units::default()
-        };
-        let mut unit = UnitBuilder::default();
-        for nal in [&sps, &pps, IDR] {
-            unit.push(&nal[3..]);
-        }
-        units.push(unit);
-        assert!(units.too_large && units.units.is_empty());
-        units.sets = ParameterSets::default();
-        units.begin(&outside);
-        let mut unit = UnitBuilder::default();
-        unit.push(&pps[3..]);
-        unit.push(&IDR[3..]);
-        units.push(unit);
-        assert!(units.sets.is_empty() && units.units.is_empty());
     }
 
     #[test]

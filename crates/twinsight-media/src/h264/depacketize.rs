@@ -2,50 +2,45 @@
 //! and losses come in, access units go out in the byte stream format. Sans-IO; the stream's decode
 //! thread owns it.
 //!
-//! A unit closes with the marker or when the timestamp changes. Units say whether a packet of them is
-//! missing, and whether anything was lost since the unit before: only then is what a decoder
-//! makes of them known to be right.
+//! A unit ends with the marker or when the timestamp changes. Each says whether packets of it are missing and whether
+//! packets were lost before it, so that the gate knows which pictures will be right.
 //!
-//! Senders bend the payload format in many ways, and as long as sequence numbers say that nothing is missing, what
-//! they mean is clear: byte streams in place of NAL units, fragments without an end or of another type than the first,
-//! markers on every NAL unit. What a base decoder has to ignore stays out of units.
+//! Many senders deviate from the payload format: they send byte streams in place of NAL units, fragments without an end or
+//! of another type than the first, and markers on every NAL unit. As long as no packet is missing their meaning is clear,
+//! and they are accepted. NAL units that a base decoder has to ignore are left out.
 
-use std::time::Instant;
-
-use bytes::BytesMut;
 use thiserror::Error;
 
-use super::nal::{NalType, START_CODE, SliceStart, is_referred_to, split_at_start_codes};
+use super::nal::{NalType, START_CODE, SliceStart, split_at_start_codes};
+use super::open_unit::{Gap, OpenUnit};
 use super::parameter_sets::ParameterSets;
-use super::sps::{Sps, SpsError};
-use crate::access_unit::{
-    AccessUnit, Completeness, MAX_UNIT_BYTES, PictureKind, Sequence, UnderWay, UnitMemory,
-};
-use crate::rtp::RtpPacket;
+use super::sps::SpsError;
+use crate::access_unit::{AccessUnit, Completeness, PictureKind, UnderWay, UnitMemory};
 use crate::rtp::reorder::Ordered;
+use crate::rtp::{PacketId, RtpPacket, RtpTimestamp, Ssrc};
 
 /// What is wrong with a payload.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub enum PayloadError {
-    /// It ends too early.
+    /// The payload ends too early.
     #[error("it ends within its header")]
     Short,
     /// `forbidden_zero_bit` is set.
     #[error("the forbidden bit is set")]
     Forbidden,
-    /// Interleaved modes and reserved types, which nobody negotiated.
+    /// The type is of an interleaved mode or reserved, and was not negotiated.
     #[error("NAL unit type {0} was not negotiated")]
     Type(u8),
-    /// A unit of an aggregation packet has size 0 or goes over its end.
+    /// A unit in an aggregation packet has size 0, or is longer than the packet.
     #[error("a unit in an aggregation packet does not fit")]
     Aggregate,
-    /// A fragment without its start, although nothing was lost before it.
+    /// A fragmented NAL unit has no first fragment, although no packet was lost.
     #[error("a fragment has no start")]
     Fragment,
-    /// A parameter set that cannot be read.
+    /// A parameter set cannot be read.
     #[error(transparent)]
     ParameterSet(#[from] SpsError),
-    /// A slice whose header cannot be read.
+    /// The header of a slice cannot be read.
     #[error("a slice header cannot be read")]
     Slice,
 }
@@ -54,92 +49,49 @@ pub enum PayloadError {
 #[derive(Debug)]
 pub struct Depacketizer {
     malformed: u64,
-    last_error: Option<PayloadError>,
-    /// From the session description: they survive a change of the source.
+    last_error: Option<(PayloadError, PacketId)>,
+    /// Parameter sets of the session description, which hold for every source.
     declared: ParameterSets,
     sets: ParameterSets,
-    ssrc: Option<u32>,
+    ssrc: Option<Ssrc>,
     memory: UnitMemory,
     open: Option<OpenUnit>,
-    /// Loss since the last unit closed.
+    /// What was lost since the last unit ended.
     gap: Gap,
     markers: Markers,
-    /// The last picture that a marker closed.
+    /// The last picture that ended with a marker.
     closed_by_marker: Option<Closed>,
-    /// The sender's IDR pictures come with their own parameter sets.
+    /// The sender puts parameter sets before each IDR picture.
     sends_sets: bool,
 }
 
-/// What is missing between two units.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Gap {
-    /// Nothing.
-    None,
-    /// Something, and no more than the marked last packet of the unit before.
-    Before,
-    /// Something that may belong to the next unit.
-    Unknown,
-}
-
-/// What the sender sets the marker on.
+/// Which packets the sender sets the marker on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Markers {
-    /// Nothing so far.
+    /// None so far.
     None,
     /// The last packet of a unit, as RFC 6184 section 5.1 says.
     LastPacket,
-    /// Packets before the last one, too: a unit ends where the timestamp changes.
+    /// Also packets before the last one, so that a unit ends where the timestamp changes.
     Any {
-        /// Units in a row that had one marker, on their last packet.
+        /// How many units in a row had one marker, on their last packet.
         behaved: u32,
     },
 }
 
-/// A picture that a marker closed.
+/// A picture that ended with a marker.
 #[derive(Debug, Clone, Copy)]
 struct Closed {
-    rtp_timestamp: u32,
-    /// The picture before had the same timestamp, so that timestamps tell nothing.
+    rtp_timestamp: RtpTimestamp,
+    /// The picture before it had the same timestamp, so that timestamps say nothing about this sender.
     repeats: bool,
 }
 
-/// So many units in a row with one marker, on their last packet, say that the sender marks nothing else any more.
+/// After this many units in a row with one marker, on their last packet, the sender is taken to mark only last packets.
 const BEHAVES_AFTER: u32 = 30;
 
-#[derive(Debug)]
-struct OpenUnit {
-    data: BytesMut,
-    rtp_timestamp: u32,
-    received_at: Instant,
-    completed_at: Instant,
-    picture: PictureKind,
-    sps: Option<Sps>,
-    gap: Gap,
-    /// A packet is missing or malformed.
-    broken: bool,
-    oversize: bool,
-    /// Packets lost behind the last one that came.
-    lost_behind: u16,
-    /// Where a fragmented NAL unit begins in `data`, and its type.
-    fragment: Option<(usize, NalType)>,
-    /// Packets with a marker, and whether the last one has it.
-    markers: u32,
-    marked: bool,
-    /// NAL units, and the slices among them, that began and ended so far.
-    nals: u32,
-    slices: u32,
-    /// Packets with the beginning of a NAL unit, and with the end of a slice.
-    nal_packets: u32,
-    slice_packets: u32,
-    /// Complete parameter sets in it.
-    sequence_sets: usize,
-    picture_sets: usize,
-    /// A slice of it has a `nal_ref_idc` that is not 0.
-    referred_to: bool,
-}
-
 impl Depacketizer {
-    /// `declared` are the parameter sets of the session description, if it has any.
+    /// A depacketizer that has seen no packet. `declared` are the parameter sets of the session description.
     pub fn new(declared: ParameterSets) -> Self {
         Self {
             malformed: 0,
@@ -156,7 +108,7 @@ impl Depacketizer {
         }
     }
 
-    /// Takes the next packet or loss, and gives the units that it closes, in order.
+    /// Takes the next packet or loss, and gives the units that end with it, in order.
     pub fn push(&mut self, ordered: Ordered) -> impl Iterator<Item = AccessUnit> + use<> {
         let mut closed = [None, None];
         match ordered {
@@ -167,38 +119,55 @@ impl Depacketizer {
             },
             Ordered::Restart => closed[0] = self.finish(),
         }
+        self.check_invariants();
         closed.into_iter().flatten()
     }
 
-    /// Closes the open unit, whose end is not known; what comes next begins anew.
+    /// Ends the open unit, although its last packet may not have come. The next unit follows a loss.
     pub fn finish(&mut self) -> Option<AccessUnit> {
         self.gap = Gap::Unknown;
         let mut open = self.open.take()?;
-        let has_end = open.marked || self.markers == Markers::None;
-        open.broken |= !has_end || open.lost_behind > 0 || open.fragment.is_some();
+        let has_end = open.packets.last_is_marked || self.markers == Markers::None;
+        if !has_end || open.lost_behind > 0 || open.is_within_nal() {
+            open.spoil();
+        }
         Some(self.close(open))
     }
 
-    /// The open unit, if it is a keyframe of which nothing is missing so far.
-    pub fn keyframe_under_way(&self) -> Option<UnderWay> {
+    /// When the packets of the open unit came, if it is a keyframe of which nothing is missing so far.
+    pub(crate) fn keyframe_under_way(&self) -> Option<UnderWay> {
         let open = self.open.as_ref()?;
         let is_key = open.picture == PictureKind::Key
-            || open.picture == PictureKind::None && open.sequence_sets > 0;
-        let is_whole = !open.broken && !open.oversize && open.lost_behind == 0;
+            || open.picture == PictureKind::None && open.sets.sequence > 0;
+        let is_whole = open.is_whole() && open.lost_behind == 0;
         (is_key && is_whole).then_some(UnderWay {
             first_packet: open.received_at,
             last_packet: open.completed_at,
         })
     }
 
-    /// How many payloads broke the rules of their format since this was last asked.
+    /// How many payloads were malformed since this was last asked.
     pub fn take_malformed(&mut self) -> u64 {
         std::mem::take(&mut self.malformed)
     }
 
-    /// What was wrong with the last malformed payload, once.
-    pub fn take_error(&mut self) -> Option<PayloadError> {
+    /// What was wrong with the last malformed payload and which packet had it, once.
+    pub fn take_error(&mut self) -> Option<(PayloadError, PacketId)> {
         self.last_error.take()
+    }
+
+    /// Checks, where debug assertions are on, what holds between any two calls of [`push`](Self::push).
+    pub(super) fn check_invariants(&self) {
+        let Some(open) = &self.open else {
+            return;
+        };
+        open.check_invariants();
+        // A marked packet that is not the unit's last one is in the middle of a NAL unit, or its sender marks others, too.
+        debug_assert!(
+            !open.packets.last_is_marked
+                || open.is_within_nal()
+                || self.markers != Markers::LastPacket
+        );
     }
 
     fn packet(&mut self, packet: &RtpPacket) -> [Option<AccessUnit>; 2] {
@@ -213,7 +182,7 @@ impl Depacketizer {
             self.markers = Markers::None;
             self.closed_by_marker = None;
         }
-        // Padding that probes the bandwidth: a sequence number and no more.
+        // Empty payloads are padding by which senders probe the bandwidth.
         if packet.payload.is_empty() {
             return closed;
         }
@@ -221,7 +190,7 @@ impl Depacketizer {
             .open
             .take_if(|open| open.rtp_timestamp != packet.timestamp)
         {
-            // That it is complete is known only now.
+            // Only now is it known that the unit has ended.
             open.completed_at = open.completed_at.max(packet.arrived_at);
             closed[0] = Some(self.close_without_marker(open));
         }
@@ -230,25 +199,20 @@ impl Depacketizer {
             Some(open) => open.continued(packet),
             None => OpenUnit::new(packet, gap, self.memory.begin()),
         };
-        let (nals, slices) = (open.nals, open.slices);
         let payload = self.payload(&mut open, &packet.payload);
         self.note(&mut open, payload);
-        open.nal_packets += u32::from(open.nals > nals);
-        open.slice_packets += u32::from(open.slices > slices);
-        if open.broken || open.oversize {
-            open.data.clear();
-        }
-        if open.oversize && matches!(self.markers, Markers::Any { .. }) {
-            // Timestamps do not end units either.
+        open.packet_read(packet.marker);
+        if open.completeness() == Completeness::Oversize
+            && matches!(self.markers, Markers::Any { .. })
+        {
+            // The unit grew too large because timestamps do not end units either.
             self.markers = Markers::LastPacket;
         }
-        open.marked = packet.marker;
-        open.markers += u32::from(packet.marker);
         if packet.marker && self.markers == Markers::None {
             self.markers = Markers::LastPacket;
         }
         // A marker in the middle of a fragmented NAL unit is not at the end of the access unit.
-        if packet.marker && self.markers == Markers::LastPacket && open.fragment.is_none() {
+        if packet.marker && self.markers == Markers::LastPacket && !open.is_within_nal() {
             self.gap = Gap::None;
             if open.picture != PictureKind::None {
                 let before = self.closed_by_marker.map(|closed| closed.rtp_timestamp);
@@ -264,23 +228,30 @@ impl Depacketizer {
         closed
     }
 
-    /// The timestamp changed under an open unit: its last packet is lost, or its sender does not mark that alone.
+    /// The timestamp changed while a unit was open: its last packet is lost, or its sender does not mark last packets
+    /// alone.
     fn close_without_marker(&mut self, mut open: OpenUnit) -> AccessUnit {
         self.gap = match (open.lost_behind, self.markers) {
             (0, _) => Gap::None,
-            // The packet that would have had the marker is the one that is missing.
-            (1, Markers::LastPacket | Markers::Any { .. }) if !open.marked => Gap::Before,
+            // The one packet that is missing had the marker.
+            (1, Markers::LastPacket | Markers::Any { .. }) if !open.packets.last_is_marked => {
+                Gap::Before
+            }
             _ => Gap::Unknown,
         };
-        open.broken |= open.lost_behind > 0;
+        if open.lost_behind > 0 {
+            open.spoil_within();
+        }
         if let Markers::Any { behaved } = &mut self.markers
-            && !open.broken
+            && open.lost_behind == 0
+            && open.completeness() != Completeness::Incomplete
         {
-            if open.markers > 1 || !open.marked {
+            let packets = &open.packets;
+            if packets.marked > 1 || !packets.last_is_marked {
                 *behaved = 0;
-            } else if open.slice_packets > 1 {
+            } else if packets.with_slice > 1 {
                 *behaved = BEHAVES_AFTER;
-            } else if open.nal_packets > 1 {
+            } else if packets.with_nal > 1 {
                 *behaved += 1;
             }
             if *behaved >= BEHAVES_AFTER {
@@ -290,38 +261,30 @@ impl Depacketizer {
         self.close(open)
     }
 
-    /// Counts what is wrong with a payload; its unit is not whole.
+    /// Counts a malformed payload, and spoils its unit.
     fn note(&mut self, open: &mut OpenUnit, result: Result<(), PayloadError>) {
         if let Err(error) = result {
             self.malformed += 1;
-            self.last_error = Some(error);
-            open.broken = true;
-            open.fragment = None;
+            self.last_error = Some((error, open.last_packet));
+            open.spoil();
         }
     }
 
     fn close(&mut self, mut open: OpenUnit) -> AccessUnit {
-        // Nothing was lost, so that all of a NAL unit is here whose sender did not say where it ends.
+        // A NAL unit whose last fragment is not marked as such ends here, if nothing is missing.
         let ended = self.end_fragment(&mut open);
         self.note(&mut open, ended);
-        let own_sets = open.sequence_sets > 0 && open.picture_sets > 0;
+        let own_sets = open.sets.has_both();
         let disposable = open.is_disposable();
-        // What was lost in front of the first slice can have been parameter sets that this sender
-        // puts there, and that differ from those we know.
+        // The packets that were lost may have had parameter sets that this sender puts before IDR pictures, and that
+        // differ from those known here.
         let idr = open.picture == PictureKind::Key;
         if open.gap == Gap::Unknown && idr && self.sends_sets && !own_sets {
-            open.broken = true;
+            open.spoil();
         }
-        let completeness = if open.oversize {
-            Completeness::Oversize
-        } else if open.broken {
-            open.data.clear();
-            Completeness::Incomplete
-        } else {
-            Completeness::Complete
-        };
-        // A broken keyframe tells as much as a whole one when it has sets; that it has none, only one
-        // whose start is certain can tell.
+        let completeness = open.completeness();
+        // A damaged keyframe with sets shows that the sender puts them there. That it does not, only a keyframe shows whose
+        // start is not missing.
         if idr && own_sets {
             self.sends_sets = true;
         } else if idr && completeness == Completeness::Complete && open.gap != Gap::Unknown {
@@ -332,16 +295,17 @@ impl Depacketizer {
             rtp_timestamp: open.rtp_timestamp,
             received_at: open.received_at,
             completed_at: open.completed_at,
+            last_packet: open.last_packet,
             picture: open.picture,
             hidden: false,
             disposable,
-            sequence: open.sps.map(Sequence::H264),
+            sequence: open.sps.map(|sps| sps.sequence()),
             completeness,
             after_loss: open.gap != Gap::None,
         }
     }
 
-    /// Section 5.2: what a payload is, by the type in its first byte.
+    /// Reads a payload by the type in its first byte (section 5.2).
     fn payload(&mut self, open: &mut OpenUnit, payload: &[u8]) -> Result<(), PayloadError> {
         let (&header, rest) = payload.split_first().ok_or(PayloadError::Short)?;
         if header & 0x80 != 0 {
@@ -353,13 +317,13 @@ impl Depacketizer {
         self.end_fragment(open)?;
         match header & 0x1f {
             24 => self.aggregate(open, rest),
-            // Of interleaved mode; what they hold would be missing.
+            // These are of the interleaved mode. Their content would be missing, so the unit is spoiled.
             kind @ (25..=27 | 29) => Err(PayloadError::Type(kind)),
             _ => self.whole(open, payload),
         }
     }
 
-    /// STAP-A (section 5.7.1): units with 16 bits of size before each.
+    /// Reads a STAP-A (section 5.7.1): NAL units with 16 bits of size before each.
     fn aggregate(&mut self, open: &mut OpenUnit, mut rest: &[u8]) -> Result<(), PayloadError> {
         if rest.is_empty() {
             return Err(PayloadError::Short);
@@ -383,7 +347,7 @@ impl Depacketizer {
         }
     }
 
-    /// FU-A (section 5.8). The type of the first fragment is that of all.
+    /// Reads a FU-A (section 5.8). The first fragment says the type of the NAL unit.
     fn fragment(
         &mut self,
         open: &mut OpenUnit,
@@ -395,12 +359,12 @@ impl Depacketizer {
         if start {
             self.end_fragment(open)?;
             self.start_fragment(open, indicator & 0xe0 | fu & 0x1f, data)?;
-        } else if open.fragment.is_none() {
-            // Where the start was lost that is known already, and not this payload's fault.
-            if !open.broken && open.gap == Gap::None {
+        } else if !open.is_within_nal() {
+            // If packets were lost, the first fragment was among them, and this payload is not malformed.
+            if open.is_whole() && open.gap == Gap::None {
                 return Err(PayloadError::Fragment);
             }
-            open.broken = true;
+            open.spoil();
             open.saw(NalType::of(fu));
             return Ok(());
         }
@@ -417,7 +381,7 @@ impl Depacketizer {
         if matches!(header & 0x1f, 24..=29) {
             return Err(PayloadError::Type(header & 0x1f));
         }
-        open.nals += 1;
+        open.nal_begins();
         let kind = NalType::of(header);
         if kind.is_slice() {
             let mut prefix = [0; 48];
@@ -426,26 +390,21 @@ impl Depacketizer {
             prefix[1..=taken].copy_from_slice(&data[..taken]);
             self.slice(open, kind, &prefix[..=taken])?;
         }
-        open.fragment = Some((open.data.len(), kind));
-        open.append(&START_CODE);
-        open.append(&[header]);
+        open.begin_fragments(header);
         Ok(())
     }
 
-    /// All fragments of a NAL unit are here.
+    /// Ends a fragmented NAL unit, if there is one.
     fn end_fragment(&mut self, open: &mut OpenUnit) -> Result<(), PayloadError> {
-        let Some((at, kind)) = open.fragment.take() else {
+        let Some((at, kind)) = open.end_fragments() else {
             return Ok(());
         };
-        if open.broken || open.oversize {
-            return Ok(());
-        }
         let nal = &open.data[at + START_CODE.len()..];
         let is_one = split_at_start_codes(nal)
             .next()
             .is_some_and(|piece| piece.len() == nal.len());
         if is_one && kind.is_slice() {
-            open.slices += 1;
+            open.slice_ends();
             return Ok(());
         }
         let nal = nal.to_vec();
@@ -453,13 +412,13 @@ impl Depacketizer {
         self.pieces(open, &nal)
     }
 
-    /// A whole NAL unit.
+    /// Takes a NAL unit that came in one piece.
     fn whole(&mut self, open: &mut OpenUnit, nal: &[u8]) -> Result<(), PayloadError> {
-        open.nals += 1;
+        open.nal_begins();
         self.pieces(open, nal)
     }
 
-    /// What was sent as one NAL unit.
+    /// Takes what was sent as one NAL unit, and is several if it has start codes inside.
     fn pieces(&mut self, open: &mut OpenUnit, nal: &[u8]) -> Result<(), PayloadError> {
         let mut pieces = split_at_start_codes(nal).peekable();
         if pieces.peek().is_none() {
@@ -477,10 +436,10 @@ impl Depacketizer {
         match kind {
             NalType::Sps | NalType::Pps => self.parameter_set(open, kind, nal)?,
             _ if kind.is_slice() => {
-                open.slices += 1;
+                open.slice_ends();
                 self.slice(open, kind, nal)?;
             }
-            // No extension of the standard uses these, and none may be spoilt by them.
+            // No extension of the standard uses these types, and they change no picture.
             NalType::Other(0 | 24..) => {
                 self.malformed += 1;
                 return Ok(());
@@ -500,14 +459,14 @@ impl Depacketizer {
     ) -> Result<(), PayloadError> {
         self.sets.remember(nal)?;
         if kind == NalType::Sps {
-            open.sequence_sets += 1;
+            open.sets.sequence += 1;
         } else {
-            open.picture_sets += 1;
+            open.sets.picture += 1;
         }
         Ok(())
     }
 
-    /// A slice begins; `nal` holds at least its header.
+    /// A slice begins. `nal` has at least its header.
     fn slice(
         &mut self,
         open: &mut OpenUnit,
@@ -516,7 +475,7 @@ impl Depacketizer {
     ) -> Result<(), PayloadError> {
         let first = open.picture == PictureKind::None;
         open.saw(kind);
-        open.referred_to |= is_referred_to(nal);
+        open.note_reference(nal);
         let start = SliceStart::parse(nal).ok_or(PayloadError::Slice)?;
         if start.bidirectional && kind != NalType::IdrSlice {
             open.picture = PictureKind::Bidirectional;
@@ -524,24 +483,22 @@ impl Depacketizer {
         if !first {
             return Ok(());
         }
-        // Slices of a picture come in order, so one that begins at 0 is the first: whatever was
-        // lost before it holds no part of the picture.
+        // Slices of a picture come in order. If its first one to come does not begin with the first macroblock, the packets
+        // that were lost before it had a part of the picture.
         if open.gap == Gap::Unknown && start.first_mb != 0 {
-            open.broken = true;
+            open.spoil_within();
         }
-        // The marker before it was in the middle of its picture, whose first part went out already.
+        // The last marker was in the middle of this picture, whose first part went out as a unit.
         if start.first_mb != 0
             && self
                 .closed_by_marker
                 .is_some_and(|closed| closed.rtp_timestamp == open.rtp_timestamp && !closed.repeats)
         {
             self.markers = Markers::Any { behaved: 0 };
-            open.broken = true;
+            open.spoil_within();
         }
         open.sps = self.sets.active(start.pps_id);
-        let all_here = open.sequence_sets > 0
-            && open.picture_sets > 0
-            && open.sequence_sets + open.picture_sets >= self.sets.len();
+        let all_here = open.sets.has_both() && open.sets.count() >= self.sets.len();
         if kind == NalType::IdrSlice && !all_here {
             for nal in self.sets.nals() {
                 open.append(&START_CODE);
@@ -549,67 +506,6 @@ impl Depacketizer {
             }
         }
         Ok(())
-    }
-}
-
-impl OpenUnit {
-    fn new(packet: &RtpPacket, gap: Gap, data: BytesMut) -> Self {
-        Self {
-            data,
-            rtp_timestamp: packet.timestamp,
-            received_at: packet.arrived_at,
-            completed_at: packet.arrived_at,
-            picture: PictureKind::None,
-            sps: None,
-            gap,
-            broken: false,
-            oversize: false,
-            lost_behind: 0,
-            fragment: None,
-            markers: 0,
-            marked: false,
-            nals: 0,
-            slices: 0,
-            nal_packets: 0,
-            slice_packets: 0,
-            sequence_sets: 0,
-            picture_sets: 0,
-            referred_to: false,
-        }
-    }
-
-    /// Parameter sets are needed whatever they come with.
-    fn is_disposable(&self) -> bool {
-        let has_sets = self.sequence_sets + self.picture_sets > 0;
-        self.picture != PictureKind::None && !self.referred_to && !has_sets
-    }
-
-    /// Another packet of this unit came; a loss behind the one before was within the unit.
-    fn continued(mut self, packet: &RtpPacket) -> Self {
-        if self.lost_behind > 0 {
-            self.broken = true;
-            self.fragment = None;
-            self.lost_behind = 0;
-        }
-        self.received_at = self.received_at.min(packet.arrived_at);
-        self.completed_at = self.completed_at.max(packet.arrived_at);
-        self
-    }
-
-    /// Notes that a slice of this type is in the unit.
-    fn saw(&mut self, kind: NalType) {
-        self.picture = match (kind, self.picture) {
-            (NalType::IdrSlice, _) => PictureKind::Key,
-            (_, PictureKind::None) if kind.is_slice() => PictureKind::Forward,
-            (_, same) => same,
-        };
-    }
-
-    fn append(&mut self, bytes: &[u8]) {
-        self.oversize |= self.data.len() + bytes.len() > MAX_UNIT_BYTES;
-        if !self.oversize && !self.broken {
-            self.data.extend_from_slice(bytes);
-        }
     }
 }
 

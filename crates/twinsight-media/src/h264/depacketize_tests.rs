@@ -1,7 +1,7 @@
 //! Losses at every place of a unit, malformed payloads, parameter sets, and the way back from the
 //! packetizer.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use proptest::prelude::*;
@@ -10,7 +10,9 @@ use super::super::nal::annex_b;
 use super::super::packetize::packetize;
 use super::super::sps::tests::{baseline_sps, pps};
 use super::*;
+use crate::access_unit::MAX_UNIT_BYTES;
 use crate::codec::Codec;
+use crate::rtp::SequenceNumber;
 
 /// A slice NAL that begins at a macroblock: first_mb, slice_type 2 (I), pps 0.
 fn slice(header: u8, first_mb_zero: bool, bytes: usize) -> Vec<u8> {
@@ -43,19 +45,21 @@ impl Sender {
         self.sequence += 1;
         self.now += Duration::from_millis(1);
         let packet = RtpPacket {
-            sequence: self.sequence,
-            timestamp,
+            sequence: SequenceNumber(self.sequence),
+            timestamp: RtpTimestamp(timestamp),
             marker,
-            ssrc: 1,
+            ssrc: Ssrc(1),
             codec: Codec::H264,
             payload: Bytes::copy_from_slice(payload),
             arrived_at: self.now,
         };
-        self.depacketizer.push(Ordered::Packet(packet)).collect()
+        let units = self.depacketizer.push(Ordered::Packet(packet)).collect();
+        self.depacketizer.check_invariants();
+        units
     }
 
     fn lose(&mut self, count: u16) {
-        let first = self.sequence + 1;
+        let first = SequenceNumber(self.sequence + 1);
         self.sequence += count;
         assert_eq!(
             self.depacketizer
@@ -77,7 +81,7 @@ impl Sender {
 fn facts(units: &[AccessUnit]) -> Vec<(u32, Completeness, bool)> {
     units
         .iter()
-        .map(|unit| (unit.rtp_timestamp, unit.completeness, unit.after_loss))
+        .map(|unit| (unit.rtp_timestamp.0, unit.completeness, unit.after_loss))
         .collect()
 }
 
@@ -91,7 +95,7 @@ fn a_unit_has_its_nals_times_and_size() {
     assert_eq!(facts(&units), [(7, Complete, true)]);
     let unit = &units[0];
     assert!(unit.is_keyframe());
-    assert_eq!(unit.sequence.unwrap().size().width_px, 64);
+    assert_eq!(unit.sequence.unwrap().size.width_px, 64);
     assert_eq!(unit.received_at, start + Duration::from_millis(1));
     assert_eq!(unit.completed_at, start + Duration::from_millis(3));
     let nals: Vec<Vec<u8>> = annex_b(&unit.data).map(<[u8]>::to_vec).collect();
@@ -212,7 +216,7 @@ fn remembered_sets_go_before_an_idr_without_its_own() {
         nals,
         [baseline_sps(0, 64, 64), pps(0, 0), slice(0x65, true, 9)]
     );
-    assert_eq!(units[0].sequence.unwrap().size().height_px, 64);
+    assert_eq!(units[0].sequence.unwrap().size.height_px, 64);
 }
 
 #[test]
@@ -223,12 +227,12 @@ fn another_source_has_other_sets_but_keeps_the_declared_ones() {
     let mut sender = Sender::new();
     sender.depacketizer = Depacketizer::new(declared);
     let units = sender.send(1, true, &slice(0x65, true, 9));
-    assert_eq!(units[0].sequence.unwrap().size().width_px, 32);
-    assert_eq!(sender.keyframe(2)[0].sequence.unwrap().size().width_px, 64);
+    assert_eq!(units[0].sequence.unwrap().size.width_px, 32);
+    assert_eq!(sender.keyframe(2)[0].sequence.unwrap().size.width_px, 64);
     assert_eq!(sender.depacketizer.push(Ordered::Restart).count(), 0);
-    sender.depacketizer.ssrc = Some(99);
+    sender.depacketizer.ssrc = Some(Ssrc(99));
     let units = sender.send(3, true, &slice(0x65, true, 9));
-    assert_eq!(units[0].sequence.unwrap().size().width_px, 32);
+    assert_eq!(units[0].sequence.unwrap().size.width_px, 32);
     assert_eq!(facts(&units), [(3, Complete, true)]);
 }
 
@@ -277,7 +281,9 @@ fn malformed_payloads_are_counted_and_spoil_their_unit() {
         let units = sender.send(2, true, payload);
         assert_eq!(facts(&units), [(2, Incomplete, false)], "{payload:02x?}");
         assert_eq!(sender.depacketizer.malformed, 1, "{payload:02x?}");
-        assert!(sender.depacketizer.take_error().is_some());
+        let (_, packet) = sender.depacketizer.take_error().unwrap();
+        assert_eq!((packet.ssrc.0, packet.sequence.0), (1, sender.sequence));
+        assert_eq!(packet.arrived_at, sender.now);
         assert_eq!(
             facts(&sender.send(3, true, &slice(0x41, true, 9))),
             [(3, Complete, false)]
@@ -464,7 +470,7 @@ proptest! {
         units.extend(sender.send(3, true, &slice(0x41, true, 9)));
         let after_loss = victim + 1 == payloads.len();
         for unit in &units {
-            match unit.rtp_timestamp {
+            match unit.rtp_timestamp.0 {
                 2 => prop_assert_eq!(unit.completeness, Incomplete),
                 // Between the units, or in the one before: one of them says so.
                 _ => prop_assert_eq!(unit.after_loss, after_loss),

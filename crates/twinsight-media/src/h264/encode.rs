@@ -1,4 +1,5 @@
-//! Pictures to access units with openh264: constrained baseline, as every viewer takes it, one thread.
+//! Encodes pictures with openh264, on the caller's thread: I420 planes come in, access units of constrained Baseline, which
+//! every viewer decodes, go out.
 
 use std::fmt;
 
@@ -12,18 +13,18 @@ use openh264::formats::YUVSlices;
 
 use crate::picture::{I420, PictureSize};
 
-/// What the encoder takes at most, as width and height or the other way round.
+/// The largest sides that the encoder takes, as width and height or as height and width.
 pub const MAX_SIDES: (usize, usize) = (3840, 2160);
 
-/// Below this the encoder refuses.
+/// The shortest side that the encoder takes.
 pub const MIN_SIDE: usize = 16;
 
 /// How many bits a picture may have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Rate {
-    /// The same quality in every picture, whatever it costs; no picture is left out.
+    /// Every picture has the same quality and as many bits as that takes. No picture is left out.
     Quality,
-    /// So many bits a second in the long run: pictures are left out where they do not suffice.
+    /// This many bits a second in the long run. Pictures are left out where they would take more.
     BitsPerSecond(u32),
 }
 
@@ -39,7 +40,7 @@ pub struct Encoder {
 pub struct EncodedPicture {
     /// The access unit as a byte stream (Annex B); empty where the picture was left out.
     pub data: Vec<u8>,
-    /// True for an IDR picture, which brings its parameter sets.
+    /// True for an IDR picture, which has its parameter sets before it.
     pub is_idr: bool,
 }
 
@@ -83,7 +84,7 @@ impl Encoder {
     /// When the picture has another size, or a plane is too short for it.
     pub fn encode(&mut self, picture: &I420<'_>, idr: bool) -> Result<EncodedPicture, EncodeError> {
         assert_eq!(picture.size, self.size, "an encoder has one size");
-        // Before the first picture there is nothing to force, and it is an IDR picture by itself.
+        // The first picture is an IDR picture without being asked, and cannot be forced.
         if idr && self.begun {
             self.encoder.force_intra_frame();
         }
@@ -93,7 +94,7 @@ impl Encoder {
             self.size.chroma_height_px(),
             self.size.chroma_height_px(),
         ];
-        // The wrapper wants whole rows and nothing behind them.
+        // The wrapper takes slices that end with their last row.
         let [y, u, v] = std::array::from_fn(|n| &planes[n].data[..planes[n].stride * rows[n]]);
         let [y_stride, u_stride, v_stride] = planes.map(|plane| plane.stride);
         let size = (self.size.width_px, self.size.height_px);

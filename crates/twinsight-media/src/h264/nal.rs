@@ -1,11 +1,10 @@
-//! NAL units: their types, the byte stream format of Annex B, emulation prevention, and the first
-//! syntax elements of a slice header. Bytes come in, slices of them go out; the depacketizer, the
-//! packetizer and the decoder's edge call it.
+//! NAL units: their types, the byte stream format of Annex B, emulation prevention, and the first syntax elements of a
+//! slice header. Bytes come in, parts of them go out. The depacketizer, the packetizer, clips and the decoder call it.
 
 use super::bits::BitReader;
 
 /// The start code before every NAL unit that we write.
-pub const START_CODE: [u8; 4] = [0, 0, 0, 1];
+pub(crate) const START_CODE: [u8; 4] = [0, 0, 0, 1];
 
 /// `nal_unit_type` (H.264 table 7-1).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -30,15 +29,15 @@ pub enum NalType {
     Other(u8),
 }
 
-/// The start of a slice header (clause 7.3.3).
+/// The first syntax elements of a slice header (clause 7.3.3).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct SliceStart {
-    /// Address of the first macroblock: 0 in a picture's first slice.
-    pub first_mb: u32,
-    /// True for B slices.
-    pub bidirectional: bool,
-    /// The picture parameter set that it uses.
-    pub pps_id: u32,
+pub(crate) struct SliceStart {
+    /// `first_mb_in_slice`, which is 0 in a picture's first slice.
+    pub(crate) first_mb: u32,
+    /// It is a B slice.
+    pub(crate) bidirectional: bool,
+    /// `pic_parameter_set_id`.
+    pub(crate) pps_id: u32,
 }
 
 impl NalType {
@@ -62,22 +61,22 @@ impl NalType {
         matches!(self, Self::NonIdrSlice | Self::Partition | Self::IdrSlice)
     }
 
-    /// True for what a decoder of the base view and layer needs: slices and parameter sets. All other types
-    /// change no picture, or belong to extensions (14, 15, 20, 21) or to nobody (0, 16 to 18, 22 to 31); clause 7.4.1
-    /// has a decoder ignore those, and ours refuses pictures because of them.
-    pub fn is_for_base_decoder(self) -> bool {
+    /// True for slices and parameter sets, which are all that a decoder of the base view and layer needs. The other types
+    /// change no picture, or belong to extensions (14, 15, 20, 21), or are reserved or unspecified (0, 16 to 18, 22 to 31).
+    /// Decoders are to ignore those (clause 7.4.1), and openh264 refuses pictures because of them.
+    pub(crate) fn is_for_base_decoder(self) -> bool {
         self.is_slice() || matches!(self, Self::Sps | Self::Pps)
     }
 }
 
 impl SliceStart {
     /// Reads the start of a slice NAL unit; `None` for other types and for broken headers.
-    pub fn parse(nal: &[u8]) -> Option<Self> {
+    pub(crate) fn parse(nal: &[u8]) -> Option<Self> {
         let (&header, rest) = nal.split_first()?;
         if !NalType::of(header).is_slice() {
             return None;
         }
-        // Three codes of at most 63 bits, and emulation prevention in between.
+        // These are three codes of at most 63 bits each, with emulation prevention bytes in between.
         let mut payload = [0; 40];
         let mut length = 0;
         for (place, byte) in payload
@@ -99,8 +98,8 @@ impl SliceStart {
     }
 }
 
-/// False for a slice of a picture to which no other refers: its `nal_ref_idc` is 0, as in all slices of the picture.
-pub fn is_referred_to(nal: &[u8]) -> bool {
+/// False for a slice of a picture to which no other picture refers: `nal_ref_idc` is 0 in all of its slices.
+pub(crate) fn is_referred_to(nal: &[u8]) -> bool {
     nal.first().is_none_or(|header| header & 0x60 != 0)
 }
 
@@ -110,9 +109,9 @@ pub fn annex_b(stream: &[u8]) -> impl Iterator<Item = &[u8]> {
     units.into_iter().flatten()
 }
 
-/// The pieces of what was sent as one NAL unit, without start codes and trailing zeros. A NAL unit holds no
-/// start code, so there is one piece, unless its sender put a byte stream where a NAL unit belongs.
-pub fn split_at_start_codes(nal: &[u8]) -> impl Iterator<Item = &[u8]> {
+/// The NAL units in what was sent as one, without start codes and trailing zeros. It is one NAL unit, since none has a
+/// start code inside, unless the sender put a byte stream where a NAL unit belongs.
+pub(crate) fn split_at_start_codes(nal: &[u8]) -> impl Iterator<Item = &[u8]> {
     let mut rest = Some(nal);
     std::iter::from_fn(move || {
         loop {
@@ -138,7 +137,7 @@ pub fn split_at_start_codes(nal: &[u8]) -> impl Iterator<Item = &[u8]> {
     })
 }
 
-/// Index behind the first start code (`00 00 01`) in `data`.
+/// The index behind the first start code (`00 00 01`) in `data`.
 fn after_start_code(data: &[u8]) -> Option<usize> {
     let mut i = 0;
     while let Some(&third) = data.get(i + 2) {

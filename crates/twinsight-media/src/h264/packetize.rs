@@ -1,15 +1,12 @@
-//! Access units to RTP payloads (RFC 6184, packetization mode 1): a byte stream of Annex B comes in,
-//! payloads go out; the last one gets the marker. The development camera and tests call it.
+//! Access units to RTP payloads (RFC 6184, packetization mode 1): an access unit comes in as a byte stream (Annex B),
+//! payloads go out, of which the last one gets the marker. Whoever sends video calls it.
 
 use bytes::{BufMut, Bytes, BytesMut};
 
 use super::nal::{NalType, annex_b};
 
-/// Bytes of a payload that fit in any path's packets with SRTP and TURN around them.
-pub const MAX_PAYLOAD_BYTES: usize = 1200;
-
-/// The payloads of one access unit: parameter sets aggregated (STAP-A), what fits as it is, the rest
-/// in fragments (FU-A). `max_payload_bytes` below 3 counts as 3.
+/// The payloads of one access unit: parameter sets are aggregated (STAP-A), other NAL units go out as they are if they fit,
+/// and else in fragments (FU-A). `max_payload_bytes` below 3 counts as 3.
 pub fn packetize(unit: &[u8], max_payload_bytes: usize) -> Vec<Bytes> {
     let max = max_payload_bytes.clamp(3, usize::from(u16::MAX));
     let mut payloads = Vec::new();

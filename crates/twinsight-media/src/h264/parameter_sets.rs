@@ -1,15 +1,15 @@
-//! The parameter sets of a stream: complete SPS and PPS NAL units come in from the depacketizer or
-//! the session description (`sprop-parameter-sets`), and go out again before an IDR picture that
-//! comes without its own. Bounded by number and bytes.
+//! The parameter sets of a stream, by their ids: complete NAL units come in, and the sets that a slice refers to go out.
+//! The depacketizer, clips and the decoder each keep their own. Their number and bytes are bounded.
 
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
 
 use super::nal::NalType;
-use super::sps::{PpsIds, Sps, SpsError};
+use super::pps::PpsIds;
+use super::sps::{Sps, SpsError};
 
-/// Sets of one stream, by id.
+/// The latest parameter set of each id.
 #[derive(Debug, Clone, Default)]
 pub struct ParameterSets {
     sequence: BTreeMap<u8, (Bytes, Sps)>,
@@ -17,25 +17,25 @@ pub struct ParameterSets {
     bytes: usize,
 }
 
-/// What a slice needs.
+/// The parameter sets that a slice needs, as NAL units and read.
 #[derive(Debug, Clone)]
-pub struct SliceSets {
-    /// The sequence parameter set, and its NAL unit.
-    pub sps: Sps,
-    /// See `sps`.
-    pub sps_nal: Bytes,
-    /// NAL unit of the picture parameter set.
-    pub pps_nal: Bytes,
+pub(crate) struct SliceSets {
+    pub(crate) sps: Sps,
+    pub(crate) sps_nal: Bytes,
+    pub(crate) pps_nal: Bytes,
 }
 
-/// Bytes of all sets together; real ones have less than 100.
+/// The most bytes of all sets together. Those of real streams have less than 100.
 const MAX_BYTES: usize = 64 * 1024;
 
 impl ParameterSets {
-    /// Remembers a complete NAL unit of type 7 or 8 in place of an earlier one with its id; others,
-    /// and what would go over 64 KiB together, are ignored.
+    /// Keeps a complete NAL unit of type 7 or 8 in place of the one with the same id. Other types are ignored, and so are
+    /// sets with which all together would have more than 64 KiB.
+    ///
+    /// # Errors
+    /// If the set cannot be read.
     pub fn remember(&mut self, nal: &[u8]) -> Result<(), SpsError> {
-        // With every keyframe come the same sets again.
+        // The same sets come again with every keyframe.
         if self.nals().any(|known| known == nal) {
             return Ok(());
         }
@@ -65,29 +65,29 @@ impl ParameterSets {
         Ok(())
     }
 
-    /// False for a set that is too much.
+    /// False if there is no room for the set.
     fn fits(&self, old: Option<&Bytes>, nal: &[u8]) -> bool {
         self.bytes + nal.len() - old.map_or(0, Bytes::len) <= MAX_BYTES
     }
 
-    /// All NAL units: sequence parameter sets first.
+    /// The NAL units of all sets, sequence parameter sets first.
     pub fn nals(&self) -> impl Iterator<Item = &[u8]> {
         let sequence = self.sequence.values().map(|(nal, _)| nal.as_ref());
         sequence.chain(self.picture.values().map(|(nal, _)| nal.as_ref()))
     }
 
-    /// How many sets there are.
+    /// How many sets are known.
     pub fn len(&self) -> usize {
         self.sequence.len() + self.picture.len()
     }
 
-    /// True when there are none.
+    /// True if no set is known.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// The sets of a slice that uses a picture parameter set, if both are known.
-    pub fn of_slice(&self, pps_id: u32) -> Option<SliceSets> {
+    /// The parameter sets of a slice that uses this picture parameter set, if both are known.
+    pub(crate) fn of_slice(&self, pps_id: u32) -> Option<SliceSets> {
         let (pps_nal, ids) = self.picture.get(&u8::try_from(pps_id).ok()?)?;
         let (sps_nal, sps) = self.sequence.get(&ids.sps_id)?;
         Some(SliceSets {
@@ -97,8 +97,8 @@ impl ParameterSets {
         })
     }
 
-    /// The sequence parameter set of a slice that uses a picture parameter set.
-    pub fn active(&self, pps_id: u32) -> Option<Sps> {
+    /// The sequence parameter set of a slice that uses this picture parameter set.
+    pub(crate) fn active(&self, pps_id: u32) -> Option<Sps> {
         let (_, ids) = self.picture.get(&u8::try_from(pps_id).ok()?)?;
         self.sequence.get(&ids.sps_id).map(|(_, sps)| *sps)
     }

@@ -1,32 +1,35 @@
-//! Parameter sets: resolution after cropping, colour and reordering depth out of a sequence
-//! parameter set (H.264 clause 7.3.2.1 and Annex E), and the ids of a picture parameter set.
+//! Sequence parameter sets (H.264 clause 7.3.2.1.1): a NAL unit comes in, and out go the size after cropping, the colours
+//! and how far pictures are reordered, and beside them the format of slice headers, for whoever reads on in those.
 
 use std::ops::Range;
 
 use thiserror::Error;
 
-use super::bits::{BitError, BitReader, BitWriter};
+use super::bits::{BitError, BitReader};
 use super::nal::unescape;
-use crate::picture::{Color, Matrix, PictureSize, Unsupported};
+use super::vui::Vui;
+use crate::access_unit::{OutputOrder, Sequence};
+use crate::codec::Codec;
+use crate::picture::{Color, PictureSize, Unsupported};
 
-/// What a receiver needs of a sequence parameter set.
+/// The fields of a sequence parameter set that a receiver needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Sps {
     /// `profile_idc`: 66 baseline, 77 Main, 100 High.
     pub profile_idc: u8,
-    /// The constraint flags, `constraint_set0_flag` in the highest bit.
+    /// The constraint flags, with `constraint_set0_flag` in the highest bit.
     pub constraints: u8,
     /// `level_idc`: 31 is level 3.1.
     pub level_idc: u8,
     /// `seq_parameter_set_id`, 0 to 31.
     pub id: u8,
-    /// 0 monochrome, 1 4:2:0, 2 4:2:2, 3 4:4:4.
+    /// `chroma_format_idc`: 0 is monochrome, 1 is 4:2:0, 2 is 4:2:2, 3 is 4:4:4.
     pub chroma_format_idc: u8,
-    /// Bits of a sample, of luma or chroma, whichever has more.
+    /// Bits of a sample: of luma or of chroma, whichever has more.
     pub bit_depth: u8,
     /// Macroblocks may bypass the transform (`qpprime_y_zero_transform_bypass_flag`).
     pub lossless: bool,
-    /// False for streams that may hold fields.
+    /// `frame_mbs_only_flag`: false if the stream may have fields.
     pub frames_only: bool,
     /// Size after cropping.
     pub size: PictureSize,
@@ -34,28 +37,20 @@ pub struct Sps {
     pub macroblocks: u32,
     /// How YUV maps to RGB.
     pub color: Color,
-    /// Frames that precede another in decoding order and follow it in output order, if it says.
+    /// `max_num_reorder_frames`, if the set says it: how many frames may precede another in decoding order and follow it in
+    /// output order.
     pub max_num_reorder_frames: Option<u32>,
-    /// Baseline's syntax can say all of it (see [`for_decoder`]).
-    pub fits_baseline: bool,
+    /// The syntax of Baseline can say all of it, so that the decoder may be told that it is Baseline.
+    pub(crate) fits_baseline: bool,
 }
 
-/// The ids of a picture parameter set.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct PpsIds {
-    /// `pic_parameter_set_id`, 0 to 255.
-    pub id: u8,
-    /// The sequence parameter set that it refers to, 0 to 31.
-    pub sps_id: u8,
-}
-
-/// Why a parameter set could not be read.
+/// Why a parameter set cannot be read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub enum SpsError {
-    /// Too short, or a code too long.
+    /// It ends too early, or a code is too long.
     #[error("the parameter set cannot be read: {0}")]
     Bits(#[from] BitError),
-    /// A value outside of what the standard allows.
+    /// A value is outside of what the standard allows.
     #[error("the parameter set has {element} = {value}, which H.264 does not allow")]
     Range {
         /// Name of the syntax element.
@@ -65,27 +60,124 @@ pub enum SpsError {
     },
 }
 
-/// Macroblocks along an edge that level 6.2 allows: sqrt(139264 * 8).
+/// The most macroblocks along an edge at level 6.2: sqrt(139264 * 8).
 const MAX_EDGE_MBS: u32 = 1055;
 
-/// Where parts of a sequence parameter set lie in its payload, in bits.
+/// A sequence parameter set and what is read beside it.
 #[derive(Debug)]
-struct Layout {
-    /// What profiles above Main have more: from `chroma_format_idc` to the scaling lists.
-    high: Range<usize>,
-    /// From `log2_max_frame_num_minus4` to before the cropping.
-    body: Range<usize>,
-    crop: Crop,
+pub(super) struct ParsedSps {
+    pub(super) sps: Sps,
+    pub(super) slices: SliceFormat,
+    /// Bits that only profiles above Main have: from `chroma_format_idc` to the scaling lists.
+    pub(super) high: Range<usize>,
+    /// Bits from `log2_max_frame_num_minus4` to before the cropping.
+    pub(super) body: Range<usize>,
+    pub(super) crop: Crop,
+}
+
+/// What slice headers of a sequence look like, and how its pictures are counted.
+#[derive(Debug, Clone)]
+pub(super) struct SliceFormat {
+    /// The three colour planes are coded apart (`separate_colour_plane_flag`).
+    pub(super) separate_planes: bool,
+    /// `ChromaArrayType` is 0.
+    pub(super) monochrome: bool,
+    /// Length of `frame_num`.
+    pub(super) frame_num_bits: u32,
+    pub(super) frames_only: bool,
+    pub(super) count: PicOrderCntType,
+}
+
+/// How the picture order count is known (`pic_order_cnt_type`, clause 8.2.1).
+#[derive(Debug, Clone)]
+pub(super) enum PicOrderCntType {
+    /// Type 0: its low bits are in each slice header.
+    Lsb {
+        /// Length of `pic_order_cnt_lsb`.
+        bits: u32,
+    },
+    /// Type 1: it follows from the frame number by a cycle of offsets.
+    Cycle {
+        /// `delta_pic_order_always_zero_flag`.
+        always_zero: bool,
+        /// `offset_for_non_ref_pic`.
+        for_non_reference: i64,
+        /// `offset_for_top_to_bottom_field`.
+        for_bottom: i64,
+        /// `offset_for_ref_frame`.
+        offsets: Vec<i64>,
+    },
+    /// Type 2: pictures are shown in the order of decoding.
+    Decoding,
 }
 
 impl Sps {
-    /// Parses a NAL unit of type 7, header byte and emulation prevention included.
+    /// Reads a NAL unit of type 7, with its header byte and emulation prevention.
+    ///
+    /// # Errors
+    /// If it ends too early or has values that the standard does not allow.
     pub fn parse(nal: &[u8]) -> Result<Self, SpsError> {
         let payload = unescape(nal.get(1..).unwrap_or_default());
-        Self::read(&payload).map(|(sps, _)| sps)
+        ParsedSps::read(&payload).map(|parsed| parsed.sps)
     }
 
-    fn read(payload: &[u8]) -> Result<(Self, Layout), SpsError> {
+    /// What the decoder of the sequence needs to know.
+    pub(super) fn sequence(&self) -> Sequence {
+        Sequence {
+            codec: Codec::H264,
+            size: self.size,
+            macroblocks: usize::try_from(self.macroblocks).unwrap_or(usize::MAX),
+            color: self.color,
+            output: match self.max_num_reorder_frames {
+                _ if self.is_baseline() => OutputOrder::Decoding,
+                Some(frames) => OutputOrder::Reordered { frames },
+                None => OutputOrder::Undeclared,
+            },
+            delays_output: !self.fits_baseline,
+        }
+    }
+
+    /// Why the decoder cannot decode the sequence, if it cannot: openh264 takes progressive 4:2:0 and grey of 8 bits.
+    pub(crate) fn unsupported(&self) -> Option<Unsupported> {
+        let profile_idc = self.profile_idc;
+        if !self.frames_only {
+            Some(Unsupported::Interlaced)
+        } else if self.chroma_format_idc > 1 {
+            let chroma = if self.chroma_format_idc == 2 {
+                "4:2:2"
+            } else {
+                "4:4:4"
+            };
+            Some(Unsupported::Chroma {
+                chroma,
+                profile_idc,
+            })
+        } else if self.bit_depth > 8 {
+            Some(Unsupported::BitDepth {
+                bits: self.bit_depth,
+                profile_idc,
+            })
+        } else if self.lossless {
+            Some(Unsupported::Lossless { profile_idc })
+        } else {
+            None
+        }
+    }
+
+    /// True if there is only luma.
+    pub(crate) fn is_grey(&self) -> bool {
+        self.chroma_format_idc == 0
+    }
+
+    /// True if the profile has no B slices.
+    fn is_baseline(&self) -> bool {
+        matches!(self.profile_idc, 66 | 83)
+    }
+}
+
+impl ParsedSps {
+    /// Reads a payload, without header byte and emulation prevention.
+    pub(super) fn read(payload: &[u8]) -> Result<Self, SpsError> {
         let mut bits = BitReader::new(payload);
         let profile_idc = byte(&mut bits)?;
         let constraints = byte(&mut bits)?;
@@ -117,22 +209,8 @@ impl Sps {
             }
         }
         let body_begins = bits.position_bits();
-        ranged("log2_max_frame_num_minus4", bits.ue()?, 12)?;
-        match ranged("pic_order_cnt_type", bits.ue()?, 2)? {
-            0 => {
-                ranged("log2_max_pic_order_cnt_lsb_minus4", bits.ue()?, 12)?;
-            }
-            1 => {
-                bits.flag()?;
-                bits.se()?;
-                bits.se()?;
-                let cycle = ranged("num_ref_frames_in_pic_order_cnt_cycle", bits.ue()?, 255)?;
-                for _ in 0..cycle {
-                    bits.se()?;
-                }
-            }
-            _ => {}
-        }
+        let frame_num_bits = 4 + u32::from(ranged("log2_max_frame_num_minus4", bits.ue()?, 12)?);
+        let count = PicOrderCntType::read(&mut bits)?;
         ranged("max_num_ref_frames", bits.ue()?, 16)?;
         bits.flag()?; // gaps_in_frame_num_value_allowed_flag
         let width_mbs = edge("pic_width_in_mbs_minus1", bits.ue()?)?;
@@ -160,17 +238,12 @@ impl Sps {
             chroma_format_idc
         };
         let size = crop.apply(width_mbs, height_mbs, chroma_array_type, frames_only)?;
-        let layout = Layout {
-            high: high_begins..body_begins,
-            body: body_begins..body_ends,
-            crop,
-        };
-        // A VUI that breaks off is common enough; what it would have said has defaults.
+        // A VUI that breaks off is common enough, and what it would have said has defaults.
         let mut vui = Vui::default();
         if bits.flag().unwrap_or(false) {
             let _ = vui.read(&mut bits);
         }
-        let sps = Self {
+        let sps = Sps {
             profile_idc,
             constraints,
             level_idc,
@@ -185,125 +258,61 @@ impl Sps {
             max_num_reorder_frames: vui.max_num_reorder_frames,
             fits_baseline: chroma_format_idc == 1 && bit_depth == 8 && !lossless && !scaling_lists,
         };
-        Ok((sps, layout))
-    }
-
-    /// What of it our decoder has no means for, if anything: openh264 takes progressive 4:2:0 and grey of 8 bits.
-    pub fn unsupported(&self) -> Option<Unsupported> {
-        let profile_idc = self.profile_idc;
-        if !self.frames_only {
-            Some(Unsupported::Interlaced)
-        } else if self.chroma_format_idc > 1 {
-            let chroma = if self.chroma_format_idc == 2 {
-                "4:2:2"
-            } else {
-                "4:4:4"
-            };
-            Some(Unsupported::Chroma {
-                chroma,
-                profile_idc,
-            })
-        } else if self.bit_depth > 8 {
-            Some(Unsupported::BitDepth {
-                bits: self.bit_depth,
-                profile_idc,
-            })
-        } else if self.lossless {
-            Some(Unsupported::Lossless { profile_idc })
-        } else {
-            None
-        }
-    }
-
-    /// True when there is luma alone.
-    pub fn is_grey(&self) -> bool {
-        self.chroma_format_idc == 0
-    }
-
-    /// True when the profile has no B slices.
-    pub fn is_baseline(&self) -> bool {
-        matches!(self.profile_idc, 66 | 83)
-    }
-}
-
-impl PpsIds {
-    /// Parses a NAL unit of type 8 as far as its ids.
-    pub fn parse(nal: &[u8]) -> Result<Self, SpsError> {
-        let payload = nal.get(1..).unwrap_or_default();
-        let payload = unescape(&payload[..payload.len().min(20)]);
-        let mut bits = BitReader::new(&payload);
+        let slices = SliceFormat {
+            separate_planes,
+            monochrome: chroma_array_type == 0,
+            frame_num_bits,
+            frames_only,
+            count,
+        };
         Ok(Self {
-            id: ranged("pic_parameter_set_id", bits.ue()?, 255)?,
-            sps_id: ranged("seq_parameter_set_id", bits.ue()?, 31)?,
+            sps,
+            slices,
+            high: high_begins..body_begins,
+            body: body_begins..body_ends,
+            crop,
         })
     }
 }
 
-/// A sequence parameter set as openh264 is to see it; `None` for one that cannot be read. What it decodes stays the same:
-/// - `profile_idc` is 66, since the decoder delays the pictures of other profiles; 100 where baseline has no syntax for what
-///   is said (grey, scaling lists);
-/// - a level that the decoder does not know is told as 5.2, its highest;
-/// - there is no VUI: the decoder does not need it, and refuses a broken one;
-/// - it takes the cropping of grey pictures for pairs of samples, as of others: what is odd of it is left in.
-pub fn for_decoder(nal: &[u8]) -> Option<Vec<u8>> {
-    let (&header, escaped) = nal.split_first()?;
-    let payload = unescape(escaped);
-    let (sps, layout) = Sps::read(&payload).ok()?;
-    let profile = match sps.unsupported() {
-        _ if sps.fits_baseline => 66,
-        None => 100,
-        // It is refused, and says why.
-        Some(_) => u32::from(sps.profile_idc),
-    };
-    let level = match sps.level_idc {
-        known @ (9..=13 | 20..=22 | 30..=32 | 40..=42 | 50..=52) => u32::from(known),
-        _ => 52,
-    };
-    let mut told = BitWriter::default();
-    told.u(8, profile)
-        .u(8, u32::from(sps.constraints))
-        .u(8, level)
-        .ue(u32::from(sps.id));
-    let mut copy = |range: Range<usize>| {
-        let mut bits = BitReader::new(&payload);
-        bits.skip_bits(range.start);
-        for _ in range {
-            told.u(1, u32::from(bits.flag().ok()?));
-        }
-        Some(())
-    };
-    if profile != 66 {
-        copy(layout.high)?;
+impl PicOrderCntType {
+    fn read(bits: &mut BitReader<'_>) -> Result<Self, SpsError> {
+        Ok(match ranged("pic_order_cnt_type", bits.ue()?, 2)? {
+            0 => {
+                let log2 = ranged("log2_max_pic_order_cnt_lsb_minus4", bits.ue()?, 12)?;
+                Self::Lsb {
+                    bits: 4 + u32::from(log2),
+                }
+            }
+            1 => {
+                let always_zero = bits.flag()?;
+                let for_non_reference = bits.se()?.into();
+                let for_bottom = bits.se()?.into();
+                let cycle = ranged("num_ref_frames_in_pic_order_cnt_cycle", bits.ue()?, 255)?;
+                let offsets = (0..cycle).map(|_| bits.se().map(i64::from));
+                Self::Cycle {
+                    always_zero,
+                    for_non_reference,
+                    for_bottom,
+                    offsets: offsets.collect::<Result<_, _>>()?,
+                }
+            }
+            _ => Self::Decoding,
+        })
     }
-    copy(layout.body)?;
-    let Crop {
-        left,
-        right,
-        top,
-        bottom,
-    } = layout.crop;
-    let unit = if sps.is_grey() { 2 } else { 1 };
-    let crop = [left, right, top, bottom].map(|offset| offset / unit);
-    told.u(1, u32::from(crop != [0; 4]));
-    if crop != [0; 4] {
-        crop.into_iter().for_each(|offset| {
-            told.ue(offset);
-        });
-    }
-    told.u(1, 0); // vui_parameters_present_flag
-    Some(told.nal(header))
 }
 
+/// How much is cut off at each edge, in units of the chroma format.
 #[derive(Debug, Clone, Copy, Default)]
-struct Crop {
-    left: u32,
-    right: u32,
-    top: u32,
-    bottom: u32,
+pub(super) struct Crop {
+    pub(super) left: u32,
+    pub(super) right: u32,
+    pub(super) top: u32,
+    pub(super) bottom: u32,
 }
 
 impl Crop {
-    /// The size that is left (equations 7-19 to 7-22).
+    /// The size that is left, by equations 7-19 to 7-22.
     fn apply(
         &self,
         width_mbs: u32,
@@ -343,79 +352,7 @@ impl Crop {
     }
 }
 
-#[derive(Debug, Default)]
-struct Vui {
-    color: Color,
-    max_num_reorder_frames: Option<u32>,
-}
-
-impl Vui {
-    /// Clause E.1.1; what was read before an error stays.
-    fn read(&mut self, bits: &mut BitReader<'_>) -> Result<(), SpsError> {
-        const EXTENDED_SAR: u32 = 255;
-        if bits.flag()? && bits.bits(8)? == EXTENDED_SAR {
-            bits.bits(32)?;
-        }
-        if bits.flag()? {
-            bits.flag()?; // overscan_appropriate_flag
-        }
-        if bits.flag()? {
-            bits.bits(3)?; // video_format
-            self.color.full_range = bits.flag()?;
-            if bits.flag()? {
-                bits.bits(16)?; // colour_primaries, transfer_characteristics
-                self.color.matrix = match bits.bits(8)? {
-                    // SMPTE 240M and BT.2020 are nearer to BT.709 than to BT.601.
-                    1 | 7 | 9 | 10 => Matrix::Bt709,
-                    _ => Matrix::Bt601,
-                };
-            }
-        }
-        if bits.flag()? {
-            bits.ue()?; // chroma_sample_loc_type_top_field
-            bits.ue()?;
-        }
-        if bits.flag()? {
-            bits.bits(32)?; // num_units_in_tick
-            bits.bits(32)?; // time_scale
-            bits.flag()?;
-        }
-        let nal_hrd = bits.flag()?;
-        if nal_hrd {
-            skip_hrd(bits)?;
-        }
-        let vcl_hrd = bits.flag()?;
-        if vcl_hrd {
-            skip_hrd(bits)?;
-        }
-        if nal_hrd || vcl_hrd {
-            bits.flag()?; // low_delay_hrd_flag
-        }
-        bits.flag()?; // pic_struct_present_flag
-        if bits.flag()? {
-            bits.flag()?; // motion_vectors_over_pic_boundaries_flag
-            for _ in 0..4 {
-                bits.ue()?; // max_bytes_per_pic_denom to log2_max_mv_length_vertical
-            }
-            self.max_num_reorder_frames = Some(bits.ue()?);
-        }
-        Ok(())
-    }
-}
-
-fn skip_hrd(bits: &mut BitReader<'_>) -> Result<(), SpsError> {
-    let count = ranged("cpb_cnt_minus1", bits.ue()?, 31)?;
-    bits.bits(8)?; // bit_rate_scale, cpb_size_scale
-    for _ in 0..=count {
-        bits.ue()?;
-        bits.ue()?;
-        bits.flag()?;
-    }
-    bits.bits(20)?; // four lengths of 5 bits
-    Ok(())
-}
-
-pub(super) fn skip_scaling_list(bits: &mut BitReader<'_>, entries: u32) -> Result<(), BitError> {
+fn skip_scaling_list(bits: &mut BitReader<'_>, entries: u32) -> Result<(), BitError> {
     let (mut last, mut next) = (8, 8);
     for _ in 0..entries {
         if next != 0 {
@@ -432,7 +369,7 @@ fn byte(bits: &mut BitReader<'_>) -> Result<u8, SpsError> {
     ranged("u(8)", bits.bits(8)?, 255)
 }
 
-fn ranged(element: &'static str, value: u32, max: u8) -> Result<u8, SpsError> {
+pub(super) fn ranged(element: &'static str, value: u32, max: u8) -> Result<u8, SpsError> {
     match u8::try_from(value) {
         Ok(small) if small <= max => Ok(small),
         _ => Err(SpsError::Range { element, value }),
@@ -454,7 +391,11 @@ fn edge(element: &'static str, minus1: u32) -> Result<u32, SpsError> {
 pub(crate) mod tests {
     use proptest::prelude::*;
 
+    use super::super::bits::BitWriter;
+    use super::super::pps::PpsIds;
+    use super::super::sps_for_decoder::sps_for_decoder;
     use super::*;
+    use crate::picture::Matrix;
 
     /// A baseline SPS of a size in pixels (even), with crop.
     pub(crate) fn baseline_sps(id: u32, width_px: u32, height_px: u32) -> Vec<u8> {
@@ -510,7 +451,12 @@ pub(crate) mod tests {
     }
 
     /// `profile_idc` and `level_idc`, the flags of High with these values, 640 × 480, and then `rest`.
-    fn sps_of(profile: u32, level: u32, high: Option<(u32, u32, u32)>, rest: &[u32]) -> Vec<u8> {
+    pub(crate) fn sps_of(
+        profile: u32,
+        level: u32,
+        high: Option<(u32, u32, u32)>,
+        rest: &[u32],
+    ) -> Vec<u8> {
         let mut bits = BitWriter::default();
         bits.u(8, profile).u(8, 0).u(8, level).ue(2);
         if let Some((chroma, luma_bits, bypass)) = high {
@@ -523,82 +469,7 @@ pub(crate) mod tests {
         bits.nal(0x67)
     }
 
-    const HIGH: Option<(u32, u32, u32)> = Some((1, 8, 0));
-
-    #[test]
-    fn the_decoder_sees_baseline_with_all_else_as_it_was() {
-        for (profile, high) in [(66, None), (77, None), (88, None), (100, HIGH), (110, HIGH)] {
-            let nal = sps_of(profile, 31, high, &[0]);
-            let sps = Sps::parse(&nal).unwrap();
-            assert_eq!(u32::from(sps.profile_idc), profile);
-            assert!(sps.fits_baseline && sps.unsupported().is_none());
-            let told = for_decoder(&nal).unwrap();
-            let expected = Sps {
-                profile_idc: 66,
-                ..sps
-            };
-            assert_eq!(Sps::parse(&told), Ok(expected));
-            assert_eq!(for_decoder(&told), Some(told));
-        }
-    }
-
-    #[test]
-    fn grey_and_scaling_lists_stay_high() {
-        let grey = sps_of(100, 31, Some((0, 8, 0)), &[0]);
-        let sps = Sps::parse(&grey).unwrap();
-        assert!(sps.is_grey() && !sps.fits_baseline && sps.unsupported().is_none());
-        assert_eq!(for_decoder(&grey), Some(grey));
-        // Eight flags of scaling lists that fall back.
-        let mut lists = BitWriter::default();
-        lists.u(8, 100).u(8, 0).u(8, 62).ue(0).ue(1).ue(0).ue(0);
-        lists.u(2, 1).u(8, 0);
-        lists.ue(0).ue(2).ue(1).u(1, 0).ue(39).ue(29).u(4, 0b1100);
-        let sps = Sps::parse(&lists.nal(0x67)).unwrap();
-        assert!(!sps.fits_baseline && sps.unsupported().is_none());
-        let told = for_decoder(&lists.nal(0x67)).unwrap();
-        let expected = Sps {
-            level_idc: 52,
-            ..sps
-        };
-        assert_eq!(Sps::parse(&told), Ok(expected));
-    }
-
-    #[test]
-    fn the_decoder_crops_grey_pictures_by_pairs() {
-        // Of 640 × 480 four columns and eight rows, which are eight units where there is no chroma.
-        let mut bits = BitWriter::default();
-        bits.u(8, 100).u(8, 0).u(8, 31).ue(2);
-        bits.ue(0).ue(0).ue(0).u(2, 0);
-        bits.ue(0).ue(2).ue(1).u(1, 0).ue(39).ue(29).u(2, 0b11);
-        let cropped = |bits: &mut BitWriter, columns, rows| {
-            bits.u(1, 1).ue(0).ue(columns).ue(0).ue(rows).u(1, 0);
-            bits.nal(0x67)
-        };
-        let grey = cropped(&mut bits, 4, 8);
-        let size = Sps::parse(&grey).unwrap().size;
-        assert_eq!((size.width_px, size.height_px), (636, 472));
-        let told = Sps::parse(&for_decoder(&grey).unwrap()).unwrap().size;
-        assert_eq!((told.width_px, told.height_px), (638, 476));
-    }
-
-    #[test]
-    fn levels_that_the_decoder_does_not_know_and_broken_vuis_are_not_told() {
-        let plain = sps_of(66, 52, None, &[0]);
-        for level in [0, 14, 60, 62, 255] {
-            assert_eq!(
-                for_decoder(&sps_of(66, level, None, &[0])),
-                Some(plain.clone())
-            );
-        }
-        // The flag of a VUI and nothing behind it; one that ends in its timing; no flag at all.
-        let mut timing = vec![1, 0, 0, 0, 0, 1];
-        timing.extend([0; 40]);
-        for rest in [&[1][..], &timing, &[]] {
-            let broken = sps_of(66, 52, None, rest);
-            assert!(Sps::parse(&broken).is_ok());
-            assert_eq!(for_decoder(&broken), Some(plain.clone()));
-        }
-    }
+    pub(crate) const HIGH: Option<(u32, u32, u32)> = Some((1, 8, 0));
 
     #[test]
     fn what_cannot_be_decoded_is_named() {
@@ -644,12 +515,6 @@ pub(crate) mod tests {
         ));
     }
 
-    #[test]
-    fn pps_ids() {
-        assert_eq!(PpsIds::parse(&pps(7, 3)), Ok(PpsIds { id: 7, sps_id: 3 }));
-        assert!(PpsIds::parse(&[0x68]).is_err());
-    }
-
     proptest! {
         #[test]
         fn any_bytes_are_an_answer(nal: Vec<u8>) {
@@ -658,7 +523,7 @@ pub(crate) mod tests {
                 prop_assert!(sps.size.width_px <= 1055 * 16 && sps.size.height_px <= 1055 * 32);
             }
             let _ = PpsIds::parse(&nal);
-            let _ = for_decoder(&nal);
+            let _ = sps_for_decoder(&nal);
         }
 
         #[test]

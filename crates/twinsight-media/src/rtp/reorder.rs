@@ -1,15 +1,15 @@
-//! Puts RTP packets in order: packets come in as they arrive, go out in ascending sequence, and what
-//! did not come in time goes out as lost. Sans-IO; the stream's decode thread owns it.
+//! Puts RTP packets in order: packets come in as they arrive and go out by ascending sequence number, and those that do not
+//! come in time go out as lost. Sans-IO; the stream's decode thread owns it.
 //!
-//! Nothing waits when nothing is missing. A hole waits min(100 ms, 2 × NACK interval + jitter), so
-//! that a retransmission can fill it, and while it waits at most 512 packets are held.
+//! While nothing is missing, no packet waits. Packets behind a hole wait for a retransmission, for min(100 ms, 2 × NACK
+//! interval + jitter), and at most 512 of them.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
 
-use super::{RtpPacket, VIDEO_CLOCK_HZ, ticks_between};
+use super::{RtpPacket, RtpTimestamp, SequenceNumber, Ssrc};
 
-/// The longest that a hole waits.
+/// The longest that packets behind a hole wait.
 pub const MAX_WAIT: Duration = Duration::from_millis(100);
 /// The most packets that are held behind a hole.
 pub const MAX_HELD: usize = 512;
@@ -30,24 +30,24 @@ pub struct Reorder {
     jitter: Jitter,
 }
 
-/// Where in which source we are.
+/// The source, and how far its packets have gone out.
 #[derive(Debug, Clone, Copy)]
 struct Source {
-    ssrc: u32,
+    ssrc: Ssrc,
     /// Extended sequence number of the next packet to give out.
     next: u64,
 }
 
-/// What goes out.
+/// What [`Reorder::pop`] gives.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Ordered {
     /// The next packet.
     Packet(RtpPacket),
-    /// Packets that were given up.
+    /// Packets that did not come in time.
     Lost {
-        /// The first one's sequence number.
-        first: u16,
-        /// How many.
+        /// Sequence number of the first one.
+        first: SequenceNumber,
+        /// How many there are in a row.
         count: u16,
     },
     /// The source began anew: nothing that follows continues what went before.
@@ -57,18 +57,18 @@ pub enum Ordered {
 /// What became of a packet that came in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PushOutcome {
-    /// Taken.
+    /// It is held until it is popped.
     Taken,
     /// Dropped: the same packet is held already.
     Duplicate,
     /// Dropped: it went out already, or was given up.
     Late,
-    /// Taken as the first packet of another source, or of one that jumped.
+    /// It is held as the first packet of another source, or of one whose sequence numbers jumped.
     Restarted,
 }
 
 impl Reorder {
-    /// For a stream whose missing packets are asked for every `nack_interval`.
+    /// Order for a stream whose missing packets are asked for again every `nack_interval`.
     pub fn new(nack_interval: Duration) -> Self {
         Self {
             nack_interval,
@@ -86,14 +86,7 @@ impl Reorder {
             self.start(packet);
             return PushOutcome::Taken;
         };
-        #[expect(
-            clippy::cast_possible_truncation,
-            reason = "the low 16 bits are the sequence number"
-        )]
-        let distance = packet
-            .sequence
-            .wrapping_sub(source.next as u16)
-            .cast_signed();
+        let distance = packet.sequence.packets_since(wrapped(source.next));
         if packet.ssrc != source.ssrc || !(-MAX_JUMP..=MAX_JUMP).contains(&distance) {
             self.finish();
             self.leftover.push_back(Ordered::Restart);
@@ -115,7 +108,7 @@ impl Reorder {
         PushOutcome::Taken
     }
 
-    /// The next thing in order, or nothing until a packet comes or [`deadline`](Self::deadline) passes.
+    /// The next packet or loss in order; none until a packet comes or the [`deadline`](Self::deadline) passes.
     pub fn pop(&mut self, now: Instant) -> Option<Ordered> {
         if let Some(left) = self.leftover.pop_front() {
             return Some(left);
@@ -148,8 +141,8 @@ impl Reorder {
         }
     }
 
-    /// How long a hole waits now.
-    pub fn wait(&self) -> Duration {
+    /// How long packets behind a hole wait now.
+    fn wait(&self) -> Duration {
         (2 * self.nack_interval + self.jitter.estimate()).min(MAX_WAIT)
     }
 
@@ -158,8 +151,8 @@ impl Reorder {
         self.hole_since = None;
         self.jitter = Jitter::default();
         self.jitter.observe(&packet);
-        // One round up, so that the extended number never goes below zero.
-        let next = u64::from(packet.sequence) + (1 << 16);
+        // It begins one round up, so that packets from before the first one do not take it below zero.
+        let next = u64::from(packet.sequence.0) + (1 << 16);
         self.source = Some(Source {
             ssrc: packet.ssrc,
             next,
@@ -175,17 +168,17 @@ impl Reorder {
 
     #[expect(
         clippy::cast_possible_truncation,
-        reason = "the low 16 bits are the sequence number, and a hole is below MAX_JUMP"
+        reason = "a hole is no longer than MAX_JUMP"
     )]
     fn give_up(&mut self, next: u64, first: u64) -> Ordered {
         self.advance(first);
         Ordered::Lost {
-            first: next as u16,
+            first: wrapped(next),
             count: (first - next) as u16,
         }
     }
 
-    /// Moves on, and finds when the next hole was seen: when the first packet behind it came.
+    /// Moves on to `next`. If a hole begins there, it was seen when the first packet behind it came.
     fn advance(&mut self, next: u64) {
         if let Some(source) = &mut self.source {
             source.next = next;
@@ -202,10 +195,19 @@ impl Reorder {
     }
 }
 
+/// The sequence number that an extended one stands for: its low 16 bits.
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "the high bits count the wraps"
+)]
+fn wrapped(extended: u64) -> SequenceNumber {
+    SequenceNumber(extended as u16)
+}
+
 /// The interarrival jitter of RFC 3550 section 6.4.1.
 #[derive(Debug, Default)]
 struct Jitter {
-    last: Option<(Instant, u32)>,
+    last: Option<(Instant, RtpTimestamp)>,
     seconds: f64,
 }
 
@@ -216,9 +218,8 @@ impl Jitter {
                 .arrived_at
                 .saturating_duration_since(arrived_at)
                 .as_secs_f64();
-            let media =
-                f64::from(ticks_between(timestamp, packet.timestamp)) / f64::from(VIDEO_CLOCK_HZ);
-            // A pause of the sender is no jitter: nothing counts for more than a second.
+            let media = packet.timestamp.video_seconds_since(timestamp);
+            // A pause of the sender is no jitter, so no difference counts for more than a second.
             let transit = (arrival - media).abs().min(1.0);
             self.seconds += (transit - self.seconds) / 16.0;
         }
@@ -242,10 +243,10 @@ mod tests {
 
     fn packet(sequence: u16, arrived_at: Instant) -> RtpPacket {
         RtpPacket {
-            sequence,
-            timestamp: 0,
+            sequence: SequenceNumber(sequence),
+            timestamp: RtpTimestamp(0),
             marker: false,
-            ssrc: 1,
+            ssrc: Ssrc(1),
             codec: Codec::H264,
             payload: Bytes::from(sequence.to_be_bytes().to_vec()),
             arrived_at,
@@ -331,13 +332,13 @@ mod tests {
         reorder.push(packet(1, now));
         reorder.push(packet(3, now));
         let mut other = packet(40_000, now);
-        other.ssrc = 2;
+        other.ssrc = Ssrc(2);
         assert_eq!(reorder.push(other.clone()), PushOutcome::Restarted);
         assert_eq!(
             pop_all(&mut reorder, now),
             ["1", "lost 2+1", "3", "restart", "40000"]
         );
-        other.sequence = 50_000;
+        other.sequence = SequenceNumber(50_000);
         assert_eq!(reorder.push(other), PushOutcome::Restarted);
         assert_eq!(pop_all(&mut reorder, now), ["restart", "50000"]);
     }
@@ -369,8 +370,8 @@ mod tests {
             for ordered in out {
                 let (first, count) = match ordered {
                     Ordered::Packet(packet) => {
-                        prop_assert!(sent.contains(&packet.sequence.wrapping_sub(start)));
-                        prop_assert_eq!(&packet.payload[..], packet.sequence.to_be_bytes());
+                        prop_assert!(sent.contains(&packet.sequence.0.wrapping_sub(start)));
+                        prop_assert_eq!(&packet.payload[..], packet.sequence.0.to_be_bytes());
                         (packet.sequence, 1)
                     }
                     Ordered::Lost { first, count } => (first, count),
@@ -390,8 +391,8 @@ mod tests {
             for (sequence, ssrc, pause) in arrivals {
                 now += Duration::from_millis(pause);
                 let mut packet = packet(sequence, now);
-                packet.ssrc = ssrc;
-                packet.timestamp = u32::from(sequence).wrapping_mul(77_777);
+                packet.ssrc = Ssrc(ssrc);
+                packet.timestamp = RtpTimestamp(u32::from(sequence).wrapping_mul(77_777));
                 taken += usize::from(matches!(reorder.push(packet), PushOutcome::Taken | PushOutcome::Restarted));
                 given += std::iter::from_fn(|| reorder.pop(now)).filter(|o| matches!(o, Ordered::Packet(_))).count();
                 prop_assert!(reorder.leftover.is_empty() && reorder.wait() <= MAX_WAIT);

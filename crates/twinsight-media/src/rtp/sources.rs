@@ -1,49 +1,50 @@
-//! Which of a peer's sources of video is taken: packets come in with their SSRC, those of one main source go out.
-//! Sans-IO; the tap of a stream owns it.
+//! Chooses one of a peer's video sources: packets of any SSRC come in, those of the main source go out. Sans-IO; whoever
+//! hands on the packets of a connection owns it.
 //!
-//! A source counts after two packets in sequence (RFC 3550 appendix A.1), so that a stray packet changes nothing. The
-//! main source is the first that the other side's description names, else the first that counts. It changes when it has
-//! said goodbye or has been silent while the next one went on (a pause of both is the link's), and what the next one has sent by then is not lost: it waits.
+//! A source is valid after two packets in sequence (RFC 3550 appendix A.1), so that a stray packet changes nothing. The
+//! main source is the first one that the peer's description names, or else the first valid one. Another source takes its
+//! place when it has sent a BYE, or when it has been silent while the other one went on sending; when both pause, it is the
+//! link that paused. What the other source sends until then is held, so that nothing of it is lost.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use super::RtpPacket;
+use super::{RtpPacket, SequenceNumber, Ssrc};
 
-/// Packets in sequence after which a source counts.
+/// Packets in sequence after which a source is valid.
 const MIN_SEQUENTIAL: u32 = 2;
 
 /// A main source that is silent for less than this may have nothing to send.
 const MIN_SILENCE: Duration = Duration::from_millis(250);
 
-/// One that is silent for longer gives way, however slow it is.
+/// A main source that is silent for longer than this gives way, however rarely it sends.
 const MAX_SILENCE: Duration = Duration::from_secs(1);
 
-/// For so long after it was chosen, a source gives way to one that the description names before it.
+/// For this long after it was chosen, a source gives way to one that the description names before it.
 const SETTLING: Duration = Duration::from_secs(1);
 
-/// Pauses are forgotten after twice this.
+/// The longest pause is kept for this window and the one before it.
 const WINDOW: Duration = Duration::from_secs(5);
 
-/// Sources on probation; a new one takes the place of the one that was silent the longest.
+/// The most sources on probation. A further one takes the place of the one that has been silent the longest.
 const MAX_ON_PROBATION: usize = 8;
 
-/// Packets that wait for their source to be chosen, and their bytes.
+/// The most packets, and bytes of them, that are held of a source on probation.
 const MAX_HELD: usize = 1024;
 const MAX_HELD_BYTES: usize = 2 * 1024 * 1024;
 
 /// Chooses the main source of one connection.
 #[derive(Debug, Default)]
 pub struct Sources {
-    /// As the description names them.
-    declared: Vec<u32>,
+    /// The sources that the description names, in its order.
+    declared: Vec<Ssrc>,
     main: Option<Main>,
     probation: Vec<Probation>,
 }
 
 #[derive(Debug)]
 struct Main {
-    ssrc: u32,
+    ssrc: Ssrc,
     chosen_at: Instant,
     last_at: Instant,
     pauses: Pauses,
@@ -59,43 +60,43 @@ struct Pauses {
 
 #[derive(Debug)]
 struct Probation {
-    ssrc: u32,
-    next: u16,
+    ssrc: Ssrc,
+    next: SequenceNumber,
     sequential: u32,
     last_at: Instant,
-    /// For how long it has sent since the main source was heard, each pause counted up to a bound.
+    /// For how long it has been sending since the main source was last heard. Each pause counts up to a bound.
     sent_for: Duration,
-    /// In sequence, but for what is lost, once the source counts.
+    /// Its last packets. They are in sequence, except for losses once the source is valid.
     held: VecDeque<RtpPacket>,
     held_bytes: usize,
 }
 
-/// What came of a packet.
+/// What became of a packet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Taken {
-    /// Packets of other sources that will not be used.
+    /// Packets that will not be used, because they are of other sources.
     pub refused: u64,
-    /// Another source than before is the main one now.
+    /// The main source is another one than before.
     pub changed: bool,
 }
 
 impl Sources {
-    /// What the other side's description names, in its order. The main source stays.
-    pub fn declare(&mut self, sources: Vec<u32>) {
+    /// Takes the sources that the other side's description names, in its order. The main source stays what it is.
+    pub fn declare(&mut self, sources: Vec<Ssrc>) {
         self.declared = sources;
     }
 
-    /// The source that is taken.
-    pub fn main(&self) -> Option<u32> {
+    /// The main source, once there is one.
+    pub fn main(&self) -> Option<Ssrc> {
         self.main.as_ref().map(|main| main.ssrc)
     }
 
-    /// The source says goodbye (RFC 3550 section 6.6).
-    pub fn goodbye(&mut self, ssrc: u32) {
+    /// The source sent a BYE (RFC 3550 section 6.6).
+    pub fn goodbye(&mut self, ssrc: Ssrc) {
         self.main.take_if(|main| main.ssrc == ssrc);
     }
 
-    /// Takes a packet, and gives those that are to be used, in order of arrival.
+    /// Takes a packet, and passes on those that are to be used, in the order of their arrival.
     pub fn take(&mut self, packet: RtpPacket, mut give: impl FnMut(RtpPacket)) -> Taken {
         let (ssrc, now) = (packet.ssrc, packet.arrived_at);
         if let Some(main) = &mut self.main
@@ -124,7 +125,7 @@ impl Sources {
             ssrc,
             chosen_at: now,
             last_at: now,
-            // Nothing is known of it yet, so it is not called silent soon.
+            // Its pauses are not known yet, so it is given some time before it counts as silent.
             pauses: Pauses {
                 window_began: now,
                 now: Duration::ZERO,
@@ -139,13 +140,13 @@ impl Sources {
     }
 
     /// Whether a source that has just sent is to be the main one.
-    fn gives_way(&self, ssrc: u32, now: Instant) -> bool {
+    fn gives_way(&self, ssrc: Ssrc, now: Instant) -> bool {
         let rank = |ssrc| self.declared.iter().position(|each| *each == ssrc);
         let rank = |ssrc| rank(ssrc).unwrap_or(usize::MAX);
         let challenger = self.probation.iter().find(|each| each.ssrc == ssrc);
         let challenger = challenger.filter(|each| each.sequential >= MIN_SEQUENTIAL);
         match &self.main {
-            // What the description names first needs no probation: the other side vouches for it.
+            // The source that the description names first needs no probation, since the other side vouches for it.
             None => challenger.is_some() || rank(ssrc) == 0,
             Some(main) => {
                 let settles = now.saturating_duration_since(main.chosen_at) < SETTLING;
@@ -156,7 +157,7 @@ impl Sources {
         }
     }
 
-    /// Puts a packet to those of its source; gives how many are lost by it.
+    /// Holds a packet of a source on probation. Gives how many packets are refused because of it.
     fn probe(&mut self, packet: RtpPacket) -> u64 {
         let mut refused = 0;
         let max_pause = self.main.as_ref().map_or(MIN_SILENCE, Main::max_silence) / 2;
@@ -190,7 +191,7 @@ impl Sources {
         Some(indexed.min_by_key(|(_, source)| source.last_at)?.0)
     }
 
-    /// What other sources have sent is not used: the main one goes on. Gives how many packets that were.
+    /// Drops what other sources have sent, since the main one goes on. Gives how many packets that were.
     fn let_go(&mut self) -> u64 {
         let mut refused = 0;
         for source in &mut self.probation {
@@ -215,14 +216,14 @@ impl Main {
         self.last_at = now;
     }
 
-    /// What is silence, from what it is known to pause.
+    /// The longest pause that is not silence yet, by the pauses that it is known to make.
     fn max_silence(&self) -> Duration {
         let pause = self.pauses.now.max(self.pauses.before);
         (2 * pause).clamp(MIN_SILENCE, MAX_SILENCE)
     }
 
-    /// True when it is silent though the other one has sent for as long. A pause of both counts for no more than half
-    /// of that: after one of the whole link the main source has time to be heard again.
+    /// True if it is silent although the challenger has been sending for as long. A pause of both counts for at most half
+    /// of that, so that after a pause of the whole link the main source has time to be heard again.
     fn is_silent(&self, now: Instant, challenger: &Probation) -> bool {
         let limit = self.max_silence();
         now.saturating_duration_since(self.last_at) >= limit && challenger.sent_for >= limit
@@ -230,7 +231,8 @@ impl Main {
 }
 
 impl Probation {
-    /// Keeps a packet. A pause before it counts as time of sending up to `max_pause`.
+    /// Holds a packet. The pause before it counts as time of sending, up to `max_pause`. Gives how many packets are
+    /// refused.
     fn take(&mut self, packet: RtpPacket, max_pause: Duration) -> u64 {
         let mut refused = 0;
         let pause = packet.arrived_at.saturating_duration_since(self.last_at);
@@ -239,7 +241,7 @@ impl Probation {
         if packet.sequence == self.next {
             self.sequential = self.sequential.saturating_add(1);
         } else if !counts {
-            // RFC 3550 appendix A.1: it begins again with this packet.
+            // The count begins again with this packet (RFC 3550 appendix A.1).
             self.sequential = 1;
             refused += count(&self.held);
             self.held.clear();
@@ -270,13 +272,14 @@ mod tests {
 
     use super::*;
     use crate::codec::Codec;
+    use crate::rtp::RtpTimestamp;
 
     fn packet(ssrc: u32, sequence: u16, arrived_at: Instant) -> RtpPacket {
         RtpPacket {
-            sequence,
-            timestamp: 0,
+            sequence: SequenceNumber(sequence),
+            timestamp: RtpTimestamp(0),
             marker: false,
-            ssrc,
+            ssrc: Ssrc(ssrc),
             codec: Codec::H264,
             payload: Bytes::from_static(b"x"),
             arrived_at,
@@ -290,7 +293,7 @@ mod tests {
         for (ssrc, sequence, ms) in packets {
             let packet = packet(*ssrc, *sequence, start + Duration::from_millis(*ms));
             refused += sources
-                .take(packet, |p| given.push((p.ssrc, p.sequence)))
+                .take(packet, |p| given.push((p.ssrc.0, p.sequence.0)))
                 .refused;
         }
         (given, refused)
@@ -346,9 +349,9 @@ mod tests {
             pairs.collect()
         };
         let mut sources = Sources::default();
-        sources.declare(vec![1, 2]);
+        sources.declare(vec![Ssrc(1), Ssrc(2)]);
         let (given, _) = run(&mut sources, &two(0, 50));
-        assert_eq!(sources.main(), Some(1));
+        assert_eq!(sources.main(), Some(Ssrc(1)));
         let first = given.iter().position(|(ssrc, _)| *ssrc == 1).unwrap();
         assert!(
             first <= 2 && given[first..].iter().all(|(ssrc, _)| *ssrc == 1),
@@ -411,14 +414,14 @@ mod tests {
         packets.extend((0..8_000_u16).map(|n| (2, n, 12_000 + u64::from(n) / 10)));
         let mut sources = Sources::default();
         run(&mut sources, &packets);
-        assert_eq!(sources.main(), Some(2));
+        assert_eq!(sources.main(), Some(Ssrc(2)));
     }
 
     #[test]
     fn a_goodbye_makes_room_at_once() {
         let mut sources = Sources::default();
         run(&mut sources, &[(1, 0, 0), (1, 1, 0)]);
-        sources.goodbye(1);
+        sources.goodbye(Ssrc(1));
         assert_eq!(sources.main(), None);
         let (given, _) = run(&mut sources, &[(2, 5, 1), (2, 6, 1)]);
         assert_eq!(given, [(2, 5), (2, 6)]);
@@ -431,7 +434,7 @@ mod tests {
         packets.extend((0..180_u16).map(|n| (2, n, u64::from(n) * 20 + 1)));
         packets.sort_by_key(|(_, _, ms)| *ms);
         let mut sources = Sources::default();
-        sources.declare(vec![1]);
+        sources.declare(vec![Ssrc(1)]);
         let (given, _) = run(&mut sources, &packets);
         let of_main = given.iter().filter(|(ssrc, _)| *ssrc == 1).count();
         assert!(of_main >= 9, "{of_main} {given:?}");
@@ -444,7 +447,7 @@ mod tests {
             declared in prop::collection::vec(0_u32..12, 0..3),
         ) {
             let mut sources = Sources::default();
-            sources.declare(declared);
+            sources.declare(declared.into_iter().map(Ssrc).collect());
             let mut ms = 0;
             let packets: Vec<_> = packets.into_iter().map(|(ssrc, sequence, pause)| {
                 ms += pause;

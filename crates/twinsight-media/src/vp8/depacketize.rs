@@ -1,8 +1,8 @@
 //! RTP payloads of VP8 to frames (RFC 7741): packets in order and losses come in, access units of one frame go
 //! out. Sans-IO; the stream's decode thread owns it.
 //!
-//! A frame begins with the start of partition 0, and ends with the marker or when the timestamp changes. As with
-//! H.264, units say whether a packet of them is missing, and whether anything was lost since the unit before.
+//! A frame begins with the start of partition 0, and ends with the marker or when the timestamp changes. As with H.264,
+//! each unit says whether packets of it are missing and whether packets were lost before it.
 
 use std::time::Instant;
 
@@ -12,21 +12,27 @@ use thiserror::Error;
 use super::descriptor::Descriptor;
 use super::header::{FrameHeader, is_key};
 use crate::access_unit::{
-    AccessUnit, Completeness, MAX_UNIT_BYTES, PictureKind, Sequence, UnderWay, UnitMemory,
+    AccessUnit, Completeness, MAX_UNIT_BYTES, OutputOrder, PictureKind, Sequence, UnderWay,
+    UnitMemory,
 };
-use crate::rtp::RtpPacket;
+use crate::codec::Codec;
+use crate::picture::{Color, PictureSize};
 use crate::rtp::reorder::Ordered;
+use crate::rtp::{PacketId, RtpPacket, RtpTimestamp};
+
+/// Luma samples along the edge of a macroblock.
+const MACROBLOCK_PX: usize = 16;
 
 /// What is wrong with a payload.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub enum PayloadError {
-    /// It ends too early.
+    /// The payload ends too early.
     #[error("it ends within its descriptor")]
     Short,
-    /// The first payload of a frame is not the start of partition 0, and nothing was lost before it.
+    /// The first payload of a frame is not the start of partition 0, although no packet was lost.
     #[error("a frame begins without the start of its first partition")]
     Start,
-    /// A frame that came whole begins with no header of VP8.
+    /// A frame of which all packets came does not begin with a header of VP8.
     #[error("a frame's header cannot be read")]
     Header,
 }
@@ -35,10 +41,10 @@ pub enum PayloadError {
 #[derive(Debug)]
 pub struct Depacketizer {
     malformed: u64,
-    last_error: Option<PayloadError>,
+    last_error: Option<(PayloadError, PacketId)>,
     memory: UnitMemory,
     open: Option<OpenUnit>,
-    /// Something was lost since the last unit closed.
+    /// Packets were lost since the last unit ended.
     lost: bool,
     /// The sender marks the last packet of a frame.
     marks: bool,
@@ -47,18 +53,19 @@ pub struct Depacketizer {
 #[derive(Debug)]
 struct OpenUnit {
     data: BytesMut,
-    rtp_timestamp: u32,
+    rtp_timestamp: RtpTimestamp,
     received_at: Instant,
     completed_at: Instant,
-    /// By the first byte of the frame, where that came.
+    /// The packet that came last in the order of sequence numbers.
+    last_packet: PacketId,
+    /// Known from the first byte of the frame; `Forward` if that is missing.
     picture: PictureKind,
-    /// By the descriptor of its first payload.
+    /// The descriptor of its first payload has N set: no other frame refers to it.
     non_reference: bool,
     after_loss: bool,
-    /// A packet is missing or malformed.
-    broken: bool,
-    oversize: bool,
-    /// Packets were lost behind the last one that came.
+    /// What the frame is if it ends here. No data is kept unless it is complete.
+    completeness: Completeness,
+    /// Packets were lost behind the last one that came: the next packet says whether this frame had them.
     lost_behind: bool,
 }
 
@@ -81,7 +88,7 @@ impl Depacketizer {
         }
     }
 
-    /// Takes the next packet or loss, and gives the units that it closes, in order.
+    /// Takes the next packet or loss, and gives the units that end with it, in order.
     pub fn push(&mut self, ordered: Ordered) -> impl Iterator<Item = AccessUnit> + use<> {
         let mut closed = [None, None];
         match ordered {
@@ -92,40 +99,57 @@ impl Depacketizer {
             },
             Ordered::Restart => closed[0] = self.finish(),
         }
+        self.check_invariants();
         closed.into_iter().flatten()
     }
 
-    /// Closes the open unit, whose end is not known; what comes next begins anew.
+    /// Ends the open unit, although its last packet may not have come. The next unit follows a loss.
     pub fn finish(&mut self) -> Option<AccessUnit> {
         self.lost = true;
         let mut open = self.open.take()?;
-        open.broken |= self.marks || open.lost_behind;
+        if self.marks || open.lost_behind {
+            open.spoil();
+        }
         Some(self.close(open))
     }
 
-    /// The open unit, if it is a keyframe of which nothing is missing so far.
-    pub fn keyframe_under_way(&self) -> Option<UnderWay> {
+    /// When the packets of the open unit came, if it is a key frame of which nothing is missing so far.
+    pub(crate) fn keyframe_under_way(&self) -> Option<UnderWay> {
         let open = self.open.as_ref()?;
-        let is_whole = !open.broken && !open.oversize && !open.lost_behind;
+        let is_whole = open.completeness == Completeness::Complete && !open.lost_behind;
         (open.picture == PictureKind::Key && is_whole).then_some(UnderWay {
             first_packet: open.received_at,
             last_packet: open.completed_at,
         })
     }
 
-    /// How many payloads broke the rules of their format since this was last asked.
+    /// How many payloads were malformed since this was last asked.
     pub fn take_malformed(&mut self) -> u64 {
         std::mem::take(&mut self.malformed)
     }
 
-    /// What was wrong with the last malformed payload, once.
-    pub fn take_error(&mut self) -> Option<PayloadError> {
+    /// What was wrong with the last malformed payload and which packet had it, once.
+    pub fn take_error(&mut self) -> Option<(PayloadError, PacketId)> {
         self.last_error.take()
+    }
+
+    /// Checks, where debug assertions are on, what holds between any two calls of [`push`](Self::push).
+    fn check_invariants(&self) {
+        let Some(open) = &self.open else {
+            return;
+        };
+        debug_assert!(open.data.len() <= MAX_UNIT_BYTES);
+        debug_assert_eq!(
+            open.data.is_empty(),
+            open.completeness != Completeness::Complete
+        );
+        debug_assert!(open.received_at <= open.completed_at);
+        debug_assert!(open.picture != PictureKind::None);
     }
 
     fn packet(&mut self, packet: &RtpPacket) -> [Option<AccessUnit>; 2] {
         let mut closed = [None, None];
-        // Padding that probes the bandwidth: a sequence number and no more.
+        // Empty payloads are padding by which senders probe the bandwidth.
         if packet.payload.is_empty() {
             return closed;
         }
@@ -133,9 +157,11 @@ impl Depacketizer {
             .open
             .take_if(|open| open.rtp_timestamp != packet.timestamp)
         {
-            // Its last packet is lost, or its sender marks none; that it is complete is known only now.
+            // Its last packet is lost, or its sender marks none. Only now is it known that the unit has ended.
             open.completed_at = open.completed_at.max(packet.arrived_at);
-            open.broken |= open.lost_behind;
+            if open.lost_behind {
+                open.spoil();
+            }
             self.lost = open.lost_behind;
             closed[0] = Some(self.close(open));
         }
@@ -145,11 +171,8 @@ impl Depacketizer {
             None => OpenUnit::new(packet, self.lost, self.memory.begin()),
         };
         if let Err(error) = open.payload(begins, &packet.payload) {
-            self.malformed(error);
-            open.broken = true;
-        }
-        if open.broken || open.oversize {
-            open.data.clear();
+            self.malformed(error, open.last_packet);
+            open.spoil();
         }
         if packet.marker {
             self.marks = true;
@@ -163,23 +186,15 @@ impl Depacketizer {
 
     fn close(&mut self, mut open: OpenUnit) -> AccessUnit {
         let mut header = None;
-        if !open.broken && !open.oversize {
+        if open.completeness == Completeness::Complete {
             header = FrameHeader::parse(&open.data);
             if header.is_none() {
-                self.malformed(PayloadError::Header);
-                open.broken = true;
+                self.malformed(PayloadError::Header, open.last_packet);
+                open.spoil();
             }
         }
-        let completeness = if open.oversize {
-            Completeness::Oversize
-        } else if open.broken {
-            open.data.clear();
-            Completeness::Incomplete
-        } else {
-            Completeness::Complete
-        };
         let (sequence, shown) = match header {
-            Some(FrameHeader::Key { size, shown }) => (Some(Sequence::Vp8 { size }), shown),
+            Some(FrameHeader::Key { size, shown }) => (Some(sequence_of(size)), shown),
             Some(FrameHeader::Inter { shown }) => (None, shown),
             None => (None, true),
         };
@@ -188,18 +203,19 @@ impl Depacketizer {
             rtp_timestamp: open.rtp_timestamp,
             received_at: open.received_at,
             completed_at: open.completed_at,
+            last_packet: open.last_packet,
             picture: open.picture,
             hidden: !shown,
             disposable: open.non_reference && open.picture != PictureKind::Key,
             sequence,
-            completeness,
+            completeness: open.completeness,
             after_loss: open.after_loss,
         }
     }
 
-    fn malformed(&mut self, error: PayloadError) {
+    fn malformed(&mut self, error: PayloadError, packet: PacketId) {
         self.malformed += 1;
-        self.last_error = Some(error);
+        self.last_error = Some((error, packet));
     }
 }
 
@@ -210,18 +226,21 @@ impl OpenUnit {
             rtp_timestamp: packet.timestamp,
             received_at: packet.arrived_at,
             completed_at: packet.arrived_at,
+            last_packet: packet.id(),
             picture: PictureKind::Forward,
             non_reference: false,
             after_loss,
-            broken: false,
-            oversize: false,
+            completeness: Completeness::Complete,
             lost_behind: false,
         }
     }
 
-    /// Another packet of this unit came; a loss behind the one before was within the unit.
+    /// Another packet of this unit came, so that packets lost before it belonged to the unit.
     fn continued(mut self, packet: &RtpPacket) -> Self {
-        self.broken |= std::mem::take(&mut self.lost_behind);
+        if std::mem::take(&mut self.lost_behind) {
+            self.spoil();
+        }
+        self.last_packet = packet.id();
         self.received_at = self.received_at.min(packet.arrived_at);
         self.completed_at = self.completed_at.max(packet.arrived_at);
         self
@@ -237,16 +256,41 @@ impl OpenUnit {
                         self.picture = PictureKind::Key;
                     }
                 }
-                // The start was lost: not this payload's fault, and known already.
-                (false, true) => self.broken = true,
+                // The start of the frame was lost, and this payload is not malformed.
+                (false, true) => self.spoil(),
                 (false, false) => return Err(PayloadError::Start),
             }
         }
-        self.oversize |= self.data.len() + piece.len() > MAX_UNIT_BYTES;
-        if !self.broken && !self.oversize {
+        if self.data.len() + piece.len() > MAX_UNIT_BYTES {
+            self.data.clear();
+            self.completeness = Completeness::Oversize;
+        }
+        if self.completeness == Completeness::Complete {
             self.data.extend_from_slice(piece);
         }
         Ok(())
+    }
+
+    /// Something of the frame is missing or malformed.
+    fn spoil(&mut self) {
+        self.data.clear();
+        if self.completeness == Completeness::Complete {
+            self.completeness = Completeness::Incomplete;
+        }
+    }
+}
+
+/// What a key frame of this size begins. VP8 knows BT.601 alone (RFC 6386 section 9.2; the other value of `color_space` is
+/// reserved), and its decoders take samples as limited range; `clamping_type` is about rounding. Frames come out of the
+/// decoder with their units.
+fn sequence_of(size: PictureSize) -> Sequence {
+    Sequence {
+        codec: Codec::Vp8,
+        size,
+        macroblocks: size.width_px.div_ceil(MACROBLOCK_PX) * size.height_px.div_ceil(MACROBLOCK_PX),
+        color: Color::default(),
+        output: OutputOrder::Decoding,
+        delays_output: false,
     }
 }
 

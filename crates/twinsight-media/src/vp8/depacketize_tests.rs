@@ -7,7 +7,7 @@ use proptest::prelude::*;
 
 use super::super::header::tests::key_header;
 use super::*;
-use crate::codec::Codec;
+use crate::rtp::{SequenceNumber, Ssrc};
 
 /// Descriptors with a picture id of 15 bits: of the first payload of a frame, and of the others.
 const FIRST: [u8; 4] = [0x90, 0x80, 0x81, 0x02];
@@ -32,19 +32,21 @@ impl Sender {
         self.sequence += 1;
         self.now += Duration::from_millis(1);
         let packet = RtpPacket {
-            sequence: self.sequence,
-            timestamp,
+            sequence: SequenceNumber(self.sequence),
+            timestamp: RtpTimestamp(timestamp),
             marker,
-            ssrc: 1,
+            ssrc: Ssrc(1),
             codec: Codec::Vp8,
             payload: Bytes::copy_from_slice(payload),
             arrived_at: self.now,
         };
-        self.depacketizer.push(Ordered::Packet(packet)).collect()
+        let units = self.depacketizer.push(Ordered::Packet(packet)).collect();
+        self.depacketizer.check_invariants();
+        units
     }
 
     fn lose(&mut self, count: u16) {
-        let first = self.sequence + 1;
+        let first = SequenceNumber(self.sequence + 1);
         self.sequence += count;
         assert_eq!(
             self.depacketizer
@@ -75,7 +77,7 @@ const INTER: [u8; 5] = [0x11, 0, 0, 8, 9];
 fn facts(units: &[AccessUnit]) -> Vec<(u32, Completeness, bool)> {
     units
         .iter()
-        .map(|unit| (unit.rtp_timestamp, unit.completeness, unit.after_loss))
+        .map(|unit| (unit.rtp_timestamp.0, unit.completeness, unit.after_loss))
         .collect()
 }
 
@@ -89,7 +91,7 @@ fn a_unit_has_its_bytes_times_and_size() {
     assert_eq!(facts(&units), [(7, Complete, true)]);
     let unit = &units[0];
     assert!(unit.is_keyframe() && unit.gives_picture());
-    let size = unit.sequence.unwrap().size();
+    let size = unit.sequence.unwrap().size;
     assert_eq!((size.width_px, size.height_px), (64, 48));
     assert_eq!(unit.received_at, start + Duration::from_millis(1));
     assert_eq!(unit.completed_at, start + Duration::from_millis(2));
@@ -258,7 +260,8 @@ fn malformed_payloads_are_counted_and_spoil_their_unit() {
         let units = sender.send(2, true, payload);
         assert_eq!(facts(&units), [(2, Incomplete, false)], "{payload:02x?}");
         assert_eq!(sender.depacketizer.malformed, 1, "{payload:02x?}");
-        assert_eq!(sender.depacketizer.take_error(), Some(error));
+        let (found, packet) = sender.depacketizer.take_error().unwrap();
+        assert_eq!((found, packet.sequence.0), (error, sender.sequence));
         assert_eq!(
             facts(&sender.send(3, true, &first(&INTER))),
             [(3, Complete, false)]
@@ -301,7 +304,7 @@ proptest! {
         }
         units.extend(sender.send(3, true, &first(&INTER)));
         for unit in &units {
-            match unit.rtp_timestamp {
+            match unit.rtp_timestamp.0 {
                 2 => prop_assert_eq!(unit.completeness, Incomplete),
                 _ => prop_assert_eq!(unit.after_loss, victim + 1 == pieces),
             }

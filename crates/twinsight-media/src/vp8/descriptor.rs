@@ -1,4 +1,4 @@
-//! The descriptor that each RTP payload of VP8 begins with (RFC 7741 section 4.2).
+//! The descriptor at the beginning of each RTP payload of VP8 (RFC 7741 section 4.2). The depacketizer splits it off.
 
 /// X: the octet of extensions follows.
 const EXTENDED: u8 = 0x80;
@@ -6,9 +6,9 @@ const EXTENDED: u8 = 0x80;
 const STARTS_PARTITION: u8 = 0x10;
 /// N: no other frame refers to this one.
 const NON_REFERENCE: u8 = 0x20;
-/// PID: which partition.
+/// PID: the partition's index.
 const PARTITION: u8 = 0x07;
-/// I: a picture id follows, of 15 bits if the first of its own is set.
+/// I: a picture id follows. It has 15 bits if its own first bit is set, and else 7.
 const PICTURE_ID: u8 = 0x80;
 const LONG_PICTURE_ID: u8 = 0x80;
 /// L: TL0PICIDX follows.
@@ -16,20 +16,20 @@ const TL0_PICTURE_INDEX: u8 = 0x40;
 /// T and K: an octet with TID, Y and KEYIDX follows if one of them is set.
 const LAYER_OR_KEY_INDEX: u8 = 0x20 | 0x10;
 
-/// What of a descriptor decides here. Picture ids and layers do not: sequence numbers say every loss, and all
-/// that was sent is decoded.
+/// The fields of a descriptor that matter here. Picture ids and layers do not, since sequence numbers tell each loss and
+/// all layers are decoded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Descriptor {
-    /// A frame begins with this payload: S is set, and it is partition 0.
-    pub starts_frame: bool,
-    /// The sender says that no other frame needs this one.
-    pub non_reference: bool,
+pub(super) struct Descriptor {
+    /// A frame begins with this payload: S is set and the partition is 0.
+    pub(super) starts_frame: bool,
+    /// N is set: the sender says that no other frame refers to this one.
+    pub(super) non_reference: bool,
 }
 
 impl Descriptor {
-    /// Splits a payload into its descriptor and a piece of a frame; `None` if it ends before that. Reserved bits
-    /// are not looked at.
-    pub fn split(payload: &[u8]) -> Option<(Self, &[u8])> {
+    /// Splits a payload into its descriptor and a piece of a frame; none if the payload ends before that. Reserved bits are
+    /// ignored.
+    pub(super) fn split(payload: &[u8]) -> Option<(Self, &[u8])> {
         let (&first, mut rest) = payload.split_first()?;
         if first & EXTENDED != 0 {
             let (&extensions, behind) = rest.split_first()?;

@@ -1,20 +1,21 @@
-//! The uncompressed header that a frame begins with (RFC 6386 section 9.1): what it is, and a key frame's size.
+//! The uncompressed header at the beginning of a frame (RFC 6386 section 9.1): the bytes of a frame come in, what kind of
+//! frame it is and the size of a key frame go out. The depacketizer reads it.
 
 use crate::picture::PictureSize;
 
-/// Bytes of the frame tag.
+/// Length of the frame tag.
 const TAG_BYTES: usize = 3;
-/// What follows the tag of a key frame.
+/// Follows the tag of a key frame.
 const START_CODE: [u8; 3] = [0x9d, 0x01, 0x2a];
-/// Width and height have 14 bits; the two above ask for scaling, which is up to whoever shows the picture.
+/// Width and height have 14 bits. The two bits above ask for scaling, which is up to whoever shows the picture.
 const SIZE_BITS: u16 = 0x3fff;
 
-/// What a receiver needs of a frame's header.
+/// The fields of a frame's header that a receiver needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum FrameHeader {
+pub(super) enum FrameHeader {
     /// A key frame, from which decoding can begin.
     Key {
-        /// Size of the pictures up to the next key frame.
+        /// The size of all pictures up to the next key frame.
         size: PictureSize,
         /// `show_frame`.
         shown: bool,
@@ -27,8 +28,8 @@ pub enum FrameHeader {
 }
 
 impl FrameHeader {
-    /// Reads the header of a whole frame; `None` if it is cut short, or no header of VP8.
-    pub fn parse(frame: &[u8]) -> Option<Self> {
+    /// Reads the header of a whole frame; none if it is cut off or not a header of VP8.
+    pub(super) fn parse(frame: &[u8]) -> Option<Self> {
         let (tag, rest) = frame.split_first_chunk::<TAG_BYTES>()?;
         let shown = tag[0] & 0x10 != 0;
         if !is_key(tag[0]) {
@@ -46,8 +47,8 @@ impl FrameHeader {
     }
 }
 
-/// Whether the frame that begins with this byte says to be a key frame.
-pub fn is_key(first: u8) -> bool {
+/// True if the frame that begins with this byte is a key frame.
+pub(super) fn is_key(first: u8) -> bool {
     first & 1 == 0
 }
 

@@ -13,7 +13,7 @@ use crate::recording::{Recording, Simulation};
 use bytes::Bytes;
 use proptest::prelude::*;
 use twinsight_media::codec::Codec;
-use twinsight_media::rtp::RtpPacket;
+use twinsight_media::rtp::{RtpPacket, RtpTimestamp, SequenceNumber, Ssrc};
 
 static H264: LazyLock<Recording> = LazyLock::new(|| Recording::load("high_b"));
 #[cfg(feature = "vp8")]
@@ -55,8 +55,8 @@ fn play_random(recording: &Recording, packets: Vec<(u32, bool, Vec<u8>, u64)>) {
     let mut pictures = 0_u64;
     for (i, (timestamp, marker, payload, pause)) in (0_u16..).zip(packets) {
         let packet = RtpPacket {
-            sequence: i.wrapping_add(65_500),
-            timestamp,
+            sequence: SequenceNumber(i).wrapping_add(65_500),
+            timestamp: RtpTimestamp(timestamp),
             marker,
             payload: Bytes::from(payload),
             ..recording.packets[0].clone()
@@ -95,10 +95,10 @@ fn play_damaged(recording: &Recording, damages: Vec<Damage>) {
                 ssrc,
             } => {
                 packet = RtpPacket {
-                    sequence,
-                    timestamp,
+                    sequence: SequenceNumber(sequence),
+                    timestamp: RtpTimestamp(timestamp),
                     marker,
-                    ssrc,
+                    ssrc: Ssrc(ssrc),
                     ..packet
                 };
             }

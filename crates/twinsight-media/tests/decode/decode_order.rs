@@ -14,7 +14,7 @@ use twinsight_media::h264::bits::{BitReader, BitWriter};
 use twinsight_media::h264::nal::unescape;
 use twinsight_media::h264::sps::Sps;
 use twinsight_media::ledger::UnitDrop;
-use twinsight_media::rtp::RtpPacket;
+use twinsight_media::rtp::{RtpPacket, RtpTimestamp, SequenceNumber};
 
 #[test]
 fn without_b_slices_unit_n_gives_picture_n_at_once() {
@@ -50,10 +50,10 @@ fn a_long_high_stream_keeps_giving_pictures() {
     let recording = Recording::load("high");
     let mut simulation = Simulation::new();
     let mut pictures = 0;
-    let (mut sequence, mut timestamp) = (0_u16, 0);
+    let (mut sequence, mut timestamp) = (SequenceNumber(0), RtpTimestamp(0));
     for _ in 0..15 {
         for unit in recording.units() {
-            timestamp += 9000;
+            timestamp = timestamp.wrapping_add(9000);
             for packet in unit {
                 sequence = sequence.wrapping_add(1);
                 let packet = RtpPacket {
@@ -132,31 +132,29 @@ fn the_resolution_changes_in_mid_stream() {
     let small = Recording::load("high");
     let mut simulation = Simulation::new();
     let mut sizes = Vec::new();
-    let (mut sequence, mut base) = (0_u16, 0);
+    let (mut sequence, mut base) = (SequenceNumber(0), RtpTimestamp(0));
     for (recording, frames) in [(&large, 30), (&small, 30), (&large, 25)] {
         let first = recording.packets[0].timestamp;
         for unit in recording.units().into_iter().take(frames) {
             for packet in unit {
                 sequence = sequence.wrapping_add(1);
-                let timestamp = packet.timestamp.wrapping_sub(first).wrapping_add(base);
+                let ticks = packet.timestamp.ticks_since(first).cast_unsigned();
+                let timestamp = base.wrapping_add(ticks);
                 let packet = RtpPacket {
                     sequence,
                     timestamp,
                     ..packet.clone()
                 };
                 simulation.arrive(&packet, &mut |frame| {
-                    let index = recording.index[&frame
-                        .timing()
-                        .rtp_timestamp
-                        .wrapping_add(first)
-                        .wrapping_sub(base)];
+                    let ticks = frame.timing().rtp_timestamp.ticks_since(base);
+                    let index = recording.index[&first.wrapping_add(ticks.cast_unsigned())];
                     assert_eq!(sha256(&frame), recording.sha256[index]);
                     sizes.push((frame.size().width_px, frame.size().height_px));
                 });
             }
             simulation.now += FRAME_TIME;
         }
-        base += 1_000_000;
+        base = base.wrapping_add(1_000_000);
     }
     let runs: Vec<_> = sizes
         .chunk_by(|a, b| a == b)

@@ -15,12 +15,12 @@ use crate::recording::{FRAME_TIME, KEYFRAME_INTERVAL, Recording, Simulation, qui
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use twinsight_media::ledger::UnitDrop;
-use twinsight_media::rtp::RtpPacket;
 use twinsight_media::rtp::reorder::MAX_WAIT;
+use twinsight_media::rtp::{RtpPacket, RtpTimestamp, SequenceNumber};
 
 /// A recording, and the quick hash of each picture decoded without loss, by RTP timestamp. ffmpeg's
 /// decode of the same stream vouches for them.
-type Reference = (Recording, HashMap<u32, u64>);
+type Reference = (Recording, HashMap<RtpTimestamp, u64>);
 
 static H264: LazyLock<Reference> = LazyLock::new(|| reference("pedestrians"));
 #[cfg(feature = "vp8")]
@@ -155,7 +155,7 @@ fn vp8_with_singles_and_bursts_lost_and_reordered() {
 fn run((recording, hashes): &Reference, seed: u64, network: &Network) -> u64 {
     let mut rng = StdRng::seed_from_u64(seed);
     let mut arrivals: Vec<(Duration, &RtpPacket)> = Vec::new();
-    let mut lost: HashSet<u16> = HashSet::new();
+    let mut lost: HashSet<SequenceNumber> = HashSet::new();
     let mut burst_left = 0;
     for (i, unit) in recording.units().into_iter().enumerate() {
         let sent = FRAME_TIME * u32::try_from(i).unwrap();
@@ -190,11 +190,11 @@ fn run((recording, hashes): &Reference, seed: u64, network: &Network) -> u64 {
     let first = recording.packets[0].timestamp;
     arrivals.sort_by_key(|(at, _)| *at);
     assert!(
-        !arrivals.is_sorted_by_key(|(_, packet)| packet.timestamp.wrapping_sub(first)),
+        !arrivals.is_sorted_by_key(|(_, packet)| packet.timestamp.ticks_since(first)),
         "packets are reordered"
     );
 
-    let mut shown: HashSet<u32> = HashSet::new();
+    let mut shown: HashSet<RtpTimestamp> = HashSet::new();
     let mut on_frame = |frame: twinsight_media::picture::Frame| {
         let timing = frame.timing();
         assert_eq!(

@@ -19,8 +19,7 @@ use twinsight_media::decode::decoder::DecoderKind;
 use twinsight_media::decode::gate::KeyframeReason;
 use twinsight_media::decode::path::{DecodeConfig, PathError, ReceivePath};
 use twinsight_media::picture::Frame;
-use twinsight_media::rtp::Arrival;
-use twinsight_media::rtp::RtpPacket;
+use twinsight_media::rtp::{Arrival, RtpPacket, RtpTimestamp, SequenceNumber, Ssrc};
 
 /// Frames from one keyframe to the next in every recording.
 pub(crate) const KEYFRAME_INTERVAL: usize = 20;
@@ -33,7 +32,7 @@ pub(crate) struct Recording {
     /// For each picture in display order, half of the SHA-256 of ffmpeg's I420 samples, in hex.
     pub(crate) sha256: Vec<String>,
     /// RTP timestamp to index in display order.
-    pub(crate) index: HashMap<u32, usize>,
+    pub(crate) index: HashMap<RtpTimestamp, usize>,
 }
 
 impl Recording {
@@ -59,10 +58,12 @@ impl Recording {
             rest = behind;
             assert_eq!(packet[0], 0x80, "no padding, extension or CSRC");
             packets.push(RtpPacket {
-                sequence: u16::from_be_bytes([packet[2], packet[3]]),
-                timestamp: u32::from_be_bytes([packet[4], packet[5], packet[6], packet[7]]),
+                sequence: SequenceNumber(u16::from_be_bytes([packet[2], packet[3]])),
+                timestamp: RtpTimestamp(u32::from_be_bytes([
+                    packet[4], packet[5], packet[6], packet[7],
+                ])),
                 marker: packet[1] & 0x80 != 0,
-                ssrc: 1,
+                ssrc: Ssrc(1),
                 codec,
                 payload: Bytes::copy_from_slice(&packet[12..]),
                 arrived_at,
@@ -70,12 +71,12 @@ impl Recording {
         }
         let first = packets[0].timestamp;
         for packet in &mut packets {
-            let ticks = packet.timestamp.wrapping_sub(first).cast_signed();
+            let ticks = packet.timestamp.ticks_since(first);
             packet.timestamp = first.wrapping_add((ticks / 3).cast_unsigned());
         }
         let mut order: Vec<i32> = packets
             .iter()
-            .map(|packet| packet.timestamp.wrapping_sub(first).cast_signed())
+            .map(|packet| packet.timestamp.ticks_since(first))
             .collect();
         order.sort_unstable();
         order.dedup();

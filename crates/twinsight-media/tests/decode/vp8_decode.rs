@@ -13,7 +13,7 @@ use bytes::Bytes;
 use twinsight_media::codec::Codec;
 use twinsight_media::decode::decoder::DecoderError;
 use twinsight_media::decode::gate::KeyframeReason;
-use twinsight_media::decode::path::PathError;
+use twinsight_media::decode::path::{PathError, PathErrorKind};
 use twinsight_media::ledger::UnitDrop;
 use twinsight_media::rtp::RtpPacket;
 
@@ -42,20 +42,27 @@ fn each_picture_is_that_of_ffmpeg_and_hidden_frames_are_counted() {
 fn one_after_the_other(parts: &[&[RtpPacket]]) -> Vec<RtpPacket> {
     let mut all: Vec<RtpPacket> = Vec::new();
     for part in parts {
-        let (sequence, timestamp) = all.last().map_or((0, 0), |last| {
-            (last.sequence.wrapping_add(1), last.timestamp + 3000)
+        let (sequence, timestamp) = all.last().map_or_else(Default::default, |last| {
+            (
+                last.sequence.wrapping_add(1),
+                last.timestamp.wrapping_add(3000),
+            )
         });
         let first = &part[0];
         all.extend(part.iter().map(|packet| {
             RtpPacket {
-                sequence: packet
-                    .sequence
-                    .wrapping_sub(first.sequence)
-                    .wrapping_add(sequence),
-                timestamp: packet
-                    .timestamp
-                    .wrapping_sub(first.timestamp)
-                    .wrapping_add(timestamp),
+                sequence: sequence.wrapping_add(
+                    packet
+                        .sequence
+                        .packets_since(first.sequence)
+                        .cast_unsigned(),
+                ),
+                timestamp: timestamp.wrapping_add(
+                    packet
+                        .timestamp
+                        .ticks_since(first.timestamp)
+                        .cast_unsigned(),
+                ),
                 ..packet.clone()
             }
         }));
@@ -136,7 +143,10 @@ fn a_picture_that_is_too_large_is_refused_and_a_keyframe_asked_for() {
     simulation.play(&large, &mut |_| panic!("it is refused"));
     assert!(matches!(
         simulation.errors[..],
-        [PathError::Decoder(DecoderError::TooLarge(_))]
+        [PathError {
+            kind: PathErrorKind::Decoder(DecoderError::TooLarge(_)),
+            ..
+        }]
     ));
     assert_eq!(simulation.requests.len(), 1);
 }
@@ -156,7 +166,8 @@ fn a_frame_that_its_sender_cut_gives_no_picture() {
         assert_eq!(pictures, recording.sha256[..unit], "unit {unit}");
         assert!(matches!(
             simulation.errors[..],
-            [PathError::Decoder(DecoderError::Refused(_))]
+            [PathError { kind: PathErrorKind::Decoder(DecoderError::Refused(_)), packet }]
+                if packet.sequence == sent[last].sequence
         ));
         assert_eq!(simulation.requests[0].1, KeyframeReason::DecodeError);
     }
@@ -195,5 +206,11 @@ fn malformed_payloads_are_counted_as_those_of_vp8() {
     simulation.play(&sent, &mut |_| {});
     let count = |kind| simulation.config.ledger.malformed_payloads(kind);
     assert_eq!((count(Codec::Vp8), count(Codec::H264)), (1, 0));
-    assert!(matches!(simulation.errors[..], [PathError::Vp8(_)]));
+    assert!(matches!(
+        simulation.errors[..],
+        [PathError {
+            kind: PathErrorKind::Vp8(_),
+            ..
+        }]
+    ));
 }

@@ -1,20 +1,20 @@
-//! The boxes of ISO/IEC 14496-12 (section 4.2) as they lie in memory: bytes come in, boxes and their fields go out.
-//! Nobody has to know a box to step over it, so what is in those that nobody asks for cannot be wrong.
+//! The boxes of ISO/IEC 14496-12 (section 4.2) in memory: bytes come in, boxes and their fields go out. A box can be
+//! skipped without knowing its kind, so that what is inside of boxes that nobody asks for cannot be an error.
 
 /// A box.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Boxed<'a> {
     /// Its four letters.
     pub(super) kind: [u8; 4],
-    /// What is behind its header.
+    /// The bytes behind its header.
     pub(super) body: &'a [u8],
-    /// Where its header begins, in bytes from the beginning of what it lies in.
+    /// Where its header begins, in bytes from the beginning of the box or file around it.
     pub(super) at: usize,
-    /// False where what it lies in ends before it does.
+    /// False if the box or file around it ends before it does.
     pub(super) whole: bool,
 }
 
-/// The boxes that lie behind each other in `bytes`. They end where a size makes no sense.
+/// The boxes that `bytes` consists of, as far as their sizes make sense.
 pub(super) fn boxes(bytes: &[u8]) -> impl Iterator<Item = Boxed<'_>> {
     let mut at = 0;
     std::iter::from_fn(move || {
@@ -22,7 +22,7 @@ pub(super) fn boxes(bytes: &[u8]) -> impl Iterator<Item = Boxed<'_>> {
         let mut fields = Fields(rest);
         let (size, kind) = (fields.u32()?, fields.kind()?);
         let size = match size {
-            // Up to the end of the file.
+            // It goes up to the end of the file.
             0 => rest.len(),
             1 => usize::try_from(fields.u64()?).unwrap_or(usize::MAX),
             size => usize::try_from(size).unwrap_or(usize::MAX),
@@ -50,12 +50,12 @@ pub(super) fn find<'a>(bytes: &'a [u8], kind: &[u8; 4]) -> Option<&'a [u8]> {
         .map(|found| found.body)
 }
 
-/// The body of the first box at the end of a way through boxes in boxes.
+/// The body of the box that is reached by taking the first box of each kind inside the one before.
 pub(super) fn find_in<'a>(bytes: &'a [u8], way: &[&[u8; 4]]) -> Option<&'a [u8]> {
     way.iter().try_fold(bytes, |body, kind| find(body, kind))
 }
 
-/// Fields in a row, of which none is read beyond the end.
+/// Reads fields one after the other, none beyond the end.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Fields<'a>(pub(super) &'a [u8]);
 

@@ -1,10 +1,10 @@
-//! H.264 out of MP4 and QuickTime: a file in memory comes in, the samples of its video track go out in the order of
-//! decoding, with their parameter sets and how pictures are to be turned. Clips call it.
+//! H.264 in MP4 and QuickTime: a file in memory comes in, the samples of its video track go out in the order of decoding,
+//! with their parameter sets and how their pictures have to be turned. Clips call it.
 //!
-//! Only boxes that are needed are looked into, so whatever others hold refuses no file. What is damaged or cut off does
-//! not refuse it either: what is whole goes out, and what is wrong is said beside it. When samples are shown is not read:
-//! the streams themselves say in which order (`order.rs`), and how fast is the caller's choice. Edit lists are not
-//! followed: what is in the file is given, also what a player would cut off.
+//! Only the boxes that are needed are read, so that a mistake in others refuses no file. Of a file that is damaged or cut
+//! off the whole samples go out, and the damage is reported beside them. Times of samples are not read: the stream itself
+//! says in which order pictures are shown (`order.rs`), and the caller chooses how fast. Edit lists are not followed, so
+//! that pictures go out which a player would cut off.
 
 mod boxes;
 mod samples;
@@ -15,7 +15,8 @@ use self::boxes::{Fields, boxes, find, find_in};
 use self::samples::{Extents, FragmentDefaults};
 use super::nal::{annex_b, split_at_start_codes};
 
-/// Samples may lie over each other (a picture that is shown again), but not without end.
+/// Samples may share bytes (a picture that is shown again), but together they have at most this many times the file's
+/// bytes.
 const MAX_OVERLAP: usize = 4;
 
 /// Why a file gives no or not all access units.
@@ -24,37 +25,36 @@ pub enum Mp4Error {
     /// It ends too early, or a size or offset in it leads nowhere.
     #[error("is a damaged MP4 file: {0}")]
     Damaged(&'static str),
-    /// There is no picture track.
+    /// It has no video track.
     #[error("is an MP4 file without a video track")]
     NoVideo,
-    /// The picture track is coded otherwise.
+    /// Its video has another codec.
     #[error(
         "is an MP4 file with {codec} video, and only H.264 (`avc1`, `avc3`) is sent and decoded"
     )]
     OtherCodec {
-        /// Its name or its four letters.
+        /// The codec's name, or the four letters of its box.
         codec: String,
     },
 }
 
 /// The video track of a file.
 #[derive(Debug)]
-pub struct Track<'a> {
+pub(super) struct Track<'a> {
     /// Its samples, in the order of decoding.
-    pub samples: Vec<Sample<'a>>,
-    /// How its pictures are to be turned to be upright.
-    pub turn: Turn,
-    /// What is wrong with the file, beside what is given.
-    pub damage: Option<Mp4Error>,
+    pub(super) samples: Vec<Sample<'a>>,
+    pub(super) turn: Turn,
+    /// Why samples are missing, if any are.
+    pub(super) damage: Option<Mp4Error>,
 }
 
-/// A sample: what was coded of one picture.
+/// A sample: the coded data of one picture.
 #[derive(Debug)]
-pub struct Sample<'a> {
-    /// Its NAL units; empty where they do not fit the sample, or the file ends before it.
-    pub nals: Vec<&'a [u8]>,
+pub(super) struct Sample<'a> {
+    /// Its NAL units. There are none if the sample is damaged or the file ends before it.
+    pub(super) nals: Vec<&'a [u8]>,
     /// Parameter sets that hold unless the sample has its own.
-    pub sets: Rc<[&'a [u8]]>,
+    pub(super) sets: Rc<[&'a [u8]]>,
 }
 
 /// How a picture is turned: first its axes are exchanged, then it is mirrored.
@@ -62,9 +62,9 @@ pub struct Sample<'a> {
 pub struct Turn {
     /// Rows become columns.
     pub transpose: bool,
-    /// Left and right are exchanged then.
+    /// After that, left and right are exchanged.
     pub mirror_x: bool,
-    /// Top and bottom are exchanged then.
+    /// After that, top and bottom are exchanged.
     pub mirror_y: bool,
 }
 
@@ -82,7 +82,7 @@ struct Config<'a> {
     sets: Rc<[&'a [u8]]>,
 }
 
-/// True for what is built of the boxes of an MP4 or QuickTime file with a movie, whichever comes first.
+/// True for an MP4 or QuickTime file: it consists of boxes, and one of them belongs to a movie.
 pub fn is_mp4(file: &[u8]) -> bool {
     let is_letter = |byte: &u8| byte.is_ascii_graphic() || *byte == b' ' || *byte == 0xa9;
     let (mut is_movie, mut has_meta) = (false, false);
@@ -103,11 +103,8 @@ fn file_has_movie(file: &[u8]) -> bool {
         .is_some()
 }
 
-/// The first H.264 track that is meant to be shown.
-///
-/// # Errors
-/// When there is no table of contents, or none of H.264.
-pub fn track(file: &[u8]) -> Result<Track<'_>, Mp4Error> {
+/// The first H.264 track that is meant to be shown. An error where there is no table of contents, or no track of H.264.
+pub(super) fn track(file: &[u8]) -> Result<Track<'_>, Mp4Error> {
     let moov = boxes(file)
         .find(|found| found.kind == *b"moov")
         .ok_or(Mp4Error::Damaged(
@@ -148,7 +145,7 @@ pub fn track(file: &[u8]) -> Result<Track<'_>, Mp4Error> {
             ))
             .and_then(|sample| descriptions.split(extent.description, sample));
         match sample {
-            // Nothing was coded: the picture before it is shown on, and none is missing.
+            // An empty sample means that the picture before it is shown on; none is missing.
             Ok(sample) if sample.nals.is_empty() => {}
             Ok(sample) => track.samples.push(sample),
             Err(error) => {
@@ -175,7 +172,7 @@ struct Descriptions<'a>(Vec<Description<'a>>);
 impl<'a> Descriptions<'a> {
     fn of(trak: &'a [u8]) -> Self {
         let stsd = find_in(trak, &[b"mdia", b"minf", b"stbl", b"stsd"]);
-        // Behind version, flags and count.
+        // The entries stand behind version, flags and count.
         let entries = stsd.and_then(|stsd| stsd.get(8..)).unwrap_or_default();
         Self(
             boxes(entries)
@@ -189,7 +186,7 @@ impl<'a> Descriptions<'a> {
         self.0.iter().any(is_h264)
     }
 
-    /// The NAL units of a sample with the description of an index, which counts from 1.
+    /// Splits a sample into its NAL units, by the description with this index, which counts from 1.
     fn split(&self, index: u32, sample: &'a [u8]) -> Result<Sample<'a>, Mp4Error> {
         let at = usize::try_from(index).unwrap_or(0).saturating_sub(1);
         match self.0.get(at).or(self.0.first()) {
@@ -235,7 +232,7 @@ fn h264_track(moov: &[u8]) -> Result<(&[u8], Descriptions<'_>), Mp4Error> {
 }
 
 impl<'a> Description<'a> {
-    /// An entry of four letters; of a visual one 78 bytes come before its boxes (ISO/IEC 14496-12, 12.1.3).
+    /// Reads an entry. In visual ones 78 bytes come before the boxes (ISO/IEC 14496-12, 12.1.3).
     fn of(kind: [u8; 4], body: &'a [u8]) -> Self {
         match &kind {
             b"avc1" | b"avc2" | b"avc3" | b"avc4" | b"dva1" | b"dvav" => {
@@ -255,7 +252,7 @@ impl<'a> Description<'a> {
 }
 
 impl Default for Config<'_> {
-    /// As nearly all files have it, with the parameter sets in the samples.
+    /// Lengths of four bytes, as nearly all files have, and parameter sets in the samples.
     fn default() -> Self {
         Self {
             length_bytes: 4,
@@ -265,7 +262,7 @@ impl Default for Config<'_> {
 }
 
 impl<'a> Config<'a> {
-    /// As far as it can be read: what follows the sets is not needed.
+    /// Reads it as far as possible. What follows the sets is not needed.
     fn read(body: &'a [u8]) -> Self {
         let mut config = Self::default();
         let mut sets = Vec::new();
@@ -287,8 +284,8 @@ impl<'a> Config<'a> {
     }
 }
 
-/// The NAL units of a sample, whose lengths stand before them. A NAL unit with start codes inside is several, and a
-/// sample whose lengths are none may be a byte stream. Zeros at the end fill it up.
+/// Splits a sample into its NAL units, before each of which stands its length. What has start codes inside is several NAL
+/// units, and a sample without valid lengths may be a byte stream. Zeros at the end are padding.
 fn split(sample: &[u8], length_bytes: usize) -> Result<Vec<&[u8]>, Mp4Error> {
     let mut nals = Vec::new();
     let mut rest = sample;
@@ -311,7 +308,7 @@ fn split(sample: &[u8], length_bytes: usize) -> Result<Vec<&[u8]>, Mp4Error> {
     }
 }
 
-/// What is needed of `tkhd` (8.3.2).
+/// The fields of `tkhd` (8.3.2) that are needed.
 #[derive(Debug)]
 struct TrackHead {
     id: u32,
@@ -336,12 +333,12 @@ impl TrackHead {
     }
 }
 
-/// The part of a matrix (6.2.2) that turns: to where the axes of a picture lead, as -1, 0 or 1.
+/// The part of a transformation matrix (6.2.2) that turns: the directions of a picture's axes, as -1, 0 or 1.
 #[derive(Debug, Clone, Copy)]
 struct Matrix {
-    /// a and b: where the rows lead to.
+    /// The direction of rows: the signs of a and b.
     x: [i8; 2],
-    /// c and d: where the columns lead to.
+    /// The direction of columns: the signs of c and d.
     y: [i8; 2],
 }
 
@@ -358,7 +355,7 @@ impl Matrix {
         })
     }
 
-    /// This one first, then the other one.
+    /// Applies this matrix and then the other one.
     fn then(self, other: Self) -> Self {
         let through =
             |axis: [i8; 2]| [0, 1].map(|at| axis[0] * other.x[at] + axis[1] * other.y[at]);
@@ -368,7 +365,7 @@ impl Matrix {
         }
     }
 
-    /// None for what is no quarter turn, which leaves a picture as it is.
+    /// How it turns pictures, if it is made of quarter turns and mirrors. Others leave pictures as they are.
     fn turn(self) -> Option<Turn> {
         match (self.x, self.y) {
             ([a, 0], [0, d]) if a != 0 && d != 0 => Some(Turn {
@@ -386,12 +383,12 @@ impl Matrix {
     }
 }
 
-/// How the track's and the movie's matrices turn pictures.
+/// How the matrices of the track and of the movie turn pictures together.
 fn turn(moov: &[u8], head: Option<&TrackHead>) -> Turn {
     let of_movie = find(moov, b"mvhd").and_then(|mvhd| {
         let mut fields = Fields(mvhd);
         let (version, _) = fields.version()?;
-        // Times, scale and duration, then rate, volume and reserved bytes.
+        // Skips times, scale and duration, then rate, volume and reserved bytes.
         fields.bytes(if version == 1 { 28 } else { 16 } + 16)?;
         Matrix::read(fields)
     });

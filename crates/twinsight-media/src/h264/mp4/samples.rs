@@ -1,15 +1,15 @@
-//! Where the samples of a track lie in the file: the tables of the movie box and the fragments come in, extents go out
-//! in the order of decoding. Counts and offsets are the file's word: none of them is believed before it is used.
+//! Where the samples of a track are in the file: the tables of the movie box and the fragments come in, extents go out in
+//! the order of decoding. Counts and offsets of a file may be wrong, so each is checked where it is used.
 
 use std::collections::BTreeMap;
 
 use super::Mp4Error;
 use super::boxes::{Boxed, Fields, boxes, find};
 
-/// Samples of one file that are looked at; at 30 frames a second it is three days.
+/// The most samples of a file that are read: three days at 30 frames a second.
 const MAX_SAMPLES: usize = 8 << 20;
 
-/// Where a sample lies in the file.
+/// Where a sample is in the file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Extent {
     pub(super) offset: u64,
@@ -24,11 +24,11 @@ pub(super) struct Extents {
     pub(super) found: Vec<Extent>,
     /// The first thing that is wrong with the tables.
     pub(super) damage: Option<Mp4Error>,
-    /// Empty samples too.
+    /// How many samples there were, empty ones included.
     seen: usize,
 }
 
-/// What a track's fragments inherit (`trex`).
+/// The defaults of a track's fragments (`trex`).
 #[derive(Debug, Clone, Copy)]
 pub(super) struct FragmentDefaults {
     description: u32,
@@ -36,7 +36,7 @@ pub(super) struct FragmentDefaults {
 }
 
 impl Extents {
-    /// Takes a sample that is not empty; false when there are too many.
+    /// Keeps the extent unless it is empty. False if there are too many samples.
     fn push(&mut self, extent: Extent) -> bool {
         if extent.bytes > 0 {
             self.found.push(extent);
@@ -44,7 +44,7 @@ impl Extents {
         self.count()
     }
 
-    /// Counts a sample that may be empty or another track's, so that no count keeps us here for long.
+    /// Counts a sample, also an empty one or one of another track, so that no file takes long. False if there are too many.
     fn count(&mut self) -> bool {
         self.seen += 1;
         let few = self.seen < MAX_SAMPLES;
@@ -58,8 +58,8 @@ impl Extents {
         self.damage.get_or_insert(Mp4Error::Damaged(what));
     }
 
-    /// The samples that the movie box lists (ISO/IEC 14496-12, 8.7): sizes one by one, chunks of several samples each, an
-    /// offset a chunk.
+    /// Finds the samples that the movie box lists (ISO/IEC 14496-12, 8.7): it has a size for each sample, says how many
+    /// samples are in each chunk, and has an offset for each chunk.
     pub(super) fn of_tables(&mut self, stbl: &[u8]) {
         let mut sizes = Sizes::of(stbl);
         let mut runs = Table::of(find(stbl, b"stsc"), 12);
@@ -96,7 +96,8 @@ impl Extents {
         sizes.tell(self);
     }
 
-    /// The samples of a fragment (8.8) of the track: sizes in the run, or the fragment's default, or the track's.
+    /// Finds the samples of the track in a fragment (8.8). Their sizes are in the run, or are the default of the fragment
+    /// or of the track.
     pub(super) fn of_fragment(
         &mut self,
         moof: &Boxed<'_>,
@@ -104,7 +105,7 @@ impl Extents {
         defaults: &BTreeMap<u32, FragmentDefaults>,
     ) {
         let start = u64::try_from(moof.at).unwrap_or(u64::MAX);
-        // Where the data of the track fragment before ends.
+        // Where the data of the previous track fragment ends.
         let mut behind = start;
         if !moof.whole {
             self.damaged("a fragment of it is cut off");
@@ -118,7 +119,7 @@ impl Extents {
         }
     }
 
-    /// Gives where the data of the track fragment ends; none when the fragment is cut off.
+    /// Gives where the data of the track fragment ends, or none if the fragment is cut off.
     fn of_track_fragment(
         &mut self,
         traf: &Boxed<'_>,
@@ -136,7 +137,7 @@ impl Extents {
         let (_, flags) = tfhd.version()?;
         let id = tfhd.u32()?;
         let is_ours = id == track_id;
-        // Of other tracks, too: where the next one's data begins follows from them.
+        // Other tracks are read, too, because where the data of the next one begins follows from them.
         let defaults = defaults.get(&id);
         let base = match flags {
             _ if flags & BASE != 0 => tfhd.u64()?,
@@ -205,7 +206,7 @@ impl Extents {
 }
 
 impl FragmentDefaults {
-    /// Those of the tracks of a movie box, by track id.
+    /// The defaults of all tracks of a movie box, by track id.
     pub(super) fn of(moov: &[u8]) -> BTreeMap<u32, Self> {
         let extends = find(moov, b"mvex").unwrap_or_default();
         let mut defaults = BTreeMap::new();
@@ -227,7 +228,7 @@ impl FragmentDefaults {
     }
 }
 
-/// The rows of a table behind its version and count, as many as are there.
+/// The rows of a table, which follow its version and count: as many as are really there.
 #[derive(Debug)]
 struct Table<'a> {
     rows: u32,
@@ -262,7 +263,7 @@ struct Sizes<'a> {
     left: u32,
     kind: SizeKind,
     rest: Fields<'a>,
-    /// The second one of a byte with two.
+    /// The second size of a byte that holds two.
     half: Option<u8>,
 }
 
@@ -302,7 +303,7 @@ impl<'a> Sizes<'a> {
         }
     }
 
-    /// Says it when there are sizes without places, or fewer sizes than were announced.
+    /// Reports it if there are sizes without places, or fewer sizes than announced.
     fn tell(&self, extents: &mut Extents) {
         if self.left > 0 {
             extents.damaged("its table of contents is not whole");

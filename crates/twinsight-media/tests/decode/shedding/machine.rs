@@ -18,8 +18,7 @@ use twinsight_media::decode::shed::ShedChange;
 use twinsight_media::ledger::StreamLedger;
 use twinsight_media::ledger::{ShedLevel, UnitDrop};
 use twinsight_media::picture::PictureSize;
-use twinsight_media::rtp::Arrival;
-use twinsight_media::rtp::RtpPacket;
+use twinsight_media::rtp::{Arrival, RtpPacket, RtpTimestamp, SequenceNumber, Ssrc};
 
 /// Time between two units of a camera.
 pub(crate) const FRAME_TIME: Duration = Duration::from_nanos(66_666_667);
@@ -213,10 +212,10 @@ impl Camera {
             (false, false) => &[0x10, 0x11, 0, 0],
         };
         self.inbox.push_back(RtpPacket {
-            sequence: u16::try_from(self.units & 0xffff).unwrap(),
-            timestamp: self.units.wrapping_mul(6000),
+            sequence: SequenceNumber(u16::try_from(self.units & 0xffff).unwrap()),
+            timestamp: RtpTimestamp(self.units.wrapping_mul(6000)),
             marker: true,
-            ssrc: 1,
+            ssrc: Ssrc(1),
             codec: Codec::Vp8,
             payload: Bytes::from_static(payload),
             arrived_at: self.next_unit_at,

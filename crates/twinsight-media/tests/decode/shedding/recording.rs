@@ -12,8 +12,7 @@ use twinsight_media::decode::gate::KeyframeReason;
 use twinsight_media::decode::path::{DecodeConfig, ReceivePath};
 use twinsight_media::ledger::StreamLedger;
 use twinsight_media::ledger::{ShedLevel, UnitDrop};
-use twinsight_media::rtp::Arrival;
-use twinsight_media::rtp::RtpPacket;
+use twinsight_media::rtp::{Arrival, RtpPacket, RtpTimestamp, SequenceNumber};
 
 use crate::recording::{FRAME_TIME, KEYFRAME_INTERVAL, Recording, sha256};
 
@@ -28,7 +27,7 @@ struct Player {
     now: Instant,
     /// Units that came.
     units: u32,
-    sequence: u16,
+    sequence: SequenceNumber,
     /// Pictures that came since they were last asked for, in the order of display: of the whole, and of the recording.
     shown: Vec<(u32, usize)>,
     requests: Vec<KeyframeReason>,
@@ -49,7 +48,7 @@ impl Player {
             start: now,
             now,
             units: 0,
-            sequence: 0,
+            sequence: SequenceNumber(0),
             shown: Vec::new(),
             requests: Vec::new(),
             cpu_pressure: config.cpu_pressure,
@@ -77,7 +76,8 @@ impl Player {
                     self.sequence = self.sequence.wrapping_add(1);
                     self.path.take(Arrival::Rtp(RtpPacket {
                         sequence: self.sequence,
-                        timestamp: packet.timestamp.wrapping_sub(first) + round * TICKS,
+                        timestamp: RtpTimestamp(round * TICKS)
+                            .wrapping_add(packet.timestamp.ticks_since(first).cast_unsigned()),
                         arrived_at,
                         ..packet
                     }));
@@ -94,7 +94,7 @@ impl Player {
             let before = let_through(&self.ledger);
             let (recording, shown) = (&self.recording, &mut self.shown);
             let more = self.path.step(self.now, &mut |frame| {
-                let index = frame.timing().rtp_timestamp / TICKS;
+                let index = frame.timing().rtp_timestamp.0 / TICKS;
                 let of_recording = usize::try_from(index).unwrap() % recording.sha256.len();
                 assert_eq!(
                     sha256(&frame),
