@@ -20,7 +20,7 @@ pub(crate) fn unused_address() -> SocketAddr {
             .wrapping_mul(OF_A_PROCESS)
             .wrapping_add(taken)
             % COUNT;
-        let port = u16::try_from(FIRST + place).unwrap();
+        let port = u16::try_from(FIRST + place).expect("a port fits, because the places are few");
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
         if TcpListener::bind(address).is_ok() {
             return address;
