@@ -54,6 +54,8 @@ pub(super) async fn watch_hub(
         }
         // This task is aborted before the client is closed.
         if status.changed().await.is_err() {
+            // A runtime that ends drops its tasks one after the other, and this one may see that the client's is gone.
+            tokio::time::sleep(Duration::from_secs(1)).await;
             panic!("the hub client's task is gone");
         }
     }

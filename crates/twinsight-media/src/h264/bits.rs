@@ -36,6 +36,10 @@ impl<'a> BitReader<'a> {
     }
 
     /// Skips bits. It may go past the end: that is an error only once bits are read there.
+    #[cfg_attr(
+        not(feature = "openh264"),
+        allow(dead_code, reason = "only the decoder openh264 needs it")
+    )]
     pub(super) fn skip_bits(&mut self, count: usize) {
         self.position_bits = self.position_bits.saturating_add(count);
     }

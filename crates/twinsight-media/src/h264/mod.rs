@@ -16,5 +16,9 @@ pub mod parameter_sets;
 mod pps;
 mod slice_header;
 pub mod sps;
+#[cfg_attr(
+    not(feature = "openh264"),
+    allow(dead_code, reason = "only the decoder openh264 needs it")
+)]
 pub(crate) mod sps_for_decoder;
 mod vui;

@@ -64,6 +64,10 @@ impl NalType {
     /// True for slices and parameter sets, which are all that a decoder of the base view and layer needs. The other types
     /// change no picture, or belong to extensions (14, 15, 20, 21), or are reserved or unspecified (0, 16 to 18, 22 to 31).
     /// Decoders are to ignore those (clause 7.4.1), and openh264 refuses pictures because of them.
+    #[cfg_attr(
+        not(feature = "openh264"),
+        allow(dead_code, reason = "only the decoder openh264 needs it")
+    )]
     pub(crate) fn is_for_base_decoder(self) -> bool {
         self.is_slice() || matches!(self, Self::Sps | Self::Pps)
     }

@@ -19,6 +19,10 @@ pub struct ParameterSets {
 
 /// The parameter sets that a slice needs, as NAL units and read.
 #[derive(Debug, Clone)]
+#[cfg_attr(
+    not(feature = "openh264"),
+    allow(dead_code, reason = "only the decoder openh264 needs it")
+)]
 pub(crate) struct SliceSets {
     pub(crate) sps: Sps,
     pub(crate) sps_nal: Bytes,
@@ -87,6 +91,10 @@ impl ParameterSets {
     }
 
     /// The parameter sets of a slice that uses this picture parameter set, if both are known.
+    #[cfg_attr(
+        not(feature = "openh264"),
+        allow(dead_code, reason = "only the decoder openh264 needs it")
+    )]
     pub(crate) fn of_slice(&self, pps_id: u32) -> Option<SliceSets> {
         let (pps_nal, ids) = self.picture.get(&u8::try_from(pps_id).ok()?)?;
         let (sps_nal, sps) = self.sequence.get(&ids.sps_id)?;

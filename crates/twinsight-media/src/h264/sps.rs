@@ -65,6 +65,10 @@ const MAX_EDGE_MBS: u32 = 1055;
 
 /// A sequence parameter set and what is read beside it.
 #[derive(Debug)]
+#[cfg_attr(
+    not(feature = "openh264"),
+    allow(dead_code, reason = "only the decoder openh264 needs it")
+)]
 pub(super) struct ParsedSps {
     pub(super) sps: Sps,
     pub(super) slices: SliceFormat,
@@ -138,6 +142,10 @@ impl Sps {
     }
 
     /// Why the decoder cannot decode the sequence, if it cannot: openh264 takes progressive 4:2:0 and grey of 8 bits.
+    #[cfg_attr(
+        not(feature = "openh264"),
+        allow(dead_code, reason = "only the decoder openh264 needs it")
+    )]
     pub(crate) fn unsupported(&self) -> Option<Unsupported> {
         let profile_idc = self.profile_idc;
         if !self.frames_only {
@@ -165,6 +173,10 @@ impl Sps {
     }
 
     /// True if there is only luma.
+    #[cfg_attr(
+        not(feature = "openh264"),
+        allow(dead_code, reason = "only the decoder openh264 needs it")
+    )]
     pub(crate) fn is_grey(&self) -> bool {
         self.chroma_format_idc == 0
     }
