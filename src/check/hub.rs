@@ -5,11 +5,11 @@ use std::time::Duration;
 use super::finding::{Failure, Finding, Report};
 use crate::config::{Config, HubMode};
 use crate::node::hub_options;
-use twinsight_client::hub::client::{HubClient, HubStatus};
+use twinsight_client::hub::AwayReason;
 use twinsight_client::hub::options::HubOptions;
 use twinsight_client::hub::probe::{ProbeError, RemoteClock, probe};
-use twinsight_client::hub::session::AwayReason;
 use twinsight_client::hub::text::brief;
+use twinsight_client::hub::{HubClient, HubStatus};
 
 /// The hub's acknowledgements have this long.
 pub(super) const ACK_LIMIT: Duration = Duration::from_secs(10);

@@ -20,7 +20,7 @@ pub use self::source::CameraSource;
 use self::source::Feed;
 use twinsight_client::backoff::Backoff;
 use twinsight_client::dialect::Dialect;
-use twinsight_client::hub::client::{HubClient, HubError, HubStatus};
+use twinsight_client::hub::{HubClient, HubError, HubStatus};
 use twinsight_client::realtime::ice::IceSettings;
 use twinsight_client::realtime::names::shortened;
 use twinsight_client::realtime::negotiation::{ANSWER_LIMIT, CONNECT_LIMIT};

@@ -39,6 +39,7 @@ const LONGEST_LIMIT: Duration = Duration::from_secs(365 * 24 * 3600);
 
 /// Whom an acceptor takes, and how many at once.
 #[derive(Debug, Clone)]
+#[non_exhaustive]
 pub struct AcceptStreamsOptions {
     /// The stream, its tracks those that each viewer gets; its `allow_unsigned` means nothing here, since
     /// anybody is taken.
@@ -674,4 +675,20 @@ fn offered_kinds(offer: &Description) -> Vec<TrackKind> {
         TrackKind::Audio => offer.has(SectionKind::Audio),
     };
     TrackKind::ALL.into_iter().filter(has).collect()
+}
+
+impl AcceptStreamsOptions {
+    /// Says how many peers are taken at once.
+    #[must_use]
+    pub fn with_max_peers(mut self, max_peers: usize) -> Self {
+        self.max_peers = max_peers;
+        self
+    }
+
+    /// Says by when a peer must be connected.
+    #[must_use]
+    pub fn with_connect_limit(mut self, connect_limit: Duration) -> Self {
+        self.connect_limit = connect_limit;
+        self
+    }
 }

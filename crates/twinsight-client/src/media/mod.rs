@@ -41,3 +41,7 @@ pub use self::remote_track::{MediaPacket, RemoteTrack, TrackPackets};
 pub use self::stream::{Direction, MediaError, MediaStream, MediaStreamOptions, StreamTracks};
 #[cfg(feature = "webrtc")]
 pub use crate::realtime::rtp_track::TrackKind;
+/// The names of codecs, as options take them.
+pub use twinsight_media::codec::Codec;
+/// A decoded picture, as streams give it.
+pub use twinsight_media::picture::Frame;

@@ -19,8 +19,8 @@ use super::signal::{ChannelKind, Signal, SignalEnvelope, SignalError, SignalName
 use super::warnings::allowed;
 use crate::dialect::Dialect;
 use crate::hub::HubError;
-use crate::hub::client::{HubClient, HubStatus, MessageReceiver};
 use crate::hub::message::TwinMessage;
+use crate::hub::{HubClient, HubStatus, MessageReceiver};
 use crate::telemetry::{Malformed, SignalRefusal};
 
 /// Signals of all peers of an acceptor that wait to be sorted.
@@ -170,9 +170,7 @@ impl Acceptor {
             let counts = &self.counts;
             counts.peers.store(self.peers.len(), Ordering::Relaxed);
             // A full mailbox has a next message, after which this is up to date.
-            counts
-                .overflowed
-                .store(mailbox.dropped(), Ordering::Relaxed);
+            counts.overflowed.store(mailbox.missed(), Ordering::Relaxed);
         }
     }
 
