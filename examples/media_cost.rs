@@ -90,16 +90,15 @@ async fn main() -> Result<()> {
             legacy,
             undecoded,
         } => {
-            let options = MediaStreamOptions {
-                codecs: vec![if vp8 { Codec::Vp8 } else { Codec::H264 }],
-                dialect: if legacy {
-                    Dialect::Legacy
-                } else {
-                    Dialect::Current
-                },
-                connect_limit: Duration::from_secs(60),
-                ..MediaStreamOptions::default()
+            let dialect = if legacy {
+                Dialect::Legacy
+            } else {
+                Dialect::Current
             };
+            let options = MediaStreamOptions::default()
+                .with_codecs(vec![if vp8 { Codec::Vp8 } else { Codec::H264 }])
+                .with_dialect(dialect)
+                .with_connect_limit(Duration::from_secs(60));
             receive(&client, &from, options, seconds, first, undecoded).await
         }
     }
@@ -127,12 +126,9 @@ async fn send(
             })
         }
         (None, Some(size)) => {
-            let options = EncoderOptions {
-                width_px: size.width_px,
-                height_px: size.height_px,
-                fps,
-                bits_per_second: 2_500_000,
-            };
+            let options = EncoderOptions::new(size.width_px, size.height_px)
+                .with_fps(fps)
+                .with_bits_per_second(2_500_000);
             let mut encoder = VideoEncoder::new(pictures, options)?;
             let mut planes = vec![0; size.i420_bytes()];
             Box::new(move |number| {

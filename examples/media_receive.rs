@@ -16,10 +16,8 @@ async fn main() -> Result<()> {
     let camera = arguments.next().context("give the twin to dial")?;
     let mut picture = arguments.next();
     let client = HubClient::connect(HubOptions::from_env()?).await?;
-    let options = MediaStreamOptions {
-        kinds: vec![TrackKind::Video, TrackKind::Audio],
-        ..MediaStreamOptions::default()
-    };
+    let options =
+        MediaStreamOptions::default().with_kinds(vec![TrackKind::Video, TrackKind::Audio]);
     let stream = client.instance().get_media_stream(&camera, options).await?;
 
     // Also called for the tracks of the next connection, if this one breaks.
@@ -50,7 +48,7 @@ async fn main() -> Result<()> {
             frame.width(),
             frame.height(),
             frame.received_at().elapsed().as_secs_f64() * 1e3,
-            frames.skipped()
+            frames.missed()
         );
     }
     stream.close().await;

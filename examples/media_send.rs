@@ -62,12 +62,9 @@ async fn main() -> Result<()> {
 /// A square that moves from left to right, encoded once for all viewers. On a thread, as encoding takes time.
 fn draw(track: LocalTrack) -> Result<()> {
     let (width, height) = (640, 360);
-    let options = EncoderOptions {
-        width_px: 640,
-        height_px: 360,
-        fps: FPS,
-        bits_per_second: 800_000,
-    };
+    let options = EncoderOptions::new(640, 360)
+        .with_fps(FPS)
+        .with_bits_per_second(800_000);
     let mut encoder = VideoEncoder::new(track, options)?;
     let mut due = Instant::now();
     for n in 0.. {

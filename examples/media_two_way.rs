@@ -69,12 +69,9 @@ async fn look_at(stream: MediaStream) -> Result<()> {
 }
 
 fn draw(track: LocalTrack, green: u8) -> Result<()> {
-    let options = EncoderOptions {
-        width_px: 320,
-        height_px: 240,
-        fps: 15.0,
-        bits_per_second: 300_000,
-    };
+    let options = EncoderOptions::new(320, 240)
+        .with_fps(15.0)
+        .with_bits_per_second(300_000);
     let mut encoder = VideoEncoder::new(track, options)?;
     let picture = RgbImage::from_pixel(320, 240, Rgb([60, green, 60]));
     let mut due = Instant::now();

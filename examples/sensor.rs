@@ -13,7 +13,7 @@ use anyhow::Result;
 use serde_json::json;
 use tokio::time::MissedTickBehavior;
 use twinsight_client::hub::{HubClient, HubOptions};
-use twinsight_client::realtime::{AcceptOptions, DataChannel, DataChannelOptions, SendError};
+use twinsight_client::realtime::{DataChannel, DataChannelOptions, SendError};
 
 /// The time between two readings.
 const PERIOD: Duration = Duration::from_millis(5);
@@ -21,14 +21,8 @@ const PERIOD: Duration = Duration::from_millis(5);
 #[tokio::main]
 async fn main() -> Result<()> {
     let client = HubClient::connect(HubOptions::from_env()?).await?;
-    let options = AcceptOptions {
-        channel: DataChannelOptions {
-            // A second of readings, no more, may be on its way.
-            high_water_bytes: 16 * 1024,
-            ..DataChannelOptions::from("readings")
-        },
-        ..AcceptOptions::default()
-    };
+    // A second of readings, no more, may be on its way.
+    let options = DataChannelOptions::from("readings").with_high_water_bytes(16 * 1024);
     let acceptor = client.instance().accept_data_channels(options, serve)?;
     println!("ready");
     tokio::signal::ctrl_c().await?;

@@ -5,11 +5,10 @@ use std::time::Duration;
 
 use super::finding::{Failure, Finding, Report};
 use crate::config::Config;
-use twinsight_client::hub::client::{HubClient, HubStatus};
 use twinsight_client::hub::options::{HubMode, HubOptions};
 use twinsight_client::hub::probe::{ProbeError, RemoteClock, probe};
-use twinsight_client::hub::session::AwayReason;
 use twinsight_client::hub::text::brief;
+use twinsight_client::hub::{AwayReason, HubClient, HubStatus};
 
 /// The hub's acknowledgements have this long to come.
 pub(super) const ACK_LIMIT: Duration = Duration::from_secs(10);

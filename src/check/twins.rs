@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::finding::{Finding, Report};
 use super::hub::{ACK_LIMIT, Joined};
 use crate::config::{CameraConfig, Config, Connect};
-use twinsight_client::hub::client::HubError;
+use twinsight_client::hub::HubError;
 use twinsight_client::hub::message::Twin;
 use twinsight_client::hub::text::brief;
 

@@ -38,7 +38,7 @@ use crate::http::server::{HttpState, serve};
 use crate::publish::publisher::{Publisher, PublisherTask, new_run_id};
 use crate::telemetry::health::{Health, HealthClock, Readiness};
 use crate::telemetry::metrics::Metrics;
-use twinsight_client::hub::client::HubClient;
+use twinsight_client::hub::HubClient;
 use twinsight_client::media::camera::StreamContext;
 use twinsight_media::decode::cpu_pressure::CpuPressure;
 use twinsight_media::decode::decoder::DecoderKind;

@@ -11,7 +11,7 @@ use tokio::sync::{Notify, watch};
 
 use super::apply::ActiveConfig;
 use crate::http::api::CameraFacts;
-use twinsight_client::hub::client::{HubClient, HubStatus};
+use twinsight_client::hub::{HubClient, HubStatus};
 
 /// Time between two reports.
 const INTERVAL: Duration = Duration::from_secs(5);

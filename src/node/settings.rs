@@ -9,7 +9,7 @@ use serde_json::Value;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use twinsight_client::hub::client::{HubClient, HubStatus, TwinUpdates};
+use twinsight_client::hub::{HubClient, HubStatus, TwinUpdates};
 
 /// A twin that the hub did not tell is asked for again after this time.
 const RETRY: Duration = Duration::from_secs(5);

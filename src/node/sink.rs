@@ -8,7 +8,7 @@ use serde_json::Value;
 use crate::detect::worker::Inference;
 use crate::publish::event::{Inferred, ModelRef, SeenObject};
 use crate::publish::publisher::{EventSink, HubAway, Publisher};
-use twinsight_client::hub::twin::Instance;
+use twinsight_client::hub::Instance;
 
 /// The hub as the publisher sees it.
 pub(super) struct HubSink {

@@ -17,8 +17,7 @@ use crate::http::api::CameraFacts;
 use crate::publish::publisher::Publisher;
 use crate::telemetry::health::{Health, Heartbeat, Readiness};
 use crate::telemetry::metrics::Metrics;
-use twinsight_client::hub::client::{HubClient, HubStatus};
-use twinsight_client::hub::session::AwayReason;
+use twinsight_client::hub::{AwayReason, HubClient, HubStatus};
 
 /// Follows the hub: readiness, the states that are sent again after it returned, its refusal.
 pub(super) async fn watch_hub(

@@ -45,12 +45,9 @@ impl Numbers {
     /// Numbers from `first` on.
     pub(crate) fn start(first: u32) -> Self {
         let track = LocalTrack::video("numbers");
-        let options = EncoderOptions {
-            width_px: SIZE.width_px,
-            height_px: SIZE.height_px,
-            fps: FPS,
-            bits_per_second: 800_000,
-        };
+        let options = EncoderOptions::new(SIZE.width_px, SIZE.height_px)
+            .with_fps(FPS)
+            .with_bits_per_second(800_000);
         let mut encoder = VideoEncoder::new(track.clone(), options).unwrap();
         let stop = Arc::new(AtomicBool::new(false));
         let frozen = Arc::new(AtomicBool::new(false));

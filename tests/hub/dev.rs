@@ -7,7 +7,7 @@ use serde_json::json;
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use twinsight::dev::hub::{DevHubOptions, DirectAccess, read_twins, run};
-use twinsight_client::hub::session::AwayReason;
+use twinsight_client::hub::AwayReason;
 use twinsight_client::hub::{HubClient, HubError, HubOptions, HubStatus, PeripheralOptions};
 
 const DEADLINE: Duration = Duration::from_secs(20);
@@ -105,10 +105,7 @@ async fn a_twin_is_online_while_its_client_is_connected() {
 
     let camera = join(HubOptions::simulator(url.clone(), "camera")).await;
     let again = join(HubOptions::simulator(url.clone(), "camera")).await;
-    let options = PeripheralOptions {
-        hardware_id: "lens".to_owned(),
-        ..PeripheralOptions::default()
-    };
+    let options = PeripheralOptions::new("", "lens");
     let lens = camera.instance().create_peripheral(options).await.unwrap();
     assert_eq!(lens.twin.status, "Online");
     let device = join(HubOptions::direct(url, "dev", "key".to_owned())).await;

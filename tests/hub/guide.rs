@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use futures_util::StreamExt;
 use serde_json::{Map, Value, json};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
@@ -76,6 +77,67 @@ async fn connecting_waits_for_the_hub_and_tells_a_refusal() {
 }
 
 #[tokio::test]
+async fn connecting_gives_up_in_time_and_says_why() {
+    let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", nobody.local_addr().unwrap());
+    drop(nobody);
+    let mut options = HubOptions::simulator(url, "app");
+    options.timers.join = Duration::from_millis(300);
+    let error = soon("an answer", HubClient::connect(options)).await;
+    let error = error.unwrap_err();
+    assert!(
+        matches!(
+            &error,
+            HubError::NotJoined {
+                reason: Some(_),
+                ..
+            }
+        ),
+        "{error:?}"
+    );
+    let text = error.to_string();
+    assert!(
+        text.starts_with("the hub was not joined within 300ms: the connection failed: "),
+        "{text}"
+    );
+}
+
+/// What a sensor of the tests says.
+#[derive(Debug, PartialEq, serde::Serialize, serde::Deserialize)]
+struct Reading {
+    celsius: f64,
+    door: Option<u32>,
+}
+
+#[tokio::test]
+async fn payloads_are_whatever_serde_writes_as_an_object() {
+    let url = start_hub(DevHubOptions::default()).await;
+    let (a, b) = (client(&url, "a").await, client(&url, "b").await);
+    let mut events = b.instance().events("measured", 4);
+    let reading = Reading {
+        celsius: 21.5,
+        door: None,
+    };
+    let to_b = a.instance().to("b");
+    to_b.emit("measured", &reading).await.unwrap();
+    let event = soon("the event", events.recv()).await.unwrap();
+    assert_eq!(event.parse::<Reading>().unwrap(), reading);
+    assert!(event.parse::<String>().is_err());
+
+    assert_eq!(to_b.emit("measured", ()).await, Err(HubError::Payload));
+    let pairs = std::collections::HashMap::from([((1, 2), 3)]);
+    let error = to_b.emit("measured", pairs).await.unwrap_err();
+    assert!(matches!(error, HubError::NotJson { .. }), "{error}");
+
+    let twin = a.instance().update_reported(&reading).await.unwrap();
+    assert_eq!(twin.unwrap().properties.reported["celsius"], 21.5);
+    let refused = a.instance().update_reported([1]).await;
+    assert_eq!(refused, Err(HubError::Payload));
+    let done = ActionResult::success("done", None).with_data(&reading);
+    assert_eq!(done.unwrap().data.unwrap()["celsius"], 21.5);
+}
+
+#[tokio::test]
 async fn handlers_of_events_are_called_until_they_are_taken_off() {
     let url = start_hub(DevHubOptions::default()).await;
     let (a, b) = (client(&url, "a").await, client(&url, "b").await);
@@ -143,6 +205,39 @@ async fn a_twin_that_changes_is_told() {
 }
 
 #[tokio::test]
+async fn receivers_are_streams() {
+    let url = start_hub(DevHubOptions::default()).await;
+    let (a, b) = (client(&url, "a").await, client(&url, "b").await);
+    let mut events = b.instance().events("seen", 4);
+    let mut messages = b.messages(4, |message| message.source_twin_id == "a");
+    let (mut updates, mut reported) = (b.twin_updates(), b.instance().reported_updates());
+    // They wait before anything comes.
+    let reading = tokio::spawn(async move {
+        let event = events.next().await.unwrap();
+        let message = messages.next().await.unwrap();
+        let update = updates.next().await.unwrap();
+        let properties = reported.next().await.unwrap();
+        let lost = [
+            events.missed(),
+            messages.missed(),
+            updates.missed(),
+            reported.missed(),
+        ];
+        drop(event.data);
+        (message, update, properties, lost)
+    });
+    let to_b = a.instance().to("b");
+    to_b.emit("seen", json!({ "n": 1 })).await.unwrap();
+    let level = json!({ "level": 3 });
+    b.instance().update_reported(&level).await.unwrap();
+    let (message, update, properties, lost) = soon("the items", reading).await.unwrap();
+    assert_eq!(message.data["data"], json!({ "n": 1 }));
+    assert_eq!(update.twin_id, "b");
+    assert_eq!(properties, fields(level));
+    assert_eq!(lost, [0; 4]);
+}
+
+#[tokio::test]
 async fn properties_call_their_handlers() {
     let url = start_hub(DevHubOptions::default()).await;
     let (a, operator) = (client(&url, "a").await, client(&url, "operator").await);
@@ -170,12 +265,7 @@ async fn properties_call_their_handlers() {
 }
 
 fn sensor() -> PeripheralOptions {
-    PeripheralOptions {
-        name: "Sensor".to_owned(),
-        hardware_id: "hw-1".to_owned(),
-        desired: fields(json!({"rate": 5})),
-        ..PeripheralOptions::default()
-    }
+    PeripheralOptions::new("Sensor", "hw-1").with_desired(fields(json!({"rate": 5})))
 }
 
 #[tokio::test]

@@ -11,7 +11,7 @@ use tokio::io::copy_bidirectional;
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 use twinsight::dev::hub::DevHubOptions;
-use twinsight_client::hub::session::AwayReason;
+use twinsight_client::hub::AwayReason;
 use twinsight_client::hub::{HubClient, HubOptions, HubStatus};
 
 const DEADLINE: Duration = Duration::from_secs(20);

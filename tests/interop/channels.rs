@@ -28,10 +28,7 @@ async fn client(url: &str, twin: &str) -> HubClient {
 }
 
 fn options(name: &str) -> DataChannelOptions {
-    DataChannelOptions {
-        connect_limit: DEADLINE,
-        ..name.into()
-    }
+    DataChannelOptions::from(name).with_connect_limit(DEADLINE)
 }
 
 /// A program that plays a twin: see the arguments of `tests/interop/channel.py`.
@@ -132,10 +129,7 @@ async fn echo(channel: DataChannel) {
 }
 
 fn accept(client: &HubClient, name: &str) -> DataChannelAcceptor {
-    let options = AcceptOptions {
-        channel: options(name),
-        ..AcceptOptions::default()
-    };
+    let options = AcceptOptions::from(options(name));
     client
         .instance()
         .accept_data_channels(options, echo)
@@ -262,10 +256,7 @@ async fn we_dial_a_browser_on_two_names() {
 }
 
 fn legacy() -> DataChannelOptions {
-    DataChannelOptions {
-        dialect: Dialect::Legacy,
-        ..options("default")
-    }
+    options("default").with_dialect(Dialect::Legacy)
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -19,10 +19,7 @@ use twinsight_client::realtime::CloseReason;
 
 /// Waited for as long as the test may take.
 fn patient(options: impl Into<MediaStreamOptions>) -> MediaStreamOptions {
-    MediaStreamOptions {
-        connect_limit: DEADLINE,
-        ..options.into()
-    }
+    options.into().with_connect_limit(DEADLINE)
 }
 
 fn python(url: &str, twin: &str, args: &[&str]) -> Program {
@@ -193,10 +190,7 @@ async fn a_viewer_that_is_killed_is_dialled_again_by_the_one_who_sends() {
 async fn sound_of_one_python_reaches_another_through_us() {
     let url = start_hub(DevHubOptions::default()).await;
     let rust = client(&url, "rust").await;
-    let both = |name: &str| MediaStreamOptions {
-        kinds: vec![TrackKind::Video, TrackKind::Audio],
-        ..patient(name)
-    };
+    let both = |name: &str| patient(name).with_kinds(vec![TrackKind::Video, TrackKind::Audio]);
     let (_listener, mut streams) = accepting(&rust, "source", both("default"), Vec::new());
     let _source = python(&url, "source", &["--dial", "rust", "--send", "--audio"]);
     let stream = soon("the offer", streams.recv()).await.unwrap();
@@ -344,11 +338,9 @@ async fn an_npm_camera_sends_vp8_once_it_was_offered_again() {
         "npm",
     );
     camera.until("armed").await;
-    let options = MediaStreamOptions {
-        dialect: Dialect::Legacy,
-        codecs: vec![Codec::H264, Codec::Vp8],
-        ..patient("default")
-    };
+    let options = patient("default")
+        .with_dialect(Dialect::Legacy)
+        .with_codecs(vec![Codec::H264, Codec::Vp8]);
     let stream = rust
         .instance()
         .get_media_stream("npm", options)

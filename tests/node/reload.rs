@@ -240,7 +240,7 @@ async fn a_hundred_reloads_cost_the_untouched_camera_nothing() {
                 states.entry(twin).or_default().push(state.to_owned());
             }
         }
-        (sequences, states, objects_of_b, messages.dropped())
+        (sequences, states, objects_of_b, messages.missed())
     });
 
     let settings_of_b = [

@@ -54,10 +54,7 @@ fn loopback() -> IceSettings {
 }
 
 fn options(name: &str) -> DataChannelOptions {
-    DataChannelOptions {
-        connect_limit: DEADLINE,
-        ..name.into()
-    }
+    DataChannelOptions::from(name).with_connect_limit(DEADLINE)
 }
 
 async fn client(url: &str, twin: &str) -> HubClient {
@@ -223,13 +220,9 @@ async fn what_a_malicious_peer_sends_is_counted_and_bounded() {
             channel.send(message).await.unwrap();
         }
     };
-    let acceptor = victim.instance().accept_data_channels(
-        AcceptOptions {
-            channel: options("victim"),
-            ..AcceptOptions::default()
-        },
-        answer,
-    );
+    let acceptor = victim
+        .instance()
+        .accept_data_channels(AcceptOptions::from(options("victim")), answer);
     let acceptor = acceptor.unwrap();
     // The acceptor is armed when it counts what cannot be read.
     while acceptor.refused() == 0 {

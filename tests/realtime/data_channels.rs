@@ -50,21 +50,17 @@ async fn client(url: &str, twin: &str) -> HubClient {
 }
 
 fn options(name: &str) -> DataChannelOptions {
-    DataChannelOptions {
-        ice: Some(IceSettings {
-            interfaces: vec!["lo".to_owned()],
-            ..IceSettings::default()
-        }),
-        connect_limit: DEADLINE,
-        ..name.into()
-    }
+    let ice = IceSettings {
+        interfaces: vec!["lo".to_owned()],
+        ..IceSettings::default()
+    };
+    DataChannelOptions::from(name)
+        .with_ice(ice)
+        .with_connect_limit(DEADLINE)
 }
 
 fn accepting(channel: DataChannelOptions) -> AcceptOptions {
-    AcceptOptions {
-        channel,
-        ..AcceptOptions::default()
-    }
+    AcceptOptions::from(channel)
 }
 
 /// Accepts channels and sends back what comes.
@@ -262,13 +258,7 @@ async fn a_large_blob_goes_in_pieces_and_tells_its_progress() {
 async fn a_fan_out_takes_no_more_peers_than_it_has_places() {
     let url = start_hub(DevHubOptions::default()).await;
     let (a, b) = (client(&url, "a").await, client(&url, "b").await);
-    let acceptor = echo(
-        &b,
-        AcceptOptions {
-            max_peers: 2,
-            ..accepting(options("few"))
-        },
-    );
+    let acceptor = echo(&b, accepting(options("few")).with_max_peers(2));
     let first = dial(&a, "b", options("few")).await;
     let second = dial(&a, "b", options("few")).await;
     assert_eq!(acceptor.peers(), 2);
@@ -356,10 +346,7 @@ async fn the_legacy_dialect_works_both_ways_also_on_a_hub_that_echoes() {
         })
         .await;
         let (a, b) = (client(&url, "a").await, client(&url, "b").await);
-        let legacy = || DataChannelOptions {
-            dialect: Dialect::Legacy,
-            ..options("ignored")
-        };
+        let legacy = || options("ignored").with_dialect(Dialect::Legacy);
         let instance = b.instance();
         let register = |channel: DataChannel| async move {
             let mut messages = channel.messages();
@@ -512,10 +499,7 @@ async fn what_cannot_be_dialled_is_a_typed_error() {
         let dialling = a.instance().get_data_channel(target, options).await;
         dialling.unwrap_err()
     };
-    let impatient = DataChannelOptions {
-        connect_limit: Duration::from_millis(500),
-        ..options("default")
-    };
+    let impatient = options("default").with_connect_limit(Duration::from_millis(500));
     assert!(matches!(
         dial("", options("default")).await,
         ChannelError::Target { .. }
@@ -536,13 +520,10 @@ async fn what_cannot_be_dialled_is_a_typed_error() {
         matches!(&unanswered, ChannelError::NotOpened { twin_id, .. } if twin_id == "b"),
         "{unanswered}"
     );
-    let relays_only = DataChannelOptions {
-        ice: Some(IceSettings {
-            relay_only: true,
-            ..IceSettings::default()
-        }),
-        ..impatient
-    };
+    let relays_only = impatient.with_ice(IceSettings {
+        relay_only: true,
+        ..IceSettings::default()
+    });
     let without = dial("b", relays_only).await;
     let ChannelError::NoRelay { refused, .. } = &without else {
         panic!("{without}");
@@ -555,10 +536,7 @@ async fn what_cannot_be_dialled_is_a_typed_error() {
 async fn a_peripheral_has_channels_of_its_own_until_it_is_taken_over() {
     let url = start_hub(DevHubOptions::default()).await;
     let (edge, a) = (client(&url, "edge").await, client(&url, "a").await);
-    let peripheral = || PeripheralOptions {
-        hardware_id: "hw-1".to_owned(),
-        ..PeripheralOptions::default()
-    };
+    let peripheral = || PeripheralOptions::new("", "hw-1");
     let created = edge.instance().create_peripheral(peripheral()).await;
     let created = created.unwrap();
     let id = created.twin.id;
@@ -615,10 +593,7 @@ async fn a_peer_that_signs_as_the_twin_it_dials_is_answered_into_the_room() {
         let (web, b) = (client(&url, "web").await, client(&url, "b").await);
         let _fan_out = echo(&b, accepting(options("fan")));
         let instance = b.instance();
-        let unsigned = DataChannelOptions {
-            allow_unsigned: true,
-            ..options("plain")
-        };
+        let unsigned = options("plain").with_allow_unsigned(true);
         let _plain = instance
             .on_data_channel("somebody", unsigned, |channel| async move {
                 let mut messages = channel.messages();

@@ -25,11 +25,7 @@ fn local(options: impl Into<MediaStreamOptions>) -> MediaStreamOptions {
         interfaces: vec!["lo".to_owned()],
         ..IceSettings::default()
     };
-    MediaStreamOptions {
-        ice: Some(ice),
-        connect_limit: DEADLINE,
-        ..options.into()
-    }
+    options.into().with_ice(ice).with_connect_limit(DEADLINE)
 }
 
 async fn pair() -> (HubClient, HubClient) {
@@ -44,10 +40,7 @@ fn fan_out(
     max_peers: usize,
 ) -> (MediaStreamAcceptor, mpsc::UnboundedReceiver<MediaStream>) {
     let (taken, peers) = mpsc::unbounded_channel();
-    let options = AcceptStreamsOptions {
-        max_peers,
-        ..stream.into()
-    };
+    let options = AcceptStreamsOptions::from(stream).with_max_peers(max_peers);
     let acceptor = client
         .instance()
         .accept_media_streams(options, move |stream| {
@@ -237,10 +230,7 @@ async fn sound_goes_along_as_opus_packets() {
     let (a, b) = pair().await;
     let numbers = Numbers::start(0);
     let sound = LocalTrack::audio("tone");
-    let options = MediaStreamOptions {
-        kinds: vec![TrackKind::Video, TrackKind::Audio],
-        ..local("default")
-    };
+    let options = local("default").with_kinds(vec![TrackKind::Video, TrackKind::Audio]);
     let tracks = vec![numbers.track.clone(), sound.clone()];
     let (_listener, mut taken) = accepting(&b.instance(), "a", options.clone(), tracks);
     let sent = sound.clone();
@@ -290,11 +280,9 @@ async fn a_kind_that_does_not_come_is_a_typed_error() {
         local(MediaStreamOptions::sending([numbers.track.clone()])),
         8,
     );
-    let options = MediaStreamOptions {
-        kinds: vec![TrackKind::Video, TrackKind::Audio],
-        connect_limit: Duration::from_secs(3),
-        ..local("default")
-    };
+    let options = local("default")
+        .with_kinds(vec![TrackKind::Video, TrackKind::Audio])
+        .with_connect_limit(Duration::from_secs(3));
     let error = a
         .instance()
         .get_media_stream("b", options)
@@ -314,10 +302,7 @@ async fn a_kind_that_does_not_come_is_a_typed_error() {
 async fn what_cannot_be_dialled_is_a_typed_error() {
     let (a, _b) = pair().await;
     let instance = a.instance();
-    let none = MediaStreamOptions {
-        direction: Direction::SendOnly,
-        ..MediaStreamOptions::default()
-    };
+    let none = MediaStreamOptions::default().with_direction(Direction::SendOnly);
     let error = instance.open_media_stream("b", none).unwrap_err();
     assert_eq!(
         error.to_string(),
@@ -325,10 +310,7 @@ async fn what_cannot_be_dialled_is_a_typed_error() {
     );
     let own = instance.open_media_stream("a", "default").unwrap_err();
     assert!(matches!(own, MediaError::Options { .. }), "{own}");
-    let soon = MediaStreamOptions {
-        connect_limit: Duration::from_millis(500),
-        ..local("default")
-    };
+    let soon = local("default").with_connect_limit(Duration::from_millis(500));
     let error = instance
         .get_media_stream("b", soon.clone())
         .await
@@ -354,10 +336,7 @@ async fn a_track_that_is_added_later_comes_with_a_new_connection() {
     let (of_a, of_b) = (Numbers::start(0), Numbers::start(1_000_000));
     let (_listener, mut taken) = accepting(&b.instance(), "a", local("default"), Vec::new());
     let sending = local(MediaStreamOptions::sending([of_a.track.clone()]));
-    let sending = MediaStreamOptions {
-        direction: Direction::SendRecv,
-        ..sending
-    };
+    let sending = sending.with_direction(Direction::SendRecv);
     let stream = a.instance().open_media_stream("b", sending).unwrap();
     let (other, _) = soon("the offer", taken.recv()).await.unwrap();
     let (seen, mut told) = mpsc::unbounded_channel();

@@ -57,10 +57,9 @@ async fn serve(hub: HubClient, source: CameraSource, options: CameraOptions) -> 
     let instance = hub.instance();
     // What a viewer asks for comes with the next frame, however many there are in a second.
     let video = LocalTrack::video("video").with_keyframe_interval(Duration::ZERO);
-    let stream = MediaStreamOptions {
-        ice: Some(options.ice.clone()),
-        ..MediaStreamOptions::sending([video.clone()]).named(&options.stream)
-    };
+    let stream = MediaStreamOptions::sending([video.clone()])
+        .named(&options.stream)
+        .with_ice(options.ice.clone());
     let (_dialled, _acceptor) = match &options.dial {
         Some(node) => (Some(instance.open_media_stream(node, stream)?), None),
         None => {

@@ -7,48 +7,28 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use futures_util::{SinkExt, StreamExt};
-use parking_lot::Mutex;
-use rustls::pki_types::CertificateDer;
-use rustls::pki_types::pem::PemObject;
 use serde_json::{Map, Value, json};
-use tokio::net::TcpStream;
 use tokio::sync::{Notify, OwnedSemaphorePermit, mpsc, oneshot, watch};
-use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 use tokio_tungstenite::tungstenite::{self, Message};
-use tokio_tungstenite::{Connector, MaybeTlsStream, WebSocketStream};
 
-use super::client::{HubError, HubStatus, Shared};
-use super::engine_io::MAX_PACKET_BYTES;
-use super::options::HubOptions;
+use super::answer::CallResult;
+use super::away_reason::AwayReason;
+use super::client_state::ClientState;
+use super::error::HubError;
+use super::profile::Profile;
 use super::refusal::{Refusals, Verdict};
-use super::session::{AwayReason, CallResult, Output, Profile, Session};
+use super::session::{Output, Session};
+use super::status::HubStatus;
 use super::text::brief;
+use super::websocket::{Socket, broken, is_malformed, open_socket};
+use super::write_queue::{Outgoing, PongSlot, WRITE_QUEUE, WriteQueue, refused};
 use crate::backoff::Backoff;
 use crate::secret::Secret;
-use crate::secret_file::read_small_file;
-
-/// The WebSocket layer breaks off beyond this; up to it, what is too long is only counted.
-const MAX_FRAME_BYTES: usize = 4 * MAX_PACKET_BYTES;
-
-/// The longest file of certificates, in bytes; a bundle of all public ones has a quarter of it.
-const MAX_CA_FILE_BYTES: u64 = 1 << 20;
-
-/// What is read at once. The WebSocket layer zeroes it for each read, which with its own 128 KiB costs more than reading.
-const READ_BUFFER_BYTES: usize = 8 * 1024;
-
-/// Frames that may wait for the socket. Handles' frames wait with their callers once a quarter of the places is
-/// taken. Once half of them are, nothing more is read: a hub that asks for acknowledgements has to take them.
-/// The other half is for what one frame or a tick can cause, which is two subscriptions for each of the
-/// calls that may be pending.
-const WRITE_QUEUE: usize = 8192;
-
-/// The most that the WebSocket layer holds for the socket: the frame that is being written, and pongs of its own.
-const MAX_BUFFERED_BYTES: usize = 2 * MAX_PACKET_BYTES;
 
 /// A connection that held for so long starts the back-off from its first delay again.
 const STEADY: Duration = Duration::from_secs(10);
 
-/// How long leaving may take.
+/// How long writing what waits may take when the client leaves.
 const CLOSE_LIMIT: Duration = Duration::from_secs(1);
 
 /// How often the file of a key that was refused is looked at.
@@ -64,77 +44,20 @@ pub(super) enum Command {
         /// Nobody may be waiting.
         done: Option<oneshot::Sender<Result<(), HubError>>>,
     },
-    /// Call a method.
+    /// Call a method of the hub.
     Call {
         method: String,
         payload: Map<String, Value>,
         reserved: OwnedSemaphorePermit,
         done: oneshot::Sender<CallResult>,
     },
-    /// Leave.
+    /// Write what waits and leave the hub.
     Close { done: oneshot::Sender<()> },
-}
-
-/// A frame on its way to the socket and who waits for it.
-#[derive(Debug)]
-struct Outgoing {
-    text: String,
-    done: Option<oneshot::Sender<Result<(), HubError>>>,
-    /// Gives its bytes back when the frame is written or dropped.
-    _reserved: Option<OwnedSemaphorePermit>,
-}
-
-/// The pong that waits for the socket. Only the latest counts, so that a hub that pings without end fills nothing.
-#[derive(Debug, Default)]
-struct PongSlot {
-    text: Mutex<Option<String>>,
-    put: Notify,
-}
-
-impl PongSlot {
-    /// True if one that was not written yet had to go for it.
-    fn put(&self, text: String) -> bool {
-        let replaced = self.text.lock().replace(text).is_some();
-        self.put.notify_one();
-        replaced
-    }
-
-    async fn next(&self) -> String {
-        loop {
-            if let Some(text) = self.text.lock().take() {
-                return text;
-            }
-            self.put.notified().await;
-        }
-    }
-}
-
-/// Where the session's frames go.
-#[derive(Debug, Clone, Copy)]
-struct Way<'a> {
-    queue: &'a mpsc::Sender<Outgoing>,
-    pong: &'a PongSlot,
-}
-
-impl Way<'_> {
-    fn taken(self) -> usize {
-        WRITE_QUEUE - self.queue.capacity()
-    }
-
-    /// Puts a frame of the session's into the queue; false if it is full.
-    fn enqueue(self, text: String) -> bool {
-        let outgoing = Outgoing {
-            text,
-            done: None,
-            _reserved: None,
-        };
-        self.queue.try_send(outgoing).is_ok()
-    }
 }
 
 /// Why a connection, or the client, ended.
 #[derive(Debug)]
-enum End {
+enum ConnectionEnd {
     /// To be followed by another attempt.
     Lost(AwayReason),
     /// The hub refused the credentials.
@@ -143,12 +66,10 @@ enum End {
     Closed,
 }
 
-type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
-
-/// The task's state.
+/// The task that keeps the connection, and its state.
 #[derive(Debug)]
 pub(super) struct Connection {
-    shared: Arc<Shared>,
+    shared: Arc<ClientState>,
     session: Session<oneshot::Sender<CallResult>>,
     commands: mpsc::Receiver<Command>,
     status: watch::Sender<HubStatus>,
@@ -163,7 +84,7 @@ pub(super) struct Connection {
 
 impl Connection {
     pub(super) fn new(
-        shared: Arc<Shared>,
+        shared: Arc<ClientState>,
         commands: mpsc::Receiver<Command>,
         status: watch::Sender<HubStatus>,
     ) -> Self {
@@ -194,11 +115,11 @@ impl Connection {
             let was_joined = self.left();
             let mut wait_at_most = Duration::MAX;
             let reason = match end {
-                End::Lost(reason) => {
+                ConnectionEnd::Lost(reason) => {
                     self.refusals.reset();
                     reason
                 }
-                End::Refused(words) => match self.refusals.refused(Instant::now()) {
+                ConnectionEnd::Refused(words) => match self.refusals.refused(Instant::now()) {
                     Verdict::TryAgain(within) => {
                         wait_at_most = within;
                         AwayReason::KeyRefused(words)
@@ -215,7 +136,7 @@ impl Connection {
                         break;
                     }
                 },
-                End::Closed => break,
+                ConnectionEnd::Closed => break,
             };
             if let Some(held) = was_joined {
                 attempt = 0;
@@ -283,7 +204,7 @@ impl Connection {
     }
 
     /// One connection, from dialling to its end.
-    async fn attempt(&mut self) -> End {
+    async fn attempt(&mut self) -> ConnectionEnd {
         let started_at = Instant::now();
         let socket = match self.dial().await {
             Ok(socket) => socket,
@@ -306,9 +227,9 @@ impl Connection {
                 match tokio::time::timeout(write_limit, sink.send(Message::text(text))).await {
                     Ok(Ok(())) => {}
                     Ok(Err(tungstenite::Error::WriteBufferFull(_))) | Err(_) => {
-                        return End::Lost(AwayReason::Stuck);
+                        return ConnectionEnd::Lost(AwayReason::Stuck);
                     }
-                    Ok(Err(error)) => return End::Lost(broken(&error)),
+                    Ok(Err(error)) => return ConnectionEnd::Lost(broken(&error)),
                 }
                 if let Some(done) = done {
                     // Whoever asked may have stopped waiting.
@@ -317,7 +238,7 @@ impl Connection {
                 wrote.notify_one();
             }
             let _ = sink.close().await;
-            End::Closed
+            ConnectionEnd::Closed
         };
         self.session.opened(started_at, Instant::now());
         let read = async {
@@ -331,7 +252,7 @@ impl Connection {
             end = &mut write => end,
             end = read => end,
         };
-        if matches!(end, End::Closed) {
+        if matches!(end, ConnectionEnd::Closed) {
             // The queue is closed now: what it still holds is written, then the socket closes.
             let _ = tokio::time::timeout(CLOSE_LIMIT, write).await;
         }
@@ -339,7 +260,7 @@ impl Connection {
     }
 
     /// Opens the WebSocket while declining what needs a hub.
-    async fn dial(&mut self) -> Result<Socket, End> {
+    async fn dial(&mut self) -> Result<Socket, ConnectionEnd> {
         let shared = Arc::clone(&self.shared);
         let limit = shared.options.timers.connect;
         let dialling = tokio::time::timeout(limit, open_socket(&shared.options));
@@ -349,17 +270,17 @@ impl Connection {
                 opened = &mut dialling => {
                     return match opened {
                         Ok(Ok(socket)) => Ok(socket),
-                        Ok(Err(error)) => Err(End::Lost(AwayReason::Socket(error))),
-                        Err(_) => Err(End::Lost(AwayReason::ConnectTimeout(limit))),
+                        Ok(Err(error)) => Err(ConnectionEnd::Lost(AwayReason::Socket(error))),
+                        Err(_) => Err(ConnectionEnd::Lost(AwayReason::ConnectTimeout(limit))),
                     };
                 }
                 command = self.commands.recv() => {
-                    self.note_wants();
+                    self.note_subscription_changes();
                     if !self.command(command, None) {
-                        return Err(End::Closed);
+                        return Err(ConnectionEnd::Closed);
                     }
                 }
-                () = shared.wants_changed.notified() => self.note_wants(),
+                () = shared.subscriptions_changed.notified() => self.note_subscription_changes(),
             }
         }
     }
@@ -371,18 +292,18 @@ impl Connection {
         queue: &mpsc::Sender<Outgoing>,
         pong: &PongSlot,
         wrote: &Notify,
-    ) -> End {
-        let way = Way { queue, pong };
+    ) -> ConnectionEnd {
+        let writes = WriteQueue { queue, pong };
         let shared = Arc::clone(&self.shared);
         loop {
-            let has_room = way.taken() < WRITE_QUEUE / 4;
+            let has_room = writes.taken() < WRITE_QUEUE / 4;
             if has_room {
-                self.take_wants();
+                self.take_subscription_changes();
             }
-            if let Some(end) = self.drain(Some(way)) {
+            if let Some(end) = self.drain(Some(writes)) {
                 return end;
             }
-            let reads = way.taken() < WRITE_QUEUE / 2;
+            let reads = writes.taken() < WRITE_QUEUE / 2;
             if !reads {
                 self.session.did_not_listen(Instant::now());
             }
@@ -397,27 +318,27 @@ impl Connection {
                         self.frame_bytes = data.len();
                         self.session.binary(data, Instant::now());
                     }
-                    Some(Ok(Message::Close(_))) | None => return End::Lost(AwayReason::Closed),
+                    Some(Ok(Message::Close(_))) | None => return ConnectionEnd::Lost(AwayReason::Closed),
                     Some(Ok(_)) => {}
                     Some(Err(error)) => {
                         if is_malformed(&error) {
                             self.shared.malformed(&error.to_string());
                         }
-                        return End::Lost(broken(&error));
+                        return ConnectionEnd::Lost(broken(&error));
                     }
                 },
                 command = self.commands.recv(), if has_room => {
                     // What was asked for before the command goes out before it.
-                    self.take_wants();
-                    if let Some(end) = self.drain(Some(way)) {
+                    self.take_subscription_changes();
+                    if let Some(end) = self.drain(Some(writes)) {
                         return end;
                     }
-                    if !self.command(command, Some(way)) {
-                        way.enqueue("41".to_owned());
-                        return End::Closed;
+                    if !self.command(command, Some(writes)) {
+                        writes.enqueue("41".to_owned());
+                        return ConnectionEnd::Closed;
                     }
                 }
-                () = shared.wants_changed.notified(), if has_room => {}
+                () = shared.subscriptions_changed.notified(), if has_room => {}
                 () = wrote.notified(), if !has_room => {}
                 () = until(deadline) => self.session.tick(Instant::now()),
             }
@@ -425,8 +346,8 @@ impl Connection {
     }
 
     /// Takes the changes of what is listened to.
-    fn take_wants(&mut self) {
-        while let Some((twin_id, change)) = self.shared.next_want() {
+    fn take_subscription_changes(&mut self) {
+        while let Some((twin_id, change)) = self.shared.next_subscription_change() {
             let now = Instant::now();
             for done in change.subscribers {
                 self.session.subscribe(&twin_id, done, now);
@@ -438,16 +359,16 @@ impl Connection {
     }
 
     /// Carries out what the session wants; the end if it wants one.
-    fn drain(&mut self, way: Option<Way<'_>>) -> Option<End> {
+    fn drain(&mut self, writes: Option<WriteQueue<'_>>) -> Option<ConnectionEnd> {
         while let Some(output) = self.session.poll() {
             match output {
                 Output::Write(text) => {
-                    if way.is_some_and(|way| !way.enqueue(text)) {
-                        return Some(End::Lost(AwayReason::Stuck));
+                    if writes.is_some_and(|writes| !writes.enqueue(text)) {
+                        return Some(ConnectionEnd::Lost(AwayReason::Stuck));
                     }
                 }
                 Output::Pong(text) => {
-                    if way.is_some_and(|way| way.pong.put(text)) {
+                    if writes.is_some_and(|writes| writes.pong.put(text)) {
                         self.shared
                             .malformed("a ping before the pong to the one before was written");
                     }
@@ -465,7 +386,7 @@ impl Connection {
                     }
                 }
                 Output::TwinUpdated(update) => {
-                    self.shared.tell_update(update, self.frame_bytes);
+                    self.shared.updates.give(update, self.frame_bytes);
                 }
                 Output::Answer { token, result } => {
                     let _ = token.send(result);
@@ -483,15 +404,15 @@ impl Connection {
                     }
                 }
                 Output::Malformed(what) => self.shared.malformed(&what),
-                Output::Lost(reason) => return Some(End::Lost(reason)),
-                Output::Refused(reason) => return Some(End::Refused(reason)),
+                Output::Lost(reason) => return Some(ConnectionEnd::Lost(reason)),
+                Output::Refused(reason) => return Some(ConnectionEnd::Refused(reason)),
             }
         }
         None
     }
 
     /// Takes a command; false if the client is to end.
-    fn command(&mut self, command: Option<Command>, way: Option<Way<'_>>) -> bool {
+    fn command(&mut self, command: Option<Command>, writes: Option<WriteQueue<'_>>) -> bool {
         match command {
             None => return false,
             Some(Command::Close { done }) => {
@@ -508,8 +429,8 @@ impl Connection {
                     done,
                     _reserved: Some(reserved),
                 };
-                let way = way.filter(|_| self.session.is_joined());
-                if let Some(done) = refused(way, outgoing).and_then(|outgoing| outgoing.done) {
+                let writes = writes.filter(|_| self.session.is_joined());
+                if let Some(done) = refused(writes, outgoing).and_then(|outgoing| outgoing.done) {
                     let _ = done.send(Err(HubError::Disconnected));
                 }
             }
@@ -527,11 +448,11 @@ impl Connection {
                         done: None,
                         _reserved: Some(reserved),
                     };
-                    drop(refused(way, outgoing));
+                    drop(refused(writes, outgoing));
                 }
             }
         }
-        if way.is_none() {
+        if writes.is_none() {
             // Without a socket there are only answers to give.
             self.drain(None);
         }
@@ -539,8 +460,8 @@ impl Connection {
     }
 
     /// Takes changes of what is listened to while there is no socket.
-    fn note_wants(&mut self) {
-        self.take_wants();
+    fn note_subscription_changes(&mut self) {
+        self.take_subscription_changes();
         self.drain(None);
     }
 
@@ -585,12 +506,12 @@ impl Connection {
             tokio::select! {
                 () = &mut sleep => return true,
                 command = self.commands.recv() => {
-                    self.note_wants();
+                    self.note_subscription_changes();
                     if !self.command(command, None) {
                         return false;
                     }
                 }
-                () = shared.wants_changed.notified() => self.note_wants(),
+                () = shared.subscriptions_changed.notified() => self.note_subscription_changes(),
             }
         }
     }
@@ -614,18 +535,6 @@ impl Connection {
     }
 }
 
-/// A handle's frame that found no place in the queue.
-fn refused(way: Option<Way<'_>>, outgoing: Outgoing) -> Option<Outgoing> {
-    match way {
-        Some(way) => way
-            .queue
-            .try_send(outgoing)
-            .err()
-            .map(|error| error.into_inner()),
-        None => Some(outgoing),
-    }
-}
-
 /// The acknowledgement of a message, in the official clients' words.
 fn verdict(wanted: bool, twin_id: &str) -> Value {
     if wanted {
@@ -643,77 +552,4 @@ async fn until(deadline: Option<Instant>) {
         Some(at) => tokio::time::sleep_until(at.into()).await,
         None => std::future::pending().await,
     }
-}
-
-/// True for an error that is about what the hub sent, not about the way there.
-fn is_malformed(error: &tungstenite::Error) -> bool {
-    use tungstenite::Error;
-    use tungstenite::error::ProtocolError;
-    match error {
-        Error::Protocol(ProtocolError::ResetWithoutClosingHandshake) => false,
-        Error::Protocol(_) | Error::Capacity(_) | Error::Utf8(_) => true,
-        _ => false,
-    }
-}
-
-/// The socket broke. What the other side wrote may be part of the error.
-fn broken(error: &tungstenite::Error) -> AwayReason {
-    AwayReason::Socket(brief(&error.to_string()))
-}
-
-/// Opens the WebSocket; the error is a sentence.
-async fn open_socket(options: &HubOptions) -> Result<Socket, String> {
-    let url = options.websocket_url().map_err(|error| error.to_string())?;
-    let connector = if url.starts_with("wss:") {
-        Connector::Rustls(Arc::new(tls_config(options)?))
-    } else {
-        Connector::Plain
-    };
-    let config = WebSocketConfig::default()
-        .read_buffer_size(READ_BUFFER_BYTES)
-        .max_write_buffer_size(MAX_BUFFERED_BYTES)
-        .max_message_size(Some(MAX_FRAME_BYTES))
-        .max_frame_size(Some(MAX_FRAME_BYTES));
-    let opened =
-        tokio_tungstenite::connect_async_tls_with_config(url, Some(config), true, Some(connector));
-    match opened.await {
-        Ok((socket, _)) => Ok(socket),
-        Err(tokio_tungstenite::tungstenite::Error::Io(error))
-            if crate::os_error::is_out_of_files(&error) =>
-        {
-            Err(crate::os_error::explain_io(&error))
-        }
-        Err(error) => Err(brief(&error.to_string())),
-    }
-}
-
-/// Trusts the public roots, and the operator's file if there is one.
-pub(super) fn tls_config(options: &HubOptions) -> Result<rustls::ClientConfig, String> {
-    let mut roots = rustls::RootCertStore::empty();
-    roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
-    if let Some(path) = &options.ca_file {
-        let unusable = |what: &dyn std::fmt::Display| {
-            format!(
-                "the hub's ca_file {} cannot be used: {what}",
-                path.display()
-            )
-        };
-        let pem = read_small_file(path, MAX_CA_FILE_BYTES).map_err(|error| unusable(&error))?;
-        let mut added = 0;
-        for certificate in CertificateDer::pem_slice_iter(&pem) {
-            let certificate = certificate.map_err(|error| unusable(&error))?;
-            roots.add(certificate).map_err(|error| unusable(&error))?;
-            added += 1;
-        }
-        if added == 0 {
-            return Err(unusable(&"it holds no certificate in PEM form"));
-        }
-    }
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let config = rustls::ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .map_err(|error| error.to_string())?
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    Ok(config)
 }

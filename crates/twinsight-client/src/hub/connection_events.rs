@@ -2,10 +2,14 @@
 //! listens is told. A listener that lags behind loses the oldest.
 
 use std::fmt;
+use std::pin::Pin;
+use std::task::{Context, Poll};
 
+use futures_util::Stream;
 use tokio::sync::broadcast;
 
 use super::client::HubClient;
+use crate::wakeup::{Wakeup, broadcast_arrival};
 
 /// Events that a listener may lag behind.
 pub(super) const EVENT_QUEUE: usize = 256;
@@ -13,9 +17,9 @@ pub(super) const EVENT_QUEUE: usize = 256;
 /// What the channel between two peers carries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum ChannelKind {
-    /// Tracks.
+    /// Tracks of video and sound: a media stream.
     Media,
-    /// A data channel.
+    /// Messages: a data channel.
     Data,
 }
 
@@ -40,10 +44,10 @@ pub enum ConnectionType {
     Relay,
 }
 
-/// Something became of a connection with a peer.
+/// A change of a connection with a peer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConnectionEvent {
-    /// The twin at the other end.
+    /// The id of the twin at the other end.
     pub target_twin_id: String,
     /// What the connection carries.
     pub kind: ChannelKind,
@@ -82,15 +86,17 @@ pub enum ConnectionChange {
     },
 }
 
-/// The events of a client's connections, in order.
+/// The events of a client's connections, in order: [`HubClient::connection_events`]. Whoever lags 256 events behind loses the
+/// oldest.
 #[derive(Debug)]
 pub struct ConnectionEvents {
+    wakeup: Wakeup,
     receiver: broadcast::Receiver<ConnectionEvent>,
     missed: u64,
 }
 
 impl ConnectionType {
-    /// As the guide writes it.
+    /// The word of the official guide: `host`, `srflx` or `relay`.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Host => "host",
@@ -107,7 +113,7 @@ impl fmt::Display for ConnectionType {
 }
 
 impl ConnectionEvents {
-    /// The next event; `None` once the client is gone.
+    /// The next event; `None` once the client is gone. It may be cancelled without losing an event.
     pub async fn recv(&mut self) -> Option<ConnectionEvent> {
         loop {
             match self.receiver.recv().await {
@@ -118,9 +124,35 @@ impl ConnectionEvents {
         }
     }
 
+    fn poll_waiting(&mut self) -> Poll<Option<ConnectionEvent>> {
+        loop {
+            match self.receiver.try_recv() {
+                Ok(event) => return Poll::Ready(Some(event)),
+                Err(broadcast::error::TryRecvError::Lagged(count)) => self.missed += count,
+                Err(broadcast::error::TryRecvError::Empty) => return Poll::Pending,
+                Err(broadcast::error::TryRecvError::Closed) => return Poll::Ready(None),
+            }
+        }
+    }
+
     /// Events that were lost because this listener lagged behind.
     pub fn missed(&self) -> u64 {
         self.missed
+    }
+}
+
+impl Stream for ConnectionEvents {
+    type Item = ConnectionEvent;
+
+    fn poll_next(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<ConnectionEvent>> {
+        let mut wakeup = std::mem::take(&mut self.wakeup);
+        let arrival = |events: &Self| broadcast_arrival(&events.receiver);
+        let polled = wakeup.poll(&mut *self, Self::poll_waiting, arrival, context);
+        self.wakeup = wakeup;
+        polled
     }
 }
 
@@ -140,6 +172,7 @@ impl HubClient {
     /// ```
     pub fn connection_events(&self) -> ConnectionEvents {
         ConnectionEvents {
+            wakeup: Wakeup::default(),
             receiver: self.shared.connections.subscribe(),
             missed: 0,
         }

@@ -22,7 +22,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::rate_limit::{RATE_LIMIT, RateLimit};
 
-/// Items that wait for one handler.
+/// How many items wait for one handler or stream.
 const QUEUE: usize = 64;
 
 /// A handler whose queue is full holds up everything behind the item for so long, then loses it.
@@ -60,7 +60,7 @@ struct Entry<T> {
     lost: Arc<AtomicU64>,
 }
 
-/// The items as a stream. Dropping it takes it off.
+/// Messages, tracks or other items as a stream: 64 of them wait. Dropping it takes it off.
 pub struct Items<T> {
     queue: mpsc::Receiver<T>,
     lost: Arc<AtomicU64>,
@@ -246,7 +246,7 @@ impl<T> Items<T> {
     }
 
     /// Items that were lost because this stream was not read in time.
-    pub fn lost(&self) -> u64 {
+    pub fn missed(&self) -> u64 {
         self.lost.load(Ordering::Relaxed)
     }
 }
@@ -262,7 +262,7 @@ impl<T> Stream for Items<T> {
 impl<T> fmt::Debug for Items<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Items")
-            .field("lost", &self.lost)
+            .field("missed", &self.lost)
             .finish_non_exhaustive()
     }
 }
@@ -312,9 +312,21 @@ impl HandlerTasks {
             .is_some_and(|stop| !stop.is_closed())
     }
 
-    /// Takes all off.
+    /// Takes all handlers off.
     pub(crate) fn clear(&self) {
         self.running.lock().clear();
+    }
+}
+
+/// What `work` gives, unless the handler is taken off before.
+pub(super) async fn until<T>(
+    stopped: &mut oneshot::Receiver<()>,
+    work: impl Future<Output = Option<T>>,
+) -> Option<T> {
+    tokio::select! {
+        biased;
+        _ = stopped => None,
+        item = work => item,
     }
 }
 

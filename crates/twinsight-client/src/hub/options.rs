@@ -72,11 +72,15 @@ pub struct TurnServer {
     pub credential: Secret,
 }
 
-/// Time limits of the hub client.
+/// Time limits of the hub client, which [`Timers::of`] begins with.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Timers {
     /// From dialling to the granted namespace.
     pub connect: Duration,
+    /// How long [`HubClient::connect`](super::HubClient::connect) waits until the hub is joined. Longer than `refusal`, so
+    /// that a wrong key is told as that.
+    pub join: Duration,
     /// For the hub's acknowledgement of a call.
     pub ack: Duration,
     /// For another twin's answer to a request.
@@ -143,6 +147,7 @@ impl Timers {
     pub fn of(mode: HubMode) -> Self {
         Self {
             connect: mode.connect_limit(),
+            join: Duration::from_secs(90),
             ack: Duration::from_secs(20),
             request: Duration::from_secs(10),
             ice_servers: Duration::from_secs(12),

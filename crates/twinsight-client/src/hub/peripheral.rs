@@ -5,33 +5,60 @@ use std::fmt;
 use std::sync::{Arc, Weak};
 
 use parking_lot::Mutex;
+use serde::Serialize;
 use serde_json::{Map, Value, json};
 use tokio::sync::watch;
 
-use super::client::{HubClient, HubError};
+use super::client::HubClient;
+use super::error::HubError;
+use super::instance::{Instance, to_properties};
 use super::message::Twin;
 use super::text::brief;
-use super::twin::Instance;
 
-/// What to create.
+/// What to create: [`Instance::create_peripheral`].
 #[derive(Debug, Clone, Default)]
+#[non_exhaustive]
 pub struct PeripheralOptions {
     /// What people call it.
     pub name: String,
-    /// What makes it this piece of hardware, unique in the tenant.
+    /// What makes it this piece of hardware, unique in the tenant. Whoever creates a peripheral with an id that is known
+    /// takes it over.
     pub hardware_id: String,
     /// Its desired properties, where it is new.
     pub desired: Map<String, Value>,
-    /// Versions of the descriptors that it follows.
+    /// Versions of the descriptors that it follows, by the descriptors' names.
     pub descriptors: Map<String, Value>,
+}
+
+impl PeripheralOptions {
+    /// A peripheral without desired properties and descriptors.
+    pub fn new(name: impl Into<String>, hardware_id: impl Into<String>) -> Self {
+        Self {
+            name: name.into(),
+            hardware_id: hardware_id.into(),
+            ..Self::default()
+        }
+    }
+
+    /// Sets the desired properties that it has where it is new.
+    pub fn with_desired(mut self, desired: Map<String, Value>) -> Self {
+        self.desired = desired;
+        self
+    }
+
+    /// Sets the versions of the descriptors that it follows.
+    pub fn with_descriptors(mut self, descriptors: Map<String, Value>) -> Self {
+        self.descriptors = descriptors;
+        self
+    }
 }
 
 /// A peripheral that was created, or was there and is this app's now.
 #[derive(Debug)]
 pub struct CreatedPeripheral {
-    /// To speak as it.
+    /// The peripheral as a twin to speak as.
     pub instance: Instance,
-    /// What the hub knows of it.
+    /// What the hub knows about it.
     pub twin: Twin,
     /// False if the hardware id was known.
     pub created: bool,
@@ -42,18 +69,18 @@ pub struct CreatedPeripheral {
 /// Who had a peripheral before.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Handover {
-    /// The twin of the app.
+    /// The twin of the app that had it.
     pub previous_instance_id: Option<String>,
-    /// Its device.
+    /// The device of that app.
     pub previous_device_id: Option<String>,
 }
 
 /// Who has a peripheral now that was this app's.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct OwnershipLoss {
-    /// Another device.
+    /// The device that has it, if it is another one.
     pub new_device_id: Option<String>,
-    /// Another app of the same device.
+    /// The twin of the app that has it, if it runs on the same device.
     pub new_instance_id: Option<String>,
 }
 
@@ -63,12 +90,13 @@ type LossHandler = Box<dyn FnOnce(OwnershipLoss) + Send>;
 /// A peripheral's owner, as far as this client knows.
 pub(super) struct Ownership {
     twin_id: Arc<str>,
-    state: Mutex<State>,
+    state: Mutex<OwnershipState>,
     is_lost: watch::Sender<bool>,
 }
 
-enum State {
-    /// It belongs to somebody else all along: whose it is does not matter.
+/// Whose a peripheral is, as seen from here.
+enum OwnershipState {
+    /// It never was this app's, so a change of its owner means nothing here.
     Consumer,
     /// It is this app's.
     Owner(Vec<LossHandler>),
@@ -94,8 +122,8 @@ impl Ownership {
     /// Who has it now, if it was lost.
     pub(super) fn loss(&self) -> Option<OwnershipLoss> {
         match &*self.state.lock() {
-            State::Lost(loss) => Some(loss.clone()),
-            State::Consumer | State::Owner(_) => None,
+            OwnershipState::Lost(loss) => Some(loss.clone()),
+            OwnershipState::Consumer | OwnershipState::Owner(_) => None,
         }
     }
 
@@ -111,11 +139,11 @@ impl Ownership {
         let loss = loss.unwrap_or_default();
         let handlers = {
             let mut state = self.state.lock();
-            let State::Owner(handlers) = &mut *state else {
+            let OwnershipState::Owner(handlers) = &mut *state else {
                 return;
             };
             let handlers = std::mem::take(handlers);
-            *state = State::Lost(loss.clone());
+            *state = OwnershipState::Lost(loss.clone());
             handlers
         };
         tracing::warn!(
@@ -175,9 +203,9 @@ impl HubClient {
             twin_id: twin.id.as_str().into(),
             is_lost: watch::Sender::new(false),
             state: Mutex::new(if is_owner {
-                State::Owner(Vec::new())
+                OwnershipState::Owner(Vec::new())
             } else {
-                State::Consumer
+                OwnershipState::Consumer
             }),
         });
         if is_owner {
@@ -238,11 +266,8 @@ impl Instance {
     /// ```no_run
     /// # use twinsight_client::hub::{HubClient, HubError, PeripheralOptions};
     /// # async fn example(client: HubClient) -> Result<(), HubError> {
-    /// let created = client.instance().create_peripheral(PeripheralOptions {
-    ///     name: "Door sensor".to_owned(),
-    ///     hardware_id: "sensor-0017".to_owned(),
-    ///     ..PeripheralOptions::default()
-    /// }).await?;
+    /// let options = PeripheralOptions::new("Door sensor", "sensor-0017");
+    /// let created = client.instance().create_peripheral(options).await?;
     /// created.instance.on_ownership_lost(|loss| println!("now of {loss}"));
     /// created.instance.emit("opened", serde_json::json!({ "door": 1 })).await?;
     /// # Ok(())
@@ -300,18 +325,19 @@ impl Instance {
     /// ```no_run
     /// # async fn example(client: twinsight_client::hub::HubClient) -> Result<(), Box<dyn std::error::Error>> {
     /// let sensor = client.peripheral_instance("sensor-17").await?;
-    /// let properties = serde_json::json!({ "rate": 5 });
-    /// sensor.update_desired(properties.as_object().cloned().unwrap_or_default()).await?;
+    /// sensor.update_desired(serde_json::json!({ "rate": 5 })).await?;
     /// # Ok(())
     /// # }
     /// ```
     ///
     /// # Errors
-    /// If it was lost, or as [`HubClient::call`]: only peripherals may do this to themselves.
+    /// [`HubError::Payload`] if the properties are no JSON object, [`HubError::OwnershipLost`] if it was lost, or as
+    /// [`HubClient::call`]: only peripherals may do this to themselves.
     pub async fn update_desired(
         &self,
-        properties: Map<String, Value>,
+        properties: impl Serialize,
     ) -> Result<Option<Twin>, HubError> {
+        let properties = to_properties(properties)?;
         let payload = json!({ "twinId": self.twin_id(), "data": properties });
         let mut answer = self
             .call_owned("updatePeripheralTwinDesired", payload)
@@ -359,12 +385,12 @@ impl Instance {
             return;
         };
         let loss = match &mut *ownership.state.lock() {
-            State::Owner(handlers) => {
+            OwnershipState::Owner(handlers) => {
                 handlers.push(Box::new(handler));
                 return;
             }
-            State::Consumer => return,
-            State::Lost(loss) => loss.clone(),
+            OwnershipState::Consumer => return,
+            OwnershipState::Lost(loss) => loss.clone(),
         };
         handler(loss);
     }

@@ -10,9 +10,9 @@ use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::{self, http};
 use tokio_tungstenite::{Connector, client_async_tls_with_config};
 
-use super::connection::tls_config;
 use super::options::{HubConfigError, HubOptions};
 use super::text::brief;
+use super::websocket::tls_config;
 
 /// Looking up the name, and opening the TCP connection, may each take this long.
 const STEP_LIMIT: Duration = Duration::from_secs(5);

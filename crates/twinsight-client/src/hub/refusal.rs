@@ -231,7 +231,7 @@ mod tests {
     }
 
     fn refuses(answer: &Value) -> bool {
-        refuses_credentials(answer, super::super::session::text_of(answer))
+        refuses_credentials(answer, super::super::answer::text_of(answer))
     }
 
     proptest! {

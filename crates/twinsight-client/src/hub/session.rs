@@ -8,9 +8,12 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use serde_json::{Map, Value, json};
 
+use super::answer::{CallError, CallResult, failed, hub_message, succeeded, text_of};
+use super::away_reason::AwayReason;
 use super::engine_io::{self, Handshake};
 use super::message::{Twin, TwinMessage, TwinUpdate};
-use super::options::{HubMode, HubOptions};
+use super::options::HubMode;
+use super::profile::Profile;
 use super::refusal::refuses_credentials;
 use super::socket_io::{Assembler, Body, Event, Packet, SocketIoError};
 use super::text::brief_without;
@@ -24,103 +27,6 @@ const MAX_PING_BYTES: usize = 125;
 
 /// A subscription that the hub did not grant is asked for again after this.
 const ASK_AGAIN_AFTER: Duration = Duration::from_secs(5);
-
-/// Who connects, and with what limits.
-#[derive(Debug, Clone)]
-pub struct Profile {
-    /// How to talk to the hub.
-    pub mode: HubMode,
-    /// The own twin; empty in direct mode.
-    pub twin_id: String,
-    /// The own device; empty but in direct mode.
-    pub device_id: String,
-    /// The device's key, in direct mode.
-    pub access_key: Option<Secret>,
-    /// From dialling to the granted namespace.
-    pub connect_limit: Duration,
-    /// For the acknowledgement of a call.
-    pub ack_limit: Duration,
-}
-
-/// What came of a call.
-pub type CallResult = Result<Value, CallError>;
-
-/// Why a call has no answer.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum CallError {
-    /// The hub was not joined, or went away before it answered.
-    Disconnected,
-    /// The hub did not answer in time.
-    Expired,
-    /// Too many calls await their answers.
-    TooMany,
-}
-
-/// Why a connection ended. Every one of these leads to another attempt.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum AwayReason {
-    /// The socket could not be opened, or broke.
-    #[error("the connection failed: {0}")]
-    Socket(String),
-    /// The hub closed the socket.
-    #[error("the hub closed the connection")]
-    Closed,
-    /// The hub left the namespace (packet `41`).
-    #[error("the hub disconnected this client")]
-    Disconnected,
-    /// The hub was silent for longer than its ping interval and time-out.
-    #[error("the hub was silent for {0:?}")]
-    PingTimeout(Duration),
-    /// The connection was not granted in time.
-    #[error("the hub did not grant the connection within {0:?}")]
-    ConnectTimeout(Duration),
-    /// The hub did not answer a step of joining.
-    #[error("the hub did not answer `{0}` in time")]
-    NoAnswer(&'static str),
-    /// The hub answered a step of joining with an error.
-    #[error("the hub answered `{step}` with `{message}`")]
-    Rejected {
-        /// The method.
-        step: &'static str,
-        /// The hub's words.
-        message: String,
-    },
-    /// The credentials were refused. That is believed once it was said for a minute.
-    #[error(
-        "the hub refused the device id and access key ({0}): they are tried for a minute, and another key as soon as its file holds one"
-    )]
-    KeyRefused(String),
-    /// The socket takes no more data.
-    #[error("the hub does not take what is sent to it")]
-    Stuck,
-    /// This client was closed.
-    #[error("the client was closed")]
-    ClosedHere,
-}
-
-impl AwayReason {
-    /// What an operator can do about it.
-    pub fn remedy(&self) -> &'static str {
-        match self {
-            // As `explain_io` begins.
-            Self::Socket(what) if what.starts_with("too many open files") => {
-                "raise the limit of open files: it is no fault of the hub"
-            }
-            Self::Socket(_) => {
-                "see that the hub runs and that its address, the way there and its certificate are right"
-            }
-            Self::Closed | Self::Disconnected | Self::PingTimeout(_) | Self::Stuck => {
-                "see what the hub logs, and look at proxies that end long connections"
-            }
-            Self::ConnectTimeout(_) | Self::NoAnswer(_) => {
-                "restart the hub if it hangs, or correct the address"
-            }
-            Self::Rejected { .. } => "see that the hub knows this device or twin, and what it logs",
-            Self::KeyRefused(_) => "check the device id and its access key",
-            Self::ClosedHere => "",
-        }
-    }
-}
 
 /// What the session wants done or known.
 #[derive(Debug, PartialEq)]
@@ -171,7 +77,7 @@ pub enum Output<T> {
 #[derive(Debug)]
 pub struct Session<T> {
     profile: Profile,
-    state: State,
+    stage: Stage,
     own_twin_id: String,
     /// By twin, how many want it.
     subscriptions: BTreeMap<String, usize>,
@@ -186,9 +92,9 @@ pub struct Session<T> {
     outputs: VecDeque<Output<T>>,
 }
 
-/// How far the connection has come.
+/// How far joining the hub has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum State {
+enum Stage {
     /// There is no socket, or none worth keeping.
     Away,
     /// The socket is open, the hub's terms are awaited until then.
@@ -212,42 +118,16 @@ struct Pending<T> {
 /// Who awaits an acknowledgement.
 #[derive(Debug)]
 enum Awaits<T> {
-    /// Direct mode: joining.
+    /// Direct mode: the call that tells the own twin.
     ConnectDevice,
     /// What the hub knows about the own twin.
     OwnTwin,
-    /// Joining.
+    /// The subscription of the own twin, with which the hub is joined.
     OwnSubscription,
     /// A subscription; one that was repeated by itself has no caller.
     Subscription(String, Option<T>),
-    /// A caller.
+    /// A call of a handle, which is told the answer.
     Call(T),
-}
-
-impl Profile {
-    /// The session's part of the options.
-    pub fn of(options: &HubOptions) -> Self {
-        Self {
-            mode: options.mode,
-            twin_id: options.twin_id.clone(),
-            device_id: options.device_id.clone(),
-            access_key: options.access_key.clone(),
-            connect_limit: options.timers.connect,
-            ack_limit: options.timers.ack,
-        }
-    }
-
-    fn auth(&self) -> Value {
-        match self.mode {
-            HubMode::Direct => self.credentials(),
-            HubMode::Simulator | HubMode::Phyos => json!({ "instanceId": self.twin_id }),
-        }
-    }
-
-    fn credentials(&self) -> Value {
-        let key = self.access_key.as_ref().map_or("", Secret::expose);
-        json!({ "deviceId": self.device_id, "accessKey": key })
-    }
 }
 
 /// The text frame of a call: by its name in direct mode, else under the name of the own twin.
@@ -282,7 +162,7 @@ impl<T> Session<T> {
         Self {
             own_twin_id: profile.twin_id.clone(),
             profile,
-            state: State::Away,
+            stage: Stage::Away,
             subscriptions: BTreeMap::new(),
             refused: BTreeSet::new(),
             ask_again_at: None,
@@ -302,7 +182,7 @@ impl<T> Session<T> {
 
     /// True from `Joined` to the loss of the connection.
     pub fn is_joined(&self) -> bool {
-        self.state == State::Joined
+        self.stage == Stage::Joined
     }
 
     /// The own twin; empty in direct mode until the hub has told it.
@@ -335,12 +215,12 @@ impl<T> Session<T> {
         self.assembler = Assembler::default();
         self.handshake = None;
         self.silent_since = now;
-        self.state = State::Opening(started_at + self.profile.connect_limit);
+        self.stage = Stage::Opening(started_at + self.profile.connect_limit);
     }
 
     /// The WebSocket is gone: whoever awaits an answer gets none.
     pub fn disconnected(&mut self) {
-        self.state = State::Away;
+        self.stage = Stage::Away;
         self.refused.clear();
         self.ask_again_at = None;
         for (_, pending) in self.pending.drain() {
@@ -355,7 +235,7 @@ impl<T> Session<T> {
 
     /// A text frame came.
     pub fn text(&mut self, text: &str, now: Instant) {
-        if self.state == State::Away {
+        if self.stage == Stage::Away {
             return;
         }
         self.silent_since = now;
@@ -367,7 +247,7 @@ impl<T> Session<T> {
 
     /// A binary frame came.
     pub fn binary(&mut self, data: Bytes, now: Instant) {
-        if self.state == State::Away {
+        if self.stage == Stage::Away {
             return;
         }
         self.silent_since = now;
@@ -447,12 +327,12 @@ impl<T> Session<T> {
 
     /// When [`Session::tick`] has something to do at the latest.
     pub fn deadline(&self) -> Option<Instant> {
-        let own = match self.state {
-            State::Away => return None,
-            State::Opening(until) | State::Connecting(until) | State::Authenticating(until) => {
+        let own = match self.stage {
+            Stage::Away => return None,
+            Stage::Opening(until) | Stage::Connecting(until) | Stage::Authenticating(until) => {
                 Some(until)
             }
-            State::Joining | State::Joined => None,
+            Stage::Joining | Stage::Joined => None,
         };
         let silence = self
             .handshake
@@ -465,14 +345,14 @@ impl<T> Session<T> {
             .min()
     }
 
-    /// Time has passed.
+    /// Ends what has waited too long at `now`; call it at [`Session::deadline`].
     pub fn tick(&mut self, now: Instant) {
-        match self.state {
-            State::Away => return,
-            State::Opening(until) | State::Connecting(until) if now >= until => {
+        match self.stage {
+            Stage::Away => return,
+            Stage::Opening(until) | Stage::Connecting(until) if now >= until => {
                 return self.lose(AwayReason::ConnectTimeout(self.profile.connect_limit));
             }
-            State::Authenticating(until) if now >= until => {
+            Stage::Authenticating(until) if now >= until => {
                 return self.lose(AwayReason::NoAnswer("authenticate"));
             }
             _ => {}
@@ -526,11 +406,11 @@ impl<T> Session<T> {
         use engine_io::Packet as Engine;
         match packet {
             Engine::Open(handshake) => {
-                let State::Opening(until) = self.state else {
+                let Stage::Opening(until) = self.stage else {
                     return self.malformed("a second Engine.IO open packet");
                 };
                 self.handshake = Some(handshake);
-                self.state = State::Connecting(until);
+                self.stage = Stage::Connecting(until);
                 let connect = Packet::root(Body::Connect(Some(self.profile.auth())));
                 self.outputs.push_back(Output::Write(frame(&connect)));
             }
@@ -568,12 +448,12 @@ impl<T> Session<T> {
     }
 
     fn packet(&mut self, body: Body, now: Instant) {
-        match (body, self.state) {
-            (Body::Connect(_), State::Connecting(_)) => self.connected(now),
+        match (body, self.stage) {
+            (Body::Connect(_), Stage::Connecting(_)) => self.connected(now),
             (Body::Connect(_), _) => self.malformed("an unexpected CONNECT packet"),
             (Body::ConnectError(error), _) => self.connect_error(&error),
             (Body::Disconnect, _) => self.lose(AwayReason::Disconnected),
-            (_, State::Opening(_) | State::Connecting(_)) => {
+            (_, Stage::Opening(_) | Stage::Connecting(_)) => {
                 self.malformed("a packet before the namespace was granted");
             }
             (Body::Event(event), _) => self.event(event, now),
@@ -592,12 +472,12 @@ impl<T> Session<T> {
     fn connected(&mut self, now: Instant) {
         match self.profile.mode {
             HubMode::Direct => {
-                self.state = State::Authenticating(now + self.profile.ack_limit);
+                self.stage = Stage::Authenticating(now + self.profile.ack_limit);
                 let packet = Packet::event("authenticate", vec![self.profile.credentials()], None);
                 self.outputs.push_back(Output::Write(frame(&packet)));
             }
             HubMode::Simulator | HubMode::Phyos => {
-                self.state = State::Joining;
+                self.stage = Stage::Joining;
                 let payload = object(json!({ "data": { "twinId": self.own_twin_id } }));
                 self.call_now("getTwinById", payload, Awaits::OwnTwin, now);
                 self.subscribe_all(now);
@@ -662,7 +542,7 @@ impl<T> Session<T> {
                 self.reply(event.ack, "success", "Update taken");
             }
             "deviceAuthenticated" => {
-                if matches!(self.state, State::Authenticating(_)) {
+                if matches!(self.stage, Stage::Authenticating(_)) {
                     self.authenticated(&payload, now);
                 }
                 self.reply(event.ack, "success", "");
@@ -682,7 +562,7 @@ impl<T> Session<T> {
                 message: self.hub_message(payload),
             });
         }
-        self.state = State::Joining;
+        self.stage = Stage::Joining;
         let Some(id) = self.expect_ack(Awaits::ConnectDevice, now) else {
             return;
         };
@@ -704,7 +584,7 @@ impl<T> Session<T> {
                 message: self.hub_message(&answer),
             }),
             Awaits::OwnSubscription => {
-                self.state = State::Joined;
+                self.stage = Stage::Joined;
                 self.outputs.push_back(Output::Joined {
                     twin_id: self.own_twin_id.clone(),
                 });
@@ -860,31 +740,6 @@ fn object(value: Value) -> Map<String, Value> {
     match value {
         Value::Object(map) => map,
         _ => Map::new(),
-    }
-}
-
-fn succeeded(answer: &Value) -> bool {
-    answer.get("status").and_then(Value::as_str) == Some("success")
-}
-
-/// True for an answer that says so; one without a status is taken as a success.
-pub(super) fn failed(answer: &Value) -> bool {
-    answer.get("status").and_then(Value::as_str) == Some("error")
-}
-
-/// The hub's own words in an answer, in one short line and without the key.
-pub(super) fn hub_message(answer: &Value, key: Option<&Secret>) -> String {
-    text_of(answer).map_or_else(
-        || "no reason given".to_owned(),
-        |text| brief_without(text, key),
-    )
-}
-
-/// The hub's own words in an answer, if there are any.
-pub(super) fn text_of(answer: &Value) -> Option<&str> {
-    match answer {
-        Value::String(text) => Some(text.as_str()),
-        other => other.get("message").and_then(Value::as_str),
     }
 }
 

@@ -1,5 +1,6 @@
 //! The session against a hub that is played by hand.
 
+use super::super::options::HubOptions;
 use super::*;
 
 type Outputs = Vec<Output<u32>>;
@@ -614,10 +615,10 @@ mod no_input_panics {
                 // It is in use, or its end was told.
                 let told = done.iter().any(|o| matches!(o, Output::Lost(_) | Output::Refused(_)));
                 if told {
-                    prop_assert_eq!(session.state, State::Away);
+                    prop_assert_eq!(session.stage, Stage::Away);
                     session.opened(now, now);
                 } else {
-                    prop_assert_ne!(session.state, State::Away);
+                    prop_assert_ne!(session.stage, Stage::Away);
                 }
             }
         }

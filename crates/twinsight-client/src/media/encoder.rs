@@ -12,6 +12,7 @@ use twinsight_media::picture::{Frame, I420, PictureSize};
 
 /// What pictures are encoded as.
 #[derive(Debug, Clone, Copy, PartialEq)]
+#[non_exhaustive]
 pub struct EncoderOptions {
     /// Pixels from left to right: even, 16 to 3840.
     pub width_px: usize,
@@ -64,7 +65,7 @@ pub enum VideoEncoderError {
 /// # use twinsight_client::media::{EncoderOptions, LocalTrack, VideoEncoder};
 /// # fn example(next_picture: impl Fn() -> image::RgbImage) -> Result<(), Box<dyn std::error::Error>> {
 /// let track = LocalTrack::video("screen");
-/// let options = EncoderOptions { width_px: 1280, height_px: 720, fps: 15.0, bits_per_second: 2_000_000 };
+/// let options = EncoderOptions::new(1280, 720).with_fps(15.0).with_bits_per_second(2_000_000);
 /// let mut encoder = VideoEncoder::new(track.clone(), options)?;
 /// encoder.send_rgb(&next_picture())?;
 /// # Ok(())
@@ -191,5 +192,31 @@ impl VideoEncoder {
         let encoded = self.encoder.encode(picture, idr)?;
         self.track.send_unit(encoded.data);
         Ok(())
+    }
+}
+
+impl EncoderOptions {
+    /// Pictures of a size in pixels, 15 a second, with 1 Mb/s.
+    pub fn new(width_px: usize, height_px: usize) -> Self {
+        Self {
+            width_px,
+            height_px,
+            fps: 15.0,
+            bits_per_second: 1_000_000,
+        }
+    }
+
+    /// Says how many pictures come in a second.
+    #[must_use]
+    pub fn with_fps(mut self, fps: f64) -> Self {
+        self.fps = fps;
+        self
+    }
+
+    /// Says how many bits a second may go out in the long run.
+    #[must_use]
+    pub fn with_bits_per_second(mut self, bits_per_second: u32) -> Self {
+        self.bits_per_second = bits_per_second;
+        self
     }
 }

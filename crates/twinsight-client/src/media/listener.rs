@@ -34,6 +34,7 @@ use twinsight_media::decode::keyframes::KeyframeBudget;
 
 /// Whom an acceptor takes, and how many at once.
 #[derive(Debug, Clone)]
+#[non_exhaustive]
 pub struct AcceptStreamsOptions {
     /// The stream, its tracks those that each viewer gets; its `allow_unsigned` means nothing here, since
     /// anybody is taken.
@@ -325,5 +326,21 @@ impl MediaStreamListener {
     /// Ends the waiting and closes the stream.
     pub async fn close(self) {
         self.stream.close().await;
+    }
+}
+
+impl AcceptStreamsOptions {
+    /// Says how many peers are taken at once.
+    #[must_use]
+    pub fn with_max_peers(mut self, max_peers: usize) -> Self {
+        self.max_peers = max_peers;
+        self
+    }
+
+    /// Says by when a peer must be connected.
+    #[must_use]
+    pub fn with_connect_limit(mut self, connect_limit: Duration) -> Self {
+        self.connect_limit = connect_limit;
+        self
     }
 }

@@ -53,3 +53,7 @@ pub use self::shared::MediaState;
 pub use self::stream::{MediaStream, StreamTracks};
 #[cfg(feature = "webrtc")]
 pub use crate::realtime::rtp_track::TrackKind;
+/// The names of codecs, as options take them.
+pub use twinsight_media::codec::Codec;
+/// A decoded picture, as streams give it.
+pub use twinsight_media::picture::Frame;

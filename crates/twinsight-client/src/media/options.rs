@@ -34,6 +34,7 @@ impl Direction {
 ///
 /// A name alone is enough to receive video: `"default".into()`.
 #[derive(Debug, Clone)]
+#[non_exhaustive]
 pub struct MediaStreamOptions {
     /// Its name, the same on both sides. Several streams to one peer differ by it, and none is another one's
     /// plus `-…`: the official clients would take one for the other.
@@ -247,4 +248,75 @@ impl From<DialError> for MediaError {
 fn listed(kinds: &[TrackKind]) -> String {
     let names: Vec<_> = kinds.iter().map(|kind| kind.as_str()).collect();
     names.join(" and no ")
+}
+
+impl From<Option<&str>> for MediaStreamOptions {
+    fn from(name: Option<&str>) -> Self {
+        name.map_or_else(Self::default, Self::from)
+    }
+}
+
+impl MediaStreamOptions {
+    /// Says which way media goes.
+    #[must_use]
+    pub fn with_direction(mut self, direction: Direction) -> Self {
+        self.direction = direction;
+        self
+    }
+
+    /// Says what is sent.
+    #[must_use]
+    pub fn with_tracks(mut self, tracks: Vec<LocalTrack>) -> Self {
+        self.tracks = tracks;
+        self
+    }
+
+    /// Says which kinds are received.
+    #[must_use]
+    pub fn with_kinds(mut self, kinds: Vec<TrackKind>) -> Self {
+        self.kinds = kinds;
+        self
+    }
+
+    /// Says which video codecs are taken, the preferred first.
+    #[must_use]
+    pub fn with_codecs(mut self, codecs: Vec<Codec>) -> Self {
+        self.codecs = codecs;
+        self
+    }
+
+    /// Says which client the other side has.
+    #[must_use]
+    pub fn with_dialect(mut self, dialect: Dialect) -> Self {
+        self.dialect = dialect;
+        self
+    }
+
+    /// Takes offers too that are signed with the own twin.
+    #[must_use]
+    pub fn with_allow_unsigned(mut self, allow_unsigned: bool) -> Self {
+        self.allow_unsigned = allow_unsigned;
+        self
+    }
+
+    /// Says how connections find their way.
+    #[must_use]
+    pub fn with_ice(mut self, ice: IceSettings) -> Self {
+        self.ice = Some(ice);
+        self
+    }
+
+    /// Says how long the first connection may take.
+    #[must_use]
+    pub fn with_connect_limit(mut self, connect_limit: Duration) -> Self {
+        self.connect_limit = connect_limit;
+        self
+    }
+
+    /// Logs the path of every connection.
+    #[must_use]
+    pub fn with_verbose(mut self, verbose: bool) -> Self {
+        self.verbose = verbose;
+        self
+    }
 }

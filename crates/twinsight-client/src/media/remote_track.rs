@@ -1,15 +1,19 @@
 //! A track of the other side: packets come in from the tap, readers get them as they are.
 
 use std::fmt;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Instant;
 
 use bytes::Bytes;
+use futures_util::{FutureExt, Stream};
 use parking_lot::Mutex;
 use tokio::sync::broadcast;
 
 use crate::realtime::negotiation::Attempt;
 use crate::realtime::rtp_track::TrackKind;
+use crate::wakeup::{Wakeup, broadcast_arrival};
 use twinsight_media::rtp::RtpPacket;
 
 /// Packets that wait for one reader; the oldest are left out beyond it.
@@ -64,7 +68,8 @@ struct Inner {
 /// The packets of a track, in the order in which they arrive.
 pub struct TrackPackets {
     packets: Option<broadcast::Receiver<MediaPacket>>,
-    lost: u64,
+    missed: u64,
+    wakeup: Wakeup,
 }
 
 impl RemoteTrack {
@@ -115,7 +120,11 @@ impl RemoteTrack {
             let packets = self.inner.packets.lock();
             packets.as_ref().map(broadcast::Sender::subscribe)
         });
-        TrackPackets { packets, lost: 0 }
+        TrackPackets {
+            packets,
+            missed: 0,
+            wakeup: Wakeup::default(),
+        }
     }
 
     pub(super) fn is_same(&self, other: &Self) -> bool {
@@ -153,22 +162,83 @@ impl TrackPackets {
         loop {
             match self.packets.as_mut()?.recv().await {
                 Ok(packet) => return Some(packet),
-                Err(broadcast::error::RecvError::Lagged(lost)) => self.lost += lost,
+                Err(broadcast::error::RecvError::Lagged(count)) => self.missed += count,
                 Err(broadcast::error::RecvError::Closed) => return None,
             }
         }
     }
 
-    /// Packets that were left out because they were not taken in time.
-    pub fn lost(&self) -> u64 {
-        self.lost
+    fn poll_waiting(&mut self) -> Poll<Option<MediaPacket>> {
+        let Some(packets) = &mut self.packets else {
+            return Poll::Ready(None);
+        };
+        loop {
+            match packets.try_recv() {
+                Ok(packet) => return Poll::Ready(Some(packet)),
+                Err(broadcast::error::TryRecvError::Lagged(count)) => self.missed += count,
+                Err(broadcast::error::TryRecvError::Empty) => return Poll::Pending,
+                Err(broadcast::error::TryRecvError::Closed) => return Poll::Ready(None),
+            }
+        }
+    }
+
+    /// Packets that were lost because they were not taken in time.
+    pub fn missed(&self) -> u64 {
+        self.missed
+    }
+}
+
+impl Stream for TrackPackets {
+    type Item = MediaPacket;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<MediaPacket>> {
+        let mut wakeup = std::mem::take(&mut self.wakeup);
+        let arrival = |packets: &Self| match &packets.packets {
+            Some(packets) => broadcast_arrival(packets),
+            None => std::future::ready(()).boxed(),
+        };
+        let polled = wakeup.poll(&mut *self, Self::poll_waiting, arrival, context);
+        self.wakeup = wakeup;
+        polled
     }
 }
 
 impl fmt::Debug for TrackPackets {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("TrackPackets")
-            .field("lost", &self.lost)
+            .field("missed", &self.missed)
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::StreamExt;
+
+    use super::*;
+
+    fn packet(sequence: u16) -> MediaPacket {
+        MediaPacket {
+            payload: Bytes::new(),
+            rtp_timestamp: Default::default(),
+            sequence,
+            marker: false,
+            received_at: Instant::now(),
+        }
+    }
+
+    #[tokio::test]
+    async fn packets_are_a_stream_that_counts_what_it_missed() {
+        let track = RemoteTrack::new(TrackKind::Audio, Attempt(1), Default::default());
+        let sent = u16::try_from(PACKETS).unwrap() + 3;
+        for sequence in 0..sent {
+            track.give(packet(sequence));
+        }
+        let mut packets = track.packets();
+        assert_eq!(packets.next().await.unwrap().sequence, 3);
+        assert_eq!(packets.missed(), 3);
+        track.end();
+        let rest: Vec<u16> = packets.map(|packet| packet.sequence).collect().await;
+        assert_eq!(rest, (4..sent).collect::<Vec<_>>());
     }
 }

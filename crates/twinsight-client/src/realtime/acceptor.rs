@@ -20,9 +20,8 @@ use super::pending_candidates::PendingCandidates;
 use super::signal::{ChannelKind, Signal, SignalEnvelope, SignalNames};
 use super::warnings::allowed;
 use crate::dialect::Dialect;
-use crate::hub::client::{HubClient, HubStatus, MessageReceiver};
 use crate::hub::message::TwinMessage;
-use crate::hub::{HubError, Instance};
+use crate::hub::{HubClient, HubError, HubStatus, Instance, MessageReceiver};
 use crate::telemetry::{Malformed, SignalRefusal};
 
 /// Signals of all peers of an acceptor that wait to be sorted.
@@ -208,9 +207,7 @@ impl AcceptorTask {
             let counts = &self.counts;
             counts.peers.store(self.peers.len(), Ordering::Relaxed);
             // A full mailbox has a next message, after which this is up to date.
-            counts
-                .overflowed
-                .store(mailbox.dropped(), Ordering::Relaxed);
+            counts.overflowed.store(mailbox.missed(), Ordering::Relaxed);
         }
     }
 

@@ -21,6 +21,7 @@ use crate::hub::Instance;
 
 /// Whom an acceptor takes, and how many at once.
 #[derive(Debug, Clone)]
+#[non_exhaustive]
 pub struct AcceptOptions {
     /// The channel; its `allow_unsigned` means nothing here, since anybody is taken.
     pub channel: DataChannelOptions,
@@ -75,10 +76,7 @@ impl Instance {
     /// # async fn example(client: twinsight_client::hub::HubClient) -> Result<(), Box<dyn std::error::Error>> {
     /// use std::time::Duration;
     /// use twinsight_client::realtime::DataChannelOptions;
-    /// let options = DataChannelOptions {
-    ///     connect_limit: Duration::from_secs(60),
-    ///     ..DataChannelOptions::from("control")
-    /// };
+    /// let options = DataChannelOptions::from("control").with_connect_limit(Duration::from_secs(60));
     /// let channel = client.instance().get_data_channel("robot-1", options).await?;
     /// channel.send("hello").await?;
     /// # Ok(())
@@ -270,5 +268,35 @@ fn label(dialect: Dialect, name: &str, target: &str) -> String {
     match dialect {
         Dialect::Current => format!("dc-{name}-{target}"),
         Dialect::Legacy => format!("channel-{target}"),
+    }
+}
+impl From<Option<&str>> for AcceptOptions {
+    fn from(name: Option<&str>) -> Self {
+        DataChannelOptions::from(name).into()
+    }
+}
+
+impl From<DataChannelOptions> for AcceptOptions {
+    fn from(channel: DataChannelOptions) -> Self {
+        Self {
+            channel,
+            ..Self::default()
+        }
+    }
+}
+
+impl AcceptOptions {
+    /// Says how many peers are taken at once.
+    #[must_use]
+    pub fn with_max_peers(mut self, max_peers: usize) -> Self {
+        self.max_peers = max_peers;
+        self
+    }
+
+    /// Says by when a peer must have opened its channel.
+    #[must_use]
+    pub fn with_open_limit(mut self, open_limit: Duration) -> Self {
+        self.open_limit = open_limit;
+        self
     }
 }

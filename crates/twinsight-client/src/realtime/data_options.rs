@@ -10,8 +10,11 @@ use crate::hub::HubError;
 
 /// How a data channel is called and connected.
 ///
+/// A name alone is enough, `"control"`, and `None` is the name `default`, as in the official clients.
+///
 /// A name alone is enough: `"control".into()`.
 #[derive(Debug, Clone)]
+#[non_exhaustive]
 pub struct DataChannelOptions {
     /// Its name, the same on both sides. Several channels to one peer differ by it.
     pub name: String,
@@ -145,5 +148,62 @@ impl From<DialError> for ChannelError {
                 reason,
             },
         }
+    }
+}
+
+impl From<Option<&str>> for DataChannelOptions {
+    fn from(name: Option<&str>) -> Self {
+        name.map_or_else(Self::default, Self::from)
+    }
+}
+
+impl DataChannelOptions {
+    /// The same under another name.
+    #[must_use]
+    pub fn named(mut self, name: impl Into<String>) -> Self {
+        self.name = name.into();
+        self
+    }
+
+    /// Says which client the other side has.
+    #[must_use]
+    pub fn with_dialect(mut self, dialect: Dialect) -> Self {
+        self.dialect = dialect;
+        self
+    }
+
+    /// Takes offers too that are signed with the own twin.
+    #[must_use]
+    pub fn with_allow_unsigned(mut self, allow_unsigned: bool) -> Self {
+        self.allow_unsigned = allow_unsigned;
+        self
+    }
+
+    /// Says how connections find their way.
+    #[must_use]
+    pub fn with_ice(mut self, ice: IceSettings) -> Self {
+        self.ice = Some(ice);
+        self
+    }
+
+    /// Says how long the first connection may take.
+    #[must_use]
+    pub fn with_connect_limit(mut self, connect_limit: Duration) -> Self {
+        self.connect_limit = connect_limit;
+        self
+    }
+
+    /// Says how many bytes may be on their way.
+    #[must_use]
+    pub fn with_high_water_bytes(mut self, high_water_bytes: usize) -> Self {
+        self.high_water_bytes = high_water_bytes;
+        self
+    }
+
+    /// Logs the path of every connection.
+    #[must_use]
+    pub fn with_verbose(mut self, verbose: bool) -> Self {
+        self.verbose = verbose;
+        self
     }
 }

@@ -29,9 +29,9 @@ use super::socket::{says_out_of_files, why_unbound};
 use super::source_filter::SourceFilter;
 use super::warnings::allowed;
 use crate::dialect::Dialect;
-use crate::hub::client::{HubClient, HubStatus, MessageReceiver};
 use crate::hub::connection_events::{ConnectionChange, ConnectionEvent, ConnectionType};
 use crate::hub::message::TwinMessage;
+use crate::hub::{HubClient, HubStatus, MessageReceiver};
 use crate::rate_limit::{RATE_LIMIT, RateLimit};
 use crate::telemetry::{Malformed, SignalRefusal};
 

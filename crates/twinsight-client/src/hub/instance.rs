@@ -3,18 +3,23 @@
 
 use std::sync::Arc;
 
+use serde::Serialize;
 use serde_json::{Map, Value, json};
-use tokio::sync::oneshot;
 
-use super::client::{HubClient, HubError, MessageReceiver, TwinUpdates, WeakHubClient};
-use super::handlers::{HandlerId, call};
-use super::message::{Twin, TwinMessage};
+use super::action::ActionResult;
+use super::client::{HubClient, WeakHubClient};
+use super::error::{HubError, to_json};
+use super::event::{EventReceiver, TwinEvent, bare_type};
+use super::handlers::{HandlerId, call, until};
+use super::message::Twin;
 use super::peripheral::Ownership;
+use super::property_updates::{PropertyUpdates, Side};
 
 /// Events and updates that wait for one handler.
 const HANDLER_QUEUE: usize = 64;
 
-/// A twin to speak as.
+/// A twin to speak as: the own one ([`HubClient::instance`]) or a peripheral ([`HubClient::peripheral_instance`]). Clones
+/// are cheap and keep the client alive.
 #[derive(Debug, Clone)]
 pub struct Instance {
     client: HubClient,
@@ -30,7 +35,7 @@ enum Identity {
     Peripheral(Arc<Ownership>),
 }
 
-/// A twin to speak to.
+/// A twin to speak to, as an [`Instance`]: [`Instance::to`].
 #[derive(Debug, Clone)]
 pub struct Target {
     instance: Instance,
@@ -39,69 +44,9 @@ pub struct Target {
 
 /// An instance that does not keep its client alive.
 #[derive(Debug, Clone)]
-struct WeakInstance {
+pub(super) struct WeakInstance {
     client: WeakHubClient,
     identity: Identity,
-}
-
-/// Events of one type in a twin's room, in order, bounded.
-#[derive(Debug)]
-pub struct EventReceiver {
-    instance: WeakInstance,
-    messages: MessageReceiver,
-}
-
-/// An event, or an action if it can be answered.
-#[derive(Debug)]
-pub struct TwinEvent {
-    /// What it carries, without the `requestId`.
-    pub data: Value,
-    /// Who says it sent it.
-    pub source_twin_id: String,
-    /// The sender's device, often empty.
-    pub source_device_id: String,
-    instance: Instance,
-    request_id: Option<String>,
-}
-
-/// How an action went.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ActionStatus {
-    /// Done.
-    Success,
-    /// Done, with reservations.
-    Warning,
-    /// Not done.
-    Error,
-}
-
-/// The answer to an action.
-#[derive(Debug, Clone, PartialEq)]
-pub struct ActionResult {
-    /// How it went.
-    pub status: ActionStatus,
-    /// In words.
-    pub message: String,
-    /// What it gave.
-    pub data: Option<Value>,
-}
-
-/// One side of a twin's properties, each time it changes.
-#[derive(Debug)]
-pub struct PropertyUpdates {
-    instance: WeakInstance,
-    updates: TwinUpdates,
-    side: Side,
-    last: Option<Map<String, Value>>,
-}
-
-/// A side of a twin's properties.
-#[derive(Debug, Clone, Copy)]
-enum Side {
-    /// What its operator wants.
-    Desired,
-    /// What the twin says.
-    Reported,
 }
 
 impl Instance {
@@ -170,9 +115,26 @@ impl Instance {
     /// # }
     /// ```
     ///
+    /// The payload is whatever serde writes as a JSON object: a struct, a map, a `serde_json::Value`.
+    ///
+    /// ```no_run
+    /// # use twinsight_client::hub::{HubError, Instance};
+    /// #[derive(serde::Serialize)]
+    /// struct Opened {
+    ///     door: u32,
+    /// }
+    ///
+    /// # async fn example(instance: Instance) -> Result<(), HubError> {
+    /// instance.emit("opened", Opened { door: 1 }).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
-    /// If the payload is no object with a field in it, or as [`HubClient::send`].
-    pub async fn emit(&self, event_type: &str, payload: Value) -> Result<(), HubError> {
+    /// [`HubError::Payload`] if the payload is no object with a field in it, [`HubError::NotJson`] if it is no JSON,
+    /// or as [`HubClient::send`].
+    pub async fn emit(&self, event_type: &str, payload: impl Serialize) -> Result<(), HubError> {
+        let payload = to_json(payload)?;
         self.send(&self.twin_id(), event_type, payload).await
     }
 
@@ -240,7 +202,7 @@ impl Instance {
     }
 
     /// The events of a type in this twin's room, `capacity` of them waiting at most: one that comes
-    /// when all places are taken is dropped and counted.
+    /// when all places are taken is lost, and counted as missed.
     ///
     /// ```no_run
     /// # async fn example(instance: twinsight_client::hub::Instance) -> Result<(), Box<dyn std::error::Error>> {
@@ -267,25 +229,25 @@ impl Instance {
             };
             in_room && bare_type(message) == Some(event_type.as_str())
         });
-        EventReceiver {
-            instance: self.downgrade(),
-            messages,
-        }
+        EventReceiver::new(self.downgrade(), messages)
     }
 
     /// Reports properties of this twin; the twin as it is then, if the hub tells it.
     ///
     /// ```no_run
     /// # async fn example(instance: twinsight_client::hub::Instance) -> Result<(), Box<dyn std::error::Error>> {
-    /// let properties = serde_json::json!({ "version": "1.2" });
-    /// instance.update_reported(properties.as_object().cloned().unwrap_or_default()).await?;
+    /// instance.update_reported(serde_json::json!({ "version": "1.2" })).await?;
     /// # Ok(())
     /// # }
     /// ```
+    ///
+    /// # Errors
+    /// [`HubError::Payload`] if the properties are no JSON object, or as [`HubClient::call`].
     pub async fn update_reported(
         &self,
-        properties: Map<String, Value>,
+        properties: impl Serialize,
     ) -> Result<Option<Twin>, HubError> {
+        let properties = to_properties(properties)?;
         let twin_type = match &self.identity {
             Identity::Own => self.client.shared.own_twin_type(),
             Identity::Peripheral(_) => None,
@@ -366,18 +328,13 @@ impl Instance {
         self.property_updates(Side::Desired)
     }
 
-    /// The reported properties, each time they change; the first update counts as a change.
+    /// The reported properties, each time they change; the first update after this call counts as a change.
     pub fn reported_updates(&self) -> PropertyUpdates {
         self.property_updates(Side::Reported)
     }
 
     fn property_updates(&self, side: Side) -> PropertyUpdates {
-        PropertyUpdates {
-            instance: self.downgrade(),
-            updates: self.client.twin_updates(),
-            side,
-            last: None,
-        }
+        PropertyUpdates::new(self.downgrade(), self.client.twin_updates(), side)
     }
 
     fn on_update<F, R>(&self, mut updates: PropertyUpdates, mut handler: F) -> HandlerId
@@ -411,7 +368,12 @@ impl Instance {
         }
     }
 
-    async fn send(&self, target: &str, event_type: &str, payload: Value) -> Result<(), HubError> {
+    pub(super) async fn send(
+        &self,
+        target: &str,
+        event_type: &str,
+        payload: Value,
+    ) -> Result<(), HubError> {
         if payload.as_object().is_none_or(Map::is_empty) {
             return Err(HubError::Payload);
         }
@@ -433,11 +395,12 @@ impl Instance {
 }
 
 impl Target {
-    /// Sends an event to the twin.
+    /// Sends an event into the twin's room. The payload is as that of [`Instance::emit`].
     ///
     /// # Errors
     /// As [`Instance::emit`].
-    pub async fn emit(&self, event_type: &str, payload: Value) -> Result<(), HubError> {
+    pub async fn emit(&self, event_type: &str, payload: impl Serialize) -> Result<(), HubError> {
+        let payload = to_json(payload)?;
         self.instance.send(&self.twin_id, event_type, payload).await
     }
 
@@ -451,14 +414,17 @@ impl Target {
     /// # }
     /// ```
     ///
+    /// The payload is whatever serde writes as a JSON object, or `()` for none.
+    ///
     /// # Errors
-    /// If the payload is neither an object nor null, nobody answers, or as [`HubClient::send`].
+    /// [`HubError::Payload`] if the payload is neither an object nor null, [`HubError::Expired`] if nobody answers, or as
+    /// [`HubClient::send`].
     pub async fn request(
         &self,
         event_type: &str,
-        payload: Value,
+        payload: impl Serialize,
     ) -> Result<ActionResult, HubError> {
-        let mut fields = match payload {
+        let mut fields = match to_json(payload)? {
             Value::Object(fields) => fields,
             Value::Null => Map::new(),
             _ => return Err(HubError::Payload),
@@ -480,135 +446,8 @@ impl Target {
     }
 }
 
-impl EventReceiver {
-    /// The next event; `None` once the client is closed.
-    pub async fn recv(&mut self) -> Option<TwinEvent> {
-        let message = self.messages.recv().await?;
-        let instance = self.instance.upgrade()?;
-        let mut data = match message.data {
-            Value::Object(mut fields) => fields.remove("data").unwrap_or(Value::Null),
-            other => other,
-        };
-        let request_id = match data.as_object_mut().and_then(|f| f.remove("requestId")) {
-            Some(Value::String(id)) if !message.source_twin_id.is_empty() => Some(id),
-            _ => None,
-        };
-        Some(TwinEvent {
-            data,
-            source_twin_id: message.source_twin_id,
-            source_device_id: message.source_device_id,
-            instance,
-            request_id,
-        })
-    }
-
-    /// Events that found all places taken.
-    pub fn dropped(&self) -> u64 {
-        self.messages.dropped()
-    }
-}
-
-impl TwinEvent {
-    /// True for an action, whose sender awaits an answer.
-    pub fn is_request(&self) -> bool {
-        self.request_id.is_some()
-    }
-
-    /// Answers an action; nothing for an event.
-    pub async fn respond(&self, result: ActionResult) -> Result<(), HubError> {
-        let Some(id) = &self.request_id else {
-            return Ok(());
-        };
-        let mut payload = json!({
-            "status": result.status.as_str(),
-            "message": result.message,
-            "requestId": id,
-        });
-        if let Some(data) = result.data {
-            payload["data"] = data;
-        }
-        self.instance
-            .send(&self.source_twin_id, "response", payload)
-            .await
-    }
-}
-
-impl ActionStatus {
-    /// As it is written.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Success => "success",
-            Self::Warning => "warning",
-            Self::Error => "error",
-        }
-    }
-}
-
-impl ActionResult {
-    /// Done.
-    pub fn success(message: impl Into<String>, data: Option<Value>) -> Self {
-        Self {
-            status: ActionStatus::Success,
-            message: message.into(),
-            data,
-        }
-    }
-
-    /// Not done.
-    pub fn error(message: impl Into<String>) -> Self {
-        Self {
-            status: ActionStatus::Error,
-            message: message.into(),
-            data: None,
-        }
-    }
-
-    /// Reads a response and the id of the request that it answers. No status means success, an
-    /// unknown one an error.
-    pub(super) fn of_response(message: &TwinMessage) -> Option<(&str, Self)> {
-        if bare_type(message) != Some("response") {
-            return None;
-        }
-        let fields = message.data.get("data")?;
-        let id = fields.get("requestId")?.as_str()?;
-        let status = match fields.get("status").map(Value::as_str) {
-            None | Some(Some("success")) => ActionStatus::Success,
-            Some(Some("warning")) => ActionStatus::Warning,
-            Some(_) => ActionStatus::Error,
-        };
-        let text = fields.get("message").and_then(Value::as_str);
-        let data = fields.get("data").filter(|data| !data.is_null());
-        let result = Self {
-            status,
-            message: text.unwrap_or_default().to_owned(),
-            data: data.cloned(),
-        };
-        Some((id, result))
-    }
-}
-
-impl PropertyUpdates {
-    /// The properties after their next change; `None` once the client is gone.
-    pub async fn recv(&mut self) -> Option<Map<String, Value>> {
-        loop {
-            let update = self.updates.recv().await?;
-            if update.twin_id != self.instance.upgrade()?.twin_id() {
-                continue;
-            }
-            let properties = match self.side {
-                Side::Desired => update.twin.properties.desired,
-                Side::Reported => update.twin.properties.reported,
-            };
-            if self.last.as_ref() != Some(&properties) {
-                self.last = Some(properties.clone());
-                return Some(properties);
-            }
-        }
-    }
-}
-
 impl WeakInstance {
-    fn upgrade(&self) -> Option<Instance> {
+    pub(super) fn upgrade(&self) -> Option<Instance> {
         Some(Instance {
             client: self.client.upgrade()?,
             identity: self.identity.clone(),
@@ -616,95 +455,10 @@ impl WeakInstance {
     }
 }
 
-/// What `work` gives, unless the handler is taken off before.
-pub(super) async fn until<T>(
-    stopped: &mut oneshot::Receiver<()>,
-    work: impl Future<Output = Option<T>>,
-) -> Option<T> {
-    tokio::select! {
-        biased;
-        _ = stopped => None,
-        item = work => item,
-    }
-}
-
-/// The type of a message without the prefix that tells the kind of its sender.
-fn bare_type(message: &TwinMessage) -> Option<&str> {
-    let full = message.message_type()?;
-    if let Some(bare) = full.strip_prefix("edgeInstance:") {
-        return Some(bare);
-    }
-    let Some(rest) = full.strip_prefix("peripheralInstance:") else {
-        return Some(full);
-    };
-    // An id may hold colons: the inner source says where it ends.
-    let by_source = message
-        .data
-        .get("sourceTwinId")
-        .and_then(Value::as_str)
-        .filter(|id| !id.is_empty())
-        .and_then(|id| rest.strip_prefix(id)?.strip_prefix(':'));
-    match (by_source, rest.split_once(':')) {
-        (Some(bare), _) => Some(bare),
-        (None, Some((id, bare))) if !id.is_empty() => Some(bare),
-        _ => Some(full),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn message(data: Value) -> TwinMessage {
-        TwinMessage {
-            twin_id: "room".into(),
-            source_twin_id: "sender".into(),
-            source_device_id: String::new(),
-            data,
-        }
-    }
-
-    #[test]
-    fn the_prefix_of_the_sender_is_stripped_once() {
-        let bare = |full: &str, source: &str| {
-            let message = message(json!({ "type": full, "sourceTwinId": source }));
-            bare_type(&message).map(str::to_owned)
-        };
-        assert_eq!(bare("edgeInstance:seen", "").unwrap(), "seen");
-        assert_eq!(
-            bare("edgeInstance:edgeInstance:x", "").unwrap(),
-            "edgeInstance:x"
-        );
-        assert_eq!(bare("peripheralInstance:p1:seen", "p1").unwrap(), "seen");
-        assert_eq!(bare("peripheralInstance:p1:a:b", "other").unwrap(), "a:b");
-        assert_eq!(bare("peripheralInstance:p:1:seen", "p:1").unwrap(), "seen");
-        assert_eq!(
-            bare("peripheralInstance::x", "").unwrap(),
-            "peripheralInstance::x"
-        );
-        assert_eq!(bare("plain", "").unwrap(), "plain");
-        assert_eq!(bare_type(&message(json!([1]))), None);
-    }
-
-    #[test]
-    fn responses_are_read_leniently() {
-        let read = |data| {
-            let message = message(json!({ "type": "edgeInstance:response", "data": data }));
-            ActionResult::of_response(&message).map(|(id, result)| (id.to_owned(), result))
-        };
-        let (id, result) = read(json!({"requestId": "7", "data": {"a": 1}})).unwrap();
-        assert_eq!((id.as_str(), result.status), ("7", ActionStatus::Success));
-        assert_eq!(result.data, Some(json!({"a": 1})));
-        let status = |status: Value| {
-            read(json!({"requestId": "7", "status": status}))
-                .unwrap()
-                .1
-                .status
-        };
-        assert_eq!(status(json!("warning")), ActionStatus::Warning);
-        assert_eq!(status(json!("error")), ActionStatus::Error);
-        assert_eq!(status(json!("?")), ActionStatus::Error);
-        assert_eq!(read(json!({"status": "success"})), None);
-        assert_eq!(read(json!("text")), None);
+/// Properties as a JSON object.
+pub(super) fn to_properties(properties: impl Serialize) -> Result<Map<String, Value>, HubError> {
+    match to_json(properties)? {
+        Value::Object(properties) => Ok(properties),
+        _ => Err(HubError::Payload),
     }
 }

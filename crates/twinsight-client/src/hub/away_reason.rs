@@ -1,0 +1,69 @@
+//! Why a connection to the hub ended, and what its operator can do about it.
+
+use std::time::Duration;
+
+/// Why a connection ended. Every one of these leads to another attempt.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum AwayReason {
+    /// The socket could not be opened, or broke.
+    #[error("the connection failed: {0}")]
+    Socket(String),
+    /// The hub closed the socket.
+    #[error("the hub closed the connection")]
+    Closed,
+    /// The hub left the namespace (packet `41`).
+    #[error("the hub disconnected this client")]
+    Disconnected,
+    /// The hub was silent for longer than its ping interval and time-out.
+    #[error("the hub was silent for {0:?}")]
+    PingTimeout(Duration),
+    /// The connection was not granted in time.
+    #[error("the hub did not grant the connection within {0:?}")]
+    ConnectTimeout(Duration),
+    /// The hub did not answer a step of joining.
+    #[error("the hub did not answer `{0}` in time")]
+    NoAnswer(&'static str),
+    /// The hub answered a step of joining with an error.
+    #[error("the hub answered `{step}` with `{message}`")]
+    Rejected {
+        /// The method.
+        step: &'static str,
+        /// The hub's words.
+        message: String,
+    },
+    /// The credentials were refused. That is believed once it was said for a minute.
+    #[error(
+        "the hub refused the device id and access key ({0}): they are tried for a minute, and another key as soon as its file holds one"
+    )]
+    KeyRefused(String),
+    /// The socket takes no more data.
+    #[error("the hub does not take what is sent to it")]
+    Stuck,
+    /// This client was closed.
+    #[error("the client was closed")]
+    ClosedHere,
+}
+
+impl AwayReason {
+    /// What an operator can do about it.
+    pub fn remedy(&self) -> &'static str {
+        match self {
+            // As `explain_io` begins.
+            Self::Socket(what) if what.starts_with("too many open files") => {
+                "raise the limit of open files: it is no fault of the hub"
+            }
+            Self::Socket(_) => {
+                "see that the hub runs and that its address, the way there and its certificate are right"
+            }
+            Self::Closed | Self::Disconnected | Self::PingTimeout(_) | Self::Stuck => {
+                "see what the hub logs, and look at proxies that end long connections"
+            }
+            Self::ConnectTimeout(_) | Self::NoAnswer(_) => {
+                "restart the hub if it hangs, or correct the address"
+            }
+            Self::Rejected { .. } => "see that the hub knows this device or twin, and what it logs",
+            Self::KeyRefused(_) => "check the device id and its access key",
+            Self::ClosedHere => "",
+        }
+    }
+}
