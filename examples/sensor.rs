@@ -23,7 +23,7 @@ async fn main() -> Result<()> {
     let client = HubClient::connect(HubOptions::from_env()?).await?;
     let options = AcceptOptions {
         channel: DataChannelOptions {
-            // A second of readings, no more, may be on its way.
+            // At most a second of readings may be on its way.
             high_water_bytes: 16 * 1024,
             ..DataChannelOptions::from("readings")
         },
