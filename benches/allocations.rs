@@ -1,6 +1,6 @@
-//! What a frame allocates between its packets and the tensor, in steady state: a table of the Rust allocations
-//! of frames, keyframes apart. What the decoders' C allocates does not pass Rust's allocator and is not seen.
-//! `cargo bench --bench allocations --no-default-features --features openh264,vp8`
+//! Counts what a frame allocates between its packets and the tensor, in steady state, and prints a table with keyframes and other
+//! frames apart. Memory that the decoders' C code allocates does not come from Rust's allocator and is not counted.
+//! `cargo bench --bench allocations --features vp8`
 #![expect(
     unsafe_code,
     reason = "an allocator that counts has to implement an unsafe trait"
@@ -28,17 +28,17 @@ use twinsight_media::decode::path::{DecodeConfig, ReceivePath};
 use twinsight_media::picture::PictureSize;
 use twinsight_media::rtp::Arrival;
 
-/// Frames before counting begins: three keyframe intervals.
+/// Counting begins after this many frames: three keyframe intervals.
 const WARM_UP: usize = 60;
-/// Frames that are counted: ten keyframe intervals.
+/// This many frames are counted: ten keyframe intervals.
 const FRAMES: usize = 200;
-/// Frames from one keyframe to the next in every recording.
+/// Every recording has a keyframe each this many frames.
 const KEYFRAME_INTERVAL: usize = 20;
 
 static ALLOCATIONS: AtomicU64 = AtomicU64::new(0);
 static ALLOCATED_BYTES: AtomicU64 = AtomicU64::new(0);
 
-/// The system's allocator, with a count.
+/// The system's allocator, which counts its calls.
 struct Counting;
 
 // SAFETY: every call goes to the system's allocator as it came; counting touches two atomics.
@@ -51,7 +51,7 @@ unsafe impl GlobalAlloc for Counting {
 
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
         count(layout.size());
-        // SAFETY: as above.
+        // SAFETY: the caller's promise about `layout` is passed on.
         unsafe { System.alloc_zeroed(layout) }
     }
 
@@ -62,7 +62,7 @@ unsafe impl GlobalAlloc for Counting {
     }
 
     unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
-        // SAFETY: as above.
+        // SAFETY: `block` came from here with `layout`, so from the system's allocator.
         unsafe { System.dealloc(block, layout) }
     }
 }
@@ -75,7 +75,7 @@ fn count(bytes: usize) {
     ALLOCATED_BYTES.fetch_add(bytes as u64, Ordering::Relaxed);
 }
 
-/// Allocations so far, and their bytes.
+/// A number of allocations, and of their bytes.
 #[derive(Debug, Clone, Copy, Default)]
 struct Count {
     allocations: u64,
@@ -83,7 +83,7 @@ struct Count {
 }
 
 impl Count {
-    /// Counts what `work` allocates.
+    /// Runs `work` and adds what it allocates.
     fn of<T>(&mut self, work: impl FnOnce() -> T) -> T {
         let read = || [&ALLOCATIONS, &ALLOCATED_BYTES].map(|sum| sum.load(Ordering::Relaxed));
         let before = read();
@@ -95,7 +95,7 @@ impl Count {
     }
 }
 
-/// What each stage of a path allocated.
+/// What each stage of the path allocated.
 #[derive(Debug, Default)]
 struct Stages {
     receive: Count,
@@ -148,7 +148,7 @@ fn print_row(stream: &str, kind: &str, stages: &Stages, frames: usize) {
     println!("{stream:<24} {kind:<10} {receive:>22} {schedule:>22} {preprocess:>22}");
 }
 
-/// Plays a recording through the path; keyframes and others apart.
+/// Plays a recording through the path, and gives the counts of keyframes and of other frames.
 fn measure(name: &str, codec: Codec, decoder: DecoderKind) -> [Stages; 2] {
     let metrics = Arc::new(Metrics::new());
     let id = StreamId::new("camera", "default");

@@ -1,4 +1,5 @@
-//! What surrounds inference: picture to tensor, outputs to candidates, suppression.
+//! Measures what surrounds inference: preprocessing, reading the outputs, and non-maximum suppression.
+//! `cargo bench --bench detect`
 
 use std::hint::black_box;
 
@@ -10,7 +11,7 @@ use twinsight::preprocess::tensor::{Align, ChannelOrder, Fit};
 use twinsight::preprocess::{Picture, Preprocessor, TensorSpec};
 use twinsight_media::picture::{Color, I420, PictureSize};
 
-/// Numbers in 0..1 that look random and are the same every time.
+/// Gives pseudo-random numbers from 0 to 1, which are the same at every run.
 fn noise(count: usize) -> Vec<f32> {
     let mut state = 1u32;
     let mut next = || {
@@ -75,7 +76,7 @@ fn postprocess(c: &mut Criterion) {
     let mut scratch = Scratch::default();
     let mut group = c.benchmark_group("postprocess");
 
-    // Scores of real pictures: nearly all far below the threshold, some 200 candidates over it.
+    // As with real pictures, nearly all scores are far below the threshold, and some 200 candidates are above it.
     let mut yolo_values = noise(84 * 8400);
     for (index, value) in yolo_values.iter_mut().enumerate() {
         *value *= match index / 8400 {
@@ -111,7 +112,7 @@ fn postprocess(c: &mut Criterion) {
         );
     });
 
-    // The worst that a threshold of 0 does: every anchor is a candidate.
+    // This is the worst case of a threshold of 0, where every anchor is a candidate.
     filter.set(0.0, &[]);
     scratch.candidates.clear();
     yolo::candidates(&array, &filter, &mut scratch).expect("the shape fits");

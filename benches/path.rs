@@ -1,6 +1,6 @@
-//! The path of a frame on a recorded stream: reorder and depacketizer alone, with decoding, and all of it from
-//! packets to the text of the event, with what a model might answer in place of inference.
-//! `cargo bench --bench path --no-default-features --features openh264,vp8`
+//! Measures the path of a frame on a recorded stream: reordering and depacketizing alone, the same with decoding, and all of it from
+//! packets to the text of the event, with the output that a model might give in place of inference.
+//! `cargo bench --bench path --features vp8`
 
 mod common;
 
@@ -17,7 +17,7 @@ use twinsight_media::rtp::RtpPacket;
 use twinsight_media::rtp::reorder::Reorder;
 use twinsight_media::vp8;
 
-/// Frames of a recording that a pass takes: five keyframe intervals.
+/// One pass takes this many frames of a recording: five keyframe intervals.
 const FRAMES: usize = 100;
 
 fn units(packets: &[RtpPacket]) -> Vec<AccessUnit> {
@@ -139,7 +139,7 @@ mod whole {
 
     use crate::common::Playback;
 
-    /// Edge of the tensor of the default model, and its anchors: of strides 8, 16 and 32.
+    /// The edge of the default model's tensor, and below its anchors, which have strides of 8, 16 and 32.
     const SIDE: usize = 416;
     const ANCHORS: usize = 52 * 52 + 26 * 26 + 13 * 13;
     const CLASSES: usize = 80;
@@ -160,7 +160,7 @@ mod whole {
         sequence: u64,
     }
 
-    /// Scores far below the threshold but for five persons, each seen by four anchors.
+    /// An output whose scores are far below the threshold but for five persons, each of which four anchors see.
     fn output() -> Vec<f32> {
         let mut values = vec![0.01; (4 + CLASSES) * ANCHORS];
         for anchor in 0..20 {
@@ -226,7 +226,7 @@ mod whole {
             }
         }
 
-        /// From the first packet of a frame to the text of its event.
+        /// Runs the path from the first packet of a frame to the text of its event.
         pub(crate) fn next_event(&mut self) -> String {
             loop {
                 let now = Instant::now();

@@ -1,6 +1,6 @@
-//! The scheduler's decision with few and many cameras: a frame is picked and inferred in no time, and the
-//! camera's next one offered, so that all of them wait always.
-//! `cargo bench --bench schedule --no-default-features`
+//! Measures the scheduler's decision with few and many cameras: a frame is picked, its inference ends at once, and the camera's next
+//! frame is offered, so that a frame of every camera waits at any time.
+//! `cargo bench --bench schedule`
 
 use std::hint::black_box;
 use std::time::{Duration, Instant};
@@ -11,7 +11,7 @@ use twinsight::telemetry::metrics::Metrics;
 use twinsight_client::stream_id::StreamId;
 use twinsight_media::picture::{Color, Frame, FrameTiming, PictureSize, PlanePool};
 
-/// A node whose cameras all have a frame waiting.
+/// A scheduler with this many cameras, each of which has a frame that waits.
 fn crowd(cameras: usize, min_interval: Duration, now: Instant) -> SchedulerCore<usize> {
     let metrics = Metrics::new();
     let pool = PlanePool::new(0);
@@ -42,7 +42,7 @@ fn crowd(cameras: usize, min_interval: Duration, now: Instant) -> SchedulerCore<
 }
 
 fn pick_and_offer(criterion: &mut Criterion) {
-    // A limit that is never in the way has the sources wait for their due time all the same.
+    // With a rate limit the sources wait for their due time, even if the limit is so high that it never holds one back.
     let limits = [
         ("no limit", Duration::ZERO),
         ("rate limited", Duration::from_nanos(1)),

@@ -1,6 +1,6 @@
-//! The codecs of the hub's socket: an event of a detected frame to a frame of the WebSocket, and what the hub
-//! sends back from text to packets.
-//! `cargo bench --bench wire --no-default-features`
+//! Measures the codecs of the hub's socket: an event becomes a frame of the WebSocket, and the text that the hub sends back becomes
+//! packets.
+//! `cargo bench --bench wire`
 
 use std::hint::black_box;
 use std::sync::Arc;
@@ -18,7 +18,7 @@ use twinsight_client::hub::socket_io::{Assembler, Packet};
 use twinsight_client::stream_id::StreamId;
 use twinsight_media::picture::{FrameTiming, PictureSize};
 
-/// A frame in which a model saw so many persons.
+/// A frame in which a model found this many persons.
 fn inferred(clock: &WallClock, persons: u8) -> Inferred {
     let before = |ms| clock.instant() - Duration::from_millis(ms);
     let person = |n: u8| SeenObject {
@@ -58,7 +58,7 @@ fn inferred(clock: &WallClock, persons: u8) -> Inferred {
     }
 }
 
-/// The event as the node's twin emits it, as a frame of the WebSocket.
+/// Encodes the event that the node's twin emits as a frame of the WebSocket.
 fn encode(inferred: &Inferred, clock: &WallClock) -> String {
     let twin_id = "0d9c2f7e-3c1b-4f64-8d8e-7a6b5c4d3e2f";
     let event = inferred.event("8f1c0d2e4b6a48c0a2f4e6d8c0b2a496", 1834, clock);

@@ -1,5 +1,5 @@
-//! The physical limit of decoding: an H.264 clip through the decoder alone, in a tight loop and at a camera's pace, since
-//! work after a pause costs more. `make bench-compare` puts the node beside it.
+//! Measures the physical limit of decoding: an H.264 clip goes through the decoder alone, first in a tight loop and then at a camera's
+//! pace, since work after a pause costs more. `make bench-compare` compares the node with it.
 //!
 //! ```sh
 //! cargo run --release --example bare_decode -- media/pedestrians.h264 --fps 15
@@ -22,7 +22,7 @@ use twinsight_media::picture::PlanePool;
 
 #[derive(Parser)]
 struct Args {
-    /// H.264, a byte stream or MP4.
+    /// The clip: H.264, as a byte stream or in MP4.
     clip: PathBuf,
     #[arg(long, default_value_t = 15)]
     fps: u32,
@@ -46,7 +46,7 @@ fn main() -> Result<()> {
     Ok(())
 }
 
-/// CPU milliseconds of a frame, its copy to packed planes left out.
+/// The mean CPU time of a frame in milliseconds, without the copy to packed planes.
 fn decode(clip: &Clip, frames: usize, pause: Duration) -> Result<f64> {
     let mut decoder = Decoder::new(DecoderKind::Software, Codec::H264)?;
     let (pool, mut pictures) = (PlanePool::new(2), Vec::new());

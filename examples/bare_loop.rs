@@ -1,5 +1,5 @@
-//! The physical limit of inference: sessions of one model in a loop, with nothing around them. `make bench-compare` puts
-//! the node beside it.
+//! Measures the physical limit of inference: sessions of one model run in a loop, with nothing around them. `make bench-compare`
+//! compares the node with it.
 //!
 //! ```sh
 //! cargo run --release --example bare_loop -- models/nanodet_g_coco.onnx --sessions 2 --threads 1
@@ -59,7 +59,7 @@ fn main() -> Result<()> {
     for thread in threads {
         let joined = thread.join().map_err(|_| anyhow!("a session panicked"))?;
         let (session, of_one) = joined?;
-        // Its memory is measured at the end.
+        // The session is kept, since its memory is measured at the end.
         sessions.push(session);
         runs.extend(of_one);
     }
@@ -88,7 +88,7 @@ fn session(environment: &Environment, args: &Args) -> Result<Session> {
         .map_err(|error| anyhow!("the model cannot be loaded: {error}"))
 }
 
-/// The session, and how long each run took.
+/// Runs a session until this time, and gives it back with the time that each run took.
 fn infer_until(
     mut session: Session,
     batch: usize,
@@ -111,7 +111,7 @@ fn infer_until(
         (state >> 24) as f32
     });
     let mut runs = Vec::new();
-    // The first runs allocate.
+    // The first runs allocate memory, so they are not counted.
     for warm in (0..3).map(|_| true).chain(std::iter::repeat(false)) {
         let started = Instant::now();
         if started >= until {
@@ -132,7 +132,7 @@ fn resident_mb() -> Result<f64> {
     Ok(kib.context("the kernel does not tell the resident memory")? as f64 / 1024.0)
 }
 
-/// Processor time of all threads.
+/// The processor time that all threads have used so far.
 fn process_cpu() -> Result<Duration> {
     let time = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
     Ok(Duration::new(

@@ -21,16 +21,16 @@ use twinsight_client::hub::{ActionResult, ActionStatus, HubClient, HubOptions, I
 use twinsight_client::media::{Incoming, MediaStream};
 use twinsight_client::realtime::{DataChannel, Message};
 
-/// Of each kind the suite sends so many, and wants as many back.
+/// The suite sends this many messages of each kind, and wants as many back.
 const MESSAGES: u32 = 3;
 
 /// The suite takes about 62 s, and 15 s more for each part of it that fails.
 const LIMIT: Duration = Duration::from_secs(150);
 
-/// The suite goes on for so long after the last part began.
+/// The suite goes on for this long after its last part began.
 const LINGER: Duration = Duration::from_secs(8);
 
-/// What was not answered is said again after this.
+/// A message that was not answered is sent again after this time.
 const AGAIN: Duration = Duration::from_secs(2);
 
 const CHANNELS: [&str; 3] = ["default", "control", "data"];
@@ -51,7 +51,7 @@ enum Side {
     Responder,
 }
 
-/// What has come of each part.
+/// How far each part has come.
 #[derive(Default)]
 struct Progress {
     events: AtomicU32,
@@ -226,7 +226,7 @@ async fn initiate(instance: &Instance, peer: &str, progress: &Arc<Progress>) -> 
     Ok(())
 }
 
-/// Sends until enough has come back, whenever the channel is open.
+/// Sends while the channel is open, until enough messages have come back.
 async fn talk(channel: &DataChannel, echoes: &AtomicU32) {
     let mut number = 0;
     while echoes.load(Ordering::Relaxed) < MESSAGES && channel.opened().await.is_ok() {
@@ -238,7 +238,7 @@ async fn talk(channel: &DataChannel, echoes: &AtomicU32) {
     }
 }
 
-/// The suite's media part needs a connection, no picture.
+/// Dials or accepts a media stream. The media part of the suite needs a connection, but no picture.
 fn media(client: &HubClient, args: &Args, progress: &Arc<Progress>) -> Result<MediaStream> {
     let instance = client.instance();
     let stream = match args.role {

@@ -1,6 +1,5 @@
-//! Computer vision on a stream with a model of one's own: each frame goes through an ONNX session, and what was
-//! found is told to whoever listens to this twin. Frames that come while the model runs are left out, so that
-//! what it sees is fresh.
+//! Runs a model of your own on a stream: each frame goes through an ONNX session, and what was found is sent as an event to all who
+//! listen to this twin. Frames that come while the model runs are dropped, so that it always sees a fresh one.
 //!
 //! ```sh
 //! PHYSTACK_SIMULATOR_URL=http://127.0.0.1:55000 TWIN_ID=app-1 cargo run --release --example computer_vision -- camera-1
@@ -41,7 +40,7 @@ async fn main() -> Result<()> {
     stream.on_frame(move |frame| {
         let (session, instance, from) = (Arc::clone(&session), instance.clone(), from.clone());
         async move {
-            // Some 30 ms of work: not on a thread of the runtime.
+            // This takes some 30 ms, so it must not block a thread of the runtime.
             let age_ms = frame.received_at().elapsed().as_millis();
             let work = tokio::task::spawn_blocking(move || {
                 let mut session = session.lock();
@@ -54,7 +53,7 @@ async fn main() -> Result<()> {
                         objects.len()
                     );
                     let event = json!({ "camera": from, "objects": objects });
-                    // Without the hub an event is lost, and the next one is fresher.
+                    // If the hub is away the event is lost, which is fine, since the next one is fresher.
                     let _ = instance.emit("detections", event).await;
                 }
                 Ok(Err(error)) => println!("{error}"),
@@ -67,7 +66,7 @@ async fn main() -> Result<()> {
     Ok(())
 }
 
-/// The persons in a frame, with boxes in its pixels.
+/// Finds the persons in a frame, with boxes in its pixels.
 fn persons(session: &mut Session, frame: &Frame) -> Result<Vec<Value>> {
     let picture = imageops::resize(&frame.to_rgb_image(), SIDE, SIDE, FilterType::Triangle);
     let side = SIDE as usize;
@@ -79,7 +78,7 @@ fn persons(session: &mut Session, frame: &Frame) -> Result<Vec<Value>> {
     }
     let input = TensorRef::from_array_view(&input)?;
     let outputs = session.run(ort::inputs!["images" => input])?;
-    // Of each candidate: scores of all classes, and its box: top, left, bottom, right, from 0 to 1.
+    // Each candidate has the scores of all classes, and a box of top, left, bottom and right as shares of the picture.
     let (shape, scores) = outputs["scores"].try_extract_tensor::<f32>()?;
     let (_, boxes) = outputs["boxes"].try_extract_tensor::<f32>()?;
     let classes = usize::try_from(shape[shape.len() - 1])?;

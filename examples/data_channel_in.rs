@@ -20,7 +20,7 @@ async fn main() -> Result<()> {
     Ok(())
 }
 
-/// Registers what is to happen with one peer's messages. The handler holds the channel, so it stays open.
+/// Registers a handler for the messages of one peer. The handler holds the channel, so it stays open.
 async fn serve(channel: DataChannel) {
     println!("{} is here", channel.target_twin_id());
     let answers = channel.clone();

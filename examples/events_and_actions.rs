@@ -37,7 +37,7 @@ async fn serve(client: HubClient) -> Result<()> {
             let _ = action
                 .respond(ActionResult::success("switched", None))
                 .await;
-            // To all who listen to this twin.
+            // This goes to all who listen to this twin.
             let _ = lamp.emit("switched", json!({ "on": on })).await;
         }
     });

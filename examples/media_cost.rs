@@ -1,5 +1,5 @@
-//! What media streams cost: CPU for each frame that is sent or received, and the time from an offer to its first
-//! frame. `make bench-media` runs it beside the official clients.
+//! Measures what media streams cost: the CPU time of each frame that is sent or received, and the time from an offer to its first
+//! frame. `make bench-media` compares the official clients with it.
 //!
 //! ```sh
 //! cargo run --release --example media_cost -- --twin sender send --clip clip.h264 --fps 30
@@ -39,10 +39,10 @@ struct Args {
 enum Role {
     /// Sends to whoever dials, until it is stopped; then says what a frame cost.
     Send {
-        /// Access units as they are.
+        /// Send the access units of this clip as they are.
         #[arg(long)]
         clip: Option<PathBuf>,
-        /// The test pattern, encoded.
+        /// Encode and send the test pattern in this size.
         #[arg(long, value_parser = size_of)]
         pattern: Option<PictureSize>,
         #[arg(long, default_value_t = 30.0)]
@@ -153,7 +153,7 @@ async fn send(
     Ok(())
 }
 
-/// Plays, and says every 5 s with somebody looking on what a frame cost.
+/// Plays the stream. While there is a viewer, it prints what a frame cost every 5 s.
 fn play(
     mut source: Box<dyn FnMut(u32) -> Result<()> + Send>,
     track: &LocalTrack,
@@ -241,7 +241,7 @@ async fn receive(
     Ok(())
 }
 
-/// Processor time of all threads of this process so far.
+/// The processor time that all threads have used so far.
 fn cpu() -> Result<Duration> {
     let time = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
     Ok(Duration::new(

@@ -20,7 +20,7 @@ async fn main() -> Result<()> {
         MediaStreamOptions::default().with_kinds(vec![TrackKind::Video, TrackKind::Audio]);
     let stream = client.instance().get_media_stream(&camera, options).await?;
 
-    // Also called for the tracks of the next connection, if this one breaks.
+    // This is called again for the tracks of the next connection, if this one breaks.
     stream.on_track(|track| async move {
         println!("a track of {}", track.kind());
         if track.kind() == TrackKind::Audio {

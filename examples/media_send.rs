@@ -1,4 +1,4 @@
-//! Sends a moving picture and a tone's worth of silence to everybody who dials, or to one twin that it dials.
+//! Sends a moving picture and silent audio to everybody who dials, or to one twin that it dials.
 //!
 //! ```sh
 //! PHYSTACK_SIMULATOR_URL=http://127.0.0.1:55000 TWIN_ID=camera-1 cargo run --example media_send
@@ -59,7 +59,8 @@ async fn main() -> Result<()> {
     Ok(())
 }
 
-/// A square that moves from left to right, encoded once for all viewers. On a thread, as encoding takes time.
+/// Draws a square that moves from left to right, and encodes it once for all viewers. It runs on a thread of its own, since encoding
+/// takes time.
 fn draw(track: LocalTrack) -> Result<()> {
     let (width, height) = (640, 360);
     let options = EncoderOptions::new(640, 360)

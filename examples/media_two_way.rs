@@ -53,7 +53,7 @@ async fn main() -> Result<()> {
     }
 }
 
-/// Tells what the other side shows.
+/// Prints what comes from the other side.
 async fn look_at(stream: MediaStream) -> Result<()> {
     let mut frames = stream.frames();
     for _ in 0..30 {
@@ -62,7 +62,7 @@ async fn look_at(stream: MediaStream) -> Result<()> {
         let green = middle[[frame.height() / 2, frame.width() / 2, 1]];
         println!("the other side's green is {green}");
     }
-    // Until both have seen enough.
+    // By then both sides have received enough.
     tokio::time::sleep(Duration::from_secs(1)).await;
     stream.close().await;
     Ok(())

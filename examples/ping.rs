@@ -15,10 +15,10 @@ use serde_json::json;
 use twinsight_client::hub::{HubClient, HubOptions, Items};
 use twinsight_client::realtime::{DataChannel, Message};
 
-/// Round trips that are not counted, before those that are.
+/// This many round trips come first and are not counted.
 const WARM_UP: u32 = 50;
 
-/// No echo takes longer.
+/// An echo that takes longer than this is an error.
 const LIMIT: Duration = Duration::from_secs(30);
 
 #[derive(Parser)]

@@ -21,7 +21,7 @@ const PERIOD: Duration = Duration::from_millis(5);
 #[tokio::main]
 async fn main() -> Result<()> {
     let client = HubClient::connect(HubOptions::from_env()?).await?;
-    // A second of readings, no more, may be on its way.
+    // At most a second of readings may be on its way.
     let options = DataChannelOptions::from("readings").with_high_water_bytes(16 * 1024);
     let acceptor = client.instance().accept_data_channels(options, serve)?;
     println!("ready");

@@ -1,4 +1,4 @@
-//! What several benches share: recorded streams.
+//! Recorded streams, which several benches play.
 #![allow(
     dead_code,
     reason = "each bench is a program of its own and uses a part of it"
@@ -11,10 +11,10 @@ use bytes::Bytes;
 use twinsight_media::codec::Codec;
 use twinsight_media::rtp::RtpPacket;
 
-/// Time between two frames of a recording, at 90 kHz.
+/// The time between two frames of a recording, in ticks of 90 kHz.
 const TICKS: u32 = 9000;
 
-/// The packets of a recording, all with the time of arrival `at`.
+/// Loads the packets of a recording, all with the time of arrival `at`.
 pub(crate) fn load(name: &str, codec: Codec, at: Instant) -> Vec<RtpPacket> {
     let file = format!("tests/data/rtp_{name}.bin");
     let bytes = std::fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join(file))
@@ -37,19 +37,18 @@ pub(crate) fn load(name: &str, codec: Codec, at: Instant) -> Vec<RtpPacket> {
     packets
 }
 
-/// A recording that goes on for ever, as a camera does: played again and again, with sequence numbers and
-/// timestamps that go on.
+/// A recording that goes on for ever, as a camera does: it is played again and again, while its sequence numbers and timestamps go on.
 #[derive(Debug)]
 pub(crate) struct Playback {
     packets: Vec<RtpPacket>,
     next: usize,
-    /// Added in this round.
+    /// This is added to the sequence numbers of this round.
     sequences: u16,
     ticks: u32,
 }
 
 impl Playback {
-    /// A recording from its first packet on.
+    /// A recording that begins with its first packet.
     pub(crate) fn new(name: &str, codec: Codec) -> Self {
         Self {
             packets: load(name, codec, Instant::now()),
@@ -59,7 +58,7 @@ impl Playback {
         }
     }
 
-    /// The next packet, as if it arrived at `now`.
+    /// Gives the next packet, as if it arrived at `now`.
     pub(crate) fn next(&mut self, now: Instant) -> RtpPacket {
         if self.next == self.packets.len() {
             let (first, last) = (&self.packets[0], &self.packets[self.next - 1]);

@@ -400,7 +400,7 @@ fn video_codecs(answer: &Description, wanted: &[Codec]) -> String {
     format!("it has no {wanted}: its answer names {}", codecs.join(", "))
 }
 
-/// Codecs as people name them.
+/// Lists codecs by the names that people know.
 fn named(codecs: &[Codec]) -> String {
     let names: Vec<_> = codecs.iter().map(|codec| codec.title()).collect();
     names.join(" or ")

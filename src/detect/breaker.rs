@@ -104,7 +104,6 @@ impl Breaker {
         }
     }
 
-    /// The model's name.
     pub(crate) fn name(&self) -> &Arc<str> {
         &self.name
     }

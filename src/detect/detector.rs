@@ -12,13 +12,13 @@ use crate::telemetry::cpu::{Spent, Stopwatch};
 /// A box inside the picture, in its pixels; the origin is at the top left.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct BBox {
-    /// Left edge.
+    /// The left edge.
     pub x: f32,
-    /// Top edge.
+    /// The top edge.
     pub y: f32,
-    /// Width.
+    /// The distance to the right edge.
     pub width: f32,
-    /// Height.
+    /// The distance to the bottom edge.
     pub height: f32,
 }
 
@@ -47,11 +47,11 @@ pub struct DetectSettings {
 pub struct Detections {
     /// The objects, with the best score first.
     pub objects: Vec<Object>,
-    /// Picture to tensor.
+    /// The time that it took to make the tensor.
     pub preprocess: Spent,
-    /// The session's run.
+    /// The time that the run of the session took.
     pub inference: Spent,
-    /// Outputs to objects.
+    /// The time that it took to make objects of the outputs.
     pub postprocess: Spent,
 }
 
@@ -80,7 +80,7 @@ pub enum DetectError {
     /// ONNX Runtime reported an error, or the run was terminated.
     #[error("model {model}: the run failed: {message}")]
     Run {
-        /// Name of the model.
+        /// The name of the model.
         model: Arc<str>,
         /// The error message of ONNX Runtime.
         message: String,
@@ -88,7 +88,7 @@ pub enum DetectError {
     /// An output has another shape than the manifest says.
     #[error("model {model}: {mismatch}")]
     Output {
-        /// Name of the model.
+        /// The name of the model.
         model: Arc<str>,
         /// The output, and both shapes.
         mismatch: super::postprocess::Mismatch,
@@ -96,7 +96,7 @@ pub enum DetectError {
     /// An output has numbers that no detector gives, so it is not known what the picture shows.
     #[error("model {model}: {implausible}")]
     Numbers {
-        /// Name of the model.
+        /// The name of the model.
         model: Arc<str>,
         /// The output and the number.
         implausible: super::postprocess::Implausible,

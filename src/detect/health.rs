@@ -51,7 +51,6 @@ impl fmt::Debug for ModelHealth {
 }
 
 impl ModelHealth {
-    /// Begins without models.
     pub(crate) fn new(scheduler: Arc<CameraScheduler>, metrics: Arc<Metrics>) -> Self {
         Self {
             scheduler,
@@ -89,7 +88,6 @@ impl ModelHealth {
         self.tell(&mut state, last);
     }
 
-    /// How many models there are.
     pub(super) fn count(&self) -> usize {
         self.state.lock().models.len()
     }

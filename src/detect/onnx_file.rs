@@ -95,14 +95,14 @@ fn skip(bytes: &mut &[u8], count: usize) -> Result<(), NotProtobuf> {
 
 #[cfg(test)]
 pub(super) mod testing {
-    /// A length-delimited field.
+    /// Writes a length-delimited field.
     pub(in super::super) fn field(number: u8, inside: &[u8]) -> Vec<u8> {
         let length = u8::try_from(inside.len()).expect("short");
         assert!(length < 128 && number < 16);
         [&[number << 3 | 2, length], inside].concat()
     }
 
-    /// A model with one initializer, inside the file or not.
+    /// Writes a model with one initializer, which is in the file or in another one.
     pub(in super::super) fn model(external: bool) -> Vec<u8> {
         let location = [14 << 3, u8::from(external)];
         field(7, &field(5, &[&field(9, b"abcd")[..], &location].concat()))

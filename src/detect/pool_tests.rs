@@ -20,7 +20,7 @@ use twinsight_media::decode::cpu_pressure::CpuPressure;
 use twinsight_media::picture::{Color, Frame, FrameTiming, PictureSize, PlanePool};
 
 const STEP: Duration = Duration::from_millis(250);
-/// Of waits for what comes at once.
+/// A test fails if something that should come at once takes longer than this.
 const PATIENCE: Duration = Duration::from_secs(30);
 const SIZE: PictureSize = PictureSize {
     width_px: 2,
@@ -30,23 +30,23 @@ const SIZE: PictureSize = PictureSize {
 /// What a fake model does with a frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Way {
-    /// Sees nothing.
+    /// It finds nothing.
     Good,
-    /// Gives an error that tells of impossible numbers.
+    /// It fails with an error about impossible numbers.
     Lies,
-    /// Does not end before it is told to.
+    /// Its run does not end before it is terminated.
     Hangs,
-    /// Does not end before the test does.
+    /// Its run does not end before the test does.
     Stuck,
     Panics,
 }
 
-/// A fake model: its detectors do what it says by then.
+/// A fake model. At each run its detectors do what its state says then.
 struct Model {
     info: ModelInfo,
     state: Mutex<ModelWays>,
     changed: Condvar,
-    /// Detectors that were made.
+    /// How many detectors were loaded.
     loads: AtomicUsize,
 }
 
@@ -54,7 +54,7 @@ struct ModelWays {
     way: Way,
     loads_fail: bool,
     loads_hang: bool,
-    /// The test is over.
+    /// True once the test is over, so that every run ends.
     released: bool,
 }
 
@@ -174,7 +174,7 @@ struct Camera {
     metrics: Arc<StreamMetrics>,
 }
 
-/// A pool on a clock of the test's, with a camera for each name of a model.
+/// A pool on the clock of the test, with fake models and cameras.
 struct Bench {
     pool: Option<InferencePool>,
     models: Vec<Arc<Model>>,
@@ -187,7 +187,7 @@ struct Bench {
 }
 
 impl Bench {
-    /// `cameras` names the model of each by its number.
+    /// `cameras` has the index of the model for each camera.
     fn new(workers: usize, models: usize, cameras: &[usize]) -> Self {
         let (sender, events) = channel();
         let sender = Mutex::new(sender);
@@ -307,8 +307,8 @@ impl Bench {
         self.pass(STEP);
     }
 
-    /// Lets time pass, once nothing is under way that goes on without it: else a thread that has no processor would count as
-    /// one that hangs.
+    /// Lets time pass, once nothing is under way that ends without it. Otherwise a thread that has no processor would count as one
+    /// that hangs.
     fn pass(&mut self, time: Duration) {
         let until = Instant::now() + PATIENCE;
         while self.goes_on() {
@@ -323,7 +323,7 @@ impl Bench {
         self.pool().supervise(now);
     }
 
-    /// Steps until something holds; in real time it may take until another thread has its turn.
+    /// Steps until a condition holds. In real time this may take until other threads have run.
     fn until(&mut self, what: &str, mut holds: impl FnMut(&mut Self) -> bool) {
         let until = Instant::now() + PATIENCE;
         while !holds(self) {
@@ -333,7 +333,7 @@ impl Bench {
         }
     }
 
-    /// Waits without any time passing on the test's clock.
+    /// Waits while no time passes on the clock of the test.
     fn wait(&self, what: &str, mut holds: impl FnMut(&Self) -> bool) {
         let until = Instant::now() + PATIENCE;
         while !holds(self) {
@@ -384,7 +384,7 @@ impl Bench {
             })
     }
 
-    /// True if every place has a run that does not end, or waits to be staffed.
+    /// True if every slot has a run that does not end, or no worker yet.
     fn waits_for_time(&self) -> bool {
         let slots = &self.pool.as_ref().unwrap().slots;
         let is_idle = |worker: &Worker| matches!(*worker.shared.run(), Run::Idle);
@@ -408,7 +408,7 @@ impl Bench {
         self.pool().models().blind(&id, &format!("m{model}"))
     }
 
-    /// Ends all, and looks at the books.
+    /// Ends everything, and checks that the ledgers balance.
     fn close(mut self) {
         self.scheduler.close();
         for model in &self.models {
@@ -434,7 +434,7 @@ impl Drop for Bench {
 fn two_cameras_whose_model_hangs_leave_the_third_alone() {
     let mut bench = Bench::new(2, 2, &[0, 0, 1]);
     bench.way(0, Way::Hangs);
-    // 50 s, four frames a second of each.
+    // This is 50 s, with four frames a second of each camera.
     for _ in 0..200 {
         (0..3).for_each(|camera| bench.offer(camera));
         bench.event(2);
@@ -451,9 +451,9 @@ fn two_cameras_whose_model_hangs_leave_the_third_alone() {
     }
     assert_eq!(bench.blind(2, 1), None);
     assert_eq!(bench.metrics.workers_given_up.get(), 0);
-    // Nothing was loaded again for it.
+    // No detector of the other model was loaded again.
     assert_eq!(bench.models[1].loads.load(Ordering::Relaxed), 2);
-    // It works again: the next trial shows it.
+    // The model works again, which the next probe shows.
     bench.way(0, Way::Good);
     bench.until("the model is tried", |bench| {
         bench.offer(0);
@@ -468,7 +468,7 @@ fn two_cameras_whose_model_hangs_leave_the_third_alone() {
 fn runs_that_ignore_their_end_cost_a_bounded_number_of_workers() {
     let mut bench = Bench::new(2, 2, &[0, 0, 1]);
     bench.way(0, Way::Stuck);
-    // Twenty minutes.
+    // This is twenty minutes.
     for _ in 0..4800 {
         (0..3).for_each(|camera| bench.offer(camera));
         bench.event(2);
@@ -480,7 +480,7 @@ fn runs_that_ignore_their_end_cost_a_bounded_number_of_workers() {
         bench.pool().models().last_errors(),
         ["model m0 is set aside: a run does not end, though it was told to"]
     );
-    // When the runs end after all, there is room for another trial.
+    // When the runs end after all, there is room for another probe.
     bench.way(0, Way::Good);
     bench.until("the model is tried", |bench| {
         bench.offer(0);
@@ -635,7 +635,7 @@ fn a_model_that_cannot_be_had_again_is_asked_for_ever_more_seldom() {
     let mut bench = Bench::new(2, 2, &[0, 0, 1]);
     bench.way(0, Way::Panics);
     bench.models[0].change(|state| state.loads_fail = true);
-    // Twenty minutes.
+    // This is twenty minutes.
     for _ in 0..4800 {
         bench.offer(0);
         bench.offer(2);
@@ -667,7 +667,7 @@ fn a_load_that_never_ends_holds_up_nobody() {
     assert!(started.elapsed() < PATIENCE);
     let loads = |bench: &Bench| bench.models[0].loads.load(Ordering::Relaxed);
     assert_eq!(loads(&bench), 3, "one at a time");
-    // Another model needs a load, too.
+    // Another model needs a load as well.
     bench.way(1, Way::Panics);
     bench.offer(1);
     bench.wait("it panics", |bench| bench.failed(1) == 1);
@@ -677,7 +677,7 @@ fn a_load_that_never_ends_holds_up_nobody() {
         bench.offer(1);
         bench.cameras[1].metrics.frames_inferred.get() > before
     });
-    // Twenty minutes: each load that hangs costs a thread, so there is no second one.
+    // This is twenty minutes. Each load that hangs costs a thread, so there is no second one.
     for _ in 0..4800 {
         bench.offer(0);
         bench.step();
@@ -685,7 +685,7 @@ fn a_load_that_never_ends_holds_up_nobody() {
     assert_eq!(loads(&bench), 3);
     let reason = "model m0 is set aside: it cannot be loaded again: loading it does not end";
     assert_eq!(bench.blind(0, 0).as_deref(), Some(reason));
-    // It ends after all.
+    // The load ends after all.
     bench.way(0, Way::Good);
     bench.models[0].change(|state| state.loads_hang = false);
     bench.until("the model works again", |bench| {
@@ -781,8 +781,8 @@ fn any_way() -> impl Strategy<Value = Way> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(24))]
 
-    /// Whatever two models do, the camera of the third has every frame inferred, few workers are given up, and at the
-    /// end each frame is accounted for.
+    /// Whatever two models do, every frame of the third one's camera is inferred, few workers are given up, and in the end each frame
+    /// is accounted for.
     #[test]
     fn whatever_other_models_do_the_good_one_goes_on(
         ways in prop::collection::vec((any_way(), 0..2_usize, 1..200_usize, any::<bool>()), 1..12),
@@ -795,7 +795,7 @@ proptest! {
             });
             for _ in 0..steps {
                 (0..4).for_each(|camera| bench.offer(camera));
-                // Both workers may have a run that hangs: then time must pass.
+                // If both workers have a run that hangs, time must pass first.
                 let wanted = bench.cameras[3].metrics.frames_decoded.get();
                 let mut passed = Duration::ZERO;
                 let until = Instant::now() + PATIENCE;
@@ -812,10 +812,10 @@ proptest! {
                     }
                     std::thread::yield_now();
                 }
-                // A run that hangs, its end, and a thread that is not granted at once.
+                // That is enough for a run to hang, to be terminated, and for a thread that is not granted at once.
                 prop_assert!(passed < Duration::from_secs(60), "{passed:?}");
                 bench.step();
-                // Two, and where both cameras of a model hang at once when there is no more room, two more.
+                // Two workers may be given up, and two more if both cameras of a model hang at once when there is no more room.
                 prop_assert!(bench.metrics.workers_given_up.get() <= 4);
             }
         }

@@ -38,7 +38,6 @@ const MAX_SILENCE: Duration = Duration::from_secs(60);
 /// What a worker must know about a camera stream. It comes with each of the stream's frames.
 #[derive(Debug, Clone)]
 pub(crate) struct CameraWork {
-    /// The stream.
     pub(crate) id: StreamId,
     /// The name by which people know the camera.
     pub(crate) name: Arc<str>,
@@ -48,7 +47,6 @@ pub(crate) struct CameraWork {
     pub(crate) settings: DetectSettings,
     /// Whether an event is published even if nothing was found.
     pub(crate) emit_empty: bool,
-    /// Its metrics.
     pub(crate) metrics: Arc<StreamMetrics>,
 }
 
@@ -77,14 +75,12 @@ pub(crate) type DetectorFactory =
 /// Takes results on the worker's thread. It must not wait.
 pub(crate) type InferenceSink = Arc<dyn Fn(Inference<'_>) + Send + Sync>;
 
-/// What the workers share.
+/// What the pool and all workers share.
 #[derive(Clone)]
 pub(crate) struct PoolContext {
-    /// Gives the frames.
     pub(crate) scheduler: Arc<CameraScheduler>,
     /// Loads detectors for a worker that is replaced.
     pub(crate) factory: DetectorFactory,
-    /// Takes the results.
     pub(crate) sink: InferenceSink,
     pub(crate) metrics: Arc<Metrics>,
     /// Takes the heartbeats of the workers.

@@ -8,7 +8,7 @@ use super::sample::{Instructions, SampledRow, Sampler};
 use twinsight_media::color::rows_of;
 use twinsight_media::picture::{I420, PictureSize, Plane};
 
-/// What a detector takes.
+/// A picture that a detector takes.
 #[derive(Debug, Clone, Copy)]
 pub enum Picture<'a> {
     /// The planes of a decoded frame.
@@ -58,18 +58,18 @@ pub enum Align {
 /// The order of channels in the tensor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ChannelOrder {
-    /// Red first.
+    /// Red comes first.
     Rgb,
-    /// Blue first.
+    /// Blue comes first.
     Bgr,
 }
 
 /// The input tensor of a model: `[1, 3, height, width]` of `f32`.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct TensorSpec {
-    /// Its columns.
+    /// The number of its columns.
     pub width: usize,
-    /// Its rows.
+    /// The number of its rows.
     pub height: usize,
     /// The order of its three channels.
     pub order: ChannelOrder,

@@ -67,7 +67,6 @@ pub(crate) enum Admission {
 /// How the frames of a model are given to workers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct ModelRules {
-    /// Which frames.
     pub(crate) admission: Admission,
     /// Once a run has taken longer than this, no further frame of the model is given out while streams of other models
     /// are there, so that a model that hangs holds no more workers than it has by then.

@@ -147,7 +147,7 @@ fn the_cadence_holds_when_frames_come_a_little_late() {
     let (mut bench, start) = (Bench::new(), Instant::now());
     let id = bench.add(0, 100 * MS);
     let mut served = 0;
-    // 10 frames a second with up to 30 ms of jitter, 10 a second allowed: each is served.
+    // The camera sends 10 frames a second with up to 30 ms of jitter, and 10 a second are allowed, so each is inferred.
     for n in 0..50_u32 {
         let at = start + n * 100 * MS + (n * 7 % 4) * 10 * MS;
         bench.offer(at, id);
@@ -345,7 +345,7 @@ fn what_was_held_back_goes_on_when_its_model_is_seen_to_work() {
 
 #[test]
 fn one_probe_runs_of_all_models() {
-    // What the model is by the time that its run has ended: it failed, it succeeded, it was set aside again.
+    // By the time that its run has ended, the model may have failed, have succeeded, or be set aside again.
     for ended in [Admission::Probe, Admission::Open, Admission::Closed] {
         let (mut bench, now) = (Bench::new(), Instant::now());
         let [a, b] = [0, 1].map(|name| bench.add_of_model(name, name, Duration::ZERO));
@@ -405,8 +405,8 @@ fn frames_of_a_model_that_is_set_aside_are_counted_at_the_rate_of_their_stream()
 }
 
 proptest::proptest! {
-    /// Whatever is offered, picked, ended, held back, moved to another model and removed: each rule is kept,
-    /// no frame is lost, and nothing is held back for ever.
+    /// Whatever is offered, picked, ended, held back, moved to another model and removed, each rule is kept, no frame is lost, and
+    /// nothing is held back for ever.
     #[test]
     fn models_are_held_back_and_no_frame_is_lost(
         steps in proptest::collection::vec((0..9_u8, 0..6_usize, 0..3_usize, 0..300_u32), 0..300),

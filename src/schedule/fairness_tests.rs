@@ -1,4 +1,4 @@
-//! Many cameras and few workers in simulated time: who gets how many turns.
+//! Many cameras and few workers in simulated time: the tests check how many turns each camera gets.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -11,23 +11,23 @@ use super::*;
 /// How a camera behaves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Camera {
-    /// It sends far more often than its turn comes, so a frame of it waits always.
+    /// It sends far more often than its turn comes, so that a frame of it always waits.
     Waiting,
     /// It sends one frame a second, up to 0.1 s late.
     OneFps,
-    /// Like `Waiting`, and wants no more than an inference in 2 s.
+    /// Like `Waiting`, with at most one inference in 2 s.
     RateLimited,
-    /// Like `Waiting`, and stops after 2 s.
+    /// Like `Waiting`, but it stops after 2 s.
     Stopping,
-    /// Like `Waiting`, and is removed and added anew each 0.7 s.
+    /// Like `Waiting`, but it is removed and added again every 0.7 s.
     Flapping,
-    /// Like `Waiting`, and none of its jobs succeeds.
+    /// Like `Waiting`, but all of its jobs fail.
     Failing,
-    /// Like `Waiting`, and all of its frames are too old when they come.
+    /// Like `Waiting`, but all of its frames are too old when they come.
     Stale,
 }
 
-/// What happens next; frames before workers that are free at the same moment.
+/// What happens next. Of events at the same moment, frames come before workers that are free.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Event {
     /// The camera with this index sends its frame of this number.
@@ -57,7 +57,7 @@ impl Camera {
         } else {
             0
         };
-        // Cameras are not in step.
+        // The cameras do not send at the same moments.
         let phase = u32::try_from(n * 7919 % 997).unwrap() * interval / 997;
         phase + frame * interval + jitter * MS
     }
@@ -70,7 +70,7 @@ impl Camera {
     }
 }
 
-/// Runs cameras for a time; `round` is what a turn of each takes with all workers together.
+/// Runs cameras for a time. `round` is how long a turn of each takes with all workers together.
 fn simulate(cameras: &[Camera], workers: usize, round: Duration, length: Duration) -> Vec<Outcome> {
     let inference = round * u32::try_from(workers).unwrap() / u32::try_from(cameras.len()).unwrap();
     let (mut bench, start) = (Bench::new(), Instant::now());
@@ -142,10 +142,10 @@ fn simulate(cameras: &[Camera], workers: usize, round: Duration, length: Duratio
     outcomes
 }
 
-/// Sizes of a node and its workers that every promise is checked with.
+/// Each promise is checked with these numbers of cameras and workers.
 const SCALES: [(usize, usize); 4] = [(10, 1), (10, 3), (1000, 1), (1000, 4)];
 
-/// Jain's index of fairness: 1 when all got the same, 1/n when one got it all.
+/// Jain's index of fairness: 1 if all got the same, 1/n if one got everything.
 fn jain(turns: &[u32]) -> f64 {
     let sum: f64 = turns.iter().map(|&turns| f64::from(turns)).sum();
     let squares: f64 = turns.iter().map(|&turns| f64::from(turns).powi(2)).sum();
@@ -189,9 +189,10 @@ fn cameras_that_always_wait_get_the_same_whatever_the_others_do() {
     }
 }
 
-/// In overload a frame waits while each other camera that waits has at most one turn, and the workers' jobs in
-/// hand end: a round. So no frame of a camera is lost whose next frame comes later than a round, if that is
-/// below `max_age_ms`. Afterwards its camera was served longest ago, and a frame waits for a free worker only.
+/// In overload a frame waits for one round: until the jobs that the workers have in hand end, and each other camera that waits has
+/// had at most one turn. So no frame is lost of a camera whose next frame comes after more than a round, if a round is shorter than
+/// `max_age_ms`. A camera without a frame for a round is the one that was served longest ago, so its next frame waits only for a free
+/// worker.
 #[test]
 fn a_camera_of_one_frame_a_second_gets_each_inferred_if_a_round_is_shorter() {
     let overloaded = |count: usize| {
@@ -200,7 +201,7 @@ fn a_camera_of_one_frame_a_second_gets_each_inferred_if_a_round_is_shorter() {
         cameras.extend(vec![Camera::OneFps; slow]);
         cameras
     };
-    // Four that send 33 frames a second each, and one; then a node of many.
+    // First there are four cameras that send 33 frames a second each, and one more; then there are many.
     for (count, workers) in [(5, 1), (10, 1), (10, 3), (1000, 1), (1000, 4)] {
         for round in [100, 450] {
             let cameras = overloaded(count);
@@ -222,7 +223,7 @@ fn a_camera_of_one_frame_a_second_gets_each_inferred_if_a_round_is_shorter() {
             assert!(lost > 0 && jain(&fast) >= 0.99, "it was overloaded");
         }
     }
-    // The condition is needed: with rounds of 3 s its turns are its share, and no more.
+    // The condition is needed, since with rounds of 3 s the camera gets its share of the turns and no more.
     let outcomes = simulate(&overloaded(5), 1, 3000 * MS, 30_000 * MS);
     let ledger = outcomes[4].metrics.ledger();
     assert!(ledger.frames_dropped > 0, "{ledger:?}");
@@ -254,7 +255,7 @@ fn a_broken_camera_costs_the_others_no_turn_beyond_its_own() {
     }
 }
 
-/// The decision in the plainest words: a walk over all streams.
+/// The same decision as a plain walk over all streams.
 #[derive(Debug, Default)]
 struct Walk {
     streams: Vec<(SourceId, WalkedStream)>,
@@ -295,7 +296,7 @@ impl Walk {
 }
 
 proptest! {
-    /// Whatever happens, the line decides as a walk over all streams does, and the books close.
+    /// Whatever happens, the ready queue decides as a walk over all streams does, and the ledgers balance.
     #[test]
     fn decisions_are_those_of_a_walk(steps in prop::collection::vec((0..12_u8, 0..6_usize, 0..200_u32), 0..300)) {
         let mut bench = Bench::new();

@@ -36,24 +36,20 @@ impl<W: Clone> Default for Scheduler<W> {
 }
 
 impl<W: Clone> Scheduler<W> {
-    /// Adds a stream.
     pub(crate) fn add(&self, settings: SourceSettings<W>) -> SourceId {
         self.shared.lock().core.add(settings)
     }
 
-    /// Changes how a stream is scheduled.
     pub(crate) fn update(&self, id: SourceId, settings: SourceSettings<W>) {
         self.shared.lock().core.update(id, settings);
         self.changed.notify_all();
     }
 
-    /// Changes the pace of a stream.
     pub(crate) fn set_pace(&self, id: SourceId, pace: Pace) {
         self.shared.lock().core.set_pace(id, pace);
         self.changed.notify_all();
     }
 
-    /// Changes how the frames of a model are given out.
     pub(crate) fn set_model(&self, model: usize, rules: ModelRules) {
         self.shared.lock().core.set_model(model, rules);
         self.changed.notify_all();
@@ -64,7 +60,6 @@ impl<W: Clone> Scheduler<W> {
         self.shared.lock().core.max_age(id)
     }
 
-    /// Removes a stream.
     pub(crate) fn remove(&self, id: SourceId, reason: FrameDrop) {
         self.shared.lock().core.remove(id, reason);
     }

@@ -47,8 +47,8 @@ impl Stopwatch {
 
 /// How long a thread was ready to run and had no processor. Where the kernel does not tell, that is never.
 ///
-/// It keeps its file open, since it is read at each inference run: `procfs` by itself opens the thread's folder and the file
-/// anew for every reading, which takes four system calls more.
+/// It keeps its file open, since it is read at each inference run: `procfs` by itself opens the file anew for every reading, which
+/// takes several system calls instead of one.
 #[derive(Debug)]
 pub struct RunDelay {
     schedstat: Option<File>,

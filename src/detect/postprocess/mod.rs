@@ -27,11 +27,8 @@ pub struct Array<'a> {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("output `{output}` should have shape {expected} and has {found}")]
 pub struct Mismatch {
-    /// The name of the output.
     pub(super) output: String,
-    /// The shape of its kind.
     pub(super) expected: String,
-    /// The shape it has.
     pub(super) found: String,
 }
 
@@ -41,9 +38,7 @@ pub struct Mismatch {
     "output `{output}` has {found} as {place}, which should be {expected}: the model or its manifest is wrong"
 )]
 pub struct Implausible {
-    /// The name of the output.
     pub(super) output: String,
-    /// The number.
     pub(super) found: f32,
     /// What the number stands for.
     pub(super) place: &'static str,
