@@ -1,5 +1,5 @@
 //! Links between documents: each names a file that is there and a heading that it has, and every page under `docs/` can be
-//! found from its index.
+//! found from its index. Files and functions of the code that a page names in backticks are there too.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Component, Path, PathBuf};
@@ -92,6 +92,65 @@ fn a_broken_link_is_found() {
     assert_eq!(headings(page), anchors.map(str::to_owned).into());
 }
 
+#[test]
+fn files_and_functions_that_documents_name_are_there() {
+    let code = Code::read();
+    let mut missing = Vec::new();
+    let mut seen = 0;
+    // The changelog names what there was at the time.
+    for page in pages().iter().filter(|page| *page != "CHANGELOG.md") {
+        let text = std::fs::read_to_string(path(page)).unwrap();
+        for word in code_words(&text) {
+            let is_there = if is_source(&word) {
+                code.has_file(&word)
+            } else if let Some((owner, function)) = method(&word) {
+                code.has_method(owner, function)
+            } else {
+                continue;
+            };
+            seen += 1;
+            if !is_there {
+                missing.push(format!("{page}: `{word}`"));
+            }
+        }
+    }
+    assert!(
+        missing.is_empty(),
+        "documents name what is not in the code:\n{}",
+        missing.join("\n")
+    );
+    assert!(seen > 300, "the names are not found: {seen}");
+}
+
+#[test]
+fn a_file_or_a_function_that_is_not_there_is_found() {
+    let code = Code::read();
+    for there in [
+        "src/node/mod.rs",
+        "node/mod.rs",
+        "hub/session.rs",
+        "decode/path.rs",
+        "session.rs",
+    ] {
+        assert!(is_source(there) && code.has_file(there), "{there}");
+    }
+    for gone in ["src/decode/path.rs", "hub/path.rs", "no_such_file.rs"] {
+        assert!(is_source(gone) && !code.has_file(gone), "{gone}");
+    }
+    for no_file in ["tests/*/main.rs", "cat main.rs", ".rs"] {
+        assert!(!is_source(no_file), "{no_file}");
+    }
+    assert_eq!(method("ReceivePath::step"), Some(("ReceivePath", "step")));
+    for no_method in ["HubError::Payload", "std::thread::spawn", "A::b(c)", "step"] {
+        assert_eq!(method(no_method), None, "{no_method}");
+    }
+    assert!(code.has_method("ReceivePath", "step"));
+    assert!(!code.has_method("ReceivePath", "stop_for_ever"));
+    assert!(!code.has_method("Reorder", "keyframe_request"));
+    let page = "`a` and `b c`\n```\n`d`\n```\n[`e`](f.md)";
+    assert_eq!(code_words(page), ["a", "b c", "e"]);
+}
+
 /// Follows a relative link from a page; those to other hosts are not looked at.
 fn follow(page: &Path, link: &str) -> Result<(), String> {
     if link.contains("://") || link.starts_with("mailto:") {
@@ -150,6 +209,92 @@ fn files(folder: &Path) -> Vec<String> {
     }
     found.sort();
     found
+}
+
+/// The Rust files of the repository.
+struct Code {
+    /// Their paths in the repository.
+    files: BTreeSet<String>,
+    texts: Vec<String>,
+}
+
+impl Code {
+    fn read() -> Self {
+        let folders = ["benches", "crates", "examples", "src", "tests"];
+        let files: BTreeSet<String> = folders
+            .iter()
+            .flat_map(|folder| files(Path::new(folder)))
+            .filter(|name| name.ends_with(".rs"))
+            .collect();
+        let texts = files
+            .iter()
+            .map(|name| std::fs::read_to_string(path(name)).unwrap())
+            .collect();
+        Self { files, texts }
+    }
+
+    /// A name with a folder is a path from the root, or from the `src/` of a crate. A name alone is that of any file.
+    fn has_file(&self, name: &str) -> bool {
+        let of_a_crate = format!("/src/{name}");
+        let of_any_folder = format!("/{name}");
+        self.files.iter().any(|file| {
+            if name.contains('/') {
+                file == name
+                    || file.strip_prefix("src/") == Some(name)
+                    || (file.starts_with("crates/") && file.ends_with(&of_a_crate))
+            } else {
+                file.ends_with(&of_any_folder)
+            }
+        })
+    }
+
+    /// True if there is a file with the function in which the type or trait is the subject of a definition or an `impl`.
+    fn has_method(&self, owner: &str, function: &str) -> bool {
+        let keywords = ["impl", "trait", "struct", "enum", "for"];
+        self.texts.iter().any(|text| {
+            let is_defined = ["(", "<"]
+                .iter()
+                .any(|end| text.contains(&format!("fn {function}{end}")));
+            is_defined
+                && text.lines().any(|line| {
+                    let words =
+                        line.split(|letter: char| !(letter.is_alphanumeric() || letter == '_'));
+                    let words: Vec<&str> = words.collect();
+                    words.contains(&owner) && words.iter().any(|word| keywords.contains(word))
+                })
+        })
+    }
+}
+
+/// Whether a word in backticks is the name of a Rust file.
+fn is_source(word: &str) -> bool {
+    word.strip_suffix(".rs").is_some_and(|stem| {
+        !stem.is_empty()
+            && stem
+                .chars()
+                .all(|letter| letter.is_ascii_alphanumeric() || "_-/.".contains(letter))
+    })
+}
+
+/// The type and the function of a word such as `Type::function`.
+fn method(word: &str) -> Option<(&str, &str)> {
+    let (owner, function) = word.split_once("::")?;
+    let is_name = |name: &str| {
+        name.chars()
+            .all(|letter| letter.is_ascii_alphanumeric() || letter == '_')
+    };
+    let is_method = is_name(owner)
+        && owner.starts_with(|first: char| first.is_ascii_uppercase())
+        && is_name(function)
+        && function.starts_with(|first: char| first.is_ascii_lowercase());
+    is_method.then_some((owner, function))
+}
+
+/// What a page has in backticks, outside of code blocks.
+fn code_words(page: &str) -> Vec<String> {
+    let prose = outside_of_blocks(page).join("\n");
+    let words = prose.split('`').skip(1).step_by(2);
+    words.map(str::to_owned).collect()
 }
 
 /// The targets of `[text](target)` and `![text](target)`, without those in code.

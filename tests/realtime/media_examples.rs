@@ -66,6 +66,28 @@ async fn two_names_at_once() {
     viewer.until("front: frame").await;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_first_app_meets_a_robot_and_a_camera() {
+    let url = start_hub(DevHubOptions::default()).await;
+    let listener = HubClient::connect(HubOptions::simulator(&url, "listener"))
+        .await
+        .unwrap();
+    let mut messages =
+        listener.messages(64, |message| message.data["type"] == "edgeInstance:started");
+    listener.subscribe("app").await.unwrap();
+    let mut robot = start("data_channel_in", &url, "robot", &[]);
+    robot.until("ready").await;
+    let mut command = Command::new(env!("CARGO_BIN_EXE_twinsight"));
+    command.args(["camera", "--twin", "camera", "--pattern"]);
+    let _camera = Program::start(command, &[("PHYSTACK_SIMULATOR_URL", &url)], false);
+    let mut app = start("app", &url, "app", &["robot", "camera"]);
+    app.until("joined the hub as app").await;
+    assert_eq!(messages.recv().await.unwrap().data["data"]["by"], "app");
+    app.until("the robot answers").await;
+    app.until("a frame of").await;
+    assert!(app.ended().await.success());
+}
+
 /// The persons of the shipped clip, found by the example's own session and told to whoever listens.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_model_of_ones_own_sees_the_pedestrians() {
