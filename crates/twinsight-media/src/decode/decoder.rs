@@ -125,6 +125,7 @@ impl Decoder {
             Self::Libvpx(decoder) => decoder.decode(unit, tag, pool, clock, pictures),
             Self::Fake(_) if unit.is_empty() => Err(DecoderError::NoPicture),
             Self::Fake(fake) => {
+                let _ = clock;
                 let mut planes = pool.acquire(fake.size.i420_bytes());
                 planes.bytes_mut().fill(128);
                 pictures.push(Picture {
