@@ -1,7 +1,6 @@
 //! The lines of `twinsight detect`: what was found in a picture, a frame or a clip comes in, and is written as a sentence or as JSON.
 
 use std::collections::BTreeMap;
-use std::io::Write;
 use std::path::Path;
 use std::time::Duration;
 
