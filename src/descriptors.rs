@@ -16,14 +16,14 @@ const HTTP_CONNECTIONS: (u64, u64) = (4, 128);
 
 /// The limit of open files of a process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Descriptors {
+pub(crate) struct Descriptors {
     /// How many files and sockets may be open at once.
-    pub limit: u64,
+    pub(crate) limit: u64,
 }
 
 impl Descriptors {
     /// Asks the system for the limit of this process.
-    pub fn of_process() -> Self {
+    pub(crate) fn of_process() -> Self {
         let limit = getrlimit(Resource::Nofile).current;
         Self {
             limit: limit.unwrap_or(u64::MAX),
@@ -31,7 +31,7 @@ impl Descriptors {
     }
 
     /// Raises the limit of this process to the most that the system allows without privileges, and gives what it is then.
-    pub fn raise() -> Self {
+    pub(crate) fn raise() -> Self {
         let mut limit = getrlimit(Resource::Nofile);
         limit.current = limit.maximum;
         // If the system refuses, the old limit holds.
@@ -48,7 +48,7 @@ impl Descriptors {
 
     /// How many camera streams the limit carries, if a connection has a socket on each of `addresses`. A stream that
     /// connects anew has two connections for a moment.
-    pub fn streams(self, addresses: usize) -> usize {
+    pub(crate) fn streams(self, addresses: usize) -> usize {
         let http = u64::try_from(self.http_connections()).unwrap_or(u64::MAX);
         let left = self.limit.saturating_sub(OWN_FILES).saturating_sub(http);
         let addresses = u64::try_from(addresses).unwrap_or(u64::MAX);

@@ -6,7 +6,7 @@ use futures_util::StreamExt;
 use super::dial::{DialResult, Dialler};
 use super::finding::{Failure, Finding, Report};
 use super::host::Ports;
-use super::hub::Joined;
+use super::hub::JoinedHub;
 use super::twins::CameraTwin;
 use crate::config::{CameraConfig, Config, Connect};
 use twinsight_client::hub::message::{IceServer, Twin};
@@ -16,7 +16,7 @@ const AT_ONCE: usize = 8;
 
 pub(super) async fn check(
     config: &Config,
-    joined: Option<&Joined>,
+    joined: Option<&JoinedHub>,
     twins: Vec<CameraTwin>,
     servers: &[IceServer],
     ports: Ports,
@@ -87,8 +87,8 @@ async fn one(dialler: Dialler, twin: CameraTwin, has_port: bool) -> Finding {
                 codec.title()
             ),
         ),
-        Err(trouble) if trouble.is_local => Finding::fail(subject, trouble.found, trouble.remedy),
-        Err(trouble) => Finding::fail(subject, trouble.found + &aside(&twin), trouble.remedy),
+        Err(failure) if failure.is_local => Finding::fail(subject, failure.found, failure.remedy),
+        Err(failure) => Finding::fail(subject, failure.found + &aside(&twin), failure.remedy),
     }
 }
 

@@ -20,9 +20,8 @@ pub(crate) enum Severity {
 
 /// A line of the check.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Finding {
+pub(crate) struct Finding {
     pub(super) severity: Severity,
-    /// What was checked.
     pub(super) subject: String,
     pub(super) found: String,
     /// What the operator is to do; empty if nothing.
@@ -31,11 +30,11 @@ pub struct Finding {
 
 /// How many findings there were of each kind.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Tally {
+pub(crate) struct Tally {
     looked_at: usize,
     warnings: usize,
     /// How many findings are failures.
-    pub failures: usize,
+    pub(crate) failures: usize,
     skipped: usize,
 }
 

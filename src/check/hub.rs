@@ -26,20 +26,20 @@ const CLOCK_REMEDY: &str = "set it by NTP (`timedatectl set-ntp true`; a contain
 
 /// The hub once it is joined.
 #[derive(Debug)]
-pub(super) struct Joined {
+pub(super) struct JoinedHub {
     pub(super) client: HubClient,
     /// The id of the node's own twin.
     pub(super) twin_id: String,
 }
 
-impl Joined {
+impl JoinedHub {
     pub(super) async fn leave(self) {
         let _ = tokio::time::timeout(LEAVE_LIMIT, self.client.close()).await;
     }
 }
 
 /// Reaches and joins the hub; `None` if one of the steps failed.
-pub(super) async fn check(config: &Config, report: &mut Report<'_>) -> Option<Joined> {
+pub(super) async fn check(config: &Config, report: &mut Report<'_>) -> Option<JoinedHub> {
     let mut options = config.hub.clone();
     options.timers.ack = ACK_LIMIT;
     let subject = format!("hub {}", options.shown_url());
@@ -71,14 +71,14 @@ pub(super) async fn check(config: &Config, report: &mut Report<'_>) -> Option<Jo
             report.add(Finding::ok("joining the hub", found));
             Some(joined)
         }
-        Err(mut trouble) => {
+        Err(mut failure) => {
             if !device_id.is_empty() && device_id == own_twin {
-                trouble.remedy = super::twins::own_device_id_remedy();
+                failure.remedy = super::twins::own_device_id_remedy();
             }
             report.add(Finding::fail(
                 "joining the hub",
-                trouble.found,
-                trouble.remedy,
+                failure.found,
+                failure.remedy,
             ));
             None
         }
@@ -145,7 +145,7 @@ fn clock(remote: Option<RemoteClock>) -> Finding {
 }
 
 /// Makes one attempt to join.
-async fn join(options: HubOptions) -> Result<Joined, Failure> {
+async fn join(options: HubOptions) -> Result<JoinedHub, Failure> {
     let limit = options.timers.connect + 2 * options.timers.ack;
     let direct = options.mode == HubMode::Direct;
     let client = HubClient::start(options);
@@ -157,7 +157,7 @@ async fn join(options: HubOptions) -> Result<Joined, Failure> {
     .await
     .map(|settled| settled.map(|status| status.clone()));
     match settled {
-        Ok(Ok(HubStatus::Joined { twin_id })) => Ok(Joined { client, twin_id }),
+        Ok(Ok(HubStatus::Joined { twin_id })) => Ok(JoinedHub { client, twin_id }),
         // The node tries for a minute before it believes a refusal.
         Ok(Ok(
             HubStatus::Refused { reason }

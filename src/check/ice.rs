@@ -2,7 +2,7 @@
 //! can do with them, and the servers to dial with, go out.
 
 use super::finding::{Finding, Report};
-use super::hub::{ACK_LIMIT, Joined};
+use super::hub::{ACK_LIMIT, JoinedHub};
 use crate::config::Config;
 use twinsight_client::hub::message::IceServer;
 use twinsight_client::realtime::ice::{ServerKind, server_kind, shown_url};
@@ -19,7 +19,7 @@ enum ServerOrigin {
 /// Checks all servers, and gives the settings that the cameras are dialled with.
 pub(super) async fn check(
     config: &Config,
-    joined: Option<&Joined>,
+    joined: Option<&JoinedHub>,
     report: &mut Report<'_>,
 ) -> Vec<IceServer> {
     let mut servers: Vec<(ServerOrigin, IceServer)> = Vec::new();
@@ -46,7 +46,7 @@ pub(super) async fn check(
     servers.into_iter().map(|(_, server)| server).collect()
 }
 
-async fn ask(joined: &Joined) -> Result<Vec<IceServer>, String> {
+async fn ask(joined: &JoinedHub) -> Result<Vec<IceServer>, String> {
     let payload = serde_json::json!({ "data": { "useCase": "media" } });
     let call = joined.client.call("getIceServers", payload);
     match tokio::time::timeout(ACK_LIMIT, call).await {

@@ -13,7 +13,7 @@ mod twins;
 
 use std::path::PathBuf;
 
-pub use finding::{Finding, Tally};
+pub(crate) use finding::{Finding, Tally};
 
 use self::finding::Report;
 use crate::config::Config;
@@ -21,17 +21,17 @@ use crate::descriptors::Descriptors;
 
 /// What is to be checked.
 #[derive(Debug)]
-pub struct CheckOptions {
+pub(crate) struct CheckOptions {
     /// The configuration, which was resolved without errors.
-    pub config: Config,
+    pub(crate) config: Config,
     /// The file of the configuration, if there is one.
-    pub file: Option<PathBuf>,
+    pub(crate) file: Option<PathBuf>,
     /// The value of `ORT_DYLIB_PATH`.
-    pub dylib_path: Option<PathBuf>,
+    pub(crate) dylib_path: Option<PathBuf>,
 }
 
 /// Checks everything, and calls `tell` with each finding as soon as it is made.
-pub async fn run(options: CheckOptions, tell: &mut (dyn FnMut(&Finding) + Send)) -> Tally {
+pub(crate) async fn run(options: CheckOptions, tell: &mut (dyn FnMut(&Finding) + Send)) -> Tally {
     let CheckOptions {
         config,
         file,

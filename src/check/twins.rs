@@ -7,7 +7,7 @@ use futures_util::future::join_all;
 use serde_json::{Value, json};
 
 use super::finding::{Finding, Report};
-use super::hub::{ACK_LIMIT, Joined};
+use super::hub::{ACK_LIMIT, JoinedHub};
 use crate::config::{CameraConfig, Config, Connect};
 use twinsight_client::hub::HubError;
 use twinsight_client::hub::message::Twin;
@@ -38,7 +38,7 @@ enum Missing {
 /// Looks the node's own twin and every camera's up, in the order of the configuration. The result is empty without a hub.
 pub(super) async fn check(
     config: &Config,
-    joined: Option<&Joined>,
+    joined: Option<&JoinedHub>,
     report: &mut Report<'_>,
 ) -> Vec<CameraTwin> {
     let own_subject = match config.hub.twin_id.as_str() {
@@ -93,7 +93,7 @@ struct Known {
 
 impl Known {
     /// Explains an id that the hub does not know, for which it gave this message: what was found, and the remedy.
-    fn explain(&self, id: &str, words: &str) -> (String, String) {
+    fn explain(&self, id: &str, hub_message: &str) -> (String, String) {
         if let Some(twin) = self.twins.iter().find(|twin| twin.device_id == id) {
             return (
                 format!(
@@ -111,7 +111,7 @@ impl Known {
             );
         }
         (
-            format!("the hub knows no such twin ({words})"),
+            format!("the hub knows no such twin ({hub_message})"),
             format!("correct it: it may be a device id, or a twin of another tenant; {WHERE}"),
         )
     }
@@ -128,7 +128,7 @@ pub(super) fn own_device_id_remedy() -> String {
 fn own_finding(
     subject: String,
     config: &Config,
-    joined: &Joined,
+    joined: &JoinedHub,
     own: &Result<Twin, Missing>,
     known: &Known,
 ) -> Finding {
@@ -164,8 +164,8 @@ fn own_finding(
         Err(Missing::Unknown(_)) if *device_id == joined.twin_id => {
             Finding::fail(subject, own_device_id_found(), own_device_id_remedy())
         }
-        Err(Missing::Unknown(words)) => {
-            let (found, remedy) = known.explain(&joined.twin_id, words);
+        Err(Missing::Unknown(hub_message)) => {
+            let (found, remedy) = known.explain(&joined.twin_id, hub_message);
             Finding::fail(
                 subject,
                 found,
@@ -192,8 +192,8 @@ fn camera_finding(
     let unusable = |finding| (finding, CameraTwin::Unusable);
     let twin = match found {
         Ok(twin) => twin,
-        Err(Missing::Unknown(words)) => {
-            let (found, remedy) = known.explain(id, &words);
+        Err(Missing::Unknown(hub_message)) => {
+            let (found, remedy) = known.explain(id, &hub_message);
             let remedy = remedy.replace("correct it:", "correct the camera's `twin_id`:");
             return unusable(Finding::fail(subject, found, remedy));
         }
@@ -262,7 +262,7 @@ fn described(twin: &Twin) -> String {
     text
 }
 
-async fn look_up(joined: &Joined, twin_id: &str) -> Result<Twin, Missing> {
+async fn look_up(joined: &JoinedHub, twin_id: &str) -> Result<Twin, Missing> {
     match tokio::time::timeout(ACK_LIMIT, joined.client.get_twin(twin_id)).await {
         Ok(Ok(twin)) => Ok(twin),
         Ok(Err(HubError::NoSuchTwin { .. })) => {
@@ -280,7 +280,7 @@ async fn look_up(joined: &Joined, twin_id: &str) -> Result<Twin, Missing> {
 /// The ids of the device that the node runs on, from all places that tell one.
 async fn device_ids(
     config: &Config,
-    joined: &Joined,
+    joined: &JoinedHub,
     own: Option<&Twin>,
     ask: bool,
 ) -> Vec<String> {
@@ -294,7 +294,7 @@ async fn device_ids(
 }
 
 /// The peripherals of the node's own app, since cameras may be among them.
-async fn peripherals(joined: &Joined) -> Vec<Twin> {
+async fn peripherals(joined: &JoinedHub) -> Vec<Twin> {
     let payload = json!({ "data": { "instanceId": joined.twin_id } });
     let Some(mut answer) = aside(joined, "getPeripheralTwins", payload).await else {
         return Vec::new();
@@ -306,7 +306,7 @@ async fn peripherals(joined: &Joined) -> Vec<Twin> {
 }
 
 /// Asks the hub something that helps to explain a finding and is not needed; `None` if there is no answer.
-async fn aside(joined: &Joined, method: &str, payload: Value) -> Option<Value> {
+async fn aside(joined: &JoinedHub, method: &str, payload: Value) -> Option<Value> {
     let call = joined.client.call(method, payload);
     tokio::time::timeout(ASIDE_LIMIT, call).await.ok()?.ok()
 }

@@ -1,5 +1,10 @@
-//! What a model is: `NAME.toml` beside `NAME.onnx`. The manifest comes in, is checked once, and everything that
-//! does not fit it is refused with a sentence that says what was expected, what was found and what to do.
+//! The manifest of a model, `NAME.toml` beside `NAME.onnx`: the folder and the name come in; a checked [`Manifest`] and the bytes of
+//! the model that it describes go out. Whatever does not fit is refused with a sentence that says what was expected, what was
+//! found and what to do. The detector runs it when it loads a model.
+
+mod error;
+mod file;
+mod outlets;
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -8,262 +13,65 @@ use std::sync::Arc;
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
 
+pub use self::error::ModelError;
+use self::file::ManifestFile;
+pub(crate) use self::outlets::Outlet;
 use super::detector::ModelInfo;
 use super::onnx_file;
 use crate::preprocess::TensorSpec;
-use crate::preprocess::affine::ChannelAffine;
-use crate::preprocess::tensor::{Align, ChannelOrder, Fit};
 use twinsight_client::secret_file::read_small_file;
 
 /// A checked manifest.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Manifest {
-    /// The name that configuration uses.
+    /// The name that the configuration uses.
     pub(crate) name: Arc<str>,
-    /// Hash of the model file, lower-case hex.
+    /// The SHA-256 of the model file, in lower-case hexadecimal digits.
     pub(crate) sha256: Arc<str>,
-    /// SPDX expression.
+    /// The licence, as an SPDX expression.
     pub(crate) licence: String,
     /// Where the model comes from.
     pub(crate) source: String,
-    /// The label of each class.
+    /// The labels of the classes, in the order of their numbers.
     pub(crate) labels: Arc<[String]>,
-    /// Boxes of one class that overlap by more than this are one object.
+    /// Boxes of one class whose intersection over union is larger than this are one object.
     pub(crate) nms_iou: f32,
-    /// The name of the input.
+    /// The name of the model's input.
     pub(crate) input: String,
-    /// The input tensor.
+    /// The tensor that the input takes.
     pub(crate) tensor: TensorSpec,
-    /// What the outputs are.
     pub(crate) output: OutputKind,
 }
 
-/// What a model's outputs are, with their names.
+/// What a model's outputs hold, and their names.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
 pub(crate) enum OutputKind {
     /// Scores `[1, N, C]` and boxes `[1, N, 1, 4]`: see [`ssd`](super::postprocess::ssd).
-    Ssd {
-        /// The name of the scores.
-        scores: String,
-        /// The name of the boxes.
-        boxes: String,
-    },
+    Ssd { scores: String, boxes: String },
     /// `[1, N, 6]`: see [`rows`](super::postprocess::rows).
-    Rows {
-        /// The name of the rows.
-        rows: String,
-    },
+    Rows { rows: String },
     /// `[1, 4 + C, N]`: see [`yolo`](super::postprocess::yolo).
-    Yolo {
-        /// The name of the predictions.
-        predictions: String,
-    },
+    Yolo { predictions: String },
 }
 
-/// An input or output of a session.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Outlet {
-    /// Its name.
-    pub(crate) name: String,
-    /// The type of its elements, `f32` or as ONNX Runtime calls it.
-    pub(crate) element: String,
-    /// Its dimensions; a negative one is free.
-    pub(crate) dims: Vec<i64>,
-}
-
-/// Why a model cannot be used.
-#[derive(Debug, thiserror::Error)]
-pub enum ModelError {
-    /// The name is a path or empty.
-    #[error("model name `{0}` should be the plain name of a manifest, without folder and `.toml`")]
-    Name(String),
-    /// There is no manifest of that name.
-    #[error("model `{name}` is not installed: there is no {}; {installed}", path.display())]
-    NotInstalled {
-        /// The name asked for.
-        name: String,
-        /// Where its manifest would be.
-        path: PathBuf,
-        /// A clause that lists what there is.
-        installed: String,
-    },
-    /// A file cannot be read.
-    #[error("{}: cannot be read: {reason}; see that it is there and readable", path.display())]
-    Unreadable {
-        /// The file.
-        path: PathBuf,
-        /// What the system said.
-        reason: std::io::Error,
-    },
-    /// The manifest is not TOML, or a key is unknown, missing or of the wrong type.
-    #[error("{}, line {line}: {message}", path.display())]
-    Syntax {
-        /// The manifest.
-        path: PathBuf,
-        /// From 1.
-        line: usize,
-        /// What is wrong there.
-        message: String,
-    },
-    /// A value is out of its range.
-    #[error("{}: `{key}` should be {expected} and is {found}", path.display())]
-    Value {
-        /// The manifest.
-        path: PathBuf,
-        /// The key.
-        key: &'static str,
-        /// What it should be.
-        expected: &'static str,
-        /// What it is.
-        found: String,
-    },
-    /// The file is another one.
-    #[error("{}: its SHA-256 should be {expected} and is {found}; fetch the file again, or correct the manifest if it was meant to change", path.display())]
-    Hash {
-        /// The model file.
-        path: PathBuf,
-        /// By the manifest.
-        expected: Arc<str>,
-        /// Of the file.
-        found: String,
-    },
-    /// Weights in other files have no hash.
-    #[error("{}: keeps weights in other files; export it again with its weights inside", path.display())]
-    ExternalData {
-        /// The model file.
-        path: PathBuf,
-    },
-    /// ONNX Runtime refused the file, or its warm-up run failed.
-    #[error("{}: not usable as an ONNX model: {reason}", path.display())]
-    Session {
-        /// The model file.
-        path: PathBuf,
-        /// What was said.
-        reason: String,
-    },
-    /// The file was made for a newer ONNX Runtime.
-    #[error("{}: is too new for this ONNX Runtime: it is of {found}, and the newest that is known is {newest}; install a newer ONNX Runtime and set `runtime.library`, or export the model again with an older opset", path.display())]
-    TooNew {
-        /// The model file.
-        path: PathBuf,
-        /// Its version.
-        found: String,
-        /// The newest version that this ONNX Runtime knows.
-        newest: String,
-    },
-    /// An input or output does not fit the manifest.
-    #[error("{}: its {what} should be {expected} and is {found}; correct `{key}` in the manifest or install the file that it describes", path.display())]
-    Outlet {
-        /// The model file.
-        path: PathBuf,
-        /// `input` or `output`.
-        what: &'static str,
-        /// The manifest's key.
-        key: &'static str,
-        /// By the manifest.
-        expected: String,
-        /// In the file.
-        found: String,
-    },
-    /// An execution provider that this build or library does not have.
-    #[error("execution provider `{asked}` is not available: {reason}; available here: {available}")]
-    Provider {
-        /// The name in the configuration.
-        asked: String,
-        /// Why not.
-        reason: &'static str,
-        /// What there is.
-        available: String,
-    },
-}
-
-/// The file as it is written.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct ManifestFile {
-    file: String,
-    sha256: String,
-    licence: String,
-    source: String,
-    labels: Labels,
-    nms_iou: f32,
-    input: InputTable,
-    output: OutputKind,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(untagged)]
-enum Labels {
-    /// A file beside the manifest, a label a line.
-    File(String),
-    Inline(Vec<String>),
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct InputTable {
-    name: String,
-    width: usize,
-    height: usize,
-    #[serde(rename = "layout")]
-    _layout: Layout,
-    color_order: ColorOrder,
-    scale: f32,
-    mean: [f32; 3],
-    std: [f32; 3],
-    resize: Resize,
-    align: Option<AlignKey>,
-    pad: Option<u8>,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(rename_all = "snake_case")]
-enum Layout {
-    Nchw,
-}
-
-#[derive(Debug, Clone, Copy, Deserialize)]
-#[serde(rename_all = "snake_case")]
-enum ColorOrder {
-    Rgb,
-    Bgr,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(rename_all = "snake_case")]
-enum Resize {
-    Stretch,
-    Letterbox,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(rename_all = "snake_case")]
-enum AlignKey {
-    Center,
-    TopLeft,
-}
-
-/// The longest manifest, in bytes: thousands of labels have a tenth of it.
+/// A manifest has at most this many bytes; one with thousands of labels has a tenth.
 const MAX_MANIFEST_BYTES: u64 = 1 << 20;
 
-/// The longest model file, in bytes: what ONNX can keep in one file.
+/// A model file has at most this many bytes, since ONNX cannot keep more in one file.
 const MAX_MODEL_BYTES: u64 = 1 << 31;
 
-/// Largest side of an input, so that a typing error does not ask for gigabytes.
-const MAX_SIDE: usize = 4096;
-
 impl Manifest {
-    /// Reads `dir/NAME.toml`; also gives the path of the model file, which is there.
+    /// Reads `dir/NAME.toml`. Also gives the path of the model file, after a look whether it is there.
     ///
     /// # Errors
-    /// When there is none, or it does not hold what it must.
+    /// If there is no such manifest, its values are wrong, or the model file is missing.
     pub(crate) fn load(dir: &Path, name: &str) -> Result<(Self, PathBuf), ModelError> {
         if !is_plain(name) {
             return Err(ModelError::Name(name.to_owned()));
         }
         let path = dir.join(format!("{name}.toml"));
-        // One that may not be looked at is there, and reading it says why.
+        // A file that may not be looked at exists, and the error of reading it says more.
         let looked = std::fs::metadata(&path);
         if looked.is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound) {
             return Err(ModelError::NotInstalled {
@@ -273,8 +81,7 @@ impl Manifest {
             });
         }
         let text = read_text(&path)?;
-        let file: ManifestFile =
-            toml::from_str(&text).map_err(|error| syntax(&path, &text, &error))?;
+        let file = ManifestFile::parse(&text, &path)?;
         let model = dir.join(&file.file);
         let manifest = file.check(name, &path)?;
         match std::fs::metadata(&model) {
@@ -286,10 +93,10 @@ impl Manifest {
         }
     }
 
-    /// Reads the model file, whole, if it is the one that the manifest means.
+    /// Reads the whole model file, and checks that it is the one that the manifest describes.
     ///
     /// # Errors
-    /// When it cannot be read, has another hash, or keeps weights in other files.
+    /// If it cannot be read, has another hash, or keeps weights in other files.
     pub(crate) fn read_model(&self, path: &Path) -> Result<Vec<u8>, ModelError> {
         let bytes =
             read_small_file(path, MAX_MODEL_BYTES).map_err(|reason| ModelError::Unreadable {
@@ -316,7 +123,7 @@ impl Manifest {
         }
     }
 
-    /// Name, hash and labels.
+    /// What events say about the model.
     pub(crate) fn info(&self) -> ModelInfo {
         ModelInfo {
             name: self.name.clone(),
@@ -324,182 +131,10 @@ impl Manifest {
             labels: self.labels.clone(),
         }
     }
-
-    /// Checks a session's inputs and outputs.
-    ///
-    /// # Errors
-    /// When one is missing, has another type or shape, or there is a second input.
-    pub(crate) fn check_outlets(
-        &self,
-        path: &Path,
-        inputs: &[Outlet],
-        outputs: &[Outlet],
-    ) -> Result<(), ModelError> {
-        let side = |length: usize| i64::try_from(length).ok();
-        let classes = side(self.labels.len());
-        let (width, height) = (side(self.tensor.width), side(self.tensor.height));
-        let input = [&[Some(1), Some(3), height, width][..]];
-        let fail = |what, key, expected, found| ModelError::Outlet {
-            path: path.to_owned(),
-            what,
-            key,
-            expected,
-            found,
-        };
-        check(inputs, &self.input, &input)
-            .map_err(|(expected, found)| fail("input", "input", expected, found))?;
-        if inputs.len() > 1 {
-            let expected = format!("only `{}`", self.input);
-            return Err(fail("input", "input", expected, describe(inputs)));
-        }
-        let check_output = |name: &str, shapes: &[&[Option<i64>]]| {
-            check(outputs, name, shapes)
-                .map_err(|(expected, found)| fail("output", "output", expected, found))
-        };
-        match &self.output {
-            OutputKind::Ssd { scores, boxes } => {
-                check_output(scores, &[&[Some(1), None, classes]])?;
-                check_output(
-                    boxes,
-                    &[
-                        &[Some(1), None, Some(1), Some(4)],
-                        &[Some(1), None, Some(4)],
-                    ],
-                )
-            }
-            OutputKind::Rows { rows } => check_output(rows, &[&[Some(1), None, Some(6)]]),
-            OutputKind::Yolo { predictions } => {
-                check_output(predictions, &[&[Some(1), classes.map(|n| n + 4), None]])
-            }
-        }
-    }
-}
-
-impl ManifestFile {
-    fn check(self, name: &str, path: &Path) -> Result<Manifest, ModelError> {
-        let refuse = |key, expected, found: String| {
-            Err(ModelError::Value {
-                path: path.to_owned(),
-                key,
-                expected,
-                found,
-            })
-        };
-        if !is_plain(&self.file) {
-            return refuse("file", "a file name without folder", self.file);
-        }
-        let sha256 = self.sha256.to_ascii_lowercase();
-        if sha256.len() != 64 || !sha256.bytes().all(|byte| byte.is_ascii_hexdigit()) {
-            return refuse("sha256", "64 hexadecimal digits", self.sha256);
-        }
-        if !(0.0..=1.0).contains(&self.nms_iou) {
-            return refuse("nms_iou", "between 0 and 1", self.nms_iou.to_string());
-        }
-        let labels = self.labels.read(path)?;
-        if labels.is_empty() || labels.iter().any(String::is_empty) {
-            return refuse(
-                "labels",
-                "a label a class, none of them empty",
-                format!("{} labels", labels.len()),
-            );
-        }
-        let input = &self.input;
-        for (key, side) in [("input.width", input.width), ("input.height", input.height)] {
-            if !(1..=MAX_SIDE).contains(&side) {
-                return refuse(key, "between 1 and 4096", side.to_string());
-            }
-        }
-        let finite = |values: &[f32]| values.iter().all(|value| value.is_finite());
-        if !finite(&input.std) || input.std.contains(&0.0) {
-            return refuse(
-                "input.std",
-                "three numbers other than 0",
-                format!("{:?}", input.std),
-            );
-        }
-        if !finite(&input.mean) || !input.scale.is_finite() {
-            return refuse(
-                "input.mean",
-                "finite, as `input.scale`",
-                format!("{:?}", input.mean),
-            );
-        }
-        if matches!(input.resize, Resize::Stretch) && (input.align.is_some() || input.pad.is_some())
-        {
-            return refuse(
-                "input.resize",
-                "`letterbox` where `align` or `pad` is given",
-                "`stretch`".to_owned(),
-            );
-        }
-        Ok(Manifest {
-            name: name.into(),
-            sha256: sha256.into(),
-            licence: self.licence,
-            source: self.source,
-            labels: labels.into(),
-            nms_iou: self.nms_iou,
-            tensor: self.input.tensor(),
-            input: self.input.name,
-            output: self.output,
-        })
-    }
-}
-
-impl InputTable {
-    fn tensor(&self) -> TensorSpec {
-        // mean and std are in the order of the tensor's channels, the spec's are red, green, blue.
-        let mut affine: [ChannelAffine; 3] = std::array::from_fn(|channel| ChannelAffine {
-            gain: self.scale / self.std[channel],
-            bias: -self.mean[channel] / self.std[channel],
-        });
-        let order = match self.color_order {
-            ColorOrder::Rgb => ChannelOrder::Rgb,
-            ColorOrder::Bgr => {
-                affine.reverse();
-                ChannelOrder::Bgr
-            }
-        };
-        let fit = match self.resize {
-            Resize::Stretch => Fit::Stretch,
-            Resize::Letterbox => Fit::Letterbox {
-                align: match self.align {
-                    Some(AlignKey::TopLeft) => Align::TopLeft,
-                    Some(AlignKey::Center) | None => Align::Center,
-                },
-                pad: self.pad.unwrap_or(0),
-            },
-        };
-        TensorSpec {
-            width: self.width,
-            height: self.height,
-            order,
-            affine,
-            fit,
-        }
-    }
-}
-
-impl Labels {
-    fn read(self, manifest: &Path) -> Result<Vec<String>, ModelError> {
-        match self {
-            Self::Inline(labels) => Ok(labels),
-            Self::File(file) if is_plain(&file) => {
-                let text = read_text(&manifest.with_file_name(file))?;
-                Ok(text.lines().map(|line| line.trim().to_owned()).collect())
-            }
-            Self::File(file) => Err(ModelError::Value {
-                path: manifest.to_owned(),
-                key: "labels",
-                expected: "a list, or a file name without folder",
-                found: file,
-            }),
-        }
-    }
 }
 
 /// The names of the manifests in a folder, sorted.
-pub fn installed(dir: &Path) -> Vec<String> {
+pub(crate) fn installed(dir: &Path) -> Vec<String> {
     let Ok(entries) = std::fs::read_dir(dir) else {
         return Vec::new();
     };
@@ -526,7 +161,7 @@ fn installed_clause(dir: &Path) -> String {
     }
 }
 
-/// A name without path: nothing that configuration from elsewhere could leave the folder with.
+/// True for a plain file name, with which a configuration from elsewhere cannot leave the folder.
 fn is_plain(name: &str) -> bool {
     !name.is_empty()
         && !name.starts_with('.')
@@ -544,71 +179,6 @@ fn read_text(path: &Path) -> Result<String, ModelError> {
     String::from_utf8(bytes).map_err(|_| unreadable(std::io::Error::other("it is no UTF-8 text")))
 }
 
-fn syntax(path: &Path, text: &str, error: &toml::de::Error) -> ModelError {
-    let at = error.span().map_or(0, |span| span.start.min(text.len()));
-    ModelError::Syntax {
-        path: path.to_owned(),
-        line: 1 + text.as_bytes()[..at]
-            .iter()
-            .filter(|&&byte| byte == b'\n')
-            .count(),
-        message: error.message().trim().replace('\n', ", "),
-    }
-}
-
-/// Looks for an outlet of that name, of `f32`, with one of the shapes; `None` in a shape is any length.
-fn check(
-    outlets: &[Outlet],
-    name: &str,
-    shapes: &[&[Option<i64>]],
-) -> Result<(), (String, String)> {
-    let fits = |outlet: &Outlet, shape: &[Option<i64>]| {
-        outlet.dims.len() == shape.len()
-            && outlet
-                .dims
-                .iter()
-                .zip(shape)
-                .all(|(&dim, &want)| dim < 0 || want.is_none_or(|want| want == dim))
-    };
-    let named = outlets.iter().find(|outlet| outlet.name == name);
-    let fine = named.is_some_and(|outlet| {
-        outlet.element == "f32" && shapes.iter().any(|shape| fits(outlet, shape))
-    });
-    if fine {
-        return Ok(());
-    }
-    let shapes: Vec<String> = shapes.iter().map(|shape| shape_text(shape)).collect();
-    let expected = format!("`{name}` f32 {}", shapes.join(" or "));
-    Err((
-        expected,
-        named.map_or_else(|| describe(outlets), Outlet::text),
-    ))
-}
-
-fn shape_text(shape: &[Option<i64>]) -> String {
-    let dims: Vec<String> = shape
-        .iter()
-        .map(|dim| dim.map_or_else(|| "N".to_owned(), |dim| dim.to_string()))
-        .collect();
-    format!("[{}]", dims.join(", "))
-}
-
-fn describe(outlets: &[Outlet]) -> String {
-    let all: Vec<String> = outlets.iter().map(Outlet::text).collect();
-    all.join(" and ")
-}
-
-impl Outlet {
-    fn text(&self) -> String {
-        let dims: Vec<Option<i64>> = self
-            .dims
-            .iter()
-            .map(|&dim| (dim >= 0).then_some(dim))
-            .collect();
-        format!("`{}` {} {}", self.name, self.element, shape_text(&dims))
-    }
-}
-
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().fold(String::new(), |mut text, byte| {
         let _ = write!(text, "{byte:02x}");
@@ -620,6 +190,8 @@ fn hex(bytes: &[u8]) -> String {
 mod tests {
     use super::*;
     use crate::detect::onnx_file::testing;
+    use crate::preprocess::affine::ChannelAffine;
+    use crate::preprocess::tensor::{Align, ChannelOrder, Fit};
 
     const GOOD: &str = r#"file = "m.onnx"
 sha256 = "HASH"

@@ -14,7 +14,7 @@ use serde_json::Value;
 use tokio::task::JoinSet;
 
 use super::camera::check_fps;
-use super::loopback::{Hub, camera, node_config, percentile};
+use super::loopback::{LoopbackHub, camera, node_config, percentile};
 use crate::node::{Node, NodeParts};
 use twinsight_client::hub::client::HubClient;
 use twinsight_client::hub::options::HubOptions;
@@ -25,7 +25,7 @@ use twinsight_media::h264::clip::Clip;
 const NODE: &str = "twinsight-demo";
 
 /// How many cameras the demo may have.
-pub const CAMERAS: RangeInclusive<usize> = 1..=64;
+pub(crate) const CAMERAS: RangeInclusive<usize> = 1..=64;
 
 /// The time between two drawings of the table.
 const DRAW_EVERY: Duration = Duration::from_secs(1);
@@ -38,21 +38,17 @@ const MAX_AGES: usize = 100_000;
 
 /// What the demo shows.
 #[derive(Debug, Clone)]
-pub struct DemoOptions {
-    /// The number of camera twins.
-    pub cameras: usize,
+pub(crate) struct DemoOptions {
+    pub(crate) cameras: usize,
     /// How long it runs; without it, until it is stopped.
-    pub duration: Option<Duration>,
-    /// The frames a second of each camera.
-    pub fps: f64,
+    pub(crate) duration: Option<Duration>,
+    pub(crate) fps: f64,
     /// The name of the model, if it is not the default one.
-    pub model: Option<String>,
-    /// The clip that the cameras play.
-    pub clip: PathBuf,
-    /// The folder of the models.
-    pub models_dir: PathBuf,
+    pub(crate) model: Option<String>,
+    pub(crate) clip: PathBuf,
+    pub(crate) models_dir: PathBuf,
     /// Variables of the environment for the node.
-    pub env: BTreeMap<String, String>,
+    pub(crate) env: BTreeMap<String, String>,
 }
 
 /// What came of one camera's events.
@@ -70,7 +66,7 @@ struct CameraTally {
 ///
 /// # Errors
 /// If something cannot be started, or the ledger of a camera does not balance at the end.
-pub async fn run(
+pub(crate) async fn run(
     options: DemoOptions,
     stop: impl Future<Output = ()>,
     out: &mut impl Write,
@@ -84,7 +80,7 @@ pub async fn run(
     );
     check_fps(options.fps)?;
     let clip = Arc::new(Clip::read(&options.clip)?);
-    let hub = Hub::start().await?;
+    let hub = LoopbackHub::start().await?;
 
     let ids: Vec<String> = (1..=options.cameras)
         .map(|n| format!("camera-{n}"))

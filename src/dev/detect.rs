@@ -1,15 +1,18 @@
 //! `twinsight detect`: pictures and clips come in; a line for each picture or frame goes out, and annotated pictures go to a folder.
 //! Pictures are given to the detector as RGB, the frames of clips as planes, like those of a camera.
 
-use std::collections::{BTreeMap, HashSet};
+mod file_kind;
+mod lines;
+
+use std::collections::HashSet;
 use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use image::codecs::jpeg::JpegEncoder;
-use serde::Serialize;
 
+use self::file_kind::FileKind;
+use self::lines::ClipTotals;
 use crate::annotate::{self, Annotation};
 use crate::detect::{
     DetectError, DetectSettings, Detections, Detector, ModelError, ModelInfo, OnnxDetector,
@@ -21,9 +24,6 @@ use crate::dev::progress::progress_bar;
 use twinsight_media::color::to_rgb8;
 use twinsight_media::decode::decoder::DecoderError;
 use twinsight_media::h264::clip::{Clip, NotAClip, ReadError, read_bounded};
-use twinsight_media::h264::mp4::is_mp4;
-use twinsight_media::h264::nal::{NalType, annex_b};
-use twinsight_media::h264::sps::Sps;
 use twinsight_media::picture::{I420, PictureSize};
 
 /// The arguments of the command.
@@ -147,34 +147,6 @@ enum Problem {
     Output(io::Error),
 }
 
-/// The JSON line of a picture or frame.
-#[derive(Debug, Serialize)]
-struct Line<'a> {
-    file: &'a str,
-    frame: usize,
-    width: usize,
-    height: usize,
-    objects: Vec<ObjectLine<'a>>,
-}
-
-#[derive(Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
-struct ObjectLine<'a> {
-    label: &'a str,
-    class_id: usize,
-    score: f64,
-    #[serde(rename = "box")]
-    bbox: BoxLine,
-}
-
-#[derive(Debug, Serialize)]
-struct BoxLine {
-    x: f64,
-    y: f64,
-    width: f64,
-    height: f64,
-}
-
 /// Detects on every file. A file that fails is logged, and the next one follows.
 ///
 /// # Errors
@@ -273,22 +245,14 @@ struct Command<'a> {
     out: &'a mut dyn Write,
 }
 
-/// The sums over the frames of a clip, for its line.
-#[derive(Debug, Default)]
-struct ClipTotals {
-    frames: usize,
-    labels: BTreeMap<String, usize>,
-    busy: Duration,
-}
-
 impl Command<'_> {
     fn file(&mut self, file: &Path) -> Result<(), Problem> {
         let bytes = read_bounded(file).map_err(Problem::Unreadable)?;
-        match Kind::of(&bytes) {
-            Kind::Picture => self.picture(file, &bytes),
-            Kind::Clip => self.clip(file, &bytes),
-            Kind::OtherContainer(name) => Err(Problem::OtherContainer(name)),
-            Kind::Unknown => Err(Problem::Unknown),
+        match FileKind::of(&bytes) {
+            FileKind::Picture => self.picture(file, &bytes),
+            FileKind::Clip => self.clip(file, &bytes),
+            FileKind::OtherContainer(name) => Err(Problem::OtherContainer(name)),
+            FileKind::Unknown => Err(Problem::Unknown),
         }
     }
 
@@ -414,143 +378,6 @@ impl Command<'_> {
         self.written.insert(path.to_owned());
         Ok(())
     }
-
-    fn json_line(
-        &mut self,
-        file: &Path,
-        frame: usize,
-        size: PictureSize,
-        found: &Detections,
-    ) -> Result<(), Problem> {
-        let model = self.detector.model();
-        let objects = found.objects.iter().map(|object| ObjectLine {
-            label: model.label(object.class_id),
-            class_id: object.class_id,
-            score: rounded(object.score, 10_000.0),
-            bbox: BoxLine {
-                x: rounded(object.bbox.x, 10.0),
-                y: rounded(object.bbox.y, 10.0),
-                width: rounded(object.bbox.width, 10.0),
-                height: rounded(object.bbox.height, 10.0),
-            },
-        });
-        let line = Line {
-            file: &file.to_string_lossy(),
-            frame,
-            width: size.width_px,
-            height: size.height_px,
-            objects: objects.collect(),
-        };
-        serde_json::to_writer(&mut *self.out, &line)
-            .map_err(|error| Problem::Output(error.into()))?;
-        writeln!(self.out).map_err(Problem::Output)
-    }
-
-    fn picture_line(
-        &mut self,
-        file: &Path,
-        size: PictureSize,
-        found: &Detections,
-    ) -> Result<(), Problem> {
-        let model = self.detector.model();
-        let seen: Vec<String> = found
-            .objects
-            .iter()
-            .map(|object| format!("{} {:.2}", model.label(object.class_id), object.score))
-            .collect();
-        let busy = found.preprocess.wall + found.inference.wall + found.postprocess.wall;
-        let seen = if seen.is_empty() {
-            "nothing".to_owned()
-        } else {
-            seen.join(", ")
-        };
-        writeln!(
-            self.out,
-            "{} ({}x{}): {seen} in {:.1} ms",
-            file.display(),
-            size.width_px,
-            size.height_px,
-            1000.0 * busy.as_secs_f64(),
-        )
-        .map_err(Problem::Output)
-    }
-
-    fn clip_line(
-        &mut self,
-        file: &Path,
-        size: PictureSize,
-        totals: &ClipTotals,
-    ) -> Result<(), Problem> {
-        let mut seen: Vec<(&String, &usize)> = totals.labels.iter().collect();
-        seen.sort_by(|a, b| b.1.cmp(a.1));
-        let seen: Vec<String> = seen
-            .iter()
-            .map(|(label, count)| format!("{count} x {label}"))
-            .collect();
-        let seen = if seen.is_empty() {
-            "nothing".to_owned()
-        } else {
-            seen.join(", ")
-        };
-        let frames = u32::try_from(totals.frames).unwrap_or(u32::MAX).max(1);
-        writeln!(
-            self.out,
-            "{} ({}x{}, {} frames): {seen} in {:.1} ms a frame",
-            file.display(),
-            size.width_px,
-            size.height_px,
-            totals.frames,
-            1000.0 * (totals.busy / frames).as_secs_f64(),
-        )
-        .map_err(Problem::Output)
-    }
-}
-
-/// The kind of a file, which its bytes tell.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Kind {
-    Picture,
-    Clip,
-    /// Video in a container that is not read, with the name of that.
-    OtherContainer(&'static str),
-    Unknown,
-}
-
-impl Kind {
-    fn of(bytes: &[u8]) -> Self {
-        const TS_PACKET: usize = 188;
-        let is_sync = |at: usize| bytes.get(at) == Some(&0x47);
-        // Any number of zero bytes may come before the first start code.
-        let zeros = bytes.iter().take_while(|byte| **byte == 0).count();
-        if bytes.starts_with(b"\x89PNG\r\n\x1a\n") || bytes.starts_with(&[0xff, 0xd8, 0xff]) {
-            Self::Picture
-        } else if is_mp4(bytes) {
-            Self::Clip
-        } else if bytes.starts_with(&[0x1a, 0x45, 0xdf, 0xa3]) {
-            Self::OtherContainer("a Matroska or WebM file")
-        } else if bytes.starts_with(b"RIFF") && bytes.get(8..12) == Some(b"AVI ") {
-            Self::OtherContainer("an AVI file")
-        } else if bytes.starts_with(b"FLV\x01") {
-            Self::OtherContainer("an FLV file")
-        } else if (0..3).all(|packet| is_sync(packet * TS_PACKET)) {
-            Self::OtherContainer("an MPEG transport stream")
-        } else if bytes.starts_with(&[0, 0, 1, 0xba]) {
-            Self::OtherContainer("an MPEG program stream")
-        } else if zeros >= 2 && bytes.get(zeros) == Some(&1) || has_h264(bytes) {
-            Self::Clip
-        } else {
-            Self::Unknown
-        }
-    }
-}
-
-/// True for a byte stream that does not begin with a start code, as if a recording was joined in the middle.
-fn has_h264(bytes: &[u8]) -> bool {
-    let is_sps = |nal: &[u8]| {
-        nal.first().map(|header| NalType::of(*header)) == Some(NalType::Sps)
-            && Sps::parse(nal).is_ok()
-    };
-    annex_b(bytes).any(is_sps) && Clip::from_annex_b(bytes).is_some()
 }
 
 fn write_picture(image: &image::RgbImage, path: &Path) -> image::ImageResult<()> {
@@ -580,11 +407,6 @@ fn annotated_path(
         copy += 1;
     }
     found
-}
-
-/// Rounds to one of `parts` parts of 1, as the node's events do.
-fn rounded(value: f32, parts: f64) -> f64 {
-    (f64::from(value) * parts).round() / parts
 }
 
 #[cfg(test)]

@@ -20,7 +20,6 @@ const MAX_WAITING: usize = 16;
 /// The access units of a clip that gave no picture.
 #[derive(Debug)]
 pub(super) struct Undecoded {
-    /// How many.
     pub(super) units: usize,
     /// Why the first of them gave none.
     pub(super) reason: DecoderError,
@@ -37,14 +36,14 @@ pub(super) fn decode<E: From<DecoderError>>(
     let units = clip.units();
     let order = display_order(units.iter().map(|unit| &*unit.data));
     let pool = PlanePool::new(1);
-    let mut line = Line::new(units.len());
+    let mut queue = DisplayQueue::new(units.len());
     let mut first_error = None;
     let mut decoder = None;
     let mut color = Color::default();
     let mut pictures = Vec::new();
     let mut turned = Vec::new();
-    let mut show = |line: &mut Line, all: bool| -> Result<(), E> {
-        while let Some((picture, color)) = line.next(all) {
+    let mut show = |queue: &mut DisplayQueue, all: bool| -> Result<(), E> {
+        while let Some((picture, color)) = queue.next(all) {
             let planes = I420::from_packed(picture.planes.bytes(), picture.size, color);
             each(upright(planes, clip.turn(), &mut turned))?;
         }
@@ -61,9 +60,9 @@ pub(super) fn decode<E: From<DecoderError>>(
         if let Some(Ok(sequence)) = sequence.map(Sps::parse).last() {
             color = sequence.color;
         }
-        line.colors.insert(*place, color);
+        queue.colors.insert(*place, color);
         let Some(in_use) = &mut decoder else {
-            line.failed(*place);
+            queue.failed(*place);
             continue;
         };
         let tag = u64::try_from(*place).unwrap_or(u64::MAX);
@@ -74,21 +73,21 @@ pub(super) fn decode<E: From<DecoderError>>(
             let _ = in_use.drain(&pool, &SystemClock, &mut pictures);
             decoder = None;
         }
-        line.take(&mut pictures);
+        queue.take(&mut pictures);
         if decoder.is_none() {
-            line.failed(*place);
+            queue.failed(*place);
         }
-        show(&mut line, false)?;
+        show(&mut queue, false)?;
     }
     if let Some(mut decoder) = decoder {
         let drained = decoder.drain(&pool, &SystemClock, &mut pictures);
-        line.take(&mut pictures);
+        queue.take(&mut pictures);
         if let Err(error) = drained {
             first_error.get_or_insert(error);
         }
     }
-    show(&mut line, true)?;
-    let missing = units.len().saturating_sub(line.shown);
+    show(&mut queue, true)?;
+    let missing = units.len().saturating_sub(queue.shown);
     Ok((missing > 0).then(|| Undecoded {
         units: missing,
         reason: first_error.unwrap_or(DecoderError::NoPicture),
@@ -96,7 +95,7 @@ pub(super) fn decode<E: From<DecoderError>>(
 }
 
 /// Puts pictures from decoding order into display order. A picture's place is its index in display order.
-struct Line {
+struct DisplayQueue {
     /// The place that is shown next.
     next: usize,
     end: usize,
@@ -109,7 +108,7 @@ struct Line {
     shown: usize,
 }
 
-impl Line {
+impl DisplayQueue {
     fn new(units: usize) -> Self {
         Self {
             next: 0,

@@ -34,13 +34,13 @@ const ELSEWHERE: &[&str] = &[
 
 /// A development hub on the loopback address.
 #[derive(Debug)]
-pub(super) struct Hub {
+pub(super) struct LoopbackHub {
     pub(super) url: String,
     stop: oneshot::Sender<()>,
     task: JoinHandle<Result<(), DevHubError>>,
 }
 
-impl Hub {
+impl LoopbackHub {
     /// Starts a hub on a port that the system chooses.
     pub(super) async fn start() -> Result<Self> {
         let listener = TcpListener::bind("127.0.0.1:0")

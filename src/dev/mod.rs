@@ -2,8 +2,8 @@
 //! see it work (`demo`) or to learn how many cameras a machine carries (`capacity`); and detection on files (`detect`).
 
 pub mod camera;
-pub mod capacity;
-pub mod demo;
+pub(crate) mod capacity;
+pub(crate) mod demo;
 pub mod detect;
 mod frames;
 pub mod hub;

@@ -36,23 +36,20 @@ const STEP_OVERHEAD: Duration = Duration::from_secs(4);
 
 /// The arguments of the command.
 #[derive(Debug, Clone)]
-pub struct CapacityOptions {
+pub(crate) struct CapacityOptions {
     /// The name of the model, if it is not the default one.
-    pub model: Option<String>,
-    /// The clip that the cameras play.
-    pub clip: PathBuf,
-    /// The frames a second of each camera.
-    pub fps: f64,
+    pub(crate) model: Option<String>,
+    pub(crate) clip: PathBuf,
+    pub(crate) fps: f64,
     /// The `max_fps` of each camera, if it is not the default; 0 means every frame.
-    pub max_fps: Option<f64>,
+    pub(crate) max_fps: Option<f64>,
     /// How long each step is measured.
-    pub step: Duration,
+    pub(crate) step: Duration,
     /// The file to which the table is also written, for plots.
-    pub csv: Option<PathBuf>,
-    /// The folder of the models.
-    pub models_dir: PathBuf,
+    pub(crate) csv: Option<PathBuf>,
+    pub(crate) models_dir: PathBuf,
     /// Variables of the environment for the node.
-    pub env: BTreeMap<String, String>,
+    pub(crate) env: BTreeMap<String, String>,
 }
 
 /// Why no further step was made.
@@ -70,7 +67,7 @@ enum End {
 ///
 /// # Errors
 /// If the clip, the model or the CSV file cannot be used.
-pub async fn run(
+pub(crate) async fn run(
     options: CapacityOptions,
     stop: impl Future<Output = ()>,
     out: &mut impl Write,

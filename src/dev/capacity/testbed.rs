@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 use parking_lot::Mutex;
 use tokio::runtime::{Builder, Handle, Runtime};
 
-use super::super::loopback::{Hub, camera};
+use super::super::loopback::{LoopbackHub, camera};
 use twinsight_client::hub::client::HubClient;
 use twinsight_client::hub::options::HubOptions;
 use twinsight_media::h264::clip::Clip;
@@ -29,7 +29,7 @@ pub(super) struct Testbed {
     /// `None` only while it is being dropped.
     runtime: Option<Runtime>,
     handle: Handle,
-    hub: Hub,
+    hub: LoopbackHub,
     clip: Arc<Clip>,
     fps: f64,
     cameras: usize,
@@ -47,7 +47,7 @@ impl Testbed {
         let ages_ms: Arc<Mutex<Vec<f64>>> = Arc::default();
         let noted = Arc::clone(&ages_ms);
         let started = runtime.spawn(async move {
-            let hub = Hub::start().await?;
+            let hub = LoopbackHub::start().await?;
             let app = HubClient::start(HubOptions::simulator(&hub.url, "capacity-app"));
             app.joined().await?;
             app.subscribe(NODE).await?;
@@ -66,7 +66,6 @@ impl Testbed {
         })
     }
 
-    /// The URL of the hub.
     pub(super) fn url(&self) -> &str {
         &self.hub.url
     }
