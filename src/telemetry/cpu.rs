@@ -1,5 +1,5 @@
-//! How long work took: by the clock, and of the processor on the thread that did it. Stages take laps of a
-//! [`Stopwatch`]; metrics tell them.
+//! How long work takes. A stage takes laps of a [`Stopwatch`] and gets the time by the clock and the processor time of its
+//! thread; [`RunDelay`] says how long a thread waited for a processor.
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;
@@ -7,16 +7,16 @@ use std::time::{Duration, Instant};
 
 use twinsight_client::clock::thread_cpu;
 
-/// What a piece of work took.
+/// How long a piece of work took.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Spent {
-    /// By the clock.
+    /// Time by the clock.
     pub wall: Duration,
-    /// Of the processor, on the thread that did it: not what other threads did for it meanwhile.
+    /// Processor time of the thread that did it, without what other threads did for it.
     pub cpu: Duration,
 }
 
-/// Measures one piece of work after the other, on one thread.
+/// Measures one piece of work after the other, all on one thread.
 #[derive(Debug, Clone, Copy)]
 pub struct Stopwatch {
     at: Instant,
@@ -24,7 +24,7 @@ pub struct Stopwatch {
 }
 
 impl Stopwatch {
-    /// Starts now.
+    /// Starts to measure.
     pub fn start() -> Self {
         Self {
             at: Instant::now(),
@@ -32,7 +32,7 @@ impl Stopwatch {
         }
     }
 
-    /// What was spent since the start or the last lap.
+    /// The time since the start or the last lap.
     pub fn lap(&mut self) -> Spent {
         let now = Self::start();
         let before = std::mem::replace(self, now);
@@ -43,7 +43,7 @@ impl Stopwatch {
     }
 }
 
-/// How long a thread was ready to run and had no processor. Where the kernel does not tell, never.
+/// Measures how long a thread was ready to run and had no processor. It is always 0 where the kernel does not tell.
 #[derive(Debug)]
 pub struct RunDelay {
     schedstat: Option<File>,
@@ -51,7 +51,7 @@ pub struct RunDelay {
 }
 
 impl RunDelay {
-    /// Of the calling thread.
+    /// Measures the thread that calls.
     pub fn of_this_thread() -> Self {
         let mut delay = Self {
             schedstat: File::open("/proc/thread-self/schedstat").ok(),
@@ -61,7 +61,7 @@ impl RunDelay {
         delay
     }
 
-    /// Another measure of the same thread, for others to take.
+    /// Another measure of the same thread, whose laps are its own. Any thread may take them.
     pub fn of_the_same(&self) -> Self {
         let schedstat = self.schedstat.as_ref();
         Self {
@@ -70,7 +70,7 @@ impl RunDelay {
         }
     }
 
-    /// Since the start or the last lap. A call costs some 2 µs.
+    /// The time since the start or the last lap. A call takes some 2 µs.
     pub fn lap(&mut self) -> Duration {
         let now = self.read().unwrap_or(self.last);
         let before = std::mem::replace(&mut self.last, now);
@@ -81,7 +81,7 @@ impl RunDelay {
         let mut text = [0; 128];
         let length = self.schedstat.as_ref()?.read_at(&mut text, 0).ok()?;
         let text = std::str::from_utf8(text.get(..length)?).ok()?;
-        // Nanoseconds on a processor, then waiting for one, then turns.
+        // The kernel writes nanoseconds on a processor, nanoseconds of waiting for one, and the number of turns.
         let waited = text.split_whitespace().nth(1)?.parse().ok()?;
         Some(Duration::from_nanos(waited))
     }
