@@ -15,10 +15,10 @@ use twinsight_client::hub::HubOptions;
 use twinsight_client::stream_id::StreamId;
 use twinsight_media::codec::Codec;
 
-/// The most camera streams that a node takes: each has a thread and a connection of its own.
+/// The most camera streams that a node takes. Each has a thread and a connection of its own.
 const MAX_STREAMS: usize = 1024;
 
-/// The most labels that a camera reports.
+/// The longest list of labels that a camera may report.
 const MAX_CLASSES: usize = 512;
 
 /// The longest label and the longest name of a model, in bytes.
@@ -77,7 +77,7 @@ impl Resolver<'_> {
         cameras
     }
 
-    /// `None` where the camera has no twin, which is noted.
+    /// Checks one camera. `None` means that it has no twin, which is noted as an error.
     fn camera(
         &self,
         origin: &Origin,
@@ -212,7 +212,7 @@ impl Resolver<'_> {
         camera
     }
 
-    /// What is wrong with two streams of one twin beside each other.
+    /// Notes what is wrong with two streams of one twin beside each other.
     fn check_pair(
         &self,
         id: &StreamId,
@@ -264,9 +264,9 @@ impl Resolver<'_> {
     }
 }
 
-/// The hub's list in the place of the file's, with what the file says of the same streams: of all
-/// streams of a twin that is listed by its id alone, of the one stream of an entry with settings,
-/// which win over the file's.
+/// The cameras of the hub's list, which takes the place of the file's. A twin that is listed by its id alone stands for all
+/// of its streams in the file. An entry with settings is one stream; what it does not give is taken from the file's entry of
+/// that stream.
 fn listed_by_the_hub(
     listed: &[ListedCamera],
     in_file: &[(Origin, CameraSection)],
@@ -296,7 +296,7 @@ fn listed_by_the_hub(
         if described.is_empty() {
             sections.push((origin, camera.section.clone()));
         }
-        // What is too much is refused, and need not be put together.
+        // A longer list is refused in the end, so the rest of it need not be put together.
         if sections.len() > MAX_STREAMS {
             break;
         }
@@ -304,7 +304,7 @@ fn listed_by_the_hub(
     sections
 }
 
-/// Where `TWINSIGHT_CAMERAS` lists twins: those alone, with what is known of them.
+/// If `TWINSIGHT_CAMERAS` lists twins, the cameras are these and no others, with what is known of them.
 fn listed_by_the_variable(
     listed: &Given<String>,
     known: &[(Origin, CameraSection)],
@@ -334,7 +334,7 @@ fn twin_of(section: &CameraSection) -> Option<&String> {
     section.twin_id.as_ref().map(|given| &given.value)
 }
 
-/// What a camera has when nothing is configured.
+/// The settings of a camera for which nothing is configured.
 fn unset() -> CameraConfig {
     CameraConfig {
         id: StreamId::new("", "default"),

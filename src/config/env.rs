@@ -1,21 +1,20 @@
-//! The environment as a value, passed in so that nothing else reads it.
+//! The environment as a value. It is read once and passed in, so that tests can give another one.
 
 use std::collections::BTreeMap;
 
-/// The variables of the environment, passed in so that nothing else reads them. One that is empty
-/// counts as not set, as container tools leave it.
+/// The variables of the environment. One that is empty counts as not set, since container tools leave such variables behind.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct Env(BTreeMap<String, String>);
 
 impl std::fmt::Debug for Env {
-    /// Names alone: the values may be secrets.
+    // Only names are shown, since values may be secrets.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_set().entries(self.0.keys()).finish()
     }
 }
 
 impl Env {
-    /// The variables of this process.
+    /// Reads the variables of this process.
     pub fn of_process() -> Self {
         std::env::vars_os()
             .map(|(name, value)| {
@@ -27,7 +26,7 @@ impl Env {
             .collect()
     }
 
-    /// A variable that is set and not empty, without blanks around it.
+    /// The value of a variable without blanks around it, if it is set and not empty.
     pub fn get(&self, name: &str) -> Option<&str> {
         self.0
             .get(name)
@@ -35,7 +34,7 @@ impl Env {
             .filter(|value| !value.is_empty())
     }
 
-    /// All variables.
+    /// All variables, those that are empty included.
     pub fn as_map(&self) -> &BTreeMap<String, String> {
         &self.0
     }

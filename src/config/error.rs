@@ -1,5 +1,5 @@
-//! What can be wrong with a configuration: each a sentence with place, key and remedy. Texts of others are shown cut, with
-//! control characters as escapes and without the credentials of an address.
+//! What can be wrong with a configuration. Each mistake is a sentence that says where it is and what to do about it; texts of
+//! others go into it by [`shown`].
 
 use std::fmt;
 use std::io;
@@ -10,7 +10,7 @@ use super::shown::shown;
 /// Where a setting was given.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Place {
-    /// In the file, at a line counted from 1.
+    /// In the file, in this line, counted from 1.
     Line(PathBuf, usize),
     /// In a variable of the environment.
     Variable(String),
@@ -28,13 +28,20 @@ impl fmt::Display for Place {
     }
 }
 
-/// The known word that is near to one that is not known, as the end of a clause.
+/// Names the known word that is near to one that is not known, as the end of a clause.
 fn near(nearest: Option<&String>) -> String {
     nearest.map_or_else(String::new, |near| format!(", the nearest is `{near}`"))
 }
 
 /// Why a configuration cannot be used. The node ends with [`ConfigError::EXIT_CODE`].
+///
+/// `place` says where a setting was given, `key` is a key with its section, `found` what was given, `takes` what the key takes
+/// and `nearest` the known word that is most like one that is not known.
 #[derive(Debug, thiserror::Error)]
+#[expect(
+    missing_docs,
+    reason = "each field is a part of its variant's sentence, which says what it is"
+)]
 pub enum ConfigError {
     /// More than one thing is wrong, in the order of the file.
     #[error("{}", in_one_line(.0))]
@@ -44,220 +51,142 @@ pub enum ConfigError {
         "{}: cannot be read ({source}): name an existing file with --config, such as config/node.toml",
         path.display()
     )]
-    Unreadable {
-        /// The file.
-        path: PathBuf,
-        /// What the system said.
-        source: io::Error,
-    },
-    /// The file is there, and its right is missing.
+    Unreadable { path: PathBuf, source: io::Error },
+    /// The file is there, and the node has no right to read it.
     #[error(
         "{}: may not be read ({source}): give the user that the node runs as the right to read the file and to enter its folders",
         path.display()
     )]
-    Forbidden {
-        /// The file.
-        path: PathBuf,
-        /// What the system said.
-        source: io::Error,
-    },
-    /// A file that had something in it is empty.
+    Forbidden { path: PathBuf, source: io::Error },
+    /// The file had something in it and is empty now.
     #[error(
         "{}: the file is empty, as one that is being written: write it whole, with `cameras = []` if all cameras are to go",
         path.display()
     )]
-    Emptied {
-        /// The file.
-        path: PathBuf,
-    },
+    Emptied { path: PathBuf },
     /// The file is not TOML.
     #[error("{place}: this is not TOML ({}): correct the line", shown(message))]
-    Syntax {
-        /// Where.
-        place: Place,
-        /// What the parser said.
-        message: String,
-    },
-    /// A key that does not exist.
+    Syntax { place: Place, message: String },
+    /// The file has a key that does not exist.
     #[error("{place}: there is no key `{}`{}: correct or remove it", shown(key), near(nearest.as_ref()))]
     UnknownKey {
-        /// Where.
         place: Place,
-        /// The key with its section.
         key: String,
-        /// A key that exists and is near.
         nearest: Option<String>,
     },
-    /// A secret in the file, which is read by more people than may know it.
+    /// A secret is written into the configuration's file, which more people read than may know the secret.
     #[error(
         "{place}: `{key}` does not belong in this file: write the secret into a file of its own, \
          and the path to that into `{key}_file`"
     )]
-    SecretInFile {
-        /// Where.
-        place: Place,
-        /// The key with its section.
-        key: String,
-    },
-    /// A `TWINSIGHT_` variable that does not exist.
+    SecretInFile { place: Place, key: String },
+    /// The environment has a `TWINSIGHT_` variable that stands for no setting.
     #[error(
         "variable {}: there is no such setting{}: correct or unset it",
         shown(name),
         near(nearest.as_ref())
     )]
     UnknownVariable {
-        /// The variable.
         name: String,
-        /// A variable that exists and is near.
         nearest: Option<String>,
     },
-    /// A setting of the hub that does not exist.
+    /// The hub gives a setting that does not exist.
     #[error("{place}: there is no such setting{}: correct or remove it", near(nearest.as_ref()))]
     UnknownSetting {
-        /// Where.
         place: Place,
-        /// A setting that exists and is near.
         nearest: Option<String>,
     },
-    /// A key that the hub may not set.
+    /// The hub gives a setting that only the file may have.
     #[error(
         "{place}: a hub does not set this for a node: remove it, and set `{key}` in the node's file"
     )]
-    NotASetting {
-        /// Where.
-        place: Place,
-        /// The key with its section.
-        key: String,
-    },
-    /// More cameras in the hub's settings than a node could have.
+    NotASetting { place: Place, key: String },
+    /// The hub's list has more cameras than a node takes from a hub.
     #[error(
         "{place}: these are {found} cameras, and a node takes {limit} from its hub: remove some"
     )]
     TooManyCameras {
-        /// Where.
         place: Place,
-        /// Cameras in the list.
         found: usize,
-        /// What is taken.
         limit: usize,
     },
-    /// More settings than a node needs.
+    /// The hub's settings have more bytes than a node takes.
     #[error("{place}: these are more than {limit} bytes of settings: remove what is not needed")]
-    TooManySettings {
-        /// Where.
-        place: Place,
-        /// What is taken.
-        limit: usize,
-    },
-    /// More camera streams than a node takes.
+    TooManySettings { place: Place, limit: usize },
+    /// There are more camera streams than a node takes. `place` is that of the first one too many.
     #[error("{place}: these are {found} camera streams, and a node takes {limit}: remove some")]
     TooManyStreams {
-        /// Where the first one too many is.
         place: Place,
-        /// Streams in the list.
         found: usize,
-        /// What is taken.
         limit: usize,
     },
-    /// An address where a twin's id belongs. Not shown: it may have a password in it.
+    /// An address stands where a twin's id belongs. It is not shown, since it may have a password in it.
     #[error(
         "{place}: `{key}` takes the id of a twin, and this is an address: give the id of the twin whose app sends the video \
          (a camera with an address of its own, as by RTSP, needs such an app)"
     )]
-    AddressAsTwin {
-        /// Where.
-        place: Place,
-        /// The key with its section.
-        key: String,
-    },
-    /// An address where a name or an id belongs. Not shown either.
+    AddressAsTwin { place: Place, key: String },
+    /// An address stands where a name or another id belongs. It is not shown either.
     #[error(
         "{place}: `{key}` takes a name or an id, and this is an address: give one without `://`"
     )]
-    AddressAsName {
-        /// Where.
-        place: Place,
-        /// The key with its section.
-        key: String,
-    },
-    /// A value of the wrong type.
+    AddressAsName { place: Place, key: String },
+    /// The value has another type than the key takes.
     #[error(
         "{place}: `{}` takes {takes}, and this is {}: correct it",
         shown(key),
         shown(found)
     )]
     WrongType {
-        /// Where.
         place: Place,
-        /// The key with its section.
         key: String,
-        /// What the key takes.
         takes: &'static str,
-        /// What was given.
         found: String,
     },
-    /// A value that the key does not take.
+    /// The value has the right type, and the key does not take it.
     #[error("{place}: `{key}` is {}: give {takes}", shown(found))]
     BadValue {
-        /// Where.
         place: Place,
-        /// The key with its section.
         key: String,
-        /// What was given.
         found: String,
-        /// What the key takes.
         takes: String,
     },
-    /// A file that holds a secret cannot be read.
+    /// The file of a secret is missing or cannot be read.
     #[error(
         "{place}: the file {} of `{key}` cannot be read ({source}): create it, readable by the node",
         file.display()
     )]
     SecretUnreadable {
-        /// Where.
         place: Place,
-        /// The key with its section.
         key: String,
-        /// The file.
         file: PathBuf,
-        /// What the system said.
         source: io::Error,
     },
-    /// A file that holds a secret is there, and its right is missing.
+    /// The file of a secret is there, and the node has no right to read it.
     #[error(
         "{place}: the file {} of `{key}` may not be read ({source}): give the user that the node runs as the right to read the file and to enter its folders",
         file.display()
     )]
     SecretForbidden {
-        /// Where.
         place: Place,
-        /// The key with its section.
         key: String,
-        /// The file.
         file: PathBuf,
-        /// What the system said.
         source: io::Error,
     },
-    /// A file that holds a secret holds something else.
+    /// The file of a secret holds something that cannot be one.
     #[error(
         "{place}: the file {} of `{key}` is not one line of visible ASCII: write only the secret into it",
         file.display()
     )]
     SecretUnusable {
-        /// Where.
         place: Place,
-        /// The key with its section.
         key: String,
-        /// The file.
         file: PathBuf,
     },
-    /// A secret in a variable that cannot be sent.
+    /// The variable of a secret holds something that cannot be one.
     #[error("variable {name}: this is not one line of visible ASCII: set only the secret")]
-    SecretVariableUnusable {
-        /// The variable.
-        name: String,
-    },
-    /// Two cameras are the same stream of the same twin.
+    SecretVariableUnusable { name: String },
+    /// Two cameras are the same stream of the same twin. `place` is that of the second.
     #[error(
         "{place}: twin \"{}\" with stream \"{}\" is already configured at {first}: \
          remove one, or give one another `stream`",
@@ -265,16 +194,13 @@ pub enum ConfigError {
         shown(stream)
     )]
     Duplicate {
-        /// The second.
         place: Place,
-        /// The first.
         first: Place,
-        /// Its twin.
         twin_id: String,
-        /// Its stream.
         stream: String,
     },
-    /// Two streams of a twin whose signals the official clients would mix up.
+    /// The names of two streams of a twin are such that the official clients would mix their signals up. `place` is that of
+    /// the later one.
     #[error(
         "{place}: stream \"{}\" of twin \"{}\" begins with \"{}-\", and a camera armed for \"{}\" would answer both: rename one",
         shown(longer),
@@ -283,57 +209,42 @@ pub enum ConfigError {
         shown(shorter)
     )]
     AmbiguousStream {
-        /// Where the later of the two is.
         place: Place,
-        /// Their twin.
         twin_id: String,
-        /// The stream that begins with the other's name.
         longer: String,
-        /// The other.
         shorter: String,
     },
-    /// A camera without a twin id.
+    /// A camera has no twin id.
     #[error("{place}: this camera has no `twin_id`: add the id of the camera's twin")]
-    CameraWithoutTwin {
-        /// Where the camera begins.
-        place: Place,
-    },
-    /// Fewer ports than camera streams.
+    CameraWithoutTwin { place: Place },
+    /// There are fewer UDP ports than camera streams.
     #[error(
         "{place}: `ice.udp_ports` has {ports} ports for {cameras} camera streams, and each needs one: widen it"
     )]
     TooFewPorts {
-        /// Where.
         place: Place,
-        /// Ports in the range.
         ports: usize,
-        /// Camera streams configured.
         cameras: usize,
     },
-    /// No twin id, in a mode that needs one.
+    /// The node has no twin id, in a mode that needs one.
     #[error(
         "the node has no twin id, and {mode} mode needs one: set TWIN_ID, TWINSIGHT_HUB__TWIN_ID or `hub.twin_id`"
     )]
-    NoTwinId {
-        /// The mode.
-        mode: &'static str,
-    },
-    /// No address of a hub.
+    NoTwinId { mode: &'static str },
+    /// The hub has no address. `variable` is the official clients' variable for it.
     #[error(
         "the hub has no address, and {mode} mode needs one: set {variable}, TWINSIGHT_HUB__URL or `hub.url`"
     )]
     NoUrl {
-        /// The mode.
         mode: &'static str,
-        /// The official clients' variable for it.
         variable: &'static str,
     },
-    /// No device id in direct mode.
+    /// There is no device id in direct mode.
     #[error(
         "the node has no device id, and direct mode needs one: set DEVICE_ID, TWINSIGHT_HUB__DEVICE_ID or `hub.device_id`"
     )]
     NoDeviceId,
-    /// No access key in direct mode.
+    /// There is no access key in direct mode.
     #[error(
         "the node has no access key, and direct mode needs one: set ACCESS_KEY, or name its file with `hub.access_key_file`"
     )]
@@ -344,7 +255,7 @@ impl ConfigError {
     /// `EX_CONFIG` of sysexits.h.
     pub const EXIT_CODE: u8 = 78;
 
-    /// Why the file itself cannot be had.
+    /// The error for a file that cannot be read.
     pub(super) fn unreadable(path: &Path, source: io::Error) -> Self {
         let path = path.to_path_buf();
         match source.kind() {
@@ -353,7 +264,7 @@ impl ConfigError {
         }
     }
 
-    /// Why the file of a secret cannot be had.
+    /// The error for a secret's file that cannot be read.
     pub(super) fn secret_unreadable(
         place: Place,
         key: String,
@@ -376,7 +287,7 @@ impl ConfigError {
         }
     }
 
-    /// All that is wrong as one error, in the order of the file; none if nothing is.
+    /// Makes one error of all that is wrong, in the order of the file. `None` means that nothing is.
     pub(super) fn all(mut errors: Vec<Self>) -> Option<Self> {
         errors.sort_by_key(Self::order);
         errors.dedup_by_key(|error| error.to_string());
@@ -386,7 +297,7 @@ impl ConfigError {
         }
     }
 
-    /// Each thing that is wrong, in the order of the file.
+    /// A sentence for each thing that is wrong, in the order of the file.
     pub fn sentences(&self) -> Vec<String> {
         match self {
             Self::Several(errors) => errors.iter().map(ToString::to_string).collect(),
@@ -394,7 +305,7 @@ impl ConfigError {
         }
     }
 
-    /// True for what is missing, which another mistake may be the cause of.
+    /// True if something is missing. Another mistake may be the cause of that.
     pub(super) fn is_missing(&self) -> bool {
         matches!(
             self,
@@ -406,7 +317,7 @@ impl ConfigError {
         )
     }
 
-    /// The file by its lines, then what has no place, variables and the hub.
+    /// Sorts by the lines of the file. What has no place comes after them, then variables, then settings of the hub.
     fn order(&self) -> (u8, usize) {
         match self.place() {
             Some(Place::Line(_, line)) => (0, *line),
@@ -451,7 +362,7 @@ impl ConfigError {
     }
 }
 
-/// The sentences one after the other, as many as a log line and a property of the node's twin should have.
+/// Puts the sentences one after the other, no more of them than a log line and a property of the node's twin should have.
 fn in_one_line(errors: &[ConfigError]) -> String {
     const MOST_BYTES: usize = 960;
     let mut text = String::new();
@@ -468,7 +379,7 @@ fn in_one_line(errors: &[ConfigError]) -> String {
     text
 }
 
-/// The line, counted from 1, of a byte of the text.
+/// The number of the line that a byte of the text is in, counted from 1.
 pub(super) fn line_of(text: &str, byte: usize) -> usize {
     let before = text.as_bytes().get(..byte).unwrap_or(text.as_bytes());
     before
@@ -476,7 +387,7 @@ pub(super) fn line_of(text: &str, byte: usize) -> usize {
         .fold(1, |line, b| line + usize::from(*b == b'\n'))
 }
 
-/// A place in the file.
+/// The place of a byte of the file.
 pub(super) fn line(path: &Path, text: &str, byte: usize) -> Place {
     Place::Line(path.to_path_buf(), line_of(text, byte))
 }

@@ -1,5 +1,5 @@
-//! Only where the node listens: all that a probe needs. Nothing else of the configuration is looked at,
-//! so a file that became wrong elsewhere does not make a running node look ill.
+//! Where the node listens, which is all that a probe has to know. Nothing else of the configuration is looked at, so that a
+//! file that became wrong elsewhere does not make a running node look ill.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -16,10 +16,10 @@ use super::values::Config;
 const VARIABLE: &str = "TWINSIGHT_HTTP__LISTEN";
 
 impl Config {
-    /// `http.listen`: from its variable, else from the file if one is named, else the default.
+    /// Reads `http.listen` from its variable, else from the file if one is named; else it is the default.
     ///
     /// # Errors
-    /// If the file cannot be read or is not TOML, or the value is no address.
+    /// When the file cannot be read or is not TOML, or the value is no address.
     pub fn listen(path: Option<&Path>, env: &Env) -> Result<SocketAddr, ConfigError> {
         if let Some(text) = env.get(VARIABLE) {
             return address(text, Place::Variable(VARIABLE.to_owned()));
@@ -38,7 +38,7 @@ impl Config {
     }
 }
 
-/// The file, but for everything that a probe does not need.
+/// The file without anything that a probe does not need.
 #[derive(Default, Deserialize)]
 #[serde(default)]
 struct Lenient {

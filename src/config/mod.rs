@@ -1,6 +1,6 @@
-//! Configuration: a TOML file, the environment and settings of the hub come in, one checked [`Config`]
-//! goes out. `file` mirrors the file, `settings` reads what the hub says into the same mirror, `resolve`
-//! merges and checks, `values` is what the stages get: values, never strings to parse or the environment.
+//! The configuration. A TOML file, the environment and settings of the hub come in, and one checked [`Config`] goes out.
+//! `file` mirrors the file, `settings` reads what the hub says into the same mirror, and `resolve` merges and checks. The
+//! stages get `values`: they never parse a string of the configuration or read the environment.
 
 mod cameras;
 mod difference;

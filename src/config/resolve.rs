@@ -1,7 +1,6 @@
-//! File, environment and settings of the hub to [`Config`]: merges by precedence and makes every check,
-//! at the start and at each reload. Nearer wins: `TWINSIGHT_*` variables, the official clients'
-//! variables, settings of the hub, the file, the defaults. The sections' own checks are in `sections`
-//! and `cameras`.
+//! Makes a [`Config`] of the file, the environment and the settings of the hub, at the start and at each reload. It merges
+//! them and makes every check; those of the sections are in `sections` and `cameras`. `TWINSIGHT_*` variables win over the
+//! official clients' variables, which win over settings of the hub, which win over the file, which wins over the defaults.
 
 use std::cell::RefCell;
 use std::io;
@@ -18,14 +17,14 @@ use twinsight_client::secret_file::{read_secret_file, read_small_file};
 
 const PREFIX: &str = "TWINSIGHT_";
 
-/// The longest file, in bytes: the settings of a thousand cameras have a fourth of it.
+/// The longest file. The settings of a thousand cameras take a fourth of it.
 const MAX_FILE_BYTES: u64 = 1 << 20;
 
 pub(super) const CAMERAS: &str = "TWINSIGHT_CAMERAS";
 pub(super) const ACCESS_KEY: &str = "TWINSIGHT_HUB__ACCESS_KEY";
 pub(super) const TOKEN: &str = "TWINSIGHT_HTTP__TOKEN";
 
-/// Where a configuration comes from, read at one moment; a node that follows its file reads it anew.
+/// Where a configuration comes from, as it was at one moment. A node that follows its file reads it again and again.
 #[derive(Debug, Clone)]
 pub struct ConfigSource {
     path: Option<PathBuf>,
@@ -52,7 +51,7 @@ impl ConfigSource {
         })
     }
 
-    /// The same file as it is now.
+    /// Reads the same file again.
     ///
     /// # Errors
     /// When it cannot be read.
@@ -60,30 +59,30 @@ impl ConfigSource {
         Self::read(self.path.as_deref(), &self.env)
     }
 
-    /// The file, if one was named.
+    /// The path of the file, if one was named.
     pub fn path(&self) -> Option<&Path> {
         self.path.as_deref()
     }
 
-    /// The file's text.
+    /// The text of the file. Without a file it is empty.
     pub fn text(&self) -> &str {
         &self.text
     }
 
-    /// True for a file with nothing in it, as an editor leaves it for a moment.
+    /// True for a file with nothing in it. Some editors leave such a file for a moment while they write.
     pub fn is_empty(&self) -> bool {
         self.text.trim().is_empty()
     }
 
-    /// Why a file that had something in it is not taken for one that says nothing.
+    /// The error for a file that had something in it before and is empty now.
     pub fn emptied(&self) -> ConfigError {
         ConfigError::Emptied {
             path: self.path.clone().unwrap_or_default(),
         }
     }
 
-    /// Merges file, variables and settings of the hub, and checks everything. Relative paths in the file
-    /// are relative to the working directory.
+    /// Merges the file, the variables and the settings of the hub, and checks everything. Relative paths in the file are
+    /// relative to the working directory.
     ///
     /// # Errors
     /// All that is wrong, as sentences with place and remedy, in the order of the file.
@@ -106,7 +105,7 @@ impl ConfigSource {
         let cameras = resolver.cameras(&file, settings, &hub);
         resolver.check_ports(&file, &ice, cameras.len());
         let mut more = resolver.wrong.into_inner();
-        // What seems to be missing may be what could not be read.
+        // A value that seems to be missing may be one that could not be read.
         if !wrong.is_empty() {
             more.retain(|error| !error.is_missing());
         }
@@ -124,15 +123,15 @@ impl ConfigSource {
     }
 }
 
-/// The text of a configuration: of a regular file, up to a limit, whatever the path leads to.
+/// Reads the text of a configuration. A path to anything but a regular file, or to one that is too long, is an error.
 pub(super) fn read_config_file(path: &Path) -> io::Result<String> {
     String::from_utf8(read_small_file(path, MAX_FILE_BYTES)?)
         .map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "it is no UTF-8 text"))
 }
 
 impl Config {
-    /// Reads the file, if one is named, and the variables, and checks everything: what a node starts
-    /// with, before its hub has told any settings.
+    /// Reads the file, if one is named, and the variables, and checks everything. A node starts with this, before its hub has
+    /// told it any settings.
     ///
     /// # Errors
     /// All that is wrong, as sentences with place and remedy, in the order of the file.
@@ -141,19 +140,19 @@ impl Config {
     }
 }
 
-/// The sources, and what every section's checks share.
+/// What the checks of all sections share: the sources, and the list of what is wrong.
 pub(super) struct Resolver<'a> {
     path: &'a Path,
     text: &'a str,
     pub(super) env: &'a Env,
-    /// The mode that the file's address belongs to.
+    /// The mode that the file gives. The file's address belongs to this mode and no other.
     pub(super) file_mode: Option<Given<String>>,
-    /// All that was found to be wrong.
+    /// Everything that was found to be wrong so far.
     pub(super) wrong: RefCell<Vec<ConfigError>>,
 }
 
 impl Resolver<'_> {
-    /// Goes on with another value where one is wrong, so that all that is wrong is told at once.
+    /// Notes an error and goes on with another value, so that all that is wrong is told at once.
     pub(super) fn or<T>(&self, checked: Result<T, ConfigError>, otherwise: T) -> T {
         checked.unwrap_or_else(|error| {
             self.note(error);
@@ -161,7 +160,7 @@ impl Resolver<'_> {
         })
     }
 
-    /// Something is wrong.
+    /// Notes that something is wrong.
     pub(super) fn note(&self, error: ConfigError) {
         self.wrong.borrow_mut().push(error);
     }
@@ -204,7 +203,7 @@ impl Resolver<'_> {
     }
 
     fn unknown_variable(&self, name: &str) -> ConfigError {
-        // All begin alike, which says nothing about how near they are.
+        // All of them begin with the same prefix, which would make any two of them look near.
         let known: Vec<String> = file::keys()
             .filter(|key| key.section != "cameras")
             .map(|key| format!("{}__{}", key.section, key.name).to_ascii_uppercase())
@@ -218,7 +217,7 @@ impl Resolver<'_> {
         }
     }
 
-    /// A text by precedence: `TWINSIGHT_*`, then the official variables, then the file.
+    /// A text from its `TWINSIGHT_*` variable, else from an official variable, else from the file.
     pub(super) fn text(
         &self,
         given: Option<&Given<String>>,
@@ -296,7 +295,7 @@ impl Resolver<'_> {
         }
     }
 
-    /// A name that travels in signals and labels: any text in one word, such as a UUID, but no address.
+    /// Checks a name that goes into signals and labels. It may be any text of one word, such as a UUID, but no address.
     pub(super) fn id(
         &self,
         key: &str,
@@ -335,7 +334,8 @@ impl Resolver<'_> {
         }
     }
 
-    /// A secret: from the own variable, the own `*_FILE` variable, the official ones, the file's `*_file`.
+    /// A secret from its own variable, else from the file that its own `*_FILE` variable names, else from an official
+    /// variable, else from the file that the configuration names.
     pub(super) fn secret(
         &self,
         key: &str,

@@ -1,4 +1,4 @@
-//! Checks the sections that a node has once: `[hub]`, `[ice]`, `[http]`, `[runtime]`.
+//! Checks the sections that a node has once: `[hub]`, `[ice]`, `[http]` and `[runtime]`.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::ops::RangeInclusive;
@@ -14,7 +14,7 @@ use twinsight_client::hub::{HubMode, HubOptions, TurnServer};
 use twinsight_client::realtime::ice::IceSettings;
 use twinsight_client::secret::Secret;
 
-/// Names that ONNX Runtime's providers go by in the file.
+/// How the file names the execution providers of ONNX Runtime.
 const EXECUTION_PROVIDERS: &[&str] = &[
     "cpu", "cuda", "tensorrt", "openvino", "rocm", "migraphx", "xnnpack", "coreml",
 ];
@@ -27,7 +27,7 @@ impl Resolver<'_> {
     pub(super) fn hub(&self, file: &File) -> HubOptions {
         let hub = &file.hub;
         let mode = self.hub_mode(file);
-        // Which address, id and key are needed is not known without the mode.
+        // Without the mode nobody knows which address, id and key are needed, so none of them is said to be missing.
         let mode_known = mode.is_ok();
         let mode = self.or(mode, HubMode::Phyos);
         let missing = |error| {
@@ -111,7 +111,8 @@ impl Resolver<'_> {
         })
     }
 
-    /// The file's address is for the file's mode: another mode's credentials never go there.
+    /// The hub's address. One from the file counts in the mode that the file gives, so that the credentials of another mode
+    /// never go there.
     fn hub_url(&self, file: &File, mode: HubMode) -> Result<String, ConfigError> {
         let by_variable = |given: &&Given<String>| matches!(given.origin, Origin::Variable(_));
         let by_file = |given: &&Given<String>| {
@@ -162,7 +163,7 @@ impl Resolver<'_> {
             .and_then(|rest| rest.split(['/', '?', '#']).next())
             .unwrap_or_default();
         if host.is_empty() || given.value.contains(char::is_whitespace) {
-            // It may hold a password.
+            // The address may hold a password.
             let shown = Given {
                 value: redacted_url(&given.value),
                 origin: given.origin.clone(),
@@ -297,7 +298,7 @@ impl Resolver<'_> {
     }
 }
 
-/// `50000-50100`, or one port.
+/// Reads `50000-50100`, or a single port.
 fn ports(text: &str) -> Option<RangeInclusive<u16>> {
     let (first, last) = text.split_once('-').unwrap_or((text, text));
     let (first, last) = (first.trim().parse().ok()?, last.trim().parse().ok()?);

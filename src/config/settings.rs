@@ -1,7 +1,7 @@
-//! The settings of the node's own twin on the hub (`properties.desired.settings`): JSON comes in, the
-//! mirror of the file goes out, for the keys that a hub may set. Names are those of the file in
-//! camelCase: of `[defaults]` `maxFps`, `maxAgeMs`, `minScore`, `classes`, `emitEmpty` and `model`;
-//! and `cameras`, a list of twin ids, or of objects with `twinId` and any key of `[[cameras]]`.
+//! Reads the settings of the node's own twin on the hub (`properties.desired.settings`). JSON comes in, and the keys that a
+//! hub may set go out in the mirror of the file. Their names are those of the file in camelCase: of `[defaults]` `maxFps`,
+//! `maxAgeMs`, `minScore`, `classes`, `emitEmpty` and `model`, and `cameras`, a list of twin ids or of objects with `twinId`
+//! and any key of `[[cameras]]`.
 
 use serde_json::{Map, Value};
 
@@ -10,7 +10,7 @@ use super::file::{CameraSection, DefaultsSection, File, Given, Origin};
 use super::shown::shown;
 use super::syntax;
 
-/// The keys of `[defaults]` that a hub may set: those that need no new connection.
+/// The keys of `[defaults]` that a hub may set. None of them needs a new connection.
 const DEFAULTS: &[&str] = &[
     "max_fps",
     "max_age_ms",
@@ -20,16 +20,16 @@ const DEFAULTS: &[&str] = &[
     "model",
 ];
 
-/// The list of cameras.
+/// The setting with the list of cameras.
 const CAMERAS: &str = "cameras";
 
-/// The most cameras that are taken from a hub: each has a thread and a connection of its own.
+/// The most cameras that are taken from a hub. Each has a thread and a connection of its own.
 const MAX_CAMERAS: usize = 256;
 
-/// The most that a node takes of settings: 256 cameras with all of their keys have a fourth of it.
+/// The most bytes of settings that a node takes. 256 cameras with all of their keys take a fourth of it.
 const MAX_BYTES: usize = 1 << 20;
 
-/// What the hub sets, read but not checked against the rest: a layer between the environment and the file.
+/// What the hub sets, a layer between the environment and the file. It was read, and is checked when all layers are merged.
 ///
 /// - `maxFps`, `maxAgeMs`, `minScore`, `classes`, `emitEmpty`, `model` take the place of `[defaults]`; a
 ///   camera's own value in the file stays. A model has to be installed.
@@ -47,20 +47,20 @@ pub struct Settings {
 /// A camera in the hub's list.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct ListedCamera {
-    /// `cameras[0]`.
+    /// What sentences call the entry, such as `cameras[0]`.
     pub(super) name: String,
-    /// Listed by its id alone: it stands for every stream of the twin that the file knows.
+    /// The entry is an id alone, and stands for every stream of the twin that the file knows.
     pub(super) every_stream: bool,
-    /// What the hub says of it.
+    /// What the hub sets for the camera.
     pub(super) section: CameraSection,
 }
 
 impl Settings {
-    /// Reads `properties.desired.settings`. A setting that is null is not set; nothing and null are no
-    /// settings.
+    /// Reads `properties.desired.settings`. A setting that is null counts as not set, and so do all if the whole is null or
+    /// missing.
     ///
     /// # Errors
-    /// The first setting that a hub does not have, or whose value has the wrong type, by its name.
+    /// Names the first setting that does not exist, or whose value has the wrong type.
     pub fn read(value: Option<&Value>) -> Result<Self, ConfigError> {
         if value.is_some_and(is_too_large) {
             return Err(ConfigError::TooManySettings {
@@ -121,12 +121,12 @@ fn cameras(value: &Value) -> Result<Vec<ListedCamera>, ConfigError> {
         .collect()
 }
 
-/// True for what nobody needs; of any depth.
+/// True for JSON that has more bytes than a node takes, however deep it is.
 fn is_too_large(settings: &Value) -> bool {
     let mut bytes = 0;
     let mut waiting = vec![settings];
     while let Some(value) = waiting.pop() {
-        // About what it has as text.
+        // This is about what it takes as text.
         bytes += match value {
             Value::String(text) => text.len() + 2,
             Value::Object(fields) => {
@@ -161,7 +161,7 @@ fn camera(name: String, item: &Value) -> Result<ListedCamera, ConfigError> {
                 let known = section.set_json(&key, &setting, value).map_err(|takes| {
                     wrong_type(&setting, &format!("cameras.{key}"), takes, value)
                 })?;
-                // `twin_id` is the file's way to write it, not the hub's.
+                // `twin_id` is how the file writes it, and the hub writes `twinId`.
                 if !known || *field != camel_case(&key) {
                     let keys = CameraSection::KEYS.iter().map(|key| camel_case(key.name));
                     return Err(ConfigError::UnknownSetting {
@@ -180,7 +180,7 @@ fn camera(name: String, item: &Value) -> Result<ListedCamera, ConfigError> {
     })
 }
 
-/// The fields that are set.
+/// The fields that are not null.
 fn given(fields: &Map<String, Value>) -> impl Iterator<Item = (&String, &Value)> {
     fields.iter().filter(|(_, value)| !value.is_null())
 }

@@ -1,11 +1,11 @@
 //! What an error's sentence repeats of a text that somebody gave. The text comes in, the part of it that may be shown goes
 //! out: cut, with control characters as escapes, and without the credentials of an address.
 
-/// Of a text that somebody gave, what a sentence repeats: its beginning, control characters as escapes, and no credentials.
+/// What a sentence repeats of this text.
 pub(crate) fn shown(text: &str) -> String {
     const MOST_CHARS: usize = 100;
     const MOST_BYTES: usize = 160;
-    // What is cut anyway is not looked at.
+    // A long text is cut anyway, so only its beginning is looked at.
     let beginning: String = text.chars().take(4 * MOST_CHARS).collect();
     let mut shown = String::new();
     let mut chars = 0;
@@ -25,10 +25,10 @@ pub(crate) fn shown(text: &str) -> String {
     shown
 }
 
-/// Passwords stand in front of the `@` of an address, with or without its scheme.
+/// Takes out what stands in front of the `@` of an address, with or without its scheme, since that may be a password.
 fn without_credentials(text: &str) -> String {
     let Some(at) = text.rfind('@') else {
-        // A long text may have been cut before it.
+        // A long text may have been cut before its `@`.
         return match text.find("://") {
             Some(scheme) if text.chars().count() >= 400 => format!("{}://***", &text[..scheme]),
             _ => text.to_owned(),
@@ -37,7 +37,7 @@ fn without_credentials(text: &str) -> String {
     let before = &text[..at];
     let from = match before.find("://") {
         Some(scheme) => scheme + 3,
-        // A blank may have several bytes.
+        // The blank before the address may have several bytes.
         None => before
             .char_indices()
             .rev()

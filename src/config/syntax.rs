@@ -1,4 +1,4 @@
-//! Text to the file's mirror, and the parser's errors to sentences. Pure.
+//! Reads the file's text into its mirror, and makes sentences of the parser's errors.
 
 use std::borrow::Cow;
 use std::path::Path;
@@ -10,19 +10,19 @@ use toml::de::{DeTable, DeValue};
 use super::error::{ConfigError, Place, line};
 use super::file::{self, File};
 
-/// Mistakes of one file that are told at once.
+/// So many mistakes of one file are told at once.
 const MAX_MISTAKES: usize = 20;
 
-/// A word that is longer has no nearest: comparing takes time with the square of the length.
+/// No nearest word is sought for a longer one, since comparing takes time with the square of the length.
 const MAX_WORD: usize = 64;
 
-/// From this similarity on, of 0 to 1, a known word is near.
+/// A known word is near to another from this similarity on, which goes from 0 to 1.
 const NEAR: f64 = 0.6;
 
-/// Reads the file's text: what can be used of it, and every key that cannot.
+/// Reads the file's text. What can be used of it is returned, and an error for every key that cannot.
 ///
 /// # Errors
-/// If it is not TOML, so that nothing is known of its keys.
+/// When the text is not TOML, so that nothing is known of its keys.
 pub(super) fn parse(path: &Path, text: &str) -> Result<(File, Vec<ConfigError>), ConfigError> {
     let mut table = DeTable::parse(text).map_err(|error| explain(path, text, error))?;
     let mut mistakes = Vec::new();
@@ -33,7 +33,7 @@ pub(super) fn parse(path: &Path, text: &str) -> Result<(File, Vec<ConfigError>),
         };
         let byte = error.span().map(|span| span.start);
         mistakes.push(explain(path, text, error));
-        // Without the key that is wrong the others can be looked at.
+        // The key that is wrong is taken out, so that the others can be looked at.
         let removed = byte.is_some_and(|byte| remove_from_table(table.get_mut(), byte));
         if !removed || mistakes.len() >= MAX_MISTAKES {
             return Ok((File::default(), mistakes));
@@ -41,9 +41,9 @@ pub(super) fn parse(path: &Path, text: &str) -> Result<(File, Vec<ConfigError>),
     }
 }
 
-/// Takes the key out that is at a byte of the text, or whose value is.
+/// Takes out the key that is at this byte of the text, or whose value is.
 fn remove_from_table(table: &mut DeTable<'_>, byte: usize) -> bool {
-    // Where a table is said to be may be all that lies between its first and its last line: what is in tables goes first.
+    // The span of a table may reach from its first line to its last, so what is in tables is looked at first.
     for (_, value) in table.iter_mut() {
         let removed = match value.get_mut() {
             DeValue::Table(inner) => remove_from_table(inner, byte),
@@ -74,7 +74,7 @@ fn remove_from_table(table: &mut DeTable<'_>, byte: usize) -> bool {
     found.is_some_and(|key| table.remove(&key).is_some())
 }
 
-/// The known word that is nearest to one that is not known, if one is near.
+/// The known word that is most like one that is not known, if any is near to it.
 pub(super) fn nearest<'a>(word: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     if word.chars().nth(MAX_WORD).is_some() {
         return None;
@@ -87,9 +87,10 @@ pub(super) fn nearest<'a>(word: &str, known: impl Iterator<Item = &'a str>) -> O
         .map(|(_, known)| known)
 }
 
-/// As people mix them up: `maxFps`, `max_fps` and `MAX_FPS` are the same, and `fps` is meant to be one of them.
+/// How alike two words are, from 0 to 1, in the way in which people mix them up: `maxFps`, `max_fps` and `MAX_FPS` are the
+/// same, and `fps` is probably meant to be one of them.
 fn similarity(a: &str, b: &str) -> f64 {
-    /// A shorter piece is in too many words.
+    /// A piece that is shorter is found in too many words.
     const PIECE: usize = 3;
     let piece = |a: &str, b: &str| a.len() >= PIECE && b.contains(a);
     let distance = strsim::normalized_damerau_levenshtein(a, b);
@@ -107,12 +108,12 @@ fn folded(word: &str) -> String {
         .collect()
 }
 
-/// What is wrong with a text that the parser refused.
+/// Makes an error of the parser's own.
 pub(super) fn explain(path: &Path, text: &str, mut error: toml::de::Error) -> ConfigError {
     let byte = error.span().map_or(0, |span| span.start);
     let place = line(path, text, byte);
     let message = error.message().to_owned();
-    // The path of keys is only in the text that the error has without its input.
+    // The parser tells the path of keys only in the text of an error without its input.
     error.set_input(None);
     let keys = error
         .to_string()
@@ -143,7 +144,7 @@ pub(super) fn explain(path: &Path, text: &str, mut error: toml::de::Error) -> Co
 }
 
 fn unknown_key(place: Place, keys: &str, name: &str) -> ConfigError {
-    // The path ends with the unknown key itself or with its section.
+    // The path ends either with the unknown key itself or with its section.
     let section = keys
         .split('.')
         .next()
@@ -173,7 +174,7 @@ fn unknown_key(place: Place, keys: &str, name: &str) -> ConfigError {
     }
 }
 
-/// What a key takes, in words.
+/// Says in words what a key takes.
 fn takes(keys: &str, expected: &str) -> &'static str {
     let known = keys
         .split_once('.')
@@ -186,7 +187,7 @@ fn takes(keys: &str, expected: &str) -> &'static str {
     }
 }
 
-/// What the parser found, in words.
+/// Says in words what the parser found.
 fn in_words(found: &str) -> String {
     let (kind, value) = found.split_once(' ').unwrap_or((found, ""));
     match kind {

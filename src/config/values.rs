@@ -1,4 +1,4 @@
-//! The resolved configuration: plain, checked values for the stages.
+//! The resolved configuration: plain values for the stages, all of them checked. What the client needs is in its own types.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -12,38 +12,38 @@ use twinsight_client::stream_id::StreamId;
 use twinsight_media::codec::Codec;
 use twinsight_media::label_enum;
 
-/// Everything the node is told.
+/// Everything that the node is told.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Config {
-    /// The hub and how the node presents itself to it.
+    /// The hub, and how the node introduces itself to it.
     pub hub: HubOptions,
-    /// How peer connections find their way.
+    /// Which addresses and ports connections with cameras use.
     pub ice: IceSettings,
     /// The node's own HTTP server.
     pub http: HttpConfig,
     /// ONNX Runtime and models.
     pub runtime: RuntimeConfig,
-    /// The camera streams, in the order of the file; no two have the same id.
+    /// The camera streams in the order of the file. No two have the same id.
     pub cameras: Vec<CameraConfig>,
 }
 
 /// The node's own HTTP server.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HttpConfig {
-    /// Where to listen; port 0 is the system's choice.
+    /// Where to listen. Port 0 leaves the choice to the system.
     pub listen: SocketAddr,
-    /// What a client of the API must bear; without it the API is for loopback only.
+    /// What a client of the API must bear. Without one the API is for loopback only.
     pub token: Option<Secret>,
 }
 
 /// ONNX Runtime and models.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RuntimeConfig {
-    /// The runtime's library; `None`: where `scripts/setup` puts it.
+    /// The library of ONNX Runtime. `None` means the one that `scripts/setup` puts in its place.
     pub library: Option<PathBuf>,
-    /// Execution providers, the preferred first, lower case; never empty.
+    /// Names of execution providers in lower case, the preferred one first. There is at least one.
     pub execution_providers: Vec<String>,
-    /// Threads of the one pool; 0: all cores.
+    /// Threads of inference. 0 means as many as there are cores.
     pub threads: usize,
     /// Folder with `NAME.onnx` and `NAME.toml`.
     pub models_dir: PathBuf,
@@ -52,29 +52,29 @@ pub struct RuntimeConfig {
 /// One stream of one camera.
 #[derive(Debug, Clone, PartialEq)]
 pub struct CameraConfig {
-    /// Twin and stream.
+    /// The camera's twin and the name of the stream.
     pub id: StreamId,
-    /// For people; the twin id where it is not configured.
+    /// The camera's name for people, which is the twin id where none is configured.
     pub name: String,
     /// Name of the model in the models folder.
     pub model: String,
     /// Who makes the offer.
     pub connect: Connect,
-    /// Codecs to offer, the preferred first; never empty.
+    /// Codecs to offer, the preferred one first. There is at least one.
     pub codecs: Vec<Codec>,
-    /// Detections a second at most; 0: every frame.
+    /// The most detections a second. 0 takes every frame.
     pub max_fps: f64,
-    /// Age of a frame from which it is no longer inferred.
+    /// A frame that is older is not inferred.
     pub max_age: Duration,
-    /// Objects below are left out, 0 to 1.
+    /// Objects with a lower score are left out. It goes from 0 to 1.
     pub min_score: f32,
-    /// Labels to report; empty: all.
+    /// Labels to report. None means all.
     pub classes: Vec<String>,
-    /// Publish an event also when nothing was seen.
+    /// Whether an event is published for a frame in which nothing was seen.
     pub emit_empty: bool,
-    /// Names of the signals.
+    /// How the camera's signals are named.
     pub dialect: Dialect,
-    /// Accept offers that are signed with the node's own twin.
+    /// Whether offers are accepted that are signed with the node's own twin, which do not say who sends them.
     pub allow_unsigned: bool,
 }
 

@@ -9,78 +9,58 @@ use crate::telemetry::ledger::{EventDrop, FrameDrop};
 use crate::telemetry::metrics::StreamMetrics;
 use twinsight_media::ledger::UnitDrop;
 
-/// One camera stream.
+/// The JSON of one camera stream.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct CameraView {
-    /// The camera's twin.
-    pub twin_id: String,
-    /// The stream's name.
-    pub stream: String,
-    /// The camera's name for people.
-    pub name: String,
-    /// The name of its model.
-    pub model: String,
-    /// One of the states of `cameraStatus`.
-    pub state: &'static str,
-    /// Seconds in this state.
-    pub state_seconds: f64,
-    /// Why, in a sentence.
-    pub reason: Option<String>,
-    /// Attempts to connect so far; 1 is the first.
-    pub attempt: u32,
-    /// Seconds since its last event was written; `null` before the first.
-    pub last_event_seconds: Option<f64>,
-    /// Its step of the overload ladder, 0 when nothing is shed.
-    pub shed_level: u8,
-    /// Its ledger.
-    pub counters: CameraCounters,
+    twin_id: String,
+    stream: String,
+    name: String,
+    model: String,
+    state: &'static str,
+    state_seconds: f64,
+    reason: Option<String>,
+    attempt: u32,
+    /// How long ago its last event was written; `null` before the first.
+    last_event_seconds: Option<f64>,
+    /// The step of the overload ladder that it is at, 0 when nothing is shed.
+    shed_level: u8,
+    counters: CameraCounters,
 }
 
-/// A camera stream's ledger, as in the metrics.
+/// What its metrics have counted since the node began.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct CameraCounters {
-    /// Access units of which at least one packet came.
-    pub access_units_received: u64,
-    /// Access units that gave no frame.
-    pub access_units_dropped: Drops,
-    /// Pictures that the decoder gave.
-    pub frames_decoded: u64,
-    /// Frames that were not inferred.
-    pub frames_dropped: Drops,
-    /// Frames that went through the model.
-    pub frames_inferred: u64,
-    /// Events written to the hub's socket.
-    pub events_published: u64,
-    /// Events that were not published.
-    pub events_dropped: Drops,
-    /// RTP packets that came.
-    pub rtp_packets_received: u64,
-    /// RTP packets given up as lost.
-    pub rtp_packets_lost: u64,
-    /// Picture loss indications sent.
-    pub keyframe_requests: u64,
-    /// Attempts to connect after the first.
-    pub reconnects: u64,
+struct CameraCounters {
+    access_units_received: u64,
+    access_units_dropped: Drops,
+    frames_decoded: u64,
+    frames_dropped: Drops,
+    frames_inferred: u64,
+    events_published: u64,
+    events_dropped: Drops,
+    rtp_packets_received: u64,
+    rtp_packets_lost: u64,
+    keyframe_requests: u64,
+    reconnects: u64,
 }
 
-/// Counts by reason, those that are not 0.
-pub type Drops = std::collections::BTreeMap<&'static str, u64>;
+/// Counts by reason, without those that are 0.
+type Drops = std::collections::BTreeMap<&'static str, u64>;
 
 /// What the node knows of a camera stream beside its metrics.
 #[derive(Debug, Clone)]
 pub struct CameraFacts {
-    /// The same that the event `cameraStatus` tells.
+    /// What the event `cameraStatus` tells, too.
     pub status: CameraStatus,
-    /// The name of its model.
+    /// Name of its model in the models folder.
     pub model: String,
     /// When its last event was written.
     pub last_event_at: Option<Instant>,
 }
 
 impl CameraView {
-    /// The view at `now`.
+    /// What is told of the camera at `now`.
     pub fn new(facts: CameraFacts, metrics: &StreamMetrics, now: Instant) -> Self {
         let CameraFacts {
             status,
@@ -104,8 +84,7 @@ impl CameraView {
 }
 
 impl CameraCounters {
-    /// The counters of now.
-    pub fn read(metrics: &StreamMetrics) -> Self {
+    fn read(metrics: &StreamMetrics) -> Self {
         Self {
             access_units_received: metrics.access_units_received.get(),
             access_units_dropped: UnitDrop::ALL
@@ -134,7 +113,7 @@ impl CameraCounters {
     }
 }
 
-/// Seconds with milliseconds.
+/// Rounds to whole milliseconds.
 fn seconds(duration: Duration) -> f64 {
     (duration.as_secs_f64() * 1000.0).round() / 1000.0
 }

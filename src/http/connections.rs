@@ -1,5 +1,5 @@
-//! The connections of the HTTP server. What they do comes in, with the time; who has had its time and who goes first when all
-//! places are taken comes out. The server runs it.
+//! How long connections of the HTTP server may last. What a connection does comes in with the time; when its time is over,
+//! and which of them makes room when there are too many, comes out. The server asks.
 
 use std::io;
 use std::pin::Pin;
@@ -15,23 +15,23 @@ use tokio::net::TcpStream;
 
 use crate::telemetry::metrics::ConnectionEnd;
 
-/// What connections may take.
+/// How many connections there may be, and how long each may take for what it does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Limits {
-    /// Connections at once: a new one takes the place of the one that makes the least use of its own.
+pub struct ConnectionLimits {
+    /// Connections at once. A new one takes the place of the one that makes the least use of its own.
     pub connections: usize,
-    /// A request is here so long after its first byte, and the first so long after the connection.
+    /// From a request's first byte to its last. For the first request it counts from the connection's beginning.
     pub request: Duration,
-    /// Between two requests.
+    /// Without a request, after the answer to the last one.
     pub idle: Duration,
-    /// An answer is made and has been handed over.
+    /// From a whole request until its answer was handed over.
     pub answer: Duration,
-    /// Whoever takes nothing of an answer for so long gets none of it.
+    /// A client that takes nothing of an answer for this long is closed.
     pub stuck: Duration,
 }
 
-impl Limits {
-    /// As many connections, and the times of a node.
+impl ConnectionLimits {
+    /// The times of a node, for so many connections.
     pub fn new(connections: usize) -> Self {
         Self {
             connections: connections.max(1),
@@ -43,31 +43,31 @@ impl Limits {
     }
 }
 
-/// An answer that is not taken for so long protects its connection no more.
+/// A connection whose answer is under way is spared, but not once its client has taken nothing for this long.
 const STUCK_UNPROTECTED: Duration = Duration::from_secs(1);
 
 /// What a connection is doing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum ConnectionPhase {
-    /// The last answer has been made, and nothing of a next request is here.
+    /// The last request was answered, and nothing of another one has come.
     Idle,
-    /// A request is on its way.
+    /// A request has begun to come.
     Asking,
     /// An answer is being made.
     Answering,
 }
 
-/// A connection's doings.
+/// What a connection does, and since when.
 #[derive(Debug)]
 pub(super) struct Activity {
     phase: ConnectionPhase,
     since: Instant,
-    /// The client has taken nothing since, though something waits for it.
+    /// Since when the client has taken nothing of what waits for it.
     stuck_since: Option<Instant>,
 }
 
 impl Activity {
-    /// A new connection: its request is awaited.
+    /// A new connection, whose request is awaited.
     pub(super) fn new(now: Instant) -> Self {
         Self {
             phase: ConnectionPhase::Asking,
@@ -80,35 +80,35 @@ impl Activity {
         (self.phase, self.since) = (phase, now);
     }
 
-    /// Bytes of the client have come.
+    /// Notes that bytes of the client have come.
     fn came(&mut self, now: Instant) {
         if self.phase == ConnectionPhase::Idle {
             self.enter(ConnectionPhase::Asking, now);
         }
     }
 
-    /// A whole request is here.
+    /// Notes that a whole request is here.
     pub(super) fn asked(&mut self, now: Instant) {
         self.enter(ConnectionPhase::Answering, now);
     }
 
-    /// Its answer has been made, and may wait for the client still.
+    /// Notes that the answer was made. Some of it may still wait for the client.
     fn answered(&mut self, now: Instant) {
         self.enter(ConnectionPhase::Idle, now);
     }
 
-    /// The client took something.
+    /// Notes that the client took something.
     fn took(&mut self) {
         self.stuck_since = None;
     }
 
-    /// The client takes nothing.
+    /// Notes that the client takes nothing.
     fn is_stuck(&mut self, now: Instant) {
         self.stuck_since.get_or_insert(now);
     }
 
-    /// When the connection has had its time, and why it ends then.
-    pub(super) fn end(&self, limits: &Limits) -> (Instant, ConnectionEnd) {
+    /// When the connection's time is over, and what it is closed for then.
+    pub(super) fn end(&self, limits: &ConnectionLimits) -> (Instant, ConnectionEnd) {
         let end = match self.phase {
             ConnectionPhase::Idle => (self.since + limits.idle, ConnectionEnd::Idle),
             ConnectionPhase::Asking => (self.since + limits.request, ConnectionEnd::Request),
@@ -120,8 +120,8 @@ impl Activity {
         }
     }
 
-    /// Who goes first for a new one, the lowest of all: the oldest of those that await a request or take nothing, and
-    /// then the oldest of those whose answer is under way.
+    /// The connection with the lowest rank makes room for a new one. That is the oldest of those that await a request or whose
+    /// client takes nothing, and only then the oldest of those whose answer is under way.
     pub(super) fn rank(&self, now: Instant) -> (bool, Instant) {
         let taking = |since| now.saturating_duration_since(since) < STUCK_UNPROTECTED;
         let protected = match self.stuck_since {
@@ -132,7 +132,7 @@ impl Activity {
     }
 }
 
-/// An [`Activity`] that the connection's parts share.
+/// The [`Activity`] of a connection, shared by its task, its socket and its answer's body.
 #[derive(Debug, Clone)]
 pub(super) struct SharedActivity(Arc<Mutex<Activity>>);
 
@@ -146,7 +146,7 @@ impl SharedActivity {
     }
 }
 
-/// A connection's socket, which notes what comes and goes.
+/// A connection's socket. It notes in the activity what comes and goes.
 #[derive(Debug)]
 pub(super) struct TrackedSocket {
     pub(super) stream: TcpStream,
@@ -210,7 +210,7 @@ impl AsyncWrite for TrackedSocket {
     }
 }
 
-/// An answer's body; its end is the answer's.
+/// The body of an answer. When it is dropped, the answer was made.
 #[derive(Debug)]
 pub(super) struct AnswerBody {
     pub(super) body: Body,
@@ -251,7 +251,7 @@ mod tests {
 
     #[test]
     fn a_request_that_comes_byte_by_byte_has_one_time() {
-        let (t, limits) = (Instant::now(), Limits::new(8));
+        let (t, limits) = (Instant::now(), ConnectionLimits::new(8));
         let mut activity = Activity::new(t);
         for second in 0..20 {
             activity.came(t + second * S);
@@ -268,7 +268,7 @@ mod tests {
 
     #[test]
     fn who_takes_nothing_of_an_answer_has_a_short_time() {
-        let (t, limits) = (Instant::now(), Limits::new(8));
+        let (t, limits) = (Instant::now(), ConnectionLimits::new(8));
         let mut activity = Activity::new(t);
         activity.asked(t);
         activity.is_stuck(t);

@@ -1,5 +1,5 @@
-//! The client of `/healthz`, for `twinsight health` in a container without a shell: one GET over one
-//! connection, by hand.
+//! The client of `/healthz`, for `twinsight health` in a container without a shell and for `twinsight check`. It sends one
+//! GET on one connection, and needs no HTTP library for that.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -10,40 +10,40 @@ use tokio::net::TcpStream;
 
 use crate::telemetry::health::{PANICKED, SILENT};
 
-/// The answer's bytes that are read.
+/// Bytes of the answer that are read.
 const MAX_ANSWER_BYTES: u64 = 16 * 1024;
 
 /// What the node's answer begins with.
 const PROTOCOL: &str = "HTTP/1.1 ";
 
-/// Why the node is not healthy.
+/// Why the node cannot be said to be healthy.
 #[derive(Debug, thiserror::Error)]
 pub enum ProbeError {
-    /// It cannot be asked.
+    /// The connection failed.
     #[error(
         "the node cannot be asked at {address} ({source}): is it running, with this `http.listen`?"
     )]
     Unreachable {
-        /// Where it was asked.
+        /// Where the node was asked.
         address: SocketAddr,
         /// What the system said.
         source: io::Error,
     },
-    /// It does not answer.
+    /// The connection is open, and no answer came in time.
     #[error("the node has not answered at {address} within {} s: restart it", limit.as_secs_f64())]
     NoAnswer {
-        /// Where it was asked.
+        /// Where the node was asked.
         address: SocketAddr,
-        /// The time that it had.
+        /// How long it had for its answer.
         limit: Duration,
     },
-    /// It answers that it is not.
+    /// The node answers that it is not healthy.
     #[error("the node is not healthy: {0}")]
     Unhealthy(String),
-    /// Something else answers.
+    /// What answers is not a node.
     #[error("what answers at {0} is not the node: is `http.listen` right?")]
     NotTheNode(SocketAddr),
-    /// The port is another one at every start.
+    /// The configuration leaves the port to the system, so that it is another one at every start.
     #[error(
         "the node's port is the system's choice (`http.listen` is {0}), so it cannot be asked: give it a port"
     )]
@@ -83,7 +83,7 @@ async fn get(address: SocketAddr) -> io::Result<String> {
     stream.write_all(request.as_bytes()).await?;
     let mut answer = Vec::new();
     let mut stream = stream.take(MAX_ANSWER_BYTES);
-    // What speaks another protocol may never end.
+    // What speaks another protocol may never end its answer.
     while stream.read_buf(&mut answer).await? > 0 {
         let same = answer.len().min(PROTOCOL.len());
         if answer[..same] != PROTOCOL.as_bytes()[..same] {
@@ -93,7 +93,7 @@ async fn get(address: SocketAddr) -> io::Result<String> {
     Ok(String::from_utf8_lossy(&answer).into_owned())
 }
 
-/// A node that listens everywhere listens on loopback.
+/// A node that listens on all addresses is asked on loopback.
 fn reachable(ip: IpAddr) -> IpAddr {
     match ip {
         IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),

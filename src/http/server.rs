@@ -1,5 +1,5 @@
-//! Serves `/metrics`, `/healthz`, `/readyz` and `/api/cameras` on a bound listener until told to stop.
-//! Probes and metrics are open; the API is for loopback or for who bears the token. The node runs it.
+//! Serves `/metrics`, `/healthz`, `/readyz` and `/api/cameras` on a listener until it is told to stop. Everybody may read
+//! metrics and probes; the API is for loopback, or for whoever bears the token. The node runs it.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -31,7 +31,7 @@ use tokio::task::{AbortHandle, Id, JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use super::api::CameraView;
-use super::connections::{AnswerBody, Limits, SharedActivity, TrackedSocket};
+use super::connections::{AnswerBody, ConnectionLimits, SharedActivity, TrackedSocket};
 use crate::descriptors::Descriptors;
 use crate::telemetry::health::{Health, Readiness};
 use crate::telemetry::metrics::{ConnectionEnd, Metrics};
@@ -39,37 +39,37 @@ use twinsight_client::os_error::{explain_io, is_out_of_files};
 use twinsight_client::rate_limit::{RATE_LIMIT, RateLimit};
 use twinsight_client::secret::Secret;
 
-/// Requests under way at the end may take this long.
+/// When the server stops, requests that are under way have this long.
 const GRACE: Duration = Duration::from_secs(1);
 
-/// A connection looks at the clock so often.
+/// How often a connection sees whether its time is over.
 const TICK: Duration = Duration::from_secs(1);
 
-/// Bytes of a request's head, and what of a connection is kept in memory.
+/// The longest head of a request.
 const MAX_HEAD_BYTES: usize = 16 * 1024;
 
-/// What is read and not yet answered of a connection.
+/// Bytes that are read of a connection before they are answered.
 const MAX_BUFFER_BYTES: usize = 64 * 1024;
 
-/// A listener that fails is asked again after so long, twice as long each time.
+/// How long the server waits after a listener has failed, the first time and at most. The time doubles.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(10), Duration::from_secs(1));
 
-/// Texts of all metrics in memory at once: each may be megabytes, and who asks may not take it.
+/// Texts of all metrics that are in memory at once. Each may have megabytes, and stays as long as its client is slow.
 const MAX_SCRAPES: usize = 8;
 
-/// One more waits so long.
+/// Whoever wants one more waits this long.
 const SCRAPE_WAIT: Duration = Duration::from_secs(2);
 
-/// What the server tells about.
+/// What the answers are made from.
 #[derive(Clone)]
 pub struct HttpState {
-    /// For `/metrics`.
+    /// Answers `/metrics`.
     pub metrics: Arc<Metrics>,
-    /// For `/healthz`.
+    /// Answers `/healthz`.
     pub health: Health,
-    /// For `/readyz`.
+    /// Answers `/readyz`.
     pub readiness: Arc<Readiness>,
-    /// For `/api/cameras`: reads the cameras of now; must not wait.
+    /// Reads the cameras for `/api/cameras`, and must not wait.
     pub cameras: Arc<dyn Fn() -> Vec<CameraView> + Send + Sync>,
 }
 
@@ -79,20 +79,20 @@ impl fmt::Debug for HttpState {
     }
 }
 
-/// Why the server does not run.
+/// Why the node is not served.
 #[derive(Debug, thiserror::Error)]
 pub enum HttpError {
-    /// The port belongs to another process.
+    /// Another process listens on the port.
     #[error("{0} is in use: stop what listens there, or set `http.listen` to another port")]
     InUse(SocketAddr),
-    /// The address cannot be listened on.
+    /// The system refuses the address.
     #[error(
         "cannot listen on {address} ({source}): set `http.listen` to an address of this machine"
     )]
     Bind {
-        /// The configured address.
+        /// The address of `http.listen`.
         address: SocketAddr,
-        /// What the system said.
+        /// What the system says.
         source: io::Error,
     },
     /// The listener failed while serving.
@@ -103,18 +103,18 @@ pub enum HttpError {
 /// Who may use the API.
 #[derive(Debug, Clone)]
 enum Access {
-    /// Whoever can connect: the listener is on loopback.
+    /// Everybody, since the listener is on loopback and there is no token.
     Open,
-    /// Who bears the token.
+    /// Whoever bears this token.
     Token(Secret),
-    /// Nobody: the listener is open to others, and there is no token.
+    /// Nobody, since other machines can connect and there is no token.
     Closed,
 }
 
 /// Listens on the configured address.
 ///
 /// # Errors
-/// If the port is in use or the address is not of this machine.
+/// When the port is in use, or the address is not one of this machine.
 pub async fn bind(address: SocketAddr) -> Result<TcpListener, HttpError> {
     TcpListener::bind(address).await.map_err(|source| {
         if source.kind() == io::ErrorKind::AddrInUse {
@@ -125,31 +125,31 @@ pub async fn bind(address: SocketAddr) -> Result<TcpListener, HttpError> {
     })
 }
 
-/// Serves until `stop` resolves, then lets requests under way end for a second. With a token the API needs
-/// it, on loopback too (a proxy may stand there); without one it answers on loopback only. The connections that it may have
-/// at once follow from the limit of open files.
+/// Serves until `stop` resolves, and then gives requests that are under way a second to end. With a token the API asks for it
+/// even on loopback, where a proxy may stand; without one it answers on loopback only. How many connections it has at once
+/// follows from the process's limit of open files.
 ///
 /// # Errors
-/// If the listener fails.
+/// When the listener fails.
 pub async fn serve(
     listener: TcpListener,
     state: HttpState,
     token: Option<Secret>,
     stop: impl Future<Output = ()> + Send + 'static,
 ) -> Result<(), HttpError> {
-    let limits = Limits::new(Descriptors::of_process().http_connections());
+    let limits = ConnectionLimits::new(Descriptors::of_process().http_connections());
     serve_within(listener, state, token, limits, stop).await
 }
 
 /// As [`serve`], within these limits.
 ///
 /// # Errors
-/// If the listener fails.
+/// When the listener fails.
 pub async fn serve_within(
     listener: TcpListener,
     state: HttpState,
     token: Option<Secret>,
-    limits: Limits,
+    limits: ConnectionLimits,
     stop: impl Future<Output = ()> + Send + 'static,
 ) -> Result<(), HttpError> {
     serve_until(listener, state, token, limits, Box::pin(stop)).await
@@ -159,7 +159,7 @@ async fn serve_until(
     listener: TcpListener,
     state: HttpState,
     token: Option<Secret>,
-    limits: Limits,
+    limits: ConnectionLimits,
     mut stop: BoxFuture<'static, ()>,
 ) -> Result<(), HttpError> {
     let address = listener.local_addr().map_err(HttpError::Serve)?;
@@ -199,7 +199,7 @@ async fn serve_until(
                 "a connection cannot be accepted"
             );
         }
-        // A place of ours gives the file that is missing; the client waits in the listener's queue meanwhile.
+        // A connection that is closed gives the file that is missing. The client waits in the listener's queue meanwhile.
         if is_out_of_files(&error) && open.replace_one().await {
             continue;
         }
@@ -213,7 +213,7 @@ async fn serve_until(
     Ok(())
 }
 
-/// A connection that is gone before it was taken.
+/// True for errors of a client that went before its connection was accepted.
 fn is_of_the_client(error: &io::Error) -> bool {
     use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset, Interrupted};
     matches!(
@@ -222,9 +222,9 @@ fn is_of_the_client(error: &io::Error) -> bool {
     )
 }
 
-/// The connections of the server.
+/// The connections that are open, each on a task of its own.
 struct OpenConnections {
-    limits: Limits,
+    limits: ConnectionLimits,
     metrics: Arc<Metrics>,
     router: Router,
     tasks: JoinSet<()>,
@@ -238,7 +238,7 @@ struct ConnectionSlot {
 }
 
 impl OpenConnections {
-    fn new(limits: Limits, state: HttpState, access: Access) -> Self {
+    fn new(limits: ConnectionLimits, state: HttpState, access: Access) -> Self {
         Self {
             limits,
             metrics: Arc::clone(&state.metrics),
@@ -249,9 +249,9 @@ impl OpenConnections {
         }
     }
 
-    /// Takes a new connection in, in the place of another one if need be.
+    /// Serves a new connection, for which another one is closed if there are too many.
     async fn start(&mut self, stream: TcpStream) {
-        // The new one counts, so that the limit holds for files too.
+        // The new one is open already, so that the limit holds for files too.
         while self.slots.len() >= self.limits.connections {
             if !self.replace_one().await {
                 break;
@@ -272,7 +272,7 @@ impl OpenConnections {
         self.count();
     }
 
-    /// Closes the connection that makes the least use of its place, and waits until it is closed; false if there is none.
+    /// Closes the connection with the lowest rank and waits until it is closed. False means that there is none.
     async fn replace_one(&mut self) -> bool {
         let now = Instant::now();
         let rank = |slot: &ConnectionSlot| slot.activity.get().rank(now);
@@ -300,19 +300,19 @@ impl OpenConnections {
         self.metrics.http_connections.set(open);
     }
 
-    /// Lets requests under way end.
+    /// Gives requests that are under way their time, and closes all connections.
     async fn end(mut self) {
         self.stop.cancel();
         let ended = async { while self.tasks.join_next().await.is_some() {} };
-        // Those that are left are aborted with their set.
+        // Dropping the set aborts those that are left.
         let _ = tokio::time::timeout(GRACE, ended).await;
         self.metrics.http_connections.set(0);
     }
 }
 
-/// One connection.
+/// The task of one connection.
 struct ConnectionTask {
-    limits: Limits,
+    limits: ConnectionLimits,
     metrics: Arc<Metrics>,
     activity: SharedActivity,
     stop: CancellationToken,
@@ -320,7 +320,7 @@ struct ConnectionTask {
 
 impl ConnectionTask {
     async fn run(self, stream: TcpStream, router: Router) {
-        // Answers are short; without it some would wait for an acknowledgement.
+        // Answers are short, and with Nagle's algorithm some would wait for an acknowledgement.
         let _ = stream.set_nodelay(true);
         let socket = TrackedSocket {
             stream,
@@ -338,7 +338,7 @@ impl ConnectionTask {
         });
         let mut builder = http1::Builder::new();
         builder
-            // Who has said all that it asks for may close its half, as `nc -N` does.
+            // A client that has asked for everything may close its half of the connection, as `nc -N` does.
             .half_close(true)
             .header_read_timeout(None::<Duration>)
             .max_header_size(MAX_HEAD_BYTES)
@@ -347,7 +347,7 @@ impl ConnectionTask {
         let mut connection = pin!(builder.serve_connection(TokioIo::new(socket), service));
         loop {
             tokio::select! {
-                // An error is the client's: it went, or speaks no HTTP.
+                // An error means that the client went or does not speak HTTP.
                 _ = connection.as_mut() => return,
                 () = tokio::time::sleep(TICK.min(self.limits.request)) => {
                     let (at, why) = self.activity.get().end(&self.limits);
@@ -393,7 +393,7 @@ fn router(state: HttpState, access: Access) -> Router {
         .merge(metrics)
 }
 
-/// The text of all metrics, counted as long as it is in memory.
+/// The text of all metrics. It counts against [`MAX_SCRAPES`] until it was sent.
 struct Scrape {
     text: String,
     _permit: OwnedSemaphorePermit,
@@ -411,7 +411,7 @@ async fn metrics(State(shared): State<Scrapes>) -> Response {
         let text = "others are reading the metrics and do not take them: ask again\n";
         return (StatusCode::SERVICE_UNAVAILABLE, text).into_response();
     };
-    // Megabytes with hundreds of cameras: no thread that carries video may be kept from it so long.
+    // With hundreds of cameras these are megabytes, which would keep a thread that carries video for too long.
     let metrics = Arc::clone(&shared.state.metrics);
     let encoded = tokio::task::spawn_blocking(move || Scrape {
         text: metrics.encode(),
@@ -433,7 +433,7 @@ async fn readyz(State(state): State<HttpState>) -> Response {
     probe(state.readiness.missing())
 }
 
-/// 200, or 503 with a line for each thing that is wrong.
+/// The answer of a probe: 200, or 503 with a line for each thing that is wrong.
 fn probe(wrong: Vec<String>) -> Response {
     if wrong.is_empty() {
         return "ok\n".into_response();

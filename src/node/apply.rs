@@ -1,6 +1,5 @@
-//! One way for every configuration, the first and the later ones: what it needs is made ready beside the
-//! running work (models that no camera used yet), everything in it is checked, and only then the cameras
-//! are brought in line. What cannot be had is refused whole, and nothing has changed.
+//! How a configuration is applied, whether it is the first or a later one. Models that no camera used yet are loaded beside
+//! the running work, everything is checked, and only then are the cameras changed. If anything is wrong, nothing changes.
 
 use std::sync::Arc;
 
@@ -14,21 +13,21 @@ use super::models::{Loaded, Models};
 use crate::config::{CameraConfig, Config};
 use crate::detect::pool::InferencePool;
 
-/// The inference workers, for whoever looks after them; `None` once the node stops.
+/// The inference workers, which the node's tasks share. `None` once the node stops.
 pub(super) type SharedPool = Arc<Mutex<Option<InferencePool>>>;
 
-/// What the node's other tasks must know of the configuration in force.
+/// What the node's other tasks have to know about the configuration that is applied.
 #[derive(Debug, Clone, Default)]
 pub(super) struct ActiveConfig {
     /// The camera streams.
     pub cameras: Arc<[CameraConfig]>,
-    /// The models that are loaded.
+    /// Names of the models that are loaded.
     pub models: Vec<String>,
-    /// Why settings of the hub were refused, if the last ones were.
+    /// Why the last settings of the hub were refused, if they were.
     pub settings_error: Option<String>,
 }
 
-/// Brings models and cameras in line with a configuration.
+/// Makes the models and cameras of the node those of a configuration.
 #[derive(Debug)]
 pub(super) struct Applier {
     models: Models,
@@ -37,7 +36,7 @@ pub(super) struct Applier {
     active_config: watch::Sender<ActiveConfig>,
 }
 
-/// A configuration that can be applied.
+/// The cameras of a configuration that was checked, with models that they need and that are not in use.
 #[derive(Debug)]
 pub(super) struct Prepared {
     cameras: Vec<CameraConfig>,
@@ -47,19 +46,19 @@ pub(super) struct Prepared {
 /// What a configuration needs before it can be applied.
 #[derive(Debug)]
 pub(super) enum Plan {
-    /// Nothing: every camera was checked.
+    /// Nothing more. Every camera was checked.
     Ready {
         /// The cameras.
         cameras: Vec<CameraConfig>,
-        /// They need models of those that are loaded and not yet in use.
+        /// Whether they need models that are loaded and not yet in use.
         uses_loaded: bool,
     },
-    /// Models that are not loaded.
+    /// Models of these names, which are not loaded.
     Needs(Vec<String>),
 }
 
 impl Prepared {
-    /// Cameras of a plan that is ready, with the models that it uses.
+    /// The cameras of a plan that is ready, with the models that it uses.
     pub(super) fn new(cameras: Vec<CameraConfig>, loaded: Option<Loaded>) -> Self {
         Self { cameras, loaded }
     }
@@ -79,12 +78,12 @@ impl Applier {
         }
     }
 
-    /// What is in force, and every change of it.
+    /// The configuration that is applied, and every change of it.
     pub(super) fn active_config(&self) -> watch::Receiver<ActiveConfig> {
         self.active_config.subscribe()
     }
 
-    /// Notes why settings of the hub were refused; `None`: they were not.
+    /// Notes why settings of the hub were refused. `None` means that they were taken.
     pub(super) fn note_settings_error(&self, error: Option<String>) {
         self.active_config.send_if_modified(|active_config| {
             let new = active_config.settings_error != error;
@@ -93,8 +92,8 @@ impl Applier {
         });
     }
 
-    /// Loads the models that are missing and checks every camera; changes nothing. `started` has what
-    /// holds until a restart.
+    /// Loads the models that are missing and checks every camera, without changing anything. `started` is the configuration
+    /// that the node was started with.
     ///
     /// # Errors
     /// When a model cannot be used, a camera names a class that its model does not have, or there are
@@ -120,8 +119,8 @@ impl Applier {
         }
     }
 
-    /// What a configuration needs, beside the models in use and those in `loaded`. Checks every camera once all models are
-    /// there. Does not wait.
+    /// Says what a configuration needs besides the models in use and those in `loaded`. Once all models are there, it checks
+    /// every camera. It never waits.
     ///
     /// # Errors
     /// When a camera names a class that its model does not have, or there are more cameras than ports.
@@ -160,22 +159,22 @@ impl Applier {
         })
     }
 
-    /// Loads models on a thread of its own, beside the running work.
+    /// Loads models on a thread for work that blocks, beside the running work.
     pub(super) fn load(&self, names: Vec<String>) -> JoinHandle<Result<Loaded>> {
         let (loader, pool) = (self.models.loader(), Arc::clone(&self.pool));
         tokio::task::spawn_blocking(move || Loaded::load(&loader, names, workers(&pool)))
     }
 
-    /// Applies what was prepared. Every call comes to its end, or the node stops.
+    /// Applies what was prepared. Whoever calls this must let it finish, unless the node stops.
     ///
     /// # Errors
-    /// As [`Cameras::apply`]; what was prepared has none of them.
+    /// Those of [`Cameras::apply`], which cannot happen to what was prepared.
     pub(super) async fn apply(&mut self, prepared: Prepared) -> Result<Changes> {
         let Prepared { cameras, loaded } = prepared;
         if let Some(loaded) = loaded {
             let adoption = self.models.adopt(loaded);
             let pool = Arc::clone(&self.pool);
-            // A worker may be being replaced meanwhile, which takes its time.
+            // The pool's lock may be held while a worker is replaced, which takes its time.
             tokio::task::spawn_blocking(move || {
                 if let Some(pool) = &mut *pool.lock() {
                     adoption.give_to(pool);

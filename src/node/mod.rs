@@ -1,4 +1,5 @@
-//! The node: a configuration comes in, stages are built and run, and stopped in the path's order.
+//! The node. A configuration comes in; the stages are built and run, and at the end they are stopped in the order of the
+//! path.
 
 mod apply;
 mod cameras;
@@ -44,34 +45,35 @@ use twinsight_media::decode::cpu_pressure::CpuPressure;
 use twinsight_media::decode::decoder::DecoderKind;
 use twinsight_media::decode::keyframes::KeyframeBudget;
 
-/// Events of inferred frames that wait for the hub's socket.
+/// So many events of inferred frames may wait for the hub's socket.
 const OUTBOX_FRAMES: usize = 64;
 
-/// A worker whose run takes longer than this at the node's end is left alone.
+/// A worker whose run takes longer than this at the node's end is left behind.
 const WORKER_LIMIT: Duration = Duration::from_secs(2);
 
-/// Events that wait at the node's end have this long.
+/// At the node's end, events that wait have this long to be sent.
 const OUTBOX_LIMIT: Duration = Duration::from_secs(1);
 
-/// A loop of the node that shows no life for this long makes it unhealthy.
+/// A loop of the node that does not beat for this long makes the node unhealthy.
 const MAX_SILENCE: Duration = Duration::from_secs(15);
 
 /// What the node is built from.
 pub struct NodeParts {
     /// The configuration.
     pub config: Config,
-    /// Loads the models; runs on a thread of its own.
+    /// Loads the models, on a thread for work that blocks.
     pub models: Box<dyn FnOnce() -> Result<Models> + Send>,
-    /// Inference workers.
+    /// How many inference workers there are.
     pub workers: usize,
-    /// The decoder.
+    /// The kind of decoder that every camera gets.
     pub decoder: DecoderKind,
     /// Where metrics and probes are served.
     pub listener: TcpListener,
 }
 
 impl NodeParts {
-    /// A node that infers with ONNX Runtime and the models of a folder, by the plan for its cameras, and decodes in software.
+    /// A node that decodes in software and infers with ONNX Runtime and the models of a folder, with as many workers as suit
+    /// its cameras.
     pub fn new(
         config: Config,
         models_dir: std::path::PathBuf,
@@ -100,7 +102,7 @@ impl std::fmt::Debug for NodeParts {
     }
 }
 
-/// A running node. [`shutdown`](Self::shutdown) ends it.
+/// A running node, which [`shutdown`](Self::shutdown) ends.
 #[derive(Debug)]
 pub struct Node {
     metrics: Arc<Metrics>,
@@ -122,17 +124,17 @@ pub struct Node {
 /// Whether the node follows changes of its configuration.
 #[derive(Debug)]
 enum Following {
-    /// It keeps the one that it was started with.
+    /// It keeps the configuration that it was started with.
     Nothing(Box<(Applier, Config)>),
-    /// Files, signals and the hub's settings.
+    /// It follows its file, SIGHUP and the hub's settings.
     Changes(ReloadTask),
-    /// The node stops.
+    /// The node stops, and nothing changes any more.
     Ended,
 }
 
 impl Node {
-    /// Builds and starts everything: probes answer first, then models are loaded and warmed, then the
-    /// hub is joined and cameras are subscribed to. A hub that is away is no error.
+    /// Builds and starts everything. Probes answer first, then models are loaded and warmed, and then the hub is joined and
+    /// cameras are subscribed to. A hub that is away is not an error.
     ///
     /// # Errors
     /// When a model cannot be used, or a camera names a class that its model does not have.
@@ -274,9 +276,8 @@ impl Node {
         })
     }
 
-    /// Follows its configuration from now on: `source` has what the node was started with. Its file is
-    /// watched, and read again at `hangup`; the settings of the node's twin are a layer over it. A second
-    /// call changes nothing.
+    /// Follows the configuration from now on. `source` is the one that the node was started with: its file is watched, and
+    /// read again at `hangup`, and the settings of the node's twin are a layer over it. A second call changes nothing.
     pub fn follow(&mut self, source: ConfigSource, hangup: Option<Signal>) {
         let (applier, started) = match std::mem::replace(&mut self.following, Following::Ended) {
             Following::Nothing(parts) => *parts,
@@ -319,10 +320,10 @@ impl Node {
         }
     }
 
-    /// Runs until the hub refuses this node for good; the error says why.
+    /// Runs until the hub refuses this node for good. The error says why.
     ///
     /// # Errors
-    /// Always: nothing else ends a node from inside.
+    /// Always, since nothing else ends a node from inside.
     pub async fn run(&mut self) -> Result<()> {
         let mut refused = self.refused.clone();
         let reason = refused.wait_for(Option::is_some).await;
@@ -333,7 +334,7 @@ impl Node {
         );
     }
 
-    /// All metrics.
+    /// The metrics of this node.
     pub fn metrics(&self) -> &Arc<Metrics> {
         &self.metrics
     }
@@ -343,12 +344,12 @@ impl Node {
         &self.hub
     }
 
-    /// How the cameras are, as of the last second.
+    /// How the cameras are. What it says is up to a second old.
     pub fn cameras(&self) -> Vec<CameraFacts> {
         self.facts.lock().clone()
     }
 
-    /// Stops in the path's order, so that what a stage has in hand still goes through the next ones:
+    /// Stops the stages in the order of the path, so that what a stage has in hand still goes through the next ones:
     /// connections and decoding, inference, events, the hub, HTTP.
     pub fn shutdown(self) -> BoxFuture<'static, ()> {
         Box::pin(self.stop())
@@ -367,7 +368,7 @@ impl Node {
         if let Some(pool) = pool {
             let _ = tokio::task::spawn_blocking(move || pool.join(WORKER_LIMIT)).await;
         }
-        // What becomes of the last event is known only when the hub client has ended.
+        // Only when the hub client has ended is it known what became of the last event.
         self.publisher
             .shutdown(OUTBOX_LIMIT, self.hub.close())
             .await;
@@ -382,7 +383,7 @@ impl Node {
     }
 }
 
-/// At the node's end nothing is in flight any more.
+/// Checks that every ledger balances, since nothing is in flight at the node's end.
 fn close_books(metrics: &Metrics) {
     let streams = metrics.all_streams();
     for stream in &streams {

@@ -1,5 +1,5 @@
-//! The models of the cameras: which are needed, their classes by label, and what makes detectors of them
-//! for each inference worker, at the start and when a reload names another.
+//! The models that cameras use. It knows which are needed and what classes they have, and makes a detector of each for every
+//! inference worker, at the start and when a reload names another model.
 
 use std::sync::Arc;
 
@@ -16,31 +16,30 @@ use crate::detect::worker::DetectorFactory;
 /// Makes a detector of the model with this name.
 pub type ModelLoader = Arc<dyn Fn(&str) -> Result<Box<dyn Detector>, ModelError> + Send + Sync>;
 
-/// The models in use, in the order in which
-/// [`CameraWork::model`](crate::detect::worker::CameraWork::model) counts them. Models come to them while
-/// the node runs; none goes before its end, so that the count holds.
+/// The models in use. [`CameraWork::model`](crate::detect::worker::CameraWork::model) counts them in this order. Models are
+/// added while the node runs and none is removed, so that these numbers stay valid.
 pub struct Models {
     catalog: Catalog,
     loader: ModelLoader,
-    /// The names of the catalog, for the factory of replaced workers.
+    /// The names of the catalog, shared with the factory that makes detectors for replaced workers.
     names: Arc<Mutex<Vec<String>>>,
-    /// The first worker's, made while the models were checked.
+    /// The detectors of the first worker, which were made to check the models.
     first: Mutex<Option<Vec<Box<dyn Detector>>>>,
 }
 
-/// What is known of the models: names and classes.
+/// The names of the models and their classes.
 #[derive(Debug, Clone, Default)]
-pub struct Catalog {
+pub(crate) struct Catalog {
     entries: Vec<(String, ModelInfo)>,
 }
 
 /// Models that are loaded and not yet in use.
-pub struct Loaded {
+pub(super) struct Loaded {
     catalog: Catalog,
     sets: Vec<Vec<Box<dyn Detector>>>,
 }
 
-/// Models on their way to the workers.
+/// Detectors that the workers still have to be given.
 pub(super) struct Adoption {
     names: Arc<Mutex<Vec<String>>>,
     all: Vec<String>,
@@ -64,7 +63,7 @@ impl std::fmt::Debug for Loaded {
 }
 
 impl Models {
-    /// Loads every model that a camera names, and checks and warms it. Takes a second or so.
+    /// Loads every model that a camera names, checks it and warms it, which takes a second or so.
     ///
     /// # Errors
     /// When ONNX Runtime or a model cannot be used; the sentence says what to do.
@@ -93,7 +92,7 @@ impl Models {
         Self::new(Catalog::default().missing(cameras), loader)
     }
 
-    /// Models by any loader, for tests with a fake one.
+    /// Loads models by any loader. Tests have one that makes fake detectors.
     ///
     /// # Errors
     /// When the loader fails.
@@ -108,11 +107,11 @@ impl Models {
         })
     }
 
-    /// A detector set for each of `workers` workers.
+    /// Makes a detector of each model for each of `workers` workers.
     ///
     /// # Errors
     /// When the loader fails.
-    pub fn detectors(&mut self, workers: usize) -> Result<Vec<Vec<Box<dyn Detector>>>> {
+    pub(super) fn detectors(&mut self, workers: usize) -> Result<Vec<Vec<Box<dyn Detector>>>> {
         let first = self.first.get_mut();
         let mut sets: Vec<_> = first.take().into_iter().collect();
         while sets.len() < workers {
@@ -127,10 +126,10 @@ impl Models {
     }
 
     /// Makes another detector of a model in use, for a worker that lost its own or that is replaced.
-    pub fn factory(&self) -> DetectorFactory {
+    pub(super) fn factory(&self) -> DetectorFactory {
         let (loader, names) = (Arc::clone(&self.loader), Arc::clone(&self.names));
         Arc::new(move |model| {
-            // Loading may take long, and whoever adopts a model must not wait for it.
+            // The lock is not held while a model is loaded, which may take long: whoever adds a model must not wait for it.
             let names = names.lock().clone();
             let name = names.get(model).expect(
                 "a model has a name, because it is adopted before a camera's work counts it",
@@ -139,18 +138,17 @@ impl Models {
         })
     }
 
-    /// Makes detectors by name.
-    pub fn loader(&self) -> ModelLoader {
+    pub(super) fn loader(&self) -> ModelLoader {
         Arc::clone(&self.loader)
     }
 
-    /// What is known of the models in use.
-    pub fn catalog(&self) -> &Catalog {
+    /// The names and classes of the models in use.
+    pub(super) fn catalog(&self) -> &Catalog {
         &self.catalog
     }
 
-    /// Takes more models into use; what comes of it is for the workers, before any camera's work names
-    /// them.
+    /// Takes more models into use. The detectors that come of it must be given to the workers before any camera's work names
+    /// the models.
     pub(super) fn adopt(&mut self, loaded: Loaded) -> Adoption {
         self.catalog = self.catalog.with(&loaded);
         Adoption {
@@ -162,8 +160,8 @@ impl Models {
 }
 
 impl Adoption {
-    /// Hands the detectors to the workers. Holding the pool, so that a worker that is replaced has either
-    /// all of them or none and gets them here.
+    /// Gives the detectors to the workers. The caller holds the pool, so that a worker that is being replaced has either all
+    /// of them, or none and gets them here.
     pub(super) fn give_to(self, pool: &mut InferencePool) {
         *self.names.lock() = self.all;
         pool.add_models(self.sets);
@@ -171,11 +169,11 @@ impl Adoption {
 }
 
 impl Loaded {
-    /// Loads, checks and warms models for `workers` workers. Takes a second or so for each.
+    /// Loads, checks and warms models for `workers` workers, which takes a second or so for each.
     ///
     /// # Errors
-    /// When one cannot be used; the sentence says what to do.
-    pub fn load(loader: &ModelLoader, names: Vec<String>, workers: usize) -> Result<Self> {
+    /// When one of them cannot be used. The sentence says what to do.
+    pub(super) fn load(loader: &ModelLoader, names: Vec<String>, workers: usize) -> Result<Self> {
         let load_set = || -> Result<Vec<Box<dyn Detector>>, ModelError> {
             names.iter().map(|name| loader(name)).collect()
         };
@@ -188,7 +186,7 @@ impl Loaded {
         Ok(Self { catalog, sets })
     }
 
-    /// These and others, which were loaded for the same workers.
+    /// Adds others, which were loaded for the same workers.
     #[must_use]
     pub(super) fn and(mut self, others: Self) -> Self {
         self.catalog = self.catalog.with(&others);
@@ -200,20 +198,19 @@ impl Loaded {
 }
 
 impl Catalog {
-    /// One model.
-    pub fn of(name: String, info: ModelInfo) -> Self {
+    /// A catalog of one model.
+    pub(crate) fn of(name: String, info: ModelInfo) -> Self {
         Self {
             entries: vec![(name, info)],
         }
     }
 
-    /// The names, for the node's reported properties.
-    pub fn names(&self) -> impl Iterator<Item = &str> {
+    pub(super) fn names(&self) -> impl Iterator<Item = &str> {
         self.entries.iter().map(|(name, _)| name.as_str())
     }
 
-    /// Models that cameras name and that are not here, each once.
-    pub fn missing(&self, cameras: &[CameraConfig]) -> Vec<String> {
+    /// Names of models that cameras use and that are not in here, each of them once.
+    pub(super) fn missing(&self, cameras: &[CameraConfig]) -> Vec<String> {
         let mut missing: Vec<String> = Vec::new();
         for camera in cameras {
             if !missing.contains(&camera.model) && self.names().all(|name| name != camera.model) {
@@ -223,20 +220,20 @@ impl Catalog {
         missing
     }
 
-    /// These models and the ones that were loaded.
+    /// These models with the ones that were loaded.
     #[must_use]
-    pub fn with(&self, loaded: &Loaded) -> Self {
+    pub(super) fn with(&self, loaded: &Loaded) -> Self {
         let more = &loaded.catalog.entries;
         Self {
             entries: self.entries.iter().chain(more).cloned().collect(),
         }
     }
 
-    /// A camera's model and what to keep of what it sees.
+    /// The number of a camera's model, and which of the objects that it sees are reported.
     ///
     /// # Errors
     /// When the model is not loaded or has no such class.
-    pub fn resolve(&self, camera: &CameraConfig) -> Result<(usize, DetectSettings)> {
+    pub(crate) fn resolve(&self, camera: &CameraConfig) -> Result<(usize, DetectSettings)> {
         let (index, (_, info)) = self
             .entries
             .iter()
@@ -274,7 +271,7 @@ impl Catalog {
 }
 
 fn nearest<'a>(label: &str, labels: &'a [String]) -> Option<&'a str> {
-    /// Comparing takes time with the square of the length.
+    /// No nearest label is sought for a longer one, since comparing takes time with the square of the length.
     const MAX_LABEL_BYTES: usize = 64;
     if label.len() > MAX_LABEL_BYTES {
         return None;

@@ -1,40 +1,40 @@
-//! Cameras that are no longer configured. They come in when they are removed, and go out when nothing of them is to be
-//! remembered any more: after ten minutes, or sooner where so many went that their series would fill the memory. Plain
-//! state with `now` passed in; the cameras hold it.
+//! Cameras that are no longer configured. They come in when they are removed, and go out when they are to be forgotten: after
+//! ten minutes, or sooner when so many were removed that their series would fill the memory. It is plain state with `now`
+//! passed in, which the cameras hold.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use twinsight_client::stream_id::StreamId;
 
-/// The series of a camera that is gone stay this long, so that every scrape has seen its last counts.
+/// The series of a removed camera stay for this long, so that every scraper sees its last counts.
 const REMEMBERED_FOR: Duration = Duration::from_secs(600);
 
-/// Camera streams that are remembered after their end at most: as many as a hub can configure.
+/// So many removed camera streams are remembered, which are as many as a hub can configure.
 const MAX_REMEMBERED: usize = 256;
 
-/// Camera streams that are remembered beyond those, because their removal was not told yet: all that a node can have.
+/// So many are remembered while the hub was not told yet that they were removed, which are all that a node can have.
 const MAX_UNTOLD: usize = 1024;
 
-/// The camera streams that are gone, the first that went first.
+/// The removed camera streams, the one that was removed first at the front.
 #[derive(Debug, Default)]
 pub(super) struct RemovedCameras {
     streams: VecDeque<(StreamId, Instant)>,
 }
 
 impl RemovedCameras {
-    /// A camera stream is no longer configured.
+    /// Notes that a camera stream is no longer configured.
     pub(super) fn left(&mut self, id: StreamId, now: Instant) {
         self.returned(&id);
         self.streams.push_back((id, now));
     }
 
-    /// A camera stream is configured again, or forgotten.
+    /// Notes that a camera stream is configured again, or was forgotten.
     pub(super) fn returned(&mut self, id: &StreamId) {
         self.streams.retain(|(gone, _)| gone != id);
     }
 
-    /// Those that are to be forgotten, with how long they have been gone.
+    /// The streams that are to be forgotten, and how long ago each was removed.
     pub(super) fn due(&self, now: Instant) -> Vec<(StreamId, Duration)> {
         let too_many = self.streams.len().saturating_sub(MAX_REMEMBERED);
         self.streams
@@ -46,12 +46,12 @@ impl RemovedCameras {
             .collect()
     }
 
-    /// True where so many are gone that even those whose removal was not told yet are to be forgotten.
+    /// True when so many were removed that even those are to be forgotten of which the hub was not told yet.
     pub(super) fn is_full(&self) -> bool {
         self.streams.len() > MAX_UNTOLD
     }
 
-    /// True where its time is over, so that nothing of it can be in flight any more.
+    /// True when a stream was removed so long ago that nothing of it can be in flight any more.
     pub(super) fn is_over(age: Duration) -> bool {
         age >= REMEMBERED_FOR
     }

@@ -1,6 +1,6 @@
-//! The node's reported properties: version, models, what is wrong with the settings and the state of
-//! each camera. Sent when something changed and after the hub returned, at most once in five seconds;
-//! one that failed is sent again.
+//! The properties that the node reports to the hub: its version, its models, what is wrong with the settings, and the state
+//! of each camera. They are sent when something changed and after the hub returned, at most once in five seconds. A report
+//! that failed is sent again.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,7 +16,7 @@ use twinsight_client::hub::{HubClient, HubStatus};
 /// Time between two reports.
 const INTERVAL: Duration = Duration::from_secs(5);
 
-/// Lets the copy of the facts catch up with the change that it is woken by.
+/// How long a report waits after a change, until the copy of the cameras' facts has it.
 const SETTLE: Duration = Duration::from_secs(1);
 
 /// Runs until it is aborted.
@@ -32,7 +32,7 @@ pub(super) async fn run(
     loop {
         tokio::select! {
             () = changed.notified() => {}
-            // The sender ends with the node, and so does this.
+            // The sender ends with the node, and so does this task.
             Ok(()) = active_config.changed() => {}
             joined = status.changed() => {
                 if joined.is_err() {
@@ -44,7 +44,7 @@ pub(super) async fn run(
             () = tokio::time::sleep(INTERVAL), if failed => {}
         }
         tokio::time::sleep(SETTLE).await;
-        // A hub that is away is told when it returns.
+        // If the hub is away, it is told when it returns.
         failed = false;
         if !matches!(*status.borrow(), HubStatus::Joined { .. }) {
             continue;
@@ -74,7 +74,7 @@ fn properties(facts: &[CameraFacts], active_config: &ActiveConfig) -> Map<String
             "version": env!("CARGO_PKG_VERSION"),
             "models": active_config.models,
             "cameras": cameras,
-            // Null where all is well, so that a hub that merges forgets what was wrong.
+            // This is null when all is well, so that a hub that merges reports forgets what was wrong.
             "settingsError": active_config.settings_error,
         },
     });

@@ -1,6 +1,5 @@
-//! The settings of the node's own twin, as the hub last told them: read whenever the hub was joined,
-//! and at every update of the twin. Twins come in from the hub client, raw settings go out to the
-//! reload task, which judges them.
+//! Reads the settings of the node's own twin, whenever the hub was joined and at every update of the twin. Twins come in from
+//! the hub client, and settings go out as the hub told them to the reload, which checks them.
 
 use std::time::Duration;
 
@@ -11,20 +10,20 @@ use tokio::time::Instant;
 
 use twinsight_client::hub::{HubClient, HubStatus, TwinUpdates};
 
-/// A twin that the hub did not tell is asked for again after this time.
+/// If the hub did not tell the twin, it is asked again after this time.
 const RETRY: Duration = Duration::from_secs(5);
 
-/// Updates of the own twin that say nothing of settings come in bursts, one read for all of them.
+/// Updates of the twin that do not have its settings come in bursts. One read after this time is for all of them.
 const SETTLE: Duration = Duration::from_secs(1);
 
-/// Runs until the hub client is closed. `told` holds `None` until the hub has told the twin once, then
-/// its settings, null where it has none.
+/// Runs until the hub client is closed. `told` holds `None` until the hub has told the twin once. Then it holds the twin's
+/// settings, which are null if it has none.
 pub(super) async fn run(hub: HubClient, told: watch::Sender<Option<Value>>) {
     let mut status = hub.status();
     let mut updates = hub.twin_updates();
     let mut missed = 0;
     let mut own = None;
-    // When the twin is to be read; only while the hub is joined.
+    // When the twin is to be read. It is `None` while the hub is not joined.
     let mut read_at: Option<Instant> = None;
     loop {
         let joined = match &*status.borrow_and_update() {
@@ -53,7 +52,7 @@ pub(super) async fn run(hub: HubClient, told: watch::Sender<Option<Value>>) {
                 let is_own = own.as_ref() == Some(&update.twin_id);
                 let mut newest = own_settings(&own, update);
                 newest = newest_waiting(&mut updates, &own).or(newest);
-                // A hub may tell a part of the twin: only its answer says that there are no settings.
+                // An update may be a part of the twin. Only an answer to a question says that there are no settings.
                 if newest.is_none() && is_own {
                     read_at = Some(Instant::now() + SETTLE);
                 }
@@ -68,7 +67,7 @@ pub(super) async fn run(hub: HubClient, told: watch::Sender<Option<Value>>) {
                     Ok(mut twin) => {
                         read_at = None;
                         let settings = twin.properties.desired.remove("settings");
-                        // Updates that came meanwhile are as new or newer.
+                        // Updates that came meanwhile are at least as new as the answer.
                         newest_waiting(&mut updates, &own).or(Some(settings.unwrap_or_default()))
                     }
                     Err(error) => {
@@ -93,7 +92,7 @@ pub(super) async fn run(hub: HubClient, told: watch::Sender<Option<Value>>) {
     }
 }
 
-/// The settings of the newest update of the own twin that waits.
+/// Takes all updates that wait, and returns the settings of the newest one of the own twin.
 fn newest_waiting(updates: &mut TwinUpdates, own: &Option<String>) -> Option<Value> {
     let waiting = std::iter::from_fn(|| updates.recv().now_or_never().flatten());
     waiting

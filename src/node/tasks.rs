@@ -19,7 +19,7 @@ use crate::telemetry::health::{Health, Heartbeat, Readiness};
 use crate::telemetry::metrics::Metrics;
 use twinsight_client::hub::{AwayReason, HubClient, HubStatus};
 
-/// Follows the hub: readiness, the states that are sent again after it returned, its refusal.
+/// Follows the hub. It keeps the node's readiness, has states sent again after the hub returned, and tells a refusal.
 pub(super) async fn watch_hub(
     hub: HubClient,
     publisher: Publisher,
@@ -51,7 +51,7 @@ pub(super) async fn watch_hub(
                 }
             }
         }
-        // This task is aborted before the client is closed.
+        // This task is aborted before the client is closed, so that only a panic can end the client's task.
         if status.changed().await.is_err() {
             // A runtime that ends drops its tasks one after the other, and this one may see that the client's is gone.
             tokio::time::sleep(Duration::from_secs(1)).await;
@@ -76,7 +76,7 @@ pub(super) async fn supervise(
                 pool.supervise(Instant::now());
                 pool.last_error().map(str::to_owned)
             }
-            // The node stops.
+            // The pool was taken out because the node stops.
             None => return,
         };
         readiness
@@ -85,10 +85,10 @@ pub(super) async fn supervise(
     }
 }
 
-/// What `/readyz` says of a hub that is away. It names a time and no duration, since it is not made anew for each request.
+/// What `/readyz` says of a hub that is away. It names a time instead of a duration, since it is not made anew for each request.
 fn away_sentence(url: &str, since: Instant, reason: &AwayReason) -> String {
     let clock = WallClock::read();
-    // The last second that the format has.
+    // This is the last second that the format can write.
     let last = Duration::from_secs(253_402_300_799);
     let since = Duration::from_millis(clock.unix_ms(since)).min(last);
     let since = httpdate::fmt_http_date(SystemTime::UNIX_EPOCH + since);
@@ -101,7 +101,7 @@ fn away_sentence(url: &str, since: Instant, reason: &AwayReason) -> String {
     sentence
 }
 
-/// Keeps a copy of the cameras' facts for HTTP and reports, whose readers must not wait.
+/// Keeps a copy of what is known of the cameras, for readers that must not wait for their lock: HTTP and the reports.
 pub(super) async fn read_facts(
     cameras: Arc<tokio::sync::Mutex<Cameras>>,
     models: Arc<ModelHealth>,
@@ -113,7 +113,7 @@ pub(super) async fn read_facts(
     let mut tick = tokio::time::interval(Duration::from_millis(500));
     loop {
         tick.tick().await;
-        // One thread for work that blocks stays alive, so that a system that grants no more does not hold up the end of
+        // This keeps one thread for work that blocks alive. A system that grants no further thread would else hold up the end of
         // a camera or the reading of a file for ever.
         drop(tokio::task::spawn_blocking(|| ()));
         let (read, ended) = {

@@ -1,5 +1,5 @@
-//! Offers of media that no configured camera stream takes: refused, counted and named, so that an
-//! operator finds a mistyped twin id.
+//! Offers of media that no configured camera stream takes. They are counted, and logged with their names, so that an operator
+//! finds a mistyped twin id.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -15,7 +15,7 @@ use twinsight_client::rate_limit::{RATE_LIMIT, RateLimit};
 use twinsight_client::stream_id::StreamId;
 use twinsight_client::telemetry::{ClientSink, SignalRefusal};
 
-/// Offers that wait to be judged.
+/// So many offers may wait to be looked at.
 const MAILBOX: usize = 64;
 
 /// Runs until the hub client is closed.
@@ -70,7 +70,7 @@ pub(super) async fn run(
         };
         metrics.signal_refused(reason);
         if let Some(suppressed) = warn.allow(reason.as_str(), Instant::now()) {
-            // Whoever offers makes up both names.
+            // Whoever sends the offer chooses both names, so they are cut.
             tracing::warn!(
                 twin = brief(source),
                 stream = brief(stream),
@@ -82,7 +82,7 @@ pub(super) async fn run(
     }
 }
 
-/// The stream that an offer to our own twin is for.
+/// The name of the stream that an offer of media to the own twin is for.
 fn offered_stream<'a>(message_type: Option<&'a str>, own: &str) -> Option<&'a str> {
     message_type?
         .strip_prefix("media-")?

@@ -1,5 +1,5 @@
-//! The JSON of the events `detections` and `cameraStatus`. Plain inputs and a reading of the clocks
-//! come in, a serialisable view goes out. Pure; the publisher calls it at emission.
+//! The JSON of the events `detections` and `cameraStatus`. What the stages hand over comes in with a reading of the clocks,
+//! and what serde can write goes out. The publisher calls it when an event is written.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -14,9 +14,9 @@ use twinsight_media::picture::{FrameTiming, PictureSize};
 /// Type of the event for each inferred frame.
 pub const DETECTIONS: &str = "detections";
 /// Type of the event for each change of a camera stream's state.
-pub const CAMERA_STATUS: &str = "cameraStatus";
+pub(super) const CAMERA_STATUS: &str = "cameraStatus";
 /// `schemaVersion` of `detections`.
-pub const SCHEMA_VERSION: u32 = 1;
+const SCHEMA_VERSION: u32 = 1;
 
 /// A frame that went through the model, as the stages hand it over.
 #[derive(Debug, Clone)]
@@ -27,23 +27,23 @@ pub struct Inferred {
     pub name: Arc<str>,
     /// Size of the decoded frame; boxes are in its pixels.
     pub size: PictureSize,
-    /// The frame's times.
+    /// When it came and was decoded, and the times that its sender gave it.
     pub timing: FrameTiming,
-    /// Preprocessing began.
+    /// When preprocessing began.
     pub started_at: Instant,
-    /// Planes to tensor.
+    /// How long the picture took to become a tensor.
     pub preprocess: Duration,
-    /// The session's run.
+    /// How long the model ran.
     pub inference: Duration,
-    /// Raw outputs to objects.
+    /// How long the model's outputs took to become objects.
     pub postprocess: Duration,
-    /// The objects were there.
+    /// When the objects were there.
     pub finished_at: Instant,
-    /// What was seen, the best first.
+    /// What was seen, the highest score first.
     pub objects: Vec<SeenObject>,
-    /// What saw it.
+    /// The model that saw it.
     pub model: Arc<ModelRef>,
-    /// Frames decoded since the previous inferred one and neither inferred nor `rate_limited`.
+    /// Frames that were decoded since the previous inferred one, and were neither inferred nor dropped as `rate_limited`.
     pub skipped_frames: u64,
 }
 
@@ -71,24 +71,24 @@ pub struct SeenObject {
 pub struct ModelRef {
     /// Its name in the models folder.
     pub name: String,
-    /// Of the file, lower-case hex.
+    /// Hash of its file, in lower-case hex.
     pub sha256: String,
 }
 
-/// A camera stream's state, as its owner reports it.
+/// What the node says of a camera stream, in events, in the API and in the twin's properties.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CameraStatus {
     /// The camera stream.
     pub id: StreamId,
     /// The camera's name for people.
     pub name: Arc<str>,
-    /// Its state.
+    /// The state that it is in.
     pub state: CameraState,
-    /// It has been in this state since.
+    /// When it came into this state.
     pub since: Instant,
-    /// Why, in a sentence; `None` where the state says it all.
+    /// Why it is in this state, as a clause. `None` where the state alone says enough.
     pub reason: Option<String>,
-    /// Attempts to connect so far; 1 is the first.
+    /// The attempt to connect that was under way, from 1.
     pub attempt: u32,
 }
 
@@ -110,7 +110,7 @@ pub struct DetectionsEvent<'a> {
 
 /// The event `cameraStatus`.
 #[derive(Debug, Serialize)]
-pub struct CameraStatusEvent<'a> {
+pub(super) struct CameraStatusEvent<'a> {
     camera: CameraRef<'a>,
     state: &'static str,
     since: u64,
@@ -167,7 +167,7 @@ struct Latency {
 }
 
 impl Inferred {
-    /// The event, emitted at the reading of `clock`.
+    /// The event's JSON, if it is written at the moment that `clock` was read.
     pub fn event<'a>(
         &'a self,
         run_id: &'a str,
@@ -196,8 +196,8 @@ impl Inferred {
         }
     }
 
-    /// Tenths of milliseconds, whole numbers so that the parts add up to the total. What lies between
-    /// the stages, and the rounding, is in `publish`.
+    /// Latencies are whole tenths of milliseconds, so that the parts add up to the total. The time between the stages and what
+    /// rounding takes away count as `publish`.
     fn latency(&self, emitted_at: Instant) -> Tenths {
         let timing = &self.timing;
         let between = |from: Instant, to: Instant| tenths(to.saturating_duration_since(from));
@@ -220,8 +220,8 @@ impl Inferred {
 }
 
 impl CameraStatus {
-    /// The event, with wall-clock times by `clock`.
-    pub fn event(&self, clock: &WallClock) -> CameraStatusEvent<'_> {
+    /// The event's JSON; `clock` turns its times into those of the wall clock.
+    pub(super) fn event(&self, clock: &WallClock) -> CameraStatusEvent<'_> {
         CameraStatusEvent {
             camera: CameraRef::new(&self.id, &self.name),
             state: self.state.as_str(),
@@ -260,7 +260,7 @@ impl<'a> ObjectRef<'a> {
 
 /// Latencies in tenths of milliseconds.
 struct Tenths {
-    /// In path order, up to postprocessing.
+    /// The stages in the order of the path, without the last one.
     parts: [u64; 6],
     publish: u64,
     total_tenths: u64,
@@ -295,7 +295,7 @@ fn tenths_in_ms(tenths: u64) -> f64 {
     tenths as f64 / 10.0
 }
 
-/// Rounded to a part of one; the nearest decimal, so that JSON shows no tail of digits.
+/// Rounds to 1/`parts`. JSON gets the nearest decimal, which has no long tail of digits.
 fn rounded(value: f32, parts: f64) -> f64 {
     (f64::from(value) * parts).round() / parts
 }

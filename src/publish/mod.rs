@@ -1,6 +1,6 @@
-//! The end of the path: inferred frames and camera states come in from the stages, events go out on
-//! the node's own twin. `event` shapes them, `outbox` bounds them (sans-IO), `publisher` is the task.
+//! The end of the path: inferred frames and states of cameras come in from the stages, events go out on the node's own
+//! twin. `event` gives them their JSON, `outbox` keeps what waits within bounds, and `publisher` is the task that sends.
 
 pub mod event;
-pub mod outbox;
-pub mod publisher;
+mod outbox;
+pub(crate) mod publisher;

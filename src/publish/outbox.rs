@@ -1,6 +1,6 @@
-//! What waits for the hub's socket. Inferred frames and camera states come in from the stages, the
-//! publisher takes them out. Sans-IO and bounded: when it is full the oldest frame goes. Changes of
-//! state stay; of a camera stream that changes faster than the hub takes it, the last few.
+//! What waits for the hub's socket. Inferred frames and states of cameras come in from the stages, and the publisher takes
+//! them out. When it is full, the oldest frame is dropped. States are kept, but of a camera stream that changes faster than
+//! the hub takes it only the last few are.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
@@ -9,48 +9,43 @@ use super::event::{CameraStatus, Inferred};
 use twinsight_client::stream_id::StreamId;
 use twinsight_client::telemetry::CameraState;
 
-/// Inferred frames that may wait.
-pub const CAPACITY: usize = 64;
-
-/// Changes of one camera stream's state that may wait. The newest is always among them.
+/// So many changes of one camera stream's state may wait. The newest is always among them.
 const CHANGES: usize = 8;
 
-/// What waits for the hub's socket.
+/// Frames and states on their way to the hub, without a socket or a clock.
 #[derive(Debug)]
-pub struct Outbox {
+pub(super) struct EventOutbox {
     capacity: usize,
-    frames: VecDeque<Numbered>,
-    /// The last number given to a stream.
+    frames: VecDeque<NumberedFrame>,
+    /// The number of each stream's last event.
     sequences: HashMap<StreamId, u64>,
     /// Skipped frames of streams whose last frames were suppressed: they belong to the next event.
     carried: HashMap<StreamId, u64>,
-    /// The current state of each.
+    /// The current state of each stream, to be sent again when the hub returns.
     statuses: BTreeMap<StreamId, CameraStatus>,
-    /// Changes that wait to be sent, the first one first.
+    /// Changes that wait to be sent, the oldest first.
     due: VecDeque<CameraStatus>,
 }
 
 /// An inferred frame with its stream's number.
 #[derive(Debug)]
-pub struct Numbered {
-    /// From 1 in each run, without gaps.
-    pub sequence: u64,
-    /// The frame.
-    pub inferred: Inferred,
+pub(super) struct NumberedFrame {
+    /// Counts the events of the stream from 1 in each run, without gaps.
+    pub(super) sequence: u64,
+    pub(super) inferred: Inferred,
 }
 
 /// What leaves the outbox next.
 #[derive(Debug)]
-pub enum Outgoing {
-    /// A state, always before frames.
+pub(super) enum OutgoingEvent {
+    /// A state, which always goes before frames.
     Status(CameraStatus),
-    /// The oldest frame.
-    Detections(Box<Numbered>),
+    /// The frame that has waited the longest.
+    Detections(Box<NumberedFrame>),
 }
 
-impl Outbox {
-    /// An empty outbox for `capacity` frames.
-    pub fn new(capacity: usize) -> Self {
+impl EventOutbox {
+    pub(super) fn new(capacity: usize) -> Self {
         Self {
             capacity: capacity.max(1),
             frames: VecDeque::with_capacity(capacity.max(1)),
@@ -61,13 +56,13 @@ impl Outbox {
         }
     }
 
-    /// Numbers a frame and takes it in; gives the frame that had to go for it, if the outbox was full.
+    /// Numbers a frame and takes it in. When the outbox is full, the oldest frame makes room and is returned.
     #[must_use = "a displaced frame has to be counted"]
-    pub fn push(&mut self, mut inferred: Inferred) -> Option<Numbered> {
+    pub(super) fn push(&mut self, mut inferred: Inferred) -> Option<NumberedFrame> {
         inferred.skipped_frames += self.carried.remove(&inferred.id).unwrap_or(0);
         let sequence = self.sequences.entry(inferred.id.clone()).or_insert(0);
         *sequence += 1;
-        let numbered = Numbered {
+        let numbered = NumberedFrame {
             sequence: *sequence,
             inferred,
         };
@@ -80,13 +75,13 @@ impl Outbox {
         displaced
     }
 
-    /// Leaves out a frame in which nothing was seen; what was skipped before it is told with the next.
-    pub fn suppress(&mut self, inferred: &Inferred) {
+    /// Sends no event for a frame in which nothing was seen. The frames that were skipped before it count for the stream's
+    /// next event.
+    pub(super) fn suppress(&mut self, inferred: &Inferred) {
         *self.carried.entry(inferred.id.clone()).or_insert(0) += inferred.skipped_frames;
     }
 
-    /// Takes in a change of a camera stream's state.
-    pub fn set_status(&mut self, status: CameraStatus) {
+    pub(super) fn set_status(&mut self, status: CameraStatus) {
         let of_stream = |waiting: &&CameraStatus| waiting.id == status.id;
         if self.due.iter().filter(of_stream).count() >= CHANGES {
             let oldest = self.due.iter().position(|waiting| waiting.id == status.id);
@@ -96,15 +91,15 @@ impl Outbox {
         self.statuses.insert(status.id.clone(), status);
     }
 
-    /// Gives a camera stream's state another name for people; that alone is not worth telling.
-    pub fn rename(&mut self, id: &StreamId, name: &Arc<str>) {
+    /// Gives a camera stream another name for people. No event is sent for that alone.
+    pub(super) fn rename(&mut self, id: &StreamId, name: &Arc<str>) {
         if let Some(status) = self.statuses.get_mut(id) {
             status.name = Arc::clone(name);
         }
     }
 
-    /// Makes every camera stream's state due again. Changes that still wait end with it anyway.
-    pub fn resend_statuses(&mut self) {
+    /// Makes every camera stream's state due again, unless a change of it still waits: the last change is that state.
+    pub(super) fn resend_statuses(&mut self) {
         for (id, status) in &self.statuses {
             if !self.due.iter().any(|waiting| waiting.id == *id) {
                 self.due.push_back(status.clone());
@@ -112,18 +107,17 @@ impl Outbox {
         }
     }
 
-    /// The next to be sent: states first, then the oldest frame.
-    pub fn pop(&mut self) -> Option<Outgoing> {
+    pub(super) fn pop(&mut self) -> Option<OutgoingEvent> {
         if let Some(status) = self.due.pop_front() {
-            return Some(Outgoing::Status(status));
+            return Some(OutgoingEvent::Status(status));
         }
         self.frames
             .pop_front()
-            .map(|numbered| Outgoing::Detections(Box::new(numbered)))
+            .map(|numbered| OutgoingEvent::Detections(Box::new(numbered)))
     }
 
-    /// A state was written: one that says `removed` needs no telling again.
-    pub fn status_sent(&mut self, sent: &CameraStatus) {
+    /// Notes that a state was written. One that says `removed` is not sent again when the hub returns.
+    pub(super) fn status_sent(&mut self, sent: &CameraStatus) {
         let is_removed = |status: &CameraStatus| status.state == CameraState::Removed;
         if self.statuses.get(&sent.id).is_some_and(is_removed)
             && !self.due.iter().any(|waiting| waiting.id == sent.id)
@@ -133,35 +127,36 @@ impl Outbox {
         }
     }
 
-    /// True while a state of a camera stream is to be told: of one that was removed, until that was.
-    pub fn is_due(&self, id: &StreamId) -> bool {
+    /// True while a state of a camera stream is kept. That of a removed one is kept until the hub was told that it was.
+    pub(super) fn is_due(&self, id: &StreamId) -> bool {
         self.statuses.contains_key(id)
     }
 
-    /// Forgets a camera stream that is gone for long: another one of this name counts from one again. None of its frames
-    /// may wait any more, and a state of it that nobody took so far is not told.
-    pub fn forget(&mut self, id: &StreamId) {
+    /// Forgets a camera stream that was removed long ago, even if nobody took its last state. The caller makes sure that none
+    /// of its frames waits. Another stream of this name counts from 1 again.
+    pub(super) fn forget(&mut self, id: &StreamId) {
         self.sequences.remove(id);
         self.carried.remove(id);
         self.statuses.remove(id);
         self.due.retain(|waiting| waiting.id != *id);
     }
 
-    /// Camera streams of which anything is remembered, for tests and reports.
-    pub fn remembered(&self) -> usize {
+    /// How many camera streams are remembered.
+    #[cfg(test)]
+    pub(super) fn remembered(&self) -> usize {
         self.sequences
             .len()
             .max(self.carried.len())
             .max(self.statuses.len())
     }
 
-    /// Frames that wait.
-    pub fn frames_waiting(&self) -> usize {
+    #[cfg(test)]
+    pub(super) fn frames_waiting(&self) -> usize {
         self.frames.len()
     }
 
-    /// True when nothing waits.
-    pub fn is_empty(&self) -> bool {
+    #[cfg(test)]
+    pub(super) fn is_empty(&self) -> bool {
         self.frames.is_empty() && self.due.is_empty()
     }
 }
@@ -189,18 +184,18 @@ mod tests {
     }
 
     /// What comes out, as `camera:sequence` or `camera=state`.
-    fn drain(outbox: &mut Outbox) -> Vec<String> {
+    fn drain(outbox: &mut EventOutbox) -> Vec<String> {
         std::iter::from_fn(|| outbox.pop())
             .map(|outgoing| match outgoing {
-                Outgoing::Status(status) => format!("{}={}", status.id.twin_id, status.state),
-                Outgoing::Detections(n) => format!("{}:{}", n.inferred.id.twin_id, n.sequence),
+                OutgoingEvent::Status(status) => format!("{}={}", status.id.twin_id, status.state),
+                OutgoingEvent::Detections(n) => format!("{}:{}", n.inferred.id.twin_id, n.sequence),
             })
             .collect()
     }
 
     #[test]
     fn each_stream_counts_its_own_events_from_one() {
-        let mut outbox = Outbox::new(8);
+        let mut outbox = EventOutbox::new(8);
         for twin in ["a", "b", "a", "a", "b"] {
             assert!(outbox.push(frame(twin)).is_none());
         }
@@ -209,21 +204,21 @@ mod tests {
 
     #[test]
     fn a_new_name_is_told_with_the_next_state() {
-        let mut outbox = Outbox::new(2);
+        let mut outbox = EventOutbox::new(2);
         outbox.set_status(status("a", CameraState::Receiving));
         assert_eq!(drain(&mut outbox), ["a=receiving"]);
         outbox.rename(&StreamId::new("a", "default"), &"Front door".into());
         assert!(outbox.is_empty(), "a name is no change of the state");
         outbox.resend_statuses();
         match outbox.pop() {
-            Some(Outgoing::Status(status)) => assert_eq!(&*status.name, "Front door"),
+            Some(OutgoingEvent::Status(status)) => assert_eq!(&*status.name, "Front door"),
             other => panic!("{other:?}"),
         }
     }
 
     #[test]
     fn a_full_outbox_gives_up_its_oldest_frame_and_leaves_a_gap() {
-        let mut outbox = Outbox::new(2);
+        let mut outbox = EventOutbox::new(2);
         assert!(outbox.push(frame("a")).is_none());
         assert!(outbox.push(frame("b")).is_none());
         let displaced = outbox.push(frame("b")).unwrap();
@@ -237,7 +232,7 @@ mod tests {
 
     #[test]
     fn states_go_first_and_are_never_displaced() {
-        let mut outbox = Outbox::new(1);
+        let mut outbox = EventOutbox::new(1);
         outbox.set_status(status("a", CameraState::Connecting));
         for _ in 0..5 {
             let _ = outbox.push(frame("a"));
@@ -249,7 +244,7 @@ mod tests {
 
     #[test]
     fn every_change_of_state_is_told_in_order() {
-        let mut outbox = Outbox::new(1);
+        let mut outbox = EventOutbox::new(1);
         outbox.set_status(status("a", CameraState::Connecting));
         outbox.set_status(status("b", CameraState::Connecting));
         outbox.set_status(status("a", CameraState::Receiving));
@@ -262,7 +257,7 @@ mod tests {
 
     #[test]
     fn of_a_camera_that_flaps_the_newest_changes_wait() {
-        let mut outbox = Outbox::new(1);
+        let mut outbox = EventOutbox::new(1);
         outbox.set_status(status("b", CameraState::Rejected));
         for _ in 0..100 {
             outbox.set_status(status("a", CameraState::Connecting));
@@ -278,7 +273,7 @@ mod tests {
 
     #[test]
     fn after_the_hub_returns_every_state_is_due_once() {
-        let mut outbox = Outbox::new(1);
+        let mut outbox = EventOutbox::new(1);
         outbox.set_status(status("a", CameraState::Receiving));
         outbox.set_status(status("b", CameraState::Stalled));
         drain(&mut outbox);
@@ -290,7 +285,7 @@ mod tests {
 
     #[test]
     fn a_removed_camera_is_forgotten_once_told() {
-        let mut outbox = Outbox::new(1);
+        let mut outbox = EventOutbox::new(1);
         let removed = status("a", CameraState::Removed);
         outbox.set_status(removed.clone());
         drain(&mut outbox);
@@ -309,7 +304,7 @@ mod tests {
 
     #[test]
     fn of_a_camera_that_is_forgotten_nothing_is_left() {
-        let mut outbox = Outbox::new(4);
+        let mut outbox = EventOutbox::new(4);
         for n in 0..4000 {
             let twin = format!("cam-{n}");
             outbox.set_status(status(&twin, CameraState::Connecting));
@@ -330,7 +325,7 @@ mod tests {
 
     #[test]
     fn a_camera_that_came_back_meanwhile_is_not_forgotten() {
-        let mut outbox = Outbox::new(1);
+        let mut outbox = EventOutbox::new(1);
         let removed = status("a", CameraState::Removed);
         outbox.set_status(removed.clone());
         let _ = outbox.pop();
@@ -341,7 +336,7 @@ mod tests {
 
     #[test]
     fn a_state_set_while_the_one_before_is_written_is_told_once() {
-        let mut outbox = Outbox::new(1);
+        let mut outbox = EventOutbox::new(1);
         let removed = status("a", CameraState::Removed);
         outbox.set_status(removed.clone());
         let _ = outbox.pop();
@@ -352,11 +347,11 @@ mod tests {
 
     #[test]
     fn what_was_skipped_before_a_suppressed_frame_is_told_with_the_next_event() {
-        let mut outbox = Outbox::new(2);
+        let mut outbox = EventOutbox::new(2);
         outbox.suppress(&frame("a"));
         outbox.suppress(&frame("a"));
         let _ = outbox.push(frame("a"));
-        let Some(Outgoing::Detections(numbered)) = outbox.pop() else {
+        let Some(OutgoingEvent::Detections(numbered)) = outbox.pop() else {
             panic!("the frame waits");
         };
         assert_eq!(

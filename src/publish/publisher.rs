@@ -1,6 +1,6 @@
-//! The task that empties the outbox into the hub. The stages hand frames and states to a
-//! [`Publisher`] without ever waiting; the task shapes each event at the moment it is written, so that
-//! its times are true, and closes the ledger's last line. The node runs it and shuts it down last.
+//! The task that empties the outbox into the hub. The stages hand frames and states to a [`Publisher`] and never wait for
+//! it. The task makes an event of each at the moment at which it is written, so that the times in it are true, and counts
+//! what became of it. The node runs it and shuts it down after all stages before it.
 
 use std::collections::HashMap;
 use std::future::Future;
@@ -13,22 +13,22 @@ use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 
 use super::event::{CAMERA_STATUS, CameraStatus, DETECTIONS, Inferred};
-use super::outbox::{Numbered, Outbox, Outgoing};
+use super::outbox::{EventOutbox, NumberedFrame, OutgoingEvent};
 use crate::clock::WallClock;
 use crate::telemetry::health::Heartbeat;
 use crate::telemetry::ledger::{EventDrop, Stage};
 use crate::telemetry::metrics::Metrics;
 use twinsight_client::stream_id::StreamId;
 
-/// An idle publisher shows that it lives this often.
+/// A publisher that has nothing to send beats this often.
 const HEARTBEAT_EVERY: Duration = Duration::from_secs(1);
 
-/// A sink that was left has this long to say what became of its last event.
+/// When the hub was left, the sink has this long to say what became of the last event.
 const SETTLE_LIMIT: Duration = Duration::from_millis(500);
 
 /// Where events go: the node's own twin on the hub, or a test's channel.
-pub trait EventSink: Send + 'static {
-    /// Writes an event. Resolves when it is on the socket; at once with an error when the hub is away.
+pub(crate) trait EventSink: Send + 'static {
+    /// Writes an event, and resolves when it is on the socket. If the hub is away, it fails at once.
     fn emit(
         &mut self,
         event: &'static str,
@@ -36,26 +36,26 @@ pub trait EventSink: Send + 'static {
     ) -> impl Future<Output = Result<(), HubAway>> + Send;
 }
 
-/// The hub is away; the event is lost.
+/// The hub is away, and the event is lost.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the hub is away, the event is dropped")]
-pub struct HubAway;
+pub(crate) struct HubAway;
 
-/// The entrance of the outbox. Cloning shares it; its methods never wait.
+/// Takes what the stages have to tell. Clones share one outbox, and no method waits.
 #[derive(Debug, Clone)]
-pub struct Publisher {
-    shared: Arc<Shared>,
+pub(crate) struct Publisher {
+    shared: Arc<SharedOutbox>,
 }
 
-/// The running task, for its owner to shut down.
+/// The running task. Its owner shuts it down.
 #[derive(Debug)]
-pub struct PublisherTask {
-    shared: Arc<Shared>,
+pub(crate) struct PublisherTask {
+    shared: Arc<SharedOutbox>,
     task: JoinHandle<()>,
 }
 
 #[derive(Debug)]
-struct Shared {
+struct SharedOutbox {
     metrics: Arc<Metrics>,
     state: Mutex<SendState>,
     wake: Notify,
@@ -63,39 +63,39 @@ struct Shared {
 
 #[derive(Debug)]
 struct SendState {
-    outbox: Outbox,
+    outbox: EventOutbox,
     phase: Phase,
-    /// The stream whose event is being written.
+    /// The stream whose event is being written to the socket.
     in_flight: Option<StreamId>,
     last_published: HashMap<StreamId, Instant>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {
-    /// Takes frames and states.
+    /// Frames and states are taken.
     Open,
-    /// Sends what waits and takes nothing more.
+    /// What waits is sent, and no further frame is taken.
     Draining,
 }
 
-/// A new identity of a run: 32 hex digits.
-pub fn new_run_id() -> String {
+/// Makes up the identity of a run, 32 hex digits.
+pub(crate) fn new_run_id() -> String {
     format!("{:032x}", rand::random::<u128>())
 }
 
 impl Publisher {
-    /// Starts the task. Needs a tokio runtime.
-    pub fn spawn<S: EventSink>(
+    /// Starts the task, which keeps at most `capacity` frames that wait. It needs a tokio runtime.
+    pub(crate) fn spawn<S: EventSink>(
         sink: S,
         run_id: String,
         capacity: usize,
         metrics: Arc<Metrics>,
         heartbeat: Option<Heartbeat>,
     ) -> (Self, PublisherTask) {
-        let shared = Arc::new(Shared {
+        let shared = Arc::new(SharedOutbox {
             metrics,
             state: Mutex::new(SendState {
-                outbox: Outbox::new(capacity),
+                outbox: EventOutbox::new(capacity),
                 phase: Phase::Open,
                 in_flight: None,
                 last_published: HashMap::new(),
@@ -109,9 +109,9 @@ impl Publisher {
         (publisher, PublisherTask { shared, task })
     }
 
-    /// Hands over an inferred frame. It is counted as inferred by the stage that calls; here as published
-    /// or dropped. With `emit_empty` off, a frame in which nothing was seen is left out.
-    pub fn publish(&self, inferred: Inferred, emit_empty: bool) {
+    /// Hands over an inferred frame. The stage that calls has counted it as inferred; here it is counted as published or
+    /// dropped. Without `emit_empty`, a frame in which nothing was seen makes no event.
+    pub(crate) fn publish(&self, inferred: Inferred, emit_empty: bool) {
         let mut state = self.shared.state();
         if inferred.objects.is_empty() && !emit_empty {
             state.outbox.suppress(&inferred);
@@ -134,52 +134,53 @@ impl Publisher {
         self.shared.wake.notify_one();
     }
 
-    /// Tells a camera stream's state, in the place of one that still waits.
-    pub fn set_status(&self, status: CameraStatus) {
+    /// Sends a camera stream's new state.
+    pub(crate) fn set_status(&self, status: CameraStatus) {
         self.shared.state().outbox.set_status(status);
         self.shared.wake.notify_one();
     }
 
-    /// Gives a camera stream another name for people, in the states that are sent from now on.
-    pub fn rename(&self, id: &StreamId, name: &Arc<str>) {
+    /// Gives a camera stream another name for people. States that are sent from now on have it.
+    pub(crate) fn rename(&self, id: &StreamId, name: &Arc<str>) {
         self.shared.state().outbox.rename(id, name);
     }
 
-    /// Sends the current state of every camera stream again; to be called when the hub has returned.
-    pub fn resend_statuses(&self) {
+    /// Sends the current state of every camera stream again, which is to be done whenever the hub has returned.
+    pub(crate) fn resend_statuses(&self) {
         self.shared.state().outbox.resend_statuses();
         self.shared.wake.notify_one();
     }
 
-    /// True while a state of a camera stream is to be told: of one that was removed, until that was.
-    pub fn is_due(&self, id: &StreamId) -> bool {
+    /// True while a state of a camera stream is kept. That of a removed one is kept until the hub was told that it was.
+    pub(crate) fn is_due(&self, id: &StreamId) -> bool {
         self.shared.state().outbox.is_due(id)
     }
 
-    /// Forgets a camera stream that is gone for long; its metrics are the caller's.
-    pub fn forget(&self, id: &StreamId) {
+    /// Forgets a camera stream that was removed long ago. Its metrics are for the caller to end.
+    pub(crate) fn forget(&self, id: &StreamId) {
         let mut state = self.shared.state();
         state.outbox.forget(id);
         state.last_published.remove(id);
     }
 
-    /// Camera streams of which anything is remembered, for tests and reports.
-    pub fn remembered(&self) -> usize {
+    /// How many camera streams are remembered.
+    #[cfg(test)]
+    pub(crate) fn remembered(&self) -> usize {
         let state = self.shared.state();
         state.outbox.remembered().max(state.last_published.len())
     }
 
     /// When a camera stream's last event was written.
-    pub fn last_published(&self, id: &StreamId) -> Option<Instant> {
+    pub(crate) fn last_published(&self, id: &StreamId) -> Option<Instant> {
         self.shared.state().last_published.get(id).copied()
     }
 }
 
 impl PublisherTask {
-    /// Takes no more frames, sends what waits for at most `deadline`, then counts the rest as dropped and leaves
-    /// the sink by `leave`. An event that is being written then is counted by what the sink says of it, since
-    /// it may be on the socket already; the sink has to say it when it was left.
-    pub async fn shutdown(mut self, deadline: Duration, leave: impl Future<Output = ()>) {
+    /// Takes no more frames, goes on sending what waits for at most `deadline`, counts the rest as dropped, and then leaves the
+    /// hub by `leave`. An event that is being written at that moment may be on the socket already: it is counted by what
+    /// the sink says of it, which it has to do once the hub was left.
+    pub(crate) async fn shutdown(mut self, deadline: Duration, leave: impl Future<Output = ()>) {
         self.shared.state().phase = Phase::Draining;
         self.shared.wake.notify_one();
         let ended = tokio::time::timeout(deadline, &mut self.task).await.is_ok();
@@ -188,7 +189,7 @@ impl PublisherTask {
             std::iter::from_fn(|| state.outbox.pop()).collect()
         };
         for outgoing in waiting {
-            if let Outgoing::Detections(numbered) = outgoing {
+            if let OutgoingEvent::Detections(numbered) = outgoing {
                 let id = &numbered.inferred.id;
                 self.shared.dropped(id, EventDrop::HubDisconnected);
             }
@@ -200,7 +201,7 @@ impl PublisherTask {
                 .is_err()
         {
             self.task.abort();
-            // Its end, so that nothing is published after it was counted as dropped.
+            // The task must have ended, or it could still publish what is counted as dropped below.
             let _ = (&mut self.task).await;
         }
         let in_flight = self.shared.state().in_flight.take();
@@ -210,7 +211,7 @@ impl PublisherTask {
     }
 }
 
-impl Shared {
+impl SharedOutbox {
     fn state(&self) -> MutexGuard<'_, SendState> {
         self.state.lock()
     }
@@ -219,13 +220,13 @@ impl Shared {
         self.metrics.stream(id).event_dropped(reason);
     }
 
-    /// Waits for something to send; `None` when all is sent and the outbox is closed.
-    async fn next(&self, heartbeat: Option<&Heartbeat>) -> Option<Outgoing> {
+    /// Waits for something to send. `None` means that all was sent and nothing more is taken.
+    async fn next(&self, heartbeat: Option<&Heartbeat>) -> Option<OutgoingEvent> {
         loop {
             {
                 let mut state = self.state();
                 if let Some(outgoing) = state.outbox.pop() {
-                    if let Outgoing::Detections(numbered) = &outgoing {
+                    if let OutgoingEvent::Detections(numbered) = &outgoing {
                         state.in_flight = Some(numbered.inferred.id.clone());
                     }
                     return Some(outgoing);
@@ -237,12 +238,12 @@ impl Shared {
             if let Some(heartbeat) = heartbeat {
                 heartbeat.beat(Instant::now());
             }
-            // A wake-up or a sign of life: both look at the outbox again.
+            // Whether it was woken or the time has passed, the loop looks at the outbox again and beats.
             let _ = tokio::time::timeout(HEARTBEAT_EVERY, self.wake.notified()).await;
         }
     }
 
-    fn written(&self, numbered: &Numbered, result: Result<(), HubAway>) {
+    fn written(&self, numbered: &NumberedFrame, result: Result<(), HubAway>) {
         let inferred = &numbered.inferred;
         let metrics = self.metrics.stream(&inferred.id);
         let now = Instant::now();
@@ -266,7 +267,7 @@ impl Shared {
 async fn run<S: EventSink>(
     mut sink: S,
     run_id: String,
-    shared: Arc<Shared>,
+    shared: Arc<SharedOutbox>,
     heartbeat: Option<Heartbeat>,
 ) {
     while let Some(outgoing) = shared.next(heartbeat.as_ref()).await {
@@ -275,13 +276,13 @@ async fn run<S: EventSink>(
         }
         let clock = WallClock::read();
         match outgoing {
-            Outgoing::Status(status) => {
+            OutgoingEvent::Status(status) => {
                 let data = to_json(&status.event(&clock));
                 if sink.emit(CAMERA_STATUS, data).await.is_ok() {
                     shared.state().outbox.status_sent(&status);
                 }
             }
-            Outgoing::Detections(numbered) => {
+            OutgoingEvent::Detections(numbered) => {
                 let data = to_json(&numbered.inferred.event(&run_id, numbered.sequence, &clock));
                 let result = sink.emit(DETECTIONS, data).await;
                 shared.written(&numbered, result);

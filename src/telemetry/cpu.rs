@@ -1,5 +1,5 @@
-//! How long work took: by the clock, and of the processor on the thread that did it. Stages take laps of a
-//! [`Stopwatch`]; metrics tell them.
+//! How long work takes. A stage takes laps of a [`Stopwatch`] and gets the time by the clock and the processor time of its
+//! thread; [`RunDelay`] says how long a thread waited for a processor.
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;
@@ -9,16 +9,16 @@ use procfs::FromRead;
 use procfs::process::Schedstat;
 use twinsight_client::clock::thread_cpu;
 
-/// What a piece of work took.
+/// How long a piece of work took.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Spent {
-    /// By the clock.
+    /// Time by the clock.
     pub wall: Duration,
-    /// Of the processor, on the thread that did it: not what other threads did for it meanwhile.
+    /// Processor time of the thread that did it, without what other threads did for it.
     pub cpu: Duration,
 }
 
-/// Measures one piece of work after the other, on one thread.
+/// Measures one piece of work after the other, all on one thread.
 #[derive(Debug, Clone, Copy)]
 pub struct Stopwatch {
     at: Instant,
@@ -26,7 +26,7 @@ pub struct Stopwatch {
 }
 
 impl Stopwatch {
-    /// Starts now.
+    /// Starts to measure.
     pub fn start() -> Self {
         Self {
             at: Instant::now(),
@@ -34,7 +34,7 @@ impl Stopwatch {
         }
     }
 
-    /// What was spent since the start or the last lap.
+    /// The time since the start or the last lap.
     pub fn lap(&mut self) -> Spent {
         let now = Self::start();
         let before = std::mem::replace(self, now);
@@ -56,7 +56,7 @@ pub struct RunDelay {
 }
 
 impl RunDelay {
-    /// Of the calling thread.
+    /// Measures the thread that calls.
     pub fn of_this_thread() -> Self {
         let mut delay = Self {
             schedstat: File::open("/proc/thread-self/schedstat").ok(),
@@ -66,7 +66,7 @@ impl RunDelay {
         delay
     }
 
-    /// Another measure of the same thread, for others to take.
+    /// Another measure of the same thread, whose laps are its own. Any thread may take them.
     pub fn of_the_same(&self) -> Self {
         let schedstat = self.schedstat.as_ref();
         Self {
@@ -75,7 +75,7 @@ impl RunDelay {
         }
     }
 
-    /// Since the start or the last lap. A call costs some 2 µs.
+    /// The time since the start or the last lap. A call takes some 2 µs.
     pub fn lap(&mut self) -> Duration {
         let now = self.read().unwrap_or(self.last);
         let before = std::mem::replace(&mut self.last, now);

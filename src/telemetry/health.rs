@@ -1,5 +1,5 @@
-//! Whether the node lives and whether it is of use. Loops beat as they go round, tasks are watched for panics, stages say when
-//! they are ready; the HTTP server asks. Time is passed in.
+//! Whether the node lives, and whether it is of use. Loops beat as they go round, tasks are watched for panics, and stages say
+//! when they are ready; the HTTP server asks what is wrong. Time is passed in.
 
 use std::any::Any;
 use std::fmt;
@@ -15,26 +15,26 @@ use crate::clock::SuspendDetector;
 use twinsight_client::thread::{Joined, ThreadError, try_spawn_named};
 
 /// How the sentence about a silent loop goes on after its name.
-pub const SILENT: &str = "has not gone round for";
+pub(crate) const SILENT: &str = "has not gone round for";
 
 /// How the sentence about a task that panicked goes on after its name.
-pub const PANICKED: &str = "ended by a panic";
+pub(crate) const PANICKED: &str = "ended by a panic";
 
-/// Tasks that panicked and are named; more of them are only counted.
+/// So many tasks that panicked are named. More of them are only counted.
 const MAX_PANICKED: usize = 16;
 
-/// Bytes of a panic's message that are kept.
+/// So many bytes are kept of a panic's message.
 const MAX_MESSAGE_BYTES: usize = 200;
 
-/// The clock of [`Health::start_clock`] goes round so often.
+/// How often the clock of [`Health::start_clock`] looks at the time.
 const CLOCK_PERIOD: Duration = Duration::from_millis(500);
 
-/// The loops and tasks of the node. Cloning shares them.
+/// The loops and tasks of the node. Clones share them.
 #[derive(Debug, Clone, Default)]
 pub struct Health {
     loops: Arc<Mutex<Vec<Arc<Loop>>>>,
     panicked: Arc<Mutex<PanickedTasks>>,
-    clock: Arc<Mutex<Clock>>,
+    clock: Arc<Mutex<SuspensionClock>>,
 }
 
 #[derive(Debug, Default)]
@@ -43,23 +43,23 @@ struct PanickedTasks {
     unnamed: u64,
 }
 
-/// A task of the node that is gone.
+/// A task of the node that ended by a panic.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Panicked {
-    /// The task's name.
+    /// What the sentence calls the task.
     pub name: String,
-    /// The panic's message, or its beginning.
+    /// The beginning of the panic's message.
     pub message: String,
 }
 
-/// Whether the process runs at all.
+/// Recognises that the whole process did not run for a while.
 #[derive(Debug)]
-struct Clock {
+struct SuspensionClock {
     detector: SuspendDetector,
     resumed_at: Option<Instant>,
 }
 
-impl Default for Clock {
+impl Default for SuspensionClock {
     fn default() -> Self {
         Self {
             detector: SuspendDetector::new(CLOCK_PERIOD),
@@ -68,7 +68,7 @@ impl Default for Clock {
     }
 }
 
-/// The thread that tells a process that was stopped from one whose loops hang; it ends with its handle.
+/// The thread that tells a process that was stopped from one whose loops hang. Dropping this ends it.
 #[derive(Debug)]
 pub struct HealthClock {
     stop: Option<std::sync::mpsc::Sender<()>>,
@@ -77,14 +77,14 @@ pub struct HealthClock {
 
 impl Drop for HealthClock {
     fn drop(&mut self) {
-        // The thread waits for this, and is joined right after.
+        // The thread waits for this to happen. The field after this one joins it.
         self.stop = None;
     }
 }
 
-/// Held by a loop that beats each time it goes round, idle or not.
+/// Held by a loop, which beats each time it goes round, whether it had something to do or not.
 ///
-/// Dropping it takes the loop off the list; a loop that ends by a panic stays on it, silent.
+/// Dropping it takes the loop off the list. A loop that ends by a panic stays on the list and is silent from then on.
 #[derive(Debug)]
 pub struct Heartbeat {
     this: Arc<Loop>,
@@ -94,11 +94,11 @@ pub struct Heartbeat {
 /// A loop that has not beaten in time.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Silent {
-    /// The loop's name.
+    /// What the sentence calls the loop.
     pub name: String,
     /// How long it has been silent.
     pub silence: Duration,
-    /// How long it may be.
+    /// How long it may be silent.
     pub max_silence: Duration,
 }
 
@@ -107,12 +107,12 @@ struct Loop {
     name: String,
     max_silence: Duration,
     since: Instant,
-    /// The last beat, in milliseconds after `since`.
+    /// When it beat last, in milliseconds after `since`.
     last_beat_ms: AtomicU64,
 }
 
 impl Health {
-    /// Puts a loop on the list; `now` is its first beat.
+    /// Puts a loop on the list, which counts as a beat. It is silent after `max_silence` without one.
     pub fn register(
         &self,
         name: impl Into<String>,
@@ -132,9 +132,9 @@ impl Health {
         }
     }
 
-    /// The loops that have been silent for too long. Time in which the whole process did not run is nobody's silence.
+    /// The loops that have been silent for too long. Time in which the whole process did not run does not count.
     pub fn silent(&self, now: Instant) -> Vec<Silent> {
-        // Whoever asks may be here before the clock's own thread is.
+        // After a stop, whoever asks may run before the clock's thread does.
         self.note_suspension(now, false);
         let resumed_at = self.resumed_at();
         let loops = self.loops.lock();
@@ -152,7 +152,7 @@ impl Health {
             .collect()
     }
 
-    /// All that is wrong, a sentence each; none: the node is healthy.
+    /// A sentence for each thing that is wrong. Without any the node is healthy.
     pub fn complaints(&self, now: Instant) -> Vec<String> {
         let mut complaints: Vec<String> =
             self.silent(now).iter().map(ToString::to_string).collect();
@@ -164,8 +164,8 @@ impl Health {
         complaints
     }
 
-    /// Watches a task: if it ends by a panic, the node is unhealthy from then on, since nobody does the task's work any more.
-    /// What is dropped or aborted has not panicked.
+    /// Watches a task. If it ends by a panic, the node is unhealthy from then on, since nobody does the task's work any more.
+    /// A task that is dropped or aborted has not panicked.
     pub fn watch<F: Future>(
         &self,
         name: &str,
@@ -183,7 +183,7 @@ impl Health {
         }
     }
 
-    /// A task of this name has ended by this panic.
+    /// Notes that a task has ended by a panic.
     pub fn panicked(&self, name: String, panic: &(dyn Any + Send)) {
         let message = panic_message(panic);
         let end = message.floor_char_boundary(MAX_MESSAGE_BYTES);
@@ -202,7 +202,7 @@ impl Health {
     /// Starts the clock by which a stop of the whole process is recognised.
     ///
     /// # Errors
-    /// If the system grants no thread.
+    /// When the system grants no thread.
     pub fn start_clock(&self) -> Result<HealthClock, ThreadError> {
         let health = self.clone();
         let (stop, stopped) = std::sync::mpsc::channel::<()>();
@@ -220,13 +220,13 @@ impl Health {
         })
     }
 
-    /// The clock goes round.
+    /// Looks at the time, which the clock's thread does all the while.
     pub fn tick(&self, now: Instant) {
         self.note_suspension(now, true);
     }
 
-    /// Since when the process runs again, if all of it had been stopped: what anybody was about to do before may take its
-    /// whole time again from then on.
+    /// When the process began to run again, if all of it had been stopped. Time limits that were running then begin anew at
+    /// this moment.
     pub fn resumed_at(&self) -> Option<Instant> {
         self.clock.lock().resumed_at
     }
@@ -252,8 +252,8 @@ impl Health {
     }
 }
 
-/// What a panic said.
-pub fn panic_message(panic: &(dyn Any + Send)) -> &str {
+/// The message of a panic.
+pub(crate) fn panic_message(panic: &(dyn Any + Send)) -> &str {
     panic
         .downcast_ref::<&str>()
         .copied()
@@ -262,7 +262,7 @@ pub fn panic_message(panic: &(dyn Any + Send)) -> &str {
 }
 
 impl Heartbeat {
-    /// The loop has gone round.
+    /// Notes that the loop has gone round.
     pub fn beat(&self, now: Instant) {
         let ms = now.saturating_duration_since(self.this.since).as_millis();
         let ms = u64::try_from(ms).unwrap_or(u64::MAX);
@@ -311,52 +311,52 @@ impl fmt::Display for Panicked {
     }
 }
 
-/// Whether the node is of use: its model is warm and its hub is joined. A bad camera is not its business.
+/// Whether the node is of use: its models are warm and its hub is joined. A camera that fails does not count.
 #[derive(Debug, Default)]
 pub struct Readiness {
     model_warm: AtomicBool,
     hub_joined: AtomicBool,
-    troubles: Mutex<Vec<String>>,
-    /// Which hub is not joined and why; empty where nobody said.
-    hub_trouble: Mutex<String>,
+    inference_errors: Mutex<Vec<String>>,
+    /// Which hub is not joined and why. Empty until somebody says it.
+    hub_last_error: Mutex<String>,
 }
 
 impl Readiness {
-    /// The models have made their first inference, or are gone.
+    /// Says whether every model has made its first inference.
     pub fn set_model_warm(&self, warm: bool) {
         self.model_warm.store(warm, Ordering::Relaxed);
     }
 
-    /// The hub is joined, or away.
+    /// Says whether the hub is joined.
     pub fn set_hub_joined(&self, joined: bool) {
         self.hub_joined.store(joined, Ordering::Relaxed);
     }
 
-    /// What is wrong with inference by now, a sentence each.
-    pub fn set_inference_errors(&self, troubles: Vec<String>) {
-        *self.troubles.lock() = troubles;
+    /// Says what is wrong with inference now, in a sentence for each thing.
+    pub fn set_inference_errors(&self, errors: Vec<String>) {
+        *self.inference_errors.lock() = errors;
     }
 
-    /// Which hub is not joined and why; ends the sentence "the hub is not joined: ".
-    pub fn set_hub_last_error(&self, trouble: impl Into<String>) {
-        *self.hub_trouble.lock() = trouble.into();
+    /// Says which hub is not joined and why. The text ends the sentence "the hub is not joined: ".
+    pub fn set_hub_last_error(&self, error: impl Into<String>) {
+        *self.hub_last_error.lock() = error.into();
     }
 
-    /// What is missing, in words; nothing: the node is ready.
+    /// A sentence for each thing that is missing. Without any the node is ready.
     pub fn missing(&self) -> Vec<String> {
         let mut missing = Vec::new();
         if !self.model_warm.load(Ordering::Relaxed) {
             missing.push("the model is not warm yet".to_owned());
         }
         if !self.hub_joined.load(Ordering::Relaxed) {
-            let trouble = self.hub_trouble.lock();
-            missing.push(match trouble.as_str() {
+            let error = self.hub_last_error.lock();
+            missing.push(match error.as_str() {
                 "" => "the hub is not joined".to_owned(),
-                trouble => format!("the hub is not joined: {trouble}"),
+                error => format!("the hub is not joined: {error}"),
             });
         }
-        let troubles = self.troubles.lock();
-        missing.extend(troubles.iter().cloned());
+        let errors = self.inference_errors.lock();
+        missing.extend(errors.iter().cloned());
         missing
     }
 }

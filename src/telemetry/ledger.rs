@@ -1,5 +1,5 @@
-//! The ledger's vocabulary: what can become of a frame and an event. Every one that comes in leaves through exactly one of
-//! these or is counted as passed on. What can become of an access unit is said where units are decoded.
+//! The words of the ledger: what can become of a frame and of an event. Each that comes in is passed on, or it is dropped for
+//! exactly one of these reasons. What can become of an access unit is said where units are decoded.
 
 use twinsight_media::label_enum;
 
@@ -12,11 +12,11 @@ label_enum! {
         RateLimited = "rate_limited",
         /// Older than `max_age_ms` when inference could have begun.
         Stale = "stale",
-        /// Inference failed.
+        /// Its inference gave no result.
         InferenceFailed = "inference_failed",
-        /// The camera was removed.
+        /// Its camera was removed while it waited.
         CameraRemoved = "camera_removed",
-        /// The node stopped.
+        /// The node stopped while it waited.
         Shutdown = "shutdown",
     }
 }
@@ -24,52 +24,52 @@ label_enum! {
 label_enum! {
     /// Why an inferred frame's event was not published.
     pub enum EventDrop {
-        /// The hub was away.
+        /// The hub was away when it was to be written.
         HubDisconnected = "hub_disconnected",
         /// A newer event took its place in the outbox.
         OutboxFull = "outbox_full",
         /// Nothing was seen and `emit_empty` is off.
         Suppressed = "suppressed",
-        /// It could not be handed on: a bug.
+        /// It could not be handed on, which is a bug.
         Failed = "failed",
     }
 }
 
 label_enum! {
-    /// A stage of the path; `total` of an event is the sum of all.
+    /// A stage of the path. The `total` of an event's latency is the sum of all.
     pub enum Stage {
-        /// First packet to complete access unit.
+        /// From the first packet to the complete access unit.
         Receive = "receive",
-        /// Complete access unit to picture, waiting for the decoder included.
+        /// From the complete access unit to the picture. It includes waiting for the decoder.
         Decode = "decode",
-        /// Picture to the start of preprocessing.
+        /// From the picture to the start of preprocessing.
         Wait = "wait",
-        /// Planes to tensor.
+        /// From the picture's planes to the tensor.
         Preprocess = "preprocess",
-        /// The session's run.
+        /// The run of the model.
         Inference = "inference",
-        /// Raw outputs to objects.
+        /// From the model's outputs to objects.
         Postprocess = "postprocess",
-        /// Objects to the socket.
+        /// From the objects to the socket.
         Publish = "publish",
     }
 }
 
 label_enum! {
-    /// Work on a thread of ours, whose processor time is counted.
+    /// A kind of work whose processor time is counted.
     pub enum Work {
-        /// On the decode thread, whatever is not decoding: arrivals put in order, access units made of them, frames
-        /// handed on.
+        /// What the decoding thread does besides decoding: it puts packets in order, makes access units of them and hands
+        /// frames on.
         Depacketize = "depacketize",
-        /// Access unit to picture, in the decoder's memory.
+        /// From the access unit to the picture in the decoder's memory.
         Decode = "decode",
-        /// The picture out of the decoder's memory.
+        /// Copying the picture out of the decoder's memory.
         Copy = "copy",
-        /// Planes to tensor.
+        /// From the picture's planes to the tensor.
         Preprocess = "preprocess",
-        /// The session's run, as far as the worker's own thread does it.
+        /// The run of the model, as far as the worker's own thread does it.
         Inference = "inference",
-        /// Raw outputs to objects.
+        /// From the model's outputs to objects.
         Postprocess = "postprocess",
     }
 }
@@ -79,11 +79,11 @@ label_enum! {
     pub enum ModelState {
         /// Its runs give results.
         Working = "working",
-        /// Its runs end and give none: the cameras that use it are blind.
+        /// Its runs end without results, so that the cameras that use it are blind.
         Failing = "failing",
-        /// It hung, panicked or could not be loaded: its cameras' frames are dropped until it is tried again.
+        /// It hung, panicked or could not be loaded. Frames of its cameras are dropped until it is tried again.
         SetAside = "set_aside",
-        /// It was set aside, and the next frame is tried.
+        /// It was set aside, and the next frame tries it.
         Probing = "probing",
     }
 }

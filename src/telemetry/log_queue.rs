@@ -1,5 +1,5 @@
-//! What lies between whoever logs and standard error: lines come in without ever waiting, a thread of its own writes them.
-//! When the queue is full, and when writing fails, lines are dropped and counted.
+//! The queue between whoever logs and standard error. Lines come in, and nobody waits for that; a thread of its own writes
+//! them. When the queue is full or writing fails, lines are dropped and counted.
 
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind, Write};
@@ -11,25 +11,25 @@ use prometheus::IntCounter;
 
 use twinsight_client::thread::{ThreadError, try_spawn_named};
 
-/// Bytes of lines that wait, with what each costs beside its text.
+/// Bytes that waiting lines may take, with [`LINE_OVERHEAD_BYTES`] for each.
 const MAX_QUEUE_BYTES: usize = 1024 * 1024;
 
-/// What a line costs beside its text.
+/// Memory that a waiting line takes besides its text.
 const LINE_OVERHEAD_BYTES: usize = 48;
 
-/// Whoever reads is slow and the output does not wait for it (`O_NONBLOCK`): then it is tried again so soon.
+/// An output with `O_NONBLOCK` fails when its reader is slow. It is tried again after this time.
 const RETRY: Duration = Duration::from_millis(10);
 
-/// Dropped lines are told at most this often.
+/// A line about dropped lines is written at most this often.
 const TELL_INTERVAL: Duration = Duration::from_secs(10);
 
 /// Lines on their way to an output.
 #[derive(Debug)]
 pub(super) struct LogQueue {
     state: Mutex<QueuedLines>,
-    /// A line waits.
+    /// Woken when a line waits.
     filled: Condvar,
-    /// None waits and none is being written.
+    /// Woken when no line waits and none is being written.
     emptied: Condvar,
     dropped: IntCounter,
 }
@@ -38,14 +38,14 @@ pub(super) struct LogQueue {
 struct QueuedLines {
     lines: VecDeque<String>,
     bytes: usize,
-    /// A line has been taken out and is not yet written.
+    /// A line was taken out and is not yet written.
     writing: bool,
-    /// The thread ends when all is written.
+    /// No line is taken any more, and the thread ends when all are written.
     closed: bool,
 }
 
 impl LogQueue {
-    /// A queue that counts there what it drops.
+    /// An empty queue, which counts in `dropped` the lines that it drops.
     pub(super) fn new(dropped: IntCounter) -> Arc<Self> {
         Arc::new(Self {
             state: Mutex::default(),
@@ -59,7 +59,7 @@ impl LogQueue {
         self.state.lock()
     }
 
-    /// Adds a line. One that finds no room is dropped: what led to a flood is worth more than its end.
+    /// Adds a line. One that finds no room is dropped, since the lines before a flood say more than those at its end.
     pub(super) fn push(&self, line: String) {
         let mut state = self.state();
         let cost = line.len() + LINE_OVERHEAD_BYTES;
@@ -74,7 +74,7 @@ impl LogQueue {
         self.filled.notify_one();
     }
 
-    /// Adds a line for which the oldest make room: the last words.
+    /// Adds the process's last line. The oldest lines make room for it.
     pub(super) fn push_last(&self, line: String) {
         let mut state = self.state();
         let cost = line.len() + LINE_OVERHEAD_BYTES;
@@ -91,7 +91,7 @@ impl LogQueue {
         self.filled.notify_one();
     }
 
-    /// Waits until all is written, but no longer than `limit`; true if it is.
+    /// Waits until all lines are written, but no longer than `limit`. True means that they are.
     pub(super) fn flush(&self, limit: Duration) -> bool {
         let mut state = self.state();
         let unwritten = |state: &mut QueuedLines| state.writing || !state.lines.is_empty();
@@ -99,8 +99,8 @@ impl LogQueue {
         !unwritten(&mut state)
     }
 
-    /// Starts the thread of that name that writes. `tell` is called on it with the number of lines that were dropped, once lines pass
-    /// again; it may add a line.
+    /// Starts the thread that writes, under this name. Once lines can be written again after some were dropped, it calls `tell`
+    /// with their number; `tell` may add a line.
     pub(super) fn spawn(
         self: &Arc<Self>,
         thread: &'static str,
@@ -112,7 +112,7 @@ impl LogQueue {
             .map_err(|source| ThreadError::new(thread, source))
     }
 
-    /// No line is taken any more, and the thread ends when it has written those that wait.
+    /// Takes no further line, and lets the thread end when all are written.
     #[cfg(test)]
     fn close(&self) {
         self.state().closed = true;
@@ -157,7 +157,7 @@ impl LogQueue {
 /// Writes whole lines to an output that may fail at any byte.
 struct LineWriter<W> {
     output: W,
-    /// A line was written in part, and nothing after it.
+    /// The last line was written in part only, so that a line break must come first.
     torn: bool,
 }
 
@@ -194,7 +194,7 @@ impl<W: Write> LineWriter<W> {
     }
 }
 
-/// Standard error without the lock and the buffer of the standard library: whoever hangs in a write holds up nobody else.
+/// Standard error without the lock and the buffer of the standard library, so that a write that hangs holds up nobody else.
 #[derive(Debug)]
 pub(super) struct RawStderr;
 

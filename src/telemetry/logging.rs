@@ -1,6 +1,6 @@
-//! Logs to standard error, as text or JSON, by `RUST_LOG`. `main` sets it up once; [`RateLimit`] is for
-//! the lines that a peer could cause without end. Whoever logs never waits: a thread of its own writes, and what it
-//! cannot write is dropped and counted.
+//! Logs to standard error, as text or JSON, what `RUST_LOG` asks for. The program sets it up once. Whoever logs never waits:
+//! a thread of its own writes the lines, and what it cannot write is dropped and counted. Lines that a peer could cause
+//! without end go through a [`RateLimit`].
 
 use std::io::IsTerminal;
 use std::panic::PanicHookInfo;
@@ -22,16 +22,16 @@ use super::health::panic_message;
 use super::log_line::{self, Fields, LineHead, LineStyle, SpanContext, Value};
 use super::log_queue::{LogQueue, RawStderr};
 
-/// What is logged unless `RUST_LOG` says otherwise: the stacks below us tell too much.
-pub const DEFAULT_FILTER: &str = "warn,twinsight=info,webrtc=error,rtc=error,rtc_ice=error,rtc_dtls=error,\
+/// What is logged unless `RUST_LOG` says otherwise. The WebRTC stack logs too much to be read.
+pub(crate) const DEFAULT_FILTER: &str = "warn,twinsight=info,webrtc=error,rtc=error,rtc_ice=error,rtc_dtls=error,\
     rtc_interceptor=error,rtc_srtp=error,rtc_sctp=error,rtc_turn=error,rtc_mdns=error";
 
-/// As the default, for commands whose output on the terminal is not the log.
-pub const QUIET_FILTER: &str = "warn,webrtc=error,rtc=error,rtc_ice=error,rtc_dtls=error,\
+/// The default of commands that use the terminal for something else than the log.
+pub(crate) const QUIET_FILTER: &str = "warn,webrtc=error,rtc=error,rtc_ice=error,rtc_dtls=error,\
     rtc_interceptor=error,rtc_srtp=error,rtc_sctp=error,rtc_turn=error,rtc_mdns=error";
 
-/// Libraries whose finest lines show what goes over the wire, access keys and credentials with it: they are never logged, whatever
-/// `RUST_LOG` says.
+/// Libraries whose finest lines show what goes over the wire, access keys and credentials included. Those lines are never
+/// logged, whatever `RUST_LOG` says.
 const WIRE_TARGETS: &[&str] = &[
     "tungstenite",
     "tokio_tungstenite",
@@ -46,34 +46,34 @@ const WIRE_TARGETS: &[&str] = &[
 
 /// How a line looks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum LogFormat {
-    /// For people.
+pub(crate) enum LogFormat {
+    /// A line for people to read.
     #[default]
     Text,
-    /// One JSON object a line.
+    /// A JSON object on each line.
     Json,
 }
 
 /// Why logging cannot be set up.
 #[derive(Debug, thiserror::Error)]
-pub enum LoggingError {
-    /// Not a format.
+pub(crate) enum LoggingError {
+    /// The option names no format.
     #[error("`{0}` is no log format: give `text` or `json`")]
     UnknownFormat(String),
-    /// Not a filter.
+    /// `RUST_LOG` is no filter.
     #[error(
         "RUST_LOG is `{filter}`, which is no filter ({source}): give one like `info,twinsight=debug`"
     )]
     BadFilter {
-        /// The variable's value.
+        /// The value of `RUST_LOG`.
         filter: String,
-        /// What is wrong with it.
+        /// What the parser says about it.
         source: tracing_subscriber::filter::ParseError,
     },
-    /// The thread that writes cannot be had.
+    /// The system grants no thread that writes the lines.
     #[error(transparent)]
     Thread(#[from] twinsight_client::thread::ThreadError),
-    /// Logging was set up before.
+    /// Another part of the process set logging up before.
     #[error("logging was set up twice: this is a bug in Twinsight")]
     Twice,
 }
@@ -93,7 +93,7 @@ impl FromStr for LogFormat {
 /// Where the process logs to, once it is set up.
 static LOG: OnceLock<Log> = OnceLock::new();
 
-/// Lines that were dropped; every registry of metrics has it.
+/// Counts lines that were dropped. It is one for the process, and every registry of metrics has it.
 static DROPPED: LazyLock<IntCounter> = LazyLock::new(|| {
     IntCounter::new(
         "twinsight_log_lines_dropped_total",
@@ -102,7 +102,6 @@ static DROPPED: LazyLock<IntCounter> = LazyLock::new(|| {
     .expect("the name is valid, because it is a literal")
 });
 
-/// The counter of lines that were dropped.
 pub(crate) fn dropped_lines() -> IntCounter {
     DROPPED.clone()
 }
@@ -113,11 +112,11 @@ struct Log {
     look: LineStyle,
 }
 
-/// Sets up logging for the process, and that a panic is a line of the log. `filter` is the value of `RUST_LOG`.
+/// Sets up logging for the process and makes a line of the log of every panic. `filter` is the value of `RUST_LOG`.
 ///
 /// # Errors
-/// If the filter is malformed, logging was set up before or the system grants no thread.
-pub fn init(format: LogFormat, filter: Option<&str>) -> Result<(), LoggingError> {
+/// When the filter is malformed, logging was set up before, or the system grants no thread.
+pub(crate) fn init(format: LogFormat, filter: Option<&str>) -> Result<(), LoggingError> {
     let filter = parse_filter(filter)?;
     let look = match format {
         LogFormat::Json => LineStyle::Json,
@@ -131,7 +130,7 @@ pub fn init(format: LogFormat, filter: Option<&str>) -> Result<(), LoggingError>
         .map_err(|_| LoggingError::Twice)
 }
 
-/// Has a thread of that name write what the process logs from now on.
+/// Starts a thread of this name that writes what the process logs from now on.
 fn start(thread: &'static str, look: LineStyle) -> Result<Arc<LogQueue>, LoggingError> {
     let queue = LogQueue::new(dropped_lines());
     let tell = |lines: u64| {
@@ -140,9 +139,9 @@ fn start(thread: &'static str, look: LineStyle) -> Result<Arc<LogQueue>, Logging
             "log lines were dropped: whoever reads standard error is too slow, or could not be written to"
         );
     };
-    // It lives as long as the process: whoever reads may keep it in a write for ever.
+    // Nobody joins this thread: whoever reads standard error may keep it in a write for ever.
     queue.spawn(thread, RawStderr, tell)?.abandon();
-    // Not before: without the thread nobody would write the last words that say why.
+    // The log is set only now, because without the thread nobody would write the last words that say why it is missing.
     let log = Log {
         queue: Arc::clone(&queue),
         look,
@@ -162,29 +161,29 @@ fn subscriber(
         .with(Lines { queue, look })
 }
 
-/// The program's last sentence, on standard error: in its place after all that was logged. See [`flush`].
-pub fn last_words(text: &str) {
+/// Writes the program's last sentence to standard error, after everything that was logged. See [`flush`].
+pub(crate) fn last_words(text: &str) {
     for line in text.lines() {
         let line = log_line::bare_line(line);
         match LOG.get() {
             Some(log) => log.queue.push_last(line),
             None => {
                 use std::io::Write;
-                // Nobody is left to tell that it failed.
+                // If that fails, nobody is left to be told.
                 let _ = std::io::stderr().write_all(line.as_bytes());
             }
         }
     }
 }
 
-/// Waits until what was logged is written, but no longer than `limit`: at the end of the process, which ends all the same.
-pub fn flush(limit: Duration) {
+/// Waits until all that was logged is written, but no longer than `limit`, since the process is about to end.
+pub(crate) fn flush(limit: Duration) {
     if let Some(log) = LOG.get() {
         log.queue.flush(limit);
     }
 }
 
-/// Keeps the lines of libraries out that show what goes over the wire.
+/// The layer that keeps the lines of [`WIRE_TARGETS`] out.
 #[derive(Debug)]
 struct NoWire;
 
@@ -199,7 +198,7 @@ fn is_wire(target: &str) -> bool {
     WIRE_TARGETS.contains(&library)
 }
 
-/// Makes lines of events and hands them to the queue.
+/// The layer that makes lines of events and hands them to the queue.
 #[derive(Debug)]
 struct Lines {
     queue: Arc<LogQueue>,
@@ -231,7 +230,7 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Lines {
     }
 
     fn on_event(&self, event: &Event<'_>, context: Context<'_, S>) {
-        // What a value shows of itself is foreign code: nothing is held meanwhile.
+        // How a value shows itself is the code of others, so no lock is held meanwhile.
         let mut fields = Fields::default();
         event.record(&mut fields);
         let metadata = event.metadata();
@@ -260,7 +259,7 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Lines {
     }
 }
 
-/// The module of a line that came by the crate `log`, whose events tell it in fields.
+/// The module of a line that came by the crate `log`. Its events have the module in a field.
 fn foreign_target(metadata: &Metadata<'_>, fields: &mut Fields) -> Option<String> {
     if metadata.target() != "log" {
         return None;
@@ -282,7 +281,7 @@ fn line_of_now(
     spans: &[SpanContext<'_>],
 ) -> String {
     let mut time = String::new();
-    // Without a time rather than not at all.
+    // A line without a time is better than none.
     let _ = SystemTime.format_time(&mut Writer::new(&mut time));
     let head = LineHead {
         time: &time,
@@ -292,7 +291,7 @@ fn line_of_now(
     log_line::line(look, &head, fields, spans)
 }
 
-/// A panic is one line, at any filter, and one in ten seconds for each place in the code.
+/// Logs a panic in one line whatever the filter says, and at most once in ten seconds for each place in the code.
 fn log_panic(panic: &PanicHookInfo<'_>) {
     static PLACES: LazyLock<RateLimit<(String, u32)>> =
         LazyLock::new(|| RateLimit::new(RATE_LIMIT));
@@ -317,7 +316,7 @@ fn log_panic(panic: &PanicHookInfo<'_>) {
     fields.set("suppressed", Value::Whole(suppressed.to_string()));
     let line = line_of_now(log.look, Level::ERROR, "twinsight::panic", &fields, &[]);
     log.queue.push(line);
-    // Where `RUST_BACKTRACE` asks for it.
+    // It is empty unless `RUST_BACKTRACE` asks for it.
     let backtrace = std::backtrace::Backtrace::capture();
     if backtrace.status() == std::backtrace::BacktraceStatus::Captured {
         for line in backtrace.to_string().lines() {

@@ -1,9 +1,10 @@
-//! What the node says about itself: logs, metrics, health.
+//! What the node says about itself: its logs, its metrics and whether it is healthy. Every stage counts here, so that this
+//! module uses none of them.
 
 pub mod cpu;
 pub mod health;
 pub mod ledger;
 mod log_line;
 mod log_queue;
-pub mod logging;
+pub(crate) mod logging;
 pub mod metrics;

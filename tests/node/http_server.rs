@@ -11,7 +11,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use twinsight::http::api::{CameraFacts, CameraView};
-use twinsight::http::connections::Limits;
+use twinsight::http::connections::ConnectionLimits;
 use twinsight::http::probe::{self, ProbeError};
 use twinsight::http::server::{self, HttpError, HttpState};
 use twinsight::publish::event::CameraStatus;
@@ -33,10 +33,10 @@ struct Node {
 }
 
 async fn start(listen: &str, token: Option<&str>) -> Node {
-    start_within(listen, token, Limits::new(64)).await
+    start_within(listen, token, ConnectionLimits::new(64)).await
 }
 
-async fn start_within(listen: &str, token: Option<&str>, limits: Limits) -> Node {
+async fn start_within(listen: &str, token: Option<&str>, limits: ConnectionLimits) -> Node {
     let listener = server::bind(listen.parse().unwrap()).await.unwrap();
     let port = listener.local_addr().unwrap().port();
     let metrics = Arc::new(Metrics::new());
@@ -309,7 +309,7 @@ const NOT_TAKEN: &str = "twinsight_http_connections_closed_total{reason=\"answer
 
 #[tokio::test]
 async fn probes_are_answered_however_many_hold_half_a_request() {
-    let node = start_within("127.0.0.1:0", None, Limits::new(16)).await;
+    let node = start_within("127.0.0.1:0", None, ConnectionLimits::new(16)).await;
     let mut held = Vec::new();
     for n in 0..400 {
         let mut stream = node.connect().await;
@@ -337,10 +337,10 @@ async fn probes_are_answered_however_many_hold_half_a_request() {
 
 #[tokio::test]
 async fn a_request_that_comes_too_slowly_is_not_waited_for() {
-    let limits = Limits {
+    let limits = ConnectionLimits {
         request: Duration::from_millis(200),
         idle: Duration::from_millis(300),
-        ..Limits::new(16)
+        ..ConnectionLimits::new(16)
     };
     let node = start_within("127.0.0.1:0", None, limits).await;
     // A byte at a time, for ever.
@@ -373,9 +373,9 @@ async fn a_request_that_comes_too_slowly_is_not_waited_for() {
 
 #[tokio::test]
 async fn clients_that_never_take_the_metrics_hold_up_nobody() {
-    let limits = Limits {
+    let limits = ConnectionLimits {
         stuck: Duration::from_millis(500),
-        ..Limits::new(32)
+        ..ConnectionLimits::new(32)
     };
     let node = start_within("127.0.0.1:0", None, limits).await;
     for n in 0..500 {

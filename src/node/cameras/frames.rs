@@ -11,19 +11,19 @@ use twinsight_client::media::camera::FrameHandler;
 use twinsight_client::rate_limit::{RATE_LIMIT, RateLimit};
 use twinsight_media::ledger::ShedLevel;
 
-/// A frame that came within this time did not come slowly, whatever `max_age_ms` says.
+/// A frame that took no longer than this to come did not come slowly, whatever `max_age_ms` says.
 const SLOW: Duration = Duration::from_millis(50);
 
-/// For this long every frame came too slowly before it is said.
+/// Every frame must have come too slowly for this long before the camera is said to be blind.
 const SLOW_FOR: Duration = Duration::from_secs(5);
 
-/// Whether all frames of a camera take so long to come that none can be inferred: it is blind, although it sends.
+/// Whether all frames of a camera take so long to come that none can be inferred. Such a camera is blind although it sends.
 #[derive(Debug)]
 struct Slowness {
     since: Option<Instant>,
-    /// The last frame that came too slowly.
+    /// When the last frame came that took too long.
     last: Option<Instant>,
-    /// They have come too slowly for long, and none in time since.
+    /// All frames have come too slowly for [`SLOW_FOR`], and none has come in time since.
     is_slow: bool,
     warnings: RateLimit<()>,
 }
@@ -40,14 +40,14 @@ impl Default for Slowness {
 }
 
 impl Slowness {
-    /// Some when it is time to say so; how often it was left out before.
+    /// Takes in a frame. `Some` means that it is time to warn, and says how many warnings were left out before.
     fn frame(&mut self, too_slow: bool, now: Instant) -> Option<u64> {
         if !too_slow {
             self.since = None;
             self.is_slow = false;
             return None;
         }
-        // Two frames with a long time between them are not every frame of that time.
+        // Two slow frames with a long time between them do not mean that every frame of that time was slow.
         let last = self.last.replace(now);
         if last.is_none_or(|last| now.saturating_duration_since(last) > SLOW_FOR) {
             self.since = None;
@@ -59,7 +59,7 @@ impl Slowness {
     }
 }
 
-/// Offers frames to the scheduler, at half the pace while their stream sheds.
+/// Makes the handler that offers frames to the scheduler. While the stream sheds, it is served at half its pace.
 pub(super) fn frame_handler(
     scheduler: Arc<CameraScheduler>,
     source: SourceId,
@@ -74,7 +74,7 @@ pub(super) fn frame_handler(
         let took = timing
             .completed_at
             .saturating_duration_since(timing.received_at);
-        // Asked for only where it may matter, since it takes the scheduler's lock.
+        // The limit is asked for only where it may matter, since that takes the scheduler's lock.
         let too_slow = took >= SLOW && scheduler.max_age(source).is_some_and(|max| took > max);
         if let Some(suppressed) = slowness.frame(too_slow, now) {
             let (camera, receive_ms) = (metrics.id(), took.as_millis());

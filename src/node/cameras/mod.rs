@@ -1,5 +1,6 @@
-//! The cameras of the node, reconciled with the configuration: starting from empty, adding, changing
-//! and removing are one code path. A camera that did not change is not touched.
+//! The cameras of the node. What the configuration wants comes in, and the running cameras are made the same: the start from
+//! nothing, additions, changes and removals are one code path. A camera that did not change is not touched. `frames` is where
+//! a camera's frames go, `status` what is said of it.
 
 mod frames;
 mod status;
@@ -38,21 +39,18 @@ use twinsight_media::decode::decoder::DecoderKind;
 /// What every camera of the node uses.
 #[derive(Debug, Clone)]
 pub(super) struct CameraContext {
-    /// Hub and keyframe budget.
+    /// The hub, and the budget of keyframe requests that all cameras share.
     pub stream: StreamContext,
-    /// Where frames go.
+    /// Takes the frames of all cameras.
     pub scheduler: Arc<CameraScheduler>,
-    /// All metrics.
     pub metrics: Arc<Metrics>,
-    /// Where states go.
+    /// Takes the states of all cameras.
     pub publisher: Publisher,
-    /// How connections find their way.
     pub ice: IceSettings,
-    /// The decoder.
     pub decoder: DecoderKind,
-    /// What decoding costs inference.
+    /// Says whether decoding starves inference.
     pub cpu_pressure: Arc<CpuPressure>,
-    /// Told when any camera's state changes.
+    /// Notified when any camera's state changes.
     pub changed: Arc<tokio::sync::Notify>,
 }
 
@@ -60,14 +58,14 @@ pub(super) struct CameraContext {
 #[derive(Debug)]
 pub(super) struct Cameras {
     context: CameraContext,
-    running: BTreeMap<StreamId, Camera>,
+    running: BTreeMap<StreamId, RunningCamera>,
     removed: RemovedCameras,
-    /// A hub can make up cameras without end.
+    /// Limits how often a removal is logged, since a hub can make up cameras without end.
     removal_logs: RateLimit<()>,
 }
 
 #[derive(Debug)]
-struct Camera {
+struct RunningCamera {
     config: CameraConfig,
     name: SharedName,
     source: SourceId,
@@ -78,13 +76,13 @@ struct Camera {
 /// How many camera streams a reconciliation touched.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Changes {
-    /// New ones.
+    /// Streams that are new.
     pub added: usize,
-    /// Those with a new connection, because the change needs one.
+    /// Streams that got a new connection, because their change needs one.
     pub reopened: usize,
-    /// Those with other settings on the same connection.
+    /// Streams that have other settings and kept their connection.
     pub changed: usize,
-    /// Those that are gone.
+    /// Streams that are no longer configured.
     pub removed: usize,
 }
 
@@ -95,7 +93,6 @@ struct PlannedCamera {
 }
 
 impl Cameras {
-    /// No cameras.
     pub(super) fn new(context: CameraContext) -> Self {
         Self {
             context,
@@ -105,11 +102,11 @@ impl Cameras {
         }
     }
 
-    /// Makes the running cameras those of the configuration. Refused whole when one of them cannot be.
-    /// Every call comes to its end: one that is dropped halfway leaves connections that nobody waits for.
+    /// Makes the running cameras those of the configuration. If one of them cannot be, none changes. Whoever calls this must
+    /// let it finish: dropped halfway, it would leave connections that nobody waits for.
     ///
     /// # Errors
-    /// When a camera names a model or class that is not there; nothing has changed then.
+    /// When a camera names a model or class that is not there.
     pub(super) async fn apply(
         &mut self,
         models: &Catalog,
@@ -145,7 +142,7 @@ impl Cameras {
                 closing.push((camera, removed));
             }
         }
-        // Each takes up to a second, all together no longer.
+        // Closing one takes up to a second, and closing all of them at once takes no longer.
         let closing = closing
             .into_iter()
             .map(|(camera, removed)| self.close(camera, removed));
@@ -170,7 +167,7 @@ impl Cameras {
                     let camera = self.open(wanted);
                     self.running.insert(id, camera);
                     changes.added += 1;
-                    // Hundreds of cameras must not keep this thread from those that send.
+                    // With hundreds of cameras this would keep the thread from those that send.
                     tokio::task::yield_now().await;
                 }
             }
@@ -183,19 +180,19 @@ impl Cameras {
         Ok(changes)
     }
 
-    /// Forgets cameras that are gone for long: their series, their numbers, what was last told of them.
+    /// Forgets cameras that were removed long ago, with their series, the numbers of their events and their last states.
     pub(super) fn forget(&mut self, now: Instant) {
         let CameraContext {
             metrics, publisher, ..
         } = &self.context;
         for (id, age) in self.removed.due(now) {
-            // That it was removed is still to be told: the hub is away, or takes one after the other.
+            // The hub was not told yet that it was removed, because it is away or has many to take.
             if !RemovedCameras::is_over(age) && !self.removed.is_full() && publisher.is_due(&id) {
                 continue;
             }
             match metrics.forget(&id) {
                 ForgetOutcome::Yes => {}
-                // A frame of it is still in inference, or an event on its way.
+                // One of its frames is still in inference, or an event on its way.
                 ForgetOutcome::InUse => continue,
                 ForgetOutcome::Open(_) if !RemovedCameras::is_over(age) => continue,
                 ForgetOutcome::Open(ledger) => {
@@ -209,9 +206,9 @@ impl Cameras {
         }
     }
 
-    /// How the cameras are.
+    /// Says how every camera is.
     pub(super) fn facts(&self) -> Vec<CameraFacts> {
-        let facts = |camera: &Camera| CameraFacts {
+        let facts = |camera: &RunningCamera| CameraFacts {
             status: camera.status.read(*camera.stream.state().borrow()),
             model: camera.config.model.clone(),
             last_event_at: self.context.publisher.last_published(&camera.config.id),
@@ -219,7 +216,7 @@ impl Cameras {
         self.running.values().map(facts).collect()
     }
 
-    /// Tells of each camera whose model leaves it blind, and of each that sees again.
+    /// Publishes it when a camera's model leaves it blind, and when it sees again.
     pub(super) fn look_for_blind_ones(&self, models: &ModelHealth) {
         for camera in self.running.values() {
             let blind = models.blind(&camera.config.id, &camera.config.model);
@@ -229,7 +226,7 @@ impl Cameras {
         }
     }
 
-    /// Running cameras whose task is gone, which nothing but a panic brings about.
+    /// The cameras whose task has ended although they run, which only a panic can cause.
     pub(super) fn ended(&self) -> Vec<StreamId> {
         let gone = self
             .running
@@ -238,7 +235,7 @@ impl Cameras {
         gone.map(|(id, _)| id.clone()).collect()
     }
 
-    /// Closes all connections and ends all decoding, at the node's end. No frame comes after it.
+    /// Closes all connections and ends all decoding at the node's end. No frame comes after this.
     pub(super) async fn shutdown(&mut self) {
         let mut closing = tokio::task::JoinSet::new();
         for camera in std::mem::take(&mut self.running).into_values() {
@@ -263,7 +260,7 @@ impl Cameras {
         })
     }
 
-    fn open(&self, wanted: PlannedCamera) -> Camera {
+    fn open(&self, wanted: PlannedCamera) -> RunningCamera {
         let context = &self.context;
         let source = context.scheduler.add(source_settings(&wanted));
         let PlannedCamera { config, work } = wanted;
@@ -306,7 +303,7 @@ impl Cameras {
             ),
             status_handler(Arc::clone(&status), Arc::clone(&context.changed)),
         );
-        Camera {
+        RunningCamera {
             config,
             name,
             source,
@@ -315,8 +312,8 @@ impl Cameras {
         }
     }
 
-    async fn close(&self, camera: Camera, removed: bool) {
-        let Camera {
+    async fn close(&self, camera: RunningCamera, removed: bool) {
+        let RunningCamera {
             config,
             name: _,
             source,
@@ -348,7 +345,7 @@ impl Cameras {
     }
 }
 
-/// True when a change needs a new connection; others only change how frames are scheduled and judged.
+/// True when a change needs a new connection. All other changes are about how frames are scheduled and judged.
 fn must_reopen(old: &CameraConfig, new: &CameraConfig) -> bool {
     old.connect != new.connect
         || old.dialect != new.dialect
@@ -356,8 +353,8 @@ fn must_reopen(old: &CameraConfig, new: &CameraConfig) -> bool {
         || old.allow_unsigned != new.allow_unsigned
 }
 
-/// The time between two frames of a camera that are inferred. A setting of the hub may say a number so small that its
-/// inverse is no duration: a day is as good as never.
+/// The least time between two frames of a camera that are inferred. A hub may set a rate so small that its inverse is too
+/// long for a duration, so it is a day at most, which is as good as never.
 fn min_interval(max_fps: f64) -> Duration {
     const LONGEST_S: f64 = 24.0 * 3600.0;
     if max_fps > 0.0 {
@@ -377,7 +374,7 @@ fn source_settings(wanted: &PlannedCamera) -> SourceSettings<Arc<CameraWork>> {
     }
 }
 
-/// Another one for each camera, and the same one in each run.
+/// A seed that differs from camera to camera and is the same in every run.
 fn seed(id: &StreamId) -> u64 {
     let mut hasher = DefaultHasher::new();
     id.hash(&mut hasher);
@@ -385,4 +382,5 @@ fn seed(id: &StreamId) -> u64 {
 }
 
 #[cfg(test)]
+#[path = "cameras_tests.rs"]
 mod tests;

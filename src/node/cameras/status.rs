@@ -14,11 +14,11 @@ use twinsight_client::media::stream_state::StreamState;
 use twinsight_client::stream_id::StreamId;
 use twinsight_client::telemetry::CameraState;
 
-/// Why a camera that sends is blind, as its status says it.
+/// The reason in the status of a camera that sends and whose frames come too slowly.
 pub(super) const SLOW_REASON: &str =
     "every frame takes longer to come than max_age_ms, so none is inferred";
 
-/// What is told of a camera: its stream's state, and why no frame of it is inferred though they come.
+/// Publishes the status of one camera whenever something about it changed.
 #[derive(Debug)]
 pub(super) struct StatusLine {
     id: StreamId,
@@ -30,20 +30,20 @@ pub(super) struct StatusLine {
 /// What a camera's status is made of.
 #[derive(Debug, Default)]
 struct StatusFacts {
-    /// The stream's state, once there was a change.
+    /// The state that its stream told last. `None` until it tells one.
     state: Option<StreamState>,
-    /// Why its model infers no frame of it.
+    /// Why its model infers none of its frames.
     blind: Option<String>,
     /// True while all of its frames come too slowly to be inferred.
     slow: bool,
 }
 
-/// A camera's name for people, which may change while its stream goes on.
+/// The camera's name for people. It may change while its stream goes on.
 #[derive(Debug, Clone)]
 pub(super) struct SharedName(Arc<RwLock<Arc<str>>>);
 
 impl StatusFacts {
-    /// The stream's own reason, else why its frames are not inferred.
+    /// The stream's own reason, or else why its frames are not inferred.
     fn reason(&self, state: &StreamState) -> Option<String> {
         let blind = self.slow.then_some(SLOW_REASON).or(self.blind.as_deref());
         let blind = blind.filter(|_| state.state == CameraState::Receiving);
@@ -67,7 +67,7 @@ impl StatusLine {
         self.publish(&facts);
     }
 
-    /// True when that is news.
+    /// True means that this is new, and was published.
     pub(super) fn set_blind(&self, blind: Option<String>) -> bool {
         let mut facts = self.facts.lock();
         if facts.blind == blind {
@@ -78,7 +78,7 @@ impl StatusLine {
         true
     }
 
-    /// True when that is news.
+    /// True means that this is new, and was published.
     pub(super) fn set_slow(&self, slow: bool) -> bool {
         let mut facts = self.facts.lock();
         if facts.slow == slow {
@@ -89,7 +89,7 @@ impl StatusLine {
         true
     }
 
-    /// The status of a camera whose stream is in this state.
+    /// The status of the camera, if its stream is in this state.
     pub(super) fn read(&self, state: StreamState) -> CameraStatus {
         self.status(&self.facts.lock(), &state)
     }
@@ -127,7 +127,7 @@ impl SharedName {
     }
 }
 
-/// Makes an event of each change.
+/// Makes the handler of the stream's states, which publishes each.
 pub(super) fn status_handler(status: Arc<StatusLine>, changed: Arc<Notify>) -> StateHandler {
     Box::new(move |current| {
         status.set_state(current);
@@ -135,7 +135,7 @@ pub(super) fn status_handler(status: Arc<StatusLine>, changed: Arc<Notify>) -> S
     })
 }
 
-/// Makes an event of it when a camera is too slow to be inferred, or no longer is.
+/// Makes the handler that publishes it when frames begin to come too slowly to be inferred, and when they no longer do.
 pub(super) fn slowness_handler(
     status: Arc<StatusLine>,
     changed: Arc<Notify>,

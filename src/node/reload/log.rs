@@ -8,9 +8,9 @@ use twinsight_client::rate_limit::{RATE_LIMIT, RateLimit};
 
 /// Limits what is logged: a hub can change its settings a hundred times in a second, and its texts with them.
 pub(super) struct ReloadLog {
-    /// By sentence, and never by a text of the hub.
+    /// The keys are sentences of ours. A hub could make up texts without end.
     limit: RateLimit<&'static str>,
-    /// What was last said to be wrong with the hub's settings.
+    /// What was logged last about the hub's settings.
     settings_error: Option<String>,
 }
 
@@ -22,7 +22,8 @@ impl ReloadLog {
         }
     }
 
-    /// `Some`: say it now, and so many were left out before. Whoever asks, or writes the file, always gets an answer.
+    /// `Some` means that the sentence is to be logged now, and says how many were left out before. Whoever asks for a reload
+    /// or writes the file always gets an answer.
     pub(super) fn allow(
         &self,
         trigger: Trigger,
@@ -35,8 +36,8 @@ impl ReloadLog {
         }
     }
 
-    /// What is wrong with the hub's settings, if it is to be said now: once for each reason. One that was left out is
-    /// said at the next attempt with it, if it still holds.
+    /// `Some` means that this is to be logged now about the hub's settings, once for each reason. A reason that was left out
+    /// is logged at the next attempt if it still holds.
     pub(super) fn settings<'a>(
         &mut self,
         trigger: Trigger,

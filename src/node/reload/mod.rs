@@ -1,13 +1,14 @@
-//! Change while it runs. The file (watched, or read again at SIGHUP) and the settings of the node's twin
-//! come in, each change is resolved to a configuration and applied as a whole; what is wrong is told
-//! once, and the last good one stays. One task, which ends first when the node stops.
+//! How the configuration changes while the node runs. The file, which is watched and read again at SIGHUP, and the settings of
+//! the node's twin come in. Each change becomes a configuration and is applied as a whole; what is wrong with it is logged
+//! once, and the last good configuration stays. It is one task, which ends first when the node stops.
 //!
-//! Models that a change needs and that are not loaded are loaded beside the task, one load at a time. What needs none of
-//! them is applied meanwhile; when they are there the newest file and settings are looked at again, whatever asked for them.
+//! If a change needs models that are not loaded, they are loaded beside the task, one load at a time. Meanwhile everything is
+//! applied that needs none of them. When they are there, the newest file and settings are looked at again, whatever asked
+//! for the models.
 //!
-//! The watch reads the file and compares its text, twice a second. That needs no facility of the system
-//! and holds for whatever replaces a file: editors that rename, ConfigMaps that turn a symlink, network
-//! file systems. A text counts once it was read twice, so that no half-written file is taken.
+//! The file is watched by reading it twice a second and comparing its text. That works for whatever replaces a file: editors
+//! that rename, ConfigMaps that turn a symlink, network file systems. A text counts once it was read twice, so that no
+//! half-written file is taken.
 
 mod log;
 mod watched_file;
@@ -36,7 +37,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(500);
 /// Time between two attempts with what was refused.
 const RETRY_EVERY: Duration = Duration::from_secs(30);
 
-/// Requests to reload that wait; one more waits with its caller.
+/// So many requests to reload may wait. The caller of one more waits.
 const REQUESTS: usize = 4;
 
 /// What came of a reload.
@@ -44,9 +45,9 @@ const REQUESTS: usize = 4;
 pub enum Reloaded {
     /// Nothing differs from what runs.
     Unchanged,
-    /// The cameras are as configured now.
+    /// Something differed, and the cameras are as configured now.
     Applied,
-    /// The file or the hub's settings cannot be used, for this reason; the last good ones stay.
+    /// The file or the hub's settings cannot be used for this reason, and the last good ones stay.
     Refused(String),
     /// The node follows no configuration, or stops.
     Ended,
@@ -54,15 +55,15 @@ pub enum Reloaded {
 
 /// What the task follows.
 pub(super) struct Inputs {
-    /// The file, with which the node was started.
+    /// The file that the node was started with.
     pub source: ConfigSource,
-    /// Asks to read it again.
+    /// The signal that asks to read the file again.
     pub hangup: Option<Signal>,
-    /// The hub's settings.
+    /// The hub's settings. `None` until it has told them once.
     pub told: watch::Receiver<Option<Value>>,
 }
 
-/// The running task, for the node to end.
+/// The running task, which the node ends.
 #[derive(Debug)]
 pub(super) struct ReloadTask {
     requests: mpsc::Sender<oneshot::Sender<Reloaded>>,
@@ -75,13 +76,13 @@ pub(super) struct ReloadTask {
 enum Trigger {
     /// Somebody asked for it.
     Asked,
-    /// The file's text is another.
+    /// The text of the file changed.
     File,
     /// The hub told other settings.
     Hub,
-    /// Something is refused for some time.
+    /// Something was refused some time ago and may be good by now.
     Retry,
-    /// Models were loaded, or could not be.
+    /// Models were loaded, or loading them failed.
     Loaded,
 }
 
@@ -89,27 +90,27 @@ enum Trigger {
 struct Reload {
     applier: Applier,
     metrics: Arc<Metrics>,
-    /// Models on their way.
+    /// The models that are being loaded.
     loading: Option<Loading>,
-    /// Models that were loaded for what is to be applied.
+    /// Models that were loaded and that no camera uses yet.
     loaded: Option<Loaded>,
     /// Models that could not be loaded since anything changed, with the reason.
     failed: Vec<(Vec<String>, String)>,
-    /// What asked for the models that are on their way.
+    /// What asked for the models that are being loaded.
     waiting: Option<Trigger>,
-    /// Who is to be told once they are there.
+    /// Who is to be answered once they are there.
     answers: Vec<oneshot::Sender<Reloaded>>,
-    /// As the node was started: what holds until a restart.
+    /// The configuration that the node was started with. Some of its keys hold until a restart.
     started: Config,
     /// The file and the settings that are in force.
     good: (ConfigSource, Settings),
     file: WatchedFile,
     /// The settings as the hub last told them.
     settings: FileReading<Settings>,
-    /// What is wrong by now, told already.
+    /// What is wrong, and was logged already.
     file_error: Option<String>,
     settings_error: Option<String>,
-    /// Keys of which it was said that they need a restart.
+    /// Keys that were logged to need a restart.
     said: Vec<&'static str>,
     log: ReloadLog,
 }
@@ -120,10 +121,10 @@ struct Loading {
     task: JoinHandle<anyhow::Result<Loaded>>,
 }
 
-/// What to apply, and what was refused on the way to it.
+/// What is to be applied, and what was refused.
 struct Choice {
     chosen: Option<Chosen>,
-    /// Models without which it is not known what is to be applied in the end.
+    /// Models that must be loaded before it is known what is to be applied in the end.
     needs: Option<Vec<String>>,
     file_error: Option<String>,
     settings_error: Option<String>,
@@ -146,7 +147,7 @@ enum AttemptOutcome {
 }
 
 impl ReloadTask {
-    /// Follows `source`, with which the node was started as `started`; `told` are the hub's settings.
+    /// Starts to follow the inputs. `started` is the configuration that the node was started with.
     pub(super) fn spawn(
         applier: Applier,
         metrics: Arc<Metrics>,
@@ -187,16 +188,15 @@ impl ReloadTask {
         }
     }
 
-    /// For requests to reload.
+    /// Takes requests to reload. Each brings the channel on which it is answered.
     pub(super) fn requests(&self) -> mpsc::Sender<oneshot::Sender<Reloaded>> {
         self.requests.clone()
     }
 
-    /// Ends it. Cameras that are being changed are changed first; models that are being loaded are not
-    /// waited for.
+    /// Ends the task. It finishes cameras that it is changing, and does not wait for models that are being loaded.
     pub(super) async fn end(self) {
         self.stop.cancel();
-        // A panic was logged where it happened.
+        // If the task panicked, that was logged where it happened.
         let _ = self.task.await;
     }
 }
@@ -211,8 +211,7 @@ impl Reload {
     ) {
         let mut look = tokio::time::interval(LOOK_EVERY);
         look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        // What was refused may have become good by itself: a secret's file that was being written, a model
-        // that was installed meanwhile.
+        // What was refused may become good by itself, when a secret's file was written or a model was installed meanwhile.
         let mut retry = tokio::time::interval(RETRY_EVERY);
         retry.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let watched = self.good.0.path().is_some();
@@ -237,8 +236,7 @@ impl Reload {
                     Trigger::Loaded
                 }
             };
-            // Neither a file system that hangs nor models that load hold up the node's end; what is being
-            // applied is applied.
+            // A file system that hangs must not hold up the node's end. What is being applied is applied to its end.
             let choice = tokio::select! {
                 () = stop.cancelled() => return,
                 choice = self.look_and_choose(trigger) => choice,
@@ -248,7 +246,7 @@ impl Reload {
             match (answer, outcome) {
                 (Some(answer), None) => self.answers.push(answer),
                 (answer, Some(outcome)) => {
-                    // Whoever asked before models were loaded waits for them no longer than they take.
+                    // Whoever asked while models were being loaded is answered once they are there.
                     let waiting = if self.loading.is_none() {
                         std::mem::take(&mut self.answers)
                     } else {
@@ -264,19 +262,19 @@ impl Reload {
         }
     }
 
-    /// What came of loading models.
+    /// Takes in what came of loading models.
     fn take_loaded(&mut self, result: Result<anyhow::Result<Loaded>, tokio::task::JoinError>) {
         let names = self.loading.take().map(|loading| loading.names);
         let error = match result {
             Ok(Ok(loaded)) => {
-                // Those that came before may be needed too: nothing is loaded twice for one change.
+                // Models that were loaded before may be needed too, and nothing is loaded twice for one change.
                 self.loaded = Some(match self.loaded.take() {
                     Some(before) => before.and(loaded),
                     None => loaded,
                 });
                 return;
             }
-            // With its causes, as `main` would say it.
+            // The sentence has the causes, as the program says them at its end.
             Ok(Err(error)) => format!("{error:#}"),
             Err(error) => {
                 format!("loading a model panicked: this is a bug in Twinsight: {error}")
@@ -285,7 +283,7 @@ impl Reload {
         self.failed.extend(names.map(|names| (names, error)));
     }
 
-    /// Looks at the file where that was the reason, and chooses what to apply; `None` if all is as before.
+    /// Reads the file if that is the reason, and chooses what to apply. `None` means that nothing changed.
     async fn look_and_choose(&mut self, trigger: Trigger) -> Option<Choice> {
         match trigger {
             Trigger::Asked => self.file = WatchedFile::new(read_again(&self.good.0).await),
@@ -298,13 +296,13 @@ impl Reload {
             Trigger::Hub | Trigger::Retry | Trigger::Loaded => {}
         }
         if trigger != Trigger::Loaded {
-            // It may be there by now.
+            // A model that could not be loaded may be there by now.
             self.failed.clear();
         }
         Some(self.choose())
     }
 
-    /// The newest of file and settings that can be applied: both, else one with the last good other.
+    /// Chooses the newest file and settings if they can be applied together, or else one of them with the last good other.
     fn choose(&self) -> Choice {
         let (good_file, good_settings) = &self.good;
         let emptied;
@@ -330,7 +328,7 @@ impl Reload {
             }
             AttemptOutcome::Needs(names) => {
                 choice.needs = Some(names);
-                // What needs no model need not wait for those that do.
+                // What needs no further model is applied meanwhile.
                 let meanwhile = [(good_file, settings), (file, good_settings)];
                 choice.chosen = meanwhile.into_iter().find_map(|(file, settings)| {
                     match self.attempt(file, settings) {
@@ -346,7 +344,7 @@ impl Reload {
             choice.file_error.get_or_insert(error);
             return choice;
         }
-        // The one without which it works is the one that is wrong.
+        // If it works without one of the two, that one is wrong.
         match self.attempt(file, good_settings) {
             AttemptOutcome::Ready(chosen) => {
                 choice.settings_error = Some(error);
@@ -395,7 +393,7 @@ impl Reload {
         }
     }
 
-    /// Applies what was chosen and tells what was refused; `None` while models are being loaded for it.
+    /// Applies what was chosen and logs what was refused. `None` means that models have to be loaded first.
     async fn act(&mut self, trigger: Trigger, choice: Choice) -> Option<Reloaded> {
         let trigger = match (trigger, self.waiting) {
             (Trigger::Loaded, Some(asked)) => asked,
@@ -425,7 +423,7 @@ impl Reload {
             Some(chosen) => self.apply(trigger, chosen, taken).await,
             None => Reloaded::Unchanged,
         };
-        // What nothing needs after all does not stay in memory.
+        // Models that nothing needs after all do not stay in memory.
         self.loaded = None;
         let outcome = match (refused, outcome) {
             (Some(reason), _) => Reloaded::Refused(reason),
@@ -436,7 +434,7 @@ impl Reload {
         Some(outcome)
     }
 
-    /// Tells what is wrong, once for each reason, and gives one.
+    /// Logs what is wrong, once for each reason, and returns one of the reasons.
     fn tell(
         &mut self,
         trigger: Trigger,
@@ -444,7 +442,7 @@ impl Reload {
         settings_error: Option<String>,
     ) -> Option<String> {
         if let Some(reason) = &file_error {
-            // A file is told of once for each text that it has.
+            // A file that stays wrong in the same way is logged once.
             let again = trigger == Trigger::Asked || self.file_error.as_ref() != Some(reason);
             if again && let Some(suppressed) = self.log.allow(trigger, "file", Instant::now()) {
                 let is_empty = self.file.seen.as_ref().is_ok_and(ConfigSource::is_empty);
@@ -465,7 +463,7 @@ impl Reload {
         refused
     }
 
-    /// Makes the cameras those that were chosen. `tells`: it is said also where none changes.
+    /// Makes the cameras those that were chosen. `tells` means that it is logged even if none changes.
     async fn apply(&mut self, trigger: Trigger, chosen: Chosen, tells: bool) -> Reloaded {
         let Chosen {
             file,

@@ -3,13 +3,13 @@
 
 use crate::config::ConfigSource;
 
-/// An input as it was last seen, or why it cannot be used.
+/// What was read last, or why it cannot be used.
 pub(super) type FileReading<T> = Result<T, String>;
 
 /// The file as it was last seen.
 pub(super) struct WatchedFile {
     pub(super) seen: FileReading<ConfigSource>,
-    /// It was another at the last look, and must be the same once more.
+    /// At the last look the file was another than `seen`. It counts once it is read like this again.
     unsettled: Option<FileReading<ConfigSource>>,
 }
 
@@ -21,7 +21,7 @@ impl WatchedFile {
         }
     }
 
-    /// Takes in the file as it is now; true once it is another than before, and was twice the same.
+    /// Takes in what was read now. True means that the file is another than before, and was read like this twice.
     pub(super) fn look(&mut self, now: FileReading<ConfigSource>) -> bool {
         if same(&now, &self.seen) {
             self.unsettled = None;
@@ -40,7 +40,7 @@ impl WatchedFile {
     }
 }
 
-/// The file as it is now; reading may wait, for a network file system for instance.
+/// Reads the file again, on a thread for work that blocks, since a network file system may take its time.
 pub(super) async fn read_again(source: &ConfigSource) -> FileReading<ConfigSource> {
     let source = source.clone();
     match tokio::task::spawn_blocking(move || source.reread()).await {

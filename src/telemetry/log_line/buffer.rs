@@ -5,18 +5,18 @@ use std::fmt::Write;
 
 use super::fields::CUT;
 
-/// How what cannot stand in a line is written.
+/// How characters are written that cannot stand in a line as they are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Escape {
-    /// As Rust does.
+    /// As Rust's `escape_debug` writes them.
     Text,
-    /// As Rust does in quotes.
+    /// The same in a text in quotes, where quotes and backslashes are escaped too.
     QuotedText,
-    /// As JSON does.
+    /// As a JSON text has them.
     Json,
 }
 
-/// A line in the making: what does not fit is cut at a character and marked.
+/// A line in the making. What does not fit is cut between two characters, and the cut is marked.
 pub(super) struct LineBuffer {
     pub(super) text: String,
     /// The text has at most so many bytes.
@@ -26,7 +26,7 @@ pub(super) struct LineBuffer {
 }
 
 impl LineBuffer {
-    /// Up to `end` bytes.
+    /// An empty line of at most `end` bytes.
     pub(super) fn new(end: usize) -> Self {
         Self {
             text: String::with_capacity(256),
@@ -39,7 +39,7 @@ impl LineBuffer {
         self.end.saturating_sub(self.text.len())
     }
 
-    /// What is ours and fits, or nothing of it.
+    /// Adds a text of our own if all of it fits. False means that it does not, and nothing was added.
     pub(super) fn raw(&mut self, text: &str) -> bool {
         let fits = !self.cut && text.len() <= self.room();
         if fits {
@@ -50,7 +50,7 @@ impl LineBuffer {
         fits
     }
 
-    /// What is not ours, up to the end; the mark fits always.
+    /// Adds a text of others with what it needs to be escaped, as much of it as fits. Room for the mark is always kept.
     pub(super) fn escaped(&mut self, text: &str, escape: Escape) {
         for c in text.chars() {
             if self.cut {
@@ -88,7 +88,7 @@ impl LineBuffer {
     }
 }
 
-/// Characters that end a line, steer a terminal or turn the reading direction.
+/// True for characters that end a line, steer a terminal or change the reading direction.
 pub(super) fn is_unfit(c: char) -> bool {
     c.is_control()
         || matches!(c, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')

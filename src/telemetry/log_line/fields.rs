@@ -8,39 +8,38 @@ use tracing::field::{Field, Visit};
 use super::MAX_LINE_BYTES;
 use twinsight_client::secret;
 
-/// Fields that are kept of an event or a span.
+/// So many fields are kept of an event or a span.
 const MAX_FIELDS: usize = 64;
 
-/// At the end of what was cut.
+/// Stands at the end of what was cut.
 pub(super) const CUT: &str = "…";
 
-/// Stands for a secret.
+/// Stands in the place of a secret.
 const CONCEALED: &str = "***";
 
 /// A field's value.
 #[derive(Debug, Clone, PartialEq)]
 pub(in crate::telemetry) enum Value {
-    /// True or false.
     Bool(bool),
-    /// A whole number, as it is written.
+    /// A whole number, in decimal.
     Whole(String),
-    /// Any other number.
     Float(f64),
-    /// A text, in quotes where people read it.
+    /// A text. A line for people has it in quotes.
     Quoted(String),
-    /// What has its own way to show itself.
+    /// What a value's `Display` or `Debug` shows.
     Shown(String),
 }
 
-/// The fields of an event or a span, as they are visited.
+/// The fields of an event or a span, in the order in which they came.
 #[derive(Debug, Default, Clone)]
 pub(in crate::telemetry) struct Fields {
     pub(super) values: Vec<(&'static str, Value)>,
-    /// There were more than are kept.
+    /// There were more fields than are kept.
     pub(super) left_out: bool,
 }
 
-/// `cut`: the text went on. What may be the beginning of a secret at its end is taken away then.
+/// Conceals secrets in a text. If the text was cut, a secret may have been cut with it: then its beginning is removed from
+/// the end.
 fn without_secrets(mut text: String, cut: bool) -> String {
     let secrets = secret::concealed();
     for secret in secrets.iter() {
@@ -59,7 +58,7 @@ fn without_secrets(mut text: String, cut: bool) -> String {
     text
 }
 
-/// How many bytes at the text's end are the secret's beginning.
+/// How many bytes at the end of the text are the beginning of this secret.
 fn begun_at_the_end(text: &str, secret: &str) -> usize {
     let ends = secret.char_indices().map(|(at, _)| at).rev();
     ends.into_iter()
@@ -67,16 +66,16 @@ fn begun_at_the_end(text: &str, secret: &str) -> usize {
         .unwrap_or_default()
 }
 
-/// Takes what a value shows of itself up to a limit, and then stops it: a text of a megabyte costs no more than a line.
+/// Takes what a value shows of itself up to a limit and stops it there, so that a text of a megabyte costs no more than a line.
 struct Limited {
     text: String,
-    /// There was more than it took.
+    /// The value had more to show.
     cut: bool,
 }
 
 impl Write for Limited {
     fn write_str(&mut self, more: &str) -> fmt::Result {
-        // A secret that lies across a line's end is seen whole.
+        // The text is longer than a line, so that a secret that lies across the line's end is seen whole.
         let room = (MAX_LINE_BYTES + secret::MAX_CONCEALED_BYTES).saturating_sub(self.text.len());
         let end = more.floor_char_boundary(room);
         self.text.push_str(&more[..end]);
@@ -88,19 +87,19 @@ impl Write for Limited {
     }
 }
 
-/// What a line keeps of a text.
+/// What a line may show of a text: no more than fits, and no secret.
 pub(in crate::telemetry) fn shown(text: impl fmt::Display) -> String {
     let mut limited = Limited {
         text: String::new(),
         cut: false,
     };
-    // An error means that there was more than is kept.
+    // An error means that the limit was reached.
     let _ = write!(limited, "{text}");
     without_secrets(limited.text, limited.cut)
 }
 
 impl Fields {
-    /// Adds a field, or changes it.
+    /// Adds a field, or changes the one of this name.
     pub(in crate::telemetry) fn set(&mut self, name: &'static str, value: Value) {
         if let Some(known) = self.values.iter_mut().find(|(known, _)| *known == name) {
             known.1 = value;
@@ -111,14 +110,14 @@ impl Fields {
         }
     }
 
-    /// Adds or changes those fields.
+    /// Adds the fields of another, or changes those of the same names.
     pub(in crate::telemetry) fn merge(&mut self, other: Self) {
         for (name, value) in other.values {
             self.set(name, value);
         }
     }
 
-    /// Takes a field out, for one that is not shown as such.
+    /// Takes a field out, so that the line does not show it as a field.
     pub(in crate::telemetry) fn take(&mut self, name: &str) -> Option<Value> {
         let at = self.values.iter().position(|(known, _)| *known == name)?;
         Some(self.values.remove(at).1)

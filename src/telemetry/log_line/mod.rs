@@ -1,5 +1,5 @@
-//! One line of the log. An event or its fields come in, a line of text or a JSON object goes out: at most 4 KiB, without a
-//! control character, without a secret. No clock and no output of its own.
+//! One line of the log. The fields of an event and of its spans come in, and a line of text or of JSON goes out. It has at most
+//! 4 KiB, no control character and no secret in it.
 
 mod buffer;
 mod fields;
@@ -7,44 +7,41 @@ mod fields;
 use self::buffer::{Escape, LineBuffer};
 pub(super) use self::fields::{Fields, Value, shown};
 
-/// The longest line, its line break included. Writes of so much to a pipe are never mixed with those of others.
+/// The longest line, its line break included. Up to this length a write to a pipe is never mixed with those of others.
 pub(super) const MAX_LINE_BYTES: usize = 4096;
 
-/// What the spans and the target of a line take at most, so that neither crowds out the sentence.
+/// Bytes that the spans and the target of a line may take, so that they leave room for the sentence.
 const MAX_CONTEXT_BYTES: usize = 1024;
 
 /// How a line looks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum LineStyle {
-    /// For people.
+    /// Text for people.
     Text,
-    /// For people, with colours.
+    /// Text for people, with the colours of a terminal.
     Colour,
     /// One JSON object.
     Json,
 }
 
-/// A span that a line lies in.
+/// A span that the event of a line happened in.
 #[derive(Debug)]
 pub(super) struct SpanContext<'a> {
-    /// Its name.
     pub(super) name: &'static str,
-    /// Its fields.
     pub(super) fields: &'a Fields,
 }
 
-/// What stands at a line's beginning.
+/// What a line begins with.
 #[derive(Debug)]
 pub(super) struct LineHead<'a> {
-    /// The time, as it is written.
+    /// The time in the form in which the line has it.
     pub(super) time: &'a str,
-    /// The level.
     pub(super) level: tracing::Level,
-    /// The module.
+    /// The module that the event comes from.
     pub(super) target: &'a str,
 }
 
-/// The whole line with its line break. `spans` are from the outermost to the innermost.
+/// Makes the whole line, with its line break. `spans` go from the outermost to the innermost.
 pub(super) fn line(
     look: LineStyle,
     head: &LineHead<'_>,
@@ -58,14 +55,14 @@ pub(super) fn line(
     }
 }
 
-/// A line that is not of the log, such as the program's last sentence.
+/// Makes a line of a text without time and level, such as the program's last sentence.
 pub(super) fn bare_line(text: &str) -> String {
     let mut out = LineBuffer::new(MAX_LINE_BYTES - 1);
     out.escaped(&shown(text), Escape::Text);
     out.finished()
 }
 
-/// A colour around a text, where colours are wanted.
+/// Adds a text in a colour, or without one where colours are not wanted.
 fn coloured(out: &mut LineBuffer, colours: bool, code: &str, text: &str) {
     if colours {
         out.raw(&format!("\u{1b}[{code}m{text}\u{1b}[0m"));
@@ -109,7 +106,7 @@ fn text_line(
     let mut name = LineBuffer::new(256);
     name.escaped(target, Escape::Text);
     if out.cut {
-        // The spans were cut; what follows is said all the same.
+        // The spans were cut. What follows has room of its own.
         out.text.push_str(": ");
     }
     out.cut = false;
@@ -122,7 +119,7 @@ fn text_line(
 
 fn text_fields(out: &mut LineBuffer, fields: &Fields) {
     let before = out.end;
-    // Closing marks have their room.
+    // Room is kept for the marks that close.
     out.end = out.end.saturating_sub(4);
     for (at, (name, value)) in fields.values.iter().enumerate() {
         if at > 0 {
@@ -151,7 +148,7 @@ fn text_fields(out: &mut LineBuffer, fields: &Fields) {
     out.end = before;
 }
 
-/// Keys of every line that a field of the same name does not hide.
+/// Keys that every line has. A field of the same name gets a prefix.
 const RESERVED: [&str; 6] = ["timestamp", "level", "target", "span", "spans", "cut"];
 
 fn json_line(head: &LineHead<'_>, fields: &Fields, spans: &[SpanContext<'_>]) -> String {
@@ -163,7 +160,7 @@ fn json_line(head: &LineHead<'_>, fields: &Fields, spans: &[SpanContext<'_>]) ->
         cut |= json_span(&mut context, leaf, MAX_CONTEXT_BYTES / 3);
         context.raw(",\"spans\":[");
         for (at, span) in spans.iter().enumerate() {
-            // Room for one more span that is nothing but its name, and for the end.
+            // One more span must fit in with its name at least, and so must the end.
             if context.room() < 128 {
                 cut = true;
                 break;
@@ -192,7 +189,7 @@ fn json_line(head: &LineHead<'_>, fields: &Fields, spans: &[SpanContext<'_>]) ->
     out.finished()
 }
 
-/// An object of a span's fields and its name, in `room` bytes; true if that was not all.
+/// Adds an object of a span's fields and its name, in `room` bytes. True means that something was cut.
 fn json_span(out: &mut LineBuffer, span: &SpanContext<'_>, room: usize) -> bool {
     let end = out.text.len() + room;
     out.raw("{");
@@ -205,7 +202,7 @@ fn json_span(out: &mut LineBuffer, span: &SpanContext<'_>, room: usize) -> bool 
         end.saturating_sub(out.text.len() + named.len() + 1),
         true,
     );
-    // Fields begin with a comma, which stands behind them here.
+    // Fields begin with a comma. Here the comma has to stand behind them, before the name.
     let inner = inner.text.strip_prefix(',').unwrap_or_default();
     out.text.push_str(inner);
     if !inner.is_empty() {
@@ -215,7 +212,7 @@ fn json_span(out: &mut LineBuffer, span: &SpanContext<'_>, room: usize) -> bool 
     cut
 }
 
-/// `,"name":value` for each field up to the byte `end`; true if that was not all.
+/// Adds `,"name":value` for each field, up to the byte `end`. True means that something was cut.
 fn json_fields(out: &mut LineBuffer, fields: &Fields, end: usize, of_span: bool) -> bool {
     let mut cut = fields.left_out;
     for (name, value) in &fields.values {
@@ -230,7 +227,7 @@ fn json_fields(out: &mut LineBuffer, fields: &Fields, end: usize, of_span: bool)
         key.raw(prefix);
         key.escaped(name, Escape::Json);
         key.text.push_str("\":");
-        // The key, and a text that is nothing but its mark.
+        // There must be room for the key and for a text that is nothing but the mark of a cut.
         if out.text.len() + key.text.len() + 8 > end {
             return true;
         }
@@ -260,7 +257,7 @@ fn json_fields(out: &mut LineBuffer, fields: &Fields, end: usize, of_span: bool)
     cut
 }
 
-/// A text in quotes, in `room` bytes, at least 5; true if that was not all.
+/// Adds a text in quotes, in `room` bytes, which are at least 5. True means that something was cut.
 fn json_text(out: &mut LineBuffer, text: &str, room: usize) -> bool {
     let mut inner = LineBuffer::new(room.saturating_sub(2));
     inner.escaped(text, Escape::Json);
@@ -271,4 +268,5 @@ fn json_text(out: &mut LineBuffer, text: &str, room: usize) -> bool {
 }
 
 #[cfg(test)]
+#[path = "log_line_tests.rs"]
 mod tests;

@@ -1,5 +1,6 @@
-//! Every metric of the node. A stage gets the handles of its stream and counts; the HTTP server
-//! encodes the registry. Names and labels are a contract with whoever scrapes.
+//! Every metric of the node. Stages hold the metrics of their camera stream (`stream`) or those of the node and count;
+//! `sinks` counts what the client and the decoders tell; the HTTP server encodes the registry. Names and labels are a
+//! contract with whoever scrapes.
 
 mod register;
 mod sinks;
@@ -25,13 +26,13 @@ use twinsight_media::ledger::ShedLevel;
 label_enum! {
     /// Why the HTTP server closed a connection before its end.
     pub enum ConnectionEnd {
-        /// No whole request came in time.
+        /// A request did not come whole in time.
         Request = "request",
         /// No further request came in time.
         Idle = "idle",
-        /// The answer was not taken in time.
+        /// Its client did not take the answer in time.
         Answer = "answer",
-        /// A new connection took its place, since all were taken.
+        /// There were as many connections as there may be, and a new one took its place.
         Replaced = "replaced",
     }
 }
@@ -42,8 +43,8 @@ pub struct Metrics {
     registry: Registry,
     vectors: StreamVectors,
     streams: Mutex<CountedStreams>,
-    /// Held while series are made or ended, which waits for a scrape that reads them: whoever counts on a stream that is
-    /// there must not.
+    /// Held while series are made or ended. That waits for a scrape that reads them, and whoever only counts must not wait, so
+    /// this is not the lock of `streams`.
     making: Mutex<()>,
     /// The ledger over all camera streams that there were, brought up to date when it is read.
     totals: Vec<IntCounter>,
@@ -54,17 +55,17 @@ pub struct Metrics {
     config_last_reload_success: Gauge,
     malformed_input: Vec<IntCounter>,
     rtp_packets_refused: Vec<IntCounter>,
-    /// A session's run that gave an error.
+    /// Runs of a model that gave an error.
     pub inference_failures: IntCounter,
     /// Inference workers and decoders that were replaced.
     pub worker_restarts: IntCounter,
     /// Inference workers whose run hangs and was given up.
     pub workers_given_up: IntGauge,
     model_state: IntGaugeVec,
-    /// Connections of the HTTP server.
+    /// Connections that the HTTP server has open.
     pub http_connections: IntGauge,
     http_connections_closed: Vec<IntCounter>,
-    /// Asynchronous tasks that are alive.
+    /// Tokio tasks that are alive.
     pub tasks: IntGauge,
     /// 1 while the hub is joined.
     pub hub_connected: IntGauge,
@@ -84,12 +85,12 @@ struct CountedStreams {
 
 /// What came of [`Metrics::forget`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ForgetOutcome {
+pub(crate) enum ForgetOutcome {
     /// Its series have ended.
     Yes,
-    /// Somebody may still count on it.
+    /// Somebody holds the stream's metrics and may still count.
     InUse,
-    /// Nobody counts on it any more, and its ledger does not balance: what is in flight may still be told.
+    /// Nobody holds them, but the ledger does not balance: what became of something in flight may still be told.
     Open(LedgerReading),
 }
 
@@ -100,7 +101,7 @@ impl Default for Metrics {
 }
 
 impl Metrics {
-    /// A registry of its own with all metrics at 0.
+    /// Metrics that are all 0, in a registry of their own.
     pub fn new() -> Self {
         let registry = Registry::new();
         let register = Register {
@@ -202,7 +203,8 @@ impl Metrics {
         metrics
     }
 
-    /// The handles of a camera stream; the same ones for the same stream, until it is forgotten.
+    /// The metrics of a camera stream. They are made at the first call, and the same ones are returned until the stream is
+    /// forgotten.
     pub fn stream(&self, id: &StreamId) -> Arc<StreamMetrics> {
         if let Some(stream) = self.known_stream(id) {
             return stream;
@@ -217,24 +219,25 @@ impl Metrics {
         stream
     }
 
-    /// The handles of a camera stream that is counted; none are made.
+    /// The metrics of a camera stream if there are any. None are made.
     pub fn known_stream(&self, id: &StreamId) -> Option<Arc<StreamMetrics>> {
         self.streams().live.get(id).map(Arc::clone)
     }
 
-    /// The handles of all camera streams that are counted.
+    /// The metrics of all camera streams that are not forgotten.
     pub fn all_streams(&self) -> Vec<Arc<StreamMetrics>> {
         self.streams().live.values().map(Arc::clone).collect()
     }
 
-    /// Ends the series of a camera stream that is gone. What it counted stays in the node's totals. Nothing happens while
-    /// anybody holds its handles or its ledger is open, so nothing that is counted is ever lost.
-    pub fn forget(&self, id: &StreamId) -> ForgetOutcome {
+    /// Ends the series of a camera stream that was removed. What it counted stays in the node's totals. Nothing happens while
+    /// anybody holds its metrics or its ledger does not balance, so that no count is ever lost.
+    pub(crate) fn forget(&self, id: &StreamId) -> ForgetOutcome {
         self.forget_if(id, LedgerReading::balances)
     }
 
-    /// As [`forget`](Self::forget), whatever the ledger says: for one that is open for so long that it is a mistake.
-    pub fn forget_open(&self, id: &StreamId) -> ForgetOutcome {
+    /// Does the same as [`forget`](Self::forget) even if the ledger does not balance, for a stream that was removed so long ago
+    /// that it never will.
+    pub(crate) fn forget_open(&self, id: &StreamId) -> ForgetOutcome {
         self.forget_if(id, |_| true)
     }
 
@@ -244,7 +247,7 @@ impl Metrics {
         let Some(stream) = streams.live.get(id) else {
             return ForgetOutcome::Yes;
         };
-        // Handles are given out under the lock alone, so nobody can come to hold them meanwhile.
+        // Metrics are given out under this lock only, so nobody else can get hold of them meanwhile.
         if Arc::strong_count(stream) > 1 {
             return ForgetOutcome::InUse;
         }
@@ -265,7 +268,7 @@ impl Metrics {
         self.streams.lock()
     }
 
-    /// The configuration that the node starts with was taken.
+    /// Notes that a configuration was taken, such as the one that the node starts with.
     pub fn config_taken(&self, now: SystemTime) {
         let since_1970 = now.duration_since(UNIX_EPOCH).unwrap_or_default();
         self.config_last_reload_success
@@ -273,7 +276,7 @@ impl Metrics {
         self.config_last_reload_successful.set(1);
     }
 
-    /// A configuration was read again, or told by the hub, and taken or refused.
+    /// Notes that a configuration was read again, or told by the hub, and whether it was taken.
     pub fn config_reloaded(&self, taken: bool, now: SystemTime) {
         self.config_reloads[usize::from(taken)].inc();
         if taken {
@@ -283,7 +286,7 @@ impl Metrics {
         }
     }
 
-    /// Sets the state a model is in.
+    /// Sets the state of a model.
     pub fn set_model_state(&self, model: &str, state: ModelState) {
         for each in ModelState::ALL {
             self.model_state
@@ -302,8 +305,8 @@ impl Metrics {
         self.http_connections_closed[reason as usize].inc();
     }
 
-    /// All metrics in the Prometheus text format. Takes its time with hundreds of cameras: not for a thread that others
-    /// wait for.
+    /// All metrics in the Prometheus text format. With hundreds of cameras that takes long, so no thread that others wait for
+    /// may call it.
     pub fn encode(&self) -> String {
         self.add_up();
         TextEncoder::new()

@@ -5,7 +5,7 @@ use prometheus::{
     IntGaugeVec, Opts, Registry,
 };
 
-/// Upper bounds in seconds: from a decode on a fast machine to a stream that hardly lives.
+/// The upper bounds of histograms, in seconds. They reach from a decode on a fast machine to a stream that hardly lives.
 const SECONDS: &[f64] = &[
     0.000_25, 0.000_5, 0.001, 0.002, 0.005, 0.01, 0.02, 0.035, 0.05, 0.075, 0.1, 0.15, 0.25, 0.5,
     1.0, 2.5,

@@ -14,12 +14,12 @@ use twinsight_media::ledger::{DecodeWork, LedgerSink, ShedLevel, StreamLedger, U
 use twinsight_media::picture::FrameTiming;
 
 impl Metrics {
-    /// The books of a stream's decoding, which tell its metrics everything.
+    /// The ledger that a stream's decoding keeps. Everything in it is counted in the stream's metrics, too.
     pub fn stream_ledger(self: &Arc<Self>, id: &StreamId) -> Arc<StreamLedger> {
         Arc::new(StreamLedger::with_sink(self.decode_metrics(id)))
     }
 
-    /// Where a stream's connections and states are told.
+    /// Where the client tells what becomes of a stream's connections.
     pub fn stream_sink(self: &Arc<Self>, id: &StreamId) -> Arc<dyn StreamSink> {
         self.decode_metrics(id)
     }
@@ -32,7 +32,7 @@ impl Metrics {
     }
 }
 
-/// Tells what became of a stream's packets and units to its metrics and to those of the node.
+/// Counts what a stream's connections and its decoding tell, in its own metrics and in those of the node.
 #[derive(Debug)]
 struct DecodeMetrics {
     stream: Arc<StreamMetrics>,

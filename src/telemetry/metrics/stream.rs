@@ -46,12 +46,12 @@ pub(super) struct StreamVectors {
     camera_reconnects: IntCounterVec,
 }
 
-/// The metrics of one camera stream; cheap to count on, shared by all stages.
+/// The metrics of one camera stream. All stages share them, and counting is cheap.
 #[derive(Debug)]
 pub struct StreamMetrics {
     id: StreamId,
     objects_detected: IntCounterVec,
-    /// The counter of each label that was seen: there are as many as its models have.
+    /// A counter for each label that was seen. There are no more than the stream's models have.
     labels: Mutex<HashMap<String, IntCounter>>,
     access_units_dropped: Vec<IntCounter>,
     frames_dropped: Vec<IntCounter>,
@@ -69,39 +69,39 @@ pub struct StreamMetrics {
     pub frames_inferred: IntCounter,
     /// Events written to the hub's socket.
     pub events_published: IntCounter,
-    /// First packet to publication.
+    /// How old frames are when their event is published, from their first packet.
     pub frame_age: Histogram,
-    /// RTP packets that came, duplicates included.
+    /// RTP packets that came. Duplicates count.
     pub rtp_packets_received: IntCounter,
-    /// RTP packets given up as lost.
+    /// RTP packets that did not come in time.
     pub rtp_packets_lost: IntCounter,
-    /// Picture loss indications sent.
+    /// Picture loss indications that were sent.
     pub keyframe_requests: IntCounter,
-    /// Attempts after the first.
+    /// Attempts to connect, without the first.
     pub camera_reconnects: IntCounter,
 }
 
-/// A stream's ledger, read at one moment. Exact when the stream is at rest.
+/// A stream's ledger, read at one moment. It is exact when the stream is at rest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct LedgerReading {
-    /// Access units received.
+    /// Access units of which a packet came.
     pub units_received: u64,
-    /// Access units dropped, all reasons.
+    /// Access units dropped, for whatever reason.
     pub units_dropped: u64,
-    /// Frames decoded.
+    /// Pictures that the decoder gave.
     pub frames_decoded: u64,
-    /// Frames dropped, all reasons.
+    /// Frames dropped, for whatever reason.
     pub frames_dropped: u64,
-    /// Frames inferred.
+    /// Frames that went through the model.
     pub frames_inferred: u64,
-    /// Events published.
+    /// Events written to the hub's socket.
     pub events_published: u64,
-    /// Events dropped, all reasons.
+    /// Events dropped, for whatever reason.
     pub events_dropped: u64,
 }
 
 impl LedgerReading {
-    /// What is neither passed on nor dropped at each stage (units, frames, events); all 0 at rest.
+    /// How many units, frames and events were neither passed on nor dropped. All are 0 at rest.
     pub fn in_flight(&self) -> [i64; 3] {
         let diff = |input: u64, a: u64, b: u64| {
             i64::try_from(input).unwrap_or(i64::MAX) - i64::try_from(a + b).unwrap_or(i64::MAX)
@@ -121,14 +121,14 @@ impl LedgerReading {
         ]
     }
 
-    /// True when every stage's books are closed.
+    /// True when every unit, frame and event was passed on or dropped.
     pub fn balances(&self) -> bool {
         self.in_flight() == [0, 0, 0]
     }
 }
 
 impl StreamVectors {
-    /// Adds them all, without any series.
+    /// Registers all of them. Series come with the streams.
     pub(super) fn register(register: &Register<'_>) -> Self {
         let stream = ["camera", "stream"];
         let reason = ["camera", "stream", "reason"];
@@ -216,11 +216,11 @@ impl StreamVectors {
         }
     }
 
-    /// Takes a stream's series off the list.
+    /// Ends the series of a stream.
     pub(super) fn remove(&self, stream: &StreamMetrics) {
         let labels = [stream.id.twin_id.as_ref(), stream.id.stream.as_ref()];
         let with = |value: &'static str| [labels[0], labels[1], value];
-        // An error says that there is no such series, which is what is wanted.
+        // An error means that there is no such series, which is fine.
         for counters in [
             &self.access_units_received,
             &self.frames_decoded,
@@ -313,7 +313,7 @@ impl StreamMetrics {
         }
     }
 
-    /// The stream that these count.
+    /// The stream whose metrics these are.
     pub fn id(&self) -> &StreamId {
         &self.id
     }
@@ -348,7 +348,7 @@ impl StreamMetrics {
         self.events_dropped[reason as usize].get()
     }
 
-    /// Observes the time a frame spent in a stage.
+    /// Adds the time that a frame spent in a stage.
     pub fn stage(&self, stage: Stage, spent: Duration) {
         self.stage_duration[stage as usize].observe(spent.as_secs_f64());
     }
@@ -358,12 +358,12 @@ impl StreamMetrics {
         self.work_cpu[work as usize].inc_by(cpu.as_secs_f64());
     }
 
-    /// The time that all frames together spent in a stage.
+    /// The sum of the times that frames spent in a stage.
     pub fn stage_total(&self, stage: Stage) -> Duration {
         Duration::from_secs_f64(self.stage_duration[stage as usize].get_sample_sum())
     }
 
-    /// Counts an object of a model's label.
+    /// Counts an object by its label.
     pub fn object_detected(&self, label: &str) {
         let mut labels = self.labels();
         if let Some(counter) = labels.get(label) {
@@ -383,7 +383,7 @@ impl StreamMetrics {
         self.labels.lock()
     }
 
-    /// The lines of the ledger, each reason its own.
+    /// The counts of the ledger in a fixed order, with one for each reason.
     pub(super) fn books(&self) -> impl Iterator<Item = u64> {
         let one = std::slice::from_ref;
         [
@@ -400,7 +400,7 @@ impl StreamMetrics {
         .map(IntCounter::get)
     }
 
-    /// Sets the state the camera stream is in.
+    /// Sets the state of the camera stream.
     pub fn set_state(&self, state: CameraState) {
         for (gauge, each) in self.camera_state.iter().zip(CameraState::ALL) {
             gauge.set(i64::from(*each == state));
@@ -419,7 +419,7 @@ impl StreamMetrics {
         *self.shed_level.lock()
     }
 
-    /// The ledger of now.
+    /// Reads the ledger.
     pub fn ledger(&self) -> LedgerReading {
         let sum = |counters: &[IntCounter]| counters.iter().map(IntCounter::get).sum();
         LedgerReading {

@@ -7,7 +7,7 @@ use super::register::Register;
 use crate::telemetry::ledger::{EventDrop, FrameDrop};
 use twinsight_media::ledger::UnitDrop;
 
-/// Adds the books of a stream to sums, which are empty before the first.
+/// Adds the counts of a stream to the sums, which are empty before the first stream.
 pub(super) fn add(sums: &mut Vec<u64>, books: impl Iterator<Item = u64>) {
     for (at, count) in books.enumerate() {
         match sums.get_mut(at) {
@@ -17,7 +17,7 @@ pub(super) fn add(sums: &mut Vec<u64>, books: impl Iterator<Item = u64>) {
     }
 }
 
-/// The counters of the node's ledger, in the order of [`StreamMetrics::books`](super::StreamMetrics).
+/// Registers the counters of the node's ledger. They are in the order of the books of [`StreamMetrics`](super::StreamMetrics).
 pub(super) fn register(register: &Register<'_>) -> Vec<IntCounter> {
     let plain = |name: &str, help: &str| vec![register.counter(name, help)];
     let by_reason = |name: &str, help: &str, reasons: Vec<&'static str>| -> Vec<IntCounter> {
