@@ -41,12 +41,14 @@ impl PeripheralOptions {
     }
 
     /// Sets the desired properties that it has where it is new.
+    #[must_use]
     pub fn with_desired(mut self, desired: Map<String, Value>) -> Self {
         self.desired = desired;
         self
     }
 
     /// Sets the versions of the descriptors that it follows.
+    #[must_use]
     pub fn with_descriptors(mut self, descriptors: Map<String, Value>) -> Self {
         self.descriptors = descriptors;
         self

@@ -32,7 +32,7 @@ impl Direction {
 
 /// How a stream is called and connected, and what it carries.
 ///
-/// A name alone is enough to receive video: `"default".into()`.
+/// A name alone is enough to receive video, `"front"`, and `None` is the name `default`, as in the official clients.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct MediaStreamOptions {

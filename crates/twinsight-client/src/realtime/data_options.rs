@@ -11,8 +11,6 @@ use crate::hub::HubError;
 /// How a data channel is called and connected.
 ///
 /// A name alone is enough, `"control"`, and `None` is the name `default`, as in the official clients.
-///
-/// A name alone is enough: `"control".into()`.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct DataChannelOptions {
