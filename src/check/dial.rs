@@ -24,7 +24,7 @@ use twinsight_media::codec::Codec;
 
 /// The offer waits this long for its answer. There is no second offer, since it could not be told which of them a slow camera
 /// answers.
-const ANSWER_LIMIT: Duration = Duration::from_secs(10);
+const CHECK_ANSWER_LIMIT: Duration = Duration::from_secs(10);
 
 /// To subscribe, make an offer, send a signal or hang up may each take this long.
 const STEP_LIMIT: Duration = Duration::from_secs(5);
@@ -100,7 +100,10 @@ impl Dialler {
     fn unanswered(&self) -> Failure {
         let id = &self.camera.id;
         Failure::new(
-            format!("no answer to the offer within {} s", ANSWER_LIMIT.as_secs()),
+            format!(
+                "no answer to the offer within {} s",
+                CHECK_ANSWER_LIMIT.as_secs()
+            ),
             format!(
                 "start the camera's app; see that it streams as twin {}, stream \"{}\", in the `dialect` that is configured (now \"{}\"), \
                  has a place for one more viewer, and takes {}; a camera that dials by itself needs `connect = \"accept\"`",
@@ -209,7 +212,7 @@ impl Call<'_> {
         self.send(Signal::Offer { sdp }).await?;
         let mut stage = Stage::Offered;
         let mut early: Vec<Candidate> = Vec::new();
-        let mut deadline = Instant::now() + ANSWER_LIMIT;
+        let mut deadline = Instant::now() + CHECK_ANSWER_LIMIT;
         // A camera on npm 4.x has tracks only after it is connected, and needs another offer then.
         let (mut is_silent, mut renegotiation) = (false, Renegotiation::No);
         loop {

@@ -1,4 +1,5 @@
-//! A camera's stream as the node subscribes to it: frames and changes of state go straight to two handlers.
+//! A camera's stream as the node subscribes to it: options come in; frames and changes of state go out to two handlers. Frames
+//! come on the decode thread, changes of state on the stream's task.
 
 use std::fmt;
 use std::sync::Arc;
@@ -15,10 +16,12 @@ use super::stream_task::{StreamTask, StreamTaskParts};
 use super::worker::DecodeConfig;
 use crate::dialect::Dialect;
 use crate::hub::client::HubClient;
-use crate::realtime::connect::{Content, MediaContent};
+use crate::realtime::attempt::Role;
+use crate::realtime::connect::{ConnectionContent, MediaContent};
+use crate::realtime::description_task::content_of;
 use crate::realtime::ice::IceSettings;
-use crate::realtime::link::{Lifetime, Link, LinkOptions, content_of};
-use crate::realtime::negotiation::Role;
+use crate::realtime::link::Link;
+use crate::realtime::link_options::{Lifetime, LinkOptions};
 use crate::realtime::rtp_track::TrackKind;
 use crate::realtime::signal::ChannelKind;
 use crate::stream_id::StreamId;
@@ -36,15 +39,15 @@ pub struct CameraStreamOptions {
     pub role: Role,
     /// The camera's client.
     pub dialect: Dialect,
-    /// As responder: take offers that are signed with our own twin too.
+    /// A responder then also accepts offers that are signed with our own twin.
     pub allow_unsigned: bool,
-    /// Codecs that are taken, the preferred first.
+    /// The codecs that are received, the preferred first.
     pub codecs: Vec<Codec>,
-    /// How connections find their way.
+    /// Which paths connections may use.
     pub ice: IceSettings,
     /// How frames are decoded.
     pub decode: DecodeConfig,
-    /// Is told what becomes of the stream.
+    /// Counts what becomes of the stream.
     pub metrics: Option<Arc<dyn StreamSink>>,
 }
 
@@ -66,19 +69,19 @@ impl CameraStreamOptions {
     }
 }
 
-/// What all streams of a node share.
+/// What all camera streams of a node share.
 #[derive(Debug, Clone)]
 pub struct StreamContext {
-    /// The hub.
+    /// The client of the hub that the node has joined.
     pub hub: HubClient,
     /// The limit of keyframe requests.
     pub keyframes: Arc<KeyframeBudget>,
 }
 
-/// Takes frames, on the decode thread: must not wait.
+/// Takes frames. It runs on the decode thread and must not wait.
 pub type FrameHandler = Box<dyn FnMut(Frame) + Send>;
 
-/// Takes every change of a stream's state, the first state too, on the stream's task: must not wait.
+/// Takes every change of a stream's state, the first state included. It runs on the stream's task and must not wait.
 pub type StateHandler = Box<dyn FnMut(StreamState) + Send>;
 
 /// A received stream. [`close`](Self::close) ends it; dropping it does so in the background.
@@ -111,7 +114,7 @@ impl CameraStream {
         let link = {
             let (router, codecs) = (Arc::clone(&router), options.codecs.clone());
             let content = move |attempt| {
-                Content::Media(MediaContent {
+                ConnectionContent::Media(MediaContent {
                     sink: sink(attempt, Arc::clone(&router)),
                     codecs: codecs.clone(),
                     receives: vec![TrackKind::Video],
@@ -148,7 +151,7 @@ impl CameraStream {
         &self.id
     }
 
-    /// The stream's state, and every change of it.
+    /// The stream's state, with every change of it.
     pub fn state(&self) -> watch::Receiver<StreamState> {
         self.state.clone()
     }

@@ -1,5 +1,6 @@
-//! Which changes of a stream's state the log has: states come in, with time; what is to be said comes out. A peer that
-//! offers and offers causes some with each, and what the log says last has to be true.
+//! Decides which changes of a stream's state are logged: states come in with the time, and the changes to log go out. A peer can
+//! cause several changes with each offer, so their rate is limited; yet the last line of the log must name the state in which
+//! the stream stays. The stream's task runs it.
 
 use std::time::{Duration, Instant};
 
@@ -7,22 +8,22 @@ use super::stream_state::StreamState;
 use crate::rate_limit::RateLimit;
 use crate::telemetry::CameraState;
 
-/// The same change of a stream's state is said this often at most.
+/// The same change of a stream's state is logged once in this time at most.
 const CHANGE_LIMIT: Duration = Duration::from_secs(1);
 
-/// What a line about a change of state says.
+/// The state and the reason that a line of the log names.
 pub(super) type Change = (CameraState, Option<&'static str>);
 
 pub(super) fn change_of(state: StreamState) -> Change {
     (state.state, state.reason)
 }
 
-/// Decides which changes are said.
+/// Decides which changes are logged.
 pub(super) struct ChangeLog {
     limit: RateLimit<Change>,
-    /// What was said last.
-    said: Option<Change>,
-    /// When what was left out is said if it still holds.
+    /// The change that was logged last.
+    logged: Option<Change>,
+    /// When a change that was not logged is logged after all, if the state is still the same.
     pub(super) look_at: Option<Instant>,
 }
 
@@ -30,16 +31,16 @@ impl ChangeLog {
     pub(super) fn new() -> Self {
         Self {
             limit: RateLimit::new(CHANGE_LIMIT),
-            said: None,
+            logged: None,
             look_at: None,
         }
     }
 
-    /// `Some` to say a change now, and how many were left out before.
+    /// `Some` when a change is to be logged now, with the number of those that were suppressed before it.
     pub(super) fn change(&mut self, change: Change, now: Instant) -> Option<u64> {
         let suppressed = self.limit.allow(change, now);
         if suppressed.is_some() {
-            self.said = Some(change);
+            self.logged = Some(change);
             self.look_at = None;
         } else {
             self.look_at.get_or_insert(now + CHANGE_LIMIT);
@@ -47,17 +48,18 @@ impl ChangeLog {
         suppressed
     }
 
-    /// The same of a change that was left out, once its time has come; of nothing else.
+    /// As [`change`](Self::change), for a change that was not logged and whose time has come.
     pub(super) fn later(&mut self, current: Change, now: Instant) -> Option<u64> {
         self.look_at.take_if(|at| *at <= now)?;
-        if self.said == Some(current) {
+        if self.logged == Some(current) {
             return None;
         }
         self.change(current, now)
     }
 }
 
-pub(super) fn say_state(state: StreamState, suppressed: Option<u64>) {
+/// Logs a state, unless its line is suppressed.
+pub(super) fn log_state(state: StreamState, suppressed: Option<u64>) {
     if let Some(suppressed) = suppressed {
         tracing::info!(
             state = %state.state,

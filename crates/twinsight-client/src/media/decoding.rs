@@ -1,5 +1,5 @@
-//! A stream's decode thread: it is started when somebody wants frames, and asked for again of a system that granted
-//! none. The stream's task owns it.
+//! Starts a stream's decode thread when somebody wants frames, and tries again after a while if the system grants no thread. The
+//! stream's task owns it.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -9,7 +9,7 @@ use super::inbound_router::InboundRouter;
 use super::worker::{DecodeParts, DecodeWorker, NoThread};
 use crate::backoff::Backoff;
 
-/// Decoding, which may not have begun yet.
+/// The decoding of a stream, which may not have begun yet.
 pub(super) struct Decoding {
     state: DecodingState,
     retry_at: Option<Instant>,
@@ -17,10 +17,10 @@ pub(super) struct Decoding {
 }
 
 enum DecodingState {
-    /// Nobody has wanted frames, or there was no thread.
+    /// Nobody has wanted frames yet, or the system has granted no thread.
     NotYet(Box<DecodeParts>),
     Running(DecodeWorker),
-    /// Between the two.
+    /// The thread is being started.
     Starting,
 }
 
@@ -33,12 +33,12 @@ impl Decoding {
         }
     }
 
-    /// When the thread is to be asked for again.
+    /// When the system is to be asked for the thread again.
     pub(super) fn retry_at(&self) -> Option<Instant> {
         self.retry_at
     }
 
-    /// Starts the thread unless it runs. Gives whether the system grants it, if that is news.
+    /// Starts the thread unless it runs. Gives whether the system grants it, if that differs from the last time.
     pub(super) fn start(&mut self, router: &InboundRouter, now: Instant) -> Option<bool> {
         let parts = match std::mem::replace(&mut self.state, DecodingState::Starting) {
             DecodingState::NotYet(parts) => parts,
@@ -65,10 +65,10 @@ impl Decoding {
         }
     }
 
-    /// Ends the thread and waits for that.
+    /// Ends the thread and waits until it has ended.
     pub(super) async fn stop(self) {
         if let DecodingState::Running(worker) = self.state {
-            // Joining may take as long as one decode: not on a thread of the runtime.
+            // To join the thread may take as long as it takes to decode a picture, which would block a thread of the runtime.
             let _ = tokio::task::spawn_blocking(move || worker.stop()).await;
         }
     }

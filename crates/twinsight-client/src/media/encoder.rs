@@ -1,4 +1,5 @@
-//! Pictures of a user into a track: encoded once, for all who look on.
+//! Sends an app's pictures over a track: pictures come in and are encoded once, and H.264 goes out to all viewers. The app's own
+//! thread runs it.
 
 #[cfg(feature = "image")]
 use image::RgbImage;
@@ -10,7 +11,7 @@ use twinsight_media::color::rgb_to_i420;
 use twinsight_media::h264::encode::{EncodeError, Encoder, MAX_SIDES, MIN_SIDE, Rate};
 use twinsight_media::picture::{Frame, I420, PictureSize};
 
-/// What pictures are encoded as.
+/// The size, rate and quality with which pictures are encoded.
 #[derive(Debug, Clone, Copy, PartialEq)]
 #[non_exhaustive]
 pub struct EncoderOptions {
@@ -18,9 +19,9 @@ pub struct EncoderOptions {
     pub width_px: usize,
     /// Pixels from top to bottom: even, 16 to 2160 (or 3840, if the width is 2160 at most).
     pub height_px: usize,
-    /// Pictures a second, as the encoder's rate control expects them.
+    /// How many pictures a second the encoder's rate control expects.
     pub fps: f64,
-    /// Bits a second in the long run. Pictures are left out where they do not suffice.
+    /// Bits a second in the long run. The encoder skips pictures if they do not suffice.
     pub bits_per_second: u32,
 }
 
@@ -32,11 +33,11 @@ pub enum VideoEncoderError {
         "{width_px}x{height_px} pixels at {fps} a second cannot be encoded: sides are even, 16x16 to 3840x2160, and the rate is above 0"
     )]
     Options {
-        /// As given.
+        /// The width that was given.
         width_px: usize,
-        /// As given.
+        /// The height that was given.
         height_px: usize,
-        /// As given.
+        /// The rate that was given.
         fps: f64,
     },
     /// A picture of another size than the encoder's.
@@ -76,7 +77,7 @@ pub struct VideoEncoder {
     track: LocalTrack,
     encoder: Encoder,
     size: PictureSize,
-    /// Planes of the last RGB picture.
+    /// The buffer into which RGB pictures are converted.
     #[cfg(feature = "image")]
     planes: Vec<u8>,
 }
@@ -119,7 +120,7 @@ impl VideoEncoder {
         })
     }
 
-    /// Encodes and sends a picture of RGB bytes. Without anybody who looks on it does nothing.
+    /// Encodes and sends a picture of RGB bytes. It does nothing without a viewer.
     ///
     /// # Errors
     /// When it has another size, or the encoder fails.
@@ -145,7 +146,7 @@ impl VideoEncoder {
     }
 
     /// Encodes and sends the planes of a picture: `y` is height × width, `u` and `v` half of that each way, BT.601
-    /// limited range. Without anybody who looks on it does nothing.
+    /// limited range. It does nothing without a viewer.
     ///
     /// # Errors
     /// When it has another size, or the encoder fails.

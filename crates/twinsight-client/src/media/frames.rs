@@ -1,5 +1,5 @@
-//! Frames for the handlers of a stream: each handler gets the freshest one when it is ready for it. What a
-//! handler had no time for is left out and counted, never queued.
+//! Frames for the readers and handlers of a stream: the decode thread gives each frame, and each reader gets the freshest one when
+//! it is ready for it. Frames that a reader had no time for are counted and never queued.
 
 use std::fmt;
 use std::pin::Pin;
@@ -18,7 +18,7 @@ pub(super) struct FrameFeed {
     handlers: HandlerTasks,
 }
 
-/// A frame and its number, from 1.
+/// A frame, and its number from 1.
 #[derive(Debug, Clone, Default)]
 struct Numbered {
     number: u64,
@@ -26,7 +26,7 @@ struct Numbered {
     closed: bool,
 }
 
-/// The frames of a stream, freshest first: what is not taken in time is left out.
+/// The frames of a stream. A reader gets the freshest frame; older ones that it has not taken by then are skipped.
 pub struct Frames {
     latest: watch::Receiver<Numbered>,
     seen: u64,
@@ -102,7 +102,7 @@ impl FrameFeed {
 }
 
 impl Frames {
-    /// The freshest frame that was not given yet; waits for one. `None` once the stream is closed.
+    /// Waits for a frame that this reader has not had, and gives the freshest. `None` once the stream is closed.
     ///
     /// ```no_run
     /// # async fn example(stream: twinsight_client::media::MediaStream) {

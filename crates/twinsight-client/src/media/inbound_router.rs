@@ -1,5 +1,12 @@
-//! Where the packets of a stream's connections go: what the tap of a connection gives comes in, on the tap's task;
-//! packets of the video that is taken go to the decode thread, and those of all tracks to whoever reads them.
+//! The router of a stream's inbound packets. What the RTP tap of each connection sees comes in; the packets of the main
+//! video source go to the decode thread's queue, and those of every track go to its readers. It runs on the WebRTC stack's
+//! task, and the stream's task reads from it whether media still comes.
+//!
+//! What must stay true:
+//! - Nothing here waits: a connection stands still while one of its packets is routed.
+//! - Packets of an attempt that is over are ignored: each attempt has its own sink, and `current_attempt` decides.
+//! - SSRCs mean nothing beyond their connection, so each attempt begins with new [`Sources`].
+//! - Only packets of the main source count as video: what other sources send must not keep a dead stream alive.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
@@ -12,28 +19,28 @@ use super::remote_track::MediaPacket;
 use super::shared::StreamShared;
 use super::worker::ArrivalQueue;
 use crate::rate_limit::{RATE_LIMIT, RateLimit};
-use crate::realtime::negotiation::Attempt;
+use crate::realtime::attempt::Attempt;
 use crate::realtime::rtp_tap::{Inbound, RtpSink};
 use crate::realtime::rtp_track::TrackKind;
 use crate::telemetry::{ClientSink, PacketRefusal};
 use twinsight_media::rtp::sources::Sources;
 use twinsight_media::rtp::{Arrival, RtpPacket, Ssrc};
 
-/// Where the packets of a stream's connections go.
+/// Hands the packets of a stream's connections on.
 pub(super) struct InboundRouter {
     current_attempt: Arc<AtomicU32>,
     pub(super) queue: Arc<ArrivalQueue>,
-    /// Somebody wants frames.
+    /// True once somebody wants frames and the decode thread runs.
     pub(super) decodes: AtomicBool,
     pub(super) activity: Arc<MediaActivity>,
-    /// Of a user's stream: what its handles see.
+    /// The state of an app's stream that its handles see; none for a camera of the node.
     pub(super) shared: Option<Arc<StreamShared>>,
-    /// Which source of the connection's video is taken.
+    /// Chooses the main source of the connection's video.
     sources: Mutex<AttemptSources>,
-    /// Where packets that are not used are counted.
+    /// Counts packets that are not used.
     metrics: Option<Arc<dyn ClientSink>>,
     warn: RateLimit<&'static str>,
-    /// Of the stream's task, for what is said here.
+    /// The span of the stream's task, in which lines are logged here.
     pub(super) span: tracing::Span,
 }
 
@@ -45,7 +52,7 @@ struct AttemptSources {
 }
 
 impl InboundRouter {
-    /// One for the packets of the attempt that counts.
+    /// A router for packets of the attempt whose number is in `current_attempt`.
     pub(super) fn new(
         current_attempt: Arc<AtomicU32>,
         shared: Option<Arc<StreamShared>>,
@@ -115,7 +122,7 @@ impl InboundRouter {
                 let sources = sources.into_iter().map(Ssrc).collect();
                 self.sources_of(attempt, |known| known.declare(sources));
                 if further_videos > 0 {
-                    self.say("sections", |suppressed| {
+                    self.log("sections", |suppressed| {
                         tracing::warn!(
                             further_videos,
                             suppressed,
@@ -128,20 +135,20 @@ impl InboundRouter {
         }
     }
 
-    /// Takes the packet if it is of the source that is taken.
+    /// Takes a packet of video if it comes from the main source.
     fn take_video(&self, attempt: Attempt, packet: RtpPacket) {
         let taken = self.sources_of(attempt, |sources| {
             sources.take(packet, |packet| self.push(Arrival::Rtp(packet)))
         });
         if taken.changed {
-            self.say("source", |suppressed| {
+            self.log("source", |suppressed| {
                 tracing::info!(suppressed, "the video comes from another source (SSRC) now");
             });
         }
         self.refuse(PacketRefusal::OtherSource, taken.refused);
     }
 
-    /// Counts packets that are not used, and says so.
+    /// Counts packets that are not used, and logs a warning.
     pub(super) fn refuse(&self, reason: PacketRefusal, count: u64) {
         if count == 0 {
             return;
@@ -149,7 +156,7 @@ impl InboundRouter {
         if let Some(metrics) = &self.metrics {
             metrics.rtp_packets_refused(reason, count);
         }
-        self.say(reason.as_str(), |suppressed| {
+        self.log(reason.as_str(), |suppressed| {
             tracing::warn!(
                 %reason,
                 suppressed,
@@ -158,19 +165,19 @@ impl InboundRouter {
         });
     }
 
-    fn say(&self, what: &'static str, line: impl FnOnce(u64)) {
+    fn log(&self, what: &'static str, line: impl FnOnce(u64)) {
         if let Some(suppressed) = self.warn.allow(what, Instant::now()) {
             self.span.in_scope(|| line(suppressed));
         }
     }
 
-    /// The source that is taken of an attempt's connection.
+    /// The main source of an attempt's video, once it is known.
     pub(super) fn main_source(&self, attempt: Attempt) -> Option<u32> {
         self.sources_of(attempt, |sources| sources.main())
             .map(|main| main.0)
     }
 
-    /// An attempt has its own: SSRCs of another connection mean nothing.
+    /// Calls `with` with the sources of an attempt; those of an older attempt are dropped first.
     fn sources_of<T>(&self, attempt: Attempt, with: impl FnOnce(&mut Sources) -> T) -> T {
         let mut of = self.sources.lock();
         if of.attempt != attempt.0 {
@@ -182,7 +189,7 @@ impl InboundRouter {
         with(&mut of.sources)
     }
 
-    /// Takes what is of the source that is taken: what others send makes no unit.
+    /// Hands on a packet or report of the main source.
     fn push(&self, arrival: Arrival) {
         if matches!(arrival, Arrival::Rtp(_)) {
             self.activity.video();
@@ -191,18 +198,19 @@ impl InboundRouter {
             // A full queue counts what it drops.
             self.queue.push(arrival);
         } else if matches!(arrival, Arrival::Rtp(_)) {
-            // What would be decoded if anybody looked.
+            // A packet counts as a frame where nobody wants frames, so that the stream still counts as receiving.
             self.activity.frame();
         }
     }
 }
 
-/// Lets the packets of one attempt into the router.
+/// The sink through which the packets of one attempt come into the router.
 pub(super) fn sink(attempt: Attempt, router: Arc<InboundRouter>) -> RtpSink {
     Arc::new(move |inbound| router.take(attempt, inbound))
 }
 
-/// When frames and packets were last seen, told by the threads that see them.
+/// The times at which frames and packets were last seen. The decode thread and the WebRTC stack's task store them, and the
+/// stream's task reads them.
 #[derive(Debug)]
 pub(super) struct MediaActivity {
     epoch: Instant,
@@ -210,7 +218,7 @@ pub(super) struct MediaActivity {
     packet_ms: AtomicU64,
     video_ms: AtomicU64,
     pub(super) awaits_frame: AtomicBool,
-    /// Something came over the connection that is up.
+    /// True once something has come over the connection that is up.
     pub(super) heard: AtomicBool,
     pub(super) first_frame: Notify,
 }

@@ -1,4 +1,5 @@
-//! What a stream's connections carry: its tracks, at once or once somebody has said yes to a twin's offer.
+//! The content of a stream's connections: a twin's offer comes in; the tracks of the stream go out, at once or after the app has
+//! accepted the offer. A `DescriptionTask` of the link waits for that.
 
 use std::fmt;
 use std::sync::Arc;
@@ -11,31 +12,32 @@ use super::inbound_router::{InboundRouter, sink};
 use super::local_track::LocalTrack;
 use super::options::MediaStreamOptions;
 use super::stream::MediaStream;
-use crate::realtime::connect::{Content, MediaContent};
-use crate::realtime::link::ContentOf;
-use crate::realtime::negotiation::Attempt;
+use crate::realtime::attempt::Attempt;
+use crate::realtime::connect::{ConnectionContent, MediaContent};
+use crate::realtime::description_task::ContentOf;
 use crate::realtime::rtp_track::TrackKind;
-use crate::realtime::sdp::{Description, SectionKind};
+use crate::realtime::sdp::Description;
+use crate::realtime::sdp_section::SectionKind;
 
-/// A twin that offers a stream. Dropping it turns the offer down; the next one is asked about again.
+/// The offer of a twin that dials. Dropping it declines the offer; the app is asked again about the next one.
 pub struct Incoming {
     stream: Option<MediaStream>,
     offered: Vec<TrackKind>,
     decision: watch::Sender<Decision>,
 }
 
-/// What became of an [`Incoming`].
+/// The decision about a twin's offers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Decision {
-    /// Nobody was asked, or it was turned down.
+    /// The app was not asked, or it has declined.
     None,
-    /// Somebody was asked.
+    /// The app was asked and has not decided.
     Asked,
-    /// This stream is taken, and all its later connections.
+    /// The stream is accepted, with all its later connections.
     Accepted,
 }
 
-/// Asks somebody about an offer.
+/// Asks the app about an offer.
 pub(super) type Ask = Box<dyn FnMut(Incoming) -> BoxFuture<'static, ()> + Send>;
 
 impl Incoming {
@@ -44,12 +46,12 @@ impl Incoming {
         self.stream.as_ref().map_or("", MediaStream::target_twin_id)
     }
 
-    /// The kinds of tracks that its offer has sections for, whichever way they go.
+    /// The kinds of tracks that the offer has sections for, in whichever direction they go.
     pub fn offered(&self) -> &[TrackKind] {
         &self.offered
     }
 
-    /// Takes the offer, sending these tracks, and every later one of the same twin.
+    /// Accepts the offer and every later one of the same twin, and sends these tracks.
     pub fn accept(mut self, tracks: impl IntoIterator<Item = LocalTrack>) -> MediaStream {
         let stream = self
             .stream
@@ -78,7 +80,7 @@ impl fmt::Debug for Incoming {
     }
 }
 
-/// What each attempt carries. With somebody to ask it waits for a yes.
+/// The content of each attempt. With `ask`, it waits until the app has accepted the offer.
 pub(super) fn content(
     options: &MediaStreamOptions,
     stream: &MediaStream,
@@ -89,7 +91,7 @@ pub(super) fn content(
     let shared = Arc::clone(&stream.shared);
     let describe = Arc::new(move |attempt: Attempt| {
         let sends = shared.offer_tracks(attempt);
-        Content::Media(MediaContent {
+        ConnectionContent::Media(MediaContent {
             sink: sink(attempt, Arc::clone(&router)),
             codecs: codecs.clone(),
             receives: receives.clone(),
@@ -119,7 +121,8 @@ pub(super) fn content(
                 decision: decision.clone(),
             };
             let ask = Arc::clone(&ask);
-            // On a task of its own: one that panics or blocks turns this offer down, and no more.
+            // The app is asked on a task of its own, so that a handler that panics or blocks declines this offer and does no
+            // other harm.
             tokio::spawn(async move {
                 let asking = {
                     let mut ask = ask.lock();

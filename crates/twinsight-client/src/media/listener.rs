@@ -1,5 +1,6 @@
-//! How media streams come to be: dialled ([`Instance::get_media_stream`]), awaited from one twin
-//! ([`Instance::on_media_stream`]), or sent to whoever dials ([`Instance::accept_media_streams`]).
+//! The ways in which media streams are made: a name and options come in, a [`MediaStream`] goes out. It is dialled
+//! ([`Instance::get_media_stream`]), awaited from one twin ([`Instance::on_media_stream`]), or accepted from whoever dials
+//! ([`Instance::accept_media_streams`]). The caller's own task runs this; each stream then has a task of its own.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -21,11 +22,13 @@ use crate::clock::SystemClock;
 use crate::hub::Instance;
 use crate::hub::client::HubClient;
 use crate::realtime::acceptor::{Acceptor, Serve};
-use crate::realtime::dial::{deadline_of, dial};
-use crate::realtime::link::{ContentOf, Link};
+use crate::realtime::attempt::Role;
+use crate::realtime::deadline::deadline_of;
+use crate::realtime::description_task::ContentOf;
+use crate::realtime::dial::dial;
+use crate::realtime::link::Link;
 use crate::realtime::link_task::stopped;
 use crate::realtime::names::shortened;
-use crate::realtime::negotiation::Role;
 use crate::realtime::rtp_track::TrackKind;
 use crate::stream_id::StreamId;
 use crate::telemetry::CameraState;
@@ -36,18 +39,18 @@ use twinsight_media::decode::keyframes::KeyframeBudget;
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct AcceptStreamsOptions {
-    /// The stream, its tracks those that each viewer gets; its `allow_unsigned` means nothing here, since
-    /// anybody is taken.
+    /// The options of each stream; every viewer gets its tracks. Its `allow_unsigned` means nothing here, since everybody is
+    /// accepted.
     pub stream: MediaStreamOptions,
-    /// Peers at once; the offers of more are left unanswered and counted.
+    /// How many peers may be connected at once; the offers of further ones are left unanswered and counted.
     pub max_peers: usize,
-    /// A peer that is not connected by then loses its place. One of which nothing is heard for 20 s, not even
-    /// a report of what it receives, does too.
+    /// A peer that is not connected within this time loses its place. So does a peer from which nothing comes for 20 s, not even
+    /// a report of what it receives.
     pub connect_limit: Duration,
 }
 
 impl AcceptStreamsOptions {
-    /// To send these tracks to whoever dials.
+    /// The options that send these tracks to whoever dials.
     pub fn sending(tracks: impl IntoIterator<Item = LocalTrack>) -> Self {
         MediaStreamOptions::sending(tracks).into()
     }
@@ -145,7 +148,7 @@ impl Instance {
     }
 
     /// Awaits the stream that one twin dials, and asks the handler about its offer (in the legacy dialect,
-    /// which says not who dials, about anybody's in this twin's room). Once it was accepted the twin may come
+    /// which does not say who dials, about anybody's in this twin's room). Once it was accepted the twin may come
     /// again: the stream stays the same, and so do the handlers that are registered on it. The tracks are what
     /// [`Incoming::accept`] is given; those of the options mean nothing here. An offer about which nothing was
     /// decided for 9 s is left unanswered; a decision that comes later is for the next one.
@@ -237,14 +240,14 @@ impl Instance {
             });
             Box::pin(async move {
                 new.task.run(link, stop.cancelled()).await;
-                // It is open for as long as it is served, whether or not the handler keeps it.
+                // The stream is open as long as it is served, whether or not the handler keeps its handle.
                 drop(new.stream);
             })
         });
         Ok(Acceptor::start(self, link_options, max_peers, serve))
     }
 
-    /// A stream and its task.
+    /// Makes a stream and starts its task.
     fn media_stream(
         &self,
         target: &str,
@@ -263,7 +266,7 @@ impl Instance {
     }
 }
 
-/// A stream whose task does not run yet, and what its link is made with.
+/// A stream whose task does not run yet, with what its link is made of.
 struct NewStream {
     stream: MediaStream,
     task: StreamTask,

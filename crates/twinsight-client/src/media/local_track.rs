@@ -1,6 +1,6 @@
-//! A track that is sent: access units or Opus packets come in once, RTP goes out to every connection that
-//! carries the track. Each connection has its own place: it begins with a keyframe, and one that does not
-//! keep up loses pictures up to the next keyframe, alone.
+//! A track that an app sends: access units or Opus packets come in once on the app's own thread, and RTP goes out to every
+//! connection that carries the track, each from a task and a queue of its own. A connection begins with a keyframe; one that
+//! does not keep up loses pictures up to the next keyframe and harms no other.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -22,10 +22,10 @@ use twinsight_media::h264::packetize::packetize;
 /// Largest RTP payload: with headers and SRTP it stays below any path's MTU.
 const MAX_PAYLOAD_BYTES: usize = 1150;
 
-/// Pictures or packets of sound that wait for one connection.
+/// At most this many pictures or packets of sound wait for one connection.
 const QUEUE: usize = 32;
 
-/// Keyframes are asked of the source no more often than this, whatever viewers ask.
+/// The source is asked for keyframes no more often than this, however often viewers ask.
 const KEYFRAME_INTERVAL: Duration = Duration::from_millis(250);
 
 /// Ticks of Opus' RTP clock in a second (RFC 7587 section 4.1).
@@ -66,22 +66,22 @@ struct Inner {
     dropped: AtomicU64,
 }
 
-/// Times of what was sent.
+/// The clock of a track of sound.
 #[derive(Default)]
 struct Clock {
-    /// Ticks of sound so far.
+    /// How many ticks of sound were sent so far.
     opus_ticks: u64,
 }
 
-/// Requests of viewers.
+/// The viewers' requests for keyframes.
 struct KeyframeRequests {
-    /// The least time between two.
+    /// The least time between two keyframes that the source is asked for.
     interval: Duration,
     wanted: bool,
     last_taken: Option<Instant>,
 }
 
-/// What waits for one connection.
+/// The pictures or packets of sound that wait for one connection.
 struct ConnectionQueue {
     state: Mutex<QueueState>,
     ready: Notify,
@@ -89,7 +89,7 @@ struct ConnectionQueue {
 
 struct QueueState {
     samples: VecDeque<Arc<Sample>>,
-    /// Pictures are left out until the next keyframe.
+    /// True while pictures are left out until the next keyframe.
     awaits_keyframe: bool,
 }
 
@@ -103,18 +103,18 @@ struct Sample {
 /// A connection that carries a track, until it is dropped.
 pub(super) struct Attachment {
     track: Arc<Inner>,
-    /// The writer alone keeps it: one that nobody empties is none.
+    /// The queue of the connection. Only the writer keeps it alive, so that a queue ends with the task that empties it.
     queue: Weak<ConnectionQueue>,
     writer: JoinHandle<()>,
 }
 
 impl LocalTrack {
-    /// A track of H.264. The id is what the other side's tools show.
+    /// A track of H.264. The other side's tools show the id.
     pub fn video(id: impl Into<String>) -> Self {
         Self::new(TrackKind::Video, id.into())
     }
 
-    /// A track of Opus.
+    /// A track of Opus. The other side's tools show the id.
     pub fn audio(id: impl Into<String>) -> Self {
         Self::new(TrackKind::Audio, id.into())
     }
@@ -140,19 +140,19 @@ impl LocalTrack {
         }
     }
 
-    /// The same with another least time between two keyframe requests than 250 ms.
+    /// Sets the least time between two keyframe requests, which is 250 ms by default.
     #[must_use]
     pub fn with_keyframe_interval(self, interval: Duration) -> Self {
         self.inner.keyframes.lock().interval = interval;
         self
     }
 
-    /// What it carries.
+    /// The kind of media that it carries.
     pub fn kind(&self) -> TrackKind {
         self.inner.kind
     }
 
-    /// Its id.
+    /// The id that it was made with.
     pub fn id(&self) -> &str {
         &self.inner.id
     }
@@ -168,7 +168,7 @@ impl LocalTrack {
         self.send_unit_at(unit, Instant::now());
     }
 
-    /// As [`send_unit`](Self::send_unit), for a picture of `captured_at`.
+    /// Sends an access unit like [`send_unit`](Self::send_unit), with the time at which its picture was taken.
     ///
     /// # Panics
     /// On a track of audio.
@@ -188,7 +188,7 @@ impl LocalTrack {
         });
     }
 
-    /// Sends one Opus packet of so much sound, which follows the one before.
+    /// Sends one Opus packet with sound of this duration, which follows the packet before without a pause.
     ///
     /// # Panics
     /// On a track of video.
@@ -208,8 +208,8 @@ impl LocalTrack {
         });
     }
 
-    /// True if a viewer needs a keyframe, once: the next unit is to be one. At most every 250 ms, unless
-    /// [`with_keyframe_interval`](Self::with_keyframe_interval) says otherwise.
+    /// True if a viewer needs a keyframe, so the next unit should be one; a request is given once. It is true at most every
+    /// 250 ms, unless [`with_keyframe_interval`](Self::with_keyframe_interval) says otherwise.
     pub fn take_keyframe_request(&self) -> bool {
         let mut requests = self.inner.keyframes.lock();
         let now = Instant::now();
@@ -224,7 +224,7 @@ impl LocalTrack {
         true
     }
 
-    /// Waits until a viewer needs a keyframe, for sources that are told rather than asked.
+    /// Waits until a viewer needs a keyframe, for sources that do not ask before each unit.
     ///
     /// ```no_run
     /// # async fn example(track: twinsight_client::media::LocalTrack, encoder: impl Fn()) {
@@ -251,7 +251,7 @@ impl LocalTrack {
         }
     }
 
-    /// Connections that carry it now.
+    /// How many connections carry the track now.
     pub fn viewers(&self) -> usize {
         self.inner
             .queues
@@ -262,13 +262,13 @@ impl LocalTrack {
     }
 
     /// Waits until another connection carries it, for sources that send seldom and have a picture for it at once.
-    /// One that came since the last call counts.
+    /// A connection that came since the last call counts.
     pub async fn viewer_joined(&self) {
         self.inner.viewer_joined.notified().await;
     }
 
-    /// Pictures and packets of sound that were not sent to some connection because it did not keep up, or
-    /// waited for a keyframe.
+    /// How many pictures and packets of sound were not sent to some connection because it did not keep up or waited for a
+    /// keyframe.
     pub fn dropped(&self) -> u64 {
         self.inner.dropped.load(Ordering::Relaxed)
     }
@@ -280,7 +280,7 @@ impl LocalTrack {
         }
     }
 
-    /// Sends over a connection too, from the next keyframe on, until the attachment is dropped.
+    /// Sends the track over a further connection, from the next keyframe on, until the attachment is dropped.
     pub(super) fn attach(&self, sender: TrackSender) -> Attachment {
         let queue = Arc::new(ConnectionQueue {
             state: Mutex::new(QueueState {
@@ -327,12 +327,12 @@ impl LocalTrack {
 }
 
 impl ConnectionQueue {
-    /// How many are left out here.
+    /// Queues a picture or packet. Gives how many were left out for this connection.
     fn put(&self, sample: &Arc<Sample>) -> u64 {
         let mut state = self.state.lock();
         let mut dropped = 0;
         if state.samples.len() >= QUEUE {
-            // What waits is stale: fresh or nothing.
+            // What waits is too old to be worth sending, so the connection goes on with the next keyframe.
             dropped = state.samples.len() as u64;
             state.samples.clear();
             state.awaits_keyframe = true;
@@ -357,7 +357,7 @@ impl ConnectionQueue {
     }
 }
 
-/// Writes what comes to a connection until it is gone.
+/// Writes what comes into the queue to the connection, until that is gone.
 async fn write(sender: TrackSender, is_video: bool, queue: Arc<ConnectionQueue>) {
     let payload_type = match sender.payload_type().await {
         Ok(payload_type) => payload_type,
@@ -377,7 +377,7 @@ async fn write(sender: TrackSender, is_video: bool, queue: Arc<ConnectionQueue>)
                 payload_type,
                 sequence,
                 timestamp: sample.timestamp,
-                // Sound that never pauses has no first packet after a pause.
+                // Sound has no pauses here, so its packets have no marker.
                 marker: is_video && n == last,
                 payload: payload.clone(),
             };
@@ -393,7 +393,7 @@ async fn write(sender: TrackSender, is_video: bool, queue: Arc<ConnectionQueue>)
 impl Drop for Attachment {
     fn drop(&mut self) {
         self.writer.abort();
-        // An aborted task ends in its own time, and what is gone is no viewer.
+        // The aborted task ends some time later, and the connection must no longer count as a viewer.
         self.track
             .queues
             .lock()

@@ -1,5 +1,6 @@
-//! Streams of media: signalling and a peer connection on one side, frames and tracks on the other. The node
-//! subscribes with a [`CameraStream`](camera::CameraStream); users of the crate have [`MediaStream`].
+//! Streams of media: packets of peer connections come in, frames and packets of tracks go out; and the app's own tracks the other
+//! way. The node subscribes to cameras with a [`CameraStream`](camera::CameraStream); users of the crate have [`MediaStream`].
+//! Each stream has a task, which drives its link, and a decode thread if somebody wants frames.
 
 #[cfg(feature = "webrtc")]
 pub mod camera;
@@ -21,13 +22,14 @@ mod listener;
 mod local_track;
 #[cfg(feature = "webrtc")]
 mod options;
-pub mod queue;
+mod queue;
 #[cfg(feature = "webrtc")]
 mod remote_track;
 #[cfg(feature = "webrtc")]
 mod shared;
 #[cfg(feature = "webrtc")]
 mod stream;
+#[cfg(feature = "webrtc")]
 pub mod stream_state;
 #[cfg(feature = "webrtc")]
 mod stream_task;

@@ -1,4 +1,4 @@
-//! How a media stream is asked for, and why there is none.
+//! What an app says of a media stream that it wants, and the errors that it gets when there is none.
 
 use std::time::Duration;
 
@@ -15,12 +15,12 @@ use twinsight_media::codec::Codec;
 /// Which way media goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Direction {
-    /// From here only.
+    /// We send and do not receive.
     SendOnly,
-    /// To here only.
+    /// We receive and do not send.
     #[default]
     RecvOnly,
-    /// Both ways over one connection.
+    /// We send and receive over one connection.
     SendRecv,
 }
 
@@ -36,27 +36,27 @@ impl Direction {
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct MediaStreamOptions {
-    /// Its name, the same on both sides. Several streams to one peer differ by it, and none is another one's
-    /// plus `-…`: the official clients would take one for the other.
+    /// Its name, the same on both sides. Several streams to one peer differ by it. No name may be that of another stream with
+    /// `-…` behind it, because the official clients would mistake one for the other.
     pub name: String,
-    /// Which way media goes. What is sent are `tracks`.
+    /// Which way media goes.
     pub direction: Direction,
-    /// What is sent.
+    /// The tracks that are sent, if the direction allows it.
     pub tracks: Vec<LocalTrack>,
-    /// Kinds that are received, if the direction has it. [`Instance::get_media_stream`](crate::hub::Instance::get_media_stream) waits for
-    /// the first packet of each.
+    /// The kinds of tracks that are received, if the direction allows it.
+    /// [`Instance::get_media_stream`](crate::hub::Instance::get_media_stream) waits for the first packet of each.
     pub kinds: Vec<TrackKind>,
-    /// Video codecs that are taken, the preferred first. Video is sent as H.264.
+    /// The video codecs that are received, the preferred first. Video is sent as H.264.
     pub codecs: Vec<Codec>,
     /// The other side's client.
     pub dialect: Dialect,
-    /// As responder: take offers too that are signed with the own twin, as those of web clients and of npm
-    /// clients before 6.15 are. They say nothing about who sends them.
+    /// A responder then also accepts offers that are signed with its own twin, as web clients and npm clients before 6.15 sign
+    /// them. Such an offer does not say who sends it.
     pub allow_unsigned: bool,
-    /// How connections find their way; `None`: all ways, or only relays if the operator named one
+    /// Which paths connections may use. `None` allows all paths, or only relays if the operator has named one
     /// (`PHYSTACK_TURN_URL`).
     pub ice: Option<IceSettings>,
-    /// How long the first connection, and the first packets of its `kinds`, may take for those that wait.
+    /// How long a caller that waits for the first connection, and the first packets of its `kinds`, waits at most.
     pub connect_limit: Duration,
     /// Log the path of every connection: the pair of candidates.
     pub verbose: bool,
@@ -80,7 +80,7 @@ impl Default for MediaStreamOptions {
 }
 
 impl MediaStreamOptions {
-    /// For a stream that only sends these tracks.
+    /// The options of a stream that only sends these tracks.
     pub fn sending(tracks: impl IntoIterator<Item = LocalTrack>) -> Self {
         Self {
             direction: Direction::SendOnly,
@@ -89,7 +89,7 @@ impl MediaStreamOptions {
         }
     }
 
-    /// For a stream that sends these tracks and receives video over the same connection.
+    /// The options of a stream that sends these tracks and receives video over the same connection.
     pub fn two_way(tracks: impl IntoIterator<Item = LocalTrack>) -> Self {
         Self {
             direction: Direction::SendRecv,
@@ -97,7 +97,7 @@ impl MediaStreamOptions {
         }
     }
 
-    /// The same under another name.
+    /// The same options with another name.
     #[must_use]
     pub fn named(self, name: impl Into<String>) -> Self {
         Self {
@@ -119,7 +119,7 @@ impl MediaStreamOptions {
         }
     }
 
-    /// What contradicts itself, if anything does.
+    /// Gives an error if the options contradict each other.
     pub(super) fn check_tracks(&self, target: &str) -> Result<(), MediaError> {
         let why = match self.direction {
             Direction::SendOnly if self.tracks.is_empty() => {
@@ -140,7 +140,7 @@ impl MediaStreamOptions {
         })
     }
 
-    /// The kinds that come.
+    /// The kinds of tracks that are received.
     pub(super) fn received(&self) -> Vec<TrackKind> {
         if self.direction.receives() {
             self.kinds.clone()
@@ -178,10 +178,10 @@ pub enum MediaError {
     Hub {
         /// The twin at the other end.
         twin_id: String,
-        /// What the hub said.
+        /// The error of the hub's client.
         source: HubError,
     },
-    /// Only relays may be used, and there is none that can be.
+    /// Only relays may be used, and there is none that the stack can use.
     #[error(
         "no media stream with `{twin_id}` can be made: only relays are allowed, and no server offers TURN over UDP{}: set PHYSTACK_TURN_URL to `turn:HOST:3478`",
         refused_servers(refused)
@@ -216,7 +216,7 @@ pub enum MediaError {
         twin_id: String,
         /// The stream's name.
         name: String,
-        /// What did not come.
+        /// The kinds of which no packet came.
         missing: Vec<TrackKind>,
         /// How long it was waited for.
         limit: Duration,

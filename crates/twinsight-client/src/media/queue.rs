@@ -1,6 +1,6 @@
-//! The tap's end of a stream: packets and sender reports come in from the driver's thread, which
-//! never waits, and go out to the decode thread. Bounded by bytes; what does not fit is dropped and
-//! counted, and shows as a loss to the decode path, which asks for a keyframe.
+//! The queue between a stream's connection and its decode thread: packets and sender reports come in on the WebRTC stack's
+//! task, which never waits, and go out to the decode thread. The queue is bounded by bytes. What does not fit is dropped
+//! and counted; the decode path takes it for packet loss and asks for a keyframe.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -10,12 +10,12 @@ use parking_lot::{Condvar, Mutex};
 
 use twinsight_media::rtp::{Arrival, RtpTimestamp, SequenceNumber};
 
-/// Bytes that a queue holds by default: seconds of a camera at its busiest.
-pub const DEFAULT_QUEUE_BYTES: usize = 8 * 1024 * 1024;
-/// What an arrival costs beside its payload.
+/// How many bytes a queue holds by default: some seconds of the busiest camera.
+const DEFAULT_QUEUE_BYTES: usize = 8 * 1024 * 1024;
+/// The bytes that an arrival takes up beside its payload.
 const OVERHEAD_BYTES: usize = size_of::<Arrival>();
 
-/// The queue between the tap and the decode thread.
+/// The queue between a stream's connection and its decode thread.
 #[derive(Debug)]
 pub struct ArrivalQueue {
     max_bytes: usize,
@@ -33,14 +33,14 @@ struct State {
     last: Option<(SequenceNumber, RtpTimestamp)>,
 }
 
-/// What a wait for arrivals gave.
+/// What ended a wait for arrivals.
 #[derive(Debug)]
-pub enum QueueEvent {
+pub(super) enum QueueEvent {
     /// The oldest arrival.
     Arrival(Arrival),
     /// The deadline passed.
     Deadline,
-    /// Closed, and empty.
+    /// The queue is closed and empty.
     Closed,
 }
 
@@ -61,7 +61,7 @@ impl ArrivalQueue {
         }
     }
 
-    /// Puts an arrival and never waits. False if the queue is full or closed: then it is dropped.
+    /// Queues an arrival; it never waits. False if the queue is full or closed: then the arrival is dropped.
     pub fn push(&self, arrival: Arrival) -> bool {
         let bytes = cost(&arrival);
         let mut state = self.state.lock();
@@ -83,8 +83,8 @@ impl ArrivalQueue {
         true
     }
 
-    /// The oldest arrival; waits for one until the deadline, or for ever without.
-    pub fn pop(&self, deadline: Option<Instant>) -> QueueEvent {
+    /// Waits for an arrival until the deadline, or for ever without one, and gives the oldest.
+    pub(super) fn pop(&self, deadline: Option<Instant>) -> QueueEvent {
         let mut state = self.state.lock();
         loop {
             if let Some(arrival) = state.arrivals.pop_front() {
@@ -111,8 +111,8 @@ impl ArrivalQueue {
         self.ready.notify_all();
     }
 
-    /// True once closed.
-    pub fn is_closed(&self) -> bool {
+    /// True once the queue was closed.
+    pub(super) fn is_closed(&self) -> bool {
         self.state.lock().closed
     }
 
@@ -128,9 +128,9 @@ impl ArrivalQueue {
 }
 
 impl State {
-    /// Whether the decode thread can do anything with this arrival. In the middle of a unit it
-    /// cannot, and a wake-up a packet costs more than all the rest of the path: only the end of
-    /// a unit, the first packet of the next and whatever is out of order wake it.
+    /// True if the decode thread can do something with this arrival. In the middle of a unit it cannot, and to wake it for every
+    /// packet would cost more than all the rest of the path. So only the end of a unit, the first packet of the next one, and
+    /// packets out of order wake it.
     fn wakes(&mut self, arrival: &Arrival) -> bool {
         let Arrival::Rtp(packet) = arrival else {
             return true;

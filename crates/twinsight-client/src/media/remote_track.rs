@@ -1,4 +1,4 @@
-//! A track of the other side: packets come in from the tap, readers get them as they are.
+//! A track that the other side sends: packets come in on the WebRTC stack's task, and go out unchanged to the app's readers.
 
 use std::fmt;
 use std::pin::Pin;
@@ -11,27 +11,27 @@ use futures_util::{FutureExt, Stream};
 use parking_lot::Mutex;
 use tokio::sync::broadcast;
 
-use crate::realtime::negotiation::Attempt;
+use crate::realtime::attempt::Attempt;
 use crate::realtime::rtp_track::TrackKind;
 use crate::wakeup::{Wakeup, broadcast_arrival};
 use twinsight_media::rtp::RtpPacket;
 
-/// Packets that wait for one reader; the oldest are left out beyond it.
+/// At most this many packets wait for one reader; beyond that it loses the oldest.
 const PACKETS: usize = 512;
 
 /// A packet of a track.
 #[derive(Debug, Clone)]
 pub struct MediaPacket {
-    /// Audio: one Opus packet (RFC 7587). Video: one RTP payload in the codec that was agreed on.
+    /// The payload. Audio: one Opus packet (RFC 7587). Video: one RTP payload in the codec that was agreed on.
     pub payload: Bytes,
-    /// Media time: at 48 kHz for audio, 90 kHz for video. It wraps.
+    /// Media time in ticks of 48 kHz for audio, of 90 kHz for video. It wraps.
     pub rtp_timestamp: u32,
-    /// One more than that of the packet before unless one was lost. It wraps. Packets come as they arrive,
-    /// which need not be their order.
+    /// The sequence number, one more than that of the packet before unless one was lost. It wraps. Packets come in the order in
+    /// which they arrive, which need not be the order of their numbers.
     pub sequence: u16,
-    /// Video: the last packet of a picture. Audio: the first after a pause.
+    /// True for the last packet of a picture, and for the first packet of sound after a pause.
     pub marker: bool,
-    /// When the socket gave it to us.
+    /// When the socket received it.
     pub received_at: Instant,
 }
 
@@ -61,7 +61,7 @@ struct Inner {
     ssrc: u32,
     /// None once the connection is over.
     packets: Mutex<Option<broadcast::Sender<MediaPacket>>>,
-    /// Those that came before the first reader.
+    /// The packets that came before the first reader.
     early: Mutex<Option<broadcast::Receiver<MediaPacket>>>,
 }
 
@@ -86,12 +86,12 @@ impl RemoteTrack {
         }
     }
 
-    /// What it carries.
+    /// The kind of media that it carries.
     pub fn kind(&self) -> TrackKind {
         self.inner.kind
     }
 
-    /// Its source in RTP (SSRC, RFC 3550).
+    /// The SSRC of its source in RTP (RFC 3550).
     pub fn ssrc(&self) -> u32 {
         self.inner.ssrc
     }
@@ -101,8 +101,8 @@ impl RemoteTrack {
         self.inner.packets.lock().is_none()
     }
 
-    /// Its packets from now on; the first call also gives those that came before it, up to 512. A reader that
-    /// lags behind by more loses the oldest.
+    /// A reader of its packets from now on; the first reader also gets those that came before, up to 512. A reader that lags
+    /// behind by more loses the oldest.
     ///
     /// ```no_run
     /// # use twinsight_client::media::{RemoteTrack, TrackKind};

@@ -1,4 +1,5 @@
-//! What the handles of a stream and its task have in common: state, handlers, and the tracks of both sides.
+//! The state that the handles of a stream share with its task. The task stores whether it is connected and which tracks come;
+//! handles register handlers, and name the tracks that are sent. Packets come in on the WebRTC stack's task.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -13,13 +14,13 @@ use super::options::MediaStreamOptions;
 use super::remote_track::{MediaPacket, RemoteTrack};
 use crate::hub::handlers::{HandlerId, Handlers};
 use crate::realtime::CloseReason;
-use crate::realtime::negotiation::{Attempt, EndReason};
+use crate::realtime::attempt::{Attempt, EndReason};
 use crate::realtime::rtp_track::TrackKind;
 
-/// Tracks of one connection.
+/// At most this many tracks of one connection are received.
 const MAX_TRACKS: usize = 16;
 
-/// Where a stream stands.
+/// The state of a media stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum MediaState {
     /// There is no connection; one is made or waited for.
@@ -30,17 +31,17 @@ pub enum MediaState {
     Closed,
 }
 
-/// What handles and the task have in common.
+/// The state that handles share with the task.
 pub(super) struct StreamShared {
     pub(super) twin_id: Arc<str>,
     pub(super) name: Arc<str>,
     pub(super) state: watch::Sender<MediaState>,
-    /// Frames come.
+    /// True while frames come.
     pub(super) receiving: AtomicBool,
     pub(super) frames: FrameFeed,
     pub(super) tracks: Handlers<RemoteTrack>,
     pub(super) closes: Handlers<CloseReason>,
-    /// Kinds that have come over the connection that is up.
+    /// The kinds of tracks of which packets have come over the connection that is up.
     pub(super) arrived: watch::Sender<Vec<TrackKind>>,
     /// Ends the task.
     pub(super) stop: CancellationToken,
@@ -49,27 +50,27 @@ pub(super) struct StreamShared {
     peer_id: Mutex<Option<String>>,
     local: Mutex<LocalTracks>,
     remote: Mutex<RemoteTracks>,
-    /// Something for the task to look at.
+    /// Notified when handles or new tracks give the task something to do.
     asked: Notify,
 }
 
-/// What is sent.
+/// The tracks that are sent.
 #[derive(Default)]
 struct LocalTracks {
     tracks: Vec<LocalTrack>,
-    /// They are not those that the connection was made with.
+    /// True if they are no longer those that the connection was made with.
     changed: bool,
-    /// Those that an attempt was described with.
+    /// The tracks that an attempt was described with.
     offered: Option<(Attempt, Vec<LocalTrack>)>,
 }
 
-/// What comes.
+/// The tracks that are received.
 #[derive(Default)]
 struct RemoteTracks {
-    /// Of the current connection.
+    /// The tracks of the current connection.
     tracks: Vec<RemoteTrack>,
-    /// Not yet told to the handlers.
-    untold: Vec<RemoteTrack>,
+    /// The tracks that the handlers do not know yet.
+    unreported: Vec<RemoteTrack>,
 }
 
 impl StreamShared {
@@ -99,11 +100,12 @@ impl StreamShared {
         }
     }
 
-    /// Waits until the task has something to look at.
+    /// Waits until there is something for the task to do.
     pub(super) async fn asked(&self) {
         self.asked.notified().await;
     }
 
+    /// Wakes the task, since there is something for it to do.
     pub(super) fn ask(&self) {
         self.asked.notify_one();
     }
@@ -130,7 +132,7 @@ impl StreamShared {
         self.peer_id.lock().clone()
     }
 
-    /// Sends another track from the next description on.
+    /// Adds a track that is sent from the next description on.
     pub(super) fn add_track(&self, track: LocalTrack) {
         let mut local = self.local.lock();
         local.tracks.push(track);
@@ -139,12 +141,12 @@ impl StreamShared {
         self.ask();
     }
 
-    /// What is sent, before anything was described.
+    /// Sets the tracks that are sent, before any connection was described.
     pub(super) fn set_tracks(&self, tracks: Vec<LocalTrack>) {
         self.local.lock().tracks = tracks;
     }
 
-    /// True once after the tracks have changed under a connection.
+    /// True if the tracks have changed since the connection was described; it is true once for each change.
     pub(super) fn take_changed_tracks(&self) -> bool {
         std::mem::take(&mut self.local.lock().changed)
     }
@@ -166,7 +168,7 @@ impl StreamShared {
         }
     }
 
-    /// The peer wants a keyframe of what is sent to it.
+    /// Asks the sources of the tracks for a keyframe, because the peer wants one.
     pub(super) fn keyframe_wanted(&self) {
         for track in &self.local.lock().tracks {
             track.want_keyframe();
@@ -179,14 +181,14 @@ impl StreamShared {
         let known = remote.tracks.iter().find(|track| track.is(attempt, ssrc));
         match known {
             Some(track) => track.give(packet),
-            // More than anybody sends.
+            // No peer sends that many tracks, so its packets are dropped.
             None if remote.tracks.len() >= MAX_TRACKS => {}
             None => {
                 let track = RemoteTrack::new(kind, attempt, ssrc);
                 remote.tracks.push(track.clone());
-                // Those who are told of it may still get its first packets.
+                // The packet is kept for the first reader, so that a handler of the track still gets it.
                 track.give(packet);
-                remote.untold.push(track);
+                remote.unreported.push(track);
                 self.ask();
             }
         }
@@ -198,7 +200,7 @@ impl StreamShared {
         F: FnMut(RemoteTrack) -> R + Send + 'static,
         R: Future<Output = ()> + Send + 'static,
     {
-        // One that comes just now may be told twice.
+        // A track that comes at this moment may be among those that are there and among those that come.
         let mut seen: Vec<RemoteTrack> = Vec::new();
         let once = move |track: RemoteTrack| {
             seen.retain(|track| !track.is_ended());
@@ -217,10 +219,10 @@ impl StreamShared {
             .add_after(|| self.remote_tracks(), "tracks", once)
     }
 
-    /// Tells the handlers of tracks that have come.
+    /// Gives the handlers the tracks that have come.
     pub(super) async fn tell_tracks(&self) {
-        let untold = std::mem::take(&mut self.remote.lock().untold);
-        for track in untold {
+        let unreported = std::mem::take(&mut self.remote.lock().unreported);
+        for track in unreported {
             let kind = track.kind();
             self.tracks.give(track).await;
             self.arrived.send_if_modified(|kinds| {
@@ -233,13 +235,13 @@ impl StreamShared {
         }
     }
 
-    /// The connection is up.
+    /// Notes that the connection is up.
     pub(super) fn connected(&self, peer_id: Option<&str>) {
         *self.peer_id.lock() = peer_id.map(str::to_owned);
         self.state.send_replace(MediaState::Connected);
     }
 
-    /// An attempt or its connection is over; another follows.
+    /// Notes that an attempt or its connection is over. Another one follows.
     pub(super) async fn lost(&self, reason: EndReason) {
         *self.last_error.lock() = reason.as_str();
         let was_up = self.disconnected(MediaState::Connecting);
@@ -248,7 +250,7 @@ impl StreamShared {
         }
     }
 
-    /// It is over for good; none: it was closed here.
+    /// Closes the stream for good. `ended` is why its connection is over, or none if it was closed here.
     pub(super) async fn closed(&self, ended: Option<EndReason>) {
         let was_up = self.disconnected(MediaState::Closed);
         if was_up {
@@ -258,7 +260,7 @@ impl StreamShared {
         self.end();
     }
 
-    /// Nothing comes any more, whatever happened.
+    /// Ends everything that handles wait for.
     pub(super) fn end(&self) {
         self.disconnected(MediaState::Closed);
         self.frames.close();

@@ -1,5 +1,5 @@
-//! `MediaStream`: tracks to and from one peer, for as long as a handle lives. Connections come and go beneath
-//! it: handlers stay, and get the frames and tracks of the next one.
+//! `MediaStream`, the handle of a media stream: an app's handlers and tracks come in, the peer's frames and tracks go out. The
+//! app's own tasks call it. Connections come and go while it stays, and its handlers get the frames and tracks of the next one.
 
 use std::fmt;
 use std::sync::atomic::Ordering;
@@ -19,9 +19,9 @@ use twinsight_media::picture::Frame;
 /// The tracks of a stream's peer connection.
 #[derive(Debug, Clone)]
 pub struct StreamTracks {
-    /// What is sent.
+    /// The tracks that are sent.
     pub local: Vec<LocalTrack>,
-    /// What comes over the connection that is up.
+    /// The tracks that come over the connection that is up.
     pub remote: Vec<RemoteTrack>,
 }
 
@@ -42,11 +42,11 @@ pub struct StreamTracks {
 #[derive(Clone)]
 pub struct MediaStream {
     pub(super) shared: Arc<StreamShared>,
-    /// Ends the stream with the last handle.
+    /// Stops the stream's task when the last handle is dropped.
     handles: Arc<DropGuard>,
 }
 
-/// A stream that ends when its handles are gone.
+/// A stream for its own task, which must not keep it open.
 pub(super) struct WeakMediaStream {
     shared: Arc<StreamShared>,
     handles: Weak<DropGuard>,
@@ -105,10 +105,10 @@ impl MediaStream {
         self.shared.remote_tracks()
     }
 
-    /// Sends another track too. Before the first connection it is simply part of it; afterwards a connection
-    /// is made anew, since the official clients take no second offer over one that is up: media pauses for
-    /// it. One who answers lets go of the connection, and the peer dials again. A stream that an acceptor handed
-    /// over has the acceptor's tracks, and no others.
+    /// Adds a track that is sent. Before the first connection the track simply becomes part of it. Later the connection is made
+    /// anew, since the official clients accept no second offer over one that is up; media pauses meanwhile. A stream that was
+    /// awaited closes its connection, and the peer dials again. A stream that an acceptor handed over sends the acceptor's tracks
+    /// and no others.
     ///
     /// ```no_run
     /// # use twinsight_client::media::{LocalTrack, MediaStream};
@@ -142,7 +142,7 @@ impl MediaStream {
         F: FnMut(RemoteTrack) -> R + Send + 'static,
         R: Future<Output = ()> + Send + 'static,
     {
-        // A handler may stay with its track for as long as that lives: each call has a task.
+        // Each call has a task of its own, because a handler may read its track as long as that lives.
         self.shared.on_track(move |track| {
             let handled = handler(track);
             async move {
@@ -156,8 +156,8 @@ impl MediaStream {
         self.shared.tracks.remove(handler)
     }
 
-    /// Calls a handler with the freshest frame whenever it is ready for one: what comes while it runs is left
-    /// out but for the last. The video is decoded from the first handler on. Runs on a task of its own.
+    /// Calls a handler with the freshest frame whenever it is ready for one: of the frames that come while it runs, only the last
+    /// is kept. The video is decoded from the first handler on. The handler runs on a task of its own.
     ///
     /// ```no_run
     /// # async fn example(stream: twinsight_client::media::MediaStream, instance: twinsight_client::hub::Instance) {
@@ -246,12 +246,12 @@ impl MediaStream {
         self.shared.receiving.load(Ordering::Relaxed)
     }
 
-    /// True while there is no connection and one is made or waited for.
+    /// True while there is no connection, and one is being made or waited for.
     pub fn is_connecting(&self) -> bool {
         self.state() == MediaState::Connecting
     }
 
-    /// Where it stands.
+    /// Whether it is connecting, connected or closed.
     pub fn state(&self) -> MediaState {
         *self.shared.state.borrow()
     }
@@ -287,7 +287,7 @@ impl MediaStream {
         &self.shared.name
     }
 
-    /// The id of the connection that the initiator made up, once known.
+    /// The id under which the initiator keeps the stream, once it is known.
     pub fn peer_id(&self) -> Option<String> {
         self.shared.peer_id()
     }

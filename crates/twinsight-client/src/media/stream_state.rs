@@ -1,14 +1,14 @@
-//! One camera stream's life as its operator sees it, and the rules by which a connection that looks
-//! alive is given up. Progress of the negotiation and the arrival of frames come in, with time; the
-//! state and requests to begin anew come out. The stream's task runs it.
+//! The state of a camera's stream as its operator sees it, and the rules by which a connection that looks alive is given up. The
+//! progress of attempts and the arrival of frames come in with the time; the state, and the reason to begin anew, go out. The
+//! stream's task runs it.
 
 use std::time::{Duration, Instant};
 
-use crate::realtime::negotiation::{EndReason, Progress, Role};
+use crate::realtime::attempt::{EndReason, Progress, Role};
 use crate::telemetry::CameraState;
 
-/// After frames came, this long without one is a stall.
-pub const STALL_LIMIT: Duration = Duration::from_secs(5);
+/// A stream without a frame for this long, after frames have come, is stalled.
+const STALL_LIMIT: Duration = Duration::from_secs(5);
 
 /// A connection that is up has this long to bring its first frame.
 const FIRST_FRAME_LIMIT: Duration = Duration::from_secs(15);
@@ -17,7 +17,7 @@ const FIRST_FRAME_LIMIT: Duration = Duration::from_secs(15);
 /// begin with such a unit, too.
 const SLOW_UNIT_LIMIT: Duration = Duration::from_secs(25);
 
-/// How often it is looked whether they still come.
+/// How often it is checked whether the packets of a large unit still come.
 const SLOW_UNIT_CHECK: Duration = Duration::from_secs(1);
 
 /// A camera that is to dial us has this long while the hub is there. The official client dials again
@@ -34,45 +34,45 @@ const NO_THREAD: &str =
 /// A stream's state with its reason.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct StreamState {
-    /// The state.
+    /// Whether the camera connects, sends, stalls or cannot be reached.
     pub state: CameraState,
     /// When it began.
     pub since: Instant,
-    /// Why, as a clause; none where the state says it all.
+    /// The reason as a clause; none if the state says enough.
     pub reason: Option<&'static str>,
-    /// The attempt that was under way then, from 1.
+    /// The number of the attempt that was under way then, from 1.
     pub attempt: u32,
 }
 
-/// The machine.
+/// The state machine of one stream.
 #[derive(Debug)]
-pub struct StreamStateMachine {
+pub(super) struct StreamStateMachine {
     role: Role,
     hub_joined: bool,
     current: StreamState,
     attempt: u32,
     failures: u32,
     watch: Watch,
-    /// The watch's time is over, and a unit was under way: it is waited for until then.
+    /// If the time of `watch` is over while the packets of a large unit come, the unit is waited for until this instant.
     unit_awaited_until: Option<Instant>,
 }
 
-/// What is watched for.
+/// What must happen next, and until when.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Watch {
     /// No connection is up.
     Nothing,
-    /// The camera is to dial us until then.
+    /// The camera must dial us by this instant.
     Dial(Instant),
-    /// The connection is up: its first frame must come until then.
+    /// The connection is up, and its first frame must come by this instant.
     FirstFrame(Instant),
-    /// Frames come: the next one must come until then.
+    /// Frames come, and the next one must come by this instant.
     NextFrame(Instant),
 }
 
 impl StreamStateMachine {
-    /// A stream that begins to connect.
-    pub fn new(now: Instant, role: Role) -> Self {
+    /// The state of a stream that begins to connect.
+    pub(super) fn new(now: Instant, role: Role) -> Self {
         Self {
             role,
             hub_joined: false,
@@ -90,12 +90,12 @@ impl StreamStateMachine {
     }
 
     /// The state of now.
-    pub fn state(&self) -> StreamState {
+    pub(super) fn state(&self) -> StreamState {
         self.current
     }
 
     /// Takes the news whether the hub is joined: without it nobody can dial.
-    pub fn hub(&mut self, now: Instant, joined: bool) {
+    pub(super) fn hub(&mut self, now: Instant, joined: bool) {
         self.hub_joined = joined;
         match self.watch {
             Watch::Nothing if joined => self.await_dial(now),
@@ -105,7 +105,7 @@ impl StreamStateMachine {
     }
 
     /// Takes the news whether there is a thread to decode on: without it the camera is not connected to.
-    pub fn decoder(&mut self, now: Instant, granted: bool) {
+    pub(super) fn decoder(&mut self, now: Instant, granted: bool) {
         if !granted {
             self.enter(now, CameraState::Unreachable, Some(NO_THREAD));
         } else if self.current.reason == Some(NO_THREAD) {
@@ -114,7 +114,7 @@ impl StreamStateMachine {
     }
 
     /// Takes the negotiation's progress.
-    pub fn progress(&mut self, now: Instant, progress: Progress) {
+    pub(super) fn progress(&mut self, now: Instant, progress: Progress) {
         self.unit_awaited_until = None;
         match progress {
             Progress::Attempting(attempt) => {
@@ -132,12 +132,12 @@ impl StreamStateMachine {
     }
 
     /// Takes the news that a frame was decoded.
-    pub fn frame(&mut self, now: Instant) {
+    pub(super) fn frame(&mut self, now: Instant) {
         match self.watch {
             Watch::Nothing | Watch::Dial(_) => return,
-            // It belongs to the connection before.
+            // The frame belongs to the connection before.
             Watch::FirstFrame(deadline) if now + FIRST_FRAME_LIMIT < deadline => return,
-            // It was told before.
+            // The frame was reported before.
             Watch::NextFrame(deadline) if now + STALL_LIMIT <= deadline => return,
             Watch::FirstFrame(_) | Watch::NextFrame(_) => {}
         }
@@ -147,9 +147,13 @@ impl StreamStateMachine {
         self.enter(now, CameraState::Receiving, None);
     }
 
-    /// Lets time pass. A reason means: give the connection up and begin anew. `unit_is_coming`: packets of one unit have
-    /// come all the time lately.
-    pub fn handle_timeout(&mut self, now: Instant, unit_is_coming: bool) -> Option<EndReason> {
+    /// Does what is due by now. If it gives a reason, the connection is to be given up and made anew. `unit_is_coming` is true
+    /// while packets of one large unit keep coming.
+    pub(super) fn handle_timeout(
+        &mut self,
+        now: Instant,
+        unit_is_coming: bool,
+    ) -> Option<EndReason> {
         if self.deadline().is_none_or(|deadline| now < deadline) {
             return None;
         }
@@ -170,7 +174,7 @@ impl StreamStateMachine {
     }
 
     /// When [`handle_timeout`](Self::handle_timeout) has something to do.
-    pub fn deadline(&self) -> Option<Instant> {
+    pub(super) fn deadline(&self) -> Option<Instant> {
         match self.watch {
             Watch::Nothing => None,
             Watch::Dial(deadline) | Watch::FirstFrame(deadline) | Watch::NextFrame(deadline) => {
@@ -182,7 +186,7 @@ impl StreamStateMachine {
         }
     }
 
-    /// No frame came until `deadline`.
+    /// Handles that no frame has come until `deadline`.
     fn give_up(
         &mut self,
         now: Instant,
@@ -235,7 +239,7 @@ impl StreamStateMachine {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::realtime::negotiation::Attempt;
+    use crate::realtime::attempt::Attempt;
 
     const SECOND: Duration = Duration::from_secs(1);
 

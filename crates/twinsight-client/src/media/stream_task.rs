@@ -1,6 +1,12 @@
-//! The task behind a stream: drives the link, watches whether media comes, begins anew when it breaks, and runs
-//! the decode thread. The task alone touches the peer connection; frames go from the decode thread straight to
-//! the stream's owner.
+//! The task behind a stream. Events of the link, requests for keyframes and wishes of the handles come in; changes of state go out
+//! to the stream's owner, and requests for keyframes to the peer. The task owns the decode thread, whose frames go straight to
+//! the owner.
+//!
+//! What must stay true:
+//! - A connection over which no media comes is given up here, since neither ICE nor the link can see that.
+//! - Keyframes are asked for only here, within the budget that all streams of a node share, and one request waits at a time.
+//! - Every change of state is reported once, in order; the log may leave lines out, but its last line is the state that holds.
+//! - After `end` no frame reaches the owner, and whoever waits on a handle is woken, even if the task has panicked.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -10,16 +16,18 @@ use tokio::sync::mpsc;
 use tracing::Instrument;
 
 use super::camera::{FrameHandler, StateHandler};
-use super::change_log::{ChangeLog, change_of, say_state};
+use super::change_log::{ChangeLog, change_of, log_state};
 use super::decoding::Decoding;
 use super::inbound_router::{InboundRouter, MediaActivity};
 use super::local_track::Attachment;
 use super::shared::StreamShared;
 use super::stream_state::{StreamState, StreamStateMachine};
 use super::worker::{DecodeConfig, DecodeParts};
-use crate::realtime::link::{Lifetime, Link, LinkEvent};
-use crate::realtime::link_task::{Owner, drive, sleep_until};
-use crate::realtime::negotiation::{Attempt, EndReason, Progress, Role};
+use crate::realtime::attempt::{Attempt, EndReason, Progress, Role};
+use crate::realtime::deadline::sleep_until;
+use crate::realtime::link::{Link, LinkEvent};
+use crate::realtime::link_options::Lifetime;
+use crate::realtime::link_task::{Owner, drive};
 use crate::realtime::rtp_track::TrackSender;
 use crate::realtime::warnings::allowed;
 use crate::stream_id::StreamId;
@@ -28,15 +36,15 @@ use twinsight_media::decode::gate::KeyframeReason;
 use twinsight_media::decode::keyframes::KeyframeBudget;
 use twinsight_media::ledger::{ShedLevel, StreamLedger};
 
-/// While nothing comes for this long, the peer is asked whether it has said goodbye.
+/// If nothing comes for this long, the connection is asked whether the peer has closed it.
 const SILENCE: Duration = Duration::from_secs(1);
 
-/// A peer of which nothing is heard for this long, no report either, is gone.
+/// A peer from which nothing comes for this long, not even a report, is gone.
 const LIVENESS_LIMIT: Duration = Duration::from_secs(20);
 
-/// What a stream's task is made of.
+/// The parts that a stream's task is made of.
 pub(super) struct StreamTaskParts {
-    /// Watches over the video that is to come; none if none is.
+    /// Watches over the video that is received; none if no video is.
     pub(super) state_machine: Option<StreamStateMachine>,
     pub(super) router: Arc<InboundRouter>,
     pub(super) keyframes: Arc<KeyframeBudget>,
@@ -47,14 +55,14 @@ pub(super) struct StreamTaskParts {
     pub(super) on_state: StateHandler,
 }
 
-/// Whom a link with media is driven for.
+/// The owner of a media stream's link.
 pub(super) struct StreamTask {
     metrics: Option<Arc<dyn StreamSink>>,
     ledger: Arc<StreamLedger>,
     state_machine: Option<StreamStateMachine>,
     keyframes: Arc<KeyframeBudget>,
     on_state: StateHandler,
-    /// The state that was told last.
+    /// The state that was reported last.
     announced: Option<StreamState>,
     changes: ChangeLog,
     router: Arc<InboundRouter>,
@@ -62,24 +70,24 @@ pub(super) struct StreamTask {
     decoding: Decoding,
     keyframe_requests: mpsc::Receiver<KeyframeReason>,
     keyframe: Option<PlannedKeyframe>,
-    /// How many access units there were when it was last looked, and since when there are no more.
+    /// How many access units had come at the last check, and since when the number has not grown.
     units: (u64, Instant),
-    /// What the attempt sends, until it is connected.
+    /// The senders of the attempt's tracks, until it is connected.
     senders: Option<(Attempt, Vec<Option<TrackSender>>)>,
     attachments: Vec<Attachment>,
     hub_joined: bool,
-    /// Also after a panic nobody is to wait for what cannot come.
+    /// Ends what handles wait for, also after a panic of the task.
     _end: Option<End>,
 }
 
 /// A keyframe request that waits for its turn.
 struct PlannedKeyframe {
     at: Instant,
-    /// It waits longer than another one would.
+    /// True if it waits longer than other requests.
     low_priority: bool,
 }
 
-/// Ends what handles see.
+/// Ends what handles wait for when it is dropped.
 struct End(Arc<StreamShared>);
 
 impl Drop for End {
@@ -88,16 +96,16 @@ impl Drop for End {
     }
 }
 
-/// What happens to a stream beside its link.
+/// An event of a stream that does not come from its link.
 pub(super) enum StreamTaskEvent {
     KeyframeWanted(KeyframeReason),
     FirstFrame,
-    /// The handles want something.
+    /// Handles have changed what they want, or a new track has come.
     HandlesAsk,
 }
 
 impl StreamTask {
-    /// A task at rest.
+    /// Makes the task, which does nothing until it runs.
     pub(super) fn new(parts: StreamTaskParts) -> Self {
         let (keyframe_wanted, keyframe_requests) = mpsc::channel(1);
         let ledger = Arc::clone(&parts.decode.ledger);
@@ -120,7 +128,7 @@ impl StreamTask {
                     activity.frame();
                     on_frame(frame);
                 }),
-                // A request that waits for its turn covers a second one.
+                // If a request already waits to be planned, it stands for this one too.
                 request_keyframe: Box::new(move |reason| {
                     let _ = keyframe_wanted.try_send(reason);
                 }),
@@ -134,7 +142,7 @@ impl StreamTask {
         }
     }
 
-    /// Runs until `stop` is over, or the link's lifetime.
+    /// Runs until `stop` completes or the link's lifetime is over.
     pub(super) async fn run(self, link: Link, stop: impl Future<Output = ()> + Send) {
         let span = self.router.span.clone();
         drive(link, self, stop).instrument(span).await;
@@ -184,13 +192,13 @@ impl StreamTask {
         }
     }
 
-    /// The handles have changed what they want.
+    /// Does what the handles want: decode, or send other tracks.
     fn handles_ask(&mut self, link: &mut Link) {
         let Some(shared) = &self.router.shared else {
             return;
         };
         let decode = shared.wants_frames();
-        // Without the hub a connection that is let go of cannot be made anew.
+        // Without the hub a connection that is closed could not be made anew.
         let renegotiate = self.hub_joined && shared.take_changed_tracks();
         if decode {
             self.decode();
@@ -200,7 +208,7 @@ impl StreamTask {
                 "a peer of an acceptor gets the acceptor's tracks: one that was added later is not sent"
             );
         } else if renegotiate {
-            // An attempt under way has another description.
+            // An attempt that is under way is replaced too, since it was described with the old tracks.
             link.restart(EndReason::Changed);
         }
     }
@@ -227,10 +235,10 @@ impl StreamTask {
         }
     }
 
-    /// A request goes out when the node's budget allows it; one that waits stands for all. A stream of which nothing
-    /// but keyframes is decoded has time.
+    /// Plans a keyframe request for when the node's budget allows it. A request that waits stands for all later ones. It may wait
+    /// longer if only keyframes of the stream are decoded.
     fn plan_keyframe(&mut self, link: &Link, reason: KeyframeReason) {
-        // Nobody is there to be asked, and others need the budget.
+        // Without a connection nobody can be asked, and other streams need the budget.
         if link.peer().is_none() {
             return;
         }
@@ -250,7 +258,7 @@ impl StreamTask {
         self.keyframe = Some(PlannedKeyframe { at, low_priority });
     }
 
-    /// Video comes, and for a while no unit was complete: it is one large unit that takes its time.
+    /// True if video comes although no unit has been complete for a while: then it is one large unit over a slow link.
     fn unit_is_coming(&mut self, now: Instant) -> bool {
         let units = self.ledger.units_received();
         if units != self.units.0 {
@@ -260,8 +268,8 @@ impl StreamTask {
         lately >= SILENCE && self.activity.without_video_for() < SILENCE
     }
 
-    /// Every change is one change of the metric and one call of the handler. The log has one line of it, at most one
-    /// in a second for each state: what it says last is the state that it stays at.
+    /// Reports the state if it has changed: to the metric, to the handler and to the log. The log has at most one line a second for
+    /// each state, and its last line names the state that the stream stays in.
     fn note_state(&mut self) {
         let Some(state) = self.state_machine.as_ref().map(StreamStateMachine::state) else {
             return;
@@ -269,13 +277,13 @@ impl StreamTask {
         let now = Instant::now();
         if self.announced == Some(state) {
             let suppressed = self.changes.later(change_of(state), now);
-            return say_state(state, suppressed);
+            return log_state(state, suppressed);
         }
         self.announced = Some(state);
         if let Some(metrics) = &self.metrics {
             metrics.state(state.state);
         }
-        say_state(state, self.changes.change(change_of(state), now));
+        log_state(state, self.changes.change(change_of(state), now));
         (self.on_state)(state);
     }
 }
@@ -303,7 +311,7 @@ impl Owner for StreamTask {
         match event {
             StreamTaskEvent::KeyframeWanted(reason) => self.plan_keyframe(link, reason),
             StreamTaskEvent::HandlesAsk => self.handles_ask(link),
-            // The state machine is told with all that time brings.
+            // `handle_timeout`, which follows every event, reports the frame to the state machine.
             StreamTaskEvent::FirstFrame => {}
         }
     }
@@ -319,13 +327,14 @@ impl Owner for StreamTask {
             }
             LinkEvent::Progress(progress) => self.progress(link, progress).await,
             LinkEvent::Senders(attempt, senders) => self.senders = Some((attempt, senders)),
-            // Who receives has frames to tell; who answers waits for its peer, which dials again.
+            // A stream that receives video sees by its frames whether the path is dead, and a responder waits for its peer to
+            // dial again. Only an initiator that receives no video acts on the lost path.
             LinkEvent::Disconnected => {
                 if self.state_machine.is_none() && link.role() == Role::Initiator {
                     link.restart(EndReason::Lost);
                 }
             }
-            // Nobody asked for one.
+            // A media stream has no data channel.
             LinkEvent::Channel(..) => {}
         }
     }
@@ -355,7 +364,7 @@ impl Owner for StreamTask {
         if self.decoding.retry_at().is_some_and(|at| at <= now) {
             self.decode();
         }
-        // Where nothing but keyframes is decoded, frames are seconds apart, and the media is there all the same.
+        // While only keyframes are decoded, frames are seconds apart, so packets show that media still comes.
         let few = self.ledger.shed_level() == ShedLevel::KeyframesOnly;
         let last_frame = if few && self.activity.silent_for() < SILENCE {
             Some(now)
@@ -393,7 +402,8 @@ impl Owner for StreamTask {
             if peer.closed_by_peer().await {
                 link.restart(EndReason::Closed);
             } else if silent_for > LIVENESS_LIMIT && self.activity.heard.load(Ordering::Relaxed) {
-                // A peer that is sent nothing has nothing to report, and ICE asks after it.
+                // This holds only for a peer that was heard before: one that is sent nothing has nothing to report, and ICE
+                // finds out whether it is still there.
                 link.restart(EndReason::Lost);
             }
         }

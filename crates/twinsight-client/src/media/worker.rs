@@ -1,5 +1,5 @@
-//! The decode thread of one stream: takes arrivals out of the queue, runs the [`ReceivePath`], hands
-//! frames and keyframe requests to its owner's callbacks. Whoever subscribed to the stream owns it.
+//! The decode thread of one stream: arrivals come in from the queue, and frames and keyframe requests go out to two callbacks. It
+//! runs the [`ReceivePath`]. The stream's task owns it.
 
 use std::fmt;
 use std::io;
@@ -41,11 +41,11 @@ impl fmt::Debug for DecodeWorker {
 pub struct DecodeParts {
     /// The stream.
     pub id: StreamId,
-    /// How frames are decoded.
+    /// The decoder, its clock, and the ledger that counts what becomes of units.
     pub config: DecodeConfig,
-    /// Gets each frame.
+    /// Takes each frame.
     pub on_frame: Box<dyn FnMut(Frame) + Send>,
-    /// Is told when and why a picture loss indication is due.
+    /// Called with the reason when the peer is to be asked for a keyframe.
     pub request_keyframe: Box<dyn FnMut(KeyframeReason) + Send>,
 }
 
@@ -58,16 +58,16 @@ impl fmt::Debug for DecodeParts {
     }
 }
 
-/// The system grants no thread for decoding. What was to be started can be tried again.
+/// The system grants no thread for decoding. The parts are given back, so that it can be tried again.
 #[derive(Debug, thiserror::Error)]
 #[error(
     "the system grants no thread to decode {} ({source}): raise the limit of processes and threads (`ulimit -u`, `pids_limit` of a container)",
     parts.id
 )]
 pub struct NoThread {
-    /// What the system said.
+    /// The error of the system.
     pub source: io::Error,
-    /// What was to be started.
+    /// The parts that the thread was to be started with.
     pub parts: Box<DecodeParts>,
 }
 
@@ -78,7 +78,7 @@ impl DecodeWorker {
     /// When the system grants none.
     pub fn spawn(parts: DecodeParts, queue: Arc<ArrivalQueue>) -> Result<Self, NoThread> {
         let name = format!("dec-{}", parts.id);
-        // The thread takes them out once it runs; where there is none they are here to be tried again.
+        // The thread takes the parts out once it runs. If there is no thread, they are given back with the error.
         let parts = Arc::new(Mutex::new(Some(Box::new(parts))));
         let (arrivals, theirs) = (Arc::clone(&queue), Arc::clone(&parts));
         let take = |parts: &Mutex<Option<Box<DecodeParts>>>| parts.lock().take();
@@ -115,7 +115,8 @@ impl Drop for DecodeWorker {
     }
 }
 
-/// A path that panics has a bug, whatever it was given: it is replaced, and its units are counted.
+/// Runs receive paths until the queue is closed. A path that panics has a bug, whatever input it had: it is replaced by a new one,
+/// and its units are counted.
 fn run(parts: &mut DecodeParts, queue: &ArrivalQueue) {
     let errors = RateLimit::new(RATE_LIMIT);
     loop {
@@ -152,7 +153,7 @@ fn run_path(parts: &mut DecodeParts, queue: &ArrivalQueue) {
         if queue.is_closed() {
             path.stop();
         }
-        // The clock is read anew for each piece of work: decoding takes time, and age decides.
+        // The clock is read again before each step, because decoding takes time and units are dropped by their age.
         while path.step(Instant::now(), on_frame) {}
         if let Some(reason) = path.keyframe_request(Instant::now()) {
             tracing::debug!(camera = %id, ?reason, "a keyframe is needed");
@@ -186,7 +187,7 @@ fn log_error(camera: &StreamId, error: PathError, warnings: &RateLimit<bool>) {
     }
 }
 
-/// Levels, lateness, and one sentence.
+/// Logs a change of the shed level.
 fn log_shed_change(camera: &StreamId, change: ShedChange, suppressed: u64) {
     let ShedChange { from, to, lateness } = change;
     let late_ms = lateness.as_millis();

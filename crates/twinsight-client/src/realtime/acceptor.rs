@@ -1,6 +1,14 @@
-//! Accepting whoever dials: the signals of all who dial one twin come in, and each peer's go to a link of its own,
-//! over which one channel or stream is served. An [`Acceptor`] owns the task that does it;
+//! Accepts whoever dials. The signals of all peers that dial one twin come in, and the signals of each peer go out to a link of
+//! its own, over which one channel or stream is served. An [`Acceptor`] owns the task that sorts them;
 //! [`Instance::accept_data_channels`] and [`Instance::accept_media_streams`] start it.
+//!
+//! What must stay true:
+//! - Peers make up their ids, so everything that is kept for a peer is bounded: peers, connections that are being closed,
+//!   candidates that come before an offer, and signals that wait.
+//! - A peer keeps its slot until its task has ended or a newer connection of its own takes it; one `peerId` (or twin, where
+//!   there is none) has one slot at most.
+//! - An offer that was sent before is refused by its ICE generation; a new generation replaces the peer's connection.
+//! - When the acceptor stops, the tasks of all peers end before [`Acceptor::close`] returns.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -14,7 +22,10 @@ use tokio::sync::mpsc;
 use tokio::task::{Id, JoinError, JoinHandle, JoinSet};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use super::link::{ContentOf, Link, LinkOptions, MAILBOX, malformed};
+use super::description_task::ContentOf;
+use super::link::{Link, malformed};
+use super::link_mailbox::MAILBOX;
+use super::link_options::LinkOptions;
 use super::names::MAX_NAME_BYTES;
 use super::pending_candidates::PendingCandidates;
 use super::signal::{ChannelKind, Signal, SignalEnvelope, SignalNames};
@@ -24,10 +35,10 @@ use crate::hub::message::TwinMessage;
 use crate::hub::{HubClient, HubError, HubStatus, Instance, MessageReceiver};
 use crate::telemetry::{Malformed, SignalRefusal};
 
-/// Signals of all peers of an acceptor that wait to be sorted.
+/// At most this many signals of all peers wait to be sorted.
 const ACCEPTOR_MAILBOX: usize = 256;
 
-/// The pause before the own room is asked for again.
+/// The pause before the hub is asked again for the room of a peripheral.
 const SUBSCRIBE_PAUSE: Duration = Duration::from_secs(1);
 
 /// Accepts the channels or streams of everybody who dials, for as long as it lives.
@@ -39,12 +50,12 @@ pub struct Acceptor {
     task: JoinHandle<()>,
 }
 
-/// What an acceptor counts.
+/// The counters of an acceptor.
 #[derive(Debug, Default)]
 struct AcceptorCounts {
     peers: AtomicUsize,
     refused: AtomicU64,
-    /// Signals that found the mailbox full.
+    /// How many signals found the mailbox full.
     overflowed: AtomicU64,
 }
 
@@ -54,7 +65,7 @@ pub(crate) struct PeerSlot {
     own: String,
     options: LinkOptions,
     signals: mpsc::Receiver<TwinMessage>,
-    /// Cancelled when the peer is to be served no more: by the acceptor, or by whoever closes the channel or stream.
+    /// It is cancelled when the peer is to be served no more: by the acceptor, or when the channel or stream is closed.
     pub(crate) stop: CancellationToken,
 }
 
@@ -64,23 +75,23 @@ pub(crate) type Serve = Box<dyn FnMut(PeerSlot) -> BoxFuture<'static, ()> + Send
 /// Sorts the signals of all peers.
 struct AcceptorTask {
     hub: HubClient,
-    /// The room of the peripheral that it answers as was entered.
+    /// True once the room of the peripheral was entered that the acceptor answers as.
     subscribed: bool,
-    /// Of each peer's link, but for its target.
+    /// The options of each peer's link, except for its target.
     options: LinkOptions,
     max_peers: usize,
     counts: Arc<AcceptorCounts>,
-    /// By `peerId`, or by the twin that signed where there is none.
+    /// The peers by their `peerId`, or by the twin that signed the offer where there is none.
     peers: HashMap<String, Peer>,
-    /// One for each peer, and one for each connection that was replaced and is not closed yet.
+    /// A task for each peer, and one for each connection that was replaced and is not closed yet.
     tasks: JoinSet<()>,
-    early: PendingCandidates<TwinMessage>,
+    pending: PendingCandidates<TwinMessage>,
     serve: Serve,
     /// The parent of the peers' tokens.
     stop: CancellationToken,
 }
 
-/// A peer that has a slot.
+/// What an acceptor knows of a peer that has a slot.
 struct Peer {
     signals: mpsc::Sender<TwinMessage>,
     ufrag: String,
@@ -89,7 +100,7 @@ struct Peer {
 }
 
 impl Acceptor {
-    /// Starts to answer as a twin. `options` are those of each peer's link, but for its target.
+    /// Starts to answer as a twin. `options` are those of each peer's link, except for its target.
     pub(crate) fn start(
         instance: &Instance,
         options: LinkOptions,
@@ -106,7 +117,7 @@ impl Acceptor {
             counts: Arc::clone(&counts),
             peers: HashMap::new(),
             tasks: JoinSet::new(),
-            early: PendingCandidates::default(),
+            pending: PendingCandidates::default(),
             serve,
             stop: stop.clone(),
         };
@@ -117,7 +128,7 @@ impl Acceptor {
         }
     }
 
-    /// Peers that have a place, connected or about to be.
+    /// How many peers have a place: they are connected or about to be.
     ///
     /// ```no_run
     /// # async fn example(acceptor: twinsight_client::realtime::DataChannelAcceptor) -> Result<(), Box<dyn std::error::Error>> {
@@ -129,8 +140,8 @@ impl Acceptor {
         self.counts.peers.load(Ordering::Relaxed)
     }
 
-    /// Signals that were not used: offers for which there was no place, candidates too many, what cannot
-    /// be read, and what came faster than it was sorted.
+    /// How many signals were not used: offers for which there was no place, candidates beyond the limit, signals that cannot be
+    /// read, and signals that came faster than they were sorted.
     pub fn refused(&self) -> u64 {
         let counts = &self.counts;
         counts.refused.load(Ordering::Relaxed) + counts.overflowed.load(Ordering::Relaxed)
@@ -157,7 +168,7 @@ impl PeerSlot {
         Arc::clone(&self.options.target)
     }
 
-    /// The link with it. `current_attempt` is kept at the number of the attempt that counts.
+    /// The link with the peer. It stores the number of its current attempt in `current_attempt`.
     pub(crate) fn link(self, current_attempt: Arc<AtomicU32>, content: ContentOf) -> Link {
         Link::fed(
             self.hub,
@@ -171,7 +182,7 @@ impl PeerSlot {
 }
 
 impl AcceptorTask {
-    /// Until it is stopped, or its twin is taken over.
+    /// Runs until the acceptor is stopped, or another app takes its twin over.
     async fn run(mut self, ownership_lost: BoxFuture<'static, ()>) {
         let stop = self.stop.clone();
         tokio::select! {
@@ -211,7 +222,7 @@ impl AcceptorTask {
         }
     }
 
-    /// The twin that is dialled, once its room is listened to.
+    /// Waits until signals to the twin that is dialled come in, and gives its id.
     async fn own_twin(&mut self) -> Option<String> {
         let mut status = self.hub.status();
         let own = loop {
@@ -262,19 +273,19 @@ impl AcceptorTask {
         let message = slim(&message, &envelope);
         let source = &message.source_twin_id;
         let SignalEnvelope { signal, peer_id } = envelope;
-        // Tagged, so that no `peerId` can be the key of a twin.
+        // The word in front keeps a `peerId` from being the key of a twin.
         let key = match peer_id {
             Some(id) => format!("peer {id}"),
             None => format!("twin {source}"),
         };
         match signal {
-            // Our own, in a room that those who dial it sign as.
+            // It is our own answer, seen in a room that the peers sign as.
             Signal::Answer { .. } => {}
             Signal::Ice(_) => {
                 let now = Instant::now();
                 let refused = match self.peers.get(&key) {
                     Some(peer) => peer.signals.try_send(message).is_err(),
-                    None => !self.early.keep(now, key, message),
+                    None => !self.pending.keep(now, key, message),
                 };
                 if refused {
                     self.refused(SignalRefusal::Overflow, "there are too many candidates");
@@ -290,21 +301,22 @@ impl AcceptorTask {
                 return self.refused(SignalRefusal::Unexpected, "it was sent before");
             }
             if self.options.dialect == Dialect::Legacy && self.options.kind == ChannelKind::Data {
-                // An npm client does not bear the goodbye of what it has replaced: its link knows.
+                // The peer's link replaces the connection, because it knows when it may close that of an npm client; see
+                // `Link::close_peer`.
                 peer.ufrag = ufrag;
                 if peer.signals.try_send(message).is_err() {
                     self.refused(SignalRefusal::Overflow, "there are too many offers");
                 }
                 return;
             }
-            // A peer that begins anew faster than its connections close would pile them up.
+            // A peer that begins anew faster than its connections close must not pile them up.
             while let Some(ended) = self.tasks.try_join_next_with_id() {
                 self.task_ended(ended);
             }
             if self.tasks.len() - self.peers.len() >= self.max_peers {
                 return self.refused(SignalRefusal::Overflow, "it begins anew too often");
             }
-            // It began anew: what it had is over.
+            // The peer has begun anew, so its connection so far is closed.
             if let Some(peer) = self.peers.remove(&key) {
                 peer.stop.cancel();
             }
@@ -313,10 +325,10 @@ impl AcceptorTask {
             return self.refused(SignalRefusal::Overflow, "all places are taken");
         }
         let (signals, mailbox) = mpsc::channel(MAILBOX);
-        let early = self.early.take(Instant::now(), &key);
+        let pending = self.pending.take(Instant::now(), &key);
         let target: Arc<str> = message.source_twin_id.as_str().into();
-        for signal in std::iter::once(message).chain(early) {
-            // The mailbox is new, and has more places than candidates are kept.
+        for signal in std::iter::once(message).chain(pending) {
+            // There is room: the mailbox is new, and larger than the number of candidates that are kept.
             let _ = signals.try_send(signal);
         }
         let stop = self.stop.child_token();
@@ -381,7 +393,7 @@ impl AcceptorTask {
     }
 }
 
-/// A signal with nothing but what is used of it: what waits is to be no larger than it has to be.
+/// A signal with only the fields that are read later, so that signals that wait are no larger than necessary.
 fn slim(message: &TwinMessage, envelope: &SignalEnvelope) -> TwinMessage {
     let content = match &envelope.signal {
         Signal::Offer { sdp } | Signal::Answer { sdp } => json!({ "sdp": sdp.as_str() }),

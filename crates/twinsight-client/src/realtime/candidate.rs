@@ -1,12 +1,12 @@
-//! The other side's ICE candidates (RFC 8839 section 5.1): a candidate as it travels comes in, what the WebRTC
-//! stack is given goes out, or why it is left out.
+//! The other side's ICE candidates (RFC 8839 section 5.1): the text of a candidate comes in; the text that the WebRTC stack is
+//! given goes out, or the reason why the candidate is left out. `peer` and `normalise` call it.
 //!
-//! Media goes over UDP alone. The stack would open a TCP connection to whatever address a passive TCP candidate
-//! names, so such candidates end here; the runtime that the stack is given refuses them too.
+//! Media goes only over UDP. The stack would open a TCP connection to whatever address a passive TCP candidate names, so such
+//! candidates are left out here; the runtime that the stack is given refuses TCP too.
 
 use std::net::IpAddr;
 
-/// Candidates of a peer that one connection takes, those of its descriptions included.
+/// A connection accepts at most this many candidates of its peer, those in its descriptions included.
 pub(crate) const MAX_CANDIDATES: usize = 64;
 
 /// Why a candidate is left out.
@@ -21,15 +21,15 @@ pub(crate) enum LeftOut {
     /// It has a host name, and `ice.mdns` is off or the name is not a local one.
     #[error("it has a host name in place of an address")]
     HostName,
-    /// It is for RTCP alone, which shares the port of RTP here.
+    /// It is for a port of RTCP's own, and RTCP shares the port of RTP here.
     #[error("it is for RTCP alone")]
     Component,
-    /// Nothing can be sent there.
+    /// No packet can be sent to its address.
     #[error("its address is none that packets can be sent to")]
     Address,
 }
 
-/// The text of a candidate without a prefix, with nothing in it but what the stack needs.
+/// The text of a candidate without its prefix, with only the fields that the stack needs.
 pub(crate) fn usable(text: &str, mdns: bool) -> Result<String, LeftOut> {
     let text = text.strip_prefix("a=").unwrap_or(text);
     let text = text.strip_prefix("candidate:").unwrap_or(text);
@@ -84,13 +84,13 @@ pub(crate) fn usable(text: &str, mdns: bool) -> Result<String, LeftOut> {
     Ok(usable)
 }
 
-/// RFC 8839: one to 32 letters, digits, `+` or `/`.
+/// True for a foundation: RFC 8839 allows letters, digits, `+` and `/`, up to 32 of them. Twice as many are accepted, and `-`.
 fn is_ice_text(text: &str) -> bool {
     let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/' | b'-');
     text.len() <= 64 && text.bytes().all(allowed)
 }
 
-/// A name that multicast DNS is asked for.
+/// True for a name that is resolved by multicast DNS.
 fn is_local_name(text: &str) -> bool {
     let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.');
     text.len() <= 255 && text.bytes().all(allowed) && text.ends_with(".local")

@@ -1,5 +1,6 @@
-//! One data channel of a peer connection: what is sent goes in, what came comes out. It lives as long as its
-//! connection; what outlives that is the `DataChannel` of `data_channel.rs`.
+//! One data channel of a peer connection: messages to send come in, [`ChannelEvent`]s go out. It lives as long as its
+//! connection, whereas the `DataChannel` of `data_channel.rs` outlives that. The handles of that send through it, and the
+//! reader task of `data_task.rs` takes its events.
 
 use std::fmt;
 use std::sync::Arc;
@@ -9,37 +10,37 @@ use bytes::{Bytes, BytesMut};
 use rtc::shared::error::Error;
 use webrtc::data_channel::{DataChannel as StackChannel, DataChannelEvent, RTCDataChannelState};
 
-/// While a sender waits, the stack is asked this often how much is unacknowledged.
+/// While a sender waits for room, the stack is asked this often how many bytes are unacknowledged.
 const LOOK_AGAIN: Duration = Duration::from_millis(1);
 
-/// A data channel of the stack's.
+/// A data channel of one connection.
 #[derive(Clone)]
 pub struct PeerChannel {
     stack: Arc<dyn StackChannel>,
 }
 
-/// What a channel tells, in order.
+/// What happens on a channel, in order.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ChannelEvent {
     /// Messages can be sent.
     Open,
     /// A message came.
     Message {
-        /// Sent as text (RFC 8831 §6.6).
+        /// True if it was sent as text (RFC 8831 §6.6).
         is_text: bool,
-        /// Its bytes.
+        /// The bytes of the message.
         data: Bytes,
     },
     /// The other side has closed it, or the connection has ended.
     Closed,
 }
 
-/// Why a message was not taken.
+/// Why the stack did not accept a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Refused {
-    /// What the other side has not acknowledged has reached the limit.
+    /// The bytes that the other side has not acknowledged have reached the limit.
     Full,
-    /// It is larger than the other side takes.
+    /// The message is larger than the other side accepts.
     TooLarge,
     /// The channel is closed, or not open yet.
     Closed,
@@ -50,14 +51,14 @@ impl PeerChannel {
         Self { stack }
     }
 
-    /// The name that the two stacks agreed on.
+    /// The label with which the channel was opened; none once the connection is gone.
     pub async fn label(&self) -> Option<String> {
         self.stack.label().await.ok()
     }
 
-    /// The next event; [`ChannelEvent::Closed`] for ever after the last.
+    /// Waits for the next event; [`ChannelEvent::Closed`] comes again and again after the last.
     ///
-    /// While nobody asks, the other side's sends are held up by the window of SCTP.
+    /// While nobody calls it, the window of SCTP holds the other side's messages up.
     pub async fn next(&self) -> ChannelEvent {
         loop {
             match self.stack.poll().await {
@@ -74,21 +75,21 @@ impl PeerChannel {
         }
     }
 
-    /// Hands a message to the stack, at once or not at all.
+    /// Hands a message of text to the stack, at once or not at all.
     pub(crate) async fn try_send_text(&self, text: &str) -> Result<(), Refused> {
         self.stack.try_send_text(text).await.map_err(refused)
     }
 
-    /// As [`try_send_text`](Self::try_send_text), for bytes.
+    /// Hands a message of bytes to the stack, at once or not at all.
     pub(crate) async fn try_send(&self, data: &[u8]) -> Result<(), Refused> {
         let sent = self.stack.try_send(BytesMut::from(data)).await;
         sent.map_err(refused)
     }
 
-    /// Waits until no more than so many bytes are unacknowledged.
+    /// Waits until no more than this many bytes are unacknowledged.
     ///
-    /// The stack tells it by an event that comes in line with the messages, and so not to one who does not
-    /// read while he waits; its own waiting ends where a message does not yet fit.
+    /// The stack is polled, since neither of its own ways does: its event comes in line with the messages, so it does not reach
+    /// an app that sends without reading, and its `writable` already returns when the next message does not fit yet.
     pub(crate) async fn drained_to(&self, low_water_bytes: usize) -> Result<(), Refused> {
         loop {
             self.stack.writable().await.map_err(refused)?;
@@ -100,7 +101,7 @@ impl PeerChannel {
         }
     }
 
-    /// True when nothing goes through any more.
+    /// True when no message goes through any more.
     pub(crate) async fn is_closed(&self) -> bool {
         use RTCDataChannelState::{Connecting, Open};
         !matches!(self.stack.ready_state().await, Ok(Connecting | Open))

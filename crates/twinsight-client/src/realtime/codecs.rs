@@ -1,11 +1,12 @@
-//! The codecs of media connections: which are offered, and what tracks are sent as.
+//! The codecs of media connections: the codecs that an app wants come in, what the stack offers, answers and sends goes out.
+//! `peer` and `rtp_track` call it.
 
 use rtc::peer_connection::configuration::media_engine::{
     MIME_TYPE_H264, MIME_TYPE_OPUS, MIME_TYPE_VP8, MediaEngine,
 };
 use rtc::rtp_transceiver::rtp_sender::{RTCRtpCodec, RTCRtpCodecParameters, RtpCodecKind};
 
-use super::normalise::h264_parameters;
+use super::normalise_formats::h264_parameters;
 use super::rtp_track::TrackKind;
 use super::sdp::Description;
 use twinsight_media::codec::Codec;
@@ -26,7 +27,7 @@ const VP8: u8 = 96;
 /// Payload type of Opus in our offers.
 const OPUS: u8 = 111;
 
-/// Registers what is offered, or may be answered, in this order.
+/// Registers the codecs that an offer names and an answer may name, in this order.
 pub(super) fn register(
     media: &mut MediaEngine,
     video: &[Codec],
@@ -52,7 +53,7 @@ pub(super) fn register(
     Ok(())
 }
 
-/// What a track is sent as before the other side has chosen.
+/// The codec that a track is sent with before the other side has chosen one.
 pub(super) fn sent_as(kind: TrackKind) -> RTCRtpCodec {
     match kind {
         TrackKind::Video => {
@@ -63,7 +64,7 @@ pub(super) fn sent_as(kind: TrackKind) -> RTCRtpCodec {
     }
 }
 
-/// True for the codec that tracks of this kind are sent as.
+/// True if tracks of this kind are sent with this codec.
 pub(super) fn is_sent_as(kind: TrackKind, mime_type: &str) -> bool {
     let ours = match kind {
         TrackKind::Video => MIME_TYPE_H264,
@@ -108,7 +109,7 @@ fn opus() -> RTCRtpCodec {
     }
 }
 
-/// True when a description has a section for a track of this kind as it is sent.
+/// True when a description has a section with the codec that tracks of this kind are sent with.
 pub(super) fn takes(description: &Description, kind: TrackKind) -> bool {
     match kind {
         TrackKind::Video => !description.usable_video(&[Codec::H264]).is_empty(),

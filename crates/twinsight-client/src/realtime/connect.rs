@@ -1,5 +1,5 @@
-//! Making one peer connection and its description: ICE servers, sockets and an offer or its answer come
-//! in, a connection and its local description go out. A link's task runs it beside itself.
+//! Makes one peer connection and its local description. ICE servers, the content that the connection is for, and for an answer
+//! the other side's offer come in; a [`DescribedConnection`] goes out. A `DescriptionTask` runs it beside the task of the link.
 
 use std::time::{Duration, Instant};
 
@@ -11,27 +11,28 @@ use super::ice::{IceSettings, shown_url, take_out_unusable};
 use super::peer::{MediaSetup, Peer, PeerError, PeerEvent, check_media};
 use super::rtp_tap::RtpSink;
 use super::rtp_track::{TrackKind, TrackSender};
-use super::sdp::Description as Sdp;
+use super::sdp::Description;
 use super::warnings::allowed;
 use crate::hub::client::HubClient;
 use crate::hub::message::IceServer;
 use twinsight_media::codec::Codec;
 
-/// The hub has this long to name ICE servers before an attempt goes on without them.
+/// The hub has this long to name ICE servers; then an attempt goes on with those of the configuration.
 const ICE_SERVERS_LIMIT: Duration = Duration::from_secs(3);
 
-/// Attempts to make one description, and the pause between two.
+/// A description is tried this often while only this machine is in the way.
 const DESCRIBE_TRIES: u32 = 3;
+/// The pause between two tries.
 const DESCRIBE_PAUSE: Duration = Duration::from_millis(50);
 
-/// What a connection is made for.
+/// What a connection is to carry.
 #[derive(Clone)]
-pub(crate) enum Content {
+pub(crate) enum ConnectionContent {
     /// Tracks.
     Media(MediaContent),
     /// A data channel.
     Messages {
-        /// What the initiator calls it.
+        /// The label with which the initiator opens the channel.
         label: String,
         /// See [`Peer::for_messages`].
         high_water_bytes: usize,
@@ -41,13 +42,13 @@ pub(crate) enum Content {
 /// The tracks of a connection.
 #[derive(Clone)]
 pub(crate) struct MediaContent {
-    /// Takes what comes.
+    /// Takes the packets and reports that come.
     pub(crate) sink: RtpSink,
-    /// Video codecs that are taken, the preferred first.
+    /// The video codecs that are received, the preferred first.
     pub(crate) codecs: Vec<Codec>,
-    /// Kinds that are taken.
+    /// The kinds of tracks that are received.
     pub(crate) receives: Vec<TrackKind>,
-    /// Tracks to send, with their ids.
+    /// The tracks that are sent, with their ids.
     pub(crate) sends: Vec<(TrackKind, String)>,
 }
 
@@ -60,9 +61,8 @@ impl MediaContent {
         self.receives.contains(&kind) || self.sends(kind)
     }
 
-    /// What the stack is told: an answer takes one codec of those that the offer has, so that it is clear
-    /// which one comes.
-    fn setup(&self, offer: Option<&Sdp>) -> Result<MediaSetup, PeerError> {
+    /// What the stack is to offer or answer. An answer names one codec of the offer's, so that it is clear which one comes.
+    fn setup(&self, offer: Option<&Description>) -> Result<MediaSetup, PeerError> {
         let audio = self.carries(TrackKind::Audio);
         let mut video = if self.receives.contains(&TrackKind::Video) {
             self.codecs.clone()
@@ -89,13 +89,13 @@ impl MediaContent {
         })
     }
 
-    /// Adds what is sent and received. An answer receives what the offer sends by itself.
-    ///
-    /// None stands for a track that the offer has no place for: the others are sent all the same.
+    /// Adds the tracks that are sent to the connection, and for an offer the sections that only receive; those of an answer
+    /// are the offer's. Gives the sender of each track, or none for a track that the offer has no section for: the others are
+    /// sent all the same.
     async fn add_to(
         &self,
         peer: &Peer,
-        offer: Option<&Sdp>,
+        offer: Option<&Description>,
     ) -> Result<Vec<Option<TrackSender>>, PeerError> {
         let mut senders = Vec::new();
         for (kind, id) in &self.sends {
@@ -125,20 +125,20 @@ impl MediaContent {
 }
 
 /// A connection whose local description is ready.
-pub(crate) struct Description {
+pub(crate) struct DescribedConnection {
     pub(crate) peer: Peer,
     pub(crate) events: mpsc::Receiver<PeerEvent>,
     /// The channel that the offer opens.
     pub(crate) channel: Option<PeerChannel>,
-    /// The tracks that it sends, in their order.
+    /// The senders of its tracks, in the order of [`MediaContent::sends`].
     pub(crate) senders: Vec<Option<TrackSender>>,
-    pub(crate) sdp: Sdp,
+    pub(crate) sdp: Description,
 }
 
-/// The hub's ICE servers if it gives them soon, else the operator's own. The call goes on and fills
-/// the cache for the next attempt. Without STUN only relays are left. What the stack cannot use is left
-/// out and named in the log.
-pub async fn ice_servers(hub: HubClient, with_stun: bool) -> Vec<IceServer> {
+/// Gives the hub's ICE servers, or those of the operator if the hub does not answer in time; its late answer fills the cache for
+/// the next attempt. Without `with_stun` only relays are given. Servers that the stack cannot use are left out, and a warning
+/// names them.
+pub(super) async fn ice_servers(hub: HubClient, with_stun: bool) -> Vec<IceServer> {
     let asked = hub.clone();
     let fetch = tokio::spawn(async move { asked.ice_servers().await });
     let mut servers = match tokio::time::timeout(ICE_SERVERS_LIMIT, fetch).await {
@@ -166,20 +166,22 @@ pub async fn ice_servers(hub: HubClient, with_stun: bool) -> Vec<IceServer> {
     servers
 }
 
-/// Gives the network's text to the stack on a task of its own: a panic there ends the attempt.
+/// Runs work that gives the other side's text to the stack on a task of its own, so that a panic of the stack ends one attempt
+/// and not the task of the link.
 pub(super) async fn guarded(
     work: impl Future<Output = Result<(), PeerError>> + Send + 'static,
 ) -> Result<(), PeerError> {
     tokio::spawn(work).await.unwrap_or(Err(PeerError::Stack))
 }
 
-/// Tries again where only this machine was in the way: the offer is still good.
+/// Makes a connection and its description. It is tried again where only this machine was in the way, since the offer is still
+/// good.
 pub(super) async fn describe(
     ice: &IceSettings,
     servers: &[IceServer],
-    content: &Content,
-    offer: Option<Sdp>,
-) -> Result<Description, PeerError> {
+    content: &ConnectionContent,
+    offer: Option<Description>,
+) -> Result<DescribedConnection, PeerError> {
     let mut tries = 1;
     loop {
         match describe_once(ice, servers, content.clone(), offer.clone()).await {
@@ -195,18 +197,18 @@ pub(super) async fn describe(
 async fn describe_once(
     ice: &IceSettings,
     servers: &[IceServer],
-    content: Content,
-    offer: Option<Sdp>,
-) -> Result<Description, PeerError> {
+    content: ConnectionContent,
+    offer: Option<Description>,
+) -> Result<DescribedConnection, PeerError> {
     let (mut channel, mut senders) = (None, Vec::new());
     let (peer, events) = match content {
-        Content::Media(content) => {
+        ConnectionContent::Media(content) => {
             let setup = content.setup(offer.as_ref())?;
             let (peer, events) = Peer::for_media(ice, servers, setup).await?;
             senders = content.add_to(&peer, offer.as_ref()).await?;
             (peer, events)
         }
-        Content::Messages {
+        ConnectionContent::Messages {
             label,
             high_water_bytes,
         } => {
@@ -221,7 +223,7 @@ async fn describe_once(
         Some(offer) => peer.answer(&offer).await?,
         None => peer.offer().await?,
     };
-    Ok(Description {
+    Ok(DescribedConnection {
         peer,
         events,
         channel,

@@ -1,21 +1,21 @@
-//! What apps are told of a link's connection: the negotiation's progress comes in, changes come out. The link's task
-//! runs it.
+//! The history of a link's connection as apps see it: the progress of attempts comes in, the changes that apps are told of go
+//! out. The link's task runs it.
 
-use super::negotiation::{EndReason, Progress};
+use super::attempt::{EndReason, Progress};
 use crate::hub::connection_events::{ConnectionChange, ConnectionType};
 
-/// What was told so far.
+/// What has become of a link's connection so far.
 #[derive(Debug, Default)]
 pub(super) struct ConnectionHistory {
     was_connected: bool,
     is_connected: bool,
-    /// Attempts since the connection was lost.
+    /// How many attempts there were since the connection was lost.
     attempts: u32,
 }
 
 impl ConnectionHistory {
-    /// Gives what the progress means to apps, if it means anything. `connection_type` is the path of a connection that
-    /// has come up.
+    /// Gives the change that apps are told of, if progress is one for them. `connection_type` is the kind of path of a
+    /// connection that has come up.
     pub(super) fn progress(
         &mut self,
         progress: Progress,
@@ -44,7 +44,7 @@ impl ConnectionHistory {
         }
     }
 
-    /// The connection is over, if it was up.
+    /// Notes that the connection is over. Gives the change that apps are told of, if it was up.
     pub(super) fn closed(&mut self) -> Option<ConnectionChange> {
         std::mem::take(&mut self.is_connected).then_some(ConnectionChange::Disconnected)
     }
@@ -53,7 +53,7 @@ impl ConnectionHistory {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::realtime::negotiation::Attempt;
+    use crate::realtime::attempt::Attempt;
 
     #[test]
     fn a_loss_is_told_once_and_what_follows_are_attempts_to_reconnect() {

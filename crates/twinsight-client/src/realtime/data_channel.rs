@@ -1,5 +1,6 @@
-//! `DataChannel`: messages to and from one peer, for as long as a handle lives. Connections come and go
-//! beneath it: handlers stay, and what is sent while there is none is dropped and counted.
+//! `DataChannel`, the handle of a data channel: an app's messages come in, and go to the channel's connection if there is one;
+//! the peer's messages go out to the app's handlers. The app's own tasks call it. Connections come and go while it stays, and
+//! a message that is sent while there is none is dropped and counted.
 
 use std::fmt;
 use std::sync::{Arc, Weak};
@@ -14,15 +15,15 @@ use super::dial::Dialled;
 use super::message::{Message, Wire};
 use crate::hub::handlers::{HandlerId, Items};
 
-/// The pieces in which [`DataChannel::send_in_pieces`] sends: what every client takes.
+/// The size of the pieces in which [`DataChannel::send_in_pieces`] sends; every official client accepts messages of this size.
 pub const PIECE_BYTES: usize = 16 * 1024;
 
 /// How far [`DataChannel::send_in_pieces`] has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Progress {
-    /// Bytes that were handed over.
+    /// How many bytes were handed over so far.
     pub sent_bytes: usize,
-    /// Bytes in all.
+    /// How many bytes there are in all.
     pub total_bytes: usize,
 }
 
@@ -46,11 +47,11 @@ pub struct Progress {
 #[derive(Clone)]
 pub struct DataChannel {
     pub(super) shared: Arc<ChannelShared>,
-    /// Ends the channel with the last handle.
+    /// Stops the channel's task when the last handle is dropped.
     handles: Arc<DropGuard>,
 }
 
-/// A channel that ends when its handles are gone.
+/// A channel for its own task, which must not keep it open.
 pub(super) struct WeakDataChannel {
     shared: Arc<ChannelShared>,
     handles: Weak<DropGuard>,
@@ -107,8 +108,8 @@ impl DataChannel {
         self.send_wire(&message.into().into_wire()).await
     }
 
-    /// Waits until half of what may be unacknowledged is free again, and a message of any size fits; also for
-    /// the next connection.
+    /// Waits until half of the bytes that may be unacknowledged are free again and a message of any size fits. Without a
+    /// connection it waits for the next one.
     ///
     /// ```no_run
     /// # async fn example(channel: twinsight_client::realtime::DataChannel) -> Result<(), Box<dyn std::error::Error>> {
@@ -131,14 +132,14 @@ impl DataChannel {
             {
                 return Ok(());
             }
-            // The connection has just ended, and the state follows.
+            // The connection has just ended, and the state is about to say so.
             state.changed().await.map_err(|_| SendError::Closed)?;
         }
     }
 
-    /// Sends bytes as binary messages of [`PIECE_BYTES`], waiting for the other side where need be. It gets
-    /// the pieces in order; what tells it where the whole ends is between the two apps. `progress` is
-    /// called after each piece.
+    /// Sends bytes as binary messages of [`PIECE_BYTES`], waiting for the other side where need be. The other
+    /// side gets the pieces in order, and the two apps have to agree on how it knows where the whole ends. `progress` is called
+    /// after each piece.
     ///
     /// ```no_run
     /// # async fn example(channel: twinsight_client::realtime::DataChannel) -> Result<(), Box<dyn std::error::Error>> {
@@ -167,7 +168,7 @@ impl DataChannel {
             let end = data.len().min(sent_bytes + piece_bytes);
             let piece = Wire::Binary(data.slice(sent_bytes..end));
             loop {
-                // Another connection would not have what came before.
+                // All pieces go over one connection, since the peer has lost the earlier ones when the next comes up.
                 match self.shared.send(&open, &piece).await {
                     Err(SendError::Full { .. }) => {
                         self.shared.drained(&open).await?;
@@ -213,7 +214,7 @@ impl DataChannel {
             .add("a data channel's message", handler)
     }
 
-    /// Takes a handler off; false if it is not registered.
+    /// Takes a handler of messages off; false if it is not registered.
     ///
     /// ```no_run
     /// # async fn example(channel: twinsight_client::realtime::DataChannel) -> Result<(), Box<dyn std::error::Error>> {

@@ -1,5 +1,6 @@
-//! How data channels come to be: dialled ([`Instance::get_data_channel`]), awaited from one twin
-//! ([`Instance::on_data_channel`]), or accepted from whoever dials ([`Instance::accept_data_channels`]).
+//! The ways in which data channels are made: a name and options come in, a [`DataChannel`] goes out. It is dialled
+//! ([`Instance::get_data_channel`]), awaited from one twin ([`Instance::on_data_channel`]), or accepted from whoever dials
+//! ([`Instance::accept_data_channels`]). The caller's own task runs this; each channel then has a task of its own.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,14 +9,16 @@ use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 
 use super::acceptor::{Acceptor, Serve};
-use super::connect::Content;
+use super::attempt::Role;
+use super::connect::ConnectionContent;
 use super::data_channel::DataChannel;
 use super::data_options::{ChannelError, DataChannelOptions};
 use super::data_task::{ChannelTask, OpenHandler};
-use super::dial::{deadline_of, dial};
-use super::link::{ContentOf, Link, content_of};
+use super::deadline::deadline_of;
+use super::description_task::{ContentOf, content_of};
+use super::dial::dial;
+use super::link::Link;
 use super::link_task::stopped;
-use super::negotiation::Role;
 use crate::dialect::Dialect;
 use crate::hub::Instance;
 
@@ -25,7 +28,7 @@ use crate::hub::Instance;
 pub struct AcceptOptions {
     /// The channel; its `allow_unsigned` means nothing here, since anybody is taken.
     pub channel: DataChannelOptions,
-    /// Peers at once; the offers of more are left unanswered and counted.
+    /// How many peers may be connected at once; the offers of further ones are left unanswered and counted.
     pub max_peers: usize,
     /// A peer that has not opened its channel by then loses its place.
     pub open_limit: Duration,
@@ -118,7 +121,8 @@ impl Instance {
     }
 
     /// Awaits the channel that one twin dials, and hands it over when it is open for the first time (in the
-    /// legacy dialect, which says not who dials, anybody's in this twin's room). The twin may come again: the channel stays the same, and so do the handlers that are registered on it.
+    /// legacy dialect, which does not say who dials, anybody's in this twin's room). The twin may come again: the channel
+    /// stays the same, and so do the handlers that are registered on it.
     ///
     /// ```no_run
     /// # use twinsight_client::hub::HubClient;
@@ -198,18 +202,18 @@ impl Instance {
                 Box::pin(handler(channel))
             });
             let task = ChannelTask::new(&channel, Some(on_open));
-            // Its own side opens none, so it needs no label.
+            // The peer opens the channel, so no label is needed here.
             let link = slot.link(Arc::default(), messages(String::new(), &options));
             Box::pin(async move {
                 task.run(link, stop.cancelled()).await;
-                // It is open for as long as it is served, whether or not the handler keeps it.
+                // The channel is open as long as it is served, whether or not the handler keeps its handle.
                 drop(channel);
             })
         });
         Ok(Acceptor::start(self, link_options, max_peers, serve))
     }
 
-    /// A channel and its task.
+    /// Makes a channel and starts its task.
     fn data_channel(
         &self,
         target: &str,
@@ -253,17 +257,17 @@ impl DataChannelListener {
     }
 }
 
-/// The content of a channel's connections, which the initiator calls `label`.
+/// The content of a channel's connections; the initiator opens the channel with `label`.
 fn messages(label: String, options: &DataChannelOptions) -> ContentOf {
-    // None would be no limit to the stack.
+    // To the stack, 0 bytes would mean no limit.
     let high_water_bytes = options.high_water_bytes.max(1);
-    content_of(move |_| Content::Messages {
+    content_of(move |_| ConnectionContent::Messages {
         label: label.clone(),
         high_water_bytes,
     })
 }
 
-/// What the initiator calls its channel.
+/// The label with which the initiator opens its channel, as the official clients make it.
 fn label(dialect: Dialect, name: &str, target: &str) -> String {
     match dialect {
         Dialect::Current => format!("dc-{name}-{target}"),

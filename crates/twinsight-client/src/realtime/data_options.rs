@@ -1,4 +1,4 @@
-//! How a data channel is asked for, and why there is none.
+//! What an app says of a data channel that it wants, and the errors that it gets when there is none.
 
 use std::time::Duration;
 
@@ -18,16 +18,16 @@ pub struct DataChannelOptions {
     pub name: String,
     /// The other side's client.
     pub dialect: Dialect,
-    /// As responder: take offers too that are signed with the own twin, as those of web clients and of npm
-    /// clients before 6.15 are. They say nothing about who sends them.
+    /// A responder then also accepts offers that are signed with its own twin, as web clients and npm clients before 6.15 sign
+    /// them. Such an offer does not say who sends it.
     pub allow_unsigned: bool,
-    /// How connections find their way; `None`: all ways, or only relays if the operator named one
+    /// Which paths connections may use. `None` allows all paths, or only relays if the operator has named one
     /// (`PHYSTACK_TURN_URL`).
     pub ice: Option<IceSettings>,
-    /// How long the first connection may take for those that wait for it.
+    /// How long a caller that waits for the first connection waits at most.
     pub connect_limit: Duration,
-    /// [`DataChannel::send`](super::DataChannel::send) takes nothing while so many bytes are not acknowledged by the other side. A
-    /// message larger than that is taken when nothing else is on its way.
+    /// [`DataChannel::send`](super::DataChannel::send) accepts no message while the other side has not acknowledged this many
+    /// bytes. A message that is larger is accepted when nothing else is on its way.
     pub high_water_bytes: usize,
     /// Log the path of every connection: the pair of candidates.
     pub verbose: bool,
@@ -81,11 +81,11 @@ pub enum ChannelError {
     Hub {
         /// The twin at the other end.
         twin_id: String,
-        /// What the hub said.
+        /// The error of the hub's client.
         source: HubError,
     },
-    /// Only relays may be used, and there is none that can be. Told by `get_data_channel`; the others warn,
-    /// and go on trying.
+    /// Only relays may be used, and there is none that the stack can use. `get_data_channel` gives this error; the other ways to
+    /// make a channel log a warning and go on trying.
     #[error(
         "no data channel with `{twin_id}` can be made: only relays are allowed, and no server offers TURN over UDP{}: set PHYSTACK_TURN_URL to `turn:HOST:3478`",
         refused_servers(refused)

@@ -1,5 +1,5 @@
-//! What the handles of a data channel and its task have in common: its state, its handlers, and the connection that
-//! messages go through while there is one.
+//! The state that the handles of a data channel share with its task. The task stores the connection that messages go through
+//! while there is one; handles send over it, and register the handlers that the task calls.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -8,10 +8,10 @@ use parking_lot::Mutex;
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
+use super::attempt::EndReason;
 use super::channel::{PeerChannel, Refused};
 use super::data_options::DataChannelOptions;
 use super::message::{Message, Wire};
-use super::negotiation::EndReason;
 use crate::hub::handlers::Handlers;
 
 /// Why a message was not sent.
@@ -35,9 +35,9 @@ pub enum SendError {
         "a message of {bytes} bytes is larger than the {limit_bytes} that the other side takes: send it in pieces"
     )]
     TooLarge {
-        /// Its size.
+        /// The size of the message.
         bytes: usize,
-        /// What the other side takes.
+        /// The largest size that the other side accepts.
         limit_bytes: usize,
     },
     /// The channel was closed for good: here, or because the peer that an acceptor had taken is gone.
@@ -45,7 +45,7 @@ pub enum SendError {
     Closed,
 }
 
-/// Where a channel stands.
+/// The state of a data channel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ChannelState {
     /// There is no connection; one is made or waited for.
@@ -56,7 +56,7 @@ pub enum ChannelState {
     Closed,
 }
 
-/// Why a channel that was open is not any more.
+/// Why an open channel or stream has closed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CloseReason {
     /// The other side closed it.
@@ -80,7 +80,7 @@ impl From<EndReason> for CloseReason {
     }
 }
 
-/// What handles and the task have in common.
+/// The state that handles share with the task.
 pub(super) struct ChannelShared {
     twin_id: Arc<str>,
     name: Arc<str>,
@@ -94,9 +94,9 @@ pub(super) struct ChannelShared {
     open: Mutex<Option<Arc<OpenChannel>>>,
     pub(super) messages: Handlers<Message>,
     pub(super) closes: Handlers<CloseReason>,
-    /// Messages that were sent while there was no connection.
+    /// How many messages were sent while there was no connection.
     dropped: AtomicU64,
-    /// A sender found the channel closed, of which nobody may have told its task.
+    /// Notified when a sender finds the channel closed, since its task may not know that yet.
     pub(super) broken: Notify,
 }
 
@@ -128,7 +128,7 @@ impl ChannelShared {
         }
     }
 
-    /// Messages go through this from now on.
+    /// Has messages go through this connection from now on.
     pub(super) fn opened(&self, channel: PeerChannel, max_message_bytes: usize) {
         *self.open.lock() = Some(Arc::new(OpenChannel {
             channel,
@@ -137,7 +137,7 @@ impl ChannelShared {
         self.state.send_replace(ChannelState::Open);
     }
 
-    /// Nothing goes through any more; false if nothing did.
+    /// Ends the connection that messages went through; false if there was none.
     pub(super) fn lost(&self, state: ChannelState) -> bool {
         let was_open = self.open.lock().take().is_some();
         self.state.send_replace(state);
@@ -164,7 +164,6 @@ impl ChannelShared {
         *self.last_error.lock() = reason.as_str();
     }
 
-    /// Messages that were sent while there was no connection.
     pub(super) fn dropped(&self) -> u64 {
         self.dropped.load(Ordering::Relaxed)
     }
@@ -210,9 +209,9 @@ impl ChannelShared {
         }
     }
 
-    /// Waits until enough of what may be unacknowledged is free.
+    /// Waits until half of the bytes that may be unacknowledged are free, and a message of any size fits.
     pub(super) async fn drained(&self, open: &OpenChannel) -> Result<(), SendError> {
-        // Whatever the other side takes fits then: who tries again after it is not refused again.
+        // The largest message that the other side accepts fits then, so a sender that tries again is not refused again.
         let room_for_any = self.high_water_bytes.saturating_sub(open.max_message_bytes);
         let low_water_bytes = room_for_any.min(self.high_water_bytes / 2);
         let drained = open.channel.drained_to(low_water_bytes).await;

@@ -1,6 +1,6 @@
-//! The task behind a data channel: drives the link, reads the connection's channel and tells the handles. One that
-//! dials or awaits one twin goes on for as long as a handle lives; one that serves a peer of an acceptor ends with its
-//! connection.
+//! The task behind a data channel: events of its link and of the connection's channel come in, messages and changes of state
+//! go out to the handles. The task of a channel that dials or awaits one twin runs as long as a handle lives; the task that
+//! serves a peer of an acceptor ends with the peer's connection.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,29 +10,29 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tracing::Instrument;
 
+use super::attempt::{Attempt, EndReason, Progress};
 use super::channel::{ChannelEvent, PeerChannel};
 use super::data_channel::{DataChannel, WeakDataChannel};
 use super::data_shared::{ChannelShared, ChannelState, CloseReason};
 use super::link::{Link, LinkEvent};
 use super::link_task::{Owner, drive};
 use super::message::Message;
-use super::negotiation::{Attempt, EndReason, Progress};
 use super::warnings::allowed;
 use crate::hub::handlers::call;
 
-/// What was sent has this long to arrive when the channel is closed.
+/// When the channel is closed, messages that were sent have this long to arrive.
 const FLUSH_LIMIT: Duration = Duration::from_secs(1);
 
-/// What came before a connection's end has this long to reach handlers that are slow.
+/// Messages that came before the end of a connection have this long to reach slow handlers.
 const DRAIN_LIMIT: Duration = Duration::from_secs(1);
 
-/// What a channel of two is told in the SDP if it says nothing (RFC 8841 §6.1).
+/// The largest message of a peer whose description does not name one (RFC 8841 §6.1).
 const DEFAULT_MAX_MESSAGE_BYTES: usize = 64 * 1024;
 
 /// Called with the channel when it is open for the first time.
 pub(super) type OpenHandler = Box<dyn FnOnce(DataChannel) -> BoxFuture<'static, ()> + Send>;
 
-/// Whom a link with messages is driven for.
+/// The owner of a data channel's link.
 pub(super) struct ChannelTask {
     channel: WeakDataChannel,
     shared: Arc<ChannelShared>,
@@ -42,8 +42,8 @@ pub(super) struct ChannelTask {
         mpsc::Sender<ChannelTaskEvent>,
         mpsc::Receiver<ChannelTaskEvent>,
     ),
-    /// Why the channel closed, if its handlers are to be told yet.
-    untold: Option<CloseReason>,
+    /// Why the channel has closed, while its handlers do not know yet.
+    unreported: Option<CloseReason>,
 }
 
 /// The task that reads one connection's channel.
@@ -54,7 +54,7 @@ struct Reader {
 }
 
 impl Reader {
-    /// Lets what came before the end reach the handlers.
+    /// Waits until the handlers have the messages that came before the end.
     async fn drained(mut self) {
         let _ = tokio::time::timeout(DRAIN_LIMIT, &mut self.task).await;
     }
@@ -66,7 +66,7 @@ impl Drop for Reader {
     }
 }
 
-/// What happens to a channel beside its link.
+/// An event of a channel that does not come from its link.
 pub(super) enum ChannelTaskEvent {
     /// The reader of an attempt found its channel open.
     Open(Attempt),
@@ -85,11 +85,11 @@ impl ChannelTask {
             on_open,
             reader: None,
             readers: mpsc::channel(4),
-            untold: None,
+            unreported: None,
         }
     }
 
-    /// Runs until `stop` is over, or the link's lifetime.
+    /// Runs until `stop` completes or the link's lifetime is over.
     pub(super) async fn run(self, link: Link, stop: impl Future<Output = ()> + Send) {
         let span = tracing::info_span!(
             "channel",
@@ -99,7 +99,8 @@ impl ChannelTask {
         drive(link, self, stop).instrument(span).await;
     }
 
-    /// The other side has closed the channel and not the connection, and nobody reads what tells so.
+    /// Gives the connection up if the other side has closed the channel alone. The reader does not see that while a handler holds
+    /// it up.
     async fn broken(&mut self, link: &mut Link) {
         if let Some(reader) = &self.reader
             && reader.channel.is_closed().await
@@ -142,26 +143,27 @@ impl ChannelTask {
         reader.filter(|reader| reader.attempt == attempt)
     }
 
-    /// The connection of an attempt is over.
+    /// Handles the end of an attempt's connection.
     async fn over(&mut self, link: &Link, attempt: Attempt, end: EndReason) {
         self.shared.set_last_error(end);
         let Some(reader) = self.reader.take_if(|reader| reader.attempt == attempt) else {
             return;
         };
         if self.shared.lost(ChannelState::Connecting) {
-            self.untold = Some(end.into());
+            self.unreported = Some(end.into());
         }
         let goes_on = link.outlives(end);
-        if self.untold.is_some() && !goes_on {
-            // Its handler may have to be registered yet, and this is the last chance.
+        if self.unreported.is_some() && !goes_on {
+            // The app may still be about to register a handler, and nothing more comes after this.
             let heard = self.shared.messages.first_was_added();
             let _ = tokio::time::timeout(DRAIN_LIMIT, heard).await;
         }
-        // One that was replaced may still be open, and the peer waits for its answer.
+        // A replaced connection is not drained: it may still be open, so its reader would not end, and the peer waits for an
+        // answer.
         if self.shared.messages.is_heard() && end != EndReason::Replaced {
             reader.drained().await;
         }
-        if goes_on && let Some(reason) = self.untold.take() {
+        if goes_on && let Some(reason) = self.unreported.take() {
             self.shared.closes.give(reason).await;
         }
     }
@@ -177,7 +179,7 @@ impl ChannelTask {
                 let event = match source.next().await {
                     ChannelEvent::Open => ChannelTaskEvent::Open(attempt),
                     ChannelEvent::Message { is_text, data } => {
-                        // Those that come before anybody listens wait in the stack, and then at the peer.
+                        // Until the app listens, messages wait in the stack, and then at the peer.
                         shared.messages.first_was_added().await;
                         shared.messages.give(Message::read(is_text, data)).await;
                         continue;
@@ -230,12 +232,12 @@ impl Owner for ChannelTask {
                 self.over(link, attempt, end).await;
             }
             LinkEvent::Channel(attempt, channel) => {
-                // One is what was agreed on; what a peer opens beyond it is not read.
+                // A connection has one channel; further channels that a peer opens are not read.
                 if self.reader_of(attempt).is_none() {
                     self.reader = Some(self.read(attempt, channel));
                 }
             }
-            // A channel has no tracks; one that answers waits for its peer.
+            // A data channel has no tracks, and a responder waits for its peer.
             LinkEvent::Hub { .. }
             | LinkEvent::Progress(Progress::Connected(_))
             | LinkEvent::Senders(..)
@@ -243,7 +245,7 @@ impl Owner for ChannelTask {
         }
     }
 
-    /// The channel was open once.
+    /// True once the channel has been open.
     fn is_established(&self, _link: &Link) -> bool {
         self.on_open.is_none()
     }
@@ -258,19 +260,19 @@ impl Owner for ChannelTask {
     }
 
     async fn end(mut self, mut link: Link, ended: Option<EndReason>) {
-        // There is nothing to flush once the connection is over.
+        // This returns at once when the connection is over.
         let _ = tokio::time::timeout(FLUSH_LIMIT, self.shared.flushed()).await;
         self.reader = None;
         link.close().await;
         let was_open = self.shared.lost(ChannelState::Closed);
-        let ended = self.untold.take().or(ended.map(CloseReason::from));
+        let ended = self.unreported.take().or(ended.map(CloseReason::from));
         if let Some(reason) = ended.or(was_open.then_some(CloseReason::Here)) {
             self.shared.closes.give(reason).await;
         }
     }
 }
 
-/// Also after a panic nobody is to wait for what cannot come.
+/// The handles are closed here, so that nobody waits for ever after a panic of the task.
 impl Drop for ChannelTask {
     fn drop(&mut self) {
         self.shared.lost(ChannelState::Closed);

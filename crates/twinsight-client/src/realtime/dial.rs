@@ -1,36 +1,28 @@
-//! Dialling a twin: what a caller wants of a channel or stream comes in, checked [`LinkOptions`] or an open channel
-//! or stream go out, or the reason why there is none. The caller's own task runs it.
+//! Dials a twin: a caller's [`LinkRequest`] comes in; checked [`LinkOptions`], an open channel or stream, or the reason why there
+//! is none go out. The caller's own task runs it.
 
 use std::time::Duration;
 
 use tokio::time::{Instant, timeout_at};
 
+use super::attempt::Role;
 use super::ice::{IceSettings, ServerKind, server_kind, take_out_unusable};
-use super::link::{Lifetime, LinkOptions};
+use super::link_options::{Lifetime, LinkOptions};
 use super::names::{check_name, check_twin, shortened};
-use super::negotiation::Role;
 use super::signal::ChannelKind;
 use crate::dialect::Dialect;
 use crate::hub::client::HubClient;
 use crate::hub::{HubError, Instance};
 
-/// Longer limits than this are no limits, and instants have an end.
-const LONGEST_LIMIT: Duration = Duration::from_secs(365 * 24 * 3600);
-
-/// When a limit that begins now is over.
-pub(crate) fn deadline_of(limit: Duration) -> Instant {
-    Instant::now() + limit.min(LONGEST_LIMIT)
-}
-
-/// What callers say alike of a channel and of a stream.
+/// What a caller wants of a channel or a stream.
 pub(crate) struct LinkRequest<'a> {
     pub(crate) kind: ChannelKind,
     pub(crate) name: &'a str,
     pub(crate) dialect: Dialect,
     pub(crate) allow_unsigned: bool,
-    /// How connections find their way, if the caller said.
+    /// Which paths connections may use, if the caller says so.
     pub(crate) ice: Option<&'a IceSettings>,
-    /// How long a caller that waits gives the first connection.
+    /// How long a caller that waits for the first connection waits at most.
     pub(crate) connect_limit: Duration,
     pub(crate) verbose: bool,
     /// See [`LinkOptions::receives`].
@@ -39,28 +31,28 @@ pub(crate) struct LinkRequest<'a> {
 
 /// Why there is no channel or stream, for the error that its caller gets.
 pub(crate) struct DialError {
-    /// The twin at the other end, shortened; empty where it is not to blame.
+    /// The twin at the other end, shortened; empty if it has nothing to do with the error.
     pub(crate) twin_id: String,
-    /// Of the channel or stream.
+    /// The name of the channel or stream.
     pub(crate) name: String,
-    /// How long it was waited for, or would have been.
+    /// How long the caller waits at most.
     pub(crate) limit: Duration,
     pub(crate) failure: DialFailure,
 }
 
-/// What was in the way.
+/// The reason why there is no channel or stream.
 pub(crate) enum DialFailure {
-    /// The twin's id or the name cannot be one, for this reason.
+    /// The twin's id or the name is not valid, for this reason.
     Invalid(&'static str),
     /// The hub refuses.
     Hub(HubError),
-    /// Only relays may be used, and there is none; these servers cannot be.
+    /// Only relays may be used, and there is none. The stack cannot use the servers that are named here.
     NoRelay { refused: Vec<String> },
-    /// It was not connected in time; why the last attempt failed, or what the hub did not do.
+    /// There was no connection in time. The reason is why the last attempt failed, or what the hub did not do.
     NotConnected { reason: &'static str },
 }
 
-/// What is dialled: a channel or a stream, which closes when it is dropped.
+/// What is dialled: a `DataChannel` or a `MediaStream`, which closes when it is dropped.
 pub(crate) trait Dialled {
     /// Waits for the connection; false if there will be none.
     async fn connected(&self) -> bool;
@@ -69,8 +61,8 @@ pub(crate) trait Dialled {
     fn last_error(&self) -> &'static str;
 }
 
-/// Dials a twin and waits until what `open` makes is connected, until `deadline` at most. The hub's word on the twin
-/// and on relays is heard before.
+/// Dials a twin and waits until the channel or stream that `open` makes is connected, until `deadline` at most. The hub is
+/// asked about the twin and about relays before, so that its refusal is the error that the caller gets.
 pub(crate) async fn dial<D: Dialled, E: From<DialError>>(
     instance: &Instance,
     target: &str,
@@ -95,7 +87,7 @@ pub(crate) async fn dial<D: Dialled, E: From<DialError>>(
 }
 
 impl LinkRequest<'_> {
-    /// The link with one twin.
+    /// The options of the link with one twin.
     pub(crate) fn link(
         &self,
         instance: &Instance,
@@ -107,7 +99,7 @@ impl LinkRequest<'_> {
         self.options(instance, target, role, lifetime)
     }
 
-    /// The links with whoever dials, which have so long to connect.
+    /// The options of the links with whoever dials, each of which has `connect_limit` to connect.
     pub(crate) fn accepting(
         &self,
         instance: &Instance,
@@ -132,7 +124,7 @@ impl LinkRequest<'_> {
             kind: self.kind,
             name: self.name.into(),
             target: target.into(),
-            // As the official clients: a peripheral answers as itself, and its owner dials for it.
+            // The official clients do the same: a peripheral answers as itself, and its owner dials for it.
             own: match role {
                 Role::Initiator => None,
                 Role::Responder => instance.peripheral_id().cloned(),
@@ -147,7 +139,7 @@ impl LinkRequest<'_> {
         })
     }
 
-    /// What the caller said, or else all ways; only relays if the operator named one.
+    /// The caller's settings; without them all paths are allowed, or only relays if the operator has named one.
     fn ice_settings(&self, instance: &Instance) -> IceSettings {
         self.ice.cloned().unwrap_or_else(|| IceSettings {
             relay_only: instance.client().prefers_relay(),
@@ -175,7 +167,7 @@ impl LinkRequest<'_> {
     }
 }
 
-/// A subscription that asks whether the hub grants one, and is taken back; the link makes its own.
+/// A subscription that shows whether the hub grants one. It is taken back when it is dropped; the link makes its own.
 struct TrialSubscription {
     hub: HubClient,
     room: String,
@@ -213,14 +205,14 @@ async fn probe(
     if !ice.relay_only {
         return Ok(());
     }
-    // Without an answer in time the attempt itself will tell.
+    // If the hub does not answer in time, the attempt itself will show whether there is a relay.
     match timeout_at(deadline, missing_relay(hub)).await {
         Ok(Some(refused)) => Err(DialFailure::NoRelay { refused }),
         Ok(None) | Err(_) => Ok(()),
     }
 }
 
-/// The servers that cannot be used, if there is no relay that can.
+/// The servers that the stack cannot use, if there is no relay that it can use.
 async fn missing_relay(hub: &HubClient) -> Option<Vec<String>> {
     let mut servers = hub.ice_servers().await;
     let refused = take_out_unusable(&mut servers);
@@ -231,7 +223,7 @@ async fn missing_relay(hub: &HubClient) -> Option<Vec<String>> {
     (!usable).then_some(refused)
 }
 
-/// The servers that an error about relays names.
+/// The clause of an error about relays that names the servers.
 pub(crate) fn refused_servers(refused: &[String]) -> String {
     if refused.is_empty() {
         return String::new();

@@ -1,16 +1,16 @@
-//! How connections find their way: settings, what the WebRTC stack cannot do of what a server's URL
-//! asks for, and what a connection's path is made of.
+//! The paths of connections: which addresses, ports and servers they may use, and which kind of path they have. `peer` and
+//! `connect` call it; the settings come from an app's options or the node's configuration.
 
 use std::net::IpAddr;
 use std::ops::RangeInclusive;
 
-pub use crate::hub::connection_events::ConnectionType;
+use crate::hub::connection_events::ConnectionType;
 use crate::hub::message::IceServer;
 
-/// Which addresses and ports connections use, and which of them the other side is told.
+/// Which addresses and ports connections use, and which addresses the other side is sent.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct IceSettings {
-    /// Use candidates of TURN servers and no others.
+    /// Use only candidates of TURN servers.
     pub relay_only: bool,
     /// Names of the network interfaces to bind; empty: all but loopback.
     pub interfaces: Vec<String>,
@@ -20,7 +20,7 @@ pub struct IceSettings {
     pub nat_1to1_ips: Vec<IpAddr>,
     /// Resolve the `.local` candidates that browsers send.
     pub mdns: bool,
-    /// Receive buffer to ask of the system for each UDP socket.
+    /// The receive buffer that the system is asked for, for each UDP socket.
     pub recv_buffer_bytes: usize,
 }
 
@@ -39,18 +39,18 @@ impl Default for IceSettings {
 
 /// The pair of candidates that a connection uses.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct CandidatePair {
+pub(super) struct CandidatePair {
     /// Type, address and port on this side.
-    pub local: String,
-    /// The same on the other side.
-    pub remote: String,
-    /// What that makes.
-    pub connection_type: ConnectionType,
+    pub(super) local: String,
+    /// Type, address and port on the other side.
+    pub(super) remote: String,
+    /// The kind of path that the two make.
+    pub(super) connection_type: ConnectionType,
 }
 
-/// By the types of the two candidates (RFC 8839 §5.1). A peer-reflexive one is an address that was
-/// learned from the path itself: on the other side it may be a host address that its browser hides.
-pub(crate) fn connection_type(local: &str, remote: &str) -> ConnectionType {
+/// The kind of path that candidates of these two types make (RFC 8839 §5.1). A peer-reflexive candidate is an address that was
+/// learned from the path itself; on the other side it may be a host address that a browser hides.
+pub(super) fn connection_type(local: &str, remote: &str) -> ConnectionType {
     match (local, remote) {
         ("relay", _) | (_, "relay") => ConnectionType::Relay,
         ("srflx" | "prflx", _) | (_, "srflx") => ConnectionType::Srflx,
@@ -58,7 +58,7 @@ pub(crate) fn connection_type(local: &str, remote: &str) -> ConnectionType {
     }
 }
 
-/// Characters of a server's URL that are shown.
+/// At most this many characters of a server's URL are shown.
 const MAX_SHOWN: usize = 256;
 
 /// What a server's URL asks for (RFC 7064, RFC 7065).
@@ -68,15 +68,15 @@ pub enum ServerKind {
     Stun,
     /// TURN over UDP.
     TurnUdp,
-    /// TCP or TLS, which the stack does not have.
+    /// TURN over TCP or TLS, which the stack does not have.
     TurnTcp,
     /// STUN over TLS, which the stack does not have.
     StunTls,
-    /// Something else.
+    /// Neither STUN nor TURN.
     Unknown,
 }
 
-/// Looks at a server's URL.
+/// Gives the kind of server that a URL names.
 pub fn server_kind(url: &str) -> ServerKind {
     let url = url.trim().to_ascii_lowercase();
     let (address, query) = url.split_once('?').unwrap_or((&url, ""));
@@ -92,7 +92,8 @@ pub fn server_kind(url: &str) -> ServerKind {
     }
 }
 
-/// A server's URL as it may be shown: RFC 7065 has no place for a user name and password, and some are put there.
+/// A server's URL as it may be shown, without the user name and password that some people put there although RFC 7065 has no
+/// place for them.
 pub fn shown_url(url: &str) -> String {
     let (before, after) = url.split_once(':').unwrap_or(("", url));
     let (address, query) = after.split_once('?').unwrap_or((after, ""));
@@ -110,7 +111,7 @@ pub fn shown_url(url: &str) -> String {
     printable.take(MAX_SHOWN).collect()
 }
 
-/// Leaves what the stack can use in `servers`; the URLs that it cannot are given back.
+/// Takes the URLs that the stack cannot use out of `servers`, and gives them.
 pub(crate) fn take_out_unusable(servers: &mut Vec<IceServer>) -> Vec<String> {
     let mut refused = Vec::new();
     servers.retain_mut(|server| {

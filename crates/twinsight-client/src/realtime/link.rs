@@ -1,6 +1,17 @@
-//! One connection with one peer, for as long as it is wanted: signals are taken out of the hub's rooms,
-//! connections are made, kept and made anew. Whoever owns a link drives it on its own task: what
-//! [`Link::wait`] gives goes to [`Link::take`], then [`Link::poll`] tells what came of it.
+//! The connection with one peer, kept and made anew for as long as it is wanted. The peer's signals come in from the hub;
+//! our signals and [`LinkEvent`]s go out. The task of a channel or stream runs it (`link_task`): it hands what
+//! [`Link::wait`] returns to [`Link::take`], and then calls [`Link::poll`] until that returns nothing.
+//!
+//! What must stay true:
+//! - Only [`Link::wait`] is cancel-safe. When the task is stopped, `link_task::drive` drops `take` and `poll` at whatever
+//!   `await` they have reached; after that the link may only be closed.
+//! - [`Link::close`] must be called: there is no `Drop`, so a link that is only dropped stays subscribed to the rooms.
+//! - The task waits for the hub to let it into rooms (once, 3 s at most), for a connection to close ([`CLOSE_LIMIT`] at most),
+//!   and for the WebRTC stack to take an answer or a candidate or to name a path; nothing else holds it up.
+//!   Descriptions are made and signals are sent on tasks of their own.
+//! - One description at a time is in the making; a newer one ends the older.
+//! - `current_attempt` is stored before the content of an attempt is made, and is 0 from [`Output::Close`] on: packets and
+//!   signals of any other attempt are then ignored.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -8,91 +19,53 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-use futures_util::FutureExt;
-use futures_util::future::{BoxFuture, join_all};
+use futures_util::future::join_all;
 use tokio::sync::{mpsc, watch};
-use tokio::task::JoinHandle;
-use tracing::Instrument;
 
+use super::attempt::{Attempt, EndReason, Progress, Role};
 use super::channel::PeerChannel;
-use super::connect::{Content, Description, describe, guarded, ice_servers};
+use super::connect::guarded;
 use super::connection_history::ConnectionHistory;
-use super::ice::IceSettings;
-use super::link_task::sleep_until;
-use super::negotiation::{Attempt, EndReason, Input, Negotiation, Output, Progress, Role};
-use super::outbox::{Outbox, Outgoing};
+use super::deadline::sleep_until;
+use super::description_task::{
+    ContentOf, DescriptionOutcome, DescriptionRequest, DescriptionResult, DescriptionTask,
+};
+use super::link_mailbox::{Mailbox, enter};
+use super::link_options::{Lifetime, LinkOptions};
+use super::negotiation::{Input, Negotiation, Output};
 use super::peer::{Peer, PeerError, PeerEvent};
 use super::rtp_track::TrackSender;
-use super::sdp::Description as Sdp;
+use super::sdp::Description;
 use super::signal::{ChannelKind, Signal, SignalError, SignalNames};
+use super::signal_outbox::{Outgoing, SignalOutbox};
 use super::socket::{says_out_of_files, why_unbound};
 use super::source_filter::SourceFilter;
 use super::warnings::allowed;
 use crate::dialect::Dialect;
 use crate::hub::connection_events::{ConnectionChange, ConnectionEvent, ConnectionType};
 use crate::hub::message::TwinMessage;
-use crate::hub::{HubClient, HubStatus, MessageReceiver};
+use crate::hub::{HubClient, HubStatus};
 use crate::rate_limit::{RATE_LIMIT, RateLimit};
 use crate::telemetry::{Malformed, SignalRefusal};
 
-/// Signals of a link that wait for its task. A peer sends a description and a dozen candidates.
-pub(crate) const MAILBOX: usize = 64;
+/// At most this many replaced connections of the legacy dialect are left open; see [`Link::close_peer`].
+const MAX_REPLACED_PEERS: usize = 2;
 
-/// The legacy dialect waits this long for the peer's room.
-const SUBSCRIBE_LIMIT: Duration = Duration::from_secs(3);
-
-/// Replaced connections of the legacy dialect that are left alone.
-const MAX_RETIRED: usize = 2;
-
-/// Whoever is asked about an offer has this long: less than the description that waits for it.
-const ACCEPT_LIMIT: Duration = Duration::from_secs(9);
-
-/// A connection's goodbye may take this long.
+/// Closing a connection may take this long; then it goes on in the background.
 const CLOSE_LIMIT: Duration = Duration::from_secs(1);
 
-/// How long a link is wanted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Lifetime {
-    /// Until it is stopped: connections come and go.
-    UntilStopped,
-    /// As long as its connection, which has so long to come up. A peer that begins anew keeps it alive.
-    OneConnection(Duration),
-}
-
-/// Whom to connect with, as whom and how.
-#[derive(Debug, Clone)]
-pub(crate) struct LinkOptions {
-    pub(crate) kind: ChannelKind,
-    /// The name of the channel or stream.
-    pub(crate) name: Arc<str>,
-    /// The twin at the other end.
-    pub(crate) target: Arc<str>,
-    /// The peripheral twin that we speak as; none: the own twin.
-    pub(crate) own: Option<Arc<str>>,
-    pub(crate) role: Role,
-    pub(crate) lifetime: Lifetime,
-    pub(crate) dialect: Dialect,
-    /// As responder: take offers that are signed with our own twin too.
-    pub(crate) allow_unsigned: bool,
-    pub(crate) ice: IceSettings,
-    /// Log the paths that connections use.
-    pub(crate) verbose: bool,
-    /// Something is to come: a legacy peer whose answer sends nothing is offered again.
-    pub(crate) receives: bool,
-}
-
-/// What a link's owner is told.
+/// What a link reports to its owner.
 #[derive(Debug)]
 pub(crate) enum LinkEvent {
     /// The hub was joined, or went away.
     Hub { joined: bool },
-    /// How the negotiation goes.
+    /// An attempt has begun, is connected or is over.
     Progress(Progress),
     /// The data channel of an attempt; it may not be open yet.
     Channel(Attempt, PeerChannel),
-    /// What an attempt sends, in the order of its content.
+    /// The senders of an attempt's tracks, in the order of its content; none for a track that the peer does not accept.
     Senders(Attempt, Vec<Option<TrackSender>>),
-    /// The path of the connection, which carries media, is lost for now; ICE looks for another.
+    /// The path of a connection for media, or of a responder's, is lost for now; ICE looks for another.
     Disconnected,
 }
 
@@ -100,38 +73,12 @@ pub(crate) enum LinkEvent {
 pub(crate) enum Wake {
     /// The hub's status changed.
     Hub,
-    /// The hub client is gone, and the link of no use.
+    /// The hub client is gone, so the link is of no use any more.
     Gone,
     Message(Option<TwinMessage>),
     Peer(Option<PeerEvent>),
-    Described(Described),
+    Described(DescriptionResult),
     Timer,
-}
-
-/// What came of making a description.
-type Described = (Attempt, Result<DescribeOutcome, PeerError>);
-
-/// A description, and the connection that it is of.
-pub(crate) enum DescribeOutcome {
-    /// A new one.
-    Connection(Box<Description>),
-    /// Another offer over the one that there is.
-    Offer(Sdp),
-    /// None: nobody wants what the peer offers.
-    Declined,
-}
-
-/// Where signals come from.
-#[derive(Debug)]
-enum Mailbox {
-    /// To be opened when the own twin is known.
-    Unopened,
-    /// Taken out of the hub's rooms by this link.
-    Hub(MessageReceiver),
-    /// Sorted by a responder with many peers.
-    Fed(mpsc::Receiver<TwinMessage>),
-    /// Nothing comes any more.
-    Closed,
 }
 
 /// The peer connection of the current attempt.
@@ -141,19 +88,7 @@ struct Connection {
     events: mpsc::Receiver<PeerEvent>,
 }
 
-/// Makes the content of an attempt's connection; a responder's may depend on the offer, and on somebody who
-/// says yes. None: the offer is not answered.
-pub(crate) type ContentOf =
-    Box<dyn Fn(Attempt, Option<&Sdp>) -> BoxFuture<'static, Option<Content>> + Send + Sync>;
-
-/// Content that is known at once.
-pub(crate) fn content_of(
-    content: impl Fn(Attempt) -> Content + Send + Sync + 'static,
-) -> ContentOf {
-    Box::new(move |attempt, _offer| Box::pin(std::future::ready(Some(content(attempt)))))
-}
-
-/// One connection with one peer.
+/// The connection with one peer; see the head of this file for what its owner must keep to.
 pub(crate) struct Link {
     hub: HubClient,
     status: watch::Receiver<HubStatus>,
@@ -162,23 +97,21 @@ pub(crate) struct Link {
     negotiation: Negotiation,
     mailbox: Mailbox,
     own_twin: String,
-    /// Known once the own twin is.
+    /// The names of the signals; none until the own twin is known.
     names: Option<SignalNames>,
-    /// Where the answer to the last offer goes: to whoever signed it.
+    /// The names with which the last offer is answered: the answer goes to the twin that signed it.
     reply: Option<SignalNames>,
-    /// The rooms were asked for.
+    /// True once the hub was asked for the rooms, which `close` then leaves.
     subscribed: bool,
-    /// The description in the making; a newer one ends it.
-    describing: Option<JoinHandle<()>>,
-    /// Signals that are to be sent, once there was one.
-    outbox: Option<Outbox>,
-    described: (mpsc::Sender<Described>, mpsc::Receiver<Described>),
+    descriptions: DescriptionTask,
+    /// The task that sends signals; it is started with the first one.
+    outbox: Option<SignalOutbox>,
     connection: Option<Connection>,
-    /// The connection that is over, until it is told why.
-    parting: Option<Arc<Peer>>,
-    /// Connections of the legacy dialect that were replaced; see [`Link::part`].
-    retired: VecDeque<Arc<Peer>>,
-    /// The attempt that counts; 0 for none.
+    /// The connection of an attempt that is over. It is closed as soon as the reason is known.
+    closing_peer: Option<Arc<Peer>>,
+    /// Connections that were replaced and are left open; see [`Link::close_peer`].
+    replaced_peers: VecDeque<Arc<Peer>>,
+    /// The number of the current attempt, or 0; sinks and the outbox ignore what belongs to any other.
     current_attempt: Arc<AtomicU32>,
     events: VecDeque<LinkEvent>,
     warn: RateLimit<&'static str>,
@@ -186,8 +119,8 @@ pub(crate) struct Link {
 }
 
 impl Link {
-    /// A link that takes its signals out of the hub's rooms. `current_attempt` is kept at the number of
-    /// the attempt that counts.
+    /// A link that takes its signals out of the hub's rooms. It stores the number of its current attempt in
+    /// `current_attempt`.
     pub(crate) fn new(
         hub: HubClient,
         options: LinkOptions,
@@ -195,7 +128,7 @@ impl Link {
         content: ContentOf,
     ) -> Self {
         let mut status = hub.status();
-        // What is there from the start counts as a change.
+        // The status of now counts as a change, so that the first `wait` reports it.
         status.mark_changed();
         Self {
             negotiation: negotiation(&options),
@@ -208,12 +141,11 @@ impl Link {
             names: None,
             reply: None,
             subscribed: false,
-            describing: None,
+            descriptions: DescriptionTask::new(),
             outbox: None,
-            described: mpsc::channel(4),
             connection: None,
-            parting: None,
-            retired: VecDeque::new(),
+            closing_peer: None,
+            replaced_peers: VecDeque::new(),
             current_attempt,
             events: VecDeque::new(),
             warn: RateLimit::new(RATE_LIMIT),
@@ -221,7 +153,7 @@ impl Link {
         }
     }
 
-    /// A link whose signals somebody else sorts. It answers as `own_twin`.
+    /// A link whose signals an acceptor sorts. It answers as `own_twin`.
     pub(crate) fn fed(
         hub: HubClient,
         options: LinkOptions,
@@ -237,19 +169,19 @@ impl Link {
         link
     }
 
-    /// Waits for something to happen. Nothing is lost when it is dropped.
+    /// Waits for something to happen. Cancel-safe: nothing is lost when the future is dropped.
     pub(crate) async fn wait(&mut self) -> Wake {
         let deadline = self.negotiation.deadline();
         tokio::select! {
             changed = self.status.changed() => if changed.is_ok() { Wake::Hub } else { Wake::Gone },
             message = self.mailbox.receive() => Wake::Message(message),
             event = next_event(self.connection.as_mut()) => Wake::Peer(event),
-            Some(result) = self.described.1.recv() => Wake::Described(result),
+            result = self.descriptions.next() => Wake::Described(result),
             () = sleep_until(deadline) => Wake::Timer,
         }
     }
 
-    /// Takes what [`wait`](Self::wait) gave; false when the link is of no use any more.
+    /// Handles what [`wait`](Self::wait) returned; false when the link is of no use any more. Not cancel-safe.
     pub(crate) async fn take(&mut self, wake: Wake) -> bool {
         match wake {
             Wake::Gone => return false,
@@ -263,7 +195,7 @@ impl Link {
         true
     }
 
-    /// Carries out what the negotiation wants, up to the next thing that the owner is to know.
+    /// Carries out what the negotiation wants until there is an event for the owner, or nothing left to do. Not cancel-safe.
     pub(crate) async fn poll(&mut self) -> Option<LinkEvent> {
         loop {
             if let Some(event) = self.events.pop_front() {
@@ -274,7 +206,7 @@ impl Link {
         }
     }
 
-    /// The connection looks alive, and what runs over it is dead.
+    /// Gives the current attempt up, because what runs over its connection is dead although the connection looks alive.
     pub(crate) fn restart(&mut self, reason: EndReason) {
         self.negotiation
             .handle(Instant::now(), Input::Restart(reason));
@@ -284,12 +216,11 @@ impl Link {
         self.options.role
     }
 
-    /// How long it is wanted.
     pub(crate) fn lifetime(&self) -> Lifetime {
         self.options.lifetime
     }
 
-    /// True when it is wanted beyond a connection that is over for this reason.
+    /// True when the link is still wanted after a connection has ended for this reason.
     pub(crate) fn outlives(&self, reason: EndReason) -> bool {
         self.options.lifetime == Lifetime::UntilStopped || reason == EndReason::Replaced
     }
@@ -304,23 +235,21 @@ impl Link {
         self.connection.as_ref().map(|connection| &connection.peer)
     }
 
-    /// The same, and which attempt's it is.
+    /// The connection of the current attempt, and the attempt's number.
     pub(crate) fn connection(&self) -> Option<(Attempt, &Arc<Peer>)> {
         let connection = self.connection.as_ref()?;
         Some((connection.attempt, &connection.peer))
     }
 
-    /// The initiator's own id, or that of the last offer.
+    /// The `peerId` of the signals: an initiator's own, or that of the last offer.
     pub(crate) fn peer_id(&self) -> Option<&str> {
         self.negotiation.peer_id()
     }
 
-    /// Says goodbye.
+    /// Leaves the rooms and closes all connections. Every link must be closed, or its subscriptions remain.
     pub(crate) async fn close(&mut self) {
         self.current_attempt.store(0, Ordering::Release);
-        if let Some(describing) = &self.describing {
-            describing.abort();
-        }
+        self.descriptions.abort();
         if self.subscribed {
             self.hub.unsubscribe(&self.options.target).await;
             if let Some(own) = &self.options.own {
@@ -329,13 +258,13 @@ impl Link {
         }
         self.mailbox = Mailbox::Closed;
         let current = self.connection.take().map(|connection| connection.peer);
-        let peers = current.into_iter().chain(self.parting.take());
-        let closing = peers.chain(self.retired.drain(..)).map(async |peer| {
-            let _ = tokio::time::timeout(CLOSE_LIMIT, peer.close()).await;
-        });
+        let peers = current.into_iter().chain(self.closing_peer.take());
+        let closing = peers
+            .chain(self.replaced_peers.drain(..))
+            .map(|peer| async move { say_goodbye(&peer).await });
         join_all(closing).await;
         if let Some(change) = self.history.closed() {
-            self.tell(change);
+            self.report(change);
         }
     }
 
@@ -349,7 +278,7 @@ impl Link {
                     None => twin_id.clone(),
                 };
                 self.open_mailbox(&own).await;
-                // Ready by the time that an attempt needs them.
+                // The ICE servers are then in the cache by the time that an attempt needs them.
                 let hub = self.hub.clone();
                 tokio::spawn(async move { hub.ice_servers().await });
             }
@@ -376,12 +305,11 @@ impl Link {
         )
     }
 
-    /// Signals that came before are lost, so it is opened before the first offer.
+    /// Opens the mailbox. Signals that come before are lost, so this is done before the first offer goes out.
     async fn open_mailbox(&mut self, own_twin: &str) {
         let target = Arc::clone(&self.options.target);
         let names = self.names_to(own_twin, &target);
-        let filter = names.clone();
-        let senders = match (self.options.dialect, self.options.role) {
+        let sources = match (self.options.dialect, self.options.role) {
             (Dialect::Legacy, _) => SourceFilter::Anybody,
             (Dialect::Current, Role::Responder) => SourceFilter::Camera {
                 camera: Arc::clone(&target),
@@ -392,33 +320,18 @@ impl Link {
                 peer_id: self.negotiation.peer_id().map(str::to_owned),
             },
         };
+        self.mailbox = Mailbox::in_rooms(&self.hub, names.clone(), sources);
         self.names = Some(names);
         own_twin.clone_into(&mut self.own_twin);
-        self.mailbox = Mailbox::Hub(self.hub.messages(MAILBOX, move |message| {
-            senders.include(message) && filter.matches(&message.data)
-        }));
         if self.subscribed {
             return;
         }
         self.subscribed = true;
-        let hub = self.hub.clone();
         let own_room = self.options.own.clone();
-        // Signals of the current dialect come to our own room; the legacy one needs the peer's.
+        // Signals of the current dialect come to our own room, which the hub client is always in unless it is a peripheral's;
+        // those of the legacy dialect come to the room of the twin that answers.
         let needed = self.options.dialect == Dialect::Legacy || own_room.is_some();
-        // Asked for now, and side by side: a `close` that comes soon finds what it has to take back.
-        let rooms = own_room.into_iter().chain([target]).map(|room| {
-            let subscribed = hub.subscribe(&room);
-            async move {
-                if let Err(error) = subscribed.await {
-                    tracing::warn!(twin = %room, %error, "cannot listen to a twin yet");
-                }
-            }
-        });
-        let subscribe = join_all(rooms.collect::<Vec<_>>()).map(drop);
-        let subscribing = tokio::spawn(subscribe.in_current_span());
-        if needed {
-            let _ = tokio::time::timeout(SUBSCRIBE_LIMIT, subscribing).await;
-        }
+        enter(&self.hub, own_room.into_iter().chain([target]), needed).await;
     }
 
     fn message(&mut self, message: &TwinMessage) {
@@ -449,8 +362,8 @@ impl Link {
         }
     }
 
-    /// `Some`: say it now, and so many were left out before. A peer of an acceptor makes up who it is, so all of them
-    /// have one limit.
+    /// `Some` when a warning may be logged now, with the number of those that were suppressed before it. Peers of an acceptor
+    /// make up who they are, so all of them share one limit.
     fn may_say(&self, what: &'static str) -> Option<u64> {
         match self.mailbox {
             Mailbox::Fed(_) => allowed(what),
@@ -472,7 +385,8 @@ impl Link {
             Some(PeerEvent::Channel(channel)) => {
                 return self.events.push_back(LinkEvent::Channel(attempt, channel));
             }
-            // Video has its frames to tell. A responder waits: its peer offers anew if it has to.
+            // Only the initiator of a data channel acts on this at once. The owner of a stream sees by its frames whether the
+            // path is dead, and a responder waits for its peer to offer anew.
             Some(PeerEvent::Disconnected)
                 if self.options.kind == ChannelKind::Data
                     && self.options.role == Role::Initiator =>
@@ -487,21 +401,21 @@ impl Link {
         self.negotiation.handle(Instant::now(), input);
     }
 
-    async fn described(&mut self, (attempt, result): Described) {
+    async fn described(&mut self, (attempt, result): DescriptionResult) {
         let now = Instant::now();
         match result {
-            Ok(DescribeOutcome::Offer(sdp)) => {
+            Ok(DescriptionOutcome::Offer(sdp)) => {
                 self.negotiation.handle(now, Input::Described(attempt, sdp))
             }
-            Ok(DescribeOutcome::Declined) => {
+            Ok(DescriptionOutcome::Declined) => {
                 tracing::debug!("an offer was not accepted");
                 let input = Input::Ended(attempt, EndReason::Declined);
                 self.negotiation.handle(now, input);
             }
-            Ok(DescribeOutcome::Connection(description)) => {
+            Ok(DescriptionOutcome::Connection(description)) => {
                 if self.current_attempt.load(Ordering::Acquire) != attempt.0 {
-                    // Replaced while it was being made.
-                    return description.peer.close().await;
+                    // A newer attempt has replaced it while it was being made.
+                    return say_goodbye(&description.peer).await;
                 }
                 self.count_candidates(&description.peer);
                 self.connection = Some(Connection {
@@ -550,7 +464,11 @@ impl Link {
         match output {
             Output::Offer(attempt) => self.describe(attempt, None),
             Output::Answer(attempt, offer) => self.describe(attempt, Some(offer)),
-            Output::OfferAgain(attempt) => self.offer_again(attempt),
+            Output::OfferAgain(attempt) => {
+                if let Some(peer) = self.peer_of(attempt) {
+                    self.descriptions.offer_again(attempt, peer);
+                }
+            }
             Output::AcceptAnswer(attempt, sdp) => {
                 let Some(peer) = self.peer_of(attempt) else {
                     return;
@@ -587,7 +505,7 @@ impl Link {
                     .connection
                     .take_if(|connection| connection.attempt == attempt)
                 {
-                    self.parting = Some(connection.peer);
+                    self.closing_peer = Some(connection.peer);
                 }
             }
             Output::Send(signal, peer_id) => {
@@ -604,36 +522,37 @@ impl Link {
             }
             Output::Progress(progress) => {
                 if let Progress::Over(_, reason) = progress {
-                    self.part(reason).await;
+                    self.close_peer(reason).await;
                 }
-                self.tell_progress(progress).await;
+                self.report_progress(progress).await;
                 self.events.push_back(LinkEvent::Progress(progress));
             }
             Output::Refused(reason) => self.refused(reason),
         }
     }
 
-    /// Says goodbye to the connection that is over.
+    /// Closes the connection of the attempt that is over.
     ///
-    /// An npm 4.x client that dials offers twice after a loss, and takes the goodbye of the connection that
-    /// it has replaced by itself for another loss, for ever: that one is left alone until it is old.
-    async fn part(&mut self, reason: EndReason) {
-        let Some(peer) = self.parting.take() else {
+    /// An npm 4.x client that dials offers twice after a loss. It takes the end of the connection that its second offer has
+    /// replaced for another loss and so begins anew for ever. A connection that such a client has replaced therefore stays open
+    /// until [`MAX_REPLACED_PEERS`] newer ones were replaced too.
+    async fn close_peer(&mut self, reason: EndReason) {
+        let Some(peer) = self.closing_peer.take() else {
             return;
         };
         let is_npm =
             self.options.dialect == Dialect::Legacy && self.options.kind == ChannelKind::Data;
         let over = if is_npm && reason == EndReason::Replaced {
-            self.retired.push_back(peer);
-            if self.retired.len() <= MAX_RETIRED {
+            self.replaced_peers.push_back(peer);
+            if self.replaced_peers.len() <= MAX_REPLACED_PEERS {
                 return;
             }
-            self.retired.pop_front()
+            self.replaced_peers.pop_front()
         } else {
             Some(peer)
         };
         if let Some(peer) = over {
-            let _ = tokio::time::timeout(CLOSE_LIMIT, peer.close()).await;
+            say_goodbye(&peer).await;
         }
     }
 
@@ -658,12 +577,12 @@ impl Link {
         }
     }
 
-    /// The hub's socket may take its time, and this task has keyframes to ask for meanwhile.
+    /// Sends a signal on a task of its own: the hub's socket may take seconds, and this task must not wait that long.
     fn send(&mut self, outgoing: Outgoing) {
         let (hub, current) = (&self.hub, &self.current_attempt);
         let outbox = self.outbox.get_or_insert_with(|| {
             let hub = hub.clone();
-            Outbox::start(Arc::clone(current), move |outgoing| {
+            SignalOutbox::start(Arc::clone(current), move |outgoing| {
                 let hub = hub.clone();
                 async move {
                     let Outgoing {
@@ -686,64 +605,30 @@ impl Link {
     }
 
     /// Makes a peer connection and its description beside this task, which goes on with its signals.
-    fn describe(&mut self, attempt: Attempt, offer: Option<Sdp>) {
+    fn describe(&mut self, attempt: Attempt, offer: Option<Description>) {
         self.current_attempt.store(attempt.0, Ordering::Release);
-        let content = (self.content)(attempt, offer.as_ref());
-        let with_stun = self.negotiation.with_stun();
-        let (hub, ice, described) = (
-            self.hub.clone(),
-            self.options.ice.clone(),
-            self.described.0.clone(),
-        );
-        // One at a time: a peer that sends offer after offer costs no more than one connection.
-        let older = self.describing.take();
-        if let Some(older) = &older {
-            older.abort();
-        }
-        let work = async move {
-            if let Some(older) = older {
-                let _ = older.await;
-            }
-            let content = tokio::time::timeout(ACCEPT_LIMIT, content).await;
-            let Ok(Some(content)) = content else {
-                let _ = described
-                    .send((attempt, Ok(DescribeOutcome::Declined)))
-                    .await;
-                return;
-            };
-            let servers = ice_servers(hub, with_stun).await;
-            let result = describe(&ice, &servers, &content, offer).await;
-            let made = result.map(|description| DescribeOutcome::Connection(Box::new(description)));
-            let _ = described.send((attempt, made)).await;
+        let request = DescriptionRequest {
+            attempt,
+            content: (self.content)(attempt, offer.as_ref()),
+            offer,
+            ice: self.options.ice.clone(),
+            with_stun: self.negotiation.with_stun(),
         };
-        self.describing = Some(tokio::spawn(work.in_current_span()));
+        self.descriptions.start(self.hub.clone(), request);
     }
 
-    /// Another offer over the connection that there is.
-    fn offer_again(&mut self, attempt: Attempt) {
-        let Some(peer) = self.peer_of(attempt) else {
-            return;
-        };
-        let described = self.described.0.clone();
-        let work = async move {
-            let made = peer.offer().await.map(DescribeOutcome::Offer);
-            let _ = described.send((attempt, made)).await;
-        };
-        self.describing = Some(tokio::spawn(work.in_current_span()));
-    }
-
-    /// Turns progress into the events of the guide.
-    async fn tell_progress(&mut self, progress: Progress) {
+    /// Reports what progress means to apps as events of the hub client.
+    async fn report_progress(&mut self, progress: Progress) {
         let connection_type = match progress {
             Progress::Connected(attempt) => self.path_of(attempt).await,
             Progress::Attempting(_) | Progress::Over(..) => None,
         };
         if let Some(change) = self.history.progress(progress, connection_type) {
-            self.tell(change);
+            self.report(change);
         }
     }
 
-    /// The path of a connection that has come up.
+    /// The kind of path that a connection uses, which has just come up.
     async fn path_of(&self, attempt: Attempt) -> Option<ConnectionType> {
         let pair = self.peer_of(attempt)?.selected_pair().await?;
         if self.options.verbose {
@@ -759,7 +644,7 @@ impl Link {
         Some(pair.connection_type)
     }
 
-    fn tell(&self, change: ConnectionChange) {
+    fn report(&self, change: ConnectionChange) {
         self.hub.tell_connection(ConnectionEvent {
             target_twin_id: self.options.target.to_string(),
             kind: self.options.kind,
@@ -770,7 +655,7 @@ impl Link {
     }
 }
 
-/// What a signal that cannot be used counts as.
+/// The kind of malformed input that a signal is counted as.
 pub(super) fn malformed(error: &SignalError) -> Malformed {
     match error {
         SignalError::Candidate => Malformed::Candidate,
@@ -779,23 +664,13 @@ pub(super) fn malformed(error: &SignalError) -> Malformed {
     }
 }
 
-/// A camera on npm 4.x has tracks only after it is connected.
+/// A link that receives in the legacy dialect renegotiates: a camera on npm 4.x adds its tracks only after it is connected.
 fn negotiation(options: &LinkOptions) -> Negotiation {
     let negotiation = Negotiation::new(options.role);
     if options.receives && options.dialect == Dialect::Legacy {
         negotiation.renegotiating()
     } else {
         negotiation
-    }
-}
-
-impl Mailbox {
-    async fn receive(&mut self) -> Option<TwinMessage> {
-        match self {
-            Self::Hub(receiver) => receiver.recv().await,
-            Self::Fed(receiver) => receiver.recv().await,
-            Self::Unopened | Self::Closed => std::future::pending().await,
-        }
     }
 }
 
@@ -806,6 +681,12 @@ impl fmt::Debug for Link {
             .field("negotiation", &self.negotiation)
             .finish_non_exhaustive()
     }
+}
+
+/// Says goodbye to a connection's other side and closes it.
+async fn say_goodbye(peer: &Peer) {
+    // On a timeout the peer's `Drop` goes on in the background.
+    let _ = tokio::time::timeout(CLOSE_LIMIT, peer.close()).await;
 }
 
 async fn next_event(connection: Option<&mut Connection>) -> Option<PeerEvent> {

@@ -1,32 +1,40 @@
-//! The loop that every channel's and stream's task runs: it drives the link, hands what comes of it and what happens
-//! elsewhere to the link's [`Owner`], and ends when it is stopped or the link's lifetime is over.
+//! The loop that the task of every channel and stream runs. Events of the link and of the handles come in and go to the link's
+//! [`Owner`]; the loop ends when the task is stopped or the link's lifetime is over.
+//!
+//! What must stay true:
+//! - [`Owner::end`] is called once, however the loop ended, with the link to close.
+//! - When the task is stopped, whatever the loop awaits is dropped: only [`Link::wait`] and [`Owner::next_event`] are
+//!   cancel-safe, so `end` must cope with a link and an owner that stopped in the middle of a step.
+//! - After each event the link is polled until it has nothing to report, before the loop waits again.
 
 use std::time::Instant;
 
 use futures_util::future::BoxFuture;
 use tokio_util::sync::CancellationToken;
 
-use super::dial::deadline_of;
-use super::link::{Lifetime, Link, LinkEvent};
-use super::negotiation::{EndReason, Progress};
+use super::attempt::{EndReason, Progress};
+use super::deadline::{deadline_of, sleep_until};
+use super::link::{Link, LinkEvent};
+use super::link_options::Lifetime;
 
-/// Whom a link is driven for: a data channel or a media stream.
+/// The owner of a link, for which the loop drives it: the `ChannelTask` of a data channel or the
+/// `StreamTask` of a media stream.
 pub(crate) trait Owner: Send {
-    /// What happens to it beside its link.
+    /// Events that do not come from the link.
     type Event: Send;
 
-    /// Called before the link is driven.
+    /// Prepares the owner before the link is driven.
     fn begin(&mut self) -> impl Future<Output = ()> + Send {
         std::future::ready(())
     }
 
-    /// Waits for what happens beside the link. Nothing is lost when the future is dropped.
+    /// Waits for an event that does not come from the link. It must be cancel-safe.
     fn next_event(&mut self) -> impl Future<Output = Self::Event> + Send;
 
-    /// Takes what [`next_event`](Self::next_event) gave.
+    /// Handles what [`next_event`](Self::next_event) returned.
     fn event(&mut self, link: &mut Link, event: Self::Event) -> impl Future<Output = ()> + Send;
 
-    /// Takes what the link tells.
+    /// Handles an event of the link.
     fn link_event(&mut self, link: &mut Link, event: LinkEvent) -> impl Future<Output = ()> + Send;
 
     /// When [`handle_timeout`](Self::handle_timeout) has something to do.
@@ -34,22 +42,23 @@ pub(crate) trait Owner: Send {
         None
     }
 
-    /// Lets time pass. Called whenever something has happened, too.
+    /// Does what is due by now. It is also called after every event.
     fn handle_timeout(&mut self, _link: &mut Link) -> impl Future<Output = ()> + Send {
         std::future::ready(())
     }
 
-    /// True when a peer with a limit has done what it has to do until then.
+    /// True when the peer has done what [`Lifetime::OneConnection`] sets a limit for: it has connected, or opened its channel.
     fn is_established(&self, link: &Link) -> bool;
 
-    /// Says that the peer has not done it in time.
+    /// Logs that the peer was too late.
     fn warn_of_late_peer(&self);
 
-    /// Closes what is left. `ended`: why the one connection of the link's lifetime is over, if that is why.
+    /// Closes the link and the handles. `ended` is why the one connection of the link's lifetime is over, or none if the task
+    /// ends for another reason.
     fn end(self, link: Link, ended: Option<EndReason>) -> impl Future<Output = ()> + Send;
 }
 
-/// Drives a link until `stop` is over, whatever it waits for then, or until the link's lifetime is.
+/// Drives a link until `stop` completes or the link's lifetime is over.
 pub(crate) async fn drive<O: Owner>(
     mut link: Link,
     mut owner: O,
@@ -62,7 +71,7 @@ pub(crate) async fn drive<O: Owner>(
     owner.end(link, ended).await;
 }
 
-/// Waits until a handle stops the task, or what it speaks as is somebody else's.
+/// Waits until a handle stops the task, or until another app takes over the twin that it speaks as.
 pub(crate) async fn stopped(stop: CancellationToken, ownership_lost: BoxFuture<'static, ()>) {
     tokio::select! {
         () = stop.cancelled() => {}
@@ -70,7 +79,7 @@ pub(crate) async fn stopped(stop: CancellationToken, ownership_lost: BoxFuture<'
     }
 }
 
-/// Gives why the one connection is over; none when it never came, or the hub client is gone.
+/// Runs the loop. Gives why the link's one connection is over; none when the peer was too late or the hub client is gone.
 async fn run<O: Owner>(link: &mut Link, owner: &mut O) -> Option<EndReason> {
     let evicted_at = match link.lifetime() {
         Lifetime::UntilStopped => None,
@@ -103,7 +112,7 @@ async fn run<O: Owner>(link: &mut Link, owner: &mut O) -> Option<EndReason> {
     }
 }
 
-/// Hands over what the link tells. Gives why the connection is over, if it is.
+/// Hands the link's events to the owner. Gives why the connection is over, if it is.
 async fn poll<O: Owner>(link: &mut Link, owner: &mut O) -> Option<EndReason> {
     let mut over = None;
     while let Some(event) = link.poll().await {
@@ -113,12 +122,4 @@ async fn poll<O: Owner>(link: &mut Link, owner: &mut O) -> Option<EndReason> {
         owner.link_event(link, event).await;
     }
     over
-}
-
-/// Sleeps until a deadline, or for ever if there is none.
-pub(crate) async fn sleep_until(deadline: Option<Instant>) {
-    match deadline {
-        Some(deadline) => tokio::time::sleep_until(deadline.into()).await,
-        None => std::future::pending().await,
-    }
 }

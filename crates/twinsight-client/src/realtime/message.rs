@@ -1,5 +1,6 @@
-//! What travels over a data channel: text, a JSON value or bytes. JSON goes as text, and text that is JSON
-//! arrives as such, as with the official clients: `"12"` sent as text arrives as the number.
+//! Messages of a data channel: an app's text, JSON value or bytes come in, the text or bytes that travel go out, and the other
+//! way round. JSON travels as text, and text that is JSON arrives as a JSON value, as with the official clients: `"12"` sent
+//! as text arrives as a number. The handles and the reader of a channel call it.
 
 use bytes::Bytes;
 use serde_json::Value;
@@ -15,7 +16,7 @@ pub enum Message {
     Binary(Bytes),
 }
 
-/// A message as the stack takes it.
+/// A message in the form in which it travels.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Wire {
     Text(String),
@@ -23,7 +24,7 @@ pub(crate) enum Wire {
 }
 
 impl Message {
-    /// Reads what came. Text that is no UTF-8 has its wrong parts replaced.
+    /// Reads a message that came. Parts of a text that are not UTF-8 are replaced.
     pub(crate) fn read(is_text: bool, data: Bytes) -> Self {
         if !is_text {
             return Self::Binary(data);

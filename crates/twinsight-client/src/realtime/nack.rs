@@ -1,6 +1,6 @@
-//! Asks again for lost packets (RFC 4585 section 6.2.1), also those of sources that the stack does not bind: RTP packets pass
-//! through, NACKs go out. The stack binds the first source of a section alone, and a sender that restarts has another.
-//! Keyframes of such a source are asked for here too (PLI).
+//! An interceptor that asks for lost packets again (RFC 4585 section 6.2.1). RTP packets pass through it, and NACKs go out.
+//! The stack binds only the first source of a section, but a sender that restarts sends with another one; this interceptor
+//! binds every source of video, and also asks such a source for keyframes (PLI). The WebRTC stack's task runs it.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -20,12 +20,13 @@ use super::rtp_tap::{MAX_SOURCES, PayloadTypes};
 use twinsight_media::decode::path::NACK_INTERVAL;
 use twinsight_media::rtp::VIDEO_CLOCK_HZ;
 
-/// The source whose keyframe is to be asked for; the last of several.
+/// The source that is to be asked for a keyframe: the one that was named last.
 #[derive(Debug, Clone, Default)]
 pub(super) struct KeyframeAsks(Arc<Mutex<Option<u32>>>);
 
 impl KeyframeAsks {
-    /// It goes out with the next packet that comes in or is asked for again, a matter of milliseconds.
+    /// Has a source asked for a keyframe. The request goes out with the next packet that comes in or is asked for again, which
+    /// takes milliseconds.
     pub(super) fn ask(&self, source: u32) {
         *self.0.lock() = Some(source);
     }
@@ -36,15 +37,15 @@ impl KeyframeAsks {
     }
 }
 
-/// The interceptor.
+/// The stack's generator of NACKs, with every source of video bound to it.
 pub(super) struct SourceNacks {
     inner: NackGeneratorInterceptor,
     payload_types: PayloadTypes,
-    /// What was negotiated for video, as the stack says once it binds a source of it. With several sections it never
-    /// binds one that the other side does not name, so until then it is what is offered; who cannot send again takes
-    /// no notice of being asked.
+    /// The parameters with which sources are bound. The stack names what was negotiated for video when it binds a source of it.
+    /// Where the description has several sections and names no source, the stack binds none; then these are the parameters
+    /// that we offer. A sender that cannot send packets again ignores the NACKs.
     negotiated: StreamInfo,
-    /// Sources that are looked after, [`MAX_SOURCES`] at most.
+    /// The sources that are bound, [`MAX_SOURCES`] at most.
     bound: HashSet<u32>,
     keyframe_asks: KeyframeAsks,
     now: Instant,
@@ -75,7 +76,8 @@ impl SourceNacks {
         }
     }
 
-    fn look_after(&mut self, ssrc: u32, payload_type: u8) {
+    /// Binds the source of a packet of video, unless it is bound already.
+    fn bind_source(&mut self, ssrc: u32, payload_type: u8) {
         if self.bound.contains(&ssrc)
             || self.bound.len() >= MAX_SOURCES
             || !self.payload_types.is_video(payload_type)
@@ -103,7 +105,7 @@ impl Protocol<TaggedPacket, TaggedPacket, ()> for SourceNacks {
         if let Packet::Rtp(packet) = &message.message.packet {
             let header = &packet.header;
             let (ssrc, payload_type) = (header.ssrc, header.payload_type);
-            self.look_after(ssrc, payload_type);
+            self.bind_source(ssrc, payload_type);
         }
         self.inner.handle_read(message)
     }

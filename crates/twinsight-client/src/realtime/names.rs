@@ -1,4 +1,4 @@
-//! The checks of what callers name: a twin's id, and the name of a channel or stream.
+//! Checks of the names that callers give: a twin's id, and the name of a channel or stream.
 
 /// The longest twin id and name of a channel or stream, in bytes.
 pub(crate) const MAX_NAME_BYTES: usize = 256;
@@ -25,7 +25,7 @@ pub(crate) fn check_name(name: &str) -> Result<(), &'static str> {
     Ok(())
 }
 
-/// A twin's id as it stands in a sentence.
+/// The first 64 characters of a twin's id, for a sentence in the log or an error.
 pub fn shortened(twin_id: &str) -> String {
     twin_id.chars().take(64).collect()
 }

@@ -1,6 +1,5 @@
-//! Addresses behind a 1:1 NAT: the candidates of this machine's own addresses come in, what the other
-//! side can reach goes out. The stack has a setting of that name which does nothing, so it is done to
-//! the text.
+//! Addresses behind a 1:1 NAT: candidates with this machine's own addresses come in, candidates that the other side can reach
+//! go out. The stack's own setting for this does nothing, so the text of the candidates is changed here, before it is sent.
 
 use std::net::IpAddr;
 
@@ -14,8 +13,8 @@ pub(super) fn announce_in_description(description: &Description, public: &[IpAdd
     description.with_candidates(|candidate| announce(candidate, public))
 }
 
-/// A candidate as it is announced: a host candidate once for each public address of its family, any
-/// other as it is. Ports stay: a 1:1 NAT keeps them.
+/// The candidates that are sent in place of one: a host candidate becomes one for each public address of its family, any other
+/// stays as it is. Ports stay, because a 1:1 NAT keeps them.
 pub(super) fn announce(candidate: &str, public: &[IpAddr]) -> Vec<String> {
     // foundation component transport priority address port "typ" type … (RFC 8839 section 5.1)
     let mut words: Vec<&str> = candidate.split(' ').collect();

@@ -1,22 +1,28 @@
-//! Who offers, who answers, when to give up and when to try renegotiation: the signalling of one link with
-//! one peer, without sockets. Signals, descriptions and the connection's fate come in as [`Input`];
-//! what to do comes out as [`Output`]. The link's owner runs it.
+//! The signalling of one link with one peer, sans-IO. Signals, descriptions and what becomes of the connection come in as
+//! [`Input`]; what is to be done comes out as [`Output`]. The task of the link runs it. Which side offers is given by the
+//! [`Role`]; the machine decides when to offer, when to give an attempt up and when to try again.
 //!
-//! An offer is never sent twice: an attempt that stays unanswered is replaced by a fresh one (a new
-//! peer connection with the same `peerId`), so a peer that arms late is met at once.
+//! What must stay true:
+//! - No offer is sent twice. An attempt that nobody answers is replaced by a fresh one (a new peer connection with the
+//!   same `peerId`), so that a peer that begins to listen late is met with an offer that it can answer.
+//! - Inputs of an attempt that is over change nothing.
+//! - An initiator keeps its `peerId` for life; a responder takes that of each offer.
+//! - Every [`Output::Close`] is followed by [`Progress::Over`] with the reason.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
+pub use super::attempt::Role;
+use super::attempt::{Attempt, EndReason, Progress};
 use super::sdp::Description;
 use super::signal::{Candidate, Signal, SignalEnvelope, mint_peer_id};
 use crate::backoff::Backoff;
 use crate::telemetry::SignalRefusal;
 
 /// An offer without an answer for this long is replaced by a fresh one.
-pub const ANSWER_LIMIT: Duration = Duration::from_secs(4);
+const ANSWER_LIMIT: Duration = Duration::from_secs(4);
 
-/// A peer whose answers came too late is given more time, up to this.
+/// A peer whose answers come too late is given more and more time, up to this.
 const LATE_ANSWER_LIMIT: Duration = Duration::from_secs(16);
 
 /// After the descriptions are exchanged, the connection has this long to come up.
@@ -25,37 +31,24 @@ pub const CONNECT_LIMIT: Duration = Duration::from_secs(15);
 /// Making a local description may take this long.
 const DESCRIBE_LIMIT: Duration = Duration::from_secs(10);
 
-/// Candidates kept until the description that they belong to.
-const MAX_EARLY_CANDIDATES: usize = 32;
+/// At most this many candidates are kept until the description comes that they belong to.
+const MAX_PENDING_CANDIDATES: usize = 32;
 
-/// A peer that may have nothing to send yet is offered again over the same connection after this, and
-/// then every so often. Its app adds tracks when it hears that the connection is up.
+/// When a peer that has nothing to send yet is offered again over the same connection: after the first duration, and then
+/// whenever the second has passed. Its app adds tracks when it hears that the connection is up.
 pub const OFFER_AGAIN: [Duration; 2] = [Duration::from_millis(100), Duration::from_millis(500)];
 
-/// The longest back-off before a peer has ever been connected, and after.
+/// The longest back-off for a peer that has never been connected, and for one that has.
 const BACKOFF_CAPS: [Duration; 2] = [Duration::from_secs(30), Duration::from_secs(5)];
 
-/// Which side of the negotiation this is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Role {
-    /// We offer.
-    Initiator,
-    /// We answer.
-    Responder,
-}
-
-/// Counts the attempts of a stream, from 1. What comes from an attempt that is over is ignored.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Attempt(pub u32);
-
-/// What the machine is told.
+/// What happens to the link.
 #[derive(Debug, Clone)]
-pub enum Input {
+pub(super) enum Input {
     /// The hub is joined: signals can be sent, and answers come.
     HubJoined,
     /// The hub is away. A connection that is up carries on without it.
     HubAway,
-    /// A signal of this stream came.
+    /// A signal of this link's peer came.
     Signal(SignalEnvelope),
     /// The local description that was asked for is ready.
     Described(Attempt, Description),
@@ -69,14 +62,14 @@ pub enum Input {
     Restart(EndReason),
 }
 
-/// What the machine wants done.
+/// What the machine wants the link to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Output {
-    /// Open a peer connection and make an offer; answer with [`Input::Described`].
+pub(super) enum Output {
+    /// Open a peer connection and make an offer; [`Input::Described`] is to follow.
     Offer(Attempt),
-    /// Open a peer connection and answer this offer; answer with [`Input::Described`].
+    /// Open a peer connection and make an answer to this offer; [`Input::Described`] is to follow.
     Answer(Attempt, Description),
-    /// Make another offer over the attempt's connection; answer with [`Input::Described`].
+    /// Make another offer over the attempt's connection; [`Input::Described`] is to follow.
     OfferAgain(Attempt),
     /// Give the peer's answer to the connection.
     AcceptAnswer(Attempt, Description),
@@ -86,79 +79,10 @@ pub enum Output {
     Close(Attempt),
     /// Send a signal with this `peerId`.
     Send(Signal, Option<String>),
-    /// Something that the stream's owner may want to know.
+    /// The link's owner may want to know this.
     Progress(Progress),
     /// A signal was not used.
     Refused(SignalRefusal),
-}
-
-/// How the negotiation goes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Progress {
-    /// An attempt has begun.
-    Attempting(Attempt),
-    /// The connection is up.
-    Connected(Attempt),
-    /// The attempt is over.
-    Over(Attempt, EndReason),
-}
-
-/// Why an attempt ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum EndReason {
-    /// No answer came to the offer.
-    Unanswered,
-    /// The descriptions were exchanged, and no path was found in time.
-    NoPath,
-    /// No description could be made here.
-    Local,
-    /// No UDP port could be had here.
-    NoSocket,
-    /// The interfaces that are configured have no usable address.
-    NoAddress,
-    /// This process may have no more sockets.
-    NoFiles,
-    /// The other side's description cannot be used.
-    Unusable,
-    /// The other side closed.
-    Closed,
-    /// The path broke.
-    Lost,
-    /// The connection is up, and no media comes.
-    NoMedia,
-    /// The other side began anew.
-    Replaced,
-    /// What is sent here has changed: the next connection has it.
-    Changed,
-    /// Nobody here wanted what was offered.
-    Declined,
-}
-
-impl EndReason {
-    /// A clause for logs and events.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Unanswered => "no answer to the offer",
-            Self::NoPath => "no network path was found in time",
-            Self::Local => "the connection could not be set up here",
-            Self::NoSocket => {
-                "no UDP port is free here: see ice.interfaces and ice.udp_ports, and the log"
-            }
-            Self::NoAddress => {
-                "the interfaces of ice.interfaces have no usable address here: see `ip address`, and the log"
-            }
-            Self::NoFiles => {
-                "too many open files here: raise `ulimit -n` or the service's LimitNOFILE"
-            }
-            Self::Unusable => "the other side's description cannot be used",
-            Self::Closed => "the other side closed the connection",
-            Self::Lost => "the network path broke",
-            Self::NoMedia => "connected, but no video comes",
-            Self::Replaced => "the other side began anew",
-            Self::Declined => "the offer was not accepted here",
-            Self::Changed => "the tracks that are sent have changed",
-        }
-    }
 }
 
 /// Where the negotiation stands.
@@ -189,22 +113,22 @@ enum NegotiationState {
 /// Offers over a connection that is up, to a peer whose answer sends nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Renegotiation {
-    /// None is needed.
+    /// No further offer is needed.
     No,
-    /// The next is made then.
+    /// The next offer is made at this instant.
     At(Instant),
-    /// It is being made, or out, and waits for its answer until then.
+    /// An offer is being made or is out; if it has no answer by this instant, another one is made.
     Offered(Instant),
 }
 
-/// The machine.
+/// The state machine of a link's signalling.
 #[derive(Debug)]
-pub struct Negotiation {
+pub(super) struct Negotiation {
     role: Role,
-    /// An answer that sends nothing is asked for again over the same connection: as npm 4.x needs it, whose
-    /// apps can add tracks only to a connection that is up.
-    insists: bool,
-    /// The last answer sends nothing.
+    /// A peer whose answer sends nothing is offered again over the same connection. Cameras on npm 4.x need this: their apps can
+    /// add tracks only to a connection that is up.
+    offers_again: bool,
+    /// True if the last answer sends nothing.
     is_silent: bool,
     state: NegotiationState,
     hub_joined: bool,
@@ -214,31 +138,31 @@ pub struct Negotiation {
     /// The ICE generation of the offer that we answered, or of the answer that we took.
     remote_ufrag: Option<String>,
     /// Candidates that came before the description.
-    early: Vec<Candidate>,
-    /// Between failed attempts.
+    pending: Vec<Candidate>,
+    /// The pause between failed attempts.
     backoff: Backoff,
     /// How long an offer waits for its answer.
     answer_limit: Duration,
-    /// How long the last answer that was taken had been awaited.
+    /// How long the last accepted answer had been awaited.
     answered_after: Duration,
-    /// Answered attempts that found no path since a connection was up.
+    /// How many attempts in a row were answered and found no path.
     pathless: u32,
     outputs: VecDeque<Output>,
 }
 
 impl Negotiation {
-    /// A machine at rest; it begins with [`Input::HubJoined`].
-    pub fn new(role: Role) -> Self {
+    /// A machine that waits for [`Input::HubJoined`], or for a responder's first offer.
+    pub(super) fn new(role: Role) -> Self {
         Self {
             role,
-            insists: false,
+            offers_again: false,
             is_silent: false,
             state: NegotiationState::Idle { until: None },
             hub_joined: false,
             attempts: 0,
             peer_id: (role == Role::Initiator).then(mint_peer_id),
             remote_ufrag: None,
-            early: Vec::new(),
+            pending: Vec::new(),
             backoff: Backoff::new(Duration::from_secs(1), BACKOFF_CAPS[0]),
             answer_limit: ANSWER_LIMIT,
             answered_after: Duration::ZERO,
@@ -247,21 +171,21 @@ impl Negotiation {
         }
     }
 
-    /// The peer is offered again, over the same connection, while its answers send nothing.
+    /// Has the peer offered again over the same connection while its answers send nothing.
     #[must_use]
-    pub fn renegotiating(mut self) -> Self {
-        self.insists = true;
+    pub(super) fn renegotiating(mut self) -> Self {
+        self.offers_again = true;
         self
     }
 
-    /// Takes an input.
-    pub fn handle(&mut self, now: Instant, input: Input) {
+    /// Handles an input. What is to be done then comes from [`poll`](Self::poll).
+    pub(super) fn handle(&mut self, now: Instant, input: Input) {
         match input {
             Input::HubJoined => {
                 let was_away = !std::mem::replace(&mut self.hub_joined, true);
                 match (self.role, &self.state) {
                     (Role::Initiator, NegotiationState::Idle { .. }) => self.begin_offer(now),
-                    // The hub that forgot its rooms has lost the offer, or the answer to it.
+                    // A hub that was away has forgotten its rooms, and lost the offer or the answer to it.
                     (Role::Initiator, NegotiationState::Offered { attempt, .. }) if was_away => {
                         let attempt = *attempt;
                         self.end(now, attempt, EndReason::Unanswered);
@@ -275,15 +199,15 @@ impl Negotiation {
                 self.described(now, attempt, sdp)
             }
             Input::LocalCandidate(attempt, candidate) if self.is_current(attempt) => {
-                // A responder's own candidates are all in its answer: in a shared room its `ice`
-                // would look like the peer's.
+                // A responder sends no candidates but those in its answer: in the shared room of the legacy dialect its
+                // `ice` signals would look like the peer's.
                 if self.role == Role::Initiator {
                     self.outputs
                         .push_back(Output::Send(Signal::Ice(candidate), self.peer_id.clone()));
                 }
             }
             Input::Connected(attempt) if self.is_current(attempt) => {
-                let renegotiation = if self.insists && self.is_silent {
+                let renegotiation = if self.offers_again && self.is_silent {
                     Renegotiation::At(now + OFFER_AGAIN[0])
                 } else {
                     Renegotiation::No
@@ -294,7 +218,7 @@ impl Negotiation {
                 };
                 self.pathless = 0;
                 if self.answered_after < ANSWER_LIMIT {
-                    // It was late for a while, and is no more.
+                    // The peer was slow for a while, and no longer is.
                     self.answer_limit = ANSWER_LIMIT;
                 }
                 self.backoff.reset();
@@ -317,8 +241,8 @@ impl Negotiation {
         }
     }
 
-    /// Lets time pass.
-    pub fn handle_timeout(&mut self, now: Instant) {
+    /// Does what is due by now.
+    pub(super) fn handle_timeout(&mut self, now: Instant) {
         match self.state {
             NegotiationState::Idle { until: Some(until) } if until <= now => {
                 if self.hub_joined {
@@ -357,7 +281,7 @@ impl Negotiation {
     }
 
     /// When [`handle_timeout`](Self::handle_timeout) has something to do.
-    pub fn deadline(&self) -> Option<Instant> {
+    pub(super) fn deadline(&self) -> Option<Instant> {
         match self.state {
             NegotiationState::Idle { until } => until,
             NegotiationState::Describing { deadline, .. }
@@ -372,23 +296,23 @@ impl Negotiation {
     }
 
     /// The next thing to do.
-    pub fn poll(&mut self) -> Option<Output> {
+    pub(super) fn poll(&mut self) -> Option<Output> {
         self.outputs.pop_front()
     }
 
     /// The initiator's own id, or that of the last offer.
-    pub fn peer_id(&self) -> Option<&str> {
+    pub(super) fn peer_id(&self) -> Option<&str> {
         self.peer_id.as_deref()
     }
 
-    /// True when the attempt is to gather through STUN servers. After one that found no path the next
-    /// goes without, and so on in turns: a STUN server that misleads or is not there hinders less.
-    pub fn with_stun(&self) -> bool {
+    /// True when the attempt is to gather candidates through STUN servers. After an attempt that found no path the next one goes
+    /// without them, and so on in turns, so that a STUN server that misleads or does not answer hinders only every other one.
+    pub(super) fn with_stun(&self) -> bool {
         self.pathless.is_multiple_of(2)
     }
 
     /// True while the connection is up.
-    pub fn is_connected(&self) -> bool {
+    pub(super) fn is_connected(&self) -> bool {
         matches!(self.state, NegotiationState::Connected { .. })
     }
 
@@ -419,7 +343,7 @@ impl Negotiation {
     }
 
     fn begin_offer(&mut self, now: Instant) {
-        self.early.clear();
+        self.pending.clear();
         let attempt = self.next_attempt(now);
         self.outputs.push_back(Output::Offer(attempt));
     }
@@ -427,7 +351,7 @@ impl Negotiation {
     fn described(&mut self, now: Instant, attempt: Attempt, sdp: Description) {
         let peer_id = self.peer_id.clone();
         if matches!(self.state, NegotiationState::Connected { .. }) {
-            // Another offer over the same connection.
+            // This is another offer over the same connection.
             self.outputs
                 .push_back(Output::Send(Signal::Offer { sdp }, peer_id));
             return;
@@ -444,7 +368,7 @@ impl Negotiation {
             Role::Responder => {
                 self.outputs
                     .push_back(Output::Send(Signal::Answer { sdp }, peer_id));
-                self.release_early(attempt);
+                self.release_pending(attempt);
                 self.state = NegotiationState::Connecting {
                     attempt,
                     deadline: now + CONNECT_LIMIT,
@@ -490,7 +414,7 @@ impl Negotiation {
                 self.remote_ufrag = Some(sdp.ice_ufrag().to_owned());
                 self.outputs
                     .push_back(Output::AcceptAnswer(attempt, sdp.clone()));
-                self.release_early(attempt);
+                self.release_pending(attempt);
                 self.state = NegotiationState::Connecting {
                     attempt,
                     deadline: now + CONNECT_LIMIT,
@@ -505,14 +429,14 @@ impl Negotiation {
                             .outputs
                             .push_back(Output::Refused(SignalRefusal::Unexpected));
                     }
-                    // A new generation, or a peer that was started anew: it replaces the session.
+                    // The peer restarts ICE or has begun anew: its offer replaces the attempt.
                     if let Some(attempt) = self.attempt() {
                         self.close(attempt, EndReason::Replaced);
                     }
                 }
-                // Candidates that came early belong to this offer unless another peer sent them.
+                // Candidates that came before belong to this offer unless another peer sent them.
                 if self.peer_id != peer_id {
-                    self.early.clear();
+                    self.pending.clear();
                 }
                 self.peer_id = peer_id;
                 self.remote_ufrag = ufrag;
@@ -534,8 +458,8 @@ impl Negotiation {
                     NegotiationState::Idle { .. }
                     | NegotiationState::Describing { .. }
                     | NegotiationState::Offered { .. } => {
-                        if self.early.len() < MAX_EARLY_CANDIDATES {
-                            self.early.push(candidate);
+                        if self.pending.len() < MAX_PENDING_CANDIDATES {
+                            self.pending.push(candidate);
                         } else {
                             self.outputs
                                 .push_back(Output::Refused(SignalRefusal::Overflow));
@@ -543,7 +467,7 @@ impl Negotiation {
                     }
                 }
             }
-            // In a camera's room one also sees other viewers' offers: never answer those.
+            // In a camera's room we also see the offers of other viewers, and must never answer those.
             (Role::Initiator, Signal::Offer { .. }) | (Role::Responder, Signal::Answer { .. }) => {
                 self.outputs
                     .push_back(Output::Refused(SignalRefusal::Unexpected));
@@ -551,9 +475,9 @@ impl Negotiation {
         }
     }
 
-    /// An answer says nothing about the offer that it is for. One that comes when none is awaited is
-    /// for an attempt that was given up: the peer needs more time. If another answer was taken
-    /// meanwhile, that one was late too, and its attempt cannot connect.
+    /// Handles an answer that comes while none is awaited. An answer does not name its offer, so this one belongs to an attempt
+    /// that was given up: the peer needs more time. If another answer was accepted meanwhile, that one was late too, and the
+    /// attempt that accepted it cannot connect.
     fn late_answer(&mut self, now: Instant, sdp: &Description) {
         let stale = match &self.state {
             NegotiationState::Idle { .. } | NegotiationState::Describing { .. } => None,
@@ -566,7 +490,7 @@ impl Negotiation {
             | NegotiationState::Offered { .. }
             | NegotiationState::Connected { .. } => return,
         };
-        // A second camera with the same twin id answers twice for ever: that is not followed.
+        // A second camera with the same twin id makes every answer come twice, so the limit does not grow for ever.
         if self.answer_limit >= LATE_ANSWER_LIMIT {
             return;
         }
@@ -576,35 +500,38 @@ impl Negotiation {
         }
     }
 
-    /// A missing `peerId` is accepted: plain responders and the legacy dialect send none.
+    /// True for our `peerId`, and for a missing one, since plain responders and the legacy dialect send none.
     fn is_ours(&self, peer_id: Option<&String>) -> bool {
         peer_id.is_none() || peer_id == self.peer_id.as_ref()
     }
 
-    fn release_early(&mut self, attempt: Attempt) {
-        let early = self
-            .early
+    /// Gives the kept candidates to the connection, once that has a description.
+    fn release_pending(&mut self, attempt: Attempt) {
+        let pending = self
+            .pending
             .drain(..)
             .map(|candidate| Output::AddCandidate(attempt, candidate));
-        self.outputs.extend(early);
+        self.outputs.extend(pending);
     }
 
+    /// Has the connection of an attempt closed, and reports why.
     fn close(&mut self, attempt: Attempt, reason: EndReason) {
         self.outputs.push_back(Output::Close(attempt));
         self.outputs
             .push_back(Output::Progress(Progress::Over(attempt, reason)));
     }
 
+    /// Ends an attempt; an initiator plans the next one.
     fn end(&mut self, now: Instant, attempt: Attempt, reason: EndReason) {
         self.close(attempt, reason);
-        self.early.clear();
+        self.pending.clear();
         self.remote_ufrag = None;
         if matches!(reason, EndReason::NoPath | EndReason::Local) {
             self.pathless = self.pathless.saturating_add(1);
         }
         let until = match self.role {
             Role::Responder => None,
-            // A peer that is not there yet is asked again at once, with a fresh offer.
+            // A peer that is not there yet is met with a fresh offer at once.
             Role::Initiator if matches!(reason, EndReason::Unanswered | EndReason::Changed) => {
                 Some(now)
             }

@@ -215,7 +215,7 @@ fn an_answer_with_another_peer_id_is_refused_and_one_without_is_taken() {
 fn candidates_before_the_answer_wait_for_it_up_to_a_limit() {
     let now = Instant::now();
     let (mut machine, peer_id) = offered(now);
-    for n in 0..MAX_EARLY_CANDIDATES + 1 {
+    for n in 0..MAX_PENDING_CANDIDATES + 1 {
         machine.handle(now, envelope(candidate(n), Some(&peer_id)));
     }
     assert_eq!(
@@ -224,7 +224,7 @@ fn candidates_before_the_answer_wait_for_it_up_to_a_limit() {
     );
     machine.handle(now, envelope(answer(), Some(&peer_id)));
     let outputs = drain(&mut machine);
-    assert_eq!(outputs.len(), 1 + MAX_EARLY_CANDIDATES);
+    assert_eq!(outputs.len(), 1 + MAX_PENDING_CANDIDATES);
     assert!(matches!(outputs[0], Output::AcceptAnswer(..)));
     assert!(
         outputs[1..]
@@ -433,11 +433,11 @@ mod hostile {
         fn any_signals_are_survived(
             inputs in prop::collection::vec(input(), 0..200),
             initiates: bool,
-            insists: bool,
+            offers_again: bool,
         ) {
             let role = if initiates { Role::Initiator } else { Role::Responder };
             let mut machine = Negotiation::new(role);
-            if insists {
+            if offers_again {
                 machine = machine.renegotiating();
             }
             let mut now = Instant::now();
@@ -467,7 +467,7 @@ mod hostile {
                 }
                 machine.handle(now, input);
                 machine.handle_timeout(now);
-                prop_assert!(machine.early.len() <= MAX_EARLY_CANDIDATES);
+                prop_assert!(machine.pending.len() <= MAX_PENDING_CANDIDATES);
                 let outputs = drain(&mut machine);
                 prop_assert!(outputs.len() <= 8 + waiting, "{outputs:?}");
                 if outputs.iter().any(|output| matches!(output, Output::AddCandidate(..))) {

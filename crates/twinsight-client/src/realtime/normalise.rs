@@ -1,117 +1,94 @@
-//! The one place where the other side's description is put right before the WebRTC stack sees it: a
-//! [`Description`] comes in, a text goes out that says the same in the only way that the stack reads. Nothing that
-//! the other side wrote reaches the stack but words that were looked at here.
+//! Rewrites the other side's description for the WebRTC stack: a [`Description`] comes in, and a text goes out that says the same
+//! in the only form that the stack reads correctly. `peer` calls it. Nothing that the other side wrote reaches the stack except
+//! words that were checked here.
 //!
 //! What the stack (`rtc` 0.21) would get wrong, for its maintainers:
 //! - a section without a direction is left out, though `sendrecv` is the default, and a direction of the session
 //!   counts for all sections (RFC 8866 section 6.7);
-//! - the name of a fingerprint's hash is compared with case (RFC 8122 section 5 has it without), and any fingerprint
-//!   but the first of a section is not looked at;
+//! - the case of the name of a fingerprint's hash matters (RFC 8122 section 5 says that it does not), and only the first
+//!   fingerprint of a section is read;
 //! - `setup` at session level is not read (RFC 8842 section 5.1 allows it);
 //! - `fmtp` lines with white space are dropped; H.264 without `packetization-mode` or `profile-level-id` matches
 //!   nothing, though both have defaults (RFC 6184 section 8.1), and constraint flags are compared as text, so that
 //!   `42c01f` is not constrained baseline;
 //! - an offer without `a=group:BUNDLE` is answered with port 0 (RFC 9143 does not ask for the group);
-//! - one candidate, `extmap` or static payload type that it cannot read refuses the whole description;
-//! - of two sources of a section that are no group the last is waited for; with none named and two sections the
-//!   answer is refused;
+//! - the whole description is refused for one candidate, `extmap` or static payload type that it cannot read;
+//! - of two sources of a section that are not in one group, it waits for the last; an answer with two sections and no source is
+//!   refused;
 //! - passive TCP candidates are dialled, whatever the application asked for.
 
 use std::collections::HashSet;
-use std::fmt::Write as _;
 
 use super::candidate::{LeftOut, usable};
-use super::sdp::{Attribute, Description, Format, Section, SectionKind, value_of};
+use super::normalise_formats::{Rewritten, StackFormat, feedback, formats};
+use super::sdp::Description;
+use super::sdp_section::{Attribute, Format, Section, SectionKind, value_of};
+use super::sdp_text::{is_token, is_words, line};
 use twinsight_media::codec::Codec;
 
-/// What a connection takes of a description.
+/// What a connection is to carry, and so looks for in a description.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Wanted {
-    /// Tracks: the video codecs, and whether sound.
+    /// Tracks of video, of sound, or of both.
     Media {
-        /// Empty for no video.
+        /// The video codecs; empty for no video.
         video: Vec<Codec>,
+        /// True for sound as Opus.
         audio: bool,
-        /// What the other side sends; else only what it takes.
+        /// True if we receive, so that of an offer's sections those are preferred that send.
         receives: bool,
     },
     /// Data channels.
     Messages,
 }
 
-/// Which of the two descriptions it is.
+/// Which of the two descriptions is rewritten.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Side {
-    /// The other side's offer: sections that are not taken are refused in the answer.
+    /// The other side's offer. Our answer refuses the sections that are not taken.
     Offer,
     /// The other side's answer to our offer.
     Answer,
 }
 
-/// What the stack is given.
+/// A description as the stack is given it, and what is known of the other side's.
 #[derive(Debug)]
 pub(super) struct Normalised {
-    /// The description.
+    /// The text for the stack.
     pub(super) text: String,
-    /// Candidates in it.
+    /// How many candidates are in the text.
     pub(super) candidates: usize,
-    /// Candidates that there was no more room for.
+    /// How many candidates were left out because there was no more room.
     pub(super) overflowed: u64,
-    /// Candidates that cannot be read.
+    /// How many candidates cannot be read.
     pub(super) malformed: u64,
-    /// The sources that the video section that is taken names.
+    /// The sources that are named by the video section that is taken.
     pub(super) sources: Vec<u32>,
-    /// Video sections of the other side beyond the one that is taken.
+    /// How many video sections there are beyond the one that is taken.
     pub(super) further_videos: usize,
-    /// For each section of an offer whether it is taken, and what its formats say.
+    /// For each section of an offer, the formats that were rewritten, or none if the section is not taken.
     sections: Vec<Option<Vec<Rewritten>>>,
     had_bundle: bool,
-}
-
-/// A format whose parameters the stack is told in other words.
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Rewritten {
-    payload_type: u8,
-    /// What the answer is to say; empty for nothing.
-    parameters: String,
 }
 
 /// Why a description that can be read cannot be used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Unusable {
-    /// Then there is nothing to connect.
+    /// No section is of what a connection is to carry.
     #[error("it has no section of what is wanted here")]
     Nothing,
-    /// Without it nobody knows who is at the other end.
+    /// There is no SHA-256 fingerprint, so nobody would know who is at the other end.
     #[error("it has no SHA-256 fingerprint")]
     Fingerprint,
-    /// The stack needs it.
+    /// There is no ICE password, which the stack needs.
     #[error("it has no ice-pwd")]
     IcePassword,
 }
 
-/// Formats of a section that the stack is told of; browsers write a dozen.
-const MAX_FORMATS: usize = 32;
-/// Kinds of feedback of a format, and the bytes of one. What holds for all formats is written anew for each of them.
-const MAX_FEEDBACK: usize = 16;
-const MAX_FEEDBACK_BYTES: usize = 64;
-
-/// H.264 as the stack knows it: what is registered there, by the profile that it stands for.
-const BASELINE: &str = "42001f";
-const CONSTRAINED_BASELINE: &str = "42e01f";
-const MAIN: &str = "4d001f";
-const CONSTRAINED_HIGH: &str = "640c1f";
-const HIGH: &str = "64001f";
-
-/// A word that a refused section repeats is no longer than this.
+/// A refused section repeats words of the offer only up to this length, in bytes.
 const MAX_REFUSED_WORD: usize = 64;
 
-/// The parameters of H.264 with which the stack matches a registered profile.
-pub(super) fn h264_parameters(profile_level_id: &str) -> String {
-    format!("level-asymmetry-allowed=1;packetization-mode=1;profile-level-id={profile_level_id}")
-}
-
-/// Puts a description right. `room` is for so many candidates; names of hosts are taken with `mdns`.
+/// Rewrites a description. At most `room` candidates are kept; those with the name of a host only with `mdns`.
 pub(super) fn normalise(
     description: &Description,
     side: Side,
@@ -149,8 +126,8 @@ pub(super) fn normalise(
     if let Some(options) = options(session) {
         line(&mut text, &format!("a=ice-options:{options}"));
     }
-    // With one section the stack takes whatever source comes; with several it has to be told of one each.
-    // One that the other side refused counts: it has its place among the stack's transceivers.
+    // With one section the stack accepts whatever source comes; with several, each section has to name one. A section that the
+    // other side has refused counts too, since it has its place among the stack's transceivers.
     let rtp_sections = sections
         .iter()
         .zip(&taken)
@@ -163,12 +140,15 @@ pub(super) fn normalise(
             rewritten.push(None);
             continue;
         }
-        let formats = formats(section, wanted);
+        let formats = match wanted {
+            Wanted::Media { video, audio, .. } => formats(section, video, *audio),
+            Wanted::Messages => Vec::new(),
+        };
         write_section(&mut text, section, &formats, &mids[index]);
         transport.write(&mut text);
         if rtp_sections > 1 && section.direction.sends() {
-            // The stack tells of no other source than this one. Where none is named it stands for nobody: the tee takes
-            // what comes by its payload type, and `nack` asks for what it lacks.
+            // The stack binds only the source that is named here. If the section names none, 1 is named, which nobody sends
+            // with: the RTP tap accepts packets by their payload type, and `nack` binds their source.
             let source = section.sources().first().copied().unwrap_or(1);
             line(&mut text, &format!("a=ssrc:{source} cname:peer"));
         }
@@ -206,9 +186,8 @@ pub(super) fn normalise(
 }
 
 impl Normalised {
-    /// The stack's answer as the other side is to see it: with the sections that are not taken refused, and with
-    /// its own words for what was put in others. RFC 6184 section 8.2.2 wants `packetization-mode` and the profile
-    /// back as they were offered.
+    /// Makes the answer for the other side from the stack's: sections that are not taken are refused, and rewritten parameters
+    /// are again as they were offered. RFC 6184 section 8.2.2 wants `packetization-mode` and the profile back unchanged.
     pub(super) fn complete(&self, offer: &Description, answer: &str) -> String {
         let has_changed = self
             .sections
@@ -217,7 +196,7 @@ impl Normalised {
         if !has_changed && self.had_bundle {
             return answer.to_owned();
         }
-        // At the begin of a line: the other side's names stand in the group's.
+        // Only `m=` at the beginning of a line begins a section: the line of the group has names in it that the other side chose.
         let (head, rest) = match answer.find("\nm=") {
             Some(at) => answer.split_at(at + 1),
             None => (answer, ""),
@@ -244,8 +223,8 @@ impl Normalised {
     }
 }
 
-/// The sections that the stack is told of: of each kind the first that can be used, and of an offer's sooner one that
-/// goes our way. A side may well have its own track's section in front.
+/// The sections that the stack is given: the first usable one of each kind. Of an offer's sections the first one is preferred
+/// that goes our way, since the other side may have the section of its own track in front.
 fn taken(sections: &[Section], side: Side, wanted: &Wanted) -> Vec<bool> {
     let mut taken = vec![false; sections.len()];
     let kinds: &[SectionKind] = match wanted {
@@ -258,7 +237,7 @@ fn taken(sections: &[Section], side: Side, wanted: &Wanted) -> Vec<bool> {
             .filter(|(_, section)| section.kind == *kind)
             .filter(|(_, section)| match side {
                 Side::Offer => !section.is_refused && is_wanted(section, wanted),
-                // An answer's section is one of our offer's, also where it refuses it.
+                // Every section of an answer belongs to one of our offer, also one that it refuses.
                 Side::Answer => section.is_refused || is_wanted(section, wanted),
             })
             .collect();
@@ -274,7 +253,7 @@ fn taken(sections: &[Section], side: Side, wanted: &Wanted) -> Vec<bool> {
     taken
 }
 
-/// True for a section that has something of what is wanted.
+/// True for a section that has something of what the connection is to carry.
 fn is_wanted(section: &Section, wanted: &Wanted) -> bool {
     match (wanted, section.kind) {
         (Wanted::Media { video, .. }, SectionKind::Video) => {
@@ -289,7 +268,7 @@ fn is_wanted(section: &Section, wanted: &Wanted) -> bool {
     }
 }
 
-/// The name of each section: its own, or its number as JSEP's implementations give them.
+/// The `mid` of each section: its own, or its index, which is what JSEP's implementations use.
 fn mids(sections: &[Section], taken: &[bool]) -> Vec<String> {
     let mut used: HashSet<String> = HashSet::new();
     let indexed = sections.iter().zip(taken).enumerate();
@@ -304,7 +283,7 @@ fn mids(sections: &[Section], taken: &[bool]) -> Vec<String> {
     named.collect()
 }
 
-/// What all sections have in common, since they share one transport.
+/// The attributes of the one transport that all sections share.
 struct Transport<'a> {
     ice_ufrag: &'a str,
     ice_pwd: &'a str,
@@ -313,7 +292,7 @@ struct Transport<'a> {
 }
 
 impl<'a> Transport<'a> {
-    /// That of the first section that is taken and says so, else the session's, else any section's.
+    /// Finds each attribute in the sections that are taken, else in the session, else in any section.
     fn of(
         session: &'a [Attribute],
         sections: &'a [Section],
@@ -372,6 +351,7 @@ fn sha256(value: &str) -> Option<String> {
     (is_one && pairs.len() == 32 && pairs.iter().all(is_byte)).then(|| digits.to_ascii_uppercase())
 }
 
+/// The candidates of a description.
 struct Candidates {
     usable: Vec<String>,
     overflowed: u64,
@@ -390,119 +370,11 @@ fn candidates(description: &Description, room: usize, mdns: bool) -> Candidates 
             Ok(_) if candidates.usable.len() >= room => candidates.overflowed += 1,
             Ok(usable) => candidates.usable.push(usable),
             Err(LeftOut::Malformed) => candidates.malformed += 1,
-            // What browsers send beside what is of use here.
+            // Browsers also send candidates that are of no use here.
             Err(_) => {}
         }
     }
     candidates
-}
-
-/// A format as the stack is told of it.
-struct StackFormat {
-    payload_type: u8,
-    map: String,
-    parameters: String,
-    rewritten: Option<Rewritten>,
-}
-
-/// What is kept of a section's formats.
-fn formats(section: &Section, wanted: &Wanted) -> Vec<StackFormat> {
-    let Wanted::Media { video, audio, .. } = wanted else {
-        return Vec::new();
-    };
-    let all = section.codecs();
-    let is_h264 = |format: &&Format| format.codec() == Some(Codec::H264);
-    // The packets of mode 1 are what is preferred; those of mode 0 are read as well.
-    let has_mode_1 = all
-        .iter()
-        .filter(is_h264)
-        .any(|format| format.packetization_mode() == 1);
-    let mut profiles: Vec<&str> = Vec::new();
-    let mut kept = Vec::new();
-    for format in &all {
-        if kept.len() >= MAX_FORMATS {
-            break;
-        }
-        let parameters = match (section.kind, format.codec()) {
-            (SectionKind::Video, Some(Codec::H264)) if video.contains(&Codec::H264) => {
-                let profile = registered(format);
-                if (has_mode_1 && format.packetization_mode() != 1) || profiles.contains(&profile) {
-                    continue;
-                }
-                profiles.push(profile);
-                h264_parameters(profile)
-            }
-            (SectionKind::Video, Some(Codec::Vp8)) if video.contains(&Codec::Vp8) => {
-                joined(format, |_| true)
-            }
-            (SectionKind::Audio, _) if *audio && format.is_opus() => joined(format, |_| true),
-            _ => continue,
-        };
-        // Parameter sets that the offer names are those of its own stream.
-        let offered = joined(format, |name| {
-            !name.to_ascii_lowercase().starts_with("sprop-")
-        });
-        let offered = answered(format, offered);
-        let is_same = offered == parameters;
-        let mut map = format!("{}/{}", format.name, format.clock_rate);
-        if let Some(encoding) = format.encoding.as_deref().filter(|text| is_token(text)) {
-            map.push('/');
-            map.push_str(encoding);
-        } else if format.is_opus() {
-            map.push_str("/2");
-        }
-        kept.push(StackFormat {
-            payload_type: format.payload_type,
-            map,
-            parameters,
-            rewritten: (!is_same).then_some(Rewritten {
-                payload_type: format.payload_type,
-                parameters: offered,
-            }),
-        });
-    }
-    kept
-}
-
-/// The profile of those that are registered with the stack which stands for a format's. Compared by what the
-/// bits mean (RFC 6184 section 8.1, table 5), not as text. The level says nothing: decoding does not depend on it.
-fn registered(format: &Format) -> &'static str {
-    match format.profile() {
-        // The default is the baseline profile.
-        None => BASELINE,
-        Some((0x42, flags)) if flags & 0x40 != 0 => CONSTRAINED_BASELINE,
-        Some((0x42 | 0x58, _)) => BASELINE,
-        Some((0x4d, flags)) if flags & 0x80 != 0 => CONSTRAINED_BASELINE,
-        Some((0x4d, _)) => MAIN,
-        Some((0x64, flags)) if flags & 0x0c == 0x0c => CONSTRAINED_HIGH,
-        Some(_) => HIGH,
-    }
-}
-
-/// What an answer says of a format: what was offered (RFC 6184 section 8.2.2). Where the mode of packets is left out,
-/// the answer names the one that is read here as well: who leaves it out sends fragments all the same, as a rule, and
-/// the official client drops an answer without it.
-fn answered(format: &Format, offered: String) -> String {
-    let is_left_out =
-        format.codec() == Some(Codec::H264) && format.parameter("packetization-mode").is_none();
-    match (is_left_out, offered.is_empty()) {
-        (false, _) => offered,
-        (true, true) => "packetization-mode=1".to_owned(),
-        (true, false) => format!("{offered};packetization-mode=1"),
-    }
-}
-
-fn joined(format: &Format, keep: impl Fn(&str) -> bool) -> String {
-    let parameters = format
-        .parameters
-        .iter()
-        .filter(|parameter| keep(&parameter.name) && is_graphic(&parameter.name))
-        .filter(|parameter| parameter.value.as_deref().is_none_or(is_graphic))
-        .map(|parameter| match &parameter.value {
-            Some(value) => format!("{}={value}", parameter.name),
-            None => parameter.name.clone(),
-        });
-    parameters.collect::<Vec<_>>().join(";")
 }
 
 fn write_section(text: &mut String, section: &Section, formats: &[StackFormat], mid: &str) {
@@ -518,7 +390,7 @@ fn write_section(text: &mut String, section: &Section, formats: &[StackFormat], 
                 .map(|format| format.payload_type.to_string())
                 .collect();
             if named.is_empty() {
-                // A section that is refused names one all the same.
+                // The grammar wants a format also in a section that is refused.
                 named.push("0".to_owned());
             }
             let media = if section.kind == SectionKind::Audio {
@@ -574,21 +446,6 @@ fn write_section(text: &mut String, section: &Section, formats: &[StackFormat], 
     }
 }
 
-/// The feedback of a payload type, also what is said of all of them (RFC 4585 section 4.2).
-fn feedback(section: &Section, payload_type: u8) -> Vec<&str> {
-    let own = section.of_payload_type("rtcp-fb", payload_type);
-    let all = section
-        .attributes
-        .iter()
-        .filter(|attribute| attribute.name == "rtcp-fb")
-        .filter_map(|attribute| attribute.value.strip_prefix("* "));
-    own.chain(all)
-        .map(str::trim)
-        .filter(|value| is_words(value) && value.len() <= MAX_FEEDBACK_BYTES)
-        .take(MAX_FEEDBACK)
-        .collect()
-}
-
 /// A header extension that the stack can read: `ID[/DIRECTION] URI`.
 fn extension(value: &str) -> Option<String> {
     let mut words = value.split_ascii_whitespace();
@@ -599,7 +456,7 @@ fn extension(value: &str) -> Option<String> {
     (id > 0 && is_known && uri.bytes().all(allowed)).then(|| format!("{id} {uri}"))
 }
 
-/// An answer's sections, each with its line ends.
+/// The sections of an answer, each with its line ends.
 fn sections_of(rest: &str) -> Vec<&str> {
     let mut starts: Vec<usize> = rest.match_indices("\nm=").map(|(at, _)| at + 1).collect();
     if rest.starts_with("m=") {
@@ -610,7 +467,7 @@ fn sections_of(rest: &str) -> Vec<&str> {
     pairs.map(|(start, end)| &rest[start..end]).collect()
 }
 
-/// A section with the parameters of its formats as they were offered.
+/// Writes a section with the parameters of its formats as they were offered.
 fn restore(out: &mut String, section: &str, changed: &[Rewritten]) {
     for text in section.split_inclusive('\n') {
         let of = text.strip_prefix("a=fmtp:").and_then(|rest| {
@@ -630,8 +487,8 @@ fn restore(out: &mut String, section: &str, changed: &[Rewritten]) {
     }
 }
 
-/// A section of an offer that is not taken, refused (RFC 3264 section 6). Its formats say nothing then, so one is
-/// enough, and no offer makes its answer longer than a description may be.
+/// Writes the refusal of a section that is not taken (RFC 3264 section 6). The formats of a refused section mean nothing, so one
+/// is enough, and no offer can make its answer longer than a description may be.
 fn refuse(out: &mut String, section: &Section) {
     let is_short = |text: &&str| is_token(text) && text.len() <= MAX_REFUSED_WORD;
     let format = section.formats.iter().map(String::as_str).find(is_short);
@@ -651,25 +508,6 @@ fn refuse(out: &mut String, section: &Section) {
     if let Some(mid) = section.attribute("mid").filter(|mid| is_token(mid)) {
         line(out, &format!("a=mid:{mid}"));
     }
-}
-
-fn line(text: &mut String, content: &str) {
-    // Writing into a string does not fail.
-    let _ = write!(text, "{content}\r\n");
-}
-
-fn is_graphic(text: &str) -> bool {
-    text.bytes().all(|byte| byte.is_ascii_graphic())
-}
-
-fn is_token(text: &str) -> bool {
-    !text.is_empty() && text.len() <= 256 && is_graphic(text)
-}
-
-fn is_words(text: &str) -> bool {
-    !text.is_empty()
-        && text.len() <= 1024
-        && text.bytes().all(|b| b.is_ascii_graphic() || b == b' ')
 }
 
 #[cfg(test)]

@@ -1,7 +1,10 @@
-//! What the stack is given for what other sides write, and what they get back.
+//! Tests of the texts that the stack is given for the descriptions of other sides, and of the answers that those get.
 
 use proptest::prelude::*;
 
+use super::super::normalise_formats::{
+    BASELINE, CONSTRAINED_BASELINE, CONSTRAINED_HIGH, HIGH, MAIN, h264_parameters,
+};
 use super::*;
 
 const FINGERPRINT: &str = "0A:1b:2C:3d:4E:5f:60:71:82:93:A4:b5:C6:d7:E8:f9:0A:1b:2C:3d:4E:5f:60:71:82:93:A4:b5:C6:d7:E8:f9";

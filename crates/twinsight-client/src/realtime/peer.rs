@@ -1,35 +1,26 @@
-//! One peer connection, behind types of our own. Descriptions and candidates come in and go out as
-//! text; inbound video goes to the tap's sink, messages to a [`PeerChannel`]; everything else is a
-//! [`PeerEvent`]. The stack's callbacks only put events into a bounded queue: they are awaited on the
-//! task that also keeps the connection alive, so none of them waits.
+//! One peer connection, behind types of our own. Descriptions and candidates come in and go out; inbound media goes to the
+//! sink of the RTP tap, messages to a [`PeerChannel`], and everything else to the queue of [`PeerEvent`]s. The tasks of the
+//! link and of its description call it; the WebRTC stack runs the connection on a task of its own.
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::str::FromStr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use rtc::ice::mdns::MulticastDnsMode;
-use rtc::interceptor::{ReceiverReportBuilder, Slot};
 use rtc::peer_connection::configuration::RTCIceTransportPolicy;
 use rtc::peer_connection::configuration::media_engine::MediaEngine;
-use rtc::peer_connection::configuration::setting_engine::{SctpMaxMessageSize, SettingEngine};
 use rtc::peer_connection::transport::RTCDtlsTransportState;
 use rtc::rtcp::payload_feedbacks::picture_loss_indication::PictureLossIndication;
-use rtc::rtp_transceiver::rtp_sender::RtpCodecKind;
 use rtc::rtp_transceiver::{RTCRtpTransceiverDirection, RTCRtpTransceiverInit};
 use tokio::sync::{mpsc, watch};
-use webrtc::data_channel::DataChannel as StackChannel;
 use webrtc::media_stream::track_local::TrackLocal;
-use webrtc::media_stream::track_remote::TrackRemote;
 use webrtc::peer_connection::transport::DtlsTransport;
 use webrtc::peer_connection::{
-    PeerConnection, PeerConnectionBuilder, PeerConnectionEventHandler, RTCConfigurationBuilder,
-    RTCIceCandidate, RTCIceCandidateInit, RTCIceGatheringState, RTCIceServer,
-    RTCPeerConnectionIceEvent, RTCPeerConnectionState, RTCSessionDescription, Registry,
-    SettingEngineBuilder, register_default_interceptors,
+    PeerConnection, PeerConnectionBuilder, RTCConfigurationBuilder, RTCIceCandidate,
+    RTCIceCandidateInit, RTCSessionDescription, Registry,
 };
 use webrtc::runtime::default_runtime;
 
@@ -38,123 +29,37 @@ use super::channel::PeerChannel;
 use super::codecs;
 use super::ice::{CandidatePair, IceSettings, connection_type};
 use super::nack::{KeyframeAsks, SourceNacks};
-use super::nat::{announce, announce_in_description};
-use super::normalise::{Normalised, Side, Unusable, Wanted, normalise};
-use super::rtp_tap::{Inbound, PayloadTypes, RtpSink, RtpTap, SourceGate, TEE_SLOT};
+use super::nat::announce_in_description;
+use super::normalise::{Normalised, Side, Wanted, normalise};
+pub use super::peer_error::PeerError;
+pub use super::peer_events::PeerEvent;
+use super::peer_events::{Callbacks, PeerShared, RemoteVideo};
+use super::peer_setup::{engine, ice_server, interceptors};
+use super::rtp_tap::{Inbound, PayloadTypes, RtpSink, RtpTap, SourceGate};
 use super::rtp_track::{TrackKind, TrackSender, stack_track};
-use super::sdp::{Description, SdpError};
+use super::sdp::Description;
 use super::signal::Candidate;
 use super::socket::{MediaRuntime, bind_addresses};
 use super::warnings::allowed;
 use crate::hub::message::IceServer;
-use crate::os_error::explain_io;
 use twinsight_media::codec::Codec;
 
-/// Candidates are waited for this long before a description goes out without the missing ones.
+/// A description waits this long for local candidates; those that are missing then follow one by one.
 const GATHER_LIMIT: Duration = Duration::from_secs(2);
 
-/// Events of a peer that nobody has looked at yet. Two dozen candidates and a few states fit.
+/// At most this many events wait for the link's task: two dozen candidates and a few states fit.
 const EVENT_CAPACITY: usize = 64;
-
-/// Video tracks of one peer that are asked for keyframes.
-const MAX_VIDEO_TRACKS: usize = 16;
-
-/// SRTP's replay window: retransmissions of a burst's first packets must still be inside.
-const REPLAY_WINDOW_PACKETS: usize = 2048;
-
-/// The largest message that we take, as the official clients' libraries do.
-const MAX_MESSAGE_BYTES: u32 = 262_144;
-
-/// A connection that carries messages has no frames whose absence would tell that the other side is
-/// gone, so it is asked for more often: by then without an answer it counts as disconnected,
-const DISCONNECTED_AFTER: Duration = Duration::from_secs(2);
-
-/// after so much more as failed,
-const FAILED_AFTER: Duration = Duration::from_secs(18);
-
-/// and it is asked this often.
-const KEEP_ALIVE: Duration = Duration::from_millis(400);
-
-/// What a peer connection tells.
-#[derive(Debug, Clone)]
-pub enum PeerEvent {
-    /// The other side has opened a data channel.
-    Channel(PeerChannel),
-    /// A local candidate that came after the description had gone out.
-    Candidate(Candidate),
-    /// DTLS is up: media flows.
-    Connected,
-    /// The path is lost for now; ICE looks for another.
-    Disconnected,
-    /// The connection is over: failed, or closed by the other side.
-    Ended,
-}
-
-/// Why a peer could not do what it was asked.
-#[derive(Debug, thiserror::Error)]
-pub enum PeerError {
-    /// The other side's description or candidate is not usable.
-    #[error("the other side's {what} cannot be used: {source}")]
-    Remote {
-        /// Which input it was.
-        what: &'static str,
-        /// What the stack says.
-        source: rtc::shared::error::Error,
-    },
-    /// The other side's description lacks what a connection needs.
-    #[error("the other side's description cannot be used: {0}")]
-    Unusable(#[from] Unusable),
-    /// The other side's candidate is none.
-    #[error("the other side's candidate cannot be used: it is no candidate of RFC 8839")]
-    Candidate,
-    /// The other side has sent more candidates than a connection takes.
-    #[error("the other side has sent more than {MAX_CANDIDATES} candidates: the rest is left out")]
-    TooManyCandidates,
-    /// Our own description cannot be read.
-    #[error(
-        "the description that was made here cannot be read ({0}): this is a bug, please report it"
-    )]
-    Own(#[from] SdpError),
-    /// The connection could not be set up here.
-    #[error("cannot {what}: {source}")]
-    Local {
-        /// What was tried.
-        what: &'static str,
-        /// What the stack says.
-        source: rtc::shared::error::Error,
-    },
-    /// No socket could be bound.
-    #[error("cannot bind a socket for media: {}", explain_io(.0))]
-    Bind(#[from] std::io::Error),
-    /// The stack broke over the other side's text.
-    #[error("the other side's text broke the WebRTC stack: this is a bug, please report it")]
-    Stack,
-    /// The description has no section with a codec that both sides know.
-    #[error(
-        "the other side's description has no {wanted} that both sides know (of H.264 not packetization-mode=2)"
-    )]
-    NoCodec {
-        /// What was looked for.
-        wanted: String,
-    },
-    /// The other side takes no track of ours of this kind.
-    #[error("the other side takes no {0} as this side sends it (H.264, Opus)")]
-    NotTaken(TrackKind),
-    /// The description has no section for data channels.
-    #[error("the other side's description has no data channels")]
-    NoDataChannels,
-}
 
 /// What a media connection can carry.
 #[derive(Clone)]
 pub struct MediaSetup {
-    /// Takes what comes.
+    /// Takes the packets and reports that come.
     pub sink: RtpSink,
     /// Video codecs to offer, the preferred first; an answer takes the first that the offer has.
     pub video: Vec<Codec>,
-    /// True for sound as well.
+    /// True if sound is carried as well.
     pub audio: bool,
-    /// False to take nothing of what an offer would send.
+    /// False if nothing is taken of what the other side's offer would send.
     pub receives: bool,
 }
 
@@ -167,22 +72,11 @@ impl fmt::Debug for MediaSetup {
     }
 }
 
-/// What is looked for in the other side's descriptions.
-#[derive(Debug, Clone)]
-enum Content {
-    Media {
-        video: Vec<Codec>,
-        audio: bool,
-        receives: bool,
-    },
-    Messages,
-}
-
 /// What a connection is for.
 enum Carries {
-    /// Tracks. What comes goes to the sink.
+    /// Tracks: the packets that come go to the sink of the setup.
     Media(MediaSetup),
-    /// Messages. A channel takes no more than so many bytes that are not yet acknowledged.
+    /// Messages: a channel accepts no more while this many bytes are not acknowledged.
     Messages { high_water_bytes: usize },
 }
 
@@ -190,52 +84,28 @@ enum Carries {
 pub struct Peer {
     connection: Arc<dyn PeerConnection>,
     gathered: watch::Receiver<bool>,
-    shared: Arc<Shared>,
-    content: Content,
-    /// Names of hosts are taken for candidates.
+    shared: Arc<PeerShared>,
+    /// What is looked for in the other side's descriptions.
+    wanted: Wanted,
+    /// Candidates with a host name (`….local`) are accepted.
     mdns: bool,
-    /// Candidates of the other side that were taken, [`MAX_CANDIDATES`] at most.
+    /// How many candidates of the other side were accepted, [`MAX_CANDIDATES`] at most.
     candidates: AtomicUsize,
     overflowed_candidates: AtomicU64,
     malformed_candidates: AtomicU64,
 }
 
-/// Candidates of descriptions that were left out since the last look.
+/// How many candidates of the other side's descriptions were left out, by reason.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct CandidatesLeftOut {
-    /// There were too many.
+    /// Candidates beyond the limit of a connection.
     pub overflowed: u64,
-    /// They cannot be read.
+    /// Candidates that cannot be read.
     pub malformed: u64,
 }
 
-/// What the callbacks and the handle share.
-struct Shared {
-    events: mpsc::Sender<PeerEvent>,
-    gathered: watch::Sender<bool>,
-    /// Video tracks that the other side sends.
-    video: Mutex<Vec<RemoteVideo>>,
-    /// What the tap is told of the description.
-    payload_types: PayloadTypes,
-    /// Keyframes to ask for without a track.
-    keyframe_asks: KeyframeAsks,
-    /// What the tap tells; none for messages.
-    sink: Option<RtpSink>,
-    gate: Arc<SourceGate>,
-    /// True once the local description has gone out: later candidates are trickled.
-    trickle: std::sync::atomic::AtomicBool,
-    /// Announced in place of this machine's own addresses.
-    public_ips: Vec<IpAddr>,
-}
-
-#[derive(Clone)]
-struct RemoteVideo {
-    track: Arc<dyn TrackRemote>,
-    ssrc: u32,
-}
-
 impl Peer {
-    /// A connection for tracks that has nothing to send or receive yet, and the queue of its events.
+    /// Opens a connection for tracks, which has none yet, and gives the queue of its events.
     ///
     /// # Errors
     /// When no socket can be bound or the stack refuses its configuration.
@@ -247,10 +117,10 @@ impl Peer {
         Self::open(settings, servers, Carries::Media(setup)).await
     }
 
-    /// One for H.264 alone; see [`for_media`](Self::for_media).
+    /// Opens a connection that receives H.264 and nothing else; see [`for_media`](Self::for_media).
     ///
     /// # Errors
-    /// As `for_media`.
+    /// When no socket can be bound or the stack refuses its configuration.
     pub async fn for_h264(
         settings: &IceSettings,
         servers: &[IceServer],
@@ -265,8 +135,8 @@ impl Peer {
         Self::for_media(settings, servers, setup).await
     }
 
-    /// A connection for data channels, and the queue of its events. A channel takes no more than
-    /// `high_water_bytes` that the other side has not acknowledged.
+    /// Opens a connection for data channels, and gives the queue of its events. A channel accepts no more while the other
+    /// side has not acknowledged `high_water_bytes`.
     ///
     /// # Errors
     /// When no socket can be bound or the stack refuses its configuration.
@@ -291,8 +161,8 @@ impl Peer {
         let keyframe_asks = KeyframeAsks::default();
         let gate = Arc::<SourceGate>::default();
         let (events, receiver) = mpsc::channel(EVENT_CAPACITY);
-        let mut told = None;
-        let (content, registry) = match carries {
+        let mut rtp_sink = None;
+        let (wanted, registry) = match carries {
             Carries::Media(MediaSetup {
                 sink,
                 video,
@@ -313,7 +183,7 @@ impl Peer {
                         let _ = events.try_send(PeerEvent::Ended);
                     }
                 };
-                told = Some(Arc::clone(&sink));
+                rtp_sink = Some(Arc::clone(&sink));
                 let tap = RtpTap::new(
                     sink,
                     payload_types.clone(),
@@ -323,19 +193,19 @@ impl Peer {
                 let nacks = SourceNacks::new(payload_types.clone(), keyframe_asks.clone());
                 let registry = interceptors(&mut media, nacks, tap)
                     .map_err(local("set up the interceptors"))?;
-                let content = Content::Media {
+                let wanted = Wanted::Media {
                     video,
                     audio,
                     receives,
                 };
-                (content, registry)
+                (wanted, registry)
             }
             Carries::Messages { high_water_bytes } => {
                 high_water = high_water_bytes;
-                (Content::Messages, Registry::new())
+                (Wanted::Messages, Registry::new())
             }
         };
-        let for_media = matches!(content, Content::Media { .. });
+        let for_media = matches!(wanted, Wanted::Media { .. });
         let configuration = RTCConfigurationBuilder::new()
             .with_ice_servers(servers.iter().map(ice_server).collect())
             .with_ice_transport_policy(if settings.relay_only {
@@ -350,15 +220,15 @@ impl Peer {
             default_runtime().expect("the stack has a runtime, because it is built with tokio's");
 
         let (gathered_sender, gathered) = watch::channel(false);
-        let shared = Arc::new(Shared {
+        let shared = Arc::new(PeerShared {
             events,
             gathered: gathered_sender,
             video: Mutex::default(),
             payload_types,
             keyframe_asks,
-            sink: told,
+            rtp_sink,
             gate: Arc::clone(&gate),
-            trickle: std::sync::atomic::AtomicBool::new(false),
+            trickle: AtomicBool::new(false),
             public_ips: settings.nat_1to1_ips.clone(),
         });
         let connection = PeerConnectionBuilder::new()
@@ -384,7 +254,7 @@ impl Peer {
                 connection: Arc::new(connection),
                 gathered,
                 shared,
-                content,
+                wanted,
                 mdns: settings.mdns,
                 candidates: AtomicUsize::new(0),
                 overflowed_candidates: AtomicU64::new(0),
@@ -394,7 +264,7 @@ impl Peer {
         ))
     }
 
-    /// Opens a data channel: reliable, in order, without a sub-protocol. Before [`offer`](Self::offer).
+    /// Opens a data channel: reliable, in order, without a sub-protocol. Call it before [`offer`](Self::offer).
     ///
     /// # Errors
     /// When the stack refuses.
@@ -408,14 +278,14 @@ impl Peer {
             })
     }
 
-    /// The largest message that both sides take, in bytes; none before they agreed.
-    pub async fn max_message_bytes(&self) -> Option<usize> {
+    /// The size in bytes of the largest message that both sides accept; none before they have agreed on it.
+    pub(super) async fn max_message_bytes(&self) -> Option<usize> {
         let sctp = self.connection.sctp().await?;
         usize::try_from(sctp.max_message_size().await.ok()?).ok()
     }
 
     /// The path that the connection uses; none before it is up.
-    pub async fn selected_pair(&self) -> Option<CandidatePair> {
+    pub(super) async fn selected_pair(&self) -> Option<CandidatePair> {
         let dtls = match self.connection.sctp().await {
             Some(sctp) => sctp.transport(),
             None => self.media_transport().await?,
@@ -437,7 +307,7 @@ impl Peer {
         })
     }
 
-    /// Adds a section that only receives. Before [`offer`](Self::offer).
+    /// Adds a section that only receives. Call it before [`offer`](Self::offer).
     ///
     /// # Errors
     /// When the stack refuses.
@@ -455,8 +325,8 @@ impl Peer {
         Ok(())
     }
 
-    /// Adds a track to send; its section also receives if the other side sends. Before
-    /// [`offer`](Self::offer) or [`answer`](Self::answer).
+    /// Adds a track to send; its section also receives if the other side sends. Call it before [`offer`](Self::offer) or
+    /// [`answer`](Self::answer).
     ///
     /// # Errors
     /// When the stack refuses.
@@ -473,11 +343,11 @@ impl Peer {
         Ok(TrackSender::new(kind, track, sender, ssrc))
     }
 
-    /// Makes the sections that send do nothing else. Before [`offer`](Self::offer).
+    /// Makes the sections that send do nothing else. Call it before [`offer`](Self::offer).
     ///
     /// # Errors
     /// When the stack refuses.
-    pub async fn send_only(&self) -> Result<(), PeerError> {
+    pub(super) async fn send_only(&self) -> Result<(), PeerError> {
         for transceiver in self.connection.get_transceivers().await {
             let local = |source| PeerError::Local {
                 what: "set a section's direction",
@@ -527,9 +397,9 @@ impl Peer {
             .set_remote_description(description)
             .await
             .map_err(remote)?;
-        if let Content::Media {
+        if let Wanted::Media {
             receives: false, ..
-        } = self.content
+        } = self.wanted
         {
             self.send_only().await?;
         }
@@ -545,7 +415,7 @@ impl Peer {
         self.gathered_description(Some((offer, &normalised))).await
     }
 
-    /// Takes the other side's answer.
+    /// Gives the other side's answer to the stack.
     ///
     /// # Errors
     /// [`PeerError::Remote`] when it cannot be read or does not fit the offer, [`PeerError::NoCodec`] or
@@ -564,8 +434,8 @@ impl Peer {
             .map_err(remote)
     }
 
-    /// Takes a candidate of the other side; after its description. One that is of no use here (for TCP, with the
-    /// name of a host) is left out without a word, since browsers send them.
+    /// Adds a candidate of the other side, whose description must be known. Browsers also send candidates that are of no use
+    /// here (for TCP, or with the name of a host): those are left out without a warning.
     ///
     /// # Errors
     /// [`PeerError::Candidate`] when it cannot be read, [`PeerError::TooManyCandidates`] when there is no more room.
@@ -600,12 +470,12 @@ impl Peer {
             })
     }
 
-    /// Asks the senders of video for a keyframe (PLI). False when there is no video yet.
+    /// Asks all senders of video for a keyframe (PLI). False when there is no video yet.
     pub async fn request_keyframe(&self) -> bool {
         self.request_keyframe_of(None).await
     }
 
-    /// As [`request_keyframe`](Self::request_keyframe), of one source if it is named.
+    /// Asks one source for a keyframe, or all senders of video where none is named. False when nobody could be asked.
     pub async fn request_keyframe_of(&self, source: Option<u32>) -> bool {
         let videos = self.shared.video.lock().clone();
         let mut asked = false;
@@ -618,8 +488,8 @@ impl Peer {
             asked |= track.write_rtcp(vec![Box::new(pli)]).await.is_ok();
         }
         match source {
-            // The stack makes a track of what it binds, and with several sections binds those sources alone that the
-            // other side names.
+            // The source has no track of the stack to ask through: with several sections the stack binds only the sources
+            // that the other side's description names. The NACK interceptor sends the request then.
             Some(source) if !asked => {
                 self.shared.keyframe_asks.ask(source);
                 true
@@ -628,13 +498,13 @@ impl Peer {
         }
     }
 
-    /// Packets that were thrown away since the last look, because their connection has had too many sources.
-    pub fn take_thrown_away(&self) -> u64 {
+    /// How many packets were thrown away since the last call because the connection has had too many sources.
+    pub(crate) fn take_thrown_away(&self) -> u64 {
         self.shared.gate.take_thrown_away()
     }
 
-    /// True when the other side has said goodbye (DTLS close_notify). The stack tells it by no event
-    /// on a connection without data channels, so its owner asks while nothing comes.
+    /// True when the other side has closed the connection (DTLS close_notify). On a connection without data channels the stack
+    /// has no event for that, so the stream's task asks while nothing comes.
     pub async fn closed_by_peer(&self) -> bool {
         match self.media_transport().await {
             Some(transport) => matches!(transport.state().await, Ok(RTCDtlsTransportState::Closed)),
@@ -663,7 +533,7 @@ impl Peer {
         None
     }
 
-    /// Candidates that were left out of descriptions, once.
+    /// How many candidates were left out of descriptions since the last call.
     pub fn take_candidates_left_out(&self) -> CandidatesLeftOut {
         CandidatesLeftOut {
             overflowed: self.overflowed_candidates.swap(0, Ordering::Relaxed),
@@ -671,30 +541,18 @@ impl Peer {
         }
     }
 
-    /// A description as the stack is given it.
+    /// Makes the text of a description that the stack is given, and counts its candidates.
     fn normalised(&self, description: &Description, side: Side) -> Result<Normalised, PeerError> {
-        let wanted = match &self.content {
-            Content::Media {
-                video,
-                audio,
-                receives,
-            } => Wanted::Media {
-                video: video.clone(),
-                audio: *audio,
-                receives: *receives,
-            },
-            Content::Messages => Wanted::Messages,
-        };
         let taken = self.candidates.load(Ordering::Relaxed);
         let room = MAX_CANDIDATES.saturating_sub(taken);
-        let normalised = normalise(description, side, &wanted, room, self.mdns)?;
+        let normalised = normalise(description, side, &self.wanted, room, self.mdns)?;
         self.candidates
             .fetch_add(normalised.candidates, Ordering::Relaxed);
         self.overflowed_candidates
             .fetch_add(normalised.overflowed, Ordering::Relaxed);
         self.malformed_candidates
             .fetch_add(normalised.malformed, Ordering::Relaxed);
-        if let Some(sink) = &self.shared.sink {
+        if let Some(sink) = &self.shared.rtp_sink {
             sink(Inbound::Described {
                 sources: normalised.sources.clone(),
                 further_videos: normalised.further_videos,
@@ -704,14 +562,15 @@ impl Peer {
     }
 
     fn check_content(&self, sdp: &Description) -> Result<(), PeerError> {
-        match &self.content {
-            Content::Media { video, audio, .. } => check_media(sdp, video, *audio),
-            Content::Messages if sdp.has_data_channels() => Ok(()),
-            Content::Messages => Err(PeerError::NoDataChannels),
+        match &self.wanted {
+            Wanted::Media { video, audio, .. } => check_media(sdp, video, *audio),
+            Wanted::Messages if sdp.has_data_channels() => Ok(()),
+            Wanted::Messages => Err(PeerError::NoDataChannels),
         }
     }
 
-    /// The local description, with what is the stack's alone put in the words of the offer that it answers.
+    /// Waits for candidates and gives the local description. An answer names codec parameters as the offer does, also where
+    /// the stack was given other ones.
     async fn gathered_description(
         &self,
         answers: Option<(&Description, &Normalised)>,
@@ -723,9 +582,7 @@ impl Peer {
         {
             tracing::debug!("some candidates are late: they follow one by one");
         }
-        self.shared
-            .trickle
-            .store(true, std::sync::atomic::Ordering::Release);
+        self.shared.trickle.store(true, Ordering::Release);
         let description = self
             .connection
             .local_description()
@@ -764,95 +621,6 @@ impl Drop for Peer {
     }
 }
 
-/// The stack's callbacks. Each only stores or queues.
-struct Callbacks {
-    shared: Arc<Shared>,
-}
-
-impl Callbacks {
-    fn tell(&self, event: PeerEvent) {
-        // A full queue means that the owner does not look: it will find the connection's end.
-        if self.shared.events.try_send(event).is_err() {
-            tracing::debug!("an event of a peer connection was dropped: nobody takes them");
-        }
-    }
-}
-
-#[async_trait::async_trait]
-impl PeerConnectionEventHandler for Callbacks {
-    async fn on_ice_candidate(&self, event: RTCPeerConnectionIceEvent) {
-        if !self
-            .shared
-            .trickle
-            .load(std::sync::atomic::Ordering::Acquire)
-        {
-            return;
-        }
-        if let Ok(init) = event.candidate.to_json() {
-            let (prefix, text) = init
-                .candidate
-                .strip_prefix("candidate:")
-                .map_or(("", &*init.candidate), |text| ("candidate:", text));
-            for candidate in announce(text, &self.shared.public_ips) {
-                self.tell(PeerEvent::Candidate(Candidate {
-                    candidate: format!("{prefix}{candidate}"),
-                    sdp_mid: init.sdp_mid.clone(),
-                    sdp_mline_index: init.sdp_mline_index,
-                    username_fragment: init.username_fragment.clone(),
-                }));
-            }
-        }
-    }
-
-    async fn on_ice_gathering_state_change(&self, state: RTCIceGatheringState) {
-        if state == RTCIceGatheringState::Complete {
-            self.shared.gathered.send_replace(true);
-        }
-    }
-
-    async fn on_connection_state_change(&self, state: RTCPeerConnectionState) {
-        match state {
-            RTCPeerConnectionState::Connected => self.tell(PeerEvent::Connected),
-            RTCPeerConnectionState::Disconnected => self.tell(PeerEvent::Disconnected),
-            RTCPeerConnectionState::Failed | RTCPeerConnectionState::Closed => {
-                self.tell(PeerEvent::Ended)
-            }
-            _ => {}
-        }
-    }
-
-    async fn on_data_channel(&self, channel: Arc<dyn StackChannel>) {
-        self.tell(PeerEvent::Channel(PeerChannel::new(channel)));
-    }
-
-    async fn on_track(&self, track: Arc<dyn TrackRemote>) {
-        if track.kind().await == RtpCodecKind::Video
-            && let Some(ssrc) = track.ssrcs().await.first().copied()
-        {
-            let video = RemoteVideo {
-                track: Arc::clone(&track),
-                ssrc,
-            };
-            let videos = &self.shared.video;
-            let mut videos = videos.lock();
-            // Bounded: a description with more sections than this is none that anybody writes.
-            if videos.len() < MAX_VIDEO_TRACKS {
-                videos.push(video);
-            }
-        }
-        // Media ends at the tap; what is left are reports, and this queue is emptied so that it does not fill and log.
-        tokio::spawn(async move { while track.poll().await.is_some() {} });
-    }
-}
-
-fn ice_server(server: &IceServer) -> RTCIceServer {
-    RTCIceServer {
-        urls: server.urls.clone(),
-        username: server.username.clone().unwrap_or_default(),
-        credential: server.credential.clone().unwrap_or_default(),
-    }
-}
-
 fn direction(direction: RTCRtpTransceiverDirection) -> RTCRtpTransceiverInit {
     RTCRtpTransceiverInit {
         direction,
@@ -861,7 +629,7 @@ fn direction(direction: RTCRtpTransceiverDirection) -> RTCRtpTransceiverInit {
     }
 }
 
-/// An error unless a description has something of what is wanted.
+/// Gives an error unless a description has a codec of ours.
 pub(super) fn check_media(
     sdp: &Description,
     video: &[Codec],
@@ -875,51 +643,4 @@ pub(super) fn check_media(
     Err(PeerError::NoCodec {
         wanted: wanted.join(" or "),
     })
-}
-
-/// What the chain of interceptors does for media.
-fn interceptors(
-    media: &mut MediaEngine,
-    nacks: SourceNacks,
-    tap: RtpTap,
-) -> Result<Registry, rtc::shared::error::Error> {
-    let registry = register_default_interceptors(Registry::new(), media)?
-        .with(Slot::NackGenerator, nacks)
-        // The official fan-outs drop a viewer that sends no report; the first goes out at once.
-        .with(
-            Slot::ReceiverReport,
-            ReceiverReportBuilder::new()
-                .with_interval(Duration::from_secs(1))
-                .build(),
-        );
-    debug_assert!(
-        registry
-            .slots()
-            .iter()
-            .all(|(slot, _)| slot.slot() != TEE_SLOT),
-        "a slot holds one interceptor"
-    );
-    Ok(registry.with(Slot::from(TEE_SLOT), tap))
-}
-
-fn engine(settings: &IceSettings, for_media: bool) -> SettingEngine {
-    let engine = SettingEngineBuilder::new()
-        .with_multicast_dns_mode(if settings.mdns {
-            MulticastDnsMode::QueryOnly
-        } else {
-            MulticastDnsMode::Disabled
-        })
-        .with_srtp_replay_protection_window(REPLAY_WINDOW_PACKETS)
-        .with_sctp_max_message_size(SctpMaxMessageSize::Bounded(MAX_MESSAGE_BYTES))
-        .with_include_loopback_candidate(true);
-    if for_media {
-        return engine.build();
-    }
-    engine
-        .with_ice_timeouts(
-            Some(DISCONNECTED_AFTER),
-            Some(FAILED_AFTER),
-            Some(KEEP_ALIVE),
-        )
-        .build()
 }

@@ -1,19 +1,20 @@
-//! Candidates that come before the offer that they belong to, for a responder with many peers. Peers make
-//! up their ids, so both numbers are bounded, and what no offer follows is forgotten.
+//! Candidates that come before the offer that they belong to, for an acceptor: a candidate with its peer's key comes in, all
+//! candidates of a peer go out when its offer has come. Peers make up their keys, so both the peers and the candidates of one
+//! are bounded, and candidates that no offer follows are forgotten. The acceptor's task runs it.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-/// Candidates of one peer.
+/// At most this many candidates of one peer are kept.
 pub(crate) const MAX_CANDIDATES: usize = 32;
 
-/// Peers.
+/// At most this many peers have candidates kept.
 const MAX_PEERS: usize = 64;
 
-/// An offer follows within this, or never.
+/// Candidates that no offer has followed for this long are forgotten.
 const KEPT_FOR: Duration = Duration::from_secs(10);
 
-/// Candidates by the key of their peer.
+/// The candidates that wait, by the key of their peer.
 #[derive(Debug)]
 pub(crate) struct PendingCandidates<T> {
     peers: HashMap<String, Waiting<T>>,
@@ -57,7 +58,7 @@ impl<T> PendingCandidates<T> {
         true
     }
 
-    /// The candidates of a peer whose offer has come.
+    /// Takes out the candidates of a peer whose offer has come.
     pub(crate) fn take(&mut self, now: Instant, key: &str) -> Vec<T> {
         self.forget(now);
         self.peers

@@ -1,9 +1,9 @@
-//! The RTP tap: an interceptor in the peer connection's chain. Every inbound RTP packet and every sender
-//! report of video go, stamped with the socket's arrival time, to a [`RtpSink`]; keyframe requests and
-//! reports from the other side go to it too. Runs under the connection's lock, so the sink never blocks.
+//! The RTP tap: an interceptor in the peer connection's chain. Inbound RTP and RTCP packets come in; an [`Inbound`] for each,
+//! stamped with the time at which the socket received it, goes out to a [`RtpSink`]. The WebRTC stack's task runs it under the
+//! connection's lock, so the sink must not wait.
 //!
-//! The stack's own remote track gets no media: its queue is short, drops with a log line a packet and
-//! loses the arrival time.
+//! The stack's own remote track gets no media: its queue is short, it logs a line for each packet that it drops, and it loses
+//! the time of arrival.
 
 use std::collections::{HashSet, VecDeque};
 use std::fmt;
@@ -25,16 +25,16 @@ use crate::telemetry::PacketRefusal;
 use twinsight_media::codec::Codec;
 use twinsight_media::rtp::{Opus, RtpPacket};
 
-/// What the tap sees.
+/// What comes over a connection that carries media.
 #[derive(Debug)]
 pub enum Inbound {
     /// An RTP packet of a video stream.
     Rtp(RtpPacket),
     /// An RTP packet of an audio stream.
     Audio(RtpPacket<Opus>),
-    /// A sender report of a video stream (RFC 3550 §6.4.1).
+    /// A sender report of any source (RFC 3550 §6.4.1); the router of packets picks the main source's.
     SenderReport {
-        /// The stream's source.
+        /// The source that reports.
         ssrc: u32,
         /// 64 bits of NTP time: seconds since 1900 and their fraction.
         ntp: u64,
@@ -47,79 +47,80 @@ pub enum Inbound {
     KeyframeRequest,
     /// The other side has reported what it receives: it is there.
     Report,
-    /// A source says goodbye (RFC 3550 section 6.6).
+    /// A source has ended (BYE, RFC 3550 section 6.6).
     Goodbye {
-        /// The source.
+        /// The source that has ended.
         ssrc: u32,
     },
     /// A description of the other side was taken.
     Described {
-        /// The sources that its section of video names, of several the one that is taken.
+        /// The sources that are named by the section of video that we take.
         sources: Vec<u32>,
-        /// Video sections beyond the one that is taken.
+        /// How many further sections of video the description has.
         further_videos: usize,
     },
     /// A packet that was not used.
     Refused(PacketRefusal),
 }
 
-/// Takes what the tap sees; must return at once.
+/// Takes what comes over a connection. It must return at once.
 pub type RtpSink = Arc<dyn Fn(Inbound) + Send + Sync>;
 
-/// What the payload types of a connection stand for, once its description is made.
+/// The codecs that the payload types of a connection stand for; empty until its description is made.
 #[derive(Debug, Clone, Default)]
 pub(super) struct PayloadTypes {
-    known: Arc<Mutex<Vec<(u8, Content)>>>,
+    known: Arc<Mutex<Vec<(u8, PacketContent)>>>,
 }
 
-/// What a packet has in it.
+/// What the payload of a packet is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Content {
+enum PacketContent {
     Video(Codec),
     Opus,
 }
 
 impl PayloadTypes {
-    /// Those of our own description: what the other side may send.
+    /// Takes the payload types of our own description, since they are what the other side may send.
     pub(super) fn set(&self, own: &Description) {
         let video = own.video_payload_types().into_iter();
-        let video = video.map(|(payload_type, codec)| (payload_type, Content::Video(codec)));
+        let video = video.map(|(payload_type, codec)| (payload_type, PacketContent::Video(codec)));
         let opus = own.opus_payload_types().into_iter();
-        let opus = opus.map(|payload_type| (payload_type, Content::Opus));
+        let opus = opus.map(|payload_type| (payload_type, PacketContent::Opus));
         *self.known.lock() = video.chain(opus).collect();
     }
 
-    /// True for what was agreed on for video.
+    /// True for a payload type that our description names for video.
     pub(super) fn is_video(&self, payload_type: u8) -> bool {
-        matches!(self.content(payload_type), Some(Content::Video(_)))
+        matches!(self.content(payload_type), Some(PacketContent::Video(_)))
     }
 
-    fn content(&self, payload_type: u8) -> Option<Content> {
+    fn content(&self, payload_type: u8) -> Option<PacketContent> {
         let known = self.known.lock();
         let found = known.iter().find(|(known, _)| *known == payload_type)?;
         Some(found.1)
     }
 }
 
-/// Sources of one connection that are taken, of packets and of reports. The stack keeps 0.4 KB of each for as long as
-/// the connection is up, and they need no description.
+/// Packets and reports of at most this many sources of one connection are accepted. No description has to name a source, and
+/// the stack keeps 0.4 KB for each as long as the connection is up.
 pub(super) const MAX_SOURCES: usize = 64;
 
-/// So many packets of further sources end the connection: the sockets let no more through, but for a relay's.
+/// After this many packets of further sources the connection is ended. The sockets let such packets through only if they come
+/// over a relay in a form that the gate does not know.
 const MAX_REFUSED: u64 = 1024;
 
-/// Position in the chain: behind the report generators, before a jitter buffer would change times.
-pub(super) const TEE_SLOT: usize = 12_500;
+/// The tap's position in the chain: behind the generators of reports, and before a jitter buffer could change times.
+pub(super) const TAP_SLOT: usize = 12_500;
 
-/// Told when the other side goes on with ever new sources.
+/// Called when the other side goes on to send with ever new sources.
 pub(super) type Overrun = Box<dyn Fn() + Send + Sync>;
 
-/// The interceptor.
+/// The interceptor that hands inbound packets to the sink.
 pub(super) struct RtpTap {
     sink: RtpSink,
     payload_types: PayloadTypes,
     gate: Arc<SourceGate>,
-    /// Packets of sources that there is no room for.
+    /// How many packets came from sources beyond the limit.
     refused: u64,
     overrun: Overrun,
     read_queue: VecDeque<TaggedPacket>,
@@ -144,8 +145,8 @@ impl RtpTap {
         }
     }
 
-    /// False for one source too many.
-    fn knows(&mut self, ssrc: u32) -> bool {
+    /// False for a source beyond the limit, whose packet is counted.
+    fn admits(&mut self, ssrc: u32) -> bool {
         if self.gate.admit(ssrc) {
             return true;
         }
@@ -161,12 +162,13 @@ impl RtpTap {
         match &message.message.packet {
             Packet::Rtp(packet) => {
                 let header = &packet.header;
-                if !self.knows(header.ssrc) {
+                if !self.admits(header.ssrc) {
                     return;
                 }
-                // A source needs no description, only a payload type: who restarts has a new one.
+                // A packet is accepted by its payload type and not by its source: a sender that restarts has a new source that
+                // no description names.
                 let inbound = match self.payload_types.content(header.payload_type) {
-                    Some(Content::Opus) => Inbound::Audio(RtpPacket {
+                    Some(PacketContent::Opus) => Inbound::Audio(RtpPacket {
                         sequence: header.sequence_number.into(),
                         timestamp: header.timestamp.into(),
                         marker: header.marker,
@@ -175,7 +177,7 @@ impl RtpTap {
                         payload: packet.payload.clone(),
                         arrived_at: message.now,
                     }),
-                    Some(Content::Video(codec)) => Inbound::Rtp(RtpPacket {
+                    Some(PacketContent::Video(codec)) => Inbound::Rtp(RtpPacket {
                         sequence: header.sequence_number.into(),
                         timestamp: header.timestamp.into(),
                         marker: header.marker,
@@ -192,7 +194,7 @@ impl RtpTap {
                 for packet in packets {
                     let packet = packet.as_any();
                     if let Some(report) = packet.downcast_ref::<SenderReport>() {
-                        if !self.knows(report.ssrc) {
+                        if !self.admits(report.ssrc) {
                             continue;
                         }
                         (self.sink)(Inbound::SenderReport {
@@ -203,7 +205,7 @@ impl RtpTap {
                         });
                         (self.sink)(Inbound::Report);
                     } else if let Some(report) = packet.downcast_ref::<ReceiverReport>() {
-                        if self.knows(report.ssrc) {
+                        if self.admits(report.ssrc) {
                             (self.sink)(Inbound::Report);
                         }
                     } else if let Some(goodbye) = packet.downcast_ref::<Goodbye>() {
@@ -222,8 +224,8 @@ impl RtpTap {
     }
 }
 
-/// The sources that a connection has had, for the tap and for the sockets: once there are as many as it takes, packets
-/// of others are thrown away before the stack decrypts them and keeps something of each.
+/// The sources that a connection has had, shared by its tap and its sockets. Once there are [`MAX_SOURCES`], the sockets throw
+/// away packets of other sources before the stack decrypts them and keeps state for each.
 #[derive(Debug, Default)]
 pub(super) struct SourceGate {
     is_full: AtomicBool,
@@ -232,7 +234,7 @@ pub(super) struct SourceGate {
 }
 
 impl SourceGate {
-    /// Takes a source if there is room. Called for packets that were authenticated.
+    /// Admits a source if there is room, and says so. It is called only for packets that were authenticated.
     fn admit(&self, ssrc: u32) -> bool {
         let mut known = self.known.lock();
         if known.contains(&ssrc) {
@@ -246,7 +248,7 @@ impl SourceGate {
         true
     }
 
-    /// Makes what is of an unknown source unreadable; `datagram` is what came from the network.
+    /// Makes a datagram from the network unreadable if it is a packet of an unknown source and there is no more room.
     pub(super) fn filter(&self, datagram: &mut [u8]) {
         if !self.is_full.load(Ordering::Acquire) {
             return;
@@ -271,12 +273,12 @@ impl SourceGate {
         let known = self.known.lock();
         if !known.contains(&u32::from_be_bytes(ssrc)) {
             self.thrown_away.fetch_add(1, Ordering::Relaxed);
-            // No protocol of RFC 7983 begins so.
+            // No protocol of RFC 7983 begins with this byte, so the stack drops the datagram.
             datagram[0] = 10;
         }
     }
 
-    /// Packets that were thrown away since the last look.
+    /// How many packets were thrown away since the last call.
     pub(super) fn take_thrown_away(&self) -> u64 {
         self.thrown_away.swap(0, Ordering::Relaxed)
     }
@@ -299,8 +301,8 @@ impl Protocol<TaggedPacket, TaggedPacket, ()> for RtpTap {
 
     fn handle_read(&mut self, message: TaggedPacket) -> Result<(), Self::Error> {
         self.observe(&message);
-        // Media goes no further: behind this there is only the remote track that nobody reads, and passing a packet
-        // through it costs as much again as taking it in.
+        // Media goes no further. Only the remote track is behind the tap, nobody reads that, and to pass a packet through it
+        // costs as much again as to receive it.
         if !matches!(message.message.packet, Packet::Rtp(_)) {
             self.read_queue.push_back(message);
         }

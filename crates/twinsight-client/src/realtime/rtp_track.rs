@@ -1,5 +1,5 @@
-//! A track that sends RTP packets over a peer connection: payloads come in, the peer connection puts them into
-//! its media section.
+//! A track that sends over a peer connection: RTP payloads come in, and go out as packets of the track's media section. A task
+//! of each `LocalTrack`'s attachment calls it.
 
 use std::fmt;
 use std::sync::Arc;
@@ -13,9 +13,9 @@ use webrtc::media_stream::track_local::static_rtp::TrackLocalStaticRTP;
 use webrtc::rtp_transceiver::RtpSender;
 
 use super::codecs;
-use super::peer::PeerError;
+use super::peer_error::PeerError;
 
-/// What a track carries.
+/// The kind of media that a track carries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum TrackKind {
     /// Pictures.
@@ -25,7 +25,7 @@ pub enum TrackKind {
 }
 
 impl TrackKind {
-    /// Both.
+    /// Both kinds, in the order of their sections in an offer.
     pub const ALL: [Self; 2] = [Self::Video, Self::Audio];
 
     /// `video` or `audio`, as in a description's `m=` line.
@@ -74,10 +74,10 @@ impl TrackSender {
         }
     }
 
-    /// The payload type that the two sides agreed on. After the answer.
+    /// The payload type that the two sides have agreed on; it is known after the answer.
     ///
     /// # Errors
-    /// When the connection is gone, or the other side takes no such track.
+    /// When the connection is gone, or the other side does not accept such a track.
     pub async fn payload_type(&self) -> Result<u8, PeerError> {
         let parameters = self
             .sender
@@ -135,19 +135,20 @@ impl fmt::Debug for TrackSender {
 /// An RTP packet to send.
 #[derive(Debug, Clone)]
 pub struct OutboundRtp {
-    /// As agreed on: [`TrackSender::payload_type`].
+    /// The payload type that was agreed on: [`TrackSender::payload_type`].
     pub payload_type: u8,
-    /// One more than that of the packet before.
+    /// The sequence number, one more than that of the packet before.
     pub sequence: u16,
-    /// At 90 kHz for video, 48 kHz for audio.
+    /// The time in ticks of 90 kHz for video, of 48 kHz for audio.
     pub timestamp: u32,
-    /// Last packet of an access unit; first packet after a pause of sound.
+    /// True for the last packet of an access unit, and for the first packet after a pause of sound.
     pub marker: bool,
     /// The payload (RFC 6184, RFC 7587).
     pub payload: bytes::Bytes,
 }
 
-/// The stack's own track, and its SSRC. Tracks of one connection are one stream to the other side.
+/// Makes the stack's own track, and gives it with its SSRC. All tracks of a connection have the same stream id, so the other side
+/// sees one stream.
 pub(super) fn stack_track(kind: TrackKind, id: &str) -> (Arc<TrackLocalStaticRTP>, u32) {
     let ssrc = rand::random::<u32>();
     let track = TrackLocalStaticRTP::new(MediaStreamTrack::new(

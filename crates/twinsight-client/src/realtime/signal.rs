@@ -1,5 +1,6 @@
-//! Signals: the names and envelopes by which peers find each other through the hub. A signal is the
-//! `data` of a twin message: `{"type": "PREFIX-NAME-TARGET:SIGNAL", "data": …, "peerId": …}`.
+//! Signals, by which peers find each other through the hub: the `data` of a twin message comes in and a [`SignalEnvelope`] goes
+//! out, and the other way round. Such data is `{"type": "PREFIX-NAME-TARGET:SIGNAL", "data": …, "peerId": …}`. Links and
+//! acceptors call it.
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -14,27 +15,27 @@ const MAX_CANDIDATE_BYTES: usize = 2 * 1024;
 /// A `peerId` longer than this is refused; ours have 32 digits.
 const MAX_PEER_ID_BYTES: usize = 128;
 
-/// How the signals of one channel are called, seen from one side.
+/// The names of the signals of one channel or stream, as one side sends and receives them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SignalNames {
-    /// Where our signals go: the other's twin, or the common room of the legacy dialect.
+    /// The twin that our signals are sent to: the other side's, or in the legacy dialect the one whose room both sides share.
     room: String,
     incoming: String,
     outgoing: String,
     dialect: Dialect,
 }
 
-/// A signal's content.
+/// The content of a signal.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Signal {
     /// The initiator's description.
     Offer {
-        /// The description.
+        /// Its offer.
         sdp: Description,
     },
     /// The responder's description.
     Answer {
-        /// The description.
+        /// Its answer.
         sdp: Description,
     },
     /// A trickled candidate.
@@ -59,12 +60,12 @@ pub struct Candidate {
     pub username_fragment: Option<String>,
 }
 
-/// A signal and whose connection it is about.
+/// A signal, and the id of the connection that it is about.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SignalEnvelope {
-    /// The content.
+    /// The signal.
     pub signal: Signal,
-    /// Minted by the initiator; absent in the legacy dialect and from plain responders.
+    /// The id that the initiator has minted; absent in the legacy dialect and from plain responders.
     pub peer_id: Option<String>,
 }
 
@@ -80,7 +81,7 @@ pub enum SignalError {
     /// The candidate is not an object with the known fields, or too large.
     #[error("its candidate cannot be read")]
     Candidate,
-    /// Neither an offer, an answer nor a candidate.
+    /// It is neither an offer, nor an answer, nor a candidate.
     #[error("it is of no known kind")]
     Kind,
     /// The `peerId` is not a short string.
@@ -89,9 +90,9 @@ pub enum SignalError {
 }
 
 impl SignalNames {
-    /// The names for a channel between our twin and another.
+    /// The names for a channel or stream between our twin and another one.
     ///
-    /// `responder` is the twin that answers: in the legacy dialect its id is the common room.
+    /// `responder` is the twin that answers: in the legacy dialect both sides use its room.
     pub fn new(
         kind: ChannelKind,
         dialect: Dialect,
@@ -123,14 +124,14 @@ impl SignalNames {
         &self.room
     }
 
-    /// True for a twin message's data whose type is one of this channel's. What is in it is read by
-    /// [`parse`](Self::parse), on the task that it is for.
+    /// True if the type of a twin message's data is one of these names. It is called for every message, so it leaves reading the
+    /// content to [`parse`](Self::parse), which runs on the task that the signal is for.
     pub fn matches(&self, data: &Value) -> bool {
         let kind = data.get("type").and_then(Value::as_str);
         kind.is_some_and(|kind| kind.starts_with(&self.incoming))
     }
 
-    /// The signal in a twin message's data, if its type is one of this channel's.
+    /// Reads the signal in a twin message's data; none if its type is not one of these names.
     pub fn parse(&self, data: &Value) -> Option<Result<SignalEnvelope, SignalError>> {
         let kind = data.get("type")?.as_str()?.strip_prefix(&self.incoming)?;
         Some(parse_content(kind, data))
@@ -185,7 +186,7 @@ fn parse_sdp(content: &Value, kind: &str) -> Result<Description, SignalError> {
     if stated != kind {
         return Err(SignalError::Description);
     }
-    // What cannot be read must not replace a session.
+    // A description that cannot be read is refused here, before it can replace an attempt.
     Ok(Description::parse(sdp)?)
 }
 

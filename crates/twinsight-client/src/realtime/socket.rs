@@ -1,5 +1,5 @@
-//! The sockets of a peer connection: which addresses they bind, and a receive buffer that holds the
-//! burst of a large keyframe.
+//! The sockets of a peer connection: settings come in, the addresses that are bound go out, and the stack gets sockets whose
+//! receive buffer holds the burst of a large keyframe. The WebRTC stack's task runs the sockets.
 
 use std::fmt;
 use std::future::Future;
@@ -17,14 +17,15 @@ use webrtc::runtime::{
     Transmit,
 };
 
-use super::negotiation::EndReason;
+use super::attempt::EndReason;
 use super::rtp_tap::SourceGate;
 use crate::os_error::is_out_of_files;
 
-/// The tokio runtime of the stack, with a larger receive buffer on every UDP socket.
+/// The runtime that the stack is given: tokio's, with a larger receive buffer on every UDP socket, a [`SourceGate`] in front of
+/// it, and no TCP.
 ///
-/// With the default 208 KiB of Linux a keyframe of 600 packets in one burst loses most of them in
-/// the kernel; with 1 MiB none.
+/// With Linux's default of 208 KiB the kernel drops most packets of a keyframe that comes as 600 packets in one burst; with
+/// 1 MiB it drops none.
 #[derive(Debug)]
 pub(super) struct MediaRuntime {
     pub(super) inner: Arc<dyn Runtime>,
@@ -87,12 +88,12 @@ impl Runtime for MediaRuntime {
     }
 }
 
-/// Whatever the other side names: nothing of ours connects or listens for TCP.
+/// The error for everything that has to do with TCP: no connection goes over it, whatever candidates the other side sends.
 fn udp_alone() -> io::Error {
     io::Error::new(io::ErrorKind::Unsupported, "media goes over UDP alone")
 }
 
-/// A socket that throws away what its connection has no more room for.
+/// A socket that throws away packets of sources that its connection has no more room for.
 #[derive(Debug)]
 struct GatedSocket {
     inner: Arc<dyn AsyncUdpSocket>,
@@ -135,14 +136,15 @@ impl AsyncUdpSocket for GatedSocket {
     }
 }
 
-/// The kernel takes any size and cuts it to `net.core.rmem_max` without a word.
+/// Enlarges a socket's receive buffer, and warns once if the kernel does not grant the size: it silently cuts it to
+/// `net.core.rmem_max`.
 fn enlarge_receive_buffer(socket: &UdpSocket, bytes: usize) {
     static SAID: Once = Once::new();
     let socket = socket2::SockRef::from(socket);
     let granted = socket
         .set_recv_buffer_size(bytes)
         .and_then(|()| socket.recv_buffer_size());
-    // Linux counts its own overhead in and gives twice of what was asked.
+    // Linux reports twice the size that was granted, since it adds its own overhead.
     let granted = granted.map(|granted| granted / 2);
     if granted.as_ref().map_or(true, |granted| *granted < bytes) {
         SAID.call_once(|| {
@@ -183,7 +185,8 @@ pub fn bind_addresses(
         ));
     }
     let Some(ports) = ports else {
-        // The stack binds later and tells no reason, and this one has a remedy.
+        // The stack binds the sockets later and does not say why it fails. Too many open files have a remedy, so they are found
+        // here.
         if let Err(error) = addresses
             .first()
             .map_or(Ok(()), |ip| UdpSocket::bind((*ip, 0)).map(drop))
@@ -196,7 +199,7 @@ pub fn bind_addresses(
             .map(|ip| SocketAddr::new(ip, 0))
             .collect());
     };
-    // One address without a free port costs that address, not the connection.
+    // Without a free port on one address the connection goes on with the others.
     let (bound, mut refused): (Vec<_>, Vec<_>) = addresses
         .into_iter()
         .map(|ip| free_port(ip, ports))
@@ -218,7 +221,7 @@ fn free_port(ip: IpAddr, ports: &RangeInclusive<u16>) -> io::Result<SocketAddr> 
         match UdpSocket::bind(address) {
             Ok(_) => return Ok(address),
             Err(error) if is_taken(&error) => {}
-            // Another port would not help: the address is gone, or too many files are open.
+            // No other port would help: the address is gone, or too many files are open.
             Err(error) => return Err(error),
         }
     }
@@ -232,7 +235,7 @@ fn free_port(ip: IpAddr, ports: &RangeInclusive<u16>) -> io::Result<SocketAddr> 
     ))
 }
 
-/// Taken by somebody else, or reserved for others.
+/// True if a port is taken by somebody else, or reserved for others.
 fn is_taken(error: &io::Error) -> bool {
     matches!(
         error.kind(),
@@ -240,7 +243,7 @@ fn is_taken(error: &io::Error) -> bool {
     )
 }
 
-/// What stands in the way of a socket.
+/// Why an attempt ends for which no socket could be bound.
 pub(super) fn why_unbound(error: &io::Error) -> EndReason {
     match error.kind() {
         _ if is_out_of_files(error) => EndReason::NoFiles,
@@ -249,7 +252,7 @@ pub(super) fn why_unbound(error: &io::Error) -> EndReason {
     }
 }
 
-/// The same of an error of the stack, which keeps the text alone of what the system said.
+/// True for an error of the stack that means too many open files. The stack keeps only the text of what the system said.
 pub(super) fn says_out_of_files(error: &impl fmt::Display) -> bool {
     let text = error.to_string();
     text.contains("(os error 23)") || text.contains("(os error 24)")

@@ -1,20 +1,21 @@
-//! Whose signals a link takes out of the hub's rooms. Most links are a camera's, so the peer is called that.
+//! Whose signals a link accepts: a twin message comes in, yes or no goes out. The hub client's task runs it. Most links are
+//! a camera's, so the peer is called the camera here.
 
 use std::sync::Arc;
 
 use crate::hub::message::TwinMessage;
 
-/// Whose signals a link takes. The names alone do not tell: all cameras that dial us, and the
-/// answers of all that we dial, have the same.
+/// Whose signals a link accepts. The names of signals do not tell peers apart: the offers of all cameras that dial us have the
+/// same names, and so have the answers of all cameras that we dial.
 pub(super) enum SourceFilter {
-    /// The legacy dialect checks no source; its room is the camera's own.
+    /// Every source, in the legacy dialect: its room is the camera's own.
     Anybody,
-    /// The camera, or also whoever signs with our own twin.
+    /// The camera alone, or also a twin that signs with our own id.
     Camera {
         camera: Arc<str>,
         or_unsigned: Option<String>,
     },
-    /// Whoever knows the `peerId` that we minted, since some sign with another twin, and the camera.
+    /// The camera, and anybody who knows the `peerId` that we minted: some cameras sign their answer with another twin.
     Answering {
         camera: Arc<str>,
         peer_id: Option<String>,

@@ -1,5 +1,5 @@
-//! Chooses one of a peer's video sources: packets of any SSRC come in, those of the main source go out. Sans-IO; whoever
-//! hands on the packets of a connection owns it.
+//! Chooses one of a peer's video sources: packets of any SSRC come in, those of the main source go out. Sans-IO; the
+//! stream's `InboundRouter` owns it, on the WebRTC stack's task.
 //!
 //! A source is valid after two packets in sequence (RFC 3550 appendix A.1), so that a stray packet changes nothing. The
 //! main source is the first one that the peer's description names, or else the first valid one. Another source takes its

@@ -1,6 +1,6 @@
-//! The signals of a link on their way to the hub: they come in from the link's task, which never waits, and go out one
-//! after the other from a task of their own, since the hub's socket may take seconds. A signal of an attempt that does not
-//! count any more is not sent: an old offer would be answered in place of the fresh one.
+//! The outbox of a link's signals. They come in from the link's task, which never waits, and go out to the hub one after the
+//! other from a task of the outbox, since the hub's socket may take seconds. A signal of an attempt that is over is not sent:
+//! the peer would answer an old offer in place of the fresh one.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -8,13 +8,13 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use tokio::sync::mpsc;
 use tracing::Instrument;
 
-/// Signals that wait. More are dropped: their attempt ends by its time limit.
+/// At most this many signals wait. Further ones are dropped, and their attempt ends by its time limit.
 const CAPACITY: usize = 64;
 
 /// A signal that is to be sent.
 #[derive(Debug)]
 pub(super) struct Outgoing {
-    /// The attempt that it is of.
+    /// The number of the attempt that it belongs to.
     pub(super) attempt: u32,
     /// The twin that signs it.
     pub(super) own: String,
@@ -23,14 +23,14 @@ pub(super) struct Outgoing {
     pub(super) data: serde_json::Value,
 }
 
-/// What waits to be sent. The task ends with it, after what waits.
+/// The sending end of the outbox. When it is dropped, its task sends what still waits and ends.
 #[derive(Debug)]
-pub(super) struct Outbox {
+pub(super) struct SignalOutbox {
     waiting: mpsc::Sender<Outgoing>,
 }
 
-impl Outbox {
-    /// Starts the task. `current_attempt` is the number of the attempt that counts.
+impl SignalOutbox {
+    /// Starts the task. `current_attempt` holds the number of the link's current attempt.
     pub(super) fn start<F>(
         current_attempt: Arc<AtomicU32>,
         send: impl Fn(Outgoing) -> F + Send + Sync + 'static,
@@ -50,7 +50,7 @@ impl Outbox {
         Self { waiting }
     }
 
-    /// Never waits.
+    /// Queues a signal. It never waits.
     pub(super) fn send(&self, signal: Outgoing) {
         if self.waiting.try_send(signal).is_err() {
             tracing::debug!("a signal was not sent: the hub does not take those before it");
@@ -79,7 +79,7 @@ mod tests {
         let (sent, mut seen) = mpsc::unbounded_channel();
         let outbox = {
             let hub = Arc::clone(&hub);
-            Outbox::start(Arc::clone(&current), move |signal| {
+            SignalOutbox::start(Arc::clone(&current), move |signal| {
                 let (hub, sent) = (Arc::clone(&hub), sent.clone());
                 async move {
                     hub.acquire().await.unwrap().forget();
