@@ -1,5 +1,5 @@
 //! Links between documents: each names a file that is there and a heading that it has, and every page under `docs/` can be
-//! found from its index. Files and functions of the code that a page names in backticks are there too.
+//! found from its index. Files, functions and fields of the code that a page names in backticks are there too.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Component, Path, PathBuf};
@@ -103,8 +103,8 @@ fn files_and_functions_that_documents_name_are_there() {
         for word in code_words(&text) {
             let is_there = if is_source(&word) {
                 code.has_file(&word)
-            } else if let Some((owner, function)) = method(&word) {
-                code.has_method(owner, function)
+            } else if let Some((owner, function)) = member(&word) {
+                code.has_member(owner, function)
             } else {
                 continue;
             };
@@ -140,13 +140,14 @@ fn a_file_or_a_function_that_is_not_there_is_found() {
     for no_file in ["tests/*/main.rs", "cat main.rs", ".rs"] {
         assert!(!is_source(no_file), "{no_file}");
     }
-    assert_eq!(method("ReceivePath::step"), Some(("ReceivePath", "step")));
+    assert_eq!(member("ReceivePath::step"), Some(("ReceivePath", "step")));
     for no_method in ["HubError::Payload", "std::thread::spawn", "A::b(c)", "step"] {
-        assert_eq!(method(no_method), None, "{no_method}");
+        assert_eq!(member(no_method), None, "{no_method}");
     }
-    assert!(code.has_method("ReceivePath", "step"));
-    assert!(!code.has_method("ReceivePath", "stop_for_ever"));
-    assert!(!code.has_method("Reorder", "keyframe_request"));
+    assert!(code.has_member("ReceivePath", "step"));
+    assert!(code.has_member("DecodeConfig", "nack_interval"));
+    assert!(!code.has_member("ReceivePath", "stop_for_ever"));
+    assert!(!code.has_member("Reorder", "keyframe_request"));
     let page = "`a` and `b c`\n```\n`d`\n```\n[`e`](f.md)";
     assert_eq!(code_words(page), ["a", "b c", "e"]);
 }
@@ -248,13 +249,17 @@ impl Code {
         })
     }
 
-    /// True if there is a file with the function in which the type or trait is the subject of a definition or an `impl`.
-    fn has_method(&self, owner: &str, function: &str) -> bool {
+    /// True if there is a file with the function, or the public field, in which the type or trait is defined or has an `impl`.
+    fn has_member(&self, owner: &str, member: &str) -> bool {
         let keywords = ["impl", "trait", "struct", "enum", "for"];
         self.texts.iter().any(|text| {
-            let is_defined = ["(", "<"]
-                .iter()
-                .any(|end| text.contains(&format!("fn {function}{end}")));
+            let is_defined = [
+                format!("fn {member}("),
+                format!("fn {member}<"),
+                format!("pub {member}: "),
+            ]
+            .iter()
+            .any(|definition| text.contains(definition));
             is_defined
                 && text.lines().any(|line| {
                     let words =
@@ -276,8 +281,8 @@ fn is_source(word: &str) -> bool {
     })
 }
 
-/// The type and the function of a word such as `Type::function`.
-fn method(word: &str) -> Option<(&str, &str)> {
+/// The type and the function or field of a word such as `Type::function`.
+fn member(word: &str) -> Option<(&str, &str)> {
     let (owner, function) = word.split_once("::")?;
     let is_name = |name: &str| {
         name.chars()
