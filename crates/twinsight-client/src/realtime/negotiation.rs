@@ -1,5 +1,5 @@
 //! The signalling of one link with one peer, sans-IO. Signals, descriptions and what becomes of the connection come in as
-//! [`Input`]; what is to be done comes out as [`Output`]. The task of the link runs it. Which side offers is given by the
+//! `Input`; what is to be done comes out as `Output`. The task of the link runs it. Which side offers is given by the
 //! [`Role`]; the machine decides when to offer, when to give an attempt up and when to try again.
 //!
 //! What must stay true:
@@ -7,7 +7,7 @@
 //!   same `peerId`), so that a peer that begins to listen late is met with an offer that it can answer.
 //! - Inputs of an attempt that is over change nothing.
 //! - An initiator keeps its `peerId` for life; a responder takes that of each offer.
-//! - Every [`Output::Close`] is followed by [`Progress::Over`] with the reason.
+//! - Every `Output::Close` is followed by `Progress::Over` with the reason.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
