@@ -53,16 +53,19 @@ async fn main() -> Result<()> {
     }
 }
 
-/// Prints what comes from the other side.
+/// Prints what comes from the other side, until there was enough of it or the other side hangs up.
 async fn look_at(stream: MediaStream) -> Result<()> {
-    let mut frames = stream.frames();
+    let (mut frames, mut ends) = (stream.frames(), stream.closes());
     for _ in 0..30 {
-        let frame = frames.recv().await.context("the call is over")?;
+        let frame = tokio::select! {
+            frame = frames.recv() => frame.context("the call is over")?,
+            _ = ends.recv() => break,
+        };
         let middle = frame.to_ndarray();
         let green = middle[[frame.height() / 2, frame.width() / 2, 1]];
         println!("the other side's green is {green}");
     }
-    // By then both sides have received enough.
+    // The other side may have seen less so far.
     tokio::time::sleep(Duration::from_secs(1)).await;
     stream.close().await;
     Ok(())
