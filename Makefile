@@ -13,8 +13,8 @@ demo:
 test: check-format
 	scripts/setup --test
 	cargo clippy --locked --workspace --all-targets $(FEATURES) -- -D warnings
-	cargo check --locked -p twinsight-client --no-default-features
-	cargo check --locked -p twinsight-client
+	cargo clippy --locked -p twinsight-client --no-default-features -- -D warnings
+	cargo clippy --locked -p twinsight-client -- -D warnings
 	.venv/bin/python scripts/test --locked --workspace $(FEATURES)
 
 # The quick part of it: codecs and decoding, everything of them, in a minute from nothing.
