@@ -326,8 +326,8 @@ mod tests {
     fn a_model_without_results_is_said_to_be_failing_and_given_frames() {
         let (mut breaker, now) = (breaker(), Instant::now());
         for n in 0..4 {
-            let trouble = (n >= 3).then(|| "model m gives no results: NaN".to_owned());
-            assert_eq!(breaker.last_error(), trouble);
+            let reason = (n >= 3).then(|| "model m gives no results: NaN".to_owned());
+            assert_eq!(breaker.last_error(), reason);
             breaker.failed("NaN", now);
             assert_eq!(admission(&breaker), Admission::Open);
         }

@@ -19,7 +19,7 @@ const UPDATE_BYTES: usize = 32 << 10;
 /// The queue that all listeners read.
 #[derive(Debug)]
 pub(super) struct UpdateFeed {
-    sender: broadcast::Sender<Place>,
+    sender: broadcast::Sender<FeedEntry>,
     /// Updates so far.
     count: AtomicU64,
 }
@@ -30,7 +30,7 @@ pub(super) struct UpdateFeed {
 #[derive(Debug)]
 pub struct TwinUpdates {
     wakeup: Wakeup,
-    receiver: broadcast::Receiver<Place>,
+    receiver: broadcast::Receiver<FeedEntry>,
     /// The number of the next update.
     next: u64,
     missed: u64,
@@ -38,7 +38,7 @@ pub struct TwinUpdates {
 
 /// A place in the queue of updates.
 #[derive(Debug, Clone)]
-enum Place {
+enum FeedEntry {
     /// An update and its number.
     Update(u64, Box<TwinUpdate>),
     /// Belongs to the update before it, which is too large for one place.
@@ -69,11 +69,11 @@ impl UpdateFeed {
         // An error means that nobody listens.
         if self
             .sender
-            .send(Place::Update(number, Box::new(update)))
+            .send(FeedEntry::Update(number, Box::new(update)))
             .is_ok()
         {
             for _ in 0..(bytes / UPDATE_BYTES).min(UPDATE_QUEUE - 1) {
-                let _ = self.sender.send(Place::Padding);
+                let _ = self.sender.send(FeedEntry::Padding);
             }
         }
     }
@@ -84,9 +84,9 @@ impl TwinUpdates {
     pub async fn recv(&mut self) -> Option<TwinUpdate> {
         loop {
             match self.receiver.recv().await {
-                Ok(Place::Update(number, update)) => return Some(self.taken(number, *update)),
+                Ok(FeedEntry::Update(number, update)) => return Some(self.taken(number, *update)),
                 // The next update's number tells how many were missed.
-                Ok(Place::Padding) | Err(broadcast::error::RecvError::Lagged(_)) => {}
+                Ok(FeedEntry::Padding) | Err(broadcast::error::RecvError::Lagged(_)) => {}
                 Err(broadcast::error::RecvError::Closed) => return None,
             }
         }
@@ -95,10 +95,10 @@ impl TwinUpdates {
     fn poll_waiting(&mut self) -> Poll<Option<TwinUpdate>> {
         loop {
             match self.receiver.try_recv() {
-                Ok(Place::Update(number, update)) => {
+                Ok(FeedEntry::Update(number, update)) => {
                     return Poll::Ready(Some(self.taken(number, *update)));
                 }
-                Ok(Place::Padding) | Err(broadcast::error::TryRecvError::Lagged(_)) => {}
+                Ok(FeedEntry::Padding) | Err(broadcast::error::TryRecvError::Lagged(_)) => {}
                 Err(broadcast::error::TryRecvError::Empty) => return Poll::Pending,
                 Err(broadcast::error::TryRecvError::Closed) => return Poll::Ready(None),
             }

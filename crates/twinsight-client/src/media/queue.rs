@@ -20,12 +20,12 @@ const OVERHEAD_BYTES: usize = size_of::<Arrival>();
 pub struct ArrivalQueue {
     max_bytes: usize,
     overflowed: AtomicU64,
-    state: Mutex<State>,
+    state: Mutex<QueueState>,
     ready: Condvar,
 }
 
 #[derive(Debug, Default)]
-struct State {
+struct QueueState {
     arrivals: VecDeque<Arrival>,
     bytes: usize,
     closed: bool,
@@ -127,7 +127,7 @@ impl ArrivalQueue {
     }
 }
 
-impl State {
+impl QueueState {
     /// True if the decode thread can do something with this arrival. In the middle of a unit it cannot, and to wake it for every
     /// packet would cost more than all the rest of the path. So only the end of a unit, the first packet of the next one, and
     /// packets out of order wake it.
@@ -215,7 +215,7 @@ mod tests {
 
     #[test]
     fn the_middle_of_a_unit_wakes_nobody() {
-        let mut state = State::default();
+        let mut state = QueueState::default();
         let mut wakes = |sequence, marker| state.wakes(&packet(sequence, marker, 1));
         assert!(wakes(1, false));
         assert!(!wakes(2, false));

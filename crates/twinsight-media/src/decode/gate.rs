@@ -53,14 +53,14 @@ pub(super) enum Verdict {
 /// Opens at a keyframe and closes at a loss.
 #[derive(Debug)]
 pub(super) struct Gate {
-    state: State,
+    state: GateState,
     max_backlog: Duration,
     last_request: Option<Instant>,
     shed: ShedLevel,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum State {
+enum GateState {
     /// Only a complete keyframe is decoded.
     AwaitingKeyframe {
         why: KeyframeReason,
@@ -73,7 +73,7 @@ enum State {
     Decoding,
 }
 
-impl State {
+impl GateState {
     /// Waits for a keyframe although nothing was lost, because only keyframes are decoded.
     fn keyframes_only(now: Instant) -> Self {
         Self::AwaitingKeyframe {
@@ -88,7 +88,7 @@ impl Gate {
     /// A closed gate. Units whose last packet came longer than `max_backlog` before their decoding could start are skipped.
     pub(super) fn new(max_backlog: Duration) -> Self {
         Self {
-            state: State::AwaitingKeyframe {
+            state: GateState::AwaitingKeyframe {
                 why: KeyframeReason::Start,
                 requests: 0,
                 due: None,
@@ -103,12 +103,12 @@ impl Gate {
     /// than keyframes are decoded again, they begin at a keyframe, which is asked for at once.
     pub(super) fn shed(&mut self, level: ShedLevel, now: Instant) {
         let before = std::mem::replace(&mut self.shed, level);
-        if level == ShedLevel::KeyframesOnly && self.state == State::Decoding {
-            self.state = State::keyframes_only(now);
+        if level == ShedLevel::KeyframesOnly && self.state == GateState::Decoding {
+            self.state = GateState::keyframes_only(now);
         }
         if before == ShedLevel::KeyframesOnly
             && level < before
-            && let State::AwaitingKeyframe { why, requests, due } = &mut self.state
+            && let GateState::AwaitingKeyframe { why, requests, due } = &mut self.state
             && *why == KeyframeReason::Shedding
         {
             (*why, *requests, *due) = (KeyframeReason::Resuming, 0, Some(now));
@@ -140,12 +140,12 @@ impl Gate {
             return Verdict::Decode;
         }
         // This also holds for a unit without a picture, such as parameter sets: pictures may have been lost before it.
-        if unit.after_loss && self.state == State::Decoding {
+        if unit.after_loss && self.state == GateState::Decoding {
             self.close(KeyframeReason::Loss, now);
         }
         match &mut self.state {
-            State::Decoding => Verdict::Decode,
-            State::AwaitingKeyframe { why, due, .. } => {
+            GateState::Decoding => Verdict::Decode,
+            GateState::AwaitingKeyframe { why, due, .. } => {
                 // A picture came that cannot be used, so a keyframe is missed from now on.
                 if unit.picture != PictureKind::None {
                     due.get_or_insert(now);
@@ -162,23 +162,23 @@ impl Gate {
     /// The decoder took a keyframe. The units behind it pass from now on, unless only keyframes are wanted.
     pub(super) fn open(&mut self, now: Instant) {
         self.state = if self.shed == ShedLevel::KeyframesOnly {
-            State::keyframes_only(now)
+            GateState::keyframes_only(now)
         } else {
-            State::Decoding
+            GateState::Decoding
         };
     }
 
     /// No unit passes until the next keyframe, and one is asked for at once.
     pub(super) fn close(&mut self, why: KeyframeReason, now: Instant) {
         match &mut self.state {
-            State::Decoding => {
-                self.state = State::AwaitingKeyframe {
+            GateState::Decoding => {
+                self.state = GateState::AwaitingKeyframe {
                     why,
                     requests: 0,
                     due: Some(now),
                 };
             }
-            State::AwaitingKeyframe { due, why: old, .. } => {
+            GateState::AwaitingKeyframe { due, why: old, .. } => {
                 due.get_or_insert(now);
                 // If decoding falls behind during the wait, the rest of the wait is because of the backlog.
                 if why == KeyframeReason::Backlog {
@@ -190,12 +190,12 @@ impl Gate {
 
     /// True if only a keyframe would pass.
     pub(super) fn is_awaiting_keyframe(&self) -> bool {
-        self.state != State::Decoding
+        self.state != GateState::Decoding
     }
 
     /// The reason for a keyframe request that is due.
     pub(super) fn keyframe_request(&mut self, now: Instant) -> Option<KeyframeReason> {
-        let State::AwaitingKeyframe { why, requests, due } = &mut self.state else {
+        let GateState::AwaitingKeyframe { why, requests, due } = &mut self.state else {
             return None;
         };
         if due.is_none_or(|due| now < due) {
@@ -214,8 +214,8 @@ impl Gate {
     /// When [`keyframe_request`](Self::keyframe_request) is to be called next.
     pub(super) fn deadline(&self) -> Option<Instant> {
         match self.state {
-            State::AwaitingKeyframe { due, .. } => due,
-            State::Decoding => None,
+            GateState::AwaitingKeyframe { due, .. } => due,
+            GateState::Decoding => None,
         }
     }
 
@@ -225,7 +225,7 @@ impl Gate {
             ShedLevel::None | ShedLevel::InferLess => false,
             // If packets were lost before it, it goes on to where the loss is noticed.
             ShedLevel::ReferencesOnly => {
-                unit.disposable && !unit.after_loss && self.state == State::Decoding
+                unit.disposable && !unit.after_loss && self.state == GateState::Decoding
             }
             ShedLevel::KeyframesOnly => !unit.is_keyframe(),
         }
@@ -235,7 +235,7 @@ impl Gate {
     fn damaged(&mut self, unit: &AccessUnit, now: Instant) {
         self.close(KeyframeReason::Loss, now);
         if unit.is_keyframe()
-            && let State::AwaitingKeyframe { requests, due, .. } = &mut self.state
+            && let GateState::AwaitingKeyframe { requests, due, .. } = &mut self.state
             && let Some(last) = self.last_request
             && *requests > 0
         {

@@ -15,7 +15,7 @@ const MAX_HEADER_BYTES: usize = 4096;
 
 /// Where a picture is shown: places are compared.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
-struct Place {
+struct DisplayPosition {
     /// IDR pictures and memory resets so far. The count begins anew at each, and no picture is shown across one.
     period: u64,
     /// The picture order count.
@@ -26,8 +26,8 @@ struct Place {
 /// keeps its place behind the one before it.
 pub fn display_order<'a>(units: impl IntoIterator<Item = &'a [u8]>) -> Vec<usize> {
     let mut counter = Counter::default();
-    let mut last = Place::default();
-    let places: Vec<Place> = units
+    let mut last = DisplayPosition::default();
+    let places: Vec<DisplayPosition> = units
         .into_iter()
         .map(|unit| {
             last = counter.unit(unit).unwrap_or(last);
@@ -62,7 +62,7 @@ struct Counter {
 
 impl Counter {
     /// The place of a unit's picture; none if its header cannot be read.
-    fn unit(&mut self, unit: &[u8]) -> Option<Place> {
+    fn unit(&mut self, unit: &[u8]) -> Option<DisplayPosition> {
         for nal in annex_b(unit) {
             let (&first, rest) = nal.split_first()?;
             let kind = NalType::of(first);
@@ -98,7 +98,7 @@ impl Counter {
     }
 
     /// Clause 8.2.1. Hostile headers lead to places that mean nothing, but do no harm, since sums saturate.
-    fn count(&mut self, header: SliceHeader, sequence: &SliceFormat) -> Place {
+    fn count(&mut self, header: SliceHeader, sequence: &SliceFormat) -> DisplayPosition {
         if header.is_idr {
             self.period += 1;
             (self.msb, self.lsb) = (0, 0);
@@ -159,12 +159,12 @@ impl Counter {
                 top.saturating_sub(count)
             };
             (self.msb, self.lsb) = (0, kept);
-            return Place {
+            return DisplayPosition {
                 period: self.period,
                 count: 0,
             };
         }
-        Place {
+        DisplayPosition {
             period: self.period,
             count,
         }
