@@ -26,9 +26,9 @@ pub enum AwayReason {
     /// The hub answered a step of joining with an error.
     #[error("the hub answered `{step}` with `{message}`")]
     Rejected {
-        /// The method.
+        /// The method of the hub that was called.
         step: &'static str,
-        /// The hub's words.
+        /// What the hub said about it, cut and without secrets.
         message: String,
     },
     /// The credentials were refused. That is believed once it was said for a minute.
@@ -48,7 +48,7 @@ impl AwayReason {
     /// What an operator can do about it.
     pub fn remedy(&self) -> &'static str {
         match self {
-            // As `explain_io` begins.
+            // `explain_io` of `os_error` begins its sentence with these words.
             Self::Socket(what) if what.starts_with("too many open files") => {
                 "raise the limit of open files: it is no fault of the hub"
             }
