@@ -35,6 +35,8 @@ pub struct OnnxDetector {
     session: Session,
     run_options: Arc<RunOptions>,
     execution_provider: &'static str,
+    /// How much of the model that provider has.
+    share: String,
     first_run: Duration,
     /// What was wrong with the result of its first run, if anything.
     doubt: Option<String>,
@@ -73,8 +75,8 @@ impl OnnxDetector {
         };
         // The session's threads yield as the worker does, since the time that they take from receiving and decoding adds to the
         // age of every frame.
-        let session =
-            yielding("infer-pool", || providers.session(runtime, &bytes)).map_err(|error| {
+        let (session, share) = yielding("infer-pool", || providers.session(runtime, &bytes))
+            .map_err(|error| {
                 let reason = match error {
                     SessionError::Provider(error) => return error,
                     SessionError::Model(error) => error.to_string(),
@@ -104,6 +106,7 @@ impl OnnxDetector {
             session,
             run_options: Arc::new(run_options),
             execution_provider,
+            share,
             first_run: Duration::ZERO,
             doubt: None,
             preprocessor: Preprocessor::new(manifest.tensor),
@@ -116,6 +119,7 @@ impl OnnxDetector {
         tracing::info!(
             model = name,
             execution_provider,
+            share = detector.share,
             library = %runtime.library().display(),
             warm_up_ms = detector.first_run.as_millis(),
             "model is warm"
@@ -134,6 +138,11 @@ impl OnnxDetector {
     /// ONNX Runtime's name of the execution provider that runs the model.
     pub fn execution_provider(&self) -> &'static str {
         self.execution_provider
+    }
+
+    /// How much of the model that provider has, as in `all 284 operations`.
+    pub fn share(&self) -> &str {
+        &self.share
     }
 
     /// Runs the model on a grey picture, so that the first frame does not pay for ONNX Runtime's first allocations. Implausible
