@@ -129,6 +129,7 @@ impl Manifest {
             name: self.name.clone(),
             sha256: self.sha256.clone(),
             labels: self.labels.clone(),
+            keypoints: Arc::new([]),
         }
     }
 }

@@ -18,7 +18,8 @@ pub(crate) mod worker;
 
 pub use crate::preprocess::Picture;
 pub use detector::{
-    BBox, DetectError, DetectSettings, Detections, Detector, FakeDetector, ModelInfo, Object,
+    BBox, DetectError, DetectSettings, Detections, Detector, FakeDetector, Keypoint, ModelInfo,
+    Object,
 };
 pub use manifest::ModelError;
 pub use onnx::OnnxDetector;
