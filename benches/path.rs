@@ -219,6 +219,7 @@ mod whole {
                 model: Arc::new(ModelRef {
                     name: "nanodet_g_coco".to_owned(),
                     sha256: "0".repeat(64),
+                    keypoint_names: Arc::new([]),
                 }),
                 id,
                 name: "Front door".into(),
@@ -293,6 +294,8 @@ mod whole {
                     y: corners.y1,
                     width: corners.x2 - corners.x1,
                     height: corners.y2 - corners.y1,
+                    keypoints: Vec::new(),
+                    outline: Vec::new(),
                 }
             };
             self.scratch.candidates.iter().map(place).collect()

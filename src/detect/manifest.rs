@@ -2,22 +2,24 @@
 //! the model that it describes go out. Whatever does not fit is refused with a sentence that says what was expected, what was
 //! found and what to do. The detector runs it when it loads a model.
 
+mod check;
 mod error;
-mod file;
+pub mod file;
 mod outlets;
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use serde::Deserialize;
 use sha2::{Digest, Sha256};
 
 pub use self::error::ModelError;
-use self::file::ManifestFile;
-pub(crate) use self::outlets::Outlet;
+use self::file::{Extra, Layout, ManifestFile};
+pub(crate) use self::outlets::{Element, ExtraInput, Outlet};
 use super::detector::ModelInfo;
 use super::onnx_file;
+use super::output::Output;
 use crate::preprocess::TensorSpec;
 use twinsight_client::secret_file::read_small_file;
 
@@ -34,26 +36,24 @@ pub(crate) struct Manifest {
     pub(crate) source: String,
     /// The labels of the classes, in the order of their numbers.
     pub(crate) labels: Arc<[String]>,
+    /// The names of the keypoints, if it has them and says them.
+    pub(crate) keypoints: Arc<[String]>,
     /// Boxes of one class whose intersection over union is larger than this are one object.
     pub(crate) nms_iou: f32,
     /// The name of the model's input.
     pub(crate) input: String,
     /// The tensor that the input takes.
     pub(crate) tensor: TensorSpec,
-    pub(crate) output: OutputKind,
+    /// The order of that tensor's dimensions.
+    pub(crate) layout: Layout,
+    /// The further inputs, and what they take.
+    pub(crate) extra: BTreeMap<String, Extra>,
+    /// How the outputs are read.
+    pub(crate) output: Output,
 }
 
-/// What a model's outputs hold, and their names.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
-pub(crate) enum OutputKind {
-    /// Scores `[1, N, C]` and boxes `[1, N, 1, 4]`: see [`ssd`](super::postprocess::ssd).
-    Ssd { scores: String, boxes: String },
-    /// `[1, N, 6]`: see [`rows`](super::postprocess::rows).
-    Rows { rows: String },
-    /// `[1, 4 + C, N]`: see [`yolo`](super::postprocess::yolo).
-    Yolo { predictions: String },
-}
+/// What `licence` and `source` are when nobody said them.
+pub(crate) const UNKNOWN: &str = "unknown";
 
 /// A manifest has at most this many bytes; one with thousands of labels has a tenth.
 const MAX_MANIFEST_BYTES: u64 = 1 << 20;
@@ -129,6 +129,7 @@ impl Manifest {
             name: self.name.clone(),
             sha256: self.sha256.clone(),
             labels: self.labels.clone(),
+            keypoints: self.keypoints.clone(),
         }
     }
 }
@@ -179,7 +180,7 @@ fn read_text(path: &Path) -> Result<String, ModelError> {
     String::from_utf8(bytes).map_err(|_| unreadable(std::io::Error::other("it is no UTF-8 text")))
 }
 
-fn hex(bytes: &[u8]) -> String {
+pub(crate) fn hex(bytes: &[u8]) -> String {
     bytes.iter().fold(String::new(), |mut text, byte| {
         let _ = write!(text, "{byte:02x}");
         text

@@ -70,6 +70,7 @@ impl Model {
                 name: name.into(),
                 sha256: "".into(),
                 labels: Vec::new().into(),
+                keypoints: Arc::new([]),
             },
             state: Mutex::new(ModelWays {
                 way: Way::Good,

@@ -36,6 +36,8 @@ fn fake() -> Box<FakeDetector> {
         class_id: 0,
         score: 0.87654,
         bbox,
+        keypoints: Vec::new(),
+        outline: Vec::new(),
     };
     Box::new(FakeDetector::new(Duration::ZERO, vec![object]))
 }
