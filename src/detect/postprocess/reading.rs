@@ -205,10 +205,11 @@ impl Postprocessor {
             (false, false) => {
                 // A model has far more candidates than a candidate has numbers.
                 let numbers = first.min(second);
-                let others = all - self.output.score_columns();
-                let has_scores = columns.contains(&Column::Scores);
-                if has_scores && numbers > others {
-                    return Err(self.wrong_classes(predictions.name, numbers - others));
+                if columns.contains(&Column::Scores) {
+                    let others = all - self.output.score_columns();
+                    if numbers > others {
+                        return Err(self.wrong_classes(predictions.name, numbers - others));
+                    }
                 }
                 Err(predictions.mismatch(shape))
             }
