@@ -136,6 +136,7 @@ impl Detector for Fake {
                             found: f32::NAN,
                             place: "a score",
                             expected: "from 0 to 1",
+                            key: "output.activation",
                         },
                     });
                 }
