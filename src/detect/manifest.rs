@@ -310,7 +310,7 @@ predictions = "out"
         );
         assert_eq!(
             sentence_of("kind = \"yolo\"", "kind = \"yolov9\""),
-            "m.toml, line 20: unknown variant `yolov9`, expected one of `ssd`, `rows`, `yolo`, `yolo_objectness`, `yolox`, `detr`, `boxes_labels_scores`, `centerface`, `yolo_pose`, `yolo_seg`"
+            "m.toml, line 19: unknown variant `yolov9`, expected one of `ssd`, `rows`, `yolo`, `yolo_objectness`, `yolox`, `detr`, `boxes_labels_scores`, `centerface`, `yolo_pose`, `yolo_seg`"
         );
         assert_eq!(
             sentence_of(

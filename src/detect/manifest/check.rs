@@ -428,10 +428,13 @@ impl OutputTable {
                 keys: list.join(", "),
             }
         };
+        if let Some((key, _)) = all
+            .iter()
+            .find(|(key, is_given)| required.contains(key) && !is_given)
+        {
+            return Err(refuse(key, "is missing"));
+        }
         for (key, is_given) in &all {
-            if required.contains(key) && !is_given {
-                return Err(refuse(key, "is missing"));
-            }
             if *is_given && !required.contains(key) && !optional.contains(key) {
                 return Err(refuse(key, "is given"));
             }

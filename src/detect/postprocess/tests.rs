@@ -216,9 +216,17 @@ fn numbers_in_rows_that_cannot_be_are_refused() {
     for edge in 0..4 {
         refuses(&NO_EDGES, edge, &good, run);
     }
-    // Inside out, and far outside of the picture.
-    refuses(&[-1.0, 500.0], 2, &good, run);
-    refuses(&[9.0, -500.0], 1, &good, run);
+    // Inside out.
+    refuses(&[-1.0, -500.0], 2, &good, run);
+    refuses(&[9.0, 500.0], 1, &good, run);
+    // Far outside of the picture, and only a little.
+    let beyond = |left: f32| {
+        let mut values = good.to_vec();
+        (values[0], values[2]) = (left, left + 10.0);
+        run(&values)
+    };
+    assert!(beyond(126.0).is_err() && beyond(-36.0).is_err());
+    assert!(beyond(124.0).is_ok() && beyond(-34.0).is_ok());
 }
 
 #[test]
