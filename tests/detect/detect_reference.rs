@@ -109,8 +109,7 @@ const FLOAT: Tolerance = Tolerance {
     score: 0.03,
 };
 
-/// An activation has 256 steps, and one of them may be taken for the last bit of a pixel. Sums also differ by the kernel that
-/// the processor allows.
+/// An activation has 256 steps, and the last bit of a pixel may move it to the next one. The layers after it make more of that.
 const INT8: Tolerance = Tolerance {
     least_iou: 0.9,
     score: 0.05,
