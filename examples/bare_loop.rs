@@ -2,7 +2,7 @@
 //! compares the node with it.
 //!
 //! ```sh
-//! cargo run --release --example bare_loop -- models/nanodet_g_coco.onnx --sessions 2 --threads 1
+//! cargo run --release --example bare_loop -- models/nanodet_g_coco_int8.onnx --sessions 2 --threads 1
 //! ```
 
 #![expect(clippy::print_stdout, reason = "an example tells what it does")]

@@ -55,7 +55,7 @@ fn the_answer_follows_from_the_rows() {
 
     let head = out.lines().next().unwrap();
     for part in [
-        "model nanodet_g_coco",
+        "model nanodet_g_coco_int8,",
         "media/pedestrians.h264 (768x576)",
         "30 frames a second",
     ] {

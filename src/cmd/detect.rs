@@ -9,7 +9,7 @@ use clap::Args;
 use super::arguments::number;
 use super::output::Output;
 use super::shipped::models_dir;
-use crate::config::Env;
+use crate::config::{DEFAULT_MODEL, Env};
 use crate::detect::RuntimeOptions;
 use crate::dev::detect::{self, DetectOptions};
 
@@ -19,7 +19,7 @@ pub(super) struct DetectArgs {
     #[arg(required = true, value_name = "FILE")]
     files: Vec<PathBuf>,
     /// The model.
-    #[arg(long, default_value = "nanodet_g_coco")]
+    #[arg(long, default_value = DEFAULT_MODEL)]
     model: String,
     /// Objects below it are left out; 0 to 1.
     #[arg(long, value_name = "S", default_value_t = 0.4, value_parser = min_score)]

@@ -9,7 +9,7 @@ use super::file::{self, CameraSection, DefaultsSection, File, Given, Origin};
 use super::resolve::{CAMERAS, Resolver};
 use super::settings::{ListedCamera, Settings};
 use super::shown::shown;
-use super::values::{CameraConfig, Connect};
+use super::values::{CameraConfig, Connect, DEFAULT_MODEL};
 use twinsight_client::dialect::Dialect;
 use twinsight_client::hub::HubOptions;
 use twinsight_client::stream_id::StreamId;
@@ -339,7 +339,7 @@ fn unset() -> CameraConfig {
     CameraConfig {
         id: StreamId::new("", "default"),
         name: String::new(),
-        model: "nanodet_g_coco".to_owned(),
+        model: DEFAULT_MODEL.to_owned(),
         connect: Connect::Dial,
         codecs: Codec::built_in().to_vec(),
         max_fps: 10.0,

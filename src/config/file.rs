@@ -282,7 +282,7 @@ section! {
 }
 
 stream_sections! {
-    /// Name of the model in the models folder, `nanodet_g_coco` unless given.
+    /// Name of the model in the models folder, `nanodet_g_coco_int8` unless given.
     model: String,
     /// Who makes the offer: the node with `dial`, the default, or the camera with `accept`.
     connect: String,

@@ -20,4 +20,4 @@ pub use error::{ConfigError, Place};
 pub use resolve::ConfigSource;
 pub use settings::Settings;
 pub(crate) use shown::shown;
-pub use values::{CameraConfig, Config, Connect, HttpConfig, RuntimeConfig};
+pub use values::{CameraConfig, Config, Connect, DEFAULT_MODEL, HttpConfig, RuntimeConfig};

@@ -12,6 +12,9 @@ use twinsight_client::stream_id::StreamId;
 use twinsight_media::codec::Codec;
 use twinsight_media::label_enum;
 
+/// The name of the model that looks at a camera unless another is configured. The commands without a configuration take it too.
+pub const DEFAULT_MODEL: &str = "nanodet_g_coco_int8";
+
 /// Everything that the node is told.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Config {

@@ -12,6 +12,7 @@ mod onnx_file;
 pub(crate) mod plan;
 pub(crate) mod pool;
 pub mod postprocess;
+mod providers;
 pub(crate) mod runtime;
 mod telemetry_off;
 pub(crate) mod worker;

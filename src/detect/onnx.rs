@@ -7,7 +7,6 @@ use std::sync::Arc;
 use std::sync::mpsc::RecvTimeoutError;
 use std::time::{Duration, Instant};
 
-use ort::ep::ExecutionProvider;
 use ort::session::{RunOptions, Session, SessionOutputs};
 use ort::value::{TensorElementType, TensorRef, ValueType};
 
@@ -17,16 +16,12 @@ use super::detector::{
 use super::manifest::{Manifest, ModelError, Outlet, OutputKind};
 use super::nms::suppress;
 use super::postprocess::{Array, Filter, Mismatch, OutputError, Scratch, rows, ssd, yolo};
+use super::providers::{Providers, SessionError};
 use super::runtime::Runtime;
 use crate::preprocess::{Picture, Preprocessor};
 use crate::telemetry::cpu::Stopwatch;
 use twinsight_client::thread::yielding;
 use twinsight_media::picture::PictureSize;
-
-/// The execution providers of ONNX Runtime that the configuration may name. This build has the first alone.
-const PROVIDERS: [&str; 8] = [
-    "cpu", "cuda", "tensorrt", "openvino", "rocm", "migraphx", "xnnpack", "coreml",
-];
 
 /// The first run of a model may take this long.
 const WARM_UP_LIMIT: Duration = Duration::from_secs(60);
@@ -70,7 +65,8 @@ impl OnnxDetector {
     ) -> Result<Self, ModelError> {
         let (manifest, path) = Manifest::load(dir, name)?;
         let bytes = manifest.read_model(&path)?;
-        let execution_provider = choose_provider(execution_providers)?;
+        let providers = Providers::choose(execution_providers, runtime)?;
+        let execution_provider = providers.preferred();
         let refuse = |error: String| ModelError::Session {
             path: path.clone(),
             reason: error,
@@ -78,8 +74,11 @@ impl OnnxDetector {
         // The session's threads yield as the worker does, since the time that they take from receiving and decoding adds to the
         // age of every frame.
         let session =
-            yielding("infer-pool", || build_session(runtime, &bytes)).map_err(|error| {
-                let reason = error.to_string();
+            yielding("infer-pool", || providers.session(runtime, &bytes)).map_err(|error| {
+                let reason = match error {
+                    SessionError::Provider(error) => return error,
+                    SessionError::Model(error) => error.to_string(),
+                };
                 match too_new(&reason) {
                     Some((found, newest)) => ModelError::TooNew {
                         path: path.clone(),
@@ -310,19 +309,6 @@ fn array<'a>(outputs: &'a SessionOutputs<'_>, name: &'a str) -> Result<Array<'a>
     }
 }
 
-fn build_session(runtime: &Runtime, model: &[u8]) -> ort::Result<Session> {
-    let cpu = ort::ep::CPU::default().with_arena_allocator(true).build();
-    Session::builder(runtime.environment())?
-        .with_execution_providers([cpu.error_on_failure()])?
-        // Within a run, threads spin while they wait for the next part, since to wake one takes as long as a part does. Between
-        // runs they do not, since they would burn a core for nothing.
-        .with_intra_op_spinning(true)?
-        .with_config_entry("session.force_spinning_stop", "1")?
-        .with_intra_threads(runtime.threads())?
-        .with_log_id("twinsight")?
-        .commit_from_memory(model)
-}
-
 /// Reads the version of a model and the newest version that is known out of an error message of ONNX Runtime, if the error is
 /// that the model is too new.
 fn too_new(reason: &str) -> Option<(String, String)> {
@@ -346,28 +332,6 @@ fn too_new(reason: &str) -> Option<(String, String)> {
     .or_else(|| of("opset", "Opset ", "is till opset "))
 }
 
-/// ONNX Runtime's name of the provider that will run the model, if this build has all that are asked for. `cpu` runs if none is
-/// asked for.
-fn choose_provider(asked: &[String]) -> Result<&'static str, ModelError> {
-    for name in asked {
-        let refuse = |reason| ModelError::Provider {
-            asked: name.clone(),
-            reason,
-            available: "cpu".to_owned(),
-        };
-        match PROVIDERS.iter().find(|known| *known == name) {
-            Some(&"cpu") => {}
-            Some(_) => {
-                return Err(refuse(
-                    "this build and its ONNX Runtime run on the CPU only",
-                ));
-            }
-            None => return Err(refuse("no execution provider has that name")),
-        }
-    }
-    Ok(ort::ep::CPU::NAME)
-}
-
 fn outlet(from: &ort::value::Outlet) -> Outlet {
     let (element, dims) = match from.dtype() {
         ValueType::Tensor { ty, shape, .. } => (element_name(*ty), shape.to_vec()),
@@ -384,28 +348,5 @@ fn element_name(element: TensorElementType) -> String {
     match element {
         TensorElementType::Float32 => "f32".to_owned(),
         other => other.to_string(),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_providers_that_run_are_taken() {
-        let choose = |names: &[&str]| {
-            let names: Vec<String> = names.iter().map(|&name| name.to_owned()).collect();
-            choose_provider(&names).map_err(|error| error.to_string())
-        };
-        assert_eq!(choose(&[]), Ok("CPUExecutionProvider"));
-        assert_eq!(choose(&["cpu"]), Ok("CPUExecutionProvider"));
-        assert_eq!(
-            choose(&["cuda", "cpu"]).unwrap_err(),
-            "execution provider `cuda` is not available: this build and its ONNX Runtime run on the CPU only; available here: cpu"
-        );
-        assert_eq!(
-            choose(&["gpu"]).unwrap_err(),
-            "execution provider `gpu` is not available: no execution provider has that name; available here: cpu"
-        );
     }
 }

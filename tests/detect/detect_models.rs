@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::time::Duration;
 
+use twinsight::config::DEFAULT_MODEL;
 use twinsight::detect::{
     DetectError, DetectSettings, Detector, OnnxDetector, Picture, Runtime, RuntimeOptions,
 };
@@ -46,6 +47,7 @@ fn rgb(image: &image::RgbImage) -> Picture<'_> {
 fn every_model_sees_the_player_and_the_ball() {
     let image = picture("messi5.jpg");
     for name in [
+        DEFAULT_MODEL,
         "nanodet_g_coco",
         "ssdlite_mobilenet_v2_coco",
         "centernet_mobilenet_v3_coco",

@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 use crate::common::{DEADLINE, NodeProcess, Outcome, http_get, root, start_hub, twinsight};
 use sha2::{Digest, Sha256};
 use tempfile::TempDir;
+use twinsight::config::DEFAULT_MODEL;
 use twinsight::dev::hub::{DevHubOptions, DirectAccess};
 
 const FAST: &str = "ssdlite_mobilenet_v2_coco";
@@ -110,7 +111,7 @@ fn a_model_that_is_not_installed() {
     outcome.failed(
         1,
         "model `yolo99` is not installed: there is no models/yolo99.toml; installed are \
-         centernet_mobilenet_v3_coco, nanodet_g_coco, ssdlite_mobilenet_v2_coco",
+         centernet_mobilenet_v3_coco, nanodet_g_coco, nanodet_g_coco_int8, ssdlite_mobilenet_v2_coco",
     );
 }
 
@@ -382,7 +383,7 @@ fn the_folder_of_models_is_the_variable_s_for_commands_without_a_configuration()
         &["capacity", "--step-seconds", "1"],
     ] {
         let outcome = twinsight(command, &env);
-        let there = format!("is not installed: there is no {dir}/nanodet_g_coco.toml");
+        let there = format!("is not installed: there is no {dir}/{DEFAULT_MODEL}.toml");
         assert_eq!(outcome.code, Some(1), "{command:?}: {}", outcome.log);
         assert!(outcome.log.contains(&there), "{command:?}: {}", outcome.log);
     }

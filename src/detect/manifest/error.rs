@@ -97,14 +97,14 @@ pub enum ModelError {
         /// What the file has.
         found: String,
     },
-    /// This build does not have an execution provider that is asked for.
+    /// An execution provider that is asked for cannot run.
     #[error("execution provider `{asked}` is not available: {reason}; available here: {available}")]
     Provider {
         /// The name in the configuration.
         asked: String,
-        /// Why it is not available.
-        reason: &'static str,
-        /// The execution providers that this build has.
+        /// Why it is not available, and what to do.
+        reason: String,
+        /// The execution providers that this program and its ONNX Runtime have.
         available: String,
     },
 }
