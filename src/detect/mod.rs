@@ -2,6 +2,7 @@
 //! [`InferencePool`](pool::InferencePool) owns the workers. The code that reads the outputs of models needs no ONNX Runtime, so
 //! that it is tested without it.
 
+mod assignment;
 mod breaker;
 pub(crate) mod detector;
 pub(crate) mod health;

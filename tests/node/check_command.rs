@@ -167,7 +167,7 @@ async fn all_is_well() {
     check.begins(
         "ok",
         &format!("model {FAST}"),
-        "loaded, and one inference ran on CPUExecutionProvider, in ",
+        "loaded, and one inference ran on CPUExecutionProvider (all ",
     );
     check.says("ok", "ICE servers", "STUN: 0, TURN over UDP: 0, policy all");
     check.begins("ok", "camera cam-a/default", "answered after ");
