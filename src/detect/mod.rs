@@ -11,7 +11,7 @@ pub mod manifest;
 pub mod nms;
 pub(crate) mod onnx;
 mod onnx_file;
-pub(crate) mod output;
+pub mod output;
 pub(crate) mod plan;
 pub(crate) mod pool;
 pub mod postprocess;
