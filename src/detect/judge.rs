@@ -25,6 +25,9 @@ const STRONG: f32 = 0.3;
 /// The best this many of them are looked at.
 const MOST: usize = 50;
 
+/// An object all of whose sides are shorter than this in pixels of the input is no object.
+const POINT: f32 = 4.0;
+
 /// Fewer candidates than this tell nothing by being alike.
 const FEW: usize = 16;
 
@@ -173,6 +176,7 @@ fn try_judge(
     let strong = strong_candidates(postprocessor, &reading)?;
     judge_crowd(postprocessor, &reading, strong.len())?;
     judge_units(&reading, &strong)?;
+    judge_sizes(&reading, &strong)?;
     judge_places(&reading, &strong, placement)?;
     judge_keypoints(postprocessor, &reading, &strong)?;
     let mirrored = arrays(mirrored);
@@ -227,7 +231,10 @@ fn judge_scores(reading: &Reading<'_>) -> Result<(), Judgement> {
             };
             return Err(refused(between, key, remedy));
         }
-        Activation::Sigmoid | Activation::Softmax if is_within && count >= FEW => {
+        // A few numbers before the activation may be in that range by chance. But NMS needs scores, so lists have nothing else.
+        Activation::Sigmoid | Activation::Softmax
+            if is_within && (count >= FEW || what == Numbers::OneClass) =>
+        {
             return Err(refused(between, "output.activation", "none"));
         }
         _ => {}
@@ -253,7 +260,24 @@ fn judge_classes(postprocessor: &Postprocessor, reading: &Reading<'_>) -> Result
     let Scores::OneClass { score, class } = reading.scores else {
         return Ok(());
     };
-    for row in 0..reading.boxes.numbers.rows() {
+    let key = match postprocessor.output().outputs {
+        Outputs::Table { .. } => "output.columns",
+        _ => "output.labels",
+    };
+    let rows = reading.boxes.numbers.rows();
+    let is_broken = |row: &usize| (class.at(*row, 0) - class.at(*row, 0).round()).abs() > 0.001;
+    let broken: Vec<usize> = (0..rows).filter(is_broken).collect();
+    if let Some(&row) = broken.first()
+        && 2 * broken.len() > rows
+    {
+        let class = class.at(row, 0);
+        let seen = format!(
+            "{} of {rows} boxes have no whole number for their class on the test picture, as {class}",
+            broken.len()
+        );
+        return Err(refused(seen, key, ""));
+    }
+    for row in 0..rows {
         let (score, class) = (score.at(row, 0), class.at(row, 0));
         let is_strong = match reading.activation {
             Activation::None => score >= STRONG,
@@ -262,14 +286,14 @@ fn judge_classes(postprocessor: &Postprocessor, reading: &Reading<'_>) -> Result
         if !is_strong {
             continue;
         }
-        let key = match postprocessor.output().outputs {
-            Outputs::Table { .. } => "output.columns",
-            _ => "output.labels",
-        };
         if !class.is_finite() || (class - class.round()).abs() > 0.001 {
             let seen =
                 format!("a box with the score {score} has {class} for the number of its class");
             return Err(refused(seen, key, ""));
+        }
+        if reading.background == Background::First && class.round() == 0.0 {
+            let seen = format!("a box has the score {score} and the number of the background");
+            return Err(refused(seen, "output.background", "none"));
         }
         let labels = postprocessor.output().classes;
         let first = f32::from(u8::from(reading.background == Background::First));
@@ -353,6 +377,25 @@ fn judge_units(reading: &Reading<'_>, strong: &[Candidate]) -> Result<(), Judgem
                 reading.boxes_name
             );
             Err(refused(seen, "output.box_units", "shares"))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Objects are more than points.
+fn judge_sizes(reading: &Reading<'_>, strong: &[Candidate]) -> Result<(), Judgement> {
+    let side = |candidate: &Candidate| {
+        let TensorBox { x1, y1, x2, y2 } = candidate.corners;
+        (x2 - x1).max(y2 - y1)
+    };
+    let largest = strong.iter().take(MOST).map(side).reduce(f32::max);
+    match largest {
+        Some(largest) if largest < POINT => {
+            let seen = format!(
+                "no object in output `{}` is larger than {largest:.1} pixels of the input on the test picture",
+                reading.boxes_name
+            );
+            Err(refused(seen, "output.kind", ""))
         }
         _ => Ok(()),
     }
@@ -462,13 +505,20 @@ fn judge_mirrored(
         return Ok(None);
     }
     let area = placement.area();
-    let agreement = |format: BoxFormat| {
+    // `across` and `down` are factors of the edges.
+    let agreement = |format: BoxFormat, (across, down): (f32, f32)| {
         let read = |reading: &Reading<'_>, candidate: &Candidate| {
             let boxes = super::postprocess::Boxes {
                 format,
                 ..reading.boxes
             };
-            boxes.corners(candidate.row)
+            let TensorBox { x1, y1, x2, y2 } = boxes.corners(candidate.row);
+            TensorBox {
+                x1: x1 * across,
+                y1: y1 * down,
+                x2: x2 * across,
+                y2: y2 * down,
+            }
         };
         let theirs: Vec<(usize, TensorBox)> = strong_other
             .iter()
@@ -494,21 +544,34 @@ fn judge_mirrored(
         let share = found.count() as f32 / looked_at.count() as f32;
         share
     };
-    let now = agreement(reading.boxes.format);
-    if matches!(reading.boxes.decoding, Decoding::Plain) {
-        let others = BoxFormat::ALL
-            .iter()
-            .filter(|format| **format != reading.boxes.format);
-        let best = others
-            .map(|&format| (agreement(format), format))
-            .max_by(|a, b| a.0.total_cmp(&b.0));
-        if let Some((share, format)) = best
-            && now < 0.3
-            && share > 0.7
-        {
-            let seen = "the objects on the test picture are not at the mirrored places in its mirror image";
-            return Err(refused(seen, "output.box_format", format.word()));
-        }
+    let as_it_is = (1.0, 1.0);
+    let now = agreement(reading.boxes.format, as_it_is);
+    let others: &[BoxFormat] = match (reading.boxes.decoding, reading.boxes.format) {
+        (Decoding::Plain, _) => BoxFormat::ALL,
+        (Decoding::Anchors(_), BoxFormat::Yxyx) => &[BoxFormat::Cxcywh],
+        (Decoding::Anchors(_), _) => &[BoxFormat::Yxyx],
+        (Decoding::Grids(_) | Decoding::Heatmap { .. }, _) => &[],
+    };
+    let best = others
+        .iter()
+        .filter(|format| **format != reading.boxes.format)
+        .map(|&format| (agreement(format, as_it_is), format))
+        .max_by(|a, b| a.0.total_cmp(&b.0));
+    let seen = "the objects on the test picture are not at the mirrored places in its mirror image";
+    if let Some((share, format)) = best
+        && now < 0.3
+        && share > 0.7
+    {
+        return Err(refused(seen, "output.box_format", format.word()));
+    }
+    // Boxes in pixels are what they are because the model was told the size of the input; width and height may be in the wrong order.
+    let (width, height) = reading.boxes.input;
+    if let Outputs::Lists { .. } = postprocessor.output().outputs
+        && reading.boxes.units == BoxUnits::Pixels
+        && now < 0.3
+        && agreement(reading.boxes.format, (width / height, height / width)) > 0.7
+    {
+        return Err(refused(seen, "input.extra", ""));
     }
     Ok(Some(now))
 }

@@ -205,13 +205,14 @@ impl Postprocessor {
             (false, false) => {
                 // A model has far more candidates than a candidate has numbers.
                 let numbers = first.min(second);
-                if columns.contains(&Column::Scores) {
-                    let others = all - self.output.score_columns();
-                    if numbers > others {
-                        return Err(self.wrong_classes(predictions.name, numbers - others));
+                let others = all.checked_sub(self.output.score_columns());
+                let is_sure = columns.contains(&Column::Scores) && self.output.keypoints == 0;
+                match others.and_then(|others| numbers.checked_sub(others)) {
+                    Some(found @ 1..) if is_sure => {
+                        Err(self.wrong_classes(predictions.name, found))
                     }
+                    _ => Err(predictions.mismatch(shape)),
                 }
-                Err(predictions.mismatch(shape))
             }
         }
     }
@@ -299,11 +300,14 @@ impl Postprocessor {
         let rows = match count {
             None => rows,
             Some(count) => {
-                let found = count.values.first().copied();
-                let fits = found.filter(|count| count.is_finite() && *count >= 0.0);
-                fits.map(whole).ok_or_else(|| Mismatch {
-                    found: format!("{found:?}"),
-                    ..count.mismatch("a number of boxes")
+                let found = match count.values {
+                    [found] if *found >= 0.0 && *found == found.trunc() => Some(whole(*found)),
+                    _ => None,
+                };
+                found.ok_or_else(|| Mismatch {
+                    key: "output.count",
+                    found: format!("{:?}", count.values.iter().take(4).collect::<Vec<_>>()),
+                    ..count.mismatch("one whole number, that of the boxes,")
                 })?
             }
         };
