@@ -884,7 +884,7 @@ fn a_model_that_cannot_be_used() {
     other.begins(
         "fail",
         "model tiny",
-        &format!("{file}: its output should be `scores` of numbers and is "),
+        &format!("{file}: its output should be `boxes` of numbers and is "),
     );
     assert!(other.line("model tiny").ends_with(
         "`logits` f32 [1, 3, 8, 8]; correct `output` in the manifest or install the file that it describes"

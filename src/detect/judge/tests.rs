@@ -38,9 +38,6 @@ fn placement() -> Placement {
     Placement::new(&spec, picture.as_it_is().size())
 }
 
-/// What becomes of a box: its four numbers.
-type AsNumbers = fn([f32; 4]) -> [f32; 4];
-
 fn xyxy(numbers: [f32; 4]) -> [f32; 4] {
     numbers
 }
@@ -65,10 +62,11 @@ fn output(name: &str, dims: &[i64], values: Vec<f32>) -> OwnedArray {
 fn yolo(numbers: impl Fn([f32; 4]) -> [f32; 4], score: impl Fn(f32) -> f32) -> Vec<OwnedArray> {
     let mut values = Vec::new();
     for row in 0..40u8 {
-        let (corners, score_of, class) = OBJECTS
-            .get(usize::from(row))
-            .copied()
-            .unwrap_or(([10.0, 10.0, 30.0, 30.0], 0.001 * f32::from(row), 9));
+        let (corners, score_of, class) = OBJECTS.get(usize::from(row)).copied().unwrap_or((
+            [10.0, 10.0, 30.0, 30.0],
+            0.001 * f32::from(row),
+            9,
+        ));
         values.extend(numbers(corners));
         for other in 0..CLASSES {
             let is_it = class == other || class == 9;
@@ -129,7 +127,10 @@ fn a_wrong_activation_is_named_with_the_right_one() {
     assert_eq!(key, "output.activation");
     assert!(said.ends_with(": `sigmoid` fits what was seen"), "{said}");
     yolo_table.activation = Some(Activation::Sigmoid);
-    assert!(matches!(judged(&yolo_table, &logits, &logits), Judgement::Fits(_)));
+    assert!(matches!(
+        judged(&yolo_table, &logits, &logits),
+        Judgement::Fits(_)
+    ));
     let (key, said) = refusal(&yolo_table, &yolo(cxcywh, |score| score));
     assert_eq!(key, "output.activation");
     assert!(said.ends_with(": `none` fits what was seen"), "{said}");
@@ -143,7 +144,10 @@ fn wrong_units_and_formats_are_named() {
     assert_eq!(key, "output.box_units");
     assert!(said.ends_with(": `shares` fits what was seen"), "{said}");
     yolo_table.box_units = Some(BoxUnits::Shares);
-    assert!(matches!(judged(&yolo_table, &shares, &shares), Judgement::Fits(_)));
+    assert!(matches!(
+        judged(&yolo_table, &shares, &shares),
+        Judgement::Fits(_)
+    ));
     let (key, said) = refusal(&yolo_table, &yolo(cxcywh, |score| score));
     assert_eq!(key, "output.box_units");
     assert!(said.ends_with(": `pixels` fits what was seen"), "{said}");
@@ -174,7 +178,10 @@ fn the_mirror_image_tells_which_number_is_which() {
         panic!("it is not refused");
     };
     assert_eq!(key, "output.box_format");
-    assert!(seen.contains("mirror image") && remedy.contains("`xyxy`"), "{seen}{remedy}");
+    assert!(
+        seen.contains("mirror image") && remedy.contains("`xyxy`"),
+        "{seen}{remedy}"
+    );
 }
 
 #[test]
@@ -198,12 +205,19 @@ fn columns_and_labels_of_rows_are_named() {
     let rows: Vec<f32> = OBJECTS
         .iter()
         .flat_map(|(corners, score, class)| {
-            [&corners[..], &[*score, f32::from(u8::try_from(*class).unwrap())]].concat()
+            [
+                &corners[..],
+                &[*score, f32::from(u8::try_from(*class).unwrap())],
+            ]
+            .concat()
         })
         .collect();
     let rows = vec![output("out", &[1, 3, 6], rows)];
     let mut rows_table = table(Kind::Rows);
-    assert!(matches!(judged(&rows_table, &rows, &rows), Judgement::Fits(_)));
+    assert!(matches!(
+        judged(&rows_table, &rows, &rows),
+        Judgement::Fits(_)
+    ));
     rows_table.columns = Some(vec![Column::Box, Column::Class, Column::Score]);
     assert_eq!(refusal(&rows_table, &rows).0, "output.columns");
     rows_table.columns = Some(vec![Column::Class, Column::Score, Column::Box]);
@@ -211,7 +225,8 @@ fn columns_and_labels_of_rows_are_named() {
     rows_table.columns = None;
     let output = rows_table.resolve(Path::new("m.toml"), 2).unwrap();
     let two_labels = Postprocessor::new(output, (SIDE, SIDE));
-    let Judgement::Refused { key, seen, .. } = judge(&two_labels, &rows, &rows, &placement()) else {
+    let Judgement::Refused { key, seen, .. } = judge(&two_labels, &rows, &rows, &placement())
+    else {
         panic!("it is not refused");
     };
     assert_eq!(key, "labels", "{seen}");
@@ -223,10 +238,11 @@ fn keypoints_are_near_their_object() {
     pose.keypoints = Some(Keypoints::Count(3));
     let mut values = Vec::new();
     for row in 0..40u8 {
-        let (corners, score, _) = OBJECTS
-            .get(usize::from(row))
-            .copied()
-            .unwrap_or(([10.0, 10.0, 30.0, 30.0], 0.001 * f32::from(row), 0));
+        let (corners, score, _) = OBJECTS.get(usize::from(row)).copied().unwrap_or((
+            [10.0, 10.0, 30.0, 30.0],
+            0.001 * f32::from(row),
+            0,
+        ));
         let [cx, cy, ..] = cxcywh(corners);
         values.extend(cxcywh(corners));
         values.extend([score, 0.0, 0.0]);
@@ -234,11 +250,17 @@ fn keypoints_are_near_their_object() {
     }
     let outputs = vec![output("out", &[1, 40, 13], values)];
     pose.keypoints = Some(Keypoints::Count(2));
-    assert!(matches!(judged(&pose, &outputs, &outputs), Judgement::Fits(_)));
+    assert!(matches!(
+        judged(&pose, &outputs, &outputs),
+        Judgement::Fits(_)
+    ));
     pose.keypoints = Some(Keypoints::Count(3));
     pose.keypoint_numbers = Some(2);
     assert_eq!(refusal(&pose, &outputs).0, "output.keypoint_numbers");
     // Another number of points is another number of columns.
     pose.keypoint_numbers = None;
-    assert!(matches!(judged(&pose, &outputs, &outputs), Judgement::Shape(_)));
+    assert!(matches!(
+        judged(&pose, &outputs, &outputs),
+        Judgement::Shape(_)
+    ));
 }
