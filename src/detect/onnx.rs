@@ -27,6 +27,8 @@ pub struct OnnxDetector {
     postprocessor: Postprocessor,
     nms_iou: f32,
     execution_provider: &'static str,
+    /// How much of the model that provider has.
+    share: String,
     licence: String,
     source: String,
     first_run: Duration,
@@ -53,7 +55,7 @@ pub(crate) fn inspect(
     model: &[u8],
 ) -> Result<Inspected, ModelError> {
     let providers = Providers::choose(&[], runtime)?;
-    let session = session::build(runtime, &providers, path, model)?;
+    let (session, _) = session::build(runtime, &providers, path, model)?;
     Ok(session::inspect(&session))
 }
 
@@ -75,6 +77,7 @@ impl OnnxDetector {
         tracing::info!(
             model = name,
             execution_provider = detector.execution_provider,
+            share = detector.share,
             library = %runtime.library().display(),
             warm_up_ms = detector.first_run.as_millis(),
             "model is warm"
@@ -94,7 +97,7 @@ impl OnnxDetector {
         execution_providers: &[String],
     ) -> Result<Self, ModelError> {
         let providers = Providers::choose(execution_providers, runtime)?;
-        let session = session::build(runtime, &providers, path, model)?;
+        let (session, share) = session::build(runtime, &providers, path, model)?;
         let input = (manifest.tensor.width, manifest.tensor.height);
         Ok(Self {
             model: manifest.info(),
@@ -102,6 +105,7 @@ impl OnnxDetector {
             postprocessor: Postprocessor::new(manifest.output.clone(), input),
             nms_iou: manifest.nms_iou,
             execution_provider: providers.preferred(),
+            share,
             licence: manifest.licence.clone(),
             source: manifest.source.clone(),
             first_run: Duration::ZERO,
@@ -113,6 +117,11 @@ impl OnnxDetector {
     /// ONNX Runtime's name of the execution provider that runs the model.
     pub fn execution_provider(&self) -> &'static str {
         self.execution_provider
+    }
+
+    /// How much of the model that provider has, as in `all 284 operations`.
+    pub fn share(&self) -> &str {
+        &self.share
     }
 
     /// The keys of the manifest that say `unknown` about the model's licence and origin.

@@ -13,7 +13,7 @@ use image::codecs::jpeg::JpegEncoder;
 
 use self::file_kind::FileKind;
 use self::lines::ClipTotals;
-use crate::annotate::{self, Annotation};
+use crate::annotate;
 use crate::detect::{
     DetectError, DetectSettings, Detections, Detector, ModelError, ModelInfo, OnnxDetector,
     Picture, Runtime, RuntimeError, RuntimeOptions,
@@ -359,18 +359,7 @@ impl Command<'_> {
         found: &Detections,
         path: &Path,
     ) -> Result<(), Problem> {
-        let model = self.detector.model();
-        let annotations: Vec<Annotation<'_>> = found
-            .objects
-            .iter()
-            .map(|object| Annotation {
-                bbox: object.bbox,
-                class_id: object.class_id,
-                label: model.label(object.class_id),
-                score: object.score,
-            })
-            .collect();
-        annotate::draw(image, size, &annotations);
+        annotate::draw_objects(image, size, &found.objects, self.detector.model());
         write_picture(image, path).map_err(|reason| Problem::Annotated {
             path: path.to_owned(),
             reason,
