@@ -205,7 +205,6 @@ impl Postprocessor {
             (false, false) => {
                 // A model has far more candidates than a candidate has numbers.
                 let numbers = first.min(second);
-<<<<<<< HEAD
                 let others = all.checked_sub(self.output.score_columns());
                 let is_sure = columns.contains(&Column::Scores) && self.output.keypoints == 0;
                 match others.and_then(|others| numbers.checked_sub(others)) {
@@ -213,13 +212,6 @@ impl Postprocessor {
                         Err(self.wrong_classes(predictions.name, found))
                     }
                     _ => Err(predictions.mismatch(shape)),
-=======
-                if columns.contains(&Column::Scores) {
-                    let others = all - self.output.score_columns();
-                    if numbers > others {
-                        return Err(self.wrong_classes(predictions.name, numbers - others));
-                    }
->>>>>>> w-ep
                 }
             }
         }
