@@ -47,7 +47,7 @@ bench-media:
 	scripts/setup --test
 	FEATURES="$(FEATURES)" benches/media $(ARGS)
 
-# Writes docs/reference/configuration.md from the code.
+# Writes docs/reference/configuration.md, and the reference of the manifest in docs/models.md, from the code.
 docs:
 	DOCS_RENEW=1 cargo test --locked $(FEATURES) --test docs the_reference
 

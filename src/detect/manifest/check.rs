@@ -226,7 +226,7 @@ impl Kind {
     }
 
     /// What `[output]` holds for a key that is not given.
-    pub(crate) const fn defaults(self) -> (BoxFormat, BoxUnits, Activation) {
+    pub const fn defaults(self) -> (BoxFormat, BoxUnits, Activation) {
         use {Activation as A, BoxFormat as F, BoxUnits as U};
         match self {
             Self::Ssd => (F::Yxyx, U::Shares, A::None),
@@ -242,7 +242,7 @@ impl Kind {
     }
 
     /// The order of a candidate's numbers where `columns` is not given.
-    pub(crate) const fn columns(self) -> &'static [Column] {
+    pub const fn columns(self) -> &'static [Column] {
         use Column as C;
         match self {
             Self::Rows => &[C::Box, C::Score, C::Class],

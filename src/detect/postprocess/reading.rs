@@ -225,7 +225,7 @@ impl Postprocessor {
                 "numbers for {} classes, as many as there are labels,",
                 self.output.classes
             ),
-            found: format!("them for {}", found.saturating_sub(background)),
+            found: format!("numbers for {}", found.saturating_sub(background)),
             key: "labels",
         }
     }
