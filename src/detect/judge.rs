@@ -45,10 +45,15 @@ impl TestPicture {
     pub(crate) fn new() -> Self {
         let mut reader = image::ImageReader::new(Cursor::new(PICTURE));
         reader.set_format(image::ImageFormat::Jpeg);
-        let mut image = reader
+        let image = reader
             .decode()
             .expect("the picture is a part of the program, and a test decodes it")
             .into_rgb8();
+        Self::of(image)
+    }
+
+    /// Another picture to try a model on.
+    pub(crate) fn of(mut image: image::RgbImage) -> Self {
         let size = PictureSize {
             width_px: image.width() as usize,
             height_px: image.height() as usize,
@@ -119,6 +124,8 @@ pub(crate) struct Evidence {
     pub(crate) top_score: f32,
     /// The share of the objects that are at the mirrored place in the mirror image, if the outputs depend on the picture.
     pub(crate) mirrored: Option<f32>,
+    /// The class of the candidate with the highest score.
+    pub(crate) top_class: Option<usize>,
 }
 
 /// The result of a judgement.
@@ -221,6 +228,7 @@ fn try_judge(
         strong: strong.len(),
         top_score,
         mirrored,
+        top_class: strong.first().map(|candidate| candidate.class_id),
     })
 }
 
