@@ -9,3 +9,4 @@ mod decode_worker;
 mod detect_command;
 mod detect_models;
 mod detect_reference;
+mod quantize;
