@@ -29,6 +29,8 @@ fn inferred(clock: &WallClock, persons: u8) -> Inferred {
         y: 398.03,
         width: 189.16,
         height: 505.34,
+        keypoints: Vec::new(),
+        outline: Vec::new(),
     };
     Inferred {
         id: StreamId::new("6b8f4ac0-8f4e-4a7e-9c0e-5d1f2a3b4c5d", "default"),
@@ -53,6 +55,7 @@ fn inferred(clock: &WallClock, persons: u8) -> Inferred {
         model: Arc::new(ModelRef {
             name: "nanodet_g_coco".to_owned(),
             sha256: "5738eed7f40c55258ecd1118d79a0aee9f7f47622ff9030b100089b49cca82fb".to_owned(),
+            keypoint_names: Arc::new([]),
         }),
         skipped_frames: 2,
     }

@@ -251,7 +251,7 @@ fn every_mistake_in_the_file_has_its_sentence() {
         ),
         (
             "[runtime]\nexecution_providers = [\"gpu\"]",
-            "node.toml line 2: `runtime.execution_providers` is [\"gpu\"]: give a list of cpu, cuda, tensorrt, openvino, rocm, migraphx, xnnpack, coreml",
+            "node.toml line 2: `runtime.execution_providers` is [\"gpu\"]: give a list of cpu, cuda, tensorrt, openvino, xnnpack, coreml",
         ),
         (
             "[runtime]\nlibrary = \"\"",

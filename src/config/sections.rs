@@ -15,9 +15,7 @@ use twinsight_client::realtime::ice::IceSettings;
 use twinsight_client::secret::Secret;
 
 /// How the file names the execution providers of ONNX Runtime.
-const EXECUTION_PROVIDERS: &[&str] = &[
-    "cpu", "cuda", "tensorrt", "openvino", "rocm", "migraphx", "xnnpack", "coreml",
-];
+const EXECUTION_PROVIDERS: &[&str] = &["cpu", "cuda", "tensorrt", "openvino", "xnnpack", "coreml"];
 
 /// Where the node listens unless it is told.
 pub(super) const DEFAULT_LISTEN: SocketAddr =

@@ -22,8 +22,19 @@ pub struct BBox {
     pub height: f32,
 }
 
-/// An object that a detector found.
+/// A point of an object that the model knows by number, such as a person's left wrist.
 #[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Keypoint {
+    /// Pixels of the picture from its left edge.
+    pub x: f32,
+    /// Pixels of the picture from its top edge.
+    pub y: f32,
+    /// How sure the model is that the point is visible, from 0 to 1.
+    pub score: f32,
+}
+
+/// An object that a detector found.
+#[derive(Debug, Clone, PartialEq)]
 pub struct Object {
     /// The class, as an index in the model's labels.
     pub class_id: usize,
@@ -31,6 +42,10 @@ pub struct Object {
     pub score: f32,
     /// Where the object is.
     pub bbox: BBox,
+    /// One keypoint for each of [`ModelInfo`]'s names, in their order; empty if the model gives none.
+    pub keypoints: Vec<Keypoint>,
+    /// The corners of a polygon around the object, x and y in pixels of the picture, at most 32; empty if the model gives none.
+    pub outline: Vec<[f32; 2]>,
 }
 
 /// Which objects a camera wants.
@@ -64,6 +79,8 @@ pub struct ModelInfo {
     pub(crate) sha256: Arc<str>,
     /// The label of each class; `-` where the model has a number that it never uses.
     pub(crate) labels: Arc<[String]>,
+    /// The name of each keypoint; empty if the names are not known or the model gives no keypoints.
+    pub(crate) keypoints: Arc<[String]>,
 }
 
 /// Why a picture gave no result.
@@ -174,6 +191,8 @@ impl Object {
                 width: corners.x2 - corners.x1,
                 height: corners.y2 - corners.y1,
             },
+            keypoints: Vec::new(),
+            outline: Vec::new(),
         }
     }
 }
@@ -195,6 +214,7 @@ impl FakeDetector {
                 name: "fake".into(),
                 sha256: "0".repeat(64).into(),
                 labels: ["person".to_owned(), "car".to_owned()].into(),
+                keypoints: Arc::new([]),
             },
             delay,
             objects,
@@ -229,7 +249,7 @@ impl Detector for FakeDetector {
                 && (settings.classes.is_empty() || settings.classes.contains(&object.class_id))
         };
         Ok(Detections {
-            objects: self.objects.iter().filter(wanted).copied().collect(),
+            objects: self.objects.iter().filter(wanted).cloned().collect(),
             preprocess: Spent::default(),
             inference: watch.lap(),
             postprocess: Spent::default(),
@@ -253,6 +273,8 @@ mod tests {
                 width: 3.0,
                 height: 4.0,
             },
+            keypoints: Vec::new(),
+            outline: Vec::new(),
         };
         let seen = vec![object(0, 0.9), object(1, 0.9), object(0, 0.3)];
         let mut fake = FakeDetector::new(Duration::from_millis(5), seen);

@@ -34,15 +34,7 @@ pub(super) fn inference_sink(publisher: Publisher) -> Arc<dyn Fn(Inference<'_>) 
         let objects = detections
             .objects
             .iter()
-            .map(|object| SeenObject {
-                label: model.label(object.class_id).into(),
-                class_id: object.class_id,
-                score: object.score,
-                x: object.bbox.x,
-                y: object.bbox.y,
-                width: object.bbox.width,
-                height: object.bbox.height,
-            })
+            .map(|object| SeenObject::of(object, model))
             .collect();
         let inferred = Inferred {
             id: job.work.id.clone(),
@@ -58,6 +50,7 @@ pub(super) fn inference_sink(publisher: Publisher) -> Arc<dyn Fn(Inference<'_>) 
             model: Arc::new(ModelRef {
                 name: model.name.to_string(),
                 sha256: model.sha256.to_string(),
+                keypoint_names: Arc::clone(&model.keypoints),
             }),
             skipped_frames: job.skipped_frames,
         };

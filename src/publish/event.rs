@@ -6,6 +6,8 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
+use super::object::ObjectJson;
+pub use super::object::SeenObject;
 use crate::clock::WallClock;
 use twinsight_client::stream_id::StreamId;
 use twinsight_client::telemetry::CameraState;
@@ -47,25 +49,6 @@ pub struct Inferred {
     pub skipped_frames: u64,
 }
 
-/// An object in a frame.
-#[derive(Debug, Clone, PartialEq)]
-pub struct SeenObject {
-    /// The model's name for its class.
-    pub label: Arc<str>,
-    /// Index in the model's labels.
-    pub class_id: usize,
-    /// 0 to 1.
-    pub score: f32,
-    /// Left edge, pixels of the frame.
-    pub x: f32,
-    /// Upper edge, pixels of the frame.
-    pub y: f32,
-    /// Pixels of the frame.
-    pub width: f32,
-    /// Pixels of the frame.
-    pub height: f32,
-}
-
 /// A model as events name it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct ModelRef {
@@ -73,6 +56,9 @@ pub struct ModelRef {
     pub name: String,
     /// Hash of its file, in lower-case hex.
     pub sha256: String,
+    /// The names of its keypoints, which each object repeats; empty if it gives none or they have no names.
+    #[serde(skip)]
+    pub keypoint_names: Arc<[String]>,
 }
 
 /// What the node says of a camera stream, in events, in the API and in the twin's properties.
@@ -102,7 +88,7 @@ pub struct DetectionsEvent<'a> {
     timestamp: u64,
     camera: CameraRef<'a>,
     frame: FrameRef,
-    objects: Vec<ObjectRef<'a>>,
+    objects: Vec<ObjectJson<'a>>,
     model: &'a ModelRef,
     latency_ms: Latency,
     skipped_frames: u64,
@@ -137,24 +123,6 @@ struct FrameRef {
 }
 
 #[derive(Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
-struct ObjectRef<'a> {
-    label: &'a str,
-    class_id: usize,
-    score: f64,
-    #[serde(rename = "box")]
-    bbox: BoxRef,
-}
-
-#[derive(Debug, Serialize)]
-struct BoxRef {
-    x: f64,
-    y: f64,
-    width: f64,
-    height: f64,
-}
-
-#[derive(Debug, Serialize)]
 struct Latency {
     receive: f64,
     decode: f64,
@@ -176,6 +144,7 @@ impl Inferred {
     ) -> DetectionsEvent<'a> {
         let timestamp = clock.unix_ms(clock.instant());
         let latency = self.latency(clock.instant());
+        let object = |object| ObjectJson::new(object, &self.model.keypoint_names);
         DetectionsEvent {
             schema_version: SCHEMA_VERSION,
             run_id,
@@ -189,7 +158,7 @@ impl Inferred {
                 received_at: timestamp.saturating_sub((latency.total_tenths + 5) / 10),
                 captured_at: self.timing.captured_at_unix_ms,
             },
-            objects: self.objects.iter().map(ObjectRef::new).collect(),
+            objects: self.objects.iter().map(object).collect(),
             model: &self.model,
             latency_ms: latency.in_ms(),
             skipped_frames: self.skipped_frames,
@@ -242,22 +211,6 @@ impl<'a> CameraRef<'a> {
     }
 }
 
-impl<'a> ObjectRef<'a> {
-    fn new(object: &'a SeenObject) -> Self {
-        Self {
-            label: &object.label,
-            class_id: object.class_id,
-            score: rounded(object.score, 10_000.0),
-            bbox: BoxRef {
-                x: rounded(object.x, 10.0),
-                y: rounded(object.y, 10.0),
-                width: rounded(object.width, 10.0),
-                height: rounded(object.height, 10.0),
-            },
-        }
-    }
-}
-
 /// Latencies in tenths of milliseconds.
 struct Tenths {
     /// The stages in the order of the path, without the last one.
@@ -293,11 +246,6 @@ fn tenths(duration: Duration) -> u64 {
 )]
 fn tenths_in_ms(tenths: u64) -> f64 {
     tenths as f64 / 10.0
-}
-
-/// Rounds to 1/`parts`. JSON gets the nearest decimal, which has no long tail of digits.
-fn rounded(value: f32, parts: f64) -> f64 {
-    (f64::from(value) * parts).round() / parts
 }
 
 #[cfg(test)]
@@ -342,10 +290,13 @@ pub(super) mod tests {
                 y: 398.0,
                 width: 189.16,
                 height: 505.34,
+                keypoints: Vec::new(),
+                outline: Vec::new(),
             }],
             model: Arc::new(ModelRef {
                 name: "nanodet_g_coco".to_owned(),
                 sha256: "5738".to_owned(),
+                keypoint_names: Arc::new([]),
             }),
             skipped_frames: 2,
         }

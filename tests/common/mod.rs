@@ -376,6 +376,8 @@ pub mod fake {
                 width: 3.0,
                 height: 4.0,
             },
+            keypoints: Vec::new(),
+            outline: Vec::new(),
         };
         Node::start(NodeParts {
             config,

@@ -37,6 +37,7 @@ fn labels(models: &Path) -> Vec<String> {
         min_score: 0.5,
         classes: Vec::new(),
         out: None,
+        fps: None,
         json: true,
         runtime: RuntimeOptions {
             dylib_path: std::env::var_os("ORT_DYLIB_PATH").map(PathBuf::from),

@@ -92,18 +92,34 @@ fn the_schema_knows_the_states_of_a_camera() {
 #[test]
 fn the_examples_of_the_page_fit_the_schemas() {
     let page = read("docs/reference/events.md");
-    let mut kinds = BTreeSet::new();
-    for example in page.split("```json\n").skip(1) {
-        let event: Value = serde_json::from_str(example.split("```").next().unwrap()).unwrap();
-        let kind = if event.get("objects").is_some() {
-            "detections"
-        } else {
-            "cameraStatus"
-        };
-        Schema::read(kind).check(&event);
-        kinds.insert(kind);
+    let examples = page.split("```json\n").skip(1);
+    let [detections, object, status]: [Value; 3] = examples
+        .map(|example| serde_json::from_str(example.split("```").next().unwrap()).unwrap())
+        .collect::<Vec<_>>()
+        .try_into()
+        .expect("an example of each event, and of an object with keypoints and an outline");
+    Schema::read("cameraStatus").check(&status);
+    let schema = Schema::read("detections");
+    schema.check(&detections);
+    let mut detections = detections;
+    detections["objects"] = json!([object]);
+    schema.check(&detections);
+    let breaks: [(&str, Value); 8] = [
+        ("/keypoints", json!([])),
+        ("/keypoints/0/name", json!("")),
+        ("/keypoints/0/x", json!("371.2")),
+        ("/keypoints/1/score", json!(1.1)),
+        ("/keypoints/1", json!({"name": "left_eye", "x": 1, "y": 2})),
+        ("/outline", json!([[1, 2], [3, 4]])),
+        ("/outline", json!(vec![[1.5, 2.5]; 33])),
+        ("/outline/0", json!([1, 2, 3])),
+    ];
+    for (place, broken) in breaks {
+        let mut event = detections.clone();
+        let field = event.pointer_mut(&format!("/objects/0{place}"));
+        *field.expect("the example has it") = broken;
+        assert!(!schema.fits(&event), "{event:#}");
     }
-    assert_eq!(kinds.len(), 2, "an example of each event");
 }
 
 async fn next_event(messages: &mut MessageReceiver, so_far: &str) -> (String, Value) {

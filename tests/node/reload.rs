@@ -73,6 +73,8 @@ impl Follower {
                 width: 3.0,
                 height: 4.0,
             },
+            keypoints: Vec::new(),
+            outline: Vec::new(),
         };
         let (gate, opened) = std::sync::mpsc::channel();
         let opened = std::sync::Mutex::new(opened);
@@ -86,8 +88,8 @@ impl Follower {
             }
             let objects = match name {
                 BROKEN => return Err(ModelError::Name(name.to_owned())),
-                TWO => vec![person, person],
-                _ => vec![person],
+                TWO => vec![person.clone(), person.clone()],
+                _ => vec![person.clone()],
             };
             let detector = FakeDetector::new(Duration::from_millis(2), objects);
             Ok(Box::new(detector) as Box<dyn Detector>)

@@ -8,6 +8,7 @@ use serde::Serialize;
 
 use super::{Command, Problem};
 use crate::detect::Detections;
+use crate::publish::object::{ObjectJson, SeenObject};
 use twinsight_media::picture::PictureSize;
 
 /// The JSON line of a picture or frame.
@@ -17,25 +18,7 @@ struct JsonLine<'a> {
     frame: usize,
     width: usize,
     height: usize,
-    objects: Vec<ObjectLine<'a>>,
-}
-
-#[derive(Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
-struct ObjectLine<'a> {
-    label: &'a str,
-    class_id: usize,
-    score: f64,
-    #[serde(rename = "box")]
-    bbox: BoxLine,
-}
-
-#[derive(Debug, Serialize)]
-struct BoxLine {
-    x: f64,
-    y: f64,
-    width: f64,
-    height: f64,
+    objects: Vec<ObjectJson<'a>>,
 }
 
 /// The sums over the frames of a clip, for its line.
@@ -55,17 +38,11 @@ impl Command<'_> {
         found: &Detections,
     ) -> Result<(), Problem> {
         let model = self.detector.model();
-        let objects = found.objects.iter().map(|object| ObjectLine {
-            label: model.label(object.class_id),
-            class_id: object.class_id,
-            score: rounded(object.score, 10_000.0),
-            bbox: BoxLine {
-                x: rounded(object.bbox.x, 10.0),
-                y: rounded(object.bbox.y, 10.0),
-                width: rounded(object.bbox.width, 10.0),
-                height: rounded(object.bbox.height, 10.0),
-            },
-        });
+        let seen = found.objects.iter();
+        let seen: Vec<SeenObject> = seen.map(|object| SeenObject::of(object, model)).collect();
+        let objects = seen
+            .iter()
+            .map(|seen| ObjectJson::new(seen, &model.keypoints));
         let line = JsonLine {
             file: &file.to_string_lossy(),
             frame,
@@ -136,9 +113,4 @@ impl Command<'_> {
         )
         .map_err(Problem::Output)
     }
-}
-
-/// Rounds to one of `parts` parts of 1, as the node's events do.
-fn rounded(value: f32, parts: f64) -> f64 {
-    (f64::from(value) * parts).round() / parts
 }
