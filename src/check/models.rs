@@ -79,23 +79,25 @@ async fn model(
         let detector = OnnxDetector::load(&runtime, &folder, &name, &providers)
             .map_err(|error| error.to_string())?;
         let found = format!(
-            "loaded, and one inference ran on {}, in {} ms",
+            "loaded, and one inference ran on {} ({}), in {} ms",
             detector.execution_provider(),
+            detector.share(),
             started.elapsed().as_millis()
         );
         let classes = wrong_classes(name, &detector, &cameras);
-        Ok((found, detector.doubt().map(str::to_owned), classes))
+        Ok((found, detector.unknown_origin(), classes))
     })
     .await;
     match tried {
-        Ok((found, doubt, classes)) => {
-            report.add(match doubt {
-                None => Finding::ok(subject, found),
-                Some(doubt) => Finding::warn(
+        Ok((found, unknown, classes)) => {
+            report.add(if unknown.is_empty() {
+                Finding::ok(subject, found)
+            } else {
+                Finding::warn(
                     subject,
-                    format!("{found}, and a grey picture gives no result: {doubt}"),
-                    "try it with `twinsight detect` on a picture of a camera",
-                ),
+                    format!("{found}, and its manifest does not know its {}", unknown.join(" and ")),
+                    "see whether the licence allows what you do with it, and write it into the manifest",
+                )
             });
             for (camera, sentence) in classes {
                 report.add(Finding::fail(camera, sentence, ""));

@@ -8,7 +8,7 @@ use clap::Args;
 
 use super::arguments::{number, score};
 use super::output::Output;
-use super::shipped::models_dir;
+use super::shipped::{execution_providers, models_dir};
 use crate::config::{DEFAULT_MODEL, Env};
 use crate::detect::RuntimeOptions;
 use crate::dev::detect::{self, DetectOptions};
@@ -53,7 +53,7 @@ pub(super) fn run(args: DetectArgs, env: &Env) -> Result<()> {
             dylib_path: env.get("ORT_DYLIB_PATH").map(PathBuf::from),
             threads: 0,
         },
-        execution_providers: vec!["cpu".to_owned()],
+        execution_providers: execution_providers(env),
     };
     let summary = detect::run(&options, &mut Output(io::stdout().lock()))?;
     anyhow::ensure!(

@@ -2,22 +2,24 @@
 //! the model that it describes go out. Whatever does not fit is refused with a sentence that says what was expected, what was
 //! found and what to do. The detector runs it when it loads a model.
 
+mod check;
 mod error;
-mod file;
+pub mod file;
 mod outlets;
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use serde::Deserialize;
 use sha2::{Digest, Sha256};
 
 pub use self::error::ModelError;
-use self::file::ManifestFile;
-pub(crate) use self::outlets::Outlet;
+use self::file::{Extra, Layout, ManifestFile};
+pub(crate) use self::outlets::{Element, ExtraInput, Outlet};
 use super::detector::ModelInfo;
 use super::onnx_file;
+use super::output::Output;
 use crate::preprocess::TensorSpec;
 use twinsight_client::secret_file::read_small_file;
 
@@ -34,26 +36,24 @@ pub(crate) struct Manifest {
     pub(crate) source: String,
     /// The labels of the classes, in the order of their numbers.
     pub(crate) labels: Arc<[String]>,
+    /// The names of the keypoints, if it has them and says them.
+    pub(crate) keypoints: Arc<[String]>,
     /// Boxes of one class whose intersection over union is larger than this are one object.
     pub(crate) nms_iou: f32,
     /// The name of the model's input.
     pub(crate) input: String,
     /// The tensor that the input takes.
     pub(crate) tensor: TensorSpec,
-    pub(crate) output: OutputKind,
+    /// The order of that tensor's dimensions.
+    pub(crate) layout: Layout,
+    /// The further inputs, and what they take.
+    pub(crate) extra: BTreeMap<String, Extra>,
+    /// How the outputs are read.
+    pub(crate) output: Output,
 }
 
-/// What a model's outputs hold, and their names.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
-pub(crate) enum OutputKind {
-    /// Scores `[1, N, C]` and boxes `[1, N, 1, 4]`: see [`ssd`](super::postprocess::ssd).
-    Ssd { scores: String, boxes: String },
-    /// `[1, N, 6]`: see [`rows`](super::postprocess::rows).
-    Rows { rows: String },
-    /// `[1, 4 + C, N]`: see [`yolo`](super::postprocess::yolo).
-    Yolo { predictions: String },
-}
+/// What `licence` and `source` are when nobody said them.
+pub(crate) const UNKNOWN: &str = "unknown";
 
 /// A manifest has at most this many bytes; one with thousands of labels has a tenth.
 const MAX_MANIFEST_BYTES: u64 = 1 << 20;
@@ -129,7 +129,7 @@ impl Manifest {
             name: self.name.clone(),
             sha256: self.sha256.clone(),
             labels: self.labels.clone(),
-            keypoints: Arc::new([]),
+            keypoints: self.keypoints.clone(),
         }
     }
 }
@@ -180,7 +180,7 @@ fn read_text(path: &Path) -> Result<String, ModelError> {
     String::from_utf8(bytes).map_err(|_| unreadable(std::io::Error::other("it is no UTF-8 text")))
 }
 
-fn hex(bytes: &[u8]) -> String {
+pub(crate) fn hex(bytes: &[u8]) -> String {
     bytes.iter().fold(String::new(), |mut text, byte| {
         let _ = write!(text, "{byte:02x}");
         text
@@ -305,19 +305,37 @@ predictions = "out"
             "m.toml, line 9: invalid type: string \"32\", expected usize"
         );
         assert_eq!(
-            sentence_of("nchw", "nhwc"),
-            "m.toml, line 11: unknown variant `nhwc`, expected `nchw`"
+            sentence_of("nchw", "chw"),
+            "m.toml, line 11: unknown variant `chw`, expected `nchw` or `nhwc`"
         );
         assert_eq!(
-            sentence_of("kind = \"yolo\"", "kind = \"detr\""),
-            "m.toml, line 19: unknown variant `detr`, expected one of `ssd`, `rows`, `yolo`"
+            sentence_of("kind = \"yolo\"", "kind = \"yolov9\""),
+            "m.toml, line 19: unknown variant `yolov9`, expected one of `ssd`, `rows`, `yolo`, `yolo_objectness`, `yolox`, `detr`, `boxes_labels_scores`, `centerface`, `yolo_pose`, `yolo_seg`"
         );
         assert_eq!(
             sentence_of(
                 "predictions = \"out\"",
                 "predictions = \"out\"\nboxes = \"b\""
             ),
-            "m.toml, line 18: unknown field `boxes`, expected `predictions`"
+            "m.toml: `output.boxes` is given, and the keys of the kind `yolo` are `predictions`, `box_format`, `box_units`, `activation`, `columns`"
+        );
+        assert_eq!(
+            sentence_of("kind = \"yolo\"", "kind = \"detr\""),
+            "m.toml: `output.boxes` is missing, and the keys of the kind `detr` are `boxes`, `logits`, `box_format`, `box_units`, `activation`, `background`"
+        );
+        assert_eq!(
+            sentence_of(
+                "predictions = \"out\"",
+                "predictions = \"out\"\ncolumns = [\"box\"]"
+            ),
+            "m.toml: `output.columns` should be a list with `box`, and `scores` or both `score` and `class`, each once and is [\"box\"]"
+        );
+        assert_eq!(
+            sentence_of(
+                "predictions = \"out\"",
+                "predictions = \"out\"\nactivation = \"softmax\""
+            ),
+            "m.toml: `output.activation` should be `none` or `sigmoid`, since the classes have none for \"nothing\" and is `softmax`"
         );
         assert_eq!(
             sentence_of("0.5", "1.5"),
@@ -391,48 +409,65 @@ predictions = "out"
         );
     }
 
-    fn outlet(name: &str, element: &str, dims: &[i64]) -> Outlet {
+    fn outlet(name: &str, element: Element, dims: &[i64]) -> Outlet {
         Outlet {
             name: name.to_owned(),
-            element: element.to_owned(),
+            element,
             dims: dims.to_vec(),
         }
     }
 
     #[test]
     fn inputs_and_outputs_must_fit() {
+        use crate::preprocess::FormElement;
+
         let dir = folder(&[], b"");
-        let (manifest, path) = Manifest::load(dir.path(), "m").unwrap();
-        let images = outlet("images", "f32", &[-1, 3, 16, 32]);
-        let out = outlet("out", "f32", &[1, 6, -1]);
-        let check = |inputs: &[Outlet], outputs: &[Outlet]| {
+        let (mut manifest, path) = Manifest::load(dir.path(), "m").unwrap();
+        let images = outlet("images", Element::F32, &[-1, 3, 16, 32]);
+        let out = outlet("out", Element::F16, &[1, 6, -1]);
+        let check = |manifest: &Manifest, inputs: &[Outlet], outputs: &[Outlet]| {
             manifest
                 .check_outlets(&path, inputs, outputs)
                 .map_err(|error| sentence(&dir, &error))
         };
         let ins = std::slice::from_ref(&images);
         let outs = std::slice::from_ref(&out);
-        assert_eq!(check(ins, outs), Ok(()));
+        let plug = check(&manifest, ins, outs).unwrap();
+        assert_eq!(plug.shape, [1, 3, 16, 32]);
+        assert_eq!(plug.form.element, FormElement::F32);
+        let batchless = outlet("images", Element::F16, &[3, -1, -1]);
+        let plug = check(&manifest, &[batchless], outs).unwrap();
+        assert_eq!(plug.shape, [3, 16, 32]);
+        assert_eq!(plug.form.element, FormElement::F16);
+        let refusal =
+            |inputs: &[Outlet], outputs: &[Outlet]| check(&manifest, inputs, outputs).unwrap_err();
         assert_eq!(
-            check(&[outlet("images", "f32", &[1, 3, 32, 32])], outs).unwrap_err(),
-            "m.onnx: its input should be `images` f32 [1, 3, 16, 32] and is `images` f32 [1, 3, 32, 32]; correct `input` in the manifest or install the file that it describes"
+            refusal(&[outlet("images", Element::F32, &[1, 3, 32, 32])], outs),
+            "m.onnx: its input should be `images` f32, f16 or u8 [1, 3, 16, 32] and is `images` f32 [1, 3, 32, 32]; correct `input.height` in the manifest or install the file that it describes"
         );
         assert_eq!(
-            check(&[outlet("images", "u8", &[1, 3, 16, 32])], outs).unwrap_err(),
-            "m.onnx: its input should be `images` f32 [1, 3, 16, 32] and is `images` u8 [1, 3, 16, 32]; correct `input` in the manifest or install the file that it describes"
+            refusal(&[outlet("images", Element::F32, &[1, 16, 32, 3])], outs),
+            "m.onnx: its input should be `images` f32, f16 or u8 [1, 3, 16, 32] and is `images` f32 [1, 16, 32, 3]; correct `input.layout` in the manifest or install the file that it describes"
         );
         assert_eq!(
-            check(&[images.clone(), outlet("sizes", "i64", &[1, 2])], outs).unwrap_err(),
-            "m.onnx: its input should be only `images` and is `images` f32 [N, 3, 16, 32] and `sizes` i64 [1, 2]; correct `input` in the manifest or install the file that it describes"
+            refusal(&[outlet("images", Element::U8, &[1, 3, 16, 32])], outs),
+            "m.onnx: its input should be given bytes as they are (`scale` 1, `mean` 0, `std` 1) and is u8 with another scaling; correct `input.scale` in the manifest or install the file that it describes"
+        );
+        let sizes = outlet("sizes", Element::I64, &[-1, 2]);
+        assert_eq!(
+            refusal(&[images.clone(), sizes.clone()], outs),
+            "m.onnx: its further inputs should be named in `input.extra` with what they take and is `sizes` i64 [N, 2]; correct `input.extra` in the manifest or install the file that it describes"
         );
         assert_eq!(
-            check(ins, &[outlet("out", "f32", &[1, 84, 3549])]).unwrap_err(),
-            "m.onnx: its output should be `out` f32 [1, 6, N] and is `out` f32 [1, 84, 3549]; correct `output` in the manifest or install the file that it describes"
+            refusal(ins, &[outlet("scores", Element::F32, &[1, 6, 9])]),
+            "m.onnx: its output should be `out` of numbers and is `scores` f32 [1, 6, 9]; correct `output` in the manifest or install the file that it describes"
         );
-        assert_eq!(
-            check(ins, &[outlet("scores", "f32", &[1, 6, 9])]).unwrap_err(),
-            "m.onnx: its output should be `out` f32 [1, 6, N] and is `scores` f32 [1, 6, 9]; correct `output` in the manifest or install the file that it describes"
-        );
+        manifest
+            .extra
+            .insert("sizes".to_owned(), Extra::HeightWidth);
+        let plug = check(&manifest, &[images, sizes], outs).unwrap();
+        assert_eq!(plug.extra[0].values, [16, 32]);
+        assert_eq!(plug.extra[0].shape, [1, 2]);
     }
 
     #[test]

@@ -2,18 +2,22 @@
 //! [`InferencePool`](pool::InferencePool) owns the workers. The code that reads the outputs of models needs no ONNX Runtime, so
 //! that it is tested without it.
 
+mod assignment;
 mod breaker;
 pub(crate) mod detector;
 pub(crate) mod health;
+pub(crate) mod judge;
 pub mod manifest;
 pub mod nms;
 pub(crate) mod onnx;
 mod onnx_file;
+pub mod output;
 pub(crate) mod plan;
 pub(crate) mod pool;
 pub mod postprocess;
 mod providers;
 pub(crate) mod runtime;
+pub(crate) mod session;
 mod telemetry_off;
 pub(crate) mod worker;
 

@@ -19,6 +19,8 @@ pub struct Candidate {
     pub score: f32,
     /// The class, as an index in the model's labels.
     pub class_id: usize,
+    /// Its row in the model's output, where the rest of what is said of it stands.
+    pub row: usize,
 }
 
 impl Candidate {
@@ -32,6 +34,7 @@ impl Candidate {
             corners,
             score,
             class_id,
+            row: 0,
         })
     }
 }

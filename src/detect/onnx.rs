@@ -1,5 +1,5 @@
-//! The detector on ONNX Runtime: a manifest and a runtime come in, an [`OnnxDetector`] that has run once goes out. It owns its
-//! session and every buffer that a picture needs, and an inference worker owns it.
+//! The detector on ONNX Runtime: a manifest and a runtime come in, an [`OnnxDetector`] that has run and was judged goes out. It owns
+//! its session and every buffer that a picture needs, and an inference worker owns it.
 
 use std::fmt;
 use std::path::Path;
@@ -7,38 +7,31 @@ use std::sync::Arc;
 use std::sync::mpsc::RecvTimeoutError;
 use std::time::{Duration, Instant};
 
-use ort::session::{RunOptions, Session, SessionOutputs};
-use ort::value::{TensorElementType, TensorRef, ValueType};
-
-use super::detector::{
-    DetectError, DetectSettings, Detections, Detector, ModelInfo, Object, Terminate,
-};
-use super::manifest::{Manifest, ModelError, Outlet, OutputKind};
-use super::nms::suppress;
-use super::postprocess::{Array, Filter, Mismatch, OutputError, Scratch, rows, ssd, yolo};
-use super::providers::{Providers, SessionError};
+use super::detector::{DetectError, DetectSettings, Detections, Detector, ModelInfo, Terminate};
+use super::judge::{self, Evidence, Judgement};
+use super::manifest::{Manifest, ModelError, UNKNOWN};
+use super::postprocess::{Filter, OutputError, Postprocessor, Scratch};
+use super::providers::Providers;
 use super::runtime::Runtime;
-use crate::preprocess::{Picture, Preprocessor};
+use super::session::{self, Inspected, ModelSession};
+use crate::preprocess::Picture;
 use crate::telemetry::cpu::Stopwatch;
-use twinsight_client::thread::yielding;
-use twinsight_media::picture::PictureSize;
 
-/// The first run of a model may take this long.
+/// The first runs of a model may take this long.
 const WARM_UP_LIMIT: Duration = Duration::from_secs(60);
 
 /// A model that detects with ONNX Runtime.
 pub struct OnnxDetector {
     model: ModelInfo,
-    input: String,
-    output: OutputKind,
+    session: ModelSession,
+    postprocessor: Postprocessor,
     nms_iou: f32,
-    session: Session,
-    run_options: Arc<RunOptions>,
     execution_provider: &'static str,
+    /// How much of the model that provider has.
+    share: String,
+    licence: String,
+    source: String,
     first_run: Duration,
-    /// What was wrong with the result of its first run, if anything.
-    doubt: Option<String>,
-    preprocessor: Preprocessor,
     filter: Filter,
     scratch: Scratch,
 }
@@ -52,8 +45,22 @@ impl fmt::Debug for OnnxDetector {
     }
 }
 
+/// Reads what a model file, whose bytes these are, says of itself.
+///
+/// # Errors
+/// If ONNX Runtime does not take it.
+pub(crate) fn inspect(
+    runtime: &Runtime,
+    path: &Path,
+    model: &[u8],
+) -> Result<Inspected, ModelError> {
+    let providers = Providers::choose(&[], runtime)?;
+    let (session, _) = session::build(runtime, &providers, path, model)?;
+    Ok(session::inspect(&session))
+}
+
 impl OnnxDetector {
-    /// Loads `dir/NAME.toml` and its model, checks them, and runs the model once to warm up.
+    /// Loads `dir/NAME.toml` and its model, checks them, runs the model on a test picture to warm up, and judges what it sees there.
     ///
     /// # Errors
     /// If the model does not fit its manifest, or an execution provider that is asked for is not there.
@@ -65,70 +72,46 @@ impl OnnxDetector {
     ) -> Result<Self, ModelError> {
         let (manifest, path) = Manifest::load(dir, name)?;
         let bytes = manifest.read_model(&path)?;
-        let providers = Providers::choose(execution_providers, runtime)?;
-        let execution_provider = providers.preferred();
-        let refuse = |error: String| ModelError::Session {
-            path: path.clone(),
-            reason: error,
-        };
-        // The session's threads yield as the worker does, since the time that they take from receiving and decoding adds to the
-        // age of every frame.
-        let session =
-            yielding("infer-pool", || providers.session(runtime, &bytes)).map_err(|error| {
-                let reason = match error {
-                    SessionError::Provider(error) => return error,
-                    SessionError::Model(error) => error.to_string(),
-                };
-                match too_new(&reason) {
-                    Some((found, newest)) => ModelError::TooNew {
-                        path: path.clone(),
-                        found,
-                        newest,
-                    },
-                    None => refuse(reason),
-                }
-            })?;
-        let outlets =
-            |outlets: &[ort::value::Outlet]| outlets.iter().map(outlet).collect::<Vec<_>>();
-        manifest.check_outlets(
-            &path,
-            &outlets(session.inputs()),
-            &outlets(session.outputs()),
-        )?;
-        let run_options = RunOptions::new().map_err(|error| refuse(error.to_string()))?;
-        let mut detector = Self {
-            model: manifest.info(),
-            input: manifest.input,
-            output: manifest.output,
-            nms_iou: manifest.nms_iou,
-            session,
-            run_options: Arc::new(run_options),
-            execution_provider,
-            first_run: Duration::ZERO,
-            doubt: None,
-            preprocessor: Preprocessor::new(manifest.tensor),
-            filter: Filter::new(&manifest.labels),
-            scratch: Scratch::default(),
-        };
-        detector
-            .warm_up()
-            .map_err(|error| refuse(error.to_string()))?;
+        let mut detector = Self::open(runtime, &manifest, &path, &bytes, execution_providers)?;
+        detector.warm_up(&path)?;
         tracing::info!(
             model = name,
-            execution_provider,
+            execution_provider = detector.execution_provider,
+            share = detector.share,
             library = %runtime.library().display(),
             warm_up_ms = detector.first_run.as_millis(),
             "model is warm"
         );
-        if let Some(error) = &detector.doubt {
-            tracing::warn!(model = name, %error, "a grey picture gives no result: look whether pictures of cameras do");
-        }
         Ok(detector)
     }
 
-    /// What was wrong with the result of the first run, which is of a grey picture.
-    pub fn doubt(&self) -> Option<&str> {
-        self.doubt.as_deref()
+    /// Makes a detector of a model file, whose bytes these are, that has not run yet.
+    ///
+    /// # Errors
+    /// If the model's inputs and outputs do not fit the manifest, or an execution provider that is asked for is not there.
+    pub(crate) fn open(
+        runtime: &Runtime,
+        manifest: &Manifest,
+        path: &Path,
+        model: &[u8],
+        execution_providers: &[String],
+    ) -> Result<Self, ModelError> {
+        let providers = Providers::choose(execution_providers, runtime)?;
+        let (session, share) = session::build(runtime, &providers, path, model)?;
+        let input = (manifest.tensor.width, manifest.tensor.height);
+        Ok(Self {
+            model: manifest.info(),
+            session: ModelSession::new(session, manifest, path)?,
+            postprocessor: Postprocessor::new(manifest.output.clone(), input),
+            nms_iou: manifest.nms_iou,
+            execution_provider: providers.preferred(),
+            share,
+            licence: manifest.licence.clone(),
+            source: manifest.source.clone(),
+            first_run: Duration::ZERO,
+            filter: Filter::new(&manifest.labels),
+            scratch: Scratch::default(),
+        })
     }
 
     /// ONNX Runtime's name of the execution provider that runs the model.
@@ -136,19 +119,27 @@ impl OnnxDetector {
         self.execution_provider
     }
 
-    /// Runs the model on a grey picture, so that the first frame does not pay for ONNX Runtime's first allocations. Implausible
-    /// numbers are no error yet: a model may divide by the contrast of a picture, and this one has none.
-    fn warm_up(&mut self) -> Result<(), DetectError> {
-        let picture = Picture::Rgb {
-            data: &[114; 3 * 8 * 8],
-            size: PictureSize {
-                width_px: 8,
-                height_px: 8,
-            },
-        };
-        let settings = DetectSettings::default();
+    /// How much of the model that provider has, as in `all 284 operations`.
+    pub fn share(&self) -> &str {
+        &self.share
+    }
+
+    /// The keys of the manifest that say `unknown` about the model's licence and origin.
+    pub(crate) fn unknown_origin(&self) -> Vec<&'static str> {
+        let keys = [("licence", &self.licence), ("source", &self.source)];
+        let unknown = keys.into_iter().filter(|(_, value)| *value == UNKNOWN);
+        unknown.map(|(key, _)| key).collect()
+    }
+
+    /// Runs the model on the test picture, so that the first frame does not pay for ONNX Runtime's first allocations, and judges
+    /// what it sees there. `path` is that of the model file.
+    ///
+    /// # Errors
+    /// If a run fails, an output has another shape than the manifest says, or the results cannot be those of a detector that is read
+    /// rightly.
+    pub(crate) fn warm_up(&mut self, path: &Path) -> Result<Evidence, ModelError> {
         let (over, ended) = std::sync::mpsc::channel::<()>();
-        let run_options = Arc::clone(&self.run_options);
+        let run_options = Arc::clone(self.session.run_options());
         let started = Instant::now();
         let outcome = std::thread::scope(|scope| {
             // A run that never ends would hold up the node's start, or all later changes of its configuration.
@@ -166,28 +157,56 @@ impl OnnxDetector {
             if let Err(error) = watched {
                 tracing::debug!(%error, "the first run is not watched");
             }
-            let outcome = self.detect(picture, &settings);
+            let outcome = self.judge();
             drop(over);
             outcome
         });
-        self.first_run = match &outcome {
-            Ok(detections) => detections.inference.wall,
-            Err(_) => started.elapsed(),
-        };
-        match outcome {
-            Ok(_) => Ok(()),
-            Err(error @ DetectError::Numbers { .. }) => {
-                self.doubt = Some(error.to_string());
-                Ok(())
-            }
-            Err(error) => Err(error),
+        if self.first_run.is_zero() {
+            self.first_run = started.elapsed();
         }
+        match outcome.map_err(|error| ModelError::Session {
+            path: path.to_owned(),
+            reason: error.to_string(),
+        })? {
+            Judgement::Fits(evidence) => Ok(evidence),
+            Judgement::Shape(mismatch) => Err(ModelError::Shape {
+                path: path.to_owned(),
+                mismatch,
+            }),
+            Judgement::Refused { seen, key, remedy } => Err(ModelError::Judged {
+                path: path.to_owned(),
+                seen,
+                key,
+                remedy,
+            }),
+        }
+    }
+
+    /// Runs the model on the test picture and on its mirror image, and judges the results.
+    fn judge(&mut self) -> Result<Judgement, DetectError> {
+        let picture = judge::TestPicture::new();
+        let names = self.postprocessor.output().names();
+        let postprocessor = &self.postprocessor;
+        let ((first, placement), laps) = self.session.run(
+            &self.model.name,
+            &picture.as_it_is(),
+            &names,
+            |arrays, placement| (judge::copy(arrays), *placement),
+        )?;
+        self.first_run = laps.inference.wall;
+        let (mirrored, _) = self.session.run(
+            &self.model.name,
+            &picture.mirrored(),
+            &names,
+            |arrays, _| judge::copy(arrays),
+        )?;
+        Ok(judge::judge(postprocessor, &first, &mirrored, &placement))
     }
 }
 
 impl Detector for OnnxDetector {
     fn terminator(&self) -> Option<Terminate> {
-        let run_options = Arc::clone(&self.run_options);
+        let run_options = Arc::clone(self.session.run_options());
         Some(Box::new(move || {
             if let Err(error) = run_options.terminate() {
                 tracing::warn!(%error, "ONNX Runtime does not take the order to end a run");
@@ -196,7 +215,7 @@ impl Detector for OnnxDetector {
     }
 
     fn recover(&mut self) -> bool {
-        self.run_options.unterminate().is_ok()
+        self.session.run_options().unterminate().is_ok()
     }
 
     fn first_run(&self) -> Option<Duration> {
@@ -212,141 +231,31 @@ impl Detector for OnnxDetector {
         picture: Picture<'_>,
         settings: &DetectSettings,
     ) -> Result<Detections, DetectError> {
-        let mut watch = Stopwatch::start();
-        let size = picture.size();
-        let placement = self
-            .preprocessor
-            .run(&picture)
-            .ok_or(DetectError::Picture {
-                width_px: size.width_px,
-                height_px: size.height_px,
-            })?;
-        let preprocess = watch.lap();
-
-        let failed = |error: ort::Error| DetectError::Run {
-            model: self.model.name.clone(),
-            message: error.to_string(),
-        };
-        let spec = self.preprocessor.spec();
-        let shape = [1, 3, spec.height, spec.width];
-        let tensor =
-            TensorRef::from_array_view((shape, self.preprocessor.tensor())).map_err(failed)?;
-        let inputs = ort::inputs![self.input.as_str() => tensor];
-        let outputs = self
-            .session
-            .run_with_options(inputs, &*self.run_options)
-            .map_err(failed)?;
-        let inference = watch.lap();
-
         self.filter.set(settings.min_score, &settings.classes);
-        self.scratch.candidates.clear();
-        let input = (spec.width, spec.height);
-        decode(
-            &self.output,
-            &outputs,
-            input,
-            &self.filter,
-            &mut self.scratch,
-        )
-        .map_err(|error| {
+        let (postprocessor, filter, scratch) =
+            (&self.postprocessor, &self.filter, &mut self.scratch);
+        let nms_iou = self.nms_iou;
+        let names = postprocessor.output().names();
+        let ((objects, postprocess), laps) =
+            self.session
+                .run(&self.model.name, &picture, &names, |arrays, placement| {
+                    let mut watch = Stopwatch::start();
+                    let objects =
+                        postprocessor.objects(arrays, filter, scratch, nms_iou, placement);
+                    (objects, watch.lap())
+                })?;
+        let objects = objects.map_err(|error| {
             let model = self.model.name.clone();
             match error {
                 OutputError::Shape(mismatch) => DetectError::Output { model, mismatch },
                 OutputError::Numbers(implausible) => DetectError::Numbers { model, implausible },
             }
         })?;
-        drop(outputs);
-        suppress(&mut self.scratch.candidates, self.nms_iou);
-        let candidates = self.scratch.candidates.iter();
-        let objects: Vec<Object> = candidates
-            .map(|candidate| Object::place(candidate, &placement))
-            // A box that lies in the padding alone shows nothing of the picture.
-            .filter(|object| object.bbox.width > 0.0 && object.bbox.height > 0.0)
-            .collect();
         Ok(Detections {
             objects,
-            preprocess,
-            inference,
-            postprocess: watch.lap(),
+            preprocess: laps.preprocess,
+            inference: laps.inference,
+            postprocess,
         })
-    }
-}
-
-fn decode(
-    kind: &OutputKind,
-    outputs: &SessionOutputs<'_>,
-    input: (usize, usize),
-    filter: &Filter,
-    scratch: &mut Scratch,
-) -> Result<(), OutputError> {
-    match kind {
-        OutputKind::Ssd { scores, boxes } => {
-            let (scores, boxes) = (array(outputs, scores)?, array(outputs, boxes)?);
-            ssd::candidates(&scores, &boxes, input, filter, scratch)
-        }
-        OutputKind::Rows { rows } => rows::candidates(&array(outputs, rows)?, filter, scratch),
-        OutputKind::Yolo { predictions } => {
-            yolo::candidates(&array(outputs, predictions)?, filter, scratch)
-        }
-    }
-}
-
-fn array<'a>(outputs: &'a SessionOutputs<'_>, name: &'a str) -> Result<Array<'a>, Mismatch> {
-    let extracted = outputs
-        .get(name)
-        .and_then(|value| value.try_extract_tensor::<f32>().ok());
-    match extracted {
-        Some((shape, values)) => Ok(Array {
-            name,
-            dims: shape,
-            values,
-        }),
-        None => Err(Mismatch {
-            output: name.to_owned(),
-            expected: "of f32".to_owned(),
-            found: "none".to_owned(),
-        }),
-    }
-}
-
-/// Reads the version of a model and the newest version that is known out of an error message of ONNX Runtime, if the error is
-/// that the model is too new.
-fn too_new(reason: &str) -> Option<(String, String)> {
-    let number = |before: &str| {
-        let (_, rest) = reason.split_once(before)?;
-        let digits = rest.find(|c: char| !c.is_ascii_digit());
-        let digits = &rest[..digits.unwrap_or(rest.len())];
-        (!digits.is_empty()).then_some(digits)
-    };
-    let of = |kind: &str, found: &str, newest: &str| {
-        Some((
-            format!("{kind} {}", number(found)?),
-            number(newest)?.to_owned(),
-        ))
-    };
-    of(
-        "IR version",
-        "Unsupported model IR version: ",
-        "max supported IR version: ",
-    )
-    .or_else(|| of("opset", "Opset ", "is till opset "))
-}
-
-fn outlet(from: &ort::value::Outlet) -> Outlet {
-    let (element, dims) = match from.dtype() {
-        ValueType::Tensor { ty, shape, .. } => (element_name(*ty), shape.to_vec()),
-        other => (other.to_string(), Vec::new()),
-    };
-    Outlet {
-        name: from.name().to_owned(),
-        element,
-        dims,
-    }
-}
-
-fn element_name(element: TensorElementType) -> String {
-    match element {
-        TensorElementType::Float32 => "f32".to_owned(),
-        other => other.to_string(),
     }
 }

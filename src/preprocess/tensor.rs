@@ -153,6 +153,16 @@ impl Placement {
         }
     }
 
+    /// Where the picture lies in the tensor.
+    pub(crate) fn area(&self) -> TensorBox {
+        TensorBox {
+            x1: self.left as f32,
+            y1: self.top as f32,
+            x2: (self.left + self.width) as f32,
+            y2: (self.top + self.height) as f32,
+        }
+    }
+
     /// The corners of a box in pixels of the picture, limited to it.
     pub fn to_picture(&self, corners: &TensorBox) -> TensorBox {
         let across = self.picture.width_px as f32 / self.width as f32;
@@ -192,11 +202,6 @@ impl Preprocessor {
             rows: Axis::default(),
             sampled: Default::default(),
         }
-    }
-
-    /// The shape and scaling of the tensor.
-    pub(crate) fn spec(&self) -> &TensorSpec {
-        &self.spec
     }
 
     /// The tensor as the last [`run`](Self::run) left it: the three channels in the order of the spec, each row after row.

@@ -149,8 +149,8 @@ fn a_model_whose_output_does_not_fit_its_manifest() {
     outcome.failed(
         1,
         &format!(
-            "{}: its output should be `scores` f32 [1, N, 80] and is `scores` f32 [1, 1917, 90]; \
-             correct `output` in the manifest or install the file that it describes",
+            "{}: output `scores` should have numbers for 80 classes, as many as there are labels, and has numbers for 90; \
+             correct `labels` in the manifest or install the file that it describes",
             model.display()
         ),
     );

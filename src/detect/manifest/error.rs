@@ -3,6 +3,8 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use crate::detect::postprocess::Mismatch;
+
 /// Why a model cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum ModelError {
@@ -45,9 +47,23 @@ pub enum ModelError {
         /// The name of the key.
         key: &'static str,
         /// What its value should be.
-        expected: &'static str,
+        expected: String,
         /// The value that it has.
         found: String,
+    },
+    /// A key of `[output]` is missing, or is none of its kind's.
+    #[error("{}: `output.{key}` {problem}, and the keys of the kind `{kind}` are {keys}", path.display())]
+    OutputKey {
+        /// The manifest.
+        path: PathBuf,
+        /// The name of the key.
+        key: String,
+        /// Whether it is given or missing.
+        problem: &'static str,
+        /// The kind of the outputs.
+        kind: &'static str,
+        /// The keys of the kind.
+        keys: String,
     },
     /// The model file is not the one that the manifest describes.
     #[error("{}: its SHA-256 should be {expected} and is {found}; fetch the file again, or correct the manifest if it was meant to change", path.display())]
@@ -96,6 +112,26 @@ pub enum ModelError {
         expected: String,
         /// What the file has.
         found: String,
+    },
+    /// An output has another shape than the manifest says.
+    #[error("{}: {mismatch}; correct `{}` in the manifest or install the file that it describes", path.display(), mismatch.key)]
+    Shape {
+        /// The model file.
+        path: PathBuf,
+        /// The output, and both shapes.
+        mismatch: Mismatch,
+    },
+    /// The results on a test picture cannot be those of a detector that is read rightly.
+    #[error("{}: {seen}; correct `{key}` in the manifest{remedy}", path.display())]
+    Judged {
+        /// The model file.
+        path: PathBuf,
+        /// What was seen.
+        seen: String,
+        /// The key of the manifest that is most likely wrong.
+        key: &'static str,
+        /// What it should most likely be, as a clause, or nothing.
+        remedy: String,
     },
     /// An execution provider that is asked for cannot run.
     #[error("execution provider `{asked}` is not available: {reason}; available here: {available}")]

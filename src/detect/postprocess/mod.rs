@@ -1,16 +1,33 @@
-//! Reads the outputs of models, with one file for each output kind: raw arrays and their shapes come in, candidates in tensor
-//! pixels go out. The detector runs it. A shape that does not fit is a [`Mismatch`]. A score that cannot be one, or a box of
-//! enough score whose edges are not finite, is [`Implausible`], since such outputs do not mean that nothing was seen.
+//! Reads the outputs of models: raw arrays and their shapes come in, candidates in tensor pixels go out. The detector runs it, by
+//! what the manifest says of the outputs. A shape that does not fit is a [`Mismatch`]. A score that cannot be one, or a box of enough
+//! score that cannot be one, is [`Implausible`], since such outputs do not mean that nothing was seen.
 
-pub(crate) mod rows;
-pub mod ssd;
-pub mod yolo;
+mod boxes;
+mod matrix;
+mod objects;
+mod outline;
+mod reading;
+mod scores;
 
-use super::nms::Candidate;
-use crate::preprocess::TensorBox;
+use super::detector::Object;
+use super::manifest::file::Activation;
+use super::nms::{Candidate, suppress};
+use super::output::Output;
+use crate::preprocess::{Placement, TensorBox};
+
+pub(crate) use self::boxes::{Boxes, Decoding};
+pub(crate) use self::matrix::Matrix;
+pub(crate) use self::reading::Reading;
+pub(crate) use self::scores::{Scores, sigmoid};
 
 /// Scores may lie outside of 0 to 1 by this much, as those of quantised models do; they count as 0 or 1.
 const SCORE_SLACK: f32 = 0.01;
+
+/// Edges of a box may be on each other's wrong side by this many pixels, as rounding leaves them.
+const EDGE_SLACK_PX: f32 = 1.0;
+
+/// A box may lie outside of the tensor by this share of a side. What lies farther out is no object at the edge of the picture.
+const OUTSIDE: f32 = 0.25;
 
 /// An output of a model. The last dimension is contiguous.
 #[derive(Debug, Clone, Copy)]
@@ -25,17 +42,19 @@ pub struct Array<'a> {
 
 /// An output has another shape than its kind.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("output `{output}` should have shape {expected} and has {found}")]
+#[error("output `{output}` should have {expected} and has {found}")]
 pub struct Mismatch {
     pub(super) output: String,
     pub(super) expected: String,
     pub(super) found: String,
+    /// The key of the manifest that says what is expected.
+    pub(super) key: &'static str,
 }
 
 /// An output has a number that no detector gives.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 #[error(
-    "output `{output}` has {found} as {place}, which should be {expected}: the model or its manifest is wrong"
+    "output `{output}` has {found} as {place}, which should be {expected}: the model or its manifest (`{key}`) is wrong"
 )]
 pub struct Implausible {
     pub(super) output: String,
@@ -44,6 +63,8 @@ pub struct Implausible {
     pub(super) place: &'static str,
     /// Which numbers are possible there.
     pub(super) expected: &'static str,
+    /// The key of the manifest that is most likely wrong.
+    pub(super) key: &'static str,
 }
 
 /// Why an output gives no candidates.
@@ -97,9 +118,23 @@ impl Filter {
         self.used.get(class_id).copied().unwrap_or(false)
     }
 
+    /// True if the score suffices.
+    fn would_pass(&self, score: f32) -> bool {
+        score >= self.min_score
+    }
+
     /// True if the class is wanted and the score suffices. A score that is not a number never does.
     fn passes(&self, class_id: usize, score: f32) -> bool {
-        score >= self.min_score && self.wanted.get(class_id).copied().unwrap_or(false)
+        self.would_pass(score) && self.wanted.get(class_id).copied().unwrap_or(false)
+    }
+
+    /// The number below which no score suffices, before the activation.
+    fn floor(&self, activation: Activation) -> f32 {
+        match activation {
+            Activation::None => self.min_score,
+            Activation::Sigmoid => (self.min_score / (1.0 - self.min_score)).ln() - 0.01,
+            Activation::Softmax => f32::NEG_INFINITY,
+        }
     }
 }
 
@@ -112,23 +147,162 @@ pub struct Scratch {
     pub candidates: Vec<Candidate>,
 }
 
-/// Adds a candidate that passed the filter. A box without an area is left out.
-fn add(
-    candidates: &mut Vec<Candidate>,
-    output: &Array<'_>,
-    corners: TensorBox,
-    score: f32,
-    class_id: usize,
-) -> Result<(), Implausible> {
-    let TensorBox { x1, y1, x2, y2 } = corners;
-    // Finite edges may be so far apart that their area is not finite.
-    let area = (x2 - x1) * (y2 - y1);
-    let endless = [x1, y1, x2, y2, area].into_iter().find(|n| !n.is_finite());
-    if let Some(found) = endless {
-        return Err(output.implausible(found, "an edge of a box", "finite"));
+/// Reads the outputs of one model.
+#[derive(Debug)]
+pub struct Postprocessor {
+    output: Output,
+    /// Width and height of the tensor.
+    input: (usize, usize),
+    /// The cells that boxes are relative to, if they are.
+    cells: Vec<boxes::Cell>,
+}
+
+impl Postprocessor {
+    /// A postprocessor for outputs of this kind, of a model whose input has this width and height.
+    pub fn new(output: Output, input: (usize, usize)) -> Self {
+        let cells = match &output.outputs {
+            super::output::Outputs::Table {
+                strides: Some(strides),
+                ..
+            } => boxes::cells(strides, input),
+            _ => Vec::new(),
+        };
+        Self {
+            output,
+            input,
+            cells,
+        }
     }
-    candidates.extend(Candidate::new(corners, score.clamp(0.0, 1.0), class_id));
-    Ok(())
+
+    /// What the outputs hold.
+    pub(crate) fn output(&self) -> &Output {
+        &self.output
+    }
+
+    /// Finds the objects, best first. `nms_iou` is the manifest's, and `placement` says where the picture lies in the tensor.
+    ///
+    /// # Errors
+    /// If an output has another shape than the manifest says, or a number is impossible.
+    pub fn objects(
+        &self,
+        arrays: &[Array<'_>],
+        filter: &Filter,
+        scratch: &mut Scratch,
+        nms_iou: f32,
+        placement: &Placement,
+    ) -> Result<Vec<Object>, OutputError> {
+        let reading = self.read(arrays)?;
+        reading.candidates(filter, scratch)?;
+        suppress(&mut scratch.candidates, nms_iou);
+        let numbers = self.output.keypoint_numbers;
+        let candidates = scratch.candidates.iter();
+        let objects = candidates
+            .map(|candidate| reading.object(candidate, numbers, placement))
+            // A box that lies in the padding alone shows nothing of the picture.
+            .filter(|object| object.bbox.width > 0.0 && object.bbox.height > 0.0);
+        Ok(objects.collect())
+    }
+
+    /// Fills `scratch.candidates` with those that pass.
+    ///
+    /// # Errors
+    /// Those of [`objects`](Self::objects).
+    pub fn candidates(
+        &self,
+        arrays: &[Array<'_>],
+        filter: &Filter,
+        scratch: &mut Scratch,
+    ) -> Result<(), OutputError> {
+        Ok(self.read(arrays)?.candidates(filter, scratch)?)
+    }
+}
+
+impl Reading<'_> {
+    /// Fills `scratch.candidates` with those that pass.
+    pub(crate) fn candidates(
+        &self,
+        filter: &Filter,
+        scratch: &mut Scratch,
+    ) -> Result<(), Implausible> {
+        scratch.candidates.clear();
+        scores::best(self, filter, scratch)?;
+        for row in 0..scratch.best.len() {
+            let (score, class_id) = (scratch.best[row], scratch.class[row] as usize);
+            if !filter.passes(class_id, score) {
+                continue;
+            }
+            let corners = self.boxes.corners(row);
+            self.check_box(&corners)?;
+            let candidate = Candidate::new(corners, score.clamp(0.0, 1.0), class_id);
+            scratch
+                .candidates
+                .extend(candidate.map(|candidate| Candidate { row, ..candidate }));
+        }
+        Ok(())
+    }
+
+    /// Refuses numbers from which no scores can be made. Negative ones are refused too, although the filter would drop them.
+    fn check_scores(&self, numbers: &[f32], activation: Activation) -> Result<(), Implausible> {
+        if scores::are_scores(numbers, activation) {
+            return Ok(());
+        }
+        let expected = match activation {
+            Activation::None => "from 0 to 1",
+            Activation::Sigmoid | Activation::Softmax => "finite",
+        };
+        let one = |number: &&f32| !scores::are_scores(&[**number], activation);
+        numbers.iter().find(one).map_or(Ok(()), |&found| {
+            Err(self.implausible(found, "a score", expected, "output.activation"))
+        })
+    }
+
+    /// Refuses a box that is none.
+    fn check_box(&self, corners: &TensorBox) -> Result<(), Implausible> {
+        let TensorBox { x1, y1, x2, y2 } = *corners;
+        let refuse = |found, place, expected, key| {
+            let refusal = self.implausible(found, place, expected, key);
+            Err(Implausible {
+                output: self.boxes_name.to_owned(),
+                ..refusal
+            })
+        };
+        // Finite edges may be so far apart that their area is not finite.
+        let area = (x2 - x1) * (y2 - y1);
+        let endless = [x1, y1, x2, y2, area].into_iter().find(|n| !n.is_finite());
+        if let Some(found) = endless {
+            return refuse(found, "an edge of a box", "finite", "output.box_format");
+        }
+        for (low, high) in [(x1, x2), (y1, y2)] {
+            if high < low - EDGE_SLACK_PX {
+                let expected = "on the other side of the edge opposite to it";
+                return refuse(high, "an edge of a box", expected, "output.box_format");
+            }
+        }
+        for (low, high, side) in [(x1, x2, self.boxes.input.0), (y1, y2, self.boxes.input.1)] {
+            let margin = side * OUTSIDE;
+            if high < -margin || low > side + margin {
+                let expected = "within the picture";
+                return refuse(low, "an edge of a box", expected, "output.box_units");
+            }
+        }
+        Ok(())
+    }
+
+    fn implausible(
+        &self,
+        found: f32,
+        place: &'static str,
+        expected: &'static str,
+        key: &'static str,
+    ) -> Implausible {
+        Implausible {
+            output: self.scores_name.to_owned(),
+            found,
+            place,
+            expected,
+            key,
+        }
+    }
 }
 
 /// True for a number that can be a score, which NaN cannot.
@@ -137,44 +311,24 @@ fn is_score(value: f32) -> bool {
 }
 
 impl Array<'_> {
-    fn implausible(&self, found: f32, place: &'static str, expected: &'static str) -> Implausible {
-        Implausible {
-            output: self.name.to_owned(),
-            found,
-            place,
-            expected,
-        }
-    }
-
-    fn no_score(&self, found: f32) -> Implausible {
-        self.implausible(found, "a score", "from 0 to 1")
-    }
-
-    /// Refuses `scores`, a part of the values, if one of them cannot be a score. Negative ones are refused too, although the filter
-    /// would drop them.
-    fn check_scores(&self, scores: &[f32]) -> Result<(), Implausible> {
-        // The loop has no early exit, so that the compiler vectorises it: nearly always all scores are good.
-        let good = scores
-            .iter()
-            .fold(true, |all, &score| all & is_score(score));
-        if good {
-            return Ok(());
-        }
-        let found = scores.iter().find(|score| !is_score(**score));
-        found.map_or(Ok(()), |&found| Err(self.no_score(found)))
-    }
-
     fn mismatch(&self, expected: impl Into<String>) -> Mismatch {
         Mismatch {
             output: self.name.to_owned(),
             expected: expected.into(),
             found: format!("{:?}", self.dims),
+            key: "output",
         }
     }
 
-    /// The dimensions as lengths, if there are `RANK` of them and as many values as they say.
+    /// The last `RANK` dimensions as lengths, if all dimensions before them are 1, and there are as many values as they say.
     fn lengths<const RANK: usize>(&self) -> Option<[usize; RANK]> {
-        let dims: [i64; RANK] = self.dims.try_into().ok()?;
+        let (before, dims) = self
+            .dims
+            .split_at_checked(self.dims.len().checked_sub(RANK)?)?;
+        if before.iter().any(|dim| *dim != 1) {
+            return None;
+        }
+        let dims: [i64; RANK] = dims.try_into().ok()?;
         let mut lengths = [0; RANK];
         for (length, dim) in lengths.iter_mut().zip(dims) {
             *length = usize::try_from(dim).ok()?;
@@ -187,125 +341,5 @@ impl Array<'_> {
 }
 
 #[cfg(test)]
-pub(super) mod testing {
-    use super::*;
-
-    /// A filter of `classes` used labels.
-    pub(super) fn filter(classes: usize, min_score: f32) -> Filter {
-        let labels: Vec<String> = (0..classes).map(|i| format!("class {i}")).collect();
-        let mut filter = Filter::new(&labels);
-        filter.set(min_score, &[]);
-        filter
-    }
-
-    pub(super) fn array<'a>(dims: &'a [i64], values: &'a [f32]) -> Array<'a> {
-        Array {
-            name: "out",
-            dims,
-            values,
-        }
-    }
-
-    /// Candidates as `(x1, y1, x2, y2, score, class)`.
-    pub(super) fn plain(scratch: &Scratch) -> Vec<(f32, f32, f32, f32, f32, usize)> {
-        let one = |c: &Candidate| {
-            let at = c.corners;
-            (at.x1, at.y1, at.x2, at.y2, c.score, c.class_id)
-        };
-        scratch.candidates.iter().map(one).collect()
-    }
-
-    /// Numbers that are no scores.
-    pub(super) const NO_SCORES: [f32; 6] =
-        [f32::NAN, f32::INFINITY, f32::NEG_INFINITY, 5.0, 1.02, -0.5];
-
-    /// Numbers that are no edges of boxes.
-    pub(super) const NO_EDGES: [f32; 3] = [f32::NAN, f32::INFINITY, f32::NEG_INFINITY];
-
-    /// Puts each of `bad` at `place` of good values: what `run` makes of them must be refused.
-    pub(super) fn refuses(
-        bad: &[f32],
-        place: usize,
-        good: &[f32],
-        mut run: impl FnMut(&[f32]) -> Result<(), OutputError>,
-    ) {
-        assert_eq!(run(good), Ok(()));
-        for &bad in bad {
-            let mut values = good.to_vec();
-            values[place] = bad;
-            assert!(
-                matches!(run(&values), Err(OutputError::Numbers(_))),
-                "{bad} at {place}"
-            );
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn unused_and_unwanted_classes_do_not_pass() {
-        let labels = ["person", "-", "car"].map(str::to_owned);
-        let mut filter = Filter::new(&labels);
-        filter.set(0.5, &[]);
-        let passing = |filter: &Filter| {
-            (0..4)
-                .filter(|&c| filter.passes(c, 0.5))
-                .collect::<Vec<_>>()
-        };
-        assert_eq!(passing(&filter), [0, 2]);
-        filter.set(0.5, &[1, 2, 9]);
-        assert_eq!(passing(&filter), [2]);
-        assert!(!filter.passes(2, 0.49) && !filter.passes(2, f32::NAN));
-    }
-
-    #[test]
-    fn rounding_is_no_lie_and_a_score_stays_one() {
-        for rounded in [-0.009, -0.0, 0.0, 1.0, 1.009] {
-            assert!(is_score(rounded), "{rounded}");
-        }
-        for none in testing::NO_SCORES {
-            assert!(!is_score(none), "{none}");
-        }
-        let corners = TensorBox {
-            x1: 0.0,
-            y1: 0.0,
-            x2: 1.0,
-            y2: 1.0,
-        };
-        let (mut candidates, output) = (Vec::new(), testing::array(&[0], &[]));
-        add(&mut candidates, &output, corners, 1.009, 0).unwrap();
-        assert_eq!(candidates[0].score, 1.0);
-        let vast = TensorBox {
-            x1: -3e38,
-            x2: 3e38,
-            ..corners
-        };
-        assert_eq!(
-            add(&mut candidates, &output, vast, 0.5, 0)
-                .unwrap_err()
-                .to_string(),
-            "output `out` has inf as an edge of a box, which should be finite: the model or its manifest is wrong"
-        );
-    }
-
-    #[test]
-    fn lengths_must_be_filled() {
-        let values = [0.0; 6];
-        let of = |dims: &[i64]| {
-            Array {
-                name: "o",
-                dims,
-                values: &values,
-            }
-            .lengths::<2>()
-        };
-        assert_eq!(of(&[2, 3]), Some([2, 3]));
-        assert_eq!(of(&[2, 2]), None);
-        assert_eq!(of(&[6]), None);
-        assert_eq!(of(&[-2, -3]), None);
-        assert_eq!(of(&[i64::MAX, i64::MAX]), None);
-    }
-}
+#[path = "tests.rs"]
+mod tests;

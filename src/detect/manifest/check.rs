@@ -1,0 +1,551 @@
+//! The check of a manifest's values: a [`ManifestFile`] as it is written comes in, a [`Manifest`] goes out, with the files of labels and
+//! anchors read and everything filled in that a kind of output implies.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use super::file::{
+    Activation, Align as AlignKey, Background, BoxFormat, BoxUnits, ColorOrder, Column, InputTable,
+    Keypoints, Kind, Labels, ManifestFile, OutputTable, Resize,
+};
+use super::{Manifest, ModelError, is_plain, read_text};
+use crate::detect::output::{Anchors, Numbers, Output, Outputs};
+use crate::preprocess::TensorSpec;
+use crate::preprocess::affine::ChannelAffine;
+use crate::preprocess::tensor::{Align, ChannelOrder, Fit};
+
+/// The largest side of an input tensor, so that a typing error does not ask for gigabytes.
+const MAX_SIDE: usize = 4096;
+
+/// The most keypoints of an object; whole-body models have 133.
+const MAX_KEYPOINTS: usize = 512;
+
+/// Makes refusals that name the manifest.
+#[derive(Clone, Copy)]
+struct Refuse<'a>(&'a Path);
+
+impl Refuse<'_> {
+    fn because(
+        self,
+        key: &'static str,
+        expected: impl Into<String>,
+        found: impl Into<String>,
+    ) -> ModelError {
+        ModelError::Value {
+            path: self.0.to_owned(),
+            key,
+            expected: expected.into(),
+            found: found.into(),
+        }
+    }
+}
+
+impl ManifestFile {
+    /// Checks all values, and reads the labels and anchors that are in files of their own. `path` is that of the manifest.
+    pub(crate) fn check(self, name: &str, path: &Path) -> Result<Manifest, ModelError> {
+        let refuse = Refuse(path);
+        if !is_plain(&self.file) {
+            return Err(refuse.because("file", "a file name without folder", self.file));
+        }
+        let sha256 = self.sha256.to_ascii_lowercase();
+        if sha256.len() != 64 || !sha256.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+            return Err(refuse.because("sha256", "64 hexadecimal digits", self.sha256));
+        }
+        if !(0.0..=1.0).contains(&self.nms_iou) {
+            return Err(refuse.because("nms_iou", "between 0 and 1", self.nms_iou.to_string()));
+        }
+        let labels = self.labels.read(path)?;
+        if labels.is_empty() || labels.iter().any(String::is_empty) {
+            let found = format!("{} labels", labels.len());
+            return Err(refuse.because("labels", "a label a class, none of them empty", found));
+        }
+        self.input.check(refuse)?;
+        let output = self.output.resolve(path, labels.len())?;
+        Ok(Manifest {
+            name: name.into(),
+            sha256: sha256.into(),
+            licence: self.licence,
+            source: self.source,
+            labels: labels.into(),
+            keypoints: self.output.keypoint_names().into(),
+            nms_iou: self.nms_iou,
+            tensor: self.input.tensor(),
+            layout: self.input.layout,
+            input: self.input.name,
+            extra: self.input.extra,
+            output,
+        })
+    }
+}
+
+impl InputTable {
+    fn check(&self, refuse: Refuse<'_>) -> Result<(), ModelError> {
+        for (key, side) in [("input.width", self.width), ("input.height", self.height)] {
+            if !(1..=MAX_SIDE).contains(&side) {
+                return Err(refuse.because(key, "between 1 and 4096", side.to_string()));
+            }
+        }
+        let finite = |values: &[f32]| values.iter().all(|value| value.is_finite());
+        if !finite(&self.std) || self.std.contains(&0.0) {
+            let found = format!("{:?}", self.std);
+            return Err(refuse.because("input.std", "three numbers other than 0", found));
+        }
+        if !finite(&self.mean) || !self.scale.is_finite() {
+            let found = format!("{:?}", self.mean);
+            return Err(refuse.because("input.mean", "finite, as `input.scale`", found));
+        }
+        if self.scale == 0.0 {
+            return Err(refuse.because("input.scale", "other than 0", "0"));
+        }
+        if self.resize == Resize::Stretch && (self.align.is_some() || self.pad.is_some()) {
+            let expected = "`letterbox` where `align` or `pad` is given";
+            return Err(refuse.because("input.resize", expected, "`stretch`"));
+        }
+        Ok(())
+    }
+
+    fn tensor(&self) -> TensorSpec {
+        // `mean` and `std` are in the order of the tensor's channels; the spec wants red, green, blue.
+        let mut affine: [ChannelAffine; 3] = std::array::from_fn(|channel| ChannelAffine {
+            gain: self.scale / self.std[channel],
+            bias: -self.mean[channel] / self.std[channel],
+        });
+        let order = match self.color_order {
+            ColorOrder::Rgb => ChannelOrder::Rgb,
+            ColorOrder::Bgr => {
+                affine.reverse();
+                ChannelOrder::Bgr
+            }
+        };
+        let fit = match self.resize {
+            Resize::Stretch => Fit::Stretch,
+            Resize::Letterbox => Fit::Letterbox {
+                align: match self.align {
+                    Some(AlignKey::TopLeft) => Align::TopLeft,
+                    Some(AlignKey::Center) | None => Align::Center,
+                },
+                pad: self.pad.unwrap_or(0),
+            },
+        };
+        TensorSpec {
+            width: self.width,
+            height: self.height,
+            order,
+            affine,
+            fit,
+        }
+    }
+}
+
+/// The keys of `[output]` that only some kinds have: the key, and whether it is given.
+fn given(table: &OutputTable) -> [(&'static str, bool); 19] {
+    [
+        ("predictions", table.predictions.is_some()),
+        ("boxes", table.boxes.is_some()),
+        ("scores", table.scores.is_some()),
+        ("logits", table.logits.is_some()),
+        ("labels", table.labels.is_some()),
+        ("count", table.count.is_some()),
+        ("prototypes", table.prototypes.is_some()),
+        ("heatmap", table.heatmap.is_some()),
+        ("size", table.size.is_some()),
+        ("offset", table.offset.is_some()),
+        ("landmarks", table.landmarks.is_some()),
+        ("box_format", table.box_format.is_some()),
+        ("box_units", table.box_units.is_some()),
+        ("activation", table.activation.is_some()),
+        ("background", table.background.is_some()),
+        ("columns", table.columns.is_some()),
+        ("anchors", table.anchors.is_some()),
+        ("variances", table.variances.is_some()),
+        ("strides", table.strides.is_some()),
+    ]
+}
+
+impl Kind {
+    /// The keys of `[output]` that a manifest of this kind must have, and those that it may have.
+    pub const fn keys(self) -> (&'static [&'static str], &'static [&'static str]) {
+        match self {
+            Self::Ssd => (
+                &["boxes", "scores"],
+                &[
+                    "box_format",
+                    "box_units",
+                    "activation",
+                    "background",
+                    "anchors",
+                    "variances",
+                ],
+            ),
+            Self::Rows => (
+                &["predictions"],
+                &[
+                    "box_format",
+                    "box_units",
+                    "activation",
+                    "background",
+                    "columns",
+                ],
+            ),
+            Self::Yolo | Self::YoloObjectness => (
+                &["predictions"],
+                &["box_format", "box_units", "activation", "columns"],
+            ),
+            Self::Yolox => (&["predictions"], &["activation", "columns", "strides"]),
+            Self::Detr => (
+                &["boxes", "logits"],
+                &["box_format", "box_units", "activation", "background"],
+            ),
+            Self::BoxesLabelsScores => (
+                &["boxes", "labels"],
+                &[
+                    "scores",
+                    "count",
+                    "box_format",
+                    "box_units",
+                    "activation",
+                    "background",
+                ],
+            ),
+            Self::Centerface => (&["heatmap", "size", "offset"], &["landmarks", "activation"]),
+            Self::YoloPose => (
+                &["predictions", "keypoints"],
+                &[
+                    "keypoint_numbers",
+                    "box_format",
+                    "box_units",
+                    "activation",
+                    "columns",
+                ],
+            ),
+            Self::YoloSeg => (
+                &["predictions", "prototypes"],
+                &["box_format", "box_units", "activation", "columns"],
+            ),
+        }
+    }
+
+    /// What `[output]` holds for a key that is not given.
+    pub const fn defaults(self) -> (BoxFormat, BoxUnits, Activation) {
+        use {Activation as A, BoxFormat as F, BoxUnits as U};
+        match self {
+            Self::Ssd => (F::Yxyx, U::Shares, A::None),
+            Self::Rows | Self::BoxesLabelsScores => (F::Xyxy, U::Pixels, A::None),
+            Self::Detr => (F::Cxcywh, U::Shares, A::Sigmoid),
+            Self::Yolo
+            | Self::YoloObjectness
+            | Self::Yolox
+            | Self::Centerface
+            | Self::YoloPose
+            | Self::YoloSeg => (F::Cxcywh, U::Pixels, A::None),
+        }
+    }
+
+    /// The order of a candidate's numbers where `columns` is not given.
+    pub const fn columns(self) -> &'static [Column] {
+        use Column as C;
+        match self {
+            Self::Rows => &[C::Box, C::Score, C::Class],
+            Self::YoloObjectness | Self::Yolox => &[C::Box, C::Objectness, C::Scores],
+            Self::YoloPose => &[C::Box, C::Scores, C::Keypoints],
+            Self::YoloSeg => &[C::Box, C::Scores, C::Coefficients],
+            Self::Yolo | Self::Ssd | Self::Detr | Self::BoxesLabelsScores | Self::Centerface => {
+                &[C::Box, C::Scores]
+            }
+        }
+    }
+}
+
+impl OutputTable {
+    /// A table of this kind with all else left out.
+    pub fn of(kind: Kind) -> Self {
+        Self {
+            kind,
+            predictions: None,
+            boxes: None,
+            scores: None,
+            logits: None,
+            labels: None,
+            count: None,
+            prototypes: None,
+            heatmap: None,
+            size: None,
+            offset: None,
+            landmarks: None,
+            box_format: None,
+            box_units: None,
+            activation: None,
+            background: None,
+            columns: None,
+            anchors: None,
+            variances: None,
+            strides: None,
+            keypoints: None,
+            keypoint_numbers: None,
+        }
+    }
+
+    fn keypoint_names(&self) -> Vec<String> {
+        match &self.keypoints {
+            Some(Keypoints::Names(names)) => names.clone(),
+            Some(Keypoints::Count(_)) | None => Vec::new(),
+        }
+    }
+
+    /// Fills in what the kind implies, and reads the file of anchors. `path` is that of the manifest.
+    ///
+    /// # Errors
+    /// If a key is missing, is none of the kind's, or has a value that cannot be.
+    pub fn resolve(&self, path: &Path, classes: usize) -> Result<Output, ModelError> {
+        let refuse = Refuse(path);
+        self.check_keys(path)?;
+        let kind = self.kind;
+        let (format, units, activation) = kind.defaults();
+        let activation = self.activation.unwrap_or(activation);
+        let background = self.background.unwrap_or(match (kind, activation) {
+            (Kind::Detr, Activation::Softmax) => Background::Last,
+            _ => Background::None,
+        });
+        let numbers = match kind {
+            Kind::Detr => Numbers::EachClass,
+            Kind::Ssd => Numbers::EachClass,
+            Kind::BoxesLabelsScores => Numbers::OneClass,
+            _ => self.numbers(refuse)?,
+        };
+        if activation == Activation::Softmax && numbers == Numbers::OneClass {
+            let expected = "`none` or `sigmoid` where a candidate has the score of one class only";
+            return Err(refuse.because("output.activation", expected, "`softmax`"));
+        }
+        // Without a class for "nothing", a softmax makes an object of every candidate.
+        if activation == Activation::Softmax && background == Background::None {
+            let expected = "`none` or `sigmoid`, since the classes have none for \"nothing\"";
+            return Err(refuse.because("output.activation", expected, "`softmax`"));
+        }
+        let named = |name: &Option<String>| name.clone().unwrap_or_default();
+        let outputs = match kind {
+            Kind::Ssd => Outputs::Split {
+                boxes: named(&self.boxes),
+                scores: named(&self.scores),
+                anchors: self.anchors(path)?,
+            },
+            Kind::Detr => Outputs::Split {
+                boxes: named(&self.boxes),
+                scores: named(&self.logits),
+                anchors: None,
+            },
+            Kind::BoxesLabelsScores => Outputs::Lists {
+                boxes: named(&self.boxes),
+                labels: named(&self.labels),
+                scores: self.scores.clone(),
+                count: self.count.clone(),
+            },
+            Kind::Centerface => Outputs::Centerface {
+                heatmap: named(&self.heatmap),
+                size: named(&self.size),
+                offset: named(&self.offset),
+                landmarks: self.landmarks.clone(),
+            },
+            Kind::Rows
+            | Kind::Yolo
+            | Kind::YoloObjectness
+            | Kind::Yolox
+            | Kind::YoloPose
+            | Kind::YoloSeg => Outputs::Table {
+                predictions: named(&self.predictions),
+                columns: self.columns.as_deref().unwrap_or(kind.columns()).into(),
+                strides: (kind == Kind::Yolox).then(|| {
+                    self.strides
+                        .clone()
+                        .unwrap_or_else(|| vec![8, 16, 32])
+                        .into()
+                }),
+                prototypes: self.prototypes.clone(),
+            },
+        };
+        if self
+            .strides
+            .as_ref()
+            .is_some_and(|all| all.is_empty() || all.contains(&0))
+        {
+            return Err(refuse.because(
+                "output.strides",
+                "a list of numbers over 0",
+                format!("{:?}", self.strides),
+            ));
+        }
+        let keypoints = match &self.keypoints {
+            None => 0,
+            Some(Keypoints::Count(count)) => *count,
+            Some(Keypoints::Names(names)) => names.len(),
+        };
+        if self.keypoints.is_some() && !(1..=MAX_KEYPOINTS).contains(&keypoints) {
+            return Err(refuse.because(
+                "output.keypoints",
+                "between 1 and 512 points",
+                keypoints.to_string(),
+            ));
+        }
+        let keypoint_numbers = self.keypoint_numbers.unwrap_or(3);
+        if !(2..=3).contains(&keypoint_numbers) {
+            return Err(refuse.because(
+                "output.keypoint_numbers",
+                "2 or 3",
+                keypoint_numbers.to_string(),
+            ));
+        }
+        Ok(Output {
+            kind,
+            outputs,
+            box_format: self.box_format.unwrap_or(format),
+            box_units: self.box_units.unwrap_or(units),
+            activation,
+            background,
+            numbers,
+            classes,
+            keypoints,
+            keypoint_numbers: usize::from(keypoint_numbers),
+        })
+    }
+
+    fn check_keys(&self, path: &Path) -> Result<(), ModelError> {
+        let (required, optional) = self.kind.keys();
+        let others = [
+            ("keypoints", self.keypoints.is_some()),
+            ("keypoint_numbers", self.keypoint_numbers.is_some()),
+        ];
+        let all: Vec<(&'static str, bool)> = given(self).into_iter().chain(others).collect();
+        let refuse = |key: &str, problem: &'static str| {
+            let list: Vec<String> = required
+                .iter()
+                .chain(optional)
+                .map(|key| format!("`{key}`"))
+                .collect();
+            ModelError::OutputKey {
+                path: path.to_owned(),
+                key: key.to_owned(),
+                problem,
+                kind: self.kind.word(),
+                keys: list.join(", "),
+            }
+        };
+        if let Some((key, _)) = all
+            .iter()
+            .find(|(key, is_given)| required.contains(key) && !is_given)
+        {
+            return Err(refuse(key, "is missing"));
+        }
+        for (key, is_given) in &all {
+            if *is_given && !required.contains(key) && !optional.contains(key) {
+                return Err(refuse(key, "is given"));
+            }
+        }
+        if self.variances.is_some() && self.anchors.is_none() {
+            return Err(Refuse(path).because(
+                "output.variances",
+                "given with `anchors` only",
+                "given without",
+            ));
+        }
+        Ok(())
+    }
+
+    /// Checks the columns of `predictions`, and says whether they hold a score for each class or for one.
+    fn numbers(&self, refuse: Refuse<'_>) -> Result<Numbers, ModelError> {
+        let columns = self.columns.as_deref().unwrap_or(self.kind.columns());
+        let count = |column| columns.iter().filter(|found| **found == column).count();
+        let show = || {
+            let words: Vec<String> = columns
+                .iter()
+                .map(|column| format!("{:?}", column.word()))
+                .collect();
+            format!("[{}]", words.join(", "))
+        };
+        let once = [
+            Column::Box,
+            Column::Scores,
+            Column::Score,
+            Column::Class,
+            Column::Objectness,
+            Column::Keypoints,
+            Column::Coefficients,
+        ];
+        let is_once = once.iter().all(|column| count(*column) <= 1) && count(Column::Box) == 1;
+        let each = count(Column::Scores) == 1 && count(Column::Score) + count(Column::Class) == 0;
+        let one =
+            count(Column::Scores) == 0 && count(Column::Score) == 1 && count(Column::Class) == 1;
+        if !is_once || !(each || one) {
+            let expected = "a list with `box`, and `scores` or both `score` and `class`, each once";
+            return Err(refuse.because("output.columns", expected, show()));
+        }
+        let wanted = [
+            (Column::Keypoints, self.kind == Kind::YoloPose),
+            (Column::Coefficients, self.kind == Kind::YoloSeg),
+        ];
+        for (column, is_wanted) in wanted {
+            if (count(column) == 1) != is_wanted {
+                let expected = "with `keypoints` for the kind `yolo_pose` and `coefficients` for `yolo_seg`, and for no other";
+                return Err(refuse.because("output.columns", expected, show()));
+            }
+        }
+        Ok(if each {
+            Numbers::EachClass
+        } else {
+            Numbers::OneClass
+        })
+    }
+
+    fn anchors(&self, path: &Path) -> Result<Option<Anchors>, ModelError> {
+        let refuse = Refuse(path);
+        let Some(file) = &self.anchors else {
+            return Ok(None);
+        };
+        if !is_plain(file) {
+            return Err(refuse.because(
+                "output.anchors",
+                "a file name without folder",
+                file.clone(),
+            ));
+        }
+        let text = read_text(&path.with_file_name(file))?;
+        let mut boxes = Vec::new();
+        for (number, line) in text.lines().enumerate() {
+            let numbers: Vec<f32> = line
+                .split(|c: char| c.is_whitespace() || c == ',')
+                .filter(|word| !word.is_empty())
+                .map_while(|word| word.parse().ok().filter(|number: &f32| number.is_finite()))
+                .collect();
+            match <[f32; 4]>::try_from(numbers) {
+                Ok(anchor) => boxes.push(anchor),
+                Err(_) => {
+                    let found = format!("{line:?} on line {} of {file}", number + 1);
+                    return Err(refuse.because(
+                        "output.anchors",
+                        "a file with four numbers on each line",
+                        found,
+                    ));
+                }
+            }
+        }
+        Ok(Some(Anchors {
+            boxes: Arc::from(boxes),
+            variances: self.variances.unwrap_or([0.1, 0.2]),
+        }))
+    }
+}
+
+impl Labels {
+    fn read(self, manifest: &Path) -> Result<Vec<String>, ModelError> {
+        match self {
+            Self::Inline(labels) => Ok(labels),
+            Self::File(file) if is_plain(&file) => {
+                let text = read_text(&manifest.with_file_name(file))?;
+                Ok(text.lines().map(|line| line.trim().to_owned()).collect())
+            }
+            Self::File(file) => Err(Refuse(manifest).because(
+                "labels",
+                "a list, or a file name without folder",
+                file,
+            )),
+        }
+    }
+}
