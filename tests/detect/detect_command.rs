@@ -293,14 +293,14 @@ fn probe(file: &Path) -> (String, Vec<String>) {
 }
 
 /// Milliseconds since the first of these times.
-fn since_first(times: &[String]) -> Vec<u64> {
+fn since_first(times: &[String]) -> Vec<u128> {
     let seconds = |time: &String| time.parse::<f64>().expect("a number");
     let first = times.first().map_or(0.0, seconds);
     let since = times
         .iter()
         .map(|time| Duration::from_secs_f64(seconds(time) - first));
     since
-        .map(|since| (since.as_micros() + 500) as u64 / 1000)
+        .map(|since| (since.as_micros() + 500) / 1000)
         .collect()
 }
 
@@ -461,6 +461,15 @@ fn an_annotated_clip_is_of_one_clip_and_leaves_no_half_file() {
     assert!(itself.contains("is the clip itself"), "{itself}");
     let fps = told(&[&clip], &folder, Some(5.0));
     assert!(fps.starts_with("`--fps` says how fast"), "{fps}");
+
+    for name in ["out.avi", "seen.JPG"] {
+        let file = told(&[&clip], &dir.path().join(name), None);
+        assert!(
+            file.contains(&format!("{name}` looks like a file")),
+            "{file}"
+        );
+        assert!(!dir.path().join(name).exists());
+    }
 
     // A detector that fails when the file is half written.
     std::fs::write(&out, "an older file").expect("a file");
