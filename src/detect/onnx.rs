@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use super::detector::{DetectError, DetectSettings, Detections, Detector, ModelInfo, Terminate};
 use super::judge::{self, Evidence, Judgement};
 use super::manifest::{Manifest, ModelError, UNKNOWN};
-use super::postprocess::{Filter, Mismatch, OutputError, Postprocessor, Scratch};
+use super::postprocess::{Filter, OutputError, Postprocessor, Scratch};
 use super::providers::Providers;
 use super::runtime::Runtime;
 use super::session::{self, Inspected, ModelSession};
@@ -169,7 +169,10 @@ impl OnnxDetector {
             reason: error.to_string(),
         })? {
             Judgement::Fits(evidence) => Ok(evidence),
-            Judgement::Shape(mismatch) => Err(misshapen(path, mismatch)),
+            Judgement::Shape(mismatch) => Err(ModelError::Shape {
+                path: path.to_owned(),
+                mismatch,
+            }),
             Judgement::Refused { seen, key, remedy } => Err(ModelError::Judged {
                 path: path.to_owned(),
                 seen,
@@ -198,17 +201,6 @@ impl OnnxDetector {
             |arrays, _| judge::copy(arrays),
         )?;
         Ok(judge::judge(postprocessor, &first, &mirrored, &placement))
-    }
-}
-
-/// The refusal of an output that has another shape than the manifest says.
-fn misshapen(path: &Path, mismatch: Mismatch) -> ModelError {
-    ModelError::Outlet {
-        path: path.to_owned(),
-        what: "output",
-        key: mismatch.key,
-        expected: format!("`{}` with {}", mismatch.output, mismatch.expected),
-        found: mismatch.found,
     }
 }
 

@@ -155,12 +155,12 @@ fn a_model_that_does_not_fit_its_manifest_is_refused() {
     );
     assert_eq!(
         refusal("kind = \"yolo\"", "kind = \"rows\""),
-        "nanodet_g_coco.onnx: its output should be `output0` with shape [1, N, 6] and is [1, 84, 3549]; correct `output` in the manifest or install the file that it describes"
+        "nanodet_g_coco.onnx: output `output0` should have shape [1, N, 6] and has [1, 84, 3549]; correct `output` in the manifest or install the file that it describes"
     );
     std::fs::write(dir.path().join("coco_80.txt"), "person\ncar\n").unwrap();
     assert_eq!(
         refusal("kind = \"yolo\"", "kind = \"yolo\""),
-        "nanodet_g_coco.onnx: its output should be `output0` with numbers for 2 classes, as many as there are labels, and is them for 80; correct `labels` in the manifest or install the file that it describes"
+        "nanodet_g_coco.onnx: output `output0` should have numbers for 2 classes, as many as there are labels, and has numbers for 80; correct `labels` in the manifest or install the file that it describes"
     );
 }
 

@@ -156,6 +156,7 @@ fn compare(model: &str, tolerance: Tolerance) {
         min_score: 0.4,
         classes: Vec::new(),
         out: None,
+        fps: None,
         json: true,
         runtime: RuntimeOptions {
             dylib_path: std::env::var_os("ORT_DYLIB_PATH").map(PathBuf::from),

@@ -179,11 +179,6 @@ impl Postprocessor {
         &self.output
     }
 
-    /// Width and height of the tensor.
-    pub(crate) fn input(&self) -> (usize, usize) {
-        self.input
-    }
-
     /// Finds the objects, best first. `nms_iou` is the manifest's, and `placement` says where the picture lies in the tensor.
     ///
     /// # Errors

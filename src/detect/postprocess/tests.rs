@@ -270,7 +270,7 @@ fn yolo_takes_the_best_class_of_each_anchor_either_way_round() {
     let error = read_table(&yolo, 1, &[1, 6, 9], &[0.0; 54]).unwrap_err();
     assert_eq!(
         error.to_string(),
-        "output `out` should have numbers for 1 classes, as many as there are labels, and has them for 2"
+        "output `out` should have numbers for 1 classes, as many as there are labels, and has numbers for 2"
     );
     assert!(read_table(&yolo, 2, &[1, 6, 0], &[]).unwrap().is_empty());
 }
