@@ -6,7 +6,7 @@
 
 use std::io::Cursor;
 
-use super::manifest::file::{Activation, Background, BoxFormat, BoxUnits};
+use super::manifest::file::{Activation, Background, BoxFormat, BoxUnits, Column};
 use super::nms::{Candidate, iou};
 use super::output::{Numbers, Outputs};
 use super::postprocess::{
@@ -21,6 +21,9 @@ const PICTURE: &[u8] = include_bytes!("judge/footballer.jpg");
 
 /// Candidates with this score are taken for objects.
 const STRONG: f32 = 0.3;
+
+/// With this score, a model is sure of an object.
+const SURE: f32 = 0.5;
 
 /// The best this many of them are looked at.
 const MOST: usize = 50;
@@ -42,10 +45,15 @@ impl TestPicture {
     pub(crate) fn new() -> Self {
         let mut reader = image::ImageReader::new(Cursor::new(PICTURE));
         reader.set_format(image::ImageFormat::Jpeg);
-        let mut image = reader
+        let image = reader
             .decode()
             .expect("the picture is a part of the program, and a test decodes it")
             .into_rgb8();
+        Self::of(image)
+    }
+
+    /// Another picture to try a model on.
+    pub(crate) fn of(mut image: image::RgbImage) -> Self {
         let size = PictureSize {
             width_px: image.width() as usize,
             height_px: image.height() as usize,
@@ -116,6 +124,8 @@ pub(crate) struct Evidence {
     pub(crate) top_score: f32,
     /// The share of the objects that are at the mirrored place in the mirror image, if the outputs depend on the picture.
     pub(crate) mirrored: Option<f32>,
+    /// The class of the candidate with the highest score.
+    pub(crate) top_class: Option<usize>,
 }
 
 /// The result of a judgement.
@@ -140,14 +150,42 @@ pub(crate) enum Judgement {
 /// tensor.
 pub(crate) fn judge(
     postprocessor: &Postprocessor,
+    labels: &[String],
     first: &[OwnedArray],
     mirrored: &[OwnedArray],
     placement: &Placement,
 ) -> Judgement {
-    match try_judge(postprocessor, first, mirrored, placement) {
-        Ok(evidence) => Judgement::Fits(evidence),
-        Err(judgement) => judgement,
+    let evidence = match try_judge(postprocessor, labels, first, mirrored, placement) {
+        Ok(evidence) if evidence.strong > 0 => return Judgement::Fits(evidence),
+        Ok(evidence) => evidence,
+        Err(judgement) => return judgement,
+    };
+    // Nothing is seen. If columns in another order show something, they are in the wrong one.
+    if let Some(columns) = other_order(postprocessor) {
+        let words: Vec<String> = columns
+            .iter()
+            .map(|column| format!("\"{column}\""))
+            .collect();
+        let other = postprocessor.with_columns(columns);
+        let found = try_judge(&other, labels, first, mirrored, placement);
+        if found.is_ok_and(|found| found.strong > 0) {
+            let seen = "nothing is seen on the test picture, and with the numbers in another order something is";
+            return refused(seen, "output.columns", &format!("[{}]", words.join(", ")));
+        }
     }
+    Judgement::Fits(evidence)
+}
+
+/// The order of columns that a writer of a manifest takes for the right one, if there is one.
+fn other_order(postprocessor: &Postprocessor) -> Option<Vec<Column>> {
+    let Outputs::Table { columns, .. } = &postprocessor.output().outputs else {
+        return None;
+    };
+    let at = |column| columns.iter().position(|found| *found == column);
+    let (score, class) = (at(Column::Score)?, at(Column::Class)?);
+    let mut other = columns.to_vec();
+    other.swap(score, class);
+    Some(other)
 }
 
 fn refused(seen: impl Into<String>, key: &'static str, remedy: &str) -> Judgement {
@@ -165,6 +203,7 @@ fn refused(seen: impl Into<String>, key: &'static str, remedy: &str) -> Judgemen
 
 fn try_judge(
     postprocessor: &Postprocessor,
+    labels: &[String],
     first: &[OwnedArray],
     mirrored: &[OwnedArray],
     placement: &Placement,
@@ -181,11 +220,15 @@ fn try_judge(
     judge_keypoints(postprocessor, &reading, &strong)?;
     let mirrored = arrays(mirrored);
     let mirrored = judge_mirrored(postprocessor, &reading, &strong, &mirrored, placement)?;
+    if mirrored.is_some() {
+        judge_labels(labels, &strong)?;
+    }
     let top_score = strong.first().map_or(0.0, |candidate| candidate.score);
     Ok(Evidence {
         strong: strong.len(),
         top_score,
         mirrored,
+        top_class: strong.first().map(|candidate| candidate.class_id),
     })
 }
 
@@ -478,6 +521,24 @@ fn judge_keypoints(
         return Err(refused(seen, "output.keypoint_numbers", ""));
     }
     Ok(())
+}
+
+/// A model of COCO's classes that is sure of something is sure of the player or of the ball.
+fn judge_labels(labels: &[String], strong: &[Candidate]) -> Result<(), Judgement> {
+    let is_coco = ["person", "sports ball", "toothbrush"]
+        .iter()
+        .all(|label| labels.iter().any(|known| known == label));
+    let sure = strong.iter().filter(|candidate| candidate.score >= SURE);
+    let mut seen = sure.filter_map(|candidate| labels.get(candidate.class_id));
+    let Some(first) = seen.next().filter(|_| is_coco) else {
+        return Ok(());
+    };
+    let is_there = |label: &String| label == "person" || label == "sports ball";
+    if is_there(first) || seen.any(is_there) {
+        return Ok(());
+    }
+    let seen = format!("a footballer with a ball is taken for `{first}`");
+    Err(refused(seen, "labels", ""))
 }
 
 /// An object is at the mirrored place in the mirror image. What reads a box wrongly, as y before x, breaks this.
