@@ -9,12 +9,15 @@ demo:
 	scripts/setup
 	cargo run --locked --release $(FEATURES) -- demo $(ARGS)
 
+# Tests are built with these too: they link nothing, and the tests see to it that a provider that cannot run is an error.
+PROVIDERS = --features cuda,tensorrt,openvino,xnnpack,coreml
+
 # All that has to hold before a change lands. The two floors below the node are also checked with as little of them as can be.
 test: check-format
 	scripts/setup --test
 	cargo clippy --locked --workspace --all-targets $(FEATURES) -- -D warnings
 	cargo clippy --locked -p twinsight-client --no-default-features -- -D warnings
-	.venv/bin/python scripts/test --locked --workspace $(FEATURES)
+	.venv/bin/python scripts/test --locked --workspace $(FEATURES) $(PROVIDERS)
 
 # The quick part of it: codecs and decoding, everything of them, in a minute from nothing.
 check: check-format
@@ -44,7 +47,7 @@ bench-media:
 	scripts/setup --test
 	FEATURES="$(FEATURES)" benches/media $(ARGS)
 
-# Writes docs/reference/configuration.md from the code.
+# Writes docs/reference/configuration.md, and the reference of the manifest in docs/models.md, from the code.
 docs:
 	DOCS_RENEW=1 cargo test --locked $(FEATURES) --test docs the_reference
 

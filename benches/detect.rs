@@ -2,10 +2,12 @@
 //! `cargo bench --bench detect`
 
 use std::hint::black_box;
+use std::path::Path;
 
 use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
+use twinsight::detect::manifest::file::{Kind, OutputTable};
 use twinsight::detect::nms::suppress;
-use twinsight::detect::postprocess::{Array, Filter, Scratch, ssd, yolo};
+use twinsight::detect::postprocess::{Array, Filter, Postprocessor, Scratch};
 use twinsight::preprocess::affine::ChannelAffine;
 use twinsight::preprocess::tensor::{Align, ChannelOrder, Fit};
 use twinsight::preprocess::{Picture, Preprocessor, TensorSpec};
@@ -70,6 +72,20 @@ fn preprocess(c: &mut Criterion) {
     group.finish();
 }
 
+/// A postprocessor for outputs of these names, of a model with 80 classes and this side of its input.
+fn postprocessor(kind: Kind, side: usize) -> Postprocessor {
+    let mut table = OutputTable::of(kind);
+    match kind {
+        Kind::Ssd => {
+            table.boxes = Some("boxes".to_owned());
+            table.scores = Some("scores".to_owned());
+        }
+        _ => table.predictions = Some("output0".to_owned()),
+    }
+    let output = table.resolve(Path::new("bench.toml"), 80);
+    Postprocessor::new(output.expect("the keys of its kind"), (side, side))
+}
+
 fn postprocess(c: &mut Criterion) {
     let labels: Vec<String> = (0..80).map(|class| format!("class {class}")).collect();
     let mut filter = Filter::new(&labels);
@@ -95,10 +111,10 @@ fn postprocess(c: &mut Criterion) {
         values: &yolo_values,
     };
     filter.set(0.4, &[]);
+    let yolo = postprocessor(Kind::Yolo, 640);
     group.bench_function("yolo 8400x80", |b| {
         b.iter(|| {
-            scratch.candidates.clear();
-            yolo::candidates(black_box(&array), &filter, &mut scratch)
+            yolo.candidates(&[black_box(array)], &filter, &mut scratch)
                 .map(|()| scratch.candidates.len())
         });
     });
@@ -114,8 +130,8 @@ fn postprocess(c: &mut Criterion) {
 
     // This is the worst case of a threshold of 0, where every anchor is a candidate.
     filter.set(0.0, &[]);
-    scratch.candidates.clear();
-    yolo::candidates(&array, &filter, &mut scratch).expect("the shape fits");
+    yolo.candidates(&[array], &filter, &mut scratch)
+        .expect("the shape fits");
     let candidates = scratch.candidates.clone();
     let label = format!("nms of {} of 8400x80", candidates.len());
     group.bench_function(label, |b| {
@@ -143,17 +159,11 @@ fn postprocess(c: &mut Criterion) {
         values: &boxes,
     };
     filter.set(0.4, &[]);
+    let ssd = postprocessor(Kind::Ssd, 300);
     group.bench_function("ssd 1917x80", |b| {
         b.iter(|| {
-            scratch.candidates.clear();
-            ssd::candidates(
-                black_box(&scores),
-                &boxes,
-                (300, 300),
-                &filter,
-                &mut scratch,
-            )
-            .map(|()| scratch.candidates.len())
+            ssd.candidates(&[black_box(scores), boxes], &filter, &mut scratch)
+                .map(|()| scratch.candidates.len())
         });
     });
     group.finish();

@@ -120,8 +120,9 @@ mod whole {
     use std::time::{Duration, Instant};
 
     use twinsight::clock::WallClock;
+    use twinsight::detect::manifest::file::{Kind, OutputTable};
     use twinsight::detect::nms::suppress;
-    use twinsight::detect::postprocess::{Array, Filter, Scratch, yolo};
+    use twinsight::detect::postprocess::{Array, Filter, Postprocessor, Scratch};
     use twinsight::preprocess::affine::ChannelAffine;
     use twinsight::preprocess::tensor::{Align, ChannelOrder, Fit};
     use twinsight::preprocess::{Picture, Placement, Preprocessor, TensorSpec};
@@ -144,6 +145,14 @@ mod whole {
     const ANCHORS: usize = 52 * 52 + 26 * 26 + 13 * 13;
     const CLASSES: usize = 80;
 
+    /// A postprocessor for outputs of the default model.
+    fn postprocessor() -> Postprocessor {
+        let mut table = OutputTable::of(Kind::Yolo);
+        table.predictions = Some("output0".to_owned());
+        let output = table.resolve(std::path::Path::new("bench.toml"), CLASSES);
+        Postprocessor::new(output.expect("the keys of its kind"), (SIDE, SIDE))
+    }
+
     pub(crate) struct Node {
         playback: Playback,
         path: ReceivePath,
@@ -151,6 +160,7 @@ mod whole {
         source: SourceId,
         preprocessor: Preprocessor,
         output: Vec<f32>,
+        postprocessor: Postprocessor,
         filter: Filter,
         scratch: Scratch,
         labels: Vec<Arc<str>>,
@@ -213,6 +223,7 @@ mod whole {
                     },
                 }),
                 output: output(),
+                postprocessor: postprocessor(),
                 filter: Filter::new(&labels),
                 scratch: Scratch::default(),
                 labels: labels.iter().map(|label| Arc::from(&**label)).collect(),
@@ -281,8 +292,9 @@ mod whole {
                 values: &self.output,
             };
             self.filter.set(0.4, &[]);
-            self.scratch.candidates.clear();
-            yolo::candidates(&array, &self.filter, &mut self.scratch).expect("the shape fits");
+            self.postprocessor
+                .candidates(&[array], &self.filter, &mut self.scratch)
+                .expect("the shape fits");
             suppress(&mut self.scratch.candidates, 0.6);
             let place = |candidate: &twinsight::detect::nms::Candidate| {
                 let corners = placement.to_picture(&candidate.corners);

@@ -1,7 +1,9 @@
 """The node beside the Python program that a user would otherwise write, and beside the physical limit, in one run.
 
-Prints a table of goals, and writes the plots of docs/images. `make bench-compare` builds what it needs first.
+Overhead and sweep measure the default model, which is in 8 bits, and its f32 twin, each beside the Python program with the same
+model; all else the default. Prints a table of goals, and writes the plots of docs/images. `make bench-compare` builds what it needs first.
   .venv/bin/python benches/compare/compare.py [--minutes 10] [--only overhead,limit,…]
+With --minutes 4 --seconds 16 all but `loops`, which builds benches, takes some 20 minutes.
 """
 import argparse
 import collections
@@ -16,13 +18,16 @@ import time
 import urllib.request
 
 import plot
-from measure import (EXAMPLES, ROOT, TWINSIGHT, Bench, Watcher, Window, jain, percentile, scrape, total, wait_until)
+from measure import EXAMPLES, FPS, ROOT, TWINSIGHT, Bench, Watcher, Window, jain, percentile, receiving, total, wait_until
+from sweep import sweep
 
 # A bench of the scheduler by its number of cameras.
 SCHEDULE = "pick_and_offer, no limit/{} cameras"
-SSD, NANODET = "ssdlite_mobilenet_v2_coco", "nanodet_g_coco"
-FPS = 15
-LOADS = (1, 2, 4, 5, 6, 8, 12)
+MODELS = {"INT8": "nanodet_g_coco_int8", "f32": "nanodet_g_coco"}
+# So many cameras a session of one thread keeps up with, so that all of their frames are inferred.
+KEPT_UP_WITH = {"INT8": 2, "f32": 1}
+# CPU of a decoded frame outside the session, with its share of the camera and the hub, which run here too.
+FRAME_MS = 3.2
 WORK = ["depacketize", "decode", "copy", "preprocess", "inference", "postprocess"]
 
 
@@ -49,64 +54,57 @@ def clip(folder):
     return out
 
 
-def receiving(node, cameras, seconds=60):
-    """Waits until frames of all cameras are decoded."""
-    def all_decode():
-        try:
-            values = scrape(node.port)
-        except OSError:
-            return False
-        return all(total(values, "frames_decoded_total", camera=camera.name) > 5 for camera in cameras)
-    wait_until(all_decode, seconds, "frames of every camera")
-
-
 def overhead(bench, table, args, facts):
     """CPU outside the session's run for each decoded frame, beside the yardstick, turn by turn."""
-    seconds, rounds = args.seconds, 3
-    cameras = bench.cameras(2, args.clip, FPS)
+    facts["overhead"] = {kind: overhead_of(bench, args, kind) for kind in args.kinds}
+    alone = paced_decode(bench, args)
+    for kind, found in facts["overhead"].items():
+        mine, yours, parts, decode = found["node_ms"], found["yardstick_ms"], found["split"], found["yardstick_decode_ms"]
+        table.add(f"1 overhead: CPU outside the session, for each decoded frame ({kind}; cameras: {KEPT_UP_WITH[kind]})",
+                  "≤ 0.38 of the yardstick's (try 0.33)", f"{mine:.2f} ms and {yours:.2f} ms", f"{mine / yours:.2f}", mine / yours <= 0.38)
+        mine, yours = mine - parts["decode"], yours - decode
+        table.add(f"1 the same, decoding taken off both ({kind})", "≤ 0.20", f"{mine:.2f} ms and {yours:.2f} ms (its decoding: {decode:.2f})",
+                  f"{mine / yours:.2f}", mine / yours <= 0.20)
+        table.add(f"1 CPU of an inference in the session ({kind})", "", f"{parts['inference']:.1f} ms and {found['yardstick_session_ms']:.1f} ms",
+                  f"{parts['inference'] / found['yardstick_session_ms']:.2f}")
+        for name, value in parts.items():
+            if name != "inference":
+                label = "network, SRTP, tap, publish, the rest" if name == "network" else name
+                table.add(f"1 split: {label} ({kind})", "", f"{value:.3f} ms a frame")
+    table.add("1 the limit: decoding alone, in a loop and at the cameras' pace", "", f"{alone['tight_ms']:.2f} and {alone['paced_ms']:.2f} ms")
+
+
+def overhead_of(bench, args, kind):
+    model, cameras = MODELS[kind], bench.cameras(KEPT_UP_WITH[kind], args.clip, FPS, f"cam-{kind}")
     twins = [camera.name for camera in cameras]
     ours, theirs, split, apart = [], [], {work: [] for work in [*WORK, "network"]}, []
-    for _ in range(rounds):
-        node = bench.node(SSD, twins, threads=1)
+    for _ in range(args.rounds):
+        node = bench.node(model, twins, threads=1)
         receiving(node, cameras)
         window = Window(bench, node, cameras)
-        time.sleep(seconds)
+        time.sleep(args.seconds)
         window.close()
-        decoded = window.count("frames_decoded_total")
+        decoded, inferred = (window.count(f"frames_{what}_total") for what in ("decoded", "inferred"))
         spent = {work: window.count("stage_cpu_seconds_total", stage=work) for work in WORK}
         rest = window.spent("node") - sum(spent.values())
         ours.append(1e3 * (window.spent("node") - spent["inference"]) / decoded)
         for work in WORK:
-            frames = window.count("frames_inferred_total") if work in ("preprocess", "inference", "postprocess") else decoded
-            split[work].append(1e3 * spent[work] / frames)
+            split[work].append(1e3 * spent[work] / (inferred if work in ("preprocess", "inference", "postprocess") else decoded))
         split["network"].append(1e3 * rest / decoded)
         apart.append({"node": window.spent("node"), "cameras": window.spent("cameras"), "hub": window.spent("hub"),
-                      "seconds": window.seconds, "decoded": decoded, "inferred": window.count("frames_inferred_total")})
+                      "seconds": window.seconds, "decoded": decoded, "inferred": inferred})
         if args.perf:
-            facts["perf"] = profile(node)
+            print(f"# perf: {profile(node)}", flush=True)
         node.stop()
-        found = bench.yardstick(twins, seconds)
-        theirs.append(found["overhead_ms_per_decoded_frame"])
-        facts.setdefault("yardstick", []).append(found)
-        print(f"# round: node {ours[-1]:.2f} ms, yardstick {theirs[-1]:.2f} ms a decoded frame; {apart[-1]}; {found}", flush=True)
+        theirs.append(bench.yardstick(model, twins, args.seconds))
+        print(f"# {kind}: node {ours[-1]:.2f} ms, yardstick {theirs[-1]['overhead_ms_per_decoded_frame']:.2f} ms a decoded frame; {apart[-1]}; "
+              f"{theirs[-1]}", flush=True)
     for camera in cameras:
         camera.stop()
-    mine, yours = statistics.median(ours), statistics.median(theirs)
-    parts = {name: statistics.median(values) for name, values in split.items()}
-    facts["split"], facts["apart"] = parts, apart
-    decode = statistics.median(found["decode_ms"] for found in facts["yardstick"])
-    alone = paced_decode(bench, args)
-    table.add("1 overhead: CPU outside the session, for each decoded frame", "≤ 0.38 of the yardstick's (try 0.33)",
-              f"{mine:.2f} ms and {yours:.2f} ms", f"{mine / yours:.2f}", mine / yours <= 0.38)
-    mine, yours = mine - parts["decode"], yours - decode
-    table.add("1 the same, decoding taken off both", "≤ 0.20", f"{mine:.2f} ms and {yours:.2f} ms (its decoding: {decode:.2f})",
-              f"{mine / yours:.2f}", mine / yours <= 0.20)
-    table.add("1 the limit: decoding alone, in a loop and at the cameras' pace", "",
-              f"{alone['tight_ms']:.2f} and {alone['paced_ms']:.2f} ms", f"{alone['paced_ms'] / (yours + decode):.2f}")
-    for name, value in parts.items():
-        if name != "inference":
-            label = "network, SRTP, tap, publish, the rest" if name == "network" else name
-            table.add(f"1 split: {label}", "", f"{value:.3f} ms a frame")
+    return {"node_ms": statistics.median(ours), "split": {name: statistics.median(values) for name, values in split.items()}, "apart": apart,
+            "yardstick_ms": statistics.median(found["overhead_ms_per_decoded_frame"] for found in theirs),
+            "yardstick_decode_ms": statistics.median(found["decode_ms"] for found in theirs),
+            "yardstick_session_ms": statistics.median(1e3 * found["infer_s"] / found["inferred"] for found in theirs), "yardstick": theirs}
 
 
 def stop(table, when, node, watcher, cameras):
@@ -125,8 +123,9 @@ def limit(bench, table, args, facts):
     alone = bench.bare(model, 1, 1, 6)
     facts["bare"] = {"2 sessions of 1 thread": bare[0], "1 session of 2 threads": bare[1], "1 session of 1 thread": alone}
     print(f"# bare loops: {facts['bare']}", flush=True)
-    # Decoding and the cameras themselves take a fifth of the machine or so.
-    count = max(2, round(4 * 0.8 * bare[0]["per_second"] / FPS))
+    # The number of inferences, and four times as many frames, that fill the cores.
+    inferences = 1e3 * os.cpu_count() / (bare[0]["cpu_ms"] + 4 * FRAME_MS)
+    count = max(2, round(4 * inferences / FPS))
     cameras = bench.cameras(count, args.clip, FPS)
     slow = bench.cameras(1, args.clip, 1, "slow")
     broken = bench.cameras(1, broken_clip(args.clip, bench.folder), FPS, "broken")
@@ -247,7 +246,7 @@ def level_changes(node):
 
 def quarter(bench, table, args, facts):
     """At a quarter of what the machine can infer, the age is what the work takes."""
-    capacity = facts["limit"]["inferred"] if "limit" in facts else 35
+    capacity = facts["limit"]["inferred"] if "limit" in facts else 1e3 * os.cpu_count() / (bench.bare(args.model)["cpu_ms"] + 4 * FRAME_MS)
     fps = round(capacity / 4 / 2, 1)
     cameras = bench.cameras(2, args.clip, fps)
     node = bench.node(args.model, [camera.name for camera in cameras])
@@ -338,38 +337,6 @@ def profile(node):
     return {kind: count / len(stacks) for kind, count in found.items()}
 
 
-def sweep(bench, table, args, facts):
-    """More and more cameras, for the node and for the yardstick; how many of them each carries, and what `capacity` says."""
-    rows = {"twinsight": [], "Python": []}
-    cameras = bench.cameras(max(LOADS), args.clip, FPS)
-    for count in LOADS:
-        twins = [camera.name for camera in cameras[:count]]
-        node = bench.node(SSD, twins)
-        watcher = Watcher(bench, node.name)
-        receiving(node, cameras[:count])
-        time.sleep(2)
-        window, from_event = Window(bench, node, cameras), len(watcher.events)
-        time.sleep(args.seconds / 2)
-        window.close()
-        totals = [event[2]["total"] for event in watcher.events[from_event:]]
-        inferred, decoded = (window.count(f"frames_{what}_total") for what in ("inferred", "decoded"))
-        rows["twinsight"].append({"cameras": count, "p50": percentile(totals, 50), "p99": percentile(totals, 99),
-                                  "inferred": inferred / (count * FPS * window.seconds)})
-        node.stop()
-        watcher.stop()
-        found = bench.yardstick(twins, args.seconds / 2, threads=2)
-        rows["Python"].append({"cameras": count, "p50": found["age_ms"]["p50"], "p99": found["age_ms"]["p99"],
-                               "inferred": found["inferred"] / (count * FPS * found["seconds"])})
-        print(f"# {count} cameras: {rows['twinsight'][-1]}, {rows['Python'][-1]}", flush=True)
-    for camera in cameras:
-        camera.stop()
-    facts["sweep"] = rows
-    carried = {name: max([row["cameras"] for row in found if row["inferred"] >= 0.95 and row["p99"] <= 500], default=0)
-               for name, found in rows.items()}
-    table.add("cameras of 15 fps carried, of " + ", ".join(map(str, LOADS)), "", f"{carried['twinsight']}, the yardstick {carried['Python']}")
-    facts["carried"] = carried["twinsight"]
-
-
 def paced_decode(bench, args):
     """CPU for each frame of our decoder and the yardstick's with nothing around them, at the cameras' pace: the limit."""
     return json.loads(subprocess.run([EXAMPLES / "bare_decode", args.clip, "--fps", str(2 * FPS), "--seconds", "8"], check=True,
@@ -379,14 +346,15 @@ def paced_decode(bench, args):
 def capacity(bench, table, args, facts):
     """What `twinsight capacity` says, beside what the sweep saw."""
     csv, started = bench.folder / "capacity.csv", time.monotonic()
-    command = [TWINSIGHT, "capacity", "--model", SSD, "--clip", args.clip, "--fps", str(FPS), "--csv", csv]
+    command = [TWINSIGHT, "capacity", "--model", args.model, "--clip", args.clip, "--fps", str(FPS), "--csv", csv]
     env = {**os.environ, "TWINSIGHT_DEFAULTS__MAX_FPS": "0"}
     said = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True, env=env).stdout
     took = time.monotonic() - started
     print("".join(f"# {line}\n" for line in said.splitlines()), end="", flush=True)
-    carried = int(re.search(r"carries (\d+)", said)[1])
+    found = re.search(r"carries (?:at least )?(\d+)", said)
+    carried = int(found[1]) if found else 0
     table.add("`twinsight capacity` takes", "< 90 s", f"{took:.0f} s", "", took < 90)
-    seen = facts.get("carried")
+    seen = next((count for kind, count in facts.get("carried", {}).items() if MODELS[kind] == args.model), None)
     if seen:
         table.add("`twinsight capacity` says, and the sweep saw, cameras of 15 fps", "within 25 %", f"{carried} and {seen}",
                   f"{carried / seen:.2f}", abs(carried - seen) <= max(1, 0.25 * seen))
@@ -413,29 +381,27 @@ def loops(bench, table, args, facts):
     print("".join(f"# {line}\n" for line in said.splitlines()), end="", flush=True)
 
 
-def draw(facts, about):
-    """The plots of docs/images."""
-    folder = ROOT / "docs/images"
+def draw(facts, about, folder):
     folder.mkdir(exist_ok=True)
     if "sweep" in facts:
         (folder / "age.svg").write_text(plot.ages(facts["sweep"], about))
-    if "split" in facts:
-        ours = {part: ms for part, ms in facts["split"].items() if part != "inference"}
-        total, decode = (statistics.median(found[key] for found in facts["yardstick"]) for key in ("overhead_ms_per_decoded_frame", "decode_ms"))
-        order = ["network", "depacketize", "decode", "copy", "preprocess", "postprocess"]
-        (folder / "cpu.svg").write_text(plot.shares({part: ours[part] for part in order},
-                                                    {"decode": decode, "all but decoding": total - decode}, about))
+    if "overhead" in facts:
+        (folder / "cpu.svg").write_text(plot.shares(facts["overhead"], about))
 
 
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--seconds", type=float, default=20, help="of a window")
     parser.add_argument("--minutes", type=float, default=10, help="of the overload")
-    parser.add_argument("--model", default=NANODET, help="of all but the overhead and the sweep")
+    parser.add_argument("--rounds", type=int, default=2, help="of the overhead, for each model")
+    parser.add_argument("--kinds", default=",".join(MODELS), help="of the overhead and the sweep")
+    parser.add_argument("--model", default=MODELS["INT8"], help="of all else")
     parser.add_argument("--only", default="", help="scenarios by name, separated by commas")
     parser.add_argument("--perf", action="store_true", help="splits the network's share with perf")
+    parser.add_argument("--images", type=pathlib.Path, default=ROOT / "docs/images", help="the folder of the plots")
     parser.add_argument("--out", type=pathlib.Path, help="writes all figures here, as JSON")
     args = parser.parse_args()
+    args.kinds = {kind: MODELS[kind] for kind in args.kinds.split(",")}
     scenarios = {each.__name__: each for each in (overhead, limit, shedding, quarter, memory, start, sweep, capacity, loops)}
     wanted = args.only.split(",") if args.only else list(scenarios)
     with tempfile.TemporaryDirectory(prefix="twinsight-compare-") as folder:
@@ -452,8 +418,8 @@ def main():
         finally:
             bench.stop()
     cpu = re.search(r"model name\s*: (.*)", pathlib.Path("/proc/cpuinfo").read_text())
-    about = f"{os.cpu_count()} cores of {cpu[1] if cpu else os.uname().machine}, {time.strftime('%Y-%m-%d')}; {SSD}"
-    draw(facts, about)
+    about = f"{os.cpu_count()} cores of {cpu[1] if cpu else os.uname().machine}, {time.strftime('%Y-%m-%d')}"
+    draw(facts, about, args.images)
     if args.out:
         args.out.write_text(json.dumps({"about": about, "table": table.rows, **facts}, indent=1))
     print(f"\n{about}\n\n{table.text()}")

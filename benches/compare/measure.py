@@ -12,10 +12,14 @@ import time
 import urllib.request
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-TWINSIGHT = ROOT / "target/release/twinsight"
-EXAMPLES = ROOT / "target/release/examples"
+# Another build, such as target/debug, shows whether the scenarios work; its figures mean nothing.
+BUILD = ROOT / os.environ.get("COMPARE_BUILD", "target/release")
+TWINSIGHT = BUILD / "twinsight"
+EXAMPLES = BUILD / "examples"
 PYTHON = ROOT / ".venv/bin/python"
 TICK = os.sysconf("SC_CLK_TCK")
+# Of every camera, unless a scenario says otherwise.
+FPS = 15
 
 
 class Program:
@@ -170,12 +174,12 @@ class Bench:
         self.nodes.append(node)
         return node
 
-    def yardstick(self, cameras, seconds, threads=1):
+    def yardstick(self, model, cameras, seconds, threads=1):
         """The figures that the Python node prints, and what its decoder took."""
         self.runs += 1
         name = f"python-{self.runs}"
         program = Program(self.folder, name, [PYTHON, ROOT / "benches/compare/yardstick.py", *cameras, "--seconds", seconds, "--threads",
-                                              threads], {**self.env, "TWIN_ID": name})
+                                              threads, "--model", ROOT / f"models/{model}.onnx"], {**self.env, "TWIN_ID": name})
         program.process.wait(seconds + 90)
         own, decoder = program.out.read_text().strip().splitlines()[-2:]
         return {**json.loads(own), **json.loads(decoder)}
@@ -189,6 +193,17 @@ class Bench:
 
     def stop(self):
         self.hub.stop()
+
+
+def receiving(node, cameras, seconds=60):
+    """Waits until frames of all cameras are decoded."""
+    def all_decode():
+        try:
+            values = scrape(node.port)
+        except OSError:
+            return False
+        return all(total(values, "frames_decoded_total", camera=camera.name) > 5 for camera in cameras)
+    wait_until(all_decode, seconds, "frames of every camera")
 
 
 class Window:

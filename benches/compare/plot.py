@@ -2,7 +2,11 @@
 import math
 import xml.sax.saxutils
 
-OURS, THEIRS, INK, FAINT = "#0f766e", "#b45309", "#475569", "#cbd5e1"
+FAINT = "#cbd5e1"
+# The node green, the yardstick brown; INT8 dark, f32 light and dashed.
+SERIES = {"twinsight, INT8": ("#0f766e", ""), "twinsight, f32": ("#2dd4bf", "6 4"), "Python, INT8": ("#b45309", ""), "Python, f32": ("#fbbf24", "6 4")}
+PARTS = {"network": "#1d4ed8", "depacketize": "#7c3aed", "decode": "#0f766e", "copy": "#65a30d", "preprocess": "#ca8a04", "postprocess": "#dc2626",
+         "all but decoding": "#94a3b8"}
 STYLE = """<style>
 text { font: 13px system-ui, sans-serif; fill: #475569 } .title { font-size: 16px; font-weight: 600 } .small { font-size: 11px }
 @media (prefers-color-scheme: dark) { text { fill: #cbd5e1 } .paper { fill: #0f172a } .grid { stroke: #334155 } }
@@ -19,66 +23,74 @@ def page(width, height, parts):
             f'{STYLE}<rect class="paper" width="{width}" height="{height}" fill="#ffffff"/>{"".join(parts)}</svg>\n')
 
 
+def line(points, color, dash):
+    path = " ".join(f"{a:.1f},{b:.1f}" for a, b in points)
+    return f'<polyline points="{path}" fill="none" stroke="{color}" stroke-width="2.5" stroke-dasharray="{dash or "none"}"/>'
+
+
 def ages(sweep, about):
-    """Age of a frame against the number of cameras: median and p99 of the node and of the yardstick; logarithmic."""
-    width, height, left, right, top, bottom = 760, 430, 64, 150, 70, 60
-    loads = sorted({row["cameras"] for rows in sweep.values() for row in rows})
-    low, high = 10, 10 ** math.ceil(math.log10(max(row["p99"] for rows in sweep.values() for row in rows)))
-    x = lambda cameras: left + (width - left - right) * loads.index(cameras) / max(1, len(loads) - 1)
-    y = lambda ms: top + (height - top - bottom) * (math.log(high) - math.log(max(low, ms))) / (math.log(high) - math.log(low))
-    parts = [text(left, 28, "How old a result is, against the load", kind="title"), text(left, 48, about, kind="small")]
-    step = low
-    while step <= high:
-        for ms in (step, 2 * step, 5 * step):
+    """Age of a result against the number of cameras, logarithmic: a panel for the median and one for the p99, a line for each program and
+    model. A load that is not carried, of which more than a twentieth of the frames is not inferred, is a hollow point."""
+    width, height, left, gap, top, bottom = 760, 400, 64, 40, 112, 56
+    panel = (width - left - gap - 20) / 2
+    rows = [row for found in sweep.values() for row in found]
+    loads = sorted({row["cameras"] for row in rows})
+    finite = [row[share] for row in rows for share in ("p50", "p99") if math.isfinite(row[share])]
+    low, high = 10, max(200, *finite) * 1.1
+    y = lambda ms: top + (height - top - bottom) * (math.log(high) - math.log(min(high, max(low, ms)))) / (math.log(high) - math.log(low))
+    parts = [text(20, 28, "How old a result is, against the load", kind="title"), text(20, 48, about, kind="small")]
+    at = 20
+    for name in sweep:
+        color, dash = SERIES[name]
+        parts += [line([(at, 70), (at + 34, 70)], color, dash), f'<circle cx="{at + 17}" cy="70" r="3.5" fill="{color}"/>', text(at + 42, 74, name)]
+        at += 170
+    for n, (share, title) in enumerate((("p50", "half of the results are younger (p50)"), ("p99", "99 of 100 are younger (p99)"))):
+        start = left + n * (panel + gap)
+        x = lambda cameras: start + panel * (loads.index(cameras) + 0.5) / len(loads)
+        parts.append(text(start, top - 12, title, kind="small"))
+        for ms in (base * step for base in (10, 100, 1000, 10000) for step in (1, 2, 5)):
             if ms <= high:
-                parts.append(f'<line class="grid" x1="{left}" x2="{width - right}" y1="{y(ms):.1f}" y2="{y(ms):.1f}" stroke="{FAINT}" stroke-width="1"/>')
-                label = f"{ms / 1000:g} s" if ms >= 1000 else f"{ms:g} ms"
-                parts.append(text(left - 8, y(ms) + 4, label, "end", "small"))
-        step *= 10
-    for cameras in loads:
-        parts.append(text(x(cameras), height - bottom + 20, cameras, "middle", "small"))
-    parts.append(text((left + width - right) / 2, height - 16, "cameras of 15 frames a second, 1280x720", "middle"))
-    labels = []
-    for (name, rows), color in zip(sweep.items(), (OURS, THEIRS)):
-        for share, dash in (("p99", ""), ("p50", ' stroke-dasharray="5 4"')):
-            points = [(x(row["cameras"]), y(row[share])) for row in rows]
-            line = " ".join(f"{a:.1f},{b:.1f}" for a, b in points)
-            parts.append(f'<polyline points="{line}" fill="none" stroke="{color}" stroke-width="2.5"{dash}/>')
-            parts += [f'<circle cx="{a:.1f}" cy="{b:.1f}" r="3.5" fill="{color}"/>' for a, b in points]
-            labels.append([points[-1][1], f"{name}, {share}", color])
-    # Labels at the ends of the lines, moved apart.
-    labels.sort()
-    for before, after in zip(labels, labels[1:]):
-        after[0] = max(after[0], before[0] + 17)
-    parts += [text(width - right + 10, at + 4, words, color=color) for at, words, color in labels]
+                parts.append(f'<line class="grid" x1="{start:.1f}" x2="{start + panel:.1f}" y1="{y(ms):.1f}" y2="{y(ms):.1f}" stroke="{FAINT}"/>')
+                if n == 0:
+                    parts.append(text(start - 8, y(ms) + 4, f"{ms / 1000:g} s" if ms >= 1000 else f"{ms:g} ms", "end", "small"))
+        for cameras in loads:
+            parts.append(text(x(cameras), height - bottom + 18, cameras, "middle", "small"))
+        for name, found in sweep.items():
+            color, dash = SERIES[name]
+            parts.append(line([(x(row["cameras"]), y(row[share])) for row in found], color, dash))
+            for row in found:
+                fill = f'fill="{color}"' if row["inferred"] >= 0.95 else 'class="paper" fill="#ffffff"'
+                parts.append(f'<circle cx="{x(row["cameras"]):.1f}" cy="{y(row[share]):.1f}" r="4" {fill} stroke="{color}" stroke-width="1.5"/>')
+    parts.append(text(width / 2, height - 14, "cameras of 15 frames a second, 1280x720; hollow: more than 5 % of the frames are not inferred", "middle", "small"))
     return page(width, height, parts)
 
 
-def shares(split, yardstick, about):
-    """Where the CPU of a frame goes outside the session, a bar for each program, in milliseconds."""
-    width, left, right, top, bar, gap = 760, 110, 30, 76, 44, 34
-    colors = {"network": "#1d4ed8", "depacketize": "#7c3aed", "decode": "#0f766e", "copy": "#65a30d", "preprocess": "#ca8a04",
-              "postprocess": "#dc2626", "all but decoding": "#94a3b8"}
-    rows = [("twinsight", split), ("Python", yardstick)]
-    longest = max(sum(parts.values()) for _, parts in rows)
-    scale = (width - left - right) / longest
+def shares(overhead, about):
+    """Where the CPU of a frame goes outside the model's run, a bar for each program and model, in milliseconds."""
+    width, left, right, top, bar, gap = 760, 130, 30, 76, 34, 32
+    rows = []
+    for kind, found in overhead.items():
+        rows.append((f"twinsight, {kind}", {part: found["split"][part] for part in PARTS if part in found["split"]}, found["split"]["inference"]))
+        decode = found["yardstick_decode_ms"]
+        rows.append((f"Python, {kind}", {"decode": decode, "all but decoding": found["yardstick_ms"] - decode}, found["yardstick_session_ms"]))
+    scale = (width - left - right) / max(sum(values.values()) for _, values, _ in rows)
     parts = [text(20, 28, "CPU of a frame outside the model's run", kind="title"), text(20, 48, about, kind="small")]
-    for n, (name, values) in enumerate(rows):
+    for n, (name, values, run) in enumerate(rows):
         at, y = left, top + n * (bar + gap)
         parts.append(text(left - 12, y + bar / 2 + 5, name, "end"))
         for part, ms in values.items():
-            parts.append(f'<rect x="{at:.1f}" y="{y}" width="{max(0.5, ms * scale):.1f}" height="{bar}" fill="{colors[part]}"/>')
+            parts.append(f'<rect x="{at:.1f}" y="{y}" width="{max(0.5, ms * scale):.1f}" height="{bar}" fill="{PARTS[part]}"/>')
             if ms * scale > 60:
                 parts.append(text(at + ms * scale / 2, y + bar / 2 + 5, f"{ms:.2f}", "middle", color="#ffffff"))
             at += ms * scale
-        parts.append(text(left, y + bar + 17, f"{sum(values.values()):.2f} ms", kind="small"))
-    y, at = top + 2 * (bar + gap) + 14, left
-    for part in {**split, **yardstick}:
+        parts.append(text(left, y + bar + 16, f"{sum(values.values()):.2f} ms, beside {run:.1f} ms of the model's run", kind="small"))
+    y, at = top + len(rows) * (bar + gap) + 14, 20
+    for part in PARTS:
         label = "network, SRTP, hub" if part == "network" else part
         need = 30 + 7 * len(label)
         if at + need > width - 10:
-            y, at = y + 22, left
-        parts.append(f'<rect x="{at}" y="{y - 11}" width="13" height="13" fill="{colors[part]}"/>')
+            y, at = y + 22, 20
+        parts.append(f'<rect x="{at}" y="{y - 11}" width="13" height="13" fill="{PARTS[part]}"/>')
         parts.append(text(at + 19, y, label, kind="small"))
         at += need
     return page(width, y + 24, parts)

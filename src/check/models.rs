@@ -79,8 +79,9 @@ async fn model(
         let detector = OnnxDetector::load(&runtime, &folder, &name, &providers)
             .map_err(|error| error.to_string())?;
         let found = format!(
-            "loaded, and one inference ran on {}, in {} ms",
+            "loaded, and one inference ran on {} ({}), in {} ms",
             detector.execution_provider(),
+            detector.share(),
             started.elapsed().as_millis()
         );
         let classes = wrong_classes(name, &detector, &cameras);

@@ -17,3 +17,15 @@ pub(super) fn number(text: &str, most: f64) -> Result<f64, String> {
         .filter(|number| (0.0..=most).contains(number));
     number.ok_or_else(|| format!("it takes a number from 0 to {most}"))
 }
+
+/// A score from 0 to 1. Who means it in percent is told so.
+pub(super) fn score(text: &str) -> Result<f32, String> {
+    number(text, 1.0).map_err(|problem| match text.parse::<f64>() {
+        Ok(percent) if (1.0..=100.0).contains(&percent) => {
+            format!("{problem}; is {} meant?", percent / 100.0)
+        }
+        _ => problem,
+    })?;
+    // Read again, since scores have 32 bits. No value in range becomes another one that matters.
+    text.parse().map_err(|_| "it is no number".to_owned())
+}

@@ -49,7 +49,7 @@ struct SourceArgs {
     /// H.264, as a byte stream (Annex B) or in MP4, sent as it is and over again.
     #[arg(long, value_name = "FILE")]
     clip: Option<PathBuf>,
-    /// A picture (JPEG, PNG), sent over and over.
+    /// A picture (JPEG, PNG, WebP, BMP), sent over and over.
     #[arg(long, value_name = "FILE")]
     image: Option<PathBuf>,
     /// A moving test pattern with the number of each frame in it.

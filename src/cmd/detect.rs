@@ -6,16 +6,16 @@ use std::path::PathBuf;
 use anyhow::Result;
 use clap::Args;
 
-use super::arguments::number;
+use super::arguments::{number, score};
 use super::output::Output;
-use super::shipped::models_dir;
+use super::shipped::{execution_providers, models_dir};
 use crate::config::{DEFAULT_MODEL, Env};
 use crate::detect::RuntimeOptions;
 use crate::dev::detect::{self, DetectOptions};
 
 #[derive(Args)]
 pub(super) struct DetectArgs {
-    /// Pictures (JPEG, PNG) and H.264 clips (byte streams of Annex B, MP4).
+    /// Pictures (JPEG, PNG, WebP, BMP), H.264 clips (byte streams of Annex B, MP4), and folders of such files.
     #[arg(required = true, value_name = "FILE")]
     files: Vec<PathBuf>,
     /// The model.
@@ -25,14 +25,17 @@ pub(super) struct DetectArgs {
     #[arg(long, value_name = "DIR")]
     models: Option<PathBuf>,
     /// Objects below it are left out; 0 to 1.
-    #[arg(long, value_name = "S", default_value_t = 0.4, value_parser = min_score)]
+    #[arg(long, value_name = "S", default_value_t = 0.4, value_parser = score)]
     min_score: f32,
     /// A label to report; may be given several times. Without it: all.
     #[arg(long = "class", value_name = "LABEL")]
     classes: Vec<String>,
-    /// Writes annotated pictures here.
-    #[arg(long, value_name = "DIR")]
+    /// Writes annotated pictures into this folder, or the annotated clip into this file if it ends in .mp4.
+    #[arg(long, value_name = "DIR|CLIP.mp4")]
     out: Option<PathBuf>,
+    /// Frames a second of the annotated clip; unless given as in the clip, and 30 if that does not say.
+    #[arg(long, value_name = "N", requires = "out", value_parser = frame_rate)]
+    fps: Option<f64>,
     /// A line of JSON for each picture or frame.
     #[arg(long)]
     json: bool,
@@ -46,26 +49,29 @@ pub(super) fn run(args: DetectArgs, env: &Env) -> Result<()> {
         min_score: args.min_score,
         classes: args.classes,
         out: args.out,
+        fps: args.fps,
         json: args.json,
         runtime: RuntimeOptions {
             library: env.get("TWINSIGHT_RUNTIME__LIBRARY").map(PathBuf::from),
             dylib_path: env.get("ORT_DYLIB_PATH").map(PathBuf::from),
             threads: 0,
         },
-        execution_providers: vec!["cpu".to_owned()],
+        execution_providers: execution_providers(env),
     };
     let summary = detect::run(&options, &mut Output(io::stdout().lock()))?;
     anyhow::ensure!(
         summary.failures.is_empty(),
         "{} of {} files could not be used",
         summary.failures.len(),
-        options.files.len()
+        summary.files
     );
     Ok(())
 }
 
-fn min_score(text: &str) -> Result<f32, String> {
-    number(text, 1.0)?;
-    // Read again, since scores have 32 bits. No value in range becomes another one that matters.
-    text.parse().map_err(|_| "it is no number".to_owned())
+fn frame_rate(text: &str) -> Result<f64, String> {
+    let fps = number(text, 240.0)?;
+    if fps < 0.1 {
+        return Err("it takes a number from 0.1 to 240".to_owned());
+    }
+    Ok(fps)
 }

@@ -29,6 +29,15 @@ pub(super) fn models_dir(argument: Option<PathBuf>, env: &Env) -> PathBuf {
         .unwrap_or_else(|| shipped(env.get("TWINSIGHT_RUNTIME__MODELS_DIR").unwrap_or("models")))
 }
 
+/// The execution providers for a command without a configuration: the variable that stands for `runtime.execution_providers`
+/// lists them. Without it there are none, and the CPU is taken.
+pub(super) fn execution_providers(env: &Env) -> Vec<String> {
+    let listed = env.get("TWINSIGHT_RUNTIME__EXECUTION_PROVIDERS");
+    let names = listed.unwrap_or("").split(',').map(str::trim);
+    let names = names.filter(|name| !name.is_empty());
+    names.map(str::to_owned).collect()
+}
+
 /// The clip that cameras play unless the user names another.
 pub(super) fn demo_clip() -> PathBuf {
     shipped("media/pedestrians.h264")

@@ -270,8 +270,8 @@ section! {
     pub struct RuntimeSection = "runtime" {
         /// The library of ONNX Runtime. Unless given, `ORT_DYLIB_PATH`, else where `scripts/setup` puts it.
         library: String,
-        /// Execution providers, the preferred first; `["cpu"]` unless given. One that is asked for and
-        /// is not there is an error.
+        /// [Execution providers](../guide/execution-providers.md), the preferred first: `cpu`, and by Cargo features `cuda`,
+        /// `tensorrt`, `openvino`, `xnnpack` and `coreml`; `["cpu"]` unless given. One that is asked for and cannot run is an error.
         execution_providers: Vec<String>,
         /// Threads of inference, 0 to 1024; 0, the default, takes all cores. They are sessions of one thread, as many as there are
         /// camera streams; with at most half as many streams as threads, sessions of several.

@@ -429,7 +429,7 @@ fn judge_keypoints(
     let (mut all, mut off) = (0usize, 0usize);
     for candidate in strong.iter().take(MOST) {
         let TensorBox { x1, y1, x2, y2 } = candidate.corners;
-        let (wide, high) = (x2 - x1, y2 - y1);
+        let (wide, high) = ((x2 - x1) / 4.0, (y2 - y1) / 4.0);
         for (x, y, score) in reading.keypoints_in_tensor(candidate, numbers) {
             all += 1;
             let is_near = x >= x1 - wide && x <= x2 + wide && y >= y1 - high && y <= y2 + high;
@@ -520,3 +520,7 @@ fn judge_mirrored(
     }
     Ok(Some(now))
 }
+
+#[cfg(test)]
+#[path = "judge/tests.rs"]
+mod tests;

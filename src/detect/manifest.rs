@@ -324,19 +324,37 @@ predictions = "out"
             "m.toml, line 9: invalid type: string \"32\", expected usize"
         );
         assert_eq!(
-            sentence_of("nchw", "nhwc"),
-            "m.toml, line 11: unknown variant `nhwc`, expected `nchw`"
+            sentence_of("nchw", "chw"),
+            "m.toml, line 11: unknown variant `chw`, expected `nchw` or `nhwc`"
         );
         assert_eq!(
-            sentence_of("kind = \"yolo\"", "kind = \"detr\""),
-            "m.toml, line 19: unknown variant `detr`, expected one of `ssd`, `rows`, `yolo`"
+            sentence_of("kind = \"yolo\"", "kind = \"yolov9\""),
+            "m.toml, line 19: unknown variant `yolov9`, expected one of `ssd`, `rows`, `yolo`, `yolo_objectness`, `yolox`, `detr`, `boxes_labels_scores`, `centerface`, `yolo_pose`, `yolo_seg`"
         );
         assert_eq!(
             sentence_of(
                 "predictions = \"out\"",
                 "predictions = \"out\"\nboxes = \"b\""
             ),
-            "m.toml, line 18: unknown field `boxes`, expected `predictions`"
+            "m.toml: `output.boxes` is given, and the keys of the kind `yolo` are `predictions`, `box_format`, `box_units`, `activation`, `columns`"
+        );
+        assert_eq!(
+            sentence_of("kind = \"yolo\"", "kind = \"detr\""),
+            "m.toml: `output.boxes` is missing, and the keys of the kind `detr` are `boxes`, `logits`, `box_format`, `box_units`, `activation`, `background`"
+        );
+        assert_eq!(
+            sentence_of(
+                "predictions = \"out\"",
+                "predictions = \"out\"\ncolumns = [\"box\"]"
+            ),
+            "m.toml: `output.columns` should be a list with `box`, and `scores` or both `score` and `class`, each once and is [\"box\"]"
+        );
+        assert_eq!(
+            sentence_of(
+                "predictions = \"out\"",
+                "predictions = \"out\"\nactivation = \"softmax\""
+            ),
+            "m.toml: `output.activation` should be `none` or `sigmoid`, since the classes have none for \"nothing\" and is `softmax`"
         );
         assert_eq!(
             sentence_of("0.5", "1.5"),
@@ -410,48 +428,65 @@ predictions = "out"
         );
     }
 
-    fn outlet(name: &str, element: &str, dims: &[i64]) -> Outlet {
+    fn outlet(name: &str, element: Element, dims: &[i64]) -> Outlet {
         Outlet {
             name: name.to_owned(),
-            element: element.to_owned(),
+            element,
             dims: dims.to_vec(),
         }
     }
 
     #[test]
     fn inputs_and_outputs_must_fit() {
+        use crate::preprocess::FormElement;
+
         let dir = folder(&[], b"");
-        let (manifest, path) = Manifest::load(dir.path(), "m").unwrap();
-        let images = outlet("images", "f32", &[-1, 3, 16, 32]);
-        let out = outlet("out", "f32", &[1, 6, -1]);
-        let check = |inputs: &[Outlet], outputs: &[Outlet]| {
+        let (mut manifest, path) = Manifest::load(dir.path(), "m").unwrap();
+        let images = outlet("images", Element::F32, &[-1, 3, 16, 32]);
+        let out = outlet("out", Element::F16, &[1, 6, -1]);
+        let check = |manifest: &Manifest, inputs: &[Outlet], outputs: &[Outlet]| {
             manifest
                 .check_outlets(&path, inputs, outputs)
                 .map_err(|error| sentence(&dir, &error))
         };
         let ins = std::slice::from_ref(&images);
         let outs = std::slice::from_ref(&out);
-        assert_eq!(check(ins, outs), Ok(()));
+        let plug = check(&manifest, ins, outs).unwrap();
+        assert_eq!(plug.shape, [1, 3, 16, 32]);
+        assert_eq!(plug.form.element, FormElement::F32);
+        let batchless = outlet("images", Element::F16, &[3, -1, -1]);
+        let plug = check(&manifest, &[batchless], outs).unwrap();
+        assert_eq!(plug.shape, [3, 16, 32]);
+        assert_eq!(plug.form.element, FormElement::F16);
+        let refusal =
+            |inputs: &[Outlet], outputs: &[Outlet]| check(&manifest, inputs, outputs).unwrap_err();
         assert_eq!(
-            check(&[outlet("images", "f32", &[1, 3, 32, 32])], outs).unwrap_err(),
-            "m.onnx: its input should be `images` f32 [1, 3, 16, 32] and is `images` f32 [1, 3, 32, 32]; correct `input` in the manifest or install the file that it describes"
+            refusal(&[outlet("images", Element::F32, &[1, 3, 32, 32])], outs),
+            "m.onnx: its input should be `images` f32, f16 or u8 [1, 3, 16, 32] and is `images` f32 [1, 3, 32, 32]; correct `input.height` in the manifest or install the file that it describes"
         );
         assert_eq!(
-            check(&[outlet("images", "u8", &[1, 3, 16, 32])], outs).unwrap_err(),
-            "m.onnx: its input should be `images` f32 [1, 3, 16, 32] and is `images` u8 [1, 3, 16, 32]; correct `input` in the manifest or install the file that it describes"
+            refusal(&[outlet("images", Element::F32, &[1, 16, 32, 3])], outs),
+            "m.onnx: its input should be `images` f32, f16 or u8 [1, 3, 16, 32] and is `images` f32 [1, 16, 32, 3]; correct `input.layout` in the manifest or install the file that it describes"
         );
         assert_eq!(
-            check(&[images.clone(), outlet("sizes", "i64", &[1, 2])], outs).unwrap_err(),
-            "m.onnx: its input should be only `images` and is `images` f32 [N, 3, 16, 32] and `sizes` i64 [1, 2]; correct `input` in the manifest or install the file that it describes"
+            refusal(&[outlet("images", Element::U8, &[1, 3, 16, 32])], outs),
+            "m.onnx: its input should be given bytes as they are (`scale` 1, `mean` 0, `std` 1) and is u8 with another scaling; correct `input.scale` in the manifest or install the file that it describes"
+        );
+        let sizes = outlet("sizes", Element::I64, &[-1, 2]);
+        assert_eq!(
+            refusal(&[images.clone(), sizes.clone()], outs),
+            "m.onnx: its further inputs should be named in `input.extra` with what they take and is `sizes` i64 [N, 2]; correct `input.extra` in the manifest or install the file that it describes"
         );
         assert_eq!(
-            check(ins, &[outlet("out", "f32", &[1, 84, 3549])]).unwrap_err(),
-            "m.onnx: its output should be `out` f32 [1, 6, N] and is `out` f32 [1, 84, 3549]; correct `output` in the manifest or install the file that it describes"
+            refusal(ins, &[outlet("scores", Element::F32, &[1, 6, 9])]),
+            "m.onnx: its output should be `out` of numbers and is `scores` f32 [1, 6, 9]; correct `output` in the manifest or install the file that it describes"
         );
-        assert_eq!(
-            check(ins, &[outlet("scores", "f32", &[1, 6, 9])]).unwrap_err(),
-            "m.onnx: its output should be `out` f32 [1, 6, N] and is `scores` f32 [1, 6, 9]; correct `output` in the manifest or install the file that it describes"
-        );
+        manifest
+            .extra
+            .insert("sizes".to_owned(), Extra::HeightWidth);
+        let plug = check(&manifest, &[images, sizes], outs).unwrap();
+        assert_eq!(plug.extra[0].values, [16, 32]);
+        assert_eq!(plug.extra[0].shape, [1, 2]);
     }
 
     #[test]

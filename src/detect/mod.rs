@@ -2,6 +2,7 @@
 //! [`InferencePool`](pool::InferencePool) owns the workers. The code that reads the outputs of models needs no ONNX Runtime, so
 //! that it is tested without it.
 
+mod assignment;
 mod breaker;
 pub(crate) mod detector;
 pub(crate) mod health;
@@ -10,7 +11,7 @@ pub mod manifest;
 pub mod nms;
 pub(crate) mod onnx;
 mod onnx_file;
-pub(crate) mod output;
+pub mod output;
 pub(crate) mod plan;
 pub(crate) mod pool;
 pub mod postprocess;

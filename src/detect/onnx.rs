@@ -12,7 +12,7 @@ use ort::session::RunOptions;
 use super::detector::{DetectError, DetectSettings, Detections, Detector, ModelInfo, Terminate};
 use super::judge::{self, Evidence, Judgement};
 use super::manifest::{Manifest, ModelError, UNKNOWN};
-use super::postprocess::{Filter, Mismatch, OutputError, Postprocessor, Scratch};
+use super::postprocess::{Filter, OutputError, Postprocessor, Scratch};
 use super::providers::Providers;
 use super::runtime::Runtime;
 use super::session::{self, ModelSession};
@@ -29,6 +29,8 @@ pub struct OnnxDetector {
     postprocessor: Postprocessor,
     nms_iou: f32,
     execution_provider: &'static str,
+    /// How much of the model that provider has.
+    share: String,
     licence: String,
     source: String,
     first_run: Duration,
@@ -63,6 +65,7 @@ impl OnnxDetector {
         tracing::info!(
             model = name,
             execution_provider = detector.execution_provider,
+            share = detector.share,
             library = %runtime.library().display(),
             warm_up_ms = detector.first_run.as_millis(),
             "model is warm"
@@ -82,7 +85,7 @@ impl OnnxDetector {
         execution_providers: &[String],
     ) -> Result<Self, ModelError> {
         let providers = Providers::choose(execution_providers, runtime)?;
-        let session = session::build(runtime, &providers, path, model)?;
+        let (session, share) = session::build(runtime, &providers, path, model)?;
         let input = (manifest.tensor.width, manifest.tensor.height);
         Ok(Self {
             model: manifest.info(),
@@ -90,6 +93,7 @@ impl OnnxDetector {
             postprocessor: Postprocessor::new(manifest.output.clone(), input),
             nms_iou: manifest.nms_iou,
             execution_provider: providers.preferred(),
+            share,
             licence: manifest.licence.clone(),
             source: manifest.source.clone(),
             first_run: Duration::ZERO,
@@ -101,6 +105,11 @@ impl OnnxDetector {
     /// ONNX Runtime's name of the execution provider that runs the model.
     pub fn execution_provider(&self) -> &'static str {
         self.execution_provider
+    }
+
+    /// How much of the model that provider has, as in `all 284 operations`.
+    pub fn share(&self) -> &str {
+        &self.share
     }
 
     /// The keys of the manifest that say `unknown` about the model's licence and origin.
@@ -128,7 +137,10 @@ impl OnnxDetector {
             reason: error.to_string(),
         })? {
             Judgement::Fits(evidence) => Ok(evidence),
-            Judgement::Shape(mismatch) => Err(misshapen(path, mismatch)),
+            Judgement::Shape(mismatch) => Err(ModelError::Shape {
+                path: path.to_owned(),
+                mismatch,
+            }),
             Judgement::Refused { seen, key, remedy } => Err(ModelError::Judged {
                 path: path.to_owned(),
                 seen,
@@ -183,17 +195,6 @@ pub(super) fn watched<R>(run_options: &Arc<RunOptions>, run: impl FnOnce() -> R)
         drop(over);
         outcome
     })
-}
-
-/// The refusal of an output that has another shape than the manifest says.
-fn misshapen(path: &Path, mismatch: Mismatch) -> ModelError {
-    ModelError::Outlet {
-        path: path.to_owned(),
-        what: "output",
-        key: mismatch.key,
-        expected: format!("`{}` with {}", mismatch.output, mismatch.expected),
-        found: mismatch.found,
-    }
 }
 
 impl Detector for OnnxDetector {

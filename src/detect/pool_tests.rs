@@ -136,6 +136,7 @@ impl Detector for Fake {
                             found: f32::NAN,
                             place: "a score",
                             expected: "from 0 to 1",
+                            key: "output.activation",
                         },
                     });
                 }
@@ -613,7 +614,7 @@ fn a_model_that_lies_leaves_its_cameras_blind_and_that_is_said() {
             bench.failed(0) == n && !bench.is_in_flight(0)
         });
     }
-    let because = "model m0: output `scores` has NaN as a score, which should be from 0 to 1: the model or its manifest is wrong";
+    let because = "model m0: output `scores` has NaN as a score, which should be from 0 to 1: the model or its manifest (`output.activation`) is wrong";
     bench.until("it is said", |bench| bench.blind(0, 0).is_some());
     assert_eq!(bench.blind(0, 0).as_deref(), Some(because));
     assert_eq!(

@@ -1,10 +1,15 @@
 //! What ONNX Runtime computes on. The names of the configuration come in, in the order of preference; [`Providers`] go out, which
 //! build sessions. A provider that was asked for and cannot run is an error, so that nobody's models run on the CPU unnoticed.
 
+use std::collections::BTreeMap;
+use std::num::NonZeroUsize;
+use std::thread::available_parallelism;
+
 use ort::ep::{ExecutionProvider, ExecutionProviderDispatch};
 use ort::session::Session;
 use ort::session::builder::SessionBuilder;
 
+use super::assignment;
 use super::manifest::ModelError;
 use super::runtime::Runtime;
 
@@ -27,11 +32,13 @@ struct Built {
     /// Asks the loaded library whether it has this provider.
     is_in_library: fn() -> ort::Result<bool>,
     /// Makes it, with so many threads where it computes on threads of its own.
-    make: fn(threads: usize) -> ExecutionProviderDispatch,
+    make: fn(threads: NonZeroUsize) -> ExecutionProviderDispatch,
 }
 
 impl Built {
-    const fn new<E: ExecutionProvider>(make: fn(usize) -> ExecutionProviderDispatch) -> Self {
+    const fn new<E: ExecutionProvider>(
+        make: fn(NonZeroUsize) -> ExecutionProviderDispatch,
+    ) -> Self {
         Self {
             onnx_name: E::NAME,
             is_in_library: E::is_available,
@@ -82,7 +89,7 @@ const PROVIDERS: &[Provider] = &[
         name: "openvino",
         built: built!("openvino", OpenVINO, |threads| {
             ort::ep::OpenVINO::default()
-                .with_num_threads(threads.max(1))
+                .with_num_threads(threads.get())
                 .build()
         }),
         library: "take the library of the package onnxruntime-openvino",
@@ -91,9 +98,8 @@ const PROVIDERS: &[Provider] = &[
     Provider {
         name: "xnnpack",
         built: built!("xnnpack", XNNPACK, |threads| {
-            let threads = std::num::NonZeroUsize::new(threads);
             ort::ep::XNNPACK::default()
-                .with_intra_op_num_threads(threads.unwrap_or(std::num::NonZeroUsize::MIN))
+                .with_intra_op_num_threads(threads)
                 .build()
         }),
         library: "build ONNX Runtime with `--use_xnnpack`, since no package for Linux has it",
@@ -142,28 +148,43 @@ impl Providers {
         self.0[0].onnx_name()
     }
 
-    /// Builds a session of the model.
+    /// Builds a session of the model, and says which part of it the preferred provider has.
     ///
     /// # Errors
-    /// If a provider does not start, or the model is not taken.
-    pub(super) fn session(&self, runtime: &Runtime, model: &[u8]) -> Result<Session, SessionError> {
+    /// If a provider does not start, if the preferred one takes nothing of the model, or if ONNX Runtime does not take the model.
+    pub(super) fn session(
+        &self,
+        runtime: &Runtime,
+        model: &[u8],
+    ) -> Result<(Session, String), SessionError> {
         let mut builder = settings(runtime)?;
+        let threads = NonZeroUsize::new(runtime.threads())
+            .or_else(|| available_parallelism().ok())
+            .unwrap_or(NonZeroUsize::MIN);
         for provider in &self.0 {
             let Some(built) = &provider.built else {
                 continue;
             };
-            let made = (built.make)(runtime.threads());
-            made.register(&mut builder).map_err(|error| {
-                SessionError::Provider(provider.does_not_start(&error.to_string()))
-            })?;
+            let made = (built.make)(threads);
+            made.register(&mut builder)
+                .map_err(|error| provider.does_not_start(&error))?;
         }
-        builder.commit_from_memory(model).map_err(|error| {
-            let preferred = self.0[0];
+        let preferred = self.0[0];
+        let session = builder.commit_from_memory(model).map_err(|error| {
             if preferred.name != CPU && runs_on_cpu(runtime, model) {
-                return SessionError::Provider(preferred.does_not_start(&error.to_string()));
+                return preferred.does_not_start(&error);
             }
             SessionError::Model(error)
-        })
+        })?;
+        let operations = assignment::operations(&session)?;
+        let share = share(&operations, preferred.onnx_name());
+        match share {
+            Some(share) => Ok((session, share)),
+            None => Err(preferred.refuse(format!(
+                "it can run no part of this model, so all of it would run on {}; name another provider, or `cpu` alone",
+                names(&operations)
+            ))),
+        }
     }
 }
 
@@ -177,18 +198,44 @@ impl Provider {
         self.built.as_ref().is_some_and(is_in_library)
     }
 
-    /// `error` is ONNX Runtime's. It has the words of the dynamic loader if that does not find a library.
-    fn does_not_start(&self, error: &str) -> ModelError {
-        ModelError::Provider {
-            asked: self.name.to_owned(),
-            reason: format!(
-                "ONNX Runtime cannot start it: {}; it needs {}",
-                without_place(error),
-                self.needs
-            ),
-            available: available(PROVIDERS),
-        }
+    fn does_not_start(&self, error: &ort::Error) -> SessionError {
+        self.refuse(self.no_start(&error.to_string()))
     }
+
+    fn refuse(&self, reason: String) -> SessionError {
+        SessionError::Provider(ModelError::Provider {
+            asked: self.name.to_owned(),
+            reason,
+            available: available(PROVIDERS),
+        })
+    }
+
+    /// `error` is ONNX Runtime's. It has the words of the dynamic loader if that does not find a library.
+    fn no_start(&self, error: &str) -> String {
+        format!(
+            "ONNX Runtime cannot start it: {}; it needs {}",
+            without_place(error),
+            self.needs
+        )
+    }
+}
+
+/// Says how much of a model the provider of this name has, and who has the rest; none if it has nothing. A model without
+/// operations is had whole.
+fn share(operations: &BTreeMap<String, usize>, name: &str) -> Option<String> {
+    let all: usize = operations.values().sum();
+    let own = operations.get(name).copied().unwrap_or(0);
+    if own == all {
+        return Some(format!("all {all} operations"));
+    }
+    let mut others = operations.clone();
+    others.remove(name);
+    (own > 0).then(|| format!("{own} of {all} operations, the rest on {}", names(&others)))
+}
+
+fn names(operations: &BTreeMap<String, usize>) -> String {
+    let names: Vec<&str> = operations.keys().map(String::as_str).collect();
+    names.join(" and ")
 }
 
 /// Leaves out where in ONNX Runtime's own source an error arose.
@@ -206,6 +253,7 @@ fn settings(runtime: &Runtime) -> Result<SessionBuilder, SessionError> {
         // runs they do not, since they would burn a core for nothing.
         .with_intra_op_spinning(true)?
         .with_config_entry("session.force_spinning_stop", "1")?
+        .with_config_entry(assignment::RECORD.0, assignment::RECORD.1)?
         .with_intra_threads(runtime.threads())?
         .with_log_id("twinsight")?)
 }
@@ -294,7 +342,7 @@ mod tests {
         providers
     }
 
-    fn names(providers: &[Provider], asked: &[&str]) -> Result<Vec<&'static str>, String> {
+    fn chosen(providers: &[Provider], asked: &[&str]) -> Result<Vec<&'static str>, String> {
         let asked: Vec<String> = asked.iter().map(|&name| name.to_owned()).collect();
         choose(providers, &asked, "lib/libonnxruntime.so")
             .map(|chosen| chosen.iter().map(|provider| provider.name).collect())
@@ -303,18 +351,18 @@ mod tests {
 
     #[test]
     fn the_order_of_the_configuration_is_kept() {
-        assert_eq!(names(&plain(), &[]), Ok(vec!["cpu"]));
-        assert_eq!(names(&plain(), &["cpu", "cpu"]), Ok(vec!["cpu"]));
+        assert_eq!(chosen(&plain(), &[]), Ok(vec!["cpu"]));
+        assert_eq!(chosen(&plain(), &["cpu", "cpu"]), Ok(vec!["cpu"]));
         let asked = ["tensorrt", "cuda", "cpu"];
-        assert_eq!(names(&all(6), &asked), Ok(asked.to_vec()));
-        assert_eq!(names(&all(6), &["cuda"]), Ok(vec!["cuda"]));
+        assert_eq!(chosen(&all(6), &asked), Ok(asked.to_vec()));
+        assert_eq!(chosen(&all(6), &["cuda"]), Ok(vec!["cuda"]));
     }
 
     #[test]
     fn what_is_not_built_in_names_its_feature() {
         for name in ["cuda", "tensorrt", "openvino", "xnnpack", "coreml"] {
             assert_eq!(
-                names(&plain(), &[name, "cpu"]).unwrap_err(),
+                chosen(&plain(), &[name, "cpu"]).unwrap_err(),
                 format!(
                     "execution provider `{name}` is not available: this program is built without it; build it with `--features {name}`; available here: cpu"
                 )
@@ -331,7 +379,7 @@ mod tests {
             ("xnnpack", "--use_xnnpack"),
             ("coreml", "macOS"),
         ] {
-            let error = names(&all(1), &[name, "cpu"]).unwrap_err();
+            let error = chosen(&all(1), &[name, "cpu"]).unwrap_err();
             assert!(
                 error.starts_with(&format!(
                     "execution provider `{name}` is not available: the ONNX Runtime at lib/libonnxruntime.so is built without it; "
@@ -347,21 +395,35 @@ mod tests {
         // This is what ONNX Runtime 1.31.1 of onnxruntime-gpu says on a machine without CUDA.
         let error = "/onnxruntime_src/onnxruntime/core/session/provider_bridge_ort.cc:2043 onnxruntime::Provider& onnxruntime::ProviderLibrary::Get() [ONNXRuntimeError] : 1 : FAIL : Failed to load library /opt/libonnxruntime_providers_cuda.so with error: libcublasLt.so.13: cannot open shared object file: No such file or directory\n";
         let provider = PROVIDERS.iter().find(|provider| provider.name == "cuda");
-        let said = provider.unwrap().does_not_start(error).to_string();
-        assert!(
-            said.starts_with("execution provider `cuda` is not available: ONNX Runtime cannot start it: Failed to load library /opt/libonnxruntime_providers_cuda.so with error: libcublasLt.so.13: cannot open shared object file: No such file or directory; it needs a GPU of NVIDIA with its driver, and the CUDA and cuDNN that this ONNX Runtime is built for; available here: cpu"),
-            "{said}"
+        assert_eq!(
+            provider.unwrap().no_start(error),
+            "ONNX Runtime cannot start it: Failed to load library /opt/libonnxruntime_providers_cuda.so with error: libcublasLt.so.13: cannot open shared object file: No such file or directory; it needs a GPU of NVIDIA with its driver, and the CUDA and cuDNN that this ONNX Runtime is built for"
         );
+    }
+
+    #[test]
+    fn the_share_of_the_preferred_provider_is_said() {
+        let operations = |counts: &[(&str, usize)]| {
+            let counts = counts.iter().map(|&(name, count)| (name.to_owned(), count));
+            counts.collect::<BTreeMap<_, _>>()
+        };
+        let of = |counts: &[(&str, usize)]| share(&operations(counts), "CUDA");
+        assert_eq!(of(&[("CUDA", 3)]).unwrap(), "all 3 operations");
+        assert_eq!(
+            of(&[("CUDA", 3), ("CPU", 1)]).unwrap(),
+            "3 of 4 operations, the rest on CPU"
+        );
+        assert_eq!(of(&[("CPU", 4)]), None);
     }
 
     #[test]
     fn what_could_never_run_is_refused() {
         assert_eq!(
-            names(&all(2), &["cpu", "cuda"]).unwrap_err(),
+            chosen(&all(2), &["cpu", "cuda"]).unwrap_err(),
             "execution provider `cuda` is not available: `cpu` stands before it and runs every model whole; name it before `cpu`; available here: cpu, cuda"
         );
         assert_eq!(
-            names(&plain(), &["gpu"]).unwrap_err(),
+            chosen(&plain(), &["gpu"]).unwrap_err(),
             "execution provider `gpu` is not available: no execution provider has that name; available here: cpu"
         );
     }

@@ -48,13 +48,13 @@ pub(super) struct Laps {
     pub(super) inference: Spent,
 }
 
-/// Builds a session of a model file, whose bytes these are.
+/// Builds a session of a model file, whose bytes these are, and says how much of it the preferred provider has.
 pub(super) fn build(
     runtime: &Runtime,
     providers: &Providers,
     path: &Path,
     model: &[u8],
-) -> Result<Session, ModelError> {
+) -> Result<(Session, String), ModelError> {
     // The session's threads yield as the worker does, since the time that they take from receiving and decoding adds to the
     // age of every frame.
     yielding("infer-pool", || providers.session(runtime, model)).map_err(|error| {

@@ -1,35 +1,42 @@
-//! `twinsight detect`: pictures and clips come in; a line for each picture or frame goes out, and annotated pictures go to a folder.
+//! `twinsight detect`: pictures and clips come in; a line for each picture or frame goes out, and annotated pictures go to a folder,
+//! or an annotated clip into a file.
 //! Pictures are given to the detector as RGB, the frames of clips as planes, like those of a camera.
 
+mod annotated_clip;
+mod error;
 mod file_kind;
+mod folder;
 mod lines;
 
 use std::collections::HashSet;
 use std::fs;
-use std::io::{self, Write};
+use std::io::{self, Read as _, Write};
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 use image::codecs::jpeg::JpegEncoder;
+use image::{ImageFormat, RgbImage};
 
+use self::annotated_clip::{AnnotatedClip, Pace};
+use self::error::Problem;
+pub use self::error::{DetectCommandError, FileError};
 use self::file_kind::FileKind;
 use self::lines::ClipTotals;
-use crate::annotate::{self, Annotation};
+use crate::annotate;
 use crate::detect::{
-    DetectError, DetectSettings, Detections, Detector, ModelError, ModelInfo, OnnxDetector,
-    Picture, Runtime, RuntimeError, RuntimeOptions,
+    DetectSettings, Detections, Detector, ModelInfo, OnnxDetector, Picture, Runtime, RuntimeOptions,
 };
 use crate::dev::frames;
 use crate::dev::picture;
-use crate::dev::progress::progress_bar;
+use crate::dev::progress::FrameProgress;
 use twinsight_media::color::to_rgb8;
-use twinsight_media::decode::decoder::DecoderError;
-use twinsight_media::h264::clip::{Clip, NotAClip, ReadError, read_bounded};
+use twinsight_media::h264::clip::{Clip, ReadError, read_bounded};
 use twinsight_media::picture::{I420, PictureSize};
 
 /// The arguments of the command.
 #[derive(Debug, Clone)]
 pub struct DetectOptions {
-    /// The pictures (JPEG, PNG) and clips (H.264 byte streams, MP4).
+    /// The pictures (JPEG, PNG, WebP, BMP), clips (H.264 byte streams, MP4) and folders of such files.
     pub files: Vec<PathBuf>,
     /// The folder of the models.
     pub models: PathBuf,
@@ -39,8 +46,10 @@ pub struct DetectOptions {
     pub min_score: f32,
     /// The labels of the classes that are reported; none means all.
     pub classes: Vec<String>,
-    /// The folder for annotated pictures, if they are wanted.
+    /// The folder for annotated pictures or the MP4 file for an annotated clip, if they are wanted.
     pub out: Option<PathBuf>,
+    /// Frames a second of the annotated clip; as in the clip itself unless given.
+    pub fps: Option<f64>,
     /// Whether lines are JSON instead of sentences.
     pub json: bool,
     /// Where ONNX Runtime is.
@@ -54,97 +63,10 @@ pub struct DetectOptions {
 pub struct DetectSummary {
     /// How many pictures and frames went through the detector.
     pub pictures: usize,
+    /// How many files were looked at; those of a folder count each, without what is neither a picture nor a clip.
+    pub files: usize,
     /// The files that failed, in part or whole. Each was logged already; if there are any, the exit code is 1.
     pub failures: Vec<FileError>,
-}
-
-/// Why the command could not begin, or not go on.
-#[derive(Debug, thiserror::Error)]
-pub enum DetectCommandError {
-    /// ONNX Runtime cannot be used.
-    #[error(transparent)]
-    Runtime(#[from] RuntimeError),
-    /// The model cannot be used.
-    #[error(transparent)]
-    Model(#[from] ModelError),
-    /// The model does not have a class that is asked for.
-    #[error("class `{label}` is none of the model {model}'s{nearest}")]
-    Class {
-        /// The label that is asked for.
-        label: String,
-        /// The name of the model.
-        model: String,
-        /// A clause with the label that may be meant, or nothing.
-        nearest: String,
-    },
-    /// The folder for annotated pictures cannot be made.
-    #[error("{}: cannot be made a folder for annotated pictures: {reason}", path.display())]
-    Out {
-        /// The folder.
-        path: PathBuf,
-        /// The system's error.
-        reason: io::Error,
-    },
-    /// Standard output cannot be written.
-    #[error("results cannot be written: {0}")]
-    Output(#[from] io::Error),
-}
-
-/// Why a file gave no or not all results.
-#[derive(Debug, thiserror::Error)]
-#[error("{}: {problem}", file.display())]
-pub struct FileError {
-    file: PathBuf,
-    problem: Problem,
-}
-
-/// What can be wrong with a file.
-#[derive(Debug, thiserror::Error)]
-enum Problem {
-    /// The file is not there or not readable.
-    #[error("cannot be read: {0}")]
-    Unreadable(ReadError),
-    /// The file is neither a picture nor a clip.
-    #[error("is neither a JPEG or PNG picture nor an H.264 byte stream (Annex B) or MP4 file")]
-    Unknown,
-    /// The file has video in a container that is not read, of this kind.
-    #[error(
-        "is {0}, and clips are H.264 byte streams (Annex B) or MP4 files: make one with `ffmpeg -i FILE -c copy CLIP.mp4`"
-    )]
-    OtherContainer(&'static str),
-    /// The picture is damaged.
-    #[error("is not a whole picture: {0}")]
-    Picture(image::ImageError),
-    /// The clip is damaged, or of a kind that is not decoded.
-    #[error("{failed} of its {units} access units could not be decoded: {reason}")]
-    Clip {
-        /// How many access units gave no picture.
-        failed: usize,
-        /// How many access units there are.
-        units: usize,
-        /// The decoder's error for the first of them.
-        reason: DecoderError,
-    },
-    /// The clip cannot be read, or not to its end, or it has no keyframe to begin with.
-    #[error(transparent)]
-    NotAClip(#[from] NotAClip),
-    /// There is no decoder.
-    #[error(transparent)]
-    Decoder(#[from] DecoderError),
-    /// Inference failed.
-    #[error(transparent)]
-    Detect(#[from] DetectError),
-    /// The annotated picture cannot be written.
-    #[error("its annotated picture {} cannot be written: {reason}", path.display())]
-    Annotated {
-        /// The file of the annotated picture.
-        path: PathBuf,
-        /// The encoder's or the system's error.
-        reason: image::ImageError,
-    },
-    /// Standard output cannot be written, so that no further file is looked at.
-    #[error("results cannot be written: {0}")]
-    Output(io::Error),
 }
 
 /// Detects on every file. A file that fails is logged, and the next one follows.
@@ -174,12 +96,6 @@ pub fn run_with(
     options: &DetectOptions,
     out: &mut dyn Write,
 ) -> Result<DetectSummary, DetectCommandError> {
-    if let Some(path) = &options.out {
-        fs::create_dir_all(path).map_err(|reason| DetectCommandError::Out {
-            path: path.clone(),
-            reason,
-        })?;
-    }
     let mut command = Command {
         settings: DetectSettings {
             min_score: options.min_score,
@@ -187,31 +103,22 @@ pub fn run_with(
         },
         detector,
         json: options.json,
-        folder: options.out.clone(),
+        annotated: Annotated::of(options)?,
+        fps: options.fps,
         written: HashSet::new(),
-        pictures: 0,
+        summary: DetectSummary::default(),
         out,
     };
-    let mut failures = Vec::new();
-    for file in &options.files {
-        match command.file(file) {
-            Ok(()) => {}
-            Err(Problem::Output(error)) => return Err(error.into()),
-            Err(problem) => {
-                let error = FileError {
-                    file: file.clone(),
-                    problem,
-                };
-                tracing::error!("{error}");
-                failures.push(error);
-            }
+    for path in &options.files {
+        if path.is_dir() {
+            command.folder(path)?;
+        } else {
+            let used = command.file(path);
+            command.note(path, used)?;
         }
     }
     command.out.flush()?;
-    Ok(DetectSummary {
-        pictures: command.pictures,
-        failures,
-    })
+    Ok(command.summary)
 }
 
 fn class_ids(labels: &[String], model: &ModelInfo) -> Result<Vec<usize>, DetectCommandError> {
@@ -234,29 +141,138 @@ fn class_ids(labels: &[String], model: &ModelInfo) -> Result<Vec<usize>, DetectC
     labels.iter().map(id).collect()
 }
 
+/// Where annotations are drawn.
+#[derive(Debug)]
+enum Annotated {
+    /// Nowhere: only lines are wanted.
+    No,
+    /// On pictures of their own, in this folder.
+    Pictures(PathBuf),
+    /// In an MP4 file.
+    Clip(PathBuf),
+}
+
+impl Annotated {
+    fn of(options: &DetectOptions) -> Result<Self, DetectCommandError> {
+        let is_mp4 = |path: &Path| {
+            let extension = path.extension();
+            extension.is_some_and(|extension| extension.eq_ignore_ascii_case("mp4"))
+        };
+        let clip = options
+            .out
+            .as_ref()
+            .filter(|path| is_mp4(path) && !path.is_dir());
+        if clip.is_none() && options.fps.is_some() {
+            return Err(DetectCommandError::FpsWithoutClip);
+        }
+        let folder = match (clip, &options.out) {
+            (Some(clip), _) => clip.parent().unwrap_or(Path::new("")),
+            (None, Some(folder)) => folder,
+            (None, None) => return Ok(Self::No),
+        };
+        if let Some(clip) = clip {
+            let given = match &options.files[..] {
+                [file] if file.is_dir() => Some("a folder is".to_owned()),
+                [_] => None,
+                files => Some(format!("{} files are", files.len())),
+            };
+            let path = || clip.clone();
+            if let Some(given) = given {
+                return Err(DetectCommandError::NotOneClip {
+                    path: path(),
+                    given,
+                });
+            }
+            let same = |file: &PathBuf| {
+                let real = |path: &Path| fs::canonicalize(path).ok();
+                real(file).is_some_and(|file| real(clip) == Some(file))
+            };
+            if options.files.iter().any(same) {
+                return Err(DetectCommandError::OutIsInput { path: path() });
+            }
+        }
+        fs::create_dir_all(folder).map_err(|reason| DetectCommandError::Out {
+            path: folder.to_owned(),
+            reason,
+        })?;
+        Ok(match clip {
+            Some(clip) => Self::Clip(clip.clone()),
+            None => Self::Pictures(folder.to_owned()),
+        })
+    }
+}
+
 struct Command<'a> {
     detector: Box<dyn Detector>,
     settings: DetectSettings,
     json: bool,
-    folder: Option<PathBuf>,
+    annotated: Annotated,
+    /// Frames a second of the annotated clip, if they are not to be those of the clip itself.
+    fps: Option<f64>,
     /// The annotated pictures that were written, so that those of two files of the same name do not replace each other.
     written: HashSet<PathBuf>,
-    pictures: usize,
+    summary: DetectSummary,
     out: &'a mut dyn Write,
 }
 
 impl Command<'_> {
+    /// Detects on the files of a folder. Those that are neither pictures nor clips are passed over.
+    fn folder(&mut self, folder: &Path) -> Result<(), DetectCommandError> {
+        let files = match folder::files(folder) {
+            Ok(files) => files,
+            Err(error) => return self.note(folder, Err(Problem::Unreadable(error.into()))),
+        };
+        let mut others = 0;
+        for file in &files {
+            match self.file(file) {
+                Err(Problem::Unknown) => others += 1,
+                // It would be held in memory to be looked at, but its beginning says as well that it is none of ours.
+                Err(Problem::Unreadable(ReadError::TooLarge)) if is_unknown(file) => others += 1,
+                used => self.note(file, used)?,
+            }
+        }
+        if others == files.len() {
+            return self.note(folder, Err(Problem::NothingInFolder { others }));
+        }
+        if others > 0 {
+            let folder = folder.display();
+            tracing::info!("{folder}: passed over, since neither picture nor clip: {others}");
+        }
+        Ok(())
+    }
+
+    /// Counts a file, and logs why it could not be used. Only an error of standard output ends the command.
+    fn note(&mut self, file: &Path, used: Result<(), Problem>) -> Result<(), DetectCommandError> {
+        self.summary.files += 1;
+        match used {
+            Ok(()) => {}
+            Err(Problem::Output(error)) => return Err(error.into()),
+            Err(problem) => {
+                let error = FileError {
+                    file: file.to_owned(),
+                    problem,
+                };
+                tracing::error!("{error}");
+                self.summary.failures.push(error);
+            }
+        }
+        Ok(())
+    }
+
     fn file(&mut self, file: &Path) -> Result<(), Problem> {
         let bytes = read_bounded(file).map_err(Problem::Unreadable)?;
         match FileKind::of(&bytes) {
-            FileKind::Picture => self.picture(file, &bytes),
+            FileKind::Picture(format) => self.picture(file, &bytes, format),
             FileKind::Clip => self.clip(file, &bytes),
             FileKind::OtherContainer(name) => Err(Problem::OtherContainer(name)),
             FileKind::Unknown => Err(Problem::Unknown),
         }
     }
 
-    fn picture(&mut self, file: &Path, bytes: &[u8]) -> Result<(), Problem> {
+    fn picture(&mut self, file: &Path, bytes: &[u8], format: ImageFormat) -> Result<(), Problem> {
+        if let Annotated::Clip(path) = &self.annotated {
+            return Err(Problem::PictureForClip { path: path.clone() });
+        }
         let mut image = picture::decode(bytes).map_err(Problem::Picture)?;
         let size = PictureSize {
             width_px: image.width() as usize,
@@ -267,20 +283,20 @@ impl Command<'_> {
             size,
         };
         let found = self.detector.detect(picture, &self.settings)?;
-        self.pictures += 1;
+        self.summary.pictures += 1;
         if self.json {
             self.json_line(file, 0, size, &found)?;
         } else {
             self.picture_line(file, size, &found)?;
         }
-        if let Some(folder) = &self.folder {
-            let extension = if bytes.starts_with(b"\x89PNG") {
-                "png"
-            } else {
-                "jpg"
+        if let Annotated::Pictures(folder) = &self.annotated {
+            let extension = match format {
+                ImageFormat::Png | ImageFormat::Bmp => "png",
+                _ => "jpg",
             };
             let path = annotated_path(folder, file, None, extension, &self.written);
-            self.annotate(&mut image, size, &found, &path)?;
+            annotate::draw_objects(&mut image, size, &found.objects, self.detector.model());
+            self.write_picture(&image, path)?;
         }
         Ok(())
     }
@@ -289,31 +305,54 @@ impl Command<'_> {
         let clip = Clip::from_bytes(bytes)?;
         let units = clip.units().len();
         let name = file.file_name().unwrap_or_default().to_string_lossy();
-        let counts = "{pos}/{len} frames, {eta} left";
-        let bar = progress_bar(name.into_owned(), units as u64, counts);
+        let mut progress = FrameProgress::new(name.into_owned(), units, Instant::now());
         let mut totals = ClipTotals::default();
         let mut last_size = None;
-        let decoded = frames::decode(&clip, |planes| -> Result<(), Problem> {
+        let mut annotated = match &self.annotated {
+            Annotated::Clip(path) => {
+                let pace = Pace::of(self.fps, clip.picture_times());
+                Some((path.clone(), AnnotatedClip::new(path, pace, units)))
+            }
+            Annotated::No | Annotated::Pictures(_) => None,
+        };
+        let decoded = frames::decode(&clip, |planes, place| -> Result<(), Problem> {
             let found = self
                 .detector
                 .detect(Picture::I420(planes), &self.settings)?;
             let frame = totals.frames;
             totals.frames += 1;
-            self.pictures += 1;
+            self.summary.pictures += 1;
             totals.busy += found.preprocess.wall + found.inference.wall + found.postprocess.wall;
             for object in &found.objects {
                 let label = self.detector.model().label(object.class_id).to_owned();
                 *totals.labels.entry(label).or_default() += 1;
             }
             last_size = Some(planes.size);
-            bar.inc(1);
+            progress.step(Instant::now());
             if self.json {
                 self.json_line(file, frame, planes.size, &found)?;
             }
+            if let Some((path, annotated)) = &mut annotated {
+                let Some(image) = self.drawn(&planes, &found) else {
+                    return Ok(());
+                };
+                return annotated
+                    .push(&image, place)
+                    .map_err(|reason| Problem::AnnotatedClip {
+                        path: path.clone(),
+                        reason,
+                    });
+            }
             self.annotate_frame(file, frame, &planes, &found)
         });
-        bar.finish_and_clear();
+        progress.finish();
         let undecoded = decoded?;
+        if let Some((path, annotated)) = annotated {
+            // What is whole of a damaged clip is as welcome here as in lines; the damage is told below.
+            annotated
+                .finish()
+                .map_err(|reason| Problem::AnnotatedClip { path, reason })?;
+        }
         if let Some(size) = last_size.filter(|_| !self.json) {
             self.clip_line(file, size, &totals)?;
         }
@@ -337,50 +376,46 @@ impl Command<'_> {
         planes: &I420<'_>,
         found: &Detections,
     ) -> Result<(), Problem> {
-        let Some(folder) = &self.folder else {
+        let Annotated::Pictures(folder) = &self.annotated else {
             return Ok(());
         };
         let path = annotated_path(folder, file, Some(frame), "jpg", &self.written);
-        let mut rgb = Vec::new();
-        to_rgb8(planes, &mut rgb);
-        let side = |length: usize| u32::try_from(length).unwrap_or(0);
-        let size = planes.size;
-        let image = image::RgbImage::from_raw(side(size.width_px), side(size.height_px), rgb);
-        match image {
-            Some(mut image) => self.annotate(&mut image, size, found, &path),
+        match self.drawn(planes, found) {
+            Some(image) => self.write_picture(&image, path),
             None => Ok(()),
         }
     }
 
-    fn annotate(
-        &mut self,
-        image: &mut image::RgbImage,
-        size: PictureSize,
-        found: &Detections,
-        path: &Path,
-    ) -> Result<(), Problem> {
-        let model = self.detector.model();
-        let annotations: Vec<Annotation<'_>> = found
-            .objects
-            .iter()
-            .map(|object| Annotation {
-                bbox: object.bbox,
-                class_id: object.class_id,
-                label: model.label(object.class_id),
-                score: object.score,
-            })
-            .collect();
-        annotate::draw(image, size, &annotations);
-        write_picture(image, path).map_err(|reason| Problem::Annotated {
-            path: path.to_owned(),
-            reason,
-        })?;
-        self.written.insert(path.to_owned());
-        Ok(())
+    /// The frame with annotations; none if it has no pixels.
+    fn drawn(&self, planes: &I420<'_>, found: &Detections) -> Option<RgbImage> {
+        let mut rgb = Vec::new();
+        to_rgb8(planes, &mut rgb);
+        let side = |length: usize| u32::try_from(length).unwrap_or(0);
+        let size = planes.size;
+        let mut image = RgbImage::from_raw(side(size.width_px), side(size.height_px), rgb)?;
+        annotate::draw_objects(&mut image, size, &found.objects, self.detector.model());
+        Some(image)
+    }
+
+    fn write_picture(&mut self, image: &RgbImage, path: PathBuf) -> Result<(), Problem> {
+        match save(image, &path) {
+            Ok(()) => {
+                self.written.insert(path);
+                Ok(())
+            }
+            Err(reason) => Err(Problem::Annotated { path, reason }),
+        }
     }
 }
 
-fn write_picture(image: &image::RgbImage, path: &Path) -> image::ImageResult<()> {
+/// True for a file whose first bytes are of no kind that is known.
+fn is_unknown(file: &Path) -> bool {
+    let mut head = Vec::new();
+    let read = fs::File::open(file).and_then(|file| file.take(4096).read_to_end(&mut head));
+    read.is_ok() && FileKind::of(&head) == FileKind::Unknown
+}
+
+fn save(image: &RgbImage, path: &Path) -> image::ImageResult<()> {
     if path.extension().is_some_and(|extension| extension == "png") {
         return image.save(path);
     }

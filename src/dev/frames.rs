@@ -25,13 +25,14 @@ pub(super) struct Undecoded {
     pub(super) reason: DecoderError,
 }
 
-/// Decodes a clip, calls `each` with each picture in display order, and gives what could not be decoded.
+/// Decodes a clip, calls `each` with each picture in display order, and gives what could not be decoded. The number beside a
+/// picture is its place in that order, in which those count too that cannot be decoded.
 ///
 /// # Errors
 /// Those of `each`, and if there is no decoder.
 pub(super) fn decode<E: From<DecoderError>>(
     clip: &Clip,
-    mut each: impl FnMut(I420<'_>) -> Result<(), E>,
+    mut each: impl FnMut(I420<'_>, usize) -> Result<(), E>,
 ) -> Result<Option<Undecoded>, E> {
     let units = clip.units();
     let order = display_order(units.iter().map(|unit| &*unit.data));
@@ -45,7 +46,8 @@ pub(super) fn decode<E: From<DecoderError>>(
     let mut show = |queue: &mut DisplayQueue, all: bool| -> Result<(), E> {
         while let Some((picture, color)) = queue.next(all) {
             let planes = I420::from_packed(picture.planes.bytes(), picture.size, color);
-            each(upright(planes, clip.turn(), &mut turned))?;
+            let place = usize::try_from(picture.tag).unwrap_or(usize::MAX);
+            each(upright(planes, clip.turn(), &mut turned), place)?;
         }
         Ok(())
     };
@@ -215,7 +217,7 @@ mod tests {
             ..Decoded::default()
         };
         let mut rgb = Vec::new();
-        let decoded = decode::<DecoderError>(&clip, |planes| {
+        let decoded = decode::<DecoderError>(&clip, |planes, _| {
             to_rgb8(&planes, &mut rgb);
             let sum: usize = rgb.iter().copied().map(usize::from).sum();
             seen.means.push(u8::try_from(sum / rgb.len()).unwrap());
@@ -406,7 +408,7 @@ mod tests {
     fn samples(file: &Path) -> (Vec<u8>, usize, Option<Undecoded>) {
         let clip = Clip::read(file).unwrap();
         let (mut samples, mut pictures) = (Vec::new(), 0);
-        let undecoded = decode::<DecoderError>(&clip, |planes| {
+        let undecoded = decode::<DecoderError>(&clip, |planes, _| {
             pictures += 1;
             for (plane, width) in [
                 (planes.y, planes.size.width_px),

@@ -1,4 +1,4 @@
-//! Decoding of picture files: the bytes of a JPEG or PNG come in, RGB goes out. The `detect` and `camera` commands run it.
+//! Decoding of picture files: the bytes of a JPEG, PNG, WebP or BMP come in, RGB goes out. The `detect` and `camera` commands run it.
 
 use image::error::DecodingError;
 use image::{DynamicImage, ImageDecoder, ImageError, ImageFormat, ImageReader, RgbImage};
@@ -79,6 +79,26 @@ mod tests {
         assert!(decode(&whole[..whole.len() - 1]).is_err());
         // What comes behind the end is nobody's business.
         assert!(decode(&[&whole[..], &[0, 1, 2]].concat()).is_ok());
+    }
+
+    #[test]
+    fn webp_and_bmp_are_decoded_and_have_to_be_whole() {
+        let picture = RgbImage::from_fn(31, 20, |x, y| {
+            image::Rgb([x, 7 * y, x ^ y].map(|value| u8::try_from(value % 256).unwrap()))
+        });
+        for format in [ImageFormat::WebP, ImageFormat::Bmp] {
+            let mut bytes = std::io::Cursor::new(Vec::new());
+            picture.write_to(&mut bytes, format).unwrap();
+            let bytes = bytes.into_inner();
+            assert!(decode(&bytes).unwrap() == picture, "{format:?}");
+            for cut in (0..bytes.len()).step_by(7) {
+                assert!(
+                    decode(&bytes[..cut]).is_err(),
+                    "{format:?}: {cut} of {}",
+                    bytes.len()
+                );
+            }
+        }
     }
 
     #[test]

@@ -151,11 +151,16 @@ fn a_model_that_does_not_fit_its_manifest_is_refused() {
     };
     assert_eq!(
         refusal("width = 416", "width = 320"),
-        "nanodet_g_coco.onnx: its input should be `images` f32 [1, 3, 416, 320] and is `images` f32 [1, 3, 416, 416]; correct `input` in the manifest or install the file that it describes"
+        "nanodet_g_coco.onnx: its input should be `images` f32, f16 or u8 [1, 3, 416, 320] and is `images` f32 [1, 3, 416, 416]; correct `input.width` in the manifest or install the file that it describes"
     );
     assert_eq!(
-        refusal("kind = \"yolo\"\npredictions", "kind = \"rows\"\nrows"),
-        "nanodet_g_coco.onnx: its output should be `output0` f32 [1, N, 6] and is `output0` f32 [1, 84, 3549]; correct `output` in the manifest or install the file that it describes"
+        refusal("kind = \"yolo\"", "kind = \"rows\""),
+        "nanodet_g_coco.onnx: output `output0` should have shape [1, N, 6] and has [1, 84, 3549]; correct `output` in the manifest or install the file that it describes"
+    );
+    std::fs::write(dir.path().join("coco_80.txt"), "person\ncar\n").unwrap();
+    assert_eq!(
+        refusal("kind = \"yolo\"", "kind = \"yolo\""),
+        "nanodet_g_coco.onnx: output `output0` should have numbers for 2 classes, as many as there are labels, and has numbers for 80; correct `labels` in the manifest or install the file that it describes"
     );
 }
 
@@ -167,41 +172,78 @@ fn made(model: &[u8]) -> OnnxDetector {
 }
 
 #[test]
-fn numbers_that_cannot_be_are_no_result_and_no_reason_to_refuse_the_model() {
+fn numbers_that_cannot_be_are_no_result_of_a_picture_and_a_reason_to_refuse_the_model() {
     let image = picture("messi5.jpg");
     let settings = DetectSettings::default();
     let [cx, cy, width, height, score] = crate::made_models::PERSON;
     let mut good = made(&crate::made_models::constant([
         cx, cy, width, height, score,
     ]));
-    assert_eq!(good.doubt(), None);
     assert_eq!(
         good.detect(rgb(&image), &settings).unwrap().objects.len(),
         1
     );
-    for (values, said) in [
-        ([cx, cy, width, height, 5.0], "has 5 as a score"),
-        ([cx, cy, width, height, f32::NAN], "has NaN as a score"),
-        ([cx, cy, width, height, f32::INFINITY], "has inf as a score"),
+    for (values, said, judged, key) in [
+        (
+            [cx, cy, width, height, 5.0],
+            "has 5 as a score",
+            "are 5 on the test picture",
+            "output.activation",
+        ),
+        (
+            [cx, cy, width, height, f32::NAN],
+            "has NaN as a score",
+            "has NaN as a score",
+            "input.scale",
+        ),
+        (
+            [cx, cy, width, height, f32::INFINITY],
+            "has inf as a score",
+            "are inf on the test picture",
+            "output.activation",
+        ),
         (
             [f32::NAN, cy, width, height, score],
             "has NaN as an edge of a box",
+            "has NaN as an edge of a box",
+            "output.box_format",
         ),
         (
             [cx, cy, width, f32::INFINITY, score],
             "inf as an edge of a box",
+            "inf as an edge of a box",
+            "output.box_format",
+        ),
+        (
+            [cx, cy, -width, height, score],
+            "has 12 as an edge of a box",
+            "has 12 as an edge of a box",
+            "output.box_format",
+        ),
+        (
+            [50.0 * cx, cy, width, height, score],
+            "has 796 as an edge of a box, which should be within the picture",
+            "has 796 as an edge of a box",
+            "output.box_units",
         ),
     ] {
-        let mut lies = made(&crate::made_models::constant(values));
-        assert!(
-            lies.doubt().is_some_and(|doubt| doubt.contains(said)),
-            "{:?}",
-            lies.doubt()
-        );
+        // A model that lies about pictures with contrast passes, and its frames fail.
+        let mut lies = made(&crate::made_models::liar(values));
         let error = lies.detect(rgb(&image), &settings).unwrap_err();
         assert!(
             matches!(error, DetectError::Numbers { .. }) && error.to_string().contains(said),
             "{error}"
+        );
+        // A model that lies about all of them is refused.
+        let folder = tempfile::tempdir().unwrap();
+        let always = crate::made_models::constant(values);
+        crate::made_models::install(folder.path(), "made", &always);
+        let error = OnnxDetector::load(&runtime(), folder.path(), "made", &[]).unwrap_err();
+        let sentence = error.to_string();
+        assert!(
+            sentence.contains(judged)
+                && sentence.contains(&format!("correct `{key}` in the manifest")),
+            "{sentence}"
         );
     }
 }

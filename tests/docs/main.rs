@@ -1,4 +1,4 @@
-//! The pages under `docs/` keep to the program: the configuration reference is rendered from the code,
+//! The pages under `docs/` keep to the program: the references of configuration and manifest are rendered from the code,
 //! metrics and events of a running node are compared with their pages, the program's help with the page of
 //! commands, every error sentence that an operator may meet is on the troubleshooting page, the tests that the
 //! client's pages name exist, and no link between documents is broken.
@@ -15,6 +15,7 @@ mod configuration;
 mod guide;
 mod layers;
 mod links;
+mod manifest;
 mod running_node;
 mod troubleshooting;
 

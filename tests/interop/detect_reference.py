@@ -74,6 +74,7 @@ def centernet(session, image):
 
 MODELS = {
     "nanodet_g_coco": nanodet,
+    "nanodet_g_coco_int8": nanodet,
     "ssdlite_mobilenet_v2_coco": ssd,
     "centernet_mobilenet_v3_coco": centernet,
 }

@@ -258,6 +258,13 @@ fn mp4_gives_the_access_units_that_it_was_made_from() {
     for (name, arguments) in variants {
         let clip = Clip::read(&made(folder.path(), name, &arguments)).unwrap();
         assert_eq!(clip.units().len(), original.units().len(), "{name}");
+        for (n, time) in (0_u32..).zip(clip.picture_times().unwrap()) {
+            let expected = n * Duration::from_millis(100);
+            assert!(
+                time.shown_at.abs_diff(expected) < Duration::from_micros(100),
+                "{name} {n}: {time:?}"
+            );
+        }
         for (n, (from_mp4, from_stream)) in clip.units().iter().zip(original.units()).enumerate() {
             let nals = |data| annex_b(data).map(<[u8]>::to_vec).collect::<Vec<_>>();
             assert_eq!(from_mp4.is_idr, from_stream.is_idr, "{name} unit {n}");
@@ -370,7 +377,7 @@ fn what_cannot_be_sent_is_a_sentence() {
         (
             &["--image", "Cargo.toml"],
             1,
-            "Cargo.toml is not a whole JPEG or PNG picture",
+            "Cargo.toml is not a whole JPEG, PNG, WebP or BMP picture",
         ),
         (
             &["--image", tiny],

@@ -167,7 +167,7 @@ async fn all_is_well() {
     check.begins(
         "ok",
         &format!("model {FAST}"),
-        "loaded, and one inference ran on CPUExecutionProvider, in ",
+        "loaded, and one inference ran on CPUExecutionProvider (all ",
     );
     check.says("ok", "ICE servers", "STUN: 0, TURN over UDP: 0, policy all");
     check.begins("ok", "camera cam-a/default", "answered after ");
@@ -832,6 +832,29 @@ fn models(bytes: &[u8]) -> (TempDir, PathBuf) {
 }
 
 #[test]
+fn a_model_whose_licence_nobody_said() {
+    let folder = tempfile::tempdir().unwrap();
+    let model = made_models::constant(made_models::PERSON);
+    made_models::install(folder.path(), "tiny", &model);
+    let manifest = folder.path().join("tiny.toml");
+    let said = fs::read_to_string(&manifest).unwrap();
+    fs::write(&manifest, said.replace("\"MIT\"", "\"unknown\"")).unwrap();
+    let config = format!(
+        "[runtime]\nmodels_dir = {:?}\n[[cameras]]\ntwin_id = \"cam\"\nmodel = \"tiny\"\n",
+        folder.path()
+    );
+    let check = Check::run(&format!("http://{}", unused_address()), &config, &[]);
+    check.begins("warn", "model tiny", "loaded, and one inference ran on ");
+    assert!(
+        check.line("model tiny").ends_with(
+            ", and its manifest does not know its licence; see whether the licence allows what you do with it, and write it into the manifest"
+        ),
+        "{}",
+        check.line("model tiny")
+    );
+}
+
+#[test]
 fn a_model_that_cannot_be_used() {
     let url = format!("http://{}", unused_address());
     let check = |bytes: &[u8]| {
@@ -861,7 +884,7 @@ fn a_model_that_cannot_be_used() {
     other.begins(
         "fail",
         "model tiny",
-        &format!("{file}: its output should be `scores` f32 [1, N, 1] and is "),
+        &format!("{file}: its output should be `boxes` of numbers and is "),
     );
     assert!(other.line("model tiny").ends_with(
         "`logits` f32 [1, 3, 8, 8]; correct `output` in the manifest or install the file that it describes"

@@ -149,8 +149,8 @@ fn a_model_whose_output_does_not_fit_its_manifest() {
     outcome.failed(
         1,
         &format!(
-            "{}: its output should be `scores` f32 [1, N, 80] and is `scores` f32 [1, 1917, 90]; \
-             correct `output` in the manifest or install the file that it describes",
+            "{}: output `scores` should have numbers for 80 classes, as many as there are labels, and has numbers for 90; \
+             correct `labels` in the manifest or install the file that it describes",
             model.display()
         ),
     );
@@ -258,7 +258,7 @@ fn files_that_are_no_pictures_do_not_stop_the_others() {
     for sentence in [
         format!("{missing}: cannot be read: No such file or directory (os error 2)"),
         format!("{torn}: is not a whole picture: "),
-        "Cargo.toml: is neither a JPEG or PNG picture nor an H.264 byte stream (Annex B)"
+        "Cargo.toml: is neither a JPEG, PNG, WebP or BMP picture nor an H.264 byte stream (Annex B)"
             .to_owned(),
     ] {
         assert!(
@@ -353,6 +353,18 @@ fn a_number_out_of_range() {
             "--min-score",
             &["40", "-0.1", "NaN", "inf", "0,4"],
             "it takes a number from 0 to 1",
+        ),
+        (
+            &["detect", "Cargo.toml"],
+            "--min-score",
+            &["40"],
+            "it takes a number from 0 to 1; is 0.4 meant?",
+        ),
+        (
+            &["detect", "Cargo.toml", "--out", "seen.mp4"],
+            "--fps",
+            &["0", "0.05", "-25", "241", "NaN", "inf", "25fps"],
+            "it takes a number from 0",
         ),
         (&["hub"], "--listen", &["0", "127.0.0.1:65536"], ""),
     ];

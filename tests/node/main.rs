@@ -13,6 +13,7 @@ mod camera_sources;
 mod check_command;
 mod command_line;
 mod demo;
+mod execution_providers;
 mod http_server;
 mod reload;
 mod shutdown;

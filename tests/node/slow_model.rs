@@ -141,7 +141,7 @@ async fn models_that_hang_and_lie_leave_the_camera_of_a_good_one_alone_and_are_s
         ("endless", crate::made_models::endless()),
         (
             "liar",
-            crate::made_models::constant([cx, cy, width, height, 5.0]),
+            crate::made_models::liar([cx, cy, width, height, 5.0]),
         ),
         (
             "good",

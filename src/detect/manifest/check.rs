@@ -226,7 +226,7 @@ impl Kind {
     }
 
     /// What `[output]` holds for a key that is not given.
-    pub(crate) const fn defaults(self) -> (BoxFormat, BoxUnits, Activation) {
+    pub const fn defaults(self) -> (BoxFormat, BoxUnits, Activation) {
         use {Activation as A, BoxFormat as F, BoxUnits as U};
         match self {
             Self::Ssd => (F::Yxyx, U::Shares, A::None),
@@ -242,7 +242,7 @@ impl Kind {
     }
 
     /// The order of a candidate's numbers where `columns` is not given.
-    pub(crate) const fn columns(self) -> &'static [Column] {
+    pub const fn columns(self) -> &'static [Column] {
         use Column as C;
         match self {
             Self::Rows => &[C::Box, C::Score, C::Class],
@@ -296,7 +296,7 @@ impl OutputTable {
     ///
     /// # Errors
     /// If a key is missing, is none of the kind's, or has a value that cannot be.
-    pub(crate) fn resolve(&self, path: &Path, classes: usize) -> Result<Output, ModelError> {
+    pub fn resolve(&self, path: &Path, classes: usize) -> Result<Output, ModelError> {
         let refuse = Refuse(path);
         self.check_keys(path)?;
         let kind = self.kind;
@@ -314,6 +314,11 @@ impl OutputTable {
         };
         if activation == Activation::Softmax && numbers == Numbers::OneClass {
             let expected = "`none` or `sigmoid` where a candidate has the score of one class only";
+            return Err(refuse.because("output.activation", expected, "`softmax`"));
+        }
+        // Without a class for "nothing", a softmax makes an object of every candidate.
+        if activation == Activation::Softmax && background == Background::None {
+            let expected = "`none` or `sigmoid`, since the classes have none for \"nothing\"";
             return Err(refuse.because("output.activation", expected, "`softmax`"));
         }
         let named = |name: &Option<String>| name.clone().unwrap_or_default();
@@ -423,10 +428,13 @@ impl OutputTable {
                 keys: list.join(", "),
             }
         };
+        if let Some((key, _)) = all
+            .iter()
+            .find(|(key, is_given)| required.contains(key) && !is_given)
+        {
+            return Err(refuse(key, "is missing"));
+        }
         for (key, is_given) in &all {
-            if required.contains(key) && !is_given {
-                return Err(refuse(key, "is missing"));
-            }
             if *is_given && !required.contains(key) && !optional.contains(key) {
                 return Err(refuse(key, "is given"));
             }

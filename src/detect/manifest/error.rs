@@ -3,6 +3,8 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use crate::detect::postprocess::Mismatch;
+
 /// Why a model cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum ModelError {
@@ -110,6 +112,14 @@ pub enum ModelError {
         expected: String,
         /// What the file has.
         found: String,
+    },
+    /// An output has another shape than the manifest says.
+    #[error("{}: {mismatch}; correct `{}` in the manifest or install the file that it describes", path.display(), mismatch.key)]
+    Shape {
+        /// The model file.
+        path: PathBuf,
+        /// The output, and both shapes.
+        mismatch: Mismatch,
     },
     /// The results on a test picture cannot be those of a detector that is read rightly.
     #[error("{}: {seen}; correct `{key}` in the manifest{remedy}", path.display())]

@@ -17,6 +17,8 @@ pub struct Key {
     pub table: &'static str,
     /// The name of the key.
     pub name: &'static str,
+    /// The Rust type of its value, as in `Option < Vec < Column > >`, which tells the words that it takes.
+    pub takes: &'static str,
     /// What it means, lines of Markdown.
     pub doc: &'static str,
 }
@@ -43,6 +45,7 @@ macro_rules! table {
             pub const KEYS: &'static [Key] = &[$(Key {
                 table: $table,
                 name: stringify!($field),
+                takes: stringify!($type),
                 doc: concat!($($doc, "\n"),+),
             },)+];
         }
@@ -52,23 +55,23 @@ macro_rules! table {
 table! {
     /// A manifest as it is written, before its values are checked.
     pub struct ManifestFile = "" {
-        /// The ONNX file beside the manifest, with its weights inside.
+        /// The name of the ONNX file, which lies beside the manifest and has its weights inside.
         file: String,
-        /// The SHA-256 that the file must have, 64 hexadecimal digits, as `sha256sum` prints it.
+        /// The SHA-256 of that file in 64 hexadecimal digits, as `sha256sum` prints it. A file with another hash is refused.
         sha256: String,
-        /// The licence of the model, as an SPDX expression. `unknown` makes `check` warn.
+        /// The licence of the model, as an SPDX expression such as `Apache-2.0`. `unknown` makes `twinsight check` warn.
         licence: String,
-        /// Where the model comes from. `unknown` makes `check` warn.
+        /// Where the model comes from, for whoever has to find it again. `unknown` makes `twinsight check` warn.
         source: String,
-        /// The labels of the classes, in the order of their numbers: a list, or the name of a file beside the manifest with a label on
+        /// The labels of the classes in the order of their numbers: a list, or the name of a file beside the manifest with a label on
         /// each line. `-` stands for a number that the model never uses. A background class has no label here.
         labels: Labels,
-        /// Boxes of one class that overlap by more than this (intersection over union, 0 to 1) count as one object. 1 switches it
-        /// off, for models that leave no duplicates.
+        /// How much two boxes of one class may overlap (intersection over union, 0 to 1) before only the better one is kept. 1 keeps
+        /// them all, for models that leave no duplicates.
         nms_iou: f32,
-        /// The table `[input]`.
+        /// The table `[input]`, which says what the model takes.
         input: InputTable,
-        /// The table `[output]`.
+        /// The table `[output]`, which says what the model gives.
         output: OutputTable,
     }
 }
@@ -76,34 +79,33 @@ table! {
 table! {
     /// The tensor that the model takes.
     pub struct InputTable = "input" {
-        /// The name of the model's input that takes the picture. Its elements may be f32, f16 or u8; the file says which.
+        /// The name of the input that takes the picture. Its elements may be f32, f16 or u8: the ONNX file says which.
         name: String,
         /// The width of the input in pixels. Where the file leaves it open, this sets it.
         width: usize,
         /// The height of the input in pixels. Where the file leaves it open, this sets it.
         height: usize,
-        /// The order of the tensor's dimensions: `nchw` (channels first) or `nhwc` (channels last). A file whose input has three
-        /// dimensions has no N.
+        /// The order of the tensor's dimensions. N is 1, and an input of three dimensions has no N.
         layout: Layout,
-        /// The order of the channels: `rgb` or `bgr`.
+        /// The order of the colours.
         color_order: ColorOrder,
-        /// What a byte of the picture, 0 to 255, is multiplied by. Then `mean` is taken off, and the rest is divided by `std`.
+        /// What a byte of the picture, 0 to 255, is multiplied by. Then `mean` is taken off, and the rest is divided by `std`. An input
+        /// of u8 takes bytes as they are, with a scale of 1.
         scale: f32,
-        /// One number for each channel, in the order of `color_order`. `[0, 0, 0]` unless given.
+        /// One number for each colour, in the order of `color_order`. `[0, 0, 0]` unless given.
         #[serde(default = "zeros")]
         mean: [f32; 3],
-        /// One number for each channel, in the order of `color_order`. `[1, 1, 1]` unless given.
+        /// One number for each colour, in the order of `color_order`. `[1, 1, 1]` unless given.
         #[serde(default = "ones")]
         std: [f32; 3],
-        /// How a picture is fitted: `stretch` fills the input whatever the proportions, `letterbox` keeps them and pads.
+        /// How a picture is fitted to the input.
         resize: Resize,
-        /// For `letterbox`: whether the picture lies in the `center` (unless given) or at the `top_left`.
+        /// Where a letterboxed picture lies in the input. `center` unless given.
         align: Option<Align>,
-        /// For `letterbox`: the value of the rest, 0 to 255, 0 unless given.
+        /// The value of what a letterboxed picture leaves free, 0 to 255. 0 unless given.
         pad: Option<u8>,
-        /// The model's further inputs by their names, as in `extra = { orig_target_sizes = "width_height" }`. Each takes the size of the
-        /// input in pixels, as `width_height` or `height_width`, or the factor by which it was scaled, `ones`. Boxes then come back in
-        /// pixels of the input.
+        /// What the model's further inputs take, by their names, as in `extra = { orig_target_sizes = "width_height" }`. Boxes then come
+        /// back in pixels of the input.
         #[serde(default)]
         extra: BTreeMap<String, Extra>,
     }
@@ -112,56 +114,54 @@ table! {
 table! {
     /// What the model's outputs hold, and their names.
     pub struct OutputTable = "output" {
-        /// What the outputs hold; see the table of output kinds.
+        /// What the outputs hold: one of the kinds above.
         kind: Kind,
-        /// The name of the output with all numbers of each candidate: `rows`, `yolo`, `yolo_objectness`, `yolox`, `yolo_pose` and
-        /// `yolo_seg`. It may be either way round, `[1, N, numbers]` or `[1, numbers, N]`.
+        /// The name of the output that has all numbers of each candidate. It may be either way round, `[1, N, numbers]` or
+        /// `[1, numbers, N]`. Older manifests call this key `rows`.
         #[serde(alias = "rows")]
         predictions: Option<String>,
-        /// The name of the output with the boxes: `ssd`, `detr` and `boxes_labels_scores`.
+        /// The name of the output that has the boxes.
         boxes: Option<String>,
-        /// The name of the output with the scores: `ssd` and `boxes_labels_scores`. The latter does without where the boxes have the
-        /// score as their fifth number.
+        /// The name of the output that has the scores. `boxes_labels_scores` does without where boxes have five numbers: the fifth is
+        /// then the score.
         scores: Option<String>,
-        /// The name of the output with a number for each class before the activation: `detr`.
+        /// The name of the output that has a logit for each class, which is its score before the activation.
         logits: Option<String>,
-        /// The name of the output with the number of each box's class: `boxes_labels_scores`.
+        /// The name of the output that has the number of each box's class.
         labels: Option<String>,
-        /// The name of the output that says how many boxes there are, if the model has one: `boxes_labels_scores`.
+        /// The name of the output that says how many of the boxes are filled, if the model has one.
         count: Option<String>,
-        /// The name of the output with the masks that outlines are made of: `yolo_seg`.
+        /// The name of the output that has the prototypes, the pictures of which each object's mask is a sum.
         prototypes: Option<String>,
-        /// The name of the output with the score of each place: `centerface`.
+        /// The name of the output that has the score of each place.
         heatmap: Option<String>,
-        /// The name of the output with the logarithms of heights and widths: `centerface`.
+        /// The name of the output that has the logarithms of heights and widths, in this order.
         size: Option<String>,
-        /// The name of the output with the shifts of the centres, y before x: `centerface`.
+        /// The name of the output that has the shifts of the centres, y before x.
         offset: Option<String>,
-        /// The name of the output with the five points of each face, if they are wanted: `centerface`.
+        /// The name of the output that has five points of each face, if they are wanted.
         landmarks: Option<String>,
-        /// What the four numbers of a box are: `xyxy` (left, top, right, bottom), `yxyx` (top, left, bottom, right), `cxcywh` (centre,
-        /// width, height) or `xywh` (left, top, width, height). With `anchors`, `yxyx` says that y comes before x and height before width.
+        /// What the four numbers of a box are. With `anchors`, `yxyx` says that y comes before x and height before width.
         box_format: Option<BoxFormat>,
-        /// What a box is measured in: `pixels` of the input, or `shares` of it, 0 to 1.
+        /// What a box is measured in.
         box_units: Option<BoxUnits>,
-        /// What makes scores of the numbers: `none` (they are scores), `sigmoid` or `softmax` (over the classes of a candidate).
+        /// What makes scores of the model's numbers.
         activation: Option<Activation>,
-        /// Where the numbers of the classes have one for "nothing", which has no label: `none`, `first` or `last`. With `first`, class
-        /// number 1 has the first label.
+        /// Where the model's classes include one for "nothing". It is `last` for `detr` with `softmax`, and otherwise `none`, unless
+        /// given.
         background: Option<Background>,
-        /// The order of a candidate's numbers in `predictions`. `box` are four, `scores` one for each class, `keypoints` as many as
-        /// there are, `coefficients` those of an outline; `objectness`, `score`, `class` and `ignore` are one.
+        /// The order of a candidate's numbers in `predictions`, as a list of these words.
         columns: Option<Vec<Column>>,
-        /// The boxes that the model's offsets start from: the name of a file beside the manifest with one on each line, as centre x,
-        /// centre y, width and height in shares of the input: `ssd`.
+        /// The boxes that the model's offsets start from: the name of a file beside the manifest that has one on each line, as centre x,
+        /// centre y, width and height in shares of the input. A model that decodes its boxes itself has none.
         anchors: Option<String>,
-        /// What offsets are multiplied by, for centres and for sizes: `[0.1, 0.2]` unless given: `ssd` with `anchors`.
+        /// What offsets from `anchors` are multiplied by, for centres and for sizes. `[0.1, 0.2]` unless given.
         variances: Option<[f32; 2]>,
-        /// The sides of the cells of the grids in pixels, in the order of the candidates; `[8, 16, 32]` unless given: `yolox`.
+        /// The sides of the cells of each grid in pixels, in the order of the candidates. `[8, 16, 32]` unless given.
         strides: Option<Vec<u16>>,
-        /// How many keypoints an object has, or a list of their names: `yolo_pose`.
+        /// How many keypoints an object has, or a list of their names.
         keypoints: Option<Keypoints>,
-        /// How many numbers a keypoint has: 3 (x, y and how sure it is seen) unless given, or 2: `yolo_pose`.
+        /// How many numbers a keypoint has: 3 (x, y, and how sure it is seen) unless given, or 2.
         keypoint_numbers: Option<u8>,
     }
 }
@@ -227,27 +227,26 @@ macro_rules! words {
 words! {
     /// What a model's outputs hold.
     pub enum Kind {
-        /// A score for each class and a box for each candidate, in two outputs: the SSDs of TensorFlow and PyTorch. `scores` `[1, N, C]`,
-        /// `boxes` `[1, N, 4]` or `[1, N, 1, 4]`; with `anchors` the boxes are offsets from them.
+        /// Scores `[1, N, C]` and boxes `[1, N, 4]` or `[1, N, 1, 4]`, before NMS: SSDs of PyTorch and TensorFlow.
         Ssd = "ssd",
-        /// NMS in the graph, `[1, N, 6]`: YOLOv10, YOLO26, "end2end" exports, PP-YOLOE.
+        /// One output of `[1, N, 6]` after NMS: YOLOv10, YOLO26, exports with NMS inside ("end2end"), PP-YOLOE.
         Rows = "rows",
-        /// `[1, 4 + C, N]`, either way round: YOLOv8 to 13, RT-DETR of the same exporter.
+        /// One output of `[1, 4 + C, N]`: YOLOv8 to YOLO12, and RT-DETR from Ultralytics, whose boxes are in `shares`.
         Yolo = "yolo",
-        /// `[1, N, 5 + C]`, either way round: YOLOv5 and v7, whose scores are multiplied by an objectness.
+        /// One output of `[1, N, 5 + C]`, where an objectness multiplies the scores: YOLOv5 and YOLOv7.
         YoloObjectness = "yolo_objectness",
-        /// `[1, N, 5 + C]` on a grid, to be decoded: YOLOX.
+        /// One output of `[1, N, 5 + C]` on grids, which is decoded here: YOLOX.
         Yolox = "yolox",
-        /// Boxes and logits in two outputs, without duplicates: DETR, RT-DETR, D-FINE, RF-DETR. `boxes` `[1, N, 4]`, `logits` `[1, N, C]`.
+        /// Boxes `[1, N, 4]` and logits `[1, N, C]`, without duplicates: DETR, RT-DETR, D-FINE, RF-DETR.
         Detr = "detr",
-        /// Boxes, class numbers and scores in lists, with NMS in the graph: torchvision, TensorFlow's Object Detection API, MMDetection, and
-        /// the DETRs that take the size of the picture.
+        /// Lists of boxes, class numbers and scores after NMS: torchvision, TensorFlow's Object Detection API, MMDetection, and RT-DETR
+        /// and D-FINE as their authors export them.
         BoxesLabelsScores = "boxes_labels_scores",
-        /// Heatmaps of faces: CenterFace.
+        /// Maps of scores, sizes and offsets with a face at each peak: CenterFace.
         Centerface = "centerface",
-        /// As `yolo`, with keypoints: YOLOv8-pose and its successors.
+        /// As `yolo`, with keypoints behind the scores: YOLOv8-pose and its successors.
         YoloPose = "yolo_pose",
-        /// As `yolo`, with the coefficients of an outline: YOLOv8-seg and its successors.
+        /// As `yolo`, with mask coefficients behind the scores, and an output of prototypes: YOLOv8-seg and its successors.
         YoloSeg = "yolo_seg",
     }
 }
@@ -255,9 +254,9 @@ words! {
 words! {
     /// The order of a tensor's dimensions.
     pub enum Layout {
-        /// Channels come first.
+        /// The channels come first.
         Nchw = "nchw",
-        /// Channels come last.
+        /// The channels come last.
         Nhwc = "nhwc",
     }
 }
@@ -275,9 +274,9 @@ words! {
 words! {
     /// How a picture is fitted to the input.
     pub enum Resize {
-        /// Width and height are scaled each by its own factor.
+        /// The picture fills the input, whatever its proportions.
         Stretch = "stretch",
-        /// The proportions are kept.
+        /// The picture keeps its proportions, and the rest is padded.
         Letterbox = "letterbox",
     }
 }
@@ -287,7 +286,7 @@ words! {
     pub enum Align {
         /// It lies in the middle.
         Center = "center",
-        /// It lies at the top left.
+        /// It lies at the top left, and the rest is right of it or below.
         TopLeft = "top_left",
     }
 }
@@ -299,7 +298,7 @@ words! {
         WidthHeight = "width_height",
         /// The height, then the width of the input in pixels.
         HeightWidth = "height_width",
-        /// The factor by which the picture was scaled, which is 1: boxes then come in pixels of the input.
+        /// The factor by which the picture was scaled, as 1.
         Ones = "ones",
     }
 }
@@ -307,13 +306,13 @@ words! {
 words! {
     /// What the four numbers of a box are.
     pub enum BoxFormat {
-        /// Left, top, right, bottom.
+        /// Left, top, right and bottom.
         Xyxy = "xyxy",
-        /// Top, left, bottom, right.
+        /// Top, left, bottom and right.
         Yxyx = "yxyx",
-        /// Centre x, centre y, width, height.
+        /// The x and y of the centre, width and height.
         Cxcywh = "cxcywh",
-        /// Left, top, width, height.
+        /// Left, top, width and height.
         Xywh = "xywh",
     }
 }
@@ -321,9 +320,9 @@ words! {
 words! {
     /// What a box is measured in.
     pub enum BoxUnits {
-        /// Pixels of the input.
+        /// Boxes are in pixels of the input.
         Pixels = "pixels",
-        /// Shares of the input's width and height.
+        /// Boxes are in shares of the input's width and height, 0 to 1.
         Shares = "shares",
     }
 }
@@ -331,11 +330,11 @@ words! {
 words! {
     /// What makes scores of a model's numbers.
     pub enum Activation {
-        /// They are scores.
+        /// The numbers are scores already.
         None = "none",
-        /// The logistic function of each number.
+        /// The logistic function of each number is its score.
         Sigmoid = "sigmoid",
-        /// The exponentials of a candidate's numbers, divided by their sum.
+        /// The exponentials of a candidate's numbers, divided by their sum, are its scores.
         Softmax = "softmax",
     }
 }
@@ -343,11 +342,11 @@ words! {
 words! {
     /// Where the class for "nothing" is.
     pub enum Background {
-        /// There is none.
+        /// All classes are of objects.
         None = "none",
-        /// It has the first number.
+        /// The first class is "nothing", so class number 1 has the first label.
         First = "first",
-        /// It has the last number.
+        /// The last class is "nothing".
         Last = "last",
     }
 }
@@ -355,21 +354,21 @@ words! {
 words! {
     /// What stands in a candidate's numbers.
     pub enum Column {
-        /// The four numbers of its box.
+        /// The four numbers of the box.
         Box = "box",
         /// How sure the model is that there is any object.
         Objectness = "objectness",
         /// A score for each class.
         Scores = "scores",
-        /// The score of its class.
+        /// The score of the class that `class` names.
         Score = "score",
-        /// The number of its class.
+        /// The number of the class.
         Class = "class",
-        /// The numbers of its keypoints.
+        /// The numbers of all keypoints.
         Keypoints = "keypoints",
-        /// The factors of the prototypes, whose sum is its mask.
+        /// The factors that the prototypes are multiplied by.
         Coefficients = "coefficients",
-        /// A number that says nothing, as that of the picture in its batch.
+        /// A number that is not needed, such as that of the picture in its batch.
         Ignore = "ignore",
     }
 }

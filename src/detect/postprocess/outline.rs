@@ -3,8 +3,8 @@
 /// A polygon has at most this many corners.
 const MAX_CORNERS: usize = 32;
 
-/// What differs from the outline by less than this, in pixels of the mask, is no corner.
-const TOLERANCE_PX: f32 = 0.7;
+/// What differs from the outline by less than this, in pixels of the mask, is no corner. A slanted edge differs by a bit less.
+const TOLERANCE_PX: f32 = 0.75;
 
 /// A point on the outline, x and y in pixels of the mask.
 type Point = [f32; 2];
@@ -22,11 +22,27 @@ pub(super) fn outline(mask: &[bool], width: usize) -> Vec<Point> {
     let mut tolerance = TOLERANCE_PX;
     loop {
         let corners = simplified(&outline, tolerance);
-        if corners.len() <= MAX_CORNERS {
-            return corners;
+        match corners.len() {
+            // What is thinner than the tolerance would be a line.
+            ..3 => return rectangle(&outline),
+            ..=MAX_CORNERS => return corners,
+            _ => {}
         }
         tolerance *= 1.3;
     }
+}
+
+/// The corners of the rectangle around these points.
+fn rectangle(points: &[Point]) -> Vec<Point> {
+    let side = |axis: usize| {
+        let all = points.iter().map(|point| point[axis]);
+        (
+            all.clone().fold(f32::INFINITY, f32::min),
+            all.fold(0.0, f32::max),
+        )
+    };
+    let ((left, right), (top, bottom)) = (side(0), side(1));
+    vec![[left, top], [right, top], [right, bottom], [left, bottom]]
 }
 
 /// The pixels of the part with the most pixels that share edges, and the first of them.
@@ -67,7 +83,7 @@ fn largest_part(mask: &[bool], width: usize) -> Option<(Vec<bool>, usize)> {
     Some((part_of.iter().map(|part| *part == number).collect(), start))
 }
 
-/// Walks around a part, clockwise along the edges of its pixels, and gives the middle of each edge.
+/// Walks around a part, clockwise along the edges of its pixels, and gives the corners on the way.
 fn trace(part: &[bool], width: usize, start: usize) -> Vec<Point> {
     /// East, south, west and north.
     const STEPS: [[i64; 2]; 4] = [[1, 0], [0, 1], [-1, 0], [0, -1]];
@@ -88,14 +104,10 @@ fn trace(part: &[bool], width: usize, start: usize) -> Vec<Point> {
         [start % wide, start / wide]
     };
     let (mut corner, mut direction) = (first, 0);
-    let mut middles = Vec::new();
+    let mut corners = Vec::new();
     loop {
         let [dx, dy] = STEPS[direction];
-        #[expect(clippy::cast_precision_loss, reason = "a mask has few pixels")]
-        middles.push([
-            corner[0] as f32 + dx as f32 / 2.0,
-            corner[1] as f32 + dy as f32 / 2.0,
-        ]);
+        corners.push(corner.map(|at| at as f32));
         corner = [corner[0] + dx, corner[1] + dy];
         let left = right(corner, (direction + 3) % 4);
         direction = if !right(corner, direction) {
@@ -106,7 +118,7 @@ fn trace(part: &[bool], width: usize, start: usize) -> Vec<Point> {
             direction
         };
         if (corner, direction) == (first, 0) {
-            return middles;
+            return corners;
         }
     }
 }
@@ -195,8 +207,7 @@ mod tests {
         ]);
         let found = outline(&mask, width);
         assert!((3..=8).contains(&found.len()), "{found:?}");
-        // The middles of the edges cut the corners off.
-        assert!((area(&found) - 20.0).abs() < 3.0, "{found:?}");
+        assert_eq!(area(&found), 20.0, "{found:?}");
         assert!(
             found
                 .iter()
@@ -229,8 +240,8 @@ mod tests {
         assert!(outline(&[], 0).is_empty());
         assert!(outline(&[false; 6], 3).is_empty());
         let one = outline(&[false, true, false], 3);
-        assert!(one.len() >= 3 && one.len() <= 4, "{one:?}");
+        assert_eq!(one, [[1.0, 0.0], [2.0, 0.0], [2.0, 1.0], [1.0, 1.0]]);
         let all = outline(&[true; 6], 3);
-        assert!((area(&all) - 6.0).abs() < 1.0, "{all:?}");
+        assert_eq!(area(&all), 6.0, "{all:?}");
     }
 }

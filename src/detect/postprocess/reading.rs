@@ -205,12 +205,14 @@ impl Postprocessor {
             (false, false) => {
                 // A model has far more candidates than a candidate has numbers.
                 let numbers = first.min(second);
-                let others = all - self.output.score_columns();
-                let has_scores = columns.contains(&Column::Scores);
-                if has_scores && numbers > others {
-                    return Err(self.wrong_classes(predictions.name, numbers - others));
+                let others = all.checked_sub(self.output.score_columns());
+                let is_sure = columns.contains(&Column::Scores) && self.output.keypoints == 0;
+                match others.and_then(|others| numbers.checked_sub(others)) {
+                    Some(found @ 1..) if is_sure => {
+                        Err(self.wrong_classes(predictions.name, found))
+                    }
+                    _ => Err(predictions.mismatch(shape)),
                 }
-                Err(predictions.mismatch(shape))
             }
         }
     }
@@ -223,7 +225,7 @@ impl Postprocessor {
                 "numbers for {} classes, as many as there are labels,",
                 self.output.classes
             ),
-            found: format!("them for {}", found.saturating_sub(background)),
+            found: format!("numbers for {}", found.saturating_sub(background)),
             key: "labels",
         }
     }

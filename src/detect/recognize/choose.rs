@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::family::{Style, UNIT};
+use super::family::{Family, Style, UNIT};
 use super::input::Inputs;
 use super::labels::{self, LabelSet, LabelSource};
 use super::outputs::{Reading, Sight};
@@ -16,6 +16,9 @@ use crate::preprocess::Placement;
 
 /// Evidence that is better by less than this does not tell two ways apart.
 const CLEARLY: f32 = 0.1;
+
+/// The key that a model with anchors needs.
+const ANCHORS: &str = "output.anchors";
 
 /// Evidence from which on no other way to prepare a picture is tried.
 const ENOUGH: f32 = 0.5;
@@ -67,7 +70,7 @@ pub(crate) fn recognize(
         all: Vec::new(),
         run: &mut run,
     };
-    let (size, first) = first_run(inspected, &inputs, hints, path, &mut runs)?;
+    let (size, first) = first_run(inspected, &inputs, hints, &mut runs)?;
     let seen = seen(inspected, &runs.all[first].1);
     let (readings, given) = {
         let arrays = &runs.all[first].1.first;
@@ -135,7 +138,6 @@ fn first_run(
     inspected: &Inspected,
     inputs: &Inputs,
     hints: &Hints,
-    path: &Path,
     runs: &mut Runs<'_>,
 ) -> Result<((usize, usize), usize), Unrecognized> {
     let of_input = |(key, _): &&(String, toml::Value)| key.starts_with("input.");
@@ -148,7 +150,7 @@ fn first_run(
             Vec::new(),
             1.0,
         );
-        let file = with_settings(&file, &set, path)?;
+        let file = with_settings(&file, &set)?;
         match runs.get(&file.input) {
             Ok(at) => return Ok(((file.input.width, file.input.height), at)),
             Err(error) => failed = failed.or(Some(error)),
@@ -241,7 +243,9 @@ impl Trial<'_> {
             }
             for style in reading.family.styles() {
                 let one = self.one(reading, style, runs)?;
-                let is_enough = one.strength() >= ENOUGH;
+                // SSDs see large objects however the picture is prepared.
+                let is_tried_through = matches!(reading.family, Family::Ssd | Family::TfSsd);
+                let is_enough = one.strength() >= ENOUGH && !is_tried_through;
                 tried.push(one);
                 if is_enough {
                     break;
@@ -284,15 +288,17 @@ impl Trial<'_> {
             outcome,
             key,
         };
-        let set = match with_settings(&file, &self.hints.set, self.path) {
-            Ok(set) => set,
-            // A value that no kind takes is wrong whatever is tried.
-            Err(error @ ModelError::Syntax { .. }) => return Err(error.into()),
-            Err(error) => return Ok(tried(file, Err(error.to_string()), "output.kind")),
-        };
+        let set = with_settings(&file, &self.hints.set)?;
+        if reading.needs_anchors && set.output.anchors.is_none() {
+            return Ok(tried(
+                set,
+                Err("its boxes are offsets from anchors".to_owned()),
+                ANCHORS,
+            ));
+        }
         let manifest = match set.clone().check("model", self.path) {
             Ok(manifest) => manifest,
-            Err(error @ ModelError::OutputKey { .. }) => {
+            Err(error @ (ModelError::OutputKey { .. } | ModelError::Value { .. })) => {
                 return Ok(tried(set, Err(self.sentence(&error)), "output.kind"));
             }
             Err(error) => return Err(error.into()),
@@ -376,7 +382,7 @@ fn best<'a>(
     let mut best = first;
     for &one in &fitting {
         let is_better = if one.kind() == best.kind() && one.file.output == best.file.output {
-            one.strength() > best.strength()
+            one.strength() > best.strength() + CLEARLY / 2.0
         } else {
             one.strength() > best.strength() + CLEARLY
         };
@@ -428,6 +434,17 @@ fn nothing(
         return Unrecognized::Kind { kind, seen };
     }
     // Where the kind is clear, the number of labels is what is wrong.
+    if let Some(one) = first
+        && one.key == ANCHORS
+        && let (true, Some(boxes)) = (
+            one.reading.needs_anchors && one.file.output.anchors.is_none(),
+            &one.file.output.boxes,
+        )
+    {
+        return Unrecognized::Anchors {
+            boxes: boxes.clone(),
+        };
+    }
     if let Some(one) = first
         && one.key == "labels"
         && let (Some(found), Some((given, source))) = (one.reading.classes, known)

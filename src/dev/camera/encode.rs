@@ -16,7 +16,7 @@ use twinsight_media::picture::{Color, I420, PictureSize};
 #[derive(Debug, thiserror::Error)]
 pub enum PictureError {
     /// The file cannot be read.
-    #[error("cannot read the picture {} ({source}): name a JPEG or PNG file that is there and readable", path.display())]
+    #[error("cannot read the picture {} ({source}): name a JPEG, PNG, WebP or BMP file that is there and readable", path.display())]
     Read {
         /// The file.
         path: PathBuf,
@@ -24,7 +24,7 @@ pub enum PictureError {
         source: std::io::Error,
     },
     /// It is no picture.
-    #[error("{} is not a whole JPEG or PNG picture ({source}): name another for --image, or a clip for --clip", path.display())]
+    #[error("{} is not a whole JPEG, PNG, WebP or BMP picture ({source}): name another for --image, or a clip for --clip", path.display())]
     NotAPicture {
         /// The file.
         path: PathBuf,
@@ -62,7 +62,7 @@ enum Subject {
 }
 
 impl Pictures {
-    /// A JPEG or PNG file, turned as its EXIF data says; odd sides lose their last row or column.
+    /// A JPEG, PNG, WebP or BMP file, turned as its EXIF data says; odd sides lose their last row or column.
     ///
     /// # Errors
     /// When the file is not there, is no picture or is too small or large.

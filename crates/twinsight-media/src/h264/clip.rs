@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 pub use super::clip_units::ClipUnit;
 use super::clip_units::Units;
+pub use super::mp4::PictureTime;
 use super::mp4::{self, Mp4Error, Turn};
 use super::nal::annex_b;
 
@@ -150,7 +151,7 @@ impl Clip {
                 continue;
             }
             units.begin(&sample.sets);
-            units.push_sample(&sample.nals);
+            units.push_sample(&sample.nals, sample.time);
         }
         let damage = track.damage.map(NotAClip::Mp4);
         let clip = Self::of(units, track.turn, damage.clone());
@@ -188,6 +189,19 @@ impl Clip {
     /// The access units. There is at least one, and the first is a keyframe.
     pub fn units(&self) -> &[ClipUnit] {
         &self.units
+    }
+
+    /// When each picture is shown, in the order in which they are shown; none where the file does not say.
+    pub fn picture_times(&self) -> Option<Vec<PictureTime>> {
+        let times: Option<Vec<PictureTime>> = self.units.iter().map(|unit| unit.time).collect();
+        let mut times = times?;
+        times.sort_by_key(|time| time.shown_at);
+        // Times that are all the same tell nothing.
+        let [first, .., last] = &times[..] else {
+            return Some(times).filter(|times| times.iter().any(|time| !time.lasts.is_zero()));
+        };
+        let told = first.shown_at < last.shown_at;
+        told.then_some(times)
     }
 
     /// The index of the first keyframe at or after `index`, wrapping around.

@@ -5,6 +5,7 @@ use std::rc::Rc;
 
 use bytes::Bytes;
 
+use super::mp4::PictureTime;
 use super::nal::{NalType, START_CODE, SliceStart};
 use super::parameter_sets::ParameterSets;
 use super::pps::PpsIds;
@@ -22,6 +23,8 @@ pub struct ClipUnit {
     pub data: Bytes,
     /// True for an IDR picture, with which decoding can begin.
     pub is_idr: bool,
+    /// When its picture is shown; none where the file does not say, as byte streams never do.
+    pub time: Option<PictureTime>,
 }
 
 fn kind(nal: &[u8]) -> Option<NalType> {
@@ -69,8 +72,11 @@ impl<'a> Units<'a> {
     }
 
     /// Takes the NAL units of one access unit.
-    pub(super) fn push_sample(&mut self, nals: &[&[u8]]) {
-        let mut unit = UnitBuilder::default();
+    pub(super) fn push_sample(&mut self, nals: &[&[u8]], time: Option<PictureTime>) {
+        let mut unit = UnitBuilder {
+            time,
+            ..UnitBuilder::default()
+        };
         nals.iter().for_each(|nal| unit.push(nal));
         self.push(unit);
     }
@@ -130,6 +136,7 @@ struct UnitBuilder<'a> {
     nals: Vec<&'a [u8]>,
     has_slice: bool,
     is_idr: bool,
+    time: Option<PictureTime>,
 }
 
 impl<'a> UnitBuilder<'a> {
@@ -182,6 +189,7 @@ impl<'a> UnitBuilder<'a> {
         Some(ClipUnit {
             data: data.into(),
             is_idr: self.is_idr,
+            time: self.time,
         })
     }
 }
@@ -206,11 +214,11 @@ mod tests {
             bytes: MAX_UNITS_BYTES - 8,
             ..Units::default()
         };
-        units.push_sample(&[&sps, &pps, idr]);
+        units.push_sample(&[&sps, &pps, idr], None);
         assert!(units.too_large && units.units.is_empty());
         units.sets = ParameterSets::default();
         units.begin(&outside);
-        units.push_sample(&[&pps, idr]);
+        units.push_sample(&[&pps, idr], None);
         assert!(units.sets.is_empty() && units.units.is_empty());
     }
 }

@@ -2,17 +2,19 @@
 //! with their parameter sets and how their pictures have to be turned. Clips call it.
 //!
 //! Only the boxes that are needed are read, so that a mistake in others refuses no file. Of a file that is damaged or cut
-//! off the whole samples go out, and the damage is reported beside them. Times of samples are not read: the stream itself
-//! says in which order pictures are shown (`order.rs`), and the caller chooses how fast. Edit lists are not followed, so
-//! that pictures go out which a player would cut off.
+//! off the whole samples go out, and the damage is reported beside them. The stream itself says in which order pictures are
+//! shown (`order.rs`); the times of samples only say for how long. Edit lists are not followed, so that pictures go out
+//! which a player would cut off. `writer` makes such files.
 
 mod boxes;
 mod samples;
+pub mod writer;
 
 use std::rc::Rc;
+use std::time::Duration;
 
 use self::boxes::{Fields, boxes, find, find_in};
-use self::samples::{Extents, FragmentDefaults};
+use self::samples::{Extents, FragmentDefaults, SampleTime};
 use super::nal::{annex_b, split_at_start_codes};
 
 /// Samples may share bytes (a picture that is shown again), but together they have at most this many times the file's
@@ -55,6 +57,16 @@ pub(super) struct Sample<'a> {
     pub(super) nals: Vec<&'a [u8]>,
     /// Parameter sets that hold unless the sample has its own.
     pub(super) sets: Rc<[&'a [u8]]>,
+    pub(super) time: Option<PictureTime>,
+}
+
+/// When a picture is shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PictureTime {
+    /// Since the clip's first picture.
+    pub shown_at: Duration,
+    /// How long it is shown if no other picture follows.
+    pub lasts: Duration,
 }
 
 /// How a picture is turned: first its axes are exchanged, then it is mirrored.
@@ -124,6 +136,7 @@ pub(super) fn track(file: &[u8]) -> Result<Track<'_>, Mp4Error> {
             extents.of_fragment(&moof, head.id, &defaults);
         }
     }
+    let ticks = Ticks::of(trak, &extents);
     let mut track = Track {
         samples: Vec::new(),
         turn: turn(moov.body, head.as_ref()),
@@ -143,7 +156,14 @@ pub(super) fn track(file: &[u8]) -> Result<Track<'_>, Mp4Error> {
             .ok_or(Mp4Error::Damaged(
                 "it ends before its last picture: copy it again",
             ))
-            .and_then(|sample| descriptions.split(extent.description, sample));
+            .and_then(|sample| descriptions.split(extent.description, sample))
+            .map(|sample| Sample {
+                time: ticks
+                    .as_ref()
+                    .zip(extent.time)
+                    .map(|(ticks, time)| ticks.time(time)),
+                ..sample
+            });
         match sample {
             // An empty sample means that the picture before it is shown on; none is missing.
             Ok(sample) if sample.nals.is_empty() => {}
@@ -153,6 +173,7 @@ pub(super) fn track(file: &[u8]) -> Result<Track<'_>, Mp4Error> {
                 track.samples.push(Sample {
                     nals: Vec::new(),
                     sets: Rc::default(),
+                    time: None,
                 });
             }
         }
@@ -163,6 +184,41 @@ pub(super) fn track(file: &[u8]) -> Result<Track<'_>, Mp4Error> {
 impl Track<'_> {
     fn damaged(&mut self, error: Mp4Error) {
         self.damage.get_or_insert(error);
+    }
+}
+
+/// What the times of a track count in.
+#[derive(Debug)]
+struct Ticks {
+    per_second: u32,
+    /// When the first picture is shown.
+    first: i64,
+}
+
+impl Ticks {
+    /// None if the track does not say (8.4.2), or has no times.
+    fn of(trak: &[u8], extents: &Extents) -> Option<Self> {
+        let mut fields = Fields(find_in(trak, &[b"mdia", b"mdhd"])?);
+        let (version, _) = fields.version()?;
+        fields.bytes(if version == 1 { 16 } else { 8 })?; // creation and modification time
+        let shown_at = extents.found.iter().filter_map(|extent| extent.time);
+        Some(Self {
+            per_second: fields.u32().filter(|per_second| *per_second > 0)?,
+            first: shown_at.map(|time| time.shown_at).min()?,
+        })
+    }
+
+    fn time(&self, time: SampleTime) -> PictureTime {
+        PictureTime {
+            shown_at: self.duration(time.shown_at.saturating_sub(self.first).unsigned_abs()),
+            lasts: self.duration(time.lasts.into()),
+        }
+    }
+
+    fn duration(&self, ticks: u64) -> Duration {
+        let per_second = u64::from(self.per_second);
+        let nanos = (ticks % per_second) * 1_000_000_000 / per_second;
+        Duration::from_secs(ticks / per_second) + Duration::from_nanos(nanos)
     }
 }
 
@@ -193,6 +249,7 @@ impl<'a> Descriptions<'a> {
             Some(Description::H264(config)) => Ok(Sample {
                 nals: split(sample, config.length_bytes)?,
                 sets: Rc::clone(&config.sets),
+                time: None,
             }),
             Some(Description::Other(codec)) => Err(Mp4Error::OtherCodec {
                 codec: codec.clone(),

@@ -16,6 +16,16 @@ pub(super) struct Extent {
     pub(super) bytes: u32,
     /// Which of the track's descriptions holds for it, from 1 on.
     pub(super) description: u32,
+    /// None where the file does not say when its pictures are shown.
+    pub(super) time: Option<SampleTime>,
+}
+
+/// When a sample's picture is shown, in ticks of its track.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct SampleTime {
+    pub(super) shown_at: i64,
+    /// How long after its decoding the next sample is decoded.
+    pub(super) lasts: u32,
 }
 
 /// The extents found so far.
@@ -26,12 +36,15 @@ pub(super) struct Extents {
     pub(super) damage: Option<Mp4Error>,
     /// How many samples there were, empty ones included.
     seen: usize,
+    /// When the next sample is decoded, in ticks.
+    decode_at: i64,
 }
 
 /// The defaults of a track's fragments (`trex`).
 #[derive(Debug, Clone, Copy)]
 pub(super) struct FragmentDefaults {
     description: u32,
+    lasts: u32,
     bytes: u32,
 }
 
@@ -54,6 +67,13 @@ impl Extents {
         few
     }
 
+    /// The time of the next sample, which is shown this much later than decoded.
+    fn take_time(&mut self, lasts: u32, shown_later: i32) -> SampleTime {
+        let shown_at = self.decode_at.saturating_add(i64::from(shown_later));
+        self.decode_at = self.decode_at.saturating_add(i64::from(lasts));
+        SampleTime { shown_at, lasts }
+    }
+
     fn damaged(&mut self, what: &'static str) {
         self.damage.get_or_insert(Mp4Error::Damaged(what));
     }
@@ -62,6 +82,8 @@ impl Extents {
     /// samples are in each chunk, and has an offset for each chunk.
     pub(super) fn of_tables(&mut self, stbl: &[u8]) {
         let mut sizes = Sizes::of(stbl);
+        let mut durations = Runs::of(find(stbl, b"stts"));
+        let mut delays = Runs::of(find(stbl, b"ctts"));
         let mut runs = Table::of(find(stbl, b"stsc"), 12);
         let mut run = runs.next();
         let (mut each, mut description) = (0, 1);
@@ -82,10 +104,14 @@ impl Extents {
                 let Some(bytes) = sizes.next() else {
                     return sizes.tell(self);
                 };
+                let lasts = durations.next();
+                // Both versions of the table have negative delays in practice.
+                let shown_later = delays.next().map_or(0, u32::cast_signed);
                 let extent = Extent {
                     offset,
                     bytes,
                     description,
+                    time: lasts.map(|lasts| self.take_time(lasts, shown_later)),
                 };
                 if !self.push(extent) {
                     return;
@@ -148,12 +174,17 @@ impl Extents {
         if flags & DESCRIPTION != 0 {
             description = Some(tfhd.u32()?);
         }
+        let mut lasts = defaults.map_or(0, |defaults| defaults.lasts);
         if flags & DURATION != 0 {
-            tfhd.u32()?;
+            lasts = tfhd.u32()?;
         }
         let mut size = defaults.map(|defaults| defaults.bytes);
         if flags & SIZE != 0 {
             size = Some(tfhd.u32()?);
+        }
+        let begins_at = find(traf.body, b"tfdt").and_then(decode_time);
+        if let (true, Some(decode_at)) = (is_ours, begins_at) {
+            self.decode_at = decode_at;
         }
         let mut offset = base;
         for run in boxes(traf.body).filter(|found| found.kind == *b"trun") {
@@ -167,8 +198,9 @@ impl Extents {
                 fields.u32()?; // first_sample_flags
             }
             for _ in 0..count {
+                let mut lasts = lasts;
                 if flags & 0x100 != 0 {
-                    fields.u32()?; // sample_duration
+                    lasts = fields.u32()?;
                 }
                 let bytes = if flags & 0x200 != 0 {
                     fields.u32()?
@@ -180,15 +212,18 @@ impl Extents {
                     }
                     return Some(offset);
                 };
-                for flag in [0x400, 0x800] {
-                    if flags & flag != 0 {
-                        fields.u32()?; // sample_flags, sample_composition_time_offset
-                    }
+                if flags & 0x400 != 0 {
+                    fields.u32()?; // sample_flags
+                }
+                let mut shown_later = 0;
+                if flags & 0x800 != 0 {
+                    shown_later = fields.i32()?;
                 }
                 let extent = Extent {
                     offset,
                     bytes,
                     description: description.unwrap_or(1),
+                    time: is_ours.then(|| self.take_time(lasts, shown_later)),
                 };
                 let few = if is_ours {
                     self.push(extent)
@@ -222,9 +257,14 @@ impl FragmentDefaults {
         trex.version()?;
         let track_id = trex.u32()?;
         let description = trex.u32()?;
-        trex.u32()?; // default_sample_duration
+        let lasts = trex.u32()?;
         let bytes = trex.u32()?;
-        Some((track_id, Self { description, bytes }))
+        let of_track = Self {
+            description,
+            lasts,
+            bytes,
+        };
+        Some((track_id, of_track))
     }
 }
 
@@ -254,6 +294,49 @@ impl<'a> Iterator for Table<'a> {
     fn next(&mut self) -> Option<Fields<'a>> {
         self.rows = self.rows.checked_sub(1)?;
         self.rest.bytes(self.row_bytes).map(Fields)
+    }
+}
+
+/// When the first sample of a track fragment is decoded (8.8.12).
+fn decode_time(tfdt: &[u8]) -> Option<i64> {
+    let mut fields = Fields(tfdt);
+    let (version, _) = fields.version()?;
+    let ticks = match version {
+        1 => fields.u64()?,
+        _ => fields.u32()?.into(),
+    };
+    i64::try_from(ticks).ok()
+}
+
+/// The values of a table of runs (8.6.1): each row has a count and the value of so many samples. Samples behind the last row have
+/// its value, too.
+#[derive(Debug)]
+struct Runs<'a> {
+    rows: Table<'a>,
+    left: u32,
+    value: Option<u32>,
+}
+
+impl<'a> Runs<'a> {
+    fn of(body: Option<&'a [u8]>) -> Self {
+        Self {
+            rows: Table::of(body, 8),
+            left: 0,
+            value: None,
+        }
+    }
+
+    /// The next sample's value; none if the table is not there or empty.
+    fn next(&mut self) -> Option<u32> {
+        while self.left == 0 {
+            let Some(mut row) = self.rows.next() else {
+                return self.value;
+            };
+            self.left = row.u32()?;
+            self.value = row.u32();
+        }
+        self.left -= 1;
+        self.value
     }
 }
 
@@ -380,6 +463,28 @@ mod tests {
     }
 
     #[test]
+    fn times_come_from_their_tables() {
+        let extents = of_tables(&[
+            full(b"stsz", &[10, 5]),
+            full(b"stsc", &[1, 1, 5, 1]),
+            full(b"stco", &[1, 1000]),
+            // An empty run, and one sample fewer than there are.
+            full(b"stts", &[3, 1, 40, 0, 7, 3, 50]),
+            full(b"ctts", &[3, 1, 80, 1, (-10_i32).cast_unsigned(), 2, 0]),
+        ]);
+        let times = extents.found.iter().map(|extent| extent.time);
+        let expected = [(80, 40), (30, 50), (90, 50), (140, 50), (190, 50)];
+        let expected = expected.map(|(shown_at, lasts)| Some(SampleTime { shown_at, lasts }));
+        assert!(times.eq(expected), "{:?}", extents.found);
+        let without = of_tables(&[
+            full(b"stsz", &[10, 2]),
+            full(b"stsc", &[1, 1, 2, 1]),
+            full(b"stco", &[1, 1000]),
+        ]);
+        assert!(without.found.iter().all(|extent| extent.time.is_none()));
+    }
+
+    #[test]
     fn sizes_of_four_bits() {
         let extents = of_tables(&[
             full(b"stz2", &[4, 3, 0x1230_0000]),
@@ -399,7 +504,7 @@ mod tests {
             [&size.to_be_bytes()[..], kind, body].concat()
         };
         let trex = [
-            full(b"trex", &[1, 1, 0, 10, 0]),
+            full(b"trex", &[1, 1, 40, 10, 0]),
             full(b"trex", &[2, 1, 0, 100, 0]),
         ];
         let moov = with_header(b"mvex", &trex.concat());
@@ -413,6 +518,8 @@ mod tests {
         extents.of_fragment(&moof, 1, &FragmentDefaults::of(&moov));
         let found: Vec<_> = extents.found.iter().map(|e| (e.offset, e.bytes)).collect();
         assert_eq!(found, [(300, 10), (310, 10)]);
+        let shown_at = extents.found.iter().map(|e| e.time.unwrap().shown_at);
+        assert!(shown_at.eq([0, 40]));
         assert_eq!(extents.damage, None);
     }
 

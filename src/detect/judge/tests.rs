@@ -1,0 +1,268 @@
+//! Judgements of outputs that are written by hand: rightly read ones fit, and each key that is wrong is named.
+
+use std::path::Path;
+
+use super::*;
+use crate::detect::manifest::file::{Column, Keypoints, Kind, OutputTable};
+use crate::preprocess::TensorSpec;
+use crate::preprocess::affine::ChannelAffine;
+use crate::preprocess::tensor::{Align, ChannelOrder, Fit};
+
+const SIDE: usize = 320;
+
+/// Objects as x1, y1, x2, y2 in pixels of the tensor, score and class: one near each edge of the picture.
+const OBJECTS: [([f32; 4], f32, usize); 3] = [
+    ([20.0, 30.0, 80.0, 190.0], 0.9, 0),
+    ([100.0, 120.0, 300.0, 180.0], 0.8, 1),
+    ([250.0, 10.0, 310.0, 60.0], 0.7, 2),
+];
+
+const CLASSES: usize = 3;
+
+fn placement() -> Placement {
+    let plain = ChannelAffine {
+        gain: 1.0,
+        bias: 0.0,
+    };
+    let spec = TensorSpec {
+        width: SIDE,
+        height: SIDE,
+        order: ChannelOrder::Rgb,
+        affine: [plain; 3],
+        fit: Fit::Letterbox {
+            align: Align::TopLeft,
+            pad: 0,
+        },
+    };
+    let picture = TestPicture::new();
+    Placement::new(&spec, picture.as_it_is().size())
+}
+
+fn xyxy(numbers: [f32; 4]) -> [f32; 4] {
+    numbers
+}
+
+fn cxcywh([x1, y1, x2, y2]: [f32; 4]) -> [f32; 4] {
+    [(x1 + x2) / 2.0, (y1 + y2) / 2.0, x2 - x1, y2 - y1]
+}
+
+fn mirror([x1, y1, x2, y2]: [f32; 4]) -> [f32; 4] {
+    [320.0 - x2, y1, 320.0 - x1, y2]
+}
+
+fn output(name: &str, dims: &[i64], values: Vec<f32>) -> OwnedArray {
+    OwnedArray {
+        name: name.to_owned(),
+        dims: dims.to_vec(),
+        values,
+    }
+}
+
+/// A table of 40 candidates, a row each, whose first ones are the objects.
+fn yolo(numbers: impl Fn([f32; 4]) -> [f32; 4], score: impl Fn(f32) -> f32) -> Vec<OwnedArray> {
+    let mut values = Vec::new();
+    for row in 0..40u8 {
+        let (corners, score_of, class) = OBJECTS.get(usize::from(row)).copied().unwrap_or((
+            [10.0, 10.0, 30.0, 30.0],
+            0.001 * f32::from(row),
+            9,
+        ));
+        values.extend(numbers(corners));
+        for other in 0..CLASSES {
+            let is_it = class == other || class == 9;
+            values.push(score(if is_it { score_of } else { 0.002 }));
+        }
+    }
+    vec![output("out", &[1, 40, 7], values)]
+}
+
+fn table(kind: Kind) -> OutputTable {
+    let mut table = OutputTable::of(kind);
+    table.predictions = Some("out".to_owned());
+    table
+}
+
+fn judged(table: &OutputTable, first: &[OwnedArray], mirrored: &[OwnedArray]) -> Judgement {
+    let output = table.resolve(Path::new("m.toml"), CLASSES).unwrap();
+    let postprocessor = Postprocessor::new(output, (SIDE, SIDE));
+    judge(&postprocessor, first, mirrored, &placement())
+}
+
+/// The key that is named, and the rest of the refusal.
+fn refusal(table: &OutputTable, outputs: &[OwnedArray]) -> (&'static str, String) {
+    match judged(table, outputs, outputs) {
+        Judgement::Refused { seen, key, remedy } => (key, seen + &remedy),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn outputs_that_are_read_rightly_fit() {
+    let outputs = yolo(cxcywh, |score| score);
+    let mirrored = yolo(|corners| cxcywh(mirror(corners)), |score| score);
+    let yolo_table = table(Kind::Yolo);
+    assert_eq!(
+        judged(&yolo_table, &outputs, &outputs),
+        Judgement::Fits(Evidence {
+            strong: 3,
+            top_score: 0.9,
+            mirrored: None,
+            top_class: Some(0),
+        })
+    );
+    assert_eq!(
+        judged(&yolo_table, &outputs, &mirrored),
+        Judgement::Fits(Evidence {
+            strong: 3,
+            top_score: 0.9,
+            mirrored: Some(1.0),
+            top_class: Some(0),
+        })
+    );
+}
+
+#[test]
+fn a_wrong_activation_is_named_with_the_right_one() {
+    let mut yolo_table = table(Kind::Yolo);
+    let logits = yolo(cxcywh, |score| (score / (1.0 - score)).max(1e-6).ln());
+    let (key, said) = refusal(&yolo_table, &logits);
+    assert_eq!(key, "output.activation");
+    assert!(said.ends_with(": `sigmoid` fits what was seen"), "{said}");
+    yolo_table.activation = Some(Activation::Sigmoid);
+    assert!(matches!(
+        judged(&yolo_table, &logits, &logits),
+        Judgement::Fits(_)
+    ));
+    let (key, said) = refusal(&yolo_table, &yolo(cxcywh, |score| score));
+    assert_eq!(key, "output.activation");
+    assert!(said.ends_with(": `none` fits what was seen"), "{said}");
+}
+
+#[test]
+fn wrong_units_and_formats_are_named() {
+    let mut yolo_table = table(Kind::Yolo);
+    let shares = yolo(|corners| cxcywh(corners).map(|n| n / 320.0), |score| score);
+    let (key, said) = refusal(&yolo_table, &shares);
+    assert_eq!(key, "output.box_units");
+    assert!(said.ends_with(": `shares` fits what was seen"), "{said}");
+    yolo_table.box_units = Some(BoxUnits::Shares);
+    assert!(matches!(
+        judged(&yolo_table, &shares, &shares),
+        Judgement::Fits(_)
+    ));
+    let (key, said) = refusal(&yolo_table, &yolo(cxcywh, |score| score));
+    assert_eq!(key, "output.box_units");
+    assert!(said.ends_with(": `pixels` fits what was seen"), "{said}");
+    yolo_table.box_units = None;
+    for format in [BoxFormat::Xyxy, BoxFormat::Yxyx, BoxFormat::Xywh] {
+        yolo_table.box_format = Some(format);
+        let (key, said) = refusal(&yolo_table, &yolo(cxcywh, |score| score));
+        assert_eq!(key, "output.box_format", "{format}: {said}");
+    }
+}
+
+#[test]
+fn the_mirror_image_tells_which_number_is_which() {
+    // Small boxes in the middle, whose numbers make boxes inside the picture in any order.
+    let center = |[x1, y1, _, _]: [f32; 4]| {
+        let (x, y) = (100.0 + x1 / 4.0, 80.0 + y1 / 8.0);
+        [x, y, x + 60.0, y + 70.0]
+    };
+    let outputs = yolo(|corners| xyxy(center(corners)), |score| score);
+    let mirrored = yolo(|corners| xyxy(mirror(center(corners))), |score| score);
+    let mut yolo_table = table(Kind::Yolo);
+    yolo_table.box_format = Some(BoxFormat::Yxyx);
+    assert!(matches!(
+        judged(&yolo_table, &outputs, &outputs),
+        Judgement::Fits(Evidence { mirrored: None, .. })
+    ));
+    let Judgement::Refused { seen, key, remedy } = judged(&yolo_table, &outputs, &mirrored) else {
+        panic!("it is not refused");
+    };
+    assert_eq!(key, "output.box_format");
+    assert!(
+        seen.contains("mirror image") && remedy.contains("`xyxy`"),
+        "{seen}{remedy}"
+    );
+}
+
+#[test]
+fn what_is_the_same_everywhere_is_no_result() {
+    let constant = vec![output("out", &[1, 40, 7], vec![0.25; 280])];
+    assert_eq!(refusal(&table(Kind::Yolo), &constant).0, "output.kind");
+    let crowd = yolo(cxcywh, |_| 0.6 + 0.0001);
+    let mut varied = crowd;
+    varied[0].values[6] = 0.0;
+    assert_eq!(refusal(&table(Kind::Yolo), &varied).0, "output.activation");
+    // Rows of zeros are padding: nothing was found.
+    let rows = vec![output("out", &[1, 40, 6], vec![0.0; 240])];
+    assert!(matches!(
+        judged(&table(Kind::Rows), &rows, &rows),
+        Judgement::Fits(Evidence { strong: 0, .. })
+    ));
+}
+
+#[test]
+fn columns_and_labels_of_rows_are_named() {
+    let rows: Vec<f32> = OBJECTS
+        .iter()
+        .flat_map(|(corners, score, class)| {
+            [
+                &corners[..],
+                &[*score, f32::from(u8::try_from(*class).unwrap())],
+            ]
+            .concat()
+        })
+        .collect();
+    let rows = vec![output("out", &[1, 3, 6], rows)];
+    let mut rows_table = table(Kind::Rows);
+    assert!(matches!(
+        judged(&rows_table, &rows, &rows),
+        Judgement::Fits(_)
+    ));
+    rows_table.columns = Some(vec![Column::Box, Column::Class, Column::Score]);
+    assert_eq!(refusal(&rows_table, &rows).0, "output.columns");
+    rows_table.columns = Some(vec![Column::Class, Column::Score, Column::Box]);
+    assert_eq!(refusal(&rows_table, &rows).0, "output.columns");
+    rows_table.columns = None;
+    let output = rows_table.resolve(Path::new("m.toml"), 2).unwrap();
+    let two_labels = Postprocessor::new(output, (SIDE, SIDE));
+    let Judgement::Refused { key, seen, .. } = judge(&two_labels, &rows, &rows, &placement())
+    else {
+        panic!("it is not refused");
+    };
+    assert_eq!(key, "labels", "{seen}");
+}
+
+#[test]
+fn keypoints_are_near_their_object() {
+    let mut pose = table(Kind::YoloPose);
+    pose.keypoints = Some(Keypoints::Count(3));
+    let mut values = Vec::new();
+    for row in 0..40u8 {
+        let (corners, score, _) = OBJECTS.get(usize::from(row)).copied().unwrap_or((
+            [10.0, 10.0, 30.0, 30.0],
+            0.001 * f32::from(row),
+            0,
+        ));
+        let [cx, cy, ..] = cxcywh(corners);
+        values.extend(cxcywh(corners));
+        values.extend([score, 0.0, 0.0]);
+        values.extend([cx, cy, 0.9, cx + 2.0, cy, 0.9]);
+    }
+    let outputs = vec![output("out", &[1, 40, 13], values)];
+    pose.keypoints = Some(Keypoints::Count(2));
+    assert!(matches!(
+        judged(&pose, &outputs, &outputs),
+        Judgement::Fits(_)
+    ));
+    pose.keypoints = Some(Keypoints::Count(3));
+    pose.keypoint_numbers = Some(2);
+    assert_eq!(refusal(&pose, &outputs).0, "output.keypoint_numbers");
+    // Another number of points is another number of columns.
+    pose.keypoint_numbers = None;
+    assert!(matches!(
+        judged(&pose, &outputs, &outputs),
+        Judgement::Shape(_)
+    ));
+}
