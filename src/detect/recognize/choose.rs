@@ -17,6 +17,9 @@ use crate::preprocess::Placement;
 /// Evidence that is better by less than this does not tell two ways apart.
 const CLEARLY: f32 = 0.1;
 
+/// From this rank on a reading needs evidence.
+const FAR_FETCHED: u8 = 3;
+
 /// The key that a model with anchors needs.
 const ANCHORS: &str = "output.anchors";
 
@@ -88,6 +91,14 @@ pub(crate) fn recognize(
     };
     if readings.is_empty() {
         return Err(Unrecognized::Outputs { seen });
+    }
+    if let [reading, ..] = readings.as_slice()
+        && reading.needs_anchors
+        && !hints.set.iter().any(|(key, _)| key == ANCHORS)
+    {
+        return Err(Unrecognized::Anchors {
+            boxes: reading.output.boxes.clone().unwrap_or_default(),
+        });
     }
     let known = match (given, &metadata.names) {
         (Some(given), _) => Some((given, LabelSource::Given)),
@@ -375,7 +386,11 @@ fn best<'a>(
     tried: &'a [Tried],
     seen: &str,
 ) -> Result<(Option<&'a Tried>, Vec<String>), Unrecognized> {
-    let fitting: Vec<&Tried> = tried.iter().filter(|one| one.outcome.is_ok()).collect();
+    // What is far-fetched has to show that it is right.
+    let is_fitting = |one: &&Tried| {
+        one.outcome.is_ok() && (one.reading.rank < FAR_FETCHED || one.strength() > 0.0)
+    };
+    let fitting: Vec<&Tried> = tried.iter().filter(is_fitting).collect();
     let Some(&first) = fitting.first() else {
         return Ok((None, Vec::new()));
     };
@@ -434,17 +449,6 @@ fn nothing(
         return Unrecognized::Kind { kind, seen };
     }
     // Where the kind is clear, the number of labels is what is wrong.
-    if let Some(one) = first
-        && one.key == ANCHORS
-        && let (true, Some(boxes)) = (
-            one.reading.needs_anchors && one.file.output.anchors.is_none(),
-            &one.file.output.boxes,
-        )
-    {
-        return Unrecognized::Anchors {
-            boxes: boxes.clone(),
-        };
-    }
     if let Some(one) = first
         && one.key == "labels"
         && let (Some(found), Some((given, source))) = (one.reading.classes, known)

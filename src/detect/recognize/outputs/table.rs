@@ -192,8 +192,10 @@ impl Sight<'_> {
         let is_detr = is_detr && found == BoxUnits::Shares;
         let family = match kind {
             _ if is_detr => Family::RtDetr,
-            // YOLOv6 has no objectness and says 1 in its place.
-            Kind::YoloObjectness if table.is_by_row && table.is_sure() => Family::Yolo,
+            // YOLOv6 has no objectness and says 1 in its place; its output is called so.
+            Kind::YoloObjectness if table.is_sure() || table.shown.name == "outputs" => {
+                Family::Yolo
+            }
             Kind::YoloObjectness
                 if table.is_by_row && matches!(self.grid(table.candidates), Grid::One(_)) =>
             {
