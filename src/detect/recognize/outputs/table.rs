@@ -192,10 +192,12 @@ impl Sight<'_> {
         let is_detr = is_detr && found == BoxUnits::Shares;
         let family = match kind {
             _ if is_detr => Family::RtDetr,
+            // YOLOv6 has no objectness and says 1 in its place; its output is called so.
+            Kind::YoloObjectness if table.is_sure() || table.shown.name == "outputs" => {
+                Family::Yolo
+            }
             Kind::YoloObjectness
-                if table.is_by_row
-                    && matches!(self.grid(table.candidates), Grid::One(_))
-                    && !table.is_always_sure() =>
+                if table.is_by_row && matches!(self.grid(table.candidates), Grid::One(_)) =>
             {
                 Family::Yolox
             }
@@ -341,10 +343,13 @@ impl Sight<'_> {
 }
 
 impl<'a> Table<'a> {
-    /// True if the number behind the box is 1 for every candidate, as it is for YOLOv6, which has no objectness.
-    fn is_always_sure(&self) -> bool {
+    /// True if the fifth number of each candidate is 1.
+    fn is_sure(&self) -> bool {
         let mut rows = self.shown.values.chunks_exact(self.numbers);
-        self.is_by_row && self.numbers > 5 && rows.all(|row| (row[4] - 1.0).abs() < 1e-6)
+        rows.all(|row| {
+            row.get(4)
+                .is_some_and(|number| (number - 1.0).abs() < 0.001)
+        })
     }
 
     /// The four numbers of all boxes, if they are the first of each candidate.
