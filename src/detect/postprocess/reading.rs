@@ -219,10 +219,17 @@ impl Postprocessor {
 
     fn wrong_classes(&self, output: &str, found: usize) -> Mismatch {
         let background = self.output.score_columns() - self.output.classes;
+        // One more or less is what a class for "nothing" makes.
+        let has_background = matches!(self.output.kind, Kind::Ssd | Kind::Detr);
+        let but = if has_background && found.abs_diff(self.output.score_columns()) == 1 {
+            format!(" where `background` is `{}`", self.output.background)
+        } else {
+            String::new()
+        };
         Mismatch {
             output: output.to_owned(),
             expected: format!(
-                "numbers for {} classes, as many as there are labels,",
+                "numbers for {} classes, as many as there are labels{but},",
                 self.output.classes
             ),
             found: format!("numbers for {}", found.saturating_sub(background)),
