@@ -4,7 +4,7 @@
 use std::io::{self, Write};
 use std::path::Path;
 
-use super::{Files, looked_at, megabytes, summary};
+use super::{Files, looked_at, megabytes};
 use crate::detect::manifest::file::{Labels, ManifestFile};
 use crate::detect::manifest::{Manifest, ModelError, read_onnx, read_text};
 use crate::detect::probe::Probe;
