@@ -52,7 +52,6 @@ pub(crate) fn run(
         let count = text.lines().filter(|label| *label != "-").count();
         writeln!(out, "  ({file} has {count} labels: {}, …)", some.join(", "))?;
     }
-    writeln!(out, "  input in short: {}", summary::input(&manifest.input))?;
     let (bytes, hash) = read_onnx(&path)?;
     let size = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
     writeln!(
