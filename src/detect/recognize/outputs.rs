@@ -101,7 +101,12 @@ impl<'a> Sight<'a> {
         let mut all = Vec::new();
         self.centerface(&mut all);
         self.lists(&mut all);
+        // Where NMS is in the graph, the scores that it began with are seldom meant, even if they are shown.
+        let lists = all.len();
         self.split(&mut all);
+        for reading in all[lists..].iter_mut().filter(|_| lists > 0) {
+            reading.rank += 3;
+        }
         // Where there are boxes in an output of their own, another output is seldom a table that has them too.
         let others = all.len();
         self.tables(&mut all);

@@ -193,7 +193,9 @@ impl Sight<'_> {
         let family = match kind {
             _ if is_detr => Family::RtDetr,
             Kind::YoloObjectness
-                if table.is_by_row && matches!(self.grid(table.candidates), Grid::One(_)) =>
+                if table.is_by_row
+                    && matches!(self.grid(table.candidates), Grid::One(_))
+                    && !table.is_always_sure() =>
             {
                 Family::Yolox
             }
@@ -339,6 +341,12 @@ impl Sight<'_> {
 }
 
 impl<'a> Table<'a> {
+    /// True if the number behind the box is 1 for every candidate, as it is for YOLOv6, which has no objectness.
+    fn is_always_sure(&self) -> bool {
+        let mut rows = self.shown.values.chunks_exact(self.numbers);
+        self.is_by_row && self.numbers > 5 && rows.all(|row| (row[4] - 1.0).abs() < 1e-6)
+    }
+
     /// The four numbers of all boxes, if they are the first of each candidate.
     fn boxes(&self) -> Box<dyn Iterator<Item = f32> + 'a> {
         let values = self.shown.values;
