@@ -19,6 +19,9 @@ pub(super) struct CapacityArgs {
     /// The model; the default one unless given.
     #[arg(long)]
     model: Option<String>,
+    /// The folder of the models; the shipped one unless given here or in `TWINSIGHT_RUNTIME__MODELS_DIR`.
+    #[arg(long, value_name = "DIR")]
+    models: Option<PathBuf>,
     /// What the cameras send: H.264, as a byte stream (Annex B) or in MP4; the shipped clip unless given.
     #[arg(long, value_name = "FILE")]
     clip: Option<PathBuf>,
@@ -45,7 +48,7 @@ pub(super) async fn run(args: CapacityArgs, env: &Env) -> Result<()> {
         max_fps: args.max_fps,
         step: Duration::from_secs(args.step_seconds),
         csv: args.csv,
-        models_dir: models_dir(env),
+        models_dir: models_dir(args.models, env),
         env: env.as_map().clone(),
     };
     capacity::run(options, stop.next(), &mut Output(io::stdout())).await
