@@ -1,6 +1,7 @@
 //! `twinsight demo`: draws a table of what the node detects with cameras and a hub of its own.
 
 use std::io;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::Result;
@@ -30,6 +31,9 @@ pub(super) struct DemoArgs {
     /// The model.
     #[arg(long)]
     model: Option<String>,
+    /// The folder of the models; the shipped one unless given here or in `TWINSIGHT_RUNTIME__MODELS_DIR`.
+    #[arg(long, value_name = "DIR")]
+    models: Option<PathBuf>,
 }
 
 pub(super) async fn run(args: DemoArgs, env: &Env) -> Result<()> {
@@ -40,7 +44,7 @@ pub(super) async fn run(args: DemoArgs, env: &Env) -> Result<()> {
         fps: args.fps,
         model: args.model,
         clip: demo_clip(),
-        models_dir: models_dir(env),
+        models_dir: models_dir(args.models, env),
         env: env.as_map().clone(),
     };
     demo::run(options, stop.next(), &mut Output(io::stdout())).await

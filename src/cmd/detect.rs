@@ -21,6 +21,9 @@ pub(super) struct DetectArgs {
     /// The model.
     #[arg(long, default_value = DEFAULT_MODEL)]
     model: String,
+    /// The folder of the models; the shipped one unless given here or in `TWINSIGHT_RUNTIME__MODELS_DIR`.
+    #[arg(long, value_name = "DIR")]
+    models: Option<PathBuf>,
     /// Objects below it are left out; 0 to 1.
     #[arg(long, value_name = "S", default_value_t = 0.4, value_parser = score)]
     min_score: f32,
@@ -41,7 +44,7 @@ pub(super) struct DetectArgs {
 pub(super) fn run(args: DetectArgs, env: &Env) -> Result<()> {
     let options = DetectOptions {
         files: args.files,
-        models: models_dir(env),
+        models: models_dir(args.models, env),
         model: args.model,
         min_score: args.min_score,
         classes: args.classes,

@@ -12,6 +12,7 @@ mod demo;
 mod detect;
 mod health;
 mod hub;
+mod model;
 mod output;
 mod run;
 mod shipped;
@@ -31,6 +32,7 @@ use self::demo::DemoArgs;
 use self::detect::DetectArgs;
 use self::health::HealthArgs;
 use self::hub::HubArgs;
+use self::model::ModelArgs;
 use self::run::RunArgs;
 use crate::config::{ConfigError, Env};
 use crate::descriptors::Descriptors;
@@ -72,6 +74,8 @@ enum Command {
     Camera(CameraArgs),
     /// Detects on pictures and clips.
     Detect(DetectArgs),
+    /// Lists, shows, adds, compares and removes detectors.
+    Model(ModelArgs),
     /// Measures how many cameras this machine carries.
     Capacity(CapacityArgs),
     /// Tries everything that a node needs, and says what is wrong and what to do.
@@ -90,6 +94,8 @@ impl Command {
             Self::Capacity(_) => Some("error"),
             // The findings say everything that a log would.
             Self::Check(_) => Some("off"),
+            // What is tried and does not fit is said in the end, and a model that loads is no news.
+            Self::Model(_) => Some("warn,ort=error"),
             Self::Run(_) | Self::Hub(_) | Self::Camera(_) | Self::Detect(_) | Self::Health(_) => {
                 None
             }
@@ -106,6 +112,7 @@ impl Command {
             Self::Hub(args) => hub::run(args).await,
             Self::Camera(args) => camera::run(args, env).await,
             Self::Detect(args) => detect::run(args, env),
+            Self::Model(args) => model::run(args, env),
             Self::Capacity(args) => capacity::run(args, env).await,
             Self::Check(args) => check::run(args, env).await,
             Self::Health(args) => health::run(args, env).await,

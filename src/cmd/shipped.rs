@@ -22,10 +22,11 @@ pub(super) fn shipped(path: impl AsRef<Path>) -> PathBuf {
     }
 }
 
-/// The folder of the models for a command without a configuration: the variable that stands for `runtime.models_dir`
-/// names it, else the shipped one is taken.
-pub(super) fn models_dir(env: &Env) -> PathBuf {
-    shipped(env.get("TWINSIGHT_RUNTIME__MODELS_DIR").unwrap_or("models"))
+/// The folder of the models for a command without a configuration: an argument names it, else the variable that stands for
+/// `runtime.models_dir`, else the shipped one is taken.
+pub(super) fn models_dir(argument: Option<PathBuf>, env: &Env) -> PathBuf {
+    argument
+        .unwrap_or_else(|| shipped(env.get("TWINSIGHT_RUNTIME__MODELS_DIR").unwrap_or("models")))
 }
 
 /// The execution providers for a command without a configuration: the variable that stands for `runtime.execution_providers`

@@ -6,6 +6,7 @@ mod check;
 mod error;
 pub mod file;
 mod outlets;
+mod write;
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -16,7 +17,7 @@ use sha2::{Digest, Sha256};
 
 pub use self::error::ModelError;
 use self::file::{Extra, Layout, ManifestFile};
-pub(crate) use self::outlets::{Element, ExtraInput, Outlet};
+pub(crate) use self::outlets::{Element, ExtraInput, Outlet, Plug};
 use super::detector::ModelInfo;
 use super::onnx_file;
 use super::output::Output;
@@ -98,12 +99,7 @@ impl Manifest {
     /// # Errors
     /// If it cannot be read, has another hash, or keeps weights in other files.
     pub(crate) fn read_model(&self, path: &Path) -> Result<Vec<u8>, ModelError> {
-        let bytes =
-            read_small_file(path, MAX_MODEL_BYTES).map_err(|reason| ModelError::Unreadable {
-                path: path.to_owned(),
-                reason,
-            })?;
-        let found = hex(&Sha256::digest(&bytes));
+        let (bytes, found) = read_onnx(path)?;
         if found != *self.sha256 {
             return Err(ModelError::Hash {
                 path: path.to_owned(),
@@ -111,16 +107,8 @@ impl Manifest {
                 found,
             });
         }
-        match onnx_file::has_external_data(&bytes) {
-            Ok(false) => Ok(bytes),
-            Ok(true) => Err(ModelError::ExternalData {
-                path: path.to_owned(),
-            }),
-            Err(onnx_file::NotProtobuf) => Err(ModelError::Session {
-                path: path.to_owned(),
-                reason: "the bytes are no protobuf".to_owned(),
-            }),
-        }
+        refuse_external_data(path, &bytes)?;
+        Ok(bytes)
     }
 
     /// What events say about the model.
@@ -131,6 +119,37 @@ impl Manifest {
             labels: self.labels.clone(),
             keypoints: self.keypoints.clone(),
         }
+    }
+}
+
+/// Reads a model file, and gives its bytes and their hash.
+///
+/// # Errors
+/// If it cannot be read.
+pub(crate) fn read_onnx(path: &Path) -> Result<(Vec<u8>, String), ModelError> {
+    let bytes =
+        read_small_file(path, MAX_MODEL_BYTES).map_err(|reason| ModelError::Unreadable {
+            path: path.to_owned(),
+            reason,
+        })?;
+    let hash = hex(&Sha256::digest(&bytes));
+    Ok((bytes, hash))
+}
+
+/// Refuses a model file that keeps weights in other files, and one that is none.
+///
+/// # Errors
+/// If it is such a file.
+pub(crate) fn refuse_external_data(path: &Path, bytes: &[u8]) -> Result<(), ModelError> {
+    match onnx_file::has_external_data(bytes) {
+        Ok(false) => Ok(()),
+        Ok(true) => Err(ModelError::ExternalData {
+            path: path.to_owned(),
+        }),
+        Err(onnx_file::NotProtobuf) => Err(ModelError::Session {
+            path: path.to_owned(),
+            reason: "the bytes are no protobuf".to_owned(),
+        }),
     }
 }
 
@@ -163,7 +182,7 @@ fn installed_clause(dir: &Path) -> String {
 }
 
 /// True for a plain file name, with which a configuration from elsewhere cannot leave the folder.
-fn is_plain(name: &str) -> bool {
+pub(crate) fn is_plain(name: &str) -> bool {
     !name.is_empty()
         && !name.starts_with('.')
         && name
@@ -171,7 +190,7 @@ fn is_plain(name: &str) -> bool {
             .all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte))
 }
 
-fn read_text(path: &Path) -> Result<String, ModelError> {
+pub(crate) fn read_text(path: &Path) -> Result<String, ModelError> {
     let unreadable = |reason| ModelError::Unreadable {
         path: path.to_owned(),
         reason,

@@ -7,13 +7,15 @@ use std::sync::Arc;
 use std::sync::mpsc::RecvTimeoutError;
 use std::time::{Duration, Instant};
 
+use ort::session::RunOptions;
+
 use super::detector::{DetectError, DetectSettings, Detections, Detector, ModelInfo, Terminate};
 use super::judge::{self, Evidence, Judgement};
 use super::manifest::{Manifest, ModelError, UNKNOWN};
 use super::postprocess::{Filter, OutputError, Postprocessor, Scratch};
 use super::providers::Providers;
 use super::runtime::Runtime;
-use super::session::{self, Inspected, ModelSession};
+use super::session::{self, ModelSession};
 use crate::preprocess::Picture;
 use crate::telemetry::cpu::Stopwatch;
 
@@ -43,20 +45,6 @@ impl fmt::Debug for OnnxDetector {
             .field("execution_provider", &self.execution_provider)
             .finish_non_exhaustive()
     }
-}
-
-/// Reads what a model file, whose bytes these are, says of itself.
-///
-/// # Errors
-/// If ONNX Runtime does not take it.
-pub(crate) fn inspect(
-    runtime: &Runtime,
-    path: &Path,
-    model: &[u8],
-) -> Result<Inspected, ModelError> {
-    let providers = Providers::choose(&[], runtime)?;
-    let (session, _) = session::build(runtime, &providers, path, model)?;
-    Ok(session::inspect(&session))
 }
 
 impl OnnxDetector {
@@ -138,29 +126,9 @@ impl OnnxDetector {
     /// If a run fails, an output has another shape than the manifest says, or the results cannot be those of a detector that is read
     /// rightly.
     pub(crate) fn warm_up(&mut self, path: &Path) -> Result<Evidence, ModelError> {
-        let (over, ended) = std::sync::mpsc::channel::<()>();
         let run_options = Arc::clone(self.session.run_options());
         let started = Instant::now();
-        let outcome = std::thread::scope(|scope| {
-            // A run that never ends would hold up the node's start, or all later changes of its configuration.
-            let watch = move || {
-                if ended.recv_timeout(WARM_UP_LIMIT) == Err(RecvTimeoutError::Timeout)
-                    && let Err(error) = run_options.terminate()
-                {
-                    tracing::debug!(%error, "the first run is not ended");
-                }
-            };
-            // If the system grants no thread, the run is not watched.
-            let watched = std::thread::Builder::new()
-                .name("infer-watch".to_owned())
-                .spawn_scoped(scope, watch);
-            if let Err(error) = watched {
-                tracing::debug!(%error, "the first run is not watched");
-            }
-            let outcome = self.judge();
-            drop(over);
-            outcome
-        });
+        let outcome = watched(&run_options, || self.judge());
         if self.first_run.is_zero() {
             self.first_run = started.elapsed();
         }
@@ -201,6 +169,42 @@ impl OnnxDetector {
             |arrays, _| judge::copy(arrays),
         )?;
         Ok(judge::judge(postprocessor, &first, &mirrored, &placement))
+    }
+}
+
+/// Ends a run that takes too long: one that never ends would hold up the node's start, or all later changes of its configuration.
+pub(super) fn watched<R>(run_options: &Arc<RunOptions>, run: impl FnOnce() -> R) -> R {
+    let (over, ended) = std::sync::mpsc::channel::<()>();
+    std::thread::scope(|scope| {
+        let run_options = Arc::clone(run_options);
+        let watch = move || {
+            if ended.recv_timeout(WARM_UP_LIMIT) == Err(RecvTimeoutError::Timeout)
+                && let Err(error) = run_options.terminate()
+            {
+                tracing::debug!(%error, "the first run is not ended");
+            }
+        };
+        // If the system grants no thread, the run is not watched.
+        let watched = std::thread::Builder::new()
+            .name("infer-watch".to_owned())
+            .spawn_scoped(scope, watch);
+        if let Err(error) = watched {
+            tracing::debug!(%error, "the first run is not watched");
+        }
+        let outcome = run();
+        drop(over);
+        outcome
+    })
+}
+
+/// The refusal of an output that has another shape than the manifest says.
+fn misshapen(path: &Path, mismatch: Mismatch) -> ModelError {
+    ModelError::Outlet {
+        path: path.to_owned(),
+        what: "output",
+        key: mismatch.key,
+        expected: format!("`{}` with {}", mismatch.output, mismatch.expected),
+        found: mismatch.found,
     }
 }
 

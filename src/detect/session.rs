@@ -10,7 +10,7 @@ use ort::session::{RunOptions, Session, SessionInputValue};
 use ort::value::{DynTensor, Tensor, TensorElementType, TensorRef, ValueType};
 
 use super::detector::DetectError;
-use super::manifest::{Element, ExtraInput, Manifest, ModelError, Outlet};
+use super::manifest::{Element, ExtraInput, Manifest, ModelError, Outlet, Plug};
 use super::postprocess::Array;
 use super::providers::{Providers, SessionError};
 use super::runtime::Runtime;
@@ -106,27 +106,31 @@ impl ModelSession {
         manifest: &Manifest,
         path: &Path,
     ) -> Result<Self, ModelError> {
-        let refuse = |error: ort::Error| ModelError::Session {
-            path: path.to_owned(),
-            reason: error.to_string(),
-        };
-        let Inspected {
-            inputs, outputs, ..
-        } = inspect(&session);
-        let plug = manifest.check_outlets(path, &inputs, &outputs)?;
-        let extra = plug.extra.into_iter().map(|input| {
-            let tensor = tensor(&input).map_err(refuse)?;
-            Ok((input.name, tensor))
-        });
+        let run_options = RunOptions::new().map_err(|error| refuse(path, &error))?;
+        let plug = plug(&session, manifest, path)?;
         Ok(Self {
-            extra: extra.collect::<Result<_, ModelError>>()?,
-            run_options: Arc::new(RunOptions::new().map_err(refuse)?),
+            extra: tensors(plug.extra, path)?,
+            run_options: Arc::new(run_options),
             session,
             input: manifest.input.clone(),
             shape: plug.shape,
             preprocessor: Preprocessor::new(manifest.tensor),
             former: Former::new(plug.form),
         })
+    }
+
+    /// Makes the same session ready for another manifest of its model.
+    ///
+    /// # Errors
+    /// If the inputs or outputs do not fit the manifest.
+    pub(super) fn refit(&mut self, manifest: &Manifest, path: &Path) -> Result<(), ModelError> {
+        let plug = plug(&self.session, manifest, path)?;
+        self.extra = tensors(plug.extra, path)?;
+        self.input.clone_from(&manifest.input);
+        self.shape = plug.shape;
+        self.preprocessor = Preprocessor::new(manifest.tensor);
+        self.former = Former::new(plug.form);
+        Ok(())
     }
 
     pub(super) fn run_options(&self) -> &Arc<RunOptions> {
@@ -191,6 +195,28 @@ impl ModelSession {
         };
         Ok((read(&arrays, &placement), laps))
     }
+}
+
+fn refuse(path: &Path, error: &ort::Error) -> ModelError {
+    ModelError::Session {
+        path: path.to_owned(),
+        reason: error.to_string(),
+    }
+}
+
+fn plug(session: &Session, manifest: &Manifest, path: &Path) -> Result<Plug, ModelError> {
+    let Inspected {
+        inputs, outputs, ..
+    } = inspect(session);
+    manifest.check_outlets(path, &inputs, &outputs)
+}
+
+fn tensors(inputs: Vec<ExtraInput>, path: &Path) -> Result<Vec<(String, DynTensor)>, ModelError> {
+    let one = |input: ExtraInput| {
+        let tensor = tensor(&input).map_err(|error| refuse(path, &error))?;
+        Ok((input.name, tensor))
+    };
+    inputs.into_iter().map(one).collect()
 }
 
 /// The shape and numbers of an output; `None` for one that holds no numbers.

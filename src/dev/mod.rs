@@ -1,5 +1,6 @@
 //! Commands for developers: a hub (`hub`) and camera twins (`camera`) to run a node against; both with a node in one process, to
-//! see it work (`demo`) or to learn how many cameras a machine carries (`capacity`); and detection on files (`detect`).
+//! see it work (`demo`) or to learn how many cameras a machine carries (`capacity`); detection on files (`detect`); and the models that are
+//! installed (`model`).
 
 pub mod camera;
 pub(crate) mod capacity;
@@ -8,5 +9,6 @@ pub mod detect;
 mod frames;
 pub mod hub;
 mod loopback;
+pub(crate) mod model;
 mod picture;
 mod progress;

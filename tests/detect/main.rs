@@ -12,3 +12,4 @@ mod detect_command;
 mod detect_models;
 mod detect_reference;
 mod layouts;
+mod quantize;

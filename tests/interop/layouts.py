@@ -147,7 +147,10 @@ class Graph:
         return output
 
     def _side(self, axis):
-        numbers = self.node("Cast", [self.image], "numbers", to=FLOAT)
+        any_order = self.node("Cast", [self.image], "any_order", to=FLOAT)
+        # As any network does, the graph fails on a picture with another number of channels.
+        channels = [3, 1, 1] if axis == len(self.shape) - 1 else [1, 1, 3]
+        numbers = self.node("Mul", [any_order, self.constant("channels", np.ones(channels, np.float32))], "numbers")
         axis_of = self.constant("width_axis", np.array([axis], np.int64))
         shape = self.node("Shape", [self.image], "shape")
         width = self.node("Gather", [shape, axis_of], "width")
@@ -786,9 +789,10 @@ def prototypes(these):
 
 
 def coefficients(these, places, count):
-    rows = np.zeros((count, 32))
+    rows = np.random.default_rng(29).uniform(-1, 1, (count, 32))
     for n, place in enumerate(places):
-        rows[place, n] = 4
+        rows[place] *= 0.005
+        rows[place, n] = 8
     return rows
 
 

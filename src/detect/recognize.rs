@@ -1,0 +1,174 @@
+//! Works out how a model is used: what its file says and what its outputs are on the test picture come in, a manifest with the reasons for
+//! its values goes out. Names, shapes and metadata give the ways to read it, the likeliest first; each is judged by what it makes of the
+//! test picture, and the one with the best evidence is taken. `twinsight model add` runs it.
+
+mod choose;
+mod family;
+mod input;
+mod labels;
+mod metadata;
+mod outputs;
+
+use std::fmt;
+
+use serde::Deserialize as _;
+
+use super::manifest::file::{Kind, ManifestFile};
+use super::manifest::{ModelError, Outlet};
+
+pub(crate) use self::choose::{Recognized, Run, recognize, trial_manifest};
+pub(crate) use self::input::InputHints;
+pub(crate) use self::labels::LabelSource;
+pub(crate) use self::metadata::Metadata;
+
+/// What the user says about a model.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(crate) struct Hints {
+    pub(crate) kind: Option<Kind>,
+    pub(crate) labels: Option<Vec<String>>,
+    pub(crate) input: InputHints,
+    /// Keys of the manifest and their values, which count before what is worked out.
+    pub(crate) set: Vec<(String, toml::Value)>,
+}
+
+/// Why it is not known how a model is used. The sentences end with what the user can say.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Unrecognized {
+    #[error(
+        "cannot tell which of its inputs takes the picture; a picture is f32, f16 or u8 with 3 channels, and there is\n{inputs}\nexport the model with such an input; say which with `--set input.name=NAME` where there are several"
+    )]
+    Picture { inputs: String },
+    #[error(
+        "takes {batch} pictures at once, {input}; export it with a batch of 1 or an open one (`dynamic=True`)"
+    )]
+    Batch { batch: i64, input: String },
+    #[error(
+        "cannot tell what its further input {input} takes; say it with `--set input.extra.{name}=width_height`, or `height_width` or `ones`"
+    )]
+    Extra { input: String, name: String },
+    #[error(
+        "its metadata says that its task is `{task}`; detection, pose and segmentation (`detect`, `pose`, `segment`) are supported"
+    )]
+    Task { task: String },
+    #[error(
+        "cannot tell what its outputs hold:\n{seen}\nsay it with `--kind`, one of {kinds}",
+        kinds = kinds(Kind::ALL.iter().copied())
+    )]
+    Outputs { seen: String },
+    #[error(
+        "its outputs cannot be those of the kind `{kind}`:\n{seen}\nleave out `--kind`, or name the outputs, as in `--set output.predictions=NAME`"
+    )]
+    Kind { kind: Kind, seen: String },
+    #[error(
+        "its outputs can be read in more than one way, and the test picture does not tell which is right:\n{seen}\nsay it with `--kind`, one of {kinds}"
+    )]
+    Ambiguous { seen: String, kinds: String },
+    #[error(
+        "no way to read its outputs fits:\n{seen}\n{tried}\nsay what is different with `{flag}`"
+    )]
+    Nothing {
+        seen: String,
+        tried: String,
+        flag: String,
+    },
+    #[error(
+        "has {classes} classes, and nothing says what they are; name them with `--labels FILE`, a file with {classes} lines, a label on each"
+    )]
+    Labels { classes: usize },
+    #[error(
+        "has numbers for {found} classes, and {given} labels are {origin}; give a label for each class with `--labels FILE`"
+    )]
+    WrongLabels {
+        found: usize,
+        given: usize,
+        origin: &'static str,
+    },
+    #[error(transparent)]
+    Model(#[from] ModelError),
+}
+
+/// Inputs or outputs for people, one on each line.
+pub(crate) fn describe(outlets: &[Outlet]) -> String {
+    let lines: Vec<String> = outlets
+        .iter()
+        .map(|outlet| format!("    {}", outlet.text()))
+        .collect();
+    lines.join("\n")
+}
+
+/// Kinds for people, in quotation marks.
+pub(crate) fn kinds(kinds: impl Iterator<Item = Kind>) -> String {
+    let all: Vec<String> = kinds.map(|kind| format!("`{kind}`")).collect();
+    all.join(", ")
+}
+
+/// Why a manifest has its values: sentences by the names of keys, as `output.kind`.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(crate) struct Notes(Vec<(String, String)>);
+
+impl Notes {
+    pub(crate) fn add(&mut self, key: impl Into<String>, why: impl Into<String>) {
+        let (key, why) = (key.into(), why.into());
+        match self.0.iter_mut().find(|(known, _)| *known == key) {
+            Some(known) => known.1 = why,
+            None => self.0.push((key, why)),
+        }
+    }
+
+    pub(crate) fn get(&self, key: &str) -> Option<&str> {
+        let found = self.0.iter().find(|(known, _)| known == key);
+        found.map(|(_, why)| why.as_str())
+    }
+}
+
+/// Puts the values that the user gives into a manifest.
+///
+/// # Errors
+/// If a key takes no such value.
+pub(crate) fn with_settings(
+    file: &ManifestFile,
+    settings: &[(String, toml::Value)],
+    path: &std::path::Path,
+) -> Result<ManifestFile, ModelError> {
+    if settings.is_empty() {
+        return Ok(file.clone());
+    }
+    let refuse = |message: &dyn fmt::Display| ModelError::Syntax {
+        path: path.to_owned(),
+        line: 1,
+        message: message.to_string().trim().replace('\n', ", "),
+    };
+    let text = file.write(&Notes::default(), &[]);
+    let mut table: toml::Table = text.parse().map_err(|error| refuse(&error))?;
+    for (key, value) in settings {
+        let mut at = &mut table;
+        let mut words = key.split('.').peekable();
+        while let Some(word) = words.next() {
+            if words.peek().is_none() {
+                at.insert(word.to_owned(), value.clone());
+                break;
+            }
+            let inner = at
+                .entry(word)
+                .or_insert_with(|| toml::Value::Table(toml::Table::new()));
+            match inner.as_table_mut() {
+                Some(inner) => at = inner,
+                None => return Err(refuse(&format!("`{key}` is none of the manifest's keys"))),
+            }
+        }
+    }
+    ManifestFile::deserialize(toml::Value::Table(table)).map_err(|error| refuse(&error))
+}
+
+#[cfg(test)]
+pub(crate) mod testing {
+    use crate::detect::manifest::{Element, Outlet};
+
+    pub(crate) fn outlet(name: &str, element: Element, dims: &[i64]) -> Outlet {
+        Outlet {
+            name: name.to_owned(),
+            element,
+            dims: dims.to_vec(),
+        }
+    }
+}
