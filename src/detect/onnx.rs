@@ -168,7 +168,13 @@ impl OnnxDetector {
             &names,
             |arrays, _| judge::copy(arrays),
         )?;
-        Ok(judge::judge(postprocessor, &first, &mirrored, &placement))
+        Ok(judge::judge(
+            postprocessor,
+            &self.model.labels,
+            &first,
+            &mirrored,
+            &placement,
+        ))
     }
 }
 
@@ -195,17 +201,6 @@ pub(super) fn watched<R>(run_options: &Arc<RunOptions>, run: impl FnOnce() -> R)
         drop(over);
         outcome
     })
-}
-
-/// The refusal of an output that has another shape than the manifest says.
-fn misshapen(path: &Path, mismatch: Mismatch) -> ModelError {
-    ModelError::Outlet {
-        path: path.to_owned(),
-        what: "output",
-        key: mismatch.key,
-        expected: format!("`{}` with {}", mismatch.output, mismatch.expected),
-        found: mismatch.found,
-    }
 }
 
 impl Detector for OnnxDetector {

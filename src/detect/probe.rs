@@ -46,7 +46,7 @@ impl Probe {
     /// If ONNX Runtime does not take it.
     pub(crate) fn new(runtime: &Runtime, path: &Path, model: &[u8]) -> Result<Self, ModelError> {
         let providers = Providers::choose(&[], runtime)?;
-        let session = session::build(runtime, &providers, path, model)?;
+        let (session, _) = session::build(runtime, &providers, path, model)?;
         Ok(Self {
             path: path.to_owned(),
             inspected: session::inspect(&session),

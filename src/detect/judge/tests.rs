@@ -110,7 +110,8 @@ fn outputs_that_are_read_rightly_fit() {
         Judgement::Fits(Evidence {
             strong: 3,
             top_score: 0.9,
-            mirrored: None
+            mirrored: None,
+            top_class: Some(0),
         })
     );
     assert_eq!(
@@ -118,7 +119,8 @@ fn outputs_that_are_read_rightly_fit() {
         Judgement::Fits(Evidence {
             strong: 3,
             top_score: 0.9,
-            mirrored: Some(1.0)
+            mirrored: Some(1.0),
+            top_class: Some(0),
         })
     );
 }

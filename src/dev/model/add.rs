@@ -9,7 +9,7 @@ use image::codecs::jpeg::JpegEncoder;
 
 use super::summary;
 use super::{Files, megabytes, name_of_file};
-use crate::annotate::{self, Annotation};
+use crate::annotate;
 use crate::detect::judge::TestPicture;
 use crate::detect::manifest::file::Labels;
 use crate::detect::manifest::{
@@ -536,16 +536,7 @@ fn write_annotated(
     path: &Path,
 ) -> image::ImageResult<()> {
     let mut image = shown.image.clone();
-    let annotations: Vec<Annotation<'_>> = objects
-        .iter()
-        .map(|object| Annotation {
-            bbox: object.bbox,
-            class_id: object.class_id,
-            label: model.label(object.class_id),
-            score: object.score,
-        })
-        .collect();
-    annotate::draw(&mut image, shown.size(), &annotations);
+    annotate::draw_objects(&mut image, shown.size(), objects, model);
     if path.extension().is_some_and(|extension| extension == "png") {
         return image.save(path);
     }
