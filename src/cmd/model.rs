@@ -8,11 +8,12 @@ use clap::{Args, Subcommand};
 
 use super::output::Output;
 use super::shipped::models_dir;
-use crate::config::Env;
+use crate::config::{DEFAULT_MODEL, Env};
 use crate::detect::RuntimeOptions;
 use crate::detect::manifest::file::{self, Align, ColorOrder, Extra, Kind, Layout, Resize};
 use crate::detect::recognize::{Hints, InputHints};
 use crate::dev::model::add::{self, AddOptions};
+use crate::dev::model::{list, remove, show};
 
 #[derive(Args)]
 pub(super) struct ModelArgs {
@@ -25,8 +26,25 @@ pub(super) struct ModelArgs {
 
 #[derive(Subcommand)]
 enum ModelCommand {
+    /// Lists the models that are installed, with what is wrong with those that cannot be used.
+    List,
+    /// Shows a model: its manifest with everything filled in, what its file says of itself, and whether it can be used.
+    Show {
+        /// The name of the model.
+        #[arg(value_name = "NAME")]
+        name: String,
+    },
     /// Works out how an ONNX file is used, tries it on a picture and installs it.
     Add(Box<AddArgs>),
+    /// Removes a model, with those of its files that no other model needs.
+    Remove {
+        /// The name of the model.
+        #[arg(value_name = "NAME")]
+        name: String,
+        /// Asks nothing, and removes the default model too.
+        #[arg(long)]
+        yes: bool,
+    },
 }
 
 #[derive(Args)]
@@ -98,12 +116,19 @@ pub(super) fn run(args: ModelArgs, env: &Env) -> Result<()> {
         threads: 0,
     };
     let out = &mut Output(io::stdout());
+    let mut ask = |question: &str| ask(question);
+    let ask = io::stdin()
+        .is_terminal()
+        .then_some(&mut ask as add::Ask<'_>);
     match args.command {
+        ModelCommand::List => list::run(&models, DEFAULT_MODEL, out)?,
+        ModelCommand::Show { name } => show::run(&models, &name, &runtime, out)?,
+        ModelCommand::Remove { name, yes } => {
+            remove::run(&models, &name, DEFAULT_MODEL, yes, ask, out)?;
+        }
         ModelCommand::Add(args) => {
             let options = args.options(models, runtime);
-            let mut ask = |question: &str| ask(question);
-            let asks = io::stdin().is_terminal();
-            add::run(&options, asks.then_some(&mut ask as add::Ask<'_>), out)?;
+            add::run(&options, ask, out)?;
         }
     }
     Ok(())

@@ -18,7 +18,6 @@ use super::manifest::{ModelError, Outlet};
 
 pub(crate) use self::choose::{Recognized, Run, recognize, trial_manifest};
 pub(crate) use self::input::InputHints;
-pub(crate) use self::labels::LabelSource;
 pub(crate) use self::metadata::Metadata;
 
 /// What the user says about a model.
@@ -71,6 +70,12 @@ pub(crate) enum Unrecognized {
         tried: String,
         flag: String,
     },
+    #[error(
+        "the boxes in its output `{boxes}` are offsets from anchors, which the file does not have; write them into a file, one on each line as centre x, centre y, width and height in shares of the input, and name it with `--set output.anchors=FILE`"
+    )]
+    Anchors { boxes: String },
+    #[error("cannot be used with what `--set` and other options say: {why}")]
+    Setting { why: String },
     #[error(
         "has {classes} classes, and nothing says what they are; name them with `--labels FILE`, a file with {classes} lines, a label on each"
     )]
@@ -128,15 +133,12 @@ impl Notes {
 pub(crate) fn with_settings(
     file: &ManifestFile,
     settings: &[(String, toml::Value)],
-    path: &std::path::Path,
-) -> Result<ManifestFile, ModelError> {
+) -> Result<ManifestFile, Unrecognized> {
     if settings.is_empty() {
         return Ok(file.clone());
     }
-    let refuse = |message: &dyn fmt::Display| ModelError::Syntax {
-        path: path.to_owned(),
-        line: 1,
-        message: message.to_string().trim().replace('\n', ", "),
+    let refuse = |message: &dyn fmt::Display| Unrecognized::Setting {
+        why: message.to_string().trim().replace('\n', ", "),
     };
     let text = file.write(&Notes::default(), &[]);
     let mut table: toml::Table = text.parse().map_err(|error| refuse(&error))?;

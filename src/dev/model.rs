@@ -2,6 +2,9 @@
 //! it fails.
 
 pub(crate) mod add;
+pub(crate) mod list;
+pub(crate) mod remove;
+pub(crate) mod show;
 mod summary;
 
 use std::path::PathBuf;
@@ -20,6 +23,11 @@ fn name_of_file(file: &std::path::Path) -> String {
         })
         .collect();
     clean.trim_start_matches('.').to_owned()
+}
+
+/// Why a model cannot be used, in one line.
+fn looked_at(error: &crate::detect::ModelError) -> String {
+    error.to_string().replace('\n', " ")
 }
 
 /// A size in bytes for people.

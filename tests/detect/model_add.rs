@@ -3,7 +3,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -24,6 +24,7 @@ fn twinsight(args: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_twinsight"))
         .args(args)
         .env_remove("TWINSIGHT_RUNTIME__MODELS_DIR")
+        .stdin(Stdio::null())
         .output()
         .expect("the program runs")
 }
@@ -65,6 +66,10 @@ fn differing_keys(graph: &Graph, manifest: &toml::Table) -> (Option<String>, Vec
         manifest.get(table)?.get(key)
     };
     let differs = |key: &str, value: &Value| match found(key) {
+        // Keypoints may have names in place of their number.
+        Some(Toml::Array(names)) if key == "output.keypoints" => {
+            value.as_u64() != u64::try_from(names.len()).ok()
+        }
         Some(found) => !is_same(value, found),
         None => !graph.may_be_left_out.iter().any(|other| other == key),
     };
@@ -128,7 +133,7 @@ fn row(made: &Made, graph: &Graph, pictures: &Pictures, models: &Path) -> Row {
     let file = text(&folder.join(format!("{}.onnx", graph.name)));
     let labels = folder.join(format!("{}.labels.txt", graph.name));
     let models = text(models);
-    let mut arguments = vec!["model", "add", &file, "--models", &models, "--yes"];
+    let mut arguments = vec!["model", "add", &file, "--models", &models];
     let labels_file = text(&labels);
     if graph.needs_labels {
         fs::write(&labels, graph.labels.join("\n")).expect("a file");

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::family::{Style, UNIT};
+use super::family::{Family, Style, UNIT};
 use super::input::Inputs;
 use super::labels::{self, LabelSet, LabelSource};
 use super::outputs::{Reading, Sight};
@@ -16,6 +16,12 @@ use crate::preprocess::Placement;
 
 /// Evidence that is better by less than this does not tell two ways apart.
 const CLEARLY: f32 = 0.1;
+
+/// From this rank on a reading needs evidence.
+const FAR_FETCHED: u8 = 3;
+
+/// The key that a model with anchors needs.
+const ANCHORS: &str = "output.anchors";
 
 /// Evidence from which on no other way to prepare a picture is tried.
 const ENOUGH: f32 = 0.5;
@@ -67,7 +73,7 @@ pub(crate) fn recognize(
         all: Vec::new(),
         run: &mut run,
     };
-    let (size, first) = first_run(inspected, &inputs, hints, path, &mut runs)?;
+    let (size, first) = first_run(inspected, &inputs, hints, &mut runs)?;
     let seen = seen(inspected, &runs.all[first].1);
     let (readings, given) = {
         let arrays = &runs.all[first].1.first;
@@ -85,6 +91,14 @@ pub(crate) fn recognize(
     };
     if readings.is_empty() {
         return Err(Unrecognized::Outputs { seen });
+    }
+    if let [reading, ..] = readings.as_slice()
+        && reading.needs_anchors
+        && !hints.set.iter().any(|(key, _)| key == ANCHORS)
+    {
+        return Err(Unrecognized::Anchors {
+            boxes: reading.output.boxes.clone().unwrap_or_default(),
+        });
     }
     let known = match (given, &metadata.names) {
         (Some(given), _) => Some((given, LabelSource::Given)),
@@ -135,7 +149,6 @@ fn first_run(
     inspected: &Inspected,
     inputs: &Inputs,
     hints: &Hints,
-    path: &Path,
     runs: &mut Runs<'_>,
 ) -> Result<((usize, usize), usize), Unrecognized> {
     let of_input = |(key, _): &&(String, toml::Value)| key.starts_with("input.");
@@ -148,7 +161,7 @@ fn first_run(
             Vec::new(),
             1.0,
         );
-        let file = with_settings(&file, &set, path)?;
+        let file = with_settings(&file, &set)?;
         match runs.get(&file.input) {
             Ok(at) => return Ok(((file.input.width, file.input.height), at)),
             Err(error) => failed = failed.or(Some(error)),
@@ -241,7 +254,9 @@ impl Trial<'_> {
             }
             for style in reading.family.styles() {
                 let one = self.one(reading, style, runs)?;
-                let is_enough = one.strength() >= ENOUGH;
+                // SSDs see large objects however the picture is prepared.
+                let is_tried_through = matches!(reading.family, Family::Ssd | Family::TfSsd);
+                let is_enough = one.strength() >= ENOUGH && !is_tried_through;
                 tried.push(one);
                 if is_enough {
                     break;
@@ -284,15 +299,17 @@ impl Trial<'_> {
             outcome,
             key,
         };
-        let set = match with_settings(&file, &self.hints.set, self.path) {
-            Ok(set) => set,
-            // A value that no kind takes is wrong whatever is tried.
-            Err(error @ ModelError::Syntax { .. }) => return Err(error.into()),
-            Err(error) => return Ok(tried(file, Err(error.to_string()), "output.kind")),
-        };
+        let set = with_settings(&file, &self.hints.set)?;
+        if reading.needs_anchors && set.output.anchors.is_none() {
+            return Ok(tried(
+                set,
+                Err("its boxes are offsets from anchors".to_owned()),
+                ANCHORS,
+            ));
+        }
         let manifest = match set.clone().check("model", self.path) {
             Ok(manifest) => manifest,
-            Err(error @ ModelError::OutputKey { .. }) => {
+            Err(error @ (ModelError::OutputKey { .. } | ModelError::Value { .. })) => {
                 return Ok(tried(set, Err(self.sentence(&error)), "output.kind"));
             }
             Err(error) => return Err(error.into()),
@@ -375,14 +392,18 @@ fn best<'a>(
     tried: &'a [Tried],
     seen: &str,
 ) -> Result<(Option<&'a Tried>, Vec<String>), Unrecognized> {
-    let fitting: Vec<&Tried> = tried.iter().filter(|one| one.outcome.is_ok()).collect();
+    // What is far-fetched has to show that it is right.
+    let is_fitting = |one: &&Tried| {
+        one.outcome.is_ok() && (one.reading.rank < FAR_FETCHED || one.strength() > 0.0)
+    };
+    let fitting: Vec<&Tried> = tried.iter().filter(is_fitting).collect();
     let Some(&first) = fitting.first() else {
         return Ok((None, Vec::new()));
     };
     let mut best = first;
     for &one in &fitting {
         let is_better = if one.kind() == best.kind() && one.file.output == best.file.output {
-            one.strength() > best.strength()
+            one.strength() > best.strength() + CLEARLY / 2.0
         } else {
             one.strength() > best.strength() + CLEARLY
         };

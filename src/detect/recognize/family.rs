@@ -24,8 +24,10 @@ pub(crate) enum Family {
     Paddle,
     /// `CenterFace`.
     Centerface,
-    /// Boxes and scores of many anchors.
+    /// Boxes and scores of many anchors, from `PyTorch`.
     Ssd,
+    /// The same from TensorFlow.
+    TfSsd,
     /// Any other one.
     Other,
 }
@@ -112,8 +114,8 @@ const RTMDET: Style = Style {
 
 /// Bytes about 0, from -1 to 1.
 const SIGNED: Style = Style {
-    mean: [127.5; 3],
-    std: [127.5; 3],
+    mean: [127.0; 3],
+    std: [128.0; 3],
     ..BYTES
 };
 
@@ -128,8 +130,9 @@ impl Family {
             Self::Torchvision => &[TORCHVISION],
             Self::TfDetection | Self::Centerface => &[BYTES],
             Self::MmDetection => &[MMDETECTION, RTMDET, YOLOX],
-            Self::Paddle => &[UNIT, IMAGENET],
-            Self::Ssd => &[UNIT, BYTES, SIGNED],
+            Self::Paddle => &[IMAGENET, UNIT],
+            Self::Ssd => &[SIGNED, UNIT, BYTES],
+            Self::TfSsd => &[BYTES, UNIT, SIGNED],
             Self::Other => &[LETTERBOX, LETTERBOX_BYTES, UNIT, BYTES, SIGNED],
         }
     }
@@ -141,7 +144,8 @@ impl Family {
             Self::Yolox => "YOLOX's exports",
             Self::RtDetr => "RT-DETR and D-FINE",
             Self::Detr => "DETR and RF-DETR",
-            Self::Ssd => "most SSDs",
+            Self::Ssd => "most SSDs of PyTorch",
+            Self::TfSsd => "most SSDs of TensorFlow",
             Self::Torchvision => "torchvision's models",
             Self::TfDetection => "TensorFlow's detection models",
             Self::MmDetection => "MMDetection's models",

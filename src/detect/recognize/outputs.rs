@@ -21,6 +21,8 @@ pub(crate) struct Reading {
     /// How many labels there are where no shape tells and nobody says them.
     pub(crate) assumed: usize,
     pub(crate) family: Family,
+    /// True if it cannot be read without a file of anchors.
+    pub(crate) needs_anchors: bool,
     /// How far-fetched it is; 0 for what the usual exports are.
     pub(crate) rank: u8,
     /// Boxes of one class that overlap by more are one object.
@@ -101,7 +103,11 @@ impl<'a> Sight<'a> {
         let mut all = Vec::new();
         self.centerface(&mut all);
         self.lists(&mut all);
+        let lists = all.len();
         self.split(&mut all);
+        for reading in all[lists..].iter_mut().filter(|_| lists > 0) {
+            reading.rank += 3;
+        }
         // Where there are boxes in an output of their own, another output is seldom a table that has them too.
         let others = all.len();
         self.tables(&mut all);
@@ -178,6 +184,7 @@ impl Reading {
             classes: None,
             assumed: 80,
             family: Family::Other,
+            needs_anchors: false,
             rank,
             nms_iou: 1.0,
             why: why.into(),

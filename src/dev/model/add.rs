@@ -184,7 +184,7 @@ pub(crate) fn run(
     let (bytes, hash) = read_onnx(&options.file)?;
     refuse_external_data(&options.file, &bytes)?;
     let shown = Shown::read(options.picture.as_deref())?;
-    let hints = hints(options)?;
+    let (hints, beside) = hints(options)?;
     let runtime = Runtime::load(&options.runtime)?;
     let mut probe = Probe::new(&runtime, &options.file, &bytes)?;
     let inspected = probe.inspected().clone();
@@ -200,7 +200,7 @@ pub(crate) fn run(
         why,
     };
     let picture = TestPicture::of(shown.image.clone());
-    let mut recognized = recognize(&inspected, &hints, &options.file, |input| {
+    let mut recognized = recognize(&inspected, &hints, &beside, |input| {
         probe.run(input, &picture)
     })
     .map_err(|why| match why {
@@ -222,7 +222,7 @@ pub(crate) fn run(
     })?;
     let draft = Draft::new(&options.models, &name)?;
     let drafted = Files::of(&draft.0, &name);
-    write_files(&mut recognized, options, &drafted, &name, &bytes)?;
+    write_files(&mut recognized, &beside, &drafted, &name, &bytes)?;
     drop(bytes);
     // What is installed is what was tried: this reads the files as the node will.
     let mut detector = OnnxDetector::load(&runtime, &draft.0, &name, &[])?;
@@ -297,8 +297,25 @@ fn refuse_existing(options: &AddOptions, files: &Files) -> Result<(), AddError> 
     Ok(())
 }
 
-fn hints(options: &AddOptions) -> Result<Hints, AddError> {
+/// What the user says, with the labels, and the path of a file beside that of the anchors.
+fn hints(options: &AddOptions) -> Result<(Hints, PathBuf), AddError> {
     let mut hints = options.hints.clone();
+    let mut beside = options.file.clone();
+    for (_, value) in hints
+        .set
+        .iter_mut()
+        .filter(|(key, _)| key == "output.anchors")
+    {
+        let Some(anchors) = value.as_str().map(PathBuf::from) else {
+            continue;
+        };
+        if (anchors.exists() || anchors.components().count() > 1)
+            && let Some(file) = anchors.file_name()
+        {
+            beside = anchors.with_file_name("model.onnx");
+            *value = file.to_string_lossy().into_owned().into();
+        }
+    }
     if let Some(path) = &options.labels {
         let text = read_text(path)?;
         let labels: Vec<String> = text.lines().map(|line| line.trim().to_owned()).collect();
@@ -307,7 +324,7 @@ fn hints(options: &AddOptions) -> Result<Hints, AddError> {
         }
         hints.labels = Some(labels);
     }
-    Ok(hints)
+    Ok((hints, beside))
 }
 
 fn head(
@@ -473,7 +490,7 @@ impl Origin {
 
 fn write_files(
     recognized: &mut Recognized,
-    options: &AddOptions,
+    beside: &Path,
     drafted: &Files,
     name: &str,
     bytes: &[u8],
@@ -496,7 +513,7 @@ fn write_files(
         Labels::Inline(labels.clone())
     };
     if let Some(anchors) = &recognized.file.output.anchors {
-        let from = options.file.with_file_name(anchors);
+        let from = beside.with_file_name(anchors);
         let text = read_text(&from)?;
         write(&drafted.anchors, text.as_bytes())?;
         recognized.file.output.anchors = Some(format!("{name}-anchors.txt"));

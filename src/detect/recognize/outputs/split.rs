@@ -37,7 +37,12 @@ impl Sight<'_> {
     /// All pairs of outputs that have as many rows, one of them with four numbers in each. Names decide where shapes do not.
     fn pairs(&self) -> Vec<Pair<'_>> {
         let mut all = Vec::new();
-        for boxes in self.outputs.iter().filter(|output| output.is_float()) {
+        // TensorFlow's models also show what NMS began with.
+        let kept = || {
+            let shown = self.outputs.iter().filter(|output| output.is_float());
+            shown.filter(|output| !output.is_called(&["raw_", "multiclass_scores"]))
+        };
+        for boxes in kept() {
             let rows = match (boxes.last::<2>(), boxes.last::<3>()) {
                 (Some([rows, 4]), _) | (_, Some([rows, 1, 4])) => rows,
                 _ => continue,
@@ -45,7 +50,7 @@ impl Sight<'_> {
             if boxes.is_called(&["score", "logit", "conf"]) {
                 continue;
             }
-            for scores in self.outputs.iter().filter(|output| output.is_float()) {
+            for scores in kept() {
                 let Some([found, columns]) = scores.last::<2>() else {
                     continue;
                 };
@@ -183,6 +188,10 @@ impl Sight<'_> {
             &[(Activation::Sigmoid, 0), (Activation::Softmax, 1)]
         };
         let is_tf = self.is_from_tensorflow;
+        if pair.are_offsets() {
+            self.offsets(pair, are_scores, &backgrounds, activations, rank, all);
+            return;
+        }
         let formats = [
             (BoxFormat::Xyxy, u8::from(is_tf)),
             (BoxFormat::Yxyx, u8::from(!is_tf)),
@@ -215,7 +224,7 @@ impl Sight<'_> {
                     );
                     let reading = Reading {
                         classes: Some(classes),
-                        family: Family::Ssd,
+                        family: if is_tf { Family::TfSsd } else { Family::Ssd },
                         nms_iou: 0.5,
                         ..Reading::new(output, rank + a + b + c, why)
                     };
@@ -224,9 +233,63 @@ impl Sight<'_> {
             }
         }
     }
+
+    /// Boxes that are offsets from anchors. Without the anchors nothing can be read.
+    fn offsets(
+        &self,
+        pair: Pair<'_>,
+        are_scores: bool,
+        backgrounds: &[(Background, u8)],
+        activations: &[(Activation, u8)],
+        rank: u8,
+        all: &mut Vec<Reading>,
+    ) {
+        // A softmax is over "nothing" too.
+        let activations = if are_scores {
+            activations
+        } else {
+            &[(Activation::Softmax, 0), (Activation::Sigmoid, 1)]
+        };
+        for &(activation, a) in activations {
+            for &(background, b) in backgrounds {
+                let nothing = usize::from(background != Background::None);
+                let classes = pair.columns.saturating_sub(nothing);
+                for (format, c) in [(BoxFormat::Cxcywh, 0), (BoxFormat::Yxyx, 1)] {
+                    let output = OutputTable {
+                        boxes: Some(pair.boxes.name.to_owned()),
+                        scores: Some(pair.scores.name.to_owned()),
+                        box_format: Some(format),
+                        activation: Some(activation),
+                        background: Some(background),
+                        ..OutputTable::of(Kind::Ssd)
+                    };
+                    let why = "boxes that are offsets from anchors, and scores";
+                    all.push(Reading {
+                        classes: Some(classes),
+                        family: Family::Ssd,
+                        nms_iou: 0.5,
+                        needs_anchors: true,
+                        ..Reading::new(output, rank + a + b + c, why)
+                    });
+                }
+            }
+        }
+    }
 }
 
 impl Pair<'_> {
+    /// True if hardly any four numbers are a box in any format, as those that are relative to boxes that the file does not have.
+    fn are_offsets(&self) -> bool {
+        const ENOUGH: usize = 100;
+        let boxes = self.boxes.values.chunks_exact(4);
+        let all = boxes.len();
+        let count =
+            |is_box: fn(&[f32]) -> bool| boxes.clone().filter(|numbers| is_box(numbers)).count();
+        let by_corners = count(|n| n[2] >= n[0] && n[3] >= n[1]);
+        let by_size = count(|n| n[2] >= 0.0 && n[3] >= 0.0);
+        all >= ENOUGH && 4 * by_corners.max(by_size) < 3 * all
+    }
+
     /// True if this number is the highest of most candidates.
     fn is_on_top(&self, column: usize) -> bool {
         let rows = self.scores.values.chunks_exact(self.columns);

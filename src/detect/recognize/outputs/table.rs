@@ -192,8 +192,13 @@ impl Sight<'_> {
         let is_detr = is_detr && found == BoxUnits::Shares;
         let family = match kind {
             _ if is_detr => Family::RtDetr,
+            // YOLOv6 has no objectness and says 1 in its place; its output is called so.
+            Kind::YoloObjectness if table.is_sure() || table.shown.name == "outputs" => {
+                Family::Yolo
+            }
             Kind::YoloObjectness
-                if table.is_by_row && matches!(self.grid(table.candidates), Grid::One(_)) =>
+                if table.is_by_row
+                    && matches!(self.grid(table.candidates), Grid::One(_))
             {
                 Family::Yolox
             }
@@ -339,6 +344,15 @@ impl Sight<'_> {
 }
 
 impl<'a> Table<'a> {
+    /// True if the fifth number of each candidate is 1.
+    fn is_sure(&self) -> bool {
+        let mut rows = self.shown.values.chunks_exact(self.numbers);
+        rows.all(|row| {
+            row.get(4)
+                .is_some_and(|number| (number - 1.0).abs() < 0.001)
+        })
+    }
+
     /// The four numbers of all boxes, if they are the first of each candidate.
     fn boxes(&self) -> Box<dyn Iterator<Item = f32> + 'a> {
         let values = self.shown.values;
