@@ -197,8 +197,7 @@ impl Sight<'_> {
                 Family::Yolo
             }
             Kind::YoloObjectness
-                if table.is_by_row
-                    && matches!(self.grid(table.candidates), Grid::One(_))
+                if table.is_by_row && matches!(self.grid(table.candidates), Grid::One(_)) =>
             {
                 Family::Yolox
             }
