@@ -74,16 +74,17 @@ class Input:
         given = tomllib.loads(args.manifest.read_text())["input"] if args.manifest else {}
         inputs = session.get_inputs()
         name = given.get("name")
-        self.tensor = next((i for i in inputs if i.name == name or (name is None and len(i.shape) == 4)), None)
+        self.tensor = next((i for i in inputs if i.name == name or (name is None and len(i.shape) >= 3)), None)
         if self.tensor is None:
-            sys.exit(f"quantize.py: {args.model} has no input {f'`{name}`' if name else 'of four dimensions'}; it has "
+            sys.exit(f"quantize.py: {args.model} has no input {f'`{name}`' if name else 'for a picture'}; it has "
                      f"{', '.join(i.name for i in inputs)}: correct the manifest's `input.name`")
-        if self.tensor.type != "tensor(float)":
+        if self.tensor.type not in ("tensor(float)", "tensor(uint8)"):
             sys.exit(f"quantize.py: the input `{self.tensor.name}` is {self.tensor.type}: export the model in f32")
-        self.others = [i for i in inputs if i is not self.tensor]
-        channels_last = self.tensor.shape[3] == 3 and self.tensor.shape[1] != 3
-        self.layout = given.get("layout", "nhwc" if channels_last else "nchw")
-        height, width = self.tensor.shape[1:3] if self.layout == "nhwc" else self.tensor.shape[2:4]
+        self.others, self.extra = [i for i in inputs if i is not self.tensor], given.get("extra", {})
+        # Channels, rows and columns, or rows, columns and channels, whether or not a batch comes before them.
+        shape = self.tensor.shape[-3:]
+        self.layout = given.get("layout", "nhwc" if shape[2] == 3 and shape[0] != 3 else "nchw")
+        height, width = shape[:2] if self.layout == "nhwc" else shape[1:]
         if args.size:
             width, height = map(int, args.size.split("x"))
         self.width, self.height = given.get("width", width), given.get("height", height)
@@ -111,15 +112,21 @@ class Input:
         values = (values.astype(np.float32) * self.scale - self.mean) / self.std
         if self.layout == "nchw":
             values = values.transpose(2, 0, 1)
-        return {self.tensor.name: np.ascontiguousarray(values[None]), **{i.name: self.size(i) for i in self.others}}
+        if len(self.tensor.shape) == 4:
+            values = values[None]
+        if self.tensor.type == "tensor(uint8)":
+            values = np.clip(np.rint(values), 0, 255).astype(np.uint8)
+        return {self.tensor.name: np.ascontiguousarray(values), **{i.name: self.further(i) for i in self.others}}
 
-    def size(self, other):
-        """A further input: the picture's width and height, which is the only one that a detector is known to have."""
+    def further(self, other):
+        """What a further input takes, by the manifest's `input.extra`."""
         kind = {"tensor(int64)": np.int64, "tensor(int32)": np.int32, "tensor(float)": np.float32}.get(other.type)
-        if kind is None or other.shape[-1] != 2:
-            sys.exit(f"quantize.py: it is not known what the input `{other.name}` ({other.type}, {other.shape}) takes: export a model "
-                     "whose inputs are a picture and, at most, its size")
-        return np.array([[self.width, self.height]], kind)
+        size = [self.width, self.height]
+        values = {"width_height": size, "height_width": size[::-1], "ones": [1] * (other.shape[-1] if other.shape else 1)}.get(self.extra.get(other.name))
+        if kind is None or values is None:
+            sys.exit(f"quantize.py: it is not known what the input `{other.name}` ({other.type}, {other.shape}) takes: say it in the manifest, "
+                     'as extra = { ' + other.name + ' = "width_height" }')
+        return np.array(values, kind).reshape([d if isinstance(d, int) else 1 for d in other.shape[:-1]] + [len(values)])
 
 
 def pictures(paths, every):

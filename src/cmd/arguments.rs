@@ -29,3 +29,20 @@ pub(super) fn score(text: &str) -> Result<f32, String> {
     // Read again, since scores have 32 bits. No value in range becomes another one that matters.
     text.parse().map_err(|_| "it is no number".to_owned())
 }
+
+/// The id of a twin, as the configuration takes it.
+pub(super) fn twin_id(text: &str) -> Result<String, String> {
+    word(text, |_| false).ok_or_else(|| "it takes 1 to 256 characters without blanks".to_owned())
+}
+
+/// The name of a stream, as the configuration takes it.
+pub(super) fn stream_name(text: &str) -> Result<String, String> {
+    word(text, |c| c == ':')
+        .ok_or_else(|| "it takes 1 to 256 characters without blanks and colons".to_owned())
+}
+
+fn word(text: &str, refused: fn(char) -> bool) -> Option<String> {
+    let is_bad = |c: char| c.is_whitespace() || c.is_control() || refused(c);
+    let fits = (1..=256).contains(&text.len()) && !text.contains(is_bad);
+    fits.then(|| text.to_owned())
+}

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use anyhow::Result;
 use clap::Args;
 
-use super::arguments::fps;
+use super::arguments::{fps, stream_name, twin_id};
 use super::stop::StopSignals;
 use crate::config::{Config, Env};
 use crate::dev::camera::encode::Pictures;
@@ -25,7 +25,7 @@ const PATTERN_SIZE: PictureSize = PictureSize {
 #[derive(Args)]
 pub(super) struct CameraArgs {
     /// The camera's twin id.
-    #[arg(long, value_name = "ID")]
+    #[arg(long, value_name = "ID", value_parser = twin_id)]
     twin: String,
     #[command(flatten)]
     source: SourceArgs,
@@ -33,10 +33,10 @@ pub(super) struct CameraArgs {
     #[arg(long, value_name = "WxH", conflicts_with_all = ["clip", "image"], value_parser = picture_size)]
     size: Option<PictureSize>,
     /// Dials this node; without it the camera waits for viewers.
-    #[arg(long, value_name = "NODE")]
+    #[arg(long, value_name = "NODE", value_parser = twin_id)]
     dial: Option<String>,
     /// The stream's name.
-    #[arg(long, default_value = "default")]
+    #[arg(long, default_value = "default", value_parser = stream_name)]
     stream: String,
     /// Frames a second.
     #[arg(long, value_name = "N", default_value_t = 10.0, value_parser = fps)]
@@ -58,6 +58,10 @@ struct SourceArgs {
 }
 
 pub(super) async fn run(args: CameraArgs, env: &Env) -> Result<()> {
+    anyhow::ensure!(
+        args.dial.as_ref() != Some(&args.twin),
+        "a camera cannot dial itself: name the node's twin with --dial"
+    );
     let source = camera_source(&args)?;
     let mut variables: BTreeMap<String, String> = env.as_map().clone();
     variables.insert("TWIN_ID".to_owned(), args.twin);

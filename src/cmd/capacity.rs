@@ -26,7 +26,7 @@ pub(super) struct CapacityArgs {
     #[arg(long, value_name = "FILE")]
     clip: Option<PathBuf>,
     /// Frames a second of each camera.
-    #[arg(long, value_name = "N", default_value_t = 10.0, value_parser = fps)]
+    #[arg(long, value_name = "N", default_value_t = 10.0, value_parser = measured_fps)]
     fps: f64,
     /// Detections a second of each camera at most, 0 for every frame; 10 unless given.
     #[arg(long, value_name = "N", value_parser = max_fps)]
@@ -54,6 +54,21 @@ pub(super) async fn run(args: CapacityArgs, env: &Env) -> Result<()> {
     capacity::run(options, stop.next(), &mut Output(io::stdout())).await
 }
 
+/// Slower than that, a step is over before there is something to measure.
+const LEAST_FPS: f64 = 0.1;
+
+fn measured_fps(text: &str) -> Result<f64, String> {
+    let fps = fps(text)?;
+    if fps < LEAST_FPS {
+        return Err(format!("it takes {LEAST_FPS} frames a second at least"));
+    }
+    Ok(fps)
+}
+
 fn max_fps(text: &str) -> Result<f64, String> {
-    number(text, 1000.0)
+    let max_fps = number(text, 1000.0)?;
+    if max_fps > 0.0 && max_fps < LEAST_FPS {
+        return Err(format!("it takes 0, or {LEAST_FPS} and more"));
+    }
+    Ok(max_fps)
 }

@@ -6,7 +6,7 @@
 
 use std::io::Cursor;
 
-use super::manifest::file::{Activation, Background, BoxFormat, BoxUnits};
+use super::manifest::file::{Activation, Background, BoxFormat, BoxUnits, Column};
 use super::nms::{Candidate, iou};
 use super::output::{Numbers, Outputs};
 use super::postprocess::{
@@ -22,8 +22,14 @@ const PICTURE: &[u8] = include_bytes!("judge/footballer.jpg");
 /// Candidates with this score are taken for objects.
 const STRONG: f32 = 0.3;
 
+/// With this score, a model is sure of an object.
+const SURE: f32 = 0.5;
+
 /// The best this many of them are looked at.
 const MOST: usize = 50;
+
+/// An object all of whose sides are shorter than this in pixels of the input is no object.
+const POINT: f32 = 4.0;
 
 /// Fewer candidates than this tell nothing by being alike.
 const FEW: usize = 16;
@@ -144,14 +150,42 @@ pub(crate) enum Judgement {
 /// tensor.
 pub(crate) fn judge(
     postprocessor: &Postprocessor,
+    labels: &[String],
     first: &[OwnedArray],
     mirrored: &[OwnedArray],
     placement: &Placement,
 ) -> Judgement {
-    match try_judge(postprocessor, first, mirrored, placement) {
-        Ok(evidence) => Judgement::Fits(evidence),
-        Err(judgement) => judgement,
+    let evidence = match try_judge(postprocessor, labels, first, mirrored, placement) {
+        Ok(evidence) if evidence.strong > 0 => return Judgement::Fits(evidence),
+        Ok(evidence) => evidence,
+        Err(judgement) => return judgement,
+    };
+    // Nothing is seen. If columns in another order show something, they are in the wrong one.
+    if let Some(columns) = other_order(postprocessor) {
+        let words: Vec<String> = columns
+            .iter()
+            .map(|column| format!("\"{column}\""))
+            .collect();
+        let other = postprocessor.with_columns(columns);
+        let found = try_judge(&other, labels, first, mirrored, placement);
+        if found.is_ok_and(|found| found.strong > 0) {
+            let seen = "nothing is seen on the test picture, and with the numbers in another order something is";
+            return refused(seen, "output.columns", &format!("[{}]", words.join(", ")));
+        }
     }
+    Judgement::Fits(evidence)
+}
+
+/// The order of columns that a writer of a manifest takes for the right one, if there is one.
+fn other_order(postprocessor: &Postprocessor) -> Option<Vec<Column>> {
+    let Outputs::Table { columns, .. } = &postprocessor.output().outputs else {
+        return None;
+    };
+    let at = |column| columns.iter().position(|found| *found == column);
+    let (score, class) = (at(Column::Score)?, at(Column::Class)?);
+    let mut other = columns.to_vec();
+    other.swap(score, class);
+    Some(other)
 }
 
 fn refused(seen: impl Into<String>, key: &'static str, remedy: &str) -> Judgement {
@@ -169,6 +203,7 @@ fn refused(seen: impl Into<String>, key: &'static str, remedy: &str) -> Judgemen
 
 fn try_judge(
     postprocessor: &Postprocessor,
+    labels: &[String],
     first: &[OwnedArray],
     mirrored: &[OwnedArray],
     placement: &Placement,
@@ -177,13 +212,18 @@ fn try_judge(
     let reading = postprocessor.read(&first).map_err(Judgement::Shape)?;
     judge_scores(&reading)?;
     judge_classes(postprocessor, &reading)?;
+    judge_nothing(&reading)?;
     let strong = strong_candidates(postprocessor, &reading)?;
     judge_crowd(postprocessor, &reading, strong.len())?;
     judge_units(&reading, &strong)?;
+    judge_sizes(&reading, &strong)?;
     judge_places(&reading, &strong, placement)?;
     judge_keypoints(postprocessor, &reading, &strong)?;
     let mirrored = arrays(mirrored);
     let mirrored = judge_mirrored(postprocessor, &reading, &strong, &mirrored, placement)?;
+    if mirrored.is_some() {
+        judge_labels(labels, &strong)?;
+    }
     let top_score = strong.first().map_or(0.0, |candidate| candidate.score);
     Ok(Evidence {
         strong: strong.len(),
@@ -235,7 +275,10 @@ fn judge_scores(reading: &Reading<'_>) -> Result<(), Judgement> {
             };
             return Err(refused(between, key, remedy));
         }
-        Activation::Sigmoid | Activation::Softmax if is_within && count >= FEW => {
+        // A few numbers before the activation may be in that range by chance. But NMS needs scores, so lists have nothing else.
+        Activation::Sigmoid | Activation::Softmax
+            if is_within && (count >= FEW || what == Numbers::OneClass) =>
+        {
             return Err(refused(between, "output.activation", "none"));
         }
         _ => {}
@@ -261,7 +304,24 @@ fn judge_classes(postprocessor: &Postprocessor, reading: &Reading<'_>) -> Result
     let Scores::OneClass { score, class } = reading.scores else {
         return Ok(());
     };
-    for row in 0..reading.boxes.numbers.rows() {
+    let key = match postprocessor.output().outputs {
+        Outputs::Table { .. } => "output.columns",
+        _ => "output.labels",
+    };
+    let rows = reading.boxes.numbers.rows();
+    let is_broken = |row: &usize| (class.at(*row, 0) - class.at(*row, 0).round()).abs() > 0.001;
+    let broken: Vec<usize> = (0..rows).filter(is_broken).collect();
+    if let Some(&row) = broken.first()
+        && 2 * broken.len() > rows
+    {
+        let class = class.at(row, 0);
+        let seen = format!(
+            "{} of {rows} boxes have no whole number for their class on the test picture, as {class}",
+            broken.len()
+        );
+        return Err(refused(seen, key, ""));
+    }
+    for row in 0..rows {
         let (score, class) = (score.at(row, 0), class.at(row, 0));
         let is_strong = match reading.activation {
             Activation::None => score >= STRONG,
@@ -270,14 +330,14 @@ fn judge_classes(postprocessor: &Postprocessor, reading: &Reading<'_>) -> Result
         if !is_strong {
             continue;
         }
-        let key = match postprocessor.output().outputs {
-            Outputs::Table { .. } => "output.columns",
-            _ => "output.labels",
-        };
         if !class.is_finite() || (class - class.round()).abs() > 0.001 {
             let seen =
                 format!("a box with the score {score} has {class} for the number of its class");
             return Err(refused(seen, key, ""));
+        }
+        if reading.background == Background::First && class.round() == 0.0 {
+            let seen = format!("a box has the score {score} and the number of the background");
+            return Err(refused(seen, "output.background", "none"));
         }
         let labels = postprocessor.output().classes;
         let first = f32::from(u8::from(reading.background == Background::First));
@@ -316,6 +376,41 @@ fn strong_candidates(
     let mut strong = scratch.candidates;
     strong.sort_by(|a, b| b.score.total_cmp(&a.score));
     Ok(strong)
+}
+
+/// Where a softmax is over "nothing" too, most candidates are nothing. RF-DETR keeps a place for it and takes the sigmoid.
+fn judge_nothing(reading: &Reading<'_>) -> Result<(), Judgement> {
+    let (Scores::EachClass(numbers), Activation::Softmax) = (reading.scores, reading.activation)
+    else {
+        return Ok(());
+    };
+    let rows = numbers.rows();
+    let last = numbers.columns().saturating_sub(1);
+    let (nothing, other, word) = match reading.background {
+        Background::First => (0, last, Background::Last.word()),
+        Background::Last => (last, 0, Background::First.word()),
+        Background::None => return Ok(()),
+    };
+    let is_on_top = |column: usize| {
+        let is_highest = |row: usize| {
+            let top = numbers.at(row, column);
+            (0..numbers.columns()).all(|other| numbers.at(row, other) <= top)
+        };
+        (0..rows).filter(|&row| is_highest(row)).count()
+    };
+    let found = is_on_top(nothing);
+    if rows < FEW || 2 * found >= rows {
+        return Ok(());
+    }
+    let seen = format!(
+        "the number of the class for \"nothing\" is the highest of {found} of {rows} candidates on the test picture, and should be of most"
+    );
+    // With one class, that class is the likeliest of most candidates, and tells nothing.
+    if numbers.columns() > 2 && 2 * is_on_top(other) >= rows {
+        Err(refused(seen, "output.background", word))
+    } else {
+        Err(refused(seen, "output.activation", "sigmoid"))
+    }
 }
 
 /// Most places of a picture show nothing.
@@ -361,6 +456,25 @@ fn judge_units(reading: &Reading<'_>, strong: &[Candidate]) -> Result<(), Judgem
                 reading.boxes_name
             );
             Err(refused(seen, "output.box_units", "shares"))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Objects are more than points.
+fn judge_sizes(reading: &Reading<'_>, strong: &[Candidate]) -> Result<(), Judgement> {
+    let side = |candidate: &Candidate| {
+        let TensorBox { x1, y1, x2, y2 } = candidate.corners;
+        (x2 - x1).max(y2 - y1)
+    };
+    let largest = strong.iter().take(MOST).map(side).reduce(f32::max);
+    match largest {
+        Some(largest) if largest < POINT => {
+            let seen = format!(
+                "no object in output `{}` is larger than {largest:.1} pixels of the input on the test picture",
+                reading.boxes_name
+            );
+            Err(refused(seen, "output.kind", ""))
         }
         _ => Ok(()),
     }
@@ -445,6 +559,24 @@ fn judge_keypoints(
     Ok(())
 }
 
+/// A model of COCO's classes that is sure of something is sure of the player or of the ball.
+fn judge_labels(labels: &[String], strong: &[Candidate]) -> Result<(), Judgement> {
+    let is_coco = ["person", "sports ball", "toothbrush"]
+        .iter()
+        .all(|label| labels.iter().any(|known| known == label));
+    let sure = strong.iter().filter(|candidate| candidate.score >= SURE);
+    let mut seen = sure.filter_map(|candidate| labels.get(candidate.class_id));
+    let Some(first) = seen.next().filter(|_| is_coco) else {
+        return Ok(());
+    };
+    let is_there = |label: &String| label == "person" || label == "sports ball";
+    if is_there(first) || seen.any(is_there) {
+        return Ok(());
+    }
+    let seen = format!("a footballer with a ball is taken for `{first}`");
+    Err(refused(seen, "labels", ""))
+}
+
 /// An object is at the mirrored place in the mirror image. What reads a box wrongly, as y before x, breaks this.
 fn judge_mirrored(
     postprocessor: &Postprocessor,
@@ -470,13 +602,20 @@ fn judge_mirrored(
         return Ok(None);
     }
     let area = placement.area();
-    let agreement = |format: BoxFormat| {
+    // `across` and `down` are factors of the edges.
+    let agreement = |format: BoxFormat, (across, down): (f32, f32)| {
         let read = |reading: &Reading<'_>, candidate: &Candidate| {
             let boxes = super::postprocess::Boxes {
                 format,
                 ..reading.boxes
             };
-            boxes.corners(candidate.row)
+            let TensorBox { x1, y1, x2, y2 } = boxes.corners(candidate.row);
+            TensorBox {
+                x1: x1 * across,
+                y1: y1 * down,
+                x2: x2 * across,
+                y2: y2 * down,
+            }
         };
         let theirs: Vec<(usize, TensorBox)> = strong_other
             .iter()
@@ -502,21 +641,34 @@ fn judge_mirrored(
         let share = found.count() as f32 / looked_at.count() as f32;
         share
     };
-    let now = agreement(reading.boxes.format);
-    if matches!(reading.boxes.decoding, Decoding::Plain) {
-        let others = BoxFormat::ALL
-            .iter()
-            .filter(|format| **format != reading.boxes.format);
-        let best = others
-            .map(|&format| (agreement(format), format))
-            .max_by(|a, b| a.0.total_cmp(&b.0));
-        if let Some((share, format)) = best
-            && now < 0.3
-            && share > 0.7
-        {
-            let seen = "the objects on the test picture are not at the mirrored places in its mirror image";
-            return Err(refused(seen, "output.box_format", format.word()));
-        }
+    let as_it_is = (1.0, 1.0);
+    let now = agreement(reading.boxes.format, as_it_is);
+    let others: &[BoxFormat] = match (reading.boxes.decoding, reading.boxes.format) {
+        (Decoding::Plain, _) => BoxFormat::ALL,
+        (Decoding::Anchors(_), BoxFormat::Yxyx) => &[BoxFormat::Cxcywh],
+        (Decoding::Anchors(_), _) => &[BoxFormat::Yxyx],
+        (Decoding::Grids(_) | Decoding::Heatmap { .. }, _) => &[],
+    };
+    let best = others
+        .iter()
+        .filter(|format| **format != reading.boxes.format)
+        .map(|&format| (agreement(format, as_it_is), format))
+        .max_by(|a, b| a.0.total_cmp(&b.0));
+    let seen = "the objects on the test picture are not at the mirrored places in its mirror image";
+    if let Some((share, format)) = best
+        && now < 0.3
+        && share > 0.7
+    {
+        return Err(refused(seen, "output.box_format", format.word()));
+    }
+    // Boxes in pixels are what they are because the model was told the size of the input; width and height may be in the wrong order.
+    let (width, height) = reading.boxes.input;
+    if let Outputs::Lists { .. } = postprocessor.output().outputs
+        && reading.boxes.units == BoxUnits::Pixels
+        && now < 0.3
+        && agreement(reading.boxes.format, (width / height, height / width)) > 0.7
+    {
+        return Err(refused(seen, "input.extra", ""));
     }
     Ok(Some(now))
 }

@@ -168,7 +168,13 @@ impl OnnxDetector {
             &names,
             |arrays, _| judge::copy(arrays),
         )?;
-        Ok(judge::judge(postprocessor, &first, &mirrored, &placement))
+        Ok(judge::judge(
+            postprocessor,
+            &self.model.labels,
+            &first,
+            &mirrored,
+            &placement,
+        ))
     }
 }
 

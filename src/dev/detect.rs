@@ -158,6 +158,9 @@ impl Annotated {
             let extension = path.extension();
             extension.is_some_and(|extension| extension.eq_ignore_ascii_case("mp4"))
         };
+        if let Some(path) = options.out.as_ref().filter(|path| is_other_file(path)) {
+            return Err(DetectCommandError::OutIsFile { path: path.clone() });
+        }
         let clip = options
             .out
             .as_ref()
@@ -406,6 +409,18 @@ impl Command<'_> {
             Err(reason) => Err(Problem::Annotated { path, reason }),
         }
     }
+}
+
+/// True for a name that somebody gives who expects a file of this kind, where a folder would be made.
+fn is_other_file(path: &Path) -> bool {
+    const ENDINGS: [&str; 14] = [
+        "jpg", "jpeg", "png", "webp", "bmp", "gif", "avi", "mkv", "mov", "m4v", "webm", "h264",
+        "264", "ts",
+    ];
+    let ending = path
+        .extension()
+        .map(|ending| ending.to_string_lossy().to_lowercase());
+    ending.is_some_and(|ending| ENDINGS.contains(&&*ending)) && !path.is_dir()
 }
 
 /// True for a file whose first bytes are of no kind that is known.

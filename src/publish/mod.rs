@@ -1,5 +1,6 @@
 //! The end of the path: inferred frames and states of cameras come in from the stages, events go out on the node's own
-//! twin. `event` gives them their JSON, with that of `object` inside, `outbox` keeps what waits within bounds, and `publisher` is the task that sends.
+//! twin. `event` gives them their JSON, with that of `object` inside, `outbox` keeps what waits within bounds, and `publisher` is
+//! the task that sends.
 
 pub mod event;
 pub(crate) mod object;

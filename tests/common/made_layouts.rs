@@ -18,7 +18,7 @@ use twinsight::detect::{Picture, Runtime, RuntimeOptions};
 use twinsight_media::picture::PictureSize;
 
 /// The pictures that are shown: they fill a letterbox of 320 x 256 or of a square with whole pixels.
-pub const PICTURE: (usize, usize) = (640, 400);
+pub const PICTURE: (u32, u32) = (640, 400);
 
 /// A graph, and what is known of it.
 #[derive(Debug, Deserialize)]
@@ -251,21 +251,20 @@ pub struct Shown {
 impl Shown {
     pub fn new(is_mirrored: bool) -> Self {
         let (width, height) = PICTURE;
-        let image = image::RgbImage::from_fn(width as u32, height as u32, |x, y| {
-            let x = if is_mirrored { width as u32 - 1 - x } else { x };
-            let light = 220 - (x / 4) as u8;
-            image::Rgb([light, light - (y / 16) as u8, light / 2])
+        let image = image::RgbImage::from_fn(width, height, |x, y| {
+            let x = if is_mirrored { width - 1 - x } else { x };
+            let light = |step: u32| u8::try_from(220 - x / 4 - y / step).unwrap();
+            image::Rgb([light(100), light(16), light(16) / 2])
         });
         Self { image, is_mirrored }
     }
 
     pub fn picture(&self) -> Picture<'_> {
-        let (width_px, height_px) = PICTURE;
         Picture::Rgb {
             data: self.image.as_raw(),
             size: PictureSize {
-                width_px,
-                height_px,
+                width_px: PICTURE.0 as usize,
+                height_px: PICTURE.1 as usize,
             },
         }
     }
@@ -282,7 +281,7 @@ impl Expected {
         let input = &toml["input"];
         let side = |key: &str| input[key].as_integer().unwrap() as f64;
         let (width, height) = (side("width"), side("height"));
-        let (wide, high) = (PICTURE.0 as f64, PICTURE.1 as f64);
+        let (wide, high) = (f64::from(PICTURE.0), f64::from(PICTURE.1));
         let stretch = input["resize"].as_str() == Some("stretch");
         let scale = (width / wide).min(height / high);
         let (across, down) = if stretch {
@@ -339,31 +338,61 @@ impl Expected {
 
     /// What differs from objects that were seen: label, score, and left, top, right and bottom.
     pub fn difference(&self, found: &[(&str, f64, [f64; 4])]) -> Option<String> {
+        self.agreement(found).err()
+    }
+
+    /// How far objects that were seen are off, if they are the known ones.
+    pub fn agreement(&self, found: &[(&str, f64, [f64; 4])]) -> Result<Agreement, String> {
         if found.len() != self.objects.len() {
-            return Some(format!(
+            return Err(format!(
                 "{} objects in place of {}: {found:?}",
                 found.len(),
                 self.objects.len()
             ));
         }
-        found
-            .iter()
-            .zip(&self.objects)
-            .find_map(|((label, score, corners), known)| {
-                let off = corners
-                    .iter()
-                    .zip(&known.corners)
-                    .map(|(a, b)| (a - b).abs())
-                    .fold(0.0, f64::max);
-                let is_same =
-                    *label == known.label && (score - known.score).abs() <= 0.001 && off <= 0.5;
-                (!is_same).then(|| {
-                    format!(
-                        "{label} {score:.4} {corners:.1?} in place of {} {:.4} {:.1?}",
-                        known.label, known.score, known.corners
-                    )
-                })
-            })
+        let mut all = Agreement::default();
+        for ((label, score, corners), known) in found.iter().zip(&self.objects) {
+            let off = corners
+                .iter()
+                .zip(&known.corners)
+                .map(|(a, b)| (a - b).abs());
+            let one = Agreement {
+                score: (score - known.score).abs(),
+                box_px: off.fold(0.0, f64::max),
+            };
+            if *label != known.label || one.score > 0.001 || one.box_px > 0.5 {
+                return Err(format!(
+                    "{label} {score:.4} {corners:.1?} in place of {} {:.4} {:.1?}",
+                    known.label, known.score, known.corners
+                ));
+            }
+            all = all.and(one);
+        }
+        Ok(all)
+    }
+}
+
+/// By how much the objects that were seen differ most from the known ones.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Agreement {
+    pub score: f64,
+    /// In pixels of the picture.
+    pub box_px: f64,
+}
+
+impl Agreement {
+    #[must_use]
+    pub fn and(self, other: Self) -> Self {
+        Self {
+            score: self.score.max(other.score),
+            box_px: self.box_px.max(other.box_px),
+        }
+    }
+}
+
+impl std::fmt::Display for Agreement {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{:.4}, {:.2} px", self.score, self.box_px)
     }
 }
 

@@ -12,3 +12,5 @@ mod detect_command;
 mod detect_models;
 mod detect_reference;
 mod layouts;
+mod model_add;
+mod quantize;

@@ -105,17 +105,18 @@ def rows_of(things, count, box_format="xyxy", shares=False, spread=True):
     return boxes, low, places
 
 
-def table(things, count, classes, box_format="cxcywh", shares=False, objectness=False, background=None, spread=True):
-    """[count, 4 (+ 1) + classes], scores as they are."""
+def table(things, count, classes, box_format="cxcywh", shares=False, objectness=None, background=None, spread=True):
+    """[count, 4 (+ 1) + classes], scores as they are. `objectness` is that of the things, if there is one."""
     boxes, low, places = rows_of(things, count, box_format, shares, spread)
     first = 1 if background == "first" else 0
     random = np.random.default_rng(11)
     scores = random.uniform(0.3, 1, (count, classes)) * low[:, None]
-    sure = random.uniform(0.01, 0.05, (count, 1))
+    # YOLOv6 has an objectness of 1 for all.
+    sure = np.ones((count, 1)) if objectness == 1 else random.uniform(0.01, 0.05, (count, 1))
     for place, thing in zip(places, things):
-        # An objectness that is ignored would be seen in the score.
-        sure[place] = 0.95
-        scores[place, first + thing.label] = thing.score / (0.95 if objectness else 1)
+        # One that is ignored is seen in the score.
+        sure[place] = objectness or 1
+        scores[place, first + thing.label] = thing.score / (objectness or 1)
     return np.concatenate([boxes, sure, scores] if objectness else [boxes, scores], axis=1)
 
 
@@ -147,7 +148,10 @@ class Graph:
         return output
 
     def _side(self, axis):
-        numbers = self.node("Cast", [self.image], "numbers", to=FLOAT)
+        any_order = self.node("Cast", [self.image], "any_order", to=FLOAT)
+        # As any network does, the graph fails on a picture with another number of channels.
+        channels = [3, 1, 1] if axis == len(self.shape) - 1 else [1, 1, 3]
+        numbers = self.node("Mul", [any_order, self.constant("channels", np.ones(channels, np.float32))], "numbers")
         axis_of = self.constant("width_axis", np.array([axis], np.int64))
         shape = self.node("Shape", [self.image], "shape")
         width = self.node("Gather", [shape, axis_of], "width")
@@ -320,9 +324,9 @@ def rtdetr_ultralytics(name, things):
 # ---- yolo_objectness and yolox -------------------------------------------------------------------------------------------------
 
 
-def objectness(name, things, count, classes=80, output="output0", **graph):
+def objectness(name, things, count, classes=80, output="output0", sure=0.95, **graph):
     made = Graph(name, "images", **graph)
-    made.output(output, lambda t: table(t, count, classes, objectness=True)[None], things)
+    made.output(output, lambda t: table(t, count, classes, objectness=sure)[None], things)
     return made, {"input.name": "images", **SIZE, **LETTERBOX, **predictions(output)}
 
 
@@ -346,7 +350,17 @@ def yolov5_p6(name, things):
 @layout("yolo_objectness")
 def yolov6(name, things):
     # One candidate for each cell, as YOLOX has, but its boxes are decoded.
-    return objectness(name, things, 1680, output="outputs")
+    return objectness(name, things, 1680, output="outputs", sure=1)
+
+
+@layout("yolo_objectness")
+def yolox_decoded(name, things):
+    """YOLOX's export with `--decode_in_inference`."""
+    made, keys = objectness(name, things, 1680, output="output")
+    return made, keys | YOLOX_INPUT
+
+
+YOLOX_INPUT = {"input.color_order": "bgr", "input.resize": "letterbox", "input.align": "top_left", "input.pad": 114, "input.scale": 1}
 
 
 @layout("yolox")
@@ -370,8 +384,7 @@ def yolox(name, things):
         return rows[None]
 
     made.output("output", encode, things)
-    return made, {"input.name": "images", **SIZE, **predictions("output"), "input.color_order": "bgr", "input.resize": "letterbox",
-                  "input.align": "top_left", "input.pad": 114, "input.scale": 1}
+    return made, {"input.name": "images", **SIZE, **predictions("output"), **YOLOX_INPUT}
 
 
 # ---- rows ----------------------------------------------------------------------------------------------------------------------
@@ -786,9 +799,10 @@ def prototypes(these):
 
 
 def coefficients(these, places, count):
-    rows = np.zeros((count, 32))
+    rows = np.random.default_rng(29).uniform(-1, 1, (count, 32))
     for n, place in enumerate(places):
-        rows[place, n] = 4
+        rows[place] *= 0.005
+        rows[place, n] = 8
     return rows
 
 

@@ -330,6 +330,36 @@ fn a_number_out_of_range() {
         ),
         (
             &["capacity"],
+            "--max-fps",
+            &["0.00001", "0.099"],
+            "it takes 0, or 0.1 and more",
+        ),
+        (
+            &["capacity"],
+            "--fps",
+            &["0.001", "0.0999"],
+            "it takes 0.1 frames a second at least",
+        ),
+        (
+            &["camera", "--pattern"],
+            "--twin",
+            &[" ", "front door"],
+            "it takes 1 to 256 characters without blanks",
+        ),
+        (
+            &camera,
+            "--dial",
+            &["", "front door"],
+            "it takes 1 to 256 characters without blanks",
+        ),
+        (
+            &camera,
+            "--stream",
+            &["", "a:b", "a b"],
+            "it takes 1 to 256 characters without blanks and colons",
+        ),
+        (
+            &["capacity"],
             "--step-seconds",
             &["0", "21", "-5", "2.5"],
             "",

@@ -76,6 +76,10 @@ fn yolo(numbers: impl Fn([f32; 4]) -> [f32; 4], score: impl Fn(f32) -> f32) -> V
     vec![output("out", &[1, 40, 7], values)]
 }
 
+fn labels() -> Vec<String> {
+    ["bolt", "nut", "screw"].map(str::to_owned).into()
+}
+
 fn table(kind: Kind) -> OutputTable {
     let mut table = OutputTable::of(kind);
     table.predictions = Some("out".to_owned());
@@ -85,7 +89,7 @@ fn table(kind: Kind) -> OutputTable {
 fn judged(table: &OutputTable, first: &[OwnedArray], mirrored: &[OwnedArray]) -> Judgement {
     let output = table.resolve(Path::new("m.toml"), CLASSES).unwrap();
     let postprocessor = Postprocessor::new(output, (SIDE, SIDE));
-    judge(&postprocessor, first, mirrored, &placement())
+    judge(&postprocessor, &labels(), first, mirrored, &placement())
 }
 
 /// The key that is named, and the rest of the refusal.
@@ -227,11 +231,53 @@ fn columns_and_labels_of_rows_are_named() {
     rows_table.columns = None;
     let output = rows_table.resolve(Path::new("m.toml"), 2).unwrap();
     let two_labels = Postprocessor::new(output, (SIDE, SIDE));
-    let Judgement::Refused { key, seen, .. } = judge(&two_labels, &rows, &rows, &placement())
+    let Judgement::Refused { key, seen, .. } =
+        judge(&two_labels, &labels(), &rows, &rows, &placement())
     else {
         panic!("it is not refused");
     };
     assert_eq!(key, "labels", "{seen}");
+}
+
+#[test]
+fn another_order_of_columns_that_shows_something_is_the_right_one() {
+    // The class of all objects is 0, which is no score.
+    let rows = OBJECTS
+        .iter()
+        .flat_map(|(corners, score, _)| [&corners[..], &[*score, 0.0]].concat());
+    let rows = vec![output("out", &[1, 3, 6], rows.collect())];
+    let mut rows_table = table(Kind::Rows);
+    assert!(matches!(
+        judged(&rows_table, &rows, &rows),
+        Judgement::Fits(_)
+    ));
+    rows_table.columns = Some(vec![Column::Box, Column::Class, Column::Score]);
+    let (key, said) = refusal(&rows_table, &rows);
+    assert_eq!(key, "output.columns", "{said}");
+}
+
+#[test]
+fn coco_s_labels_know_the_player() {
+    let coco = include_str!("../../../models/coco_80.txt");
+    let labels: Vec<String> = coco.lines().map(str::to_owned).collect();
+    let strong = |class_id| {
+        let corners = TensorBox {
+            x1: 0.0,
+            y1: 0.0,
+            x2: 9.0,
+            y2: 9.0,
+        };
+        vec![Candidate::new(corners, 0.6, class_id).unwrap()]
+    };
+    assert_eq!(judge_labels(&labels, &strong(0)), Ok(()));
+    let Err(Judgement::Refused { key, seen, .. }) = judge_labels(&labels, &strong(1)) else {
+        panic!("it is not refused");
+    };
+    assert_eq!(
+        (key, &*seen),
+        ("labels", "a footballer with a ball is taken for `bicycle`")
+    );
+    assert_eq!(judge_labels(&labels[1..], &strong(1)), Ok(()));
 }
 
 #[test]
@@ -265,4 +311,49 @@ fn keypoints_are_near_their_object() {
         judged(&pose, &outputs, &outputs),
         Judgement::Shape(_)
     ));
+}
+
+#[test]
+fn nothing_is_what_most_candidates_of_a_softmax_are() {
+    let mut detr = OutputTable::of(Kind::Detr);
+    detr.boxes = Some("boxes".to_owned());
+    detr.logits = Some("logits".to_owned());
+    // The last number of each of 40 queries is that for "nothing".
+    let outputs = |nothing: f32| {
+        let (mut boxes, mut logits) = (Vec::new(), Vec::new());
+        for row in 0..40usize {
+            let known = OBJECTS.get(row);
+            let corners = known.map_or([10.0, 10.0, 30.0, 30.0], |(corners, ..)| *corners);
+            boxes.extend(cxcywh(corners).map(|n| n / 320.0));
+            let of_class = |class| match known {
+                Some((.., known)) if *known == class => 2.0,
+                // None of the classes is the likeliest of most queries.
+                _ if (row + class) % CLASSES == 0 => -4.0,
+                _ => -5.0,
+            };
+            logits.extend((0..CLASSES).map(of_class));
+            logits.push(if known.is_some() { -9.0 } else { nothing });
+        }
+        vec![
+            output("boxes", &[1, 40, 4], boxes),
+            output("logits", &[1, 40, 4], logits),
+        ]
+    };
+    let (as_detr, as_rf_detr) = (outputs(5.0), outputs(-9.0));
+    detr.activation = Some(Activation::Softmax);
+    detr.background = Some(Background::Last);
+    let fits = |table: &OutputTable, outputs: &[OwnedArray]| {
+        matches!(judged(table, outputs, outputs), Judgement::Fits(_))
+    };
+    assert!(fits(&detr, &as_detr));
+    let (key, said) = refusal(&detr, &as_rf_detr);
+    assert_eq!(key, "output.activation", "{said}");
+    assert!(said.ends_with(": `sigmoid` fits what was seen"), "{said}");
+    detr.activation = Some(Activation::Sigmoid);
+    assert!(fits(&detr, &as_rf_detr));
+    detr.activation = Some(Activation::Softmax);
+    detr.background = Some(Background::First);
+    let (key, said) = refusal(&detr, &as_detr);
+    assert_eq!(key, "output.background", "{said}");
+    assert!(said.ends_with(": `last` fits what was seen"), "{said}");
 }

@@ -439,6 +439,28 @@ impl OutputTable {
                 return Err(refuse(key, "is given"));
             }
         }
+        let outputs = [
+            ("output.predictions", &self.predictions),
+            ("output.boxes", &self.boxes),
+            ("output.scores", &self.scores),
+            ("output.logits", &self.logits),
+            ("output.labels", &self.labels),
+            ("output.count", &self.count),
+            ("output.prototypes", &self.prototypes),
+            ("output.heatmap", &self.heatmap),
+            ("output.size", &self.size),
+            ("output.offset", &self.offset),
+            ("output.landmarks", &self.landmarks),
+        ];
+        for (place, (key, name)) in outputs.iter().enumerate() {
+            let earlier = &outputs[..place];
+            if let Some(name) = name
+                && let Some((other, _)) = earlier.iter().find(|(_, n)| n.as_ref() == Some(name))
+            {
+                let expected = format!("another output than that of `{other}`");
+                return Err(Refuse(path).because(key, expected, format!("`{name}`, too")));
+            }
+        }
         if self.variances.is_some() && self.anchors.is_none() {
             return Err(Refuse(path).because(
                 "output.variances",
@@ -475,6 +497,13 @@ impl OutputTable {
             count(Column::Scores) == 0 && count(Column::Score) == 1 && count(Column::Class) == 1;
         if !is_once || !(each || one) {
             let expected = "a list with `box`, and `scores` or both `score` and `class`, each once";
+            return Err(refuse.because("output.columns", expected, show()));
+        }
+        let place = |wanted| columns.iter().position(|column| *column == wanted);
+        if let (Some(objectness), Some(scores)) = (place(Column::Objectness), place(Column::Scores))
+            && objectness > scores
+        {
+            let expected = "a list with `objectness` before `scores`, as all models have it";
             return Err(refuse.because("output.columns", expected, show()));
         }
         let wanted = [

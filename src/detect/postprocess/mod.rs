@@ -174,6 +174,15 @@ impl Postprocessor {
         }
     }
 
+    /// The same with the numbers of a candidate in another order, where one output has them all.
+    pub(crate) fn with_columns(&self, order: Vec<super::manifest::file::Column>) -> Self {
+        let mut output = self.output.clone();
+        if let super::output::Outputs::Table { columns, .. } = &mut output.outputs {
+            *columns = order.into();
+        }
+        Self::new(output, self.input)
+    }
+
     /// What the outputs hold.
     pub(crate) fn output(&self) -> &Output {
         &self.output

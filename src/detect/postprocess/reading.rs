@@ -300,11 +300,14 @@ impl Postprocessor {
         let rows = match count {
             None => rows,
             Some(count) => {
-                let found = count.values.first().copied();
-                let fits = found.filter(|count| count.is_finite() && *count >= 0.0);
-                fits.map(whole).ok_or_else(|| Mismatch {
-                    found: format!("{found:?}"),
-                    ..count.mismatch("a number of boxes")
+                let found = match count.values {
+                    [found] if *found >= 0.0 && *found == found.trunc() => Some(whole(*found)),
+                    _ => None,
+                };
+                found.ok_or_else(|| Mismatch {
+                    key: "output.count",
+                    found: format!("{:?}", count.values.iter().take(4).collect::<Vec<_>>()),
+                    ..count.mismatch("one whole number, that of the boxes,")
                 })?
             }
         };

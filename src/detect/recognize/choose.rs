@@ -318,7 +318,13 @@ impl Trial<'_> {
         let at = runs.get(&set.input)?;
         let run = &runs.all[at].1;
         let postprocessor = Postprocessor::new(manifest.output, input);
-        let judgement = judge(&postprocessor, &run.first, &run.mirrored, &run.placement);
+        let judgement = judge(
+            &postprocessor,
+            &manifest.labels,
+            &run.first,
+            &run.mirrored,
+            &run.placement,
+        );
         Ok(match judgement {
             Judgement::Fits(evidence) => tried(set, Ok(evidence), "output.kind"),
             Judgement::Shape(mismatch) => {

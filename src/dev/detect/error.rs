@@ -46,6 +46,15 @@ pub enum DetectCommandError {
         /// A clause that says what there is instead.
         given: String,
     },
+    /// The name of a file that is neither a folder nor a clip that is written.
+    #[error(
+        "`--out {}` looks like a file: annotated pictures go into a folder, and an annotated clip into CLIP.mp4",
+        path.display()
+    )]
+    OutIsFile {
+        /// What was named.
+        path: PathBuf,
+    },
     /// The annotated clip would replace the clip that it is made of.
     #[error("`--out {}` is the clip itself, which would be replaced: name another file", path.display())]
     OutIsInput {

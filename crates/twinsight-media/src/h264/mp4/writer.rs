@@ -352,7 +352,8 @@ fn words(values: impl IntoIterator<Item = u32>) -> Vec<u8> {
     values.into_iter().flat_map(u32::to_be_bytes).collect()
 }
 
-#[cfg(all(test, feature = "openh264"))]
+#[cfg(test)]
+#[cfg(feature = "openh264")]
 mod tests {
     use std::io::Cursor;
 
@@ -407,7 +408,7 @@ mod tests {
             assert!(annex_b(&unit.data).eq(annex_b(data)));
         }
         let times = clip.picture_times().unwrap();
-        let ticks = |time: Duration| (time.as_secs_f64() * 90_000.0).round() as u64;
+        let ticks = |time: Duration| (time.as_nanos() * 90_000 + 500_000_000) / 1_000_000_000;
         let read: Vec<_> = times
             .iter()
             .map(|time| (ticks(time.shown_at), ticks(time.lasts)))
