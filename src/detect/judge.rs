@@ -16,7 +16,8 @@ use super::postprocess::{
 use crate::preprocess::{Picture, Placement, TensorBox};
 use twinsight_media::picture::PictureSize;
 
-/// A footballer with a ball on a lawn, wider than high; see `tests/data/README.md` for its origin.
+/// A footballer with a ball on a lawn, wider than high: OpenCV's sample `messi5.jpg` of Debian's `opencv-doc` 4.6.0 (Apache-2.0 and
+/// BSD-3-Clause), scaled to 416 pixels and darkened. See `tests/data/pictures/README.md`.
 const PICTURE: &[u8] = include_bytes!("judge/footballer.jpg");
 
 /// Candidates with this score are taken for objects.
@@ -212,6 +213,7 @@ fn try_judge(
     let reading = postprocessor.read(&first).map_err(Judgement::Shape)?;
     judge_scores(&reading)?;
     judge_classes(postprocessor, &reading)?;
+    judge_nothing(&reading)?;
     let strong = strong_candidates(postprocessor, &reading)?;
     judge_crowd(postprocessor, &reading, strong.len())?;
     judge_units(&reading, &strong)?;
@@ -375,6 +377,41 @@ fn strong_candidates(
     let mut strong = scratch.candidates;
     strong.sort_by(|a, b| b.score.total_cmp(&a.score));
     Ok(strong)
+}
+
+/// Where a softmax is over "nothing" too, most candidates are nothing. RF-DETR keeps a place for it and takes the sigmoid.
+fn judge_nothing(reading: &Reading<'_>) -> Result<(), Judgement> {
+    let (Scores::EachClass(numbers), Activation::Softmax) = (reading.scores, reading.activation)
+    else {
+        return Ok(());
+    };
+    let rows = numbers.rows();
+    let last = numbers.columns().saturating_sub(1);
+    let (nothing, other, word) = match reading.background {
+        Background::First => (0, last, Background::Last.word()),
+        Background::Last => (last, 0, Background::First.word()),
+        Background::None => return Ok(()),
+    };
+    let is_on_top = |column: usize| {
+        let is_highest = |row: usize| {
+            let top = numbers.at(row, column);
+            (0..numbers.columns()).all(|other| numbers.at(row, other) <= top)
+        };
+        (0..rows).filter(|&row| is_highest(row)).count()
+    };
+    let found = is_on_top(nothing);
+    if rows < FEW || 2 * found >= rows {
+        return Ok(());
+    }
+    let seen = format!(
+        "the number of the class for \"nothing\" is the highest of {found} of {rows} candidates on the test picture, and should be of most"
+    );
+    // With one class, that class is the likeliest of most candidates, and tells nothing.
+    if numbers.columns() > 2 && 2 * is_on_top(other) >= rows {
+        Err(refused(seen, "output.background", word))
+    } else {
+        Err(refused(seen, "output.activation", "sigmoid"))
+    }
 }
 
 /// Most places of a picture show nothing.

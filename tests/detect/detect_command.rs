@@ -263,6 +263,11 @@ fn ffmpeg(arguments: &str, file: &Path) {
 /// What ffprobe says of the video: its size and the number of its frames, then the time of each frame. Its reader and decoder
 /// have nothing to complain of.
 fn probe(file: &Path) -> (String, Vec<String>) {
+    probe_frames(file, "")
+}
+
+/// The same of some frames only.
+fn probe_frames(file: &Path, only: &str) -> (String, Vec<String>) {
     let said = |arguments: &str| {
         let output = Command::new("ffprobe")
             .args(["-v", "error", "-select_streams", "v", "-of", "csv=p=0"])
@@ -275,7 +280,7 @@ fn probe(file: &Path) -> (String, Vec<String>) {
         String::from_utf8(output.stdout).expect("UTF-8")
     };
     let stream = said("-show_entries stream=codec_name,width,height,nb_frames");
-    let times = said("-show_entries frame=pts_time");
+    let times = said(&format!("{only} -show_entries frame=pts_time"));
     let time = |line: &str| {
         line.trim_end_matches(',')
             .split(',')
@@ -331,6 +336,8 @@ fn an_annotated_clip_has_the_pictures_and_times_of_its_clip() {
             since_first(&probe(&path(name)).1),
             "{name}"
         );
+        let keyframes = probe_frames(&annotated, "-skip_frame nokey").1;
+        assert_eq!(keyframes, ["0.000000", "2.000000"], "one every 2 s");
         assert_eq!(
             (times[0].as_str(), times[11].as_str()),
             ("0.000000", "2.420000")

@@ -312,3 +312,48 @@ fn keypoints_are_near_their_object() {
         Judgement::Shape(_)
     ));
 }
+
+#[test]
+fn nothing_is_what_most_candidates_of_a_softmax_are() {
+    let mut detr = OutputTable::of(Kind::Detr);
+    detr.boxes = Some("boxes".to_owned());
+    detr.logits = Some("logits".to_owned());
+    // The last number of each of 40 queries is that for "nothing".
+    let outputs = |nothing: f32| {
+        let (mut boxes, mut logits) = (Vec::new(), Vec::new());
+        for row in 0..40usize {
+            let known = OBJECTS.get(row);
+            let corners = known.map_or([10.0, 10.0, 30.0, 30.0], |(corners, ..)| *corners);
+            boxes.extend(cxcywh(corners).map(|n| n / 320.0));
+            let of_class = |class| match known {
+                Some((.., known)) if *known == class => 2.0,
+                // None of the classes is the likeliest of most queries.
+                _ if (row + class) % CLASSES == 0 => -4.0,
+                _ => -5.0,
+            };
+            logits.extend((0..CLASSES).map(of_class));
+            logits.push(if known.is_some() { -9.0 } else { nothing });
+        }
+        vec![
+            output("boxes", &[1, 40, 4], boxes),
+            output("logits", &[1, 40, 4], logits),
+        ]
+    };
+    let (as_detr, as_rf_detr) = (outputs(5.0), outputs(-9.0));
+    detr.activation = Some(Activation::Softmax);
+    detr.background = Some(Background::Last);
+    let fits = |table: &OutputTable, outputs: &[OwnedArray]| {
+        matches!(judged(table, outputs, outputs), Judgement::Fits(_))
+    };
+    assert!(fits(&detr, &as_detr));
+    let (key, said) = refusal(&detr, &as_rf_detr);
+    assert_eq!(key, "output.activation", "{said}");
+    assert!(said.ends_with(": `sigmoid` fits what was seen"), "{said}");
+    detr.activation = Some(Activation::Sigmoid);
+    assert!(fits(&detr, &as_rf_detr));
+    detr.activation = Some(Activation::Softmax);
+    detr.background = Some(Background::First);
+    let (key, said) = refusal(&detr, &as_detr);
+    assert_eq!(key, "output.background", "{said}");
+    assert!(said.ends_with(": `last` fits what was seen"), "{said}");
+}

@@ -76,7 +76,9 @@ impl Bench {
         };
         let detector = FakeDetector::new(Duration::ZERO, Vec::new());
         let loader: ModelLoader = Arc::new(move |_| Ok(Box::new(detector.clone())));
-        let names = [crate::config::DEFAULT_MODEL, "other"].map(str::to_owned).to_vec();
+        let names = [crate::config::DEFAULT_MODEL, "other"]
+            .map(str::to_owned)
+            .to_vec();
         Self {
             cameras: Cameras::new(context),
             catalog: Models::new(names, loader).unwrap().catalog().clone(),

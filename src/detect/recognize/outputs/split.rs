@@ -25,9 +25,10 @@ impl Sight<'_> {
             let are_scores = are_shares(pair.scores.values);
             let is_named =
                 pair.scores.is_called(&["logit"]) || pair.boxes.is_called(&["pred_boxes", "dets"]);
-            let is_detr = is_named || (!are_scores && pair.rows <= MOST_QUERIES);
+            let is_detr =
+                !pair.are_offsets() && (is_named || (!are_scores && pair.rows <= MOST_QUERIES));
             let rank = |is_likely: bool| if is_likely { 0 } else { 3 };
-            if pair.rows <= MOST_QUERIES {
+            if pair.rows <= MOST_QUERIES && !pair.are_offsets() {
                 self.detr(pair, are_scores, rank(is_detr), all);
             }
             self.ssd(pair, are_scores, rank(!is_detr), all);
@@ -80,13 +81,19 @@ impl Sight<'_> {
     fn detr(&self, pair: Pair<'_>, are_scores: bool, rank: u8, all: &mut Vec<Reading>) {
         let is_last_on_top = pair.is_on_top(pair.columns - 1);
         let (found, why_units) = units(pair.boxes.values.iter().copied());
+        // RF-DETR keeps a place for "nothing" behind the classes, and takes the sigmoid all the same.
+        let is_one_more = self.labels.is_some_and(|labels| labels + 1 == pair.columns);
         // The last number of most candidates is the highest, where it stands for "nothing".
         let is_softmax = match self.labels {
-            Some(labels) => labels + 1 == pair.columns,
+            Some(_) => is_one_more && is_last_on_top,
             None => is_last_on_top && labels::coco(pair.columns).is_none_or(|_| pair.columns == 91),
         };
         let softmax = (Activation::Softmax, Background::Last, pair.columns - 1);
-        let sigmoid = (Activation::Sigmoid, Background::None, pair.columns);
+        let sigmoid = if is_one_more {
+            (Activation::Sigmoid, Background::Last, pair.columns - 1)
+        } else {
+            (Activation::Sigmoid, Background::None, pair.columns)
+        };
         let plain = (Activation::None, Background::None, pair.columns);
         let ways = match (are_scores, is_softmax) {
             (true, _) => [(plain, 0), (sigmoid, 1), (softmax, 1)],
