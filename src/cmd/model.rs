@@ -7,12 +7,13 @@ use anyhow::Result;
 use clap::{Args, Subcommand};
 
 use super::output::Output;
-use super::shipped::models_dir;
+use super::shipped::{demo_clip, execution_providers, models_dir};
 use crate::config::{DEFAULT_MODEL, Env};
 use crate::detect::RuntimeOptions;
 use crate::detect::manifest::file::{self, Align, ColorOrder, Extra, Kind, Layout, Resize};
 use crate::detect::recognize::{Hints, InputHints};
 use crate::dev::model::add::{self, AddOptions};
+use crate::dev::model::compare::{self, CompareOptions};
 use crate::dev::model::{list, remove, show};
 
 #[derive(Args)]
@@ -36,6 +37,24 @@ enum ModelCommand {
     },
     /// Works out how an ONNX file is used, tries it on a picture and installs it.
     Add(Box<AddArgs>),
+    /// Compares two models: speed, cameras, and how far their detections agree.
+    Compare {
+        /// The name of the first model.
+        #[arg(value_name = "A")]
+        a: String,
+        /// The name of the second model.
+        #[arg(value_name = "B")]
+        b: String,
+        /// The clip that both look at: H.264, as a byte stream (Annex B) or in MP4; the shipped clip unless given.
+        #[arg(long, value_name = "FILE", conflicts_with = "pictures")]
+        clip: Option<PathBuf>,
+        /// A picture that both look at, instead of a clip; may be given several times.
+        #[arg(long = "picture", value_name = "FILE")]
+        pictures: Vec<PathBuf>,
+        /// A line of JSON instead of a table.
+        #[arg(long)]
+        json: bool,
+    },
     /// Removes a model, with those of its files that no other model needs.
     Remove {
         /// The name of the model.
@@ -123,6 +142,25 @@ pub(super) fn run(args: ModelArgs, env: &Env) -> Result<()> {
     match args.command {
         ModelCommand::List => list::run(&models, DEFAULT_MODEL, out)?,
         ModelCommand::Show { name } => show::run(&models, &name, &runtime, out)?,
+        ModelCommand::Compare {
+            a,
+            b,
+            clip,
+            pictures,
+            json,
+        } => {
+            let options = CompareOptions {
+                names: [a, b],
+                models,
+                clip,
+                pictures,
+                shipped: demo_clip(),
+                json,
+                runtime,
+                execution_providers: execution_providers(env),
+            };
+            compare::run(&options, out)?;
+        }
         ModelCommand::Remove { name, yes } => {
             remove::run(&models, &name, DEFAULT_MODEL, yes, ask, out)?;
         }
@@ -169,6 +207,10 @@ impl AddArgs {
             let found = set.iter().rev().find(|(key, _)| key == wanted);
             found.and_then(|(_, value)| value.as_str().map(str::to_owned))
         };
+        let side = |wanted: &str| {
+            let found = set.iter().rev().find(|(key, _)| key == wanted);
+            found.and_then(|(_, value)| usize::try_from(value.as_integer()?).ok())
+        };
         let extra = set.iter().filter_map(|(key, value)| {
             let name = key.strip_prefix("input.extra.")?;
             let word = value.as_str()?;
@@ -184,7 +226,9 @@ impl AddArgs {
                     .copied()
                     .find(|layout| layout.word() == word)
             }),
-            size: self.size,
+            size: self
+                .size
+                .or_else(|| Some((side("input.width")?, side("input.height")?))),
             extra: extra.collect(),
         };
         let kind = self.kind.or_else(|| {

@@ -16,7 +16,8 @@ use super::postprocess::{
 use crate::preprocess::{Picture, Placement, TensorBox};
 use twinsight_media::picture::PictureSize;
 
-/// A footballer with a ball on a lawn, wider than high; see `tests/data/README.md` for its origin.
+/// A footballer with a ball on a lawn, wider than high: OpenCV's sample `messi5.jpg` of Debian's `opencv-doc` 4.6.0 (Apache-2.0 and
+/// BSD-3-Clause), scaled to 416 pixels and darkened. See `tests/data/pictures/README.md`.
 const PICTURE: &[u8] = include_bytes!("judge/footballer.jpg");
 
 /// Candidates with this score are taken for objects.

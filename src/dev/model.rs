@@ -2,6 +2,7 @@
 //! it fails.
 
 pub(crate) mod add;
+pub(crate) mod compare;
 pub(crate) mod list;
 pub(crate) mod remove;
 pub(crate) mod show;

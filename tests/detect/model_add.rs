@@ -20,9 +20,11 @@ struct Row {
     agreement: Result<Agreement, String>,
 }
 
-fn twinsight(args: &[&str]) -> Output {
+/// Runs the program in a folder, where it leaves the annotated pictures.
+fn twinsight(folder: &Path, args: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_twinsight"))
         .args(args)
+        .current_dir(folder)
         .env_remove("TWINSIGHT_RUNTIME__MODELS_DIR")
         .stdin(Stdio::null())
         .output()
@@ -139,7 +141,7 @@ fn row(made: &Made, graph: &Graph, pictures: &Pictures, models: &Path) -> Row {
         fs::write(&labels, graph.labels.join("\n")).expect("a file");
         arguments.extend(["--labels", &labels_file]);
     }
-    let added = twinsight(&arguments);
+    let added = twinsight(folder, &arguments);
     let said = format!(
         "{}{}",
         String::from_utf8_lossy(&added.stdout),
@@ -195,7 +197,7 @@ fn agreement(
     ];
     let paths: Vec<String> = pictures.0.iter().map(|(path, _)| text(path)).collect();
     arguments.extend(paths.iter().map(String::as_str));
-    let detected = twinsight(&arguments);
+    let detected = twinsight(Path::new(models), &arguments);
     if !detected.status.success() {
         return Err(String::from_utf8_lossy(&detected.stderr).into_owned());
     }

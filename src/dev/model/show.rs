@@ -4,7 +4,7 @@
 use std::io::{self, Write};
 use std::path::Path;
 
-use super::{Files, looked_at, megabytes, summary};
+use super::{Files, looked_at, megabytes};
 use crate::detect::manifest::file::{Labels, ManifestFile};
 use crate::detect::manifest::{Manifest, ModelError, read_onnx, read_text};
 use crate::detect::probe::Probe;
@@ -52,7 +52,6 @@ pub(crate) fn run(
         let count = text.lines().filter(|label| *label != "-").count();
         writeln!(out, "  ({file} has {count} labels: {}, …)", some.join(", "))?;
     }
-    writeln!(out, "  input in short: {}", summary::input(&manifest.input))?;
     let (bytes, hash) = read_onnx(&path)?;
     let size = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
     writeln!(

@@ -25,9 +25,10 @@ impl Sight<'_> {
             let are_scores = are_shares(pair.scores.values);
             let is_named =
                 pair.scores.is_called(&["logit"]) || pair.boxes.is_called(&["pred_boxes", "dets"]);
-            let is_detr = is_named || (!are_scores && pair.rows <= MOST_QUERIES);
+            let is_detr =
+                !pair.are_offsets() && (is_named || (!are_scores && pair.rows <= MOST_QUERIES));
             let rank = |is_likely: bool| if is_likely { 0 } else { 3 };
-            if pair.rows <= MOST_QUERIES {
+            if pair.rows <= MOST_QUERIES && !pair.are_offsets() {
                 self.detr(pair, are_scores, rank(is_detr), all);
             }
             self.ssd(pair, are_scores, rank(!is_detr), all);
