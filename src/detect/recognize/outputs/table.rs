@@ -56,7 +56,7 @@ impl Sight<'_> {
                 is_by_row,
             };
             // A model has more candidates than a candidate has numbers, unless it has very few of both.
-            let ways = if second >= first && first >= 5 {
+            let ways = if first >= 5 && (second >= first || second < 5) {
                 [table(first, second, false), table(second, first, true)]
             } else {
                 [table(second, first, true), table(first, second, false)]
