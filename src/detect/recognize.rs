@@ -81,7 +81,7 @@ pub(crate) enum Unrecognized {
     )]
     Labels { classes: usize },
     #[error(
-        "has numbers for {found} classes, and {given} labels are {origin}; give a label for each class with `--labels FILE`"
+        "the number of its classes is {found}, and {given} labels are {origin}; give a label for each class with `--labels FILE`"
     )]
     WrongLabels {
         found: usize,

@@ -317,7 +317,7 @@ fn what_cannot_be_added_has_its_sentence_and_leaves_nothing() {
         .failed(&["model name `a/b`", "`--name`"]);
     let labels = write("labels.txt", b"one\ntwo\n");
     work.model(&["add", &person, "--labels", &labels])
-        .failed(&["has numbers for 1 classes, and 2 labels are given"]);
+        .failed(&["the number of its classes is 1, and 2 labels are given"]);
     let empty = write("empty.txt", b"one\n\nthree\n");
     work.model(&["add", &person, "--labels", &empty])
         .failed(&["an empty line"]);

@@ -465,10 +465,10 @@ fn nothing(
     {
         return Unrecognized::Kind { kind, seen };
     }
-    // Where the kind is clear, the number of labels is what is wrong.
+    // Readings with as many classes as there are labels come first, so none has as many.
     if let Some(one) = first
-        && one.key == "labels"
         && let (Some(found), Some((given, source))) = (one.reading.classes, known)
+        && found != given.len()
     {
         return Unrecognized::WrongLabels {
             found,
