@@ -77,7 +77,7 @@ pub(crate) enum Unrecognized {
     #[error("cannot be used with what `--set` and other options say: {why}")]
     Setting { why: String },
     #[error(
-        "has {classes} classes, and nothing says what they are; name them with `--labels FILE`, a file with {classes} lines, a label on each"
+        "nothing says what its classes are, {classes} in number; name them with `--labels FILE`, a file with a label on each line, {classes} in all"
     )]
     Labels { classes: usize },
     #[error(
@@ -161,6 +161,9 @@ pub(crate) fn with_settings(
     }
     ManifestFile::deserialize(toml::Value::Table(table)).map_err(|error| refuse(&error))
 }
+
+#[cfg(test)]
+mod tests;
 
 #[cfg(test)]
 pub(crate) mod testing {

@@ -13,4 +13,5 @@ mod detect_models;
 mod detect_reference;
 mod layouts;
 mod model_add;
+mod model_command;
 mod quantize;

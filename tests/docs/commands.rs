@@ -7,21 +7,31 @@ use crate::read;
 
 const PAGE: &str = "docs/reference/commands.md";
 
+/// Commands that consist of several.
+const OF_SEVERAL: &[&str] = &["model"];
+
 /// Options that every command has; the page tells of them elsewhere.
 const OF_EVERY_COMMAND: &[&str] = &["--help", "--log-format", "--version"];
 
 #[test]
 fn the_page_has_every_command_with_its_options() {
     let page = read(PAGE);
-    let rows: BTreeMap<&str, &str> = page
+    let rows: BTreeMap<String, &str> = page
         .lines()
         .filter_map(|line| {
             let rest = line.strip_prefix("| `twinsight ")?;
-            Some((rest.split([' ', '`']).next()?, line))
+            let mut words = rest.split([' ', '`']);
+            let command = words.next()?;
+            Some(match words.next() {
+                Some(subcommand) if OF_SEVERAL.contains(&command) => {
+                    (format!("{command} {subcommand}"), line)
+                }
+                _ => (command.to_owned(), line),
+            })
         })
         .collect();
     let commands = commands();
-    let on_page: Vec<&str> = rows.keys().copied().collect();
+    let on_page: Vec<&str> = rows.keys().map(String::as_str).collect();
     let in_program: Vec<&str> = commands.keys().map(String::as_str).collect();
     assert_eq!(
         on_page, in_program,
@@ -46,19 +56,37 @@ fn the_page_has_every_command_with_its_options() {
 
 /// The options of each command, as the program's help has them.
 fn commands() -> BTreeMap<String, Vec<String>> {
-    let help = help(&[]);
+    let each = |command: String| {
+        if OF_SEVERAL.contains(&command.as_str()) {
+            let inner = listed(&[&command]).into_iter();
+            inner.map(|inner| format!("{command} {inner}")).collect()
+        } else {
+            vec![command]
+        }
+    };
+    let all = listed(&[]).into_iter().flat_map(each);
+    all.map(|command| {
+        let words: Vec<&str> = command.split(' ').collect();
+        let options = options(&words);
+        (command, options)
+    })
+    .collect()
+}
+
+/// The commands that the help of this one lists.
+fn listed(command: &[&str]) -> Vec<String> {
+    let help = help(command);
     let (_, after) = help.split_once("Commands:\n").unwrap();
-    after
-        .lines()
-        .take_while(|line| !line.is_empty())
+    let lines = after.lines().take_while(|line| !line.is_empty());
+    lines
         .filter_map(|line| line.split_whitespace().next())
         .filter(|command| *command != "help")
-        .map(|command| (command.to_owned(), options(command)))
+        .map(str::to_owned)
         .collect()
 }
 
-fn options(command: &str) -> Vec<String> {
-    help(&[command])
+fn options(command: &[&str]) -> Vec<String> {
+    help(command)
         .lines()
         .filter_map(|line| {
             let line = line.trim_start().trim_start_matches("-h, ");

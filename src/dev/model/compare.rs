@@ -266,14 +266,14 @@ fn write_table(
         difference,
     )?;
     let decoding = match pictures.decode_cpu {
-        Some(cpu) => format!("{:.1} ms for decoding a frame of this clip", ms(cpu)),
-        None => "no decoding, which pictures do not have".to_owned(),
+        Some(cpu) => format!("{:.1} ms for", ms(cpu)),
+        None => "nothing for".to_owned(),
     };
     writeln!(
         out,
-        "\nMilliseconds are medians; the models took turns. The estimate is for {DETECTIONS_A_SECOND} frames a second\n\
-         of each camera, all of them looked at, and counts {decoding}.\n\
-         `twinsight capacity --model NAME` measures it."
+        "\nMilliseconds are medians, for which the models took turns. The estimate is for\n\
+         cameras of {DETECTIONS_A_SECOND} frames a second that are all looked at; it counts {decoding}\n\
+         decoding a frame. `twinsight capacity --model NAME` measures it."
     )?;
     if !agreement.only_a.is_empty() || !agreement.only_b.is_empty() {
         let list = |labels: &[String]| match labels {
@@ -282,7 +282,7 @@ fn write_table(
         };
         writeln!(
             out,
-            "Labels that only A has: {}; only B: {}",
+            "Labels that only A sees here: {}\nLabels that only B sees here: {}",
             list(&agreement.only_a),
             list(&agreement.only_b)
         )?;
