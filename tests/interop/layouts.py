@@ -600,6 +600,19 @@ def rfdetr(name, things):
     return made, keys | SIZE
 
 
+@layout("detr", labels=OWN, scales=True, labels_file=True, normalisation=IMAGENET)
+def rfdetr_own(name, things):
+    """Trained on other classes than COCO's: behind them is a place for "nothing", and the sigmoid is taken all the same."""
+
+    def logits(these, places):
+        numbers = sigmoid_logits(these, 300, len(OWN) + 1, places)
+        numbers[..., -1] = -9
+        return numbers
+
+    made, keys = detr(name, things, logits, image="input", names=("labels", "dets"))
+    return made, keys | SIZE | {"output.background": "last"}
+
+
 # ---- boxes_labels_scores -------------------------------------------------------------------------------------------------------
 
 
