@@ -365,11 +365,11 @@ impl OutputTable {
         if self
             .strides
             .as_ref()
-            .is_some_and(|all| all.is_empty() || all.contains(&0))
+            .is_some_and(|all| all.is_empty() || all.contains(&0) || !all.is_sorted())
         {
             return Err(refuse.because(
                 "output.strides",
-                "a list of numbers over 0",
+                "a list of numbers over 0, the smallest first as all models have them",
                 format!("{:?}", self.strides),
             ));
         }
