@@ -66,7 +66,10 @@ pub(crate) enum AddError {
     #[error(transparent)]
     Model(#[from] ModelError),
     #[error("{}: {why}", file.display())]
-    Unrecognized { file: PathBuf, why: Unrecognized },
+    Unrecognized {
+        file: PathBuf,
+        why: Box<Unrecognized>,
+    },
     #[error("model name `{0}` should consist of letters, digits and `._-`; give one with `--name`")]
     Name(String),
     #[error("{} is there already: take another name with `--name`, or replace the model with `--force`", .0.display())]
@@ -197,7 +200,7 @@ pub(crate) fn run(
     )?;
     let unrecognized = |why| AddError::Unrecognized {
         file: options.file.clone(),
-        why,
+        why: Box::new(why),
     };
     let picture = TestPicture::of(shown.image.clone());
     let mut recognized = recognize(&inspected, &hints, &beside, |input| {
