@@ -479,7 +479,7 @@ predictions = "out"
         );
         assert_eq!(
             refusal(ins, &[outlet("scores", Element::F32, &[1, 6, 9])]),
-            "m.onnx: its output should be `out` of numbers and is `scores` f32 [1, 6, 9]; correct `output` in the manifest or install the file that it describes"
+            "m.onnx: its output should be `out` of numbers and is `scores` f32 [1, 6, 9]; correct `output.predictions` in the manifest or install the file that it describes"
         );
         manifest
             .extra

@@ -139,30 +139,52 @@ impl Output {
 
     /// The names of the outputs that are read.
     pub fn names(&self) -> Vec<&str> {
-        let (required, optional): (Vec<&String>, Vec<&Option<String>>) = match &self.outputs {
+        self.keys().into_iter().map(|(_, name)| name).collect()
+    }
+
+    /// The keys of the manifest that name outputs, and these names.
+    pub fn keys(&self) -> Vec<(&'static str, &str)> {
+        let keys: Vec<(&'static str, Option<&String>)> = match &self.outputs {
             Outputs::Table {
                 predictions,
                 prototypes,
                 ..
-            } => (vec![predictions], vec![prototypes]),
-            Outputs::Split { boxes, scores, .. } => (vec![boxes, scores], vec![]),
+            } => vec![
+                ("output.predictions", Some(predictions)),
+                ("output.prototypes", prototypes.as_ref()),
+            ],
+            Outputs::Split { boxes, scores, .. } => {
+                let key = match self.kind {
+                    Kind::Detr => "output.logits",
+                    _ => "output.scores",
+                };
+                vec![("output.boxes", Some(boxes)), (key, Some(scores))]
+            }
             Outputs::Lists {
                 boxes,
                 labels,
                 scores,
                 count,
-            } => (vec![boxes, labels], vec![scores, count]),
+            } => vec![
+                ("output.boxes", Some(boxes)),
+                ("output.labels", Some(labels)),
+                ("output.scores", scores.as_ref()),
+                ("output.count", count.as_ref()),
+            ],
             Outputs::Centerface {
                 heatmap,
                 size,
                 offset,
                 landmarks,
-            } => (vec![heatmap, size, offset], vec![landmarks]),
+            } => vec![
+                ("output.heatmap", Some(heatmap)),
+                ("output.size", Some(size)),
+                ("output.offset", Some(offset)),
+                ("output.landmarks", landmarks.as_ref()),
+            ],
         };
-        required
-            .into_iter()
-            .chain(optional.into_iter().flatten())
-            .map(String::as_str)
+        keys.into_iter()
+            .filter_map(|(key, name)| Some((key, name?.as_str())))
             .collect()
     }
 }

@@ -887,7 +887,7 @@ fn a_model_that_cannot_be_used() {
         &format!("{file}: its output should be `boxes` of numbers and is "),
     );
     assert!(other.line("model tiny").ends_with(
-        "`logits` f32 [1, 3, 8, 8]; correct `output` in the manifest or install the file that it describes"
+        "`logits` f32 [1, 3, 8, 8]; correct `output.boxes` in the manifest or install the file that it describes"
     ));
     let (garbage, file) = check(b"<html>not found</html>");
     garbage.begins(

@@ -233,7 +233,7 @@ words! {
         Rows = "rows",
         /// One output of `[1, 4 + C, N]`: YOLOv8 to YOLO12, and RT-DETR from Ultralytics, whose boxes are in `shares`.
         Yolo = "yolo",
-        /// One output of `[1, N, 5 + C]`, where an objectness multiplies the scores: YOLOv5 and YOLOv7.
+        /// One output of `[1, N, 5 + C]`, where an objectness multiplies the scores: YOLOv5 to YOLOv7.
         YoloObjectness = "yolo_objectness",
         /// One output of `[1, N, 5 + C]` on grids, which is decoded here: YOLOX.
         Yolox = "yolox",

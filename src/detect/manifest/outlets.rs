@@ -113,12 +113,12 @@ impl Manifest {
         let extra = self
             .extra_inputs(inputs)
             .map_err(|(expected, found)| fail("further inputs", "input.extra", expected, found))?;
-        for name in self.output.names() {
+        for (key, name) in self.output.keys() {
             let found = outputs.iter().find(|outlet| outlet.name == name);
             if found.is_none_or(|outlet| matches!(outlet.element, Element::Other(_))) {
                 let expected = format!("`{name}` of numbers");
                 let found = found.map_or_else(|| describe(outputs), Outlet::text);
-                return Err(fail("output", "output", expected, found));
+                return Err(fail("output", key, expected, found));
             }
         }
         Ok(Plug {

@@ -29,6 +29,9 @@ const EDGE_SLACK_PX: f32 = 1.0;
 /// A box may lie outside of the tensor by this share of a side. What lies farther out is no object at the edge of the picture.
 const OUTSIDE: f32 = 0.25;
 
+/// A box may be as wide or as high as this many tensors. What is larger is not the size of anything in the picture.
+const MOST_TENSORS: f32 = 8.0;
+
 /// An output of a model. The last dimension is contiguous.
 #[derive(Debug, Clone, Copy)]
 pub struct Array<'a> {
@@ -205,11 +208,15 @@ impl Postprocessor {
         suppress(&mut scratch.candidates, nms_iou);
         let numbers = self.output.keypoint_numbers;
         let candidates = scratch.candidates.iter();
-        let objects = candidates
-            .map(|candidate| reading.object(candidate, numbers, placement))
+        let mut objects = Vec::with_capacity(scratch.candidates.len());
+        for candidate in candidates {
+            let object = reading.object(candidate, numbers, placement)?;
             // A box that lies in the padding alone shows nothing of the picture.
-            .filter(|object| object.bbox.width > 0.0 && object.bbox.height > 0.0);
-        Ok(objects.collect())
+            if object.bbox.width > 0.0 && object.bbox.height > 0.0 {
+                objects.push(object);
+            }
+        }
+        Ok(objects)
     }
 
     /// Fills `scratch.candidates` with those that pass.
@@ -279,22 +286,44 @@ impl Reading<'_> {
         let area = (x2 - x1) * (y2 - y1);
         let endless = [x1, y1, x2, y2, area].into_iter().find(|n| !n.is_finite());
         if let Some(found) = endless {
-            return refuse(found, "an edge of a box", "finite", "output.box_format");
+            let key = self.box_key("output.box_format");
+            return refuse(found, "an edge of a box", "finite", key);
         }
         for (low, high) in [(x1, x2), (y1, y2)] {
             if high < low - EDGE_SLACK_PX {
                 let expected = "on the other side of the edge opposite to it";
-                return refuse(high, "an edge of a box", expected, "output.box_format");
+                let key = self.box_key("output.box_format");
+                return refuse(high, "an edge of a box", expected, key);
             }
         }
         for (low, high, side) in [(x1, x2, self.boxes.input.0), (y1, y2, self.boxes.input.1)] {
             let margin = side * OUTSIDE;
             if high < -margin || low > side + margin {
                 let expected = "within the picture";
-                return refuse(low, "an edge of a box", expected, "output.box_units");
+                let key = self.box_key("output.box_units");
+                return refuse(low, "an edge of a box", expected, key);
+            }
+            if high - low > side * MOST_TENSORS {
+                let key = self.box_key("output.box_units");
+                return refuse(
+                    high - low,
+                    "a side of a box",
+                    "no longer than 8 inputs",
+                    key,
+                );
             }
         }
         Ok(())
+    }
+
+    /// The key that is likely wrong where boxes are: `plain`, unless the kind decodes them and has no such key.
+    fn box_key(&self, plain: &'static str) -> &'static str {
+        match self.boxes.decoding {
+            Decoding::Plain => plain,
+            Decoding::Anchors(_) => "output.anchors",
+            Decoding::Grids(_) => "output.kind",
+            Decoding::Heatmap { .. } => "output.size",
+        }
     }
 
     fn implausible(

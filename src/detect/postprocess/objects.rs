@@ -3,7 +3,7 @@
 
 use super::outline::outline;
 use super::reading::Masks;
-use super::{Decoding, Reading};
+use super::{Decoding, Implausible, Reading, is_score};
 use crate::detect::detector::{Keypoint, Object};
 use crate::detect::manifest::file::BoxUnits;
 use crate::detect::nms::Candidate;
@@ -11,18 +11,21 @@ use crate::preprocess::{Placement, TensorBox};
 
 impl Reading<'_> {
     /// Makes the object of a candidate.
+    ///
+    /// # Errors
+    /// If a keypoint or its mask cannot be one.
     pub(super) fn object(
         &self,
         candidate: &Candidate,
         keypoint_numbers: usize,
         placement: &Placement,
-    ) -> Object {
+    ) -> Result<Object, Implausible> {
         let mut object = Object::place(candidate, placement);
-        object.keypoints = self.keypoints(candidate, keypoint_numbers, placement);
+        object.keypoints = self.keypoints(candidate, keypoint_numbers, placement)?;
         if let Some(masks) = &self.masks {
-            object.outline = self.outline(masks, candidate, placement);
+            object.outline = self.outline(masks, candidate, placement)?;
         }
-        object
+        Ok(object)
     }
 
     /// The keypoints of a candidate in tensor pixels, each with how sure the model is of it.
@@ -59,17 +62,35 @@ impl Reading<'_> {
         candidate: &Candidate,
         numbers: usize,
         placement: &Placement,
-    ) -> Vec<Keypoint> {
+    ) -> Result<Vec<Keypoint>, Implausible> {
         self.keypoints_in_tensor(candidate, numbers)
             .map(|(x, y, score)| {
-                let (x, y) = point(placement, x, y);
-                Keypoint {
+                if let Some(found) = [x, y].into_iter().find(|at| !at.is_finite()) {
+                    return Err(self.no_keypoint(found, "a place of a keypoint", "finite"));
+                }
+                if !is_score(score) {
+                    let place = "the score of a keypoint";
+                    return Err(self.no_keypoint(score, place, "from 0 to 1"));
+                }
+                let [x, y] = point(placement, x, y);
+                Ok(Keypoint {
                     x,
                     y,
                     score: score.clamp(0.0, 1.0),
-                }
+                })
             })
             .collect()
+    }
+
+    fn no_keypoint(&self, found: f32, place: &'static str, expected: &'static str) -> Implausible {
+        let key = match self.boxes.decoding {
+            Decoding::Heatmap { .. } => "output.landmarks",
+            _ => "output.keypoint_numbers",
+        };
+        Implausible {
+            output: self.keypoints_name.to_owned(),
+            ..self.implausible(found, place, expected, key)
+        }
     }
 
     fn outline(
@@ -77,7 +98,7 @@ impl Reading<'_> {
         masks: &Masks<'_>,
         candidate: &Candidate,
         placement: &Placement,
-    ) -> Vec<[f32; 2]> {
+    ) -> Result<Vec<[f32; 2]>, Implausible> {
         let (across, down) = (
             self.boxes.input.0 / masks.width as f32,
             self.boxes.input.1 / masks.height as f32,
@@ -104,33 +125,44 @@ impl Reading<'_> {
                 }
             }
         }
+        if let Some(&found) = sums.iter().find(|sum| !sum.is_finite()) {
+            let key = "output.prototypes";
+            return Err(Implausible {
+                output: masks.name.to_owned(),
+                ..self.implausible(found, "a number of a mask", "finite", key)
+            });
+        }
         // The logistic function of a sum is over one half where the sum is over 0.
         let mask: Vec<bool> = sums.iter().map(|sum| *sum > 0.0).collect();
-        outline(&mask, width)
+        let corners: Vec<[f32; 2]> = outline(&mask, width)
             .into_iter()
             .map(|[x, y]| {
-                let (x, y) = point(
+                point(
                     placement,
                     (x + left as f32) * across,
                     (y + top as f32) * down,
-                );
-                [x, y]
+                )
             })
-            .collect()
+            .collect();
+        // All corners of a mask in the padding lie on one edge of the picture.
+        let is_line = |axis: usize| corners.windows(2).all(|two| two[0][axis] == two[1][axis]);
+        Ok(if is_line(0) || is_line(1) {
+            Vec::new()
+        } else {
+            corners
+        })
     }
 }
 
-/// A point in pixels of the picture, limited to it. What is no number lies at the top left.
-fn point(placement: &Placement, x: f32, y: f32) -> (f32, f32) {
-    let number = |at: f32| if at.is_nan() { 0.0 } else { at };
-    let (x, y) = (number(x), number(y));
+/// A point in pixels of the picture, limited to it.
+fn point(placement: &Placement, x: f32, y: f32) -> [f32; 2] {
     let corners = placement.to_picture(&TensorBox {
         x1: x,
         y1: y,
         x2: x,
         y2: y,
     });
-    (corners.x1, corners.y1)
+    [corners.x1, corners.y1]
 }
 
 #[expect(

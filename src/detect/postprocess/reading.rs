@@ -17,11 +17,17 @@ pub(crate) struct Reading<'a> {
     pub(crate) scores: Scores<'a>,
     /// The output that scores are in.
     pub(crate) scores_name: &'a str,
+    /// The output that numbers of classes are in, where a candidate has the score of one class.
+    pub(crate) class_name: &'a str,
+    /// The key of the manifest that says where they are.
+    pub(crate) class_key: &'static str,
     /// How sure the model is that there is any object.
     pub(crate) objectness: Option<Matrix<'a>>,
     pub(crate) activation: Activation,
     pub(crate) background: Background,
     pub(crate) keypoints: Option<Matrix<'a>>,
+    /// The output that keypoints are in.
+    pub(crate) keypoints_name: &'a str,
     pub(crate) masks: Option<Masks<'a>>,
 }
 
@@ -30,6 +36,8 @@ pub(crate) struct Reading<'a> {
 pub(crate) struct Masks<'a> {
     /// The factors of each candidate.
     pub(crate) coefficients: Matrix<'a>,
+    /// The output that prototypes are in.
+    pub(crate) name: &'a str,
     /// The prototypes, each row after row.
     pub(crate) prototypes: &'a [f32],
     /// Their height and width.
@@ -112,7 +120,7 @@ impl Postprocessor {
             None => None,
             Some(array) => {
                 let lengths: Option<[usize; 3]> = array.lengths();
-                let fits = lengths.filter(|[_, height, width]| height * width > 0);
+                let fits = lengths.filter(|[count, height, width]| count * height * width > 0);
                 Some((
                     array,
                     fits.ok_or_else(|| array.mismatch("shape [1, M, H, W]"))?,
@@ -161,13 +169,17 @@ impl Postprocessor {
             boxes_name: predictions.name,
             scores,
             scores_name: predictions.name,
+            class_name: predictions.name,
+            class_key: "output.columns",
             objectness: column(Column::Objectness),
             activation: self.output.activation,
             background: self.output.background,
             keypoints: column(Column::Keypoints),
+            keypoints_name: predictions.name,
             masks: masks.zip(column(Column::Coefficients)).map(
                 |((prototypes, [_, height, width]), coefficients)| Masks {
                     coefficients,
+                    name: prototypes.name,
                     prototypes: prototypes.values,
                     height,
                     width,
@@ -219,12 +231,21 @@ impl Postprocessor {
 
     fn wrong_classes(&self, output: &str, found: usize) -> Mismatch {
         let background = self.output.score_columns() - self.output.classes;
+        // One more or less is what a class for "nothing" makes.
+        let has_background = matches!(self.output.kind, Kind::Ssd | Kind::Detr);
+        let but = if has_background && found.abs_diff(self.output.score_columns()) == 1 {
+            format!(" where `background` is `{}`", self.output.background)
+        } else {
+            String::new()
+        };
         Mismatch {
             output: output.to_owned(),
-            expected: format!(
-                "numbers for {} classes, as many as there are labels,",
-                self.output.classes
-            ),
+            expected: match self.output.classes {
+                1 => format!("numbers for 1 class, as there is 1 label{but},"),
+                classes => {
+                    format!("numbers for {classes} classes, as many as there are labels{but},")
+                }
+            },
             found: format!("numbers for {}", found.saturating_sub(background)),
             key: "labels",
         }
@@ -265,10 +286,13 @@ impl Postprocessor {
             boxes_name: boxes.name,
             scores: Scores::EachClass(Matrix::by_row(scores.values, rows, columns)),
             scores_name: scores.name,
+            class_name: scores.name,
+            class_key: "output.scores",
             objectness: None,
             activation: self.output.activation,
             background: self.output.background,
             keypoints: None,
+            keypoints_name: boxes.name,
             masks: None,
         })
     }
@@ -314,12 +338,19 @@ impl Postprocessor {
         Ok(Reading {
             boxes: self.boxes(all.part(0, 4).first_rows(rows), Decoding::Plain),
             boxes_name: boxes.name,
-            scores: Scores::OneClass { score, class },
+            // What lies behind the count is not written by all models.
+            scores: Scores::OneClass {
+                score: score.first_rows(rows),
+                class: class.first_rows(rows),
+            },
             scores_name,
+            class_name: labels.name,
+            class_key: "output.labels",
             objectness: None,
             activation: self.output.activation,
             background: self.output.background,
             keypoints: None,
+            keypoints_name: boxes.name,
             masks: None,
         })
     }
@@ -358,10 +389,13 @@ impl Postprocessor {
             boxes_name: size.name,
             scores: Scores::EachClass(map(heatmap, self.output.classes)?),
             scores_name: heatmap.name,
+            class_name: heatmap.name,
+            class_key: "output.heatmap",
             objectness: None,
             activation: self.output.activation,
             background: Background::None,
             keypoints: landmarks.map(|array| map(array, 10)).transpose()?,
+            keypoints_name: landmarks.map_or(heatmap.name, |array| array.name),
             masks: None,
         })
     }

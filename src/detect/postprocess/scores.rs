@@ -20,6 +20,9 @@ pub(crate) enum Scores<'a> {
 /// Candidates with a score that may pass are worth a look at their box; this stands for all others.
 const NONE: f32 = f32::NEG_INFINITY;
 
+/// The number of a class may be beside a whole number by this much, as rounding leaves it.
+const CLASS_SLACK: f32 = 0.01;
+
 pub(crate) fn sigmoid(value: f32) -> f32 {
     1.0 / (1.0 + (-value).exp())
 }
@@ -29,6 +32,11 @@ fn activated(activation: Activation, value: f32) -> f32 {
         Activation::Sigmoid => sigmoid(value),
         Activation::None | Activation::Softmax => value,
     }
+}
+
+/// How sure a model is of any object, from 0 to 1.
+fn share(activation: Activation, objectness: f32) -> f32 {
+    activated(activation, objectness).clamp(0.0, 1.0)
 }
 
 /// Fills `scratch.best` and `scratch.class` for every candidate.
@@ -77,7 +85,10 @@ pub(super) fn best(
             }
             if let Some(objectness) = reading.objectness {
                 for (row, best) in scratch.best.iter_mut().enumerate() {
-                    *best *= activated(reading.activation, objectness.at(row, 0));
+                    // What stands for no score would be infinite times an objectness that is a little below 0.
+                    if *best > NONE {
+                        *best *= share(reading.activation, objectness.at(row, 0));
+                    }
                 }
             }
             Ok(())
@@ -140,15 +151,21 @@ fn by_row(classes: Matrix<'_>, floor: f32, filter: &Filter, scratch: &mut Scratc
 
 fn by_softmax(numbers: Matrix<'_>, first: usize, filter: &Filter, scratch: &mut Scratch) {
     for row in 0..numbers.rows() {
+        let (mut highest, mut class) = (NONE, 0);
+        for class_id in (0..filter.classes()).filter(|class_id| filter.is_used(*class_id)) {
+            let number = numbers.at(row, first + class_id);
+            if number > highest {
+                (highest, class) = (number, class_id);
+            }
+        }
         let all = (0..numbers.columns()).map(|column| numbers.at(row, column));
         let top = all.clone().fold(NONE, f32::max);
-        let sum: f32 = all.map(|number| (number - top).exp()).sum();
-        for class_id in (0..filter.classes()).filter(|class_id| filter.is_used(*class_id)) {
-            let score = (numbers.at(row, first + class_id) - top).exp() / sum;
-            if score > scratch.best[row] {
-                scratch.best[row] = score;
-                scratch.class[row] = u32::try_from(class_id).unwrap_or(u32::MAX);
-            }
+        // The sum is 1 at least, so most candidates, which show nothing, are passed over without it.
+        let share = (highest - top).exp();
+        if filter.would_pass(share) {
+            let sum: f32 = all.map(|number| (number - top).exp()).sum();
+            scratch.best[row] = share / sum;
+            scratch.class[row] = u32::try_from(class).unwrap_or(u32::MAX);
         }
     }
 }
@@ -170,16 +187,21 @@ fn one(
     reading.check_scores(&[score], reading.activation)?;
     let mut score = activated(reading.activation, score);
     if let Some(objectness) = reading.objectness {
-        score *= activated(reading.activation, objectness.at(row, 0));
+        score *= share(reading.activation, objectness.at(row, 0));
     }
-    let Some(class_id) = class_number(class) else {
-        return Err(reading.implausible(
-            class,
-            "the class of a box",
-            "a number from 0",
-            "output.columns",
-        ));
+    let refuse = |expected, key| {
+        let refusal = reading.implausible(class, "the class of a box", expected, key);
+        Err(Implausible {
+            output: reading.class_name.to_owned(),
+            ..refusal
+        })
     };
+    let Some(class_id) = class_number(class) else {
+        return refuse("a number from 0", reading.class_key);
+    };
+    if (class - class.round()).abs() > CLASS_SLACK && filter.would_pass(score) {
+        return refuse("a whole number", reading.class_key);
+    }
     // The first number stands for "nothing".
     if first > 0.0 && class_id == 0 {
         return Ok(());
@@ -187,12 +209,7 @@ fn one(
     let class_id = class_id - usize::from(first > 0.0);
     if class_id >= filter.classes() {
         if filter.would_pass(score) {
-            return Err(reading.implausible(
-                class,
-                "the class of a box",
-                "one of the labels' numbers",
-                "labels",
-            ));
+            return refuse("one of the labels' numbers", "labels");
         }
         return Ok(());
     }

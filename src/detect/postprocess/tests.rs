@@ -20,6 +20,9 @@ const NO_SCORES: [f32; 6] = [f32::NAN, f32::INFINITY, f32::NEG_INFINITY, 5.0, 1.
 /// Numbers that are no edges of boxes.
 const NO_EDGES: [f32; 3] = [f32::NAN, f32::INFINITY, f32::NEG_INFINITY];
 
+#[path = "tests/any.rs"]
+mod any;
+
 /// A filter of `classes` used labels.
 fn filter(classes: usize, min_score: f32) -> Filter {
     let labels: Vec<String> = (0..classes).map(|i| format!("class {i}")).collect();
@@ -154,6 +157,32 @@ fn rounding_is_no_lie_and_a_score_stays_one() {
 }
 
 #[test]
+fn an_objectness_a_little_below_zero_makes_no_object() {
+    let values = [10.0, 20.0, 4.0, 8.0, -0.005, 0.1, 0.2];
+    let found = read_table(&table(Kind::YoloObjectness), 2, &[1, 1, 7], &values);
+    assert_eq!(found.unwrap(), []);
+}
+
+#[test]
+fn classes_between_two_numbers_and_vast_boxes_are_refused() {
+    let rows = table(Kind::Rows);
+    let of = |right: f32, class: f32| {
+        read_table(&rows, 3, &[1, 1, 6], &[1.0, 2.0, right, 4.0, 0.9, class])
+    };
+    assert_eq!(of(3.0, 1.004).unwrap()[0].5, 1);
+    assert_eq!(
+        of(3.0, 0.4).unwrap_err().to_string(),
+        "output `out` has 0.4 as the class of a box, which should be a whole number: the model or its manifest (`output.columns`) is wrong"
+    );
+    assert!(of(700.0, 1.0).is_ok());
+    let error = of(1e6, 1.0).unwrap_err().to_string();
+    assert!(
+        error.contains("should be no longer than 8 inputs"),
+        "{error}"
+    );
+}
+
+#[test]
 fn lengths_must_be_filled() {
     let values = [0.0; 6];
     let of = |dims: &[i64]| array("o", dims, &values).lengths::<2>();
@@ -270,7 +299,7 @@ fn yolo_takes_the_best_class_of_each_anchor_either_way_round() {
     let error = read_table(&yolo, 1, &[1, 6, 9], &[0.0; 54]).unwrap_err();
     assert_eq!(
         error.to_string(),
-        "output `out` should have numbers for 1 classes, as many as there are labels, and has numbers for 2"
+        "output `out` should have numbers for 1 class, as there is 1 label, and has numbers for 2"
     );
     assert!(read_table(&yolo, 2, &[1, 6, 0], &[]).unwrap().is_empty());
 }

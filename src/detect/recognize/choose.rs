@@ -396,7 +396,18 @@ fn best<'a>(
     let is_fitting = |one: &&Tried| {
         one.outcome.is_ok() && (one.reading.rank < FAR_FETCHED || one.strength() > 0.0)
     };
-    let fitting: Vec<&Tried> = tried.iter().filter(is_fitting).collect();
+    let mut fitting: Vec<&Tried> = tried.iter().filter(is_fitting).collect();
+    // A number of classes that has labels is no coincidence.
+    let is_sure = |one: &&Tried| {
+        let is_guess = matches!(
+            one.labels.source,
+            LabelSource::Missing | LabelSource::Assumed
+        );
+        !is_guess && one.strength() > 0.0
+    };
+    if fitting.iter().any(is_sure) {
+        fitting.retain(|one| one.labels.source != LabelSource::Missing);
+    }
     let Some(&first) = fitting.first() else {
         return Ok((None, Vec::new()));
     };
@@ -449,10 +460,16 @@ fn nothing(
     known: Option<(&[String], LabelSource)>,
 ) -> Unrecognized {
     let first = tried.first();
-    if let (Some(kind), [one]) = (hints.kind, tried)
-        && one.key == "output.kind"
+    if let Some(kind) = hints.kind
+        && tried
+            .iter()
+            .all(|one| one.key == "output.kind" && one.outcome.is_err())
     {
-        return Unrecognized::Kind { kind, seen };
+        let gave = first.map_or_else(String::new, |one| format!("\n  {}", one.gave()));
+        return Unrecognized::Kind {
+            kind,
+            seen: format!("{seen}{gave}"),
+        };
     }
     // Readings with as many classes as there are labels come first, so none has as many.
     if let Some(one) = first

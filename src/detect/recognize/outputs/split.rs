@@ -188,7 +188,9 @@ impl Sight<'_> {
         } else {
             &[(Activation::Sigmoid, 0), (Activation::Softmax, 1)]
         };
-        let is_tf = self.is_from_tensorflow;
+        // PyTorch's SSDs have a class for "nothing" and x before y; what TensorFlow leaves after its sigmoid has neither, in shares.
+        let is_tf =
+            self.is_from_tensorflow || are_scores && !first && !last && found == BoxUnits::Shares;
         if pair.are_offsets() {
             self.offsets(pair, are_scores, &backgrounds, activations, rank, all);
             return;

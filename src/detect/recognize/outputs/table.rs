@@ -55,8 +55,14 @@ impl Sight<'_> {
                 candidates,
                 is_by_row,
             };
-            // A model has more candidates than a candidate has numbers, unless it has very few of both.
-            let ways = if first >= 5 && (second >= first || second < 5) {
+            // Numbers that fit the labels are those of a candidate. Else a model has more candidates than a candidate has numbers,
+            // unless it has very few of both.
+            let is_by_column = match (self.fit_labels(first), self.fit_labels(second)) {
+                (true, false) => true,
+                (false, true) => false,
+                _ => first >= 5 && (second >= first || second < 5),
+            };
+            let ways = if is_by_column {
                 [table(first, second, false), table(second, first, true)]
             } else {
                 [table(second, first, true), table(first, second, false)]
@@ -80,6 +86,12 @@ impl Sight<'_> {
                 }
             }
         }
+    }
+
+    /// True if a candidate with so many numbers has one for each label that is known, or for each of COCO's 80.
+    fn fit_labels(&self, numbers: usize) -> bool {
+        let classes = self.labels.unwrap_or(80);
+        numbers == 4 + classes || numbers == 5 + classes
     }
 
     fn grid(&self, candidates: usize) -> Grid {
