@@ -460,10 +460,16 @@ fn nothing(
     known: Option<(&[String], LabelSource)>,
 ) -> Unrecognized {
     let first = tried.first();
-    if let (Some(kind), [one]) = (hints.kind, tried)
-        && one.key == "output.kind"
+    if let Some(kind) = hints.kind
+        && tried
+            .iter()
+            .all(|one| one.key == "output.kind" && one.outcome.is_err())
     {
-        return Unrecognized::Kind { kind, seen };
+        let gave = first.map_or_else(String::new, |one| format!("\n  {}", one.gave()));
+        return Unrecognized::Kind {
+            kind,
+            seen: format!("{seen}{gave}"),
+        };
     }
     // Readings with as many classes as there are labels come first, so none has as many.
     if let Some(one) = first
