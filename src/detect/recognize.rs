@@ -74,6 +74,14 @@ pub(crate) enum Unrecognized {
         "the boxes in its output `{boxes}` are offsets from anchors, which the file does not have; write them into a file, one on each line as centre x, centre y, width and height in shares of the input, and name it with `--set output.anchors=FILE`"
     )]
     Anchors { boxes: String },
+    #[error(
+        "what is said with {option} contradicts its outputs: with it, {with}; without it, {without}; leave it out, or correct it"
+    )]
+    Contradicted {
+        option: String,
+        with: String,
+        without: String,
+    },
     #[error("cannot be used with what `--set` and other options say: {why}")]
     Setting { why: String },
     #[error(

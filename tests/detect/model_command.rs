@@ -417,3 +417,44 @@ fn two_models_are_compared_on_pictures_and_on_a_clip() {
     work.model(&["compare", small, "none", "--models", &folder])
         .failed(&["model `none` is not installed"]);
 }
+
+#[test]
+fn what_is_said_wrongly_of_outputs_and_labels_is_refused() {
+    let work = Work::new();
+    let file = shipped(&format!("{NANODET}.onnx"));
+    let coco = fs::read_to_string(shipped("coco_80.txt")).expect("labels");
+    let lines: Vec<&str> = coco.lines().collect();
+    let mut sorted = lines.clone();
+    sorted.sort_unstable();
+    let write = |name: &str, labels: &[&str]| {
+        let path = work.path(name);
+        fs::write(&path, labels.join("\n")).expect("a file");
+        path.display().to_string()
+    };
+    let (sorted, fewer) = (
+        write("sorted.txt", &sorted),
+        write("fewer.txt", &lines[..79]),
+    );
+    for (args, words) in [
+        (
+            ["--set", "output.box_format=xyxy"],
+            &["`--set output.box_format=xyxy`", "without it, as `yolo`"][..],
+        ),
+        (
+            ["--set", "output.box_units=shares"],
+            &["`--set output.box_units=shares`"][..],
+        ),
+        (
+            ["--labels", &sorted],
+            &["`--labels`", "a footballer with a ball is taken for"],
+        ),
+        (
+            ["--labels", &fewer],
+            &["the number of its classes is 80, and 79 labels are given"],
+        ),
+    ] {
+        let args = [&["add", &file, "--name", "wrong"][..], &args].concat();
+        work.model(&args).failed(words);
+        assert!(work.files("models").is_empty());
+    }
+}

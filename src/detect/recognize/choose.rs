@@ -1,5 +1,7 @@
 //! The choice among the ways to use a model: each is tried on the test picture, and the one with the best evidence is taken.
 
+mod said;
+
 use std::path::Path;
 
 use super::family::{Family, Style, UNIT};
@@ -75,20 +77,20 @@ pub(crate) fn recognize(
     };
     let (size, first) = first_run(inspected, &inputs, hints, &mut runs)?;
     let seen = seen(inspected, &runs.all[first].1);
-    let (readings, given) = {
-        let arrays = &runs.all[first].1.first;
-        let mut sight = Sight::new(&inspected.outputs, arrays, size, &metadata, hints);
+    let arrays = runs.all[first].1.first.clone();
+    let readings_for = |hints: &Hints| {
+        let mut sight = Sight::new(&inspected.outputs, &arrays, size, &metadata, hints);
         sight.extra = inputs.extra.keys().map(String::as_str).collect();
         sight.is_from_tensorflow = is_from_tensorflow(inspected, &inputs);
-        let mut readings = sight.readings()?;
-        if readings.is_empty()
-            && let Some(kind) = hints.kind
-        {
-            let table = OutputTable::of(kind);
-            readings.push(Reading::new(table, 0, "you say so"));
-        }
-        (readings, hints.labels.as_deref())
+        sight.readings()
     };
+    let mut readings = readings_for(hints)?;
+    if readings.is_empty()
+        && let Some(kind) = hints.kind
+    {
+        let table = OutputTable::of(kind);
+        readings.push(Reading::new(table, 0, "you say so"));
+    }
     if readings.is_empty() {
         return Err(Unrecognized::Outputs { seen });
     }
@@ -100,10 +102,13 @@ pub(crate) fn recognize(
             boxes: reading.output.boxes.clone().unwrap_or_default(),
         });
     }
-    let known = match (given, &metadata.names) {
-        (Some(given), _) => Some((given, LabelSource::Given)),
-        (None, Some(names)) => Some((names.as_slice(), LabelSource::Metadata)),
-        (None, None) => None,
+    let in_metadata = metadata
+        .names
+        .as_deref()
+        .map(|names| (names, LabelSource::Metadata));
+    let known = match &hints.labels {
+        Some(given) => Some((given.as_slice(), LabelSource::Given)),
+        None => in_metadata,
     };
     let trial = Trial {
         inputs: &inputs,
@@ -112,7 +117,20 @@ pub(crate) fn recognize(
         path,
         known,
     };
-    let tried = trial.all(&readings, &mut runs)?;
+    let mut tried = trial.all(&readings, &mut runs)?;
+    if let Some(without) = said::without(hints) {
+        let freely = Trial {
+            hints: &without,
+            known: in_metadata,
+            ..trial
+        };
+        // What only this needs, as another size of the input, may fail without any harm.
+        if let Ok(free) = readings_for(&without)
+            && let Ok(free) = freely.all(&free, &mut runs)
+        {
+            tried = said::confirm(&trial, &readings, tried, &free, &mut runs)?;
+        }
+    }
     let (best, rivals) = best(&tried, &seen)?;
     match best {
         Some(best) => finish(best, rivals, &inputs),
@@ -232,6 +250,7 @@ fn seen(inspected: &Inspected, run: &Run) -> String {
     )
 }
 
+#[derive(Clone, Copy)]
 struct Trial<'a> {
     inputs: &'a Inputs,
     size: (usize, usize),
