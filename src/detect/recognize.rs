@@ -55,6 +55,14 @@ pub(crate) enum Unrecognized {
     )]
     Outputs { seen: String },
     #[error(
+        "its output {output} is one vector for each picture, as that of a classifier; only detectors, poses and segmentation can be used"
+    )]
+    Classifier { output: String },
+    #[error(
+        "its outputs seem to be raw heads, whose boxes are still to be decoded:\n{seen}\nexport it with its boxes decoded"
+    )]
+    Heads { seen: String },
+    #[error(
         "its outputs cannot be those of the kind `{kind}`:\n{seen}\nleave out `--kind`, or name the outputs, as in `--set output.predictions=NAME`"
     )]
     Kind { kind: Kind, seen: String },

@@ -421,7 +421,7 @@ fn two_models_are_compared_on_pictures_and_on_a_clip() {
 #[test]
 fn what_is_said_wrongly_of_outputs_and_labels_is_refused() {
     let work = Work::new();
-    let file = shipped(&format!("{NANODET}.onnx"));
+    let file = shipped("nanodet_g_coco.onnx");
     let coco = fs::read_to_string(shipped("coco_80.txt")).expect("labels");
     let lines: Vec<&str> = coco.lines().collect();
     let mut sorted = lines.clone();

@@ -78,12 +78,13 @@ pub(crate) fn recognize(
     let (size, first) = first_run(inspected, &inputs, hints, &mut runs)?;
     let seen = seen(inspected, &runs.all[first].1);
     let arrays = runs.all[first].1.first.clone();
-    let readings_for = |hints: &Hints| {
+    let sight_with = |hints: &Hints| {
         let mut sight = Sight::new(&inspected.outputs, &arrays, size, &metadata, hints);
         sight.extra = inputs.extra.keys().map(String::as_str).collect();
         sight.is_from_tensorflow = is_from_tensorflow(inspected, &inputs);
-        sight.readings()
+        sight
     };
+    let readings_for = |hints: &Hints| sight_with(hints).readings();
     let mut readings = readings_for(hints)?;
     if readings.is_empty()
         && let Some(kind) = hints.kind
@@ -91,8 +92,12 @@ pub(crate) fn recognize(
         let table = OutputTable::of(kind);
         readings.push(Reading::new(table, 0, "you say so"));
     }
+    let unknown = |seen: String| {
+        let other = sight_with(hints).other_purpose(&seen);
+        other.unwrap_or(Unrecognized::Outputs { seen })
+    };
     if readings.is_empty() {
-        return Err(Unrecognized::Outputs { seen });
+        return Err(unknown(seen));
     }
     if let [reading, ..] = readings.as_slice()
         && reading.needs_anchors
@@ -134,6 +139,8 @@ pub(crate) fn recognize(
     let (best, rivals) = best(&tried, &seen)?;
     match best {
         Some(best) => finish(best, rivals, &inputs),
+        // Ways that have to show that they are right have not shown it.
+        None if hints.kind.is_none() && tried.iter().all(Tried::is_invented) => Err(unknown(seen)),
         None => Err(nothing(&tried, seen, hints, known)),
     }
 }
@@ -380,6 +387,11 @@ impl Tried {
             strength += 0.2;
         }
         strength
+    }
+
+    /// True if nobody says that there are such classes, and the shapes do not tell either.
+    fn is_invented(&self) -> bool {
+        self.labels.source == LabelSource::Missing && self.reading.rank >= FAR_FETCHED
     }
 
     fn kind(&self) -> Kind {

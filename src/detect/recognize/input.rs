@@ -47,7 +47,17 @@ impl Inputs {
         metadata: &Metadata,
         hints: &InputHints,
     ) -> Result<Self, Unrecognized> {
-        let described = || super::describe(inputs);
+        let described = || {
+            let lines = inputs.iter().map(|outlet| {
+                let line = super::describe(std::slice::from_ref(outlet));
+                if is_grey(outlet) {
+                    line + ", which is grey: it has one channel and not three"
+                } else {
+                    line
+                }
+            });
+            lines.collect::<Vec<_>>().join("\n")
+        };
         let pictures: Vec<(&Outlet, Layout, [i64; 2])> = inputs
             .iter()
             .filter(|outlet| hints.name.as_ref().is_none_or(|name| *name == outlet.name))
@@ -111,6 +121,12 @@ impl Inputs {
     }
 }
 
+/// True for an input that takes a picture of one channel.
+fn is_grey(outlet: &Outlet) -> bool {
+    let is_of_numbers = matches!(outlet.element, Element::F32 | Element::F16 | Element::U8);
+    is_of_numbers && matches!(*outlet.dims.as_slice(), [_, 1, _, _] | [_, _, _, 1])
+}
+
 /// The layout, height and width of an input that can take a picture.
 fn as_picture(outlet: &Outlet, wanted: Option<Layout>) -> Option<(Layout, [i64; 2])> {
     if !matches!(outlet.element, Element::F32 | Element::F16 | Element::U8) {
@@ -126,7 +142,8 @@ fn as_picture(outlet: &Outlet, wanted: Option<Layout>) -> Option<(Layout, [i64; 
         [3, _, _] => Layout::Nchw,
         [_, _, 3] => Layout::Nhwc,
         [first, _, _] if first < 0 => Layout::Nchw,
-        [.., last] if last < 0 => Layout::Nhwc,
+        // One channel is that of a grey picture, in which a line of text may be open in its width.
+        [first, .., last] if last < 0 && first != 1 => Layout::Nhwc,
         _ => return None,
     };
     match wanted.unwrap_or(found) {
@@ -213,6 +230,8 @@ mod tests {
             input(&[1, 1, 28, 28]),
             Err(Unrecognized::Picture { .. })
         ));
+        let grey = input(&[1, 1, 64, -1]).unwrap_err().to_string();
+        assert!(grey.contains("one channel and not three"), "{grey}");
         assert!(matches!(
             input(&[8, 3, 32, 32]),
             Err(Unrecognized::Batch { batch: 8, .. })

@@ -295,6 +295,68 @@ fn lists_are_told_apart_by_who_made_them() {
 }
 
 #[test]
+fn classes_are_not_invented_where_nothing_says_that_it_is_a_table() {
+    let none = |dims| assert_eq!(table(dims).readings().unwrap(), [], "{dims:?}");
+    // A reader of text, a map of text, a classifier, and one of PicoDet's heads.
+    none(&[1, 1600, 130]);
+    none(&[1, 1, 640, 640]);
+    none(&[1, 1000]);
+    none(&[1, 6400, 80]);
+    // One or three candidates in each cell, also where networks have a finer grid.
+    for dims in [
+        &[1, 25200, 8][..],
+        &[1, 8, 8400],
+        &[1, 34000, 9],
+        &[1, 8500, 9],
+    ] {
+        let first = table(dims).first();
+        assert!(first.rank < 3, "{dims:?}: {first:?}");
+    }
+    // A list has to show what it is.
+    assert!(table(&[1, 300, 17]).first().rank >= 3);
+    // Whoever knows the labels or the kind is believed.
+    let mut case = table(&[1, 1600, 130]);
+    case.hints.kind = Some(Kind::Yolo);
+    assert!(!case.readings().unwrap().is_empty());
+    assert!(
+        !with_names(&[1, 1600, 130], "detect", 126)
+            .readings()
+            .unwrap()
+            .is_empty()
+    );
+    let head = |name, dims| Out(name, Element::F32, dims, nought);
+    let heads = Case::of(vec![
+        head("a", &[1, 400, 17]),
+        head("b", &[1, 100, 17]),
+        head("c", &[1, 400, 32]),
+        head("d", &[1, 100, 32]),
+    ]);
+    let readings = heads.readings().unwrap();
+    assert!(
+        readings
+            .iter()
+            .all(|reading| reading.output.kind != Kind::Yolo),
+        "{readings:?}"
+    );
+}
+
+#[test]
+fn the_outputs_of_transformers_are_no_tables() {
+    for (scores, boxes) in [("logits", "pred_boxes"), ("labels", "dets")] {
+        let case = Case::of(vec![
+            Out(scores, Element::F32, &[1, 100, 92], logits),
+            Out(boxes, Element::F32, &[1, 100, 4], logits),
+        ]);
+        let readings = case.readings().unwrap();
+        let is_pair = |reading: &Reading| reading.output.predictions.is_none();
+        assert!(
+            !readings.is_empty() && readings.iter().all(is_pair),
+            "{readings:?}"
+        );
+    }
+}
+
+#[test]
 fn heatmaps_are_faces() {
     let first = Case::of(vec![
         Out("537", Element::F32, &[1, 1, 160, 160], nought),

@@ -5,13 +5,19 @@ use crate::detect::manifest::file::{
     Activation, BoxFormat, BoxUnits, Column, Keypoints, Kind, OutputTable,
 };
 use crate::detect::recognize::family::Family;
-use crate::detect::recognize::labels;
+use crate::detect::recognize::{Unrecognized, labels};
 
 /// Lists of boxes without duplicates are not longer than this.
 const LONGEST_LIST: usize = 1000;
 
 /// The sides of the cells of the usual grids, and with the one more of larger networks.
 const STRIDES: [&[u16]; 2] = [&[8, 16, 32], &[8, 16, 32, 64]];
+
+/// The sides of cells that networks in use have. Files whose classes nobody knows have to fit one of these.
+const KNOWN_STRIDES: [&[usize]; 4] = [&[8, 16, 32], &[8, 16, 32, 64], &[4, 8, 16, 32], &[16, 32]];
+
+/// With as many further outputs of numbers that no reading uses, a file has raw heads.
+const HEADS: usize = 3;
 
 /// An output that may be a table: `numbers` for each of `candidates`.
 #[derive(Clone, Copy)]
@@ -35,6 +41,11 @@ enum Grid {
 
 impl Sight<'_> {
     pub(super) fn tables(&self, all: &mut Vec<Reading>) {
+        // These names say that boxes and classes are in two outputs.
+        let has = |name: &str| self.outputs.iter().any(|output| output.name == name);
+        if has("logits") && has("pred_boxes") || has("dets") && has("labels") {
+            return;
+        }
         let prototypes: Vec<&Shown<'_>> = self
             .outputs
             .iter()
@@ -84,6 +95,13 @@ impl Sight<'_> {
                 for reading in &mut all[before..] {
                     reading.rank += if rank > 0 { 3 } else { 0 };
                 }
+                if self.wanted.is_none() && self.labels.is_none() {
+                    let found = all.split_off(before);
+                    let likely = found
+                        .into_iter()
+                        .filter_map(|reading| self.with_unknown_classes(way, reading));
+                    all.extend(likely);
+                }
             }
         }
     }
@@ -92,6 +110,55 @@ impl Sight<'_> {
     fn fit_labels(&self, numbers: usize) -> bool {
         let classes = self.labels.unwrap_or(80);
         numbers == 4 + classes || numbers == 5 + classes
+    }
+
+    /// A reading where nobody says what the classes are, unless it is unlikely. Nearly any output has some number of classes if it is taken
+    /// for a table, as those of models that read text.
+    fn with_unknown_classes(&self, table: Table<'_>, reading: Reading) -> Option<Reading> {
+        let is_known = |classes| labels::coco(classes).is_some();
+        if reading.classes.is_none_or(is_known) || self.fits_cells(table.candidates) {
+            return Some(reading);
+        }
+        let is_list = table.candidates <= LONGEST_LIST && table.shown.dims.len() == 3;
+        let further = self.outputs.iter().filter(|output| {
+            output.is_float()
+                && output.name != table.shown.name
+                && reading.output.prototypes.as_deref() != Some(output.name)
+        });
+        // A list has to show that it is one.
+        let rank = reading.rank + 3;
+        (is_list && further.count() < HEADS).then_some(Reading { rank, ..reading })
+    }
+
+    /// True for one or three candidates in each cell of grids that networks in use have.
+    fn fits_cells(&self, candidates: usize) -> bool {
+        let (width, height) = self.input;
+        KNOWN_STRIDES.iter().any(|strides| {
+            let down: usize = strides.iter().map(|n| (width / n) * (height / n)).sum();
+            let cells = |n: &usize| width.div_ceil(*n) * height.div_ceil(*n);
+            let up: usize = strides.iter().map(cells).sum();
+            candidates > 0 && [down, 3 * down, up, 3 * up].contains(&candidates)
+        })
+    }
+
+    /// What the outputs are if no kind of output has their shapes: a classifier's, or heads before their boxes are decoded.
+    pub(in crate::detect::recognize) fn other_purpose(&self, seen: &str) -> Option<Unrecognized> {
+        let floats: Vec<&Shown<'_>> = self
+            .outputs
+            .iter()
+            .filter(|output| output.is_float())
+            .collect();
+        match floats.as_slice() {
+            [output] if output.dims.len() == 2 && output.dims[0] == 1 && output.dims[1] > 1 => {
+                Some(Unrecognized::Classifier {
+                    output: format!("`{}` {:?}", output.name, output.dims),
+                })
+            }
+            all if all.len() > HEADS => Some(Unrecognized::Heads {
+                seen: seen.to_owned(),
+            }),
+            _ => None,
+        }
     }
 
     fn grid(&self, candidates: usize) -> Grid {
