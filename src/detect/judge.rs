@@ -603,6 +603,30 @@ fn judge_keypoints(
     Ok(())
 }
 
+/// True if boxes overlap those that they should be with this mean, where others do so with that one.
+fn is_clearly_better(mean: f32, than: f32) -> bool {
+    mean > 0.6 && mean > than + 0.2
+}
+
+/// The other formats with which all objects are boxes inside the picture. Boxes that are read too large overlap with everything.
+fn formats_inside(
+    reading: &Reading<'_>,
+    strong: &[Candidate],
+    picture: &TensorBox,
+) -> Vec<BoxFormat> {
+    let mut others = other_formats(&reading.boxes);
+    others.retain(|format| {
+        let boxes = Boxes {
+            format: *format,
+            ..reading.boxes
+        };
+        let looked_at = strong.iter().take(MOST);
+        let read: Vec<TensorBox> = looked_at.map(|one| boxes.corners(one.row)).collect();
+        4 * outside(&read, picture) <= read.len()
+    });
+    others
+}
+
 /// A model of COCO's classes that is sure of something is sure of the player or of the ball.
 fn judge_labels(labels: &[String], strong: &[Candidate]) -> Result<(), Judgement> {
     let is_coco = ["person", "sports ball", "toothbrush"]
@@ -667,7 +691,7 @@ fn judge_mirrored(
             .map(|candidate| (candidate.class_id, read(&other, candidate)))
             .collect();
         let looked_at = strong.iter().take(MOST);
-        let found = looked_at.clone().filter(|candidate| {
+        let best = looked_at.clone().map(|candidate| {
             let TensorBox { x1, y1, x2, y2 } = read(reading, candidate);
             let flipped = TensorBox {
                 x1: area.x1 + area.x2 - x2,
@@ -675,26 +699,24 @@ fn judge_mirrored(
                 x2: area.x1 + area.x2 - x1,
                 y2,
             };
+            let of_its_class = theirs.iter().filter(|other| other.0 == candidate.class_id);
+            let overlaps = of_its_class.map(|other| iou(&flipped, &other.1));
             let is_box = x2 > x1 && y2 > y1;
-            is_box
-                && theirs.iter().any(|(class_id, other)| {
-                    *class_id == candidate.class_id && iou(&flipped, other) > 0.6
-                })
+            overlaps.fold(0.0, f32::max) * f32::from(u8::from(is_box))
         });
         #[expect(clippy::cast_precision_loss, reason = "there are 50 at most")]
-        let share = found.count() as f32 / looked_at.count() as f32;
-        share
+        let mean = best.sum::<f32>() / looked_at.count() as f32;
+        mean
     };
     let as_it_is = (1.0, 1.0);
     let now = agreement(reading.boxes.format, as_it_is);
-    let best = other_formats(&reading.boxes)
+    let best = formats_inside(reading, strong, &area)
         .into_iter()
         .map(|format| (agreement(format, as_it_is), format))
         .max_by(|a, b| a.0.total_cmp(&b.0));
     let seen = "the objects on the test picture are not at the mirrored places in its mirror image";
-    if let Some((share, format)) = best
-        && now < 0.3
-        && share > 0.7
+    if let Some((other, format)) = best
+        && is_clearly_better(other, now)
     {
         return Err(refused(seen, "output.box_format", format.word()));
     }
@@ -702,8 +724,10 @@ fn judge_mirrored(
     let (width, height) = reading.boxes.input;
     if let Outputs::Lists { .. } = postprocessor.output().outputs
         && reading.boxes.units == BoxUnits::Pixels
-        && now < 0.3
-        && agreement(reading.boxes.format, (width / height, height / width)) > 0.7
+        && is_clearly_better(
+            agreement(reading.boxes.format, (width / height, height / width)),
+            now,
+        )
     {
         return Err(refused(seen, "input.extra", ""));
     }
