@@ -230,10 +230,19 @@ impl Postprocessor {
     }
 
     fn wrong_classes(&self, output: &str, found: usize) -> Mismatch {
-        let background = self.output.score_columns() - self.output.classes;
+        let classes = self.output.classes;
+        let background = self.output.score_columns() - classes;
+        if background > 0 && found == classes {
+            return Mismatch {
+                output: output.to_owned(),
+                expected: format!("numbers for \"nothing\" and for {classes} classes,"),
+                found: format!("{found} numbers for each candidate"),
+                key: "output.background",
+            };
+        }
         Mismatch {
             output: output.to_owned(),
-            expected: match self.output.classes {
+            expected: match classes {
                 1 => "numbers for 1 class, as there is 1 label,".to_owned(),
                 classes => format!("numbers for {classes} classes, as many as there are labels,"),
             },
