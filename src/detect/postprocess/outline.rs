@@ -25,7 +25,7 @@ pub(super) fn outline(mask: &[bool], width: usize) -> Vec<Point> {
         match corners.len() {
             // What is thinner than the tolerance would be a line.
             ..3 => return rectangle(&outline),
-            ..=MAX_CORNERS => return corners,
+            3..=MAX_CORNERS => return corners,
             _ => {}
         }
         tolerance *= 1.3;
