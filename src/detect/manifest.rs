@@ -347,14 +347,14 @@ predictions = "out"
                 "predictions = \"out\"",
                 "predictions = \"out\"\ncolumns = [\"box\"]"
             ),
-            "m.toml: `output.columns` should be a list with `box`, and `scores` or both `score` and `class`, each once and is [\"box\"]"
+            "m.toml: `output.columns` should be a list with `box`, and `scores` or both `score` and `class`, each once, and is [\"box\"]"
         );
         assert_eq!(
             sentence_of(
                 "predictions = \"out\"",
                 "predictions = \"out\"\nactivation = \"softmax\""
             ),
-            "m.toml: `output.activation` should be `none` or `sigmoid`, since the classes have none for \"nothing\" and is `softmax`"
+            "m.toml: `output.activation` should be `none` or `sigmoid`, since the classes have none for \"nothing\", and is `softmax`"
         );
         assert_eq!(
             sentence_of("0.5", "1.5"),
@@ -382,7 +382,7 @@ predictions = "out"
         );
         assert_eq!(
             sentence_of("[\"person\", \"car\"]", "[]"),
-            "m.toml: `labels` should be a label a class, none of them empty and is 0 labels"
+            "m.toml: `labels` should be a list with a label for each class, none of them empty, and is an empty list"
         );
         assert!(
             sentence_of("[\"person\", \"car\"]", "\"names.txt\"")
@@ -470,12 +470,12 @@ predictions = "out"
         );
         assert_eq!(
             refusal(&[outlet("images", Element::U8, &[1, 3, 16, 32])], outs),
-            "m.onnx: its input should be given bytes as they are (`scale` 1, `mean` 0, `std` 1) and is u8 with another scaling; correct `input.scale` in the manifest or install the file that it describes"
+            "m.onnx: its input should be given bytes as they are, since it is u8 (`scale` 1, `mean` 0, `std` 1), and is given others; correct `input.scale` in the manifest or install the file that it describes"
         );
         let sizes = outlet("sizes", Element::I64, &[-1, 2]);
         assert_eq!(
             refusal(&[images.clone(), sizes.clone()], outs),
-            "m.onnx: its further inputs should be named in `input.extra` with what they take and is `sizes` i64 [N, 2]; correct `input.extra` in the manifest or install the file that it describes"
+            "m.onnx: its further input should be named in `input.extra` with what it takes, as in `extra = { \"sizes\" = \"height_width\" }`, and is `sizes` i64 [N, 2]; correct `input.extra` in the manifest or install the file that it describes"
         );
         assert_eq!(
             refusal(ins, &[outlet("scores", Element::F32, &[1, 6, 9])]),

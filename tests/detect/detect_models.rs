@@ -164,6 +164,37 @@ fn a_model_that_does_not_fit_its_manifest_is_refused() {
     );
 }
 
+#[test]
+fn a_wrong_format_of_real_boxes_is_refused_with_the_right_one() {
+    let models = root().join("models");
+    for (name, right, wrong) in [
+        ("centernet_mobilenet_v3_coco", "xyxy", ["yxyx", "xywh"]),
+        ("ssdlite_mobilenet_v2_coco", "yxyx", ["xyxy", "cxcywh"]),
+        ("nanodet_g_coco_int8", "cxcywh", ["xywh", "yxyx"]),
+    ] {
+        let dir = tempfile::tempdir().unwrap();
+        let manifest = std::fs::read_to_string(models.join(format!("{name}.toml"))).unwrap();
+        for file in [&format!("{name}.onnx"), "coco_80.txt", "coco_90.txt"] {
+            std::fs::copy(models.join(file), dir.path().join(file)).unwrap();
+        }
+        for format in wrong {
+            let path = dir.path().join(format!("{name}.toml"));
+            std::fs::write(path, format!("{manifest}box_format = \"{format}\"\n")).unwrap();
+            let error = OnnxDetector::load(&runtime(), dir.path(), name, &[]).unwrap_err();
+            let sentence = error.to_string();
+            assert!(
+                sentence.contains("correct `output.box_format` in the manifest"),
+                "{name} as {format}: {sentence}"
+            );
+            // Where the mirror image told it, it told the right one, too.
+            assert!(
+                !sentence.contains("mirror image") || sentence.contains(&format!("`{right}` fits")),
+                "{name} as {format}: {sentence}"
+            );
+        }
+    }
+}
+
 /// A model of this test's own.
 fn made(model: &[u8]) -> OnnxDetector {
     let folder = tempfile::tempdir().expect("a folder");

@@ -2,11 +2,14 @@
 
 use std::path::Path;
 
+use super::mirror::judge_labels;
 use super::*;
-use crate::detect::manifest::file::{Column, Keypoints, Kind, OutputTable};
-use crate::preprocess::TensorSpec;
+use crate::detect::manifest::file::{
+    Activation, Background, BoxFormat, BoxUnits, Column, Keypoints, Kind, OutputTable,
+};
 use crate::preprocess::affine::ChannelAffine;
 use crate::preprocess::tensor::{Align, ChannelOrder, Fit};
+use crate::preprocess::{TensorBox, TensorSpec};
 
 const SIDE: usize = 320;
 
@@ -198,6 +201,15 @@ fn what_is_the_same_everywhere_is_no_result() {
     let mut varied = crowd;
     varied[0].values[6] = 0.0;
     assert_eq!(refusal(&table(Kind::Yolo), &varied).0, "output.activation");
+    // Scores of 0 alone are no fault if the boxes are not the same everywhere.
+    let nothing = yolo(cxcywh, |_| 0.0);
+    let mirrored = yolo(|corners| cxcywh(mirror(corners)), |_| 0.0);
+    let yolo_table = table(Kind::Yolo);
+    assert_eq!(refusal(&yolo_table, &nothing).0, "output.kind");
+    assert!(matches!(
+        judged(&yolo_table, &nothing, &mirrored),
+        Judgement::Fits(Evidence { strong: 0, .. })
+    ));
     // Rows of zeros are padding: nothing was found.
     let rows = vec![output("out", &[1, 40, 6], vec![0.0; 240])];
     assert!(matches!(
@@ -254,6 +266,72 @@ fn another_order_of_columns_that_shows_something_is_the_right_one() {
     rows_table.columns = Some(vec![Column::Box, Column::Class, Column::Score]);
     let (key, said) = refusal(&rows_table, &rows);
     assert_eq!(key, "output.columns", "{said}");
+}
+
+#[test]
+fn rows_of_padding_and_classes_that_are_not_seen_are_no_fault() {
+    let fits = |table: &OutputTable, outputs: &[OwnedArray]| {
+        matches!(judged(table, outputs, outputs), Judgement::Fits(_))
+    };
+    let padded = [&OBJECTS[0].0[..], &[0.9, 0.0], &[-1.0; 6], &[-1.0; 6]].concat();
+    let padded = vec![output("out", &[1, 3, 6], padded)];
+    assert!(fits(&table(Kind::Rows), &padded));
+    // A class of 1 would be a score if the columns were in another order.
+    let unseen = [&OBJECTS[0].0[..], &[0.0004, 1.0]].concat();
+    let unseen = vec![output("out", &[1, 1, 6], unseen)];
+    assert!(fits(&table(Kind::Rows), &unseen));
+    // What lies behind the count is not written.
+    let mut lists = OutputTable::of(Kind::BoxesLabelsScores);
+    let named = |name: &str| Some(name.to_owned());
+    (lists.boxes, lists.labels) = (named("boxes"), named("labels"));
+    (lists.scores, lists.count) = (named("scores"), named("count"));
+    let boxes = [OBJECTS[0].0, [9e9; 4]].concat();
+    let counted = vec![
+        output("boxes", &[1, 2, 4], boxes),
+        output("labels", &[1, 2], vec![0.0, 77.3]),
+        output("scores", &[1, 2], vec![0.9, f32::NAN]),
+        output("count", &[1], vec![1.0]),
+    ];
+    assert!(fits(&lists, &counted));
+}
+
+#[test]
+fn an_unsure_object_in_the_padding_is_no_fault() {
+    // The picture is at the top of the input.
+    let below = |_| cxcywh([100.0, 280.0, 140.0, 310.0]);
+    let with_score = |sure: f32| yolo(below, move |score| if score == 0.9 { sure } else { 0.01 });
+    let yolo_table = table(Kind::Yolo);
+    assert_eq!(
+        refusal(&yolo_table, &with_score(0.8)).0,
+        "output.box_format"
+    );
+    let unsure = with_score(0.4);
+    assert!(matches!(
+        judged(&yolo_table, &unsure, &unsure),
+        Judgement::Fits(Evidence { strong: 1, .. })
+    ));
+}
+
+#[test]
+fn what_is_wrong_on_the_mirror_image_alone_is_refused_too() {
+    let outputs = yolo(cxcywh, |score| score);
+    let mut mirrored = outputs.clone();
+    mirrored[0].values[2] = f32::NAN;
+    let Judgement::Refused { seen, key, .. } = judged(&table(Kind::Yolo), &outputs, &mirrored)
+    else {
+        panic!("it is not refused");
+    };
+    assert_eq!(key, "output.box_format");
+    assert!(seen.contains("on the mirror image"), "{seen}");
+}
+
+#[test]
+fn formats_that_fit_are_named() {
+    let mut yolo_table = table(Kind::Yolo);
+    yolo_table.box_format = Some(BoxFormat::Cxcywh);
+    let (key, said) = refusal(&yolo_table, &yolo(xyxy, |score| score));
+    assert_eq!(key, "output.box_format");
+    assert!(said.contains("`xyxy`"), "{said}");
 }
 
 #[test]

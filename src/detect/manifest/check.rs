@@ -56,8 +56,15 @@ impl ManifestFile {
         }
         let labels = self.labels.read(path)?;
         if labels.is_empty() || labels.iter().any(String::is_empty) {
-            let found = format!("{} labels", labels.len());
-            return Err(refuse.because("labels", "a label a class, none of them empty", found));
+            let empty = labels.iter().position(String::is_empty);
+            let found = empty.map_or("an empty list".to_owned(), |number| {
+                format!("a list whose number {number} is empty")
+            });
+            return Err(refuse.because(
+                "labels",
+                "a list with a label for each class, none of them empty,",
+                found,
+            ));
         }
         self.input.check(refuse)?;
         let output = self.output.resolve(path, labels.len())?;
@@ -318,7 +325,7 @@ impl OutputTable {
         }
         // Without a class for "nothing", a softmax makes an object of every candidate.
         if activation == Activation::Softmax && background == Background::None {
-            let expected = "`none` or `sigmoid`, since the classes have none for \"nothing\"";
+            let expected = "`none` or `sigmoid`, since the classes have none for \"nothing\",";
             return Err(refuse.because("output.activation", expected, "`softmax`"));
         }
         let named = |name: &Option<String>| name.clone().unwrap_or_default();
@@ -496,14 +503,15 @@ impl OutputTable {
         let one =
             count(Column::Scores) == 0 && count(Column::Score) == 1 && count(Column::Class) == 1;
         if !is_once || !(each || one) {
-            let expected = "a list with `box`, and `scores` or both `score` and `class`, each once";
+            let expected =
+                "a list with `box`, and `scores` or both `score` and `class`, each once,";
             return Err(refuse.because("output.columns", expected, show()));
         }
         let place = |wanted| columns.iter().position(|column| *column == wanted);
         if let (Some(objectness), Some(scores)) = (place(Column::Objectness), place(Column::Scores))
             && objectness > scores
         {
-            let expected = "a list with `objectness` before `scores`, as all models have it";
+            let expected = "a list with `objectness` before `scores`, as all models have it,";
             return Err(refuse.because("output.columns", expected, show()));
         }
         let wanted = [
@@ -512,7 +520,7 @@ impl OutputTable {
         ];
         for (column, is_wanted) in wanted {
             if (count(column) == 1) != is_wanted {
-                let expected = "with `keypoints` for the kind `yolo_pose` and `coefficients` for `yolo_seg`, and for no other";
+                let expected = "with `keypoints` for the kind `yolo_pose` and `coefficients` for `yolo_seg`, and for no other,";
                 return Err(refuse.because("output.columns", expected, show()));
             }
         }

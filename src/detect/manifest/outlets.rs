@@ -102,17 +102,19 @@ impl Manifest {
             bias: 0.0,
         };
         if element == FormElement::U8 && self.tensor.affine != [plain; 3] {
-            let expected = "given bytes as they are (`scale` 1, `mean` 0, `std` 1)".to_owned();
+            let expected =
+                "given bytes as they are, since it is u8 (`scale` 1, `mean` 0, `std` 1),"
+                    .to_owned();
             return Err(fail(
                 "input",
                 "input.scale",
                 expected,
-                "u8 with another scaling".to_owned(),
+                "given others".to_owned(),
             ));
         }
         let extra = self
             .extra_inputs(inputs)
-            .map_err(|(expected, found)| fail("further inputs", "input.extra", expected, found))?;
+            .map_err(|(expected, found)| fail("further input", "input.extra", expected, found))?;
         for (key, name) in self.output.keys() {
             let found = outputs.iter().find(|outlet| outlet.name == name);
             if found.is_none_or(|outlet| matches!(outlet.element, Element::Other(_))) {
@@ -162,14 +164,20 @@ impl Manifest {
             .keys()
             .find(|name| further.iter().all(|outlet| outlet.name != **name))
         {
-            return Err((format!("`{name}`"), describe(inputs)));
+            return Err((
+                format!("`{name}`"),
+                format!("not there: its inputs are {}", describe(inputs)),
+            ));
         }
         let side = |length: usize| u16::try_from(length).unwrap_or(u16::MAX);
         let (width, height) = (side(self.tensor.width), side(self.tensor.height));
         let plug = |outlet: &Outlet| {
-            let wanted = || "named in `input.extra` with what they take".to_owned();
             let Some(extra) = self.extra.get(&outlet.name) else {
-                return Err((wanted(), outlet.text()));
+                let wanted = format!(
+                    "named in `input.extra` with what it takes, as in `extra = {{ {:?} = \"height_width\" }}`,",
+                    outlet.name
+                );
+                return Err((wanted, outlet.text()));
             };
             let shape: Vec<i64> = outlet
                 .dims
@@ -188,7 +196,7 @@ impl Manifest {
                 (Extra::WidthHeight, Some(2)) => vec![width, height],
                 (Extra::HeightWidth, Some(2)) => vec![height, width],
                 (Extra::Ones, Some(count @ 1..=16)) => vec![1; count],
-                _ => return Err(("for two numbers".to_owned(), outlet.text())),
+                _ => return Err(("of two numbers".to_owned(), outlet.text())),
             };
             if matches!(
                 outlet.element,

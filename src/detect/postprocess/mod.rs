@@ -70,6 +70,20 @@ pub struct Implausible {
     pub(super) key: &'static str,
 }
 
+impl Implausible {
+    /// What was seen, at this place.
+    pub(super) fn seen(&self, at: &str) -> String {
+        let Self {
+            output,
+            found,
+            place,
+            expected,
+            ..
+        } = self;
+        format!("output `{output}` has {found} as {place} {at}, which should be {expected}")
+    }
+}
+
 /// Why an output gives no candidates.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum OutputError {
@@ -148,6 +162,15 @@ pub struct Scratch {
     class: Vec<u32>,
     /// The candidates of the picture.
     pub candidates: Vec<Candidate>,
+}
+
+impl Scratch {
+    /// The candidates whose best class has this score at least.
+    pub(crate) fn rows_of(&self, score: f32) -> Vec<usize> {
+        (0..self.best.len())
+            .filter(|&row| self.best[row] >= score)
+            .collect()
+    }
 }
 
 /// Reads the outputs of one model.

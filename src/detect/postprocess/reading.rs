@@ -230,7 +230,16 @@ impl Postprocessor {
     }
 
     fn wrong_classes(&self, output: &str, found: usize) -> Mismatch {
-        let background = self.output.score_columns() - self.output.classes;
+        let classes = self.output.classes;
+        let background = self.output.score_columns() - classes;
+        if background > 0 && found == classes {
+            return Mismatch {
+                output: output.to_owned(),
+                expected: format!("numbers for \"nothing\" and for {classes} classes,"),
+                found: format!("{found} numbers for each candidate"),
+                key: "output.background",
+            };
+        }
         // One more or less is what a class for "nothing" makes.
         let has_background = matches!(self.output.kind, Kind::Ssd | Kind::Detr);
         let but = if has_background && found.abs_diff(self.output.score_columns()) == 1 {
@@ -240,7 +249,7 @@ impl Postprocessor {
         };
         Mismatch {
             output: output.to_owned(),
-            expected: match self.output.classes {
+            expected: match classes {
                 1 => format!("numbers for 1 class, as there is 1 label{but},"),
                 classes => {
                     format!("numbers for {classes} classes, as many as there are labels{but},")
