@@ -235,17 +235,31 @@ impl AddArgs {
             let word = text("output.kind")?;
             Kind::ALL.iter().copied().find(|kind| kind.word() == word)
         });
-        set.retain(|(key, _)| key != "output.kind" && !key.starts_with("input.extra."));
+        let licence = self.licence.or_else(|| text("licence"));
+        let source = self.source.or_else(|| text("source"));
+        let file_of_labels = self.labels.or_else(|| text("labels").map(PathBuf::from));
+        let labels = set.iter().rev().find_map(|(key, value)| {
+            let all = value.as_array().filter(|_| key == "labels")?;
+            let texts = all.iter().map(|label| label.as_str().map(str::to_owned));
+            texts.collect::<Option<Vec<String>>>()
+        });
+        let elsewhere = ["output.kind", "licence", "source"];
+        let is_known_labels = labels.is_some() || file_of_labels.is_some();
+        set.retain(|(key, _)| {
+            !elsewhere.contains(&key.as_str())
+                && !key.starts_with("input.extra.")
+                && !(key == "labels" && is_known_labels)
+        });
         AddOptions {
             file: self.file,
             name: self.name,
-            labels: self.labels,
-            licence: self.licence,
-            source: self.source,
+            labels: file_of_labels,
+            licence,
+            source,
             models,
             hints: Hints {
                 kind,
-                labels: None,
+                labels,
                 input,
                 set,
             },

@@ -13,7 +13,7 @@ use std::fmt;
 
 use serde::Deserialize as _;
 
-use super::manifest::file::{Kind, ManifestFile};
+use super::manifest::file::{Kind, Layout, ManifestFile};
 use super::manifest::{ModelError, Outlet};
 
 pub(crate) use self::choose::{Recognized, Run, recognize, trial_manifest};
@@ -41,6 +41,18 @@ pub(crate) enum Unrecognized {
         "takes {batch} pictures at once, {input}; export it with a batch of 1 or an open one (`dynamic=True`)"
     )]
     Batch { batch: i64, input: String },
+    #[error(
+        "the layout `{layout}` contradicts the file, whose input {input} is `{found}`; leave it out"
+    )]
+    Layout {
+        layout: Layout,
+        found: Layout,
+        input: String,
+    },
+    #[error(
+        "its input {input} has a fixed size, so it cannot be {size}; leave the size out, or export the model with an open or another one"
+    )]
+    FixedSize { input: String, size: String },
     #[error(
         "cannot tell what its further input {input} takes; say it with `--set input.extra.{name}=width_height`, or `height_width` or `ones`"
     )]

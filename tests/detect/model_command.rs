@@ -458,3 +458,38 @@ fn what_is_said_wrongly_of_outputs_and_labels_is_refused() {
         assert!(work.files("models").is_empty());
     }
 }
+
+#[test]
+fn keys_that_are_set_take_the_place_of_options() {
+    let work = Work::new();
+    let file = work.path("person.onnx");
+    fs::write(&file, made_models::constant(made_models::PERSON)).expect("a file");
+    let file = file.display().to_string();
+    fs::write(work.path("labels.txt"), "walker\n").expect("a file");
+    for labels in ["labels=labels.txt", "labels=[\"walker\"]"] {
+        work.model(&[
+            "add",
+            &file,
+            "--force",
+            "--set",
+            labels,
+            "--set",
+            "licence=MIT",
+            "--set",
+            "source=made here",
+            "--set",
+            "input.pad=7",
+        ])
+        .succeeded();
+        let manifest = toml(&work.models().join("person.toml"));
+        assert_eq!(manifest["labels"].to_string(), "[\"walker\"]");
+        assert_eq!(manifest["licence"].as_str(), Some("MIT"));
+        assert_eq!(manifest["source"].as_str(), Some("made here"));
+        assert_eq!(manifest["input"]["resize"].as_str(), Some("letterbox"));
+        assert_eq!(manifest["input"]["pad"].as_integer(), Some(7));
+    }
+    work.model(&["add", &file, "--name", "other", "--size", "64x64"])
+        .failed(&["has a fixed size, so it cannot be 64x64"]);
+    work.model(&["add", &file, "--name", "other", "--layout", "nhwc"])
+        .failed(&["the layout `nhwc` contradicts the file"]);
+}

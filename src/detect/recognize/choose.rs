@@ -181,7 +181,7 @@ fn first_run(
     let mut failed = None;
     for &size in &inputs.sizes {
         let file = draft(
-            inputs.table(size, &UNIT),
+            inputs.table(size, &UNIT.fitted(&set)),
             OutputTable::of(Kind::Yolo),
             Vec::new(),
             1.0,
@@ -312,7 +312,7 @@ impl Trial<'_> {
             _ => labels::labels(self.known, reading.classes, reading.assumed),
         };
         let file = draft(
-            self.inputs.table(self.size, style),
+            self.inputs.table(self.size, &style.fitted(&self.hints.set)),
             reading.output.clone(),
             labels.labels.clone(),
             reading.nms_iou,

@@ -119,6 +119,33 @@ const SIGNED: Style = Style {
     ..BYTES
 };
 
+impl Style {
+    /// This way as far as it goes with what the user set: only a letterbox has a place and a value beside the picture.
+    pub(crate) fn fitted(self, set: &[(String, toml::Value)]) -> Self {
+        let find = |wanted: &str| set.iter().rev().find(|(key, _)| key == wanted);
+        let resize = find("input.resize").and_then(|(_, value)| value.as_str());
+        let is_letterbox = match resize {
+            Some(word) => word == Resize::Letterbox.word(),
+            None => find("input.pad").or(find("input.align")).is_some(),
+        };
+        match (self.resize, resize, is_letterbox) {
+            (Resize::Letterbox, Some(_), false) => Self {
+                resize: Resize::Stretch,
+                align: None,
+                pad: None,
+                ..self
+            },
+            (Resize::Stretch, _, true) => Self {
+                resize: Resize::Letterbox,
+                align: LETTERBOX.align,
+                pad: LETTERBOX.pad,
+                ..self
+            },
+            _ => self,
+        }
+    }
+}
+
 impl Family {
     /// The ways to prepare a picture, the likeliest first. More than one means that files of this family differ in it.
     pub(crate) fn styles(self) -> &'static [Style] {
@@ -153,5 +180,23 @@ impl Family {
             Self::Centerface => "CenterFace's exports",
             Self::Other => "most models",
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ways_go_with_what_was_set() {
+        let set = |key: &str, value: toml::Value| [(key.to_owned(), value)];
+        let padded = UNIT.fitted(&set("input.pad", 7.into()));
+        assert_eq!(padded.resize, Resize::Letterbox);
+        assert_eq!(
+            LETTERBOX.fitted(&set("input.resize", "stretch".into())),
+            UNIT
+        );
+        assert_eq!(UNIT.fitted(&set("input.scale", 1.into())), UNIT);
+        assert_eq!(YOLOX.fitted(&set("input.align", "center".into())), YOLOX);
     }
 }

@@ -66,6 +66,17 @@ impl Inputs {
                 Some((outlet, layout, sides))
             })
             .collect();
+        if let (Some(layout), []) = (hints.layout, pictures.as_slice())
+            && let Some((outlet, (found, _))) = inputs
+                .iter()
+                .find_map(|outlet| Some((outlet, as_picture(outlet, None)?)))
+        {
+            return Err(Unrecognized::Layout {
+                layout,
+                found,
+                input: outlet.text(),
+            });
+        }
         let [(outlet, layout, [height, width])] = pictures.as_slice() else {
             return Err(Unrecognized::Picture {
                 inputs: described(),
@@ -78,6 +89,16 @@ impl Inputs {
             return Err(Unrecognized::Batch {
                 batch: *batch,
                 input: outlet.text(),
+            });
+        }
+        let is_other =
+            |of_file: i64, wanted: usize| of_file > 0 && usize::try_from(of_file) != Ok(wanted);
+        if let Some((wanted_width, wanted_height)) = hints.size
+            && (is_other(*width, wanted_width) || is_other(*height, wanted_height))
+        {
+            return Err(Unrecognized::FixedSize {
+                input: outlet.text(),
+                size: format!("{wanted_width}x{wanted_height}"),
             });
         }
         let (sizes, size_from) = sizes(*width, *height, metadata, hints.size);
@@ -148,7 +169,9 @@ fn as_picture(outlet: &Outlet, wanted: Option<Layout>) -> Option<(Layout, [i64; 
     };
     match wanted.unwrap_or(found) {
         Layout::Nchw if is_channels(dims[0]) => Some((Layout::Nchw, [dims[1], dims[2]])),
-        Layout::Nhwc if is_channels(dims[2]) => Some((Layout::Nhwc, [dims[0], dims[1]])),
+        Layout::Nhwc if is_channels(dims[2]) && (dims[0] != 3 || dims[2] == 3) => {
+            Some((Layout::Nhwc, [dims[0], dims[1]]))
+        }
         _ => None,
     }
 }
@@ -252,6 +275,29 @@ mod tests {
         };
         let found = Inputs::find(&dynamic, &metadata, &InputHints::default()).unwrap();
         assert_eq!(found.sizes, [(640, 384)]);
+    }
+
+    #[test]
+    fn what_contradicts_the_file_is_refused() {
+        let fixed = [outlet("images", Element::F32, &[1, 3, 384, 640])];
+        let sized = |size| InputHints {
+            size: Some(size),
+            ..InputHints::default()
+        };
+        assert!(find(&fixed, &sized((640, 384))).is_ok());
+        let error = find(&fixed, &sized((320, 320))).unwrap_err().to_string();
+        assert!(
+            error.contains("[1, 3, 384, 640]") && error.contains("320x320"),
+            "{error}"
+        );
+        let nhwc = InputHints {
+            layout: Some(Layout::Nhwc),
+            ..InputHints::default()
+        };
+        for dims in [[1, 3, 384, 640], [1, 3, -1, -1]] {
+            let error = find(&[outlet("images", Element::F32, &dims)], &nhwc).unwrap_err();
+            assert!(matches!(error, Unrecognized::Layout { .. }), "{error}");
+        }
     }
 
     #[test]
