@@ -128,6 +128,7 @@ struct AddArgs {
 }
 
 pub(super) fn run(args: ModelArgs, env: &Env) -> Result<()> {
+    let is_models_given = args.models.is_some();
     let models = models_dir(args.models, env);
     let runtime = RuntimeOptions {
         library: env.get("TWINSIGHT_RUNTIME__LIBRARY").map(PathBuf::from),
@@ -165,7 +166,10 @@ pub(super) fn run(args: ModelArgs, env: &Env) -> Result<()> {
             remove::run(&models, &name, DEFAULT_MODEL, yes, ask, out)?;
         }
         ModelCommand::Add(args) => {
-            let options = args.options(models, runtime);
+            let options = AddOptions {
+                is_models_given,
+                ..args.options(models, runtime)
+            };
             add::run(&options, ask, out)?;
         }
     }
@@ -257,6 +261,7 @@ impl AddArgs {
             licence,
             source,
             models,
+            is_models_given: false,
             hints: Hints {
                 kind,
                 labels,

@@ -18,6 +18,7 @@ use super::manifest::{ModelError, Outlet};
 
 pub(crate) use self::choose::{Recognized, Run, recognize, trial_manifest};
 pub(crate) use self::input::InputHints;
+pub(crate) use self::labels::LabelSource;
 pub(crate) use self::metadata::Metadata;
 
 /// What the user says about a model.

@@ -55,6 +55,30 @@ pub fn identity(ir_version: u64, opset: u64) -> Vec<u8> {
     file(&graph, ir_version, opset)
 }
 
+/// A model that gives lists as torchvision's detectors do, which do not say how many classes there are: one object, whatever it is shown.
+pub fn lists() -> Vec<u8> {
+    let floats = |all: &[f32]| -> Vec<u8> { all.iter().flat_map(|n| n.to_le_bytes()).collect() };
+    let constant = |name: &str, kind, dims: &[u64], raw: &[u8]| {
+        let tensor = value(&tensor("", kind, dims, raw));
+        node("Constant", &[], &[name], &[tensor])
+    };
+    let graph = graph(
+        &[
+            constant("boxes", FLOAT, &[1, 4], &floats(&[4.0, 4.0, 24.0, 28.0])),
+            constant("labels", INT64, &[1], &1i64.to_le_bytes()),
+            constant("scores", FLOAT, &[1], &floats(&[0.9])),
+        ],
+        &[],
+        &[
+            outlet(11, "images", FLOAT, &[1, 3, SIDE, SIDE]),
+            outlet(12, "boxes", FLOAT, &[1, 4]),
+            outlet(12, "labels", INT64, &[1]),
+            outlet(12, "scores", FLOAT, &[1]),
+        ],
+    );
+    file(&graph, 8, 17)
+}
+
 /// A model that loops for hours on a picture with contrast, and sees a person on the others.
 pub fn endless() -> Vec<u8> {
     let body = graph(

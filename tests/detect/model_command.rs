@@ -209,6 +209,17 @@ fn shipped_models_are_recognised_as_their_manifests_say() {
             labels(&known, &root().join("models")),
             "{name}"
         );
+        assert!(
+            said.contains("Installed: models/again.onnx, models/again.toml and models/again.txt\n"),
+            "{said}"
+        );
+        assert!(
+            said.contains("twinsight detect --model again PICTURE"),
+            "{said}"
+        );
+        // Only lists do not say how many classes there are.
+        let is_list = name == "centernet_mobilenet_v3_coco";
+        assert_eq!(said.contains("\nCheck:"), is_list, "{said}");
         // The file's metadata knows the licence.
         assert!(
             known["licence"]
@@ -492,4 +503,22 @@ fn keys_that_are_set_take_the_place_of_options() {
         .failed(&["has a fixed size, so it cannot be 64x64"]);
     work.model(&["add", &file, "--name", "other", "--layout", "nhwc"])
         .failed(&["the layout `nhwc` contradicts the file"]);
+}
+
+/// An SSD of torchvision, whose lists do not say how many classes there are: one person, as a constant.
+#[test]
+fn labels_that_are_only_assumed_are_said() {
+    let work = Work::new();
+    let file = work.path("lists.onnx");
+    fs::write(&file, made_models::lists()).expect("a file");
+    let file = file.display().to_string();
+    let said = work.model(&["add", &file, "--models", "mine"]).succeeded();
+    assert!(
+        said.contains("\nCheck: the labels are COCO's, though"),
+        "{said}"
+    );
+    assert!(
+        said.contains("  twinsight detect --model lists --models mine PICTURE"),
+        "{said}"
+    );
 }

@@ -16,7 +16,9 @@ use crate::detect::manifest::{
     ModelError, UNKNOWN, is_plain, read_onnx, read_text, refuse_external_data,
 };
 use crate::detect::probe::Probe;
-use crate::detect::recognize::{Hints, Metadata, Recognized, Unrecognized, describe, recognize};
+use crate::detect::recognize::{
+    Hints, LabelSource, Metadata, Recognized, Unrecognized, describe, recognize,
+};
 use crate::detect::{
     DetectError, DetectSettings, Detector, ModelInfo, Object, OnnxDetector, Picture, Runtime,
     RuntimeError, RuntimeOptions,
@@ -47,6 +49,8 @@ pub(crate) struct AddOptions {
     pub(crate) source: Option<String>,
     /// The folder of the models.
     pub(crate) models: PathBuf,
+    /// Whether the user named this folder, so that other commands have to be given it too.
+    pub(crate) is_models_given: bool,
     /// What the user says about the model. The labels are added from their file.
     pub(crate) hints: Hints,
     /// The picture that the model is tried on.
@@ -249,7 +253,7 @@ pub(crate) fn run(
             reason: image::ImageError::IoError(io::Error::other(reason.to_string())),
         });
     }
-    install(&drafted, &files)?;
+    let installed = install(&drafted, &files)?;
     drop(draft);
 
     say_what_was_seen(
@@ -267,15 +271,21 @@ pub(crate) fn run(
             annotated.display()
         )?,
     }
-    writeln!(
-        out,
-        "Installed: {} and {}",
-        files.model.display(),
-        files.manifest.display()
-    )?;
+    writeln!(out, "Installed: {}", listed(&installed))?;
     origin.say(out)?;
+    if recognized.labels.source == LabelSource::Assumed {
+        writeln!(
+            out,
+            "Check: the labels are COCO's, though the file does not say how many classes it has. Give a model that was trained on others its labels with `--labels FILE --force`."
+        )?;
+    }
+    let folder = if options.is_models_given {
+        format!(" --models {}", options.models.display())
+    } else {
+        String::new()
+    };
     writeln!(out, "Next:")?;
-    writeln!(out, "  twinsight detect --model {name} PICTURE")?;
+    writeln!(out, "  twinsight detect --model {name}{folder} PICTURE")?;
     writeln!(
         out,
         "  model = \"{name}\"   # under [defaults] or a camera of the configuration"
@@ -528,8 +538,21 @@ fn write_files(
     write(&drafted.manifest, text.as_bytes())
 }
 
-/// Moves all files to their places. If one cannot be moved, those that were are taken away again.
-fn install(drafted: &Files, files: &Files) -> Result<(), AddError> {
+/// Paths for people, as `a, b and c`.
+fn listed(paths: &[PathBuf]) -> String {
+    let all: Vec<String> = paths
+        .iter()
+        .map(|path| path.display().to_string())
+        .collect();
+    match all.split_last() {
+        Some((last, before)) if !before.is_empty() => format!("{} and {last}", before.join(", ")),
+        _ => all.concat(),
+    }
+}
+
+/// Moves all files to their places, which are returned with the model first. If one cannot be moved, those that were are taken away
+/// again.
+fn install(drafted: &Files, files: &Files) -> Result<Vec<PathBuf>, AddError> {
     let mut moved: Vec<&PathBuf> = Vec::new();
     for (from, to) in drafted.all().into_iter().zip(files.all()) {
         if !from.exists() {
@@ -546,7 +569,10 @@ fn install(drafted: &Files, files: &Files) -> Result<(), AddError> {
         }
         moved.push(to);
     }
-    Ok(())
+    let is_first = |path: &&&PathBuf| [&files.model, &files.manifest].contains(*path);
+    let (first, others): (Vec<&PathBuf>, Vec<&PathBuf>) =
+        moved.iter().partition(|path| is_first(&path));
+    Ok(first.into_iter().chain(others).cloned().collect())
 }
 
 fn write_annotated(
