@@ -110,7 +110,8 @@ pub(crate) enum Unrecognized {
     )]
     Labels { classes: usize },
     #[error(
-        "the number of its classes is {found}, and {given} labels are {origin}; give a label for each class with `--labels FILE`"
+        "the number of its classes is {found}, and {labels} {origin}; give a label for each class with `--labels FILE`",
+        labels = if *given == 1 { "1 label is".to_owned() } else { format!("{given} labels are") }
     )]
     WrongLabels {
         found: usize,
@@ -149,6 +150,13 @@ impl Notes {
         }
     }
 
+    /// Writes each sentence anew.
+    pub(crate) fn rewrite(&mut self, rewritten: impl Fn(&str) -> String) {
+        for (_, why) in &mut self.0 {
+            *why = rewritten(why);
+        }
+    }
+
     pub(crate) fn get(&self, key: &str) -> Option<&str> {
         let found = self.0.iter().find(|(known, _)| known == key);
         found.map(|(_, why)| why.as_str())
@@ -163,12 +171,44 @@ pub(crate) fn with_settings(
     file: &ManifestFile,
     settings: &[(String, toml::Value)],
 ) -> Result<ManifestFile, Unrecognized> {
+    put(file, settings).map_err(|why| {
+        // What is said of all together does not name the key.
+        let wrong = settings.iter().find_map(|one| {
+            let why = put(file, std::slice::from_ref(one)).err()?;
+            Some(match example(&one.0) {
+                Some(value) => format!("`{}`: {why}; as in `--set '{}={value}'`", one.0, one.0),
+                None => format!("`{}`: {why}", one.0),
+            })
+        });
+        Unrecognized::Setting {
+            why: wrong.unwrap_or(why),
+        }
+    })
+}
+
+/// How a value that is no word is written.
+fn example(key: &str) -> Option<&'static str> {
+    Some(match key {
+        "labels" => "labels.txt",
+        "nms_iou" => "0.6",
+        "input.width" | "input.height" => "640",
+        "input.scale" => "0.00392157",
+        "input.mean" => "[0.485, 0.456, 0.406]",
+        "input.std" => "[0.229, 0.224, 0.225]",
+        "input.pad" => "114",
+        "output.columns" => "[\"box\", \"score\", \"class\"]",
+        "output.strides" => "[8, 16, 32]",
+        "output.keypoints" => "17",
+        "output.keypoint_numbers" => "3",
+        _ => return None,
+    })
+}
+
+fn put(file: &ManifestFile, settings: &[(String, toml::Value)]) -> Result<ManifestFile, String> {
     if settings.is_empty() {
         return Ok(file.clone());
     }
-    let refuse = |message: &dyn fmt::Display| Unrecognized::Setting {
-        why: message.to_string().trim().replace('\n', ", "),
-    };
+    let refuse = |message: &dyn fmt::Display| message.to_string().trim().replace('\n', ", ");
     let text = file.write(&Notes::default(), &[]);
     let mut table: toml::Table = text.parse().map_err(|error| refuse(&error))?;
     for (key, value) in settings {

@@ -522,3 +522,48 @@ fn labels_that_are_only_assumed_are_said() {
         "{said}"
     );
 }
+
+#[test]
+fn folders_and_pictures_are_said_as_the_user_knows_them() {
+    let work = Work::new();
+    let file = work.path("person.onnx");
+    fs::write(&file, made_models::constant(made_models::PERSON)).expect("a file");
+    let file = file.display().to_string();
+    let labels = work.path("labels.txt");
+    fs::write(&labels, "walker\n").expect("a file");
+    let labels = labels.display().to_string();
+    // A file in the place of the folder takes nothing, whoever asks.
+    let inside = format!("{labels}/models");
+    let said = work.model(&["add", &file, "--labels", &labels, "--models", &inside]);
+    said.failed(&[
+        "nothing can be written into this folder of models",
+        "`--models DIR`",
+    ]);
+    assert!(
+        !said.log.contains("adding-") && said.out.is_empty(),
+        "{said:?}"
+    );
+    work.model(&["list", "--models", "none"])
+        .failed(&["none: cannot be listed", "`--models DIR`"]);
+    // What failed leaves no folder behind.
+    let said = work.model(&["add", &file, "--models", "new/er"]);
+    said.failed(&["nothing says what its classes are"]);
+    assert!(said.out.contains("  inputs\n"), "{said:?}");
+    assert!(!work.path("new").exists());
+    let picture = root().join("tests/data/pictures/messi5.jpg");
+    let said = work.model(&[
+        "add",
+        &file,
+        "--labels",
+        &labels,
+        "--picture",
+        &picture.display().to_string(),
+        "--set",
+        "output.box_units=shares",
+    ]);
+    said.failed(&["your picture"]);
+    assert!(!said.log.contains("the test picture"), "{said:?}");
+    // Inputs and outputs are there once.
+    assert!(!said.out.contains("  inputs\n"), "{said:?}");
+    assert_eq!(said.log.matches("  inputs\n").count(), 1, "{said:?}");
+}

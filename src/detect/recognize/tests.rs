@@ -400,6 +400,11 @@ fn settings_take_their_place_in_the_manifest() {
     let set = |key: &str, value: toml::Value| with_settings(&file, &[(key.to_owned(), value)]);
     let changed = set("output.box_units", "shares".into()).unwrap();
     assert_eq!(changed.output.box_units, Some(BoxUnits::Shares));
+    let error = set("output.strides", "8".into()).unwrap_err().to_string();
+    assert!(
+        error.ends_with("as in `--set 'output.strides=[8, 16, 32]'`"),
+        "{error}"
+    );
     let changed = set("input.extra.size", "width_height".into()).unwrap();
     assert_eq!(changed.input.extra.len(), 1);
     for (key, value) in [
@@ -409,5 +414,6 @@ fn settings_take_their_place_in_the_manifest() {
     ] {
         let error = set(key, value.into()).unwrap_err();
         assert!(matches!(error, Unrecognized::Setting { .. }), "{error}");
+        assert!(error.to_string().contains(key), "{error}");
     }
 }

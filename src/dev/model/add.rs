@@ -19,6 +19,7 @@ use crate::detect::probe::Probe;
 use crate::detect::recognize::{
     Hints, LabelSource, Metadata, Recognized, Unrecognized, describe, recognize,
 };
+use crate::detect::session::Inspected;
 use crate::detect::{
     DetectError, DetectSettings, Detector, ModelInfo, Object, OnnxDetector, Picture, Runtime,
     RuntimeError, RuntimeOptions,
@@ -62,6 +63,16 @@ pub(crate) struct AddOptions {
     pub(crate) runtime: RuntimeOptions,
 }
 
+impl AddOptions {
+    /// A sentence about the test picture, if that is what the model is tried on.
+    fn of_picture(&self, text: &str) -> String {
+        match self.picture {
+            Some(_) => text.replace("the test picture", "your picture"),
+            None => text.to_owned(),
+        }
+    }
+}
+
 /// Why a model is not installed.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum AddError {
@@ -70,14 +81,16 @@ pub(crate) enum AddError {
     #[error(transparent)]
     Model(#[from] ModelError),
     #[error("{}: {why}", file.display())]
-    Unrecognized {
-        file: PathBuf,
-        why: Box<Unrecognized>,
-    },
+    Unrecognized { file: PathBuf, why: String },
     #[error("model name `{0}` should consist of letters, digits and `._-`; give one with `--name`")]
     Name(String),
     #[error("{} is there already: take another name with `--name`, or replace the model with `--force`", .0.display())]
     Exists(PathBuf),
+    #[error("{}: nothing can be written into this folder of models: {reason}; make it writable, or name another one with `--models DIR`", path.display())]
+    Folder { path: PathBuf, reason: io::Error },
+    /// What the node would say of the model, without the place where it was tried.
+    #[error("{0}")]
+    Tried(String),
     #[error("{}: cannot be written: {reason}", path.display())]
     Write { path: PathBuf, reason: io::Error },
     #[error("{}: cannot be read: {reason}", path.display())]
@@ -148,24 +161,37 @@ impl Shown {
     }
 }
 
-/// A folder for what is not yet known to be right. It is removed when it is dropped.
-struct Draft(PathBuf);
+/// A folder for what is not yet known to be right. It is removed when it is dropped, with the folders around it that were made for it
+/// and are still empty.
+struct Draft {
+    path: PathBuf,
+    made: Vec<PathBuf>,
+}
 
 impl Draft {
     fn new(folder: &Path, name: &str) -> Result<Self, AddError> {
-        let path = folder.join(format!(".{name}.adding-{}", std::process::id()));
-        fs::create_dir_all(&path).map_err(|reason| AddError::Write {
-            path: path.clone(),
+        let around = folder.ancestors();
+        let made = around.take_while(|path| !path.as_os_str().is_empty() && !path.exists());
+        let draft = Self {
+            path: folder.join(format!(".{name}.adding-{}", std::process::id())),
+            made: made.map(Path::to_owned).collect(),
+        };
+        fs::create_dir_all(&draft.path).map_err(|reason| AddError::Folder {
+            path: folder.to_owned(),
             reason,
         })?;
-        Ok(Self(path))
+        Ok(draft)
     }
 }
 
 impl Drop for Draft {
     fn drop(&mut self) {
-        if let Err(error) = fs::remove_dir_all(&self.0) {
-            tracing::debug!(%error, path = %self.0.display(), "a folder is left behind");
+        if let Err(error) = fs::remove_dir_all(&self.path) {
+            tracing::debug!(%error, path = %self.path.display(), "a folder is left behind");
+        }
+        for folder in &self.made {
+            // Where a model was installed the folder is not empty, and stays.
+            let _ = fs::remove_dir(folder);
         }
     }
 }
@@ -188,6 +214,8 @@ pub(crate) fn run(
     }
     let files = Files::of(&options.models, &name);
     refuse_existing(options, &files)?;
+    // A folder that takes nothing is known before the work.
+    drop(Draft::new(&options.models, &name)?);
     let (bytes, hash) = read_onnx(&options.file)?;
     refuse_external_data(&options.file, &bytes)?;
     let shown = Shown::read(options.picture.as_deref())?;
@@ -195,26 +223,30 @@ pub(crate) fn run(
     let runtime = Runtime::load(&options.runtime)?;
     let mut probe = Probe::new(&runtime, &options.file, &bytes)?;
     let inspected = probe.inspected().clone();
-    head(
-        &options.file,
-        bytes.len(),
-        &inspected.producer,
-        &inspected,
-        out,
-    )?;
-    let unrecognized = |why| AddError::Unrecognized {
-        file: options.file.clone(),
-        why: Box::new(why),
-    };
+    head(&options.file, bytes.len(), &inspected.producer, out)?;
     let picture = TestPicture::of(shown.image.clone());
-    let mut recognized = recognize(&inspected, &hints, &beside, |input| {
+    let recognized = recognize(&inspected, &hints, &beside, |input| {
         probe.run(input, &picture)
-    })
-    .map_err(|why| match why {
-        Unrecognized::Model(error) => AddError::Model(error),
-        why => unrecognized(why),
-    })?;
+    });
     drop(probe);
+    let recognized = match recognized {
+        Err(Unrecognized::Model(error)) => Err(AddError::Model(error)),
+        Err(why) => Err(AddError::Unrecognized {
+            file: options.file.clone(),
+            why: options.of_picture(&why.to_string()),
+        }),
+        Ok(recognized) => Ok(recognized),
+    };
+    // Many refusals have the inputs and outputs themselves.
+    let is_in_refusal = |error: &AddError| error.to_string().contains("\n    `");
+    if !recognized.as_ref().is_err_and(is_in_refusal) {
+        inputs_and_outputs(&inspected, out)?;
+    }
+    let mut recognized = recognized?;
+    recognized.notes.rewrite(|text| options.of_picture(text));
+    for rival in &mut recognized.rivals {
+        *rival = options.of_picture(rival);
+    }
     say_what_was_worked_out(&recognized, out)?;
     let metadata = Metadata::read(&inspected.metadata);
     let origin = Origin::find(options, &metadata, ask);
@@ -223,16 +255,31 @@ pub(crate) fn run(
     recognized.file.licence.clone_from(&origin.licence);
     recognized.file.source.clone_from(&origin.source);
 
-    fs::create_dir_all(&options.models).map_err(|reason| AddError::Write {
-        path: options.models.clone(),
-        reason,
-    })?;
     let draft = Draft::new(&options.models, &name)?;
-    let drafted = Files::of(&draft.0, &name);
-    write_files(&mut recognized, &beside, &drafted, &name, &bytes)?;
+    let drafted = Files::of(&draft.path, &name);
+    let shown_as = |path: &Path| {
+        let name = path.file_name().unwrap_or_default();
+        options.models.join(name)
+    };
+    write_files(&mut recognized, &beside, &drafted, &name, &bytes).map_err(
+        |error| match error {
+            AddError::Write { path, reason } => AddError::Write {
+                path: shown_as(&path),
+                reason,
+            },
+            error => error,
+        },
+    )?;
     drop(bytes);
     // What is installed is what was tried: this reads the files as the node will.
-    let mut detector = OnnxDetector::load(&runtime, &draft.0, &name, &[])?;
+    let tried = |error: &dyn std::fmt::Display| {
+        let folder = draft.path.display().to_string();
+        let text = error.to_string();
+        let text = text.replace(&folder, &options.models.display().to_string());
+        AddError::Tried(options.of_picture(&text))
+    };
+    let mut detector =
+        OnnxDetector::load(&runtime, &draft.path, &name, &[]).map_err(|error| tried(&error))?;
     let settings = DetectSettings {
         min_score: MIN_SCORE,
         classes: Vec::new(),
@@ -340,20 +387,17 @@ fn hints(options: &AddOptions) -> Result<(Hints, PathBuf), AddError> {
     Ok((hints, beside))
 }
 
-fn head(
-    file: &Path,
-    bytes: usize,
-    producer: &str,
-    inspected: &crate::detect::session::Inspected,
-    out: &mut dyn Write,
-) -> io::Result<()> {
+fn head(file: &Path, bytes: usize, producer: &str, out: &mut dyn Write) -> io::Result<()> {
     let made_by = if producer.is_empty() {
         String::new()
     } else {
         format!(", made by {producer}")
     };
     let bytes = u64::try_from(bytes).unwrap_or(u64::MAX);
-    writeln!(out, "{}: {}{made_by}", file.display(), megabytes(bytes))?;
+    writeln!(out, "{}: {}{made_by}", file.display(), megabytes(bytes))
+}
+
+fn inputs_and_outputs(inspected: &Inspected, out: &mut dyn Write) -> io::Result<()> {
     writeln!(out, "  inputs\n{}", describe(&inspected.inputs))?;
     writeln!(out, "  outputs\n{}", describe(&inspected.outputs))
 }

@@ -1,17 +1,31 @@
 //! `twinsight model list`: the manifests of a folder come in, a line for each goes out. A model that cannot be used has its reason in
 //! place of what it is, since the list is also where one looks for that.
 
+use std::fs;
 use std::io::{self, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::{looked_at, megabytes};
 use crate::detect::manifest::{Manifest, installed};
 
+/// Why models are not listed.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ListError {
+    #[error("{}: cannot be listed: {reason}; name the folder of models with `--models DIR`", path.display())]
+    Folder { path: PathBuf, reason: io::Error },
+    #[error("results cannot be written: {0}")]
+    Output(#[from] io::Error),
+}
+
 /// Prints a line for each model. `default` is marked.
 ///
 /// # Errors
-/// If `out` is closed.
-pub(crate) fn run(models: &Path, default: &str, out: &mut dyn Write) -> io::Result<()> {
+/// If the folder cannot be read, or `out` is closed.
+pub(crate) fn run(models: &Path, default: &str, out: &mut dyn Write) -> Result<(), ListError> {
+    fs::read_dir(models).map_err(|reason| ListError::Folder {
+        path: models.to_owned(),
+        reason,
+    })?;
     let names = installed(models);
     if names.is_empty() {
         writeln!(
@@ -20,7 +34,7 @@ pub(crate) fn run(models: &Path, default: &str, out: &mut dyn Write) -> io::Resu
             models.display(),
             models.display()
         )?;
-        return out.flush();
+        return Ok(out.flush()?);
     }
     let width = names
         .iter()
@@ -40,7 +54,7 @@ pub(crate) fn run(models: &Path, default: &str, out: &mut dyn Write) -> io::Resu
         let shown = format!("{name}{mark}");
         match Manifest::load(models, name) {
             Ok((manifest, path)) => {
-                let bytes = std::fs::metadata(&path).map_or(0, |found| found.len());
+                let bytes = fs::metadata(&path).map_or(0, |found| found.len());
                 let classes = manifest.labels.iter().filter(|label| *label != "-").count();
                 writeln!(
                     out,
@@ -57,5 +71,5 @@ pub(crate) fn run(models: &Path, default: &str, out: &mut dyn Write) -> io::Resu
     if is_default_there {
         writeln!(out, "\n* is the default")?;
     }
-    out.flush()
+    Ok(out.flush()?)
 }

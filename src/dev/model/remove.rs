@@ -20,7 +20,7 @@ pub(crate) enum RemoveError {
     Default(String),
     #[error("{0} is not removed, since nobody said yes")]
     Refused(String),
-    #[error("{}: cannot be removed: {reason}", path.display())]
+    #[error("{}: cannot be removed: {reason}; its folder has to be writable for you", path.display())]
     Remove { path: PathBuf, reason: io::Error },
     #[error("results cannot be written: {0}")]
     Output(#[from] io::Error),
