@@ -85,12 +85,23 @@ async fn model(
             started.elapsed().as_millis()
         );
         let classes = wrong_classes(name, &detector, &cameras);
-        Ok((found, detector.unknown_origin(), classes))
+        Ok((
+            found,
+            detector.unknown_origin(),
+            detector.is_blind(),
+            classes,
+        ))
     })
     .await;
     match tried {
-        Ok((found, unknown, classes)) => {
-            report.add(if unknown.is_empty() {
+        Ok((found, unknown, is_blind, classes)) => {
+            report.add(if is_blind {
+                Finding::warn(
+                    subject,
+                    format!("{found}, and it sees nothing on a picture of a footballer, although it has labels for it"),
+                    "compare scale, mean, std and color_order in its manifest with its training, and try it with `twinsight detect`",
+                )
+            } else if unknown.is_empty() {
                 Finding::ok(subject, found)
             } else {
                 Finding::warn(

@@ -16,6 +16,7 @@ use super::postprocess::{Array, Filter, Mismatch, Postprocessor, Reading, Scratc
 use crate::preprocess::Placement;
 
 use self::mirror::Strong;
+pub(crate) use self::mirror::are_coco;
 pub(crate) use self::picture::TestPicture;
 
 /// Candidates with this score are taken for objects.

@@ -34,6 +34,8 @@ pub struct OnnxDetector {
     licence: String,
     source: String,
     first_run: Duration,
+    /// True if it sees nothing on the test picture, although it has labels for what is there.
+    is_blind: bool,
     filter: Filter,
     scratch: Scratch,
 }
@@ -61,7 +63,8 @@ impl OnnxDetector {
         let (manifest, path) = Manifest::load(dir, name)?;
         let bytes = manifest.read_model(&path)?;
         let mut detector = Self::open(runtime, &manifest, &path, &bytes, execution_providers)?;
-        detector.warm_up(&path)?;
+        let evidence = detector.warm_up(&path)?;
+        detector.is_blind = evidence.strong == 0 && judge::are_coco(&manifest.labels);
         tracing::info!(
             model = name,
             execution_provider = detector.execution_provider,
@@ -97,6 +100,7 @@ impl OnnxDetector {
             licence: manifest.licence.clone(),
             source: manifest.source.clone(),
             first_run: Duration::ZERO,
+            is_blind: false,
             filter: Filter::new(&manifest.labels),
             scratch: Scratch::default(),
         })
@@ -110,6 +114,12 @@ impl OnnxDetector {
     /// How much of the model that provider has, as in `all 284 operations`.
     pub fn share(&self) -> &str {
         &self.share
+    }
+
+    /// True if the model sees nothing on the test picture, although it has labels for what is there. A weak model may do so, and
+    /// so does one that gets other pixels than it was trained with.
+    pub(crate) fn is_blind(&self) -> bool {
+        self.is_blind
     }
 
     /// The keys of the manifest that say `unknown` about the model's licence and origin.

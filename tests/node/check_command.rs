@@ -832,6 +832,32 @@ fn models(bytes: &[u8]) -> (TempDir, PathBuf) {
 }
 
 #[test]
+fn a_model_that_gets_other_pixels_than_it_was_trained_with() {
+    let folder = tempfile::tempdir().unwrap();
+    let models = Path::new(env!("CARGO_MANIFEST_DIR")).join("models");
+    let name = "ssdlite_mobilenet_v2_coco";
+    for file in [format!("{name}.onnx"), "coco_90.txt".to_owned()] {
+        fs::copy(models.join(&file), folder.path().join(&file)).unwrap();
+    }
+    let manifest = fs::read_to_string(models.join(format!("{name}.toml"))).unwrap();
+    let dark = manifest.replace("scale = 1.0", "scale = 0.0001");
+    assert_ne!(dark, manifest);
+    fs::write(folder.path().join(format!("{name}.toml")), dark).unwrap();
+    let config = format!(
+        "[runtime]\nmodels_dir = {:?}\n[[cameras]]\ntwin_id = \"cam\"\nmodel = \"{name}\"\n",
+        folder.path()
+    );
+    let check = Check::run(&format!("http://{}", unused_address()), &config, &[]);
+    let subject = format!("model {name}");
+    check.begins("warn", &subject, "loaded, and one inference ran on ");
+    assert!(
+        check.line(&subject).contains(", and it sees nothing on a picture of a footballer, although it has labels for it; compare scale"),
+        "{}",
+        check.line(&subject)
+    );
+}
+
+#[test]
 fn a_model_whose_licence_nobody_said() {
     let folder = tempfile::tempdir().unwrap();
     let model = made_models::constant(made_models::PERSON);

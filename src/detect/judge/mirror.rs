@@ -16,11 +16,16 @@ pub(super) struct Strong<'a> {
     pub(super) candidates: &'a [Candidate],
 }
 
+/// True for the labels of COCO, which has some for what is on the test picture.
+pub(crate) fn are_coco(labels: &[String]) -> bool {
+    ["person", "sports ball", "toothbrush"]
+        .iter()
+        .all(|label| labels.iter().any(|known| known == label))
+}
+
 /// A model of COCO's classes that is sure of something is sure of the player or of the ball.
 pub(super) fn judge_labels(labels: &[String], strong: &[Candidate]) -> Result<(), Judgement> {
-    let is_coco = ["person", "sports ball", "toothbrush"]
-        .iter()
-        .all(|label| labels.iter().any(|known| known == label));
+    let is_coco = are_coco(labels);
     let sure = strong.iter().filter(|candidate| candidate.score >= SURE);
     let mut seen = sure.filter_map(|candidate| labels.get(candidate.class_id));
     let Some(first) = seen.next().filter(|_| is_coco) else {

@@ -296,20 +296,28 @@ fn rows_of_padding_and_classes_that_are_not_seen_are_no_fault() {
 }
 
 #[test]
-fn an_unsure_object_in_the_padding_is_no_fault() {
-    // The picture is at the top of the input.
-    let below = |_| cxcywh([100.0, 280.0, 140.0, 310.0]);
-    let with_score = |sure: f32| yolo(below, move |score| if score == 0.9 { sure } else { 0.01 });
+fn an_object_in_the_padding_and_an_unsure_one_beyond_it_are_no_fault() {
+    let at = |corners: [f32; 4]| {
+        move |sure: f32| {
+            let only_first = move |score| if score == 0.9 { sure } else { 0.01 };
+            yolo(move |_| cxcywh(corners), only_first)
+        }
+    };
     let yolo_table = table(Kind::Yolo);
-    assert_eq!(
-        refusal(&yolo_table, &with_score(0.8)).0,
-        "output.box_format"
+    let fits = |outputs: &[OwnedArray]| {
+        matches!(
+            judged(&yolo_table, outputs, outputs),
+            Judgement::Fits(Evidence { strong: 1, .. })
+        )
+    };
+    // The picture is at the top of the input.
+    let (padding, beyond) = (
+        at([100.0, 280.0, 140.0, 310.0]),
+        at([100.0, 310.0, 140.0, 350.0]),
     );
-    let unsure = with_score(0.4);
-    assert!(matches!(
-        judged(&yolo_table, &unsure, &unsure),
-        Judgement::Fits(Evidence { strong: 1, .. })
-    ));
+    assert!(fits(&padding(0.8)));
+    assert!(fits(&beyond(0.4)));
+    assert_eq!(refusal(&yolo_table, &beyond(0.8)).0, "output.box_format");
 }
 
 #[test]
