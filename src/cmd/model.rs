@@ -250,9 +250,10 @@ impl AddArgs {
         let elsewhere = ["output.kind", "licence", "source"];
         let is_known_labels = labels.is_some() || file_of_labels.is_some();
         set.retain(|(key, _)| {
-            !elsewhere.contains(&key.as_str())
-                && !key.starts_with("input.extra.")
-                && !(key == "labels" && is_known_labels)
+            let is_elsewhere = elsewhere.contains(&key.as_str())
+                || key.starts_with("input.extra.")
+                || key == "labels" && is_known_labels;
+            !is_elsewhere
         });
         AddOptions {
             file: self.file,

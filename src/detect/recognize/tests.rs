@@ -32,6 +32,10 @@ impl Case {
     }
 
     fn readings(&self) -> Result<Vec<Reading>, Unrecognized> {
+        self.look(|sight| sight.readings())
+    }
+
+    fn look<T>(&self, look: impl FnOnce(&Sight<'_>) -> T) -> T {
         let outlets: Vec<Outlet> = self
             .outputs
             .iter()
@@ -52,7 +56,7 @@ impl Case {
         let mut sight = Sight::new(&outlets, &arrays, (640, 640), &self.metadata, &self.hints);
         sight.extra.clone_from(&self.extra);
         sight.is_from_tensorflow = self.is_from_tensorflow;
-        sight.readings()
+        look(&sight)
     }
 
     fn first(&self) -> Reading {
@@ -331,6 +335,17 @@ fn classes_are_not_invented_where_nothing_says_that_it_is_a_table() {
         head("c", &[1, 400, 32]),
         head("d", &[1, 100, 32]),
     ]);
+    let purpose = |case: &Case| {
+        case.look(|sight| sight.other_purpose(""))
+            .map(|why| why.to_string())
+    };
+    assert!(purpose(&heads).unwrap().contains("raw heads"));
+    let classifier = purpose(&table(&[1, 1000])).unwrap();
+    assert!(
+        classifier.contains("one vector for each picture"),
+        "{classifier}"
+    );
+    assert_eq!(purpose(&table(&[1, 1600, 130])), None);
     let readings = heads.readings().unwrap();
     assert!(
         readings

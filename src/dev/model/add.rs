@@ -613,9 +613,9 @@ fn install(drafted: &Files, files: &Files) -> Result<Vec<PathBuf>, AddError> {
         }
         moved.push(to);
     }
-    let is_first = |path: &&&PathBuf| [&files.model, &files.manifest].contains(*path);
+    let is_first = |path: &&PathBuf| [&files.model, &files.manifest].contains(path);
     let (first, others): (Vec<&PathBuf>, Vec<&PathBuf>) =
-        moved.iter().partition(|path| is_first(&path));
+        moved.iter().partition(|path| is_first(path));
     Ok(first.into_iter().chain(others).cloned().collect())
 }
 
