@@ -63,7 +63,8 @@ pub(crate) struct Evidence {
     pub(crate) strong: usize,
     /// The highest score of all.
     pub(crate) top_score: f32,
-    /// The share of the objects that are at the mirrored place in the mirror image, if the outputs depend on the picture.
+    /// How much objects overlap those at the mirrored place in the mirror image (intersection over union, the mean), if the outputs
+    /// depend on the picture.
     pub(crate) mirrored: Option<f32>,
     /// The class of the candidate with the highest score.
     pub(crate) top_class: Option<usize>,

@@ -10,11 +10,10 @@ mod lines;
 
 use std::collections::HashSet;
 use std::fs;
-use std::io::{self, Read as _, Write};
+use std::io::{Read as _, Write};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use image::codecs::jpeg::JpegEncoder;
 use image::{ImageFormat, RgbImage};
 
 use self::annotated_clip::{AnnotatedClip, Pace};
@@ -401,7 +400,7 @@ impl Command<'_> {
     }
 
     fn write_picture(&mut self, image: &RgbImage, path: PathBuf) -> Result<(), Problem> {
-        match save(image, &path) {
+        match picture::save(image, &path) {
             Ok(()) => {
                 self.written.insert(path);
                 Ok(())
@@ -428,14 +427,6 @@ fn is_unknown(file: &Path) -> bool {
     let mut head = Vec::new();
     let read = fs::File::open(file).and_then(|file| file.take(4096).read_to_end(&mut head));
     read.is_ok() && FileKind::of(&head) == FileKind::Unknown
-}
-
-fn save(image: &RgbImage, path: &Path) -> image::ImageResult<()> {
-    if path.extension().is_some_and(|extension| extension == "png") {
-        return image.save(path);
-    }
-    let file = io::BufWriter::new(fs::File::create(path)?);
-    image.write_with_encoder(JpegEncoder::new_with_quality(file, 90))
 }
 
 /// The path of an annotated picture: `DIR/NAME-detected.EXT`, with the frame's number for a clip, and with a number more if a

@@ -1,5 +1,11 @@
-//! Decoding of picture files: the bytes of a JPEG, PNG, WebP or BMP come in, RGB goes out. The `detect` and `camera` commands run it.
+//! Picture files: the bytes of a JPEG, PNG, WebP or BMP come in, RGB goes out; and annotated pictures are written. The commands `detect`,
+//! `camera` and `model add` run it.
 
+use std::fs::File;
+use std::io::BufWriter;
+use std::path::Path;
+
+use image::codecs::jpeg::JpegEncoder;
 use image::error::DecodingError;
 use image::{DynamicImage, ImageDecoder, ImageError, ImageFormat, ImageReader, RgbImage};
 
@@ -19,6 +25,15 @@ pub(super) fn decode(bytes: &[u8]) -> image::ImageResult<RgbImage> {
     let mut image = DynamicImage::from_decoder(decoder)?;
     image.apply_orientation(orientation);
     Ok(image.into_rgb8())
+}
+
+/// Writes a picture as PNG where the file's name ends so, else as JPEG.
+pub(super) fn save(image: &RgbImage, path: &Path) -> image::ImageResult<()> {
+    if path.extension().is_some_and(|extension| extension == "png") {
+        return image.save(path);
+    }
+    let file = BufWriter::new(File::create(path)?);
+    image.write_with_encoder(JpegEncoder::new_with_quality(file, 90))
 }
 
 /// True if the marker of the image's end follows the last scan (ITU-T T.81, annex B). Segments are skipped by their length, so

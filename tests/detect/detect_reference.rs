@@ -6,8 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use serde::Deserialize;
-use twinsight::detect::RuntimeOptions;
-use twinsight::dev::detect::{DetectOptions, run};
+use twinsight::dev::detect::run;
 use twinsight::preprocess::affine::ChannelAffine;
 use twinsight::preprocess::tensor::{Align, ChannelOrder, Fit};
 use twinsight::preprocess::{Picture, Preprocessor, TensorSpec};
@@ -149,21 +148,7 @@ fn matches<'a>(ours: &'a Line, theirs: &Line, tolerance: Tolerance) -> Matches<'
 fn compare(model: &str, tolerance: Tolerance) {
     let dir = tempfile::tempdir().expect("a folder");
     let files = files(dir.path());
-    let options = DetectOptions {
-        files: files.clone(),
-        models: root().join("models"),
-        model: model.to_owned(),
-        min_score: 0.4,
-        classes: Vec::new(),
-        out: None,
-        fps: None,
-        json: true,
-        runtime: RuntimeOptions {
-            dylib_path: std::env::var_os("ORT_DYLIB_PATH").map(PathBuf::from),
-            ..RuntimeOptions::default()
-        },
-        execution_providers: Vec::new(),
-    };
+    let options = crate::json_options(files.clone(), root().join("models"), model, 0.4);
     let mut out = Vec::new();
     let summary = run(&options, &mut out).expect("the command runs");
     assert!(summary.failures.is_empty(), "{:?}", summary.failures);

@@ -15,3 +15,32 @@ mod layouts;
 mod model_add;
 mod model_command;
 mod quantize;
+
+use std::path::PathBuf;
+
+use twinsight::detect::RuntimeOptions;
+use twinsight::dev::detect::DetectOptions;
+
+/// The options of `twinsight detect --json` with ONNX Runtime.
+fn json_options(
+    files: Vec<PathBuf>,
+    models: PathBuf,
+    model: &str,
+    min_score: f32,
+) -> DetectOptions {
+    DetectOptions {
+        files,
+        models,
+        model: model.to_owned(),
+        min_score,
+        classes: Vec::new(),
+        out: None,
+        fps: None,
+        json: true,
+        runtime: RuntimeOptions {
+            dylib_path: std::env::var_os("ORT_DYLIB_PATH").map(PathBuf::from),
+            ..RuntimeOptions::default()
+        },
+        execution_providers: Vec::new(),
+    }
+}

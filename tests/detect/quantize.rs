@@ -6,8 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use serde_json::Value;
-use twinsight::detect::RuntimeOptions;
-use twinsight::dev::detect::{DetectOptions, run};
+use twinsight::dev::detect::run;
 
 fn root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
@@ -30,21 +29,12 @@ fn python(arguments: &[&str]) -> (bool, String) {
 
 /// Labels of what the model `own_int8` sees with a score over a half, the highest score first.
 fn labels(models: &Path) -> Vec<String> {
-    let options = DetectOptions {
-        files: vec![root().join("tests/data/pictures/messi5.jpg")],
-        models: models.to_owned(),
-        model: "own_int8".to_owned(),
-        min_score: 0.5,
-        classes: Vec::new(),
-        out: None,
-        fps: None,
-        json: true,
-        runtime: RuntimeOptions {
-            dylib_path: std::env::var_os("ORT_DYLIB_PATH").map(PathBuf::from),
-            ..RuntimeOptions::default()
-        },
-        execution_providers: Vec::new(),
-    };
+    let options = crate::json_options(
+        vec![root().join("tests/data/pictures/messi5.jpg")],
+        models.to_owned(),
+        "own_int8",
+        0.5,
+    );
     let mut out = Vec::new();
     let summary = run(&options, &mut out).expect("the command runs");
     assert!(summary.failures.is_empty(), "{:?}", summary.failures);

@@ -5,8 +5,6 @@ use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-use image::codecs::jpeg::JpegEncoder;
-
 use super::summary;
 use super::{Files, megabytes, name_of_file};
 use crate::annotate;
@@ -627,9 +625,5 @@ fn write_annotated(
 ) -> image::ImageResult<()> {
     let mut image = shown.image.clone();
     annotate::draw_objects(&mut image, shown.size(), objects, model);
-    if path.extension().is_some_and(|extension| extension == "png") {
-        return image.save(path);
-    }
-    let file = io::BufWriter::new(fs::File::create(path)?);
-    image.write_with_encoder(JpegEncoder::new_with_quality(file, 90))
+    picture::save(&image, path)
 }
