@@ -109,8 +109,8 @@ mod tests {
             element,
             is_channels_last,
         });
-        // Two pixels: red 1 and 2, green 10 and 20, blue 100 and 200.4.
-        match former.form(&[1.0, 2.0, 10.0, 20.0, 100.0, 200.4]) {
+        // Two pixels: red 1 and 2, green 10 and 20, blue 100 and 200.6.
+        match former.form(&[1.0, 2.0, 10.0, 20.0, 100.0, 200.6]) {
             Elements::F32(all) => all.to_vec(),
             Elements::F16(all) => all.iter().map(|half| half.to_f32()).collect(),
             Elements::U8(all) => all.iter().map(|&byte| f32::from(byte)).collect(),
@@ -120,10 +120,10 @@ mod tests {
     #[test]
     fn every_form_has_the_same_numbers() {
         use FormElement::{F16, F32, U8};
-        assert_eq!(formed(F32, false), [1.0, 2.0, 10.0, 20.0, 100.0, 200.4]);
-        assert_eq!(formed(F32, true), [1.0, 10.0, 100.0, 2.0, 20.0, 200.4]);
-        assert_eq!(formed(U8, true), [1.0, 10.0, 100.0, 2.0, 20.0, 200.0]);
-        assert_eq!(formed(F16, false), [1.0, 2.0, 10.0, 20.0, 100.0, 200.375]);
+        assert_eq!(formed(F32, false), [1.0, 2.0, 10.0, 20.0, 100.0, 200.6]);
+        assert_eq!(formed(F32, true), [1.0, 10.0, 100.0, 2.0, 20.0, 200.6]);
+        assert_eq!(formed(U8, true), [1.0, 10.0, 100.0, 2.0, 20.0, 201.0]);
+        assert_eq!(formed(F16, false), [1.0, 2.0, 10.0, 20.0, 100.0, 200.625]);
         assert_eq!(byte(-3.0), 0);
         assert_eq!(byte(300.0), 255);
     }

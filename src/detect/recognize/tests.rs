@@ -118,6 +118,17 @@ fn tables_are_told_apart_by_their_shapes() {
 }
 
 #[test]
+fn numbers_that_fit_the_labels_are_those_of_a_candidate() {
+    // There are fewer candidates than numbers.
+    let first = table(&[1, 84, 10]).first();
+    assert_eq!((first.output.kind, first.classes), (Kind::Yolo, Some(80)));
+    let first = table(&[1, 10, 84]).first();
+    assert_eq!((first.output.kind, first.classes), (Kind::Yolo, Some(80)));
+    let first = with_names(&[1, 10, 24], "detect", 20).first();
+    assert_eq!(first.classes, Some(20));
+}
+
+#[test]
 fn metadata_decides_where_shapes_do_not() {
     let first = with_names(&[1, 6, 8400], "detect", 2).first();
     assert_eq!(
@@ -227,6 +238,12 @@ fn boxes_with_scores_of_many_candidates_are_an_ssd() {
     assert_eq!(first.output.box_format, Some(BoxFormat::Xyxy));
     case.is_from_tensorflow = true;
     assert_eq!(case.first().output.box_format, Some(BoxFormat::Yxyx));
+    // What TensorFlow leaves has no class for "nothing", even where the file does not say that it is TensorFlow's.
+    case.is_from_tensorflow = false;
+    case.outputs[0].3 = |at| if at.is_multiple_of(50) { 0.9 } else { 0.0 };
+    let first = case.first();
+    assert_eq!(first.output.background, Some(Background::None));
+    assert_eq!(first.output.box_format, Some(BoxFormat::Yxyx));
     // Numbers of which hardly any four are a box are offsets.
     case.outputs[1].3 = |at| [0.5, -0.3, -0.8, 0.2, -0.1, 0.4, 0.9][at % 7];
     assert!(case.first().needs_anchors);
