@@ -110,6 +110,28 @@ impl Postprocessor {
         }
     }
 
+    /// Boxes and scores, each with the output that has it, without objectness, keypoints and masks.
+    fn plain<'a>(
+        &self,
+        (boxes_name, boxes): (&'a str, Boxes<'a>),
+        (scores_name, scores): (&'a str, Scores<'a>),
+    ) -> Reading<'a> {
+        Reading {
+            boxes,
+            boxes_name,
+            scores,
+            scores_name,
+            class_name: scores_name,
+            class_key: "output.scores",
+            objectness: None,
+            activation: self.output.activation,
+            background: self.output.background,
+            keypoints: None,
+            keypoints_name: boxes_name,
+            masks: None,
+        }
+    }
+
     fn table<'a>(
         &'a self,
         predictions: Array<'a>,
@@ -164,18 +186,11 @@ impl Postprocessor {
         } else {
             Decoding::Plain
         };
+        let boxes = self.boxes(boxes, decoding);
         Ok(Reading {
-            boxes: self.boxes(boxes, decoding),
-            boxes_name: predictions.name,
-            scores,
-            scores_name: predictions.name,
-            class_name: predictions.name,
             class_key: "output.columns",
             objectness: column(Column::Objectness),
-            activation: self.output.activation,
-            background: self.output.background,
             keypoints: column(Column::Keypoints),
-            keypoints_name: predictions.name,
             masks: masks.zip(column(Column::Coefficients)).map(
                 |((prototypes, [_, height, width]), coefficients)| Masks {
                     coefficients,
@@ -185,6 +200,7 @@ impl Postprocessor {
                     width,
                 },
             ),
+            ..self.plain((predictions.name, boxes), (predictions.name, scores))
         })
     }
 
@@ -290,20 +306,9 @@ impl Postprocessor {
             });
         }
         let decoding = anchors.map_or(Decoding::Plain, Decoding::Anchors);
-        Ok(Reading {
-            boxes: self.boxes(Matrix::by_row(boxes.values, rows, 4), decoding),
-            boxes_name: boxes.name,
-            scores: Scores::EachClass(Matrix::by_row(scores.values, rows, columns)),
-            scores_name: scores.name,
-            class_name: scores.name,
-            class_key: "output.scores",
-            objectness: None,
-            activation: self.output.activation,
-            background: self.output.background,
-            keypoints: None,
-            keypoints_name: boxes.name,
-            masks: None,
-        })
+        let numbers = self.boxes(Matrix::by_row(boxes.values, rows, 4), decoding);
+        let each_class = Scores::EachClass(Matrix::by_row(scores.values, rows, columns));
+        Ok(self.plain((boxes.name, numbers), (scores.name, each_class)))
     }
 
     fn lists<'a>(
@@ -344,23 +349,16 @@ impl Postprocessor {
                 })?
             }
         };
+        let numbers = self.boxes(all.part(0, 4).first_rows(rows), Decoding::Plain);
+        // What lies behind the count is not written by all models.
+        let one_class = Scores::OneClass {
+            score: score.first_rows(rows),
+            class: class.first_rows(rows),
+        };
         Ok(Reading {
-            boxes: self.boxes(all.part(0, 4).first_rows(rows), Decoding::Plain),
-            boxes_name: boxes.name,
-            // What lies behind the count is not written by all models.
-            scores: Scores::OneClass {
-                score: score.first_rows(rows),
-                class: class.first_rows(rows),
-            },
-            scores_name,
             class_name: labels.name,
             class_key: "output.labels",
-            objectness: None,
-            activation: self.output.activation,
-            background: self.output.background,
-            keypoints: None,
-            keypoints_name: boxes.name,
-            masks: None,
+            ..self.plain((boxes.name, numbers), (scores_name, one_class))
         })
     }
 
@@ -393,19 +391,14 @@ impl Postprocessor {
                 self.input.1 as f32 / height as f32,
             ),
         };
+        let boxes = self.boxes(map(size, 2)?, decoding);
+        let scores = Scores::EachClass(map(heatmap, self.output.classes)?);
         Ok(Reading {
-            boxes: self.boxes(map(size, 2)?, decoding),
-            boxes_name: size.name,
-            scores: Scores::EachClass(map(heatmap, self.output.classes)?),
-            scores_name: heatmap.name,
-            class_name: heatmap.name,
             class_key: "output.heatmap",
-            objectness: None,
-            activation: self.output.activation,
             background: Background::None,
             keypoints: landmarks.map(|array| map(array, 10)).transpose()?,
             keypoints_name: landmarks.map_or(heatmap.name, |array| array.name),
-            masks: None,
+            ..self.plain((size.name, boxes), (heatmap.name, scores))
         })
     }
 }
