@@ -85,7 +85,6 @@ struct Side {
 /// If a model, the clip or a picture cannot be used.
 pub(crate) fn run(options: &CompareOptions, out: &mut dyn Write) -> Result<(), CompareError> {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    let pictures = Pictures::read(options.clip.as_deref(), &options.pictures, &options.shipped)?;
     let mut sides = Vec::new();
     for name in &options.names {
         let (manifest, path) = Manifest::load(&options.models, name)?;
@@ -99,6 +98,8 @@ pub(crate) fn run(options: &CompareOptions, out: &mut dyn Write) -> Result<(), C
             seen: Vec::new(),
         });
     }
+    // A name that is misspelt is said before a clip is decoded.
+    let pictures = Pictures::read(options.clip.as_deref(), &options.pictures, &options.shipped)?;
     let rounds = if cores > 1 { 2 } else { 1 };
     let steps = u64::try_from(rounds * pictures.count()).unwrap_or(u64::MAX);
     let bar = progress_bar(
