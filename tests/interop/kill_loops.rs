@@ -435,10 +435,9 @@ async fn leaves_nothing_behind(mut bench: Bench, first: Held) {
         .iter()
         .any(|(first, last)| *last > first * 1.1)
     };
+    let what = format!("what the node holds is what it held, {first:?}");
     bench
-        .until("what the node holds is what it held", |bench| {
-            !grown(&bench.held())
-        })
+        .until(&what, |bench| !grown(&bench.held()))
         .await;
     println!("first {first:?}\nlast  {:?}", bench.held());
     bench.camera.die().await;
