@@ -2,6 +2,7 @@
 //! the running work, everything is checked, and only then are the cameras changed. If anything is wrong, nothing changes.
 
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use anyhow::{Context, Result, ensure};
 use parking_lot::Mutex;
@@ -12,6 +13,7 @@ use super::cameras::{Cameras, Changes};
 use super::models::{Loaded, Models};
 use crate::config::{CameraConfig, Config};
 use crate::detect::pool::InferencePool;
+use crate::http::api::ConfigFacts;
 
 /// The inference workers, which the node's tasks share. `None` once the node stops.
 pub(super) type SharedPool = Arc<Mutex<Option<InferencePool>>>;
@@ -23,8 +25,22 @@ pub(super) struct ActiveConfig {
     pub cameras: Arc<[CameraConfig]>,
     /// Names of the models that are loaded.
     pub models: Vec<String>,
+    /// The hashes of their files, in the same order.
+    pub model_hashes: Vec<Arc<str>>,
     /// Why the last settings of the hub were refused, if they were.
     pub settings_error: Option<String>,
+    /// When it was applied.
+    pub applied_at: Option<SystemTime>,
+}
+
+impl ActiveConfig {
+    /// What the API says of it.
+    pub(super) fn facts(&self) -> ConfigFacts {
+        ConfigFacts {
+            applied_at: self.applied_at,
+            ..ConfigFacts::default()
+        }
+    }
 }
 
 /// Makes the models and cameras of the node those of a configuration.
@@ -186,9 +202,12 @@ impl Applier {
         let catalog = self.models.catalog();
         let changes = self.cameras.lock().await.apply(catalog, &cameras).await?;
         let models = catalog.names().map(str::to_owned).collect();
+        let model_hashes = catalog.hashes().collect();
         self.active_config.send_modify(|active_config| {
             active_config.cameras = cameras.into();
             active_config.models = models;
+            active_config.model_hashes = model_hashes;
+            active_config.applied_at = Some(SystemTime::now());
         });
         Ok(changes)
     }
