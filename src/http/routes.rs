@@ -18,7 +18,6 @@ use tokio_util::sync::CancellationToken;
 
 use super::access::{Access, COOKIE, Login, Refusal};
 use super::api::Detail;
-use super::api::config::ConfigView;
 use super::state::HttpState;
 use super::{answer, assets, events, live};
 use twinsight_client::secret::Secret;
@@ -303,7 +302,7 @@ pub(super) fn no_such_camera() -> Response {
 
 async fn config(State(shared): State<Shared>, asked: HeaderMap) -> Response {
     let facts = shared.state.config.lock().clone();
-    answer::json(&asked, &ConfigView::from(facts))
+    answer::json(&asked, &facts.view())
 }
 
 async fn openapi(asked: HeaderMap) -> Response {

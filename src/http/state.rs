@@ -119,7 +119,7 @@ impl HttpState {
             config: ConfigSummary {
                 applied_at: config.applied_at.map(unix_ms),
                 reload_ok: config.last_refusal.is_none(),
-                last_refusal: config.last_refusal.map(Into::into),
+                last_refusal: config.last_refusal,
             },
             states: self.feed.states(),
         }

@@ -4,65 +4,36 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use serde::Serialize;
-use serde_json::Value;
 
 use super::node::unix_ms;
+use crate::config::{ConfigInForce, Refusal};
 
 /// The configuration in force, as the node hands it over.
 #[derive(Debug, Clone, Default)]
 pub struct ConfigFacts {
     /// Every key with its value and where that came from. Secrets are left out.
-    pub in_force: Arc<Value>,
-    /// When it was applied.
+    pub in_force: Arc<ConfigInForce>,
+    /// When it was applied. `None` before the first one is.
     pub applied_at: Option<SystemTime>,
-    /// What was refused since, and not taken back.
-    pub last_refusal: Option<ConfigRefusal>,
-}
-
-/// A configuration that was refused. The one before stays in force.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ConfigRefusal {
-    /// When.
-    pub at: SystemTime,
-    /// `file` or `hub`.
-    pub source: &'static str,
-    /// What is wrong with it, and what to do.
-    pub reason: String,
-}
-
-/// The JSON of a refusal.
-#[derive(Debug, Clone, Serialize)]
-pub(crate) struct RefusalView {
-    at: u64,
-    source: &'static str,
-    reason: String,
+    /// What was refused last, until the same source is good again.
+    pub last_refusal: Option<Refusal>,
 }
 
 /// The JSON of the configuration.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub(crate) struct ConfigView {
-    in_force: Value,
+pub(crate) struct ConfigView<'a> {
+    in_force: &'a ConfigInForce,
     applied_at: Option<u64>,
-    last_refusal: Option<RefusalView>,
+    last_refusal: Option<&'a Refusal>,
 }
 
-impl From<ConfigRefusal> for RefusalView {
-    fn from(refusal: ConfigRefusal) -> Self {
-        Self {
-            at: unix_ms(refusal.at),
-            source: refusal.source,
-            reason: refusal.reason,
-        }
-    }
-}
-
-impl From<ConfigFacts> for ConfigView {
-    fn from(facts: ConfigFacts) -> Self {
-        Self {
-            in_force: Value::clone(&facts.in_force),
-            applied_at: facts.applied_at.map(unix_ms),
-            last_refusal: facts.last_refusal.map(RefusalView::from),
+impl ConfigFacts {
+    pub(crate) fn view(&self) -> ConfigView<'_> {
+        ConfigView {
+            in_force: &self.in_force,
+            applied_at: self.applied_at.map(unix_ms),
+            last_refusal: self.last_refusal.as_ref(),
         }
     }
 }

@@ -6,5 +6,5 @@ pub mod node;
 mod problem;
 
 pub use self::camera::{CameraFacts, CameraView, Detail};
-pub use self::config::{ConfigFacts, ConfigRefusal};
+pub use self::config::ConfigFacts;
 pub use self::node::{HubFacts, InferenceFacts, ModelFacts, NodeFacts};

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use serde::Serialize;
 
 use crate::clock::WallClock;
+use crate::config::Refusal;
 use crate::publish::feed::{MAX_WATCHERS, StateChange};
 use crate::telemetry::history::CounterHistory;
 use crate::telemetry::ledger::{ModelState, Work};
@@ -180,7 +181,7 @@ pub(crate) struct WatchersView {
 pub(crate) struct ConfigSummary {
     pub(crate) applied_at: Option<u64>,
     pub(crate) reload_ok: bool,
-    pub(crate) last_refusal: Option<super::config::RefusalView>,
+    pub(crate) last_refusal: Option<Refusal>,
 }
 
 impl NodeFacts {
