@@ -27,7 +27,28 @@ macro_rules! assets {
 }
 
 static ASSETS: LazyLock<Vec<Asset>> = LazyLock::new(|| {
-    let files = assets!["index.html", "login.html"];
+    let files = assets![
+        "api.js",
+        "camera.js",
+        "dom.js",
+        "draw.js",
+        "events.js",
+        "format.js",
+        "health.js",
+        "icon.svg",
+        "index.html",
+        "live.js",
+        "login.html",
+        "main.js",
+        "node.js",
+        "overview.js",
+        "pages.css",
+        "pair.js",
+        "reasons.js",
+        "spark.js",
+        "style.css",
+        "tile.js",
+    ];
     files.into_iter().map(Asset::new).collect()
 });
 
