@@ -10,11 +10,15 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
-use twinsight::http::api::{CameraFacts, CameraView};
+use twinsight::config::Config;
+use twinsight::http::api::CameraFacts;
 use twinsight::http::connections::ConnectionLimits;
 use twinsight::http::probe::{self, ProbeError};
-use twinsight::http::server::{self, HttpError, HttpState};
+use twinsight::http::server::{self, HttpError};
+use twinsight::http::state::HttpState;
+use twinsight::preview::Previews;
 use twinsight::publish::event::CameraStatus;
+use twinsight::publish::feed::EventFeed;
 use twinsight::telemetry::health::{Health, Heartbeat, Readiness};
 use twinsight::telemetry::metrics::Metrics;
 use twinsight_client::secret::Secret;
@@ -43,27 +47,31 @@ async fn start_within(listen: &str, token: Option<&str>, limits: ConnectionLimit
     let id = StreamId::new("cam", "default");
     let stream = metrics.stream(&id);
     stream.frames_decoded.inc_by(3);
-    let cameras = move || {
-        let facts = CameraFacts {
-            status: CameraStatus {
-                id: id.clone(),
-                name: "Yard".into(),
-                state: CameraState::Receiving,
-                since: Instant::now(),
-                reason: None,
-                attempt: 0,
-            },
-            model: "m".to_owned(),
-            last_event_at: None,
-        };
-        vec![CameraView::new(facts, &stream, Instant::now())]
-    };
-    let state = HttpState {
-        metrics: Arc::clone(&metrics),
-        health: Health::default(),
-        readiness: Arc::default(),
-        cameras: Arc::new(cameras),
-    };
+    let env = [
+        ("TWINSIGHT_CAMERAS", "cam"),
+        ("TWIN_ID", "node"),
+        ("PHYSTACK_SIMULATOR_URL", "http://127.0.0.1:1"),
+    ];
+    let config = Config::load(None, &env.into_iter().collect()).unwrap();
+    let feed = EventFeed::new("run");
+    let state = HttpState::new(
+        Arc::clone(&metrics),
+        feed,
+        Previews::new(Arc::clone(&metrics)),
+    );
+    state.cameras.lock().push(CameraFacts {
+        status: CameraStatus {
+            id,
+            name: "Yard".into(),
+            state: CameraState::Receiving,
+            since: Instant::now(),
+            reason: None,
+            attempt: 0,
+        },
+        settings: Arc::new(config.cameras[0].clone()),
+        last_event_at: None,
+        last_seen: None,
+    });
     let (stop, stopped) = oneshot::channel();
     let (health, readiness) = (state.health.clone(), Arc::clone(&state.readiness));
     let token = token.map(Secret::new);
@@ -91,7 +99,7 @@ impl Node {
     async fn get(&self, path: &str, header: &str) -> (u16, String, String) {
         let mut stream = TcpStream::connect(("127.0.0.1", self.port)).await.unwrap();
         let request =
-            format!("GET {path} HTTP/1.1\r\nHost: node\r\nConnection: close\r\n{header}\r\n");
+            format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n{header}\r\n");
         stream.write_all(request.as_bytes()).await.unwrap();
         let mut answer = String::new();
         stream.read_to_string(&mut answer).await.unwrap();
@@ -193,7 +201,7 @@ async fn elsewhere_the_api_needs_the_token_and_the_rest_does_not() {
         let (status, head, body) = node.get("/api/cameras", header).await;
         assert_eq!(status, 401, "with {header:?}");
         assert!(head.contains("www-authenticate: Bearer"), "{head}");
-        assert!(body.starts_with("the API needs the header `Authorization: Bearer TOKEN`"));
+        assert!(body.contains("the API needs the header `Authorization: Bearer TOKEN`"));
     }
     let bearing = "Authorization: bearer hush-hush\r\n";
     assert_eq!(node.get("/api/cameras", bearing).await.0, 200);
@@ -210,7 +218,7 @@ async fn elsewhere_without_a_token_the_api_is_closed() {
     assert_eq!(status, 403);
     assert_eq!(
         body,
-        "the API is closed: `http.listen` is not loopback and there is no `http.token_file`, set one\n"
+        "{\"error\":\"the dashboard and the API are closed: `http.listen` is not loopback and there is no `http.token_file`, set one\"}"
     );
     assert_eq!(node.get("/healthz", "").await.0, 200);
 }
@@ -219,7 +227,8 @@ async fn elsewhere_without_a_token_the_api_is_closed() {
 async fn another_path_is_not_found() {
     let node = start("127.0.0.1:0", None).await;
     assert_eq!(node.get("/api/secret", "").await.0, 404);
-    assert_eq!(node.get("/", "").await.0, 404);
+    assert_eq!(node.get("/assets/secret", "").await.0, 404);
+    assert_eq!(node.get("/secret", "").await.0, 404);
 }
 
 #[tokio::test]
