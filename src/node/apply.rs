@@ -13,6 +13,7 @@ use super::cameras::{Cameras, Changes};
 use super::models::{Loaded, Models};
 use crate::config::{CameraConfig, Config, ConfigInForce, Refusal, RefusalSource};
 use crate::detect::pool::InferencePool;
+use crate::http::api::ConfigFacts;
 
 /// The inference workers, which the node's tasks share. `None` once the node stops.
 pub(super) type SharedPool = Arc<Mutex<Option<InferencePool>>>;
@@ -24,6 +25,8 @@ pub(super) struct ActiveConfig {
     pub cameras: Arc<[CameraConfig]>,
     /// Names of the models that are loaded.
     pub models: Vec<String>,
+    /// The hashes of their files, in the same order.
+    pub model_hashes: Vec<Arc<str>>,
     /// Why the last settings of the hub were refused, if they were.
     pub settings_error: Option<String>,
     /// Every key with its value in force. It is empty for a node that does not follow its configuration.
@@ -39,10 +42,22 @@ impl Default for ActiveConfig {
         Self {
             cameras: Arc::default(),
             models: Vec::new(),
+            model_hashes: Vec::new(),
             settings_error: None,
             in_force: Arc::default(),
             applied_at: SystemTime::now(),
             last_refusal: None,
+        }
+    }
+}
+
+impl ActiveConfig {
+    /// What the API says of it.
+    pub(super) fn facts(&self) -> ConfigFacts {
+        ConfigFacts {
+            in_force: Arc::clone(&self.in_force),
+            applied_at: Some(self.applied_at),
+            last_refusal: self.last_refusal.clone(),
         }
     }
 }
@@ -270,6 +285,7 @@ impl Applier {
         let catalog = self.models.catalog();
         let changes = self.cameras.lock().await.apply(catalog, &cameras).await?;
         let models = catalog.names().map(str::to_owned).collect();
+        let model_hashes = catalog.hashes().collect();
         self.active_config.send_modify(|active_config| {
             let in_force = in_force.map_or_else(|| Arc::clone(&active_config.in_force), Arc::new);
             // A configuration is applied again whenever it is looked at, and most often nothing changed.
@@ -278,6 +294,7 @@ impl Applier {
             }
             active_config.cameras = cameras.into();
             active_config.models = models;
+            active_config.model_hashes = model_hashes;
             active_config.in_force = in_force;
         });
         Ok(changes)

@@ -1,0 +1,2 @@
+import { h } from './dom.js';
+export class NodePage { constructor() { this.root = h('div', {}); } update() {} }
