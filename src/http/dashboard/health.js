@@ -82,7 +82,7 @@ export function overall({ reach, node, cameras }, now = Date.now()) {
   }
   const seeing = `${sees} of ${n(wanted.length, 'camera')} ${sees === 1 ? 'sees' : 'see'}`;
   const others = nodeItems(node);
-  const but = sees === wanted.length && others.length ? `, but ${others[0].clause}` : '';
+  const but = others.length ? `, ${sees === wanted.length ? 'but' : 'and'} ${others[0].clause}` : '';
   return make(tone, seeing + but, `${sees} of ${wanted.length} see${but}`, items);
 }
 
@@ -94,7 +94,7 @@ function make(tone, headline, short, items) {
 function cameraItem(camera, node) {
   const { sees, tone, word, text } = condition(camera, node);
   if (sees || camera.state === 'removed') return [];
-  return [{ tone, title: `${camera.name}: ${word} for ${lasting(camera.stateSeconds)}`, text, href: `#/camera/${cameraKey(camera)}` }];
+  return [{ kind: 'camera', tone, title: `${camera.name}: ${word} for ${lasting(camera.stateSeconds)}`, text, href: `#/camera/${cameraKey(camera)}` }];
 }
 
 /** What is wrong with the node itself, each also as a clause for the headline. */

@@ -1,6 +1,6 @@
 // All cameras at one glance.
 
-import { dot, h, mark, say } from './dom.js';
+import { dot, h, mark, say, tell } from './dom.js';
 import { bytes, cameraKey, count, lasting, ms, objects, percent, rate } from './format.js';
 import { condition, hubCondition, overall } from './health.js';
 import { Sparkline } from './spark.js';
@@ -117,7 +117,7 @@ export class Overview {
     items.forEach((item, i) => {
       let row = existing[i];
       if (!row || row.dataset.href !== (item.href ?? '')) {
-        const fresh = h('li', { data: { href: item.href ?? '' } }, dot(item.tone),
+        const fresh = h('li', { data: { href: item.href ?? '', kind: item.kind ?? 'node' } }, dot(item.tone),
           h('div', {}, item.href ? h('a', { href: item.href }) : h('strong', {}), h('p', {})));
         if (row) row.replaceWith(fresh);
         else this.items.append(fresh);
@@ -125,7 +125,7 @@ export class Overview {
       }
       mark(row.firstChild, 'tone', item.tone);
       say(row.lastChild.firstChild, item.title);
-      say(row.lastChild.lastChild, item.text ?? '');
+      tell(row.lastChild.lastChild, item.text ?? '');
     });
     existing.slice(items.length).forEach((row) => row.remove());
   }
@@ -141,7 +141,8 @@ export class Overview {
     }
     if (this.#tiles.size === 0) {
       // Chosen once, so that no tile changes its size later.
-      const narrow = cameras.length > 0 && cameras.every(({ frame }) => frame && frame.width / frame.height < 1.5);
+      const frames = cameras.map(({ frame }) => frame).filter(Boolean);
+      const narrow = frames.length > 0 && frames.every(({ width, height }) => width / height < 1.5);
       mark(this.grid, 'shape', narrow ? '4-3' : '16-9');
     }
     for (const camera of cameras) {
