@@ -27,6 +27,8 @@ pub mod detect;
 
 pub mod publish;
 
+pub mod preview;
+
 pub mod http;
 
 pub mod node;

@@ -7,6 +7,7 @@ mod difference;
 mod env;
 mod error;
 pub mod file;
+mod in_force;
 mod listen;
 mod resolve;
 mod sections;
@@ -17,6 +18,9 @@ mod values;
 
 pub use env::Env;
 pub use error::{ConfigError, Place};
+pub use in_force::{
+    ConfigInForce, EntryInForce, Level, Refusal, RefusalSource, SectionInForce, ValueSource,
+};
 pub use resolve::ConfigSource;
 pub use settings::Settings;
 pub(crate) use shown::shown;

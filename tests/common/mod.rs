@@ -380,6 +380,7 @@ pub mod fake {
             outline: Vec::new(),
         };
         Node::start(NodeParts {
+            inference: twinsight::http::api::InferenceFacts::default(),
             config,
             models: Box::new(move || {
                 let detector = FakeDetector::new(inference, vec![person]);

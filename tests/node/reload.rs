@@ -97,6 +97,7 @@ impl Follower {
         let mut names: Vec<String> = config.cameras.iter().map(|c| c.model.clone()).collect();
         names.dedup();
         let mut node = Node::start(NodeParts {
+            inference: twinsight::http::api::InferenceFacts::default(),
             config,
             models: Box::new(move || Models::new(names, loader)),
             workers: 2,

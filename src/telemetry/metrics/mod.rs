@@ -2,6 +2,7 @@
 //! `sinks` counts what the client and the decoders tell; the HTTP server encodes the registry. Names and labels are a
 //! contract with whoever scrapes.
 
+mod recent;
 mod register;
 mod sinks;
 mod stream;
@@ -14,6 +15,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use parking_lot::{Mutex, MutexGuard};
 use prometheus::{Gauge, IntCounter, IntGauge, IntGaugeVec, Registry, TextEncoder};
 
+pub use self::recent::{StreamHistory, StreamRates};
 use self::register::Register;
 pub use self::stream::{LedgerReading, StreamMetrics};
 use self::stream::{Shedding, StreamVectors};
