@@ -2,7 +2,7 @@
 
 import { get } from './api.js';
 import { dot, facts, h, mark, say, table, tell, told } from './dom.js';
-import { bytes, cameraKey, clock, count, lasting, moment, percent } from './format.js';
+import { bytes, cameraKey, clock, count, lasting, moment } from './format.js';
 import { hubCondition, overall } from './health.js';
 import { SHED } from './reasons.js';
 import { hasToken, settings } from './settings.js';
@@ -83,7 +83,7 @@ export class NodePage {
     const names = [...Object.keys(STAGES).filter((name) => name in used), ...stages.map(([name]) => name).filter((name) => !(name in STAGES))];
     const most = Math.max(0.05, ...stages.map(([, cores]) => cores));
     return h('div', {},
-      h('p', { class: 'big' }, percent(cpu.processFraction), h('span', { class: 'dim' }, ` of ${count(cpu.cores)} cores, over the last 10 s`)),
+      h('p', { class: 'big' }, cpu.processCores.toFixed(2), h('span', { class: 'dim' }, ` of ${count(cpu.cores)} cores, over the last 10 s`)),
       h('ul', { class: 'bars' }, names.map((name) => {
         const fill = h('span', { class: 'bar-fill' });
         fill.style.width = `${(100 * used[name]) / most}%`;
@@ -118,7 +118,7 @@ export class NodePage {
   _config({ config }) {
     const refusal = config.lastRefusal;
     return facts([
-      ['In force since', moment(config.appliedAt)],
+      ['In force since', config.appliedAt ? moment(config.appliedAt) : '–'],
       ['Newest reload', config.reloadOk ? 'taken' : 'refused, the last good one stays', config.reloadOk ? null : 'bad'],
       ['Last refusal', refusal ? `${moment(refusal.at)}, from the ${refusal.source}` : 'none in this run'],
       refusal && ['Its reason', told(refusal.reason)],

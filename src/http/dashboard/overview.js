@@ -1,7 +1,7 @@
 // All cameras at one glance.
 
 import { dot, h, mark, say, tell } from './dom.js';
-import { bytes, cameraKey, count, lasting, ms, objects, percent, rate } from './format.js';
+import { bytes, cameraKey, count, lasting, ms, objects, rate } from './format.js';
 import { condition, hubCondition, overall } from './health.js';
 import { Sparkline } from './spark.js';
 import { Picture } from './tile.js';
@@ -102,10 +102,10 @@ export class Overview {
     const results = cameras.reduce((sum, { rates }) => sum + (rates?.inferred ?? 0), 0);
     const ages = cameras.map(({ ageMs }) => ageMs).filter(Boolean);
     const rows = [
-      ['Hub', h('span', {}, dot(hub.tone), hub.word.replace('hub ', ''))],
+      ['Hub', h('span', {}, dot(hub.tone), hub.word)],
       ['Results', `${rate(results)}/s`],
       ['Age p99', ages.length ? ms(Math.max(...ages.map(({ p99 }) => p99))) : '–'],
-      ['CPU', `${percent(node.cpu.processFraction)} of ${count(node.cpu.cores)} cores`],
+      ['CPU', `${node.cpu.processCores.toFixed(2)} of ${count(node.cpu.cores)} cores`],
       ['Memory', bytes(node.memory.residentBytes)],
       ['Running', lasting((node.now - node.startedAt) / 1000)],
     ];

@@ -20,8 +20,9 @@ function origin({ source, where }) {
 }
 
 function value(entry) {
-  if (entry.secret) return h('span', { class: 'dim' }, entry.set ? 'set, and never shown' : 'not set');
-  return h('code', {}, setting(entry.value));
+  const shown = entry.secret ? h('span', { class: 'dim' }, entry.set ? 'set, and never shown' : 'not set') : h('code', {}, setting(entry.value));
+  if (!entry.pendingRestart) return shown;
+  return h('span', {}, shown, h('span', { class: 'load' }, ' until a restart: another value is configured'));
 }
 
 /** A table of the keys of one section. */
