@@ -7,7 +7,7 @@ import { condition } from './health.js';
 import { ledger } from './ledger.js';
 import { LogView } from './logview.js';
 import { SHED } from './reasons.js';
-import { cameraSection, settings } from './settings.js';
+import { cameraSection, settings, unexplained } from './settings.js';
 import { Sparkline } from './spark.js';
 import { Picture } from './tile.js';
 
@@ -73,9 +73,10 @@ export class CameraPage {
     if (!camera) return;
     const { tone, word, text, sees } = condition(camera, context.node);
     say(this.name, camera.name);
-    mark(this.mark, 'tone', tone);
-    say(this.word, `${word} for ${lasting(camera.stateSeconds)}`);
-    tell(this.advice, sees ? '' : (text ?? ''));
+    const known = context.reach.state === 'ok';
+    mark(this.mark, 'tone', known ? tone : 'idle');
+    say(this.word, known ? `${word} for ${lasting(camera.stateSeconds)}` : 'not known: the node does not answer, and what stands here is of before');
+    tell(this.advice, sees || !known ? '' : (text ?? ''));
     if (camera.frame && !this.#shaped) {
       this.#shaped = true;
       mark(this.body, 'shape', camera.frame.width / camera.frame.height < 1.5 ? '4-3' : '16-9');
@@ -88,7 +89,7 @@ export class CameraPage {
     const appliedAt = context.node?.config.appliedAt ?? 0;
     if (appliedAt !== this.#appliedAt) {
       this.#appliedAt = appliedAt;
-      this.#askSettings();
+      this.#askSettings(camera);
     }
   }
 
@@ -110,11 +111,12 @@ export class CameraPage {
     ];
   }
 
-  async #askSettings() {
+  async #askSettings(camera) {
     let shown;
     try {
-      const section = cameraSection(await get('/api/config'), this.twinId, this.stream);
-      shown = section ? settings('Settings in force', section) : h('p', { class: 'dim' }, 'The configuration does not name this camera.');
+      // A node without a file, such as the demo's, knows what is in force and not where it came from.
+      const section = cameraSection(await get('/api/config'), this.twinId, this.stream) ?? unexplained(camera.settings);
+      shown = settings('Settings in force', section);
     } catch (error) {
       this.#appliedAt = null;
       shown = h('p', { class: 'dim' }, `They could not be read: ${error.message}.`);

@@ -45,7 +45,7 @@ export class NodePage {
     mark(this.mark, 'tone', all.tone);
     const { node } = context;
     const title = node?.hub.twinId ? `Node ${node.hub.twinId}` : 'Node';
-    say(this.headline, context.reach.state === 'ok' || !node ? title : `${title}: ${all.headline.toLowerCase()}`);
+    say(this.headline, context.reach.state === 'ok' || !node ? title : `${title} does not answer, and what stands here is of before`);
     const notes = all.items.filter(({ href }) => href === '#/node' || href === null);
     if (notes.length !== this.notes.childElementCount) this.notes.replaceChildren(...notes.map(({ tone }) => h('li', {}, dot(tone), h('div', {}, h('strong', {}), h('p', {})))));
     notes.forEach(({ tone, title: what, text }, i) => {
@@ -152,10 +152,10 @@ export class NodePage {
   async #askSettings() {
     try {
       const config = await get('/api/config');
-      const sections = Object.entries(config.inForce).filter(([name]) => name !== 'cameras');
+      const sections = Object.entries(config.inForce).filter(([name, section]) => name !== 'cameras' && Object.keys(section).length > 0);
       this.panels.settings.replaceChildren(
         ...sections.map(([name, section]) => h('details', {}, h('summary', {}, h('code', {}, `[${name}]`)), settings(`[${name}]`, section))),
-        h('p', { class: 'dim small' }, 'Those of each camera are on its page.'),
+        h('p', { class: 'dim small' }, sections.length ? 'Those of each camera are on its page.' : 'This node was started without a configuration, as the demo is.'),
         hasToken(config) ? h('form', { method: 'post', action: '/logout' }, h('button', { type: 'submit' }, 'Sign out')) : '');
     } catch (error) {
       this.#appliedAt = null;

@@ -35,17 +35,18 @@ class Tile {
 
   update(camera, context) {
     const { tone, word, sees } = condition(camera, context.node);
+    // What a node said that does not answer any more is not said as if it held.
+    const known = context.reach.state === 'ok';
     say(this.name, camera.name);
-    mark(this.root, 'tone', tone);
-    mark(this.root, 'state', camera.state);
-    mark(this.mark, 'tone', tone);
-    say(this.word, sees ? 'sees' : `${word} ${lasting(camera.stateSeconds)}`);
-    say(this.seen, sees ? objects(camera.objects) : '–');
+    mark(this.root, 'state', known ? camera.state : 'unknown');
+    mark(this.mark, 'tone', known ? tone : 'idle');
+    say(this.word, !known ? 'not known' : sees ? 'sees' : `${word} ${lasting(camera.stateSeconds)}`);
+    say(this.seen, known && sees ? objects(camera.objects) : '–');
     this.seen.title = this.seen.textContent;
-    say(this.numbers.received, `${rate(camera.rates?.received)}/s`);
-    say(this.numbers.inferred, `${rate(camera.rates?.inferred)}/s`);
-    say(this.numbers.p50, ms(camera.ageMs?.p50));
-    say(this.numbers.p99, ms(camera.ageMs?.p99));
+    say(this.numbers.received, known ? `${rate(camera.rates?.received)}/s` : '–');
+    say(this.numbers.inferred, known ? `${rate(camera.rates?.inferred)}/s` : '–');
+    say(this.numbers.p50, ms(known ? camera.ageMs?.p50 : null));
+    say(this.numbers.p99, ms(known ? camera.ageMs?.p99 : null));
     if (context.fresh) this.spark.update(camera.history);
     this.picture.update({ ...context, camera });
   }
@@ -94,6 +95,7 @@ export class Overview {
     say(this.headline, all.headline);
     this.#list(all.items);
     if (context.node && context.fresh) this.#sum(context);
+    if (context.reach.state !== 'ok') for (const value of this.summary.querySelectorAll('dd')) say(value, '–');
     if (context.cameras) this.#reconcile(context.cameras, context);
   }
 

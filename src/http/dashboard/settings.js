@@ -36,5 +36,10 @@ export function cameraSection(config, twinId, stream) {
   return config.inForce.cameras?.find((camera) => camera.twin_id?.value === twinId && (camera.stream?.value ?? 'default') === stream) ?? null;
 }
 
+/** Settings of which only the values are known, under the names that the file has for them. */
+export const unexplained = (values) => Object.fromEntries(Object.entries(values).map(([name, of]) => [snake(name), { value: of, source: '–', where: null }]));
+
+const snake = (name) => name.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`);
+
 /** Whether the node has a token, so that there is something to sign out of. */
 export const hasToken = (config) => Object.entries(config.inForce.http ?? {}).some(([key, entry]) => key.startsWith('token') && (entry.set || (entry.value !== null && entry.value !== undefined && !entry.secret)));
