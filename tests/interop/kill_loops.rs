@@ -436,9 +436,7 @@ async fn leaves_nothing_behind(mut bench: Bench, first: Held) {
         .any(|(first, last)| *last > first * 1.1)
     };
     let what = format!("what the node holds is what it held, {first:?}");
-    bench
-        .until(&what, |bench| !grown(&bench.held()))
-        .await;
+    bench.until(&what, |bench| !grown(&bench.held())).await;
     println!("first {first:?}\nlast  {:?}", bench.held());
     bench.camera.die().await;
     bench.stays.signal("KILL");
