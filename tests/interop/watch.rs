@@ -24,8 +24,8 @@ async fn consumes(mut example: Program, detection: &str, camera: &tokio::task::A
         example.until(detection).await;
     }
     camera.abort();
-    let line = example.until("Front door is stalled").await;
-    assert_eq!(line, "Front door is stalled no frame for 5 s");
+    let line = example.until("Front door is unreachable").await;
+    assert_eq!(line, "Front door is unreachable no answer to the offer");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

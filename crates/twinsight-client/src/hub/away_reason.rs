@@ -2,12 +2,24 @@
 
 use std::time::Duration;
 
+use super::options::HubMode;
+
 /// Why a connection ended. Every one of these leads to another attempt.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum AwayReason {
     /// The socket could not be opened, or broke.
     #[error("the connection failed: {0}")]
     Socket(String),
+    /// The name of the hub's host has no address that is known here.
+    #[error("the host name `{host}` cannot be resolved ({reason})")]
+    Name {
+        /// The name.
+        host: String,
+        /// What the system said.
+        reason: String,
+        /// Which hub it is, on which it depends what is to be corrected.
+        mode: HubMode,
+    },
     /// The hub closed the socket.
     #[error("the hub closed the connection")]
     Closed,
@@ -52,6 +64,7 @@ impl AwayReason {
             Self::Socket(what) if what.starts_with("too many open files") => {
                 "raise the limit of open files: it is no fault of the hub"
             }
+            Self::Name { mode, .. } => name_remedy(*mode),
             Self::Socket(_) => {
                 "see that the hub runs and that its address, the way there and its certificate are right"
             }
@@ -64,6 +77,18 @@ impl AwayReason {
             Self::Rejected { .. } => "see that the hub knows this device or twin, and what it logs",
             Self::KeyRefused(_) => "check the device id and its access key",
             Self::ClosedHere => "",
+        }
+    }
+}
+
+/// What an operator can do about a host name that is not known.
+pub fn name_remedy(mode: HubMode) -> &'static str {
+    match mode {
+        HubMode::Phyos => {
+            "that is the hub of a PhyOS device: elsewhere set PHYSTACK_SIMULATOR_URL, or PHYHUB_DIRECT with PHYHUB_URL or PHYHUB_REGION"
+        }
+        HubMode::Direct | HubMode::Simulator => {
+            "correct the address (PHYHUB_URL, PHYSTACK_SIMULATOR_URL or `hub.url`), or this machine's DNS"
         }
     }
 }
