@@ -3,6 +3,13 @@
 use std::time::Duration;
 
 use super::options::HubMode;
+use crate::telemetry::HubLoss;
+
+/// The TLS stack's words for a certificate that it does not accept, which the WebSocket layer hands on as text.
+const BAD_CERTIFICATE: &str = "invalid peer certificate";
+
+/// How the sentence of the WebSocket begins that says that the operator's certificates cannot be used.
+pub(super) const CA_FILE: &str = "the hub's ca_file ";
 
 /// Why a connection ended. Every one of these leads to another attempt.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -79,6 +86,22 @@ impl AwayReason {
             Self::ClosedHere => "",
         }
     }
+
+    /// Under which reason it is counted.
+    pub(super) fn loss(&self) -> HubLoss {
+        match self {
+            Self::Socket(what) if what.contains(BAD_CERTIFICATE) || what.starts_with(CA_FILE) => {
+                HubLoss::Certificate
+            }
+            Self::Socket(_) | Self::Name { .. } => HubLoss::Socket,
+            Self::KeyRefused(_) => HubLoss::Key,
+            Self::Rejected { .. } => HubLoss::Rejected,
+            Self::PingTimeout(_) | Self::ConnectTimeout(_) | Self::NoAnswer(_) | Self::Stuck => {
+                HubLoss::Silent
+            }
+            Self::Closed | Self::Disconnected | Self::ClosedHere => HubLoss::Closed,
+        }
+    }
 }
 
 /// What an operator can do about a host name that is not known.
@@ -90,5 +113,28 @@ pub fn name_remedy(mode: HubMode) -> &'static str {
         HubMode::Direct | HubMode::Simulator => {
             "correct the address (PHYHUB_URL, PHYSTACK_SIMULATOR_URL or `hub.url`), or this machine's DNS"
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_certificate_that_is_not_trusted_is_no_broken_socket() {
+        let socket = |what: &str| AwayReason::Socket(what.to_owned()).loss();
+        for certificate in [
+            "IO error: invalid peer certificate: UnknownIssuer",
+            "the hub's ca_file /run/ca.pem cannot be used: it holds no certificate in PEM form",
+        ] {
+            assert_eq!(socket(certificate), HubLoss::Certificate, "{certificate}");
+        }
+        for other in [
+            "IO error: Connection refused (os error 111)",
+            "too many open files, and 8 is the limit of this process",
+        ] {
+            assert_eq!(socket(other), HubLoss::Socket, "{other}");
+        }
+        assert_eq!(AwayReason::KeyRefused(String::new()).loss(), HubLoss::Key);
     }
 }
