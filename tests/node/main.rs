@@ -18,3 +18,4 @@ mod http_server;
 mod reload;
 mod shutdown;
 mod slow_model;
+mod watch;
