@@ -9,8 +9,9 @@ demo:
 	scripts/setup
 	cargo run --locked --release $(FEATURES) -- demo $(ARGS)
 
-# Tests are built with these too: they link nothing, and the tests see to it that a provider that cannot run is an error.
-PROVIDERS = --features cuda,tensorrt,openvino,xnnpack,coreml
+# Tests are built with these too: they link nothing, and the tests see to it that a provider that cannot run is an error, and that
+# traces are sent.
+PROVIDERS = --features cuda,tensorrt,openvino,xnnpack,coreml,otlp
 
 # All that has to hold before a change lands. The two floors below the node are also checked with as little of them as can be.
 test: check-format

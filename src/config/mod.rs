@@ -13,6 +13,7 @@ mod sections;
 mod settings;
 mod shown;
 mod syntax;
+mod telemetry;
 mod values;
 
 pub use env::Env;
@@ -20,4 +21,6 @@ pub use error::{ConfigError, Place};
 pub use resolve::ConfigSource;
 pub use settings::Settings;
 pub(crate) use shown::shown;
-pub use values::{CameraConfig, Config, Connect, DEFAULT_MODEL, HttpConfig, RuntimeConfig};
+pub use values::{
+    CameraConfig, Config, Connect, DEFAULT_MODEL, HttpConfig, RuntimeConfig, TelemetryConfig,
+};

@@ -53,6 +53,7 @@ pub(super) fn inference_sink(publisher: Publisher) -> Arc<dyn Fn(Inference<'_>) 
                 keypoint_names: Arc::clone(&model.keypoints),
             }),
             skipped_frames: job.skipped_frames,
+            trace: None,
         };
         publisher.publish(inferred, job.work.emit_empty);
     })

@@ -6,3 +6,5 @@ pub mod event;
 pub(crate) mod object;
 mod outbox;
 pub(crate) mod publisher;
+#[cfg(feature = "otlp")]
+mod trace;
