@@ -17,6 +17,7 @@ PROVIDERS = --features cuda,tensorrt,openvino,xnnpack,coreml,otlp
 test: check-format
 	scripts/setup --test
 	cargo clippy --locked --workspace --all-targets $(FEATURES) -- -D warnings
+	cargo clippy --locked -p twinsight --lib --test node $(FEATURES) --features otlp -- -D warnings
 	cargo clippy --locked -p twinsight-client --no-default-features -- -D warnings
 	.venv/bin/python scripts/test --locked --workspace $(FEATURES) $(PROVIDERS)
 

@@ -18,3 +18,5 @@ mod http_server;
 mod reload;
 mod shutdown;
 mod slow_model;
+#[cfg(feature = "otlp")]
+mod tracing;

@@ -239,12 +239,12 @@ impl Exporter {
                 Err(error @ Undelivered::Refused(_)) => {
                     self.shared.state().in_flight = 0;
                     self.shared.dropped(TraceDrop::Refused, batch.len());
-                    self.warn(&error);
+                    self.failed(&error);
                     return Pause::Failed(None);
                 }
                 Err(error) => {
                     self.restore(batch);
-                    self.warn(&error);
+                    self.failed(&error);
                     let Undelivered::Later { after, .. } = error else {
                         return Pause::Failed(None);
                     };
@@ -288,11 +288,80 @@ impl Exporter {
         self.shared.dropped(TraceDrop::QueueFull, dropped);
     }
 
-    fn warn(&mut self, reason: &dyn std::fmt::Display) {
+    fn failed(&mut self, error: &Undelivered) {
         self.is_failing = true;
+        self.warn(error);
+    }
+
+    fn warn(&self, reason: &dyn std::fmt::Display) {
         if let Some(suppressed) = self.warnings.allow((), Instant::now()) {
             let endpoint = &self.options.collector.endpoint;
             tracing::warn!(%endpoint, %reason, suppressed, "the collector does not take traces, everything else goes on: see that it listens for OTLP over HTTP at `telemetry.otlp_endpoint`, and what headers it asks for");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::frame_trace;
+    use super::*;
+
+    fn start(endpoint: &str, metrics: &Arc<Metrics>) -> (Tracer, TraceTask) {
+        let options = TraceOptions {
+            collector: CollectorOptions {
+                endpoint: endpoint.to_owned(),
+                headers: Vec::new(),
+                ca_file: None,
+            },
+            sample_ratio: 1.0,
+            run_id: "8f1c".to_owned(),
+            twin_id: Box::new(String::new),
+        };
+        Tracer::spawn(options, Arc::clone(metrics), &Health::default()).unwrap()
+    }
+
+    fn dropped(metrics: &Metrics, reason: &str) -> u64 {
+        let series = format!("twinsight_traces_dropped_total{{reason=\"{reason}\"}} ");
+        let text = metrics.encode();
+        let value = text.lines().find_map(|line| line.strip_prefix(&series));
+        value.unwrap().parse().unwrap()
+    }
+
+    #[tokio::test]
+    async fn whatever_the_collector_does_each_trace_is_counted_once() {
+        // The system takes connections for it, and nobody answers.
+        let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let endpoint = format!("http://{}", silent.local_addr().unwrap());
+        let metrics = Arc::new(Metrics::new());
+        let (tracer, task) = start(&endpoint, &metrics);
+        for n in 0..100 {
+            tracer.submit(frame_trace(n));
+        }
+        // A batch is on its way while more come than there is room for.
+        let _connection = silent.accept().await.unwrap();
+        for n in 100..1000 {
+            tracer.submit(frame_trace(n));
+        }
+        let asked = Instant::now();
+        task.shutdown(Duration::from_millis(300)).await;
+        assert!(asked.elapsed() < Duration::from_secs(2));
+        assert_eq!(metrics.traces.exported.get(), 0);
+        let (full, shutdown) = (
+            dropped(&metrics, "queue_full"),
+            dropped(&metrics, "shutdown"),
+        );
+        assert_eq!(full + shutdown, 1000, "{full} {shutdown}");
+        assert_eq!(shutdown, 512);
+    }
+
+    #[tokio::test]
+    async fn a_tracer_samples_as_often_as_it_is_told() {
+        let metrics = Arc::new(Metrics::new());
+        let (mut tracer, task) = start("http://127.0.0.1:9", &metrics);
+        tracer.sample_ratio = 0.25;
+        let sampled: Vec<_> = (0..10_000).filter_map(|_| tracer.sample()).collect();
+        assert!((2000..3000).contains(&sampled.len()), "{}", sampled.len());
+        assert_ne!(sampled[0], sampled[1]);
+        task.shutdown(Duration::from_secs(1)).await;
     }
 }
