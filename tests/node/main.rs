@@ -19,3 +19,5 @@ mod reload;
 mod shutdown;
 mod slow_model;
 mod watch;
+#[cfg(feature = "otlp")]
+mod tracing;
