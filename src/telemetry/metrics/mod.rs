@@ -66,6 +66,16 @@ pub struct Metrics {
     model_state: IntGaugeVec,
     /// Connections that the HTTP server has open.
     pub http_connections: IntGauge,
+    /// Pictures that were encoded for those who watch.
+    pub pictures_encoded: IntCounter,
+    /// Pictures that a watcher did not get, because it had not taken the one before or the encoder had no time.
+    pub pictures_skipped: IntCounter,
+    /// Pictures whose encoding failed.
+    pub pictures_failed: IntCounter,
+    /// Those who watch pictures now.
+    pub picture_watchers: IntGauge,
+    /// Those who were not let in, because there were too many.
+    pub watchers_refused: IntCounter,
     http_connections_closed: Vec<IntCounter>,
     /// Tokio tasks that are alive.
     pub tasks: IntGauge,
@@ -136,6 +146,11 @@ impl Metrics {
         build_info
             .with_label_values(&[env!("CARGO_PKG_VERSION")])
             .set(1);
+        let pictures = register.counters(
+            "preview_pictures_total",
+            "Pictures for those who watch, by what became of them",
+            &["result"],
+        );
         let config_reloads = register.counters(
             "config_reloads_total",
             "Times that the configuration was read again or told by the hub, by what came of it",
@@ -182,6 +197,14 @@ impl Metrics {
                 "model_state",
                 "1 for the state the model is in",
                 &["model", "state"],
+            ),
+            pictures_encoded: pictures.with_label_values(&["encoded"]),
+            pictures_skipped: pictures.with_label_values(&["skipped"]),
+            pictures_failed: pictures.with_label_values(&["failed"]),
+            picture_watchers: register.gauge("preview_watchers", "Those who watch pictures"),
+            watchers_refused: register.counter(
+                "preview_watchers_refused_total",
+                "Those who were not let in to watch pictures or events, because there were too many",
             ),
             http_connections: register.gauge("http_connections", "Connections of the HTTP server"),
             http_connections_closed: ConnectionEnd::ALL
