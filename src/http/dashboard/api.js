@@ -45,7 +45,7 @@ export class Store extends EventTarget {
   node = null;
   cameras = null;
   /** `first` before any answer, `ok`, `gone` since `since`, `unauthorised`. */
-  reach = { state: 'first', since: null, retryAt: null, error: null };
+  reach = { state: 'first', since: null, retryAt: null, error: null, status: 0 };
   #timer = null;
   #failures = 0;
   #asking = false;
@@ -71,14 +71,14 @@ export class Store extends EventTarget {
       this.node = node;
       this.cameras = cameras;
       this.#failures = 0;
-      this.reach = { state: 'ok', since: null, retryAt: null, error: null };
+      this.reach = { state: 'ok', since: null, retryAt: null, error: null, status: 0 };
       sessionStorage.removeItem('signed-out');
     } catch (error) {
       this.#failures += 1;
       wait = error.retryAfter ? error.retryAfter * 1000 : pause(this.#failures);
       const since = this.reach.state === 'gone' ? this.reach.since : Date.now();
       if (error.status === 401) this.#signedOut();
-      else this.reach = { state: 'gone', since, retryAt: Date.now() + wait, error: error.message };
+      else this.reach = { state: 'gone', since, retryAt: Date.now() + wait, error: error.message, status: error.status };
     }
     this.#asking = false;
     this.dispatchEvent(new Event('change'));

@@ -28,6 +28,23 @@ export function say(element, text) {
   if (element.textContent !== text) element.textContent = text;
 }
 
+/** The pieces of a sentence of the node, which writes names between backticks. */
+function pieces(text) {
+  const parts = text.split('`');
+  // An odd backtick is only a character.
+  return parts.length % 2 ? parts.map((part, i) => (i % 2 ? h('code', {}, part) : part)) : [text];
+}
+
+/** A sentence of the node as an element; a dash where there is none. */
+export const told = (text) => h('span', {}, ...pieces(text ?? '–'));
+
+/** Sets an element to such a sentence where it differs. */
+export function tell(element, text) {
+  if (element.dataset.told === text) return;
+  element.dataset.told = text;
+  element.replaceChildren(...pieces(text));
+}
+
 /** Sets a field of `dataset` where it differs. */
 export function mark(element, name, value) {
   if (element.dataset[name] !== value) element.dataset[name] = value;

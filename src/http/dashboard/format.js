@@ -46,9 +46,6 @@ export function bytes(number) {
   return mib < 1024 ? `${Math.round(mib)} MiB` : `${(mib / 1024).toFixed(2)} GiB`;
 }
 
-/** A share of 1 as `61 %`. */
-export const percent = (share) => `${Math.round((share ?? 0) * 100)} %`;
-
 /** Labels and counts as `2 car, 7 person`; `nothing` where there are none. */
 export function objects(counts) {
   if (!counts) return '–';
@@ -70,9 +67,6 @@ export function setting(value) {
   if (typeof value === 'object') return JSON.stringify(value);
   return value === '' ? '""' : String(value);
 }
-
-/** `maxAgeMs` as `max_age_ms`, which is how the file writes it. */
-export const snake = (name) => name.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`);
 
 /** The path of a camera in the API and in this page's address. */
 export const cameraKey = ({ twinId, stream }) => `${encodeURIComponent(twinId)}/${encodeURIComponent(stream)}`;

@@ -40,21 +40,21 @@ export function condition(camera, node) {
   }
 }
 
-const withReason = (advice, reason) => (reason ? `It says: ${reason}. ${advice}` : advice);
+const withReason = (advice, reason) => (reason ? `${sentence(reason)} ${advice}` : advice);
 
-/** How the hub is. */
+/** How the hub is. Its `reason` may say what to do. */
 export function hubCondition(hub) {
   const since = hub.since ? ` since ${clock(hub.since)}` : '';
-  const reason = hub.reason ? ` (${hub.reason})` : '';
+  const reason = hub.reason ? ` ${sentence(hub.reason)}` : ` See that it runs, and that ${hub.url} can be reached from the node.`;
   switch (hub.state) {
     case 'joined':
-      return { tone: 'ok', word: 'hub joined', text: null };
+      return { tone: 'ok', word: 'joined', text: null };
     case 'connecting':
-      return { tone: 'idle', word: 'joining the hub', text: `The node is joining ${hub.url}${reason}.` };
+      return { tone: 'idle', word: 'connecting', title: 'Joining the hub', clause: 'the hub is being joined', text: `The node is joining ${hub.url}. No camera can be reached before.` };
     case 'refused':
-      return { tone: 'bad', word: 'hub refuses this node', text: `The hub refuses this node${since}${reason}. Correct its device id and access key, or its twin id.` };
+      return { tone: 'bad', word: 'refused', title: 'The hub refuses this node', clause: 'the hub refuses this node', text: `It has refused it${since}.${reason}` };
     default:
-      return { tone: 'bad', word: 'hub away', text: `The hub does not answer${since}${reason}. Results are dropped, not stored, until it is back; see that it runs and that ${hub.url} can be reached from here.` };
+      return { tone: 'bad', word: 'away', title: 'The hub is away', clause: 'the hub is away', text: `It does not answer${since}.${reason} Results are dropped, not stored, until it is back.` };
   }
 }
 
@@ -67,8 +67,10 @@ export function overall({ reach, node, cameras }, now = Date.now()) {
   }
   if (reach.state === 'gone') {
     const wait = Math.max(0, Math.ceil((reach.retryAt - now) / 1000));
-    const text = `No answer since ${clock(reach.since)} (${reach.error}). This page asks again ${wait ? `in ${wait} s` : 'now'}. See whether the process runs, and whether this machine reaches it.`;
-    return make('bad', 'The node does not answer', 'node does not answer', [{ tone: 'bad', title: `Since ${clock(reach.since)}`, text, href: null }]);
+    const again = `This page asks again ${wait ? `in ${wait} s` : 'now'}.`;
+    if (reach.status) return make('bad', 'The node gives no answer that can be used', 'no usable answer', [{ tone: 'bad', title: `Since ${clock(reach.since)}`, text: `${sentence(reach.error)} ${again}`, href: null }]);
+    const text = `No answer since ${clock(reach.since)} (${reach.error}). ${again} See whether the process runs, and whether this machine reaches it.`;
+    return make('bad', 'The node does not answer', 'the node does not answer', [{ tone: 'bad', title: `Since ${clock(reach.since)}`, text, href: null }]);
   }
   if (!node || !cameras) return make('idle', 'Asking the node', 'asking the node', []);
   const items = [...nodeItems(node), ...cameras.flatMap((camera) => cameraItem(camera, node))];
@@ -82,7 +84,7 @@ export function overall({ reach, node, cameras }, now = Date.now()) {
   }
   const seeing = `${sees} of ${n(wanted.length, 'camera')} ${sees === 1 ? 'sees' : 'see'}`;
   const others = nodeItems(node);
-  const but = sees === wanted.length && others.length ? `, but ${others[0].clause}` : '';
+  const but = others.length ? `, ${sees === wanted.length ? 'but' : 'and'} ${others[0].clause}` : '';
   return make(tone, seeing + but, `${sees} of ${wanted.length} see${but}`, items);
 }
 
@@ -94,7 +96,7 @@ function make(tone, headline, short, items) {
 function cameraItem(camera, node) {
   const { sees, tone, word, text } = condition(camera, node);
   if (sees || camera.state === 'removed') return [];
-  return [{ tone, title: `${camera.name}: ${word} for ${lasting(camera.stateSeconds)}`, text, href: `#/camera/${cameraKey(camera)}` }];
+  return [{ kind: 'camera', tone, title: `${camera.name}: ${word} for ${lasting(camera.stateSeconds)}`, text, href: `#/camera/${cameraKey(camera)}` }];
 }
 
 /** What is wrong with the node itself, each also as a clause for the headline. */
@@ -102,20 +104,21 @@ function nodeItems(node) {
   const items = [];
   const add = (tone, clause, title, text) => items.push({ tone, clause, title, text, href: '#/node' });
   const hub = hubCondition(node.hub);
-  if (hub.tone !== 'ok') add(hub.tone, hub.word === 'hub away' ? 'the hub is away' : hub.word, capital(hub.word), hub.text);
+  if (hub.tone !== 'ok') add(hub.tone, hub.clause, hub.title, hub.text);
   for (const model of node.models) {
     if (model.state === 'working') continue;
     const state = { failing: 'is failing', set_aside: 'is set aside', probing: 'is being tried again' }[model.state] ?? `is ${model.state}`;
-    add('bad', 'a model is failing', `Model ${model.name} ${state}`, `${model.error ? `${capital(model.error)}. ` : ''}Its ${n(model.cameras, 'camera')} ${model.cameras === 1 ? 'is' : 'are'} blind meanwhile. See the node’s log, and correct or replace the model.`);
+    add('bad', 'a model is failing', `Model ${model.name} ${state}`, `${model.error ? `${sentence(model.error)} ` : ''}Its ${n(model.cameras, 'camera')} ${model.cameras === 1 ? 'is' : 'are'} blind meanwhile. See the node’s log, and correct or replace the model.`);
   }
   if (!node.config.reloadOk) {
-    add('warn', 'a configuration was refused', 'The newest configuration is refused', `The last good one stays. ${capital(node.config.lastRefusal?.reason ?? 'The log says why.')}`);
+    add('warn', 'a configuration was refused', 'The newest configuration is refused', `The last good one stays. ${sentence(node.config.lastRefusal?.reason ?? 'the log says why')}`);
   }
   if (node.shedding.level > 0) {
     add('warn', 'the machine has too much to do', 'The machine has too much to do', `The node leaves out work (step ${node.shedding.level} of 3). Lower max_fps, use a smaller model, or move cameras to another node.`);
   }
-  for (const sentence of node.unhealthy ?? []) add('bad', 'the node is not healthy', 'The node is not healthy', capital(sentence));
+  for (const text of node.unhealthy ?? []) add('bad', 'the node is not healthy', 'The node is not healthy', sentence(text));
   return items;
 }
 
-const capital = (text) => text.charAt(0).toUpperCase() + text.slice(1);
+/** A clause of the node as a sentence. */
+const sentence = (text) => text.charAt(0).toUpperCase() + text.slice(1) + (/[.!?]$/.test(text) ? '' : '.');

@@ -1,7 +1,7 @@
 // All cameras at one glance.
 
-import { dot, h, mark, say } from './dom.js';
-import { bytes, cameraKey, count, lasting, ms, objects, percent, rate } from './format.js';
+import { dot, h, mark, say, tell } from './dom.js';
+import { bytes, cameraKey, count, lasting, ms, objects, rate } from './format.js';
 import { condition, hubCondition, overall } from './health.js';
 import { Sparkline } from './spark.js';
 import { Picture } from './tile.js';
@@ -35,17 +35,18 @@ class Tile {
 
   update(camera, context) {
     const { tone, word, sees } = condition(camera, context.node);
+    // What a node said that does not answer any more is not said as if it held.
+    const known = context.reach.state === 'ok';
     say(this.name, camera.name);
-    mark(this.root, 'tone', tone);
-    mark(this.root, 'state', camera.state);
-    mark(this.mark, 'tone', tone);
-    say(this.word, sees ? 'sees' : `${word} ${lasting(camera.stateSeconds)}`);
-    say(this.seen, sees ? objects(camera.objects) : '–');
+    mark(this.root, 'state', known ? camera.state : 'unknown');
+    mark(this.mark, 'tone', known ? tone : 'idle');
+    say(this.word, !known ? 'not known' : sees ? 'sees' : `${word} ${lasting(camera.stateSeconds)}`);
+    say(this.seen, known && sees ? objects(camera.objects) : '–');
     this.seen.title = this.seen.textContent;
-    say(this.numbers.received, `${rate(camera.rates?.received)}/s`);
-    say(this.numbers.inferred, `${rate(camera.rates?.inferred)}/s`);
-    say(this.numbers.p50, ms(camera.ageMs?.p50));
-    say(this.numbers.p99, ms(camera.ageMs?.p99));
+    say(this.numbers.received, known ? `${rate(camera.rates?.received)}/s` : '–');
+    say(this.numbers.inferred, known ? `${rate(camera.rates?.inferred)}/s` : '–');
+    say(this.numbers.p50, ms(known ? camera.ageMs?.p50 : null));
+    say(this.numbers.p99, ms(known ? camera.ageMs?.p99 : null));
     if (context.fresh) this.spark.update(camera.history);
     this.picture.update({ ...context, camera });
   }
@@ -94,6 +95,7 @@ export class Overview {
     say(this.headline, all.headline);
     this.#list(all.items);
     if (context.node && context.fresh) this.#sum(context);
+    if (context.reach.state !== 'ok') for (const value of this.summary.querySelectorAll('dd')) say(value, '–');
     if (context.cameras) this.#reconcile(context.cameras, context);
   }
 
@@ -102,10 +104,10 @@ export class Overview {
     const results = cameras.reduce((sum, { rates }) => sum + (rates?.inferred ?? 0), 0);
     const ages = cameras.map(({ ageMs }) => ageMs).filter(Boolean);
     const rows = [
-      ['Hub', h('span', {}, dot(hub.tone), hub.word.replace('hub ', ''))],
+      ['Hub', h('span', {}, dot(hub.tone), hub.word)],
       ['Results', `${rate(results)}/s`],
       ['Age p99', ages.length ? ms(Math.max(...ages.map(({ p99 }) => p99))) : '–'],
-      ['CPU', `${percent(node.cpu.processFraction)} of ${count(node.cpu.cores)} cores`],
+      ['CPU', `${node.cpu.processCores.toFixed(2)} of ${count(node.cpu.cores)} cores`],
       ['Memory', bytes(node.memory.residentBytes)],
       ['Running', lasting((node.now - node.startedAt) / 1000)],
     ];
@@ -117,7 +119,7 @@ export class Overview {
     items.forEach((item, i) => {
       let row = existing[i];
       if (!row || row.dataset.href !== (item.href ?? '')) {
-        const fresh = h('li', { data: { href: item.href ?? '' } }, dot(item.tone),
+        const fresh = h('li', { data: { href: item.href ?? '', kind: item.kind ?? 'node' } }, dot(item.tone),
           h('div', {}, item.href ? h('a', { href: item.href }) : h('strong', {}), h('p', {})));
         if (row) row.replaceWith(fresh);
         else this.items.append(fresh);
@@ -125,7 +127,7 @@ export class Overview {
       }
       mark(row.firstChild, 'tone', item.tone);
       say(row.lastChild.firstChild, item.title);
-      say(row.lastChild.lastChild, item.text ?? '');
+      tell(row.lastChild.lastChild, item.text ?? '');
     });
     existing.slice(items.length).forEach((row) => row.remove());
   }
@@ -141,7 +143,8 @@ export class Overview {
     }
     if (this.#tiles.size === 0) {
       // Chosen once, so that no tile changes its size later.
-      const narrow = cameras.length > 0 && cameras.every(({ frame }) => frame && frame.width / frame.height < 1.5);
+      const frames = cameras.map(({ frame }) => frame).filter(Boolean);
+      const narrow = frames.length > 0 && frames.every(({ width, height }) => width / height < 1.5);
       mark(this.grid, 'shape', narrow ? '4-3' : '16-9');
     }
     for (const camera of cameras) {

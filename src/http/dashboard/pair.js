@@ -23,8 +23,11 @@ export class Pairing {
   event(key, event) {
     if (event.runId !== this.#run) {
       // Sequences begin again in each run of the node.
-      this.#cameras.clear();
       this.#run = event.runId;
+      for (const camera of this.#cameras.values()) {
+        camera.events.clear();
+        camera.last = 0;
+      }
     }
     const camera = this.#camera(key);
     // So do those of a camera that was gone for long.

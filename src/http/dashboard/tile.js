@@ -1,6 +1,6 @@
 // A camera's picture with what was seen in it. It is never shown as if it were live when it is not.
 
-import { h, mark, say } from './dom.js';
+import { h, mark, say, tell } from './dom.js';
 import { drawPicture } from './draw.js';
 import { clock, counted, lasting, objects } from './format.js';
 import { condition } from './health.js';
@@ -59,7 +59,7 @@ export class Picture {
     mark(this.root, 'live', cover ? 'no' : 'yes');
     mark(this.cover, 'tone', cover?.[0] ?? 'ok');
     say(this.title, cover?.[1] ?? '');
-    say(this.text, cover?.[2] ?? '');
+    tell(this.text, cover?.[2] ?? '');
     const seen = this.#drawn?.event ? objects(counted(this.#drawn.event.objects)) : 'no boxes';
     const label = cover ? `${camera.name}: ${cover[1]}` : `${camera.name}, live: ${seen}`;
     if (this.canvas.getAttribute('aria-label') !== label) this.canvas.setAttribute('aria-label', label);
