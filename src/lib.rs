@@ -25,6 +25,8 @@ pub mod preprocess;
 
 pub mod detect;
 
+pub mod annotate;
+
 pub mod publish;
 
 pub mod preview;
@@ -34,8 +36,6 @@ pub mod http;
 pub mod node;
 
 pub mod check;
-
-pub mod annotate;
 
 pub mod dev;
 

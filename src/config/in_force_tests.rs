@@ -4,10 +4,13 @@ use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
+use serde_json::json;
 use tempfile::TempDir;
 
 use super::super::env::Env;
 use super::super::file;
+use super::super::resolve::ConfigSource;
+use super::super::settings::Settings;
 use super::*;
 
 /// What is in force with a file, variables and settings of the hub.

@@ -53,7 +53,10 @@ pub(super) async fn events(
     let last = asked.get("last-event-id").and_then(|id| id.to_str().ok());
     let watch = match shared.state.feed.watch(last) {
         Ok(watch) => watch,
-        Err(error) => return answer::too_many(error.to_string()),
+        Err(error) => {
+            shared.state.metrics.watchers_refused.inc();
+            return answer::too_many(error.to_string());
+        }
     };
     let filter = Filter::parse(query.as_deref().unwrap_or_default());
     let events = unfold((watch, filter), |(mut watch, filter)| async {

@@ -123,6 +123,7 @@ pub struct Node {
     scheduler: Arc<CameraScheduler>,
     pool: SharedPool,
     publisher: PublisherTask,
+    previews: Previews,
     facts: Arc<Mutex<Vec<CameraFacts>>>,
     tasks: Vec<JoinHandle<()>>,
     following: Following,
@@ -199,7 +200,7 @@ impl Node {
         let pool_context = PoolContext {
             scheduler: Arc::clone(&scheduler),
             factory: models.factory(),
-            sink: inference_sink(publisher.clone()),
+            sink: inference_sink(publisher.clone(), previews.clone()),
             metrics: Arc::clone(&metrics),
             health: health.clone(),
             cpu_pressure: Arc::clone(&cpu_pressure),
@@ -280,6 +281,7 @@ impl Node {
             scheduler,
             pool,
             publisher: publisher_task,
+            previews,
             facts,
             tasks,
             following: Following::Nothing(Box::new((applier, config))),
@@ -383,6 +385,8 @@ impl Node {
         if let Some(pool) = pool {
             let _ = tokio::task::spawn_blocking(move || pool.join(WORKER_LIMIT)).await;
         }
+        let previews = self.previews.clone();
+        let _ = tokio::task::spawn_blocking(move || previews.close()).await;
         // Only when the hub client has ended is it known what became of the last event.
         self.publisher
             .shutdown(OUTBOX_LIMIT, self.hub.close())

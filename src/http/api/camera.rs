@@ -313,7 +313,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::config::{Config, Env};
+    use crate::config::Config;
     use crate::telemetry::metrics::Metrics;
     use twinsight_client::stream_id::StreamId;
     use twinsight_client::telemetry::CameraState;
@@ -333,6 +333,7 @@ mod tests {
         metrics.published_at_age(Duration::from_micros(46_120), now);
         let env = [
             ("TWINSIGHT_CAMERAS", "cam"),
+            ("TWINSIGHT_DEFAULTS__CODECS", "h264"),
             ("TWIN_ID", "node"),
             ("PHYSTACK_SIMULATOR_URL", "http://127.0.0.1:1"),
         ]

@@ -164,7 +164,21 @@ async fn what_needs_no_connection_keeps_source_and_stream() {
         assert_eq!(source, source_now, "{setting}");
         assert!(state.same_channel(&state_now), "{setting}");
     }
+    let info = |bench: &Bench| {
+        let text = bench.cameras.context.metrics.encode();
+        let mut lines = text.lines().map(str::to_owned);
+        lines.find(|line| line.starts_with("twinsight_camera_info{"))
+    };
+    let labels = "{camera=\"a\",model=\"other\",name=\"a\",stream=\"default\"} 1";
+    assert_eq!(
+        info(&bench),
+        Some(format!("twinsight_camera_info{labels}")),
+        "of the last setting"
+    );
     bench.apply(&format!("{CAMERA}name = \"Gate\"\n")).await;
+    let named = info(&bench).unwrap();
+    assert!(named.contains("name=\"Gate\""), "{named}");
+    assert!(!named.contains("other"), "{named}");
     assert_eq!(*bench.cameras.facts()[0].status.name, *"Gate");
     let camera = &bench.cameras.running[&StreamId::new("a", "default")];
     assert_eq!(&*camera.name.get(), "Gate", "states have the new name too");

@@ -159,6 +159,7 @@ impl Cameras {
                         camera.name.set(&wanted.work.name);
                         context.publisher.rename(&id, &wanted.work.name);
                     }
+                    set_info(&wanted);
                     camera.config = wanted.config;
                     changes.changed += 1;
                 }
@@ -264,6 +265,7 @@ impl Cameras {
     fn open(&self, wanted: PlannedCamera) -> RunningCamera {
         let context = &self.context;
         let source = context.scheduler.add(source_settings(&wanted));
+        set_info(&wanted);
         let PlannedCamera { config, work } = wanted;
         let name = SharedName::new(&work.name);
         let status = Arc::new(StatusLine::new(
@@ -363,6 +365,12 @@ fn min_interval(max_fps: f64) -> Duration {
     } else {
         Duration::ZERO
     }
+}
+
+/// Tells the camera's metrics what it is called and which model looks at it.
+fn set_info(wanted: &PlannedCamera) {
+    let CameraConfig { name, model, .. } = &wanted.config;
+    wanted.work.metrics.set_info(name, model);
 }
 
 fn source_settings(wanted: &PlannedCamera) -> SourceSettings<Arc<CameraWork>> {

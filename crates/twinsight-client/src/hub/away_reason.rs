@@ -2,6 +2,14 @@
 
 use std::time::Duration;
 
+use crate::telemetry::HubLoss;
+
+/// The TLS stack's words for a certificate that it does not accept, which the WebSocket layer hands on as text.
+const BAD_CERTIFICATE: &str = "invalid peer certificate";
+
+/// How the sentence of the WebSocket begins that says that the operator's certificates cannot be used.
+pub(super) const CA_FILE: &str = "the hub's ca_file ";
+
 /// Why a connection ended. Every one of these leads to another attempt.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum AwayReason {
@@ -65,5 +73,44 @@ impl AwayReason {
             Self::KeyRefused(_) => "check the device id and its access key",
             Self::ClosedHere => "",
         }
+    }
+
+    /// Under which reason it is counted.
+    pub(super) fn loss(&self) -> HubLoss {
+        match self {
+            Self::Socket(what) if what.contains(BAD_CERTIFICATE) || what.starts_with(CA_FILE) => {
+                HubLoss::Certificate
+            }
+            Self::Socket(_) => HubLoss::Socket,
+            Self::KeyRefused(_) => HubLoss::Key,
+            Self::Rejected { .. } => HubLoss::Rejected,
+            Self::PingTimeout(_) | Self::ConnectTimeout(_) | Self::NoAnswer(_) | Self::Stuck => {
+                HubLoss::Silent
+            }
+            Self::Closed | Self::Disconnected | Self::ClosedHere => HubLoss::Closed,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_certificate_that_is_not_trusted_is_no_broken_socket() {
+        let socket = |what: &str| AwayReason::Socket(what.to_owned()).loss();
+        for certificate in [
+            "IO error: invalid peer certificate: UnknownIssuer",
+            "the hub's ca_file /run/ca.pem cannot be used: it holds no certificate in PEM form",
+        ] {
+            assert_eq!(socket(certificate), HubLoss::Certificate, "{certificate}");
+        }
+        for other in [
+            "IO error: Connection refused (os error 111)",
+            "too many open files, and 8 is the limit of this process",
+        ] {
+            assert_eq!(socket(other), HubLoss::Socket, "{other}");
+        }
+        assert_eq!(AwayReason::KeyRefused(String::new()).loss(), HubLoss::Key);
     }
 }

@@ -9,7 +9,7 @@ use tokio_tungstenite::tungstenite;
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 use tokio_tungstenite::{Connector, MaybeTlsStream, WebSocketStream};
 
-use super::away_reason::AwayReason;
+use super::away_reason::{AwayReason, CA_FILE};
 use super::engine_io::MAX_PACKET_BYTES;
 use super::options::HubOptions;
 use super::text::brief;
@@ -61,10 +61,7 @@ pub(super) fn tls_config(options: &HubOptions) -> Result<rustls::ClientConfig, S
     roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
     if let Some(path) = &options.ca_file {
         let unusable = |what: &dyn std::fmt::Display| {
-            format!(
-                "the hub's ca_file {} cannot be used: {what}",
-                path.display()
-            )
+            format!("{CA_FILE}{} cannot be used: {what}", path.display())
         };
         let pem = read_small_file(path, MAX_CA_FILE_BYTES).map_err(|error| unusable(&error))?;
         let mut added = 0;
