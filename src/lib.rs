@@ -27,13 +27,15 @@ pub mod detect;
 
 pub mod publish;
 
+pub mod annotate;
+
+pub mod preview;
+
 pub mod http;
 
 pub mod node;
 
 pub mod check;
-
-pub mod annotate;
 
 pub mod dev;
 

@@ -36,6 +36,7 @@ use crate::detect::pool::InferencePool;
 use crate::detect::worker::{CameraScheduler, PoolContext};
 use crate::http::api::{CameraFacts, CameraView};
 use crate::http::server::{HttpState, serve};
+use crate::preview::Previews;
 use crate::publish::publisher::{Publisher, PublisherTask, new_run_id};
 use crate::telemetry::health::{Health, HealthClock, Readiness};
 use crate::telemetry::metrics::Metrics;
@@ -110,6 +111,7 @@ pub struct Node {
     cameras: Arc<tokio::sync::Mutex<Cameras>>,
     scheduler: Arc<CameraScheduler>,
     pool: SharedPool,
+    previews: Previews,
     publisher: PublisherTask,
     facts: Arc<Mutex<Vec<CameraFacts>>>,
     tasks: Vec<JoinHandle<()>>,
@@ -152,6 +154,7 @@ impl Node {
             listener,
         } = parts;
         let metrics = Arc::new(Metrics::new());
+        let previews = Previews::new(Arc::clone(&metrics));
         let (health, readiness) = (Health::default(), Arc::new(Readiness::default()));
         let clock = health.start_clock()?;
         let facts: Arc<Mutex<Vec<CameraFacts>>> = Arc::default();
@@ -184,7 +187,7 @@ impl Node {
         let pool_context = PoolContext {
             scheduler: Arc::clone(&scheduler),
             factory: models.factory(),
-            sink: inference_sink(publisher.clone()),
+            sink: inference_sink(publisher.clone(), previews.clone()),
             metrics: Arc::clone(&metrics),
             health: health.clone(),
             cpu_pressure: Arc::clone(&cpu_pressure),
@@ -264,6 +267,7 @@ impl Node {
             cameras,
             scheduler,
             pool,
+            previews,
             publisher: publisher_task,
             facts,
             tasks,
@@ -344,13 +348,18 @@ impl Node {
         &self.hub
     }
 
+    /// Where watchers get pictures of what this node sees.
+    pub fn previews(&self) -> &Previews {
+        &self.previews
+    }
+
     /// How the cameras are. What it says is up to a second old.
     pub fn cameras(&self) -> Vec<CameraFacts> {
         self.facts.lock().clone()
     }
 
     /// Stops the stages in the order of the path, so that what a stage has in hand still goes through the next ones:
-    /// connections and decoding, inference, events, the hub, HTTP.
+    /// connections and decoding, inference, pictures for watchers, events, the hub, HTTP.
     pub fn shutdown(self) -> BoxFuture<'static, ()> {
         Box::pin(self.stop())
     }
@@ -368,6 +377,8 @@ impl Node {
         if let Some(pool) = pool {
             let _ = tokio::task::spawn_blocking(move || pool.join(WORKER_LIMIT)).await;
         }
+        let previews = self.previews;
+        let _ = tokio::task::spawn_blocking(move || previews.stop()).await;
         // Only when the hub client has ended is it known what became of the last event.
         self.publisher
             .shutdown(OUTBOX_LIMIT, self.hub.close())

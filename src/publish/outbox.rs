@@ -75,6 +75,11 @@ impl EventOutbox {
         displaced
     }
 
+    /// The number that a stream's newest frame was given.
+    pub(super) fn last_sequence(&self, id: &StreamId) -> Option<u64> {
+        self.sequences.get(id).copied()
+    }
+
     /// Sends no event for a frame in which nothing was seen. The frames that were skipped before it count for the stream's
     /// next event.
     pub(super) fn suppress(&mut self, inferred: &Inferred) {

@@ -110,28 +110,32 @@ impl Publisher {
     }
 
     /// Hands over an inferred frame. The stage that calls has counted it as inferred; here it is counted as published or
-    /// dropped. Without `emit_empty`, a frame in which nothing was seen makes no event.
-    pub(crate) fn publish(&self, inferred: Inferred, emit_empty: bool) {
+    /// dropped. Without `emit_empty`, a frame in which nothing was seen makes no event. The number of the frame's event is returned,
+    /// if it gets one.
+    pub(crate) fn publish(&self, inferred: Inferred, emit_empty: bool) -> Option<u64> {
         let mut state = self.shared.state();
         if inferred.objects.is_empty() && !emit_empty {
             state.outbox.suppress(&inferred);
             drop(state);
             self.shared.dropped(&inferred.id, EventDrop::Suppressed);
-            return;
+            return None;
         }
         if state.phase == Phase::Draining {
             drop(state);
             self.shared
                 .dropped(&inferred.id, EventDrop::HubDisconnected);
-            return;
+            return None;
         }
+        let id = inferred.id.clone();
         let displaced = state.outbox.push(inferred);
+        let sequence = state.outbox.last_sequence(&id);
         drop(state);
         if let Some(displaced) = displaced {
             self.shared
                 .dropped(&displaced.inferred.id, EventDrop::OutboxFull);
         }
         self.shared.wake.notify_one();
+        sequence
     }
 
     /// Sends a camera stream's new state.

@@ -37,6 +37,20 @@ label_enum! {
     }
 }
 
+label_enum! {
+    /// What became of a picture for somebody who looks at the node.
+    pub enum PreviewResult {
+        /// It was encoded.
+        Encoded = "encoded",
+        /// A watcher waited for it, and the encoder had no time before a newer frame came.
+        EncoderBusy = "encoder_busy",
+        /// It was a watcher's turn, and the watcher was still busy with the one before.
+        WatcherBusy = "watcher_busy",
+        /// It could not be encoded.
+        Failed = "failed",
+    }
+}
+
 /// All metrics of one node and the registry that holds them.
 #[derive(Debug)]
 pub struct Metrics {
@@ -65,6 +79,11 @@ pub struct Metrics {
     /// Connections that the HTTP server has open.
     pub http_connections: IntGauge,
     http_connections_closed: Vec<IntCounter>,
+    preview_pictures: Vec<IntCounter>,
+    /// Watches of pictures that are open.
+    pub preview_watchers: IntGauge,
+    /// Watches of pictures that were refused because there were too many.
+    pub preview_watchers_refused: IntCounter,
     /// Tokio tasks that are alive.
     pub tasks: IntGauge,
     /// 1 while the hub is joined.
@@ -123,6 +142,11 @@ impl Metrics {
             "http_connections_closed_total",
             "Connections that the HTTP server closed before their end",
             &["reason"],
+        );
+        let pictures = register.counters(
+            "preview_pictures_total",
+            "Pictures for watchers, by what became of them",
+            &["result"],
         );
         let packets_refused = register.counters(
             "rtp_packets_refused_total",
@@ -186,6 +210,16 @@ impl Metrics {
                 .iter()
                 .map(|end| closed.with_label_values(&[end.as_str()]))
                 .collect(),
+            preview_pictures: PreviewResult::ALL
+                .iter()
+                .map(|result| pictures.with_label_values(&[result.as_str()]))
+                .collect(),
+            preview_watchers: register
+                .gauge("preview_watchers", "Watchers of pictures that are there"),
+            preview_watchers_refused: register.counter(
+                "preview_watchers_refused_total",
+                "Watchers of pictures that were refused because there were too many",
+            ),
             tasks: register.gauge("tasks", "Asynchronous tasks that are alive"),
             shedding: Arc::new(Shedding::register(&register)),
             hub_connected: register.gauge("hub_connected", "1 while the hub is joined"),
@@ -303,6 +337,16 @@ impl Metrics {
     /// Counts a connection that the HTTP server closed before its end.
     pub fn http_connection_closed(&self, reason: ConnectionEnd) {
         self.http_connections_closed[reason as usize].inc();
+    }
+
+    /// Counts what became of a picture for a watcher.
+    pub fn preview_picture(&self, result: PreviewResult) {
+        self.preview_pictures[result as usize].inc();
+    }
+
+    /// How many pictures for watchers came to this.
+    pub fn preview_pictures(&self, result: PreviewResult) -> u64 {
+        self.preview_pictures[result as usize].get()
     }
 
     /// All metrics in the Prometheus text format. With hundreds of cameras that takes long, so no thread that others wait for
