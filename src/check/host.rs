@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::finding::{Finding, Report};
 use crate::descriptors::Descriptors;
-use crate::http::probe::{self, Asked, ProbeError};
+use crate::http::probe::{self, ProbeError};
 use crate::http::server::{self, HttpError};
 use twinsight_client::realtime::ice::IceSettings;
 use twinsight_client::realtime::socket::bind_addresses;
@@ -43,7 +43,7 @@ pub(super) async fn http_listen(listen: SocketAddr, report: &mut Report<'_>) -> 
             "give a port, as in \"127.0.0.1:9464\"",
         ),
         Ok(_) => Finding::ok(subject, "free"),
-        Err(HttpError::InUse(_)) => match probe::health(listen, Asked::Node, PROBE_LIMIT).await {
+        Err(HttpError::InUse(_)) => match probe::health(listen, PROBE_LIMIT).await {
             Ok(()) => {
                 neighbour = Neighbour::Node;
                 Finding::warn(

@@ -9,7 +9,7 @@ use clap::Args;
 
 use super::output::print;
 use crate::config::{Config, Env};
-use crate::http::probe::{self, Asked, ProbeError};
+use crate::http::probe::{self, ProbeError};
 
 /// A probe answers within this time or counts as failed.
 const HEALTH_LIMIT: Duration = Duration::from_secs(3);
@@ -26,11 +26,11 @@ pub(super) struct HealthArgs {
 
 pub(super) async fn run(args: HealthArgs, env: &Env) -> Result<()> {
     let listen = Config::listen(args.config.as_deref(), env)?;
-    let asked = match args.cameras {
-        true => Asked::Cameras,
-        false => Asked::Node,
+    let answer = match args.cameras {
+        true => probe::health_with_cameras(listen, HEALTH_LIMIT).await,
+        false => probe::health(listen, HEALTH_LIMIT).await,
     };
-    match probe::health(listen, asked, HEALTH_LIMIT).await {
+    match answer {
         Ok(()) if args.cameras => print(&format!(
             "the node at {listen} is healthy, and none of its cameras is blind"
         )),

@@ -57,24 +57,6 @@ pub enum ProbeError {
     AnyPort(SocketAddr),
 }
 
-/// What is asked about.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Asked {
-    /// Whether the node's loops go round.
-    Node,
-    /// That, and whether each camera is looked at.
-    Cameras,
-}
-
-impl Asked {
-    fn path(self) -> &'static str {
-        match self {
-            Self::Node => "/healthz",
-            Self::Cameras => "/healthz?cameras=1",
-        }
-    }
-}
-
 fn blind_cameras(count: usize) -> String {
     match count {
         1 => "a camera is blind".to_owned(),
@@ -85,13 +67,25 @@ fn blind_cameras(count: usize) -> String {
 /// Asks the node that listens on `listen` for its health, for at most `limit`.
 ///
 /// # Errors
-/// If it is not healthy or cannot be asked, or if it was asked about its cameras and one is blind.
-pub async fn health(listen: SocketAddr, asked: Asked, limit: Duration) -> Result<(), ProbeError> {
+/// If it is not healthy or cannot be asked.
+pub async fn health(listen: SocketAddr, limit: Duration) -> Result<(), ProbeError> {
+    ask(listen, "/healthz", limit).await
+}
+
+/// Asks as [`health`] does, and whether each camera is looked at.
+///
+/// # Errors
+/// As [`health`], and if a camera is blind.
+pub async fn health_with_cameras(listen: SocketAddr, limit: Duration) -> Result<(), ProbeError> {
+    ask(listen, "/healthz?cameras=1", limit).await
+}
+
+async fn ask(listen: SocketAddr, path: &str, limit: Duration) -> Result<(), ProbeError> {
     if listen.port() == 0 {
         return Err(ProbeError::AnyPort(listen));
     }
     let address = SocketAddr::new(reachable(listen.ip()), listen.port());
-    let answer = tokio::time::timeout(limit, get(address, asked.path()))
+    let answer = tokio::time::timeout(limit, get(address, path))
         .await
         .map_err(|_| ProbeError::NoAnswer { address, limit })?
         .map_err(|source| ProbeError::Unreachable { address, source })?;
@@ -106,9 +100,7 @@ pub async fn health(listen: SocketAddr, asked: Asked, limit: Duration) -> Result
     match status {
         "200" if body.trim() == "ok" => Ok(()),
         "503" if wrong.iter().any(is_of_a_node) => Err(ProbeError::Unhealthy(wrong.join("; "))),
-        "503" if asked == Asked::Cameras && wrong.is_empty() && !cameras.is_empty() => {
-            Err(ProbeError::Blind(cameras))
-        }
+        "503" if wrong.is_empty() && !cameras.is_empty() => Err(ProbeError::Blind(cameras)),
         _ => Err(ProbeError::NotTheNode(address)),
     }
 }
