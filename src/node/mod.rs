@@ -10,6 +10,7 @@ mod report;
 mod settings;
 mod sink;
 mod tasks;
+mod traces;
 mod unmatched_offers;
 
 use std::sync::Arc;
@@ -30,6 +31,7 @@ use self::models::Models;
 use self::reload::{Inputs, ReloadTask, Reloaded};
 use self::sink::{HubSink, inference_sink};
 use self::tasks::{read_facts, supervise, watch_hub};
+use self::traces::Traces;
 use crate::config::{Config, ConfigSource};
 use crate::detect::plan::SessionPlan;
 use crate::detect::pool::InferencePool;
@@ -124,6 +126,7 @@ pub struct Node {
     pool: SharedPool,
     publisher: PublisherTask,
     previews: Previews,
+    traces: Traces,
     facts: Arc<Mutex<Vec<CameraFacts>>>,
     tasks: Vec<JoinHandle<()>>,
     following: Following,
@@ -187,12 +190,14 @@ impl Node {
         let sink = HubSink {
             instance: hub.instance(),
         };
+        let traces = Traces::start(&config, &hub, feed.run_id(), &metrics, &health)?;
         let (publisher, publisher_task) = Publisher::spawn(
             sink,
             feed,
             OUTBOX_FRAMES,
             Arc::clone(&metrics),
             Some(heartbeat),
+            traces.tracer.clone(),
         );
 
         let scheduler = Arc::new(CameraScheduler::default());
@@ -282,6 +287,7 @@ impl Node {
             pool,
             publisher: publisher_task,
             previews,
+            traces,
             facts,
             tasks,
             following: Following::Nothing(Box::new((applier, config))),
@@ -393,10 +399,9 @@ impl Node {
             .await;
         close_books(&self.metrics);
         self.stop_http.cancel();
-        if tokio::time::timeout(Duration::from_secs(1), &mut self.http)
-            .await
-            .is_err()
-        {
+        let http = tokio::time::timeout(Duration::from_secs(1), &mut self.http);
+        let (http, ()) = tokio::join!(http, self.traces.shutdown());
+        if http.is_err() {
             self.http.abort();
         }
     }

@@ -57,6 +57,7 @@ pub(super) fn inference_sink(
                 keypoint_names: Arc::clone(&model.keypoints),
             }),
             skipped_frames: job.skipped_frames,
+            trace: None,
         };
         let sequence = publisher.publish(inferred, job.work.emit_empty);
         previews.offer(&job.work.id, &job.frame, sequence, || {

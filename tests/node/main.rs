@@ -20,3 +20,5 @@ mod reload;
 mod shutdown;
 mod slow_model;
 mod watch;
+#[cfg(feature = "otlp")]
+mod tracing;

@@ -58,7 +58,7 @@ impl Bench {
             events: sender,
         };
         let (publisher, task) =
-            Publisher::spawn(hub, EventFeed::new("run"), 8, Arc::clone(&metrics), None);
+            Publisher::spawn(hub, EventFeed::new("run"), 8, Arc::clone(&metrics), None, None);
         let context = CameraContext {
             stream: StreamContext {
                 hub: HubClient::start(HubOptions::simulator("http://127.0.0.1:9", "node-1")),

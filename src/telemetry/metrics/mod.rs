@@ -25,6 +25,19 @@ use twinsight_client::telemetry::{HubLoss, Malformed, PacketRefusal, SignalRefus
 use twinsight_media::label_enum;
 use twinsight_media::ledger::ShedLevel;
 
+#[cfg(feature = "otlp")]
+label_enum! {
+    /// Why a trace was not delivered.
+    pub enum TraceDrop {
+        /// Newer ones took its place while the collector did not take any.
+        QueueFull = "queue_full",
+        /// The collector does not want it.
+        Refused = "refused",
+        /// The node ended before it was delivered.
+        Shutdown = "shutdown",
+    }
+}
+
 label_enum! {
     /// Why the HTTP server closed a connection before its end.
     pub enum ConnectionEnd {
@@ -86,6 +99,44 @@ pub struct Metrics {
     hub_losses: Vec<IntCounter>,
     /// Messages signed with the node's own twin id that it did not send.
     pub twin_id_conflicts: IntCounter,
+    /// What became of the traces of sampled frames.
+    #[cfg(feature = "otlp")]
+    pub traces: TraceMetrics,
+}
+
+/// What became of the traces of sampled frames.
+#[cfg(feature = "otlp")]
+#[derive(Debug)]
+pub struct TraceMetrics {
+    /// Traces that the collector took.
+    pub exported: IntCounter,
+    dropped: Vec<IntCounter>,
+}
+
+#[cfg(feature = "otlp")]
+impl TraceMetrics {
+    fn register(register: &Register<'_>) -> Self {
+        let dropped = register.counters(
+            "traces_dropped_total",
+            "Traces of sampled frames that were not delivered",
+            &["reason"],
+        );
+        Self {
+            exported: register.counter(
+                "traces_exported_total",
+                "Traces of sampled frames that the collector took",
+            ),
+            dropped: TraceDrop::ALL
+                .iter()
+                .map(|reason| dropped.with_label_values(&[reason.as_str()]))
+                .collect(),
+        }
+    }
+
+    /// Counts traces that were not delivered.
+    pub fn dropped(&self, reason: TraceDrop, count: u64) {
+        self.dropped[reason as usize].inc_by(count);
+    }
 }
 
 /// The camera streams that are counted, and what is left of those that were.
@@ -230,6 +281,8 @@ impl Metrics {
                 "twin_id_conflicts_total",
                 "Messages signed with the node's own twin id that it did not send",
             ),
+            #[cfg(feature = "otlp")]
+            traces: TraceMetrics::register(&register),
             registry: registry.clone(),
         };
         register.add(super::logging::dropped_lines());
