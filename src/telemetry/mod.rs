@@ -3,8 +3,14 @@
 
 pub mod cpu;
 pub mod health;
+pub mod history;
 pub mod ledger;
 mod log_line;
 mod log_queue;
 pub(crate) mod logging;
 pub mod metrics;
+#[cfg(feature = "otlp")]
+pub mod traces;
+#[cfg(not(feature = "otlp"))]
+#[path = "traces_off.rs"]
+pub mod traces;

@@ -227,6 +227,11 @@ fn collect_paths(value: &Value, pointer: String, paths: &mut Vec<String>) {
     paths.push(pointer);
 }
 
+/// Builds without the feature `otlp` have no metrics of traces.
+fn is_built(metric: &str) -> bool {
+    cfg!(feature = "otlp") || !metric.starts_with("twinsight_traces_")
+}
+
 /// What `docs/reference/metrics.md` says: types and labels by metric, and the values of labels that have a list.
 #[derive(Debug, Default)]
 struct Page {
@@ -274,6 +279,8 @@ impl Page {
                 );
             }
         }
+        page.metrics.retain(|metric, _| is_built(metric));
+        page.values.retain(|(metric, _), _| is_built(metric));
         page
     }
 

@@ -97,6 +97,7 @@ impl Follower {
         let mut names: Vec<String> = config.cameras.iter().map(|c| c.model.clone()).collect();
         names.dedup();
         let mut node = Node::start(NodeParts {
+            inference: twinsight::http::api::InferenceFacts::default(),
             config,
             models: Box::new(move || Models::new(names, loader)),
             workers: 2,
@@ -546,7 +547,7 @@ async fn a_model_that_loads_for_long_holds_up_no_other_change() {
         follower.gate.send(()).unwrap();
     }
     assert_eq!(follower.reload(&slow).await, Reloaded::Applied);
-    let model = || follower.node.cameras()[0].model.clone();
+    let model = || follower.node.cameras()[0].settings.model.clone();
     let used = async {
         while model() != SLOW {
             tokio::time::sleep(Duration::from_millis(20)).await;
@@ -584,7 +585,7 @@ async fn models_that_are_of_no_use_are_loaded_once_for_a_change() {
     assert!(matches!(&refused, Reloaded::Refused(_)), "{refused:?}");
     follower.until_cameras(&["cam-a", "cam-b"]).await;
     let used = async {
-        while follower.node.cameras()[1].model != "fourth" {
+        while follower.node.cameras()[1].settings.model != "fourth" {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     };

@@ -8,6 +8,7 @@ use super::status::{SLOW_REASON, slowness_handler};
 use super::*;
 use crate::config::{Config, ConfigSource, Env, Settings};
 use crate::detect::FakeDetector;
+use crate::publish::feed::EventFeed;
 use crate::publish::publisher::{EventSink, HubAway, PublisherTask};
 use twinsight_client::hub::client::HubClient;
 use twinsight_client::hub::options::HubOptions;
@@ -57,7 +58,7 @@ impl Bench {
             events: sender,
         };
         let (publisher, task) =
-            Publisher::spawn(hub, "run".to_owned(), 8, Arc::clone(&metrics), None);
+            Publisher::spawn(hub, EventFeed::new("run"), 8, Arc::clone(&metrics), None, None);
         let context = CameraContext {
             stream: StreamContext {
                 hub: HubClient::start(HubOptions::simulator("http://127.0.0.1:9", "node-1")),

@@ -211,8 +211,9 @@ impl Cameras {
     pub(super) fn facts(&self) -> Vec<CameraFacts> {
         let facts = |camera: &RunningCamera| CameraFacts {
             status: camera.status.read(*camera.stream.state().borrow()),
-            model: camera.config.model.clone(),
+            settings: Arc::new(camera.config.clone()),
             last_event_at: self.context.publisher.last_published(&camera.config.id),
+            last_seen: self.context.publisher.last_seen(&camera.config.id),
         };
         self.running.values().map(facts).collect()
     }

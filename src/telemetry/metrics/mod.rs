@@ -2,6 +2,7 @@
 //! `sinks` counts what the client and the decoders tell; the HTTP server encodes the registry. Names and labels are a
 //! contract with whoever scrapes.
 
+mod recent;
 mod register;
 mod sinks;
 mod stream;
@@ -14,6 +15,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use parking_lot::{Mutex, MutexGuard};
 use prometheus::{Gauge, IntCounter, IntGauge, IntGaugeVec, Registry, TextEncoder};
 
+pub use self::recent::{StreamHistory, StreamRates};
 use self::register::Register;
 pub use self::stream::{LedgerReading, StreamMetrics};
 use self::stream::{Shedding, StreamVectors};
@@ -22,6 +24,19 @@ use twinsight_client::stream_id::StreamId;
 use twinsight_client::telemetry::{HubLoss, Malformed, PacketRefusal, SignalRefusal};
 use twinsight_media::label_enum;
 use twinsight_media::ledger::ShedLevel;
+
+#[cfg(feature = "otlp")]
+label_enum! {
+    /// Why a trace was not delivered.
+    pub enum TraceDrop {
+        /// Newer ones took its place while the collector did not take any.
+        QueueFull = "queue_full",
+        /// The collector does not want it.
+        Refused = "refused",
+        /// The node ended before it was delivered.
+        Shutdown = "shutdown",
+    }
+}
 
 label_enum! {
     /// Why the HTTP server closed a connection before its end.
@@ -64,6 +79,16 @@ pub struct Metrics {
     model_state: IntGaugeVec,
     /// Connections that the HTTP server has open.
     pub http_connections: IntGauge,
+    /// Pictures that were encoded for those who watch.
+    pub pictures_encoded: IntCounter,
+    /// Pictures that a watcher did not get, because it had not taken the one before or the encoder had no time.
+    pub pictures_skipped: IntCounter,
+    /// Pictures whose encoding failed.
+    pub pictures_failed: IntCounter,
+    /// Those who watch pictures now.
+    pub picture_watchers: IntGauge,
+    /// Those who were not let in, because there were too many.
+    pub watchers_refused: IntCounter,
     http_connections_closed: Vec<IntCounter>,
     /// Tokio tasks that are alive.
     pub tasks: IntGauge,
@@ -74,6 +99,44 @@ pub struct Metrics {
     hub_losses: Vec<IntCounter>,
     /// Messages signed with the node's own twin id that it did not send.
     pub twin_id_conflicts: IntCounter,
+    /// What became of the traces of sampled frames.
+    #[cfg(feature = "otlp")]
+    pub traces: TraceMetrics,
+}
+
+/// What became of the traces of sampled frames.
+#[cfg(feature = "otlp")]
+#[derive(Debug)]
+pub struct TraceMetrics {
+    /// Traces that the collector took.
+    pub exported: IntCounter,
+    dropped: Vec<IntCounter>,
+}
+
+#[cfg(feature = "otlp")]
+impl TraceMetrics {
+    fn register(register: &Register<'_>) -> Self {
+        let dropped = register.counters(
+            "traces_dropped_total",
+            "Traces of sampled frames that were not delivered",
+            &["reason"],
+        );
+        Self {
+            exported: register.counter(
+                "traces_exported_total",
+                "Traces of sampled frames that the collector took",
+            ),
+            dropped: TraceDrop::ALL
+                .iter()
+                .map(|reason| dropped.with_label_values(&[reason.as_str()]))
+                .collect(),
+        }
+    }
+
+    /// Counts traces that were not delivered.
+    pub fn dropped(&self, reason: TraceDrop, count: u64) {
+        self.dropped[reason as usize].inc_by(count);
+    }
 }
 
 /// The camera streams that are counted, and what is left of those that were.
@@ -140,6 +203,11 @@ impl Metrics {
         build_info
             .with_label_values(&[env!("CARGO_PKG_VERSION")])
             .set(1);
+        let pictures = register.counters(
+            "preview_pictures_total",
+            "Pictures for those who watch, by what became of them",
+            &["result"],
+        );
         let config_reloads = register.counters(
             "config_reloads_total",
             "Times that the configuration was read again or told by the hub, by what came of it",
@@ -187,6 +255,14 @@ impl Metrics {
                 "1 for the state the model is in",
                 &["model", "state"],
             ),
+            pictures_encoded: pictures.with_label_values(&["encoded"]),
+            pictures_skipped: pictures.with_label_values(&["skipped"]),
+            pictures_failed: pictures.with_label_values(&["failed"]),
+            picture_watchers: register.gauge("preview_watchers", "Those who watch pictures"),
+            watchers_refused: register.counter(
+                "preview_watchers_refused_total",
+                "Those who were not let in to watch pictures or events, because there were too many",
+            ),
             http_connections: register.gauge("http_connections", "Connections of the HTTP server"),
             http_connections_closed: ConnectionEnd::ALL
                 .iter()
@@ -205,6 +281,8 @@ impl Metrics {
                 "twin_id_conflicts_total",
                 "Messages signed with the node's own twin id that it did not send",
             ),
+            #[cfg(feature = "otlp")]
+            traces: TraceMetrics::register(&register),
             registry: registry.clone(),
         };
         register.add(super::logging::dropped_lines());

@@ -10,7 +10,9 @@ use prometheus::{
     Counter, CounterVec, Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec,
 };
 
+use super::recent::BOOKS;
 use super::register::Register;
+use crate::telemetry::history::{CounterHistory, RecentAges};
 use crate::telemetry::ledger::{EventDrop, FrameDrop, Stage, Work};
 use twinsight_client::stream_id::StreamId;
 use twinsight_client::telemetry::CameraState;
@@ -73,6 +75,8 @@ pub struct StreamMetrics {
     info: Mutex<Option<CameraInfo>>,
     shed_level: Mutex<ShedLevel>,
     shedding: Arc<Shedding>,
+    pub(super) history: Mutex<CounterHistory>,
+    pub(super) recent_ages: Mutex<RecentAges>,
     /// Access units of which at least one packet came.
     pub access_units_received: IntCounter,
     /// Pictures that the decoder gave.
@@ -334,6 +338,8 @@ impl StreamMetrics {
             info: Mutex::default(),
             shed_level: Mutex::default(),
             shedding: Arc::clone(shedding),
+            history: Mutex::new(CounterHistory::new(BOOKS)),
+            recent_ages: Mutex::default(),
             access_units_received: vectors.access_units_received.with_label_values(&stream),
             frames_decoded: vectors.frames_decoded.with_label_values(&stream),
             frames_inferred: vectors.frames_inferred.with_label_values(&stream),
@@ -389,6 +395,11 @@ impl StreamMetrics {
     /// Adds the processor time of a piece of work.
     pub fn worked(&self, work: Work, cpu: Duration) {
         self.work_cpu[work as usize].inc_by(cpu.as_secs_f64());
+    }
+
+    /// The processor time of a kind of work so far.
+    pub fn work_cpu(&self, work: Work) -> Duration {
+        Duration::try_from_secs_f64(self.work_cpu[work as usize].get()).unwrap_or_default()
     }
 
     /// The sum of the times that frames spent in a stage.
