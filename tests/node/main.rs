@@ -18,6 +18,6 @@ mod http_server;
 mod reload;
 mod shutdown;
 mod slow_model;
-mod watch;
 #[cfg(feature = "otlp")]
 mod tracing;
+mod watch;
