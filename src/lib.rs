@@ -25,15 +25,17 @@ pub mod preprocess;
 
 pub mod detect;
 
+pub mod annotate;
+
 pub mod publish;
+
+pub mod preview;
 
 pub mod http;
 
 pub mod node;
 
 pub mod check;
-
-pub mod annotate;
 
 pub mod dev;
 

@@ -31,23 +31,8 @@ impl Resolver<'_> {
         settings: &Settings,
         hub: &HubOptions,
     ) -> Vec<CameraConfig> {
-        let defaults = self.settings("defaults", &file.defaults, &unset());
-        let mut sections: Vec<(Origin, CameraSection)> = file
-            .cameras
-            .iter()
-            .map(|spanned| {
-                (
-                    Origin::File(spanned.span().start),
-                    spanned.get_ref().clone(),
-                )
-            })
-            .collect();
-        if let Some(listed) = settings.cameras() {
-            sections = listed_by_the_hub(listed, &sections, &defaults);
-        }
-        if let Some(listed) = self.variable(CAMERAS) {
-            sections = listed_by_the_variable(&listed, &sections);
-        }
+        let defaults = self.defaults(file);
+        let mut sections = self.sections(file, settings, &defaults);
         if let Some((first_too_many, _)) = sections.get(MAX_STREAMS) {
             self.note(ConfigError::TooManyStreams {
                 place: self.place(first_too_many),
@@ -75,6 +60,37 @@ impl Resolver<'_> {
             }
         }
         cameras
+    }
+
+    /// The settings of a camera that has none of its own.
+    pub(super) fn defaults(&self, file: &File) -> CameraConfig {
+        self.settings("defaults", &file.defaults, &unset())
+    }
+
+    /// The cameras that are listed, in their order, with what is given for each of them. There may be too many.
+    pub(super) fn sections(
+        &self,
+        file: &File,
+        settings: &Settings,
+        defaults: &CameraConfig,
+    ) -> Vec<(Origin, CameraSection)> {
+        let mut sections: Vec<(Origin, CameraSection)> = file
+            .cameras
+            .iter()
+            .map(|spanned| {
+                (
+                    Origin::File(spanned.span().start),
+                    spanned.get_ref().clone(),
+                )
+            })
+            .collect();
+        if let Some(listed) = settings.cameras() {
+            sections = listed_by_the_hub(listed, &sections, defaults);
+        }
+        if let Some(listed) = self.variable(CAMERAS) {
+            sections = listed_by_the_variable(&listed, &sections);
+        }
+        sections
     }
 
     /// Checks one camera. `None` means that it has no twin, which is noted as an error.

@@ -184,6 +184,14 @@ macro_rules! section {
                 Ok(true)
             }
 
+            /// Where a key was given. `None` means that it was not, or that there is no such key.
+            pub fn origin(&self, key: &str) -> Option<&Origin> {
+                match key {
+                    $(stringify!($field) => self.$field.as_ref().map(|given| &given.origin),)+
+                    _ => None,
+                }
+            }
+
             /// Takes over every key that `nearer` has.
             pub fn overlay(&mut self, nearer: &Self) {
                 $(if nearer.$field.is_some() {

@@ -1,13 +1,16 @@
 //! The configuration. A TOML file, the environment and settings of the hub come in, and one checked [`Config`] goes out.
 //! `file` mirrors the file, `settings` reads what the hub says into the same mirror, and `resolve` merges and checks. The
-//! stages get `values`: they never parse a string of the configuration or read the environment.
+//! stages get `values`: they never parse a string of the configuration or read the environment. `origins` says of each value
+//! where it came from, which `in_force` holds for the API.
 
 mod cameras;
 mod difference;
 mod env;
 mod error;
 pub mod file;
+mod in_force;
 mod listen;
+mod origins;
 mod resolve;
 mod sections;
 mod settings;
@@ -18,6 +21,9 @@ mod values;
 
 pub use env::Env;
 pub use error::{ConfigError, Place};
+pub use in_force::{
+    ConfigInForce, EntryInForce, Level, Refusal, RefusalSource, SectionInForce, ValueSource,
+};
 pub use resolve::ConfigSource;
 pub use settings::Settings;
 pub(crate) use shown::shown;

@@ -81,14 +81,13 @@ impl ConfigSource {
         }
     }
 
-    /// Merges the file, the variables and the settings of the hub, and checks everything. Relative paths in the file are
-    /// relative to the working directory.
-    ///
-    /// # Errors
-    /// All that is wrong, as sentences with place and remedy, in the order of the file.
-    pub fn resolve(&self, settings: &Settings) -> Result<Config, ConfigError> {
-        let path = self.path.as_deref().unwrap_or(Path::new(""));
-        let (mut file, mut wrong) = syntax::parse(path, &self.text)?;
+    /// Puts the settings of the hub and the variables over what the file says, and gives what checks the outcome.
+    pub(super) fn merge<'a>(
+        &'a self,
+        path: &'a Path,
+        file: &mut File,
+        settings: &Settings,
+    ) -> Resolver<'a> {
         let resolver = Resolver {
             path,
             text: &self.text,
@@ -97,7 +96,19 @@ impl ConfigSource {
             wrong: RefCell::default(),
         };
         file.defaults.overlay(settings.defaults());
-        resolver.overlay_variables(&mut file);
+        resolver.overlay_variables(file);
+        resolver
+    }
+
+    /// Merges the file, the variables and the settings of the hub, and checks everything. Relative paths in the file are
+    /// relative to the working directory.
+    ///
+    /// # Errors
+    /// All that is wrong, as sentences with place and remedy, in the order of the file.
+    pub fn resolve(&self, settings: &Settings) -> Result<Config, ConfigError> {
+        let path = self.path.as_deref().unwrap_or(Path::new(""));
+        let (mut file, mut wrong) = syntax::parse(path, &self.text)?;
+        let resolver = self.merge(path, &mut file, settings);
         let hub = resolver.hub(&file);
         let ice = resolver.ice(&file, hub.turn.is_some());
         let http = resolver.http(&file);

@@ -17,6 +17,29 @@ use twinsight_client::secret::Secret;
 /// How the file names the execution providers of ONNX Runtime.
 const EXECUTION_PROVIDERS: &[&str] = &["cpu", "cuda", "tensorrt", "openvino", "xnnpack", "coreml"];
 
+/// The official clients' variables for the node's twin, its device and the device's access key.
+pub(super) const TWIN_ID_VARIABLES: &[&str] = &["TWIN_ID", "INSTANCE_ID"];
+pub(super) const DEVICE_ID_VARIABLES: &[&str] = &["DEVICE_ID", "PHYGRID_DEVICE_ID"];
+pub(super) const ACCESS_KEY_VARIABLES: &[&str] = &["ACCESS_KEY", "PHYGRID_DEVICE_KEY"];
+
+/// Where ONNX Runtime's library is, in the variable that other programs with ONNX Runtime read too.
+pub(super) const LIBRARY_VARIABLE: &str = "ORT_DYLIB_PATH";
+
+/// The official clients' variables for the STUN and the TURN server, and who the node is to the latter.
+pub(super) const STUN_VARIABLE: &str = "PHYSTACK_STUN_URL";
+pub(super) const TURN_VARIABLE: &str = "PHYSTACK_TURN_URL";
+pub(super) const TURN_USERNAME_VARIABLE: &str = "PHYSTACK_TURN_USERNAME";
+pub(super) const TURN_CREDENTIAL_VARIABLE: &str = "PHYSTACK_TURN_CREDENTIAL";
+
+/// The hub's address, and what it was chosen by.
+pub(super) struct HubAddress {
+    pub(super) url: String,
+    /// Where it was given. `None` means that it is the default.
+    pub(super) origin: Option<Origin>,
+    /// The region whose address it is, if a region was given in place of an address.
+    pub(super) region: Option<String>,
+}
+
 /// Where the node listens unless it is told.
 pub(super) const DEFAULT_LISTEN: SocketAddr =
     SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9464);
@@ -27,20 +50,23 @@ impl Resolver<'_> {
         let mode = self.hub_mode(file);
         // Without the mode nobody knows which address, id and key are needed, so none of them is said to be missing.
         let mode_known = mode.is_ok();
-        let mode = self.or(mode, HubMode::Phyos);
+        let (mode, _) = self.or(mode, (HubMode::Phyos, None));
         let missing = |error| {
             if mode_known {
                 self.note(error);
             }
             String::new()
         };
-        let url = self.hub_url(file, mode).unwrap_or_else(|error| {
-            if mode_known || !error.is_missing() {
-                self.note(error);
+        let url = match self.hub_url(file, mode) {
+            Ok(address) => address.url,
+            Err(error) => {
+                if mode_known || !error.is_missing() {
+                    self.note(error);
+                }
+                String::new()
             }
-            String::new()
-        });
-        let twin_id = match self.text(hub.twin_id.as_ref(), &["TWIN_ID", "INSTANCE_ID"]) {
+        };
+        let twin_id = match self.text(hub.twin_id.as_ref(), TWIN_ID_VARIABLES) {
             _ if mode == HubMode::Direct => String::new(),
             Some(given) => {
                 self.or(self.id("hub.twin_id", &given, true), ());
@@ -50,8 +76,7 @@ impl Resolver<'_> {
                 mode: mode.as_str(),
             }),
         };
-        let device_id = match self.text(hub.device_id.as_ref(), &["DEVICE_ID", "PHYGRID_DEVICE_ID"])
-        {
+        let device_id = match self.text(hub.device_id.as_ref(), DEVICE_ID_VARIABLES) {
             Some(given) => {
                 self.or(self.id("hub.device_id", &given, true), ());
                 given.value
@@ -62,56 +87,57 @@ impl Resolver<'_> {
         let access_key = self.secret(
             "hub.access_key_file",
             ACCESS_KEY,
-            &["ACCESS_KEY", "PHYGRID_DEVICE_KEY"],
+            ACCESS_KEY_VARIABLES,
             hub.access_key_file.as_ref(),
         );
         if mode == HubMode::Direct && matches!(access_key, Ok(None)) {
             missing(ConfigError::NoAccessKey);
         }
         let variable = |name: &str| self.env.get(name).unwrap_or_default().to_owned();
-        let turn_url = self.ice_url("PHYSTACK_TURN_URL", &["turn:", "turns:"]);
+        let turn_url = self.ice_url(TURN_VARIABLE, &["turn:", "turns:"]);
         HubOptions {
             twin_id,
             device_id,
             access_key: self.or(access_key, None),
             ca_file: self.or(self.path("hub.ca_file", hub.ca_file.as_ref()), None),
-            stun_url: self.or(
-                self.ice_url("PHYSTACK_STUN_URL", &["stun:", "stuns:"]),
-                None,
-            ),
+            stun_url: self.or(self.ice_url(STUN_VARIABLE, &["stun:", "stuns:"]), None),
             turn: self.or(turn_url, None).map(|url| TurnServer {
                 url,
-                username: variable("PHYSTACK_TURN_USERNAME"),
-                credential: Secret::new(variable("PHYSTACK_TURN_CREDENTIAL")),
+                username: variable(TURN_USERNAME_VARIABLE),
+                credential: Secret::new(variable(TURN_CREDENTIAL_VARIABLE)),
             }),
             ..HubOptions::new(mode, url)
         }
     }
 
-    fn hub_mode(&self, file: &File) -> Result<HubMode, ConfigError> {
+    /// The mode, and where it was given. Without a place it is the default.
+    pub(super) fn hub_mode(&self, file: &File) -> Result<(HubMode, Option<Origin>), ConfigError> {
         let given = match &file.hub.mode {
             Some(given) => Some((
                 self.choice("hub.mode", given, HubMode::ALL, HubMode::as_str)?,
-                matches!(given.origin, Origin::Variable(_)),
+                given.origin.clone(),
             )),
             None => None,
         };
+        let variable = |name: &str| Some(Origin::Variable(name.to_owned()));
         let direct = self
             .env
             .get("PHYHUB_DIRECT")
             .is_some_and(|text| text.eq_ignore_ascii_case("true") || text == "1");
         Ok(match given {
-            Some((mode, true)) => mode,
-            _ if direct => HubMode::Direct,
-            _ if self.env.get("PHYSTACK_SIMULATOR_URL").is_some() => HubMode::Simulator,
-            Some((mode, false)) => mode,
-            None => HubMode::Phyos,
+            Some((mode, origin @ Origin::Variable(_))) => (mode, Some(origin)),
+            _ if direct => (HubMode::Direct, variable("PHYHUB_DIRECT")),
+            _ if self.env.get("PHYSTACK_SIMULATOR_URL").is_some() => {
+                (HubMode::Simulator, variable("PHYSTACK_SIMULATOR_URL"))
+            }
+            Some((mode, origin)) => (mode, Some(origin)),
+            None => (HubMode::Phyos, None),
         })
     }
 
     /// The hub's address. One from the file counts in the mode that the file gives, so that the credentials of another mode
     /// never go there.
-    fn hub_url(&self, file: &File, mode: HubMode) -> Result<String, ConfigError> {
+    pub(super) fn hub_url(&self, file: &File, mode: HubMode) -> Result<HubAddress, ConfigError> {
         let by_variable = |given: &&Given<String>| matches!(given.origin, Origin::Variable(_));
         let by_file = |given: &&Given<String>| {
             matches!(given.origin, Origin::File(_))
@@ -146,7 +172,11 @@ impl Resolver<'_> {
             return self.region(given);
         }
         match mode {
-            HubMode::Phyos => Ok(PHYOS_URL.to_owned()),
+            HubMode::Phyos => Ok(HubAddress {
+                url: PHYOS_URL.to_owned(),
+                origin: None,
+                region: None,
+            }),
             _ => Err(ConfigError::NoUrl {
                 mode: mode.as_str(),
                 variable: url_variable,
@@ -154,7 +184,7 @@ impl Resolver<'_> {
         }
     }
 
-    fn checked_url(&self, given: &Given<String>) -> Result<String, ConfigError> {
+    fn checked_url(&self, given: &Given<String>) -> Result<HubAddress, ConfigError> {
         let host = ["http://", "https://", "ws://", "wss://"]
             .into_iter()
             .find_map(|scheme| given.value.strip_prefix(scheme))
@@ -168,13 +198,22 @@ impl Resolver<'_> {
             };
             return Err(self.bad("hub.url", &shown, "an address like \"https://hub.example\""));
         }
-        Ok(given.value.clone())
+        Ok(HubAddress {
+            url: given.value.clone(),
+            origin: Some(given.origin.clone()),
+            region: None,
+        })
     }
 
-    fn region(&self, given: &Given<String>) -> Result<String, ConfigError> {
-        region_url(&given.value).map(str::to_owned).ok_or_else(|| {
+    fn region(&self, given: &Given<String>) -> Result<HubAddress, ConfigError> {
+        let Some(url) = region_url(&given.value) else {
             let takes = format!("one of {}", region_names());
-            self.bad("hub.region", given, &takes)
+            return Err(self.bad("hub.region", given, &takes));
+        };
+        Ok(HubAddress {
+            url: url.to_owned(),
+            origin: Some(given.origin.clone()),
+            region: Some(given.value.clone()),
         })
     }
 
@@ -286,7 +325,7 @@ impl Resolver<'_> {
         let library = self.or(self.path("runtime.library", runtime.library.as_ref()), None);
         let models_dir = self.path("runtime.models_dir", runtime.models_dir.as_ref());
         RuntimeConfig {
-            library: library.or_else(|| self.env.get("ORT_DYLIB_PATH").map(PathBuf::from)),
+            library: library.or_else(|| self.env.get(LIBRARY_VARIABLE).map(PathBuf::from)),
             execution_providers,
             threads,
             models_dir: self

@@ -26,7 +26,7 @@ pub(crate) fn shown(text: &str) -> String {
 }
 
 /// Takes out what stands in front of the `@` of an address, with or without its scheme, since that may be a password.
-fn without_credentials(text: &str) -> String {
+pub(super) fn without_credentials(text: &str) -> String {
     let Some(at) = text.rfind('@') else {
         // A long text may have been cut before its `@`.
         return match text.find("://") {

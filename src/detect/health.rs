@@ -66,6 +66,18 @@ impl ModelHealth {
         breakers.filter_map(Breaker::last_error).collect()
     }
 
+    /// How each model is, and what is wrong with it.
+    pub(crate) fn states(&self) -> Vec<(Arc<str>, ModelState, Option<String>)> {
+        let state = self.state.lock();
+        let models = state.models.iter().map(|model| {
+            let reported = model.reported.as_ref();
+            let state = reported.map_or(ModelState::Working, |(_, state)| *state);
+            let breaker = &model.breaker;
+            (Arc::clone(breaker.name()), state, breaker.last_error())
+        });
+        models.collect()
+    }
+
     /// Why a stream that uses the model of this name gets no results although its frames may come; `None` if it gets some.
     pub(crate) fn blind(&self, stream: &StreamId, model: &str) -> Option<String> {
         let state = self.state.lock();

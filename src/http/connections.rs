@@ -8,6 +8,7 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use axum::body::{Body, Bytes};
+use axum::response::Response;
 use hyper::body::{Frame, SizeHint};
 use parking_lot::{Mutex, MutexGuard};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -46,6 +47,9 @@ impl ConnectionLimits {
 /// A connection whose answer is under way is spared, but not once its client has taken nothing for this long.
 const STUCK_UNPROTECTED: Duration = Duration::from_secs(1);
 
+/// Longer than a node runs.
+const FOREVER: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
+
 /// What a connection is doing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum ConnectionPhase {
@@ -55,6 +59,18 @@ enum ConnectionPhase {
     Asking,
     /// An answer is being made.
     Answering,
+    /// An answer is being made that goes on until the client goes.
+    Streaming,
+}
+
+/// Marks an answer that goes on until the client goes, whose time is not over as long as the client takes it.
+#[derive(Debug, Clone, Copy)]
+struct StreamingAnswer;
+
+/// Marks an answer that goes on until the client goes.
+pub(super) fn streaming(mut answer: Response) -> Response {
+    answer.extensions_mut().insert(StreamingAnswer);
+    answer
 }
 
 /// What a connection does, and since when.
@@ -92,6 +108,13 @@ impl Activity {
         self.enter(ConnectionPhase::Answering, now);
     }
 
+    /// Notes that the answer has begun.
+    pub(super) fn answers(&mut self, answer: &Response, now: Instant) {
+        if answer.extensions().get::<StreamingAnswer>().is_some() {
+            self.enter(ConnectionPhase::Streaming, now);
+        }
+    }
+
     /// Notes that the answer was made. Some of it may still wait for the client.
     fn answered(&mut self, now: Instant) {
         self.enter(ConnectionPhase::Idle, now);
@@ -113,6 +136,7 @@ impl Activity {
             ConnectionPhase::Idle => (self.since + limits.idle, ConnectionEnd::Idle),
             ConnectionPhase::Asking => (self.since + limits.request, ConnectionEnd::Request),
             ConnectionPhase::Answering => (self.since + limits.answer, ConnectionEnd::Answer),
+            ConnectionPhase::Streaming => (self.since + FOREVER, ConnectionEnd::Answer),
         };
         match self.stuck_since.map(|since| since + limits.stuck) {
             Some(stuck) if stuck < end.0 => (stuck, ConnectionEnd::Answer),
@@ -126,7 +150,10 @@ impl Activity {
         let taking = |since| now.saturating_duration_since(since) < STUCK_UNPROTECTED;
         let protected = match self.stuck_since {
             Some(since) => taking(since),
-            None => self.phase == ConnectionPhase::Answering,
+            None => matches!(
+                self.phase,
+                ConnectionPhase::Answering | ConnectionPhase::Streaming
+            ),
         };
         (protected, self.since)
     }
@@ -264,6 +291,20 @@ mod tests {
         activity.came(t + 40 * S);
         activity.came(t + 44 * S);
         assert_eq!(activity.end(&limits), (t + 45 * S, ConnectionEnd::Request));
+    }
+
+    #[test]
+    fn an_answer_that_goes_on_may_go_on_while_it_is_taken() {
+        let (t, limits) = (Instant::now(), ConnectionLimits::new(8));
+        let mut activity = Activity::new(t);
+        activity.asked(t);
+        activity.answers(&streaming(Response::new(Body::empty())), t);
+        assert!(activity.end(&limits).0 > t + 86_400 * S);
+        assert!(activity.rank(t + S).0, "it is spared when others need room");
+        activity.is_stuck(t + S);
+        assert_eq!(activity.end(&limits), (t + 6 * S, ConnectionEnd::Answer));
+        activity.answered(t + 2 * S);
+        assert!(activity.end(&limits).0 <= t + 62 * S);
     }
 
     #[test]

@@ -1,8 +1,7 @@
-//! Serves `/metrics`, `/healthz`, `/readyz` and `/api/cameras` on a listener until it is told to stop. Everybody may read
-//! metrics and probes; the API is for loopback, or for whoever bears the token. The node runs it.
+//! Accepts connections and serves each on a task of its own until it is told to stop, within limits on how many there are and how
+//! long they take. What is served is said in `routes`. The node runs it.
 
 use std::collections::HashMap;
-use std::fmt;
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
@@ -11,29 +10,20 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use axum::Router;
-use axum::body::{Body, Bytes};
-use axum::extract::{Request, State};
-use axum::http::{HeaderMap, StatusCode, header};
-use axum::middleware::{self, Next};
-use axum::response::{IntoResponse, Json, Response};
-use axum::routing::get;
 use futures_util::future::BoxFuture;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::{Service, service_fn};
 use hyper_util::rt::TokioIo;
 use hyper_util::service::TowerToHyperService;
-use sha2::{Digest, Sha256};
-use subtle::ConstantTimeEq;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::{AbortHandle, Id, JoinSet};
 use tokio_util::sync::CancellationToken;
 
-use super::api::CameraView;
 use super::connections::{AnswerBody, ConnectionLimits, SharedActivity, TrackedSocket};
+use super::routes::router;
+use super::state::HttpState;
 use crate::descriptors::Descriptors;
-use crate::telemetry::health::{Health, Readiness};
 use crate::telemetry::metrics::{ConnectionEnd, Metrics};
 use twinsight_client::os_error::{explain_io, is_out_of_files};
 use twinsight_client::rate_limit::{RATE_LIMIT, RateLimit};
@@ -54,30 +44,8 @@ const MAX_BUFFER_BYTES: usize = 64 * 1024;
 /// How long the server waits after a listener has failed, the first time and at most. The time doubles.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(10), Duration::from_secs(1));
 
-/// Texts of all metrics that are in memory at once. Each may have megabytes, and stays as long as its client is slow.
-const MAX_SCRAPES: usize = 8;
-
-/// Whoever wants one more waits this long.
-const SCRAPE_WAIT: Duration = Duration::from_secs(2);
-
-/// What the answers are made from.
-#[derive(Clone)]
-pub struct HttpState {
-    /// Answers `/metrics`.
-    pub metrics: Arc<Metrics>,
-    /// Answers `/healthz`.
-    pub health: Health,
-    /// Answers `/readyz`.
-    pub readiness: Arc<Readiness>,
-    /// Reads the cameras for `/api/cameras`, and must not wait.
-    pub cameras: Arc<dyn Fn() -> Vec<CameraView> + Send + Sync>,
-}
-
-impl fmt::Debug for HttpState {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("HttpState").finish_non_exhaustive()
-    }
-}
+/// The system keeps no more than about this much of an answer that a client is slow to take: what is kept of a live picture is old.
+const SEND_BUFFER_BYTES: usize = 64 * 1024;
 
 /// Why the node is not served.
 #[derive(Debug, thiserror::Error)]
@@ -98,17 +66,6 @@ pub enum HttpError {
     /// The listener failed while serving.
     #[error("the HTTP server failed ({0}): restart the node")]
     Serve(#[source] io::Error),
-}
-
-/// Who may use the API.
-#[derive(Debug, Clone)]
-enum Access {
-    /// Everybody, since the listener is on loopback and there is no token.
-    Open,
-    /// Whoever bears this token.
-    Token(Secret),
-    /// Nobody, since other machines can connect and there is no token.
-    Closed,
 }
 
 /// Listens on the configured address.
@@ -163,13 +120,8 @@ async fn serve_until(
     mut stop: BoxFuture<'static, ()>,
 ) -> Result<(), HttpError> {
     let address = listener.local_addr().map_err(HttpError::Serve)?;
-    let access = match token {
-        Some(token) => Access::Token(token),
-        None if address.ip().is_loopback() => Access::Open,
-        None => Access::Closed,
-    };
     tracing::info!(%address, connections = limits.connections, "metrics and probes are served");
-    let mut open = OpenConnections::new(limits, state, access);
+    let mut open = OpenConnections::new(limits, state, address, token);
     let mut backoff = BACKOFF.0;
     let warnings = RateLimit::new(RATE_LIMIT);
     loop {
@@ -238,14 +190,20 @@ struct ConnectionSlot {
 }
 
 impl OpenConnections {
-    fn new(limits: ConnectionLimits, state: HttpState, access: Access) -> Self {
+    fn new(
+        limits: ConnectionLimits,
+        state: HttpState,
+        address: SocketAddr,
+        token: Option<Secret>,
+    ) -> Self {
+        let stop = CancellationToken::new();
         Self {
             limits,
             metrics: Arc::clone(&state.metrics),
-            router: router(state, access),
+            router: router(state, address, token, stop.clone()),
             tasks: JoinSet::new(),
             slots: HashMap::new(),
-            stop: CancellationToken::new(),
+            stop,
         }
     }
 
@@ -322,6 +280,7 @@ impl ConnectionTask {
     async fn run(self, stream: TcpStream, router: Router) {
         // Answers are short, and with Nagle's algorithm some would wait for an acknowledgement.
         let _ = stream.set_nodelay(true);
+        let _ = socket2::SockRef::from(&stream).set_send_buffer_size(SEND_BUFFER_BYTES);
         let socket = TrackedSocket {
             stream,
             activity: self.activity.clone(),
@@ -333,6 +292,7 @@ impl ConnectionTask {
             let (answer, activity) = (router.call(request), activity.clone());
             async move {
                 let answer = answer.await?;
+                activity.get().answers(&answer, Instant::now());
                 Ok::<_, std::convert::Infallible>(answer.map(|body| AnswerBody { body, activity }))
             }
         });
@@ -363,123 +323,4 @@ impl ConnectionTask {
             }
         }
     }
-}
-
-/// What `/metrics` is answered from.
-#[derive(Clone)]
-struct Scrapes {
-    state: HttpState,
-    scrapes: Arc<Semaphore>,
-}
-
-fn router(state: HttpState, access: Access) -> Router {
-    let api = Router::new()
-        .route("/api/cameras", get(cameras))
-        .layer(middleware::from_fn_with_state(Arc::new(access), guard));
-    let scrapes = Arc::new(Semaphore::new(MAX_SCRAPES));
-    let scrapes = Scrapes {
-        state: state.clone(),
-        scrapes,
-    };
-    let metrics = Router::new()
-        .route("/metrics", get(metrics))
-        .with_state(scrapes);
-    Router::new()
-        .route("/healthz", get(healthz))
-        .route("/readyz", get(readyz))
-        .merge(api)
-        .fallback(nothing_here)
-        .with_state(state)
-        .merge(metrics)
-}
-
-/// The text of all metrics. It counts against [`MAX_SCRAPES`] until it was sent.
-struct Scrape {
-    text: String,
-    _permit: OwnedSemaphorePermit,
-}
-
-impl AsRef<[u8]> for Scrape {
-    fn as_ref(&self) -> &[u8] {
-        self.text.as_bytes()
-    }
-}
-
-async fn metrics(State(shared): State<Scrapes>) -> Response {
-    let permit = tokio::time::timeout(SCRAPE_WAIT, shared.scrapes.acquire_owned()).await;
-    let Ok(Ok(permit)) = permit else {
-        let text = "others are reading the metrics and do not take them: ask again\n";
-        return (StatusCode::SERVICE_UNAVAILABLE, text).into_response();
-    };
-    // With hundreds of cameras these are megabytes, which would keep a thread that carries video for too long.
-    let metrics = Arc::clone(&shared.state.metrics);
-    let encoded = tokio::task::spawn_blocking(move || Scrape {
-        text: metrics.encode(),
-        _permit: permit,
-    });
-    let Ok(scrape) = encoded.await else {
-        return StatusCode::INTERNAL_SERVER_ERROR.into_response();
-    };
-    let content_type = "text/plain; version=0.0.4; charset=utf-8";
-    let body = Body::from(Bytes::from_owner(scrape));
-    ([(header::CONTENT_TYPE, content_type)], body).into_response()
-}
-
-async fn healthz(State(state): State<HttpState>) -> Response {
-    probe(state.health.complaints(Instant::now()))
-}
-
-async fn readyz(State(state): State<HttpState>) -> Response {
-    probe(state.readiness.missing())
-}
-
-/// The answer of a probe: 200, or 503 with a line for each thing that is wrong.
-fn probe(wrong: Vec<String>) -> Response {
-    if wrong.is_empty() {
-        return "ok\n".into_response();
-    }
-    let text = wrong.join("\n") + "\n";
-    (StatusCode::SERVICE_UNAVAILABLE, text).into_response()
-}
-
-async fn cameras(State(state): State<HttpState>) -> Json<Vec<CameraView>> {
-    Json((state.cameras)())
-}
-
-async fn nothing_here() -> (StatusCode, &'static str) {
-    let text = "nothing here: see /metrics, /healthz, /readyz and /api/cameras\n";
-    (StatusCode::NOT_FOUND, text)
-}
-
-async fn guard(State(access): State<Arc<Access>>, request: Request, next: Next) -> Response {
-    match access.as_ref() {
-        Access::Open => next.run(request).await,
-        Access::Token(token) if bears(request.headers(), token) => next.run(request).await,
-        Access::Token(_) => (
-            StatusCode::UNAUTHORIZED,
-            [(header::WWW_AUTHENTICATE, "Bearer")],
-            "the API needs the header `Authorization: Bearer TOKEN` with the token of `http.token_file`\n",
-        )
-            .into_response(),
-        Access::Closed => (
-            StatusCode::FORBIDDEN,
-            "the API is closed: `http.listen` is not loopback and there is no `http.token_file`, set one\n",
-        )
-            .into_response(),
-    }
-}
-
-fn bears(headers: &HeaderMap, token: &Secret) -> bool {
-    let given = headers
-        .get(header::AUTHORIZATION)
-        .and_then(|value| value.to_str().ok())
-        .and_then(|value| value.split_once(' '))
-        .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"));
-    given.is_some_and(|(_, given)| same(given.trim(), token.expose()))
-}
-
-/// Compares the digests of two texts, so that the time that it takes tells neither what they are nor how long.
-fn same(a: &str, b: &str) -> bool {
-    let (a, b) = (Sha256::digest(a), Sha256::digest(b));
-    a.as_slice().ct_eq(b.as_slice()).into()
 }

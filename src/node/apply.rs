@@ -2,6 +2,7 @@
 //! the running work, everything is checked, and only then are the cameras changed. If anything is wrong, nothing changes.
 
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use anyhow::{Context, Result, ensure};
 use parking_lot::Mutex;
@@ -10,21 +11,90 @@ use tokio::task::JoinHandle;
 
 use super::cameras::{Cameras, Changes};
 use super::models::{Loaded, Models};
-use crate::config::{CameraConfig, Config};
+use crate::config::{CameraConfig, Config, ConfigInForce, Refusal, RefusalSource};
 use crate::detect::pool::InferencePool;
+use crate::http::api::ConfigFacts;
 
 /// The inference workers, which the node's tasks share. `None` once the node stops.
 pub(super) type SharedPool = Arc<Mutex<Option<InferencePool>>>;
 
 /// What the node's other tasks have to know about the configuration that is applied.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub(super) struct ActiveConfig {
     /// The camera streams.
     pub cameras: Arc<[CameraConfig]>,
     /// Names of the models that are loaded.
     pub models: Vec<String>,
+    /// The hashes of their files, in the same order.
+    pub model_hashes: Vec<Arc<str>>,
     /// Why the last settings of the hub were refused, if they were.
     pub settings_error: Option<String>,
+    /// Every key with its value in force. It is empty for a node that does not follow its configuration.
+    pub in_force: Arc<ConfigInForce>,
+    /// When something of it changed last.
+    pub applied_at: SystemTime,
+    /// What was refused last. It is forgotten once the same source is good again.
+    pub last_refusal: Option<Refusal>,
+}
+
+impl Default for ActiveConfig {
+    fn default() -> Self {
+        Self {
+            cameras: Arc::default(),
+            models: Vec::new(),
+            model_hashes: Vec::new(),
+            settings_error: None,
+            in_force: Arc::default(),
+            applied_at: SystemTime::now(),
+            last_refusal: None,
+        }
+    }
+}
+
+impl ActiveConfig {
+    /// What the API says of it.
+    pub(super) fn facts(&self) -> ConfigFacts {
+        ConfigFacts {
+            in_force: Arc::clone(&self.in_force),
+            applied_at: Some(self.applied_at),
+            last_refusal: self.last_refusal.clone(),
+        }
+    }
+}
+
+/// What is refused of the file and of the hub's settings, each since when.
+#[derive(Debug, Default)]
+pub(super) struct Refusals {
+    file: Option<Refusal>,
+    hub: Option<Refusal>,
+}
+
+impl Refusals {
+    /// Takes in why the file and the settings are refused now, `None` for one that is good. A reason that stays the same keeps
+    /// its time.
+    pub(super) fn note(&mut self, file: Option<&str>, hub: Option<&str>, now: SystemTime) {
+        let sources = [
+            (&mut self.file, file, RefusalSource::File),
+            (&mut self.hub, hub, RefusalSource::Hub),
+        ];
+        for (refusal, reason, source) in sources {
+            if refusal.as_ref().map(|refusal| refusal.reason.as_str()) != reason {
+                *refusal = reason.map(|reason| Refusal {
+                    at: now,
+                    source,
+                    reason: reason.to_owned(),
+                });
+            }
+        }
+    }
+
+    /// The one that came last.
+    pub(super) fn last(&self) -> Option<&Refusal> {
+        self.file
+            .iter()
+            .chain(&self.hub)
+            .max_by_key(|refusal| refusal.at)
+    }
 }
 
 /// Makes the models and cameras of the node those of a configuration.
@@ -41,6 +111,8 @@ pub(super) struct Applier {
 pub(super) struct Prepared {
     cameras: Vec<CameraConfig>,
     loaded: Option<Loaded>,
+    /// What is in force once these cameras are applied. `None` leaves what is said of it.
+    in_force: Option<ConfigInForce>,
 }
 
 /// What a configuration needs before it can be applied.
@@ -59,8 +131,16 @@ pub(super) enum Plan {
 
 impl Prepared {
     /// The cameras of a plan that is ready, with the models that it uses.
-    pub(super) fn new(cameras: Vec<CameraConfig>, loaded: Option<Loaded>) -> Self {
-        Self { cameras, loaded }
+    pub(super) fn new(
+        cameras: Vec<CameraConfig>,
+        loaded: Option<Loaded>,
+        in_force: ConfigInForce,
+    ) -> Self {
+        Self {
+            cameras,
+            loaded,
+            in_force: Some(in_force),
+        }
     }
 }
 
@@ -83,11 +163,20 @@ impl Applier {
         self.active_config.subscribe()
     }
 
-    /// Notes why settings of the hub were refused. `None` means that they were taken.
-    pub(super) fn note_settings_error(&self, error: Option<String>) {
+    /// Notes what is in force from the start.
+    pub(super) fn note_in_force(&self, in_force: ConfigInForce) {
+        self.active_config.send_modify(|active_config| {
+            active_config.in_force = Arc::new(in_force);
+        });
+    }
+
+    /// Notes why settings of the hub were refused, where `None` means that they were taken, and what was refused last.
+    pub(super) fn note_refused(&self, settings_error: Option<String>, last: Option<Refusal>) {
         self.active_config.send_if_modified(|active_config| {
-            let new = active_config.settings_error != error;
-            active_config.settings_error = error;
+            let new = active_config.settings_error != settings_error
+                || active_config.last_refusal != last;
+            active_config.settings_error = settings_error;
+            active_config.last_refusal = last;
             new
         });
     }
@@ -105,7 +194,13 @@ impl Applier {
                 Plan::Ready {
                     cameras,
                     uses_loaded: _,
-                } => return Ok(Prepared { cameras, loaded }),
+                } => {
+                    return Ok(Prepared {
+                        cameras,
+                        loaded,
+                        in_force: None,
+                    });
+                }
                 Plan::Needs(names) => {
                     let load = self.load(names).await;
                     let models =
@@ -170,7 +265,11 @@ impl Applier {
     /// # Errors
     /// Those of [`Cameras::apply`], which cannot happen to what was prepared.
     pub(super) async fn apply(&mut self, prepared: Prepared) -> Result<Changes> {
-        let Prepared { cameras, loaded } = prepared;
+        let Prepared {
+            cameras,
+            loaded,
+            in_force,
+        } = prepared;
         if let Some(loaded) = loaded {
             let adoption = self.models.adopt(loaded);
             let pool = Arc::clone(&self.pool);
@@ -186,9 +285,17 @@ impl Applier {
         let catalog = self.models.catalog();
         let changes = self.cameras.lock().await.apply(catalog, &cameras).await?;
         let models = catalog.names().map(str::to_owned).collect();
+        let model_hashes = catalog.hashes().collect();
         self.active_config.send_modify(|active_config| {
+            let in_force = in_force.map_or_else(|| Arc::clone(&active_config.in_force), Arc::new);
+            // A configuration is applied again whenever it is looked at, and most often nothing changed.
+            if *active_config.cameras != *cameras || active_config.in_force != in_force {
+                active_config.applied_at = SystemTime::now();
+            }
             active_config.cameras = cameras.into();
             active_config.models = models;
+            active_config.model_hashes = model_hashes;
+            active_config.in_force = in_force;
         });
         Ok(changes)
     }
@@ -197,4 +304,39 @@ impl Applier {
 fn workers(pool: &SharedPool) -> usize {
     let pool = pool.lock();
     pool.as_ref().map_or(0, InferencePool::workers)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, UNIX_EPOCH};
+
+    use super::*;
+
+    #[test]
+    fn the_newest_refusal_is_told_until_its_source_is_good_again() {
+        let at = |seconds| UNIX_EPOCH + Duration::from_secs(seconds);
+        let mut refusals = Refusals::default();
+        let told = |refusals: &Refusals| {
+            let last = refusals.last()?;
+            Some((last.at, last.source, last.reason.clone()))
+        };
+        refusals.note(Some("line 3: no"), None, at(1));
+        let of_the_file = Some((at(1), RefusalSource::File, "line 3: no".to_owned()));
+        assert_eq!(told(&refusals), of_the_file);
+        refusals.note(Some("line 3: no"), Some("maxFps: no"), at(2));
+        assert_eq!(
+            told(&refusals),
+            Some((at(2), RefusalSource::Hub, "maxFps: no".to_owned()))
+        );
+        // What stays wrong in the same way was refused when it was refused first.
+        refusals.note(Some("line 3: no"), None, at(3));
+        assert_eq!(told(&refusals), of_the_file);
+        refusals.note(Some("line 4: no"), None, at(4));
+        assert_eq!(
+            told(&refusals),
+            Some((at(4), RefusalSource::File, "line 4: no".to_owned()))
+        );
+        refusals.note(None, None, at(5));
+        assert_eq!(told(&refusals), None);
+    }
 }

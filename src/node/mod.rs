@@ -36,10 +36,13 @@ use crate::config::{Config, ConfigSource};
 use crate::detect::plan::SessionPlan;
 use crate::detect::pool::InferencePool;
 use crate::detect::worker::{CameraScheduler, PoolContext};
-use crate::http::api::{CameraFacts, CameraView};
-use crate::http::server::{HttpState, serve};
+use crate::http::api::{CameraFacts, InferenceFacts};
+use crate::http::server::serve;
+use crate::http::state::HttpState;
+use crate::preview::Previews;
+use crate::publish::feed::EventFeed;
 use crate::publish::publisher::{Publisher, PublisherTask, new_run_id};
-use crate::telemetry::health::{Health, HealthClock, Readiness};
+use crate::telemetry::health::{Health, HealthClock};
 use crate::telemetry::metrics::Metrics;
 use twinsight_client::hub::HubClient;
 use twinsight_client::media::camera::StreamContext;
@@ -67,6 +70,8 @@ pub struct NodeParts {
     pub models: Box<dyn FnOnce() -> Result<Models> + Send>,
     /// How many inference workers there are.
     pub workers: usize,
+    /// How models are run, for the API.
+    pub inference: InferenceFacts,
     /// The kind of decoder that every camera gets.
     pub decoder: DecoderKind,
     /// Where metrics and probes are served.
@@ -86,8 +91,15 @@ impl NodeParts {
         runtime.models_dir = models_dir;
         let plan = SessionPlan::new(runtime.threads, cameras.len());
         tracing::info!(cameras = cameras.len(), "inference runs in {plan}");
+        let providers = &config.runtime.execution_providers;
+        let inference = InferenceFacts {
+            execution_provider: providers.first().cloned().unwrap_or_default(),
+            sessions: plan.workers,
+            threads_per_session: plan.threads,
+        };
         Self {
             config,
+            inference,
             models: Box::new(move || Models::load(&runtime, plan, &cameras, dylib_path)),
             workers: plan.workers,
             decoder: DecoderKind::Software,
@@ -114,6 +126,7 @@ pub struct Node {
     pool: SharedPool,
     publisher: PublisherTask,
     traces: Traces,
+    previews: Previews,
     facts: Arc<Mutex<Vec<CameraFacts>>>,
     tasks: Vec<JoinHandle<()>>,
     following: Following,
@@ -151,15 +164,19 @@ impl Node {
             config,
             models,
             workers,
+            inference,
             decoder,
             listener,
         } = parts;
         let metrics = Arc::new(Metrics::new());
-        let (health, readiness) = (Health::default(), Arc::new(Readiness::default()));
+        let feed = EventFeed::new(new_run_id());
+        let previews = Previews::new(Arc::clone(&metrics));
+        let state = HttpState::new(Arc::clone(&metrics), feed.clone(), previews.clone());
+        let (health, readiness) = (state.health.clone(), Arc::clone(&state.readiness));
         let clock = health.start_clock()?;
-        let facts: Arc<Mutex<Vec<CameraFacts>>> = Arc::default();
-        let (stop_http, http) =
-            serve_http(listener, &config, &metrics, &health, &readiness, &facts);
+        let facts = Arc::clone(&state.cameras);
+        state.node.lock().inference = inference;
+        let (stop_http, http) = serve_http(listener, &config, state.clone());
 
         let mut models = tokio::task::spawn_blocking(models)
             .await
@@ -168,16 +185,15 @@ impl Node {
         readiness.set_model_warm(true);
 
         let hub = HubClient::start_counting(config.hub.clone(), Some(Arc::clone(&metrics) as _));
-        let run_id = new_run_id();
-        hub.watch_for_namesakes(&run_id);
+        hub.watch_for_namesakes(feed.run_id());
         let heartbeat = health.register("publisher", MAX_SILENCE, Instant::now());
         let sink = HubSink {
             instance: hub.instance(),
         };
-        let traces = Traces::start(&config, &hub, &run_id, &metrics, &health)?;
+        let traces = Traces::start(&config, &hub, feed.run_id(), &metrics, &health)?;
         let (publisher, publisher_task) = Publisher::spawn(
             sink,
-            run_id,
+            feed,
             OUTBOX_FRAMES,
             Arc::clone(&metrics),
             Some(heartbeat),
@@ -189,7 +205,7 @@ impl Node {
         let pool_context = PoolContext {
             scheduler: Arc::clone(&scheduler),
             factory: models.factory(),
-            sink: inference_sink(publisher.clone()),
+            sink: inference_sink(publisher.clone(), previews.clone()),
             metrics: Arc::clone(&metrics),
             health: health.clone(),
             cpu_pressure: Arc::clone(&cpu_pressure),
@@ -256,10 +272,10 @@ impl Node {
                 "the reader of facts",
                 read_facts(
                     Arc::clone(&cameras),
+                    hub.clone(),
                     model_health,
-                    Arc::clone(&facts),
-                    Arc::clone(&metrics),
-                    health.clone(),
+                    applier.active_config(),
+                    state,
                 ),
             )),
         ];
@@ -271,6 +287,7 @@ impl Node {
             pool,
             publisher: publisher_task,
             traces,
+            previews,
             facts,
             tasks,
             following: Following::Nothing(Box::new((applier, config))),
@@ -374,6 +391,8 @@ impl Node {
         if let Some(pool) = pool {
             let _ = tokio::task::spawn_blocking(move || pool.join(WORKER_LIMIT)).await;
         }
+        let previews = self.previews.clone();
+        let _ = tokio::task::spawn_blocking(move || previews.close()).await;
         // Only when the hub client has ended is it known what became of the last event.
         self.publisher
             .shutdown(OUTBOX_LIMIT, self.hub.close())
@@ -404,32 +423,11 @@ fn close_books(metrics: &Metrics) {
 fn serve_http(
     listener: TcpListener,
     config: &Config,
-    metrics: &Arc<Metrics>,
-    health: &Health,
-    readiness: &Arc<Readiness>,
-    facts: &Arc<Mutex<Vec<CameraFacts>>>,
+    state: HttpState,
 ) -> (CancellationToken, JoinHandle<()>) {
     let stop = CancellationToken::new();
     let stopped = stop.clone().cancelled_owned();
-    let (facts, counters) = (Arc::clone(facts), Arc::clone(metrics));
-    let views = move || {
-        let facts = facts.lock().clone();
-        let now = Instant::now();
-        facts
-            .into_iter()
-            .filter_map(|fact| {
-                let metrics = counters.known_stream(&fact.status.id)?;
-                Some(CameraView::new(fact, &metrics, now))
-            })
-            .collect()
-    };
-    let state = HttpState {
-        metrics: Arc::clone(metrics),
-        health: health.clone(),
-        readiness: Arc::clone(readiness),
-        cameras: Arc::new(views),
-    };
-    let token = config.http.token.clone();
+    let (token, health) = (config.http.token.clone(), state.health.clone());
     let serving = async move {
         if let Err(error) = serve(listener, state, token, stopped).await {
             tracing::error!(%error, "metrics and probes are no longer served");

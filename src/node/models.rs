@@ -209,6 +209,13 @@ impl Catalog {
         self.entries.iter().map(|(name, _)| name.as_str())
     }
 
+    /// The hashes of the models' files.
+    pub(super) fn hashes(&self) -> impl Iterator<Item = Arc<str>> {
+        self.entries
+            .iter()
+            .map(|(_, info)| Arc::clone(&info.sha256))
+    }
+
     /// Names of models that cameras use and that are not in here, each of them once.
     pub(super) fn missing(&self, cameras: &[CameraConfig]) -> Vec<String> {
         let mut missing: Vec<String> = Vec::new();

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use crate::detect::worker::Inference;
+use crate::preview::Previews;
 use crate::publish::event::{Inferred, ModelRef, SeenObject};
 use crate::publish::publisher::{EventSink, HubAway, Publisher};
 use twinsight_client::hub::Instance;
@@ -21,8 +22,11 @@ impl EventSink for HubSink {
     }
 }
 
-/// Shapes results into events; runs on the inference workers.
-pub(super) fn inference_sink(publisher: Publisher) -> Arc<dyn Fn(Inference<'_>) + Send + Sync> {
+/// Shapes results into events, and offers their frames to those who watch; runs on the inference workers.
+pub(super) fn inference_sink(
+    publisher: Publisher,
+    previews: Previews,
+) -> Arc<dyn Fn(Inference<'_>) + Send + Sync> {
     Arc::new(move |inference| {
         let Inference {
             job,
@@ -55,6 +59,9 @@ pub(super) fn inference_sink(publisher: Publisher) -> Arc<dyn Fn(Inference<'_>) 
             skipped_frames: job.skipped_frames,
             trace: None,
         };
-        publisher.publish(inferred, job.work.emit_empty);
+        let sequence = publisher.publish(inferred, job.work.emit_empty);
+        previews.offer(&job.work.id, &job.frame, sequence, || {
+            (detections.objects.clone(), model.clone())
+        });
     })
 }

@@ -4,19 +4,18 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use parking_lot::Mutex;
 use tokio::sync::watch;
 
 use super::MAX_SILENCE;
-use super::apply::SharedPool;
+use super::apply::{ActiveConfig, SharedPool};
 use super::cameras::Cameras;
 use crate::clock::WallClock;
 use crate::detect::health::ModelHealth;
 use crate::detect::pool::LOOK_EVERY;
-use crate::http::api::CameraFacts;
+use crate::http::api::{HubFacts, ModelFacts};
+use crate::http::state::HttpState;
 use crate::publish::publisher::Publisher;
-use crate::telemetry::health::{Health, Heartbeat, Readiness};
-use crate::telemetry::metrics::Metrics;
+use crate::telemetry::health::{Heartbeat, Readiness};
 use twinsight_client::hub::{AwayReason, HubClient, HubStatus};
 
 /// Follows the hub. It keeps the node's readiness, has states sent again after the hub returned, and tells a refusal.
@@ -101,16 +100,22 @@ fn away_sentence(url: &str, since: Instant, reason: &AwayReason) -> String {
     sentence
 }
 
-/// Keeps a copy of what is known of the cameras, for readers that must not wait for their lock: HTTP and the reports.
+/// Keeps a copy of what is known of the cameras and of the node, for readers that must not wait for their locks: HTTP and the
+/// reports. Once a second it also reads the counters into their history.
 pub(super) async fn read_facts(
     cameras: Arc<tokio::sync::Mutex<Cameras>>,
+    hub: HubClient,
     models: Arc<ModelHealth>,
-    facts: Arc<Mutex<Vec<CameraFacts>>>,
-    metrics: Arc<Metrics>,
-    health: Health,
+    config: watch::Receiver<ActiveConfig>,
+    state: HttpState,
 ) {
+    let HttpState {
+        health, metrics, ..
+    } = &state;
     let heartbeat = health.register("cameras", MAX_SILENCE, Instant::now());
+    let status = hub.status();
     let mut tick = tokio::time::interval(Duration::from_millis(500));
+    let mut is_whole_second = false;
     loop {
         tick.tick().await;
         // This keeps one thread for work that blocks alive. A system that grants no further thread would else hold up the end of
@@ -125,11 +130,71 @@ pub(super) async fn read_facts(
         for id in ended {
             health.panicked(format!("the task of camera stream {id}"), &"see the log");
         }
-        *facts.lock() = read;
+        *state.cameras.lock() = read;
+        let hub = hub_facts(&hub, &status.borrow());
+        let models = model_facts(&models, &config.borrow());
+        {
+            let mut node = state.node.lock();
+            (node.hub, node.models) = (hub, models);
+        }
+        *state.config.lock() = config.borrow().facts();
+        if is_whole_second {
+            let now = Instant::now();
+            metrics
+                .all_streams()
+                .iter()
+                .for_each(|each| each.sample(now));
+            let process = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
+            let process = Duration::try_from(process).unwrap_or_default();
+            state.node.lock().usage.sample(process, metrics, now);
+        }
+        is_whole_second = !is_whole_second;
         let tasks = tokio::runtime::Handle::current()
             .metrics()
             .num_alive_tasks();
         metrics.tasks.set(i64::try_from(tasks).unwrap_or(i64::MAX));
         heartbeat.beat(Instant::now());
     }
+}
+
+fn model_facts(models: &ModelHealth, config: &ActiveConfig) -> Vec<ModelFacts> {
+    let hashes = config.models.iter().zip(&config.model_hashes);
+    let facts = models.states().into_iter().map(|(name, state, error)| {
+        let hash = hashes.clone().find(|(each, _)| ***each == *name);
+        ModelFacts {
+            name: name.to_string(),
+            sha256: hash.map_or_else(String::new, |(_, hash)| hash.to_string()),
+            state,
+            error,
+        }
+    });
+    facts.collect()
+}
+
+fn hub_facts(hub: &HubClient, status: &HubStatus) -> HubFacts {
+    let mut facts = HubFacts {
+        url: hub.hub_url(),
+        ..HubFacts::default()
+    };
+    match status {
+        HubStatus::Connecting { .. } => facts.state = "connecting",
+        HubStatus::Joined { twin_id } => {
+            facts.state = "joined";
+            facts.twin_id = Some(twin_id.clone());
+        }
+        HubStatus::Away { since, reason } => {
+            facts.state = "away";
+            facts.since = Some(*since);
+            let remedy = reason.remedy();
+            facts.reason = Some(match remedy {
+                "" => reason.to_string(),
+                remedy => format!("{reason}: {remedy}"),
+            });
+        }
+        HubStatus::Refused { reason } => {
+            facts.state = "refused";
+            facts.reason = Some(reason.clone());
+        }
+    }
+    facts
 }

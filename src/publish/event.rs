@@ -17,7 +17,7 @@ use twinsight_media::picture::{FrameTiming, PictureSize};
 /// Type of the event for each inferred frame.
 pub const DETECTIONS: &str = "detections";
 /// Type of the event for each change of a camera stream's state.
-pub(super) const CAMERA_STATUS: &str = "cameraStatus";
+pub const CAMERA_STATUS: &str = "cameraStatus";
 /// `schemaVersion` of `detections`.
 const SCHEMA_VERSION: u32 = 1;
 

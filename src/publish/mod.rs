@@ -1,8 +1,9 @@
 //! The end of the path: inferred frames and states of cameras come in from the stages, events go out on the node's own
 //! twin. `event` gives them their JSON, with that of `object` inside, `outbox` keeps what waits within bounds, and `publisher` is
-//! the task that sends.
+//! the task that sends. `feed` has a copy of what was sent, for those who watch over HTTP.
 
 pub mod event;
+pub mod feed;
 pub(crate) mod object;
 mod outbox;
 pub(crate) mod publisher;

@@ -56,23 +56,21 @@ impl EventOutbox {
         }
     }
 
-    /// Numbers a frame and takes it in. When the outbox is full, the oldest frame makes room and is returned.
+    /// Numbers a frame and takes it in. Gives its number. When the outbox is full, the oldest frame makes room and is given too.
     #[must_use = "a displaced frame has to be counted"]
-    pub(super) fn push(&mut self, mut inferred: Inferred) -> Option<NumberedFrame> {
+    pub(super) fn push(&mut self, mut inferred: Inferred) -> (u64, Option<NumberedFrame>) {
         inferred.skipped_frames += self.carried.remove(&inferred.id).unwrap_or(0);
         let sequence = self.sequences.entry(inferred.id.clone()).or_insert(0);
         *sequence += 1;
-        let numbered = NumberedFrame {
-            sequence: *sequence,
-            inferred,
-        };
+        let sequence = *sequence;
+        let numbered = NumberedFrame { sequence, inferred };
         let displaced = if self.frames.len() == self.capacity {
             self.frames.pop_front()
         } else {
             None
         };
         self.frames.push_back(numbered);
-        displaced
+        (sequence, displaced)
     }
 
     /// Sends no event for a frame in which nothing was seen. The frames that were skipped before it count for the stream's
@@ -197,7 +195,7 @@ mod tests {
     fn each_stream_counts_its_own_events_from_one() {
         let mut outbox = EventOutbox::new(8);
         for twin in ["a", "b", "a", "a", "b"] {
-            assert!(outbox.push(frame(twin)).is_none());
+            assert!(outbox.push(frame(twin)).1.is_none());
         }
         assert_eq!(drain(&mut outbox), ["a:1", "b:1", "a:2", "a:3", "b:2"]);
     }
@@ -219,14 +217,14 @@ mod tests {
     #[test]
     fn a_full_outbox_gives_up_its_oldest_frame_and_leaves_a_gap() {
         let mut outbox = EventOutbox::new(2);
-        assert!(outbox.push(frame("a")).is_none());
-        assert!(outbox.push(frame("b")).is_none());
-        let displaced = outbox.push(frame("b")).unwrap();
+        assert!(outbox.push(frame("a")).1.is_none());
+        assert!(outbox.push(frame("b")).1.is_none());
+        let displaced = outbox.push(frame("b")).1.unwrap();
         assert_eq!(
             (&*displaced.inferred.id.twin_id, displaced.sequence),
             ("a", 1)
         );
-        assert!(outbox.push(frame("a")).is_some());
+        assert!(outbox.push(frame("a")).1.is_some());
         assert_eq!(drain(&mut outbox), ["b:2", "a:2"]);
     }
 

@@ -2,7 +2,7 @@
 //! it. The task makes an event of each at the moment at which it is written, so that the times in it are true, and counts
 //! what became of it. The node runs it and shuts it down after all stages before it.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::future::Future;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -13,6 +13,7 @@ use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 
 use super::event::{CAMERA_STATUS, CameraStatus, DETECTIONS, Inferred};
+use super::feed::EventFeed;
 use super::outbox::{EventOutbox, NumberedFrame, OutgoingEvent};
 use crate::clock::WallClock;
 use crate::telemetry::health::Heartbeat;
@@ -20,6 +21,7 @@ use crate::telemetry::ledger::{EventDrop, Stage};
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::traces::Tracer;
 use twinsight_client::stream_id::StreamId;
+use twinsight_media::picture::PictureSize;
 
 /// A publisher that has nothing to send beats this often.
 const HEARTBEAT_EVERY: Duration = Duration::from_secs(1);
@@ -57,6 +59,7 @@ pub(crate) struct PublisherTask {
 
 #[derive(Debug)]
 struct SharedOutbox {
+    feed: EventFeed,
     metrics: Arc<Metrics>,
     state: Mutex<SendState>,
     wake: Notify,
@@ -70,7 +73,25 @@ struct SendState {
     phase: Phase,
     /// The stream whose event is being written to the socket.
     in_flight: Option<StreamId>,
-    last_published: HashMap<StreamId, Instant>,
+    last: HashMap<StreamId, LastEvent>,
+}
+
+/// The last event of a stream.
+#[derive(Debug)]
+struct LastEvent {
+    /// When one was written last.
+    published_at: Option<Instant>,
+    /// The frame of the last event, written or not.
+    frame: Box<NumberedFrame>,
+}
+
+/// What was seen in the last frame of a stream that made an event.
+#[derive(Debug, Clone, PartialEq)]
+pub struct LastSeen {
+    /// The size of the frame.
+    pub size: PictureSize,
+    /// How many objects there were of each label.
+    pub objects: BTreeMap<Arc<str>, usize>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -87,27 +108,29 @@ pub(crate) fn new_run_id() -> String {
 }
 
 impl Publisher {
-    /// Starts the task, which keeps at most `capacity` frames that wait. It needs a tokio runtime.
+    /// Starts the task, which keeps at most `capacity` frames that wait. Whoever watches the feed gets the events too. It needs a
+    /// tokio runtime.
     pub(crate) fn spawn<S: EventSink>(
         sink: S,
-        run_id: String,
+        feed: EventFeed,
         capacity: usize,
         metrics: Arc<Metrics>,
         heartbeat: Option<Heartbeat>,
         tracer: Option<Tracer>,
     ) -> (Self, PublisherTask) {
         let shared = Arc::new(SharedOutbox {
+            feed,
             metrics,
             state: Mutex::new(SendState {
                 outbox: EventOutbox::new(capacity),
                 phase: Phase::Open,
                 in_flight: None,
-                last_published: HashMap::new(),
+                last: HashMap::new(),
             }),
             wake: Notify::new(),
             tracer,
         });
-        let task = tokio::spawn(run(sink, run_id, Arc::clone(&shared), heartbeat));
+        let task = tokio::spawn(run(sink, Arc::clone(&shared), heartbeat));
         let publisher = Self {
             shared: Arc::clone(&shared),
         };
@@ -115,23 +138,24 @@ impl Publisher {
     }
 
     /// Hands over an inferred frame. The stage that calls has counted it as inferred; here it is counted as published or
-    /// dropped. Without `emit_empty`, a frame in which nothing was seen makes no event.
-    pub(crate) fn publish(&self, mut inferred: Inferred, emit_empty: bool) {
+    /// dropped. Without `emit_empty`, a frame in which nothing was seen makes no event. Gives the number of the frame's event, if
+    /// it has one.
+    pub(crate) fn publish(&self, mut inferred: Inferred, emit_empty: bool) -> Option<u64> {
         let mut state = self.shared.state();
         if inferred.objects.is_empty() && !emit_empty {
             state.outbox.suppress(&inferred);
             drop(state);
             self.shared.dropped(&inferred.id, EventDrop::Suppressed);
-            return;
+            return None;
         }
         if state.phase == Phase::Draining {
             drop(state);
             self.shared
                 .dropped(&inferred.id, EventDrop::HubDisconnected);
-            return;
+            return None;
         }
         inferred.trace = self.shared.tracer.as_ref().and_then(Tracer::sample);
-        let displaced = state.outbox.push(inferred);
+        let (sequence, displaced) = state.outbox.push(inferred);
         drop(state);
         if let Some(displaced) = displaced {
             self.shared
@@ -140,6 +164,7 @@ impl Publisher {
                 .dropped(&displaced.inferred.id, EventDrop::OutboxFull);
         }
         self.shared.wake.notify_one();
+        Some(sequence)
     }
 
     /// Sends a camera stream's new state.
@@ -168,19 +193,36 @@ impl Publisher {
     pub(crate) fn forget(&self, id: &StreamId) {
         let mut state = self.shared.state();
         state.outbox.forget(id);
-        state.last_published.remove(id);
+        state.last.remove(id);
+        drop(state);
+        self.shared.feed.forget(id);
     }
 
     /// How many camera streams are remembered.
     #[cfg(test)]
     pub(crate) fn remembered(&self) -> usize {
         let state = self.shared.state();
-        state.outbox.remembered().max(state.last_published.len())
+        state.outbox.remembered().max(state.last.len())
     }
 
     /// When a camera stream's last event was written.
     pub(crate) fn last_published(&self, id: &StreamId) -> Option<Instant> {
-        self.shared.state().last_published.get(id).copied()
+        let state = self.shared.state();
+        state.last.get(id).and_then(|last| last.published_at)
+    }
+
+    /// What a camera stream's last event told, whether the hub was there to take it or not.
+    pub(crate) fn last_seen(&self, id: &StreamId) -> Option<LastSeen> {
+        let state = self.shared.state();
+        let inferred = &state.last.get(id)?.frame.inferred;
+        let mut objects = BTreeMap::new();
+        for object in &inferred.objects {
+            *objects.entry(Arc::clone(&object.label)).or_insert(0) += 1;
+        }
+        Some(LastSeen {
+            size: inferred.size,
+            objects,
+        })
     }
 }
 
@@ -276,33 +318,39 @@ impl SharedOutbox {
         }
     }
 
-    fn written(&self, numbered: &NumberedFrame, result: Result<(), HubAway>) {
+    fn written(&self, numbered: Box<NumberedFrame>, result: Result<(), HubAway>) {
         let inferred = &numbered.inferred;
         let metrics = self.metrics.stream(&inferred.id);
         let now = Instant::now();
+        let is_published = result.is_ok();
+        if is_published {
+            metrics.events_published.inc();
+            let publish = now.saturating_duration_since(inferred.finished_at);
+            metrics.stage(Stage::Publish, publish);
+            let age = now.saturating_duration_since(inferred.timing.received_at);
+            metrics.published_at_age(age, now);
+        } else {
+            metrics.event_dropped(EventDrop::HubDisconnected);
+        }
         let mut state = self.state();
         state.in_flight = None;
-        match result {
-            Ok(()) => {
-                state.last_published.insert(inferred.id.clone(), now);
-                drop(state);
-                metrics.events_published.inc();
-                let publish = now.saturating_duration_since(inferred.finished_at);
-                metrics.stage(Stage::Publish, publish);
-                let age = now.saturating_duration_since(inferred.timing.received_at);
-                metrics.frame_age.observe(age.as_secs_f64());
+        match state.last.get_mut(&inferred.id) {
+            Some(last) => {
+                last.published_at = is_published.then_some(now).or(last.published_at);
+                last.frame = numbered;
             }
-            Err(HubAway) => metrics.event_dropped(EventDrop::HubDisconnected),
+            None => {
+                let last = LastEvent {
+                    published_at: is_published.then_some(now),
+                    frame: numbered,
+                };
+                state.last.insert(last.frame.inferred.id.clone(), last);
+            }
         }
     }
 }
 
-async fn run<S: EventSink>(
-    mut sink: S,
-    run_id: String,
-    shared: Arc<SharedOutbox>,
-    heartbeat: Option<Heartbeat>,
-) {
+async fn run<S: EventSink>(mut sink: S, shared: Arc<SharedOutbox>, heartbeat: Option<Heartbeat>) {
     while let Some(outgoing) = shared.next(heartbeat.as_ref()).await {
         if let Some(heartbeat) = &heartbeat {
             heartbeat.beat(Instant::now());
@@ -311,16 +359,25 @@ async fn run<S: EventSink>(
         match outgoing {
             OutgoingEvent::Status(status) => {
                 let data = to_json(&status.event(&clock));
+                shared.feed.status(&status, to_text(&data), &clock);
                 if sink.emit(CAMERA_STATUS, data).await.is_ok() {
                     shared.state().outbox.status_sent(&status);
                 }
             }
             OutgoingEvent::Detections(numbered) => {
-                let data = to_json(&numbered.inferred.event(&run_id, numbered.sequence, &clock));
+                let data = to_json(&numbered.inferred.event(
+                    shared.feed.run_id(),
+                    numbered.sequence,
+                    &clock,
+                ));
+                let id = &numbered.inferred.id;
+                shared
+                    .feed
+                    .detections(id, || to_text(&data), clock.instant());
                 let result = sink.emit(DETECTIONS, data).await;
                 let dropped = result.err().map(|HubAway| EventDrop::HubDisconnected);
                 shared.end_trace(&numbered, Some(&clock), dropped);
-                shared.written(&numbered, result);
+                shared.written(numbered, result);
             }
         }
     }
@@ -328,6 +385,10 @@ async fn run<S: EventSink>(
 
 fn to_json(event: &impl serde::Serialize) -> Value {
     serde_json::to_value(event).expect("events serialise, because their keys are texts")
+}
+
+fn to_text(event: &Value) -> Vec<u8> {
+    serde_json::to_vec(event).expect("a JSON value serialises")
 }
 
 #[cfg(test)]

@@ -41,7 +41,7 @@ fn rig(capacity: usize, heartbeat: Option<Heartbeat>) -> Rig {
     };
     let (publisher, task) = Publisher::spawn(
         sink,
-        "8f1c".to_owned(),
+        EventFeed::new("8f1c"),
         capacity,
         Arc::clone(&metrics),
         heartbeat,

@@ -3,6 +3,7 @@
 
 pub mod cpu;
 pub mod health;
+pub mod history;
 pub mod ledger;
 mod log_line;
 mod log_queue;

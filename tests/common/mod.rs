@@ -324,7 +324,7 @@ pub fn http_get(address: SocketAddr, path: &str) -> String {
     let mut stream = TcpStream::connect(address).unwrap();
     write!(
         stream,
-        "GET {path} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n"
+        "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
     )
     .unwrap();
     let mut answer = String::new();
@@ -380,6 +380,7 @@ pub mod fake {
             outline: Vec::new(),
         };
         Node::start(NodeParts {
+            inference: twinsight::http::api::InferenceFacts::default(),
             config,
             models: Box::new(move || {
                 let detector = FakeDetector::new(inference, vec![person]);

@@ -12,6 +12,7 @@ const OTHERS: &[&str] = &[
     "CHANGELOG.md",
     "CONTRIBUTING.md",
     "README.md",
+    "deploy/README.md",
     "media/README.md",
     "models/README.md",
     "tests/data/README.md",

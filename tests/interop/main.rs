@@ -8,3 +8,4 @@ mod channels;
 mod hub;
 mod kill_loops;
 mod media;
+mod watch;

@@ -23,8 +23,10 @@ use sha2::{Digest, Sha256};
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, copy_bidirectional};
 use twinsight::dev::hub::{DevHubOptions, DirectAccess};
-use twinsight::http::server::{HttpState, serve};
-use twinsight::telemetry::health::{Health, Readiness};
+use twinsight::http::server::serve;
+use twinsight::http::state::HttpState;
+use twinsight::preview::Previews;
+use twinsight::publish::feed::EventFeed;
 use twinsight::telemetry::metrics::Metrics;
 use twinsight_client::hub::{HubClient, HubOptions, TwinMessage};
 use twinsight_client::realtime::ice::IceSettings;
@@ -1098,15 +1100,12 @@ async fn the_health_of_a_node() {
             &[("TWINSIGHT_HTTP__LISTEN", &address.to_string())],
         )
     };
-    let metrics = Health::default();
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    let state = HttpState {
-        metrics: Arc::new(Metrics::new()),
-        health: metrics.clone(),
-        readiness: Arc::new(Readiness::default()),
-        cameras: Arc::new(Vec::new),
-    };
+    let metrics = Arc::new(Metrics::new());
+    let previews = Previews::new(Arc::clone(&metrics));
+    let state = HttpState::new(metrics, EventFeed::new("run"), previews);
+    let node_health = state.health.clone();
     let node = tokio::spawn(serve(listener, state, None, std::future::pending()));
     let healthy = health(address);
     assert_eq!((healthy.code, healthy.log.as_str()), (Some(0), ""));
@@ -1122,7 +1121,7 @@ async fn the_health_of_a_node() {
     .unwrap();
     assert_eq!(twinsight(&["health", "--config", &file], &[]).code, Some(0));
 
-    let _silent = metrics.register("publisher", Duration::ZERO, Instant::now());
+    let _silent = node_health.register("publisher", Duration::ZERO, Instant::now());
     tokio::time::sleep(Duration::from_millis(60)).await;
     let unhealthy = health(address);
     assert_eq!(unhealthy.code, Some(1));

@@ -10,11 +10,15 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
-use twinsight::http::api::{CameraFacts, CameraView};
+use twinsight::config::{Config, Env};
+use twinsight::http::api::CameraFacts;
 use twinsight::http::connections::ConnectionLimits;
 use twinsight::http::probe::{self, ProbeError};
-use twinsight::http::server::{self, HttpError, HttpState};
+use twinsight::http::server::{self, HttpError};
+use twinsight::http::state::HttpState;
+use twinsight::preview::Previews;
 use twinsight::publish::event::CameraStatus;
+use twinsight::publish::feed::EventFeed;
 use twinsight::telemetry::health::{Health, Heartbeat, Readiness};
 use twinsight::telemetry::metrics::Metrics;
 use twinsight_client::secret::Secret;
@@ -23,53 +27,62 @@ use twinsight_client::telemetry::CameraState;
 
 const LIMIT: Duration = Duration::from_secs(10);
 
-struct Node {
-    port: u16,
-    metrics: Arc<Metrics>,
+/// A server of its own, with a node's state of which a test may do what it likes.
+pub(crate) struct Node {
+    pub(crate) port: u16,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) state: HttpState,
     health: Health,
     readiness: Arc<Readiness>,
     stop: oneshot::Sender<()>,
     task: JoinHandle<Result<(), HttpError>>,
 }
 
-async fn start(listen: &str, token: Option<&str>) -> Node {
+pub(crate) async fn start(listen: &str, token: Option<&str>) -> Node {
     start_within(listen, token, ConnectionLimits::new(64)).await
 }
 
-async fn start_within(listen: &str, token: Option<&str>, limits: ConnectionLimits) -> Node {
+pub(crate) async fn start_within(
+    listen: &str,
+    token: Option<&str>,
+    limits: ConnectionLimits,
+) -> Node {
     let listener = server::bind(listen.parse().unwrap()).await.unwrap();
     let port = listener.local_addr().unwrap().port();
     let metrics = Arc::new(Metrics::new());
     let id = StreamId::new("cam", "default");
-    let stream = metrics.stream(&id);
-    stream.frames_decoded.inc_by(3);
-    let cameras = move || {
-        let facts = CameraFacts {
-            status: CameraStatus {
-                id: id.clone(),
-                name: "Yard".into(),
-                state: CameraState::Receiving,
-                since: Instant::now(),
-                reason: None,
-                attempt: 0,
-            },
-            model: "m".to_owned(),
-            last_event_at: None,
-        };
-        vec![CameraView::new(facts, &stream, Instant::now())]
-    };
-    let state = HttpState {
-        metrics: Arc::clone(&metrics),
-        health: Health::default(),
-        readiness: Arc::default(),
-        cameras: Arc::new(cameras),
-    };
+    metrics.stream(&id).frames_decoded.inc_by(3);
+    let env: Env = [
+        ("TWINSIGHT_CAMERAS", "cam"),
+        ("TWIN_ID", "node-1"),
+        ("PHYSTACK_SIMULATOR_URL", "http://127.0.0.1:1"),
+    ]
+    .into_iter()
+    .collect();
+    let config = Config::load(None, &env).unwrap();
+    let previews = Previews::new(Arc::clone(&metrics));
+    let feed = EventFeed::new("0".repeat(32));
+    let state = HttpState::new(Arc::clone(&metrics), feed, previews);
+    *state.cameras.lock() = vec![CameraFacts {
+        status: CameraStatus {
+            id,
+            name: "Yard".into(),
+            state: CameraState::Receiving,
+            since: Instant::now(),
+            reason: None,
+            attempt: 0,
+        },
+        settings: Arc::new(config.cameras[0].clone()),
+        last_event_at: None,
+        last_seen: None,
+    }];
+    let given = state.clone();
     let (stop, stopped) = oneshot::channel();
     let (health, readiness) = (state.health.clone(), Arc::clone(&state.readiness));
     let token = token.map(Secret::new);
     let task = tokio::spawn(server::serve_within(
         listener,
-        state,
+        given,
         token,
         limits,
         async {
@@ -79,6 +92,7 @@ async fn start_within(listen: &str, token: Option<&str>, limits: ConnectionLimit
     Node {
         port,
         metrics,
+        state,
         health,
         readiness,
         stop,
@@ -88,10 +102,10 @@ async fn start_within(listen: &str, token: Option<&str>, limits: ConnectionLimit
 
 impl Node {
     /// A GET over loopback: status, head and body.
-    async fn get(&self, path: &str, header: &str) -> (u16, String, String) {
+    pub(crate) async fn get(&self, path: &str, header: &str) -> (u16, String, String) {
         let mut stream = TcpStream::connect(("127.0.0.1", self.port)).await.unwrap();
         let request =
-            format!("GET {path} HTTP/1.1\r\nHost: node\r\nConnection: close\r\n{header}\r\n");
+            format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n{header}\r\n");
         stream.write_all(request.as_bytes()).await.unwrap();
         let mut answer = String::new();
         stream.read_to_string(&mut answer).await.unwrap();
@@ -100,19 +114,19 @@ impl Node {
         (status, head.to_owned(), body.to_owned())
     }
 
-    async fn connect(&self) -> TcpStream {
+    pub(crate) async fn connect(&self) -> TcpStream {
         TcpStream::connect(("127.0.0.1", self.port)).await.unwrap()
     }
 
     /// The value of a metric.
-    fn metric(&self, name: &str) -> i64 {
+    pub(crate) fn metric(&self, name: &str) -> i64 {
         let text = self.metrics.encode();
         let value = text.lines().find_map(|line| line.strip_prefix(name));
         value.unwrap().trim().parse().unwrap()
     }
 
     /// A probe is answered, and soon.
-    async fn answers_probes(&self) {
+    pub(crate) async fn answers_probes(&self) {
         let asked = Instant::now();
         let status = tokio::time::timeout(LIMIT, self.get("/healthz", "")).await;
         assert_eq!(status.unwrap().0, 200);
@@ -193,7 +207,10 @@ async fn elsewhere_the_api_needs_the_token_and_the_rest_does_not() {
         let (status, head, body) = node.get("/api/cameras", header).await;
         assert_eq!(status, 401, "with {header:?}");
         assert!(head.contains("www-authenticate: Bearer"), "{head}");
-        assert!(body.starts_with("the API needs the header `Authorization: Bearer TOKEN`"));
+        assert!(
+            body.starts_with("{\"error\":\"the API needs the header `Authorization: Bearer TOKEN`"),
+            "{body}"
+        );
     }
     let bearing = "Authorization: bearer hush-hush\r\n";
     assert_eq!(node.get("/api/cameras", bearing).await.0, 200);
@@ -210,7 +227,7 @@ async fn elsewhere_without_a_token_the_api_is_closed() {
     assert_eq!(status, 403);
     assert_eq!(
         body,
-        "the API is closed: `http.listen` is not loopback and there is no `http.token_file`, set one\n"
+        "{\"error\":\"the dashboard and the API are closed: `http.listen` is not loopback and there is no `http.token_file`, set one\"}"
     );
     assert_eq!(node.get("/healthz", "").await.0, 200);
 }
@@ -219,7 +236,7 @@ async fn elsewhere_without_a_token_the_api_is_closed() {
 async fn another_path_is_not_found() {
     let node = start("127.0.0.1:0", None).await;
     assert_eq!(node.get("/api/secret", "").await.0, 404);
-    assert_eq!(node.get("/", "").await.0, 404);
+    assert_eq!(node.get("/nothing", "").await.0, 404);
 }
 
 #[tokio::test]

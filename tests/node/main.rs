@@ -20,3 +20,4 @@ mod shutdown;
 mod slow_model;
 #[cfg(feature = "otlp")]
 mod tracing;
+mod watch;

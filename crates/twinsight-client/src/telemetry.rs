@@ -72,10 +72,30 @@ label_enum! {
     }
 }
 
+label_enum! {
+    /// Why the hub could not be joined, or went.
+    pub enum HubLoss {
+        /// The socket could not be opened, or broke.
+        Socket = "socket",
+        /// The hub's certificate is not trusted, or `ca_file` cannot be used.
+        Certificate = "certificate",
+        /// The hub refused the device id and access key.
+        Key = "key",
+        /// The hub answered a step of joining with an error.
+        Rejected = "rejected",
+        /// The hub did not answer in time, or takes no more data.
+        Silent = "silent",
+        /// The hub closed the connection.
+        Closed = "closed",
+    }
+}
+
 /// Is told what a hub client and its connections see. It must not wait.
 pub trait ClientSink: fmt::Debug + Send + Sync {
     /// The hub was joined (`again`: not for the first time), or is gone.
     fn hub_connected(&self, connected: bool, again: bool);
+    /// An attempt to join the hub failed, or a connection to it ended that was not closed here.
+    fn hub_lost(&self, reason: HubLoss);
     /// A message came that is signed with our own twin, and that we did not send.
     fn twin_id_conflict(&self);
     /// A signal was refused.

@@ -8,6 +8,7 @@ use super::status::{SLOW_REASON, slowness_handler};
 use super::*;
 use crate::config::{Config, ConfigSource, Env, Settings};
 use crate::detect::FakeDetector;
+use crate::publish::feed::EventFeed;
 use crate::publish::publisher::{EventSink, HubAway, PublisherTask};
 use twinsight_client::hub::client::HubClient;
 use twinsight_client::hub::options::HubOptions;
@@ -56,8 +57,14 @@ impl Bench {
             is_there: Arc::clone(&hub_is_there),
             events: sender,
         };
-        let (publisher, task) =
-            Publisher::spawn(hub, "run".to_owned(), 8, Arc::clone(&metrics), None, None);
+        let (publisher, task) = Publisher::spawn(
+            hub,
+            EventFeed::new("run"),
+            8,
+            Arc::clone(&metrics),
+            None,
+            None,
+        );
         let context = CameraContext {
             stream: StreamContext {
                 hub: HubClient::start(HubOptions::simulator("http://127.0.0.1:9", "node-1")),
@@ -163,7 +170,21 @@ async fn what_needs_no_connection_keeps_source_and_stream() {
         assert_eq!(source, source_now, "{setting}");
         assert!(state.same_channel(&state_now), "{setting}");
     }
+    let info = |bench: &Bench| {
+        let text = bench.cameras.context.metrics.encode();
+        let mut lines = text.lines().map(str::to_owned);
+        lines.find(|line| line.starts_with("twinsight_camera_info{"))
+    };
+    let labels = "{camera=\"a\",model=\"other\",name=\"a\",stream=\"default\"} 1";
+    assert_eq!(
+        info(&bench),
+        Some(format!("twinsight_camera_info{labels}")),
+        "of the last setting"
+    );
     bench.apply(&format!("{CAMERA}name = \"Gate\"\n")).await;
+    let named = info(&bench).unwrap();
+    assert!(named.contains("name=\"Gate\""), "{named}");
+    assert!(!named.contains("other"), "{named}");
     assert_eq!(*bench.cameras.facts()[0].status.name, *"Gate");
     let camera = &bench.cameras.running[&StreamId::new("a", "default")];
     assert_eq!(&*camera.name.get(), "Gate", "states have the new name too");

@@ -159,6 +159,7 @@ impl Cameras {
                         camera.name.set(&wanted.work.name);
                         context.publisher.rename(&id, &wanted.work.name);
                     }
+                    set_info(&wanted);
                     camera.config = wanted.config;
                     changes.changed += 1;
                 }
@@ -210,8 +211,9 @@ impl Cameras {
     pub(super) fn facts(&self) -> Vec<CameraFacts> {
         let facts = |camera: &RunningCamera| CameraFacts {
             status: camera.status.read(*camera.stream.state().borrow()),
-            model: camera.config.model.clone(),
+            settings: Arc::new(camera.config.clone()),
             last_event_at: self.context.publisher.last_published(&camera.config.id),
+            last_seen: self.context.publisher.last_seen(&camera.config.id),
         };
         self.running.values().map(facts).collect()
     }
@@ -263,6 +265,7 @@ impl Cameras {
     fn open(&self, wanted: PlannedCamera) -> RunningCamera {
         let context = &self.context;
         let source = context.scheduler.add(source_settings(&wanted));
+        set_info(&wanted);
         let PlannedCamera { config, work } = wanted;
         let name = SharedName::new(&work.name);
         let status = Arc::new(StatusLine::new(
@@ -362,6 +365,12 @@ fn min_interval(max_fps: f64) -> Duration {
     } else {
         Duration::ZERO
     }
+}
+
+/// Tells the camera's metrics what it is called and which model looks at it.
+fn set_info(wanted: &PlannedCamera) {
+    let CameraConfig { name, model, .. } = &wanted.config;
+    wanted.work.metrics.set_info(name, model);
 }
 
 fn source_settings(wanted: &PlannedCamera) -> SourceSettings<Arc<CameraWork>> {

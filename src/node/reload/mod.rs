@@ -23,10 +23,10 @@ use tokio::task::JoinHandle;
 
 use self::log::ReloadLog;
 use self::watched_file::{FileReading, WatchedFile, read_again};
-use super::apply::{Applier, Plan, Prepared};
+use super::apply::{Applier, Plan, Prepared, Refusals};
 use super::cameras::Changes;
 use super::models::Loaded;
-use crate::config::{CameraConfig, Config, ConfigSource, Settings};
+use crate::config::{CameraConfig, Config, ConfigInForce, ConfigSource, Settings};
 use crate::telemetry::health::Health;
 use crate::telemetry::metrics::Metrics;
 use tokio_util::sync::CancellationToken;
@@ -102,6 +102,8 @@ struct Reload {
     answers: Vec<oneshot::Sender<Reloaded>>,
     /// The configuration that the node was started with. Some of its keys hold until a restart.
     started: Config,
+    /// What was in force at the start.
+    started_in_force: ConfigInForce,
     /// The file and the settings that are in force.
     good: (ConfigSource, Settings),
     file: WatchedFile,
@@ -110,6 +112,8 @@ struct Reload {
     /// What is wrong, and was logged already.
     file_error: Option<String>,
     settings_error: Option<String>,
+    /// The same for the API.
+    refusals: Refusals,
     /// Keys that were logged to need a restart.
     said: Vec<&'static str>,
     log: ReloadLog,
@@ -162,6 +166,8 @@ impl ReloadTask {
         } = inputs;
         let (requests, asked) = mpsc::channel(REQUESTS);
         let stop = CancellationToken::new();
+        let started_in_force = source.in_force(&Settings::default(), &started);
+        applier.note_in_force(started_in_force.clone());
         let reload = Reload {
             applier,
             metrics,
@@ -171,11 +177,13 @@ impl ReloadTask {
             waiting: None,
             answers: Vec::new(),
             started,
+            started_in_force,
             good: (source.clone(), Settings::default()),
             file: WatchedFile::new(Ok(source)),
             settings: Ok(Settings::default()),
             file_error: None,
             settings_error: None,
+            refusals: Refusals::default(),
             said: Vec::new(),
             log: ReloadLog::new(),
         };
@@ -458,7 +466,11 @@ impl Reload {
             tracing::warn!(%reason, suppressed, "the hub's settings were refused, and the last good ones stay");
         }
         let refused = file_error.as_ref().or(settings_error.as_ref()).cloned();
-        self.applier.note_settings_error(settings_error.clone());
+        let now = SystemTime::now();
+        self.refusals
+            .note(file_error.as_deref(), settings_error.as_deref(), now);
+        self.applier
+            .note_refused(settings_error.clone(), self.refusals.last().cloned());
         (self.file_error, self.settings_error) = (file_error, settings_error);
         refused
     }
@@ -483,6 +495,9 @@ impl Reload {
                 "these keys hold until a restart: restart the node for them"
             );
         }
+        let in_force = file
+            .in_force(&settings, &config)
+            .until_a_restart(&self.started_in_force, &keys);
         self.said = keys;
         let remaining = cameras.len();
         let loaded = if uses_loaded {
@@ -490,7 +505,11 @@ impl Reload {
         } else {
             None
         };
-        let changes = match self.applier.apply(Prepared::new(cameras, loaded)).await {
+        let changes = match self
+            .applier
+            .apply(Prepared::new(cameras, loaded, in_force))
+            .await
+        {
             Ok(changes) => changes,
             Err(error) => {
                 if let Some(suppressed) = self.log.allow(trigger, "bug", Instant::now()) {

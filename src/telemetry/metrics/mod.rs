@@ -2,6 +2,7 @@
 //! `sinks` counts what the client and the decoders tell; the HTTP server encodes the registry. Names and labels are a
 //! contract with whoever scrapes.
 
+mod recent;
 mod register;
 mod sinks;
 mod stream;
@@ -14,12 +15,13 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use parking_lot::{Mutex, MutexGuard};
 use prometheus::{Gauge, IntCounter, IntGauge, IntGaugeVec, Registry, TextEncoder};
 
+pub use self::recent::{StreamHistory, StreamRates};
 use self::register::Register;
 pub use self::stream::{LedgerReading, StreamMetrics};
 use self::stream::{Shedding, StreamVectors};
 use super::ledger::ModelState;
 use twinsight_client::stream_id::StreamId;
-use twinsight_client::telemetry::{Malformed, PacketRefusal, SignalRefusal};
+use twinsight_client::telemetry::{HubLoss, Malformed, PacketRefusal, SignalRefusal};
 use twinsight_media::label_enum;
 use twinsight_media::ledger::ShedLevel;
 
@@ -64,8 +66,8 @@ pub struct Metrics {
     shedding: Arc<Shedding>,
     signals_refused: Vec<IntCounter>,
     config_reloads: [IntCounter; 2],
-    config_last_reload_successful: IntGauge,
-    config_last_reload_success: Gauge,
+    config_reload_ok: IntGauge,
+    config_reload_timestamp: Gauge,
     malformed_input: Vec<IntCounter>,
     rtp_packets_refused: Vec<IntCounter>,
     /// Runs of a model that gave an error.
@@ -77,6 +79,16 @@ pub struct Metrics {
     model_state: IntGaugeVec,
     /// Connections that the HTTP server has open.
     pub http_connections: IntGauge,
+    /// Pictures that were encoded for those who watch.
+    pub pictures_encoded: IntCounter,
+    /// Pictures that a watcher did not get, because it had not taken the one before or the encoder had no time.
+    pub pictures_skipped: IntCounter,
+    /// Pictures whose encoding failed.
+    pub pictures_failed: IntCounter,
+    /// Those who watch pictures now.
+    pub picture_watchers: IntGauge,
+    /// Those who were not let in, because there were too many.
+    pub watchers_refused: IntCounter,
     http_connections_closed: Vec<IntCounter>,
     /// Tokio tasks that are alive.
     pub tasks: IntGauge,
@@ -84,6 +96,7 @@ pub struct Metrics {
     pub hub_connected: IntGauge,
     /// Times the hub was joined again after it had gone.
     pub hub_reconnects: IntCounter,
+    hub_losses: Vec<IntCounter>,
     /// Messages signed with the node's own twin id that it did not send.
     pub twin_id_conflicts: IntCounter,
     /// What became of the traces of sampled frames.
@@ -180,11 +193,21 @@ impl Metrics {
             "RTP packets that came and were not used",
             &["reason"],
         );
+        let hub_losses = register.counters(
+            "hub_losses_total",
+            "Attempts to join the hub that failed, and connections to it that ended",
+            &["reason"],
+        );
         let build_info =
             register.gauges("build_info", "1, labelled with the version", &["version"]);
         build_info
             .with_label_values(&[env!("CARGO_PKG_VERSION")])
             .set(1);
+        let pictures = register.counters(
+            "preview_pictures_total",
+            "Pictures for those who watch, by what became of them",
+            &["result"],
+        );
         let config_reloads = register.counters(
             "config_reloads_total",
             "Times that the configuration was read again or told by the hub, by what came of it",
@@ -193,12 +216,12 @@ impl Metrics {
         let metrics = Self {
             config_reloads: ["refused", "applied"]
                 .map(|result| config_reloads.with_label_values(&[result])),
-            config_last_reload_successful: register.gauge(
-                "config_last_reload_successful",
+            config_reload_ok: register.gauge(
+                "config_reload_ok",
                 "1 unless the configuration that was read last was refused",
             ),
-            config_last_reload_success: register.number(
-                "config_last_reload_success_timestamp_seconds",
+            config_reload_timestamp: register.number(
+                "config_reload_timestamp_seconds",
                 "When a configuration was last taken, since 1970",
             ),
             vectors,
@@ -232,6 +255,14 @@ impl Metrics {
                 "1 for the state the model is in",
                 &["model", "state"],
             ),
+            pictures_encoded: pictures.with_label_values(&["encoded"]),
+            pictures_skipped: pictures.with_label_values(&["skipped"]),
+            pictures_failed: pictures.with_label_values(&["failed"]),
+            picture_watchers: register.gauge("preview_watchers", "Those who watch pictures"),
+            watchers_refused: register.counter(
+                "preview_watchers_refused_total",
+                "Those who were not let in to watch pictures or events, because there were too many",
+            ),
             http_connections: register.gauge("http_connections", "Connections of the HTTP server"),
             http_connections_closed: ConnectionEnd::ALL
                 .iter()
@@ -242,6 +273,10 @@ impl Metrics {
             hub_connected: register.gauge("hub_connected", "1 while the hub is joined"),
             hub_reconnects: register
                 .counter("hub_reconnects_total", "Times the hub was joined again"),
+            hub_losses: HubLoss::ALL
+                .iter()
+                .map(|reason| hub_losses.with_label_values(&[reason.as_str()]))
+                .collect(),
             twin_id_conflicts: register.counter(
                 "twin_id_conflicts_total",
                 "Messages signed with the node's own twin id that it did not send",
@@ -324,9 +359,8 @@ impl Metrics {
     /// Notes that a configuration was taken, such as the one that the node starts with.
     pub fn config_taken(&self, now: SystemTime) {
         let since_1970 = now.duration_since(UNIX_EPOCH).unwrap_or_default();
-        self.config_last_reload_success
-            .set(since_1970.as_secs_f64());
-        self.config_last_reload_successful.set(1);
+        self.config_reload_timestamp.set(since_1970.as_secs_f64());
+        self.config_reload_ok.set(1);
     }
 
     /// Notes that a configuration was read again, or told by the hub, and whether it was taken.
@@ -335,7 +369,7 @@ impl Metrics {
         if taken {
             self.config_taken(now);
         } else {
-            self.config_last_reload_successful.set(0);
+            self.config_reload_ok.set(0);
         }
     }
 
@@ -473,6 +507,44 @@ mod tests {
             .event_dropped(EventDrop::HubDisconnected);
         assert_eq!(metrics.forget(&id(1)), ForgetOutcome::Yes);
         assert!(metrics.known_stream(&id(1)).is_none());
+    }
+
+    #[test]
+    fn a_camera_has_one_series_with_its_name_and_model_and_none_once_it_is_forgotten() {
+        let metrics = Metrics::new();
+        let infos = || -> Vec<String> {
+            let text = metrics.encode();
+            text.lines()
+                .filter_map(|line| line.strip_prefix("twinsight_camera_info{"))
+                .map(str::to_owned)
+                .collect()
+        };
+        let stream = metrics.stream(&id(1));
+        assert_eq!(infos(), [""; 0], "nothing is said of it yet");
+        for (name, model) in [("Door", "a"), ("Door", "a"), ("Gate", "a"), ("Gate", "b")] {
+            stream.set_info(name, model);
+            let series = format!(
+                "camera=\"cam-1\",model=\"{model}\",name=\"{name}\",stream=\"default\"}} 1"
+            );
+            assert_eq!(infos(), [series]);
+        }
+        drop(stream);
+        assert_eq!(metrics.forget(&id(1)), ForgetOutcome::Yes);
+        assert_eq!(infos(), [""; 0]);
+    }
+
+    #[test]
+    fn a_camera_stream_has_101_series_and_one_for_each_label_it_saw() {
+        let metrics = Metrics::new();
+        let series = || {
+            let text = metrics.encode();
+            text.lines().filter(|line| line.contains("cam-")).count()
+        };
+        let stream = metrics.stream(&id(1));
+        stream.set_info("Door", "a");
+        assert_eq!(series(), 101);
+        stream.object_detected("person");
+        assert_eq!(series(), 102);
     }
 
     #[test]

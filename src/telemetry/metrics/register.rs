@@ -5,12 +5,6 @@ use prometheus::{
     IntGaugeVec, Opts, Registry,
 };
 
-/// The upper bounds of histograms, in seconds. They reach from a decode on a fast machine to a stream that hardly lives.
-const SECONDS: &[f64] = &[
-    0.000_25, 0.000_5, 0.001, 0.002, 0.005, 0.01, 0.02, 0.035, 0.05, 0.075, 0.1, 0.15, 0.25, 0.5,
-    1.0, 2.5,
-];
-
 /// The registry that metrics are added to.
 pub(super) struct Register<'a> {
     pub(super) registry: &'a Registry,
@@ -48,8 +42,15 @@ impl Register<'_> {
         vector
     }
 
-    pub(super) fn histograms(&self, name: &str, help: &str, labels: &[&str]) -> HistogramVec {
-        let opts = HistogramOpts::from(Self::opts(name, help)).buckets(SECONDS.to_vec());
+    /// Histograms with these upper bounds. Each bound costs a series for each set of labels.
+    pub(super) fn histograms(
+        &self,
+        name: &str,
+        help: &str,
+        labels: &[&str],
+        bounds: &[f64],
+    ) -> HistogramVec {
+        let opts = HistogramOpts::from(Self::opts(name, help)).buckets(bounds.to_vec());
         let vector = HistogramVec::new(opts, labels)
             .expect("the name is valid, because it is a literal above");
         self.add(vector.clone());

@@ -7,7 +7,7 @@ use super::{Metrics, StreamMetrics};
 use crate::telemetry::ledger::{Stage, Work};
 use twinsight_client::stream_id::StreamId;
 use twinsight_client::telemetry::{
-    CameraState, ClientSink, Malformed, PacketRefusal, SignalRefusal, StreamSink,
+    CameraState, ClientSink, HubLoss, Malformed, PacketRefusal, SignalRefusal, StreamSink,
 };
 use twinsight_media::codec::Codec;
 use twinsight_media::ledger::{DecodeWork, LedgerSink, ShedLevel, StreamLedger, UnitDrop};
@@ -45,6 +45,10 @@ impl ClientSink for Metrics {
         if again {
             self.hub_reconnects.inc();
         }
+    }
+
+    fn hub_lost(&self, reason: HubLoss) {
+        self.hub_losses[reason as usize].inc();
     }
 
     fn twin_id_conflict(&self) {

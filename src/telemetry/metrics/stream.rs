@@ -10,11 +10,21 @@ use prometheus::{
     Counter, CounterVec, Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec,
 };
 
+use super::recent::BOOKS;
 use super::register::Register;
+use crate::telemetry::history::{CounterHistory, RecentAges};
 use crate::telemetry::ledger::{EventDrop, FrameDrop, Stage, Work};
 use twinsight_client::stream_id::StreamId;
 use twinsight_client::telemetry::CameraState;
 use twinsight_media::ledger::{ShedLevel, UnitDrop};
+
+/// The upper bounds of the age of frames, in seconds. They lie closest where quantiles are looked at and alerts decide, from 50 ms
+/// to 2 s.
+const AGE_BOUNDS: &[f64] = &[0.025, 0.05, 0.075, 0.1, 0.15, 0.25, 0.5, 1.0, 2.0];
+
+/// The upper bounds of the time in a stage, in seconds. There are seven stages, so each bound costs seven series for each stream. The
+/// sum and the count tell the mean, and these only tell in which order of magnitude the slow ones are.
+const STAGE_BOUNDS: &[f64] = &[0.005, 0.02, 0.1, 0.5];
 
 /// Counts the streams at each step of the overload ladder. The node's metric is the highest step that any of them is at.
 #[derive(Debug)]
@@ -44,6 +54,7 @@ pub(super) struct StreamVectors {
     keyframe_requests: IntCounterVec,
     camera_state: IntGaugeVec,
     camera_reconnects: IntCounterVec,
+    camera_info: IntGaugeVec,
 }
 
 /// The metrics of one camera stream. All stages share them, and counting is cheap.
@@ -59,8 +70,13 @@ pub struct StreamMetrics {
     stage_duration: Vec<Histogram>,
     work_cpu: Vec<Counter>,
     camera_state: Vec<IntGauge>,
+    camera_info: IntGaugeVec,
+    /// The labels that the series of `camera_info` has now.
+    info: Mutex<Option<CameraInfo>>,
     shed_level: Mutex<ShedLevel>,
     shedding: Arc<Shedding>,
+    pub(super) history: Mutex<CounterHistory>,
+    pub(super) recent_ages: Mutex<RecentAges>,
     /// Access units of which at least one packet came.
     pub access_units_received: IntCounter,
     /// Pictures that the decoder gave.
@@ -79,6 +95,13 @@ pub struct StreamMetrics {
     pub keyframe_requests: IntCounter,
     /// Attempts to connect, without the first.
     pub camera_reconnects: IntCounter,
+}
+
+/// What the configuration says of a camera that is of use to whoever reads its series.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct CameraInfo {
+    name: String,
+    model: String,
 }
 
 /// A stream's ledger, read at one moment. It is exact when the stream is at rest.
@@ -177,6 +200,7 @@ impl StreamVectors {
                 "stage_duration_seconds",
                 "Time a frame spent in a stage",
                 &["camera", "stream", "stage"],
+                STAGE_BOUNDS,
             ),
             work_cpu: register.seconds(
                 "stage_cpu_seconds_total",
@@ -187,6 +211,7 @@ impl StreamVectors {
                 "frame_age_seconds",
                 "Age of a frame when its event was published, from its first packet",
                 &stream,
+                AGE_BOUNDS,
             ),
             rtp_packets_received: register.counters(
                 "rtp_packets_received_total",
@@ -212,6 +237,11 @@ impl StreamVectors {
                 "camera_reconnects_total",
                 "Attempts to connect after the first",
                 &stream,
+            ),
+            camera_info: register.gauges(
+                "camera_info",
+                "1, labelled with the name and the model of the camera stream",
+                &["camera", "stream", "name", "model"],
             ),
         }
     }
@@ -256,6 +286,11 @@ impl StreamVectors {
             let _ = self.camera_state.remove_label_values(&with(state.as_str()));
         }
         let _ = self.frame_age.remove_label_values(&labels);
+        if let Some(info) = stream.info.lock().take() {
+            let _ = self
+                .camera_info
+                .remove_label_values(&info.labels(&stream.id));
+        }
         for label in stream.labels().keys() {
             let labels = [labels[0], labels[1], label.as_str()];
             let _ = self.objects_detected.remove_label_values(&labels);
@@ -299,8 +334,12 @@ impl StreamMetrics {
                 .iter()
                 .map(|s| vectors.camera_state.with_label_values(&with(s.as_str())))
                 .collect(),
+            camera_info: vectors.camera_info.clone(),
+            info: Mutex::default(),
             shed_level: Mutex::default(),
             shedding: Arc::clone(shedding),
+            history: Mutex::new(CounterHistory::new(BOOKS)),
+            recent_ages: Mutex::default(),
             access_units_received: vectors.access_units_received.with_label_values(&stream),
             frames_decoded: vectors.frames_decoded.with_label_values(&stream),
             frames_inferred: vectors.frames_inferred.with_label_values(&stream),
@@ -358,6 +397,11 @@ impl StreamMetrics {
         self.work_cpu[work as usize].inc_by(cpu.as_secs_f64());
     }
 
+    /// The processor time of a kind of work so far.
+    pub fn work_cpu(&self, work: Work) -> Duration {
+        Duration::try_from_secs_f64(self.work_cpu[work as usize].get()).unwrap_or_default()
+    }
+
     /// The sum of the times that frames spent in a stage.
     pub fn stage_total(&self, stage: Stage) -> Duration {
         Duration::from_secs_f64(self.stage_duration[stage as usize].get_sample_sum())
@@ -407,6 +451,28 @@ impl StreamMetrics {
         }
     }
 
+    /// Says what the camera is called and which model looks at it. A name or model that it had before is on the list no longer.
+    pub fn set_info(&self, name: &str, model: &str) {
+        let now = CameraInfo {
+            name: name.to_owned(),
+            model: model.to_owned(),
+        };
+        let mut info = self.info.lock();
+        if info.as_ref() == Some(&now) {
+            return;
+        }
+        if let Some(before) = info.take() {
+            // An error means that there is no such series, which is fine.
+            let _ = self
+                .camera_info
+                .remove_label_values(&before.labels(&self.id));
+        }
+        self.camera_info
+            .with_label_values(&now.labels(&self.id))
+            .set(1);
+        *info = Some(now);
+    }
+
     /// Sets the stream's step of the overload ladder.
     pub fn set_shed_level(&self, level: ShedLevel) {
         let mut current = self.shed_level.lock();
@@ -431,6 +497,12 @@ impl StreamMetrics {
             events_published: self.events_published.get(),
             events_dropped: sum(&self.events_dropped),
         }
+    }
+}
+
+impl CameraInfo {
+    fn labels<'a>(&'a self, id: &'a StreamId) -> [&'a str; 4] {
+        [&id.twin_id, &id.stream, &self.name, &self.model]
     }
 }
 

@@ -2,12 +2,31 @@
 
 use std::time::Duration;
 
+use super::options::HubMode;
+use crate::telemetry::HubLoss;
+
+/// The TLS stack's words for a certificate that it does not accept, which the WebSocket layer hands on as text.
+const BAD_CERTIFICATE: &str = "invalid peer certificate";
+
+/// How the sentence of the WebSocket begins that says that the operator's certificates cannot be used.
+pub(super) const CA_FILE: &str = "the hub's ca_file ";
+
 /// Why a connection ended. Every one of these leads to another attempt.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum AwayReason {
     /// The socket could not be opened, or broke.
     #[error("the connection failed: {0}")]
     Socket(String),
+    /// The name of the hub's host has no address that is known here.
+    #[error("the host name `{host}` cannot be resolved ({reason})")]
+    Name {
+        /// The name.
+        host: String,
+        /// What the system said.
+        reason: String,
+        /// Which hub it is, on which it depends what is to be corrected.
+        mode: HubMode,
+    },
     /// The hub closed the socket.
     #[error("the hub closed the connection")]
     Closed,
@@ -52,6 +71,7 @@ impl AwayReason {
             Self::Socket(what) if what.starts_with("too many open files") => {
                 "raise the limit of open files: it is no fault of the hub"
             }
+            Self::Name { mode, .. } => name_remedy(*mode),
             Self::Socket(_) => {
                 "see that the hub runs and that its address, the way there and its certificate are right"
             }
@@ -65,5 +85,56 @@ impl AwayReason {
             Self::KeyRefused(_) => "check the device id and its access key",
             Self::ClosedHere => "",
         }
+    }
+
+    /// Under which reason it is counted.
+    pub(super) fn loss(&self) -> HubLoss {
+        match self {
+            Self::Socket(what) if what.contains(BAD_CERTIFICATE) || what.starts_with(CA_FILE) => {
+                HubLoss::Certificate
+            }
+            Self::Socket(_) | Self::Name { .. } => HubLoss::Socket,
+            Self::KeyRefused(_) => HubLoss::Key,
+            Self::Rejected { .. } => HubLoss::Rejected,
+            Self::PingTimeout(_) | Self::ConnectTimeout(_) | Self::NoAnswer(_) | Self::Stuck => {
+                HubLoss::Silent
+            }
+            Self::Closed | Self::Disconnected | Self::ClosedHere => HubLoss::Closed,
+        }
+    }
+}
+
+/// What an operator can do about a host name that is not known.
+pub fn name_remedy(mode: HubMode) -> &'static str {
+    match mode {
+        HubMode::Phyos => {
+            "that is the hub of a PhyOS device: elsewhere set PHYSTACK_SIMULATOR_URL, or PHYHUB_DIRECT with PHYHUB_URL or PHYHUB_REGION"
+        }
+        HubMode::Direct | HubMode::Simulator => {
+            "correct the address (PHYHUB_URL, PHYSTACK_SIMULATOR_URL or `hub.url`), or this machine's DNS"
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_certificate_that_is_not_trusted_is_no_broken_socket() {
+        let socket = |what: &str| AwayReason::Socket(what.to_owned()).loss();
+        for certificate in [
+            "IO error: invalid peer certificate: UnknownIssuer",
+            "the hub's ca_file /run/ca.pem cannot be used: it holds no certificate in PEM form",
+        ] {
+            assert_eq!(socket(certificate), HubLoss::Certificate, "{certificate}");
+        }
+        for other in [
+            "IO error: Connection refused (os error 111)",
+            "too many open files, and 8 is the limit of this process",
+        ] {
+            assert_eq!(socket(other), HubLoss::Socket, "{other}");
+        }
+        assert_eq!(AwayReason::KeyRefused(String::new()).loss(), HubLoss::Key);
     }
 }

@@ -24,6 +24,7 @@ use super::websocket::{Socket, broken, is_malformed, open_socket};
 use super::write_queue::{Outgoing, PongSlot, WRITE_QUEUE, WriteQueue, refused};
 use crate::backoff::Backoff;
 use crate::secret::Secret;
+use crate::telemetry::HubLoss;
 
 /// A connection that held for so long starts the back-off from its first delay again.
 const STEADY: Duration = Duration::from_secs(10);
@@ -126,6 +127,9 @@ impl Connection {
                     }
                     Verdict::GiveUp => {
                         let reason = words;
+                        if let Some(metrics) = &self.shared.metrics {
+                            metrics.hub_lost(HubLoss::Key);
+                        }
                         tracing::error!(
                             hub = self.shared.options.shown_url(),
                             reason,
@@ -156,6 +160,9 @@ impl Connection {
                     remedy = reason.remedy(),
                     "the hub is away"
                 );
+            }
+            if let Some(metrics) = &self.shared.metrics {
+                metrics.hub_lost(reason.loss());
             }
             let was_refused = matches!(reason, AwayReason::KeyRefused(_));
             self.status.send_replace(HubStatus::Away { since, reason });
@@ -270,7 +277,7 @@ impl Connection {
                 opened = &mut dialling => {
                     return match opened {
                         Ok(Ok(socket)) => Ok(socket),
-                        Ok(Err(error)) => Err(ConnectionEnd::Lost(AwayReason::Socket(error))),
+                        Ok(Err(reason)) => Err(ConnectionEnd::Lost(reason)),
                         Err(_) => Err(ConnectionEnd::Lost(AwayReason::ConnectTimeout(limit))),
                     };
                 }

@@ -1,0 +1,43 @@
+//! What is wrong with a camera that is not looked at now, in whole sentences with what to do about it. The dashboard, the API and
+//! the probe of the cameras say the same.
+
+use crate::config::{CameraConfig, Connect};
+use crate::publish::event::CameraStatus;
+use twinsight_client::telemetry::CameraState;
+
+/// What is wrong and what to do. `None` means that the camera's pictures are looked at.
+pub(super) fn problem(status: &CameraStatus, settings: &CameraConfig) -> Option<String> {
+    let because = status
+        .reason
+        .as_ref()
+        .map_or_else(String::new, |reason| format!(" ({reason})"));
+    let dials = settings.connect == Connect::Dial;
+    let problem = match status.state {
+        CameraState::Receiving => {
+            let reason = status.reason.as_ref()?;
+            format!(
+                "Its frames come, and none is looked at: {reason}. See the node's log and the state of its model."
+            )
+        }
+        CameraState::Connecting if dials => format!(
+            "It is being dialled, and there is no picture yet{because}. If this stays so, check that the camera is on and joined to the hub."
+        ),
+        CameraState::Connecting => format!(
+            "It has to dial this node (connect = \"accept\"), and there is no picture yet{because}. Check that the camera is on and knows this node's twin."
+        ),
+        CameraState::Stalled => format!(
+            "Its frames have stopped coming{because}. Check the camera's power and network; the node connects again by itself."
+        ),
+        CameraState::Unreachable if dials => format!(
+            "It does not answer{because}. Check that the camera is on and joined to the hub, and its twin id: `twinsight check` tries it. The node goes on dialling."
+        ),
+        CameraState::Unreachable => format!(
+            "It has not dialled this node{because}. Check that the camera is on and joined to the hub, and that it dials this node's twin."
+        ),
+        CameraState::Rejected => format!(
+            "The connection is refused{because}. Check `codecs`, `connect` and `dialect` of the camera in the configuration; `twinsight check` tries it."
+        ),
+        CameraState::Removed => "It is no longer configured.".to_owned(),
+    };
+    Some(problem)
+}

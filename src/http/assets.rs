@@ -1,0 +1,166 @@
+//! The files of the dashboard. They are part of the program, so that a node that is cut off from the world shows it too. A
+//! browser keeps them and asks whether they are still the same.
+
+use std::sync::LazyLock;
+
+use axum::body::{Body, Bytes};
+use axum::extract::Path;
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use sha2::{Digest, Sha256};
+
+use super::answer;
+
+/// A file of the dashboard.
+#[derive(Debug)]
+struct Asset {
+    name: &'static str,
+    bytes: &'static [u8],
+    gzip: Bytes,
+    etag: HeaderValue,
+}
+
+macro_rules! assets {
+    ($($name:literal),+ $(,)?) => {
+        [$(($name, include_bytes!(concat!("dashboard/", $name)).as_slice())),+]
+    };
+}
+
+static ASSETS: LazyLock<Vec<Asset>> = LazyLock::new(|| {
+    let files = assets![
+        "api.js",
+        "camera.js",
+        "dom.js",
+        "draw.js",
+        "events.js",
+        "format.js",
+        "health.js",
+        "icon.svg",
+        "index.html",
+        "ledger.js",
+        "live.js",
+        "log.js",
+        "login.html",
+        "logview.js",
+        "main.js",
+        "node.js",
+        "overview.js",
+        "pages.css",
+        "pair.js",
+        "reasons.js",
+        "settings.js",
+        "spark.js",
+        "style.css",
+        "tile.js",
+    ];
+    files.into_iter().map(Asset::new).collect()
+});
+
+impl Asset {
+    fn new((name, bytes): (&'static str, &'static [u8])) -> Self {
+        let hash: String = Sha256::digest(bytes)[..12]
+            .iter()
+            .map(|byte| format!("{byte:02x}"))
+            .collect();
+        Self {
+            name,
+            bytes,
+            gzip: answer::gzip(bytes),
+            etag: HeaderValue::try_from(format!("\"{hash}\""))
+                .expect("hex digits in quotes may be in a header"),
+        }
+    }
+
+    fn content_type(&self) -> &'static str {
+        match self.name.rsplit_once('.').map(|(_, extension)| extension) {
+            Some("html") => "text/html; charset=utf-8",
+            Some("css") => "text/css; charset=utf-8",
+            Some("js") => "text/javascript; charset=utf-8",
+            Some("svg") => "image/svg+xml",
+            _ => "application/octet-stream",
+        }
+    }
+
+    fn answer(&self, asked: &HeaderMap) -> Response {
+        let known = asked
+            .get_all(header::IF_NONE_MATCH)
+            .into_iter()
+            .filter_map(|value| value.to_str().ok())
+            .flat_map(|value| value.split(','))
+            .any(|tag| tag.trim().trim_start_matches("W/") == self.etag || tag.trim() == "*");
+        let mut answer = if known {
+            StatusCode::NOT_MODIFIED.into_response()
+        } else if answer::takes_gzip(asked) {
+            let mut answer = Body::from(self.gzip.clone()).into_response();
+            let headers = answer.headers_mut();
+            headers.insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+            answer
+        } else {
+            Body::from(self.bytes).into_response()
+        };
+        let headers = answer.headers_mut();
+        let content_type = HeaderValue::from_static(self.content_type());
+        headers.insert(header::CONTENT_TYPE, content_type);
+        headers.insert(header::ETAG, self.etag.clone());
+        headers.insert(header::VARY, HeaderValue::from_static("accept-encoding"));
+        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+        answer
+    }
+}
+
+/// The page itself.
+pub(super) async fn index(asked: HeaderMap) -> Response {
+    file("index.html", &asked)
+}
+
+/// One of its files.
+pub(super) async fn asset(Path(name): Path<String>, asked: HeaderMap) -> Response {
+    file(&name, &asked)
+}
+
+fn file(name: &str, asked: &HeaderMap) -> Response {
+    match ASSETS.iter().find(|asset| asset.name == name) {
+        Some(asset) => asset.answer(asked),
+        None => (StatusCode::NOT_FOUND, "there is no such file\n").into_response(),
+    }
+}
+
+/// The page that asks for the token, with a sentence above it. The sentence is one of ours, and no text of a request.
+pub(super) fn login_page(status: StatusCode, sentence: &'static str) -> Response {
+    let page = ASSETS.iter().find(|asset| asset.name == "login.html");
+    let page = page.map_or("", |page| std::str::from_utf8(page.bytes).unwrap_or(""));
+    let page = page.replace("{{message}}", sentence);
+    let content_type = [(header::CONTENT_TYPE, "text/html; charset=utf-8")];
+    (status, content_type, page).into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_file_of_the_dashboard_is_in_the_program() {
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/src/http/dashboard");
+        let mut there: Vec<_> = std::fs::read_dir(folder)
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
+        let mut here: Vec<_> = ASSETS.iter().map(|asset| asset.name.to_owned()).collect();
+        there.sort();
+        here.sort();
+        assert_eq!(there, here);
+    }
+
+    #[test]
+    fn a_browser_that_has_the_file_does_not_get_it_again() {
+        let first = file("index.html", &HeaderMap::new());
+        let mut asked = HeaderMap::new();
+        asked.insert(header::IF_NONE_MATCH, first.headers()[header::ETAG].clone());
+        assert_eq!(
+            file("index.html", &asked).status(),
+            StatusCode::NOT_MODIFIED
+        );
+        asked.insert(header::IF_NONE_MATCH, HeaderValue::from_static("\"other\""));
+        assert_eq!(file("index.html", &asked).status(), StatusCode::OK);
+    }
+}

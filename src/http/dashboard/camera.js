@@ -1,0 +1,130 @@
+// One camera: a large picture, its events, what became of all that came, and its settings.
+
+import { get } from './api.js';
+import { dot, facts, h, mark, say, tell } from './dom.js';
+import { cameraKey, count, lasting, ms, objects, rate } from './format.js';
+import { condition } from './health.js';
+import { ledger } from './ledger.js';
+import { LogView } from './logview.js';
+import { SHED } from './reasons.js';
+import { cameraSection, settings, unexplained } from './settings.js';
+import { Sparkline } from './spark.js';
+import { Picture } from './tile.js';
+
+const panel = (title, ...children) => h('section', { class: 'panel', 'aria-label': title }, h('h2', {}, title), ...children);
+
+export class CameraPage {
+  #appliedAt = null;
+  #rendered = 0;
+  #shaped = false;
+
+  constructor(live, key) {
+    this.live = live;
+    this.key = key;
+    [this.twinId, this.stream] = key.split('/').map(decodeURIComponent);
+    this.name = h('h1', { tabindex: '-1' }, this.twinId);
+    this.mark = dot('idle');
+    this.word = h('span', {});
+    this.advice = h('p', { class: 'advice' });
+    this.picture = new Picture();
+    this.log = new LogView();
+    this.spark = new Sparkline();
+    this.facts = h('div', {});
+    this.flow = h('div', {});
+    this.settings = h('div', {}, h('p', { class: 'dim' }, 'Asking the node'));
+    this.missing = h('p', { class: 'panel notice', hidden: true });
+    this.body = h('div', { class: 'camera', data: { shape: '16-9' } },
+      h('div', { class: 'stack wide' }, h('div', { class: 'panel stage' }, this.picture.root),
+        panel('What became of all that came', this.flow, h('h3', {}, 'Left out over the last minutes'), this.spark.root)),
+      h('div', { class: 'stack' }, panel('Now', this.facts), this.log.root, panel('Settings in force', this.settings)));
+    this.root = h('div', { class: 'page' },
+      h('div', { class: 'head' }, h('a', { href: '#/', class: 'back' }, '← Cameras'), this.name, h('p', { class: 'state' }, this.mark, this.word)),
+      this.advice, this.missing, this.body);
+    this.resize = new ResizeObserver(() => this.live.want([this.key], this.picture.shownWidth * devicePixelRatio));
+    this.resize.observe(this.picture.root);
+  }
+
+  show(pair) {
+    if (pair.key === this.key) this.picture.show(pair);
+  }
+
+  event(type, data) {
+    if (type !== 'missed' && cameraKey(data.camera) !== this.key) return;
+    this.log.log.add(type, data);
+    if (performance.now() - this.#rendered > 200) this.#renderLog();
+  }
+
+  #renderLog() {
+    this.#rendered = performance.now();
+    this.log.render();
+  }
+
+  update(context) {
+    const camera = context.cameras?.find((one) => cameraKey(one) === this.key);
+    this.#renderLog();
+    const gone = context.cameras !== null && !camera;
+    this.missing.hidden = !gone;
+    this.body.hidden = gone;
+    if (gone) {
+      say(this.missing, `This node has no camera stream ${this.twinId}/${this.stream}. It may have been taken out of the configuration.`);
+      say(this.word, 'not configured');
+      tell(this.advice, '');
+    }
+    if (!camera) return;
+    const { tone, word, text, sees } = condition(camera, context.node);
+    say(this.name, camera.name);
+    const known = context.reach.state === 'ok';
+    mark(this.mark, 'tone', known ? tone : 'idle');
+    say(this.word, known ? `${word} for ${lasting(camera.stateSeconds)}` : 'not known: the node does not answer, and what stands here is of before');
+    tell(this.advice, sees || !known ? '' : (text ?? ''));
+    if (camera.frame && !this.#shaped) {
+      this.#shaped = true;
+      mark(this.body, 'shape', camera.frame.width / camera.frame.height < 1.5 ? '4-3' : '16-9');
+    }
+    this.picture.update({ ...context, camera });
+    if (!context.fresh) return;
+    this.facts.replaceChildren(facts(this.#facts(camera)));
+    this.flow.replaceChildren(ledger(camera));
+    this.spark.update(camera.history);
+    const appliedAt = context.node?.config.appliedAt ?? 0;
+    if (appliedAt !== this.#appliedAt) {
+      this.#appliedAt = appliedAt;
+      this.#askSettings(camera);
+    }
+  }
+
+  #facts(camera) {
+    const { rates, ageMs, frame, counters, shedLevel } = camera;
+    const packets = counters.rtpPacketsReceived + counters.rtpPacketsLost;
+    return [
+      ['Seen', objects(camera.objects)],
+      ['Rates', `${rate(rates?.received)} in, ${rate(rates?.inferred)} inferred, ${rate(rates?.published)} published a second`],
+      ['Age', ageMs ? `${ms(ageMs.p50)} p50, ${ms(ageMs.p99)} p99` : '–'],
+      ['Last event', camera.lastEventSeconds === null ? 'none yet' : `${lasting(camera.lastEventSeconds)} ago`],
+      ['Frame', frame ? `${frame.width} × ${frame.height}` : '–'],
+      ['Twin, stream', h('code', {}, `${camera.twinId} / ${camera.stream}`)],
+      ['Model', h('code', {}, camera.model)],
+      ['Packets lost', `${count(counters.rtpPacketsLost)} of ${count(packets)}`],
+      ['Keyframes asked for', count(counters.keyframeRequests)],
+      ['Connections made anew', count(counters.reconnects)],
+      ['Overload', `step ${shedLevel} of 3: ${SHED[shedLevel] ?? ''}`, shedLevel ? 'warn' : null],
+    ];
+  }
+
+  async #askSettings(camera) {
+    let shown;
+    try {
+      // A node without a file, such as the demo's, knows what is in force and not where it came from.
+      const section = cameraSection(await get('/api/config'), this.twinId, this.stream) ?? unexplained(camera.settings);
+      shown = settings('Settings in force', section);
+    } catch (error) {
+      this.#appliedAt = null;
+      shown = h('p', { class: 'dim' }, `They could not be read: ${error.message}.`);
+    }
+    this.settings.replaceChildren(shown);
+  }
+
+  close() {
+    this.resize.disconnect();
+  }
+}

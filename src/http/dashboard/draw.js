@@ -1,0 +1,91 @@
+// Draws a picture and what was seen in it into one canvas, so that no box is ever over another picture.
+
+/** The colour of boxes. It is the page's accent, and legible on pictures with its dark casing. */
+export const BOX = '#4cc2ff';
+const CASING = 'rgba(4, 12, 20, 0.7)';
+const FONT = 'ui-sans-serif, system-ui, -apple-system, "Segoe UI", Roboto, "Noto Sans", "DejaVu Sans", sans-serif';
+
+/**
+ * Draws `bitmap` as wide as the canvas is shown. `frame` is the size of the decoded frame, in whose pixels `event` has its boxes;
+ * `event` is `null` where there is none. What is drawn is said in the canvas's `dataset`.
+ */
+export function drawPicture(canvas, bitmap, frame, event, shownWidth, ratio = devicePixelRatio) {
+  const width = Math.max(1, Math.min(Math.round(shownWidth * ratio), Math.max(bitmap.width, 480)));
+  const height = Math.max(1, Math.round((width * bitmap.height) / bitmap.width));
+  if (canvas.width !== width || canvas.height !== height) {
+    canvas.width = width;
+    canvas.height = height;
+  }
+  const context = canvas.getContext('2d', { alpha: false });
+  context.drawImage(bitmap, 0, 0, width, height);
+  const scale = width / (frame.width || event?.frame.width || bitmap.width);
+  const unit = width / shownWidth;
+  const seen = event?.objects ?? [];
+  for (const object of seen) if (object.outline) outline(context, object.outline, scale, unit);
+  for (const object of seen) box(context, object.box, scale, unit);
+  for (const object of seen) if (object.keypoints) keypoints(context, object.keypoints, scale, unit);
+  labels(context, seen, scale, unit, { width, height }, shownWidth < 520);
+}
+
+function box(context, { x, y, width, height }, scale, unit) {
+  const line = 1.5 * unit;
+  context.lineJoin = 'round';
+  for (const [style, wide] of [[CASING, line + 2 * unit], [BOX, line]]) {
+    context.strokeStyle = style;
+    context.lineWidth = wide;
+    context.strokeRect(x * scale, y * scale, width * scale, height * scale);
+  }
+}
+
+function outline(context, points, scale, unit) {
+  context.beginPath();
+  points.forEach(([x, y], i) => (i ? context.lineTo(x * scale, y * scale) : context.moveTo(x * scale, y * scale)));
+  context.closePath();
+  context.fillStyle = 'rgba(76, 194, 255, 0.22)';
+  context.fill();
+  context.strokeStyle = 'rgba(76, 194, 255, 0.9)';
+  context.lineWidth = unit;
+  context.stroke();
+}
+
+/** A point that the model only guesses is hollow. */
+function keypoints(context, points, scale, unit) {
+  for (const { x, y, score } of points) {
+    context.beginPath();
+    context.arc(x * scale, y * scale, 2.5 * unit, 0, 2 * Math.PI);
+    context.fillStyle = score >= 0.5 ? '#fff' : 'transparent';
+    context.strokeStyle = score >= 0.5 ? CASING : 'rgba(255, 255, 255, 0.6)';
+    context.lineWidth = unit;
+    context.fill();
+    context.stroke();
+  }
+}
+
+const overlap = (a, b) => Math.max(0, Math.min(a.x + a.w, b.x + b.w) - Math.max(a.x, b.x)) * Math.max(0, Math.min(a.y + a.h, b.y + b.h) - Math.max(a.y, b.y));
+
+/** Labels with their scores, each at the corner of its box where it hides least of the others. */
+function labels(context, seen, scale, unit, area, small) {
+  const size = (small ? 9.5 : 12) * unit;
+  const [padX, padY] = [3 * unit, 1.5 * unit];
+  context.font = `${small ? 500 : 600} ${size}px ${FONT}`;
+  context.textBaseline = 'top';
+  const placed = [];
+  for (const { label, score, box: { x, y, width, height } } of seen) {
+    const text = `${label} ${score.toFixed(2).replace(/^0/, small ? '' : '0')}`;
+    const w = context.measureText(text).width + 2 * padX;
+    const h = size + 2 * padY;
+    const [left, top, right, bottom] = [x * scale, y * scale, (x + width) * scale, (y + height) * scale];
+    const within = ([px, py]) => ({ x: Math.max(0, Math.min(px, area.width - w)), y: Math.max(0, Math.min(py, area.height - h)), w, h });
+    const places = [[left, top - h - unit], [right - w, top - h - unit], [left, bottom + unit], [left, top + unit], [right - w, bottom + unit]].map(within);
+    const cost = (place) => placed.reduce((sum, other) => sum + overlap(place, other), 0);
+    let best = places[0];
+    for (const place of places) if (cost(place) < cost(best)) best = place;
+    placed.push(best);
+    context.fillStyle = CASING;
+    context.beginPath();
+    context.roundRect(best.x, best.y, w, h, 2.5 * unit);
+    context.fill();
+    context.fillStyle = '#fff';
+    context.fillText(text, best.x + padX, best.y + padY);
+  }
+}

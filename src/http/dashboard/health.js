@@ -1,0 +1,124 @@
+// Whether everything is fine, in words, and what to do where it is not. Nothing here knows of the page.
+
+import { cameraKey, clock, lasting } from './format.js';
+
+/** What a camera's state means where the node has no sentence of its own. */
+const ADVICE = {
+  connecting: 'The first picture takes a few seconds.',
+  stalled: 'Frames came, and none comes now. The node is connecting again; look at the camera’s power and its network.',
+  unreachable: 'Attempts to connect bring no frame, and the node goes on trying. See that the camera’s app runs, and that UDP passes between the two.',
+  rejected: 'What the camera offers cannot be used. Let it send H.264, or VP8 to a build that has it.',
+  removed: 'It is no longer configured.',
+  blind: 'Frames come, and none of them is looked at.',
+  failing: 'Its model gives no results. Look at the node’s log, and correct or replace the model.',
+};
+
+const WORST = ['ok', 'idle', 'warn', 'bad'];
+
+/** The worst of some tones. */
+export const worst = (tones) => tones.reduce((a, b) => (WORST.indexOf(b) > WORST.indexOf(a) ? b : a), 'ok');
+
+/** How a camera is: `word` for its state, `tone`, whether it `sees`, and what to do. */
+export function condition(camera, node) {
+  const model = node?.models?.find(({ name }) => name === camera.model);
+  const told = (tone, word, advice) => ({ tone, word, sees: false, text: camera.problem ?? withReason(ADVICE[advice], camera.reason) });
+  switch (camera.state) {
+    case 'receiving':
+      if (!camera.blind) return { tone: 'ok', word: 'sees', sees: true, text: null };
+      return model && model.state !== 'working' ? told('bad', 'model failing', 'failing') : told('bad', 'blind', 'blind');
+    case 'connecting':
+      return told(camera.attempt > 1 ? 'warn' : 'idle', 'connecting', 'connecting');
+    case 'stalled':
+      return told('warn', 'stalled', 'stalled');
+    case 'removed':
+      return told('idle', 'removed', 'removed');
+    case 'unreachable':
+    case 'rejected':
+      return told('bad', camera.state, camera.state);
+    default:
+      return told('warn', camera.state, 'connecting');
+  }
+}
+
+const withReason = (advice, reason) => (reason ? `${sentence(reason)} ${advice}` : advice);
+
+/** How the hub is. Its `reason` may say what to do. */
+export function hubCondition(hub) {
+  const since = hub.since ? ` since ${clock(hub.since)}` : '';
+  const reason = hub.reason ? ` ${sentence(hub.reason)}` : ` See that it runs, and that ${hub.url} can be reached from the node.`;
+  switch (hub.state) {
+    case 'joined':
+      return { tone: 'ok', word: 'joined', text: null };
+    case 'connecting':
+      return { tone: 'idle', word: 'connecting', title: 'Joining the hub', clause: 'the hub is being joined', text: `The node is joining ${hub.url}. No camera can be reached before.` };
+    case 'refused':
+      return { tone: 'bad', word: 'refused', title: 'The hub refuses this node', clause: 'the hub refuses this node', text: `It has refused it${since}.${reason}` };
+    default:
+      return { tone: 'bad', word: 'away', title: 'The hub is away', clause: 'the hub is away', text: `It does not answer${since}.${reason} Results are dropped, not stored, until it is back.` };
+  }
+}
+
+const n = (number, noun) => `${number} ${noun}${number === 1 ? '' : 's'}`;
+
+/** All of it: `tone`, `headline`, `short` for the header, `title`, and `items` of `{tone, title, text, href}`. */
+export function overall({ reach, node, cameras }, now = Date.now()) {
+  if (reach.state === 'unauthorised') {
+    return make('bad', 'You are signed out', 'signed out', [{ tone: 'bad', title: 'Sign in again', text: 'The node wants its token. Load this page anew to give it.', href: '/' }]);
+  }
+  if (reach.state === 'gone') {
+    const wait = Math.max(0, Math.ceil((reach.retryAt - now) / 1000));
+    const again = `This page asks again ${wait ? `in ${wait} s` : 'now'}.`;
+    if (reach.status) return make('bad', 'The node gives no answer that can be used', 'no usable answer', [{ tone: 'bad', title: `Since ${clock(reach.since)}`, text: `${sentence(reach.error)} ${again}`, href: null }]);
+    const text = `No answer since ${clock(reach.since)} (${reach.error}). ${again} See whether the process runs, and whether this machine reaches it.`;
+    return make('bad', 'The node does not answer', 'the node does not answer', [{ tone: 'bad', title: `Since ${clock(reach.since)}`, text, href: null }]);
+  }
+  if (!node || !cameras) return make('idle', 'Asking the node', 'asking the node', []);
+  const items = [...nodeItems(node), ...cameras.flatMap((camera) => cameraItem(camera, node))];
+  items.sort((a, b) => WORST.indexOf(b.tone) - WORST.indexOf(a.tone));
+  const wanted = cameras.filter(({ state }) => state !== 'removed');
+  const sees = wanted.filter((camera) => condition(camera, node).sees).length;
+  const tone = worst(items.map((item) => item.tone));
+  if (wanted.length === 0) {
+    const empty = { tone: 'idle', title: 'Add the first camera', text: 'Write a table [[cameras]] with the twin_id of a camera into the node’s file, or set TWINSIGHT_CAMERAS. The node takes the file while it runs.', href: null };
+    return make(worst([tone, 'idle']), 'No camera is configured', 'no camera', [...items, empty]);
+  }
+  const seeing = `${sees} of ${n(wanted.length, 'camera')} ${sees === 1 ? 'sees' : 'see'}`;
+  const others = nodeItems(node);
+  const but = others.length ? `, ${sees === wanted.length ? 'but' : 'and'} ${others[0].clause}` : '';
+  return make(tone, seeing + but, `${sees} of ${wanted.length} see${but}`, items);
+}
+
+function make(tone, headline, short, items) {
+  const title = tone === 'ok' ? `Twinsight · ${short}` : `${tone === 'idle' ? '… ' : '(!) '}${short} · Twinsight`;
+  return { tone, headline, short, title, items };
+}
+
+function cameraItem(camera, node) {
+  const { sees, tone, word, text } = condition(camera, node);
+  if (sees || camera.state === 'removed') return [];
+  return [{ kind: 'camera', tone, title: `${camera.name}: ${word} for ${lasting(camera.stateSeconds)}`, text, href: `#/camera/${cameraKey(camera)}` }];
+}
+
+/** What is wrong with the node itself, each also as a clause for the headline. */
+function nodeItems(node) {
+  const items = [];
+  const add = (tone, clause, title, text) => items.push({ tone, clause, title, text, href: '#/node' });
+  const hub = hubCondition(node.hub);
+  if (hub.tone !== 'ok') add(hub.tone, hub.clause, hub.title, hub.text);
+  for (const model of node.models) {
+    if (model.state === 'working') continue;
+    const state = { failing: 'is failing', set_aside: 'is set aside', probing: 'is being tried again' }[model.state] ?? `is ${model.state}`;
+    add('bad', 'a model is failing', `Model ${model.name} ${state}`, `${model.error ? `${sentence(model.error)} ` : ''}Its ${n(model.cameras, 'camera')} ${model.cameras === 1 ? 'is' : 'are'} blind meanwhile. See the node’s log, and correct or replace the model.`);
+  }
+  if (!node.config.reloadOk) {
+    add('warn', 'a configuration was refused', 'The newest configuration is refused', `The last good one stays. ${sentence(node.config.lastRefusal?.reason ?? 'the log says why')}`);
+  }
+  if (node.shedding.level > 0) {
+    add('warn', 'the machine has too much to do', 'The machine has too much to do', `The node leaves out work (step ${node.shedding.level} of 3). Lower max_fps, use a smaller model, or move cameras to another node.`);
+  }
+  for (const text of node.unhealthy ?? []) add('bad', 'the node is not healthy', 'The node is not healthy', sentence(text));
+  return items;
+}
+
+/** A clause of the node as a sentence. */
+const sentence = (text) => text.charAt(0).toUpperCase() + text.slice(1) + (/[.!?]$/.test(text) ? '' : '.');

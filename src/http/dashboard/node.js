@@ -1,0 +1,165 @@
+// The node itself: hub, models, what it costs, its configuration, and what its cameras went through.
+
+import { get } from './api.js';
+import { dot, facts, h, mark, say, table, tell, told } from './dom.js';
+import { bytes, cameraKey, clock, count, lasting, moment } from './format.js';
+import { hubCondition, overall } from './health.js';
+import { SHED } from './reasons.js';
+import { hasToken, settings } from './settings.js';
+
+/** What each piece of work is, in the order of a frame's way. */
+const STAGES = {
+  depacketize: 'packets to access units',
+  decode: 'access units to pictures',
+  copy: 'pictures out of the decoder',
+  preprocess: 'pictures to tensors',
+  inference: 'the model',
+  postprocess: 'results to objects',
+};
+
+const STATES = { receiving: 'ok', connecting: 'idle', stalled: 'warn', unreachable: 'bad', rejected: 'bad', removed: 'idle' };
+
+export class NodePage {
+  #appliedAt = null;
+
+  constructor() {
+    this.mark = dot('idle');
+    this.headline = h('h1', { tabindex: '-1' }, 'Node');
+    this.panels = {};
+    const panel = (name, title, wide = false) => {
+      this.panels[name] = h('div', {});
+      return h('section', { class: wide ? 'panel wide' : 'panel', 'aria-label': title }, h('h2', {}, title), this.panels[name]);
+    };
+    this.notes = h('ul', { class: 'items' });
+    this.root = h('div', { class: 'page' },
+      h('div', { class: 'head headline' }, this.mark, this.headline),
+      this.notes,
+      h('div', { class: 'cards' },
+        panel('hub', 'Hub'), panel('cpu', 'Processor, by stage'), panel('inference', 'Inference'),
+        panel('run', 'This run'), panel('config', 'Configuration'), panel('watchers', 'Who looks'),
+        panel('models', 'Models', true), panel('states', 'States of cameras, the newest first', true), panel('settings', 'Configuration in force', true)));
+  }
+
+  update(context) {
+    const all = overall(context);
+    mark(this.mark, 'tone', all.tone);
+    const { node } = context;
+    const title = node?.hub.twinId ? `Node ${node.hub.twinId}` : 'Node';
+    say(this.headline, context.reach.state === 'ok' || !node ? title : `${title} does not answer, and what stands here is of before`);
+    const notes = all.items.filter(({ href }) => href === '#/node' || href === null);
+    if (notes.length !== this.notes.childElementCount) this.notes.replaceChildren(...notes.map(({ tone }) => h('li', {}, dot(tone), h('div', {}, h('strong', {}), h('p', {})))));
+    notes.forEach(({ tone, title: what, text }, i) => {
+      const row = this.notes.children[i];
+      mark(row.firstChild, 'tone', tone);
+      say(row.lastChild.firstChild, what);
+      tell(row.lastChild.lastChild, text ?? '');
+    });
+    if (!node || !context.fresh) return;
+    for (const name of ['hub', 'cpu', 'inference', 'run', 'config', 'watchers', 'models', 'states']) {
+      // A table that somebody scrolls or has the focus in stays until they are done.
+      if (this.panels[name].contains(document.activeElement)) continue;
+      this.panels[name].replaceChildren(this[`_${name}`](node));
+    }
+    if (node.config.appliedAt !== this.#appliedAt) {
+      this.#appliedAt = node.config.appliedAt;
+      this.#askSettings();
+    }
+  }
+
+  _hub({ hub }) {
+    const { tone, word } = hubCondition(hub);
+    return facts([
+      ['State', h('span', {}, dot(tone), hub.since ? `${word}, since ${clock(hub.since)}` : word)],
+      ['Address', h('code', {}, hub.url)],
+      ['This node’s twin', h('code', {}, hub.twinId ?? 'not known yet')],
+      ['Joined again', `${count(hub.reconnects)} times`],
+      hub.reason && ['It says', told(hub.reason)],
+    ]);
+  }
+
+  _cpu({ cpu }) {
+    const stages = Object.entries(cpu.stages ?? {});
+    const used = Object.fromEntries(stages);
+    const names = [...Object.keys(STAGES).filter((name) => name in used), ...stages.map(([name]) => name).filter((name) => !(name in STAGES))];
+    const most = Math.max(0.05, ...stages.map(([, cores]) => cores));
+    return h('div', {},
+      h('p', { class: 'big' }, cpu.processCores.toFixed(2), h('span', { class: 'dim' }, ` of ${count(cpu.cores)} cores, over the last 10 s`)),
+      h('ul', { class: 'bars' }, names.map((name) => {
+        const fill = h('span', { class: 'bar-fill' });
+        fill.style.width = `${(100 * used[name]) / most}%`;
+        return h('li', { title: STAGES[name] }, h('span', { class: 'dim' }, name), h('span', { class: 'bar-track', 'aria-hidden': 'true' }, fill), h('span', {}, `${used[name].toFixed(2)}`));
+      })),
+      h('p', { class: 'dim small' }, 'In cores. The rest is the network, encryption and the hub.'));
+  }
+
+  _inference({ inference, shedding }) {
+    const bad = (number) => [count(number), number > 0 ? 'warn' : null];
+    return facts([
+      ['Execution provider', h('code', {}, inference.executionProvider)],
+      ['Sessions', `${count(inference.sessions)}, each of ${count(inference.threadsPerSession)} thread${inference.threadsPerSession === 1 ? '' : 's'}`],
+      ['Inferences failed', ...bad(inference.failures)],
+      ['Workers replaced', ...bad(inference.workerRestarts)],
+      ['Workers given up', ...bad(inference.workersGivenUp)],
+      ['Shedding', `step ${shedding.level} of 3: ${SHED[shedding.level] ?? ''}`, shedding.level ? 'warn' : null],
+    ]);
+  }
+
+  _run({ version, runId, startedAt, now, memory, ready, problems }) {
+    return facts([
+      ['Version', version],
+      ['Running', lasting((now - startedAt) / 1000)],
+      ['Since', moment(startedAt)],
+      ['Memory', bytes(memory.residentBytes)],
+      ['Run', h('code', { title: runId }, runId.slice(0, 12))],
+      ['Ready', ready ? 'yes' : `no: ${(problems ?? []).join('; ') || 'it starts'}`, ready ? null : 'warn'],
+    ]);
+  }
+
+  _config({ config }) {
+    const refusal = config.lastRefusal;
+    return facts([
+      ['In force since', config.appliedAt ? moment(config.appliedAt) : '–'],
+      ['Newest reload', config.reloadOk ? 'taken' : 'refused, the last good one stays', config.reloadOk ? null : 'bad'],
+      ['Last refusal', refusal ? `${moment(refusal.at)}, from the ${refusal.source}` : 'none in this run'],
+      refusal && ['Its reason', told(refusal.reason)],
+    ]);
+  }
+
+  _watchers({ watchers }) {
+    return facts([
+      ['Streams of pictures', count(watchers.pictures)],
+      ['Streams of events', count(watchers.events)],
+      ['At most', count(watchers.limit)],
+    ]);
+  }
+
+  _models({ models }) {
+    return table('Models', ['Model', 'State', 'Cameras', 'SHA-256', 'Error'], models.map((model) => [
+      h('code', {}, model.name),
+      h('span', { class: 'state' }, dot(model.state === 'working' ? 'ok' : 'bad'), model.state.replace('_', ' ')),
+      count(model.cameras), h('code', { title: model.sha256 }, (model.sha256 ?? '').slice(0, 12)), told(model.error),
+    ]));
+  }
+
+  _states({ states }) {
+    if (!states.length) return h('p', { class: 'dim' }, 'No camera has changed its state yet.');
+    return table('States of cameras', ['Time', 'Camera', 'State', 'Attempt', 'Reason'], states.toReversed().map(({ at, camera, state, attempt, reason }) => [
+      moment(at), h('a', { href: `#/camera/${cameraKey(camera)}` }, camera.name ?? camera.twinId),
+      h('span', { class: 'state' }, dot(STATES[state] ?? 'idle'), state), count(attempt), told(reason),
+    ]));
+  }
+
+  async #askSettings() {
+    try {
+      const config = await get('/api/config');
+      const sections = Object.entries(config.inForce).filter(([name, section]) => name !== 'cameras' && Object.keys(section).length > 0);
+      this.panels.settings.replaceChildren(
+        ...sections.map(([name, section]) => h('details', {}, h('summary', {}, h('code', {}, `[${name}]`)), settings(`[${name}]`, section))),
+        h('p', { class: 'dim small' }, sections.length ? 'Those of each camera are on its page.' : 'This node was started without a configuration, as the demo is.'),
+        hasToken(config) ? h('form', { method: 'post', action: '/logout' }, h('button', { type: 'submit' }, 'Sign out')) : '');
+    } catch (error) {
+      this.#appliedAt = null;
+      this.panels.settings.replaceChildren(h('p', { class: 'dim' }, `It could not be read: ${error.message}.`));
+    }
+  }
+}

@@ -1,0 +1,203 @@
+//! Pictures of cameras: the last inferred one, or one after the other as multipart. Who takes them slowly gets fewer, and always
+//! the newest.
+
+use std::time::Duration;
+
+use axum::body::{Body, Bytes};
+use axum::extract::{Path, RawQuery, State};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use futures_util::StreamExt;
+use futures_util::stream::unfold;
+
+use super::answer;
+use super::api::CameraFacts;
+use super::connections::streaming;
+use super::routes::{Shared, no_such_camera, pairs, value_of};
+use crate::preview::{Picture, Watch, WatchOptions};
+use twinsight_client::stream_id::StreamId;
+
+/// Whoever asks for one picture waits at most this long for it.
+const FRAME_WAIT: Duration = Duration::from_secs(5);
+
+/// The line between the parts.
+const BOUNDARY: &str = "frame";
+
+/// At most this many cameras in one answer.
+const MAX_CAMERAS: usize = 64;
+
+/// What the query of a picture says. Keys and values that are none are as if they were not there.
+fn options(query: Option<&str>) -> WatchOptions {
+    let mut options = WatchOptions::default();
+    for (key, value) in pairs(query.unwrap_or_default()) {
+        match key.as_ref() {
+            "width" => options.width_px = value.parse().ok().or(options.width_px),
+            "fps" => options.max_fps = value.parse().unwrap_or(options.max_fps),
+            "boxes" => options.boxes = value == "1",
+            _ => {}
+        }
+    }
+    options
+}
+
+/// `/api/cameras/TWIN/STREAM/frame.jpg`.
+pub(super) async fn frame(
+    State(shared): State<Shared>,
+    Path((twin_id, stream)): Path<(String, String)>,
+    RawQuery(query): RawQuery,
+) -> Response {
+    let Some(facts) = camera(&shared, &twin_id, &stream) else {
+        return no_such_camera();
+    };
+    let after = value_of(query.as_deref(), "after").and_then(|after| after.parse().ok());
+    let watch = shared
+        .state
+        .previews
+        .watch(&facts.status.id, options(query.as_deref()));
+    let mut watch = match watch {
+        Ok(watch) => watch,
+        Err(error) => return answer::too_many(error.to_string()),
+    };
+    let newer = async {
+        loop {
+            let picture = watch.next().await;
+            if after.is_none_or(|after: u64| picture.sequence > Some(after)) {
+                return picture;
+            }
+        }
+    };
+    let picture = tokio::select! {
+        picture = tokio::time::timeout(FRAME_WAIT, newer) => picture,
+        () = shared.stop.cancelled() => return StatusCode::SERVICE_UNAVAILABLE.into_response(),
+    };
+    match picture {
+        Ok(picture) => {
+            let mut answer = Body::from(picture.jpeg.clone()).into_response();
+            for (name, value) in &headers(&picture) {
+                answer.headers_mut().insert(name.clone(), value.clone());
+            }
+            answer
+        }
+        Err(_) => {
+            let state = facts.status.state;
+            let sentence = format!(
+                "no picture of it was inferred in the last {} s: its state is {state}, and `/api/cameras` says more",
+                FRAME_WAIT.as_secs()
+            );
+            answer::error(StatusCode::NOT_FOUND, sentence)
+        }
+    }
+}
+
+/// `/api/cameras/TWIN/STREAM/live`, which browsers show as a picture that moves.
+pub(super) async fn one(
+    State(shared): State<Shared>,
+    Path((twin_id, stream)): Path<(String, String)>,
+    RawQuery(query): RawQuery,
+) -> Response {
+    let Some(facts) = camera(&shared, &twin_id, &stream) else {
+        return no_such_camera();
+    };
+    let options = options(query.as_deref());
+    parts(&shared, vec![facts.status.id], options, "x-mixed-replace")
+}
+
+/// `/api/live`: pictures of several cameras by one connection, of which a browser has few.
+pub(super) async fn many(State(shared): State<Shared>, RawQuery(query): RawQuery) -> Response {
+    let mut ids = Vec::new();
+    for (key, value) in pairs(query.as_deref().unwrap_or_default()) {
+        if key != "camera" {
+            continue;
+        }
+        let facts = value
+            .rsplit_once('/')
+            .and_then(|(twin_id, stream)| camera(&shared, twin_id, stream));
+        match facts {
+            Some(facts) if !ids.contains(&facts.status.id) => ids.push(facts.status.id),
+            Some(_) => {}
+            None => return no_such_camera(),
+        }
+    }
+    if ids.is_empty() || ids.len() > MAX_CAMERAS {
+        let sentence =
+            format!("name 1 to {MAX_CAMERAS} cameras, each as `camera=TWIN/STREAM` in the query");
+        return answer::error(StatusCode::BAD_REQUEST, sentence);
+    }
+    parts(&shared, ids, options(query.as_deref()), "mixed")
+}
+
+/// The streams of these pictures as multipart (RFC 2046, section 5.1), until the client goes or the node stops.
+fn parts(shared: &Shared, ids: Vec<StreamId>, options: WatchOptions, kind: &str) -> Response {
+    let watch = match shared.state.previews.watch_many(ids, options) {
+        Ok(watch) => watch,
+        Err(error) => return answer::too_many(error.to_string()),
+    };
+    let parts = unfold(watch, |mut watch: Watch| async {
+        let picture = watch.next().await;
+        Some((Ok::<_, std::convert::Infallible>(part(&picture)), watch))
+    });
+    let parts = parts.take_until(shared.stop.clone().cancelled_owned());
+    let content_type = format!("multipart/{kind}; boundary={BOUNDARY}");
+    let content_type = [(header::CONTENT_TYPE, content_type)];
+    streaming((content_type, Body::from_stream(parts)).into_response())
+}
+
+/// A part with the boundary that follows it, since some browsers show a picture only once they saw that.
+fn part(picture: &Picture) -> Bytes {
+    let mut part = Vec::with_capacity(picture.jpeg.len() + 256);
+    part.extend_from_slice(b"--");
+    part.extend_from_slice(BOUNDARY.as_bytes());
+    part.extend_from_slice(b"\r\n");
+    for (name, value) in &headers(picture) {
+        part.extend_from_slice(name.as_str().as_bytes());
+        part.extend_from_slice(b": ");
+        part.extend_from_slice(value.as_bytes());
+        part.extend_from_slice(b"\r\n");
+    }
+    part.extend_from_slice(format!("content-length: {}\r\n\r\n", picture.jpeg.len()).as_bytes());
+    part.extend_from_slice(&picture.jpeg);
+    part.extend_from_slice(b"\r\n");
+    part.into()
+}
+
+/// What is said of a picture.
+fn headers(picture: &Picture) -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    let mut add = |name: &'static str, value: String| {
+        // An id may have any characters, and is encoded as in a path.
+        if let Ok(value) = HeaderValue::try_from(value) {
+            headers.insert(HeaderName::from_static(name), value);
+        }
+    };
+    add("content-type", "image/jpeg".to_owned());
+    add("x-camera", encoded(&picture.id));
+    if let Some(sequence) = picture.sequence {
+        add("x-sequence", sequence.to_string());
+    }
+    add("x-frame-width", picture.frame_size.width_px.to_string());
+    add("x-frame-height", picture.frame_size.height_px.to_string());
+    headers
+}
+
+/// TWIN/STREAM, both with all but letters, digits and `-._~` percent-encoded (RFC 3986).
+fn encoded(id: &StreamId) -> String {
+    let encode = |text: &str| -> String {
+        text.bytes()
+            .map(|byte| match byte {
+                b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => {
+                    char::from(byte).to_string()
+                }
+                _ => format!("%{byte:02X}"),
+            })
+            .collect()
+    };
+    format!("{}/{}", encode(&id.twin_id), encode(&id.stream))
+}
+
+fn camera(shared: &Shared, twin_id: &str, stream: &str) -> Option<CameraFacts> {
+    let cameras = shared.state.cameras.lock();
+    let is_it = |facts: &&CameraFacts| {
+        *facts.status.id.twin_id == *twin_id && *facts.status.id.stream == *stream
+    };
+    cameras.iter().find(is_it).cloned()
+}

@@ -1,0 +1,133 @@
+//! What the answers are made from. The node fills it as it starts, so that probes are answered before there are models.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::{Instant, SystemTime};
+
+use parking_lot::Mutex;
+use procfs::FromRead;
+use procfs::process::StatM;
+
+use super::api::node::{ConfigSummary, MemoryView, NodeView, SheddingView, WatchersView, unix_ms};
+use super::api::{CameraFacts, CameraView, ConfigFacts, Detail, NodeFacts};
+use crate::clock::WallClock;
+use crate::preview::Previews;
+use crate::publish::feed::EventFeed;
+use crate::telemetry::health::{Health, Readiness};
+use crate::telemetry::metrics::Metrics;
+
+/// What the answers are made from. Clones share it.
+#[derive(Clone)]
+pub struct HttpState {
+    /// Answers `/metrics`.
+    pub metrics: Arc<Metrics>,
+    /// Answers `/healthz`.
+    pub health: Health,
+    /// Answers `/readyz`.
+    pub readiness: Arc<Readiness>,
+    /// What is known of the cameras.
+    pub cameras: Arc<Mutex<Vec<CameraFacts>>>,
+    /// What is known of the node.
+    pub node: Arc<Mutex<NodeFacts>>,
+    /// The configuration in force.
+    pub config: Arc<Mutex<ConfigFacts>>,
+    /// The events.
+    pub feed: EventFeed,
+    /// The pictures.
+    pub previews: Previews,
+    /// When the node began.
+    pub started_at: SystemTime,
+}
+
+impl fmt::Debug for HttpState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("HttpState").finish_non_exhaustive()
+    }
+}
+
+impl HttpState {
+    /// The state of a node of which nothing is known yet, but this.
+    pub fn new(metrics: Arc<Metrics>, feed: EventFeed, previews: Previews) -> Self {
+        Self {
+            metrics,
+            health: Health::default(),
+            readiness: Arc::default(),
+            cameras: Arc::default(),
+            node: Arc::default(),
+            config: Arc::default(),
+            feed,
+            previews,
+            started_at: SystemTime::now(),
+        }
+    }
+
+    /// The cameras, in the order of their ids.
+    pub(super) fn camera_views(&self, detail: Detail) -> Vec<CameraView> {
+        let facts = self.cameras.lock().clone();
+        facts
+            .into_iter()
+            .filter_map(|facts| self.camera_view(facts, detail))
+            .collect()
+    }
+
+    /// One camera; `None` if there is none of this name.
+    pub(super) fn camera(&self, twin_id: &str, stream: &str) -> Option<CameraView> {
+        let is_it = |facts: &&CameraFacts| {
+            *facts.status.id.twin_id == *twin_id && *facts.status.id.stream == *stream
+        };
+        let facts = self.cameras.lock().iter().find(is_it).cloned()?;
+        self.camera_view(facts, Detail::History)
+    }
+
+    fn camera_view(&self, facts: CameraFacts, detail: Detail) -> Option<CameraView> {
+        let metrics = self.metrics.known_stream(&facts.status.id)?;
+        Some(CameraView::new(facts, &metrics, detail, &WallClock::read()))
+    }
+
+    /// The node.
+    pub(super) fn node_view(&self) -> NodeView {
+        let clock = WallClock::read();
+        let problems = self.readiness.missing();
+        let cameras = self.cameras.lock();
+        let uses = |model: &str| {
+            let using = cameras.iter().filter(|facts| facts.settings.model == model);
+            using.count()
+        };
+        let config = self.config.lock().clone();
+        let node = self.node.lock();
+        let streams = self.metrics.all_streams();
+        let shed_levels = streams.iter().map(|stream| stream.shed_level() as u8);
+        NodeView {
+            version: env!("CARGO_PKG_VERSION"),
+            run_id: self.feed.run_id().to_owned(),
+            started_at: unix_ms(self.started_at),
+            now: clock.unix_ms(clock.instant()),
+            ready: problems.is_empty(),
+            problems,
+            unhealthy: self.health.complaints(Instant::now()),
+            hub: node.hub(&self.metrics, &clock),
+            models: node.models(uses),
+            inference: node.inference(&self.metrics),
+            cpu: node.cpu(),
+            memory: MemoryView {
+                resident_bytes: resident_bytes(),
+            },
+            shedding: SheddingView {
+                level: shed_levels.max().unwrap_or(0),
+            },
+            watchers: WatchersView::new(self.previews.watchers(), self.feed.watchers()),
+            config: ConfigSummary {
+                applied_at: config.applied_at.map(unix_ms),
+                reload_ok: config.last_refusal.is_none(),
+                last_refusal: config.last_refusal,
+            },
+            states: self.feed.states(),
+        }
+    }
+}
+
+/// The memory of this process that is in RAM; 0 where the system does not tell.
+fn resident_bytes() -> u64 {
+    let pages = StatM::from_file("/proc/self/statm").map_or(0, |memory| memory.resident);
+    pages * procfs::page_size()
+}

@@ -1,0 +1,148 @@
+// The parts of the dashboard that know nothing of a page: multipart, pairing, the log, health in words.
+//   node --test tests/interop/dashboard_units.mjs
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+
+const dashboard = new URL('../../src/http/dashboard/', import.meta.url);
+const load = (name) => import(new URL(name, dashboard));
+const { MultipartParser } = await load('live.js');
+const { Pairing } = await load('pair.js');
+const { EventLog, ROWS } = await load('log.js');
+const { condition, overall } = await load('health.js');
+const { lasting, objects } = await load('format.js');
+const { reason } = await load('reasons.js');
+const { pause } = await load('api.js');
+
+const bytes = (text) => new TextEncoder().encode(text);
+const part = (sequence, body) => `--frame\r\ncontent-type: image/jpeg\r\nX-Sequence: ${sequence}\r\nContent-Length: ${bytes(body).length}\r\n\r\n${body}\r\n`;
+
+test('parts come out whole however the bytes are cut', () => {
+  // The body looks like the end of headers and like a boundary, and is neither.
+  const bodies = ['first', '', '\r\n\r\n--frame\r\n\r\n', 'x'.repeat(70000)];
+  const all = bytes(bodies.map((body, i) => part(i + 1, body)).join(''));
+  for (const size of [1, 2, 3, 7, 64, 1000, all.length]) {
+    const parser = new MultipartParser();
+    const seen = [];
+    for (let at = 0; at < all.length; at += size) seen.push(...parser.push(all.subarray(at, at + size)));
+    assert.deepEqual(seen.map(({ body }) => new TextDecoder().decode(body)), bodies, `cut at ${size}`);
+    assert.deepEqual(seen.map(({ headers }) => headers.get('x-sequence')), ['1', '2', '3', '4']);
+  }
+});
+
+test('what is no multipart is refused, and nothing grows without end', () => {
+  const refuses = (text, why) => assert.throws(() => new MultipartParser().push(bytes(text)), why);
+  refuses('--frame\r\nContent-Type: image/jpeg\r\n\r\n', /length/);
+  refuses('--frame\r\nContent-Length: 99999999999\r\n\r\n', /length/);
+  refuses('--frame\r\nContent-Length: -1\r\n\r\n', /length/);
+  refuses('<html>\r\n\r\n', /boundary/);
+  refuses('x'.repeat(9000), /do not end/);
+});
+
+const event = (sequence, runId = 'a') => ({ runId, sequence, objects: [] });
+const picture = (sequence) => ({ sequence });
+
+test('a picture is drawn with the event of its sequence, whichever comes first', () => {
+  const pairing = new Pairing();
+  assert.equal(pairing.event('c', event(1)), null);
+  assert.equal(pairing.picture('c', picture(1), 0).event.sequence, 1);
+  assert.equal(pairing.picture('c', picture(2), 0), null);
+  assert.equal(pairing.event('other', event(2)), null);
+  assert.deepEqual(pairing.event('c', event(2)), { key: 'c', picture: picture(2), event: event(2) });
+  assert.deepEqual(pairing.due(1e9), []);
+});
+
+test('a picture waits half a second, a newer one takes its place, and one without a number does not wait', () => {
+  const pairing = new Pairing();
+  pairing.picture('c', picture(5), 1000);
+  assert.deepEqual(pairing.due(1499), []);
+  assert.deepEqual(pairing.due(1500), [{ key: 'c', picture: picture(5), event: null }]);
+  pairing.picture('c', picture(6), 2000);
+  pairing.picture('c', picture(7), 2100);
+  assert.equal(pairing.event('c', event(6)), null);
+  assert.equal(pairing.event('c', event(7)).picture.sequence, 7);
+  assert.deepEqual(pairing.picture('c', picture(null), 0), { key: 'c', picture: picture(null), event: null });
+});
+
+test('64 events are kept, and none of another run or an earlier life', () => {
+  const pairing = new Pairing();
+  for (let i = 1; i <= 100; i += 1) pairing.event('c', event(i));
+  assert.equal(pairing.picture('c', picture(36), 0), null);
+  assert.equal(pairing.picture('c', picture(37), 0).event.sequence, 37);
+  pairing.event('c', event(1, 'b'));
+  assert.equal(pairing.picture('c', picture(90), 0), null);
+  pairing.event('c', event(50, 'b'));
+  pairing.event('c', event(1, 'b'));
+  assert.equal(pairing.picture('c', picture(50), 0), null, 'the camera came back and counts from 1');
+  pairing.restart();
+  assert.deepEqual(pairing.due(1e9), []);
+});
+
+const seen = (sequence, ...labels) => ({ sequence, timestamp: sequence, objects: labels.map((label) => ({ label })), latencyMs: { total: 40 } });
+
+test('the log folds what follows and is alike, filters, pauses and is bounded', () => {
+  const log = new EventLog();
+  log.add('detections', seen(1, 'person'));
+  log.add('detections', seen(2, 'person'));
+  log.add('detections', seen(4, 'person'));
+  log.add('detections', seen(5, 'car', 'person'));
+  log.add('cameraStatus', { state: 'stalled', since: 9, reason: null });
+  log.add('missed', { count: 3 });
+  assert.deepEqual(log.rows.map((row) => [row.type, row.first, row.last, row.times]), [
+    ['missed', null, null, 1], ['cameraStatus', null, null, 1], ['detections', 5, 5, 1], ['detections', 4, 4, 1], ['detections', 1, 2, 2]]);
+  assert.equal(log.visible({ label: 'CAR' }).length, 1);
+  assert.equal(log.visible({ type: 'cameraStatus' }).length, 1);
+  log.pause();
+  for (let i = 10; i < 10 + 2 * ROWS; i += 2) log.add('detections', seen(i, 'dog'));
+  assert.equal(log.visible().length, 5);
+  assert.equal(log.behind, ROWS);
+  log.resume();
+  assert.equal(log.visible().length, ROWS);
+});
+
+const camera = (more) => ({ twinId: 'c', stream: 'default', name: 'Door', model: 'm', state: 'receiving', blind: false, problem: null, reason: null, attempt: 1, stateSeconds: 7, ...more });
+const node = (more) => ({ hub: { state: 'joined', url: 'http://hub', since: null, reason: null }, models: [{ name: 'm', state: 'working', cameras: 1, error: null }], config: { reloadOk: true, lastRefusal: null }, shedding: { level: 0 }, unhealthy: [], ...more });
+const health = (cameras, more) => overall({ reach: { state: 'ok' }, node: node(more), cameras });
+
+test('every state of a camera has a word and what to do', () => {
+  for (const [more, word, tone] of [
+    [{}, 'sees', 'ok'],
+    [{ blind: true }, 'blind', 'bad'],
+    [{ state: 'connecting', blind: true }, 'connecting', 'idle'],
+    [{ state: 'connecting', blind: true, attempt: 3 }, 'connecting', 'warn'],
+    [{ state: 'stalled', blind: true }, 'stalled', 'warn'],
+    [{ state: 'unreachable', blind: true }, 'unreachable', 'bad'],
+    [{ state: 'rejected', blind: true }, 'rejected', 'bad'],
+    [{ state: 'new one', blind: true }, 'new one', 'warn'],
+  ]) {
+    const told = condition(camera(more), node());
+    assert.deepEqual([told.word, told.tone], [word, tone]);
+    assert.equal(told.sees, told.text === null);
+  }
+  const failing = condition(camera({ blind: true }), node({ models: [{ name: 'm', state: 'set_aside', cameras: 1, error: null }] }));
+  assert.equal(failing.word, 'model failing');
+});
+
+test('one sentence says whether everything is fine', () => {
+  assert.deepEqual([health([camera()]).headline, health([camera()]).title], ['1 of 1 camera sees', 'Twinsight · 1 of 1 see']);
+  assert.equal(health([camera(), camera()]).headline, '2 of 2 cameras see');
+  assert.equal(health([]).headline, 'No camera is configured');
+  const away = { hub: { state: 'away', url: 'http://hub', since: 0, reason: 'nothing listens there' } };
+  assert.equal(health([camera()], away).headline, '1 of 1 camera sees, but the hub is away');
+  const two = health([camera(), camera({ state: 'stalled', blind: true })], away);
+  assert.equal(two.headline, '1 of 2 cameras sees, and the hub is away');
+  assert.match(two.title, /^\(!\) 1 of 2/);
+  assert.deepEqual(two.items.map(({ tone }) => tone), ['bad', 'warn']);
+  const gone = overall({ reach: { state: 'gone', since: 0, retryAt: 4000, error: 'no connection', status: 0 }, node: null, cameras: null }, 0);
+  assert.match(gone.items[0].text, /asks again in 4 s/);
+  const refused = health([camera()], { config: { reloadOk: false, lastRefusal: { reason: 'line 3: no' } } });
+  assert.deepEqual([refused.tone, refused.items[0].text], ['warn', 'The last good one stays. Line 3: no.']);
+});
+
+test('reasons, numbers and pauses', () => {
+  assert.equal(reason('frames', 'rate_limited').lost, false);
+  assert.equal(reason('frames', 'stale').lost, true);
+  assert.equal(reason('frames', 'unheard of').lost, true);
+  assert.deepEqual([0.4, 59, 61, 7260, 90000].map(lasting), ['0 s', '59 s', '1 min', '2 h 1 min', '1 d 1 h']);
+  assert.equal(objects({ person: 2, car: 1 }), '1 car, 2 person');
+  assert.ok(pause(1) < 700 && pause(20) <= 12000);
+});
