@@ -18,7 +18,7 @@ pub struct ConfigInForce {
     pub http: SectionInForce,
     /// `[runtime]`.
     pub runtime: SectionInForce,
-    /// `[telemetry]`. Headers have no value here.
+    /// `[telemetry]`.
     pub telemetry: SectionInForce,
     /// `[defaults]`.
     pub defaults: SectionInForce,

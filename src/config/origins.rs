@@ -288,26 +288,27 @@ impl Origins<'_> {
             otlp_ca_file,
         } = telemetry;
         let given = &self.file.telemetry;
+        // The headers are secrets; the path of their file is none.
         let headers_file = given.otlp_headers_file.as_ref();
         SectionInForce(vec![
             (
                 "otlp_endpoint",
                 self.optional(
-                    otlp_endpoint.as_deref().map(Value::from),
+                    otlp_endpoint.as_deref().map(|url| redacted_url(url).into()),
                     given.origin("otlp_endpoint"),
                 ),
             ),
             (
                 "trace_sample_ratio",
                 self.entry(
-                    json!(trace_sample_ratio),
+                    (*trace_sample_ratio).into(),
                     given.origin("trace_sample_ratio"),
                 ),
             ),
             (
                 "otlp_headers_file",
                 self.optional(
-                    headers_file.map(|given| given.value.as_str().into()),
+                    headers_file.map(|file| file.value.as_str().into()),
                     given.origin("otlp_headers_file"),
                 ),
             ),

@@ -5,6 +5,7 @@ mod common;
 
 mod camera;
 mod channels;
+mod dashboard;
 mod hub;
 mod kill_loops;
 mod media;
