@@ -124,8 +124,8 @@ pub struct Node {
     cameras: Arc<tokio::sync::Mutex<Cameras>>,
     scheduler: Arc<CameraScheduler>,
     pool: SharedPool,
-    publisher: PublisherTask,
     previews: Previews,
+    publisher: PublisherTask,
     traces: Traces,
     facts: Arc<Mutex<Vec<CameraFacts>>>,
     tasks: Vec<JoinHandle<()>>,
@@ -285,8 +285,8 @@ impl Node {
             cameras,
             scheduler,
             pool,
-            publisher: publisher_task,
             previews,
+            publisher: publisher_task,
             traces,
             facts,
             tasks,
@@ -367,13 +367,18 @@ impl Node {
         &self.hub
     }
 
+    /// Where watchers get pictures of what this node sees.
+    pub fn previews(&self) -> &Previews {
+        &self.previews
+    }
+
     /// How the cameras are. What it says is up to a second old.
     pub fn cameras(&self) -> Vec<CameraFacts> {
         self.facts.lock().clone()
     }
 
     /// Stops the stages in the order of the path, so that what a stage has in hand still goes through the next ones:
-    /// connections and decoding, inference, events, the hub, HTTP.
+    /// connections and decoding, inference, pictures for watchers, events, the hub, HTTP.
     pub fn shutdown(self) -> BoxFuture<'static, ()> {
         Box::pin(self.stop())
     }
@@ -391,8 +396,8 @@ impl Node {
         if let Some(pool) = pool {
             let _ = tokio::task::spawn_blocking(move || pool.join(WORKER_LIMIT)).await;
         }
-        let previews = self.previews.clone();
-        let _ = tokio::task::spawn_blocking(move || previews.close()).await;
+        let previews = self.previews;
+        let _ = tokio::task::spawn_blocking(move || previews.stop()).await;
         // Only when the hub client has ended is it known what became of the last event.
         self.publisher
             .shutdown(OUTBOX_LIMIT, self.hub.close())

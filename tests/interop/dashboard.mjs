@@ -110,7 +110,10 @@ const readCanvas = (page, camera) => tile(page, camera).locator('canvas').evalua
   return { width, height, sequence: canvas.dataset.sequence, boxes: canvas.dataset.boxes, pixels: btoa(text) };
 });
 
-/** How much of the edges of an event's boxes has the colour of boxes on the canvas, if they were moved by some pixels. */
+/**
+ * How much of the edges of an event's boxes has the colour of boxes on the canvas, if they were moved by some pixels: of all of
+ * them, and of the best side of the box of which least is to be seen.
+ */
 function edges({ width, height, pixels }, event, moved) {
   const bytes = Buffer.from(pixels, 'base64');
   const scale = width / event.frame.width;
@@ -122,19 +125,25 @@ function edges({ width, height, pixels }, event, moved) {
     }
     return false;
   };
-  let [there, all] = [0, 0];
+  const within = ([x, y]) => x >= 1 && y >= 1 && x <= width - 2 && y <= height - 2;
+  let [there, all, least] = [0, 0, 1];
   for (const { box } of event.objects) {
     const [left, top, right, bottom] = [box.x, box.y, box.x + box.width, box.y + box.height].map((n) => n * scale + moved);
-    for (let part = 0.05; part < 1; part += 0.05) {
-      const [x, y] = [left + part * (right - left), top + part * (bottom - top)];
-      for (const [px, py] of [[x, top], [x, bottom], [left, y], [right, y]]) {
-        if (px < 1 || py < 1 || px > width - 2 || py > height - 2) continue;
-        all += 1;
-        if (isBox(px, py)) there += 1;
-      }
+    const parts = Array.from({ length: 19 }, (_, i) => (i + 1) / 20);
+    const across = parts.map((part) => left + part * (right - left));
+    const down = parts.map((part) => top + part * (bottom - top));
+    const sides = [across.map((x) => [x, top]), across.map((x) => [x, bottom]), down.map((y) => [left, y]), down.map((y) => [right, y])];
+    let best = 0;
+    for (const side of sides) {
+      const seen = side.filter(within);
+      const hits = seen.filter(([x, y]) => isBox(x, y)).length;
+      all += seen.length;
+      there += hits;
+      if (seen.length > 9) best = Math.max(best, hits / seen.length);
     }
+    least = Math.min(least, best);
   }
-  return there / all;
+  return { share: there / all, least };
 }
 
 async function boxesAreWhereTheEventSays(page, camera) {
@@ -154,7 +163,8 @@ async function boxesAreWhereTheEventSays(page, camera) {
     assert.equal(canvas.boxes, String(event.objects.length));
     const [here, beside] = [edges(canvas, event, 0), edges(canvas, event, 9)];
     // Labels hide some of the edges, and where boxes are many some lies beside one of another box.
-    assert.ok(here > 0.6 && here > 2 * beside, `of #${canvas.sequence} ${here} is drawn, and ${beside} beside it`);
+    const told = `of #${canvas.sequence}: ${JSON.stringify({ here, beside })}`;
+    assert.ok(here.share > 0.4 && here.share > 2.5 * beside.share && here.least > 0.3, told);
     seen += 1;
   }
   await stop();
@@ -173,10 +183,14 @@ async function pretend(page, change) {
       }
     });
   }
+  await askNow(page);
 }
 
+/** A page that comes to be seen asks at once. */
+const askNow = (page) => page.evaluate(() => document.dispatchEvent(new Event('visibilitychange')));
+
 async function everyState(page) {
-  const camera = (more) => (name, json) => (name === 'cameras' ? json.map((one, i) => (i === 0 ? { ...one, blind: true, stateSeconds: 7, ...more } : one)) : json);
+  const camera = (more) => (name, json) => (name === 'cameras' ? json.map((one) => (one.twinId === 'front-door' ? { ...one, blind: true, stateSeconds: 7, ...more } : one)) : json);
   const node = (more) => (name, json) => (name === 'node' ? { ...json, ...more(json) } : json);
   const title = tile(page, 'front-door').locator('.cover strong');
   for (const [state, more, words] of [
@@ -205,14 +219,15 @@ async function everyState(page) {
   }
   await pretend(page, (name, json) => {
     if (name === 'node') return { ...json, hub: { ...json.hub, state: 'away', since: Date.now() - 64000, reason: 'nothing listens at that address: start the hub, or correct its address' } };
-    const more = [{}, { state: 'stalled', stateSeconds: 12, problem: "Its frames have stopped coming. Check the camera's power and network; the node connects again by itself." },
-      { state: 'unreachable', stateSeconds: 340, problem: 'It does not answer. Check that the camera is on and joined to the hub, and its twin id: `twinsight check` tries it. The node goes on dialling.' }];
-    return json.map((one, i) => (i ? { ...one, ...more[i], blind: true, rates: { received: 0, decoded: 0, inferred: 0, published: 0 }, ageMs: null } : one));
+    const more = { 'car-park': { state: 'stalled', stateSeconds: 12, problem: "Its frames have stopped coming. Check the camera's power and network; the node connects again by itself." },
+      'loading-dock': { state: 'unreachable', stateSeconds: 340, problem: 'It does not answer. Check that the camera is on and joined to the hub, and its twin id: `twinsight check` tries it. The node goes on dialling.' } };
+    return json.map((one) => (more[one.twinId] ? { ...one, ...more[one.twinId], blind: true, rates: { received: 0, decoded: 0, inferred: 0, published: 0 }, ageMs: null } : one));
   });
   await page.locator('h1').filter({ hasText: '1 of 3 cameras sees, and the hub is away' }).waitFor();
   await accessible(page, 'overview in trouble');
   await picture(page, 'trouble.png');
   await page.unrouteAll({ behavior: 'ignoreErrors' });
+  await askNow(page);
   await page.locator('h1').filter({ hasText: '3 of 3 cameras see' }).waitFor();
 }
 

@@ -5,7 +5,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::common::{NodeProcess, Program, fake, root, start_hub};
+use crate::common::{NodeProcess, Program, root, start_hub};
 use twinsight::dev::hub::DevHubOptions;
 
 /// Where pictures of the page go: into the documents if they are to be renewed.
@@ -37,6 +37,15 @@ fn shrink(screens: &Path, names: &[&str]) {
         let size = std::fs::metadata(&file).unwrap().len();
         assert!(size < 400 * 1024, "{name} has {size} bytes");
     }
+}
+
+/// A camera that is a process, so that it can lose its power.
+fn camera(url: &str, twin: &str) -> Program {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_twinsight"));
+    command
+        .args(["camera", "--twin", twin, "--clip", "media/pedestrians.h264"])
+        .current_dir(root());
+    Program::start(command, &[("PHYSTACK_SIMULATOR_URL", url)], true)
 }
 
 /// Runs a part of the script against a node; `seen` is called with each of its lines.
@@ -73,15 +82,14 @@ async fn a_browser_shows_what_the_node_sees_and_says_what_is_wrong() {
         ("TWINSIGHT_ICE__INTERFACES", "lo"),
     ];
     let node = NodeProcess::start(config, &env).await;
-    let camera = |twin| fake::camera(&url, twin, "default", None, 10.0);
-    let _cameras = [camera("front-door"), camera("car-park")];
-    let mut dock = camera("loading-dock");
+    let _cameras = [camera(&url, "front-door"), camera(&url, "car-park")];
+    let mut dock = camera(&url, "loading-dock");
     let folder = tempfile::tempdir().unwrap();
     let screens = screens(folder.path());
     let args = ["look", screens.to_str().unwrap()];
     run(&args, &node, |line| match line {
-        "do: kill the camera" => dock.abort(),
-        "do: start the camera" => dock = camera("loading-dock"),
+        "do: kill the camera" => dock.signal("KILL"),
+        "do: start the camera" => dock = camera(&url, "loading-dock"),
         _ => {}
     })
     .await;
