@@ -5,6 +5,8 @@ mod common;
 
 mod camera;
 mod channels;
+mod dashboard;
 mod hub;
 mod kill_loops;
 mod media;
+mod watch;

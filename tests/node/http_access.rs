@@ -665,12 +665,9 @@ async fn a_reader_that_takes_nothing_is_closed_and_others_get_all() {
         let mut one = watch(path, true).await;
         drip.push(tokio::spawn(async move {
             let mut byte = [0];
-            let mut taken = 0;
             while one.read(&mut byte).await.is_ok_and(|read| read > 0) {
-                taken += 1;
                 tokio::time::sleep(Duration::from_secs(1)).await;
             }
-            taken
         }));
     }
     let until = began + Duration::from_secs(9);
@@ -730,12 +727,9 @@ async fn a_reader_that_takes_nothing_is_closed_and_others_get_all() {
     }
     assert!(grown < 24 << 20, "{grown}");
     camera.abort();
+    // What the system has of it is there to be read by them for hours.
+    drip.iter().for_each(|each| each.abort());
     drop(mute);
-    drop(node);
-    for each in drip {
-        let taken = tokio::time::timeout(LIMIT, each).await.unwrap().unwrap();
-        println!("who took a byte a second got {taken}");
-    }
 }
 
 async fn node_watchers(address: SocketAddr, of: &str) -> usize {

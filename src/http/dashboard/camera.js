@@ -36,12 +36,17 @@ export class CameraPage {
     this.body = h('div', { class: 'camera', data: { shape: '16-9' } },
       h('div', { class: 'stack wide' }, h('div', { class: 'panel stage' }, this.picture.root),
         panel('What became of all that came', this.flow, h('h3', {}, 'Left out over the last minutes'), this.spark.root)),
-      h('div', { class: 'stack' }, panel('Now', this.facts), this.log.root, panel('Settings in force', this.settings)));
+      h('div', { class: 'stack' }, this.log.root, panel('Now', this.facts), panel('Settings in force', this.settings)));
     this.root = h('div', { class: 'page' },
       h('div', { class: 'head' }, h('a', { href: '#/', class: 'back' }, '← Cameras'), this.name, h('p', { class: 'state' }, this.mark, this.word)),
       this.advice, this.missing, this.body);
-    this.resize = new ResizeObserver(() => this.live.want([this.key], this.picture.shownWidth * devicePixelRatio));
+    this.resize = new ResizeObserver(() => this.#want());
     this.resize.observe(this.picture.root);
+  }
+
+  /** Of a camera that the node does not have nothing is asked. */
+  #want() {
+    this.live.want(this.body.hidden ? [] : [this.key], this.picture.shownWidth * devicePixelRatio);
   }
 
   show(pair) {
@@ -64,7 +69,10 @@ export class CameraPage {
     this.#renderLog();
     const gone = context.cameras !== null && !camera;
     this.missing.hidden = !gone;
-    this.body.hidden = gone;
+    if (this.body.hidden !== gone) {
+      this.body.hidden = gone;
+      this.#want();
+    }
     if (gone) {
       say(this.missing, `This node has no camera stream ${this.twinId}/${this.stream}. It may have been taken out of the configuration.`);
       say(this.word, 'not configured');

@@ -1,0 +1,139 @@
+//! The dashboard in Debian's Chromium, with a node that runs the shipped model on the shipped clip. What is clicked, read and
+//! measured there is in `dashboard.mjs`; here are the node, its cameras, and what befalls them.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use crate::common::{NodeProcess, Program, root, start_hub};
+use twinsight::dev::hub::DevHubOptions;
+
+/// Where pictures of the page go: into the documents if they are to be renewed.
+fn screens(folder: &Path) -> PathBuf {
+    if std::env::var_os("DOCS_RENEW").is_some_and(|value| value == "1") {
+        let screens = root().join("docs/screens");
+        std::fs::create_dir_all(&screens).unwrap();
+        return screens;
+    }
+    folder.to_owned()
+}
+
+/// Pictures for the documents have 256 colours, since a repository keeps all versions of them.
+fn shrink(screens: &Path, names: &[&str]) {
+    for name in names {
+        let (file, small) = (screens.join(name), screens.join(format!("small-{name}")));
+        let status = Command::new("ffmpeg")
+            .args(["-v", "error", "-y", "-i"])
+            .arg(&file)
+            .args([
+                "-vf",
+                "split[a][b];[a]palettegen=stats_mode=single[p];[b][p]paletteuse=dither=sierra2_4a",
+            ])
+            .arg(&small)
+            .status()
+            .unwrap();
+        assert!(status.success());
+        std::fs::rename(&small, &file).unwrap();
+        let size = std::fs::metadata(&file).unwrap().len();
+        assert!(size < 400 * 1024, "{name} has {size} bytes");
+    }
+}
+
+/// A camera that is a process, so that it can lose its power.
+fn camera(url: &str, twin: &str) -> Program {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_twinsight"));
+    command
+        .args(["camera", "--twin", twin, "--clip", "media/pedestrians.h264"])
+        .current_dir(root());
+    Program::start(command, &[("PHYSTACK_SIMULATOR_URL", url)], true)
+}
+
+/// Runs a part of the script against a node; `seen` is called with each of its lines.
+async fn run(args: &[&str], node: &NodeProcess, mut seen: impl FnMut(&str)) {
+    let base = format!("http://{}", node.http);
+    let args: Vec<_> = args[..1]
+        .iter()
+        .chain(&[base.as_str()])
+        .chain(&args[1..])
+        .copied()
+        .collect();
+    let mut script = Program::npm("dashboard.mjs", &args, &base, "");
+    while let Some(line) = script.line().await {
+        println!("{line}");
+        assert!(!line.starts_with("failed"), "{line}");
+        if line == "done" {
+            return;
+        }
+        seen(&line);
+    }
+    panic!("the script ended before its end");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_browser_shows_what_the_node_sees_and_says_what_is_wrong() {
+    let url = start_hub(DevHubOptions::default()).await;
+    let config = "[defaults]\nmax_fps = 5.0\n\
+        [[cameras]]\ntwin_id = \"front-door\"\nname = \"Front door\"\n\
+        [[cameras]]\ntwin_id = \"car-park\"\nname = \"Car park\"\nmax_fps = 2.0\n\
+        [[cameras]]\ntwin_id = \"loading-dock\"\nname = \"Loading dock\"\nmax_fps = 2.0\n";
+    let env = [
+        ("PHYSTACK_SIMULATOR_URL", url.as_str()),
+        ("TWIN_ID", "node-1"),
+        ("TWINSIGHT_ICE__INTERFACES", "lo"),
+    ];
+    let node = NodeProcess::start(config, &env).await;
+    let _cameras = [camera(&url, "front-door"), camera(&url, "car-park")];
+    let mut dock = camera(&url, "loading-dock");
+    let folder = tempfile::tempdir().unwrap();
+    let screens = screens(folder.path());
+    let args = ["look", screens.to_str().unwrap()];
+    run(&args, &node, |line| match line {
+        "do: kill the camera" => dock.signal("KILL"),
+        "do: start the camera" => dock = camera(&url, "loading-dock"),
+        _ => {}
+    })
+    .await;
+    shrink(
+        &screens,
+        &[
+            "overview.png",
+            "camera.png",
+            "node.png",
+            "trouble.png",
+            "phone.png",
+        ],
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_browser_is_let_in_by_the_right_token_alone() {
+    let url = start_hub(DevHubOptions::default()).await;
+    let env = [
+        ("PHYSTACK_SIMULATOR_URL", url.as_str()),
+        ("TWIN_ID", "node-1"),
+        ("TWINSIGHT_HTTP__TOKEN", "correct-horse-battery"),
+    ];
+    let node = NodeProcess::start("", &env).await;
+    let folder = tempfile::tempdir().unwrap();
+    let screens = screens(folder.path());
+    let args = [
+        "sign_in",
+        screens.to_str().unwrap(),
+        "correct-horse-battery",
+    ];
+    run(&args, &node, |_| {}).await;
+    shrink(&screens, &["login.png"]);
+}
+
+/// Multipart, pairing, the event log and the words for each state, without a browser.
+#[test]
+fn the_parts_of_the_dashboard_that_know_no_page_work() {
+    let script = root().join("tests/interop/dashboard_units.mjs");
+    let output = Command::new("node")
+        .arg("--test")
+        .arg(script)
+        .output()
+        .expect("node runs: scripts/setup --test installs it");
+    let told = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{told}");
+}
