@@ -553,10 +553,10 @@ async fn watchers_beyond_the_limit_are_told_to_come_later_and_those_who_go_make_
             "/api/events",
             Box::new(|| node.state.feed.watchers()) as Box<dyn Fn() -> usize>,
         ),
-        (pictures, Box::new(|| node.state.previews.watchers())),
+        (pictures, Box::new(|| node.state.previews.watches())),
         (
             "/api/cameras/cam/default/live",
-            Box::new(|| node.state.previews.watchers()),
+            Box::new(|| node.state.previews.watches()),
         ),
     ] {
         let watch = || async {
