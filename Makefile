@@ -9,13 +9,15 @@ demo:
 	scripts/setup
 	cargo run --locked --release $(FEATURES) -- demo $(ARGS)
 
-# Tests are built with these too: they link nothing, and the tests see to it that a provider that cannot run is an error.
-PROVIDERS = --features cuda,tensorrt,openvino,xnnpack,coreml
+# Tests are built with these too: they link nothing, and the tests see to it that a provider that cannot run is an error, and that
+# traces are sent.
+PROVIDERS = --features cuda,tensorrt,openvino,xnnpack,coreml,otlp
 
 # All that has to hold before a change lands. The two floors below the node are also checked with as little of them as can be.
 test: check-format
 	scripts/setup --test
 	cargo clippy --locked --workspace --all-targets $(FEATURES) -- -D warnings
+	cargo clippy --locked -p twinsight --lib --test node $(FEATURES) --features otlp -- -D warnings
 	cargo clippy --locked -p twinsight-client --no-default-features -- -D warnings
 	.venv/bin/python scripts/test --locked --workspace $(FEATURES) $(PROVIDERS)
 

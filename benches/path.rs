@@ -278,6 +278,7 @@ mod whole {
                 objects,
                 model: Arc::clone(&self.model),
                 skipped_frames: job.skipped_frames,
+                trace: None,
             };
             self.sequence += 1;
             let event = inferred.event("8f1c0d2e", self.sequence, &WallClock::read());

@@ -58,6 +58,7 @@ fn inferred(clock: &WallClock, persons: u8) -> Inferred {
             keypoint_names: Arc::new([]),
         }),
         skipped_frames: 2,
+        trace: None,
     }
 }
 

@@ -30,12 +30,21 @@ impl WallClock {
 
     /// Milliseconds since 1970 at `instant`; 0 for anything before 1970.
     pub(crate) fn unix_ms(&self, instant: Instant) -> u64 {
-        let since_epoch = if instant >= self.instant {
+        u64::try_from(self.since_epoch(instant).as_millis()).unwrap_or(u64::MAX)
+    }
+
+    /// Nanoseconds since 1970 at `instant`; 0 for anything before 1970.
+    #[cfg(feature = "otlp")]
+    pub(crate) fn unix_ns(&self, instant: Instant) -> u64 {
+        u64::try_from(self.since_epoch(instant).as_nanos()).unwrap_or(u64::MAX)
+    }
+
+    fn since_epoch(&self, instant: Instant) -> Duration {
+        if instant >= self.instant {
             self.since_epoch + (instant - self.instant)
         } else {
             self.since_epoch.saturating_sub(self.instant - instant)
-        };
-        u64::try_from(since_epoch.as_millis()).unwrap_or(u64::MAX)
+        }
     }
 }
 

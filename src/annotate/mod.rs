@@ -1,5 +1,5 @@
 //! Draws detections on a picture for people: RGB bytes and objects come in, and the bytes change. The commands `detect` and
-//! `model` run it. Lines and letters are sized to the picture, and readable on any background.
+//! `model` run it, and the pictures for watchers. Lines and letters are sized to the picture, and readable on any background.
 
 mod canvas;
 mod color;

@@ -8,7 +8,7 @@ use crate::config::Config;
 use twinsight_client::hub::options::{HubMode, HubOptions};
 use twinsight_client::hub::probe::{ProbeError, RemoteClock, probe};
 use twinsight_client::hub::text::brief;
-use twinsight_client::hub::{AwayReason, HubClient, HubStatus};
+use twinsight_client::hub::{AwayReason, HubClient, HubStatus, name_remedy};
 
 /// The hub's acknowledgements have this long to come.
 pub(super) const ACK_LIMIT: Duration = Duration::from_secs(10);
@@ -98,14 +98,9 @@ fn probe_remedy(error: &ProbeError, mode: HubMode) -> &'static str {
         (ProbeError::Certificates(_), _) => {
             "let `hub.ca_file` name a readable file of PEM certificates"
         }
-        (
-            ProbeError::Name { .. } | ProbeError::Refused(_) | ProbeError::Unreachable { .. },
-            HubMode::Phyos,
-        ) => {
-            "that is the hub of a PhyOS device: elsewhere set PHYSTACK_SIMULATOR_URL, or PHYHUB_DIRECT with PHYHUB_URL or PHYHUB_REGION"
-        }
-        (ProbeError::Name { .. }, _) => {
-            "correct the address (PHYHUB_URL, PHYSTACK_SIMULATOR_URL or `hub.url`), or this machine's DNS"
+        (ProbeError::Name { .. }, _)
+        | (ProbeError::Refused(_) | ProbeError::Unreachable { .. }, HubMode::Phyos) => {
+            name_remedy(mode)
         }
         (ProbeError::Refused(_), _) => {
             "start the hub, or correct the address (PHYHUB_URL, PHYSTACK_SIMULATOR_URL or `hub.url`)"

@@ -17,6 +17,7 @@ mod output;
 mod run;
 mod shipped;
 mod stop;
+mod watch;
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -34,6 +35,7 @@ use self::health::HealthArgs;
 use self::hub::HubArgs;
 use self::model::ModelArgs;
 use self::run::RunArgs;
+use self::watch::WatchArgs;
 use crate::config::{ConfigError, Env};
 use crate::descriptors::Descriptors;
 use crate::telemetry::logging::{self, LogFormat};
@@ -68,6 +70,8 @@ enum Command {
     Run(RunArgs),
     /// Runs a hub, cameras and a node in one process and shows what is detected.
     Demo(DemoArgs),
+    /// Shows the events of a node as they come from the hub.
+    Watch(WatchArgs),
     /// Runs the development hub.
     Hub(HubArgs),
     /// Runs a camera twin that sends a clip, a picture or a test pattern.
@@ -90,6 +94,10 @@ impl Command {
         match self {
             // The table is the output, so only what goes wrong is logged beside it.
             Self::Demo(_) => Some(logging::QUIET_FILTER),
+            // Its lines tell of the hub.
+            Self::Watch(args) if !args.json => Some(logging::WATCH_FILTER),
+            // There the output has nothing but events.
+            Self::Watch(_) => Some(logging::QUIET_FILTER),
             // The measurement goes on until there are too many cameras, so warnings about them are expected.
             Self::Capacity(_) => Some("error"),
             // The findings say everything that a log would.
@@ -109,6 +117,7 @@ impl Command {
         match self {
             Self::Run(args) => run::run(args, env, descriptors).await,
             Self::Demo(args) => demo::run(args, env).await,
+            Self::Watch(args) => watch::run(args, env).await,
             Self::Hub(args) => hub::run(args).await,
             Self::Camera(args) => camera::run(args, env).await,
             Self::Detect(args) => detect::run(args, env),

@@ -1,13 +1,13 @@
 //! What differs between the configuration that a node was started with and a later one, for the keys
 //! that hold until a restart. Everything but the cameras and their settings does.
 
-use super::values::{Config, HttpConfig, RuntimeConfig};
+use super::values::{Config, HttpConfig, RuntimeConfig, TelemetryConfig};
 use twinsight_client::hub::HubOptions;
 use twinsight_client::realtime::ice::IceSettings;
 use twinsight_client::secret::Secret;
 
 impl Config {
-    /// The keys of `[hub]`, `[ice]`, `[http]` and `[runtime]` that are not as in `started`: a node has to
+    /// The keys of `[hub]`, `[ice]`, `[http]`, `[runtime]` and `[telemetry]` that are not as in `started`: a node has to
     /// be started again for them. The environment's share (STUN, TURN) and the time limits cannot differ.
     pub fn keys_for_a_restart(&self, started: &Self) -> Vec<&'static str> {
         // Without `..`, so that a new field is not forgotten here.
@@ -37,8 +37,15 @@ impl Config {
             threads,
             models_dir,
         } = &self.runtime;
+        let TelemetryConfig {
+            otlp_endpoint,
+            trace_sample_ratio,
+            otlp_headers,
+            otlp_ca_file,
+        } = &self.telemetry;
         let (hub, ice, http, runtime) =
             (&started.hub, &started.ice, &started.http, &started.runtime);
+        let telemetry = &started.telemetry;
         // A key that is rotated in its file is followed by the hub client.
         let key_file = access_key.as_ref().and_then(Secret::file);
         let same_key_file =
@@ -71,6 +78,22 @@ impl Config {
             ),
             ("runtime.threads", *threads == runtime.threads),
             ("runtime.models_dir", *models_dir == runtime.models_dir),
+            (
+                "telemetry.otlp_endpoint",
+                *otlp_endpoint == telemetry.otlp_endpoint,
+            ),
+            (
+                "telemetry.trace_sample_ratio",
+                trace_sample_ratio.to_bits() == telemetry.trace_sample_ratio.to_bits(),
+            ),
+            (
+                "telemetry.otlp_headers_file",
+                *otlp_headers == telemetry.otlp_headers,
+            ),
+            (
+                "telemetry.otlp_ca_file",
+                *otlp_ca_file == telemetry.otlp_ca_file,
+            ),
         ]
         .into_iter()
         .filter(|(_, same)| !same)

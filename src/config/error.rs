@@ -186,6 +186,26 @@ pub enum ConfigError {
     /// The variable of a secret holds something that cannot be one.
     #[error("variable {name}: this is not one line of visible ASCII: set only the secret")]
     SecretVariableUnusable { name: String },
+    /// A key is set that this build knows nothing to do with.
+    #[error(
+        "{place}: `{key}` needs the Cargo feature `{feature}`, and this program was built without it: build it with `--features {feature}`, or remove the key"
+    )]
+    NotBuilt {
+        place: Place,
+        key: &'static str,
+        feature: &'static str,
+    },
+    /// A line of a file of HTTP headers is none.
+    #[error(
+        "{place}: line {line} of the file {} of `{key}` is no HTTP header: write it as `Name: value`",
+        file.display()
+    )]
+    NoHeader {
+        place: Place,
+        key: &'static str,
+        file: PathBuf,
+        line: usize,
+    },
     /// Two cameras are the same stream of the same twin. `place` is that of the second.
     #[error(
         "{place}: twin \"{}\" with stream \"{}\" is already configured at {first}: \
@@ -344,6 +364,8 @@ impl ConfigError {
             | Self::SecretUnreadable { place, .. }
             | Self::SecretForbidden { place, .. }
             | Self::SecretUnusable { place, .. }
+            | Self::NotBuilt { place, .. }
+            | Self::NoHeader { place, .. }
             | Self::Duplicate { place, .. }
             | Self::AmbiguousStream { place, .. }
             | Self::CameraWithoutTwin { place }

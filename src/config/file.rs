@@ -5,7 +5,7 @@
 //! While a node runs, `[defaults]` and `[[cameras]]` may change: by this file and by the settings of its
 //! twin on the hub, which set, in camelCase, the keys named in [`Settings`](super::Settings). `connect`,
 //! `stream`, `codecs`, `dialect` and `allow_unsigned` open a camera's connection again, the other keys
-//! keep it. `[hub]`, `[ice]`, `[http]` and `[runtime]` hold until a restart.
+//! keep it. `[hub]`, `[ice]`, `[http]`, `[runtime]` and `[telemetry]` hold until a restart.
 
 use serde::Deserialize;
 use serde::de::Deserializer;
@@ -52,6 +52,7 @@ pub fn keys() -> impl Iterator<Item = &'static Key> {
         IceSection::KEYS,
         HttpSection::KEYS,
         RuntimeSection::KEYS,
+        TelemetrySection::KEYS,
         DefaultsSection::KEYS,
         CameraSection::KEYS,
     ]
@@ -75,6 +76,9 @@ pub struct File {
     /// ONNX Runtime and models.
     #[serde(default)]
     pub runtime: RuntimeSection,
+    /// Traces for OpenTelemetry.
+    #[serde(default)]
+    pub telemetry: TelemetrySection,
     /// Settings of every camera that has none of its own.
     #[serde(default)]
     pub defaults: DefaultsSection,
@@ -85,8 +89,15 @@ pub struct File {
 
 impl File {
     /// The names of the sections.
-    pub const SECTIONS: &'static [&'static str] =
-        &["hub", "ice", "http", "runtime", "defaults", "cameras"];
+    pub const SECTIONS: &'static [&'static str] = &[
+        "hub",
+        "ice",
+        "http",
+        "runtime",
+        "telemetry",
+        "defaults",
+        "cameras",
+    ];
 
     /// What a section is about, in Markdown.
     pub fn about(section: &str) -> &'static str {
@@ -95,6 +106,7 @@ impl File {
             "ice" => IceSection::ABOUT,
             "http" => HttpSection::ABOUT,
             "runtime" => RuntimeSection::ABOUT,
+            "telemetry" => TelemetrySection::ABOUT,
             "defaults" => DefaultsSection::ABOUT,
             "cameras" => CameraSection::ABOUT,
             _ => "",
@@ -115,6 +127,7 @@ impl File {
             "ice" => self.ice.set(key, variable, text),
             "http" => self.http.set(key, variable, text),
             "runtime" => self.runtime.set(key, variable, text),
+            "telemetry" => self.telemetry.set(key, variable, text),
             "defaults" => self.defaults.set(key, variable, text),
             _ => Ok(false),
         }
@@ -286,6 +299,21 @@ section! {
         threads: i64,
         /// The folder with the models and their manifests, `models` unless given.
         models_dir: String,
+    }
+}
+
+section! {
+    /// [Traces](../guide/tracing.md) for a collector of OpenTelemetry, in builds with the Cargo feature `otlp`.
+    pub struct TelemetrySection = "telemetry" {
+        /// Where the collector listens for OTLP over HTTP: `http://…` or `https://…`, to which `/v1/traces` is added. Without it
+        /// nothing is traced.
+        otlp_endpoint: String,
+        /// The part of the frames with an event that have a trace, 0 to 1; 0.01 unless given, which is one in a hundred.
+        trace_sample_ratio: f64,
+        /// A file with HTTP headers that the collector asks for, such as `Authorization: Bearer …`, each in a line of its own.
+        otlp_headers_file: String,
+        /// A file of PEM certificates to trust beside the built-in roots.
+        otlp_ca_file: String,
     }
 }
 

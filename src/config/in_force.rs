@@ -18,6 +18,8 @@ pub struct ConfigInForce {
     pub http: SectionInForce,
     /// `[runtime]`.
     pub runtime: SectionInForce,
+    /// `[telemetry]`.
+    pub telemetry: SectionInForce,
     /// `[defaults]`.
     pub defaults: SectionInForce,
     /// `[[cameras]]`: the streams that the node watches, whoever lists them.
@@ -142,6 +144,7 @@ impl ConfigInForce {
                 "ice" => (&mut self.ice, &started.ice),
                 "http" => (&mut self.http, &started.http),
                 "runtime" => (&mut self.runtime, &started.runtime),
+                "telemetry" => (&mut self.telemetry, &started.telemetry),
                 _ => continue,
             };
             // What is configured in two ways changes in both.

@@ -56,6 +56,7 @@ fn every_key_of_the_file_is_there_in_its_order() {
         ("ice", &all.ice),
         ("http", &all.http),
         ("runtime", &all.runtime),
+        ("telemetry", &all.telemetry),
         ("defaults", &all.defaults),
         ("cameras", &all.cameras[0]),
     ] {

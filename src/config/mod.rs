@@ -16,6 +16,7 @@ mod sections;
 mod settings;
 mod shown;
 mod syntax;
+mod telemetry;
 mod values;
 
 pub use env::Env;
@@ -26,4 +27,6 @@ pub use in_force::{
 pub use resolve::ConfigSource;
 pub use settings::Settings;
 pub(crate) use shown::shown;
-pub use values::{CameraConfig, Config, Connect, DEFAULT_MODEL, HttpConfig, RuntimeConfig};
+pub use values::{
+    CameraConfig, Config, Connect, DEFAULT_MODEL, HttpConfig, RuntimeConfig, TelemetryConfig,
+};

@@ -16,7 +16,7 @@ use super::sections::{
 use super::settings::Settings;
 use super::shown::without_credentials;
 use super::syntax;
-use super::values::{CameraConfig, Config, HttpConfig, RuntimeConfig};
+use super::values::{CameraConfig, Config, HttpConfig, RuntimeConfig, TelemetryConfig};
 use twinsight_client::hub::text::redacted_url;
 use twinsight_client::hub::{HubOptions, TurnServer};
 use twinsight_client::realtime::ice::IceSettings;
@@ -43,6 +43,7 @@ impl ConfigSource {
             ice,
             http,
             runtime,
+            telemetry,
             cameras,
         } = config;
         let defaults = resolver.defaults(&file);
@@ -52,6 +53,7 @@ impl ConfigSource {
             ice: origins.ice(ice, hub.stun_url.as_deref(), hub.turn.as_ref()),
             http: origins.http(http),
             runtime: origins.runtime(runtime),
+            telemetry: origins.telemetry(telemetry),
             defaults: SectionInForce(
                 stream_values(&defaults)
                     .into_iter()
@@ -274,6 +276,48 @@ impl Origins<'_> {
             (
                 "models_dir",
                 self.entry(path(models_dir), given.origin("models_dir")),
+            ),
+        ])
+    }
+
+    fn telemetry(&self, telemetry: &TelemetryConfig) -> SectionInForce {
+        let TelemetryConfig {
+            otlp_endpoint,
+            trace_sample_ratio,
+            otlp_headers: _,
+            otlp_ca_file,
+        } = telemetry;
+        let given = &self.file.telemetry;
+        // The headers are secrets; the path of their file is none.
+        let headers_file = given.otlp_headers_file.as_ref();
+        SectionInForce(vec![
+            (
+                "otlp_endpoint",
+                self.optional(
+                    otlp_endpoint.as_deref().map(|url| redacted_url(url).into()),
+                    given.origin("otlp_endpoint"),
+                ),
+            ),
+            (
+                "trace_sample_ratio",
+                self.entry(
+                    (*trace_sample_ratio).into(),
+                    given.origin("trace_sample_ratio"),
+                ),
+            ),
+            (
+                "otlp_headers_file",
+                self.optional(
+                    headers_file.map(|file| file.value.as_str().into()),
+                    given.origin("otlp_headers_file"),
+                ),
+            ),
+            (
+                "otlp_ca_file",
+                self.optional(
+                    otlp_ca_file.as_deref().map(path),
+                    given.origin("otlp_ca_file"),
+                ),
             ),
         ])
     }

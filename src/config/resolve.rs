@@ -113,6 +113,7 @@ impl ConfigSource {
         let ice = resolver.ice(&file, hub.turn.is_some());
         let http = resolver.http(&file);
         let runtime = resolver.runtime(&file);
+        let telemetry = resolver.telemetry(&file);
         let cameras = resolver.cameras(&file, settings, &hub);
         resolver.check_ports(&file, &ice, cameras.len());
         let mut more = resolver.wrong.into_inner();
@@ -128,6 +129,7 @@ impl ConfigSource {
                 ice,
                 http,
                 runtime,
+                telemetry,
                 cameras,
             }),
         }

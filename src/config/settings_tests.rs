@@ -386,15 +386,29 @@ fn keys_that_need_a_restart_are_named() {
         with_key("new").keys_for_a_restart(&started),
         ["hub.access_key_file"]
     );
+    let headers = dir.path().join("headers");
+    fs::write(&headers, "X-Team: a").unwrap();
+    let headers = headers.to_str().unwrap().to_owned();
     let all = config(
         "[hub]\nmode = \"simulator\"\nurl = \"http://h\"\ntwin_id = \"n\"\ndevice_id = \"d\"\nca_file = \"c\"\n\
          [ice]\npolicy = \"relay\"\ninterfaces = [\"e\"]\nudp_ports = \"5000\"\nnat_1to1_ips = [\"10.0.0.1\"]\n\
          mdns = true\nrecv_buffer_bytes = 65536\n[http]\nlisten = \"127.0.0.1:1\"\n\
-         [runtime]\nlibrary = \"l\"\nexecution_providers = [\"cuda\"]\nthreads = 2\nmodels_dir = \"m\"\n",
+         [runtime]\nlibrary = \"l\"\nexecution_providers = [\"cuda\"]\nthreads = 2\nmodels_dir = \"m\"\n\
+         [telemetry]\ntrace_sample_ratio = 1.0\notlp_ca_file = \"c\"\n",
         &[
             ("TWIN_ID", "node-2"),
             ("TWINSIGHT_HTTP__TOKEN", "hush"),
             ("ACCESS_KEY", "hush"),
+            ("TWINSIGHT_TELEMETRY__OTLP_HEADERS_FILE", &headers),
+            // Only a build with the feature takes an endpoint.
+            (
+                "TWINSIGHT_TELEMETRY__OTLP_ENDPOINT",
+                if cfg!(feature = "otlp") {
+                    "http://c"
+                } else {
+                    ""
+                },
+            ),
         ],
     );
     let keys = all.keys_for_a_restart(&started);
@@ -402,6 +416,7 @@ fn keys_that_need_a_restart_are_named() {
         .filter(|key| !["defaults", "cameras"].contains(&key.section))
         .map(|key| format!("{}.{}", key.section, key.name))
         // The region is a way to give the url.
+        .filter(|key| cfg!(feature = "otlp") || key != "telemetry.otlp_endpoint")
         .filter(|key| key != "hub.region" && !keys.contains(&key.as_str()))
         .collect();
     assert!(missing.is_empty(), "{missing:?}");

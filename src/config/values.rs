@@ -26,6 +26,8 @@ pub struct Config {
     pub http: HttpConfig,
     /// ONNX Runtime and models.
     pub runtime: RuntimeConfig,
+    /// What is told to a collector of OpenTelemetry.
+    pub telemetry: TelemetryConfig,
     /// The camera streams in the order of the file. No two have the same id.
     pub cameras: Vec<CameraConfig>,
 }
@@ -50,6 +52,19 @@ pub struct RuntimeConfig {
     pub threads: usize,
     /// Folder with `NAME.onnx` and `NAME.toml`.
     pub models_dir: PathBuf,
+}
+
+/// What is told to a collector of OpenTelemetry.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TelemetryConfig {
+    /// Where it listens for OTLP over HTTP, without `/v1/traces`. `None` means that nothing is traced.
+    pub otlp_endpoint: Option<String>,
+    /// The part of the frames with an event that have a trace, from 0 to 1.
+    pub trace_sample_ratio: f64,
+    /// Names and values of HTTP headers that the collector asks for.
+    pub otlp_headers: Vec<(String, Secret)>,
+    /// Certificates to trust beside the built-in roots.
+    pub otlp_ca_file: Option<PathBuf>,
 }
 
 /// One stream of one camera.

@@ -1,6 +1,6 @@
 //! Commands for developers: a hub (`hub`) and camera twins (`camera`) to run a node against; both with a node in one process, to
-//! see it work (`demo`) or to learn how many cameras a machine carries (`capacity`); detection on files (`detect`); and the models that are
-//! installed (`model`).
+//! see it work (`demo`) or to learn how many cameras a machine carries (`capacity`); what a node sends, in lines that people read
+//! (`watch`); detection on files (`detect`); and the models that are installed (`model`). `terminal` is what they know of a terminal.
 
 pub mod camera;
 pub(crate) mod capacity;
@@ -12,3 +12,5 @@ mod loopback;
 pub(crate) mod model;
 mod picture;
 mod progress;
+pub(crate) mod terminal;
+pub(crate) mod watch;

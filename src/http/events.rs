@@ -54,7 +54,7 @@ pub(super) async fn events(
     let watch = match shared.state.feed.watch(last) {
         Ok(watch) => watch,
         Err(error) => {
-            shared.state.metrics.watchers_refused.inc();
+            shared.state.metrics.preview_watchers_refused.inc();
             return answer::too_many(error.to_string());
         }
     };

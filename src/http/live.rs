@@ -14,7 +14,7 @@ use super::answer;
 use super::api::CameraFacts;
 use super::connections::streaming;
 use super::routes::{Shared, no_such_camera, pairs, value_of};
-use crate::preview::{Picture, Watch, WatchOptions};
+use crate::preview::{MAX_STREAMS, Picture, Watch, WatchOptions};
 use twinsight_client::stream_id::StreamId;
 
 /// Whoever asks for one picture waits at most this long for it.
@@ -23,16 +23,13 @@ const FRAME_WAIT: Duration = Duration::from_secs(5);
 /// The line between the parts.
 const BOUNDARY: &str = "frame";
 
-/// At most this many cameras in one answer.
-const MAX_CAMERAS: usize = 64;
-
 /// What the query of a picture says. Keys and values that are none are as if they were not there.
 fn options(query: Option<&str>) -> WatchOptions {
     let mut options = WatchOptions::default();
     for (key, value) in pairs(query.unwrap_or_default()) {
         match key.as_ref() {
             "width" => options.width_px = value.parse().ok().or(options.width_px),
-            "fps" => options.max_fps = value.parse().unwrap_or(options.max_fps),
+            "fps" => options.fps = value.parse().unwrap_or(options.fps),
             "boxes" => options.boxes = value == "1",
             _ => {}
         }
@@ -60,9 +57,9 @@ pub(super) async fn frame(
     };
     let newer = async {
         loop {
-            let picture = watch.next().await;
+            let picture = watch.next().await?;
             if after.is_none_or(|after: u64| picture.sequence > Some(after)) {
-                return picture;
+                return Some(picture);
             }
         }
     };
@@ -71,7 +68,8 @@ pub(super) async fn frame(
         () = shared.stop.cancelled() => return StatusCode::SERVICE_UNAVAILABLE.into_response(),
     };
     match picture {
-        Ok(picture) => {
+        Ok(None) => StatusCode::SERVICE_UNAVAILABLE.into_response(),
+        Ok(Some(picture)) => {
             let mut answer = Body::from(picture.jpeg.clone()).into_response();
             for (name, value) in &headers(&picture) {
                 answer.headers_mut().insert(name.clone(), value.clone());
@@ -118,9 +116,9 @@ pub(super) async fn many(State(shared): State<Shared>, RawQuery(query): RawQuery
             None => return no_such_camera(),
         }
     }
-    if ids.is_empty() || ids.len() > MAX_CAMERAS {
+    if ids.is_empty() || ids.len() > MAX_STREAMS {
         let sentence =
-            format!("name 1 to {MAX_CAMERAS} cameras, each as `camera=TWIN/STREAM` in the query");
+            format!("name 1 to {MAX_STREAMS} cameras, each as `camera=TWIN/STREAM` in the query");
         return answer::error(StatusCode::BAD_REQUEST, sentence);
     }
     parts(&shared, ids, options(query.as_deref()), "mixed")
@@ -133,7 +131,7 @@ fn parts(shared: &Shared, ids: Vec<StreamId>, options: WatchOptions, kind: &str)
         Err(error) => return answer::too_many(error.to_string()),
     };
     let parts = unfold(watch, |mut watch: Watch| async {
-        let picture = watch.next().await;
+        let picture = watch.next().await?;
         Some((Ok::<_, std::convert::Infallible>(part(&picture)), watch))
     });
     let parts = parts.take_until(shared.stop.clone().cancelled_owned());
@@ -170,7 +168,7 @@ fn headers(picture: &Picture) -> HeaderMap {
         }
     };
     add("content-type", "image/jpeg".to_owned());
-    add("x-camera", encoded(&picture.id));
+    add("x-camera", encoded(&picture.stream));
     if let Some(sequence) = picture.sequence {
         add("x-sequence", sequence.to_string());
     }

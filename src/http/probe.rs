@@ -1,4 +1,4 @@
-//! The client of `/healthz`, for `twinsight health` in a container without a shell and for `twinsight check`. It sends one
+//! The client of `/healthz`, which may also ask for the cameras, for `twinsight health` in a container without a shell and for `twinsight check`. It sends one
 //! GET on one connection, and needs no HTTP library for that.
 
 use std::io;
@@ -9,9 +9,13 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use crate::telemetry::health::{PANICKED, SILENT};
+use twinsight_client::hub::text::one_line;
 
-/// Bytes of the answer that are read.
-const MAX_ANSWER_BYTES: u64 = 16 * 1024;
+/// Bytes of the answer that are read: some hundred cameras have a line each.
+const MAX_ANSWER_BYTES: u64 = 64 * 1024;
+
+/// What the line of a blind camera begins with.
+const CAMERA: &str = "camera ";
 
 /// What the node's answer begins with.
 const PROTOCOL: &str = "HTTP/1.1 ";
@@ -40,6 +44,9 @@ pub enum ProbeError {
     /// The node answers that it is not healthy.
     #[error("the node is not healthy: {0}")]
     Unhealthy(String),
+    /// The node is healthy, and cameras of it are blind.
+    #[error("{}: do what the lines say", blind_cameras(.0.len()))]
+    Blind(Vec<String>),
     /// What answers is not a node.
     #[error("what answers at {0} is not the node: is `http.listen` right?")]
     NotTheNode(SocketAddr),
@@ -50,16 +57,35 @@ pub enum ProbeError {
     AnyPort(SocketAddr),
 }
 
+fn blind_cameras(count: usize) -> String {
+    match count {
+        1 => "a camera is blind".to_owned(),
+        count => format!("{count} cameras are blind"),
+    }
+}
+
 /// Asks the node that listens on `listen` for its health, for at most `limit`.
 ///
 /// # Errors
 /// If it is not healthy or cannot be asked.
 pub async fn health(listen: SocketAddr, limit: Duration) -> Result<(), ProbeError> {
+    ask(listen, "/healthz", limit).await
+}
+
+/// Asks as [`health`] does, and whether each camera is looked at.
+///
+/// # Errors
+/// As [`health`], and if a camera is blind.
+pub async fn health_with_cameras(listen: SocketAddr, limit: Duration) -> Result<(), ProbeError> {
+    ask(listen, "/healthz?cameras=1", limit).await
+}
+
+async fn ask(listen: SocketAddr, path: &str, limit: Duration) -> Result<(), ProbeError> {
     if listen.port() == 0 {
         return Err(ProbeError::AnyPort(listen));
     }
     let address = SocketAddr::new(reachable(listen.ip()), listen.port());
-    let answer = tokio::time::timeout(limit, get(address))
+    let answer = tokio::time::timeout(limit, get(address, path))
         .await
         .map_err(|_| ProbeError::NoAnswer { address, limit })?
         .map_err(|source| ProbeError::Unreachable { address, source })?;
@@ -68,18 +94,20 @@ pub async fn health(listen: SocketAddr, limit: Duration) -> Result<(), ProbeErro
         .strip_prefix(PROTOCOL)
         .and_then(|rest| rest.get(..3))
         .unwrap_or_default();
-    match (status, body.trim()) {
-        ("200", "ok") => Ok(()),
-        ("503", body) if body.contains(SILENT) || body.contains(PANICKED) => {
-            Err(ProbeError::Unhealthy(body.replace('\n', "; ")))
-        }
+    let lines = body.lines().map(one_line);
+    let (cameras, wrong): (Vec<_>, Vec<_>) = lines.partition(|line| line.starts_with(CAMERA));
+    let is_of_a_node = |line: &String| line.contains(SILENT) || line.contains(PANICKED);
+    match status {
+        "200" if body.trim() == "ok" => Ok(()),
+        "503" if wrong.iter().any(is_of_a_node) => Err(ProbeError::Unhealthy(wrong.join("; "))),
+        "503" if wrong.is_empty() && !cameras.is_empty() => Err(ProbeError::Blind(cameras)),
         _ => Err(ProbeError::NotTheNode(address)),
     }
 }
 
-async fn get(address: SocketAddr) -> io::Result<String> {
+async fn get(address: SocketAddr, path: &str) -> io::Result<String> {
     let mut stream = TcpStream::connect(address).await?;
-    let request = format!("GET /healthz HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
+    let request = format!("GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
     stream.write_all(request.as_bytes()).await?;
     let mut answer = Vec::new();
     let mut stream = stream.take(MAX_ANSWER_BYTES);

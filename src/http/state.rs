@@ -115,7 +115,7 @@ impl HttpState {
             shedding: SheddingView {
                 level: shed_levels.max().unwrap_or(0),
             },
-            watchers: WatchersView::new(self.previews.watchers(), self.feed.watchers()),
+            watchers: WatchersView::new(self.previews.watches(), self.feed.watchers()),
             config: ConfigSummary {
                 applied_at: config.applied_at.map(unix_ms),
                 reload_ok: config.last_refusal.is_none(),

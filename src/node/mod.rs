@@ -10,6 +10,7 @@ mod report;
 mod settings;
 mod sink;
 mod tasks;
+mod traces;
 mod unmatched_offers;
 
 use std::sync::Arc;
@@ -30,6 +31,7 @@ use self::models::Models;
 use self::reload::{Inputs, ReloadTask, Reloaded};
 use self::sink::{HubSink, inference_sink};
 use self::tasks::{read_facts, supervise, watch_hub};
+use self::traces::Traces;
 use crate::config::{Config, ConfigSource};
 use crate::detect::plan::SessionPlan;
 use crate::detect::pool::InferencePool;
@@ -122,8 +124,9 @@ pub struct Node {
     cameras: Arc<tokio::sync::Mutex<Cameras>>,
     scheduler: Arc<CameraScheduler>,
     pool: SharedPool,
-    publisher: PublisherTask,
     previews: Previews,
+    publisher: PublisherTask,
+    traces: Traces,
     facts: Arc<Mutex<Vec<CameraFacts>>>,
     tasks: Vec<JoinHandle<()>>,
     following: Following,
@@ -187,12 +190,14 @@ impl Node {
         let sink = HubSink {
             instance: hub.instance(),
         };
+        let traces = Traces::start(&config, &hub, feed.run_id(), &metrics, &health)?;
         let (publisher, publisher_task) = Publisher::spawn(
             sink,
             feed,
             OUTBOX_FRAMES,
             Arc::clone(&metrics),
             Some(heartbeat),
+            traces.tracer.clone(),
         );
 
         let scheduler = Arc::new(CameraScheduler::default());
@@ -280,8 +285,9 @@ impl Node {
             cameras,
             scheduler,
             pool,
-            publisher: publisher_task,
             previews,
+            publisher: publisher_task,
+            traces,
             facts,
             tasks,
             following: Following::Nothing(Box::new((applier, config))),
@@ -361,13 +367,18 @@ impl Node {
         &self.hub
     }
 
+    /// Where watchers get pictures of what this node sees.
+    pub fn previews(&self) -> &Previews {
+        &self.previews
+    }
+
     /// How the cameras are. What it says is up to a second old.
     pub fn cameras(&self) -> Vec<CameraFacts> {
         self.facts.lock().clone()
     }
 
     /// Stops the stages in the order of the path, so that what a stage has in hand still goes through the next ones:
-    /// connections and decoding, inference, events, the hub, HTTP.
+    /// connections and decoding, inference, pictures for watchers, events, the hub, HTTP.
     pub fn shutdown(self) -> BoxFuture<'static, ()> {
         Box::pin(self.stop())
     }
@@ -385,18 +396,17 @@ impl Node {
         if let Some(pool) = pool {
             let _ = tokio::task::spawn_blocking(move || pool.join(WORKER_LIMIT)).await;
         }
-        let previews = self.previews.clone();
-        let _ = tokio::task::spawn_blocking(move || previews.close()).await;
+        let previews = self.previews;
+        let _ = tokio::task::spawn_blocking(move || previews.stop()).await;
         // Only when the hub client has ended is it known what became of the last event.
         self.publisher
             .shutdown(OUTBOX_LIMIT, self.hub.close())
             .await;
         close_books(&self.metrics);
         self.stop_http.cancel();
-        if tokio::time::timeout(Duration::from_secs(1), &mut self.http)
-            .await
-            .is_err()
-        {
+        let http = tokio::time::timeout(Duration::from_secs(1), &mut self.http);
+        let (http, ()) = tokio::join!(http, self.traces.shutdown());
+        if http.is_err() {
             self.http.abort();
         }
     }

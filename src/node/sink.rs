@@ -6,7 +6,7 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use crate::detect::worker::Inference;
-use crate::preview::Previews;
+use crate::preview::{Previews, Seen};
 use crate::publish::event::{Inferred, ModelRef, SeenObject};
 use crate::publish::publisher::{EventSink, HubAway, Publisher};
 use twinsight_client::hub::Instance;
@@ -22,7 +22,7 @@ impl EventSink for HubSink {
     }
 }
 
-/// Shapes results into events, and offers their frames to those who watch; runs on the inference workers.
+/// Shapes results into events, and offers their frames to whoever looks; runs on the inference workers.
 pub(super) fn inference_sink(
     publisher: Publisher,
     previews: Previews,
@@ -57,10 +57,12 @@ pub(super) fn inference_sink(
                 keypoint_names: Arc::clone(&model.keypoints),
             }),
             skipped_frames: job.skipped_frames,
+            trace: None,
         };
         let sequence = publisher.publish(inferred, job.work.emit_empty);
-        previews.offer(&job.work.id, &job.frame, sequence, || {
-            (detections.objects.clone(), model.clone())
+        previews.offer(&job.work.id, &job.frame, sequence, || Seen {
+            objects: detections.objects,
+            model: model.clone(),
         });
     })
 }

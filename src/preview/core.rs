@@ -1,273 +1,422 @@
-//! Who wants pictures of which camera, in what form, and how often. Watchers and frames come in with the time; which frame is to
-//! be encoded next, in which forms and for whom, comes out. It has no thread and no clock.
+//! Who gets which picture next, as plain state: watches, frames and encoded pictures come in with the time, and the next frame to
+//! encode and the next picture of a watch go out. [`Previews`](super::Previews) puts a lock and a thread around it.
+//!
+//! Of each stream that is watched, the newest frame alone is kept. It is encoded when a watch waits whose time has come, once
+//! for all that want it in the same [`Form`].
 
-use std::collections::{HashMap, VecDeque};
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::{Duration, Instant};
 
-use super::Form;
-use super::inbox::Inbox;
-use crate::detect::{ModelInfo, Object};
+use super::scale::shown_width_px;
 use twinsight_client::stream_id::StreamId;
-use twinsight_media::picture::Frame;
 
-/// A frame that waits to be encoded.
-#[derive(Debug)]
-pub(super) struct PendingFrame {
-    pub(super) frame: Frame,
-    pub(super) sequence: Option<u64>,
-    /// What was seen on it, if somebody wants that drawn.
-    pub(super) seen: Option<(Vec<Object>, ModelInfo)>,
+/// So many watches may be open at once.
+pub const MAX_WATCHES: usize = 32;
+
+/// One watch may look at so many streams.
+pub const MAX_STREAMS: usize = 64;
+
+/// A watch gets so many pictures a second of a stream, and no more.
+pub const MAX_FPS: f64 = 5.0;
+
+/// A picture that is older than its stream's newest frame is still handed out when it was encoded so short a time ago. Without
+/// this, a watch of many streams would find each picture outdated as soon as the encoder falls behind.
+const FRESH: Duration = Duration::from_millis(250);
+
+/// How a frame is encoded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) struct Form {
+    pub(super) width_px: usize,
+    pub(super) boxes: bool,
 }
 
-/// A form in which a frame is wanted, and by whom: the inboxes, with the watcher's number of the camera.
-#[derive(Debug)]
-pub(super) struct Wanted {
-    pub(super) form: Form,
-    pub(super) inboxes: Vec<(Arc<Inbox>, usize)>,
+/// What a watch wants of each of its streams.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Wish {
+    pub(super) width_px: Option<u32>,
+    pub(super) boxes: bool,
+    /// From one picture of a stream to its next.
+    pub(super) interval: Duration,
 }
 
-/// All watchers, and the frames that wait.
-#[derive(Debug, Default)]
-pub(super) struct PreviewCore {
-    cameras: HashMap<StreamId, WatchedCamera>,
-    /// The cameras of which a frame waits, the one that waits for the longest first.
-    ready: VecDeque<StreamId>,
-    next_watcher: u64,
-}
+impl Wish {
+    /// A wish for so many pictures a second, which the bounds limit.
+    pub(super) fn new(width_px: Option<u32>, boxes: bool, fps: f64) -> Self {
+        /// Slower than this nobody can wish.
+        const MIN_FPS: f64 = 0.01;
+        let fps = if fps.is_nan() { MAX_FPS } else { fps };
+        Self {
+            width_px,
+            boxes,
+            interval: Duration::from_secs_f64(1.0 / fps.clamp(MIN_FPS, MAX_FPS)),
+        }
+    }
 
-#[derive(Debug, Default)]
-struct WatchedCamera {
-    watchers: Vec<Watcher>,
-    pending: Option<(PendingFrame, Instant)>,
-}
-
-/// A watcher of one camera.
-#[derive(Debug)]
-struct Watcher {
-    id: u64,
-    form: Form,
-    interval: Duration,
-    /// It gets no picture before this.
-    due_at: Option<Instant>,
-    inbox: Arc<Inbox>,
-    /// The watcher's number of the camera.
-    at: usize,
-}
-
-impl Watcher {
-    fn is_due(&self, now: Instant) -> bool {
-        self.due_at.is_none_or(|due_at| due_at <= now)
+    fn form(&self, frame_width_px: usize) -> Form {
+        Form {
+            width_px: shown_width_px(self.width_px, frame_width_px),
+            boxes: self.boxes,
+        }
     }
 }
 
-impl PreviewCore {
-    /// Takes in a watcher of these cameras and gives its number.
-    pub(super) fn add(
+/// Names a watch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(super) struct WatchId(u64);
+
+/// A frame to encode.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Task<F> {
+    pub(super) stream: StreamId,
+    /// The number that the frame has in here.
+    pub(super) number: u64,
+    pub(super) form: Form,
+    pub(super) frame: F,
+}
+
+/// What there is for a watch.
+#[derive(Debug, PartialEq)]
+pub(super) enum Poll<P> {
+    /// A picture that it has not had.
+    Picture(P),
+    /// It has to wait: until it is told of a picture, and no longer than until then.
+    Wait(Option<Instant>),
+}
+
+/// Why a frame that a watch could have had went by without it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Missed {
+    /// The watch waited for it, and it was not encoded in time.
+    Encoder,
+    /// The watch had not asked for another picture yet.
+    Watcher,
+}
+
+/// All watches, the frames that they look at, and the pictures that were made of them. `F` is a frame and what is drawn on it, `P`
+/// a picture.
+#[derive(Debug)]
+pub(super) struct Core<F, P> {
+    watches: HashMap<WatchId, WatchState>,
+    streams: HashMap<StreamId, StreamState<F, P>>,
+    last_id: u64,
+    last_number: u64,
+    /// What is being encoded: the number of its frame, and its form.
+    in_hand: Option<(u64, Form)>,
+}
+
+#[derive(Debug)]
+struct WatchState {
+    views: Vec<View>,
+    wish: Wish,
+    /// The view that is looked at first, so that each has its turn.
+    turn: usize,
+    /// Whether somebody waits for a picture of it at this moment.
+    is_waiting: bool,
+}
+
+/// What a watch has had of a stream.
+#[derive(Debug)]
+struct View {
+    stream: StreamId,
+    /// The number of the frame that it had last.
+    seen: u64,
+    /// It gets no further picture before.
+    due_at: Instant,
+}
+
+#[derive(Debug)]
+struct StreamState<F, P> {
+    watches: usize,
+    newest: Option<Newest<F>>,
+    made: HashMap<Form, Made<P>>,
+}
+
+#[derive(Debug)]
+struct Newest<F> {
+    number: u64,
+    width_px: usize,
+    frame: F,
+}
+
+/// What came of encoding a frame: no picture when it failed.
+#[derive(Debug)]
+struct Made<P> {
+    number: u64,
+    at: Instant,
+    picture: Option<P>,
+}
+
+impl<F, P> Default for Core<F, P> {
+    fn default() -> Self {
+        Self {
+            watches: HashMap::new(),
+            streams: HashMap::new(),
+            last_id: 0,
+            last_number: 0,
+            in_hand: None,
+        }
+    }
+}
+
+impl<F, P> StreamState<F, P> {
+    /// The picture of this form, if it may be handed to somebody who saw frame `seen`.
+    fn fresh(&self, form: Form, seen: u64, now: Instant) -> Option<&Made<P>> {
+        let made = self.made.get(&form)?;
+        let is_newest = self
+            .newest
+            .as_ref()
+            .is_none_or(|newest| newest.number == made.number);
+        let is_fresh = is_newest || now.saturating_duration_since(made.at) < FRESH;
+        (made.number > seen && is_fresh).then_some(made)
+    }
+}
+
+impl<F: Clone, P: Clone> Core<F, P> {
+    /// Opens a watch, or gives `None` when there are as many as there may be. A stream that is named twice counts once.
+    pub(super) fn open(
         &mut self,
-        ids: &[StreamId],
-        form: Form,
-        interval: Duration,
-        inbox: &Arc<Inbox>,
-    ) -> u64 {
-        self.next_watcher += 1;
-        let id = self.next_watcher;
-        for (at, camera) in ids.iter().enumerate() {
-            let camera = self.cameras.entry(camera.clone()).or_default();
-            camera.watchers.push(Watcher {
-                id,
-                form,
-                interval,
-                due_at: None,
-                inbox: Arc::clone(inbox),
-                at,
+        streams: impl IntoIterator<Item = StreamId>,
+        wish: Wish,
+        now: Instant,
+    ) -> Option<WatchId> {
+        if self.watches.len() >= MAX_WATCHES {
+            return None;
+        }
+        let mut views: Vec<View> = Vec::new();
+        for stream in streams {
+            if views.iter().any(|view| view.stream == stream) {
+                continue;
+            }
+            let state = self.streams.entry(stream.clone()).or_insert(StreamState {
+                watches: 0,
+                newest: None,
+                made: HashMap::new(),
+            });
+            state.watches += 1;
+            views.push(View {
+                stream,
+                seen: 0,
+                due_at: now,
             });
         }
-        id
-    }
-
-    /// Forgets a watcher, and frames that nobody else waits for.
-    pub(super) fn remove(&mut self, id: u64) {
-        self.cameras.retain(|_, camera| {
-            camera.watchers.retain(|watcher| watcher.id != id);
-            !camera.watchers.is_empty()
-        });
-        let cameras = &self.cameras;
-        self.ready.retain(|id| cameras.contains_key(id));
-    }
-
-    /// Whether somebody wants a frame of this camera now; `Some(true)` means with objects.
-    pub(super) fn is_due(&self, id: &StreamId, now: Instant) -> Option<bool> {
-        let camera = self.cameras.get(id)?;
-        let mut due = camera.watchers.iter().filter(|each| each.is_due(now));
-        let first = due.next()?;
-        Some(first.form.boxes || due.any(|each| each.form.boxes))
-    }
-
-    /// Takes in a frame for which somebody is due. True means that it replaced one that was not encoded yet.
-    pub(super) fn offer(&mut self, id: &StreamId, frame: PendingFrame, now: Instant) -> bool {
-        let Some(camera) = self.cameras.get_mut(id) else {
-            return false;
+        self.last_id += 1;
+        let id = WatchId(self.last_id);
+        let state = WatchState {
+            views,
+            wish,
+            turn: 0,
+            is_waiting: false,
         };
-        let was_replaced = camera.pending.replace((frame, now)).is_some();
-        if !was_replaced {
-            self.ready.push_back(id.clone());
-        }
-        was_replaced
+        self.watches.insert(id, state);
+        Some(id)
     }
 
-    /// The next frame to encode, with the forms of those who are due.
-    pub(super) fn take(&mut self) -> Option<(StreamId, PendingFrame, Vec<Wanted>)> {
-        loop {
-            let id = self.ready.pop_front()?;
-            let Some(camera) = self.cameras.get_mut(&id) else {
-                continue;
-            };
-            let Some((frame, offered_at)) = camera.pending.take() else {
-                continue;
-            };
-            let mut wanted: Vec<Wanted> = Vec::new();
-            for watcher in &mut camera.watchers {
-                // Whoever came after the frame may want objects that were not kept.
-                if !watcher.is_due(offered_at) || watcher.form.boxes && frame.seen.is_none() {
-                    continue;
+    /// Ends a watch. Of a stream that nobody looks at any more nothing is kept.
+    pub(super) fn close(&mut self, id: WatchId) {
+        let Some(watch) = self.watches.remove(&id) else {
+            return;
+        };
+        for view in watch.views {
+            if let Some(state) = self.streams.get_mut(&view.stream) {
+                state.watches -= 1;
+                if state.watches == 0 {
+                    self.streams.remove(&view.stream);
                 }
-                // Frames come a little early or late, and every second one should not become every third for that.
-                let slack = watcher.interval / 10;
-                watcher.due_at = Some(offered_at + watcher.interval - slack);
-                let inbox = (Arc::clone(&watcher.inbox), watcher.at);
-                match wanted.iter_mut().find(|each| each.form == watcher.form) {
-                    Some(same) => same.inboxes.push(inbox),
-                    None => wanted.push(Wanted {
-                        form: watcher.form,
-                        inboxes: vec![inbox],
-                    }),
-                }
-            }
-            if !wanted.is_empty() {
-                return Some((id, frame, wanted));
             }
         }
     }
 
-    /// Makes all watchers due.
-    #[cfg(test)]
-    pub(super) fn forget_pace(&mut self) {
-        for watcher in self
-            .cameras
-            .values_mut()
-            .flat_map(|each| &mut each.watchers)
-        {
-            watcher.due_at = None;
+    /// How many watches there are.
+    pub(super) fn watches(&self) -> usize {
+        self.watches.len()
+    }
+
+    /// The streams that are watched, as bits of their [`stream_bit`].
+    pub(super) fn watched_bits(&self) -> u64 {
+        self.streams
+            .keys()
+            .fold(0, |bits, stream| bits | stream_bit(stream))
+    }
+
+    /// Whether somebody looks at a stream, and then whether somebody wants boxes in its pictures.
+    pub(super) fn wants(&self, stream: &StreamId) -> Option<bool> {
+        self.streams.get(stream)?;
+        let boxes = self
+            .watches
+            .values()
+            .any(|watch| watch.wish.boxes && watch.views.iter().any(|view| view.stream == *stream));
+        Some(boxes)
+    }
+
+    /// Takes a stream's newest frame. The one that it replaces comes back, so that the caller drops it where nobody waits, together
+    /// with why somebody missed it, if so.
+    pub(super) fn offer(
+        &mut self,
+        stream: &StreamId,
+        frame: F,
+        width_px: usize,
+        now: Instant,
+    ) -> (Option<F>, Option<Missed>) {
+        let missed = self.missed(stream, now);
+        let Some(state) = self.streams.get_mut(stream) else {
+            return (Some(frame), None);
+        };
+        self.last_number += 1;
+        let newest = Newest {
+            number: self.last_number,
+            width_px,
+            frame,
+        };
+        let replaced = state.newest.replace(newest);
+        (replaced.map(|newest| newest.frame), missed)
+    }
+
+    /// Why a watch that was due has not had the stream's newest frame, if there is one.
+    fn missed(&self, stream: &StreamId, now: Instant) -> Option<Missed> {
+        let state = self.streams.get(stream)?;
+        let newest = state.newest.as_ref()?;
+        let mut missed = None;
+        for watch in self.watches.values() {
+            let form = watch.wish.form(newest.width_px);
+            let was_tried = state
+                .made
+                .get(&form)
+                .is_some_and(|made| made.number == newest.number);
+            if was_tried || self.in_hand == Some((newest.number, form)) {
+                continue;
+            }
+            let is_missed = watch.views.iter().any(|view| {
+                view.stream == *stream && view.seen < newest.number && view.due_at <= now
+            });
+            if is_missed && watch.is_waiting {
+                return Some(Missed::Encoder);
+            }
+            if is_missed {
+                missed = Some(Missed::Watcher);
+            }
+        }
+        missed
+    }
+
+    /// The frame that is to be encoded next: that of the watch which waits and has been due for the longest time.
+    pub(super) fn task(&mut self, now: Instant) -> Option<Task<F>> {
+        let streams = &self.streams;
+        let waiting = self.watches.values().filter(|watch| watch.is_waiting);
+        let wanted = waiting.flat_map(|watch| {
+            watch.views.iter().filter_map(move |view| {
+                let state = streams.get(&view.stream)?;
+                let newest = state.newest.as_ref()?;
+                let form = watch.wish.form(newest.width_px);
+                let was_tried = state
+                    .made
+                    .get(&form)
+                    .is_some_and(|made| made.number == newest.number);
+                let is_wanted = view.due_at <= now
+                    && newest.number > view.seen
+                    && !was_tried
+                    && state
+                        .fresh(form, view.seen, now)
+                        .is_none_or(|made| made.picture.is_none());
+                is_wanted.then_some((view.due_at, newest.number, &view.stream, form, newest))
+            })
+        });
+        let (_, number, stream, form, newest) =
+            wanted.min_by_key(|(due_at, number, ..)| (*due_at, *number))?;
+        let task = Task {
+            stream: stream.clone(),
+            number,
+            form,
+            frame: newest.frame.clone(),
+        };
+        self.in_hand = Some((number, form));
+        Some(task)
+    }
+
+    /// Takes what came of a task, `None` when it failed, and gives the watches that wait for it.
+    pub(super) fn made(
+        &mut self,
+        task: &Task<F>,
+        picture: Option<P>,
+        now: Instant,
+    ) -> Vec<WatchId> {
+        self.in_hand = None;
+        let Some(state) = self.streams.get_mut(&task.stream) else {
+            return Vec::new();
+        };
+        // What nobody would be given any more is let go.
+        state.made.retain(|form, made| {
+            *form == task.form || now.saturating_duration_since(made.at) < FRESH
+        });
+        let made = Made {
+            number: task.number,
+            at: now,
+            picture,
+        };
+        state.made.insert(task.form, made);
+        self.watches
+            .iter()
+            .filter(|(_, watch)| {
+                watch.is_waiting && watch.views.iter().any(|view| view.stream == task.stream)
+            })
+            .map(|(id, _)| *id)
+            .collect()
+    }
+
+    /// Notes whether somebody waits for a picture of a watch.
+    pub(super) fn set_waiting(&mut self, id: WatchId, is_waiting: bool) {
+        if let Some(watch) = self.watches.get_mut(&id) {
+            watch.is_waiting = is_waiting;
         }
     }
+
+    /// The next picture of a watch. Its streams have their turns, and each gives its newest picture.
+    pub(super) fn poll(&mut self, id: WatchId, now: Instant) -> Poll<P> {
+        let Some(watch) = self.watches.get_mut(&id) else {
+            return Poll::Wait(None);
+        };
+        let count = watch.views.len();
+        let mut earliest: Option<Instant> = None;
+        for at in (0..count).map(|n| (watch.turn + n) % count) {
+            let view = &mut watch.views[at];
+            if view.due_at > now {
+                earliest = Some(earliest.map_or(view.due_at, |other| other.min(view.due_at)));
+                continue;
+            }
+            let Some(state) = self.streams.get(&view.stream) else {
+                continue;
+            };
+            let Some(newest) = &state.newest else {
+                continue;
+            };
+            let form = watch.wish.form(newest.width_px);
+            let Some(made) = state.fresh(form, view.seen, now) else {
+                continue;
+            };
+            let Some(picture) = &made.picture else {
+                continue;
+            };
+            view.seen = made.number;
+            // The pace is kept where the watch is a little late, and begins anew where it is more than that.
+            view.due_at = if now.saturating_duration_since(view.due_at) < watch.wish.interval {
+                view.due_at + watch.wish.interval
+            } else {
+                now + watch.wish.interval
+            };
+            watch.turn = (at + 1) % count;
+            return Poll::Picture(picture.clone());
+        }
+        Poll::Wait(earliest)
+    }
+}
+
+/// A bit that a stream's id chooses. Whoever has a frame of a stream whose bit is not set knows that nobody looks at it.
+pub(super) fn stream_bit(stream: &StreamId) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    stream.hash(&mut hasher);
+    1 << (hasher.finish() % 64)
 }
 
 #[cfg(test)]
-mod tests {
-    use super::super::encode::tests::grey;
-    use super::*;
-
-    fn id(twin: &str) -> StreamId {
-        StreamId::new(twin, "default")
-    }
-
-    fn form(max_width_px: usize, boxes: bool) -> Form {
-        Form {
-            max_width_px,
-            boxes,
-        }
-    }
-
-    fn frame(sequence: u64) -> PendingFrame {
-        PendingFrame {
-            frame: grey(16, 16),
-            sequence: Some(sequence),
-            seen: None,
-        }
-    }
-
-    fn add(core: &mut PreviewCore, twins: &[&str], form: Form, ms: u64) -> u64 {
-        let ids: Vec<_> = twins.iter().map(|twin| id(twin)).collect();
-        let inbox = Arc::new(Inbox::new(ids.len()));
-        core.add(&ids, form, Duration::from_millis(ms), &inbox)
-    }
-
-    /// Offers a frame every 100 ms and says which are encoded, and in how many forms.
-    fn encoded(core: &mut PreviewCore, frames: u64) -> Vec<(u64, usize)> {
-        let start = Instant::now();
-        let mut encoded = Vec::new();
-        for n in 0..frames {
-            let jitter = Duration::from_millis(n * 7 % 13);
-            let now = start + Duration::from_millis(n * 100) + jitter;
-            if core.is_due(&id("a"), now).is_some() {
-                assert!(!core.offer(&id("a"), frame(n), now));
-            }
-            while let Some((_, frame, wanted)) = core.take() {
-                encoded.push((frame.sequence.unwrap(), wanted.len()));
-            }
-        }
-        encoded
-    }
-
-    #[test]
-    fn a_watcher_gets_no_more_than_it_wants() {
-        let mut core = PreviewCore::default();
-        add(&mut core, &["a"], form(320, false), 200);
-        let every_second: Vec<_> = (0..10).map(|n| (2 * n, 1)).collect();
-        assert_eq!(encoded(&mut core, 20), every_second);
-    }
-
-    #[test]
-    fn watchers_of_the_same_form_share_a_picture_and_others_have_their_own_pace() {
-        let mut core = PreviewCore::default();
-        add(&mut core, &["a"], form(320, false), 200);
-        add(&mut core, &["a"], form(320, false), 200);
-        add(&mut core, &["a"], form(640, false), 400);
-        assert_eq!(encoded(&mut core, 7), [(0, 2), (2, 1), (4, 2), (6, 1)]);
-    }
-
-    #[test]
-    fn cameras_take_turns_and_a_newer_frame_replaces_one_that_waits() {
-        let mut core = PreviewCore::default();
-        add(&mut core, &["a", "b"], form(320, false), 200);
-        let now = Instant::now();
-        assert!(!core.offer(&id("a"), frame(1), now));
-        assert!(!core.offer(&id("b"), frame(1), now));
-        assert!(core.offer(&id("a"), frame(2), now));
-        let mut taken = || core.take().map(|(id, frame, _)| (id, frame.sequence));
-        assert_eq!(taken(), Some((id("a"), Some(2))));
-        assert_eq!(taken(), Some((id("b"), Some(1))));
-        assert_eq!(taken(), None);
-    }
-
-    #[test]
-    fn objects_are_wanted_only_by_whoever_wants_them_drawn() {
-        let mut core = PreviewCore::default();
-        let now = Instant::now();
-        add(&mut core, &["a"], form(320, false), 200);
-        assert_eq!(core.is_due(&id("a"), now), Some(false));
-        assert_eq!(core.is_due(&id("b"), now), None);
-        assert!(!core.offer(&id("a"), frame(1), now));
-        add(&mut core, &["a"], form(320, true), 200);
-        assert_eq!(core.is_due(&id("a"), now), Some(true));
-        // The frame came before anybody wanted objects.
-        let (_, _, wanted) = core.take().unwrap();
-        assert_eq!(wanted.len(), 1);
-    }
-
-    #[test]
-    fn of_watchers_that_went_nothing_is_left() {
-        let mut core = PreviewCore::default();
-        let one = add(&mut core, &["a", "b"], form(320, false), 200);
-        let two = add(&mut core, &["a"], form(320, false), 200);
-        let now = Instant::now();
-        core.offer(&id("a"), frame(1), now);
-        core.offer(&id("b"), frame(1), now);
-        core.remove(one);
-        assert_eq!(core.ready, [id("a")]);
-        core.remove(two);
-        assert!(core.cameras.is_empty() && core.ready.is_empty());
-        assert!(core.take().is_none());
-    }
-}
+#[path = "core_tests.rs"]
+mod tests;

@@ -9,6 +9,7 @@ use serde::Serialize;
 use super::object::ObjectJson;
 pub use super::object::SeenObject;
 use crate::clock::WallClock;
+use crate::telemetry::traces::TraceContext;
 use twinsight_client::stream_id::StreamId;
 use twinsight_client::telemetry::CameraState;
 use twinsight_media::picture::{FrameTiming, PictureSize};
@@ -47,6 +48,8 @@ pub struct Inferred {
     pub model: Arc<ModelRef>,
     /// Frames that were decoded since the previous inferred one, and were neither inferred nor dropped as `rate_limited`.
     pub skipped_frames: u64,
+    /// The trace that it belongs to, if it is sampled. The publisher decides that.
+    pub trace: Option<TraceContext>,
 }
 
 /// A model as events name it.
@@ -92,6 +95,8 @@ pub struct DetectionsEvent<'a> {
     model: &'a ModelRef,
     latency_ms: Latency,
     skipped_frames: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    traceparent: Option<String>,
 }
 
 /// The event `cameraStatus`.
@@ -162,6 +167,7 @@ impl Inferred {
             model: &self.model,
             latency_ms: latency.in_ms(),
             skipped_frames: self.skipped_frames,
+            traceparent: self.trace.as_ref().map(TraceContext::traceparent),
         }
     }
 
@@ -299,6 +305,7 @@ pub(super) mod tests {
                 keypoint_names: Arc::new([]),
             }),
             skipped_frames: 2,
+            trace: None,
         }
     }
 
@@ -322,6 +329,19 @@ pub(super) mod tests {
                               "inference": 28.6, "postprocess": 0.3, "publish": 1.0, "total": 47.0},
                 "skippedFrames": 2
             })
+        );
+    }
+
+    #[test]
+    #[cfg(feature = "otlp")]
+    fn the_event_of_a_sampled_frame_names_its_trace() {
+        let clock = WallClock::read();
+        let mut frame = inferred("cam", clock.instant() - ms(47));
+        frame.trace = Some(TraceContext::for_tests());
+        let event = serde_json::to_value(frame.event("8f1c", 1, &clock)).unwrap();
+        assert_eq!(
+            event["traceparent"],
+            "00-0000000000000000000000000000abcd-0000000000001234-01"
         );
     }
 

@@ -7,3 +7,5 @@ pub mod feed;
 pub(crate) mod object;
 mod outbox;
 pub(crate) mod publisher;
+#[cfg(feature = "otlp")]
+mod trace;

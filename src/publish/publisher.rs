@@ -19,6 +19,7 @@ use crate::clock::WallClock;
 use crate::telemetry::health::Heartbeat;
 use crate::telemetry::ledger::{EventDrop, Stage};
 use crate::telemetry::metrics::Metrics;
+use crate::telemetry::traces::Tracer;
 use twinsight_client::stream_id::StreamId;
 use twinsight_media::picture::PictureSize;
 
@@ -62,6 +63,8 @@ struct SharedOutbox {
     metrics: Arc<Metrics>,
     state: Mutex<SendState>,
     wake: Notify,
+    /// Decides which frames have a trace. `None` where nothing is traced.
+    tracer: Option<Tracer>,
 }
 
 #[derive(Debug)]
@@ -113,6 +116,7 @@ impl Publisher {
         capacity: usize,
         metrics: Arc<Metrics>,
         heartbeat: Option<Heartbeat>,
+        tracer: Option<Tracer>,
     ) -> (Self, PublisherTask) {
         let shared = Arc::new(SharedOutbox {
             feed,
@@ -124,6 +128,7 @@ impl Publisher {
                 last: HashMap::new(),
             }),
             wake: Notify::new(),
+            tracer,
         });
         let task = tokio::spawn(run(sink, Arc::clone(&shared), heartbeat));
         let publisher = Self {
@@ -135,7 +140,7 @@ impl Publisher {
     /// Hands over an inferred frame. The stage that calls has counted it as inferred; here it is counted as published or
     /// dropped. Without `emit_empty`, a frame in which nothing was seen makes no event. Gives the number of the frame's event, if
     /// it has one.
-    pub(crate) fn publish(&self, inferred: Inferred, emit_empty: bool) -> Option<u64> {
+    pub(crate) fn publish(&self, mut inferred: Inferred, emit_empty: bool) -> Option<u64> {
         let mut state = self.shared.state();
         if inferred.objects.is_empty() && !emit_empty {
             state.outbox.suppress(&inferred);
@@ -149,9 +154,12 @@ impl Publisher {
                 .dropped(&inferred.id, EventDrop::HubDisconnected);
             return None;
         }
+        inferred.trace = self.shared.tracer.as_ref().and_then(Tracer::sample);
         let (sequence, displaced) = state.outbox.push(inferred);
         drop(state);
         if let Some(displaced) = displaced {
+            self.shared
+                .end_trace(&displaced, None, Some(EventDrop::OutboxFull));
             self.shared
                 .dropped(&displaced.inferred.id, EventDrop::OutboxFull);
         }
@@ -234,6 +242,8 @@ impl PublisherTask {
             if let OutgoingEvent::Detections(numbered) = outgoing {
                 let id = &numbered.inferred.id;
                 self.shared.dropped(id, EventDrop::HubDisconnected);
+                self.shared
+                    .end_trace(&numbered, None, Some(EventDrop::HubDisconnected));
             }
         }
         leave.await;
@@ -260,6 +270,29 @@ impl SharedOutbox {
 
     fn dropped(&self, id: &StreamId, reason: EventDrop) {
         self.metrics.stream(id).event_dropped(reason);
+    }
+
+    /// Hands over the trace of a frame that is sampled. `event` is the reading of the clocks that its event was made with.
+    fn end_trace(
+        &self,
+        numbered: &NumberedFrame,
+        event: Option<&WallClock>,
+        dropped: Option<EventDrop>,
+    ) {
+        #[cfg(feature = "otlp")]
+        if let (Some(tracer), Some(context)) = (&self.tracer, numbered.inferred.trace) {
+            let now = WallClock::read();
+            let end = super::trace::TraceEnd {
+                at: now.instant(),
+                event_at: event.map(WallClock::instant),
+                dropped,
+            };
+            // The times of the event and those of its trace are of one reading.
+            let clock = event.unwrap_or(&now);
+            tracer.submit(super::trace::frame_trace(context, numbered, end, clock));
+        }
+        #[cfg(not(feature = "otlp"))]
+        let _ = (numbered, event, dropped);
     }
 
     /// Waits for something to send. `None` means that all was sent and nothing more is taken.
@@ -342,6 +375,8 @@ async fn run<S: EventSink>(mut sink: S, shared: Arc<SharedOutbox>, heartbeat: Op
                     .feed
                     .detections(id, || to_text(&data), clock.instant());
                 let result = sink.emit(DETECTIONS, data).await;
+                let dropped = result.err().map(|HubAway| EventDrop::HubDisconnected);
+                shared.end_trace(&numbered, Some(&clock), dropped);
                 shared.written(numbered, result);
             }
         }

@@ -45,6 +45,7 @@ fn rig(capacity: usize, heartbeat: Option<Heartbeat>) -> Rig {
         capacity,
         Arc::clone(&metrics),
         heartbeat,
+        None,
     );
     Rig {
         publisher,

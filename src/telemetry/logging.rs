@@ -31,6 +31,9 @@ pub(crate) const DEFAULT_FILTER: &str = "warn,twinsight=info,ort=error,webrtc=er
 pub(crate) const QUIET_FILTER: &str = "warn,ort=error,webrtc=error,rtc=error,rtc_ice=error,rtc_dtls=error,\
     rtc_interceptor=error,rtc_srtp=error,rtc_sctp=error,rtc_turn=error,rtc_mdns=error";
 
+/// The default of a command whose own lines tell of the hub.
+pub(crate) const WATCH_FILTER: &str = "warn,twinsight_client=error,webrtc=error,rtc=error";
+
 /// Libraries whose finest lines show what goes over the wire, access keys and credentials included. Those lines are never
 /// logged, whatever `RUST_LOG` says.
 const WIRE_TARGETS: &[&str] = &[

@@ -9,3 +9,8 @@ mod log_line;
 mod log_queue;
 pub(crate) mod logging;
 pub mod metrics;
+#[cfg(feature = "otlp")]
+pub mod traces;
+#[cfg(not(feature = "otlp"))]
+#[path = "traces_off.rs"]
+pub mod traces;

@@ -1,4 +1,4 @@
-//! `docs/client/`: the tests and examples that its pages name are there.
+//! `docs/client/`: the tests and examples that its pages name are there. And what a page shows of an example is the example.
 
 use super::{path, read};
 
@@ -10,6 +10,26 @@ fn the_tests_and_examples_that_the_guide_names_exist() {
         named += check(&page);
     }
     assert!(named > 60, "the tables are not found: {named}");
+}
+
+#[test]
+fn the_page_of_events_shows_the_examples_as_they_are() {
+    let page = read("docs/reference/events.md");
+    for (language, example) in [
+        ("python", "examples/watch.py"),
+        ("js", "examples/watch.mjs"),
+    ] {
+        let block = format!("```{language}\n{}```\n", read(example));
+        assert!(
+            page.contains(&block),
+            "docs/reference/events.md does not show {example} as it is: copy it there"
+        );
+        let lines = read(example)
+            .lines()
+            .filter(|line| !line.is_empty())
+            .count();
+        assert!(lines <= 20, "{example} is to stay short: {lines} lines");
+    }
 }
 
 /// Looks up what a page has in backticks, in order: a test's file and then its function, or an example.

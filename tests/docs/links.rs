@@ -316,7 +316,7 @@ fn links(page: &str) -> Vec<String> {
 }
 
 /// The anchors that GitHub gives to the headings of a page.
-fn headings(page: &str) -> BTreeSet<String> {
+pub(crate) fn headings(page: &str) -> BTreeSet<String> {
     let mut times: BTreeMap<String, usize> = BTreeMap::new();
     let mut anchors = BTreeSet::new();
     for line in outside_of_blocks(page) {

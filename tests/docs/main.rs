@@ -1,7 +1,8 @@
 //! The pages under `docs/` keep to the program: the references of configuration and manifest are rendered from the code,
 //! metrics and events of a running node are compared with their pages, the program's help with the page of
 //! commands, every error sentence that an operator may meet is on the troubleshooting page, the tests that the
-//! client's pages name exist, and no link between documents is broken.
+//! client's pages name exist, no link between documents is broken, and what `deploy/` has is whole: its rules pass their tests, and its
+//! queries and those of the page of metrics are asked of a Prometheus that scraped a node.
 #![allow(
     clippy::unwrap_used,
     clippy::print_stdout,
@@ -16,6 +17,8 @@ mod guide;
 mod layers;
 mod links;
 mod manifest;
+mod operations;
+mod queries;
 mod running_node;
 mod troubleshooting;
 

@@ -3,8 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
-use std::path::PathBuf;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 
 use boon::{Compiler, SchemaIndex, Schemas};
 use serde_json::{Value, json};
@@ -13,7 +12,8 @@ use twinsight_client::hub::MessageReceiver;
 use twinsight_client::telemetry::CameraState;
 
 use crate::common::{DEADLINE, NodeProcess, fake, http_get, start_hub};
-use crate::{path, read};
+use crate::operations::prometheus_program;
+use crate::read;
 
 const METRICS: &str = "docs/reference/metrics.md";
 
@@ -227,6 +227,11 @@ fn collect_paths(value: &Value, pointer: String, paths: &mut Vec<String>) {
     paths.push(pointer);
 }
 
+/// Builds without the feature `otlp` have no metrics of traces.
+fn is_built(metric: &str) -> bool {
+    cfg!(feature = "otlp") || !metric.starts_with("twinsight_traces_")
+}
+
 /// What `docs/reference/metrics.md` says: types and labels by metric, and the values of labels that have a list.
 #[derive(Debug, Default)]
 struct Page {
@@ -274,6 +279,8 @@ impl Page {
                 );
             }
         }
+        page.metrics.retain(|metric, _| is_built(metric));
+        page.values.retain(|(metric, _), _| is_built(metric));
         page
     }
 
@@ -360,13 +367,7 @@ fn served(text: &str) -> BTreeMap<String, Served> {
 
 /// Prometheus' own check of names, types and help.
 fn promtool(text: &str) {
-    let own = path(".tools/bin/promtool");
-    let program = if own.exists() {
-        own
-    } else {
-        PathBuf::from("promtool")
-    };
-    let mut check = Command::new(&program)
+    let mut check = prometheus_program("promtool")
         .args(["check", "metrics"])
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())

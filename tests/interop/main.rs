@@ -9,3 +9,4 @@ mod dashboard;
 mod hub;
 mod kill_loops;
 mod media;
+mod watch;

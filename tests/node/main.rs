@@ -7,6 +7,7 @@ mod made_models;
 
 mod air_gapped;
 mod bad_config;
+mod blind;
 mod camera_command;
 mod camera_life;
 mod camera_sources;
@@ -18,3 +19,6 @@ mod http_server;
 mod reload;
 mod shutdown;
 mod slow_model;
+#[cfg(feature = "otlp")]
+mod tracing;
+mod watch;

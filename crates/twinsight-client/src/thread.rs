@@ -133,10 +133,24 @@ pub fn try_grant(count: usize) -> io::Result<()> {
 pub fn yield_to_others() {
     /// A third of an ordinary thread's share, where both want a core at once.
     const NICE: i32 = 5;
+    yield_by(NICE);
+}
+
+/// Lets every other thread go before the calling one, those that have [yielded](yield_to_others) included: for work that nothing
+/// waits for. It is the lowest priority of ordinary threads, so that it still gets on where all processors are taken.
+pub fn yield_to_all_others() {
+    /// A sixtieth of an ordinary thread's share.
+    const NICE: i32 = 19;
+    yield_by(NICE);
+}
+
+fn yield_by(nice: i32) {
     #[cfg(target_os = "linux")]
-    if let Err(error) = rustix::process::setpriority_process(None, NICE) {
+    if let Err(error) = rustix::process::setpriority_process(None, nice) {
         tracing::debug!(%error, "a thread keeps its priority");
     }
+    #[cfg(not(target_os = "linux"))]
+    let _ = nice;
 }
 
 /// The system refuses a thread.

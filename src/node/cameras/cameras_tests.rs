@@ -57,8 +57,14 @@ impl Bench {
             is_there: Arc::clone(&hub_is_there),
             events: sender,
         };
-        let (publisher, task) =
-            Publisher::spawn(hub, EventFeed::new("run"), 8, Arc::clone(&metrics), None);
+        let (publisher, task) = Publisher::spawn(
+            hub,
+            EventFeed::new("run"),
+            8,
+            Arc::clone(&metrics),
+            None,
+            None,
+        );
         let context = CameraContext {
             stream: StreamContext {
                 hub: HubClient::start(HubOptions::simulator("http://127.0.0.1:9", "node-1")),

@@ -25,6 +25,19 @@ use twinsight_client::telemetry::{HubLoss, Malformed, PacketRefusal, SignalRefus
 use twinsight_media::label_enum;
 use twinsight_media::ledger::ShedLevel;
 
+#[cfg(feature = "otlp")]
+label_enum! {
+    /// Why a trace was not delivered.
+    pub enum TraceDrop {
+        /// Newer ones took its place while the collector did not take any.
+        QueueFull = "queue_full",
+        /// The collector does not want it.
+        Refused = "refused",
+        /// The node ended before it was delivered.
+        Shutdown = "shutdown",
+    }
+}
+
 label_enum! {
     /// Why the HTTP server closed a connection before its end.
     pub enum ConnectionEnd {
@@ -36,6 +49,20 @@ label_enum! {
         Answer = "answer",
         /// There were as many connections as there may be, and a new one took its place.
         Replaced = "replaced",
+    }
+}
+
+label_enum! {
+    /// What became of a picture for somebody who looks at the node.
+    pub enum PreviewResult {
+        /// It was encoded.
+        Encoded = "encoded",
+        /// A watcher waited for it, and the encoder had no time before a newer frame came.
+        EncoderBusy = "encoder_busy",
+        /// It was a watcher's turn, and the watcher was still busy with the one before.
+        WatcherBusy = "watcher_busy",
+        /// It could not be encoded.
+        Failed = "failed",
     }
 }
 
@@ -66,17 +93,12 @@ pub struct Metrics {
     model_state: IntGaugeVec,
     /// Connections that the HTTP server has open.
     pub http_connections: IntGauge,
-    /// Pictures that were encoded for those who watch.
-    pub pictures_encoded: IntCounter,
-    /// Pictures that a watcher did not get, because it had not taken the one before or the encoder had no time.
-    pub pictures_skipped: IntCounter,
-    /// Pictures whose encoding failed.
-    pub pictures_failed: IntCounter,
-    /// Those who watch pictures now.
-    pub picture_watchers: IntGauge,
-    /// Those who were not let in, because there were too many.
-    pub watchers_refused: IntCounter,
     http_connections_closed: Vec<IntCounter>,
+    preview_pictures: Vec<IntCounter>,
+    /// Watches of pictures that are open.
+    pub preview_watchers: IntGauge,
+    /// Watches of pictures that were refused because there were too many.
+    pub preview_watchers_refused: IntCounter,
     /// Tokio tasks that are alive.
     pub tasks: IntGauge,
     /// 1 while the hub is joined.
@@ -86,6 +108,44 @@ pub struct Metrics {
     hub_losses: Vec<IntCounter>,
     /// Messages signed with the node's own twin id that it did not send.
     pub twin_id_conflicts: IntCounter,
+    /// What became of the traces of sampled frames.
+    #[cfg(feature = "otlp")]
+    pub traces: TraceMetrics,
+}
+
+/// What became of the traces of sampled frames.
+#[cfg(feature = "otlp")]
+#[derive(Debug)]
+pub struct TraceMetrics {
+    /// Traces that the collector took.
+    pub exported: IntCounter,
+    dropped: Vec<IntCounter>,
+}
+
+#[cfg(feature = "otlp")]
+impl TraceMetrics {
+    fn register(register: &Register<'_>) -> Self {
+        let dropped = register.counters(
+            "traces_dropped_total",
+            "Traces of sampled frames that were not delivered",
+            &["reason"],
+        );
+        Self {
+            exported: register.counter(
+                "traces_exported_total",
+                "Traces of sampled frames that the collector took",
+            ),
+            dropped: TraceDrop::ALL
+                .iter()
+                .map(|reason| dropped.with_label_values(&[reason.as_str()]))
+                .collect(),
+        }
+    }
+
+    /// Counts traces that were not delivered.
+    pub fn dropped(&self, reason: TraceDrop, count: u64) {
+        self.dropped[reason as usize].inc_by(count);
+    }
 }
 
 /// The camera streams that are counted, and what is left of those that were.
@@ -137,6 +197,11 @@ impl Metrics {
             "Connections that the HTTP server closed before their end",
             &["reason"],
         );
+        let pictures = register.counters(
+            "preview_pictures_total",
+            "Pictures for watchers, by what became of them",
+            &["result"],
+        );
         let packets_refused = register.counters(
             "rtp_packets_refused_total",
             "RTP packets that came and were not used",
@@ -152,11 +217,6 @@ impl Metrics {
         build_info
             .with_label_values(&[env!("CARGO_PKG_VERSION")])
             .set(1);
-        let pictures = register.counters(
-            "preview_pictures_total",
-            "Pictures for those who watch, by what became of them",
-            &["result"],
-        );
         let config_reloads = register.counters(
             "config_reloads_total",
             "Times that the configuration was read again or told by the hub, by what came of it",
@@ -204,19 +264,21 @@ impl Metrics {
                 "1 for the state the model is in",
                 &["model", "state"],
             ),
-            pictures_encoded: pictures.with_label_values(&["encoded"]),
-            pictures_skipped: pictures.with_label_values(&["skipped"]),
-            pictures_failed: pictures.with_label_values(&["failed"]),
-            picture_watchers: register.gauge("preview_watchers", "Those who watch pictures"),
-            watchers_refused: register.counter(
-                "preview_watchers_refused_total",
-                "Those who were not let in to watch pictures or events, because there were too many",
-            ),
             http_connections: register.gauge("http_connections", "Connections of the HTTP server"),
             http_connections_closed: ConnectionEnd::ALL
                 .iter()
                 .map(|end| closed.with_label_values(&[end.as_str()]))
                 .collect(),
+            preview_pictures: PreviewResult::ALL
+                .iter()
+                .map(|result| pictures.with_label_values(&[result.as_str()]))
+                .collect(),
+            preview_watchers: register
+                .gauge("preview_watchers", "Watchers of pictures that are there"),
+            preview_watchers_refused: register.counter(
+                "preview_watchers_refused_total",
+                "Watchers of pictures that were refused because there were too many",
+            ),
             tasks: register.gauge("tasks", "Asynchronous tasks that are alive"),
             shedding: Arc::new(Shedding::register(&register)),
             hub_connected: register.gauge("hub_connected", "1 while the hub is joined"),
@@ -230,6 +292,8 @@ impl Metrics {
                 "twin_id_conflicts_total",
                 "Messages signed with the node's own twin id that it did not send",
             ),
+            #[cfg(feature = "otlp")]
+            traces: TraceMetrics::register(&register),
             registry: registry.clone(),
         };
         register.add(super::logging::dropped_lines());
@@ -337,6 +401,16 @@ impl Metrics {
     /// Counts a connection that the HTTP server closed before its end.
     pub fn http_connection_closed(&self, reason: ConnectionEnd) {
         self.http_connections_closed[reason as usize].inc();
+    }
+
+    /// Counts what became of a picture for a watcher.
+    pub fn preview_picture(&self, result: PreviewResult) {
+        self.preview_pictures[result as usize].inc();
+    }
+
+    /// How many pictures for watchers came to this.
+    pub fn preview_pictures(&self, result: PreviewResult) -> u64 {
+        self.preview_pictures[result as usize].get()
     }
 
     /// All metrics in the Prometheus text format. With hundreds of cameras that takes long, so no thread that others wait for

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::options::HubMode;
 use crate::telemetry::HubLoss;
 
 /// The TLS stack's words for a certificate that it does not accept, which the WebSocket layer hands on as text.
@@ -16,6 +17,16 @@ pub enum AwayReason {
     /// The socket could not be opened, or broke.
     #[error("the connection failed: {0}")]
     Socket(String),
+    /// The name of the hub's host has no address that is known here.
+    #[error("the host name `{host}` cannot be resolved ({reason})")]
+    Name {
+        /// The name.
+        host: String,
+        /// What the system said.
+        reason: String,
+        /// Which hub it is, on which it depends what is to be corrected.
+        mode: HubMode,
+    },
     /// The hub closed the socket.
     #[error("the hub closed the connection")]
     Closed,
@@ -60,6 +71,7 @@ impl AwayReason {
             Self::Socket(what) if what.starts_with("too many open files") => {
                 "raise the limit of open files: it is no fault of the hub"
             }
+            Self::Name { mode, .. } => name_remedy(*mode),
             Self::Socket(_) => {
                 "see that the hub runs and that its address, the way there and its certificate are right"
             }
@@ -81,13 +93,25 @@ impl AwayReason {
             Self::Socket(what) if what.contains(BAD_CERTIFICATE) || what.starts_with(CA_FILE) => {
                 HubLoss::Certificate
             }
-            Self::Socket(_) => HubLoss::Socket,
+            Self::Socket(_) | Self::Name { .. } => HubLoss::Socket,
             Self::KeyRefused(_) => HubLoss::Key,
             Self::Rejected { .. } => HubLoss::Rejected,
             Self::PingTimeout(_) | Self::ConnectTimeout(_) | Self::NoAnswer(_) | Self::Stuck => {
                 HubLoss::Silent
             }
             Self::Closed | Self::Disconnected | Self::ClosedHere => HubLoss::Closed,
+        }
+    }
+}
+
+/// What an operator can do about a host name that is not known.
+pub fn name_remedy(mode: HubMode) -> &'static str {
+    match mode {
+        HubMode::Phyos => {
+            "that is the hub of a PhyOS device: elsewhere set PHYSTACK_SIMULATOR_URL, or PHYHUB_DIRECT with PHYHUB_URL or PHYHUB_REGION"
+        }
+        HubMode::Direct | HubMode::Simulator => {
+            "correct the address (PHYHUB_URL, PHYSTACK_SIMULATOR_URL or `hub.url`), or this machine's DNS"
         }
     }
 }

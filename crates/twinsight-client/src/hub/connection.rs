@@ -277,7 +277,7 @@ impl Connection {
                 opened = &mut dialling => {
                     return match opened {
                         Ok(Ok(socket)) => Ok(socket),
-                        Ok(Err(error)) => Err(ConnectionEnd::Lost(AwayReason::Socket(error))),
+                        Ok(Err(reason)) => Err(ConnectionEnd::Lost(reason)),
                         Err(_) => Err(ConnectionEnd::Lost(AwayReason::ConnectTimeout(limit))),
                     };
                 }

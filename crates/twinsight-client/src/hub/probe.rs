@@ -137,7 +137,12 @@ async fn steps(
     })?;
     let host = uri.host().unwrap_or_default().trim_matches(['[', ']']);
     let port = uri.port_u16().unwrap_or(if tls { 443 } else { 80 });
-    let (stream, address) = connect(&lookup(host, port).await?).await?;
+    let addresses = lookup(host, port, STEP_LIMIT).await;
+    let addresses = addresses.map_err(|reason| ProbeError::Name {
+        host: brief(host),
+        reason,
+    })?;
+    let (stream, address) = connect(&addresses).await?;
 
     let limit = options.timers.connect;
     let asked_at = SystemTime::now();
@@ -184,24 +189,20 @@ async fn steps(
     }
 }
 
-async fn lookup(host: &str, port: u16) -> Result<Vec<SocketAddr>, ProbeError> {
-    let failed = |reason: String| ProbeError::Name {
-        host: host.to_owned(),
-        reason,
-    };
-    let found = tokio::time::timeout(STEP_LIMIT, tokio::net::lookup_host((host, port))).await;
+/// The addresses of a host, one at least. The error is what the system says, or that it said nothing in time.
+pub(super) async fn lookup(
+    host: &str,
+    port: u16,
+    limit: Duration,
+) -> Result<Vec<SocketAddr>, String> {
+    let found = tokio::time::timeout(limit, tokio::net::lookup_host((host, port))).await;
     let addresses: Vec<SocketAddr> = match found {
         Ok(Ok(addresses)) => addresses.collect(),
-        Ok(Err(error)) => return Err(failed(error.to_string())),
-        Err(_) => {
-            return Err(failed(format!(
-                "no answer within {} s",
-                STEP_LIMIT.as_secs()
-            )));
-        }
+        Ok(Err(error)) => return Err(brief(&crate::os_error::explain_io(&error))),
+        Err(_) => return Err(format!("no answer within {} s", limit.as_secs_f64())),
     };
     if addresses.is_empty() {
-        return Err(failed("it has no address".to_owned()));
+        return Err("it has no address".to_owned());
     }
     Ok(addresses)
 }

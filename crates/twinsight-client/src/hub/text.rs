@@ -37,6 +37,18 @@ pub fn brief(text: &str) -> String {
     shown
 }
 
+/// A text as it may stand on a terminal, at any length: control characters are escaped.
+pub fn one_line(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    for c in text.chars() {
+        match is_control(c) {
+            true => shown += &escape(c),
+            false => shown.push(c),
+        }
+    }
+    shown
+}
+
 /// As [`brief`], with a secret left out wherever the text repeats it, in any case.
 pub fn brief_without(text: &str, secret: Option<&Secret>) -> String {
     match secret {
@@ -109,6 +121,10 @@ mod tests {
     fn a_text_is_one_short_line() {
         assert_eq!(brief("try later"), "try later");
         assert_eq!(brief("a\nb\u{1b}[31m\u{202e}c"), r"a\nb\u{1b}[31m\u{202e}c");
+        assert_eq!(
+            one_line("a\nb\u{1b}[31m\u{202e}c"),
+            r"a\nb\u{1b}[31m\u{202e}c"
+        );
         let long = brief(&"é".repeat(900_000));
         assert_eq!(long, "é".repeat(200) + "…");
     }

@@ -1,17 +1,18 @@
-//! The WebSocket to the hub: options come in, an open socket or a sentence that says why there is none goes out.
+//! The WebSocket to the hub: options come in, an open socket or the reason why there is none goes out.
 
 use std::sync::Arc;
 
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use tokio::net::TcpStream;
-use tokio_tungstenite::tungstenite;
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
-use tokio_tungstenite::{Connector, MaybeTlsStream, WebSocketStream};
+use tokio_tungstenite::tungstenite::{self, http};
+use tokio_tungstenite::{Connector, MaybeTlsStream, WebSocketStream, client_async_tls_with_config};
 
 use super::away_reason::{AwayReason, CA_FILE};
 use super::engine_io::MAX_PACKET_BYTES;
-use super::options::HubOptions;
+use super::options::{HubConfigError, HubOptions};
+use super::probe::lookup;
 use super::text::brief;
 use crate::secret_file::read_small_file;
 
@@ -29,29 +30,52 @@ const MAX_BUFFERED_BYTES: usize = 2 * MAX_PACKET_BYTES;
 
 pub(super) type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
 
-/// Opens the WebSocket; the error is a sentence.
-pub(super) async fn open_socket(options: &HubOptions) -> Result<Socket, String> {
-    let url = options.websocket_url().map_err(|error| error.to_string())?;
-    let connector = if url.starts_with("wss:") {
-        Connector::Rustls(Arc::new(tls_config(options)?))
+/// The part of the time for connecting that looking up the host's name may take. A name server that does not answer is told as that
+/// before the whole time is over.
+const LOOKUP_PART: f64 = 0.8;
+
+/// Opens the WebSocket.
+pub(super) async fn open_socket(options: &HubOptions) -> Result<Socket, AwayReason> {
+    let unusable = |error: HubConfigError| AwayReason::Socket(error.to_string());
+    let url = options.websocket_url().map_err(unusable)?;
+    let is_tls = url.starts_with("wss:");
+    let connector = if is_tls {
+        Connector::Rustls(Arc::new(tls_config(options).map_err(AwayReason::Socket)?))
     } else {
         Connector::Plain
     };
+    let uri: http::Uri = url.parse().map_err(|_| {
+        unusable(HubConfigError::Url {
+            url: options.shown_url(),
+        })
+    })?;
+    let host = uri.host().unwrap_or_default().trim_matches(['[', ']']);
+    let port = uri.port_u16().unwrap_or(if is_tls { 443 } else { 80 });
+    let limit = options.timers.connect.mul_f64(LOOKUP_PART);
+    let addresses = lookup(host, port, limit)
+        .await
+        .map_err(|reason| AwayReason::Name {
+            host: brief(host),
+            reason,
+            mode: options.mode,
+        })?;
     let config = WebSocketConfig::default()
         .read_buffer_size(READ_BUFFER_BYTES)
         .max_write_buffer_size(MAX_BUFFERED_BYTES)
         .max_message_size(Some(MAX_FRAME_BYTES))
         .max_frame_size(Some(MAX_FRAME_BYTES));
-    let opened =
-        tokio_tungstenite::connect_async_tls_with_config(url, Some(config), true, Some(connector));
-    match opened.await {
+    let opening = async {
+        let stream = TcpStream::connect(&addresses[..]).await?;
+        // Messages are short, and with Nagle's algorithm some would wait for an acknowledgement.
+        stream.set_nodelay(true)?;
+        client_async_tls_with_config(url, stream, Some(config), Some(connector)).await
+    };
+    match opening.await {
         Ok((socket, _)) => Ok(socket),
-        Err(tokio_tungstenite::tungstenite::Error::Io(error))
-            if crate::os_error::is_out_of_files(&error) =>
-        {
-            Err(crate::os_error::explain_io(&error))
+        Err(tungstenite::Error::Io(error)) if crate::os_error::is_out_of_files(&error) => {
+            Err(AwayReason::Socket(crate::os_error::explain_io(&error)))
         }
-        Err(error) => Err(brief(&error.to_string())),
+        Err(error) => Err(broken(&error)),
     }
 }
 

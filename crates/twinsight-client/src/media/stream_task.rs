@@ -16,7 +16,7 @@ use tokio::sync::mpsc;
 use tracing::Instrument;
 
 use super::camera::{FrameHandler, StateHandler};
-use super::change_log::{ChangeLog, change_of, log_state};
+use super::change_log::{ChangeLog, log_state};
 use super::decoding::Decoding;
 use super::inbound_router::{InboundRouter, MediaActivity};
 use super::local_track::Attachment;
@@ -269,21 +269,21 @@ impl StreamTask {
     }
 
     /// Reports the state if it has changed: to the metric, to the handler and to the log. The log has at most one line a second for
-    /// each state, and its last line names the state that the stream stays in.
+    /// each state, a warning at most every ten, and its last line names the state that the stream stays in.
     fn note_state(&mut self) {
         let Some(state) = self.state_machine.as_ref().map(StreamStateMachine::state) else {
             return;
         };
         let now = Instant::now();
         if self.announced == Some(state) {
-            let suppressed = self.changes.later(change_of(state), now);
-            return log_state(state, suppressed);
+            let due = self.changes.later(state, now);
+            return log_state(state, due);
         }
         self.announced = Some(state);
         if let Some(metrics) = &self.metrics {
             metrics.state(state.state);
         }
-        log_state(state, self.changes.change(change_of(state), now));
+        log_state(state, self.changes.change(state, now));
         (self.on_state)(state);
     }
 }

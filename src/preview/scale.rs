@@ -1,0 +1,189 @@
+//! Makes pictures smaller: the planes of a frame and a width come in, RGB bytes go out. Each pixel is the mean of the area of the frame
+//! that it covers, so that thin lines do not flicker, as they do when only the nearest pixels are taken.
+
+use twinsight_media::color::convert;
+use twinsight_media::picture::{I420, PictureSize, Plane};
+
+/// Pictures have these widths, so that watchers whose screens differ a little share one.
+const WIDTHS_PX: [usize; 8] = [160, 240, 320, 480, 640, 960, 1280, 1920];
+
+/// JPEG holds sides of 16 bits.
+const MAX_SIDE_PX: usize = 65_535;
+
+/// The width of the picture for somebody who shows it so wide: rounded up to a step, and never more than the frame has. A frame
+/// whose sides do not fit a JPEG is made as small as has to be by [`scaled_size`].
+pub(super) fn shown_width_px(wanted_px: Option<u32>, frame_width_px: usize) -> usize {
+    let wanted_px = wanted_px.and_then(|px| usize::try_from(px).ok());
+    wanted_px
+        .and_then(|wanted| WIDTHS_PX.into_iter().find(|step| *step >= wanted))
+        .map_or(frame_width_px, |step| step.min(frame_width_px))
+}
+
+/// The size of a frame that is made so wide and keeps its shape.
+pub(super) fn scaled_size(frame: PictureSize, width_px: usize) -> PictureSize {
+    let PictureSize {
+        width_px: frame_width,
+        height_px: frame_height,
+    } = frame;
+    let mut width_px = width_px.clamp(1, MAX_SIDE_PX).min(frame_width.max(1));
+    let rows = |width: usize| (frame_height * width + frame_width / 2) / frame_width.max(1);
+    if rows(width_px) > MAX_SIDE_PX {
+        width_px = (MAX_SIDE_PX * frame_width / frame_height).max(1);
+    }
+    PictureSize {
+        width_px,
+        height_px: rows(width_px).clamp(1, MAX_SIDE_PX),
+    }
+}
+
+/// Makes pictures smaller, and keeps its buffers between them.
+#[derive(Debug, Default)]
+pub(super) struct Scaler {
+    planes: [Vec<u8>; 3],
+    sums: Vec<f32>,
+    row: [Vec<i16>; 3],
+}
+
+impl Scaler {
+    /// Writes the picture in this size to `rgb`. The size is not larger than the picture's.
+    pub(super) fn scale(&mut self, picture: &I420<'_>, size: PictureSize, rgb: &mut Vec<u8>) {
+        let frame = picture.size;
+        let chroma = PictureSize {
+            width_px: frame.chroma_width_px(),
+            height_px: frame.chroma_height_px(),
+        };
+        let extent = [frame.width_px as f64, frame.height_px as f64];
+        // The last chroma sample of an odd side covers one column or row of the picture alone.
+        let half = extent.map(|side| side / 2.0);
+        let jobs = [
+            (picture.y, frame, extent),
+            (picture.u, chroma, half),
+            (picture.v, chroma, half),
+        ];
+        for ((plane, len, extent), out) in jobs.into_iter().zip(&mut self.planes) {
+            scale_plane(plane, len, extent, size, &mut self.sums, out);
+        }
+        for row in &mut self.row {
+            row.resize(size.width_px, 0);
+        }
+        rgb.clear();
+        rgb.reserve(3 * size.width_px * size.height_px);
+        let [ys, us, vs] = &self.planes;
+        let rows = ys
+            .chunks_exact(size.width_px)
+            .zip(us.chunks_exact(size.width_px))
+            .zip(vs.chunks_exact(size.width_px));
+        for ((ys, us), vs) in rows {
+            let out = self.row.each_mut().map(Vec::as_mut_slice);
+            convert(picture.color, [ys, us, vs], out);
+            let [reds, greens, blues] = &self.row;
+            let pixels = reds.iter().zip(greens).zip(blues);
+            rgb.extend(pixels.flat_map(|((&r, &g), &b)| [r, g, b].map(clamped)));
+        }
+    }
+}
+
+/// Where an output position lies in the source: the share that each source position from `first` on has in it, which together
+/// are 1.
+struct Span {
+    first: usize,
+    /// The place of its shares among those of all spans.
+    shares: std::ops::Range<usize>,
+}
+
+/// The spans of an axis.
+struct Spans {
+    spans: Vec<Span>,
+    shares: Vec<f32>,
+}
+
+impl Spans {
+    /// Divides `extent` source positions, of which there are `len` (the last may count in part), among `outputs`.
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "positions in a picture are small and not negative"
+    )]
+    fn new(outputs: usize, extent: f64, len: usize) -> Self {
+        let step = extent / outputs as f64;
+        let mut shares = Vec::new();
+        let spans = (0..outputs).map(|at| {
+            let (from, to) = (at as f64 * step, (at + 1) as f64 * step);
+            let first = (from as usize).min(len - 1);
+            let end = (to.ceil() as usize).clamp(first + 1, len);
+            let begin = shares.len();
+            for position in first..end {
+                let covered = to.min((position + 1) as f64) - from.max(position as f64);
+                shares.push((covered / step) as f32);
+            }
+            // Rounding may leave an end without any share, and the last position may have to stand for what lies behind it.
+            let own = &mut shares[begin..];
+            let sum: f32 = own.iter().sum();
+            if sum > 0.0 {
+                own.iter_mut().for_each(|share| *share /= sum);
+            } else {
+                own[0] = 1.0;
+            }
+            Span {
+                first,
+                shares: begin..shares.len(),
+            }
+        });
+        let spans = spans.collect();
+        Self { spans, shares }
+    }
+}
+
+/// Scales a plane of `len` samples that covers `extent` to the size. Rows are summed up first, since that loop is the one over
+/// all samples and the compiler can vectorise it.
+fn scale_plane(
+    plane: Plane<'_>,
+    len: PictureSize,
+    extent: [f64; 2],
+    size: PictureSize,
+    sums: &mut Vec<f32>,
+    out: &mut Vec<u8>,
+) {
+    let columns = Spans::new(size.width_px, extent[0], len.width_px);
+    let rows = Spans::new(size.height_px, extent[1], len.height_px);
+    out.clear();
+    out.reserve(size.width_px * size.height_px);
+    for span in &rows.spans {
+        sums.clear();
+        sums.resize(len.width_px, 0.0);
+        for (row, share) in (span.first..).zip(&rows.shares[span.shares.clone()]) {
+            let samples = &plane.data[row * plane.stride..][..len.width_px];
+            for (sum, sample) in sums.iter_mut().zip(samples) {
+                *sum += share * f32::from(*sample);
+            }
+        }
+        out.extend(columns.spans.iter().map(|span| {
+            let shares = &columns.shares[span.shares.clone()];
+            let sums = &sums[span.first..][..shares.len()];
+            byte(
+                shares
+                    .iter()
+                    .zip(sums)
+                    .map(|(share, sum)| share * sum)
+                    .sum(),
+            )
+        }));
+    }
+}
+
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "a saturating cast of a rounded number is what is wanted"
+)]
+fn byte(number: f32) -> u8 {
+    (number + 0.5) as u8
+}
+
+fn clamped(value: i16) -> u8 {
+    u8::try_from(value.clamp(0, 255)).unwrap_or(u8::MAX)
+}
+
+#[cfg(test)]
+#[path = "scale_tests.rs"]
+mod tests;
