@@ -1,5 +1,5 @@
-//! Counts what a frame allocates between its packets and the tensor, in steady state, and prints a table with keyframes and other
-//! frames apart. Memory that the decoders' C code allocates does not come from Rust's allocator and is not counted.
+//! Counts what a frame allocates between its packets and the tensor, and when it is offered to watchers of whom there are none, in
+//! steady state, and prints a table with keyframes and other frames apart. It fails where a frame that nobody looks at allocates anything. Memory that the decoders' C code allocates does not come from Rust's allocator and is not counted.
 //! `cargo bench --bench allocations --features vp8`
 #![expect(
     unsafe_code,
@@ -18,6 +18,7 @@ use common::Playback;
 use twinsight::preprocess::affine::ChannelAffine;
 use twinsight::preprocess::tensor::{Align, ChannelOrder, Fit};
 use twinsight::preprocess::{Picture, Preprocessor, TensorSpec};
+use twinsight::preview::Previews;
 use twinsight::schedule::scheduler::{JobEnd, Pick, SchedulerCore, SourceSettings};
 use twinsight::telemetry::metrics::Metrics;
 use twinsight_client::clock::SystemClock;
@@ -101,15 +102,16 @@ struct Stages {
     receive: Count,
     schedule: Count,
     preprocess: Count,
+    preview: Count,
 }
 
 fn main() {
     println!(
-        "Rust allocations a frame, packets to tensor (in brackets: bytes), mean of {FRAMES} frames"
+        "Rust allocations a frame, packets to tensor and watchers (in brackets: bytes), mean of {FRAMES} frames"
     );
     println!(
-        "{:<24} {:<10} {:>22} {:>22} {:>22}",
-        "stream", "frames", "receive and decode", "schedule", "preprocess"
+        "{:<24} {:<10} {:>22} {:>22} {:>22} {:>22}",
+        "stream", "frames", "receive and decode", "schedule", "preprocess", "preview, unwatched"
     );
     let grey = DecoderKind::Fake(PictureSize {
         width_px: 1280,
@@ -143,9 +145,18 @@ fn print_row(stream: &str, kind: &str, stages: &Stages, frames: usize) {
         let each = |sum: u64| sum as f64 / frames as f64;
         format!("{:.2} ({:.0})", each(count.allocations), each(count.bytes))
     };
-    let [receive, schedule, preprocess] =
-        [&stages.receive, &stages.schedule, &stages.preprocess].map(a_frame);
-    println!("{stream:<24} {kind:<10} {receive:>22} {schedule:>22} {preprocess:>22}");
+    let [receive, schedule, preprocess, preview] = [
+        &stages.receive,
+        &stages.schedule,
+        &stages.preprocess,
+        &stages.preview,
+    ]
+    .map(a_frame);
+    println!("{stream:<24} {kind:<10} {receive:>22} {schedule:>22} {preprocess:>22} {preview:>22}");
+    assert_eq!(
+        stages.preview.allocations, 0,
+        "a frame that nobody looks at allocates nothing"
+    );
 }
 
 /// Plays a recording through the path, and gives the counts of keyframes and of other frames.
@@ -178,6 +189,7 @@ fn measure(name: &str, codec: Codec, decoder: DecoderKind) -> [Stages; 2] {
             pad: 0,
         },
     });
+    let previews = Previews::new(Arc::clone(&metrics));
     let mut playback = Playback::new(name, codec);
     let [mut key, mut other] = [Stages::default(), Stages::default()];
     let mut units = 0;
@@ -209,6 +221,9 @@ fn measure(name: &str, codec: Codec, decoder: DecoderKind) -> [Stages; 2] {
         stages
             .preprocess
             .of(|| preprocessor.run(&Picture::I420(job.frame.planes())));
+        stages.preview.of(|| {
+            previews.offer(&id, &job.frame, Some(1), || unreachable!("nobody looks"));
+        });
         stages.schedule.of(|| {
             core.finished(job.source, JobEnd::Inferred, job.skipped_frames);
             drop(job);

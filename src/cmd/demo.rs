@@ -13,6 +13,7 @@ use super::shipped::{demo_clip, models_dir};
 use super::stop::StopSignals;
 use crate::config::Env;
 use crate::dev::demo::{self, DemoOptions};
+use crate::dev::terminal::{self, Colours};
 
 /// The longest demo: a year.
 const MAX_SECONDS: u64 = 366 * 24 * 3600;
@@ -46,6 +47,8 @@ pub(super) async fn run(args: DemoArgs, env: &Env) -> Result<()> {
         clip: demo_clip(),
         models_dir: models_dir(args.models, env),
         env: env.as_map().clone(),
+        colours: Colours::of_stdout(env),
+        over_itself: terminal::can_draw_over(env),
     };
     demo::run(options, stop.next(), &mut Output(io::stdout())).await
 }

@@ -1,9 +1,12 @@
-//! `twinsight demo` runs a hub, camera twins that play the shipped clip, and the node in one process. A table of the node's events
-//! goes out, which the demo receives through the hub as any app would.
+//! `twinsight demo` runs a hub, camera twins that play the shipped clip, and the node in one process. The address of the node's
+//! dashboard and a table of its events go out, which the demo receives through the hub as any app would.
+
+mod screen;
+mod table;
 
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
-use std::io::{IsTerminal, Write};
+use std::io::Write;
+use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -11,11 +14,19 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 use serde_json::Value;
+use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 
+use self::screen::Screen;
+use self::table::{Column, Row};
 use super::camera::check_fps;
 use super::loopback::{LoopbackHub, camera, node_config, percentile};
+use super::terminal::{Colours, Paint, TerminalSize};
+use crate::config::{Config, Env};
+use crate::http::probe::reachable;
+use crate::http::server::{self, HttpError};
 use crate::node::{Node, NodeParts};
+use crate::telemetry::metrics::Metrics;
 use twinsight_client::hub::client::HubClient;
 use twinsight_client::hub::options::HubOptions;
 use twinsight_client::stream_id::StreamId;
@@ -49,7 +60,32 @@ pub(crate) struct DemoOptions {
     pub(crate) models_dir: PathBuf,
     /// Variables of the environment for the node.
     pub(crate) env: BTreeMap<String, String>,
+    pub(crate) colours: Colours,
+    /// Standard output is a terminal on which the table is drawn over itself.
+    pub(crate) over_itself: bool,
 }
+
+/// The columns of the live table.
+const COLUMNS: &[Column] = &[
+    Column::left("camera", 0, 10),
+    Column::left("state", 1, 11),
+    Column::right("events/s", 4, 8),
+    Column::right("age ms", 3, 7),
+    Column::cut("objects", 2),
+];
+
+/// The columns of the summary.
+const SUMMARY: &[Column] = &[
+    Column::left("camera", 0, 8),
+    Column::right("decoded", 3, 0),
+    Column::right("inferred", 4, 0),
+    Column::right("published", 5, 0),
+    Column::right("received", 8, 0),
+    Column::right("p50 ms", 2, 0),
+    Column::right("p99 ms", 6, 0),
+    Column::right("persons", 7, 0),
+    Column::left("ledger", 1, 0),
+];
 
 /// What came of one camera's events.
 #[derive(Debug, Default)]
@@ -79,6 +115,18 @@ pub(crate) async fn run(
         CAMERAS.end()
     );
     check_fps(options.fps)?;
+    let began = Instant::now();
+    let (http, address) = announce(&options.env, out).await?;
+    writeln!(
+        out,
+        "{} cameras at {} frames a second; metrics at http://{}/metrics",
+        options.cameras,
+        options.fps,
+        shown(address)
+    )?;
+    let mut screen = Screen::new(options.over_itself);
+    screen.wait(out, "the model is loaded …")?;
+
     let clip = Arc::new(Clip::read(&options.clip)?);
     let hub = LoopbackHub::start().await?;
 
@@ -98,35 +146,29 @@ pub(crate) async fn run(
         message.message_type() == Some("edgeInstance:detections")
     });
 
+    let model = options.model.clone();
+    let more = model.map(|model| ("TWINSIGHT_DEFAULTS__MODEL", model));
+    let more = more
+        .into_iter()
+        .chain([("TWINSIGHT_HTTP__LISTEN", address.to_string())]);
     let config = node_config(
         &options.env,
         &hub.url,
         NODE,
         &ids,
         &options.models_dir,
-        options
-            .model
-            .clone()
-            .map(|model| ("TWINSIGHT_DEFAULTS__MODEL", model)),
+        more,
     )?;
-    let http = crate::http::server::bind(config.http.listen).await?;
-    let metrics_at = http.local_addr()?;
     let models_dir = config.runtime.models_dir.clone();
     let dylib_path = options.env.get("ORT_DYLIB_PATH").map(PathBuf::from);
-    let mut node = Node::start(NodeParts::new(config, models_dir, dylib_path, http)).await?;
+    tokio::pin!(stop);
+    let mut node = tokio::select! {
+        node = Node::start(NodeParts::new(config, models_dir, dylib_path, http)) => node?,
+        () = &mut stop => return Ok(()),
+    };
 
-    writeln!(
-        out,
-        "{} cameras at {} frames a second; metrics at http://{metrics_at}/metrics",
-        ids.len(),
-        options.fps
-    )?;
-    let mut seen: BTreeMap<String, CameraTally> = ids
-        .iter()
-        .map(|id| (id.clone(), CameraTally::default()))
-        .collect();
+    let mut tallies = Tallies::new(&ids, began);
     let started = Instant::now();
-    let mut screen = Screen::new();
     let mut draw = tokio::time::interval_at((started + DRAW_EVERY).into(), DRAW_EVERY);
     let over = async {
         match options.duration {
@@ -134,152 +176,207 @@ pub(crate) async fn run(
             None => std::future::pending().await,
         }
     };
-    tokio::pin!(stop, over);
+    tokio::pin!(over);
+    screen.clear(out)?;
     let outcome = loop {
         tokio::select! {
             () = &mut stop => break Ok(()),
             () = &mut over => break Ok(()),
             result = node.run() => break result,
-            Some(message) = events.recv() => note(&mut seen, &message.data["data"]),
-            _ = draw.tick() => screen.draw(out, &node, &mut seen)?,
+            Some(message) = events.recv() => tallies.note(&message.data["data"]),
+            _ = draw.tick() => {
+                let rows = tallies.rows(&node);
+                let lines = table::lines(COLUMNS, &rows, screen.size(), options.colours);
+                if let Err(error) = screen.draw(out, &lines) {
+                    break Err(error.into());
+                }
+            }
         }
     };
     let ran = started.elapsed();
     let metrics = Arc::clone(node.metrics());
     node.shutdown().await;
     while let Some(message) = events.try_recv() {
-        note(&mut seen, &message.data["data"]);
+        tallies.note(&message.data["data"]);
     }
     cameras.shutdown().await;
     listener.close().await;
     hub.stop().await;
     outcome?;
-    summary(out, &metrics, &seen, ran)
+    summary(out, &metrics, &tallies, ran, &screen, options.colours)
 }
 
-fn note(seen: &mut BTreeMap<String, CameraTally>, event: &Value) {
-    let Some(camera) = event["camera"]["twinId"]
-        .as_str()
-        .and_then(|id| seen.get_mut(id))
-    else {
-        return;
+/// Listens for the dashboard and says where it is, before anything else: models take a while. It is the node's usual port unless that is
+/// taken and nobody asked for it.
+async fn announce(
+    env: &BTreeMap<String, String>,
+    out: &mut impl Write,
+) -> Result<(TcpListener, SocketAddr)> {
+    let env: Env = env.clone().into_iter().collect();
+    let wanted = Config::listen(None, &env)?;
+    let is_asked_for = env.get("TWINSIGHT_HTTP__LISTEN").is_some();
+    let (listener, taken) = match server::bind(wanted).await {
+        Err(HttpError::InUse(_)) if !is_asked_for => {
+            let free = SocketAddr::new(wanted.ip(), 0);
+            let note = format!(" (port {} is taken)", wanted.port());
+            (server::bind(free).await?, note)
+        }
+        listener => (listener?, String::new()),
     };
-    camera.events += 1;
-    camera.since_drawn += 1;
-    camera.age_ms = event["latencyMs"]["total"].as_f64().unwrap_or_default();
-    if camera.ages_ms.len() < MAX_AGES {
-        camera.ages_ms.push(camera.age_ms);
-    }
-    let mut labels: BTreeMap<&str, u64> = BTreeMap::new();
-    for object in event["objects"].as_array().into_iter().flatten() {
-        *labels
-            .entry(object["label"].as_str().unwrap_or("?"))
-            .or_default() += 1;
-    }
-    camera.persons += labels.get("person").copied().unwrap_or_default();
-    camera.objects = labels
-        .iter()
-        .map(|(label, count)| format!("{count} {label}"))
-        .collect::<Vec<_>>()
-        .join(", ");
+    let address = listener.local_addr()?;
+    writeln!(out, "Dashboard: http://{}/{taken}", shown(address))?;
+    out.flush()?;
+    Ok((listener, address))
 }
 
-/// The live table. On a terminal it is drawn over itself, elsewhere one table follows the other.
-struct Screen {
-    over_itself: bool,
-    lines: usize,
+/// The address as a browser on this machine takes it.
+fn shown(address: SocketAddr) -> SocketAddr {
+    SocketAddr::new(reachable(address.ip()), address.port())
+}
+
+/// What came of all cameras' events.
+#[derive(Debug)]
+struct Tallies {
+    cameras: BTreeMap<String, CameraTally>,
+    /// When the demo began.
+    began: Instant,
+    /// How long after that the first object was seen.
+    first_seen: Option<Duration>,
     drawn_at: Instant,
 }
 
-impl Screen {
-    fn new() -> Self {
+impl Tallies {
+    fn new(ids: &[String], began: Instant) -> Self {
         Self {
-            over_itself: std::io::stdout().is_terminal(),
-            lines: 0,
+            cameras: ids
+                .iter()
+                .map(|id| (id.clone(), CameraTally::default()))
+                .collect(),
+            began,
+            first_seen: None,
             drawn_at: Instant::now(),
         }
     }
 
-    fn draw(
-        &mut self,
-        out: &mut impl Write,
-        node: &Node,
-        seen: &mut BTreeMap<String, CameraTally>,
-    ) -> Result<()> {
+    fn note(&mut self, event: &Value) {
+        let Some(camera) = event["camera"]["twinId"]
+            .as_str()
+            .and_then(|id| self.cameras.get_mut(id))
+        else {
+            return;
+        };
+        camera.events += 1;
+        camera.since_drawn += 1;
+        camera.age_ms = event["latencyMs"]["total"].as_f64().unwrap_or_default();
+        if camera.ages_ms.len() < MAX_AGES {
+            camera.ages_ms.push(camera.age_ms);
+        }
+        let mut labels: BTreeMap<&str, u64> = BTreeMap::new();
+        for object in event["objects"].as_array().into_iter().flatten() {
+            *labels
+                .entry(object["label"].as_str().unwrap_or("?"))
+                .or_default() += 1;
+        }
+        if !labels.is_empty() {
+            self.first_seen.get_or_insert_with(|| self.began.elapsed());
+        }
+        camera.persons += labels.get("person").copied().unwrap_or_default();
+        camera.objects = labels
+            .iter()
+            .map(|(label, count)| format!("{count} {label}"))
+            .collect::<Vec<_>>()
+            .join(", ");
+    }
+
+    /// The rows of the live table, with what came since they were made last.
+    fn rows(&mut self, node: &Node) -> Vec<Row> {
         let seconds = self.drawn_at.elapsed().as_secs_f64().max(0.001);
         self.drawn_at = Instant::now();
         let states: BTreeMap<String, &str> = node
             .cameras()
             .into_iter()
             .map(|facts| {
-                (
-                    facts.status.id.twin_id.to_string(),
-                    facts.status.state.as_str(),
-                )
+                let status = facts.status;
+                (status.id.twin_id.to_string(), status.state.as_str())
             })
             .collect();
-        let mut table = String::new();
-        writeln!(
-            table,
-            "{:<12} {:<12} {:>8} {:>9}  objects",
-            "camera", "state", "events/s", "age ms"
-        )?;
-        for (id, camera) in seen.iter_mut() {
+        let row = |(id, camera): (&String, &mut CameraTally)| {
             let rate = camera.since_drawn as f64 / seconds;
             camera.since_drawn = 0;
             let state = states.get(id).copied().unwrap_or("starting");
-            writeln!(
-                table,
-                "{id:<12} {state:<12} {rate:>8.1} {:>9.1}  {}",
-                camera.age_ms, camera.objects
-            )?;
-        }
-        if self.over_itself && self.lines > 0 {
-            write!(out, "\x1b[{}A\x1b[J", self.lines)?;
-        }
-        self.lines = table.lines().count();
-        out.write_all(table.as_bytes())?;
-        out.flush()?;
-        Ok(())
+            let paint = match state {
+                "receiving" => Paint::Green,
+                "starting" | "connecting" => Paint::Yellow,
+                _ => Paint::Red,
+            };
+            Row {
+                cells: vec![
+                    id.clone(),
+                    state.to_owned(),
+                    format!("{rate:.1}"),
+                    format!("{:.1}", camera.age_ms),
+                    camera.objects.clone(),
+                ],
+                paint: Some(paint),
+                is_trouble: state != "receiving",
+            }
+        };
+        self.cameras.iter_mut().map(row).collect()
     }
 }
 
 fn summary(
     out: &mut impl Write,
-    metrics: &crate::telemetry::metrics::Metrics,
-    seen: &BTreeMap<String, CameraTally>,
+    metrics: &Metrics,
+    tallies: &Tallies,
     ran: Duration,
+    screen: &Screen,
+    colours: Colours,
 ) -> Result<()> {
-    writeln!(out, "\nafter {:.1} s", ran.as_secs_f64())?;
-    writeln!(
-        out,
-        "{:<12} {:>8} {:>8} {:>9} {:>9} {:>8} {:>8} {:>8}  ledger",
-        "camera", "decoded", "inferred", "published", "received", "p50 ms", "p99 ms", "persons"
-    )?;
+    write!(out, "\nafter {:.1} s", ran.as_secs_f64())?;
+    if let Some(first_seen) = tallies.first_seen {
+        let seconds = first_seen.as_secs_f64();
+        write!(
+            out,
+            "; the first detection came {seconds:.1} s after the start"
+        )?;
+    }
+    writeln!(out)?;
     let mut all_balance = true;
-    for (id, camera) in seen {
+    let mut row = |(id, camera): (&String, &CameraTally)| {
         let stream = metrics.stream(&StreamId::new(id.as_str(), "default"));
         let ledger = stream.ledger();
         let balances = ledger.balances();
         all_balance &= balances;
         let mut ages = camera.ages_ms.clone();
         ages.sort_by(f64::total_cmp);
-        writeln!(
-            out,
-            "{id:<12} {:>8} {:>8} {:>9} {:>9} {:>8.1} {:>8.1} {:>8}  {}",
-            ledger.frames_decoded,
-            ledger.frames_inferred,
-            ledger.events_published,
-            camera.events,
-            percentile(&ages, 50),
-            percentile(&ages, 99),
-            camera.persons,
-            if balances {
-                "balances".to_owned()
-            } else {
-                format!("off by {:?}", ledger.in_flight())
-            }
-        )?;
+        Row {
+            cells: vec![
+                id.clone(),
+                ledger.frames_decoded.to_string(),
+                ledger.frames_inferred.to_string(),
+                ledger.events_published.to_string(),
+                camera.events.to_string(),
+                format!("{:.1}", percentile(&ages, 50)),
+                format!("{:.1}", percentile(&ages, 99)),
+                camera.persons.to_string(),
+                match balances {
+                    true => "balances".to_owned(),
+                    false => format!("off by {:?}", ledger.in_flight()),
+                },
+            ],
+            paint: None,
+            is_trouble: false,
+        }
+    };
+    let rows: Vec<Row> = tallies.cameras.iter().map(&mut row).collect();
+    // It stays, so that it may be higher than the terminal.
+    let size = screen.size().map(|size| TerminalSize {
+        rows: usize::MAX,
+        ..size
+    });
+    for line in table::lines(SUMMARY, &rows, size, colours) {
+        writeln!(out, "{line}")?;
     }
     ensure!(
         all_balance,

@@ -72,6 +72,11 @@ impl Colours {
     }
 }
 
+/// True if standard output is a terminal on which the cursor can go up again.
+pub(crate) fn can_draw_over(env: &Env) -> bool {
+    std::io::stdout().is_terminal() && env.get("TERM") != Some("dumb")
+}
+
 impl TerminalSize {
     /// The size of the terminal that standard output is; `None` if it is none or does not know its size.
     pub(crate) fn of_stdout() -> Option<Self> {

@@ -3,7 +3,7 @@
 use std::io::Write;
 
 use axum::body::{Body, Bytes};
-use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use flate2::Compression;
 use flate2::write::GzEncoder;
@@ -28,6 +28,11 @@ pub(super) fn secured(mut answer: Response) -> Response {
     add(header::CONTENT_SECURITY_POLICY, CONTENT_SECURITY_POLICY);
     add(header::X_CONTENT_TYPE_OPTIONS, "nosniff");
     add(header::REFERRER_POLICY, "no-referrer");
+    // Pages of others cannot show the pictures, not even of a node that needs no token.
+    add(
+        HeaderName::from_static("cross-origin-resource-policy"),
+        "same-origin",
+    );
     add(header::CACHE_CONTROL, "no-store");
     answer
 }

@@ -5,6 +5,7 @@ use std::sync::LazyLock;
 
 use axum::body::{Body, Bytes};
 use axum::extract::Path;
+use axum::extract::rejection::PathRejection;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use sha2::{Digest, Sha256};
@@ -114,8 +115,9 @@ pub(super) async fn index(asked: HeaderMap) -> Response {
 }
 
 /// One of its files.
-pub(super) async fn asset(Path(name): Path<String>, asked: HeaderMap) -> Response {
-    file(&name, &asked)
+pub(super) async fn asset(name: Result<Path<String>, PathRejection>, asked: HeaderMap) -> Response {
+    // A name that is no UTF-8 text is none of ours.
+    file(name.as_ref().map_or("", |Path(name)| name), &asked)
 }
 
 fn file(name: &str, asked: &HeaderMap) -> Response {

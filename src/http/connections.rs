@@ -115,6 +115,11 @@ impl Activity {
         }
     }
 
+    /// True while an answer goes on that only the client ends.
+    fn is_streaming(&self) -> bool {
+        self.phase == ConnectionPhase::Streaming
+    }
+
     /// Notes that the answer was made. Some of it may still wait for the client.
     fn answered(&mut self, now: Instant) {
         self.enter(ConnectionPhase::Idle, now);
@@ -181,6 +186,20 @@ pub(super) struct TrackedSocket {
 }
 
 impl TrackedSocket {
+    /// True if the client of an answer that goes on closed its half. It will not ask for anything more, and while there is nothing
+    /// to send to it, as of a camera that has stalled, no write would fail.
+    fn has_gone(&self, context: &mut Context<'_>) -> bool {
+        if !self.activity.get().is_streaming() {
+            return false;
+        }
+        let mut byte = [std::mem::MaybeUninit::uninit()];
+        let mut byte = ReadBuf::uninit(&mut byte);
+        matches!(
+            self.stream.poll_peek(context, &mut byte),
+            Poll::Ready(Ok(0) | Err(_))
+        )
+    }
+
     fn noted(&self, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
         match &written {
             Poll::Ready(_) => self.activity.get().took(),
@@ -229,6 +248,9 @@ impl AsyncWrite for TrackedSocket {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.has_gone(context) {
+            return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
+        }
         Pin::new(&mut self.stream).poll_flush(context)
     }
 

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use axum::body::{Body, Bytes};
-use axum::extract::{Path, RawQuery, State};
+use axum::extract::{RawQuery, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use futures_util::StreamExt;
@@ -13,7 +13,7 @@ use futures_util::stream::unfold;
 use super::answer;
 use super::api::CameraFacts;
 use super::connections::streaming;
-use super::routes::{Shared, no_such_camera, pairs, value_of};
+use super::routes::{CameraPath, Shared, no_such_camera, pairs, value_of};
 use crate::preview::{MAX_STREAMS, Picture, Watch, WatchOptions};
 use twinsight_client::stream_id::StreamId;
 
@@ -40,7 +40,7 @@ fn options(query: Option<&str>) -> WatchOptions {
 /// `/api/cameras/TWIN/STREAM/frame.jpg`.
 pub(super) async fn frame(
     State(shared): State<Shared>,
-    Path((twin_id, stream)): Path<(String, String)>,
+    CameraPath { twin_id, stream }: CameraPath,
     RawQuery(query): RawQuery,
 ) -> Response {
     let Some(facts) = camera(&shared, &twin_id, &stream) else {
@@ -65,10 +65,10 @@ pub(super) async fn frame(
     };
     let picture = tokio::select! {
         picture = tokio::time::timeout(FRAME_WAIT, newer) => picture,
-        () = shared.stop.cancelled() => return StatusCode::SERVICE_UNAVAILABLE.into_response(),
+        () = shared.stop.cancelled() => return answer::too_many("the node stops"),
     };
     match picture {
-        Ok(None) => StatusCode::SERVICE_UNAVAILABLE.into_response(),
+        Ok(None) => answer::too_many("the node stops"),
         Ok(Some(picture)) => {
             let mut answer = Body::from(picture.jpeg.clone()).into_response();
             for (name, value) in &headers(&picture) {
@@ -90,7 +90,7 @@ pub(super) async fn frame(
 /// `/api/cameras/TWIN/STREAM/live`, which browsers show as a picture that moves.
 pub(super) async fn one(
     State(shared): State<Shared>,
-    Path((twin_id, stream)): Path<(String, String)>,
+    CameraPath { twin_id, stream }: CameraPath,
     RawQuery(query): RawQuery,
 ) -> Response {
     let Some(facts) = camera(&shared, &twin_id, &stream) else {
@@ -107,9 +107,7 @@ pub(super) async fn many(State(shared): State<Shared>, RawQuery(query): RawQuery
         if key != "camera" {
             continue;
         }
-        let facts = value
-            .rsplit_once('/')
-            .and_then(|(twin_id, stream)| camera(&shared, twin_id, stream));
+        let facts = camera_where(&shared, |id| is_named(id, &value));
         match facts {
             Some(facts) if !ids.contains(&facts.status.id) => ids.push(facts.status.id),
             Some(_) => {}
@@ -193,9 +191,48 @@ fn encoded(id: &StreamId) -> String {
 }
 
 fn camera(shared: &Shared, twin_id: &str, stream: &str) -> Option<CameraFacts> {
+    camera_where(shared, |id| {
+        *id.twin_id == *twin_id && *id.stream == *stream
+    })
+}
+
+fn camera_where(shared: &Shared, is_it: impl Fn(&StreamId) -> bool) -> Option<CameraFacts> {
     let cameras = shared.state.cameras.lock();
-    let is_it = |facts: &&CameraFacts| {
-        *facts.status.id.twin_id == *twin_id && *facts.status.id.stream == *stream
-    };
-    cameras.iter().find(is_it).cloned()
+    cameras
+        .iter()
+        .find(|facts| is_it(&facts.status.id))
+        .cloned()
+}
+
+/// True if this is TWIN/STREAM, as it is or encoded as in a path. Both may have a `/` of their own.
+fn is_named(id: &StreamId, name: &str) -> bool {
+    let plain = name
+        .strip_prefix(&*id.twin_id)
+        .and_then(|rest| rest.strip_prefix('/'))
+        .is_some_and(|stream| stream == &*id.stream);
+    plain || encoded(id) == name
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_camera_is_named_as_it_is_or_encoded() {
+        let id = StreamId::new("yard/1", "wide angle/ä");
+        assert_eq!(encoded(&id), "yard%2F1/wide%20angle%2F%C3%A4");
+        assert!(is_named(&id, &encoded(&id)));
+        assert!(is_named(&id, "yard/1/wide angle/ä"));
+        for other in [
+            "",
+            "/",
+            "yard/1",
+            "yard/1/",
+            "yard/1/wide",
+            "yard",
+            "Yard/1/wide angle/ä",
+        ] {
+            assert!(!is_named(&id, other), "{other}");
+        }
+    }
 }

@@ -122,7 +122,7 @@ async fn get(address: SocketAddr, path: &str) -> io::Result<String> {
 }
 
 /// A node that listens on all addresses is asked on loopback.
-fn reachable(ip: IpAddr) -> IpAddr {
+pub(crate) fn reachable(ip: IpAddr) -> IpAddr {
     match ip {
         IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
         IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),

@@ -8,7 +8,11 @@ use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::body::{Body, Bytes};
-use axum::extract::{DefaultBodyLimit, OriginalUri, Path, RawQuery, Request, State};
+use axum::extract::rejection::BytesRejection;
+use axum::extract::{
+    DefaultBodyLimit, FromRequestParts, OriginalUri, Path, RawQuery, Request, State,
+};
+use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
@@ -145,6 +149,26 @@ pub(super) fn router(
             answer::secured(answer)
         }))
         .with_state(shared)
+}
+
+/// The camera that a path names.
+pub(super) struct CameraPath {
+    pub(super) twin_id: String,
+    pub(super) stream: String,
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for CameraPath {
+    type Rejection = Response;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Response> {
+        match Path::from_request_parts(parts, state).await {
+            Ok(Path((twin_id, stream))) => Ok(Self { twin_id, stream }),
+            Err(_) => Err(answer::error(
+                StatusCode::BAD_REQUEST,
+                "twin and stream are UTF-8 texts: percent-encode both in the path, as UTF-8",
+            )),
+        }
+    }
 }
 
 /// The keys and values of a query or a form. Text that is none gives none.
@@ -285,7 +309,7 @@ async fn cameras(
 
 async fn camera(
     State(shared): State<Shared>,
-    Path((twin_id, stream)): Path<(String, String)>,
+    CameraPath { twin_id, stream }: CameraPath,
     asked: HeaderMap,
 ) -> Response {
     match shared.state.camera(&twin_id, &stream) {
@@ -309,7 +333,16 @@ async fn openapi(asked: HeaderMap) -> Response {
     answer::body(&asked, "application/json", OPENAPI.into())
 }
 
-async fn log_in(State(shared): State<Shared>, asked: HeaderMap, form: Bytes) -> Response {
+async fn log_in(
+    State(shared): State<Shared>,
+    asked: HeaderMap,
+    form: Result<Bytes, BytesRejection>,
+) -> Response {
+    let Ok(form) = form else {
+        let sentence =
+            format!("the form of a login has at most {MAX_FORM_BYTES} bytes: send `token=…` alone");
+        return answer::error(StatusCode::PAYLOAD_TOO_LARGE, sentence);
+    };
     let form = String::from_utf8_lossy(&form);
     let token = value_of(Some(&form), "token").unwrap_or_default();
     match shared.access.log_in(&token, Instant::now()) {

@@ -118,13 +118,14 @@ pub(super) struct Offered {
 }
 
 /// Makes the bytes of a picture.
-pub(super) type Encode = Box<dyn FnMut(&Offered, Form) -> Result<Bytes, EncodeError> + Send>;
+type Encode = Box<dyn FnMut(&Offered, Form) -> Result<Bytes, EncodeError> + Send>;
 
 /// Stops the thread when the last handle is gone.
 struct Owner {
     shared: Arc<Shared>,
     /// There once somebody has looked.
     thread: Mutex<Option<Joined>>,
+    thread_name: &'static str,
     /// Makes the encoder of the thread.
     encoder: fn() -> Encode,
 }
@@ -164,13 +165,17 @@ impl fmt::Debug for Owner {
 impl Previews {
     /// Previews that count into these metrics. The thread starts with the first watch.
     pub fn new(metrics: Arc<Metrics>) -> Self {
-        Self::with_encoder(metrics, || {
+        Self::with_encoder(metrics, THREAD, || {
             let mut encoder = PictureEncoder::default();
             Box::new(move |offered, form| encoder.encode(offered, form))
         })
     }
 
-    pub(super) fn with_encoder(metrics: Arc<Metrics>, encoder: fn() -> Encode) -> Self {
+    fn with_encoder(
+        metrics: Arc<Metrics>,
+        thread_name: &'static str,
+        encoder: fn() -> Encode,
+    ) -> Self {
         let shared = Arc::new(Shared {
             metrics,
             watched: AtomicU64::new(0),
@@ -181,6 +186,7 @@ impl Previews {
             owner: Arc::new(Owner {
                 shared,
                 thread: Mutex::default(),
+                thread_name,
                 encoder,
             }),
         }
@@ -341,8 +347,8 @@ impl Owner {
         let mut thread = self.thread.lock();
         if thread.is_none() && self.shared.state().phase == Phase::Open {
             let (shared, encode) = (Arc::clone(&self.shared), (self.encoder)());
-            let started = try_spawn_named(THREAD, move || run(&shared, encode));
-            *thread = Some(started.map_err(|error| ThreadError::new(THREAD, error))?);
+            let started = try_spawn_named(self.thread_name, move || run(&shared, encode));
+            *thread = Some(started.map_err(|error| ThreadError::new(self.thread_name, error))?);
         }
         Ok(())
     }

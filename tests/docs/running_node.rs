@@ -104,6 +104,21 @@ fn the_examples_of_the_page_fit_the_schemas() {
     let mut detections = detections;
     detections["objects"] = json!([object]);
     schema.check(&detections);
+    for (traceparent, fits) in [
+        (
+            "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
+            true,
+        ),
+        (
+            "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-00",
+            false,
+        ),
+        ("0af7651916cd43dd8448eb211c80319c", false),
+    ] {
+        let mut event = detections.clone();
+        event["traceparent"] = json!(traceparent);
+        assert_eq!(schema.fits(&event), fits, "{traceparent}");
+    }
     let breaks: [(&str, Value); 8] = [
         ("/keypoints", json!([])),
         ("/keypoints/0/name", json!("")),

@@ -14,6 +14,7 @@ const ABOUT_SINGLE_MESSAGES: &[&str] = &[
     "src/h264/bits.rs",
     "src/h264/depacketize.rs",
     "src/h264/sps.rs",
+    "src/preview/encoder.rs",
     "src/hub/engine_io.rs",
     "src/hub/socket_io.rs",
     "src/realtime/candidate.rs",

@@ -15,6 +15,7 @@ mod check_command;
 mod command_line;
 mod demo;
 mod execution_providers;
+mod http_access;
 mod http_server;
 mod reload;
 mod shutdown;

@@ -7,6 +7,7 @@
 )]
 
 use std::io::Write;
+use std::net::SocketAddr;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, Ordering};
@@ -17,11 +18,16 @@ use axum::body::Bytes;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::routing::post;
+use axum::serve::Listener;
+use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 use serde_json::Value;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, oneshot};
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
 use twinsight::dev::hub::{self, DevHubOptions};
 use twinsight_client::hub::MessageReceiver;
+use twinsight_client::stream_id::StreamId;
 
 use crate::common::ports::unused_address;
 use crate::common::{DEADLINE, NodeProcess, fake, python, root, start_hub};
@@ -50,8 +56,58 @@ type Told = (
     mpsc::UnboundedSender<(u16, HeaderMap, Bytes)>,
 );
 
+/// The socket of a collector that speaks TLS.
+struct TlsListener {
+    listener: TcpListener,
+    acceptor: TlsAcceptor,
+}
+
+impl Listener for TlsListener {
+    type Io = TlsStream<TcpStream>;
+    type Addr = SocketAddr;
+
+    async fn accept(&mut self) -> (Self::Io, Self::Addr) {
+        loop {
+            let (stream, address) = self.listener.accept().await.unwrap();
+            // A client that does not trust the certificate goes away.
+            if let Ok(stream) = self.acceptor.accept(stream).await {
+                return (stream, address);
+            }
+        }
+    }
+
+    fn local_addr(&self) -> std::io::Result<SocketAddr> {
+        self.listener.local_addr()
+    }
+}
+
+impl TlsListener {
+    /// Listens as `localhost`, with a certificate of its own, which is returned.
+    async fn bind() -> (Self, String) {
+        let issued = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
+        let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(issued.signing_key.serialize_der()));
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let config = rustls::ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(vec![issued.cert.der().clone()], key)
+            .unwrap();
+        let listener = Self {
+            listener: TcpListener::bind("127.0.0.1:0").await.unwrap(),
+            acceptor: TlsAcceptor::from(Arc::new(config)),
+        };
+        (listener, issued.cert.pem())
+    }
+}
+
 impl Collector {
     async fn start(status: u16) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        Self::on("http://127.0.0.1", listener, status)
+    }
+
+    fn on<L: Listener<Addr = SocketAddr>>(host: &str, listener: L, status: u16) -> Self {
         let (sender, requests) = mpsc::unbounded_channel();
         let status = Arc::new(AtomicU16::new(status));
         let take = async |State((status, sender)): State<Told>, headers: HeaderMap, body: Bytes| {
@@ -62,8 +118,7 @@ impl Collector {
         let app = Router::new()
             .route("/otlp/v1/traces", post(take))
             .with_state((Arc::clone(&status), sender));
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let endpoint = format!("http://{}/otlp", listener.local_addr().unwrap());
+        let endpoint = format!("{host}:{}/otlp", listener.local_addr().unwrap().port());
         tokio::spawn(async { axum::serve(listener, app).await });
         Self {
             endpoint,
@@ -369,6 +424,36 @@ async fn a_collector_that_refuses_never_answers_or_is_away_harms_nothing() {
         }
     }
     drop(silent);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_collector_behind_tls_is_believed_by_the_operators_certificate_alone() {
+    let (listener, certificate) = TlsListener::bind().await;
+    let mut collector = Collector::on("https://localhost", listener, 200);
+    let folder = tempfile::tempdir().unwrap();
+    let ca_file = folder.path().join("collector.pem");
+    std::fs::write(&ca_file, certificate).unwrap();
+    let url = start_hub(DevHubOptions::default()).await;
+    fake::camera(&url, "cam", "default", None, 10.0);
+
+    let config = telemetry(&collector.endpoint, 1.0);
+    let node = fake::node(&url, &config, Duration::ZERO).await;
+    let stream = node.metrics().stream(&StreamId::new("cam", "default"));
+    let deadline = Instant::now() + DEADLINE;
+    while stream.events_published.get() < 10 {
+        assert!(Instant::now() < deadline, "no events");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    node.shutdown().await;
+    assert!(collector.requests.try_recv().is_err(), "it is not trusted");
+
+    let trusting = config.replace(
+        "[telemetry]",
+        &format!("[telemetry]\notlp_ca_file = {ca_file:?}"),
+    );
+    let node = fake::node(&url, &trusting, Duration::ZERO).await;
+    assert_eq!(spans(&collector.taken().await).len() % 8, 0);
+    node.shutdown().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
