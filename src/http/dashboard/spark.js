@@ -7,12 +7,13 @@ import { reasonOf } from './reasons.js';
 const STEPS = 60;
 const ABOVE = 20;
 const BELOW = 8;
+const UNKNOWN = 'What is left out is not known yet';
 
 /** A sparkline that stays, and is drawn anew with each history. */
 export class Sparkline {
   constructor() {
-    this.chart = svg('svg', { class: 'spark', viewBox: `0 0 ${STEPS} ${ABOVE + BELOW + 1}`, preserveAspectRatio: 'none', role: 'img' });
-    this.legend = h('p', { class: 'legend' });
+    this.chart = svg('svg', { class: 'spark', viewBox: `0 0 ${STEPS} ${ABOVE + BELOW + 1}`, preserveAspectRatio: 'none', role: 'img', 'aria-label': UNKNOWN });
+    this.legend = h('p', { class: 'legend' }, UNKNOWN);
     this.root = h('div', { class: 'drops' }, this.chart, this.legend);
   }
 
