@@ -9,7 +9,7 @@ const { MultipartParser } = await load('live.js');
 const { Pairing } = await load('pair.js');
 const { EventLog, ROWS } = await load('log.js');
 const { condition, overall } = await load('health.js');
-const { lasting, objects } = await load('format.js');
+const { cameraKey, cameraOf, lasting, objects } = await load('format.js');
 const { reason } = await load('reasons.js');
 const { pause } = await load('api.js');
 
@@ -144,5 +144,8 @@ test('reasons, numbers and pauses', () => {
   assert.equal(reason('frames', 'unheard of').lost, true);
   assert.deepEqual([0.4, 59, 61, 7260, 90000].map(lasting), ['0 s', '59 s', '1 min', '2 h 1 min', '1 d 1 h']);
   assert.equal(objects({ person: 2, car: 1 }), '1 car, 2 person');
+  const camera = { twinId: 'a/b (c)!', stream: 'ü' };
+  assert.equal(cameraKey(camera), 'a%2Fb%20%28c%29%21/%C3%BC');
+  assert.deepEqual([cameraOf(cameraKey(camera)), cameraOf('50%/x')], [camera, { twinId: '50%', stream: 'x' }]);
   assert.ok(pause(1) < 700 && pause(20) <= 12000);
 });

@@ -2,7 +2,7 @@
 
 import { get } from './api.js';
 import { dot, facts, h, mark, say, tell } from './dom.js';
-import { cameraKey, count, lasting, ms, objects, rate } from './format.js';
+import { cameraKey, cameraOf, count, lasting, ms, objects, rate } from './format.js';
 import { condition } from './health.js';
 import { ledger } from './ledger.js';
 import { LogView } from './logview.js';
@@ -20,8 +20,8 @@ export class CameraPage {
 
   constructor(live, key) {
     this.live = live;
-    this.key = key;
-    [this.twinId, this.stream] = key.split('/').map(decodeURIComponent);
+    Object.assign(this, cameraOf(key));
+    this.key = cameraKey(this);
     this.name = h('h1', { tabindex: '-1' }, this.twinId);
     this.mark = dot('idle');
     this.word = h('span', {});

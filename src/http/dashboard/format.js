@@ -68,5 +68,20 @@ export function setting(value) {
   return value === '' ? '""' : String(value);
 }
 
-/** The path of a camera in the API and in this page's address. */
-export const cameraKey = ({ twinId, stream }) => `${encodeURIComponent(twinId)}/${encodeURIComponent(stream)}`;
+/** As the node encodes ids: all but letters, digits and `-._~` (RFC 3986). */
+const encoded = (text) => encodeURIComponent(text).replace(/[!'()*]/g, (sign) => `%${sign.charCodeAt(0).toString(16).toUpperCase()}`);
+
+/** The path of a camera in the API and in this page's address, which also names its pictures. */
+export const cameraKey = ({ twinId, stream }) => `${encoded(twinId)}/${encoded(stream)}`;
+
+/** The twin and stream of such a path, or of one that somebody wrote by hand. */
+export function cameraOf(key) {
+  const [twinId, stream] = key.split('/').map((part) => {
+    try {
+      return decodeURIComponent(part);
+    } catch {
+      return part;
+    }
+  });
+  return { twinId, stream };
+}

@@ -53,8 +53,9 @@ function open() {
   else if (page === 'node') view = new NodePage();
   else view = new Overview(live);
   for (const link of document.querySelectorAll('nav a')) {
-    const current = link.dataset.page === (page === 'node' ? 'node' : page === '' ? 'overview' : '');
-    if (current) link.setAttribute('aria-current', 'page');
+    const current = link.dataset.page === (page === 'node' ? 'node' : 'overview');
+    // A camera's page is not that of all cameras, and belongs to it.
+    if (current) link.setAttribute('aria-current', page === 'camera' ? 'true' : 'page');
     else link.removeAttribute('aria-current');
   }
   place.replaceChildren(view.root);
@@ -70,6 +71,7 @@ function seen() {
 }
 
 let answered = true;
+let version = null;
 store.addEventListener('change', () => {
   const ok = store.reach.state === 'ok';
   if (ok && !answered) {
@@ -77,6 +79,9 @@ store.addEventListener('change', () => {
     feed.retry();
   }
   answered = ok;
+  // Another program answers at this address: its page is another one, too.
+  if (ok && version !== null && store.node.version !== version) location.reload();
+  if (ok) version = store.node.version;
   if (ok) pairing.retain(new Set(store.cameras.map(cameraKey)));
   update(ok);
 });

@@ -1,10 +1,13 @@
 // All cameras at one glance.
 
 import { dot, h, mark, say, tell } from './dom.js';
-import { bytes, cameraKey, count, lasting, ms, objects, rate } from './format.js';
+import { bytes, cameraKey, clock, count, lasting, ms, objects, rate } from './format.js';
 import { condition, hubCondition, overall } from './health.js';
 import { Sparkline } from './spark.js';
 import { Picture } from './tile.js';
+
+/** So many changes of states are shown beside the tiles. */
+const LATELY = 6;
 
 class Tile {
   constructor(camera) {
@@ -63,10 +66,12 @@ export class Overview {
     this.mark = dot('idle');
     this.summary = h('dl', { class: 'facts' });
     this.items = h('ul', { class: 'items' });
+    this.lately = h('ol', {});
     this.grid = h('section', { class: 'grid', 'aria-label': 'Cameras' });
     this.root = h('div', { class: 'overview' },
       h('section', { class: 'rail', 'aria-label': 'How it is' },
-        h('div', { class: 'headline' }, this.mark, this.headline), this.summary, this.items),
+        h('div', { class: 'headline' }, this.mark, this.headline), this.summary, this.items,
+        h('section', { class: 'lately' }, h('h2', {}, 'Lately'), this.lately)),
       this.grid);
     this.intersection = new IntersectionObserver((entries) => {
       for (const { target, isIntersecting } of entries) {
@@ -94,7 +99,10 @@ export class Overview {
     mark(this.mark, 'tone', all.tone);
     say(this.headline, all.headline);
     this.#list(all.items);
-    if (context.node && context.fresh) this.#sum(context);
+    if (context.node && context.fresh) {
+      this.#sum(context);
+      this.#past(context.node);
+    }
     if (context.reach.state !== 'ok') for (const value of this.summary.querySelectorAll('dd')) say(value, '–');
     if (context.cameras) this.#reconcile(context.cameras, context);
   }
@@ -112,6 +120,15 @@ export class Overview {
       ['Running', lasting((node.now - node.startedAt) / 1000)],
     ];
     this.summary.replaceChildren(...rows.map(([term, value]) => h('div', {}, h('dt', {}, term), h('dd', {}, value))));
+  }
+
+  /** What cameras went through, the newest first. */
+  #past({ states }) {
+    const rows = states.slice(-LATELY).reverse();
+    const key = rows.map(({ at, state }) => `${at}${state}`).join();
+    if (this.lately.dataset.key === key) return;
+    mark(this.lately, 'key', key);
+    this.lately.replaceChildren(...rows.map(({ at, camera, state }) => h('li', {}, h('time', {}, clock(at)), h('span', {}, `${camera.name ?? camera.twinId} `, h('span', { class: 'dim' }, state)))));
   }
 
   #list(items) {
