@@ -137,7 +137,7 @@ pub fn main() -> ExitCode {
     let _last_words = LastWords;
     let descriptors = Descriptors::raise();
     let filter = env.get("RUST_LOG").or(cli.command.quiet_filter());
-    let logging = logging::init(cli.log_format, filter);
+    let logging = logging::init(cli.log_format, filter, env.get("NO_COLOR").is_some());
     let result = logging.context("logging").and_then(|()| {
         threads_at_the_start()?;
         let runtime = tokio::runtime::Builder::new_multi_thread()

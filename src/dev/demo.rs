@@ -13,6 +13,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
+use futures_util::future::join_all;
 use serde_json::Value;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
@@ -20,7 +21,7 @@ use tokio::task::JoinSet;
 use self::screen::Screen;
 use self::table::{Column, Row};
 use super::camera::check_fps;
-use super::loopback::{LoopbackHub, camera, node_config, percentile};
+use super::loopback::{LoopbackHub, camera, camera_client, node_config, percentile};
 use super::terminal::{Colours, Paint, TerminalSize};
 use crate::config::{Config, Env};
 use crate::http::probe::reachable;
@@ -119,10 +120,8 @@ pub(crate) async fn run(
     let (http, address) = announce(&options.env, out).await?;
     writeln!(
         out,
-        "{} cameras at {} frames a second; metrics at http://{}/metrics",
-        options.cameras,
-        options.fps,
-        shown(address)
+        "{} cameras at {} frames a second; metrics under /metrics",
+        options.cameras, options.fps
     )?;
     let mut screen = Screen::new(options.over_itself);
     screen.wait(out, "the model is loaded …")?;
@@ -133,10 +132,12 @@ pub(crate) async fn run(
     let ids: Vec<String> = (1..=options.cameras)
         .map(|n| format!("camera-{n}"))
         .collect();
+    let clients: Vec<HubClient> = ids.iter().map(|id| camera_client(&hub.url, id)).collect();
     let mut cameras = JoinSet::new();
-    for (n, id) in ids.iter().enumerate() {
+    for (n, client) in clients.iter().enumerate() {
         let start = n * clip.units().len() / options.cameras;
-        cameras.spawn(camera(&hub.url, id, Arc::clone(&clip), options.fps, start));
+        let clip = Arc::clone(&clip);
+        cameras.spawn(camera(client.clone(), clip, options.fps, start));
     }
 
     let listener = HubClient::start(HubOptions::simulator(&hub.url, "demo-viewer"));
@@ -201,6 +202,8 @@ pub(crate) async fn run(
     }
     cameras.shutdown().await;
     listener.close().await;
+    // Each leaves before the hub goes, which it would else warn of.
+    join_all(clients.iter().map(HubClient::close)).await;
     hub.stop().await;
     outcome?;
     summary(out, &metrics, &tallies, ran, &screen, options.colours)
@@ -224,14 +227,11 @@ async fn announce(
         listener => (listener?, String::new()),
     };
     let address = listener.local_addr()?;
-    writeln!(out, "Dashboard: http://{}/{taken}", shown(address))?;
+    // As a browser on this machine takes it.
+    let shown = SocketAddr::new(reachable(address.ip()), address.port());
+    writeln!(out, "Dashboard: http://{shown}/{taken}")?;
     out.flush()?;
     Ok((listener, address))
-}
-
-/// The address as a browser on this machine takes it.
-fn shown(address: SocketAddr) -> SocketAddr {
-    SocketAddr::new(reachable(address.ip()), address.port())
 }
 
 /// What came of all cameras' events.

@@ -61,10 +61,14 @@ impl LoopbackHub {
     }
 }
 
+/// Connects a camera twin with the hub.
+pub(super) fn camera_client(url: &str, id: &str) -> HubClient {
+    HubClient::start(HubOptions::simulator(url, id))
+}
+
 /// Runs a camera twin that plays the clip, from the access unit `start` on, to every node that dials it.
 pub(super) fn camera(
-    url: &str,
-    id: &str,
+    client: HubClient,
     clip: Arc<Clip>,
     fps: f64,
     start: usize,
@@ -79,11 +83,7 @@ pub(super) fn camera(
             ..IceSettings::default()
         },
     };
-    run_camera(
-        HubClient::start(HubOptions::simulator(url, id)),
-        clip,
-        options,
-    )
+    run_camera(client, clip, options)
 }
 
 /// Makes the configuration of a node with these cameras. Variables of the environment that configure the node's stages count;

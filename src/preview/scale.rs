@@ -66,19 +66,20 @@ impl Scaler {
         for row in &mut self.row {
             row.resize(size.width_px, 0);
         }
-        rgb.clear();
-        rgb.reserve(3 * size.width_px * size.height_px);
+        rgb.resize(3 * size.width_px * size.height_px, 0);
         let [ys, us, vs] = &self.planes;
         let rows = ys
             .chunks_exact(size.width_px)
             .zip(us.chunks_exact(size.width_px))
             .zip(vs.chunks_exact(size.width_px));
-        for ((ys, us), vs) in rows {
+        for (((ys, us), vs), rgb) in rows.zip(rgb.chunks_exact_mut(3 * size.width_px)) {
             let out = self.row.each_mut().map(Vec::as_mut_slice);
             convert(picture.color, [ys, us, vs], out);
             let [reds, greens, blues] = &self.row;
             let pixels = reds.iter().zip(greens).zip(blues);
-            rgb.extend(pixels.flat_map(|((&r, &g), &b)| [r, g, b].map(clamped)));
+            for (rgb, ((&r, &g), &b)) in rgb.as_chunks_mut::<3>().0.iter_mut().zip(pixels) {
+                *rgb = [r, g, b].map(clamped);
+            }
         }
     }
 }
@@ -132,6 +133,12 @@ impl Spans {
         let spans = spans.collect();
         Self { spans, shares }
     }
+
+    /// Whether each position is one of the source.
+    fn is_one_to_one(&self) -> bool {
+        let is_same = |(at, span): (usize, &Span)| at == span.first;
+        self.shares.len() == self.spans.len() && self.spans.iter().enumerate().all(is_same)
+    }
 }
 
 /// Scales a plane of `len` samples that covers `extent` to the size. Rows are summed up first, since that loop is the one over
@@ -146,9 +153,14 @@ fn scale_plane(
 ) {
     let columns = Spans::new(size.width_px, extent[0], len.width_px);
     let rows = Spans::new(size.height_px, extent[1], len.height_px);
-    out.clear();
-    out.reserve(size.width_px * size.height_px);
-    for span in &rows.spans {
+    if len == size && columns.is_one_to_one() && rows.is_one_to_one() {
+        out.clear();
+        let rows = plane.data.chunks(plane.stride).take(len.height_px);
+        out.extend(rows.flat_map(|row| &row[..len.width_px]));
+        return;
+    }
+    out.resize(size.width_px * size.height_px, 0);
+    for (span, out) in rows.spans.iter().zip(out.chunks_exact_mut(size.width_px)) {
         sums.clear();
         sums.resize(len.width_px, 0.0);
         for (row, share) in (span.first..).zip(&rows.shares[span.shares.clone()]) {
@@ -157,17 +169,21 @@ fn scale_plane(
                 *sum += share * f32::from(*sample);
             }
         }
-        out.extend(columns.spans.iter().map(|span| {
-            let shares = &columns.shares[span.shares.clone()];
-            let sums = &sums[span.first..][..shares.len()];
-            byte(
-                shares
-                    .iter()
-                    .zip(sums)
-                    .map(|(share, sum)| share * sum)
-                    .sum(),
-            )
-        }));
+        for (out, span) in out.iter_mut().zip(&columns.spans) {
+            *out = byte(match &columns.shares[span.shares.clone()] {
+                // Most positions of chroma, and those of a picture of half the size: a loop over so few takes several times as long.
+                [_] => sums[span.first],
+                [a, b] => a * sums[span.first] + b * sums[span.first + 1],
+                shares => {
+                    let sums = &sums[span.first..][..shares.len()];
+                    shares
+                        .iter()
+                        .zip(sums)
+                        .map(|(share, sum)| share * sum)
+                        .sum()
+                }
+            });
+        }
     }
 }
 
@@ -180,8 +196,9 @@ fn byte(number: f32) -> u8 {
     (number + 0.5) as u8
 }
 
+#[expect(clippy::cast_sign_loss, reason = "limited to 0..=255")]
 fn clamped(value: i16) -> u8 {
-    u8::try_from(value.clamp(0, 255)).unwrap_or(u8::MAX)
+    value.clamp(0, 255) as u8
 }
 
 #[cfg(test)]

@@ -58,9 +58,9 @@ fn rig(capacity: usize, heartbeat: Option<Heartbeat>) -> Rig {
 
 impl Rig {
     /// Publishes as the inference stage does, counting the frame as inferred.
-    fn publish(&self, frame: Inferred, emit_empty: bool) {
+    fn publish(&self, frame: Inferred, emit_empty: bool) -> Option<u64> {
         self.metrics.stream(&frame.id).frames_inferred.inc();
-        self.publisher.publish(frame, emit_empty);
+        self.publisher.publish(frame, emit_empty)
     }
 
     /// The next event that the task writes; a test that waits in vain fails.
@@ -169,10 +169,10 @@ async fn a_frame_without_objects_is_suppressed_only_where_configured() {
         objects: Vec::new(),
         ..frame("a")
     };
-    rig.publish(empty(), false);
+    assert_eq!(rig.publish(empty(), false), None);
     assert_eq!(rig.dropped("a", EventDrop::Suppressed), 1);
     assert!(rig.balances("a"));
-    rig.publish(frame("a"), false);
+    assert_eq!(rig.publish(frame("a"), false), Some(1), "as in its event");
     rig.verdicts.send(Ok(())).unwrap();
     let (_, event) = rig.event().await;
     assert_eq!(

@@ -117,14 +117,19 @@ struct Log {
 }
 
 /// Sets up logging for the process and makes a line of the log of every panic. `filter` is the value of `RUST_LOG`.
+/// Lines are painted on a terminal, unless `no_colour` says that nobody wants that.
 ///
 /// # Errors
 /// When the filter is malformed, logging was set up before, or the system grants no thread.
-pub(crate) fn init(format: LogFormat, filter: Option<&str>) -> Result<(), LoggingError> {
+pub(crate) fn init(
+    format: LogFormat,
+    filter: Option<&str>,
+    no_colour: bool,
+) -> Result<(), LoggingError> {
     let filter = parse_filter(filter)?;
     let look = match format {
         LogFormat::Json => LineStyle::Json,
-        LogFormat::Text if std::io::stderr().is_terminal() => LineStyle::Colour,
+        LogFormat::Text if !no_colour && std::io::stderr().is_terminal() => LineStyle::Colour,
         LogFormat::Text => LineStyle::Text,
     };
     let queue = start("log", look)?;

@@ -462,8 +462,13 @@ async fn a_refused_key_is_final() {
     })
     .await;
     let options = quick(HubOptions::direct(hub.url(), "dev-1", "key-2".to_owned()));
-    let client = HubClient::start(options);
+    let metrics = Arc::new(Metrics::new());
+    let client = HubClient::start_counting(options, Some(Arc::clone(&metrics) as _));
     let refused = soon("the refusal", client.joined()).await;
+    let text = metrics.encode();
+    let counted = |line: &&str| line.starts_with("twinsight_hub_losses_total{reason=\"key\"}");
+    let counted = text.lines().find(counted).unwrap();
+    assert!(!counted.ends_with(" 0"), "{counted}");
     assert!(
         matches!(refused, Err(HubError::Refused { .. })),
         "{refused:?}"

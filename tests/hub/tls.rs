@@ -11,6 +11,7 @@ use tokio::io::copy_bidirectional;
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 use twinsight::dev::hub::DevHubOptions;
+use twinsight::telemetry::metrics::Metrics;
 use twinsight_client::hub::AwayReason;
 use twinsight_client::hub::{HubClient, HubOptions, HubStatus};
 
@@ -87,8 +88,27 @@ async fn a_certificate_of_the_operators_is_trusted_and_an_unknown_one_is_not() {
     assert_eq!(trusting.get_twin("node").await.unwrap().id, "node");
 
     let error = away(&client(&url, None)).await;
-    // The client's metric of losses knows it by these words.
-    assert!(error.contains("invalid peer certificate"), "{error}");
+    assert!(error.contains("certificate"), "{error}");
+}
+
+#[tokio::test]
+async fn a_certificate_that_is_not_trusted_is_counted_as_that() {
+    let (url, _) = start().await;
+    let options = HubOptions::simulator(&url, "node");
+    let metrics = Arc::new(Metrics::new());
+    away(&HubClient::start_counting(
+        options,
+        Some(Arc::clone(&metrics) as _),
+    ))
+    .await;
+    let text = metrics.encode();
+    let count = |reason: &str| {
+        let series = format!("twinsight_hub_losses_total{{reason=\"{reason}\"}} ");
+        let count = text.lines().find_map(|line| line.strip_prefix(&series));
+        count.unwrap().to_owned()
+    };
+    assert_ne!(count("certificate"), "0");
+    assert_eq!(count("socket"), "0");
 }
 
 #[tokio::test]

@@ -111,7 +111,7 @@ async fn the_table_fits_the_terminal() {
                 (drawn, since_drawn) = (drawn + 1, 0);
             }
             since_drawn += 1;
-            if text.starts_with("Dashboard:") || text.contains("metrics at") {
+            if text.starts_with("Dashboard:") || text.contains("metrics under") {
                 since_drawn = 0;
             }
         }

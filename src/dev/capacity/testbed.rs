@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 use parking_lot::Mutex;
 use tokio::runtime::{Builder, Handle, Runtime};
 
-use super::super::loopback::{LoopbackHub, camera};
+use super::super::loopback::{LoopbackHub, camera, camera_client};
 use twinsight_client::hub::client::HubClient;
 use twinsight_client::hub::options::HubOptions;
 use twinsight_media::h264::clip::Clip;
@@ -79,7 +79,7 @@ impl Testbed {
             let start = self.cameras * clip.units().len() * 5 / 8;
             let fps = self.fps;
             self.handle
-                .spawn(async move { camera(&url, &id, clip, fps, start).await });
+                .spawn(async move { camera(camera_client(&url, &id), clip, fps, start).await });
             self.cameras += 1;
         }
         ids

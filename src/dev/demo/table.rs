@@ -221,7 +221,7 @@ mod tests {
     fn what_does_not_fit_is_cut_and_then_left_out() {
         assert_eq!(
             drawn(1, 50, 24)[1],
-            "camera-1  receiving       46.1  7 person, 2 car,…"
+            "camera-1  receiving       46.1  7 person, 2 car, …"
         );
         assert_eq!(
             drawn(1, 40, 24)[1],
