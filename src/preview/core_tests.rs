@@ -249,7 +249,10 @@ fn a_watch_is_told_when_its_time_comes() {
     rig.offer(1, 1);
     rig.encode_all();
     assert_eq!(rig.poll(watch), Some(1));
-    assert_eq!(rig.core.poll(watch, start), Poll::Wait(Some(start + ms(200))));
+    assert_eq!(
+        rig.core.poll(watch, start),
+        Poll::Wait(Some(start + ms(200)))
+    );
 }
 
 proptest! {

@@ -50,8 +50,8 @@ fn reference(rgb: &[u8], frame: PictureSize, to: PictureSize) -> Vec<f64> {
 fn colourful(frame: PictureSize) -> Vec<u8> {
     let value = |n: usize, low: usize, span: usize| u8::try_from(low + n * 37 % span).unwrap();
     let luma = (0..frame.width_px * frame.height_px).map(|n| value(n, 100, 40));
-    let chroma = (0..2 * frame.chroma_width_px() * frame.chroma_height_px())
-        .map(|n| value(n / 3, 112, 32));
+    let chroma =
+        (0..2 * frame.chroma_width_px() * frame.chroma_height_px()).map(|n| value(n / 3, 112, 32));
     luma.chain(chroma).collect()
 }
 

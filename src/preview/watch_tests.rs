@@ -44,7 +44,11 @@ fn previews() -> (Previews, Arc<Metrics>) {
 #[test]
 fn a_frame_that_nobody_looks_at_is_not_touched() {
     let (previews, metrics) = previews();
-    let offer = || previews.offer(&stream(1), &frame(), Some(1), || unreachable!("nobody looks"));
+    let offer = || {
+        previews.offer(&stream(1), &frame(), Some(1), || {
+            unreachable!("nobody looks")
+        })
+    };
     // Whoever took the lock would be counted as having found it busy.
     let locked = previews.owner.shared.state();
     offer();

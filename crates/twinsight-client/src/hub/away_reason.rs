@@ -18,15 +18,8 @@ pub enum AwayReason {
     #[error("the connection failed: {0}")]
     Socket(String),
     /// The name of the hub's host has no address that is known here.
-    #[error("the host name `{host}` cannot be resolved ({reason})")]
-    Name {
-        /// The name.
-        host: String,
-        /// What the system said.
-        reason: String,
-        /// Which hub it is, on which it depends what is to be corrected.
-        mode: HubMode,
-    },
+    #[error(transparent)]
+    Name(Box<UnknownHost>),
     /// The hub closed the socket.
     #[error("the hub closed the connection")]
     Closed,
@@ -63,6 +56,18 @@ pub enum AwayReason {
     ClosedHere,
 }
 
+/// The name of a host that has no address, boxed in [`AwayReason`] so that errors stay small.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("the host name `{host}` cannot be resolved ({reason})")]
+pub struct UnknownHost {
+    /// The name.
+    pub host: String,
+    /// What the system said.
+    pub reason: String,
+    /// Which hub it is, on which it depends what is to be corrected.
+    pub mode: HubMode,
+}
+
 impl AwayReason {
     /// What an operator can do about it.
     pub fn remedy(&self) -> &'static str {
@@ -71,7 +76,7 @@ impl AwayReason {
             Self::Socket(what) if what.starts_with("too many open files") => {
                 "raise the limit of open files: it is no fault of the hub"
             }
-            Self::Name { mode, .. } => name_remedy(*mode),
+            Self::Name(unknown) => name_remedy(unknown.mode),
             Self::Socket(_) => {
                 "see that the hub runs and that its address, the way there and its certificate are right"
             }
@@ -93,7 +98,7 @@ impl AwayReason {
             Self::Socket(what) if what.contains(BAD_CERTIFICATE) || what.starts_with(CA_FILE) => {
                 HubLoss::Certificate
             }
-            Self::Socket(_) | Self::Name { .. } => HubLoss::Socket,
+            Self::Socket(_) | Self::Name(_) => HubLoss::Socket,
             Self::KeyRefused(_) => HubLoss::Key,
             Self::Rejected { .. } => HubLoss::Rejected,
             Self::PingTimeout(_) | Self::ConnectTimeout(_) | Self::NoAnswer(_) | Self::Stuck => {

@@ -45,7 +45,7 @@ mod write_queue;
 pub use crate::secret::Secret;
 pub use action::{ActionResult, ActionStatus};
 pub use answer::{CallError, CallResult};
-pub use away_reason::{AwayReason, name_remedy};
+pub use away_reason::{AwayReason, UnknownHost, name_remedy};
 pub use client::HubClient;
 pub use connection_events::{
     ChannelKind, ConnectionChange, ConnectionEvent, ConnectionEvents, ConnectionType,

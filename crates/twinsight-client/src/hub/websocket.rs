@@ -9,7 +9,7 @@ use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 use tokio_tungstenite::tungstenite::{self, http};
 use tokio_tungstenite::{Connector, MaybeTlsStream, WebSocketStream, client_async_tls_with_config};
 
-use super::away_reason::{AwayReason, CA_FILE};
+use super::away_reason::{AwayReason, CA_FILE, UnknownHost};
 use super::engine_io::MAX_PACKET_BYTES;
 use super::options::{HubConfigError, HubOptions};
 use super::probe::lookup;
@@ -52,13 +52,13 @@ pub(super) async fn open_socket(options: &HubOptions) -> Result<Socket, AwayReas
     let host = uri.host().unwrap_or_default().trim_matches(['[', ']']);
     let port = uri.port_u16().unwrap_or(if is_tls { 443 } else { 80 });
     let limit = options.timers.connect.mul_f64(LOOKUP_PART);
-    let addresses = lookup(host, port, limit)
-        .await
-        .map_err(|reason| AwayReason::Name {
+    let addresses = lookup(host, port, limit).await.map_err(|reason| {
+        AwayReason::Name(Box::new(UnknownHost {
             host: brief(host),
             reason,
             mode: options.mode,
-        })?;
+        }))
+    })?;
     let config = WebSocketConfig::default()
         .read_buffer_size(READ_BUFFER_BYTES)
         .max_write_buffer_size(MAX_BUFFERED_BYTES)
