@@ -58,15 +58,16 @@ async fn run(args: &[&str], node: &NodeProcess, mut seen: impl FnMut(&str)) {
         .copied()
         .collect();
     let mut script = Program::npm("dashboard.mjs", &args, &base, "");
+    let mut before = String::new();
     while let Some(line) = script.line().await {
-        println!("{line}");
-        assert!(!line.starts_with("failed"), "{line}");
+        assert!(!line.starts_with("failed"), "{line}\nafter:\n{before}");
+        before = before + &line + "\n";
         if line == "done" {
             return;
         }
         seen(&line);
     }
-    panic!("the script ended before its end");
+    panic!("the script ended before its end, after:\n{before}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
