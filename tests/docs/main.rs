@@ -14,6 +14,7 @@ mod commands;
 mod common;
 mod configuration;
 mod guide;
+mod http;
 mod layers;
 mod links;
 mod manifest;
