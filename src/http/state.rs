@@ -61,7 +61,7 @@ impl HttpState {
         }
     }
 
-    /// The cameras, in the order of their ids.
+    /// The cameras, in the order of the configuration.
     pub(super) fn camera_views(&self, detail: Detail) -> Vec<CameraView> {
         let facts = self.cameras.lock().clone();
         facts

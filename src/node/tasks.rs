@@ -1,6 +1,7 @@
 //! Tasks of the node that only look: after the hub, after the inference workers and after the cameras. What they find goes
 //! to the probes, to the metrics and to the API. The node runs them and aborts them at its end.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -12,7 +13,7 @@ use super::cameras::Cameras;
 use crate::clock::WallClock;
 use crate::detect::health::ModelHealth;
 use crate::detect::pool::LOOK_EVERY;
-use crate::http::api::{HubFacts, ModelFacts};
+use crate::http::api::{CameraFacts, HubFacts, ModelFacts};
 use crate::http::state::HttpState;
 use crate::publish::publisher::Publisher;
 use crate::telemetry::health::{Heartbeat, Readiness};
@@ -130,7 +131,7 @@ pub(super) async fn read_facts(
         for id in ended {
             health.panicked(format!("the task of camera stream {id}"), &"see the log");
         }
-        *state.cameras.lock() = read;
+        *state.cameras.lock() = in_order(read, &config.borrow());
         let hub = hub_facts(&hub, &status.borrow());
         let models = model_facts(&models, &config.borrow());
         {
@@ -155,6 +156,18 @@ pub(super) async fn read_facts(
         metrics.tasks.set(i64::try_from(tasks).unwrap_or(i64::MAX));
         heartbeat.beat(Instant::now());
     }
+}
+
+/// People know their cameras in the order of the configuration.
+fn in_order(mut read: Vec<CameraFacts>, config: &ActiveConfig) -> Vec<CameraFacts> {
+    let order: HashMap<_, _> = config
+        .cameras
+        .iter()
+        .map(|camera| &camera.id)
+        .zip(0..)
+        .collect();
+    read.sort_by_key(|facts| order.get(&facts.status.id).copied().unwrap_or(usize::MAX));
+    read
 }
 
 fn model_facts(models: &ModelHealth, config: &ActiveConfig) -> Vec<ModelFacts> {
