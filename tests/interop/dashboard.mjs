@@ -40,6 +40,12 @@ async function open({ width = 1280, height = 800, colorScheme = 'dark', hash = '
     if (url.protocol !== 'blob:' && url.origin !== base) page.complaints.push(`it asks ${request.url()}`);
     page.asked.push(url);
   });
+  await page.addInitScript(() => {
+    globalThis.shifts = [];
+    new PerformanceObserver((list) => {
+      for (const { value, sources } of list.getEntries()) globalThis.shifts.push({ value, of: sources.map(({ node }) => node?.className ?? node?.nodeName) });
+    }).observe({ type: 'layout-shift', buffered: true });
+  });
   await page.goto(`${base}/${hash}`);
   return page;
 }
@@ -49,10 +55,10 @@ async function close(page) {
   await page.context().close();
 }
 
-/** A picture of the page for people. */
-async function picture(page, name, size) {
-  if (size) await page.setViewportSize(size);
-  await page.screenshot({ path: path.join(out, name) });
+/** A picture of the upper part of the page for people. */
+async function picture(page, name, height) {
+  const { width, height: all } = page.viewportSize();
+  await page.screenshot({ path: path.join(out, name), clip: { x: 0, y: 0, width, height: Math.min(height ?? all, all) } });
 }
 
 /** No serious violation of accessibility, in both colour schemes. */
@@ -73,6 +79,15 @@ async function accessible(page, name) {
 async function fits(page, name) {
   const [wide, room] = await page.evaluate(() => [document.documentElement.scrollWidth, innerWidth]);
   assert.ok(wide <= room, `${name} is ${wide} pixels wide in a window of ${room}`);
+}
+
+/** No tile has moved since the page was loaded. What stands beside them may, when there is more to be said. */
+async function standsStill(page) {
+  const shifts = await page.evaluate(() => globalThis.shifts);
+  for (const { value, of } of shifts) {
+    assert.ok(value < 0.1, `${of} move by ${value}`);
+    for (const name of of) assert.doesNotMatch(String(name), /tile|picture|caption|grid/);
+  }
 }
 
 const tile = (page, camera) => page.locator(`.tile[data-camera="${camera}/default"]`);
@@ -225,7 +240,7 @@ async function everyState(page) {
   });
   await page.locator('h1').filter({ hasText: '1 of 3 cameras sees, and the hub is away' }).waitFor();
   await accessible(page, 'overview in trouble');
-  await picture(page, 'trouble.png');
+  await picture(page, 'trouble.png', 700);
   await page.unrouteAll({ behavior: 'ignoreErrors' });
   await askNow(page);
   await page.locator('h1').filter({ hasText: '3 of 3 cameras see' }).waitFor();
@@ -295,7 +310,9 @@ async function look() {
   say('the camera is back');
   await portraits(page, other);
   await everyState(page);
+  await standsStill(page);
   await hidden(page);
+  await tooMany(page);
   await goneAndBack(page);
   await close(page);
   await close(other);
@@ -354,7 +371,7 @@ async function pages() {
 
 /** Pictures for the documents, while all is well. */
 async function portraits(page, other) {
-  await picture(page, 'overview.png');
+  await picture(page, 'overview.png', 520);
   await other.setViewportSize({ width: 390, height: 844 });
   await other.goto(`${base}/#/`);
   await live(other, 'front-door').waitFor();
@@ -390,6 +407,18 @@ async function hidden(page) {
   await set(false);
   await watchers({ pictures: 1, events: 2 });
   say('a page that is not seen asks for nothing');
+}
+
+/** A node that serves no more watchers says so over the pictures, which are not shown as if they were live. */
+async function tooMany(page) {
+  page.expected = (text) => text.includes('Failed to load resource');
+  await page.route((url) => url.pathname === '/api/live', (route) => route.fulfill({ status: 503, json: { error: 'too many watchers: close another page' } }));
+  // Another width is asked for anew.
+  await page.setViewportSize({ width: 1500, height: 800 });
+  await tile(page, 'front-door').locator('.cover').filter({ hasText: 'too many watchers' }).waitFor();
+  await page.unrouteAll({ behavior: 'ignoreErrors' });
+  await live(page, 'front-door').waitFor();
+  say('a node with too many watchers is said to have them');
 }
 
 async function goneAndBack(page) {

@@ -59,7 +59,7 @@ async fn run(args: &[&str], node: &NodeProcess, mut seen: impl FnMut(&str)) {
         .collect();
     let mut script = Program::npm("dashboard.mjs", &args, &base, "");
     while let Some(line) = script.line().await {
-        println!("{line}");
+        eprintln!("{line}");
         assert!(!line.starts_with("failed"), "{line}");
         if line == "done" {
             return;

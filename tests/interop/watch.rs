@@ -1,6 +1,5 @@
 //! The examples that consume a node's events with the official clients, run as their readers would run them, against a node with a
 //! camera. Only the address of the npm client's hub is set for it, since that client has no way to set it.
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::process::{Command, Stdio};
 use std::time::Duration;

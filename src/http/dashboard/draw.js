@@ -76,7 +76,8 @@ function labels(context, seen, scale, unit, area, small) {
     const h = size + 2 * padY;
     const [left, top, right, bottom] = [x * scale, y * scale, (x + width) * scale, (y + height) * scale];
     const within = ([px, py]) => ({ x: Math.max(0, Math.min(px, area.width - w)), y: Math.max(0, Math.min(py, area.height - h)), w, h });
-    const places = [[left, top - h - unit], [right - w, top - h - unit], [left, bottom + unit], [left, top + unit], [right - w, bottom + unit]].map(within);
+    const places = [[left, top - h - unit], [right - w, top - h - unit], [left, bottom + unit], [right - w, bottom + unit],
+      [right + unit, top], [left - w - unit, top], [left, top + unit], [left, bottom - h - unit]].map(within);
     const cost = (place) => placed.reduce((sum, other) => sum + overlap(place, other), 0);
     let best = places[0];
     for (const place of places) if (cost(place) < cost(best)) best = place;
