@@ -56,7 +56,7 @@ pub enum AwayReason {
     ClosedHere,
 }
 
-/// The name of the hub's host has no address that is known here.
+/// The name of a host that has no address, boxed in [`AwayReason`] so that errors stay small.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("the host name `{host}` cannot be resolved ({reason})")]
 pub struct UnknownHost {
@@ -76,7 +76,7 @@ impl AwayReason {
             Self::Socket(what) if what.starts_with("too many open files") => {
                 "raise the limit of open files: it is no fault of the hub"
             }
-            Self::Name(host) => name_remedy(host.mode),
+            Self::Name(unknown) => name_remedy(unknown.mode),
             Self::Socket(_) => {
                 "see that the hub runs and that its address, the way there and its certificate are right"
             }
