@@ -21,9 +21,9 @@ use tokio::task::JoinSet;
 use self::screen::Screen;
 use self::table::{Column, Row};
 use super::camera::check_fps;
-use super::loopback::{LoopbackHub, camera, camera_client, node_config, percentile};
+use super::loopback::{LoopbackHub, camera, camera_client, node_source, percentile};
 use super::terminal::{Colours, Paint, TerminalSize};
-use crate::config::{Config, Env};
+use crate::config::{Config, Env, Settings};
 use crate::http::probe::reachable;
 use crate::http::server::{self, HttpError};
 use crate::node::{Node, NodeParts};
@@ -152,7 +152,7 @@ pub(crate) async fn run(
     let more = more
         .into_iter()
         .chain([("TWINSIGHT_HTTP__LISTEN", address.to_string())]);
-    let config = node_config(
+    let source = node_source(
         &options.env,
         &hub.url,
         NODE,
@@ -160,6 +160,7 @@ pub(crate) async fn run(
         &options.models_dir,
         more,
     )?;
+    let config = source.resolve(&Settings::default())?;
     let models_dir = config.runtime.models_dir.clone();
     let dylib_path = options.env.get("ORT_DYLIB_PATH").map(PathBuf::from);
     tokio::pin!(stop);
@@ -167,6 +168,9 @@ pub(crate) async fn run(
         node = Node::start(NodeParts::new(config, models_dir, dylib_path, http)) => node?,
         () = &mut stop => return Ok(()),
     };
+
+    // So it says where its settings came from, too.
+    node.follow(source, None);
 
     let mut tallies = Tallies::new(&ids, began);
     let started = Instant::now();

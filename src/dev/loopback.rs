@@ -13,7 +13,7 @@ use tokio::task::JoinHandle;
 
 use super::camera::{CameraOptions, run as run_camera};
 use super::hub::{DevHubError, DevHubOptions};
-use crate::config::Config;
+use crate::config::{Config, ConfigSource, Settings};
 use twinsight_client::hub::client::HubClient;
 use twinsight_client::hub::options::HubOptions;
 use twinsight_client::realtime::ice::IceSettings;
@@ -96,6 +96,19 @@ pub(super) fn node_config(
     models_dir: &Path,
     more: impl IntoIterator<Item = (&'static str, String)>,
 ) -> Result<Config> {
+    let source = node_source(env, url, node, cameras, models_dir, more)?;
+    Ok(source.resolve(&Settings::default())?)
+}
+
+/// Where the configuration of [`node_config`] comes from, for a node that says so.
+pub(super) fn node_source(
+    env: &BTreeMap<String, String>,
+    url: &str,
+    node: &str,
+    cameras: &[String],
+    models_dir: &Path,
+    more: impl IntoIterator<Item = (&'static str, String)>,
+) -> Result<ConfigSource> {
     let mut variables: BTreeMap<String, String> = env
         .iter()
         .filter(|(name, _)| {
@@ -119,7 +132,7 @@ pub(super) fn node_config(
     for (name, value) in own.into_iter().chain(more) {
         variables.insert(name.to_owned(), value);
     }
-    Ok(Config::load(None, &variables.into_iter().collect())?)
+    Ok(ConfigSource::read(None, &variables.into_iter().collect())?)
 }
 
 /// A percentile of sorted values, or 0 if there are none.

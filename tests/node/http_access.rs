@@ -13,6 +13,7 @@ use tokio::net::TcpStream;
 use twinsight::http::routes::{Needs, ROUTES, Route};
 
 use super::http_server::{Node, start};
+use twinsight_client::stream_id::StreamId;
 
 pub(crate) const LIMIT: Duration = Duration::from_secs(10);
 
@@ -25,6 +26,7 @@ pub(crate) struct Answer {
     pub(crate) status: u16,
     headers: Vec<(String, String)>,
     pub(crate) body: String,
+    bytes: Vec<u8>,
 }
 
 impl Answer {
@@ -125,6 +127,7 @@ pub(crate) async fn answer(stream: &mut TcpStream) -> Answer {
         status,
         headers,
         body: String::from_utf8_lossy(&body).into_owned(),
+        bytes: body,
     }
 }
 
@@ -459,5 +462,53 @@ async fn no_path_leads_out_of_the_table() {
         assert_eq!(answer.status, status, "{path}: {}", answer.body);
         let sentence = answer.sentence(path);
         assert!(sentence.len() > 20, "{path}: {sentence}");
+    }
+}
+
+#[tokio::test]
+async fn answers_are_compressed_for_those_who_take_that_and_files_are_not_sent_twice() {
+    let node = start("127.0.0.1:0", None).await;
+    for n in 0..20 {
+        let id = StreamId::new(format!("camera-{n}"), "default");
+        node.metrics.stream(&id);
+    }
+    for path in ["/metrics", "/api/openapi.json", "/", "/assets/style.css"] {
+        let plain = get(&node, path, &[]).await;
+        assert_eq!(plain.header("content-encoding"), None, "{path}");
+        for refused in ["identity", "br", "gzip;q=0", "*;q=0"] {
+            let answer = get(&node, path, &[("Accept-Encoding", refused)]).await;
+            assert_eq!(answer.header("content-encoding"), None, "{path} {refused}");
+        }
+        let packed = get(&node, path, &[("Accept-Encoding", "br, gzip;q=0.5")]).await;
+        assert_eq!(packed.header("content-encoding"), Some("gzip"), "{path}");
+        // A cache between must not give one for the other.
+        for answer in [&plain, &packed] {
+            assert_eq!(answer.header("vary"), Some("accept-encoding"), "{path}");
+        }
+        assert!(packed.bytes.len() < plain.bytes.len() * 2 / 3, "{path}");
+        let mut text = String::new();
+        let mut unpacked = flate2::read::GzDecoder::new(&*packed.bytes);
+        std::io::Read::read_to_string(&mut unpacked, &mut text).unwrap();
+        if path == "/metrics" {
+            assert!(text.contains("# TYPE twinsight_http_connections gauge"));
+        } else {
+            assert_eq!(text, plain.body, "{path}");
+        }
+        let Some(tag) = plain.header("etag") else {
+            continue;
+        };
+        for known in [
+            tag.to_owned(),
+            format!("W/{tag}"),
+            format!("\"x\", {tag}"),
+            "*".to_owned(),
+        ] {
+            let same = get(&node, path, &[("If-None-Match", &*known)]).await;
+            assert_eq!((same.status, &*same.body), (304, ""), "{path} {known}");
+            assert_eq!(same.header("etag"), Some(tag));
+            same.is_secured(path);
+        }
+        let other = get(&node, path, &[("If-None-Match", "\"x\"")]).await;
+        assert_eq!(other.status, 200, "{path}");
     }
 }
