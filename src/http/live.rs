@@ -259,8 +259,13 @@ mod tests {
         ] {
             assert_eq!(options(query), WatchOptions::default(), "{query:?}");
         }
-        let options = options(Some("width=640&fps=-0&boxes=1&width=x"));
-        assert_eq!((options.width_px, options.boxes), (Some(640), true));
+        let options = options(Some("width=640&fps=2.5&boxes=1&width=x&fps=x"));
+        let WatchOptions {
+            width_px,
+            boxes,
+            fps,
+        } = options;
+        assert_eq!((width_px, boxes, fps), (Some(640), true, 2.5));
     }
 
     #[test]
