@@ -4,6 +4,12 @@
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+/// Milliseconds since 1970; 0 for anything before 1970.
+pub(crate) fn unix_ms(at: SystemTime) -> u64 {
+    let since_epoch = at.duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since_epoch.as_millis()).unwrap_or(u64::MAX)
+}
+
 /// One reading of both clocks, so that several instants convert consistently. If the wall clock was set since an instant, the
 /// distance to now is right all the same, since it is monotonic.
 #[derive(Debug, Clone, Copy)]

@@ -6,6 +6,8 @@ use std::time::SystemTime;
 use serde::{Serialize, Serializer};
 use serde_json::Value;
 
+use crate::clock::unix_ms;
+
 /// Every key of the configuration with its value in force, in the order of the file. It is empty for a node that does not know
 /// where its configuration came from.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
@@ -85,7 +87,7 @@ pub enum Level {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Refusal {
     /// When it was refused first for this reason.
-    #[serde(serialize_with = "unix_ms")]
+    #[serde(serialize_with = "as_unix_ms")]
     pub at: SystemTime,
     /// What was refused.
     pub source: RefusalSource,
@@ -103,11 +105,8 @@ pub enum RefusalSource {
     Hub,
 }
 
-fn unix_ms<S: Serializer>(at: &SystemTime, serializer: S) -> Result<S::Ok, S::Error> {
-    let since_1970 = at
-        .duration_since(SystemTime::UNIX_EPOCH)
-        .unwrap_or_default();
-    serializer.serialize_u64(u64::try_from(since_1970.as_millis()).unwrap_or(u64::MAX))
+fn as_unix_ms<S: Serializer>(at: &SystemTime, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_u64(unix_ms(*at))
 }
 
 impl Serialize for SectionInForce {

@@ -2,8 +2,8 @@
 //! it has to be borne, as a header or by a session that the login page gave for it. Without one only this machine is served,
 //! and only by names of this machine, so that no web page can point a name of its own at the node and read it.
 
-use std::collections::VecDeque;
-use std::net::IpAddr;
+use std::collections::{HashMap, VecDeque};
+use std::net::{IpAddr, Ipv6Addr};
 use std::time::{Duration, Instant};
 
 use axum::http::{HeaderMap, header};
@@ -22,8 +22,11 @@ const SESSION_IDLE: Duration = Duration::from_secs(7 * 24 * 3600);
 /// So many sessions there may be. The one that was not used for the longest makes room.
 const SESSIONS: usize = 64;
 
-/// After a wrong token nobody may try another one for this long.
+/// After a wrong token nobody at the same address may try another one for this long.
 const LOGIN_PAUSE: Duration = Duration::from_secs(1);
+
+/// So many addresses may have tried a wrong token a moment ago. With more of them everybody has to wait.
+const MAX_REFUSED: usize = 1024;
 
 /// Who may use what needs the token.
 #[derive(Debug)]
@@ -47,7 +50,22 @@ pub(super) struct TokenAccess {
 struct LoginState {
     /// The digests of the cookies, the one that was used last at the end.
     sessions: VecDeque<(Instant, [u8; 32])>,
-    refused_at: Option<Instant>,
+    /// Who gave a wrong token a moment ago, and when.
+    refused: HashMap<IpAddr, Instant>,
+}
+
+/// The address that a request came from. The server puts it into the request's extensions.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Peer(pub(super) IpAddr);
+
+impl Peer {
+    /// Whose guesses are counted together. Of IPv6, a site has a whole network of 64 bits.
+    fn origin(self) -> IpAddr {
+        match self.0.to_canonical() {
+            IpAddr::V6(ip) => Ipv6Addr::from_bits(ip.to_bits() >> 64 << 64).into(),
+            v4 @ IpAddr::V4(_) => v4,
+        }
+    }
 }
 
 /// Why a request is not served.
@@ -68,7 +86,7 @@ pub(super) enum Login {
     Session(String),
     /// The token is wrong.
     Wrong,
-    /// Somebody gave a wrong one a moment ago.
+    /// Somebody at this address gave a wrong one a moment ago.
     TooSoon,
 }
 
@@ -97,9 +115,9 @@ impl Access {
     }
 
     /// Gives a session for the token.
-    pub(super) fn log_in(&self, token: &str, now: Instant) -> Login {
+    pub(super) fn log_in(&self, token: &str, peer: Peer, now: Instant) -> Login {
         match self {
-            Self::Token(access) => access.log_in(token, now),
+            Self::Token(access) => access.log_in(token, peer, now),
             // Without a token there is nothing to log in for.
             Self::Local | Self::Closed => Login::Wrong,
         }
@@ -136,14 +154,16 @@ impl TokenAccess {
         true
     }
 
-    fn log_in(&self, token: &str, now: Instant) -> Login {
+    fn log_in(&self, token: &str, peer: Peer, now: Instant) -> Login {
         let mut state = self.state.lock();
-        let refused = state.refused_at;
-        if refused.is_some_and(|at| now.saturating_duration_since(at) < LOGIN_PAUSE) {
+        let is_recent = |at: &Instant| now.saturating_duration_since(*at) < LOGIN_PAUSE;
+        state.refused.retain(|_, at| is_recent(at));
+        let origin = peer.origin();
+        if state.refused.contains_key(&origin) || state.refused.len() >= MAX_REFUSED {
             return Login::TooSoon;
         }
         if !same(token.trim(), self.token.expose()) {
-            state.refused_at = Some(now);
+            state.refused.insert(origin, now);
             return Login::Wrong;
         }
         let cookie = format!(
@@ -217,6 +237,8 @@ mod tests {
 
     const LOOPBACK: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
 
+    const PEER: Peer = Peer(LOOPBACK);
+
     fn with(name: header::HeaderName, value: &str) -> HeaderMap {
         let mut headers = HeaderMap::new();
         headers.insert(name, HeaderValue::from_str(value).unwrap());
@@ -264,7 +286,7 @@ mod tests {
             assert!(!check(header::AUTHORIZATION, wrong, now), "{wrong}");
         }
         assert_eq!(access.check(&HeaderMap::new(), now), Err(Refusal::NoToken));
-        let Login::Session(cookie) = access.log_in("s3cret", now) else {
+        let Login::Session(cookie) = access.log_in("s3cret", PEER, now) else {
             panic!("the token is right");
         };
         let cookies = format!("other=1; {COOKIE}={cookie}");
@@ -278,11 +300,13 @@ mod tests {
     fn a_session_ends_by_logging_out_and_the_oldest_makes_room() {
         let access = Access::new(LOOPBACK, Some(Secret::new("s3cret")));
         let now = Instant::now();
-        let log_in = || match access.log_in("s3cret", now) {
+        let log_in = || match access.log_in("s3cret", PEER, now) {
             Login::Session(cookie) => with(header::COOKIE, &format!("{COOKIE}={cookie}")),
             other => panic!("{other:?}"),
         };
         let first = log_in();
+        access.log_out(&HeaderMap::new());
+        assert_eq!(access.check(&first, now), Ok(()));
         access.log_out(&first);
         assert_eq!(access.check(&first, now), Err(Refusal::NoToken));
         let oldest = log_in();
@@ -295,9 +319,36 @@ mod tests {
     fn tokens_cannot_be_tried_one_after_the_other() {
         let access = Access::new(LOOPBACK, Some(Secret::new("s3cret")));
         let now = Instant::now();
-        assert_eq!(access.log_in("guess", now), Login::Wrong);
-        assert_eq!(access.log_in("s3cret", now), Login::TooSoon);
-        let session = access.log_in(" s3cret\n", now + LOGIN_PAUSE);
+        assert_eq!(access.log_in("guess", PEER, now), Login::Wrong);
+        assert_eq!(access.log_in("s3cret", PEER, now), Login::TooSoon);
+        let session = access.log_in(" s3cret\n", PEER, now + LOGIN_PAUSE);
+        assert!(matches!(session, Login::Session(_)));
+    }
+
+    #[test]
+    fn who_guesses_locks_out_nobody_elsewhere() {
+        let access = Access::new(LOOPBACK, Some(Secret::new("s3cret")));
+        let now = Instant::now();
+        let log_in =
+            |token: &str, peer: &str| access.log_in(token, Peer(peer.parse().unwrap()), now);
+        assert_eq!(log_in("guess", "192.0.2.1"), Login::Wrong);
+        assert_eq!(log_in("s3cret", "::ffff:192.0.2.1"), Login::TooSoon);
+        assert!(matches!(log_in("s3cret", "192.0.2.2"), Login::Session(_)));
+        assert_eq!(log_in("guess", "2001:db8::1"), Login::Wrong);
+        assert_eq!(log_in("s3cret", "2001:db8::2:2"), Login::TooSoon);
+        assert!(matches!(
+            log_in("s3cret", "2001:db8:0:1::1"),
+            Login::Session(_)
+        ));
+        // Whoever has thousands of addresses makes everybody wait, and no memory is used up.
+        let mut wrong = 2;
+        for n in 0..5000_u32 {
+            let peer = Peer(std::net::Ipv4Addr::from_bits(n).into());
+            wrong += usize::from(access.log_in("guess", peer, now) == Login::Wrong);
+        }
+        assert_eq!(wrong, MAX_REFUSED);
+        assert_eq!(log_in("s3cret", "192.0.2.2"), Login::TooSoon);
+        let session = access.log_in("s3cret", PEER, now + LOGIN_PAUSE);
         assert!(matches!(session, Login::Session(_)));
     }
 }

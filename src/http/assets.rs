@@ -67,7 +67,8 @@ impl Asset {
             name,
             bytes,
             gzip: answer::gzip(bytes),
-            etag: HeaderValue::try_from(format!("\"{hash}\""))
+            // It is weak, since it stands for the compressed bytes too (RFC 9110, section 8.8.1).
+            etag: HeaderValue::try_from(format!("W/\"{hash}\""))
                 .expect("hex digits in quotes may be in a header"),
         }
     }
@@ -88,7 +89,7 @@ impl Asset {
             .into_iter()
             .filter_map(|value| value.to_str().ok())
             .flat_map(|value| value.split(','))
-            .any(|tag| tag.trim().trim_start_matches("W/") == self.etag || tag.trim() == "*");
+            .any(|tag| self.etag == tag.trim() || tag.trim() == "*");
         let mut answer = if known {
             StatusCode::NOT_MODIFIED.into_response()
         } else if answer::takes_gzip(asked) {

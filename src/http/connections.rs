@@ -120,6 +120,11 @@ impl Activity {
         self.phase == ConnectionPhase::Streaming
     }
 
+    /// True while no whole request has come, and nothing of an answer waits for the client.
+    pub(super) fn awaits_request(&self) -> bool {
+        self.phase == ConnectionPhase::Asking && self.stuck_since.is_none()
+    }
+
     /// Notes that the answer was made. Some of it may still wait for the client.
     fn answered(&mut self, now: Instant) {
         self.enter(ConnectionPhase::Idle, now);

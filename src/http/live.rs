@@ -8,10 +8,10 @@ use axum::extract::{RawQuery, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use futures_util::StreamExt;
-use futures_util::stream::unfold;
+use futures_util::future::ready;
+use futures_util::stream::{once, unfold};
 
 use super::answer;
-use super::api::CameraFacts;
 use super::connections::streaming;
 use super::routes::{CameraPath, Shared, no_such_camera, pairs, value_of};
 use crate::preview::{MAX_STREAMS, Picture, Watch, WatchOptions};
@@ -22,6 +22,9 @@ const FRAME_WAIT: Duration = Duration::from_secs(5);
 
 /// The line between the parts.
 const BOUNDARY: &str = "frame";
+
+/// What is before and behind each part. With `--` after it, it is the last one.
+const DELIMITER: &[u8] = b"--frame";
 
 /// What the query of a picture says. Keys and values that are none are as if they were not there.
 fn options(query: Option<&str>) -> WatchOptions {
@@ -43,7 +46,7 @@ pub(super) async fn frame(
     CameraPath { twin_id, stream }: CameraPath,
     RawQuery(query): RawQuery,
 ) -> Response {
-    let Some(facts) = camera(&shared, &twin_id, &stream) else {
+    let Some(facts) = shared.state.facts_of(&twin_id, &stream) else {
         return no_such_camera();
     };
     let after = value_of(query.as_deref(), "after").and_then(|after| after.parse().ok());
@@ -78,8 +81,13 @@ pub(super) async fn frame(
         }
         Err(_) => {
             let state = facts.status.state;
+            let newer = if after.is_some() {
+                " behind the event of `after`"
+            } else {
+                ""
+            };
             let sentence = format!(
-                "no picture of it was inferred in the last {} s: its state is {state}, and `/api/cameras` says more",
+                "no picture of it{newer} was inferred in the last {} s: its state is {state}, and `/api/cameras` says more",
                 FRAME_WAIT.as_secs()
             );
             answer::error(StatusCode::NOT_FOUND, sentence)
@@ -93,7 +101,7 @@ pub(super) async fn one(
     CameraPath { twin_id, stream }: CameraPath,
     RawQuery(query): RawQuery,
 ) -> Response {
-    let Some(facts) = camera(&shared, &twin_id, &stream) else {
+    let Some(facts) = shared.state.facts_of(&twin_id, &stream) else {
         return no_such_camera();
     };
     let options = options(query.as_deref());
@@ -103,21 +111,23 @@ pub(super) async fn one(
 /// `/api/live`: pictures of several cameras by one connection, of which a browser has few.
 pub(super) async fn many(State(shared): State<Shared>, RawQuery(query): RawQuery) -> Response {
     let mut ids = Vec::new();
-    for (key, value) in pairs(query.as_deref().unwrap_or_default()) {
-        if key != "camera" {
-            continue;
-        }
-        let facts = camera_where(&shared, |id| is_named(id, &value));
-        match facts {
-            Some(facts) if !ids.contains(&facts.status.id) => ids.push(facts.status.id),
-            Some(_) => {}
-            None => return no_such_camera(),
-        }
-    }
-    if ids.is_empty() || ids.len() > MAX_STREAMS {
+    let pairs = pairs(query.as_deref().unwrap_or_default());
+    let names: Vec<_> = pairs
+        .filter(|(key, _)| key == "camera")
+        .map(|(_, name)| name)
+        // A head has room for thousands, each of which would be compared with every camera.
+        .take(MAX_STREAMS + 1)
+        .collect();
+    if names.is_empty() || names.len() > MAX_STREAMS {
         let sentence =
             format!("name 1 to {MAX_STREAMS} cameras, each as `camera=TWIN/STREAM` in the query");
         return answer::error(StatusCode::BAD_REQUEST, sentence);
+    }
+    for name in names {
+        match shared.state.facts(|id| is_named(id, &name)) {
+            Some(facts) => ids.push(facts.status.id),
+            None => return no_such_camera(),
+        }
     }
     parts(&shared, ids, options(query.as_deref()), "mixed")
 }
@@ -130,19 +140,20 @@ fn parts(shared: &Shared, ids: Vec<StreamId>, options: WatchOptions, kind: &str)
     };
     let parts = unfold(watch, |mut watch: Watch| async {
         let picture = watch.next().await?;
-        Some((Ok::<_, std::convert::Infallible>(part(&picture)), watch))
+        Some((part(&picture), watch))
     });
     let parts = parts.take_until(shared.stop.clone().cancelled_owned());
+    let [begin, end] = [DELIMITER, b"--\r\n"].map(|bytes| once(ready(Bytes::from_static(bytes))));
+    let parts = begin.chain(parts).chain(end);
+    let parts = parts.map(Ok::<_, std::convert::Infallible>);
     let content_type = format!("multipart/{kind}; boundary={BOUNDARY}");
     let content_type = [(header::CONTENT_TYPE, content_type)];
     streaming((content_type, Body::from_stream(parts)).into_response())
 }
 
-/// A part with the boundary that follows it, since some browsers show a picture only once they saw that.
+/// A part with the delimiter that follows it, since some browsers show a picture only once they saw that.
 fn part(picture: &Picture) -> Bytes {
     let mut part = Vec::with_capacity(picture.jpeg.len() + 256);
-    part.extend_from_slice(b"--");
-    part.extend_from_slice(BOUNDARY.as_bytes());
     part.extend_from_slice(b"\r\n");
     for (name, value) in &headers(picture) {
         part.extend_from_slice(name.as_str().as_bytes());
@@ -153,6 +164,7 @@ fn part(picture: &Picture) -> Bytes {
     part.extend_from_slice(format!("content-length: {}\r\n\r\n", picture.jpeg.len()).as_bytes());
     part.extend_from_slice(&picture.jpeg);
     part.extend_from_slice(b"\r\n");
+    part.extend_from_slice(DELIMITER);
     part.into()
 }
 
@@ -190,20 +202,6 @@ fn encoded(id: &StreamId) -> String {
     format!("{}/{}", encode(&id.twin_id), encode(&id.stream))
 }
 
-fn camera(shared: &Shared, twin_id: &str, stream: &str) -> Option<CameraFacts> {
-    camera_where(shared, |id| {
-        *id.twin_id == *twin_id && *id.stream == *stream
-    })
-}
-
-fn camera_where(shared: &Shared, is_it: impl Fn(&StreamId) -> bool) -> Option<CameraFacts> {
-    let cameras = shared.state.cameras.lock();
-    cameras
-        .iter()
-        .find(|facts| is_it(&facts.status.id))
-        .cloned()
-}
-
 /// True if this is TWIN/STREAM, as it is or encoded as in a path. Both may have a `/` of their own.
 fn is_named(id: &StreamId, name: &str) -> bool {
     let plain = name
@@ -215,7 +213,60 @@ fn is_named(id: &StreamId, name: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Instant;
+
     use super::*;
+    use twinsight_media::picture::PictureSize;
+
+    #[test]
+    fn a_part_ends_with_the_delimiter_so_that_its_picture_is_shown_before_the_next_one_comes() {
+        let picture = Picture {
+            stream: StreamId::new("front door", "default"),
+            jpeg: Bytes::from_static(b"JPEG\r\n--fr"),
+            sequence: None,
+            frame_size: PictureSize {
+                width_px: 64,
+                height_px: 48,
+            },
+            at: Instant::now(),
+        };
+        let part = String::from_utf8(part(&picture).to_vec()).unwrap();
+        let (head, body) = part.split_once("\r\n\r\n").unwrap();
+        assert_eq!(body, "JPEG\r\n--fr\r\n--frame");
+        let mut lines: Vec<_> = head.split("\r\n").collect();
+        lines.sort_unstable();
+        assert_eq!(
+            lines,
+            [
+                "",
+                "content-length: 10",
+                "content-type: image/jpeg",
+                "x-camera: front%20door/default",
+                "x-frame-height: 48",
+                "x-frame-width: 64"
+            ]
+        );
+    }
+
+    #[test]
+    fn a_query_that_makes_no_sense_is_as_if_it_was_not_there() {
+        for query in [
+            None,
+            Some(""),
+            Some("width=99999999999&fps=fast&boxes=yes"),
+            Some("width=-1&fps=&boxes"),
+            Some("width=1e3&boxes=%ff&=&&&"),
+        ] {
+            assert_eq!(options(query), WatchOptions::default(), "{query:?}");
+        }
+        let options = options(Some("width=640&fps=2.5&boxes=1&width=x&fps=x"));
+        let WatchOptions {
+            width_px,
+            boxes,
+            fps,
+        } = options;
+        assert_eq!((width_px, boxes, fps), (Some(640), true, 2.5));
+    }
 
     #[test]
     fn a_camera_is_named_as_it_is_or_encoded() {

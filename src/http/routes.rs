@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use axum::Extension;
 use axum::Router;
 use axum::body::{Body, Bytes};
 use axum::extract::rejection::BytesRejection;
@@ -20,7 +21,7 @@ use axum::routing::{MethodRouter, get, post};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 
-use super::access::{Access, COOKIE, Login, Refusal};
+use super::access::{Access, COOKIE, Login, Peer, Refusal};
 use super::api::Detail;
 use super::state::HttpState;
 use super::{answer, assets, events, live};
@@ -304,7 +305,12 @@ async fn cameras(
         Some("1") => Detail::History,
         _ => Detail::Now,
     };
-    answer::json(&asked, &shared.state.camera_views(detail))
+    // As with the metrics: of hundreds of cameras this is too much for a thread that carries video.
+    let made = tokio::task::spawn_blocking(move || {
+        answer::json(&asked, &shared.state.camera_views(detail))
+    });
+    made.await
+        .unwrap_or_else(|_| StatusCode::INTERNAL_SERVER_ERROR.into_response())
 }
 
 async fn camera(
@@ -335,6 +341,7 @@ async fn openapi(asked: HeaderMap) -> Response {
 
 async fn log_in(
     State(shared): State<Shared>,
+    Extension(peer): Extension<Peer>,
     asked: HeaderMap,
     form: Result<Bytes, BytesRejection>,
 ) -> Response {
@@ -345,7 +352,7 @@ async fn log_in(
     };
     let form = String::from_utf8_lossy(&form);
     let token = value_of(Some(&form), "token").unwrap_or_default();
-    match shared.access.log_in(&token, Instant::now()) {
+    match shared.access.log_in(&token, peer, Instant::now()) {
         Login::Session(session) => {
             // A proxy in front of the node says whether the browser came by TLS.
             let proto = asked.get("x-forwarded-proto");
@@ -361,7 +368,8 @@ async fn log_in(
             "This is not the token. It is the text in the file that http.token_file names.",
         ),
         Login::TooSoon => {
-            let sentence = "Somebody gave a wrong token a moment ago. Try again in a second.";
+            let sentence =
+                "A wrong token was given from your address a moment ago. Try again in a second.";
             let mut answer = assets::login_page(StatusCode::TOO_MANY_REQUESTS, sentence);
             let headers = answer.headers_mut();
             headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));

@@ -16,10 +16,12 @@ use hyper::server::conn::http1;
 use hyper::service::{Service, service_fn};
 use hyper_util::rt::TokioIo;
 use hyper_util::service::TowerToHyperService;
+use socket2::TcpKeepalive;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::{AbortHandle, Id, JoinSet};
 use tokio_util::sync::CancellationToken;
 
+use super::access::Peer;
 use super::connections::{AnswerBody, ConnectionLimits, SharedActivity, TrackedSocket};
 use super::routes::router;
 use super::state::HttpState;
@@ -46,6 +48,13 @@ const BACKOFF: (Duration, Duration) = (Duration::from_millis(10), Duration::from
 
 /// The system keeps no more than about this much of an answer that a client is slow to take: what is kept of a live picture is old.
 const SEND_BUFFER_BYTES: usize = 64 * 1024;
+
+/// When a client has been silent for so long, the system asks it whether it is there: a machine that lost its power or its network
+/// closes nothing, and would else keep a watcher's place for as long as there is nothing to send to it.
+const KEEPALIVE: Duration = Duration::from_secs(10);
+
+/// A client that confirms nothing for so long, neither what was sent nor that question, is gone.
+const UNCONFIRMED: Duration = Duration::from_secs(20);
 
 /// Why the node is not served.
 #[derive(Debug, thiserror::Error)]
@@ -82,7 +91,7 @@ pub async fn bind(address: SocketAddr) -> Result<TcpListener, HttpError> {
     })
 }
 
-/// Serves until `stop` resolves, and then gives requests that are under way a second to end. With a token the API asks for it
+/// Serves until `stop` resolves, and then gives whole requests a second to be answered. With a token the API asks for it
 /// even on loopback, where a proxy may stand; without one it answers on loopback only. How many connections it has at once
 /// follows from the process's limit of open files.
 ///
@@ -134,9 +143,9 @@ async fn serve_until(
             () = &mut stop => break,
         };
         let error = match accepted {
-            Ok((stream, _)) => {
+            Ok((stream, peer)) => {
                 backoff = BACKOFF.0;
-                open.start(stream).await;
+                open.start(stream, Peer(peer.ip())).await;
                 continue;
             }
             Err(error) => error,
@@ -208,7 +217,7 @@ impl OpenConnections {
     }
 
     /// Serves a new connection, for which another one is closed if there are too many.
-    async fn start(&mut self, stream: TcpStream) {
+    async fn start(&mut self, stream: TcpStream, peer: Peer) {
         // The new one is open already, so that the limit holds for files too.
         while self.slots.len() >= self.limits.connections {
             if !self.replace_one().await {
@@ -220,6 +229,7 @@ impl OpenConnections {
             limits: self.limits,
             metrics: Arc::clone(&self.metrics),
             activity: activity.clone(),
+            peer,
             stop: self.stop.clone(),
         };
         let task = self
@@ -273,6 +283,7 @@ struct ConnectionTask {
     limits: ConnectionLimits,
     metrics: Arc<Metrics>,
     activity: SharedActivity,
+    peer: Peer,
     stop: CancellationToken,
 }
 
@@ -280,15 +291,22 @@ impl ConnectionTask {
     async fn run(self, stream: TcpStream, router: Router) {
         // Answers are short, and with Nagle's algorithm some would wait for an acknowledgement.
         let _ = stream.set_nodelay(true);
-        let _ = socket2::SockRef::from(&stream).set_send_buffer_size(SEND_BUFFER_BYTES);
+        let options = socket2::SockRef::from(&stream);
+        let _ = options.set_send_buffer_size(SEND_BUFFER_BYTES);
+        let keepalive = TcpKeepalive::new()
+            .with_time(KEEPALIVE)
+            .with_interval(KEEPALIVE / 2);
+        let _ = options.set_tcp_keepalive(&keepalive);
+        let _ = options.set_tcp_user_timeout(Some(UNCONFIRMED));
         let socket = TrackedSocket {
             stream,
             activity: self.activity.clone(),
         };
         let router = TowerToHyperService::new(router);
-        let activity = self.activity.clone();
-        let service = service_fn(move |request: axum::http::Request<Incoming>| {
+        let (activity, peer) = (self.activity.clone(), self.peer);
+        let service = service_fn(move |mut request: axum::http::Request<Incoming>| {
             activity.get().asked(Instant::now());
+            request.extensions_mut().insert(peer);
             let (answer, activity) = (router.call(request), activity.clone());
             async move {
                 let answer = answer.await?;
@@ -317,6 +335,10 @@ impl ConnectionTask {
                     }
                 }
                 () = self.stop.cancelled(), if !is_ending => {
+                    // Of a connection that a browser opened in advance, or of half a request, nothing more is awaited.
+                    if self.activity.get().awaits_request() {
+                        return;
+                    }
                     is_ending = true;
                     connection.as_mut().graceful_shutdown();
                 }

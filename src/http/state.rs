@@ -8,13 +8,14 @@ use parking_lot::Mutex;
 use procfs::FromRead;
 use procfs::process::StatM;
 
-use super::api::node::{ConfigSummary, MemoryView, NodeView, SheddingView, WatchersView, unix_ms};
+use super::api::node::{ConfigSummary, MemoryView, NodeView, SheddingView, WatchersView};
 use super::api::{CameraFacts, CameraView, ConfigFacts, Detail, NodeFacts};
-use crate::clock::WallClock;
+use crate::clock::{WallClock, unix_ms};
 use crate::preview::Previews;
 use crate::publish::feed::EventFeed;
 use crate::telemetry::health::{Health, Readiness};
 use crate::telemetry::metrics::Metrics;
+use twinsight_client::stream_id::StreamId;
 
 /// What the answers are made from. Clones share it.
 #[derive(Clone)]
@@ -72,11 +73,21 @@ impl HttpState {
 
     /// One camera; `None` if there is none of this name.
     pub(super) fn camera(&self, twin_id: &str, stream: &str) -> Option<CameraView> {
-        let is_it = |facts: &&CameraFacts| {
-            *facts.status.id.twin_id == *twin_id && *facts.status.id.stream == *stream
-        };
-        let facts = self.cameras.lock().iter().find(is_it).cloned()?;
-        self.camera_view(facts, Detail::History)
+        self.camera_view(self.facts_of(twin_id, stream)?, Detail::History)
+    }
+
+    /// What is known of the camera of this name.
+    pub(super) fn facts_of(&self, twin_id: &str, stream: &str) -> Option<CameraFacts> {
+        self.facts(|id| *id.twin_id == *twin_id && *id.stream == *stream)
+    }
+
+    /// What is known of the first camera that `is_it` says yes to.
+    pub(super) fn facts(&self, is_it: impl Fn(&StreamId) -> bool) -> Option<CameraFacts> {
+        let cameras = self.cameras.lock();
+        cameras
+            .iter()
+            .find(|facts| is_it(&facts.status.id))
+            .cloned()
     }
 
     fn camera_view(&self, facts: CameraFacts, detail: Detail) -> Option<CameraView> {
@@ -88,12 +99,21 @@ impl HttpState {
     pub(super) fn node_view(&self) -> NodeView {
         let clock = WallClock::read();
         let problems = self.readiness.missing();
-        let cameras = self.cameras.lock();
-        let uses = |model: &str| {
-            let using = cameras.iter().filter(|facts| facts.settings.model == model);
+        // One lock at a time, so that the order in which others take them does not matter.
+        let models_of_cameras: Vec<_> = {
+            let cameras = self.cameras.lock();
+            let settings = cameras.iter().map(|facts| Arc::clone(&facts.settings));
+            settings.collect()
+        };
+        let uses = |name: &str| {
+            let using = models_of_cameras.iter().filter(|each| each.model == name);
             using.count()
         };
         let config = self.config.lock().clone();
+        let watchers = WatchersView::new(self.previews.watches(), self.feed.watchers());
+        let states = self.feed.states();
+        let unhealthy = self.health.complaints(Instant::now());
+        let resident_bytes = resident_bytes();
         let node = self.node.lock();
         let streams = self.metrics.all_streams();
         let shed_levels = streams.iter().map(|stream| stream.shed_level() as u8);
@@ -104,24 +124,22 @@ impl HttpState {
             now: clock.unix_ms(clock.instant()),
             ready: problems.is_empty(),
             problems,
-            unhealthy: self.health.complaints(Instant::now()),
+            unhealthy,
             hub: node.hub(&self.metrics, &clock),
             models: node.models(uses),
             inference: node.inference(&self.metrics),
             cpu: node.cpu(),
-            memory: MemoryView {
-                resident_bytes: resident_bytes(),
-            },
+            memory: MemoryView { resident_bytes },
             shedding: SheddingView {
                 level: shed_levels.max().unwrap_or(0),
             },
-            watchers: WatchersView::new(self.previews.watches(), self.feed.watchers()),
+            watchers,
             config: ConfigSummary {
                 applied_at: config.applied_at.map(unix_ms),
                 reload_ok: config.last_refusal.is_none(),
                 last_refusal: config.last_refusal,
             },
-            states: self.feed.states(),
+            states,
         }
     }
 }

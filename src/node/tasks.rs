@@ -116,6 +116,8 @@ pub(super) async fn read_facts(
     let heartbeat = health.register("cameras", MAX_SILENCE, Instant::now());
     let status = hub.status();
     let mut tick = tokio::time::interval(Duration::from_millis(500));
+    // Readings that come in a burst after a pause would say that nothing grew.
+    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut is_whole_second = false;
     loop {
         tick.tick().await;

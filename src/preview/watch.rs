@@ -274,7 +274,8 @@ impl Previews {
 
     /// How many watches are open, of [`MAX_WATCHES`].
     pub fn watches(&self) -> usize {
-        self.owner.shared.state().core.watches()
+        let count = self.owner.shared.metrics.preview_watchers.get();
+        usize::try_from(count).unwrap_or(0)
     }
 
     /// Ends all watches and the thread, and waits for the picture that is being encoded.
@@ -288,24 +289,21 @@ impl Watch {
     /// ends. Frames are encoded only while this is awaited, so that whoever is slow gets fewer pictures.
     pub async fn next(&mut self) -> Option<Picture> {
         let shared = &self.owner.shared;
-        let waiting = Waiting {
+        let mut waiting = Waiting {
             shared,
             id: self.id,
+            is_noted: false,
         };
         loop {
-            let until = {
-                let mut state = shared.state();
-                if state.phase == Phase::Stopped {
-                    return None;
+            let until = match waiting.poll() {
+                Polled::Ended => return None,
+                Polled::Locked => {
+                    // The thread that encodes may have the lock and no processor, and the runtime's thread has other work.
+                    tokio::time::sleep(OFFER_LIMIT).await;
+                    continue;
                 }
-                state.core.set_waiting(waiting.id, true);
-                match state.core.poll(waiting.id, Instant::now()) {
-                    Poll::Picture(picture) => {
-                        drop(state);
-                        return Some(picture);
-                    }
-                    Poll::Wait(until) => until,
-                }
+                Polled::Core(Poll::Picture(picture)) => return Some(picture),
+                Polled::Core(Poll::Wait(until)) => until,
             };
             shared.work.notify_one();
             let told = self.told.notified();
@@ -334,11 +332,40 @@ impl Drop for Watch {
 struct Waiting<'a> {
     shared: &'a Shared,
     id: WatchId,
+    /// The watch is noted as one that is waited for.
+    is_noted: bool,
+}
+
+/// What came of asking for a watch's next picture.
+enum Polled {
+    /// The node ends, and there are no more pictures.
+    Ended,
+    /// Somebody else has the lock.
+    Locked,
+    /// This is what there is.
+    Core(Poll<Picture>),
+}
+
+impl Waiting<'_> {
+    fn poll(&mut self) -> Polled {
+        let Some(mut state) = self.shared.state.try_lock() else {
+            return Polled::Locked;
+        };
+        if state.phase == Phase::Stopped {
+            return Polled::Ended;
+        }
+        let polled = state.core.poll(self.id, Instant::now());
+        self.is_noted = matches!(polled, Poll::Wait(_));
+        state.core.set_waiting(self.id, self.is_noted);
+        Polled::Core(polled)
+    }
 }
 
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
-        self.shared.state().core.set_waiting(self.id, false);
+        if self.is_noted {
+            self.shared.state().core.set_waiting(self.id, false);
+        }
     }
 }
 

@@ -80,6 +80,19 @@ async fn a_watcher_gets_the_picture_of_an_event() {
 }
 
 #[tokio::test]
+async fn a_thread_of_the_runtime_does_not_wait_while_another_has_the_lock() {
+    let (previews, _) = previews();
+    let mut watch = previews.watch(&stream(1), WatchOptions::default()).unwrap();
+    let locked = previews.owner.shared.state();
+    let next = tokio::time::timeout(Duration::from_millis(20), watch.next());
+    assert!(next.await.is_err(), "it gave the thread back");
+    assert_eq!(previews.watches(), 1);
+    drop(locked);
+    previews.offer(&stream(1), &frame(), Some(1), || unreachable!("no boxes"));
+    assert_eq!(watch.next().await.unwrap().sequence, Some(1));
+}
+
+#[tokio::test]
 async fn one_watch_sees_many_streams() {
     let (previews, _) = previews();
     let options = WatchOptions {

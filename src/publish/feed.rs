@@ -43,6 +43,7 @@ struct FeedShared {
 
 #[derive(Debug, Default)]
 struct FeedState {
+    /// The number of the newest event, kept or not.
     newest: u64,
     /// Their numbers have no gaps, and the last one is `newest`.
     kept: VecDeque<Arc<FedEvent>>,
@@ -50,7 +51,8 @@ struct FeedState {
     watchers: usize,
     watched_until: Option<Instant>,
     states: VecDeque<StateChange>,
-    current: HashMap<StreamId, Instant>,
+    /// Since when each camera is in its state, and why.
+    current: HashMap<StreamId, (Instant, Option<String>)>,
 }
 
 /// An event as it was handed to the hub.
@@ -169,22 +171,19 @@ impl EventFeed {
         format!("{}-{}", self.shared.run_id, event.number)
     }
 
-    /// Takes in a detections event. Its JSON is made only if somebody watches.
+    /// Takes in a detections event. Its JSON is made only if somebody watches, and outside the lock, so that no watcher waits for it.
+    /// One caller tells all events, so their order stays.
     pub(super) fn detections(&self, id: &StreamId, json: impl FnOnce() -> Vec<u8>, now: Instant) {
-        let mut state = self.state();
-        if state.is_watched(now) {
-            // Outside the lock it would be made without being needed, if the last watcher goes.
-            state.push(DETECTIONS, id, json().into());
-            self.shared.newest.send_replace(state.newest);
+        if self.state().takes(now) {
+            self.push(DETECTIONS, id, json());
         }
     }
 
     /// Takes in a state. When states are told again because the hub returned, the log of states does not have them twice.
     pub(super) fn status(&self, status: &CameraStatus, json: Vec<u8>, clock: &WallClock) {
         let mut state = self.state();
-        if state.current.insert(status.id.clone(), status.since) != Some(status.since)
-            || state.last_reason(&status.id) != Some(&status.reason)
-        {
+        let told = (status.since, status.reason.clone());
+        if state.current.insert(status.id.clone(), told.clone()) != Some(told) {
             state.note(StateChange {
                 at: clock.unix_ms(status.since),
                 camera: StateCamera {
@@ -197,9 +196,10 @@ impl EventFeed {
                 attempt: status.attempt,
             });
         }
-        if state.is_watched(clock.instant()) {
-            state.push(CAMERA_STATUS, &status.id, json.into());
-            self.shared.newest.send_replace(state.newest);
+        let takes = state.takes(clock.instant());
+        drop(state);
+        if takes {
+            self.push(CAMERA_STATUS, &status.id, json);
         }
     }
 
@@ -208,20 +208,27 @@ impl EventFeed {
         self.state().current.remove(id);
     }
 
+    fn push(&self, event_type: &'static str, id: &StreamId, json: Vec<u8>) {
+        let mut state = self.state();
+        state.push(event_type, id, json.into());
+        self.shared.newest.send_replace(state.newest);
+    }
+
     fn state(&self) -> MutexGuard<'_, FeedState> {
         self.shared.state.lock()
     }
 }
 
 impl FeedState {
-    fn is_watched(&mut self, now: Instant) -> bool {
+    /// True if the next event is to be kept. If not, it is counted here, so that whoever comes back late is told how many were
+    /// missed.
+    fn takes(&mut self, now: Instant) -> bool {
         if self.watchers > 0 || self.watched_until.is_some_and(|until| now < until) {
             return true;
         }
-        if !self.kept.is_empty() {
-            // Nobody comes back for these.
-            (self.kept, self.kept_bytes) = (VecDeque::new(), 0);
-        }
+        self.newest += 1;
+        // Nobody comes back for these.
+        (self.kept, self.kept_bytes) = (VecDeque::new(), 0);
         false
     }
 
@@ -240,17 +247,6 @@ impl FeedState {
             };
             self.kept_bytes -= oldest.json.len();
         }
-    }
-
-    fn last_reason(&self, id: &StreamId) -> Option<&Option<String>> {
-        let of_camera = |change: &&StateChange| {
-            *change.camera.twin_id == *id.twin_id && *change.camera.stream == *id.stream
-        };
-        self.states
-            .iter()
-            .rev()
-            .find(of_camera)
-            .map(|change| &change.reason)
     }
 
     fn note(&mut self, change: StateChange) {
@@ -373,7 +369,14 @@ mod tests {
         let later = Instant::now() + LINGER + Duration::from_secs(1);
         feed.detections(&id("cam"), || panic!("nobody came back"), later);
         assert!(feed.state().kept.is_empty());
-        assert_eq!(taken(&mut feed.watch(Some(&last)).unwrap()), ["missed 1"]);
+        let mut late = feed.watch(Some(&last)).unwrap();
+        assert_eq!(
+            taken(&mut late),
+            ["missed 2"],
+            "kept too long ago, and never kept"
+        );
+        push(&feed, "4");
+        assert_eq!(taken(&mut late), ["4"]);
     }
 
     #[test]
@@ -444,5 +447,18 @@ mod tests {
             feed.status(&status, Vec::new(), &clock);
         }
         assert_eq!(feed.states().len(), STATES);
+        // Of many cameras, the hub's return tells more than the log has room for.
+        let quiet = CameraStatus {
+            id: id("quiet"),
+            ..status.clone()
+        };
+        feed.status(&quiet, Vec::new(), &clock);
+        for n in 0..STATES as u64 {
+            status.since += Duration::from_secs(n + 1);
+            feed.status(&status, Vec::new(), &clock);
+        }
+        let before = feed.states();
+        feed.status(&quiet, Vec::new(), &clock);
+        assert_eq!(feed.states(), before);
     }
 }

@@ -121,6 +121,46 @@ async fn a_written_event_is_published_and_its_age_observed() {
 }
 
 #[tokio::test]
+async fn what_was_seen_last_is_kept_of_each_stream_until_it_is_forgotten() {
+    let mut rig = rig(4, None);
+    let a = StreamId::new("a", "default");
+    assert_eq!(rig.publisher.last_seen(&a), None);
+    let mut two = frame("a");
+    two.objects.push(two.objects[0].clone());
+    for (frame, verdict) in [
+        (frame("a"), Ok(())),
+        (frame("b"), Ok(())),
+        (two, Err(HubAway)),
+    ] {
+        rig.verdicts.send(verdict).unwrap();
+        rig.publish(frame, true);
+        rig.event().await;
+    }
+    let (publisher, seen) = (rig.publisher.clone(), |publisher: &Publisher| {
+        publisher.last_seen(&a).map(|seen| seen.objects)
+    });
+    let mut empty = frame("a");
+    empty.objects.clear();
+    rig.publish(empty, true);
+    // The task has written the second event of the camera when it writes the third.
+    rig.event().await;
+    assert_eq!(
+        seen(&publisher),
+        Some([("person".into(), 2)].into()),
+        "of an event that the hub did not take"
+    );
+    let written = publisher.last_published(&a).unwrap();
+    let second = publisher.last_published(&StreamId::new("b", "default"));
+    assert!(written <= second.unwrap(), "only what was written counts");
+    rig.verdicts.send(Ok(())).unwrap();
+    rig.task.shutdown(ms(1000), async {}).await;
+    assert_eq!(seen(&publisher), Some([].into()));
+    publisher.forget(&a);
+    assert_eq!(seen(&publisher), None);
+    assert_eq!(publisher.remembered(), 1);
+}
+
+#[tokio::test]
 async fn with_the_hub_away_events_are_dropped_and_counted() {
     let mut rig = rig(4, None);
     for _ in 0..3 {

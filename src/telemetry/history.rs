@@ -13,6 +13,10 @@ const READINGS: usize = 12;
 /// The length of a step of the history.
 pub const STEP: Duration = Duration::from_secs(5);
 
+/// A step may end so much early. Readings come a second apart, and never to the very moment: without this, every other step
+/// would wait for one more reading and count six seconds.
+const TOLERANCE: Duration = Duration::from_millis(500);
+
 /// So many steps are kept: five minutes.
 pub const STEPS: usize = 60;
 
@@ -76,7 +80,7 @@ impl CounterHistory {
             self.step_began = Some((now, counters.clone()));
             return;
         };
-        if now.saturating_duration_since(*began) < STEP {
+        if now.saturating_duration_since(*began) + TOLERANCE < STEP {
             return;
         }
         let to = (self.next_step * self.width)..((self.next_step + 1) * self.width);
@@ -212,6 +216,22 @@ mod tests {
         let steps = history.steps().unwrap();
         assert_eq!(steps.grown[0], vec![5; STEPS]);
         assert_eq!(steps.until, start + s(1000));
+    }
+
+    #[test]
+    fn a_step_has_five_readings_though_each_comes_a_little_early_or_late() {
+        let start = Instant::now() + s(1);
+        let mut history = CounterHistory::new(1);
+        for second in 0..=100_u64 {
+            let at = start + s(second);
+            let at = match second % 3 {
+                0 => at + Duration::from_millis(3),
+                1 => at,
+                _ => at - Duration::from_millis(2),
+            };
+            history.sample([15 * second].into_iter(), at);
+        }
+        assert_eq!(history.steps().unwrap().grown, [vec![75; 20]]);
     }
 
     #[test]

@@ -47,6 +47,8 @@ fn what_the_shipped_file_has_commented_out_loads_too() {
     let dir = tempfile::tempdir().unwrap();
     let secret = dir.path().join("secret");
     std::fs::write(&secret, "hush\n").unwrap();
+    let headers = dir.path().join("headers");
+    std::fs::write(&headers, "X-Key: hush\n").unwrap();
     let uncommented: Vec<_> = text
         .lines()
         .map(|line| match line.strip_prefix("# ") {
@@ -54,6 +56,13 @@ fn what_the_shipped_file_has_commented_out_loads_too() {
             _ => line,
         })
         .map(|line| match line.split_once("_file = ") {
+            Some(("otlp_headers", _)) => {
+                format!("otlp_headers_file = {:?}", headers.display().to_string())
+            }
+            // A build without the feature refuses it.
+            None if cfg!(not(feature = "otlp")) && line.starts_with("otlp_endpoint") => {
+                String::new()
+            }
             Some((key, _)) if key != "ca" => {
                 format!("{key}_file = {:?}", secret.display().to_string())
             }

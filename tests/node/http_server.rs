@@ -274,6 +274,46 @@ async fn the_server_stops_though_a_client_holds_its_connection() {
 }
 
 #[tokio::test]
+async fn the_server_stops_at_once_though_streams_are_open() {
+    let node = start("127.0.0.1:0", None).await;
+    let mut open = Vec::new();
+    for path in [
+        "/api/events",
+        "/api/events?type=detections",
+        "/api/live?camera=cam/default",
+        "/api/cameras/cam/default/live",
+        "/api/cameras/cam/default/live?fps=1",
+        "/healthz",
+    ] {
+        let mut stream = node.connect().await;
+        let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n");
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut first = [0; 12];
+        stream.read_exact(&mut first).await.unwrap();
+        assert_eq!(&first, b"HTTP/1.1 200", "{path}");
+        open.push((path, stream));
+    }
+    // Browsers open connections in advance.
+    let _unused = node.connect().await;
+    let asked = Instant::now();
+    node.stop.send(()).unwrap();
+    node.task.await.unwrap().unwrap();
+    let took = asked.elapsed();
+    println!("the server stopped after {took:?}");
+    assert!(took < Duration::from_millis(300), "{took:?}");
+    for (path, mut stream) in open {
+        let mut rest = String::new();
+        stream.read_to_string(&mut rest).await.unwrap();
+        if path.contains("live") {
+            assert!(rest.contains("\r\n\r\n7\r\n--frame\r\n"), "{rest}");
+            assert!(rest.ends_with("4\r\n--\r\n\r\n0\r\n\r\n"), "{path}: {rest}");
+        } else if path.contains("events") {
+            assert!(rest.ends_with("0\r\n\r\n"), "{path}: {rest}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn the_probe_tells_health_through_a_node_that_listens_everywhere() {
     let node = start("0.0.0.0:0", None).await;
     let listen = SocketAddr::from(([0, 0, 0, 0], node.port));

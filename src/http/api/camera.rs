@@ -14,6 +14,7 @@ use crate::publish::publisher::LastSeen;
 use crate::telemetry::history::STEP;
 use crate::telemetry::ledger::{EventDrop, FrameDrop};
 use crate::telemetry::metrics::StreamMetrics;
+use twinsight_client::hub::text::one_line;
 use twinsight_media::codec::Codec;
 use twinsight_media::ledger::UnitDrop;
 
@@ -225,10 +226,11 @@ impl CameraView {
     /// The line of a probe for a camera that is not looked at now.
     pub(crate) fn blind_line(&self) -> Option<String> {
         let problem = self.problem.as_deref()?;
-        Some(format!(
+        // A reason may repeat what a library said in several lines, of which the probe would take each for one of its own.
+        Some(one_line(&format!(
             "camera {}/{} is {} for {:.0} s: {problem}",
             self.twin_id, self.stream, self.state, self.state_seconds
-        ))
+        )))
     }
 }
 

@@ -5,7 +5,7 @@ use std::time::SystemTime;
 
 use serde::Serialize;
 
-use super::node::unix_ms;
+use crate::clock::unix_ms;
 use crate::config::{ConfigInForce, Refusal};
 
 /// The configuration in force, as the node hands it over.

@@ -1,7 +1,7 @@
 //! What `/api/node` says of the node, read at one moment: its hub, its models, where its time goes, and what changed lately.
 
 use std::collections::BTreeMap;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
@@ -247,10 +247,4 @@ impl WatchersView {
             limit: MAX_WATCHERS,
         }
     }
-}
-
-/// Milliseconds since 1970.
-pub(crate) fn unix_ms(at: SystemTime) -> u64 {
-    let since = at.duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
