@@ -11,7 +11,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use twinsight::config::{Config, Env};
-use twinsight::http::api::CameraFacts;
+use twinsight::http::api::{CameraFacts, ModelFacts};
 use twinsight::http::connections::ConnectionLimits;
 use twinsight::http::probe::{self, ProbeError};
 use twinsight::http::server::{self, HttpError};
@@ -20,10 +20,12 @@ use twinsight::preview::Previews;
 use twinsight::publish::event::CameraStatus;
 use twinsight::publish::feed::EventFeed;
 use twinsight::telemetry::health::{Health, Heartbeat, Readiness};
+use twinsight::telemetry::ledger::ModelState;
 use twinsight::telemetry::metrics::Metrics;
 use twinsight_client::secret::Secret;
 use twinsight_client::stream_id::StreamId;
 use twinsight_client::telemetry::CameraState;
+use twinsight_media::picture::{Color, Frame, FrameTiming, PictureSize, PlanePool};
 
 const LIMIT: Duration = Duration::from_secs(10);
 
@@ -190,6 +192,18 @@ async fn on_loopback_without_a_token_the_api_is_open() {
     assert!(head.contains("content-type: application/json"), "{head}");
     let cameras: serde_json::Value = serde_json::from_str(&body).unwrap();
     assert_eq!(cameras[0]["twinId"], "cam");
+    let model = |name: &str| ModelFacts {
+        name: name.to_owned(),
+        sha256: String::new(),
+        state: ModelState::Working,
+        error: None,
+    };
+    let used = cameras[0]["model"].as_str().unwrap();
+    node.state.node.lock().models = vec![model(used), model("other")];
+    let (_, _, body) = node.get("/api/node", "").await;
+    let view: serde_json::Value = serde_json::from_str(&body).unwrap();
+    assert_eq!(view["models"][0]["cameras"], 1, "{body}");
+    assert_eq!(view["models"][1]["cameras"], 0, "{body}");
     assert_eq!(cameras[0]["counters"]["framesDecoded"], 3);
 }
 
@@ -311,6 +325,54 @@ async fn the_server_stops_at_once_though_streams_are_open() {
             assert!(rest.ends_with("0\r\n\r\n"), "{path}: {rest}");
         }
     }
+}
+
+#[tokio::test]
+async fn a_picture_after_an_event_is_that_of_a_later_one() {
+    let node = start("127.0.0.1:0", None).await;
+    let at = Instant::now();
+    let timing = FrameTiming {
+        received_at: at,
+        completed_at: at,
+        decoded_at: at,
+        rtp_timestamp: 0.into(),
+        captured_at_unix_ms: None,
+    };
+    let size = PictureSize {
+        width_px: 64,
+        height_px: 48,
+    };
+    let planes = PlanePool::new(1).acquire(size.i420_bytes());
+    let frame = Frame::new(planes, size, Color::default(), timing);
+    let id = StreamId::new("cam", "default");
+    let offers = async {
+        // Frames without an event, those of events that are known, and at last that of a later one.
+        for sequence in [None, Some(3), None, Some(5), Some(5)] {
+            for _ in 0..5 {
+                node.state
+                    .previews
+                    .offer(&id, &frame, sequence, || unreachable!("no boxes"));
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        }
+        loop {
+            node.state
+                .previews
+                .offer(&id, &frame, Some(6), || unreachable!("no boxes"));
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    let mut stream = node.connect().await;
+    let request = "GET /api/cameras/cam/default/frame.jpg?after=5 HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = Vec::new();
+    tokio::select! {
+        read = stream.read_to_end(&mut answer) => assert!(read.unwrap() > 0),
+        () = offers => {}
+    }
+    let answer = String::from_utf8_lossy(&answer);
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    assert!(answer.contains("\r\nx-sequence: 6\r\n"), "{answer}");
 }
 
 #[tokio::test]
