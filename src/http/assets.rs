@@ -18,7 +18,8 @@ struct Asset {
     name: &'static str,
     bytes: &'static [u8],
     gzip: Bytes,
-    etag: HeaderValue,
+    /// The tags of the file as it is, and compressed: they are not the same bytes (RFC 9110, section 8.8.3.3).
+    etags: [HeaderValue; 2],
 }
 
 macro_rules! assets {
@@ -68,9 +69,10 @@ impl Asset {
             name,
             bytes,
             gzip: answer::gzip(bytes),
-            // It is weak, since it stands for the compressed bytes too (RFC 9110, section 8.8.1).
-            etag: HeaderValue::try_from(format!("W/\"{hash}\""))
-                .expect("hex digits in quotes may be in a header"),
+            etags: ["", "-gzip"].map(|coding| {
+                HeaderValue::try_from(format!("\"{hash}{coding}\""))
+                    .expect("letters and digits in quotes may be in a header")
+            }),
         }
     }
 
@@ -85,15 +87,17 @@ impl Asset {
     }
 
     fn answer(&self, asked: &HeaderMap) -> Response {
+        let takes_gzip = answer::takes_gzip(asked);
+        let etag = &self.etags[usize::from(takes_gzip)];
         let known = asked
             .get_all(header::IF_NONE_MATCH)
             .into_iter()
             .filter_map(|value| value.to_str().ok())
             .flat_map(|value| value.split(','))
-            .any(|tag| self.etag == tag.trim() || tag.trim() == "*");
+            .any(|tag| tag.trim().trim_start_matches("W/") == etag || tag.trim() == "*");
         let mut answer = if known {
             StatusCode::NOT_MODIFIED.into_response()
-        } else if answer::takes_gzip(asked) {
+        } else if takes_gzip {
             let mut answer = Body::from(self.gzip.clone()).into_response();
             let headers = answer.headers_mut();
             headers.insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
@@ -104,7 +108,7 @@ impl Asset {
         let headers = answer.headers_mut();
         let content_type = HeaderValue::from_static(self.content_type());
         headers.insert(header::CONTENT_TYPE, content_type);
-        headers.insert(header::ETAG, self.etag.clone());
+        headers.insert(header::ETAG, etag.clone());
         headers.insert(header::VARY, HeaderValue::from_static("accept-encoding"));
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
         answer
@@ -175,5 +179,17 @@ mod tests {
         );
         asked.insert(header::IF_NONE_MATCH, HeaderValue::from_static("\"other\""));
         assert_eq!(file("index.html", &asked).status(), StatusCode::OK);
+        asked.insert(header::IF_NONE_MATCH, first.headers()[header::ETAG].clone());
+        asked.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("gzip"));
+        let compressed = file("index.html", &asked);
+        assert_eq!(compressed.status(), StatusCode::OK, "these are other bytes");
+        asked.insert(
+            header::IF_NONE_MATCH,
+            compressed.headers()[header::ETAG].clone(),
+        );
+        assert_eq!(
+            file("index.html", &asked).status(),
+            StatusCode::NOT_MODIFIED
+        );
     }
 }

@@ -184,10 +184,10 @@ mod tests {
         let mut history = CounterHistory::new(2);
         assert_eq!(history.rates(), None);
         for second in 0..100 {
-            let fast = if second < 80 {
+            let fast = if second < 89 {
                 second
             } else {
-                80 + 15 * (second - 80)
+                89 + 15 * (second - 89)
             };
             history.sample([fast, 7].into_iter(), start + s(second));
         }
