@@ -32,6 +32,7 @@ static ASSETS: LazyLock<Vec<Asset>> = LazyLock::new(|| {
     let files = assets![
         "api.js",
         "camera.js",
+        "closed.html",
         "dom.js",
         "draw.js",
         "events.js",
@@ -134,7 +135,16 @@ fn file(name: &str, asked: &HeaderMap) -> Response {
 
 /// The page that asks for the token, with a sentence above it. The sentence is one of ours, and no text of a request.
 pub(super) fn login_page(status: StatusCode, sentence: &'static str) -> Response {
-    let page = ASSETS.iter().find(|asset| asset.name == "login.html");
+    page_with("login.html", status, sentence)
+}
+
+/// The page for those who are not served, with the sentence that says why. It is one of ours too.
+pub(super) fn closed_page(sentence: &'static str) -> Response {
+    page_with("closed.html", StatusCode::FORBIDDEN, sentence)
+}
+
+fn page_with(name: &str, status: StatusCode, sentence: &'static str) -> Response {
+    let page = ASSETS.iter().find(|asset| asset.name == name);
     let page = page.map_or("", |page| std::str::from_utf8(page.bytes).unwrap_or(""));
     let page = page.replace("{{message}}", sentence);
     let content_type = [(header::CONTENT_TYPE, "text/html; charset=utf-8")];

@@ -13,7 +13,8 @@ use futures_util::stream::unfold;
 
 use super::answer;
 use super::connections::streaming;
-use super::routes::{Shared, pairs};
+use super::routes::{Shared, bad_value, no_such_camera, pairs};
+use crate::publish::event::{CAMERA_STATUS, DETECTIONS};
 use crate::publish::feed::{Fed, FedEvent, FeedWatch};
 
 /// A stream without events has a comment this often, so that both sides notice when the other is gone.
@@ -26,17 +27,26 @@ struct Filter {
     types: BTreeSet<String>,
 }
 
+/// The types of events that there are.
+const TYPES: [&str; 2] = [DETECTIONS, CAMERA_STATUS];
+
 impl Filter {
-    fn parse(query: &str) -> Self {
+    /// `is_camera` says whether a twin is one. A name that nothing has would be waited for without an end, so it is answered with a
+    /// sentence.
+    fn parse(query: &str, is_camera: impl Fn(&str) -> bool) -> Result<Self, Box<Response>> {
         let mut filter = Self::default();
         for (key, value) in pairs(query) {
             match key.as_ref() {
-                "camera" => filter.cameras.insert(value.into_owned()),
-                "type" => filter.types.insert(value.into_owned()),
+                "camera" if is_camera(&value) => filter.cameras.insert(value.into_owned()),
+                "camera" => return Err(Box::new(no_such_camera())),
+                "type" if TYPES.contains(&value.as_ref()) => {
+                    filter.types.insert(value.into_owned())
+                }
+                "type" => return Err(Box::new(bad_value(&key, &TYPES.join(" or ")))),
                 _ => false,
             };
         }
-        filter
+        Ok(filter)
     }
 
     fn takes(&self, event: &FedEvent) -> bool {
@@ -50,6 +60,11 @@ pub(super) async fn events(
     RawQuery(query): RawQuery,
     asked: HeaderMap,
 ) -> Response {
+    let is_camera = |twin_id: &str| shared.state.facts(|id| *id.twin_id == *twin_id).is_some();
+    let filter = match Filter::parse(query.as_deref().unwrap_or_default(), is_camera) {
+        Ok(filter) => filter,
+        Err(answer) => return *answer,
+    };
     let last = asked.get("last-event-id").and_then(|id| id.to_str().ok());
     let watch = match shared.state.feed.watch(last) {
         Ok(watch) => watch,
@@ -58,7 +73,6 @@ pub(super) async fn events(
             return answer::too_many(error.to_string());
         }
     };
-    let filter = Filter::parse(query.as_deref().unwrap_or_default());
     let events = unfold((watch, filter), |(mut watch, filter)| async {
         let event = next(&mut watch, &filter).await;
         Some((Ok::<_, std::convert::Infallible>(event), (watch, filter)))
@@ -115,7 +129,23 @@ mod tests {
             ),
             ("nonsense", true),
         ] {
-            assert_eq!(Filter::parse(query).takes(&event), takes, "{query}");
+            let filter = Filter::parse(query, |_| true).unwrap();
+            assert_eq!(filter.takes(&event), takes, "{query}");
+        }
+    }
+
+    #[test]
+    fn what_no_event_has_is_refused() {
+        let is_camera = |twin: &str| twin == "front door";
+        for (query, status) in [
+            ("camera=nobody", 404),
+            ("type=detection", 400),
+            ("type=", 400),
+            ("camera=front+door&type=detections&more=1", 200),
+        ] {
+            let refused = Filter::parse(query, is_camera).err();
+            let found = refused.map_or(200, |answer| answer.status().as_u16());
+            assert_eq!(found, status, "{query}");
         }
     }
 }

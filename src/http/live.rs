@@ -13,7 +13,7 @@ use futures_util::stream::{once, unfold};
 
 use super::answer;
 use super::connections::streaming;
-use super::routes::{CameraPath, Shared, no_such_camera, pairs, value_of};
+use super::routes::{CameraPath, Shared, bad_value, flag, no_such_camera, pairs};
 use crate::preview::{MAX_STREAMS, Picture, Watch, WatchOptions};
 use twinsight_client::stream_id::StreamId;
 
@@ -26,18 +26,39 @@ const BOUNDARY: &str = "frame";
 /// What is before and behind each part. With `--` after it, it is the last one.
 const DELIMITER: &[u8] = b"--frame";
 
-/// What the query of a picture says. Keys and values that are none are as if they were not there.
-fn options(query: Option<&str>) -> WatchOptions {
-    let mut options = WatchOptions::default();
-    for (key, value) in pairs(query.unwrap_or_default()) {
-        match key.as_ref() {
-            "width" => options.width_px = value.parse().ok().or(options.width_px),
-            "fps" => options.fps = value.parse().unwrap_or(options.fps),
-            "boxes" => options.boxes = value == "1",
-            _ => {}
+/// What the query of a picture says.
+#[derive(Debug, Default)]
+struct PictureQuery {
+    options: WatchOptions,
+    /// Only a picture behind the event of this number is wanted.
+    after: Option<u64>,
+}
+
+impl PictureQuery {
+    /// Keys that are none are left out. A value that is none is answered with a sentence.
+    fn parse(query: Option<&str>) -> Result<Self, Box<Response>> {
+        let mut parsed = Self::default();
+        for (key, value) in pairs(query.unwrap_or_default()) {
+            let bad = |takes: &str| Box::new(bad_value(&key, takes));
+            match key.as_ref() {
+                "width" => {
+                    let width = value.parse().ok().filter(|width| *width > 0);
+                    parsed.options.width_px = Some(width.ok_or_else(|| bad("pixels, 1 or more"))?);
+                }
+                "fps" => {
+                    let fps = value.parse().ok().filter(|fps: &f64| *fps > 0.0);
+                    parsed.options.fps = fps.ok_or_else(|| bad("a number above 0"))?;
+                }
+                "boxes" => parsed.options.boxes = flag(&key, &value)?,
+                "after" => {
+                    let after = value.parse().ok();
+                    parsed.after = Some(after.ok_or_else(|| bad("the number of an event"))?);
+                }
+                _ => {}
+            }
         }
+        Ok(parsed)
     }
-    options
 }
 
 /// `/api/cameras/TWIN/STREAM/frame.jpg`.
@@ -49,12 +70,11 @@ pub(super) async fn frame(
     let Some(facts) = shared.state.facts_of(&twin_id, &stream) else {
         return no_such_camera();
     };
-    let after = value_of(query.as_deref(), "after").and_then(|after| after.parse().ok());
-    let watch = shared
-        .state
-        .previews
-        .watch(&facts.status.id, options(query.as_deref()));
-    let mut watch = match watch {
+    let PictureQuery { options, after } = match PictureQuery::parse(query.as_deref()) {
+        Ok(parsed) => parsed,
+        Err(answer) => return *answer,
+    };
+    let mut watch = match shared.state.previews.watch(&facts.status.id, options) {
         Ok(watch) => watch,
         Err(error) => return answer::too_many(error.to_string()),
     };
@@ -104,8 +124,15 @@ pub(super) async fn one(
     let Some(facts) = shared.state.facts_of(&twin_id, &stream) else {
         return no_such_camera();
     };
-    let options = options(query.as_deref());
-    parts(&shared, vec![facts.status.id], options, "x-mixed-replace")
+    match PictureQuery::parse(query.as_deref()) {
+        Ok(parsed) => parts(
+            &shared,
+            vec![facts.status.id],
+            parsed.options,
+            "x-mixed-replace",
+        ),
+        Err(answer) => *answer,
+    }
 }
 
 /// `/api/live`: pictures of several cameras by one connection, of which a browser has few.
@@ -129,7 +156,10 @@ pub(super) async fn many(State(shared): State<Shared>, RawQuery(query): RawQuery
             None => return no_such_camera(),
         }
     }
-    parts(&shared, ids, options(query.as_deref()), "mixed")
+    match PictureQuery::parse(query.as_deref()) {
+        Ok(parsed) => parts(&shared, ids, parsed.options, "mixed"),
+        Err(answer) => *answer,
+    }
 }
 
 /// The streams of these pictures as multipart (RFC 2046, section 5.1), until the client goes or the node stops.
@@ -249,23 +279,38 @@ mod tests {
     }
 
     #[test]
-    fn a_query_that_makes_no_sense_is_as_if_it_was_not_there() {
+    fn a_query_that_makes_no_sense_is_refused_and_an_unknown_key_is_left_out() {
         for query in [
-            None,
-            Some(""),
-            Some("width=99999999999&fps=fast&boxes=yes"),
-            Some("width=-1&fps=&boxes"),
-            Some("width=1e3&boxes=%ff&=&&&"),
+            "width=99999999999",
+            "width=-1",
+            "width=0",
+            "width=1e3",
+            "width=",
         ] {
-            assert_eq!(options(query), WatchOptions::default(), "{query:?}");
+            assert!(PictureQuery::parse(Some(query)).is_err(), "{query}");
         }
-        let options = options(Some("width=640&fps=2.5&boxes=1&width=x&fps=x"));
-        let WatchOptions {
-            width_px,
-            boxes,
-            fps,
-        } = options;
-        assert_eq!((width_px, boxes, fps), (Some(640), true, 2.5));
+        for query in [
+            "fps=fast",
+            "fps=0",
+            "fps=-1",
+            "fps=NaN",
+            "boxes=yes",
+            "boxes",
+            "after=-1",
+        ] {
+            assert!(PictureQuery::parse(Some(query)).is_err(), "{query}");
+        }
+        for query in [None, Some(""), Some("more=1&=&&&%ff")] {
+            let parsed = PictureQuery::parse(query).unwrap();
+            assert_eq!(parsed.options, WatchOptions::default(), "{query:?}");
+        }
+        let parsed = PictureQuery::parse(Some("width=640&fps=2.5&boxes=1&after=7")).unwrap();
+        let wanted = WatchOptions {
+            width_px: Some(640),
+            boxes: true,
+            fps: 2.5,
+        };
+        assert_eq!((parsed.options, parsed.after), (wanted, Some(7)));
     }
 
     #[test]

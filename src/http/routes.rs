@@ -25,6 +25,7 @@ use super::access::{Access, COOKIE, Login, Peer, Refusal};
 use super::api::Detail;
 use super::state::HttpState;
 use super::{answer, assets, events, live};
+use crate::config::shown;
 use twinsight_client::secret::Secret;
 
 /// Texts of all metrics that are in memory at once. Each may have megabytes, and stays as long as its client is slow.
@@ -112,6 +113,9 @@ pub const ROUTES: &[Route] = &[
 /// The description of [`ROUTES`].
 pub const OPENAPI: &str = include_str!("openapi.json");
 
+/// Why nobody may see the dashboard, and what to do.
+pub(super) const CLOSED: &str = "the dashboard and the API are closed: `http.listen` is not loopback and there is no `http.token_file`, set one";
+
 /// What the handlers share.
 #[derive(Clone)]
 pub(super) struct Shared {
@@ -184,12 +188,36 @@ pub(super) fn value_of<'a>(query: Option<&'a str>, key: &str) -> Option<Cow<'a, 
         .map(|(_, value)| value)
 }
 
+/// The answer for a value that a key of the query cannot have.
+pub(super) fn bad_value(key: &str, takes: &str) -> Response {
+    let sentence = format!("`{}` of the query takes {takes}", shown(key));
+    answer::error(StatusCode::BAD_REQUEST, sentence)
+}
+
+/// A key of the query that is on or off.
+pub(super) fn flag(key: &str, value: &str) -> Result<bool, Box<Response>> {
+    match value {
+        "1" => Ok(true),
+        "0" => Ok(false),
+        _ => Err(Box::new(bad_value(key, "0 or 1"))),
+    }
+}
+
+/// A key that is off unless the query says that it is on.
+fn is_on(query: Option<&str>, key: &str) -> Result<bool, Box<Response>> {
+    value_of(query, key).map_or(Ok(false), |value| flag(key, &value))
+}
+
 async fn guard(State(shared): State<Shared>, request: Request, next: Next) -> Response {
     let refusal = match shared.access.check(request.headers(), Instant::now()) {
         Ok(()) => return next.run(request).await,
         Err(refusal) => refusal,
     };
     let is_page = request.uri().path() == "/";
+    let closed = |sentence| match is_page {
+        true => assets::closed_page(sentence),
+        false => answer::error(StatusCode::FORBIDDEN, sentence),
+    };
     match refusal {
         Refusal::NoToken if is_page => assets::login_page(StatusCode::UNAUTHORIZED, ""),
         Refusal::NoToken => {
@@ -203,12 +231,8 @@ async fn guard(State(shared): State<Shared>, request: Request, next: Next) -> Re
                 .insert(header::WWW_AUTHENTICATE, challenge);
             answer
         }
-        Refusal::Closed => answer::error(
-            StatusCode::FORBIDDEN,
-            "the dashboard and the API are closed: `http.listen` is not loopback and there is no `http.token_file`, set one",
-        ),
-        Refusal::ForeignHost => answer::error(
-            StatusCode::FORBIDDEN,
+        Refusal::Closed => closed(CLOSED),
+        Refusal::ForeignHost => closed(
             "without a token only this machine's own names are served: ask for localhost or an address, or set `http.token_file`",
         ),
     }
@@ -267,8 +291,12 @@ async fn metrics(State(shared): State<Shared>, asked: HeaderMap) -> Response {
 
 async fn healthz(State(shared): State<Shared>, RawQuery(query): RawQuery) -> Response {
     let state = &shared.state;
+    let with_cameras = match is_on(query.as_deref(), "cameras") {
+        Ok(on) => on,
+        Err(answer) => return *answer,
+    };
     let mut wrong = state.health.complaints(Instant::now());
-    if value_of(query.as_deref(), "cameras").is_some_and(|value| value == "1") {
+    if with_cameras {
         let cameras = state.camera_views(Detail::Now);
         wrong.extend(
             cameras
@@ -301,9 +329,10 @@ async fn cameras(
     RawQuery(query): RawQuery,
     asked: HeaderMap,
 ) -> Response {
-    let detail = match value_of(query.as_deref(), "history").as_deref() {
-        Some("1") => Detail::History,
-        _ => Detail::Now,
+    let detail = match is_on(query.as_deref(), "history") {
+        Ok(true) => Detail::History,
+        Ok(false) => Detail::Now,
+        Err(answer) => return *answer,
     };
     // As with the metrics: of hundreds of cameras this is too much for a thread that carries video.
     let made = tokio::task::spawn_blocking(move || {

@@ -23,7 +23,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::access::Peer;
 use super::connections::{AnswerBody, ConnectionLimits, SharedActivity, TrackedSocket};
-use super::routes::router;
+use super::probe::reachable;
+use super::routes::{CLOSED, router};
 use super::state::HttpState;
 use crate::descriptors::Descriptors;
 use crate::telemetry::metrics::{ConnectionEnd, Metrics};
@@ -129,7 +130,15 @@ async fn serve_until(
     mut stop: BoxFuture<'static, ()>,
 ) -> Result<(), HttpError> {
     let address = listener.local_addr().map_err(HttpError::Serve)?;
-    tracing::info!(%address, connections = limits.connections, "metrics and probes are served");
+    let connections = limits.connections;
+    if token.is_none() && !address.ip().is_loopback() {
+        tracing::info!(%address, connections, "metrics and probes are served");
+        tracing::warn!("{CLOSED}");
+    } else {
+        let named = SocketAddr::new(reachable(address.ip()), address.port());
+        let dashboard = format!("http://{named}/");
+        tracing::info!(%address, connections, dashboard, "metrics and probes are served");
+    }
     let mut open = OpenConnections::new(limits, state, address, token);
     let mut backoff = BACKOFF.0;
     let warnings = RateLimit::new(RATE_LIMIT);

@@ -92,7 +92,9 @@ impl HttpState {
 
     fn camera_view(&self, facts: CameraFacts, detail: Detail) -> Option<CameraView> {
         let metrics = self.metrics.known_stream(&facts.status.id)?;
-        Some(CameraView::new(facts, &metrics, detail, &WallClock::read()))
+        let hub_joined = self.node.lock().hub.state == "joined";
+        let clock = WallClock::read();
+        Some(CameraView::new(facts, &metrics, detail, hub_joined, &clock))
     }
 
     /// The node.

@@ -175,7 +175,13 @@ impl Node {
         let (health, readiness) = (state.health.clone(), Arc::clone(&state.readiness));
         let clock = health.start_clock()?;
         let facts = Arc::clone(&state.cameras);
-        state.node.lock().inference = inference;
+        {
+            let mut node = state.node.lock();
+            node.inference = inference;
+            // In a mode in which the hub says who the node is, it is known once the hub was joined.
+            let configured = Some(config.hub.twin_id.clone()).filter(|id| !id.is_empty());
+            node.hub.twin_id = configured;
+        }
         let (stop_http, http) = serve_http(listener, &config, state.clone());
 
         let mut models = tokio::task::spawn_blocking(models)

@@ -134,7 +134,11 @@ pub(super) async fn read_facts(
             health.panicked(format!("the task of camera stream {id}"), &"see the log");
         }
         *state.cameras.lock() = in_order(read, &config.borrow());
-        let hub = hub_facts(&hub, &status.borrow());
+        let hub = hub_facts(
+            &hub,
+            &status.borrow(),
+            state.node.lock().hub.twin_id.clone(),
+        );
         let models = model_facts(&models, &config.borrow());
         {
             let mut node = state.node.lock();
@@ -186,9 +190,11 @@ fn model_facts(models: &ModelHealth, config: &ActiveConfig) -> Vec<ModelFacts> {
     facts.collect()
 }
 
-fn hub_facts(hub: &HubClient, status: &HubStatus) -> HubFacts {
+/// A node that lost its hub is still known by the twin that it had there last.
+fn hub_facts(hub: &HubClient, status: &HubStatus, last_twin_id: Option<String>) -> HubFacts {
     let mut facts = HubFacts {
         url: hub.hub_url(),
+        twin_id: last_twin_id,
         ..HubFacts::default()
     };
     match status {

@@ -165,10 +165,11 @@ impl CameraView {
         facts: CameraFacts,
         metrics: &StreamMetrics,
         detail: Detail,
+        hub_joined: bool,
         clock: &WallClock,
     ) -> Self {
         let now = clock.instant();
-        let problem = problem(&facts.status, &facts.settings);
+        let problem = problem(&facts.status, &facts.settings, hub_joined);
         let CameraFacts {
             status,
             settings,
@@ -362,8 +363,14 @@ mod tests {
             }),
         };
         assert_eq!(
-            serde_json::to_value(CameraView::new(facts, &metrics, Detail::History, &clock))
-                .unwrap(),
+            serde_json::to_value(CameraView::new(
+                facts,
+                &metrics,
+                Detail::History,
+                true,
+                &clock
+            ))
+            .unwrap(),
             json!({
                 "twinId": "cam", "stream": "default", "name": "Yard", "model": "nanodet_g_coco_int8",
                 "state": "receiving", "stateSeconds": 2.5, "reason": null, "attempt": 0,

@@ -30,7 +30,7 @@ pub struct NodeFacts {
 pub struct HubFacts {
     /// Its address.
     pub url: String,
-    /// The node's own twin, once the hub was joined.
+    /// The own twin: the one of the last time that the hub was joined, or else the configured one.
     pub twin_id: Option<String>,
     /// `connecting`, `joined`, `away` or `refused`.
     pub state: &'static str,

@@ -6,7 +6,19 @@ use crate::publish::event::CameraStatus;
 use twinsight_client::telemetry::CameraState;
 
 /// What is wrong and what to do. `None` means that the camera's pictures are looked at.
-pub(super) fn problem(status: &CameraStatus, settings: &CameraConfig) -> Option<String> {
+pub(super) fn problem(
+    status: &CameraStatus,
+    settings: &CameraConfig,
+    hub_joined: bool,
+) -> Option<String> {
+    if !hub_joined
+        && matches!(
+            status.state,
+            CameraState::Connecting | CameraState::Unreachable
+        )
+    {
+        return Some("It waits for the hub, by which cameras are met.".to_owned());
+    }
     let because = status
         .reason
         .as_ref()
