@@ -1,5 +1,5 @@
-//! The client of `/healthz`, which may also ask for the cameras, for `twinsight health` in a container without a shell and for `twinsight check`. It sends one
-//! GET on one connection, and needs no HTTP library for that.
+//! The client of `/healthz`, for `twinsight health` in a container without a shell and for `twinsight check`. It sends one GET on one
+//! connection, and needs no HTTP library for that. It may ask for the cameras too.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
