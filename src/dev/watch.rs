@@ -148,6 +148,14 @@ pub(crate) async fn run(
                 if let HubStatus::Refused { reason } = now {
                     break Err(HubError::Refused { reason }.into());
                 }
+                if matches!(now, HubStatus::Joined { .. }) && !joined {
+                    // The twin is watched only once the hub has put this client into its room, which this one's answer tells.
+                    let subscribed = tokio::time::timeout(LOOK_UP_LIMIT, hub.subscribe(&twin));
+                    tokio::select! {
+                        () = &mut stop => break Ok(()),
+                        _ = subscribed => hub.unsubscribe(&twin).await,
+                    }
+                }
                 if watch.hub_is(out, &now, &hub)? {
                     quiet_since = Instant::now();
                     look_up = (!is_known).then(|| ask(&hub, &twin));

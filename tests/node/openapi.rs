@@ -371,7 +371,11 @@ async fn every_answer_of_a_running_node_is_described() {
             200,
         ),
         ("/api/live", "/api/live?camera=cam%2F1/default&fps=NaN", 400),
-        (frame, "/api/cameras/cam%2F1/default/frame.jpg?width=wide", 400),
+        (
+            frame,
+            "/api/cameras/cam%2F1/default/frame.jpg?width=wide",
+            400,
+        ),
         (one_live, "/api/cameras/cam%2F1/default/live?boxes=yes", 400),
         ("/api/cameras", "/api/cameras?history=maybe", 400),
         ("/healthz", "/healthz?cameras=maybe", 400),
