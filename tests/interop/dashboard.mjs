@@ -222,6 +222,16 @@ async function everyState(page) {
     assert.notEqual(await tile(page, 'front-door').locator('.cover span').textContent(), '', state);
     say(`saw ${state}`);
   }
+  const starved = { state: 'receiving', blind: false, history: { stepSeconds: 5, until: 0, received: Array(24).fill(75), inferred: Array(24).fill(5), published: [], dropped: {}, reasons: { 'frames.stale': Array(24).fill(20) } } };
+  await pretend(page, camera(starved));
+  await page.locator('h1').filter({ hasText: '3 of 3 cameras see, but 1 of them too few frames' }).waitFor();
+  await tile(page, 'front-door').locator('.state').filter({ hasText: 'sees too few' }).waitFor();
+  await tile(page, 'front-door').locator('.note').filter({ hasText: /^240 of 300 frames .* max_age_ms/ }).waitFor();
+  await tile(page, 'front-door').locator('.legend').filter({ hasText: '480 too old' }).waitFor();
+  assert.equal(await page.locator('.items a').first().getAttribute('href'), '#/camera/front-door/default');
+  await accessible(page, 'overview with a camera that sees too few');
+  await picture(page, 'few.png', 700);
+  say('saw a camera that sees too few');
   for (const [state, more, headline] of [
     ['hub away', () => ({ hub: { url: 'http://127.0.0.1:1', state: 'away', since: Date.now(), reason: 'nothing listens there', reconnects: 0, twinId: 'node-1' } }), 'but the hub is away'],
     ['model failing', (json) => ({ models: json.models.map((model) => ({ ...model, state: 'set_aside', error: 'it hung' })) }), 'but a model is failing'],
@@ -364,9 +374,44 @@ async function pages() {
   const { searchParams: narrow } = page.asked.findLast(({ pathname }) => pathname === '/api/live');
   assert.equal(narrow.getAll('camera').includes('loading-dock/default'), false, 'a tile that is not seen has no pictures');
   await page.goto(`${base}/#/camera/nobody/default`);
-  await page.locator('.notice').filter({ hasText: 'no camera stream nobody/default' }).waitFor();
+  await page.locator('h1').filter({ hasText: 'There is no camera nobody/default' }).waitFor();
+  assert.equal(await page.locator('.page').innerText().then((text) => text.split('\n').filter(Boolean).length), 2, 'a sentence and a way back');
+  await page.goto(`${base}/#/nonsense`);
+  await page.locator('.tile').first().waitFor();
+  assert.equal(new URL(page.url()).hash, '#/');
+  await longNames(page);
   say('the pages are fit for a phone');
   return page;
+}
+
+/** On a phone, with sixteen cameras whose names are as long as they may be, all that matters is still seen. */
+async function longNames(page) {
+  const name = 'Ü'.repeat(120) + '-entrance'.repeat(9);
+  await pretend(page, (what, json) => {
+    if (what === 'cameras') return Array.from({ length: 16 }, (_, i) => ({ ...json[0], twinId: i ? `camera-${i}` : json[0].twinId, name }));
+    return { ...json, states: json.states.map((one) => ({ ...one, camera: { ...one.camera, name }, state: 'unreachable', reason: 'no answer to the offer' })) };
+  });
+  const pill = page.locator('#pill-tiny').filter({ hasText: '16 of 16' });
+  await pill.waitFor();
+  assert.ok(await pill.evaluate((element) => element.scrollWidth <= element.clientWidth + 1 || element.clientWidth === 0), 'the header is not cut');
+  await fits(page, 'overview with long names');
+  await page.goto(`${base}/#/camera/front-door/default`);
+  await page.locator('h1').filter({ hasText: name }).waitFor();
+  await fits(page, 'camera with a long name');
+  for (const width of [320, 900]) {
+    await page.setViewportSize({ width, height: 640 });
+    await page.goto(`${base}/#/node`);
+    const row = page.locator('[aria-label="States of cameras"] tbody tr').first();
+    await row.filter({ hasText: name }).waitFor();
+    await fits(page, 'node with long names');
+    const panel = await page.locator('[aria-label="States of cameras"]').last().boundingBox();
+    for (const cell of await row.locator('td').all()) {
+      const box = await cell.boundingBox();
+      assert.ok(box.x + box.width <= panel.x + panel.width + 1, `${await cell.textContent()} ends at ${box.x + box.width} of ${panel.x + panel.width}`);
+    }
+  }
+  await page.setViewportSize({ width: 320, height: 640 });
+  await page.unrouteAll({ behavior: 'ignoreErrors' });
 }
 
 /** Pictures for the documents, while all is well. */
@@ -426,7 +471,7 @@ async function goneAndBack(page) {
   await page.context().setOffline(true);
   await page.locator('h1').filter({ hasText: 'The node does not answer' }).waitFor();
   await tile(page, 'front-door').locator('.cover').filter({ hasText: /since \d\d:\d\d:\d\d/ }).waitFor();
-  assert.match(await page.title(), /^\(!\) the node does not answer/);
+  assert.match(await page.title(), /^\(!\) The node does not answer/);
   await page.context().setOffline(false);
   await page.locator('h1').filter({ hasText: '3 of 3 cameras see' }).waitFor();
   await live(page, 'front-door').waitFor();
