@@ -206,7 +206,9 @@ const askNow = (page) => page.evaluate(() => document.dispatchEvent(new Event('v
 
 async function everyState(page) {
   const camera = (more) => (name, json) => (name === 'cameras' ? json.map((one) => (one.twinId === 'front-door' ? { ...one, blind: true, stateSeconds: 7, ...more } : one)) : json);
-  const node = (more) => (name, json) => (name === 'node' ? { ...json, ...more(json) } : json);
+  const node = (more) => (name, json) => (name === 'node' ? { ...json, ...more(json) } : enough(json));
+  // The machine that tests may be too slow for its cameras.
+  const enough = (json) => json.map((one) => ({ ...one, history: { ...one.history, reasons: {} } }));
   const title = tile(page, 'front-door').locator('.cover strong');
   for (const [state, more, words] of [
     ['connecting', { state: 'connecting' }, /^connecting/],
@@ -223,14 +225,14 @@ async function everyState(page) {
     say(`saw ${state}`);
   }
   const starved = { state: 'receiving', blind: false, history: { stepSeconds: 5, until: 0, received: Array(24).fill(75), inferred: Array(24).fill(5), published: [], dropped: {}, reasons: { 'frames.stale': Array(24).fill(20) } } };
-  await pretend(page, camera(starved));
+  const bad = camera(starved);
+  await pretend(page, (name, json) => bad(name, name === 'cameras' ? enough(json) : json));
   await page.locator('h1').filter({ hasText: '3 of 3 cameras see, but 1 of them too few frames' }).waitFor();
   await tile(page, 'front-door').locator('.state').filter({ hasText: 'sees too few' }).waitFor();
-  await tile(page, 'front-door').locator('.note').filter({ hasText: /^240 of 300 frames .* max_age_ms/ }).waitFor();
+  await tile(page, 'front-door').locator('.note').filter({ hasText: /^Of 300 frames .* 240 were too old for max_age_ms/ }).waitFor();
   await tile(page, 'front-door').locator('.legend').filter({ hasText: '480 too old' }).waitFor();
   assert.equal(await page.locator('.items a').first().getAttribute('href'), '#/camera/front-door/default');
   await accessible(page, 'overview with a camera that sees too few');
-  await picture(page, 'few.png', 700);
   say('saw a camera that sees too few');
   for (const [state, more, headline] of [
     ['hub away', () => ({ hub: { url: 'http://127.0.0.1:1', state: 'away', since: Date.now(), reason: 'nothing listens there', reconnects: 0, twinId: 'node-1' } }), 'but the hub is away'],
@@ -246,7 +248,7 @@ async function everyState(page) {
     if (name === 'node') return { ...json, hub: { ...json.hub, state: 'away', since: Date.now() - 64000, reason: 'nothing listens at that address: start the hub, or correct its address' } };
     const more = { 'car-park': { state: 'stalled', stateSeconds: 12, problem: "Its frames have stopped coming. Check the camera's power and network; the node connects again by itself." },
       'loading-dock': { state: 'unreachable', stateSeconds: 340, problem: 'It does not answer. Check that the camera is on and joined to the hub, and its twin id: `twinsight check` tries it. The node goes on dialling.' } };
-    return json.map((one) => (more[one.twinId] ? { ...one, ...more[one.twinId], blind: true, rates: { received: 0, decoded: 0, inferred: 0, published: 0 }, ageMs: null } : one));
+    return enough(json).map((one) => (more[one.twinId] ? { ...one, ...more[one.twinId], blind: true, rates: { received: 0, decoded: 0, inferred: 0, published: 0 }, ageMs: null } : one));
   });
   await page.locator('h1').filter({ hasText: '1 of 3 cameras sees, and the hub is away' }).waitFor();
   await accessible(page, 'overview in trouble');

@@ -167,14 +167,17 @@ test('a camera that looks at a fraction of its frames is amber, with why and wha
   const starved = camera({ history: history(times(24, [1, 9])), settings: { maxAgeMs: 500 } });
   const told = condition(starved, node());
   assert.deepEqual([told.tone, told.word, told.sees], ['warn', 'sees too few', true]);
-  assert.match(told.text, /^108 of 120 frames .* older than `max_age_ms` \(500 ms\).* fewer cameras, a lower `max_fps` or a faster model, or allow a larger `max_age_ms`\.$/);
+  assert.match(told.text, /^Of 120 frames that were due in the last minute 108 were too old for `max_age_ms` \(500 ms\): use fewer cameras, a lower `max_fps`, a faster model, or a larger `max_age_ms`\.$/);
   const all = health([starved, camera(), camera()]);
   assert.deepEqual([all.tone, all.headline, all.items[0].href], ['warn', '3 of 3 cameras see, but 1 of them too few frames', '#/camera/c/default']);
   assert.equal(health([starved]).headline, '1 of 1 camera sees too few frames');
-  assert.match(condition(camera({ history: history(times(24, [1, 9]), 'frames.replaced') }), node()).text, /took their place/);
+  assert.match(condition(camera({ history: history(times(24, [1, 9]), 'frames.replaced') }), node()).text, /overtaken by newer ones/);
   // What is left out by design is no loss, and a few frames tell nothing.
   assert.equal(tooFew({ history: history(times(24, [5, 0])) }), null);
   assert.equal(tooFew({ history: history([[0, 5]]) }), null);
+  assert.equal(tooFew({ history: history(times(4, [0, 50])) }), null, 'it has only begun');
+  const many = health([starved, starved, starved]).items;
+  assert.deepEqual(many.map(({ text }) => text === null), [false, true, true], 'what many are told is told once');
   assert.equal(tooFew({ history: null }), null);
 });
 

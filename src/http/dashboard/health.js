@@ -19,7 +19,7 @@ const WORST = ['ok', 'idle', 'warn', 'bad'];
 /** The worst of some tones. */
 export const worst = (tones) => tones.reduce((a, b) => (WORST.indexOf(b) > WORST.indexOf(a) ? b : a), 'ok');
 
-/** How a camera is: `word` for its state, `tone`, whether it `sees` and sees too `few` frames, and what to do. */
+/** How a camera is: `word` for its state, `tone`, whether it `sees` and by which reason it sees too `few` frames, and what to do. */
 export function condition(camera, node) {
   const model = node?.models?.find(({ name }) => name === camera.model);
   const told = (tone, word, advice) => ({ tone, word, sees: false, text: camera.problem ?? withReason(ADVICE[advice], camera.reason) });
@@ -28,7 +28,7 @@ export function condition(camera, node) {
       if (camera.blind && model && model.state !== 'working') return told('bad', 'model failing', 'failing');
       const few = tooFew(camera);
       // One that looks at a frame now and then is called blind in between. It is not both by turns.
-      if (few && (!camera.blind || few.seen > 0)) return { tone: 'warn', word: 'sees too few', sees: true, few: true, text: few.text };
+      if (few && (!camera.blind || few.seen > 0)) return { tone: 'warn', word: 'sees too few', sees: true, few: few.name, text: few.text };
       return camera.blind ? told('bad', 'blind', 'blind') : { tone: 'ok', word: 'sees', sees: true, text: null };
     }
     case 'connecting':
@@ -79,6 +79,12 @@ export function overall({ reach, node, cameras }, now = Date.now()) {
   }
   if (!node || !cameras) return make('idle', 'Asking the node', 'asking the node', []);
   const items = [...nodeItems(node), ...cameras.flatMap((camera) => cameraItem(camera, node))];
+  // What many cameras are told is told once.
+  const told = new Set();
+  for (const item of items.filter((one) => one.few)) {
+    if (told.has(item.few)) item.text = null;
+    told.add(item.few);
+  }
   items.sort((a, b) => WORST.indexOf(b.tone) - WORST.indexOf(a.tone));
   const wanted = cameras.filter(({ state }) => state !== 'removed');
   const conditions = wanted.map((camera) => condition(camera, node));
@@ -108,7 +114,7 @@ function make(tone, headline, short, items, tiny = short) {
 function cameraItem(camera, node) {
   const { sees, few, tone, word, text } = condition(camera, node);
   const href = `#/camera/${cameraKey(camera)}`;
-  if (few) return [{ kind: 'few', tone, title: `${camera.name}: ${word} frames`, text, href }];
+  if (few) return [{ kind: 'camera', few, tone, title: `${camera.name}: ${word} frames`, text, href }];
   if (sees || camera.state === 'removed') return [];
   return [{ kind: 'camera', tone, title: `${camera.name}: ${word} for ${lasting(camera.stateSeconds)}`, text, href }];
 }

@@ -5,18 +5,16 @@ import { reasonOf } from './reasons.js';
 
 /** What is judged is the last minute, in seconds. */
 const WINDOW = 60;
-/** Fewer frames than this tell nothing. */
+/** Fewer frames than this tell nothing, nor do those of fewer steps: where a camera begins, the first seconds are not its pace. */
 const ENOUGH = 6;
 /** A camera that loses more than this share sees too few, until it loses less than the other: between them nothing changes. */
 const [ENTER, LEAVE] = [0.5, 0.35];
 
-const REMEDY = 'Have fewer cameras, a lower `max_fps` or a faster model';
-
-/** Why most of them were lost, and what to do. */
+/** Why most of them were lost, as the end of a sentence, and what to do. */
 const ADVICE = {
-  stale: ({ maxAgeMs }) => `They were older than \`max_age_ms\`${maxAgeMs ? ` (${ms(maxAgeMs)})` : ''} when their turn came. ${REMEDY}, or allow a larger \`max_age_ms\`.`,
-  replaced: () => `Newer ones took their place before this machine had time for them. ${REMEDY}.`,
-  inference_failed: () => 'The model failed at them. Look at the node’s log, and correct or replace the model.',
+  stale: ({ maxAgeMs }) => [`were too old for \`max_age_ms\`${maxAgeMs ? ` (${ms(maxAgeMs)})` : ''}`, 'use fewer cameras, a lower `max_fps`, a faster model, or a larger `max_age_ms`'],
+  replaced: () => ['were overtaken by newer ones, since this machine had no time for them', 'use fewer cameras, a lower `max_fps` or a faster model'],
+  inference_failed: () => ['were lost as the model failed', 'look at the node’s log, and correct or replace the model'],
 };
 
 /** For each reason by which frames that were due are lost, the counts of the steps. */
@@ -36,18 +34,19 @@ export function tooFew({ history, settings }) {
   if (lost.length === 0) return null;
   const width = Math.max(1, Math.round(WINDOW / history.stepSeconds));
   const window = (steps, end) => sum(steps.slice(Math.max(0, end - width), end));
+  const due = history.inferred.map((number, i) => number + sum(lost.map(({ steps }) => steps[i] ?? 0)));
   let few = false;
   let [seen, missed] = [0, 0];
   for (let end = 1; end <= history.inferred.length; end += 1) {
     seen = window(history.inferred, end);
     missed = sum(lost.map(({ steps }) => window(steps, end)));
     const share = missed / Math.max(1, seen + missed);
-    if (seen + missed < ENOUGH) few = false;
+    if (seen + missed < ENOUGH || due.slice(Math.max(0, end - width), end).filter(Boolean).length < ENOUGH) few = false;
     else few = share > (few ? LEAVE : ENTER);
   }
   if (!few) return null;
   const last = history.inferred.length;
   const [{ name, word }] = lost.toSorted((a, b) => window(b.steps, last) - window(a.steps, last));
-  const why = ADVICE[name]?.(settings ?? {}) ?? `The reason is: ${word}.`;
-  return { seen, text: `${count(missed)} of ${count(seen + missed)} frames that were due in the last minute were lost. ${why}` };
+  const [why, remedy] = ADVICE[name]?.(settings ?? {}) ?? [`were lost (${word})`, 'the node’s log may say more'];
+  return { seen, name, text: `Of ${count(seen + missed)} frames that were due in the last minute ${count(missed)} ${why}: ${remedy}.` };
 }
