@@ -18,7 +18,7 @@ const REASONS = {
   frames: {
     rate_limited: [DESIGN, 'not due', 'a newer frame took its place before the camera was due by max_fps: as it should be'],
     unchanged: [DESIGN, 'unchanged', 'nothing moved since the last frame that was looked at'],
-    replaced: [LOAD, 'no time for it', 'a newer frame took its place although it was due: this machine is the bottleneck'],
+    replaced: [LOAD, 'overtaken', 'a newer frame took its place although it was due: this machine is the bottleneck'],
     stale: [LOAD, 'too old', 'it was older than max_age_ms when its turn came'],
     inference_failed: [FAULT, 'model failed', 'the model failed, hung or is set aside'],
     camera_removed: [DESIGN, 'camera removed', 'its camera was removed'],
