@@ -389,6 +389,8 @@ async function pages() {
 
 /** On a phone, with sixteen cameras whose names are as long as they may be, all that matters is still seen. */
 async function longNames(page) {
+  // The node has no pictures of cameras that are only pretended.
+  page.expected = (text) => text.includes('404');
   const name = 'Ü'.repeat(120) + '-entrance'.repeat(9);
   await pretend(page, (what, json) => {
     if (what === 'cameras') return Array.from({ length: 16 }, (_, i) => ({ ...json[0], twinId: i ? `camera-${i}` : json[0].twinId, name }));
@@ -415,6 +417,9 @@ async function longNames(page) {
   }
   await page.setViewportSize({ width: 320, height: 640 });
   await page.unrouteAll({ behavior: 'ignoreErrors' });
+  await page.goto(`${base}/#/`);
+  await live(page, 'front-door').waitFor();
+  page.expected = () => false;
 }
 
 /** Pictures for the documents, while all is well. */
