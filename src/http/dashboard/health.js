@@ -57,9 +57,9 @@ export function hubCondition(hub) {
     case 'connecting':
       return { tone: 'idle', word: 'connecting', title: 'Joining the hub', clause: 'the hub is being joined', text: `The node is joining ${hub.url}. No camera can be reached before.` };
     case 'refused':
-      return { tone: 'bad', word: 'refused', title: 'The hub refuses this node', clause: 'the hub refuses this node', text: `It has refused it${since}.${reason}` };
+      return { tone: 'bad', word: 'refused', title: 'The hub refuses this node', clause: 'the hub refuses this node', text: `It has refused this node${since}.${reason}` };
     default:
-      return { tone: 'bad', word: 'away', title: 'The hub is away', clause: 'the hub is away', text: `It does not answer${since}.${reason} Results are dropped, not stored, until it is back.` };
+      return { tone: 'bad', word: 'away', title: 'The hub is away', clause: 'the hub is away', text: `${hub.since ? `It has not answered${since}` : 'It does not answer'}.${reason} Results are dropped, not stored, until it is back.` };
   }
 }
 

@@ -36,6 +36,7 @@ export class NodePage {
 
   constructor() {
     this.mark = dot('idle');
+    this.to = h('a', {}, this.mark);
     this.headline = h('h1', { tabindex: '-1' }, 'Node');
     this.panels = {};
     const panel = (name, title, wide = false) => {
@@ -44,7 +45,7 @@ export class NodePage {
     };
     this.notes = h('ul', { class: 'items' });
     this.root = h('div', { class: 'page' },
-      h('div', { class: 'head headline' }, this.mark, this.headline),
+      h('div', { class: 'head headline' }, this.to, this.headline),
       this.notes,
       h('div', { class: 'cards' },
         panel('hub', 'Hub'), panel('cpu', 'Processor, by stage'), panel('inference', 'Inference'),
@@ -72,6 +73,11 @@ export class NodePage {
   }
 
   #note(notes) {
+    // Where only cameras are in trouble, the mark of this page is red because of them.
+    for (const [name, value] of [['href', notes[0]?.href], ['aria-label', notes[0]?.title]]) {
+      if (!notes[0]?.href) this.to.removeAttribute(name);
+      else if (this.to.getAttribute(name) !== value) this.to.setAttribute(name, value);
+    }
     const key = JSON.stringify(notes.map(({ href }) => href));
     if (this.notes.dataset.key !== key) {
       mark(this.notes, 'key', key);
@@ -101,7 +107,7 @@ export class NodePage {
     const names = [...Object.keys(STAGES).filter((name) => name in used), ...stages.map(([name]) => name).filter((name) => !(name in STAGES))];
     const most = Math.max(0.05, ...stages.map(([, cores]) => cores));
     return h('div', {},
-      h('p', { class: 'big' }, cpu.processCores.toFixed(2), h('span', { class: 'dim' }, ` of ${count(cpu.cores)} cores, over the last 10 s`)),
+      h('p', { class: 'big' }, cpu.processCores.toFixed(2), h('span', { class: 'dim' }, ` of ${count(cpu.cores)} cores, last 10 s`)),
       h('ul', { class: 'bars' }, names.map((name) => {
         const fill = h('span', { class: 'bar-fill' });
         fill.style.width = `${(100 * used[name]) / most}%`;
