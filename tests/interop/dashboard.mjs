@@ -251,6 +251,8 @@ async function everyState(page) {
     return enough(json).map((one) => (more[one.twinId] ? { ...one, ...more[one.twinId], blind: true, rates: { received: 0, decoded: 0, inferred: 0, published: 0 }, ageMs: null } : one));
   });
   await page.locator('h1').filter({ hasText: '1 of 3 cameras sees, and the hub is away' }).waitFor();
+  await page.locator('.rail dd[data-tone="warn"]').filter({ hasText: /^\d+\.\d\/s, none sent$/ }).waitFor();
+  await page.locator('.items p').filter({ hasText: /^It has not answered since \d\d:\d\d:\d\d\. / }).waitFor();
   await accessible(page, 'overview in trouble');
   await live(page, 'front-door').waitFor();
   await picture(page, 'trouble.png', 700);
@@ -402,6 +404,7 @@ async function longNames(page) {
   await fits(page, 'overview with long names');
   await page.locator('#sign-out').evaluate((form) => { form.hidden = false; });
   assert.ok(await pill.evaluate((element) => element.clientWidth > 0 && element.scrollWidth <= element.clientWidth + 1), 'nor is it beside the button to sign out');
+  await page.locator('#sign-out').evaluate((form) => { form.hidden = true; });
   await page.goto(`${base}/#/camera/front-door/default`);
   await page.locator('h1').filter({ hasText: name }).waitFor();
   await fits(page, 'camera with a long name');
