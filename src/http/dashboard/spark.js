@@ -32,7 +32,10 @@ export class Sparkline {
     );
     const text = (list) => list.map(({ word, sum }) => `${count(sum)} ${word}`).join(', ');
     const words = legend(lost.length > 0, history, counters, text(lost));
-    this.chart.setAttribute('aria-label', `${words}${design.length ? `; left out by design: ${text(design)}` : ''}`);
+    const all = `${words}${design.length ? `; left out by design: ${text(design)}` : ''}`;
+    this.chart.setAttribute('aria-label', all);
+    // A tile may have no room for all of it.
+    this.legend.title = all;
     const key = `${words} ${series.map(({ stage, name, sum }) => `${stage}${name}${sum}`).join()}`;
     if (this.legend.dataset.key === key) return;
     mark(this.legend, 'key', key);
