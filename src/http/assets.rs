@@ -52,6 +52,7 @@ static ASSETS: LazyLock<Vec<Asset>> = LazyLock::new(|| {
         "pair.js",
         "reasons.js",
         "settings.js",
+        "sight.js",
         "spark.js",
         "style.css",
         "tile.js",

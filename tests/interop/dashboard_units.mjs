@@ -11,7 +11,10 @@ const { EventLog, ROWS } = await load('log.js');
 const { condition, overall } = await load('health.js');
 const { cameraKey, cameraOf, lasting, objects } = await load('format.js');
 const { reason } = await load('reasons.js');
-const { pause } = await load('api.js');
+const { pause, pauseWhenGone } = await load('api.js');
+const { tooFew } = await load('sight.js');
+const { legend } = await load('spark.js');
+const { notesOf } = await load('node.js');
 
 const bytes = (text) => new TextEncoder().encode(text);
 const part = (sequence, body) => `--frame\r\ncontent-type: image/jpeg\r\nX-Sequence: ${sequence}\r\nContent-Length: ${bytes(body).length}\r\n\r\n${body}\r\n`;
@@ -134,6 +137,10 @@ test('one sentence says whether everything is fine', () => {
   assert.deepEqual(two.items.map(({ tone }) => tone), ['bad', 'warn']);
   const gone = overall({ reach: { state: 'gone', since: 0, retryAt: 4000, error: 'no connection', status: 0 }, node: null, cameras: null }, 0);
   assert.match(gone.items[0].text, /asks again in 4 s/);
+  assert.match(gone.items[0].title, /^It has not answered since \d\d:\d\d:\d\d$/);
+  assert.equal(gone.title, '(!) The node does not answer · Twinsight');
+  assert.equal(health([camera({ state: 'stalled', blind: true })]).headline, '0 of 1 cameras see');
+  assert.equal(health(Array.from({ length: 16 }, () => camera())).tiny, '16 of 16');
   const refused = health([camera()], { config: { reloadOk: false, lastRefusal: { reason: 'line 3: no' } } });
   assert.deepEqual([refused.tone, refused.items[0].text], ['warn', 'The last good one stays. Line 3: no.']);
 });
@@ -148,4 +155,54 @@ test('reasons, numbers and pauses', () => {
   assert.equal(cameraKey(camera), 'a%2Fb%20%28c%29%21/%C3%BC');
   assert.deepEqual([cameraOf(cameraKey(camera)), cameraOf('50%/x')], [camera, { twinId: '50%', stream: 'x' }]);
   assert.ok(pause(1) < 700 && pause(20) <= 12000);
+  assert.ok([1, 3, 50].every((n) => pauseWhenGone(n, 1) <= 2000));
+  assert.deepEqual([reason('frames', 'rate_limited').word, reason('events', 'hub_disconnected').word, reason('frames', 'new one').word], ['not due', 'not sent: hub away', 'new one']);
+});
+
+/** A history in which each step has so many frames inferred and lost; `steps` is a list of `[inferred, lost]`. */
+const history = (steps, why = 'frames.stale') => ({ stepSeconds: 5, received: steps.map(() => 75), inferred: steps.map(([seen]) => seen), reasons: { [why]: steps.map(([, lost]) => lost), 'frames.rate_limited': steps.map(() => 900) } });
+const times = (n, step) => Array.from({ length: n }, () => step);
+
+test('a camera that looks at a fraction of its frames is amber, with why and what to do', () => {
+  const starved = camera({ history: history(times(24, [1, 9])), settings: { maxAgeMs: 500 } });
+  const told = condition(starved, node());
+  assert.deepEqual([told.tone, told.word, told.sees], ['warn', 'sees too few', true]);
+  assert.match(told.text, /^Of 120 frames that were due in the last minute 108 were too old for `max_age_ms` \(500 ms\): use fewer cameras, a lower `max_fps`, a faster model, or a larger `max_age_ms`\.$/);
+  const all = health([starved, camera(), camera()]);
+  assert.deepEqual([all.tone, all.headline, all.items[0].href], ['warn', '3 of 3 cameras see, but 1 of them too few frames', '#/camera/c/default']);
+  assert.equal(health([starved]).headline, '1 of 1 camera sees too few frames');
+  assert.match(condition(camera({ history: history(times(24, [1, 9]), 'frames.replaced') }), node()).text, /overtaken by newer ones/);
+  // What is left out by design is no loss, and a few frames tell nothing.
+  assert.equal(tooFew({ history: history(times(24, [5, 0])) }), null);
+  assert.equal(tooFew({ history: history([[0, 5]]) }), null);
+  assert.equal(tooFew({ history: history(times(4, [0, 50])) }), null, 'it has only begun');
+  const many = health([starved, starved, starved]).items;
+  assert.deepEqual(many.map(({ text }) => text === null), [false, true, true], 'what many are told is told once');
+  assert.equal(tooFew({ history: null }), null);
+});
+
+test('who sees too few is not called so, blind and well by turns', () => {
+  // A frame now and then: the node calls it blind in between.
+  const seldom = history(times(24, [0, 10]).map((step, i) => (i % 3 ? step : [1, 10])));
+  for (const blind of [true, false]) assert.equal(condition(camera({ blind, history: seldom }), node()).word, 'sees too few');
+  assert.equal(condition(camera({ blind: true, history: history(times(24, [0, 10])) }), node()).word, 'blind');
+  // About half of them: it is what it was before.
+  const about = times(12, [6, 4]);
+  assert.equal(tooFew({ history: history(about) }), null);
+  assert.notEqual(tooFew({ history: history([...times(12, [2, 8]), ...about]) }), null);
+  assert.equal(tooFew({ history: history([...times(12, [2, 8]), ...about, ...times(12, [9, 1])]) }), null);
+});
+
+test('what was left out is told with the true time, and not before there was a frame', () => {
+  const young = history(times(2, [5, 0]));
+  assert.equal(legend(false, young, { accessUnitsReceived: 0 }, ''), 'No frame yet');
+  assert.equal(legend(false, young, { accessUnitsReceived: 9 }, ''), 'Nothing lost in the last 10 s');
+  assert.equal(legend(true, history(times(60, [5, 1])), { accessUnitsReceived: 9 }, '60 too old'), 'Lost in the last 5 minutes: 60 too old');
+});
+
+test('the page of the node says its own trouble in full, and links to that of cameras', () => {
+  const items = health(['a', 'b', 'c', 'd', 'e'].map((twinId) => camera({ twinId, state: 'unreachable', blind: true })), { shedding: { level: 1 } }).items;
+  const notes = notesOf(items);
+  assert.deepEqual(notes.map(({ href }) => href), [null, '#/camera/a/default', '#/camera/b/default', '#/camera/c/default', '#/']);
+  assert.equal(notes.at(-1).title, '2 more cameras');
 });

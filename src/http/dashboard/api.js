@@ -37,6 +37,9 @@ export function pause(n, random = Math.random()) {
   return Math.min(10000, 500 * 2 ** Math.min(n - 1, 10)) * (0.8 + 0.4 * random);
 }
 
+/** A node that was gone is asked every two seconds, since somebody may stand before it and start it again. */
+export const pauseWhenGone = (n, random) => Math.min(2000, pause(n, random));
+
 /**
  * What is known of the node: `node`, `cameras`, and `reach`, which says whether it answers. Dispatches `change`.
  * It asks every 2 s while the page is seen and every 10 s while it is not, since the title tells trouble, too.
@@ -53,6 +56,9 @@ export class Store extends EventTarget {
 
   start() {
     document.addEventListener('visibilitychange', () => { if (!document.hidden) this.soon(); });
+    const again = () => { if (this.reach.state === 'gone') this.soon(); };
+    addEventListener('online', again);
+    document.addEventListener('click', again);
     this.soon();
   }
 
@@ -75,7 +81,7 @@ export class Store extends EventTarget {
       sessionStorage.removeItem('signed-out');
     } catch (error) {
       this.#failures += 1;
-      wait = error.retryAfter ? error.retryAfter * 1000 : pause(this.#failures);
+      wait = error.retryAfter ? error.retryAfter * 1000 : pauseWhenGone(this.#failures);
       const since = this.reach.state === 'gone' ? this.reach.since : Date.now();
       if (error.status === 401) this.#signedOut();
       else this.reach = { state: 'gone', since, retryAt: Date.now() + wait, error: error.message, status: error.status };

@@ -2,7 +2,7 @@
 
 import { get } from './api.js';
 import { dot, facts, h, mark, say, tell } from './dom.js';
-import { cameraKey, cameraOf, count, lasting, ms, objects, rate } from './format.js';
+import { cameraKey, cameraOf, count, lasting, ms, objects, rate, span } from './format.js';
 import { condition } from './health.js';
 import { ledger } from './ledger.js';
 import { LogView } from './logview.js';
@@ -29,17 +29,18 @@ export class CameraPage {
     this.picture = new Picture();
     this.log = new LogView();
     this.spark = new Sparkline();
+    this.leftOut = h('h3', {}, 'Left out');
     this.facts = h('div', {});
     this.flow = h('div', {});
     this.settings = h('div', {}, h('p', { class: 'dim' }, 'Asking the node'));
-    this.missing = h('p', { class: 'panel notice', hidden: true });
+    this.state = h('p', { class: 'state' }, this.mark, this.word);
     this.body = h('div', { class: 'camera', data: { shape: '16-9' } },
       h('div', { class: 'stack wide' }, h('div', { class: 'panel stage' }, this.picture.root),
-        panel('What became of all that came', this.flow, h('h3', {}, 'Left out over the last minutes'), this.spark.root)),
+        panel('What became of all that came', this.flow, this.leftOut, this.spark.root)),
       h('div', { class: 'stack' }, this.log.root, panel('Now', this.facts), panel('Settings in force', this.settings)));
     this.root = h('div', { class: 'page' },
-      h('div', { class: 'head' }, h('a', { href: '#/', class: 'back' }, '← Cameras'), this.name, h('p', { class: 'state' }, this.mark, this.word)),
-      this.advice, this.missing, this.body);
+      h('div', { class: 'head' }, h('a', { href: '#/', class: 'back' }, '← Cameras'), this.name, this.state),
+      this.advice, this.body);
     this.resize = new ResizeObserver(() => this.#want());
     this.resize.observe(this.picture.root);
   }
@@ -68,32 +69,32 @@ export class CameraPage {
     const camera = context.cameras?.find((one) => cameraKey(one) === this.key);
     this.#renderLog();
     const gone = context.cameras !== null && !camera;
-    this.missing.hidden = !gone;
+    this.state.hidden = gone;
     if (this.body.hidden !== gone) {
       this.body.hidden = gone;
       this.#want();
     }
     if (gone) {
-      say(this.missing, `This node has no camera stream ${this.twinId}/${this.stream}. It may have been taken out of the configuration.`);
-      say(this.word, 'not configured');
+      say(this.name, `There is no camera ${this.twinId}/${this.stream} in this node’s configuration.`);
       tell(this.advice, '');
     }
     if (!camera) return;
-    const { tone, word, text, sees } = condition(camera, context.node);
+    const { tone, word, text, few } = condition(camera, context.node);
     say(this.name, camera.name);
     const known = context.reach.state === 'ok';
     mark(this.mark, 'tone', known ? tone : 'idle');
-    say(this.word, known ? `${word} for ${lasting(camera.stateSeconds)}` : 'not known: the node does not answer, and what stands here is of before');
-    tell(this.advice, sees || !known ? '' : (text ?? ''));
+    say(this.word, known ? (few ? `${word} frames` : `${word} for ${lasting(camera.stateSeconds)}`) : 'not known: the node does not answer, and what stands here is of before');
+    tell(this.advice, known ? (text ?? '') : '');
     if (camera.frame && !this.#shaped) {
       this.#shaped = true;
       mark(this.body, 'shape', camera.frame.width / camera.frame.height < 1.5 ? '4-3' : '16-9');
     }
-    this.picture.update({ ...context, camera });
+    this.picture.update({ ...context, camera, brief: true });
     if (!context.fresh) return;
     this.facts.replaceChildren(facts(this.#facts(camera)));
     this.flow.replaceChildren(ledger(camera));
-    this.spark.update(camera.history);
+    this.spark.update(camera);
+    say(this.leftOut, camera.history ? `Left out in the last ${span(camera.history)}` : 'Left out');
     const appliedAt = context.node?.config.appliedAt ?? 0;
     if (appliedAt !== this.#appliedAt) {
       this.#appliedAt = appliedAt;
@@ -114,7 +115,7 @@ export class CameraPage {
       ['Model', h('code', {}, camera.model)],
       ['Packets lost', `${count(counters.rtpPacketsLost)} of ${count(packets)}`],
       ['Keyframes asked for', count(counters.keyframeRequests)],
-      ['Connections made anew', count(counters.reconnects)],
+      ['Attempts after the first', count(counters.reconnects)],
       ['Overload', `step ${shedLevel} of 3: ${SHED[shedLevel] ?? ''}`, shedLevel ? 'warn' : null],
     ];
   }

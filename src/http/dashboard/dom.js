@@ -53,10 +53,13 @@ export function mark(element, name, value) {
 /** A shape for a tone, since colour alone tells not everybody. The words beside it say the same. */
 export const dot = (tone) => h('i', { class: 'mark', 'aria-hidden': 'true', data: { tone } });
 
-/** A list of terms and what they are; each value is text or a node. */
+/** A shape and the word beside it. */
+export const marked = (tone, text) => h('span', { class: 'marked' }, dot(tone), text);
+
+/** A list of terms and what they are; each value is text or a node. A `long` value is a sentence below its term. */
 export function facts(rows) {
-  return h('dl', { class: 'facts' }, rows.filter(Boolean).map(([term, value, tone]) =>
-    h('div', {}, h('dt', {}, term), h('dd', tone ? { data: { tone } } : {}, value))));
+  return h('dl', { class: 'facts' }, rows.filter(Boolean).map(([term, value, tone, long]) =>
+    h('div', { class: long ? 'long' : null }, h('dt', {}, term), h('dd', tone ? { data: { tone } } : {}, value))));
 }
 
 /** A table that can be scrolled sideways by keyboard, too. */

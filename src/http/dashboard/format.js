@@ -25,6 +25,12 @@ export function lasting(seconds) {
   return hours % 24 ? `${Math.floor(hours / 24)} d ${hours % 24} h` : `${Math.floor(hours / 24)} d`;
 }
 
+/** The span that a history has: `5 minutes`, or `40 s` where it is younger. */
+export const span = (history) => {
+  const seconds = history ? history.stepSeconds * (history.received ?? history.inferred).length : 0;
+  return seconds >= 120 ? `${Math.round(seconds / 60)} minutes` : `${seconds} s`;
+};
+
 const two = (number) => String(number).padStart(2, '0');
 
 /** The time of day of a moment in unix milliseconds: `12:03:04`. */

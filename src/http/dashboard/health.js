@@ -1,6 +1,7 @@
 // Whether everything is fine, in words, and what to do where it is not. Nothing here knows of the page.
 
 import { cameraKey, clock, lasting } from './format.js';
+import { tooFew } from './sight.js';
 
 /** What a camera's state means where the node has no sentence of its own. */
 const ADVICE = {
@@ -18,14 +19,18 @@ const WORST = ['ok', 'idle', 'warn', 'bad'];
 /** The worst of some tones. */
 export const worst = (tones) => tones.reduce((a, b) => (WORST.indexOf(b) > WORST.indexOf(a) ? b : a), 'ok');
 
-/** How a camera is: `word` for its state, `tone`, whether it `sees`, and what to do. */
+/** How a camera is: `word` for its state, `tone`, whether it `sees` and by which reason it sees too `few` frames, and what to do. */
 export function condition(camera, node) {
   const model = node?.models?.find(({ name }) => name === camera.model);
   const told = (tone, word, advice) => ({ tone, word, sees: false, text: camera.problem ?? withReason(ADVICE[advice], camera.reason) });
   switch (camera.state) {
-    case 'receiving':
-      if (!camera.blind) return { tone: 'ok', word: 'sees', sees: true, text: null };
-      return model && model.state !== 'working' ? told('bad', 'model failing', 'failing') : told('bad', 'blind', 'blind');
+    case 'receiving': {
+      if (camera.blind && model && model.state !== 'working') return told('bad', 'model failing', 'failing');
+      const few = tooFew(camera);
+      // One that looks at a frame now and then is called blind in between. It is not both by turns.
+      if (few && (!camera.blind || few.seen > 0)) return { tone: 'warn', word: 'sees too few', sees: true, few: few.name, text: few.text };
+      return camera.blind ? told('bad', 'blind', 'blind') : { tone: 'ok', word: 'sees', sees: true, text: null };
+    }
     case 'connecting':
       return told(camera.attempt > 1 ? 'warn' : 'idle', 'connecting', 'connecting');
     case 'stalled':
@@ -52,15 +57,15 @@ export function hubCondition(hub) {
     case 'connecting':
       return { tone: 'idle', word: 'connecting', title: 'Joining the hub', clause: 'the hub is being joined', text: `The node is joining ${hub.url}. No camera can be reached before.` };
     case 'refused':
-      return { tone: 'bad', word: 'refused', title: 'The hub refuses this node', clause: 'the hub refuses this node', text: `It has refused it${since}.${reason}` };
+      return { tone: 'bad', word: 'refused', title: 'The hub refuses this node', clause: 'the hub refuses this node', text: `It has refused this node${since}.${reason}` };
     default:
-      return { tone: 'bad', word: 'away', title: 'The hub is away', clause: 'the hub is away', text: `It does not answer${since}.${reason} Results are dropped, not stored, until it is back.` };
+      return { tone: 'bad', word: 'away', title: 'The hub is away', clause: 'the hub is away', text: `${hub.since ? `It has not answered${since}` : 'It does not answer'}.${reason} Results are dropped, not stored, until it is back.` };
   }
 }
 
 const n = (number, noun) => `${number} ${noun}${number === 1 ? '' : 's'}`;
 
-/** All of it: `tone`, `headline`, `short` for the header, `title`, and `items` of `{tone, title, text, href}`. */
+/** All of it: `tone`, `headline`, `short` and `tiny` for the header, `title`, and `items` of `{tone, title, text, href}`. */
 export function overall({ reach, node, cameras }, now = Date.now()) {
   if (reach.state === 'unauthorised') {
     return make('bad', 'You are signed out', 'signed out', [{ tone: 'bad', title: 'Sign in again', text: 'The node wants its token. Load this page anew to give it.', href: '/' }]);
@@ -68,35 +73,50 @@ export function overall({ reach, node, cameras }, now = Date.now()) {
   if (reach.state === 'gone') {
     const wait = Math.max(0, Math.ceil((reach.retryAt - now) / 1000));
     const again = `This page asks again ${wait ? `in ${wait} s` : 'now'}.`;
-    if (reach.status) return make('bad', 'The node gives no answer that can be used', 'no usable answer', [{ tone: 'bad', title: `Since ${clock(reach.since)}`, text: `${sentence(reach.error)} ${again}`, href: null }]);
-    const text = `No answer since ${clock(reach.since)} (${reach.error}). ${again} See whether the process runs, and whether this machine reaches it.`;
-    return make('bad', 'The node does not answer', 'the node does not answer', [{ tone: 'bad', title: `Since ${clock(reach.since)}`, text, href: null }]);
+    if (reach.status) return make('bad', 'The node gives no answer that can be used', 'no usable answer', [{ tone: 'bad', title: `It has given none since ${clock(reach.since)}`, text: `${sentence(reach.error)} ${again}`, href: null }], 'no answer');
+    const text = `${sentence(reach.error)} ${again} See whether the process runs, and whether this machine reaches it.`;
+    return make('bad', 'The node does not answer', 'The node does not answer', [{ tone: 'bad', title: `It has not answered since ${clock(reach.since)}`, text, href: null }], 'no answer');
   }
   if (!node || !cameras) return make('idle', 'Asking the node', 'asking the node', []);
   const items = [...nodeItems(node), ...cameras.flatMap((camera) => cameraItem(camera, node))];
+  // What many cameras are told is told once.
+  const told = new Set();
+  for (const item of items.filter((one) => one.few)) {
+    if (told.has(item.few)) item.text = null;
+    told.add(item.few);
+  }
   items.sort((a, b) => WORST.indexOf(b.tone) - WORST.indexOf(a.tone));
   const wanted = cameras.filter(({ state }) => state !== 'removed');
-  const sees = wanted.filter((camera) => condition(camera, node).sees).length;
+  const conditions = wanted.map((camera) => condition(camera, node));
+  const sees = conditions.filter((one) => one.sees).length;
+  const few = conditions.filter((one) => one.few).length;
   const tone = worst(items.map((item) => item.tone));
   if (wanted.length === 0) {
     const empty = { tone: 'idle', title: 'Add the first camera', text: 'Write a table [[cameras]] with the twin_id of a camera into the node’s file, or set TWINSIGHT_CAMERAS. The node takes the file while it runs.', href: null };
     return make(worst([tone, 'idle']), 'No camera is configured', 'no camera', [...items, empty]);
   }
-  const seeing = `${sees} of ${n(wanted.length, 'camera')} ${sees === 1 ? 'sees' : 'see'}`;
+  const cameraWord = sees === 1 && wanted.length === 1 ? 'camera' : 'cameras';
+  const seeing = `${sees} of ${wanted.length} ${cameraWord} ${sees === 1 ? 'sees' : 'see'}`;
+  const clauses = [];
+  if (few > 0) clauses.push(few === sees ? ' too few frames' : `${sees === wanted.length ? ', but' : ','} ${few} of them too few frames`);
   const others = nodeItems(node);
-  const but = others.length ? `, ${sees === wanted.length ? 'but' : 'and'} ${others[0].clause}` : '';
-  return make(tone, seeing + but, `${sees} of ${wanted.length} see${but}`, items);
+  if (others.length) clauses.push(`, ${sees === wanted.length && few === 0 ? 'but' : 'and'} ${others[0].clause}`);
+  const but = clauses.join('');
+  return make(tone, seeing + but, `${sees} of ${wanted.length} see${but}`, items, `${sees} of ${wanted.length}`);
 }
 
-function make(tone, headline, short, items) {
+/** `tiny` is for the header of a phone. */
+function make(tone, headline, short, items, tiny = short) {
   const title = tone === 'ok' ? `Twinsight · ${short}` : `${tone === 'idle' ? '… ' : '(!) '}${short} · Twinsight`;
-  return { tone, headline, short, title, items };
+  return { tone, headline, short, tiny, title, items };
 }
 
 function cameraItem(camera, node) {
-  const { sees, tone, word, text } = condition(camera, node);
+  const { sees, few, tone, word, text } = condition(camera, node);
+  const href = `#/camera/${cameraKey(camera)}`;
+  if (few) return [{ kind: 'camera', few, tone, title: `${camera.name}: ${word} frames`, text, href }];
   if (sees || camera.state === 'removed') return [];
-  return [{ kind: 'camera', tone, title: `${camera.name}: ${word} for ${lasting(camera.stateSeconds)}`, text, href: `#/camera/${cameraKey(camera)}` }];
+  return [{ kind: 'camera', tone, title: `${camera.name}: ${word} for ${lasting(camera.stateSeconds)}`, text, href }];
 }
 
 /** What is wrong with the node itself, each also as a clause for the headline. */

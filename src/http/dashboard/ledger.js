@@ -1,7 +1,7 @@
 // What became of all that came: received, decoded, inferred, published, and what left at each step.
 
 import { h } from './dom.js';
-import { count, rate } from './format.js';
+import { count, rate, span } from './format.js';
 import { reason } from './reasons.js';
 
 const STEPS = [
@@ -32,7 +32,7 @@ export function ledger(camera) {
           const { cause, text } = reason(stage, key);
           const lately = sum(history?.reasons?.[`${stage}.${key}`]);
           return h('li', {}, h('span', { class: `number ${cause}` }, `− ${count(number)}`),
-            h('span', {}, h('b', {}, key), h('span', { class: 'dim' }, ` ${text}`), lately > 0 && h('span', { class: 'lately' }, ` · ${count(lately)} in the last minutes`)));
+            h('span', {}, h('b', {}, key), h('span', { class: 'dim' }, ` ${text}`), lately > 0 && h('span', { class: 'lately' }, ` · ${count(lately)} in the last ${span(history)}`)));
         }),
         flying > 0 && h('li', {}, h('span', { class: 'number' }, count(flying)), h('span', { class: 'dim' }, 'on the way'))));
   }));

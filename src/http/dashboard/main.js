@@ -1,6 +1,6 @@
 // The page: which view is shown, and the three ways by which the node tells it something.
 
-import { Store } from './api.js';
+import { get, Store } from './api.js';
 import { CameraPage } from './camera.js';
 import { mark, say } from './dom.js';
 import { EventFeed } from './events.js';
@@ -10,6 +10,7 @@ import { PictureStream } from './live.js';
 import { NodePage } from './node.js';
 import { Overview } from './overview.js';
 import { Pairing } from './pair.js';
+import { hasToken } from './settings.js';
 
 const store = new Store();
 const pairing = new Pairing();
@@ -40,6 +41,7 @@ function update(fresh) {
   mark(document.getElementById('pill'), 'tone', all.tone);
   mark(document.body, 'reach', store.reach.state);
   say(document.getElementById('pill-text'), all.short);
+  say(document.getElementById('pill-tiny'), all.tiny);
   if (document.title !== all.title) document.title = all.title;
   view?.update(now);
 }
@@ -51,11 +53,17 @@ function open() {
   live.want([], 0);
   if (page === 'camera' && rest.length === 2) view = new CameraPage(live, rest.join('/'));
   else if (page === 'node') view = new NodePage();
-  else view = new Overview(live);
+  else {
+    // An address that means nothing is not kept, and does not stand in the way of going back.
+    if (page !== '' || rest.length > 0) history.replaceState(null, '', '#/');
+    view = new Overview(live);
+  }
+  const known = view instanceof Overview ? 'overview' : page;
+  mark(document.body, 'page', known);
   for (const link of document.querySelectorAll('nav a')) {
-    const current = link.dataset.page === (page === 'node' ? 'node' : 'overview');
+    const current = link.dataset.page === (known === 'node' ? 'node' : 'overview');
     // A camera's page is not that of all cameras, and belongs to it.
-    if (current) link.setAttribute('aria-current', page === 'camera' ? 'true' : 'page');
+    if (current) link.setAttribute('aria-current', known === 'camera' ? 'true' : 'page');
     else link.removeAttribute('aria-current');
   }
   place.replaceChildren(view.root);
@@ -70,6 +78,16 @@ function seen() {
   feed.setOpen(!document.hidden);
 }
 
+/** Who is here by a token can go; where there is none, nobody is signed in. Told once, since a token changes by a restart. */
+async function offerSignOut() {
+  try {
+    document.getElementById('sign-out').hidden = !hasToken(await get('/api/config'));
+  } catch {
+    signOutKnown = false;
+  }
+}
+
+let signOutKnown = false;
 let answered = true;
 let version = null;
 store.addEventListener('change', () => {
@@ -82,6 +100,10 @@ store.addEventListener('change', () => {
   // Another program answers at this address: its page is another one, too.
   if (ok && version !== null && store.node.version !== version) location.reload();
   if (ok) version = store.node.version;
+  if (ok && !signOutKnown) {
+    signOutKnown = true;
+    offerSignOut();
+  }
   if (ok) pairing.retain(new Set(store.cameras.map(cameraKey)));
   update(ok);
 });

@@ -1,11 +1,11 @@
 // The node itself: hub, models, what it costs, its configuration, and what its cameras went through.
 
 import { get } from './api.js';
-import { dot, facts, h, mark, say, table, tell, told } from './dom.js';
+import { dot, facts, h, mark, marked, say, table, tell, told } from './dom.js';
 import { bytes, cameraKey, clock, count, lasting, moment } from './format.js';
 import { hubCondition, overall } from './health.js';
 import { SHED } from './reasons.js';
-import { hasToken, settings } from './settings.js';
+import { settings } from './settings.js';
 
 /** What each piece of work is, in the order of a frame's way. */
 const STAGES = {
@@ -19,11 +19,24 @@ const STAGES = {
 
 const STATES = { receiving: 'ok', connecting: 'idle', stalled: 'warn', unreachable: 'bad', rejected: 'bad', removed: 'idle' };
 
+/** So many cameras are named here; the others are a link. */
+const NAMED = 3;
+
+/** What is wrong with the node, and which cameras make its mark red: they say themselves, on their pages, what to do. */
+export function notesOf(items) {
+  const own = items.filter(({ href }) => !href?.startsWith('#/camera/')).map((item) => ({ ...item, href: item.href === '#/node' ? null : item.href }));
+  const cameras = items.filter(({ href }) => href?.startsWith('#/camera/')).map((item) => ({ ...item, text: null }));
+  const more = cameras.slice(NAMED);
+  const rest = more.length ? [{ tone: more[0].tone, title: `${more.length} more camera${more.length === 1 ? '' : 's'}`, text: null, href: '#/' }] : [];
+  return [...own, ...cameras.slice(0, NAMED), ...rest];
+}
+
 export class NodePage {
   #appliedAt = null;
 
   constructor() {
     this.mark = dot('idle');
+    this.to = h('a', {}, this.mark);
     this.headline = h('h1', { tabindex: '-1' }, 'Node');
     this.panels = {};
     const panel = (name, title, wide = false) => {
@@ -32,7 +45,7 @@ export class NodePage {
     };
     this.notes = h('ul', { class: 'items' });
     this.root = h('div', { class: 'page' },
-      h('div', { class: 'head headline' }, this.mark, this.headline),
+      h('div', { class: 'head headline' }, this.to, this.headline),
       this.notes,
       h('div', { class: 'cards' },
         panel('hub', 'Hub'), panel('cpu', 'Processor, by stage'), panel('inference', 'Inference'),
@@ -45,15 +58,8 @@ export class NodePage {
     mark(this.mark, 'tone', all.tone);
     const { node } = context;
     const title = node?.hub.twinId ? `Node ${node.hub.twinId}` : 'Node';
-    say(this.headline, context.reach.state === 'ok' || !node ? title : `${title} does not answer, and what stands here is of before`);
-    const notes = all.items.filter(({ href }) => href === '#/node' || href === null);
-    if (notes.length !== this.notes.childElementCount) this.notes.replaceChildren(...notes.map(({ tone }) => h('li', {}, dot(tone), h('div', {}, h('strong', {}), h('p', {})))));
-    notes.forEach(({ tone, title: what, text }, i) => {
-      const row = this.notes.children[i];
-      mark(row.firstChild, 'tone', tone);
-      say(row.lastChild.firstChild, what);
-      tell(row.lastChild.lastChild, text ?? '');
-    });
+    say(this.headline, context.reach.state === 'ok' || !node ? title : `${title} does not answer. What stands here is of before.`);
+    this.#note(notesOf(all.items));
     if (!node || !context.fresh) return;
     for (const name of ['hub', 'cpu', 'inference', 'run', 'config', 'watchers', 'models', 'states']) {
       // A table that somebody scrolls or has the focus in stays until they are done.
@@ -66,14 +72,32 @@ export class NodePage {
     }
   }
 
+  #note(notes) {
+    // Where only cameras are in trouble, the mark of this page is red because of them.
+    for (const [name, value] of [['href', notes[0]?.href], ['aria-label', notes[0]?.title]]) {
+      if (!notes[0]?.href) this.to.removeAttribute(name);
+      else if (this.to.getAttribute(name) !== value) this.to.setAttribute(name, value);
+    }
+    const key = JSON.stringify(notes.map(({ href }) => href));
+    if (this.notes.dataset.key !== key) {
+      mark(this.notes, 'key', key);
+      this.notes.replaceChildren(...notes.map(({ tone, href }) => h('li', {}, dot(tone), h('div', {}, href ? h('a', { href }) : h('strong', {}), h('p', {})))));
+    }
+    notes.forEach(({ tone, title, text }, i) => {
+      const row = this.notes.children[i];
+      mark(row.firstChild, 'tone', tone);
+      say(row.lastChild.firstChild, title);
+      tell(row.lastChild.lastChild, text ?? '');
+    });
+  }
+
   _hub({ hub }) {
     const { tone, word } = hubCondition(hub);
     return facts([
-      ['State', h('span', {}, dot(tone), hub.since ? `${word}, since ${clock(hub.since)}` : word)],
+      ['State', marked(tone, hub.since ? `${word}, since ${clock(hub.since)}` : word)],
       ['Address', h('code', {}, hub.url)],
       ['This node’s twin', h('code', {}, hub.twinId ?? 'not known yet')],
       ['Joined again', `${count(hub.reconnects)} times`],
-      hub.reason && ['It says', told(hub.reason)],
     ]);
   }
 
@@ -83,7 +107,7 @@ export class NodePage {
     const names = [...Object.keys(STAGES).filter((name) => name in used), ...stages.map(([name]) => name).filter((name) => !(name in STAGES))];
     const most = Math.max(0.05, ...stages.map(([, cores]) => cores));
     return h('div', {},
-      h('p', { class: 'big' }, cpu.processCores.toFixed(2), h('span', { class: 'dim' }, ` of ${count(cpu.cores)} cores, over the last 10 s`)),
+      h('p', { class: 'big' }, cpu.processCores.toFixed(2), h('span', { class: 'dim' }, ` of ${count(cpu.cores)} cores, last 10 s`)),
       h('ul', { class: 'bars' }, names.map((name) => {
         const fill = h('span', { class: 'bar-fill' });
         fill.style.width = `${(100 * used[name]) / most}%`;
@@ -111,7 +135,7 @@ export class NodePage {
       ['Since', moment(startedAt)],
       ['Memory', bytes(memory.residentBytes)],
       ['Run', h('code', { title: runId }, runId.slice(0, 12))],
-      ['Ready', ready ? 'yes' : `no: ${(problems ?? []).join('; ') || 'it starts'}`, ready ? null : 'warn'],
+      ['Ready', ready ? 'yes' : this.notes.childElementCount ? 'no, see above' : `no: ${(problems ?? []).join('; ') || 'it starts'}`, ready ? null : 'warn'],
     ]);
   }
 
@@ -121,7 +145,7 @@ export class NodePage {
       ['In force since', config.appliedAt ? moment(config.appliedAt) : '–'],
       ['Newest reload', config.reloadOk ? 'taken' : 'refused, the last good one stays', config.reloadOk ? null : 'bad'],
       ['Last refusal', refusal ? `${moment(refusal.at)}, from the ${refusal.source}` : 'none in this run'],
-      refusal && ['Its reason', told(refusal.reason)],
+      refusal && ['Its reason', told(refusal.reason), null, true],
     ]);
   }
 
@@ -143,10 +167,11 @@ export class NodePage {
 
   _states({ states }) {
     if (!states.length) return h('p', { class: 'dim' }, 'No camera has changed its state yet.');
-    return table('States of cameras', ['Time', 'Camera', 'State', 'Attempt', 'Reason'], states.toReversed().map(({ at, camera, state, attempt, reason }) => [
-      moment(at), h('a', { href: `#/camera/${cameraKey(camera)}` }, camera.name ?? camera.twinId),
-      h('span', { class: 'state' }, dot(STATES[state] ?? 'idle'), state), count(attempt), told(reason),
-    ]));
+    return table('States of cameras', ['Time', 'Camera', 'State', 'Attempt', 'Reason'], states.toReversed().map(({ at, camera, state, attempt, reason }) => {
+      const name = camera.name ?? camera.twinId;
+      return [h('time', {}, moment(at)), h('a', { href: `#/camera/${cameraKey(camera)}`, title: name }, name),
+        h('span', { class: 'state' }, dot(STATES[state] ?? 'idle'), state), h('span', {}, h('span', { class: 'label' }, 'attempt '), count(attempt)), told(reason)];
+    }));
   }
 
   async #askSettings() {
@@ -156,7 +181,7 @@ export class NodePage {
       this.panels.settings.replaceChildren(
         ...sections.map(([name, section]) => h('details', {}, h('summary', {}, h('code', {}, `[${name}]`)), settings(`[${name}]`, section))),
         h('p', { class: 'dim small' }, sections.length ? 'Those of each camera are on its page.' : 'This node was started without a configuration, as the demo is.'),
-        hasToken(config) ? h('form', { method: 'post', action: '/logout' }, h('button', { type: 'submit' }, 'Sign out')) : '');
+      );
     } catch (error) {
       this.#appliedAt = null;
       this.panels.settings.replaceChildren(h('p', { class: 'dim' }, `It could not be read: ${error.message}.`));

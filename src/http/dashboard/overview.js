@@ -1,6 +1,6 @@
 // All cameras at one glance.
 
-import { dot, h, mark, say, tell } from './dom.js';
+import { dot, h, mark, marked, say, tell } from './dom.js';
 import { bytes, cameraKey, clock, count, lasting, ms, objects, rate } from './format.js';
 import { condition, hubCondition, overall } from './health.js';
 import { Sparkline } from './spark.js';
@@ -41,16 +41,18 @@ class Tile {
     // What a node said that does not answer any more is not said as if it held.
     const known = context.reach.state === 'ok';
     say(this.name, camera.name);
+    this.name.title = camera.name;
+    mark(this.root, 'tone', known ? tone : 'idle');
     mark(this.root, 'state', known ? camera.state : 'unknown');
     mark(this.mark, 'tone', known ? tone : 'idle');
-    say(this.word, !known ? 'not known' : sees ? 'sees' : `${word} ${lasting(camera.stateSeconds)}`);
+    say(this.word, !known ? 'not known' : sees ? word : `${word} ${lasting(camera.stateSeconds)}`);
     say(this.seen, known && sees ? objects(camera.objects) : '–');
     this.seen.title = this.seen.textContent;
     say(this.numbers.received, known ? `${rate(camera.rates?.received)}/s` : '–');
     say(this.numbers.inferred, known ? `${rate(camera.rates?.inferred)}/s` : '–');
     say(this.numbers.p50, ms(known ? camera.ageMs?.p50 : null));
     say(this.numbers.p99, ms(known ? camera.ageMs?.p99 : null));
-    if (context.fresh) this.spark.update(camera.history);
+    if (context.fresh) this.spark.update(camera);
     this.picture.update({ ...context, camera });
   }
 }
@@ -71,7 +73,7 @@ export class Overview {
     this.root = h('div', { class: 'overview' },
       h('section', { class: 'rail', 'aria-label': 'How it is' },
         h('div', { class: 'headline' }, this.mark, this.headline), this.summary, this.items,
-        h('section', { class: 'lately' }, h('h2', {}, 'Lately'), this.lately)),
+        h('section', { class: 'lately', hidden: true }, h('h2', {}, 'Lately'), this.lately)),
       this.grid);
     this.intersection = new IntersectionObserver((entries) => {
       for (const { target, isIntersecting } of entries) {
@@ -112,14 +114,15 @@ export class Overview {
     const results = cameras.reduce((sum, { rates }) => sum + (rates?.inferred ?? 0), 0);
     const ages = cameras.map(({ ageMs }) => ageMs).filter(Boolean);
     const rows = [
-      ['Hub', h('span', {}, dot(hub.tone), hub.word)],
-      ['Results', `${rate(results)}/s`],
+      ['Hub', marked(hub.tone, hub.word)],
+      // They are made all the same, and nobody gets them.
+      node.hub.state === 'joined' ? ['Results', `${rate(results)}/s`] : ['Results', `${rate(results)}/s, none sent`, 'warn'],
       ['Age p99', ages.length ? ms(Math.max(...ages.map(({ p99 }) => p99))) : '–'],
-      ['CPU', `${node.cpu.processCores.toFixed(2)} of ${count(node.cpu.cores)} cores`],
+      ['CPU cores', `${node.cpu.processCores.toFixed(2)} of ${count(node.cpu.cores)}`],
       ['Memory', bytes(node.memory.residentBytes)],
       ['Running', lasting((node.now - node.startedAt) / 1000)],
     ];
-    this.summary.replaceChildren(...rows.map(([term, value]) => h('div', {}, h('dt', {}, term), h('dd', {}, value))));
+    this.summary.replaceChildren(...rows.map(([term, value, tone]) => h('div', {}, h('dt', {}, term), h('dd', tone ? { data: { tone } } : {}, value))));
   }
 
   /** What cameras went through, the newest first. */
@@ -128,7 +131,8 @@ export class Overview {
     const key = rows.map(({ at, state }) => `${at}${state}`).join();
     if (this.lately.dataset.key === key) return;
     mark(this.lately, 'key', key);
-    this.lately.replaceChildren(...rows.map(({ at, camera, state }) => h('li', {}, h('time', {}, clock(at)), h('span', {}, `${camera.name ?? camera.twinId} `, h('span', { class: 'dim' }, state)))));
+    this.lately.parentElement.hidden = rows.length === 0;
+    this.lately.replaceChildren(...rows.map(({ at, camera, state }) => h('li', {}, h('time', {}, clock(at)), h('span', { title: camera.name ?? camera.twinId }, `${camera.name ?? camera.twinId} `, h('span', { class: 'dim' }, state)))));
   }
 
   #list(items) {

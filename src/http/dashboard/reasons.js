@@ -5,37 +5,37 @@ const [DESIGN, NETWORK, LOAD, FAULT, HUB] = ['design', 'network', 'load', 'fault
 
 const REASONS = {
   units: {
-    incomplete: [NETWORK, 'a packet was lost for good: the network between camera and node drops some'],
-    awaiting_keyframe: [NETWORK, 'after a loss nothing is decoded until the next keyframe'],
-    decode_backlog: [LOAD, 'it waited more than 500 ms for the decoder: this machine has too much to do'],
-    decode_error: [FAULT, 'the decoder refused it: the camera sends something that is damaged or unknown'],
-    no_picture: [DESIGN, 'the decoder took it and it had no picture of its own'],
-    oversize: [FAULT, 'larger than 8 MiB'],
-    shed: [LOAD, 'left out because of overload'],
-    reset: [FAULT, 'the decoder that held it was rebuilt'],
-    shutdown: [DESIGN, 'the stream ended'],
+    incomplete: [NETWORK, 'packets lost', 'a packet was lost for good: the network between camera and node drops some'],
+    awaiting_keyframe: [NETWORK, 'waiting for a keyframe', 'after a loss nothing is decoded until the next keyframe'],
+    decode_backlog: [LOAD, 'decoder too slow', 'it waited more than 500 ms for the decoder: this machine has too much to do'],
+    decode_error: [FAULT, 'not decodable', 'the decoder refused it: the camera sends something that is damaged or unknown'],
+    no_picture: [DESIGN, 'without a picture', 'the decoder took it and it had no picture of its own'],
+    oversize: [FAULT, 'too large', 'larger than 8 MiB'],
+    shed: [LOAD, 'left out: overload', 'left out because of overload'],
+    reset: [FAULT, 'decoder rebuilt', 'the decoder that held it was rebuilt'],
+    shutdown: [DESIGN, 'stream ended', 'the stream ended'],
   },
   frames: {
-    rate_limited: [DESIGN, 'a newer frame took its place before the camera was due by max_fps: as it should be'],
-    unchanged: [DESIGN, 'nothing moved since the last frame that was looked at'],
-    replaced: [LOAD, 'a newer frame took its place although it was due: this machine is the bottleneck'],
-    stale: [LOAD, 'it was older than max_age_ms when its turn came'],
-    inference_failed: [FAULT, 'the model failed, hung or is set aside'],
-    camera_removed: [DESIGN, 'its camera was removed'],
-    shutdown: [DESIGN, 'the node stopped'],
+    rate_limited: [DESIGN, 'not due', 'a newer frame took its place before the camera was due by max_fps: as it should be'],
+    unchanged: [DESIGN, 'unchanged', 'nothing moved since the last frame that was looked at'],
+    replaced: [LOAD, 'overtaken', 'a newer frame took its place although it was due: this machine is the bottleneck'],
+    stale: [LOAD, 'too old', 'it was older than max_age_ms when its turn came'],
+    inference_failed: [FAULT, 'model failed', 'the model failed, hung or is set aside'],
+    camera_removed: [DESIGN, 'camera removed', 'its camera was removed'],
+    shutdown: [DESIGN, 'node stopped', 'the node stopped'],
   },
   events: {
-    suppressed: [DESIGN, 'nothing was seen, and emit_empty is off'],
-    hub_disconnected: [HUB, 'the hub was away: results are dropped, not stored'],
-    outbox_full: [HUB, 'newer ones took its place: the hub takes events too slowly'],
-    failed: [FAULT, 'it could not be handed on: a bug'],
+    suppressed: [DESIGN, 'nothing seen', 'nothing was seen, and emit_empty is off'],
+    hub_disconnected: [HUB, 'not sent: hub away', 'the hub was away: results are dropped, not stored'],
+    outbox_full: [HUB, 'not sent: hub too slow', 'newer ones took its place: the hub takes events too slowly'],
+    failed: [FAULT, 'not sent: a bug', 'it could not be handed on: a bug'],
   },
 };
 
-/** What is known of a reason: its cause, whether something was lost by it, and its sentence. */
+/** What is known of a reason: its cause, whether something was lost by it, a word or two for it, and its sentence. */
 export function reason(stage, name) {
-  const [cause, text] = REASONS[stage]?.[name] ?? [FAULT, 'a reason that this page does not know'];
-  return { stage, name, cause, lost: cause !== DESIGN, text };
+  const [cause, word, text] = REASONS[stage]?.[name] ?? [FAULT, name, 'a reason that this page does not know'];
+  return { stage, name, cause, lost: cause !== DESIGN, word, text };
 }
 
 /** `frames.stale` of the history. */

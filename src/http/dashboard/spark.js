@@ -1,13 +1,13 @@
 // What was left out over the last minutes, by reason: above the line what was lost, below it what is by design.
 
 import { h, mark, say, svg } from './dom.js';
-import { count } from './format.js';
+import { count, span } from './format.js';
 import { reasonOf } from './reasons.js';
 
 const STEPS = 60;
 const ABOVE = 20;
 const BELOW = 8;
-const UNKNOWN = 'What is left out is not known yet';
+const UNKNOWN = 'Counting…';
 
 /** A sparkline that stays, and is drawn anew with each history. */
 export class Sparkline {
@@ -17,7 +17,7 @@ export class Sparkline {
     this.root = h('div', { class: 'drops' }, this.chart, this.legend);
   }
 
-  update(history) {
+  update({ history, counters }) {
     if (!history) return;
     const series = Object.entries(history.reasons ?? {})
       .map(([key, steps]) => ({ ...reasonOf(key), steps: steps.slice(-STEPS), sum: steps.reduce((a, b) => a + b, 0) }))
@@ -30,17 +30,29 @@ export class Sparkline {
       ...stack(lost, ABOVE, -1, ABOVE),
       ...stack(design, BELOW, 1, ABOVE + 1),
     );
-    const minutes = Math.round((history.stepSeconds * STEPS) / 60);
-    const text = (list) => list.map(({ name, sum }) => `${count(sum)} ${name}`).join(', ');
-    const words = lost.length ? `Lost in ${minutes} min: ${text(lost)}` : `Nothing lost in ${minutes} min`;
-    this.chart.setAttribute('aria-label', `${words}${design.length ? `; left out by design: ${text(design)}` : ''}`);
-    const key = series.map(({ stage, name, sum }) => `${stage}${name}${sum}`).join();
-    if (this.legend.dataset.key === key && key) return;
+    const text = (list) => list.map(({ word, sum }) => `${count(sum)} ${word}`).join(', ');
+    const words = legend(lost.length > 0, history, counters, text(lost));
+    const all = `${words}${design.length ? `; left out by design: ${text(design)}` : ''}`;
+    this.chart.setAttribute('aria-label', all);
+    // A tile may have no room for all of it.
+    this.legend.title = all;
+    const key = `${words} ${series.map(({ stage, name, sum }) => `${stage}${name}${sum}`).join()}`;
+    if (this.legend.dataset.key === key) return;
     mark(this.legend, 'key', key);
     if (lost.length === 0) say(this.legend, words);
-    else this.legend.replaceChildren(`lost `, ...lost.slice(0, 3).flatMap((s, i) => [i ? ', ' : '', h('span', { class: `key ${s.cause}`, title: s.text }, `${count(s.sum)} ${s.name}`)]));
-    if (design.length) this.legend.append(h('span', { class: 'aside' }, ` · ${text(design)}`));
+    else this.legend.replaceChildren(`lost `, ...lost.slice(0, 3).flatMap((s, i) => [i ? ', ' : '', named(s, s.cause)]));
+    if (design.length) this.legend.append(h('span', { class: 'aside' }, ' · ', ...design.flatMap((s, i) => [i ? ', ' : '', named(s, '')])));
   }
+}
+
+/** A reason in words, with the name that it has in the metrics for whoever points at it. */
+const named = (s, cause) => h('span', { class: `key ${cause}`, title: `${s.name}: ${s.text}` }, `${count(s.sum)} ${s.word}`);
+
+/** What was lost, in words. Where no frame has come, nothing could be lost. */
+export function legend(lost, history, counters, text) {
+  if (lost) return `Lost in the last ${span(history)}: ${text}`;
+  if (!(counters?.accessUnitsReceived > 0)) return 'No frame yet';
+  return `Nothing lost in the last ${span(history)}`;
 }
 
 function stack(series, height, direction, base) {

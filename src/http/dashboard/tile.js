@@ -7,6 +7,8 @@ import { condition } from './health.js';
 
 /** A picture is late when none has come for so long, in milliseconds, and for three times its camera's pace. */
 const LATE = 3000;
+/** Where most frames are lost, pictures come at no pace. This long is late there, in milliseconds. */
+const LATE_OF_FEW = 15000;
 
 /** The box with the canvas and with the words over it. Its size does not depend on what is in it. */
 export class Picture {
@@ -18,7 +20,8 @@ export class Picture {
     this.title = h('strong', {});
     this.text = h('span', {});
     this.cover = h('div', { class: 'cover' }, h('div', {}, this.title, this.text));
-    this.root = h('div', { class: 'picture', data: { live: 'no' } }, this.canvas, this.cover);
+    this.note = h('p', { class: 'note' });
+    this.root = h('div', { class: 'picture', data: { live: 'no' } }, this.canvas, this.cover, this.note);
   }
 
   get shownWidth() {
@@ -43,19 +46,22 @@ export class Picture {
     bitmap.close();
   }
 
-  /** Says over the picture what is not as it should be. */
-  update({ camera, node, reach, refused }) {
+  /** Says over the picture what is not as it should be; `brief` where the page itself says what to do. */
+  update({ camera, node, reach, refused, brief = false }) {
     const now = performance.now();
-    const { sees, text, word, tone } = condition(camera, node);
+    const { sees, few, text, word, tone } = condition(camera, node);
+    const advice = brief ? '' : (text ?? '');
     const age = this.#drawn ? now - this.#drawn.at : null;
-    const limit = Math.max(LATE, 3000 / Math.max(camera.rates?.inferred ?? 1, 0.01));
+    const pace = Math.max(LATE, 3000 / Math.max(camera.rates?.inferred ?? 1, 0.01));
+    const limit = few ? Math.min(pace, LATE_OF_FEW) : pace;
     const last = this.#drawn ? ` The picture is of ${clock(this.#drawn.wall)}.` : '';
     let cover = null;
     if (reach.state === 'gone') cover = ['bad', 'The node does not answer', `since ${clock(reach.since)}.${last}`];
-    else if (!sees) cover = [tone, `${word} for ${lasting(camera.stateSeconds)}`, `${text ?? ''}${last}`];
-    else if (refused) cover = ['warn', 'no picture', refused];
+    else if (!sees) cover = [tone, `${word} for ${lasting(camera.stateSeconds)}`, `${advice}${last}`];
+    else if (refused) cover = ['warn', this.#drawn ? 'no picture any more' : 'no picture', refused];
     else if (age === null) cover = ['idle', 'Waiting for a picture', ''];
     else if (age > limit) cover = ['warn', `no new picture for ${lasting(age / 1000)}`, `It is asked for again.${last}`];
+    tell(this.note, few && !cover ? advice : '');
     mark(this.root, 'live', cover ? 'no' : 'yes');
     mark(this.cover, 'tone', cover?.[0] ?? 'ok');
     say(this.title, cover?.[1] ?? '');
