@@ -32,10 +32,10 @@ pub(super) fn problem(
             )
         }
         CameraState::Connecting if dials => format!(
-            "It is being dialled, and there is no picture yet{because}. If this stays so, check that the camera is on and joined to the hub."
+            "It is being dialled, and no picture comes{because}. If this stays so, check that the camera is on and joined to the hub."
         ),
         CameraState::Connecting => format!(
-            "It has to dial this node (connect = \"accept\"), and there is no picture yet{because}. Check that the camera is on and knows this node's twin."
+            "It has to dial this node (connect = \"accept\"), and no picture comes{because}. Check that the camera is on and knows this node's twin."
         ),
         CameraState::Stalled => format!(
             "Its frames have stopped coming{because}. Check the camera's power and network; the node connects again by itself."
