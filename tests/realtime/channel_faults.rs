@@ -290,8 +290,13 @@ async fn what_a_malicious_peer_sends_is_counted_and_bounded() {
             &json!(format!("p{number}")),
         )
         .await;
+        // More of them at once would be dropped before the acceptor sees them, and not count here.
+        if number % 50 == 49 {
+            let sent: u64 = number + 1;
+            let of_one = sent.saturating_sub(32);
+            refused(&acceptor, before + of_one + sent.saturating_sub(63)).await;
+        }
     }
-    refused(&acceptor, before + 1000 - 32 + 1000 - 63).await;
 
     // Offers that are good in all but that nobody is there.
     let (peer, _events) = Peer::for_messages(&loopback(), &[], 0).await.unwrap();
