@@ -257,21 +257,6 @@ impl Previews {
         })
     }
 
-    /// The next picture of a stream, or `None` when there is none within the limit.
-    ///
-    /// # Errors
-    /// As [`watch`](Self::watch).
-    pub async fn latest(
-        &self,
-        stream: &StreamId,
-        options: WatchOptions,
-        limit: Duration,
-    ) -> Result<Option<Picture>, WatchError> {
-        let mut watch = self.watch(stream, options)?;
-        let next = tokio::time::timeout(limit, watch.next()).await;
-        Ok(next.ok().flatten())
-    }
-
     /// How many watches are open, of [`MAX_WATCHES`].
     pub fn watches(&self) -> usize {
         let count = self.owner.shared.metrics.preview_watchers.get();

@@ -117,26 +117,6 @@ async fn one_watch_sees_many_streams() {
 }
 
 #[tokio::test]
-async fn the_latest_picture_is_the_next_one_or_none() {
-    let (previews, _) = previews();
-    let options = WatchOptions::default();
-    let limit = Duration::from_millis(20);
-    let none = previews.latest(&stream(1), options, limit).await.unwrap();
-    assert!(none.is_none());
-    let offered = async {
-        while previews.watches() == 0 {
-            tokio::task::yield_now().await;
-        }
-        previews.offer(&stream(1), &frame(), None, seen);
-    };
-    let limit = Duration::from_secs(20);
-    let id = stream(1);
-    let latest = previews.latest(&id, options, limit);
-    let (latest, ()) = tokio::join!(latest, offered);
-    assert!(latest.unwrap().is_some());
-}
-
-#[tokio::test]
 async fn a_panic_in_the_encoder_costs_one_picture() {
     let metrics = Arc::new(Metrics::new());
     let previews = Previews::with_encoder(Arc::clone(&metrics), "preview-panics", || {
