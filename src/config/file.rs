@@ -76,7 +76,7 @@ pub struct File {
     /// ONNX Runtime and models.
     #[serde(default)]
     pub runtime: RuntimeSection,
-    /// Traces for OpenTelemetry.
+    /// Which frames are traced, and which collector of OpenTelemetry takes their traces.
     #[serde(default)]
     pub telemetry: TelemetrySection,
     /// Settings of every camera that has none of its own.

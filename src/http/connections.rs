@@ -47,7 +47,7 @@ impl ConnectionLimits {
 /// A connection whose answer is under way is spared, but not once its client has taken nothing for this long.
 const STUCK_UNPROTECTED: Duration = Duration::from_secs(1);
 
-/// Longer than a node runs.
+/// The time of an answer that goes on: a hundred years, which is longer than any node runs.
 const FOREVER: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
 
 /// What a connection is doing.

@@ -238,7 +238,7 @@ async fn guard(State(shared): State<Shared>, request: Request, next: Next) -> Re
     }
 }
 
-/// The text of all metrics. It counts against [`MAX_SCRAPES`] until it was sent.
+/// The text of all metrics, compressed or not. It counts against [`MAX_SCRAPES`] until it was sent.
 struct Scrape {
     text: Bytes,
     _permit: OwnedSemaphorePermit,

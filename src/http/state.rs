@@ -47,7 +47,7 @@ impl fmt::Debug for HttpState {
 }
 
 impl HttpState {
-    /// The state of a node of which nothing is known yet, but this.
+    /// The state of a node that has just begun: what is not given here is filled in as it becomes known.
     pub fn new(metrics: Arc<Metrics>, feed: EventFeed, previews: Previews) -> Self {
         Self {
             metrics,

@@ -140,7 +140,7 @@ type Drops = BTreeMap<&'static str, u64>;
 /// What the node knows of a camera stream beside its metrics.
 #[derive(Debug, Clone)]
 pub struct CameraFacts {
-    /// What the event `cameraStatus` tells, too.
+    /// Its state, as the event `cameraStatus` tells it.
     pub status: CameraStatus,
     /// Its settings in force.
     pub settings: Arc<CameraConfig>,

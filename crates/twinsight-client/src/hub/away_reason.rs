@@ -60,7 +60,7 @@ pub enum AwayReason {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("the host name `{host}` cannot be resolved ({reason})")]
 pub struct UnknownHost {
-    /// The name.
+    /// The host's name, cut if it is long.
     pub host: String,
     /// What the system said.
     pub reason: String,

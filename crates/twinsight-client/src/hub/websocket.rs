@@ -34,7 +34,7 @@ pub(super) type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
 /// before the whole time is over.
 const LOOKUP_PART: f64 = 0.8;
 
-/// Opens the WebSocket.
+/// Opens the WebSocket. The error says whether the name, the way or the certificate stood against it.
 pub(super) async fn open_socket(options: &HubOptions) -> Result<Socket, AwayReason> {
     let unusable = |error: HubConfigError| AwayReason::Socket(error.to_string());
     let url = options.websocket_url().map_err(unusable)?;
