@@ -151,3 +151,29 @@ fn resident_bytes() -> u64 {
     let pages = StatM::from_file("/proc/self/statm").map_or(0, |memory| memory.resident);
     pages * procfs::page_size()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use twinsight_media::ledger::ShedLevel;
+
+    #[test]
+    fn the_node_sheds_as_much_as_the_camera_that_sheds_most() {
+        let metrics = Arc::new(Metrics::new());
+        let state = HttpState::new(
+            Arc::clone(&metrics),
+            EventFeed::new("run"),
+            Previews::new(Arc::clone(&metrics)),
+        );
+        assert_eq!(state.node_view().shedding.level, 0);
+        for (twin, level) in [
+            ("a", ShedLevel::InferLess),
+            ("b", ShedLevel::KeyframesOnly),
+            ("c", ShedLevel::None),
+        ] {
+            let id = StreamId::new(twin, "default");
+            metrics.stream(&id).set_shed_level(level);
+        }
+        assert_eq!(state.node_view().shedding.level, 3);
+    }
+}
