@@ -19,6 +19,8 @@ pub mod telemetry;
 
 pub mod config;
 
+pub mod bridge;
+
 pub mod schedule;
 
 pub mod preprocess;

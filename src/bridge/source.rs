@@ -1,0 +1,124 @@
+//! A camera's pictures, wherever they come from. A configuration comes in; access units and changes of state go out to a
+//! handler, for ever: a source that breaks off is tried again until it is closed.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use tokio::task::JoinHandle;
+use tokio_util::sync::{CancellationToken, DropGuard};
+use tracing::Instrument;
+
+use super::{device, rtsp};
+use crate::config::SourceConfig;
+use twinsight_media::label_enum;
+use twinsight_media::picture::PictureSize;
+
+/// One access unit, as the camera encoded it.
+#[derive(Debug, Clone)]
+pub struct SourceUnit {
+    /// The unit as a byte stream (Annex B). An IDR picture has its parameter sets in front.
+    pub data: Bytes,
+    /// True for an IDR picture.
+    pub is_keyframe: bool,
+    /// The camera's time in ticks of 90 kHz, which wraps.
+    pub timestamp_90k: u32,
+    /// When its first packet came.
+    pub received_at: Instant,
+    /// When it was whole.
+    pub completed_at: Instant,
+}
+
+/// What a source tells.
+#[derive(Debug, Clone)]
+pub enum SourceEvent {
+    /// An access unit. All units since the last keyframe came before it.
+    Unit(SourceUnit),
+    /// So many units were left out.
+    Dropped(UnitLoss, u64),
+    /// The source is in another state.
+    State(SourceState),
+}
+
+label_enum! {
+    /// Why a unit of a source is not passed on.
+    pub enum UnitLoss {
+        /// Packets of it were lost on the way from the camera.
+        PacketsLost = "packets_lost",
+        /// A unit that it builds on is missing, so it waits for the next keyframe.
+        AwaitingKeyframe = "awaiting_keyframe",
+        /// It has no picture that can be passed on.
+        Malformed = "malformed",
+    }
+}
+
+/// Where a source stands.
+#[derive(Debug, Clone)]
+pub enum SourceState {
+    /// The camera is asked, for the so many-th time since it last gave pictures.
+    Connecting {
+        /// Counts from 1.
+        attempt: u32,
+    },
+    /// Pictures come.
+    Receiving(SourceFacts),
+    /// There are none.
+    Down {
+        /// Why, as a sentence with its remedy. It holds no secret.
+        reason: Arc<str>,
+        /// Counts from 1.
+        attempt: u32,
+        /// When the camera is asked again.
+        retry_in: Duration,
+    },
+}
+
+/// What a camera says of its pictures.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SourceFacts {
+    /// Width and height, once they are known.
+    pub size: Option<PictureSize>,
+    /// Profile, constraints and level of the stream in hex, as SDP has them (RFC 6184 section 8.1).
+    pub profile_level_id: Option<[u8; 3]>,
+    /// Frames a second, if the camera says so.
+    pub fps: Option<f64>,
+}
+
+/// Takes what a source tells. It runs on the source's task and must not wait.
+pub type SourceHandler = Box<dyn FnMut(SourceEvent) + Send>;
+
+/// A source that runs. Dropping it ends it in the background.
+#[derive(Debug)]
+pub struct Source {
+    stop: DropGuard,
+    task: JoinHandle<()>,
+}
+
+impl Source {
+    /// Asks a camera for its pictures, again and again. `camera` names it in the log. It needs a tokio runtime.
+    pub fn open(camera: &str, config: SourceConfig, handler: SourceHandler) -> Self {
+        let stop = CancellationToken::new();
+        let span = tracing::info_span!("source", camera);
+        let ended = stop.clone().cancelled_owned();
+        let task = tokio::spawn(
+            async move {
+                match config {
+                    SourceConfig::Rtsp(config) => rtsp::run(config, handler, ended).await,
+                    SourceConfig::Device(path) => device::run(path, handler, ended).await,
+                }
+            }
+            .instrument(span),
+        );
+        Self {
+            stop: stop.drop_guard(),
+            task,
+        }
+    }
+
+    /// Ends it, and waits until it has let go of the camera.
+    pub async fn close(self) {
+        drop(self.stop);
+        // A panic was logged where it happened.
+        let _ = self.task.await;
+    }
+}
