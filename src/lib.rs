@@ -31,6 +31,8 @@ pub mod annotate;
 
 pub mod publish;
 
+pub mod sinks;
+
 pub mod preview;
 
 pub mod http;
