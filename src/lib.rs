@@ -33,6 +33,8 @@ pub mod annotate;
 
 pub mod publish;
 
+pub mod sinks;
+
 pub mod preview;
 
 pub mod http;

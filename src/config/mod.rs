@@ -15,6 +15,7 @@ mod resolve;
 mod sections;
 mod settings;
 mod shown;
+mod sinks;
 mod source;
 mod syntax;
 mod telemetry;
@@ -28,6 +29,7 @@ pub use in_force::{
 pub use resolve::ConfigSource;
 pub use settings::Settings;
 pub(crate) use shown::shown;
+pub use sinks::{EventKind, MqttConfig, SinkConfig, SinkTarget, WebhookConfig};
 pub use source::{RtspConfig, RtspCredentials, RtspTransport, RtspUrl, SourceConfig};
 pub use values::{
     CameraConfig, Config, Connect, DEFAULT_MODEL, HttpConfig, RuntimeConfig, TelemetryConfig,

@@ -6,7 +6,7 @@ use std::path::Path;
 use serde_json::{Value, json};
 
 use super::error::line_of;
-use super::file::{CameraSection, File, Origin};
+use super::file::{CameraSection, DefaultsSection, File, Origin, SinkSection};
 use super::in_force::{ConfigInForce, EntryInForce, Level, SectionInForce, ValueSource};
 use super::resolve::{ACCESS_KEY, ConfigSource, Resolver, TOKEN};
 use super::sections::{
@@ -15,6 +15,8 @@ use super::sections::{
 };
 use super::settings::Settings;
 use super::shown::without_credentials;
+use super::sinks::{MqttConfig, SinkConfig, SinkTarget, WebhookConfig};
+use super::source::{RtspConfig, SourceConfig};
 use super::syntax;
 use super::values::{CameraConfig, Config, HttpConfig, RuntimeConfig, TelemetryConfig};
 use twinsight_client::hub::text::redacted_url;
@@ -44,6 +46,7 @@ impl ConfigSource {
             http,
             runtime,
             telemetry,
+            sinks,
             cameras,
         } = config;
         let defaults = resolver.defaults(&file);
@@ -54,6 +57,12 @@ impl ConfigSource {
             http: origins.http(http),
             runtime: origins.runtime(runtime),
             telemetry: origins.telemetry(telemetry),
+            // A configuration that was resolved has a sink for each section, in the same order.
+            sinks: sinks
+                .iter()
+                .zip(&file.sinks)
+                .map(|(sink, section)| origins.sink(sink, section.get_ref()))
+                .collect(),
             defaults: SectionInForce(
                 stream_values(&defaults)
                     .into_iter()
@@ -322,6 +331,78 @@ impl Origins<'_> {
         ])
     }
 
+    fn sink(&self, sink: &SinkConfig, section: &SinkSection) -> SectionInForce {
+        let SinkConfig {
+            name,
+            events,
+            target,
+        } = sink;
+        let events: Vec<&str> = events.iter().map(|kind| kind.as_str()).collect();
+        let file = |key: &'static str, secret: Option<&Secret>| {
+            let value = secret.and_then(Secret::file).map(path);
+            (key, self.optional(value, section.origin(key)))
+        };
+        let given = |key: &'static str, value: Value| (key, self.entry(value, section.origin(key)));
+        let ca = |ca_file: &Option<std::path::PathBuf>| {
+            let value = ca_file.as_deref().map(path);
+            ("ca_file", self.optional(value, section.origin("ca_file")))
+        };
+        let own = vec![
+            given("name", name.as_str().into()),
+            given("events", json!(events)),
+        ];
+        let of_target = match target {
+            SinkTarget::Mqtt(mqtt) => {
+                let MqttConfig {
+                    host,
+                    port,
+                    tls,
+                    ca_file,
+                    username,
+                    password,
+                    topic,
+                    qos,
+                    home_assistant,
+                    discovery_prefix,
+                } = mqtt;
+                let scheme = if *tls { "mqtts" } else { "mqtt" };
+                let username = username.as_deref().map(Value::from);
+                vec![
+                    given("type", "mqtt".into()),
+                    given("url", format!("{scheme}://{host}:{port}").into()),
+                    ca(ca_file),
+                    (
+                        "username",
+                        self.optional(username, section.origin("username")),
+                    ),
+                    file("password_file", password.as_ref()),
+                    given("topic", topic.as_str().into()),
+                    given("qos", (*qos).into()),
+                    given("home_assistant", (*home_assistant).into()),
+                    given("discovery_prefix", discovery_prefix.as_str().into()),
+                ]
+            }
+            SinkTarget::Webhook(webhook) => {
+                let WebhookConfig {
+                    url: _,
+                    secret,
+                    max_age,
+                    ca_file,
+                } = webhook;
+                let max_age_ms = u64::try_from(max_age.as_millis()).unwrap_or(u64::MAX);
+                vec![
+                    given("type", "webhook".into()),
+                    // Many services put the key to a webhook into its address.
+                    ("url", self.concealed(true, section.origin("url"))),
+                    file("secret_file", secret.as_ref()),
+                    given("max_age_ms", max_age_ms.into()),
+                    ca(ca_file),
+                ]
+            }
+        };
+        SectionInForce(own.into_iter().chain(of_target).collect())
+    }
+
     fn camera(&self, camera: &CameraConfig, section: &CameraSection) -> SectionInForce {
         let own = [
             ("twin_id", Value::from(camera.id.twin_id.as_ref())),
@@ -330,6 +411,7 @@ impl Origins<'_> {
         let entries = own
             .into_iter()
             .chain(stream_values(camera))
+            .chain(source_values(camera, section, &self.file.defaults))
             .map(|(key, value)| {
                 let (origin, from) = match (section.origin(key), self.file.defaults.origin(key)) {
                     (Some(own), _) => (Some(own), Level::Camera),
@@ -407,6 +489,38 @@ impl Origins<'_> {
     }
 }
 
+/// Where the pictures of a camera come from, for one that is made a twin of. The password is a secret, and the path of its
+/// file is none.
+fn source_values(
+    camera: &CameraConfig,
+    section: &CameraSection,
+    defaults: &DefaultsSection,
+) -> Vec<(&'static str, Value)> {
+    match &camera.source {
+        None => Vec::new(),
+        Some(SourceConfig::Device(device)) => vec![("device", path(device))],
+        Some(SourceConfig::Rtsp(rtsp)) => {
+            let RtspConfig {
+                url,
+                credentials,
+                transport,
+            } = rtsp;
+            let user = credentials.as_ref().map(|who| who.user.as_str());
+            let file = section.rtsp_password_file.as_ref();
+            let file = file.or(defaults.rtsp_password_file.as_ref());
+            vec![
+                ("rtsp", url.to_string().into()),
+                ("rtsp_user", user.into()),
+                (
+                    "rtsp_password_file",
+                    file.map(|given| given.value.as_str()).into(),
+                ),
+                ("rtsp_transport", transport.as_str().into()),
+            ]
+        }
+    }
+}
+
 /// The settings that a camera may have of its own, in the order of the file.
 fn stream_values(camera: &CameraConfig) -> Vec<(&'static str, Value)> {
     let CameraConfig {
@@ -422,6 +536,7 @@ fn stream_values(camera: &CameraConfig) -> Vec<(&'static str, Value)> {
         emit_empty,
         dialect,
         allow_unsigned,
+        source: _,
     } = camera;
     let codecs: Vec<&str> = codecs.iter().map(|codec| codec.as_str()).collect();
     let max_age_ms = u64::try_from(max_age.as_millis()).unwrap_or(u64::MAX);

@@ -22,7 +22,7 @@ label_enum! {
 }
 
 label_enum! {
-    /// Why an inferred frame's event was not published.
+    /// Why an inferred frame's event was not published, by the hub or by a sink beside it.
     pub enum EventDrop {
         /// The hub was away when it was to be written.
         HubDisconnected = "hub_disconnected",
@@ -30,6 +30,12 @@ label_enum! {
         OutboxFull = "outbox_full",
         /// Nothing was seen and `emit_empty` is off.
         Suppressed = "suppressed",
+        /// The sink that it was for is not reached.
+        SinkUnreachable = "sink_unreachable",
+        /// It was too old when the sink could have taken it.
+        Stale = "stale",
+        /// The sink does not want it.
+        Refused = "refused",
         /// It could not be handed on, which is a bug.
         Failed = "failed",
     }

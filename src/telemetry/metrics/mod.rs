@@ -4,6 +4,7 @@
 
 mod recent;
 mod register;
+mod sink;
 mod sinks;
 mod stream;
 mod totals;
@@ -17,6 +18,8 @@ use prometheus::{Gauge, IntCounter, IntGauge, IntGaugeVec, Registry, TextEncoder
 
 pub use self::recent::{StreamHistory, StreamRates};
 use self::register::Register;
+use self::sink::SinkVectors;
+pub use self::sink::{SinkMetrics, SinkResult};
 pub use self::stream::{LedgerReading, StreamMetrics};
 use self::stream::{Shedding, StreamVectors};
 use super::ledger::ModelState;
@@ -78,6 +81,7 @@ pub struct Metrics {
     /// The ledger over all camera streams that there were, brought up to date when it is read.
     totals: Vec<IntCounter>,
     shedding: Arc<Shedding>,
+    sinks: Vec<SinkMetrics>,
     signals_refused: Vec<IntCounter>,
     config_reloads: [IntCounter; 2],
     config_reload_ok: IntGauge,
@@ -176,6 +180,11 @@ impl Default for Metrics {
 impl Metrics {
     /// Metrics that are all 0, in a registry of their own.
     pub fn new() -> Self {
+        Self::with_sinks([])
+    }
+
+    /// The same for a node with sinks beside the hub, which have these names.
+    pub fn with_sinks(sinks: impl IntoIterator<Item = String>) -> Self {
         let registry = Registry::new();
         let register = Register {
             registry: &registry,
@@ -281,6 +290,7 @@ impl Metrics {
             ),
             tasks: register.gauge("tasks", "Asynchronous tasks that are alive"),
             shedding: Arc::new(Shedding::register(&register)),
+            sinks: SinkVectors::register(&register).of(sinks),
             hub_connected: register.gauge("hub_connected", "1 while the hub is joined"),
             hub_reconnects: register
                 .counter("hub_reconnects_total", "Times the hub was joined again"),
@@ -312,7 +322,12 @@ impl Metrics {
         if let Some(stream) = self.known_stream(id) {
             return stream;
         }
-        let stream = Arc::new(StreamMetrics::new(&self.vectors, &self.shedding, id));
+        let stream = Arc::new(StreamMetrics::new(
+            &self.vectors,
+            &self.shedding,
+            &self.sinks,
+            id,
+        ));
         let made = Arc::clone(&stream);
         self.streams().live.insert(id.clone(), made);
         stream
@@ -358,13 +373,18 @@ impl Metrics {
             totals::add(&mut streams.forgotten, stream.books());
             drop(streams);
             stream.set_shed_level(ShedLevel::None);
-            self.vectors.remove(&stream);
+            self.vectors.remove(&stream, &self.sinks);
         }
         ForgetOutcome::Yes
     }
 
     fn streams(&self) -> MutexGuard<'_, CountedStreams> {
         self.streams.lock()
+    }
+
+    /// The metrics of a sink beside the hub, by its place in the configuration.
+    pub fn sink(&self, index: usize) -> &SinkMetrics {
+        &self.sinks[index]
     }
 
     /// Notes that a configuration was taken, such as the one that the node starts with.
