@@ -2,6 +2,8 @@
 
 use std::net::IpAddr;
 
+use url::Url;
+
 use super::found::Found;
 use super::messages::{Codec, DeviceInformation, Profile};
 use super::probe::Scopes;
@@ -19,7 +21,7 @@ pub(super) struct Camera {
     /// Who answered.
     pub(super) host: IpAddr,
     /// Where its device service is.
-    pub(super) device_service: String,
+    pub(super) device_service: Url,
     /// The name that stays the same, usually `urn:uuid:…`.
     pub(super) endpoint: Option<String>,
     pub(super) scopes: Scopes,
@@ -60,7 +62,7 @@ impl Camera {
     pub(super) fn new(found: &Found) -> Self {
         Self {
             host: found.host,
-            device_service: found.url.to_string(),
+            device_service: found.url.clone(),
             endpoint: found.endpoint.clone(),
             scopes: found.scopes.clone(),
             device: DeviceInformation::default(),
@@ -74,6 +76,15 @@ impl Camera {
     /// True once it has told anything by ONVIF.
     pub(super) fn has_told(&self) -> bool {
         self.clock_offset_s.is_some() || self.device != DeviceInformation::default()
+    }
+
+    /// The host that answered, with its port if that is not the usual one, as `--address` takes it.
+    pub(super) fn address(&self) -> String {
+        let host = self.device_service.host_str().unwrap_or_default();
+        match self.device_service.port() {
+            Some(port) => format!("{host}:{port}"),
+            None => host.to_owned(),
+        }
     }
 
     /// What people call it.
@@ -123,11 +134,9 @@ impl Camera {
 
     /// What is to be done about this camera, a sentence each.
     pub(super) fn advice(&self) -> Vec<String> {
-        let mut advice: Vec<String> = self
-            .trouble
-            .iter()
-            .map(|it| it.sentence(self.host))
-            .collect();
+        let address = self.address();
+        let trouble = self.trouble.iter();
+        let mut advice: Vec<String> = trouble.map(|trouble| trouble.sentence(&address)).collect();
         let chosen = self.for_detection();
         if chosen.is_empty() && !self.streams.is_empty() {
             advice.push(self.without_h264());
@@ -218,10 +227,10 @@ impl Profile {
 
 impl Trouble {
     /// What is wrong and what to do.
-    fn sentence(&self, host: IpAddr) -> String {
+    fn sentence(&self, address: &str) -> String {
         match self {
             Self::NeedsCredentials => format!(
-                "it tells its streams only to users that it knows: run `twinsight discover --address {host} --user USER --password-file FILE`"
+                "it tells its streams only to users that it knows: run `twinsight discover --address {address} --user USER --password-file FILE`"
             ),
             Self::WrongCredentials => {
                 "it does not believe this user and password: correct them (on many cameras users of ONVIF are others than those of the web page, and ONVIF has to be turned on), and see that the account is not locked"

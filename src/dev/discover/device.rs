@@ -74,7 +74,9 @@ pub(super) async fn ask(
             (CallError::Soap(SoapError::NotAuthorized), None) => Trouble::NeedsCredentials,
             (CallError::Soap(SoapError::NotAuthorized), Some(_)) => Trouble::WrongCredentials,
             (CallError::BasicOnly, _) => Trouble::BasicOnly,
-            (CallError::Web(error), _) => Trouble::Unreachable(error.to_string()),
+            (CallError::Web(error), _) if !camera.has_told() => {
+                Trouble::Unreachable(error.to_string())
+            }
             (error, _) => Trouble::Other(error.to_string()),
         });
     }

@@ -64,7 +64,12 @@ fn rows_of(camera: &Camera) -> Vec<[String; HEADS.len()]> {
     let mut about = [
         camera.host.to_string(),
         camera.name().map(cell).unwrap_or_default(),
-        camera.make().as_deref().map(cell).unwrap_or_default(),
+        // Many a camera is called what it is.
+        camera
+            .make()
+            .filter(|make| camera.name() != Some(make))
+            .map(|make| cell(&make))
+            .unwrap_or_default(),
     ]
     .into_iter();
     let mut next = || about.next().unwrap_or_default();
@@ -140,7 +145,7 @@ pub(super) fn json(camera: &Camera) -> Value {
         .collect();
     json!({
         "address": camera.host,
-        "deviceService": camera.device_service,
+        "deviceService": camera.device_service.as_str(),
         "endpoint": camera.endpoint,
         "name": camera.name(),
         "location": camera.scopes.location,
@@ -170,6 +175,7 @@ mod tests {
         first.device.model = Some("DS-2CD2042WD-I".to_owned());
         let mut second = camera(&[]);
         second.host = "192.168.1.7".parse().unwrap();
+        second.device_service = "http://192.168.1.7:81/".parse().unwrap();
         second.trouble = Some(Trouble::NeedsCredentials);
         let found = lines(&[first, second]);
         assert_eq!(
@@ -183,7 +189,7 @@ mod tests {
                 "* is right for detection:",
                 "  rtsp://192.168.1.64/2",
                 "",
-                "192.168.1.7: it tells its streams only to users that it knows: run `twinsight discover --address 192.168.1.7 --user USER --password-file FILE`",
+                "192.168.1.7: it tells its streams only to users that it knows: run `twinsight discover --address 192.168.1.7:81 --user USER --password-file FILE`",
             ]
         );
     }
