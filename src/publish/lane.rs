@@ -256,6 +256,8 @@ mod tests {
     fn offer(lane: &SinkLane, metrics: &Metrics, sequence: Option<u64>) {
         let frame = inferred("a", Instant::now());
         let stream = metrics.stream(&frame.id);
+        stream.access_units_received.inc();
+        stream.frames_decoded.inc();
         stream.frames_inferred.inc();
         // The hub's part of the ledger is not looked at here.
         stream.events_published.inc();
