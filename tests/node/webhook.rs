@@ -189,6 +189,10 @@ async fn neither_the_log_nor_the_api_shows_the_address_or_the_secret() {
         said.contains(&format!("http://{address} refuses connections")),
         "{said}"
     );
+    // The configuration is shown once the node has applied it.
+    while http_get(node.http, "/api/config").contains("\"appliedAt\":null") {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
     for path in ["/api/config", "/api/node", "/metrics"] {
         let answer = http_get(node.http, path);
         assert!(answer.contains("alarms"), "{path}: {answer}");
