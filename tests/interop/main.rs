@@ -9,4 +9,5 @@ mod dashboard;
 mod hub;
 mod kill_loops;
 mod media;
+mod mqtt;
 mod watch;
