@@ -15,6 +15,8 @@ pub mod clock;
 
 pub mod descriptors;
 
+pub mod web_client;
+
 pub mod telemetry;
 
 pub mod config;
@@ -30,6 +32,8 @@ pub mod detect;
 pub mod annotate;
 
 pub mod publish;
+
+pub mod sinks;
 
 pub mod preview;
 

@@ -9,9 +9,12 @@ use super::file::{self, CameraSection, DefaultsSection, File, Given, Origin};
 use super::resolve::{CAMERAS, Resolver};
 use super::settings::{ListedCamera, Settings};
 use super::shown::shown;
+use super::source::{RtspConfig, RtspCredentials, RtspTransport, RtspUrl, SourceConfig};
 use super::values::{CameraConfig, Connect, DEFAULT_MODEL};
 use twinsight_client::dialect::Dialect;
 use twinsight_client::hub::HubOptions;
+use twinsight_client::hub::text::redacted_url;
+use twinsight_client::secret::Secret;
 use twinsight_client::stream_id::StreamId;
 use twinsight_media::codec::Codec;
 
@@ -44,7 +47,7 @@ impl Resolver<'_> {
         let mut cameras: Vec<CameraConfig> = Vec::new();
         let mut of_twins: HashMap<Arc<str>, Vec<(StreamId, Origin)>> = HashMap::new();
         for (origin, section) in sections {
-            let Some(camera) = self.camera(&origin, &section, &defaults, hub) else {
+            let Some(camera) = self.camera(&origin, &section, file, &defaults, hub) else {
                 continue;
             };
             let others = of_twins.entry(Arc::clone(&camera.id.twin_id)).or_default();
@@ -98,6 +101,7 @@ impl Resolver<'_> {
         &self,
         origin: &Origin,
         section: &CameraSection,
+        file: &File,
         defaults: &CameraConfig,
         hub: &HubOptions,
     ) -> Option<CameraConfig> {
@@ -133,6 +137,7 @@ impl Resolver<'_> {
             return None;
         }
         camera.id.twin_id = twin_id.value.as_str().into();
+        camera.source = self.source(origin, section, file);
         Some(camera)
     }
 
@@ -226,6 +231,76 @@ impl Resolver<'_> {
             camera.allow_unsigned = given.value;
         }
         camera
+    }
+
+    /// Where a camera's pictures come from, if it is no twin by itself.
+    fn source(
+        &self,
+        origin: &Origin,
+        section: &CameraSection,
+        file: &File,
+    ) -> Option<SourceConfig> {
+        if section.rtsp.is_some() && section.device.is_some() {
+            self.note(ConfigError::TwoSources {
+                place: self.place(origin),
+            });
+            return None;
+        }
+        if section.rtsp.is_none() {
+            for key in ["rtsp_user", "rtsp_password_file", "rtsp_transport"] {
+                if let Some(origin) = section.origin(key) {
+                    let place = self.place(origin);
+                    self.note(ConfigError::WithoutRtsp { place, key });
+                }
+            }
+        }
+        if let Some(given) = &section.device {
+            return match self.path("cameras.device", Some(given)) {
+                Ok(path) => path.map(SourceConfig::Device),
+                Err(error) => {
+                    self.note(error);
+                    None
+                }
+            };
+        }
+        let given = section.rtsp.as_ref()?;
+        let Some((url, mut credentials)) = RtspUrl::parse(&given.value) else {
+            let shown = Given {
+                value: redacted_url(&given.value),
+                origin: given.origin.clone(),
+            };
+            let takes = "a camera's address like \"rtsp://192.168.1.20:554/stream1\"";
+            self.note(self.bad("cameras.rtsp", &shown, takes));
+            return None;
+        };
+        let or_default = |own: &'_ Option<Given<String>>, default: &'_ Option<Given<String>>| {
+            own.as_ref().or(default.as_ref()).cloned()
+        };
+        let defaults = &file.defaults;
+        let user = or_default(&section.rtsp_user, &defaults.rtsp_user);
+        let password = or_default(&section.rtsp_password_file, &defaults.rtsp_password_file);
+        // Who asks is in the address, or else beside it.
+        if credentials.is_none()
+            && let Some(user) = user
+        {
+            let password = password
+                .map(|given| self.secret_file("cameras.rtsp_password_file", &given))
+                .transpose();
+            credentials = Some(RtspCredentials {
+                user: user.value,
+                password: self.or(password, None).unwrap_or_else(|| Secret::new("")),
+            });
+        }
+        let transport = or_default(&section.rtsp_transport, &defaults.rtsp_transport);
+        let transport = transport.map_or(Ok(RtspTransport::Tcp), |given| {
+            let key = "cameras.rtsp_transport";
+            self.choice(key, &given, RtspTransport::ALL, RtspTransport::as_str)
+        });
+        Some(SourceConfig::Rtsp(RtspConfig {
+            url,
+            credentials,
+            transport: self.or(transport, RtspTransport::Tcp),
+        }))
     }
 
     /// Notes what is wrong with two streams of one twin beside each other.
@@ -365,5 +440,6 @@ fn unset() -> CameraConfig {
         emit_empty: true,
         dialect: Dialect::Current,
         allow_unsigned: false,
+        source: None,
     }
 }

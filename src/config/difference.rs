@@ -7,7 +7,7 @@ use twinsight_client::realtime::ice::IceSettings;
 use twinsight_client::secret::Secret;
 
 impl Config {
-    /// The keys of `[hub]`, `[ice]`, `[http]`, `[runtime]` and `[telemetry]` that are not as in `started`: a node has to
+    /// The keys of `[hub]`, `[ice]`, `[http]`, `[runtime]`, `[telemetry]` and `[[sinks]]` that are not as in `started`: a node has to
     /// be started again for them. The environment's share (STUN, TURN) and the time limits cannot differ.
     pub fn keys_for_a_restart(&self, started: &Self) -> Vec<&'static str> {
         // Without `..`, so that a new field is not forgotten here.
@@ -37,6 +37,7 @@ impl Config {
             threads,
             models_dir,
         } = &self.runtime;
+        let sinks = &self.sinks;
         let TelemetryConfig {
             otlp_endpoint,
             trace_sample_ratio,
@@ -94,6 +95,7 @@ impl Config {
                 "telemetry.otlp_ca_file",
                 *otlp_ca_file == telemetry.otlp_ca_file,
             ),
+            ("sinks", *sinks == started.sinks),
         ]
         .into_iter()
         .filter(|(_, same)| !same)

@@ -122,8 +122,8 @@ pub enum ConfigError {
     },
     /// An address stands where a twin's id belongs. It is not shown, since it may have a password in it.
     #[error(
-        "{place}: `{key}` takes the id of a twin, and this is an address: give the id of the twin whose app sends the video \
-         (a camera with an address of its own, as by RTSP, needs such an app)"
+        "{place}: `{key}` takes the id of a twin, and this is an address: give the id of the twin whose app sends the video, \
+         and the address of an IP camera in `rtsp`, which makes it such a twin"
     )]
     AddressAsTwin { place: Place, key: String },
     /// An address stands where a name or another id belongs. It is not shown either.
@@ -237,6 +237,74 @@ pub enum ConfigError {
     /// A camera has no twin id.
     #[error("{place}: this camera has no `twin_id`: add the id of the camera's twin")]
     CameraWithoutTwin { place: Place },
+    /// A camera has two places that its pictures come from.
+    #[error("{place}: this camera has both `rtsp` and `device`: remove one")]
+    TwoSources { place: Place },
+    /// The file of a bridge has what means nothing to a bridge. `verb` is what a bridge does not do.
+    #[error(
+        "{place}: `{key}` means nothing to a bridge, which does not {verb}: leave it to the file of the node, and remove it from this one"
+    )]
+    NotForBridge {
+        place: Place,
+        key: String,
+        verb: &'static str,
+    },
+    /// A camera of a bridge has no place that its pictures come from.
+    #[error(
+        "{place}: this camera has neither `rtsp` nor `device`, and a bridge makes a twin of a camera that is none: add one of them, or leave this camera to the file of the node"
+    )]
+    NothingToBridge { place: Place },
+    /// A camera of a bridge is to dial a node, and no node is named.
+    #[error(
+        "{place}: this camera is to dial the node (`connect = \"accept\"`), and nobody says which: name the node's twin in `hub.twin_id`, or remove `connect`"
+    )]
+    NoNodeToDial { place: Place },
+    /// A camera of a bridge is to dial a node, and cannot.
+    #[error(
+        "{place}: in direct mode a bridged camera is a peripheral, which is dialled and does not dial: remove `connect = \"accept\"`"
+    )]
+    PeripheralDials { place: Place },
+    /// A bridge has no camera.
+    #[error(
+        "{}: this file names no camera, and a bridge without one has nothing to do: add a `[[cameras]]` with `twin_id` and `rtsp`",
+        path.display()
+    )]
+    NoCameraToBridge { path: PathBuf },
+    /// A key says how to ask a camera that nothing is asked of.
+    #[error(
+        "{place}: `{key}` is for a camera with `rtsp`, and this one has none: add it, or remove the key"
+    )]
+    WithoutRtsp { place: Place, key: &'static str },
+    /// There are more sinks than a node takes. `place` is that of the first one too many.
+    #[error("{place}: these are {found} sinks, and a node takes {limit}: remove some")]
+    TooManySinks {
+        place: Place,
+        found: usize,
+        limit: usize,
+    },
+    /// Two sinks have the same name. `place` is that of the second.
+    #[error(
+        "{place}: another sink is called \"{}\": give one of them another `name`",
+        shown(name)
+    )]
+    SinkTwice { place: Place, name: String },
+    /// A sink lacks what it cannot do without.
+    #[error("{place}: this sink has no `{key}`: add {what}")]
+    SinkWithout {
+        place: Place,
+        key: &'static str,
+        what: &'static str,
+    },
+    /// A sink has a key that means nothing to it.
+    #[error(
+        "{place}: `sinks.{key}` is for sinks of the type \"{owner}\", and this is a {kind}: remove it"
+    )]
+    KeyOfAnotherSink {
+        place: Place,
+        key: &'static str,
+        owner: &'static str,
+        kind: &'static str,
+    },
     /// There are fewer UDP ports than camera streams.
     #[error(
         "{place}: `ice.udp_ports` has {ports} ports for {cameras} camera streams, and each needs one: widen it"
@@ -369,6 +437,16 @@ impl ConfigError {
             | Self::Duplicate { place, .. }
             | Self::AmbiguousStream { place, .. }
             | Self::CameraWithoutTwin { place }
+            | Self::TwoSources { place }
+            | Self::NotForBridge { place, .. }
+            | Self::NothingToBridge { place }
+            | Self::NoNodeToDial { place }
+            | Self::PeripheralDials { place }
+            | Self::WithoutRtsp { place, .. }
+            | Self::TooManySinks { place, .. }
+            | Self::SinkTwice { place, .. }
+            | Self::SinkWithout { place, .. }
+            | Self::KeyOfAnotherSink { place, .. }
             | Self::TooFewPorts { place, .. } => Some(place),
             Self::Several(_)
             | Self::Unreadable { .. }
@@ -379,7 +457,8 @@ impl ConfigError {
             | Self::NoTwinId { .. }
             | Self::NoUrl { .. }
             | Self::NoDeviceId
-            | Self::NoAccessKey => None,
+            | Self::NoAccessKey
+            | Self::NoCameraToBridge { .. } => None,
         }
     }
 }

@@ -5,7 +5,7 @@
 //! While a node runs, `[defaults]` and `[[cameras]]` may change: by this file and by the settings of its
 //! twin on the hub, which set, in camelCase, the keys named in [`Settings`](super::Settings). `connect`,
 //! `stream`, `codecs`, `dialect` and `allow_unsigned` open a camera's connection again, the other keys
-//! keep it. `[hub]`, `[ice]`, `[http]`, `[runtime]` and `[telemetry]` hold until a restart.
+//! keep it. `[hub]`, `[ice]`, `[http]`, `[runtime]`, `[telemetry]` and `[[sinks]]` hold until a restart.
 
 use serde::Deserialize;
 use serde::de::Deserializer;
@@ -53,6 +53,7 @@ pub fn keys() -> impl Iterator<Item = &'static Key> {
         HttpSection::KEYS,
         RuntimeSection::KEYS,
         TelemetrySection::KEYS,
+        SinkSection::KEYS,
         DefaultsSection::KEYS,
         CameraSection::KEYS,
     ]
@@ -79,6 +80,9 @@ pub struct File {
     /// Which frames are traced, and which collector of OpenTelemetry takes their traces.
     #[serde(default)]
     pub telemetry: TelemetrySection,
+    /// Where events go besides the hub.
+    #[serde(default)]
+    pub sinks: Vec<Spanned<SinkSection>>,
     /// Settings of every camera that has none of its own.
     #[serde(default)]
     pub defaults: DefaultsSection,
@@ -95,6 +99,7 @@ impl File {
         "http",
         "runtime",
         "telemetry",
+        "sinks",
         "defaults",
         "cameras",
     ];
@@ -107,6 +112,7 @@ impl File {
             "http" => HttpSection::ABOUT,
             "runtime" => RuntimeSection::ABOUT,
             "telemetry" => TelemetrySection::ABOUT,
+            "sinks" => SinkSection::ABOUT,
             "defaults" => DefaultsSection::ABOUT,
             "cameras" => CameraSection::ABOUT,
             _ => "",
@@ -134,6 +140,14 @@ impl File {
     }
 }
 
+/// The name of a key whose field has to be written as `r#type`.
+const fn plain(field: &'static str) -> &'static str {
+    match field.as_bytes() {
+        [b'r', b'#', ..] => field.split_at(2).1,
+        _ => field,
+    }
+}
+
 /// A section: each field optional, with its documentation also as data.
 macro_rules! section {
     ($(#[doc = $about:literal])+ pub struct $name:ident = $section:literal {
@@ -151,7 +165,7 @@ macro_rules! section {
             /// The keys of the section.
             pub const KEYS: &'static [Key] = &[$(Key {
                 section: $section,
-                name: stringify!($field),
+                name: plain(stringify!($field)),
                 takes: <$type as Setting>::TAKES,
                 doc: concat!($($doc, "\n"),+),
             },)+];
@@ -159,7 +173,7 @@ macro_rules! section {
             /// Sets a key from a variable's text; see [`File::set`].
             pub fn set(&mut self, key: &str, variable: &str, text: &str) -> Result<bool, &'static str> {
                 match key {
-                    $(stringify!($field) => {
+                    $(name if name == plain(stringify!($field)) => {
                         self.$field = Some(Given {
                             value: <$type>::from_text(text).ok_or(<$type as Setting>::TAKES)?,
                             origin: Origin::Variable(variable.to_owned()),
@@ -173,7 +187,7 @@ macro_rules! section {
             /// Sets a key from a value of the hub's settings; see [`File::set`].
             pub fn set_json(&mut self, key: &str, setting: &str, value: &Value) -> Result<bool, &'static str> {
                 match key {
-                    $(stringify!($field) => {
+                    $(name if name == plain(stringify!($field)) => {
                         self.$field = Some(Given {
                             value: <$type>::from_json(value).ok_or(<$type as Setting>::TAKES)?,
                             origin: Origin::Setting(setting.to_owned()),
@@ -187,7 +201,7 @@ macro_rules! section {
             /// Where a key was given. `None` means that it was not, or that there is no such key.
             pub fn origin(&self, key: &str) -> Option<&Origin> {
                 match key {
-                    $(stringify!($field) => self.$field.as_ref().map(|given| &given.origin),)+
+                    $(name if name == plain(stringify!($field)) => self.$field.as_ref().map(|given| &given.origin),)+
                     _ => None,
                 }
             }
@@ -217,6 +231,11 @@ macro_rules! stream_sections {
                 twin_id: String,
                 /// The camera's name for people; the twin id where it is not given.
                 name: String,
+                /// The address of an IP camera, `rtsp://…`, for a camera that is no twin by itself: this program
+                /// [makes it one](../guide/cameras.md). It may have user and password in it, and need not.
+                rtsp: String,
+                /// A video device of this machine in place of an IP camera, such as `/dev/video0`.
+                device: String,
                 $($(#[doc = $doc])+ $field: $type,)+
             }
         }
@@ -317,6 +336,39 @@ section! {
     }
 }
 
+section! {
+    /// Where events go [besides the hub](../guide/sinks.md). A hub that is away holds up no sink, nor a sink the hub.
+    pub struct SinkSection = "sinks" {
+        /// `mqtt` for a broker, `webhook` for a server that events are posted to.
+        r#type: String,
+        /// The sink's name in metrics and in the log; the type unless given.
+        name: String,
+        /// `mqtt://HOST[:PORT]` or `mqtts://HOST[:PORT]` for a broker, `http://…` or `https://…` for a webhook.
+        url: String,
+        /// The events that it gets: `detections`, `cameraStatus`, `track`, `lineCrossed`. All unless given for a broker, all but
+        /// `detections` for a webhook.
+        events: Vec<String>,
+        /// A file of PEM certificates to trust beside the built-in roots.
+        ca_file: String,
+        /// Who the node is to the broker.
+        username: String,
+        /// A file with the password of that user.
+        password_file: String,
+        /// What all topics begin with, `twinsight` unless given.
+        topic: String,
+        /// The quality of service of what tells a change, 0 to 2, 1 unless given. Detections go with 0: the next one is fresher.
+        qos: i64,
+        /// Tell Home Assistant by its discovery which entities there are; on unless given.
+        home_assistant: bool,
+        /// What the topics of Home Assistant's discovery begin with, `homeassistant` unless given.
+        discovery_prefix: String,
+        /// A file with the secret that signs what a webhook gets (HMAC-SHA256).
+        secret_file: String,
+        /// An event that a webhook did not take at this age is dropped; 100 to 600000, 10000 unless given.
+        max_age_ms: i64,
+    }
+}
+
 stream_sections! {
     /// Name of the model in the models folder, `nanodet_g_coco_int8` unless given.
     model: String,
@@ -342,6 +394,13 @@ stream_sections! {
     /// With `connect = "accept"`: take offers that are signed with the node's own twin, which do not say
     /// who sends them. Off unless given.
     allow_unsigned: bool,
+    /// Who asks an IP camera, if it does not let everybody look and `rtsp` does not say it. `TWINSIGHT_DEFAULTS__RTSP_USER`
+    /// sets it for all.
+    rtsp_user: String,
+    /// A file with the password of that user.
+    rtsp_password_file: String,
+    /// What the pictures of an IP camera come by: `tcp`, the default, or `udp`.
+    rtsp_transport: String,
 }
 
 impl<'de, T: Deserialize<'de>> Deserialize<'de> for Given<T> {

@@ -22,6 +22,8 @@ pub struct ConfigInForce {
     pub runtime: SectionInForce,
     /// `[telemetry]`.
     pub telemetry: SectionInForce,
+    /// `[[sinks]]`: where events go besides the hub.
+    pub sinks: Vec<SectionInForce>,
     /// `[defaults]`.
     pub defaults: SectionInForce,
     /// `[[cameras]]`: the streams that the node watches, whoever lists them.
@@ -136,6 +138,11 @@ impl ConfigInForce {
     pub fn until_a_restart(mut self, started: &Self, keys: &[&str]) -> Self {
         for key in keys {
             let Some((section, key)) = key.split_once('.') else {
+                // Sinks hold as a whole, so that those that run are shown.
+                self.sinks.clone_from(&started.sinks);
+                for (_, entry) in self.sinks.iter_mut().flat_map(|sink| &mut sink.0) {
+                    entry.pending_restart = true;
+                }
                 continue;
             };
             let (now, then) = match section {

@@ -3,6 +3,7 @@
 //! stages get `values`: they never parse a string of the configuration or read the environment. `origins` says of each value
 //! where it came from, which `in_force` holds for the API.
 
+mod bridge;
 mod cameras;
 mod difference;
 mod env;
@@ -15,6 +16,7 @@ mod resolve;
 mod sections;
 mod settings;
 mod shown;
+mod sinks;
 mod source;
 mod syntax;
 mod telemetry;
@@ -28,6 +30,7 @@ pub use in_force::{
 pub use resolve::ConfigSource;
 pub use settings::Settings;
 pub(crate) use shown::shown;
+pub use sinks::{EventKind, MqttConfig, SinkConfig, SinkTarget, WebhookConfig};
 pub use source::{RtspConfig, RtspCredentials, RtspTransport, RtspUrl, SourceConfig};
 pub use values::{
     CameraConfig, Config, Connect, DEFAULT_MODEL, HttpConfig, RuntimeConfig, TelemetryConfig,

@@ -6,7 +6,7 @@ use std::path::Path;
 use serde_json::{Value, json};
 
 use super::error::line_of;
-use super::file::{CameraSection, File, Origin};
+use super::file::{CameraSection, DefaultsSection, File, Given, Origin, SinkSection};
 use super::in_force::{ConfigInForce, EntryInForce, Level, SectionInForce, ValueSource};
 use super::resolve::{ACCESS_KEY, ConfigSource, Resolver, TOKEN};
 use super::sections::{
@@ -15,6 +15,8 @@ use super::sections::{
 };
 use super::settings::Settings;
 use super::shown::without_credentials;
+use super::sinks::{MqttConfig, SinkConfig, SinkTarget, WebhookConfig};
+use super::source::{RtspTransport, SourceConfig};
 use super::syntax;
 use super::values::{CameraConfig, Config, HttpConfig, RuntimeConfig, TelemetryConfig};
 use twinsight_client::hub::text::redacted_url;
@@ -44,6 +46,7 @@ impl ConfigSource {
             http,
             runtime,
             telemetry,
+            sinks,
             cameras,
         } = config;
         let defaults = resolver.defaults(&file);
@@ -54,9 +57,16 @@ impl ConfigSource {
             http: origins.http(http),
             runtime: origins.runtime(runtime),
             telemetry: origins.telemetry(telemetry),
+            // A configuration that was resolved has a sink for each section, in the same order.
+            sinks: sinks
+                .iter()
+                .zip(&file.sinks)
+                .map(|(sink, section)| origins.sink(sink, section.get_ref()))
+                .collect(),
             defaults: SectionInForce(
                 stream_values(&defaults)
                     .into_iter()
+                    .chain(rtsp_values(None, &file.defaults))
                     .map(|(key, value)| (key, origins.entry(value, file.defaults.origin(key))))
                     .collect(),
             ),
@@ -322,14 +332,99 @@ impl Origins<'_> {
         ])
     }
 
+    fn sink(&self, sink: &SinkConfig, section: &SinkSection) -> SectionInForce {
+        let SinkConfig {
+            name,
+            events,
+            target,
+        } = sink;
+        let events: Vec<&str> = events.iter().map(|kind| kind.as_str()).collect();
+        let file = |key: &'static str, secret: Option<&Secret>| {
+            let value = secret.and_then(Secret::file).map(path);
+            (key, self.optional(value, section.origin(key)))
+        };
+        let given = |key: &'static str, value: Value| (key, self.entry(value, section.origin(key)));
+        let ca = |ca_file: &Option<std::path::PathBuf>| {
+            let value = ca_file.as_deref().map(path);
+            ("ca_file", self.optional(value, section.origin("ca_file")))
+        };
+        let own = vec![
+            given("name", name.as_str().into()),
+            given("events", json!(events)),
+        ];
+        let of_target = match target {
+            SinkTarget::Mqtt(mqtt) => {
+                let MqttConfig {
+                    host,
+                    port,
+                    tls,
+                    ca_file,
+                    username,
+                    password,
+                    topic,
+                    qos,
+                    home_assistant,
+                    discovery_prefix,
+                } = mqtt;
+                let scheme = if *tls { "mqtts" } else { "mqtt" };
+                let username = username.as_deref().map(Value::from);
+                vec![
+                    given("type", "mqtt".into()),
+                    given("url", format!("{scheme}://{host}:{port}").into()),
+                    ca(ca_file),
+                    (
+                        "username",
+                        self.optional(username, section.origin("username")),
+                    ),
+                    file("password_file", password.as_ref()),
+                    given("topic", topic.as_str().into()),
+                    given("qos", (*qos).into()),
+                    given("home_assistant", (*home_assistant).into()),
+                    given("discovery_prefix", discovery_prefix.as_str().into()),
+                ]
+            }
+            SinkTarget::Webhook(webhook) => {
+                let WebhookConfig {
+                    url: _,
+                    secret,
+                    max_age,
+                    ca_file,
+                } = webhook;
+                let max_age_ms = u64::try_from(max_age.as_millis()).unwrap_or(u64::MAX);
+                vec![
+                    given("type", "webhook".into()),
+                    // Many services put the key to a webhook into its address.
+                    ("url", self.concealed(true, section.origin("url"))),
+                    file("secret_file", secret.as_ref()),
+                    given("max_age_ms", max_age_ms.into()),
+                    ca(ca_file),
+                ]
+            }
+        };
+        SectionInForce(own.into_iter().chain(of_target).collect())
+    }
+
     fn camera(&self, camera: &CameraConfig, section: &CameraSection) -> SectionInForce {
+        let (rtsp, device) = match &camera.source {
+            None => (None, None),
+            Some(SourceConfig::Rtsp(rtsp)) => (Some(rtsp), None),
+            Some(SourceConfig::Device(device)) => (None, Some(device)),
+        };
+        let mut settings = self.file.defaults.clone();
+        settings.overlay(&section.settings());
         let own = [
             ("twin_id", Value::from(camera.id.twin_id.as_ref())),
             ("name", camera.name.as_str().into()),
+            ("rtsp", rtsp.map(|rtsp| rtsp.url.to_string()).into()),
+            (
+                "device",
+                device.map(|device| device.display().to_string()).into(),
+            ),
         ];
         let entries = own
             .into_iter()
             .chain(stream_values(camera))
+            .chain(rtsp_values(camera.source.as_ref(), &settings))
             .map(|(key, value)| {
                 let (origin, from) = match (section.origin(key), self.file.defaults.origin(key)) {
                     (Some(own), _) => (Some(own), Level::Camera),
@@ -407,6 +502,29 @@ impl Origins<'_> {
     }
 }
 
+/// How IP cameras are asked, as it is given or in force for one. The password is a secret, and the path of its file is none.
+fn rtsp_values(
+    source: Option<&SourceConfig>,
+    given: &DefaultsSection,
+) -> [(&'static str, Value); 3] {
+    let text = |given: &Option<Given<String>>| given.as_ref().map(|given| given.value.clone());
+    let (user, transport) = match source {
+        Some(SourceConfig::Rtsp(rtsp)) => (
+            rtsp.credentials.as_ref().map(|who| who.user.clone()),
+            Some(rtsp.transport.as_str().to_owned()),
+        ),
+        Some(SourceConfig::Device(_)) | None => {
+            (text(&given.rtsp_user), text(&given.rtsp_transport))
+        }
+    };
+    let transport = transport.unwrap_or_else(|| RtspTransport::Tcp.as_str().to_owned());
+    [
+        ("rtsp_user", user.into()),
+        ("rtsp_password_file", text(&given.rtsp_password_file).into()),
+        ("rtsp_transport", transport.into()),
+    ]
+}
+
 /// The settings that a camera may have of its own, in the order of the file.
 fn stream_values(camera: &CameraConfig) -> Vec<(&'static str, Value)> {
     let CameraConfig {
@@ -422,6 +540,7 @@ fn stream_values(camera: &CameraConfig) -> Vec<(&'static str, Value)> {
         emit_empty,
         dialect,
         allow_unsigned,
+        source: _,
     } = camera;
     let codecs: Vec<&str> = codecs.iter().map(|codec| codec.as_str()).collect();
     let max_age_ms = u64::try_from(max_age.as_millis()).unwrap_or(u64::MAX);

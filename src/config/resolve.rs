@@ -20,6 +20,9 @@ const PREFIX: &str = "TWINSIGHT_";
 /// The longest file. The settings of a thousand cameras take a fourth of it.
 const MAX_FILE_BYTES: u64 = 1 << 20;
 
+/// The sections of which there may be many, so that no variable means one of them.
+const IN_LISTS: [&str; 2] = ["cameras", "sinks"];
+
 pub(super) const CAMERAS: &str = "TWINSIGHT_CAMERAS";
 pub(super) const ACCESS_KEY: &str = "TWINSIGHT_HUB__ACCESS_KEY";
 pub(super) const TOKEN: &str = "TWINSIGHT_HTTP__TOKEN";
@@ -114,6 +117,7 @@ impl ConfigSource {
         let http = resolver.http(&file);
         let runtime = resolver.runtime(&file);
         let telemetry = resolver.telemetry(&file);
+        let sinks = resolver.sinks(&file);
         let cameras = resolver.cameras(&file, settings, &hub);
         resolver.check_ports(&file, &ice, cameras.len());
         let mut more = resolver.wrong.into_inner();
@@ -130,6 +134,7 @@ impl ConfigSource {
                 http,
                 runtime,
                 telemetry,
+                sinks,
                 cameras,
             }),
         }
@@ -196,7 +201,8 @@ impl Resolver<'_> {
             }
             let (section, key) = rest.split_once("__").unwrap_or((rest, ""));
             let (section, key) = (section.to_ascii_lowercase(), key.to_ascii_lowercase());
-            if !file::keys().any(|k| k.section == section && k.name == key && section != "cameras")
+            if !file::keys()
+                .any(|k| k.section == section && k.name == key && !IN_LISTS.contains(&k.section))
             {
                 self.note(self.unknown_variable(name));
                 continue;
@@ -218,7 +224,7 @@ impl Resolver<'_> {
     fn unknown_variable(&self, name: &str) -> ConfigError {
         // All of them begin with the same prefix, which would make any two of them look near.
         let known: Vec<String> = file::keys()
-            .filter(|key| key.section != "cameras")
+            .filter(|key| !IN_LISTS.contains(&key.section))
             .map(|key| format!("{}__{}", key.section, key.name).to_ascii_uppercase())
             .chain([CAMERAS, ACCESS_KEY, TOKEN].map(|name| name[PREFIX.len()..].to_owned()))
             .collect();
@@ -380,21 +386,28 @@ impl Resolver<'_> {
         {
             return in_variable(given).map(Some);
         }
+        self.secret_file(key, &given).map(Some)
+    }
+
+    /// Reads the file that a key names, which has one secret in it.
+    pub(super) fn secret_file(
+        &self,
+        key: &str,
+        given: &Given<String>,
+    ) -> Result<Secret, ConfigError> {
         if given.value.is_empty() {
-            return Err(self.bad(key, &given, "a path"));
+            return Err(self.bad(key, given, "a path"));
         }
         let path = PathBuf::from(&given.value);
         let text = read_secret_file(&path).map_err(|source| {
             let place = self.place(&given.origin);
             ConfigError::secret_unreadable(place, key.to_owned(), path.clone(), source)
         })?;
-        Secret::of_file(&path, &text)
-            .map(Some)
-            .ok_or_else(|| ConfigError::SecretUnusable {
-                place: self.place(&given.origin),
-                key: key.to_owned(),
-                file: path,
-            })
+        Secret::of_file(&path, &text).ok_or_else(|| ConfigError::SecretUnusable {
+            place: self.place(&given.origin),
+            key: key.to_owned(),
+            file: path,
+        })
     }
 }
 

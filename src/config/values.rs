@@ -4,6 +4,8 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::sinks::SinkConfig;
+use super::source::SourceConfig;
 use twinsight_client::dialect::Dialect;
 use twinsight_client::hub::HubOptions;
 use twinsight_client::realtime::ice::IceSettings;
@@ -28,6 +30,8 @@ pub struct Config {
     pub runtime: RuntimeConfig,
     /// What is told to a collector of OpenTelemetry.
     pub telemetry: TelemetryConfig,
+    /// Where events go besides the hub.
+    pub sinks: Vec<SinkConfig>,
     /// The camera streams in the order of the file. No two have the same id.
     pub cameras: Vec<CameraConfig>,
 }
@@ -94,6 +98,8 @@ pub struct CameraConfig {
     pub dialect: Dialect,
     /// Whether offers are accepted that are signed with the node's own twin, which do not say who sends them.
     pub allow_unsigned: bool,
+    /// Where its pictures come from, for a camera that this program makes a twin of. `None` for one that is a twin by itself.
+    pub source: Option<SourceConfig>,
 }
 
 label_enum! {

@@ -42,6 +42,7 @@ use crate::http::state::HttpState;
 use crate::preview::Previews;
 use crate::publish::feed::EventFeed;
 use crate::publish::publisher::{Publisher, PublisherTask, new_run_id};
+use crate::sinks::Sinks;
 use crate::telemetry::health::{Health, HealthClock};
 use crate::telemetry::metrics::Metrics;
 use twinsight_client::hub::HubClient;
@@ -126,6 +127,7 @@ pub struct Node {
     pool: SharedPool,
     previews: Previews,
     publisher: PublisherTask,
+    sinks: Sinks,
     traces: Traces,
     facts: Arc<Mutex<Vec<CameraFacts>>>,
     tasks: Vec<JoinHandle<()>>,
@@ -168,7 +170,8 @@ impl Node {
             decoder,
             listener,
         } = parts;
-        let metrics = Arc::new(Metrics::new());
+        let sink_names = config.sinks.iter().map(|sink| sink.name.clone());
+        let metrics = Arc::new(Metrics::with_sinks(sink_names));
         let feed = EventFeed::new(new_run_id());
         let previews = Previews::new(Arc::clone(&metrics));
         let state = HttpState::new(Arc::clone(&metrics), feed.clone(), previews.clone());
@@ -197,6 +200,7 @@ impl Node {
             instance: hub.instance(),
         };
         let traces = Traces::start(&config, &hub, feed.run_id(), &metrics, &health)?;
+        let sinks = Sinks::start(&config, feed.run_id(), &metrics, &health);
         let (publisher, publisher_task) = Publisher::spawn(
             sink,
             feed,
@@ -205,6 +209,7 @@ impl Node {
             Some(heartbeat),
             traces.tracer.clone(),
         );
+        let publisher = publisher.with_lanes(sinks.lanes());
 
         let scheduler = Arc::new(CameraScheduler::default());
         let cpu_pressure: Arc<CpuPressure> = Arc::default();
@@ -293,6 +298,7 @@ impl Node {
             pool,
             previews,
             publisher: publisher_task,
+            sinks,
             traces,
             facts,
             tasks,
@@ -405,9 +411,8 @@ impl Node {
         let previews = self.previews;
         let _ = tokio::task::spawn_blocking(move || previews.stop()).await;
         // Only when the hub client has ended is it known what became of the last event.
-        self.publisher
-            .shutdown(OUTBOX_LIMIT, self.hub.close())
-            .await;
+        let hub = self.publisher.shutdown(OUTBOX_LIMIT, self.hub.close());
+        tokio::join!(hub, self.sinks.shutdown(OUTBOX_LIMIT));
         close_books(&self.metrics);
         self.stop_http.cancel();
         let http = tokio::time::timeout(Duration::from_secs(1), &mut self.http);
@@ -425,7 +430,8 @@ fn close_books(metrics: &Metrics) {
         let ledger = stream.ledger();
         if !ledger.balances() {
             let [units, frames, events] = ledger.in_flight();
-            tracing::error!(camera = %stream.id(), units, frames, events, "a camera's ledger does not balance: this is a bug in Twinsight");
+            let sink_events = ledger.sink_events_in_flight;
+            tracing::error!(camera = %stream.id(), units, frames, events, sink_events, "a camera's ledger does not balance: this is a bug in Twinsight");
         }
     }
     tracing::info!(cameras = streams.len(), "the books are closed");

@@ -4,6 +4,7 @@
 
 pub mod event;
 pub mod feed;
+pub mod lane;
 pub(crate) mod object;
 mod outbox;
 pub(crate) mod publisher;

@@ -57,20 +57,32 @@ impl EventOutbox {
     }
 
     /// Numbers a frame and takes it in. Gives its number. When the outbox is full, the oldest frame makes room and is given too.
+    #[cfg(test)]
     #[must_use = "a displaced frame has to be counted"]
     pub(super) fn push(&mut self, mut inferred: Inferred) -> (u64, Option<NumberedFrame>) {
+        let sequence = self.number(&mut inferred);
+        let displaced = self.push_numbered(NumberedFrame { sequence, inferred });
+        (sequence, displaced)
+    }
+
+    /// Gives a frame its number, and the frames that were skipped before it.
+    pub(super) fn number(&mut self, inferred: &mut Inferred) -> u64 {
         inferred.skipped_frames += self.carried.remove(&inferred.id).unwrap_or(0);
         let sequence = self.sequences.entry(inferred.id.clone()).or_insert(0);
         *sequence += 1;
-        let sequence = *sequence;
-        let numbered = NumberedFrame { sequence, inferred };
+        *sequence
+    }
+
+    /// Takes in a frame that has its number already. When the outbox is full, the oldest frame makes room and is given.
+    #[must_use = "a displaced frame has to be counted"]
+    pub(super) fn push_numbered(&mut self, numbered: NumberedFrame) -> Option<NumberedFrame> {
         let displaced = if self.frames.len() == self.capacity {
             self.frames.pop_front()
         } else {
             None
         };
         self.frames.push_back(numbered);
-        (sequence, displaced)
+        displaced
     }
 
     /// Sends no event for a frame in which nothing was seen. The frames that were skipped before it count for the stream's

@@ -14,6 +14,7 @@ use tokio::task::JoinHandle;
 
 use super::event::{CAMERA_STATUS, CameraStatus, DETECTIONS, Inferred};
 use super::feed::EventFeed;
+use super::lane::SinkLane;
 use super::outbox::{EventOutbox, NumberedFrame, OutgoingEvent};
 use crate::clock::WallClock;
 use crate::telemetry::health::Heartbeat;
@@ -48,6 +49,8 @@ pub(crate) struct HubAway;
 #[derive(Debug, Clone)]
 pub(crate) struct Publisher {
     shared: Arc<SharedOutbox>,
+    /// The ways to the sinks beside the hub.
+    lanes: Arc<[SinkLane]>,
 }
 
 /// The running task. Its owner shuts it down.
@@ -133,8 +136,18 @@ impl Publisher {
         let task = tokio::spawn(run(sink, Arc::clone(&shared), heartbeat));
         let publisher = Self {
             shared: Arc::clone(&shared),
+            lanes: Arc::default(),
         };
         (publisher, PublisherTask { shared, task })
+    }
+
+    /// The same publisher, which also gives every event to these sinks.
+    #[must_use]
+    pub(crate) fn with_lanes(self, lanes: impl IntoIterator<Item = SinkLane>) -> Self {
+        Self {
+            lanes: lanes.into_iter().collect(),
+            ..self
+        }
     }
 
     /// Hands over an inferred frame. The stage that calls has counted it as inferred; here it is counted as published or
@@ -145,17 +158,24 @@ impl Publisher {
         if inferred.objects.is_empty() && !emit_empty {
             state.outbox.suppress(&inferred);
             drop(state);
+            self.offer_to_lanes(None, &inferred);
             self.shared.dropped(&inferred.id, EventDrop::Suppressed);
             return None;
         }
         if state.phase == Phase::Draining {
             drop(state);
+            self.offer_to_lanes(None, &inferred);
             self.shared
                 .dropped(&inferred.id, EventDrop::HubDisconnected);
             return None;
         }
         inferred.trace = self.shared.tracer.as_ref().and_then(Tracer::sample);
-        let (sequence, displaced) = state.outbox.push(inferred);
+        let sequence = state.outbox.number(&mut inferred);
+        // The lock is held, so that the sinks get the frames of a stream in the order of their numbers.
+        self.offer_to_lanes(Some(sequence), &inferred);
+        let displaced = state
+            .outbox
+            .push_numbered(NumberedFrame { sequence, inferred });
         drop(state);
         if let Some(displaced) = displaced {
             self.shared
@@ -167,14 +187,26 @@ impl Publisher {
         Some(sequence)
     }
 
+    fn offer_to_lanes(&self, sequence: Option<u64>, inferred: &Inferred) {
+        for lane in self.lanes.iter() {
+            lane.offer(sequence, inferred);
+        }
+    }
+
     /// Sends a camera stream's new state.
     pub(crate) fn set_status(&self, status: CameraStatus) {
+        for lane in self.lanes.iter() {
+            lane.set_status(&status);
+        }
         self.shared.state().outbox.set_status(status);
         self.shared.wake.notify_one();
     }
 
     /// Gives a camera stream another name for people. States that are sent from now on have it.
     pub(crate) fn rename(&self, id: &StreamId, name: &Arc<str>) {
+        for lane in self.lanes.iter() {
+            lane.rename(id, name);
+        }
         self.shared.state().outbox.rename(id, name);
     }
 
@@ -195,6 +227,9 @@ impl Publisher {
         state.outbox.forget(id);
         state.last.remove(id);
         drop(state);
+        for lane in self.lanes.iter() {
+            lane.forget(id);
+        }
         self.shared.feed.forget(id);
     }
 
@@ -383,7 +418,7 @@ async fn run<S: EventSink>(mut sink: S, shared: Arc<SharedOutbox>, heartbeat: Op
     }
 }
 
-fn to_json(event: &impl serde::Serialize) -> Value {
+pub(super) fn to_json(event: &impl serde::Serialize) -> Value {
     serde_json::to_value(event).expect("events serialise, because their keys are texts")
 }
 

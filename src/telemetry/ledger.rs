@@ -22,7 +22,7 @@ label_enum! {
 }
 
 label_enum! {
-    /// Why an inferred frame's event was not published.
+    /// Why an inferred frame's event was not published, by the hub or by a sink beside it.
     pub enum EventDrop {
         /// The hub was away when it was to be written.
         HubDisconnected = "hub_disconnected",
@@ -32,7 +32,18 @@ label_enum! {
         Suppressed = "suppressed",
         /// It could not be handed on, which is a bug.
         Failed = "failed",
+        /// The sink that it was for is not reached.
+        SinkUnreachable = "sink_unreachable",
+        /// It was too old when the sink could have taken it.
+        Stale = "stale",
+        /// The sink does not want it.
+        Refused = "refused",
     }
+}
+
+impl EventDrop {
+    /// The reasons why the hub may not get an event. They are the first ones; the others are of sinks alone.
+    pub const OF_HUB: &'static [Self] = Self::ALL.split_at(Self::Failed as usize + 1).0;
 }
 
 label_enum! {

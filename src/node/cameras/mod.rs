@@ -354,6 +354,7 @@ fn must_reopen(old: &CameraConfig, new: &CameraConfig) -> bool {
         || old.dialect != new.dialect
         || old.codecs != new.codecs
         || old.allow_unsigned != new.allow_unsigned
+        || old.source != new.source
 }
 
 /// The least time between two frames of a camera that are inferred. A hub may set a rate so small that its inverse is too

@@ -12,6 +12,7 @@ use prometheus::{
 
 use super::recent::BOOKS;
 use super::register::Register;
+use super::sink::{HUB, SinkMetrics};
 use crate::telemetry::history::{CounterHistory, RecentAges};
 use crate::telemetry::ledger::{EventDrop, FrameDrop, Stage, Work};
 use twinsight_client::stream_id::StreamId;
@@ -66,7 +67,10 @@ pub struct StreamMetrics {
     labels: Mutex<HashMap<String, IntCounter>>,
     access_units_dropped: Vec<IntCounter>,
     frames_dropped: Vec<IntCounter>,
-    events_dropped: Vec<IntCounter>,
+    /// What became of events for the hub.
+    hub: SinkCounters,
+    /// What became of events for the other sinks, in their order.
+    sinks: Vec<SinkCounters>,
     stage_duration: Vec<Histogram>,
     work_cpu: Vec<Counter>,
     camera_state: Vec<IntGauge>,
@@ -97,6 +101,35 @@ pub struct StreamMetrics {
     pub camera_reconnects: IntCounter,
 }
 
+/// What became of a stream's events for one sink.
+#[derive(Debug)]
+struct SinkCounters {
+    published: IntCounter,
+    /// By reason.
+    dropped: Vec<IntCounter>,
+}
+
+impl SinkCounters {
+    fn new(
+        vectors: &StreamVectors,
+        [camera, stream]: [&str; 2],
+        sink: &str,
+        reasons: &[EventDrop],
+    ) -> Self {
+        let dropped = |reason: &EventDrop| {
+            vectors
+                .events_dropped
+                .with_label_values(&[camera, stream, reason.as_str(), sink])
+        };
+        Self {
+            published: vectors
+                .events_published
+                .with_label_values(&[camera, stream, sink]),
+            dropped: reasons.iter().map(dropped).collect(),
+        }
+    }
+}
+
 /// What the configuration says of a camera that is of use to whoever reads its series.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct CameraInfo {
@@ -121,6 +154,8 @@ pub struct LedgerReading {
     pub events_published: u64,
     /// Events dropped, for whatever reason.
     pub events_dropped: u64,
+    /// Events that neither reached the sink that they are for nor were dropped, over all sinks beside the hub.
+    pub sink_events_in_flight: i64,
 }
 
 impl LedgerReading {
@@ -146,7 +181,7 @@ impl LedgerReading {
 
     /// True when every unit, frame and event was passed on or dropped.
     pub fn balances(&self) -> bool {
-        self.in_flight() == [0, 0, 0]
+        self.in_flight() == [0, 0, 0] && self.sink_events_in_flight == 0
     }
 }
 
@@ -155,6 +190,8 @@ impl StreamVectors {
     pub(super) fn register(register: &Register<'_>) -> Self {
         let stream = ["camera", "stream"];
         let reason = ["camera", "stream", "reason"];
+        let sink = ["camera", "stream", "sink"];
+        let sink_reason = ["camera", "stream", "reason", "sink"];
         Self {
             access_units_received: register.counters(
                 "access_units_received_total",
@@ -183,13 +220,13 @@ impl StreamVectors {
             ),
             events_published: register.counters(
                 "events_published_total",
-                "Detection events written to the hub's socket",
-                &stream,
+                "Detection events that the hub's socket or another sink took",
+                &sink,
             ),
             events_dropped: register.counters(
                 "events_dropped_total",
-                "Detection events that were not published",
-                &reason,
+                "Detection events that the hub or another sink did not get",
+                &sink_reason,
             ),
             objects_detected: register.counters(
                 "objects_detected_total",
@@ -247,7 +284,7 @@ impl StreamVectors {
     }
 
     /// Ends the series of a stream.
-    pub(super) fn remove(&self, stream: &StreamMetrics) {
+    pub(super) fn remove(&self, stream: &StreamMetrics, sinks: &[SinkMetrics]) {
         let labels = [stream.id.twin_id.as_ref(), stream.id.stream.as_ref()];
         let with = |value: &'static str| [labels[0], labels[1], value];
         // An error means that there is no such series, which is fine.
@@ -255,7 +292,6 @@ impl StreamVectors {
             &self.access_units_received,
             &self.frames_decoded,
             &self.frames_inferred,
-            &self.events_published,
             &self.rtp_packets_received,
             &self.rtp_packets_lost,
             &self.keyframe_requests,
@@ -271,9 +307,13 @@ impl StreamVectors {
             let labels = with(reason.as_str());
             let _ = self.frames_dropped.remove_label_values(&labels);
         }
-        for reason in EventDrop::ALL {
-            let labels = with(reason.as_str());
-            let _ = self.events_dropped.remove_label_values(&labels);
+        for sink in std::iter::once(HUB).chain(sinks.iter().map(SinkMetrics::name)) {
+            let labels = [labels[0], labels[1], sink];
+            let _ = self.events_published.remove_label_values(&labels);
+            for reason in EventDrop::ALL {
+                let labels = [labels[0], labels[1], reason.as_str(), sink];
+                let _ = self.events_dropped.remove_label_values(&labels);
+            }
         }
         for stage in Stage::ALL {
             let labels = with(stage.as_str());
@@ -299,7 +339,12 @@ impl StreamVectors {
 }
 
 impl StreamMetrics {
-    pub(super) fn new(vectors: &StreamVectors, shedding: &Arc<Shedding>, id: &StreamId) -> Self {
+    pub(super) fn new(
+        vectors: &StreamVectors,
+        shedding: &Arc<Shedding>,
+        sinks: &[SinkMetrics],
+        id: &StreamId,
+    ) -> Self {
         let stream = [id.twin_id.as_ref(), id.stream.as_ref()];
         let with = |value: &'static str| [stream[0], stream[1], value];
         Self {
@@ -318,9 +363,10 @@ impl StreamMetrics {
                 .iter()
                 .map(|r| vectors.frames_dropped.with_label_values(&with(r.as_str())))
                 .collect(),
-            events_dropped: EventDrop::ALL
+            hub: SinkCounters::new(vectors, stream, HUB, EventDrop::OF_HUB),
+            sinks: sinks
                 .iter()
-                .map(|r| vectors.events_dropped.with_label_values(&with(r.as_str())))
+                .map(|sink| SinkCounters::new(vectors, stream, sink.name(), EventDrop::ALL))
                 .collect(),
             stage_duration: Stage::ALL
                 .iter()
@@ -343,7 +389,9 @@ impl StreamMetrics {
             access_units_received: vectors.access_units_received.with_label_values(&stream),
             frames_decoded: vectors.frames_decoded.with_label_values(&stream),
             frames_inferred: vectors.frames_inferred.with_label_values(&stream),
-            events_published: vectors.events_published.with_label_values(&stream),
+            events_published: vectors
+                .events_published
+                .with_label_values(&[stream[0], stream[1], HUB]),
             frame_age: vectors.frame_age.with_label_values(&stream),
             rtp_packets_received: vectors.rtp_packets_received.with_label_values(&stream),
             rtp_packets_lost: vectors.rtp_packets_lost.with_label_values(&stream),
@@ -379,12 +427,21 @@ impl StreamMetrics {
 
     /// Counts an event that was not published.
     pub fn event_dropped(&self, reason: EventDrop) {
-        self.events_dropped[reason as usize].inc();
+        self.hub.dropped[reason as usize].inc();
     }
 
     /// How many events were dropped for a reason.
     pub fn events_dropped(&self, reason: EventDrop) -> u64 {
-        self.events_dropped[reason as usize].get()
+        self.hub.dropped[reason as usize].get()
+    }
+
+    /// Counts what became of an event for a sink beside the hub.
+    pub(crate) fn sink_event(&self, sink: usize, result: Result<(), EventDrop>) {
+        let counters = &self.sinks[sink];
+        match result {
+            Ok(()) => counters.published.inc(),
+            Err(reason) => counters.dropped[reason as usize].inc(),
+        }
     }
 
     /// Adds the time that a frame spent in a stage.
@@ -437,7 +494,7 @@ impl StreamMetrics {
             &self.frames_dropped,
             one(&self.frames_inferred),
             one(&self.events_published),
-            &self.events_dropped,
+            &self.hub.dropped,
         ]
         .into_iter()
         .flatten()
@@ -488,14 +545,21 @@ impl StreamMetrics {
     /// Reads the ledger.
     pub fn ledger(&self) -> LedgerReading {
         let sum = |counters: &[IntCounter]| counters.iter().map(IntCounter::get).sum();
+        let inferred = self.frames_inferred.get();
+        let in_flight = |sink: &SinkCounters| {
+            let dropped: u64 = sum(&sink.dropped);
+            let settled = sink.published.get() + dropped;
+            i64::try_from(inferred).unwrap_or(i64::MAX) - i64::try_from(settled).unwrap_or(i64::MAX)
+        };
         LedgerReading {
             units_received: self.access_units_received.get(),
             units_dropped: sum(&self.access_units_dropped),
             frames_decoded: self.frames_decoded.get(),
             frames_dropped: sum(&self.frames_dropped),
-            frames_inferred: self.frames_inferred.get(),
+            frames_inferred: inferred,
             events_published: self.events_published.get(),
-            events_dropped: sum(&self.events_dropped),
+            events_dropped: sum(&self.hub.dropped),
+            sink_events_in_flight: self.sinks.iter().map(in_flight).sum(),
         }
     }
 }

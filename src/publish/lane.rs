@@ -1,0 +1,449 @@
+//! What waits for a sink beside the hub. The publisher puts every event into each lane at the moment at which it enters the hub's
+//! outbox, with the same number; the sink's own task takes it out and says what became of it. A sink that is away or slow
+//! fills its own lane and harms nobody else.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use parking_lot::Mutex;
+use serde_json::Value;
+use tokio::sync::{Notify, mpsc};
+
+use super::event::{CAMERA_STATUS, CameraStatus, DETECTIONS, Inferred};
+use super::outbox::{EventOutbox, NumberedFrame, OutgoingEvent};
+use super::publisher::to_json;
+use crate::clock::WallClock;
+use crate::config::EventKind;
+use crate::telemetry::ledger::EventDrop;
+use crate::telemetry::metrics::{Metrics, SinkMetrics, SinkResult};
+use twinsight_client::stream_id::StreamId;
+
+/// So many events of inferred frames may wait for a sink. They are for now: who comes back after a while wants the newest.
+const FRAMES: usize = 64;
+
+/// So many observations may wait for whoever taps a lane. They are taken at once, so that this many never wait in practice; a frame
+/// that finds no place is not observed.
+const OBSERVATIONS: usize = 1024;
+
+/// What passes a lane, whether the sink takes it or not: for a sink that tells more than single events. Frames in which nothing was
+/// seen are among it, even where they make no event.
+#[derive(Debug, Clone)]
+pub enum Observed {
+    /// A frame went through the model.
+    Frame(ObservedFrame),
+    /// A camera stream came into a state.
+    Status(CameraStatus),
+    /// A camera stream has another name for people.
+    Renamed(StreamId, Arc<str>),
+    /// A camera stream was removed long ago.
+    Forgotten(StreamId),
+}
+
+/// What was seen in a frame.
+#[derive(Debug, Clone)]
+pub struct ObservedFrame {
+    /// The camera stream.
+    pub id: StreamId,
+    /// The camera's name for people.
+    pub name: Arc<str>,
+    /// When the frame came.
+    pub at: Instant,
+    /// Label and score of each object.
+    pub objects: Vec<(Arc<str>, f32)>,
+}
+
+/// The way to one sink. Clones share it: the publisher has one, and the sink's task.
+#[derive(Debug, Clone)]
+pub struct SinkLane {
+    shared: Arc<SharedLane>,
+}
+
+#[derive(Debug)]
+struct SharedLane {
+    /// Which of the node's sinks it is.
+    index: usize,
+    /// The events that the sink gets.
+    events: Vec<EventKind>,
+    run_id: Arc<str>,
+    metrics: Arc<Metrics>,
+    state: Mutex<LaneState>,
+    wake: Notify,
+    /// Where what passes is told, too.
+    tap: Option<mpsc::Sender<Observed>>,
+}
+
+#[derive(Debug)]
+struct LaneState {
+    outbox: EventOutbox,
+    /// False once the node stops. What waits can still be taken.
+    open: bool,
+}
+
+/// An event on its way to a sink.
+#[derive(Debug)]
+pub struct SinkEvent {
+    outgoing: OutgoingEvent,
+}
+
+impl SinkEvent {
+    /// What kind of event it is.
+    pub fn kind(&self) -> EventKind {
+        match &self.outgoing {
+            OutgoingEvent::Status(_) => EventKind::CameraStatus,
+            OutgoingEvent::Detections(_) => EventKind::Detections,
+        }
+    }
+
+    /// The event's type, as the hub has it.
+    pub fn event_type(&self) -> &'static str {
+        match &self.outgoing {
+            OutgoingEvent::Status(_) => CAMERA_STATUS,
+            OutgoingEvent::Detections(_) => DETECTIONS,
+        }
+    }
+
+    /// The camera stream that it is about.
+    pub fn stream(&self) -> &StreamId {
+        match &self.outgoing {
+            OutgoingEvent::Status(status) => &status.id,
+            OutgoingEvent::Detections(numbered) => &numbered.inferred.id,
+        }
+    }
+
+    /// What was seen, if it is about a frame.
+    pub fn inferred(&self) -> Option<&Inferred> {
+        match &self.outgoing {
+            OutgoingEvent::Status(_) => None,
+            OutgoingEvent::Detections(numbered) => Some(&numbered.inferred),
+        }
+    }
+
+    /// The state that a camera is in now, if it is about that.
+    pub fn status(&self) -> Option<&CameraStatus> {
+        match &self.outgoing {
+            OutgoingEvent::Status(status) => Some(status),
+            OutgoingEvent::Detections(_) => None,
+        }
+    }
+
+    /// The moment that it tells of: the arrival of its frame, or the change of the camera's state.
+    pub fn happened_at(&self) -> Instant {
+        match &self.outgoing {
+            OutgoingEvent::Status(status) => status.since,
+            OutgoingEvent::Detections(numbered) => numbered.inferred.timing.received_at,
+        }
+    }
+}
+
+impl SinkLane {
+    /// A lane to the sink of this index, which gets events of these kinds.
+    pub fn new(index: usize, events: Vec<EventKind>, run_id: &str, metrics: Arc<Metrics>) -> Self {
+        Self::with_tap(index, events, run_id, metrics, None)
+    }
+
+    /// A lane like that of [`new`](Self::new), and all that passes it.
+    pub fn tapped(
+        index: usize,
+        events: Vec<EventKind>,
+        run_id: &str,
+        metrics: Arc<Metrics>,
+    ) -> (Self, mpsc::Receiver<Observed>) {
+        let (sender, observed) = mpsc::channel(OBSERVATIONS);
+        let lane = Self::with_tap(index, events, run_id, metrics, Some(sender));
+        (lane, observed)
+    }
+
+    fn with_tap(
+        index: usize,
+        events: Vec<EventKind>,
+        run_id: &str,
+        metrics: Arc<Metrics>,
+        tap: Option<mpsc::Sender<Observed>>,
+    ) -> Self {
+        Self {
+            shared: Arc::new(SharedLane {
+                index,
+                events,
+                run_id: run_id.into(),
+                metrics,
+                state: Mutex::new(LaneState {
+                    outbox: EventOutbox::new(FRAMES),
+                    open: true,
+                }),
+                wake: Notify::new(),
+                tap,
+            }),
+        }
+    }
+
+    /// Waits for an event to send. `None` means that all was taken and that the node stops.
+    pub async fn next(&self) -> Option<SinkEvent> {
+        loop {
+            // Made before the outbox is looked at, so that what comes in between wakes it.
+            let woken = self.shared.wake.notified();
+            {
+                let mut state = self.shared.state.lock();
+                if let Some(outgoing) = state.outbox.pop() {
+                    return Some(SinkEvent { outgoing });
+                }
+                if !state.open {
+                    return None;
+                }
+            }
+            woken.await;
+        }
+    }
+
+    /// The event's JSON as it is written at the moment that `clock` was read: the same as for the hub.
+    pub fn json(&self, event: &SinkEvent, clock: &WallClock) -> Value {
+        match &event.outgoing {
+            OutgoingEvent::Status(status) => to_json(&status.event(clock)),
+            OutgoingEvent::Detections(numbered) => to_json(&numbered.inferred.event(
+                &self.shared.run_id,
+                numbered.sequence,
+                clock,
+            )),
+        }
+    }
+
+    /// Counts what became of an event.
+    pub fn settled(&self, event: SinkEvent, result: Result<(), EventDrop>) {
+        // What the sink was never meant to get is no event of the sink.
+        if result != Err(EventDrop::Suppressed) {
+            let counted = result.map_or_else(SinkResult::of, |()| SinkResult::Published);
+            self.metrics().event(event.event_type(), counted);
+        }
+        match event.outgoing {
+            OutgoingEvent::Status(status) => {
+                if result.is_ok() {
+                    self.shared.state.lock().outbox.status_sent(&status);
+                }
+            }
+            OutgoingEvent::Detections(numbered) => {
+                self.count(&numbered.inferred.id, result);
+            }
+        }
+    }
+
+    /// Sends the current state of every camera stream again, for a sink that has come back.
+    pub fn resend_statuses(&self) {
+        self.shared.state.lock().outbox.resend_statuses();
+        self.shared.wake.notify_one();
+    }
+
+    /// Waits until the node stops. Whoever awaits it does not await [`next`](Self::next) at the same time.
+    pub async fn closing(&self) {
+        loop {
+            let woken = self.shared.wake.notified();
+            if !self.shared.state.lock().open {
+                // It is for `next` to hear, too.
+                self.shared.wake.notify_one();
+                return;
+            }
+            woken.await;
+        }
+    }
+
+    /// Takes nothing more, and gives what still waits to `next`. The node calls it when it stops.
+    pub fn close(&self) {
+        self.shared.state.lock().open = false;
+        self.shared.wake.notify_one();
+    }
+
+    /// Counts all that waits as dropped. The sink's task calls it when it may take no more time.
+    pub fn abandon(&self, reason: EventDrop) {
+        loop {
+            let Some(outgoing) = self.shared.state.lock().outbox.pop() else {
+                return;
+            };
+            self.settled(SinkEvent { outgoing }, Err(reason));
+        }
+    }
+
+    /// The sink's own metrics.
+    pub fn metrics(&self) -> &SinkMetrics {
+        self.shared.metrics.sink(self.shared.index)
+    }
+
+    /// Takes in an inferred frame with the number that it has for the hub. `None` in place of the number is a frame that makes no
+    /// event.
+    pub(super) fn offer(&self, sequence: Option<u64>, inferred: &Inferred) {
+        self.tell(|| {
+            let objects = inferred.objects.iter();
+            Observed::Frame(ObservedFrame {
+                id: inferred.id.clone(),
+                name: Arc::clone(&inferred.name),
+                at: inferred.timing.received_at,
+                objects: objects
+                    .map(|object| (Arc::clone(&object.label), object.score))
+                    .collect(),
+            })
+        });
+        let wanted = self.shared.events.contains(&EventKind::Detections);
+        let Some(sequence) = sequence.filter(|_| wanted) else {
+            self.count(&inferred.id, Err(EventDrop::Suppressed));
+            return;
+        };
+        let mut state = self.shared.state.lock();
+        if !state.open {
+            drop(state);
+            self.count(&inferred.id, Err(EventDrop::SinkUnreachable));
+            return;
+        }
+        let displaced = state.outbox.push_numbered(NumberedFrame {
+            sequence,
+            inferred: inferred.clone(),
+        });
+        drop(state);
+        if let Some(displaced) = displaced {
+            let outgoing = OutgoingEvent::Detections(Box::new(displaced));
+            self.settled(SinkEvent { outgoing }, Err(EventDrop::OutboxFull));
+        }
+        self.shared.wake.notify_one();
+    }
+
+    pub(super) fn set_status(&self, status: &CameraStatus) {
+        self.tell(|| Observed::Status(status.clone()));
+        if self.shared.events.contains(&EventKind::CameraStatus) {
+            self.shared.state.lock().outbox.set_status(status.clone());
+            self.shared.wake.notify_one();
+        }
+    }
+
+    pub(super) fn rename(&self, id: &StreamId, name: &Arc<str>) {
+        self.tell(|| Observed::Renamed(id.clone(), Arc::clone(name)));
+        self.shared.state.lock().outbox.rename(id, name);
+    }
+
+    pub(super) fn forget(&self, id: &StreamId) {
+        self.tell(|| Observed::Forgotten(id.clone()));
+        self.shared.state.lock().outbox.forget(id);
+    }
+
+    fn tell(&self, observed: impl FnOnce() -> Observed) {
+        if let Some(tap) = &self.shared.tap {
+            let _ = tap.try_send(observed());
+        }
+    }
+
+    fn count(&self, id: &StreamId, result: Result<(), EventDrop>) {
+        let stream = self.shared.metrics.stream(id);
+        stream.sink_event(self.shared.index, result);
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::super::event::tests::inferred;
+    use super::*;
+    use twinsight_client::telemetry::CameraState;
+
+    fn lane(events: &[EventKind]) -> (SinkLane, Arc<Metrics>) {
+        let metrics = Arc::new(Metrics::with_sinks(["home".to_owned()]));
+        let lane = SinkLane::new(0, events.to_vec(), "8f1c", Arc::clone(&metrics));
+        (lane, metrics)
+    }
+
+    pub(crate) fn offer(lane: &SinkLane, metrics: &Metrics, sequence: Option<u64>) {
+        let frame = inferred("a", Instant::now());
+        let stream = metrics.stream(&frame.id);
+        stream.access_units_received.inc();
+        stream.frames_decoded.inc();
+        stream.frames_inferred.inc();
+        // The hub's part of the ledger is not looked at here.
+        stream.events_published.inc();
+        lane.offer(sequence, &frame);
+    }
+
+    pub(crate) fn ledger(metrics: &Metrics) -> crate::telemetry::metrics::LedgerReading {
+        metrics.stream(&StreamId::new("a", "default")).ledger()
+    }
+
+    #[tokio::test]
+    async fn an_event_has_the_number_and_the_json_that_the_hub_gets() {
+        let (lane, metrics) = lane(EventKind::ALL);
+        offer(&lane, &metrics, Some(1834));
+        assert_eq!(ledger(&metrics).sink_events_in_flight, 1);
+        let event = lane.next().await.unwrap();
+        assert_eq!(event.kind(), EventKind::Detections);
+        let json = lane.json(&event, &WallClock::read());
+        assert_eq!(
+            (&json["runId"], &json["sequence"]),
+            (&"8f1c".into(), &1834.into())
+        );
+        lane.settled(event, Ok(()));
+        assert!(ledger(&metrics).balances());
+        let text = metrics.encode();
+        for line in [
+            "twinsight_events_published_total{camera=\"a\",sink=\"home\",stream=\"default\"} 1",
+            "twinsight_sink_events_total{result=\"published\",sink=\"home\",type=\"detections\"} 1",
+        ] {
+            assert!(text.contains(line), "{line}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_sink_that_takes_nothing_loses_the_oldest_frames_and_counts_them() {
+        let (lane, metrics) = lane(EventKind::ALL);
+        for n in 0..FRAMES as u64 + 3 {
+            offer(&lane, &metrics, Some(n + 1));
+        }
+        assert_eq!(ledger(&metrics).sink_events_in_flight, 64);
+        lane.close();
+        let first = lane.next().await.unwrap();
+        assert_eq!(lane.json(&first, &WallClock::read())["sequence"], 4);
+        lane.settled(first, Err(EventDrop::Stale));
+        lane.abandon(EventDrop::SinkUnreachable);
+        assert!(lane.next().await.is_none());
+        assert!(ledger(&metrics).balances());
+        // What comes after the end is counted too.
+        offer(&lane, &metrics, Some(100));
+        assert!(ledger(&metrics).balances());
+    }
+
+    #[tokio::test]
+    async fn whoever_taps_a_lane_sees_frames_that_make_no_event_and_all_states() {
+        let metrics = Arc::new(Metrics::with_sinks(["home".to_owned()]));
+        let (lane, mut observed) = SinkLane::tapped(0, vec![], "8f1c", Arc::clone(&metrics));
+        offer(&lane, &metrics, None);
+        let Some(Observed::Frame(frame)) = observed.recv().await else {
+            panic!("no frame");
+        };
+        assert_eq!(frame.objects, [("person".into(), 0.93)]);
+        let id = StreamId::new("a", "default");
+        lane.rename(&id, &"Yard".into());
+        assert!(matches!(observed.recv().await, Some(Observed::Renamed(..))));
+        lane.forget(&id);
+        assert!(matches!(
+            observed.recv().await,
+            Some(Observed::Forgotten(_))
+        ));
+        // Nobody takes it, and nothing waits for that.
+        for _ in 0..2 * OBSERVATIONS {
+            offer(&lane, &metrics, None);
+        }
+        assert!(ledger(&metrics).balances());
+    }
+
+    #[tokio::test]
+    async fn a_sink_gets_what_it_is_configured_for_and_the_rest_is_suppressed() {
+        let (lane, metrics) = lane(&[EventKind::CameraStatus]);
+        offer(&lane, &metrics, Some(1));
+        offer(&lane, &metrics, None);
+        assert!(ledger(&metrics).balances());
+        let status = CameraStatus {
+            id: StreamId::new("a", "default"),
+            name: "a".into(),
+            state: CameraState::Receiving,
+            since: Instant::now(),
+            reason: None,
+            attempt: 1,
+        };
+        lane.set_status(&status);
+        let event = lane.next().await.unwrap();
+        assert_eq!(event.event_type(), "cameraStatus");
+        lane.settled(event, Err(EventDrop::SinkUnreachable));
+        lane.resend_statuses();
+        assert!(lane.next().await.unwrap().status().is_some());
+    }
+}
