@@ -5,6 +5,7 @@
 //! in the program, the program and its tests would each compile the node, the hub and the WebRTC stack once more.
 
 mod arguments;
+mod bridge;
 mod camera;
 mod capacity;
 mod check;
@@ -28,6 +29,7 @@ use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
 use tokio::signal::unix::{SignalKind, signal};
 
+use self::bridge::BridgeArgs;
 use self::camera::CameraArgs;
 use self::capacity::CapacityArgs;
 use self::check::CheckArgs;
@@ -71,6 +73,8 @@ struct Cli {
 enum Command {
     /// Runs the node.
     Run(RunArgs),
+    /// Makes twins of IP cameras.
+    Bridge(BridgeArgs),
     /// Runs a hub, cameras and a node in one process and shows what is detected.
     Demo(DemoArgs),
     /// Shows the events of a node as they come from the hub.
@@ -109,11 +113,15 @@ impl Command {
             Self::Capacity(_) => Some("error"),
             // The findings say everything that a log would.
             Self::Check(_) => Some("off"),
+            Self::Bridge(args) if args.checks() => Some("off"),
             // What is tried and does not fit is said in the end, and a model that loads is no news.
             Self::Model(_) => Some("warn,ort=error"),
-            Self::Run(_) | Self::Hub(_) | Self::Camera(_) | Self::Detect(_) | Self::Health(_) => {
-                None
-            }
+            Self::Run(_)
+            | Self::Bridge(_)
+            | Self::Hub(_)
+            | Self::Camera(_)
+            | Self::Detect(_)
+            | Self::Health(_) => None,
         }
     }
 
@@ -123,6 +131,7 @@ impl Command {
         let _file_size = signal(SignalKind::from_raw(FILE_SIZE_SIGNAL));
         match self {
             Self::Run(args) => run::run(args, env, descriptors).await,
+            Self::Bridge(args) => bridge::run(args, env, descriptors).await,
             Self::Demo(args) => demo::run(args, env).await,
             Self::Watch(args) => watch::run(args, env).await,
             Self::Hub(args) => hub::run(args).await,

@@ -10,4 +10,5 @@ mod discover;
 mod hub;
 mod kill_loops;
 mod media;
+mod mqtt;
 mod watch;
