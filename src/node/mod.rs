@@ -200,7 +200,7 @@ impl Node {
             instance: hub.instance(),
         };
         let traces = Traces::start(&config, &hub, feed.run_id(), &metrics, &health)?;
-        let sinks = Sinks::start(&config.sinks, feed.run_id(), &metrics);
+        let sinks = Sinks::start(&config, feed.run_id(), &metrics, &health);
         let (publisher, publisher_task) = Publisher::spawn(
             sink,
             feed,
