@@ -68,10 +68,10 @@ struct SharedLane {
     metrics: Arc<Metrics>,
     state: Mutex<LaneState>,
     wake: Notify,
-    /// Wakes who waits for the end.
-    closing: Notify,
     /// Where what passes is told, too.
     tap: Option<mpsc::Sender<Observed>>,
+    /// Wakes who waits for the end.
+    closing: Notify,
 }
 
 #[derive(Debug)]
@@ -175,8 +175,8 @@ impl SinkLane {
                     open: true,
                 }),
                 wake: Notify::new(),
-                closing: Notify::new(),
                 tap,
+                closing: Notify::new(),
             }),
         }
     }

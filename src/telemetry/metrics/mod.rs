@@ -405,11 +405,6 @@ impl Metrics {
         &self.sinks[index]
     }
 
-    /// The metrics of all sinks beside the hub, in the order of the configuration.
-    pub fn sinks(&self) -> &[SinkMetrics] {
-        &self.sinks
-    }
-
     /// The metrics of the bridge of a camera stream, which are made at the first call. `drop_reasons` are all reasons for which
     /// its units are not passed on.
     pub fn bridge(&self, id: &StreamId, drop_reasons: &[&'static str]) -> Arc<BridgeMetrics> {
@@ -425,6 +420,11 @@ impl Metrics {
         if let Some(stream) = self.bridges.lock().remove(id) {
             self.bridge_vectors.remove(&stream);
         }
+    }
+
+    /// The metrics of all sinks beside the hub, in the order of the configuration.
+    pub fn sinks(&self) -> &[SinkMetrics] {
+        &self.sinks
     }
 
     /// Notes that a configuration was taken, such as the one that the node starts with.
