@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use tokio::task::JoinHandle;
-use tokio_util::sync::{CancellationToken, DropGuard};
+use tokio_util::sync::{CancellationToken, DropGuard, WaitForCancellationFutureOwned};
 use tracing::Instrument;
 
 use super::{device, rtsp};
@@ -97,22 +97,31 @@ pub struct Source {
 impl Source {
     /// Asks a camera for its pictures, again and again. `camera` names it in the log. It needs a tokio runtime.
     pub fn open(camera: &str, config: SourceConfig, handler: SourceHandler) -> Self {
+        Self::spawn(camera, |ended| async move {
+            match config {
+                SourceConfig::Rtsp(config) => rtsp::run(config, handler, ended).await,
+                SourceConfig::Device(path) => device::run(path, handler, ended).await,
+            }
+        })
+    }
+
+    /// Runs a source, which has to end when the future that it gets completes.
+    pub(crate) fn spawn<R: Future<Output = ()> + Send + 'static>(
+        camera: &str,
+        run: impl FnOnce(WaitForCancellationFutureOwned) -> R,
+    ) -> Self {
         let stop = CancellationToken::new();
         let span = tracing::info_span!("source", camera);
-        let ended = stop.clone().cancelled_owned();
-        let task = tokio::spawn(
-            async move {
-                match config {
-                    SourceConfig::Rtsp(config) => rtsp::run(config, handler, ended).await,
-                    SourceConfig::Device(path) => device::run(path, handler, ended).await,
-                }
-            }
-            .instrument(span),
-        );
+        let running = run(stop.clone().cancelled_owned());
         Self {
             stop: stop.drop_guard(),
-            task,
+            task: tokio::spawn(running.instrument(span)),
         }
+    }
+
+    /// True when its task is gone, which nothing but a panic brings about before [`close`](Self::close).
+    pub fn is_gone(&self) -> bool {
+        self.task.is_finished()
     }
 
     /// Ends it, and waits until it has let go of the camera.

@@ -4,7 +4,6 @@
 use std::time::Duration;
 
 use super::finding::{Failure, Finding, Report};
-use crate::config::Config;
 use twinsight_client::hub::options::{HubMode, HubOptions};
 use twinsight_client::hub::probe::{ProbeError, RemoteClock, probe};
 use twinsight_client::hub::text::brief;
@@ -39,8 +38,8 @@ impl JoinedHub {
 }
 
 /// Reaches and joins the hub; `None` if one of the steps failed.
-pub(super) async fn check(config: &Config, report: &mut Report<'_>) -> Option<JoinedHub> {
-    let mut options = config.hub.clone();
+pub(super) async fn check(hub: &HubOptions, report: &mut Report<'_>) -> Option<JoinedHub> {
+    let mut options = hub.clone();
     options.timers.ack = ACK_LIMIT;
     let subject = format!("hub {}", options.shown_url());
     let probed = probe(&options).await;
@@ -50,7 +49,7 @@ pub(super) async fn check(config: &Config, report: &mut Report<'_>) -> Option<Jo
             Some(address)
         }
         Err(error) => {
-            let remedy = probe_remedy(&error, config.hub.mode);
+            let remedy = probe_remedy(&error, hub.mode);
             report.add(Finding::fail(&subject, error.to_string(), remedy));
             None
         }

@@ -237,6 +237,13 @@ pub enum ConfigError {
     /// A camera has no twin id.
     #[error("{place}: this camera has no `twin_id`: add the id of the camera's twin")]
     CameraWithoutTwin { place: Place },
+    /// A camera of a node without a hub has no place that its pictures come from.
+    #[error(
+        "{place}: camera \"{}\" has neither `rtsp` nor `device`, and without a hub (`hub.mode = \"none\"`) no pictures come in \
+         another way: add one of them, or choose another mode",
+        shown(twin_id)
+    )]
+    CameraWithoutSource { place: Place, twin_id: String },
     /// A camera has two places that its pictures come from.
     #[error("{place}: this camera has both `rtsp` and `device`: remove one")]
     TwoSources { place: Place },
@@ -283,6 +290,15 @@ pub enum ConfigError {
         place: Place,
         ports: usize,
         cameras: usize,
+    },
+    /// The file says that there is no hub, and a variable of the official clients chooses one.
+    #[error(
+        "{place}: `hub.mode` is \"none\", and the variable {variable} chooses a hub: unset the variable, or set \
+         TWINSIGHT_HUB__MODE, which decides"
+    )]
+    HubAndNone {
+        place: Place,
+        variable: &'static str,
     },
     /// The node has no twin id, in a mode that needs one.
     #[error(
@@ -372,6 +388,7 @@ impl ConfigError {
                 | Self::NoDeviceId
                 | Self::NoAccessKey
                 | Self::CameraWithoutTwin { .. }
+                | Self::CameraWithoutSource { .. }
         )
     }
 
@@ -407,12 +424,14 @@ impl ConfigError {
             | Self::Duplicate { place, .. }
             | Self::AmbiguousStream { place, .. }
             | Self::CameraWithoutTwin { place }
+            | Self::CameraWithoutSource { place, .. }
             | Self::TwoSources { place }
             | Self::WithoutRtsp { place, .. }
             | Self::TooManySinks { place, .. }
             | Self::SinkTwice { place, .. }
             | Self::SinkWithout { place, .. }
             | Self::KeyOfAnotherSink { place, .. }
+            | Self::HubAndNone { place, .. }
             | Self::TooFewPorts { place, .. } => Some(place),
             Self::Several(_)
             | Self::Unreadable { .. }

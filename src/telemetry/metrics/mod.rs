@@ -18,7 +18,7 @@ use prometheus::{Gauge, IntCounter, IntGauge, IntGaugeVec, Registry, TextEncoder
 
 pub use self::recent::{StreamHistory, StreamRates};
 use self::register::Register;
-use self::sink::SinkVectors;
+use self::sink::{HUB, LOCAL, SinkVectors};
 pub use self::sink::{SinkMetrics, SinkResult};
 pub use self::stream::{LedgerReading, StreamMetrics};
 use self::stream::{Shedding, StreamVectors};
@@ -81,6 +81,8 @@ pub struct Metrics {
     /// The ledger over all camera streams that there were, brought up to date when it is read.
     totals: Vec<IntCounter>,
     shedding: Arc<Shedding>,
+    /// What the first sink of all events is called.
+    first_sink: &'static str,
     sinks: Vec<SinkMetrics>,
     signals_refused: Vec<IntCounter>,
     config_reloads: [IntCounter; 2],
@@ -290,6 +292,7 @@ impl Metrics {
             ),
             tasks: register.gauge("tasks", "Asynchronous tasks that are alive"),
             shedding: Arc::new(Shedding::register(&register)),
+            first_sink: HUB,
             sinks: SinkVectors::register(&register).of(sinks),
             hub_connected: register.gauge("hub_connected", "1 while the hub is joined"),
             hub_reconnects: register
@@ -312,6 +315,19 @@ impl Metrics {
         metrics
     }
 
+    /// The same for a node without a hub. That it is joined or not is then not told, since a 0 would say that it is away.
+    #[must_use]
+    pub fn without_hub(self) -> Self {
+        // It is registered above, so this does not fail.
+        let _ = self
+            .registry
+            .unregister(Box::new(self.hub_connected.clone()));
+        Self {
+            first_sink: LOCAL,
+            ..self
+        }
+    }
+
     /// The metrics of a camera stream. They are made at the first call, and the same ones are returned until the stream is
     /// forgotten.
     pub fn stream(&self, id: &StreamId) -> Arc<StreamMetrics> {
@@ -325,6 +341,7 @@ impl Metrics {
         let stream = Arc::new(StreamMetrics::new(
             &self.vectors,
             &self.shedding,
+            self.first_sink,
             &self.sinks,
             id,
         ));
@@ -373,7 +390,7 @@ impl Metrics {
             totals::add(&mut streams.forgotten, stream.books());
             drop(streams);
             stream.set_shed_level(ShedLevel::None);
-            self.vectors.remove(&stream, &self.sinks);
+            self.vectors.remove(&stream, self.first_sink, &self.sinks);
         }
         ForgetOutcome::Yes
     }
