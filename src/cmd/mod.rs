@@ -14,6 +14,7 @@ mod health;
 mod hub;
 mod model;
 mod output;
+mod rtsp;
 mod run;
 mod shipped;
 mod stop;
@@ -77,7 +78,7 @@ enum Command {
     Watch(WatchArgs),
     /// Runs the development hub.
     Hub(HubArgs),
-    /// Runs a camera twin that sends a clip, a picture or a test pattern.
+    /// Runs a camera twin that sends what an IP camera sends, a clip, a picture or a test pattern.
     Camera(CameraArgs),
     /// Detects on pictures and clips.
     Detect(DetectArgs),
