@@ -70,6 +70,8 @@ pub enum SourceState {
         attempt: u32,
         /// When the camera is asked again.
         retry_in: Duration,
+        /// The camera has said no, or sends what cannot be used, so that asking again does not help before something is changed.
+        refused: bool,
     },
 }
 

@@ -18,6 +18,7 @@ mod execution_providers;
 mod http_access;
 mod http_load;
 mod http_server;
+mod no_hub;
 mod openapi;
 mod reload;
 mod shutdown;

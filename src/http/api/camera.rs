@@ -367,7 +367,7 @@ mod tests {
                 facts,
                 &metrics,
                 Detail::History,
-                true,
+                CameraHub::Joined,
                 &clock
             ))
             .unwrap(),

@@ -41,8 +41,8 @@ impl EventSink for Hub {
     }
 }
 
-struct Bench {
-    cameras: Cameras,
+pub(super) struct Bench {
+    pub(super) cameras: Cameras,
     catalog: Catalog,
     hub_is_there: Arc<AtomicBool>,
     events: mpsc::UnboundedReceiver<Value>,
@@ -50,7 +50,7 @@ struct Bench {
 }
 
 impl Bench {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let metrics = Arc::new(Metrics::new());
         let (sender, events) = mpsc::unbounded_channel();
         let hub_is_there = Arc::new(AtomicBool::new(false));
@@ -97,17 +97,18 @@ impl Bench {
         }
     }
 
-    async fn apply(&mut self, text: &str) -> Changes {
+    pub(super) async fn apply(&mut self, text: &str) -> Changes {
+        self.try_apply(text).await.unwrap()
+    }
+
+    pub(super) async fn try_apply(&mut self, text: &str) -> Result<Changes> {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("node.toml");
         std::fs::write(&file, text).unwrap();
         let env: Env = [("TWIN_ID", "node-1")].into_iter().collect();
         let source = ConfigSource::read(Some(&file), &env).unwrap();
         let config: Config = source.resolve(&Settings::default()).unwrap();
-        self.cameras
-            .apply(&self.catalog, &config.cameras)
-            .await
-            .unwrap()
+        self.cameras.apply(&self.catalog, &config.cameras).await
     }
 
     fn hub_returns(&self) {
@@ -135,13 +136,13 @@ impl Bench {
     }
 
     /// The identity of a running camera: its source at the scheduler and its stream's state.
-    fn identity(&self, twin: &str) -> (SourceId, watch::Receiver<StreamState>) {
+    pub(super) fn identity(&self, twin: &str) -> (SourceId, watch::Receiver<StreamState>) {
         let camera = &self.cameras.running[&StreamId::new(twin, "default")];
         (camera.source, camera.input.state())
     }
 }
 
-const CAMERA: &str = "[[cameras]]\ntwin_id = \"a\"\n";
+pub(super) const CAMERA: &str = "[[cameras]]\ntwin_id = \"a\"\n";
 
 #[tokio::test]
 async fn what_needs_no_connection_keeps_source_and_stream() {
@@ -209,6 +210,7 @@ async fn a_camera_without_a_thread_says_so_and_is_tried_again_and_others_go_on()
         .await
         .unwrap()
         .reason
+        .clone()
         .unwrap();
     assert!(refused.contains("no thread to decode"), "{refused}");
     let (_, other) = bench.identity("a");

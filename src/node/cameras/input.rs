@@ -80,9 +80,12 @@ fn progress(state: SourceState) -> SourceProgress {
     match state {
         SourceState::Connecting { .. } => SourceProgress::Connecting,
         SourceState::Receiving(_) => SourceProgress::Connected,
-        SourceState::Down { reason, .. } => SourceProgress::Lost {
-            reason,
-            refused: false,
-        },
+        SourceState::Down {
+            reason, refused, ..
+        } => SourceProgress::Lost { reason, refused },
     }
 }
+
+#[cfg(test)]
+#[path = "input_tests.rs"]
+mod tests;
