@@ -11,6 +11,7 @@ mod capacity;
 mod check;
 mod demo;
 mod detect;
+mod discover;
 mod health;
 mod hub;
 mod model;
@@ -34,6 +35,7 @@ use self::capacity::CapacityArgs;
 use self::check::CheckArgs;
 use self::demo::DemoArgs;
 use self::detect::DetectArgs;
+use self::discover::DiscoverArgs;
 use self::health::HealthArgs;
 use self::hub::HubArgs;
 use self::model::ModelArgs;
@@ -84,6 +86,8 @@ enum Command {
     Hub(HubArgs),
     /// Runs a camera twin that sends what an IP camera sends, a clip, a picture or a test pattern.
     Camera(CameraArgs),
+    /// Lists the IP cameras of the network with their streams.
+    Discover(DiscoverArgs),
     /// Detects on pictures and clips.
     Detect(DetectArgs),
     /// Lists, shows, adds, compares and removes detectors.
@@ -106,6 +110,8 @@ impl Command {
             Self::Watch(args) if !args.json => Some(logging::WATCH_FILTER),
             // There the output has nothing but events.
             Self::Watch(_) => Some(logging::QUIET_FILTER),
+            // What a camera says of itself is the output.
+            Self::Discover(_) => Some(logging::QUIET_FILTER),
             // The measurement goes on until there are too many cameras, so warnings about them are expected.
             Self::Capacity(_) => Some("error"),
             // The findings say everything that a log would.
@@ -133,6 +139,7 @@ impl Command {
             Self::Watch(args) => watch::run(args, env).await,
             Self::Hub(args) => hub::run(args).await,
             Self::Camera(args) => camera::run(args, env).await,
+            Self::Discover(args) => discover::run(args, env).await,
             Self::Detect(args) => detect::run(args, env),
             Self::Model(args) => model::run(args, env),
             Self::Capacity(args) => capacity::run(args, env).await,

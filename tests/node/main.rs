@@ -27,3 +27,4 @@ mod slow_model;
 #[cfg(feature = "otlp")]
 mod tracing;
 mod watch;
+mod webhook;
