@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use tokio::task::JoinHandle;
-use tokio_util::sync::{CancellationToken, DropGuard};
+use tokio_util::sync::{CancellationToken, DropGuard, WaitForCancellationFutureOwned};
 use tracing::Instrument;
 
 use super::{device, rtsp};
@@ -70,6 +70,8 @@ pub enum SourceState {
         attempt: u32,
         /// When the camera is asked again.
         retry_in: Duration,
+        /// The camera has said no, or sends what cannot be used, so that asking again does not help before something is changed.
+        refused: bool,
     },
 }
 
@@ -97,8 +99,7 @@ pub struct Source {
 impl Source {
     /// Asks a camera for its pictures, again and again. `camera` names it in the log. It needs a tokio runtime.
     pub fn open(camera: &str, config: SourceConfig, handler: SourceHandler) -> Self {
-        Self::spawn(camera, |stop| async move {
-            let ended = stop.cancelled_owned();
+        Self::spawn(camera, |ended| async move {
             match config {
                 SourceConfig::Rtsp(config) => rtsp::run(config, handler, ended).await,
                 SourceConfig::Device(path) => device::run(path, handler, ended).await,
@@ -106,17 +107,17 @@ impl Source {
         })
     }
 
-    /// Runs a source of another kind on a task of its own, which is to end when `stop` comes.
-    pub fn spawn<F: Future<Output = ()> + Send + 'static>(
+    /// Runs a source, which has to end when the future that it gets completes.
+    pub fn spawn<R: Future<Output = ()> + Send + 'static>(
         camera: &str,
-        run: impl FnOnce(CancellationToken) -> F,
+        run: impl FnOnce(WaitForCancellationFutureOwned) -> R,
     ) -> Self {
         let stop = CancellationToken::new();
         let span = tracing::info_span!("source", camera);
-        let task = tokio::spawn(run(stop.clone()).instrument(span));
+        let running = run(stop.clone().cancelled_owned());
         Self {
             stop: stop.drop_guard(),
-            task,
+            task: tokio::spawn(running.instrument(span)),
         }
     }
 
@@ -127,6 +128,11 @@ impl Source {
         }
         // A panic was logged where it happened.
         let _ = (&mut self.task).await;
+    }
+
+    /// True when its task is gone, which nothing but a panic brings about before [`close`](Self::close).
+    pub fn is_gone(&self) -> bool {
+        self.task.is_finished()
     }
 
     /// Ends it, and waits until it has let go of the camera.

@@ -32,7 +32,7 @@ impl Resolver<'_> {
         &self,
         file: &File,
         settings: &Settings,
-        hub: &HubOptions,
+        hub: Option<&HubOptions>,
     ) -> Vec<CameraConfig> {
         let defaults = self.defaults(file);
         let mut sections = self.sections(file, settings, &defaults);
@@ -103,7 +103,7 @@ impl Resolver<'_> {
         section: &CameraSection,
         file: &File,
         defaults: &CameraConfig,
-        hub: &HubOptions,
+        hub: Option<&HubOptions>,
     ) -> Option<CameraConfig> {
         let mut camera = self.settings("cameras", &section.settings(), defaults);
         let Some(twin_id) = &section.twin_id else {
@@ -128,7 +128,7 @@ impl Resolver<'_> {
             self.note(error);
             return None;
         }
-        if twin_id.value == hub.twin_id {
+        if hub.is_some_and(|hub| hub.twin_id == twin_id.value) {
             self.note(self.bad(
                 "cameras.twin_id",
                 twin_id,
@@ -138,6 +138,12 @@ impl Resolver<'_> {
         }
         camera.id.twin_id = twin_id.value.as_str().into();
         camera.source = self.source(origin, section, file);
+        if hub.is_none() && section.rtsp.is_none() && section.device.is_none() {
+            self.note(ConfigError::CameraWithoutSource {
+                place: self.place(origin),
+                twin_id: twin_id.value.clone(),
+            });
+        }
         Some(camera)
     }
 

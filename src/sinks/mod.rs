@@ -33,7 +33,7 @@ struct RunningSink {
 impl Sinks {
     /// Starts a task for each sink. One that is away is not an error. It needs a tokio runtime.
     pub fn start(config: &Config, run_id: &str, metrics: &Arc<Metrics>, health: &Health) -> Self {
-        let node = node_id(&config.hub);
+        let node = node_id(config.hub.as_ref());
         let start = |(index, config): (usize, &SinkConfig)| {
             let lane = SinkLane::new(index, config.events.clone(), run_id, Arc::clone(metrics));
             let theirs = lane.clone();
@@ -78,11 +78,10 @@ impl Sinks {
 }
 
 /// How the node is called where no hub is: by the id of its twin, else by that of its device, else by the name of its machine.
-fn node_id(hub: &HubOptions) -> String {
-    for id in [&hub.twin_id, &hub.device_id] {
-        if !id.is_empty() {
-            return id.clone();
-        }
+fn node_id(hub: Option<&HubOptions>) -> String {
+    let ids = hub.map(|hub| [&hub.twin_id, &hub.device_id]);
+    if let Some(id) = ids.into_iter().flatten().find(|id| !id.is_empty()) {
+        return id.clone();
     }
     let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     match name.trim() {
@@ -99,10 +98,10 @@ mod tests {
     #[test]
     fn the_node_is_called_by_what_stays_the_same() {
         let mut hub = HubOptions::new(HubMode::Direct, String::new());
-        assert!(!node_id(&hub).is_empty());
+        assert!(!node_id(Some(&hub)).is_empty());
         hub.device_id = "device".to_owned();
-        assert_eq!(node_id(&hub), "device");
+        assert_eq!(node_id(Some(&hub)), "device");
         hub.twin_id = "twin".to_owned();
-        assert_eq!(node_id(&hub), "twin");
+        assert_eq!(node_id(Some(&hub)), "twin");
     }
 }
