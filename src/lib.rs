@@ -31,9 +31,9 @@ pub mod annotate;
 
 pub mod publish;
 
-pub mod sinks;
-
 pub mod preview;
+
+pub mod sinks;
 
 pub mod http;
 

@@ -42,7 +42,7 @@ use crate::http::state::HttpState;
 use crate::preview::Previews;
 use crate::publish::feed::EventFeed;
 use crate::publish::publisher::{Publisher, PublisherTask, new_run_id};
-use crate::sinks::Sinks;
+use crate::sinks::{SinkContext, Sinks};
 use crate::telemetry::health::{Health, HealthClock};
 use crate::telemetry::metrics::Metrics;
 use twinsight_client::hub::HubClient;
@@ -200,7 +200,13 @@ impl Node {
             instance: hub.instance(),
         };
         let traces = Traces::start(&config, &hub, feed.run_id(), &metrics, &health)?;
-        let sinks = Sinks::start(&config, feed.run_id(), &metrics, &health);
+        let sink_context = SinkContext {
+            run_id: feed.run_id(),
+            metrics: &metrics,
+            previews: &previews,
+            health: &health,
+        };
+        let sinks = Sinks::start(&config, sink_context);
         let (publisher, publisher_task) = Publisher::spawn(
             sink,
             feed,
