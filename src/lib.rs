@@ -15,6 +15,8 @@ pub mod clock;
 
 pub mod descriptors;
 
+pub mod web_client;
+
 pub mod telemetry;
 
 pub mod config;
@@ -38,6 +40,8 @@ pub mod sinks;
 pub mod http;
 
 pub mod node;
+
+pub mod bridge_service;
 
 pub mod check;
 

@@ -97,27 +97,44 @@ pub struct Source {
 impl Source {
     /// Asks a camera for its pictures, again and again. `camera` names it in the log. It needs a tokio runtime.
     pub fn open(camera: &str, config: SourceConfig, handler: SourceHandler) -> Self {
+        Self::spawn(camera, |stop| async move {
+            let ended = stop.cancelled_owned();
+            match config {
+                SourceConfig::Rtsp(config) => rtsp::run(config, handler, ended).await,
+                SourceConfig::Device(path) => device::run(path, handler, ended).await,
+            }
+        })
+    }
+
+    /// Runs a source of another kind on a task of its own, which is to end when `stop` comes.
+    pub fn spawn<F: Future<Output = ()> + Send + 'static>(
+        camera: &str,
+        run: impl FnOnce(CancellationToken) -> F,
+    ) -> Self {
         let stop = CancellationToken::new();
         let span = tracing::info_span!("source", camera);
-        let ended = stop.clone().cancelled_owned();
-        let task = tokio::spawn(
-            async move {
-                match config {
-                    SourceConfig::Rtsp(config) => rtsp::run(config, handler, ended).await,
-                    SourceConfig::Device(path) => device::run(path, handler, ended).await,
-                }
-            }
-            .instrument(span),
-        );
+        let task = tokio::spawn(run(stop.clone()).instrument(span));
         Self {
             stop: stop.drop_guard(),
             task,
         }
     }
 
+    /// Waits until its task has ended, which only a panic can cause while it is open.
+    pub async fn ended(&mut self) {
+        if self.task.is_finished() {
+            return;
+        }
+        // A panic was logged where it happened.
+        let _ = (&mut self.task).await;
+    }
+
     /// Ends it, and waits until it has let go of the camera.
     pub async fn close(self) {
         drop(self.stop);
+        if self.task.is_finished() {
+            return;
+        }
         // A panic was logged where it happened.
         let _ = self.task.await;
     }

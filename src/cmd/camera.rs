@@ -8,8 +8,9 @@ use anyhow::Result;
 use clap::Args;
 
 use super::arguments::{fps, stream_name, twin_id};
+use super::rtsp::{self, RtspArgs};
 use super::stop::StopSignals;
-use crate::config::{Config, Env};
+use crate::config::{Config, Env, SourceConfig};
 use crate::dev::camera::encode::Pictures;
 use crate::dev::camera::{self, CameraOptions, CameraSource};
 use twinsight_client::hub::client::HubClient;
@@ -29,8 +30,10 @@ pub(super) struct CameraArgs {
     twin: String,
     #[command(flatten)]
     source: SourceArgs,
+    #[command(flatten)]
+    rtsp: RtspArgs,
     /// Width and height of the pattern, 1280x720 unless given.
-    #[arg(long, value_name = "WxH", conflicts_with_all = ["clip", "image"], value_parser = picture_size)]
+    #[arg(long, value_name = "WxH", conflicts_with_all = ["clip", "image", "rtsp"], value_parser = picture_size)]
     size: Option<PictureSize>,
     /// Dials this node; without it the camera waits for viewers.
     #[arg(long, value_name = "NODE", value_parser = twin_id)]
@@ -39,7 +42,7 @@ pub(super) struct CameraArgs {
     #[arg(long, default_value = "default", value_parser = stream_name)]
     stream: String,
     /// Frames a second.
-    #[arg(long, value_name = "N", default_value_t = 10.0, value_parser = fps)]
+    #[arg(long, value_name = "N", default_value_t = 10.0, conflicts_with = "rtsp", value_parser = fps)]
     fps: f64,
 }
 
@@ -55,6 +58,10 @@ struct SourceArgs {
     /// A moving test pattern with the number of each frame in it.
     #[arg(long)]
     pattern: bool,
+    /// What an IP camera sends by RTSP, as in rtsp://192.168.1.20:554/stream1: H.264 without B frames, as it is. Viewers
+    /// cannot make such a camera send a keyframe, so set its keyframe interval (GOP) to 1 s.
+    #[arg(long, value_name = "URL")]
+    rtsp: Option<String>,
 }
 
 pub(super) async fn run(args: CameraArgs, env: &Env) -> Result<()> {
@@ -62,8 +69,9 @@ pub(super) async fn run(args: CameraArgs, env: &Env) -> Result<()> {
         args.dial.as_ref() != Some(&args.twin),
         "a camera cannot dial itself: name the node's twin with --dial"
     );
-    let source = camera_source(&args)?;
+    let source = camera_source(&args, env)?;
     let mut variables: BTreeMap<String, String> = env.as_map().clone();
+    variables.retain(|name, _| !rtsp::VARIABLES.contains(&name.as_str()));
     variables.insert("TWIN_ID".to_owned(), args.twin);
     let config = Config::load(None, &variables.into_iter().collect())?;
     let mut stop = StopSignals::new()?;
@@ -75,16 +83,18 @@ pub(super) async fn run(args: CameraArgs, env: &Env) -> Result<()> {
         start: 0,
         ice: config.ice.clone(),
     };
-    tokio::select! {
-        result = camera::run(hub.clone(), source, options) => result,
-        () = stop.next() => {
-            hub.close().await;
-            Ok(())
-        }
+    let result = camera::run_until(hub.clone(), source, options, stop.next()).await;
+    if result.is_ok() {
+        hub.close().await;
     }
+    result
 }
 
-fn camera_source(args: &CameraArgs) -> Result<CameraSource> {
+fn camera_source(args: &CameraArgs, env: &Env) -> Result<CameraSource> {
+    if let Some(url) = &args.source.rtsp {
+        let config = args.rtsp.config(url, env)?;
+        return Ok(CameraSource::Bridged(SourceConfig::Rtsp(config)));
+    }
     Ok(match (&args.source.clip, &args.source.image) {
         (Some(clip), _) => Arc::new(Clip::read(clip)?).into(),
         (None, Some(image)) => CameraSource::Pictures(Pictures::still(image)?),

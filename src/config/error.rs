@@ -240,6 +240,36 @@ pub enum ConfigError {
     /// A camera has two places that its pictures come from.
     #[error("{place}: this camera has both `rtsp` and `device`: remove one")]
     TwoSources { place: Place },
+    /// The file of a bridge has what means nothing to a bridge. `verb` is what a bridge does not do.
+    #[error(
+        "{place}: `{key}` means nothing to a bridge, which does not {verb}: leave it to the file of the node, and remove it from this one"
+    )]
+    NotForBridge {
+        place: Place,
+        key: String,
+        verb: &'static str,
+    },
+    /// A camera of a bridge has no place that its pictures come from.
+    #[error(
+        "{place}: this camera has neither `rtsp` nor `device`, and a bridge makes a twin of a camera that is none: add one of them, or leave this camera to the file of the node"
+    )]
+    NothingToBridge { place: Place },
+    /// A camera of a bridge is to dial a node, and no node is named.
+    #[error(
+        "{place}: this camera is to dial the node (`connect = \"accept\"`), and nobody says which: name the node's twin in `hub.twin_id`, or remove `connect`"
+    )]
+    NoNodeToDial { place: Place },
+    /// A camera of a bridge is to dial a node, and cannot.
+    #[error(
+        "{place}: in direct mode a bridged camera is a peripheral, which is dialled and does not dial: remove `connect = \"accept\"`"
+    )]
+    PeripheralDials { place: Place },
+    /// A bridge has no camera.
+    #[error(
+        "{}: this file names no camera, and a bridge without one has nothing to do: add a `[[cameras]]` with `twin_id` and `rtsp`",
+        path.display()
+    )]
+    NoCameraToBridge { path: PathBuf },
     /// A key says how to ask a camera that nothing is asked of.
     #[error(
         "{place}: `{key}` is for a camera with `rtsp`, and this one has none: add it, or remove the key"
@@ -408,6 +438,10 @@ impl ConfigError {
             | Self::AmbiguousStream { place, .. }
             | Self::CameraWithoutTwin { place }
             | Self::TwoSources { place }
+            | Self::NotForBridge { place, .. }
+            | Self::NothingToBridge { place }
+            | Self::NoNodeToDial { place }
+            | Self::PeripheralDials { place }
             | Self::WithoutRtsp { place, .. }
             | Self::TooManySinks { place, .. }
             | Self::SinkTwice { place, .. }
@@ -423,7 +457,8 @@ impl ConfigError {
             | Self::NoTwinId { .. }
             | Self::NoUrl { .. }
             | Self::NoDeviceId
-            | Self::NoAccessKey => None,
+            | Self::NoAccessKey
+            | Self::NoCameraToBridge { .. } => None,
         }
     }
 }

@@ -2,9 +2,10 @@
 //! twin of.
 
 use std::fmt;
+use std::ops::Range;
 use std::path::PathBuf;
 
-use twinsight_client::secret::Secret;
+use twinsight_client::secret::{Secret, conceal};
 use twinsight_media::label_enum;
 use url::Url;
 
@@ -73,6 +74,9 @@ impl RtspUrl {
         };
         url.set_username("").ok()?;
         url.set_password(None).ok()?;
+        for secret in in_path(url.as_str()) {
+            conceal(&url.as_str()[secret]);
+        }
         Some((Self(url), credentials))
     }
 
@@ -82,15 +86,38 @@ impl RtspUrl {
     }
 }
 
+/// Where an address has passwords behind its host: cheap cameras have them in the path, as in `/user=admin&password=…`.
+fn in_path(url: &str) -> Vec<Range<usize>> {
+    const KEYS: &[&str] = &["password", "passwd", "pass", "pwd", "psw", "token", "auth"];
+    let lower = url.to_ascii_lowercase();
+    let mut found: Vec<Range<usize>> = Vec::new();
+    for (equals, _) in lower.match_indices('=') {
+        let from = equals + 1;
+        if KEYS.iter().any(|key| lower[..equals].ends_with(key)) {
+            let length = url[from..].find(['&', '/', '?', '#', ';']);
+            let to = length.map_or(url.len(), |length| from + length);
+            if found.last().is_none_or(|last| last.end <= from) {
+                found.push(from..to);
+            }
+        }
+    }
+    found
+}
+
 impl fmt::Display for RtspUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
+        let mut rest = 0;
+        for secret in in_path(self.0.as_str()) {
+            write!(f, "{}***", &self.0.as_str()[rest..secret.start])?;
+            rest = secret.end;
+        }
+        f.write_str(&self.0.as_str()[rest..])
     }
 }
 
 impl fmt::Debug for RtspUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.as_str().fmt(f)
+        fmt::Debug::fmt(&self.to_string(), f)
     }
 }
 
@@ -111,6 +138,30 @@ mod tests {
         assert_eq!(RtspUrl::parse("rtsp://[fe80::1]/s").unwrap().1, None);
         for wrong in ["192.168.1.20", "http://camera/", "rtsp://", "rtsp:camera"] {
             assert_eq!(RtspUrl::parse(wrong), None, "{wrong}");
+        }
+    }
+
+    #[test]
+    fn passwords_in_the_path_are_not_shown() {
+        for (given, shown) in [
+            (
+                "rtsp://cam:554/user=admin&password=hush&channel=1.sdp?real_stream",
+                "rtsp://cam:554/user=admin&password=***&channel=1.sdp?real_stream",
+            ),
+            (
+                "rtsp://cam/live?user=admin&Pwd=hush",
+                "rtsp://cam/live?user=admin&Pwd=***",
+            ),
+            (
+                "rtsp://cam/user=admin_password=hush_channel=1/s?token=hush",
+                "rtsp://cam/user=admin_password=***/s?token=***",
+            ),
+            ("rtsp://cam/a=b", "rtsp://cam/a=b"),
+        ] {
+            let (url, _) = RtspUrl::parse(given).unwrap();
+            assert_eq!(url.to_string(), shown);
+            assert_eq!(format!("{url:?}"), format!("{shown:?}"));
+            assert_eq!(url.url().as_str(), given);
         }
     }
 }

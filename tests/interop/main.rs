@@ -6,6 +6,7 @@ mod common;
 mod camera;
 mod channels;
 mod dashboard;
+mod discover;
 mod hub;
 mod kill_loops;
 mod media;

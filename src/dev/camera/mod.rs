@@ -1,18 +1,21 @@
-//! A camera twin for development: sends a clip as it is, a picture or a test pattern, to every viewer
+//! A camera twin: sends a clip as it is, a picture, a test pattern or what an IP camera sends, to every viewer
 //! that dials it, or dials one node itself. All viewers share one track; a keyframe request is answered
-//! with the next frame. It outlives the hub and its viewers: it goes on where they come back.
+//! with the next frame, where the camera makes its frames itself. It outlives the hub and its viewers: it goes on where
+//! they come back.
 
+mod bridged;
 pub mod encode;
 pub mod pattern;
 mod source;
 
+use std::pin::pin;
 use std::time::Duration;
 
 use anyhow::{Result, bail};
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
 pub use self::source::CameraSource;
-use self::source::Feed;
+use self::source::{Feed, OwnSource};
 use twinsight_client::hub::{ConnectionChange, HubClient, HubError, HubStatus};
 use twinsight_client::media::{AcceptStreamsOptions, LocalTrack, MediaStreamOptions};
 use twinsight_client::realtime::ice::IceSettings;
@@ -30,7 +33,7 @@ pub struct CameraOptions {
     pub stream: String,
     /// The node to dial; none: wait for viewers.
     pub dial: Option<String>,
-    /// Frames a second.
+    /// Frames a second, unless another camera decides about them.
     pub fps: f64,
     /// Access unit of a clip to begin with, so that several cameras show different scenes.
     pub start: usize,
@@ -48,12 +51,34 @@ pub async fn run(
     source: impl Into<CameraSource>,
     options: CameraOptions,
 ) -> Result<()> {
-    serve(hub, source.into(), options).await
+    serve(hub, source.into(), options, std::future::pending()).await
 }
 
-async fn serve(hub: HubClient, source: CameraSource, options: CameraOptions) -> Result<()> {
+/// Sends as [`run`] does until `stop` comes, and lets go of the camera that the pictures come from.
+///
+/// # Errors
+/// As [`run`].
+pub async fn run_until(
+    hub: HubClient,
+    source: impl Into<CameraSource>,
+    options: CameraOptions,
+    stop: impl Future<Output = ()>,
+) -> Result<()> {
+    serve(hub, source.into(), options, stop).await
+}
+
+async fn serve(
+    hub: HubClient,
+    source: CameraSource,
+    options: CameraOptions,
+    stop: impl Future<Output = ()>,
+) -> Result<()> {
+    let mut stop = pin!(stop);
     check_fps(options.fps)?;
-    hub.joined().await?;
+    tokio::select! {
+        joined = hub.joined() => { joined?; }
+        () = &mut stop => return Ok(()),
+    }
     let instance = hub.instance();
     // What a viewer asks for comes with the next frame, however many there are in a second.
     let video = LocalTrack::video("video").with_keyframe_interval(Duration::ZERO);
@@ -68,8 +93,23 @@ async fn serve(hub: HubClient, source: CameraSource, options: CameraOptions) -> 
             (None, Some(acceptor))
         }
     };
+    let own = match source {
+        CameraSource::Clip(clip) => OwnSource::Clip(clip),
+        CameraSource::Pictures(pictures) => OwnSource::Pictures(pictures),
+        CameraSource::Bridged(config) => {
+            let source = bridged::open(&hub.instance().twin_id(), config, &video);
+            let result = tokio::select! {
+                () = log_connections(&hub, &options) => Err(HubError::Closed.into()),
+                error = refusal(hub.clone()) => Err(error.into()),
+                () = &mut stop => Ok(()),
+            };
+            source.close().await;
+            return result;
+        }
+    };
     tokio::select! {
-        result = send(&video, &source, &options) => result,
+        result = send(&video, &own, &options) => result,
+        () = &mut stop => Ok(()),
         () = log_connections(&hub, &options) => Err(HubError::Closed.into()),
         error = refusal(hub.clone()) => Err(error.into()),
     }
@@ -101,7 +141,7 @@ async fn refusal(hub: HubClient) -> HubError {
 }
 
 /// Sends the source's frames while there are viewers. The first of them sees it from its beginning.
-async fn send(video: &LocalTrack, source: &CameraSource, options: &CameraOptions) -> Result<()> {
+async fn send(video: &LocalTrack, source: &OwnSource, options: &CameraOptions) -> Result<()> {
     let mut frame_due = interval(Duration::from_secs_f64(1.0 / options.fps));
     frame_due.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut feed = None;

@@ -1,5 +1,6 @@
-//! What a camera sends: a clip's access units as they are, or pictures that an encoder turns into some. The camera
-//! takes the next unit from its feed whenever a frame is due, as a keyframe if a viewer asked for one.
+//! What a camera sends: a clip's access units as they are, pictures that an encoder turns into some, or what another camera
+//! sends. Of the first two the camera takes the next unit from its feed whenever a frame is due, as a keyframe if a viewer asked
+//! for one; another camera's units go on when they come.
 
 use std::sync::Arc;
 
@@ -8,6 +9,7 @@ use anyhow::Result;
 use bytes::Bytes;
 
 use super::encode::{PictureEncoder, Pictures};
+use crate::config::SourceConfig;
 use twinsight_media::h264::clip::Clip;
 
 /// What a camera sends. Cloning shares it.
@@ -16,6 +18,15 @@ pub enum CameraSource {
     /// A clip, over and over.
     Clip(Arc<Clip>),
     /// A picture or the test pattern, encoded once for all viewers.
+    Pictures(Pictures),
+    /// A camera that is no twin by itself.
+    Bridged(SourceConfig),
+}
+
+/// What the camera makes itself.
+#[derive(Debug, Clone)]
+pub(super) enum OwnSource {
+    Clip(Arc<Clip>),
     Pictures(Pictures),
 }
 
@@ -37,13 +48,13 @@ pub(super) enum Feed {
 
 impl Feed {
     /// A feed whose first unit is a keyframe; a clip's begins at `start`.
-    pub(super) fn new(source: &CameraSource, start: usize, fps: f64) -> Result<Self> {
+    pub(super) fn new(source: &OwnSource, start: usize, fps: f64) -> Result<Self> {
         Ok(match source {
-            CameraSource::Clip(clip) => Self::Clip {
+            OwnSource::Clip(clip) => Self::Clip {
                 clip: Arc::clone(clip),
                 next: clip.keyframe_from(start),
             },
-            CameraSource::Pictures(pictures) => {
+            OwnSource::Pictures(pictures) => {
                 let encoder = PictureEncoder::new(pictures.clone(), fps)?;
                 Self::Pictures(Some(Box::new(encoder)))
             }

@@ -5,6 +5,8 @@
 #[cfg(feature = "webrtc")]
 pub mod camera;
 #[cfg(feature = "webrtc")]
+mod camera_clock;
+#[cfg(feature = "webrtc")]
 mod change_log;
 #[cfg(feature = "webrtc")]
 mod decoding;
@@ -12,6 +14,8 @@ mod decoding;
 mod encoder;
 #[cfg(feature = "webrtc")]
 mod frames;
+#[cfg(feature = "webrtc")]
+mod gop;
 #[cfg(feature = "webrtc")]
 mod inbound_router;
 #[cfg(feature = "webrtc")]
@@ -33,6 +37,8 @@ mod stream;
 pub mod stream_state;
 #[cfg(feature = "webrtc")]
 mod stream_task;
+#[cfg(feature = "webrtc")]
+mod viewer_queue;
 pub mod worker;
 
 #[cfg(all(feature = "webrtc", feature = "openh264"))]
@@ -44,7 +50,7 @@ pub use self::incoming::Incoming;
 #[cfg(feature = "webrtc")]
 pub use self::listener::{AcceptStreamsOptions, MediaStreamAcceptor, MediaStreamListener};
 #[cfg(feature = "webrtc")]
-pub use self::local_track::LocalTrack;
+pub use self::local_track::{LocalTrack, UnitTime};
 #[cfg(feature = "webrtc")]
 pub use self::options::{Direction, MediaError, MediaStreamOptions};
 #[cfg(feature = "webrtc")]
