@@ -26,6 +26,8 @@ def store(folder, name, data):
 
 def prepare(folder, broker_port):
     (folder / ".storage").mkdir()
+    # The integration reads it again.
+    (folder / "configuration.yaml").write_text("")
     user = {"id": "user", "group_ids": ["system-admin"], "is_owner": True, "is_active": True, "name": "test",
             "system_generated": False, "local_only": False}
     group = {"id": "system-admin", "name": "Administrators"}
@@ -48,6 +50,8 @@ async def registries(hass):
     hass.config_entries = config_entries.ConfigEntries(hass, {})
     loader.async_setup(hass)
     await bootstrap.async_load_base_functionality(hass)
+    # The start makes an empty one in its place.
+    config_entries.ConfigEntries = lambda *_: hass.config_entries
 
 
 async def main(folder, http_port, broker_port):

@@ -15,6 +15,9 @@ pub(super) const MAX_LABELS: usize = 32;
 /// A camera that has shown no frame for this long, or for three times the time between its last two, is not seen.
 const BLIND_AFTER: Duration = Duration::from_secs(15);
 
+/// A longer time between two frames is one in which the camera was away.
+const LONGEST_GAP: Duration = Duration::from_secs(20);
+
 /// A picture is taken at most this often.
 const SHOT_EVERY: Duration = Duration::from_secs(5);
 
@@ -116,7 +119,7 @@ impl HomeCamera {
 
     pub(super) fn frame(&mut self, frame: &ObservedFrame, now: Instant) -> FrameChanges {
         let gap = self.last_frame.map_or(Duration::ZERO, |(last, _)| {
-            frame.at.saturating_duration_since(last)
+            frame.at.saturating_duration_since(last).min(LONGEST_GAP)
         });
         self.last_frame = Some((frame.at, gap));
         // Frames that were still on their way when a camera went do not bring it back.

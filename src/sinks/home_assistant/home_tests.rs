@@ -139,6 +139,7 @@ fn what_a_blind_camera_shows_is_not_known_and_nothing_is_free_for_that() {
     home.state(CameraState::Receiving);
     home.frame(&["person"]);
     assert_eq!(home.at("availability").as_deref(), Some("online"));
+    home.frame(&["person"]);
     // A model that gives no results makes blind, too.
     home.wait(16);
     assert_eq!(home.at("availability").as_deref(), Some("offline"));
