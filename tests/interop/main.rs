@@ -8,6 +8,7 @@ mod camera;
 mod channels;
 mod dashboard;
 mod discover;
+mod home_assistant;
 mod hub;
 mod kill_loops;
 mod media;

@@ -164,26 +164,6 @@ impl Broker {
         }
         Listener(Program::start(command, &[], false))
     }
-
-    pub(crate) fn publish(&self, topic: &str, payload: &str) {
-        let port = self.address.port().to_string();
-        let status = Command::new("mosquitto_pub")
-            .args([
-                "-h",
-                "localhost",
-                "-p",
-                &port,
-                "-t",
-                topic,
-                "-m",
-                payload,
-                "-r",
-            ])
-            .stderr(Stdio::inherit())
-            .status()
-            .unwrap();
-        assert!(status.success());
-    }
 }
 
 /// A message as a listener got it.

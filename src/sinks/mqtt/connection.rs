@@ -227,14 +227,8 @@ impl MqttSink {
             .status()
             .is_some_and(|status| status.state == CameraState::Removed);
         let topic = self.topics.of(event.stream(), event.event_type());
-        let payload = (!self.is_only_for_home(&event))
-            .then(|| self.lane.json(&event, &WallClock::read()).to_string())
-            .map(Bytes::from);
+        let payload = Bytes::from(self.lane.json(&event, &WallClock::read()).to_string());
         let unsettled = Unsettled::new(&self.lane, event);
-        let Some(payload) = payload else {
-            unsettled.settle(Err(EventDrop::Suppressed));
-            return None;
-        };
         if is_frame && age > DETECTIONS_LIVE {
             unsettled.settle(Err(EventDrop::Stale));
             return None;
