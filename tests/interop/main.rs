@@ -9,4 +9,6 @@ mod dashboard;
 mod hub;
 mod kill_loops;
 mod media;
+mod rtsp;
+mod rtsp_twin;
 mod watch;

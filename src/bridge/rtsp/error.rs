@@ -55,7 +55,9 @@ pub(super) enum RtspError {
          that of cameras with ONVIF"
     )]
     NoSuchStream(u16),
-    #[error("takes no more viewers now ({0}): close some, or take another stream of it")]
+    #[error(
+        "cannot serve the stream now ({0}): see whether it has as many viewers as it allows, and whether the stream is on"
+    )]
     Busy(u16),
     #[error("does not send that way (461): take the other transport, `tcp` or `udp`")]
     Transport,
@@ -152,6 +154,8 @@ impl RtspError {
     ) -> Self {
         // What follows the first line are addresses and positions of packets.
         let line = text.lines().next().unwrap_or_default();
+        // And a dump of what could not be read.
+        let line = line.split_once("; buffered").map_or(line, |(line, _)| line);
         match status {
             Some(401) if has_credentials => return Self::WrongCredentials,
             Some(401) => return Self::NoCredentials,
@@ -171,7 +175,6 @@ impl RtspError {
         }
         if step == Step::Describe {
             let why = line.strip_prefix("RTSP framing error: ").unwrap_or(line);
-            let why = why.split_once("; buffered").map_or(why, |(why, _)| why);
             return Self::NotRtsp(shown(why));
         }
         Self::Broken(shown(line))
@@ -197,7 +200,7 @@ mod tests {
             (401, "see that both are right"),
             (403, "give the user that right"),
             (404, "the path in the address"),
-            (453, "close some"),
+            (453, "as many viewers as it allows"),
             (461, "the other transport"),
             (500, "refuses DESCRIBE (500)"),
         ] {
