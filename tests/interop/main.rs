@@ -10,7 +10,7 @@ mod discover;
 mod hub;
 mod kill_loops;
 mod media;
+mod mqtt;
 mod rtsp;
 mod rtsp_twin;
-mod mqtt;
 mod watch;

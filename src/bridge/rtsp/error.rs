@@ -89,8 +89,15 @@ pub(super) enum RtspError {
          in the camera's settings"
     )]
     Profile { profile_idc: u8, what: &'static str },
-    #[error("{} for {} s: {}", silence.what(), limit.as_secs(), silence.remedy())]
-    Silent { silence: Silence, limit: Duration },
+    #[error("was silent for {} s: see whether it shows pictures elsewhere", limit.as_secs())]
+    Silent { limit: Duration },
+    #[error("sent nothing for {} s: a firewall may keep its datagrams away, so take the transport `tcp`", limit.as_secs())]
+    NoDatagrams { limit: Duration },
+    #[error(
+        "sent no keyframe for {} s: set the keyframe interval (I-frame interval, GOP) to 1 s in the camera's settings",
+        limit.as_secs()
+    )]
+    NoKeyframe { limit: Duration },
     #[error("ended the stream: it may have restarted")]
     Ended,
     #[error("broke off ({0}): it may have restarted, or the network to it is bad")]
@@ -99,38 +106,6 @@ pub(super) enum RtspError {
         "sent what made its RTSP client panic: this is a bug, please report it with the camera's model"
     )]
     Panicked,
-}
-
-/// What a camera did not send for long.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Silence {
-    /// Anything, while the connection is open.
-    Packets,
-    /// Anything, and it was to come in datagrams.
-    Datagrams,
-    /// A picture to begin with.
-    Keyframes,
-}
-
-impl Silence {
-    fn what(self) -> &'static str {
-        match self {
-            Self::Packets | Self::Datagrams => "was silent",
-            Self::Keyframes => "sent no keyframe",
-        }
-    }
-
-    fn remedy(self) -> &'static str {
-        match self {
-            Self::Packets => "see whether it shows pictures elsewhere",
-            Self::Datagrams => {
-                "a firewall may keep its datagrams away, so take the transport `tcp`"
-            }
-            Self::Keyframes => {
-                "set the keyframe interval (I-frame interval, GOP) to 1 s in the camera's settings"
-            }
-        }
-    }
 }
 
 impl Step {

@@ -12,7 +12,7 @@ use retina::client::{
 };
 use tokio::time::{sleep_until, timeout};
 
-use super::error::{RtspError, Silence, Step};
+use super::error::{RtspError, Step};
 use super::gate::{StreamFormat, UnitGate, Verdict};
 use super::offer::{self, Offered};
 use super::sets::without_repeated_sets;
@@ -259,14 +259,11 @@ impl<'a> Reception<'a> {
     }
 
     fn silent(&self, seen: LastSeen) -> RtspError {
-        let silence = match (self.config.transport, seen.packets) {
-            _ if seen.left_out > 0 => Silence::Keyframes,
-            (RtspTransport::Udp, 0) => Silence::Datagrams,
-            _ => Silence::Packets,
-        };
-        RtspError::Silent {
-            silence,
-            limit: SILENCE_LIMIT,
+        let limit = SILENCE_LIMIT;
+        match (self.config.transport, seen.packets) {
+            _ if seen.left_out > 0 => RtspError::NoKeyframe { limit },
+            (RtspTransport::Udp, 0) => RtspError::NoDatagrams { limit },
+            _ => RtspError::Silent { limit },
         }
     }
 }
