@@ -13,4 +13,6 @@ mod hub;
 mod kill_loops;
 mod media;
 mod mqtt;
+mod rtsp;
+mod rtsp_twin;
 mod watch;
