@@ -30,8 +30,11 @@ use self::cameras::{CameraContext, Cameras};
 use self::models::Models;
 use self::reload::{Inputs, ReloadTask, Reloaded};
 use self::sink::{HubSink, inference_sink};
+pub(crate) use self::tasks::away_sentence;
 use self::tasks::{read_facts, supervise, watch_hub};
 use self::traces::Traces;
+use crate::bridge::source::Source;
+use crate::bridge::{BridgeContext, BridgeHub, Bridges};
 use crate::config::{Config, ConfigSource};
 use crate::detect::plan::SessionPlan;
 use crate::detect::pool::InferencePool;
@@ -47,6 +50,7 @@ use crate::telemetry::health::{Health, HealthClock};
 use crate::telemetry::metrics::Metrics;
 use twinsight_client::hub::HubClient;
 use twinsight_client::media::camera::StreamContext;
+use twinsight_client::realtime::ice::IceSettings;
 use twinsight_media::decode::cpu_pressure::CpuPressure;
 use twinsight_media::decode::decoder::DecoderKind;
 use twinsight_media::decode::keyframes::KeyframeBudget;
@@ -239,7 +243,8 @@ impl Node {
             decoder,
             cpu_pressure,
             changed: Arc::clone(&changed),
-        });
+        })
+        .with_bridges(bridges(&config, &hub, &metrics));
         let cameras = Arc::new(tokio::sync::Mutex::new(cameras));
         let mut applier = Applier::new(models, Arc::clone(&cameras), Arc::clone(&pool));
         let prepared = applier.prepare(config.clone(), &config).await?;
@@ -435,6 +440,20 @@ fn close_books(metrics: &Metrics) {
         }
     }
     tracing::info!(cameras = streams.len(), "the books are closed");
+}
+
+/// What makes twins of the cameras that are none. They are dialled from within this machine, so that the node's own UDP ports are
+/// all for its cameras.
+fn bridges(config: &Config, hub: &HubClient, metrics: &Arc<Metrics>) -> Bridges {
+    Bridges::new(BridgeContext {
+        hub: BridgeHub::of_node(config.hub.clone(), Arc::clone(metrics), hub),
+        ice: IceSettings {
+            udp_ports: None,
+            ..config.ice.clone()
+        },
+        metrics: Arc::clone(metrics),
+        open: Arc::new(Source::open),
+    })
 }
 
 fn serve_http(
