@@ -179,6 +179,7 @@ impl Discovery {
         let node = json!({"topic": self.topics.status()});
         // What a camera shows is known only while it is seen.
         let seen = json!([node, {"topic": self.topics.of(id, AVAILABILITY)}]);
+        // The topic of a camera's state is empty once the camera was removed, which may come before the entity goes.
         match entity {
             Entity::Occupancy(label) => json!({
                 "name": label.name,
@@ -201,10 +202,10 @@ impl Discovery {
                 "options": CameraState::ALL.iter().map(|state| state.as_str()).collect::<Vec<_>>(),
                 "entity_category": "diagnostic",
                 "state_topic": status,
-                "value_template": "{{ value_json.state }}",
+                "value_template": "{{ value_json.state if value_json is defined else '' }}",
                 "json_attributes_topic": status,
                 "json_attributes_template":
-                    "{{ {'reason': value_json.reason, 'attempt': value_json.attempt} | tojson }}",
+                    "{{ {'reason': value_json.reason, 'attempt': value_json.attempt} | tojson if value_json is defined else '{}' }}",
                 "availability": [node],
             }),
             Entity::Connection => json!({
@@ -212,7 +213,7 @@ impl Discovery {
                 "device_class": "connectivity",
                 "entity_category": "diagnostic",
                 "state_topic": status,
-                "value_template": "{{ 'ON' if value_json.state == 'receiving' else 'OFF' }}",
+                "value_template": "{{ 'ON' if value_json is defined and value_json.state == 'receiving' else 'OFF' }}",
                 "availability": [node],
             }),
             Entity::BestShot => json!({
