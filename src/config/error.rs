@@ -287,6 +287,21 @@ pub enum ConfigError {
         "{place}: `{key}` is for a camera with `rtsp`, and this one has none: add it, or remove the key"
     )]
     WithoutRtsp { place: Place, key: &'static str },
+    /// Who asks an IP camera has a password and no name. `place` is that of the password.
+    #[error(
+        "{place}: this password is of nobody: add who asks the camera as `rtsp_user`, or remove `rtsp_password_file`"
+    )]
+    RtspWithoutUser { place: Place },
+    /// Who asks an IP camera has a name and no password. `place` is that of the name.
+    #[error(
+        "{place}: this user has no password: add its file as `rtsp_password_file`, or write a user without a password into `rtsp`"
+    )]
+    RtspWithoutPassword { place: Place },
+    /// Who asks an IP camera is said in its address and beside it. `place` is that of the key beside it.
+    #[error(
+        "{place}: `{key}` and the user in `rtsp` say both who asks this camera: remove one of them"
+    )]
+    RtspUserTwice { place: Place, key: &'static str },
     /// There are more sinks than a node takes. `place` is that of the first one too many.
     #[error("{place}: these are {found} sinks, and a node takes {limit}: remove some")]
     TooManySinks {
@@ -461,6 +476,9 @@ impl ConfigError {
             | Self::CameraWithoutTwin { place }
             | Self::CameraWithoutSource { place, .. }
             | Self::TwoSources { place }
+            | Self::RtspWithoutUser { place }
+            | Self::RtspWithoutPassword { place }
+            | Self::RtspUserTwice { place, .. }
             | Self::NotForBridge { place, .. }
             | Self::NothingToBridge { place }
             | Self::NoNodeToDial { place }

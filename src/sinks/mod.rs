@@ -2,6 +2,7 @@
 //! webhook. Each sink has a task of its own; the node starts them, and stops them after the stages before them.
 
 mod mqtt;
+mod unsettled;
 mod webhook;
 
 use std::sync::Arc;

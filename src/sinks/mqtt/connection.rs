@@ -14,7 +14,8 @@ use rumqttc::{
 };
 use tokio::net::TcpStream;
 
-use super::flight::{Cargo, Refused, Unsettled, land};
+use super::super::unsettled::Unsettled;
+use super::flight::{Cargo, Refused, land};
 use super::home::HomeLink;
 use super::tls::tls_config;
 use super::trouble::Trouble;
@@ -220,8 +221,7 @@ impl MqttSink {
         limits: Limits,
         event: SinkEvent,
     ) -> Option<(Cargo<'_>, String, PublishNotice)> {
-        let now = Instant::now();
-        let age = now.saturating_duration_since(event.happened_at());
+        let age = event.age(Instant::now());
         let is_frame = event.inferred().is_some();
         let is_removed = event
             .status()
