@@ -131,7 +131,10 @@ impl Bench {
         let address = self.ip.take().unwrap().die().await;
         self.until("the loss", |bench| bench.is_in_state("unreachable"))
             .await;
-        assert!(self.of_camera("bridge_viewers") > 0.5);
+        self.until("the viewer that stays", |bench| {
+            bench.of_camera("bridge_viewers") > 0.5
+        })
+        .await;
         self.ip = Some(IpCamera::playing(address).await);
         let returned = Instant::now();
         self.until("the return", |bench| bench.is_in_state("receiving"))
