@@ -15,6 +15,8 @@ pub mod clock;
 
 pub mod descriptors;
 
+pub mod web_client;
+
 pub mod telemetry;
 
 pub mod config;

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use tokio::task::JoinHandle;
-use tokio_util::sync::{CancellationToken, DropGuard, WaitForCancellationFutureOwned};
+use tokio_util::sync::{CancellationToken, DropGuard};
 use tracing::Instrument;
 
 use super::{device, rtsp};
@@ -99,7 +99,8 @@ pub struct Source {
 impl Source {
     /// Asks a camera for its pictures, again and again. `camera` names it in the log. It needs a tokio runtime.
     pub fn open(camera: &str, config: SourceConfig, handler: SourceHandler) -> Self {
-        Self::spawn(camera, |ended| async move {
+        Self::spawn(camera, |stop| async move {
+            let ended = stop.cancelled_owned();
             match config {
                 SourceConfig::Rtsp(config) => rtsp::run(config, handler, ended).await,
                 SourceConfig::Device(path) => device::run(path, handler, ended).await,
@@ -107,28 +108,40 @@ impl Source {
         })
     }
 
-    /// Runs a source, which has to end when the future that it gets completes.
-    pub(crate) fn spawn<R: Future<Output = ()> + Send + 'static>(
+    /// Runs a source of another kind on a task of its own, which is to end when `stop` comes.
+    pub fn spawn<F: Future<Output = ()> + Send + 'static>(
         camera: &str,
-        run: impl FnOnce(WaitForCancellationFutureOwned) -> R,
+        run: impl FnOnce(CancellationToken) -> F,
     ) -> Self {
         let stop = CancellationToken::new();
         let span = tracing::info_span!("source", camera);
-        let running = run(stop.clone().cancelled_owned());
+        let task = tokio::spawn(run(stop.clone()).instrument(span));
         Self {
             stop: stop.drop_guard(),
-            task: tokio::spawn(running.instrument(span)),
+            task,
         }
     }
 
-    /// True when its task is gone, which nothing but a panic brings about before [`close`](Self::close).
+    /// True when its task has ended, which only a panic can cause while it is open.
     pub fn is_gone(&self) -> bool {
         self.task.is_finished()
+    }
+
+    /// Waits until its task has ended, which only a panic can cause while it is open.
+    pub async fn ended(&mut self) {
+        if self.task.is_finished() {
+            return;
+        }
+        // A panic was logged where it happened.
+        let _ = (&mut self.task).await;
     }
 
     /// Ends it, and waits until it has let go of the camera.
     pub async fn close(self) {
         drop(self.stop);
+        if self.task.is_finished() {
+            return;
+        }
         // A panic was logged where it happened.
         let _ = self.task.await;
     }

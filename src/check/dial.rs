@@ -148,6 +148,7 @@ impl Dialler {
                 video: self.camera.codecs.clone(),
                 audio: false,
                 receives: true,
+                sent_profile: None,
             };
             let (peer, events) = Peer::for_media(&self.ice, &self.servers, setup).await?;
             peer.receive(TrackKind::Video).await?;

@@ -247,6 +247,36 @@ pub enum ConfigError {
     /// A camera has two places that its pictures come from.
     #[error("{place}: this camera has both `rtsp` and `device`: remove one")]
     TwoSources { place: Place },
+    /// The file of a bridge has what means nothing to a bridge. `verb` is what a bridge does not do.
+    #[error(
+        "{place}: `{key}` means nothing to a bridge, which does not {verb}: leave it to the file of the node, and remove it from this one"
+    )]
+    NotForBridge {
+        place: Place,
+        key: String,
+        verb: &'static str,
+    },
+    /// A camera of a bridge has no place that its pictures come from.
+    #[error(
+        "{place}: this camera has neither `rtsp` nor `device`, and a bridge makes a twin of a camera that is none: add one of them, or leave this camera to the file of the node"
+    )]
+    NothingToBridge { place: Place },
+    /// A camera of a bridge is to dial a node, and no node is named.
+    #[error(
+        "{place}: this camera is to dial the node (`connect = \"accept\"`), and nobody says which: name the node's twin in `hub.twin_id`, or remove `connect`"
+    )]
+    NoNodeToDial { place: Place },
+    /// A camera of a bridge is to dial a node, and cannot.
+    #[error(
+        "{place}: in direct mode a bridged camera is a peripheral, which is dialled and does not dial: remove `connect = \"accept\"`"
+    )]
+    PeripheralDials { place: Place },
+    /// A bridge has no camera.
+    #[error(
+        "{}: this file names no camera, and a bridge without one has nothing to do: add a `[[cameras]]` with `twin_id` and `rtsp`",
+        path.display()
+    )]
+    NoCameraToBridge { path: PathBuf },
     /// A key says how to ask a camera that nothing is asked of.
     #[error(
         "{place}: `{key}` is for a camera with `rtsp`, and this one has none: add it, or remove the key"
@@ -291,6 +321,12 @@ pub enum ConfigError {
         ports: usize,
         cameras: usize,
     },
+    /// A bridge has no hub.
+    #[error(
+        "{place}: `hub.mode` is \"none\", and a bridge makes cameras twins of a hub: give the hub's mode, or let a node ask the \
+         cameras (`twinsight run`)"
+    )]
+    NoHubToBridgeTo { place: Place },
     /// The file says that there is no hub, and a variable of the official clients chooses one.
     #[error(
         "{place}: `hub.mode` is \"none\", and the variable {variable} chooses a hub: unset the variable, or set \
@@ -426,12 +462,17 @@ impl ConfigError {
             | Self::CameraWithoutTwin { place }
             | Self::CameraWithoutSource { place, .. }
             | Self::TwoSources { place }
+            | Self::NotForBridge { place, .. }
+            | Self::NothingToBridge { place }
+            | Self::NoNodeToDial { place }
+            | Self::PeripheralDials { place }
             | Self::WithoutRtsp { place, .. }
             | Self::TooManySinks { place, .. }
             | Self::SinkTwice { place, .. }
             | Self::SinkWithout { place, .. }
             | Self::KeyOfAnotherSink { place, .. }
             | Self::HubAndNone { place, .. }
+            | Self::NoHubToBridgeTo { place }
             | Self::TooFewPorts { place, .. } => Some(place),
             Self::Several(_)
             | Self::Unreadable { .. }
@@ -442,7 +483,8 @@ impl ConfigError {
             | Self::NoTwinId { .. }
             | Self::NoUrl { .. }
             | Self::NoDeviceId
-            | Self::NoAccessKey => None,
+            | Self::NoAccessKey
+            | Self::NoCameraToBridge { .. } => None,
         }
     }
 }

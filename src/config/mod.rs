@@ -3,6 +3,7 @@
 //! stages get `values`: they never parse a string of the configuration or read the environment. `origins` says of each value
 //! where it came from, which `in_force` holds for the API.
 
+mod bridge;
 mod cameras;
 mod difference;
 mod env;

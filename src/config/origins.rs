@@ -6,7 +6,7 @@ use std::path::Path;
 use serde_json::{Value, json};
 
 use super::error::line_of;
-use super::file::{CameraSection, DefaultsSection, File, Origin, SinkSection};
+use super::file::{CameraSection, DefaultsSection, File, Given, Origin, SinkSection};
 use super::in_force::{ConfigInForce, EntryInForce, Level, SectionInForce, ValueSource};
 use super::resolve::{ACCESS_KEY, ConfigSource, Resolver, TOKEN};
 use super::sections::{
@@ -16,7 +16,7 @@ use super::sections::{
 use super::settings::Settings;
 use super::shown::without_credentials;
 use super::sinks::{MqttConfig, SinkConfig, SinkTarget, WebhookConfig};
-use super::source::{RtspConfig, SourceConfig};
+use super::source::{RtspTransport, SourceConfig};
 use super::syntax;
 use super::values::{CameraConfig, Config, HttpConfig, RuntimeConfig, TelemetryConfig};
 use twinsight_client::hub::text::redacted_url;
@@ -73,6 +73,7 @@ impl ConfigSource {
             defaults: SectionInForce(
                 stream_values(&defaults)
                     .into_iter()
+                    .chain(rtsp_values(None, &file.defaults))
                     .map(|(key, value)| (key, origins.entry(value, file.defaults.origin(key))))
                     .collect(),
             ),
@@ -424,14 +425,26 @@ impl Origins<'_> {
     }
 
     fn camera(&self, camera: &CameraConfig, section: &CameraSection) -> SectionInForce {
+        let (rtsp, device) = match &camera.source {
+            None => (None, None),
+            Some(SourceConfig::Rtsp(rtsp)) => (Some(rtsp), None),
+            Some(SourceConfig::Device(device)) => (None, Some(device)),
+        };
+        let mut settings = self.file.defaults.clone();
+        settings.overlay(&section.settings());
         let own = [
             ("twin_id", Value::from(camera.id.twin_id.as_ref())),
             ("name", camera.name.as_str().into()),
+            ("rtsp", rtsp.map(|rtsp| rtsp.url.to_string()).into()),
+            (
+                "device",
+                device.map(|device| device.display().to_string()).into(),
+            ),
         ];
         let entries = own
             .into_iter()
             .chain(stream_values(camera))
-            .chain(source_values(camera, section, &self.file.defaults))
+            .chain(rtsp_values(camera.source.as_ref(), &settings))
             .map(|(key, value)| {
                 let (origin, from) = match (section.origin(key), self.file.defaults.origin(key)) {
                     (Some(own), _) => (Some(own), Level::Camera),
@@ -509,36 +522,27 @@ impl Origins<'_> {
     }
 }
 
-/// Where the pictures of a camera come from, for one that is made a twin of. The password is a secret, and the path of its
-/// file is none.
-fn source_values(
-    camera: &CameraConfig,
-    section: &CameraSection,
-    defaults: &DefaultsSection,
-) -> Vec<(&'static str, Value)> {
-    match &camera.source {
-        None => Vec::new(),
-        Some(SourceConfig::Device(device)) => vec![("device", path(device))],
-        Some(SourceConfig::Rtsp(rtsp)) => {
-            let RtspConfig {
-                url,
-                credentials,
-                transport,
-            } = rtsp;
-            let user = credentials.as_ref().map(|who| who.user.as_str());
-            let file = section.rtsp_password_file.as_ref();
-            let file = file.or(defaults.rtsp_password_file.as_ref());
-            vec![
-                ("rtsp", url.to_string().into()),
-                ("rtsp_user", user.into()),
-                (
-                    "rtsp_password_file",
-                    file.map(|given| given.value.as_str()).into(),
-                ),
-                ("rtsp_transport", transport.as_str().into()),
-            ]
+/// How IP cameras are asked, as it is given or in force for one. The password is a secret, and the path of its file is none.
+fn rtsp_values(
+    source: Option<&SourceConfig>,
+    given: &DefaultsSection,
+) -> [(&'static str, Value); 3] {
+    let text = |given: &Option<Given<String>>| given.as_ref().map(|given| given.value.clone());
+    let (user, transport) = match source {
+        Some(SourceConfig::Rtsp(rtsp)) => (
+            rtsp.credentials.as_ref().map(|who| who.user.clone()),
+            Some(rtsp.transport.as_str().to_owned()),
+        ),
+        Some(SourceConfig::Device(_)) | None => {
+            (text(&given.rtsp_user), text(&given.rtsp_transport))
         }
-    }
+    };
+    let transport = transport.unwrap_or_else(|| RtspTransport::Tcp.as_str().to_owned());
+    [
+        ("rtsp_user", user.into()),
+        ("rtsp_password_file", text(&given.rtsp_password_file).into()),
+        ("rtsp_transport", transport.into()),
+    ]
 }
 
 /// The settings that a camera may have of its own, in the order of the file.

@@ -199,7 +199,7 @@ fn every_mistake_in_the_file_has_its_sentence() {
         ),
         (
             "[hub]\nmode = \"cloud\"",
-            "node.toml line 2: `hub.mode` is \"cloud\": give \"direct\" or \"simulator\" or \"phyos\"",
+            "node.toml line 2: `hub.mode` is \"cloud\": give \"direct\" or \"simulator\" or \"phyos\" or \"none\"",
         ),
         (
             "[hub]\nurl = \"phyos:55000\"",
@@ -603,7 +603,11 @@ fn only_a_cameras_twin_is_told_how_a_camera_with_an_address_is_reached() {
             .unwrap_err()
             .to_string();
         assert!(error.contains(&format!("`{key}` takes")), "{error}");
-        assert_eq!(error.contains("RTSP"), key == "cameras.twin_id", "{error}");
+        assert_eq!(
+            error.contains("`rtsp`"),
+            key == "cameras.twin_id",
+            "{error}"
+        );
         assert!(!error.contains("hush"), "{error}");
     }
 }
@@ -718,7 +722,7 @@ url = \"http://hub\"
         [
             "2: there is no key `runtime.threds`, the nearest is `runtime.threads`: correct or remove it",
             "4: `defaults.max_fps` takes a number, and this is the text \"fast\": correct it",
-            "5: there is no key `defaults.password`: correct or remove it",
+            "5: there is no key `defaults.password`, the nearest is `defaults.rtsp_password_file`: correct or remove it",
             "6: `defaults.min_score` is 40.0: give a number from 0 to 1",
             "8: there is no key `cameras.twinid`, the nearest is `cameras.twin_id`: correct or remove it",
             "11: there is no key `cameras.max_age`, the nearest is `cameras.max_age_ms`: correct or remove it",

@@ -413,7 +413,7 @@ fn keys_that_need_a_restart_are_named() {
     );
     let keys = all.keys_for_a_restart(&started);
     let missing: Vec<_> = super::super::file::keys()
-        .filter(|key| !["defaults", "cameras"].contains(&key.section))
+        .filter(|key| !["defaults", "cameras", "sinks"].contains(&key.section))
         .map(|key| format!("{}.{}", key.section, key.name))
         // The region is a way to give the url.
         .filter(|key| cfg!(feature = "otlp") || key != "telemetry.otlp_endpoint")

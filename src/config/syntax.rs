@@ -219,10 +219,10 @@ mod tests {
             ("fps", Some("max_fps")),
             ("twinid", Some("twin_id")),
             ("codec", Some("codecs")),
-            ("password", None),
+            ("password", Some("password_file")),
             ("x", None),
             ("", None),
-            ("rtsp_transport", None),
+            ("snapshot", None),
         ] {
             assert_eq!(nearest(word, keys()), near, "{word}");
         }

@@ -217,7 +217,7 @@ impl Node {
             .as_ref()
             .map_or(NodeSink::Local, |hub| NodeSink::Hub(hub.instance()));
         let traces = Traces::start(&config, hub.as_ref(), feed.run_id(), &metrics, &health)?;
-        let sinks = Sinks::start(&config.sinks, feed.run_id(), &metrics);
+        let sinks = Sinks::start(&config, feed.run_id(), &metrics, &health);
         let (publisher, publisher_task) = Publisher::spawn(
             sink,
             feed,

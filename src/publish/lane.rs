@@ -3,10 +3,11 @@
 //! fills its own lane and harms nobody else.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use parking_lot::Mutex;
 use serde_json::Value;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, mpsc};
 
 use super::event::{CAMERA_STATUS, CameraStatus, DETECTIONS, Inferred};
 use super::outbox::{EventOutbox, NumberedFrame, OutgoingEvent};
@@ -19,6 +20,37 @@ use twinsight_client::stream_id::StreamId;
 
 /// So many events of inferred frames may wait for a sink. They are for now: who comes back after a while wants the newest.
 const FRAMES: usize = 64;
+
+/// So many observations may wait for whoever taps a lane. They are taken at once, so that this many never wait in practice; a frame
+/// that finds no place is not observed.
+const OBSERVATIONS: usize = 1024;
+
+/// What passes a lane, whether the sink takes it or not: for a sink that tells more than single events. Frames in which nothing was
+/// seen are among it, even where they make no event.
+#[derive(Debug, Clone)]
+pub enum Observed {
+    /// A frame went through the model.
+    Frame(ObservedFrame),
+    /// A camera stream came into a state.
+    Status(CameraStatus),
+    /// A camera stream has another name for people.
+    Renamed(StreamId, Arc<str>),
+    /// A camera stream was removed long ago.
+    Forgotten(StreamId),
+}
+
+/// What was seen in a frame.
+#[derive(Debug, Clone)]
+pub struct ObservedFrame {
+    /// The camera stream.
+    pub id: StreamId,
+    /// The camera's name for people.
+    pub name: Arc<str>,
+    /// When the frame came.
+    pub at: Instant,
+    /// Label and score of each object.
+    pub objects: Vec<(Arc<str>, f32)>,
+}
 
 /// The way to one sink. Clones share it: the publisher has one, and the sink's task.
 #[derive(Debug, Clone)]
@@ -36,6 +68,8 @@ struct SharedLane {
     metrics: Arc<Metrics>,
     state: Mutex<LaneState>,
     wake: Notify,
+    /// Where what passes is told, too.
+    tap: Option<mpsc::Sender<Observed>>,
 }
 
 #[derive(Debug)]
@@ -93,7 +127,7 @@ impl SinkEvent {
     }
 
     /// The moment that it tells of: the arrival of its frame, or the change of the camera's state.
-    pub fn happened_at(&self) -> std::time::Instant {
+    pub fn happened_at(&self) -> Instant {
         match &self.outgoing {
             OutgoingEvent::Status(status) => status.since,
             OutgoingEvent::Detections(numbered) => numbered.inferred.timing.received_at,
@@ -104,6 +138,28 @@ impl SinkEvent {
 impl SinkLane {
     /// A lane to the sink of this index, which gets events of these kinds.
     pub fn new(index: usize, events: Vec<EventKind>, run_id: &str, metrics: Arc<Metrics>) -> Self {
+        Self::with_tap(index, events, run_id, metrics, None)
+    }
+
+    /// A lane like that of [`new`](Self::new), and all that passes it.
+    pub fn tapped(
+        index: usize,
+        events: Vec<EventKind>,
+        run_id: &str,
+        metrics: Arc<Metrics>,
+    ) -> (Self, mpsc::Receiver<Observed>) {
+        let (sender, observed) = mpsc::channel(OBSERVATIONS);
+        let lane = Self::with_tap(index, events, run_id, metrics, Some(sender));
+        (lane, observed)
+    }
+
+    fn with_tap(
+        index: usize,
+        events: Vec<EventKind>,
+        run_id: &str,
+        metrics: Arc<Metrics>,
+        tap: Option<mpsc::Sender<Observed>>,
+    ) -> Self {
         Self {
             shared: Arc::new(SharedLane {
                 index,
@@ -115,6 +171,7 @@ impl SinkLane {
                     open: true,
                 }),
                 wake: Notify::new(),
+                tap,
             }),
         }
     }
@@ -151,8 +208,11 @@ impl SinkLane {
 
     /// Counts what became of an event.
     pub fn settled(&self, event: SinkEvent, result: Result<(), EventDrop>) {
-        let counted = result.map_or_else(SinkResult::of, |()| SinkResult::Published);
-        self.metrics().event(event.event_type(), counted);
+        // What the sink was never meant to get is no event of the sink.
+        if result != Err(EventDrop::Suppressed) {
+            let counted = result.map_or_else(SinkResult::of, |()| SinkResult::Published);
+            self.metrics().event(event.event_type(), counted);
+        }
         match event.outgoing {
             OutgoingEvent::Status(status) => {
                 if result.is_ok() {
@@ -169,6 +229,19 @@ impl SinkLane {
     pub fn resend_statuses(&self) {
         self.shared.state.lock().outbox.resend_statuses();
         self.shared.wake.notify_one();
+    }
+
+    /// Waits until the node stops. Whoever awaits it does not await [`next`](Self::next) at the same time.
+    pub async fn closing(&self) {
+        loop {
+            let woken = self.shared.wake.notified();
+            if !self.shared.state.lock().open {
+                // It is for `next` to hear, too.
+                self.shared.wake.notify_one();
+                return;
+            }
+            woken.await;
+        }
     }
 
     /// Takes nothing more, and gives what still waits to `next`. The node calls it when it stops.
@@ -195,6 +268,17 @@ impl SinkLane {
     /// Takes in an inferred frame with the number that it has for the hub. `None` in place of the number is a frame that makes no
     /// event.
     pub(super) fn offer(&self, sequence: Option<u64>, inferred: &Inferred) {
+        self.tell(|| {
+            let objects = inferred.objects.iter();
+            Observed::Frame(ObservedFrame {
+                id: inferred.id.clone(),
+                name: Arc::clone(&inferred.name),
+                at: inferred.timing.received_at,
+                objects: objects
+                    .map(|object| (Arc::clone(&object.label), object.score))
+                    .collect(),
+            })
+        });
         let wanted = self.shared.events.contains(&EventKind::Detections);
         let Some(sequence) = sequence.filter(|_| wanted) else {
             self.count(&inferred.id, Err(EventDrop::Suppressed));
@@ -219,6 +303,7 @@ impl SinkLane {
     }
 
     pub(super) fn set_status(&self, status: &CameraStatus) {
+        self.tell(|| Observed::Status(status.clone()));
         if self.shared.events.contains(&EventKind::CameraStatus) {
             self.shared.state.lock().outbox.set_status(status.clone());
             self.shared.wake.notify_one();
@@ -226,11 +311,19 @@ impl SinkLane {
     }
 
     pub(super) fn rename(&self, id: &StreamId, name: &Arc<str>) {
+        self.tell(|| Observed::Renamed(id.clone(), Arc::clone(name)));
         self.shared.state.lock().outbox.rename(id, name);
     }
 
     pub(super) fn forget(&self, id: &StreamId) {
+        self.tell(|| Observed::Forgotten(id.clone()));
         self.shared.state.lock().outbox.forget(id);
+    }
+
+    fn tell(&self, observed: impl FnOnce() -> Observed) {
+        if let Some(tap) = &self.shared.tap {
+            let _ = tap.try_send(observed());
+        }
     }
 
     fn count(&self, id: &StreamId, result: Result<(), EventDrop>) {
@@ -240,9 +333,7 @@ impl SinkLane {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::time::Instant;
-
+pub(crate) mod tests {
     use super::super::event::tests::inferred;
     use super::*;
     use twinsight_client::telemetry::CameraState;
@@ -253,16 +344,18 @@ mod tests {
         (lane, metrics)
     }
 
-    fn offer(lane: &SinkLane, metrics: &Metrics, sequence: Option<u64>) {
+    pub(crate) fn offer(lane: &SinkLane, metrics: &Metrics, sequence: Option<u64>) {
         let frame = inferred("a", Instant::now());
         let stream = metrics.stream(&frame.id);
+        stream.access_units_received.inc();
+        stream.frames_decoded.inc();
         stream.frames_inferred.inc();
         // The hub's part of the ledger is not looked at here.
         stream.events_published.inc();
         lane.offer(sequence, &frame);
     }
 
-    fn ledger(metrics: &Metrics) -> crate::telemetry::metrics::LedgerReading {
+    pub(crate) fn ledger(metrics: &Metrics) -> crate::telemetry::metrics::LedgerReading {
         metrics.stream(&StreamId::new("a", "default")).ledger()
     }
 
@@ -305,6 +398,30 @@ mod tests {
         assert!(ledger(&metrics).balances());
         // What comes after the end is counted too.
         offer(&lane, &metrics, Some(100));
+        assert!(ledger(&metrics).balances());
+    }
+
+    #[tokio::test]
+    async fn whoever_taps_a_lane_sees_frames_that_make_no_event_and_all_states() {
+        let metrics = Arc::new(Metrics::with_sinks(["home".to_owned()]));
+        let (lane, mut observed) = SinkLane::tapped(0, vec![], "8f1c", Arc::clone(&metrics));
+        offer(&lane, &metrics, None);
+        let Some(Observed::Frame(frame)) = observed.recv().await else {
+            panic!("no frame");
+        };
+        assert_eq!(frame.objects, [("person".into(), 0.93)]);
+        let id = StreamId::new("a", "default");
+        lane.rename(&id, &"Yard".into());
+        assert!(matches!(observed.recv().await, Some(Observed::Renamed(..))));
+        lane.forget(&id);
+        assert!(matches!(
+            observed.recv().await,
+            Some(Observed::Forgotten(_))
+        ));
+        // Nobody takes it, and nothing waits for that.
+        for _ in 0..2 * OBSERVATIONS {
+            offer(&lane, &metrics, None);
+        }
         assert!(ledger(&metrics).balances());
     }
 

@@ -30,15 +30,20 @@ label_enum! {
         OutboxFull = "outbox_full",
         /// Nothing was seen and `emit_empty` is off.
         Suppressed = "suppressed",
+        /// It could not be handed on, which is a bug.
+        Failed = "failed",
         /// The sink that it was for is not reached.
         SinkUnreachable = "sink_unreachable",
         /// It was too old when the sink could have taken it.
         Stale = "stale",
         /// The sink does not want it.
         Refused = "refused",
-        /// It could not be handed on, which is a bug.
-        Failed = "failed",
     }
+}
+
+impl EventDrop {
+    /// The reasons why the hub may not get an event. They are the first ones; the others are of sinks alone.
+    pub const OF_HUB: &'static [Self] = Self::ALL.split_at(Self::Failed as usize + 1).0;
 }
 
 label_enum! {

@@ -121,7 +121,7 @@ async fn cameras_are_seen_without_a_hub_and_come_and_go() {
     let total = parts["total"].as_f64().unwrap();
     assert!(total < 1000.0, "{parts:?}");
 
-    assert!(http_get(node.http, "/readyz").contains("ready"));
+    assert_eq!(http_get(node.http, "/readyz"), "ok\n");
     let facts = json(&node, "/api/node");
     assert_eq!(
         (&facts["ready"], &facts["problems"]),
@@ -209,8 +209,9 @@ async fn a_wrong_password_is_a_rejection_and_a_right_one_is_taken() {
     };
     let node = NodeProcess::start(&with("wrong"), &[]).await;
     until("it is rejected", || is_in_state(&node, "yard", "rejected")).await;
-    assert!(
-        http_get(node.http, "/readyz").contains("ready"),
+    assert_eq!(
+        http_get(node.http, "/readyz"),
+        "ok\n",
         "one bad camera does not count"
     );
     let text = format!("[http]\nlisten = \"127.0.0.1:0\"\n{}", with("right"));
@@ -305,7 +306,8 @@ async fn check_asks_the_cameras_and_no_hub() {
     let checked = checked.await.unwrap();
     println!("{}", checked.out);
     assert_eq!(checked.code, Some(1), "{}", checked.log);
-    assert!(!checked.out.contains("hub"), "{}", checked.out);
+    // The program may lie in a folder of any name.
+    assert!(!checked.out.contains(" hub"), "{}", checked.out);
     let line = |camera: &str| {
         checked
             .out

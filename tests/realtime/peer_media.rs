@@ -257,6 +257,7 @@ async fn video_flows(what: &str, camera_dials: bool, audio: bool, edit: Edit) {
         video: vec![Codec::H264],
         audio,
         receives: true,
+        sent_profile: None,
     };
     let loopback = loopback();
     let opened = Peer::for_media(&loopback, &[], setup(viewer_sink));

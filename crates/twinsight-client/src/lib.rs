@@ -114,6 +114,9 @@ pub mod thread;
 #[doc(hidden)]
 pub mod secret_file;
 
+#[doc(hidden)]
+pub mod tls;
+
 pub mod secret;
 
 pub mod stream_id;

@@ -289,7 +289,7 @@ impl CameraCounters {
                 .collect(),
             frames_inferred: metrics.frames_inferred.get(),
             events_published: metrics.events_published.get(),
-            events_dropped: EventDrop::ALL
+            events_dropped: EventDrop::OF_HUB
                 .iter()
                 .map(|reason| (reason.as_str(), metrics.events_dropped(*reason)))
                 .filter(|(_, count)| *count > 0)

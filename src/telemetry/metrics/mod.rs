@@ -2,6 +2,7 @@
 //! `sinks` counts what the client and the decoders tell; the HTTP server encodes the registry. Names and labels are a
 //! contract with whoever scrapes.
 
+mod bridge;
 mod recent;
 mod register;
 mod sink;
@@ -16,6 +17,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use parking_lot::{Mutex, MutexGuard};
 use prometheus::{Gauge, IntCounter, IntGauge, IntGaugeVec, Registry, TextEncoder};
 
+pub use self::bridge::BridgeMetrics;
+use self::bridge::BridgeVectors;
 pub use self::recent::{StreamHistory, StreamRates};
 use self::register::Register;
 use self::sink::{HUB, LOCAL, SinkVectors};
@@ -84,6 +87,8 @@ pub struct Metrics {
     /// What the first sink of all events is called.
     first_sink: &'static str,
     sinks: Vec<SinkMetrics>,
+    bridge_vectors: BridgeVectors,
+    bridges: Mutex<HashMap<StreamId, Arc<BridgeMetrics>>>,
     signals_refused: Vec<IntCounter>,
     config_reloads: [IntCounter; 2],
     config_reload_ok: IntGauge,
@@ -188,11 +193,24 @@ impl Metrics {
     /// The same for a node with sinks beside the hub, which have these names.
     pub fn with_sinks(sinks: impl IntoIterator<Item = String>) -> Self {
         let registry = Registry::new();
-        let register = Register {
-            registry: &registry,
-        };
-        let vectors = StreamVectors::register(&register);
-        let totals = totals::register(&register);
+        Self::registered(&registry, &registry, sinks)
+    }
+
+    /// The same for a program that only bridges cameras: what a node alone counts is not served.
+    pub fn of_bridge() -> Self {
+        Self::registered(&Registry::new(), &Registry::new(), [])
+    }
+
+    /// Adds what every program has to `served`, and what a node alone has to `of_node`.
+    fn registered(
+        served: &Registry,
+        of_node: &Registry,
+        sinks: impl IntoIterator<Item = String>,
+    ) -> Self {
+        let register = Register { registry: served };
+        let node = Register { registry: of_node };
+        let vectors = StreamVectors::register(&node);
+        let totals = totals::register(&node);
         let refused = register.counters(
             "signals_refused_total",
             "Signals from the hub that were refused",
@@ -208,12 +226,12 @@ impl Metrics {
             "Connections that the HTTP server closed before their end",
             &["reason"],
         );
-        let pictures = register.counters(
+        let pictures = node.counters(
             "preview_pictures_total",
             "Pictures for watchers, by what became of them",
             &["result"],
         );
-        let packets_refused = register.counters(
+        let packets_refused = node.counters(
             "rtp_packets_refused_total",
             "RTP packets that came and were not used",
             &["reason"],
@@ -260,17 +278,16 @@ impl Metrics {
                 .iter()
                 .map(|r| packets_refused.with_label_values(&[r.as_str()]))
                 .collect(),
-            inference_failures: register
-                .counter("inference_failures_total", "Inferences that failed"),
-            worker_restarts: register.counter(
+            inference_failures: node.counter("inference_failures_total", "Inferences that failed"),
+            worker_restarts: node.counter(
                 "worker_restarts_total",
                 "Inference workers and decoders that were replaced",
             ),
-            workers_given_up: register.gauge(
+            workers_given_up: node.gauge(
                 "workers_given_up",
                 "Inference workers whose run hangs and was given up",
             ),
-            model_state: register.gauges(
+            model_state: node.gauges(
                 "model_state",
                 "1 for the state the model is in",
                 &["model", "state"],
@@ -284,16 +301,17 @@ impl Metrics {
                 .iter()
                 .map(|result| pictures.with_label_values(&[result.as_str()]))
                 .collect(),
-            preview_watchers: register
-                .gauge("preview_watchers", "Watchers of pictures that are there"),
-            preview_watchers_refused: register.counter(
+            preview_watchers: node.gauge("preview_watchers", "Watchers of pictures that are there"),
+            preview_watchers_refused: node.counter(
                 "preview_watchers_refused_total",
                 "Watchers of pictures that were refused because there were too many",
             ),
             tasks: register.gauge("tasks", "Asynchronous tasks that are alive"),
-            shedding: Arc::new(Shedding::register(&register)),
+            shedding: Arc::new(Shedding::register(&node)),
             first_sink: HUB,
-            sinks: SinkVectors::register(&register).of(sinks),
+            sinks: SinkVectors::register(&node).of(sinks),
+            bridge_vectors: BridgeVectors::register(&register),
+            bridges: Mutex::default(),
             hub_connected: register.gauge("hub_connected", "1 while the hub is joined"),
             hub_reconnects: register
                 .counter("hub_reconnects_total", "Times the hub was joined again"),
@@ -301,13 +319,13 @@ impl Metrics {
                 .iter()
                 .map(|reason| hub_losses.with_label_values(&[reason.as_str()]))
                 .collect(),
-            twin_id_conflicts: register.counter(
+            twin_id_conflicts: node.counter(
                 "twin_id_conflicts_total",
                 "Messages signed with the node's own twin id that it did not send",
             ),
             #[cfg(feature = "otlp")]
-            traces: TraceMetrics::register(&register),
-            registry: registry.clone(),
+            traces: TraceMetrics::register(&node),
+            registry: served.clone(),
         };
         register.add(super::logging::dropped_lines());
         #[cfg(target_os = "linux")]
@@ -402,6 +420,23 @@ impl Metrics {
     /// The metrics of a sink beside the hub, by its place in the configuration.
     pub fn sink(&self, index: usize) -> &SinkMetrics {
         &self.sinks[index]
+    }
+
+    /// The metrics of the bridge of a camera stream, which are made at the first call. `drop_reasons` are all reasons for which
+    /// its units are not passed on.
+    pub fn bridge(&self, id: &StreamId, drop_reasons: &[&'static str]) -> Arc<BridgeMetrics> {
+        let mut bridges = self.bridges.lock();
+        let made = bridges
+            .entry(id.clone())
+            .or_insert_with(|| Arc::new(self.bridge_vectors.stream(id, drop_reasons)));
+        Arc::clone(made)
+    }
+
+    /// Takes the series of a bridge off the list, once its stream is bridged no more.
+    pub fn forget_bridge(&self, id: &StreamId) {
+        if let Some(stream) = self.bridges.lock().remove(id) {
+            self.bridge_vectors.remove(&stream);
+        }
     }
 
     /// Notes that a configuration was taken, such as the one that the node starts with.

@@ -49,7 +49,7 @@ const PUBLISHED: usize = INFERRED + 1;
 const EVENT_DROPS: usize = PUBLISHED + 1;
 
 /// How many counters a ledger has.
-pub(super) const BOOKS: usize = EVENT_DROPS + EventDrop::ALL.len();
+pub(super) const BOOKS: usize = EVENT_DROPS + EventDrop::OF_HUB.len();
 
 impl StreamMetrics {
     /// Reads the counters into the history. The node calls it once a second.
@@ -86,7 +86,7 @@ impl StreamMetrics {
         let Steps { until, mut grown } = self.history.lock().steps()?;
         let names = UnitDrop::ALL.iter().map(|r| ("units", r.as_str()));
         let names = names.chain(FrameDrop::ALL.iter().map(|r| ("frames", r.as_str())));
-        let names = names.chain(EventDrop::ALL.iter().map(|r| ("events", r.as_str())));
+        let names = names.chain(EventDrop::OF_HUB.iter().map(|r| ("events", r.as_str())));
         let drops = [
             UNIT_DROPS..DECODED,
             FRAME_DROPS..INFERRED,

@@ -110,7 +110,12 @@ struct SinkCounters {
 }
 
 impl SinkCounters {
-    fn new(vectors: &StreamVectors, [camera, stream]: [&str; 2], sink: &str) -> Self {
+    fn new(
+        vectors: &StreamVectors,
+        [camera, stream]: [&str; 2],
+        sink: &str,
+        reasons: &[EventDrop],
+    ) -> Self {
         let dropped = |reason: &EventDrop| {
             vectors
                 .events_dropped
@@ -120,7 +125,7 @@ impl SinkCounters {
             published: vectors
                 .events_published
                 .with_label_values(&[camera, stream, sink]),
-            dropped: EventDrop::ALL.iter().map(dropped).collect(),
+            dropped: reasons.iter().map(dropped).collect(),
         }
     }
 }
@@ -359,10 +364,10 @@ impl StreamMetrics {
                 .iter()
                 .map(|r| vectors.frames_dropped.with_label_values(&with(r.as_str())))
                 .collect(),
-            hub: SinkCounters::new(vectors, stream, first_sink),
+            hub: SinkCounters::new(vectors, stream, first_sink, EventDrop::OF_HUB),
             sinks: sinks
                 .iter()
-                .map(|sink| SinkCounters::new(vectors, stream, sink.name()))
+                .map(|sink| SinkCounters::new(vectors, stream, sink.name(), EventDrop::ALL))
                 .collect(),
             stage_duration: Stage::ALL
                 .iter()

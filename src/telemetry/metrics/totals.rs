@@ -57,7 +57,7 @@ pub(super) fn register(register: &Register<'_>) -> Vec<IntCounter> {
         by_reason(
             "node_events_dropped_total",
             "Detection events of all cameras that were not published",
-            EventDrop::ALL.iter().map(|r| r.as_str()).collect(),
+            EventDrop::OF_HUB.iter().map(|r| r.as_str()).collect(),
         ),
     ]
     .concat()

@@ -1,32 +1,24 @@
 //! The collector of OpenTelemetry, by OTLP over HTTP. The protobuf of a request comes in, and what the collector says of it
 //! goes out.
 
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::path::PathBuf;
 use std::time::Duration;
 
-use axum::body::{Body, Bytes, to_bytes};
-use hyper::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER, USER_AGENT};
-use hyper::{Method, Request, StatusCode, Uri};
-use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
-use hyper_util::client::legacy::Client;
-use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::rt::{TokioExecutor, TokioTimer};
+use axum::body::Bytes;
+use axum::http::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
+use axum::http::{Method, Request, StatusCode, Uri};
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceResponse;
 use prost::Message;
-use rustls::pki_types::CertificateDer;
-use rustls::pki_types::pem::PemObject;
 use twinsight_client::secret::Secret;
-use twinsight_client::secret_file::read_small_file;
+use twinsight_client::tls::CaFileError;
+
+use crate::web_client::{WebClient, WebClientError, WebError};
 
 /// From connecting to the whole answer, a request may take this long.
 const REQUEST_LIMIT: Duration = Duration::from_secs(10);
 
 /// The most of an answer that is read. It has a sentence at most.
 const MAX_ANSWER_BYTES: usize = 64 << 10;
-
-/// The longest file of certificates.
-const MAX_CA_FILE_BYTES: u64 = 1 << 20;
 
 /// Where the traces go.
 #[derive(Debug, Clone)]
@@ -60,6 +52,13 @@ pub(crate) enum CollectorError {
     Unusable(String),
 }
 
+impl From<WebClientError> for CollectorError {
+    fn from(error: WebClientError) -> Self {
+        let WebClientError::CaFile(CaFileError { file, reason }) = error;
+        Self::CaFile { file, reason }
+    }
+}
+
 /// Why a batch was not delivered.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum Undelivered {
@@ -77,7 +76,7 @@ pub(super) enum Undelivered {
 /// A connection to the collector, which is opened when it is needed and kept.
 #[derive(Debug)]
 pub(super) struct Collector {
-    client: Client<HttpsConnector<HttpConnector>, Body>,
+    client: WebClient,
     url: Uri,
     headers: HeaderMap,
 }
@@ -97,17 +96,7 @@ impl Collector {
         }
         let content_type = HeaderValue::from_static("application/x-protobuf");
         headers.insert(CONTENT_TYPE, content_type);
-        let user_agent = concat!("twinsight/", env!("CARGO_PKG_VERSION"));
-        headers.insert(USER_AGENT, HeaderValue::from_static(user_agent));
-        let connector = HttpsConnectorBuilder::new()
-            .with_tls_config(tls_config(options.ca_file.as_deref())?)
-            .https_or_http()
-            .enable_http1()
-            .build();
-        let client = Client::builder(TokioExecutor::new())
-            .pool_timer(TokioTimer::new())
-            .pool_max_idle_per_host(1)
-            .build(connector);
+        let client = WebClient::new(options.ca_file.as_deref())?;
         Ok(Self {
             client,
             url,
@@ -118,38 +107,25 @@ impl Collector {
     /// Sends a request with this body. A collector that took some of its spans and not others says how many and why, which is
     /// returned.
     pub(super) async fn post(&self, body: Vec<u8>) -> Result<Option<String>, Undelivered> {
-        let later = |reason| Undelivered::Later {
-            reason,
-            after: None,
-        };
-        match tokio::time::timeout(REQUEST_LIMIT, self.exchange(body)).await {
-            Ok(result) => result,
-            Err(_) => Err(later(format!(
-                "it did not answer within {} s",
-                REQUEST_LIMIT.as_secs()
-            ))),
-        }
-    }
-
-    async fn exchange(&self, body: Vec<u8>) -> Result<Option<String>, Undelivered> {
-        let later = |error: &dyn std::error::Error| Undelivered::Later {
-            reason: with_causes(error),
-            after: None,
-        };
-        let mut request = Request::new(Body::from(Bytes::from(body)));
+        let mut request = Request::new(Bytes::from(body));
         *request.method_mut() = Method::POST;
         *request.uri_mut() = self.url.clone();
         *request.headers_mut() = self.headers.clone();
-        let answer = self.client.request(request).await;
-        let answer = answer.map_err(|error| later(&error))?;
-        let (head, body) = answer.into_parts();
-        // The answer is read to its end, so that the connection can be used again.
-        let body = to_bytes(Body::new(body), MAX_ANSWER_BYTES).await;
-        if head.status.is_success() {
+        let answer = self
+            .client
+            .send(request, REQUEST_LIMIT, MAX_ANSWER_BYTES)
+            .await;
+        match answer {
+            Ok(answer) if answer.status().is_success() => Ok(refused_spans(answer.body())),
+            Ok(answer) => Err(verdict(answer.status(), answer.headers().get(RETRY_AFTER))),
             // What cannot be read of a collector that says yes is left out.
-            return Ok(body.ok().and_then(|body| refused_spans(&body)));
+            Err(WebError::Unread { status, .. }) if status.is_success() => Ok(None),
+            Err(WebError::Unread { status, .. }) => Err(verdict(status, None)),
+            Err(error) => Err(Undelivered::Later {
+                reason: error.to_string(),
+                after: None,
+            }),
         }
-        Err(verdict(head.status, head.headers.get(RETRY_AFTER)))
     }
 }
 
@@ -175,49 +151,6 @@ fn refused_spans(answer: &[u8]) -> Option<String> {
         partial.rejected_spans,
         said.escape_debug()
     ))
-}
-
-/// An error of the client says little without those that caused it.
-fn with_causes(error: &dyn std::error::Error) -> String {
-    let causes = std::iter::successors(Some(error), |error| error.source());
-    let mut sentence = String::new();
-    for cause in causes {
-        let cause = cause.to_string();
-        if !sentence.is_empty() {
-            sentence += ": ";
-        }
-        sentence += &cause;
-    }
-    sentence
-}
-
-/// Trusts the public roots, and the operator's file if there is one.
-fn tls_config(ca_file: Option<&Path>) -> Result<rustls::ClientConfig, CollectorError> {
-    let mut roots = rustls::RootCertStore::empty();
-    roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
-    if let Some(path) = ca_file {
-        let unusable = |reason: &dyn std::fmt::Display| CollectorError::CaFile {
-            file: path.to_owned(),
-            reason: reason.to_string(),
-        };
-        let pem = read_small_file(path, MAX_CA_FILE_BYTES).map_err(|error| unusable(&error))?;
-        let mut added = 0;
-        for certificate in CertificateDer::pem_slice_iter(&pem) {
-            let certificate = certificate.map_err(|error| unusable(&error))?;
-            roots.add(certificate).map_err(|error| unusable(&error))?;
-            added += 1;
-        }
-        if added == 0 {
-            return Err(unusable(&"it holds no certificate in PEM form"));
-        }
-    }
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let config = rustls::ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .map_err(|error| CollectorError::Unusable(error.to_string()))?
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    Ok(config)
 }
 
 #[cfg(test)]

@@ -2,8 +2,6 @@
 
 use std::sync::Arc;
 
-use rustls::pki_types::CertificateDer;
-use rustls::pki_types::pem::PemObject;
 use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 use tokio_tungstenite::tungstenite::{self, http};
@@ -14,13 +12,9 @@ use super::engine_io::MAX_PACKET_BYTES;
 use super::options::{HubConfigError, HubOptions};
 use super::probe::lookup;
 use super::text::brief;
-use crate::secret_file::read_small_file;
 
 /// The WebSocket layer breaks off beyond this; up to it, what is too long is only counted.
 const MAX_FRAME_BYTES: usize = 4 * MAX_PACKET_BYTES;
-
-/// The longest file of certificates, in bytes; a bundle of all public ones has a quarter of it.
-const MAX_CA_FILE_BYTES: u64 = 1 << 20;
 
 /// What is read at once. The WebSocket layer zeroes it for each read, which with its own 128 KiB costs more than reading.
 const READ_BUFFER_BYTES: usize = 8 * 1024;
@@ -81,30 +75,7 @@ pub(super) async fn open_socket(options: &HubOptions) -> Result<Socket, AwayReas
 
 /// Trusts the public roots, and the operator's file if there is one.
 pub(super) fn tls_config(options: &HubOptions) -> Result<rustls::ClientConfig, String> {
-    let mut roots = rustls::RootCertStore::empty();
-    roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
-    if let Some(path) = &options.ca_file {
-        let unusable = |what: &dyn std::fmt::Display| {
-            format!("{CA_FILE}{} cannot be used: {what}", path.display())
-        };
-        let pem = read_small_file(path, MAX_CA_FILE_BYTES).map_err(|error| unusable(&error))?;
-        let mut added = 0;
-        for certificate in CertificateDer::pem_slice_iter(&pem) {
-            let certificate = certificate.map_err(|error| unusable(&error))?;
-            roots.add(certificate).map_err(|error| unusable(&error))?;
-            added += 1;
-        }
-        if added == 0 {
-            return Err(unusable(&"it holds no certificate in PEM form"));
-        }
-    }
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let config = rustls::ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .map_err(|error| error.to_string())?
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    Ok(config)
+    crate::tls::tls_config(options.ca_file.as_deref()).map_err(|error| format!("{CA_FILE}{error}"))
 }
 
 /// True for an error that is about what the hub sent, not about the way there.

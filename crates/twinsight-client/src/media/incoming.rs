@@ -95,10 +95,7 @@ pub(super) fn content(
             sink: sink(attempt, Arc::clone(&router)),
             codecs: codecs.clone(),
             receives: receives.clone(),
-            sends: sends
-                .iter()
-                .map(|track| (track.kind(), track.id().to_owned()))
-                .collect(),
+            sends: sends.iter().map(LocalTrack::described).collect(),
         })
     });
     let Some(ask) = ask else {

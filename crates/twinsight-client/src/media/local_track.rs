@@ -1,8 +1,8 @@
 //! A track that an app sends: access units or Opus packets come in once on the app's own thread, and RTP goes out to every
 //! connection that carries the track, each from a task and a queue of its own. A connection begins with a keyframe; one that
-//! does not keep up loses pictures up to the next keyframe and harms no other.
+//! does not keep up loses pictures up to the next keyframe and harms no other. What a connection is sent is decided in
+//! `viewer_queue`, what a new one gets at once is kept in `gop`.
 
-use std::collections::VecDeque;
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
@@ -14,7 +14,11 @@ use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 use tracing::Instrument;
 
-use crate::realtime::rtp_track::{OutboundRtp, TrackKind, TrackSender};
+use super::camera_clock::{CameraClock, to_90khz};
+use super::gop::{Gop, Sample};
+use super::viewer_queue::{Outgoing, ViewerQueue};
+use crate::realtime::h264_profile::ProfileLevelId;
+use crate::realtime::rtp_track::{OutboundRtp, SentTrack, TrackKind, TrackSender};
 use crate::realtime::warnings::allowed;
 use twinsight_media::h264::nal::{NalType, annex_b};
 use twinsight_media::h264::packetize::packetize;
@@ -22,8 +26,13 @@ use twinsight_media::h264::packetize::packetize;
 /// Largest RTP payload: with headers and SRTP it stays below any path's MTU.
 const MAX_PAYLOAD_BYTES: usize = 1150;
 
-/// At most this many pictures or packets of sound wait for one connection.
-const QUEUE: usize = 32;
+/// While a connection catches up, its packets leave no faster than this: 37 Mbit/s. It is many times what a camera sends, and
+/// slow enough for the receive buffer of a socket.
+const CATCH_UP_PACKETS: u32 = 4;
+const CATCH_UP_PAUSE: Duration = Duration::from_millis(1);
+
+/// While a connection catches up, its pictures leave no faster than this, so that a viewer can decode them as they come.
+const CATCH_UP_UNIT: Duration = Duration::from_millis(8);
 
 /// The source is asked for keyframes no more often than this, however often viewers ask.
 const KEYFRAME_INTERVAL: Duration = Duration::from_millis(250);
@@ -59,18 +68,26 @@ struct Inner {
     epoch: Instant,
     first_timestamp: u32,
     clock: Mutex<Clock>,
-    queues: Mutex<Vec<Weak<ConnectionQueue>>>,
+    profile: Mutex<Option<ProfileLevelId>>,
+    connections: Mutex<Connections>,
     keyframes: Mutex<KeyframeRequests>,
     keyframe_wanted: Notify,
     viewer_joined: Notify,
     dropped: AtomicU64,
 }
 
-/// The clock of a track of sound.
-#[derive(Default)]
+/// The clocks that RTP timestamps come from.
 struct Clock {
     /// How many ticks of sound were sent so far.
     opus_ticks: u64,
+    camera: CameraClock,
+}
+
+/// The connections that carry the track. One lock holds both parts, so that a connection that comes gets each unit once.
+#[derive(Default)]
+struct Connections {
+    queues: Vec<Weak<ConnectionQueue>>,
+    gop: Option<Gop>,
 }
 
 /// The viewers' requests for keyframes.
@@ -83,21 +100,23 @@ struct KeyframeRequests {
 
 /// The pictures or packets of sound that wait for one connection.
 struct ConnectionQueue {
-    state: Mutex<QueueState>,
+    state: Mutex<ViewerQueue>,
     ready: Notify,
 }
 
-struct QueueState {
-    samples: VecDeque<Arc<Sample>>,
-    /// True while pictures are left out until the next keyframe.
-    awaits_keyframe: bool,
-}
-
-/// A picture or a packet of sound, as it goes out.
-struct Sample {
-    timestamp: u32,
-    payloads: Vec<Bytes>,
-    is_keyframe: bool,
+/// When a unit's picture was taken.
+#[derive(Debug, Clone, Copy)]
+pub enum UnitTime {
+    /// At this moment of our own clock.
+    CapturedAt(Instant),
+    /// At this moment of the camera's own clock. RTP timestamps follow it while it runs evenly, and go on by `received_at` where
+    /// it jumps: when the camera restarts, or is asked anew.
+    Camera {
+        /// Ticks of 90 kHz, which wrap.
+        timestamp_90k: u32,
+        /// When the unit came from the camera.
+        received_at: Instant,
+    },
 }
 
 /// A connection that carries a track, until it is dropped.
@@ -126,8 +145,12 @@ impl LocalTrack {
                 id,
                 epoch: Instant::now(),
                 first_timestamp: rand::random(),
-                clock: Mutex::default(),
-                queues: Mutex::default(),
+                clock: Mutex::new(Clock {
+                    opus_ticks: 0,
+                    camera: CameraClock::default(),
+                }),
+                profile: Mutex::new(None),
+                connections: Mutex::default(),
                 keyframes: Mutex::new(KeyframeRequests {
                     interval: KEYFRAME_INTERVAL,
                     wanted: false,
@@ -145,6 +168,30 @@ impl LocalTrack {
     pub fn with_keyframe_interval(self, interval: Duration) -> Self {
         self.inner.keyframes.lock().interval = interval;
         self
+    }
+
+    /// Keeps the units since the last keyframe, in up to so many bytes, for sources that cannot make a keyframe when one is
+    /// needed, such as IP cameras. A new viewer gets them at once, so that its first picture need not wait for the next keyframe,
+    /// and one that lost a picture gets them again: at most once a second, and only over its own connection. The units leave in
+    /// quick succession and end with the newest. Nothing is kept of a stream whose keyframes are too far apart for the bound.
+    #[must_use]
+    pub fn with_gop_cache(self, max_bytes: usize) -> Self {
+        self.inner.connections.lock().gop = Some(Gop::new(max_bytes));
+        self
+    }
+
+    /// Sets what descriptions say of the stream; see [`set_profile_level_id`](Self::set_profile_level_id).
+    #[must_use]
+    pub fn with_profile_level_id(self, profile_level_id: [u8; 3]) -> Self {
+        self.set_profile_level_id(profile_level_id);
+        self
+    }
+
+    /// Says which H.264 the units are: profile, constraints and level, the three bytes after the first of the sequence
+    /// parameter set (RFC 6184 section 8.1). Connections that are made from now on name it first, where the other side can take
+    /// it. Without it, they name constrained baseline first.
+    pub fn set_profile_level_id(&self, profile_level_id: [u8; 3]) {
+        *self.inner.profile.lock() = Some(ProfileLevelId(profile_level_id));
     }
 
     /// The kind of media that it carries.
@@ -173,6 +220,15 @@ impl LocalTrack {
     /// # Panics
     /// On a track of audio.
     pub fn send_unit_at(&self, unit: impl AsRef<[u8]>, captured_at: Instant) {
+        self.send_unit_with(unit, UnitTime::CapturedAt(captured_at));
+    }
+
+    /// Sends an access unit like [`send_unit`](Self::send_unit), with the time at which its picture was taken by whatever
+    /// clock tells it.
+    ///
+    /// # Panics
+    /// On a track of audio.
+    pub fn send_unit_with(&self, unit: impl AsRef<[u8]>, at: UnitTime) {
         let inner = &self.inner;
         assert_eq!(inner.kind, TrackKind::Video, "an access unit is video");
         let unit = unit.as_ref();
@@ -180,9 +236,25 @@ impl LocalTrack {
         if payloads.is_empty() {
             return;
         }
-        let elapsed = captured_at.saturating_duration_since(inner.epoch);
+        let on_our_clock = |at: Instant| {
+            let elapsed = at.saturating_duration_since(inner.epoch);
+            inner.first_timestamp.wrapping_add(to_90khz(elapsed))
+        };
+        let (timestamp, taken_at) = match at {
+            UnitTime::CapturedAt(at) => (on_our_clock(at), at),
+            UnitTime::Camera {
+                timestamp_90k,
+                received_at,
+            } => {
+                let begin = on_our_clock(received_at);
+                let mut clock = inner.clock.lock();
+                let timestamp = clock.camera.rtp(timestamp_90k, received_at, begin);
+                (timestamp, received_at)
+            }
+        };
         self.send(Sample {
-            timestamp: inner.first_timestamp.wrapping_add(to_90khz(elapsed)),
+            timestamp,
+            taken_at,
             payloads,
             is_keyframe: annex_b(unit).any(|nal| NalType::of(nal[0]) == NalType::IdrSlice),
         });
@@ -203,6 +275,7 @@ impl LocalTrack {
         let ticks = u32::try_from(ticks & u64::from(u32::MAX)).expect("32 bits were kept");
         self.send(Sample {
             timestamp: inner.first_timestamp.wrapping_add(ticks),
+            taken_at: Instant::now(),
             payloads: vec![packet.into()],
             is_keyframe: true,
         });
@@ -253,12 +326,9 @@ impl LocalTrack {
 
     /// How many connections carry the track now.
     pub fn viewers(&self) -> usize {
-        self.inner
-            .queues
-            .lock()
-            .iter()
-            .filter(|queue| queue.strong_count() > 0)
-            .count()
+        let connections = self.inner.connections.lock();
+        let queues = connections.queues.iter();
+        queues.filter(|queue| queue.strong_count() > 0).count()
     }
 
     /// Waits until another connection carries it, for sources that send seldom and have a picture for it at once.
@@ -273,6 +343,15 @@ impl LocalTrack {
         self.inner.dropped.load(Ordering::Relaxed)
     }
 
+    /// What a description says of it.
+    pub(super) fn described(&self) -> SentTrack {
+        SentTrack {
+            kind: self.inner.kind,
+            id: self.inner.id.clone(),
+            profile: *self.inner.profile.lock(),
+        }
+    }
+
     pub(super) fn want_keyframe(&self) {
         if self.inner.kind == TrackKind::Video {
             self.inner.keyframes.lock().wanted = true;
@@ -282,18 +361,15 @@ impl LocalTrack {
 
     /// Sends the track over a further connection, from the next keyframe on, until the attachment is dropped.
     pub(super) fn attach(&self, sender: TrackSender) -> Attachment {
+        let mut connections = self.inner.connections.lock();
         let queue = Arc::new(ConnectionQueue {
-            state: Mutex::new(QueueState {
-                samples: VecDeque::new(),
-                awaits_keyframe: true,
-            }),
+            state: Mutex::new(ViewerQueue::new(connections.gop.as_ref(), Instant::now())),
             ready: Notify::new(),
         });
-        let mut queues = self.inner.queues.lock();
-        queues.retain(|queue| queue.strong_count() > 0);
+        connections.queues.retain(|queue| queue.strong_count() > 0);
         let weak = Arc::downgrade(&queue);
-        queues.push(Weak::clone(&weak));
-        drop(queues);
+        connections.queues.push(Weak::clone(&weak));
+        drop(connections);
         self.want_keyframe();
         self.inner.viewer_joined.notify_one();
         let writer = {
@@ -310,16 +386,24 @@ impl LocalTrack {
 
     fn send(&self, sample: Sample) {
         let sample = Arc::new(sample);
+        let now = Instant::now();
         let mut behind = false;
-        self.inner.queues.lock().retain(|queue| {
+        let mut connections = self.inner.connections.lock();
+        let Connections { queues, gop } = &mut *connections;
+        if let Some(gop) = gop {
+            gop.push(&sample);
+        }
+        queues.retain(|queue| {
             let Some(queue) = queue.upgrade() else {
                 return false;
             };
-            let dropped = queue.put(&sample);
+            let dropped = queue.state.lock().put(&sample, gop.as_ref(), now);
+            queue.ready.notify_one();
             self.inner.dropped.fetch_add(dropped, Ordering::Relaxed);
             behind |= dropped > 0;
             true
         });
+        drop(connections);
         if behind {
             self.want_keyframe();
         }
@@ -327,32 +411,43 @@ impl LocalTrack {
 }
 
 impl ConnectionQueue {
-    /// Queues a picture or packet. Gives how many were left out for this connection.
-    fn put(&self, sample: &Arc<Sample>) -> u64 {
-        let mut state = self.state.lock();
-        let mut dropped = 0;
-        if state.samples.len() >= QUEUE {
-            // What waits is too old to be worth sending, so the connection goes on with the next keyframe.
-            dropped = state.samples.len() as u64;
-            state.samples.clear();
-            state.awaits_keyframe = true;
-        }
-        if state.awaits_keyframe && !sample.is_keyframe {
-            return dropped + 1;
-        }
-        state.awaits_keyframe = false;
-        state.samples.push_back(Arc::clone(sample));
-        drop(state);
-        self.ready.notify_one();
-        dropped
-    }
-
-    async fn take(&self) -> Arc<Sample> {
+    async fn take(&self) -> Outgoing {
         loop {
-            if let Some(sample) = self.state.lock().samples.pop_front() {
-                return sample;
+            if let Some(outgoing) = self.state.lock().take() {
+                return outgoing;
             }
             self.ready.notified().await;
+        }
+    }
+}
+
+impl Attachment {
+    /// Sends what is kept once more over this connection, because its viewer has lost a picture and the source may not be able
+    /// to help. Gives what does that, which does not keep the connection's queue alive.
+    pub(super) fn resend(&self) -> Resend {
+        Resend {
+            track: Arc::clone(&self.track),
+            queue: Weak::clone(&self.queue),
+        }
+    }
+}
+
+/// Sends what a track keeps once more over one of its connections.
+pub(super) struct Resend {
+    track: Arc<Inner>,
+    queue: Weak<ConnectionQueue>,
+}
+
+impl Resend {
+    /// The viewer of the connection wants a keyframe.
+    pub(super) fn keyframe_wanted(&self) {
+        let Some(queue) = self.queue.upgrade() else {
+            return;
+        };
+        let connections = self.track.connections.lock();
+        if let Some(gop) = &connections.gop {
+            queue.state.lock().keyframe_wanted(gop, Instant::now());
+            queue.ready.notify_one();
         }
     }
 }
@@ -370,8 +465,11 @@ async fn write(sender: TrackSender, is_video: bool, queue: Arc<ConnectionQueue>)
     };
     let mut sequence: u16 = rand::random();
     loop {
-        let sample = queue.take().await;
+        let Outgoing { sample, catches_up } = queue.take().await;
+        sender.note_clock(sample.timestamp, sample.taken_at);
+        let begun = tokio::time::Instant::now();
         let last = sample.payloads.len() - 1;
+        let mut since_pause = 0;
         for (n, payload) in sample.payloads.iter().enumerate() {
             let packet = OutboundRtp {
                 payload_type,
@@ -386,6 +484,14 @@ async fn write(sender: TrackSender, is_video: bool, queue: Arc<ConnectionQueue>)
                 return;
             }
             sequence = sequence.wrapping_add(1);
+            since_pause += 1;
+            if catches_up && since_pause == CATCH_UP_PACKETS {
+                since_pause = 0;
+                tokio::time::sleep(CATCH_UP_PAUSE).await;
+            }
+        }
+        if catches_up {
+            tokio::time::sleep_until(begun + CATCH_UP_UNIT).await;
         }
     }
 }
@@ -395,8 +501,9 @@ impl Drop for Attachment {
         self.writer.abort();
         // The aborted task ends some time later, and the connection must no longer count as a viewer.
         self.track
-            .queues
+            .connections
             .lock()
+            .queues
             .retain(|queue| !queue.ptr_eq(&self.queue));
     }
 }
@@ -408,12 +515,6 @@ impl fmt::Debug for LocalTrack {
             .field("id", &self.inner.id)
             .finish_non_exhaustive()
     }
-}
-
-/// A duration on a 90 kHz clock, which wraps.
-fn to_90khz(elapsed: Duration) -> u32 {
-    let ticks = elapsed.as_micros() * 9 / 100;
-    u32::try_from(ticks & u128::from(u32::MAX)).expect("32 bits were kept")
 }
 
 #[cfg(test)]

@@ -6,6 +6,8 @@
 #[cfg(feature = "webrtc")]
 pub mod camera;
 #[cfg(feature = "webrtc")]
+mod camera_clock;
+#[cfg(feature = "webrtc")]
 mod change_log;
 #[cfg(feature = "webrtc")]
 mod decoding;
@@ -17,6 +19,8 @@ mod direct_state;
 mod encoder;
 #[cfg(feature = "webrtc")]
 mod frames;
+#[cfg(feature = "webrtc")]
+mod gop;
 #[cfg(feature = "webrtc")]
 mod inbound_router;
 #[cfg(feature = "webrtc")]
@@ -38,6 +42,8 @@ mod stream;
 pub mod stream_state;
 #[cfg(feature = "webrtc")]
 mod stream_task;
+#[cfg(feature = "webrtc")]
+mod viewer_queue;
 pub mod worker;
 
 #[cfg(all(feature = "webrtc", feature = "openh264"))]
@@ -49,7 +55,7 @@ pub use self::incoming::Incoming;
 #[cfg(feature = "webrtc")]
 pub use self::listener::{AcceptStreamsOptions, MediaStreamAcceptor, MediaStreamListener};
 #[cfg(feature = "webrtc")]
-pub use self::local_track::LocalTrack;
+pub use self::local_track::{LocalTrack, UnitTime};
 #[cfg(feature = "webrtc")]
 pub use self::options::{Direction, MediaError, MediaStreamOptions};
 #[cfg(feature = "webrtc")]

@@ -9,7 +9,7 @@ use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::frames::FrameFeed;
-use super::local_track::LocalTrack;
+use super::local_track::{LocalTrack, Resend};
 use super::options::MediaStreamOptions;
 use super::remote_track::{MediaPacket, RemoteTrack};
 use crate::hub::handlers::{HandlerId, Handlers};
@@ -62,6 +62,8 @@ struct LocalTracks {
     changed: bool,
     /// The tracks that an attempt was described with.
     offered: Option<(Attempt, Vec<LocalTrack>)>,
+    /// Sends again what the tracks of the connection keep.
+    resends: Vec<Resend>,
 }
 
 /// The tracks that are received.
@@ -168,10 +170,19 @@ impl StreamShared {
         }
     }
 
-    /// Asks the sources of the tracks for a keyframe, because the peer wants one.
+    /// Sets what the connection that is up can be sent again.
+    pub(super) fn set_resends(&self, resends: Vec<Resend>) {
+        self.local.lock().resends = resends;
+    }
+
+    /// The peer wants a keyframe. It gets again what its tracks keep, and the sources of the tracks are asked for one.
     pub(super) fn keyframe_wanted(&self) {
-        for track in &self.local.lock().tracks {
+        let local = self.local.lock();
+        for track in &local.tracks {
             track.want_keyframe();
+        }
+        for resend in &local.resends {
+            resend.keyframe_wanted();
         }
     }
 

@@ -189,6 +189,7 @@ impl StreamTask {
                 .zip(senders)
                 .filter_map(|(track, sender)| Some(track.attach(sender?)));
             self.attachments = attached.collect();
+            shared.set_resends(self.attachments.iter().map(Attachment::resend).collect());
         }
     }
 

@@ -6,6 +6,7 @@ use rtc::peer_connection::configuration::media_engine::{
 };
 use rtc::rtp_transceiver::rtp_sender::{RTCRtpCodec, RTCRtpCodecParameters, RtpCodecKind};
 
+use super::h264_profile::ProfileLevelId;
 use super::normalise_formats::h264_parameters;
 use super::rtp_track::TrackKind;
 use super::sdp::Description;
@@ -27,16 +28,23 @@ const VP8: u8 = 96;
 /// Payload type of Opus in our offers.
 const OPUS: u8 = 111;
 
-/// Registers the codecs that an offer names and an answer may name, in this order.
+/// Registers the codecs that an offer names and an answer may name, in this order. `sent` is the H.264 that is sent, if that
+/// is known.
 pub(super) fn register(
     media: &mut MediaEngine,
     video: &[Codec],
     audio: bool,
+    sent: Option<ProfileLevelId>,
 ) -> Result<(), rtc::shared::error::Error> {
     for codec in video {
         match codec {
             Codec::H264 => {
-                for (profile, payload_type) in H264_PROFILES {
+                // The profile of what is sent is named first, where it is known; peers without it choose among the others.
+                let mut profiles = H264_PROFILES.to_vec();
+                profiles.sort_by_key(|(profile, _)| {
+                    sent.map(ProfileLevelId::registered) != Some(*profile)
+                });
+                for (profile, payload_type) in &profiles {
                     media.register_codec(h264(profile, *payload_type), RtpCodecKind::Video)?;
                 }
             }

@@ -10,7 +10,7 @@ use super::codecs;
 use super::ice::{IceSettings, shown_url, take_out_unusable};
 use super::peer::{MediaSetup, Peer, PeerError, PeerEvent, check_media};
 use super::rtp_tap::RtpSink;
-use super::rtp_track::{TrackKind, TrackSender};
+use super::rtp_track::{SentTrack, TrackKind, TrackSender};
 use super::sdp::Description;
 use super::warnings::allowed;
 use crate::hub::client::HubClient;
@@ -48,13 +48,13 @@ pub(crate) struct MediaContent {
     pub(crate) codecs: Vec<Codec>,
     /// The kinds of tracks that are received.
     pub(crate) receives: Vec<TrackKind>,
-    /// The tracks that are sent, with their ids.
-    pub(crate) sends: Vec<(TrackKind, String)>,
+    /// The tracks that are sent.
+    pub(crate) sends: Vec<SentTrack>,
 }
 
 impl MediaContent {
     fn sends(&self, kind: TrackKind) -> bool {
-        self.sends.iter().any(|(sent, _)| *sent == kind)
+        self.sends.iter().any(|track| track.kind == kind)
     }
 
     fn carries(&self, kind: TrackKind) -> bool {
@@ -86,6 +86,7 @@ impl MediaContent {
             video,
             audio,
             receives: !self.receives.is_empty(),
+            sent_profile: self.sends.iter().find_map(|track| track.profile),
         })
     }
 
@@ -98,7 +99,7 @@ impl MediaContent {
         offer: Option<&Description>,
     ) -> Result<Vec<Option<TrackSender>>, PeerError> {
         let mut senders = Vec::new();
-        for (kind, id) in &self.sends {
+        for SentTrack { kind, id, .. } in &self.sends {
             if offer.is_none_or(|offer| codecs::takes(offer, *kind)) {
                 senders.push(Some(peer.send(*kind, id).await?));
             } else {

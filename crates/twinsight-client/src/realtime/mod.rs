@@ -32,6 +32,14 @@ pub(crate) mod deadline;
 pub(crate) mod description_task;
 #[cfg(feature = "webrtc")]
 pub(crate) mod dial;
+#[cfg_attr(
+    not(feature = "webrtc"),
+    allow(
+        dead_code,
+        reason = "without connections only the signals look into descriptions"
+    )
+)]
+pub(crate) mod h264_profile;
 #[cfg(feature = "webrtc")]
 pub mod ice;
 #[cfg(feature = "webrtc")]
@@ -88,6 +96,8 @@ pub mod sdp;
 pub(crate) mod sdp_section;
 #[cfg(feature = "webrtc")]
 mod sdp_text;
+#[cfg(feature = "webrtc")]
+mod sender_reports;
 pub mod signal;
 #[cfg(feature = "webrtc")]
 mod signal_outbox;

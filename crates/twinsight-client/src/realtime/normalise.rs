@@ -20,6 +20,7 @@
 use std::collections::HashSet;
 
 use super::candidate::{LeftOut, usable};
+use super::h264_profile::ProfileLevelId;
 use super::normalise_formats::{Rewritten, StackFormat, feedback, formats};
 use super::sdp::Description;
 use super::sdp_section::{Attribute, Format, Section, SectionKind, value_of};
@@ -37,6 +38,8 @@ pub(super) enum Wanted {
         audio: bool,
         /// True if we receive, so that of an offer's sections those are preferred that send.
         receives: bool,
+        /// Which H.264 we send, if that is known.
+        sent_profile: Option<ProfileLevelId>,
     },
     /// Data channels.
     Messages,
@@ -141,7 +144,12 @@ pub(super) fn normalise(
             continue;
         }
         let formats = match wanted {
-            Wanted::Media { video, audio, .. } => formats(section, video, *audio),
+            Wanted::Media {
+                video,
+                audio,
+                sent_profile,
+                ..
+            } => formats(section, video, *audio, *sent_profile),
             Wanted::Messages => Vec::new(),
         };
         write_section(&mut text, section, &formats, &mids[index]);

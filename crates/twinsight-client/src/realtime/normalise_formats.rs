@@ -1,6 +1,7 @@
 //! The codecs of a media section as the WebRTC stack is to see them, for `normalise`: a section of the other side's
 //! description comes in; the formats that are kept, each with parameters that the stack matches, go out.
 
+use super::h264_profile::{BASELINE, ProfileLevelId};
 use super::sdp_section::{Format, Section, SectionKind};
 use super::sdp_text::{is_graphic, is_token, is_words};
 use twinsight_media::codec::Codec;
@@ -11,13 +12,6 @@ const MAX_FORMATS: usize = 32;
 /// for all formats is written again for each of them.
 const MAX_FEEDBACK: usize = 16;
 const MAX_FEEDBACK_BYTES: usize = 64;
-
-/// The `profile-level-id`s that are registered with the stack, each of which stands for a profile of H.264.
-pub(super) const BASELINE: &str = "42001f";
-pub(super) const CONSTRAINED_BASELINE: &str = "42e01f";
-pub(super) const MAIN: &str = "4d001f";
-pub(super) const CONSTRAINED_HIGH: &str = "640c1f";
-pub(super) const HIGH: &str = "64001f";
 
 /// A format whose parameters are rewritten for the stack.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -43,8 +37,14 @@ pub(super) struct StackFormat {
     pub(super) rewritten: Option<Rewritten>,
 }
 
-/// The formats of a section that are kept, with one payload type for each profile of H.264.
-pub(super) fn formats(section: &Section, video: &[Codec], audio: bool) -> Vec<StackFormat> {
+/// The formats of a section that are kept, with one payload type for each profile of H.264. The profile that is sent, if it is
+/// known and among them, is the first.
+pub(super) fn formats(
+    section: &Section,
+    video: &[Codec],
+    audio: bool,
+    sent: Option<ProfileLevelId>,
+) -> Vec<StackFormat> {
     let all = section.codecs();
     let is_h264 = |format: &&Format| format.codec() == Some(Codec::H264);
     // Packetization mode 1 is preferred; mode 0 is kept only where nothing else is offered.
@@ -78,6 +78,10 @@ pub(super) fn formats(section: &Section, video: &[Codec], audio: bool) -> Vec<St
             !name.to_ascii_lowercase().starts_with("sprop-")
         });
         let offered = answered(format, offered);
+        let offered = match sent {
+            Some(sent) if format.codec() == Some(Codec::H264) => with_level(format, offered, sent),
+            _ => offered,
+        };
         let is_same = offered == parameters;
         let mut map = format!("{}/{}", format.name, format.clock_rate);
         if let Some(encoding) = format.encoding.as_deref().filter(|text| is_token(text)) {
@@ -96,21 +100,34 @@ pub(super) fn formats(section: &Section, video: &[Codec], audio: bool) -> Vec<St
             }),
         });
     }
+    if let Some(sent) = sent {
+        // An answer's first format is the one that is sent with, and the stack answers in the order of the offer. Sorting keeps
+        // the order of the others.
+        let of_sent = h264_parameters(sent.registered());
+        kept.sort_by_key(|format| format.parameters != of_sent);
+    }
     kept
 }
 
-/// The registered profile that stands for the profile of a format. Profiles are compared by what their bits mean (RFC 6184
-/// section 8.1, table 5), not as text. The level is ignored, since decoding does not depend on it.
+/// The registered profile that stands for the profile of a format, which has the default, the baseline profile, if it names none.
 fn registered(format: &Format) -> &'static str {
-    match format.profile() {
-        // A format that names no profile has the default, the baseline profile.
-        None => BASELINE,
-        Some((0x42, flags)) if flags & 0x40 != 0 => CONSTRAINED_BASELINE,
-        Some((0x42 | 0x58, _)) => BASELINE,
-        Some((0x4d, flags)) if flags & 0x80 != 0 => CONSTRAINED_BASELINE,
-        Some((0x4d, _)) => MAIN,
-        Some((0x64, flags)) if flags & 0x0c == 0x0c => CONSTRAINED_HIGH,
-        Some(_) => HIGH,
+    format
+        .profile()
+        .map_or(BASELINE, ProfileLevelId::registered)
+}
+
+/// The parameters of an answer with the level of what is sent, where that is higher than the offered one and may differ from it
+/// (RFC 6184 section 8.2.2).
+fn with_level(format: &Format, parameters: String, sent: ProfileLevelId) -> String {
+    let may_differ = format.parameter("level-asymmetry-allowed") == Some("1");
+    let (Some(ProfileLevelId([profile, flags, level])), true) = (format.profile(), may_differ)
+    else {
+        return parameters;
+    };
+    let raised = ProfileLevelId([profile, flags, level.max(sent.named_level())]);
+    match format.parameter("profile-level-id") {
+        Some(offered) => parameters.replace(offered, &raised.to_string()),
+        None => parameters,
     }
 }
 

@@ -2,9 +2,8 @@
 
 use proptest::prelude::*;
 
-use super::super::normalise_formats::{
-    BASELINE, CONSTRAINED_BASELINE, CONSTRAINED_HIGH, HIGH, MAIN, h264_parameters,
-};
+use super::super::h264_profile::{BASELINE, CONSTRAINED_BASELINE, CONSTRAINED_HIGH, HIGH, MAIN};
+use super::super::normalise_formats::h264_parameters;
 use super::*;
 
 const FINGERPRINT: &str = "0A:1b:2C:3d:4E:5f:60:71:82:93:A4:b5:C6:d7:E8:f9:0A:1b:2C:3d:4E:5f:60:71:82:93:A4:b5:C6:d7:E8:f9";
@@ -24,6 +23,7 @@ fn media() -> Wanted {
         video: vec![Codec::H264, Codec::Vp8],
         audio: false,
         receives: true,
+        sent_profile: None,
     }
 }
 
@@ -204,6 +204,7 @@ fn of_two_sections_the_one_that_goes_our_way_is_taken() {
             video: vec![Codec::H264],
             audio: false,
             receives,
+            sent_profile: None,
         };
         let given = normalise(&read(&text), Side::Offer, &wanted, 64, false).unwrap();
         let mid = lines(&given, "a=mid:").concat();
@@ -325,7 +326,7 @@ proptest! {
         let text: String = text.into_iter().collect();
         if let Ok(description) = Description::parse(&text) {
             let side = if answer { Side::Answer } else { Side::Offer };
-            for wanted in [Wanted::Messages, Wanted::Media { video: vec![Codec::H264], audio, receives: answer }] {
+            for wanted in [Wanted::Messages, Wanted::Media { video: vec![Codec::H264], audio, receives: answer, sent_profile: None }] {
                 if let Ok(given) = normalise(&description, side, &wanted, 64, audio) {
                     let read = rtc::peer_connection::sdp::RTCSessionDescription::offer(given.text.clone());
                     prop_assert!(read.is_ok_and(|read| read.unmarshal().is_ok()), "{}", given.text);
@@ -338,4 +339,51 @@ proptest! {
             }
         }
     }
+}
+
+/// An offer of a browser, answered by a camera that sends High at level 4.
+#[test]
+fn an_answer_prefers_the_profile_that_is_sent_and_names_its_level() {
+    let wanted = Wanted::Media {
+        video: vec![Codec::H264],
+        audio: false,
+        receives: false,
+        sent_profile: Some(ProfileLevelId([0x64, 0, 0x28])),
+    };
+    let format = |payload_type: u8, parameters: &str| {
+        format!("a=rtpmap:{payload_type} H264/90000\r\na=fmtp:{payload_type} {parameters}\r\n")
+    };
+    let mode = "level-asymmetry-allowed=1;packetization-mode=1;profile-level-id=";
+    let section = format!(
+        "m=video 9 UDP/TLS/RTP/SAVPF 96 97 98\r\na=mid:0\r\na=recvonly\r\n{}{}{}",
+        format(96, &format!("{mode}42e01f")),
+        format(97, "packetization-mode=1;profile-level-id=4d001f"),
+        format(98, &format!("{mode}640032")),
+    );
+    let offered = read(&format!("{}{section}", head()));
+    let given = normalise(&offered, Side::Offer, &wanted, 64, false).unwrap();
+    assert_eq!(
+        lines(&given, "m="),
+        ["m=video 9 UDP/TLS/RTP/SAVPF 98 96 97"]
+    );
+    // The stack answers with its own parameters.
+    let answer = format!(
+        "{}{}",
+        head(),
+        &given.text[given.text.find("m=").unwrap()..]
+    );
+    let answered = given.complete(&offered, &answer);
+    let parameters: Vec<&str> = answered
+        .lines()
+        .filter(|line| line.starts_with("a=fmtp"))
+        .collect();
+    assert_eq!(
+        parameters,
+        [
+            format!("a=fmtp:98 {mode}640032"),
+            format!("a=fmtp:96 {mode}42e028"),
+            // Here the level must not differ from the offered one.
+            "a=fmtp:97 packetization-mode=1;profile-level-id=4d001f".to_owned(),
+        ]
+    );
 }

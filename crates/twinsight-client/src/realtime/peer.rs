@@ -27,6 +27,7 @@ use webrtc::runtime::default_runtime;
 use super::candidate::{LeftOut, MAX_CANDIDATES, usable};
 use super::channel::PeerChannel;
 use super::codecs;
+pub use super::h264_profile::ProfileLevelId;
 use super::ice::{CandidatePair, IceSettings, connection_type};
 use super::nack::{KeyframeAsks, SourceNacks};
 use super::nat::announce_in_description;
@@ -38,6 +39,7 @@ use super::peer_setup::{engine, ice_server, interceptors};
 use super::rtp_tap::{Inbound, PayloadTypes, RtpSink, RtpTap, SourceGate};
 use super::rtp_track::{TrackKind, TrackSender, stack_track};
 use super::sdp::Description;
+use super::sender_reports::{SenderClocks, SenderReports};
 use super::signal::Candidate;
 use super::socket::{MediaRuntime, bind_addresses};
 use super::warnings::allowed;
@@ -61,6 +63,8 @@ pub struct MediaSetup {
     pub audio: bool,
     /// False if nothing is taken of what the other side's offer would send.
     pub receives: bool,
+    /// Which H.264 is sent, if that is known. Descriptions name it first.
+    pub sent_profile: Option<ProfileLevelId>,
 }
 
 impl fmt::Debug for MediaSetup {
@@ -131,6 +135,7 @@ impl Peer {
             video: vec![Codec::H264],
             audio: false,
             receives: true,
+            sent_profile: None,
         };
         Self::for_media(settings, servers, setup).await
     }
@@ -159,6 +164,7 @@ impl Peer {
         let mut high_water = 0;
         let payload_types = PayloadTypes::default();
         let keyframe_asks = KeyframeAsks::default();
+        let sender_clocks = SenderClocks::default();
         let gate = Arc::<SourceGate>::default();
         let (events, receiver) = mpsc::channel(EVENT_CAPACITY);
         let mut rtp_sink = None;
@@ -168,8 +174,9 @@ impl Peer {
                 video,
                 audio,
                 receives,
+                sent_profile,
             }) => {
-                codecs::register(&mut media, &video, audio)
+                codecs::register(&mut media, &video, audio, sent_profile)
                     .map_err(local("register the codecs"))?;
                 let overrun = {
                     let events = events.clone();
@@ -191,12 +198,14 @@ impl Peer {
                     Box::new(overrun),
                 );
                 let nacks = SourceNacks::new(payload_types.clone(), keyframe_asks.clone());
-                let registry = interceptors(&mut media, nacks, tap)
+                let reports = SenderReports::new(sender_clocks.clone());
+                let registry = interceptors(&mut media, nacks, reports, tap)
                     .map_err(local("set up the interceptors"))?;
                 let wanted = Wanted::Media {
                     video,
                     audio,
                     receives,
+                    sent_profile,
                 };
                 (wanted, registry)
             }
@@ -226,6 +235,7 @@ impl Peer {
             video: Mutex::default(),
             payload_types,
             keyframe_asks,
+            sender_clocks,
             rtp_sink,
             gate: Arc::clone(&gate),
             trickle: AtomicBool::new(false),
@@ -340,7 +350,8 @@ impl Peer {
                 what: "add a track",
                 source,
             })?;
-        Ok(TrackSender::new(kind, track, sender, ssrc))
+        let clocks = self.shared.sender_clocks.clone();
+        Ok(TrackSender::new(kind, track, sender, ssrc, clocks))
     }
 
     /// Makes the sections that send do nothing else. Call it before [`offer`](Self::offer).
@@ -593,7 +604,13 @@ impl Peer {
             })?;
         let description = match answers {
             Some((offer, normalised)) => normalised.complete(offer, &description.sdp),
-            None => description.sdp,
+            None => match self.wanted {
+                Wanted::Media {
+                    sent_profile: Some(profile),
+                    ..
+                } => profile.announce_in_offer(&description.sdp),
+                _ => description.sdp,
+            },
         };
         let description = Description::parse(&description)?;
         let public_ips = &self.shared.public_ips;

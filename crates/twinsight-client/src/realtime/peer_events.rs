@@ -20,6 +20,7 @@ use super::channel::PeerChannel;
 use super::nack::KeyframeAsks;
 use super::nat::announce;
 use super::rtp_tap::{PayloadTypes, RtpSink, SourceGate};
+use super::sender_reports::SenderClocks;
 use super::signal::Candidate;
 
 /// At most this many video tracks of one peer are asked for keyframes.
@@ -50,6 +51,8 @@ pub(super) struct PeerShared {
     pub(super) payload_types: PayloadTypes,
     /// The source that the NACK interceptor is to ask for a keyframe.
     pub(super) keyframe_asks: KeyframeAsks,
+    /// Where the senders of tracks say which moment a timestamp stands for.
+    pub(super) sender_clocks: SenderClocks,
     /// Takes what the tap sees; none on a connection for messages.
     pub(super) rtp_sink: Option<RtpSink>,
     pub(super) gate: Arc<SourceGate>,

@@ -13,6 +13,7 @@ use webrtc::peer_connection::{
 use super::ice::IceSettings;
 use super::nack::SourceNacks;
 use super::rtp_tap::{RtpTap, TAP_SLOT};
+use super::sender_reports::SenderReports;
 use crate::hub::message::IceServer;
 
 /// SRTP's replay window. It is so large because the retransmitted first packets of a burst must still fall into it.
@@ -43,10 +44,12 @@ pub(super) fn ice_server(server: &IceServer) -> RTCIceServer {
 pub(super) fn interceptors(
     media: &mut MediaEngine,
     nacks: SourceNacks,
+    reports: SenderReports,
     tap: RtpTap,
 ) -> Result<Registry, rtc::shared::error::Error> {
     let registry = register_default_interceptors(Registry::new(), media)?
         .with(Slot::NackGenerator, nacks)
+        .with(Slot::SenderReport, reports)
         // The official fan-outs drop a viewer that sends no reports, so they go out every second, the first at once.
         .with(
             Slot::ReceiverReport,

@@ -3,6 +3,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Instant;
 
 use rtc::media_stream::MediaStreamTrack;
 use rtc::rtp_transceiver::rtp_sender::{
@@ -13,7 +14,9 @@ use webrtc::media_stream::track_local::static_rtp::TrackLocalStaticRTP;
 use webrtc::rtp_transceiver::RtpSender;
 
 use super::codecs;
+use super::h264_profile::ProfileLevelId;
 use super::peer_error::PeerError;
+use super::sender_reports::SenderClocks;
 
 /// The kind of media that a track carries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -50,6 +53,16 @@ impl fmt::Display for TrackKind {
     }
 }
 
+/// A track as a description is to name it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct SentTrack {
+    pub(crate) kind: TrackKind,
+    /// The other side's tools show it.
+    pub(crate) id: String,
+    /// Which H.264 it is, if that is known.
+    pub(crate) profile: Option<ProfileLevelId>,
+}
+
 /// A track that is sent as RTP payloads: video as H.264, audio as Opus.
 #[derive(Clone)]
 pub struct TrackSender {
@@ -57,6 +70,7 @@ pub struct TrackSender {
     track: Arc<TrackLocalStaticRTP>,
     sender: Arc<dyn RtpSender>,
     ssrc: u32,
+    clocks: SenderClocks,
 }
 
 impl TrackSender {
@@ -65,13 +79,20 @@ impl TrackSender {
         track: Arc<TrackLocalStaticRTP>,
         sender: Arc<dyn RtpSender>,
         ssrc: u32,
+        clocks: SenderClocks,
     ) -> Self {
         Self {
             kind,
             track,
             sender,
             ssrc,
+            clocks,
         }
+    }
+
+    /// Says which moment a timestamp stands for, for sender reports. It is to be called before the first packet that has it.
+    pub fn note_clock(&self, timestamp: u32, at: Instant) {
+        self.clocks.note(self.ssrc, timestamp, at);
     }
 
     /// The payload type that the two sides have agreed on; it is known after the answer.

@@ -1,6 +1,7 @@
 //! The media sections of a session description (RFC 8866): `sdp` reads the lines and builds them; they answer what their
 //! attributes say, with the defaults of the standards.
 
+use super::h264_profile::ProfileLevelId;
 use twinsight_media::codec::Codec;
 
 /// At most this many sources of a section are read.
@@ -135,13 +136,9 @@ impl Format {
         }
     }
 
-    /// `profile_idc` and the constraint flags, if they are given and can be read.
-    pub(super) fn profile(&self) -> Option<(u8, u8)> {
-        let text = self.parameter("profile-level-id")?.trim();
-        let is_read = text.len() == 6 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
-        let number = is_read.then(|| u32::from_str_radix(text, 16).ok())??;
-        let [_, profile, flags, _] = number.to_be_bytes();
-        Some((profile, flags))
+    /// The profile of H.264, if it is given and can be read.
+    pub(super) fn profile(&self) -> Option<ProfileLevelId> {
+        ProfileLevelId::parse(self.parameter("profile-level-id")?)
     }
 }
 

@@ -2,6 +2,7 @@
 
 use proptest::prelude::*;
 
+use super::super::h264_profile::ProfileLevelId;
 use super::*;
 
 fn parse(rest: &str) -> Description {
@@ -75,7 +76,7 @@ fn line_ends_case_and_white_space_mean_nothing() {
         assert_eq!(sdp.ice_ufrag(), "abcd");
         let format = &sdp.sections()[0].codecs()[0];
         assert_eq!(format.packetization_mode(), 1);
-        assert_eq!(format.profile(), Some((0x42, 0xc0)));
+        assert_eq!(format.profile(), Some(ProfileLevelId([0x42, 0xc0, 0x1f])));
         assert_eq!(format.codec(), Some(Codec::H264));
     }
 }
