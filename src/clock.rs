@@ -39,6 +39,11 @@ impl WallClock {
         u64::try_from(self.since_epoch(instant).as_millis()).unwrap_or(u64::MAX)
     }
 
+    /// Whole seconds since 1970 when the clocks were read.
+    pub(crate) fn unix_s(&self) -> u64 {
+        self.since_epoch.as_secs()
+    }
+
     /// Nanoseconds since 1970 at `instant`; 0 for anything before 1970.
     #[cfg(feature = "otlp")]
     pub(crate) fn unix_ns(&self, instant: Instant) -> u64 {

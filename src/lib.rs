@@ -41,6 +41,8 @@ pub mod http;
 
 pub mod node;
 
+pub mod bridge_service;
+
 pub mod check;
 
 pub mod dev;

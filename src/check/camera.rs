@@ -57,6 +57,12 @@ async fn one(dialler: Dialler, twin: CameraTwin, has_port: bool) -> Finding {
     let CameraTwin::Known(twin) = twin else {
         return Finding::skip(subject, "its twin cannot be used");
     };
+    if dialler.camera.source.is_some() {
+        return Finding::ok(
+            subject,
+            "the node makes it a twin itself while it runs, so it was not dialled",
+        );
+    }
     if dialler.camera.connect == Connect::Accept {
         return Finding::ok(
             subject,

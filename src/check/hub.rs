@@ -39,26 +39,46 @@ impl JoinedHub {
 
 /// Reaches and joins the hub; `None` if one of the steps failed.
 pub(super) async fn check(hub: &HubOptions, report: &mut Report<'_>) -> Option<JoinedHub> {
-    let mut options = hub.clone();
-    options.timers.ack = ACK_LIMIT;
-    let subject = format!("hub {}", options.shown_url());
-    let probed = probe(&options).await;
-    let address = match probed.result {
-        Ok(address) => {
-            report.add(Finding::ok(&subject, format!("a hub answers at {address}")));
-            Some(address)
-        }
-        Err(error) => {
-            let remedy = probe_remedy(&error, hub.mode);
-            report.add(Finding::fail(&subject, error.to_string(), remedy));
-            None
-        }
-    };
-    report.add(clock(probed.clock));
-    if address.is_none() {
+    let options = options(hub);
+    if !reach(&options, report).await {
         report.add(Finding::skip("joining the hub", "it was not reached"));
         return None;
     }
+    join_as(options, "joining the hub", report).await
+}
+
+/// What the hub is asked with.
+pub(super) fn options(hub: &HubOptions) -> HubOptions {
+    let mut options = hub.clone();
+    options.timers.ack = ACK_LIMIT;
+    options
+}
+
+/// Says whether a hub answers, and whether its clock agrees with ours.
+pub(super) async fn reach(options: &HubOptions, report: &mut Report<'_>) -> bool {
+    let subject = format!("hub {}", options.shown_url());
+    let probed = probe(options).await;
+    let is_reached = match probed.result {
+        Ok(address) => {
+            report.add(Finding::ok(&subject, format!("a hub answers at {address}")));
+            true
+        }
+        Err(error) => {
+            let remedy = probe_remedy(&error, options.mode);
+            report.add(Finding::fail(&subject, error.to_string(), remedy));
+            false
+        }
+    };
+    report.add(clock(probed.clock));
+    is_reached
+}
+
+/// Joins a hub that was reached. `None` if it does not let us.
+pub(super) async fn join_as(
+    options: HubOptions,
+    subject: &str,
+    report: &mut Report<'_>,
+) -> Option<JoinedHub> {
     let (as_whom, device_id) = (identity(&options), options.device_id.clone());
     let own_twin = options.twin_id.clone();
     match join(options).await {
@@ -67,18 +87,14 @@ pub(super) async fn check(hub: &HubOptions, report: &mut Report<'_>) -> Option<J
                 true => format!("joined as twin {}", brief(&joined.twin_id)),
                 false => format!("joined as {as_whom}, twin {}", brief(&joined.twin_id)),
             };
-            report.add(Finding::ok("joining the hub", found));
+            report.add(Finding::ok(subject, found));
             Some(joined)
         }
         Err(mut failure) => {
             if !device_id.is_empty() && device_id == own_twin {
                 failure.remedy = super::twins::own_device_id_remedy();
             }
-            report.add(Finding::fail(
-                "joining the hub",
-                failure.found,
-                failure.remedy,
-            ));
+            report.add(Finding::fail(subject, failure.found, failure.remedy));
             None
         }
     }

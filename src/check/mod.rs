@@ -13,6 +13,7 @@ mod models;
 mod source;
 mod twins;
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 pub(crate) use finding::{Finding, Tally};
@@ -20,6 +21,7 @@ pub(crate) use finding::{Finding, Tally};
 use self::finding::Report;
 use crate::config::Config;
 use crate::descriptors::Descriptors;
+use twinsight_client::hub::{HubMode, HubOptions};
 
 /// What is to be checked.
 #[derive(Debug)]
@@ -30,6 +32,59 @@ pub(crate) struct CheckOptions {
     pub(crate) file: Option<PathBuf>,
     /// The value of `ORT_DYLIB_PATH`.
     pub(crate) dylib_path: Option<PathBuf>,
+}
+
+/// Checks what a program needs that only bridges cameras: the machine, the hub as each of the cameras, and the cameras.
+pub(crate) async fn run_for_bridge(
+    options: CheckOptions,
+    tell: &mut (dyn FnMut(&Finding) + Send),
+) -> Tally {
+    let CheckOptions {
+        config,
+        file,
+        dylib_path: _,
+    } = options;
+    let mut report = Report::new(tell);
+    configuration(&config, file, &mut report);
+    let _ = host::http_listen(config.http.listen, &mut report).await;
+    let streams = config.cameras.len();
+    host::open_files(Descriptors::of_process(), &config.ice, streams, &mut report);
+    let Some(hub) = config.hub.as_ref().map(hub::options) else {
+        report.add(Finding::fail(
+            "hub",
+            "there is none",
+            "give `hub.mode` of the hub that the cameras are to join",
+        ));
+        return report.tally;
+    };
+    if hub::reach(&hub, &mut report).await {
+        let is_direct = hub.mode == HubMode::Direct;
+        let twins: BTreeSet<&str> = match is_direct {
+            true => BTreeSet::from([""]),
+            false => config
+                .cameras
+                .iter()
+                .map(|camera| &*camera.id.twin_id)
+                .collect(),
+        };
+        for twin_id in twins {
+            let subject = match twin_id {
+                "" => "joining the hub".to_owned(),
+                twin_id => format!("camera {twin_id} joining the hub"),
+            };
+            let options = HubOptions {
+                twin_id: twin_id.to_owned(),
+                ..hub.clone()
+            };
+            if let Some(joined) = hub::join_as(options, &subject, &mut report).await {
+                joined.leave().await;
+            }
+        }
+    } else {
+        report.add(Finding::skip("joining the hub", "it was not reached"));
+    }
+    source::check(&config.cameras, &mut report).await;
+    report.tally
 }
 
 /// Checks everything, and calls `tell` with each finding as soon as it is made.
@@ -54,6 +109,7 @@ pub(crate) async fn run(options: CheckOptions, tell: &mut (dyn FnMut(&Finding) +
     let joined = hub::check(hub, &mut report).await;
     let servers = ice::check(&config, hub, joined.as_ref(), &mut report).await;
     let twins = twins::check(&config, hub, joined.as_ref(), &mut report).await;
+    source::check(&config.cameras, &mut report).await;
     camera::check(
         &config,
         joined.as_ref(),

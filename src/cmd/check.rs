@@ -4,11 +4,12 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 use clap::Args;
+use futures_util::future::LocalBoxFuture;
 
 use super::output::print;
 use super::shipped::shipped;
 use super::stop::StopSignals;
-use crate::check::{self, CheckOptions, Finding};
+use crate::check::{self, CheckOptions, Finding, Tally};
 use crate::config::{Config, Env};
 
 #[derive(Args)]
@@ -29,9 +30,23 @@ pub(super) async fn run(args: CheckArgs, env: &Env) -> Result<()> {
         file: args.config,
         dylib_path: env.get("ORT_DYLIB_PATH").map(PathBuf::from),
     };
+    tally_of(args.json, |tell| Box::pin(check::run(options, tell))).await
+}
+
+/// What a check tells its findings to.
+type Tell<'a> = &'a mut (dyn FnMut(&Finding) + Send);
+
+/// Runs a check and prints each of its findings as it is made, and how many there were.
+///
+/// # Errors
+/// When one of them is a failure, or the check was stopped.
+pub(super) async fn tally_of(
+    json: bool,
+    check: impl for<'a> FnOnce(Tell<'a>) -> LocalBoxFuture<'a, Tally>,
+) -> Result<()> {
     let mut written = Ok(());
     let mut tell = |finding: &Finding| {
-        let line = match args.json {
+        let line = match json {
             true => serde_json::json!(finding).to_string(),
             false => finding.to_string(),
         };
@@ -41,7 +56,7 @@ pub(super) async fn run(args: CheckArgs, env: &Env) -> Result<()> {
     };
     let mut stop = StopSignals::new()?;
     let tally = tokio::select! {
-        tally = check::run(options, &mut tell) => tally,
+        tally = check(&mut tell) => tally,
         () = stop.next() => anyhow::bail!("stopped before everything was looked at"),
     };
     written?;
@@ -49,7 +64,7 @@ pub(super) async fn run(args: CheckArgs, env: &Env) -> Result<()> {
         tally.failures == 0,
         "{tally}: do what the lines that begin with `fail` say, and check again"
     );
-    if !args.json {
+    if !json {
         print(&tally.to_string())?;
     }
     Ok(())

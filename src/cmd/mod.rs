@@ -5,11 +5,13 @@
 //! in the program, the program and its tests would each compile the node, the hub and the WebRTC stack once more.
 
 mod arguments;
+mod bridge;
 mod camera;
 mod capacity;
 mod check;
 mod demo;
 mod detect;
+mod discover;
 mod health;
 mod hub;
 mod model;
@@ -27,11 +29,13 @@ use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
 use tokio::signal::unix::{SignalKind, signal};
 
+use self::bridge::BridgeArgs;
 use self::camera::CameraArgs;
 use self::capacity::CapacityArgs;
 use self::check::CheckArgs;
 use self::demo::DemoArgs;
 use self::detect::DetectArgs;
+use self::discover::DiscoverArgs;
 use self::health::HealthArgs;
 use self::hub::HubArgs;
 use self::model::ModelArgs;
@@ -72,6 +76,8 @@ struct Cli {
 enum Command {
     /// Runs the node.
     Run(RunArgs),
+    /// Makes twins of IP cameras.
+    Bridge(BridgeArgs),
     /// Runs a hub, cameras and a node in one process and shows what is detected.
     Demo(DemoArgs),
     /// Shows the events of a node as they come from the hub.
@@ -80,6 +86,8 @@ enum Command {
     Hub(HubArgs),
     /// Runs a camera twin that sends what an IP camera sends, a clip, a picture or a test pattern.
     Camera(CameraArgs),
+    /// Lists the IP cameras of the network with their streams.
+    Discover(DiscoverArgs),
     /// Detects on pictures and clips.
     Detect(DetectArgs),
     /// Lists, shows, adds, compares and removes detectors.
@@ -102,15 +110,21 @@ impl Command {
             Self::Watch(args) if !args.json => Some(logging::WATCH_FILTER),
             // There the output has nothing but events.
             Self::Watch(_) => Some(logging::QUIET_FILTER),
+            // What a camera says of itself is the output.
+            Self::Discover(_) => Some(logging::QUIET_FILTER),
             // The measurement goes on until there are too many cameras, so warnings about them are expected.
             Self::Capacity(_) => Some("error"),
             // The findings say everything that a log would.
             Self::Check(_) => Some("off"),
+            Self::Bridge(args) if args.checks() => Some("off"),
             // What is tried and does not fit is said in the end, and a model that loads is no news.
             Self::Model(_) => Some("warn,ort=error"),
-            Self::Run(_) | Self::Hub(_) | Self::Camera(_) | Self::Detect(_) | Self::Health(_) => {
-                None
-            }
+            Self::Run(_)
+            | Self::Bridge(_)
+            | Self::Hub(_)
+            | Self::Camera(_)
+            | Self::Detect(_)
+            | Self::Health(_) => None,
         }
     }
 
@@ -120,10 +134,12 @@ impl Command {
         let _file_size = signal(SignalKind::from_raw(FILE_SIZE_SIGNAL));
         match self {
             Self::Run(args) => run::run(args, env, descriptors).await,
+            Self::Bridge(args) => bridge::run(args, env, descriptors).await,
             Self::Demo(args) => demo::run(args, env).await,
             Self::Watch(args) => watch::run(args, env).await,
             Self::Hub(args) => hub::run(args).await,
             Self::Camera(args) => camera::run(args, env).await,
+            Self::Discover(args) => discover::run(args, env).await,
             Self::Detect(args) => detect::run(args, env),
             Self::Model(args) => model::run(args, env),
             Self::Capacity(args) => capacity::run(args, env).await,

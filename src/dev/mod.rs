@@ -1,11 +1,12 @@
 //! Commands for developers: a hub (`hub`) and camera twins (`camera`) to run a node against; both with a node in one process, to
 //! see it work (`demo`) or to learn how many cameras a machine carries (`capacity`); what a node sends, in lines that people read
-//! (`watch`); detection on files (`detect`); and the models that are installed (`model`). `terminal` is what they know of a terminal.
+//! (`watch`); IP cameras that are to be found (`discover`); detection on files (`detect`); and the models that are installed (`model`). `terminal` is what they know of a terminal.
 
 pub mod camera;
 pub(crate) mod capacity;
 pub(crate) mod demo;
 pub mod detect;
+pub(crate) mod discover;
 mod frames;
 pub mod hub;
 mod loopback;

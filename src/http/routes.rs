@@ -110,6 +110,23 @@ pub const ROUTES: &[Route] = &[
     guarded("/api/openapi.json", || get(openapi)),
 ];
 
+/// What a program serves that only bridges cameras.
+const BRIDGE_ROUTES: &[Route] = &[
+    open("/", || get(about_bridge)),
+    open("/metrics", || get(metrics)),
+    open("/healthz", || get(healthz)),
+    open("/readyz", || get(readyz)),
+];
+
+/// Which program is served.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Serves {
+    /// A node: [`ROUTES`].
+    Node,
+    /// A program that only bridges cameras: metrics and probes.
+    Bridge,
+}
+
 /// The description of [`ROUTES`].
 pub const OPENAPI: &str = include_str!("openapi.json");
 
@@ -127,6 +144,7 @@ pub(super) struct Shared {
 
 /// The router of all routes. When `stop` is cancelled, answers that go on end.
 pub(super) fn router(
+    serves: Serves,
     state: HttpState,
     address: SocketAddr,
     token: Option<Secret>,
@@ -139,15 +157,22 @@ pub(super) fn router(
         scrapes: Arc::new(Semaphore::new(MAX_SCRAPES)),
     };
     let mut router = Router::new();
-    for route in ROUTES {
+    let routes = match serves {
+        Serves::Node => ROUTES,
+        Serves::Bridge => BRIDGE_ROUTES,
+    };
+    for route in routes {
         let mut handler = (route.handler)();
         if route.needs == Needs::Token {
             handler = handler.layer(middleware::from_fn_with_state(shared.clone(), guard));
         }
         router = router.route(route.path, handler);
     }
+    let router = match serves {
+        Serves::Node => router.fallback(nothing_here),
+        Serves::Bridge => router.fallback(about_bridge),
+    };
     router
-        .fallback(nothing_here)
         .method_not_allowed_fallback(wrong_method)
         .layer(DefaultBodyLimit::max(MAX_FORM_BYTES))
         .layer(middleware::map_response(async |answer: Response| {
@@ -425,6 +450,16 @@ async fn nothing_here(OriginalUri(uri): OriginalUri) -> Response {
         return answer::error(StatusCode::NOT_FOUND, sentence);
     }
     (StatusCode::NOT_FOUND, format!("{sentence}\n")).into_response()
+}
+
+/// A bridge says what it is to whoever looks for a dashboard, at `/` and at every path that it does not have.
+async fn about_bridge(OriginalUri(uri): OriginalUri) -> Response {
+    let status = match uri.path() {
+        "/" => StatusCode::OK,
+        _ => StatusCode::NOT_FOUND,
+    };
+    let text = "this is a Twinsight bridge, which makes twins of IP cameras: /metrics says how they are, and probes are /healthz and /readyz\n";
+    (status, text).into_response()
 }
 
 async fn wrong_method(method: Method) -> Response {

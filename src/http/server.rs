@@ -24,7 +24,7 @@ use tokio_util::sync::CancellationToken;
 use super::access::Peer;
 use super::connections::{AnswerBody, ConnectionLimits, SharedActivity, TrackedSocket};
 use super::probe::reachable;
-use super::routes::{CLOSED, router};
+use super::routes::{CLOSED, Serves, router};
 use super::state::HttpState;
 use crate::descriptors::Descriptors;
 use crate::telemetry::metrics::{ConnectionEnd, Metrics};
@@ -119,19 +119,30 @@ pub async fn serve_within(
     limits: ConnectionLimits,
     stop: impl Future<Output = ()> + Send + 'static,
 ) -> Result<(), HttpError> {
-    serve_until(listener, state, token, limits, Box::pin(stop)).await
+    let open = OpenConnections::new(Serves::Node, limits, state, listener.local_addr(), token)?;
+    serve_until(listener, open, Box::pin(stop)).await
 }
 
-async fn serve_until(
+/// Serves metrics and probes of a program that only bridges cameras, as [`serve`] does those of a node. There is nothing that needs
+/// a token.
+///
+/// # Errors
+/// When the listener fails.
+pub async fn serve_bridge(
     listener: TcpListener,
     state: HttpState,
-    token: Option<Secret>,
-    limits: ConnectionLimits,
-    mut stop: BoxFuture<'static, ()>,
+    stop: impl Future<Output = ()> + Send + 'static,
 ) -> Result<(), HttpError> {
-    let address = listener.local_addr().map_err(HttpError::Serve)?;
-    let connections = limits.connections;
-    if token.is_none() && !address.ip().is_loopback() {
+    let limits = ConnectionLimits::new(Descriptors::of_process().http_connections());
+    let open = OpenConnections::new(Serves::Bridge, limits, state, listener.local_addr(), None)?;
+    serve_until(listener, open, Box::pin(stop)).await
+}
+
+/// Says in the log what is served where.
+fn announce(serves: Serves, address: SocketAddr, has_token: bool, connections: usize) {
+    if serves == Serves::Bridge {
+        tracing::info!(%address, connections, "metrics and probes are served");
+    } else if !has_token && !address.ip().is_loopback() {
         tracing::info!(%address, connections, "metrics and probes are served");
         tracing::warn!("{CLOSED}");
     } else {
@@ -139,7 +150,13 @@ async fn serve_until(
         let dashboard = format!("http://{named}/");
         tracing::info!(%address, connections, dashboard, "metrics and probes are served");
     }
-    let mut open = OpenConnections::new(limits, state, address, token);
+}
+
+async fn serve_until(
+    listener: TcpListener,
+    mut open: OpenConnections,
+    mut stop: BoxFuture<'static, ()>,
+) -> Result<(), HttpError> {
     let mut backoff = BACKOFF.0;
     let warnings = RateLimit::new(RATE_LIMIT);
     loop {
@@ -209,20 +226,23 @@ struct ConnectionSlot {
 
 impl OpenConnections {
     fn new(
+        serves: Serves,
         limits: ConnectionLimits,
         state: HttpState,
-        address: SocketAddr,
+        address: io::Result<SocketAddr>,
         token: Option<Secret>,
-    ) -> Self {
+    ) -> Result<Self, HttpError> {
+        let address = address.map_err(HttpError::Serve)?;
+        announce(serves, address, token.is_some(), limits.connections);
         let stop = CancellationToken::new();
-        Self {
+        Ok(Self {
             limits,
             metrics: Arc::clone(&state.metrics),
-            router: router(state, address, token, stop.clone()),
+            router: router(serves, state, address, token, stop.clone()),
             tasks: JoinSet::new(),
             slots: HashMap::new(),
             stop,
-        }
+        })
     }
 
     /// Serves a new connection, for which another one is closed if there are too many.

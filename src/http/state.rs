@@ -8,7 +8,7 @@ use parking_lot::Mutex;
 use procfs::FromRead;
 use procfs::process::StatM;
 
-use super::api::node::{ConfigSummary, MemoryView, NodeView, SheddingView, WatchersView};
+use super::api::node::{ConfigSummary, MemoryView, NodeView, SheddingView, SinkView, WatchersView};
 use super::api::{CameraFacts, CameraHub, CameraView, ConfigFacts, Detail, NodeFacts};
 use crate::clock::{WallClock, unix_ms};
 use crate::preview::Previews;
@@ -133,6 +133,7 @@ impl HttpState {
             problems,
             unhealthy,
             hub: node.hub(&self.metrics, &clock),
+            sinks: SinkView::all(&self.metrics),
             models: node.models(uses),
             inference: node.inference(&self.metrics),
             cpu: node.cpu(),

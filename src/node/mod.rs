@@ -30,9 +30,11 @@ use self::cameras::{CameraContext, Cameras};
 use self::models::Models;
 use self::reload::{Inputs, ReloadTask, Reloaded};
 use self::sink::{NodeSink, inference_sink};
+pub(crate) use self::tasks::away_sentence;
 use self::tasks::{read_facts, supervise, watch_hub};
 use self::traces::Traces;
 use crate::bridge::source::Source;
+use crate::bridge::{BridgeContext, BridgeHub, Bridges};
 use crate::config::{Config, ConfigSource};
 use crate::detect::plan::SessionPlan;
 use crate::detect::pool::InferencePool;
@@ -46,8 +48,9 @@ use crate::publish::publisher::{Publisher, PublisherTask, new_run_id};
 use crate::sinks::Sinks;
 use crate::telemetry::health::{Health, HealthClock};
 use crate::telemetry::metrics::Metrics;
-use twinsight_client::hub::HubClient;
+use twinsight_client::hub::{HubClient, HubOptions};
 use twinsight_client::media::camera::StreamContext;
+use twinsight_client::realtime::ice::IceSettings;
 use twinsight_media::decode::cpu_pressure::CpuPressure;
 use twinsight_media::decode::decoder::DecoderKind;
 use twinsight_media::decode::keyframes::KeyframeBudget;
@@ -258,6 +261,13 @@ impl Node {
             cpu_pressure,
             changed: Arc::clone(&changed),
         });
+        // Without a hub there are no twins to make of cameras.
+        let cameras = match (&config.hub, &hub) {
+            (Some(options), Some(hub)) => {
+                cameras.with_bridges(bridges(options, &config.ice, hub, &metrics))
+            }
+            _ => cameras,
+        };
         let cameras = Arc::new(tokio::sync::Mutex::new(cameras));
         let mut applier = Applier::new(models, Arc::clone(&cameras), Arc::clone(&pool));
         let prepared = applier.prepare(config.clone(), &config).await?;
@@ -477,6 +487,25 @@ fn close_books(metrics: &Metrics) {
         }
     }
     tracing::info!(cameras = streams.len(), "the books are closed");
+}
+
+/// What makes twins of the cameras that are none. They are dialled from within this machine, so that the node's own UDP ports are
+/// all for its cameras.
+fn bridges(
+    options: &HubOptions,
+    ice: &IceSettings,
+    hub: &HubClient,
+    metrics: &Arc<Metrics>,
+) -> Bridges {
+    Bridges::new(BridgeContext {
+        hub: BridgeHub::of_node(options.clone(), Arc::clone(metrics), hub),
+        ice: IceSettings {
+            udp_ports: None,
+            ..ice.clone()
+        },
+        metrics: Arc::clone(metrics),
+        open: Arc::new(Source::open),
+    })
 }
 
 fn serve_http(

@@ -86,7 +86,7 @@ pub(super) async fn supervise(
 }
 
 /// What `/readyz` says of a hub that is away. It names a time instead of a duration, since it is not made anew for each request.
-fn away_sentence(url: &str, since: Instant, reason: &AwayReason) -> String {
+pub(crate) fn away_sentence(url: &str, since: Instant, reason: &AwayReason) -> String {
     let clock = WallClock::read();
     // This is the last second that the format can write.
     let last = Duration::from_secs(253_402_300_799);
@@ -128,6 +128,7 @@ pub(super) async fn read_facts(
             let mut cameras = cameras.lock().await;
             cameras.forget(Instant::now());
             cameras.look_for_blind_ones(&models);
+            cameras.look_at_bridges();
             (cameras.facts(), cameras.ended())
         };
         for id in ended {

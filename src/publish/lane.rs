@@ -3,7 +3,7 @@
 //! fills its own lane and harms nobody else.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use serde_json::Value;
@@ -70,6 +70,8 @@ struct SharedLane {
     wake: Notify,
     /// Where what passes is told, too.
     tap: Option<mpsc::Sender<Observed>>,
+    /// Wakes who waits for the end.
+    closing: Notify,
 }
 
 #[derive(Debug)]
@@ -89,7 +91,7 @@ impl SinkEvent {
     /// What kind of event it is.
     pub fn kind(&self) -> EventKind {
         match &self.outgoing {
-            OutgoingEvent::Status(_) => EventKind::CameraStatus,
+            OutgoingEvent::Status(..) => EventKind::CameraStatus,
             OutgoingEvent::Detections(_) => EventKind::Detections,
         }
     }
@@ -97,7 +99,7 @@ impl SinkEvent {
     /// The event's type, as the hub has it.
     pub fn event_type(&self) -> &'static str {
         match &self.outgoing {
-            OutgoingEvent::Status(_) => CAMERA_STATUS,
+            OutgoingEvent::Status(..) => CAMERA_STATUS,
             OutgoingEvent::Detections(_) => DETECTIONS,
         }
     }
@@ -105,7 +107,7 @@ impl SinkEvent {
     /// The camera stream that it is about.
     pub fn stream(&self) -> &StreamId {
         match &self.outgoing {
-            OutgoingEvent::Status(status) => &status.id,
+            OutgoingEvent::Status(status, _) => &status.id,
             OutgoingEvent::Detections(numbered) => &numbered.inferred.id,
         }
     }
@@ -113,7 +115,7 @@ impl SinkEvent {
     /// What was seen, if it is about a frame.
     pub fn inferred(&self) -> Option<&Inferred> {
         match &self.outgoing {
-            OutgoingEvent::Status(_) => None,
+            OutgoingEvent::Status(..) => None,
             OutgoingEvent::Detections(numbered) => Some(&numbered.inferred),
         }
     }
@@ -121,7 +123,7 @@ impl SinkEvent {
     /// The state that a camera is in now, if it is about that.
     pub fn status(&self) -> Option<&CameraStatus> {
         match &self.outgoing {
-            OutgoingEvent::Status(status) => Some(status),
+            OutgoingEvent::Status(status, _) => Some(status),
             OutgoingEvent::Detections(_) => None,
         }
     }
@@ -129,9 +131,19 @@ impl SinkEvent {
     /// The moment that it tells of: the arrival of its frame, or the change of the camera's state.
     pub fn happened_at(&self) -> Instant {
         match &self.outgoing {
-            OutgoingEvent::Status(status) => status.since,
+            OutgoingEvent::Status(status, _) => status.since,
             OutgoingEvent::Detections(numbered) => numbered.inferred.timing.received_at,
         }
+    }
+
+    /// How old it is. A frame's age counts from its arrival. That of a state counts from the moment at which it was to be told,
+    /// since a state that is told again is as true as when it changed.
+    pub fn age(&self, now: Instant) -> Duration {
+        let since = match &self.outgoing {
+            OutgoingEvent::Status(_, since) => *since,
+            OutgoingEvent::Detections(numbered) => numbered.inferred.timing.received_at,
+        };
+        now.saturating_duration_since(since)
     }
 }
 
@@ -172,6 +184,7 @@ impl SinkLane {
                 }),
                 wake: Notify::new(),
                 tap,
+                closing: Notify::new(),
             }),
         }
     }
@@ -197,7 +210,7 @@ impl SinkLane {
     /// The event's JSON as it is written at the moment that `clock` was read: the same as for the hub.
     pub fn json(&self, event: &SinkEvent, clock: &WallClock) -> Value {
         match &event.outgoing {
-            OutgoingEvent::Status(status) => to_json(&status.event(clock)),
+            OutgoingEvent::Status(status, _) => to_json(&status.event(clock)),
             OutgoingEvent::Detections(numbered) => to_json(&numbered.inferred.event(
                 &self.shared.run_id,
                 numbered.sequence,
@@ -214,7 +227,7 @@ impl SinkLane {
             self.metrics().event(event.event_type(), counted);
         }
         match event.outgoing {
-            OutgoingEvent::Status(status) => {
+            OutgoingEvent::Status(status, _) => {
                 if result.is_ok() {
                     self.shared.state.lock().outbox.status_sent(&status);
                 }
@@ -227,7 +240,11 @@ impl SinkLane {
 
     /// Sends the current state of every camera stream again, for a sink that has come back.
     pub fn resend_statuses(&self) {
-        self.shared.state.lock().outbox.resend_statuses();
+        self.shared
+            .state
+            .lock()
+            .outbox
+            .resend_statuses(Instant::now());
         self.shared.wake.notify_one();
     }
 
@@ -248,6 +265,21 @@ impl SinkLane {
     pub fn close(&self) {
         self.shared.state.lock().open = false;
         self.shared.wake.notify_one();
+        self.shared.closing.notify_waiters();
+    }
+
+    /// True once the node stops.
+    pub fn is_closed(&self) -> bool {
+        !self.shared.state.lock().open
+    }
+
+    /// Waits until the node stops, and resolves at once if it does so already.
+    pub async fn closed(&self) {
+        // Made before the state is looked at, so that an end in between wakes it.
+        let woken = self.shared.closing.notified();
+        if self.shared.state.lock().open {
+            woken.await;
+        }
     }
 
     /// Counts all that waits as dropped. The sink's task calls it when it may take no more time.
@@ -267,7 +299,7 @@ impl SinkLane {
 
     /// Takes in an inferred frame with the number that it has for the hub. `None` in place of the number is a frame that makes no
     /// event.
-    pub(super) fn offer(&self, sequence: Option<u64>, inferred: &Inferred) {
+    pub(crate) fn offer(&self, sequence: Option<u64>, inferred: &Inferred) {
         self.tell(|| {
             let objects = inferred.objects.iter();
             Observed::Frame(ObservedFrame {
@@ -302,10 +334,14 @@ impl SinkLane {
         self.shared.wake.notify_one();
     }
 
-    pub(super) fn set_status(&self, status: &CameraStatus) {
+    pub(crate) fn set_status(&self, status: &CameraStatus) {
         self.tell(|| Observed::Status(status.clone()));
         if self.shared.events.contains(&EventKind::CameraStatus) {
-            self.shared.state.lock().outbox.set_status(status.clone());
+            self.shared
+                .state
+                .lock()
+                .outbox
+                .set_status(status.clone(), Instant::now());
             self.shared.wake.notify_one();
         }
     }
@@ -347,10 +383,10 @@ pub(crate) mod tests {
     pub(crate) fn offer(lane: &SinkLane, metrics: &Metrics, sequence: Option<u64>) {
         let frame = inferred("a", Instant::now());
         let stream = metrics.stream(&frame.id);
+        // The other parts of the ledger are not looked at here.
         stream.access_units_received.inc();
         stream.frames_decoded.inc();
         stream.frames_inferred.inc();
-        // The hub's part of the ledger is not looked at here.
         stream.events_published.inc();
         lane.offer(sequence, &frame);
     }

@@ -4,6 +4,7 @@
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
+use std::time::Instant;
 
 use super::event::{CameraStatus, Inferred};
 use twinsight_client::stream_id::StreamId;
@@ -23,8 +24,8 @@ pub(super) struct EventOutbox {
     carried: HashMap<StreamId, u64>,
     /// The current state of each stream, to be sent again when the hub returns.
     statuses: BTreeMap<StreamId, CameraStatus>,
-    /// Changes that wait to be sent, the oldest first.
-    due: VecDeque<CameraStatus>,
+    /// States that wait to be sent, the oldest first, each with the moment since when.
+    due: VecDeque<(CameraStatus, Instant)>,
 }
 
 /// An inferred frame with its stream's number.
@@ -38,8 +39,9 @@ pub(super) struct NumberedFrame {
 /// What leaves the outbox next.
 #[derive(Debug)]
 pub(super) enum OutgoingEvent {
-    /// A state, which always goes before frames.
-    Status(CameraStatus),
+    /// A state, which always goes before frames, and since when it has waited. One that is told again waits since that was
+    /// decided, however old it is.
+    Status(CameraStatus, Instant),
     /// The frame that has waited the longest.
     Detections(Box<NumberedFrame>),
 }
@@ -91,13 +93,13 @@ impl EventOutbox {
         *self.carried.entry(inferred.id.clone()).or_insert(0) += inferred.skipped_frames;
     }
 
-    pub(super) fn set_status(&mut self, status: CameraStatus) {
-        let of_stream = |waiting: &&CameraStatus| waiting.id == status.id;
-        if self.due.iter().filter(of_stream).count() >= CHANGES {
-            let oldest = self.due.iter().position(|waiting| waiting.id == status.id);
+    pub(super) fn set_status(&mut self, status: CameraStatus, now: Instant) {
+        let of_stream = |(waiting, _): &(CameraStatus, Instant)| waiting.id == status.id;
+        if self.due.iter().filter(|waiting| of_stream(waiting)).count() >= CHANGES {
+            let oldest = self.due.iter().position(of_stream);
             oldest.and_then(|oldest| self.due.remove(oldest));
         }
-        self.due.push_back(status.clone());
+        self.due.push_back((status.clone(), now));
         self.statuses.insert(status.id.clone(), status);
     }
 
@@ -109,17 +111,17 @@ impl EventOutbox {
     }
 
     /// Makes every camera stream's state due again, unless a change of it still waits: the last change is that state.
-    pub(super) fn resend_statuses(&mut self) {
+    pub(super) fn resend_statuses(&mut self, now: Instant) {
         for (id, status) in &self.statuses {
-            if !self.due.iter().any(|waiting| waiting.id == *id) {
-                self.due.push_back(status.clone());
+            if !self.due.iter().any(|(waiting, _)| waiting.id == *id) {
+                self.due.push_back((status.clone(), now));
             }
         }
     }
 
     pub(super) fn pop(&mut self) -> Option<OutgoingEvent> {
-        if let Some(status) = self.due.pop_front() {
-            return Some(OutgoingEvent::Status(status));
+        if let Some((status, since)) = self.due.pop_front() {
+            return Some(OutgoingEvent::Status(status, since));
         }
         self.frames
             .pop_front()
@@ -130,7 +132,7 @@ impl EventOutbox {
     pub(super) fn status_sent(&mut self, sent: &CameraStatus) {
         let is_removed = |status: &CameraStatus| status.state == CameraState::Removed;
         if self.statuses.get(&sent.id).is_some_and(is_removed)
-            && !self.due.iter().any(|waiting| waiting.id == sent.id)
+            && !self.due.iter().any(|(waiting, _)| waiting.id == sent.id)
         {
             self.statuses.remove(&sent.id);
             self.carried.remove(&sent.id);
@@ -148,7 +150,7 @@ impl EventOutbox {
         self.sequences.remove(id);
         self.carried.remove(id);
         self.statuses.remove(id);
-        self.due.retain(|waiting| waiting.id != *id);
+        self.due.retain(|(waiting, _)| waiting.id != *id);
     }
 
     /// How many camera streams are remembered.
@@ -173,8 +175,6 @@ impl EventOutbox {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Instant;
-
     use super::super::event::tests::inferred;
     use super::*;
 
@@ -197,7 +197,9 @@ mod tests {
     fn drain(outbox: &mut EventOutbox) -> Vec<String> {
         std::iter::from_fn(|| outbox.pop())
             .map(|outgoing| match outgoing {
-                OutgoingEvent::Status(status) => format!("{}={}", status.id.twin_id, status.state),
+                OutgoingEvent::Status(status, _) => {
+                    format!("{}={}", status.id.twin_id, status.state)
+                }
                 OutgoingEvent::Detections(n) => format!("{}:{}", n.inferred.id.twin_id, n.sequence),
             })
             .collect()
@@ -215,13 +217,13 @@ mod tests {
     #[test]
     fn a_new_name_is_told_with_the_next_state() {
         let mut outbox = EventOutbox::new(2);
-        outbox.set_status(status("a", CameraState::Receiving));
+        outbox.set_status(status("a", CameraState::Receiving), Instant::now());
         assert_eq!(drain(&mut outbox), ["a=receiving"]);
         outbox.rename(&StreamId::new("a", "default"), &"Front door".into());
         assert!(outbox.is_empty(), "a name is no change of the state");
-        outbox.resend_statuses();
+        outbox.resend_statuses(Instant::now());
         match outbox.pop() {
-            Some(OutgoingEvent::Status(status)) => assert_eq!(&*status.name, "Front door"),
+            Some(OutgoingEvent::Status(status, _)) => assert_eq!(&*status.name, "Front door"),
             other => panic!("{other:?}"),
         }
     }
@@ -243,11 +245,11 @@ mod tests {
     #[test]
     fn states_go_first_and_are_never_displaced() {
         let mut outbox = EventOutbox::new(1);
-        outbox.set_status(status("a", CameraState::Connecting));
+        outbox.set_status(status("a", CameraState::Connecting), Instant::now());
         for _ in 0..5 {
             let _ = outbox.push(frame("a"));
         }
-        outbox.set_status(status("b", CameraState::Rejected));
+        outbox.set_status(status("b", CameraState::Rejected), Instant::now());
         assert_eq!(drain(&mut outbox), ["a=connecting", "b=rejected", "a:5"]);
         assert!(outbox.is_empty());
     }
@@ -255,10 +257,10 @@ mod tests {
     #[test]
     fn every_change_of_state_is_told_in_order() {
         let mut outbox = EventOutbox::new(1);
-        outbox.set_status(status("a", CameraState::Connecting));
-        outbox.set_status(status("b", CameraState::Connecting));
-        outbox.set_status(status("a", CameraState::Receiving));
-        outbox.set_status(status("a", CameraState::Stalled));
+        outbox.set_status(status("a", CameraState::Connecting), Instant::now());
+        outbox.set_status(status("b", CameraState::Connecting), Instant::now());
+        outbox.set_status(status("a", CameraState::Receiving), Instant::now());
+        outbox.set_status(status("a", CameraState::Stalled), Instant::now());
         assert_eq!(
             drain(&mut outbox),
             ["a=connecting", "b=connecting", "a=receiving", "a=stalled"]
@@ -268,10 +270,10 @@ mod tests {
     #[test]
     fn of_a_camera_that_flaps_the_newest_changes_wait() {
         let mut outbox = EventOutbox::new(1);
-        outbox.set_status(status("b", CameraState::Rejected));
+        outbox.set_status(status("b", CameraState::Rejected), Instant::now());
         for _ in 0..100 {
-            outbox.set_status(status("a", CameraState::Connecting));
-            outbox.set_status(status("a", CameraState::Receiving));
+            outbox.set_status(status("a", CameraState::Connecting), Instant::now());
+            outbox.set_status(status("a", CameraState::Receiving), Instant::now());
         }
         let told = drain(&mut outbox);
         assert_eq!(told.len(), 1 + CHANGES);
@@ -284,22 +286,37 @@ mod tests {
     #[test]
     fn after_the_hub_returns_every_state_is_due_once() {
         let mut outbox = EventOutbox::new(1);
-        outbox.set_status(status("a", CameraState::Receiving));
-        outbox.set_status(status("b", CameraState::Stalled));
+        outbox.set_status(status("a", CameraState::Receiving), Instant::now());
+        outbox.set_status(status("b", CameraState::Stalled), Instant::now());
         drain(&mut outbox);
-        outbox.set_status(status("b", CameraState::Receiving));
-        outbox.resend_statuses();
-        outbox.resend_statuses();
+        outbox.set_status(status("b", CameraState::Receiving), Instant::now());
+        outbox.resend_statuses(Instant::now());
+        outbox.resend_statuses(Instant::now());
         assert_eq!(drain(&mut outbox), ["b=receiving", "a=receiving"]);
+    }
+
+    #[test]
+    fn a_state_that_is_told_again_has_waited_since_then_only() {
+        let t = Instant::now();
+        let mut outbox = EventOutbox::new(1);
+        outbox.set_status(status("a", CameraState::Receiving), t);
+        let later = t + std::time::Duration::from_secs(3600);
+        let waited_since = |outbox: &mut EventOutbox| match outbox.pop() {
+            Some(OutgoingEvent::Status(_, since)) => since,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(waited_since(&mut outbox), t);
+        outbox.resend_statuses(later);
+        assert_eq!(waited_since(&mut outbox), later);
     }
 
     #[test]
     fn a_removed_camera_is_forgotten_once_told() {
         let mut outbox = EventOutbox::new(1);
         let removed = status("a", CameraState::Removed);
-        outbox.set_status(removed.clone());
+        outbox.set_status(removed.clone(), Instant::now());
         drain(&mut outbox);
-        outbox.resend_statuses();
+        outbox.resend_statuses(Instant::now());
         assert_eq!(
             drain(&mut outbox),
             ["a=removed"],
@@ -308,7 +325,7 @@ mod tests {
         assert!(outbox.is_due(&removed.id));
         outbox.status_sent(&removed);
         assert!(!outbox.is_due(&removed.id));
-        outbox.resend_statuses();
+        outbox.resend_statuses(Instant::now());
         assert!(outbox.is_empty());
     }
 
@@ -317,11 +334,11 @@ mod tests {
         let mut outbox = EventOutbox::new(4);
         for n in 0..4000 {
             let twin = format!("cam-{n}");
-            outbox.set_status(status(&twin, CameraState::Connecting));
+            outbox.set_status(status(&twin, CameraState::Connecting), Instant::now());
             let _ = outbox.push(frame(&twin));
             outbox.suppress(&frame(&twin));
             // The hub is away, so that nobody takes what waits.
-            outbox.set_status(status(&twin, CameraState::Removed));
+            outbox.set_status(status(&twin, CameraState::Removed), Instant::now());
             while outbox.frames_waiting() > 0 {
                 let _ = outbox.pop();
             }
@@ -337,9 +354,9 @@ mod tests {
     fn a_camera_that_came_back_meanwhile_is_not_forgotten() {
         let mut outbox = EventOutbox::new(1);
         let removed = status("a", CameraState::Removed);
-        outbox.set_status(removed.clone());
+        outbox.set_status(removed.clone(), Instant::now());
         let _ = outbox.pop();
-        outbox.set_status(status("a", CameraState::Connecting));
+        outbox.set_status(status("a", CameraState::Connecting), Instant::now());
         outbox.status_sent(&removed);
         assert_eq!(drain(&mut outbox), ["a=connecting"]);
     }
@@ -348,9 +365,9 @@ mod tests {
     fn a_state_set_while_the_one_before_is_written_is_told_once() {
         let mut outbox = EventOutbox::new(1);
         let removed = status("a", CameraState::Removed);
-        outbox.set_status(removed.clone());
+        outbox.set_status(removed.clone(), Instant::now());
         let _ = outbox.pop();
-        outbox.set_status(removed.clone());
+        outbox.set_status(removed.clone(), Instant::now());
         outbox.status_sent(&removed);
         assert_eq!(drain(&mut outbox), ["a=removed"]);
     }

@@ -198,7 +198,10 @@ impl Publisher {
         for lane in self.lanes.iter() {
             lane.set_status(&status);
         }
-        self.shared.state().outbox.set_status(status);
+        self.shared
+            .state()
+            .outbox
+            .set_status(status, Instant::now());
         self.shared.wake.notify_one();
     }
 
@@ -212,7 +215,7 @@ impl Publisher {
 
     /// Sends the current state of every camera stream again, which is to be done whenever the hub has returned.
     pub(crate) fn resend_statuses(&self) {
-        self.shared.state().outbox.resend_statuses();
+        self.shared.state().outbox.resend_statuses(Instant::now());
         self.shared.wake.notify_one();
     }
 
@@ -392,7 +395,7 @@ async fn run<S: EventSink>(mut sink: S, shared: Arc<SharedOutbox>, heartbeat: Op
         }
         let clock = WallClock::read();
         match outgoing {
-            OutgoingEvent::Status(status) => {
+            OutgoingEvent::Status(status, _) => {
                 let data = to_json(&status.event(&clock));
                 shared.feed.status(&status, to_text(&data), &clock);
                 if sink.emit(CAMERA_STATUS, data).await.is_ok() {

@@ -1,5 +1,7 @@
 //! For tests of media streams: a source of numbered pictures, and what arrives of them.
 
+use std::io::Write;
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{Builder, JoinHandle};
@@ -7,7 +9,10 @@ use std::time::{Duration, Instant};
 
 use twinsight::dev::camera::pattern;
 use twinsight_client::hub::{HubClient, HubOptions};
-use twinsight_client::media::{EncoderOptions, Frames, LocalTrack, MediaStream, VideoEncoder};
+use twinsight_client::media::{
+    EncoderOptions, Frames, LocalTrack, MediaStream, UnitTime, VideoEncoder,
+};
+use twinsight_media::h264::clip::Clip;
 use twinsight_media::picture::{Color, Frame, I420, PictureSize};
 
 use super::DEADLINE;
@@ -92,6 +97,84 @@ impl Drop for Numbers {
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }
+    }
+}
+
+/// Numbered pictures as an IP camera sends them: High profile, with keyframes that nobody can ask for.
+#[allow(dead_code, reason = "not every test needs it")]
+pub(crate) struct IpCamera {
+    pub(crate) track: LocalTrack,
+    clip: Arc<Clip>,
+}
+
+#[allow(dead_code, reason = "not every test needs it")]
+impl IpCamera {
+    /// So many pictures, with a keyframe every `gop` of them.
+    pub(crate) fn new(size: PictureSize, pictures: u32, gop: usize) -> Self {
+        let mut child = Command::new("ffmpeg")
+            .args(["-v", "error", "-f", "rawvideo", "-pix_fmt", "yuv420p"])
+            .args(["-s", &format!("{}x{}", size.width_px, size.height_px)])
+            .args(["-r", &FPS.to_string(), "-i", "-", "-c:v", "libx264"])
+            .args(["-preset", "veryfast", "-profile:v", "high", "-level", "4.0"])
+            .args(["-bf", "0", "-g", &gop.to_string(), "-sc_threshold", "0"])
+            .args(["-crf", "20", "-f", "h264", "-"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut stdin = child.stdin.take().unwrap();
+        let drawing = Builder::new().name("draw".to_owned()).spawn(move || {
+            let mut planes = vec![0; size.i420_bytes()];
+            for number in 0..pictures {
+                pattern::draw(number, size, &mut planes);
+                stdin.write_all(&planes).unwrap();
+            }
+        });
+        let encoded = child.wait_with_output().unwrap();
+        drawing.unwrap().join().unwrap();
+        assert!(encoded.status.success());
+        let clip = Clip::from_bytes(&encoded.stdout).unwrap();
+        assert_eq!(clip.units().len(), usize::try_from(pictures).unwrap());
+        let track = LocalTrack::video("camera")
+            .with_gop_cache(16 << 20)
+            .with_profile_level_id([0x64, 0, 0x28]);
+        Self {
+            track,
+            clip: Arc::new(clip),
+        }
+    }
+
+    /// Sends these pictures at once, as if they had come in time.
+    pub(crate) fn has_sent(&self, pictures: std::ops::Range<usize>) {
+        for n in pictures {
+            self.send(n);
+        }
+    }
+
+    /// Sends these pictures in time, from a thread of their own.
+    pub(crate) fn sends(&self, pictures: std::ops::Range<usize>) -> JoinHandle<()> {
+        let camera = Self {
+            track: self.track.clone(),
+            clip: Arc::clone(&self.clip),
+        };
+        let sending = move || {
+            let mut due = Instant::now();
+            for n in pictures {
+                camera.send(n);
+                due += Duration::from_secs_f64(1.0 / FPS);
+                std::thread::sleep(due.saturating_duration_since(Instant::now()));
+            }
+        };
+        let thread = Builder::new().name("camera".to_owned()).spawn(sending);
+        thread.unwrap()
+    }
+
+    fn send(&self, n: usize) {
+        let at = UnitTime::Camera {
+            timestamp_90k: u32::try_from(n).unwrap() * 3600,
+            received_at: Instant::now(),
+        };
+        self.track.send_unit_with(&self.clip.units()[n].data, at);
     }
 }
 

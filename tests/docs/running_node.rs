@@ -25,6 +25,10 @@ twin_id = "cam-1"
 name = "Front door"
 [[cameras]]
 twin_id = "cam-nobody"
+[[sinks]]
+type = "webhook"
+url = "http://127.0.0.1:9/"
+max_age_ms = 100
 "#;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

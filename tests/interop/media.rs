@@ -5,7 +5,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::common::streams::{Numbers, client, numbers_of_another, soon};
+use crate::common::streams::{IpCamera, Numbers, client, numbers_of_another, soon};
 use crate::common::{Browser, DEADLINE, Program, start_hub};
 use serde_json::Value;
 use tokio::sync::mpsc;
@@ -16,6 +16,7 @@ use twinsight_client::media::{
     TrackKind,
 };
 use twinsight_client::realtime::CloseReason;
+use twinsight_media::picture::PictureSize;
 
 /// Waited for as long as the test may take.
 fn patient(options: impl Into<MediaStreamOptions>) -> MediaStreamOptions {
@@ -279,6 +280,40 @@ async fn a_browser_shows_our_h264() {
     page.sees_numbers(30).await;
     let stats = page.says("stats").await;
     assert!(stats["codec"].as_str().unwrap().contains("H264"), "{stats}");
+}
+
+/// High at level 4.0, with keyframes 10 s apart: each viewer joins in the middle, begins at once and sees what is newest soon.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_browser_and_python_show_an_ip_cameras_high_1080p() {
+    let url = start_hub(DevHubOptions::default()).await;
+    let rust = client(&url, "rust").await;
+    let size = PictureSize {
+        width_px: 1920,
+        height_px: 1080,
+    };
+    let camera = tokio::task::spawn_blocking(move || IpCamera::new(size, 500, 250));
+    let camera = camera.await.unwrap();
+    let options = AcceptStreamsOptions::sending([camera.track.clone()]);
+    let _acceptor = rust
+        .instance()
+        .accept_media_streams(options, |_stream| async {})
+        .unwrap();
+    camera.has_sent(0..60);
+    let mut page = Page::open(&url, &rust, "role=initiator&mode=receive");
+    soon("the page", camera.track.viewer_joined()).await;
+    camera.sends(60..500);
+    let joined = Instant::now();
+    let numbers = page.sees_numbers(40).await;
+    println!("40 pictures after {:?}: {numbers:?}", joined.elapsed());
+    let stats = page.says("stats").await;
+    println!("{stats}");
+    assert!(stats["codec"].as_str().unwrap().contains("H264"), "{stats}");
+
+    let mut viewer = python(&url, "python", &["--dial", "rust", "--receive"]);
+    soon("Python", camera.track.viewer_joined()).await;
+    let numbers = sees_numbers(&mut viewer, "default", 30).await;
+    println!("Python sees {numbers:?}");
+    println!("{}", page.says("stats").await);
 }
 
 /// Its canvas is read from our frames; it dials us, its candidates trickled.

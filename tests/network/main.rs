@@ -4,4 +4,5 @@
 mod common;
 mod namespaces;
 
+mod discover;
 mod ice;

@@ -26,3 +26,4 @@ mod slow_model;
 #[cfg(feature = "otlp")]
 mod tracing;
 mod watch;
+mod webhook;

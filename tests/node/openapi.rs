@@ -274,6 +274,12 @@ twin_id = "cam/1"
 name = "Front door"
 [[cameras]]
 twin_id = "cam-nobody"
+[[sinks]]
+type = "webhook"
+url = "http://127.0.0.1:9/"
+[[sinks]]
+type = "mqtt"
+url = "mqtt://127.0.0.1:9"
 "#;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

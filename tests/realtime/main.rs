@@ -5,6 +5,7 @@ mod common;
 
 mod channel_faults;
 mod data_channels;
+mod ip_camera;
 mod media_examples;
 mod media_streams;
 mod peer_media;

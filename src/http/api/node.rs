@@ -10,7 +10,7 @@ use crate::config::{Refusal, WITHOUT_HUB};
 use crate::publish::feed::{MAX_WATCHERS, StateChange};
 use crate::telemetry::history::CounterHistory;
 use crate::telemetry::ledger::{ModelState, Work};
-use crate::telemetry::metrics::Metrics;
+use crate::telemetry::metrics::{Metrics, SinkMetrics};
 
 /// What the node knows of itself beside its metrics. The node fills it as it starts and keeps it up to date.
 #[derive(Debug, Default)]
@@ -126,6 +126,7 @@ pub(crate) struct NodeView {
     pub(crate) problems: Vec<String>,
     pub(crate) unhealthy: Vec<String>,
     pub(crate) hub: HubView,
+    pub(crate) sinks: Vec<SinkView>,
     pub(crate) models: Vec<ModelView>,
     pub(crate) inference: InferenceView,
     pub(crate) cpu: CpuView,
@@ -146,6 +147,16 @@ pub(crate) struct HubView {
     since: Option<u64>,
     reason: Option<String>,
     reconnects: u64,
+}
+
+/// A place beside the hub where events go.
+#[derive(Debug, Serialize)]
+pub(crate) struct SinkView {
+    name: String,
+    connected: bool,
+    reconnects: u64,
+    published: u64,
+    dropped: u64,
 }
 
 #[derive(Debug, Serialize)]
@@ -201,6 +212,19 @@ pub(crate) struct ConfigSummary {
     pub(crate) applied_at: Option<u64>,
     pub(crate) reload_ok: bool,
     pub(crate) last_refusal: Option<Refusal>,
+}
+
+impl SinkView {
+    pub(crate) fn all(metrics: &Metrics) -> Vec<Self> {
+        let view = |sink: &SinkMetrics| Self {
+            name: sink.name().to_owned(),
+            connected: sink.connected.get() == 1,
+            reconnects: sink.reconnects.get(),
+            published: sink.published(),
+            dropped: sink.dropped(),
+        };
+        metrics.sinks().iter().map(view).collect()
+    }
 }
 
 impl NodeFacts {

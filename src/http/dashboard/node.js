@@ -50,7 +50,7 @@ export class NodePage {
       h('div', { class: 'cards' },
         panel('hub', 'Hub'), panel('cpu', 'Processor, by stage'), panel('inference', 'Inference'),
         panel('run', 'This run'), panel('config', 'Configuration'), panel('watchers', 'Who looks'),
-        panel('models', 'Models', true), panel('states', 'States of cameras, the newest first', true), panel('settings', 'Configuration in force', true)));
+        panel('sinks', 'Sinks: where events go besides the hub', true), panel('models', 'Models', true), panel('states', 'States of cameras, the newest first', true), panel('settings', 'Configuration in force', true)));
   }
 
   update(context) {
@@ -61,7 +61,7 @@ export class NodePage {
     say(this.headline, context.reach.state === 'ok' || !node ? title : `${title} does not answer. What stands here is of before.`);
     this.#note(notesOf(all.items));
     if (!node || !context.fresh) return;
-    for (const name of ['hub', 'cpu', 'inference', 'run', 'config', 'watchers', 'models', 'states']) {
+    for (const name of ['hub', 'cpu', 'inference', 'run', 'config', 'watchers', 'sinks', 'models', 'states']) {
       // A table that somebody scrolls or has the focus in stays until they are done.
       if (this.panels[name].contains(document.activeElement)) continue;
       this.panels[name].replaceChildren(this[`_${name}`](node));
@@ -158,6 +158,16 @@ export class NodePage {
     ]);
   }
 
+  _sinks({ sinks }) {
+    // A node without sinks has no place for them on its page.
+    this.panels.sinks.parentElement.hidden = !sinks?.length;
+    return table('Sinks', ['Sink', 'State', 'Taken', 'Dropped', 'Reached again'], (sinks ?? []).map((sink) => [
+      h('code', {}, sink.name),
+      h('span', { class: 'state' }, dot(sink.connected ? 'ok' : 'warn'), sink.connected ? 'reached' : 'not reached'),
+      count(sink.published), sink.dropped ? h('span', { class: 'load' }, count(sink.dropped)) : count(0), count(sink.reconnects),
+    ]));
+  }
+
   _models({ models }) {
     return table('Models', ['Model', 'State', 'Cameras', 'SHA-256', 'Error'], models.map((model) => [
       h('code', {}, model.name),
@@ -178,9 +188,12 @@ export class NodePage {
   async #askSettings() {
     try {
       const config = await get('/api/config');
-      const sections = Object.entries(config.inForce).filter(([name, section]) => name !== 'cameras' && Object.keys(section).length > 0);
+      const sections = Object.entries(config.inForce).filter(([name]) => name !== 'cameras')
+        // Of sinks there are many, each with a name.
+        .flatMap(([name, section]) => Array.isArray(section) ? section.map((one) => [`[[${name}]] ${one.name?.value ?? ''}`, one]) : [[`[${name}]`, section]])
+        .filter(([, section]) => Object.keys(section).length > 0);
       this.panels.settings.replaceChildren(
-        ...sections.map(([name, section]) => h('details', {}, h('summary', {}, h('code', {}, `[${name}]`)), settings(`[${name}]`, section))),
+        ...sections.map(([name, section]) => h('details', {}, h('summary', {}, h('code', {}, name)), settings(name, section))),
         h('p', { class: 'dim small' }, sections.length ? 'Those of each camera are on its page.' : 'This node was started without a configuration, as the demo is.'),
       );
     } catch (error) {

@@ -18,6 +18,7 @@ use self::input::{CameraInput, SourceOpener, source_handler};
 use self::status::{SharedName, StatusLine, slowness_handler, status_handler};
 use super::models::Catalog;
 use super::removed::RemovedCameras;
+use crate::bridge::Bridges;
 use crate::config::{CameraConfig, Connect};
 use crate::detect::health::ModelHealth;
 use crate::detect::worker::{CameraScheduler, CameraWork};
@@ -65,6 +66,8 @@ pub(super) struct CameraContext {
 #[derive(Debug)]
 pub(super) struct Cameras {
     context: CameraContext,
+    /// The bridges of those that are no twins by themselves. `None` for a node that bridges none.
+    bridges: Option<Bridges>,
     running: BTreeMap<StreamId, RunningCamera>,
     removed: RemovedCameras,
     /// Limits how often a removal is logged, since a hub can make up cameras without end.
@@ -103,10 +106,17 @@ impl Cameras {
     pub(super) fn new(context: CameraContext) -> Self {
         Self {
             context,
+            bridges: None,
             running: BTreeMap::new(),
             removed: RemovedCameras::default(),
             removal_logs: RateLimit::new(RATE_LIMIT),
         }
+    }
+
+    /// Makes twins by these bridges of the cameras that have a source.
+    pub(super) fn with_bridges(mut self, bridges: Bridges) -> Self {
+        self.bridges = Some(bridges);
+        self
     }
 
     /// Makes the running cameras those of the configuration. If one of them cannot be, none changes. Whoever calls this must
@@ -154,6 +164,10 @@ impl Cameras {
             .into_iter()
             .map(|(camera, removed)| self.close(camera, removed));
         futures_util::future::join_all(closing).await;
+        // A camera is dialled when there is somebody to answer, and its bridge ends after the connection to it.
+        if let Some(bridges) = &mut self.bridges {
+            bridges.apply(configs).await;
+        }
         for (id, wanted) in wanted {
             match self.running.get_mut(&id) {
                 Some(camera) if camera.config == wanted.config => {}
@@ -235,6 +249,18 @@ impl Cameras {
         }
     }
 
+    /// Publishes it when the bridge of a camera that has no frames knows why, and when it does no longer.
+    pub(super) fn look_at_bridges(&self) {
+        let Some(bridges) = &self.bridges else {
+            return;
+        };
+        for (id, camera) in &self.running {
+            if camera.status.set_bridge(bridges.trouble(id)) {
+                self.context.changed.notify_one();
+            }
+        }
+    }
+
     /// The cameras whose task has ended although they run, which only a panic can cause.
     pub(super) fn ended(&self) -> Vec<StreamId> {
         let gone = self
@@ -251,6 +277,9 @@ impl Cameras {
             closing.spawn(camera.input.close());
         }
         closing.join_all().await;
+        if let Some(bridges) = &mut self.bridges {
+            bridges.shutdown().await;
+        }
     }
 
     fn resolve(&self, models: &Catalog, config: &CameraConfig) -> Result<PlannedCamera> {

@@ -1,5 +1,5 @@
-//! What the node says of a camera. The state of its stream, and why its frames are not inferred though they come, come
-//! in; a [`CameraStatus`] goes to the publisher whenever one of them changed. The handlers run on the stream's task, on
+//! What the node says of a camera. The state of its stream, why its frames are not inferred though they come, and why its bridge has
+//! none, come in; a [`CameraStatus`] goes to the publisher whenever one of them changed. The handlers run on the stream's task, on
 //! its decoding thread and on the task that looks for blind cameras.
 
 use std::sync::Arc;
@@ -36,6 +36,8 @@ struct StatusFacts {
     blind: Option<String>,
     /// True while all of its frames come too slowly to be inferred.
     slow: bool,
+    /// Why its bridge has no pictures of it, for a camera that this node makes a twin of.
+    bridge: Option<Arc<str>>,
 }
 
 /// The camera's name for people. It may change while its stream goes on.
@@ -43,8 +45,14 @@ struct StatusFacts {
 pub(super) struct SharedName(Arc<RwLock<Arc<str>>>);
 
 impl StatusFacts {
-    /// The stream's own reason, or else why its frames are not inferred.
+    /// The stream's own reason, or else why its frames are not inferred. Where none come and the camera's bridge knows why, that
+    /// is the reason: it is nearer to the camera.
     fn reason(&self, state: &StreamState) -> Option<String> {
+        if state.state != CameraState::Receiving
+            && let Some(reason) = &self.bridge
+        {
+            return Some(reason.to_string());
+        }
         let blind = self.slow.then_some(SLOW_REASON).or(self.blind.as_deref());
         let blind = blind.filter(|_| state.state == CameraState::Receiving);
         state.reason.as_deref().or(blind).map(str::to_owned)
@@ -74,6 +82,17 @@ impl StatusLine {
             return false;
         }
         facts.blind = blind;
+        self.publish(&facts);
+        true
+    }
+
+    /// True means that this is new, and was published.
+    pub(super) fn set_bridge(&self, bridge: Option<Arc<str>>) -> bool {
+        let mut facts = self.facts.lock();
+        if facts.bridge == bridge {
+            return false;
+        }
+        facts.bridge = bridge;
         self.publish(&facts);
         true
     }

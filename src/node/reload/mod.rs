@@ -22,7 +22,8 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 
 use self::log::ReloadLog;
-use self::watched_file::{FileReading, WatchedFile, read_again};
+use self::watched_file::FileReading;
+pub(crate) use self::watched_file::{WatchedFile, read_again};
 use super::apply::{Applier, Plan, Prepared, Refusals};
 use super::cameras::Changes;
 use super::models::Loaded;
@@ -32,10 +33,10 @@ use crate::telemetry::metrics::Metrics;
 use tokio_util::sync::CancellationToken;
 
 /// Time between two looks at the file.
-const LOOK_EVERY: Duration = Duration::from_millis(500);
+pub(crate) const LOOK_EVERY: Duration = Duration::from_millis(500);
 
 /// Time between two attempts with what was refused.
-const RETRY_EVERY: Duration = Duration::from_secs(30);
+pub(crate) const RETRY_EVERY: Duration = Duration::from_secs(30);
 
 /// So many requests to reload may wait. The caller of one more waits.
 const REQUESTS: usize = 4;
@@ -578,7 +579,8 @@ async fn next_loaded(
     }
 }
 
-async fn next_hangup(hangup: &mut Option<Signal>) {
+/// Waits for the next SIGHUP; for ever if the signal is not taken.
+pub(crate) async fn next_hangup(hangup: &mut Option<Signal>) {
     let signalled = match hangup {
         Some(signal) => signal.recv().await,
         None => None,

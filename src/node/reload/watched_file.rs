@@ -4,17 +4,17 @@
 use crate::config::ConfigSource;
 
 /// What was read last, or why it cannot be used.
-pub(super) type FileReading<T> = Result<T, String>;
+pub(crate) type FileReading<T> = Result<T, String>;
 
 /// The file as it was last seen.
-pub(super) struct WatchedFile {
-    pub(super) seen: FileReading<ConfigSource>,
+pub(crate) struct WatchedFile {
+    pub(crate) seen: FileReading<ConfigSource>,
     /// At the last look the file was another than `seen`. It counts once it is read like this again.
     unsettled: Option<FileReading<ConfigSource>>,
 }
 
 impl WatchedFile {
-    pub(super) fn new(seen: FileReading<ConfigSource>) -> Self {
+    pub(crate) fn new(seen: FileReading<ConfigSource>) -> Self {
         Self {
             seen,
             unsettled: None,
@@ -22,7 +22,7 @@ impl WatchedFile {
     }
 
     /// Takes in what was read now. True means that the file is another than before, and was read like this twice.
-    pub(super) fn look(&mut self, now: FileReading<ConfigSource>) -> bool {
+    pub(crate) fn look(&mut self, now: FileReading<ConfigSource>) -> bool {
         if same(&now, &self.seen) {
             self.unsettled = None;
             return false;
@@ -41,7 +41,7 @@ impl WatchedFile {
 }
 
 /// Reads the file again, on a thread for work that blocks, since a network file system may take its time.
-pub(super) async fn read_again(source: &ConfigSource) -> FileReading<ConfigSource> {
+pub(crate) async fn read_again(source: &ConfigSource) -> FileReading<ConfigSource> {
     let source = source.clone();
     match tokio::task::spawn_blocking(move || source.reread()).await {
         Ok(read) => read.map_err(|error| error.to_string()),

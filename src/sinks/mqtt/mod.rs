@@ -36,7 +36,7 @@ const LONGEST_DELAY: Duration = Duration::from_secs(30);
 const SELDOM: Duration = Duration::from_mins(2);
 
 /// A connection that held this long was a good one: the next attempt comes soon.
-const GOOD_CONNECTION: Duration = Duration::from_secs(10);
+const GOOD_CONNECTION: Duration = Duration::from_secs(2);
 
 /// The same complaint comes at most this often.
 const COMPLAINTS: Duration = Duration::from_mins(10);

@@ -439,6 +439,11 @@ impl Metrics {
         }
     }
 
+    /// The metrics of all sinks beside the hub, in the order of the configuration.
+    pub fn sinks(&self) -> &[SinkMetrics] {
+        &self.sinks
+    }
+
     /// Notes that a configuration was taken, such as the one that the node starts with.
     pub fn config_taken(&self, now: SystemTime) {
         let since_1970 = now.duration_since(UNIX_EPOCH).unwrap_or_default();

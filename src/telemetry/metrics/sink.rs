@@ -1,5 +1,7 @@
 //! The metrics of the sinks beside the hub. A sink's task holds those of its sink.
 
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use prometheus::{IntCounter, IntCounterVec, IntGauge, IntGaugeVec};
 
 use super::register::Register;
@@ -55,6 +57,8 @@ pub(super) struct SinkVectors {
 pub struct SinkMetrics {
     name: String,
     events: IntCounterVec,
+    published: AtomicU64,
+    dropped: AtomicU64,
     /// 1 while the sink is reached.
     pub connected: IntGauge,
     /// Times the sink was reached again after it had gone.
@@ -89,6 +93,8 @@ impl SinkVectors {
                 connected: self.connected.with_label_values(&[&name]),
                 reconnects: self.reconnects.with_label_values(&[&name]),
                 events: self.events.clone(),
+                published: AtomicU64::new(0),
+                dropped: AtomicU64::new(0),
                 name,
             })
             .collect()
@@ -101,8 +107,26 @@ impl SinkMetrics {
         &self.name
     }
 
+    /// The events of all types that the sink took.
+    pub fn published(&self) -> u64 {
+        self.published.load(Ordering::Relaxed)
+    }
+
+    /// The events of all types that were for the sink and were dropped.
+    pub fn dropped(&self) -> u64 {
+        self.dropped.load(Ordering::Relaxed)
+    }
+
     /// Counts what became of an event of this type.
     pub fn event(&self, event_type: &str, result: SinkResult) {
+        let sum = match result {
+            SinkResult::Published => &self.published,
+            SinkResult::OutboxFull
+            | SinkResult::Unreachable
+            | SinkResult::Stale
+            | SinkResult::Refused => &self.dropped,
+        };
+        sum.fetch_add(1, Ordering::Relaxed);
         self.events
             .with_label_values(&[self.name.as_str(), event_type, result.as_str()])
             .inc();

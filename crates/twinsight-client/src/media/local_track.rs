@@ -32,7 +32,7 @@ const CATCH_UP_PACKETS: u32 = 4;
 const CATCH_UP_PAUSE: Duration = Duration::from_millis(1);
 
 /// While a connection catches up, its pictures leave no faster than this, so that a viewer can decode them as they come.
-const CATCH_UP_UNIT: Duration = Duration::from_millis(8);
+const CATCH_UP_UNIT: Duration = Duration::from_millis(10);
 
 /// The source is asked for keyframes no more often than this, however often viewers ask.
 const KEYFRAME_INTERVAL: Duration = Duration::from_millis(250);

@@ -20,7 +20,7 @@ const QUEUE: usize = 32;
 const RESEND_INTERVAL: Duration = Duration::from_secs(1);
 const RESENT_BYTES_A_SECOND: u64 = 1_000_000;
 
-/// For this long after a viewer has begun to catch up, it may ask for a keyframe that is already on its way.
+/// A viewer that asks for a keyframe this soon after it was sent one again has asked before that one came.
 const KEYFRAME_ON_ITS_WAY: Duration = Duration::from_millis(500);
 
 /// The queue of one connection.
@@ -46,7 +46,8 @@ enum ViewerState {
 #[derive(Debug, Default)]
 struct ResendState {
     wanted: bool,
-    /// When the viewer last began to catch up.
+    /// When what is kept was last sent again. The first time does not count: a viewer that was not ready for it asks at once,
+    /// and loses little if it begins anew.
     begun: Option<Instant>,
     not_before: Option<Instant>,
 }
@@ -69,6 +70,7 @@ impl ViewerQueue {
         };
         if let Some(gop) = gop {
             queue.catch_up(gop, now);
+            queue.resend = ResendState::default();
         }
         queue
     }
@@ -124,11 +126,12 @@ impl ViewerQueue {
 
     /// The viewer has lost a picture and asks for a keyframe.
     pub(super) fn keyframe_wanted(&mut self, gop: &Gop, now: Instant) {
-        let is_on_its_way = self
+        let since = |at| now.saturating_duration_since(at);
+        if self
             .resend
             .begun
-            .is_some_and(|at| now.saturating_duration_since(at) < KEYFRAME_ON_ITS_WAY);
-        if is_on_its_way || self.state == ViewerState::CatchesUp {
+            .is_some_and(|at| since(at) < KEYFRAME_ON_ITS_WAY)
+        {
             return;
         }
         self.resend.wanted = true;
@@ -295,6 +298,8 @@ mod tests {
     fn what_is_kept_is_sent_again_to_a_viewer_that_lost_a_picture() {
         let mut track = Track::new(true, 3);
         assert_eq!(track.taken().0, [0, 1, 2]);
+        track.ask(10);
+        assert_eq!(track.taken(), ((0..3).collect(), 3), "it was not ready yet");
         track.ask(400);
         assert_eq!(track.taken().0, Vec::<u32>::new(), "it is on its way");
         track.ask(300);
@@ -326,6 +331,16 @@ mod tests {
     }
 
     #[test]
+    fn one_that_was_not_ready_begins_anew() {
+        let mut track = Track::new(true, 60);
+        for _ in 0..5 {
+            track.viewer.take();
+        }
+        track.ask(10);
+        assert_eq!(track.taken(), ((0..60).collect(), 60));
+    }
+
+    #[test]
     fn large_groups_are_sent_again_less_often() {
         let now = Instant::now();
         let mut gop = Gop::new(10_000_000);
@@ -335,7 +350,7 @@ mod tests {
             viewer.keyframe_wanted(&gop, now + Duration::from_millis(ms));
             viewer.take().is_some()
         };
-        assert!(asked(0), "the first time");
+        assert!(asked(0), "the first time that it asks");
         assert!(!asked(4999));
         assert!(asked(5000));
     }
