@@ -174,6 +174,7 @@ mod tests {
 
     #[test]
     fn the_node_is_called_by_what_stays_the_same() {
+        assert!(!node_id(None).is_empty());
         let mut hub = HubOptions::new(HubMode::Direct, String::new());
         assert!(!node_id(Some(&hub)).is_empty());
         hub.device_id = "device".to_owned();
