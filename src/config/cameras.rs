@@ -14,7 +14,6 @@ use super::values::{CameraConfig, Connect, DEFAULT_MODEL};
 use twinsight_client::dialect::Dialect;
 use twinsight_client::hub::HubOptions;
 use twinsight_client::hub::text::redacted_url;
-use twinsight_client::secret::Secret;
 use twinsight_client::stream_id::StreamId;
 use twinsight_media::codec::Codec;
 
