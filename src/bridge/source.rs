@@ -2,11 +2,12 @@
 //! handler, for ever: a source that breaks off is tried again until it is closed.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use tokio::task::JoinHandle;
-use tokio_util::sync::{CancellationToken, DropGuard, WaitForCancellationFutureOwned};
+use tokio_util::sync::{CancellationToken, DropGuard};
 use tracing::Instrument;
 
 use super::{device, rtsp};
@@ -94,17 +95,38 @@ pub type SourceHandler = Box<dyn FnMut(SourceEvent) + Send>;
 pub struct Source {
     stop: DropGuard,
     task: JoinHandle<()>,
+    keyframes: KeyframeWish,
+}
+
+/// Whether a viewer needs a keyframe, as the source asks before each picture.
+#[derive(Debug, Clone, Default)]
+pub struct KeyframeWish(Arc<AtomicBool>);
+
+impl KeyframeWish {
+    /// Wants the next picture to be a keyframe.
+    pub fn ask(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+
+    /// True once for each time that it is wanted, or for several.
+    pub(super) fn take(&self) -> bool {
+        self.0.swap(false, Ordering::Relaxed)
+    }
 }
 
 impl Source {
     /// Asks a camera for its pictures, again and again. `camera` names it in the log. It needs a tokio runtime.
     pub fn open(camera: &str, config: SourceConfig, handler: SourceHandler) -> Self {
-        Self::spawn(camera, |ended| async move {
+        let keyframes = KeyframeWish::default();
+        let wanted = keyframes.clone();
+        let mut source = Self::spawn(camera, |ended| async move {
             match config {
                 SourceConfig::Rtsp(config) => rtsp::run(config, handler, ended).await,
-                SourceConfig::Device(path) => device::run(path, handler, ended).await,
+                SourceConfig::Device(device) => device::run(device, wanted, handler, ended).await,
             }
-        })
+        });
+        source.keyframes = keyframes;
+        source
     }
 
     /// Runs a source, which has to end when the future that it gets completes.
@@ -118,7 +140,13 @@ impl Source {
         Self {
             stop: stop.drop_guard(),
             task: tokio::spawn(running.instrument(span)),
+            keyframes: KeyframeWish::default(),
         }
+    }
+
+    /// Where it is asked for keyframes. IP cameras do not listen, and devices do whose pictures are encoded here.
+    pub fn keyframes(&self) -> KeyframeWish {
+        self.keyframes.clone()
     }
 
     /// Waits until its task has ended, which only a panic can cause while it is open.

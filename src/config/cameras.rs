@@ -261,7 +261,7 @@ impl Resolver<'_> {
         }
         if let Some(given) = &section.device {
             return match self.path("cameras.device", Some(given)) {
-                Ok(path) => path.map(SourceConfig::Device),
+                Ok(path) => path.map(|path| SourceConfig::Device(path.into())),
                 Err(error) => {
                     self.note(error);
                     None

@@ -202,7 +202,7 @@ fn every_mistake_in_the_file_has_its_sentence() {
         ),
         (
             "[hub]\nmode = \"cloud\"",
-            "node.toml line 2: `hub.mode` is \"cloud\": give \"direct\" or \"simulator\" or \"phyos\"",
+            "node.toml line 2: `hub.mode` is \"cloud\": give \"direct\" or \"simulator\" or \"phyos\" or \"none\"",
         ),
         (
             "[hub]\nurl = \"phyos:55000\"",

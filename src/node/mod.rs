@@ -45,7 +45,7 @@ use crate::http::state::HttpState;
 use crate::preview::Previews;
 use crate::publish::feed::EventFeed;
 use crate::publish::publisher::{Publisher, PublisherTask, new_run_id};
-use crate::sinks::Sinks;
+use crate::sinks::{SinkContext, Sinks};
 use crate::telemetry::health::{Health, HealthClock};
 use crate::telemetry::metrics::Metrics;
 use twinsight_client::hub::{HubClient, HubOptions};
@@ -220,7 +220,13 @@ impl Node {
             .as_ref()
             .map_or(NodeSink::Local, |hub| NodeSink::Hub(hub.instance()));
         let traces = Traces::start(&config, hub.as_ref(), feed.run_id(), &metrics, &health)?;
-        let sinks = Sinks::start(&config, feed.run_id(), &metrics, &health);
+        let sink_context = SinkContext {
+            run_id: feed.run_id(),
+            metrics: &metrics,
+            previews: &previews,
+            health: &health,
+        };
+        let sinks = Sinks::start(&config, sink_context);
         let (publisher, publisher_task) = Publisher::spawn(
             sink,
             feed,

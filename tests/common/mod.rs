@@ -85,6 +85,7 @@ impl Program {
             "TWIN_ID",
             "RUST_LOG",
             "TWINSIGHT_TEST_PYTHON",
+            "TWINSIGHT_TEST_HOME_ASSISTANT",
         ] {
             command.env_remove(variable);
         }

@@ -119,9 +119,10 @@ async fn cameras_are_seen_without_a_hub_and_come_and_go() {
     assert_eq!(last["camera"]["twinId"], "yard");
     let parts = last["latencyMs"].as_object().unwrap();
     let total = parts["total"].as_f64().unwrap();
+    println!("{parts:?}");
     assert!(total < 1000.0, "{parts:?}");
 
-    assert!(http_get(node.http, "/readyz").contains("ready"));
+    assert_eq!(http_get(node.http, "/readyz"), "ok\n");
     let facts = json(&node, "/api/node");
     assert_eq!(
         (&facts["ready"], &facts["problems"]),
@@ -134,7 +135,10 @@ async fn cameras_are_seen_without_a_hub_and_come_and_go() {
     );
     assert_eq!((&hub["url"], &hub["twinId"]), (&Value::Null, &Value::Null));
     let config = json(&node, "/api/config");
-    assert_eq!(config["values"]["hub"]["mode"]["value"], "none", "{config}");
+    assert_eq!(
+        config["inForce"]["hub"]["mode"]["value"], "none",
+        "{config}"
+    );
     let metrics = http_get(node.http, "/metrics");
     assert!(
         !metrics.contains("twinsight_hub_connected"),
@@ -175,15 +179,16 @@ async fn cameras_are_seen_without_a_hub_and_come_and_go() {
         is_in_state(&node, "yard", "unreachable")
     })
     .await;
-    let cameras = json(&node, "/api/cameras");
-    let problem = cameras["cameras"][0]["problem"]
-        .as_str()
-        .unwrap()
-        .to_owned();
-    assert!(
-        problem.contains("gives no pictures") && problem.contains("cannot be reached"),
-        "{problem}"
-    );
+    let problem = || {
+        let camera = json(&node, "/api/cameras/yard/default");
+        camera["problem"].as_str().unwrap_or_default().to_owned()
+    };
+    // What is told of cameras is up to half a second old.
+    until("it is said why", || {
+        let problem = problem();
+        problem.contains("gives no pictures") && problem.contains("cannot be reached")
+    })
+    .await;
     let ip = IpCamera::start(address, &[]).await;
     until("it is seen again", || {
         is_in_state(&node, "yard", "receiving")
@@ -192,7 +197,13 @@ async fn cameras_are_seen_without_a_hub_and_come_and_go() {
     assert!(node.metric("camera_reconnects_total", "camera=\"yard\"") >= 1.0);
 
     node.program.signal("TERM");
-    node.program.until("the books are closed").await;
+    loop {
+        let line = node.program.line().await.expect("it says that it ends");
+        assert!(!line.contains("does not balance"), "{line}");
+        if line.contains("the books are closed") {
+            break;
+        }
+    }
     assert!(node.program.ended().await.success());
     drop(ip);
 }
@@ -209,8 +220,9 @@ async fn a_wrong_password_is_a_rejection_and_a_right_one_is_taken() {
     };
     let node = NodeProcess::start(&with("wrong"), &[]).await;
     until("it is rejected", || is_in_state(&node, "yard", "rejected")).await;
-    assert!(
-        http_get(node.http, "/readyz").contains("ready"),
+    assert_eq!(
+        http_get(node.http, "/readyz"),
+        "ok\n",
         "one bad camera does not count"
     );
     let text = format!("[http]\nlisten = \"127.0.0.1:0\"\n{}", with("right"));
@@ -305,7 +317,8 @@ async fn check_asks_the_cameras_and_no_hub() {
     let checked = checked.await.unwrap();
     println!("{}", checked.out);
     assert_eq!(checked.code, Some(1), "{}", checked.log);
-    assert!(!checked.out.contains("hub"), "{}", checked.out);
+    // The program may lie in a folder of any name.
+    assert!(!checked.out.contains(" hub"), "{}", checked.out);
     let line = |camera: &str| {
         checked
             .out
@@ -313,6 +326,6 @@ async fn check_asks_the_cameras_and_no_hub() {
             .find(|line| line.contains(camera))
             .unwrap()
     };
-    assert!(line("camera yard").contains("H.264 video comes"));
+    assert!(line("camera yard").contains("it sends H.264"));
     assert!(line("camera dead").contains("cannot be reached"));
 }

@@ -93,3 +93,52 @@ fn without_hub(state: CameraState, because: &str) -> Option<String> {
     };
     Some(problem)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use super::*;
+    use crate::config::{Config, Env};
+    use twinsight_client::stream_id::StreamId;
+
+    #[test]
+    fn a_camera_that_is_asked_itself_is_not_said_to_wait_for_a_hub() {
+        let env: Env = [("TWIN_ID", "node"), ("TWINSIGHT_CAMERAS", "yard")]
+            .into_iter()
+            .collect();
+        let settings = Config::load(None, &env).unwrap().cameras.remove(0);
+        let told = |state, reason: Option<&str>, hub| {
+            let status = CameraStatus {
+                id: StreamId::new("yard", "default"),
+                name: "Yard".into(),
+                state,
+                since: Instant::now(),
+                reason: reason.map(str::to_owned),
+                attempt: 1,
+            };
+            problem(&status, &settings, hub)
+        };
+        let connecting = |hub| told(CameraState::Connecting, None, hub).unwrap();
+        assert!(connecting(CameraHub::Away).contains("waits for the hub"));
+        assert!(connecting(CameraHub::Joined).contains("being dialled"));
+        assert!(connecting(CameraHub::None).contains("being asked"));
+        for state in [
+            CameraState::Connecting,
+            CameraState::Stalled,
+            CameraState::Unreachable,
+            CameraState::Rejected,
+        ] {
+            let told = told(state, Some("it is off"), CameraHub::None).unwrap();
+            assert!(told.contains("(it is off)"), "{told}");
+            assert!(!told.contains("hub"), "{told}");
+        }
+        let receiving = |reason| told(CameraState::Receiving, reason, CameraHub::None);
+        assert_eq!(receiving(None), None);
+        assert!(
+            receiving(Some("slow"))
+                .unwrap()
+                .contains("none is looked at")
+        );
+    }
+}
