@@ -108,10 +108,6 @@ impl BridgeService {
             }
         };
         let http = tokio::spawn(health.watch("the HTTP server", serving));
-        let hub = config
-            .hub
-            .clone()
-            .expect("a bridge has a hub, because its configuration was resolved for one");
         let mut bridges = Bridges::new(BridgeContext {
             hub: BridgeHub::alone(hub.clone(), Arc::clone(&metrics)),
             ice: config.ice.clone(),

@@ -141,14 +141,6 @@ impl Resolver<'_> {
 
     /// Notes what keeps cameras from being bridged.
     fn check_bridged(&self, file: &File, config: &Config) {
-        let Some(hub) = &config.hub else {
-            if let Some(given) = &file.hub.mode {
-                self.note(ConfigError::NoHubToBridgeTo {
-                    place: self.place(&given.origin),
-                });
-            }
-            return;
-        };
         let settings = Settings::default();
         let sections = self.sections(file, &settings, &self.defaults_of(file));
         for (origin, section) in sections {

@@ -341,12 +341,6 @@ pub enum ConfigError {
         ports: usize,
         cameras: usize,
     },
-    /// A bridge has no hub.
-    #[error(
-        "{place}: `hub.mode` is \"none\", and a bridge makes cameras twins of a hub: give the hub's mode, or let a node ask the \
-         cameras (`twinsight run`)"
-    )]
-    NoHubToBridgeTo { place: Place },
     /// The file says that there is no hub, and a variable of the official clients chooses one.
     #[error(
         "{place}: `hub.mode` is \"none\", and the variable {variable} chooses a hub: unset the variable, or set \
@@ -496,7 +490,6 @@ impl ConfigError {
             | Self::SinkWithout { place, .. }
             | Self::KeyOfAnotherSink { place, .. }
             | Self::HubAndNone { place, .. }
-            | Self::NoHubToBridgeTo { place }
             | Self::TooFewPorts { place, .. } => Some(place),
             Self::Several(_)
             | Self::Unreadable { .. }

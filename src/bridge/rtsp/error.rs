@@ -175,6 +175,8 @@ impl RtspError {
             | Self::Refused { .. }
             | Self::BadDescription(_)
             | Self::Silent { .. }
+            | Self::NoDatagrams { .. }
+            | Self::NoKeyframe { .. }
             | Self::Ended
             | Self::Broken(_)
             | Self::Panicked => false,
