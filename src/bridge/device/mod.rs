@@ -13,8 +13,6 @@ mod huffman;
 mod pictures;
 mod pixels;
 mod session;
-#[cfg(test)]
-mod tests;
 mod v4l2;
 
 use std::io;
@@ -156,3 +154,6 @@ impl Worker {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
