@@ -215,10 +215,12 @@ impl Bridge {
         let handler = self.handler(&track);
         let name = self.config.id.to_string();
         let mut source = (self.context.open)(&name, self.source.clone(), handler);
+        let keyframes = source.keyframes();
         let ended = tokio::select! {
             biased;
             () = self.keep_twin(&track) => Ended::Stopped,
             () = self.watch(&track) => Ended::Stopped,
+            () = keyframes.of_viewers(&track) => Ended::Stopped,
             () = source.ended() => Ended::SourceGone,
         };
         source.close().await;
