@@ -113,7 +113,8 @@ async fn what_a_bridged_1080p15_stream_costs() {
     let mut viewers = JoinSet::new();
     for count in VIEWERS {
         while viewers.len() < count {
-            look_on(&mut viewers, url.clone(), viewers.len(), Begun::default()).await;
+            let number = viewers.len();
+            look_on(&mut viewers, url.clone(), number, Begun::default()).await;
         }
         tokio::time::sleep(Duration::from_secs(2)).await;
         let before = bridge.plain_metric("process_cpu_seconds_total");
