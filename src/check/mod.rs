@@ -49,15 +49,10 @@ pub(crate) async fn run_for_bridge(
     let _ = host::http_listen(config.http.listen, &mut report).await;
     let streams = config.cameras.len();
     host::open_files(Descriptors::of_process(), &config.ice, streams, &mut report);
-    let Some(hub) = config.hub.as_ref().map(hub::options) else {
-        report.add(Finding::fail(
-            "hub",
-            "there is none",
-            "give `hub.mode` of the hub that the cameras are to join",
-        ));
-        return report.tally;
-    };
-    if hub::reach(&hub, &mut report).await {
+    let hub = config.hub.as_ref().map(hub::options);
+    if let Some(hub) = &hub
+        && hub::reach(hub, &mut report).await
+    {
         let is_direct = hub.mode == HubMode::Direct;
         let twins: BTreeSet<&str> = match is_direct {
             true => BTreeSet::from([""]),

@@ -63,6 +63,10 @@ impl ConfigSource {
             cameras,
         };
         resolver.check_bridged(&file, &config);
+        if let (None, Some(mode)) = (&config.hub, &file.hub.mode) {
+            let place = resolver.place(&mode.origin);
+            resolver.note(ConfigError::BridgeWithoutHub { place });
+        }
         let mut more = resolver.wrong.into_inner();
         // Each camera joins as itself.
         more.retain(|error| !matches!(error, ConfigError::NoTwinId { .. }));
@@ -137,14 +141,6 @@ impl Resolver<'_> {
 
     /// Notes what keeps cameras from being bridged.
     fn check_bridged(&self, file: &File, config: &Config) {
-        let Some(hub) = &config.hub else {
-            if let Some(given) = &file.hub.mode {
-                self.note(ConfigError::NoHubToBridgeTo {
-                    place: self.place(&given.origin),
-                });
-            }
-            return;
-        };
         let settings = Settings::default();
         let sections = self.sections(file, &settings, &self.defaults_of(file));
         for (origin, section) in sections {
@@ -159,10 +155,14 @@ impl Resolver<'_> {
             if !dials {
                 continue;
             }
-            if hub.mode == HubMode::Direct {
-                self.note(ConfigError::PeripheralDials { place: place() });
-            } else if hub.twin_id.is_empty() {
-                self.note(ConfigError::NoNodeToDial { place: place() });
+            match &config.hub {
+                Some(hub) if hub.mode == HubMode::Direct => {
+                    self.note(ConfigError::PeripheralDials { place: place() });
+                }
+                Some(hub) if hub.twin_id.is_empty() => {
+                    self.note(ConfigError::NoNodeToDial { place: place() });
+                }
+                _ => {}
             }
         }
     }
@@ -210,10 +210,8 @@ mod tests {
             ("TWIN_ID", "node-1"),
         ];
         let config = resolve(text, &variables).unwrap();
-        assert_eq!(
-            (config.runtime.threads, &*config.hub.unwrap().twin_id),
-            (0, "node-1")
-        );
+        assert_eq!(config.runtime.threads, 0);
+        assert_eq!(config.hub.unwrap().twin_id, "node-1");
     }
 
     #[test]
@@ -286,12 +284,12 @@ twin_id = "b"
     }
 
     #[test]
-    fn a_bridge_without_a_hub_is_a_mistake() {
+    fn a_bridge_needs_a_hub() {
         let text =
             "[hub]\nmode = \"none\"\n[[cameras]]\ntwin_id = \"a\"\nrtsp = \"rtsp://10.0.0.2/s\"";
         let sentences = resolve(text, &[]).unwrap_err();
         assert!(
-            sentences[0].contains("line 2") && sentences[0].contains("twins of a hub"),
+            sentences[0].contains("line 2: there is no hub"),
             "{sentences:?}"
         );
     }

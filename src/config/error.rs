@@ -271,6 +271,11 @@ pub enum ConfigError {
         "{place}: in direct mode a bridged camera is a peripheral, which is dialled and does not dial: remove `connect = \"accept\"`"
     )]
     PeripheralDials { place: Place },
+    /// A bridge is to do without a hub.
+    #[error(
+        "{place}: there is no hub with this mode, and a bridge makes twins for a hub: give the mode of one, or let the node have the cameras (`twinsight run`)"
+    )]
+    BridgeWithoutHub { place: Place },
     /// A bridge has no camera.
     #[error(
         "{}: this file names no camera, and a bridge without one has nothing to do: add a `[[cameras]]` with `twin_id` and `rtsp`",
@@ -282,6 +287,21 @@ pub enum ConfigError {
         "{place}: `{key}` is for a camera with `rtsp`, and this one has none: add it, or remove the key"
     )]
     WithoutRtsp { place: Place, key: &'static str },
+    /// Who asks an IP camera has a password and no name. `place` is that of the password.
+    #[error(
+        "{place}: this password is of nobody: add who asks the camera as `rtsp_user`, or remove `rtsp_password_file`"
+    )]
+    RtspWithoutUser { place: Place },
+    /// Who asks an IP camera has a name and no password. `place` is that of the name.
+    #[error(
+        "{place}: this user has no password: add its file as `rtsp_password_file`, or write a user without a password into `rtsp`"
+    )]
+    RtspWithoutPassword { place: Place },
+    /// Who asks an IP camera is said in its address and beside it. `place` is that of the key beside it.
+    #[error(
+        "{place}: `{key}` and the user in `rtsp` say both who asks this camera: remove one of them"
+    )]
+    RtspUserTwice { place: Place, key: &'static str },
     /// There are more sinks than a node takes. `place` is that of the first one too many.
     #[error("{place}: these are {found} sinks, and a node takes {limit}: remove some")]
     TooManySinks {
@@ -321,12 +341,6 @@ pub enum ConfigError {
         ports: usize,
         cameras: usize,
     },
-    /// A bridge has no hub.
-    #[error(
-        "{place}: `hub.mode` is \"none\", and a bridge makes cameras twins of a hub: give the hub's mode, or let a node ask the \
-         cameras (`twinsight run`)"
-    )]
-    NoHubToBridgeTo { place: Place },
     /// The file says that there is no hub, and a variable of the official clients chooses one.
     #[error(
         "{place}: `hub.mode` is \"none\", and the variable {variable} chooses a hub: unset the variable, or set \
@@ -462,17 +476,20 @@ impl ConfigError {
             | Self::CameraWithoutTwin { place }
             | Self::CameraWithoutSource { place, .. }
             | Self::TwoSources { place }
+            | Self::RtspWithoutUser { place }
+            | Self::RtspWithoutPassword { place }
+            | Self::RtspUserTwice { place, .. }
             | Self::NotForBridge { place, .. }
             | Self::NothingToBridge { place }
             | Self::NoNodeToDial { place }
             | Self::PeripheralDials { place }
+            | Self::BridgeWithoutHub { place }
             | Self::WithoutRtsp { place, .. }
             | Self::TooManySinks { place, .. }
             | Self::SinkTwice { place, .. }
             | Self::SinkWithout { place, .. }
             | Self::KeyOfAnotherSink { place, .. }
             | Self::HubAndNone { place, .. }
-            | Self::NoHubToBridgeTo { place }
             | Self::TooFewPorts { place, .. } => Some(place),
             Self::Several(_)
             | Self::Unreadable { .. }

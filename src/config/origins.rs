@@ -428,7 +428,7 @@ impl Origins<'_> {
         let (rtsp, device) = match &camera.source {
             None => (None, None),
             Some(SourceConfig::Rtsp(rtsp)) => (Some(rtsp), None),
-            Some(SourceConfig::Device(device)) => (None, Some(device)),
+            Some(SourceConfig::Device(device)) => (None, Some(&device.path)),
         };
         let mut settings = self.file.defaults.clone();
         settings.overlay(&section.settings());

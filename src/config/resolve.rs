@@ -415,4 +415,4 @@ impl Resolver<'_> {
 
 #[cfg(test)]
 #[path = "resolve_tests.rs"]
-mod tests;
+pub(super) mod tests;

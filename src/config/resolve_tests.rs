@@ -11,14 +11,17 @@ use super::super::values::Connect;
 use super::*;
 use twinsight_client::hub::{HubMode, HubOptions};
 
-const NODE: &[(&str, &str)] = &[("TWIN_ID", "node-1")];
+pub(in crate::config) const NODE: &[(&str, &str)] = &[("TWIN_ID", "node-1")];
 
-fn env(variables: &[(&str, &str)]) -> Env {
+pub(in crate::config) fn env(variables: &[(&str, &str)]) -> Env {
     variables.iter().copied().collect()
 }
 
 /// Loads a file with the given text under the name `node.toml`.
-fn load(text: &str, variables: &[(&str, &str)]) -> Result<Config, ConfigError> {
+pub(in crate::config) fn load(
+    text: &str,
+    variables: &[(&str, &str)],
+) -> Result<Config, ConfigError> {
     let dir = TempDir::new().unwrap();
     let path = dir.path().join("node.toml");
     fs::write(&path, text).unwrap();
@@ -26,7 +29,7 @@ fn load(text: &str, variables: &[(&str, &str)]) -> Result<Config, ConfigError> {
 }
 
 /// The error's sentence, without the folder of the test.
-fn sentence(text: &str, variables: &[(&str, &str)]) -> String {
+pub(in crate::config) fn sentence(text: &str, variables: &[(&str, &str)]) -> String {
     let dir = TempDir::new().unwrap();
     let path = dir.path().join("node.toml");
     fs::write(&path, text).unwrap();

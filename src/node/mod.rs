@@ -45,7 +45,7 @@ use crate::http::state::HttpState;
 use crate::preview::Previews;
 use crate::publish::feed::EventFeed;
 use crate::publish::publisher::{Publisher, PublisherTask, new_run_id};
-use crate::sinks::Sinks;
+use crate::sinks::{SinkContext, Sinks};
 use crate::telemetry::health::{Health, HealthClock};
 use crate::telemetry::metrics::Metrics;
 use twinsight_client::hub::{HubClient, HubOptions};
@@ -220,7 +220,13 @@ impl Node {
             .as_ref()
             .map_or(NodeSink::Local, |hub| NodeSink::Hub(hub.instance()));
         let traces = Traces::start(&config, hub.as_ref(), feed.run_id(), &metrics, &health)?;
-        let sinks = Sinks::start(&config, feed.run_id(), &metrics, &health);
+        let sink_context = SinkContext {
+            run_id: feed.run_id(),
+            metrics: &metrics,
+            previews: &previews,
+            health: &health,
+        };
+        let sinks = Sinks::start(&config, sink_context);
         let (publisher, publisher_task) = Publisher::spawn(
             sink,
             feed,
@@ -261,10 +267,9 @@ impl Node {
             cpu_pressure,
             changed: Arc::clone(&changed),
         });
-        // Without a hub there are no twins to make of cameras.
         let cameras = match (&config.hub, &hub) {
             (Some(options), Some(hub)) => {
-                cameras.with_bridges(bridges(options, &config.ice, hub, &metrics))
+                cameras.with_bridges(bridges(options.clone(), config.ice.clone(), hub, &metrics))
             }
             _ => cameras,
         };
@@ -492,16 +497,16 @@ fn close_books(metrics: &Metrics) {
 /// What makes twins of the cameras that are none. They are dialled from within this machine, so that the node's own UDP ports are
 /// all for its cameras.
 fn bridges(
-    options: &HubOptions,
-    ice: &IceSettings,
+    options: HubOptions,
+    ice: IceSettings,
     hub: &HubClient,
     metrics: &Arc<Metrics>,
 ) -> Bridges {
     Bridges::new(BridgeContext {
-        hub: BridgeHub::of_node(options.clone(), Arc::clone(metrics), hub),
+        hub: BridgeHub::of_node(options, Arc::clone(metrics), hub),
         ice: IceSettings {
             udp_ports: None,
-            ..ice.clone()
+            ..ice
         },
         metrics: Arc::clone(metrics),
         open: Arc::new(Source::open),

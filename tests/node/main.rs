@@ -8,6 +8,7 @@ mod made_models;
 mod air_gapped;
 mod bad_config;
 mod blind;
+mod bridge;
 mod camera_command;
 mod camera_life;
 mod camera_sources;

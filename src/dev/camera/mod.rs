@@ -80,8 +80,13 @@ async fn serve(
         () = &mut stop => return Ok(()),
     }
     let instance = hub.instance();
-    // What a viewer asks for comes with the next frame, however many there are in a second.
-    let video = LocalTrack::video("video").with_keyframe_interval(Duration::ZERO);
+    let video = match &source {
+        CameraSource::Bridged(_) => bridged::track(),
+        // What a viewer asks for comes with the next frame, however many there are in a second.
+        CameraSource::Clip(_) | CameraSource::Pictures(_) => {
+            LocalTrack::video("video").with_keyframe_interval(Duration::ZERO)
+        }
+    };
     let stream = MediaStreamOptions::sending([video.clone()])
         .named(&options.stream)
         .with_ice(options.ice.clone());
@@ -98,7 +103,9 @@ async fn serve(
         CameraSource::Pictures(pictures) => OwnSource::Pictures(pictures),
         CameraSource::Bridged(config) => {
             let source = bridged::open(&hub.instance().twin_id(), config, &video);
+            let keyframes = source.keyframes();
             let result = tokio::select! {
+                () = keyframes.of_viewers(&video) => Ok(()),
                 () = log_connections(&hub, &options) => Err(HubError::Closed.into()),
                 error = refusal(hub.clone()) => Err(error.into()),
                 () = &mut stop => Ok(()),
