@@ -1,6 +1,10 @@
 //! MQTT as a sink, with Mosquitto as the broker and its own programs on the other side: events and states on their topics, a broker
 //! that is killed, frozen or strict, and the ledger, which balances through all of it.
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "a test fails by panicking, and says what it measured"
+)]
 
 use std::net::SocketAddr;
 use std::path::PathBuf;

@@ -13,6 +13,7 @@ fn config() -> MqttConfig {
         username: None,
         password: None,
         topic: "twinsight".to_owned(),
+        node: None,
         qos: 1,
         home_assistant: true,
         discovery_prefix: "homeassistant".to_owned(),
