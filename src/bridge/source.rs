@@ -2,15 +2,17 @@
 //! handler, for ever: a source that breaks off is tried again until it is closed.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use tokio::task::JoinHandle;
-use tokio_util::sync::{CancellationToken, DropGuard};
+use tokio_util::sync::{CancellationToken, DropGuard, WaitForCancellationFutureOwned};
 use tracing::Instrument;
 
 use super::{device, rtsp};
 use crate::config::SourceConfig;
+use twinsight_client::media::LocalTrack;
 use twinsight_media::label_enum;
 use twinsight_media::picture::PictureSize;
 
@@ -70,6 +72,8 @@ pub enum SourceState {
         attempt: u32,
         /// When the camera is asked again.
         retry_in: Duration,
+        /// The camera has said no, or sends what cannot be used, so that asking again does not help before something is changed.
+        refused: bool,
     },
 }
 
@@ -92,32 +96,66 @@ pub type SourceHandler = Box<dyn FnMut(SourceEvent) + Send>;
 pub struct Source {
     stop: DropGuard,
     task: JoinHandle<()>,
+    keyframes: KeyframeWish,
+}
+
+/// Whether a viewer needs a keyframe, as the source asks before each picture.
+#[derive(Debug, Clone, Default)]
+pub struct KeyframeWish(Arc<AtomicBool>);
+
+impl KeyframeWish {
+    /// Wants the next picture to be a keyframe.
+    pub fn ask(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+
+    /// Wants what the viewers of a track want, for as long as it is polled.
+    pub async fn of_viewers(&self, track: &LocalTrack) {
+        loop {
+            track.keyframe_requested().await;
+            self.ask();
+        }
+    }
+
+    /// True once for each time that it is wanted, or for several.
+    pub(super) fn take(&self) -> bool {
+        self.0.swap(false, Ordering::Relaxed)
+    }
 }
 
 impl Source {
     /// Asks a camera for its pictures, again and again. `camera` names it in the log. It needs a tokio runtime.
     pub fn open(camera: &str, config: SourceConfig, handler: SourceHandler) -> Self {
-        Self::spawn(camera, |stop| async move {
-            let ended = stop.cancelled_owned();
+        let keyframes = KeyframeWish::default();
+        let wanted = keyframes.clone();
+        let mut source = Self::spawn(camera, |ended| async move {
             match config {
                 SourceConfig::Rtsp(config) => rtsp::run(config, handler, ended).await,
-                SourceConfig::Device(path) => device::run(path, handler, ended).await,
+                SourceConfig::Device(device) => device::run(device, wanted, handler, ended).await,
             }
-        })
+        });
+        source.keyframes = keyframes;
+        source
     }
 
-    /// Runs a source of another kind on a task of its own, which is to end when `stop` comes.
-    pub fn spawn<F: Future<Output = ()> + Send + 'static>(
+    /// Runs a source, which has to end when the future that it gets completes.
+    pub fn spawn<R: Future<Output = ()> + Send + 'static>(
         camera: &str,
-        run: impl FnOnce(CancellationToken) -> F,
+        run: impl FnOnce(WaitForCancellationFutureOwned) -> R,
     ) -> Self {
         let stop = CancellationToken::new();
         let span = tracing::info_span!("source", camera);
-        let task = tokio::spawn(run(stop.clone()).instrument(span));
+        let running = run(stop.clone().cancelled_owned());
         Self {
             stop: stop.drop_guard(),
-            task,
+            task: tokio::spawn(running.instrument(span)),
+            keyframes: KeyframeWish::default(),
         }
+    }
+
+    /// Where it is asked for keyframes. IP cameras do not listen, and devices do whose pictures are encoded here.
+    pub fn keyframes(&self) -> KeyframeWish {
+        self.keyframes.clone()
     }
 
     /// Waits until its task has ended, which only a panic can cause while it is open.
@@ -127,6 +165,11 @@ impl Source {
         }
         // A panic was logged where it happened.
         let _ = (&mut self.task).await;
+    }
+
+    /// True when its task is gone, which nothing but a panic brings about before [`close`](Self::close).
+    pub fn is_gone(&self) -> bool {
+        self.task.is_finished()
     }
 
     /// Ends it, and waits until it has let go of the camera.

@@ -28,10 +28,11 @@ pub use in_force::{
     ConfigInForce, EntryInForce, Level, Refusal, RefusalSource, SectionInForce, ValueSource,
 };
 pub use resolve::ConfigSource;
+pub(crate) use sections::WITHOUT_HUB;
 pub use settings::Settings;
 pub(crate) use shown::shown;
 pub use sinks::{EventKind, MqttConfig, SinkConfig, SinkTarget, WebhookConfig};
-pub use source::{RtspConfig, RtspCredentials, RtspTransport, RtspUrl, SourceConfig};
+pub use source::{DeviceConfig, RtspConfig, RtspCredentials, RtspTransport, RtspUrl, SourceConfig};
 pub use values::{
     CameraConfig, Config, Connect, DEFAULT_MODEL, HttpConfig, RuntimeConfig, TelemetryConfig,
 };

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 
 use twinsight_client::secret::{Secret, conceal};
 use twinsight_media::label_enum;
+use twinsight_media::picture::PictureSize;
 use url::Url;
 
 /// Where the pictures of a camera come from.
@@ -15,8 +16,39 @@ pub enum SourceConfig {
     /// An IP camera.
     Rtsp(RtspConfig),
     /// A video device of this machine, such as `/dev/video0`.
-    Device(PathBuf),
+    Device(DeviceConfig),
 }
+
+/// A video device, and what is asked of it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct DeviceConfig {
+    /// Such as `/dev/video0`.
+    pub path: PathBuf,
+    /// The size of its pictures, 1280 x 720 unless given. A device that has no such size gives another one.
+    pub size: Option<PictureSize>,
+    /// Frames a second, 15 unless given. A device that has no such rate gives another one.
+    pub fps: Option<f64>,
+}
+
+impl DeviceConfig {
+    /// The device's path, for people.
+    pub fn display(&self) -> std::path::Display<'_> {
+        self.path.display()
+    }
+}
+
+impl<P: Into<PathBuf>> From<P> for DeviceConfig {
+    fn from(path: P) -> Self {
+        Self {
+            path: path.into(),
+            size: None,
+            fps: None,
+        }
+    }
+}
+
+// A rate comes from the configuration or the command line, which refuse what is no number.
+impl Eq for DeviceConfig {}
 
 /// How an IP camera is asked for its pictures.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -155,7 +155,15 @@ fn unknown_key(place: Place, keys: &str, name: &str) -> ConfigError {
     } else {
         format!("{section}.{name}")
     };
-    if ["hub.access_key", "http.token"].contains(&key.as_str()) {
+    let secrets = [
+        "hub.access_key",
+        "http.token",
+        "defaults.rtsp_password",
+        "cameras.rtsp_password",
+        "sinks.password",
+        "sinks.secret",
+    ];
+    if secrets.contains(&key.as_str()) {
         return ConfigError::SecretInFile { place, key };
     }
     let elsewhere = file::keys().find(|known| known.name == name);
@@ -182,6 +190,7 @@ fn takes(keys: &str, expected: &str) -> &'static str {
     match known {
         Some(key) => key.takes,
         None if keys == "cameras" => "[[cameras]] tables",
+        None if keys == "sinks" => "[[sinks]] tables",
         None if expected.starts_with("struct ") => "a [table]",
         None => "another type",
     }

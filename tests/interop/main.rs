@@ -3,10 +3,13 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod bridge;
+mod bridge_figures;
 mod camera;
 mod channels;
 mod dashboard;
 mod discover;
+mod home_assistant;
 mod hub;
 mod kill_loops;
 mod media;

@@ -5,7 +5,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::common::streams::{IpCamera, Numbers, client, numbers_of_another, soon};
+use crate::common::streams::{IpCamera, Numbers, SIZE, client, numbers_of_another, soon};
 use crate::common::{Browser, DEADLINE, Program, start_hub};
 use serde_json::Value;
 use tokio::sync::mpsc;
@@ -314,6 +314,31 @@ async fn a_browser_and_python_show_an_ip_cameras_high_1080p() {
     let numbers = sees_numbers(&mut viewer, "default", 30).await;
     println!("Python sees {numbers:?}");
     println!("{}", page.says("stats").await);
+}
+
+/// Our offer begins with High, which neither knows by that name.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_browser_and_python_answer_an_offer_that_begins_with_high() {
+    let url = start_hub(DevHubOptions::default()).await;
+    let rust = client(&url, "rust").await;
+    let camera = tokio::task::spawn_blocking(move || IpCamera::new(SIZE, 400, 100));
+    let camera = camera.await.unwrap();
+    let mut viewer = python(&url, "python", &["--listen", "--receive"]);
+    viewer.until("armed").await;
+    let mut page = Page::open(&url, &rust, "role=responder&mode=receive");
+    page.says("armed").await;
+    let sending = || patient(MediaStreamOptions::sending([camera.track.clone()]));
+    let instance = rust.instance();
+    let to_python = instance
+        .get_media_stream("python", sending())
+        .await
+        .unwrap();
+    let to_page = instance.get_media_stream("page", sending()).await.unwrap();
+    camera.sends(0..400);
+    sees_numbers(&mut viewer, "default", 20).await;
+    page.sees_numbers(20).await;
+    assert_eq!(camera.track.viewers(), 2);
+    drop((to_python, to_page));
 }
 
 /// Its canvas is read from our frames; it dials us, its candidates trickled.

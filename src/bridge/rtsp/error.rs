@@ -155,6 +155,34 @@ impl RtspError {
         Self::Broken(shown(line))
     }
 
+    /// The camera has answered, and stays with what it said until somebody changes a setting.
+    pub(super) fn is_refusal(&self) -> bool {
+        match self {
+            Self::NoCredentials
+            | Self::WrongCredentials
+            | Self::Forbidden
+            | Self::NoSuchStream(_)
+            | Self::Transport
+            | Self::OtherCodec(_)
+            | Self::NoVideo(_)
+            | Self::BFrames
+            | Self::Interlaced
+            | Self::Profile { .. } => true,
+            Self::Unreachable(_)
+            | Self::NoAnswer { .. }
+            | Self::NotRtsp(_)
+            | Self::Busy(_)
+            | Self::Refused { .. }
+            | Self::BadDescription(_)
+            | Self::Silent { .. }
+            | Self::NoDatagrams { .. }
+            | Self::NoKeyframe { .. }
+            | Self::Ended
+            | Self::Broken(_)
+            | Self::Panicked => false,
+        }
+    }
+
     /// The camera does not take who asks. Asked so too often, some cameras lock the user.
     pub(super) fn is_of_credentials(&self) -> bool {
         matches!(self, Self::WrongCredentials | Self::Forbidden)

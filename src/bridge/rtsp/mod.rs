@@ -76,12 +76,14 @@ pub(super) async fn run(
             attempt = 0;
         }
         let retry_in = retry.failed(&error, received_for, rand::random());
+        let refused = error.is_refusal();
         let reason: Arc<str> = format!("the camera at {} {error}", config.url).into();
         log.down(&reason, attempt.max(1), retry_in);
         handler(SourceEvent::State(SourceState::Down {
             reason,
             attempt: attempt.max(1),
             retry_in,
+            refused,
         }));
         tokio::select! {
             biased;
