@@ -235,8 +235,6 @@ impl Bridge {
         Box::new(move |event| match event {
             SourceEvent::Unit(unit) => {
                 shared.metrics.units_received.inc();
-                // A camera sends keyframes when it wants to, and nobody can ask it for one.
-                track.take_keyframe_request();
                 let at = UnitTime::Camera {
                     timestamp_90k: unit.timestamp_90k,
                     received_at: unit.received_at,

@@ -382,7 +382,7 @@ async fn the_check_says_what_each_camera_sends_or_why_it_does_not() {
         .collect();
     for (camera, found, remedy) in [
         ("a", "B frames", "set the number of B frames to 0"),
-        ("b", "H265", "set the video encoding"),
+        ("b", "H.265", "set the video encoding"),
         ("c", "cannot be reached", "see that it is on"),
     ] {
         let subject = format!("camera {camera}/default source");
