@@ -33,9 +33,9 @@ pub mod annotate;
 
 pub mod publish;
 
-pub mod sinks;
-
 pub mod preview;
+
+pub mod sinks;
 
 pub mod http;
 

@@ -23,12 +23,15 @@ use twinsight_client::backoff::Backoff;
 use twinsight_client::hub::{HubClient, HubError, HubStatus, Instance};
 use twinsight_client::media::{
     AcceptStreamsOptions, LocalTrack, MediaError, MediaStream, MediaStreamAcceptor,
-    MediaStreamOptions,
+    MediaStreamOptions, UnitTime,
 };
 use twinsight_client::rate_limit::{RATE_LIMIT, RateLimit};
 use twinsight_client::realtime::ice::IceSettings;
 use twinsight_client::realtime::names::shortened;
 use twinsight_client::telemetry::CameraState;
+
+/// What is kept for viewers that come is at most this large: 16 s of 4 Mbit/s.
+const MAX_GOP_BYTES: usize = 8 << 20;
 
 /// So many viewers may look at a camera at once.
 const MAX_VIEWERS: usize = 64;
@@ -140,7 +143,6 @@ impl Shared {
     }
 
     fn log(&self, status: &BridgeStatus) {
-        let reason = status.reason.as_deref().unwrap_or_default();
         match status.state {
             CameraState::Receiving => {
                 let facts = status.facts.as_ref();
@@ -160,11 +162,11 @@ impl Shared {
                     );
                 }
             }
-            CameraState::Rejected => {
-                tracing::error!(reason, "a camera cannot be bridged");
-            }
             // The source tells the log why, with each attempt.
-            CameraState::Connecting | CameraState::Unreachable | CameraState::Removed => {}
+            CameraState::Connecting
+            | CameraState::Unreachable
+            | CameraState::Rejected
+            | CameraState::Removed => {}
         }
     }
 }
@@ -209,7 +211,7 @@ impl Bridge {
     }
 
     async fn serve(&self) -> Ended {
-        let track = LocalTrack::video("video");
+        let track = LocalTrack::video("video").with_gop_cache(MAX_GOP_BYTES);
         let handler = self.handler(&track);
         let name = self.config.id.to_string();
         let mut source = (self.context.open)(&name, self.source.clone(), handler);
@@ -233,9 +235,11 @@ impl Bridge {
         Box::new(move |event| match event {
             SourceEvent::Unit(unit) => {
                 shared.metrics.units_received.inc();
-                // A camera sends keyframes when it wants to, and nobody can ask it for one.
-                track.take_keyframe_request();
-                track.send_unit_at(&unit.data, unit.received_at);
+                let at = UnitTime::Camera {
+                    timestamp_90k: unit.timestamp_90k,
+                    received_at: unit.received_at,
+                };
+                track.send_unit_with(&unit.data, at);
                 shared.change(StatusMachine::unit);
             }
             SourceEvent::Dropped(reason, count) => {
@@ -246,6 +250,11 @@ impl Bridge {
                     && std::mem::replace(&mut was_asked, true)
                 {
                     shared.metrics.reconnects.inc();
+                }
+                if let SourceState::Receiving(facts) = &state
+                    && let Some(profile_level_id) = facts.profile_level_id
+                {
+                    track.set_profile_level_id(profile_level_id);
                 }
                 shared.change(|machine, now| machine.source(state, now));
             }

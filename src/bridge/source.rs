@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use tokio::task::JoinHandle;
-use tokio_util::sync::{CancellationToken, DropGuard};
+use tokio_util::sync::{CancellationToken, DropGuard, WaitForCancellationFutureOwned};
 use tracing::Instrument;
 
 use super::{device, rtsp};
@@ -72,6 +72,8 @@ pub enum SourceState {
         attempt: u32,
         /// When the camera is asked again.
         retry_in: Duration,
+        /// The camera has said no, or sends what cannot be used, so that asking again does not help before something is changed.
+        refused: bool,
     },
 }
 
@@ -126,8 +128,7 @@ impl Source {
     pub fn open(camera: &str, config: SourceConfig, handler: SourceHandler) -> Self {
         let keyframes = KeyframeWish::default();
         let wanted = keyframes.clone();
-        let mut source = Self::spawn(camera, |stop| async move {
-            let ended = stop.cancelled_owned();
+        let mut source = Self::spawn(camera, |ended| async move {
             match config {
                 SourceConfig::Rtsp(config) => rtsp::run(config, handler, ended).await,
                 SourceConfig::Device(device) => device::run(device, wanted, handler, ended).await,
@@ -137,17 +138,17 @@ impl Source {
         source
     }
 
-    /// Runs a source of another kind on a task of its own, which is to end when `stop` comes.
-    pub fn spawn<F: Future<Output = ()> + Send + 'static>(
+    /// Runs a source, which has to end when the future that it gets completes.
+    pub fn spawn<R: Future<Output = ()> + Send + 'static>(
         camera: &str,
-        run: impl FnOnce(CancellationToken) -> F,
+        run: impl FnOnce(WaitForCancellationFutureOwned) -> R,
     ) -> Self {
         let stop = CancellationToken::new();
         let span = tracing::info_span!("source", camera);
-        let task = tokio::spawn(run(stop.clone()).instrument(span));
+        let running = run(stop.clone().cancelled_owned());
         Self {
             stop: stop.drop_guard(),
-            task,
+            task: tokio::spawn(running.instrument(span)),
             keyframes: KeyframeWish::default(),
         }
     }
@@ -164,6 +165,11 @@ impl Source {
         }
         // A panic was logged where it happened.
         let _ = (&mut self.task).await;
+    }
+
+    /// True when its task is gone, which nothing but a panic brings about before [`close`](Self::close).
+    pub fn is_gone(&self) -> bool {
+        self.task.is_finished()
     }
 
     /// Ends it, and waits until it has let go of the camera.

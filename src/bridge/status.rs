@@ -36,8 +36,8 @@ pub(super) struct TwinTrouble {
 #[derive(Debug)]
 pub(super) struct StatusMachine {
     source: SourceState,
-    /// Why there were no pictures last. `None` while they come.
-    last_reason: Option<Arc<str>>,
+    /// Why there were no pictures last, and the state that this is. `None` while they come.
+    last_reason: Option<(CameraState, Arc<str>)>,
     last_unit: Instant,
     facts: Option<SourceFacts>,
     twin: Option<TwinTrouble>,
@@ -74,7 +74,15 @@ impl StatusMachine {
                 self.last_reason = None;
                 self.facts = Some(facts.clone());
             }
-            SourceState::Down { reason, .. } => self.last_reason = Some(Arc::clone(reason)),
+            SourceState::Down {
+                reason, refused, ..
+            } => {
+                let state = match refused {
+                    true => CameraState::Rejected,
+                    false => CameraState::Unreachable,
+                };
+                self.last_reason = Some((state, Arc::clone(reason)));
+            }
         }
         self.source = state;
         self.look(now)
@@ -126,8 +134,8 @@ impl StatusMachine {
         let of_twin = self.twin.as_ref().map(|twin| Arc::clone(&twin.reason));
         match (&self.source, &self.last_reason) {
             // One that is asked again is as unreachable as before until it answers.
-            (SourceState::Down { .. } | SourceState::Connecting { .. }, Some(reason)) => {
-                (CameraState::Unreachable, Some(Arc::clone(reason)))
+            (SourceState::Down { .. } | SourceState::Connecting { .. }, Some((state, reason))) => {
+                (*state, Some(Arc::clone(reason)))
             }
             (SourceState::Down { .. } | SourceState::Connecting { .. }, None) => {
                 (CameraState::Connecting, of_twin)
@@ -161,6 +169,7 @@ mod tests {
             reason: reason.into(),
             attempt,
             retry_in: Duration::from_secs(1),
+            refused: reason.contains("password"),
         }
     }
 
@@ -179,7 +188,7 @@ mod tests {
         let other = machine.source(down("wrong password", 2), t + s(3)).unwrap();
         assert_eq!(
             (other.state, other.since),
-            (CameraState::Unreachable, t + s(1))
+            (CameraState::Rejected, t + s(3))
         );
         let status = machine
             .source(SourceState::Receiving(facts()), t + s(4))

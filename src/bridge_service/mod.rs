@@ -6,6 +6,7 @@ mod reload;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use anyhow::{Context as _, Result};
 use futures_util::future::BoxFuture;
 use tokio::net::TcpListener;
 use tokio::signal::unix::Signal;
@@ -25,7 +26,6 @@ use crate::publish::feed::EventFeed;
 use crate::telemetry::health::{Health, HealthClock, Heartbeat, Readiness};
 use crate::telemetry::metrics::Metrics;
 use twinsight_client::hub::HubStatus;
-use twinsight_client::thread::ThreadError;
 
 /// A loop of the program that does not beat for this long makes it unhealthy.
 const MAX_SILENCE: Duration = Duration::from_secs(15);
@@ -80,13 +80,14 @@ impl BridgeService {
     /// Starts everything. Probes answer first. A hub or a camera that is away is not an error.
     ///
     /// # Errors
-    /// When the system grants no thread.
-    pub async fn start(parts: BridgeParts) -> Result<Self, ThreadError> {
+    /// When the system grants no thread, or the configuration is that of a node without a hub.
+    pub async fn start(parts: BridgeParts) -> Result<Self> {
         let BridgeParts {
             config,
             listener,
             open,
         } = parts;
+        let hub = config.hub.clone().context("a bridge needs a hub")?;
         let metrics = Arc::new(Metrics::of_bridge());
         // The server of a node serves a bridge, too, and asks for events and pictures that a bridge has not.
         let previews = Previews::new(Arc::clone(&metrics));
@@ -108,7 +109,7 @@ impl BridgeService {
         };
         let http = tokio::spawn(health.watch("the HTTP server", serving));
         let mut bridges = Bridges::new(BridgeContext {
-            hub: BridgeHub::alone(config.hub.clone(), Arc::clone(&metrics)),
+            hub: BridgeHub::alone(hub.clone(), Arc::clone(&metrics)),
             ice: config.ice.clone(),
             metrics: Arc::clone(&metrics),
             open,
@@ -121,7 +122,7 @@ impl BridgeService {
             Arc::clone(&bridges),
             Arc::clone(&metrics),
             readiness,
-            config.hub.shown_url(),
+            hub.shown_url(),
             heartbeat,
         );
         let looking = tokio::spawn(health.watch("the watch over the bridges", looking));

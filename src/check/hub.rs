@@ -4,7 +4,6 @@
 use std::time::Duration;
 
 use super::finding::{Failure, Finding, Report};
-use crate::config::Config;
 use twinsight_client::hub::options::{HubMode, HubOptions};
 use twinsight_client::hub::probe::{ProbeError, RemoteClock, probe};
 use twinsight_client::hub::text::brief;
@@ -39,8 +38,8 @@ impl JoinedHub {
 }
 
 /// Reaches and joins the hub; `None` if one of the steps failed.
-pub(super) async fn check(config: &Config, report: &mut Report<'_>) -> Option<JoinedHub> {
-    let options = options(config);
+pub(super) async fn check(hub: &HubOptions, report: &mut Report<'_>) -> Option<JoinedHub> {
+    let options = options(hub);
     if !reach(&options, report).await {
         report.add(Finding::skip("joining the hub", "it was not reached"));
         return None;
@@ -49,8 +48,8 @@ pub(super) async fn check(config: &Config, report: &mut Report<'_>) -> Option<Jo
 }
 
 /// What the hub is asked with.
-pub(super) fn options(config: &Config) -> HubOptions {
-    let mut options = config.hub.clone();
+pub(super) fn options(hub: &HubOptions) -> HubOptions {
+    let mut options = hub.clone();
     options.timers.ack = ACK_LIMIT;
     options
 }

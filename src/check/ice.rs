@@ -4,6 +4,7 @@
 use super::finding::{Finding, Report};
 use super::hub::{ACK_LIMIT, JoinedHub};
 use crate::config::Config;
+use twinsight_client::hub::HubOptions;
 use twinsight_client::hub::message::IceServer;
 use twinsight_client::realtime::ice::{ServerKind, server_kind, shown_url};
 
@@ -19,6 +20,7 @@ enum ServerOrigin {
 /// Checks all servers, and gives the settings that the cameras are dialled with.
 pub(super) async fn check(
     config: &Config,
+    hub: &HubOptions,
     joined: Option<&JoinedHub>,
     report: &mut Report<'_>,
 ) -> Vec<IceServer> {
@@ -37,7 +39,7 @@ pub(super) async fn check(
             "the hub is not joined",
         )),
     }
-    let own = config.hub.static_ice_servers();
+    let own = hub.static_ice_servers();
     servers.extend(
         own.into_iter()
             .map(|server| (ServerOrigin::Operator, server)),

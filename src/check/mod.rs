@@ -1,6 +1,7 @@
 //! `twinsight check`: a configuration comes in; findings go out, each a line with its remedy. Everything that a node needs is tried
 //! in the order in which it would need it: the machine, ONNX Runtime and the models, the hub, the twins, the cameras. A step that
-//! depends on a failed one is reported as skipped, and every step has a time limit. The command line runs it and prints.
+//! depends on a failed one is reported as skipped, and every step has a time limit. Without a hub the cameras are asked themselves,
+//! as the node would. The command line runs it and prints.
 
 mod camera;
 mod dial;
@@ -48,8 +49,10 @@ pub(crate) async fn run_for_bridge(
     let _ = host::http_listen(config.http.listen, &mut report).await;
     let streams = config.cameras.len();
     host::open_files(Descriptors::of_process(), &config.ice, streams, &mut report);
-    let hub = hub::options(&config);
-    if hub::reach(&hub, &mut report).await {
+    let hub = config.hub.as_ref().map(hub::options);
+    if let Some(hub) = &hub
+        && hub::reach(hub, &mut report).await
+    {
         let is_direct = hub.mode == HubMode::Direct;
         let twins: BTreeSet<&str> = match is_direct {
             true => BTreeSet::from([""]),
@@ -91,11 +94,16 @@ pub(crate) async fn run(options: CheckOptions, tell: &mut (dyn FnMut(&Finding) +
     let neighbour = host::http_listen(config.http.listen, &mut report).await;
     let streams = config.cameras.len();
     host::open_files(Descriptors::of_process(), &config.ice, streams, &mut report);
+    let Some(hub) = &config.hub else {
+        models::check(&config, dylib_path, &mut report).await;
+        source::check(&config.cameras, &mut report).await;
+        return report.tally;
+    };
     let ports = host::udp_ports(&config.ice, config.cameras.len(), neighbour, &mut report);
     models::check(&config, dylib_path, &mut report).await;
-    let joined = hub::check(&config, &mut report).await;
-    let servers = ice::check(&config, joined.as_ref(), &mut report).await;
-    let twins = twins::check(&config, joined.as_ref(), &mut report).await;
+    let joined = hub::check(hub, &mut report).await;
+    let servers = ice::check(&config, hub, joined.as_ref(), &mut report).await;
+    let twins = twins::check(&config, hub, joined.as_ref(), &mut report).await;
     source::check(&config.cameras, &mut report).await;
     camera::check(
         &config,

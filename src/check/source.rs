@@ -139,7 +139,7 @@ async fn follow(events: &mut mpsc::Receiver<SourceEvent>) -> Result<Look, String
 
 fn findings(subject: &str, look: &Look) -> Vec<Finding> {
     let seconds = look.took.as_secs_f64();
-    let mut found = "it sends H.264".to_owned();
+    let mut found = "H.264 video comes".to_owned();
     if let Some([profile, constraints, level]) = look.facts.profile_level_id {
         found += &format!(
             " ({} profile, level {}.{}, profile-level-id {profile:02x}{constraints:02x}{level:02x})",
@@ -231,7 +231,7 @@ mod tests {
         assert_eq!(
             seen(45, 3, 0),
             [
-                "ok    camera a/default source: it sends H.264 (main profile, level 4.0, profile-level-id 4d0028), 1920x1080, \
+                "ok    camera a/default source: H.264 video comes (main profile, level 4.0, profile-level-id 4d0028), 1920x1080, \
                  15 frames/s, 2000 kbit/s, 3 keyframes in 3 s, no B frames"
             ]
         );

@@ -9,9 +9,9 @@ use serde_json::{Value, json};
 use super::finding::{Finding, Report};
 use super::hub::{ACK_LIMIT, JoinedHub};
 use crate::config::{CameraConfig, Config, Connect};
-use twinsight_client::hub::HubError;
 use twinsight_client::hub::message::Twin;
 use twinsight_client::hub::text::brief;
+use twinsight_client::hub::{HubError, HubOptions};
 
 const WHERE: &str = "twin ids are found in the console beside the device id, and in what the twin's own app gets as TWIN_ID";
 
@@ -38,15 +38,16 @@ enum Missing {
 /// Looks the node's own twin and every camera's up, in the order of the configuration. The result is empty without a hub.
 pub(super) async fn check(
     config: &Config,
+    hub: &HubOptions,
     joined: Option<&JoinedHub>,
     report: &mut Report<'_>,
 ) -> Vec<CameraTwin> {
-    let own_subject = match config.hub.twin_id.as_str() {
+    let own_subject = match hub.twin_id.as_str() {
         "" => "own twin".to_owned(),
         id => format!("own twin {id}"),
     };
     let Some(joined) = joined else {
-        let certain = !config.hub.twin_id.is_empty() && config.hub.twin_id == config.hub.device_id;
+        let certain = !hub.twin_id.is_empty() && hub.twin_id == hub.device_id;
         report.add(if certain {
             Finding::fail(own_subject, own_device_id_found(), own_device_id_remedy())
         } else {
@@ -60,7 +61,7 @@ pub(super) async fn check(
     let found = join_all(cameras.map(|camera| look_up(joined, &camera.id.twin_id))).await;
     let unknown = own.is_err() || found.iter().any(Result::is_err);
     let known = Known {
-        device_ids: device_ids(config, joined, own.as_ref().ok(), unknown).await,
+        device_ids: device_ids(hub, joined, own.as_ref().ok(), unknown).await,
         twins: {
             let mut twins: Vec<Twin> = own.iter().chain(found.iter().flatten()).cloned().collect();
             if unknown {
@@ -69,7 +70,7 @@ pub(super) async fn check(
             twins
         },
     };
-    report.add(own_finding(own_subject, config, joined, &own, &known));
+    report.add(own_finding(own_subject, hub, joined, &own, &known));
     let tenant = own.as_ref().map_or("", |twin| twin.tenant_id.as_str());
     config
         .cameras
@@ -127,16 +128,16 @@ pub(super) fn own_device_id_remedy() -> String {
 
 fn own_finding(
     subject: String,
-    config: &Config,
+    hub: &HubOptions,
     joined: &JoinedHub,
     own: &Result<Twin, Missing>,
     known: &Known,
 ) -> Finding {
-    let subject = match config.hub.twin_id.is_empty() {
+    let subject = match hub.twin_id.is_empty() {
         true => format!("own twin {}", joined.twin_id),
         false => subject,
     };
-    let device_id = &config.hub.device_id;
+    let device_id = &hub.device_id;
     match own {
         Ok(twin) if twin.id != joined.twin_id => Finding::fail(
             subject,
@@ -279,12 +280,12 @@ async fn look_up(joined: &JoinedHub, twin_id: &str) -> Result<Twin, Missing> {
 
 /// The ids of the device that the node runs on, from all places that tell one.
 async fn device_ids(
-    config: &Config,
+    hub: &HubOptions,
     joined: &JoinedHub,
     own: Option<&Twin>,
     ask: bool,
 ) -> Vec<String> {
-    let mut ids = vec![config.hub.device_id.clone()];
+    let mut ids = vec![hub.device_id.clone()];
     ids.extend(own.map(|twin| twin.device_id.clone()));
     if ask && let Some(status) = aside(joined, "getDeviceStatus", json!({})).await {
         ids.extend(status["deviceId"].as_str().map(str::to_owned));

@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use clap::Args;
 
+use super::NO_HUB;
 use super::arguments::{fps, stream_name, twin_id};
 use super::rtsp::{self, RtspArgs};
 use super::stop::StopSignals;
@@ -81,7 +82,7 @@ pub(super) async fn run(args: CameraArgs, env: &Env) -> Result<()> {
     variables.insert("TWIN_ID".to_owned(), args.twin);
     let config = Config::load(None, &variables.into_iter().collect())?;
     let mut stop = StopSignals::new()?;
-    let hub = HubClient::start(config.hub.clone());
+    let hub = HubClient::start(config.hub.context(NO_HUB)?);
     let options = CameraOptions {
         stream: args.stream,
         dial: args.dial,

@@ -45,6 +45,9 @@ use crate::config::{ConfigError, Env};
 use crate::descriptors::Descriptors;
 use crate::telemetry::logging::{self, LogFormat};
 
+/// Why a command that joins a hub cannot.
+const NO_HUB: &str = "there is no hub to join, since `hub.mode` is \"none\": choose another mode, for instance by TWINSIGHT_HUB__MODE";
+
 /// Exit code of a configuration that cannot be used (`EX_CONFIG`).
 const BAD_CONFIGURATION: u8 = 78;
 

@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::PathBuf;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use clap::Args;
 
+use super::NO_HUB;
 use super::arguments::twin_id;
 use super::output::Output;
 use super::stop::StopSignals;
@@ -42,7 +43,7 @@ pub(super) async fn run(args: WatchArgs, env: &Env) -> Result<()> {
     let mut variables: BTreeMap<String, String> = env.as_map().clone();
     variables.insert("TWINSIGHT_HUB__TWIN_ID".to_owned(), own);
     let config = Config::load(args.config.as_deref(), &variables.into_iter().collect())?;
-    let mut hub = config.hub;
+    let mut hub = config.hub.context(NO_HUB)?;
     if hub.mode == HubMode::Phyos && is_node_itself {
         hub.twin_id.clone_from(&args.twin);
     }

@@ -46,12 +46,12 @@ impl ConfigSource {
         let resolver = self.merge(path, &mut file, &Settings::default());
         resolver.check_for_bridge(&file);
         let hub = resolver.hub(&file);
-        let ice = resolver.ice(&file, hub.turn.is_some());
+        let ice = resolver.ice(&file, hub.as_ref().is_some_and(|hub| hub.turn.is_some()));
         let mut http = resolver.http(&file);
         if file.http.listen.is_none() {
             http.listen = DEFAULT_BRIDGE_LISTEN;
         }
-        let cameras = resolver.cameras(&file, &Settings::default(), &hub);
+        let cameras = resolver.cameras(&file, &Settings::default(), hub.as_ref());
         resolver.check_ports(&file, &ice, cameras.len());
         let config = Config {
             runtime: resolver.runtime(&File::default()),
@@ -63,6 +63,10 @@ impl ConfigSource {
             cameras,
         };
         resolver.check_bridged(&file, &config);
+        if let (None, Some(mode)) = (&config.hub, &file.hub.mode) {
+            let place = resolver.place(&mode.origin);
+            resolver.note(ConfigError::BridgeWithoutHub { place });
+        }
         let mut more = resolver.wrong.into_inner();
         // Each camera joins as itself.
         more.retain(|error| !matches!(error, ConfigError::NoTwinId { .. }));
@@ -151,10 +155,14 @@ impl Resolver<'_> {
             if !dials {
                 continue;
             }
-            if config.hub.mode == HubMode::Direct {
-                self.note(ConfigError::PeripheralDials { place: place() });
-            } else if config.hub.twin_id.is_empty() {
-                self.note(ConfigError::NoNodeToDial { place: place() });
+            match &config.hub {
+                Some(hub) if hub.mode == HubMode::Direct => {
+                    self.note(ConfigError::PeripheralDials { place: place() });
+                }
+                Some(hub) if hub.twin_id.is_empty() => {
+                    self.note(ConfigError::NoNodeToDial { place: place() });
+                }
+                _ => {}
             }
         }
     }
@@ -193,7 +201,7 @@ mod tests {
         let text = "[[cameras]]\ntwin_id = \"a\"\nrtsp = \"rtsp://10.0.0.2/s\"\nname = \"Door\"";
         let config = resolve(text, &[HUB]).unwrap();
         assert_eq!(config.http.listen.to_string(), "127.0.0.1:9465");
-        assert_eq!(config.hub.twin_id, "");
+        assert_eq!(config.hub.unwrap().twin_id, "");
         assert_eq!(config.cameras.len(), 1);
         // A container has its variables for the node, too.
         let variables = [
@@ -202,10 +210,8 @@ mod tests {
             ("TWIN_ID", "node-1"),
         ];
         let config = resolve(text, &variables).unwrap();
-        assert_eq!(
-            (config.runtime.threads, &*config.hub.twin_id),
-            (0, "node-1")
-        );
+        assert_eq!(config.runtime.threads, 0);
+        assert_eq!(config.hub.unwrap().twin_id, "node-1");
     }
 
     #[test]
@@ -266,7 +272,7 @@ twin_id = "b"
             "{sentences:?}"
         );
         let config = resolve(text, &[HUB, ("TWIN_ID", "node-1")]).unwrap();
-        assert_eq!(config.hub.twin_id, "node-1");
+        assert_eq!(config.hub.unwrap().twin_id, "node-1");
         let direct = [
             ("PHYHUB_DIRECT", "true"),
             ("PHYHUB_URL", "http://hub"),
@@ -275,6 +281,17 @@ twin_id = "b"
         ];
         let sentences = resolve(text, &direct).unwrap_err();
         assert!(sentences[0].contains("in direct mode"), "{sentences:?}");
+    }
+
+    #[test]
+    fn a_bridge_needs_a_hub() {
+        let text =
+            "[hub]\nmode = \"none\"\n[[cameras]]\ntwin_id = \"a\"\nrtsp = \"rtsp://10.0.0.2/s\"";
+        let sentences = resolve(text, &[]).unwrap_err();
+        assert!(
+            sentences[0].contains("line 2: there is no hub"),
+            "{sentences:?}"
+        );
     }
 
     #[test]

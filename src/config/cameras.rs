@@ -14,7 +14,6 @@ use super::values::{CameraConfig, Connect, DEFAULT_MODEL};
 use twinsight_client::dialect::Dialect;
 use twinsight_client::hub::HubOptions;
 use twinsight_client::hub::text::redacted_url;
-use twinsight_client::secret::Secret;
 use twinsight_client::stream_id::StreamId;
 use twinsight_media::codec::Codec;
 
@@ -32,7 +31,7 @@ impl Resolver<'_> {
         &self,
         file: &File,
         settings: &Settings,
-        hub: &HubOptions,
+        hub: Option<&HubOptions>,
     ) -> Vec<CameraConfig> {
         let defaults = self.defaults(file);
         let mut sections = self.sections(file, settings, &defaults);
@@ -103,7 +102,7 @@ impl Resolver<'_> {
         section: &CameraSection,
         file: &File,
         defaults: &CameraConfig,
-        hub: &HubOptions,
+        hub: Option<&HubOptions>,
     ) -> Option<CameraConfig> {
         let mut camera = self.settings("cameras", &section.settings(), defaults);
         let Some(twin_id) = &section.twin_id else {
@@ -128,7 +127,7 @@ impl Resolver<'_> {
             self.note(error);
             return None;
         }
-        if twin_id.value == hub.twin_id {
+        if hub.is_some_and(|hub| hub.twin_id == twin_id.value) {
             self.note(self.bad(
                 "cameras.twin_id",
                 twin_id,
@@ -138,6 +137,12 @@ impl Resolver<'_> {
         }
         camera.id.twin_id = twin_id.value.as_str().into();
         camera.source = self.source(origin, section, file);
+        if hub.is_none() && section.rtsp.is_none() && section.device.is_none() {
+            self.note(ConfigError::CameraWithoutSource {
+                place: self.place(origin),
+                twin_id: twin_id.value.clone(),
+            });
+        }
         Some(camera)
     }
 
@@ -279,17 +284,16 @@ impl Resolver<'_> {
         let defaults = &file.defaults;
         let user = or_default(&section.rtsp_user, &defaults.rtsp_user);
         let password = or_default(&section.rtsp_password_file, &defaults.rtsp_password_file);
-        // Who asks is in the address, or else beside it.
-        if credentials.is_none()
-            && let Some(user) = user
-        {
-            let password = password
-                .map(|given| self.secret_file("cameras.rtsp_password_file", &given))
-                .transpose();
-            credentials = Some(RtspCredentials {
-                user: user.value,
-                password: self.or(password, None).unwrap_or_else(|| Secret::new("")),
-            });
+        if credentials.is_some() {
+            // What `[defaults]` say is for the cameras whose address does not say it.
+            for key in ["rtsp_user", "rtsp_password_file"] {
+                if let Some(origin) = section.origin(key) {
+                    let place = self.place(origin);
+                    self.note(ConfigError::RtspUserTwice { place, key });
+                }
+            }
+        } else {
+            credentials = self.or(self.beside_the_address(user, password), None);
         }
         let transport = or_default(&section.rtsp_transport, &defaults.rtsp_transport);
         let transport = transport.map_or(Ok(RtspTransport::Tcp), |given| {
@@ -301,6 +305,27 @@ impl Resolver<'_> {
             credentials,
             transport: self.or(transport, RtspTransport::Tcp),
         }))
+    }
+
+    /// Who asks an IP camera whose address does not say it.
+    fn beside_the_address(
+        &self,
+        user: Option<Given<String>>,
+        password: Option<Given<String>>,
+    ) -> Result<Option<RtspCredentials>, ConfigError> {
+        match (user, password) {
+            (None, None) => Ok(None),
+            (None, Some(password)) => Err(ConfigError::RtspWithoutUser {
+                place: self.place(&password.origin),
+            }),
+            (Some(user), None) => Err(ConfigError::RtspWithoutPassword {
+                place: self.place(&user.origin),
+            }),
+            (Some(user), Some(file)) => Ok(Some(RtspCredentials {
+                user: user.value,
+                password: self.secret_file("cameras.rtsp_password_file", &file)?,
+            })),
+        }
     }
 
     /// Notes what is wrong with two streams of one twin beside each other.

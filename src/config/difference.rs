@@ -11,17 +11,6 @@ impl Config {
     /// be started again for them. The environment's share (STUN, TURN) and the time limits cannot differ.
     pub fn keys_for_a_restart(&self, started: &Self) -> Vec<&'static str> {
         // Without `..`, so that a new field is not forgotten here.
-        let HubOptions {
-            mode,
-            url,
-            twin_id,
-            device_id,
-            access_key,
-            ca_file,
-            stun_url: _,
-            turn: _,
-            timers: _,
-        } = &self.hub;
         let IceSettings {
             relay_only,
             interfaces,
@@ -44,23 +33,9 @@ impl Config {
             otlp_headers,
             otlp_ca_file,
         } = &self.telemetry;
-        let (hub, ice, http, runtime) =
-            (&started.hub, &started.ice, &started.http, &started.runtime);
+        let (ice, http, runtime) = (&started.ice, &started.http, &started.runtime);
         let telemetry = &started.telemetry;
-        // A key that is rotated in its file is followed by the hub client.
-        let key_file = access_key.as_ref().and_then(Secret::file);
-        let same_key_file =
-            key_file.is_some() && key_file == hub.access_key.as_ref().and_then(Secret::file);
-        [
-            ("hub.mode", *mode == hub.mode),
-            ("hub.url", *url == hub.url),
-            ("hub.twin_id", *twin_id == hub.twin_id),
-            ("hub.device_id", *device_id == hub.device_id),
-            (
-                "hub.access_key_file",
-                same_key_file || *access_key == hub.access_key,
-            ),
-            ("hub.ca_file", *ca_file == hub.ca_file),
+        let of_others = [
             ("ice.policy", *relay_only == ice.relay_only),
             ("ice.interfaces", *interfaces == ice.interfaces),
             ("ice.udp_ports", *udp_ports == ice.udp_ports),
@@ -96,10 +71,47 @@ impl Config {
                 *otlp_ca_file == telemetry.otlp_ca_file,
             ),
             ("sinks", *sinks == started.sinks),
-        ]
-        .into_iter()
-        .filter(|(_, same)| !same)
-        .map(|(key, _)| key)
-        .collect()
+        ];
+        let of_hub = match (&self.hub, &started.hub) {
+            (Some(hub), Some(started)) => hub_keys(hub, started).to_vec(),
+            (now, before) => vec![("hub.mode", now.is_none() && before.is_none())],
+        };
+        of_hub
+            .into_iter()
+            .chain(of_others)
+            .filter(|(_, same)| !same)
+            .map(|(key, _)| key)
+            .collect()
     }
+}
+
+/// The keys of `[hub]`, and whether each is the same.
+fn hub_keys(hub: &HubOptions, started: &HubOptions) -> [(&'static str, bool); 6] {
+    // Without `..`, so that a new field is not forgotten here.
+    let HubOptions {
+        mode,
+        url,
+        twin_id,
+        device_id,
+        access_key,
+        ca_file,
+        stun_url: _,
+        turn: _,
+        timers: _,
+    } = hub;
+    // A key that is rotated in its file is followed by the hub client.
+    let key_file = access_key.as_ref().and_then(Secret::file);
+    let same_key_file =
+        key_file.is_some() && key_file == started.access_key.as_ref().and_then(Secret::file);
+    [
+        ("hub.mode", *mode == started.mode),
+        ("hub.url", *url == started.url),
+        ("hub.twin_id", *twin_id == started.twin_id),
+        ("hub.device_id", *device_id == started.device_id),
+        (
+            "hub.access_key_file",
+            same_key_file || *access_key == started.access_key,
+        ),
+        ("hub.ca_file", *ca_file == started.ca_file),
+    ]
 }

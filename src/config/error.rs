@@ -237,6 +237,13 @@ pub enum ConfigError {
     /// A camera has no twin id.
     #[error("{place}: this camera has no `twin_id`: add the id of the camera's twin")]
     CameraWithoutTwin { place: Place },
+    /// A camera of a node without a hub has no place that its pictures come from.
+    #[error(
+        "{place}: camera \"{}\" has neither `rtsp` nor `device`, and without a hub (`hub.mode = \"none\"`) no pictures come in \
+         another way: add one of them, or choose another mode",
+        shown(twin_id)
+    )]
+    CameraWithoutSource { place: Place, twin_id: String },
     /// A camera has two places that its pictures come from.
     #[error("{place}: this camera has both `rtsp` and `device`: remove one")]
     TwoSources { place: Place },
@@ -264,6 +271,11 @@ pub enum ConfigError {
         "{place}: in direct mode a bridged camera is a peripheral, which is dialled and does not dial: remove `connect = \"accept\"`"
     )]
     PeripheralDials { place: Place },
+    /// A bridge is to do without a hub.
+    #[error(
+        "{place}: there is no hub with this mode, and a bridge makes twins for a hub: give the mode of one, or let the node have the cameras (`twinsight run`)"
+    )]
+    BridgeWithoutHub { place: Place },
     /// A bridge has no camera.
     #[error(
         "{}: this file names no camera, and a bridge without one has nothing to do: add a `[[cameras]]` with `twin_id` and `rtsp`",
@@ -275,6 +287,21 @@ pub enum ConfigError {
         "{place}: `{key}` is for a camera with `rtsp`, and this one has none: add it, or remove the key"
     )]
     WithoutRtsp { place: Place, key: &'static str },
+    /// Who asks an IP camera has a password and no name. `place` is that of the password.
+    #[error(
+        "{place}: this password is of nobody: add who asks the camera as `rtsp_user`, or remove `rtsp_password_file`"
+    )]
+    RtspWithoutUser { place: Place },
+    /// Who asks an IP camera has a name and no password. `place` is that of the name.
+    #[error(
+        "{place}: this user has no password: add its file as `rtsp_password_file`, or write a user without a password into `rtsp`"
+    )]
+    RtspWithoutPassword { place: Place },
+    /// Who asks an IP camera is said in its address and beside it. `place` is that of the key beside it.
+    #[error(
+        "{place}: `{key}` and the user in `rtsp` say both who asks this camera: remove one of them"
+    )]
+    RtspUserTwice { place: Place, key: &'static str },
     /// There are more sinks than a node takes. `place` is that of the first one too many.
     #[error("{place}: these are {found} sinks, and a node takes {limit}: remove some")]
     TooManySinks {
@@ -313,6 +340,15 @@ pub enum ConfigError {
         place: Place,
         ports: usize,
         cameras: usize,
+    },
+    /// The file says that there is no hub, and a variable of the official clients chooses one.
+    #[error(
+        "{place}: `hub.mode` is \"none\", and the variable {variable} chooses a hub: unset the variable, or set \
+         TWINSIGHT_HUB__MODE, which decides"
+    )]
+    HubAndNone {
+        place: Place,
+        variable: &'static str,
     },
     /// The node has no twin id, in a mode that needs one.
     #[error(
@@ -402,6 +438,7 @@ impl ConfigError {
                 | Self::NoDeviceId
                 | Self::NoAccessKey
                 | Self::CameraWithoutTwin { .. }
+                | Self::CameraWithoutSource { .. }
         )
     }
 
@@ -437,16 +474,22 @@ impl ConfigError {
             | Self::Duplicate { place, .. }
             | Self::AmbiguousStream { place, .. }
             | Self::CameraWithoutTwin { place }
+            | Self::CameraWithoutSource { place, .. }
             | Self::TwoSources { place }
+            | Self::RtspWithoutUser { place }
+            | Self::RtspWithoutPassword { place }
+            | Self::RtspUserTwice { place, .. }
             | Self::NotForBridge { place, .. }
             | Self::NothingToBridge { place }
             | Self::NoNodeToDial { place }
             | Self::PeripheralDials { place }
+            | Self::BridgeWithoutHub { place }
             | Self::WithoutRtsp { place, .. }
             | Self::TooManySinks { place, .. }
             | Self::SinkTwice { place, .. }
             | Self::SinkWithout { place, .. }
             | Self::KeyOfAnotherSink { place, .. }
+            | Self::HubAndNone { place, .. }
             | Self::TooFewPorts { place, .. } => Some(place),
             Self::Several(_)
             | Self::Unreadable { .. }

@@ -253,7 +253,9 @@ section! {
     pub struct HubSection = "hub" {
         /// How to talk to the hub: `direct` (with device id and access key), `simulator` (a development
         /// hub) or `phyos` (the device's own service, the default). `PHYHUB_DIRECT=true` and
-        /// `PHYSTACK_SIMULATOR_URL` choose as in the official clients.
+        /// `PHYSTACK_SIMULATOR_URL` choose as in the official clients. With `none` there is [no hub at all](../guide/no-hub.md):
+        /// every camera has `rtsp` or `device`, nothing else of this section counts, and beside `none` in the file neither of the
+        /// two variables may be set.
         mode: String,
         /// The hub's address: `https://…`, `http://…`, `wss://…` or `ws://…`. `PHYHUB_URL` in direct mode,
         /// `PHYSTACK_SIMULATOR_URL` in simulator mode; `http://phyos:55000` unless given in phyos mode.

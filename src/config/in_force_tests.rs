@@ -244,6 +244,79 @@ fn no_secret_is_in_the_json() {
 }
 
 #[test]
+fn sinks_and_ip_cameras_are_shown_without_their_secrets() {
+    let folder = TempDir::new().unwrap();
+    let secret = |name: &str| {
+        let file = folder.path().join(name);
+        fs::write(&file, format!("hush-of-{name}\n")).unwrap();
+        file.display().to_string()
+    };
+    let (broker, hook, camera) = (secret("broker"), secret("hook"), secret("camera"));
+    let text = format!(
+        "[[sinks]]\ntype = \"mqtt\"\nurl = \"mqtts://broker\"\nusername = \"node\"\npassword_file = \"{broker}\"\n\
+         [[sinks]]\ntype = \"webhook\"\nurl = \"https://host/hush-in-the-path?t=hush\"\nsecret_file = \"{hook}\"\n\
+         [defaults]\nrtsp_user = \"viewer\"\nrtsp_password_file = \"{camera}\"\n\
+         [[cameras]]\ntwin_id = \"one\"\nrtsp = \"rtsp://admin:hush-of-one@10.0.0.1/s\"\n\
+         [[cameras]]\ntwin_id = \"two\"\nrtsp = \"rtsp://10.0.0.2/s\"\nrtsp_transport = \"udp\"\n"
+    );
+    let all = in_force(&text, &[], Value::Null);
+    let json = serde_json::to_string(&all).unwrap();
+    assert!(!json.contains("hush"), "{json}");
+    assert_eq!(
+        entry(&all.sinks[0], "url"),
+        json!({"value": "mqtts://broker:8883", "source": "file", "where": "line 3"})
+    );
+    assert_eq!(entry(&all.sinks[0], "password_file")["value"], broker);
+    assert_eq!(
+        entry(&all.sinks[0], "qos"),
+        json!({"value": 1, "source": "default", "where": null})
+    );
+    assert_eq!(entry(&all.sinks[1], "name")["value"], "webhook");
+    assert_eq!(
+        entry(&all.sinks[1], "url"),
+        json!({"value": null, "source": "file", "where": "line 8", "secret": true, "set": true})
+    );
+    assert_eq!(entry(&all.sinks[1], "secret_file")["value"], hook);
+    // Each has the keys of its type, and both together have all.
+    let mut shown: Vec<&str> = all.sinks.iter().flat_map(SectionInForce::keys).collect();
+    let mut known: Vec<&str> = file::keys()
+        .filter(|key| key.section == "sinks")
+        .map(|key| key.name)
+        .collect();
+    shown.sort_unstable();
+    shown.dedup();
+    known.sort_unstable();
+    assert_eq!(shown, known);
+
+    let of_camera = |n: usize, key: &str| entry(&all.cameras[n], key)["value"].clone();
+    assert_eq!(of_camera(0, "rtsp"), "rtsp://10.0.0.1/s");
+    assert_eq!(of_camera(0, "rtsp_user"), "admin");
+    assert_eq!(of_camera(0, "rtsp_transport"), "tcp");
+    assert_eq!(of_camera(1, "rtsp_user"), "viewer");
+    assert_eq!(of_camera(1, "rtsp_password_file"), camera);
+    assert_eq!(
+        entry(&all.cameras[1], "rtsp_transport"),
+        json!({"value": "udp", "source": "file", "where": "line 18", "from": "camera"})
+    );
+}
+
+#[test]
+fn sinks_stay_as_they_were_until_a_restart() {
+    let sink = |name: &str| {
+        format!("[[sinks]]\ntype = \"webhook\"\nname = \"{name}\"\nurl = \"http://host/\"\n")
+    };
+    let then = in_force(&sink("then"), &[], Value::Null);
+    let now = in_force(&(sink("now") + &sink("more")), &[], Value::Null);
+    let held = now.until_a_restart(&then, &["sinks"]);
+    assert_eq!(held.sinks.len(), 1);
+    let name = entry(&held.sinks[0], "name");
+    assert_eq!(
+        (&name["value"], &name["pendingRestart"]),
+        (&json!("then"), &json!(true))
+    );
+}
+
+#[test]
 fn a_key_that_needs_a_restart_stays_as_it_was_and_is_marked() {
     let folder = TempDir::new().unwrap();
     let path = folder.path().join("node.toml");

@@ -28,6 +28,7 @@ pub use in_force::{
     ConfigInForce, EntryInForce, Level, Refusal, RefusalSource, SectionInForce, ValueSource,
 };
 pub use resolve::ConfigSource;
+pub(crate) use sections::WITHOUT_HUB;
 pub use settings::Settings;
 pub(crate) use shown::shown;
 pub use sinks::{EventKind, MqttConfig, SinkConfig, SinkTarget, WebhookConfig};

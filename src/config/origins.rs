@@ -11,7 +11,7 @@ use super::in_force::{ConfigInForce, EntryInForce, Level, SectionInForce, ValueS
 use super::resolve::{ACCESS_KEY, ConfigSource, Resolver, TOKEN};
 use super::sections::{
     ACCESS_KEY_VARIABLES, DEVICE_ID_VARIABLES, LIBRARY_VARIABLE, STUN_VARIABLE,
-    TURN_CREDENTIAL_VARIABLE, TURN_USERNAME_VARIABLE, TURN_VARIABLE, TWIN_ID_VARIABLES,
+    TURN_CREDENTIAL_VARIABLE, TURN_USERNAME_VARIABLE, TURN_VARIABLE, TWIN_ID_VARIABLES, mode_name,
 };
 use super::settings::Settings;
 use super::shown::without_credentials;
@@ -20,7 +20,7 @@ use super::source::{RtspTransport, SourceConfig};
 use super::syntax;
 use super::values::{CameraConfig, Config, HttpConfig, RuntimeConfig, TelemetryConfig};
 use twinsight_client::hub::text::redacted_url;
-use twinsight_client::hub::{HubOptions, TurnServer};
+use twinsight_client::hub::{HubMode, HubOptions, TurnServer};
 use twinsight_client::realtime::ice::IceSettings;
 use twinsight_client::secret::Secret;
 
@@ -52,8 +52,15 @@ impl ConfigSource {
         let defaults = resolver.defaults(&file);
         let sections = resolver.sections(&file, settings, &defaults);
         ConfigInForce {
-            hub: origins.hub(hub),
-            ice: origins.ice(ice, hub.stun_url.as_deref(), hub.turn.as_ref()),
+            hub: match hub {
+                Some(hub) => origins.hub(hub),
+                None => origins.without_hub(),
+            },
+            ice: origins.ice(
+                ice,
+                hub.as_ref().and_then(|hub| hub.stun_url.as_deref()),
+                hub.as_ref().and_then(|hub| hub.turn.as_ref()),
+            ),
             http: origins.http(http),
             runtime: origins.runtime(runtime),
             telemetry: origins.telemetry(telemetry),
@@ -102,11 +109,6 @@ impl Origins<'_> {
             timers: _,
         } = hub;
         let given = &self.file.hub;
-        let mode_origin = self
-            .resolver
-            .hub_mode(self.file)
-            .ok()
-            .and_then(|(_, origin)| origin);
         let address = self.resolver.hub_url(self.file, *mode).ok();
         let (url_origin, region) = match address {
             Some(address) => (address.origin, address.region),
@@ -127,10 +129,7 @@ impl Origins<'_> {
             given.origin("access_key_file"),
         );
         SectionInForce(vec![
-            (
-                "mode",
-                self.entry(mode.as_str().into(), mode_origin.as_ref()),
-            ),
+            ("mode", self.mode(Some(*mode))),
             (
                 "url",
                 self.entry(redacted_url(url).into(), url_origin.as_ref()),
@@ -154,6 +153,27 @@ impl Origins<'_> {
                 self.optional(ca_file.as_deref().map(path), given.origin("ca_file")),
             ),
         ])
+    }
+
+    /// Of the section of a node without a hub only the mode is in force.
+    fn without_hub(&self) -> SectionInForce {
+        let unset = |key: &'static str| (key, self.optional(None, None));
+        SectionInForce(vec![
+            ("mode", self.mode(None)),
+            unset("url"),
+            unset("region"),
+            unset("twin_id"),
+            unset("device_id"),
+            unset("access_key_file"),
+            ("access_key", self.concealed(false, None)),
+            unset("ca_file"),
+        ])
+    }
+
+    fn mode(&self, mode: Option<HubMode>) -> EntryInForce {
+        let chosen = self.resolver.hub_mode(self.file).ok();
+        let origin = chosen.and_then(|(_, origin)| origin);
+        self.entry(mode_name(mode).into(), origin.as_ref())
     }
 
     fn ice(

@@ -113,13 +113,15 @@ impl ConfigSource {
         let (mut file, mut wrong) = syntax::parse(path, &self.text)?;
         let resolver = self.merge(path, &mut file, settings);
         let hub = resolver.hub(&file);
-        let ice = resolver.ice(&file, hub.turn.is_some());
+        let ice = resolver.ice(&file, hub.as_ref().is_some_and(|hub| hub.turn.is_some()));
         let http = resolver.http(&file);
         let runtime = resolver.runtime(&file);
         let telemetry = resolver.telemetry(&file);
         let sinks = resolver.sinks(&file);
-        let cameras = resolver.cameras(&file, settings, &hub);
-        resolver.check_ports(&file, &ice, cameras.len());
+        let cameras = resolver.cameras(&file, settings, hub.as_ref());
+        if hub.is_some() {
+            resolver.check_ports(&file, &ice, cameras.len());
+        }
         let mut more = resolver.wrong.into_inner();
         // A value that seems to be missing may be one that could not be read.
         if !wrong.is_empty() {
@@ -413,4 +415,4 @@ impl Resolver<'_> {
 
 #[cfg(test)]
 #[path = "resolve_tests.rs"]
-mod tests;
+pub(super) mod tests;

@@ -9,16 +9,19 @@ use twinsight_media::codec::Codec;
 
 use super::super::values::Connect;
 use super::*;
-use twinsight_client::hub::HubMode;
+use twinsight_client::hub::{HubMode, HubOptions};
 
-const NODE: &[(&str, &str)] = &[("TWIN_ID", "node-1")];
+pub(in crate::config) const NODE: &[(&str, &str)] = &[("TWIN_ID", "node-1")];
 
-fn env(variables: &[(&str, &str)]) -> Env {
+pub(in crate::config) fn env(variables: &[(&str, &str)]) -> Env {
     variables.iter().copied().collect()
 }
 
 /// Loads a file with the given text under the name `node.toml`.
-fn load(text: &str, variables: &[(&str, &str)]) -> Result<Config, ConfigError> {
+pub(in crate::config) fn load(
+    text: &str,
+    variables: &[(&str, &str)],
+) -> Result<Config, ConfigError> {
     let dir = TempDir::new().unwrap();
     let path = dir.path().join("node.toml");
     fs::write(&path, text).unwrap();
@@ -26,7 +29,7 @@ fn load(text: &str, variables: &[(&str, &str)]) -> Result<Config, ConfigError> {
 }
 
 /// The error's sentence, without the folder of the test.
-fn sentence(text: &str, variables: &[(&str, &str)]) -> String {
+pub(in crate::config) fn sentence(text: &str, variables: &[(&str, &str)]) -> String {
     let dir = TempDir::new().unwrap();
     let path = dir.path().join("node.toml");
     fs::write(&path, text).unwrap();
@@ -199,7 +202,7 @@ fn every_mistake_in_the_file_has_its_sentence() {
         ),
         (
             "[hub]\nmode = \"cloud\"",
-            "node.toml line 2: `hub.mode` is \"cloud\": give \"direct\" or \"simulator\" or \"phyos\"",
+            "node.toml line 2: `hub.mode` is \"cloud\": give \"direct\" or \"simulator\" or \"phyos\" or \"none\"",
         ),
         (
             "[hub]\nurl = \"phyos:55000\"",
@@ -372,9 +375,10 @@ fn the_environment_alone_is_enough() {
         &env(&[("INSTANCE_ID", "node-1"), ("TWINSIGHT_CAMERAS", "a, b")]),
     )
     .unwrap();
-    assert_eq!(config.hub.mode, HubMode::Phyos);
-    assert_eq!(config.hub.url, "http://phyos:55000");
-    assert_eq!(config.hub.twin_id, "node-1");
+    let hub = config.hub.unwrap();
+    assert_eq!(hub.mode, HubMode::Phyos);
+    assert_eq!(hub.url, "http://phyos:55000");
+    assert_eq!(hub.twin_id, "node-1");
     assert_eq!(config.http.listen.to_string(), "127.0.0.1:9464");
     assert_eq!(config.ice.recv_buffer_bytes, 1 << 20);
     assert_eq!(config.runtime.models_dir, Path::new("models"));
@@ -417,10 +421,77 @@ fn listed_cameras_keep_what_the_file_says_of_them() {
     assert_eq!(names, ["c", "Yard"]);
 }
 
+fn hub(config: Result<Config, ConfigError>) -> HubOptions {
+    config.unwrap().hub.unwrap()
+}
+
+const CAMERA: &str = "[[cameras]]\ntwin_id = \"yard\"\nrtsp = \"rtsp://192.168.1.20/s\"\n";
+
+#[test]
+fn a_node_without_a_hub_needs_its_cameras_and_nothing_else() {
+    let file = format!(
+        "[hub]\nmode = \"none\"\n[ice]\nudp_ports = \"1\"\n{CAMERA}{}",
+        CAMERA.replace("yard", "door")
+    );
+    let config = load(&file, &[]).unwrap();
+    assert_eq!((config.hub, config.cameras.len()), (None, 2));
+    let own = [("TWINSIGHT_HUB__MODE", "none"), ("PHYHUB_DIRECT", "1")];
+    assert_eq!(
+        load(CAMERA, &own).unwrap().hub,
+        None,
+        "nothing wins over this variable"
+    );
+    let away = [("TWINSIGHT_HUB__MODE", "phyos"), ("TWIN_ID", "n")];
+    assert_eq!(
+        hub(load(&file.replace("\"1\"", "\"1-2\""), &away)).mode,
+        HubMode::Phyos
+    );
+    // The camera may have the id that a node would have, since there is no such node.
+    assert!(load(&file, &[("TWIN_ID", "yard")]).is_ok());
+}
+
+#[test]
+fn no_variable_leads_a_node_without_a_hub_to_one_unasked() {
+    let file = format!("[hub]\nmode = \"none\"\n{CAMERA}");
+    for variable in [
+        ("PHYHUB_DIRECT", "true"),
+        ("PHYSTACK_SIMULATOR_URL", "http://sim"),
+    ] {
+        let error = load(&file, &[variable]).unwrap_err();
+        let ConfigError::HubAndNone { variable: told, .. } = &error else {
+            panic!("{error}");
+        };
+        assert_eq!(*told, variable.0);
+        assert!(error.to_string().contains("line 2"), "{error}");
+    }
+}
+
+#[test]
+fn a_camera_without_a_hub_has_a_source() {
+    let file = "[hub]\nmode = \"none\"\n[[cameras]]\ntwin_id = \"yard\"\n";
+    let error = load(file, &[]).unwrap_err().to_string();
+    assert!(
+        error.contains("line 3") && error.contains("neither `rtsp` nor `device`"),
+        "{error}"
+    );
+    let error = load(
+        "",
+        &[("TWINSIGHT_HUB__MODE", "none"), ("TWINSIGHT_CAMERAS", "a")],
+    );
+    let error = error.unwrap_err().to_string();
+    assert!(error.contains("TWINSIGHT_CAMERAS"), "{error}");
+    let misspelt = file.to_owned() + "rstp = \"rtsp://a/\"\n";
+    let error = load(&misspelt, &[]).unwrap_err().to_string();
+    assert!(
+        error.contains("rstp") && !error.contains("neither"),
+        "{error}"
+    );
+}
+
 #[test]
 fn own_variables_win_over_official_ones_and_those_over_the_file() {
     let file = "[hub]\nmode = \"simulator\"\nurl = \"http://file\"\ntwin_id = \"file\"";
-    let twin_id = |variables: &[(&str, &str)]| load(file, variables).unwrap().hub.twin_id;
+    let twin_id = |variables: &[(&str, &str)]| hub(load(file, variables)).twin_id;
     assert_eq!(twin_id(&[]), "file");
     assert_eq!(twin_id(&[("INSTANCE_ID", "instance")]), "instance");
     let two = [("INSTANCE_ID", "instance"), ("TWIN_ID", "twin")];
@@ -429,7 +500,7 @@ fn own_variables_win_over_official_ones_and_those_over_the_file() {
     assert_eq!(twin_id(&three), "own");
     assert_eq!(twin_id(&[("TWIN_ID", "")]), "file", "empty is not set");
 
-    let url = |variables: &[(&str, &str)]| load(file, variables).unwrap().hub.url;
+    let url = |variables: &[(&str, &str)]| hub(load(file, variables)).url;
     assert_eq!(url(&[]), "http://file");
     assert_eq!(
         url(&[("PHYSTACK_SIMULATOR_URL", "http://sim")]),
@@ -452,7 +523,7 @@ fn the_mode_is_chosen_as_by_the_official_clients() {
             ("TWIN_ID", "t"),
         ];
         let all: Vec<_> = base.iter().chain(variables).copied().collect();
-        let hub = load(text, &all).unwrap().hub;
+        let hub = hub(load(text, &all));
         (hub.mode, hub.url, hub.twin_id)
     };
     let eu = "https://phyhub.eu.omborigrid.net".to_owned();
@@ -499,7 +570,10 @@ fn a_turn_server_makes_relay_the_default_policy() {
     ];
     let config = load("", &turn).unwrap();
     assert!(config.ice.relay_only);
-    assert_eq!(config.hub.turn.unwrap().credential.expose(), "hush");
+    assert_eq!(
+        config.hub.unwrap().turn.unwrap().credential.expose(),
+        "hush"
+    );
     let config = load("[ice]\npolicy = \"all\"", &turn).unwrap();
     assert!(!config.ice.relay_only);
 }
@@ -552,7 +626,7 @@ fn secrets_come_from_files_and_variables_and_are_never_shown() {
         let config = load(&file, &all).unwrap();
         let shown = format!("{config:?} {:?}", env(&all));
         assert!(!shown.contains("from-"), "{shown}");
-        config.hub.access_key.unwrap().expose().to_owned()
+        config.hub.unwrap().access_key.unwrap().expose().to_owned()
     };
     assert_eq!(key(&[]), "from-a-file");
     assert_eq!(key(&[("PHYGRID_DEVICE_KEY", "from-device")]), "from-device");

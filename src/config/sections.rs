@@ -40,17 +40,35 @@ pub(super) struct HubAddress {
     pub(super) region: Option<String>,
 }
 
+/// The mode that a client of a hub does not have: without any hub.
+pub(crate) const WITHOUT_HUB: &str = "none";
+
+/// What `hub.mode` takes. `None` is the one without a hub.
+const MODES: &[Option<HubMode>] = &[
+    Some(HubMode::Direct),
+    Some(HubMode::Simulator),
+    Some(HubMode::Phyos),
+    None,
+];
+
+/// How the configuration names a mode.
+pub(super) fn mode_name(mode: Option<HubMode>) -> &'static str {
+    mode.map_or(WITHOUT_HUB, HubMode::as_str)
+}
+
 /// Where the node listens unless it is told.
 pub(super) const DEFAULT_LISTEN: SocketAddr =
     SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9464);
 
 impl Resolver<'_> {
-    pub(super) fn hub(&self, file: &File) -> HubOptions {
+    /// The hub. `None` if there is to be none.
+    pub(super) fn hub(&self, file: &File) -> Option<HubOptions> {
         let hub = &file.hub;
         let mode = self.hub_mode(file);
         // Without the mode nobody knows which address, id and key are needed, so none of them is said to be missing.
         let mode_known = mode.is_ok();
-        let (mode, _) = self.or(mode, (HubMode::Phyos, None));
+        let (mode, _) = self.or(mode, (Some(HubMode::Phyos), None));
+        let mode = mode?;
         let missing = |error| {
             if mode_known {
                 self.note(error);
@@ -95,7 +113,7 @@ impl Resolver<'_> {
         }
         let variable = |name: &str| self.env.get(name).unwrap_or_default().to_owned();
         let turn_url = self.ice_url(TURN_VARIABLE, &["turn:", "turns:"]);
-        HubOptions {
+        Some(HubOptions {
             twin_id,
             device_id,
             access_key: self.or(access_key, None),
@@ -107,14 +125,18 @@ impl Resolver<'_> {
                 credential: Secret::new(variable(TURN_CREDENTIAL_VARIABLE)),
             }),
             ..HubOptions::new(mode, url)
-        }
+        })
     }
 
-    /// The mode, and where it was given. Without a place it is the default.
-    pub(super) fn hub_mode(&self, file: &File) -> Result<(HubMode, Option<Origin>), ConfigError> {
+    /// The mode, and where it was given. Without a place it is the default. Variables of the official clients win over the file,
+    /// except that none of them leads a node to a hub whose file says that it has none: that is told.
+    pub(super) fn hub_mode(
+        &self,
+        file: &File,
+    ) -> Result<(Option<HubMode>, Option<Origin>), ConfigError> {
         let given = match &file.hub.mode {
             Some(given) => Some((
-                self.choice("hub.mode", given, HubMode::ALL, HubMode::as_str)?,
+                self.choice("hub.mode", given, MODES, mode_name)?,
                 given.origin.clone(),
             )),
             None => None,
@@ -124,14 +146,23 @@ impl Resolver<'_> {
             .env
             .get("PHYHUB_DIRECT")
             .is_some_and(|text| text.eq_ignore_ascii_case("true") || text == "1");
-        Ok(match given {
-            Some((mode, origin @ Origin::Variable(_))) => (mode, Some(origin)),
-            _ if direct => (HubMode::Direct, variable("PHYHUB_DIRECT")),
-            _ if self.env.get("PHYSTACK_SIMULATOR_URL").is_some() => {
-                (HubMode::Simulator, variable("PHYSTACK_SIMULATOR_URL"))
+        let simulator = self.env.get("PHYSTACK_SIMULATOR_URL").is_some();
+        let chosen = match () {
+            () if direct => Some((HubMode::Direct, "PHYHUB_DIRECT")),
+            () if simulator => Some((HubMode::Simulator, "PHYSTACK_SIMULATOR_URL")),
+            () => None,
+        };
+        Ok(match (given, chosen) {
+            (Some((mode, origin @ Origin::Variable(_))), _) => (mode, Some(origin)),
+            (Some((None, origin)), Some((_, name))) => {
+                return Err(ConfigError::HubAndNone {
+                    place: self.place(&origin),
+                    variable: name,
+                });
             }
-            Some((mode, origin)) => (mode, Some(origin)),
-            None => (HubMode::Phyos, None),
+            (_, Some((mode, name))) => (Some(mode), variable(name)),
+            (Some((mode, origin)), None) => (mode, Some(origin)),
+            (None, None) => (Some(HubMode::Phyos), None),
         })
     }
 
@@ -277,6 +308,7 @@ impl Resolver<'_> {
         }
     }
 
+    /// Every camera stream that is met by a hub needs a port.
     pub(super) fn check_ports(&self, file: &File, ice: &IceSettings, cameras: usize) {
         let (Some(given), Some(ports)) = (&file.ice.udp_ports, &ice.udp_ports) else {
             return;

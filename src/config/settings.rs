@@ -1,7 +1,7 @@
 //! Reads the settings of the node's own twin on the hub (`properties.desired.settings`). JSON comes in, and the keys that a
 //! hub may set go out in the mirror of the file. Their names are those of the file in camelCase: of `[defaults]` `maxFps`,
 //! `maxAgeMs`, `minScore`, `classes`, `emitEmpty` and `model`, and `cameras`, a list of twin ids or of objects with `twinId`
-//! and any key of `[[cameras]]`.
+//! and any key of `[[cameras]]` that opens no connection to an address and reads no file.
 
 use serde_json::{Map, Value};
 
@@ -20,6 +20,16 @@ const DEFAULTS: &[&str] = &[
     "model",
 ];
 
+/// The keys of a camera that a hub may not set. Whoever has the hub would make the node connect to any address of its network with
+/// them, or read any of its files and send it there as a password.
+const OF_THE_FILE_ALONE: &[&str] = &[
+    "rtsp",
+    "device",
+    "rtsp_user",
+    "rtsp_password_file",
+    "rtsp_transport",
+];
+
 /// The setting with the list of cameras.
 const CAMERAS: &str = "cameras";
 
@@ -35,8 +45,8 @@ const MAX_BYTES: usize = 1 << 20;
 ///   camera's own value in the file stays. A model has to be installed.
 /// - `cameras` takes the place of the file's list. An entry that is a twin id stands for every stream of
 ///   that twin in the file, with all that the file says of it, or for one with the defaults. An entry that is an
-///   object (`twinId` and any key of `[[cameras]]` in camelCase) is one stream; what it does not give is as in
-///   the file's entry of the same twin and stream, if there is one. `TWINSIGHT_CAMERAS` wins over both lists.
+///   object (`twinId` and any key of `[[cameras]]` in camelCase, but none of `rtsp`, `device` and `rtsp_…`) is one stream; what it
+///   does not give is as in the file's entry of the same twin and stream, if there is one. `TWINSIGHT_CAMERAS` wins over both lists.
 /// - A setting that is null is not set. Anything else is refused, and the last good settings stay.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Settings {
@@ -158,12 +168,21 @@ fn camera(name: String, item: &Value) -> Result<ListedCamera, ConfigError> {
         Value::Object(fields) => {
             for (field, value) in given(fields) {
                 let (setting, key) = (format!("{name}.{field}"), snake_case(field));
+                if OF_THE_FILE_ALONE.contains(&key.as_str()) && *field == camel_case(&key) {
+                    return Err(ConfigError::NotASetting {
+                        place: Place::Setting(setting),
+                        key: format!("cameras.{key}"),
+                    });
+                }
                 let known = section.set_json(&key, &setting, value).map_err(|takes| {
                     wrong_type(&setting, &format!("cameras.{key}"), takes, value)
                 })?;
                 // `twin_id` is how the file writes it, and the hub writes `twinId`.
                 if !known || *field != camel_case(&key) {
-                    let keys = CameraSection::KEYS.iter().map(|key| camel_case(key.name));
+                    let keys = CameraSection::KEYS
+                        .iter()
+                        .filter(|key| !OF_THE_FILE_ALONE.contains(&key.name))
+                        .map(|key| camel_case(key.name));
                     return Err(ConfigError::UnknownSetting {
                         place: Place::Setting(setting.clone()),
                         nearest: nearest(field, keys),

@@ -120,6 +120,18 @@ fn a_list_of_cameras_replaces_the_files_and_keeps_what_it_says_of_the_same_strea
 }
 
 #[test]
+fn a_camera_that_the_hub_lists_keeps_the_address_that_the_file_has_for_it() {
+    let file = "[[cameras]]\ntwin_id = \"a\"\nrtsp = \"rtsp://10.0.0.1/one\"\n";
+    let from_file = cameras(file, &json!(null), &[]);
+    assert!(from_file[0].source.is_some());
+    for listed in [json!(["a", "b"]), json!([{"twinId": "a"}, {"twinId": "b"}])] {
+        let all = cameras(file, &json!({"cameras": listed}), &[]);
+        assert_eq!(all[0].source, from_file[0].source);
+        assert_eq!(all[1].source, None);
+    }
+}
+
+#[test]
 fn every_mistake_has_its_sentence() {
     let table = [
         (
@@ -193,6 +205,30 @@ fn every_mistake_has_its_sentence() {
         (
             json!({"cameras": ["node-1"]}),
             "setting cameras[0] of the hub: `cameras.twin_id` is \"node-1\": give the camera's twin, because this is the node's own",
+        ),
+        (
+            json!({"cameras": [{"twinId": "d", "rtsp": "rtsp://admin:hush@10.0.0.1/"}]}),
+            "setting cameras[0].rtsp of the hub: a hub does not set this for a node: remove it, and set `cameras.rtsp` in the node's file",
+        ),
+        (
+            json!({"cameras": ["c", {"twinId": "d", "device": "/dev/video0"}]}),
+            "setting cameras[1].device of the hub: a hub does not set this for a node: remove it, and set `cameras.device` in the node's file",
+        ),
+        (
+            json!({"cameras": [{"twinId": "a", "rtspPasswordFile": "/etc/shadow"}]}),
+            "setting cameras[0].rtspPasswordFile of the hub: a hub does not set this for a node: remove it, and set `cameras.rtsp_password_file` in the node's file",
+        ),
+        (
+            json!({"cameras": [{"twinId": "a", "rtspUser": "admin"}]}),
+            "setting cameras[0].rtspUser of the hub: a hub does not set this for a node: remove it, and set `cameras.rtsp_user` in the node's file",
+        ),
+        (
+            json!({"rtspTransport": "udp"}),
+            "setting rtspTransport of the hub: a hub does not set this for a node: remove it, and set `defaults.rtsp_transport` in the node's file",
+        ),
+        (
+            json!({"sinks": [{"type": "webhook", "url": "http://elsewhere/"}]}),
+            "setting sinks of the hub: a hub does not set this for a node: remove it, and set `sinks` in the node's file",
         ),
         (
             json!({"cameras": vec!["c"; 257]}),
@@ -394,7 +430,8 @@ fn keys_that_need_a_restart_are_named() {
          [ice]\npolicy = \"relay\"\ninterfaces = [\"e\"]\nudp_ports = \"5000\"\nnat_1to1_ips = [\"10.0.0.1\"]\n\
          mdns = true\nrecv_buffer_bytes = 65536\n[http]\nlisten = \"127.0.0.1:1\"\n\
          [runtime]\nlibrary = \"l\"\nexecution_providers = [\"cuda\"]\nthreads = 2\nmodels_dir = \"m\"\n\
-         [telemetry]\ntrace_sample_ratio = 1.0\notlp_ca_file = \"c\"\n",
+         [telemetry]\ntrace_sample_ratio = 1.0\notlp_ca_file = \"c\"\n\
+         [[sinks]]\ntype = \"mqtt\"\nurl = \"mqtt://b\"\n",
         &[
             ("TWIN_ID", "node-2"),
             ("TWINSIGHT_HTTP__TOKEN", "hush"),
@@ -415,6 +452,8 @@ fn keys_that_need_a_restart_are_named() {
     let missing: Vec<_> = super::super::file::keys()
         .filter(|key| !["defaults", "cameras", "sinks"].contains(&key.section))
         .map(|key| format!("{}.{}", key.section, key.name))
+        // Sinks hold as a whole.
+        .chain(["sinks".to_owned()])
         // The region is a way to give the url.
         .filter(|key| cfg!(feature = "otlp") || key != "telemetry.otlp_endpoint")
         .filter(|key| key != "hub.region" && !keys.contains(&key.as_str()))

@@ -3,6 +3,8 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use axum::http::Uri;
+
 use super::error::ConfigError;
 use super::file::{File, Given, Origin, SinkSection};
 use super::resolve::Resolver;
@@ -268,18 +270,24 @@ impl Resolver<'_> {
     }
 
     fn webhook(&self, section: &SinkSection, url: &Given<String>) -> Option<WebhookConfig> {
-        let is_address = Url::parse(&url.value).is_ok_and(|address| {
+        let address = Url::parse(&url.value).ok().filter(|address| {
             matches!(address.scheme(), "http" | "https")
                 && address.host().is_some()
                 && address.username().is_empty()
                 && address.password().is_none()
                 && address.fragment().is_none()
+                && address.as_str().parse::<Uri>().is_ok()
         });
-        if !is_address {
+        let Some(address) = address else {
             let takes = "an address like \"https://host/path\" without user and password";
-            self.note(self.bad("sinks.url", &self.redacted(url), takes));
+            // Its path may be the key to the webhook.
+            let shown = Given {
+                value: without_path(&redacted_url(&url.value)),
+                origin: url.origin.clone(),
+            };
+            self.note(self.bad("sinks.url", &shown, takes));
             return None;
-        }
+        };
         let max_age = section.max_age_ms.as_ref().map_or(Ok(10_000), |given| {
             self.integer("sinks.max_age_ms", given, (100, MAX_AGE_MS))
         });
@@ -290,7 +298,7 @@ impl Resolver<'_> {
             .transpose();
         Some(WebhookConfig {
             // Many services put the key to a webhook into its address.
-            url: Secret::new(url.value.as_str()),
+            url: Secret::new(String::from(address)),
             secret: self.or(secret, None),
             max_age: Duration::from_millis(u64::from(self.or(max_age, 10_000))),
             ca_file: self.or(self.path("sinks.ca_file", section.ca_file.as_ref()), None),
@@ -323,9 +331,23 @@ impl Resolver<'_> {
     }
 }
 
+/// An address up to its host and port.
+fn without_path(url: &str) -> String {
+    let (scheme, rest) = match url.split_once("://") {
+        Some((scheme, rest)) => (format!("{scheme}://"), rest),
+        None => (String::new(), url),
+    };
+    let host = rest.split(['/', '?']).next().unwrap_or_default();
+    format!("{scheme}{host}")
+}
+
 fn is_topic(text: &str) -> bool {
     (1..=128).contains(&text.len())
         && !text.starts_with('/')
         && !text.ends_with('/')
         && !text.contains(|c: char| c.is_control() || c.is_whitespace() || c == '+' || c == '#')
 }
+
+#[cfg(test)]
+#[path = "sinks_tests.rs"]
+mod tests;

@@ -155,7 +155,15 @@ fn unknown_key(place: Place, keys: &str, name: &str) -> ConfigError {
     } else {
         format!("{section}.{name}")
     };
-    if ["hub.access_key", "http.token"].contains(&key.as_str()) {
+    let secrets = [
+        "hub.access_key",
+        "http.token",
+        "defaults.rtsp_password",
+        "cameras.rtsp_password",
+        "sinks.password",
+        "sinks.secret",
+    ];
+    if secrets.contains(&key.as_str()) {
         return ConfigError::SecretInFile { place, key };
     }
     let elsewhere = file::keys().find(|known| known.name == name);

@@ -20,8 +20,9 @@ pub const DEFAULT_MODEL: &str = "nanodet_g_coco_int8";
 /// Everything that the node is told.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Config {
-    /// The hub, and how the node introduces itself to it.
-    pub hub: HubOptions,
+    /// The hub, and how the node introduces itself to it. `None` for a node without any hub: that is no mode of the client's,
+    /// which would have to ask in each place that has a hub whether there is one.
+    pub hub: Option<HubOptions>,
     /// Which addresses and ports connections with cameras use.
     pub ice: IceSettings,
     /// The node's own HTTP server.

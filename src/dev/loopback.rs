@@ -167,7 +167,8 @@ mod tests {
             [("TWINSIGHT_DEFAULTS__MAX_FPS", "2".to_owned())],
         )
         .expect("it can be used");
-        assert_eq!(config.hub.url, "http://127.0.0.1:1");
+        let hub = config.hub.expect("it is a simulator");
+        assert_eq!(hub.url, "http://127.0.0.1:1");
         let camera = &config.cameras[0];
         assert_eq!(camera.connect, crate::config::Connect::Dial);
         assert_eq!(camera.max_age, Duration::from_millis(300));

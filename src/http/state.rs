@@ -9,7 +9,7 @@ use procfs::FromRead;
 use procfs::process::StatM;
 
 use super::api::node::{ConfigSummary, MemoryView, NodeView, SheddingView, SinkView, WatchersView};
-use super::api::{CameraFacts, CameraView, ConfigFacts, Detail, NodeFacts};
+use super::api::{CameraFacts, CameraHub, CameraView, ConfigFacts, Detail, NodeFacts};
 use crate::clock::{WallClock, unix_ms};
 use crate::preview::Previews;
 use crate::publish::feed::EventFeed;
@@ -92,9 +92,14 @@ impl HttpState {
 
     fn camera_view(&self, facts: CameraFacts, detail: Detail) -> Option<CameraView> {
         let metrics = self.metrics.known_stream(&facts.status.id)?;
-        let hub_joined = self.node.lock().hub.state == "joined";
+        let hub = self.node.lock().hub.clone();
+        let hub = match hub.is_none() {
+            true => CameraHub::None,
+            false if hub.state == "joined" => CameraHub::Joined,
+            false => CameraHub::Away,
+        };
         let clock = WallClock::read();
-        Some(CameraView::new(facts, &metrics, detail, hub_joined, &clock))
+        Some(CameraView::new(facts, &metrics, detail, hub, &clock))
     }
 
     /// The node.

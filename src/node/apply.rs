@@ -226,7 +226,14 @@ impl Applier {
         loaded: Option<&Loaded>,
     ) -> Result<Plan> {
         let cameras = config.cameras;
-        if let Some(udp_ports) = &started.ice.udp_ports {
+        if started.hub.is_none() {
+            let met_by_a_hub = cameras.iter().find(|camera| camera.source.is_none());
+            ensure!(
+                met_by_a_hub.is_none(),
+                "the node was started without a hub (`hub.mode = \"none\"`), and a camera has neither `rtsp` nor `device`: \
+                 restart the node to let it join the hub"
+            );
+        } else if let Some(udp_ports) = &started.ice.udp_ports {
             let ports = udp_ports.len();
             ensure!(
                 cameras.len() <= ports,

@@ -29,7 +29,7 @@ use self::apply::{Applier, SharedPool};
 use self::cameras::{CameraContext, Cameras};
 use self::models::Models;
 use self::reload::{Inputs, ReloadTask, Reloaded};
-use self::sink::{HubSink, inference_sink};
+use self::sink::{NodeSink, inference_sink};
 pub(crate) use self::tasks::away_sentence;
 use self::tasks::{read_facts, supervise, watch_hub};
 use self::traces::Traces;
@@ -39,16 +39,16 @@ use crate::config::{Config, ConfigSource};
 use crate::detect::plan::SessionPlan;
 use crate::detect::pool::InferencePool;
 use crate::detect::worker::{CameraScheduler, PoolContext};
-use crate::http::api::{CameraFacts, InferenceFacts};
+use crate::http::api::{CameraFacts, HubFacts, InferenceFacts};
 use crate::http::server::serve;
 use crate::http::state::HttpState;
 use crate::preview::Previews;
 use crate::publish::feed::EventFeed;
 use crate::publish::publisher::{Publisher, PublisherTask, new_run_id};
-use crate::sinks::Sinks;
+use crate::sinks::{SinkContext, Sinks};
 use crate::telemetry::health::{Health, HealthClock};
 use crate::telemetry::metrics::Metrics;
-use twinsight_client::hub::HubClient;
+use twinsight_client::hub::{HubClient, HubOptions};
 use twinsight_client::media::camera::StreamContext;
 use twinsight_client::realtime::ice::IceSettings;
 use twinsight_media::decode::cpu_pressure::CpuPressure;
@@ -125,7 +125,7 @@ impl std::fmt::Debug for NodeParts {
 #[derive(Debug)]
 pub struct Node {
     metrics: Arc<Metrics>,
-    hub: HubClient,
+    hub: Option<HubClient>,
     cameras: Arc<tokio::sync::Mutex<Cameras>>,
     scheduler: Arc<CameraScheduler>,
     pool: SharedPool,
@@ -175,7 +175,11 @@ impl Node {
             listener,
         } = parts;
         let sink_names = config.sinks.iter().map(|sink| sink.name.clone());
-        let metrics = Arc::new(Metrics::with_sinks(sink_names));
+        let metrics = Metrics::with_sinks(sink_names);
+        let metrics = Arc::new(match config.hub {
+            Some(_) => metrics,
+            None => metrics.without_hub(),
+        });
         let feed = EventFeed::new(new_run_id());
         let previews = Previews::new(Arc::clone(&metrics));
         let state = HttpState::new(Arc::clone(&metrics), feed.clone(), previews.clone());
@@ -185,9 +189,18 @@ impl Node {
         {
             let mut node = state.node.lock();
             node.inference = inference;
-            // In a mode in which the hub says who the node is, it is known once the hub was joined.
-            let configured = Some(config.hub.twin_id.clone()).filter(|id| !id.is_empty());
-            node.hub.twin_id = configured;
+            node.hub = match &config.hub {
+                Some(hub) => HubFacts {
+                    mode: hub.mode.as_str(),
+                    // In a mode in which the hub says who the node is, it is known once the hub was joined.
+                    twin_id: Some(hub.twin_id.clone()).filter(|id| !id.is_empty()),
+                    ..HubFacts::default()
+                },
+                None => HubFacts::none(),
+            };
+        }
+        if config.hub.is_none() {
+            readiness.set_without_hub();
         }
         let (stop_http, http) = serve_http(listener, &config, state.clone());
 
@@ -197,14 +210,23 @@ impl Node {
         let detectors = models.detectors(workers.max(1))?;
         readiness.set_model_warm(true);
 
-        let hub = HubClient::start_counting(config.hub.clone(), Some(Arc::clone(&metrics) as _));
-        hub.watch_for_namesakes(feed.run_id());
+        let hub = config.hub.clone().map(|options| {
+            let hub = HubClient::start_counting(options, Some(Arc::clone(&metrics) as _));
+            hub.watch_for_namesakes(feed.run_id());
+            hub
+        });
         let heartbeat = health.register("publisher", MAX_SILENCE, Instant::now());
-        let sink = HubSink {
-            instance: hub.instance(),
+        let sink = hub
+            .as_ref()
+            .map_or(NodeSink::Local, |hub| NodeSink::Hub(hub.instance()));
+        let traces = Traces::start(&config, hub.as_ref(), feed.run_id(), &metrics, &health)?;
+        let sink_context = SinkContext {
+            run_id: feed.run_id(),
+            metrics: &metrics,
+            previews: &previews,
+            health: &health,
         };
-        let traces = Traces::start(&config, &hub, feed.run_id(), &metrics, &health)?;
-        let sinks = Sinks::start(&config, feed.run_id(), &metrics, &health);
+        let sinks = Sinks::start(&config, sink_context);
         let (publisher, publisher_task) = Publisher::spawn(
             sink,
             feed,
@@ -232,10 +254,11 @@ impl Node {
 
         let changed = Arc::new(Notify::new());
         let cameras = Cameras::new(CameraContext {
-            stream: StreamContext {
-                hub: hub.clone(),
+            stream: hub.clone().map(|hub| StreamContext {
+                hub,
                 keyframes: Arc::new(KeyframeBudget::new(Instant::now())),
-            },
+            }),
+            open_source: Source::open,
             scheduler: Arc::clone(&scheduler),
             metrics: Arc::clone(&metrics),
             publisher: publisher.clone(),
@@ -243,8 +266,13 @@ impl Node {
             decoder,
             cpu_pressure,
             changed: Arc::clone(&changed),
-        })
-        .with_bridges(bridges(&config, &hub, &metrics));
+        });
+        let cameras = match (&config.hub, &hub) {
+            (Some(options), Some(hub)) => {
+                cameras.with_bridges(bridges(options.clone(), config.ice.clone(), hub, &metrics))
+            }
+            _ => cameras,
+        };
         let cameras = Arc::new(tokio::sync::Mutex::new(cameras));
         let mut applier = Applier::new(models, Arc::clone(&cameras), Arc::clone(&pool));
         let prepared = applier.prepare(config.clone(), &config).await?;
@@ -252,29 +280,42 @@ impl Node {
         metrics.config_taken(SystemTime::now());
 
         let (refused_sender, refused) = watch::channel(None);
-        let tasks = vec![
-            tokio::spawn(health.watch(
-                "the hub watcher",
-                watch_hub(
-                    hub.clone(),
-                    publisher,
-                    Arc::clone(&readiness),
-                    refused_sender,
-                ),
-            )),
-            tokio::spawn(health.watch(
-                "the watch over unmatched offers",
-                unmatched_offers::run(hub.clone(), Arc::clone(&metrics), applier.active_config()),
-            )),
-            tokio::spawn(health.watch(
-                "the property report",
-                report::run(
-                    hub.clone(),
-                    Arc::clone(&facts),
-                    applier.active_config(),
-                    changed,
-                ),
-            )),
+        let mut tasks = Vec::new();
+        if let Some(hub) = &hub {
+            tasks.extend([
+                tokio::spawn(health.watch(
+                    "the hub watcher",
+                    watch_hub(
+                        hub.clone(),
+                        publisher,
+                        Arc::clone(&readiness),
+                        refused_sender,
+                    ),
+                )),
+                tokio::spawn(health.watch(
+                    "the watch over unmatched offers",
+                    unmatched_offers::run(
+                        hub.clone(),
+                        Arc::clone(&metrics),
+                        applier.active_config(),
+                    ),
+                )),
+                tokio::spawn(health.watch(
+                    "the property report",
+                    report::run(
+                        hub.clone(),
+                        Arc::clone(&facts),
+                        applier.active_config(),
+                        changed,
+                    ),
+                )),
+            ]);
+        } else {
+            tracing::info!(
+                "there is no hub (hub.mode = \"none\"): results go to the sinks and to the API"
+            );
+        }
+        tasks.extend([
             tokio::spawn(health.watch(
                 "the supervisor of inference",
                 supervise(
@@ -294,7 +335,7 @@ impl Node {
                     state,
                 ),
             )),
-        ];
+        ]);
         Ok(Self {
             metrics,
             hub,
@@ -326,12 +367,15 @@ impl Node {
                 return;
             }
         };
+        // Without a hub nobody ever tells anything.
         let (sender, told) = watch::channel(None);
-        let reading = settings::run(self.hub.clone(), sender);
-        let reading = self
-            .health
-            .watch("the reader of the hub's settings", reading);
-        self.tasks.push(tokio::spawn(reading));
+        if let Some(hub) = self.hub.clone() {
+            let reading = settings::run(hub, sender);
+            let reading = self
+                .health
+                .watch("the reader of the hub's settings", reading);
+            self.tasks.push(tokio::spawn(reading));
+        }
         let inputs = Inputs {
             source,
             hangup,
@@ -360,11 +404,14 @@ impl Node {
         }
     }
 
-    /// Runs until the hub refuses this node for good. The error says why.
+    /// Runs until the hub refuses this node for good, which for a node without a hub is for ever. The error says why.
     ///
     /// # Errors
     /// Always, since nothing else ends a node from inside.
     pub async fn run(&mut self) -> Result<()> {
+        if self.hub.is_none() {
+            return std::future::pending().await;
+        }
         let mut refused = self.refused.clone();
         let reason = refused.wait_for(Option::is_some).await;
         let reason = reason.ok().and_then(|reason| reason.clone());
@@ -379,9 +426,9 @@ impl Node {
         &self.metrics
     }
 
-    /// The node's client of the hub.
-    pub fn hub(&self) -> &HubClient {
-        &self.hub
+    /// The node's client of the hub. `None` for a node without a hub.
+    pub fn hub(&self) -> Option<&HubClient> {
+        self.hub.as_ref()
     }
 
     /// Where watchers get pictures of what this node sees.
@@ -416,7 +463,12 @@ impl Node {
         let previews = self.previews;
         let _ = tokio::task::spawn_blocking(move || previews.stop()).await;
         // Only when the hub client has ended is it known what became of the last event.
-        let hub = self.publisher.shutdown(OUTBOX_LIMIT, self.hub.close());
+        let leave = async {
+            if let Some(hub) = self.hub {
+                hub.close().await;
+            }
+        };
+        let hub = self.publisher.shutdown(OUTBOX_LIMIT, leave);
         tokio::join!(hub, self.sinks.shutdown(OUTBOX_LIMIT));
         close_books(&self.metrics);
         self.stop_http.cancel();
@@ -444,12 +496,17 @@ fn close_books(metrics: &Metrics) {
 
 /// What makes twins of the cameras that are none. They are dialled from within this machine, so that the node's own UDP ports are
 /// all for its cameras.
-fn bridges(config: &Config, hub: &HubClient, metrics: &Arc<Metrics>) -> Bridges {
+fn bridges(
+    options: HubOptions,
+    ice: IceSettings,
+    hub: &HubClient,
+    metrics: &Arc<Metrics>,
+) -> Bridges {
     Bridges::new(BridgeContext {
-        hub: BridgeHub::of_node(config.hub.clone(), Arc::clone(metrics), hub),
+        hub: BridgeHub::of_node(options, Arc::clone(metrics), hub),
         ice: IceSettings {
             udp_ports: None,
-            ..config.ice.clone()
+            ..ice
         },
         metrics: Arc::clone(metrics),
         open: Arc::new(Source::open),

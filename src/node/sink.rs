@@ -1,5 +1,5 @@
 //! Where results go. An inference comes in on a worker's thread and goes to the publisher as an event's contents; the
-//! publisher's events go to the node's own twin on the hub.
+//! publisher's events go to the node's own twin on the hub, if there is a hub.
 
 use std::sync::Arc;
 
@@ -11,14 +11,20 @@ use crate::publish::event::{Inferred, ModelRef, SeenObject};
 use crate::publish::publisher::{EventSink, HubAway, Publisher};
 use twinsight_client::hub::Instance;
 
-/// The hub as the publisher sees it.
-pub(super) struct HubSink {
-    pub(super) instance: Instance,
+/// Where the publisher's events go.
+pub(super) enum NodeSink {
+    /// To the node's own twin on the hub.
+    Hub(Instance),
+    /// Nowhere: without a hub an event is out once the publisher has given it to those who watch by HTTP.
+    Local,
 }
 
-impl EventSink for HubSink {
+impl EventSink for NodeSink {
     async fn emit(&mut self, event: &'static str, data: Value) -> Result<(), HubAway> {
-        self.instance.emit(event, data).await.map_err(|_| HubAway)
+        match self {
+            Self::Hub(instance) => instance.emit(event, data).await.map_err(|_| HubAway),
+            Self::Local => Ok(()),
+        }
     }
 }
 

@@ -105,7 +105,7 @@ pub(crate) fn away_sentence(url: &str, since: Instant, reason: &AwayReason) -> S
 /// reports. Once a second it also reads the counters into their history.
 pub(super) async fn read_facts(
     cameras: Arc<tokio::sync::Mutex<Cameras>>,
-    hub: HubClient,
+    hub: Option<HubClient>,
     models: Arc<ModelHealth>,
     config: watch::Receiver<ActiveConfig>,
     state: HttpState,
@@ -114,7 +114,7 @@ pub(super) async fn read_facts(
         health, metrics, ..
     } = &state;
     let heartbeat = health.register("cameras", MAX_SILENCE, Instant::now());
-    let status = hub.status();
+    let status = hub.as_ref().map(HubClient::status);
     let mut tick = tokio::time::interval(Duration::from_millis(500));
     // Readings that come in a burst after a pause would say that nothing grew.
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -135,11 +135,13 @@ pub(super) async fn read_facts(
             health.panicked(format!("the task of camera stream {id}"), &"see the log");
         }
         *state.cameras.lock() = in_order(read, &config.borrow());
-        let hub = hub_facts(
-            &hub,
-            &status.borrow(),
-            state.node.lock().hub.twin_id.clone(),
-        );
+        let hub = match (&hub, &status) {
+            (Some(hub), Some(status)) => {
+                let last = state.node.lock().hub.clone();
+                hub_facts(hub, &status.borrow(), last)
+            }
+            _ => HubFacts::none(),
+        };
         let models = model_facts(&models, &config.borrow());
         {
             let mut node = state.node.lock();
@@ -192,10 +194,11 @@ fn model_facts(models: &ModelHealth, config: &ActiveConfig) -> Vec<ModelFacts> {
 }
 
 /// A node that lost its hub is still known by the twin that it had there last.
-fn hub_facts(hub: &HubClient, status: &HubStatus, last_twin_id: Option<String>) -> HubFacts {
+fn hub_facts(hub: &HubClient, status: &HubStatus, last: HubFacts) -> HubFacts {
     let mut facts = HubFacts {
-        url: hub.hub_url(),
-        twin_id: last_twin_id,
+        mode: last.mode,
+        url: Some(hub.hub_url()),
+        twin_id: last.twin_id,
         ..HubFacts::default()
     };
     match status {

@@ -28,12 +28,13 @@ impl Traces {
     #[cfg(feature = "otlp")]
     pub(super) fn start(
         config: &Config,
-        hub: &HubClient,
+        hub: Option<&HubClient>,
         run_id: &str,
         metrics: &Arc<Metrics>,
         health: &Health,
     ) -> Result<Self> {
         use crate::telemetry::traces::{CollectorOptions, TraceOptions};
+        use twinsight_client::hub::Instance;
 
         let telemetry = &config.telemetry;
         let Some(endpoint) = telemetry.otlp_endpoint.clone() else {
@@ -44,7 +45,7 @@ impl Traces {
         };
         let sample_ratio = telemetry.trace_sample_ratio;
         tracing::info!(endpoint, sample_ratio, "frames are traced");
-        let instance = hub.instance();
+        let instance = hub.map(HubClient::instance);
         let options = TraceOptions {
             collector: CollectorOptions {
                 endpoint,
@@ -53,7 +54,11 @@ impl Traces {
             },
             sample_ratio,
             run_id: run_id.to_owned(),
-            twin_id: Box::new(move || instance.twin_id()),
+            twin_id: Box::new(move || {
+                // Without a hub the node has no twin.
+                let instance = instance.as_ref();
+                instance.map_or_else(String::new, Instance::twin_id)
+            }),
         };
         let (tracer, task) = Tracer::spawn(options, Arc::clone(metrics), health)?;
         Ok(Self {
@@ -67,7 +72,7 @@ impl Traces {
     #[expect(clippy::unnecessary_wraps, reason = "builds that trace may fail here")]
     pub(super) fn start(
         _: &Config,
-        _: &HubClient,
+        _: Option<&HubClient>,
         _: &str,
         _: &Arc<Metrics>,
         _: &Health,

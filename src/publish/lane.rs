@@ -128,14 +128,6 @@ impl SinkEvent {
         }
     }
 
-    /// The moment that it tells of: the arrival of its frame, or the change of the camera's state.
-    pub fn happened_at(&self) -> Instant {
-        match &self.outgoing {
-            OutgoingEvent::Status(status, _) => status.since,
-            OutgoingEvent::Detections(numbered) => numbered.inferred.timing.received_at,
-        }
-    }
-
     /// How old it is. A frame's age counts from its arrival. That of a state counts from the moment at which it was to be told,
     /// since a state that is told again is as true as when it changed.
     pub fn age(&self, now: Instant) -> Duration {

@@ -1,7 +1,9 @@
 //! Sinks: where events go besides the hub. Events come in by a lane for each sink, and go to an MQTT broker or are posted to a
-//! webhook. Each sink has a task of its own; the node starts them, and stops them after the stages before them.
+//! webhook; Home Assistant is told of entities by the broker. Each sink has a task of its own; the node starts them, and stops them after the stages before them.
 
+mod home_assistant;
 mod mqtt;
+mod unsettled;
 mod webhook;
 
 use std::sync::Arc;
@@ -9,8 +11,10 @@ use std::time::Duration;
 
 use tokio::task::JoinHandle;
 
+use self::home_assistant::{Home, HomeInputs};
 use self::mqtt::MqttSink;
-use crate::config::{Config, SinkConfig, SinkTarget};
+use crate::config::{Config, EventKind, MqttConfig, SinkConfig, SinkTarget};
+use crate::preview::Previews;
 use crate::publish::lane::SinkLane;
 use crate::telemetry::health::Health;
 use crate::telemetry::ledger::EventDrop;
@@ -23,33 +27,45 @@ pub struct Sinks {
     running: Vec<RunningSink>,
 }
 
+/// What sinks are given beside their lanes.
+#[derive(Debug, Clone, Copy)]
+pub struct SinkContext<'a> {
+    /// The identity of this run, as it is in events.
+    pub run_id: &'a str,
+    /// Where events are counted.
+    pub metrics: &'a Arc<Metrics>,
+    /// Where pictures come from.
+    pub previews: &'a Previews,
+    /// Notices tasks that panic.
+    pub health: &'a Health,
+}
+
 #[derive(Debug)]
 struct RunningSink {
     lane: SinkLane,
     task: JoinHandle<()>,
+    /// Tells Home Assistant, where that is wanted. It has nothing to finish at the end.
+    home: Option<JoinHandle<()>>,
 }
 
 impl Sinks {
     /// Starts a task for each sink. One that is away is not an error. It needs a tokio runtime.
-    pub fn start(config: &Config, run_id: &str, metrics: &Arc<Metrics>, health: &Health) -> Self {
-        let node = node_id(&config.hub);
-        let start = |(index, config): (usize, &SinkConfig)| {
-            let lane = SinkLane::new(index, config.events.clone(), run_id, Arc::clone(metrics));
-            let theirs = lane.clone();
-            let task_name = format!("the sink {}", config.name);
-            let task = match config.target.clone() {
-                SinkTarget::Mqtt(target) => {
-                    let sink = MqttSink::new(target, &node, theirs, config.events.clone(), None);
-                    tokio::spawn(health.watch(&task_name, sink.run()))
+    pub fn start(config: &Config, context: SinkContext<'_>) -> Self {
+        let sinks = config.sinks.iter().enumerate();
+        let start = |(index, sink): (usize, &SinkConfig)| match &sink.target {
+            SinkTarget::Mqtt(target) => start_mqtt(config, context, index, sink, target),
+            SinkTarget::Webhook(target) => {
+                let lane = context.lane(index, &sink.events);
+                let running = webhook::run(target.clone(), lane.clone());
+                RunningSink {
+                    lane,
+                    task: context.spawn(&sink.name, running),
+                    home: None,
                 }
-                SinkTarget::Webhook(target) => {
-                    tokio::spawn(health.watch(&task_name, webhook::run(target, theirs)))
-                }
-            };
-            RunningSink { lane, task }
+            }
         };
         Self {
-            running: config.sinks.iter().enumerate().map(start).collect(),
+            running: sinks.map(start).collect(),
         }
     }
 
@@ -60,28 +76,89 @@ impl Sinks {
 
     /// Takes no more events, gives the sinks at most `limit` to send what waits, and counts the rest as dropped.
     pub async fn shutdown(self, limit: Duration) {
-        let ends = self
-            .running
-            .into_iter()
-            .map(|RunningSink { lane, mut task }| async move {
-                lane.close();
-                if tokio::time::timeout(limit, &mut task).await.is_err() {
-                    task.abort();
-                    // The task must have ended, or it could still take what is counted as dropped below.
-                    let _ = task.await;
-                }
-                lane.abandon(EventDrop::SinkUnreachable);
-            });
+        let ends = self.running.into_iter().map(|sink| async move {
+            let RunningSink {
+                lane,
+                mut task,
+                home,
+            } = sink;
+            lane.close();
+            if tokio::time::timeout(limit, &mut task).await.is_err() {
+                task.abort();
+                // The task must have ended, or it could still take what is counted as dropped below.
+                let _ = task.await;
+            }
+            if let Some(home) = home {
+                home.abort();
+                let _ = home.await;
+            }
+            lane.abandon(EventDrop::SinkUnreachable);
+        });
         futures_util::future::join_all(ends).await;
     }
 }
 
+impl SinkContext<'_> {
+    fn lane(&self, index: usize, events: &[EventKind]) -> SinkLane {
+        SinkLane::new(
+            index,
+            events.to_vec(),
+            self.run_id,
+            Arc::clone(self.metrics),
+        )
+    }
+
+    fn spawn(&self, sink: &str, task: impl Future<Output = ()> + Send + 'static) -> JoinHandle<()> {
+        tokio::spawn(self.health.watch(&format!("the sink {sink}"), task))
+    }
+}
+
+fn start_mqtt(
+    config: &Config,
+    context: SinkContext<'_>,
+    index: usize,
+    sink: &SinkConfig,
+    target: &MqttConfig,
+) -> RunningSink {
+    let node = node_id(config.hub.as_ref());
+    if !target.home_assistant {
+        let lane = context.lane(index, &sink.events);
+        let broker = MqttSink::new(target.clone(), &node, lane.clone(), None);
+        return RunningSink {
+            lane,
+            task: context.spawn(&sink.name, broker.run()),
+            home: None,
+        };
+    }
+    let mut events = sink.events.clone();
+    if !events.contains(&EventKind::CameraStatus) {
+        // Home Assistant's entities read the states of cameras.
+        events.push(EventKind::CameraStatus);
+    }
+    let (lane, observed) =
+        SinkLane::tapped(index, events, context.run_id, Arc::clone(context.metrics));
+    let (home, link, told) = Home::new(target, &node, &config.cameras);
+    let inputs = HomeInputs {
+        observed,
+        told,
+        previews: context.previews.clone(),
+    };
+    let broker = MqttSink::new(target.clone(), &node, lane.clone(), Some(link));
+    RunningSink {
+        lane,
+        task: context.spawn(&sink.name, broker.run()),
+        home: Some(context.spawn(
+            &format!("{} for Home Assistant", sink.name),
+            home.run(inputs),
+        )),
+    }
+}
+
 /// How the node is called where no hub is: by the id of its twin, else by that of its device, else by the name of its machine.
-fn node_id(hub: &HubOptions) -> String {
-    for id in [&hub.twin_id, &hub.device_id] {
-        if !id.is_empty() {
-            return id.clone();
-        }
+fn node_id(hub: Option<&HubOptions>) -> String {
+    let ids = hub.map(|hub| [&hub.twin_id, &hub.device_id]);
+    if let Some(id) = ids.into_iter().flatten().find(|id| !id.is_empty()) {
+        return id.clone();
     }
     let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     match name.trim() {
@@ -97,11 +174,12 @@ mod tests {
 
     #[test]
     fn the_node_is_called_by_what_stays_the_same() {
+        assert!(!node_id(None).is_empty());
         let mut hub = HubOptions::new(HubMode::Direct, String::new());
-        assert!(!node_id(&hub).is_empty());
+        assert!(!node_id(Some(&hub)).is_empty());
         hub.device_id = "device".to_owned();
-        assert_eq!(node_id(&hub), "device");
+        assert_eq!(node_id(Some(&hub)), "device");
         hub.twin_id = "twin".to_owned();
-        assert_eq!(node_id(&hub), "twin");
+        assert_eq!(node_id(Some(&hub)), "twin");
     }
 }

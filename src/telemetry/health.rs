@@ -311,11 +311,12 @@ impl fmt::Display for Panicked {
     }
 }
 
-/// Whether the node is of use: its models are warm and its hub is joined. A camera that fails does not count.
+/// Whether the node is of use: its models are warm and its hub is joined, if it has one. A camera that fails does not count.
 #[derive(Debug, Default)]
 pub struct Readiness {
     model_warm: AtomicBool,
     hub_joined: AtomicBool,
+    without_hub: AtomicBool,
     inference_errors: Mutex<Vec<String>>,
     /// Which hub is not joined and why. Empty until somebody says it.
     hub_last_error: Mutex<String>,
@@ -330,6 +331,11 @@ impl Readiness {
     /// Says whether the hub is joined.
     pub fn set_hub_joined(&self, joined: bool) {
         self.hub_joined.store(joined, Ordering::Relaxed);
+    }
+
+    /// Says that there is no hub to be joined.
+    pub fn set_without_hub(&self) {
+        self.without_hub.store(true, Ordering::Relaxed);
     }
 
     /// Says what is wrong with inference now, in a sentence for each thing.
@@ -348,7 +354,8 @@ impl Readiness {
         if !self.model_warm.load(Ordering::Relaxed) {
             missing.push("the model is not warm yet".to_owned());
         }
-        if !self.hub_joined.load(Ordering::Relaxed) {
+        let needs_hub = !self.without_hub.load(Ordering::Relaxed);
+        if needs_hub && !self.hub_joined.load(Ordering::Relaxed) {
             let error = self.hub_last_error.lock();
             missing.push(match error.as_str() {
                 "" => "the hub is not joined".to_owned(),

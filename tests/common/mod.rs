@@ -7,6 +7,7 @@
     reason = "each program of tests uses a part of it"
 )]
 
+pub mod ip_camera;
 pub mod ports;
 pub mod streams;
 
@@ -84,6 +85,7 @@ impl Program {
             "TWIN_ID",
             "RUST_LOG",
             "TWINSIGHT_TEST_PYTHON",
+            "TWINSIGHT_TEST_HOME_ASSISTANT",
         ] {
             command.env_remove(variable);
         }
@@ -164,6 +166,11 @@ impl Program {
                 None => panic!("{} ended before it said `{text}`:\n{before}", self.name),
             }
         }
+    }
+
+    /// Its standard input, which its command has to pipe.
+    pub fn stdin(&mut self) -> std::process::ChildStdin {
+        self.child.stdin.take().unwrap()
     }
 
     /// Its process.
@@ -277,12 +284,21 @@ pub struct NodeProcess {
 impl NodeProcess {
     /// Starts the node with a configuration; it listens on a port of its own.
     pub async fn start(config: &str, env: &[(&str, &str)]) -> Self {
+        Self::start_command("run", config, env).await
+    }
+
+    /// Starts `twinsight bridge` in place of a node.
+    pub async fn start_bridge(config: &str, env: &[(&str, &str)]) -> Self {
+        Self::start_command("bridge", config, env).await
+    }
+
+    async fn start_command(name: &str, config: &str, env: &[(&str, &str)]) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("node.toml");
         std::fs::write(&file, format!("[http]\nlisten = \"127.0.0.1:0\"\n{config}")).unwrap();
         let mut command = Command::new(env!("CARGO_BIN_EXE_twinsight"));
         command
-            .args(["--log-format", "json", "run", "--config"])
+            .args(["--log-format", "json", name, "--config"])
             .arg(&file)
             .current_dir(root());
         let mut program = Program::start(command, env, true);

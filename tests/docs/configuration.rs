@@ -110,10 +110,9 @@ fn render() -> String {
     let shipped = Shipped::read();
     let mut page = HEAD.to_owned();
     for section in File::SECTIONS {
-        let title = if *section == "cameras" {
-            "[[cameras]]".to_owned()
-        } else {
-            format!("[{section}]")
+        let title = match *section {
+            "cameras" | "sinks" => format!("[[{section}]]"),
+            section => format!("[{section}]"),
         };
         write!(page, "\n## `{title}`\n\n{}", plain(File::about(section))).unwrap();
         let keys = || file::keys().filter(|key| key.section == *section);
@@ -143,13 +142,12 @@ fn facts(key: &Key, shipped: &Shipped) -> Vec<(&'static str, String)> {
         Some(Value::Example(value)) => ("default", format!("not set; for example `{value}`")),
         None => ("default", "none".to_owned()),
     });
-    if key.section == "cameras" {
-        facts[1].1 = if key.name == "twin_id" {
-            "none: it must be given".to_owned()
-        } else {
-            "the twin id".to_owned()
-        };
-    } else {
+    if let ("cameras", "twin_id") | ("sinks", "type" | "url") = (key.section, key.name) {
+        facts[1].1 = "none: it must be given".to_owned();
+    } else if let ("cameras", "name") = (key.section, key.name) {
+        facts[1].1 = "the twin id".to_owned();
+    }
+    if !["cameras", "sinks"].contains(&key.section) {
         let own = format!("TWINSIGHT_{}__{}", key.section, key.name).to_ascii_uppercase();
         facts.push(("variable", format!("`{own}`")));
         let others = other_variables(key.doc);
@@ -157,8 +155,9 @@ fn facts(key: &Key, shipped: &Shipped) -> Vec<(&'static str, String)> {
             facts.push(("other variables", others.join(", ")));
         }
     }
-    let from_hub =
-        key.section == "cameras" || (key.section == "defaults" && FROM_HUB.contains(&key.name));
+    // What makes a node connect to an address is never a hub's to say.
+    let of_a_camera = key.section == "cameras" && !["rtsp", "device"].contains(&key.name);
+    let from_hub = of_a_camera || (key.section == "defaults" && FROM_HUB.contains(&key.name));
     facts.push((
         "from the hub's settings",
         if from_hub {
@@ -237,8 +236,13 @@ impl Shipped {
         let mut section = String::new();
         let mut values = BTreeMap::new();
         for line in read("config/node.toml").lines() {
-            if line.starts_with('[') {
-                section = line.trim_matches(['[', ']']).to_owned();
+            // A list that has no table unless somebody adds one is a comment.
+            let header = line
+                .strip_prefix("# ")
+                .filter(|text| text.starts_with("[["));
+            let header = header.filter(|text| text.ends_with("]]")).unwrap_or(line);
+            if header.starts_with('[') {
+                section = header.trim_matches(['[', ']']).to_owned();
             } else {
                 let set = line.strip_prefix("# ");
                 let Some((key, value)) = set.unwrap_or(line).split_once(" = ") else {

@@ -25,6 +25,9 @@ twin_id = "cam-1"
 name = "Front door"
 [[cameras]]
 twin_id = "cam-nobody"
+[[cameras]]
+twin_id = "cam-bridged"
+rtsp = "rtsp://127.0.0.1:9/stream"
 [[sinks]]
 type = "webhook"
 url = "http://127.0.0.1:9/"

@@ -131,6 +131,8 @@ test('one sentence says whether everything is fine', () => {
   assert.equal(health([]).headline, 'No camera is configured');
   const away = { hub: { state: 'away', url: 'http://hub', since: 0, reason: 'nothing listens there' } };
   assert.equal(health([camera()], away).headline, '1 of 1 camera sees, but the hub is away');
+  const without = { hub: { mode: 'none', state: 'none', url: null, since: null, reason: null } };
+  assert.deepEqual([health([camera()], without).tone, health([camera()], without).headline], ['ok', '1 of 1 camera sees']);
   const two = health([camera(), camera({ state: 'stalled', blind: true })], away);
   assert.equal(two.headline, '1 of 2 cameras sees, and the hub is away');
   assert.match(two.title, /^\(!\) 1 of 2/);

@@ -3,12 +3,16 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod bridge;
 mod camera;
 mod channels;
 mod dashboard;
 mod discover;
+mod home_assistant;
 mod hub;
 mod kill_loops;
 mod media;
 mod mqtt;
+mod rtsp;
+mod rtsp_twin;
 mod watch;

@@ -4,7 +4,7 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
@@ -27,6 +27,8 @@ pub(crate) enum Manner {
     Strict,
     /// It asks for the password, and nobody may write states of cameras.
     Closed,
+    /// It takes small packets only.
+    Small,
 }
 
 /// A broker with a folder of its own, which can be killed and started again on the same port.
@@ -56,7 +58,10 @@ impl Broker {
         let mut text = format!("listener {} 127.0.0.1\n", self.address.port());
         // As root, it would become another user, who may not read its folder.
         text += "user root\nlog_type all\n";
-        if self.manner == Manner::Open {
+        if self.manner == Manner::Small {
+            text += "max_packet_size 400\n";
+        }
+        if self.is_open() {
             text += "allow_anonymous true\n";
         } else {
             let status = Command::new("mosquitto_passwd")
@@ -90,6 +95,10 @@ impl Broker {
         std::fs::write(self.file("password"), PASSWORD).unwrap();
     }
 
+    fn is_open(&self) -> bool {
+        matches!(self.manner, Manner::Open | Manner::Small)
+    }
+
     pub(crate) fn file(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
@@ -120,12 +129,12 @@ impl Broker {
     pub(crate) fn sink(&self, more: &str) -> String {
         let (scheme, port) = match self.manner {
             Manner::Strict => ("mqtts", self.address.port()),
-            Manner::Open | Manner::Closed => ("mqtt", self.address.port()),
+            Manner::Open | Manner::Closed | Manner::Small => ("mqtt", self.address.port()),
         };
         let mut text = format!(
             "[[sinks]]\ntype = \"mqtt\"\nname = \"home\"\nurl = \"{scheme}://localhost:{port}\"\n"
         );
-        if self.manner != Manner::Open {
+        if !self.is_open() {
             text += &format!(
                 "username = \"{USER}\"\npassword_file = \"{}\"\n",
                 self.shown("password")
@@ -153,7 +162,7 @@ impl Broker {
             "-F",
             "%r %q %t %p",
         ]);
-        if self.manner != Manner::Open {
+        if !self.is_open() {
             command.args(["-u", USER, "-P", PASSWORD]);
         }
         if self.manner == Manner::Strict {
@@ -163,26 +172,6 @@ impl Broker {
             command.args(["-t", topic]);
         }
         Listener(Program::start(command, &[], false))
-    }
-
-    pub(crate) fn publish(&self, topic: &str, payload: &str) {
-        let port = self.address.port().to_string();
-        let status = Command::new("mosquitto_pub")
-            .args([
-                "-h",
-                "localhost",
-                "-p",
-                &port,
-                "-t",
-                topic,
-                "-m",
-                payload,
-                "-r",
-            ])
-            .stderr(Stdio::inherit())
-            .status()
-            .unwrap();
-        assert!(status.success());
     }
 }
 
@@ -404,6 +393,23 @@ async fn what_the_broker_does_not_take_is_counted_as_refused() {
         is_connected(&node),
         "one message that is refused ends nothing"
     );
+    balances(node).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_larger_than_the_broker_takes_does_not_end_the_connection() {
+    let url = start_hub(DevHubOptions::default()).await;
+    let broker = Broker::start(Manner::Small).await;
+    let config = broker.sink("home_assistant = false") + CAMERA;
+    let node = fake::node(&url, &config, Duration::from_millis(5)).await;
+    let _camera = fake::camera(&url, "cam", "default", None, 15.0);
+    until("events are too large", || {
+        let labels = "result=\"refused\",sink=\"home\",type=\"detections\"";
+        counted(&node, "sink_events_total", labels) > 10.0
+    })
+    .await;
+    assert!(is_connected(&node));
+    assert!(counted(&node, "sink_reconnects_total", "home") < 1.0);
     balances(node).await;
 }
 

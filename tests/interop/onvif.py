@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """A camera that speaks ONVIF, in the manner of one of several makers: it answers as theirs do, and has no pictures.
 
-What is asked of it is checked by the schemas of ONVIF and of WS-Discovery, as the package onvif-zeep ships them, and who asks by
+What is asked of it is checked by the schemas of ONVIF and of WS-Discovery, as the package onvif-zeep-async ships them, and who asks by
 its own reading of WS-Security and of HTTP Digest. With --announce it is found by WS-Discovery, through the package WSDiscovery.
 Prints "listening PORT", and for each question "asked NAME" or what is wrong with it.
 """
@@ -63,7 +63,7 @@ class Beside(etree.Resolver):
 
 def schemas() -> dict[str, etree.XMLSchema]:
     """The schema of each service, by its namespace. That of `ver20` is not in the package."""
-    files = importlib.metadata.distribution("onvif-zeep").files or []
+    files = importlib.metadata.distribution("onvif-zeep-async").files or []
     folder = next(Path(str(file.locate())) for file in files if file.name == "media.wsdl").parent
     parse = etree.XMLParser()
     parse.resolvers.add(Beside(folder))
@@ -315,7 +315,12 @@ class Handler(BaseHTTPRequestHandler):
         self.reply(200, envelope(shape, inner))
 
 
-server = ThreadingHTTPServer((args.host, args.port), Handler)
+class Server(ThreadingHTTPServer):
+    def handle_error(self, *_) -> None:
+        """Who goes away before the end of an answer has read enough."""
+
+
+server = Server((args.host, args.port), Handler)
 PORT = server.server_address[1]
 
 if args.announce:

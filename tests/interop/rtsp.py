@@ -1,9 +1,8 @@
 """An IP camera for tests: GStreamer's RTSP server at rtsp://127.0.0.1:PORT/stream, run by the system's Python, which has gi.
-Reads commands from standard input: "mute" holds its pictures back, "unmute" lets them through."""
+SIGUSR1 holds its pictures back, SIGUSR2 lets them through."""
 
 import argparse
-import sys
-import threading
+import signal
 
 import gi
 
@@ -13,7 +12,7 @@ gi.require_version("GstRtspServer", "1.0")
 from gi.repository import GLib, Gst, GstRtsp, GstRtspServer  # noqa: E402
 
 H264 = (
-    "x264enc tune=zerolatency speed-preset=ultrafast key-int-max={gop} bframes={bframes} b-adapt=false {extra} ! "
+    "x264enc tune=zerolatency speed-preset=superfast key-int-max={gop} bframes={bframes} b-adapt=false {extra} ! "
     "video/x-h264,profile={profile},stream-format={format} ! valve name=valve ! rtph264pay pt=96 config-interval={interval}"
 )
 ENCODERS = {
@@ -64,7 +63,8 @@ def stream(args, number, kind):
         pay = "appsrc name=units is-live=true format=time caps=video/x-h264,stream-format=byte-stream,alignment=au ! h264parse ! "
         pay += "valve name=valve ! rtph264pay pt=96"
     else:
-        pay = f"videotestsrc is-live=true pattern=ball ! video/x-raw,format=I420,width={width},height={height},framerate={args.fps}/1 ! "
+        raw = {"high-10": "I420_10LE", "high-4:2:2": "Y42B", "high-4:4:4": "Y444"}.get(args.profile, "I420")
+        pay = f"videotestsrc is-live=true pattern=ball ! video/x-raw,format={raw},width={width},height={height},framerate={args.fps}/1 ! "
         if args.interlaced:
             pay += "interlace field-pattern=1:1 ! "
         pay += ENCODERS[kind].format(
@@ -121,10 +121,10 @@ class Camera:
     def configure(self, _factory, media):
         print("asked", flush=True)
         element = media.get_element()
-        valve = element.get_by_name_recurse_up("valve") if self.args.streams != "sound" else None
+        valve = element.get_by_name("valve")
         self.valves = [valve] if valve else []
         self.mute(self.muted)
-        source = element.get_by_name_recurse_up("units")
+        source = element.get_by_name("units")
         if source:
             self.play(source)
 
@@ -152,11 +152,8 @@ def main():
     camera = Camera(arguments())
     loop = GLib.MainLoop()
 
-    def commands():
-        for line in sys.stdin:
-            GLib.idle_add(camera.mute, line.strip() == "mute")
-
-    threading.Thread(target=commands, daemon=True).start()
+    for number, muted in ((signal.SIGUSR1, True), (signal.SIGUSR2, False)):
+        GLib.unix_signal_add(GLib.PRIORITY_HIGH, number, lambda muted: camera.mute(muted) or True, muted)
     print("listening", flush=True)
     loop.run()
 

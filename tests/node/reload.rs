@@ -349,7 +349,7 @@ async fn a_hundred_reloads_cost_the_untouched_camera_nothing() {
     follower.until_cameras(&["cam-a", "cam-b"]).await;
 
     let metrics = Arc::clone(follower.node.metrics());
-    let hub = follower.node.hub().clone();
+    let hub = follower.node.hub().unwrap().clone();
     hub.instance()
         .emit("end", json!({"end": true}))
         .await

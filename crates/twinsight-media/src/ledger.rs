@@ -199,6 +199,14 @@ impl StreamLedger {
         self.tell(|sink| sink.unit_dropped(reason));
     }
 
+    /// Counts units that were lost before they came to the stream's decoding.
+    pub fn lost_before(&self, reason: UnitDrop, count: u64) {
+        for _ in 0..count {
+            self.receive_unit();
+            self.drop_unit(reason);
+        }
+    }
+
     pub(crate) fn decode_frame(&self, timing: &FrameTiming) {
         self.frames_decoded.fetch_add(1, Ordering::Relaxed);
         self.tell(|sink| sink.frame_decoded(timing));

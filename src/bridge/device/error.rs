@@ -63,6 +63,14 @@ pub(super) enum DeviceError {
 }
 
 impl DeviceError {
+    /// The device has answered, and stays with what it said until somebody changes something.
+    pub(super) fn is_refusal(&self) -> bool {
+        matches!(
+            self,
+            Self::NotAllowed(_) | Self::NotACamera(_) | Self::NoFormat { .. }
+        )
+    }
+
     /// What a failed call on a device means.
     pub(super) fn of(path: &std::path::Path, what: &'static str, source: io::Error) -> Self {
         let path = path.to_owned();

@@ -144,6 +144,7 @@ impl Worker {
                 reason,
                 attempt,
                 retry_in,
+                refused: error.is_refusal(),
             }));
             if has_received {
                 attempt = 0;

@@ -55,7 +55,9 @@ pub(super) enum RtspError {
          that of cameras with ONVIF"
     )]
     NoSuchStream(u16),
-    #[error("takes no more viewers now ({0}): close some, or take another stream of it")]
+    #[error(
+        "cannot serve the stream now ({0}): see whether it has as many viewers as it allows, and whether the stream is on"
+    )]
     Busy(u16),
     #[error("does not send that way (461): take the other transport, `tcp` or `udp`")]
     Transport,
@@ -87,8 +89,15 @@ pub(super) enum RtspError {
          in the camera's settings"
     )]
     Profile { profile_idc: u8, what: &'static str },
-    #[error("{} for {} s: {}", silence.what(), limit.as_secs(), silence.remedy())]
-    Silent { silence: Silence, limit: Duration },
+    #[error("was silent for {} s: see whether it shows pictures elsewhere", limit.as_secs())]
+    Silent { limit: Duration },
+    #[error("sent nothing for {} s: a firewall may keep its datagrams away, so take the transport `tcp`", limit.as_secs())]
+    NoDatagrams { limit: Duration },
+    #[error(
+        "sent no keyframe for {} s: set the keyframe interval (I-frame interval, GOP) to 1 s in the camera's settings",
+        limit.as_secs()
+    )]
+    NoKeyframe { limit: Duration },
     #[error("ended the stream: it may have restarted")]
     Ended,
     #[error("broke off ({0}): it may have restarted, or the network to it is bad")]
@@ -97,38 +106,6 @@ pub(super) enum RtspError {
         "sent what made its RTSP client panic: this is a bug, please report it with the camera's model"
     )]
     Panicked,
-}
-
-/// What a camera did not send for long.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Silence {
-    /// Anything, while the connection is open.
-    Packets,
-    /// Anything, and it was to come in datagrams.
-    Datagrams,
-    /// A picture to begin with.
-    Keyframes,
-}
-
-impl Silence {
-    fn what(self) -> &'static str {
-        match self {
-            Self::Packets | Self::Datagrams => "was silent",
-            Self::Keyframes => "sent no keyframe",
-        }
-    }
-
-    fn remedy(self) -> &'static str {
-        match self {
-            Self::Packets => "see whether it shows pictures elsewhere",
-            Self::Datagrams => {
-                "a firewall may keep its datagrams away, so take the transport `tcp`"
-            }
-            Self::Keyframes => {
-                "set the keyframe interval (I-frame interval, GOP) to 1 s in the camera's settings"
-            }
-        }
-    }
 }
 
 impl Step {
@@ -152,6 +129,8 @@ impl RtspError {
     ) -> Self {
         // What follows the first line are addresses and positions of packets.
         let line = text.lines().next().unwrap_or_default();
+        // And a dump of what could not be read.
+        let line = line.split_once("; buffered").map_or(line, |(line, _)| line);
         match status {
             Some(401) if has_credentials => return Self::WrongCredentials,
             Some(401) => return Self::NoCredentials,
@@ -171,10 +150,37 @@ impl RtspError {
         }
         if step == Step::Describe {
             let why = line.strip_prefix("RTSP framing error: ").unwrap_or(line);
-            let why = why.split_once("; buffered").map_or(why, |(why, _)| why);
             return Self::NotRtsp(shown(why));
         }
         Self::Broken(shown(line))
+    }
+
+    /// The camera has answered, and stays with what it said until somebody changes a setting.
+    pub(super) fn is_refusal(&self) -> bool {
+        match self {
+            Self::NoCredentials
+            | Self::WrongCredentials
+            | Self::Forbidden
+            | Self::NoSuchStream(_)
+            | Self::Transport
+            | Self::OtherCodec(_)
+            | Self::NoVideo(_)
+            | Self::BFrames
+            | Self::Interlaced
+            | Self::Profile { .. } => true,
+            Self::Unreachable(_)
+            | Self::NoAnswer { .. }
+            | Self::NotRtsp(_)
+            | Self::Busy(_)
+            | Self::Refused { .. }
+            | Self::BadDescription(_)
+            | Self::Silent { .. }
+            | Self::NoDatagrams { .. }
+            | Self::NoKeyframe { .. }
+            | Self::Ended
+            | Self::Broken(_)
+            | Self::Panicked => false,
+        }
     }
 
     /// The camera does not take who asks. Asked so too often, some cameras lock the user.
@@ -197,7 +203,7 @@ mod tests {
             (401, "see that both are right"),
             (403, "give the user that right"),
             (404, "the path in the address"),
-            (453, "close some"),
+            (453, "as many viewers as it allows"),
             (461, "the other transport"),
             (500, "refuses DESCRIBE (500)"),
         ] {

@@ -194,3 +194,194 @@ fn check(sps: &Sps) -> Result<(), RtspError> {
     };
     Err(RtspError::Profile { profile_idc, what })
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use super::*;
+    use twinsight_media::access_unit::{OutputOrder, Sequence};
+    use twinsight_media::codec::Codec;
+    use twinsight_media::rtp::PacketId;
+
+    /// A sequence parameter set of Main and 320x240. `reorders`: what it says of reordered pictures.
+    fn sps(frames_only: bool, reorders: Option<u32>) -> Vec<u8> {
+        let mut bits = String::new();
+        let ue = |bits: &mut String, value: u32| {
+            let code = format!("{:b}", value + 1);
+            bits.push_str(&"0".repeat(code.len() - 1));
+            bits.push_str(&code);
+        };
+        for value in [0, 0, 2, 1] {
+            ue(&mut bits, value);
+        }
+        bits.push('0');
+        ue(&mut bits, 19);
+        // A map unit of interlaced video has two rows of macroblocks.
+        ue(&mut bits, if frames_only { 14 } else { 7 });
+        bits.push_str(if frames_only { "1" } else { "00" });
+        bits.push_str("10");
+        match reorders {
+            None => bits.push('0'),
+            Some(frames) => {
+                bits.push_str("10000000011");
+                for value in [0, 0, 0, 0, frames, 2] {
+                    ue(&mut bits, value);
+                }
+            }
+        }
+        bits.push('1');
+        while !bits.len().is_multiple_of(8) {
+            bits.push('0');
+        }
+        let payload = bits
+            .as_bytes()
+            .chunks(8)
+            .map(|byte| u8::from_str_radix(std::str::from_utf8(byte).unwrap(), 2).unwrap());
+        [0x67, 77, 0, 30].into_iter().chain(payload).collect()
+    }
+
+    /// A unit of this picture, with the set in front of a keyframe.
+    fn unit(picture: PictureKind, sps: &[u8]) -> AccessUnit {
+        let now = Instant::now();
+        let parsed = Sps::parse(sps).unwrap();
+        let mut data = Vec::new();
+        if picture == PictureKind::Key {
+            data.extend_from_slice(&[0, 0, 0, 1]);
+            data.extend_from_slice(sps);
+            data.extend_from_slice(&[0, 0, 0, 1, 0x65, 0x88]);
+        } else {
+            data.extend_from_slice(&[0, 0, 0, 1, 0x41, 0x88]);
+        }
+        AccessUnit {
+            data: data.into(),
+            rtp_timestamp: 0.into(),
+            received_at: now,
+            completed_at: now,
+            last_packet: PacketId {
+                ssrc: 0.into(),
+                sequence: 0.into(),
+                arrived_at: now,
+            },
+            picture,
+            hidden: false,
+            disposable: false,
+            sequence: Some(Sequence {
+                codec: Codec::H264,
+                size: parsed.size,
+                macroblocks: 300,
+                color: parsed.color,
+                output: OutputOrder::Undeclared,
+                delays_output: false,
+            }),
+            completeness: Completeness::Complete,
+            after_loss: false,
+        }
+    }
+
+    /// What becomes of units: `p` passes, `k` waits for a keyframe, `l` was lost, `m` is malformed, `h` is held, `i` is ignored,
+    /// `!` is refused.
+    fn judged(gate: &mut UnitGate, units: impl IntoIterator<Item = AccessUnit>) -> String {
+        units
+            .into_iter()
+            .map(|unit| match gate.judge(&unit, false) {
+                Ok(Verdict::Pass(_)) => 'p',
+                Ok(Verdict::Drop(UnitLoss::AwaitingKeyframe)) => 'k',
+                Ok(Verdict::Drop(UnitLoss::PacketsLost)) => 'l',
+                Ok(Verdict::Drop(UnitLoss::Malformed)) => 'm',
+                Ok(Verdict::Hold) => 'h',
+                Ok(Verdict::Ignore) => 'i',
+                Err(_) => '!',
+            })
+            .collect()
+    }
+
+    /// Units by letters: `K`, `P`, `B`, `N` for no picture, `x` for one of which packets are missing, `a` for one after a loss.
+    fn units<'a>(letters: &'a str, sps: &'a [u8]) -> impl Iterator<Item = AccessUnit> + 'a {
+        letters.chars().map(move |letter| match letter {
+            'K' => unit(PictureKind::Key, sps),
+            'B' => unit(PictureKind::Bidirectional, sps),
+            'N' => unit(PictureKind::None, sps),
+            'x' => AccessUnit {
+                completeness: Completeness::Incomplete,
+                ..unit(PictureKind::Forward, sps)
+            },
+            'a' => AccessUnit {
+                after_loss: true,
+                ..unit(PictureKind::Forward, sps)
+            },
+            _ => unit(PictureKind::Forward, sps),
+        })
+    }
+
+    #[test]
+    fn units_pass_from_a_keyframe_on() {
+        let sps = sps(true, None);
+        let mut gate = UnitGate::default();
+        assert_eq!(judged(&mut gate, units("NPPKPPNPKP", &sps)), "ikkpppippp");
+        gate.begin();
+        assert_eq!(judged(&mut gate, units("PKP", &sps)), "kpp");
+    }
+
+    #[test]
+    fn after_a_loss_units_wait_for_a_keyframe() {
+        let sps = sps(true, Some(0));
+        let mut gate = UnitGate::default();
+        assert_eq!(judged(&mut gate, units("KPxPPKPaPKP", &sps)), "pplkkppkkpp");
+        let lost = units("x", &sps).next().unwrap();
+        assert_eq!(
+            gate.judge(&lost, true),
+            Ok(Verdict::Drop(UnitLoss::Malformed))
+        );
+    }
+
+    #[test]
+    fn a_keyframe_without_its_sets_is_of_no_use() {
+        let sps = sps(true, None);
+        let unknown = AccessUnit {
+            sequence: None,
+            ..unit(PictureKind::Key, &sps)
+        };
+        let mut gate = UnitGate::default();
+        assert_eq!(judged(&mut gate, [unknown]), "m");
+        assert_eq!(judged(&mut gate, units("PKP", &sps)), "kpp");
+    }
+
+    #[test]
+    fn slices_decide_whether_there_are_b_frames() {
+        let silent = sps(true, None);
+        let mut gate = UnitGate::default();
+        assert_eq!(judged(&mut gate, units("KPB", &silent)), "pp!");
+        // From then on nothing is shown before it is clear that there are none.
+        gate.begin();
+        assert_eq!(judged(&mut gate, units("PKPB", &silent)), "khh!");
+        gate.begin();
+        assert_eq!(
+            judged(&mut gate, units("KPPPPPPPKP", &silent)),
+            "hhhhhhhhpp"
+        );
+        gate.begin();
+        assert_eq!(judged(&mut gate, units("KP", &silent)), "pp");
+
+        // What says that there may be some is tried first.
+        let hinted = sps(true, Some(1));
+        let mut gate = UnitGate::default();
+        assert_eq!(
+            judged(&mut gate, units("KPPPKPPPKP", &hinted)),
+            "hhhhhhhhpp"
+        );
+    }
+
+    #[test]
+    fn what_the_set_says_is_told_and_interlaced_is_refused() {
+        let mut gate = UnitGate::default();
+        let progressive = unit(PictureKind::Key, &sps(true, None));
+        let Ok(Verdict::Pass(format)) = gate.judge(&progressive, false) else {
+            panic!("it passes");
+        };
+        assert_eq!((format.size.width_px, format.size.height_px), (320, 240));
+        assert_eq!(format.profile_level_id, [77, 0, 30]);
+        let interlaced = unit(PictureKind::Key, &sps(false, None));
+        assert_eq!(gate.judge(&interlaced, false), Err(RtspError::Interlaced));
+    }
+}

@@ -1,13 +1,14 @@
 //! IP cameras by RTSP (RFC 2326). Where a camera is and who asks comes in, its access units and what becomes of it go out. One
 //! task a camera runs [`run`], which asks the camera again and again: `session` is one time of asking, with the sockets, and the
-//! rest is plain state. `offer` chooses a stream of those that the camera has, `gate` the units that can be shown, `retry` when
-//! the camera is asked again, and `error` has a sentence for everything that goes wrong.
+//! rest is plain state. `offer` chooses a stream of those that the camera has, `gate` the units that can be shown, `sets` cleans
+//! up their parameter sets, `retry` says when the camera is asked again, and `error` has a sentence for everything that goes wrong.
 
 mod error;
 mod gate;
 mod offer;
 mod retry;
 mod session;
+mod sets;
 
 use std::panic::AssertUnwindSafe;
 use std::pin::pin;
@@ -55,7 +56,6 @@ pub(super) async fn run(
             ended = AssertUnwindSafe(reception.run(Arc::clone(&sessions))).catch_unwind() => Some(ended),
         };
         let received_for = reception.received_for();
-        drop(reception);
         // The session is dropped by now, and the camera is told so in the background.
         let torn_down = AssertUnwindSafe(sessions.await_teardown()).catch_unwind();
         let _ = timeout(TEARDOWN_LIMIT, torn_down).await;
@@ -76,12 +76,14 @@ pub(super) async fn run(
             attempt = 0;
         }
         let retry_in = retry.failed(&error, received_for, rand::random());
+        let refused = error.is_refusal();
         let reason: Arc<str> = format!("the camera at {} {error}", config.url).into();
         log.down(&reason, attempt.max(1), retry_in);
         handler(SourceEvent::State(SourceState::Down {
             reason,
             attempt: attempt.max(1),
             retry_in,
+            refused,
         }));
         tokio::select! {
             biased;

@@ -12,14 +12,15 @@ use retina::client::{
 };
 use tokio::time::{sleep_until, timeout};
 
-use super::error::{RtspError, Silence, Step};
+use super::error::{RtspError, Step};
 use super::gate::{StreamFormat, UnitGate, Verdict};
 use super::offer::{self, Offered};
+use super::sets::without_repeated_sets;
 use crate::bridge::source::{
     SourceEvent, SourceFacts, SourceHandler, SourceState, SourceUnit, UnitLoss,
 };
 use crate::config::{RtspConfig, RtspTransport};
-use twinsight_media::access_unit::AccessUnit;
+use twinsight_media::access_unit::{AccessUnit, PictureKind};
 use twinsight_media::codec::Codec;
 use twinsight_media::h264::depacketize::Depacketizer;
 use twinsight_media::rtp::reorder::Ordered;
@@ -243,24 +244,26 @@ impl<'a> Reception<'a> {
             self.facts = Some(facts.clone());
             (self.handler)(SourceEvent::State(SourceState::Receiving(facts)));
         }
+        let data = if unit.picture == PictureKind::Key {
+            without_repeated_sets(unit.data)
+        } else {
+            unit.data
+        };
         (self.handler)(SourceEvent::Unit(SourceUnit {
-            is_keyframe: unit.is_keyframe(),
+            data,
+            is_keyframe: unit.picture == PictureKind::Key,
             timestamp_90k: unit.rtp_timestamp.0,
             received_at: unit.received_at,
             completed_at: unit.completed_at,
-            data: unit.data,
         }));
     }
 
     fn silent(&self, seen: LastSeen) -> RtspError {
-        let silence = match (self.config.transport, seen.packets) {
-            _ if seen.left_out > 0 => Silence::Keyframes,
-            (RtspTransport::Udp, 0) => Silence::Datagrams,
-            _ => Silence::Packets,
-        };
-        RtspError::Silent {
-            silence,
-            limit: SILENCE_LIMIT,
+        let limit = SILENCE_LIMIT;
+        match (self.config.transport, seen.packets) {
+            _ if seen.left_out > 0 => RtspError::NoKeyframe { limit },
+            (RtspTransport::Udp, 0) => RtspError::NoDatagrams { limit },
+            _ => RtspError::Silent { limit },
         }
     }
 }

@@ -80,8 +80,13 @@ async fn serve(
         () = &mut stop => return Ok(()),
     }
     let instance = hub.instance();
-    // What a viewer asks for comes with the next frame, however many there are in a second.
-    let video = LocalTrack::video("video").with_keyframe_interval(Duration::ZERO);
+    let video = match &source {
+        CameraSource::Bridged(_) => bridged::track(),
+        // What a viewer asks for comes with the next frame, however many there are in a second.
+        CameraSource::Clip(_) | CameraSource::Pictures(_) => {
+            LocalTrack::video("video").with_keyframe_interval(Duration::ZERO)
+        }
+    };
     let stream = MediaStreamOptions::sending([video.clone()])
         .named(&options.stream)
         .with_ice(options.ice.clone());

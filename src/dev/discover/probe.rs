@@ -85,7 +85,8 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Vec<Announced>, NoAnswer> {
     let document = xml::parse(&text).map_err(NoAnswer::Unreadable)?;
     let body = xml::find(document.root(), &["Envelope", "Body"])
         .ok_or_else(|| NoAnswer::Unreadable("it is no SOAP message".to_owned()))?;
-    let matches = xml::find(body, &["ProbeMatches"]).ok_or(NoAnswer::Other)?;
+    // Some leave the list around the devices out.
+    let matches = xml::find(body, &["ProbeMatches"]).unwrap_or(body);
     let mut announced = Vec::new();
     for found in xml::children(matches, "ProbeMatch").take(MAX_MATCHES) {
         let scopes = xml::string(found, &["Scopes"]).unwrap_or_default();
@@ -126,8 +127,18 @@ fn addresses(list: &str) -> Vec<Url> {
 impl Scopes {
     fn parse(list: &str) -> Self {
         let mut scopes = Self::default();
-        for scope in list.split_whitespace() {
-            let Some((kind, value)) = scope.strip_prefix(SCOPE).and_then(|it| it.split_once('/'))
+        // A blank ends a scope, and some cameras have blanks in their names all the same: what is no address goes on with the one before.
+        let mut words: Vec<String> = Vec::new();
+        for word in list.split_whitespace() {
+            match words.last_mut() {
+                Some(scope) if !word.contains("://") => *scope += &format!(" {word}"),
+                _ => words.push(word.to_owned()),
+            }
+        }
+        for scope in &words {
+            let Some((kind, value)) = scope
+                .strip_prefix(SCOPE)
+                .and_then(|rest| rest.split_once('/'))
             else {
                 continue;
             };

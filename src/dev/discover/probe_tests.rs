@@ -83,6 +83,16 @@ fn other_prefixes_no_types_and_ends_with_zeros_are_read_too() {
 }
 
 #[test]
+fn a_device_outside_of_a_list_and_a_name_with_blanks_are_read_too() {
+    // IPyCam 1.3.0 does both.
+    let text = other_answer(
+        r#"<ProbeMatch><a:EndpointReference><a:Address>urn:uuid:1</a:Address></a:EndpointReference><Types>dn:NetworkVideoTransmitter tds:Device</Types><Scopes>onvif://www.onvif.org/type/video_encoder onvif://www.onvif.org/name/Virtual Camera</Scopes><XAddrs>http://10.0.0.5:8080/onvif/device_service</XAddrs></ProbeMatch>"#,
+    );
+    let found = parse(text.as_bytes()).unwrap();
+    assert_eq!(found[0].scopes.name.as_deref(), Some("Virtual Camera"));
+}
+
+#[test]
 fn what_is_no_camera_is_left_out_and_what_is_no_answer_is_told() {
     let printer = other_answer(
         r#"<ProbeMatches><ProbeMatch><Types xmlns:p="http://schemas.microsoft.com/windows/2006/08/wdp/print">p:PrintDeviceType</Types><XAddrs>http://10.0.0.9/</XAddrs></ProbeMatch></ProbeMatches>"#,

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
-use super::problem::problem;
+use super::problem::{CameraHub, problem};
 use crate::clock::WallClock;
 use crate::config::CameraConfig;
 use crate::publish::event::CameraStatus;
@@ -161,15 +161,15 @@ pub enum Detail {
 
 impl CameraView {
     /// What is told of the camera at the moment of `clock`.
-    pub fn new(
+    pub(crate) fn new(
         facts: CameraFacts,
         metrics: &StreamMetrics,
         detail: Detail,
-        hub_joined: bool,
+        hub: CameraHub,
         clock: &WallClock,
     ) -> Self {
         let now = clock.instant();
-        let problem = problem(&facts.status, &facts.settings, hub_joined);
+        let problem = problem(&facts.status, &facts.settings, hub);
         let CameraFacts {
             status,
             settings,
@@ -367,7 +367,7 @@ mod tests {
                 facts,
                 &metrics,
                 Detail::History,
-                true,
+                CameraHub::Joined,
                 &clock
             ))
             .unwrap(),

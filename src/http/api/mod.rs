@@ -8,3 +8,4 @@ mod problem;
 pub use self::camera::{CameraFacts, CameraView, Detail};
 pub use self::config::ConfigFacts;
 pub use self::node::{HubFacts, InferenceFacts, ModelFacts, NodeFacts};
+pub(crate) use self::problem::CameraHub;

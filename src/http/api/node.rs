@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 
 use crate::clock::WallClock;
-use crate::config::Refusal;
+use crate::config::{Refusal, WITHOUT_HUB};
 use crate::publish::feed::{MAX_WATCHERS, StateChange};
 use crate::telemetry::history::CounterHistory;
 use crate::telemetry::ledger::{ModelState, Work};
@@ -28,16 +28,34 @@ pub struct NodeFacts {
 /// The hub, as the node's client sees it.
 #[derive(Debug, Clone, Default)]
 pub struct HubFacts {
-    /// Its address.
-    pub url: String,
+    /// `direct`, `simulator` or `phyos`, and `none` for a node without a hub.
+    pub mode: &'static str,
+    /// Its address. `None` without a hub.
+    pub url: Option<String>,
     /// The own twin: the one of the last time that the hub was joined, or else the configured one.
     pub twin_id: Option<String>,
-    /// `connecting`, `joined`, `away` or `refused`.
+    /// `connecting`, `joined`, `away` or `refused`, and `none` for a node without a hub.
     pub state: &'static str,
     /// Since when it is away.
     pub since: Option<Instant>,
     /// Why it is not joined, with what to do about it.
     pub reason: Option<String>,
+}
+
+impl HubFacts {
+    /// What is said of the hub of a node that has none.
+    pub fn none() -> Self {
+        Self {
+            mode: WITHOUT_HUB,
+            state: WITHOUT_HUB,
+            ..Self::default()
+        }
+    }
+
+    /// True for a node that has no hub.
+    pub fn is_none(&self) -> bool {
+        self.state == WITHOUT_HUB
+    }
 }
 
 /// A model that is loaded.
@@ -122,7 +140,8 @@ pub(crate) struct NodeView {
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct HubView {
-    url: String,
+    mode: &'static str,
+    url: Option<String>,
     twin_id: Option<String>,
     state: &'static str,
     since: Option<u64>,
@@ -212,6 +231,7 @@ impl NodeFacts {
     pub(crate) fn hub(&self, metrics: &Metrics, clock: &WallClock) -> HubView {
         let hub = self.hub.clone();
         HubView {
+            mode: hub.mode,
             url: hub.url,
             twin_id: hub.twin_id,
             state: if hub.state.is_empty() {

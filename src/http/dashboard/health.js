@@ -54,6 +54,8 @@ export function hubCondition(hub) {
   switch (hub.state) {
     case 'joined':
       return { tone: 'ok', word: 'joined', text: null };
+    case 'none':
+      return { tone: 'ok', word: 'none', text: null };
     case 'connecting':
       return { tone: 'idle', word: 'connecting', title: 'Joining the hub', clause: 'the hub is being joined', text: `The node is joining ${hub.url}. No camera can be reached before.` };
     case 'refused':

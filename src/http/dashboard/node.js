@@ -92,6 +92,7 @@ export class NodePage {
   }
 
   _hub({ hub }) {
+    if (hub.state === 'none') return h('p', { class: 'dim' }, 'This node works without a hub: its results go to the sinks and to who asks it.');
     const { tone, word } = hubCondition(hub);
     return facts([
       ['State', marked(tone, hub.since ? `${word}, since ${clock(hub.since)}` : word)],

@@ -116,7 +116,7 @@ export class Overview {
     const rows = [
       ['Hub', marked(hub.tone, hub.word)],
       // They are made all the same, and nobody gets them.
-      node.hub.state === 'joined' ? ['Results', `${rate(results)}/s`] : ['Results', `${rate(results)}/s, none sent`, 'warn'],
+      ['joined', 'none'].includes(node.hub.state) ? ['Results', `${rate(results)}/s`] : ['Results', `${rate(results)}/s, none sent`, 'warn'],
       ['Age p99', ages.length ? ms(Math.max(...ages.map(({ p99 }) => p99))) : '–'],
       ['CPU cores', `${node.cpu.processCores.toFixed(2)} of ${count(node.cpu.cores)}`],
       ['Memory', bytes(node.memory.residentBytes)],

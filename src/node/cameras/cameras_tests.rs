@@ -6,6 +6,7 @@ use tokio::sync::{mpsc, watch};
 use super::super::models::{ModelLoader, Models};
 use super::status::{SLOW_REASON, slowness_handler};
 use super::*;
+use crate::bridge::source::Source;
 use crate::config::{Config, ConfigSource, Env, Settings};
 use crate::detect::FakeDetector;
 use crate::publish::feed::EventFeed;
@@ -40,8 +41,8 @@ impl EventSink for Hub {
     }
 }
 
-struct Bench {
-    cameras: Cameras,
+pub(super) struct Bench {
+    pub(super) cameras: Cameras,
     catalog: Catalog,
     hub_is_there: Arc<AtomicBool>,
     events: mpsc::UnboundedReceiver<Value>,
@@ -49,7 +50,7 @@ struct Bench {
 }
 
 impl Bench {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let metrics = Arc::new(Metrics::new());
         let (sender, events) = mpsc::unbounded_channel();
         let hub_is_there = Arc::new(AtomicBool::new(false));
@@ -66,10 +67,11 @@ impl Bench {
             None,
         );
         let context = CameraContext {
-            stream: StreamContext {
+            stream: Some(StreamContext {
                 hub: HubClient::start(HubOptions::simulator("http://127.0.0.1:9", "node-1")),
                 keyframes: Arc::new(KeyframeBudget::new(Instant::now())),
-            },
+            }),
+            open_source: Source::open,
             scheduler: Arc::new(CameraScheduler::default()),
             metrics,
             publisher,
@@ -95,17 +97,18 @@ impl Bench {
         }
     }
 
-    async fn apply(&mut self, text: &str) -> Changes {
+    pub(super) async fn apply(&mut self, text: &str) -> Changes {
+        self.try_apply(text).await.unwrap()
+    }
+
+    pub(super) async fn try_apply(&mut self, text: &str) -> Result<Changes> {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("node.toml");
         std::fs::write(&file, text).unwrap();
         let env: Env = [("TWIN_ID", "node-1")].into_iter().collect();
         let source = ConfigSource::read(Some(&file), &env).unwrap();
         let config: Config = source.resolve(&Settings::default()).unwrap();
-        self.cameras
-            .apply(&self.catalog, &config.cameras)
-            .await
-            .unwrap()
+        self.cameras.apply(&self.catalog, &config.cameras).await
     }
 
     fn hub_returns(&self) {
@@ -133,13 +136,13 @@ impl Bench {
     }
 
     /// The identity of a running camera: its source at the scheduler and its stream's state.
-    fn identity(&self, twin: &str) -> (SourceId, watch::Receiver<StreamState>) {
+    pub(super) fn identity(&self, twin: &str) -> (SourceId, watch::Receiver<StreamState>) {
         let camera = &self.cameras.running[&StreamId::new(twin, "default")];
-        (camera.source, camera.stream.state())
+        (camera.source, camera.input.state())
     }
 }
 
-const CAMERA: &str = "[[cameras]]\ntwin_id = \"a\"\n";
+pub(super) const CAMERA: &str = "[[cameras]]\ntwin_id = \"a\"\n";
 
 #[tokio::test]
 async fn what_needs_no_connection_keeps_source_and_stream() {
@@ -207,6 +210,7 @@ async fn a_camera_without_a_thread_says_so_and_is_tried_again_and_others_go_on()
         .await
         .unwrap()
         .reason
+        .clone()
         .unwrap();
     assert!(refused.contains("no thread to decode"), "{refused}");
     let (_, other) = bench.identity("a");
@@ -305,9 +309,9 @@ async fn a_camera_that_is_too_slow_to_be_inferred_says_so_in_its_status() {
     let context = &bench.cameras.context;
     let changed = Arc::clone(&context.changed);
     let tell_slow = slowness_handler(Arc::clone(&status), Arc::clone(&changed));
-    let mut state = *bench.identity("a").1.borrow();
+    let mut state = bench.identity("a").1.borrow().clone();
     state.state = CameraState::Receiving;
-    status.set_state(state);
+    status.set_state(state.clone());
     for slow in [true, true, false] {
         tell_slow(slow);
     }
@@ -320,9 +324,12 @@ async fn a_camera_that_is_too_slow_to_be_inferred_says_so_in_its_status() {
     }
     assert_eq!(reasons, [Value::Null, SLOW_REASON.into(), Value::Null]);
     status.set_slow(true);
-    assert_eq!(status.read(state).reason.as_deref(), Some(SLOW_REASON));
+    assert_eq!(status.read(&state).reason.as_deref(), Some(SLOW_REASON));
     state.state = CameraState::Stalled;
-    assert_eq!(status.read(state).reason, state.reason.map(str::to_owned));
+    assert_eq!(
+        status.read(&state).reason.as_deref(),
+        state.reason.as_deref()
+    );
     bench.cameras.shutdown().await;
 }
 

@@ -1,8 +1,9 @@
 //! The cameras of the node. What the configuration wants comes in, and the running cameras are made the same: the start from
 //! nothing, additions, changes and removals are one code path. A camera that did not change is not touched. `frames` is where
-//! a camera's frames go, `status` what is said of it.
+//! a camera's frames go, `input` where they come from, `status` what is said of it.
 
 mod frames;
+mod input;
 mod status;
 
 use std::collections::BTreeMap;
@@ -10,9 +11,10 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 
 use self::frames::frame_handler;
+use self::input::{CameraInput, SourceOpener, source_handler};
 use self::status::{SharedName, StatusLine, slowness_handler, status_handler};
 use super::models::Catalog;
 use super::removed::RemovedCameras;
@@ -27,7 +29,10 @@ use crate::schedule::scheduler::{SourceId, SourceSettings};
 use crate::telemetry::ledger::FrameDrop;
 use crate::telemetry::metrics::{ForgetOutcome, Metrics};
 use twinsight_client::clock::SystemClock;
-use twinsight_client::media::camera::{CameraStream, CameraStreamOptions, StreamContext};
+use twinsight_client::media::camera::{
+    CameraStream, CameraStreamOptions, FrameHandler, StateHandler, StreamContext,
+};
+use twinsight_client::media::direct::{DirectStream, DirectStreamOptions};
 use twinsight_client::media::worker::DecodeConfig;
 use twinsight_client::rate_limit::{RATE_LIMIT, RateLimit};
 use twinsight_client::realtime::ice::IceSettings;
@@ -40,8 +45,10 @@ use twinsight_media::decode::decoder::DecoderKind;
 /// What every camera of the node uses.
 #[derive(Debug, Clone)]
 pub(super) struct CameraContext {
-    /// The hub, and the budget of keyframe requests that all cameras share.
-    pub stream: StreamContext,
+    /// The hub, and the budget of keyframe requests that all cameras share. Without a hub every camera has a source of its own.
+    pub stream: Option<StreamContext>,
+    /// Opens the source of a camera.
+    pub open_source: SourceOpener,
     /// Takes the frames of all cameras.
     pub scheduler: Arc<CameraScheduler>,
     pub metrics: Arc<Metrics>,
@@ -73,7 +80,7 @@ struct RunningCamera {
     name: SharedName,
     source: SourceId,
     status: Arc<StatusLine>,
-    stream: CameraStream,
+    input: CameraInput,
 }
 
 /// How many camera streams a reconciliation touched.
@@ -116,7 +123,7 @@ impl Cameras {
     /// let it finish: dropped halfway, it would leave connections that nobody waits for.
     ///
     /// # Errors
-    /// When a camera names a model or class that is not there.
+    /// When a camera names a model or class that is not there, or is to be met by a hub that is not there.
     pub(super) async fn apply(
         &mut self,
         models: &Catalog,
@@ -224,7 +231,7 @@ impl Cameras {
     /// Says how every camera is.
     pub(super) fn facts(&self) -> Vec<CameraFacts> {
         let facts = |camera: &RunningCamera| CameraFacts {
-            status: camera.status.read(*camera.stream.state().borrow()),
+            status: camera.status.read(&camera.input.state().borrow()),
             settings: Arc::new(camera.config.clone()),
             last_event_at: self.context.publisher.last_published(&camera.config.id),
             last_seen: self.context.publisher.last_seen(&camera.config.id),
@@ -259,7 +266,7 @@ impl Cameras {
         let gone = self
             .running
             .iter()
-            .filter(|(_, camera)| camera.stream.is_gone());
+            .filter(|(_, camera)| camera.input.is_gone());
         gone.map(|(id, _)| id.clone()).collect()
     }
 
@@ -267,7 +274,7 @@ impl Cameras {
     pub(super) async fn shutdown(&mut self) {
         let mut closing = tokio::task::JoinSet::new();
         for camera in std::mem::take(&mut self.running).into_values() {
-            closing.spawn(camera.stream.close());
+            closing.spawn(camera.input.close());
         }
         closing.join_all().await;
         if let Some(bridges) = &mut self.bridges {
@@ -276,6 +283,11 @@ impl Cameras {
     }
 
     fn resolve(&self, models: &Catalog, config: &CameraConfig) -> Result<PlannedCamera> {
+        ensure!(
+            self.context.stream.is_some() || config.source.is_some(),
+            "camera {} is to be met by a hub, and this node was started without one: restart the node",
+            config.id
+        );
         let (model, settings) = models.resolve(config)?;
         let work = CameraWork {
             id: config.id.clone(),
@@ -303,8 +315,56 @@ impl Cameras {
             context.publisher.clone(),
         ));
         let metrics = Arc::clone(&work.metrics);
+        let on_frame = frame_handler(
+            Arc::clone(&context.scheduler),
+            source,
+            metrics,
+            slowness_handler(Arc::clone(&status), Arc::clone(&context.changed)),
+        );
+        let on_state = status_handler(Arc::clone(&status), Arc::clone(&context.changed));
+        RunningCamera {
+            input: self.open_input(&config, on_frame, on_state),
+            config,
+            name,
+            source,
+            status,
+        }
+    }
+
+    fn open_input(
+        &self,
+        config: &CameraConfig,
+        on_frame: FrameHandler,
+        on_state: StateHandler,
+    ) -> CameraInput {
+        let context = &self.context;
+        let id = config.id.clone();
+        let decode = DecodeConfig {
+            seed: seed(&id),
+            cpu_pressure: Arc::clone(&context.cpu_pressure),
+            ..DecodeConfig::new(
+                context.metrics.stream_ledger(&id),
+                Arc::new(SystemClock),
+                context.decoder,
+            )
+        };
+        let metrics = Some(context.metrics.stream_sink(&id));
+        let Some(stream) = &context.stream else {
+            let source = config.source.clone().expect(
+                "every camera of a node without a hub has a source, because `resolve` has checked it",
+            );
+            let camera = id.to_string();
+            let options = DirectStreamOptions {
+                id,
+                decode,
+                metrics,
+            };
+            let (stream, units) = DirectStream::open(options, on_frame, on_state);
+            let source = (context.open_source)(&camera, source, source_handler(units));
+            return CameraInput::Direct { source, stream };
+        };
         let options = CameraStreamOptions {
-            id: config.id.clone(),
+            id,
             role: match config.connect {
                 Connect::Dial => Role::Initiator,
                 Connect::Accept => Role::Responder,
@@ -313,35 +373,15 @@ impl Cameras {
             allow_unsigned: config.allow_unsigned,
             codecs: config.codecs.clone(),
             ice: context.ice.clone(),
-            decode: DecodeConfig {
-                seed: seed(&config.id),
-                cpu_pressure: Arc::clone(&context.cpu_pressure),
-                ..DecodeConfig::new(
-                    context.metrics.stream_ledger(&config.id),
-                    Arc::new(SystemClock),
-                    context.decoder,
-                )
-            },
-            metrics: Some(context.metrics.stream_sink(&config.id)),
+            decode,
+            metrics,
         };
-        let stream = CameraStream::open(
-            context.stream.clone(),
+        CameraInput::Subscribed(CameraStream::open(
+            stream.clone(),
             options,
-            frame_handler(
-                Arc::clone(&context.scheduler),
-                source,
-                metrics,
-                slowness_handler(Arc::clone(&status), Arc::clone(&context.changed)),
-            ),
-            status_handler(Arc::clone(&status), Arc::clone(&context.changed)),
-        );
-        RunningCamera {
-            config,
-            name,
-            source,
-            status,
-            stream,
-        }
+            on_frame,
+            on_state,
+        ))
     }
 
     async fn close(&self, camera: RunningCamera, removed: bool) {
@@ -350,10 +390,10 @@ impl Cameras {
             name: _,
             source,
             status: _,
-            stream,
+            input,
         } = camera;
-        let attempt = stream.state().borrow().attempt;
-        stream.close().await;
+        let attempt = input.state().borrow().attempt;
+        input.close().await;
         self.context
             .scheduler
             .remove(source, FrameDrop::CameraRemoved);

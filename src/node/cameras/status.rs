@@ -55,7 +55,7 @@ impl StatusFacts {
         }
         let blind = self.slow.then_some(SLOW_REASON).or(self.blind.as_deref());
         let blind = blind.filter(|_| state.state == CameraState::Receiving);
-        state.reason.or(blind).map(str::to_owned)
+        state.reason.as_deref().or(blind).map(str::to_owned)
     }
 }
 
@@ -109,8 +109,8 @@ impl StatusLine {
     }
 
     /// The status of the camera, if its stream is in this state.
-    pub(super) fn read(&self, state: StreamState) -> CameraStatus {
-        self.status(&self.facts.lock(), &state)
+    pub(super) fn read(&self, state: &StreamState) -> CameraStatus {
+        self.status(&self.facts.lock(), state)
     }
 
     fn status(&self, facts: &StatusFacts, state: &StreamState) -> CameraStatus {

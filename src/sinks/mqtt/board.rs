@@ -49,6 +49,14 @@ impl Board {
             .is_some_and(|payload| !payload.is_empty())
     }
 
+    /// What is wanted on the topic: nothing if it is empty.
+    #[cfg(test)]
+    pub(crate) fn wanted(&self, topic: &str) -> Option<String> {
+        let state = self.state.lock();
+        let payload = state.wanted.get(topic)?;
+        Some(String::from_utf8(payload.to_vec()).unwrap())
+    }
+
     /// Sends everything again.
     pub(crate) fn resend(&self) {
         let mut state = self.state.lock();

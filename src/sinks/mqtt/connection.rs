@@ -14,10 +14,11 @@ use rumqttc::{
 };
 use tokio::net::TcpStream;
 
-use super::flight::{Cargo, Refused, Unsettled, land};
+use super::super::unsettled::Unsettled;
+use super::flight::{Cargo, Refused, land};
 use super::home::HomeLink;
 use super::tls::tls_config;
-use super::trouble::Trouble;
+use super::trouble::{Trouble, refusal};
 use super::{MqttSink, OFFLINE, ONLINE};
 use crate::clock::WallClock;
 use crate::publish::lane::SinkEvent;
@@ -111,6 +112,10 @@ impl MqttSink {
         };
         let limits = Limits::new(&connack, self.config.qos);
         let _connected = self.connected();
+        if let Some(home) = &self.home {
+            // The broker may have forgotten everything.
+            home.board.resend();
+        }
         let heard = Heard::new();
         let lost = |trouble| End::Lost {
             trouble,
@@ -220,21 +225,14 @@ impl MqttSink {
         limits: Limits,
         event: SinkEvent,
     ) -> Option<(Cargo<'_>, String, PublishNotice)> {
-        let now = Instant::now();
-        let age = now.saturating_duration_since(event.happened_at());
+        let age = event.age(Instant::now());
         let is_frame = event.inferred().is_some();
         let is_removed = event
             .status()
             .is_some_and(|status| status.state == CameraState::Removed);
         let topic = self.topics.of(event.stream(), event.event_type());
-        let payload = (!self.is_only_for_home(&event))
-            .then(|| self.lane.json(&event, &WallClock::read()).to_string())
-            .map(Bytes::from);
+        let payload = Bytes::from(self.lane.json(&event, &WallClock::read()).to_string());
         let unsettled = Unsettled::new(&self.lane, event);
-        let Some(payload) = payload else {
-            unsettled.settle(Err(EventDrop::Suppressed));
-            return None;
-        };
         if is_frame && age > DETECTIONS_LIVE {
             unsettled.settle(Err(EventDrop::Stale));
             return None;
@@ -249,8 +247,8 @@ impl MqttSink {
         }
         if is_removed {
             // Who listens gets the last state, and nobody finds it later.
-            self.retire(client, limits, &topic, &payload).await;
-            unsettled.settle(Ok(()));
+            let told = self.retire(client, limits, &topic, payload).await;
+            unsettled.settle(told);
             return None;
         }
         let qos = if is_frame {
@@ -265,12 +263,24 @@ impl MqttSink {
     }
 
     /// Tells that a camera was removed, and takes its retained state away.
-    async fn retire(&self, client: &AsyncClient, limits: Limits, topic: &str, payload: &Bytes) {
-        for (payload, retain) in [(payload.clone(), false), (Bytes::new(), true)] {
-            if let Ok(notice) = publish(client, topic, payload, limits.qos, retain).await {
-                let _ = notice.wait_async().await;
-            }
-        }
+    async fn retire(
+        &self,
+        client: &AsyncClient,
+        limits: Limits,
+        topic: &str,
+        payload: Bytes,
+    ) -> Result<(), EventDrop> {
+        let told = publish(client, topic, payload, limits.qos, false).await;
+        let cleared = publish(client, topic, Bytes::new(), limits.qos, true).await;
+        let (Ok(told), Ok(cleared)) = (told, cleared) else {
+            return Err(EventDrop::SinkUnreachable);
+        };
+        let result = told.wait_completion_async().await;
+        let _ = cleared.wait_async().await;
+        result.map_err(|error| match refusal(&error) {
+            Some(_) => EventDrop::Refused,
+            None => EventDrop::SinkUnreachable,
+        })
     }
 
     async fn send_state(

@@ -1,4 +1,4 @@
-//! What a connection does for Home Assistant: it sends the board's states, and passes on what the broker has of them.
+//! What a connection does for Home Assistant: it brings the board's states, and passes on what the broker has of them.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -38,9 +38,8 @@ pub(crate) struct HomeLink {
 }
 
 impl HomeLink {
-    /// Sends all states, looks for what earlier runs of the node have left, and listens for Home Assistant.
+    /// Looks for what earlier runs of the node have left, and listens for Home Assistant.
     pub(super) async fn listen(&self, client: &AsyncClient) -> Infallible {
-        self.board.resend();
         let filter = |topic: &String| SubscribeFilter::new(topic.clone(), QoS::AtMostOnce);
         // A broker that allows none of this has its states all the same.
         if let Ok(notice) = client

@@ -20,8 +20,8 @@ use self::flight::Refused;
 use self::home::HomeLink;
 use self::topics::Topics;
 use self::trouble::{Retry, Trouble};
-use crate::config::{EventKind, MqttConfig};
-use crate::publish::lane::{SinkEvent, SinkLane};
+use crate::config::MqttConfig;
+use crate::publish::lane::SinkLane;
 
 /// What the topic of the node's status has.
 pub(super) const ONLINE: &str = "online";
@@ -48,8 +48,6 @@ pub(super) struct MqttSink {
     pub(super) topics: Topics,
     pub(super) client_id: String,
     pub(super) lane: SinkLane,
-    /// The kinds of events that are sent. Others may come by the lane for the home's sake.
-    pub(super) events: Vec<EventKind>,
     /// There if Home Assistant is told.
     pub(super) home: Option<HomeLink>,
     /// Limits how often the log says of a topic that the broker refuses it.
@@ -70,7 +68,6 @@ impl MqttSink {
         config: MqttConfig,
         node: &str,
         lane: SinkLane,
-        events: Vec<EventKind>,
         home: Option<HomeLink>,
     ) -> Self {
         let topics = Topics::new(&config.topic, node);
@@ -79,7 +76,6 @@ impl MqttSink {
             config,
             topics,
             lane,
-            events,
             home,
             complaints: RateLimit::new(COMPLAINTS),
         }
@@ -166,14 +162,6 @@ impl MqttSink {
                 "the MQTT broker does not take a message: correct what it allows this user or how much it takes"
             );
         }
-    }
-
-    /// True for an event that the sink is not configured for.
-    fn is_only_for_home(&self, event: &SinkEvent) -> bool {
-        let kind = event.kind();
-        // Home Assistant's entities read the states of cameras.
-        let is_needed = self.home.is_some() && kind == EventKind::CameraStatus;
-        !is_needed && !self.events.contains(&kind)
     }
 
     fn broker(&self) -> String {

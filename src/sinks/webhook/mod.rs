@@ -16,6 +16,7 @@ use self::report::Report;
 use self::request::Delivery;
 use self::schedule::{Schedule, Step};
 use self::verdict::Verdict;
+use super::unsettled::Unsettled;
 use crate::clock::WallClock;
 use crate::config::WebhookConfig;
 use crate::publish::lane::{SinkEvent, SinkLane};
@@ -54,28 +55,6 @@ struct Webhook {
 enum Client {
     Unmade { ca_file: Option<PathBuf> },
     Made(WebClient),
-}
-
-/// An event on its way. If the task is ended meanwhile, it counts as not delivered.
-struct Pending<'a> {
-    lane: &'a SinkLane,
-    event: Option<SinkEvent>,
-}
-
-impl Pending<'_> {
-    fn settle(mut self, result: Result<(), EventDrop>) {
-        if let Some(event) = self.event.take() {
-            self.lane.settled(event, result);
-        }
-    }
-}
-
-impl Drop for Pending<'_> {
-    fn drop(&mut self) {
-        if let Some(event) = self.event.take() {
-            self.lane.settled(event, Err(EventDrop::SinkUnreachable));
-        }
-    }
 }
 
 impl Webhook {
@@ -127,11 +106,8 @@ impl Webhook {
         let mut delivery = None;
         // A clone, since what is pending must not borrow what the tries change.
         let lane = self.lane.clone();
-        let pending = Pending {
-            lane: &lane,
-            event: Some(event),
-        };
-        let event = pending.event.as_ref().expect("it was put in just now");
+        let pending = Unsettled::new(&lane, event);
+        let event = pending.event();
         let result = loop {
             let now = Instant::now();
             let is_closing = lane.is_closed();

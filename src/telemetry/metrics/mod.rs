@@ -21,7 +21,7 @@ pub use self::bridge::BridgeMetrics;
 use self::bridge::BridgeVectors;
 pub use self::recent::{StreamHistory, StreamRates};
 use self::register::Register;
-use self::sink::SinkVectors;
+use self::sink::{HUB, LOCAL, SinkVectors};
 pub use self::sink::{SinkMetrics, SinkResult};
 pub use self::stream::{LedgerReading, StreamMetrics};
 use self::stream::{Shedding, StreamVectors};
@@ -84,6 +84,8 @@ pub struct Metrics {
     /// The ledger over all camera streams that there were, brought up to date when it is read.
     totals: Vec<IntCounter>,
     shedding: Arc<Shedding>,
+    /// What the first sink of all events is called.
+    first_sink: &'static str,
     sinks: Vec<SinkMetrics>,
     bridge_vectors: BridgeVectors,
     bridges: Mutex<HashMap<StreamId, Arc<BridgeMetrics>>>,
@@ -306,6 +308,7 @@ impl Metrics {
             ),
             tasks: register.gauge("tasks", "Asynchronous tasks that are alive"),
             shedding: Arc::new(Shedding::register(&node)),
+            first_sink: HUB,
             sinks: SinkVectors::register(&node).of(sinks),
             bridge_vectors: BridgeVectors::register(&register),
             bridges: Mutex::default(),
@@ -330,6 +333,19 @@ impl Metrics {
         metrics
     }
 
+    /// The same for a node without a hub. That it is joined or not is then not told, since a 0 would say that it is away.
+    #[must_use]
+    pub fn without_hub(self) -> Self {
+        // It is registered above, so this does not fail.
+        let _ = self
+            .registry
+            .unregister(Box::new(self.hub_connected.clone()));
+        Self {
+            first_sink: LOCAL,
+            ..self
+        }
+    }
+
     /// The metrics of a camera stream. They are made at the first call, and the same ones are returned until the stream is
     /// forgotten.
     pub fn stream(&self, id: &StreamId) -> Arc<StreamMetrics> {
@@ -343,6 +359,7 @@ impl Metrics {
         let stream = Arc::new(StreamMetrics::new(
             &self.vectors,
             &self.shedding,
+            self.first_sink,
             &self.sinks,
             id,
         ));
@@ -391,7 +408,7 @@ impl Metrics {
             totals::add(&mut streams.forgotten, stream.books());
             drop(streams);
             stream.set_shed_level(ShedLevel::None);
-            self.vectors.remove(&stream, &self.sinks);
+            self.vectors.remove(&stream, self.first_sink, &self.sinks);
         }
         ForgetOutcome::Yes
     }

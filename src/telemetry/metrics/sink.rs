@@ -11,6 +11,9 @@ use twinsight_media::label_enum;
 /// How the hub is called where sinks have names.
 pub(super) const HUB: &str = "hub";
 
+/// How the sink is called that takes the hub's place where there is no hub: those who watch by HTTP.
+pub(super) const LOCAL: &str = "local";
+
 label_enum! {
     /// What became of an event for a sink.
     pub enum SinkResult {

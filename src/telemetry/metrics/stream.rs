@@ -12,7 +12,7 @@ use prometheus::{
 
 use super::recent::BOOKS;
 use super::register::Register;
-use super::sink::{HUB, SinkMetrics};
+use super::sink::SinkMetrics;
 use crate::telemetry::history::{CounterHistory, RecentAges};
 use crate::telemetry::ledger::{EventDrop, FrameDrop, Stage, Work};
 use twinsight_client::stream_id::StreamId;
@@ -67,7 +67,7 @@ pub struct StreamMetrics {
     labels: Mutex<HashMap<String, IntCounter>>,
     access_units_dropped: Vec<IntCounter>,
     frames_dropped: Vec<IntCounter>,
-    /// What became of events for the hub.
+    /// What became of events for the hub, or where there is none, for those who watch by HTTP.
     hub: SinkCounters,
     /// What became of events for the other sinks, in their order.
     sinks: Vec<SinkCounters>,
@@ -220,7 +220,7 @@ impl StreamVectors {
             ),
             events_published: register.counters(
                 "events_published_total",
-                "Detection events that the hub's socket or another sink took",
+                "Detection events that the hub's socket or another sink took; without a hub, `local` stands for those who watch by HTTP",
                 &sink,
             ),
             events_dropped: register.counters(
@@ -284,7 +284,7 @@ impl StreamVectors {
     }
 
     /// Ends the series of a stream.
-    pub(super) fn remove(&self, stream: &StreamMetrics, sinks: &[SinkMetrics]) {
+    pub(super) fn remove(&self, stream: &StreamMetrics, first_sink: &str, sinks: &[SinkMetrics]) {
         let labels = [stream.id.twin_id.as_ref(), stream.id.stream.as_ref()];
         let with = |value: &'static str| [labels[0], labels[1], value];
         // An error means that there is no such series, which is fine.
@@ -307,7 +307,7 @@ impl StreamVectors {
             let labels = with(reason.as_str());
             let _ = self.frames_dropped.remove_label_values(&labels);
         }
-        for sink in std::iter::once(HUB).chain(sinks.iter().map(SinkMetrics::name)) {
+        for sink in std::iter::once(first_sink).chain(sinks.iter().map(SinkMetrics::name)) {
             let labels = [labels[0], labels[1], sink];
             let _ = self.events_published.remove_label_values(&labels);
             for reason in EventDrop::ALL {
@@ -342,6 +342,7 @@ impl StreamMetrics {
     pub(super) fn new(
         vectors: &StreamVectors,
         shedding: &Arc<Shedding>,
+        first_sink: &str,
         sinks: &[SinkMetrics],
         id: &StreamId,
     ) -> Self {
@@ -363,7 +364,7 @@ impl StreamMetrics {
                 .iter()
                 .map(|r| vectors.frames_dropped.with_label_values(&with(r.as_str())))
                 .collect(),
-            hub: SinkCounters::new(vectors, stream, HUB, EventDrop::OF_HUB),
+            hub: SinkCounters::new(vectors, stream, first_sink, EventDrop::OF_HUB),
             sinks: sinks
                 .iter()
                 .map(|sink| SinkCounters::new(vectors, stream, sink.name(), EventDrop::ALL))
@@ -391,7 +392,7 @@ impl StreamMetrics {
             frames_inferred: vectors.frames_inferred.with_label_values(&stream),
             events_published: vectors
                 .events_published
-                .with_label_values(&[stream[0], stream[1], HUB]),
+                .with_label_values(&[stream[0], stream[1], first_sink]),
             frame_age: vectors.frame_age.with_label_values(&stream),
             rtp_packets_received: vectors.rtp_packets_received.with_label_values(&stream),
             rtp_packets_lost: vectors.rtp_packets_lost.with_label_values(&stream),

@@ -133,7 +133,7 @@ impl CameraStream {
             decode: options.decode,
             on_frame,
             on_state: Box::new(move |state| {
-                state_sender.send_replace(state);
+                state_sender.send_replace(state.clone());
                 on_state(state);
             }),
         });

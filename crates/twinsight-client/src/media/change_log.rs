@@ -3,6 +3,7 @@
 //! the stream stays. A state in which nothing is seen is a warning, and the line of the next frame tells how long that was. The stream's
 //! task runs it.
 
+use std::borrow::Cow;
 use std::time::{Duration, Instant};
 
 use super::stream_state::StreamState;
@@ -13,10 +14,10 @@ use crate::telemetry::CameraState;
 const CHANGE_LIMIT: Duration = Duration::from_secs(1);
 
 /// The state and the reason that a line of the log names.
-type Change = (CameraState, Option<&'static str>);
+type Change = (CameraState, Option<Cow<'static, str>>);
 
-fn change_of(state: StreamState) -> Change {
-    (state.state, state.reason)
+fn change_of(state: &StreamState) -> Change {
+    (state.state, state.reason.clone())
 }
 
 /// True for a state in which an operator has to act, or at least to know that nothing is seen.
@@ -73,14 +74,14 @@ impl ChangeLog {
     }
 
     /// `Some` when the change to this state is to be logged now.
-    pub(super) fn change(&mut self, state: StreamState, now: Instant) -> Option<DueLine> {
+    pub(super) fn change(&mut self, state: &StreamState, now: Instant) -> Option<DueLine> {
         self.note(state);
         let change = change_of(state);
         let (limit, interval) = match is_trouble(state.state) {
             true => (&self.trouble_limit, RATE_LIMIT),
             false => (&self.limit, CHANGE_LIMIT),
         };
-        let Some(suppressed) = limit.allow(change, now) else {
+        let Some(suppressed) = limit.allow(change.clone(), now) else {
             let at = now + interval;
             // The line of a state that is left out for long must not hold up that of the next one.
             self.look_at = Some(self.look_at.map_or(at, |planned| planned.min(at)));
@@ -102,7 +103,7 @@ impl ChangeLog {
     }
 
     /// As [`change`](Self::change), for a change that was not logged and whose time has come.
-    pub(super) fn later(&mut self, current: StreamState, now: Instant) -> Option<DueLine> {
+    pub(super) fn later(&mut self, current: &StreamState, now: Instant) -> Option<DueLine> {
         self.look_at.take_if(|at| *at <= now)?;
         if self.logged == Some(change_of(current)) {
             return None;
@@ -111,7 +112,7 @@ impl ChangeLog {
     }
 
     /// Notes since when nothing is seen. A stream that connects for the first time has nothing to report until that fails.
-    fn note(&mut self, state: StreamState) {
+    fn note(&mut self, state: &StreamState) {
         let is_receiving = state.state == CameraState::Receiving;
         self.blindness = match self.blindness {
             Blindness::NotYet if is_receiving => Blindness::Over,
@@ -133,7 +134,7 @@ impl ChangeLog {
 }
 
 /// Logs a state, unless its line is suppressed.
-pub(super) fn log_state(state: StreamState, due: Option<DueLine>) {
+pub(super) fn log_state(state: &StreamState, due: Option<DueLine>) {
     let Some(due) = due else {
         return;
     };
@@ -141,7 +142,7 @@ pub(super) fn log_state(state: StreamState, due: Option<DueLine>) {
         tracing::warn!(
             state = %state.state,
             attempt = state.attempt,
-            reason = state.reason,
+            reason = state.reason.as_deref(),
             suppressed = due.suppressed,
             "the camera's state changed"
         );
@@ -149,7 +150,7 @@ pub(super) fn log_state(state: StreamState, due: Option<DueLine>) {
         tracing::info!(
             state = %state.state,
             attempt = state.attempt,
-            reason = state.reason,
+            reason = state.reason.as_deref(),
             blind_for_s = due.blind_for.map(|blind| blind.as_secs()),
             suppressed = due.suppressed,
             "the camera's state changed"
@@ -190,19 +191,19 @@ mod tests {
             in_state(CameraState::Removed, start),
         );
         let mut log = ChangeLog::new();
-        assert_eq!(log.change(a, at(0)), due(0, NOT_BLIND));
-        assert_eq!(log.change(b, at(100)), due(0, NOT_BLIND));
+        assert_eq!(log.change(&a, at(0)), due(0, NOT_BLIND));
+        assert_eq!(log.change(&b, at(100)), due(0, NOT_BLIND));
         assert_eq!(log.look_at, None);
-        assert_eq!(log.change(a, at(200)), None, "it was said just now");
+        assert_eq!(log.change(&a, at(200)), None, "it was said just now");
         assert_eq!(log.look_at, Some(at(1200)));
-        assert_eq!(log.later(a, at(1199)), None, "its time has not come");
-        assert_eq!(log.later(a, at(1200)), due(1, NOT_BLIND));
-        assert_eq!((log.look_at, log.later(a, at(1300))), (None, None));
+        assert_eq!(log.later(&a, at(1199)), None, "its time has not come");
+        assert_eq!(log.later(&a, at(1200)), due(1, NOT_BLIND));
+        assert_eq!((log.look_at, log.later(&a, at(1300))), (None, None));
         // What was left out and no longer holds is not said.
-        assert_eq!(log.change(b, at(1400)), due(0, NOT_BLIND));
-        assert_eq!(log.change(a, at(1500)), None);
-        assert_eq!(log.change(b, at(1600)), None);
-        assert_eq!(log.later(b, at(2500)), None);
+        assert_eq!(log.change(&b, at(1400)), due(0, NOT_BLIND));
+        assert_eq!(log.change(&a, at(1500)), None);
+        assert_eq!(log.change(&b, at(1600)), None);
+        assert_eq!(log.later(&b, at(2500)), None);
         assert_eq!(log.look_at, None);
     }
 
@@ -213,18 +214,18 @@ mod tests {
         let state = |state, seconds| in_state(state, at(seconds));
         let (stalled, receiving) = (CameraState::Stalled, CameraState::Receiving);
         let mut log = ChangeLog::new();
-        assert!(log.change(state(receiving, 0), at(0)).is_some());
-        assert!(log.change(state(stalled, 2), at(2)).is_some());
-        assert!(log.change(state(receiving, 4), at(4)).is_some());
+        assert!(log.change(&state(receiving, 0), at(0)).is_some());
+        assert!(log.change(&state(stalled, 2), at(2)).is_some());
+        assert!(log.change(&state(receiving, 4), at(4)).is_some());
         assert_eq!(
-            log.change(state(stalled, 6), at(6)),
+            log.change(&state(stalled, 6), at(6)),
             None,
             "4 s after the last"
         );
-        assert!(log.change(state(receiving, 8), at(8)).is_some());
-        assert_eq!(log.change(state(stalled, 10), at(10)), None);
+        assert!(log.change(&state(receiving, 8), at(8)).is_some());
+        assert_eq!(log.change(&state(stalled, 10), at(10)), None);
         assert_eq!(log.look_at, Some(at(20)));
-        assert_eq!(log.later(state(stalled, 10), at(20)), due(2, NOT_BLIND));
+        assert_eq!(log.later(&state(stalled, 10), at(20)), due(2, NOT_BLIND));
         assert_eq!(log.look_at, None);
     }
 
@@ -235,7 +236,7 @@ mod tests {
         let blind = |seconds| Some(Duration::from_secs(seconds));
         let mut log = ChangeLog::new();
         let mut change = |state, seconds| {
-            let due = log.change(in_state(state, at(seconds)), at(seconds));
+            let due = log.change(&in_state(state, at(seconds)), at(seconds));
             due.expect("these are far apart").blind_for
         };
         assert_eq!(change(Connecting, 0), None);
@@ -252,7 +253,7 @@ mod tests {
         let start = Instant::now();
         let at = |ms| start + Duration::from_millis(ms);
         let mut log = ChangeLog::new();
-        let mut change = |state, ms| log.change(in_state(state, at(ms)), at(ms));
+        let mut change = |state, ms| log.change(&in_state(state, at(ms)), at(ms));
         assert!(change(Receiving, 0).is_some());
         assert!(change(Connecting, 20_000).is_some());
         assert!(change(Receiving, 30_000).is_some());

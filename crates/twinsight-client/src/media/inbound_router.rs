@@ -258,7 +258,7 @@ impl MediaActivity {
         }
     }
 
-    fn video(&self) {
+    pub(super) fn video(&self) {
         self.video_ms.store(self.now_ms(), Ordering::Relaxed);
     }
 

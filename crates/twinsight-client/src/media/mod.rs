@@ -1,5 +1,6 @@
 //! Streams of media: packets of peer connections come in, frames and packets of tracks go out; and the app's own tracks the other
-//! way. The node subscribes to cameras with a [`CameraStream`](camera::CameraStream); users of the crate have [`MediaStream`].
+//! way. The node subscribes to cameras with a [`CameraStream`](camera::CameraStream), or gives the access units of a camera that is no
+//! twin to a [`DirectStream`](direct::DirectStream); users of the crate have [`MediaStream`].
 //! Each stream has a task, which drives its link, and a decode thread if somebody wants frames.
 
 #[cfg(feature = "webrtc")]
@@ -10,6 +11,10 @@ mod camera_clock;
 mod change_log;
 #[cfg(feature = "webrtc")]
 mod decoding;
+#[cfg(feature = "webrtc")]
+pub mod direct;
+#[cfg(feature = "webrtc")]
+mod direct_state;
 #[cfg(all(feature = "webrtc", feature = "openh264"))]
 mod encoder;
 #[cfg(feature = "webrtc")]

@@ -2,16 +2,17 @@
 //! progress of attempts and the arrival of frames come in with the time; the state, and the reason to begin anew, go out. The
 //! stream's task runs it.
 
+use std::borrow::Cow;
 use std::time::{Duration, Instant};
 
 use crate::realtime::attempt::{EndReason, Progress, Role};
 use crate::telemetry::CameraState;
 
 /// A stream without a frame for this long, after frames have come, is stalled.
-const STALL_LIMIT: Duration = Duration::from_secs(5);
+pub(super) const STALL_LIMIT: Duration = Duration::from_secs(5);
 
 /// A connection that is up has this long to bring its first frame.
-const FIRST_FRAME_LIMIT: Duration = Duration::from_secs(15);
+pub(super) const FIRST_FRAME_LIMIT: Duration = Duration::from_secs(15);
 
 /// While the packets of one large unit keep coming over a slow link, a connection is kept this much longer: a new one would
 /// begin with such a unit, too.
@@ -28,18 +29,18 @@ const DIAL_LIMIT: Duration = Duration::from_secs(45);
 const FAILURES_UNTIL_UNREACHABLE: u32 = 2;
 
 /// Why a camera is not even asked for its video.
-const NO_THREAD: &str =
+pub(super) const NO_THREAD: &str =
     "the system grants the node no thread to decode it: raise the limit of processes and threads";
 
 /// A stream's state with its reason.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StreamState {
     /// Whether the camera connects, sends, stalls or cannot be reached.
     pub state: CameraState,
     /// When it began.
     pub since: Instant,
     /// The reason as a clause; none if the state says enough.
-    pub reason: Option<&'static str>,
+    pub reason: Option<Cow<'static, str>>,
     /// The number of the attempt that was under way then, from 1.
     pub attempt: u32,
 }
@@ -91,7 +92,7 @@ impl StreamStateMachine {
 
     /// The state of now.
     pub(super) fn state(&self) -> StreamState {
-        self.current
+        self.current.clone()
     }
 
     /// Takes the news whether the hub is joined: without it nobody can dial.
@@ -108,7 +109,7 @@ impl StreamStateMachine {
     pub(super) fn decoder(&mut self, now: Instant, granted: bool) {
         if !granted {
             self.enter(now, CameraState::Unreachable, Some(NO_THREAD));
-        } else if self.current.reason == Some(NO_THREAD) {
+        } else if self.current.reason.as_deref() == Some(NO_THREAD) {
             self.enter(now, CameraState::Connecting, None);
         }
     }
@@ -225,11 +226,11 @@ impl StreamStateMachine {
 
     fn enter(&mut self, now: Instant, state: CameraState, reason: Option<&'static str>) {
         let same = self.current.state == state;
-        if !same || self.current.reason != reason {
+        if !same || self.current.reason.as_deref() != reason {
             self.current = StreamState {
                 state,
                 since: if same { self.current.since } else { now },
-                reason,
+                reason: reason.map(Cow::Borrowed),
                 attempt: self.attempt,
             };
         }
@@ -294,7 +295,10 @@ mod tests {
         }
         assert_eq!(state_machine.state().state, CameraState::Unreachable);
         assert_eq!(
-            (state_machine.state().reason, state_machine.state().attempt),
+            (
+                state_machine.state().reason.as_deref(),
+                state_machine.state().attempt
+            ),
             (Some("no answer to the offer"), 2)
         );
         // It answers, and now something else is the matter.
@@ -304,7 +308,7 @@ mod tests {
         state_machine.progress(later, Progress::Over(Attempt(3), EndReason::NoPath));
         assert_eq!(
             (
-                state_machine.state().reason,
+                state_machine.state().reason.as_deref(),
                 state_machine.state().attempt,
                 state_machine.state().since
             ),
@@ -412,7 +416,7 @@ mod tests {
         state_machine.progress(now, Progress::Over(Attempt(1), EndReason::Closed));
         assert_eq!(state_machine.state().state, CameraState::Connecting);
         assert_eq!(
-            state_machine.state().reason,
+            state_machine.state().reason.as_deref(),
             Some("the other side closed the connection")
         );
     }

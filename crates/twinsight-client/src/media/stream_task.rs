@@ -276,15 +276,15 @@ impl StreamTask {
             return;
         };
         let now = Instant::now();
-        if self.announced == Some(state) {
-            let due = self.changes.later(state, now);
-            return log_state(state, due);
+        if self.announced.as_ref() == Some(&state) {
+            let due = self.changes.later(&state, now);
+            return log_state(&state, due);
         }
-        self.announced = Some(state);
+        self.announced = Some(state.clone());
         if let Some(metrics) = &self.metrics {
             metrics.state(state.state);
         }
-        log_state(state, self.changes.change(state, now));
+        log_state(&state, self.changes.change(&state, now));
         (self.on_state)(state);
     }
 }
