@@ -104,10 +104,12 @@ impl BridgeHub {
     pub(super) async fn retain(&self, twins: &BTreeSet<Arc<str>>) {
         let gone: Vec<HubClient> = {
             let mut clients = self.clients.lock();
-            let keys = clients.keys().filter(|key| {
-                let is_device = ***key == *DEVICE;
-                !twins.contains(*key) && !(is_device && !twins.is_empty())
-            });
+            // The device stays as long as any camera does.
+            let is_wanted = |key: &Arc<str>| match &**key {
+                DEVICE => !twins.is_empty(),
+                _ => twins.contains(key),
+            };
+            let keys = clients.keys().filter(|key| !is_wanted(key));
             let keys: Vec<_> = keys.cloned().collect();
             keys.iter().filter_map(|key| clients.remove(key)).collect()
         };

@@ -4,6 +4,7 @@
 mod common;
 
 mod bridge;
+mod bridge_figures;
 mod camera;
 mod channels;
 mod dashboard;

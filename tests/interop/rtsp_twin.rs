@@ -6,6 +6,7 @@
     reason = "a test stops at what it did not expect, and says what it measured"
 )]
 
+use std::collections::HashMap;
 use std::io::{BufRead as _, BufReader};
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -16,12 +17,16 @@ use base64::engine::general_purpose::STANDARD;
 
 use crate::common::{DEADLINE, NodeProcess, Program, root, start_hub};
 use crate::rtsp::IpCamera;
+use twinsight::bridge::source::{Source, SourceEvent, SourceUnit};
+use twinsight::config::{RtspConfig, RtspTransport, RtspUrl, SourceConfig};
 use twinsight::dev::camera::encode::{PictureEncoder, Pictures};
 use twinsight::dev::camera::pattern;
 use twinsight::dev::hub::DevHubOptions;
 use twinsight_client::hub::{HubClient, HubOptions};
-use twinsight_client::media::MediaStreamOptions;
+use twinsight_client::media::{MediaStream, MediaStreamOptions};
 use twinsight_client::realtime::ice::IceSettings;
+use twinsight_media::h264::clip::Clip;
+use twinsight_media::h264::nal::annex_b;
 use twinsight_media::picture::PictureSize;
 
 const SIZE: PictureSize = PictureSize {
@@ -51,8 +56,8 @@ fn twin_of(camera: &IpCamera, args: &[&str], url: &str) -> Program {
 }
 
 /// A clip of the numbered pattern with a keyframe each second.
-fn numbered_clip(folder: &Path) -> String {
-    let mut encoder = PictureEncoder::new(Pictures::pattern(SIZE).unwrap(), 15.0).unwrap();
+fn numbered_clip(folder: &Path, size: PictureSize) -> String {
+    let mut encoder = PictureEncoder::new(Pictures::pattern(size).unwrap(), 15.0).unwrap();
     let clip: Vec<u8> = (0..PICTURES)
         .flat_map(|n| encoder.next(n % 15 == 0).unwrap().data)
         .collect();
@@ -61,8 +66,8 @@ fn numbered_clip(folder: &Path) -> String {
     file.to_str().unwrap().to_owned()
 }
 
-async fn viewer(url: &str) -> (HubClient, twinsight_client::media::MediaStream) {
-    let hub = HubClient::connect(HubOptions::simulator(url, "viewer"))
+async fn viewer(url: &str, twin: &str) -> (HubClient, MediaStream) {
+    let hub = HubClient::connect(HubOptions::simulator(url, twin))
         .await
         .unwrap();
     let ice = IceSettings {
@@ -77,14 +82,14 @@ async fn viewer(url: &str) -> (HubClient, twinsight_client::media::MediaStream) 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn viewers_get_the_pictures_that_the_camera_sent() {
     let folder = tempfile::tempdir().unwrap();
-    let clip = numbered_clip(folder.path());
+    let clip = numbered_clip(folder.path(), SIZE);
     for transport in ["tcp", "udp"] {
         let url = start_hub(DevHubOptions::default()).await;
         let camera = IpCamera::start(&["--play", &clip]).await;
         let mut twin = twin_of(&camera, &["--rtsp-transport", transport], &url);
         twin.until("pictures come from the camera").await;
         let asked = Instant::now();
-        let (_hub, stream) = viewer(&url).await;
+        let (_hub, stream) = viewer(&url, "viewer").await;
         let mut frames = stream.frames();
         let mut numbers = Vec::new();
         while numbers.len() < 60 {
@@ -251,4 +256,125 @@ fn secret_is_not_in(log: &str) {
             assert_eq!(told, None);
         }
     }
+}
+
+/// What the bridge of a camera of 1920x1080 and 15 frames a second adds: from a picture's first packet by RTSP to its first packet at a
+/// viewer, whose clock is the node's `receivedAt`, and the processor time of the program between them.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "it takes a minute: make long runs it"]
+async fn what_a_bridged_camera_costs() {
+    const FULL_HD: PictureSize = PictureSize {
+        width_px: 1920,
+        height_px: 1080,
+    };
+    const WATCHED: Duration = Duration::from_secs(15);
+    let folder = tempfile::tempdir().unwrap();
+    let file = numbered_clip(folder.path(), FULL_HD);
+    let clip = Clip::from_annex_b(&std::fs::read(&file).unwrap()).unwrap();
+    // A slice tells which picture of the clip it is.
+    let slice = |unit: &[u8]| annex_b(unit).last().unwrap().to_vec();
+    let numbers: HashMap<Vec<u8>, u32> = (0..)
+        .zip(clip.units())
+        .map(|(n, unit)| (slice(&unit.data), n))
+        .collect();
+    let bytes: usize = clip.units().iter().map(|unit| unit.data.len()).sum();
+    let mbit_s = bytes as f64 * 8.0 / 1e6 / (f64::from(PICTURES) / 15.0);
+    for viewers in [1, 4, 8] {
+        let url = start_hub(DevHubOptions::default()).await;
+        let camera = IpCamera::start(&["--play", &file]).await;
+        let (address, _) = RtspUrl::parse(&camera.url()).unwrap();
+        let config = RtspConfig {
+            url: address,
+            credentials: None,
+            transport: RtspTransport::Tcp,
+        };
+        let (sent, mut received) = tokio::sync::mpsc::unbounded_channel();
+        let handler = move |event| {
+            if let SourceEvent::Unit(unit) = event {
+                let _ = sent.send(unit);
+            }
+        };
+        let source = Source::open("same", SourceConfig::Rtsp(config), Box::new(handler));
+        let mut twin = twin_of(&camera, &[], &url);
+        twin.until("pictures come from the camera").await;
+        let mut watching = Vec::new();
+        for n in 0..viewers {
+            watching.push(viewer(&url, &format!("viewer-{n}")).await);
+        }
+        for (_, stream) in &watching {
+            assert!(stream.connected().await);
+        }
+        let mut frames = watching[0].1.frames();
+        let (before, since) = (processor_time(twin.id()), Instant::now());
+        let mut arrived = Vec::new();
+        while since.elapsed() < WATCHED {
+            let frame = tokio::time::timeout(DEADLINE, frames.recv()).await;
+            let frame = frame.unwrap().unwrap();
+            if let Some(number) = pattern::read(&frame.planes()).whole() {
+                arrived.push((
+                    number,
+                    frame.timing().received_at,
+                    frame.timing().completed_at,
+                ));
+            }
+        }
+        let share = (processor_time(twin.id()) - before) / since.elapsed().as_secs_f64();
+        let mut by_rtsp: HashMap<u32, Vec<SourceUnit>> = HashMap::new();
+        while let Ok(unit) = received.try_recv() {
+            by_rtsp
+                .entry(numbers[&slice(&unit.data)])
+                .or_default()
+                .push(unit);
+        }
+        // A picture comes again with each round of the clip: the one that was sent last before it arrived is meant.
+        let delays = |of: fn(&SourceUnit) -> Instant,
+                      at: fn(&(u32, Instant, Instant)) -> Instant| {
+            let mut delays: Vec<f64> = arrived
+                .iter()
+                .filter_map(|picture| {
+                    let sent = by_rtsp.get(&picture.0)?.iter().map(of);
+                    let latest = sent.filter(|sent| *sent <= at(picture)).max()?;
+                    Some((at(picture) - latest).as_secs_f64() * 1e3)
+                })
+                .filter(|ms| *ms < 5_000.0)
+                .collect();
+            delays.sort_by(f64::total_cmp);
+            (
+                delays[delays.len() / 2],
+                delays[delays.len() * 99 / 100],
+                delays.len(),
+            )
+        };
+        let first = delays(|unit| unit.received_at, |picture| picture.1);
+        let whole = delays(|unit| unit.completed_at, |picture| picture.2);
+        println!(
+            "1920x1080 at 15 frames a second, {mbit_s:.1} Mbit/s, {viewers} viewers: first packet to first packet p50 {:.2} ms, p99 \
+             {:.2} ms; whole to whole p50 {:.2} ms, p99 {:.2} ms ({} pictures); the bridge takes {:.1} % of a core",
+            first.0,
+            first.1,
+            whole.0,
+            whole.1,
+            first.2,
+            share * 100.0
+        );
+        assert!(first.2 > 100, "pictures come");
+        assert!(first.0 < 100.0, "{first:?}");
+        source.close().await;
+    }
+}
+
+/// Seconds of processor time that a process has taken.
+fn processor_time(process: u32) -> f64 {
+    let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).unwrap();
+    let fields: Vec<&str> = stat
+        .rsplit_once(')')
+        .unwrap()
+        .1
+        .split_whitespace()
+        .collect();
+    // Linux counts in hundredths of a second for all programs.
+    [fields[11], fields[12]]
+        .iter()
+        .map(|ticks| ticks.parse::<f64>().unwrap() / 100.0)
+        .sum()
 }

@@ -13,7 +13,7 @@ use twinsight_media::h264::clip::Clip;
 fn playing(camera: &str, _: SourceConfig, mut handler: SourceHandler) -> Source {
     let refuses = camera.starts_with("gone");
     Source::spawn(camera, move |stop| async move {
-        let mut stop = std::pin::pin!(stop.cancelled_owned());
+        let mut stop = std::pin::pin!(stop);
         handler(SourceEvent::State(SourceState::Connecting { attempt: 1 }));
         if refuses {
             handler(SourceEvent::State(SourceState::Down {
