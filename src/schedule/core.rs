@@ -269,6 +269,13 @@ impl<W: Clone> SchedulerCore<W> {
         is_queued
     }
 
+    /// Counts a frame that was too old when it came.
+    pub fn skip(&mut self, id: SourceId) {
+        if let Some(source) = self.sources.get_mut(&id) {
+            source.drop_frame(FrameDrop::Stale);
+        }
+    }
+
     /// Takes the frame of the stream whose last inference began longest ago, among those that are due.
     pub fn pick(&mut self, now: Instant) -> Pick<W> {
         while let Some(id) = self.ready_queue.next(now) {

@@ -79,6 +79,11 @@ impl<W: Clone> Scheduler<W> {
         }
     }
 
+    /// Counts a frame that is of the past although it has just come, and is not to be inferred.
+    pub(crate) fn skip(&self, id: SourceId) {
+        self.shared.lock().core.skip(id);
+    }
+
     /// Waits for the next frame to infer; `None` once the scheduler is closed.
     ///
     /// It calls `alive` at least once in `beat`, so that a supervisor sees that an idle worker lives.

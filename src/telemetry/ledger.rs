@@ -10,7 +10,7 @@ label_enum! {
         Replaced = "replaced",
         /// A newer frame took its place while its camera was not yet due by `max_fps`.
         RateLimited = "rate_limited",
-        /// Older than `max_age_ms` when inference could have begun.
+        /// Older than `max_age_ms` when inference could have begun, or sent again of what has been before.
         Stale = "stale",
         /// Its inference gave no result.
         InferenceFailed = "inference_failed",

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::catch_up::CatchUp;
 use crate::detect::worker::CameraScheduler;
 use crate::schedule::scheduler::{Pace, SourceId};
 use crate::telemetry::metrics::StreamMetrics;
@@ -67,6 +68,7 @@ pub(super) fn frame_handler(
     tell_slow: impl Fn(bool) + Send + 'static,
 ) -> FrameHandler {
     let mut pace = Pace::Usual;
+    let mut catch_up = CatchUp::default();
     let mut slowness = Slowness::default();
     let mut was_slow = false;
     Box::new(move |frame| {
@@ -92,7 +94,12 @@ pub(super) fn frame_handler(
             pace = wanted;
             scheduler.set_pace(source, pace);
         }
-        scheduler.offer(source, frame);
+        // Its picture was needed to decode those after it, and tells nothing of now.
+        if catch_up.is_past(timing.rtp_timestamp.0, timing.received_at) {
+            scheduler.skip(source);
+        } else {
+            scheduler.offer(source, frame);
+        }
     })
 }
 

@@ -2,6 +2,7 @@
 //! nothing, additions, changes and removals are one code path. A camera that did not change is not touched. `frames` is where
 //! a camera's frames go, `input` where they come from, `status` what is said of it.
 
+mod catch_up;
 mod frames;
 mod input;
 mod status;
