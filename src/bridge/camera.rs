@@ -14,7 +14,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use tracing::Instrument as _;
 
 use super::hub::{BridgeHub, peripheral};
-use super::source::{KeyframeWish, Source, SourceEvent, SourceHandler, SourceState, UnitLoss};
+use super::source::{Source, SourceEvent, SourceHandler, SourceState, UnitLoss};
 use super::status::{BridgeStatus, StatusMachine, TwinTrouble};
 use crate::config::{CameraConfig, Connect, SourceConfig};
 use crate::telemetry::health::panic_message;
@@ -215,12 +215,12 @@ impl Bridge {
         let handler = self.handler(&track);
         let name = self.config.id.to_string();
         let mut source = (self.context.open)(&name, self.source.clone(), handler);
-        let wish = source.keyframes();
+        let keyframes = source.keyframes();
         let ended = tokio::select! {
             biased;
             () = self.keep_twin(&track) => Ended::Stopped,
             () = self.watch(&track) => Ended::Stopped,
-            () = pass_wishes_on(&track, &wish) => Ended::Stopped,
+            () = keyframes.of_viewers(&track) => Ended::Stopped,
             () = source.ended() => Ended::SourceGone,
         };
         source.close().await;
@@ -446,15 +446,6 @@ impl Serving {
             Self::Accepting(acceptor) => acceptor.close().await,
             Self::Dialling(stream) => stream.close().await,
         }
-    }
-}
-
-/// Asks the source for a keyframe whenever a viewer needs one. Video devices make one; an IP camera sends its keyframes when it wants to,
-/// so that the track gives the viewer what it has kept.
-async fn pass_wishes_on(track: &LocalTrack, wish: &KeyframeWish) {
-    loop {
-        track.keyframe_requested().await;
-        wish.ask();
     }
 }
 

@@ -12,6 +12,7 @@ use tracing::Instrument;
 
 use super::{device, rtsp};
 use crate::config::SourceConfig;
+use twinsight_client::media::LocalTrack;
 use twinsight_media::label_enum;
 use twinsight_media::picture::PictureSize;
 
@@ -106,6 +107,14 @@ impl KeyframeWish {
     /// Wants the next picture to be a keyframe.
     pub fn ask(&self) {
         self.0.store(true, Ordering::Relaxed);
+    }
+
+    /// Wants what the viewers of a track want, for as long as it is polled.
+    pub async fn of_viewers(&self, track: &LocalTrack) {
+        loop {
+            track.keyframe_requested().await;
+            self.ask();
+        }
     }
 
     /// True once for each time that it is wanted, or for several.

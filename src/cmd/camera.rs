@@ -11,7 +11,7 @@ use super::NO_HUB;
 use super::arguments::{fps, stream_name, twin_id};
 use super::rtsp::{self, RtspArgs};
 use super::stop::StopSignals;
-use crate::config::{Config, Env, SourceConfig};
+use crate::config::{Config, DeviceConfig, Env, SourceConfig};
 use crate::dev::camera::encode::Pictures;
 use crate::dev::camera::{self, CameraOptions, CameraSource};
 use twinsight_client::hub::client::HubClient;
@@ -24,6 +24,9 @@ const PATTERN_SIZE: PictureSize = PictureSize {
     height_px: 720,
 };
 
+/// Frames a second of a clip, a picture or the test pattern unless `--fps` says otherwise.
+const FPS: f64 = 10.0;
+
 #[derive(Args)]
 pub(super) struct CameraArgs {
     /// The camera's twin id.
@@ -33,7 +36,7 @@ pub(super) struct CameraArgs {
     source: SourceArgs,
     #[command(flatten)]
     rtsp: RtspArgs,
-    /// Width and height of the pattern, 1280x720 unless given.
+    /// Width and height of the pattern or of what a device is asked for, 1280x720 unless given.
     #[arg(long, value_name = "WxH", conflicts_with_all = ["clip", "image", "rtsp"], value_parser = picture_size)]
     size: Option<PictureSize>,
     /// Dials this node; without it the camera waits for viewers.
@@ -42,9 +45,9 @@ pub(super) struct CameraArgs {
     /// The stream's name.
     #[arg(long, default_value = "default", value_parser = stream_name)]
     stream: String,
-    /// Frames a second.
-    #[arg(long, value_name = "N", default_value_t = 10.0, conflicts_with = "rtsp", value_parser = fps)]
-    fps: f64,
+    /// Frames a second: 10 unless given, and 15 of a device.
+    #[arg(long, value_name = "N", conflicts_with = "rtsp", value_parser = fps)]
+    fps: Option<f64>,
 }
 
 #[derive(Args)]
@@ -63,6 +66,9 @@ struct SourceArgs {
     /// cannot make such a camera send a keyframe, so set its keyframe interval (GOP) to 1 s.
     #[arg(long, value_name = "URL")]
     rtsp: Option<String>,
+    /// A video device of this machine (V4L2), as in /dev/video0: H.264 as it is, Motion JPEG and YUYV encoded.
+    #[arg(long, value_name = "PATH")]
+    device: Option<PathBuf>,
 }
 
 pub(super) async fn run(args: CameraArgs, env: &Env) -> Result<()> {
@@ -80,7 +86,7 @@ pub(super) async fn run(args: CameraArgs, env: &Env) -> Result<()> {
     let options = CameraOptions {
         stream: args.stream,
         dial: args.dial,
-        fps: args.fps,
+        fps: args.fps.unwrap_or(FPS),
         start: 0,
         ice: config.ice.clone(),
     };
@@ -95,6 +101,13 @@ fn camera_source(args: &CameraArgs, env: &Env) -> Result<CameraSource> {
     if let Some(url) = &args.source.rtsp {
         let config = args.rtsp.config(url, env)?;
         return Ok(CameraSource::Bridged(SourceConfig::Rtsp(config)));
+    }
+    if let Some(path) = &args.source.device {
+        return Ok(CameraSource::Bridged(SourceConfig::Device(DeviceConfig {
+            path: path.clone(),
+            size: args.size,
+            fps: args.fps,
+        })));
     }
     Ok(match (&args.source.clip, &args.source.image) {
         (Some(clip), _) => Arc::new(Clip::read(clip)?).into(),

@@ -17,6 +17,7 @@ use crate::web_client::WebClient;
 /// The variables that say who asks cameras.
 const USER: &str = "TWINSIGHT_RTSP_USER";
 const PASSWORD: &str = "TWINSIGHT_RTSP_PASSWORD";
+const PASSWORD_FILE: &str = "TWINSIGHT_RTSP_PASSWORD_FILE";
 
 #[derive(Args)]
 pub(super) struct DiscoverArgs {
@@ -32,7 +33,7 @@ pub(super) struct DiscoverArgs {
     /// The user that the cameras know, or TWINSIGHT_RTSP_USER.
     #[arg(long, value_name = "USER")]
     user: Option<String>,
-    /// A file with the password, or the password in TWINSIGHT_RTSP_PASSWORD.
+    /// A file with the password, or TWINSIGHT_RTSP_PASSWORD_FILE. TWINSIGHT_RTSP_PASSWORD has the password itself.
     #[arg(long, value_name = "FILE")]
     password_file: Option<PathBuf>,
     /// Certificates (PEM) to trust of cameras that speak HTTPS.
@@ -48,10 +49,13 @@ pub(super) struct DiscoverArgs {
 
 pub(super) async fn run(args: DiscoverArgs, env: &Env) -> Result<()> {
     let user = args.user.or_else(|| env.get(USER).map(str::to_owned));
-    let credentials = credentials(user.as_deref(), args.password_file.as_deref(), env)?;
+    let password_file = args
+        .password_file
+        .or_else(|| env.get(PASSWORD_FILE).map(PathBuf::from));
+    let credentials = credentials(user.as_deref(), password_file.as_deref(), env)?;
     let asker = Asker {
         user,
-        password_file: args.password_file,
+        password_file,
     };
     let options = DiscoverOptions {
         interfaces: args.interfaces,
@@ -82,13 +86,13 @@ fn credentials(
             let text = read_secret_file(file);
             let text = text.with_context(|| {
                 format!(
-                    "the file {} of --password-file cannot be read",
+                    "the file {} of --password-file or {PASSWORD_FILE} cannot be read",
                     file.display()
                 )
             })?;
             let password = Secret::of_file(file, &text);
             Some(password.with_context(|| {
-                format!("the file {} of --password-file has no password in it: one line of visible ASCII", file.display())
+                format!("the file {} of --password-file or {PASSWORD_FILE} has no password in it: one line of visible ASCII", file.display())
             })?)
         }
         None => env.get(PASSWORD).map(Secret::new),

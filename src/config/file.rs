@@ -358,6 +358,9 @@ section! {
         password_file: String,
         /// What all topics begin with, `twinsight` unless given.
         topic: String,
+        /// What the node is called in topics: its twin id unless given, and without a hub the name of the machine, which changes with
+        /// each new container.
+        node: String,
         /// The quality of service of what tells a change, 0 to 2, 1 unless given. Detections go with 0: the next one is fresher.
         qos: i64,
         /// Tell Home Assistant by its discovery which entities there are; on unless given.

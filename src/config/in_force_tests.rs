@@ -296,7 +296,7 @@ fn sinks_and_ip_cameras_are_shown_without_their_secrets() {
     assert_eq!(of_camera(1, "rtsp_password_file"), camera);
     assert_eq!(
         entry(&all.cameras[1], "rtsp_transport"),
-        json!({"value": "udp", "source": "file", "where": "line 18", "from": "camera"})
+        json!({"value": "udp", "source": "file", "where": "line 19", "from": "camera"})
     );
 }
 

@@ -382,6 +382,7 @@ impl Origins<'_> {
                     username,
                     password,
                     topic,
+                    node,
                     qos,
                     home_assistant,
                     discovery_prefix,
@@ -398,6 +399,10 @@ impl Origins<'_> {
                     ),
                     file("password_file", password.as_ref()),
                     given("topic", topic.as_str().into()),
+                    (
+                        "node",
+                        self.optional(node.as_deref().map(Value::from), section.origin("node")),
+                    ),
                     given("qos", (*qos).into()),
                     given("home_assistant", (*home_assistant).into()),
                     given("discovery_prefix", discovery_prefix.as_str().into()),

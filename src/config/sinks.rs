@@ -56,6 +56,8 @@ pub struct MqttConfig {
     pub password: Option<Secret>,
     /// What all topics begin with.
     pub topic: String,
+    /// What the node is called in topics. `None` means as at its hub.
+    pub node: Option<String>,
     /// The quality of service of what tells a change, 0 to 2. Detections go with 0.
     pub qos: u8,
     /// Whether Home Assistant is told which entities there are.
@@ -185,6 +187,7 @@ impl Resolver<'_> {
             "username",
             "password_file",
             "topic",
+            "node",
             "qos",
             "home_assistant",
             "discovery_prefix",
@@ -243,6 +246,9 @@ impl Resolver<'_> {
             self.integer("sinks.qos", given, (0, 2))
                 .map(|qos| u8::try_from(qos).expect("the range was checked"))
         });
+        if let Some(given) = &section.node {
+            self.or(self.id("sinks.node", given, true), ());
+        }
         let password = section
             .password_file
             .as_ref()
@@ -256,6 +262,7 @@ impl Resolver<'_> {
             username: section.username.as_ref().map(|given| given.value.clone()),
             password: self.or(password, None),
             topic: topic("sinks.topic", section.topic.as_ref(), "twinsight"),
+            node: section.node.as_ref().map(|given| given.value.clone()),
             qos: self.or(qos, 1),
             home_assistant: section
                 .home_assistant

@@ -190,6 +190,7 @@ fn takes(keys: &str, expected: &str) -> &'static str {
     match known {
         Some(key) => key.takes,
         None if keys == "cameras" => "[[cameras]] tables",
+        None if keys == "sinks" => "[[sinks]] tables",
         None if expected.starts_with("struct ") => "a [table]",
         None => "another type",
     }

@@ -120,7 +120,10 @@ fn start_mqtt(
     sink: &SinkConfig,
     target: &MqttConfig,
 ) -> RunningSink {
-    let node = node_id(config.hub.as_ref());
+    let node = target
+        .node
+        .clone()
+        .unwrap_or_else(|| node_id(config.hub.as_ref()));
     if !target.home_assistant {
         let lane = context.lane(index, &sink.events);
         let broker = MqttSink::new(target.clone(), &node, lane.clone(), None);

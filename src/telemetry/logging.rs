@@ -23,12 +23,12 @@ use super::log_line::{self, Fields, LineHead, LineStyle, SpanContext, Value};
 use super::log_queue::{LogQueue, RawStderr};
 
 /// What is logged unless `RUST_LOG` says otherwise. The WebRTC stack logs too much to be read, and so does ONNX Runtime about files of
-/// old exporters.
-pub(crate) const DEFAULT_FILTER: &str = "warn,twinsight=info,ort=error,webrtc=error,rtc=error,rtc_ice=error,rtc_dtls=error,\
+/// old exporters, and the RTSP client about cameras that deviate from what is written.
+pub(crate) const DEFAULT_FILTER: &str = "warn,twinsight=info,ort=error,retina=error,webrtc=error,rtc=error,rtc_ice=error,rtc_dtls=error,\
     rtc_interceptor=error,rtc_srtp=error,rtc_sctp=error,rtc_turn=error,rtc_mdns=error";
 
 /// The default of commands that use the terminal for something else than the log.
-pub(crate) const QUIET_FILTER: &str = "warn,ort=error,webrtc=error,rtc=error,rtc_ice=error,rtc_dtls=error,\
+pub(crate) const QUIET_FILTER: &str = "warn,ort=error,retina=error,webrtc=error,rtc=error,rtc_ice=error,rtc_dtls=error,\
     rtc_interceptor=error,rtc_srtp=error,rtc_sctp=error,rtc_turn=error,rtc_mdns=error";
 
 /// The default of a command whose own lines tell of the hub.

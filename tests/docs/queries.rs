@@ -104,6 +104,8 @@ fn the_page_of_metrics(prometheus: &Prometheus) {
         ),
         ("Was a configuration refused?", Answer::Nothing),
         ("Why was the hub lost within the hour?", Answer::Nothing),
+        ("Which sinks are not reached?", Answer::Nothing),
+        ("What is lost on the way to sinks?", Answer::Nothing),
         ("Are results lost on their way to the hub?", Answer::Either),
     ]);
     for (question, query) in questions() {

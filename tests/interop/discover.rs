@@ -1,5 +1,6 @@
 //! `twinsight discover` against cameras in the manner of several makers, which check what they are asked by the schemas of ONVIF, and
 //! who asks by WS-Security and HTTP Digest of their own. The search itself is in `tests/network/discover.rs`.
+#![allow(clippy::unwrap_used, reason = "a test stops at what it did not expect")]
 
 use serde_json::Value;
 
@@ -61,6 +62,7 @@ async fn a_camera_that_takes_tokens_by_its_own_clock_tells_its_streams() {
     ])
     .await;
     let found = found(&address);
+    assert_eq!(found["name"], "HIKVISION DS-2CD2042WD-I");
     assert_eq!(found["manufacturer"], "HIKVISION");
     assert_eq!(found["serial"], "DS-2CD2042WD-I-0815");
     let offset = found["clockOffsetSeconds"].as_i64().unwrap();
@@ -79,6 +81,7 @@ async fn a_camera_that_takes_tokens_by_its_own_clock_tells_its_streams() {
             "GetSystemDateAndTime",
             "GetServices",
             "GetDeviceInformation",
+            "GetScopes",
             "GetProfiles",
             "GetStreamUri",
             "GetStreamUri",
@@ -102,6 +105,7 @@ async fn a_camera_that_wants_digest_by_http_gets_it_once_for_all_questions() {
             // It is refused once, with the challenge.
             "GetDeviceInformation",
             "GetDeviceInformation",
+            "GetScopes",
             "GetProfiles",
             "GetStreamUri",
             "GetStreamUri",
@@ -166,6 +170,7 @@ async fn a_camera_that_does_not_know_who_asks_is_told_with_what_to_do() {
             "GetSystemDateAndTime",
             "GetServices",
             "GetDeviceInformation",
+            "GetScopes",
             "GetProfiles",
         ],
     )

@@ -1,6 +1,10 @@
 //! Home Assistant itself on the other side of a broker: by its REST API, entities of a node's cameras appear, change, become unavailable
 //! and go.
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "a test fails by panicking, and says what it measured"
+)]
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};

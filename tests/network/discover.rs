@@ -1,5 +1,9 @@
 //! The search of `twinsight discover`, in networks of its own: a responder that others wrote answers to it.
-#![allow(clippy::print_stdout, reason = "a test says why it does not run")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "a test stops at what it did not expect, and says why it does not run"
+)]
 
 use std::process::{Command, Output, Stdio};
 
@@ -208,6 +212,13 @@ async fn a_camera_that_others_wrote_is_found_and_tells_its_streams_to_who_knows_
     let camera = &config["cameras"][0];
     assert_eq!(camera["twin_id"].as_str(), Some("virtual-camera"));
     assert_eq!(camera["rtsp_password_file"].as_str(), Some(file));
-    println!("{text}{}", String::from_utf8_lossy(&run(&[]).stdout));
     assert!(!text.contains("correct-horse"));
+
+    let output = run(&[]);
+    let table = String::from_utf8_lossy(&output.stdout);
+    let row = table
+        .lines()
+        .find(|line| line.contains("* SubStream"))
+        .unwrap();
+    assert!(row.contains("H.264  640x360"), "{table}");
 }

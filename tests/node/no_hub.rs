@@ -6,7 +6,7 @@
     reason = "a test stops at what it did not expect, and says what it measured"
 )]
 
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -67,6 +67,19 @@ async fn until(what: &str, wanted: impl Fn() -> bool) -> Duration {
 fn is_in_state(node: &NodeProcess, camera: &str, state: &str) -> bool {
     let labels = format!("camera=\"{camera}\",state=\"{state}\"");
     (node.metric("camera_state", &labels) - 1.0).abs() < f64::EPSILON
+}
+
+/// Stops the node, whose ledgers then balance.
+async fn end(node: &mut NodeProcess) {
+    node.program.signal("TERM");
+    loop {
+        let line = node.program.line().await.expect("it says that it ends");
+        assert!(!line.contains("does not balance"), "{line}");
+        if line.contains("the books are closed") {
+            break;
+        }
+    }
+    assert!(node.program.ended().await.success());
 }
 
 fn json(node: &NodeProcess, path: &str) -> Value {
@@ -134,11 +147,10 @@ async fn cameras_are_seen_without_a_hub_and_come_and_go() {
         (&"none".into(), &"none".into())
     );
     assert_eq!((&hub["url"], &hub["twinId"]), (&Value::Null, &Value::Null));
-    let config = json(&node, "/api/config");
-    assert_eq!(
-        config["inForce"]["hub"]["mode"]["value"], "none",
-        "{config}"
-    );
+    until("the configuration is told", || {
+        json(&node, "/api/config")["inForce"]["hub"]["mode"]["value"] == "none"
+    })
+    .await;
     let metrics = http_get(node.http, "/metrics");
     assert!(
         !metrics.contains("twinsight_hub_connected"),
@@ -196,15 +208,7 @@ async fn cameras_are_seen_without_a_hub_and_come_and_go() {
     .await;
     assert!(node.metric("camera_reconnects_total", "camera=\"yard\"") >= 1.0);
 
-    node.program.signal("TERM");
-    loop {
-        let line = node.program.line().await.expect("it says that it ends");
-        assert!(!line.contains("does not balance"), "{line}");
-        if line.contains("the books are closed") {
-            break;
-        }
-    }
-    assert!(node.program.ended().await.success());
+    end(&mut node).await;
     drop(ip);
 }
 
@@ -328,4 +332,70 @@ async fn check_asks_the_cameras_and_no_hub() {
     };
     assert!(line("camera yard").contains("it sends H.264"));
     assert!(line("camera dead").contains("cannot be reached"));
+}
+
+/// A server that takes what is posted to it, and gives each body.
+fn receiver() -> (SocketAddr, std::sync::mpsc::Receiver<Value>) {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let (sender, bodies) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = BufReader::new(stream.unwrap());
+            while let Some(body) = post(&mut stream) {
+                if sender.send(body).is_err() {
+                    return;
+                }
+                let answer = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
+                stream.get_mut().write_all(answer).unwrap();
+            }
+        }
+    });
+    (address, bodies)
+}
+
+fn post(stream: &mut BufReader<TcpStream>) -> Option<Value> {
+    let mut length = 0;
+    loop {
+        let mut line = String::new();
+        if stream.read_line(&mut line).ok()? == 0 {
+            return None;
+        }
+        let line = line.trim().to_ascii_lowercase();
+        if let Some(bytes) = line.strip_prefix("content-length:") {
+            length = bytes.trim().parse().unwrap();
+        }
+        if line.is_empty() {
+            break;
+        }
+    }
+    let mut body = vec![0; length];
+    stream.read_exact(&mut body).ok()?;
+    serde_json::from_slice(&body).ok()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_a_hub_events_go_to_the_sinks() {
+    let ip = IpCamera::start(unused_address(), &[]).await;
+    let (address, bodies) = receiver();
+    let hook = format!(
+        "[[sinks]]\ntype = \"webhook\"\nurl = \"http://{address}/hook\"\nevents = [\"detections\", \"cameraStatus\"]\n"
+    );
+    let config = format!("{NODE}{}{hook}", camera("yard", ip.address));
+    let mut node = NodeProcess::start(&config, &[]).await;
+    let (mut seen, mut receiving) = (false, false);
+    while !(seen && receiving) {
+        let body = bodies.recv_timeout(DEADLINE).unwrap();
+        let text = body.to_string();
+        assert!(text.contains("yard"), "{text}");
+        seen |= text.contains("\"objects\":[{");
+        receiving |= text.contains("\"state\":\"receiving\"");
+    }
+    until("it is counted for both", || {
+        let of_sink =
+            |sink: &str| node.metric("events_published_total", &format!("sink=\"{sink}\""));
+        of_sink("webhook") > 0.0 && of_sink("local") > 0.0
+    })
+    .await;
+    end(&mut node).await;
 }

@@ -13,8 +13,6 @@ mod huffman;
 mod pictures;
 mod pixels;
 mod session;
-#[cfg(test)]
-mod tests;
 mod v4l2;
 
 use std::io;
@@ -157,3 +155,6 @@ impl Worker {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -231,7 +231,7 @@ mod tests {
             }
         }
         bits.push('1');
-        while bits.len() % 8 != 0 {
+        while !bits.len().is_multiple_of(8) {
             bits.push('0');
         }
         let payload = bits

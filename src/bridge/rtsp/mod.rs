@@ -56,7 +56,6 @@ pub(super) async fn run(
             ended = AssertUnwindSafe(reception.run(Arc::clone(&sessions))).catch_unwind() => Some(ended),
         };
         let received_for = reception.received_for();
-        drop(reception);
         // The session is dropped by now, and the camera is told so in the background.
         let torn_down = AssertUnwindSafe(sessions.await_teardown()).catch_unwind();
         let _ = timeout(TEARDOWN_LIMIT, torn_down).await;

@@ -73,11 +73,11 @@ pub(super) fn declared_sets(sdp: &str, streams: &[Offered<'_>], chosen: usize) -
         .iter()
         .filter(|stream| stream.media == "video" && stream.payload_type == payload_type)
         .count();
-    let sections = sdp.split("m=").skip(1).filter(|section| {
+    let mut sections = sdp.split("m=").skip(1).filter(|section| {
         let mut words = section.split_whitespace();
         words.next() == Some("video") && words.nth(2) == Some(&payload_type.to_string())
     });
-    let Some(section) = sections.skip(earlier).next() else {
+    let Some(section) = sections.nth(earlier) else {
         return sets;
     };
     let parameters = section

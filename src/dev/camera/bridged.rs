@@ -18,8 +18,6 @@ pub(super) fn open(name: &str, config: SourceConfig, track: &LocalTrack) -> Sour
     let track = track.clone();
     let handler = move |event| match event {
         SourceEvent::Unit(unit) => {
-            // The camera sends keyframes when it wants to, and nobody can ask it for one.
-            track.take_keyframe_request();
             let at = UnitTime::Camera {
                 timestamp_90k: unit.timestamp_90k,
                 received_at: unit.received_at,

@@ -103,7 +103,9 @@ async fn serve(
         CameraSource::Pictures(pictures) => OwnSource::Pictures(pictures),
         CameraSource::Bridged(config) => {
             let source = bridged::open(&hub.instance().twin_id(), config, &video);
+            let keyframes = source.keyframes();
             let result = tokio::select! {
+                () = keyframes.of_viewers(&video) => Ok(()),
                 () = log_connections(&hub, &options) => Err(HubError::Closed.into()),
                 error = refusal(hub.clone()) => Err(error.into()),
                 () = &mut stop => Ok(()),

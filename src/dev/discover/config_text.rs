@@ -73,7 +73,7 @@ fn note(text: &mut String, line: &str) {
 fn about(camera: &Camera) -> String {
     let mut parts = vec![camera.host.to_string()];
     parts.extend(camera.name().map(str::to_owned));
-    parts.extend(camera.make());
+    parts.extend(camera.make().filter(|make| camera.name() != Some(make)));
     parts.extend(camera.scopes.location.clone());
     parts.join(", ")
 }

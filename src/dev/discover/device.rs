@@ -14,7 +14,7 @@ use url::Url;
 use super::camera::{Camera, Stream, Trouble};
 use super::found::Found;
 use super::messages::{self, Media, Profile, Question, Services};
-use super::probe::{is_host, set_host};
+use super::probe::{Scopes, is_host, set_host};
 use super::soap::{self, SoapError};
 use super::xml;
 use crate::config::{RtspCredentials, RtspUrl};
@@ -110,6 +110,13 @@ impl Session<'_> {
             // Another attempt with a wrong password might lock the account. Without one nothing is lost by asking on.
             Err(error) if error.is_final() && self.credentials.is_some() => return Err(error),
             Err(_) => {}
+        }
+        if camera.scopes == Scopes::default() {
+            // A camera whose address was given has not told its name yet.
+            let asked = self
+                .ask(device, &Question::scopes(), messages::read_scopes)
+                .await;
+            camera.scopes = Scopes::parse(&asked.unwrap_or_default());
         }
         let (media, url, profiles) = self.profiles(device, &services).await?;
         for profile in profiles {

@@ -12,6 +12,9 @@ use super::xml;
 /// A camera may have this many profiles; a recorder has some for each of its cameras.
 const MAX_PROFILES: usize = 64;
 
+/// A camera may have this many scopes.
+const MAX_SCOPES: usize = 64;
+
 /// The longest name of a profile that is sent back; the standard has 64.
 const MAX_TOKEN_BYTES: usize = 256;
 
@@ -108,6 +111,11 @@ impl Question {
     /// What the camera is.
     pub(super) fn device_information() -> Self {
         Self::device("GetDeviceInformation", "")
+    }
+
+    /// What a search would have told of the camera.
+    pub(super) fn scopes() -> Self {
+        Self::device("GetScopes", "")
     }
 
     /// Which streams there are.
@@ -216,6 +224,13 @@ pub(super) fn read_device_information(answer: Node<'_, '_>) -> DeviceInformation
         firmware: xml::shown(answer, &["FirmwareVersion"]),
         serial: xml::shown(answer, &["SerialNumber"]),
     }
+}
+
+/// The scopes of a camera, with blanks between them.
+pub(super) fn read_scopes(answer: Node<'_, '_>) -> String {
+    let items = xml::children(answer, "Scopes").take(MAX_SCOPES);
+    let items = items.filter_map(|scope| xml::string(scope, &["ScopeItem"]));
+    items.collect::<Vec<_>>().join(" ")
 }
 
 /// The profiles with video that is encoded. Those for pictures alone or for sound have none.

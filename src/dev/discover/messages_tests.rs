@@ -141,3 +141,12 @@ fn the_address_of_a_stream_is_read_of_both_services() {
     });
     assert_eq!(read_two.as_deref(), Some("rtsp://10.0.0.1/2"));
 }
+
+#[test]
+fn scopes_are_read_one_by_one() {
+    let inner = "<tds:Scopes><tt:ScopeDef>Fixed</tt:ScopeDef><tt:ScopeItem>onvif://www.onvif.org/name/A</tt:ScopeItem></tds:Scopes><tds:Scopes><tt:ScopeItem>onvif://www.onvif.org/hardware/B</tt:ScopeItem></tds:Scopes>";
+    assert_eq!(
+        read(inner, read_scopes),
+        "onvif://www.onvif.org/name/A onvif://www.onvif.org/hardware/B"
+    );
+}

@@ -125,7 +125,8 @@ fn addresses(list: &str) -> Vec<Url> {
 }
 
 impl Scopes {
-    fn parse(list: &str) -> Self {
+    /// Reads scopes with blanks between them.
+    pub(super) fn parse(list: &str) -> Self {
         let mut scopes = Self::default();
         // A blank ends a scope, and some cameras have blanks in their names all the same: what is no address goes on with the one before.
         let mut words: Vec<String> = Vec::new();

@@ -7,6 +7,11 @@ use twinsight_client::hub::text::brief;
 /// A document may have this many elements, texts and comments; that of a camera with many profiles has some thousand.
 const MAX_NODES: u32 = 20_000;
 
+/// A document may declare this many namespaces, and have this many attributes: the parser compares each with many others, and would take
+/// minutes for as many as fit into an answer. Real ones have some dozens and some thousand.
+const MAX_NAMESPACES: usize = 1000;
+const MAX_ATTRIBUTES: usize = 10_000;
+
 /// The text of an answer. Bytes that are no UTF-8 are replaced, since cameras write names in other encodings and tags in ASCII, and
 /// what some send around the document is left out.
 pub(super) fn text(bytes: &[u8]) -> String {
@@ -17,6 +22,10 @@ pub(super) fn text(bytes: &[u8]) -> String {
 
 /// Reads a document. The error is a sentence's end: what is wrong with it, and where.
 pub(super) fn parse(text: &str) -> Result<Document<'_>, String> {
+    if text.matches("xmlns").count() > MAX_NAMESPACES || text.matches('=').count() > MAX_ATTRIBUTES
+    {
+        return Err("it has more namespaces or attributes than any camera sends".to_owned());
+    }
     let options = ParsingOptions {
         allow_dtd: false,
         nodes_limit: MAX_NODES,
@@ -106,6 +115,16 @@ mod tests {
         let document = parse(&deep).unwrap();
         assert!(find(document.root(), &["a", "a", "b"]).is_none());
         assert!(parse("").is_err());
+    }
+
+    #[test]
+    fn attributes_and_namespaces_in_masses_are_refused() {
+        let attributes: String = (0..60_000).map(|n| format!(" a{n}=''")).collect();
+        let nested: String = (0..15_000).map(|n| format!("<a xmlns:b{n}='c'>")).collect();
+        for text in [format!("<a{attributes}/>"), nested + &"</a>".repeat(15_000)] {
+            let reason = parse(&text).unwrap_err();
+            assert!(reason.contains("more namespaces or attributes"), "{reason}");
+        }
     }
 
     #[test]

@@ -13,6 +13,7 @@ fn config() -> MqttConfig {
         username: None,
         password: None,
         topic: "twinsight".to_owned(),
+        node: None,
         qos: 1,
         home_assistant: true,
         discovery_prefix: "homeassistant".to_owned(),
@@ -113,6 +114,7 @@ fn a_person_who_is_seen_twice_makes_entities_and_a_picture_and_goes_again() {
 #[test]
 fn a_single_false_detection_makes_no_entity() {
     let mut home = Fixture::new();
+    home.state(CameraState::Receiving);
     home.frame(&["toaster"]);
     for _ in 0..20 {
         home.frame(&[]);
@@ -154,6 +156,9 @@ fn a_camera_that_is_removed_takes_its_entities_and_states_with_it() {
     home.home
         .shot_taken(&Fixture::id(), Some(Bytes::from_static(b"jpeg")));
     home.state(CameraState::Removed);
+    // Frames that were on their way do not bring it back.
+    home.frame(&["person"]);
+    home.frame(&["person"]);
     for leaf in [
         "availability",
         "bestShot",
@@ -217,6 +222,7 @@ fn the_next_run_goes_on_where_this_one_ended_and_tidies_up() {
 #[test]
 fn labels_without_end_are_not_told_without_end() {
     let mut home = Fixture::new();
+    home.state(CameraState::Receiving);
     for n in 0..200 {
         let label = format!("label {n}");
         home.frame(&[&label]);

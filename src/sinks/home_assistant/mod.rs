@@ -118,13 +118,11 @@ impl Home {
         match observed {
             Observed::Frame(frame) => {
                 let id = frame.id.clone();
-                let is_new = !self.cameras.contains_key(&id);
-                let camera = self
-                    .cameras
-                    .entry(id.clone())
-                    .or_insert_with(|| HomeCamera::new(Arc::clone(&frame.name), &[]));
+                // A state comes before the first frame, so that a frame without a camera is one that was on its way when the camera
+                // was removed.
+                let camera = self.cameras.get_mut(&id)?;
                 let changes = camera.frame(&frame, now);
-                if is_new || changes.is_listing_longer {
+                if changes.is_listing_longer {
                     self.announce(&id);
                 }
                 self.tell(&id, now);

@@ -21,7 +21,7 @@ pub(super) enum Trouble {
     NotLetIn(String),
     /// Another client has the same id, and each throws the other out.
     #[error(
-        "another client took the place of this node with the client id \"{client_id}\": give each node a twin id of its own"
+        "another client took the place of this node with the client id \"{client_id}\": give each node a name of its own by the key `node` of the sink"
     )]
     TakenOver { client_id: String },
     /// It is a broker of MQTT 3 only.
