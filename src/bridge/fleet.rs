@@ -12,12 +12,6 @@ use super::status::BridgeStatus;
 use crate::config::{CameraConfig, SourceConfig};
 use twinsight_client::stream_id::StreamId;
 
-/// True if a camera needs a bridge: it is no twin by itself, and there is a hub on which it is to be one. Without a hub its pictures
-/// are taken from its source.
-pub fn needs_bridge(camera: &CameraConfig, has_hub: bool) -> bool {
-    has_hub && camera.source.is_some()
-}
-
 /// The bridges that run.
 #[derive(Debug)]
 pub struct Bridges {

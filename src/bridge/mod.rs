@@ -12,6 +12,6 @@ pub mod source;
 mod status;
 
 pub use self::camera::{BridgeContext, OpenSource};
-pub use self::fleet::{BridgeChanges, Bridges, needs_bridge};
+pub use self::fleet::{BridgeChanges, Bridges};
 pub use self::hub::BridgeHub;
 pub use self::status::BridgeStatus;
