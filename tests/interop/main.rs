@@ -4,7 +4,6 @@
 mod common;
 
 mod bridge;
-mod bridge_figures;
 mod camera;
 mod channels;
 mod dashboard;
