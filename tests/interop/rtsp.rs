@@ -7,12 +7,11 @@
 )]
 
 use std::net::SocketAddr;
-use std::path::Path;
-use std::process::Command;
 use std::time::{Duration, Instant};
 
+use crate::common::DEADLINE;
+use crate::common::ip_camera::IpCamera;
 use crate::common::ports::unused_address;
-use crate::common::{DEADLINE, Program, root};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
@@ -28,51 +27,6 @@ const SIZE: (usize, usize) = (320, 240);
 
 /// Rounds in which the camera dies.
 const ROUNDS: u32 = 5;
-
-/// An IP camera: GStreamer's RTSP server.
-pub(crate) struct IpCamera {
-    pub(crate) program: Program,
-    address: SocketAddr,
-}
-
-impl IpCamera {
-    pub(crate) async fn start(args: &[&str]) -> Self {
-        Self::start_at(unused_address(), args).await
-    }
-
-    pub(crate) async fn start_at(address: SocketAddr, args: &[&str]) -> Self {
-        // The bindings of GStreamer are packages of the system, which a virtual environment does not have.
-        let python = "/usr/bin/python3";
-        assert!(
-            Path::new(python).exists(),
-            "there is no {python}: run scripts/setup --test, which installs GStreamer's RTSP server"
-        );
-        let mut command = Command::new(python);
-        command
-            .arg(root().join("tests/interop/rtsp.py"))
-            .arg(address.port().to_string())
-            .args(args)
-            .stdin(std::process::Stdio::null());
-        let mut program = Program::start(command, &[], false);
-        program.until("listening").await;
-        Self { program, address }
-    }
-
-    pub(crate) fn url(&self) -> String {
-        format!("rtsp://{}/stream", self.address)
-    }
-
-    pub(crate) fn address(&self) -> SocketAddr {
-        self.address
-    }
-
-    /// It is gone without a word.
-    async fn die(mut self) -> SocketAddr {
-        self.program.signal("KILL");
-        self.program.ended().await;
-        self.address
-    }
-}
 
 /// What a source tells.
 struct Told {

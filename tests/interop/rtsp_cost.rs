@@ -13,8 +13,8 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
 
+use crate::common::ip_camera::IpCamera;
 use crate::common::{DEADLINE, start_hub};
-use crate::rtsp::IpCamera;
 use crate::rtsp_twin::{PICTURES, numbered_clip, twin_of, viewer};
 use twinsight::bridge::source::{Source, SourceEvent};
 use twinsight::config::{RtspConfig, RtspTransport, RtspUrl, SourceConfig};

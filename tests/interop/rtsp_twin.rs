@@ -14,8 +14,8 @@ use std::time::{Duration, Instant};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
+use crate::common::ip_camera::IpCamera;
 use crate::common::{DEADLINE, NodeProcess, Program, root, start_hub};
-use crate::rtsp::IpCamera;
 use twinsight::dev::camera::encode::{PictureEncoder, Pictures};
 use twinsight::dev::camera::pattern;
 use twinsight::dev::hub::DevHubOptions;
@@ -119,7 +119,7 @@ async fn a_node_sees_the_camera_again_whoever_dies() {
     let args = ["--play", clip.to_str().unwrap()];
     let url = start_hub(DevHubOptions::default()).await;
     let mut camera = IpCamera::start(&args).await;
-    let address = camera.address();
+    let address = camera.address;
     let mut twin = twin_of(&camera, &[], &url);
     let env = [
         ("PHYSTACK_SIMULATOR_URL", url.as_str()),
