@@ -6,14 +6,16 @@
     reason = "a test stops at what it did not expect, and says what it measured"
 )]
 
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use crate::common::ip_camera::IpCamera;
 use crate::common::ports::unused_address;
-use crate::common::{DEADLINE, NodeProcess, Program, http_get, root, twinsight};
+use crate::common::{DEADLINE, NodeProcess, http_get, root, twinsight};
 use serde_json::Value;
+use tokio::net::TcpListener;
+use tokio::sync::mpsc;
 
 /// What all cameras have in common. What is seen matters little here, and other tests need the processors.
 const NODE: &str =
@@ -22,33 +24,11 @@ const NODE: &str =
 /// How often the camera dies.
 const ROUNDS: u32 = 5;
 
-/// An IP camera that plays the shipped clip.
-struct IpCamera {
-    address: SocketAddr,
-    program: Program,
-}
-
-impl IpCamera {
-    async fn start(address: SocketAddr, args: &[&str]) -> Self {
-        let mut command = Command::new("/usr/bin/python3");
-        command
-            .arg(root().join("tests/interop/rtsp.py"))
-            .arg(address.port().to_string())
-            .arg("--play")
-            .arg(root().join("media/pedestrians.h264"))
-            .args(args)
-            .stdin(Stdio::null());
-        let mut program = Program::start(command, &[], false);
-        program.until("listening").await;
-        Self { address, program }
-    }
-
-    /// It loses its power.
-    async fn die(mut self) -> SocketAddr {
-        self.program.signal("KILL");
-        self.program.ended().await;
-        self.address
-    }
+/// Starts a camera that plays the shipped clip, with further arguments of `tests/interop/rtsp.py`.
+async fn ip_camera(address: SocketAddr, args: &[&str]) -> IpCamera {
+    let clip = root().join("media/pedestrians.h264");
+    let play = ["--play", clip.to_str().unwrap()];
+    IpCamera::start_at(address, &[&play, args].concat()).await
 }
 
 fn camera(twin: &str, address: SocketAddr) -> String {
@@ -112,7 +92,7 @@ fn events(http: SocketAddr, wanted: impl Fn(&Value) -> bool) -> Vec<Value> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn cameras_are_seen_without_a_hub_and_come_and_go() {
-    let ip = IpCamera::start(unused_address(), &[]).await;
+    let ip = ip_camera(unused_address(), &[]).await;
     let (yard, door) = (camera("yard", ip.address), camera("door", ip.address));
     let mut node = NodeProcess::start(&format!("{NODE}{yard}"), &[]).await;
     node.program.until("there is no hub").await;
@@ -201,7 +181,7 @@ async fn cameras_are_seen_without_a_hub_and_come_and_go() {
         problem.contains("gives no pictures") && problem.contains("cannot be reached")
     })
     .await;
-    let ip = IpCamera::start(address, &[]).await;
+    let ip = ip_camera(address, &[]).await;
     until("it is seen again", || {
         is_in_state(&node, "yard", "receiving")
     })
@@ -215,7 +195,7 @@ async fn cameras_are_seen_without_a_hub_and_come_and_go() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_wrong_password_is_a_rejection_and_a_right_one_is_taken() {
     let args = ["--auth", "digest", "--password", "right"];
-    let ip = IpCamera::start(unused_address(), &args).await;
+    let ip = ip_camera(unused_address(), &args).await;
     let address = ip.address;
     let with = |password: &str| {
         format!(
@@ -236,7 +216,7 @@ async fn a_wrong_password_is_a_rejection_and_a_right_one_is_taken() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_camera_that_dies_again_and_again_leaves_nothing_behind() {
-    let mut ip = IpCamera::start(unused_address(), &[]).await;
+    let mut ip = ip_camera(unused_address(), &[]).await;
     let config = format!("{NODE}{}", camera("yard", ip.address));
     let node = NodeProcess::start(&config, &[]).await;
     let held = || {
@@ -254,7 +234,7 @@ async fn a_camera_that_dies_again_and_again_leaves_nothing_behind() {
     for round in 0..ROUNDS {
         let address = ip.die().await;
         until("its loss is noticed", || !seen()).await;
-        ip = IpCamera::start(address, &[]).await;
+        ip = ip_camera(address, &[]).await;
         let took = until("it is seen again", seen).await;
         println!("round {round}: seen again after {took:?}");
         if round == 0 {
@@ -305,7 +285,7 @@ fn what_is_wrong_without_a_hub_is_a_sentence() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn check_asks_the_cameras_and_no_hub() {
-    let ip = IpCamera::start(unused_address(), &[]).await;
+    let ip = ip_camera(unused_address(), &[]).await;
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("node.toml");
     let dead = unused_address();
@@ -335,49 +315,23 @@ async fn check_asks_the_cameras_and_no_hub() {
 }
 
 /// A server that takes what is posted to it, and gives each body.
-fn receiver() -> (SocketAddr, std::sync::mpsc::Receiver<Value>) {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = listener.local_addr().unwrap();
-    let (sender, bodies) = std::sync::mpsc::channel();
-    std::thread::spawn(move || {
-        for stream in listener.incoming() {
-            let mut stream = BufReader::new(stream.unwrap());
-            while let Some(body) = post(&mut stream) {
-                if sender.send(body).is_err() {
-                    return;
-                }
-                let answer = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
-                stream.get_mut().write_all(answer).unwrap();
-            }
-        }
+async fn receiver() -> (SocketAddr, mpsc::UnboundedReceiver<Value>) {
+    let (sender, bodies) = mpsc::unbounded_channel();
+    let take = axum::routing::post(move |body: axum::Json<Value>| {
+        let _ = sender.send(body.0);
+        std::future::ready(())
     });
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let app = axum::Router::new().route("/hook", take);
+    tokio::spawn(async move { axum::serve(listener, app).await });
     (address, bodies)
-}
-
-fn post(stream: &mut BufReader<TcpStream>) -> Option<Value> {
-    let mut length = 0;
-    loop {
-        let mut line = String::new();
-        if stream.read_line(&mut line).ok()? == 0 {
-            return None;
-        }
-        let line = line.trim().to_ascii_lowercase();
-        if let Some(bytes) = line.strip_prefix("content-length:") {
-            length = bytes.trim().parse().unwrap();
-        }
-        if line.is_empty() {
-            break;
-        }
-    }
-    let mut body = vec![0; length];
-    stream.read_exact(&mut body).ok()?;
-    serde_json::from_slice(&body).ok()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn without_a_hub_events_go_to_the_sinks() {
-    let ip = IpCamera::start(unused_address(), &[]).await;
-    let (address, bodies) = receiver();
+    let ip = ip_camera(unused_address(), &[]).await;
+    let (address, mut bodies) = receiver().await;
     let hook = format!(
         "[[sinks]]\ntype = \"webhook\"\nurl = \"http://{address}/hook\"\nevents = [\"detections\", \"cameraStatus\"]\n"
     );
@@ -385,7 +339,10 @@ async fn without_a_hub_events_go_to_the_sinks() {
     let mut node = NodeProcess::start(&config, &[]).await;
     let (mut seen, mut receiving) = (false, false);
     while !(seen && receiving) {
-        let body = bodies.recv_timeout(DEADLINE).unwrap();
+        let body = tokio::time::timeout(DEADLINE, bodies.recv())
+            .await
+            .expect("an event in time")
+            .unwrap();
         let text = body.to_string();
         assert!(text.contains("yard"), "{text}");
         seen |= text.contains("\"objects\":[{");

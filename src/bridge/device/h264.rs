@@ -156,8 +156,9 @@ mod tests {
         let mut splitter = UnitSplitter::default();
         assert_eq!(splitter.push(&stream(&[SPS, PPS])), []);
         let whole = unit(&[SPS, PPS, IDR], true);
-        assert_eq!(splitter.push(&stream(&[IDR])), [whole.clone()]);
-        assert_eq!(splitter.push(&stream(&[IDR])), [whole], "and again");
+        let expected = [whole];
+        assert_eq!(splitter.push(&stream(&[IDR])), expected);
+        assert_eq!(splitter.push(&stream(&[IDR])), expected, "and again");
         assert_eq!(splitter.push(b""), []);
         assert_eq!(splitter.push(b"no start code"), []);
     }

@@ -131,7 +131,10 @@ fn failed(reason: EventDrop) -> Status {
         EventDrop::HubDisconnected => "the event was dropped, because the hub was away",
         EventDrop::OutboxFull => "the event was dropped, because newer ones took its place",
         EventDrop::Suppressed => "there was no event, because nothing was seen",
-        EventDrop::Failed => "the event could not be handed on",
+        // The last three are of sinks beside the hub, whose events have no trace.
+        EventDrop::Failed | EventDrop::SinkUnreachable | EventDrop::Stale | EventDrop::Refused => {
+            "the event could not be handed on"
+        }
     };
     Status {
         message: message.to_owned(),

@@ -36,6 +36,7 @@ pub(crate) mod dial;
     not(feature = "webrtc"),
     allow(
         dead_code,
+        unreachable_pub,
         reason = "without connections only the signals look into descriptions"
     )
 )]
