@@ -274,7 +274,12 @@ impl Resolver<'_> {
                 value: redacted_url(&given.value),
                 origin: given.origin.clone(),
             };
-            let takes = "a camera's address like \"rtsp://192.168.1.20:554/stream1\"";
+            let takes = if given.value.starts_with("rtsps:") {
+                "an address that begins with rtsp://, and switch plain RTSP on in the camera's settings: RTSP in TLS is not spoken"
+            } else {
+                "a camera's address like \"rtsp://192.168.1.20:554/stream1\", in which special characters of a password are \
+                 written as %23 and the like, or stand in `rtsp_password_file`"
+            };
             self.note(self.bad("cameras.rtsp", &shown, takes));
             return None;
         };

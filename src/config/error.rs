@@ -332,6 +332,13 @@ pub enum ConfigError {
         owner: &'static str,
         kind: &'static str,
     },
+    /// A broker is told half of who the node is.
+    #[error("{place}: this sink has `{key}` and no `{missing}`: add it, or remove `{key}` for a broker that lets everybody in")]
+    HalfALogin {
+        place: Place,
+        key: &'static str,
+        missing: &'static str,
+    },
     /// There are fewer UDP ports than camera streams.
     #[error(
         "{place}: `ice.udp_ports` has {ports} ports for {cameras} camera streams, and each needs one: widen it"
@@ -489,6 +496,7 @@ impl ConfigError {
             | Self::SinkTwice { place, .. }
             | Self::SinkWithout { place, .. }
             | Self::KeyOfAnotherSink { place, .. }
+            | Self::HalfALogin { place, .. }
             | Self::HubAndNone { place, .. }
             | Self::TooFewPorts { place, .. } => Some(place),
             Self::Several(_)

@@ -249,6 +249,18 @@ impl Resolver<'_> {
         if let Some(given) = &section.node {
             self.or(self.id("sinks.node", given, true), ());
         }
+        let half = match (&section.username, &section.password_file) {
+            (Some(given), None) => Some(("username", "password_file", &given.origin)),
+            (None, Some(given)) => Some(("password_file", "username", &given.origin)),
+            _ => None,
+        };
+        if let Some((key, missing, origin)) = half {
+            self.note(ConfigError::HalfALogin {
+                place: self.place(origin),
+                key,
+                missing,
+            });
+        }
         let password = section
             .password_file
             .as_ref()

@@ -448,7 +448,7 @@ async fn a_wrong_password_and_a_foreign_certificate_are_told_with_their_remedies
         line["reason"].as_str().unwrap().contains("`password_file`"),
         "{line}"
     );
-    assert!(line["retry_in_s"].as_u64().unwrap() >= 60, "{line}");
+    assert!(line["retry_in_ms"].as_u64().unwrap() >= 60_000, "{line}");
     assert!(!line.to_string().contains("wrong-password-1"));
 
     let foreign = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();

@@ -245,7 +245,7 @@ async fn what_cannot_be_shown_is_said_with_the_setting_to_change() {
         (
             "--profile main --bframes 2",
             "",
-            "sends B frames, which viewers by WebRTC cannot show: set the number",
+            "sends B frames, which cannot be shown as they come: set the number",
         ),
         (
             "--profile main --interlaced",

@@ -136,8 +136,8 @@ impl Worker {
             let retry_in = backoff.next_delay(rand::random());
             let reason: Arc<str> = error.to_string().into();
             if last_reason.as_ref() != Some(&reason) || attempt.is_power_of_two() {
-                let retry_in_s = retry_in.as_secs_f32();
-                tracing::warn!(%reason, attempt, retry_in_s, "the camera gives no pictures");
+                let retry_in_ms = retry_in.as_millis();
+                tracing::warn!(%reason, attempt, retry_in_ms, "the camera gives no pictures");
             }
             last_reason = Some(Arc::clone(&reason));
             (self.handler)(SourceEvent::State(SourceState::Down {

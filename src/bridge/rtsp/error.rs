@@ -76,7 +76,7 @@ pub(super) enum RtspError {
     )]
     NoVideo(String),
     #[error(
-        "sends B frames, which viewers by WebRTC cannot show: set the number of B frames to 0 in the camera's settings, or the H.264 \
+        "sends B frames, which cannot be shown as they come: set the number of B frames to 0 in the camera's settings, or the H.264 \
          profile to Baseline"
     )]
     BFrames,

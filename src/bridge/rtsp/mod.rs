@@ -116,8 +116,8 @@ impl StateLog {
     fn down(&mut self, reason: &Arc<str>, attempt: u32, retry_in: Duration) {
         let is_new = self.last.as_ref() != Some(reason);
         if is_new || attempt.is_power_of_two() {
-            let retry_in_s = retry_in.as_secs_f32();
-            tracing::warn!(%reason, attempt, retry_in_s, "the camera gives no pictures");
+            let retry_in_ms = retry_in.as_millis();
+            tracing::warn!(%reason, attempt, retry_in_ms, "the camera gives no pictures");
         }
         self.last = Some(Arc::clone(reason));
     }

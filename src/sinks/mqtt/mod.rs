@@ -118,17 +118,17 @@ impl MqttSink {
     /// Logs why there is no connection, once until it changes, and again now and then.
     fn tell(&self, trouble: &Trouble, delay: Duration, told: &mut Option<(String, Instant)>) {
         let (sink, broker) = (self.lane.metrics().name(), self.broker());
-        let retry_in_s = delay.as_secs();
+        let retry_in_ms = delay.as_millis();
         let reason = trouble.to_string();
         let is_new = told
             .as_ref()
             .is_none_or(|(before, at)| *before != reason || at.elapsed() >= COMPLAINTS);
         if !is_new {
-            tracing::debug!(sink, broker, retry_in_s, %reason, "the MQTT broker is still not reached");
+            tracing::debug!(sink, broker, retry_in_ms, %reason, "the MQTT broker is still not reached");
         } else if trouble.retry() == Retry::Seldom {
-            tracing::error!(sink, broker, retry_in_s, %reason, "the MQTT broker refuses this node, and events for it are dropped");
+            tracing::error!(sink, broker, retry_in_ms, %reason, "the MQTT broker refuses this node, and events for it are dropped");
         } else {
-            tracing::warn!(sink, broker, retry_in_s, %reason, "the MQTT broker is not reached, and events for it are dropped");
+            tracing::warn!(sink, broker, retry_in_ms, %reason, "the MQTT broker is not reached, and events for it are dropped");
         }
         if is_new {
             *told = Some((reason, Instant::now()));
