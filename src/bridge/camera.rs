@@ -8,13 +8,13 @@ use std::time::{Duration, Instant};
 use futures_util::FutureExt as _;
 use parking_lot::Mutex;
 use serde_json::{Map, Value, json};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tracing::Instrument as _;
 
 use super::hub::{BridgeHub, peripheral};
-use super::source::{Source, SourceEvent, SourceHandler, SourceState, UnitLoss};
+use super::source::{Source, SourceEvent, SourceHandler, SourceState, UnitLoss, source_track};
 use super::status::{BridgeStatus, StatusMachine, TwinTrouble};
 use crate::config::{CameraConfig, Connect, SourceConfig};
 use crate::telemetry::health::panic_message;
@@ -23,21 +23,22 @@ use twinsight_client::backoff::Backoff;
 use twinsight_client::hub::{HubClient, HubError, HubStatus, Instance};
 use twinsight_client::media::{
     AcceptStreamsOptions, LocalTrack, MediaError, MediaStream, MediaStreamAcceptor,
-    MediaStreamOptions, UnitTime,
+    MediaStreamOptions,
 };
 use twinsight_client::rate_limit::{RATE_LIMIT, RateLimit};
 use twinsight_client::realtime::ice::IceSettings;
 use twinsight_client::realtime::names::shortened;
+use twinsight_client::stream_id::StreamId;
 use twinsight_client::telemetry::CameraState;
-
-/// What is kept for viewers that come is at most this large: 16 s of 4 Mbit/s.
-const MAX_GOP_BYTES: usize = 8 << 20;
 
 /// So many viewers may look at a camera at once.
 const MAX_VIEWERS: usize = 64;
 
 /// How often the time is looked at, and how many viewers there are.
 const TICK: Duration = Duration::from_millis(500);
+
+/// The name of a stream that was given none.
+const DEFAULT_STREAM: &str = "default";
 
 /// The camera's twin is told of its state at most this often.
 const REPORT_EVERY: Duration = Duration::from_secs(5);
@@ -67,6 +68,7 @@ impl std::fmt::Debug for BridgeContext {
 #[derive(Debug)]
 pub(super) struct BridgedCamera {
     status: watch::Receiver<BridgeStatus>,
+    listens: Arc<Notify>,
     stop: DropGuard,
     task: JoinHandle<()>,
 }
@@ -86,6 +88,7 @@ impl BridgedCamera {
         metrics.set_state(CameraState::Connecting);
         let stop = CancellationToken::new();
         let span = tracing::info_span!("bridge", camera = %config.id);
+        let listens = Arc::<Notify>::default();
         let bridge = Bridge {
             context: Arc::clone(context),
             shared: Arc::new(Shared {
@@ -96,10 +99,12 @@ impl BridgedCamera {
             }),
             config,
             source,
+            listens: Arc::clone(&listens),
             stop: stop.clone(),
         };
         Self {
             status,
+            listens,
             stop: stop.drop_guard(),
             task: tokio::spawn(bridge.run().instrument(span)),
         }
@@ -108,6 +113,11 @@ impl BridgedCamera {
     /// Where it stands now, and each change of it.
     pub(super) fn status(&self) -> &watch::Receiver<BridgeStatus> {
         &self.status
+    }
+
+    /// It is notified whenever the camera's twin begins to listen to whoever dials it.
+    pub(super) fn listens(&self) -> &Arc<Notify> {
+        &self.listens
     }
 
     /// Ends it, and waits until it has let go of its source and its viewers.
@@ -184,6 +194,7 @@ struct Bridge {
     shared: Arc<Shared>,
     config: CameraConfig,
     source: SourceConfig,
+    listens: Arc<Notify>,
     stop: CancellationToken,
 }
 
@@ -211,7 +222,7 @@ impl Bridge {
     }
 
     async fn serve(&self) -> Ended {
-        let track = LocalTrack::video("video").with_gop_cache(MAX_GOP_BYTES);
+        let track = source_track();
         let handler = self.handler(&track);
         let name = self.config.id.to_string();
         let mut source = (self.context.open)(&name, self.source.clone(), handler);
@@ -232,31 +243,24 @@ impl Bridge {
     fn handler(&self, track: &LocalTrack) -> SourceHandler {
         let (track, shared) = (track.clone(), Arc::clone(&self.shared));
         let mut was_asked = false;
-        Box::new(move |event| match event {
-            SourceEvent::Unit(unit) => {
-                shared.metrics.units_received.inc();
-                let at = UnitTime::Camera {
-                    timestamp_90k: unit.timestamp_90k,
-                    received_at: unit.received_at,
-                };
-                track.send_unit_with(&unit.data, at);
-                shared.change(StatusMachine::unit);
-            }
-            SourceEvent::Dropped(reason, count) => {
-                shared.metrics.units_dropped(reason.as_str(), count);
-            }
-            SourceEvent::State(state) => {
-                if matches!(state, SourceState::Connecting { .. })
-                    && std::mem::replace(&mut was_asked, true)
-                {
-                    shared.metrics.reconnects.inc();
+        Box::new(move |event| {
+            event.send_to(&track);
+            match event {
+                SourceEvent::Unit(_) => {
+                    shared.metrics.units_received.inc();
+                    shared.change(StatusMachine::unit);
                 }
-                if let SourceState::Receiving(facts) = &state
-                    && let Some(profile_level_id) = facts.profile_level_id
-                {
-                    track.set_profile_level_id(profile_level_id);
+                SourceEvent::Dropped(reason, count) => {
+                    shared.metrics.units_dropped(reason.as_str(), count);
                 }
-                shared.change(|machine, now| machine.source(state, now));
+                SourceEvent::State(state) => {
+                    if matches!(state, SourceState::Connecting { .. })
+                        && std::mem::replace(&mut was_asked, true)
+                    {
+                        shared.metrics.reconnects.inc();
+                    }
+                    shared.change(|machine, now| machine.source(state, now));
+                }
             }
         })
     }
@@ -327,10 +331,21 @@ impl Bridge {
                 true,
             ),
             () = self.report(&instance) => trouble("the hub's client was closed", false),
+            never = self.tell_when_listening(&serving) => match never {},
             reason = refusal(&hub) => refused(&reason),
         };
         serving.close().await;
         trouble
+    }
+
+    /// Tells whoever dials the camera within this program when it can be dialled, so that no offer is made too early and waits for
+    /// an answer that does not come.
+    async fn tell_when_listening(&self, serving: &Serving) -> std::convert::Infallible {
+        if let Serving::Accepting(acceptor) = serving {
+            acceptor.listening().await;
+            self.listens.notify_one();
+        }
+        std::future::pending().await
     }
 
     /// The twin to speak as, once the hub was joined.
@@ -401,7 +416,7 @@ impl Bridge {
         };
         let mut reported: Option<Map<String, Value>> = None;
         loop {
-            let properties = properties(&status.borrow_and_update(), &source);
+            let properties = properties(&self.config.id, &status.borrow_and_update(), &source);
             let is_joined = matches!(*hub.borrow_and_update(), HubStatus::Joined { .. });
             let mut is_due = is_joined && reported.as_ref() != Some(&properties);
             if is_due {
@@ -484,17 +499,35 @@ fn trouble(reason: impl Into<Arc<str>>, is_lasting: bool) -> TwinTrouble {
     }
 }
 
-fn properties(status: &BridgeStatus, source: &str) -> Map<String, Value> {
-    let properties = json!({
-        "bridge": {
-            "state": status.state.as_str(),
-            // This is null when all is well, so that a hub that merges reports forgets what was wrong.
-            "reason": status.reason.as_deref(),
-            "source": source,
-        },
+/// What is reported of a stream. Each stream of a twin has a property of its own, since their bridges report by themselves.
+fn properties(id: &StreamId, status: &BridgeStatus, source: &str) -> Map<String, Value> {
+    let name = match &*id.stream {
+        DEFAULT_STREAM => "bridge".to_owned(),
+        stream => format!("bridge-{stream}"),
+    };
+    let property = json!({
+        "state": status.state.as_str(),
+        // This is null when all is well, so that a hub that merges reports forgets what was wrong.
+        "reason": status.reason.as_deref(),
+        "source": source,
     });
-    match properties {
-        Value::Object(map) => map,
-        _ => Map::new(),
+    Map::from_iter([(name, property)])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn streams_of_one_twin_report_beside_each_other() {
+        let machine = StatusMachine::new(Instant::now());
+        let names = ["default", "sub"].map(|stream| {
+            let id = StreamId::new("yard", stream);
+            let reported = properties(&id, machine.status(), "rtsp://cam/");
+            let (name, property) = reported.into_iter().next().unwrap();
+            assert_eq!(property["state"], "connecting");
+            name
+        });
+        assert_eq!(names, ["bridge", "bridge-sub"]);
     }
 }

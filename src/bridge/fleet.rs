@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use futures_util::future::join_all;
+use tokio::sync::Notify;
 
 use super::camera::{BridgeContext, BridgedCamera};
 use super::hub::BridgeHub;
@@ -105,6 +106,12 @@ impl Bridges {
         status.borrow().reason.clone()
     }
 
+    /// It is notified whenever the camera can be dialled anew. `None` for a camera that is not bridged.
+    pub fn listens(&self, id: &StreamId) -> Option<Arc<Notify>> {
+        let bridge = self.running.get(id)?;
+        Some(Arc::clone(bridge.camera.listens()))
+    }
+
     /// The hub that they are on.
     pub fn hub(&self) -> &BridgeHub {
         &self.context.hub
@@ -121,4 +128,46 @@ impl Bridges {
 /// True when a change needs a new bridge. The camera's name and what a node does with its pictures do not.
 fn must_restart(old: &CameraConfig, new: &CameraConfig) -> bool {
     old.source != new.source || old.connect != new.connect || old.dialect != new.dialect
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{ConfigSource, Env};
+
+    fn camera(text: &str) -> CameraConfig {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("bridge.toml");
+        let text = format!("[[cameras]]\ntwin_id = \"yard\"\n{text}");
+        std::fs::write(&file, text).unwrap();
+        let env: Env = [
+            ("PHYSTACK_SIMULATOR_URL", "http://127.0.0.1:9"),
+            ("TWIN_ID", "node-1"),
+        ]
+        .into_iter()
+        .collect();
+        let source = ConfigSource::read(Some(&file), &env).unwrap();
+        source.resolve_for_bridge().unwrap().cameras.remove(0)
+    }
+
+    #[test]
+    fn what_the_camera_or_its_viewers_would_notice_needs_a_new_bridge() {
+        let address = "rtsp = \"rtsp://ann:one@cam/\"\n";
+        let old = camera(address);
+        assert!(!must_restart(&old, &old));
+        assert!(!must_restart(
+            &old,
+            &camera(&format!("{address}name = \"Yard\"\n"))
+        ));
+        for changed in [
+            "rtsp = \"rtsp://ann:one@other/\"\n",
+            "rtsp = \"rtsp://ann:two@cam/\"\n",
+            "rtsp = \"rtsp://ann:one@cam/\"\nrtsp_transport = \"udp\"\n",
+            "rtsp = \"rtsp://ann:one@cam/\"\nconnect = \"accept\"\n",
+            "rtsp = \"rtsp://ann:one@cam/\"\ndialect = \"legacy\"\n",
+            "device = \"/dev/video0\"\n",
+        ] {
+            assert!(must_restart(&old, &camera(changed)), "{changed}");
+        }
+    }
 }

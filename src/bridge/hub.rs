@@ -160,7 +160,7 @@ pub(super) async fn peripheral(
 }
 
 /// What makes a camera this piece of hardware in its tenant. Addresses of cameras are private, and many networks have the same
-/// ones, so that the device is a part of it.
+/// ones, so that the device is a part of it. The hub is told this, so that no password may be in it.
 fn hardware_id_of(device_id: &str, source: &SourceConfig) -> String {
     match source {
         SourceConfig::Rtsp(rtsp) => {
@@ -170,7 +170,7 @@ fn hardware_id_of(device_id: &str, source: &SourceConfig) -> String {
             format!(
                 "rtsp:{device_id}:{host}{}{}",
                 port.unwrap_or_default(),
-                url.path()
+                rtsp.url.shown_path()
             )
         }
         SourceConfig::Device(path) => format!("device:{device_id}:{}", path.display()),
@@ -231,6 +231,16 @@ mod tests {
         assert_eq!(
             hardware_id_of("dev-1", &source),
             "rtsp:dev-1:10.0.0.2:8554/a/b"
+        );
+        let (url, _) = RtspUrl::parse("rtsp://10.0.0.2/user=a&password=hush&channel=1").unwrap();
+        let source = SourceConfig::Rtsp(RtspConfig {
+            url,
+            credentials: None,
+            transport: RtspTransport::Tcp,
+        });
+        assert_eq!(
+            hardware_id_of("dev-1", &source),
+            "rtsp:dev-1:10.0.0.2/user=a&password=***&channel=1"
         );
         let device = SourceConfig::Device("/dev/video0".into());
         assert_eq!(hardware_id_of("dev-1", &device), "device:dev-1:/dev/video0");

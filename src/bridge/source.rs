@@ -12,9 +12,12 @@ use tracing::Instrument;
 
 use super::{device, rtsp};
 use crate::config::SourceConfig;
-use twinsight_client::media::LocalTrack;
+use twinsight_client::media::{LocalTrack, UnitTime};
 use twinsight_media::label_enum;
 use twinsight_media::picture::PictureSize;
+
+/// What is kept for viewers that come is at most this large: 16 s of 4 Mbit/s.
+const MAX_GOP_BYTES: usize = 8 << 20;
 
 /// One access unit, as the camera encoded it.
 #[derive(Debug, Clone)]
@@ -86,6 +89,32 @@ pub struct SourceFacts {
     pub profile_level_id: Option<[u8; 3]>,
     /// Frames a second, if the camera says so.
     pub fps: Option<f64>,
+}
+
+/// A track for the pictures of a source. Few cameras make a keyframe when one is needed, so what came since the last one is kept for
+/// viewers that come.
+pub fn source_track() -> LocalTrack {
+    LocalTrack::video("video").with_gop_cache(MAX_GOP_BYTES)
+}
+
+impl SourceEvent {
+    /// Sends a unit to the track's viewers, and tells the track which H.264 it is. Other events change nothing.
+    pub fn send_to(&self, track: &LocalTrack) {
+        match self {
+            Self::Unit(unit) => {
+                let at = UnitTime::Camera {
+                    timestamp_90k: unit.timestamp_90k,
+                    received_at: unit.received_at,
+                };
+                track.send_unit_with(&unit.data, at);
+            }
+            Self::State(SourceState::Receiving(SourceFacts {
+                profile_level_id: Some(profile_level_id),
+                ..
+            })) => track.set_profile_level_id(*profile_level_id),
+            Self::Dropped(..) | Self::State(_) => {}
+        }
+    }
 }
 
 /// Takes what a source tells. It runs on the source's task and must not wait.

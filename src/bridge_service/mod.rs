@@ -166,13 +166,15 @@ impl BridgeService {
         &self.bridges
     }
 
-    /// Ends the sources first, then the connections with viewers, then the hub and HTTP.
+    /// Ends each bridge, the connections with its viewers first and then its source, and then the hub and HTTP.
     pub fn shutdown(self) -> BoxFuture<'static, ()> {
         Box::pin(self.stop())
     }
 
     async fn stop(mut self) {
         self.looking.abort();
+        // It was aborted, or it panicked, which was logged where it happened.
+        let _ = (&mut self.looking).await;
         if let Some((stop, task)) = self.reload.take() {
             stop.cancel();
             // If the task panicked, that was logged where it happened.

@@ -9,7 +9,9 @@ use super::file::{self, CameraSection, DefaultsSection, File, Given, Origin};
 use super::resolve::{CAMERAS, Resolver};
 use super::settings::{ListedCamera, Settings};
 use super::shown::shown;
-use super::source::{RtspConfig, RtspCredentials, RtspTransport, RtspUrl, SourceConfig};
+use super::source::{
+    RtspConfig, RtspCredentials, RtspTransport, RtspUrl, SourceConfig, without_passwords,
+};
 use super::values::{CameraConfig, Connect, DEFAULT_MODEL};
 use twinsight_client::dialect::Dialect;
 use twinsight_client::hub::HubOptions;
@@ -271,7 +273,7 @@ impl Resolver<'_> {
         let given = section.rtsp.as_ref()?;
         let Some((url, mut credentials)) = RtspUrl::parse(&given.value) else {
             let shown = Given {
-                value: redacted_url(&given.value),
+                value: without_passwords(&redacted_url(&given.value)),
                 origin: given.origin.clone(),
             };
             let takes = if given.value.starts_with("rtsps:") {

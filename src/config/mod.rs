@@ -32,6 +32,7 @@ pub(crate) use sections::WITHOUT_HUB;
 pub use settings::Settings;
 pub(crate) use shown::shown;
 pub use sinks::{EventKind, MqttConfig, SinkConfig, SinkTarget, WebhookConfig};
+pub(crate) use source::without_passwords;
 pub use source::{DeviceConfig, RtspConfig, RtspCredentials, RtspTransport, RtspUrl, SourceConfig};
 pub use values::{
     CameraConfig, Config, Connect, DEFAULT_MODEL, HttpConfig, RuntimeConfig, TelemetryConfig,

@@ -1,6 +1,8 @@
 //! What an error's sentence repeats of a text that somebody gave. The text comes in, the part of it that may be shown goes
 //! out: cut, with control characters as escapes, and without the credentials of an address.
 
+use super::source::without_passwords;
+
 /// What a sentence repeats of this text.
 pub(crate) fn shown(text: &str) -> String {
     const MOST_CHARS: usize = 100;
@@ -9,7 +11,7 @@ pub(crate) fn shown(text: &str) -> String {
     let beginning: String = text.chars().take(4 * MOST_CHARS).collect();
     let mut shown = String::new();
     let mut chars = 0;
-    for c in without_credentials(&beginning).chars() {
+    for c in without_passwords(&without_credentials(&beginning)).chars() {
         let kept = shown.len();
         match c {
             '"' | '\'' | '\\' => shown.push(c),
@@ -85,6 +87,10 @@ mod tests {
             assert!(!shown.contains("admin"), "{shown}");
         }
         assert_eq!(shown("camera@home"), "camera@home");
+        assert_eq!(
+            shown("http://cam/user=admin&password=hush"),
+            "http://cam/user=admin&password=***"
+        );
     }
 
     #[test]

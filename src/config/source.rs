@@ -112,21 +112,42 @@ impl RtspUrl {
         Some((Self(url), credentials))
     }
 
+    /// The path, without passwords that it may have.
+    pub fn shown_path(&self) -> String {
+        without_passwords(self.0.path())
+    }
+
     /// The address as the RTSP client takes it.
     pub fn url(&self) -> &Url {
         &self.0
     }
 }
 
-/// Where an address has passwords behind its host: cheap cameras have them in the path, as in `/user=admin&password=…`.
+/// Takes out of a text what [`in_path`] finds there.
+pub(crate) fn without_passwords(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    let mut rest = 0;
+    for secret in in_path(text) {
+        shown.push_str(&text[rest..secret.start]);
+        shown.push_str("***");
+        rest = secret.end;
+    }
+    shown.push_str(&text[rest..]);
+    shown
+}
+
+/// Where an address, or a text that repeats one, has passwords behind its host: cheap cameras have them in the path, as in `/user=admin&password=…`.
 fn in_path(url: &str) -> Vec<Range<usize>> {
-    const KEYS: &[&str] = &["password", "passwd", "pass", "pwd", "psw", "token", "auth"];
+    const KEYS: &[&str] = &[
+        "password", "passwd", "pass", "pwd", "psw", "token", "auth", "key", "secret",
+    ];
     let lower = url.to_ascii_lowercase();
     let mut found: Vec<Range<usize>> = Vec::new();
     for (equals, _) in lower.match_indices('=') {
         let from = equals + 1;
         if KEYS.iter().any(|key| lower[..equals].ends_with(key)) {
-            let length = url[from..].find(['&', '/', '?', '#', ';']);
+            let is_end = |c: char| c.is_whitespace() || "&/?#;\"'`()<>".contains(c);
+            let length = url[from..].find(is_end);
             let to = length.map_or(url.len(), |length| from + length);
             if found.last().is_none_or(|last| last.end <= from) {
                 found.push(from..to);
@@ -138,12 +159,7 @@ fn in_path(url: &str) -> Vec<Range<usize>> {
 
 impl fmt::Display for RtspUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut rest = 0;
-        for secret in in_path(self.0.as_str()) {
-            write!(f, "{}***", &self.0.as_str()[rest..secret.start])?;
-            rest = secret.end;
-        }
-        f.write_str(&self.0.as_str()[rest..])
+        f.write_str(&without_passwords(self.0.as_str()))
     }
 }
 
@@ -195,5 +211,13 @@ mod tests {
             assert_eq!(format!("{url:?}"), format!("{shown:?}"));
             assert_eq!(url.url().as_str(), given);
         }
+        let (url, _) = RtspUrl::parse("rtsp://cam/user=admin&password=hush&channel=1?a=b").unwrap();
+        assert_eq!(url.shown_path(), "/user=admin&password=***&channel=1");
+        assert_eq!(
+            without_passwords(
+                "no base \"rtsp://cam/password=hush\" (rtsp://cam/?pwd=hush): ask (auth=it)"
+            ),
+            "no base \"rtsp://cam/password=***\" (rtsp://cam/?pwd=***): ask (auth=***)"
+        );
     }
 }

@@ -21,6 +21,10 @@ use twinsight_media::picture::Frame;
 /// A stream without a rate limit is inferred once in this time at [`Pace::Halved`].
 const HALVED_UNLIMITED: Duration = Duration::from_millis(200);
 
+/// A frame that may be of the past waits for so long for one that tells. A sender that catches up sends the next picture 10 ms
+/// later, and it has to be decoded.
+const DOUBT: Duration = Duration::from_millis(200);
+
 /// Names a stream of the scheduler. The id of a removed stream is never used again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SourceId(u64);
@@ -141,6 +145,8 @@ struct Source<W> {
     /// When the rate limit allows the next inference.
     due_at: Option<Instant>,
     skipped_frames: u64,
+    /// The frame in its slot may be of the past.
+    is_doubtful: bool,
 }
 
 /// Where a source stands on its way to a worker.
@@ -190,6 +196,7 @@ impl<W: Clone> SchedulerCore<W> {
             served_at: None,
             due_at: None,
             skipped_frames: 0,
+            is_doubtful: false,
         };
         self.sources.insert(id, source);
         id
@@ -252,6 +259,7 @@ impl<W: Clone> SchedulerCore<W> {
             source.refuse(now);
             return false;
         }
+        source.is_doubtful = false;
         if let Some(older) = source.slot.replace(frame) {
             let reason = if !source.is_due(now) {
                 FrameDrop::RateLimited
@@ -269,10 +277,35 @@ impl<W: Clone> SchedulerCore<W> {
         is_queued
     }
 
-    /// Counts a frame that was too old when it came.
-    pub fn skip(&mut self, id: SourceId) {
+    /// As [`offer`](Self::offer), for a frame that may be of the past. It waits for a moment, in which the next one may tell:
+    /// [`skip`](Self::skip) drops both, and `offer` replaces it.
+    pub fn offer_doubtful(&mut self, now: Instant, id: SourceId, frame: Frame) -> bool {
         if let Some(source) = self.sources.get_mut(&id) {
+            let earliest = now + DOUBT;
+            source.due_at = source.due_at.max(Some(earliest));
+        }
+        let is_queued = self.offer(now, id, frame);
+        if let Some(source) = self.sources.get_mut(&id) {
+            source.is_doubtful = source.slot.is_some();
+        }
+        is_queued
+    }
+
+    /// Counts a frame that was too old when it came. A doubtful one that waits is older still, and goes with it.
+    pub fn skip(&mut self, id: SourceId) {
+        let Some(source) = self.sources.get_mut(&id) else {
+            return;
+        };
+        source.drop_frame(FrameDrop::Stale);
+        if !std::mem::take(&mut source.is_doubtful) || source.queue_state == QueueState::Held {
+            return;
+        }
+        if source.slot.take().is_some() {
             source.drop_frame(FrameDrop::Stale);
+            if source.queue_state == QueueState::Queued {
+                self.ready_queue.leave(id);
+                source.queue_state = QueueState::Empty;
+            }
         }
     }
 

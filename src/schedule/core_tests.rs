@@ -469,3 +469,43 @@ proptest::proptest! {
         }
     }
 }
+
+#[test]
+fn a_doubtful_frame_waits_until_the_next_one_tells() {
+    let mut bench = Bench::new();
+    let id = bench.add(0, Duration::ZERO);
+    let start = Instant::now();
+    let doubtful = |bench: &mut Bench, now| {
+        bench.metrics_of(id).frames_decoded.inc();
+        let frame = bench.frame(now);
+        bench.core.offer_doubtful(now, id, frame)
+    };
+    // The next one is of the past, and so was the first.
+    assert!(doubtful(&mut bench, start));
+    assert!(bench.run(start + 10 * MS).is_none());
+    bench.metrics_of(id).frames_decoded.inc();
+    bench.core.skip(id);
+    assert!(bench.run(start + DOUBT).is_none());
+    assert_eq!(bench.metrics_of(id).frames_dropped(FrameDrop::Stale), 2);
+
+    // The next one is of the present.
+    let start = start + 1000 * MS;
+    assert!(doubtful(&mut bench, start));
+    bench.offer(start + 60 * MS, id);
+    let job = bench.run(start + DOUBT).unwrap();
+    assert_eq!(job.frame.timing().received_at, start + 60 * MS);
+    bench.finish(job);
+
+    // There is none, as of a camera with a picture now and then.
+    let start = start + 1000 * MS;
+    assert!(doubtful(&mut bench, start));
+    assert!(bench.run(start + DOUBT - MS).is_none());
+    let job = bench.run(start + DOUBT).unwrap();
+    // What comes while it is inferred waits behind it, and one that waits there is dropped as well.
+    assert!(!doubtful(&mut bench, start + DOUBT));
+    bench.metrics_of(id).frames_decoded.inc();
+    bench.core.skip(id);
+    bench.finish(job);
+    assert!(bench.run(start + 1000 * MS).is_none());
+    assert_eq!(bench.metrics_of(id).ledger().in_flight()[1], 0);
+}

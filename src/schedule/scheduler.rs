@@ -66,6 +66,15 @@ impl<W: Clone> Scheduler<W> {
 
     /// Puts a frame into its stream's slot. Never waits for inference.
     pub(crate) fn offer(&self, id: SourceId, frame: Frame) {
+        self.put(id, |core, now| core.offer(now, id, frame));
+    }
+
+    /// As [`offer`](Self::offer), for a frame that may be of the past, as the next one will tell.
+    pub(crate) fn offer_doubtful(&self, id: SourceId, frame: Frame) {
+        self.put(id, |core, now| core.offer_doubtful(now, id, frame));
+    }
+
+    fn put(&self, id: SourceId, offer: impl FnOnce(&mut SchedulerCore<W>, Instant) -> bool) {
         let mut shared = self.shared.lock();
         if shared.closed {
             let metrics = shared.core.metrics(id);
@@ -73,7 +82,7 @@ impl<W: Clone> Scheduler<W> {
             if let Some(metrics) = metrics {
                 metrics.frame_dropped(FrameDrop::Shutdown);
             }
-        } else if shared.core.offer(Instant::now(), id, frame) {
+        } else if offer(&mut shared.core, Instant::now()) {
             drop(shared);
             self.changed.notify_one();
         }

@@ -14,8 +14,8 @@ const MIN_SECRET_BYTES: usize = 8;
 /// Longer ones are concealed by their beginning of so many bytes.
 pub const MAX_CONCEALED_BYTES: usize = 512;
 
-/// Secrets of each kind that are remembered; beyond them the oldest is forgotten.
-const MAX_SECRETS: usize = 64;
+/// Secrets of each kind that are remembered; beyond them the oldest is forgotten. A bridge has up to three of each camera.
+const MAX_SECRETS: usize = 512;
 
 /// A text that is never shown.
 #[derive(Clone, PartialEq, Eq)]

@@ -26,7 +26,7 @@ use self::gate::UnitGate;
 use self::retry::Retry;
 use self::session::Reception;
 use crate::bridge::source::{SourceEvent, SourceHandler, SourceState};
-use crate::config::{RtspConfig, RtspCredentials};
+use crate::config::{RtspConfig, RtspCredentials, without_passwords};
 use crate::telemetry::health::panic_message;
 use twinsight_client::secret::conceal;
 
@@ -77,7 +77,9 @@ pub(super) async fn run(
         }
         let retry_in = retry.failed(&error, received_for, rand::random());
         let refused = error.is_refusal();
-        let reason: Arc<str> = format!("the camera at {} {error}", config.url).into();
+        // The camera may repeat its address, in which some have a password.
+        let reason = without_passwords(&format!("the camera at {} {error}", config.url));
+        let reason: Arc<str> = reason.into();
         log.down(&reason, attempt.max(1), retry_in);
         handler(SourceEvent::State(SourceState::Down {
             reason,

@@ -16,6 +16,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 
 pub use self::source::CameraSource;
 use self::source::{Feed, OwnSource};
+use crate::bridge::source::source_track;
 use twinsight_client::hub::{ConnectionChange, HubClient, HubError, HubStatus};
 use twinsight_client::media::{AcceptStreamsOptions, LocalTrack, MediaStreamOptions};
 use twinsight_client::realtime::ice::IceSettings;
@@ -81,7 +82,7 @@ async fn serve(
     }
     let instance = hub.instance();
     let video = match &source {
-        CameraSource::Bridged(_) => bridged::track(),
+        CameraSource::Bridged(_) => source_track(),
         // What a viewer asks for comes with the next frame, however many there are in a second.
         CameraSource::Clip(_) | CameraSource::Pictures(_) => {
             LocalTrack::video("video").with_keyframe_interval(Duration::ZERO)

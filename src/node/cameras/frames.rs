@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::catch_up::CatchUp;
+use super::catch_up::{Age, CatchUp};
 use crate::detect::worker::CameraScheduler;
 use crate::schedule::scheduler::{Pace, SourceId};
 use crate::telemetry::metrics::StreamMetrics;
@@ -94,11 +94,11 @@ pub(super) fn frame_handler(
             pace = wanted;
             scheduler.set_pace(source, pace);
         }
-        // Its picture was needed to decode those after it, and tells nothing of now.
-        if catch_up.is_past(timing.rtp_timestamp.0, timing.received_at) {
-            scheduler.skip(source);
-        } else {
-            scheduler.offer(source, frame);
+        match catch_up.age(timing.rtp_timestamp.0, timing.received_at) {
+            // Its picture was needed to decode those after it, and tells nothing of now.
+            Age::Past => scheduler.skip(source),
+            Age::Unknown => scheduler.offer_doubtful(source, frame),
+            Age::Present => scheduler.offer(source, frame),
         }
     })
 }

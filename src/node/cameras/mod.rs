@@ -364,6 +364,8 @@ impl Cameras {
             let source = (context.open_source)(&camera, source, source_handler(units));
             return CameraInput::Direct { source, stream };
         };
+        let bridges = self.bridges.as_ref();
+        let camera_listens = bridges.and_then(|bridges| bridges.listens(&id));
         let options = CameraStreamOptions {
             id,
             role: match config.connect {
@@ -376,6 +378,7 @@ impl Cameras {
             ice: context.ice.clone(),
             decode,
             metrics,
+            camera_listens,
         };
         CameraInput::Subscribed(CameraStream::open(
             stream.clone(),

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
 use std::time::Instant;
 
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
@@ -49,6 +49,9 @@ pub struct CameraStreamOptions {
     pub decode: DecodeConfig,
     /// Counts what becomes of the stream.
     pub metrics: Option<Arc<dyn StreamSink>>,
+    /// It is notified when the camera begins to listen, by whoever knows that, so that it is dialled at once and not when the
+    /// offer that it has missed has waited long enough.
+    pub camera_listens: Option<Arc<Notify>>,
 }
 
 impl CameraStreamOptions {
@@ -122,7 +125,8 @@ impl CameraStream {
                 })
             };
             let hub = context.hub.clone();
-            Link::new(hub, options.link(), current_attempt, content_of(content))
+            let link = Link::new(hub, options.link(), current_attempt, content_of(content));
+            link.told_when_peer_listens(options.camera_listens.unwrap_or_default())
         };
         let task = StreamTask::new(StreamTaskParts {
             state_machine: Some(state_machine),

@@ -10,6 +10,11 @@ const HZ: u64 = 90_000;
 /// pictures back sends them later. Beyond it the camera has another clock, since it restarted or was asked anew.
 const MAX_JITTER: Duration = Duration::from_secs(5);
 
+/// A unit whose time is at most this much after that of the one before continues its camera's clock, however late it comes: this
+/// program or the network stood still, and what was held up comes in a burst. With times of our own clock, the burst would be of
+/// the future.
+const CONTINUES_WITHIN: Duration = Duration::from_secs(2);
+
 /// Follows the clock of a camera.
 #[derive(Debug, Default)]
 pub(super) struct CameraClock {
@@ -34,6 +39,7 @@ impl CameraClock {
                 let is_even = step != 0 && {
                     let taken = Duration::from_micros(u64::from(step) * 1_000_000 / HZ);
                     taken.abs_diff(elapsed) <= MAX_JITTER
+                        || (taken <= CONTINUES_WITHIN && taken < elapsed)
                 };
                 // Where the camera's clock jumps, our own says how much time has passed.
                 let step = if is_even {
@@ -87,6 +93,15 @@ mod tests {
         assert_eq!(steps(&[(u32::MAX - 999, 0), (2000, 33)]), [3000]);
         // A picture every four seconds.
         assert_eq!(steps(&[(0, 0), (360_000, 4100)]), [360_000]);
+    }
+
+    #[test]
+    fn what_was_held_up_keeps_its_time_and_is_never_of_the_future() {
+        let mut units = vec![(0_u32, 0_u64), (6000, 66)];
+        // Nothing is read for 20 s, and then 300 pictures at once.
+        units.extend((2..302_u32).map(|n| (n * 6000, 20_000 + u64::from(n))));
+        units.extend((302..310_u32).map(|n| (n * 6000, 20_302 + 66 * u64::from(n - 301))));
+        assert_eq!(steps(&units), vec![6000; units.len() - 1]);
     }
 
     #[test]

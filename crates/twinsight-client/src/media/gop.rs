@@ -2,12 +2,15 @@
 //! one goes out. Plain state; `local_track` owns it.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
 /// At most this many units are kept: half a minute at 30 frames a second.
 const MAX_UNITS: usize = 900;
+
+/// If the newest unit is older than this, what is kept shows nothing of now: the source has stalled, or is gone.
+const MAX_AGE: Duration = Duration::from_secs(5);
 
 /// A picture or a packet of sound, as it goes out.
 #[derive(Debug)]
@@ -63,6 +66,12 @@ impl Gop {
     fn clear(&mut self) {
         self.bytes = 0;
         self.units.clear();
+    }
+
+    /// True if there are units and the newest of them is of the past, so that a viewer is to wait for the next one.
+    pub(super) fn is_stale(&self, now: Instant) -> bool {
+        let newest = self.units.last();
+        newest.is_some_and(|unit| now.saturating_duration_since(unit.taken_at) > MAX_AGE)
     }
 
     /// The units from the last keyframe to the newest; none if they are not kept.

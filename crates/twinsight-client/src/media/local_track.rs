@@ -173,7 +173,8 @@ impl LocalTrack {
     /// Keeps the units since the last keyframe, in up to so many bytes, for sources that cannot make a keyframe when one is
     /// needed, such as IP cameras. A new viewer gets them at once, so that its first picture need not wait for the next keyframe,
     /// and one that lost a picture gets them again: at most once a second, and only over its own connection. The units leave in
-    /// quick succession and end with the newest. Nothing is kept of a stream whose keyframes are too far apart for the bound.
+    /// quick succession and end with the newest. If nothing has come for 5 s, they wait for the next unit, since they show nothing
+    /// of now. Nothing is kept of a stream whose keyframes are too far apart for the bound.
     #[must_use]
     pub fn with_gop_cache(self, max_bytes: usize) -> Self {
         self.inner.connections.lock().gop = Some(Gop::new(max_bytes));

@@ -70,7 +70,11 @@ impl ViewerQueue {
         };
         if let Some(gop) = gop {
             queue.catch_up(gop, now);
-            queue.resend = ResendState::default();
+            queue.resend = ResendState {
+                // It begins with them once another one comes.
+                wanted: gop.is_stale(now),
+                ..ResendState::default()
+            };
         }
         queue
     }
@@ -150,9 +154,10 @@ impl ViewerQueue {
         Some(Outgoing { sample, catches_up })
     }
 
-    /// Lets the viewer begin with the last keyframe. It does nothing if none is kept.
+    /// Lets the viewer begin with the last keyframe. It does nothing if none is kept, or if nothing has come for long, since the
+    /// viewer would take what is sent for a picture of now.
     fn catch_up(&mut self, gop: &Gop, now: Instant) {
-        if gop.units().is_empty() {
+        if gop.units().is_empty() || gop.is_stale(now) {
             return;
         }
         let bytes = u64::try_from(gop.bytes()).unwrap_or(u64::MAX);
@@ -338,6 +343,24 @@ mod tests {
         }
         track.ask(10);
         assert_eq!(track.taken(), ((0..60).collect(), 60));
+    }
+
+    #[test]
+    fn a_viewer_of_a_camera_that_fell_silent_waits_for_its_next_unit() {
+        let mut track = Track::new(true, 3);
+        let second = Duration::from_secs(1);
+        let last = track.gop.as_ref().unwrap().units().last().unwrap().taken_at;
+        track.viewer = ViewerQueue::new(track.gop.as_ref(), last + 5 * second);
+        assert_eq!(track.taken().0, [0, 1, 2], "it may be a slow camera");
+        track.viewer = ViewerQueue::new(track.gop.as_ref(), last + 6 * second);
+        assert_eq!(track.taken().0, Vec::<u32>::new());
+        track.now = last + 7 * second;
+        track.ask(0);
+        assert_eq!(track.taken().0, Vec::<u32>::new());
+        // The next unit builds on what is kept. Its time is that of the test's clock, which has not moved.
+        track.now = last;
+        track.send(false);
+        assert_eq!(track.taken(), ((0..4).collect(), 4));
     }
 
     #[test]

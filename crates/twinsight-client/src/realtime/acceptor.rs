@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 
 use futures_util::future::BoxFuture;
 use serde_json::json;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::task::{Id, JoinError, JoinHandle, JoinSet};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
@@ -46,6 +46,7 @@ const SUBSCRIBE_PAUSE: Duration = Duration::from_secs(1);
 #[must_use = "dropping it closes the channels or streams of all peers"]
 pub struct Acceptor {
     counts: Arc<AcceptorCounts>,
+    listening: watch::Receiver<bool>,
     stop: DropGuard,
     task: JoinHandle<()>,
 }
@@ -81,6 +82,7 @@ struct AcceptorTask {
     options: LinkOptions,
     max_peers: usize,
     counts: Arc<AcceptorCounts>,
+    listening: watch::Sender<bool>,
     /// The peers by their `peerId`, or by the twin that signed the offer where there is none.
     peers: HashMap<String, Peer>,
     /// A task for each peer, and one for each connection that was replaced and is not closed yet.
@@ -109,12 +111,14 @@ impl Acceptor {
     ) -> Self {
         let counts = Arc::<AcceptorCounts>::default();
         let stop = CancellationToken::new();
+        let (is_listening, listening) = watch::channel(false);
         let task = AcceptorTask {
             hub: instance.client().clone(),
             subscribed: false,
             options,
             max_peers,
             counts: Arc::clone(&counts),
+            listening: is_listening,
             peers: HashMap::new(),
             tasks: JoinSet::new(),
             pending: PendingCandidates::default(),
@@ -123,6 +127,7 @@ impl Acceptor {
         };
         Self {
             counts,
+            listening,
             stop: stop.drop_guard(),
             task: tokio::spawn(task.run(instance.ownership_lost())),
         }
@@ -145,6 +150,21 @@ impl Acceptor {
     pub fn refused(&self) -> u64 {
         let counts = &self.counts;
         counts.refused.load(Ordering::Relaxed) + counts.overflowed.load(Ordering::Relaxed)
+    }
+
+    /// Waits until the twin can be dialled: the hub is joined, and offers come in. It never returns if that does not come about.
+    ///
+    /// ```no_run
+    /// # async fn example(acceptor: twinsight_client::realtime::DataChannelAcceptor) {
+    /// acceptor.listening().await;
+    /// println!("dial me");
+    /// # }
+    /// ```
+    pub async fn listening(&self) {
+        let mut listening = self.listening.clone();
+        if listening.wait_for(|listening| *listening).await.is_err() {
+            std::future::pending().await
+        }
     }
 
     /// Closes the channels or streams of all peers, and returns when that is done.
@@ -207,6 +227,7 @@ impl AcceptorTask {
         let mut mailbox: MessageReceiver = self.hub.messages(ACCEPTOR_MAILBOX, move |message| {
             filter.matches(&message.data)
         });
+        self.listening.send_replace(true);
         loop {
             tokio::select! {
                 message = mailbox.recv() => match message {

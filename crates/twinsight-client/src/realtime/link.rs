@@ -20,7 +20,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Notify, mpsc, watch};
 
 use super::attempt::{Attempt, EndReason, Progress, Role};
 use super::channel::PeerChannel;
@@ -78,6 +78,8 @@ pub(crate) enum Wake {
     Message(Option<TwinMessage>),
     Peer(Option<PeerEvent>),
     Described(DescriptionResult),
+    /// The peer has just begun to listen.
+    PeerListens,
     Timer,
 }
 
@@ -116,6 +118,8 @@ pub(crate) struct Link {
     events: VecDeque<LinkEvent>,
     warn: RateLimit<&'static str>,
     history: ConnectionHistory,
+    /// It is notified when the peer begins to listen, by whoever knows that.
+    peer_listens: Arc<Notify>,
 }
 
 impl Link {
@@ -150,7 +154,15 @@ impl Link {
             events: VecDeque::new(),
             warn: RateLimit::new(RATE_LIMIT),
             history: ConnectionHistory::default(),
+            peer_listens: Arc::default(),
         }
+    }
+
+    /// Makes an offer anew that was lost, whenever this is notified.
+    #[must_use]
+    pub(crate) fn told_when_peer_listens(mut self, peer_listens: Arc<Notify>) -> Self {
+        self.peer_listens = peer_listens;
+        self
     }
 
     /// A link whose signals an acceptor sorts. It answers as `own_twin`.
@@ -177,6 +189,7 @@ impl Link {
             message = self.mailbox.receive() => Wake::Message(message),
             event = next_event(self.connection.as_mut()) => Wake::Peer(event),
             result = self.descriptions.next() => Wake::Described(result),
+            () = self.peer_listens.notified() => Wake::PeerListens,
             () = sleep_until(deadline) => Wake::Timer,
         }
     }
@@ -190,6 +203,7 @@ impl Link {
             Wake::Message(None) => self.mailbox = Mailbox::Closed,
             Wake::Peer(event) => self.peer_event(event),
             Wake::Described(result) => self.described(result).await,
+            Wake::PeerListens => self.negotiation.handle(Instant::now(), Input::PeerListens),
             Wake::Timer => self.negotiation.handle_timeout(Instant::now()),
         }
         true

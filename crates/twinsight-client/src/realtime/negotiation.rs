@@ -48,6 +48,8 @@ pub(super) enum Input {
     HubJoined,
     /// The hub is away. A connection that is up carries on without it.
     HubAway,
+    /// The peer has just begun to listen, so that an offer which it has not answered yet was lost.
+    PeerListens,
     /// A signal of this link's peer came.
     Signal(SignalEnvelope),
     /// The local description that was asked for is ready.
@@ -194,6 +196,15 @@ impl Negotiation {
                 }
             }
             Input::HubAway => self.hub_joined = false,
+            Input::PeerListens => match self.state {
+                NegotiationState::Offered { attempt, .. } => {
+                    self.end(now, attempt, EndReason::Unanswered);
+                }
+                NegotiationState::Idle { until: Some(_) } => {
+                    self.state = NegotiationState::Idle { until: Some(now) };
+                }
+                _ => {}
+            },
             Input::Signal(envelope) => self.signal(now, envelope),
             Input::Described(attempt, sdp) if self.is_current(attempt) => {
                 self.described(now, attempt, sdp)

@@ -154,6 +154,36 @@ fn a_hub_that_returns_gets_a_fresh_offer_at_once() {
 }
 
 #[test]
+fn a_peer_that_begins_to_listen_gets_a_fresh_offer_at_once() {
+    let now = Instant::now();
+    let (mut machine, peer_id) = offered(now);
+    machine.handle(now + SECOND, Input::PeerListens);
+    drain(&mut machine);
+    offer_again(&mut machine, now + SECOND, Attempt(2));
+    // The pause after a failure is over, too.
+    machine.handle(now + SECOND, envelope(answer_of("a"), Some(&peer_id)));
+    machine.handle(now + SECOND, Input::Ended(Attempt(2), EndReason::Lost));
+    drain(&mut machine);
+    machine.handle(now + SECOND, Input::PeerListens);
+    offer_again(&mut machine, now + SECOND, Attempt(3));
+    // An offer that was answered was not lost.
+    machine.handle(now + SECOND, envelope(answer_of("b"), Some(&peer_id)));
+    machine.handle(now + SECOND, Input::PeerListens);
+    machine.handle(now + SECOND, Input::Connected(Attempt(3)));
+    machine.handle(now + SECOND, Input::PeerListens);
+    assert!(machine.is_connected());
+    assert!(drain(&mut machine).contains(&Output::Progress(Progress::Connected(Attempt(3)))));
+    // Neither was one that is not out yet.
+    let mut early = Negotiation::new(Role::Initiator);
+    early.handle(now, Input::PeerListens);
+    assert_eq!(drain(&mut early), [], "the hub is not joined yet");
+    early.handle(now, Input::HubJoined);
+    early.handle(now, Input::PeerListens);
+    let begun = Output::Progress(Progress::Attempting(Attempt(1)));
+    assert_eq!(drain(&mut early), [begun, Output::Offer(Attempt(1))]);
+}
+
+#[test]
 fn stun_is_left_out_after_an_attempt_without_a_path() {
     let now = Instant::now();
     let (mut machine, peer_id) = offered(now);
