@@ -10,14 +10,10 @@ use twinsight_client::secret_file::read_secret_file;
 
 use super::arguments::number;
 use super::output::print;
+use super::rtsp::{PASSWORD, PASSWORD_FILE, USER};
 use crate::config::{Env, RtspCredentials};
 use crate::dev::discover::{self, Asker, CameraAddress, DiscoverOptions};
 use crate::web_client::WebClient;
-
-/// The variables that say who asks cameras.
-const USER: &str = "TWINSIGHT_RTSP_USER";
-const PASSWORD: &str = "TWINSIGHT_RTSP_PASSWORD";
-const PASSWORD_FILE: &str = "TWINSIGHT_RTSP_PASSWORD_FILE";
 
 #[derive(Args)]
 pub(super) struct DiscoverArgs {

@@ -10,9 +10,9 @@ use crate::config::{Env, RtspConfig, RtspCredentials, RtspTransport, RtspUrl, sh
 use twinsight_client::secret::Secret;
 use twinsight_client::secret_file::read_secret_file;
 
-const USER: &str = "TWINSIGHT_RTSP_USER";
-const PASSWORD: &str = "TWINSIGHT_RTSP_PASSWORD";
-const PASSWORD_FILE: &str = "TWINSIGHT_RTSP_PASSWORD_FILE";
+pub(super) const USER: &str = "TWINSIGHT_RTSP_USER";
+pub(super) const PASSWORD: &str = "TWINSIGHT_RTSP_PASSWORD";
+pub(super) const PASSWORD_FILE: &str = "TWINSIGHT_RTSP_PASSWORD_FILE";
 
 /// The variables that say who asks a camera. They are no settings of the node.
 pub(super) const VARIABLES: &[&str] = &[USER, PASSWORD, PASSWORD_FILE];

@@ -218,6 +218,7 @@ impl Resolver<'_> {
                 && address.password().is_none()
                 && matches!(address.path(), "" | "/")
                 && address.query().is_none()
+                && address.fragment().is_none()
         });
         let host = address.as_ref().and_then(|address| {
             // A name in brackets is an address of IP version 6, which sockets take without them.

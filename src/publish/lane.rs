@@ -213,14 +213,16 @@ impl SinkLane {
 
     /// Counts what became of an event.
     pub fn settled(&self, event: SinkEvent, result: Result<(), EventDrop>) {
-        // What the sink was never meant to get is no event of the sink.
-        if result != Err(EventDrop::Suppressed) {
-            let counted = result.map_or_else(SinkResult::of, |()| SinkResult::Published);
-            self.metrics().event(event.event_type(), counted);
+        match result {
+            Ok(()) => self
+                .metrics()
+                .event(event.event_type(), SinkResult::Published),
+            Err(reason) => self.dropped(event.event_type(), reason),
         }
         match event.outgoing {
             OutgoingEvent::Status(status, _) => {
-                if result.is_ok() {
+                // Who refuses a state has heard it, too.
+                if matches!(result, Ok(()) | Err(EventDrop::Refused)) {
                     self.shared.state.lock().outbox.status_sent(&status);
                 }
             }
@@ -238,19 +240,6 @@ impl SinkLane {
             .outbox
             .resend_statuses(Instant::now());
         self.shared.wake.notify_one();
-    }
-
-    /// Waits until the node stops. Whoever awaits it does not await [`next`](Self::next) at the same time.
-    pub async fn closing(&self) {
-        loop {
-            let woken = self.shared.wake.notified();
-            if !self.shared.state.lock().open {
-                // It is for `next` to hear, too.
-                self.shared.wake.notify_one();
-                return;
-            }
-            woken.await;
-        }
     }
 
     /// Takes nothing more, and gives what still waits to `next`. The node calls it when it stops.
@@ -289,9 +278,40 @@ impl SinkLane {
         self.shared.metrics.sink(self.shared.index)
     }
 
-    /// Takes in an inferred frame with the number that it has for the hub. `None` in place of the number is a frame that makes no
-    /// event.
-    pub(crate) fn offer(&self, sequence: Option<u64>, inferred: &Inferred) {
+    /// Takes in an inferred frame with the number that it has for the hub.
+    pub(crate) fn offer(&self, sequence: u64, inferred: &Arc<Inferred>) {
+        let is_wanted = self.shared.events.contains(&EventKind::Detections);
+        let mut state = self.shared.state.lock();
+        if !is_wanted || !state.open {
+            drop(state);
+            self.pass(inferred, EventDrop::SinkUnreachable);
+            return;
+        }
+        let displaced = state.outbox.push_numbered(NumberedFrame {
+            sequence,
+            inferred: Arc::clone(inferred),
+        });
+        drop(state);
+        self.tell_frame(inferred);
+        if let Some(displaced) = displaced {
+            let outgoing = OutgoingEvent::Detections(displaced);
+            self.settled(SinkEvent { outgoing }, Err(EventDrop::OutboxFull));
+        }
+        self.shared.wake.notify_one();
+    }
+
+    /// Lets an inferred frame pass of which the sink gets no event, for this reason or because it wants none of that kind.
+    pub(crate) fn pass(&self, inferred: &Inferred, reason: EventDrop) {
+        self.tell_frame(inferred);
+        let reason = match self.shared.events.contains(&EventKind::Detections) {
+            true => reason,
+            false => EventDrop::Suppressed,
+        };
+        self.dropped(DETECTIONS, reason);
+        self.count(&inferred.id, Err(reason));
+    }
+
+    fn tell_frame(&self, inferred: &Inferred) {
         self.tell(|| {
             let objects = inferred.objects.iter();
             Observed::Frame(ObservedFrame {
@@ -303,44 +323,37 @@ impl SinkLane {
                     .collect(),
             })
         });
-        let wanted = self.shared.events.contains(&EventKind::Detections);
-        let Some(sequence) = sequence.filter(|_| wanted) else {
-            self.count(&inferred.id, Err(EventDrop::Suppressed));
-            return;
-        };
-        let mut state = self.shared.state.lock();
-        if !state.open {
-            drop(state);
-            self.count(&inferred.id, Err(EventDrop::SinkUnreachable));
-            return;
-        }
-        let displaced = state.outbox.push_numbered(NumberedFrame {
-            sequence,
-            inferred: inferred.clone(),
-        });
-        drop(state);
-        if let Some(displaced) = displaced {
-            let outgoing = OutgoingEvent::Detections(Box::new(displaced));
-            self.settled(SinkEvent { outgoing }, Err(EventDrop::OutboxFull));
-        }
-        self.shared.wake.notify_one();
     }
 
     pub(crate) fn set_status(&self, status: &CameraStatus) {
         self.tell(|| Observed::Status(status.clone()));
         if self.shared.events.contains(&EventKind::CameraStatus) {
-            self.shared
-                .state
-                .lock()
-                .outbox
-                .set_status(status.clone(), Instant::now());
+            let mut state = self.shared.state.lock();
+            let is_displaced = state.outbox.set_status(status.clone(), Instant::now());
+            drop(state);
+            if is_displaced {
+                self.dropped(CAMERA_STATUS, EventDrop::OutboxFull);
+            }
             self.shared.wake.notify_one();
+        }
+    }
+
+    /// Counts the frames of a camera stream that still wait as dropped.
+    pub(super) fn let_go(&self, id: &StreamId) {
+        let waiting = self.shared.state.lock().outbox.take_frames_of(id);
+        for numbered in waiting {
+            let outgoing = OutgoingEvent::Detections(numbered);
+            self.settled(SinkEvent { outgoing }, Err(EventDrop::Stale));
         }
     }
 
     pub(super) fn rename(&self, id: &StreamId, name: &Arc<str>) {
         self.tell(|| Observed::Renamed(id.clone(), Arc::clone(name)));
         self.shared.state.lock().outbox.rename(id, name);
+    }
+
+    pub(super) fn is_due(&self, id: &StreamId) -> bool {
+        self.shared.state.lock().outbox.is_due(id)
     }
 
     pub(super) fn forget(&self, id: &StreamId) {
@@ -351,6 +364,13 @@ impl SinkLane {
     fn tell(&self, observed: impl FnOnce() -> Observed) {
         if let Some(tap) = &self.shared.tap {
             let _ = tap.try_send(observed());
+        }
+    }
+
+    /// Counts an event of this type as dropped, unless the sink was never meant to get it.
+    fn dropped(&self, event_type: &str, reason: EventDrop) {
+        if reason != EventDrop::Suppressed {
+            self.metrics().event(event_type, SinkResult::of(reason));
         }
     }
 
@@ -380,7 +400,21 @@ pub(crate) mod tests {
         stream.frames_decoded.inc();
         stream.frames_inferred.inc();
         stream.events_published.inc();
-        lane.offer(sequence, &frame);
+        match sequence {
+            Some(sequence) => lane.offer(sequence, &frame.into()),
+            None => lane.pass(&frame, EventDrop::Suppressed),
+        }
+    }
+
+    fn status(state: CameraState) -> CameraStatus {
+        CameraStatus {
+            id: StreamId::new("a", "default"),
+            name: "a".into(),
+            state,
+            since: Instant::now(),
+            reason: None,
+            attempt: 1,
+        }
     }
 
     pub(crate) fn ledger(metrics: &Metrics) -> crate::telemetry::metrics::LedgerReading {
@@ -430,6 +464,62 @@ pub(crate) mod tests {
     }
 
     #[tokio::test]
+    async fn that_a_camera_was_removed_is_due_until_the_sink_took_or_refused_it() {
+        let (lane, _metrics) = lane(EventKind::ALL);
+        let id = StreamId::new("a", "default");
+        for (result, is_due) in [
+            (Err(EventDrop::SinkUnreachable), true),
+            (Err(EventDrop::Refused), false),
+            (Ok(()), false),
+        ] {
+            lane.set_status(&status(CameraState::Removed));
+            let event = lane.next().await.unwrap();
+            lane.settled(event, result);
+            assert_eq!(lane.is_due(&id), is_due, "{result:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn what_waits_of_a_camera_that_is_gone_is_let_go_and_nothing_else() {
+        let (lane, metrics) = lane(EventKind::ALL);
+        for n in 1..=3 {
+            offer(&lane, &metrics, Some(n));
+        }
+        let other = inferred("b", Instant::now());
+        metrics.stream(&other.id).frames_inferred.inc();
+        lane.offer(1, &other.into());
+        lane.let_go(&StreamId::new("a", "default"));
+        assert!(ledger(&metrics).balances());
+        let text = metrics.encode();
+        let dropped = "twinsight_events_dropped_total{camera=\"a\",reason=\"stale\",sink=\"home\",stream=\"default\"} 3";
+        assert!(text.contains(dropped), "{text}");
+        assert_eq!(&*lane.next().await.unwrap().stream().twin_id, "b");
+    }
+
+    #[tokio::test]
+    async fn what_the_sink_does_not_get_is_counted_for_events_of_all_types() {
+        let (lane, metrics) = lane(EventKind::ALL);
+        for _ in 1..=10 {
+            lane.set_status(&status(CameraState::Connecting));
+        }
+        lane.close();
+        offer(&lane, &metrics, Some(1));
+        let frame = inferred("a", Instant::now());
+        metrics.stream(&frame.id).frames_inferred.inc();
+        metrics.stream(&frame.id).events_published.inc();
+        lane.pass(&frame, EventDrop::SinkUnreachable);
+        assert_eq!(ledger(&metrics).sink_events_in_flight, 0);
+        let text = metrics.encode();
+        for line in [
+            "twinsight_sink_events_total{result=\"outbox_full\",sink=\"home\",type=\"cameraStatus\"} 2",
+            "twinsight_sink_events_total{result=\"sink_unreachable\",sink=\"home\",type=\"detections\"} 2",
+        ] {
+            assert!(text.contains(line), "{line}");
+        }
+        assert_eq!(lane.metrics().dropped(), 4);
+    }
+
+    #[tokio::test]
     async fn whoever_taps_a_lane_sees_frames_that_make_no_event_and_all_states() {
         let metrics = Arc::new(Metrics::with_sinks(["home".to_owned()]));
         let (lane, mut observed) = SinkLane::tapped(0, vec![], "8f1c", Arc::clone(&metrics));
@@ -459,15 +549,7 @@ pub(crate) mod tests {
         offer(&lane, &metrics, Some(1));
         offer(&lane, &metrics, None);
         assert!(ledger(&metrics).balances());
-        let status = CameraStatus {
-            id: StreamId::new("a", "default"),
-            name: "a".into(),
-            state: CameraState::Receiving,
-            since: Instant::now(),
-            reason: None,
-            attempt: 1,
-        };
-        lane.set_status(&status);
+        lane.set_status(&status(CameraState::Receiving));
         let event = lane.next().await.unwrap();
         assert_eq!(event.event_type(), "cameraStatus");
         lane.settled(event, Err(EventDrop::SinkUnreachable));

@@ -33,7 +33,8 @@ pub(super) struct EventOutbox {
 pub(super) struct NumberedFrame {
     /// Counts the events of the stream from 1 in each run, without gaps.
     pub(super) sequence: u64,
-    pub(super) inferred: Inferred,
+    /// Shared, since the same frame waits for each sink too.
+    pub(super) inferred: Arc<Inferred>,
 }
 
 /// What leaves the outbox next.
@@ -43,7 +44,7 @@ pub(super) enum OutgoingEvent {
     /// decided, however old it is.
     Status(CameraStatus, Instant),
     /// The frame that has waited the longest.
-    Detections(Box<NumberedFrame>),
+    Detections(NumberedFrame),
 }
 
 impl EventOutbox {
@@ -63,7 +64,10 @@ impl EventOutbox {
     #[must_use = "a displaced frame has to be counted"]
     pub(super) fn push(&mut self, mut inferred: Inferred) -> (u64, Option<NumberedFrame>) {
         let sequence = self.number(&mut inferred);
-        let displaced = self.push_numbered(NumberedFrame { sequence, inferred });
+        let displaced = self.push_numbered(NumberedFrame {
+            sequence,
+            inferred: inferred.into(),
+        });
         (sequence, displaced)
     }
 
@@ -93,14 +97,16 @@ impl EventOutbox {
         *self.carried.entry(inferred.id.clone()).or_insert(0) += inferred.skipped_frames;
     }
 
-    pub(super) fn set_status(&mut self, status: CameraStatus, now: Instant) {
+    /// Takes in a state. True if an older one of the stream had to go for it.
+    pub(super) fn set_status(&mut self, status: CameraStatus, now: Instant) -> bool {
         let of_stream = |(waiting, _): &(CameraStatus, Instant)| waiting.id == status.id;
-        if self.due.iter().filter(|waiting| of_stream(waiting)).count() >= CHANGES {
-            let oldest = self.due.iter().position(of_stream);
-            oldest.and_then(|oldest| self.due.remove(oldest));
+        let is_full = self.due.iter().filter(|waiting| of_stream(waiting)).count() >= CHANGES;
+        if is_full && let Some(oldest) = self.due.iter().position(of_stream) {
+            self.due.remove(oldest);
         }
         self.due.push_back((status.clone(), now));
         self.statuses.insert(status.id.clone(), status);
+        is_full
     }
 
     /// Gives a camera stream another name for people. No event is sent for that alone.
@@ -123,9 +129,7 @@ impl EventOutbox {
         if let Some((status, since)) = self.due.pop_front() {
             return Some(OutgoingEvent::Status(status, since));
         }
-        self.frames
-            .pop_front()
-            .map(|numbered| OutgoingEvent::Detections(Box::new(numbered)))
+        self.frames.pop_front().map(OutgoingEvent::Detections)
     }
 
     /// Notes that a state was written. One that says `removed` is not sent again when the hub returns.
@@ -142,6 +146,16 @@ impl EventOutbox {
     /// True while a state of a camera stream is kept. That of a removed one is kept until the hub was told that it was.
     pub(super) fn is_due(&self, id: &StreamId) -> bool {
         self.statuses.contains_key(id)
+    }
+
+    /// Takes out the frames of a camera stream that still wait.
+    pub(super) fn take_frames_of(&mut self, id: &StreamId) -> Vec<NumberedFrame> {
+        let frames = std::mem::take(&mut self.frames);
+        let (of_stream, others) = frames
+            .into_iter()
+            .partition::<VecDeque<_>, _>(|numbered| numbered.inferred.id == *id);
+        self.frames = others;
+        of_stream.into()
     }
 
     /// Forgets a camera stream that was removed long ago, even if nobody took its last state. The caller makes sure that none

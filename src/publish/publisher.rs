@@ -85,7 +85,7 @@ struct LastEvent {
     /// When one was written last.
     published_at: Option<Instant>,
     /// The frame of the last event, written or not.
-    frame: Box<NumberedFrame>,
+    frame: NumberedFrame,
 }
 
 /// What was seen in the last frame of a stream that made an event.
@@ -158,21 +158,28 @@ impl Publisher {
         if inferred.objects.is_empty() && !emit_empty {
             state.outbox.suppress(&inferred);
             drop(state);
-            self.offer_to_lanes(None, &inferred);
+            for lane in self.lanes.iter() {
+                lane.pass(&inferred, EventDrop::Suppressed);
+            }
             self.shared.dropped(&inferred.id, EventDrop::Suppressed);
             return None;
         }
         if state.phase == Phase::Draining {
             drop(state);
-            self.offer_to_lanes(None, &inferred);
+            for lane in self.lanes.iter() {
+                lane.pass(&inferred, EventDrop::SinkUnreachable);
+            }
             self.shared
                 .dropped(&inferred.id, EventDrop::HubDisconnected);
             return None;
         }
         inferred.trace = self.shared.tracer.as_ref().and_then(Tracer::sample);
         let sequence = state.outbox.number(&mut inferred);
+        let inferred = Arc::new(inferred);
         // The lock is held, so that the sinks get the frames of a stream in the order of their numbers.
-        self.offer_to_lanes(Some(sequence), &inferred);
+        for lane in self.lanes.iter() {
+            lane.offer(sequence, &inferred);
+        }
         let displaced = state
             .outbox
             .push_numbered(NumberedFrame { sequence, inferred });
@@ -187,30 +194,25 @@ impl Publisher {
         Some(sequence)
     }
 
-    fn offer_to_lanes(&self, sequence: Option<u64>, inferred: &Inferred) {
-        for lane in self.lanes.iter() {
-            lane.offer(sequence, inferred);
-        }
-    }
-
     /// Sends a camera stream's new state.
     pub(crate) fn set_status(&self, status: CameraStatus) {
+        // The lock is held, so that the sinks end with the same state as the hub.
+        let mut state = self.shared.state();
         for lane in self.lanes.iter() {
             lane.set_status(&status);
         }
-        self.shared
-            .state()
-            .outbox
-            .set_status(status, Instant::now());
+        state.outbox.set_status(status, Instant::now());
+        drop(state);
         self.shared.wake.notify_one();
     }
 
     /// Gives a camera stream another name for people. States that are sent from now on have it.
     pub(crate) fn rename(&self, id: &StreamId, name: &Arc<str>) {
+        let mut state = self.shared.state();
         for lane in self.lanes.iter() {
             lane.rename(id, name);
         }
-        self.shared.state().outbox.rename(id, name);
+        state.outbox.rename(id, name);
     }
 
     /// Sends the current state of every camera stream again, which is to be done whenever the hub has returned.
@@ -219,9 +221,17 @@ impl Publisher {
         self.shared.wake.notify_one();
     }
 
-    /// True while a state of a camera stream is kept. That of a removed one is kept until the hub was told that it was.
+    /// True while a state of a camera stream is kept. That of a removed one is kept until the hub and each sink were told that it was.
     pub(crate) fn is_due(&self, id: &StreamId) -> bool {
-        self.shared.state().outbox.is_due(id)
+        self.shared.state().outbox.is_due(id) || self.lanes.iter().any(|lane| lane.is_due(id))
+    }
+
+    /// Counts as dropped what still waits for sinks of a camera stream that was removed long ago: a sink that is away would keep it
+    /// for ever.
+    pub(crate) fn let_go(&self, id: &StreamId) {
+        for lane in self.lanes.iter() {
+            lane.let_go(id);
+        }
     }
 
     /// Forgets a camera stream that was removed long ago. Its metrics are for the caller to end.
@@ -356,7 +366,7 @@ impl SharedOutbox {
         }
     }
 
-    fn written(&self, numbered: Box<NumberedFrame>, result: Result<(), HubAway>) {
+    fn written(&self, numbered: NumberedFrame, result: Result<(), HubAway>) {
         let inferred = &numbered.inferred;
         let metrics = self.metrics.stream(&inferred.id);
         let now = Instant::now();

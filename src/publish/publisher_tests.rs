@@ -4,6 +4,7 @@ use tokio::sync::mpsc;
 
 use super::super::event::tests::{inferred, ms};
 use super::*;
+use crate::config::EventKind;
 use crate::telemetry::health::Health;
 use twinsight_client::telemetry::CameraState;
 
@@ -32,9 +33,12 @@ struct Rig {
 }
 
 fn rig(capacity: usize, heartbeat: Option<Heartbeat>) -> Rig {
+    rig_with(Arc::new(Metrics::new()), capacity, heartbeat)
+}
+
+fn rig_with(metrics: Arc<Metrics>, capacity: usize, heartbeat: Option<Heartbeat>) -> Rig {
     let (event_tx, events) = mpsc::unbounded_channel();
     let (verdicts, verdict_rx) = mpsc::unbounded_channel();
-    let metrics = Arc::new(Metrics::new());
     let sink = ChannelSink {
         events: event_tx,
         verdicts: verdict_rx,
@@ -316,4 +320,43 @@ fn run_ids_are_32_hex_digits_and_differ() {
     let (a, b) = (new_run_id(), new_run_id());
     assert!(a.len() == 32 && a.bytes().all(|b| b.is_ascii_hexdigit()));
     assert_ne!(a, b);
+}
+
+#[tokio::test]
+async fn a_sink_gets_the_hubs_events_with_their_numbers_though_the_hub_takes_none() {
+    let metrics = Arc::new(Metrics::with_sinks(["home".to_owned()]));
+    let lane = SinkLane::new(0, EventKind::ALL.to_vec(), "8f1c", Arc::clone(&metrics));
+    let mut rig = rig_with(Arc::clone(&metrics), 2, None);
+    rig.publisher = rig.publisher.with_lanes([lane.clone()]);
+    // The hub says nothing, so that its outbox overflows.
+    let numbers: Vec<_> = (0..5).map(|_| rig.publish(frame("a"), true)).collect();
+    let empty = Inferred {
+        objects: Vec::new(),
+        ..frame("a")
+    };
+    assert_eq!(rig.publish(empty, false), None);
+    for number in numbers {
+        let event = lane.next().await.unwrap();
+        let json = lane.json(&event, &WallClock::read());
+        assert_eq!(json["sequence"].as_u64(), number);
+        lane.settled(event, Ok(()));
+    }
+    let publisher = rig.publisher.clone();
+    rig.task.shutdown(ms(10), async {}).await;
+    // A worker that hung comes back while the node stops: its frame is lost for all.
+    let stream = metrics.stream(&StreamId::new("a", "default"));
+    stream.frames_inferred.inc();
+    publisher.publish(frame("a"), true);
+    let ledger = stream.ledger();
+    assert_eq!(
+        (ledger.in_flight()[2], ledger.sink_events_in_flight),
+        (0, 0)
+    );
+    let text = metrics.encode();
+    for (reason, count) in [("suppressed", 1), ("sink_unreachable", 1)] {
+        let line = format!(
+            "twinsight_events_dropped_total{{camera=\"a\",reason=\"{reason}\",sink=\"home\",stream=\"default\"}} {count}"
+        );
+        assert!(text.contains(&line), "{line}");
+    }
 }

@@ -72,7 +72,7 @@ mod tests {
     fn traced(received_at: Instant, end: TraceEnd, clock: &WallClock) -> FrameTrace {
         let numbered = NumberedFrame {
             sequence: 7,
-            inferred: inferred("cam", received_at),
+            inferred: inferred("cam", received_at).into(),
         };
         frame_trace(context(), &numbered, end, clock)
     }

@@ -71,6 +71,8 @@ async fn run_with(
     };
     match try_spawn_named(name, move || span.in_scope(|| worker.run())) {
         Ok(thread) => {
+            // It is dropped before the thread if this task is dropped here, and so ends the thread, which is waited for then.
+            let stopping = stopping;
             stop.await;
             drop(stopping);
             // It ends within a fraction of a second, which no task is to wait for.

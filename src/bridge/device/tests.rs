@@ -357,6 +357,18 @@ async fn a_panic_ends_one_session() {
     running.close().await;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_task_that_is_aborted_ends_its_thread() {
+    let device = FakeDevice::new(&[b"YUYV"], [yuyv(90)]);
+    let mut running = Running::start(move || Ok(device.clone()));
+    running.unit().await;
+    running.task.abort();
+    let ended = tokio::time::timeout(Duration::from_secs(10), &mut running.task).await;
+    assert!(ended.expect("it ends").unwrap_err().is_cancelled());
+    // The thread has the other end.
+    while running.events.recv().await.is_some() {}
+}
+
 #[tokio::test]
 async fn what_is_no_camera_is_said_with_what_to_do() {
     let mut other = FakeDevice::new(&[], []);

@@ -23,6 +23,9 @@ use crate::web_client::{WebClient, WebError};
 /// A camera has this long for each answer.
 const ANSWER_LIMIT: Duration = Duration::from_secs(5);
 
+/// For all of its answers together it has this long, however many profiles it names.
+const CAMERA_LIMIT: Duration = Duration::from_secs(60);
+
 /// The most of an answer that is read. Profiles are the longest ones, some kilobytes each.
 const MAX_ANSWER_BYTES: usize = 512 << 10;
 
@@ -35,6 +38,9 @@ pub(super) enum CallError {
     /// It is none of ONVIF.
     #[error("it answered {0}")]
     Status(StatusCode),
+    /// It answers, and too slowly for all that is asked.
+    #[error("it has not told all of its streams within {} s", CAMERA_LIMIT.as_secs())]
+    Slow,
     /// The camera wants the password in the clear.
     #[error("it wants the password in the clear")]
     BasicOnly,
@@ -69,7 +75,9 @@ pub(super) async fn ask(
         clock_offset: SignedDuration::ZERO,
         digest: None,
     };
-    if let Err(error) = session.ask_all(&found.url, &mut camera).await {
+    let asking = session.ask_all(&found.url, &mut camera);
+    let asked = tokio::time::timeout(CAMERA_LIMIT, asking).await;
+    if let Err(error) = asked.unwrap_or(Err(CallError::Slow)) {
         camera.trouble = Some(match (error, credentials) {
             (CallError::Soap(SoapError::NotAuthorized), None) => Trouble::NeedsCredentials,
             (CallError::Soap(SoapError::NotAuthorized), Some(_)) => Trouble::WrongCredentials,
@@ -297,7 +305,7 @@ impl CallError {
     /// True where nothing that is asked afterwards would be answered, or where more attempts might do harm.
     fn is_final(&self) -> bool {
         match self {
-            Self::Web(_) | Self::BasicOnly => true,
+            Self::Web(_) | Self::Slow | Self::BasicOnly => true,
             Self::Soap(error) => *error == SoapError::NotAuthorized,
             Self::Status(_) => false,
         }

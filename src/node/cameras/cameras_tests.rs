@@ -7,10 +7,13 @@ use super::super::models::{ModelLoader, Models};
 use super::status::{SLOW_REASON, slowness_handler};
 use super::*;
 use crate::bridge::source::Source;
-use crate::config::{Config, ConfigSource, Env, Settings};
+use crate::config::{Config, ConfigSource, Env, EventKind, Settings};
 use crate::detect::FakeDetector;
+use crate::publish::event::tests::inferred;
 use crate::publish::feed::EventFeed;
+use crate::publish::lane::SinkLane;
 use crate::publish::publisher::{EventSink, HubAway, PublisherTask};
+use crate::telemetry::ledger::EventDrop;
 use twinsight_client::hub::client::HubClient;
 use twinsight_client::hub::options::HubOptions;
 use twinsight_client::media::stream_state::StreamState;
@@ -51,7 +54,17 @@ pub(super) struct Bench {
 
 impl Bench {
     pub(super) fn new() -> Self {
-        let metrics = Arc::new(Metrics::new());
+        Self::with(Arc::new(Metrics::new()), None)
+    }
+
+    /// A bench whose publisher has a sink, which takes nothing.
+    fn with_sink() -> (Self, SinkLane) {
+        let metrics = Arc::new(Metrics::with_sinks(["home".to_owned()]));
+        let lane = SinkLane::new(0, EventKind::ALL.to_vec(), "run", Arc::clone(&metrics));
+        (Self::with(metrics, Some(lane.clone())), lane)
+    }
+
+    fn with(metrics: Arc<Metrics>, lane: Option<SinkLane>) -> Self {
         let (sender, events) = mpsc::unbounded_channel();
         let hub_is_there = Arc::new(AtomicBool::new(false));
         let hub = Hub {
@@ -74,7 +87,7 @@ impl Bench {
             open_source: Source::open,
             scheduler: Arc::new(CameraScheduler::default()),
             metrics,
-            publisher,
+            publisher: publisher.with_lanes(lane),
             ice: IceSettings::default(),
             decoder: DecoderKind::Fake(PictureSize {
                 width_px: 16,
@@ -268,6 +281,55 @@ async fn cameras_that_came_and_went_leave_nothing_after_ten_minutes() {
         [true, false, true, false]
     );
     assert!(bench.cameras.context.publisher.remembered() <= 2);
+    bench.cameras.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_sink_that_is_away_keeps_nothing_of_a_camera_that_is_gone() {
+    let (mut bench, lane) = Bench::with_sink();
+    bench
+        .apply(&format!("{CAMERA}[[cameras]]\ntwin_id = \"gone\"\n"))
+        .await;
+    let frame = inferred("gone", Instant::now());
+    let id = frame.id.clone();
+    let metrics = Arc::clone(&bench.cameras.context.metrics);
+    let stream = metrics.stream(&id);
+    stream.access_units_received.inc();
+    stream.frames_decoded.inc();
+    stream.frames_inferred.inc();
+    bench.cameras.context.publisher.publish(frame, true);
+    bench.apply(CAMERA).await;
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    assert_eq!(stream.ledger().sink_events_in_flight, 1);
+    drop(stream);
+    bench
+        .cameras
+        .forget(Instant::now() + Duration::from_secs(601));
+    assert!(metrics.known_stream(&id).is_none());
+    // What the sink would take now is of the other camera, so that nothing brings the series back.
+    lane.close();
+    lane.abandon(EventDrop::SinkUnreachable);
+    assert!(metrics.known_stream(&id).is_none());
+    bench.cameras.shutdown().await;
+}
+
+#[tokio::test]
+async fn of_cameras_that_all_go_at_once_each_sink_is_told_to_the_last() {
+    let (mut bench, lane) = Bench::with_sink();
+    bench.hub_returns();
+    bench.apply(&many_cameras(300, "x")).await;
+    bench.apply("cameras = []\n").await;
+    bench.removed(300).await;
+    tokio::task::yield_now().await;
+    bench.cameras.forget(Instant::now());
+    lane.close();
+    let mut told = 0;
+    while let Some(event) = lane.next().await {
+        let is_removed = |status: &CameraStatus| status.state == CameraState::Removed;
+        told += usize::from(event.status().is_some_and(is_removed));
+        lane.settled(event, Ok(()));
+    }
+    assert_eq!(told, 300);
     bench.cameras.shutdown().await;
 }
 

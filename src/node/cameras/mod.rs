@@ -209,15 +209,22 @@ impl Cameras {
             metrics, publisher, ..
         } = &self.context;
         for (id, age) in self.removed.due(now) {
-            // The hub was not told yet that it was removed, because it is away or has many to take.
+            // The hub or a sink was not told yet that it was removed, because it is away or has many to take.
             if !RemovedCameras::is_over(age) && !self.removed.is_full() && publisher.is_due(&id) {
                 continue;
             }
+            publisher.let_go(&id);
             match metrics.forget(&id) {
                 ForgetOutcome::Yes => {}
                 // One of its frames is still in inference, or an event on its way.
                 ForgetOutcome::InUse => continue,
                 ForgetOutcome::Open(_) if !RemovedCameras::is_over(age) => continue,
+                // A webhook may have an event in hand for as long as this.
+                ForgetOutcome::Open(ledger)
+                    if ledger.sink_events_in_flight > 0 && !self.removed.is_full() =>
+                {
+                    continue;
+                }
                 ForgetOutcome::Open(ledger) => {
                     let [units, frames, events] = ledger.in_flight();
                     tracing::error!(camera = %id, units, frames, events, "a camera's ledger does not balance: this is a bug in Twinsight");

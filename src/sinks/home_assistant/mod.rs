@@ -34,6 +34,9 @@ const EVERY: Duration = Duration::from_millis(500);
 /// So many messages that the broker kept may wait to be looked at. Those beyond stay on the broker.
 const KEPT: usize = 4096;
 
+/// So many pictures are taken at a time. Half of the places of the preview stay for people who look at the node.
+const SHOTS: usize = 16;
+
 /// The home that one broker is told of.
 #[derive(Debug)]
 pub(super) struct Home {
@@ -100,7 +103,9 @@ impl Home {
             tokio::select! {
                 passed = observed.recv() => match passed {
                     Some(passed) => {
-                        if let Some(id) = self.observe(passed, Instant::now()) {
+                        if let Some(id) = self.observe(passed, Instant::now())
+                            && shots.len() < SHOTS
+                        {
                             shots.push(shot::take(previews.clone(), id));
                         }
                     }

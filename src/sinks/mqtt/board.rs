@@ -66,6 +66,11 @@ impl Board {
         self.wake.notify_one();
     }
 
+    /// How many messages there are that the broker may not have.
+    pub(super) fn due(&self) -> usize {
+        self.state.lock().due.len()
+    }
+
     /// The next message that the broker may not have.
     pub(super) async fn next(&self) -> (String, Bytes) {
         loop {

@@ -2,7 +2,7 @@
 //! counted, and why the connection ended comes out. The sink's task runs it, and makes a new client for each connection, so
 //! that nothing of one is left in the next.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -17,23 +17,20 @@ use tokio::net::TcpStream;
 use super::super::unsettled::Unsettled;
 use super::flight::{Cargo, Refused, land};
 use super::home::HomeLink;
-use super::tls::tls_config;
+use super::silence::{Heard, watch};
 use super::trouble::{Trouble, refusal};
 use super::{MqttSink, OFFLINE, ONLINE};
 use crate::clock::WallClock;
 use crate::publish::lane::SinkEvent;
 use crate::telemetry::ledger::EventDrop;
 use twinsight_client::telemetry::CameraState;
+use twinsight_client::tls::tls_config;
 
 /// From the first packet to the broker's CONNACK, a connection may take this long.
 const CONNECT_LIMIT: Duration = Duration::from_secs(10);
 
 /// The client pings a broker to which it has sent nothing for this long.
 const KEEP_ALIVE_S: u16 = 15;
-
-/// A broker that has sent nothing for this long is asked something, and has as long again to answer. The client's own pings do not
-/// do, since it sends none while it writes.
-const SILENCE: Duration = Duration::from_secs(10);
 
 /// So many messages may be on their way. What waits beyond that waits in the lane, where newer events take the place of older ones.
 const IN_FLIGHT: usize = 8;
@@ -89,8 +86,8 @@ impl Limits {
 }
 
 impl MqttSink {
-    /// Connects, sends until the connection ends, and says why it did.
-    pub(super) async fn connection(&self) -> End {
+    /// Connects, sends until the connection ends, and says why it did. `was_reached` says whether an earlier one came about.
+    pub(super) async fn connection(&self, was_reached: bool) -> End {
         let ca_file = self.config.ca_file.as_ref();
         let ca_file = ca_file.map(|file| file.display().to_string());
         let trouble = |error| Trouble::of(error, &self.client_id, ca_file.as_deref());
@@ -108,10 +105,10 @@ impl MqttSink {
                 Ok(connack) => connack,
                 Err(error) => return not_reached(trouble(error)),
             },
-            () = self.lane.closing() => return End::Stopped,
+            () = self.lane.closed() => return End::Stopped,
         };
         let limits = Limits::new(&connack, self.config.qos);
-        let _connected = self.connected();
+        let _connected = self.connected(was_reached);
         if let Some(home) = &self.home {
             // The broker may have forgotten everything.
             home.board.resend();
@@ -146,7 +143,8 @@ impl MqttSink {
             }
         });
         if config.tls {
-            let tls = TlsConfiguration::Rustls(tls_config(config.ca_file.as_deref())?);
+            let tls = tls_config(config.ca_file.as_deref())?;
+            let tls = TlsConfiguration::Rustls(Arc::new(tls));
             options.set_transport(Transport::tls_with_config(tls));
         }
         match (&config.username, &config.password) {
@@ -180,6 +178,15 @@ impl MqttSink {
     /// Sends what comes until the node stops, and then says goodbye. The other parts of the connection notice when it ends.
     async fn send_all(&self, client: &AsyncClient, limits: Limits) {
         let mut flying = FuturesUnordered::new();
+        // What the broker has kept is of before. Whoever hears `online` takes it for news, so it is put right first.
+        for _ in 0..self.home.as_ref().map_or(0, |home| home.board.due()) {
+            if flying.len() >= IN_FLIGHT {
+                self.complain(flying.next().await.flatten());
+            }
+            let (topic, payload) = self.next_state().await;
+            let sent = self.send_state(client, limits, topic, payload).await;
+            flying.extend(sent.map(|(cargo, topic, notice)| land(cargo, topic, notice)));
+        }
         let status = self.topics.status();
         let online = Bytes::from_static(ONLINE.as_bytes());
         match publish(client, &status, online, limits.qos, true).await {
@@ -317,34 +324,6 @@ impl MqttSink {
     }
 }
 
-/// When the broker was heard last.
-struct Heard {
-    started: Instant,
-    at_ms: AtomicU64,
-}
-
-impl Heard {
-    fn new() -> Self {
-        Self {
-            started: Instant::now(),
-            at_ms: AtomicU64::new(0),
-        }
-    }
-
-    fn now(&self) {
-        let elapsed = self.started.elapsed().as_millis();
-        self.at_ms.store(
-            u64::try_from(elapsed).unwrap_or(u64::MAX),
-            Ordering::Relaxed,
-        );
-    }
-
-    fn silence(&self) -> Duration {
-        let heard = Duration::from_millis(self.at_ms.load(Ordering::Relaxed));
-        self.started.elapsed().saturating_sub(heard)
-    }
-}
-
 async fn connack(event_loop: &mut EventLoop) -> Result<ConnAck, ConnectionError> {
     loop {
         if let Event::Incoming(Incoming::ConnAck(connack)) = event_loop.poll().await? {
@@ -372,36 +351,6 @@ async fn drive(
             }
             Ok(_) => {}
             Err(error) => return Err(error),
-        }
-    }
-}
-
-/// Asks a silent broker something, and returns when it does not answer. That it takes bytes means little: the system keeps megabytes
-/// for a process that hangs.
-async fn watch(client: &AsyncClient, heard: &Heard) -> Trouble {
-    loop {
-        let left = SILENCE.saturating_sub(heard.silence());
-        if !left.is_zero() {
-            tokio::time::sleep(left).await;
-            continue;
-        }
-        let asking = async {
-            // Nobody subscribed to this: all that counts is the answer.
-            match client.unsubscribe_tracked("twinsight/are/you/there").await {
-                Ok(notice) => {
-                    let _ = notice.wait_async().await;
-                }
-                Err(_) => std::future::pending().await,
-            }
-        };
-        if tokio::time::timeout(SILENCE, asking).await.is_err() && heard.silence() >= SILENCE {
-            return Trouble::Silent {
-                seconds: heard.silence().as_secs(),
-            };
-        }
-        if heard.silence() >= SILENCE {
-            // The answer is an error of the connection, which is noticed elsewhere.
-            tokio::time::sleep(Duration::from_secs(1)).await;
         }
     }
 }

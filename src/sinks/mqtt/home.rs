@@ -14,6 +14,13 @@ use super::board::Board;
 /// What was retained comes within this time after the broker has taken a subscription.
 const RETAINED_COMES_WITHIN: Duration = Duration::from_secs(2);
 
+/// Messages that the node has left are shorter than this, and so are their topics. Whatever else lies there is not kept in memory.
+const MAX_KEPT_BYTES: usize = 4 << 10;
+const MAX_TOPIC_BYTES: usize = 1 << 10;
+
+/// What stands in place of a message that is too long to be one of the node's.
+const FOREIGN: &[u8] = b"?";
+
 /// What the broker tells.
 #[derive(Debug)]
 pub(crate) enum FromBroker {
@@ -68,14 +75,48 @@ impl HomeLink {
                 return;
             }
             FromBroker::Birth
-        } else if message.retain {
+        } else if message.retain && topic.len() <= MAX_TOPIC_BYTES {
+            let payload = match message.payload.len() <= MAX_KEPT_BYTES {
+                true => &message.payload,
+                false => FOREIGN,
+            };
             FromBroker::Kept {
                 topic: topic.to_owned(),
-                payload: message.payload.clone(),
+                // A copy, since the message is a part of a larger buffer.
+                payload: Bytes::copy_from_slice(payload),
             }
         } else {
             return;
         };
         let _ = self.told.try_send(told);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_others_have_left_there_takes_little_memory() {
+        let (told, mut heard) = mpsc::channel(8);
+        let link = HomeLink {
+            board: Arc::default(),
+            told,
+            kept: Vec::new(),
+            birth: "homeassistant/status".to_owned(),
+        };
+        let mut receive = |topic: String, payload: Vec<u8>| {
+            let mut message = Publish::new(topic, QoS::AtMostOnce, payload, None);
+            message.retain = true;
+            link.received(&message);
+            match heard.try_recv() {
+                Ok(FromBroker::Kept { payload, .. }) => Some(payload.len()),
+                _ => None,
+            }
+        };
+        assert_eq!(receive("a".to_owned(), vec![b'x'; 700]), Some(700));
+        assert_eq!(receive("a".to_owned(), vec![b'x'; 60_000]), Some(1));
+        assert_eq!(receive("a".to_owned(), Vec::new()), Some(0));
+        assert_eq!(receive("a".repeat(2000), vec![b'x']), None);
     }
 }

@@ -1,12 +1,12 @@
 //! An MQTT broker as a sink. Events come in by the sink's lane and go to topics of their own, and the broker says of the node
-//! whether it is there. The task connects for ever: `connection` is one connection, `trouble` says what went wrong with it, and
+//! whether it is there. The task connects for ever: `connection` is one connection, `silence` notices a broker that hangs, `trouble` says what went wrong, and
 //! `board` has what the broker is to keep.
 
 pub(super) mod board;
 mod connection;
 mod flight;
 pub(super) mod home;
-mod tls;
+mod silence;
 pub(super) mod topics;
 mod trouble;
 
@@ -88,14 +88,11 @@ impl MqttSink {
         let mut was_reached = false;
         loop {
             let started = Instant::now();
-            let (trouble, reached) = match self.connection().await {
+            let (trouble, reached) = match self.connection(was_reached).await {
                 End::Stopped => return,
                 End::Lost { trouble, reached } => (trouble, reached),
             };
             if reached {
-                if was_reached {
-                    self.lane.metrics().reconnects.inc();
-                }
                 was_reached = true;
                 // What was said before is to be said again if it comes back.
                 told = None;
@@ -110,7 +107,7 @@ impl MqttSink {
             self.tell(&trouble, delay, &mut told);
             tokio::select! {
                 () = tokio::time::sleep(delay) => {}
-                () = self.lane.closing() => return,
+                () = self.lane.closed() => return,
             }
         }
     }
@@ -135,7 +132,8 @@ impl MqttSink {
         }
     }
 
-    fn connected(&self) -> Connected<'_> {
+    /// Says that the broker is reached, and counts it if that is not the first time.
+    fn connected(&self, was_reached: bool) -> Connected<'_> {
         let (sink, broker) = (self.lane.metrics().name(), self.broker());
         tracing::info!(
             sink,
@@ -144,6 +142,9 @@ impl MqttSink {
             "the MQTT broker is reached"
         );
         self.lane.metrics().connected.set(1);
+        if was_reached {
+            self.lane.metrics().reconnects.inc();
+        }
         Connected(&self.lane)
     }
 

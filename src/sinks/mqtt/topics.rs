@@ -70,11 +70,13 @@ pub(crate) fn object_id(id: &str) -> String {
     marked_if_changed(id, object)
 }
 
-/// A label as a part of topics and ids. Labels that differ only in case and in signs share it.
+/// A label as a part of topics and ids. Labels in ASCII that differ only in case and in signs share it. Of others little would be
+/// left, so a part of the label's hash follows.
 pub(crate) fn slug(label: &str) -> String {
+    const LONGEST: usize = 64;
     let slug: String = label
         .chars()
-        .take(64)
+        .take(LONGEST)
         .map(|c| {
             if is_plain(c) {
                 c.to_ascii_lowercase()
@@ -83,7 +85,13 @@ pub(crate) fn slug(label: &str) -> String {
             }
         })
         .collect();
-    if slug.is_empty() { "_".into() } else { slug }
+    if label.is_empty() {
+        "_".to_owned()
+    } else if label.is_ascii() && label.len() <= LONGEST {
+        slug
+    } else {
+        marked_if_changed(label, slug)
+    }
 }
 
 fn is_plain(c: char) -> bool {
@@ -141,5 +149,9 @@ mod tests {
         assert_ne!(dotted, object_id("192_168_1.5"));
         assert_eq!(slug("Traffic light"), "traffic_light");
         assert_eq!(slug(""), "_");
+        let chinese = [slug("人"), slug("车")];
+        assert_ne!(chinese[0], chinese[1]);
+        assert!(chinese.iter().all(|slug| slug.chars().all(is_plain)));
+        assert_ne!(slug(&"a".repeat(65)), slug(&"a".repeat(66)));
     }
 }

@@ -8,8 +8,7 @@ use rumqttc::{
     ConnectReturnCode, ConnectionError, DisconnectReasonCode, PublishNoticeError, StateError,
     TlsError,
 };
-
-use super::tls::CaFileError;
+use twinsight_client::tls::CaFileError;
 
 /// Why there is no connection to the broker.
 #[derive(Debug, thiserror::Error)]
@@ -42,7 +41,10 @@ pub(super) enum Trouble {
         ca_file: Option<String>,
     },
     /// The file of certificates is missing or holds none.
-    #[error(transparent)]
+    #[error(
+        "the file {} of the sink's `ca_file` cannot be used ({}): give a file of PEM certificates that the node may read",
+        .0.file.display(), .0.reason
+    )]
     CaFile(#[from] CaFileError),
     /// It says that it will not serve now.
     #[error("it ended the connection ({0})")]
@@ -227,6 +229,16 @@ mod tests {
         assert!(trouble.contains("unknown issuer") && trouble.contains("/etc/ca.pem"));
         let trouble = Trouble::of(unknown(), "", None).to_string();
         assert!(trouble.contains("`ca_file`"), "{trouble}");
+    }
+
+    #[test]
+    fn a_file_without_certificates_is_named_with_its_key() {
+        let error = twinsight_client::tls::tls_config(Some("/dev/null".as_ref())).unwrap_err();
+        let trouble = Trouble::from(error);
+        let sentence =
+            "the file /dev/null of the sink's `ca_file` cannot be used (it holds no certificate";
+        assert!(trouble.to_string().starts_with(sentence), "{trouble}");
+        assert_eq!(trouble.retry(), Retry::Soon);
     }
 
     #[test]

@@ -117,7 +117,7 @@ impl Rig {
         stream.frames_decoded.inc();
         stream.frames_inferred.inc();
         stream.events_published.inc();
-        self.lane.offer(Some(self.offered), &frame);
+        self.lane.offer(self.offered, &frame.into());
     }
 
     fn state(&self, twin_id: &str, state: CameraState) {
