@@ -333,7 +333,9 @@ pub enum ConfigError {
         kind: &'static str,
     },
     /// A broker is told half of who the node is.
-    #[error("{place}: this sink has `{key}` and no `{missing}`: add it, or remove `{key}` for a broker that lets everybody in")]
+    #[error(
+        "{place}: this sink has `{key}` and no `{missing}`: add it, or remove `{key}` for a broker that lets everybody in"
+    )]
     HalfALogin {
         place: Place,
         key: &'static str,

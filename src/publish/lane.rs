@@ -295,7 +295,7 @@ impl SinkLane {
         self.tell_frame(inferred);
         if let Some(displaced) = displaced {
             let outgoing = OutgoingEvent::Detections(displaced);
-            self.settled(SinkEvent { outgoing }, Err(EventDrop::OutboxFull));
+            self.settled(SinkEvent { outgoing }, Err(self.full()));
         }
         self.shared.wake.notify_one();
     }
@@ -325,6 +325,15 @@ impl SinkLane {
         });
     }
 
+    /// Why an event makes room for a newer one: the sink is too slow, or it is not reached at all.
+    fn full(&self) -> EventDrop {
+        if self.metrics().connected.get() == 1 {
+            EventDrop::OutboxFull
+        } else {
+            EventDrop::SinkUnreachable
+        }
+    }
+
     pub(crate) fn set_status(&self, status: &CameraStatus) {
         self.tell(|| Observed::Status(status.clone()));
         if self.shared.events.contains(&EventKind::CameraStatus) {
@@ -332,7 +341,7 @@ impl SinkLane {
             let is_displaced = state.outbox.set_status(status.clone(), Instant::now());
             drop(state);
             if is_displaced {
-                self.dropped(CAMERA_STATUS, EventDrop::OutboxFull);
+                self.dropped(CAMERA_STATUS, self.full());
             }
             self.shared.wake.notify_one();
         }

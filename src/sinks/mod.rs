@@ -157,8 +157,17 @@ fn start_mqtt(
     }
 }
 
+/// Tries whether an MQTT broker lets the node in, and says what is wrong if not.
+pub(crate) async fn probe_broker(target: &MqttConfig, node: &str) -> Result<(), String> {
+    // Nothing is sent, so that nothing is counted.
+    let metrics = Arc::new(Metrics::with_sinks([String::new()]));
+    let lane = SinkLane::new(0, Vec::new(), "", metrics);
+    let sink = MqttSink::new(target.clone(), node, lane, None);
+    sink.probe().await.map_err(|trouble| trouble.to_string())
+}
+
 /// How the node is called where no hub is: by the id of its twin, else by that of its device, else by the name of its machine.
-fn node_id(hub: Option<&HubOptions>) -> String {
+pub(crate) fn node_id(hub: Option<&HubOptions>) -> String {
     let ids = hub.map(|hub| [&hub.twin_id, &hub.device_id]);
     if let Some(id) = ids.into_iter().flatten().find(|id| !id.is_empty()) {
         return id.clone();

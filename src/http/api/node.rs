@@ -154,6 +154,7 @@ pub(crate) struct HubView {
 pub(crate) struct SinkView {
     name: String,
     connected: bool,
+    reason: Option<String>,
     reconnects: u64,
     published: u64,
     dropped: u64,
@@ -219,6 +220,7 @@ impl SinkView {
         let view = |sink: &SinkMetrics| Self {
             name: sink.name().to_owned(),
             connected: sink.connected.get() == 1,
+            reason: sink.trouble(),
             reconnects: sink.reconnects.get(),
             published: sink.published(),
             dropped: sink.dropped(),

@@ -161,10 +161,10 @@ export class NodePage {
   _sinks({ sinks }) {
     // A node without sinks has no place for them on its page.
     this.panels.sinks.parentElement.hidden = !sinks?.length;
-    return table('Sinks', ['Sink', 'State', 'Taken', 'Dropped', 'Reached again'], (sinks ?? []).map((sink) => [
+    return table('Sinks', ['Sink', 'State', 'Taken', 'Dropped', 'Reached again', 'Reason'], (sinks ?? []).map((sink) => [
       h('code', {}, sink.name),
       h('span', { class: 'state' }, dot(sink.connected ? 'ok' : 'warn'), sink.connected ? 'reached' : 'not reached'),
-      count(sink.published), sink.dropped ? h('span', { class: 'load' }, count(sink.dropped)) : count(0), count(sink.reconnects),
+      count(sink.published), sink.dropped ? h('span', { class: 'load' }, count(sink.dropped)) : count(0), count(sink.reconnects), told(sink.reason),
     ]));
   }
 

@@ -95,15 +95,22 @@ impl MqttSink {
             trouble,
             reached: false,
         };
-        let options = match self.options() {
+        let mut options = match self.options(self.client_id.clone()) {
             Ok(options) => options,
             Err(trouble) => return not_reached(trouble),
         };
+        options.set_last_will(LastWill::new(
+            self.topics.status(),
+            OFFLINE,
+            QoS::AtLeastOnce,
+            true,
+            None,
+        ));
         let (client, mut event_loop) = AsyncClient::builder(options).capacity(CLIENT_QUEUE).build();
         let connack = tokio::select! {
             connack = connack(&mut event_loop) => match connack {
                 Ok(connack) => connack,
-                Err(error) => return not_reached(trouble(error)),
+                Err(error) => return not_reached(self.trouble(error, ca_file.as_deref())),
             },
             () = self.lane.closed() => return End::Stopped,
         };
@@ -129,10 +136,36 @@ impl MqttSink {
         }
     }
 
-    fn options(&self) -> Result<MqttOptions, Trouble> {
+    /// Tries whether the broker lets the node in, by another client id than the node's and without a word about the node.
+    pub(in crate::sinks) async fn probe(&self) -> Result<(), Trouble> {
+        let ca_file = self.config.ca_file.as_ref();
+        let ca_file = ca_file.map(|file| file.display().to_string());
+        let options = self.options(format!("{}-check", self.client_id))?;
+        let (client, mut event_loop) = AsyncClient::builder(options).capacity(CLIENT_QUEUE).build();
+        let answered = tokio::time::timeout(CONNECT_LIMIT, connack(&mut event_loop)).await;
+        match answered {
+            Ok(Ok(_)) => {
+                let _ = client.disconnect().await;
+                Ok(())
+            }
+            Ok(Err(error)) => Err(self.trouble(error, ca_file.as_deref())),
+            Err(_) => Err(Trouble::Connection("it did not answer in time".to_owned())),
+        }
+    }
+
+    /// What an error before the broker's first word means.
+    fn trouble(&self, error: ConnectionError, ca_file: Option<&str>) -> Trouble {
+        let of = match self.config.tls {
+            true => Trouble::of_encrypted,
+            false => Trouble::of,
+        };
+        of(error, &self.client_id, ca_file)
+    }
+
+    fn options(&self, client_id: String) -> Result<MqttOptions, Trouble> {
         let config = &self.config;
         let (host, port) = (config.host.clone(), config.port);
-        let mut options = MqttOptions::new(self.client_id.clone(), Broker::tcp(host.clone(), port));
+        let mut options = MqttOptions::new(client_id, Broker::tcp(host.clone(), port));
         // The client would join host and port with a colon, which is no address of IP version 6.
         options.set_socket_connector(move |_, _| {
             let host = host.clone();
@@ -165,13 +198,6 @@ impl MqttSink {
         options.set_session_expiry_interval(Some(0));
         options.set_connect_timeout(CONNECT_LIMIT);
         options.set_max_packet_size(Some(MAX_INCOMING_BYTES));
-        options.set_last_will(LastWill::new(
-            self.topics.status(),
-            OFFLINE,
-            QoS::AtLeastOnce,
-            true,
-            None,
-        ));
         Ok(options)
     }
 

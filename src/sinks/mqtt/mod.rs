@@ -117,6 +117,7 @@ impl MqttSink {
         let (sink, broker) = (self.lane.metrics().name(), self.broker());
         let retry_in_ms = delay.as_millis();
         let reason = trouble.to_string();
+        self.lane.metrics().set_trouble(Some(reason.clone()));
         let is_new = told
             .as_ref()
             .is_none_or(|(before, at)| *before != reason || at.elapsed() >= COMPLAINTS);
@@ -141,6 +142,7 @@ impl MqttSink {
             topic = self.topics.root(),
             "the MQTT broker is reached"
         );
+        self.lane.metrics().set_trouble(None);
         self.lane.metrics().connected.set(1);
         if was_reached {
             self.lane.metrics().reconnects.inc();

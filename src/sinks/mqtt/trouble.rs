@@ -12,7 +12,7 @@ use twinsight_client::tls::CaFileError;
 
 /// Why there is no connection to the broker.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum Trouble {
+pub(in crate::sinks) enum Trouble {
     /// The broker does not know the user or the password.
     #[error(
         "it does not let this node in ({0}): correct `username` and `password_file` of the sink and what the broker allows that user, then restart the node"
@@ -90,6 +90,25 @@ impl Trouble {
         }
     }
 
+    /// The same of an error before the broker's first word on a connection that was to be encrypted.
+    pub(super) fn of_encrypted(
+        error: ConnectionError,
+        client_id: &str,
+        ca_file: Option<&str>,
+    ) -> Self {
+        use io::ErrorKind::{BrokenPipe, ConnectionReset, UnexpectedEof};
+        match error {
+            ConnectionError::Io(error)
+            | ConnectionError::Tls(TlsError::Io(error))
+            | ConnectionError::MqttState(StateError::Io(error))
+                if matches!(error.kind(), BrokenPipe | ConnectionReset | UnexpectedEof) =>
+            {
+                not_encrypted(&error)
+            }
+            error => Self::of(error, client_id, ca_file),
+        }
+    }
+
     pub(super) fn retry(&self) -> Retry {
         match self {
             Self::NotLetIn(_) | Self::TakenOver { .. } | Self::TooOld => Retry::Seldom,
@@ -152,10 +171,14 @@ fn tls_trouble(error: &rustls::Error, ca_file: Option<&str>) -> Trouble {
             reason: words(reason),
             ca_file: ca_file.map(str::to_owned),
         },
-        error => Trouble::Connection(format!(
-            "the encryption could not be agreed on ({error}): check that the port of `url` is that of `mqtts`"
-        )),
+        error => not_encrypted(error),
     }
+}
+
+fn not_encrypted(error: &dyn Error) -> Trouble {
+    Trouble::Connection(format!(
+        "the encryption could not be agreed on ({error}): check that the port of `url` is that of `mqtts`"
+    ))
 }
 
 /// The name of a reason as words: `BadUserNamePassword` is "bad user name password".

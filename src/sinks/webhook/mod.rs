@@ -181,6 +181,7 @@ impl Webhook {
         metrics
             .connected
             .set(i64::from(matches!(verdict, Verdict::Taken)));
+        metrics.set_trouble(verdict.trouble());
         if self.report.tried(verdict, now) {
             metrics.reconnects.inc();
         }

@@ -125,7 +125,7 @@ impl Report {
 }
 
 /// What can be done about a refusal with this status.
-fn remedy(status: StatusCode) -> &'static str {
+pub(super) fn remedy(status: StatusCode) -> &'static str {
     match status.as_u16() {
         300..=399 => "it redirects, which is not followed; write the new address into `sinks.url`",
         401 | 403 => "see to its secret in `sinks.secret_file`, or to the key in its address",

@@ -1,6 +1,7 @@
 //! What an answer means for the event. The answer of the receiver comes in, or the reason why there is none, and goes out as one
 //! of three cases.
 
+use super::report::remedy;
 use std::time::{Duration, SystemTime};
 
 use axum::body::Bytes;
@@ -30,6 +31,17 @@ pub(super) enum Verdict {
 }
 
 impl Verdict {
+    /// Why the receiver does not have the event, with what to do.
+    pub(super) fn trouble(&self) -> Option<String> {
+        match self {
+            Self::Taken => None,
+            Self::Later { reason, .. } => Some(reason.clone()),
+            Self::Refused { status, .. } => {
+                Some(format!("it refuses events ({status}): {}", remedy(*status)))
+            }
+        }
+    }
+
     /// A failure that another try may not have.
     pub(super) fn later(reason: String) -> Self {
         Self::Later {

@@ -2,6 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use parking_lot::Mutex;
 use prometheus::{IntCounter, IntCounterVec, IntGauge, IntGaugeVec};
 
 use super::register::Register;
@@ -59,6 +60,8 @@ pub struct SinkMetrics {
     events: IntCounterVec,
     published: AtomicU64,
     dropped: AtomicU64,
+    /// Why events are not taken, with what to do. `None` while they are.
+    trouble: Mutex<Option<String>>,
     /// 1 while the sink is reached.
     pub connected: IntGauge,
     /// Times the sink was reached again after it had gone.
@@ -93,6 +96,7 @@ impl SinkVectors {
                 connected: self.connected.with_label_values(&[&name]),
                 reconnects: self.reconnects.with_label_values(&[&name]),
                 events: self.events.clone(),
+                trouble: Mutex::default(),
                 published: AtomicU64::new(0),
                 dropped: AtomicU64::new(0),
                 name,
@@ -115,6 +119,16 @@ impl SinkMetrics {
     /// The events of all types that were for the sink and were dropped.
     pub fn dropped(&self) -> u64 {
         self.dropped.load(Ordering::Relaxed)
+    }
+
+    /// Notes why the sink takes no events, or that it does again.
+    pub fn set_trouble(&self, trouble: Option<String>) {
+        *self.trouble.lock() = trouble;
+    }
+
+    /// Why the sink takes no events.
+    pub fn trouble(&self) -> Option<String> {
+        self.trouble.lock().clone()
     }
 
     /// Counts what became of an event of this type.
