@@ -363,7 +363,8 @@ async fn killed(rounds: usize) {
         })
         .await;
         broker.restart().await;
-        let mut listener = broker.listen(&["twinsight/#"]);
+        // The picture, which comes before it, is no line of text.
+        let mut listener = broker.listen(&["twinsight/+/+/+/cameraStatus"]);
         listener
             .until("cam/default/cameraStatus", |message| {
                 message.json()["state"] == "receiving"
