@@ -63,6 +63,14 @@ impl Drop for Connected<'_> {
     }
 }
 
+/// Who the node is to the broker. Two clients of one name throw each other out, so a second sink at the same broker has another.
+fn client_id(node: &str, sink: &str) -> String {
+    match sink {
+        "" | "mqtt" => format!("twinsight-{node}"),
+        sink => format!("twinsight-{node}-{sink}"),
+    }
+}
+
 impl MqttSink {
     pub(super) fn new(
         config: MqttConfig,
@@ -72,7 +80,7 @@ impl MqttSink {
     ) -> Self {
         let topics = Topics::new(&config.topic, node);
         Self {
-            client_id: format!("twinsight-{}", topics.node()),
+            client_id: client_id(topics.node(), lane.metrics().name()),
             config,
             topics,
             lane,
