@@ -222,7 +222,7 @@ fn every_mistake_in_the_source_of_a_camera_has_its_sentence() {
         (
             CAMERA,
             "rtsp = \"http://admin:hush@host/\"",
-            "node.toml line 3: `cameras.rtsp` is \"http://***@host/\": give a camera's address like \"rtsp://192.168.1.20:554/stream1\"",
+            "node.toml line 3: `cameras.rtsp` is \"http://***@host/\": give a camera's address like \"rtsp://192.168.1.20:554/stream1\", in which special characters of a password are written as %23 and the like, or stand in `rtsp_password_file`",
         ),
         (
             CAMERA,

@@ -327,10 +327,9 @@ impl SinkLane {
 
     /// Why an event makes room for a newer one: the sink is too slow, or it is not reached at all.
     fn full(&self) -> EventDrop {
-        if self.metrics().connected.get() == 1 {
-            EventDrop::OutboxFull
-        } else {
-            EventDrop::SinkUnreachable
+        match self.metrics().trouble() {
+            None => EventDrop::OutboxFull,
+            Some(_) => EventDrop::SinkUnreachable,
         }
     }
 

@@ -281,7 +281,8 @@ impl<W: Clone> SchedulerCore<W> {
     /// [`skip`](Self::skip) drops both, and `offer` replaces it.
     pub fn offer_doubtful(&mut self, now: Instant, id: SourceId, frame: Frame) -> bool {
         if let Some(source) = self.sources.get_mut(&id) {
-            let earliest = now + DOUBT;
+            // It must not grow too old by that.
+            let earliest = now + DOUBT.min(source.settings.max_age / 2);
             source.due_at = source.due_at.max(Some(earliest));
         }
         let is_queued = self.offer(now, id, frame);

@@ -367,7 +367,11 @@ fn what_cannot_be_sent_is_a_sentence() {
     image::RgbImage::new(8, 8).save(&tiny).unwrap();
     let tiny = tiny.to_str().unwrap();
     let cases: &[(&[&str], i32, &str)] = &[
-        (&[], 2, "<--clip <FILE>|--image <FILE>|--pattern>"),
+        (
+            &[],
+            2,
+            "<--clip <FILE>|--image <FILE>|--pattern|--rtsp <URL>|--device <PATH>>",
+        ),
         (&["--pattern", "--clip", "x.h264"], 2, "cannot be used with"),
         (
             &["--image", "no/such.jpg"],

@@ -310,7 +310,7 @@ async fn check_asks_the_cameras_and_no_hub() {
             .find(|line| line.contains(camera))
             .unwrap()
     };
-    assert!(line("camera yard").contains("it sends H.264"));
+    assert!(line("camera yard").contains("H.264 video comes"));
     assert!(line("camera dead").contains("cannot be reached"));
 }
 

@@ -511,8 +511,10 @@ async fn check_refusal(node: &NodeProcess, ask: &Asking<'_>) {
         .replace("127.0.0.1:0", "127.0.0.1:1")
         .replace("max_fps = 8.0", "max_fps = 7.0");
     std::fs::write(&node.config, good).unwrap();
-    let after = until("taken", &|config| config["lastRefusal"].is_null()).await;
-    assert_eq!(after["inForce"]["defaults"]["max_fps"]["value"], 7.0);
+    let after = until("taken", &|config| {
+        config["lastRefusal"].is_null() && config["inForce"]["defaults"]["max_fps"]["value"] == 7.0
+    })
+    .await;
     let listen = &after["inForce"]["http"]["listen"];
     assert_eq!(
         *listen,
