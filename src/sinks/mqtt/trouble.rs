@@ -161,6 +161,9 @@ fn io_trouble(error: &io::Error, ca_file: Option<&str>) -> Trouble {
     });
     match inner {
         Some(inner) => tls_trouble(inner, ca_file),
+        None if error.kind() == io::ErrorKind::ConnectionRefused => Trouble::Connection(format!(
+            "nothing listens there ({error}): see that the broker runs, and that host and port of `url` are right"
+        )),
         None => Trouble::Connection(error.to_string()),
     }
 }

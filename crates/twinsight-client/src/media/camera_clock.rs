@@ -89,7 +89,7 @@ mod tests {
     fn the_cameras_own_steps_are_kept_however_late_units_come() {
         let units = [(900, 0), (3900, 50), (6900, 51), (9900, 400), (12_900, 401)];
         assert_eq!(steps(&units), [3000; 4]);
-        // Its clock wraps.
+        // The camera's clock begins near its end, so that it wraps during the test.
         assert_eq!(steps(&[(u32::MAX - 999, 0), (2000, 33)]), [3000]);
         // A picture every four seconds.
         assert_eq!(steps(&[(0, 0), (360_000, 4100)]), [360_000]);

@@ -15,7 +15,7 @@ const MAX_AGE: Duration = Duration::from_secs(5);
 /// A picture or a packet of sound, as it goes out.
 #[derive(Debug)]
 pub(super) struct Sample {
-    /// Its RTP timestamp.
+    /// Its time on the RTP clock of the track, which wraps.
     pub(super) timestamp: u32,
     /// The same moment on our own clock.
     pub(super) taken_at: Instant,
