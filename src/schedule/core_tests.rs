@@ -509,3 +509,20 @@ fn a_doubtful_frame_waits_until_the_next_one_tells() {
     assert!(bench.run(start + 1000 * MS).is_none());
     assert_eq!(bench.metrics_of(id).ledger().in_flight()[1], 0);
 }
+
+#[test]
+fn a_doubtful_frame_does_not_wait_until_it_is_too_old() {
+    let mut bench = Bench::new();
+    let id = bench.core.add(SourceSettings {
+        min_interval: Duration::ZERO,
+        max_age: 100 * MS,
+        metrics: bench.metrics.stream(&StreamId::new("strict", "default")),
+        model: 0,
+        work: 0,
+    });
+    let start = Instant::now();
+    let frame = bench.frame(start);
+    assert!(bench.core.offer_doubtful(start, id, frame));
+    assert!(bench.run(start + 49 * MS).is_none());
+    assert!(bench.run(start + 50 * MS).is_some());
+}
