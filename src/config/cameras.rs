@@ -7,12 +7,14 @@ use std::time::Duration;
 use super::error::ConfigError;
 use super::file::{self, CameraSection, DefaultsSection, File, Given, Origin};
 use super::resolve::{CAMERAS, Resolver};
+use super::scene::SceneConfig;
 use super::settings::{ListedCamera, Settings};
 use super::shown::shown;
 use super::source::{
     RtspConfig, RtspCredentials, RtspTransport, RtspUrl, SourceConfig, without_passwords,
 };
-use super::values::{CameraConfig, Connect, DEFAULT_MODEL};
+use super::track::{MotionConfig, TrackConfig};
+use super::values::{CameraConfig, Connect, DEFAULT_MODEL, Detections};
 use twinsight_client::dialect::Dialect;
 use twinsight_client::hub::HubOptions;
 use twinsight_client::hub::text::redacted_url;
@@ -471,6 +473,10 @@ fn unset() -> CameraConfig {
         classes: Vec::new(),
         emit_empty: true,
         dialect: Dialect::Current,
+        detections: Detections::All,
+        motion: MotionConfig::default(),
+        track: TrackConfig::default(),
+        scene: SceneConfig::default(),
         allow_unsigned: false,
         source: None,
     }
