@@ -126,7 +126,6 @@ fn what_is_no_number_does_not_get_in() {
     for bad in numbers {
         assert_eq!(RelativeBox::new(bad, 0.0, 1.0, 1.0), None);
         assert_eq!(RelativeBox::new(0.0, 0.0, 1.0, bad), None);
-        tracker.set_aspect(bad);
     }
     tracker.look(Duration::from_secs(3), &[good], &ids);
     tracker.look(Duration::from_secs(4), &[good], &ids);
