@@ -644,7 +644,7 @@ mod tests {
         stream.set_info("Door", "a");
         assert_eq!(series(), 103);
         stream.object_detected("person");
-        assert_eq!(series(), 102);
+        assert_eq!(series(), 104);
     }
 
     #[test]
