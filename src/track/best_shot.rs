@@ -206,16 +206,12 @@ impl BestShots {
         self.wanted.truncate(AT_A_LOOK);
     }
 
-    /// True if tracks are to have a new picture.
-    pub fn wants_any(&self) -> bool {
-        !self.wanted.is_empty()
-    }
-
     /// Takes the pictures that [`judge`](Self::judge) found worth it, out of the frame that it was told of.
     pub fn take(&mut self, now: Duration, frame: &Frame) {
-        while let Some(wanted) = self.wanted.pop() {
-            self.take_one(wanted, now, frame);
+        for n in 0..self.wanted.len() {
+            self.take_one(self.wanted[n], now, frame);
         }
+        self.wanted.clear();
     }
 
     /// The best picture of a track, if there is one.
