@@ -9,7 +9,7 @@ use parking_lot::Mutex;
 
 use super::news::{Happening, TrackEnd, TrackFacts, TrackNews};
 use super::scene::LineCounts;
-use super::stage::{Look, Stage, StageSettings, Staged};
+use super::stage::{Look, ObjectFate, Stage, StageSettings, Staged};
 use super::tracker::TrackIds;
 use crate::config::SceneConfig;
 use crate::telemetry::metrics::StreamMetrics;
@@ -37,6 +37,8 @@ pub struct CameraTracks {
 
 #[derive(Debug)]
 struct State {
+    /// The camera's name for people.
+    name: Arc<str>,
     stage: Stage,
     ended: VecDeque<EndedTrack>,
     /// False once the camera is gone, so that a frame that is still in inference begins nothing.
@@ -70,6 +72,7 @@ impl TrackDirectory {
     pub fn set(
         &self,
         metrics: &Arc<StreamMetrics>,
+        name: &Arc<str>,
         settings: StageSettings,
     ) -> (Arc<CameraTracks>, Vec<TrackNews>) {
         let mut streams = self.streams.lock();
@@ -79,6 +82,7 @@ impl TrackDirectory {
             let tracks = Arc::new(CameraTracks {
                 metrics: Arc::clone(metrics),
                 state: Mutex::new(State {
+                    name: Arc::clone(name),
                     stage,
                     ended: VecDeque::new(),
                     open: true,
@@ -89,6 +93,7 @@ impl TrackDirectory {
         });
         drop(streams);
         let mut state = tracks.state.lock();
+        state.name = Arc::clone(name);
         let news = state.stage.set(settings);
         state.note(&news);
         tracks.measure(&state, &news);
@@ -102,12 +107,12 @@ impl TrackDirectory {
         tracks.map_or_else(Vec::new, |tracks| tracks.end(TrackEnd::CameraRemoved))
     }
 
-    /// Ends all tracks because the node stops, and gives what there is to tell of each stream.
-    pub fn shutdown(&self) -> Vec<(StreamId, Vec<TrackNews>)> {
+    /// Ends all tracks because the node stops, and gives what there is to tell of each stream, with the name of its camera.
+    pub fn shutdown(&self) -> Vec<(StreamId, Arc<str>, Vec<TrackNews>)> {
         let streams = self.streams.lock().clone();
         streams
             .into_iter()
-            .map(|(id, tracks)| (id, tracks.end(TrackEnd::Shutdown)))
+            .map(|(id, tracks)| (id, tracks.name(), tracks.end(TrackEnd::Shutdown)))
             .collect()
     }
 
@@ -133,10 +138,17 @@ impl CameraTracks {
         let staged = match state.open {
             true => state.stage.look(look),
             false => Staged {
-                fates: vec![super::stage::ObjectFate::Unclaimed; look.objects.len()],
+                fates: vec![ObjectFate::Unclaimed; look.objects.len()],
                 news: Vec::new(),
+                is_followed: false,
             },
         };
+        let masked = staged
+            .fates
+            .iter()
+            .filter(|fate| **fate == ObjectFate::Masked);
+        let masked = u64::try_from(masked.count()).unwrap_or(u64::MAX);
+        self.metrics.tracks.masked(masked);
         state.note(&staged.news);
         self.measure(&state, &staged.news);
         staged
@@ -149,6 +161,11 @@ impl CameraTracks {
         state.note(&news);
         self.measure(&state, &news);
         news
+    }
+
+    /// The camera's name for people.
+    pub fn name(&self) -> Arc<str> {
+        Arc::clone(&self.state.lock().name)
     }
 
     /// What the stream follows now.

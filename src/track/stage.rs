@@ -68,6 +68,8 @@ pub struct Staged {
     pub fates: Vec<ObjectFate>,
     /// What there is to tell, in order.
     pub news: Vec<TrackNews>,
+    /// Whether anything is followed.
+    pub is_followed: bool,
 }
 
 /// Follows what a camera stream sees.
@@ -171,6 +173,7 @@ impl Stage {
             return Staged {
                 fates,
                 news: Vec::new(),
+                is_followed: false,
             };
         }
         let now = self.now.media;
@@ -190,7 +193,11 @@ impl Stage {
         for (track, reason) in ended {
             self.over(&track, reason.into(), &mut news);
         }
-        Staged { fates, news }
+        Staged {
+            fates,
+            news,
+            is_followed: true,
+        }
     }
 
     /// Ends all tracks, and gives what is to be told of that.
