@@ -150,8 +150,14 @@ fn explain(
 /// The row of the kept candidate that a suppressed one overlaps most.
 fn suppressor(candidate: &Candidate, kept: &[&Candidate], nms_iou: f32) -> Option<usize> {
     let overlap = |other: &&&Candidate| iou(&other.corners, &candidate.corners);
+    // Suppression goes by score, and by the order in which candidates come where scores are equal.
+    let is_before = |other: &&&Candidate| {
+        let by_score = other.score.total_cmp(&candidate.score);
+        by_score.then(candidate.row.cmp(&other.row)).is_gt()
+    };
     kept.iter()
-        .filter(|other| other.class_id == candidate.class_id && overlap(other) > nms_iou)
+        .filter(|other| other.class_id == candidate.class_id && is_before(other))
+        .filter(|other| overlap(other) > nms_iou)
         .max_by(|a, b| overlap(a).total_cmp(&overlap(b)))
         .map(|other| other.row)
 }
