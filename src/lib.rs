@@ -31,6 +31,8 @@ pub mod detect;
 
 pub mod annotate;
 
+pub mod track;
+
 pub mod publish;
 
 pub mod preview;

@@ -7,12 +7,14 @@ use std::time::Duration;
 use super::error::ConfigError;
 use super::file::{self, CameraSection, DefaultsSection, File, Given, Origin};
 use super::resolve::{CAMERAS, Resolver};
+use super::scene::SceneConfig;
 use super::settings::{ListedCamera, Settings};
 use super::shown::shown;
 use super::source::{
     RtspConfig, RtspCredentials, RtspTransport, RtspUrl, SourceConfig, without_passwords,
 };
-use super::values::{CameraConfig, Connect, DEFAULT_MODEL};
+use super::track::{MotionConfig, MotionMode, TrackConfig};
+use super::values::{CameraConfig, Connect, DEFAULT_MODEL, Detections};
 use twinsight_client::dialect::Dialect;
 use twinsight_client::hub::HubOptions;
 use twinsight_client::hub::text::redacted_url;
@@ -68,7 +70,9 @@ impl Resolver<'_> {
 
     /// The settings of a camera that has none of its own.
     pub(super) fn defaults(&self, file: &File) -> CameraConfig {
-        self.settings("defaults", &file.defaults, &unset())
+        let mut defaults = self.settings("defaults", &file.defaults, &unset());
+        defaults.track = self.track("defaults.track", &file.defaults.track, defaults.track);
+        defaults
     }
 
     /// The cameras that are listed, in their order, with what is given for each of them. There may be too many.
@@ -139,6 +143,8 @@ impl Resolver<'_> {
         }
         camera.id.twin_id = twin_id.value.as_str().into();
         camera.source = self.source(origin, section, file);
+        camera.track = self.track("cameras.track", &section.track, camera.track);
+        camera.scene = self.scene(section);
         if hub.is_none() && section.rtsp.is_none() && section.device.is_none() {
             self.note(ConfigError::CameraWithoutSource {
                 place: self.place(origin),
@@ -230,6 +236,25 @@ impl Resolver<'_> {
         if let Some(given) = &given.emit_empty {
             camera.emit_empty = given.value;
         }
+        if let Some(given) = &given.detections {
+            let chosen = self.choice(
+                &key("detections"),
+                given,
+                Detections::ALL,
+                Detections::as_str,
+            );
+            camera.detections = self.or(chosen, camera.detections);
+        }
+        if let Some(given) = &given.motion {
+            let chosen = self.choice(&key("motion"), given, MotionMode::ALL, MotionMode::as_str);
+            camera.motion.mode = self.or(chosen, camera.motion.mode);
+        }
+        camera.motion.max_skip = self.ms(
+            &key("motion_max_skip_ms"),
+            given.motion_max_skip_ms.as_ref(),
+            (100, 3_600_000),
+            camera.motion.max_skip,
+        );
         if let Some(given) = &given.dialect {
             let chosen = self.choice(&key("dialect"), given, Dialect::ALL, Dialect::as_str);
             camera.dialect = self.or(chosen, camera.dialect);
@@ -471,6 +496,10 @@ fn unset() -> CameraConfig {
         classes: Vec::new(),
         emit_empty: true,
         dialect: Dialect::Current,
+        detections: Detections::All,
+        motion: MotionConfig::default(),
+        track: TrackConfig::default(),
+        scene: SceneConfig::default(),
         allow_unsigned: false,
         source: None,
     }

@@ -12,7 +12,9 @@ pub mod file;
 mod in_force;
 mod listen;
 mod origins;
+mod polygon;
 mod resolve;
+mod scene;
 mod sections;
 mod settings;
 mod shown;
@@ -20,6 +22,7 @@ mod sinks;
 mod source;
 mod syntax;
 mod telemetry;
+mod track;
 mod values;
 
 pub use env::Env;
@@ -27,13 +30,17 @@ pub use error::{ConfigError, Place};
 pub use in_force::{
     ConfigInForce, EntryInForce, Level, Refusal, RefusalSource, SectionInForce, ValueSource,
 };
+pub use polygon::{Point, Polygon, PolygonError};
 pub use resolve::ConfigSource;
+pub use scene::{LineConfig, MaskConfig, SceneConfig, ZoneConfig};
 pub(crate) use sections::WITHOUT_HUB;
 pub use settings::Settings;
 pub(crate) use shown::shown;
 pub use sinks::{EventKind, MqttConfig, SinkConfig, SinkTarget, WebhookConfig};
 pub(crate) use source::without_passwords;
 pub use source::{DeviceConfig, RtspConfig, RtspCredentials, RtspTransport, RtspUrl, SourceConfig};
+pub use track::{MotionConfig, MotionMode, TrackConfig};
 pub use values::{
-    CameraConfig, Config, Connect, DEFAULT_MODEL, HttpConfig, RuntimeConfig, TelemetryConfig,
+    CameraConfig, Config, Connect, DEFAULT_MODEL, Detections, HttpConfig, RuntimeConfig,
+    TelemetryConfig,
 };

@@ -4,8 +4,10 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::scene::SceneConfig;
 use super::sinks::SinkConfig;
 use super::source::SourceConfig;
+use super::track::{MotionConfig, TrackConfig};
 use twinsight_client::dialect::Dialect;
 use twinsight_client::hub::HubOptions;
 use twinsight_client::realtime::ice::IceSettings;
@@ -44,6 +46,8 @@ pub struct HttpConfig {
     pub listen: SocketAddr,
     /// What a client of the API must bear. Without one the API is for loopback only.
     pub token: Option<Secret>,
+    /// Whether zones, lines and masks may be changed over HTTP.
+    pub edit: bool,
 }
 
 /// ONNX Runtime and models.
@@ -95,6 +99,14 @@ pub struct CameraConfig {
     pub classes: Vec<String>,
     /// Whether an event is published for a frame in which nothing was seen.
     pub emit_empty: bool,
+    /// Whether an event is published for each frame that was inferred.
+    pub detections: Detections,
+    /// Whether pictures that do not change are inferred.
+    pub motion: MotionConfig,
+    /// How what is seen is followed.
+    pub track: TrackConfig,
+    /// What its picture is divided into.
+    pub scene: SceneConfig,
     /// How the camera's signals are named.
     pub dialect: Dialect,
     /// Whether offers are accepted that are signed with the node's own twin, which do not say who sends them.
@@ -110,5 +122,15 @@ label_enum! {
         Dial = "dial",
         /// The camera.
         Accept = "accept",
+    }
+}
+
+label_enum! {
+    /// Which events `detections` a camera stream publishes.
+    pub enum Detections {
+        /// One for each frame that was inferred.
+        All = "all",
+        /// None: its tracks tell enough.
+        None = "none",
     }
 }

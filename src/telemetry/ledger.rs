@@ -12,6 +12,8 @@ label_enum! {
         RateLimited = "rate_limited",
         /// Older than `max_age_ms` when inference could have begun, or sent again of what has been before.
         Stale = "stale",
+        /// Its picture did not differ from the last one that was inferred.
+        Unchanged = "unchanged",
         /// Its inference gave no result.
         InferenceFailed = "inference_failed",
         /// Its camera was removed while it waited.
