@@ -9,6 +9,7 @@ mod sink;
 mod sinks;
 mod stream;
 mod totals;
+mod track;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -25,6 +26,7 @@ use self::sink::{HUB, LOCAL, SinkVectors};
 pub use self::sink::{SinkMetrics, SinkResult};
 pub use self::stream::{LedgerReading, StreamMetrics};
 use self::stream::{Shedding, StreamVectors};
+pub use self::track::{TrackEventType, TrackMetrics, TrackStateLabel};
 use super::ledger::ModelState;
 use twinsight_client::stream_id::StreamId;
 use twinsight_client::telemetry::{HubLoss, Malformed, PacketRefusal, SignalRefusal};
