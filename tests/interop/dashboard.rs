@@ -125,13 +125,13 @@ async fn a_browser_is_let_in_by_the_right_token_alone() {
     shrink(&screens, &["login.png"]);
 }
 
-/// Multipart, pairing, the event log and the words for each state, without a browser.
+/// Multipart, pairing, the event log, the words for each state, and the editor's steps, without a browser.
 #[test]
 fn the_parts_of_the_dashboard_that_know_no_page_work() {
-    let script = root().join("tests/interop/dashboard_units.mjs");
+    let scripts = ["dashboard_units.mjs", "dashboard_scene_units.mjs"];
     let output = Command::new("node")
         .arg("--test")
-        .arg(script)
+        .args(scripts.map(|script| root().join("tests/interop").join(script)))
         .output()
         .expect("node runs: scripts/setup --test installs it");
     let told = String::from_utf8_lossy(&output.stdout);

@@ -88,6 +88,8 @@ export class EditCanvas {
     if (!event.isPrimary || event.button > 0) return;
     if (event.type === 'pointerup') this.edit.up(this.#at(event), this.#size, this.#reach(event));
     else this.edit.release();
+    // A finger that is gone points at nothing.
+    if (event.pointerType !== 'mouse' && this.edit.drawing) this.edit.drawing.cursor = null;
     this.changed();
   }
 
@@ -144,7 +146,7 @@ export class EditCanvas {
     } else if (key === 'Delete' || key === 'Backspace') {
       this.edit.remove();
       this.#wanted = -1;
-    } else if ((key === 'Insert' || key === '+') && corner !== null && this.edit.shape.points) this.#wanted = this.edit.insertCorner(corner);
+    } else if ((key === 'Insert' || key === '+') && corner !== null && this.edit.shape.points) this.#wanted = this.edit.insertCorner(corner) ?? corner;
     else return false;
     return true;
   }

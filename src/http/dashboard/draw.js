@@ -9,7 +9,8 @@ const FONT = 'ui-sans-serif, system-ui, -apple-system, "Segoe UI", Roboto, "Noto
 
 /**
  * Draws `bitmap` as wide as the canvas is shown. `frame` is the size of the decoded frame, in whose pixels `event` has its boxes;
- * `event` is `null` where there is none. `over` is what else lies over it, and in what colours: `{layers, scene, book}`; without it there are
+ * `event` is `null` where there is none. `over` is what else lies over it, and in what colours: `{layers, scene, book, places}`, where `places`
+ * is a map in which it keeps where names stand; without it there are
  * boxes with labels and scores. What is drawn is said in the canvas's `dataset`.
  */
 export function drawPicture(canvas, bitmap, frame, event, shownWidth, over = null, ratio = devicePixelRatio) {
@@ -38,7 +39,7 @@ export function drawPicture(canvas, bitmap, frame, event, shownWidth, over = nul
     for (const object of seen) if (object.keypoints) keypoints(context, object.keypoints, scale, unit);
   }
   if (shows('lines')) names.push(...drawLines(context, lines, (name) => over.book.lines.get(name), area, unit));
-  if (shows('labels')) labels(context, seen, names, scale, unit, area, shownWidth < 520, over && colourOf);
+  if (shows('labels')) labels(context, seen, names, scale, unit, area, shownWidth < 520, over && colourOf, over?.places);
 }
 
 /** What is not followed, or not yet, has a dashed box where others have tracks. */
@@ -90,22 +91,28 @@ function words({ label, score, trackId }, small) {
  * Names of zones and lines, and labels with their scores, each at the corner of its box where it hides least of the others. Where tracks have
  * colours, `colourOf` gives them, and each label has a bar of its own.
  */
-function labels(context, seen, names, scale, unit, area, small, colourOf) {
+function labels(context, seen, names, scale, unit, area, small, colourOf, kept) {
   const size = (small ? 9.5 : 12) * unit;
   const [padX, padY] = [3 * unit, 1.5 * unit];
   const bar = 3 * unit;
   context.font = `${small ? 500 : 600} ${size}px ${FONT}`;
   context.textBaseline = 'top';
   const placed = [];
-  const put = (text, colour, boxed) => {
+  const covered = (place) => boxes.reduce((sum, other) => sum + overlap(place, other), 0);
+  const boxes = names.length === 0 ? [] : seen.map(({ box: { x, y, width, height } }) => ({ x: x * scale, y: y * scale, w: width * scale, h: height * scale }));
+  const put = (text, colour, boxed, name = null) => {
     const left = padX + (colour ? bar : 0);
     const w = context.measureText(text).width + left + padX;
     const h = size + 2 * padY;
     const within = ([px, py]) => ({ x: Math.max(0, Math.min(px, area.width - w)), y: Math.max(0, Math.min(py, area.height - h)), w, h });
     const places = boxed(w, h).map(within);
-    const cost = (place) => placed.reduce((sum, other) => sum + overlap(place, other), 0);
+    const cost = (place) => placed.reduce((sum, other) => sum + overlap(place, other), 0) + (name ? covered(place) : 0);
     let best = places[0];
     for (const place of places) if (cost(place) < cost(best)) best = place;
+    // Names of zones and lines do not jump about as people pass: one leaves its place only when most of it would hide somebody.
+    const before = places[name ? (kept.get(name) ?? -1) : -1];
+    if (before && cost(before) < 0.6 * w * h) best = before;
+    if (name) kept.set(name, places.indexOf(best));
     placed.push(best);
     context.fillStyle = CASING;
     context.beginPath();
@@ -120,7 +127,7 @@ function labels(context, seen, names, scale, unit, area, small, colourOf) {
     context.fillStyle = '#fff';
     context.fillText(text, best.x + left, best.y + padY);
   };
-  for (const { text, colour, at: [x, y] } of names) put(text, colour, (w, h) => [[x - w / 2, y - h / 2], [x - w / 2, y - 1.6 * h], [x - w / 2, y + 0.6 * h], [x - w, y - h / 2], [x, y - h / 2]]);
+  for (const { name, text, colour, at } of names) put(text, colour, (w, h) => at.flatMap(([x, y]) => [[x - w / 2, y - h / 2], [x - w / 2, y + 0.6 * h], [x - w / 2, y - 1.6 * h], [x - w, y - h / 2], [x, y - h / 2]]), name);
   for (const object of seen) {
     const { x, y, width, height } = object.box;
     const [left, top, right, bottom] = [x * scale, y * scale, (x + width) * scale, (y + height) * scale];

@@ -157,14 +157,13 @@ export class SceneEdit {
     this.scene = now;
   }
 
-  /** A new corner on the edge that begins at corner `edge`. Returns its index. */
-  insertCorner(edge, at = null) {
+  /** A new corner in the middle of the edge that begins at corner `edge`. Returns its index, or `null` where there can be none. */
+  insertCorner(edge) {
     const { points } = this.shape;
-    const place = within(at ?? middle(points[edge], points[(edge + 1) % points.length]));
-    this.#step(null);
-    // The middle of an edge is on it, so the outline is what it was.
-    this.#change({ ...this.shape, points: points.toSpliced(edge + 1, 0, place) });
-    this.trouble = null;
+    const place = within(middle(points[edge], points[(edge + 1) % points.length]));
+    const before = sceneOf(this.scene);
+    if (!this.#reshape(points.toSpliced(edge + 1, 0, place))) return null;
+    this.#keep(before, null);
     return edge + 1;
   }
 
@@ -302,6 +301,7 @@ export class SceneEdit {
     if (found.part === 'shape') this.#held = { part: 'shape', from: place, points: pointsOf(this.shape) };
     else {
       const corner = found.part === 'middle' ? this.insertCorner(found.edge) : found.corner;
+      if (corner === null) return false;
       // To put a corner on an edge and to drag it is one step.
       if (found.part === 'middle') this.#stepName = `held of ${found.kind} ${found.index}`;
       this.#held = { part: 'corner', corner, from: place, point: pointsOf(this.shape)[corner] };

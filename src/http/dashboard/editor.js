@@ -4,7 +4,7 @@ import { put } from './api.js';
 import { EditCanvas } from './canvas.js';
 import { Rows, dot, h, mark, say, set, tell } from './dom.js';
 import { SceneEdit } from './edit.js';
-import { KINDS, labelsOf, sceneOf, titleOf, toToml } from './scene.js';
+import { KINDS, LONGEST, LONG_STAY, MOST, labelsOf, sceneOf, titleOf, toToml } from './scene.js';
 
 /** Whether the node would take a change, and if not, why not. */
 export function mayEdit(facts) {
@@ -113,7 +113,10 @@ export class Editor {
     const { edit } = this;
     const { drawing, trouble } = edit;
     this.canvas.render();
-    for (const button of this.add) button.hidden = drawing !== null;
+    this.add.forEach((button, i) => {
+      button.hidden = drawing !== null;
+      button.disabled = edit.scene[Object.keys(KINDS)[i]].length >= MOST;
+    });
     for (const button of [this.finish, this.back, this.cancel]) button.hidden = drawing === null;
     this.finish.hidden ||= !KINDS[drawing.kind].region;
     this.finish.disabled = !(drawing?.points.length > 2);
@@ -147,8 +150,8 @@ export class Editor {
     set(button, 'aria-pressed', String(selected?.kind === kind && selected.index === index));
     mark(shown, 'tone', wrong ? 'bad' : 'ok');
     shown.hidden = !wrong;
-    say(name, titleOf(kind, shape, index));
-    say(about, shape.labels.length ? shape.labels.join(', ') : 'all labels');
+    say(name, shape.name || titleOf(kind, shape, index));
+    say(about, `${KINDS[kind].noun} of ${shape.labels.join(', ') || 'all'}`);
   }
 
   /** The fields are made anew when another shape is chosen, and else only filled, so that nobody is interrupted. */
@@ -176,11 +179,11 @@ export class Editor {
     const { edit } = this;
     const field = (name, label, more, input) => h('label', {}, h('span', {}, label), h('input', { name, autocomplete: 'off', ...more, on: { input: ({ target }) => { input(target.value); this.#changed(); } } }));
     const rows = [];
-    if (KINDS[kind].named) rows.push(field('name', 'Name', { maxlength: '64', spellcheck: 'false' }, (value) => edit.set('name', value.trim())));
+    if (KINDS[kind].named) rows.push(field('name', 'Name', { maxlength: String(LONGEST), spellcheck: 'false' }, (value) => edit.set('name', value.trim())));
     rows.push(field('labels', 'Labels', { placeholder: 'all', spellcheck: 'false' }, (value) => edit.set('labels', labelsOf(value))));
     const known = [...new Set([...Object.keys(this.facts.objects ?? {}), ...shape.labels])].sort().slice(0, 8);
     if (known.length) rows.push(h('div', { class: 'chips', role: 'group', 'aria-label': 'Labels that are seen here' }, known.map((label) => this.#chip(label))));
-    if (kind === 'zones') rows.push(field('dwell', 'Counts who stays, s', { type: 'number', min: '0', step: '0.1', inputmode: 'decimal' }, (value) => edit.set('minDwellMs', Math.max(0, Math.round(Number(value) * 1000) || 0))));
+    if (kind === 'zones') rows.push(field('dwell', 'Counts after (s)', { type: 'number', min: '0', max: String(LONG_STAY / 1000), step: '0.1', inputmode: 'decimal' }, (value) => edit.set('minDwellMs', Math.min(LONG_STAY, Math.max(0, Math.round(Number(value) * 1000) || 0)))));
     const act = (text, does, more = {}) => h('button', { type: 'button', ...more, on: { click: () => { does(); this.#changed(); } } }, text);
     rows.push(h('div', { class: 'editor-save' },
       kind === 'lines' && act('Swap direction', () => edit.swap()),

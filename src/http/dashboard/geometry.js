@@ -2,6 +2,10 @@
 
 /** Two corners that are nearer to each other than this are at the same place. */
 const SAME = 0.0005;
+/** Crossings are judged in whole millionths of the picture, as the node judges them, so that no rounding decides. */
+const GRID = 1e6;
+/** The most corners that a region has. */
+const CORNERS = 32;
 
 /** Three decimals are a pixel of a picture of 1000. */
 export const round3 = (number) => Math.round(number * 1000) / 1000;
@@ -63,7 +67,7 @@ export function meeting(a, b, c, d) {
 /** Two edges that follow each other have a corner in common. They also have more where the second goes back over the first. */
 function goesBack([ax, ay], [bx, by], [cx, cy]) {
   const [ux, uy, vx, vy] = [ax - bx, ay - by, cx - bx, cy - by];
-  return Math.abs(ux * vy - uy * vx) < 1e-9 && ux * vx + uy * vy > 0;
+  return ux * vy - uy * vx === 0 && ux * vx + uy * vy > 0;
 }
 
 /**
@@ -73,19 +77,21 @@ function goesBack([ax, ay], [bx, by], [cx, cy]) {
 export function crossing(points, open = false) {
   const corners = points.length;
   const edges = open ? corners - 1 : corners;
-  const edge = (i) => [points[i], points[(i + 1) % corners]];
+  const grid = points.map(([x, y]) => [Math.round(x * GRID), Math.round(y * GRID)]);
+  const edge = (i) => [grid[i], grid[(i + 1) % corners]];
+  const found = (i, j, [x, y]) => ({ edges: [i, j], at: [x / GRID, y / GRID] });
   for (let i = 0; i < edges; i += 1) {
     for (let j = i + 1; j < edges; j += 1) {
       const [[a, b], [c, d]] = [edge(i), edge(j)];
       const follows = j === i + 1;
       const closes = !open && i === 0 && j === edges - 1;
       if (follows || closes) {
-        if (follows && goesBack(a, b, d)) return { edges: [i, j], at: b };
-        if (closes && goesBack(b, a, c)) return { edges: [i, j], at: a };
+        if (follows && goesBack(a, b, d)) return found(i, j, b);
+        if (closes && goesBack(b, a, c)) return found(i, j, a);
         continue;
       }
       const at = meeting(a, b, c, d);
-      if (at) return { edges: [i, j], at };
+      if (at) return found(i, j, at);
     }
   }
   return null;
@@ -101,13 +107,14 @@ export function outlineProblem(points, open = false) {
     const [before, here] = [points[i - 1], points[i % corners]];
     if (corners > 1 && samePlace(before, here)) return { text: `Corner ${(i % corners) + 1} is at the place of corner ${i}.`, at: here };
   }
+  if (corners > CORNERS) return { text: `A region has at most ${CORNERS} corners.`, at: points.at(-1) };
   if (!open && corners < 3) return { text: `A region has at least 3 corners, and this one has ${corners}.`, at: points.at(-1) ?? null };
   const crossed = crossing(points, open);
   if (crossed) {
     const [first, second] = crossed.edges.map((i) => `from corner ${i + 1} to ${((i + 1) % corners) + 1}`);
     return { text: `The edge ${second} would cross the one ${first}.`, at: crossed.at };
   }
-  if (!open && area(points) < 1e-5) return { text: 'This region has no area.', at: points[0] };
+  if (!open && area(points) < 2 / GRID) return { text: 'This region has no area.', at: points[0] };
   return null;
 }
 

@@ -56,16 +56,16 @@ export function drawMasks(context, masks, area, unit) {
   }
 }
 
-/** Draws zones. Their names stand at their highest corners and are returned as labels: `{text, colour, at}`. */
+/** Draws zones. Their names are returned as labels, `{name, text, colour, at}`, with the places where each may stand, the best first. */
 export function drawZones(context, zones, inZone, area, unit) {
   return zones.map(({ name, points }, index) => {
     const inside = inZone(name);
     const some = Object.keys(inside).length > 0;
     path(context, points, area);
-    context.fillStyle = zoneColour(index, some ? 0.3 : 0.16);
+    context.fillStyle = zoneColour(index, some ? 0.24 : 0.13);
     context.fill();
     stroke(context, zoneColour(index), 1.5 * unit, unit, some ? [] : [6 * unit, 5 * unit]);
-    return { text: some ? `${name}: ${objects(inside)}` : name, colour: zoneColour(index), at: px(topOf(points), area) };
+    return { name: `zone ${name}`, text: some ? `${name}: ${objects(inside)}` : name, colour: zoneColour(index), at: [topOf(points), ...points].map((point) => px(point, area)) };
   });
 }
 
@@ -129,8 +129,6 @@ export function drawLines(context, lines, countsOf, area, unit) {
       context.fill();
     }
     const counts = countsOf(name);
-    // The name stands where the arrow does not.
-    const at = [1.8 * foot[0] - 0.8 * tip[0], 1.8 * foot[1] - 0.8 * tip[1]];
-    return { text: counts ? `${name}: ${counts.in} in, ${counts.out} out` : name, colour: lineColour(), at };
+    return { name: `line ${name}`, text: counts ? `${name}: ${counts.in} in, ${counts.out} out` : name, colour: lineColour(), at: [b, a, [2 * foot[0] - tip[0], 2 * foot[1] - tip[1]]] };
   });
 }

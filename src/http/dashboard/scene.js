@@ -9,6 +9,9 @@ export const KINDS = {
   masks: { noun: 'mask', region: true, named: false },
 };
 
+/** The most shapes of each kind, the most characters of a name, and the longest stay that can be asked for, in milliseconds. */
+export const [MOST, LONGEST, LONG_STAY] = [32, 64, 3600000];
+
 const zone = ({ name, points, labels, minDwellMs }) => ({ name, points: points.map(([x, y]) => [x, y]), labels: [...(labels ?? [])], minDwellMs: minDwellMs ?? 0 });
 const line = ({ name, from, to, labels }) => ({ name, from: [...from], to: [...to], labels: [...(labels ?? [])] });
 const mask = ({ points, labels }) => ({ points: points.map(([x, y]) => [x, y]), labels: [...(labels ?? [])] });
@@ -39,8 +42,11 @@ export const pointsOf = (shape) => shape.points ?? [shape.from, shape.to];
 /** The shape with other corners. */
 export const withPoints = (shape, points) => (shape.points ? { ...shape, points } : { ...shape, from: points[0], to: points[1] });
 
-/** How a shape is called: `zone driveway`, or `mask 2`. */
-export const titleOf = (kind, shape, index) => `${KINDS[kind].noun} ${shape.name || index + 1}`;
+/** How a shape is called: `zone driveway`, or `mask 2`. A name that says what it is, such as `zone 1`, is enough. */
+export function titleOf(kind, shape, index) {
+  const { noun } = KINDS[kind];
+  return shape.name?.startsWith(noun) ? shape.name : `${noun} ${shape.name || index + 1}`;
+}
 
 /** Why corners make no such shape: `{text, at}`, or `null`. */
 export function shapeProblem(shape) {
@@ -53,6 +59,7 @@ export function problems(scene) {
   const found = [];
   for (const [kind, { noun, named }] of Object.entries(KINDS)) {
     const names = new Set();
+    if (scene[kind].length > MOST) found.push({ kind, index: MOST, text: `A camera has at most ${MOST} ${noun}s.` });
     scene[kind].forEach((shape, index) => {
       const wrong = (text) => found.push({ kind, index, text });
       if (named && !shape.name.trim()) wrong(`A ${noun} has no name.`);

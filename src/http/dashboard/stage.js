@@ -15,6 +15,8 @@ export class Stage {
   #asking = false;
   #editor = null;
   #why = null;
+  /** Where the names of zones and lines stand on the picture. */
+  #places = new Map();
 
   /** `camera` is `{key, twinId, stream}`. `editing(panel)` is called with the editor's panel, or with `null` when it is closed. */
   constructor(camera, editing) {
@@ -37,9 +39,9 @@ export class Stage {
   }
 
   show(pair) {
-    // Shapes that are being edited are drawn by the editor.
-    const layers = this.#editor ? new Set([...this.layers.shown].filter((name) => !['zones', 'lines', 'masks'].includes(name))) : this.layers.shown;
-    this.picture.over = { layers, scene: this.scene, book: this.book };
+    // The editor draws shapes itself, and names would be in its way.
+    const layers = this.#editor ? new Set([...this.layers.shown].filter((name) => !['labels', 'zones', 'lines', 'masks'].includes(name))) : this.layers.shown;
+    this.picture.over = { layers, scene: this.scene, book: this.book, places: this.#places };
     this.picture.show(pair);
   }
 
