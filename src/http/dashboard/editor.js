@@ -28,6 +28,7 @@ function howTo({ drawing, selected, shape }) {
 export class Editor {
   #state = { tone: 'idle', text: '' };
   #saving = false;
+  #savedAt = -Infinity;
   #shown = null;
   #confirmed = false;
 
@@ -82,11 +83,13 @@ export class Editor {
     return this.edit.dirty;
   }
 
-  /** The node has answered anew. What is drawn stays. */
-  update(facts) {
+  /** The node has answered anew what it was asked at `askedAt`. What is drawn stays. */
+  update(facts, askedAt) {
     this.facts = facts;
     const wasDirty = this.edit.dirty;
-    if (!this.#saving && this.edit.rebase(facts) && wasDirty) {
+    // An answer that was asked for before the node took what was saved is of before.
+    const current = !this.#saving && askedAt >= this.#savedAt;
+    if (current && this.edit.rebase(facts) && wasDirty) {
       this.#say('warn', 'The node’s zones, lines and masks have changed meanwhile. To save puts yours in their place; to discard shows the node’s.');
     }
     this.canvas.fit();
@@ -208,6 +211,7 @@ export class Editor {
     try {
       await put(`/api/cameras/${this.camera.key}/scene`, wanted);
       this.edit.base = wanted;
+      this.#savedAt = performance.now();
       this.#say('ok', 'Saved, and in force.');
       this.saved();
     } catch (error) {

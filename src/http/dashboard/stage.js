@@ -77,7 +77,7 @@ export class Stage {
     // A node before this page knows of no zones.
     this.edit.hidden = facts.zones === undefined;
     say(this.edit, ['zones', 'lines', 'masks'].some((kind) => facts[kind]?.length) ? 'Edit zones and lines' : 'Draw zones and lines');
-    this.#editor?.update(facts);
+    this.#editor?.update(facts, askedAt);
   }
 
   #open() {
