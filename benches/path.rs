@@ -309,6 +309,7 @@ mod whole {
                     height: corners.y2 - corners.y1,
                     keypoints: Vec::new(),
                     outline: Vec::new(),
+                    following: None,
                 }
             };
             self.scratch.candidates.iter().map(place).collect()

@@ -31,6 +31,7 @@ fn inferred(clock: &WallClock, persons: u8) -> Inferred {
         height: 505.34,
         keypoints: Vec::new(),
         outline: Vec::new(),
+        following: None,
     };
     Inferred {
         id: StreamId::new("6b8f4ac0-8f4e-4a7e-9c0e-5d1f2a3b4c5d", "default"),

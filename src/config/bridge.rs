@@ -7,13 +7,15 @@ use std::path::Path;
 
 use super::error::ConfigError;
 use super::file::{
-    CameraSection, DefaultsSection, File, Key, Origin, RuntimeSection, TelemetrySection,
+    CameraSection, DefaultsSection, File, HttpSection, Key, Origin, RuntimeSection,
+    TelemetrySection, TrackSection,
 };
 use super::resolve::{ConfigSource, Resolver};
 use super::sections::DEFAULT_LISTEN;
 use super::settings::Settings;
 use super::syntax;
 use super::values::{Config, Connect};
+use toml::Spanned;
 use twinsight_client::hub::HubMode;
 
 /// Keys of a camera that say what a node does with its pictures.
@@ -25,8 +27,14 @@ const OF_DETECTION: &[&str] = &[
     "min_score",
     "classes",
     "emit_empty",
+    "detections",
+    "motion",
+    "motion_max_skip_ms",
     "allow_unsigned",
 ];
+
+/// Keys of the API.
+const OF_API: &[&str] = &["token_file", "edit"];
 
 /// Where a bridge listens unless it is told: beside the node on the same machine.
 const DEFAULT_BRIDGE_LISTEN: SocketAddr = {
@@ -108,14 +116,31 @@ impl Resolver<'_> {
                 verb: "detect",
             });
         }
-        if let Some(token) = &file.http.token_file
-            && matches!(token.origin, Origin::File(_))
-        {
-            self.note(ConfigError::NotForBridge {
-                place: self.place(&token.origin),
-                key: "http.token_file".to_owned(),
-                verb: "serve an API",
-            });
+        let of_api = |key: &&Key| OF_API.contains(&key.name);
+        for key in HttpSection::KEYS.iter().filter(of_api) {
+            self.not_for_bridge(file.http.origin(key.name), key, "serve an API");
+        }
+        for key in TrackSection::KEYS {
+            self.not_for_bridge(file.defaults.track.origin(key.name), key, "detect");
+        }
+        for camera in &file.cameras {
+            let camera = camera.get_ref();
+            for key in TrackSection::KEYS {
+                self.not_for_bridge(camera.track.origin(key.name), key, "detect");
+            }
+            for (key, first) in [
+                ("cameras.zones", camera.zones.first().map(Spanned::span)),
+                ("cameras.lines", camera.lines.first().map(Spanned::span)),
+                ("cameras.masks", camera.masks.first().map(Spanned::span)),
+            ] {
+                if let Some(first) = first {
+                    self.note(ConfigError::NotForBridge {
+                        place: self.place(&Origin::File(first.start)),
+                        key: key.to_owned(),
+                        verb: "detect",
+                    });
+                }
+            }
         }
         let is_of_detection = |key: &&Key| OF_DETECTION.contains(&key.name);
         for key in DefaultsSection::KEYS.iter().filter(is_of_detection) {
@@ -168,7 +193,7 @@ impl Resolver<'_> {
     }
 
     /// The defaults without what is wrong with them, which was noted before.
-    fn defaults_of(&self, file: &File) -> super::values::CameraConfig {
+    pub(super) fn defaults_of(&self, file: &File) -> super::values::CameraConfig {
         let before = self.wrong.borrow().len();
         let defaults = self.defaults(file);
         self.wrong.borrow_mut().truncate(before);

@@ -13,7 +13,7 @@ use super::shown::shown;
 use super::source::{
     RtspConfig, RtspCredentials, RtspTransport, RtspUrl, SourceConfig, without_passwords,
 };
-use super::track::{MotionConfig, TrackConfig};
+use super::track::{MotionConfig, MotionMode, TrackConfig};
 use super::values::{CameraConfig, Connect, DEFAULT_MODEL, Detections};
 use twinsight_client::dialect::Dialect;
 use twinsight_client::hub::HubOptions;
@@ -70,7 +70,9 @@ impl Resolver<'_> {
 
     /// The settings of a camera that has none of its own.
     pub(super) fn defaults(&self, file: &File) -> CameraConfig {
-        self.settings("defaults", &file.defaults, &unset())
+        let mut defaults = self.settings("defaults", &file.defaults, &unset());
+        defaults.track = self.track("defaults.track", &file.defaults.track, defaults.track);
+        defaults
     }
 
     /// The cameras that are listed, in their order, with what is given for each of them. There may be too many.
@@ -141,6 +143,8 @@ impl Resolver<'_> {
         }
         camera.id.twin_id = twin_id.value.as_str().into();
         camera.source = self.source(origin, section, file);
+        camera.track = self.track("cameras.track", &section.track, camera.track);
+        camera.scene = self.scene(section);
         if hub.is_none() && section.rtsp.is_none() && section.device.is_none() {
             self.note(ConfigError::CameraWithoutSource {
                 place: self.place(origin),
@@ -232,6 +236,25 @@ impl Resolver<'_> {
         if let Some(given) = &given.emit_empty {
             camera.emit_empty = given.value;
         }
+        if let Some(given) = &given.detections {
+            let chosen = self.choice(
+                &key("detections"),
+                given,
+                Detections::ALL,
+                Detections::as_str,
+            );
+            camera.detections = self.or(chosen, camera.detections);
+        }
+        if let Some(given) = &given.motion {
+            let chosen = self.choice(&key("motion"), given, MotionMode::ALL, MotionMode::as_str);
+            camera.motion.mode = self.or(chosen, camera.motion.mode);
+        }
+        camera.motion.max_skip = self.ms(
+            &key("motion_max_skip_ms"),
+            given.motion_max_skip_ms.as_ref(),
+            (100, 3_600_000),
+            camera.motion.max_skip,
+        );
         if let Some(given) = &given.dialect {
             let chosen = self.choice(&key("dialect"), given, Dialect::ALL, Dialect::as_str);
             camera.dialect = self.or(chosen, camera.dialect);

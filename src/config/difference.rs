@@ -19,7 +19,11 @@ impl Config {
             mdns,
             recv_buffer_bytes,
         } = &self.ice;
-        let HttpConfig { listen, token } = &self.http;
+        let HttpConfig {
+            listen,
+            token,
+            edit,
+        } = &self.http;
         let RuntimeConfig {
             library,
             execution_providers,
@@ -47,6 +51,7 @@ impl Config {
             ),
             ("http.listen", *listen == http.listen),
             ("http.token_file", *token == http.token),
+            ("http.edit", *edit == http.edit),
             ("runtime.library", *library == runtime.library),
             (
                 "runtime.execution_providers",

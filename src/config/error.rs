@@ -5,6 +5,7 @@ use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use super::polygon::PolygonError;
 use super::shown::shown;
 
 /// Where a setting was given.
@@ -302,6 +303,65 @@ pub enum ConfigError {
         "{place}: `{key}` and the user in `rtsp` say both who asks this camera: remove one of them"
     )]
     RtspUserTwice { place: Place, key: &'static str },
+    /// A camera has more zones, lines or masks than it may. `place` is that of the first one too many.
+    #[error(
+        "{place}: camera {} has {found} {kind}s, and may have {limit}: remove some",
+        shown(twin_id)
+    )]
+    TooManyParts {
+        place: Place,
+        twin_id: String,
+        kind: &'static str,
+        found: usize,
+        limit: usize,
+    },
+    /// A zone, a line or a mask lacks what it cannot do without.
+    #[error(
+        "{place}: this {kind} of camera {} has no `{key}`: add it",
+        shown(twin_id)
+    )]
+    PartWithout {
+        place: Place,
+        twin_id: String,
+        kind: &'static str,
+        key: &'static str,
+    },
+    /// Two zones or two lines of a camera have the same name. `place` is that of the second.
+    #[error(
+        "{place}: another {kind} of camera {} is called \"{}\": give one of them another `name`",
+        shown(twin_id),
+        shown(name)
+    )]
+    PartTwice {
+        place: Place,
+        twin_id: String,
+        kind: &'static str,
+        name: String,
+    },
+    /// The points of a zone or a mask make no polygon. `name` is the number of a mask.
+    #[error(
+        "{place}: {kind} \"{}\" of camera {}: {error}",
+        shown(name),
+        shown(twin_id)
+    )]
+    BadPolygon {
+        place: Place,
+        twin_id: String,
+        kind: &'static str,
+        name: String,
+        error: PolygonError,
+    },
+    /// The ends of a line are the same point.
+    #[error(
+        "{place}: line \"{}\" of camera {} ends where it begins: move `from` or `to`",
+        shown(name),
+        shown(twin_id)
+    )]
+    LineWithoutLength {
+        place: Place,
+        twin_id: String,
+        name: String,
+    },
     /// There are more sinks than a node takes. `place` is that of the first one too many.
     #[error("{place}: these are {found} sinks, and a node takes {limit}: remove some")]
     TooManySinks {
@@ -448,6 +508,18 @@ impl ConfigError {
                 | Self::NoAccessKey
                 | Self::CameraWithoutTwin { .. }
                 | Self::CameraWithoutSource { .. }
+                | Self::PartWithout { .. }
+        )
+    }
+
+    /// True if pictures cannot come from the camera, which does not matter where they are there.
+    pub(super) fn is_of_pictures(&self) -> bool {
+        matches!(
+            self,
+            Self::CameraWithoutSource { .. }
+                | Self::SecretUnreadable { .. }
+                | Self::SecretForbidden { .. }
+                | Self::SecretUnusable { .. }
         )
     }
 
@@ -494,6 +566,11 @@ impl ConfigError {
             | Self::PeripheralDials { place }
             | Self::BridgeWithoutHub { place }
             | Self::WithoutRtsp { place, .. }
+            | Self::TooManyParts { place, .. }
+            | Self::PartWithout { place, .. }
+            | Self::PartTwice { place, .. }
+            | Self::BadPolygon { place, .. }
+            | Self::LineWithoutLength { place, .. }
             | Self::TooManySinks { place, .. }
             | Self::SinkTwice { place, .. }
             | Self::SinkWithout { place, .. }

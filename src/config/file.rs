@@ -55,7 +55,11 @@ pub fn keys() -> impl Iterator<Item = &'static Key> {
         TelemetrySection::KEYS,
         SinkSection::KEYS,
         DefaultsSection::KEYS,
+        TrackSection::KEYS,
         CameraSection::KEYS,
+        ZoneSection::KEYS,
+        LineSection::KEYS,
+        MaskSection::KEYS,
     ]
     .into_iter()
     .flatten()
@@ -104,6 +108,14 @@ impl File {
         "cameras",
     ];
 
+    /// The tables in sections, below the section of each. `[cameras.track]` has the keys of `[defaults.track]`.
+    pub const TABLES: &'static [&'static str] = &[
+        "defaults.track",
+        "cameras.zones",
+        "cameras.lines",
+        "cameras.masks",
+    ];
+
     /// What a section is about, in Markdown.
     pub fn about(section: &str) -> &'static str {
         match section {
@@ -115,6 +127,10 @@ impl File {
             "sinks" => SinkSection::ABOUT,
             "defaults" => DefaultsSection::ABOUT,
             "cameras" => CameraSection::ABOUT,
+            "defaults.track" => TrackSection::ABOUT,
+            "cameras.zones" => ZoneSection::ABOUT,
+            "cameras.lines" => LineSection::ABOUT,
+            "cameras.masks" => MaskSection::ABOUT,
             _ => "",
         }
     }
@@ -135,6 +151,7 @@ impl File {
             "runtime" => self.runtime.set(key, variable, text),
             "telemetry" => self.telemetry.set(key, variable, text),
             "defaults" => self.defaults.set(key, variable, text),
+            "defaults.track" => self.defaults.track.set(key, variable, text),
             _ => Ok(false),
         }
     }
@@ -149,14 +166,20 @@ const fn plain(field: &'static str) -> &'static str {
 }
 
 /// A section: each field optional, with its documentation also as data.
+///
+/// Behind its keys stand the tables in it, which it does not merge or set: each is a section of its own.
 macro_rules! section {
     ($(#[doc = $about:literal])+ pub struct $name:ident = $section:literal {
         $($(#[doc = $doc:literal])+ $field:ident: $type:ty,)+
+        $(; $($(#[doc = $table_doc:literal])+ $table:ident: $table_type:ty,)+)?
     }) => {
         $(#[doc = $about])+
         #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
         #[serde(deny_unknown_fields)]
-        pub struct $name { $($(#[doc = $doc])+ pub $field: Option<Given<$type>>,)+ }
+        pub struct $name {
+            $($(#[doc = $doc])+ pub $field: Option<Given<$type>>,)+
+            $($($(#[doc = $table_doc])+ #[serde(default)] pub $table: $table_type,)+)?
+        }
 
         impl $name {
             /// What the section is about, in Markdown.
@@ -221,7 +244,12 @@ macro_rules! stream_sections {
     ($($(#[doc = $doc:literal])+ $field:ident: $type:ty,)+) => {
         section! {
             /// Settings of every camera that has none of its own.
-            pub struct DefaultsSection = "defaults" { $($(#[doc = $doc])+ $field: $type,)+ }
+            pub struct DefaultsSection = "defaults" {
+                $($(#[doc = $doc])+ $field: $type,)+
+                ;
+                /// How what is seen is followed.
+                track: TrackSection,
+            }
         }
         section! {
             /// One stream of one camera.
@@ -237,12 +265,21 @@ macro_rules! stream_sections {
                 /// A video device of this machine in place of an IP camera, such as `/dev/video0`.
                 device: String,
                 $($(#[doc = $doc])+ $field: $type,)+
+                ;
+                /// How what is seen is followed.
+                track: TrackSection,
+                /// Regions that tell what is in them.
+                zones: Vec<Spanned<ZoneSection>>,
+                /// Lines that count what crosses them.
+                lines: Vec<Spanned<LineSection>>,
+                /// Regions in which nothing is detected.
+                masks: Vec<Spanned<MaskSection>>,
             }
         }
         impl CameraSection {
             /// The settings that take the place of the defaults.
             pub fn settings(&self) -> DefaultsSection {
-                DefaultsSection { $($field: self.$field.clone(),)+ }
+                DefaultsSection { $($field: self.$field.clone(),)+ track: self.track.clone() }
             }
         }
     };
@@ -304,6 +341,9 @@ section! {
         /// A file with the bearer token of the API; or `TWINSIGHT_HTTP__TOKEN` in the environment. Without
         /// one the API answers on loopback only; metrics and probes are always open.
         token_file: String,
+        /// Let zones, lines and masks be [changed over HTTP](../guide/zones.md), which writes them into this file; off unless given, and
+        /// nobody may without a token.
+        edit: bool,
     }
 }
 
@@ -374,6 +414,63 @@ section! {
     }
 }
 
+section! {
+    /// How what a camera sees [is followed](../guide/tracks.md). `[defaults.track]` is for every camera, and `[cameras.track]` below a
+    /// `[[cameras]]` for that one. All times are of the camera's media, so that they mean the same at each frame rate.
+    pub struct TrackSection = "defaults.track" {
+        /// Follow what is seen; on unless given. Without it there are no tracks, and zones and lines tell nothing.
+        enabled: bool,
+        /// A track is confirmed when it was seen twice and is this old; 0 to 60000, 300 unless given.
+        confirm_ms: i64,
+        /// A track that is not seen for this long ends; 100 to 600000, 2000 unless given.
+        lost_ms: i64,
+        /// What has not left its place for this long is stationary; 1000 to 86400000, 10000 unless given.
+        stationary_ms: i64,
+        /// A track has at most one `update` in this time, unless its zones, its label or whether it is stationary change;
+        /// 100 to 3600000, 1000 unless given.
+        update_ms: i64,
+    }
+}
+
+section! {
+    /// [Zones](../guide/zones.md) of a camera, each below its `[[cameras]]`: regions that tell what is in them.
+    pub struct ZoneSection = "cameras.zones" {
+        /// Its name in events and metrics, 1 to 64 characters.
+        name: String,
+        /// 3 to 32 corners in parts of the picture, such as `[[0.1, 0.5], [0.9, 0.5], [0.9, 1.0]]`: 0, 0 is the top left one and
+        /// 1, 1 the bottom right one.
+        points: Vec<[f64; 2]>,
+        /// The labels that count; none, the default: all.
+        labels: Vec<String>,
+        /// Who is in the region for this long is in the zone; 0 to 3600000, 0 unless given.
+        min_dwell_ms: i64,
+    }
+}
+
+section! {
+    /// [Lines](../guide/zones.md) of a camera, each below its `[[cameras]]`, that count what crosses them.
+    pub struct LineSection = "cameras.lines" {
+        /// Its name in events and metrics, 1 to 64 characters.
+        name: String,
+        /// Where its arrow begins, in parts of the picture. What crosses from the left of the arrow to its right goes `in`.
+        from: [f64; 2],
+        /// Where its arrow ends.
+        to: [f64; 2],
+        /// The labels that count; none, the default: all.
+        labels: Vec<String>,
+    }
+}
+
+section! {
+    /// [Masks](../guide/zones.md) of a camera, each below its `[[cameras]]`: regions in which detections are dropped.
+    pub struct MaskSection = "cameras.masks" {
+        /// 3 to 32 corners in parts of the picture, as those of a zone.
+        points: Vec<[f64; 2]>,
+        /// The labels that are dropped; none, the default: all.
+        labels: Vec<String>,
+    }
+}
+
 stream_sections! {
     /// Name of the model in the models folder, `nanodet_g_coco_int8` unless given.
     model: String,
@@ -394,6 +491,14 @@ stream_sections! {
     classes: Vec<String>,
     /// Publish an event also when nothing was seen; on unless given.
     emit_empty: bool,
+    /// Which events `detections` are published: `all`, the default, one for each frame that was inferred, or `none`, where tracks
+    /// tell enough.
+    detections: String,
+    /// With `gate`, a picture that does not differ from the last one that was inferred [is not inferred](../guide/motion.md); `off`
+    /// unless given.
+    motion: String,
+    /// With `motion = "gate"`, one picture is inferred in this time even if nothing changes; 100 to 3600000, 5000 unless given.
+    motion_max_skip_ms: i64,
     /// Names of the signals: `current`, the default, or `legacy` for cameras on the npm client 4.x.
     dialect: String,
     /// With `connect = "accept"`: take offers that are signed with the node's own twin, which do not say
@@ -479,6 +584,31 @@ impl Setting for Vec<String> {
             .iter()
             .map(|item| item.as_str().map(str::to_owned))
             .collect()
+    }
+}
+
+impl Setting for [f64; 2] {
+    const TAKES: &'static str = "two numbers";
+    fn from_text(text: &str) -> Option<Self> {
+        let (x, y) = text.split_once(',')?;
+        Some([x.trim().parse().ok()?, y.trim().parse().ok()?])
+    }
+    fn from_json(value: &Value) -> Option<Self> {
+        match value.as_array()?.as_slice() {
+            [x, y] => Some([x.as_f64()?, y.as_f64()?]),
+            _ => None,
+        }
+    }
+}
+
+impl Setting for Vec<[f64; 2]> {
+    const TAKES: &'static str = "a list of points of two numbers";
+    fn from_text(_: &str) -> Option<Self> {
+        None
+    }
+    fn from_json(value: &Value) -> Option<Self> {
+        let points = value.as_array()?.iter();
+        points.map(<[f64; 2]>::from_json).collect()
     }
 }
 

@@ -2,13 +2,17 @@
 //! made of them, and a [`ConfigInForce`] goes out. The node asks once for each configuration that it applies.
 
 use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
 use super::error::line_of;
 use super::file::{CameraSection, DefaultsSection, File, Given, Origin, SinkSection};
 use super::in_force::{ConfigInForce, EntryInForce, Level, SectionInForce, ValueSource};
+use super::polygon::{Point, Polygon};
 use super::resolve::{ACCESS_KEY, ConfigSource, Resolver, TOKEN};
+use super::scene::SceneConfig;
 use super::sections::{
     ACCESS_KEY_VARIABLES, DEVICE_ID_VARIABLES, LIBRARY_VARIABLE, STUN_VARIABLE,
     TURN_CREDENTIAL_VARIABLE, TURN_USERNAME_VARIABLE, TURN_VARIABLE, TWIN_ID_VARIABLES, mode_name,
@@ -18,6 +22,7 @@ use super::shown::without_credentials;
 use super::sinks::{MqttConfig, SinkConfig, SinkTarget, WebhookConfig};
 use super::source::{RtspTransport, SourceConfig};
 use super::syntax;
+use super::track::TrackConfig;
 use super::values::{CameraConfig, Config, HttpConfig, RuntimeConfig, TelemetryConfig};
 use twinsight_client::hub::text::redacted_url;
 use twinsight_client::hub::{HubMode, HubOptions, TurnServer};
@@ -74,7 +79,8 @@ impl ConfigSource {
                 stream_values(&defaults)
                     .into_iter()
                     .chain(rtsp_values(None, &file.defaults))
-                    .map(|(key, value)| (key, origins.entry(value, file.defaults.origin(key))))
+                    .chain(track_values(&defaults.track))
+                    .map(|(key, value)| (key, origins.entry(value, defaults_origin(&file, key))))
                     .collect(),
             ),
             // A configuration that was resolved has a camera for each section, in the same order.
@@ -261,7 +267,11 @@ impl Origins<'_> {
     }
 
     fn http(&self, http: &HttpConfig) -> SectionInForce {
-        let HttpConfig { listen, token } = http;
+        let HttpConfig {
+            listen,
+            token,
+            edit,
+        } = http;
         let given = &self.file.http;
         let (token, token_file) =
             self.secret(token.as_ref(), TOKEN, &[], given.origin("token_file"));
@@ -272,6 +282,7 @@ impl Origins<'_> {
             ),
             ("token_file", token_file),
             ("token", token),
+            ("edit", self.entry((*edit).into(), given.origin("edit"))),
         ])
     }
 
@@ -450,8 +461,23 @@ impl Origins<'_> {
             .into_iter()
             .chain(stream_values(camera))
             .chain(rtsp_values(camera.source.as_ref(), &settings))
+            .chain(track_values(&camera.track))
+            .chain(scene_values(&camera.scene))
             .map(|(key, value)| {
-                let (origin, from) = match (section.origin(key), self.file.defaults.origin(key)) {
+                // Lists say where they begin.
+                let own = match key.strip_prefix("track.") {
+                    Some(key) => section.track.origin(key).cloned(),
+                    None => section.origin(key).cloned().or_else(|| {
+                        let byte = match key {
+                            "zones" => section.zones.first()?.span().start,
+                            "lines" => section.lines.first()?.span().start,
+                            "masks" => section.masks.first()?.span().start,
+                            _ => return None,
+                        };
+                        Some(Origin::File(byte))
+                    }),
+                };
+                let (origin, from) = match (own.as_ref(), defaults_origin(self.file, key)) {
                     (Some(own), _) => (Some(own), Level::Camera),
                     (None, Some(default)) => (Some(default), Level::Defaults),
                     (None, None) => (None, Level::BuiltIn),
@@ -550,6 +576,65 @@ fn rtsp_values(
     ]
 }
 
+/// Where a key of `[defaults]` or of `[defaults.track]` was given.
+fn defaults_origin<'a>(file: &'a File, key: &str) -> Option<&'a Origin> {
+    match key.strip_prefix("track.") {
+        Some(key) => file.defaults.track.origin(key),
+        None => file.defaults.origin(key),
+    }
+}
+
+fn track_values(track: &TrackConfig) -> [(&'static str, Value); 5] {
+    let TrackConfig {
+        enabled,
+        confirm,
+        lost,
+        stationary,
+        update,
+    } = track;
+    [
+        ("track.enabled", (*enabled).into()),
+        ("track.confirm_ms", ms(*confirm)),
+        ("track.lost_ms", ms(*lost)),
+        ("track.stationary_ms", ms(*stationary)),
+        ("track.update_ms", ms(*update)),
+    ]
+}
+
+/// Zones, lines and masks as they are written in the file.
+fn scene_values(scene: &SceneConfig) -> [(&'static str, Value); 3] {
+    let SceneConfig {
+        zones,
+        lines,
+        masks,
+    } = scene;
+    let point = |point: &Point| json!([point.x, point.y]);
+    let points = |polygon: &Polygon| -> Value { polygon.corners().iter().map(point).collect() };
+    let labels = |labels: &[Arc<str>]| -> Value { labels.iter().map(AsRef::as_ref).collect() };
+    let zones = zones.iter().map(|zone| {
+        json!({"name": &*zone.name, "points": points(&zone.polygon), "labels": labels(&zone.labels),
+               "min_dwell_ms": ms(zone.min_dwell)})
+    });
+    let lines = lines.iter().map(|line| {
+        json!({"name": &*line.name, "from": point(&line.from), "to": point(&line.to),
+               "labels": labels(&line.labels)})
+    });
+    let masks = masks
+        .iter()
+        .map(|mask| json!({"points": points(&mask.polygon), "labels": labels(&mask.labels)}));
+    [
+        ("zones", zones.collect()),
+        ("lines", lines.collect()),
+        ("masks", masks.collect()),
+    ]
+}
+
+fn ms(duration: Duration) -> Value {
+    u64::try_from(duration.as_millis())
+        .unwrap_or(u64::MAX)
+        .into()
+}
+
 /// The settings that a camera may have of its own, in the order of the file.
 fn stream_values(camera: &CameraConfig) -> Vec<(&'static str, Value)> {
     let CameraConfig {
@@ -563,8 +648,8 @@ fn stream_values(camera: &CameraConfig) -> Vec<(&'static str, Value)> {
         min_score,
         classes,
         emit_empty,
-        detections: _,
-        motion: _,
+        detections,
+        motion,
         track: _,
         scene: _,
         dialect,
@@ -572,7 +657,6 @@ fn stream_values(camera: &CameraConfig) -> Vec<(&'static str, Value)> {
         source: _,
     } = camera;
     let codecs: Vec<&str> = codecs.iter().map(|codec| codec.as_str()).collect();
-    let max_age_ms = u64::try_from(max_age.as_millis()).unwrap_or(u64::MAX);
     // By way of its text 0.4 stays 0.4, which as a number of 64 bits it would not.
     let min_score: f64 = min_score.to_string().parse().unwrap_or_default();
     vec![
@@ -581,10 +665,13 @@ fn stream_values(camera: &CameraConfig) -> Vec<(&'static str, Value)> {
         ("stream", id.stream.as_ref().into()),
         ("codecs", json!(codecs)),
         ("max_fps", json!(max_fps)),
-        ("max_age_ms", max_age_ms.into()),
+        ("max_age_ms", ms(*max_age)),
         ("min_score", json!(min_score)),
         ("classes", json!(classes)),
         ("emit_empty", (*emit_empty).into()),
+        ("detections", detections.as_str().into()),
+        ("motion", motion.mode.as_str().into()),
+        ("motion_max_skip_ms", ms(motion.max_skip)),
         ("dialect", dialect.as_str().into()),
         ("allow_unsigned", (*allow_unsigned).into()),
     ]

@@ -23,6 +23,12 @@ const MAX_FILE_BYTES: u64 = 1 << 20;
 /// The sections of which there may be many, so that no variable means one of them.
 const IN_LISTS: [&str; 2] = ["cameras", "sinks"];
 
+/// True for a key that may be there many times.
+fn is_in_list(key: &file::Key) -> bool {
+    let section = key.section.split('.').next().unwrap_or_default();
+    IN_LISTS.contains(&section)
+}
+
 pub(super) const CAMERAS: &str = "TWINSIGHT_CAMERAS";
 pub(super) const ACCESS_KEY: &str = "TWINSIGHT_HUB__ACCESS_KEY";
 pub(super) const TOKEN: &str = "TWINSIGHT_HTTP__TOKEN";
@@ -201,11 +207,10 @@ impl Resolver<'_> {
             if [CAMERAS, ACCESS_KEY, TOKEN].contains(&name.as_str()) {
                 continue;
             }
-            let (section, key) = rest.split_once("__").unwrap_or((rest, ""));
-            let (section, key) = (section.to_ascii_lowercase(), key.to_ascii_lowercase());
-            if !file::keys()
-                .any(|k| k.section == section && k.name == key && !IN_LISTS.contains(&k.section))
-            {
+            let (section, key) = rest.rsplit_once("__").unwrap_or((rest, ""));
+            let section = section.replace("__", ".").to_ascii_lowercase();
+            let key = key.to_ascii_lowercase();
+            if !file::keys().any(|k| k.section == section && k.name == key && !is_in_list(k)) {
                 self.note(self.unknown_variable(name));
                 continue;
             }
@@ -226,8 +231,11 @@ impl Resolver<'_> {
     fn unknown_variable(&self, name: &str) -> ConfigError {
         // All of them begin with the same prefix, which would make any two of them look near.
         let known: Vec<String> = file::keys()
-            .filter(|key| !IN_LISTS.contains(&key.section))
-            .map(|key| format!("{}__{}", key.section, key.name).to_ascii_uppercase())
+            .filter(|key| !is_in_list(key))
+            .map(|key| {
+                let section = key.section.replace('.', "__");
+                format!("{section}__{}", key.name).to_ascii_uppercase()
+            })
             .chain([CAMERAS, ACCESS_KEY, TOKEN].map(|name| name[PREFIX.len()..].to_owned()))
             .collect();
         let rest = name.strip_prefix(PREFIX).unwrap_or(name);

@@ -336,6 +336,7 @@ impl Resolver<'_> {
         HttpConfig {
             listen,
             token: self.or(token, None),
+            edit: file.http.edit.as_ref().is_some_and(|given| given.value),
         }
     }
 

@@ -145,11 +145,17 @@ pub(super) fn explain(path: &Path, text: &str, mut error: toml::de::Error) -> Co
 
 fn unknown_key(place: Place, keys: &str, name: &str) -> ConfigError {
     // The path ends either with the unknown key itself or with its section.
-    let section = keys
-        .split('.')
-        .next()
-        .filter(|first| *first != name)
-        .unwrap_or_default();
+    let path = keys.strip_suffix(name).unwrap_or(keys);
+    let section = match path.trim_end_matches('.') {
+        // A camera's own table has the keys of the one for all.
+        "cameras.track" => "defaults.track",
+        table if File::TABLES.contains(&table) => table,
+        _ => keys
+            .split('.')
+            .next()
+            .filter(|first| *first != name)
+            .unwrap_or_default(),
+    };
     let key = if section.is_empty() {
         name.to_owned()
     } else {
@@ -185,12 +191,15 @@ fn unknown_key(place: Place, keys: &str, name: &str) -> ConfigError {
 /// Says in words what a key takes.
 fn takes(keys: &str, expected: &str) -> &'static str {
     let known = keys
-        .split_once('.')
+        .rsplit_once('.')
         .and_then(|(section, name)| file::keys().find(|k| k.section == section && k.name == name));
     match known {
         Some(key) => key.takes,
         None if keys == "cameras" => "[[cameras]] tables",
         None if keys == "sinks" => "[[sinks]] tables",
+        None if keys == "cameras.zones" => "[[cameras.zones]] tables",
+        None if keys == "cameras.lines" => "[[cameras.lines]] tables",
+        None if keys == "cameras.masks" => "[[cameras.masks]] tables",
         None if expected.starts_with("struct ") => "a [table]",
         None => "another type",
     }

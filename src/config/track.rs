@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use super::file::{Given, TrackSection};
+use super::resolve::Resolver;
 use twinsight_media::label_enum;
 
 /// How what is seen is followed.
@@ -56,5 +58,49 @@ impl Default for MotionConfig {
             mode: MotionMode::Off,
             max_skip: Duration::from_millis(5000),
         }
+    }
+}
+
+impl Resolver<'_> {
+    /// Checks a table `track` over what holds without it.
+    pub(super) fn track(
+        &self,
+        section: &str,
+        given: &TrackSection,
+        base: TrackConfig,
+    ) -> TrackConfig {
+        let ms = |name: &str, given: &Option<Given<i64>>, range, base| {
+            self.ms(&format!("{section}.{name}"), given.as_ref(), range, base)
+        };
+        TrackConfig {
+            enabled: given
+                .enabled
+                .as_ref()
+                .map_or(base.enabled, |given| given.value),
+            confirm: ms("confirm_ms", &given.confirm_ms, (0, 60_000), base.confirm),
+            lost: ms("lost_ms", &given.lost_ms, (100, 600_000), base.lost),
+            stationary: ms(
+                "stationary_ms",
+                &given.stationary_ms,
+                (1000, 86_400_000),
+                base.stationary,
+            ),
+            update: ms("update_ms", &given.update_ms, (100, 3_600_000), base.update),
+        }
+    }
+
+    /// A time in milliseconds, or what holds without it.
+    pub(super) fn ms(
+        &self,
+        key: &str,
+        given: Option<&Given<i64>>,
+        range: (u32, u32),
+        base: Duration,
+    ) -> Duration {
+        let Some(given) = given else {
+            return base;
+        };
+        let ms = self.integer(key, given, range);
+        self.or(ms.map(|ms| Duration::from_millis(u64::from(ms))), base)
     }
 }

@@ -46,6 +46,8 @@ pub struct HttpConfig {
     pub listen: SocketAddr,
     /// What a client of the API must bear. Without one the API is for loopback only.
     pub token: Option<Secret>,
+    /// Whether zones, lines and masks may be changed over HTTP.
+    pub edit: bool,
 }
 
 /// ONNX Runtime and models.

@@ -242,6 +242,8 @@ impl Bench {
                     name: "".into(),
                     model,
                     settings: DetectSettings::default(),
+                    min_score: 0.0,
+                    detections: crate::config::Detections::All,
                     emit_empty: true,
                     metrics: Arc::clone(&metrics),
                 });

@@ -17,6 +17,7 @@ use super::breaker::Trip;
 use super::detector::{DetectSettings, Detections, Detector, ModelInfo, Terminate};
 use super::health::ModelHealth;
 use super::manifest::ModelError;
+use crate::config::Detections as DetectionEvents;
 use crate::preprocess::Picture;
 use crate::schedule::scheduler::{Job, JobEnd, Scheduler, SourceId};
 use crate::telemetry::cpu::RunDelay;
@@ -43,8 +44,12 @@ pub(crate) struct CameraWork {
     pub(crate) name: Arc<str>,
     /// The index of its model among the pool's models.
     pub(crate) model: usize,
-    /// Which objects the camera wants.
+    /// Which objects are wanted. Those with the lowest scores may be for tracking alone.
     pub(crate) settings: DetectSettings,
+    /// Objects with a lower score are not reported.
+    pub(crate) min_score: f32,
+    /// Whether inferred frames make events.
+    pub(crate) detections: DetectionEvents,
     /// Whether an event is published even if nothing was found.
     pub(crate) emit_empty: bool,
     pub(crate) metrics: Arc<StreamMetrics>,
@@ -456,9 +461,6 @@ fn infer(
             ] {
                 metrics.stage(stage, spent.wall);
                 metrics.worked(work, spent.cpu);
-            }
-            for object in &detections.objects {
-                metrics.object_detected(model.label(object.class_id));
             }
             // The result is handed on before the stream's next frame may be picked, so that its events stay in order.
             (context.sink)(Inference {

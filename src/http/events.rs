@@ -16,6 +16,7 @@ use super::connections::streaming;
 use super::routes::{Shared, bad_value, no_such_camera, pairs};
 use crate::publish::event::{CAMERA_STATUS, DETECTIONS};
 use crate::publish::feed::{Fed, FedEvent, FeedWatch};
+use crate::publish::track_event::{LINE_CROSSED, TRACK};
 
 /// A stream without events has a comment this often, so that both sides notice when the other is gone.
 const BEAT: Duration = Duration::from_secs(10);
@@ -28,7 +29,7 @@ struct Filter {
 }
 
 /// The types of events that there are.
-const TYPES: [&str; 2] = [DETECTIONS, CAMERA_STATUS];
+const TYPES: [&str; 4] = [DETECTIONS, CAMERA_STATUS, TRACK, LINE_CROSSED];
 
 impl Filter {
     /// `is_camera` says whether a twin is one. A name that nothing has would be waited for without an end, so it is answered with a

@@ -15,6 +15,7 @@ use crate::preview::Previews;
 use crate::publish::feed::EventFeed;
 use crate::telemetry::health::{Health, Readiness};
 use crate::telemetry::metrics::Metrics;
+use crate::track::directory::TrackDirectory;
 use twinsight_client::stream_id::StreamId;
 
 /// What the answers are made from. Clones share it.
@@ -36,6 +37,8 @@ pub struct HttpState {
     pub feed: EventFeed,
     /// The pictures.
     pub previews: Previews,
+    /// What the cameras follow.
+    pub tracks: Arc<TrackDirectory>,
     /// When the node began.
     pub started_at: SystemTime,
 }
@@ -58,6 +61,7 @@ impl HttpState {
             config: Arc::default(),
             feed,
             previews,
+            tracks: Arc::default(),
             started_at: SystemTime::now(),
         }
     }

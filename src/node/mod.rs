@@ -26,10 +26,12 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use self::apply::{Applier, SharedPool};
+pub(crate) use self::cameras::min_interval;
 use self::cameras::{CameraContext, Cameras};
 use self::models::Models;
 use self::reload::{Inputs, ReloadTask, Reloaded};
-use self::sink::{NodeSink, inference_sink};
+pub(crate) use self::sink::following;
+use self::sink::{NodeSink, inference_sink, track_events};
 pub(crate) use self::tasks::away_sentence;
 use self::tasks::{read_facts, supervise, watch_hub};
 use self::traces::Traces;
@@ -48,6 +50,7 @@ use crate::publish::publisher::{Publisher, PublisherTask, new_run_id};
 use crate::sinks::{SinkContext, Sinks};
 use crate::telemetry::health::{Health, HealthClock};
 use crate::telemetry::metrics::Metrics;
+use crate::track::directory::TrackDirectory;
 use twinsight_client::hub::{HubClient, HubOptions};
 use twinsight_client::media::camera::StreamContext;
 use twinsight_client::realtime::ice::IceSettings;
@@ -130,6 +133,9 @@ pub struct Node {
     scheduler: Arc<CameraScheduler>,
     pool: SharedPool,
     previews: Previews,
+    /// What is told in the end goes through here.
+    events: Publisher,
+    tracks: Arc<TrackDirectory>,
     publisher: PublisherTask,
     sinks: Sinks,
     traces: Traces,
@@ -186,6 +192,7 @@ impl Node {
         let (health, readiness) = (state.health.clone(), Arc::clone(&state.readiness));
         let clock = health.start_clock()?;
         let facts = Arc::clone(&state.cameras);
+        let tracks = Arc::clone(&state.tracks);
         {
             let mut node = state.node.lock();
             node.inference = inference;
@@ -242,7 +249,7 @@ impl Node {
         let pool_context = PoolContext {
             scheduler: Arc::clone(&scheduler),
             factory: models.factory(),
-            sink: inference_sink(publisher.clone(), previews.clone()),
+            sink: inference_sink(publisher.clone(), Arc::clone(&tracks), previews.clone()),
             metrics: Arc::clone(&metrics),
             health: health.clone(),
             cpu_pressure: Arc::clone(&cpu_pressure),
@@ -262,6 +269,7 @@ impl Node {
             scheduler: Arc::clone(&scheduler),
             metrics: Arc::clone(&metrics),
             publisher: publisher.clone(),
+            tracks: Arc::clone(&tracks),
             ice: config.ice.clone(),
             decoder,
             cpu_pressure,
@@ -287,7 +295,7 @@ impl Node {
                     "the hub watcher",
                     watch_hub(
                         hub.clone(),
-                        publisher,
+                        publisher.clone(),
                         Arc::clone(&readiness),
                         refused_sender,
                     ),
@@ -343,6 +351,8 @@ impl Node {
             scheduler,
             pool,
             previews,
+            events: publisher,
+            tracks,
             publisher: publisher_task,
             sinks,
             traces,
@@ -460,6 +470,10 @@ impl Node {
         if let Some(pool) = pool {
             let _ = tokio::task::spawn_blocking(move || pool.join(WORKER_LIMIT)).await;
         }
+        for (id, name, news) in self.tracks.shutdown() {
+            let events = track_events(&id, &name, Instant::now(), news);
+            self.events.publish_tracks(events);
+        }
         let previews = self.previews;
         let _ = tokio::task::spawn_blocking(move || previews.stop()).await;
         // Only when the hub client has ended is it known what became of the last event.
@@ -488,7 +502,8 @@ fn close_books(metrics: &Metrics) {
         if !ledger.balances() {
             let [units, frames, events] = ledger.in_flight();
             let sink_events = ledger.sink_events_in_flight;
-            tracing::error!(camera = %stream.id(), units, frames, events, sink_events, "a camera's ledger does not balance: this is a bug in Twinsight");
+            let track_events = ledger.track_events_in_flight;
+            tracing::error!(camera = %stream.id(), units, frames, events, sink_events, track_events, "a camera's ledger does not balance: this is a bug in Twinsight");
         }
     }
     tracing::info!(cameras = streams.len(), "the books are closed");

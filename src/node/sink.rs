@@ -2,14 +2,21 @@
 //! publisher's events go to the node's own twin on the hub, if there is a hub.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use serde_json::Value;
 
+use crate::config::Detections;
 use crate::detect::worker::Inference;
 use crate::preview::{Previews, Seen};
-use crate::publish::event::{Inferred, ModelRef, SeenObject};
+use crate::publish::event::{Following, Inferred, ModelRef, SeenObject};
 use crate::publish::publisher::{EventSink, HubAway, Publisher};
+use crate::publish::track_event::TrackEvent;
+use crate::track::directory::TrackDirectory;
+use crate::track::news::TrackNews;
+use crate::track::stage::{Look, ObjectFate};
 use twinsight_client::hub::Instance;
+use twinsight_client::stream_id::StreamId;
 
 /// Where the publisher's events go.
 pub(super) enum NodeSink {
@@ -31,6 +38,7 @@ impl EventSink for NodeSink {
 /// Shapes results into events, and offers their frames to whoever looks; runs on the inference workers.
 pub(super) fn inference_sink(
     publisher: Publisher,
+    tracks: Arc<TrackDirectory>,
     previews: Previews,
 ) -> Arc<dyn Fn(Inference<'_>) + Send + Sync> {
     Arc::new(move |inference| {
@@ -41,22 +49,53 @@ pub(super) fn inference_sink(
             started_at,
             finished_at,
         } = inference;
-        let objects = detections
-            .objects
-            .iter()
-            .map(|object| SeenObject::of(object, model))
-            .collect();
+        let (work, timing, size) = (&job.work, job.frame.timing(), job.frame.size());
+        let mut objects = detections.objects;
+        let mut news = Vec::new();
+        let mut followings = Vec::new();
+        // The stage is gone when the camera was removed while its frame was in inference.
+        let tracks = tracks.get(&work.id);
+        if let Some(tracks) = &tracks {
+            let look = Look {
+                timing,
+                size,
+                objects: &objects,
+                model,
+            };
+            let staged = tracks.look(look);
+            let mut fates = staged.fates.into_iter();
+            news = staged.news;
+            let is_followed = staged.is_followed;
+            objects.retain(|object| {
+                let fate = fates.next().unwrap_or(ObjectFate::Unclaimed);
+                let stays = fate != ObjectFate::Masked && object.score >= work.min_score;
+                if stays {
+                    followings.push(is_followed.then(|| following(fate)));
+                }
+                stays
+            });
+        }
+        for object in &objects {
+            work.metrics.object_detected(model.label(object.class_id));
+        }
+        followings.resize(objects.len(), None);
+        let seen = objects.iter().zip(followings);
         let inferred = Inferred {
-            id: job.work.id.clone(),
-            name: Arc::clone(&job.work.name),
-            size: job.frame.size(),
-            timing: job.frame.timing(),
+            id: work.id.clone(),
+            name: Arc::clone(&work.name),
+            size,
+            timing,
             started_at,
             preprocess: detections.preprocess.wall,
             inference: detections.inference.wall,
             postprocess: detections.postprocess.wall,
             finished_at,
-            objects,
+            objects: seen
+                .map(|(object, following)| SeenObject {
+                    following,
+                    ..SeenObject::of(object, model)
+                })
+                .collect(),
             model: Arc::new(ModelRef {
                 name: model.name.to_string(),
                 sha256: model.sha256.to_string(),
@@ -65,10 +104,51 @@ pub(super) fn inference_sink(
             skipped_frames: job.skipped_frames,
             trace: None,
         };
-        let sequence = publisher.publish(inferred, job.work.emit_empty);
-        previews.offer(&job.work.id, &job.frame, sequence, || Seen {
-            objects: detections.objects,
+        let emit = match work.detections {
+            Detections::All => work.emit_empty || !objects.is_empty(),
+            Detections::None => false,
+        };
+        let sequence = publisher.publish(inferred, emit);
+        publisher.publish_tracks(track_events(&work.id, &work.name, timing.received_at, news));
+        previews.offer(&work.id, &job.frame, sequence, || Seen {
+            objects,
             model: model.clone(),
         });
+        // Events do not wait for pictures.
+        if let Some(tracks) = tracks {
+            tracks.take_shots(&job.frame);
+        }
     })
+}
+
+/// Events of what there is to tell of a camera stream's tracks.
+pub(super) fn track_events(
+    id: &StreamId,
+    name: &Arc<str>,
+    at: Instant,
+    news: Vec<TrackNews>,
+) -> impl Iterator<Item = TrackEvent> {
+    news.into_iter().map(move |news| TrackEvent {
+        id: id.clone(),
+        name: Arc::clone(name),
+        at,
+        news,
+    })
+}
+
+/// How an object of this fate is followed, as its event says.
+pub(crate) fn following(fate: ObjectFate) -> Following {
+    match fate {
+        ObjectFate::Tracked { id, zones } => Following {
+            id: Some(id),
+            zones,
+        },
+        ObjectFate::Masked
+        | ObjectFate::Unclaimed
+        | ObjectFate::Double(_)
+        | ObjectFate::Tentative => Following {
+            id: None,
+            zones: Arc::from([]),
+        },
+    }
 }

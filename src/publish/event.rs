@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 
 use super::object::ObjectJson;
-pub use super::object::SeenObject;
+pub use super::object::{Following, SeenObject};
 use crate::clock::WallClock;
 use crate::telemetry::traces::TraceContext;
 use twinsight_client::stream_id::StreamId;
@@ -18,8 +18,8 @@ use twinsight_media::picture::{FrameTiming, PictureSize};
 pub const DETECTIONS: &str = "detections";
 /// Type of the event for each change of a camera stream's state.
 pub const CAMERA_STATUS: &str = "cameraStatus";
-/// `schemaVersion` of `detections`.
-const SCHEMA_VERSION: u32 = 1;
+/// `schemaVersion` of all events that have one.
+pub(super) const SCHEMA_VERSION: u32 = 1;
 
 /// A frame that went through the model, as the stages hand it over.
 #[derive(Debug, Clone)]
@@ -111,7 +111,7 @@ pub(super) struct CameraStatusEvent<'a> {
 
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-struct CameraRef<'a> {
+pub(super) struct CameraRef<'a> {
     twin_id: &'a str,
     name: &'a str,
     stream: &'a str,
@@ -208,7 +208,7 @@ impl CameraStatus {
 }
 
 impl<'a> CameraRef<'a> {
-    fn new(id: &'a StreamId, name: &'a str) -> Self {
+    pub(super) fn new(id: &'a StreamId, name: &'a str) -> Self {
         Self {
             twin_id: &id.twin_id,
             name,
@@ -298,6 +298,7 @@ pub(crate) mod tests {
                 height: 505.34,
                 keypoints: Vec::new(),
                 outline: Vec::new(),
+                following: None,
             }],
             model: Arc::new(ModelRef {
                 name: "nanodet_g_coco".to_owned(),

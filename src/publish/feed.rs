@@ -60,7 +60,7 @@ struct FeedState {
 pub struct FedEvent {
     /// Counts the events of this feed from 1.
     pub number: u64,
-    /// `detections` or `cameraStatus`.
+    /// `detections`, `cameraStatus`, `track` or `lineCrossed`.
     pub event_type: &'static str,
     /// The camera that it is about.
     pub id: StreamId,
@@ -176,6 +176,19 @@ impl EventFeed {
     pub(super) fn detections(&self, id: &StreamId, json: impl FnOnce() -> Vec<u8>, now: Instant) {
         if self.state().takes(now) {
             self.push(DETECTIONS, id, json());
+        }
+    }
+
+    /// Takes in an event of a track, of this type. It is kept as detections are.
+    pub(super) fn track(
+        &self,
+        event_type: &'static str,
+        id: &StreamId,
+        json: impl FnOnce() -> Vec<u8>,
+        now: Instant,
+    ) {
+        if self.state().takes(now) {
+            self.push(event_type, id, json());
         }
     }
 

@@ -12,10 +12,12 @@ use tokio::sync::{Notify, mpsc};
 use super::event::{CAMERA_STATUS, CameraStatus, DETECTIONS, Inferred};
 use super::outbox::{EventOutbox, NumberedFrame, OutgoingEvent};
 use super::publisher::to_json;
+use super::track_event::TrackEvent;
+use super::track_queue::NumberedTrackEvent;
 use crate::clock::WallClock;
 use crate::config::EventKind;
 use crate::telemetry::ledger::EventDrop;
-use crate::telemetry::metrics::{Metrics, SinkMetrics, SinkResult};
+use crate::telemetry::metrics::{Metrics, SinkMetrics, SinkResult, TrackEventType};
 use twinsight_client::stream_id::StreamId;
 
 /// So many events of inferred frames may wait for a sink. They are for now: who comes back after a while wants the newest.
@@ -31,6 +33,8 @@ const OBSERVATIONS: usize = 1024;
 pub enum Observed {
     /// A frame went through the model.
     Frame(ObservedFrame),
+    /// There is something to tell of a track.
+    Track(Arc<TrackEvent>),
     /// A camera stream came into a state.
     Status(CameraStatus),
     /// A camera stream has another name for people.
@@ -93,6 +97,7 @@ impl SinkEvent {
         match &self.outgoing {
             OutgoingEvent::Status(..) => EventKind::CameraStatus,
             OutgoingEvent::Detections(_) => EventKind::Detections,
+            OutgoingEvent::Track(numbered) => kind_of(&numbered.event),
         }
     }
 
@@ -101,6 +106,7 @@ impl SinkEvent {
         match &self.outgoing {
             OutgoingEvent::Status(..) => CAMERA_STATUS,
             OutgoingEvent::Detections(_) => DETECTIONS,
+            OutgoingEvent::Track(numbered) => numbered.event.event_type().as_str(),
         }
     }
 
@@ -109,13 +115,14 @@ impl SinkEvent {
         match &self.outgoing {
             OutgoingEvent::Status(status, _) => &status.id,
             OutgoingEvent::Detections(numbered) => &numbered.inferred.id,
+            OutgoingEvent::Track(numbered) => &numbered.event.id,
         }
     }
 
     /// What was seen, if it is about a frame.
     pub fn inferred(&self) -> Option<&Inferred> {
         match &self.outgoing {
-            OutgoingEvent::Status(..) => None,
+            OutgoingEvent::Status(..) | OutgoingEvent::Track(_) => None,
             OutgoingEvent::Detections(numbered) => Some(&numbered.inferred),
         }
     }
@@ -124,7 +131,15 @@ impl SinkEvent {
     pub fn status(&self) -> Option<&CameraStatus> {
         match &self.outgoing {
             OutgoingEvent::Status(status, _) => Some(status),
-            OutgoingEvent::Detections(_) => None,
+            OutgoingEvent::Detections(_) | OutgoingEvent::Track(_) => None,
+        }
+    }
+
+    /// What there is to tell of a track, if it is about one.
+    pub fn track_event(&self) -> Option<&TrackEvent> {
+        match &self.outgoing {
+            OutgoingEvent::Track(numbered) => Some(&numbered.event),
+            OutgoingEvent::Status(..) | OutgoingEvent::Detections(_) => None,
         }
     }
 
@@ -134,6 +149,7 @@ impl SinkEvent {
         let since = match &self.outgoing {
             OutgoingEvent::Status(_, since) => *since,
             OutgoingEvent::Detections(numbered) => numbered.inferred.timing.received_at,
+            OutgoingEvent::Track(numbered) => numbered.event.at,
         };
         now.saturating_duration_since(since)
     }
@@ -208,6 +224,11 @@ impl SinkLane {
                 numbered.sequence,
                 clock,
             )),
+            OutgoingEvent::Track(numbered) => to_json(&numbered.event.json(
+                &self.shared.run_id,
+                numbered.sequence,
+                clock,
+            )),
         }
     }
 
@@ -229,6 +250,7 @@ impl SinkLane {
             OutgoingEvent::Detections(numbered) => {
                 self.count(&numbered.inferred.id, result);
             }
+            OutgoingEvent::Track(numbered) => self.count_track(&numbered.event, result),
         }
     }
 
@@ -311,6 +333,39 @@ impl SinkLane {
         self.count(&inferred.id, Err(reason));
     }
 
+    /// Takes in an event of a track with the number that it has for the hub.
+    pub(crate) fn offer_track(&self, sequence: u64, event: &Arc<TrackEvent>) {
+        let is_wanted = self.shared.events.contains(&kind_of(event));
+        let mut state = self.shared.state.lock();
+        if !is_wanted || !state.open {
+            drop(state);
+            self.pass_track(event);
+            return;
+        }
+        let displaced = state.outbox.push_track(NumberedTrackEvent {
+            sequence,
+            event: Arc::clone(event),
+        });
+        drop(state);
+        self.tell(|| Observed::Track(Arc::clone(event)));
+        if let Some(displaced) = displaced {
+            let outgoing = OutgoingEvent::Track(displaced);
+            self.settled(SinkEvent { outgoing }, Err(self.full()));
+        }
+        self.shared.wake.notify_one();
+    }
+
+    /// Lets an event of a track pass that the sink does not get, because it wants none of that kind or because the node stops.
+    pub(crate) fn pass_track(&self, event: &Arc<TrackEvent>) {
+        self.tell(|| Observed::Track(Arc::clone(event)));
+        let reason = match self.shared.events.contains(&kind_of(event)) {
+            true => EventDrop::SinkUnreachable,
+            false => EventDrop::Suppressed,
+        };
+        self.dropped(event.event_type().as_str(), reason);
+        self.count_track(event, Err(reason));
+    }
+
     fn tell_frame(&self, inferred: &Inferred) {
         self.tell(|| {
             let objects = inferred.objects.iter();
@@ -346,11 +401,10 @@ impl SinkLane {
         }
     }
 
-    /// Counts the frames of a camera stream that still wait as dropped.
+    /// Counts the frames and the events of tracks of a camera stream that still wait as dropped.
     pub(super) fn let_go(&self, id: &StreamId) {
-        let waiting = self.shared.state.lock().outbox.take_frames_of(id);
-        for numbered in waiting {
-            let outgoing = OutgoingEvent::Detections(numbered);
+        let waiting = self.shared.state.lock().outbox.take_events_of(id);
+        for outgoing in waiting {
             self.settled(SinkEvent { outgoing }, Err(EventDrop::Stale));
         }
     }
@@ -385,6 +439,23 @@ impl SinkLane {
     fn count(&self, id: &StreamId, result: Result<(), EventDrop>) {
         let stream = self.shared.metrics.stream(id);
         stream.sink_event(self.shared.index, result);
+    }
+
+    fn count_track(&self, event: &TrackEvent, result: Result<(), EventDrop>) {
+        let stream = self.shared.metrics.stream(&event.id);
+        // The hub comes before the other sinks.
+        let sink = self.shared.index + 1;
+        stream
+            .tracks
+            .event_settled(sink, event.event_type(), result);
+    }
+}
+
+/// The kind of an event of a track.
+fn kind_of(event: &TrackEvent) -> EventKind {
+    match event.event_type() {
+        TrackEventType::Track => EventKind::Track,
+        TrackEventType::LineCrossed => EventKind::LineCrossed,
     }
 }
 

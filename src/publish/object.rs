@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
-use crate::detect::{Keypoint, ModelInfo, Object};
+use crate::detect::{BBox, Keypoint, ModelInfo, Object};
 
 /// An object in a frame.
 #[derive(Debug, Clone, PartialEq)]
@@ -28,6 +28,17 @@ pub struct SeenObject {
     pub keypoints: Vec<Keypoint>,
     /// The corners of a polygon around it, x and y in pixels of the frame; empty if the model gives none.
     pub outline: Vec<[f32; 2]>,
+    /// The track that it is of. `None` where nothing is followed.
+    pub following: Option<Following>,
+}
+
+/// How an object is followed.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Following {
+    /// The number of its track. `None` while that is not confirmed.
+    pub id: Option<u64>,
+    /// The zones that the track is in.
+    pub zones: Arc<[Arc<str>]>,
 }
 
 /// An object as JSON.
@@ -43,14 +54,23 @@ pub(crate) struct ObjectJson<'a> {
     keypoints: Vec<KeypointJson<'a>>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     outline: Vec<[f64; 2]>,
+    #[serde(flatten, skip_serializing_if = "Option::is_none")]
+    following: Option<FollowingJson<'a>>,
 }
 
 #[derive(Debug, Serialize)]
-struct BoxJson {
-    x: f64,
-    y: f64,
-    width: f64,
-    height: f64,
+#[serde(rename_all = "camelCase")]
+struct FollowingJson<'a> {
+    track_id: Option<String>,
+    zones: Vec<&'a str>,
+}
+
+#[derive(Debug, Serialize)]
+pub(crate) struct BoxJson {
+    pub(super) x: f64,
+    pub(super) y: f64,
+    pub(super) width: f64,
+    pub(super) height: f64,
 }
 
 #[derive(Debug, Serialize)]
@@ -62,8 +82,20 @@ struct KeypointJson<'a> {
     score: f64,
 }
 
+impl BoxJson {
+    /// A box in pixels.
+    pub(crate) fn of(bbox: &BBox) -> Self {
+        Self {
+            x: tenth_px(bbox.x),
+            y: tenth_px(bbox.y),
+            width: tenth_px(bbox.width),
+            height: tenth_px(bbox.height),
+        }
+    }
+}
+
 impl SeenObject {
-    /// What this model's detector found.
+    /// What this model's detector found, before anything follows it.
     pub(crate) fn of(object: &Object, model: &ModelInfo) -> Self {
         Self {
             label: model.label(object.class_id).into(),
@@ -75,6 +107,7 @@ impl SeenObject {
             height: object.bbox.height,
             keypoints: object.keypoints.clone(),
             outline: object.outline.clone(),
+            following: None,
         }
     }
 }
@@ -101,20 +134,24 @@ impl<'a> ObjectJson<'a> {
             },
             keypoints: object.keypoints.iter().enumerate().map(keypoint).collect(),
             outline: object.outline.iter().map(corner).collect(),
+            following: object.following.as_ref().map(|following| FollowingJson {
+                track_id: following.id.map(|id| id.to_string()),
+                zones: following.zones.iter().map(AsRef::as_ref).collect(),
+            }),
         }
     }
 }
 
-fn tenth_px(value: f32) -> f64 {
+pub(super) fn tenth_px(value: f32) -> f64 {
     rounded(value, 10.0)
 }
 
-fn score(value: f32) -> f64 {
+pub(crate) fn score(value: f32) -> f64 {
     rounded(value, 10_000.0)
 }
 
 /// Rounds to 1/`parts`. JSON gets the nearest decimal, which has no long tail of digits. Adding 0 turns -0 into 0.
-fn rounded(value: f32, parts: f64) -> f64 {
+pub(super) fn rounded(value: f32, parts: f64) -> f64 {
     (f64::from(value) * parts).round() / parts + 0.0
 }
 
@@ -135,6 +172,7 @@ mod tests {
             height: 505.34,
             keypoints: Vec::new(),
             outline: Vec::new(),
+            following: None,
         }
     }
 

@@ -1,12 +1,14 @@
-//! What waits for the hub's socket. Inferred frames and states of cameras come in from the stages, and the publisher takes
-//! them out. When it is full, the oldest frame is dropped. States are kept, but of a camera stream that changes faster than
-//! the hub takes it only the last few are.
+//! What waits for the hub's socket. Inferred frames, events of tracks and states of cameras come in from the stages, and the publisher
+//! takes them out. When it is full, the oldest frame is dropped, and never an event of a track for it: those have bounds of their own
+//! (`track_queue`). States are kept, but of a camera stream that changes faster than the hub takes it only the last few are.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Instant;
 
 use super::event::{CameraStatus, Inferred};
+use super::track_event::TrackEvent;
+use super::track_queue::{NumberedTrackEvent, TrackQueue};
 use twinsight_client::stream_id::StreamId;
 use twinsight_client::telemetry::CameraState;
 
@@ -17,7 +19,11 @@ const CHANGES: usize = 8;
 #[derive(Debug)]
 pub(super) struct EventOutbox {
     capacity: usize,
-    frames: VecDeque<NumberedFrame>,
+    /// Each with its place in the order of all that waits.
+    frames: VecDeque<(u64, NumberedFrame)>,
+    tracks: TrackQueue,
+    /// The place of the last event in that order.
+    order: u64,
     /// The number of each stream's last event.
     sequences: HashMap<StreamId, u64>,
     /// Skipped frames of streams whose last frames were suppressed: they belong to the next event.
@@ -45,6 +51,8 @@ pub(super) enum OutgoingEvent {
     Status(CameraStatus, Instant),
     /// The frame that has waited the longest.
     Detections(NumberedFrame),
+    /// The event of a track that has waited the longest, and longer than that frame.
+    Track(NumberedTrackEvent),
 }
 
 impl EventOutbox {
@@ -52,6 +60,8 @@ impl EventOutbox {
         Self {
             capacity: capacity.max(1),
             frames: VecDeque::with_capacity(capacity.max(1)),
+            tracks: TrackQueue::default(),
+            order: 0,
             sequences: HashMap::new(),
             carried: HashMap::new(),
             statuses: BTreeMap::new(),
@@ -74,7 +84,16 @@ impl EventOutbox {
     /// Gives a frame its number, and the frames that were skipped before it.
     pub(super) fn number(&mut self, inferred: &mut Inferred) -> u64 {
         inferred.skipped_frames += self.carried.remove(&inferred.id).unwrap_or(0);
-        let sequence = self.sequences.entry(inferred.id.clone()).or_insert(0);
+        self.next_sequence(&inferred.id)
+    }
+
+    /// Gives an event of a track its number.
+    pub(super) fn number_track(&mut self, event: &TrackEvent) -> u64 {
+        self.next_sequence(&event.id)
+    }
+
+    fn next_sequence(&mut self, id: &StreamId) -> u64 {
+        let sequence = self.sequences.entry(id.clone()).or_insert(0);
         *sequence += 1;
         *sequence
     }
@@ -87,8 +106,19 @@ impl EventOutbox {
         } else {
             None
         };
-        self.frames.push_back(numbered);
-        displaced
+        self.order += 1;
+        self.frames.push_back((self.order, numbered));
+        displaced.map(|(_, numbered)| numbered)
+    }
+
+    /// Takes in an event of a track that has its number already. When there are too many of them, one makes room and is given.
+    #[must_use = "a displaced event has to be counted"]
+    pub(super) fn push_track(
+        &mut self,
+        numbered: NumberedTrackEvent,
+    ) -> Option<NumberedTrackEvent> {
+        self.order += 1;
+        self.tracks.push(self.order, numbered)
     }
 
     /// Sends no event for a frame in which nothing was seen. The frames that were skipped before it count for the stream's
@@ -129,7 +159,17 @@ impl EventOutbox {
         if let Some((status, since)) = self.due.pop_front() {
             return Some(OutgoingEvent::Status(status, since));
         }
-        self.frames.pop_front().map(OutgoingEvent::Detections)
+        // The events of a stream leave in the order of their numbers.
+        let frame = self.frames.front().map(|(order, _)| *order);
+        match (frame, self.tracks.next_order()) {
+            (Some(frame), Some(track)) if track < frame => self.tracks.pop(),
+            (Some(_), _) => {
+                let (_, numbered) = self.frames.pop_front()?;
+                return Some(OutgoingEvent::Detections(numbered));
+            }
+            (None, _) => self.tracks.pop(),
+        }
+        .map(OutgoingEvent::Track)
     }
 
     /// Notes that a state was written. One that says `removed` is not sent again when the hub returns.
@@ -148,14 +188,19 @@ impl EventOutbox {
         self.statuses.contains_key(id)
     }
 
-    /// Takes out the frames of a camera stream that still wait.
-    pub(super) fn take_frames_of(&mut self, id: &StreamId) -> Vec<NumberedFrame> {
+    /// Takes out what still waits of a camera stream, except its states.
+    pub(super) fn take_events_of(&mut self, id: &StreamId) -> Vec<OutgoingEvent> {
         let frames = std::mem::take(&mut self.frames);
         let (of_stream, others) = frames
             .into_iter()
-            .partition::<VecDeque<_>, _>(|numbered| numbered.inferred.id == *id);
+            .partition::<VecDeque<_>, _>(|(_, numbered)| numbered.inferred.id == *id);
         self.frames = others;
-        of_stream.into()
+        let tracks = self.tracks.take_of(id).into_iter();
+        let frames = of_stream.into_iter();
+        frames
+            .map(|(_, numbered)| OutgoingEvent::Detections(numbered))
+            .chain(tracks.map(OutgoingEvent::Track))
+            .collect()
     }
 
     /// Forgets a camera stream that was removed long ago, even if nobody took its last state. The caller makes sure that none
@@ -183,14 +228,16 @@ impl EventOutbox {
 
     #[cfg(test)]
     pub(super) fn is_empty(&self) -> bool {
-        self.frames.is_empty() && self.due.is_empty()
+        self.frames.is_empty() && self.tracks.is_empty() && self.due.is_empty()
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::super::event::tests::inferred;
+    use super::super::track_event::tests::track_event;
     use super::*;
+    use crate::track::news::Happening;
 
     fn status(twin_id: &str, state: CameraState) -> CameraStatus {
         CameraStatus {
@@ -215,6 +262,7 @@ mod tests {
                     format!("{}={}", status.id.twin_id, status.state)
                 }
                 OutgoingEvent::Detections(n) => format!("{}:{}", n.inferred.id.twin_id, n.sequence),
+                OutgoingEvent::Track(n) => format!("{}#{}", n.event.id.twin_id, n.sequence),
             })
             .collect()
     }
@@ -226,6 +274,28 @@ mod tests {
             assert!(outbox.push(frame(twin)).1.is_none());
         }
         assert_eq!(drain(&mut outbox), ["a:1", "b:1", "a:2", "a:3", "b:2"]);
+    }
+
+    #[test]
+    fn events_of_tracks_keep_their_place_and_no_frame_displaces_them() {
+        let mut outbox = EventOutbox::new(2);
+        let track = |outbox: &mut EventOutbox, twin| {
+            let event = track_event(twin, Happening::Start);
+            let sequence = outbox.number_track(&event);
+            let event = event.into();
+            assert!(
+                outbox
+                    .push_track(NumberedTrackEvent { sequence, event })
+                    .is_none()
+            );
+        };
+        let _ = outbox.push(frame("a"));
+        track(&mut outbox, "a");
+        let _ = outbox.push(frame("a"));
+        track(&mut outbox, "b");
+        let _ = outbox.push(frame("a"));
+        let _ = outbox.push(frame("a"));
+        assert_eq!(drain(&mut outbox), ["a#2", "b#1", "a:4", "a:5"]);
     }
 
     #[test]

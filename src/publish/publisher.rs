@@ -16,6 +16,8 @@ use super::event::{CAMERA_STATUS, CameraStatus, DETECTIONS, Inferred};
 use super::feed::EventFeed;
 use super::lane::SinkLane;
 use super::outbox::{EventOutbox, NumberedFrame, OutgoingEvent};
+use super::track_event::TrackEvent;
+use super::track_queue::NumberedTrackEvent;
 use crate::clock::WallClock;
 use crate::telemetry::health::Heartbeat;
 use crate::telemetry::ledger::{EventDrop, Stage};
@@ -74,9 +76,18 @@ struct SharedOutbox {
 struct SendState {
     outbox: EventOutbox,
     phase: Phase,
-    /// The stream whose event is being written to the socket.
-    in_flight: Option<StreamId>,
+    /// The event that is being written to the socket.
+    in_flight: Option<InFlight>,
     last: HashMap<StreamId, LastEvent>,
+}
+
+/// An event that is being written to the socket, for whoever counts what became of it.
+#[derive(Debug)]
+enum InFlight {
+    /// That of a frame of this stream.
+    Detections(StreamId),
+    /// One of a track.
+    Track(Arc<TrackEvent>),
 }
 
 /// The last event of a stream.
@@ -151,11 +162,10 @@ impl Publisher {
     }
 
     /// Hands over an inferred frame. The stage that calls has counted it as inferred; here it is counted as published or
-    /// dropped. Without `emit_empty`, a frame in which nothing was seen makes no event. Gives the number of the frame's event, if
-    /// it has one.
-    pub(crate) fn publish(&self, mut inferred: Inferred, emit_empty: bool) -> Option<u64> {
+    /// dropped. A frame that is not to be emitted makes no event. Gives the number of the frame's event, if it has one.
+    pub(crate) fn publish(&self, mut inferred: Inferred, emit: bool) -> Option<u64> {
         let mut state = self.shared.state();
-        if inferred.objects.is_empty() && !emit_empty {
+        if !emit {
             state.outbox.suppress(&inferred);
             drop(state);
             for lane in self.lanes.iter() {
@@ -192,6 +202,40 @@ impl Publisher {
         }
         self.shared.wake.notify_one();
         Some(sequence)
+    }
+
+    /// Hands over what there is to tell of tracks, in order. Of the events of a frame, that of the frame itself is published first.
+    pub(crate) fn publish_tracks(&self, events: impl IntoIterator<Item = TrackEvent>) {
+        for event in events {
+            let metrics = self.shared.metrics.stream(&event.id);
+            metrics.tracks.event_made(event.event_type());
+            let mut state = self.shared.state();
+            if state.phase == Phase::Draining {
+                drop(state);
+                let event = Arc::new(event);
+                for lane in self.lanes.iter() {
+                    lane.pass_track(&event);
+                }
+                self.shared
+                    .track_settled(&event, Err(EventDrop::HubDisconnected));
+                continue;
+            }
+            let sequence = state.outbox.number_track(&event);
+            let event = Arc::new(event);
+            // The lock is held, so that the sinks get the events of a stream in the order of their numbers.
+            for lane in self.lanes.iter() {
+                lane.offer_track(sequence, &event);
+            }
+            let displaced = state
+                .outbox
+                .push_track(NumberedTrackEvent { sequence, event });
+            drop(state);
+            if let Some(displaced) = displaced {
+                self.shared
+                    .track_settled(&displaced.event, Err(EventDrop::OutboxFull));
+            }
+            self.shared.wake.notify_one();
+        }
     }
 
     /// Sends a camera stream's new state.
@@ -287,11 +331,17 @@ impl PublisherTask {
             std::iter::from_fn(|| state.outbox.pop()).collect()
         };
         for outgoing in waiting {
-            if let OutgoingEvent::Detections(numbered) = outgoing {
-                let id = &numbered.inferred.id;
-                self.shared.dropped(id, EventDrop::HubDisconnected);
-                self.shared
-                    .end_trace(&numbered, None, Some(EventDrop::HubDisconnected));
+            match outgoing {
+                OutgoingEvent::Status(..) => {}
+                OutgoingEvent::Detections(numbered) => {
+                    let id = &numbered.inferred.id;
+                    self.shared.dropped(id, EventDrop::HubDisconnected);
+                    self.shared
+                        .end_trace(&numbered, None, Some(EventDrop::HubDisconnected));
+                }
+                OutgoingEvent::Track(numbered) => self
+                    .shared
+                    .track_settled(&numbered.event, Err(EventDrop::HubDisconnected)),
             }
         }
         leave.await;
@@ -305,8 +355,14 @@ impl PublisherTask {
             let _ = (&mut self.task).await;
         }
         let in_flight = self.shared.state().in_flight.take();
-        if let Some(id) = in_flight {
-            self.shared.dropped(&id, EventDrop::HubDisconnected);
+        match in_flight {
+            None => {}
+            Some(InFlight::Detections(id)) => {
+                self.shared.dropped(&id, EventDrop::HubDisconnected);
+            }
+            Some(InFlight::Track(event)) => self
+                .shared
+                .track_settled(&event, Err(EventDrop::HubDisconnected)),
         }
     }
 }
@@ -318,6 +374,11 @@ impl SharedOutbox {
 
     fn dropped(&self, id: &StreamId, reason: EventDrop) {
         self.metrics.stream(id).event_dropped(reason);
+    }
+
+    fn track_settled(&self, event: &TrackEvent, result: Result<(), EventDrop>) {
+        let stream = self.metrics.stream(&event.id);
+        stream.tracks.event_settled(0, event.event_type(), result);
     }
 
     /// Hands over the trace of a frame that is sampled. `event` is the reading of the clocks that its event was made with.
@@ -349,9 +410,15 @@ impl SharedOutbox {
             {
                 let mut state = self.state();
                 if let Some(outgoing) = state.outbox.pop() {
-                    if let OutgoingEvent::Detections(numbered) = &outgoing {
-                        state.in_flight = Some(numbered.inferred.id.clone());
-                    }
+                    state.in_flight = match &outgoing {
+                        OutgoingEvent::Status(..) => None,
+                        OutgoingEvent::Detections(numbered) => {
+                            Some(InFlight::Detections(numbered.inferred.id.clone()))
+                        }
+                        OutgoingEvent::Track(numbered) => {
+                            Some(InFlight::Track(Arc::clone(&numbered.event)))
+                        }
+                    };
                     return Some(outgoing);
                 }
                 if state.phase == Phase::Draining {
@@ -426,6 +493,17 @@ async fn run<S: EventSink>(mut sink: S, shared: Arc<SharedOutbox>, heartbeat: Op
                 let dropped = result.err().map(|HubAway| EventDrop::HubDisconnected);
                 shared.end_trace(&numbered, Some(&clock), dropped);
                 shared.written(numbered, result);
+            }
+            OutgoingEvent::Track(NumberedTrackEvent { sequence, event }) => {
+                let data = to_json(&event.json(shared.feed.run_id(), sequence, &clock));
+                let event_type = event.event_type().as_str();
+                shared
+                    .feed
+                    .track(event_type, &event.id, || to_text(&data), clock.instant());
+                let result = sink.emit(event_type, data).await;
+                shared.state().in_flight = None;
+                let result = result.map_err(|HubAway| EventDrop::HubDisconnected);
+                shared.track_settled(&event, result);
             }
         }
     }

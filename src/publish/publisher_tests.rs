@@ -64,7 +64,8 @@ impl Rig {
     /// Publishes as the inference stage does, counting the frame as inferred.
     fn publish(&self, frame: Inferred, emit_empty: bool) -> Option<u64> {
         self.metrics.stream(&frame.id).frames_inferred.inc();
-        self.publisher.publish(frame, emit_empty)
+        let emit = emit_empty || !frame.objects.is_empty();
+        self.publisher.publish(frame, emit)
     }
 
     /// The next event that the task writes; a test that waits in vain fails.

@@ -2,11 +2,14 @@
 //! mean goes out: which track each object is of, and what begins, changes, ends and crosses a line. It runs on the
 //! inference worker's thread, with one state for each camera stream.
 //!
-//! `media_clock` makes the time, `tracker` says who is who, `scene` judges zones and lines, and `stage` puts them in a row.
+//! `media_clock` makes the time, `tracker` says who is who, `scene` judges zones and lines, and `stage` puts them in a row; what it has
+//! to tell is `news`. `directory` keeps the stages of all camera streams, for the workers and for whoever asks.
 //! Everything counts in seconds of media time, never in frames.
 
 pub mod best_shot;
+pub mod directory;
 mod media_clock;
+pub mod news;
 pub mod scene;
 pub mod stage;
 pub mod tracker;
@@ -86,11 +89,11 @@ pub struct Label {
 
 impl Labels {
     /// The number of a label, which is made if it is new.
-    pub fn id(&mut self, name: &Arc<str>, class_id: usize) -> LabelId {
-        let known = self.0.iter().position(|label| label.name == *name);
+    pub fn id(&mut self, name: &str, class_id: usize) -> LabelId {
+        let known = self.0.iter().position(|label| *label.name == *name);
         let at = known.unwrap_or_else(|| {
             self.0.push(Label {
-                name: Arc::clone(name),
+                name: name.into(),
                 class_id,
             });
             self.0.len() - 1

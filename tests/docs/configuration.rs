@@ -109,17 +109,25 @@ fn the_shipped_file_has_every_key_at_its_default() {
 fn render() -> String {
     let shipped = Shipped::read();
     let mut page = HEAD.to_owned();
-    for section in File::SECTIONS {
+    // Each table comes behind its section.
+    let sections = File::SECTIONS.iter().flat_map(|section| {
+        let tables = File::TABLES.iter();
+        let of_section = move |table: &&&str| table.split('.').next() == Some(section);
+        std::iter::once(section).chain(tables.filter(of_section))
+    });
+    for section in sections {
         let title = match *section {
-            "cameras" | "sinks" => format!("[[{section}]]"),
+            "cameras" | "sinks" | "cameras.zones" | "cameras.lines" | "cameras.masks" => {
+                format!("[[{section}]]")
+            }
             section => format!("[{section}]"),
         };
         write!(page, "\n## `{title}`\n\n{}", plain(File::about(section))).unwrap();
         let keys = || file::keys().filter(|key| key.section == *section);
         if *section == "cameras" {
             page.push_str(
-                "Each stream has a table of its own, with `twin_id`, `name`, and any key of `[defaults]`, which then holds \
-                 for this\ncamera in place of the default. No variable sets these keys. The hub's settings may list cameras too.\n",
+                "Each stream has a table of its own, with `twin_id`, `name`, and any key of `[defaults]` (those of `[defaults.track]` in \
+                 `[cameras.track]`), which then holds for this\ncamera in place of the default. No variable sets these keys. The hub's settings may list cameras too.\n",
             );
         }
         for key in keys().filter(|key| !inherited(key)) {
@@ -142,13 +150,20 @@ fn facts(key: &Key, shipped: &Shipped) -> Vec<(&'static str, String)> {
         Some(Value::Example(value)) => ("default", format!("not set; for example `{value}`")),
         None => ("default", "none".to_owned()),
     });
-    if let ("cameras", "twin_id") | ("sinks", "type" | "url") = (key.section, key.name) {
+    if let ("cameras", "twin_id")
+    | ("sinks", "type" | "url")
+    | ("cameras.zones" | "cameras.lines", "name")
+    | ("cameras.zones" | "cameras.masks", "points")
+    | ("cameras.lines", "from" | "to") = (key.section, key.name)
+    {
         facts[1].1 = "none: it must be given".to_owned();
     } else if let ("cameras", "name") = (key.section, key.name) {
         facts[1].1 = "the twin id".to_owned();
     }
-    if !["cameras", "sinks"].contains(&key.section) {
-        let own = format!("TWINSIGHT_{}__{}", key.section, key.name).to_ascii_uppercase();
+    let in_list = ["cameras", "sinks"].contains(&key.section.split('.').next().unwrap());
+    if !in_list {
+        let section = key.section.replace('.', "__");
+        let own = format!("TWINSIGHT_{section}__{}", key.name).to_ascii_uppercase();
         facts.push(("variable", format!("`{own}`")));
         let others = other_variables(key.doc);
         if !others.is_empty() {

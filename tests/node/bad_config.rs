@@ -60,7 +60,7 @@ fn what_the_shipped_file_has_commented_out_loads_too() {
             {
                 line
             }
-            Some(setting) if is_setting(setting) || setting == "[[sinks]]" => setting,
+            Some(setting) if is_setting(setting) || setting.starts_with("[[") => setting,
             _ => line,
         })
         .map(|line| match line.split_once("_file = ") {

@@ -88,6 +88,7 @@ impl Bench {
             scheduler: Arc::new(CameraScheduler::default()),
             metrics,
             publisher: publisher.with_lanes(lane),
+            tracks: Arc::default(),
             ice: IceSettings::default(),
             decoder: DecoderKind::Fake(PictureSize {
                 width_px: 16,

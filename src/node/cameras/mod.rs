@@ -19,6 +19,7 @@ use self::input::{CameraInput, SourceOpener, source_handler};
 use self::status::{SharedName, StatusLine, slowness_handler, status_handler};
 use super::models::Catalog;
 use super::removed::RemovedCameras;
+use super::sink::track_events;
 use crate::bridge::Bridges;
 use crate::config::{CameraConfig, Connect};
 use crate::detect::health::ModelHealth;
@@ -29,6 +30,9 @@ use crate::publish::publisher::Publisher;
 use crate::schedule::scheduler::{SourceId, SourceSettings};
 use crate::telemetry::ledger::FrameDrop;
 use crate::telemetry::metrics::{ForgetOutcome, Metrics};
+use crate::track::directory::TrackDirectory;
+use crate::track::stage::StageSettings;
+use crate::track::tracker::Tracker;
 use twinsight_client::clock::SystemClock;
 use twinsight_client::media::camera::{
     CameraStream, CameraStreamOptions, FrameHandler, StateHandler, StreamContext,
@@ -55,6 +59,8 @@ pub(super) struct CameraContext {
     pub metrics: Arc<Metrics>,
     /// Takes the states of all cameras.
     pub publisher: Publisher,
+    /// Follows what the cameras see.
+    pub tracks: Arc<TrackDirectory>,
     pub ice: IceSettings,
     pub decoder: DecoderKind,
     /// Says whether decoding starves inference.
@@ -174,6 +180,7 @@ impl Cameras {
                 Some(camera) if camera.config == wanted.config => {}
                 Some(camera) => {
                     let context = &self.context;
+                    follow(context, &wanted);
                     context
                         .scheduler
                         .update(camera.source, source_settings(&wanted));
@@ -296,12 +303,17 @@ impl Cameras {
             "camera {} is to be met by a hub, and this node was started without one: restart the node",
             config.id
         );
-        let (model, settings) = models.resolve(config)?;
+        let (model, mut settings) = models.resolve(config)?;
+        if config.track.enabled {
+            settings.min_score = Tracker::lowest_score(config.min_score);
+        }
         let work = CameraWork {
             id: config.id.clone(),
             name: config.name.as_str().into(),
             model,
             settings,
+            min_score: config.min_score,
+            detections: config.detections,
             emit_empty: config.emit_empty,
             metrics: self.context.metrics.stream(&config.id),
         };
@@ -313,6 +325,7 @@ impl Cameras {
 
     fn open(&self, wanted: PlannedCamera) -> RunningCamera {
         let context = &self.context;
+        follow(context, &wanted);
         let source = context.scheduler.add(source_settings(&wanted));
         set_info(&wanted);
         let PlannedCamera { config, work } = wanted;
@@ -398,7 +411,7 @@ impl Cameras {
     async fn close(&self, camera: RunningCamera, removed: bool) {
         let RunningCamera {
             config,
-            name: _,
+            name,
             source,
             status: _,
             input,
@@ -412,6 +425,10 @@ impl Cameras {
             if let Some(suppressed) = self.removal_logs.allow((), Instant::now()) {
                 tracing::info!(camera = %config.id, suppressed, "the camera is no longer configured");
             }
+            let news = self.context.tracks.remove(&config.id);
+            let name = name.get();
+            let events = track_events(&config.id, &name, Instant::now(), news);
+            self.context.publisher.publish_tracks(events);
             self.context
                 .metrics
                 .stream(&config.id)
@@ -439,13 +456,26 @@ fn must_reopen(old: &CameraConfig, new: &CameraConfig) -> bool {
 
 /// The least time between two frames of a camera that are inferred. A hub may set a rate so small that its inverse is too
 /// long for a duration, so it is a day at most, which is as good as never.
-fn min_interval(max_fps: f64) -> Duration {
+pub(crate) fn min_interval(max_fps: f64) -> Duration {
     const LONGEST_S: f64 = 24.0 * 3600.0;
     if max_fps > 0.0 {
         Duration::from_secs_f64((1.0 / max_fps).min(LONGEST_S))
     } else {
         Duration::ZERO
     }
+}
+
+/// Follows what a camera stream sees as its settings say. Its tracks outlive its connections.
+fn follow(context: &CameraContext, wanted: &PlannedCamera) {
+    let PlannedCamera { config, work } = wanted;
+    let settings = StageSettings {
+        track: config.track,
+        scene: config.scene.clone(),
+        min_score: config.min_score,
+    };
+    let (_, news) = context.tracks.set(&work.metrics, &work.name, settings);
+    let events = track_events(&config.id, &work.name, Instant::now(), news);
+    context.publisher.publish_tracks(events);
 }
 
 /// Tells the camera's metrics what it is called and which model looks at it.

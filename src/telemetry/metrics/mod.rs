@@ -9,6 +9,7 @@ mod sink;
 mod sinks;
 mod stream;
 mod totals;
+mod track;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -25,6 +26,7 @@ use self::sink::{HUB, LOCAL, SinkVectors};
 pub use self::sink::{SinkMetrics, SinkResult};
 pub use self::stream::{LedgerReading, StreamMetrics};
 use self::stream::{Shedding, StreamVectors};
+pub use self::track::{TrackEventType, TrackMetrics, TrackStateLabel};
 use super::ledger::ModelState;
 use twinsight_client::stream_id::StreamId;
 use twinsight_client::telemetry::{HubLoss, Malformed, PacketRefusal, SignalRefusal};
@@ -632,7 +634,7 @@ mod tests {
     }
 
     #[test]
-    fn a_camera_stream_has_101_series_and_one_for_each_label_it_saw() {
+    fn a_camera_stream_has_103_series_and_one_for_each_label_it_saw() {
         let metrics = Metrics::new();
         let series = || {
             let text = metrics.encode();
@@ -640,9 +642,9 @@ mod tests {
         };
         let stream = metrics.stream(&id(1));
         stream.set_info("Door", "a");
-        assert_eq!(series(), 101);
+        assert_eq!(series(), 103);
         stream.object_detected("person");
-        assert_eq!(series(), 102);
+        assert_eq!(series(), 104);
     }
 
     #[test]

@@ -13,6 +13,7 @@ use prometheus::{
 use super::recent::BOOKS;
 use super::register::Register;
 use super::sink::SinkMetrics;
+use super::track::{TrackMetrics, TrackVectors};
 use crate::telemetry::history::{CounterHistory, RecentAges};
 use crate::telemetry::ledger::{EventDrop, FrameDrop, Stage, Work};
 use twinsight_client::stream_id::StreamId;
@@ -56,6 +57,7 @@ pub(super) struct StreamVectors {
     camera_state: IntGaugeVec,
     camera_reconnects: IntCounterVec,
     camera_info: IntGaugeVec,
+    tracks: TrackVectors,
 }
 
 /// The metrics of one camera stream. All stages share them, and counting is cheap.
@@ -81,6 +83,8 @@ pub struct StreamMetrics {
     shedding: Arc<Shedding>,
     pub(super) history: Mutex<CounterHistory>,
     pub(super) recent_ages: Mutex<RecentAges>,
+    /// Of what is followed.
+    pub tracks: TrackMetrics,
     /// Access units of which at least one packet came.
     pub access_units_received: IntCounter,
     /// Pictures that the decoder gave.
@@ -156,6 +160,8 @@ pub struct LedgerReading {
     pub events_dropped: u64,
     /// Events that neither reached the sink that they are for nor were dropped, over all sinks beside the hub.
     pub sink_events_in_flight: i64,
+    /// Events of tracks and lines that neither reached the sink that they are for nor were dropped, over the hub and all sinks.
+    pub track_events_in_flight: i64,
 }
 
 impl LedgerReading {
@@ -181,7 +187,9 @@ impl LedgerReading {
 
     /// True when every unit, frame and event was passed on or dropped.
     pub fn balances(&self) -> bool {
-        self.in_flight() == [0, 0, 0] && self.sink_events_in_flight == 0
+        self.in_flight() == [0, 0, 0]
+            && self.sink_events_in_flight == 0
+            && self.track_events_in_flight == 0
     }
 }
 
@@ -280,6 +288,7 @@ impl StreamVectors {
                 "1, labelled with the name and the model of the camera stream",
                 &["camera", "stream", "name", "model"],
             ),
+            tracks: TrackVectors::register(register),
         }
     }
 
@@ -335,6 +344,7 @@ impl StreamVectors {
             let labels = [labels[0], labels[1], label.as_str()];
             let _ = self.objects_detected.remove_label_values(&labels);
         }
+        stream.tracks.remove();
     }
 }
 
@@ -385,6 +395,11 @@ impl StreamMetrics {
             info: Mutex::default(),
             shed_level: Mutex::default(),
             shedding: Arc::clone(shedding),
+            tracks: TrackMetrics::new(
+                &vectors.tracks,
+                std::iter::once(first_sink).chain(sinks.iter().map(SinkMetrics::name)),
+                id,
+            ),
             history: Mutex::new(CounterHistory::new(BOOKS)),
             recent_ages: Mutex::default(),
             access_units_received: vectors.access_units_received.with_label_values(&stream),
@@ -561,6 +576,7 @@ impl StreamMetrics {
             events_published: self.events_published.get(),
             events_dropped: sum(&self.hub.dropped),
             sink_events_in_flight: self.sinks.iter().map(in_flight).sum(),
+            track_events_in_flight: self.tracks.events_in_flight(),
         }
     }
 }
