@@ -15,7 +15,9 @@ const GROWTH: f32 = 0.2;
 /// No thing is further than this from where it is expected: a sum of squares of four numbers of standard deviations.
 const MOST_DISTANCE: f32 = 25.0;
 /// What a label costs that the track never had.
-const OTHER_LABEL: f32 = 0.2;
+const OTHER_LABEL: f32 = 0.3;
+/// And only a box that is nearly where it is expected can be the same thing under another name: widened boxes share this much.
+const OTHER_LABEL_GATE: f32 = 0.5;
 /// So many of the best tracks are considered for an observation.
 const MOST_EDGES: usize = 16;
 
@@ -107,12 +109,12 @@ fn cost(life: &Life, observation: &Observation, alike: f32, by: By) -> Option<f3
     if !is_cut && (is_far || growth > MOST_GROWTH.ln()) {
         return None;
     }
-    let label = if life.votes().knows(observation.label) {
-        0.0
+    let cost = 1.0 - alike + GROWTH * growth.min(1.0);
+    if life.votes().knows(observation.label) {
+        Some(cost)
     } else {
-        OTHER_LABEL
-    };
-    Some(1.0 - alike + GROWTH * growth.min(1.0) + label)
+        (alike >= OTHER_LABEL_GATE).then_some(cost + OTHER_LABEL)
+    }
 }
 
 fn is_at_edge(bbox: &LooseBox) -> bool {

@@ -10,7 +10,7 @@ const SAME_IOU: f32 = 0.45;
 /// A box of which this part lies in a better one of its label is a part of the same object.
 const PART_INSIDE: f32 = 0.75;
 /// Boxes of different labels are of one object only if they are nearly the same: a rider is not the bicycle.
-const OTHER_LABEL_IOU: f32 = 0.8;
+const OTHER_LABEL_IOU: f32 = 0.7;
 
 /// Finds doubles, in memory that it keeps from look to look.
 #[derive(Debug, Default)]

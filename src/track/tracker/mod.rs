@@ -36,10 +36,10 @@ const LONGEST_GAP: Duration = Duration::from_secs(1);
 const TENTATIVE_LOST: Duration = Duration::from_millis(600);
 /// Whoever was in one place for this long is expected to be there still when the detector misses it.
 const STILL: Duration = Duration::from_secs(5);
-/// Strong observations come first. They are of a track whose widened box shares 0.2 with theirs.
+/// Strong observations come first. They are of a track whose widened box shares 0.15 with theirs.
 const STRONG: Pass = Pass {
     by: By::Expectation,
-    gate: 0.2,
+    gate: 0.15,
     doubt: 1.0,
 };
 /// Weak ones need more, since more of them are false, and say less of where the thing is.
@@ -245,6 +245,14 @@ impl Tracker {
     /// All tracks, tentative ones too, in the order in which they began.
     pub fn tracks(&self) -> &[Track] {
         &self.tracks
+    }
+
+    /// True for a track that is going out of the picture by its last sightings, so that it is hardly where it is expected to be.
+    pub fn is_leaving(&self, serial: u64) -> bool {
+        let at = self
+            .tracks
+            .binary_search_by_key(&serial, |track| track.serial);
+        at.is_ok_and(|at| self.tracks[at].state == TrackState::Lost && self.lives[at].left())
     }
 
     /// True while nothing waits for the next look to be decided: whether a new track is confirmed, or one that was lost lately is found
