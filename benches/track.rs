@@ -126,6 +126,25 @@ fn look(criterion: &mut Criterion) {
     };
     let knots: Vec<_> = (0..LOOKS).map(knot).collect();
     measure("300 objects in a knot", &knots);
+    // As many as there can be side by side, all of which might be any of their neighbours, since they jump by half a width.
+    let lattice = |look: u16| {
+        let at = |n: u16| {
+            let shift = f32::from(look % 3) * 0.3;
+            let (x, y) = (
+                f32::from(n % 32) * 0.6 + shift,
+                f32::from(n / 32) * 0.6 + shift,
+            );
+            let (x, y) = (0.1 + x * 0.03, 0.1 + y * 0.03);
+            Some(Observation {
+                bbox: RelativeBox::new(x, y, x + 0.03, y + 0.03)?,
+                score: 0.8,
+                label: LabelId(0),
+            })
+        };
+        (0..1024 - look % 3 * 100).filter_map(at).collect()
+    };
+    let lattices: Vec<_> = (0..30).map(lattice).collect();
+    measure("1000 objects in a knot", &lattices);
     group.finish();
 }
 
