@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::*;
+use crate::track::LabelId;
 
 pub(super) const PERSON: LabelId = LabelId(0);
 pub(super) const RATES: [f32; 4] = [2.0, 5.0, 10.0, 30.0];
