@@ -108,8 +108,12 @@ fn crowd(look: u16, into: &mut Vec<Observation>) {
             0.05 * column + 0.03 * turn.sin(),
             0.065 * row + 0.03 * turn.cos(),
         );
-        let is_hidden = (look / 10 + n) % 7 == 0 || (look / 30 + n) % 40 == 0;
-        let score = if (look + n) % 5 == 0 { 0.45 } else { 0.8 };
+        let is_hidden = (look / 10 + n).is_multiple_of(7) || (look / 30 + n).is_multiple_of(40);
+        let score = if (look + n).is_multiple_of(5) {
+            0.45
+        } else {
+            0.8
+        };
         let bbox = RelativeBox::new(x, y, x + 0.04, y + 0.09);
         if let (Some(bbox), false) = (bbox, is_hidden) {
             into.push(Observation {
