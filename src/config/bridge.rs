@@ -7,8 +7,8 @@ use std::path::Path;
 
 use super::error::ConfigError;
 use super::file::{
-    CameraSection, DefaultsSection, File, HttpSection, Key, Origin, RuntimeSection, TelemetrySection,
-    TrackSection,
+    CameraSection, DefaultsSection, File, HttpSection, Key, Origin, RuntimeSection,
+    TelemetrySection, TrackSection,
 };
 use super::resolve::{ConfigSource, Resolver};
 use super::sections::DEFAULT_LISTEN;
