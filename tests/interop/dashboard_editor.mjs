@@ -169,7 +169,7 @@ async function edit() {
   await page.getByLabel('Type of events').selectOption('track');
   await page.locator('.rows li').filter({ hasText: /person \d+ (came into|appeared in) path/ }).first().waitFor();
   await page.locator('.tracks li').filter({ hasText: 'in path' }).first().waitFor();
-  await page.locator('.tracks img').first().evaluate((image) => image.decode());
+  await page.waitForFunction(() => [...document.querySelectorAll('.tracks img')].some((image) => image.naturalWidth > 0));
   say('tracks come into the zone that was drawn');
   await accessible(page, 'the camera with zones');
   await close(page);
