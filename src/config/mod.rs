@@ -13,6 +13,7 @@ mod in_force;
 mod listen;
 mod origins;
 mod polygon;
+mod replay;
 mod resolve;
 mod scene;
 mod sections;
@@ -31,6 +32,7 @@ pub use in_force::{
     ConfigInForce, EntryInForce, Level, Refusal, RefusalSource, SectionInForce, ValueSource,
 };
 pub use polygon::{Point, Polygon, PolygonError};
+pub use replay::ReplayConfig;
 pub use resolve::ConfigSource;
 pub use scene::{LineConfig, MaskConfig, SceneConfig, ZoneConfig};
 pub(crate) use sections::WITHOUT_HUB;

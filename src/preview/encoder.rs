@@ -5,10 +5,10 @@ use bytes::Bytes;
 use jpeg_encoder::{ColorType, EncodingError, SamplingFactor};
 
 use super::core::Form;
-use super::scale::{Scaler, scaled_size};
 use super::watch::{Offered, Seen};
 use crate::annotate::draw_objects;
 use crate::detect::{BBox, Keypoint, Object};
+use crate::scale::{Scaler, scaled_size};
 use twinsight_media::picture::PictureSize;
 
 /// From 1 to 100. Above it files grow faster than pictures get better.

@@ -3,7 +3,6 @@
 
 mod core;
 mod encoder;
-mod scale;
 mod watch;
 
 pub use self::core::{MAX_FPS, MAX_STREAMS, MAX_WATCHES};
