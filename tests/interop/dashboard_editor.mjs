@@ -82,7 +82,7 @@ async function refused(page) {
   assert.deepEqual((await facts(page)).zones[0].labels, ['person'], 'nothing of it is in force');
   assert.match(await toml(page), /x{140}/);
   await button(page, 'Undo').click();
-  await page.locator('.shapes').filter({ hasText: 'zone of person' }).waitFor();
+  await page.locator('.shapes').filter({ hasText: 'zone, person' }).waitFor();
   page.expected = () => false;
 }
 
