@@ -366,7 +366,11 @@ async function portraits(page, other) {
   await other.goto(`${base}/#/camera/front-door/default`);
   await other.locator('.picture[data-live="yes"]').waitFor();
   await other.locator('.rows li').nth(8).waitFor();
+  await other.locator('.rows li').filter({ hasText: /crossed gate, (in|out) \(\d+\)/ }).first().waitFor();
+  await other.locator('.tracks img').nth(2).waitFor();
+  await accessible(other, 'camera with tracks');
   await picture(other, 'camera.png');
+  say('tracks are told in words, and seen');
   await other.goto(`${base}/#/node`);
   await other.locator('.bars li').first().waitFor();
   await picture(other, 'node.png');
