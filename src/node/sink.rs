@@ -55,7 +55,8 @@ pub(super) fn inference_sink(
         let mut news = Vec::new();
         let mut followings = Vec::new();
         // The stage is gone when the camera was removed while its frame was in inference.
-        if let Some(tracks) = tracks.get(&work.id) {
+        let tracks = tracks.get(&work.id);
+        if let Some(tracks) = &tracks {
             let look = Look {
                 timing,
                 size,
@@ -124,6 +125,10 @@ pub(super) fn inference_sink(
             objects,
             model: model.clone(),
         });
+        // Events do not wait for pictures.
+        if let Some(tracks) = tracks {
+            tracks.take_shots(&job.frame);
+        }
     })
 }
 
@@ -157,7 +162,8 @@ pub(super) fn track_events(
     })
 }
 
-fn following(fate: ObjectFate) -> Following {
+/// How an object of this fate is followed, as its event says.
+pub(crate) fn following(fate: ObjectFate) -> Following {
     match fate {
         ObjectFate::Tracked { id, zones } => Following {
             id: Some(id),

@@ -259,6 +259,11 @@ impl Stage {
         self.now.media
     }
 
+    /// When the frame of the last look came.
+    pub fn seen_at(&self) -> Instant {
+        self.now.instant
+    }
+
     /// Makes observations of the objects. One that is in a mask, or nowhere, is none.
     fn observe(&mut self, look: &Look<'_>) -> Vec<ObjectFate> {
         self.observations.clear();
