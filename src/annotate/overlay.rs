@@ -285,7 +285,7 @@ mod tests {
         height_px: 150,
     };
 
-    fn drawn(overlay: &Overlay) -> impl Fn(usize, usize) -> Rgb {
+    fn drawn(overlay: &Overlay) -> impl Fn(usize, usize) -> Rgb + use<> {
         let mut rgb = vec![128; 3 * 200 * 150];
         draw_overlay(&mut rgb, SIZE, overlay);
         move |x, y| <Rgb>::try_from(&rgb[3 * (y * 200 + x)..][..3]).unwrap()
