@@ -30,6 +30,7 @@ pub use error::{ConfigError, Place};
 pub use in_force::{
     ConfigInForce, EntryInForce, Level, Refusal, RefusalSource, SectionInForce, ValueSource,
 };
+pub(crate) use polygon::GridPoint;
 pub use polygon::{Point, Polygon, PolygonError};
 pub use resolve::ConfigSource;
 pub use scene::{LineConfig, MaskConfig, SceneConfig, ZoneConfig};
