@@ -31,6 +31,8 @@ pub mod detect;
 
 pub mod annotate;
 
+mod scale;
+
 pub mod track;
 
 pub mod publish;

@@ -6,6 +6,7 @@
 mod bridge;
 mod cameras;
 mod difference;
+mod edit;
 mod env;
 mod error;
 pub mod file;
@@ -13,8 +14,10 @@ mod in_force;
 mod listen;
 mod origins;
 mod polygon;
+mod replay;
 mod resolve;
 mod scene;
+mod scene_json;
 mod sections;
 mod settings;
 mod shown;
@@ -25,6 +28,7 @@ mod telemetry;
 mod track;
 mod values;
 
+pub use edit::{EditError, edit_scene};
 pub use env::Env;
 pub use error::{ConfigError, Place};
 pub use in_force::{
@@ -32,8 +36,10 @@ pub use in_force::{
 };
 pub(crate) use polygon::GridPoint;
 pub use polygon::{Point, Polygon, PolygonError};
+pub use replay::ReplayConfig;
 pub use resolve::ConfigSource;
 pub use scene::{LineConfig, MaskConfig, SceneConfig, ZoneConfig};
+pub use scene_json::{LineJson, MaskJson, SceneJson, ZoneJson};
 pub(crate) use sections::WITHOUT_HUB;
 pub use settings::Settings;
 pub(crate) use shown::shown;

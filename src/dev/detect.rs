@@ -2,9 +2,7 @@
 //! or an annotated clip into a file.
 //! Pictures are given to the detector as RGB, the frames of clips as planes, like those of a camera.
 
-mod annotated_clip;
 mod error;
-mod file_kind;
 mod folder;
 mod lines;
 
@@ -16,15 +14,15 @@ use std::time::Instant;
 
 use image::{ImageFormat, RgbImage};
 
-use self::annotated_clip::{AnnotatedClip, Pace};
 use self::error::Problem;
 pub use self::error::{DetectCommandError, FileError};
-use self::file_kind::FileKind;
 use self::lines::ClipTotals;
 use crate::annotate;
 use crate::detect::{
     DetectSettings, Detections, Detector, ModelInfo, OnnxDetector, Picture, Runtime, RuntimeOptions,
 };
+use crate::dev::annotated_clip::{AnnotatedClip, Pace};
+use crate::dev::file_kind::FileKind;
 use crate::dev::frames;
 use crate::dev::picture;
 use crate::dev::progress::FrameProgress;

@@ -32,14 +32,19 @@ static ASSETS: LazyLock<Vec<Asset>> = LazyLock::new(|| {
     let files = assets![
         "api.js",
         "camera.js",
+        "canvas.js",
         "closed.html",
         "dom.js",
         "draw.js",
+        "edit.js",
+        "editor.js",
         "events.js",
         "format.js",
+        "geometry.js",
         "health.js",
         "icon.svg",
         "index.html",
+        "layers.js",
         "ledger.js",
         "live.js",
         "log.js",
@@ -47,15 +52,23 @@ static ASSETS: LazyLock<Vec<Asset>> = LazyLock::new(|| {
         "logview.js",
         "main.js",
         "node.js",
+        "overlay.js",
         "overview.js",
         "pages.css",
         "pair.js",
+        "palette.js",
         "reasons.js",
+        "scene.js",
         "settings.js",
         "sight.js",
         "spark.js",
+        "stage.css",
+        "stage.js",
         "style.css",
         "tile.js",
+        "trackbook.js",
+        "tracklist.js",
+        "trackwords.js",
     ];
     files.into_iter().map(Asset::new).collect()
 });
@@ -90,13 +103,8 @@ impl Asset {
     fn answer(&self, asked: &HeaderMap) -> Response {
         let takes_gzip = answer::takes_gzip(asked);
         let etag = &self.etags[usize::from(takes_gzip)];
-        let known = asked
-            .get_all(header::IF_NONE_MATCH)
-            .into_iter()
-            .filter_map(|value| value.to_str().ok())
-            .flat_map(|value| value.split(','))
-            .any(|tag| tag.trim().trim_start_matches("W/") == etag || tag.trim() == "*");
-        let mut answer = if known {
+        let is_known = etag.to_str().is_ok_and(|etag| answer::knows(asked, etag));
+        let mut answer = if is_known {
             StatusCode::NOT_MODIFIED.into_response()
         } else if takes_gzip {
             let mut answer = Body::from(self.gzip.clone()).into_response();

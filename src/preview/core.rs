@@ -8,7 +8,6 @@ use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::{Duration, Instant};
 
-use super::scale::shown_width_px;
 use twinsight_client::stream_id::StreamId;
 
 /// So many watches may be open at once.
@@ -23,6 +22,9 @@ pub const MAX_FPS: f64 = 5.0;
 /// A picture that is older than its stream's newest frame is still handed out when it was encoded so short a time ago. Without
 /// this, a watch of many streams would find each picture outdated as soon as the encoder falls behind.
 const FRESH: Duration = Duration::from_millis(250);
+
+/// Pictures have these widths, so that watchers whose screens differ a little share one.
+const WIDTHS_PX: [usize; 8] = [160, 240, 320, 480, 640, 960, 1280, 1920];
 
 /// How a frame is encoded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -59,6 +61,15 @@ impl Wish {
             boxes: self.boxes,
         }
     }
+}
+
+/// The width of the picture for somebody who shows it so wide: rounded up to a step, and never more than the frame has. A frame
+/// whose sides do not fit a JPEG is made as small as has to be by [`scaled_size`].
+fn shown_width_px(wanted_px: Option<u32>, frame_width_px: usize) -> usize {
+    let wanted_px = wanted_px.and_then(|px| usize::try_from(px).ok());
+    wanted_px
+        .and_then(|wanted| WIDTHS_PX.into_iter().find(|step| *step >= wanted))
+        .map_or(frame_width_px, |step| step.min(frame_width_px))
 }
 
 /// Names a watch.

@@ -291,3 +291,21 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn widths_are_rounded_up_to_steps_and_never_beyond_the_frame() {
+    for (wanted, frame, shown) in [
+        (Some(0), 1280, 160),
+        (Some(160), 1280, 160),
+        (Some(161), 1280, 240),
+        (Some(700), 1280, 960),
+        (Some(1281), 4000, 1920),
+        (Some(1921), 4000, 4000),
+        (Some(u32::MAX), 4000, 4000),
+        (Some(640), 300, 300),
+        (Some(100), 7, 7),
+        (None, 1280, 1280),
+    ] {
+        assert_eq!(shown_width_px(wanted, frame), shown, "{wanted:?} {frame}");
+    }
+}

@@ -3,8 +3,8 @@
 
 mod core;
 mod encoder;
-mod scale;
 mod watch;
 
 pub use self::core::{MAX_FPS, MAX_STREAMS, MAX_WATCHES};
+pub(crate) use self::encoder::shot_jpeg;
 pub use self::watch::{Picture, Previews, Seen, Watch, WatchError, WatchOptions};

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
-use crate::detect::{Keypoint, ModelInfo, Object};
+use crate::detect::{BBox, Keypoint, ModelInfo, Object};
 
 /// An object in a frame.
 #[derive(Debug, Clone, PartialEq)]
@@ -65,7 +65,7 @@ struct FollowingJson<'a> {
     zones: Vec<&'a str>,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub(crate) struct BoxJson {
     pub(super) x: f64,
     pub(super) y: f64,
@@ -80,6 +80,18 @@ struct KeypointJson<'a> {
     x: f64,
     y: f64,
     score: f64,
+}
+
+impl BoxJson {
+    /// A box in pixels.
+    pub(crate) fn of(bbox: &BBox) -> Self {
+        Self {
+            x: tenth_px(bbox.x),
+            y: tenth_px(bbox.y),
+            width: tenth_px(bbox.width),
+            height: tenth_px(bbox.height),
+        }
+    }
 }
 
 impl SeenObject {
@@ -134,7 +146,7 @@ pub(super) fn tenth_px(value: f32) -> f64 {
     rounded(value, 10.0)
 }
 
-pub(super) fn score(value: f32) -> f64 {
+pub(crate) fn score(value: f32) -> f64 {
     rounded(value, 10_000.0)
 }
 

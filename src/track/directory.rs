@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
+use super::best_shot::{BestShots, Shot, ShotBudget};
 use super::news::{Happening, TrackEnd, TrackFacts, TrackNews};
 use super::scene::LineCounts;
 use super::stage::{Look, ObjectFate, Stage, StageSettings, Staged};
@@ -14,6 +15,7 @@ use super::tracker::TrackIds;
 use crate::config::SceneConfig;
 use crate::telemetry::metrics::StreamMetrics;
 use twinsight_client::stream_id::StreamId;
+use twinsight_media::picture::Frame;
 
 /// Of tracks that ended, a stream remembers so many.
 const ENDED: usize = 256;
@@ -25,6 +27,7 @@ const REMEMBERED_FOR: Duration = Duration::from_secs(600);
 #[derive(Debug, Default)]
 pub struct TrackDirectory {
     ids: Arc<TrackIds>,
+    shots: Arc<ShotBudget>,
     streams: Mutex<BTreeMap<StreamId, Arc<CameraTracks>>>,
 }
 
@@ -33,6 +36,8 @@ pub struct TrackDirectory {
 pub struct CameraTracks {
     metrics: Arc<StreamMetrics>,
     state: Mutex<State>,
+    /// Taken before `state` by whoever needs both. Whoever takes pictures has it for a millisecond.
+    shots: Mutex<BestShots>,
 }
 
 #[derive(Debug)]
@@ -87,6 +92,7 @@ impl TrackDirectory {
                     ended: VecDeque::new(),
                     open: true,
                 }),
+                shots: Mutex::new(BestShots::new(&self.shots)),
             });
             streams.insert(metrics.id().clone(), Arc::clone(&tracks));
             tracks
@@ -95,9 +101,10 @@ impl TrackDirectory {
         let mut state = tracks.state.lock();
         state.name = Arc::clone(name);
         let news = state.stage.set(settings);
-        state.note(&news);
+        let forgotten = state.note(&news);
         tracks.measure(&state, &news);
         drop(state);
+        tracks.settle_shots(&news, &forgotten);
         (tracks, news)
     }
 
@@ -129,6 +136,14 @@ impl TrackDirectory {
             .map(|(id, tracks)| (id.clone(), Arc::clone(tracks)))
             .collect()
     }
+
+    /// The best picture of a track that is listed, if there is one.
+    pub fn best_shot(&self, track: u64) -> Option<Arc<Shot>> {
+        let streams = self.streams();
+        streams
+            .iter()
+            .find_map(|(_, tracks)| tracks.shots.lock().get(track).cloned())
+    }
 }
 
 impl CameraTracks {
@@ -149,18 +164,61 @@ impl CameraTracks {
             .filter(|fate| **fate == ObjectFate::Masked);
         let masked = u64::try_from(masked.count()).unwrap_or(u64::MAX);
         self.metrics.tracks.masked(masked);
-        state.note(&staged.news);
+        let forgotten = state.note(&staged.news);
         self.measure(&state, &staged.news);
+        drop(state);
+        self.settle_shots(&staged.news, &forgotten);
         staged
+    }
+
+    /// Takes pictures of the tracks that this frame shows better than any before, if it is the one that was looked at last.
+    pub fn take_shots(&self, frame: &Frame) {
+        let mut shots = self.shots.lock();
+        let state = self.state.lock();
+        let now = state.stage.now();
+        if state.stage.seen_at() != frame.received_at() {
+            return;
+        }
+        shots.judge(now, frame.size(), state.stage.tracker().tracks());
+        // Cutting pictures out takes longer than judging, and nobody needs to wait for it who looks at the tracks alone.
+        drop(state);
+        shots.take(now, frame);
+    }
+
+    /// For each of these tracks, whether there is a picture of it.
+    pub fn have_shots(&self, tracks: impl Iterator<Item = u64>) -> Vec<bool> {
+        let shots = self.shots.lock();
+        tracks.map(|track| shots.get(track).is_some()).collect()
     }
 
     fn end(&self, reason: TrackEnd) -> Vec<TrackNews> {
         let mut state = self.state.lock();
         state.open = false;
         let news = state.stage.end(reason);
-        state.note(&news);
+        let forgotten = state.note(&news);
         self.measure(&state, &news);
+        drop(state);
+        self.settle_shots(&news, &forgotten);
         news
+    }
+
+    /// Notes which pictures are of tracks that ended, and forgets those of tracks that are not listed any more.
+    fn settle_shots(&self, news: &[TrackNews], forgotten: &[u64]) {
+        let mut ended = news
+            .iter()
+            .filter(|news| matches!(news.what, Happening::End(_)))
+            .peekable();
+        if ended.peek().is_none() && forgotten.is_empty() {
+            return;
+        }
+        let mut shots = self.shots.lock();
+        ended.for_each(|news| shots.ended(news.track.id));
+        forgotten.iter().for_each(|id| shots.forget(*id));
+    }
+
+    /// True if no track waits for a decision, so that pictures that do not change need no look.
+    pub fn is_settled(&self) -> bool {
+        self.state.lock().stage.is_settled()
     }
 
     /// The camera's name for people.
@@ -225,14 +283,11 @@ impl CameraTracks {
 }
 
 impl State {
-    /// Remembers the tracks that ended.
-    fn note(&mut self, news: &[TrackNews]) {
+    /// Remembers the tracks that ended, and gives the ids of those that are forgotten for it.
+    fn note(&mut self, news: &[TrackNews]) -> Vec<u64> {
         let now = Instant::now();
         for news in news {
             if let Happening::End(reason) = news.what {
-                if self.ended.len() == ENDED {
-                    self.ended.pop_front();
-                }
                 self.ended.push_back(EndedTrack {
                     track: news.track.clone(),
                     reason,
@@ -240,5 +295,13 @@ impl State {
                 });
             }
         }
+        let mut forgotten = Vec::new();
+        while let Some(first) = self.ended.front()
+            && (self.ended.len() > ENDED
+                || now.saturating_duration_since(first.at) >= REMEMBERED_FOR)
+        {
+            forgotten.extend(self.ended.pop_front().map(|first| first.track.id));
+        }
+        forgotten
     }
 }

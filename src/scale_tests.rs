@@ -116,24 +116,6 @@ fn a_picture_in_its_own_size_is_as_it_was() {
 }
 
 #[test]
-fn widths_are_rounded_up_to_steps_and_never_beyond_the_frame() {
-    for (wanted, frame, shown) in [
-        (Some(0), 1280, 160),
-        (Some(160), 1280, 160),
-        (Some(161), 1280, 240),
-        (Some(700), 1280, 960),
-        (Some(1281), 4000, 1920),
-        (Some(1921), 4000, 4000),
-        (Some(u32::MAX), 4000, 4000),
-        (Some(640), 300, 300),
-        (Some(100), 7, 7),
-        (None, 1280, 1280),
-    ] {
-        assert_eq!(shown_width_px(wanted, frame), shown, "{wanted:?} {frame}");
-    }
-}
-
-#[test]
 fn pictures_keep_their_shape_as_far_as_a_jpeg_can() {
     for (frame, width, expected) in [
         (size(1280, 720), 640, size(640, 360)),
@@ -171,4 +153,38 @@ proptest! {
         // All pixels cover areas of one size, so the mean stays.
         prop_assert!((mean(&rgb) - mean(&bytes[..width * height])).abs() < 1.0);
     }
+}
+
+#[test]
+fn a_part_of_a_picture_is_shrunk_as_planes() {
+    let frame = size(24, 16);
+    let mut bytes = vec![40; frame.i420_bytes()];
+    // The part from 8, 4 to 20, 12 is brighter and has another colour.
+    for y in 4..12 {
+        bytes[24 * y + 8..24 * y + 20].fill(200);
+    }
+    for plane in [24 * 16, 24 * 16 + 12 * 8] {
+        for y in 2..6 {
+            bytes[plane + 12 * y + 4..plane + 12 * y + 10].fill(90);
+        }
+    }
+    let whole = I420::from_packed(&bytes, frame, Color::default());
+    let cut = |plane: Plane<'_>, x: usize, y: usize| plane.data[y * plane.stride + x..].to_vec();
+    let planes = [cut(whole.y, 8, 4), cut(whole.u, 4, 2), cut(whole.v, 4, 2)];
+    let plane = |n: usize, stride| Plane {
+        data: &planes[n],
+        stride,
+    };
+    let part = I420 {
+        y: plane(0, 24),
+        u: plane(1, 12),
+        v: plane(2, 12),
+        size: size(12, 8),
+        color: Color::default(),
+    };
+    let mut small = vec![7; 3];
+    Scaler::default().shrink(&part, size(6, 4), &mut small);
+    assert_eq!(small, [vec![200; 24], vec![90; 12]].concat());
+    Scaler::default().shrink(&part, size(12, 8), &mut small);
+    assert_eq!(small, [vec![200; 96], vec![90; 48]].concat());
 }

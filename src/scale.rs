@@ -1,26 +1,15 @@
-//! Makes pictures smaller: the planes of a frame and a width come in, RGB bytes go out. Each pixel is the mean of the area of the frame
-//! that it covers, so that thin lines do not flicker, as they do when only the nearest pixels are taken.
+//! Makes pictures smaller: the planes of a frame or of a part of it and a size come in, RGB bytes or smaller planes go out. Each pixel
+//! is the mean of the area of the frame that it covers, so that thin lines do not flicker, as they do when only the nearest pixels are
+//! taken. Previews and best shots run it on their threads.
 
 use twinsight_media::color::convert;
 use twinsight_media::picture::{I420, PictureSize, Plane};
 
-/// Pictures have these widths, so that watchers whose screens differ a little share one.
-const WIDTHS_PX: [usize; 8] = [160, 240, 320, 480, 640, 960, 1280, 1920];
-
 /// JPEG holds sides of 16 bits.
 const MAX_SIDE_PX: usize = 65_535;
 
-/// The width of the picture for somebody who shows it so wide: rounded up to a step, and never more than the frame has. A frame
-/// whose sides do not fit a JPEG is made as small as has to be by [`scaled_size`].
-pub(super) fn shown_width_px(wanted_px: Option<u32>, frame_width_px: usize) -> usize {
-    let wanted_px = wanted_px.and_then(|px| usize::try_from(px).ok());
-    wanted_px
-        .and_then(|wanted| WIDTHS_PX.into_iter().find(|step| *step >= wanted))
-        .map_or(frame_width_px, |step| step.min(frame_width_px))
-}
-
 /// The size of a frame that is made so wide and keeps its shape.
-pub(super) fn scaled_size(frame: PictureSize, width_px: usize) -> PictureSize {
+pub(crate) fn scaled_size(frame: PictureSize, width_px: usize) -> PictureSize {
     let PictureSize {
         width_px: frame_width,
         height_px: frame_height,
@@ -38,7 +27,7 @@ pub(super) fn scaled_size(frame: PictureSize, width_px: usize) -> PictureSize {
 
 /// Makes pictures smaller, and keeps its buffers between them.
 #[derive(Debug, Default)]
-pub(super) struct Scaler {
+pub(crate) struct Scaler {
     planes: [Vec<u8>; 3],
     sums: Vec<f32>,
     row: [Vec<i16>; 3],
@@ -46,22 +35,9 @@ pub(super) struct Scaler {
 
 impl Scaler {
     /// Writes the picture in this size to `rgb`. The size is not larger than the picture's.
-    pub(super) fn scale(&mut self, picture: &I420<'_>, size: PictureSize, rgb: &mut Vec<u8>) {
-        let frame = picture.size;
-        let chroma = PictureSize {
-            width_px: frame.chroma_width_px(),
-            height_px: frame.chroma_height_px(),
-        };
-        let extent = [frame.width_px as f64, frame.height_px as f64];
-        // The last chroma sample of an odd side covers one column or row of the picture alone.
-        let half = extent.map(|side| side / 2.0);
-        let jobs = [
-            (picture.y, frame, extent),
-            (picture.u, chroma, half),
-            (picture.v, chroma, half),
-        ];
-        for ((plane, len, extent), out) in jobs.into_iter().zip(&mut self.planes) {
-            scale_plane(plane, len, extent, size, &mut self.sums, out);
+    pub(crate) fn scale(&mut self, picture: &I420<'_>, size: PictureSize, rgb: &mut Vec<u8>) {
+        for (source, out) in sources(picture).iter().zip(&mut self.planes) {
+            scale_plane(source, size, &mut self.sums, out);
         }
         for row in &mut self.row {
             row.resize(size.width_px, 0);
@@ -82,6 +58,47 @@ impl Scaler {
             }
         }
     }
+
+    /// Writes the planes of the picture in this size to `i420`, one behind the other. The size is not larger than the picture's, and its
+    /// sides are even.
+    pub(crate) fn shrink(&mut self, picture: &I420<'_>, size: PictureSize, i420: &mut Vec<u8>) {
+        let chroma = PictureSize {
+            width_px: size.chroma_width_px(),
+            height_px: size.chroma_height_px(),
+        };
+        i420.clear();
+        for (source, size) in sources(picture).iter().zip([size, chroma, chroma]) {
+            scale_plane(source, size, &mut self.sums, &mut self.planes[0]);
+            i420.extend_from_slice(&self.planes[0]);
+        }
+    }
+}
+
+/// A plane of a picture as it is scaled.
+struct Source<'a> {
+    plane: Plane<'a>,
+    /// Samples of its rows, and rows.
+    len: PictureSize,
+    /// The samples that the picture covers, of which the last may count in part.
+    extent: [f64; 2],
+}
+
+/// The planes of a picture.
+fn sources<'a>(picture: &I420<'a>) -> [Source<'a>; 3] {
+    let frame = picture.size;
+    let chroma = PictureSize {
+        width_px: frame.chroma_width_px(),
+        height_px: frame.chroma_height_px(),
+    };
+    let extent = [frame.width_px as f64, frame.height_px as f64];
+    // The last chroma sample of an odd side covers one column or row of the picture alone.
+    let half = extent.map(|side| side / 2.0);
+    [
+        (picture.y, frame, extent),
+        (picture.u, chroma, half),
+        (picture.v, chroma, half),
+    ]
+    .map(|(plane, len, extent)| Source { plane, len, extent })
 }
 
 /// Where an output position lies in the source: the share that each source position from `first` on has in it, which together
@@ -141,16 +158,9 @@ impl Spans {
     }
 }
 
-/// Scales a plane of `len` samples that covers `extent` to the size. Rows are summed up first, since that loop is the one over
-/// all samples and the compiler can vectorise it.
-fn scale_plane(
-    plane: Plane<'_>,
-    len: PictureSize,
-    extent: [f64; 2],
-    size: PictureSize,
-    sums: &mut Vec<f32>,
-    out: &mut Vec<u8>,
-) {
+/// Scales a plane to the size. Rows are summed up first, since that loop is the one over all samples and the compiler can vectorise it.
+fn scale_plane(source: &Source<'_>, size: PictureSize, sums: &mut Vec<f32>, out: &mut Vec<u8>) {
+    let &Source { plane, len, extent } = source;
     let columns = Spans::new(size.width_px, extent[0], len.width_px);
     let rows = Spans::new(size.height_px, extent[1], len.height_px);
     if len == size && columns.is_one_to_one() && rows.is_one_to_one() {
