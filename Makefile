@@ -29,9 +29,12 @@ check: check-format
 check-format:
 	cargo fmt --all --check
 
+# Each stage alone, then how well tracks fit the annotated clip.
 bench:
-	scripts/setup
+	scripts/setup --test
 	cargo bench --locked $(FEATURES) $(ARGS)
+	cargo build --locked --release $(FEATURES) --bin twinsight
+	.venv/bin/python benches/mot.py
 
 # Data channels from Rust and Python to Rust and Python, side by side.
 bench-channels:

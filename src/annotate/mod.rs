@@ -4,6 +4,7 @@
 mod canvas;
 mod color;
 mod look;
+pub(crate) mod overlay;
 mod skeleton;
 mod strokes;
 

@@ -7,6 +7,9 @@ use super::color::{INK, Rgb};
 /// x and y in pixels; the corner of the top left pixel is (0, 0).
 pub(super) type Spot = [f32; 2];
 
+/// How much of its colour is mixed into what lies inside of an outline.
+const TINT: f32 = 0.28;
+
 impl Canvas<'_> {
     /// Draws a polygon's lines, the last corner joined to the first, and tints what is inside.
     pub(super) fn polygon(&mut self, corners: &[Spot], line_px: f32, color: Rgb) {
@@ -14,7 +17,7 @@ impl Canvas<'_> {
         let Some(&last) = corners.last() else {
             return;
         };
-        self.tint(&corners, color);
+        self.tint(&corners, color, TINT);
         let from = std::iter::once(&last).chain(&corners);
         let sides: Vec<[Spot; 2]> = from.zip(&corners).map(|(&a, &b)| [a, b]).collect();
         self.lines(&sides, line_px, color);
@@ -88,9 +91,8 @@ impl Canvas<'_> {
         }
     }
 
-    /// Mixes a little of the colour into what lies inside of a polygon.
-    fn tint(&mut self, corners: &[Spot], color: Rgb) {
-        const SHARE: f32 = 0.28;
+    /// Mixes this share of the colour into what lies inside of a polygon, whose corners are finite.
+    pub(super) fn tint(&mut self, corners: &[Spot], color: Rgb, share: f32) {
         let mut crossings = Vec::new();
         let y_of = |corner: &Spot| corner[1];
         let top = corners.iter().map(y_of).fold(f32::INFINITY, f32::min);
@@ -109,13 +111,13 @@ impl Canvas<'_> {
             crossings.sort_by(f32::total_cmp);
             for pair in crossings.chunks_exact(2) {
                 for column in within(pair[0] - 0.5, pair[1] - 0.5, self.size.width_px) {
-                    self.blend(column, row, color, SHARE);
+                    self.blend(column, row, color, share);
                 }
             }
         }
     }
 
-    fn blend(&mut self, column: usize, row: usize, color: Rgb, share: f32) {
+    pub(super) fn blend(&mut self, column: usize, row: usize, color: Rgb, share: f32) {
         let at = 3 * (row * self.size.width_px + column);
         for (byte, wanted) in self.rgb[at..at + 3].iter_mut().zip(color) {
             *byte =

@@ -9,6 +9,15 @@ pub(super) fn fps(text: &str) -> Result<f64, String> {
     Ok(fps)
 }
 
+/// Frames a second of a clip.
+pub(super) fn frame_rate(text: &str) -> Result<f64, String> {
+    let fps = number(text, 240.0)?;
+    if fps < 0.1 {
+        return Err("it takes a number from 0.1 to 240".to_owned());
+    }
+    Ok(fps)
+}
+
 /// A number from 0 to `most`, with the limits that the configuration has for it.
 pub(super) fn number(text: &str, most: f64) -> Result<f64, String> {
     let number = text

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use anyhow::Result;
 use clap::Args;
 
-use super::arguments::{number, score};
+use super::arguments::{frame_rate, score};
 use super::output::Output;
 use super::shipped::{execution_providers, models_dir};
 use crate::config::{DEFAULT_MODEL, Env};
@@ -66,12 +66,4 @@ pub(super) fn run(args: DetectArgs, env: &Env) -> Result<()> {
         summary.files
     );
     Ok(())
-}
-
-fn frame_rate(text: &str) -> Result<f64, String> {
-    let fps = number(text, 240.0)?;
-    if fps < 0.1 {
-        return Err("it takes a number from 0.1 to 240".to_owned());
-    }
-    Ok(fps)
 }

@@ -16,6 +16,7 @@ mod health;
 mod hub;
 mod model;
 mod output;
+mod replay;
 mod rtsp;
 mod run;
 mod shipped;
@@ -39,6 +40,7 @@ use self::discover::DiscoverArgs;
 use self::health::HealthArgs;
 use self::hub::HubArgs;
 use self::model::ModelArgs;
+use self::replay::ReplayArgs;
 use self::run::RunArgs;
 use self::watch::WatchArgs;
 use crate::config::{ConfigError, Env};
@@ -90,6 +92,8 @@ enum Command {
     Discover(DiscoverArgs),
     /// Detects on pictures and clips.
     Detect(DetectArgs),
+    /// Replays a recorded clip with a camera's settings, and says what became of each candidate.
+    Replay(ReplayArgs),
     /// Lists, shows, adds, compares and removes detectors.
     Model(ModelArgs),
     /// Measures how many cameras this machine carries.
@@ -124,6 +128,7 @@ impl Command {
             | Self::Hub(_)
             | Self::Camera(_)
             | Self::Detect(_)
+            | Self::Replay(_)
             | Self::Health(_) => None,
         }
     }
@@ -141,6 +146,7 @@ impl Command {
             Self::Camera(args) => camera::run(args, env).await,
             Self::Discover(args) => discover::run(args, env).await,
             Self::Detect(args) => detect::run(args, env),
+            Self::Replay(args) => replay::run(args, env),
             Self::Model(args) => model::run(args, env),
             Self::Capacity(args) => capacity::run(args, env).await,
             Self::Check(args) => check::run(args, env).await,

@@ -193,7 +193,7 @@ impl Resolver<'_> {
     }
 
     /// The defaults without what is wrong with them, which was noted before.
-    fn defaults_of(&self, file: &File) -> super::values::CameraConfig {
+    pub(super) fn defaults_of(&self, file: &File) -> super::values::CameraConfig {
         let before = self.wrong.borrow().len();
         let defaults = self.defaults(file);
         self.wrong.borrow_mut().truncate(before);

@@ -512,6 +512,17 @@ impl ConfigError {
         )
     }
 
+    /// True if pictures cannot come from the camera, which does not matter where they are there.
+    pub(super) fn is_of_pictures(&self) -> bool {
+        matches!(
+            self,
+            Self::CameraWithoutSource { .. }
+                | Self::SecretUnreadable { .. }
+                | Self::SecretForbidden { .. }
+                | Self::SecretUnusable { .. }
+        )
+    }
+
     /// Sorts by the lines of the file. What has no place comes after them, then variables, then settings of the hub.
     fn order(&self) -> (u8, usize) {
         match self.place() {

@@ -14,6 +14,7 @@ mod in_force;
 mod listen;
 mod origins;
 mod polygon;
+mod replay;
 mod resolve;
 mod scene;
 mod scene_json;
@@ -34,6 +35,7 @@ pub use in_force::{
     ConfigInForce, EntryInForce, Level, Refusal, RefusalSource, SectionInForce, ValueSource,
 };
 pub use polygon::{Point, Polygon, PolygonError};
+pub use replay::ReplayConfig;
 pub use resolve::ConfigSource;
 pub use scene::{LineConfig, MaskConfig, SceneConfig, ZoneConfig};
 pub use scene_json::{LineJson, MaskJson, SceneJson, ZoneJson};

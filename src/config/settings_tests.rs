@@ -428,7 +428,7 @@ fn keys_that_need_a_restart_are_named() {
     let all = config(
         "[hub]\nmode = \"simulator\"\nurl = \"http://h\"\ntwin_id = \"n\"\ndevice_id = \"d\"\nca_file = \"c\"\n\
          [ice]\npolicy = \"relay\"\ninterfaces = [\"e\"]\nudp_ports = \"5000\"\nnat_1to1_ips = [\"10.0.0.1\"]\n\
-         mdns = true\nrecv_buffer_bytes = 65536\n[http]\nlisten = \"127.0.0.1:1\"\n\
+         mdns = true\nrecv_buffer_bytes = 65536\n[http]\nlisten = \"127.0.0.1:1\"\nedit = true\n\
          [runtime]\nlibrary = \"l\"\nexecution_providers = [\"cuda\"]\nthreads = 2\nmodels_dir = \"m\"\n\
          [telemetry]\ntrace_sample_ratio = 1.0\notlp_ca_file = \"c\"\n\
          [[sinks]]\ntype = \"mqtt\"\nurl = \"mqtt://b\"\n",

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::explain::{CandidateFate, Explained, ExplainedCandidate};
 use super::nms::Candidate;
 use crate::preprocess::Picture;
 use crate::preprocess::Placement;
@@ -141,6 +142,20 @@ pub trait Detector: Send {
         settings: &DetectSettings,
     ) -> Result<Detections, DetectError>;
 
+    /// Detects the objects in one picture, and tells of each candidate whose score is `floor` at least what became of it. A
+    /// detector that knows no other candidates tells of its objects alone.
+    ///
+    /// # Errors
+    /// Those of [`detect`](Self::detect).
+    fn explain(
+        &mut self,
+        picture: Picture<'_>,
+        settings: &DetectSettings,
+        _floor: f32,
+    ) -> Result<Explained, DetectError> {
+        Ok(Explained::of_kept(self.detect(picture, settings)?))
+    }
+
     /// Gives a function that terminates a run that hangs, if the detector has one.
     fn terminator(&self) -> Option<Terminate> {
         None
@@ -253,6 +268,38 @@ impl Detector for FakeDetector {
             preprocess: Spent::default(),
             inference: watch.lap(),
             postprocess: Spent::default(),
+        })
+    }
+
+    fn explain(
+        &mut self,
+        picture: Picture<'_>,
+        settings: &DetectSettings,
+        floor: f32,
+    ) -> Result<Explained, DetectError> {
+        let detections = self.detect(picture, settings)?;
+        let mut kept = 0;
+        let candidates = self.objects.iter().filter_map(|object| {
+            let is_wanted =
+                settings.classes.is_empty() || settings.classes.contains(&object.class_id);
+            let fate = if object.score < settings.min_score {
+                (object.score >= floor).then_some(CandidateFate::BelowScore)?
+            } else if is_wanted {
+                kept += 1;
+                CandidateFate::Kept { object: kept - 1 }
+            } else {
+                CandidateFate::ClassNotAsked
+            };
+            Some(ExplainedCandidate {
+                class_id: object.class_id,
+                score: object.score,
+                bbox: object.bbox,
+                fate,
+            })
+        });
+        Ok(Explained {
+            candidates: candidates.collect(),
+            detections,
         })
     }
 }

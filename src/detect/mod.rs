@@ -5,6 +5,7 @@
 mod assignment;
 mod breaker;
 pub(crate) mod detector;
+mod explain;
 pub(crate) mod health;
 pub(crate) mod judge;
 pub mod manifest;
@@ -28,6 +29,7 @@ pub use detector::{
     BBox, DetectError, DetectSettings, Detections, Detector, FakeDetector, Keypoint, ModelInfo,
     Object,
 };
+pub use explain::{CandidateFate, Explained, ExplainedCandidate, MAX_EXPLAINED};
 pub use manifest::ModelError;
 pub use onnx::OnnxDetector;
 pub use runtime::{Runtime, RuntimeError, RuntimeOptions};

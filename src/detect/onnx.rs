@@ -9,15 +9,18 @@ use std::time::{Duration, Instant};
 
 use ort::session::RunOptions;
 
-use super::detector::{DetectError, DetectSettings, Detections, Detector, ModelInfo, Terminate};
+use super::detector::{
+    DetectError, DetectSettings, Detections, Detector, ModelInfo, Object, Terminate,
+};
+use super::explain::Explained;
 use super::judge::{self, Evidence, Judgement};
 use super::manifest::{Manifest, ModelError, UNKNOWN};
-use super::postprocess::{Filter, OutputError, Postprocessor, Scratch};
+use super::postprocess::{Array, Filter, OutputError, Postprocessor, Scratch};
 use super::providers::Providers;
 use super::runtime::Runtime;
 use super::session::{self, ModelSession};
-use crate::preprocess::Picture;
-use crate::telemetry::cpu::Stopwatch;
+use crate::preprocess::{Picture, Placement};
+use crate::telemetry::cpu::{Spent, Stopwatch};
 
 /// The first runs of a model may take this long.
 const WARM_UP_LIMIT: Duration = Duration::from_secs(60);
@@ -160,6 +163,46 @@ impl OnnxDetector {
         }
     }
 
+    /// Runs the model on a picture, and gives what `read` makes of its outputs.
+    fn run<R>(
+        &mut self,
+        picture: &Picture<'_>,
+        settings: &DetectSettings,
+        read: impl FnOnce(
+            &Postprocessor,
+            &[Array<'_>],
+            (&Filter, &mut Scratch, f32),
+            &Placement,
+        ) -> Result<R, OutputError>,
+    ) -> Result<(R, Times), DetectError> {
+        self.filter.set(settings.min_score, &settings.classes);
+        let (postprocessor, filter, scratch) =
+            (&self.postprocessor, &self.filter, &mut self.scratch);
+        let nms_iou = self.nms_iou;
+        let names = postprocessor.output().names();
+        let ((found, postprocess), laps) =
+            self.session
+                .run(&self.model.name, picture, &names, |arrays, placement| {
+                    let mut watch = Stopwatch::start();
+                    let of_the_camera = (filter, scratch, nms_iou);
+                    let found = read(postprocessor, arrays, of_the_camera, placement);
+                    (found, watch.lap())
+                })?;
+        let found = found.map_err(|error| {
+            let model = self.model.name.clone();
+            match error {
+                OutputError::Shape(mismatch) => DetectError::Output { model, mismatch },
+                OutputError::Numbers(implausible) => DetectError::Numbers { model, implausible },
+            }
+        })?;
+        let times = Times {
+            preprocess: laps.preprocess,
+            inference: laps.inference,
+            postprocess,
+        };
+        Ok((found, times))
+    }
+
     /// Runs the model on the test picture and on its mirror image, and judges the results.
     fn judge(&mut self) -> Result<Judgement, DetectError> {
         let picture = judge::TestPicture::new();
@@ -185,6 +228,24 @@ impl OnnxDetector {
             &mirrored,
             &placement,
         ))
+    }
+}
+
+/// How long the stages of a picture took.
+struct Times {
+    preprocess: Spent,
+    inference: Spent,
+    postprocess: Spent,
+}
+
+impl Times {
+    fn of(self, objects: Vec<Object>) -> Detections {
+        Detections {
+            objects,
+            preprocess: self.preprocess,
+            inference: self.inference,
+            postprocess: self.postprocess,
+        }
     }
 }
 
@@ -240,31 +301,32 @@ impl Detector for OnnxDetector {
         picture: Picture<'_>,
         settings: &DetectSettings,
     ) -> Result<Detections, DetectError> {
-        self.filter.set(settings.min_score, &settings.classes);
-        let (postprocessor, filter, scratch) =
-            (&self.postprocessor, &self.filter, &mut self.scratch);
-        let nms_iou = self.nms_iou;
-        let names = postprocessor.output().names();
-        let ((objects, postprocess), laps) =
-            self.session
-                .run(&self.model.name, &picture, &names, |arrays, placement| {
-                    let mut watch = Stopwatch::start();
-                    let objects =
-                        postprocessor.objects(arrays, filter, scratch, nms_iou, placement);
-                    (objects, watch.lap())
-                })?;
-        let objects = objects.map_err(|error| {
-            let model = self.model.name.clone();
-            match error {
-                OutputError::Shape(mismatch) => DetectError::Output { model, mismatch },
-                OutputError::Numbers(implausible) => DetectError::Numbers { model, implausible },
-            }
-        })?;
-        Ok(Detections {
-            objects,
-            preprocess: laps.preprocess,
-            inference: laps.inference,
-            postprocess,
+        let (objects, times) = self.run(
+            &picture,
+            settings,
+            |postprocessor, arrays, (filter, scratch, nms_iou), placement| {
+                postprocessor.objects(arrays, filter, scratch, nms_iou, placement)
+            },
+        )?;
+        Ok(times.of(objects))
+    }
+
+    fn explain(
+        &mut self,
+        picture: Picture<'_>,
+        settings: &DetectSettings,
+        floor: f32,
+    ) -> Result<Explained, DetectError> {
+        let ((objects, candidates), times) = self.run(
+            &picture,
+            settings,
+            |postprocessor, arrays, (filter, scratch, nms_iou), placement| {
+                postprocessor.explain(arrays, (filter, floor), scratch, nms_iou, placement)
+            },
+        )?;
+        Ok(Explained {
+            candidates,
+            detections: times.of(objects),
         })
     }
 }

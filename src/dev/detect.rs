@@ -2,7 +2,6 @@
 //! or an annotated clip into a file.
 //! Pictures are given to the detector as RGB, the frames of clips as planes, like those of a camera.
 
-mod annotated_clip;
 mod error;
 mod file_kind;
 mod folder;
@@ -16,7 +15,6 @@ use std::time::Instant;
 
 use image::{ImageFormat, RgbImage};
 
-use self::annotated_clip::{AnnotatedClip, Pace};
 use self::error::Problem;
 pub use self::error::{DetectCommandError, FileError};
 use self::file_kind::FileKind;
@@ -25,6 +23,7 @@ use crate::annotate;
 use crate::detect::{
     DetectSettings, Detections, Detector, ModelInfo, OnnxDetector, Picture, Runtime, RuntimeOptions,
 };
+use crate::dev::annotated_clip::{AnnotatedClip, Pace};
 use crate::dev::frames;
 use crate::dev::picture;
 use crate::dev::progress::FrameProgress;

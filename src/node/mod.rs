@@ -26,9 +26,11 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use self::apply::{Applier, SharedPool};
+pub(crate) use self::cameras::min_interval;
 use self::cameras::{CameraContext, Cameras};
 use self::models::Models;
 use self::reload::{Inputs, ReloadTask, Reloaded};
+pub(crate) use self::sink::following;
 use self::sink::{NodeSink, inference_sink, track_events};
 pub(crate) use self::tasks::away_sentence;
 use self::tasks::{read_facts, supervise, watch_hub};

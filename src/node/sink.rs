@@ -136,7 +136,8 @@ pub(super) fn track_events(
     })
 }
 
-fn following(fate: ObjectFate) -> Following {
+/// How an object of this fate is followed, as its event says.
+pub(crate) fn following(fate: ObjectFate) -> Following {
     match fate {
         ObjectFate::Tracked { id, zones } => Following {
             id: Some(id),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
-use crate::detect::{Keypoint, ModelInfo, Object};
+use crate::detect::{BBox, Keypoint, ModelInfo, Object};
 
 /// An object in a frame.
 #[derive(Debug, Clone, PartialEq)]
@@ -82,6 +82,18 @@ struct KeypointJson<'a> {
     score: f64,
 }
 
+impl BoxJson {
+    /// A box in pixels.
+    pub(crate) fn of(bbox: &BBox) -> Self {
+        Self {
+            x: tenth_px(bbox.x),
+            y: tenth_px(bbox.y),
+            width: tenth_px(bbox.width),
+            height: tenth_px(bbox.height),
+        }
+    }
+}
+
 impl SeenObject {
     /// What this model's detector found, before anything follows it.
     pub(crate) fn of(object: &Object, model: &ModelInfo) -> Self {
@@ -134,7 +146,7 @@ pub(super) fn tenth_px(value: f32) -> f64 {
     rounded(value, 10.0)
 }
 
-pub(super) fn score(value: f32) -> f64 {
+pub(crate) fn score(value: f32) -> f64 {
     rounded(value, 10_000.0)
 }
 

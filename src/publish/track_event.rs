@@ -44,14 +44,14 @@ pub struct TrackEventJson<'a> {
     timestamp: u64,
     camera: CameraRef<'a>,
     #[serde(flatten)]
-    body: Body<'a>,
+    what: HappeningJson<'a>,
     track: TrackJson<'a>,
 }
 
-/// What differs between the types.
+/// What happened, as JSON. It differs between the types.
 #[derive(Debug, Serialize)]
 #[serde(tag = "type", rename_all = "camelCase")]
-enum Body<'a> {
+pub(crate) enum HappeningJson<'a> {
     Track {
         phase: &'static str,
         reason: &'static str,
@@ -64,7 +64,7 @@ enum Body<'a> {
 }
 
 #[derive(Debug, Serialize)]
-struct Counts {
+pub(crate) struct Counts {
     r#in: u64,
     out: u64,
 }
@@ -118,12 +118,27 @@ impl TrackEvent {
         sequence: u64,
         clock: &WallClock,
     ) -> TrackEventJson<'a> {
-        let phase = |phase, reason| Body::Track { phase, reason };
-        let body = match &self.news.what {
+        TrackEventJson {
+            schema_version: SCHEMA_VERSION,
+            run_id,
+            sequence,
+            timestamp: clock.unix_ms(clock.instant()),
+            camera: CameraRef::new(&self.id, &self.name),
+            what: HappeningJson::new(&self.news.what),
+            track: TrackJson::new(&self.news.track, |at| clock.unix_ms(at)),
+        }
+    }
+}
+
+impl<'a> HappeningJson<'a> {
+    /// The JSON of what happened to a track.
+    pub(crate) fn new(what: &'a Happening) -> Self {
+        let phase = |phase, reason| Self::Track { phase, reason };
+        match what {
             Happening::Start => phase("start", "confirmed"),
             Happening::Update(reason) => phase("update", reason.as_str()),
             Happening::End(reason) => phase("end", reason.as_str()),
-            Happening::Crossed(crossing) => Body::LineCrossed {
+            Happening::Crossed(crossing) => Self::LineCrossed {
                 line: &crossing.counts.line,
                 direction: crossing.direction.as_str(),
                 counts: Counts {
@@ -131,15 +146,6 @@ impl TrackEvent {
                     out: crossing.counts.out,
                 },
             },
-        };
-        TrackEventJson {
-            schema_version: SCHEMA_VERSION,
-            run_id,
-            sequence,
-            timestamp: clock.unix_ms(clock.instant()),
-            camera: CameraRef::new(&self.id, &self.name),
-            body,
-            track: TrackJson::new(&self.news.track, |at| clock.unix_ms(at)),
         }
     }
 }

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use twinsight::config::DEFAULT_MODEL;
 use twinsight::detect::{
-    DetectError, DetectSettings, Detector, OnnxDetector, Picture, Runtime, RuntimeOptions,
+    CandidateFate, DetectError, DetectSettings, Detector, OnnxDetector, Picture, Runtime,
+    RuntimeOptions,
 };
 use twinsight_media::picture::PictureSize;
 
@@ -93,6 +94,49 @@ fn wanted_classes_are_all_that_comes() {
     let found = detector.detect(rgb(&image), &settings).unwrap();
     assert_eq!(found.objects.len(), 1);
     assert_eq!(found.objects[0].class_id, ball);
+}
+
+#[test]
+fn what_is_explained_as_kept_is_what_is_detected() {
+    let image = picture("messi5.jpg");
+    for name in [
+        DEFAULT_MODEL,
+        "ssdlite_mobilenet_v2_coco",
+        "centernet_mobilenet_v3_coco",
+    ] {
+        let mut detector = load(name);
+        let ball = detector.model().class_id("sports ball").unwrap();
+        for (min_score, classes) in [(0.4, vec![]), (0.2, vec![ball]), (0.01, vec![])] {
+            let settings = DetectSettings { min_score, classes };
+            let detected = detector.detect(rgb(&image), &settings).unwrap();
+            let explained = detector.explain(rgb(&image), &settings, 0.05).unwrap();
+            assert_eq!(explained.detections.objects, detected.objects, "{name}");
+            let mut kept = 0;
+            for (n, candidate) in explained.candidates.iter().enumerate() {
+                let is_asked =
+                    settings.classes.is_empty() || settings.classes.contains(&candidate.class_id);
+                match candidate.fate {
+                    CandidateFate::Kept { object } => {
+                        let object = &detected.objects[object];
+                        assert_eq!(
+                            (object.bbox, object.score, object.class_id),
+                            (candidate.bbox, candidate.score, candidate.class_id)
+                        );
+                        kept += 1;
+                    }
+                    CandidateFate::BelowScore => assert!(candidate.score < min_score),
+                    CandidateFate::ClassNotAsked => {
+                        assert!(candidate.score >= min_score && !is_asked);
+                    }
+                    CandidateFate::Suppressed { by } => {
+                        assert!(by < n && candidate.score >= min_score && is_asked);
+                    }
+                }
+            }
+            assert_eq!(kept, detected.objects.len(), "{name}");
+            assert!(explained.candidates.len() > kept, "{name}");
+        }
+    }
 }
 
 #[test]

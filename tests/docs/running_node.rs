@@ -23,6 +23,13 @@ max_fps = 4.0
 [[cameras]]
 twin_id = "cam-1"
 name = "Front door"
+[[cameras.zones]]
+name = "left half"
+points = [[0.0, 0.0], [0.5, 0.0], [0.5, 1.0], [0.0, 1.0]]
+[[cameras.lines]]
+name = "middle"
+from = [0.5, 1.0]
+to = [0.5, 0.0]
 [[cameras]]
 twin_id = "cam-nobody"
 [[cameras]]
@@ -50,14 +57,24 @@ async fn events_fit_their_schemas_and_metrics_their_page() {
     .await;
     let detections = Schema::read("detections");
     let status = Schema::read("cameraStatus");
+    let [track, crossed] = ["track", "lineCrossed"].map(Schema::read);
 
+    let mut phases = BTreeSet::new();
+    let mut crossings = 0;
     let mut seen = Vec::new();
     let mut states = BTreeSet::new();
     let wanted = BTreeSet::from(["connecting", "receiving", "unreachable"]);
-    while seen.len() < 3 || !states.is_superset(&wanted) {
+    while seen.len() < 3
+        || !states.is_superset(&wanted)
+        || phases.len() < 3
+        || crossings == 0
+    {
         let (kind, event) = next_event(
             &mut messages,
-            &format!("{states:?}, {} detections", seen.len()),
+            &format!(
+                "{states:?}, {} detections, {phases:?}, {crossings} crossings",
+                seen.len()
+            ),
         )
         .await;
         if kind == "detections" {
@@ -65,10 +82,22 @@ async fn events_fit_their_schemas_and_metrics_their_page() {
             if !event["objects"].as_array().unwrap().is_empty() {
                 seen.push(event);
             }
+        } else if kind == "track" {
+            track.check(&event);
+            let phase = event["phase"].as_str().unwrap().to_owned();
+            if phases.insert(phase) {
+                track.refuses_what_is_broken(&event);
+            }
+        } else if kind == "lineCrossed" {
+            crossed.check(&event);
+            if crossings == 0 {
+                crossed.refuses_what_is_broken(&event);
+            }
+            crossings += 1;
         } else {
             assert_eq!(
                 kind, "cameraStatus",
-                "docs/reference/events.md knows two events"
+                "docs/reference/events.md knows four events"
             );
             status.check(&event);
             let state = event["state"].as_str().unwrap();
@@ -100,12 +129,14 @@ fn the_schema_knows_the_states_of_a_camera() {
 fn the_examples_of_the_page_fit_the_schemas() {
     let page = read("docs/reference/events.md");
     let examples = page.split("```json\n").skip(1);
-    let [detections, object, status]: [Value; 3] = examples
+    let [detections, object, start, crossing, status]: [Value; 5] = examples
         .map(|example| serde_json::from_str(example.split("```").next().unwrap()).unwrap())
         .collect::<Vec<_>>()
         .try_into()
         .expect("an example of each event, and of an object with keypoints and an outline");
     Schema::read("cameraStatus").check(&status);
+    Schema::read("track").check(&start);
+    Schema::read("lineCrossed").check(&crossing);
     let schema = Schema::read("detections");
     schema.check(&detections);
     let mut detections = detections;

@@ -3,83 +3,10 @@
 //   dashboard.mjs sign_in BASE OUT TOKEN a node without cameras that has a token
 // BASE is the node's address, and OUT the folder for pictures of the page. It prints a line for each thing that it has seen.
 import assert from 'node:assert/strict';
-import fs from 'node:fs';
-import { createRequire } from 'node:module';
-import path from 'node:path';
 
-const [what, base, out, token] = process.argv.slice(2);
-const modules = createRequire(`${process.env.TWINSIGHT_NODE_MODULES}/`);
-const { chromium } = modules('playwright-core');
-const axeSource = fs.readFileSync(modules.resolve('axe-core/axe.min.js'), 'utf8');
+import { PATIENCE, accessible, close, fits, open, perform, picture, say } from './dashboard_page.mjs';
 
-/** Everything is waited for at most so long. */
-const PATIENCE = 45000;
-const say = (line) => console.log(line);
-
-const browser = await chromium.launch({
-  executablePath: '/usr/bin/chromium',
-  args: ['--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking', '--disable-component-update', '--disable-sync',
-    '--disable-background-timer-throttling', '--disable-backgrounding-occluded-windows', '--disable-renderer-backgrounding',
-    '--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1'],
-});
-
-/** A page whose errors and requests are watched. `expected` says what of the console is part of the test. */
-async function open({ width = 1280, height = 800, colorScheme = 'dark', hash = '' } = {}) {
-  const context = await browser.newContext({ viewport: { width, height }, colorScheme, reducedMotion: 'reduce' });
-  const page = await context.newPage();
-  page.setDefaultTimeout(PATIENCE);
-  page.complaints = [];
-  page.asked = [];
-  page.expected = () => false;
-  page.on('console', (message) => {
-    if (message.type() === 'error' && !page.expected(message.text())) page.complaints.push(message.text());
-  });
-  page.on('pageerror', (error) => page.complaints.push(error.stack));
-  page.on('request', (request) => {
-    const url = new URL(request.url());
-    if (url.protocol !== 'blob:' && url.origin !== base) page.complaints.push(`it asks ${request.url()}`);
-    page.asked.push(url);
-  });
-  await page.addInitScript(() => {
-    globalThis.shifts = [];
-    new PerformanceObserver((list) => {
-      for (const { value, sources } of list.getEntries()) globalThis.shifts.push({ value, of: sources.map(({ node }) => node?.className ?? node?.nodeName) });
-    }).observe({ type: 'layout-shift', buffered: true });
-  });
-  await page.goto(`${base}/${hash}`);
-  return page;
-}
-
-async function close(page) {
-  assert.deepEqual(page.complaints, []);
-  await page.context().close();
-}
-
-/** A picture of the upper part of the page for people. */
-async function picture(page, name, height) {
-  const { width, height: all } = page.viewportSize();
-  await page.screenshot({ path: path.join(out, name), clip: { x: 0, y: 0, width, height: Math.min(height ?? all, all) } });
-}
-
-/** No serious violation of accessibility, in both colour schemes. */
-async function accessible(page, name) {
-  await page.evaluate(axeSource);
-  for (const colorScheme of ['light', 'dark']) {
-    await page.emulateMedia({ colorScheme });
-    const violations = await page.evaluate(async () => {
-      const { violations } = await globalThis.axe.run(document, { resultTypes: ['violations'] });
-      return violations.filter(({ impact }) => impact === 'serious' || impact === 'critical')
-        .map(({ id, nodes }) => `${id}: ${nodes.map(({ html, failureSummary }) => `${html} ${failureSummary}`).join('; ')}`);
-    });
-    assert.deepEqual(violations, [], `${name}, ${colorScheme}`);
-  }
-}
-
-/** Nothing sticks out to the side. */
-async function fits(page, name) {
-  const [wide, room] = await page.evaluate(() => [document.documentElement.scrollWidth, innerWidth]);
-  assert.ok(wide <= room, `${name} is ${wide} pixels wide in a window of ${room}`);
-}
+const [what, base, , token] = process.argv.slice(2);
 
 /** No tile has moved since the page was loaded. What stands beside them may, when there is more to be said. */
 async function standsStill(page) {
@@ -525,13 +452,4 @@ async function signIn() {
   await close(page);
 }
 
-try {
-  await { look, sign_in: signIn }[what]();
-  say('done');
-} catch (error) {
-  // The caller reads this and nothing else.
-  say(`failed: ${error.stack.replaceAll('\n', ' | ')}`);
-  process.exitCode = 1;
-} finally {
-  await browser.close();
-}
+await perform({ look, sign_in: signIn }[what]);

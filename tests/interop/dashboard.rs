@@ -48,8 +48,8 @@ fn camera(url: &str, twin: &str) -> Program {
     Program::start(command, &[("PHYSTACK_SIMULATOR_URL", url)], true)
 }
 
-/// Runs a part of the script against a node; `seen` is called with each of its lines.
-async fn run(args: &[&str], node: &NodeProcess, mut seen: impl FnMut(&str)) {
+/// Runs a part of a script against a node; `seen` is called with each of its lines.
+async fn run(script: &str, args: &[&str], node: &NodeProcess, mut seen: impl FnMut(&str)) {
     let base = format!("http://{}", node.http);
     let args: Vec<_> = args[..1]
         .iter()
@@ -57,7 +57,7 @@ async fn run(args: &[&str], node: &NodeProcess, mut seen: impl FnMut(&str)) {
         .chain(&args[1..])
         .copied()
         .collect();
-    let mut script = Program::npm("dashboard.mjs", &args, &base, "");
+    let mut script = Program::npm(script, &args, &base, "");
     while let Some(line) = script.line().await {
         eprintln!("{line}");
         assert!(!line.starts_with("failed"), "{line}");
@@ -87,7 +87,7 @@ async fn a_browser_shows_what_the_node_sees_and_says_what_is_wrong() {
     let folder = tempfile::tempdir().unwrap();
     let screens = screens(folder.path());
     let args = ["look", screens.to_str().unwrap()];
-    run(&args, &node, |line| match line {
+    run("dashboard.mjs", &args, &node, |line| match line {
         "do: kill the camera" => dock.signal("KILL"),
         "do: start the camera" => dock = camera(&url, "loading-dock"),
         _ => {}
@@ -121,17 +121,63 @@ async fn a_browser_is_let_in_by_the_right_token_alone() {
         screens.to_str().unwrap(),
         "correct-horse-battery",
     ];
-    run(&args, &node, |_| {}).await;
+    run("dashboard.mjs", &args, &node, |_| {}).await;
     shrink(&screens, &["login.png"]);
 }
 
-/// Multipart, pairing, the event log and the words for each state, without a browser.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn zones_and_lines_are_drawn_by_mouse_touch_and_keyboard_and_are_in_force_when_saved() {
+    let url = start_hub(DevHubOptions::default()).await;
+    let config = "edit = true\n\
+        # How fast it looks.\n[defaults]\nmax_fps = 5.0\n\
+        [[cameras]]\ntwin_id = \"other\"\n\
+        [[cameras]]\ntwin_id = \"front-door\" # beside the bell\nname = \"Front door\"\n";
+    let env = [
+        ("PHYSTACK_SIMULATOR_URL", url.as_str()),
+        ("TWIN_ID", "node-1"),
+        ("TWINSIGHT_ICE__INTERFACES", "lo"),
+        ("TWINSIGHT_HTTP__TOKEN", "correct-horse-battery"),
+    ];
+    let node = NodeProcess::start(config, &env).await;
+    let _camera = camera(&url, "front-door");
+    let folder = tempfile::tempdir().unwrap();
+    let screens = screens(folder.path());
+    let args = ["edit", screens.to_str().unwrap(), "correct-horse-battery"];
+    run("dashboard_editor.mjs", &args, &node, |_| {}).await;
+    let file = std::fs::read_to_string(&node.config).unwrap();
+    for kept in [
+        "# How fast it looks.",
+        "# beside the bell",
+        "name = \"path\"",
+    ] {
+        assert!(file.contains(kept), "{kept} is not in {file}");
+    }
+    shrink(&screens, &["editor.png"]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn zones_are_drawn_for_the_file_where_a_node_takes_no_changes() {
+    let url = start_hub(DevHubOptions::default()).await;
+    let config = "[[cameras]]\ntwin_id = \"front-door\"\nname = \"Front door\"\n";
+    let env = [
+        ("PHYSTACK_SIMULATOR_URL", url.as_str()),
+        ("TWIN_ID", "node-1"),
+        ("TWINSIGHT_ICE__INTERFACES", "lo"),
+    ];
+    let node = NodeProcess::start(config, &env).await;
+    let _camera = camera(&url, "front-door");
+    let folder = tempfile::tempdir().unwrap();
+    let args = ["read", folder.path().to_str().unwrap()];
+    run("dashboard_editor.mjs", &args, &node, |_| {}).await;
+}
+
+/// Multipart, pairing, the event log, the words for each state, and the editor's steps, without a browser.
 #[test]
 fn the_parts_of_the_dashboard_that_know_no_page_work() {
-    let script = root().join("tests/interop/dashboard_units.mjs");
+    let scripts = ["dashboard_units.mjs", "dashboard_scene_units.mjs"];
     let output = Command::new("node")
         .arg("--test")
-        .arg(script)
+        .args(scripts.map(|script| root().join("tests/interop").join(script)))
         .output()
         .expect("node runs: scripts/setup --test installs it");
     let told = String::from_utf8_lossy(&output.stdout);

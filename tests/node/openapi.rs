@@ -143,7 +143,7 @@ fn it_names_the_routes_of_the_table_and_what_they_need() {
 fn its_events_are_the_published_schemas_and_its_words_those_of_the_code() {
     let document = Description::read().document;
     let schemas = &document["components"]["schemas"];
-    for name in ["detections", "cameraStatus"] {
+    for name in ["detections", "cameraStatus", "track", "lineCrossed"] {
         let file = root().join(format!("docs/reference/schema/{name}.schema.json"));
         // References lead to another place in a larger document.
         let text = std::fs::read_to_string(file).unwrap().replace(

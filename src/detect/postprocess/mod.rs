@@ -3,6 +3,7 @@
 //! score that cannot be one, is [`Implausible`], since such outputs do not mean that nothing was seen.
 
 mod boxes;
+mod explain;
 mod matrix;
 mod objects;
 mod outline;

@@ -23,6 +23,9 @@ const NO_EDGES: [f32; 3] = [f32::NAN, f32::INFINITY, f32::NEG_INFINITY];
 #[path = "tests/any.rs"]
 mod any;
 
+#[path = "tests/explained.rs"]
+mod explained;
+
 /// A filter of `classes` used labels.
 fn filter(classes: usize, min_score: f32) -> Filter {
     let labels: Vec<String> = (0..classes).map(|i| format!("class {i}")).collect();

@@ -3,8 +3,8 @@
 use std::io;
 use std::path::PathBuf;
 
-use super::annotated_clip::ClipWriteError;
 use crate::detect::{DetectError, ModelError, RuntimeError};
+use crate::dev::annotated_clip::ClipWriteError;
 use twinsight_media::decode::decoder::DecoderError;
 use twinsight_media::h264::clip::{NotAClip, ReadError};
 

@@ -32,6 +32,19 @@ export async function get(path) {
   return response.json();
 }
 
+/** Puts JSON at a path, and gives the answer's. What is put is put once: a node that does not answer may have taken it all the same. */
+export async function put(path, body) {
+  let response;
+  try {
+    const headers = { Accept: 'application/json', 'Content-Type': 'application/json' };
+    response = await fetch(path, { method: 'PUT', signal: AbortSignal.timeout(20000), headers, cache: 'no-store', body: JSON.stringify(body) });
+  } catch (error) {
+    throw new ApiError(0, error.name === 'TimeoutError' ? 'no answer within 20 s' : 'no connection');
+  }
+  if (!response.ok) throw await refusal(response);
+  return response.status === 204 ? null : response.json().catch(() => null);
+}
+
 /** The pause before attempt `n`, from 1: it doubles from half a second to 10 s, with some jitter. */
 export function pause(n, random = Math.random()) {
   return Math.min(10000, 500 * 2 ** Math.min(n - 1, 10)) * (0.8 + 0.4 * random);

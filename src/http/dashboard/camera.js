@@ -9,7 +9,7 @@ import { LogView } from './logview.js';
 import { SHED } from './reasons.js';
 import { cameraSection, settings, unexplained } from './settings.js';
 import { Sparkline } from './spark.js';
-import { Picture } from './tile.js';
+import { Stage } from './stage.js';
 
 const panel = (title, ...children) => h('section', { class: 'panel', 'aria-label': title }, h('h2', {}, title), ...children);
 
@@ -26,7 +26,7 @@ export class CameraPage {
     this.mark = dot('idle');
     this.word = h('span', {});
     this.advice = h('p', { class: 'advice' });
-    this.picture = new Picture();
+    this.stage = new Stage(this, (editor) => this.#edit(editor));
     this.log = new LogView();
     this.spark = new Sparkline();
     this.leftOut = h('h3', {}, 'Left out');
@@ -34,29 +34,45 @@ export class CameraPage {
     this.flow = h('div', {});
     this.settings = h('div', {}, h('p', { class: 'dim' }, 'Asking the node'));
     this.state = h('p', { class: 'state' }, this.mark, this.word);
+    this.aside = h('div', { class: 'stack' }, this.log.root, panel('Now', this.facts), panel('Settings in force', this.settings));
     this.body = h('div', { class: 'camera', data: { shape: '16-9' } },
-      h('div', { class: 'stack wide' }, h('div', { class: 'panel stage' }, this.picture.root),
+      h('div', { class: 'stack wide' }, this.stage.root, this.stage.tracks.root,
         panel('What became of all that came', this.flow, this.leftOut, this.spark.root)),
-      h('div', { class: 'stack' }, this.log.root, panel('Now', this.facts), panel('Settings in force', this.settings)));
+      this.aside);
     this.root = h('div', { class: 'page' },
       h('div', { class: 'head' }, h('a', { href: '#/', class: 'back' }, '← Cameras'), this.name, this.state),
       this.advice, this.body);
     this.resize = new ResizeObserver(() => this.#want());
-    this.resize.observe(this.picture.root);
+    this.resize.observe(this.stage.picture.root);
+  }
+
+  /** While shapes are edited there is nothing else beside the picture. */
+  #edit(editor) {
+    mark(this.body, 'editing', editor ? 'yes' : 'no');
+    if (editor) this.aside.prepend(editor);
+  }
+
+  get unsaved() {
+    return this.stage.unsaved;
+  }
+
+  mayLeave() {
+    return this.stage.mayLeave();
   }
 
   /** Of a camera that the node does not have nothing is asked. */
   #want() {
-    this.live.want(this.body.hidden ? [] : [this.key], this.picture.shownWidth * devicePixelRatio);
+    this.live.want(this.body.hidden ? [] : [this.key], this.stage.picture.shownWidth * devicePixelRatio);
   }
 
   show(pair) {
-    if (pair.key === this.key) this.picture.show(pair);
+    if (pair.key === this.key) this.stage.show(pair);
   }
 
   event(type, data) {
     if (type !== 'missed' && cameraKey(data.camera) !== this.key) return;
     this.log.log.add(type, data);
+    this.stage.event(type, data);
     if (performance.now() - this.#rendered > 200) this.#renderLog();
   }
 
@@ -89,7 +105,7 @@ export class CameraPage {
       this.#shaped = true;
       mark(this.body, 'shape', camera.frame.width / camera.frame.height < 1.5 ? '4-3' : '16-9');
     }
-    this.picture.update({ ...context, camera, brief: true });
+    this.stage.update({ ...context, camera });
     if (!context.fresh) return;
     this.facts.replaceChildren(facts(this.#facts(camera)));
     this.flow.replaceChildren(ledger(camera));
@@ -134,6 +150,7 @@ export class CameraPage {
   }
 
   close() {
+    this.stage.close();
     this.resize.disconnect();
   }
 }

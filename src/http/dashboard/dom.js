@@ -23,6 +23,38 @@ export function svg(tag, props = {}, ...children) {
   return element;
 }
 
+/** Children that stay while what they show changes, so that none loses the focus. `create(item)` makes one, and `update(element, item)` fills it. */
+export class Rows {
+  #elements = new Map();
+
+  constructor(parent, create, update) {
+    Object.assign(this, { parent, create, update });
+  }
+
+  /** Shows these, in their order. `key` says which is which. */
+  show(items, key) {
+    let next = this.parent.firstChild;
+    const kept = new Set();
+    for (const item of items) {
+      const name = key(item);
+      kept.add(name);
+      let element = this.#elements.get(name);
+      if (!element) {
+        element = this.create(item);
+        this.#elements.set(name, element);
+      }
+      this.update(element, item);
+      if (element === next) next = next.nextSibling;
+      else this.parent.insertBefore(element, next);
+    }
+    for (const [name, element] of this.#elements) {
+      if (kept.has(name)) continue;
+      element.remove();
+      this.#elements.delete(name);
+    }
+  }
+}
+
 /** Sets an element's text where it differs, so that nothing is laid out anew and no reader says it again. */
 export function say(element, text) {
   if (element.textContent !== text) element.textContent = text;
@@ -43,6 +75,11 @@ export function tell(element, text) {
   if (element.dataset.told === text) return;
   element.dataset.told = text;
   element.replaceChildren(...pieces(text));
+}
+
+/** Sets an attribute where it differs. */
+export function set(element, name, value) {
+  if (element.getAttribute(name) !== value) element.setAttribute(name, value);
 }
 
 /** Sets a field of `dataset` where it differs. */

@@ -42,7 +42,7 @@ export class EventFeed {
       this.#failures += 1;
       this.#timer = setTimeout(() => this.#connect(), pause(this.#failures));
     };
-    for (const type of ['detections', 'cameraStatus', 'missed']) {
+    for (const type of ['detections', 'track', 'lineCrossed', 'cameraStatus', 'missed']) {
       source.addEventListener(type, ({ data }) => this.onEvent(type, JSON.parse(data)));
     }
   }

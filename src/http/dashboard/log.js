@@ -1,6 +1,7 @@
 // The events of one camera as rows, the newest first. Nothing here knows of the page.
 
 import { counted, objects } from './format.js';
+import { crossedWords, trackWords } from './trackwords.js';
 
 /** No log holds more rows. */
 export const ROWS = 500;
@@ -10,6 +11,11 @@ export class EventLog {
   rows = [];
   #frozen = null;
   #next = 1;
+  /** The number of the event before, of whatever type: all types are counted together. */
+  #sequence = null;
+  /** The last event of each track that lives. */
+  #tracks = new Map();
+  #run = null;
   /** How many events have come since it was paused. */
   behind = 0;
 
@@ -33,10 +39,15 @@ export class EventLog {
   }
 
   add(type, data, now = Date.now()) {
+    const before = this.#sequence;
+    this.#sequence = data.sequence ?? before;
+    const read = this.#read(type, data, now);
+    // A track that goes on as it was says so again and again. That is no news.
+    if (read.text === null) return;
     if (this.paused) this.behind += 1;
-    const row = { id: this.#next++, type, times: 1, ...this.#read(type, data, now) };
+    const row = { id: this.#next++, type, times: 1, ...read };
     const last = this.rows[0];
-    if (type === 'detections' && last?.type === type && last.text === row.text && row.first === last.last + 1) {
+    if (type === 'detections' && last?.type === type && last.text === row.text && row.first === before + 1) {
       last.times += 1;
       last.last = row.last;
       last.at = row.at;
@@ -44,7 +55,10 @@ export class EventLog {
       return;
     }
     this.rows.unshift(row);
-    if (this.rows.length > ROWS) this.rows.length = ROWS;
+    if (this.rows.length <= ROWS) return;
+    // Ten lists of boxes a second do not displace what happened a minute ago.
+    const oldest = this.rows.findLastIndex((one) => one.type === 'detections');
+    this.rows.splice(oldest < 0 ? this.rows.length - 1 : oldest, 1);
   }
 
   #read(type, data, now) {
@@ -55,6 +69,10 @@ export class EventLog {
       }
       case 'cameraStatus':
         return { at: data.since, text: data.reason ? `${data.state}: ${data.reason}` : data.state, labels: [], age: null, first: null, last: null };
+      case 'track':
+        return this.#told(data, this.#track(data));
+      case 'lineCrossed':
+        return this.#told(data, crossedWords(data));
       case 'missed':
         return { at: now, text: `${data.count} events of all cameras did not reach this page, which was too slow or away`, labels: [], age: null, first: null, last: null };
       default:
@@ -62,10 +80,25 @@ export class EventLog {
     }
   }
 
-  /** The rows that a filter lets pass; `type` and `label` may be empty. While paused, those of that moment. */
+  #told({ timestamp, sequence, track }, text) {
+    return { at: timestamp, text, labels: [track.label], age: null, first: sequence, last: sequence };
+  }
+
+  #track(data) {
+    const { track, phase, runId } = data;
+    if (runId !== this.#run) this.#tracks.clear();
+    this.#run = runId;
+    const text = trackWords(data, this.#tracks.get(track.id));
+    if (phase === 'end') this.#tracks.delete(track.id);
+    else this.#tracks.set(track.id, track);
+    return text;
+  }
+
+  /** The rows that a filter lets pass; `type` and `label` may be empty, and `!detections` is all other types. While paused, those of that moment. */
   visible({ type = '', label = '' } = {}) {
     const wanted = label.trim().toLowerCase();
-    return (this.#frozen ?? this.rows).filter((row) => (!type || row.type === type)
+    const passes = (row) => (type.startsWith('!') ? row.type !== type.slice(1) : !type || row.type === type);
+    return (this.#frozen ?? this.rows).filter((row) => passes(row)
       && (!wanted || row.labels.some((name) => name.toLowerCase().includes(wanted))));
   }
 }

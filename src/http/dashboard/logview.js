@@ -4,7 +4,7 @@ import { h, mark, say } from './dom.js';
 import { clock, count, ms } from './format.js';
 import { EventLog } from './log.js';
 
-const TYPES = [['', 'all types'], ['detections', 'detections'], ['cameraStatus', 'states'], ['missed', 'missed']];
+const TYPES = [['', 'all types'], ['!detections', 'no boxes'], ['detections', 'detections'], ['track', 'tracks'], ['lineCrossed', 'lines'], ['cameraStatus', 'states'], ['missed', 'missed']];
 
 export class LogView {
   log = new EventLog();

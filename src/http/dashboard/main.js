@@ -112,7 +112,14 @@ setInterval(() => { if (!document.hidden) update(false); }, 500);
 addEventListener('hashchange', (event) => {
   // The skip link goes to the content, not to another page.
   if (new URL(event.newURL).hash === '#view') return;
+  if (view?.mayLeave?.() === false) {
+    history.pushState(null, '', event.oldURL);
+    return;
+  }
   open();
+});
+addEventListener('beforeunload', (event) => {
+  if (view?.unsaved) event.preventDefault();
 });
 document.getElementById('skip').addEventListener('click', (event) => {
   event.preventDefault();

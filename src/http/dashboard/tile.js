@@ -14,6 +14,8 @@ const LATE_OF_FEW = 15000;
 export class Picture {
   #drawn = null;
   #newest = 0;
+  /** What lies over the picture beside boxes, as `drawPicture` takes it; `null` where nothing does. */
+  over = null;
 
   constructor() {
     this.canvas = h('canvas', { role: 'img', 'aria-label': 'no picture yet', width: '16', height: '9' });
@@ -38,7 +40,7 @@ export class Picture {
       return;
     }
     if (order >= (this.#drawn?.order ?? 0) && this.root.isConnected) {
-      drawPicture(this.canvas, bitmap, picture, event, Math.max(1, this.shownWidth));
+      drawPicture(this.canvas, bitmap, picture, event, Math.max(1, this.shownWidth), this.over);
       this.#drawn = { order, at: performance.now(), wall: Date.now(), event };
       mark(this.canvas, 'sequence', String(picture.sequence ?? ''));
       mark(this.canvas, 'boxes', event ? String(event.objects.length) : '');

@@ -456,7 +456,7 @@ fn must_reopen(old: &CameraConfig, new: &CameraConfig) -> bool {
 
 /// The least time between two frames of a camera that are inferred. A hub may set a rate so small that its inverse is too
 /// long for a duration, so it is a day at most, which is as good as never.
-fn min_interval(max_fps: f64) -> Duration {
+pub(crate) fn min_interval(max_fps: f64) -> Duration {
     const LONGEST_S: f64 = 24.0 * 3600.0;
     if max_fps > 0.0 {
         Duration::from_secs_f64((1.0 / max_fps).min(LONGEST_S))

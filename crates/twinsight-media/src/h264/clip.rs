@@ -6,12 +6,14 @@
 
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 pub use super::clip_units::ClipUnit;
 use super::clip_units::Units;
 pub use super::mp4::PictureTime;
 use super::mp4::{self, Mp4Error, Turn};
-use super::nal::annex_b;
+use super::nal::{NalType, annex_b};
+use super::sps::Sps;
 
 /// Larger files are refused, because clips are held in memory.
 pub const MAX_CLIP_BYTES: u64 = 256 * 1024 * 1024;
@@ -204,6 +206,17 @@ impl Clip {
         told.then_some(times)
     }
 
+    /// The time from one picture to the next by the parameter sets of the video, where those say it.
+    pub fn picture_interval(&self) -> Option<Duration> {
+        let first = self.units.first()?;
+        let is_sps = |nal: &&[u8]| {
+            let header = nal.first();
+            header.map(|header| NalType::of(*header)) == Some(NalType::Sps)
+        };
+        let mut sets = annex_b(&first.data).filter(is_sps);
+        sets.find_map(|nal| Sps::parse(nal).ok()?.picture_interval)
+    }
+
     /// The index of the first keyframe at or after `index`, wrapping around.
     pub fn keyframe_from(&self, index: usize) -> usize {
         let from = index % self.units.len();
@@ -214,7 +227,6 @@ impl Clip {
 
 #[cfg(test)]
 mod tests {
-    use super::super::nal::NalType;
     use super::*;
 
     #[test]
@@ -222,6 +234,7 @@ mod tests {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../media/pedestrians.h264");
         let clip = Clip::read(&path).unwrap();
         assert_eq!(clip.units().len(), 795);
+        assert_eq!(clip.picture_interval(), Some(Duration::from_millis(100)));
         let keyframes: Vec<usize> = (0..795).filter(|n| clip.units()[*n].is_idr).collect();
         assert!(
             keyframes.windows(2).all(|pair| pair[1] - pair[0] <= 30),

@@ -2,6 +2,7 @@
 //! and how far pictures are reordered, and beside them the format of slice headers, for whoever reads on in those.
 
 use std::ops::Range;
+use std::time::Duration;
 
 use thiserror::Error;
 
@@ -40,6 +41,8 @@ pub struct Sps {
     /// `max_num_reorder_frames`, if the set says it: how many frames may precede another in decoding order and follow it in
     /// output order.
     pub max_num_reorder_frames: Option<u32>,
+    /// The time from one picture to the next, if the set says one that is possible.
+    pub picture_interval: Option<Duration>,
     /// The syntax of Baseline can say all of it, so that the decoder may be told that it is Baseline.
     pub(crate) fits_baseline: bool,
 }
@@ -268,6 +271,7 @@ impl ParsedSps {
             macroblocks: width_mbs * height_mbs,
             color: vui.color,
             max_num_reorder_frames: vui.max_num_reorder_frames,
+            picture_interval: vui.picture_interval,
             fits_baseline: chroma_format_idc == 1 && bit_depth == 8 && !lossless && !scaling_lists,
         };
         let slices = SliceFormat {
@@ -439,6 +443,7 @@ pub(crate) mod tests {
         );
         assert_eq!(sps.color, Color::default());
         assert_eq!(sps.max_num_reorder_frames, None);
+        assert_eq!(sps.picture_interval, None);
     }
 
     #[test]
@@ -460,6 +465,7 @@ pub(crate) mod tests {
         assert_eq!(sps.color.matrix, Matrix::Bt709);
         assert!(sps.color.full_range);
         assert_eq!(sps.max_num_reorder_frames, Some(2));
+        assert_eq!(sps.picture_interval, Some(Duration::from_millis(40)));
     }
 
     /// `profile_idc` and `level_idc`, the flags of High with these values, 640 × 480, and then `rest`.

@@ -1,5 +1,7 @@
 //! Video usability information (H.264 Annex E): the bits behind `vui_parameters_present_flag` come in from the parser of
-//! sequence parameter sets, colours and how far pictures are reordered go out.
+//! sequence parameter sets, colours, the rate of pictures and how far they are reordered go out.
+
+use std::time::Duration;
 
 use super::bits::BitReader;
 use super::sps::{SpsError, ranged};
@@ -9,6 +11,7 @@ use crate::picture::{Color, Matrix};
 pub(super) struct Vui {
     pub(super) color: Color,
     pub(super) max_num_reorder_frames: Option<u32>,
+    pub(super) picture_interval: Option<Duration>,
 }
 
 impl Vui {
@@ -38,9 +41,10 @@ impl Vui {
             bits.ue()?;
         }
         if bits.flag()? {
-            bits.bits(32)?; // num_units_in_tick
-            bits.bits(32)?; // time_scale
-            bits.flag()?;
+            let num_units_in_tick = bits.bits(32)?;
+            let time_scale = bits.bits(32)?;
+            self.picture_interval = interval(num_units_in_tick, time_scale);
+            bits.flag()?; // fixed_frame_rate_flag
         }
         let nal_hrd = bits.flag()?;
         if nal_hrd {
@@ -63,6 +67,14 @@ impl Vui {
         }
         Ok(())
     }
+}
+
+/// The time from one picture to the next. A tick is the time of a field, and a picture has two (clause E.2.1).
+fn interval(num_units_in_tick: u32, time_scale: u32) -> Option<Duration> {
+    let seconds = 2.0 * f64::from(num_units_in_tick) / f64::from(time_scale);
+    // Some encoders leave 0 there, or what means nothing.
+    let is_possible = (0.001..=100.0).contains(&seconds);
+    is_possible.then(|| Duration::from_secs_f64(seconds))
 }
 
 fn skip_hrd(bits: &mut BitReader<'_>) -> Result<(), SpsError> {

@@ -41,7 +41,7 @@ pub(super) enum ClipWriteError {
 }
 
 /// When the pictures of a clip are shown.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) enum Pace {
     /// As the clip says, by place in the order in which pictures are shown.
     Own(Vec<PictureTime>),
@@ -87,7 +87,8 @@ impl Pace {
         }
     }
 
-    fn time(&self, place: usize) -> PictureTime {
+    /// When the picture of this place is shown, and for how long.
+    pub(super) fn time(&self, place: usize) -> PictureTime {
         match self {
             Self::Own(times) => times.get(place).copied().unwrap_or(PictureTime {
                 shown_at: times

@@ -1,0 +1,410 @@
+//! Who is who: the observations of a look come in with its media time, and each is given to a track, begins one, or belongs to
+//! none. Plain state; the stage runs it.
+//!
+//! A look goes in this order: doubles among the observations are set aside (`doubles`), all tracks are moved to where they should be
+//! by now (`life`, `kalman`), strong observations are matched with them and then weak ones with those that are left (`associate`,
+//! `assign`), and strong ones that nobody claims begin tracks. Everything counts in seconds that were looked at: a gap between two
+//! looks counts as a second at most, so that neither a low rate nor a stalled camera ends a track.
+
+mod assign;
+mod associate;
+mod doubles;
+mod geometry;
+mod kalman;
+mod life;
+#[cfg(test)]
+mod tests;
+mod votes;
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use self::associate::Association;
+use self::doubles::Doubles;
+use self::geometry::LooseBox;
+use self::life::Life;
+use super::{LabelId, Observation, RelativeBox};
+
+/// A look takes this many observations, the best ones. Detectors give fewer.
+pub const MOST_OBSERVATIONS: usize = 1024;
+/// This many things are followed at once. When there are more, the weakest one that is not confirmed yet makes room for a better
+/// one; where all are confirmed, no track begins.
+pub const MOST_TRACKS: usize = 2048;
+/// A gap between two looks counts as this much at most.
+const LONGEST_GAP: Duration = Duration::from_secs(1);
+/// A track that is not confirmed is given up when it was not seen for this long.
+const TENTATIVE_LOST: Duration = Duration::from_millis(500);
+/// Whoever was in one place for this long is expected to be there still when the detector misses it.
+const STILL: Duration = Duration::from_secs(5);
+/// Strong observations are of a track whose widened box shares this much with theirs.
+const STRONG_GATE: f32 = 0.2;
+/// Weak ones need this much, since more of them are false.
+const WEAK_GATE: f32 = 0.3;
+/// The usual width of a picture over its height, until somebody says another one.
+const USUAL_ASPECT: f32 = 16.0 / 9.0;
+
+/// What the configuration says of tracks.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct TrackerSettings {
+    /// A track is confirmed when it was seen twice and is this old.
+    pub confirm: Duration,
+    /// A track that is not seen for this long ends. Only time that was looked at counts.
+    pub lost: Duration,
+    /// Objects with a lower score are not reported. The scores at which tracks begin and go on follow from it.
+    pub min_score: f32,
+}
+
+/// Gives each confirmed track of a node its id, from 1 in each run.
+#[derive(Debug, Default)]
+pub struct TrackIds(AtomicU64);
+
+impl TrackIds {
+    /// The next id.
+    pub fn next(&self) -> u64 {
+        self.0.fetch_add(1, Ordering::Relaxed) + 1
+    }
+}
+
+/// One of the things that are followed.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Track {
+    /// Names it in its stream from its first sighting on; never used again.
+    pub serial: u64,
+    /// Names it in events, once it is confirmed.
+    pub id: Option<u64>,
+    /// Where it is in its life.
+    pub state: TrackState,
+    /// What it was taken for most of its life.
+    pub label: LabelId,
+    /// The score of its last sighting.
+    pub score: f32,
+    /// The best score of its life.
+    pub top_score: f32,
+    /// Where it was seen at this look, or where it is expected to be.
+    pub bbox: RelativeBox,
+    /// Parts of the picture's width and height in a second.
+    pub velocity: [f32; 2],
+    /// Media time of its first sighting.
+    pub first_seen: Duration,
+    /// Media time of the look that confirmed it.
+    pub confirmed_at: Option<Duration>,
+    /// Media time of its last sighting.
+    pub last_seen: Duration,
+    /// The observation of this look that is of it.
+    pub observation: Option<usize>,
+}
+
+/// Where a track is in its life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum TrackState {
+    /// It was seen too little to be believed.
+    Tentative,
+    /// It is believed, and was seen at the last look.
+    Confirmed,
+    /// It is believed, and was not seen at the last look.
+    Lost,
+}
+
+/// What an observation is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Belonging {
+    /// Of no track, and too weak to begin one.
+    None,
+    /// The same object as this other observation of the look, seen twice.
+    Double(usize),
+    /// Of the track of this serial.
+    Track(u64),
+}
+
+/// Why a track ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EndReason {
+    /// It was not seen again.
+    Lost,
+    /// It went out of the picture.
+    Left,
+}
+
+/// What came of a look.
+#[derive(Debug)]
+pub struct Looked<'a> {
+    /// What each observation is, in their order.
+    pub belongings: &'a [Belonging],
+    /// Tracks that ended and had been confirmed.
+    pub ended: &'a [(Track, EndReason)],
+}
+
+/// Follows the things in one camera stream.
+#[derive(Debug)]
+pub struct Tracker {
+    settings: TrackerSettings,
+    aspect: f32,
+    tracks: Vec<Track>,
+    /// What is remembered of each of them, in the same order.
+    lives: Vec<Life>,
+    serial: u64,
+    last_look: Option<Duration>,
+    belongings: Vec<Belonging>,
+    ended: Vec<(Track, EndReason)>,
+    /// The numbers of the observations that are used, with the best score first.
+    order: Vec<usize>,
+    /// Of these, those that look for a track in one pass.
+    wanted: Vec<usize>,
+    doubles: Doubles,
+    association: Association,
+}
+
+impl Tracker {
+    /// A tracker that follows nothing yet.
+    pub fn new(settings: TrackerSettings) -> Self {
+        Self {
+            settings,
+            aspect: USUAL_ASPECT,
+            tracks: Vec::new(),
+            lives: Vec::new(),
+            serial: 0,
+            last_look: None,
+            belongings: Vec::new(),
+            ended: Vec::new(),
+            order: Vec::new(),
+            wanted: Vec::new(),
+            doubles: Doubles::default(),
+            association: Association::default(),
+        }
+    }
+
+    /// Changes the settings; all tracks live on.
+    pub fn set(&mut self, settings: TrackerSettings) {
+        self.settings = settings;
+    }
+
+    /// Says how wide the picture is, as a part of its height. Until then 16:9 is assumed. It only decides how fast things are
+    /// believed to be, so that nothing breaks where it is wrong.
+    pub fn set_aspect(&mut self, aspect: f32) {
+        if aspect.is_finite() {
+            self.aspect = aspect.clamp(0.1, 10.0);
+        }
+    }
+
+    /// The lowest score of an object that is of use to the tracker, where objects from `min_score` on are reported: 0.35 at 0.4.
+    pub fn lowest_score(min_score: f32) -> f32 {
+        min_score * 0.875
+    }
+
+    /// From this score on an observation is strong: 0.55 at a `min_score` of 0.4.
+    fn strong_score(min_score: f32) -> f32 {
+        min_score + (1.0 - min_score) * 0.25
+    }
+
+    /// From this score on an observation that nobody claims begins a track: 0.65 at a `min_score` of 0.4.
+    fn birth_score(min_score: f32) -> f32 {
+        min_score + (1.0 - min_score) * 5.0 / 12.0
+    }
+
+    /// Takes in what was seen at `now`. Times that go backwards count as the same time again.
+    pub fn look(
+        &mut self,
+        now: Duration,
+        observations: &[Observation],
+        ids: &TrackIds,
+    ) -> Looked<'_> {
+        self.ended.clear();
+        let now = self.last_look.map_or(now, |last| now.max(last));
+        let step = self.last_look.map_or(Duration::ZERO, |last| now - last);
+        self.last_look = Some(now);
+        self.sort(observations);
+        for (track, life) in self.tracks.iter_mut().zip(&mut self.lives) {
+            track.observation = None;
+            life.pass(step.min(LONGEST_GAP), self.aspect);
+        }
+        let strong = Self::strong_score(self.settings.min_score);
+        self.associate(now, observations, strong..f32::INFINITY, STRONG_GATE);
+        self.associate(now, observations, f32::NEG_INFINITY..strong, WEAK_GATE);
+        self.begin_tracks(now, observations);
+        self.judge(now, ids);
+        Looked {
+            belongings: &self.belongings,
+            ended: &self.ended,
+        }
+    }
+
+    /// All tracks, tentative ones too, in the order in which they began.
+    pub fn tracks(&self) -> &[Track] {
+        &self.tracks
+    }
+
+    /// True while nothing waits for the next look to be decided: whether a new track is confirmed, or one that was lost lately is found
+    /// again. What was lost where it had stood still may stay lost until the picture changes.
+    pub fn is_settled(&self) -> bool {
+        let waits = |(track, life): (&Track, &Life)| match track.state {
+            TrackState::Tentative => true,
+            TrackState::Lost => life.in_place() < STILL,
+            TrackState::Confirmed => false,
+        };
+        !self.tracks.iter().zip(&self.lives).any(waits)
+    }
+
+    /// Ends all tracks, and gives those that had been confirmed.
+    pub fn end_all(&mut self) -> Vec<Track> {
+        self.lives.clear();
+        let all = std::mem::take(&mut self.tracks);
+        all.into_iter().filter(|track| track.id.is_some()).collect()
+    }
+
+    /// Chooses the observations that are used, and sets doubles aside.
+    fn sort(&mut self, observations: &[Observation]) {
+        self.belongings.clear();
+        self.belongings.resize(observations.len(), Belonging::None);
+        let lowest = Self::lowest_score(self.settings.min_score);
+        let usable = |number: &usize| {
+            let Observation { bbox, score, .. } = &observations[*number];
+            let edges = [bbox.x1, bbox.y1, bbox.x2, bbox.y2];
+            edges.iter().all(|edge| edge.is_finite())
+                && bbox.x1 < bbox.x2
+                && bbox.y1 < bbox.y2
+                && score.is_finite()
+                && *score >= lowest
+        };
+        self.order.clear();
+        self.order.extend((0..observations.len()).filter(usable));
+        self.order.sort_unstable_by(|&a, &b| {
+            let by_score = observations[b].score.total_cmp(&observations[a].score);
+            by_score.then(a.cmp(&b))
+        });
+        self.order.truncate(MOST_OBSERVATIONS);
+        let doubles = self.doubles.find(observations, &self.order);
+        for (place, better) in doubles.iter().enumerate() {
+            if let Some(better) = better {
+                self.belongings[self.order[place]] = Belonging::Double(self.order[*better]);
+            }
+        }
+        let belongings = &self.belongings;
+        self.order
+            .retain(|&number| belongings[number] == Belonging::None);
+    }
+
+    /// Gives the observations of these scores to tracks that have none yet.
+    fn associate(
+        &mut self,
+        now: Duration,
+        observations: &[Observation],
+        scores: std::ops::Range<f32>,
+        gate: f32,
+    ) {
+        self.wanted.clear();
+        let wanted = self.order.iter().copied();
+        self.wanted
+            .extend(wanted.filter(|&number| scores.contains(&observations[number].score)));
+        let tracks = &self.tracks;
+        let is_free = |track: usize| tracks[track].observation.is_none();
+        let pairs = self
+            .association
+            .run(observations, &self.wanted, &self.lives, is_free, gate);
+        for &(number, track) in pairs {
+            let observation = &observations[number];
+            let (track, life) = (&mut self.tracks[track], &mut self.lives[track]);
+            life.see(observation, self.aspect);
+            track.label = life.votes().majority();
+            track.score = observation.score;
+            track.top_score = track.top_score.max(observation.score);
+            track.bbox = observation.bbox;
+            track.velocity = life.velocity();
+            track.last_seen = now;
+            track.observation = Some(number);
+            self.belongings[number] = Belonging::Track(track.serial);
+        }
+    }
+
+    /// Begins a track with each strong observation that nobody claims.
+    fn begin_tracks(&mut self, now: Duration, observations: &[Observation]) {
+        let birth = Self::birth_score(self.settings.min_score);
+        for place in 0..self.order.len() {
+            let number = self.order[place];
+            let observation = &observations[number];
+            if observation.score < birth || self.belongings[number] != Belonging::None {
+                continue;
+            }
+            if self.tracks.len() >= MOST_TRACKS && !self.make_room(observation.score) {
+                break;
+            }
+            self.serial += 1;
+            self.belongings[number] = Belonging::Track(self.serial);
+            self.lives.push(Life::new(observation, self.aspect));
+            self.tracks.push(Track {
+                serial: self.serial,
+                id: None,
+                state: TrackState::Tentative,
+                label: observation.label,
+                score: observation.score,
+                top_score: observation.score,
+                bbox: observation.bbox,
+                velocity: [0.0; 2],
+                first_seen: now,
+                confirmed_at: None,
+                last_seen: now,
+                observation: Some(number),
+            });
+        }
+    }
+
+    /// Gives up the weakest tentative track, if it is weaker than this.
+    fn make_room(&mut self, score: f32) -> bool {
+        let tentative = self.tracks.iter().enumerate();
+        let tentative = tentative.filter(|(_, track)| track.id.is_none() && track.score < score);
+        let weakest = tentative.min_by(|(_, a), (_, b)| a.score.total_cmp(&b.score));
+        let Some((at, _)) = weakest else {
+            return false;
+        };
+        self.lives.remove(at);
+        if let Some(number) = self.tracks.remove(at).observation {
+            self.belongings[number] = Belonging::None;
+        }
+        true
+    }
+
+    /// Confirms what was seen twice and is old enough, says of each track where it is in its life, and ends those whose time is over.
+    fn judge(&mut self, now: Duration, ids: &TrackIds) {
+        let mut kept = 0;
+        for at in 0..self.tracks.len() {
+            let (track, life) = (&mut self.tracks[at], &self.lives[at]);
+            let is_seen = track.observation.is_some();
+            let age = now.saturating_sub(track.first_seen);
+            let is_second = is_seen && now > track.first_seen;
+            if track.id.is_none() && is_second && age >= self.settings.confirm {
+                track.id = Some(ids.next());
+                track.confirmed_at = Some(now);
+            }
+            if !is_seen && let Some(bbox) = in_picture(&life.expected()) {
+                track.bbox = bbox;
+            }
+            track.state = match (track.id, is_seen) {
+                (None, _) => TrackState::Tentative,
+                (Some(_), true) => TrackState::Confirmed,
+                (Some(_), false) => TrackState::Lost,
+            };
+            let patience = match track.id {
+                Some(_) => self.settings.lost,
+                None => TENTATIVE_LOST.min(self.settings.lost),
+            };
+            if is_seen || life.unseen() < patience {
+                self.tracks.swap(kept, at);
+                self.lives.swap(kept, at);
+                kept += 1;
+            } else if track.id.is_some() {
+                let reason = if life.left() {
+                    EndReason::Left
+                } else {
+                    EndReason::Lost
+                };
+                self.ended.push((track.clone(), reason));
+            }
+        }
+        self.tracks.truncate(kept);
+        self.lives.truncate(kept);
+    }
+}
+
+/// The part of an expected box that lies in the picture.
+fn in_picture(expected: &LooseBox) -> Option<RelativeBox> {
+    RelativeBox::new(expected.x1, expected.y1, expected.x2, expected.y2)
+}
