@@ -24,7 +24,7 @@ use tokio_util::sync::CancellationToken;
 use super::access::{Access, COOKIE, Login, Peer, Refusal};
 use super::api::Detail;
 use super::state::HttpState;
-use super::{answer, assets, events, live};
+use super::{answer, assets, events, live, tracks};
 use crate::config::shown;
 use twinsight_client::secret::Secret;
 
@@ -33,6 +33,9 @@ const MAX_SCRAPES: usize = 8;
 
 /// Whoever wants one more waits this long.
 const SCRAPE_WAIT: Duration = Duration::from_secs(2);
+
+/// Pictures of tracks that are encoded at once. Others wait, so that video has the other processors.
+const MAX_SHOT_ENCODERS: usize = 2;
 
 /// The longest form of the login page.
 const MAX_FORM_BYTES: usize = 4096;
@@ -105,6 +108,8 @@ pub const ROUTES: &[Route] = &[
     }),
     streaming("/api/cameras/{twin}/{stream}/live", || get(live::one)),
     streaming("/api/live", || get(live::many)),
+    guarded("/api/tracks", || get(tracks::tracks)),
+    guarded("/api/tracks/{id}/best.jpg", || get(tracks::best_shot)),
     streaming("/api/events", || get(events::events)),
     guarded("/api/config", || get(config)),
     guarded("/api/openapi.json", || get(openapi)),
@@ -140,6 +145,7 @@ pub(super) struct Shared {
     pub(super) stop: CancellationToken,
     access: Arc<Access>,
     scrapes: Arc<Semaphore>,
+    pub(super) shot_encoders: Arc<Semaphore>,
 }
 
 /// The router of all routes. When `stop` is cancelled, answers that go on end.
@@ -155,6 +161,7 @@ pub(super) fn router(
         stop,
         access: Arc::new(Access::new(address.ip(), token)),
         scrapes: Arc::new(Semaphore::new(MAX_SCRAPES)),
+        shot_encoders: Arc::new(Semaphore::new(MAX_SHOT_ENCODERS)),
     };
     let mut router = Router::new();
     let routes = match serves {

@@ -31,7 +31,7 @@ use self::cameras::{CameraContext, Cameras};
 use self::models::Models;
 use self::reload::{Inputs, ReloadTask, Reloaded};
 pub(crate) use self::sink::following;
-use self::sink::{NodeSink, inference_sink, track_events};
+use self::sink::{NodeSink, inference_sink, track_events, unchanged_sink};
 pub(crate) use self::tasks::away_sentence;
 use self::tasks::{read_facts, supervise, watch_hub};
 use self::traces::Traces;
@@ -250,6 +250,7 @@ impl Node {
             scheduler: Arc::clone(&scheduler),
             factory: models.factory(),
             sink: inference_sink(publisher.clone(), Arc::clone(&tracks), previews.clone()),
+            unchanged: unchanged_sink(previews.clone()),
             metrics: Arc::clone(&metrics),
             health: health.clone(),
             cpu_pressure: Arc::clone(&cpu_pressure),

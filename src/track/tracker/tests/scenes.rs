@@ -186,3 +186,30 @@ fn one_who_turns_back() {
     };
     assert_one_each(&[turn], 12.0);
 }
+
+#[test]
+fn a_rider_and_the_bicycle_are_two() {
+    let rider = Thing {
+        size: (0.06, 0.2),
+        ..walker(0.0, 8.0, (0.2, 0.5), (0.7, 0.5))
+    };
+    let bicycle = Thing {
+        size: (0.1, 0.15),
+        label: LabelId(1),
+        ..walker(0.0, 8.0, (0.2, 0.55), (0.7, 0.55))
+    };
+    assert_one_each(&[rider, bicycle], 12.0);
+}
+
+#[test]
+fn who_gets_out_of_a_car_is_not_the_car() {
+    // The car cannot be told from its driver's door for a second.
+    let car = Thing {
+        size: (0.3, 0.2),
+        label: LabelId(2),
+        hidden: vec![(3.0, 4.0)],
+        ..walker(0.0, 9.0, (0.5, 0.5), (0.5, 0.5))
+    };
+    let driver = walker(3.0, 9.0, (0.55, 0.5), (0.85, 0.55));
+    assert_one_each(&[car, driver], 12.0);
+}
