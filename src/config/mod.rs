@@ -6,6 +6,7 @@
 mod bridge;
 mod cameras;
 mod difference;
+mod edit;
 mod env;
 mod error;
 pub mod file;
@@ -16,6 +17,7 @@ mod polygon;
 mod replay;
 mod resolve;
 mod scene;
+mod scene_json;
 mod sections;
 mod settings;
 mod shown;
@@ -26,15 +28,18 @@ mod telemetry;
 mod track;
 mod values;
 
+pub use edit::{EditError, edit_scene};
 pub use env::Env;
 pub use error::{ConfigError, Place};
 pub use in_force::{
     ConfigInForce, EntryInForce, Level, Refusal, RefusalSource, SectionInForce, ValueSource,
 };
+pub(crate) use polygon::GridPoint;
 pub use polygon::{Point, Polygon, PolygonError};
 pub use replay::ReplayConfig;
 pub use resolve::ConfigSource;
 pub use scene::{LineConfig, MaskConfig, SceneConfig, ZoneConfig};
+pub use scene_json::{LineJson, MaskJson, SceneJson, ZoneJson};
 pub(crate) use sections::WITHOUT_HUB;
 pub use settings::Settings;
 pub(crate) use shown::shown;

@@ -77,6 +77,16 @@ pub(super) fn body(asked: &HeaderMap, content_type: &'static str, bytes: Vec<u8>
     answer
 }
 
+/// True if the client has what this tag names (RFC 9110, section 13.1.2).
+pub(super) fn knows(asked: &HeaderMap, etag: &str) -> bool {
+    asked
+        .get_all(header::IF_NONE_MATCH)
+        .into_iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .any(|tag| tag.trim().trim_start_matches("W/") == etag || tag.trim() == "*")
+}
+
 /// Compresses it. This takes some 15 ms for a megabyte.
 pub(super) fn gzip(bytes: &[u8]) -> Bytes {
     let mut encoder = GzEncoder::new(Vec::with_capacity(bytes.len() / 4), Compression::fast());

@@ -103,13 +103,8 @@ impl Asset {
     fn answer(&self, asked: &HeaderMap) -> Response {
         let takes_gzip = answer::takes_gzip(asked);
         let etag = &self.etags[usize::from(takes_gzip)];
-        let known = asked
-            .get_all(header::IF_NONE_MATCH)
-            .into_iter()
-            .filter_map(|value| value.to_str().ok())
-            .flat_map(|value| value.split(','))
-            .any(|tag| tag.trim().trim_start_matches("W/") == etag || tag.trim() == "*");
-        let mut answer = if known {
+        let is_known = etag.to_str().is_ok_and(|etag| answer::knows(asked, etag));
+        let mut answer = if is_known {
             StatusCode::NOT_MODIFIED.into_response()
         } else if takes_gzip {
             let mut answer = Body::from(self.gzip.clone()).into_response();

@@ -17,14 +17,14 @@ use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{MethodRouter, get, post};
+use axum::routing::{MethodRouter, get, post, put};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 
 use super::access::{Access, COOKIE, Login, Peer, Refusal};
 use super::api::Detail;
 use super::state::HttpState;
-use super::{answer, assets, events, live};
+use super::{answer, assets, events, live, scene_edit, tracks};
 use crate::config::shown;
 use twinsight_client::secret::Secret;
 
@@ -33,6 +33,9 @@ const MAX_SCRAPES: usize = 8;
 
 /// Whoever wants one more waits this long.
 const SCRAPE_WAIT: Duration = Duration::from_secs(2);
+
+/// Pictures of tracks that are encoded at once. Others wait, so that video has the other processors.
+const MAX_SHOT_ENCODERS: usize = 2;
 
 /// The longest form of the login page.
 const MAX_FORM_BYTES: usize = 4096;
@@ -44,12 +47,14 @@ pub enum Needs {
     Nothing,
     /// The token, where one is set. Without one it is for loopback only.
     Token,
+    /// The token, and that the configuration lets those who bear it change it (`http.edit`).
+    Edit,
 }
 
 /// Something that is served.
 #[derive(Debug)]
 pub struct Route {
-    /// `GET` or `POST`.
+    /// `GET`, `POST` or `PUT`.
     pub method: &'static str,
     /// Its path, with names of parameters in braces.
     pub path: &'static str,
@@ -103,8 +108,17 @@ pub const ROUTES: &[Route] = &[
     guarded("/api/cameras/{twin}/{stream}/frame.jpg", || {
         get(live::frame)
     }),
+    route(
+        "PUT",
+        "/api/cameras/{twin}/{stream}/scene",
+        Needs::Edit,
+        false,
+        || put(scene_edit::put).layer(DefaultBodyLimit::max(scene_edit::MAX_SCENE_BYTES)),
+    ),
     streaming("/api/cameras/{twin}/{stream}/live", || get(live::one)),
     streaming("/api/live", || get(live::many)),
+    guarded("/api/tracks", || get(tracks::tracks)),
+    guarded("/api/tracks/{id}/best.jpg", || get(tracks::best_shot)),
     streaming("/api/events", || get(events::events)),
     guarded("/api/config", || get(config)),
     guarded("/api/openapi.json", || get(openapi)),
@@ -140,6 +154,7 @@ pub(super) struct Shared {
     pub(super) stop: CancellationToken,
     access: Arc<Access>,
     scrapes: Arc<Semaphore>,
+    pub(super) shot_encoders: Arc<Semaphore>,
 }
 
 /// The router of all routes. When `stop` is cancelled, answers that go on end.
@@ -155,6 +170,7 @@ pub(super) fn router(
         stop,
         access: Arc::new(Access::new(address.ip(), token)),
         scrapes: Arc::new(Semaphore::new(MAX_SCRAPES)),
+        shot_encoders: Arc::new(Semaphore::new(MAX_SHOT_ENCODERS)),
     };
     let mut router = Router::new();
     let routes = match serves {
@@ -163,7 +179,7 @@ pub(super) fn router(
     };
     for route in routes {
         let mut handler = (route.handler)();
-        if route.needs == Needs::Token {
+        if route.needs != Needs::Nothing {
             handler = handler.layer(middleware::from_fn_with_state(shared.clone(), guard));
         }
         router = router.route(route.path, handler);

@@ -9,7 +9,9 @@ use procfs::FromRead;
 use procfs::process::StatM;
 
 use super::api::node::{ConfigSummary, MemoryView, NodeView, SheddingView, SinkView, WatchersView};
+use super::api::tracks::SceneView;
 use super::api::{CameraFacts, CameraHub, CameraView, ConfigFacts, Detail, NodeFacts};
+use super::scene_edit::SceneEditor;
 use crate::clock::{WallClock, unix_ms};
 use crate::preview::Previews;
 use crate::publish::feed::EventFeed;
@@ -39,6 +41,8 @@ pub struct HttpState {
     pub previews: Previews,
     /// What the cameras follow.
     pub tracks: Arc<TrackDirectory>,
+    /// Who changes zones, lines and masks for those who ask for it.
+    pub editor: SceneEditor,
     /// When the node began.
     pub started_at: SystemTime,
 }
@@ -62,6 +66,7 @@ impl HttpState {
             feed,
             previews,
             tracks: Arc::default(),
+            editor: SceneEditor::default(),
             started_at: SystemTime::now(),
         }
     }
@@ -77,7 +82,18 @@ impl HttpState {
 
     /// One camera; `None` if there is none of this name.
     pub(super) fn camera(&self, twin_id: &str, stream: &str) -> Option<CameraView> {
-        self.camera_view(self.facts_of(twin_id, stream)?, Detail::History)
+        let facts = self.facts_of(twin_id, stream)?;
+        let edit_refusal = self.editor.refusal();
+        let scene = match self.tracks.get(&facts.status.id) {
+            Some(tracks) => {
+                let reading = tracks.reading();
+                let has_shot = tracks.have_shots(reading.live.iter().map(|track| track.id));
+                SceneView::new(&reading, &has_shot, edit_refusal)
+            }
+            None => SceneView::of_config(&facts.settings.scene, edit_refusal),
+        };
+        let view = self.camera_view(facts, Detail::History)?;
+        Some(view.with_scene(scene))
     }
 
     /// What is known of the camera of this name.

@@ -31,7 +31,7 @@ use self::cameras::{CameraContext, Cameras};
 use self::models::Models;
 use self::reload::{Inputs, ReloadTask, Reloaded};
 pub(crate) use self::sink::following;
-use self::sink::{NodeSink, inference_sink, track_events};
+use self::sink::{NodeSink, inference_sink, track_events, unchanged_sink};
 pub(crate) use self::tasks::away_sentence;
 use self::tasks::{read_facts, supervise, watch_hub};
 use self::traces::Traces;
@@ -42,6 +42,7 @@ use crate::detect::plan::SessionPlan;
 use crate::detect::pool::InferencePool;
 use crate::detect::worker::{CameraScheduler, PoolContext};
 use crate::http::api::{CameraFacts, HubFacts, InferenceFacts};
+use crate::http::scene_edit::{EditPermission, SceneEditor};
 use crate::http::server::serve;
 use crate::http::state::HttpState;
 use crate::preview::Previews;
@@ -142,6 +143,7 @@ pub struct Node {
     facts: Arc<Mutex<Vec<CameraFacts>>>,
     tasks: Vec<JoinHandle<()>>,
     following: Following,
+    editor: SceneEditor,
     http: JoinHandle<()>,
     stop_http: CancellationToken,
     refused: watch::Receiver<Option<String>>,
@@ -193,6 +195,12 @@ impl Node {
         let clock = health.start_clock()?;
         let facts = Arc::clone(&state.cameras);
         let tracks = Arc::clone(&state.tracks);
+        let editor = state.editor.clone();
+        editor.permit(match (config.http.edit, &config.http.token) {
+            (false, _) => EditPermission::Off,
+            (true, None) => EditPermission::WithoutToken,
+            (true, Some(_)) => EditPermission::ForToken,
+        });
         {
             let mut node = state.node.lock();
             node.inference = inference;
@@ -250,6 +258,7 @@ impl Node {
             scheduler: Arc::clone(&scheduler),
             factory: models.factory(),
             sink: inference_sink(publisher.clone(), Arc::clone(&tracks), previews.clone()),
+            unchanged: unchanged_sink(previews.clone()),
             metrics: Arc::clone(&metrics),
             health: health.clone(),
             cpu_pressure: Arc::clone(&cpu_pressure),
@@ -359,6 +368,7 @@ impl Node {
             facts,
             tasks,
             following: Following::Nothing(Box::new((applier, config))),
+            editor,
             http,
             stop_http,
             refused,
@@ -386,10 +396,12 @@ impl Node {
                 .watch("the reader of the hub's settings", reading);
             self.tasks.push(tokio::spawn(reading));
         }
+        let changes = self.editor.open(source.path().is_some());
         let inputs = Inputs {
             source,
             hangup,
             told,
+            changes,
         };
         let metrics = Arc::clone(&self.metrics);
         let task = ReloadTask::spawn(applier, metrics, started, inputs, &self.health);

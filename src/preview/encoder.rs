@@ -9,14 +9,14 @@ use super::watch::{Offered, Seen};
 use crate::annotate::draw_objects;
 use crate::detect::{BBox, Keypoint, Object};
 use crate::scale::{Scaler, scaled_size};
-use twinsight_media::picture::PictureSize;
+use twinsight_media::picture::{I420, PictureSize};
 
 /// From 1 to 100. Above it files grow faster than pictures get better.
 const QUALITY: u8 = 78;
 
 /// Why there is no picture.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum EncodeError {
+pub(crate) enum EncodeError {
     #[error("the frame has no pixels")]
     Empty,
     #[error("a side of the picture does not fit a JPEG")]
@@ -50,15 +50,28 @@ impl PictureEncoder {
             let objects = scaled_objects(seen, frame, size);
             draw_objects(&mut self.rgb, size, &objects, &seen.model);
         }
-        let side = |px: usize| u16::try_from(px).map_err(|_| EncodeError::Size);
-        let (width, height) = (side(size.width_px)?, side(size.height_px)?);
-        let mut jpeg = Vec::with_capacity(self.last_bytes + self.last_bytes / 4);
-        let mut encoder = jpeg_encoder::Encoder::new(&mut jpeg, QUALITY);
-        encoder.set_sampling_factor(SamplingFactor::F_2_2);
-        encoder.encode(&self.rgb, width, height, ColorType::Rgb)?;
+        let jpeg = jpeg(&self.rgb, size, self.last_bytes + self.last_bytes / 4)?;
         self.last_bytes = jpeg.len();
         Ok(jpeg.into())
     }
+}
+
+/// The JPEG of a small picture, which takes less than a millisecond.
+pub(crate) fn shot_jpeg(picture: &I420<'_>) -> Result<Vec<u8>, EncodeError> {
+    let mut rgb = Vec::new();
+    Scaler::default().scale(picture, picture.size, &mut rgb);
+    jpeg(&rgb, picture.size, 0)
+}
+
+/// The JPEG of these pixels, which is expected to have about so many bytes.
+fn jpeg(rgb: &[u8], size: PictureSize, expected_bytes: usize) -> Result<Vec<u8>, EncodeError> {
+    let side = |px: usize| u16::try_from(px).map_err(|_| EncodeError::Size);
+    let (width, height) = (side(size.width_px)?, side(size.height_px)?);
+    let mut jpeg = Vec::with_capacity(expected_bytes);
+    let mut encoder = jpeg_encoder::Encoder::new(&mut jpeg, QUALITY);
+    encoder.set_sampling_factor(SamplingFactor::F_2_2);
+    encoder.encode(rgb, width, height, ColorType::Rgb)?;
+    Ok(jpeg)
 }
 
 /// The objects of a frame where they are in its smaller picture.

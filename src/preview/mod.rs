@@ -6,4 +6,5 @@ mod encoder;
 mod watch;
 
 pub use self::core::{MAX_FPS, MAX_STREAMS, MAX_WATCHES};
+pub(crate) use self::encoder::shot_jpeg;
 pub use self::watch::{Picture, Previews, Seen, Watch, WatchError, WatchOptions};

@@ -111,7 +111,7 @@ pub(super) struct CameraStatusEvent<'a> {
 
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct CameraRef<'a> {
+pub(crate) struct CameraRef<'a> {
     twin_id: &'a str,
     name: &'a str,
     stream: &'a str,
@@ -208,7 +208,7 @@ impl CameraStatus {
 }
 
 impl<'a> CameraRef<'a> {
-    pub(super) fn new(id: &'a StreamId, name: &'a str) -> Self {
+    pub(crate) fn new(id: &'a StreamId, name: &'a str) -> Self {
         Self {
             twin_id: &id.twin_id,
             name,

@@ -65,7 +65,7 @@ struct FollowingJson<'a> {
     zones: Vec<&'a str>,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub(crate) struct BoxJson {
     pub(super) x: f64,
     pub(super) y: f64,

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 
 use super::problem::{CameraHub, problem};
+use super::tracks::SceneView;
 use crate::clock::WallClock;
 use crate::config::CameraConfig;
 use crate::publish::event::CameraStatus;
@@ -49,6 +50,8 @@ pub struct CameraView {
     in_flight: InFlightView,
     #[serde(skip_serializing_if = "Option::is_none")]
     history: Option<HistoryView>,
+    #[serde(flatten)]
+    scene: Option<SceneView>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -221,6 +224,16 @@ impl CameraView {
                 Detail::Now => None,
                 Detail::History => HistoryView::read(metrics, clock),
             },
+            scene: None,
+        }
+    }
+
+    /// Tells of its tracks, zones, lines and masks too.
+    #[must_use]
+    pub(crate) fn with_scene(self, scene: SceneView) -> Self {
+        Self {
+            scene: Some(scene),
+            ..self
         }
     }
 

@@ -4,6 +4,7 @@ pub mod camera;
 pub mod config;
 pub mod node;
 mod problem;
+pub(crate) mod tracks;
 
 pub use self::camera::{CameraFacts, CameraView, Detail};
 pub use self::config::ConfigFacts;

@@ -154,7 +154,7 @@ export class Editor {
     mark(shown, 'tone', wrong ? 'bad' : 'ok');
     shown.hidden = !wrong;
     say(name, shape.name || titleOf(kind, shape, index));
-    say(about, `${KINDS[kind].noun} of ${shape.labels.join(', ') || 'all'}`);
+    say(about, `${KINDS[kind].noun}, ${shape.labels.join(', ') || 'all labels'}`);
   }
 
   /** The fields are made anew when another shape is chosen, and else only filled, so that nobody is interrupted. */
