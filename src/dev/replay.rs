@@ -11,7 +11,7 @@ mod settings;
 mod summary;
 
 use std::fs::{self, File};
-use std::io::{BufWriter, Write};
+use std::io::{BufWriter, Read as _, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -30,6 +30,7 @@ use crate::annotate::overlay::draw_overlay;
 use crate::config::{CameraConfig, ReplayConfig};
 use crate::detect::{DetectSettings, Detector, OnnxDetector, Picture, Runtime, RuntimeOptions};
 use crate::dev::annotated_clip::{AnnotatedClip, Pace};
+use crate::dev::file_kind::FileKind;
 use crate::dev::frames;
 use crate::dev::progress::FrameProgress;
 use crate::node::min_interval;
@@ -42,7 +43,7 @@ use twinsight_media::picture::{Frame, FrameTiming, I420, PlanePool};
 use twinsight_media::rtp::RtpTimestamp;
 
 /// Candidates with a lower score are not explained unless another floor is asked for.
-pub const DEFAULT_FLOOR: f32 = 0.05;
+pub const DEFAULT_FLOOR: f32 = 0.1;
 
 /// The arguments of the command.
 #[derive(Debug, Clone)]
@@ -74,7 +75,7 @@ pub struct ReplayOptions {
 pub fn run(options: &ReplayOptions, out: &mut dyn Write) -> Result<(), ReplayError> {
     let chosen = choose(options)?;
     let paths = OutPaths::of(options)?;
-    let clip = Clip::read(&options.clip)?;
+    let clip = read_clip(&options.clip)?;
     let of_node = &options.config.runtime;
     let runtime = Runtime::load(&RuntimeOptions {
         library: of_node.library.clone(),
@@ -108,8 +109,25 @@ pub fn run_with(
 ) -> Result<(), ReplayError> {
     let chosen = choose(options)?;
     let paths = OutPaths::of(options)?;
-    let clip = Clip::read(&options.clip)?;
+    let clip = read_clip(&options.clip)?;
     replay(detector, &clip, &chosen.camera, paths, options, out)
+}
+
+fn read_clip(path: &Path) -> Result<Clip, ReplayError> {
+    /// What a file is its first bytes tell.
+    const HEAD: u64 = 4096;
+    let mut head = Vec::new();
+    // A file that cannot be read has its sentence below.
+    let _ = File::open(path).and_then(|file| file.take(HEAD).read_to_end(&mut head));
+    let found = match FileKind::of(&head) {
+        FileKind::Picture(_) => "a picture",
+        FileKind::OtherContainer(name) => name,
+        FileKind::Clip | FileKind::Unknown => return Ok(Clip::read(path)?),
+    };
+    Err(ReplayError::NoClip {
+        path: path.to_owned(),
+        found,
+    })
 }
 
 fn choose(options: &ReplayOptions) -> Result<Chosen, ReplayError> {
