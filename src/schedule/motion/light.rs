@@ -182,8 +182,8 @@ mod tests {
 
     /// Cells as of a scene, from 30 to 189.
     fn scene() -> Vec<f32> {
-        (0_u16..3600)
-            .map(|n| 30.0 + f32::from(n * 37 % 160))
+        (0_u32..3600)
+            .map(|n| 30.0 + f32::from(u16::try_from(n * 37 % 160).unwrap()))
             .collect()
     }
 

@@ -82,7 +82,7 @@ fn what_was_seen_once_is_nobody() {
 #[test]
 fn weak_observations_carry_on_and_begin_nothing() {
     let mut eye = Eye::new();
-    eye.look(0, &[standing(0.6)]);
+    eye.look(0, &[standing(0.58)]);
     assert_eq!(eye.state(), None, "too weak to begin");
     eye.look(100, &[standing(0.7)]);
     for n in 2..30 {
