@@ -10,6 +10,7 @@ Needs a release build: cargo build --release --features vp8
 import argparse
 import csv
 import json
+import os
 import subprocess
 from pathlib import Path
 
@@ -51,8 +52,9 @@ def overlap(a, b):
 
 def replay(binary, fps, frames):
     """The lines of `twinsight replay`, one a frame."""
-    command = [binary, "replay", CLIP, "--fps", str(fps)]
-    done = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True)
+    command = [binary, "replay", CLIP, "--fps", "10", "--floor", "1", "--json"]
+    env = {**os.environ, "TWINSIGHT_DEFAULTS__MAX_FPS": str(fps), "RUST_LOG": "warn"}
+    done = subprocess.run(command, cwd=ROOT, env=env, check=True, stdout=subprocess.PIPE, text=True)
     lines = [json.loads(line) for line in done.stdout.splitlines()]
     return lines[:frames] if frames else lines
 

@@ -3,7 +3,8 @@
 
 use super::detector::{BBox, Detections};
 
-/// At most so many candidates of a picture are explained. They are all that were kept, and the best of the others.
+/// At most so many candidates of a picture are explained. They are all that were kept, then the best of those that are no doubles,
+/// then the best doubles.
 pub const MAX_EXPLAINED: usize = 300;
 
 /// What was detected in a picture, and what became of its other candidates.
@@ -31,15 +32,16 @@ pub struct ExplainedCandidate {
 /// What became of a candidate. The first that fits counts, in the order of this list.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CandidateFate {
-    /// Its score is too low, whatever its class.
-    BelowScore,
-    /// Its score would do, and its class is not asked for.
-    ClassNotAsked,
-    /// Non-maximum suppression took it for the same thing as a better candidate.
+    /// Non-maximum suppression takes it for the same thing as a better candidate, whatever became of that. So each thing that the
+    /// model proposed has one candidate with another fate.
     Suppressed {
         /// The index of the better one among the candidates.
         by: usize,
     },
+    /// Its score is too low, whatever its class.
+    BelowScore,
+    /// Its score would do, and its class is not asked for.
+    ClassNotAsked,
     /// It is one of the objects.
     Kept {
         /// Its index among the objects.

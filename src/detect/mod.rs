@@ -21,6 +21,7 @@ mod providers;
 pub(crate) mod recognize;
 pub(crate) mod runtime;
 pub(crate) mod session;
+pub(crate) mod still;
 mod telemetry_off;
 pub(crate) mod worker;
 

@@ -223,6 +223,7 @@ impl Bench {
             scheduler: Arc::clone(&scheduler),
             factory: Arc::new(move |model| factory_models[model].load()),
             sink,
+            unchanged: Arc::new(|_| {}),
             metrics: Arc::clone(&metrics),
             health: Health::default(),
             cpu_pressure: Arc::new(CpuPressure::default()),
@@ -245,6 +246,7 @@ impl Bench {
                     min_score: 0.0,
                     detections: crate::config::Detections::All,
                     emit_empty: true,
+                    motion: None,
                     metrics: Arc::clone(&metrics),
                 });
                 let source = scheduler.add(SourceSettings {

@@ -17,6 +17,7 @@ use super::breaker::Trip;
 use super::detector::{DetectSettings, Detections, Detector, ModelInfo, Terminate};
 use super::health::ModelHealth;
 use super::manifest::ModelError;
+use super::still::MotionWork;
 use crate::config::Detections as DetectionEvents;
 use crate::preprocess::Picture;
 use crate::schedule::scheduler::{Job, JobEnd, Scheduler, SourceId};
@@ -52,6 +53,8 @@ pub(crate) struct CameraWork {
     pub(crate) detections: DetectionEvents,
     /// Whether an event is published even if nothing was found.
     pub(crate) emit_empty: bool,
+    /// How its motion gate judges its frames; `None` if every frame goes through the model.
+    pub(crate) motion: Option<MotionWork>,
     pub(crate) metrics: Arc<StreamMetrics>,
 }
 
@@ -80,6 +83,9 @@ pub(crate) type DetectorFactory =
 /// Takes results on the worker's thread. It must not wait.
 pub(crate) type InferenceSink = Arc<dyn Fn(Inference<'_>) + Send + Sync>;
 
+/// Takes frames that show what was inferred last, on the worker's thread. It must not wait.
+pub(crate) type UnchangedSink = Arc<dyn Fn(&Job<Arc<CameraWork>>) + Send + Sync>;
+
 /// What the pool and all workers share.
 #[derive(Clone)]
 pub(crate) struct PoolContext {
@@ -87,6 +93,7 @@ pub(crate) struct PoolContext {
     /// Loads detectors for a worker that is replaced.
     pub(crate) factory: DetectorFactory,
     pub(crate) sink: InferenceSink,
+    pub(crate) unchanged: UnchangedSink,
     pub(crate) metrics: Arc<Metrics>,
     /// Takes the heartbeats of the workers.
     pub(crate) health: Health,
@@ -272,6 +279,8 @@ struct FrameInHand<'a> {
 /// How far a frame has come in a worker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum HandStage {
+    /// No run of it has begun.
+    Picked,
     /// Its run is under way, or about to begin.
     Running,
     /// Its run has ended and is not counted yet.
@@ -287,21 +296,26 @@ impl<'a> FrameInHand<'a> {
         context: &'a PoolContext,
         shared: &'a WorkerState,
         job: &'a Job<Arc<CameraWork>>,
-        now: Instant,
     ) -> Self {
-        *shared.run() = Run::Busy(Flight {
+        Self {
+            context,
+            shared,
+            job,
+            stage: HandStage::Picked,
+        }
+    }
+
+    /// Notes that the run begins now.
+    fn runs(&mut self, now: Instant) {
+        let job = self.job;
+        *self.shared.run() = Run::Busy(Flight {
             since: now,
             starved: Duration::ZERO,
             work: Arc::clone(&job.work),
             source: job.source,
             skipped_frames: job.skipped_frames,
         });
-        Self {
-            context,
-            shared,
-            job,
-            stage: HandStage::Running,
-        }
+        self.stage = HandStage::Running;
     }
 
     /// Notes that the run has ended, and gives what it was. A frame whose worker was given up was settled by the pool.
@@ -321,6 +335,13 @@ impl<'a> FrameInHand<'a> {
 
     fn handed_on(&mut self) {
         self.finish(JobEnd::Inferred);
+    }
+
+    /// Counts it as one that shows what was inferred last.
+    fn unchanged(&mut self) {
+        let metrics = &self.job.work.metrics;
+        metrics.frame_dropped(FrameDrop::Unchanged);
+        self.finish(JobEnd::Unchanged);
     }
 
     fn failed(&mut self) {
@@ -346,7 +367,7 @@ impl Drop for FrameInHand<'_> {
             self.ran();
         }
         match self.stage {
-            HandStage::Running | HandStage::Ran => self.failed(),
+            HandStage::Picked | HandStage::Running | HandStage::Ran => self.failed(),
             HandStage::Inferred => {
                 self.job.work.metrics.event_dropped(EventDrop::Failed);
                 self.finish(JobEnd::Inferred);
@@ -406,7 +427,14 @@ fn infer(
     job: &Job<Arc<CameraWork>>,
 ) -> Next {
     let started_at = (context.clock)();
-    let mut in_hand = FrameInHand::take(context, shared, job, started_at);
+    let mut in_hand = FrameInHand::take(context, shared, job);
+    let motion = job.work.motion.as_ref();
+    if motion.is_some_and(|motion| motion.is_unchanged(started_at, &job.frame)) {
+        (context.unchanged)(job);
+        in_hand.unchanged();
+        return Next::GoOn;
+    }
+    in_hand.runs(started_at);
     // This drops the time that the thread waited for a processor before this frame.
     run_delay.lap();
     let (worked_before, decoded_before) = (thread_cpu(), context.cpu_pressure.decoding());
@@ -445,6 +473,9 @@ fn infer(
         Ok(Some((Ok(detections), model))) => {
             let metrics = &work.metrics;
             in_hand.inferred();
+            if let Some(motion) = motion {
+                motion.inferred();
+            }
             models.succeeded(work.model, &work.id, finished_at);
             metrics.stage(
                 Stage::Wait,

@@ -3,7 +3,6 @@
 //! Pictures are given to the detector as RGB, the frames of clips as planes, like those of a camera.
 
 mod error;
-mod file_kind;
 mod folder;
 mod lines;
 
@@ -17,13 +16,13 @@ use image::{ImageFormat, RgbImage};
 
 use self::error::Problem;
 pub use self::error::{DetectCommandError, FileError};
-use self::file_kind::FileKind;
 use self::lines::ClipTotals;
 use crate::annotate;
 use crate::detect::{
     DetectSettings, Detections, Detector, ModelInfo, OnnxDetector, Picture, Runtime, RuntimeOptions,
 };
 use crate::dev::annotated_clip::{AnnotatedClip, Pace};
+use crate::dev::file_kind::FileKind;
 use crate::dev::frames;
 use crate::dev::picture;
 use crate::dev::progress::FrameProgress;

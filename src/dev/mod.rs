@@ -9,6 +9,7 @@ pub(crate) mod capacity;
 pub(crate) mod demo;
 pub mod detect;
 pub(crate) mod discover;
+mod file_kind;
 mod frames;
 pub mod hub;
 mod loopback;

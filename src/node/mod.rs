@@ -26,12 +26,12 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use self::apply::{Applier, SharedPool};
-pub(crate) use self::cameras::min_interval;
 use self::cameras::{CameraContext, Cameras};
+pub(crate) use self::cameras::{min_interval, motion_rules};
 use self::models::Models;
 use self::reload::{Inputs, ReloadTask, Reloaded};
 pub(crate) use self::sink::following;
-use self::sink::{NodeSink, inference_sink, track_events};
+use self::sink::{NodeSink, inference_sink, track_events, unchanged_sink};
 pub(crate) use self::tasks::away_sentence;
 use self::tasks::{read_facts, supervise, watch_hub};
 use self::traces::Traces;
@@ -258,6 +258,7 @@ impl Node {
             scheduler: Arc::clone(&scheduler),
             factory: models.factory(),
             sink: inference_sink(publisher.clone(), Arc::clone(&tracks), previews.clone()),
+            unchanged: unchanged_sink(publisher.clone(), previews.clone()),
             metrics: Arc::clone(&metrics),
             health: health.clone(),
             cpu_pressure: Arc::clone(&cpu_pressure),

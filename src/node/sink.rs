@@ -7,7 +7,8 @@ use std::time::Instant;
 use serde_json::Value;
 
 use crate::config::Detections;
-use crate::detect::worker::Inference;
+use crate::detect::still::LastResult;
+use crate::detect::worker::{Inference, UnchangedSink};
 use crate::preview::{Previews, Seen};
 use crate::publish::event::{Following, Inferred, ModelRef, SeenObject};
 use crate::publish::publisher::{EventSink, HubAway, Publisher};
@@ -63,6 +64,9 @@ pub(super) fn inference_sink(
                 model,
             };
             let staged = tracks.look(look);
+            if let Some(motion) = &work.motion {
+                motion.set_settled(tracks.is_settled());
+            }
             let mut fates = staged.fates.into_iter();
             news = staged.news;
             let is_followed = staged.is_followed;
@@ -110,6 +114,13 @@ pub(super) fn inference_sink(
         };
         let sequence = publisher.publish(inferred, emit);
         publisher.publish_tracks(track_events(&work.id, &work.name, timing.received_at, news));
+        if let Some(motion) = &work.motion {
+            motion.keep(LastResult {
+                sequence,
+                objects: objects.clone(),
+                model: model.clone(),
+            });
+        }
         previews.offer(&work.id, &job.frame, sequence, || Seen {
             objects,
             model: model.clone(),
@@ -117,6 +128,22 @@ pub(super) fn inference_sink(
         // Events do not wait for pictures.
         if let Some(tracks) = tracks {
             tracks.take_shots(&job.frame);
+        }
+    })
+}
+
+/// Shows frames that did not go through the model, because they show what was inferred last, to whoever looks: with what was found
+/// then, which still holds, and with the number of that event. Runs on the inference workers.
+pub(super) fn unchanged_sink(publisher: Publisher, previews: Previews) -> UnchangedSink {
+    Arc::new(move |job| {
+        publisher.unchanged(&job.work.id, job.frame.timing().received_at);
+        if let Some(motion) = &job.work.motion {
+            motion.with_last(|last| {
+                previews.offer(&job.work.id, &job.frame, last.sequence, || Seen {
+                    objects: last.objects.clone(),
+                    model: last.model.clone(),
+                });
+            });
         }
     })
 }

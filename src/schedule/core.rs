@@ -86,8 +86,8 @@ pub struct Job<W> {
     pub frame: Frame,
     /// [`SourceSettings::work`] of the stream.
     pub work: W,
-    /// How many frames of the stream were neither inferred nor held back by its rate limit since the last job that
-    /// succeeded.
+    /// How many frames of the stream were neither inferred nor held back by its rate limit since the last job whose frame was
+    /// inferred.
     pub skipped_frames: u64,
 }
 
@@ -96,6 +96,8 @@ pub struct Job<W> {
 pub enum JobEnd {
     /// The frame went through the model.
     Inferred,
+    /// The frame shows what was inferred last, and did not go through the model.
+    Unchanged,
     /// The run failed, hung or panicked.
     Failed,
 }
@@ -371,7 +373,7 @@ impl<W: Clone> SchedulerCore<W> {
             } else {
                 source.queue_state = QueueState::Empty;
             }
-            if end == JobEnd::Failed {
+            if end != JobEnd::Inferred {
                 source.skipped_frames += skipped_frames + 1;
             }
         }

@@ -1,7 +1,9 @@
 //! Whose frame is inferred next: decode threads offer the frames of all camera streams, inference workers take the frame
 //! of the stream that has waited longest. [`SchedulerCore`](scheduler::SchedulerCore) decides,
-//! [`Scheduler`](scheduler::Scheduler) shares it between the threads.
+//! [`Scheduler`](scheduler::Scheduler) shares it between the threads, and [`MotionGate`](motion::MotionGate) says which of the
+//! frames that they take show nothing new.
 
 mod core;
+pub mod motion;
 mod ready_queue;
 pub mod scheduler;

@@ -216,6 +216,11 @@ impl CameraTracks {
         forgotten.iter().for_each(|id| shots.forget(*id));
     }
 
+    /// True if no track waits for a decision, so that pictures that do not change need no look.
+    pub fn is_settled(&self) -> bool {
+        self.state.lock().stage.is_settled()
+    }
+
     /// The camera's name for people.
     pub fn name(&self) -> Arc<str> {
         Arc::clone(&self.state.lock().name)

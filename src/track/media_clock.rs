@@ -111,3 +111,154 @@ fn towards_arrival(last: &Last, arrival_ns: i64) -> i64 {
     let slowly = last.media_ns + (arrival_ns - last.arrival_ns) / 2;
     arrival_ns.max(slowly)
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// A clock, and frames that it gets: ticks and the time of arrival in milliseconds.
+    struct Run {
+        clock: MediaClock,
+        begin: Instant,
+    }
+
+    impl Run {
+        fn new() -> Self {
+            Self {
+                clock: MediaClock::default(),
+                begin: Instant::now(),
+            }
+        }
+
+        /// Media time in milliseconds.
+        fn ms(&mut self, timestamp_90k: u32, arrival_ms: u64) -> f64 {
+            let at = self.begin + Duration::from_millis(arrival_ms);
+            self.clock.time(timestamp_90k, at).as_secs_f64() * 1000.0
+        }
+    }
+
+    #[track_caller]
+    fn assert_near(ms: f64, expected: f64, tolerance: f64) {
+        assert!((ms - expected).abs() <= tolerance, "{ms} is not {expected}");
+    }
+
+    #[test]
+    fn goes_as_the_camera_does_and_not_as_frames_arrive() {
+        let mut run = Run::new();
+        let mut last = 0.0;
+        for n in 0..1000_u32 {
+            // Ten frames a second, which come four at a time, over the wrap of the timestamps.
+            let timestamp = (u32::MAX - 500_000).wrapping_add(n * 9000);
+            let ms = run.ms(timestamp, u64::from(n / 4 * 400 + 300));
+            if n > 0 {
+                assert_near(ms - last, 100.0, 20.0);
+            }
+            last = ms;
+        }
+        assert_near(last, 99_900.0, 300.0);
+    }
+
+    #[test]
+    fn a_clock_that_drifts_is_followed_without_end() {
+        // The camera's clock is 200 ppm fast, for a day at two frames a second.
+        let mut run = Run::new();
+        for n in 0..172_800_u32 {
+            let ms = run.ms(n.wrapping_mul(45_009), u64::from(n) * 500);
+            assert_near(ms, f64::from(n) * 500.0, 10.0);
+        }
+    }
+
+    #[test]
+    fn a_camera_that_begins_anew_goes_on() {
+        let mut run = Run::new();
+        for n in 0..100_u32 {
+            let ms = run.ms(1_000_000 + n * 9000, u64::from(n) * 100);
+            assert_near(ms, f64::from(n) * 100.0, 1.0);
+        }
+        for n in 100..1000_u32 {
+            // Other timestamps, and then frames arrive late now and then.
+            let late = if n > 300 && n.is_multiple_of(10) {
+                80
+            } else {
+                0
+            };
+            let ms = run.ms(7_000 + n * 9000, u64::from(n) * 100 + late);
+            assert_near(ms, f64::from(n) * 100.0, 20.0);
+        }
+    }
+
+    #[test]
+    fn a_pause_is_a_pause() {
+        let mut run = Run::new();
+        run.ms(0, 0);
+        run.ms(9000, 100);
+        assert_near(run.ms(9000 + 90 * 600_000, 600_100), 600_100.0, 1.0);
+        // The camera did not count during the next one.
+        assert_near(run.ms(9000 + 90 * 600_100, 1_200_100), 1_200_100.0, 1.0);
+    }
+
+    #[test]
+    fn timestamps_that_lie_are_not_believed_again_and_again() {
+        // A camera that says 25 frames a second and sends 10; one that always says the same.
+        for step in [3600_u32 * 25 / 4, 0] {
+            let mut run = Run::new();
+            let mut last = 0.0;
+            for n in 0..3000_u32 {
+                let ms = run.ms(n * step, u64::from(n) * 100);
+                assert_near(ms, f64::from(n) * 100.0, 1000.0);
+                if n > 300 {
+                    assert_near(ms - last, 100.0, 1.0);
+                }
+                last = ms;
+            }
+        }
+    }
+
+    #[test]
+    fn frames_out_of_order_take_no_time() {
+        let mut run = Run::new();
+        run.ms(0, 0);
+        let late = run.ms(9000, 100);
+        assert_near(run.ms(6000, 110), late, 0.001);
+        assert_near(run.ms(12_000, 140), 133.0, 2.0);
+    }
+
+    #[test]
+    fn an_arrival_before_the_first_is_no_time_at_all() {
+        let mut clock = MediaClock::default();
+        let later = Instant::now() + Duration::from_secs(5);
+        clock.time(0, later);
+        assert_eq!(
+            clock.time(0, later - Duration::from_secs(3)),
+            Duration::ZERO
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn never_backwards_and_never_far_from_arrival(
+            frames in proptest::collection::vec((any::<u32>(), 0_u64..5000, 0..4_u8), 1..200)
+        ) {
+            let mut run = Run::new();
+            let (mut timestamp, mut arrival, mut last) = (0_u32, 0, 0.0);
+            run.ms(timestamp, arrival);
+            for (noise, step, kind) in frames {
+                arrival += step;
+                let honest = u32::try_from(step).unwrap() * 90;
+                timestamp = match kind {
+                    0 => noise,
+                    1 => timestamp.wrapping_add(noise % 9000),
+                    _ => timestamp.wrapping_add(honest),
+                };
+                let ms = run.ms(timestamp, arrival);
+                prop_assert!(ms >= last);
+                #[expect(clippy::cast_precision_loss, reason = "a few hours in milliseconds")]
+                let off = ms - arrival as f64;
+                prop_assert!(off.abs() <= 1000.001, "{} {}", ms, arrival);
+                last = ms;
+            }
+        }
+    }
+}

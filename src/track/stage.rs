@@ -217,6 +217,19 @@ impl Stage {
             .filter_map(|track| self.facts_of(track, self.scene.place(track.serial)))
     }
 
+    /// True if no track waits for a decision: none is tentative, and none was lost that had moved.
+    pub fn is_settled(&self) -> bool {
+        let is_settled = |track: &Track| match track.state {
+            TrackState::Tentative => false,
+            TrackState::Confirmed => true,
+            TrackState::Lost => {
+                let place = self.scene.place(track.serial);
+                place.is_some_and(|place| place.stationary)
+            }
+        };
+        self.tracker.tracks().iter().all(is_settled)
+    }
+
     /// How many tracks there are of each state.
     pub fn counts(&self) -> [usize; 3] {
         let of = |state| {

@@ -15,6 +15,7 @@ mod layouts;
 mod model_add;
 mod model_command;
 mod quantize;
+mod replay;
 
 use std::path::PathBuf;
 

@@ -217,7 +217,7 @@ async function keyboard(page) {
   await page.locator('.rows li').nth(2).waitFor();
   await next('Pause');
   await page.keyboard.press('Space');
-  await page.locator('button[aria-pressed="true"]').filter({ hasText: /^Resume \(\d+ new\)/ }).waitFor();
+  await page.locator('.log button[aria-pressed="true"]').filter({ hasText: /^Resume \(\d+ new\)/ }).waitFor();
   const rows = await page.locator('.rows').textContent();
   await page.waitForTimeout(700);
   assert.equal(await page.locator('.rows').textContent(), rows, 'a log that is paused stays as it is');
@@ -225,9 +225,9 @@ async function keyboard(page) {
   await page.keyboard.type('no such label');
   await page.locator('.log').filter({ hasText: 'No event that the filter lets pass' }).waitFor();
   await page.getByLabel('Label of objects').fill('');
-  await page.locator('button[aria-pressed="true"]').focus();
+  await page.locator('.log button[aria-pressed="true"]').focus();
   await page.keyboard.press('Enter');
-  await page.locator('button[aria-pressed="false"]').filter({ hasText: 'Pause' }).waitFor();
+  await page.locator('.log button[aria-pressed="false"]').filter({ hasText: 'Pause' }).waitFor();
 }
 
 async function look() {
@@ -366,7 +366,11 @@ async function portraits(page, other) {
   await other.goto(`${base}/#/camera/front-door/default`);
   await other.locator('.picture[data-live="yes"]').waitFor();
   await other.locator('.rows li').nth(8).waitFor();
+  await other.locator('.rows li').filter({ hasText: /crossed gate, (in|out) \(\d+\)/ }).first().waitFor();
+  await other.locator('.tracks img').nth(2).waitFor();
+  await accessible(other, 'camera with tracks');
   await picture(other, 'camera.png');
+  say('tracks are told in words, and seen');
   await other.goto(`${base}/#/node`);
   await other.locator('.bars li').first().waitFor();
   await picture(other, 'node.png');

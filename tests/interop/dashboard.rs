@@ -74,6 +74,10 @@ async fn a_browser_shows_what_the_node_sees_and_says_what_is_wrong() {
     let url = start_hub(DevHubOptions::default()).await;
     let config = "[defaults]\nmax_fps = 5.0\n\
         [[cameras]]\ntwin_id = \"front-door\"\nname = \"Front door\"\n\
+        [[cameras.zones]]\nname = \"yard\"\nlabels = [\"person\"]\n\
+        points = [[0.0, 0.34], [0.45, 0.34], [0.72, 0.4], [0.62, 0.6], [0.43, 0.56], [0.24, 0.47], [0.0, 0.42]]\n\
+        [[cameras.lines]]\nname = \"gate\"\nfrom = [0.76, 0.36]\nto = [0.62, 0.68]\nlabels = [\"person\"]\n\
+        [[cameras.masks]]\npoints = [[0.0, 0.0], [0.3, 0.0], [0.3, 0.1], [0.0, 0.14]]\n\
         [[cameras]]\ntwin_id = \"car-park\"\nname = \"Car park\"\nmax_fps = 2.0\n\
         [[cameras]]\ntwin_id = \"loading-dock\"\nname = \"Loading dock\"\nmax_fps = 2.0\n";
     let env = [

@@ -190,6 +190,22 @@ test('a shape is moved as a whole, a tap moves nothing, and an empty place lets 
   assert.equal(edit.selected, null);
 });
 
+test('a touch that the system takes for something else changes nothing', () => {
+  const { edit } = drawer({ zones: [{ name: 'a', points: SQUARE, labels: [], minDwellMs: 0 }] });
+  edit.select('zones', 0);
+  for (const from of [[0.5, 0.5], [0.8, 0.8], [0.5, 0.2]]) {
+    edit.down(from, SIZE, 24);
+    edit.move([from[0] + 0.1, from[1] - 0.05], SIZE, 24);
+    assert.equal(edit.dirty, true);
+    edit.takeBack();
+    assert.deepEqual([edit.dirty, edit.canUndo, edit.canRedo], [false, false, false]);
+  }
+  edit.begin('lines');
+  edit.down([0.5, 0.5], SIZE, 24);
+  edit.takeBack();
+  assert.deepEqual(edit.drawing.points, []);
+});
+
 test('what is not saved outlives what the node says meanwhile', () => {
   const { edit } = drawer({ zones: [{ name: 'a', points: SQUARE, labels: [], minDwellMs: 0 }] });
   edit.select('zones', 0);

@@ -31,7 +31,7 @@ impl Postprocessor {
         {
             reading.any_candidates(filter, scratch)?;
         }
-        let candidates = explain(&scratch.candidates, &kept, filter, nms_iou, placement);
+        let candidates = explain(&mut scratch.candidates, &kept, filter, nms_iou, placement);
         Ok((objects, candidates))
     }
 }
@@ -77,14 +77,27 @@ struct Open<'a> {
 }
 
 /// What became of a candidate, as long as candidates have no index yet.
+#[derive(Clone, Copy, PartialEq, Eq)]
 enum OpenFate {
+    /// It is nobody's double.
     Known(CandidateFate),
     /// It was suppressed by the candidate of this row.
     SuppressedByRow(usize),
 }
 
+impl Open<'_> {
+    /// Which candidates are told of first where there are too many: those that were kept, then those that are no doubles.
+    fn rank(&self) -> u8 {
+        match self.fate {
+            OpenFate::Known(CandidateFate::Kept { .. }) => 0,
+            OpenFate::Known(_) => 1,
+            OpenFate::SuppressedByRow(_) => 2,
+        }
+    }
+}
+
 fn explain(
-    all: &[Candidate],
+    all: &mut [Candidate],
     kept: &[Candidate],
     filter: &Filter,
     nms_iou: f32,
@@ -92,72 +105,83 @@ fn explain(
 ) -> Vec<ExplainedCandidate> {
     // A box that lies in the padding alone is no object, so that it does not count among them.
     let is_in_picture = |placed: &Object| placed.bbox.width > 0.0 && placed.bbox.height > 0.0;
-    let kept: Vec<&Candidate> = kept
+    let kept: Vec<usize> = kept
         .iter()
         .filter(|candidate| is_in_picture(&Object::place(candidate, placement)))
+        .map(|candidate| candidate.row)
         .collect();
+    // Suppression goes by score, and by the order in which candidates come where scores are equal. What is worse never changes what
+    // becomes of what is better, and neither does another class. So all of them together have the doubles that the detection had.
+    all.sort_by(|a, b| b.score.total_cmp(&a.score));
+    let mut better: Vec<&Candidate> = Vec::new();
     let mut open: Vec<Open<'_>> = Vec::new();
-    for candidate in all {
-        let placed = Object::place(candidate, placement);
-        if !is_in_picture(&placed) {
-            continue;
-        }
-        let fate = if !filter.would_pass(candidate.score) {
+    for candidate in &*all {
+        let object = kept.iter().position(|row| *row == candidate.row);
+        let fate = if let Some(object) = object {
+            OpenFate::Known(CandidateFate::Kept { object })
+        } else if let Some(row) = suppressor(candidate, &better, nms_iou) {
+            OpenFate::SuppressedByRow(row)
+        } else if !filter.would_pass(candidate.score) {
             OpenFate::Known(CandidateFate::BelowScore)
         } else if !filter.passes(candidate.class_id, candidate.score) {
             OpenFate::Known(CandidateFate::ClassNotAsked)
-        } else if let Some(object) = kept.iter().position(|kept| kept.row == candidate.row) {
-            OpenFate::Known(CandidateFate::Kept { object })
-        } else if let Some(row) = suppressor(candidate, &kept, nms_iou) {
-            OpenFate::SuppressedByRow(row)
         } else {
-            // It is beyond the number of objects that a picture may have.
+            // It is in the padding, or beyond the number of objects that a picture may have.
+            better.push(candidate);
             continue;
         };
-        open.push(Open {
-            candidate,
-            placed,
-            fate,
-        });
+        if matches!(fate, OpenFate::Known(_)) {
+            better.push(candidate);
+        }
+        let placed = Object::place(candidate, placement);
+        if is_in_picture(&placed) {
+            open.push(Open {
+                candidate,
+                placed,
+                fate,
+            });
+        }
     }
-    // Those that were kept are all told of, and of the others the best ones.
-    let is_kept =
-        |open: &Open<'_>| matches!(open.fate, OpenFate::Known(CandidateFate::Kept { .. }));
-    open.sort_by(|a, b| {
-        let by_score = b.candidate.score.total_cmp(&a.candidate.score);
-        is_kept(b).cmp(&is_kept(a)).then(by_score)
-    });
+    let by_score = |a: &Open<'_>, b: &Open<'_>| b.candidate.score.total_cmp(&a.candidate.score);
+    open.sort_by(|a, b| a.rank().cmp(&b.rank()).then_with(|| by_score(a, b)));
     open.truncate(MAX_EXPLAINED);
-    open.sort_by(|a, b| {
-        let by_score = b.candidate.score.total_cmp(&a.candidate.score);
-        by_score.then(is_kept(b).cmp(&is_kept(a)))
+    open.sort_by(by_score);
+    // Of doubles of what is in the padding nothing is told, as of that itself.
+    let told = rows(&open);
+    open.retain(|open| match open.fate {
+        OpenFate::Known(_) => true,
+        OpenFate::SuppressedByRow(row) => told.contains(&row),
     });
-    let index = |row: usize| open.iter().position(|open| open.candidate.row == row);
+    let told = rows(&open);
     let explained = open.iter().filter_map(|open| {
+        let fate = match open.fate {
+            OpenFate::Known(fate) => fate,
+            OpenFate::SuppressedByRow(row) => CandidateFate::Suppressed {
+                by: told.iter().position(|told| *told == row)?,
+            },
+        };
         Some(ExplainedCandidate {
             class_id: open.candidate.class_id,
             score: open.candidate.score,
             bbox: open.placed.bbox,
-            fate: match open.fate {
-                OpenFate::Known(fate) => fate,
-                OpenFate::SuppressedByRow(row) => CandidateFate::Suppressed { by: index(row)? },
-            },
+            fate,
         })
     });
     explained.collect()
 }
 
-/// The row of the kept candidate that a suppressed one overlaps most.
-fn suppressor(candidate: &Candidate, kept: &[&Candidate], nms_iou: f32) -> Option<usize> {
-    let overlap = |other: &&&Candidate| iou(&other.corners, &candidate.corners);
-    // Suppression goes by score, and by the order in which candidates come where scores are equal.
-    let is_before = |other: &&&Candidate| {
-        let by_score = other.score.total_cmp(&candidate.score);
-        by_score.then(candidate.row.cmp(&other.row)).is_gt()
-    };
-    kept.iter()
-        .filter(|other| other.class_id == candidate.class_id && is_before(other))
-        .filter(|other| overlap(other) > nms_iou)
-        .max_by(|a, b| overlap(a).total_cmp(&overlap(b)))
-        .map(|other| other.row)
+fn rows(open: &[Open<'_>]) -> Vec<usize> {
+    open.iter().map(|open| open.candidate.row).collect()
+}
+
+/// The row of the better candidate of the same class that a candidate overlaps most.
+fn suppressor(candidate: &Candidate, better: &[&Candidate], nms_iou: f32) -> Option<usize> {
+    let overlap = |other: &Candidate| iou(&other.corners, &candidate.corners);
+    better
+        .iter()
+        .filter(|other| other.class_id == candidate.class_id)
+        .map(|other| (overlap(other), other.row))
+        .filter(|(overlap, _)| *overlap > nms_iou)
+        .max_by(|a, b| a.0.total_cmp(&b.0))
+        .map(|(_, row)| row)
 }

@@ -51,6 +51,17 @@ pub enum ReplayError {
     /// The settings do not fit the model.
     #[error("{0}")]
     Settings(String),
+    /// The file is of another kind.
+    #[error(
+        "{} is {found}, and a clip is an H.264 byte stream (Annex B) or MP4 file: make one with `ffmpeg -i FILE -c copy CLIP.mp4`",
+        path.display()
+    )]
+    NoClip {
+        /// The file.
+        path: PathBuf,
+        /// What it is.
+        found: &'static str,
+    },
     /// The file is no clip, or cannot be read.
     #[error(transparent)]
     Clip(#[from] ClipError),

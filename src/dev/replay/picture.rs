@@ -68,7 +68,8 @@ impl Drawing {
         if let Outcome::Looked(looked) = &report.outcome {
             for (candidate, fate) in &looked.candidates {
                 let shown = match fate {
-                    Fate::Tracked(_) => continue,
+                    // The better candidate stands for it.
+                    Fate::Tracked(_) | Fate::Suppressed(_) => continue,
                     Fate::BelowScore if candidate.score < WORTH_DRAWING * least => continue,
                     Fate::Tentative | Fate::Reported => (
                         match fate {

@@ -87,7 +87,7 @@ export class EditCanvas {
   #up(event) {
     if (!event.isPrimary || event.button > 0) return;
     if (event.type === 'pointerup') this.edit.up(this.#at(event), this.#size, this.#reach(event));
-    else this.edit.release();
+    else this.edit.takeBack();
     // A finger that is gone points at nothing.
     if (event.pointerType !== 'mouse' && this.edit.drawing) this.edit.drawing.cursor = null;
     this.changed();

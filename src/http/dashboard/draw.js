@@ -14,7 +14,9 @@ const FONT = 'ui-sans-serif, system-ui, -apple-system, "Segoe UI", Roboto, "Noto
  * boxes with labels and scores. What is drawn is said in the canvas's `dataset`.
  */
 export function drawPicture(canvas, bitmap, frame, event, shownWidth, over = null, ratio = devicePixelRatio) {
-  const width = Math.max(1, Math.min(Math.round(shownWidth * ratio), Math.max(bitmap.width, 480)));
+  // Names and lines over a picture are to be sharp where the picture itself is not.
+  const most = Math.max(bitmap.width, over ? 1600 : 480);
+  const width = Math.max(1, Math.min(Math.round(shownWidth * ratio), most));
   const height = Math.max(1, Math.round((width * bitmap.height) / bitmap.width));
   if (canvas.width !== width || canvas.height !== height) {
     canvas.width = width;

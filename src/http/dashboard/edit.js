@@ -304,7 +304,7 @@ export class SceneEdit {
       if (corner === null) return false;
       // To put a corner on an edge and to drag it is one step.
       if (found.part === 'middle') this.#stepName = `held of ${found.kind} ${found.index}`;
-      this.#held = { part: 'corner', corner, from: place, point: pointsOf(this.shape)[corner] };
+      this.#held = { part: 'corner', corner, from: place, point: pointsOf(this.shape)[corner], put: found.part === 'middle' };
     }
     return true;
   }
@@ -334,17 +334,28 @@ export class SceneEdit {
     return near(points.at(-1), reach / 3) ? points.at(-1) : place;
   }
 
-  /** The pointer lets go without having done anything, as when the system takes a touch for something else. */
-  release() {
+  #release() {
     this.#held = null;
     this.#stepName = null;
     this.refused = null;
   }
 
+  /** The system takes a touch for something else, such as two fingers that enlarge the page. What it did up to then was not meant. */
+  takeBack() {
+    const moved = this.#held?.moves || this.#held?.put;
+    const stroke = this.#held?.part === 'line';
+    this.#release();
+    if (this.drawing && stroke) this.removeLastCorner();
+    else if (moved && !this.drawing) {
+      this.undo();
+      this.#undone.pop();
+    }
+  }
+
   /** The pointer goes up. */
   up(place, size, reach) {
     const held = this.#held;
-    this.release();
+    this.#release();
     if (!this.drawing || !held) return;
     const stroke = Math.hypot((place[0] - held.from[0]) * size.width, (place[1] - held.from[1]) * size.height) > reach;
     if (held.part === 'cursor' || (held.part === 'line' && stroke)) this.addCorner(this.#snapped(place, size, reach));

@@ -9,7 +9,8 @@ import { KINDS, LONGEST, LONG_STAY, MOST, labelsOf, sceneOf, titleOf, toToml } f
 /** Whether the node would take a change, and if not, why not. */
 export function mayEdit(facts) {
   if (facts?.edit === true) return { may: true, why: null };
-  return { may: false, why: facts?.editRefusal ?? 'This node takes no changes by this page: `http.edit` is not on. Copy the TOML into its configuration instead.' };
+  const why = facts?.editRefusal ?? 'this node takes no changes by this page: `http.edit` is not on';
+  return { may: false, why: `${why[0].toUpperCase()}${why.slice(1)}. Until then, copy the TOML.` };
 }
 
 /** How one draws, in words. */
@@ -154,7 +155,7 @@ export class Editor {
     mark(shown, 'tone', wrong ? 'bad' : 'ok');
     shown.hidden = !wrong;
     say(name, shape.name || titleOf(kind, shape, index));
-    say(about, `${KINDS[kind].noun} of ${shape.labels.join(', ') || 'all'}`);
+    say(about, `${KINDS[kind].noun}, ${shape.labels.join(', ') || 'all labels'}`);
   }
 
   /** The fields are made anew when another shape is chosen, and else only filled, so that nobody is interrupted. */

@@ -70,7 +70,8 @@ export function counted(list) {
 export function setting(value) {
   if (value === null || value === undefined) return 'not set';
   if (Array.isArray(value)) return value.length ? value.map(setting).join(', ') : '[ ]';
-  if (typeof value === 'object') return JSON.stringify(value);
+  // Of a zone or a line the name tells enough, and of a mask how many corners it has.
+  if (typeof value === 'object') return value.name ?? (value.points ? `${value.points.length} points` : JSON.stringify(value));
   return value === '' ? '""' : String(value);
 }
 

@@ -21,12 +21,14 @@ use super::models::Catalog;
 use super::removed::RemovedCameras;
 use super::sink::track_events;
 use crate::bridge::Bridges;
-use crate::config::{CameraConfig, Connect};
+use crate::config::{CameraConfig, Connect, MotionMode};
 use crate::detect::health::ModelHealth;
+use crate::detect::still::CameraMotion;
 use crate::detect::worker::{CameraScheduler, CameraWork};
 use crate::http::api::CameraFacts;
 use crate::publish::event::CameraStatus;
 use crate::publish::publisher::Publisher;
+use crate::schedule::motion::MotionRules;
 use crate::schedule::scheduler::{SourceId, SourceSettings};
 use crate::telemetry::ledger::FrameDrop;
 use crate::telemetry::metrics::{ForgetOutcome, Metrics};
@@ -88,6 +90,8 @@ struct RunningCamera {
     source: SourceId,
     status: Arc<StatusLine>,
     input: CameraInput,
+    /// Its motion gate, which begins anew with a new connection.
+    motion: Arc<CameraMotion>,
 }
 
 /// How many camera streams a reconciliation touched.
@@ -107,6 +111,7 @@ pub(super) struct Changes {
 struct PlannedCamera {
     config: CameraConfig,
     work: Arc<CameraWork>,
+    motion: Arc<CameraMotion>,
 }
 
 impl Cameras {
@@ -307,6 +312,10 @@ impl Cameras {
         if config.track.enabled {
             settings.min_score = Tracker::lowest_score(config.min_score);
         }
+        let running = self.running.get(&config.id);
+        let motion = running
+            .filter(|running| !must_reopen(&running.config, config))
+            .map_or_else(Arc::default, |running| Arc::clone(&running.motion));
         let work = CameraWork {
             id: config.id.clone(),
             name: config.name.as_str().into(),
@@ -315,11 +324,16 @@ impl Cameras {
             min_score: config.min_score,
             detections: config.detections,
             emit_empty: config.emit_empty,
+            motion: match config.motion.mode {
+                MotionMode::Off => None,
+                MotionMode::Gate => Some(motion.work(motion_rules(config))),
+            },
             metrics: self.context.metrics.stream(&config.id),
         };
         Ok(PlannedCamera {
             config: config.clone(),
             work: Arc::new(work),
+            motion,
         })
     }
 
@@ -328,7 +342,11 @@ impl Cameras {
         follow(context, &wanted);
         let source = context.scheduler.add(source_settings(&wanted));
         set_info(&wanted);
-        let PlannedCamera { config, work } = wanted;
+        let PlannedCamera {
+            config,
+            work,
+            motion,
+        } = wanted;
         let name = SharedName::new(&work.name);
         let status = Arc::new(StatusLine::new(
             config.id.clone(),
@@ -349,6 +367,7 @@ impl Cameras {
             name,
             source,
             status,
+            motion,
         }
     }
 
@@ -415,6 +434,7 @@ impl Cameras {
             source,
             status: _,
             input,
+            motion: _,
         } = camera;
         let attempt = input.state().borrow().attempt;
         input.close().await;
@@ -467,7 +487,7 @@ pub(crate) fn min_interval(max_fps: f64) -> Duration {
 
 /// Follows what a camera stream sees as its settings say. Its tracks outlive its connections.
 fn follow(context: &CameraContext, wanted: &PlannedCamera) {
-    let PlannedCamera { config, work } = wanted;
+    let PlannedCamera { config, work, .. } = wanted;
     let settings = StageSettings {
         track: config.track,
         scene: config.scene.clone(),
@@ -491,6 +511,22 @@ fn source_settings(wanted: &PlannedCamera) -> SourceSettings<Arc<CameraWork>> {
         metrics: Arc::clone(&wanted.work.metrics),
         model: wanted.work.model,
         work: Arc::clone(&wanted.work),
+    }
+}
+
+/// Tracks get the looks that they need to be confirmed, and after a change those in which they may be found again.
+pub(crate) fn motion_rules(config: &CameraConfig) -> MotionRules {
+    let (after_change, after_pause) = match config.track.enabled {
+        true => (
+            config.track.lost + config.track.confirm,
+            config.track.confirm,
+        ),
+        false => (Duration::ZERO, Duration::ZERO),
+    };
+    MotionRules {
+        max_skip: config.motion.max_skip,
+        after_change,
+        after_pause,
     }
 }
 

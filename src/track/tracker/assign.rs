@@ -13,12 +13,12 @@ use std::collections::BinaryHeap;
 pub(super) struct Edge {
     /// The number of the track.
     pub(super) column: usize,
-    /// What matching them costs, from 0 to [`UNMATCHED`].
+    /// What matching them costs, not less than 0.
     pub(super) cost: f32,
 }
 
 /// What an observation costs that is matched with nothing.
-pub(super) const UNMATCHED: f32 = 1.0;
+pub(super) const UNMATCHED: f32 = 1000.0;
 
 /// A column and the length of the shortest path to it that is known.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -205,6 +205,9 @@ mod tests {
 
     use super::*;
 
+    const NEVER: i64 = 1 << 40;
+    const ALONE: i64 = 1000 * 1024;
+
     /// Costs that are parts of 1024 are exact in `f32`, and whole numbers for the oracle.
     fn cost(units: u16) -> f32 {
         f32::from(units) / 1024.0
@@ -234,7 +237,7 @@ mod tests {
                     assert!(!std::mem::replace(&mut taken[*column], true), "taken twice");
                     i64::from(row[*column].expect("only pairs that are allowed"))
                 }
-                None => 1024,
+                None => ALONE,
             };
         }
         total
@@ -248,12 +251,12 @@ mod tests {
         ) {
             let rows: Vec<Vec<_>> = rows.into_iter().map(|row| row[..columns].to_vec()).collect();
             // Each row has a column of its own for being left alone. What is not allowed costs more than all of that.
-            let mut all = Matrix::new(rows.len(), columns + rows.len(), 1_000_000_i64);
+            let mut all = Matrix::new(rows.len(), columns + rows.len(), NEVER);
             for (n, row) in rows.iter().enumerate() {
                 for (column, units) in row.iter().enumerate() {
-                    all[(n, column)] = units.map_or(1_000_000, i64::from);
+                    all[(n, column)] = units.map_or(NEVER, i64::from);
                 }
-                all[(n, columns + n)] = 1024;
+                all[(n, columns + n)] = ALONE;
             }
             let mut solver = Assignment::default();
             // Twice, to see that nothing is left of the first time.

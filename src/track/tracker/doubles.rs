@@ -6,11 +6,11 @@ use super::geometry::{LooseBox, Sweep};
 use crate::track::Observation;
 
 /// Boxes of one label that share this much, as intersection over union, are of one object.
-const SAME_IOU: f32 = 0.5;
+const SAME_IOU: f32 = 0.45;
 /// A box of which this part lies in a better one of its label is a part of the same object.
 const PART_INSIDE: f32 = 0.75;
 /// Boxes of different labels are of one object only if they are nearly the same: a rider is not the bicycle.
-const OTHER_LABEL_IOU: f32 = 0.8;
+const OTHER_LABEL_IOU: f32 = 0.7;
 
 /// Finds doubles, in memory that it keeps from look to look.
 #[derive(Debug, Default)]

@@ -1,25 +1,57 @@
 //! Where a box will be. Sightings come in with the time that passed between them, and expected boxes go out. Middle and size
 //! are four Kalman filters of two numbers each, position and speed, whose matrices are small enough to be written out.
 //!
-//! All noise is in sizes of the box, since what is near moves and errs by more of the picture than what is far. Process noise is
-//! that of white acceleration over the time that passed, so that ten small steps leave as much doubt as a large one.
+//! All noise is in widths of the box for x and in its heights for y, since what is near moves and errs by more of the picture than
+//! what is far. Process noise is that of white acceleration over the time that passed, so that ten small steps leave as much doubt
+//! as a large one.
 
 use super::geometry::LooseBox;
 
-/// How much speed changes by itself: sizes a second, in a second.
-const ACCELERATION: f32 = 1.0;
-/// The same of a box's width and height.
-const SIZE_ACCELERATION: f32 = 0.2;
-/// How far off the middle of a seen box is, in sizes.
-const POSITION_ERROR: f32 = 0.05;
-/// The same of its width and height.
-const SIZE_ERROR: f32 = 0.08;
-/// How fast a thing may be when it is first seen, in sizes a second.
-const FIRST_SPEED: f32 = 1.0;
-/// How fast its box may grow then.
-const FIRST_SIZE_SPEED: f32 = 0.1;
+/// The noise of the four numbers: middle in x and y, width, height. Detectors are less sure of widths than of heights, and of sizes
+/// than of places.
+const AXES: [Axis; 4] = [
+    Axis {
+        error: 0.125,
+        acceleration: 1.0,
+        first_speed: 2.5,
+        speed_lasts_s: None,
+    },
+    Axis {
+        error: 0.05,
+        acceleration: 0.4,
+        first_speed: 1.0,
+        speed_lasts_s: None,
+    },
+    Axis {
+        error: 0.4,
+        acceleration: 0.5,
+        first_speed: 0.25,
+        speed_lasts_s: Some(0.3),
+    },
+    Axis {
+        error: 0.16,
+        acceleration: 0.2,
+        first_speed: 0.1,
+        speed_lasts_s: Some(0.3),
+    },
+];
+/// A height that is off by more than this part is hardly believed: then somebody is half hidden, or two are in one box.
+const MOST_OFF: f32 = 0.15;
 /// No box is expected to be smaller than this part of the picture.
 const SMALLEST: f32 = 1e-4;
+
+/// The noise of one number, in widths or heights of the box. All but the last are standard deviations.
+#[derive(Debug, Clone, Copy)]
+struct Axis {
+    /// How far off it is where it was seen.
+    error: f32,
+    /// How much its speed changes in a second by itself.
+    acceleration: f32,
+    /// How fast it may change when it is first seen.
+    first_speed: f32,
+    /// With this time constant its speed goes to 0. Nothing grows for long.
+    speed_lasts_s: Option<f32>,
+}
 
 /// Position and speed of one number, with their variances and covariance.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -42,13 +74,19 @@ impl Filter {
         }
     }
 
-    fn predict(&mut self, dt: f32, acceleration: f32) {
+    fn predict(&mut self, dt: f32, acceleration: f32, speed_lasts_s: Option<f32>) {
         let noise = acceleration * acceleration;
         self.position += self.speed * dt;
         self.position_variance +=
             dt * (2.0 * self.covariance + dt * self.speed_variance) + noise * dt * dt * dt / 3.0;
         self.covariance += dt * self.speed_variance + noise * dt * dt / 2.0;
         self.speed_variance += noise * dt;
+        if let Some(lasts) = speed_lasts_s {
+            let left = (-dt / lasts).exp();
+            self.speed *= left;
+            self.covariance *= left;
+            self.speed_variance *= left * left;
+        }
     }
 
     fn update(&mut self, seen: f32, error: f32) {
@@ -92,10 +130,21 @@ impl Sighting {
         Self { values }
     }
 
-    /// The longer side as a part of the picture's height, which is what noise is relative to.
-    fn size(&self, aspect: f32) -> f32 {
-        let [_, _, width, height] = self.values;
-        (width * aspect).max(height).max(SMALLEST)
+    pub(super) fn bbox(&self) -> LooseBox {
+        let [x, y, width, height] = self.values;
+        let (width, height) = (width.max(SMALLEST), height.max(SMALLEST));
+        LooseBox {
+            x1: x - width / 2.0,
+            y1: y - height / 2.0,
+            x2: x + width / 2.0,
+            y2: y + height / 2.0,
+        }
+    }
+
+    /// What the noise of each number is relative to.
+    fn scales(&self) -> [f32; 4] {
+        let [_, _, width, height] = self.values.map(|value| value.max(SMALLEST));
+        [width, height, width, height]
     }
 }
 
@@ -106,43 +155,46 @@ pub(super) struct BoxFilter {
     axes: [Filter; 4],
 }
 
-/// One for each axis: lengths in x are parts of the width, so a size in heights is divided by the picture's aspect.
-fn scaled(size: f32, aspect: f32, of_middle: f32, of_size: f32) -> [f32; 4] {
-    let wide = size / aspect;
-    [
-        wide * of_middle,
-        size * of_middle,
-        wide * of_size,
-        size * of_size,
-    ]
-}
-
 impl BoxFilter {
-    /// Begins with a first sighting. `aspect` is the picture's width over its height, here and below.
-    pub(super) fn new(seen: &Sighting, aspect: f32) -> Self {
-        let size = seen.size(aspect);
-        let errors = scaled(size, aspect, POSITION_ERROR, SIZE_ERROR);
-        let speeds = scaled(size, aspect, FIRST_SPEED, FIRST_SIZE_SPEED);
-        let axes = std::array::from_fn(|n| Filter::new(seen.values[n], errors[n], speeds[n]));
+    /// Begins with a first sighting.
+    pub(super) fn new(seen: &Sighting) -> Self {
+        let scales = seen.scales();
+        let axes = std::array::from_fn(|n| {
+            let Axis {
+                error, first_speed, ..
+            } = AXES[n];
+            Filter::new(seen.values[n], error * scales[n], first_speed * scales[n])
+        });
         Self { axes }
     }
 
     /// Lets this many seconds pass.
-    pub(super) fn predict(&mut self, dt: f32, aspect: f32) {
-        let size = self.sighting().size(aspect);
-        let accelerations = scaled(size, aspect, ACCELERATION, SIZE_ACCELERATION);
-        for (axis, acceleration) in self.axes.iter_mut().zip(accelerations) {
-            axis.predict(dt, acceleration);
+    pub(super) fn predict(&mut self, dt: f32) {
+        let scales = self.sighting().scales();
+        for (n, filter) in self.axes.iter_mut().enumerate() {
+            filter.predict(dt, AXES[n].acceleration * scales[n], AXES[n].speed_lasts_s);
         }
     }
 
-    /// Takes in where it was seen.
-    pub(super) fn update(&mut self, seen: &Sighting, aspect: f32) {
-        let size = self.sighting().size(aspect);
-        let errors = scaled(size, aspect, POSITION_ERROR, SIZE_ERROR);
-        for (n, axis) in self.axes.iter_mut().enumerate() {
-            axis.update(seen.values[n], errors[n]);
+    /// Takes in where it was seen, with errors that are this many times the usual ones.
+    pub(super) fn update(&mut self, seen: &Sighting, doubt: f32) {
+        let scales = self.sighting().scales();
+        let off = (seen.values[3] - self.axes[3].position).abs() / scales[3];
+        let doubt = doubt * (off / MOST_OFF).powi(2).max(1.0);
+        for (n, filter) in self.axes.iter_mut().enumerate() {
+            filter.update(seen.values[n], AXES[n].error * scales[n] * doubt);
         }
+    }
+
+    /// How far from what is expected this is: the sum of the squares of the four distances, each in standard deviations.
+    pub(super) fn distance(&self, seen: &Sighting) -> f32 {
+        let scales = self.sighting().scales();
+        let of_axis = |(n, filter): (usize, &Filter)| {
+            let error = AXES[n].error * scales[n];
+            let off = seen.values[n] - filter.position;
+            off * off / (filter.position_variance + error * error)
+        };
+        self.axes.iter().enumerate().map(of_axis).sum()
     }
 
     fn sighting(&self) -> Sighting {
@@ -153,14 +205,7 @@ impl BoxFilter {
 
     /// The box that is expected now.
     pub(super) fn expected(&self) -> LooseBox {
-        let [x, y, width, height] = self.axes.map(|axis| axis.position);
-        let (width, height) = (width.max(SMALLEST), height.max(SMALLEST));
-        LooseBox {
-            x1: x - width / 2.0,
-            y1: y - height / 2.0,
-            x2: x + width / 2.0,
-            y2: y + height / 2.0,
-        }
+        self.sighting().bbox()
     }
 
     /// How fast the middle moves: parts of the picture's width and height in a second.
@@ -179,8 +224,6 @@ impl BoxFilter {
 mod tests {
     use super::*;
 
-    const ASPECT: f32 = 16.0 / 9.0;
-
     fn seen(x: f32, y: f32) -> Sighting {
         Sighting {
             values: [x, y, 0.05, 0.2],
@@ -190,12 +233,12 @@ mod tests {
     #[test]
     fn learns_the_speed_whatever_the_rate() {
         for fps in [2.0_f32, 5.0, 10.0, 30.0] {
-            let mut filter = BoxFilter::new(&seen(0.2, 0.5), ASPECT);
+            let mut filter = BoxFilter::new(&seen(0.2, 0.5));
             let mut at = 0.0;
             while at < 4.0 {
                 at += 1.0 / fps;
-                filter.predict(1.0 / fps, ASPECT);
-                filter.update(&seen(0.2 + 0.1 * at, 0.5), ASPECT);
+                filter.predict(1.0 / fps);
+                filter.update(&seen(0.2 + 0.1 * at, 0.5), 1.0);
             }
             let [x, y] = filter.speed();
             assert!((x - 0.1).abs() < 0.01 && y.abs() < 0.01, "{fps}: {x} {y}");
@@ -204,23 +247,35 @@ mod tests {
 
     #[test]
     fn many_small_steps_leave_as_much_doubt_as_a_large_one() {
-        let mut small = BoxFilter::new(&seen(0.5, 0.5), ASPECT);
+        let mut small = BoxFilter::new(&seen(0.5, 0.5));
         let mut large = small;
-        (0..30).for_each(|_| small.predict(1.0 / 30.0, ASPECT));
-        large.predict(1.0, ASPECT);
-        for (a, b) in small.axes.iter().zip(large.axes) {
+        (0..30).for_each(|_| small.predict(1.0 / 30.0));
+        large.predict(1.0);
+        for (a, b) in small.axes.iter().zip(large.axes).take(2) {
             let off = (a.position_variance / b.position_variance - 1.0).abs();
             assert!(off < 1e-3, "{a:?} {b:?}");
         }
     }
 
     #[test]
+    fn a_height_that_is_far_off_is_hardly_believed() {
+        let mut filter = BoxFilter::new(&seen(0.5, 0.5));
+        filter.predict(0.1);
+        let torso = Sighting {
+            values: [0.5, 0.45, 0.05, 0.1],
+        };
+        filter.update(&torso, 1.0);
+        let height = filter.expected().height();
+        assert!(height > 0.19, "{height}");
+    }
+
+    #[test]
     fn stays_finite_and_positive() {
-        let mut filter = BoxFilter::new(&seen(0.5, 0.5), ASPECT);
+        let mut filter = BoxFilter::new(&seen(0.5, 0.5));
         for n in 0..100_000 {
-            filter.predict(if n % 3 == 0 { 0.0 } else { 1.0 }, ASPECT);
+            filter.predict(if n % 3 == 0 { 0.0 } else { 1.0 });
             if n % 1000 == 0 {
-                filter.update(&seen(if n % 2000 == 0 { 0.0 } else { 1.0 }, 0.0), ASPECT);
+                filter.update(&seen(if n % 2000 == 0 { 0.0 } else { 1.0 }, 0.0), 1.0);
             }
             let bbox = filter.expected();
             assert!(bbox.width() > 0.0 && bbox.height() > 0.0);

@@ -38,9 +38,9 @@ pub(super) struct Life {
 }
 
 impl Life {
-    pub(super) fn new(observation: &Observation, aspect: f32) -> Self {
+    pub(super) fn new(observation: &Observation) -> Self {
         let seen = Sighting::from(LooseBox::from(observation.bbox));
-        let filter = BoxFilter::new(&seen, aspect);
+        let filter = BoxFilter::new(&seen);
         Self {
             filter,
             seen_filter: filter,
@@ -56,8 +56,8 @@ impl Life {
     }
 
     /// A look begins, this much looked-at time after the last one.
-    pub(super) fn pass(&mut self, step: Duration, aspect: f32) {
-        self.filter.predict(step.as_secs_f32(), aspect);
+    pub(super) fn pass(&mut self, step: Duration) {
+        self.filter.predict(step.as_secs_f32());
         self.unseen = self.unseen.saturating_add(step);
         self.in_place = self.in_place.saturating_add(step);
         if self.looks == 0 {
@@ -66,13 +66,13 @@ impl Life {
         self.looks = self.looks.saturating_add(1);
     }
 
-    /// It is seen at this look.
-    pub(super) fn see(&mut self, observation: &Observation, aspect: f32) {
+    /// It is seen at this look. The error of that is `doubt` times the usual one.
+    pub(super) fn see(&mut self, observation: &Observation, doubt: f32) {
         let seen = Sighting::from(LooseBox::from(observation.bbox));
         if self.looks > 1 {
-            self.walk_again(&seen, aspect);
+            self.walk_again(&seen, doubt);
         } else {
-            self.filter.update(&seen, aspect);
+            self.filter.update(&seen, doubt);
         }
         let seconds = self.unseen.as_secs_f32().min(1.0);
         self.votes
@@ -87,20 +87,42 @@ impl Life {
 
     /// The re-update of OC-SORT (Cao et al. 2023): what the filter made up while nothing was seen is thrown away, and it walks
     /// straight from the last sighting to this one instead.
-    fn walk_again(&mut self, seen: &Sighting, aspect: f32) {
+    fn walk_again(&mut self, seen: &Sighting, doubt: f32) {
         let steps = self.looks.min(MOST_STEPS);
         let step = self.unseen.as_secs_f32() / f32::from(steps);
         self.filter = self.seen_filter;
         for n in 1..=steps {
             let part = f32::from(n) / f32::from(steps);
-            self.filter.predict(step, aspect);
-            self.filter.update(&self.seen.towards(seen, part), aspect);
+            self.filter.predict(step);
+            self.filter.update(&self.seen.towards(seen, part), doubt);
         }
     }
 
     /// Where it is expected now.
     pub(super) fn expected(&self) -> LooseBox {
         self.filter.expected()
+    }
+
+    /// How far from what is expected this is: a sum of squares of four numbers of standard deviations.
+    pub(super) fn distance(&self, bbox: &LooseBox) -> f32 {
+        self.filter.distance(&Sighting::from(*bbox))
+    }
+
+    /// Where it is believed to be, now that it is seen: half way between the filter and what the detector says, which is
+    /// steadier than one and nearer than the other.
+    pub(super) fn believed(&self) -> LooseBox {
+        let expected = Sighting::from(self.filter.expected());
+        expected.towards(&self.seen, 0.5).bbox()
+    }
+
+    /// Whether it was seen at the look before this one.
+    pub(super) fn was_seen(&self) -> bool {
+        self.looks == 1
+    }
+
+    /// Where it was seen last.
+    pub(super) fn seen_box(&self) -> LooseBox {
+        self.seen_box.into()
     }
 
     pub(super) fn votes(&self) -> &Votes {

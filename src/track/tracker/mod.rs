@@ -14,16 +14,17 @@ mod kalman;
 mod life;
 #[cfg(test)]
 mod tests;
+mod track;
 mod votes;
 
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use self::associate::Association;
+use self::associate::{Association, By};
 use self::doubles::Doubles;
 use self::geometry::LooseBox;
 use self::life::Life;
-use super::{LabelId, Observation, RelativeBox};
+pub use self::track::{Belonging, EndReason, Looked, Track, TrackIds, TrackState, TrackerSettings};
+use super::{Observation, RelativeBox};
 
 /// A look takes this many observations, the best ones. Detectors give fewer.
 pub const MOST_OBSERVATIONS: usize = 1024;
@@ -33,112 +34,43 @@ pub const MOST_TRACKS: usize = 2048;
 /// A gap between two looks counts as this much at most.
 const LONGEST_GAP: Duration = Duration::from_secs(1);
 /// A track that is not confirmed is given up when it was not seen for this long.
-const TENTATIVE_LOST: Duration = Duration::from_millis(500);
+const TENTATIVE_LOST: Duration = Duration::from_millis(600);
 /// Whoever was in one place for this long is expected to be there still when the detector misses it.
 const STILL: Duration = Duration::from_secs(5);
-/// Strong observations are of a track whose widened box shares this much with theirs.
-const STRONG_GATE: f32 = 0.2;
-/// Weak ones need this much, since more of them are false.
-const WEAK_GATE: f32 = 0.3;
-/// The usual width of a picture over its height, until somebody says another one.
-const USUAL_ASPECT: f32 = 16.0 / 9.0;
+/// Strong observations come first. They are of a track whose widened box shares 0.15 with theirs.
+const STRONG: Pass = Pass {
+    by: By::Expectation,
+    gate: 0.15,
+    doubt: 1.0,
+};
+/// Weak ones need more, since more of them are false, and say less of where the thing is.
+const WEAK: Pass = Pass {
+    by: By::Expectation,
+    gate: 0.4,
+    doubt: 3.0,
+};
 
-/// What the configuration says of tracks.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct TrackerSettings {
-    /// A track is confirmed when it was seen twice and is this old.
-    pub confirm: Duration,
-    /// A track that is not seen for this long ends. Only time that was looked at counts.
-    pub lost: Duration,
-    /// Objects with a lower score are not reported. The scores at which tracks begin and go on follow from it.
-    pub min_score: f32,
-}
+/// Strong ones that are left may be of one who turned round since the last look.
+const TURNED: Pass = Pass {
+    by: By::LastSighting,
+    gate: 0.2,
+    doubt: 1.0,
+};
 
-/// Gives each confirmed track of a node its id, from 1 in each run.
-#[derive(Debug, Default)]
-pub struct TrackIds(AtomicU64);
-
-impl TrackIds {
-    /// The next id.
-    pub fn next(&self) -> u64 {
-        self.0.fetch_add(1, Ordering::Relaxed) + 1
-    }
-}
-
-/// One of the things that are followed.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Track {
-    /// Names it in its stream from its first sighting on; never used again.
-    pub serial: u64,
-    /// Names it in events, once it is confirmed.
-    pub id: Option<u64>,
-    /// Where it is in its life.
-    pub state: TrackState,
-    /// What it was taken for most of its life.
-    pub label: LabelId,
-    /// The score of its last sighting.
-    pub score: f32,
-    /// The best score of its life.
-    pub top_score: f32,
-    /// Where it was seen at this look, or where it is expected to be.
-    pub bbox: RelativeBox,
-    /// Parts of the picture's width and height in a second.
-    pub velocity: [f32; 2],
-    /// Media time of its first sighting.
-    pub first_seen: Duration,
-    /// Media time of the look that confirmed it.
-    pub confirmed_at: Option<Duration>,
-    /// Media time of its last sighting.
-    pub last_seen: Duration,
-    /// The observation of this look that is of it.
-    pub observation: Option<usize>,
-}
-
-/// Where a track is in its life.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum TrackState {
-    /// It was seen too little to be believed.
-    Tentative,
-    /// It is believed, and was seen at the last look.
-    Confirmed,
-    /// It is believed, and was not seen at the last look.
-    Lost,
-}
-
-/// What an observation is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Belonging {
-    /// Of no track, and too weak to begin one.
-    None,
-    /// The same object as this other observation of the look, seen twice.
-    Double(usize),
-    /// Of the track of this serial.
-    Track(u64),
-}
-
-/// Why a track ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum EndReason {
-    /// It was not seen again.
-    Lost,
-    /// It went out of the picture.
-    Left,
-}
-
-/// What came of a look.
-#[derive(Debug)]
-pub struct Looked<'a> {
-    /// What each observation is, in their order.
-    pub belongings: &'a [Belonging],
-    /// Tracks that ended and had been confirmed.
-    pub ended: &'a [(Track, EndReason)],
+/// How observations of a kind are matched with tracks.
+#[derive(Debug, Clone, Copy)]
+struct Pass {
+    by: By,
+    /// Less overlap than this is none.
+    gate: f32,
+    /// Their error, in usual ones.
+    doubt: f32,
 }
 
 /// Follows the things in one camera stream.
 #[derive(Debug)]
 pub struct Tracker {
     settings: TrackerSettings,
-    aspect: f32,
     tracks: Vec<Track>,
     /// What is remembered of each of them, in the same order.
     lives: Vec<Life>,
@@ -159,7 +91,6 @@ impl Tracker {
     pub fn new(settings: TrackerSettings) -> Self {
         Self {
             settings,
-            aspect: USUAL_ASPECT,
             tracks: Vec::new(),
             lives: Vec::new(),
             serial: 0,
@@ -178,27 +109,19 @@ impl Tracker {
         self.settings = settings;
     }
 
-    /// Says how wide the picture is, as a part of its height. Until then 16:9 is assumed. It only decides how fast things are
-    /// believed to be, so that nothing breaks where it is wrong.
-    pub fn set_aspect(&mut self, aspect: f32) {
-        if aspect.is_finite() {
-            self.aspect = aspect.clamp(0.1, 10.0);
-        }
-    }
-
     /// The lowest score of an object that is of use to the tracker, where objects from `min_score` on are reported: 0.35 at 0.4.
     pub fn lowest_score(min_score: f32) -> f32 {
         min_score * 0.875
     }
 
-    /// From this score on an observation is strong: 0.55 at a `min_score` of 0.4.
+    /// From this score on an observation is strong: 0.52 at a `min_score` of 0.4.
     fn strong_score(min_score: f32) -> f32 {
-        min_score + (1.0 - min_score) * 0.25
+        min_score + (1.0 - min_score) * 0.2
     }
 
-    /// From this score on an observation that nobody claims begins a track: 0.65 at a `min_score` of 0.4.
+    /// From this score on an observation that nobody claims begins a track: 0.6 at a `min_score` of 0.4.
     fn birth_score(min_score: f32) -> f32 {
-        min_score + (1.0 - min_score) * 5.0 / 12.0
+        min_score + (1.0 - min_score) / 3.0
     }
 
     /// Takes in what was seen at `now`. Times that go backwards count as the same time again.
@@ -215,11 +138,12 @@ impl Tracker {
         self.sort(observations);
         for (track, life) in self.tracks.iter_mut().zip(&mut self.lives) {
             track.observation = None;
-            life.pass(step.min(LONGEST_GAP), self.aspect);
+            life.pass(step.min(LONGEST_GAP));
         }
         let strong = Self::strong_score(self.settings.min_score);
-        self.associate(now, observations, strong..f32::INFINITY, STRONG_GATE);
-        self.associate(now, observations, f32::NEG_INFINITY..strong, WEAK_GATE);
+        self.associate(now, observations, strong..f32::INFINITY, STRONG);
+        self.associate(now, observations, strong..f32::INFINITY, TURNED);
+        self.associate(now, observations, f32::NEG_INFINITY..strong, WEAK);
         self.begin_tracks(now, observations);
         self.judge(now, ids);
         Looked {
@@ -231,6 +155,14 @@ impl Tracker {
     /// All tracks, tentative ones too, in the order in which they began.
     pub fn tracks(&self) -> &[Track] {
         &self.tracks
+    }
+
+    /// True for a track that is going out of the picture by its last sightings, so that it is hardly where it is expected to be.
+    pub fn is_leaving(&self, serial: u64) -> bool {
+        let at = self
+            .tracks
+            .binary_search_by_key(&serial, |track| track.serial);
+        at.is_ok_and(|at| self.tracks[at].state == TrackState::Lost && self.lives[at].left())
     }
 
     /// True while nothing waits for the next look to be decided: whether a new track is confirmed, or one that was lost lately is found
@@ -289,25 +221,36 @@ impl Tracker {
         now: Duration,
         observations: &[Observation],
         scores: std::ops::Range<f32>,
-        gate: f32,
+        pass: Pass,
     ) {
         self.wanted.clear();
         let wanted = self.order.iter().copied();
-        self.wanted
-            .extend(wanted.filter(|&number| scores.contains(&observations[number].score)));
+        let belongings = &self.belongings;
+        self.wanted.extend(wanted.filter(|&number| {
+            belongings[number] == Belonging::None && scores.contains(&observations[number].score)
+        }));
         let tracks = &self.tracks;
-        let is_free = |track: usize| tracks[track].observation.is_none();
-        let pairs = self
-            .association
-            .run(observations, &self.wanted, &self.lives, is_free, gate);
+        let lives = &self.lives;
+        let is_free = |track: usize| {
+            tracks[track].observation.is_none()
+                && (pass.by == By::Expectation || lives[track].was_seen())
+        };
+        let pairs = self.association.run(
+            observations,
+            &self.wanted,
+            &self.lives,
+            is_free,
+            pass.gate,
+            pass.by,
+        );
         for &(number, track) in pairs {
             let observation = &observations[number];
             let (track, life) = (&mut self.tracks[track], &mut self.lives[track]);
-            life.see(observation, self.aspect);
+            life.see(observation, pass.doubt);
             track.label = life.votes().majority();
             track.score = observation.score;
             track.top_score = track.top_score.max(observation.score);
-            track.bbox = observation.bbox;
+            track.bbox = in_picture(&life.believed()).unwrap_or(observation.bbox);
             track.velocity = life.velocity();
             track.last_seen = now;
             track.observation = Some(number);
@@ -329,7 +272,7 @@ impl Tracker {
             }
             self.serial += 1;
             self.belongings[number] = Belonging::Track(self.serial);
-            self.lives.push(Life::new(observation, self.aspect));
+            self.lives.push(Life::new(observation));
             self.tracks.push(Track {
                 serial: self.serial,
                 id: None,

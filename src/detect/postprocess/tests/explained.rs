@@ -24,7 +24,7 @@ fn explained(
     Ok(found)
 }
 
-/// Each object is one candidate, each suppressed one has a better one that was kept.
+/// Each object is one candidate, and each suppressed one has a better one that was not suppressed.
 fn assert_consistent(objects: &[Object], candidates: &[ExplainedCandidate]) {
     assert!(candidates.len() <= MAX_EXPLAINED);
     let scores: Vec<f32> = candidates.iter().map(|candidate| candidate.score).collect();
@@ -42,7 +42,7 @@ fn assert_consistent(objects: &[Object], candidates: &[ExplainedCandidate]) {
             }
             CandidateFate::Suppressed { by } => {
                 let better = candidates[by];
-                assert!(matches!(better.fate, CandidateFate::Kept { .. }));
+                assert!(!matches!(better.fate, CandidateFate::Suppressed { .. }));
                 assert!(better.score >= candidate.score);
                 assert_eq!(better.class_id, candidate.class_id);
             }
@@ -61,6 +61,7 @@ fn each_candidate_has_its_fate() {
         11.0, 10.0, 51.0, 90.0, 0.9, 0.0,
         11.0, 10.0, 51.0, 90.0, 0.8, 1.0, // another class is no rival
         60.0, 10.0, 90.0, 90.0, 0.3, 0.0, // low
+        61.0, 10.0, 90.0, 90.0, 0.25, 0.0, // the same as the one before
         60.0, 10.0, 90.0, 90.0, 0.2, 1.0, // low, and of a class that is not asked for
         60.0, 10.0, 90.0, 90.0, 0.04, 0.0, // below the floor
     ];
@@ -79,6 +80,7 @@ fn each_candidate_has_its_fate() {
             (0.8, CandidateFate::ClassNotAsked),
             (0.6, CandidateFate::Suppressed { by: 0 }),
             (0.3, CandidateFate::BelowScore),
+            (0.25, CandidateFate::Suppressed { by: 3 }),
             (0.2, CandidateFate::BelowScore),
         ]
     );

@@ -2,26 +2,6 @@
 
 use super::*;
 
-/// Numbers that look random and are the same each time.
-struct Numbers(u32);
-
-impl Numbers {
-    /// From 0 to 1.
-    fn next(&mut self) -> f32 {
-        self.0 = self.0.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-        f32::from(u16::try_from(self.0 >> 16).unwrap()) / 65535.0
-    }
-
-    fn observation(&mut self, size: f32) -> Observation {
-        loop {
-            let (x, y, score) = (self.next(), self.next(), self.next());
-            if let Some(seen) = observation(x, y, size, size, score) {
-                return seen;
-            }
-        }
-    }
-}
-
 #[test]
 fn ten_thousand_candidates_a_look_grow_nothing() {
     let mut tracker = Tracker::new(SETTINGS);
@@ -126,7 +106,6 @@ fn what_is_no_number_does_not_get_in() {
     for bad in numbers {
         assert_eq!(RelativeBox::new(bad, 0.0, 1.0, 1.0), None);
         assert_eq!(RelativeBox::new(0.0, 0.0, 1.0, bad), None);
-        tracker.set_aspect(bad);
     }
     tracker.look(Duration::from_secs(3), &[good], &ids);
     tracker.look(Duration::from_secs(4), &[good], &ids);

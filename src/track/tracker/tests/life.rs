@@ -82,7 +82,7 @@ fn what_was_seen_once_is_nobody() {
 #[test]
 fn weak_observations_carry_on_and_begin_nothing() {
     let mut eye = Eye::new();
-    eye.look(0, &[standing(0.6)]);
+    eye.look(0, &[standing(0.58)]);
     assert_eq!(eye.state(), None, "too weak to begin");
     eye.look(100, &[standing(0.7)]);
     for n in 2..30 {
@@ -122,7 +122,11 @@ fn the_label_is_that_of_most_of_its_life() {
     eye.look(0, &[bus]);
     assert_eq!(eye.tracker.tracks()[0].label, LabelId(5));
     for n in 1..20 {
-        let seen = if n % 4 == 0 { bus } else { standing(0.7) };
+        let seen = if u64::is_multiple_of(n, 4) {
+            bus
+        } else {
+            standing(0.7)
+        };
         eye.look(n * 200, &[seen]);
     }
     assert_eq!(eye.tracker.tracks().len(), 1, "one thing of two labels");

@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::*;
+use crate::track::LabelId;
 
 pub(super) const PERSON: LabelId = LabelId(0);
 pub(super) const RATES: [f32; 4] = [2.0, 5.0, 10.0, 30.0];
@@ -41,6 +42,9 @@ pub(super) struct Thing {
     pub(super) size: (f32, f32),
     /// When nobody can see it.
     pub(super) hidden: Vec<(f32, f32)>,
+    /// What the errors of the detector begin with, and by which part of its size each edge is off at most.
+    pub(super) noise: Option<(u32, f32)>,
+    pub(super) label: LabelId,
 }
 
 /// A person who walks from one place to another.
@@ -58,6 +62,8 @@ pub(super) fn walker(from: f32, to: f32, start: (f32, f32), end: (f32, f32)) -> 
         path: Box::new(path),
         size: (0.05, 0.2),
         hidden: Vec::new(),
+        noise: None,
+        label: PERSON,
     }
 }
 
@@ -71,10 +77,53 @@ impl Thing {
             return None;
         }
         let (x, y) = (self.path)(t);
-        let seen = observation(x, y, self.size.0, self.size.1, 0.8)?;
+        let mut seen = observation(x, y, self.size.0, self.size.1, 0.8)?;
+        seen.label = self.label;
         // Detectors find nobody of whom less than a third can be seen.
         let part = seen.bbox.width() * seen.bbox.height() / (self.size.0 * self.size.1);
         (part > 0.33).then_some(seen)
+    }
+
+    /// The same as the detector says it.
+    fn detected(&self, t: f32) -> Option<Observation> {
+        let mut seen = self.seen(t)?;
+        let Some((seed, most)) = self.noise else {
+            return Some(seen);
+        };
+        let mut numbers = Numbers(seed ^ t.to_bits());
+        let mut off = |size: f32| (numbers.next() - 0.5) * 2.0 * most * size;
+        let (w, h) = self.size;
+        let RelativeBox { x1, y1, x2, y2 } = seen.bbox;
+        seen.bbox = RelativeBox::new(x1 + off(w), y1 + off(h), x2 + off(w), y2 + off(h))?;
+        let is_new = t - self.from < 1.0;
+        seen.score = if is_new {
+            0.8
+        } else {
+            0.37 + 0.5 * numbers.next()
+        };
+        Some(seen)
+    }
+}
+
+/// Numbers that look random and are the same each time.
+pub(super) struct Numbers(pub(super) u32);
+
+impl Numbers {
+    /// From 0 to 1.
+    pub(super) fn next(&mut self) -> f32 {
+        for _ in 0..3 {
+            self.0 = self.0.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        }
+        f32::from(u16::try_from(self.0 >> 16).unwrap()) / 65535.0
+    }
+
+    pub(super) fn observation(&mut self, size: f32) -> Observation {
+        loop {
+            let (x, y, score) = (self.next(), self.next(), self.next());
+            if let Some(seen) = observation(x, y, size, size, score) {
+                return seen;
+            }
+        }
     }
 }
 
@@ -102,7 +151,7 @@ pub(super) fn follow(things: &[Thing], times: &[f32]) -> BTreeMap<u64, Followed>
         let seen: Vec<(usize, Observation)> = things
             .iter()
             .enumerate()
-            .filter_map(|(n, thing)| Some((n, thing.seen(t)?)))
+            .filter_map(|(n, thing)| Some((n, thing.detected(t)?)))
             .collect();
         let observations: Vec<_> = seen.iter().map(|(_, observation)| *observation).collect();
         let looked = tracker.look(seconds(t), &observations, &ids);

@@ -84,15 +84,15 @@ fn four_who_cross_in_the_middle() {
 
 #[test]
 fn two_who_swap_places() {
-    // They stand for three seconds, walk past each other within two, and stand again.
+    // They stand for three seconds, walk past each other within four, and stand again.
     let swap = |from: f32, to: f32, y: f32| Thing {
         path: Box::new(move |t| {
-            let part = ((t - 3.0) / 2.0).clamp(0.0, 1.0);
+            let part = ((t - 3.0) / 4.0).clamp(0.0, 1.0);
             (from + (to - from) * part, y)
         }),
-        ..walker(0.0, 8.0, (0.0, 0.0), (0.0, 0.0))
+        ..walker(0.0, 10.0, (0.0, 0.0), (0.0, 0.0))
     };
-    assert_one_each(&[swap(0.45, 0.6, 0.5), swap(0.6, 0.45, 0.51)], 12.0);
+    assert_one_each(&[swap(0.45, 0.6, 0.5), swap(0.6, 0.45, 0.51)], 14.0);
 }
 
 #[test]
@@ -172,8 +172,8 @@ fn those_who_come_in_by_each_edge_are_one_each() {
 #[test]
 fn two_side_by_side_stay_two() {
     let things = [
-        walker(0.0, 8.0, (0.1, 0.5), (0.9, 0.5)),
-        walker(0.0, 8.0, (0.14, 0.52), (0.94, 0.52)),
+        walker(0.0, 8.0, (0.2, 0.5), (0.6, 0.5)),
+        walker(0.0, 8.0, (0.25, 0.52), (0.65, 0.52)),
     ];
     assert_one_each(&things, 12.0);
 }
@@ -185,4 +185,31 @@ fn one_who_turns_back() {
         ..walker(0.0, 8.0, (0.0, 0.0), (0.0, 0.0))
     };
     assert_one_each(&[turn], 12.0);
+}
+
+#[test]
+fn a_rider_and_the_bicycle_are_two() {
+    let rider = Thing {
+        size: (0.06, 0.2),
+        ..walker(0.0, 8.0, (0.2, 0.5), (0.7, 0.5))
+    };
+    let bicycle = Thing {
+        size: (0.1, 0.15),
+        label: LabelId(1),
+        ..walker(0.0, 8.0, (0.2, 0.55), (0.7, 0.55))
+    };
+    assert_one_each(&[rider, bicycle], 12.0);
+}
+
+#[test]
+fn who_gets_out_of_a_car_is_not_the_car() {
+    // The car cannot be told from its driver's door for a second.
+    let car = Thing {
+        size: (0.3, 0.2),
+        label: LabelId(2),
+        hidden: vec![(3.0, 4.0)],
+        ..walker(0.0, 9.0, (0.5, 0.5), (0.5, 0.5))
+    };
+    let driver = walker(3.0, 9.0, (0.55, 0.5), (0.85, 0.55));
+    assert_one_each(&[car, driver], 12.0);
 }

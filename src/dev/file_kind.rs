@@ -1,4 +1,4 @@
-//! What kind of file `twinsight detect` was given: the bytes of a file come in, a [`FileKind`] goes out.
+//! What kind of file `twinsight detect` or `replay` was given: the bytes of a file come in, a [`FileKind`] goes out.
 
 use image::ImageFormat;
 
