@@ -27,13 +27,14 @@ use self::report::{FollowedTrack, FrameReport, Looked, Outcome, SkipReason};
 use self::settings::Chosen;
 use self::summary::Summary;
 use crate::annotate::overlay::draw_overlay;
-use crate::config::{CameraConfig, ReplayConfig};
+use crate::config::{CameraConfig, MotionMode, ReplayConfig};
 use crate::detect::{DetectSettings, Detector, OnnxDetector, Picture, Runtime, RuntimeOptions};
 use crate::dev::annotated_clip::{AnnotatedClip, Pace};
 use crate::dev::frames;
 use crate::dev::progress::FrameProgress;
 use crate::node::min_interval;
 use crate::node::models::Catalog;
+use crate::schedule::motion::{MotionGate, MotionRules, Verdict};
 use crate::track::stage::{Look, Stage, StageSettings};
 use crate::track::tracker::{TrackIds, Tracker};
 use twinsight_media::color::to_rgb8;
@@ -294,6 +295,7 @@ struct Replay<'a> {
     settings: DetectSettings,
     camera: &'a CameraConfig,
     stage: Stage,
+    gate: Option<MotionGate>,
     options: &'a ReplayOptions,
     file: String,
     /// The moment that the first frame is said to have come at.
@@ -333,6 +335,10 @@ impl<'a> Replay<'a> {
             settings,
             camera,
             stage,
+            gate: match camera.motion.mode {
+                MotionMode::Off => None,
+                MotionMode::Gate => Some(MotionGate::default()),
+            },
             options,
             file: options.clip.to_string_lossy().into_owned(),
             began_at,
@@ -345,6 +351,7 @@ impl<'a> Replay<'a> {
     /// Takes a frame, and writes down what came of it.
     fn take(&mut self, held: HeldFrame, turn: Turn) -> Result<(), ReplayError> {
         let outcome = match turn {
+            Turn::Look if self.is_unchanged(&held.frame) => Outcome::Skipped(SkipReason::Unchanged),
             Turn::Look => self.look(&held)?,
             Turn::RateLimited => Outcome::Skipped(SkipReason::RateLimited),
             Turn::Stale => Outcome::Skipped(SkipReason::Stale),
@@ -397,6 +404,19 @@ impl<'a> Replay<'a> {
         }
         written.rgb = image.into_raw();
         Ok(())
+    }
+
+    /// True for a frame that the camera's motion gate leaves out.
+    fn is_unchanged(&mut self, frame: &Frame) -> bool {
+        let Some(gate) = &mut self.gate else {
+            return false;
+        };
+        let rules = MotionRules::new(self.camera.motion, self.camera.track);
+        let is_settled = self.stage.is_settled();
+        let verdict = gate.judge(frame.received_at(), &frame.planes(), rules, is_settled);
+        // A frame that the model fails for ends the replay.
+        gate.inferred();
+        verdict == Verdict::Unchanged
     }
 
     fn look(&mut self, held: &HeldFrame) -> Result<Outcome, ReplayError> {

@@ -52,6 +52,8 @@ pub struct ObservedFrame {
     pub name: Arc<str>,
     /// When the frame came.
     pub at: Instant,
+    /// Under the motion gate, so much time may pass until the next one although the camera is seen: what was seen holds as long.
+    pub max_skip: Option<Duration>,
     /// Label and score of each object.
     pub objects: Vec<(Arc<str>, f32)>,
 }
@@ -373,6 +375,7 @@ impl SinkLane {
                 id: inferred.id.clone(),
                 name: Arc::clone(&inferred.name),
                 at: inferred.timing.received_at,
+                max_skip: inferred.max_skip,
                 objects: objects
                     .map(|object| (Arc::clone(&object.label), object.score))
                     .collect(),
