@@ -11,7 +11,7 @@ mod settings;
 mod summary;
 
 use std::fs::{self, File};
-use std::io::{BufWriter, Write};
+use std::io::{BufWriter, Read as _, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -30,10 +30,11 @@ use crate::annotate::overlay::draw_overlay;
 use crate::config::{CameraConfig, MotionMode, ReplayConfig};
 use crate::detect::{DetectSettings, Detector, OnnxDetector, Picture, Runtime, RuntimeOptions};
 use crate::dev::annotated_clip::{AnnotatedClip, Pace};
+use crate::dev::file_kind::FileKind;
 use crate::dev::frames;
 use crate::dev::progress::FrameProgress;
-use crate::node::min_interval;
 use crate::node::models::Catalog;
+use crate::node::min_interval;
 use crate::schedule::motion::{MotionGate, MotionRules, Verdict};
 use crate::track::stage::{Look, Stage, StageSettings};
 use crate::track::tracker::{TrackIds, Tracker};
@@ -43,7 +44,7 @@ use twinsight_media::picture::{Frame, FrameTiming, I420, PlanePool};
 use twinsight_media::rtp::RtpTimestamp;
 
 /// Candidates with a lower score are not explained unless another floor is asked for.
-pub const DEFAULT_FLOOR: f32 = 0.05;
+pub const DEFAULT_FLOOR: f32 = 0.1;
 
 /// The arguments of the command.
 #[derive(Debug, Clone)]
@@ -75,7 +76,7 @@ pub struct ReplayOptions {
 pub fn run(options: &ReplayOptions, out: &mut dyn Write) -> Result<(), ReplayError> {
     let chosen = choose(options)?;
     let paths = OutPaths::of(options)?;
-    let clip = Clip::read(&options.clip)?;
+    let clip = read_clip(&options.clip)?;
     let of_node = &options.config.runtime;
     let runtime = Runtime::load(&RuntimeOptions {
         library: of_node.library.clone(),
@@ -109,8 +110,25 @@ pub fn run_with(
 ) -> Result<(), ReplayError> {
     let chosen = choose(options)?;
     let paths = OutPaths::of(options)?;
-    let clip = Clip::read(&options.clip)?;
+    let clip = read_clip(&options.clip)?;
     replay(detector, &clip, &chosen.camera, paths, options, out)
+}
+
+fn read_clip(path: &Path) -> Result<Clip, ReplayError> {
+    /// What a file is its first bytes tell.
+    const HEAD: u64 = 4096;
+    let mut head = Vec::new();
+    // A file that cannot be read has its sentence below.
+    let _ = File::open(path).and_then(|file| file.take(HEAD).read_to_end(&mut head));
+    let found = match FileKind::of(&head) {
+        FileKind::Picture(_) => "a picture",
+        FileKind::OtherContainer(name) => name,
+        FileKind::Clip | FileKind::Unknown => return Ok(Clip::read(path)?),
+    };
+    Err(ReplayError::NoClip {
+        path: path.to_owned(),
+        found,
+    })
 }
 
 fn choose(options: &ReplayOptions) -> Result<Chosen, ReplayError> {
@@ -295,7 +313,8 @@ struct Replay<'a> {
     settings: DetectSettings,
     camera: &'a CameraConfig,
     stage: Stage,
-    gate: Option<MotionGate>,
+    /// The motion gate and its rules, where the camera has one.
+    motion: Option<(MotionGate, MotionRules)>,
     options: &'a ReplayOptions,
     file: String,
     /// The moment that the first frame is said to have come at.
@@ -328,6 +347,10 @@ impl<'a> Replay<'a> {
             },
             Arc::new(TrackIds::default()),
         );
+        let motion = match camera.motion.mode {
+            MotionMode::Off => None,
+            MotionMode::Gate => Some((MotionGate::default(), MotionRules::new(camera.motion, camera.track))),
+        };
         let written = paths.map(Written::create).transpose()?;
         let began_at = Instant::now();
         Ok(Self {
@@ -335,10 +358,7 @@ impl<'a> Replay<'a> {
             settings,
             camera,
             stage,
-            gate: match camera.motion.mode {
-                MotionMode::Off => None,
-                MotionMode::Gate => Some(MotionGate::default()),
-            },
+            motion,
             options,
             file: options.clip.to_string_lossy().into_owned(),
             began_at,
@@ -406,17 +426,13 @@ impl<'a> Replay<'a> {
         Ok(())
     }
 
-    /// True for a frame that the camera's motion gate leaves out.
+    /// True for a frame that the camera's motion gate keeps from the model.
     fn is_unchanged(&mut self, frame: &Frame) -> bool {
-        let Some(gate) = &mut self.gate else {
-            return false;
-        };
-        let rules = MotionRules::new(self.camera.motion, self.camera.track);
         let is_settled = self.stage.is_settled();
-        let verdict = gate.judge(frame.received_at(), &frame.planes(), rules, is_settled);
-        // A frame that the model fails for ends the replay.
-        gate.inferred();
-        verdict == Verdict::Unchanged
+        self.motion.as_mut().is_some_and(|(gate, rules)| {
+            let verdict = gate.judge(frame.received_at(), &frame.planes(), *rules, is_settled);
+            verdict == Verdict::Unchanged
+        })
     }
 
     fn look(&mut self, held: &HeldFrame) -> Result<Outcome, ReplayError> {
@@ -428,6 +444,9 @@ impl<'a> Replay<'a> {
                 frame: held.number,
                 reason,
             })?;
+        if let Some((gate, _)) = &mut self.motion {
+            gate.inferred();
+        }
         let model = self.detector.model();
         let staged = self.stage.look(Look {
             timing: held.frame.timing(),
