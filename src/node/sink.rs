@@ -134,8 +134,9 @@ pub(super) fn inference_sink(
 
 /// Shows frames that did not go through the model, because they show what was inferred last, to whoever looks: with what was found
 /// then, which still holds, and with the number of that event. Runs on the inference workers.
-pub(super) fn unchanged_sink(previews: Previews) -> UnchangedSink {
+pub(super) fn unchanged_sink(publisher: Publisher, previews: Previews) -> UnchangedSink {
     Arc::new(move |job| {
+        publisher.unchanged(&job.work.id, job.frame.timing().received_at);
         if let Some(motion) = &job.work.motion {
             motion.with_last(|last| {
                 previews.offer(&job.work.id, &job.frame, last.sequence, || Seen {

@@ -515,7 +515,7 @@ fn source_settings(wanted: &PlannedCamera) -> SourceSettings<Arc<CameraWork>> {
 }
 
 /// Tracks get the looks that they need to be confirmed, and after a change those in which they may be found again.
-fn motion_rules(config: &CameraConfig) -> MotionRules {
+pub(crate) fn motion_rules(config: &CameraConfig) -> MotionRules {
     let (after_change, after_pause) = match config.track.enabled {
         true => (
             config.track.lost + config.track.confirm,

@@ -118,14 +118,7 @@ impl HomeCamera {
     }
 
     pub(super) fn frame(&mut self, frame: &ObservedFrame, now: Instant) -> FrameChanges {
-        let gap = self.last_frame.map_or(Duration::ZERO, |(last, _)| {
-            frame.at.saturating_duration_since(last).min(LONGEST_GAP)
-        });
-        self.last_frame = Some((frame.at, gap));
-        // Frames that were still on their way when a camera went do not bring it back.
-        if matches!(self.state, None | Some(CameraState::Receiving)) {
-            self.see(now);
-        }
+        self.looked(frame.at, now);
         for (name, _) in &frame.objects {
             self.meet(name);
         }
@@ -162,6 +155,23 @@ impl HomeCamera {
         }
         changes.wants_shot = self.wants_shot(frame, was_occupied, is_new_there);
         changes
+    }
+
+    /// Takes in that a picture showed what the last frame did. What was there is there.
+    pub(super) fn unchanged(&mut self, at: Instant, now: Instant) {
+        self.looked(at, now);
+    }
+
+    /// Notes that the camera was seen at `at`.
+    fn looked(&mut self, at: Instant, now: Instant) {
+        let gap = self.last_frame.map_or(Duration::ZERO, |(last, _)| {
+            at.saturating_duration_since(last).min(LONGEST_GAP)
+        });
+        self.last_frame = Some((at, gap));
+        // Frames that were still on their way when a camera went do not bring it back.
+        if matches!(self.state, None | Some(CameraState::Receiving)) {
+            self.see(now);
+        }
     }
 
     /// Notes a label that a frame shows.

@@ -153,7 +153,13 @@ impl Home {
                 self.tell(&id, now);
                 None
             }
-            Observed::Track(_) => None,
+            Observed::Unchanged(id, at) => {
+                if let Some(camera) = self.cameras.get_mut(&id) {
+                    camera.unchanged(at, now);
+                    self.tell(&id, now);
+                }
+                None
+            }
             Observed::Renamed(id, name) => {
                 if let Some(camera) = self.cameras.get_mut(&id) {
                     camera.name = name;

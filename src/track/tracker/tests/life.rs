@@ -122,7 +122,11 @@ fn the_label_is_that_of_most_of_its_life() {
     eye.look(0, &[bus]);
     assert_eq!(eye.tracker.tracks()[0].label, LabelId(5));
     for n in 1..20 {
-        let seen = if n % 4 == 0 { bus } else { standing(0.7) };
+        let seen = if u64::is_multiple_of(n, 4) {
+            bus
+        } else {
+            standing(0.7)
+        };
         eye.look(n * 200, &[seen]);
     }
     assert_eq!(eye.tracker.tracks().len(), 1, "one thing of two labels");
