@@ -377,6 +377,11 @@ impl<'a> Replay<'a> {
             Turn::Stale => Outcome::Skipped(SkipReason::Stale),
         };
         let now = held.frame.received_at();
+        let tracker = self.stage.tracker();
+        let is_leaving = |id: u64| {
+            let mut tracks = tracker.tracks().iter();
+            tracks.any(|track| track.id == Some(id) && tracker.is_leaving(track.serial))
+        };
         let report = FrameReport {
             number: held.number,
             time: held.time,
@@ -385,7 +390,7 @@ impl<'a> Replay<'a> {
             tracks: self
                 .stage
                 .facts()
-                .map(|facts| FollowedTrack::new(facts, now))
+                .map(|facts| FollowedTrack::new(is_leaving(facts.id), facts, now))
                 .collect(),
         };
         self.summary.note(&report, self.stage.scene().counts());
