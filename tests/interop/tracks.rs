@@ -99,7 +99,7 @@ async fn a_person_who_walks_through_a_zone_makes_the_events_of_the_guide() {
             "detections and tracks share their numbers"
         );
         sequence = number;
-        let Some(id) = event["track"]["id"].as_str() else {
+        let Some(id) = event["track"]["id"].as_str().map(str::to_owned) else {
             let objects = event["objects"].as_array().unwrap();
             for object in objects {
                 if let Some(id) = object["trackId"].as_str() {
@@ -109,10 +109,10 @@ async fn a_person_who_walks_through_a_zone_makes_the_events_of_the_guide() {
             }
             continue;
         };
-        let told = tracks.entry(id.to_owned()).or_default();
+        let told = tracks.entry(id.clone()).or_default();
         told.events.push(event);
         if told.is_whole() {
-            break id.to_owned();
+            break id;
         }
     };
     assert!(followed > 10, "detections name the tracks");
