@@ -29,12 +29,13 @@ check: check-format
 check-format:
 	cargo fmt --all --check
 
-# Each stage alone, then how well tracks fit the annotated clip.
+# Each stage alone, then how well tracks and counts of lines fit the annotated clip.
 bench:
 	scripts/setup --test
 	cargo bench --locked $(FEATURES) $(ARGS)
 	cargo build --locked --release $(FEATURES) --bin twinsight
 	.venv/bin/python benches/mot.py
+	.venv/bin/python benches/crossings.py
 
 # Data channels from Rust and Python to Rust and Python, side by side.
 bench-channels:

@@ -87,7 +87,7 @@ fn findings(subject: &str, camera: &CameraConfig, facts: &Facts) -> Vec<Finding>
         if facts.smaller_than_a_box == Some(true) {
             findings.push(Finding::warn(
                 format!("camera {} zone `{}`", camera.id, zone.name),
-                "it covers less of the picture than the box of most who stand there, so who passes is hardly ever in it",
+                "it covers less of the picture than most boxes of the last minute, so who passes is hardly ever in it",
                 "draw it larger: what counts is the middle of a box's lower edge, which wobbles by some hundredths of its height",
             ));
         }
