@@ -26,8 +26,8 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use self::apply::{Applier, SharedPool};
+pub(crate) use self::cameras::min_interval;
 use self::cameras::{CameraContext, Cameras};
-pub(crate) use self::cameras::{min_interval, motion_rules};
 use self::models::Models;
 use self::reload::{Inputs, ReloadTask, Reloaded};
 pub(crate) use self::sink::following;

@@ -40,10 +40,16 @@ impl Told {
             .filter(zones)
             .map(|event| event["track"]["zones"].as_array().unwrap().len())
             .collect();
-        let crossed = self.events.iter().any(|event| event["type"] == "lineCrossed");
+        let crossed = self
+            .events
+            .iter()
+            .any(|event| event["type"] == "lineCrossed");
         moves.starts_with(&[1, 0])
             && crossed
-            && self.events.last().is_some_and(|last| last["phase"] == "end")
+            && self
+                .events
+                .last()
+                .is_some_and(|last| last["phase"] == "end")
     }
 
     fn summary(&self) -> Vec<String> {
@@ -73,7 +79,11 @@ async fn a_person_who_walks_through_a_zone_makes_the_events_of_the_guide() {
     listener.until("ready").await;
     let node = NodeProcess::start(
         CONFIG,
-        &[hub, ("TWIN_ID", fake::NODE), ("TWINSIGHT_ICE__INTERFACES", "lo")],
+        &[
+            hub,
+            ("TWIN_ID", fake::NODE),
+            ("TWINSIGHT_ICE__INTERFACES", "lo"),
+        ],
     )
     .await;
 
@@ -83,9 +93,13 @@ async fn a_person_who_walks_through_a_zone_makes_the_events_of_the_guide() {
     let whole = loop {
         let event: Value = serde_json::from_str(&listener.until("\"sequence\"").await).unwrap();
         let number = event["sequence"].as_u64().unwrap();
-        assert_eq!(number, sequence + 1, "detections and tracks share their numbers");
+        assert_eq!(
+            number,
+            sequence + 1,
+            "detections and tracks share their numbers"
+        );
         sequence = number;
-        let Some(id) = event["track"]["id"].as_str() else {
+        let Some(id) = event["track"]["id"].as_str().map(str::to_owned) else {
             let objects = event["objects"].as_array().unwrap();
             for object in objects {
                 if let Some(id) = object["trackId"].as_str() {
@@ -95,10 +109,10 @@ async fn a_person_who_walks_through_a_zone_makes_the_events_of_the_guide() {
             }
             continue;
         };
-        let told = tracks.entry(id.to_owned()).or_default();
+        let told = tracks.entry(id.clone()).or_default();
         told.events.push(event);
         if told.is_whole() {
-            break id.to_owned();
+            break id;
         }
     };
     assert!(followed > 10, "detections name the tracks");
@@ -121,10 +135,7 @@ async fn a_person_who_walks_through_a_zone_makes_the_events_of_the_guide() {
     let told = &tracks[&whole];
     let last = &told.events.last().unwrap()["track"];
     assert_eq!(last["visitedZones"], serde_json::json!(["middle"]));
-    assert!(
-        last["dwellMs"]["middle"].as_u64().unwrap() > 500,
-        "{last}"
-    );
+    assert!(last["dwellMs"]["middle"].as_u64().unwrap() > 500, "{last}");
     let position = |wanted: &str| {
         let summary = told.summary();
         summary
