@@ -486,7 +486,7 @@ fn the_command_says_whose_settings_it_uses_and_how_it_ended() {
         told.contains("the settings are those of camera square/default in "),
         "{told}"
     );
-    assert!(told.contains("2 zones, 1 lines, 1 masks"), "{told}");
+    assert!(told.contains("2 zones, 1 line, 1 mask"), "{told}");
     assert!(
         result.starts_with("tests/data/faults/ctrl.mp4 (64x48, 7 frames"),
         "{result}"

@@ -10,6 +10,7 @@ use super::report::{Fate, FrameReport, Outcome, SkipReason};
 use crate::config::CameraConfig;
 use crate::track::news::{Happening, TrackFacts};
 use crate::track::scene::LineCounts;
+use crate::track::tracker::Tracker;
 use twinsight_media::picture::PictureSize;
 
 /// What is known of a clip so far.
@@ -240,7 +241,10 @@ fn fates(camera: &CameraConfig, least: f32) -> [(&'static str, String); 9] {
         ),
         (
             "unclaimed",
-            "near no track, and too weak to begin one".to_owned(),
+            format!(
+                "near no track, and below {:.2}, from which tracks begin",
+                Tracker::birth_score(camera.min_score)
+            ),
         ),
         (
             "double",
