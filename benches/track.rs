@@ -57,7 +57,7 @@ fn tracker() -> Tracker {
 fn things(count: u16, look: u16) -> Vec<Observation> {
     let side = (1..).find(|side| side * side >= count).unwrap_or(1);
     let step = 1.0 / f32::from(side);
-    let seen = (0..count).filter(|n| (look / 10 + n) % 10 != 0);
+    let seen = (0..count).filter(|n| !(look / 10 + n).is_multiple_of(10));
     let observation = |n: u16| {
         let turn = std::f32::consts::TAU * f32::from(look) / f32::from(LOOKS) * 6.0 + f32::from(n);
         let x = (f32::from(n % side) + 0.5 + 0.6 * turn.sin()) * step;

@@ -243,8 +243,8 @@ fn with(before: Array, wanted: Vec<Vec<Wanted>>) -> Array {
     array
 }
 
-/// Which of the tables that are there becomes which of the wanted ones: that of the same name, or the one that is the same but for its
-/// name. Masks have no name: what is left of them is taken in order.
+/// Which of the tables that are there becomes which of the wanted ones: that of the same name, or the one at the same place, which has a
+/// new name. Masks have no name: what is left of them is taken in order.
 fn partners<T: TableLike>(known: &[&T], wanted: &[Vec<Wanted>]) -> Vec<Option<usize>> {
     let mut partners = vec![None; wanted.len()];
     let mut take = |is_like: &dyn Fn(&T, &[Wanted]) -> bool| {
@@ -266,8 +266,9 @@ fn partners<T: TableLike>(known: &[&T], wanted: &[Vec<Wanted>]) -> Vec<Option<us
     let is_named = |wanted: &[Wanted]| wanted[0].0 == "name";
     take(&|table, wanted| is_named(wanted) && has(table, wanted, "name"));
     take(&|table, wanted| {
-        let keys = wanted.iter().filter(|(key, _)| *key != "name");
-        keys.clone().all(|(key, _)| has(table, wanted, key))
+        let places = ["points", "from", "to"];
+        let mut keys = wanted.iter().filter(|(key, _)| places.contains(key));
+        keys.all(|(key, _)| has(table, wanted, key))
     });
     take(&|_, wanted| !is_named(wanted));
     partners

@@ -34,6 +34,7 @@ pub use error::{ConfigError, Place};
 pub use in_force::{
     ConfigInForce, EntryInForce, Level, Refusal, RefusalSource, SectionInForce, ValueSource,
 };
+pub(crate) use polygon::GridPoint;
 pub use polygon::{Point, Polygon, PolygonError};
 pub use replay::ReplayConfig;
 pub use resolve::ConfigSource;

@@ -19,6 +19,8 @@ pub struct Point {
 pub struct Polygon {
     corners: Vec<Point>,
     on_grid: Vec<GridPoint>,
+    /// The least and the greatest numbers of its corners, since most points are far from it.
+    bounds: [GridPoint; 2],
 }
 
 /// Why corners make no polygon. Corners are counted from 1. Each sentence goes on after the name of the polygon and a colon.
@@ -118,11 +120,60 @@ impl GridPoint {
         cross(a, b, self).cmp(&0)
     }
 
+    /// How far it is from the straight line from `a` to `b` in parts of the picture, times the length of that way: positive on the
+    /// right.
+    pub(crate) fn distance(self, a: Self, b: Self) -> f64 {
+        float(cross(a, b, self)) / (Self::STEPS * Self::STEPS)
+    }
+
+    /// The way to here from another place, in parts of the picture.
+    pub(crate) fn minus(self, other: Self) -> [f64; 2] {
+        [self.x - other.x, self.y - other.y].map(|way| float(way) / Self::STEPS)
+    }
+
+    /// The place in parts of the picture.
+    pub(crate) fn point(self) -> Point {
+        Point {
+            x: float(self.x) / Self::STEPS,
+            y: float(self.y) / Self::STEPS,
+        }
+    }
+
+    /// The column and row of the cell that it is in, where so many columns and rows cover the picture.
+    pub(crate) fn cell(self, counts: [usize; 2]) -> [usize; 2] {
+        let cell = |part: i64, count: usize| {
+            let part = usize::try_from(part.clamp(0, Self::LAST)).unwrap_or(0);
+            part * count / 1_000_000
+        };
+        [cell(self.x, counts[0]), cell(self.y, counts[1])]
+    }
+
+    fn least(self, other: Self) -> Self {
+        Self {
+            x: self.x.min(other.x),
+            y: self.y.min(other.y),
+        }
+    }
+
+    fn most(self, other: Self) -> Self {
+        Self {
+            x: self.x.max(other.x),
+            y: self.y.max(other.y),
+        }
+    }
+
     /// True for a place that is on the way from `a` to `b`, where all three are on one straight line.
     fn is_between(self, a: Self, b: Self) -> bool {
         let within = |p: i64, a: i64, b: i64| a.min(b) <= p && p <= a.max(b);
         within(self.x, a.x, b.x) && within(self.y, a.y, b.y)
     }
+}
+
+/// A whole number of the grid, or a product of two, has at most 43 bits, which a float holds exactly.
+fn float(whole: i64) -> f64 {
+    #[expect(clippy::cast_precision_loss, reason = "43 bits are fewer than 52")]
+    let float = whole as f64;
+    float
 }
 
 /// Twice the area of the triangle, positive where it turns right on the screen.
@@ -145,7 +196,7 @@ impl Polygon {
     /// More corners cost time at every look, and nobody draws them by hand.
     pub const MOST_CORNERS: usize = 32;
     /// Twice the least area, in squares of the grid: a millionth of the picture.
-    const LEAST_DOUBLE_AREA: u64 = 2_000_000;
+    const LEAST_DOUBLE_AREA: i64 = 2_000_000;
 
     /// Makes a polygon of its corners, in either direction.
     ///
@@ -177,7 +228,15 @@ impl Polygon {
                 });
             }
         }
-        let polygon = Self { corners, on_grid };
+        let bounds = [
+            on_grid.iter().copied().reduce(GridPoint::least),
+            on_grid.iter().copied().reduce(GridPoint::most),
+        ];
+        let polygon = Self {
+            corners,
+            bounds: bounds.map(|end| end.expect("a bound, because there are three corners")),
+            on_grid,
+        };
         if let Some((one, other)) = polygon.sides_that_meet() {
             let names = |side: usize| [side + 1, (side + 1) % count + 1];
             let (one, other) = (names(one), names(other));
@@ -206,6 +265,10 @@ impl Polygon {
             x: x.min(GridPoint::LAST),
             y: y.min(GridPoint::LAST),
         };
+        let [least, most] = self.bounds;
+        if point.least(least) != least || point.most(most) != most {
+            return false;
+        }
         // A ray goes from the point to the right. Each side has its upper end, not its lower one, so a corner counts once.
         let mut inside = false;
         for [a, b] in self.sides() {
@@ -219,9 +282,8 @@ impl Polygon {
 
     /// How much of the picture it covers, from 0 to 1.
     pub fn area(&self) -> f64 {
-        // It is at most 2e12, which a float holds exactly.
-        let double = self.double_area() as f64;
-        double / 2.0 / (GridPoint::STEPS * GridPoint::STEPS)
+        let square = GridPoint::STEPS * GridPoint::STEPS;
+        float(self.double_area()) / 2.0 / square
     }
 
     fn sides(&self) -> impl Iterator<Item = [GridPoint; 2]> {
@@ -229,10 +291,10 @@ impl Polygon {
         self.on_grid.iter().zip(next).map(|(a, b)| [*a, *b])
     }
 
-    fn double_area(&self) -> u64 {
+    fn double_area(&self) -> i64 {
         let origin = self.on_grid[0];
         let sum: i64 = self.sides().map(|[a, b]| cross(origin, a, b)).sum();
-        sum.unsigned_abs()
+        sum.abs()
     }
 
     /// The first two sides that have more in common than a corner where one ends and the next begins, each named by its first corner.

@@ -6,14 +6,17 @@ use std::cell::RefCell;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use super::edit::{EditError, edit_scene};
 use super::env::Env;
 use super::error::{ConfigError, Place, line};
 use super::file::{self, File, Given, Origin};
+use super::scene_json::SceneJson;
 use super::settings::Settings;
 use super::syntax;
 use super::values::Config;
 use twinsight_client::secret::Secret;
 use twinsight_client::secret_file::{read_secret_file, read_small_file};
+use twinsight_client::stream_id::StreamId;
 
 const PREFIX: &str = "TWINSIGHT_";
 
@@ -76,6 +79,17 @@ impl ConfigSource {
     /// The text of the file. Without a file it is empty.
     pub fn text(&self) -> &str {
         &self.text
+    }
+
+    /// The same with these zones, lines and masks of a camera.
+    ///
+    /// # Errors
+    /// When it is not clear where in the text they belong.
+    pub fn edited(&self, camera: &StreamId, scene: &SceneJson) -> Result<Self, EditError> {
+        Ok(Self {
+            text: edit_scene(&self.text, camera, scene)?,
+            ..self.clone()
+        })
     }
 
     /// True for a file with nothing in it. Some editors leave such a file for a moment while they write.

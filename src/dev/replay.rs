@@ -27,14 +27,15 @@ use self::report::{FollowedTrack, FrameReport, Looked, Outcome, SkipReason};
 use self::settings::Chosen;
 use self::summary::Summary;
 use crate::annotate::overlay::draw_overlay;
-use crate::config::{CameraConfig, ReplayConfig};
+use crate::config::{CameraConfig, MotionMode, ReplayConfig};
 use crate::detect::{DetectSettings, Detector, OnnxDetector, Picture, Runtime, RuntimeOptions};
 use crate::dev::annotated_clip::{AnnotatedClip, Pace};
 use crate::dev::file_kind::FileKind;
 use crate::dev::frames;
 use crate::dev::progress::FrameProgress;
-use crate::node::min_interval;
 use crate::node::models::Catalog;
+use crate::node::min_interval;
+use crate::schedule::motion::{MotionGate, MotionRules, Verdict};
 use crate::track::stage::{Look, Stage, StageSettings};
 use crate::track::tracker::{TrackIds, Tracker};
 use twinsight_media::color::to_rgb8;
@@ -312,6 +313,8 @@ struct Replay<'a> {
     settings: DetectSettings,
     camera: &'a CameraConfig,
     stage: Stage,
+    /// The motion gate and its rules, where the camera has one.
+    motion: Option<(MotionGate, MotionRules)>,
     options: &'a ReplayOptions,
     file: String,
     /// The moment that the first frame is said to have come at.
@@ -344,6 +347,10 @@ impl<'a> Replay<'a> {
             },
             Arc::new(TrackIds::default()),
         );
+        let motion = match camera.motion.mode {
+            MotionMode::Off => None,
+            MotionMode::Gate => Some((MotionGate::default(), MotionRules::new(camera.motion, camera.track))),
+        };
         let written = paths.map(Written::create).transpose()?;
         let began_at = Instant::now();
         Ok(Self {
@@ -351,6 +358,7 @@ impl<'a> Replay<'a> {
             settings,
             camera,
             stage,
+            motion,
             options,
             file: options.clip.to_string_lossy().into_owned(),
             began_at,
@@ -363,6 +371,7 @@ impl<'a> Replay<'a> {
     /// Takes a frame, and writes down what came of it.
     fn take(&mut self, held: HeldFrame, turn: Turn) -> Result<(), ReplayError> {
         let outcome = match turn {
+            Turn::Look if self.is_unchanged(&held.frame) => Outcome::Skipped(SkipReason::Unchanged),
             Turn::Look => self.look(&held)?,
             Turn::RateLimited => Outcome::Skipped(SkipReason::RateLimited),
             Turn::Stale => Outcome::Skipped(SkipReason::Stale),
@@ -422,6 +431,15 @@ impl<'a> Replay<'a> {
         Ok(())
     }
 
+    /// True for a frame that the camera's motion gate keeps from the model.
+    fn is_unchanged(&mut self, frame: &Frame) -> bool {
+        let is_settled = self.stage.is_settled();
+        self.motion.as_mut().is_some_and(|(gate, rules)| {
+            let verdict = gate.judge(frame.received_at(), &frame.planes(), *rules, is_settled);
+            verdict == Verdict::Unchanged
+        })
+    }
+
     fn look(&mut self, held: &HeldFrame) -> Result<Outcome, ReplayError> {
         let picture = Picture::I420(held.frame.planes());
         let explained = self
@@ -431,6 +449,9 @@ impl<'a> Replay<'a> {
                 frame: held.number,
                 reason,
             })?;
+        if let Some((gate, _)) = &mut self.motion {
+            gate.inferred();
+        }
         let model = self.detector.model();
         let staged = self.stage.look(Look {
             timing: held.frame.timing(),

@@ -17,14 +17,14 @@ use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{MethodRouter, get, post};
+use axum::routing::{MethodRouter, get, post, put};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 
 use super::access::{Access, COOKIE, Login, Peer, Refusal};
 use super::api::Detail;
 use super::state::HttpState;
-use super::{answer, assets, events, live, tracks};
+use super::{answer, assets, events, live, scene_edit, tracks};
 use crate::config::shown;
 use twinsight_client::secret::Secret;
 
@@ -47,12 +47,14 @@ pub enum Needs {
     Nothing,
     /// The token, where one is set. Without one it is for loopback only.
     Token,
+    /// The token, and that the configuration lets those who bear it change it (`http.edit`).
+    Edit,
 }
 
 /// Something that is served.
 #[derive(Debug)]
 pub struct Route {
-    /// `GET` or `POST`.
+    /// `GET`, `POST` or `PUT`.
     pub method: &'static str,
     /// Its path, with names of parameters in braces.
     pub path: &'static str,
@@ -106,6 +108,13 @@ pub const ROUTES: &[Route] = &[
     guarded("/api/cameras/{twin}/{stream}/frame.jpg", || {
         get(live::frame)
     }),
+    route(
+        "PUT",
+        "/api/cameras/{twin}/{stream}/scene",
+        Needs::Edit,
+        false,
+        || put(scene_edit::put).layer(DefaultBodyLimit::max(scene_edit::MAX_SCENE_BYTES)),
+    ),
     streaming("/api/cameras/{twin}/{stream}/live", || get(live::one)),
     streaming("/api/live", || get(live::many)),
     guarded("/api/tracks", || get(tracks::tracks)),
@@ -170,7 +179,7 @@ pub(super) fn router(
     };
     for route in routes {
         let mut handler = (route.handler)();
-        if route.needs == Needs::Token {
+        if route.needs != Needs::Nothing {
             handler = handler.layer(middleware::from_fn_with_state(shared.clone(), guard));
         }
         router = router.route(route.path, handler);

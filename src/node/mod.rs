@@ -42,6 +42,7 @@ use crate::detect::plan::SessionPlan;
 use crate::detect::pool::InferencePool;
 use crate::detect::worker::{CameraScheduler, PoolContext};
 use crate::http::api::{CameraFacts, HubFacts, InferenceFacts};
+use crate::http::scene_edit::{EditPermission, SceneEditor};
 use crate::http::server::serve;
 use crate::http::state::HttpState;
 use crate::preview::Previews;
@@ -142,6 +143,7 @@ pub struct Node {
     facts: Arc<Mutex<Vec<CameraFacts>>>,
     tasks: Vec<JoinHandle<()>>,
     following: Following,
+    editor: SceneEditor,
     http: JoinHandle<()>,
     stop_http: CancellationToken,
     refused: watch::Receiver<Option<String>>,
@@ -193,6 +195,12 @@ impl Node {
         let clock = health.start_clock()?;
         let facts = Arc::clone(&state.cameras);
         let tracks = Arc::clone(&state.tracks);
+        let editor = state.editor.clone();
+        editor.permit(match (config.http.edit, &config.http.token) {
+            (false, _) => EditPermission::Off,
+            (true, None) => EditPermission::WithoutToken,
+            (true, Some(_)) => EditPermission::ForToken,
+        });
         {
             let mut node = state.node.lock();
             node.inference = inference;
@@ -360,6 +368,7 @@ impl Node {
             facts,
             tasks,
             following: Following::Nothing(Box::new((applier, config))),
+            editor,
             http,
             stop_http,
             refused,
@@ -387,10 +396,12 @@ impl Node {
                 .watch("the reader of the hub's settings", reading);
             self.tasks.push(tokio::spawn(reading));
         }
+        let changes = self.editor.open(source.path().is_some());
         let inputs = Inputs {
             source,
             hangup,
             told,
+            changes,
         };
         let metrics = Arc::clone(&self.metrics);
         let task = ReloadTask::spawn(applier, metrics, started, inputs, &self.health);

@@ -7,7 +7,7 @@ use std::time::Instant;
 use serde_json::Value;
 
 use crate::config::Detections;
-use crate::detect::still::LastResult;
+use crate::detect::still::{LastResult, MotionWork};
 use crate::detect::worker::{Inference, UnchangedSink};
 use crate::preview::{Previews, Seen};
 use crate::publish::event::{Following, Inferred, ModelRef, SeenObject};
@@ -106,6 +106,7 @@ pub(super) fn inference_sink(
                 keypoint_names: Arc::clone(&model.keypoints),
             }),
             skipped_frames: job.skipped_frames,
+            max_skip: work.motion.as_ref().map(MotionWork::max_skip),
             trace: None,
         };
         let emit = match work.detections {

@@ -9,7 +9,7 @@ use parking_lot::Mutex;
 use serde_json::Value;
 use tokio::sync::{Notify, mpsc};
 
-use super::event::{CAMERA_STATUS, CameraStatus, DETECTIONS, Inferred};
+use super::event::{CAMERA_STATUS, CameraStatus, DETECTIONS, Inferred, SeenObject};
 use super::outbox::{EventOutbox, NumberedFrame, OutgoingEvent};
 use super::publisher::to_json;
 use super::track_event::TrackEvent;
@@ -33,8 +33,6 @@ const OBSERVATIONS: usize = 1024;
 pub enum Observed {
     /// A frame went through the model.
     Frame(ObservedFrame),
-    /// There is something to tell of a track.
-    Track(Arc<TrackEvent>),
     /// A camera stream came into a state.
     Status(CameraStatus),
     /// A camera stream has another name for people.
@@ -52,7 +50,9 @@ pub struct ObservedFrame {
     pub name: Arc<str>,
     /// When the frame came.
     pub at: Instant,
-    /// Label and score of each object.
+    /// Under the motion gate, so much time may pass until the next one although the camera is seen: what was seen holds as long.
+    pub max_skip: Option<Duration>,
+    /// Label and score of each object; where things are followed, of each whose track is confirmed.
     pub objects: Vec<(Arc<str>, f32)>,
 }
 
@@ -347,7 +347,6 @@ impl SinkLane {
             event: Arc::clone(event),
         });
         drop(state);
-        self.tell(|| Observed::Track(Arc::clone(event)));
         if let Some(displaced) = displaced {
             let outgoing = OutgoingEvent::Track(displaced);
             self.settled(SinkEvent { outgoing }, Err(self.full()));
@@ -357,7 +356,6 @@ impl SinkLane {
 
     /// Lets an event of a track pass that the sink does not get, because it wants none of that kind or because the node stops.
     pub(crate) fn pass_track(&self, event: &Arc<TrackEvent>) {
-        self.tell(|| Observed::Track(Arc::clone(event)));
         let reason = match self.shared.events.contains(&kind_of(event)) {
             true => EventDrop::SinkUnreachable,
             false => EventDrop::Suppressed,
@@ -368,11 +366,17 @@ impl SinkLane {
 
     fn tell_frame(&self, inferred: &Inferred) {
         self.tell(|| {
-            let objects = inferred.objects.iter();
+            // Where things are followed, what was seen once is none yet.
+            let is_there = |object: &&SeenObject| {
+                let following = object.following.as_ref();
+                following.is_none_or(|following| following.id.is_some())
+            };
+            let objects = inferred.objects.iter().filter(is_there);
             Observed::Frame(ObservedFrame {
                 id: inferred.id.clone(),
                 name: Arc::clone(&inferred.name),
                 at: inferred.timing.received_at,
+                max_skip: inferred.max_skip,
                 objects: objects
                     .map(|object| (Arc::clone(&object.label), object.score))
                     .collect(),

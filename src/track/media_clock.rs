@@ -179,7 +179,11 @@ mod tests {
         }
         for n in 100..1000_u32 {
             // Other timestamps, and then frames arrive late now and then.
-            let late = if n > 300 && n % 10 == 0 { 80 } else { 0 };
+            let late = if n > 300 && n.is_multiple_of(10) {
+                80
+            } else {
+                0
+            };
             let ms = run.ms(7_000 + n * 9000, u64::from(n) * 100 + late);
             assert_near(ms, f64::from(n) * 100.0, 20.0);
         }

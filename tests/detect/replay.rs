@@ -309,6 +309,38 @@ fn frames_that_the_camera_is_not_due_for_are_told_as_such() {
 }
 
 #[test]
+fn the_motion_gate_leaves_out_what_does_not_change() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let clip = folder.path().join("still.mp4");
+    let status = Command::new("ffmpeg")
+        .args([
+            "-v",
+            "error",
+            "-f",
+            "lavfi",
+            "-i",
+            "testsrc2=s=320x240:r=10,loop=29:1",
+        ])
+        .args("-frames:v 30 -pix_fmt yuv420p -c:v libx264 -bf 0".split(' '))
+        .arg(&clip)
+        .status();
+    assert!(status.expect("ffmpeg").success());
+    let text = "[[cameras]]\ntwin_id = \"a\"\nmotion = \"gate\"\nmotion_max_skip_ms = 1000\n[cameras.track]\nenabled = false";
+    let (result, out) = fake(&options(clip, text), vec![person(10.0)]);
+    result.expect("a replay");
+    let schema = Schema::read();
+    let all = lines(out.as_bytes());
+    all.iter().for_each(|line| schema.check(line));
+    let looked: Vec<&Value> = all
+        .iter()
+        .filter(|line| line["looked"] == true)
+        .map(|line| &line["timeMs"])
+        .collect();
+    assert_eq!(looked, [&json!(0), &json!(1000), &json!(2000)]);
+    assert_eq!(all[1]["reason"], "unchanged");
+}
+
+#[test]
 fn masks_drop_what_stands_in_them_and_the_summary_counts_fates() {
     let text = "[[cameras]]\ntwin_id = \"a\"\nclasses = [\"person\"]\n[cameras.track]\nconfirm_ms = 100\n[[cameras.zones]]\nname = \"yard\"\n\
                 points = [[0.0, 0.0], [0.5, 0.0], [0.5, 1.0], [0.0, 1.0]]\n\

@@ -14,6 +14,7 @@ fn written(path: &str) -> String {
     path.replace("{twin}", "TWIN")
         .replace("{stream}", "STREAM")
         .replace("{name}", "NAME")
+        .replace("{id}", "ID")
 }
 
 #[test]
@@ -27,12 +28,17 @@ fn the_page_has_every_route_and_what_it_needs() {
         let cells: Vec<&str> = row.split('|').map(str::trim).collect();
         for route in cells[1].split(", ") {
             let route = route.trim_matches('`').to_owned();
-            told.insert((route, cells[2] == "token"));
+            told.insert((route, cells[2].to_owned()));
         }
     }
     let routes = ROUTES.iter().map(|route| {
         let name = format!("{} {}", route.method, written(route.path));
-        (name, route.needs == Needs::Token)
+        let needs = match route.needs {
+            Needs::Nothing => "",
+            Needs::Token => "token",
+            Needs::Edit => "token, `http.edit`",
+        };
+        (name, needs.to_owned())
     });
     assert_eq!(told, routes.collect());
 }
@@ -69,6 +75,10 @@ fn examples_of_the_page_have_the_fields_of_the_description() {
         .map(|example| serde_json::from_str::<Value>(example).unwrap());
     let camera = examples.next().unwrap();
     compare(&schemas["Camera"], &camera);
+    let track = examples.next().unwrap();
+    compare(&schemas["Track"], &track);
+    let scene = examples.next().unwrap();
+    compare(&schemas["Scene"], &scene);
     let config = examples.next().unwrap();
     compare(&schemas["Config"], &config);
     for section in config["inForce"].as_object().unwrap().values() {
@@ -79,9 +89,9 @@ fn examples_of_the_page_have_the_fields_of_the_description() {
             compare(&schemas["ConfigEntry"], entry);
         }
     }
-    // Each field of a camera has its row.
-    let fields = schemas["Camera"]["properties"].as_object().unwrap();
-    for field in fields.keys() {
+    // Each field of a camera and of a track has its row.
+    let fields = ["Camera", "Track"].map(|name| schemas[name]["properties"].as_object().unwrap());
+    for field in fields.into_iter().flat_map(|fields| fields.keys()) {
         let is_told = |line: &&str| line.starts_with('|') && line.contains(&format!("`{field}`"));
         assert!(
             page.lines().any(|line| is_told(&line)),

@@ -64,11 +64,7 @@ async fn events_fit_their_schemas_and_metrics_their_page() {
     let mut seen = Vec::new();
     let mut states = BTreeSet::new();
     let wanted = BTreeSet::from(["connecting", "receiving", "unreachable"]);
-    while seen.len() < 3
-        || !states.is_superset(&wanted)
-        || phases.len() < 3
-        || crossings == 0
-    {
+    while seen.len() < 3 || !states.is_superset(&wanted) || phases.len() < 3 || crossings == 0 {
         let (kind, event) = next_event(
             &mut messages,
             &format!(

@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """An app made with the official Python client that listens to a node's detections.
 
-Prints one JSON line for each event, as it comes; with --statuses also those of the cameras' states.
+Prints one JSON line for each event, as it comes; with --statuses also those of the cameras' states, and with --tracks those of tracks and
+lines too.
 """
 import argparse
 import asyncio
@@ -12,10 +13,15 @@ from phystack.hub_client import PhyHubClient
 parser = argparse.ArgumentParser()
 parser.add_argument("node")
 parser.add_argument("--statuses", action="store_true")
+parser.add_argument("--tracks", action="store_true")
 args = parser.parse_args()
 
 
-types = {"edgeInstance:detections"} | ({"edgeInstance:cameraStatus"} if args.statuses else set())
+types = {"edgeInstance:detections"}
+if args.statuses:
+    types.add("edgeInstance:cameraStatus")
+if args.tracks:
+    types |= {"edgeInstance:track", "edgeInstance:lineCrossed"}
 
 
 async def main() -> None:

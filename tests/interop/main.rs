@@ -16,4 +16,5 @@ mod mqtt;
 mod rtsp;
 mod rtsp_cost;
 mod rtsp_twin;
+mod tracks;
 mod watch;

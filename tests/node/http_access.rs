@@ -11,6 +11,7 @@ use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use twinsight::http::routes::{Needs, ROUTES, Route};
+use twinsight::http::scene_edit::EditPermission;
 
 use super::http_server::{Node, start};
 use twinsight_client::stream_id::StreamId;
@@ -26,7 +27,7 @@ pub(crate) struct Answer {
     pub(crate) status: u16,
     headers: Vec<(String, String)>,
     pub(crate) body: String,
-    bytes: Vec<u8>,
+    pub(crate) bytes: Vec<u8>,
 }
 
 impl Answer {
@@ -140,6 +141,7 @@ fn path(route: &Route) -> String {
     };
     path.replace("{stream}", "default")
         .replace("{name}", "style.css")
+        .replace("{id}", "7")
 }
 
 /// Logs in and gives the cookie as a browser sends it back.
@@ -158,6 +160,8 @@ async fn log_in(node: &Node) -> String {
 #[tokio::test]
 async fn every_route_asks_for_what_it_needs() {
     let node = start("127.0.0.1:0", Some(TOKEN)).await;
+    node.state.editor.permit(EditPermission::ForToken);
+    let _changes = node.state.editor.open(true);
     for route in ROUTES {
         let cookie = log_in(&node).await;
         let with_cookie = [("Cookie", &*cookie)];
@@ -231,13 +235,13 @@ async fn without_a_token_only_this_machine_is_served_by_its_own_names() {
             let answer = ask(node, route.method, &path, &[("Host", host)], "").await;
             answer.is_secured(&path);
             let wants = match route.needs {
-                Needs::Token => 403,
+                Needs::Token | Needs::Edit => 403,
                 // Nobody can log in where there is no token.
                 Needs::Nothing if route.path == "/login" => 401,
                 Needs::Nothing => answer.status,
             };
             assert_eq!(answer.status, wants, "{path} of {host}");
-            if route.needs == Needs::Token {
+            if route.needs != Needs::Nothing {
                 // A browser gets a page.
                 let sentence = match route.path {
                     "/" => answer.body.clone(),
@@ -251,7 +255,9 @@ async fn without_a_token_only_this_machine_is_served_by_its_own_names() {
         }
         for host in ["localhost:9464", "127.0.0.1:9464", "[::1]:9464"] {
             let answer = ask(&local, route.method, &path, &[("Host", host)], "").await;
-            assert_ne!(answer.status, 403, "{path} of {host}");
+            // Nothing is changed by whoever has no token.
+            let is_refused = answer.status == 403;
+            assert_eq!(is_refused, route.needs == Needs::Edit, "{path} of {host}");
         }
     }
 }

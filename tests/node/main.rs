@@ -22,6 +22,7 @@ mod http_server;
 mod no_hub;
 mod openapi;
 mod reload;
+mod scene_edit;
 mod shutdown;
 mod slow_model;
 #[cfg(feature = "otlp")]

@@ -20,7 +20,7 @@ use super::http_access::{Answer, LIMIT, ask_at};
 use crate::common::{NodeProcess, fake, root, start_hub};
 
 /// The description with a compiler for its schemas.
-struct Description {
+pub(crate) struct Description {
     document: Value,
     /// The same with every object closed, so that no answer has a field that is not described. Readers are told that fields may be
     /// added.
@@ -28,7 +28,7 @@ struct Description {
 }
 
 impl Description {
-    fn read() -> Self {
+    pub(crate) fn read() -> Self {
         let document: Value = serde_json::from_str(OPENAPI).unwrap();
         let mut closed = document.clone();
         close(&mut closed["components"]["schemas"]);
@@ -73,7 +73,7 @@ impl Description {
     }
 
     /// Checks status, headers, type and body of an answer.
-    fn check_answer(&self, method: &str, path: &str, answer: &Answer) {
+    pub(crate) fn check_answer(&self, method: &str, path: &str, answer: &Answer) {
         let what = format!("{method} {path} {}", answer.status);
         let response = self.response(method, path, answer.status);
         for (name, header) in response["headers"].as_object().into_iter().flatten() {
@@ -133,7 +133,7 @@ fn it_names_the_routes_of_the_table_and_what_they_need() {
         }
     }
     let routes = ROUTES.iter().map(|route| {
-        let needs_token = route.needs == Needs::Token;
+        let needs_token = route.needs != Needs::Nothing;
         (route.method.to_owned(), route.path.to_owned(), needs_token)
     });
     assert_eq!(described, routes.collect());
@@ -325,6 +325,7 @@ async fn every_answer_of_a_running_node_is_described() {
         "/api/node",
         "/api/cameras",
         "/api/config",
+        "/api/tracks",
         "/api/openapi.json",
         "/",
         "/readyz",
@@ -365,6 +366,14 @@ async fn every_answer_of_a_running_node_is_described() {
     );
     assert_eq!(ask.get(frame, nobody).await.status, 404);
     for (route, path, status) in [
+        ("/api/tracks", "/api/tracks?camera=cam%2F1&state=ended", 200),
+        ("/api/tracks", "/api/tracks?camera=none", 404),
+        ("/api/tracks", "/api/tracks?state=gone", 400),
+        (
+            "/api/tracks/{id}/best.jpg",
+            "/api/tracks/999999/best.jpg",
+            404,
+        ),
         (one, "/api/cameras/none/default", 404),
         (one, "/api/cameras/%ff/default", 400),
         (frame, "/api/cameras/none/default/frame.jpg", 404),
@@ -410,6 +419,11 @@ async fn every_answer_of_a_running_node_is_described() {
     description.check_answer("POST", "/login", &form);
     let out = ask_at(node.http, "POST", "/logout", &[], "").await;
     description.check_answer("POST", "/logout", &out);
+    let scene = "/api/cameras/{twin}/{stream}/scene";
+    let own = "/api/cameras/cam%2F1/default/scene";
+    let off = ask_at(node.http, "PUT", own, &[], "{}").await;
+    assert!(off.sentence(own).contains("`http.edit = true`"));
+    description.check_answer("PUT", scene, &off);
     let foreign = Asking {
         headers: vec![("Host", "evil.example")],
         ..ask.clone()

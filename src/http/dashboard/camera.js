@@ -48,7 +48,7 @@ export class CameraPage {
 
   /** While shapes are edited there is nothing else beside the picture. */
   #edit(editor) {
-    mark(this.body, 'editing', editor ? 'yes' : 'no');
+    for (const element of [this.root, this.body]) mark(element, 'editing', editor ? 'yes' : 'no');
     if (editor) this.aside.prepend(editor);
   }
 
@@ -101,9 +101,11 @@ export class CameraPage {
     mark(this.mark, 'tone', known ? tone : 'idle');
     say(this.word, known ? (few ? `${word} frames` : `${word} for ${lasting(camera.stateSeconds)}`) : 'not known: the node does not answer, and what stands here is of before');
     tell(this.advice, known ? (text ?? '') : '');
-    if (camera.frame && !this.#shaped) {
+    // A camera that publishes tracks alone has no frame of an event.
+    const frame = camera.frame ?? this.stage.picture.drawn;
+    if (frame && !this.#shaped) {
       this.#shaped = true;
-      mark(this.body, 'shape', camera.frame.width / camera.frame.height < 1.5 ? '4-3' : '16-9');
+      mark(this.body, 'shape', frame.width / frame.height < 1.5 ? '4-3' : '16-9');
     }
     this.stage.update({ ...context, camera });
     if (!context.fresh) return;

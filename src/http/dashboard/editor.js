@@ -9,7 +9,8 @@ import { KINDS, LONGEST, LONG_STAY, MOST, labelsOf, sceneOf, titleOf, toToml } f
 /** Whether the node would take a change, and if not, why not. */
 export function mayEdit(facts) {
   if (facts?.edit === true) return { may: true, why: null };
-  return { may: false, why: facts?.editRefusal ?? 'This node takes no changes by this page: `http.edit` is not on. Copy the TOML into its configuration instead.' };
+  const why = facts?.editRefusal ?? 'this node takes no changes by this page: `http.edit` is not on';
+  return { may: false, why: `${why[0].toUpperCase()}${why.slice(1)}. Until then, copy the TOML.` };
 }
 
 /** How one draws, in words. */

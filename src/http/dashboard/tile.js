@@ -30,6 +30,11 @@ export class Picture {
     return this.root.clientWidth;
   }
 
+  /** The size of what is drawn; `null` before the first picture. */
+  get drawn() {
+    return this.#drawn && { width: this.canvas.width, height: this.canvas.height };
+  }
+
   /** Shows a pair. Pictures are decoded beside the page, so a newer one may be ready before an older. */
   async show({ picture, event }) {
     const order = ++this.#newest;

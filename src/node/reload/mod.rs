@@ -9,9 +9,13 @@
 //! The file is watched by reading it twice a second and comparing its text. That works for whatever replaces a file: editors
 //! that rename, ConfigMaps that turn a symlink, network file systems. A text counts once it was read twice, so that no
 //! half-written file is taken.
+//!
+//! Who asks by HTTP for other zones, lines and masks has them written into the file first, and applied with it.
 
+mod edit;
 mod log;
 mod watched_file;
+mod write_file;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
@@ -28,6 +32,7 @@ use super::apply::{Applier, Plan, Prepared, Refusals};
 use super::cameras::Changes;
 use super::models::Loaded;
 use crate::config::{CameraConfig, Config, ConfigInForce, ConfigSource, Settings};
+use crate::http::scene_edit::SceneChange;
 use crate::telemetry::health::Health;
 use crate::telemetry::metrics::Metrics;
 use tokio_util::sync::CancellationToken;
@@ -62,6 +67,8 @@ pub(super) struct Inputs {
     pub hangup: Option<Signal>,
     /// The hub's settings. `None` until it has told them once.
     pub told: watch::Receiver<Option<Value>>,
+    /// Changes of zones, lines and masks that are asked for over HTTP.
+    pub changes: mpsc::Receiver<SceneChange>,
 }
 
 /// The running task, which the node ends.
@@ -85,6 +92,14 @@ enum Trigger {
     Retry,
     /// Models were loaded, or loading them failed.
     Loaded,
+}
+
+/// Those who ask for changes.
+struct Asking {
+    hangup: Option<Signal>,
+    told: watch::Receiver<Option<Value>>,
+    asked: mpsc::Receiver<oneshot::Sender<Reloaded>>,
+    changes: mpsc::Receiver<SceneChange>,
 }
 
 /// The task's state.
@@ -164,6 +179,7 @@ impl ReloadTask {
             source,
             hangup,
             told,
+            changes,
         } = inputs;
         let (requests, asked) = mpsc::channel(REQUESTS);
         let stop = CancellationToken::new();
@@ -188,7 +204,13 @@ impl ReloadTask {
             said: Vec::new(),
             log: ReloadLog::new(),
         };
-        let running = reload.run(hangup, told, asked, stop.clone());
+        let asking = Asking {
+            hangup,
+            told,
+            asked,
+            changes,
+        };
+        let running = reload.run(asking, stop.clone());
         let task = tokio::spawn(health.watch("the reload", running));
         Self {
             requests,
@@ -211,13 +233,13 @@ impl ReloadTask {
 }
 
 impl Reload {
-    async fn run(
-        mut self,
-        mut hangup: Option<Signal>,
-        mut told: watch::Receiver<Option<Value>>,
-        mut asked: mpsc::Receiver<oneshot::Sender<Reloaded>>,
-        stop: CancellationToken,
-    ) {
+    async fn run(mut self, asking: Asking, stop: CancellationToken) {
+        let Asking {
+            mut hangup,
+            mut told,
+            mut asked,
+            mut changes,
+        } = asking;
         let mut look = tokio::time::interval(LOOK_EVERY);
         look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         // What was refused may become good by itself, when a secret's file was written or a model was installed meanwhile.
@@ -231,6 +253,10 @@ impl Reload {
                 Some(request) = asked.recv() => {
                     answer = Some(request);
                     Trigger::Asked
+                }
+                Some(change) = changes.recv() => {
+                    self.change(change, &stop).await;
+                    continue;
                 }
                 () = next_hangup(&mut hangup) => Trigger::Asked,
                 Ok(()) = told.changed() => {

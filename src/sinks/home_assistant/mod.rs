@@ -153,7 +153,6 @@ impl Home {
                 self.tell(&id, now);
                 None
             }
-            Observed::Track(_) => None,
             Observed::Renamed(id, name) => {
                 if let Some(camera) = self.cameras.get_mut(&id) {
                     camera.name = name;
