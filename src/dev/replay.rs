@@ -33,8 +33,8 @@ use crate::dev::annotated_clip::{AnnotatedClip, Pace};
 use crate::dev::file_kind::FileKind;
 use crate::dev::frames;
 use crate::dev::progress::FrameProgress;
-use crate::node::models::Catalog;
 use crate::node::min_interval;
+use crate::node::models::Catalog;
 use crate::schedule::motion::{MotionGate, MotionRules, Verdict};
 use crate::track::stage::{Look, Stage, StageSettings};
 use crate::track::tracker::{TrackIds, Tracker};
@@ -349,7 +349,10 @@ impl<'a> Replay<'a> {
         );
         let motion = match camera.motion.mode {
             MotionMode::Off => None,
-            MotionMode::Gate => Some((MotionGate::default(), MotionRules::new(camera.motion, camera.track))),
+            MotionMode::Gate => Some((
+                MotionGate::default(),
+                MotionRules::new(camera.motion, camera.track),
+            )),
         };
         let written = paths.map(Written::create).transpose()?;
         let began_at = Instant::now();
