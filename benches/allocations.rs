@@ -19,6 +19,7 @@ use twinsight::preprocess::affine::ChannelAffine;
 use twinsight::preprocess::tensor::{Align, ChannelOrder, Fit};
 use twinsight::preprocess::{Picture, Preprocessor, TensorSpec};
 use twinsight::preview::Previews;
+use twinsight::schedule::motion::{MotionGate, MotionRules};
 use twinsight::schedule::scheduler::{JobEnd, Pick, SchedulerCore, SourceSettings};
 use twinsight::telemetry::metrics::Metrics;
 use twinsight_client::clock::SystemClock;
@@ -102,6 +103,7 @@ struct Stages {
     receive: Count,
     schedule: Count,
     preprocess: Count,
+    motion: Count,
     preview: Count,
 }
 
@@ -110,8 +112,14 @@ fn main() {
         "Rust allocations a frame, packets to tensor and watchers (in brackets: bytes), mean of {FRAMES} frames"
     );
     println!(
-        "{:<24} {:<10} {:>22} {:>22} {:>22} {:>22}",
-        "stream", "frames", "receive and decode", "schedule", "preprocess", "preview, unwatched"
+        "{:<24} {:<10} {:>22} {:>22} {:>22} {:>22} {:>22}",
+        "stream",
+        "frames",
+        "receive and decode",
+        "schedule",
+        "motion gate",
+        "preprocess",
+        "preview, unwatched"
     );
     let grey = DecoderKind::Fake(PictureSize {
         width_px: 1280,
@@ -145,14 +153,21 @@ fn print_row(stream: &str, kind: &str, stages: &Stages, frames: usize) {
         let each = |sum: u64| sum as f64 / frames as f64;
         format!("{:.2} ({:.0})", each(count.allocations), each(count.bytes))
     };
-    let [receive, schedule, preprocess, preview] = [
+    let [receive, schedule, motion, preprocess, preview] = [
         &stages.receive,
         &stages.schedule,
+        &stages.motion,
         &stages.preprocess,
         &stages.preview,
     ]
     .map(a_frame);
-    println!("{stream:<24} {kind:<10} {receive:>22} {schedule:>22} {preprocess:>22} {preview:>22}");
+    println!(
+        "{stream:<24} {kind:<10} {receive:>22} {schedule:>22} {motion:>22} {preprocess:>22} {preview:>22}"
+    );
+    assert_eq!(
+        stages.motion.allocations, 0,
+        "the motion gate allocates nothing when it is warm"
+    );
     assert_eq!(
         stages.preview.allocations, 0,
         "a frame that nobody looks at allocates nothing"
@@ -190,6 +205,12 @@ fn measure(name: &str, codec: Codec, decoder: DecoderKind) -> [Stages; 2] {
         },
     });
     let previews = Previews::new(Arc::clone(&metrics));
+    let mut gate = MotionGate::default();
+    let rules = MotionRules {
+        max_skip: Duration::ZERO,
+        after_change: Duration::ZERO,
+        after_pause: Duration::ZERO,
+    };
     let mut playback = Playback::new(name, codec);
     let [mut key, mut other] = [Stages::default(), Stages::default()];
     let mut units = 0;
@@ -218,6 +239,10 @@ fn measure(name: &str, codec: Codec, decoder: DecoderKind) -> [Stages; 2] {
         let Pick::Run(job) = pick else {
             unreachable!("one frame waits, and its source is due");
         };
+        stages.motion.of(|| {
+            gate.judge(now, &job.frame.planes(), rules, true);
+            gate.inferred();
+        });
         stages
             .preprocess
             .of(|| preprocessor.run(&Picture::I420(job.frame.planes())));

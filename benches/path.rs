@@ -278,6 +278,7 @@ mod whole {
                 objects,
                 model: Arc::clone(&self.model),
                 skipped_frames: job.skipped_frames,
+                max_skip: None,
                 trace: None,
             };
             self.sequence += 1;

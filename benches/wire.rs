@@ -59,6 +59,7 @@ fn inferred(clock: &WallClock, persons: u8) -> Inferred {
             keypoint_names: Arc::new([]),
         }),
         skipped_frames: 2,
+        max_skip: None,
         trace: None,
     }
 }

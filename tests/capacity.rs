@@ -130,6 +130,33 @@ fn the_answer_follows_from_the_rows() {
     }
 }
 
+#[test]
+fn a_still_scene_is_hardly_inferred_under_the_gate() {
+    let folder = tempfile::tempdir().unwrap();
+    let csv = folder.path().join("capacity.csv");
+    // The first looks of a step are over before it counts, and the next one of a camera is due after 5 s.
+    let args: Vec<&str> = SHORT
+        .iter()
+        .copied()
+        .chain(["--scene", "still", "--csv", csv.to_str().unwrap()])
+        .collect();
+    let outcome = twinsight(&args, &[]);
+    assert_eq!(outcome.code, Some(0), "{}", outcome.log);
+    let csv = std::fs::read_to_string(&csv).unwrap();
+    let rows = rows(&csv);
+    let whole = format!("{}\n{csv}", outcome.out);
+    assert!(rows[0]["unchanged_share"] >= 0.8, "{whole}");
+    for part in [
+        "the first picture of media/pedestrians.h264 (768x576)",
+        "unless nothing moves",
+        "This machine carries ",
+        "% of their frames were not inferred, since nothing had moved.",
+    ] {
+        let told = whole.contains("carries not even one") || outcome.out.contains(part);
+        assert!(told, "`{part}` is not there:\n{whole}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn whoever_stops_it_keeps_what_was_measured() {
     let folder = tempfile::tempdir().unwrap();

@@ -1,5 +1,6 @@
 //! `twinsight check`: a configuration comes in; findings go out, each a line with its remedy. Everything that a node needs is tried
-//! in the order in which it would need it: the machine, ONNX Runtime and the models, the hub, the twins, the cameras, the sinks. A step that
+//! in the order in which it would need it: the machine, ONNX Runtime and the models, the hub, the twins, the cameras, their zones and
+//! lines, the sinks. A step that
 //! depends on a failed one is reported as skipped, and every step has a time limit. Without a hub the cameras are asked themselves,
 //! as the node would. The command line runs it and prints.
 
@@ -10,6 +11,7 @@ mod host;
 mod hub;
 mod ice;
 mod models;
+mod scene;
 mod sinks;
 mod source;
 mod twins;
@@ -98,6 +100,7 @@ pub(crate) async fn run(options: CheckOptions, tell: &mut (dyn FnMut(&Finding) +
     let Some(hub) = &config.hub else {
         models::check(&config, dylib_path, &mut report).await;
         source::check(&config.cameras, &mut report).await;
+        scene::check(&config, neighbour, &mut report).await;
         sinks::check(&config, &mut report).await;
         return report.tally;
     };
@@ -116,6 +119,7 @@ pub(crate) async fn run(options: CheckOptions, tell: &mut (dyn FnMut(&Finding) +
         &mut report,
     )
     .await;
+    scene::check(&config, neighbour, &mut report).await;
     if let Some(joined) = joined {
         joined.leave().await;
     }

@@ -12,7 +12,7 @@ use super::output::Output;
 use super::shipped::{demo_clip, models_dir};
 use super::stop::StopSignals;
 use crate::config::Env;
-use crate::dev::capacity::{self, CapacityOptions};
+use crate::dev::capacity::{self, CapacityOptions, Scene};
 
 #[derive(Args)]
 pub(super) struct CapacityArgs {
@@ -31,6 +31,10 @@ pub(super) struct CapacityArgs {
     /// Detections a second of each camera at most, 0 for every frame; 10 unless given.
     #[arg(long, value_name = "N", value_parser = max_fps)]
     max_fps: Option<f64>,
+    /// What the cameras see with `motion = "gate"`, to learn what that brings: `still`, the first picture of the clip in which
+    /// nothing moves, or `clip`. Without it the gate is off.
+    #[arg(long, value_name = "SCENE", value_parser = clap::builder::PossibleValuesParser::new(Scene::NAMES))]
+    scene: Option<String>,
     /// Writes the table there too, for plots.
     #[arg(long, value_name = "FILE")]
     csv: Option<PathBuf>,
@@ -46,6 +50,7 @@ pub(super) async fn run(args: CapacityArgs, env: &Env) -> Result<()> {
         clip: args.clip.unwrap_or_else(demo_clip),
         fps: args.fps,
         max_fps: args.max_fps,
+        scene: args.scene.as_deref().and_then(Scene::named),
         step: Duration::from_secs(args.step_seconds),
         csv: args.csv,
         models_dir: models_dir(args.models, env),

@@ -19,6 +19,8 @@ pub struct Point {
 pub struct Polygon {
     corners: Vec<Point>,
     on_grid: Vec<GridPoint>,
+    /// The least and the greatest numbers of its corners, since most points are far from it.
+    bounds: [GridPoint; 2],
 }
 
 /// Why corners make no polygon. Corners are counted from 1. Each sentence goes on after the name of the polygon and a colon.
@@ -146,6 +148,20 @@ impl GridPoint {
         [cell(self.x, counts[0]), cell(self.y, counts[1])]
     }
 
+    fn least(self, other: Self) -> Self {
+        Self {
+            x: self.x.min(other.x),
+            y: self.y.min(other.y),
+        }
+    }
+
+    fn most(self, other: Self) -> Self {
+        Self {
+            x: self.x.max(other.x),
+            y: self.y.max(other.y),
+        }
+    }
+
     /// True for a place that is on the way from `a` to `b`, where all three are on one straight line.
     fn is_between(self, a: Self, b: Self) -> bool {
         let within = |p: i64, a: i64, b: i64| a.min(b) <= p && p <= a.max(b);
@@ -212,7 +228,15 @@ impl Polygon {
                 });
             }
         }
-        let polygon = Self { corners, on_grid };
+        let bounds = [
+            on_grid.iter().copied().reduce(GridPoint::least),
+            on_grid.iter().copied().reduce(GridPoint::most),
+        ];
+        let polygon = Self {
+            corners,
+            bounds: bounds.map(|end| end.expect("a bound, because there are three corners")),
+            on_grid,
+        };
         if let Some((one, other)) = polygon.sides_that_meet() {
             let names = |side: usize| [side + 1, (side + 1) % count + 1];
             let (one, other) = (names(one), names(other));
@@ -241,6 +265,10 @@ impl Polygon {
             x: x.min(GridPoint::LAST),
             y: y.min(GridPoint::LAST),
         };
+        let [least, most] = self.bounds;
+        if point.least(least) != least || point.most(most) != most {
+            return false;
+        }
         // A ray goes from the point to the right. Each side has its upper end, not its lower one, so a corner counts once.
         let mut inside = false;
         for [a, b] in self.sides() {

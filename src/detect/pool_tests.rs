@@ -8,8 +8,10 @@ use super::*;
 use crate::detect::detector::{DetectError, DetectSettings, Detections, ModelInfo, Terminate};
 use crate::detect::manifest::ModelError;
 use crate::detect::postprocess::Implausible;
+use crate::detect::still::CameraMotion;
 use crate::detect::worker::{CameraScheduler, CameraWork, InferenceSink};
 use crate::preprocess::Picture;
+use crate::schedule::motion::MotionRules;
 use crate::schedule::scheduler::{SourceId, SourceSettings};
 use crate::telemetry::cpu::Spent;
 use crate::telemetry::health::Health;
@@ -17,7 +19,7 @@ use crate::telemetry::ledger::{EventDrop, ModelState};
 use crate::telemetry::metrics::{Metrics, StreamMetrics};
 use twinsight_client::stream_id::StreamId;
 use twinsight_media::decode::cpu_pressure::CpuPressure;
-use twinsight_media::picture::{Color, Frame, FrameTiming, PictureSize, PlanePool};
+use twinsight_media::picture::{Color, Frame, FrameTiming, PictureSize, PlaneBuffer, PlanePool};
 
 const STEP: Duration = Duration::from_millis(250);
 /// A test fails if something that should come at once takes longer than this.
@@ -174,6 +176,8 @@ struct Camera {
     source: SourceId,
     id: StreamId,
     metrics: Arc<StreamMetrics>,
+    work: Arc<CameraWork>,
+    motion: Arc<CameraMotion>,
 }
 
 /// A pool on the clock of the test, with fake models and cameras.
@@ -254,12 +258,14 @@ impl Bench {
                     max_age: Duration::from_secs(600),
                     metrics: Arc::clone(&metrics),
                     model,
-                    work,
+                    work: Arc::clone(&work),
                 });
                 Camera {
                     source,
                     id,
                     metrics,
+                    work,
+                    motion: Arc::default(),
                 }
             })
             .collect();
@@ -275,6 +281,33 @@ impl Bench {
         }
     }
 
+    /// Puts a camera under the motion gate.
+    fn gate(&self, camera: usize) {
+        let camera = &self.cameras[camera];
+        let work = CameraWork {
+            motion: Some(camera.motion.work(MotionRules {
+                max_skip: Duration::from_secs(5),
+                after_change: Duration::ZERO,
+                after_pause: Duration::ZERO,
+            })),
+            ..(*camera.work).clone()
+        };
+        let settings = SourceSettings {
+            min_interval: Duration::ZERO,
+            max_age: Duration::from_secs(600),
+            metrics: Arc::clone(&camera.metrics),
+            model: work.model,
+            work: Arc::new(work),
+        };
+        self.scheduler.update(camera.source, settings);
+    }
+
+    fn unchanged(&self, camera: usize) -> u64 {
+        self.cameras[camera]
+            .metrics
+            .frames_dropped(FrameDrop::Unchanged)
+    }
+
     fn pool(&mut self) -> &mut InferencePool {
         self.pool.as_mut().unwrap()
     }
@@ -284,6 +317,27 @@ impl Bench {
     }
 
     fn offer(&self, camera: usize) {
+        let planes = self.planes.acquire(SIZE.i420_bytes());
+        self.offer_picture(camera, SIZE, planes);
+    }
+
+    /// Offers a picture of 160x160 pixels that shows a place, and if so a person in it.
+    fn offer_place(&self, camera: usize, has_person: bool) {
+        let size = PictureSize {
+            width_px: 160,
+            height_px: 160,
+        };
+        let mut planes = self.planes.acquire(size.i420_bytes());
+        let bytes = planes.bytes_mut();
+        for (n, luma) in bytes.iter_mut().enumerate() {
+            let (x, y) = (n % 160, n / 160);
+            let is_person = has_person && (60..80).contains(&x) && (50..100).contains(&y);
+            *luma = u8::try_from(x).unwrap() + if is_person { 40 } else { 0 };
+        }
+        self.offer_picture(camera, size, planes);
+    }
+
+    fn offer_picture(&self, camera: usize, size: PictureSize, planes: PlaneBuffer) {
         let at = Instant::now();
         let timing = FrameTiming {
             received_at: at,
@@ -292,10 +346,9 @@ impl Bench {
             rtp_timestamp: 0.into(),
             captured_at_unix_ms: None,
         };
-        let planes = self.planes.acquire(SIZE.i420_bytes());
         let camera = &self.cameras[camera];
         camera.metrics.frames_decoded.inc();
-        let frame = Frame::new(planes, SIZE, Color::default(), timing);
+        let frame = Frame::new(planes, size, Color::default(), timing);
         self.scheduler.offer(camera.source, frame);
     }
 
@@ -829,4 +882,68 @@ proptest! {
         prop_assert_eq!(bench.state(2), Some(ModelState::Working));
         bench.close();
     }
+}
+
+#[test]
+fn a_still_place_is_not_inferred_and_a_person_in_it_is_at_once() {
+    let mut bench = Bench::new(2, 1, &[0]);
+    bench.gate(0);
+    bench.offer_place(0, false);
+    assert_eq!(bench.event(0), 0);
+    for n in 1..=19 {
+        bench.offer_place(0, false);
+        bench.wait("it shows nothing new", |bench| bench.unchanged(0) == n);
+        bench.step();
+    }
+    // The very frame that shows the person is inferred.
+    bench.offer_place(0, true);
+    assert_eq!(bench.event(0), 19, "those that were left out are told");
+    for n in 20..=38 {
+        bench.offer_place(0, true);
+        bench.wait("the person stands", |bench| bench.unchanged(0) == n);
+        bench.step();
+    }
+    // 20 steps of 250 ms have passed since the last look.
+    bench.step();
+    bench.offer_place(0, true);
+    assert_eq!(bench.event(0), 19);
+    let metrics = &bench.cameras[0].metrics;
+    assert_eq!(metrics.frames_inferred.get(), 3);
+    assert_eq!(metrics.frames_dropped(FrameDrop::Unchanged), 38);
+    bench.close();
+}
+
+#[test]
+fn a_picture_whose_inference_failed_is_looked_at_again() {
+    let mut bench = Bench::new(1, 1, &[0]);
+    bench.gate(0);
+    bench.offer_place(0, false);
+    bench.event(0);
+    bench.wait("it is done", |bench| !bench.is_in_flight(0));
+    bench.way(0, Way::Lies);
+    for n in 1..=3 {
+        bench.offer_place(0, true);
+        bench.wait("it fails", |bench| bench.failed(0) == n);
+    }
+    assert!(bench.blind(0, 0).is_some(), "it is blind, and not still");
+    bench.way(0, Way::Good);
+    bench.offer_place(0, true);
+    assert_eq!(bench.event(0), 3);
+    bench.offer_place(0, true);
+    bench.wait("it shows nothing new", |bench| bench.unchanged(0) == 1);
+    bench.close();
+}
+
+#[test]
+fn other_settings_are_looked_at_with_although_nothing_moves() {
+    let bench = Bench::new(1, 1, &[0]);
+    for _ in 0..3 {
+        bench.gate(0);
+        bench.offer_place(0, false);
+        bench.event(0);
+        let before = bench.unchanged(0);
+        bench.offer_place(0, false);
+        bench.wait("it shows nothing new", |bench| bench.unchanged(0) > before);
+    }
+    bench.close();
 }

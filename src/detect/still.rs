@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
@@ -88,6 +88,11 @@ impl MotionWork {
     /// Notes that the frame that was judged last went through the model.
     pub(super) fn inferred(&self) {
         self.camera.gate.lock().gate.inferred();
+    }
+
+    /// So much time may pass between two frames that go through the model.
+    pub(crate) fn max_skip(&self) -> Duration {
+        self.rules.max_skip
     }
 
     /// Says whether tracks of the camera wait for a decision, for which frames that do not differ are looked at for a while.

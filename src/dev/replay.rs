@@ -34,7 +34,7 @@ use crate::dev::file_kind::FileKind;
 use crate::dev::frames;
 use crate::dev::progress::FrameProgress;
 use crate::node::models::Catalog;
-use crate::node::{min_interval, motion_rules};
+use crate::node::min_interval;
 use crate::schedule::motion::{MotionGate, MotionRules, Verdict};
 use crate::track::stage::{Look, Stage, StageSettings};
 use crate::track::tracker::{TrackIds, Tracker};
@@ -349,7 +349,7 @@ impl<'a> Replay<'a> {
         );
         let motion = match camera.motion.mode {
             MotionMode::Off => None,
-            MotionMode::Gate => Some((MotionGate::default(), motion_rules(camera))),
+            MotionMode::Gate => Some((MotionGate::default(), MotionRules::new(camera.motion, camera.track))),
         };
         let written = paths.map(Written::create).transpose()?;
         let began_at = Instant::now();
@@ -377,6 +377,11 @@ impl<'a> Replay<'a> {
             Turn::Stale => Outcome::Skipped(SkipReason::Stale),
         };
         let now = held.frame.received_at();
+        let tracker = self.stage.tracker();
+        let is_leaving = |id: u64| {
+            let mut tracks = tracker.tracks().iter();
+            tracks.any(|track| track.id == Some(id) && tracker.is_leaving(track.serial))
+        };
         let report = FrameReport {
             number: held.number,
             time: held.time,
@@ -385,7 +390,7 @@ impl<'a> Replay<'a> {
             tracks: self
                 .stage
                 .facts()
-                .map(|facts| FollowedTrack::new(facts, now))
+                .map(|facts| FollowedTrack::new(is_leaving(facts.id), facts, now))
                 .collect(),
         };
         self.summary.note(&report, self.stage.scene().counts());

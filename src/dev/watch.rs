@@ -93,7 +93,7 @@ enum Silence {
     },
     /// Cameras send.
     #[error(
-        "nothing came from node `{twin}` for {seconds} s, although its cameras send video: with `emit_empty = false` it is silent while it sees nothing, else see its log"
+        "nothing came from node `{twin}` for {seconds} s, although its cameras send video: with `emit_empty = false` it is silent while it sees nothing, and with `motion = \"gate\"` while nothing moves; else see its log"
     )]
     Unknown { twin: String, seconds: u64 },
     /// The hub does not answer.

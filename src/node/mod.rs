@@ -26,8 +26,8 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use self::apply::{Applier, SharedPool};
+pub(crate) use self::cameras::min_interval;
 use self::cameras::{CameraContext, Cameras};
-pub(crate) use self::cameras::{min_interval, motion_rules};
 use self::models::Models;
 use self::reload::{Inputs, ReloadTask, Reloaded};
 pub(crate) use self::sink::following;
@@ -258,7 +258,7 @@ impl Node {
             scheduler: Arc::clone(&scheduler),
             factory: models.factory(),
             sink: inference_sink(publisher.clone(), Arc::clone(&tracks), previews.clone()),
-            unchanged: unchanged_sink(publisher.clone(), previews.clone()),
+            unchanged: unchanged_sink(previews.clone()),
             metrics: Arc::clone(&metrics),
             health: health.clone(),
             cpu_pressure: Arc::clone(&cpu_pressure),

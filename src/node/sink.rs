@@ -7,7 +7,7 @@ use std::time::Instant;
 use serde_json::Value;
 
 use crate::config::Detections;
-use crate::detect::still::LastResult;
+use crate::detect::still::{LastResult, MotionWork};
 use crate::detect::worker::{Inference, UnchangedSink};
 use crate::preview::{Previews, Seen};
 use crate::publish::event::{Following, Inferred, ModelRef, SeenObject};
@@ -106,6 +106,7 @@ pub(super) fn inference_sink(
                 keypoint_names: Arc::clone(&model.keypoints),
             }),
             skipped_frames: job.skipped_frames,
+            max_skip: work.motion.as_ref().map(MotionWork::max_skip),
             trace: None,
         };
         let emit = match work.detections {
@@ -134,9 +135,8 @@ pub(super) fn inference_sink(
 
 /// Shows frames that did not go through the model, because they show what was inferred last, to whoever looks: with what was found
 /// then, which still holds, and with the number of that event. Runs on the inference workers.
-pub(super) fn unchanged_sink(publisher: Publisher, previews: Previews) -> UnchangedSink {
+pub(super) fn unchanged_sink(previews: Previews) -> UnchangedSink {
     Arc::new(move |job| {
-        publisher.unchanged(&job.work.id, job.frame.timing().received_at);
         if let Some(motion) = &job.work.motion {
             motion.with_last(|last| {
                 previews.offer(&job.work.id, &job.frame, last.sequence, || Seen {

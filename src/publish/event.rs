@@ -48,6 +48,8 @@ pub struct Inferred {
     pub model: Arc<ModelRef>,
     /// Frames that were decoded since the previous inferred one, and were neither inferred nor dropped as `rate_limited`.
     pub skipped_frames: u64,
+    /// Under the motion gate, so much time may pass until the next frame is inferred although the camera is seen.
+    pub max_skip: Option<Duration>,
     /// The trace that it belongs to, if it is sampled. The publisher decides that.
     pub trace: Option<TraceContext>,
 }
@@ -306,6 +308,7 @@ pub(crate) mod tests {
                 keypoint_names: Arc::new([]),
             }),
             skipped_frames: 2,
+            max_skip: None,
             trace: None,
         }
     }

@@ -33,8 +33,6 @@ const OBSERVATIONS: usize = 1024;
 pub enum Observed {
     /// A frame went through the model.
     Frame(ObservedFrame),
-    /// A picture of this camera stream that came then showed what the last one did, and was not inferred.
-    Unchanged(StreamId, Instant),
     /// A camera stream came into a state.
     Status(CameraStatus),
     /// A camera stream has another name for people.
@@ -52,6 +50,8 @@ pub struct ObservedFrame {
     pub name: Arc<str>,
     /// When the frame came.
     pub at: Instant,
+    /// Under the motion gate, so much time may pass until the next one although the camera is seen: what was seen holds as long.
+    pub max_skip: Option<Duration>,
     /// Label and score of each object; where things are followed, of each whose track is confirmed.
     pub objects: Vec<(Arc<str>, f32)>,
 }
@@ -376,6 +376,7 @@ impl SinkLane {
                 id: inferred.id.clone(),
                 name: Arc::clone(&inferred.name),
                 at: inferred.timing.received_at,
+                max_skip: inferred.max_skip,
                 objects: objects
                     .map(|object| (Arc::clone(&object.label), object.score))
                     .collect(),
@@ -389,11 +390,6 @@ impl SinkLane {
             None => EventDrop::OutboxFull,
             Some(_) => EventDrop::SinkUnreachable,
         }
-    }
-
-    /// Tells that a picture showed what the last one did.
-    pub(super) fn unchanged(&self, id: &StreamId, at: Instant) {
-        self.tell(|| Observed::Unchanged(id.clone(), at));
     }
 
     pub(crate) fn set_status(&self, status: &CameraStatus) {

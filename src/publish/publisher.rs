@@ -204,13 +204,6 @@ impl Publisher {
         Some(sequence)
     }
 
-    /// Notes that a picture of a camera stream showed what the last one did, for the sinks that tell more than single events.
-    pub(crate) fn unchanged(&self, id: &StreamId, at: Instant) {
-        for lane in self.lanes.iter() {
-            lane.unchanged(id, at);
-        }
-    }
-
     /// Hands over what there is to tell of tracks, in order. Of the events of a frame, that of the frame itself is published first.
     pub(crate) fn publish_tracks(&self, events: impl IntoIterator<Item = TrackEvent>) {
         for event in events {

@@ -212,6 +212,33 @@ fn a_failed_job_is_told_with_the_next_event() {
 }
 
 #[test]
+fn an_unchanged_frame_keeps_the_cadence_and_is_told_with_the_next_event() {
+    let (mut bench, start) = (Bench::new(), Instant::now());
+    let id = bench.add(0, 100 * MS);
+    let mut looks = Vec::new();
+    // The camera sends 20 frames a second, and 10 are allowed.
+    for n in 0..20_u32 {
+        let at = start + n * 50 * MS;
+        bench.offer(at, id);
+        if let Some(job) = bench.run(at) {
+            looks.push((n, job.skipped_frames));
+            if n < 16 {
+                let end = JobEnd::Unchanged;
+                bench.metrics_of(id).frame_dropped(FrameDrop::Unchanged);
+                bench.core.finished(id, end, job.skipped_frames);
+            } else {
+                bench.finish(job);
+            }
+        }
+    }
+    let expected: Vec<_> = (0..9).map(|n| (2 * n, u64::from(n))).collect();
+    assert_eq!(looks[..9], expected, "those between are rate-limited");
+    assert_eq!(looks[9], (18, 0), "eight were told with the one before");
+    bench.core.drain(FrameDrop::Shutdown);
+    assert_eq!(bench.metrics_of(id).ledger().in_flight()[1], 0);
+}
+
+#[test]
 fn the_books_are_closed_at_the_end() {
     let (mut bench, start) = (Bench::new(), Instant::now());
     let ids: Vec<_> = (0..5).map(|n| bench.add(n, 70 * MS)).collect();

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use self::grid::Grid;
 use self::light::Light;
+use crate::config::{MotionConfig, TrackConfig};
 use twinsight_media::picture::I420;
 
 /// A cell whose luma differs by less than this has not changed, however quiet the camera is. Cells are means of many pixels, and
@@ -25,10 +26,10 @@ const SIGMAS: f32 = 4.5;
 const MAX_NOISE: f32 = 1.6;
 
 /// As [`MAX_NOISE`], for the noise of the picture as a whole: a keyframe of a poor stream changes all of it a little.
-const MAX_PICTURE_NOISE: f32 = 1.9;
+const MAX_PICTURE_NOISE: f32 = 2.2;
 
 /// The noise of the picture is that of its median cell, and others have more.
-const OF_PICTURE: f32 = 1.2;
+const OF_PICTURE: f32 = 1.4;
 
 /// A single cell must differ by so much more than one with neighbours that differ too.
 const ALONE: f32 = 1.6;
@@ -63,6 +64,22 @@ pub struct MotionRules {
     pub after_change: Duration,
     /// As `after_change`, after a picture that was inferred because of `max_skip`.
     pub after_pause: Duration,
+}
+
+impl MotionRules {
+    /// Those of a camera. Tracks get the looks that they need to be confirmed, and after a change those in which they may be found
+    /// again.
+    pub fn new(motion: MotionConfig, track: TrackConfig) -> Self {
+        let (after_change, after_pause) = match track.enabled {
+            true => (track.lost + track.confirm, track.confirm),
+            false => (Duration::ZERO, Duration::ZERO),
+        };
+        Self {
+            max_skip: motion.max_skip,
+            after_change,
+            after_pause,
+        }
+    }
 }
 
 /// Whether a picture is to be inferred.

@@ -9,7 +9,7 @@ use parking_lot::Mutex;
 
 use super::best_shot::{BestShots, Shot, ShotBudget};
 use super::news::{Happening, TrackEnd, TrackFacts, TrackNews};
-use super::scene::LineCounts;
+use super::scene::{LineCounts, Reach};
 use super::stage::{Look, ObjectFate, Stage, StageSettings, Staged};
 use super::tracker::TrackIds;
 use crate::config::SceneConfig;
@@ -70,6 +70,8 @@ pub struct TracksReading {
     pub scene: SceneConfig,
     /// How often each line was crossed, in their order.
     pub counts: Vec<LineCounts>,
+    /// What the last minute tells of zones and lines.
+    pub reach: Reach,
 }
 
 impl TrackDirectory {
@@ -235,6 +237,7 @@ impl CameraTracks {
             live,
             scene: state.stage.scene().config().clone(),
             counts: state.stage.scene().counts().to_vec(),
+            reach: state.stage.scene().reach(state.stage.now()),
         }
     }
 

@@ -27,27 +27,26 @@ async function enter(page) {
   await page.locator('.picture[data-live="yes"]').waitFor();
 }
 
-/** Where parts of the picture are in the window. */
-async function places(page) {
+/** Where a part of the picture is in the window now. */
+async function at(page, [x, y]) {
   const box = await page.locator('.edit-canvas').boundingBox();
-  return ([x, y]) => [box.x + x * box.width, box.y + y * box.height];
+  return [box.x + x * box.width, box.y + y * box.height];
 }
 
 async function byMouse(page) {
   await button(page, 'Draw zones and lines').click();
   await accessible(page, 'the editor of nothing');
   await button(page, 'Add zone').click();
-  const at = await places(page);
-  for (const corner of PATH.slice(0, 3)) await page.mouse.click(...at(corner));
-  await page.mouse.click(...at([0.6, 0.1]));
+  for (const corner of PATH.slice(0, 3)) await page.mouse.click(...await at(page, corner));
+  await page.mouse.click(...await at(page, [0.6, 0.1]));
   await page.locator('.hint[data-tone="bad"]').filter({ hasText: 'The edge from corner 3 to 4 would cross the one from corner 1 to 2.' }).waitFor();
   const where = await page.locator('.where').boundingBox();
-  const [, y] = at(PATH[0]);
+  const [, y] = await at(page, PATH[0]);
   assert.ok(Math.abs(where.y + where.height / 2 - y) < 3, 'the place where they would cross is on the first edge');
   assert.equal(await page.locator('circle.put').count(), 3, 'that corner is not put');
   say('an edge that crosses is refused at once, and shown');
-  await page.mouse.click(...at(PATH[3]));
-  await page.mouse.click(...at(PATH[0]));
+  await page.mouse.click(...await at(page, PATH[3]));
+  await page.mouse.click(...await at(page, PATH[0]));
   await page.getByLabel('Name').fill('path');
   await page.getByLabel('Labels', { exact: true }).fill('person');
   const drawn = (await toml(page)).match(/points = (.*)/)[1];
@@ -56,9 +55,9 @@ async function byMouse(page) {
   await picture(page, 'editor.png', 760);
   // A corner that is dragged over the opposite edge stays where it was allowed.
   const before = await toml(page);
-  await page.mouse.move(...at(PATH[2]));
+  await page.mouse.move(...await at(page, PATH[2]));
   await page.mouse.down();
-  await page.mouse.move(...at([0.6, 0.2]));
+  await page.mouse.move(...await at(page, [0.6, 0.2]));
   await page.locator('.hint[data-tone="bad"]').filter({ hasText: 'would cross' }).waitFor();
   await page.mouse.up();
   assert.equal(await toml(page), before);
@@ -129,13 +128,12 @@ async function byTouch() {
   await enter(page);
   await button(page, 'Edit zones and lines').tap();
   await page.locator('.picture').scrollIntoViewIfNeeded();
-  const at = await places(page);
-  const tap = (place) => page.touchscreen.tap(...at(place));
+  const tap = async (place) => page.touchscreen.tap(...await at(page, place));
   await button(page, 'Add line').tap();
   await tap([0.2, 0.55]);
   await tap([0.8, 0.6]);
   await page.locator('.shapes button[aria-pressed="true"]').filter({ hasText: 'line 1' }).waitFor();
-  await stroke(page, at([0.8, 0.6]), at([0.9, 0.7]));
+  await stroke(page, await at(page, [0.8, 0.6]), await at(page, [0.9, 0.7]));
   await button(page, 'Add mask').tap();
   for (const corner of [[0.02, 0.02], [0.2, 0.02], [0.2, 0.2]]) await tap(corner);
   await button(page, 'Finish').tap();
@@ -180,8 +178,7 @@ async function read() {
   await enter(page);
   await button(page, 'Draw zones and lines').click();
   await button(page, 'Add zone').click();
-  const at = await places(page);
-  for (const corner of PATH) await page.mouse.click(...at(corner));
+  for (const corner of PATH) await page.mouse.click(...await at(page, corner));
   await page.keyboard.press('Enter');
   assert.match(await toml(page), /^\[\[cameras\.zones\]\]\nname = "zone 1"\n/);
   await page.locator('.editor').filter({ hasText: 'http.edit' }).waitFor();

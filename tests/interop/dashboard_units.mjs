@@ -66,6 +66,14 @@ test('a picture waits half a second, a newer one takes its place, and one withou
   assert.deepEqual(pairing.picture('c', picture(null), 0), { key: 'c', picture: picture(null), event: null });
 });
 
+test('pictures of one event, as of a place in which nothing moves, wait once together', () => {
+  const pairing = new Pairing();
+  for (const at of [0, 200, 400]) assert.equal(pairing.picture('c', picture(5), at), null);
+  assert.deepEqual(pairing.due(500), [{ key: 'c', picture: picture(5), event: null }]);
+  pairing.event('c', event(5));
+  for (const at of [600, 800]) assert.equal(pairing.picture('c', picture(5), at).event.sequence, 5);
+});
+
 test('64 events are kept, and none of another run or an earlier life', () => {
   const pairing = new Pairing();
   for (let i = 1; i <= 100; i += 1) pairing.event('c', event(i));

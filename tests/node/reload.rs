@@ -832,7 +832,7 @@ async fn a_hundred_reloads_of_zones_end_no_track() {
     tokio::time::timeout(DEADLINE, followed).await.unwrap();
     let first = detection(&mut messages, "cam-a").await;
     for n in 0..100 {
-        let side = 0.4 + 0.005 * f64::from(n);
+        let side = 0.405 + 0.005 * f64::from(n);
         let name = if n % 2 == 0 { "corner" } else { "other corner" };
         let reloaded = follower.reload(&with_zone(name, side)).await;
         assert!(matches!(reloaded, Reloaded::Applied), "{n}: {reloaded:?}");

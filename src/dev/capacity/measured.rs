@@ -27,6 +27,8 @@ pub(super) struct Measured {
     pub(super) window: Duration,
     /// How many frames of each camera were inferred.
     pub(super) inferred: Vec<u64>,
+    /// How many frames of each camera were not inferred because the motion gate found them unchanged.
+    pub(super) unchanged: Vec<u64>,
     /// How many access units of all cameras came.
     pub(super) received: u64,
     /// How many frames of all cameras were decoded.
@@ -81,16 +83,28 @@ impl Measured {
         self.inferred.len()
     }
 
-    /// The share of the frames of all cameras that were inferred, of those that `max_fps` allowed, from 0 to 1.
+    /// How many frames of each camera were looked at: they were inferred, or found unchanged.
+    fn looked_at(&self) -> impl Iterator<Item = u64> {
+        let unchanged = self.unchanged.iter().copied().chain(std::iter::repeat(0));
+        self.inferred.iter().zip(unchanged).map(|(n, m)| n + m)
+    }
+
+    /// The share of the frames of all cameras that were looked at, of those that `max_fps` allowed, from 0 to 1.
     pub(super) fn share(&self, demand: &Demand) -> f64 {
-        let inferred: u64 = self.inferred.iter().sum();
+        let looked_at: u64 = self.looked_at().sum();
         let cameras = self.cameras().max(1) as f64;
-        (inferred as f64 / cameras / demand.inferences_in(self.window)).min(1.0)
+        (looked_at as f64 / cameras / demand.inferences_in(self.window)).min(1.0)
+    }
+
+    /// The share of the frames that were looked at and found unchanged, from 0 to 1.
+    pub(super) fn unchanged_share(&self) -> f64 {
+        let (unchanged, all): (u64, u64) = (self.unchanged.iter().sum(), self.looked_at().sum());
+        unchanged as f64 / all.max(1) as f64
     }
 
     /// The same share of the camera for which it is lowest.
     pub(super) fn least_share(&self, demand: &Demand) -> f64 {
-        let least = self.inferred.iter().min().copied().unwrap_or_default();
+        let least = self.looked_at().min().unwrap_or_default();
         (least as f64 / demand.inferences_in(self.window)).min(1.0)
     }
 
@@ -191,6 +205,15 @@ mod tests {
         assert_eq!(measured(&[47, 50], 80.0).refusal(&DEMAND), None);
         let refusal = measured(&[46, 50], 80.0).refusal(&DEMAND);
         assert!(matches!(refusal, Some(Refusal::Skipped(share)) if share < 0.95));
+    }
+
+    #[test]
+    fn what_is_unchanged_was_looked_at() {
+        let mut step = measured(&[1, 50], 80.0);
+        assert!(step.refusal(&DEMAND).is_some());
+        step.unchanged = vec![48, 0];
+        assert_eq!(step.refusal(&DEMAND), None);
+        assert!((step.unchanged_share() - 48.0 / 99.0).abs() < 1e-9);
     }
 
     #[test]

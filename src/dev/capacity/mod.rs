@@ -6,6 +6,7 @@ mod cpu;
 mod measured;
 mod ramp;
 mod report;
+mod scene;
 mod step;
 mod testbed;
 
@@ -23,6 +24,7 @@ use self::report::{Csv, Head};
 use self::step::Step;
 use self::testbed::Testbed;
 use super::camera::check_fps;
+pub(crate) use scene::Scene;
 use twinsight_media::h264::clip::Clip;
 
 /// No more cameras than this are tried, since each takes some file descriptors, of which a program has 1024.
@@ -43,6 +45,8 @@ pub(crate) struct CapacityOptions {
     pub(crate) fps: f64,
     /// The `max_fps` of each camera, if it is not the default; 0 means every frame.
     pub(crate) max_fps: Option<f64>,
+    /// What the cameras see with the motion gate on; without it they see the clip, and the gate is as the environment says.
+    pub(crate) scene: Option<Scene>,
     /// How long each step is measured.
     pub(crate) step: Duration,
     /// The file to which the table is also written, for plots.
@@ -73,7 +77,14 @@ pub(crate) async fn run(
     out: &mut impl Write,
 ) -> Result<()> {
     check_fps(options.fps)?;
-    let clip = Arc::new(Clip::read(&options.clip)?);
+    let clip = Clip::read(&options.clip)?;
+    let clip = Arc::new(match options.scene {
+        Some(Scene::Still) => {
+            let fps = options.fps;
+            tokio::task::spawn_blocking(move || scene::still(&clip, fps)).await??
+        }
+        Some(Scene::Clip) | None => clip,
+    });
     let mut csv = options.csv.as_deref().map(Csv::create).transpose()?;
     let mut testbed = Testbed::start(Arc::clone(&clip), options.fps).await?;
     let begun = Instant::now();

@@ -6,7 +6,7 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use super::measured::{CARRIED_SHARE, Demand, Limit, Measured, Refusal};
-use super::{CapacityOptions, End, Found, step_of};
+use super::{CapacityOptions, End, Found, Scene, step_of};
 use crate::config::{CameraConfig, DEFAULT_MODEL};
 use twinsight_media::h264::clip::Clip;
 use twinsight_media::h264::nal::{NalType, annex_b};
@@ -32,6 +32,7 @@ pub(super) struct Head {
     size: Option<PictureSize>,
     fps: f64,
     max_fps: f64,
+    scene: Option<Scene>,
     /// How many cores this program may use.
     pub(super) cores: usize,
 }
@@ -44,6 +45,7 @@ impl Head {
             size: picture_size(clip),
             fps: options.fps,
             max_fps: camera.max_fps,
+            scene: options.scene,
             cores: std::thread::available_parallelism().map_or(1, usize::from),
         }
     }
@@ -55,13 +57,21 @@ impl Head {
         });
         writeln!(
             out,
-            "model {}, {}{size} at {} frames a second, {}; {}",
+            "model {}, {}{}{size} at {} frames a second, {}{}; {}",
             self.model,
+            match self.scene {
+                Some(Scene::Still) => "the first picture of ",
+                Some(Scene::Clip) | None => "",
+            },
             self.clip.display(),
             self.fps,
             match self.max_fps {
                 0.0 => "every one to be inferred".to_owned(),
                 max_fps => format!("inferred {max_fps} times a second at most"),
+            },
+            match self.scene {
+                Some(_) => " unless nothing moves",
+                None => "",
             },
             match self.cores {
                 1 => "1 core".to_owned(),
@@ -157,6 +167,12 @@ impl Head {
         let carried = match found {
             Found::AtLeast(carried) | Found::Between(carried, _) => carried,
         };
+        if let (Some(step), Some(_)) = (step_of(steps, carried), self.scene) {
+            said.push(format!(
+                "With `motion = \"gate\"` {:.1} % of their frames were not inferred, since nothing had moved.",
+                100.0 * step.unchanged_share()
+            ));
+        }
         if let Some(step) = step_of(steps, carried) {
             said.push(format!(
                 "The cameras and the hub ran here too and took {:.1} % of the machine, which is free when they are elsewhere.",
@@ -200,7 +216,9 @@ impl Head {
                     step.inference_ms().unwrap_or_default(),
                 );
                 let half = demand.inferences_per_second() / 2.0;
-                if let Some(more) = step.cameras_at(half).filter(|more| *more >= 1.0) {
+                // With the gate, what is inferred does not follow from the rate.
+                let more = step.cameras_at(half).filter(|_| self.scene.is_none());
+                if let Some(more) = more.filter(|more| *more >= 1.0) {
                     text += &format!(" With `max_fps` {half} it would be about {more:.0} cameras.");
                 }
                 // No other model that is shipped takes less time for a picture.
@@ -257,7 +275,7 @@ impl Csv {
         };
         csv.line(
             "cameras,carried,inferred_share,worst_camera_share,age_p50_ms,age_p99_ms,inferences_per_second,inference_ms,\
-             node_cpu_share,decoding_cpu_share,cameras_cpu_share,others_cpu_share",
+             node_cpu_share,decoding_cpu_share,cameras_cpu_share,others_cpu_share,unchanged_share",
         )?;
         Ok(csv)
     }
@@ -285,6 +303,7 @@ impl Csv {
             share(step.cpu.decoding),
             share(step.cpu.outside),
             share(step.cpu.others),
+            format!("{:.4}", step.unchanged_share()),
         ];
         self.line(&cells.join(","))
     }

@@ -16,7 +16,7 @@ use super::measured::{Demand, Measured};
 use super::testbed::{NODE, THREADS, Testbed};
 use crate::config::CameraConfig;
 use crate::node::{Node, NodeParts};
-use crate::telemetry::ledger::Stage;
+use crate::telemetry::ledger::{FrameDrop, Stage};
 use crate::telemetry::metrics::StreamMetrics;
 use twinsight_client::stream_id::StreamId;
 
@@ -48,6 +48,7 @@ pub(super) struct Step {
 struct Counts {
     at: Instant,
     inferred: Vec<u64>,
+    unchanged: Vec<u64>,
     received: u64,
     decoded: u64,
     inference: Duration,
@@ -73,6 +74,9 @@ impl Step {
             options
                 .max_fps
                 .map(|max_fps| ("TWINSIGHT_DEFAULTS__MAX_FPS", max_fps.to_string())),
+            options
+                .scene
+                .map(|_| ("TWINSIGHT_DEFAULTS__MOTION", "gate".to_owned())),
         ];
         let own = own.into_iter().flatten();
         let (env, url) = (&options.env, testbed.url());
@@ -163,9 +167,11 @@ async fn measure(
     pause(window, bar).await;
     let after = Counts::now(streams);
     let inferred = after.inferred.iter().zip(&before.inferred);
+    let unchanged = after.unchanged.iter().zip(&before.unchanged);
     Ok(Measured {
         window: after.at.saturating_duration_since(before.at),
         inferred: inferred.map(|(after, before)| after - before).collect(),
+        unchanged: unchanged.map(|(after, before)| after - before).collect(),
         received: after.received - before.received,
         decoded: after.decoded - before.decoded,
         workers: 1,
@@ -194,6 +200,10 @@ impl Counts {
         Self {
             at: Instant::now(),
             inferred: streams.iter().map(|s| s.frames_inferred.get()).collect(),
+            unchanged: streams
+                .iter()
+                .map(|s| s.frames_dropped(FrameDrop::Unchanged))
+                .collect(),
             received: streams.iter().map(|s| s.access_units_received.get()).sum(),
             decoded: streams.iter().map(|s| s.frames_decoded.get()).sum(),
             inference: streams.iter().map(busy).sum(),

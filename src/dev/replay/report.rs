@@ -88,7 +88,7 @@ pub(super) struct FollowedTrack {
     pub(super) facts: TrackFacts,
     /// It was seen in this frame.
     pub(super) is_seen: bool,
-    /// It was not, but a moment ago.
+    /// It was not, but a moment ago, and it is not on its way out of the picture.
     pub(super) is_coasting: bool,
 }
 
@@ -159,13 +159,13 @@ impl Looked {
 
 impl FollowedTrack {
     /// A track at a frame that came at `now`.
-    pub(super) fn new(facts: TrackFacts, now: Instant) -> Self {
+    pub(super) fn new(is_leaving: bool, facts: TrackFacts, now: Instant) -> Self {
         let unseen_for = now.saturating_duration_since(facts.last_seen_at);
         // Media time is told in parts of 90 kHz, so that a frame's own time may be off by one.
         let is_seen = !facts.is_lost && unseen_for < Duration::from_millis(1);
         Self {
             is_seen,
-            is_coasting: !is_seen && unseen_for <= COASTING,
+            is_coasting: !is_seen && !is_leaving && unseen_for <= COASTING,
             facts,
         }
     }

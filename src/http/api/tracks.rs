@@ -13,7 +13,7 @@ use crate::publish::object::BoxJson;
 use crate::publish::track_event::{TrackJson, box_px};
 use crate::track::directory::{EndedTrack, TracksReading};
 use crate::track::news::TrackFacts;
-use crate::track::scene::LineCounts;
+use crate::track::scene::{LineCounts, Reach};
 use twinsight_client::stream_id::StreamId;
 use twinsight_media::label_enum;
 
@@ -167,10 +167,13 @@ struct ShortTrack {
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
 struct ZoneView {
     #[serde(flatten)]
     zone: ZoneJson,
     objects: BTreeMap<String, usize>,
+    /// Whether it covers less of the picture than the boxes of the last minute; `null` if too little was seen.
+    smaller_than_a_box: Option<bool>,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -179,6 +182,8 @@ struct LineView {
     line: LineJson,
     r#in: u64,
     out: u64,
+    /// Whether the tracks of the last minute could cross it; `null` if too little was seen.
+    reached: Option<bool>,
 }
 
 impl SceneView {
@@ -202,23 +207,33 @@ impl SceneView {
             zones: track.zones.iter().map(ToString::to_string).collect(),
             best_shot: best_shot(track.id, *has_shot),
         };
-        let zone = |zone| {
+        let reach = &reading.reach;
+        let zone = |(n, zone): (usize, _)| {
             let zone = ZoneJson::from(zone);
             let mut objects = BTreeMap::new();
             let within = |track: &&TrackFacts| track.zones.iter().any(|name| **name == *zone.name);
             for track in reading.live.iter().filter(within) {
                 *objects.entry(track.label.to_string()).or_insert(0) += 1;
             }
-            ZoneView { zone, objects }
+            ZoneView {
+                zone,
+                objects,
+                smaller_than_a_box: reach.smaller_than_a_box.get(n).copied().flatten(),
+            }
         };
-        let line = |line| {
+        let line = |(n, line): (usize, _)| {
             let line = LineJson::from(line);
             let counts = reading
                 .counts
                 .iter()
                 .find(|counts| *counts.line == *line.name);
             let (r#in, out) = counts.map_or((0, 0), |counts| (counts.r#in, counts.out));
-            LineView { line, r#in, out }
+            LineView {
+                line,
+                r#in,
+                out,
+                reached: reach.lines.get(n).copied().flatten(),
+            }
         };
         let SceneConfig {
             zones,
@@ -227,8 +242,8 @@ impl SceneView {
         } = &reading.scene;
         Self {
             tracks: reading.live.iter().zip(has_shot).map(track).collect(),
-            zones: zones.iter().map(zone).collect(),
-            lines: lines.iter().map(line).collect(),
+            zones: zones.iter().enumerate().map(zone).collect(),
+            lines: lines.iter().enumerate().map(line).collect(),
             masks: masks.iter().map(MaskJson::from).collect(),
             edit: edit_refusal.is_none(),
             edit_refusal,
@@ -241,6 +256,7 @@ impl SceneView {
             live: Vec::new(),
             scene: scene.clone(),
             counts: Vec::<LineCounts>::new(),
+            reach: Reach::default(),
         };
         Self::new(&reading, &[], edit_refusal)
     }

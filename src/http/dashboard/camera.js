@@ -48,7 +48,7 @@ export class CameraPage {
 
   /** While shapes are edited there is nothing else beside the picture. */
   #edit(editor) {
-    mark(this.body, 'editing', editor ? 'yes' : 'no');
+    for (const element of [this.root, this.body]) mark(element, 'editing', editor ? 'yes' : 'no');
     if (editor) this.aside.prepend(editor);
   }
 

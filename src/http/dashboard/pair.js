@@ -46,7 +46,9 @@ export class Pairing {
     const camera = this.#camera(key);
     const event = picture.sequence === null ? null : camera.events.get(picture.sequence);
     if (event === undefined) {
-      camera.waiting = { picture, until: now + PATIENCE };
+      // Under the motion gate several pictures have one event, and their wait is one.
+      const until = camera.waiting?.picture.sequence === picture.sequence ? camera.waiting.until : now + PATIENCE;
+      camera.waiting = { picture, until };
       return null;
     }
     camera.waiting = null;

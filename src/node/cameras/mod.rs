@@ -326,7 +326,9 @@ impl Cameras {
             emit_empty: config.emit_empty,
             motion: match config.motion.mode {
                 MotionMode::Off => None,
-                MotionMode::Gate => Some(motion.work(motion_rules(config))),
+                MotionMode::Gate => {
+                    Some(motion.work(MotionRules::new(config.motion, config.track)))
+                }
             },
             metrics: self.context.metrics.stream(&config.id),
         };
@@ -511,22 +513,6 @@ fn source_settings(wanted: &PlannedCamera) -> SourceSettings<Arc<CameraWork>> {
         metrics: Arc::clone(&wanted.work.metrics),
         model: wanted.work.model,
         work: Arc::clone(&wanted.work),
-    }
-}
-
-/// Tracks get the looks that they need to be confirmed, and after a change those in which they may be found again.
-pub(crate) fn motion_rules(config: &CameraConfig) -> MotionRules {
-    let (after_change, after_pause) = match config.track.enabled {
-        true => (
-            config.track.lost + config.track.confirm,
-            config.track.confirm,
-        ),
-        false => (Duration::ZERO, Duration::ZERO),
-    };
-    MotionRules {
-        max_skip: config.motion.max_skip,
-        after_change,
-        after_pause,
     }
 }
 

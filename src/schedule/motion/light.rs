@@ -4,14 +4,17 @@
 /// A picture with fewer cells tells nothing of exposure: what moves may be most of it.
 const ENOUGH_CELLS: usize = 64;
 
-/// One cell in so many is looked at to find the change, so that it costs little.
-const SAMPLE: usize = 3;
+/// One cell in so many is looked at to find the change, so that it costs little: the most of these that leave [`ENOUGH_TO_FIT`].
+const STEPS: [usize; 5] = [1, 3, 7, 13, 29];
+
+/// So many cells are enough to fit a line to.
+const ENOUGH_TO_FIT: usize = 400;
 
 /// Darker and brighter cells may be at the end of what a camera can show, and do not follow a gain.
 const RANGE: std::ops::RangeInclusive<f32> = 24.0..=228.0;
 
 /// How often the line is fitted anew without the cells that are far from it.
-const ROUNDS: usize = 4;
+const ROUNDS: usize = 3;
 
 /// A cell that is further from the line than so many times the noise has no part in it (Tukey's biweight).
 const FAR: f32 = 4.7;
@@ -57,16 +60,17 @@ impl Light {
         if before.len() < ENOUGH_CELLS {
             return light;
         }
+        let is_enough = |step: &&usize| before.len() / **step >= ENOUGH_TO_FIT;
+        let step = STEPS.iter().rev().find(is_enough).copied().unwrap_or(1);
         let cells = || {
-            before
-                .iter()
-                .copied()
-                .zip(now.iter().copied())
-                .step_by(SAMPLE)
+            let cells = before.iter().copied().zip(now.iter().copied());
+            cells.step_by(step)
         };
         let is_inside = |(before, now): &(f32, f32)| RANGE.contains(before) && RANGE.contains(now);
         light.offset = median(cells().map(|(before, now)| now - before));
-        if cells().filter(is_inside).count() * SAMPLE >= ENOUGH_CELLS {
+        // Most pictures have the light of the one before.
+        let is_same = light.offset.abs() < LEAST_NOISE && light.noise_of(cells()) < LEAST_NOISE;
+        if !is_same && cells().filter(is_inside).count() * step >= ENOUGH_CELLS {
             for _ in 0..ROUNDS {
                 light.fit(|| cells().filter(is_inside));
             }

@@ -18,6 +18,9 @@ const BLIND_AFTER: Duration = Duration::from_secs(15);
 /// A longer time between two frames is one in which the camera was away.
 const LONGEST_GAP: Duration = Duration::from_secs(20);
 
+/// Under the motion gate, what was there is gone by the passing of time only if so many frames in a row did not show it.
+const MISSES_BEFORE_PAUSE: u32 = 2;
+
 /// A picture is taken at most this often.
 const SHOT_EVERY: Duration = Duration::from_secs(5);
 
@@ -31,6 +34,8 @@ pub(super) struct HomeCamera {
     state: Option<CameraState>,
     /// When the newest frame came, and how long after the one before it.
     last_frame: Option<(Instant, Duration)>,
+    /// Under the motion gate: how long after a frame the next one may come although the camera is seen.
+    max_skip: Option<Duration>,
     pub(super) sight: Sight,
     /// By their names in topics.
     pub(super) labels: BTreeMap<String, CameraLabel>,
@@ -56,6 +61,8 @@ pub(super) enum Sight {
 pub(super) struct CameraLabel {
     pub(super) name: Arc<str>,
     pub(super) occupancy: Occupancy,
+    /// How many frames in a row did not show it.
+    misses: u32,
     /// It has entities.
     pub(super) is_listed: bool,
 }
@@ -83,6 +90,7 @@ impl HomeCamera {
             name,
             state: None,
             last_frame: None,
+            max_skip: None,
             sight: Sight::Blind,
             labels: BTreeMap::new(),
             slugs: HashMap::new(),
@@ -111,6 +119,7 @@ impl HomeCamera {
         let label = self.labels.entry(slug).or_insert_with(|| CameraLabel {
             name,
             occupancy: Occupancy::default(),
+            misses: 0,
             is_listed: true,
         });
         label.is_listed = true;
@@ -118,7 +127,15 @@ impl HomeCamera {
     }
 
     pub(super) fn frame(&mut self, frame: &ObservedFrame, now: Instant) -> FrameChanges {
-        self.looked(frame.at, now);
+        let gap = self.last_frame.map_or(Duration::ZERO, |(last, _)| {
+            frame.at.saturating_duration_since(last).min(LONGEST_GAP)
+        });
+        self.last_frame = Some((frame.at, gap));
+        self.max_skip = frame.max_skip;
+        // Frames that were still on their way when a camera went do not bring it back.
+        if matches!(self.state, None | Some(CameraState::Receiving)) {
+            self.see(now);
+        }
         for (name, _) in &frame.objects {
             self.meet(name);
         }
@@ -140,6 +157,10 @@ impl HomeCamera {
             let before = label.occupancy.is_occupied();
             let count = counts.get(slug.as_str()).copied().unwrap_or(0);
             label.occupancy.frame(frame.at, count);
+            label.misses = match count {
+                0 => label.misses.saturating_add(1),
+                _ => 0,
+            };
             if label.occupancy.is_occupied() && !before {
                 is_new_there = true;
                 changes.is_listing_longer |= !label.is_listed;
@@ -157,23 +178,6 @@ impl HomeCamera {
         changes
     }
 
-    /// Takes in that a picture showed what the last frame did. What was there is there.
-    pub(super) fn unchanged(&mut self, at: Instant, now: Instant) {
-        self.looked(at, now);
-    }
-
-    /// Notes that the camera was seen at `at`.
-    fn looked(&mut self, at: Instant, now: Instant) {
-        let gap = self.last_frame.map_or(Duration::ZERO, |(last, _)| {
-            at.saturating_duration_since(last).min(LONGEST_GAP)
-        });
-        self.last_frame = Some((at, gap));
-        // Frames that were still on their way when a camera went do not bring it back.
-        if matches!(self.state, None | Some(CameraState::Receiving)) {
-            self.see(now);
-        }
-    }
-
     /// Notes a label that a frame shows.
     fn meet(&mut self, name: &Arc<str>) {
         if !self.slugs.contains_key(name) && self.slugs.len() < 4 * MAX_LABELS {
@@ -186,6 +190,7 @@ impl HomeCamera {
             let label = CameraLabel {
                 name: Arc::clone(name),
                 occupancy: Occupancy::default(),
+                misses: 0,
                 is_listed: false,
             };
             self.labels.insert(slug.clone(), label);
@@ -230,12 +235,21 @@ impl HomeCamera {
             self.sight = Sight::Blind;
             return;
         };
-        if now.saturating_duration_since(at) > BLIND_AFTER.max(3 * gap) {
+        // A gate that finds nothing new says that all is as before, so that its pauses count for nothing.
+        let pause = self.max_skip.unwrap_or_default();
+        if now.saturating_duration_since(at) > BLIND_AFTER.max(3 * gap) + pause {
             self.sight = Sight::Blind;
         }
         if self.sight == Sight::Seen {
+            // Where one frame misses what is there and nothing moves behind it, no other frame shows it again.
+            let misses = match self.max_skip {
+                Some(_) => MISSES_BEFORE_PAUSE,
+                None => 0,
+            };
             for label in self.labels.values_mut() {
-                label.occupancy.pass(now);
+                if label.misses >= misses {
+                    label.occupancy.pass(now);
+                }
             }
         }
     }

@@ -24,6 +24,7 @@ struct Fixture {
     home: Home,
     board: Arc<Board>,
     now: Instant,
+    max_skip: Option<Duration>,
 }
 
 impl Fixture {
@@ -33,6 +34,7 @@ impl Fixture {
             home,
             board: link.board,
             now: Instant::now(),
+            max_skip: None,
         }
     }
 
@@ -46,6 +48,7 @@ impl Fixture {
             id: Self::id(),
             name: "Front door".into(),
             at: self.now,
+            max_skip: self.max_skip,
             objects: labels.iter().map(|label| ((*label).into(), 0.8)).collect(),
         };
         self.home
@@ -232,4 +235,29 @@ fn labels_without_end_are_not_told_without_end() {
         .filter(|n| home.has_entity("binary_sensor", &format!("occupancy_label_{n}")))
         .count();
     assert_eq!(listed, camera::MAX_LABELS);
+}
+
+#[test]
+fn what_does_not_move_under_the_motion_gate_is_there_as_before() {
+    let mut home = Fixture::new();
+    home.max_skip = Some(Duration::from_secs(60));
+    home.state(CameraState::Receiving);
+    home.frame(&["person"]);
+    home.frame(&["person"]);
+    home.wait(70);
+    assert_eq!(home.at("availability").as_deref(), Some("online"));
+    assert_eq!(home.at("occupancy/person").as_deref(), Some("ON"));
+    // One frame misses it, and nothing moves.
+    home.frame(&[]);
+    home.wait(50);
+    assert_eq!(home.at("occupancy/person").as_deref(), Some("ON"));
+    // It goes, which several frames show.
+    home.frame(&["person"]);
+    home.frame(&[]);
+    home.frame(&[]);
+    home.wait(11);
+    assert_eq!(home.at("occupancy/person").as_deref(), Some("OFF"));
+    // Beyond its pause, a camera that gives nothing is not seen.
+    home.wait(70);
+    assert_eq!(home.at("availability").as_deref(), Some("offline"));
 }

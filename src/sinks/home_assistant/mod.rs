@@ -153,13 +153,6 @@ impl Home {
                 self.tell(&id, now);
                 None
             }
-            Observed::Unchanged(id, at) => {
-                if let Some(camera) = self.cameras.get_mut(&id) {
-                    camera.unchanged(at, now);
-                    self.tell(&id, now);
-                }
-                None
-            }
             Observed::Renamed(id, name) => {
                 if let Some(camera) = self.cameras.get_mut(&id) {
                     camera.name = name;

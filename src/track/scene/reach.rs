@@ -17,7 +17,7 @@ const FEWEST: usize = 8;
 const BESIDE: f64 = 0.1;
 
 /// What the last minute tells of zones and lines, in the order of the configuration. `None` where too little was seen to tell.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Reach {
     /// Whether tracks were on both sides of a line between its ends.
     pub lines: Vec<Option<bool>>,

@@ -14,8 +14,6 @@ const MOST_STEPS: u16 = 20;
 pub(super) const AT_EDGE: f32 = 0.01;
 /// Nothing leaves that moves less than this part of its size in a second.
 const LEAVING_SPEED: f32 = 0.1;
-/// A thing stays in its place while its box shares this much with the one that it had when it came there.
-const SAME_PLACE_IOU: f32 = 0.5;
 
 /// The inner life of a track.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -32,9 +30,6 @@ pub(super) struct Life {
     first_gap: Duration,
     /// Looks since the last sighting, this one included.
     looks: u16,
-    /// Where it came to rest, and for how long it has been looked at there.
-    place: RelativeBox,
-    in_place: Duration,
 }
 
 impl Life {
@@ -50,8 +45,6 @@ impl Life {
             unseen: Duration::ZERO,
             first_gap: Duration::ZERO,
             looks: 0,
-            place: observation.bbox,
-            in_place: Duration::ZERO,
         }
     }
 
@@ -59,7 +52,6 @@ impl Life {
     pub(super) fn pass(&mut self, step: Duration) {
         self.filter.predict(step.as_secs_f32());
         self.unseen = self.unseen.saturating_add(step);
-        self.in_place = self.in_place.saturating_add(step);
         if self.looks == 0 {
             self.first_gap = step;
         }
@@ -77,10 +69,6 @@ impl Life {
         let seconds = self.unseen.as_secs_f32().min(1.0);
         self.votes
             .add(observation.label, seconds, observation.score);
-        let here = LooseBox::from(observation.bbox);
-        if here.iou(&self.place.into()) < SAME_PLACE_IOU {
-            (self.place, self.in_place) = (observation.bbox, Duration::ZERO);
-        }
         (self.seen, self.seen_box, self.seen_filter) = (seen, observation.bbox, self.filter);
         (self.unseen, self.first_gap, self.looks) = (Duration::ZERO, Duration::ZERO, 0);
     }
@@ -137,11 +125,6 @@ impl Life {
     /// Time that was looked at since it was seen.
     pub(super) fn unseen(&self) -> Duration {
         self.unseen
-    }
-
-    /// For how long it has been in the place where it is, as far as was looked at.
-    pub(super) fn in_place(&self) -> Duration {
-        self.in_place
     }
 
     /// Whether its last sightings moved out over the edge of the picture: it was at the edge, or would have been there at

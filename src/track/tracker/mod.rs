@@ -35,8 +35,6 @@ pub const MOST_TRACKS: usize = 2048;
 const LONGEST_GAP: Duration = Duration::from_secs(1);
 /// A track that is not confirmed is given up when it was not seen for this long.
 const TENTATIVE_LOST: Duration = Duration::from_millis(600);
-/// Whoever was in one place for this long is expected to be there still when the detector misses it.
-const STILL: Duration = Duration::from_secs(5);
 /// Strong observations come first. They are of a track whose widened box shares 0.15 with theirs.
 const STRONG: Pass = Pass {
     by: By::Expectation,
@@ -163,17 +161,6 @@ impl Tracker {
             .tracks
             .binary_search_by_key(&serial, |track| track.serial);
         at.is_ok_and(|at| self.tracks[at].state == TrackState::Lost && self.lives[at].left())
-    }
-
-    /// True while nothing waits for the next look to be decided: whether a new track is confirmed, or one that was lost lately is found
-    /// again. What was lost where it had stood still may stay lost until the picture changes.
-    pub fn is_settled(&self) -> bool {
-        let waits = |(track, life): (&Track, &Life)| match track.state {
-            TrackState::Tentative => true,
-            TrackState::Lost => life.in_place() < STILL,
-            TrackState::Confirmed => false,
-        };
-        !self.tracks.iter().zip(&self.lives).any(waits)
     }
 
     /// Ends all tracks, and gives those that had been confirmed.

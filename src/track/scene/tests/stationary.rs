@@ -49,11 +49,11 @@ fn who_walks_is_never_stationary() {
             )
         })
         .collect();
-    assert_eq!(changes(&looks), []);
+    assert_eq!(changes(&looks), Vec::<u128>::new());
     for fps in FPS {
         assert_eq!(
             changes(&across.looks(fps, &mut Wobble::new(0.04, 3))),
-            [],
+            Vec::<u128>::new(),
             "{fps}"
         );
     }

@@ -165,21 +165,6 @@ fn the_end_of_all() {
 }
 
 #[test]
-fn settled_while_nothing_waits() {
-    let mut eye = Eye::new();
-    assert!(eye.tracker.is_settled());
-    eye.look(0, &[standing(0.8)]);
-    assert!(!eye.tracker.is_settled(), "it may be confirmed");
-    eye.look(500, &[standing(0.8)]);
-    assert!(eye.tracker.is_settled());
-    eye.look(1000, &[]);
-    assert!(!eye.tracker.is_settled(), "it may come back");
-    (3..20).for_each(|n| drop(eye.look(n * 500, &[standing(0.8)])));
-    eye.look(10_000, &[]);
-    assert!(eye.tracker.is_settled(), "it has been there for long");
-}
-
-#[test]
 fn the_same_time_again_and_a_time_that_goes_backwards() {
     let mut eye = Eye::new();
     for ms in [0, 500, 500, 400, 0, 600] {
