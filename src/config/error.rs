@@ -349,7 +349,7 @@ pub enum ConfigError {
         twin_id: String,
         kind: &'static str,
         name: String,
-        error: PolygonError,
+        error: Box<PolygonError>,
     },
     /// The ends of a line are the same point.
     #[error(

@@ -213,7 +213,7 @@ impl Resolver<'_> {
                     twin_id: part.twin.to_owned(),
                     kind: part.kind,
                     name: name.unwrap_or_default().to_owned(),
-                    error,
+                    error: Box::new(error),
                 });
             })
             .ok()

@@ -10,6 +10,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::config::{MaskConfig, Point, Polygon};
 use crate::track::LabelId;
+use crate::track::tracker::TrackState;
 
 pub(super) const FPS: [u32; 4] = [2, 5, 10, 30];
 
