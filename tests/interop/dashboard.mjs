@@ -369,6 +369,7 @@ async function portraits(page, other) {
   await other.locator('.rows li').filter({ hasText: /crossed gate, (in|out) \(\d+\)/ }).first().waitFor();
   await other.locator('.tracks img').nth(2).waitFor();
   await accessible(other, 'camera with tracks');
+  await other.locator('.picture[data-live="yes"]').waitFor();
   await picture(other, 'camera.png');
   say('tracks are told in words, and seen');
   await other.goto(`${base}/#/node`);
