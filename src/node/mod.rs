@@ -258,7 +258,7 @@ impl Node {
             scheduler: Arc::clone(&scheduler),
             factory: models.factory(),
             sink: inference_sink(publisher.clone(), Arc::clone(&tracks), previews.clone()),
-            unchanged: unchanged_sink(previews.clone()),
+            unchanged: unchanged_sink(Arc::clone(&tracks), previews.clone()),
             metrics: Arc::clone(&metrics),
             health: health.clone(),
             cpu_pressure: Arc::clone(&cpu_pressure),

@@ -134,9 +134,13 @@ pub(super) fn inference_sink(
 }
 
 /// Shows frames that did not go through the model, because they show what was inferred last, to whoever looks: with what was found
-/// then, which still holds, and with the number of that event. Runs on the inference workers.
-pub(super) fn unchanged_sink(previews: Previews) -> UnchangedSink {
+/// then, which still holds, and with the number of that event. Whoever was in a zone then is in it for longer. Runs on the inference
+/// workers.
+pub(super) fn unchanged_sink(tracks: Arc<TrackDirectory>, previews: Previews) -> UnchangedSink {
     Arc::new(move |job| {
+        if let Some(tracks) = tracks.get(&job.work.id) {
+            tracks.unchanged(job.frame.timing());
+        }
         if let Some(motion) = &job.work.motion {
             motion.with_last(|last| {
                 previews.offer(&job.work.id, &job.frame, last.sequence, || Seen {

@@ -15,7 +15,7 @@ use super::tracker::TrackIds;
 use crate::config::SceneConfig;
 use crate::telemetry::metrics::StreamMetrics;
 use twinsight_client::stream_id::StreamId;
-use twinsight_media::picture::Frame;
+use twinsight_media::picture::{Frame, FrameTiming};
 
 /// Of tracks that ended, a stream remembers so many.
 const ENDED: usize = 256;
@@ -171,6 +171,14 @@ impl CameraTracks {
         drop(state);
         self.settle_shots(&staged.news, &forgotten);
         staged
+    }
+
+    /// Takes in a frame that was not inferred since it shows what the last one did.
+    pub fn unchanged(&self, timing: FrameTiming) {
+        let mut state = self.state.lock();
+        if state.open {
+            state.stage.unchanged(timing);
+        }
     }
 
     /// Takes pictures of the tracks that this frame shows better than any before, if it is the one that was looked at last.

@@ -200,6 +200,14 @@ impl Stage {
         }
     }
 
+    /// Takes in a frame that was not inferred since it shows what the last one did. Who was seen then is still there.
+    pub fn unchanged(&mut self, timing: FrameTiming) {
+        let now = self.clock.time(timing.rtp_timestamp.0, timing.received_at);
+        if self.settings.track.enabled {
+            self.scene.unchanged(now, self.tracker.tracks());
+        }
+    }
+
     /// Ends all tracks, and gives what is to be told of that.
     pub fn end(&mut self, reason: TrackEnd) -> Vec<TrackNews> {
         let mut news = Vec::new();
@@ -391,3 +399,7 @@ fn relative(object: &Object, size: PictureSize) -> Option<RelativeBox> {
         (bbox.y + bbox.height) / height,
     )
 }
+
+#[cfg(test)]
+#[path = "stage_tests.rs"]
+mod tests;
