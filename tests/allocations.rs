@@ -1,5 +1,5 @@
 //! What must not allocate for each frame does not: an allocator that counts sees no allocation of a frame that is offered to
-//! watchers of whom there are none, and none of a tracker that saw the same before.
+//! watchers of whom there are none, and none of a tracker or a motion gate that saw the same before.
 #![expect(
     unsafe_code,
     reason = "an allocator that counts has to implement an unsafe trait"
@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use twinsight::preview::{Previews, WatchOptions};
+use twinsight::schedule::motion::{MotionGate, MotionRules, Verdict};
 use twinsight::telemetry::metrics::Metrics;
 use twinsight::track::tracker::{TrackIds, TrackState, Tracker, TrackerSettings};
 use twinsight::track::{LabelId, Observation, RelativeBox};
@@ -166,4 +167,24 @@ fn a_crowd_allocates_nothing_the_second_time() {
     assert_eq!(walk(), 0);
     assert!(most[0] > 50 && most[1] > 10, "{most:?}");
     assert!(ids.next() > 150, "tracks ended and others began");
+}
+
+#[test]
+fn a_motion_gate_that_is_warm_allocates_nothing() {
+    let rules = MotionRules {
+        max_skip: Duration::from_secs(5),
+        after_change: Duration::ZERO,
+        after_pause: Duration::ZERO,
+    };
+    let (mut gate, mut now, frame) = (MotionGate::default(), Instant::now(), frame());
+    let mut see = || {
+        now += Duration::from_secs(1);
+        let verdict = gate.judge(now, &frame.planes(), rules, true);
+        if verdict != Verdict::Unchanged {
+            gate.inferred();
+        }
+    };
+    see();
+    see();
+    assert_eq!(allocations_of(|| (0..20).for_each(|_| see())), 0);
 }

@@ -66,13 +66,15 @@ pub fn edit_scene(text: &str, camera: &StreamId, scene: &SceneJson) -> Result<St
         .replace("\r\n", "\n")
         .parse()
         .map_err(|error: toml_edit::TomlError| EditError::Syntax(error.message().to_owned()))?;
-    let (section, is_inline) = section(&mut document, camera)?;
+    let Section {
+        table, is_inline, ..
+    } = section(&mut document, camera)?;
     let zones = scene.zones.iter().map(zone).collect();
     let lines = scene.lines.iter().map(line).collect();
     let masks = scene.masks.iter().map(mask).collect();
-    write(section, is_inline, ("zones", "cameras.zones"), zones)?;
-    write(section, is_inline, ("lines", "cameras.lines"), lines)?;
-    write(section, is_inline, ("masks", "cameras.masks"), masks)?;
+    write(table, is_inline, ("zones", "cameras.zones"), zones)?;
+    write(table, is_inline, ("lines", "cameras.lines"), lines)?;
+    write(table, is_inline, ("masks", "cameras.masks"), masks)?;
     Ok(format!("{mark}{}", as_written(body, &document.to_string())))
 }
 
@@ -115,11 +117,17 @@ fn labels(labels: &[String]) -> Option<Value> {
     (!labels.is_empty()).then(all)
 }
 
-/// The section of a camera, and whether it is an inline table.
-fn section<'a>(
-    document: &'a mut DocumentMut,
-    camera: &StreamId,
-) -> Result<(&'a mut dyn TableLike, bool), EditError> {
+/// The section of a camera.
+struct Section<'a> {
+    table: &'a mut dyn TableLike,
+    /// It is one of a list in brackets.
+    is_inline: bool,
+    /// The name of the stream, if it gives one.
+    stream: Option<String>,
+}
+
+/// Finds the section of a camera.
+fn section<'a>(document: &'a mut DocumentMut, camera: &StreamId) -> Result<Section<'a>, EditError> {
     let text = |table: &dyn TableLike, key: &str| {
         let value = table.get(key).and_then(Item::as_str);
         value.map(str::to_owned)
@@ -135,21 +143,25 @@ fn section<'a>(
             .collect(),
         _ => Vec::new(),
     };
-    let mut of_twin: Vec<(Option<String>, (&mut dyn TableLike, bool))> = sections
+    let mut of_twin: Vec<Section<'a>> = sections
         .into_iter()
         .filter(|(table, _)| text(*table, "twin_id").as_deref() == Some(&*camera.twin_id))
-        .map(|(table, is_inline)| (text(table, "stream"), (table, is_inline)))
+        .map(|(table, is_inline)| Section {
+            stream: text(table, "stream"),
+            table,
+            is_inline,
+        })
         .collect();
     // One without a name of its own has that of `[defaults]`, which a variable or the hub may give: then it is the one that is left.
-    let is_named = |(stream, _): &(Option<String>, _)| stream.as_deref() == Some(&*camera.stream);
+    let is_named = |section: &Section<'_>| section.stream.as_deref() == Some(&*camera.stream);
     if of_twin.iter().any(is_named) {
         of_twin.retain(is_named);
     } else {
-        of_twin.retain(|(stream, _)| stream.is_none());
+        of_twin.retain(|section| section.stream.is_none());
     }
     let found = of_twin.len();
     match (of_twin.pop(), found) {
-        (Some((_, section)), 1) => Ok(section),
+        (Some(section), 1) => Ok(section),
         (None, _) => Err(EditError::NoSection {
             twin_id: camera.twin_id.to_string(),
             stream: camera.stream.to_string(),

@@ -36,6 +36,7 @@ use crate::dev::progress::FrameProgress;
 use crate::node::min_interval;
 use crate::node::models::Catalog;
 use crate::schedule::motion::{MotionGate, MotionRules, Verdict};
+use crate::track::news::TrackNews;
 use crate::track::stage::{Look, Stage, StageSettings};
 use crate::track::tracker::{TrackIds, Tracker};
 use twinsight_media::color::to_rgb8;
@@ -373,11 +374,15 @@ impl<'a> Replay<'a> {
 
     /// Takes a frame, and writes down what came of it.
     fn take(&mut self, held: HeldFrame, turn: Turn) -> Result<(), ReplayError> {
-        let outcome = match turn {
-            Turn::Look if self.is_unchanged(&held.frame) => Outcome::Skipped(SkipReason::Unchanged),
+        let skipped = |reason| (Outcome::Skipped(reason), Vec::new());
+        let (outcome, news) = match turn {
+            Turn::Look if self.is_unchanged(&held.frame) => {
+                let news = self.stage.unchanged(held.frame.timing());
+                (Outcome::Skipped(SkipReason::Unchanged), news)
+            }
             Turn::Look => self.look(&held)?,
-            Turn::RateLimited => Outcome::Skipped(SkipReason::RateLimited),
-            Turn::Stale => Outcome::Skipped(SkipReason::Stale),
+            Turn::RateLimited => skipped(SkipReason::RateLimited),
+            Turn::Stale => skipped(SkipReason::Stale),
         };
         let now = held.frame.received_at();
         let tracker = self.stage.tracker();
@@ -390,6 +395,7 @@ impl<'a> Replay<'a> {
             time: held.time,
             size: held.frame.size(),
             outcome,
+            news,
             tracks: self
                 .stage
                 .facts()
@@ -443,7 +449,7 @@ impl<'a> Replay<'a> {
         })
     }
 
-    fn look(&mut self, held: &HeldFrame) -> Result<Outcome, ReplayError> {
+    fn look(&mut self, held: &HeldFrame) -> Result<(Outcome, Vec<TrackNews>), ReplayError> {
         let picture = Picture::I420(held.frame.planes());
         let explained = self
             .detector
@@ -456,16 +462,15 @@ impl<'a> Replay<'a> {
             gate.inferred();
         }
         let model = self.detector.model();
-        let staged = self.stage.look(Look {
+        let mut staged = self.stage.look(Look {
             timing: held.frame.timing(),
             size: held.frame.size(),
             objects: &explained.detections.objects,
             model,
         });
-        let min_score = self.camera.min_score;
-        Ok(Outcome::Looked(Looked::new(
-            &explained, staged, model, min_score,
-        )))
+        let news = std::mem::take(&mut staged.news);
+        let looked = Looked::new(&explained, staged, model, self.camera.min_score);
+        Ok((Outcome::Looked(looked), news))
     }
 
     fn finish(mut self) -> Result<(), ReplayError> {

@@ -1,6 +1,7 @@
 //! `/api/tracks` and the pictures of tracks. A query comes in; tracks that live or ended lately go out, and the JPEG of the picture in
 //! which one was seen best, which is made for whoever asks and not kept.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -84,7 +85,7 @@ impl HttpState {
                     TrackOfList::Ended(_) => &mut ended,
                 };
                 list.push(ListedTrack {
-                    id: id.clone(),
+                    stream: id.clone(),
                     name: Arc::clone(&name),
                     track,
                     has_shot,
@@ -92,10 +93,8 @@ impl HttpState {
             }
         }
         // A track may end between the two readings, and is told as the one that lives then.
-        ended.retain(|over| {
-            let id = over.track.facts().id;
-            live.iter().all(|listed| listed.track.facts().id != id)
-        });
+        let live_ids: HashSet<u64> = live.iter().map(ListedTrack::id).collect();
+        ended.retain(|over| !live_ids.contains(&over.id()));
         let ended_at = |listed: &ListedTrack| match &listed.track {
             TrackOfList::Ended(ended) => ended.at,
             TrackOfList::Live(_) => now,

@@ -52,6 +52,7 @@ use crate::sinks::{SinkContext, Sinks};
 use crate::telemetry::health::{Health, HealthClock};
 use crate::telemetry::metrics::Metrics;
 use crate::track::directory::TrackDirectory;
+use crate::track::news::TrackEnd;
 use twinsight_client::hub::{HubClient, HubOptions};
 use twinsight_client::media::camera::StreamContext;
 use twinsight_client::realtime::ice::IceSettings;
@@ -258,7 +259,7 @@ impl Node {
             scheduler: Arc::clone(&scheduler),
             factory: models.factory(),
             sink: inference_sink(publisher.clone(), Arc::clone(&tracks), previews.clone()),
-            unchanged: unchanged_sink(Arc::clone(&tracks), previews.clone()),
+            unchanged: unchanged_sink(publisher.clone(), Arc::clone(&tracks), previews.clone()),
             metrics: Arc::clone(&metrics),
             health: health.clone(),
             cpu_pressure: Arc::clone(&cpu_pressure),
@@ -482,7 +483,10 @@ impl Node {
         if let Some(pool) = pool {
             let _ = tokio::task::spawn_blocking(move || pool.join(WORKER_LIMIT)).await;
         }
-        for (id, name, news) in self.tracks.shutdown() {
+        for (id, tracks) in self.tracks.streams() {
+            let _order = tracks.in_order();
+            let news = tracks.end(TrackEnd::Shutdown);
+            let name = tracks.name();
             let events = track_events(&id, &name, Instant::now(), news);
             self.events.publish_tracks(events);
         }

@@ -54,19 +54,18 @@ pub(super) fn inference_sink(
         let mut objects = detections.objects;
         let mut news = Vec::new();
         let mut followings = Vec::new();
-        // The stage is gone when the camera was removed while its frame was in inference.
         let tracks = tracks.get(&work.id);
-        if let Some(tracks) = &tracks {
-            let look = Look {
-                timing,
-                size,
-                objects: &objects,
-                model,
-            };
-            let staged = tracks.look(look);
-            if let Some(motion) = &work.motion {
-                motion.set_settled(tracks.is_settled());
-            }
+        let order = tracks.as_ref().map(|tracks| tracks.in_order());
+        let look = Look {
+            timing,
+            size,
+            objects: &objects,
+            model,
+        };
+        let staged = tracks.as_ref().and_then(|tracks| tracks.look(look));
+        // There is no stage when the camera was removed while its frame was in inference. Nobody is told of such a frame.
+        let is_there = staged.is_some();
+        if let Some(staged) = staged {
             let mut fates = staged.fates.into_iter();
             news = staged.news;
             let is_followed = staged.is_followed;
@@ -78,6 +77,11 @@ pub(super) fn inference_sink(
                 }
                 stays
             });
+        } else {
+            objects.clear();
+        }
+        if let (Some(motion), Some(tracks)) = (&work.motion, &tracks) {
+            motion.set_settled(tracks.is_settled());
         }
         for object in &objects {
             work.metrics.object_detected(model.label(object.class_id));
@@ -110,11 +114,12 @@ pub(super) fn inference_sink(
             trace: None,
         };
         let emit = match work.detections {
-            Detections::All => work.emit_empty || !objects.is_empty(),
+            Detections::All => is_there && (work.emit_empty || !objects.is_empty()),
             Detections::None => false,
         };
         let sequence = publisher.publish(inferred, emit);
         publisher.publish_tracks(track_events(&work.id, &work.name, timing.received_at, news));
+        drop(order);
         if let Some(motion) = &work.motion {
             motion.keep(LastResult {
                 sequence,
@@ -133,13 +138,21 @@ pub(super) fn inference_sink(
     })
 }
 
-/// Shows frames that did not go through the model, because they show what was inferred last, to whoever looks: with what was found
-/// then, which still holds, and with the number of that event. Whoever was in a zone then is in it for longer. Runs on the inference
+/// Takes frames that did not go through the model, because they show what was inferred last. Time goes on for the tracks in them, and
+/// whoever looks sees them with what was found then, which still holds, and with the number of that event. Runs on the inference
 /// workers.
-pub(super) fn unchanged_sink(tracks: Arc<TrackDirectory>, previews: Previews) -> UnchangedSink {
+pub(super) fn unchanged_sink(
+    publisher: Publisher,
+    tracks: Arc<TrackDirectory>,
+    previews: Previews,
+) -> UnchangedSink {
     Arc::new(move |job| {
-        if let Some(tracks) = tracks.get(&job.work.id) {
-            tracks.unchanged(job.frame.timing());
+        let (work, timing) = (&job.work, job.frame.timing());
+        if let Some(tracks) = tracks.get(&work.id) {
+            let _order = tracks.in_order();
+            let news = tracks.unchanged(timing);
+            let events = track_events(&work.id, &work.name, timing.received_at, news);
+            publisher.publish_tracks(events);
         }
         if let Some(motion) = &job.work.motion {
             motion.with_last(|last| {

@@ -58,7 +58,8 @@ pub struct Picture {
     pub stream: StreamId,
     /// The picture.
     pub jpeg: Bytes,
-    /// The number of the event of this very frame, if there was one.
+    /// The number of the event that holds for this frame, if there was one: its own, or under the motion gate that of the last frame
+    /// that was inferred.
     pub sequence: Option<u64>,
     /// The size of the frame, in whose pixels events say where objects are. The picture may be smaller.
     pub frame_size: PictureSize,

@@ -91,12 +91,12 @@ enum InFlight {
 }
 
 /// The last event of a stream.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct LastEvent {
     /// When one was written last.
     published_at: Option<Instant>,
-    /// The frame of the last event, written or not.
-    frame: NumberedFrame,
+    /// The frame of the last `detections`, written or not.
+    frame: Option<NumberedFrame>,
 }
 
 /// What was seen in the last frame of a stream that made an event.
@@ -306,7 +306,7 @@ impl Publisher {
     /// What a camera stream's last event told, whether the hub was there to take it or not.
     pub(crate) fn last_seen(&self, id: &StreamId) -> Option<LastSeen> {
         let state = self.shared.state();
-        let inferred = &state.last.get(id)?.frame.inferred;
+        let inferred = &state.last.get(id)?.frame.as_ref()?.inferred;
         let mut objects = BTreeMap::new();
         for object in &inferred.objects {
             *objects.entry(Arc::clone(&object.label)).or_insert(0) += 1;
@@ -449,19 +449,18 @@ impl SharedOutbox {
         }
         let mut state = self.state();
         state.in_flight = None;
-        match state.last.get_mut(&inferred.id) {
-            Some(last) => {
-                last.published_at = is_published.then_some(now).or(last.published_at);
-                last.frame = numbered;
-            }
-            None => {
-                let last = LastEvent {
-                    published_at: is_published.then_some(now),
-                    frame: numbered,
-                };
-                state.last.insert(last.frame.inferred.id.clone(), last);
-            }
+        let last = state.last.entry(inferred.id.clone()).or_default();
+        last.published_at = is_published.then_some(now).or(last.published_at);
+        last.frame = Some(numbered);
+    }
+
+    fn track_written(&self, event: &TrackEvent, result: Result<(), HubAway>) {
+        if result.is_ok() {
+            let mut state = self.state();
+            let last = state.last.entry(event.id.clone()).or_default();
+            last.published_at = Some(Instant::now());
         }
+        self.track_settled(event, result.map_err(|HubAway| EventDrop::HubDisconnected));
     }
 }
 
@@ -502,8 +501,7 @@ async fn run<S: EventSink>(mut sink: S, shared: Arc<SharedOutbox>, heartbeat: Op
                     .track(event_type, &event.id, || to_text(&data), clock.instant());
                 let result = sink.emit(event_type, data).await;
                 shared.state().in_flight = None;
-                let result = result.map_err(|HubAway| EventDrop::HubDisconnected);
-                shared.track_settled(&event, result);
+                shared.track_written(&event, result);
             }
         }
     }

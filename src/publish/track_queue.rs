@@ -7,11 +7,11 @@ use std::sync::Arc;
 use super::track_event::TrackEvent;
 use twinsight_client::stream_id::StreamId;
 
-/// So many events of one camera stream's tracks may wait.
-pub(super) const OF_STREAM: usize = 128;
+/// So many events of one camera stream's tracks may wait: more than a look at the largest crowd that is followed can bring at once.
+pub(super) const OF_STREAM: usize = 1024;
 
 /// So many may wait in all.
-pub(super) const OF_ALL: usize = 1024;
+pub(super) const OF_ALL: usize = 4096;
 
 /// An event of a track with its stream's number.
 #[derive(Debug, Clone)]
@@ -136,7 +136,7 @@ mod tests {
     fn a_busy_stream_displaces_nothing_of_others() {
         let mut queue = TrackQueue::default();
         let mut order = 0;
-        for n in 0..20 {
+        for n in 0..8 {
             for _ in 0..2 * OF_STREAM {
                 order += 1;
                 let gone = queue.push(order, numbered(&format!("busy-{n}"), 1, Happening::Start));

@@ -215,27 +215,34 @@ fn a_failed_job_is_told_with_the_next_event() {
 fn an_unchanged_frame_keeps_the_cadence_and_is_told_with_the_next_event() {
     let (mut bench, start) = (Bench::new(), Instant::now());
     let id = bench.add(0, 100 * MS);
-    let mut looks = Vec::new();
-    // The camera sends 20 frames a second, and 10 are allowed.
-    for n in 0..20_u32 {
-        let at = start + n * 50 * MS;
-        bench.offer(at, id);
-        if let Some(job) = bench.run(at) {
-            looks.push((n, job.skipped_frames));
-            if n < 16 {
-                let end = JobEnd::Unchanged;
-                bench.metrics_of(id).frame_dropped(FrameDrop::Unchanged);
-                bench.core.finished(id, end, job.skipped_frames);
-            } else {
-                bench.finish(job);
-            }
+    bench.offer(start, id);
+    let job = bench.run(start).unwrap();
+    bench.finish(job);
+    for n in 1..10 {
+        // Of two frames the older one is rate-limited.
+        let due_at = start + n * 100 * MS;
+        bench.offer(due_at - 60 * MS, id);
+        bench.offer(due_at - 10 * MS, id);
+        assert!(bench.run(due_at - MS).is_none(), "{n}");
+        let job = bench.run(due_at).unwrap();
+        assert_eq!(job.skipped_frames, u64::from(n - 1));
+        if n < 9 {
+            bench.metrics_of(id).frame_dropped(FrameDrop::Unchanged);
+            bench
+                .core
+                .finished(id, JobEnd::Unchanged, job.skipped_frames);
+        } else {
+            bench.finish(job);
         }
     }
-    let expected: Vec<_> = (0..9).map(|n| (2 * n, u64::from(n))).collect();
-    assert_eq!(looks[..9], expected, "those between are rate-limited");
-    assert_eq!(looks[9], (18, 0), "eight were told with the one before");
-    bench.core.drain(FrameDrop::Shutdown);
-    assert_eq!(bench.metrics_of(id).ledger().in_flight()[1], 0);
+    bench.offer(start + 1000 * MS, id);
+    let job = bench.run(start + 1000 * MS).unwrap();
+    assert_eq!(job.skipped_frames, 0, "they were told with the one before");
+    bench.finish(job);
+    let metrics = bench.metrics_of(id);
+    assert_eq!(metrics.frames_dropped(FrameDrop::RateLimited), 9);
+    assert_eq!(metrics.frames_dropped(FrameDrop::Unchanged), 8);
+    assert_eq!(metrics.ledger().in_flight()[1], 0);
 }
 
 #[test]

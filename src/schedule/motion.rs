@@ -143,16 +143,14 @@ impl MotionGate {
         self.now.measure(picture);
         let is_comparable = self.now.is_like(&self.inferred);
         let changed = is_comparable && self.differs(now);
-        self.judged_at = Some(now);
+        let before = self.judged_at.replace(now);
         let inferred_at = self.inferred_at.filter(|_| is_comparable);
         let passed = |since: Instant| now.saturating_duration_since(since);
         let reason = match inferred_at {
             None => Reason::First,
             Some(_) if changed => Reason::Changed,
             Some(at) if passed(at) >= rules.max_skip => Reason::Due,
-            Some(_) if !is_settled && self.hold_until.is_some_and(|until| now <= until) => {
-                Reason::Unsettled
-            }
+            Some(_) if !is_settled && self.is_held(now, before) => Reason::Unsettled,
             Some(_) => return Verdict::Unchanged,
         };
         let hold = match reason {
@@ -165,6 +163,15 @@ impl MotionGate {
         }
         self.pending = Some(now);
         Verdict::Look(reason)
+    }
+
+    /// True while tracks that wait for a decision get looks. The last one comes at the end of that time or after it, since the time of a
+    /// decision may be over only then.
+    fn is_held(&self, now: Instant, before: Option<Instant>) -> bool {
+        let Some(until) = self.hold_until else {
+            return false;
+        };
+        now <= until || before.is_some_and(|before| before <= until)
     }
 
     /// Takes in that the picture of the last verdict was inferred.

@@ -153,11 +153,6 @@ impl Shot {
     pub fn number(&self) -> u64 {
         self.number
     }
-
-    /// The media time at which it was taken.
-    pub fn taken_at(&self) -> Duration {
-        self.taken_at
-    }
 }
 
 impl BestShots {

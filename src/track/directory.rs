@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 
 use super::best_shot::{BestShots, Shot, ShotBudget};
 use super::news::{Happening, TrackEnd, TrackFacts, TrackNews};
@@ -34,6 +34,8 @@ pub struct TrackDirectory {
 /// The stage of one camera stream, which outlives its connections and reloads.
 #[derive(Debug)]
 pub struct CameraTracks {
+    /// Held by whoever makes news and hands them on, so that those of a track are told in the order in which they were made.
+    order: Mutex<()>,
     metrics: Arc<StreamMetrics>,
     state: Mutex<State>,
     /// Taken before `state` by whoever needs both. Whoever takes pictures has it for a millisecond.
@@ -75,18 +77,18 @@ pub struct TracksReading {
 }
 
 impl TrackDirectory {
-    /// The stage of a camera stream with these settings, and what its tracks have to tell of the change. It is made if there is none.
-    pub fn set(
+    /// The stage of a camera stream, which is made with these settings if there is none.
+    pub fn open(
         &self,
         metrics: &Arc<StreamMetrics>,
         name: &Arc<str>,
-        settings: StageSettings,
-    ) -> (Arc<CameraTracks>, Vec<TrackNews>) {
+        settings: &StageSettings,
+    ) -> Arc<CameraTracks> {
         let mut streams = self.streams.lock();
-        let known = streams.get(metrics.id()).cloned();
-        let tracks = known.unwrap_or_else(|| {
+        let stage = || {
             let stage = Stage::new(settings.clone(), Arc::clone(&self.ids));
-            let tracks = Arc::new(CameraTracks {
+            Arc::new(CameraTracks {
+                order: Mutex::default(),
                 metrics: Arc::clone(metrics),
                 state: Mutex::new(State {
                     name: Arc::clone(name),
@@ -95,34 +97,15 @@ impl TrackDirectory {
                     open: true,
                 }),
                 shots: Mutex::new(BestShots::new(&self.shots)),
-            });
-            streams.insert(metrics.id().clone(), Arc::clone(&tracks));
-            tracks
-        });
-        drop(streams);
-        let mut state = tracks.state.lock();
-        state.name = Arc::clone(name);
-        let news = state.stage.set(settings);
-        let forgotten = state.note(&news);
-        tracks.measure(&state, &news);
-        drop(state);
-        tracks.settle_shots(&news, &forgotten);
-        (tracks, news)
+            })
+        };
+        let tracks = streams.entry(metrics.id().clone()).or_insert_with(stage);
+        Arc::clone(tracks)
     }
 
-    /// Ends the tracks of a camera stream that is gone, and gives what there is to tell of that.
-    pub fn remove(&self, id: &StreamId) -> Vec<TrackNews> {
-        let tracks = self.streams.lock().remove(id);
-        tracks.map_or_else(Vec::new, |tracks| tracks.end(TrackEnd::CameraRemoved))
-    }
-
-    /// Ends all tracks because the node stops, and gives what there is to tell of each stream, with the name of its camera.
-    pub fn shutdown(&self) -> Vec<(StreamId, Arc<str>, Vec<TrackNews>)> {
-        let streams = self.streams.lock().clone();
-        streams
-            .into_iter()
-            .map(|(id, tracks)| (id, tracks.name(), tracks.end(TrackEnd::Shutdown)))
-            .collect()
+    /// Takes out the stage of a camera stream that is gone. Its tracks have to be ended.
+    pub fn remove(&self, id: &StreamId) -> Option<Arc<CameraTracks>> {
+        self.streams.lock().remove(id)
     }
 
     /// The stage of a camera stream.
@@ -149,36 +132,46 @@ impl TrackDirectory {
 }
 
 impl CameraTracks {
-    /// Takes in what was seen in a frame.
-    pub fn look(&self, look: Look<'_>) -> Staged {
+    /// Whoever makes news holds this until they are handed on.
+    pub fn in_order(&self) -> MutexGuard<'_, ()> {
+        self.order.lock()
+    }
+
+    /// Changes the settings and the camera's name, and gives what there is to tell of that.
+    pub fn set(&self, name: &Arc<str>, settings: StageSettings) -> Vec<TrackNews> {
         let mut state = self.state.lock();
-        let staged = match state.open {
-            true => state.stage.look(look),
-            false => Staged {
-                fates: vec![ObjectFate::Unclaimed; look.objects.len()],
-                news: Vec::new(),
-                is_followed: false,
-            },
-        };
+        state.name = Arc::clone(name);
+        let news = state.stage.set(settings);
+        self.told(state, &news);
+        news
+    }
+
+    /// Takes in what was seen in a frame. `None` means that the camera is gone, so that nothing of the frame counts.
+    pub fn look(&self, look: Look<'_>) -> Option<Staged> {
+        let mut state = self.state.lock();
+        if !state.open {
+            return None;
+        }
+        let staged = state.stage.look(look);
         let masked = staged
             .fates
             .iter()
             .filter(|fate| **fate == ObjectFate::Masked);
         let masked = u64::try_from(masked.count()).unwrap_or(u64::MAX);
         self.metrics.tracks.masked(masked);
-        let forgotten = state.note(&staged.news);
-        self.measure(&state, &staged.news);
-        drop(state);
-        self.settle_shots(&staged.news, &forgotten);
-        staged
+        self.told(state, &staged.news);
+        Some(staged)
     }
 
-    /// Takes in a frame that was not inferred since it shows what the last one did.
-    pub fn unchanged(&self, timing: FrameTiming) {
+    /// Takes in a frame that shows what the last one showed that was looked at, and gives what there is to tell.
+    pub fn unchanged(&self, timing: FrameTiming) -> Vec<TrackNews> {
         let mut state = self.state.lock();
-        if state.open {
-            state.stage.unchanged(timing);
+        if !state.open {
+            return Vec::new();
         }
+        let news = state.stage.unchanged(timing);
+        self.told(state, &news);
+        news
     }
 
     /// Takes pictures of the tracks that this frame shows better than any before, if it is the one that was looked at last.
@@ -201,15 +194,21 @@ impl CameraTracks {
         tracks.map(|track| shots.get(track).is_some()).collect()
     }
 
-    fn end(&self, reason: TrackEnd) -> Vec<TrackNews> {
+    /// Ends all tracks, and gives what there is to tell of that. No frame counts after this.
+    pub fn end(&self, reason: TrackEnd) -> Vec<TrackNews> {
         let mut state = self.state.lock();
         state.open = false;
         let news = state.stage.end(reason);
-        let forgotten = state.note(&news);
-        self.measure(&state, &news);
-        drop(state);
-        self.settle_shots(&news, &forgotten);
+        self.told(state, &news);
         news
+    }
+
+    /// Brings all that follows from news up to date.
+    fn told(&self, mut state: MutexGuard<'_, State>, news: &[TrackNews]) {
+        let forgotten = state.note(news);
+        self.measure(&state, news);
+        drop(state);
+        self.settle_shots(news, &forgotten);
     }
 
     /// Notes which pictures are of tracks that ended, and forgets those of tracks that are not listed any more.

@@ -89,11 +89,15 @@ pub struct Stage {
     now: Now,
 }
 
-/// What was told last of a track.
+/// What was told of a track.
 #[derive(Debug)]
 struct Told {
+    /// When anything was told last, and what the track was taken for then.
     at: Duration,
     label: LabelId,
+    /// When it was seen first and confirmed, as it was told then: events of a track agree on it.
+    first_seen_at: Instant,
+    confirmed_at: Instant,
 }
 
 /// The last look.
@@ -188,7 +192,9 @@ impl Stage {
         let ended: Vec<_> = looked.ended.to_vec();
         let mut news = Vec::new();
         for n in 0..self.tracker.tracks().len() {
-            self.follow(n, &mut fates, &mut news);
+            if let Some((observation, fate)) = self.follow(n, &mut news) {
+                fates[self.observed[observation]] = fate;
+            }
         }
         for (track, reason) in ended {
             self.over(&track, reason.into(), &mut news);
@@ -200,12 +206,18 @@ impl Stage {
         }
     }
 
-    /// Takes in a frame that was not inferred since it shows what the last one did. Who was seen then is still there.
-    pub fn unchanged(&mut self, timing: FrameTiming) {
-        let now = self.clock.time(timing.rtp_timestamp.0, timing.received_at);
+    /// Takes in a frame that shows what the last look showed, and gives what there is to tell: who was seen then is still where they
+    /// were, and time goes on for them.
+    pub fn unchanged(&mut self, timing: FrameTiming) -> Vec<TrackNews> {
+        self.now.media = self.clock.time(timing.rtp_timestamp.0, timing.received_at);
+        self.now.instant = timing.received_at;
+        let mut news = Vec::new();
         if self.settings.track.enabled {
-            self.scene.unchanged(now, self.tracker.tracks());
+            for n in 0..self.tracker.tracks().len() {
+                self.follow(n, &mut news);
+            }
         }
+        news
     }
 
     /// Ends all tracks, and gives what is to be told of that.
@@ -295,25 +307,20 @@ impl Stage {
         look.objects.iter().enumerate().map(fate).collect()
     }
 
-    /// Takes what a look brought for a track to the scene, and tells what has changed.
-    fn follow(&mut self, n: usize, fates: &mut [ObjectFate], news: &mut Vec<TrackNews>) {
+    /// Takes what a look brought for a track to the scene, and tells what has changed. Gives the observation that is of it and what
+    /// has become of that, if it was seen.
+    fn follow(&mut self, n: usize, news: &mut Vec<TrackNews>) -> Option<(usize, ObjectFate)> {
         let now = self.now.media;
         let track = &self.tracker.tracks()[n];
-        let (Some(id), Some(observation)) = (track.id, track.observation) else {
-            return;
-        };
+        let (id, observation) = (track.id?, track.observation?);
         let label = self.labels.get(track.label);
         let name = label.map_or("", |label| &label.name);
         let change = self.scene.seen(now, track, name);
         let serial = track.serial;
-        if let Some(place) = self.scene.place(serial) {
-            fates[self.observed[observation]] = ObjectFate::Tracked {
-                id,
-                zones: Arc::clone(&place.zones),
-            };
-        }
-        let Some(facts) = self.facts_of(track, self.scene.place(serial)) else {
-            return;
+        let facts = self.facts_of(track, self.scene.place(serial))?;
+        let fate = ObjectFate::Tracked {
+            id,
+            zones: Arc::clone(&facts.zones),
         };
         let told = self.told.get(&serial);
         let what = match told {
@@ -332,8 +339,13 @@ impl Stage {
             }
         };
         if let Some(what) = what {
-            let label = track.label;
-            self.told.insert(serial, Told { at: now, label });
+            let told = Told {
+                at: now,
+                label: track.label,
+                first_seen_at: facts.first_seen_at,
+                confirmed_at: facts.confirmed_at,
+            };
+            self.told.insert(serial, told);
             news.push(TrackNews {
                 what,
                 track: facts.clone(),
@@ -345,12 +357,14 @@ impl Stage {
                 track: facts.clone(),
             });
         }
+        Some((observation, fate))
     }
 
     fn over(&mut self, track: &Track, reason: TrackEnd, news: &mut Vec<TrackNews>) {
         let place = self.scene.ended(track.serial);
+        let facts = self.facts_of(track, place.as_ref());
         let was_told = self.told.remove(&track.serial).is_some();
-        if let Some(facts) = self.facts_of(track, place.as_ref())
+        if let Some(facts) = facts
             && was_told
         {
             news.push(TrackNews {
@@ -362,6 +376,12 @@ impl Stage {
 
     fn facts_of(&self, track: &Track, place: Option<&Place>) -> Option<TrackFacts> {
         let label = self.labels.get(track.label);
+        let told = self.told.get(&track.serial);
+        let first_seen_at = || self.now.instant_of(track.first_seen);
+        let confirmed_at = || {
+            self.now
+                .instant_of(track.confirmed_at.unwrap_or(track.first_seen))
+        };
         Some(TrackFacts {
             id: track.id?,
             label: label.map_or_else(|| "".into(), |label| Arc::clone(&label.name)),
@@ -371,10 +391,8 @@ impl Stage {
             bbox: track.bbox,
             velocity: track.velocity,
             frame: self.now.frame,
-            first_seen_at: self.now.instant_of(track.first_seen),
-            confirmed_at: self
-                .now
-                .instant_of(track.confirmed_at.unwrap_or(track.first_seen)),
+            first_seen_at: told.map_or_else(first_seen_at, |told| told.first_seen_at),
+            confirmed_at: told.map_or_else(confirmed_at, |told| told.confirmed_at),
             last_seen_at: self.now.instant_of(track.last_seen),
             is_lost: track.state == TrackState::Lost,
             stationary: place.is_some_and(|place| place.stationary),

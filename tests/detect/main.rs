@@ -16,6 +16,7 @@ mod model_add;
 mod model_command;
 mod quantize;
 mod replay;
+mod tracks;
 
 use std::path::PathBuf;
 

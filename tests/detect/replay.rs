@@ -14,7 +14,7 @@ use twinsight::detect::{BBox, FakeDetector, Object};
 use twinsight::dev::replay::{ReplayError, ReplayOptions, run, run_with};
 use twinsight_media::h264::clip::Clip;
 
-fn root() -> PathBuf {
+pub(crate) fn root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
 }
 
@@ -29,7 +29,7 @@ fn config(text: &str) -> ReplayConfig {
     config
 }
 
-fn options(clip: PathBuf, text: &str) -> ReplayOptions {
+pub(crate) fn options(clip: PathBuf, text: &str) -> ReplayOptions {
     ReplayOptions {
         clip,
         config: config(text),
@@ -44,7 +44,7 @@ fn options(clip: PathBuf, text: &str) -> ReplayOptions {
 }
 
 /// The shipped clip's first frames.
-fn first_frames(folder: &Path, frames: usize) -> PathBuf {
+pub(crate) fn first_frames(folder: &Path, frames: usize) -> PathBuf {
     let whole = Clip::read(&root().join("media/pedestrians.h264")).expect("the shipped clip");
     let units = whole.units()[..frames].iter();
     let bytes: Vec<u8> = units.flat_map(|unit| unit.data.to_vec()).collect();
@@ -53,7 +53,7 @@ fn first_frames(folder: &Path, frames: usize) -> PathBuf {
     path
 }
 
-fn lines(out: &[u8]) -> Vec<Value> {
+pub(crate) fn lines(out: &[u8]) -> Vec<Value> {
     let text = std::str::from_utf8(out).expect("UTF-8");
     let lines = text.lines();
     lines
@@ -486,7 +486,7 @@ fn the_command_says_whose_settings_it_uses_and_how_it_ended() {
         told.contains("the settings are those of camera square/default in "),
         "{told}"
     );
-    assert!(told.contains("2 zones, 1 lines, 1 masks"), "{told}");
+    assert!(told.contains("2 zones, 1 line, 1 mask"), "{told}");
     assert!(
         result.starts_with("tests/data/faults/ctrl.mp4 (64x48, 7 frames"),
         "{result}"

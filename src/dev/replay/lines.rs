@@ -76,7 +76,7 @@ impl<'a> Line<'a> {
         };
         let candidates = looked.iter().flat_map(|looked| &looked.candidates);
         let objects = looked.iter().flat_map(|looked| &looked.objects);
-        let news = looked.iter().flat_map(|looked| &looked.news);
+        let news = report.news.iter();
         Self {
             file,
             frame: report.number,

@@ -91,7 +91,7 @@ impl Drawing {
                     text: shown.1,
                 });
             }
-            for news in &looked.news {
+            for news in &report.news {
                 if let Some(sentence) = sentence(news) {
                     self.told.push_back((report.time, sentence));
                 }

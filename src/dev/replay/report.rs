@@ -23,6 +23,8 @@ pub(super) struct FrameReport {
     pub(super) time: Duration,
     pub(super) size: PictureSize,
     pub(super) outcome: Outcome,
+    /// What the events of tracks tell.
+    pub(super) news: Vec<TrackNews>,
     /// The confirmed tracks that live.
     pub(super) tracks: Vec<FollowedTrack>,
 }
@@ -55,8 +57,6 @@ pub(super) struct Looked {
     pub(super) candidates: Vec<(ExplainedCandidate, Fate)>,
     /// The objects of the event `detections`.
     pub(super) objects: Vec<SeenObject>,
-    /// What the events of tracks tell.
-    pub(super) news: Vec<TrackNews>,
 }
 
 /// What became of a candidate.
@@ -152,7 +152,6 @@ impl Looked {
         Self {
             candidates: candidates.collect(),
             objects: reported.collect(),
-            news: staged.news,
         }
     }
 }

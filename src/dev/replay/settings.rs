@@ -102,13 +102,13 @@ impl Chosen {
         };
         let scene = &camera.scene;
         format!(
-            "the settings are those {of}: {classes} from score {}, max_fps {}, motion {}, {tracks}, {} zones, {} lines, {} masks",
+            "the settings are those {of}: {classes} from score {}, max_fps {}, motion {}, {tracks}, {}, {}, {}",
             camera.min_score,
             camera.max_fps,
             MotionMode::as_str(camera.motion.mode),
-            scene.zones.len(),
-            scene.lines.len(),
-            scene.masks.len(),
+            counted(scene.zones.len(), "zone"),
+            counted(scene.lines.len(), "line"),
+            counted(scene.masks.len(), "mask"),
         )
     }
 }
@@ -123,6 +123,13 @@ impl std::fmt::Display for Place {
             Some(path) => path.display().fmt(f),
             None => f.write_str("the environment"),
         }
+    }
+}
+
+fn counted(count: usize, what: &str) -> String {
+    match count {
+        1 => format!("1 {what}"),
+        _ => format!("{count} {what}s"),
     }
 }
 

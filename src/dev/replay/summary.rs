@@ -10,6 +10,7 @@ use super::report::{Fate, FrameReport, Outcome, SkipReason};
 use crate::config::CameraConfig;
 use crate::track::news::{Happening, TrackFacts};
 use crate::track::scene::LineCounts;
+use crate::track::tracker::Tracker;
 use twinsight_media::picture::PictureSize;
 
 /// What is known of a clip so far.
@@ -56,24 +57,24 @@ impl Summary {
         self.frames += 1;
         self.size.get_or_insert(report.size);
         self.length = report.time;
-        let looked = match &report.outcome {
+        match &report.outcome {
             Outcome::Skipped(reason) => {
                 let at = SkipReason::ALL.iter().position(|other| other == reason);
                 if let Some(at) = at {
                     self.skipped[at] += 1;
                 }
-                return;
             }
-            Outcome::Looked(looked) => looked,
-        };
-        self.looked += 1;
-        for (_, fate) in &looked.candidates {
-            *self.fates.entry(place(*fate)).or_default() += 1;
+            Outcome::Looked(looked) => {
+                self.looked += 1;
+                for (_, fate) in &looked.candidates {
+                    *self.fates.entry(place(*fate)).or_default() += 1;
+                }
+                for track in &report.tracks {
+                    self.track(&track.facts);
+                }
+            }
         }
-        for track in &report.tracks {
-            self.track(&track.facts);
-        }
-        for news in &looked.news {
+        for news in &report.news {
             let track = self.track(&news.track);
             match &news.what {
                 Happening::Start | Happening::Update(_) => {}
@@ -240,7 +241,10 @@ fn fates(camera: &CameraConfig, least: f32) -> [(&'static str, String); 9] {
         ),
         (
             "unclaimed",
-            "near no track, and too weak to begin one".to_owned(),
+            format!(
+                "near no track, and below {:.2}, from which tracks begin",
+                Tracker::birth_score(camera.min_score)
+            ),
         ),
         (
             "double",

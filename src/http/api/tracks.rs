@@ -35,10 +35,17 @@ label_enum! {
 /// A track with all that is listed of it.
 #[derive(Debug)]
 pub(crate) struct ListedTrack {
-    pub(crate) id: StreamId,
+    pub(crate) stream: StreamId,
     pub(crate) name: Arc<str>,
     pub(crate) track: TrackOfList,
     pub(crate) has_shot: bool,
+}
+
+impl ListedTrack {
+    /// The track's own id.
+    pub(crate) fn id(&self) -> u64 {
+        self.track.facts().id
+    }
 }
 
 /// A track that lives or is over.
@@ -100,7 +107,7 @@ impl<'a> TracksView<'a> {
         mut tracks: Vec<&'a ListedTrack>,
         clock: &WallClock,
     ) -> Self {
-        tracks.sort_by_key(|listed| std::cmp::Reverse(listed.track.facts().id));
+        tracks.sort_by_key(|listed| std::cmp::Reverse(listed.id()));
         let view = |listed: &'a ListedTrack| {
             let facts = listed.track.facts();
             let ended = match &listed.track {
@@ -108,7 +115,7 @@ impl<'a> TracksView<'a> {
                 TrackOfList::Ended(ended) => Some(ended),
             };
             TrackView {
-                camera: CameraRef::new(&listed.id, &listed.name),
+                camera: CameraRef::new(&listed.stream, &listed.name),
                 state: listed.track.state().as_str(),
                 reason: ended.map(|ended| ended.reason.as_str()),
                 track: TrackJson::new(facts, |at| clock.unix_ms(at)),

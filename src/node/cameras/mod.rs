@@ -33,6 +33,7 @@ use crate::schedule::scheduler::{SourceId, SourceSettings};
 use crate::telemetry::ledger::FrameDrop;
 use crate::telemetry::metrics::{ForgetOutcome, Metrics};
 use crate::track::directory::TrackDirectory;
+use crate::track::news::TrackEnd;
 use crate::track::stage::StageSettings;
 use crate::track::tracker::Tracker;
 use twinsight_client::clock::SystemClock;
@@ -233,13 +234,15 @@ impl Cameras {
                 ForgetOutcome::Open(_) if !RemovedCameras::is_over(age) => continue,
                 // A webhook may have an event in hand for as long as this.
                 ForgetOutcome::Open(ledger)
-                    if ledger.sink_events_in_flight > 0 && !self.removed.is_full() =>
+                    if (ledger.sink_events_in_flight > 0 || ledger.track_events_in_flight > 0)
+                        && !self.removed.is_full() =>
                 {
                     continue;
                 }
                 ForgetOutcome::Open(ledger) => {
                     let [units, frames, events] = ledger.in_flight();
-                    tracing::error!(camera = %id, units, frames, events, "a camera's ledger does not balance: this is a bug in Twinsight");
+                    let track_events = ledger.track_events_in_flight;
+                    tracing::error!(camera = %id, units, frames, events, track_events, "a camera's ledger does not balance: this is a bug in Twinsight");
                     metrics.forget_open(&id);
                 }
             }
@@ -447,10 +450,12 @@ impl Cameras {
             if let Some(suppressed) = self.removal_logs.allow((), Instant::now()) {
                 tracing::info!(camera = %config.id, suppressed, "the camera is no longer configured");
             }
-            let news = self.context.tracks.remove(&config.id);
-            let name = name.get();
-            let events = track_events(&config.id, &name, Instant::now(), news);
-            self.context.publisher.publish_tracks(events);
+            if let Some(tracks) = self.context.tracks.remove(&config.id) {
+                let _order = tracks.in_order();
+                let (name, news) = (name.get(), tracks.end(TrackEnd::CameraRemoved));
+                let events = track_events(&config.id, &name, Instant::now(), news);
+                self.context.publisher.publish_tracks(events);
+            }
             self.context
                 .metrics
                 .stream(&config.id)
@@ -495,7 +500,9 @@ fn follow(context: &CameraContext, wanted: &PlannedCamera) {
         scene: config.scene.clone(),
         min_score: config.min_score,
     };
-    let (_, news) = context.tracks.set(&work.metrics, &work.name, settings);
+    let tracks = context.tracks.open(&work.metrics, &work.name, &settings);
+    let _order = tracks.in_order();
+    let news = tracks.set(&work.name, settings);
     let events = track_events(&config.id, &work.name, Instant::now(), news);
     context.publisher.publish_tracks(events);
 }

@@ -164,4 +164,44 @@ mod tests {
         assert!(matches!(error, WriteError::NotWritable { .. }), "{error}");
         assert!(error.to_string().contains("none cannot be written"));
     }
+
+    /// Writes the file that a variable names, in the process that the test below starts where the file is mounted.
+    #[test]
+    #[ignore = "another test runs it in a mount namespace"]
+    fn write_what_is_mounted() {
+        let file = PathBuf::from(std::env::var_os("MOUNTED").unwrap());
+        match write_file(&file, "old", "a new text") {
+            Ok(()) => {}
+            Err(WriteError::NotWritable { .. }) => std::process::exit(30),
+            Err(error) => panic!("{error}"),
+        }
+    }
+
+    #[test]
+    fn a_file_that_a_container_has_mounted_is_written_in_place() {
+        let (folder, file) = node_toml("old");
+        let mounted = |options: &str, command: &str| {
+            let mount = "mount --bind \"$MOUNTED\" \"$MOUNTED\" && mount -o remount,bind,$0 \"$MOUNTED\" && exec";
+            std::process::Command::new("unshare")
+                .args(["-m", "sh", "-c", &format!("{mount} {command}"), options])
+                .env("MOUNTED", &file)
+                .output()
+        };
+        if !mounted("rw", "true").is_ok_and(|output| output.status.success()) {
+            // Only root may mount anything, and not in every container.
+            return;
+        }
+        let test = "node::reload::write_file::tests::write_what_is_mounted";
+        let program = std::env::current_exe().unwrap();
+        let run = format!("'{}' --ignored --exact {test}", program.display());
+        let read_only = mounted("ro", &run).unwrap();
+        assert_eq!(read_only.status.code(), Some(30), "{read_only:?}");
+        assert_eq!(std::fs::read_to_string(&file).unwrap(), "old");
+        let before = std::fs::metadata(&file).unwrap().ino();
+        let writable = mounted("rw", &run).unwrap();
+        assert!(writable.status.success(), "{writable:?}");
+        assert_eq!(std::fs::read_to_string(&file).unwrap(), "a new text");
+        assert_eq!(std::fs::metadata(&file).unwrap().ino(), before);
+        assert_eq!(names(folder.path()), ["node.toml"]);
+    }
 }

@@ -156,6 +156,10 @@ impl HomeCamera {
         for (slug, label) in &mut self.labels {
             let before = label.occupancy.is_occupied();
             let count = counts.get(slug.as_str()).copied().unwrap_or(0);
+            if frame.max_skip.is_some() && label.misses == 0 && before {
+                // Nothing has changed since it was seen, so that it was there until now.
+                label.occupancy.look_again(frame.at);
+            }
             label.occupancy.frame(frame.at, count);
             label.misses = match count {
                 0 => label.misses.saturating_add(1),

@@ -186,7 +186,10 @@ impl TrackMetrics {
         series.zone_objects.retain(|(zone, label), gauge| {
             let stays = zones.contains(zone);
             if stays {
-                gauge.set(0);
+                // At once, so that nobody reads 0 of a zone in which somebody is.
+                let key = (Arc::clone(zone), Arc::clone(label));
+                let count = counts.get(&key).copied().unwrap_or(0);
+                gauge.set(i64::try_from(count).unwrap_or(i64::MAX));
             } else {
                 let labels = [self.twin(), self.stream(), zone, label];
                 // An error means that there is no such series, which is fine.

@@ -22,7 +22,7 @@ use self::reach::Sightings;
 use self::stillness::Stillness;
 use self::zone::{Standing, Where};
 use super::RelativeBox;
-use super::tracker::{Track, TrackState};
+use super::tracker::Track;
 use crate::config::{LineConfig, SceneConfig, ZoneConfig};
 
 /// Of the time between two sightings of a track so much counts as spent where it was. In the rest nobody looked, or it was not seen.
@@ -151,7 +151,7 @@ impl Scene {
             .any(|mask| applies(&mask.labels, label) && mask.polygon.contains(foot))
     }
 
-    /// Takes in a confirmed track that was seen at this look.
+    /// Takes in a confirmed track that was seen at this look, or that is still where it was since the picture has not changed.
     pub fn seen(&mut self, now: Duration, track: &Track, label: &str) -> SceneChange {
         let bbox = track.bbox;
         let foot = bbox.bottom_center();
@@ -210,26 +210,6 @@ impl Scene {
         place.stationary = stationary;
         (place.bbox, place.seen_at) = (bbox, now);
         change
-    }
-
-    /// Takes in that the picture has not changed since the last look: who was seen then is still there. Without it this time counts as
-    /// one in which nobody looked. What it brings about is told when the track is seen next.
-    pub fn unchanged(&mut self, now: Duration, tracks: &[Track]) {
-        let seen = tracks
-            .iter()
-            .filter(|track| track.state == TrackState::Confirmed);
-        for track in seen {
-            let Some(place) = self.places.get_mut(&track.serial) else {
-                continue;
-            };
-            let passed = now.saturating_sub(place.seen_at).min(LONGEST_GAP);
-            for standing in &mut place.standings {
-                standing.rests(passed);
-            }
-            place.stillness.rests(passed);
-            place.settle_times(&self.config.zones);
-            place.seen_at = place.seen_at.max(now);
-        }
     }
 
     /// Forgets a track that ended, and gives where it was.
@@ -293,8 +273,11 @@ impl Place {
         if names().eq(self.zones.iter()) {
             return false;
         }
+        // Zones that only stand in another order in the configuration are the same.
+        let is_same =
+            names().count() == self.zones.len() && names().all(|name| self.zones.contains(name));
         self.zones = names().map(Arc::clone).collect();
-        true
+        !is_same
     }
 
     /// Brings the times in `visited` up to date.

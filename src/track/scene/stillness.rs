@@ -60,11 +60,6 @@ impl Stillness {
         }
     }
 
-    /// Time went by in which nothing moved.
-    pub(super) fn rests(&mut self, passed: Duration) {
-        self.still += passed;
-    }
-
     /// How long it has been at its place.
     pub(super) fn still(&self) -> Duration {
         self.still

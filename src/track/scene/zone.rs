@@ -105,15 +105,6 @@ impl Standing {
         stay.judge(min_dwell)
     }
 
-    /// Time went by in which nothing moved.
-    pub(super) fn rests(&mut self, passed: Duration) {
-        if let Self::Arrives(stay) | Self::In(stay) = self
-            && stay.excursion.is_none()
-        {
-            stay.dwell += passed;
-        }
-    }
-
     pub(super) fn is_in(&self) -> bool {
         matches!(self, Self::In(_))
     }

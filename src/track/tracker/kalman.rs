@@ -26,13 +26,13 @@ const AXES: [Axis; 4] = [
         error: 0.4,
         acceleration: 0.5,
         first_speed: 0.25,
-        speed_lasts_s: Some(0.3),
+        speed_lasts_s: Some(0.5),
     },
     Axis {
         error: 0.16,
         acceleration: 0.2,
         first_speed: 0.1,
-        speed_lasts_s: Some(0.3),
+        speed_lasts_s: Some(0.5),
     },
 ];
 /// A height that is off by more than this part is hardly believed: then somebody is half hidden, or two are in one box.

@@ -118,7 +118,7 @@ impl Tracker {
     }
 
     /// From this score on an observation that nobody claims begins a track: 0.6 at a `min_score` of 0.4.
-    fn birth_score(min_score: f32) -> f32 {
+    pub(crate) fn birth_score(min_score: f32) -> f32 {
         min_score + (1.0 - min_score) / 3.0
     }
 
