@@ -417,3 +417,7 @@ fn relative(object: &Object, size: PictureSize) -> Option<RelativeBox> {
         (bbox.y + bbox.height) / height,
     )
 }
+
+#[cfg(test)]
+#[path = "stage_tests.rs"]
+mod tests;

@@ -125,8 +125,8 @@ impl LineShape {
         (distance.abs() > least).then_some((side, distance.abs() > least * FAR))
     }
 
-    /// The side to which a straight way leads that cuts the line between its ends. A line has its beginning and not its end, so who
-    /// passes where one line ends and the next begins crosses one of them.
+    /// The side to which a straight way leads that cuts the line between its ends. Where one line ends and the next begins, a way through
+    /// that very point cuts one of them.
     fn cut(&self, before: GridPoint, foot: GridPoint) -> Option<Side> {
         let is_right = |place: GridPoint| place.side(self.from, self.to).is_ge();
         let (was, is) = (is_right(before), is_right(foot));

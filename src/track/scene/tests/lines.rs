@@ -238,6 +238,24 @@ fn two_who_cross_each_others_paths_are_counted_each() {
     }
 }
 
+#[test]
+fn a_gate_with_a_bend_is_crossed_once_at_the_bend_too() {
+    for (first, second) in [
+        ([0.2, 0.5], [0.8, 0.6]),
+        ([0.2, 0.6], [0.8, 0.6]),
+        ([0.2, 0.4], [0.8, 0.3]),
+    ] {
+        let bend = [line("a", first, [0.5, 0.5]), line("b", [0.5, 0.5], second)];
+        for x in [0.45, 0.5, 0.55] {
+            let mut scene = of_lines(&bend);
+            let walk = Walk::new(&[(0.0, [x, 0.15]), (5.0, [x, 0.9])]);
+            let crossed = crossings(&mut scene, 1, &walk.looks(10, &mut Wobble::none()));
+            assert_eq!(crossed.len(), 1, "{x} {second:?} {crossed:?}");
+            assert!(crossed[0].1.ends_with("in"), "{crossed:?}");
+        }
+    }
+}
+
 /// A number of hundredths.
 fn hundredths() -> impl Strategy<Value = f64> {
     (0..=100i32).prop_map(|n| f64::from(n) / 100.0)
