@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::media_clock::MediaClock;
 use super::news::{Happening, TrackEnd, TrackFacts, TrackNews, UpdateReason};
-use super::scene::{Place, Scene};
+use super::scene::{Place, Scene, SceneChange};
 use super::tracker::{Belonging, Track, TrackIds, TrackState, Tracker, TrackerSettings};
 use super::{LabelId, Labels, Observation, RelativeBox};
 use crate::config::{SceneConfig, TrackConfig};
@@ -192,7 +192,7 @@ impl Stage {
         let ended: Vec<_> = looked.ended.to_vec();
         let mut news = Vec::new();
         for n in 0..self.tracker.tracks().len() {
-            if let Some((observation, fate)) = self.follow(n, &mut news) {
+            if let Some((observation, fate)) = self.follow(n, Scene::seen, &mut news) {
                 fates[self.observed[observation]] = fate;
             }
         }
@@ -214,7 +214,7 @@ impl Stage {
         let mut news = Vec::new();
         if self.settings.track.enabled {
             for n in 0..self.tracker.tracks().len() {
-                self.follow(n, &mut news);
+                self.follow(n, Scene::unchanged, &mut news);
             }
         }
         news
@@ -237,11 +237,14 @@ impl Stage {
             .filter_map(|track| self.facts_of(track, self.scene.place(track.serial)))
     }
 
-    /// True if no track waits for a decision: none is tentative, and none was lost that had moved.
+    /// True if no track waits for a decision: none is tentative, none was lost that had moved, and none may just have crossed a line.
     pub fn is_settled(&self) -> bool {
         let is_settled = |track: &Track| match track.state {
             TrackState::Tentative => false,
-            TrackState::Confirmed => true,
+            TrackState::Confirmed => {
+                let place = self.scene.place(track.serial);
+                !place.is_some_and(Place::is_crossing)
+            }
             TrackState::Lost => {
                 let place = self.scene.place(track.serial);
                 place.is_some_and(|place| place.stationary)
@@ -309,13 +312,18 @@ impl Stage {
 
     /// Takes what a look brought for a track to the scene, and tells what has changed. Gives the observation that is of it and what
     /// has become of that, if it was seen.
-    fn follow(&mut self, n: usize, news: &mut Vec<TrackNews>) -> Option<(usize, ObjectFate)> {
+    fn follow(
+        &mut self,
+        n: usize,
+        judge: impl Fn(&mut Scene, Duration, &Track, &str) -> SceneChange,
+        news: &mut Vec<TrackNews>,
+    ) -> Option<(usize, ObjectFate)> {
         let now = self.now.media;
         let track = &self.tracker.tracks()[n];
         let (id, observation) = (track.id?, track.observation?);
         let label = self.labels.get(track.label);
         let name = label.map_or("", |label| &label.name);
-        let change = self.scene.seen(now, track, name);
+        let change = judge(&mut self.scene, now, track, name);
         let serial = track.serial;
         let facts = self.facts_of(track, self.scene.place(serial))?;
         let fate = ObjectFate::Tracked {

@@ -164,7 +164,8 @@ fn tracks_fit_the_annotated_persons() {
         let frame = line["frame"].as_u64().expect("a number");
         clear.take(&annotated[&frame], seen(line));
     }
-    assert_eq!(looks, FRAMES / 2);
+    // The last one waits until it is due, and nothing replaces it.
+    assert_eq!(looks, FRAMES / 2 + 1);
     // Measured: 0.85 and 9 switches.
     assert!(clear.mota() >= 0.8, "MOTA {:.3}: {clear:?}", clear.mota());
     assert!(clear.switches <= 18, "{clear:?}");

@@ -233,6 +233,9 @@ impl Schema {
             let is_signed = pointer.starts_with("/track/velocity/");
             let is_free = pointer == "/track/dwellMs";
             let is_of_free = pointer.starts_with("/track/dwellMs/");
+            // Where nothing is followed, objects have neither.
+            let is_optional = pointer.starts_with("/objects/")
+                && (pointer.ends_with("/trackId") || pointer.ends_with("/zones"));
             if good.pointer(&pointer).unwrap().is_number() && !is_signed {
                 let mut broken = good.clone();
                 *broken.pointer_mut(&pointer).unwrap() = json!(-1);
@@ -251,7 +254,7 @@ impl Schema {
             }
             if let Some((parent, field)) = pointer.rsplit_once('/')
                 && let Some(Value::Object(fields)) = good.clone().pointer_mut(parent)
-                && !is_of_free
+                && !(is_of_free || is_optional)
             {
                 fields.remove(field).unwrap();
                 let mut broken = good.clone();

@@ -1,10 +1,7 @@
 //! A node with the shipped model and a camera that plays the clip, and an app with the official Python client that listens to it: what a
 //! person who walks through a zone and over a line makes of it is the sequence of events of docs/guide/tracks.md.
 
-#![allow(
-    clippy::unwrap_used,
-    reason = "a test stops at what it did not expect"
-)]
+#![allow(clippy::unwrap_used, reason = "a test stops at what it did not expect")]
 
 use std::collections::BTreeMap;
 

@@ -19,6 +19,11 @@ impl Hold {
         now.saturating_sub(since) >= HOLD
     }
 
+    /// True once it has shown, until it does not any more.
+    pub(super) fn is_pending(self) -> bool {
+        self.since.is_some()
+    }
+
     /// It does not show at this look.
     pub(super) fn ends(&mut self) {
         self.since = None;

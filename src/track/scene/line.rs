@@ -143,6 +143,11 @@ impl LineShape {
 }
 
 impl LineWatch {
+    /// True while it shows on the other side, but not for long enough.
+    pub(super) fn is_pending(&self) -> bool {
+        self.other.is_pending()
+    }
+
     /// Takes in where the track is now. A direction is a crossing.
     pub(super) fn look(&mut self, shape: &LineShape, step: &Step) -> Option<Direction> {
         if let Some((_, before)) = step.before {

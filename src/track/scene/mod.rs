@@ -61,6 +61,15 @@ pub struct Place {
     is_moved: bool,
 }
 
+/// Whether a track was looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Sighting {
+    /// It was.
+    New,
+    /// It was not, since the picture shows what it showed.
+    Old,
+}
+
 /// What changed for a track at a look.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct SceneChange {
@@ -151,8 +160,24 @@ impl Scene {
             .any(|mask| applies(&mask.labels, label) && mask.polygon.contains(foot))
     }
 
-    /// Takes in a confirmed track that was seen at this look, or that is still where it was since the picture has not changed.
+    /// Takes in a confirmed track that was seen at this look.
     pub fn seen(&mut self, now: Duration, track: &Track, label: &str) -> SceneChange {
+        self.judge(now, track, label, Sighting::New)
+    }
+
+    /// Takes in a confirmed track that is still where it was seen last, since the picture has not changed. Time goes on for it in its
+    /// zones. Whether it has crossed a line is for the next look to say: the same box again is no proof.
+    pub fn unchanged(&mut self, now: Duration, track: &Track, label: &str) -> SceneChange {
+        self.judge(now, track, label, Sighting::Old)
+    }
+
+    fn judge(
+        &mut self,
+        now: Duration,
+        track: &Track,
+        label: &str,
+        sighting: Sighting,
+    ) -> SceneChange {
         let bbox = track.bbox;
         let foot = bbox.bottom_center();
         self.sightings.seen(now, foot.on_grid(), &bbox);
@@ -189,6 +214,9 @@ impl Scene {
         };
         let watched = place.watches.iter_mut().zip(&self.shapes);
         for (((watch, shape), line), counts) in watched.zip(lines).zip(&mut self.counts) {
+            if sighting == Sighting::Old {
+                continue;
+            }
             let Some(direction) = watch.look(shape, &step) else {
                 continue;
             };
@@ -240,6 +268,11 @@ impl Scene {
 }
 
 impl Place {
+    /// True while it shows on the other side of a line and the next look has to say whether it has crossed it.
+    pub fn is_crossing(&self) -> bool {
+        self.watches.iter().any(LineWatch::is_pending)
+    }
+
     fn new(now: Duration, bbox: RelativeBox, zones: usize, lines: usize) -> Self {
         Self {
             zones: Arc::from([]),
