@@ -58,6 +58,7 @@ static ASSETS: LazyLock<Vec<Asset>> = LazyLock::new(|| {
         "pair.js",
         "palette.js",
         "reasons.js",
+        "saving.js",
         "scene.js",
         "settings.js",
         "sight.js",

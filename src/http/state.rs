@@ -87,8 +87,8 @@ impl HttpState {
         let scene = match self.tracks.get(&facts.status.id) {
             Some(tracks) => {
                 let reading = tracks.reading();
-                let has_shot = tracks.have_shots(reading.live.iter().map(|track| track.id));
-                SceneView::new(&reading, &has_shot, edit_refusal)
+                let shots = tracks.shot_numbers(reading.live.iter().map(|track| track.id));
+                SceneView::new(&reading, &shots, edit_refusal)
             }
             None => SceneView::of_config(&facts.settings.scene, edit_refusal),
         };

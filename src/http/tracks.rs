@@ -78,8 +78,8 @@ impl HttpState {
                 of_stream.extend(tracks.ended(now).into_iter().map(TrackOfList::Ended));
             }
             of_stream.retain(|track| wanted.is_in(track.state()));
-            let has_shot = tracks.have_shots(of_stream.iter().map(|track| track.facts().id));
-            for (track, has_shot) in of_stream.into_iter().zip(has_shot) {
+            let shots = tracks.shot_numbers(of_stream.iter().map(|track| track.facts().id));
+            for (track, shot) in of_stream.into_iter().zip(shots) {
                 let list = match track {
                     TrackOfList::Live(_) => &mut live,
                     TrackOfList::Ended(_) => &mut ended,
@@ -88,7 +88,7 @@ impl HttpState {
                     stream: id.clone(),
                     name: Arc::clone(&name),
                     track,
-                    has_shot,
+                    shot,
                 });
             }
         }

@@ -188,10 +188,12 @@ impl CameraTracks {
         shots.take(now, frame);
     }
 
-    /// For each of these tracks, whether there is a picture of it.
-    pub fn have_shots(&self, tracks: impl Iterator<Item = u64>) -> Vec<bool> {
+    /// For each of these tracks, the number of its best picture, if there is one.
+    pub fn shot_numbers(&self, tracks: impl Iterator<Item = u64>) -> Vec<Option<u64>> {
         let shots = self.shots.lock();
-        tracks.map(|track| shots.get(track).is_some()).collect()
+        tracks
+            .map(|track| shots.get(track).map(|shot| shot.number()))
+            .collect()
     }
 
     /// Ends all tracks, and gives what there is to tell of that. No frame counts after this.

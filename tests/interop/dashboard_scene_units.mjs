@@ -9,11 +9,13 @@ const { area, contains, crossing, meeting, nearest, outlineProblem, shift, side,
 const { freshName, labelsOf, problems, sameScene, sceneOf, toToml } = await load('scene.js');
 const { SceneEdit } = await load('edit.js');
 const { TrackBook } = await load('trackbook.js');
-const { EventLog, ROWS } = await load('log.js');
+const { EventLog, ROWS, TRACKS } = await load('log.js');
 const { trackWords } = await load('trackwords.js');
 const { trackColour } = await load('palette.js');
 const { inArrow } = await load('overlay.js');
-const { times, whereabouts } = await load('tracklist.js');
+const { showShot, times, whereabouts } = await load('tracklist.js');
+const { EditCanvas } = await load('canvas.js');
+const { SaveState, failed } = await load('saving.js');
 
 const SQUARE = [[0.2, 0.2], [0.8, 0.2], [0.8, 0.8], [0.2, 0.8]];
 const BOWTIE = [[0.2, 0.2], [0.8, 0.8], [0.8, 0.2], [0.2, 0.8]];
@@ -32,6 +34,9 @@ test('an outline that crosses or touches itself is refused, and it is said where
   assert.match(outlineProblem([[0, 0], [1, 1]]).text, /at least 3 corners, and this one has 2/);
   assert.match(outlineProblem([[0, 0], [0.001, 0], [0, 0.001]]).text, /no area/);
   assert.equal(outlineProblem([[0, 0], [0.001, 0], [0.2, 0.3]]), null);
+  // The node takes a millionth of the picture, and nothing smaller.
+  assert.equal(outlineProblem([[0.3, 0.7], [0.302, 0.7], [0.3, 0.701]]), null);
+  assert.match(outlineProblem([[0.3, 0.7], [0.302, 0.7], [0.3, 0.7009]]).text, /no area/);
   assert.match(outlineProblem(Array.from({ length: 33 }, (_, i) => [0.5 + 0.4 * Math.cos(i / 5.3), 0.5 + 0.4 * Math.sin(i / 5.3)])).text, /at most 32/);
   // While it is drawn it is open: the edge back to its beginning is not there yet.
   assert.equal(outlineProblem([[0, 0], [0.5, 0.5], [0.5, 0]], true), null);
@@ -57,7 +62,7 @@ test('points, sides and distances', () => {
   assert.equal(meeting([0, 0], [1, 0], [0, 0.1], [1, 0.1]), null);
   assert.deepEqual(nearest([5, 5], [0, 0], [10, 0]), { at: [5, 0], distance: 5 });
   assert.equal(nearest([5, 5], [2, 1], [2, 1]).distance, 5);
-  assert.deepEqual(within([-1, 0.12345]), [0, 0.123]);
+  assert.deepEqual(within([-1, 0.12345]), [0, 0.1235]);
   assert.deepEqual(shift(SQUARE, [0.5, -0.1]), [[0.4, 0.1], [1, 0.1], [1, 0.7], [0.4, 0.7]], 'a shape stays in the picture and keeps its form');
 });
 
@@ -66,7 +71,7 @@ test('TOML as the configuration has it', () => {
     lines: [{ name: 'gate', from: [0.2, 0.8], to: [0.8, 0.8], labels: [], in: 3, out: 1 }], masks: [{ points: SQUARE.slice(1) }] };
   assert.equal(toToml(sceneOf(scene)), `[[cameras.zones]]
 name = "drive \\"way\\"\\n\\u007f"
-points = [[0.0, 0.123], [1.0, 0.5], [0.1, 1.0]]
+points = [[0.0, 0.1235], [1.0, 0.5], [0.1, 1.0]]
 labels = ["person", "car"]
 min_dwell_ms = 1000
 
@@ -84,6 +89,8 @@ points = [[0.8, 0.2], [0.8, 0.8], [0.2, 0.8]]
 `);
   assert.equal(toToml(sceneOf(null)), '');
   assert.ok(sameScene(scene, sceneOf(scene)), 'counts are no part of it');
+  const moved = (x) => ({ masks: [{ points: [[x, 0], [1, 0], [1, 1]] }] });
+  assert.deepEqual([sameScene(moved(0.1234), moved(0.1235)), sameScene(moved(0.1235), moved(0.123456))], [false, true], 'as the node writes it');
   assert.deepEqual(labelsOf(' person, car,,person '), ['person', 'car']);
   assert.equal(freshName({ zones: [{ name: 'zone 1' }] }, 'zones'), 'zone 2');
 });
@@ -93,6 +100,22 @@ test('what the node would refuse is said before', () => {
   assert.deepEqual(found.map(({ kind, index }) => `${kind}${index}`), ['zones1', 'zones1', 'zones2', 'lines0', 'masks0']);
   assert.match(found[0].text, /Two zones have the name a/);
   assert.match(found[1].text, /^zone a: The edge from corner 3/);
+});
+
+test('what is in force may stay, whatever the page finds', () => {
+  const odd = { zones: [{ name: 'odd', points: BOWTIE }, { name: 'odd', points: SQUARE }], lines: [], masks: [] };
+  const edit = new SceneEdit(odd);
+  assert.deepEqual(edit.problems, []);
+  edit.begin('masks');
+  for (const place of SQUARE) edit.addCorner(place);
+  edit.finish();
+  assert.deepEqual([edit.dirty, edit.problems], [true, []], 'so a mask can be saved');
+  edit.select('zones', 1);
+  edit.set('labels', ['person']);
+  assert.deepEqual(edit.problems.map(({ text }) => text), ['Two zones have the name odd.'], 'what is changed is looked at');
+  edit.select('zones', 0);
+  edit.set('name', 'even');
+  assert.match(edit.problems.map(({ text }) => text).join(), /^zone even: The edge/);
 });
 
 const SIZE = { width: 800, height: 600 };
@@ -206,6 +229,100 @@ test('a touch that the system takes for something else changes nothing', () => {
   assert.deepEqual(edit.drawing.points, []);
 });
 
+test('a gesture that made no step and is taken back leaves the steps before it', () => {
+  const { edit, mouse } = drawer({ zones: [{ name: 'a', points: SQUARE, labels: [], minDwellMs: 0 }], masks: [{ points: [[0, 0], [0.1, 0], [0.1, 0.1]], labels: [] }] });
+  edit.select('zones', 0);
+  edit.set('name', 'yard');
+  // Refused, since it would cross; and clamped, since it is at the edge of the picture already.
+  edit.down([0.8, 0.8], SIZE, 11);
+  edit.move([0.5, 0.1], SIZE, 11);
+  assert.notEqual(edit.refused, null);
+  edit.takeBack();
+  assert.deepEqual([edit.shape.name, edit.canUndo], ['yard', true]);
+  edit.undo();
+  edit.select('masks', 0);
+  edit.down([0, 0], SIZE, 11);
+  edit.move([-0.2, -0.2], SIZE, 11);
+  edit.takeBack();
+  assert.deepEqual([edit.canUndo, edit.canRedo], [false, true], 'nor is what was undone forgotten');
+  edit.redo();
+  assert.equal(edit.scene.zones[0].name, 'yard');
+  // The number of steps that are remembered does not matter.
+  edit.select('zones', 0);
+  for (let i = 0; i < 150; i += 1) mouse.drag([0.5, 0.5], [0.5 + (i % 2 ? -0.1 : 0.1), 0.5]);
+  edit.down([0.5, 0.5], SIZE, 11);
+  edit.move([0.6, 0.5], SIZE, 11);
+  assert.deepEqual(edit.shape.points[0], [0.3, 0.2]);
+  edit.takeBack();
+  assert.deepEqual(edit.shape.points[0], [0.2, 0.2]);
+});
+
+/** As much of an element as `EditCanvas` asks for, with the gestures that a browser makes of clicks. */
+function fakeCanvas(edit) {
+  const element = () => {
+    const listeners = {};
+    return { dataset: {}, style: {}, firstChild: null, listeners, clientWidth: SIZE.width, clientHeight: SIZE.height, append() {}, insertBefore() {}, replaceChildren() {}, remove() {}, focus() {}, setPointerCapture() {}, setAttribute() {}, getAttribute: () => null, querySelector: () => null, contains: () => true,
+      addEventListener: (type, listener) => { listeners[type] = listener; }, getBoundingClientRect: () => ({ left: 0, top: 0, ...SIZE }) };
+  };
+  Object.assign(globalThis, { document: { createElementNS: element, activeElement: null }, ResizeObserver: class { observe() {} disconnect() {} } });
+  const { root } = new EditCanvas({ root: element(), canvas: SIZE }, edit, () => {});
+  const send = (type, [x, y]) => root.listeners[type]({ type, clientX: x * SIZE.width, clientY: y * SIZE.height, button: 0, buttons: 1, isPrimary: true, pointerType: 'mouse', pointerId: 1, preventDefault() {} });
+  const click = (place) => ['pointerdown', 'pointerup'].forEach((type) => send(type, place));
+  return { click, twice: (place) => { click(place); click(place); send('dblclick', place); } };
+}
+
+test('a double click takes a corner away, but not the one that ends an outline', () => {
+  const edit = new SceneEdit(null);
+  const { click, twice } = fakeCanvas(edit);
+  edit.begin('zones');
+  SQUARE.slice(0, 3).forEach(click);
+  twice(SQUARE[3]);
+  assert.equal(edit.drawing, null);
+  assert.deepEqual(edit.shape.points, SQUARE, 'ended at its last corner');
+  edit.begin('zones');
+  SQUARE.forEach(click);
+  twice(SQUARE[0]);
+  assert.deepEqual(edit.shape.points, SQUARE, 'ended at its first corner by the first of both');
+  twice(SQUARE[3]);
+  assert.deepEqual(edit.shape.points, SQUARE.slice(0, 3));
+});
+
+test('what is said of a save is true of what is drawn now', () => {
+  const edit = new SceneEdit({ zones: [{ name: 'a', points: SQUARE, labels: [], minDwellMs: 0 }] });
+  const state = new SaveState();
+  const told = () => Object.values(state.of(edit)).join(': ');
+  assert.equal(told(), 'idle: ');
+  edit.select('zones', 0);
+  edit.set('name', 'b');
+  assert.equal(told(), 'idle: Not saved.');
+  state.say('busy', 'Saving', edit.scene);
+  assert.equal(told(), 'busy: Saving');
+  edit.base = sceneOf(edit.scene);
+  state.say('ok', 'Saved.', edit.scene);
+  assert.equal(told(), 'ok: Saved.');
+  edit.begin('zones');
+  assert.equal(told(), 'idle: Not saved.', 'what is half drawn is not saved');
+  edit.cancel();
+  assert.equal(told(), 'idle: ');
+  edit.select('zones', 0);
+  edit.set('labels', ['x']);
+  state.say('bad', 'Not saved: no.', edit.scene);
+  assert.equal(told(), 'bad: Not saved: no.');
+  edit.undo();
+  assert.equal(told(), 'idle: ', 'nothing is left to save');
+  edit.set('labels', ['y']);
+  state.say('warn', 'Changed meanwhile.', edit.scene);
+  edit.set('labels', ['z']);
+  assert.equal(told(), 'warn: Changed meanwhile.', 'that is so of whatever is drawn');
+  edit.discard();
+  assert.equal(told(), 'idle: ');
+});
+
+test('a save of which nobody knows what came is not called refused', () => {
+  for (const status of [0, 502, 503, 504]) assert.match(failed({ status, message: 'it takes long' }), /^It is not known whether it was saved: it takes long\. What you drew/);
+  for (const status of [400, 403, 409, 422]) assert.equal(failed({ status, message: 'no' }), 'Not saved: no');
+});
+
 test('what is not saved outlives what the node says meanwhile', () => {
   const { edit } = drawer({ zones: [{ name: 'a', points: SQUARE, labels: [], minDwellMs: 0 }] });
   edit.select('zones', 0);
@@ -290,6 +407,32 @@ test('a track that goes on as it was is no news, and does not part what is alike
   for (let i = 10; i < 10 + 2 * ROWS; i += 2) log.add('detections', detections(i, i));
   assert.equal(log.rows.length, ROWS);
   assert.equal(log.rows.at(-1).type, 'track', 'lists of boxes do not displace what happened');
+});
+
+test('no more tracks are remembered than can live, the last ones that were told of', () => {
+  const log = new EventLog();
+  const say = (phase, id, zones = []) => log.add('track', told(phase, { id: String(id), zones }, { sequence: id }));
+  for (let id = 1; id <= TRACKS; id += 1) say('start', id);
+  say('update', 1);
+  for (let id = 1; id <= 10; id += 1) say('start', TRACKS + id);
+  for (let id = 2; id <= 11; id += 1) say('update', id, ['yard']);
+  assert.equal(log.rows[0].text, `person ${TRACKS + 10} appeared`, 'of the oldest nothing is known, so nothing is told as new');
+  say('update', 1, ['yard']);
+  assert.equal(log.rows[0].text, 'person 1 came into yard');
+});
+
+test('a better shot is shown, and one that comes after all', () => {
+  const loads = [];
+  const picture = { dataset: {}, hidden: true, getAttribute: () => null, setAttribute() {}, set src(path) { loads.push(path); } };
+  const track = { id: '7', label: 'person', topScore: 0.9 };
+  showShot(picture, { ...track, bestShot: null });
+  assert.deepEqual([picture.hidden, loads], [true, []]);
+  showShot(picture, { ...track, bestShot: '/api/tracks/7/best.jpg?n=1' });
+  showShot(picture, { ...track, bestShot: '/api/tracks/7/best.jpg?n=1', topScore: 0.95 });
+  assert.deepEqual([picture.hidden, loads], [false, ['/api/tracks/7/best.jpg?n=1']], 'the same is not loaded again');
+  picture.hidden = true; // As after a 404.
+  showShot(picture, { ...track, bestShot: '/api/tracks/7/best.jpg?n=4' });
+  assert.deepEqual([picture.hidden, loads.at(-1)], [false, '/api/tracks/7/best.jpg?n=4']);
 });
 
 test('where and when, in words', () => {

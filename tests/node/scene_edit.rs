@@ -236,6 +236,19 @@ async fn check_shot(ask: &Asking, path: &str) {
     );
     assert!((2..=320).contains(&picture.width()) && (2..=320).contains(&picture.height()));
     let etag = answer.header("etag").unwrap();
+    // The path changes with the picture, so the picture is that of the path or a later one.
+    let number = |text: &str| {
+        text.trim_matches('"')
+            .rsplit(['-', '='])
+            .next()?
+            .parse()
+            .ok()
+    };
+    let [of_path, of_answer]: [u64; 2] = [path, etag].map(|text| number(text).unwrap());
+    assert!(
+        path.contains("?n=") && 0 < of_path && of_path <= of_answer,
+        "{path} {etag}"
+    );
     let same = ask_at(
         ask.address,
         "GET",

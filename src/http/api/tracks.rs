@@ -38,7 +38,8 @@ pub(crate) struct ListedTrack {
     pub(crate) stream: StreamId,
     pub(crate) name: Arc<str>,
     pub(crate) track: TrackOfList,
-    pub(crate) has_shot: bool,
+    /// The number of its best picture, if there is one.
+    pub(crate) shot: Option<u64>,
 }
 
 impl ListedTrack {
@@ -124,7 +125,7 @@ impl<'a> TracksView<'a> {
                     height: facts.frame.height_px,
                 },
                 ended_at: ended.map(|ended| clock.unix_ms(ended.at)),
-                best_shot: best_shot(facts.id, listed.has_shot),
+                best_shot: best_shot(facts.id, listed.shot),
             }
         };
         Self {
@@ -134,9 +135,10 @@ impl<'a> TracksView<'a> {
     }
 }
 
-/// The path of a track's picture, if it has one.
-fn best_shot(id: u64, has_shot: bool) -> Option<String> {
-    has_shot.then(|| format!("/api/tracks/{id}/best.jpg"))
+/// The path of a track's picture, if it has one. It names the picture by its number, so that a better one has another path, and a page
+/// that shows this one sees that there is something to load.
+fn best_shot(id: u64, shot: Option<u64>) -> Option<String> {
+    shot.map(|number| format!("/api/tracks/{id}/best.jpg?n={number}"))
 }
 
 /// What a camera follows, where it stands with its zones and lines, and whether these can be changed here.
@@ -187,14 +189,14 @@ struct LineView {
 }
 
 impl SceneView {
-    /// The view of what a stream follows. `has_shot` says of each live track whether there is a picture of it; `edit_refusal` why
-    /// zones, lines and masks may not be changed over HTTP.
+    /// The view of what a stream follows. `shots` has the number of the best picture of each live track; `edit_refusal` says
+    /// why zones, lines and masks may not be changed over HTTP.
     pub(crate) fn new(
         reading: &TracksReading,
-        has_shot: &[bool],
+        shots: &[Option<u64>],
         edit_refusal: Option<&'static str>,
     ) -> Self {
-        let track = |(track, has_shot): (&TrackFacts, &bool)| ShortTrack {
+        let track = |(track, shot): (&TrackFacts, &Option<u64>)| ShortTrack {
             id: track.id.to_string(),
             label: track.label.to_string(),
             state: match track.is_lost {
@@ -205,7 +207,7 @@ impl SceneView {
             bbox: box_px(&track.bbox, track.frame),
             stationary: track.stationary,
             zones: track.zones.iter().map(ToString::to_string).collect(),
-            best_shot: best_shot(track.id, *has_shot),
+            best_shot: best_shot(track.id, *shot),
         };
         let reach = &reading.reach;
         let zone = |(n, zone): (usize, _)| {
@@ -241,7 +243,7 @@ impl SceneView {
             masks,
         } = &reading.scene;
         Self {
-            tracks: reading.live.iter().zip(has_shot).map(track).collect(),
+            tracks: reading.live.iter().zip(shots).map(track).collect(),
             zones: zones.iter().enumerate().map(zone).collect(),
             lines: lines.iter().enumerate().map(line).collect(),
             masks: masks.iter().map(MaskJson::from).collect(),

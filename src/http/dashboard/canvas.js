@@ -101,12 +101,7 @@ export class EditCanvas {
 
   /** Twice on a corner takes it away. */
   #twice(event) {
-    if (this.edit.drawing) return;
-    const found = this.edit.at(this.#at(event), this.#size, REACH.mouse);
-    if (found?.part === 'corner' && KINDS[found.kind].region) {
-      this.edit.removeCorner(found.corner);
-      this.changed();
-    }
+    if (this.edit.twice(this.#at(event), this.#size, REACH.mouse)) this.changed();
   }
 
   #key(event) {

@@ -26,6 +26,10 @@ export class SceneEdit {
   #undone = [];
   #done = [];
   #stepName = null;
+  /** How many steps were made and not undone, which goes on where the oldest steps are forgotten. */
+  #steps = 0;
+  /** Of the last two times that the pointer went down, whether something was drawn then. */
+  #drew = [false, false];
 
   constructor(scene) {
     this.base = sceneOf(scene);
@@ -41,7 +45,7 @@ export class SceneEdit {
   }
 
   get problems() {
-    return problems(this.scene);
+    return problems(this.scene, this.base);
   }
 
   get canUndo() {
@@ -81,20 +85,22 @@ export class SceneEdit {
     this.#undone = [];
     if (name !== null && name === this.#stepName) return;
     this.#stepName = name;
+    this.#steps += 1;
     this.#done.push(sceneOf(this.scene));
     if (this.#done.length > STEPS) this.#done.shift();
   }
 
   undo() {
-    this.#go(this.#done, this.#undone);
+    this.#go(this.#done, this.#undone, -1);
   }
 
   redo() {
-    this.#go(this.#undone, this.#done);
+    this.#go(this.#undone, this.#done, 1);
   }
 
-  #go(from, to) {
+  #go(from, to, by) {
     if (this.drawing || from.length === 0) return;
+    this.#steps += by;
     to.push(sceneOf(this.scene));
     this.#stepName = null;
     this.trouble = null;
@@ -280,6 +286,7 @@ export class SceneEdit {
 
   /** The pointer goes down. True if it holds something now. */
   down(place, size, reach) {
+    this.#drew = [this.#drew[1], this.drawing !== null];
     if (this.drawing) {
       this.aim(place);
       const { kind, points } = this.drawing;
@@ -298,13 +305,14 @@ export class SceneEdit {
     }
     if (!this.#isSelected(found)) this.select(found.kind, found.index);
     this.#stepName = null;
-    if (found.part === 'shape') this.#held = { part: 'shape', from: place, points: pointsOf(this.shape) };
+    const steps = this.#steps;
+    if (found.part === 'shape') this.#held = { part: 'shape', from: place, points: pointsOf(this.shape), steps };
     else {
       const corner = found.part === 'middle' ? this.insertCorner(found.edge) : found.corner;
       if (corner === null) return false;
       // To put a corner on an edge and to drag it is one step.
       if (found.part === 'middle') this.#stepName = `held of ${found.kind} ${found.index}`;
-      this.#held = { part: 'corner', corner, from: place, point: pointsOf(this.shape)[corner], put: found.part === 'middle' };
+      this.#held = { part: 'corner', corner, from: place, point: pointsOf(this.shape)[corner], steps };
     }
     return true;
   }
@@ -342,11 +350,14 @@ export class SceneEdit {
 
   /** The system takes a touch for something else, such as two fingers that enlarge the page. What it did up to then was not meant. */
   takeBack() {
-    const moved = this.#held?.moves || this.#held?.put;
-    const stroke = this.#held?.part === 'line';
+    const held = this.#held;
     this.#release();
-    if (this.drawing && stroke) this.removeLastCorner();
-    else if (moved && !this.drawing) {
+    if (this.drawing) {
+      if (held?.part === 'line') this.removeLastCorner();
+      return;
+    }
+    // A gesture that was refused all the time made no step, and those before it stay.
+    while (held && this.canUndo && this.#steps > held.steps) {
       this.undo();
       this.#undone.pop();
     }
@@ -359,6 +370,15 @@ export class SceneEdit {
     if (!this.drawing || !held) return;
     const stroke = Math.hypot((place[0] - held.from[0]) * size.width, (place[1] - held.from[1]) * size.height) > reach;
     if (held.part === 'cursor' || (held.part === 'line' && stroke)) this.addCorner(this.#snapped(place, size, reach));
+  }
+
+  /** A double click at a place, which takes away a corner that is there. The browser tells of the one that ended an outline, too, which means no corner. True if it was meant for one. */
+  twice(place, size, reach) {
+    if (this.drawing || this.#drew.includes(true)) return false;
+    const found = this.at(place, size, reach);
+    if (found?.part !== 'corner') return false;
+    this.removeCorner(found.corner);
+    return true;
   }
 
   /** What is selected, in words. */

@@ -4,7 +4,10 @@ import { put } from './api.js';
 import { EditCanvas } from './canvas.js';
 import { Rows, dot, h, mark, say, set, tell } from './dom.js';
 import { SceneEdit } from './edit.js';
+import { SaveState, failed } from './saving.js';
 import { KINDS, LONGEST, LONG_STAY, MOST, labelsOf, sceneOf, titleOf, toToml } from './scene.js';
+
+const SAVED = 'Saved, and in force.';
 
 /** Whether the node would take a change, and if not, why not. */
 export function mayEdit(facts) {
@@ -27,7 +30,7 @@ function howTo({ drawing, selected, shape }) {
 }
 
 export class Editor {
-  #state = { tone: 'idle', text: '' };
+  #state = new SaveState();
   #saving = false;
   #savedAt = -Infinity;
   #shown = null;
@@ -57,7 +60,7 @@ export class Editor {
     this.wrong = h('ul', { class: 'wrong-list' });
     this.state = h('p', { class: 'edit-state', role: 'status' });
     this.save = button('Save', () => this.#save(), { class: 'first' });
-    this.discard = button('Discard changes', step(() => { this.edit.discard(); this.#say('idle', ''); }));
+    this.discard = button('Discard changes', step(() => { this.edit.discard(); this.#state.clear(); }));
     this.leave = button('Close', () => { if (this.mayLeave()) close(); });
     this.may = h('p', { class: 'dim' });
     this.toml = h('code', {});
@@ -91,7 +94,9 @@ export class Editor {
     // An answer that was asked for before the node took what was saved is of before.
     const current = !this.#saving && askedAt >= this.#savedAt;
     if (current && this.edit.rebase(facts) && wasDirty) {
-      this.#say('warn', 'The node’s zones, lines and masks have changed meanwhile. To save puts yours in their place; to discard shows the node’s.');
+      // After a save of which nothing was known, the node may have what was drawn all the same.
+      if (!this.edit.dirty) this.#say('ok', SAVED);
+      else this.#say('warn', 'The node’s zones, lines and masks have changed meanwhile. To save puts yours in their place; to discard shows the node’s.');
     }
     this.canvas.fit();
     this.#changed();
@@ -107,9 +112,7 @@ export class Editor {
   }
 
   #say(tone, text) {
-    this.#state = { tone, text };
-    mark(this.state, 'tone', tone);
-    tell(this.state, text);
+    this.#state.say(tone, text, this.edit.scene);
   }
 
   #changed() {
@@ -141,8 +144,9 @@ export class Editor {
     this.discard.disabled = this.#saving || !dirty;
     tell(this.may, may ? '' : why);
     this.may.hidden = may;
-    if (!this.#state.text && dirty) tell(this.state, 'Not saved.');
-    else tell(this.state, this.#state.text);
+    const { tone, text } = this.#state.of(edit);
+    mark(this.state, 'tone', tone);
+    tell(this.state, text);
     const toml = toToml(edit.scene);
     say(this.toml, toml || '# no zones, lines or masks');
   }
@@ -207,16 +211,16 @@ export class Editor {
   async #save() {
     const wanted = sceneOf(this.edit.scene);
     this.#saving = true;
-    this.#say('idle', 'Saving');
+    this.#say('busy', 'Saving');
     this.#changed();
     try {
       await put(`/api/cameras/${this.camera.key}/scene`, wanted);
       this.edit.base = wanted;
       this.#savedAt = performance.now();
-      this.#say('ok', 'Saved, and in force.');
+      this.#say('ok', SAVED);
       this.saved();
     } catch (error) {
-      this.#say('bad', error.status === 0 ? `It is not known whether it was saved: ${error.message}. What you drew is still here.` : `Not saved: ${error.message}`);
+      this.#say('bad', failed(error));
     }
     this.#saving = false;
     this.#changed();

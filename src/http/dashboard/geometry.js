@@ -1,17 +1,20 @@
 // Points, edges and outlines in parts of the picture: `[x, y]`, where 0, 0 is the top left corner and 1, 1 the bottom right one.
 
-/** Two corners that are nearer to each other than this are at the same place. */
-const SAME = 0.0005;
+/** Two corners that are nearer to each other than this are at the same place: they would be written alike. */
+const SAME = 0.00005;
 /** Crossings are judged in whole millionths of the picture, as the node judges them, so that no rounding decides. */
 const GRID = 1e6;
 /** The most corners that a region has. */
 const CORNERS = 32;
 
-/** Three decimals are a pixel of a picture of 1000. */
-export const round3 = (number) => Math.round(number * 1000) / 1000;
+/** The least area of a region, doubled and in squares of that grid, as the node has it: a millionth of the picture. */
+const LEAST_DOUBLE_AREA = 2 * GRID;
 
-/** A point in the picture, with three decimals. */
-export const within = ([x, y]) => [x, y].map((part) => round3(Math.min(1, Math.max(0, part))));
+/** The node writes four decimals, which are a tenth of a pixel or so. */
+export const round4 = (number) => Math.round(number * 1e4) / 1e4;
+
+/** A point in the picture, with four decimals. */
+export const within = ([x, y]) => [x, y].map((part) => round4(Math.min(1, Math.max(0, part))));
 
 export const samePlace = ([ax, ay], [bx, by]) => Math.abs(ax - bx) < SAME && Math.abs(ay - by) < SAME;
 
@@ -40,13 +43,19 @@ export function contains(points, [x, y]) {
   return inside;
 }
 
-/** The area of a region, which is the same in either direction. */
-export function area(points) {
-  return Math.abs(points.reduce((sum, [x, y], i) => {
-    const [nx, ny] = points[(i + 1) % points.length];
+const onGrid = ([x, y]) => [Math.round(x * GRID), Math.round(y * GRID)];
+
+/** Twice the area of a region in squares of the grid, which is the same in either direction. */
+export function doubleArea(points) {
+  const grid = points.map(onGrid);
+  return Math.abs(grid.reduce((sum, [x, y], i) => {
+    const [nx, ny] = grid[(i + 1) % grid.length];
     return sum + x * ny - nx * y;
-  }, 0)) / 2;
+  }, 0));
 }
+
+/** The area of a region in parts of the picture. */
+export const area = (points) => doubleArea(points) / 2 / GRID ** 2;
 
 const between = (a, b, [x, y]) => x >= Math.min(a[0], b[0]) && x <= Math.max(a[0], b[0]) && y >= Math.min(a[1], b[1]) && y <= Math.max(a[1], b[1]);
 
@@ -77,7 +86,7 @@ function goesBack([ax, ay], [bx, by], [cx, cy]) {
 export function crossing(points, open = false) {
   const corners = points.length;
   const edges = open ? corners - 1 : corners;
-  const grid = points.map(([x, y]) => [Math.round(x * GRID), Math.round(y * GRID)]);
+  const grid = points.map(onGrid);
   const edge = (i) => [grid[i], grid[(i + 1) % corners]];
   const found = (i, j, [x, y]) => ({ edges: [i, j], at: [x / GRID, y / GRID] });
   for (let i = 0; i < edges; i += 1) {
@@ -114,7 +123,7 @@ export function outlineProblem(points, open = false) {
     const [first, second] = crossed.edges.map((i) => `from corner ${i + 1} to ${((i + 1) % corners) + 1}`);
     return { text: `The edge ${second} would cross the one ${first}.`, at: crossed.at };
   }
-  if (!open && area(points) < 2 / GRID) return { text: 'This region has no area.', at: points[0] };
+  if (!open && doubleArea(points) < LEAST_DOUBLE_AREA) return { text: 'This region has no area.', at: points[0] };
   return null;
 }
 

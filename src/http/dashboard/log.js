@@ -5,6 +5,8 @@ import { crossedWords, trackWords } from './trackwords.js';
 
 /** No log holds more rows. */
 export const ROWS = 500;
+/** Of so many tracks the last event is known. Of those that end while nobody looks, the end is never told. */
+export const TRACKS = 512;
 
 /** Rows of events. Events that follow each other and saw the same are one row, so that a minute is not 600 of them. */
 export class EventLog {
@@ -13,7 +15,7 @@ export class EventLog {
   #next = 1;
   /** The number of the event before, of whatever type: all types are counted together. */
   #sequence = null;
-  /** The last event of each track that lives. */
+  /** The track of the last event of each one that lives, the one that was told last at the end. */
   #tracks = new Map();
   #run = null;
   /** How many events have come since it was paused. */
@@ -89,8 +91,9 @@ export class EventLog {
     if (runId !== this.#run) this.#tracks.clear();
     this.#run = runId;
     const text = trackWords(data, this.#tracks.get(track.id));
-    if (phase === 'end') this.#tracks.delete(track.id);
-    else this.#tracks.set(track.id, track);
+    this.#tracks.delete(track.id);
+    if (phase !== 'end') this.#tracks.set(track.id, track);
+    if (this.#tracks.size > TRACKS) this.#tracks.delete(this.#tracks.keys().next().value);
     return text;
   }
 

@@ -1,6 +1,6 @@
 // Zones, lines and masks of a camera, as the API has them, as the file has them, and what is wrong with them. Nothing here knows of the page.
 
-import { outlineProblem, round3, samePlace } from './geometry.js';
+import { outlineProblem, round4, samePlace } from './geometry.js';
 
 /** The kinds of shapes: how one is called, whether it is a region, and whether it has a name. */
 export const KINDS = {
@@ -27,7 +27,7 @@ export const sceneOf = (from) => ({
 export const sameScene = (a, b) => JSON.stringify(rounded(a)) === JSON.stringify(rounded(b));
 
 function rounded(scene) {
-  const point = ([x, y]) => [round3(x), round3(y)];
+  const point = ([x, y]) => [round4(x), round4(y)];
   const { zones, lines, masks } = sceneOf(scene);
   return {
     zones: zones.map((one) => ({ ...one, points: one.points.map(point) })),
@@ -54,17 +54,25 @@ export function shapeProblem(shape) {
   return samePlace(shape.from, shape.to) ? { text: 'A line ends at another place than it begins.', at: shape.from } : null;
 }
 
-/** What the node would refuse: `{kind, index, text}` for each. */
-export function problems(scene) {
+/**
+ * What the node would refuse: `{kind, index, text}` for each. Shapes that are as in `base` are in force, so the node takes them, whatever this
+ * page finds.
+ */
+export function problems(scene, base = null) {
   const found = [];
+  const [plain, inForce] = [rounded(scene), rounded(base)];
   for (const [kind, { noun, named }] of Object.entries(KINDS)) {
-    const names = new Set();
+    const taken = new Set(inForce[kind].map((shape) => JSON.stringify(shape)));
+    const isTaken = (index) => taken.has(JSON.stringify(plain[kind][index]));
+    const names = new Map();
     if (scene[kind].length > MOST) found.push({ kind, index: MOST, text: `A camera has at most ${MOST} ${noun}s.` });
     scene[kind].forEach((shape, index) => {
       const wrong = (text) => found.push({ kind, index, text });
+      const first = names.get(shape.name);
+      if (named && first !== undefined && !(isTaken(first) && isTaken(index))) wrong(`Two ${noun}s have the name ${shape.name}.`);
+      if (first === undefined) names.set(shape.name, index);
+      if (isTaken(index)) return;
       if (named && !shape.name.trim()) wrong(`A ${noun} has no name.`);
-      else if (named && names.has(shape.name)) wrong(`Two ${noun}s have the name ${shape.name}.`);
-      names.add(shape.name);
       const problem = shapeProblem(shape);
       if (problem) wrong(`${titleOf(kind, shape, index)}: ${problem.text}`);
     });
@@ -87,7 +95,7 @@ export const labelsOf = (text) => [...new Set(text.split(',').map((label) => lab
 // A basic string of TOML has the escapes of JSON, and must not have a DEL as it is.
 const string = (text) => JSON.stringify(text).replaceAll('\u007f', '\\u007f');
 const float = (number) => {
-  const text = String(round3(number));
+  const text = String(round4(number));
   return /[.e]/.test(text) ? text : `${text}.0`;
 };
 const point = ([x, y]) => `[${float(x)}, ${float(y)}]`;

@@ -29,6 +29,16 @@ export function times({ state, reason, firstSeenAt, lastSeenAt, endedAt, station
   return `since ${clock(firstSeenAt)}, for ${long}${how ? `, ${how}` : ''}`;
 }
 
+/** Shows the best shot of a track in an `img`. Its path has the number of the picture, so another path is a better picture, and worth another try where there was none. */
+export function showShot(picture, track) {
+  const address = track.bestShot ?? '';
+  set(picture, 'alt', `${who(track)} as it was seen best`);
+  if (picture.dataset.address === address) return;
+  picture.dataset.address = address;
+  picture.hidden = address === '';
+  if (address) picture.src = address;
+}
+
 export class TrackList {
   constructor() {
     this.number = h('span', { class: 'dim' });
@@ -55,17 +65,7 @@ export class TrackList {
     say(name.lastChild, who(track));
     say(time, times(track, now));
     say(place, whereabouts(track));
-    this.#shot(frame.firstChild, track);
-  }
-
-  /** A better shot is another picture at the same address. */
-  #shot(picture, track) {
-    const address = track.bestShot ? `${track.bestShot}?of=${(track.topScore ?? 0).toFixed(3)}` : '';
-    if (picture.dataset.address === address) return;
-    picture.dataset.address = address;
-    picture.hidden = address === '';
-    if (address) picture.src = address;
-    set(picture, 'alt', `${who(track)} as it was seen best`);
+    showShot(frame.firstChild, track);
   }
 
   /** `why` says why there are no tracks, where that is known. */
