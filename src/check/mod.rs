@@ -1,8 +1,7 @@
 //! `twinsight check`: a configuration comes in; findings go out, each a line with its remedy. Everything that a node needs is tried
 //! in the order in which it would need it: the machine, ONNX Runtime and the models, the hub, the twins, the cameras, their zones and
-//! lines, the sinks. A step that
-//! depends on a failed one is reported as skipped, and every step has a time limit. Without a hub the cameras are asked themselves,
-//! as the node would. The command line runs it and prints.
+//! lines, the sinks. A step that depends on a failed one is reported as skipped, and every step has a time limit. Without a hub the
+//! cameras are asked themselves, as the node would. The command line runs it and prints.
 
 mod camera;
 mod dial;

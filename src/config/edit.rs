@@ -40,6 +40,17 @@ pub enum EditError {
         /// How many sections there are.
         found: usize,
     },
+    /// The new text would be longer than a node reads, so that it could neither be taken nor be read at the next start.
+    #[error(
+        "the configuration file would have {bytes} bytes with this change, and a node reads {limit}: remove zones, lines and masks that are not \
+         needed, or comments"
+    )]
+    TooLong {
+        /// How long the new text is.
+        bytes: usize,
+        /// How long a text may be.
+        limit: u64,
+    },
     /// A key is written in a way in which it means nothing.
     #[error("`{key}` of the configuration file is no list of tables: write it as `[[{key}]]`")]
     NoTables {

@@ -1,5 +1,7 @@
 use serde_json::json;
 
+use super::super::env::Env;
+use super::super::resolve::ConfigSource;
 use super::*;
 
 const FILE: &str = r#"# The node of the yard.
@@ -307,6 +309,28 @@ fn a_text_in_which_the_camera_is_not_clear_is_refused() {
         EditError::NoTables {
             key: "cameras.zones"
         }
+    );
+}
+
+#[test]
+fn a_text_that_a_node_would_not_read_again_is_not_written() {
+    let wanted = scene(
+        json!({"zones": [], "lines": [{"name": "l", "from": [0, 0], "to": [1, 0]}], "masks": []}),
+    );
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("node.toml");
+    let camera = "[[cameras]]\ntwin_id = \"a\"\n";
+    let edited = |bytes: usize| {
+        let comment = format!("#{}\n", "x".repeat(bytes - camera.len() - 2));
+        std::fs::write(&file, format!("{comment}{camera}")).unwrap();
+        let source = ConfigSource::read(Some(&file), &Env::default()).unwrap();
+        source.edited(&StreamId::new("a", "default"), &wanted)
+    };
+    assert!(edited((1 << 20) - 200).is_ok());
+    let error = edited(1 << 20).unwrap_err().to_string();
+    assert!(
+        error.contains("a node reads 1048576") && error.contains("remove"),
+        "{error}"
     );
 }
 

@@ -34,6 +34,15 @@ fn near(nearest: Option<&String>) -> String {
     nearest.map_or_else(String::new, |near| format!(", the nearest is `{near}`"))
 }
 
+/// A zone, a line or a mask that an error is about.
+#[derive(Debug)]
+pub struct PartOfCamera {
+    /// The camera's twin.
+    pub twin_id: String,
+    /// What it is, with its name or its number, such as `line "gate"`.
+    pub name: String,
+}
+
 /// Why a configuration cannot be used. The node ends with [`ConfigError::EXIT_CODE`].
 ///
 /// `place` says where a setting was given, `key` is a key with its section, `found` what was given, `takes` what the key takes
@@ -75,6 +84,9 @@ pub enum ConfigError {
         key: String,
         nearest: Option<String>,
     },
+    /// The file gives a mask a name.
+    #[error("{place}: there is no key `cameras.masks.name`, since a mask has no name: remove it")]
+    NamedMask { place: Place },
     /// A secret is written into the configuration's file, which more people read than may know the secret.
     #[error(
         "{place}: `{key}` does not belong in this file: write the secret into a file of its own, \
@@ -315,16 +327,31 @@ pub enum ConfigError {
         found: usize,
         limit: usize,
     },
-    /// A zone, a line or a mask lacks what it cannot do without.
+    /// A zone, a line or a mask lacks what it cannot do without. `part` names it, as in all errors of parts.
     #[error(
-        "{place}: this {kind} of camera {} has no `{key}`: add it",
+        "{place}: {} of camera {} has no `{key}`: add it",
+        shown(part),
         shown(twin_id)
     )]
     PartWithout {
         place: Place,
         twin_id: String,
-        kind: &'static str,
+        part: String,
         key: &'static str,
+    },
+    /// A zone, a line or a mask has a value of the right type that its key does not take.
+    #[error(
+        "{place}: `{key}` of {} of camera {} is {}: give {takes}",
+        shown(&part.name),
+        shown(&part.twin_id),
+        shown(found)
+    )]
+    BadPart {
+        place: Place,
+        part: Box<PartOfCamera>,
+        key: String,
+        found: String,
+        takes: String,
     },
     /// Two zones or two lines of a camera have the same name. `place` is that of the second.
     #[error(
@@ -338,17 +365,12 @@ pub enum ConfigError {
         kind: &'static str,
         name: String,
     },
-    /// The points of a zone or a mask make no polygon. `name` is the number of a mask.
-    #[error(
-        "{place}: {kind} \"{}\" of camera {}: {error}",
-        shown(name),
-        shown(twin_id)
-    )]
+    /// The points of a zone or a mask make no polygon.
+    #[error("{place}: {} of camera {}: {error}", shown(part), shown(twin_id))]
     BadPolygon {
         place: Place,
         twin_id: String,
-        kind: &'static str,
-        name: String,
+        part: String,
         error: Box<PolygonError>,
     },
     /// The ends of a line are the same point.
@@ -537,6 +559,7 @@ impl ConfigError {
         match self {
             Self::Syntax { place, .. }
             | Self::UnknownKey { place, .. }
+            | Self::NamedMask { place }
             | Self::SecretInFile { place, .. }
             | Self::UnknownSetting { place, .. }
             | Self::NotASetting { place, .. }
@@ -568,6 +591,7 @@ impl ConfigError {
             | Self::WithoutRtsp { place, .. }
             | Self::TooManyParts { place, .. }
             | Self::PartWithout { place, .. }
+            | Self::BadPart { place, .. }
             | Self::PartTwice { place, .. }
             | Self::BadPolygon { place, .. }
             | Self::LineWithoutLength { place, .. }

@@ -30,7 +30,7 @@ mod values;
 
 pub use edit::{EditError, edit_scene};
 pub use env::Env;
-pub use error::{ConfigError, Place};
+pub use error::{ConfigError, PartOfCamera, Place};
 pub use in_force::{
     ConfigInForce, EntryInForce, Level, Refusal, RefusalSource, SectionInForce, ValueSource,
 };

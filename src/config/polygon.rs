@@ -50,9 +50,9 @@ pub enum PolygonError {
     Outside {
         /// Which corner.
         point: usize,
-        /// Where it is.
+        /// Its first number, parts of the picture's width.
         x: f64,
-        /// Where it is.
+        /// Its second number, parts of the picture's height.
         y: f64,
     },
     /// Two are the same place.

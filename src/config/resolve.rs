@@ -84,10 +84,17 @@ impl ConfigSource {
     /// The same with these zones, lines and masks of a camera.
     ///
     /// # Errors
-    /// When it is not clear where in the text they belong.
+    /// When it is not clear where in the text they belong, or the text would be too long to be read again.
     pub fn edited(&self, camera: &StreamId, scene: &SceneJson) -> Result<Self, EditError> {
+        let text = edit_scene(&self.text, camera, scene)?;
+        if u64::try_from(text.len()).map_or(true, |bytes| bytes > MAX_FILE_BYTES) {
+            return Err(EditError::TooLong {
+                bytes: text.len(),
+                limit: MAX_FILE_BYTES,
+            });
+        }
         Ok(Self {
-            text: edit_scene(&self.text, camera, scene)?,
+            text,
             ..self.clone()
         })
     }

@@ -69,6 +69,34 @@ fn every_mistake_in_the_file_has_its_sentence() {
             "node.toml line 5: there is no key `cameras.maxfps`, the nearest is `cameras.max_fps`: correct or remove it",
         ),
         (
+            "[[cameras]]\ntwin_id = \"a\"\n[[cameras.masks]]\nname = \"tree\"",
+            "node.toml line 4: there is no key `cameras.masks.name`, since a mask has no name: remove it",
+        ),
+        (
+            "[[cameras]]\ntwin_id = \"a\"\n[[cameras.lines]]\ntopic = \"x\"",
+            "node.toml line 4: there is no key `cameras.lines.topic`: correct or remove it",
+        ),
+        (
+            "[[cameras]]\ntwin_id = \"a\"\n[[cameras.lines]]\npoints = [[0, 0], [1, 1]]",
+            "node.toml line 4: there is no key `cameras.lines.points`, the nearest is `cameras.zones.points`: correct or remove it",
+        ),
+        (
+            "[hub]\nlisten = \"x\"",
+            "node.toml line 2: there is no key `hub.listen`: correct or remove it",
+        ),
+        (
+            "[[cameras]]\ntwin_id = \"a\"\ntrack.confrm_ms = 5",
+            "node.toml line 3: there is no key `cameras.track.confrm_ms`, the nearest is `cameras.track.confirm_ms`: correct or remove it",
+        ),
+        (
+            "[[cameras]]\ntwin_id = \"a\"\n[cameras.track]\nconfirm_ms = \"soon\"",
+            "node.toml line 4: `cameras.track.confirm_ms` takes a whole number, and this is the text \"soon\": correct it",
+        ),
+        (
+            "[defaults.track]\nmax_fps = 3",
+            "node.toml line 2: there is no key `defaults.track.max_fps`, the nearest is `defaults.max_fps`: correct or remove it",
+        ),
+        (
             "[hub]\naccess_key = \"hush\"",
             "node.toml line 2: `hub.access_key` does not belong in this file: write the secret into a file of its own, and the path to that into `hub.access_key_file`",
         ),

@@ -1,10 +1,11 @@
 //! What a camera's picture is divided into: zones, lines and masks, in parts of the picture from 0 to 1. The checks of the
 //! configuration make them, and `track` judges by them.
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::error::ConfigError;
+use super::error::{ConfigError, PartOfCamera};
 use super::file::{CameraSection, Given, Origin};
 use super::polygon::{Point, Polygon, PolygonError};
 use super::resolve::Resolver;
@@ -15,6 +16,9 @@ const MAX_PARTS: usize = 32;
 
 /// The longest name of a zone or a line, in characters.
 const MAX_NAME: usize = 64;
+
+/// The longest time for which somebody may have to be in a zone.
+const MAX_DWELL_MS: u64 = 3_600_000;
 
 /// The longest list of labels of a part.
 const MAX_LABELS: usize = 64;
@@ -76,6 +80,12 @@ impl Resolver<'_> {
                 twin,
                 kind: "zone",
                 table: "cameras.zones",
+                number: n + 1,
+                name: zone
+                    .name
+                    .as_ref()
+                    .map(|given| &*given.value)
+                    .filter(|name| is_name(name)),
                 at: &at,
             };
             if n == MAX_PARTS {
@@ -84,11 +94,9 @@ impl Resolver<'_> {
             }
             let names = scene.zones.iter().map(|zone| &zone.name);
             let name = self.part_name(&part, zone.name.as_ref(), names);
-            let polygon = self.polygon(&part, name.as_deref(), zone.points.as_ref());
+            let polygon = self.polygon(&part, zone.points.as_ref());
             let labels = self.labels(&part, zone.labels.as_ref());
-            let key = "cameras.zones.min_dwell_ms";
-            let given = zone.min_dwell_ms.as_ref();
-            let min_dwell = self.ms(key, given, (0, 3_600_000), Duration::ZERO);
+            let min_dwell = self.min_dwell(&part, zone.min_dwell_ms.as_ref());
             if let (Some(name), Some(polygon)) = (name, polygon) {
                 scene.zones.push(ZoneConfig {
                     name,
@@ -104,6 +112,12 @@ impl Resolver<'_> {
                 twin,
                 kind: "line",
                 table: "cameras.lines",
+                number: n + 1,
+                name: line
+                    .name
+                    .as_ref()
+                    .map(|given| &*given.value)
+                    .filter(|name| is_name(name)),
                 at: &at,
             };
             if n == MAX_PARTS {
@@ -138,14 +152,15 @@ impl Resolver<'_> {
                 twin,
                 kind: "mask",
                 table: "cameras.masks",
+                number: n + 1,
+                name: None,
                 at: &at,
             };
             if n == MAX_PARTS {
                 self.note(self.too_many_parts(&part, camera.masks.len()));
                 break;
             }
-            let number = (n + 1).to_string();
-            let polygon = self.polygon(&part, Some(&number), mask.points.as_ref());
+            let polygon = self.polygon(&part, mask.points.as_ref());
             let labels = self.labels(&part, mask.labels.as_ref());
             if let Some(polygon) = polygon {
                 scene.masks.push(MaskConfig { polygon, labels });
@@ -175,12 +190,9 @@ impl Resolver<'_> {
             self.note(self.part_without(part, "name"));
             return None;
         };
-        let fits = !given.value.trim().is_empty()
-            && given.value.chars().count() <= MAX_NAME
-            && !given.value.contains(char::is_control);
-        if !fits {
+        if !is_name(&given.value) {
             let takes = format!("1 to {MAX_NAME} characters in one line");
-            self.note(self.bad(&format!("{}.name", part.table), given, &takes));
+            self.note(self.bad_part(part, "name", given, &takes));
             return None;
         }
         if others.any(|other| **other == *given.value) {
@@ -195,12 +207,7 @@ impl Resolver<'_> {
         Some(given.value.as_str().into())
     }
 
-    fn polygon(
-        &self,
-        part: &Part<'_>,
-        name: Option<&str>,
-        given: Option<&Given<Vec<[f64; 2]>>>,
-    ) -> Option<Polygon> {
+    fn polygon(&self, part: &Part<'_>, given: Option<&Given<Vec<[f64; 2]>>>) -> Option<Polygon> {
         let Some(given) = given else {
             self.note(self.part_without(part, "points"));
             return None;
@@ -211,8 +218,7 @@ impl Resolver<'_> {
                 self.note(ConfigError::BadPolygon {
                     place: self.place(&given.origin),
                     twin_id: part.twin.to_owned(),
-                    kind: part.kind,
-                    name: name.unwrap_or_default().to_owned(),
+                    part: part.to_string(),
                     error: Box::new(error),
                 });
             })
@@ -232,9 +238,8 @@ impl Resolver<'_> {
         };
         let [x, y] = given.value;
         if !(0.0..=1.0).contains(&x) || !(0.0..=1.0).contains(&y) {
-            let key = format!("{}.{key}", part.table);
             let takes = "a point in parts of the picture, both numbers from 0 to 1";
-            self.note(self.bad(&key, given, takes));
+            self.note(self.bad_part(part, key, given, takes));
             return None;
         }
         Some(Point { x, y })
@@ -260,7 +265,7 @@ impl Resolver<'_> {
                 origin: given.origin.clone(),
             };
             let takes = format!("at most {MAX_LABELS} of the model's labels");
-            self.note(self.bad(&format!("{}.labels", part.table), &first, &takes));
+            self.note(self.bad_part(part, "labels", &first, &takes));
             return Vec::new();
         }
         given
@@ -270,14 +275,52 @@ impl Resolver<'_> {
             .collect()
     }
 
+    /// How long somebody has to be in a zone.
+    fn min_dwell(&self, part: &Part<'_>, given: Option<&Given<i64>>) -> Duration {
+        let Some(given) = given else {
+            return Duration::ZERO;
+        };
+        let ms = u64::try_from(given.value).ok();
+        let ms = ms.filter(|ms| *ms <= MAX_DWELL_MS).unwrap_or_else(|| {
+            let takes = format!("a whole number from 0 to {MAX_DWELL_MS}");
+            self.note(self.bad_part(part, "min_dwell_ms", given, &takes));
+            0
+        });
+        Duration::from_millis(ms)
+    }
+
     fn part_without(&self, part: &Part<'_>, key: &'static str) -> ConfigError {
         ConfigError::PartWithout {
             place: self.place(part.at),
             twin_id: part.twin.to_owned(),
-            kind: part.kind,
+            part: part.to_string(),
             key,
         }
     }
+
+    fn bad_part<T: fmt::Debug>(
+        &self,
+        part: &Part<'_>,
+        key: &str,
+        given: &Given<T>,
+        takes: &str,
+    ) -> ConfigError {
+        ConfigError::BadPart {
+            place: self.place(&given.origin),
+            part: Box::new(PartOfCamera {
+                twin_id: part.twin.to_owned(),
+                name: part.to_string(),
+            }),
+            key: format!("{}.{key}", part.table),
+            found: format!("{:?}", given.value),
+            takes: takes.to_owned(),
+        }
+    }
+}
+
+/// True for a name that a zone or a line may have.
+fn is_name(name: &str) -> bool {
+    !name.trim().is_empty() && name.chars().count() <= MAX_NAME && !name.contains(char::is_control)
 }
 
 /// A line must be at least this long, in parts of the picture.
@@ -289,5 +332,22 @@ struct Part<'a> {
     kind: &'static str,
     /// The table that it is in.
     table: &'static str,
+    /// Which one of its kind it is, counted from 1.
+    number: usize,
+    /// Its name, if it has one that it may have.
+    name: Option<&'a str>,
     at: &'a Origin,
 }
+
+impl fmt::Display for Part<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.name {
+            Some(name) => write!(f, "{} \"{name}\"", self.kind),
+            None => write!(f, "{} {}", self.kind, self.number),
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "scene_tests.rs"]
+mod tests;

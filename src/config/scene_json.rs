@@ -2,10 +2,12 @@
 //! client, and either can be compared with the other. Whether a scene that a client sent makes sense is for the checks of the
 //! configuration to say.
 
+use std::fmt::Write;
 use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 
 use super::polygon::{Point, Polygon};
 use super::scene::{LineConfig, MaskConfig, SceneConfig, ZoneConfig};
@@ -79,6 +81,21 @@ impl SceneJson {
             *number = (*number * 1e4).round() / 1e4;
         }
         self
+    }
+
+    /// A text that differs where scenes differ, so that whoever changes one can say which they saw.
+    ///
+    /// # Panics
+    /// Never: it has nothing that JSON cannot have.
+    pub fn tag(&self) -> String {
+        let json = serde_json::to_vec(self).expect(
+            "a scene becomes JSON, because it has only texts and numbers, and one that is none becomes null",
+        );
+        let hash = Sha256::digest(json);
+        hash[..8].iter().fold(String::new(), |mut tag, byte| {
+            let _ = write!(tag, "{byte:02x}");
+            tag
+        })
     }
 }
 

@@ -147,9 +147,7 @@ fn unknown_key(place: Place, keys: &str, name: &str) -> ConfigError {
     // The path ends either with the unknown key itself or with its section.
     let path = keys.strip_suffix(name).unwrap_or(keys);
     let section = match path.trim_end_matches('.') {
-        // A camera's own table has the keys of the one for all.
-        "cameras.track" => "defaults.track",
-        table if File::TABLES.contains(&table) => table,
+        table if table == TRACK_OF_CAMERA || File::TABLES.contains(&table) => table,
         _ => keys
             .split('.')
             .next()
@@ -172,13 +170,16 @@ fn unknown_key(place: Place, keys: &str, name: &str) -> ConfigError {
     if secrets.contains(&key.as_str()) {
         return ConfigError::SecretInFile { place, key };
     }
-    let elsewhere = file::keys().find(|known| known.name == name);
+    if key == "cameras.masks.name" {
+        return ConfigError::NamedMask { place };
+    }
+    let elsewhere = elsewhere(section, name);
     let nearest = if let Some(known) = elsewhere {
         Some(format!("{}.{}", known.section, known.name))
     } else if section.is_empty() {
         nearest(name, File::SECTIONS.iter().copied()).map(str::to_owned)
     } else {
-        let siblings = file::keys().filter(|known| known.section == section);
+        let siblings = file::keys().filter(|known| known.section == keys_of(section));
         nearest(name, siblings.map(|known| known.name)).map(|near| format!("{section}.{near}"))
     };
     ConfigError::UnknownKey {
@@ -188,11 +189,45 @@ fn unknown_key(place: Place, keys: &str, name: &str) -> ConfigError {
     }
 }
 
+/// The table of a camera that has the keys of the one for all.
+const TRACK_OF_CAMERA: &str = "cameras.track";
+
+/// The section whose keys a table has.
+fn keys_of(section: &str) -> &str {
+    match section {
+        TRACK_OF_CAMERA => "defaults.track",
+        other => other,
+    }
+}
+
+/// The key of this name in a section that has to do with this one: a key of the same name that is for something else is no hint. What
+/// stands outside all sections may belong into any of them.
+fn elsewhere(section: &str, name: &str) -> Option<&'static file::Key> {
+    let own = family(section);
+    // What holds for all cameras and what holds for one are about the same.
+    let of_cameras = ["cameras", "defaults"];
+    let is_related = |known: &&file::Key| {
+        let other = family(known.section);
+        section.is_empty()
+            || other == own
+            || of_cameras.contains(&own) && of_cameras.contains(&other)
+    };
+    file::keys()
+        .filter(|known| known.name == name)
+        .filter(is_related)
+        .min_by_key(|known| family(known.section) != own)
+}
+
+/// The section that a table is in.
+fn family(section: &str) -> &str {
+    section.split('.').next().unwrap_or_default()
+}
+
 /// Says in words what a key takes.
 fn takes(keys: &str, expected: &str) -> &'static str {
-    let known = keys
-        .rsplit_once('.')
-        .and_then(|(section, name)| file::keys().find(|k| k.section == section && k.name == name));
+    let known = keys.rsplit_once('.').and_then(|(section, name)| {
+        file::keys().find(|k| k.section == keys_of(section) && k.name == name)
+    });
     match known {
         Some(key) => key.takes,
         None if keys == "cameras" => "[[cameras]] tables",

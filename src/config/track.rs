@@ -24,7 +24,7 @@ pub struct TrackConfig {
 /// Whether pictures that do not change are inferred.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct MotionConfig {
-    /// Whether they are.
+    /// Which pictures the model looks at.
     pub mode: MotionMode,
     /// One picture is inferred in this time, even if nothing changes.
     pub max_skip: Duration,

@@ -43,6 +43,44 @@ pub enum EditPermission {
     ForToken,
 }
 
+/// Which scene a change is meant for, as `If-Match` says it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum MeantFor {
+    /// Whatever the camera has.
+    #[default]
+    Any,
+    /// One with one of these tags, which somebody read before.
+    Tags(Vec<String>),
+}
+
+impl MeantFor {
+    /// What a request says.
+    fn of(asked: &HeaderMap) -> Self {
+        let given = asked.get_all(header::IF_MATCH);
+        let mut tags = Vec::new();
+        for value in &given {
+            for tag in value.to_str().unwrap_or_default().split(',') {
+                match tag.trim() {
+                    "*" => return Self::Any,
+                    tag => tags.push(tag.trim_matches('"').to_owned()),
+                }
+            }
+        }
+        match tags.is_empty() {
+            true => Self::Any,
+            false => Self::Tags(tags),
+        }
+    }
+
+    /// True for a scene with this tag.
+    pub fn is(&self, tag: &str) -> bool {
+        match self {
+            Self::Any => true,
+            Self::Tags(tags) => tags.iter().any(|wanted| wanted == tag),
+        }
+    }
+}
+
 /// A change that is asked for.
 #[derive(Debug)]
 pub struct SceneChange {
@@ -50,6 +88,8 @@ pub struct SceneChange {
     pub camera: StreamId,
     /// What it is to have.
     pub scene: SceneJson,
+    /// What it is to have it in place of.
+    pub meant_for: MeantFor,
     /// Takes what came of it, once it is in force or refused.
     pub answer: oneshot::Sender<Result<(), EditRefusal>>,
 }
@@ -61,6 +101,8 @@ pub enum EditRefusal {
     Wrong(String),
     /// They cannot be written as things are.
     Conflict(String),
+    /// The camera has others than those that they are meant for. Nothing has changed.
+    Stale(String),
 }
 
 /// Takes changes to the task that makes them. Clones are the same.
@@ -122,6 +164,7 @@ impl SceneEditor {
         &self,
         camera: StreamId,
         scene: SceneJson,
+        meant_for: MeantFor,
     ) -> Option<oneshot::Receiver<Result<(), EditRefusal>>> {
         let Gate::Open(sender) = &*self.0.lock() else {
             return None;
@@ -130,6 +173,7 @@ impl SceneEditor {
         let change = SceneChange {
             camera,
             scene,
+            meant_for,
             answer,
         };
         sender.try_send(change).ok()?;
@@ -180,7 +224,9 @@ pub(super) async fn put(
         }
     };
     let later = "others are changing zones, lines and masks, or the node stops: try again";
-    let Some(outcome) = state.editor.ask(facts.status.id, scene.rounded()) else {
+    let meant_for = MeantFor::of(&asked);
+    let id = facts.status.id;
+    let Some(outcome) = state.editor.ask(id, scene.rounded(), meant_for) else {
         return answer::too_many(later);
     };
     match tokio::time::timeout(CHANGE_LIMIT, outcome).await {
@@ -194,7 +240,12 @@ pub(super) async fn put(
         Ok(Ok(Err(EditRefusal::Conflict(sentence)))) => {
             answer::error(StatusCode::CONFLICT, sentence)
         }
-        Ok(Err(_)) => answer::too_many(later),
+        Ok(Ok(Err(EditRefusal::Stale(sentence)))) => {
+            answer::error(StatusCode::PRECONDITION_FAILED, sentence)
+        }
+        Ok(Err(_)) => answer::too_many(
+            "the node stops, and it is not known whether the change was made: look at the camera again once the node runs",
+        ),
         Err(_) => answer::too_many(
             "the change is still being made: look at the camera again to see whether it was",
         ),
@@ -285,15 +336,36 @@ mod tests {
     }
 
     #[test]
+    fn a_change_may_be_meant_for_one_scene_alone() {
+        let of = |values: &[&'static str]| {
+            let values = values
+                .iter()
+                .map(|value| (header::IF_MATCH, HeaderValue::from_static(value)));
+            MeantFor::of(&values.collect())
+        };
+        for any in [&[][..], &["*"], &["\"a\", *"]] {
+            assert!(of(any).is("x"), "{any:?}");
+        }
+        for wanted in [&["\"x\""][..], &["\"a\", \"x\""], &["\"a\"", "\"x\""]] {
+            assert!(of(wanted).is("x") && !of(wanted).is("y"), "{wanted:?}");
+        }
+        // A weak tag never is the one of `If-Match`.
+        for other in [&["W/\"x\""][..], &[""], &["\"\""]] {
+            assert!(!of(other).is("x"), "{other:?}");
+        }
+    }
+
+    #[test]
     fn changes_go_only_where_they_are_permitted_and_can_be_kept() {
         let id = || StreamId::new("a", "default");
+        let ask = |editor: &SceneEditor| editor.ask(id(), SceneJson::default(), MeantFor::Any);
         let editor = SceneEditor::default();
         assert_eq!(editor.refusal(), Some(OFF));
         editor.permit(EditPermission::WithoutToken);
         assert_eq!(editor.refusal(), Some(NO_TOKEN));
         let mut changes = editor.open(true);
         assert_eq!(editor.refusal(), Some(NO_TOKEN));
-        assert!(editor.ask(id(), SceneJson::default()).is_none());
+        assert!(ask(&editor).is_none());
         assert!(changes.try_recv().is_err());
         editor.permit(EditPermission::ForToken);
         let _changes = editor.open(false);
@@ -302,14 +374,11 @@ mod tests {
         let mut changes = editor.open(true);
         assert_eq!(editor.refusal(), None);
         for _ in 0..CHANGES {
-            assert!(editor.ask(id(), SceneJson::default()).is_some());
+            assert!(ask(&editor).is_some());
         }
-        assert!(
-            editor.ask(id(), SceneJson::default()).is_none(),
-            "enough wait"
-        );
+        assert!(ask(&editor).is_none(), "enough wait");
         assert_eq!(changes.try_recv().unwrap().camera, id());
         drop(changes);
-        assert!(editor.ask(id(), SceneJson::default()).is_none());
+        assert!(ask(&editor).is_none());
     }
 }

@@ -239,7 +239,7 @@ impl Catalog {
     /// The number of a camera's model, and which of the objects that it sees are reported.
     ///
     /// # Errors
-    /// When the model is not loaded or has no such class.
+    /// When the model is not loaded or has no such class, or the label of a zone, a line or a mask can never be seen.
     pub(crate) fn resolve(&self, camera: &CameraConfig) -> Result<(usize, DetectSettings)> {
         let (index, (_, info)) = self
             .entries
@@ -255,18 +255,15 @@ impl Catalog {
         let mut classes = Vec::with_capacity(camera.classes.len());
         for label in &camera.classes {
             let Some(class) = info.class_id(label) else {
-                let nearest = nearest(label, &info.labels)
-                    .map(|near| format!("; did you mean `{near}`?"))
-                    .unwrap_or_default();
                 bail!(
-                    "camera {}: model `{}` has no class `{}`{nearest}; correct `classes`",
+                    "camera {}: {}; correct `classes`",
                     camera.id,
-                    camera.model,
-                    shown(label)
+                    no_class(camera, info, label)
                 );
             };
             classes.push(class);
         }
+        check_labels(camera, info)?;
         Ok((
             index,
             DetectSettings {
@@ -275,6 +272,51 @@ impl Catalog {
             },
         ))
     }
+}
+
+/// The labels of zones, lines and masks: one that the model does not have, or that `classes` leaves out, would count nothing for ever.
+fn check_labels(camera: &CameraConfig, info: &ModelInfo) -> Result<()> {
+    let scene = &camera.scene;
+    let named = |kind: &str, name: &str| format!("{kind} \"{}\"", shown(name));
+    let zones = scene.zones.iter();
+    let zones = zones.map(|zone| (named("zone", &zone.name), &zone.labels));
+    let lines = scene.lines.iter();
+    let lines = lines.map(|line| (named("line", &line.name), &line.labels));
+    let masks = (1..).zip(&scene.masks);
+    let masks = masks.map(|(n, mask)| (format!("mask {n}"), &mask.labels));
+    for (part, labels) in zones.chain(lines).chain(masks) {
+        for label in labels {
+            if info.class_id(label).is_none() {
+                bail!(
+                    "camera {}: {part}: {}; correct its `labels`",
+                    camera.id,
+                    no_class(camera, info, label)
+                );
+            }
+            let classes = &camera.classes;
+            if !classes.is_empty() && classes.iter().all(|class| **class != **label) {
+                bail!(
+                    "camera {}: {part} has the label `{}`, which `classes` leaves out, so that it is never seen: add it to `classes`, or \
+                     remove it from its `labels`",
+                    camera.id,
+                    shown(label)
+                );
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Says that the model has no such class, and which it may be.
+fn no_class(camera: &CameraConfig, info: &ModelInfo, label: &str) -> String {
+    let nearest = nearest(label, &info.labels)
+        .map(|near| format!("; did you mean `{near}`?"))
+        .unwrap_or_default();
+    format!(
+        "model `{}` has no class `{}`{nearest}",
+        camera.model,
+        shown(label)
+    )
 }
 
 fn nearest<'a>(label: &str, labels: &'a [String]) -> Option<&'a str> {
@@ -290,3 +332,7 @@ fn nearest<'a>(label: &str, labels: &'a [String]) -> Option<&'a str> {
         .min()
         .map(|(_, known)| known)
 }
+
+#[cfg(test)]
+#[path = "models_tests.rs"]
+mod tests;

@@ -176,6 +176,19 @@ fn a_lamp_that_is_switched_on_makes_another_picture() {
 }
 
 #[test]
+fn a_covered_lens_is_another_picture() {
+    // By day, at dusk and in a dark yard: what is seen through the cover is black.
+    for (gain, noise) in [(1.0, 3), (0.5, 6), (0.4, 12)] {
+        let mut camera = Camera::new();
+        (camera.gain, camera.noise) = (gain, noise);
+        camera.rest(100);
+        let black = [16; SIZE.width_px * SIZE.height_px];
+        let verdict = camera.judge(&black, SIZE);
+        assert_eq!(verdict, Verdict::Look(Reason::Changed), "gain {gain}");
+    }
+}
+
+#[test]
 fn what_comes_moves_and_goes_is_seen_at_once() {
     let mut camera = Camera::new();
     camera.rest(20);

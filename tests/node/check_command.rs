@@ -945,6 +945,14 @@ fn a_class_that_the_model_does_not_have() {
         "camera cam/default",
         &format!("model `{FAST}` has no class `persn`; did you mean `person`?; correct `classes`"),
     );
+    let zone = "[[cameras.zones]]\nname = \"path\"\npoints = [[0, 0], [1, 0], [1, 1]]\nlabels = [\"persn\"]\n";
+    let check = Check::run(&url, &camera("cam", zone), &[]);
+    check.fails(2);
+    check.says(
+        "fail",
+        "camera cam/default",
+        &format!("zone \"path\": model `{FAST}` has no class `persn`; did you mean `person`?; correct its `labels`"),
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

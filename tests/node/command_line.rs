@@ -178,6 +178,15 @@ fn a_class_that_the_model_does_not_have() {
             "camera cam/default: model `{FAST}` has no class `persn`; did you mean `person`?; correct `classes`"
         ),
     );
+    let (outcome, ..) = run(&format!(
+        "[[cameras]]\ntwin_id = \"cam\"\nmodel = \"{FAST}\"\nclasses = [\"person\"]\n\
+         [[cameras.lines]]\nname = \"gate\"\nfrom = [0, 0]\nto = [1, 1]\nlabels = [\"car\"]\n"
+    ));
+    outcome.failed(
+        1,
+        "camera cam/default: line \"gate\" has the label `car`, which `classes` leaves out, so that it is never seen: add it to \
+         `classes`, or remove it from its `labels`",
+    );
     twinsight(
         &["detect", "--model", FAST, "--class", "persn", "Cargo.toml"],
         &[],

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use twinsight::dev::hub::DevHubOptions;
+use twinsight::http::routes::OPENAPI;
 use twinsight::http::scene_edit::EditPermission;
 
 use super::http_access::{Answer, ask_at};
@@ -157,6 +158,22 @@ async fn tracks_are_listed_and_a_scene_is_changed_while_they_live() {
             "masks": [{"points": [[0, 0], [0.05, 0], [0.05, 0.05]], "labels": ["car"]}],
         })
     };
+    // Of two who saw the same scene one is the first, and the other one learns of it.
+    let tag = before["sceneTag"].as_str().unwrap();
+    let quoted = format!("\"{tag}\"");
+    let with_tag = [BEARER, JSON, ("If-Match", &*quoted)];
+    let answer = ask.put_as(SCENE, &with_tag, &scene(50).to_string()).await;
+    assert_eq!(answer.status, 200, "{}", answer.body);
+    let changed: Value = serde_json::from_str(&answer.body).unwrap();
+    assert_ne!(changed["sceneTag"], *tag);
+    let answer = ask.put_as(SCENE, &with_tag, &scene(60).to_string()).await;
+    assert_eq!(answer.status, 412, "{}", answer.body);
+    assert!(answer.sentence(SCENE).contains("`sceneTag`"));
+    assert_eq!(
+        ask.camera().await["zones"][1]["points"][3],
+        json!([0.5, 1.0])
+    );
+
     let lived = ids(&ask.camera().await["tracks"]);
     for n in 0..20 {
         let answer = ask.put(&scene(n)).await;
@@ -285,6 +302,37 @@ async fn check_refusals(ask: &Asking) {
         !sentence.contains(" line "),
         "there is no such line: {sentence}"
     );
+    let openapi: Value = serde_json::from_str(OPENAPI).unwrap();
+    let described = &openapi["paths"]["/api/cameras/{twin}/{stream}/scene"]["put"]["responses"]["422"]
+        ["content"]["application/json"]["example"]["error"];
+    assert_eq!(
+        *described,
+        sentence
+            .replace("cam-1", "camera-front-door")
+            .replace("yard", "driveway")
+    );
+    // Of many parts the sentence says which one is wrong.
+    let end = |n: u32| f64::from(n) / if n == 17 { 10.0 } else { 100.0 };
+    let lines: Vec<Value> = (0..32)
+        .map(|n| json!({"name": format!("line {n}"), "from": [0, 0.5], "to": [1, end(n)]}))
+        .collect();
+    let sentence = ask
+        .refused(&json!({"zones": [], "lines": lines, "masks": []}), 422)
+        .await;
+    assert!(
+        sentence
+            .starts_with("`cameras.lines.to` of line \"line 17\" of camera cam-1 is [1.0, 1.7]"),
+        "{sentence}"
+    );
+    let mask = json!({"points": [[0, 0], [1, 0], [1, 1]], "labels": ["persn"]});
+    let sentence = ask
+        .refused(&json!({"zones": [], "lines": [], "masks": [mask]}), 422)
+        .await;
+    assert!(
+        sentence.contains("camera cam-1/default: mask 1: ")
+            && sentence.contains("did you mean `person`?"),
+        "{sentence}"
+    );
     ask.refused(&zone(json!([[0, 0], [1, 1], [1, 0], [0, 1]])), 422)
         .await;
     ask.refused(&zone(json!([[0, 0], [2, 0], [1, 1]])), 422)
@@ -319,6 +367,11 @@ async fn check_refusals(ask: &Asking) {
         (&[BEARER, JSON], "", 400),
         (&[BEARER, JSON], "{\"zones\":", 400),
         (&[BEARER, JSON], &long, 413),
+        (
+            &[BEARER, JSON, ("If-Match", "\"of-another-scene\"")],
+            &good,
+            412,
+        ),
     ] {
         let answer = ask.put_as(SCENE, headers, body).await;
         assert_eq!(answer.status, status, "{headers:?} {}", answer.body);

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use serde::Serialize;
 
 use crate::clock::WallClock;
-use crate::config::{LineJson, MaskJson, SceneConfig, ZoneJson};
+use crate::config::{LineJson, MaskJson, SceneConfig, SceneJson, ZoneJson};
 use crate::publish::event::CameraRef;
 use crate::publish::object::BoxJson;
 use crate::publish::track_event::{TrackJson, box_px};
@@ -149,6 +149,8 @@ pub(crate) struct SceneView {
     zones: Vec<ZoneView>,
     lines: Vec<LineView>,
     masks: Vec<MaskJson>,
+    /// It differs where zones, lines or masks differ; a change gives it back as `If-Match`.
+    scene_tag: String,
     /// Whether zones, lines and masks may be changed over HTTP.
     edit: bool,
     /// Why not, and what to do about it.
@@ -247,6 +249,7 @@ impl SceneView {
             zones: zones.iter().enumerate().map(zone).collect(),
             lines: lines.iter().enumerate().map(line).collect(),
             masks: masks.iter().map(MaskJson::from).collect(),
+            scene_tag: SceneJson::from(&reading.scene).tag(),
             edit: edit_refusal.is_none(),
             edit_refusal,
         }

@@ -7,7 +7,7 @@ use tokio_util::sync::CancellationToken;
 use super::write_file::write_file;
 use super::{AttemptOutcome, Chosen, Reload, Reloaded, Trigger, WatchedFile, read_again};
 use crate::config::{Config, ConfigError, ConfigSource, SceneJson};
-use crate::http::scene_edit::{EditRefusal, SceneChange};
+use crate::http::scene_edit::{EditRefusal, MeantFor, SceneChange};
 use std::time::SystemTime;
 use twinsight_client::stream_id::StreamId;
 
@@ -25,12 +25,13 @@ impl Reload {
         let SceneChange {
             camera,
             scene,
+            meant_for,
             answer,
         } = change;
         // A file system that hangs must not hold up the node's end.
         let written = tokio::select! {
             () = stop.cancelled() => return,
-            written = self.write(&camera, &scene) => written,
+            written = self.write(&camera, &scene, &meant_for) => written,
         };
         let outcome = match written {
             Ok(Edit::Nothing) => Ok(()),
@@ -58,7 +59,12 @@ impl Reload {
     }
 
     /// Checks a change and writes it into the file.
-    async fn write(&mut self, camera: &StreamId, scene: &SceneJson) -> Result<Edit, EditRefusal> {
+    async fn write(
+        &mut self,
+        camera: &StreamId,
+        scene: &SceneJson,
+        meant_for: &MeantFor,
+    ) -> Result<Edit, EditRefusal> {
         let conflict = |sentence: String| Err(EditRefusal::Conflict(sentence));
         let (good, settings) = &self.good;
         let Some(path) = good.path() else {
@@ -75,6 +81,17 @@ impl Reload {
             Ok(_) => return conflict(self.is_not_in_force(good)),
             Err(error) => return conflict(error),
         }
+        let before = good.resolve(settings).map_err(|error| {
+            // Such as a secret's file that is gone.
+            EditRefusal::Conflict(error.to_string())
+        })?;
+        let has = before.cameras.iter().find(|each| each.id == *camera);
+        if has.is_some_and(|has| !meant_for.is(&SceneJson::from(&has.scene).tag())) {
+            return Err(EditRefusal::Stale(format!(
+                "the zones, lines and masks of {camera} are others by now than those of your `If-Match`: look at them again, and send yours \
+                 with their `sceneTag`"
+            )));
+        }
         let edited = match good.edited(camera, scene) {
             Ok(edited) => edited,
             Err(error) => return conflict(error.to_string()),
@@ -86,10 +103,6 @@ impl Reload {
             Ok(config) => config,
             Err(error) => return Err(EditRefusal::Wrong(without_lines(&error))),
         };
-        let before = good.resolve(settings).map_err(|error| {
-            // Such as a secret's file that is gone.
-            EditRefusal::Conflict(error.to_string())
-        })?;
         if !is_this_change_alone(before, &after, camera, scene) {
             return conflict(format!(
                 "the zones, lines and masks of {camera} do not come from its section of {}: see where in `/api/config`, and change them there",

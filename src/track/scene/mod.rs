@@ -180,7 +180,7 @@ impl Scene {
     ) -> SceneChange {
         let bbox = track.bbox;
         let foot = bbox.bottom_center();
-        self.sightings.seen(now, foot.on_grid(), &bbox);
+        self.sightings.seen(now, foot.on_grid(), &bbox, label);
         let (zones, lines) = (&self.config.zones, &self.config.lines);
         let (place, before) = match self.places.entry(track.serial) {
             std::collections::btree_map::Entry::Vacant(free) => {
@@ -262,8 +262,8 @@ impl Scene {
 
     /// What the last minute before `now` tells of zones and lines.
     pub fn reach(&self, now: Duration) -> Reach {
-        let zones = self.config.zones.iter().map(|zone| &zone.polygon);
-        self.sightings.reach(now, &self.shapes, zones)
+        let SceneConfig { zones, lines, .. } = &self.config;
+        self.sightings.reach(now, &self.shapes, lines, zones)
     }
 }
 

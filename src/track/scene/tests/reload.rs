@@ -145,3 +145,47 @@ fn the_last_minute_tells_which_line_nobody_can_cross_and_which_zone_is_small() {
     assert_eq!(scene.reach(ms(10_000)), expected);
     assert_eq!(scene.reach(ms(70_000)), nothing);
 }
+
+#[test]
+fn what_a_zone_or_a_line_does_not_count_tells_nothing_of_it() {
+    let of = |label: &str| vec![label.into()];
+    let mut street = gate();
+    street.labels = of("car");
+    let mut path = zone(
+        "path",
+        &[[0.35, 0.2], [0.65, 0.2], [0.65, 0.9], [0.35, 0.9]],
+    );
+    path.labels = of("person");
+    let mut all = path.clone();
+    (all.name, all.labels) = ("all".into(), Vec::new());
+    let mut scene = Scene::new(&config(&[path, all], &[gate(), street]), ms(10_000));
+    let walk = Walk::new(&[(0.0, [0.5, 0.3]), (4.0, [0.5, 0.8])]);
+    // A lorry stands wherever a person was, and comes after them: it fills half of the picture.
+    for (time, person) in walk.looks(10, &mut Wobble::none()) {
+        scene.seen(time, &track(1, person), "person");
+        let lorry = super::person(person.bottom_center(), 2.0);
+        scene.seen(time, &track(2, lorry), "lorry");
+    }
+    let expected = Reach {
+        lines: vec![Some(true), None],
+        smaller_than_a_box: vec![Some(false), Some(true)],
+    };
+    assert_eq!(scene.reach(ms(10_000)), expected);
+}
+
+#[test]
+fn what_is_remembered_of_sightings_is_bounded() {
+    let mut scene = Scene::new(&config(&[yard()], &[gate()]), ms(10_000));
+    for n in 0..20_000u32 {
+        let x = 0.1 + 0.8 * f64::from(n % 61) / 61.0;
+        let y = 0.3 + 0.6 * f64::from(n % 37) / 37.0;
+        let label = format!("label {}", n % 700);
+        scene.seen(ms(u64::from(n)), &track(1, person(at(x, y), 0.2)), &label);
+    }
+    assert!(
+        scene.sightings.len() <= 1296,
+        "{} sightings",
+        scene.sightings.len()
+    );
+    assert_eq!(scene.reach(ms(20_000)).lines, [Some(true)]);
+}
