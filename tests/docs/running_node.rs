@@ -369,6 +369,11 @@ impl Page {
             );
             for (label, values) in &metric.labels {
                 if let Some(listed) = self.values.get(&(name.clone(), label.clone())) {
+                    // Its series come with the first event that each counts.
+                    if name == "twinsight_track_events_dropped_total" {
+                        assert!(values.is_subset(listed), "{values:?}");
+                        continue;
+                    }
                     assert_eq!(
                         listed, values,
                         "{METRICS} (left) and /metrics differ in `{label}` of {name}"
