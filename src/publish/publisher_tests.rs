@@ -361,3 +361,6 @@ async fn a_sink_gets_the_hubs_events_with_their_numbers_though_the_hub_takes_non
         assert!(text.contains(&line), "{line}");
     }
 }
+
+#[path = "publisher_track_tests.rs"]
+mod tracks;

@@ -245,7 +245,8 @@ pub(crate) mod tests {
         }
     }
 
-    fn crossed() -> Happening {
+    /// The 15th crossing of a line.
+    pub(crate) fn crossed() -> Happening {
         Happening::Crossed(Crossing {
             direction: Direction::In,
             counts: LineCounts {

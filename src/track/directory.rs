@@ -317,3 +317,7 @@ impl State {
         forgotten
     }
 }
+
+#[cfg(test)]
+#[path = "directory_tests.rs"]
+mod tests;

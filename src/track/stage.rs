@@ -429,3 +429,7 @@ fn relative(object: &Object, size: PictureSize) -> Option<RelativeBox> {
 #[cfg(test)]
 #[path = "stage_tests.rs"]
 mod tests;
+
+#[cfg(test)]
+#[path = "stage_life_tests.rs"]
+mod life_tests;

@@ -289,7 +289,7 @@ fn a_hundred_changes_of_zones_end_no_track() {
     let mut stage = stage();
     let change = |stage: &mut Stage, n: u32| {
         let mut scene = scene();
-        if n % 2 == 0 {
+        if n.is_multiple_of(2) {
             scene.zones[0].name = "other".into();
         }
         if n.is_multiple_of(3) {
