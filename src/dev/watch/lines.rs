@@ -530,7 +530,7 @@ mod tests {
         let mut lines = lines();
         assert_eq!(
             lines.event("odd", &json!([1, 2]), AT),
-            ["12:03:04      odd data=1,2"]
+            ["12:03:04   odd data=1,2"]
         );
         let long =
             json!({"camera": {"twinId": "cam"}, "text": "x".repeat(9000), "more": vec!["y"; 9000]});
