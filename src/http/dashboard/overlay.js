@@ -142,6 +142,6 @@ export function drawLines(context, lines, countsOf, area, unit) {
       context.fill();
     }
     const counts = countsOf(name);
-    return { name: `line ${name}`, text: counts ? `${name}: ${counts.in} in, ${counts.out} out` : name, colour: lineColour(), at: [b, a, [2 * foot[0] - tip[0], 2 * foot[1] - tip[1]]] };
+    return { name: `line ${name}`, text: counts ? `${name}: ${counts.in} in, ${counts.out} out` : name, colour: lineColour(), at: [a, b, [2 * foot[0] - tip[0], 2 * foot[1] - tip[1]]] };
   });
 }
