@@ -216,8 +216,9 @@ export class Editor {
     this.#say('busy', 'Saving');
     this.#changed();
     try {
-      await put(`/api/cameras/${this.camera.key}/scene`, wanted);
+      const answer = await put(`/api/cameras/${this.camera.key}/scene`, wanted, this.edit.tag);
       this.edit.base = wanted;
+      this.edit.tag = answer?.sceneTag ?? null;
       this.#savedAt = performance.now();
       this.#say('ok', SAVED);
       this.saved();
