@@ -1,5 +1,5 @@
 //! `twinsight check`: a configuration comes in; findings go out, each a line with its remedy. Everything that a node needs is tried
-//! in the order in which it would need it: the machine, ONNX Runtime and the models, the hub, the twins, the cameras, their zones and
+//! in the order in which it would need it: what the configuration says, the machine, ONNX Runtime and the models, the hub, the twins, the cameras, their zones and
 //! lines, the sinks. A step that depends on a failed one is reported as skipped, and every step has a time limit. Without a hub the
 //! cameras are asked themselves, as the node would. The command line runs it and prints.
 
@@ -11,6 +11,7 @@ mod hub;
 mod ice;
 mod models;
 mod scene;
+mod settings;
 mod sinks;
 mod source;
 mod twins;
@@ -93,6 +94,7 @@ pub(crate) async fn run(options: CheckOptions, tell: &mut (dyn FnMut(&Finding) +
     } = options;
     let mut report = Report::new(tell);
     configuration(&config, file, &mut report);
+    settings::check(&config, &mut report);
     let neighbour = host::http_listen(config.http.listen, &mut report).await;
     let streams = config.cameras.len();
     host::open_files(Descriptors::of_process(), &config.ice, streams, &mut report);

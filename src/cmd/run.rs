@@ -35,6 +35,11 @@ pub(super) async fn run(args: RunArgs, env: &Env, descriptors: Descriptors) -> R
             "the limit of open files is too low for the cameras: raise it with `ulimit -n`, `LimitNOFILE=` of the service or `--ulimit nofile=` of the container"
         );
     }
+    if config.http.edit && config.http.token.is_none() {
+        tracing::warn!(
+            "`http.edit` is true and there is no token, so every change over HTTP is refused: set `http.token_file`, or remove `http.edit`"
+        );
+    }
     let mut stop = StopSignals::new()?;
     // Taken before the node starts, so that a signal that comes early does not end the program.
     let hangup = signal(SignalKind::hangup())?;

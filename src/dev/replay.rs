@@ -121,15 +121,12 @@ fn read_clip(path: &Path) -> Result<Clip, ReplayError> {
     let mut head = Vec::new();
     // A file that cannot be read has its sentence below.
     let _ = File::open(path).and_then(|file| file.take(HEAD).read_to_end(&mut head));
-    let found = match FileKind::of(&head) {
-        FileKind::Picture(_) => "a picture",
-        FileKind::OtherContainer(name) => name,
-        FileKind::Clip | FileKind::Unknown => return Ok(Clip::read(path)?),
-    };
-    Err(ReplayError::NoClip {
-        path: path.to_owned(),
-        found,
-    })
+    let path = path.to_owned();
+    match FileKind::of(&head) {
+        FileKind::Picture(_) => Err(ReplayError::Picture { path }),
+        FileKind::OtherContainer(found) => Err(ReplayError::NoClip { path, found }),
+        FileKind::Clip | FileKind::Unknown => Ok(Clip::read(&path)?),
+    }
 }
 
 fn choose(options: &ReplayOptions) -> Result<Chosen, ReplayError> {

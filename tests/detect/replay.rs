@@ -423,6 +423,10 @@ fn what_cannot_be_used_has_its_sentence() {
     );
     let picture = told(&|options| options.clip = root().join("tests/data/pictures/messi5.jpg"));
     assert!(picture.contains("is a picture, and a clip is"), "{picture}");
+    assert!(
+        picture.ends_with(": use `twinsight detect` for pictures, or record a clip"),
+        "{picture}"
+    );
     let class = told(&|options| options.config.cameras[0].classes = vec!["persn".to_owned()]);
     assert!(class.contains("did you mean `person`?"), "{class}");
     let file = told(&|options| options.out = Some(folder.path().join("seen.mp4")));

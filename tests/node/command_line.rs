@@ -219,6 +219,21 @@ fn a_port_that_is_in_use() {
 }
 
 #[test]
+fn changes_over_http_that_nobody_may_make() {
+    // The port is taken, so that the program ends by itself after it has said what is odd.
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let warning = "`http.edit` is true and there is no token, so every change over HTTP is refused: set `http.token_file`, or remove `http.edit`";
+    let mut env = SIMULATOR.to_vec();
+    env.push(("TWINSIGHT_HTTP__LISTEN", &address));
+    let log = twinsight(&["run"], &env).log;
+    assert!(!log.contains(warning), "{log}");
+    env.push(("TWINSIGHT_HTTP__EDIT", "true"));
+    let log = twinsight(&["run"], &env).log;
+    assert_eq!(log.matches(warning).count(), 1, "{log}");
+}
+
+#[test]
 fn a_clip_that_cannot_be_played() {
     twinsight(
         &["camera", "--twin", "cam", "--clip", "/nowhere/clip.h264"],

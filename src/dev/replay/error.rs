@@ -51,7 +51,16 @@ pub enum ReplayError {
     /// The settings do not fit the model.
     #[error("{0}")]
     Settings(String),
-    /// The file is of another kind.
+    /// The file is a picture.
+    #[error(
+        "{} is a picture, and a clip is an H.264 byte stream (Annex B) or MP4 file: use `twinsight detect` for pictures, or record a clip",
+        path.display()
+    )]
+    Picture {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The file has video in a container that is not read.
     #[error(
         "{} is {found}, and a clip is an H.264 byte stream (Annex B) or MP4 file: make one with `ffmpeg -i FILE -c copy CLIP.mp4`",
         path.display()
