@@ -439,7 +439,7 @@ section! {
         name: String,
         /// 3 to 32 corners in parts of the picture, such as `[[0.1, 0.5], [0.9, 0.5], [0.9, 1.0]]`: 0, 0 is the top left one and
         /// 1, 1 the bottom right one.
-        points: Vec<[f64; 2]>,
+        points: Vec<Vec<f64>>,
         /// The labels that count; none, the default: all.
         labels: Vec<String>,
         /// Who is in the region for this long is in the zone; 0 to 3600000, 0 unless given.
@@ -453,9 +453,9 @@ section! {
         /// Its name in events and metrics, 1 to 64 characters.
         name: String,
         /// Where its arrow begins, in parts of the picture. What crosses from the left of the arrow to its right goes `in`.
-        from: [f64; 2],
+        from: Vec<f64>,
         /// Where its arrow ends.
-        to: [f64; 2],
+        to: Vec<f64>,
         /// The labels that count; none, the default: all.
         labels: Vec<String>,
     }
@@ -465,7 +465,7 @@ section! {
     /// [Masks](../guide/zones.md) of a camera, each below its `[[cameras]]`: regions in which detections are dropped.
     pub struct MaskSection = "cameras.masks" {
         /// 3 to 32 corners in parts of the picture, as those of a zone.
-        points: Vec<[f64; 2]>,
+        points: Vec<Vec<f64>>,
         /// The labels that are dropped; none, the default: all.
         labels: Vec<String>,
     }
@@ -587,28 +587,24 @@ impl Setting for Vec<String> {
     }
 }
 
-impl Setting for [f64; 2] {
-    const TAKES: &'static str = "two numbers";
+impl Setting for Vec<f64> {
+    const TAKES: &'static str = "a point of two numbers";
     fn from_text(text: &str) -> Option<Self> {
-        let (x, y) = text.split_once(',')?;
-        Some([x.trim().parse().ok()?, y.trim().parse().ok()?])
+        list(text).iter().map(|part| part.parse().ok()).collect()
     }
     fn from_json(value: &Value) -> Option<Self> {
-        match value.as_array()?.as_slice() {
-            [x, y] => Some([x.as_f64()?, y.as_f64()?]),
-            _ => None,
-        }
+        value.as_array()?.iter().map(Value::as_f64).collect()
     }
 }
 
-impl Setting for Vec<[f64; 2]> {
+impl Setting for Vec<Vec<f64>> {
     const TAKES: &'static str = "a list of points of two numbers";
     fn from_text(_: &str) -> Option<Self> {
         None
     }
     fn from_json(value: &Value) -> Option<Self> {
         let points = value.as_array()?.iter();
-        points.map(<[f64; 2]>::from_json).collect()
+        points.map(Vec::from_json).collect()
     }
 }
 

@@ -207,13 +207,26 @@ impl Resolver<'_> {
         Some(given.value.as_str().into())
     }
 
-    fn polygon(&self, part: &Part<'_>, given: Option<&Given<Vec<[f64; 2]>>>) -> Option<Polygon> {
+    fn polygon(&self, part: &Part<'_>, given: Option<&Given<Vec<Vec<f64>>>>) -> Option<Polygon> {
         let Some(given) = given else {
             self.note(self.part_without(part, "points"));
             return None;
         };
-        let corners = given.value.iter().map(|&[x, y]| Point { x, y });
-        Polygon::new(corners.collect())
+        let corner = |point: &Vec<f64>| match point[..] {
+            [x, y] => Some(Point { x, y }),
+            _ => None,
+        };
+        let Some(corners) = given.value.iter().map(corner).collect() else {
+            let odd = given.value.iter().find(|point| point.len() != 2).cloned();
+            let odd = Given {
+                value: odd.unwrap_or_default(),
+                origin: given.origin.clone(),
+            };
+            let takes = "points of two numbers each, as in `[0.1, 0.5]`";
+            self.note(self.bad_part(part, "points", &odd, takes));
+            return None;
+        };
+        Polygon::new(corners)
             .map_err(|error: PolygonError| {
                 self.note(ConfigError::BadPolygon {
                     place: self.place(&given.origin),
@@ -230,19 +243,20 @@ impl Resolver<'_> {
         &self,
         part: &Part<'_>,
         key: &'static str,
-        given: Option<&Given<[f64; 2]>>,
+        given: Option<&Given<Vec<f64>>>,
     ) -> Option<Point> {
         let Some(given) = given else {
             self.note(self.part_without(part, key));
             return None;
         };
-        let [x, y] = given.value;
-        if !(0.0..=1.0).contains(&x) || !(0.0..=1.0).contains(&y) {
-            let takes = "a point in parts of the picture, both numbers from 0 to 1";
-            self.note(self.bad_part(part, key, given, takes));
-            return None;
+        match given.value[..] {
+            [x, y] if (0.0..=1.0).contains(&x) && (0.0..=1.0).contains(&y) => Some(Point { x, y }),
+            _ => {
+                let takes = "a point in parts of the picture, two numbers from 0 to 1";
+                self.note(self.bad_part(part, key, given, takes));
+                None
+            }
         }
-        Some(Point { x, y })
     }
 
     fn labels(&self, part: &Part<'_>, given: Option<&Given<Vec<String>>>) -> Vec<Arc<str>> {

@@ -13,11 +13,11 @@ fn every_mistake_in_a_part_says_which_one_it_is() {
     let table = [
         (
             line("name = \"gate\"\nfrom = [2, 0]\nto = [1, 1]"),
-            "5: `cameras.lines.from` of line \"gate\" of camera a is [2.0, 0.0]: give a point in parts of the picture, both numbers from 0 to 1",
+            "5: `cameras.lines.from` of line \"gate\" of camera a is [2.0, 0.0]: give a point in parts of the picture, two numbers from 0 to 1",
         ),
         (
             line("name = \"gate\"\nfrom = [0, 0]\nto = [1, -1]"),
-            "6: `cameras.lines.to` of line \"gate\" of camera a is [1.0, -1.0]: give a point in parts of the picture, both numbers from 0 to 1",
+            "6: `cameras.lines.to` of line \"gate\" of camera a is [1.0, -1.0]: give a point in parts of the picture, two numbers from 0 to 1",
         ),
         (
             line("name = \"gate\"\nfrom = [0, 0]\nto = [0, 0]"),

@@ -255,10 +255,12 @@ impl Catalog {
         let mut classes = Vec::with_capacity(camera.classes.len());
         for label in &camera.classes {
             let Some(class) = info.class_id(label) else {
+                let nearest = did_you_mean(label, info);
                 bail!(
-                    "camera {}: {}; correct `classes`",
+                    "camera {}: model `{}` has no class `{}`{nearest}; correct `classes`",
                     camera.id,
-                    no_class(camera, info, label)
+                    camera.model,
+                    shown(label)
                 );
             };
             classes.push(class);
@@ -287,10 +289,12 @@ fn check_labels(camera: &CameraConfig, info: &ModelInfo) -> Result<()> {
     for (part, labels) in zones.chain(lines).chain(masks) {
         for label in labels {
             if info.class_id(label).is_none() {
+                let nearest = did_you_mean(label, info);
                 bail!(
-                    "camera {}: {part}: {}; correct its `labels`",
+                    "camera {}: {part}: model `{}` has no class `{}`{nearest}; correct its `labels`",
                     camera.id,
-                    no_class(camera, info, label)
+                    camera.model,
+                    shown(label)
                 );
             }
             let classes = &camera.classes;
@@ -307,16 +311,11 @@ fn check_labels(camera: &CameraConfig, info: &ModelInfo) -> Result<()> {
     Ok(())
 }
 
-/// Says that the model has no such class, and which it may be.
-fn no_class(camera: &CameraConfig, info: &ModelInfo, label: &str) -> String {
-    let nearest = nearest(label, &info.labels)
+/// Asks whether the label is meant that is near to one that the model does not have.
+fn did_you_mean(label: &str, info: &ModelInfo) -> String {
+    nearest(label, &info.labels)
         .map(|near| format!("; did you mean `{near}`?"))
-        .unwrap_or_default();
-    format!(
-        "model `{}` has no class `{}`{nearest}",
-        camera.model,
-        shown(label)
-    )
+        .unwrap_or_default()
 }
 
 fn nearest<'a>(label: &str, labels: &'a [String]) -> Option<&'a str> {

@@ -30,7 +30,7 @@ label_enum! {
         HubDisconnected = "hub_disconnected",
         /// A newer event took its place in the outbox.
         OutboxFull = "outbox_full",
-        /// Nothing was seen and `emit_empty` is off.
+        /// Nothing was seen and `emit_empty` is off, or the camera has `detections = "none"`.
         Suppressed = "suppressed",
         /// It could not be handed on, which is a bug.
         Failed = "failed",

@@ -12,7 +12,7 @@ const { TrackBook } = await load('trackbook.js');
 const { EventLog, ROWS, TRACKS } = await load('log.js');
 const { trackWords } = await load('trackwords.js');
 const { trackColour } = await load('palette.js');
-const { inArrow } = await load('overlay.js');
+const { besideLine, inArrow } = await load('overlay.js');
 const { showShot, times, whereabouts } = await load('tracklist.js');
 const { EditCanvas } = await load('canvas.js');
 const { SaveState, failed } = await load('saving.js');
@@ -64,6 +64,21 @@ test('points, sides and distances', () => {
   assert.equal(nearest([5, 5], [2, 1], [2, 1]).distance, 5);
   assert.deepEqual(within([-1, 0.12345]), [0, 0.1235]);
   assert.deepEqual(shift(SQUARE, [0.5, -0.1]), [[0.4, 0.1], [1, 0.1], [1, 0.7], [0.4, 0.7]], 'a shape stays in the picture and keeps its form');
+});
+
+test('the name of a line leaves the line and its arrow free, whichever way it runs', () => {
+  const size = { width: 800, height: 450 };
+  for (let turn = 0; turn < 24; turn += 1) {
+    const [dx, dy] = [Math.cos((turn * Math.PI) / 12) * 120, Math.sin((turn * Math.PI) / 12) * 120];
+    const [from, to] = [[400 - dx, 225 - dy], [400 + dx, 225 + dy]];
+    const [x, y] = besideLine(from, to, 20, size);
+    for (const corner of [[x - 20, y - 8], [x + 20, y - 8], [x - 20, y + 8], [x + 20, y + 8]]) {
+      assert.ok(side(from, to, corner) < 0, `turn ${turn}: it is on the side that the arrow leaves`);
+    }
+    assert.ok(Math.hypot(x - from[0], y - from[1]) < Math.hypot(x - to[0], y - to[1]), `turn ${turn}: it stands at the beginning`);
+  }
+  // At an edge of the picture the other end has more room.
+  assert.deepEqual(besideLine([400, 0], [400, 300], 20, size), [430, 300], 'an upright line that begins at the top has its name at its end');
 });
 
 test('TOML as the configuration has it', () => {

@@ -12,7 +12,8 @@ const { condition, overall } = await load('health.js');
 const { cameraKey, cameraOf, lasting, objects } = await load('format.js');
 const { reason } = await load('reasons.js');
 const { pause, pauseWhenGone } = await load('api.js');
-const { tooFew } = await load('sight.js');
+const { boxless, tooFew } = await load('sight.js');
+const { unexplained } = await load('settings.js');
 const { legend } = await load('spark.js');
 const { notesOf } = await load('node.js');
 
@@ -201,6 +202,21 @@ test('who sees too few is not called so, blind and well by turns', () => {
   assert.equal(tooFew({ history: history(about) }), null);
   assert.notEqual(tooFew({ history: history([...times(12, [2, 8]), ...about]) }), null);
   assert.equal(tooFew({ history: history([...times(12, [2, 8]), ...about, ...times(12, [9, 1])]) }), null);
+});
+
+test('a picture without boxes says why', () => {
+  assert.deepEqual([boxless(undefined, true), boxless({ detections: 'all' }, true)], [null, null], 'a node before this page has boxes');
+  const none = { detections: 'none', track: { enabled: true } };
+  assert.equal(boxless(none, true), 'No boxes: `detections = "none"`; the tracks below tell what is seen.');
+  assert.match(boxless(none, false), /the tracks on its page tell/);
+  assert.match(boxless({ detections: 'none', track: { enabled: false } }, true), /no tracks either/);
+  assert.match(reason('events', 'suppressed').text, /^nothing was seen and emit_empty is off, or detections = "none"$/);
+  assert.equal(reason('events', 'suppressed').lost, false);
+});
+
+test('settings of a node without a file have the names of the file', () => {
+  const told = unexplained({ maxFps: 10, classes: ['car'], track: { enabled: true, lostMs: 2000 } });
+  assert.deepEqual(Object.entries(told).map(([key, { value }]) => [key, value]), [['max_fps', 10], ['classes', ['car']], ['track.enabled', true], ['track.lost_ms', 2000]]);
 });
 
 test('what was left out is told with the true time, and not before there was a frame', () => {

@@ -162,16 +162,16 @@ async fn tracks_are_listed_and_a_scene_is_changed_while_they_live() {
     let tag = before["sceneTag"].as_str().unwrap();
     let quoted = format!("\"{tag}\"");
     let with_tag = [BEARER, JSON, ("If-Match", &*quoted)];
-    let answer = ask.put_as(SCENE, &with_tag, &scene(50).to_string()).await;
+    let answer = ask.put_as(SCENE, &with_tag, &scene(40).to_string()).await;
     assert_eq!(answer.status, 200, "{}", answer.body);
     let changed: Value = serde_json::from_str(&answer.body).unwrap();
     assert_ne!(changed["sceneTag"], *tag);
-    let answer = ask.put_as(SCENE, &with_tag, &scene(60).to_string()).await;
+    let answer = ask.put_as(SCENE, &with_tag, &scene(30).to_string()).await;
     assert_eq!(answer.status, 412, "{}", answer.body);
     assert!(answer.sentence(SCENE).contains("`sceneTag`"));
     assert_eq!(
         ask.camera().await["zones"][1]["points"][3],
-        json!([0.5, 1.0])
+        json!([0.4, 1.0])
     );
 
     let lived = ids(&ask.camera().await["tracks"]);

@@ -85,6 +85,12 @@ impl EventLines {
         let text = match kind {
             "detections" => self.detections(event),
             "cameraStatus" => self.status(event, now_ms),
+            "track" => match self.track(event) {
+                Some(text) => text,
+                // That a track goes on is no news to people.
+                None => return lines,
+            },
+            "lineCrossed" => self.crossing(event),
             other => self.unknown(other, event),
         };
         lines.push(format!("{} {camera}  {text}", self.time(at_ms)));
@@ -206,7 +212,77 @@ impl EventLines {
         text
     }
 
-    /// `track phase=start track.id=7 track.label=person`, for events of a node that is younger than this program.
+    /// `person 7 is in driveway`; `None` for an update that says only that the track goes on.
+    fn track(&self, event: &Value) -> Option<String> {
+        let track = &event["track"];
+        let zones = || {
+            let zones = track["zones"].as_array().into_iter().flatten();
+            let zones: Vec<String> = zones.filter_map(Value::as_str).map(brief).collect();
+            match zones.is_empty() {
+                true => "in no zone".to_owned(),
+                false => format!("in {}", zones.join(", ")),
+            }
+        };
+        let phase = event["phase"].as_str().unwrap_or_default();
+        let reason = event["reason"].as_str().unwrap_or_default();
+        let (word, paint) = match (phase, reason) {
+            ("start", _) => {
+                let score = track["score"].as_f64().unwrap_or(f64::NAN);
+                let here = track["zones"]
+                    .as_array()
+                    .is_some_and(|zones| !zones.is_empty());
+                let here = if here {
+                    format!(", {}", zones())
+                } else {
+                    String::new()
+                };
+                (format!("came ({score:.2}){here}"), Paint::Green)
+            }
+            ("update", "zones") => (format!("is {}", zones()), Paint::Green),
+            ("update", "stationary") if track["stationary"] == true => {
+                ("does not move".to_owned(), Paint::Dim)
+            }
+            ("update", "stationary") => ("moves again".to_owned(), Paint::Dim),
+            ("update", "label") => ("is what it is taken for by now".to_owned(), Paint::Dim),
+            ("update", _) => return None,
+            ("end", reason) => {
+                let at = |key: &str| track[key].as_u64().unwrap_or_default();
+                let seconds = at("lastSeenAt").saturating_sub(at("firstSeenAt")) / 1000;
+                let how = match reason {
+                    "left" => "left".to_owned(),
+                    "lost" => "was lost from sight".to_owned(),
+                    "cameraRemoved" => "is followed no longer".to_owned(),
+                    "shutdown" => "is followed no longer: the node stops".to_owned(),
+                    other => format!("ended ({})", brief(other)),
+                };
+                (format!("{how} after {seconds} s"), Paint::Yellow)
+            }
+            (other, _) => (brief(other), Paint::Yellow),
+        };
+        Some(format!(
+            "{} {}",
+            self.who(track),
+            self.colours.paint(paint, &word)
+        ))
+    }
+
+    /// `person 7 crossed gate, in (12 in, 9 out)`
+    fn crossing(&self, event: &Value) -> String {
+        let text = |key: &str| brief(event[key].as_str().unwrap_or("?"));
+        let count = |key: &str| event["counts"][key].as_u64().unwrap_or_default();
+        let crossed = format!("crossed {}, {}", text("line"), text("direction"));
+        let crossed = self.colours.paint(Paint::Green, &crossed);
+        let counts = format!(" ({} in, {} out)", count("in"), count("out"));
+        let counts = self.colours.paint(Paint::Dim, &counts);
+        format!("{} {crossed}{counts}", self.who(&event["track"]))
+    }
+
+    fn who(&self, track: &Value) -> String {
+        let text = |key: &str| cut(&brief(track[key].as_str().unwrap_or("?")), MAX_VALUE);
+        format!("{} {}", text("label"), text("id"))
+    }
+
+    /// `odd phase=start thing.id=7`, for events of a node that is younger than this program.
     fn unknown(&self, kind: &str, event: &Value) -> String {
         let mut fields = String::new();
         match event {
@@ -405,25 +481,56 @@ mod tests {
     }
 
     #[test]
+    fn tracks_and_crossings_are_told_in_words() {
+        let mut lines = lines();
+        let mut told = |kind: &str, more: Value| {
+            let mut event = json!({"timestamp": AT, "camera": {"twinId": "cam"},
+                "track": {"id": "7", "label": "person", "score": 0.784, "zones": ["driveway"], "stationary": false,
+                          "firstSeenAt": AT - 15_600, "lastSeenAt": AT}});
+            for (key, value) in more.as_object().unwrap() {
+                event[key] = value.clone();
+            }
+            lines.event(kind, &event, AT)
+        };
+        for (kind, more, text) in [
+            (
+                "track",
+                json!({"phase": "start", "reason": "confirmed"}),
+                "person 7 came (0.78), in driveway",
+            ),
+            (
+                "track",
+                json!({"phase": "update", "reason": "zones"}),
+                "person 7 is in driveway",
+            ),
+            (
+                "track",
+                json!({"phase": "end", "reason": "left"}),
+                "person 7 left after 15 s",
+            ),
+            (
+                "track",
+                json!({"phase": "end", "reason": "lost"}),
+                "person 7 was lost from sight after 15 s",
+            ),
+            (
+                "lineCrossed",
+                json!({"line": "gate", "direction": "in", "counts": {"in": 12, "out": 9}}),
+                "person 7 crossed gate, in (12 in, 9 out)",
+            ),
+        ] {
+            assert_eq!(told(kind, more), [format!("12:03:04 cam  {text}")]);
+        }
+        let goes_on = json!({"phase": "update", "reason": "interval"});
+        assert_eq!(told("track", goes_on), Vec::<String>::new());
+    }
+
+    #[test]
     fn events_of_a_younger_node_are_one_line_each() {
         let mut lines = lines();
-        let track = json!({"schemaVersion": 1, "runId": "8f1c", "sequence": 1, "timestamp": AT,
-            "camera": {"twinId": "cam"}, "type": "track", "phase": "start",
-            "track": {"id": "7", "label": "person", "box": {"x": 1}, "zones": ["driveway", "street"]}});
-        assert_eq!(
-            lines.event("track", &track, AT),
-            [
-                "12:03:04 cam  track phase=start track.id=7 track.label=person track.zones=driveway,street"
-            ]
-        );
-        let crossed = json!({"camera": {"twinId": "cam"}, "line": "gate", "direction": "in", "counts": {"in": 3, "out": 1}});
-        assert_eq!(
-            lines.event("lineCrossed", &crossed, AT),
-            ["12:03:04 cam  lineCrossed counts.in=3 counts.out=1 direction=in line=gate"]
-        );
         assert_eq!(
             lines.event("odd", &json!([1, 2]), AT),
-            ["12:03:04      odd data=1,2"]
+            ["12:03:04   odd data=1,2"]
         );
         let long =
             json!({"camera": {"twinId": "cam"}, "text": "x".repeat(9000), "more": vec!["y"; 9000]});

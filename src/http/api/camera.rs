@@ -90,6 +90,21 @@ struct SettingsView {
     classes: Vec<String>,
     emit_empty: bool,
     allow_unsigned: bool,
+    detections: &'static str,
+    motion: &'static str,
+    motion_max_skip_ms: u64,
+    track: TrackSettingsView,
+}
+
+/// How what is seen is followed.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct TrackSettingsView {
+    enabled: bool,
+    confirm_ms: u64,
+    lost_ms: u64,
+    stationary_ms: u64,
+    update_ms: u64,
 }
 
 /// What came and was neither passed on nor dropped yet.
@@ -256,11 +271,21 @@ impl SettingsView {
             codecs: settings.codecs.iter().copied().map(Codec::as_str).collect(),
             model: settings.model.clone(),
             max_fps: settings.max_fps,
-            max_age_ms: u64::try_from(settings.max_age.as_millis()).unwrap_or(u64::MAX),
+            max_age_ms: millis(settings.max_age),
             min_score: (f64::from(settings.min_score) * 1000.0).round() / 1000.0,
             classes: settings.classes.clone(),
             emit_empty: settings.emit_empty,
             allow_unsigned: settings.allow_unsigned,
+            detections: settings.detections.as_str(),
+            motion: settings.motion.mode.as_str(),
+            motion_max_skip_ms: millis(settings.motion.max_skip),
+            track: TrackSettingsView {
+                enabled: settings.track.enabled,
+                confirm_ms: millis(settings.track.confirm),
+                lost_ms: millis(settings.track.lost),
+                stationary_ms: millis(settings.track.stationary),
+                update_ms: millis(settings.track.update),
+            },
         }
     }
 }
@@ -315,6 +340,10 @@ impl CameraCounters {
     }
 }
 
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
 /// Rounds to whole milliseconds.
 fn seconds(duration: Duration) -> f64 {
     (duration.as_secs_f64() * 1000.0).round() / 1000.0
@@ -350,6 +379,7 @@ mod tests {
         let env = [
             ("TWINSIGHT_CAMERAS", "cam"),
             ("TWINSIGHT_DEFAULTS__CODECS", "h264"),
+            ("TWINSIGHT_DEFAULTS__DETECTIONS", "none"),
             ("TWIN_ID", "node"),
             ("PHYSTACK_SIMULATOR_URL", "http://127.0.0.1:1"),
         ]
@@ -395,7 +425,12 @@ mod tests {
                 "settings": {
                     "connect": "dial", "dialect": "current", "codecs": ["h264"],
                     "model": "nanodet_g_coco_int8", "maxFps": 10.0, "maxAgeMs": 500,
-                    "minScore": 0.4, "classes": [], "emitEmpty": true, "allowUnsigned": false
+                    "minScore": 0.4, "classes": [], "emitEmpty": true, "allowUnsigned": false,
+                    "detections": "none", "motion": "off", "motionMaxSkipMs": 5000,
+                    "track": {
+                        "enabled": true, "confirmMs": 300, "lostMs": 2000,
+                        "stationaryMs": 10_000, "updateMs": 1000
+                    }
                 },
                 "counters": {
                     "accessUnitsReceived": 0, "accessUnitsDropped": {}, "framesDecoded": 7,

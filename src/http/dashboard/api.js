@@ -32,11 +32,11 @@ export async function get(path) {
   return response.json();
 }
 
-/** Puts JSON at a path, and gives the answer's. What is put is put once: a node that does not answer may have taken it all the same. */
-export async function put(path, body) {
+/** Puts JSON at a path, and gives the answer's. With a `tag` it is meant for what has this tag alone, and nothing else is replaced. What is put is put once: a node that does not answer may have taken it all the same. */
+export async function put(path, body, tag = null) {
   let response;
   try {
-    const headers = { Accept: 'application/json', 'Content-Type': 'application/json' };
+    const headers = { Accept: 'application/json', 'Content-Type': 'application/json', ...(tag === null ? {} : { 'If-Match': `"${tag}"` }) };
     response = await fetch(path, { method: 'PUT', signal: AbortSignal.timeout(20000), headers, cache: 'no-store', body: JSON.stringify(body) });
   } catch (error) {
     throw new ApiError(0, error.name === 'TimeoutError' ? 'no answer within 20 s' : 'no connection');

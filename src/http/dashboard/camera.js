@@ -8,6 +8,7 @@ import { ledger } from './ledger.js';
 import { LogView } from './logview.js';
 import { SHED } from './reasons.js';
 import { cameraSection, settings, unexplained } from './settings.js';
+import { boxless } from './sight.js';
 import { Sparkline } from './spark.js';
 import { Stage } from './stage.js';
 
@@ -124,7 +125,7 @@ export class CameraPage {
     const { rates, ageMs, frame, counters, shedLevel } = camera;
     const packets = counters.rtpPacketsReceived + counters.rtpPacketsLost;
     return [
-      ['Seen', objects(camera.objects)],
+      ['Seen', boxless(camera.settings, true) ? 'the tracks tell' : objects(camera.objects)],
       ['Rates', `${rate(rates?.received)} in, ${rate(rates?.inferred)} inferred, ${rate(rates?.published)} published a second`],
       ['Age', ageMs ? `${ms(ageMs.p50)} p50, ${ms(ageMs.p99)} p99` : '–'],
       ['Last event', camera.lastEventSeconds === null ? 'none yet' : `${lasting(camera.lastEventSeconds)} ago`],

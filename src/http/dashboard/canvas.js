@@ -3,7 +3,7 @@
 import { Rows, h, mark, set, svg } from './dom.js';
 import { roomy } from './edit.js';
 import { middle } from './geometry.js';
-import { inArrow } from './overlay.js';
+import { besideLine, inArrow } from './overlay.js';
 import { lineColour, zoneColour } from './palette.js';
 import { KINDS, pointsOf, titleOf } from './scene.js';
 
@@ -14,6 +14,9 @@ const [STEP, LEAP] = [0.005, 0.05];
 const ARROWS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
 
 const text = (points, { width, height }) => points.map(([x, y]) => `${(x * width).toFixed(1)},${(y * height).toFixed(1)}`).join(' ');
+
+/** About half as wide as a word is, in pixels. */
+const halfOf = (word) => 4 * word.length;
 
 export class EditCanvas {
   #size = { width: 1, height: 1 };
@@ -190,7 +193,13 @@ export class EditCanvas {
       const d = `M${a}L${b}M${foot}L${tip}M${wings[0]}L${tip}L${wings[1]}`;
       group.append(svg('path', { d, class: 'casing' }), svg('path', { d, fill: 'none', stroke: colour }));
       group.append(this.#word('in', [tip[0] + (tip[0] - foot[0]) * 0.5, tip[1] + (tip[1] - foot[1]) * 0.5]));
-      if (isSelected) group.append(this.#word('from', [a[0], a[1] - 16]), this.#word('to', [b[0], b[1] - 16]));
+      if (isSelected) {
+        // Beyond the ends, where neither the line nor its name is.
+        const long = Math.hypot(b[0] - a[0], b[1] - a[1]) || 1;
+        const [ux, uy] = [(b[0] - a[0]) / long, (b[1] - a[1]) / long];
+        const beyond = Math.abs(ux) * 16 + 16;
+        group.append(this.#word('from', [a[0] - ux * beyond, a[1] - uy * beyond]), this.#word('to', [b[0] + ux * beyond, b[1] + uy * beyond]));
+      }
     }
     if (isSelected && one.points) {
       points.forEach((point, i) => {
@@ -201,16 +210,19 @@ export class EditCanvas {
       });
     }
     if (KINDS[kind].named) {
-      const [x, y] = one.points ? points.reduce((top, point) => (point[1] < top[1] ? point : top)) : middle(one.from, one.to);
-      group.append(this.#word(one.name || '(no name)', [x * width, Math.max(14, y * height - (one.points ? 14 : 0))], one.points ? 'name' : 'name aside'));
+      const name = one.name || '(no name)';
+      const [x, y] = points.reduce((top, point) => (point[1] < top[1] ? point : top));
+      const place = one.points ? [x * width, Math.max(14, y * height - 14)] : besideLine(...points.map(([px, py]) => [px * width, py * height]), halfOf(name), this.#size);
+      group.append(this.#word(name, place));
     }
     return group;
   }
 
   /** A word on the picture; it does not leave it at its sides. */
-  #word(word, [x, y], name = 'name') {
-    const room = Math.min(60, 4 * word.length);
-    return svg('text', { class: name, x: Math.max(room, Math.min(this.#size.width - room, x)).toFixed(1), y: y.toFixed(1) }, word);
+  #word(word, [x, y]) {
+    const { width, height } = this.#size;
+    const room = Math.min(halfOf(word), width / 2);
+    return svg('text', { class: 'name', x: Math.max(room, Math.min(width - room, x)).toFixed(1), y: Math.max(10, Math.min(height - 10, y)).toFixed(1) }, word);
   }
 
   /** What is being drawn, what a step would have led to, and where it went wrong. */

@@ -33,6 +33,8 @@ export class SceneEdit {
 
   constructor(scene) {
     this.base = sceneOf(scene);
+    /** What the node calls the scene that the draft began with. A save is meant for that one alone. */
+    this.tag = scene?.sceneTag ?? null;
     this.scene = sceneOf(scene);
   }
 
@@ -58,6 +60,7 @@ export class SceneEdit {
 
   /** The node has this scene now. What was drawn and is not saved stays. True where it differs from what the draft began with. */
   rebase(scene) {
+    this.tag = scene?.sceneTag ?? null;
     if (sameScene(scene, this.base)) return false;
     const dirty = this.dirty;
     this.base = sceneOf(scene);

@@ -189,7 +189,9 @@ export class Editor {
     const rows = [];
     if (KINDS[kind].named) rows.push(field('name', 'Name', { maxlength: String(LONGEST), spellcheck: 'false' }, (value) => edit.set('name', value.trim())));
     rows.push(field('labels', 'Labels', { placeholder: 'all', spellcheck: 'false' }, (value) => edit.set('labels', labelsOf(value))));
-    const known = [...new Set([...Object.keys(this.facts.objects ?? {}), ...shape.labels])].sort().slice(0, 8);
+    // With `detections = "none"` only tracks tell what is seen.
+    const followed = (this.facts.tracks ?? []).map(({ label }) => label);
+    const known = [...new Set([...Object.keys(this.facts.objects ?? {}), ...followed, ...shape.labels])].sort().slice(0, 8);
     if (known.length) rows.push(h('div', { class: 'chips', role: 'group', 'aria-label': 'Labels that are seen here' }, known.map((label) => this.#chip(label))));
     if (kind === 'zones') rows.push(field('dwell', 'Counts after (s)', { type: 'number', min: '0', max: String(LONG_STAY / 1000), step: '0.1', inputmode: 'decimal' }, (value) => edit.set('minDwellMs', Math.min(LONG_STAY, Math.max(0, Math.round(Number(value) * 1000) || 0)))));
     const act = (text, does, more = {}) => h('button', { type: 'button', ...more, on: { click: () => { does(); this.#changed(); } } }, text);
@@ -214,8 +216,9 @@ export class Editor {
     this.#say('busy', 'Saving');
     this.#changed();
     try {
-      await put(`/api/cameras/${this.camera.key}/scene`, wanted);
+      const answer = await put(`/api/cameras/${this.camera.key}/scene`, wanted, this.edit.tag);
       this.edit.base = wanted;
+      this.edit.tag = answer?.sceneTag ?? null;
       this.#savedAt = performance.now();
       this.#say('ok', SAVED);
       this.saved();

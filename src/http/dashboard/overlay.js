@@ -106,6 +106,19 @@ export function inArrow(from, to, length) {
   return { foot, tip: at(length, 0), wings: [at(length * 0.6, -length * 0.35), at(length * 0.6, length * 0.35)] };
 }
 
+/**
+ * Where a word `half` as wide stands beside the beginning of a line, so that it hides neither the line nor its arrow: on the side from which one
+ * comes in. Where the picture ends there, it stands at the line's end, or else where it is least outside. All in pixels.
+ */
+export function besideLine(from, to, half, { width, height }) {
+  const { foot, tip } = inArrow(from, to, 1);
+  const [nx, ny] = [tip[0] - foot[0], tip[1] - foot[1]];
+  const gap = Math.abs(nx) * half + Math.abs(ny) * 8 + 10;
+  const places = [from, to].map(([x, y]) => [x - nx * gap, y - ny * gap]);
+  const outside = ([x, y]) => Math.max(0, half - x, x + half - width, 8 - y, y + 8 - height);
+  return places.reduce((best, place) => (outside(place) < outside(best) ? place : best));
+}
+
 /** Draws lines with the arrow of `in`. Their names and counts are returned as labels. */
 export function drawLines(context, lines, countsOf, area, unit) {
   return lines.map(({ name, from, to }) => {
@@ -129,6 +142,6 @@ export function drawLines(context, lines, countsOf, area, unit) {
       context.fill();
     }
     const counts = countsOf(name);
-    return { name: `line ${name}`, text: counts ? `${name}: ${counts.in} in, ${counts.out} out` : name, colour: lineColour(), at: [b, a, [2 * foot[0] - tip[0], 2 * foot[1] - tip[1]]] };
+    return { name: `line ${name}`, text: counts ? `${name}: ${counts.in} in, ${counts.out} out` : name, colour: lineColour(), at: [a, b, [2 * foot[0] - tip[0], 2 * foot[1] - tip[1]]] };
   });
 }

@@ -3,6 +3,7 @@
 import { dot, h, mark, marked, say, tell } from './dom.js';
 import { bytes, cameraKey, clock, count, lasting, ms, objects, rate } from './format.js';
 import { condition, hubCondition, overall } from './health.js';
+import { boxless } from './sight.js';
 import { Sparkline } from './spark.js';
 import { Picture } from './tile.js';
 
@@ -46,7 +47,8 @@ class Tile {
     mark(this.root, 'state', known ? camera.state : 'unknown');
     mark(this.mark, 'tone', known ? tone : 'idle');
     say(this.word, !known ? 'not known' : sees ? word : `${word} ${lasting(camera.stateSeconds)}`);
-    say(this.seen, known && sees ? objects(camera.objects) : '–');
+    // After a change to `detections = "none"` the node still knows of the last event before it.
+    say(this.seen, known && sees && !boxless(camera.settings) ? objects(camera.objects) : '–');
     this.seen.title = this.seen.textContent;
     say(this.numbers.received, known ? `${rate(camera.rates?.received)}/s` : '–');
     say(this.numbers.inferred, known ? `${rate(camera.rates?.inferred)}/s` : '–');

@@ -25,7 +25,7 @@ const REASONS = {
     shutdown: [DESIGN, 'node stopped', 'the node stopped'],
   },
   events: {
-    suppressed: [DESIGN, 'nothing seen', 'nothing was seen, and emit_empty is off'],
+    suppressed: [DESIGN, 'without an event', 'nothing was seen and emit_empty is off, or detections = "none"'],
     hub_disconnected: [HUB, 'not sent: hub away', 'the hub was away: results are dropped, not stored'],
     outbox_full: [HUB, 'not sent: hub too slow', 'newer ones took its place: the hub takes events too slowly'],
     failed: [FAULT, 'not sent: a bug', 'it could not be handed on: a bug'],

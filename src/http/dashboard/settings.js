@@ -37,7 +37,10 @@ export function cameraSection(config, twinId, stream) {
 }
 
 /** Settings of which only the values are known, under the names that the file has for them. */
-export const unexplained = (values) => Object.fromEntries(Object.entries(values).map(([name, of]) => [snake(name), { value: of, source: '–', where: null }]));
+export const unexplained = (values) => Object.fromEntries(flat(values).map(([name, of]) => [snake(name), { value: of, source: '–', where: null }]));
+
+/** A table within, such as `track`, has its keys written as `track.lost_ms`. */
+const flat = (values) => Object.entries(values).flatMap(([name, of]) => (of !== null && typeof of === 'object' && !Array.isArray(of) ? flat(of).map(([key, one]) => [`${name}.${key}`, one]) : [[name, of]]));
 
 const snake = (name) => name.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`);
 

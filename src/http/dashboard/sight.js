@@ -17,6 +17,14 @@ const ADVICE = {
   inference_failed: () => ['were lost as the model failed', 'look at the node’s log, and correct or replace the model'],
 };
 
+/** Why a camera's pictures have no boxes although it sees; `null` where they have. On its own page its tracks stand below the picture. */
+export function boxless(settings, onItsPage) {
+  if (settings?.detections !== 'none') return null;
+  const why = 'No boxes: `detections = "none"`';
+  if (settings.track?.enabled === false) return `${why}, and with \`track.enabled = false\` there are no tracks either.`;
+  return onItsPage ? `${why}; the tracks below tell what is seen.` : `${why}; the tracks on its page tell what is seen.`;
+}
+
 /** For each reason by which frames that were due are lost, the counts of the steps. */
 const losses = (history) => Object.entries(history.reasons ?? {})
   .filter(([key]) => key.startsWith('frames.') && reasonOf(key).lost)

@@ -51,7 +51,8 @@ export class Stage {
 
   /** `context` is what views are drawn from, with this camera in it. */
   update(context) {
-    this.picture.update({ ...context, brief: true });
+    // The editor draws down to the lowest row of the picture.
+    this.picture.update({ ...context, brief: true, bare: this.#editor !== null });
     if (context.fresh) this.#ask();
     this.tracks.show(this.book, context.node?.now ?? Date.now(), this.#why);
   }

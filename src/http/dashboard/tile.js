@@ -4,6 +4,7 @@ import { h, mark, say, tell } from './dom.js';
 import { drawPicture } from './draw.js';
 import { clock, counted, lasting, objects } from './format.js';
 import { condition } from './health.js';
+import { boxless } from './sight.js';
 
 /** A picture is late when none has come for so long, in milliseconds, and for three times its camera's pace. */
 const LATE = 3000;
@@ -53,8 +54,11 @@ export class Picture {
     bitmap.close();
   }
 
-  /** Says over the picture what is not as it should be; `brief` where the page itself says what to do. */
-  update({ camera, node, reach, refused, brief = false }) {
+  /**
+   * Says over the picture what is not as it should be; `brief` where the page itself says what to do, and `bare` where nothing that is only
+   * good to know may lie over the picture.
+   */
+  update({ camera, node, reach, refused, brief = false, bare = false }) {
     const now = performance.now();
     const { sees, few, text, word, tone } = condition(camera, node);
     const advice = brief ? '' : (text ?? '');
@@ -68,7 +72,11 @@ export class Picture {
     else if (refused) cover = ['warn', this.#drawn ? 'no picture any more' : 'no picture', refused];
     else if (age === null) cover = ['idle', 'Waiting for a picture', ''];
     else if (age > limit) cover = ['warn', `no new picture for ${lasting(age / 1000)}`, `It is asked for again.${last}`];
-    tell(this.note, few && !cover ? advice : '');
+    // A picture without boxes is not to look as if nothing were seen.
+    const unseen = boxless(camera.settings, brief);
+    const wrong = few ? advice : '';
+    mark(this.note, 'tone', wrong ? 'warn' : 'idle');
+    tell(this.note, cover ? '' : wrong || (bare ? '' : (unseen ?? '')));
     mark(this.root, 'live', cover ? 'no' : 'yes');
     mark(this.cover, 'tone', cover?.[0] ?? 'ok');
     say(this.title, cover?.[1] ?? '');

@@ -130,7 +130,7 @@ fn failed(reason: EventDrop) -> Status {
     let message = match reason {
         EventDrop::HubDisconnected => "the event was dropped, because the hub was away",
         EventDrop::OutboxFull => "the event was dropped, because newer ones took its place",
-        EventDrop::Suppressed => "there was no event, because nothing was seen",
+        EventDrop::Suppressed => "there was no event, because nothing was seen or `detections` is `none`",
         // The last three are of sinks beside the hub, whose events have no trace.
         EventDrop::Failed | EventDrop::SinkUnreachable | EventDrop::Stale | EventDrop::Refused => {
             "the event could not be handed on"
