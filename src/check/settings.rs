@@ -35,7 +35,7 @@ fn of_camera(camera: &CameraConfig) -> Vec<Finding> {
         findings.push(Finding::warn(
             format!("camera {} tracks", camera.id),
             format!(
-                "`confirm_ms` ({}) is not below `lost_ms` ({}), so who was out of sight for that long is new, and is waited for even longer until it is told",
+                "`confirm_ms` ({}) is not below `lost_ms` ({}), so who was out of sight for that long is new, and has to be seen for at least as long again before it is told",
                 track.confirm.as_millis(),
                 track.lost.as_millis()
             ),
