@@ -289,10 +289,7 @@ async fn events_and_states_go_to_their_topics_with_encryption_and_password() {
             .json(),
     );
     assert_eq!(first["objects"][0]["label"], "person");
-    assert_eq!(
-        second["sequence"].as_u64().unwrap(),
-        first["sequence"].as_u64().unwrap() + 1
-    );
+    assert!(second["sequence"].as_u64().unwrap() > first["sequence"].as_u64().unwrap());
     // Who comes later finds the states, and no detections of before.
     let mut late = broker.listen(&["twinsight/#"]);
     let kept = late
