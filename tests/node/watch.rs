@@ -99,7 +99,8 @@ async fn events_are_lines_and_what_is_missing_is_said() {
         .emit("detections", json!({"objects": []}))
         .await
         .unwrap();
-    let crossed = json!({"camera": {"name": "front-door"}, "timestamp": AT, "line": "gate", "direction": "in"});
+    let crossed = json!({"camera": {"name": "front-door"}, "timestamp": AT, "line": "gate", "direction": "in",
+                         "counts": {"in": 3, "out": 1}, "track": {"id": "7", "label": "person"}});
     node.sends("lineCrossed", crossed).await;
     node.detects("77aa", 1, json!([{"label": "\u{1b}[2Jcar", "score": 0.5}]))
         .await;
@@ -107,7 +108,7 @@ async fn events_are_lines_and_what_is_missing_is_said() {
         "12:03:04 front-door  2 person 0.81 0.76 · 46 ms",
         "12:03:04 front-door  3 events missed",
         "12:03:04 front-door  nothing · 46 ms",
-        "12:03:04 front-door  lineCrossed direction=in line=gate",
+        "12:03:04 front-door  person 7 crossed gate, in (3 in, 1 out)",
         "12:03:04 the node began anew: its run is 77aa",
         r"12:03:04 front-door  1 \u{1b}[2Jcar 0.50 · 46 ms",
     ] {
