@@ -27,7 +27,7 @@ pub(crate) struct Overlay {
     pub(crate) caption: Vec<String>,
 }
 
-/// A polygon.
+/// A region of the picture, such as a zone, with how it is drawn.
 #[derive(Debug, Clone)]
 pub(crate) struct Region {
     pub(crate) corners: Vec<Spot>,

@@ -21,7 +21,7 @@ pub enum EditError {
         shown(stream)
     )]
     NoSection {
-        /// The camera's twin.
+        /// The twin of the camera that was to be changed.
         twin_id: String,
         /// The name of its stream.
         stream: String,
@@ -33,7 +33,7 @@ pub enum EditError {
         shown(stream)
     )]
     SeveralSections {
-        /// The camera's twin.
+        /// The twin of the camera that was to be changed.
         twin_id: String,
         /// The name of its stream.
         stream: String,
@@ -54,7 +54,7 @@ pub enum EditError {
     /// A key is written in a way in which it means nothing.
     #[error("`{key}` of the configuration file is no list of tables: write it as `[[{key}]]`")]
     NoTables {
-        /// The key.
+        /// The name of the table that is no list, such as `cameras.zones`.
         key: &'static str,
     },
 }

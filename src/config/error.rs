@@ -37,7 +37,7 @@ fn near(nearest: Option<&String>) -> String {
 /// A zone, a line or a mask that an error is about.
 #[derive(Debug)]
 pub struct PartOfCamera {
-    /// The camera's twin.
+    /// The twin of the camera that the part is of.
     pub twin_id: String,
     /// What it is, with its name or its number, such as `line "gate"`.
     pub name: String,

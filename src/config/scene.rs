@@ -76,18 +76,13 @@ impl Resolver<'_> {
         let mut scene = SceneConfig::default();
         for (n, spanned) in camera.zones.iter().enumerate() {
             let (zone, at) = (spanned.get_ref(), Origin::File(spanned.span().start));
-            let part = Part {
+            let part = Part::new(
                 twin,
-                kind: "zone",
-                table: "cameras.zones",
-                number: n + 1,
-                name: zone
-                    .name
-                    .as_ref()
-                    .map(|given| &*given.value)
-                    .filter(|name| is_name(name)),
-                at: &at,
-            };
+                ("zone", "cameras.zones"),
+                n + 1,
+                zone.name.as_ref(),
+                &at,
+            );
             if n == MAX_PARTS {
                 self.note(self.too_many_parts(&part, camera.zones.len()));
                 break;
@@ -108,18 +103,13 @@ impl Resolver<'_> {
         }
         for (n, spanned) in camera.lines.iter().enumerate() {
             let (line, at) = (spanned.get_ref(), Origin::File(spanned.span().start));
-            let part = Part {
+            let part = Part::new(
                 twin,
-                kind: "line",
-                table: "cameras.lines",
-                number: n + 1,
-                name: line
-                    .name
-                    .as_ref()
-                    .map(|given| &*given.value)
-                    .filter(|name| is_name(name)),
-                at: &at,
-            };
+                ("line", "cameras.lines"),
+                n + 1,
+                line.name.as_ref(),
+                &at,
+            );
             if n == MAX_PARTS {
                 self.note(self.too_many_parts(&part, camera.lines.len()));
                 break;
@@ -148,14 +138,7 @@ impl Resolver<'_> {
         }
         for (n, spanned) in camera.masks.iter().enumerate() {
             let (mask, at) = (spanned.get_ref(), Origin::File(spanned.span().start));
-            let part = Part {
-                twin,
-                kind: "mask",
-                table: "cameras.masks",
-                number: n + 1,
-                name: None,
-                at: &at,
-            };
+            let part = Part::new(twin, ("mask", "cameras.masks"), n + 1, None, &at);
             if n == MAX_PARTS {
                 self.note(self.too_many_parts(&part, camera.masks.len()));
                 break;
@@ -351,6 +334,26 @@ struct Part<'a> {
     /// Its name, if it has one that it may have.
     name: Option<&'a str>,
     at: &'a Origin,
+}
+
+impl<'a> Part<'a> {
+    /// The part of this number and name, from its kind and its table in the file. A name that cannot be one is left out.
+    fn new(
+        twin: &'a str,
+        (kind, table): (&'static str, &'static str),
+        number: usize,
+        name: Option<&'a Given<String>>,
+        at: &'a Origin,
+    ) -> Self {
+        Self {
+            twin,
+            kind,
+            table,
+            number,
+            name: name.map(|given| &*given.value).filter(|name| is_name(name)),
+            at,
+        }
+    }
 }
 
 impl fmt::Display for Part<'_> {
