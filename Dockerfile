@@ -4,7 +4,7 @@
 
 FROM rust:1.95-bookworm AS build
 RUN apt-get update \
-    && apt-get install -y --no-install-recommends g++ libvpx-dev nasm pkg-config python3 python3-venv \
+    && apt-get install -y --no-install-recommends g++ libvpx-dev nasm pkg-config protobuf-compiler python3 python3-venv \
     && rm -rf /var/lib/apt/lists/*
 WORKDIR /src
 # ONNX Runtime for this architecture into .runtime/, its hash pinned. A layer of its own, as it seldom changes.
@@ -23,12 +23,12 @@ RUN mkdir -p src benches crates/twinsight-media/src crates/twinsight-client/src 
     && echo 'fn main() {}' > src/main.rs \
     && touch src/lib.rs crates/twinsight-media/src/lib.rs crates/twinsight-client/src/lib.rs \
     && sed -n '/^\[\[bench]]/{n;s/^name = "\(.*\)"/benches\/\1.rs/p}' Cargo.toml | xargs touch \
-    && cargo build --locked --release --features vp8 --bin twinsight \
+    && cargo build --locked --release --features vp8,etcd,kubernetes --bin twinsight \
     && rm -r src benches crates
 COPY . .
 # Cargo goes by times, and the sources may be older than the empty ones before.
 RUN touch src/main.rs src/lib.rs crates/twinsight-media/src/lib.rs crates/twinsight-client/src/lib.rs \
-    && cargo build --locked --release --features vp8 --bin twinsight \
+    && cargo build --locked --release --features vp8,etcd,kubernetes --bin twinsight \
     && install -D -s target/release/twinsight /out/opt/twinsight/bin/twinsight \
     && cp -r models media config LICENSE-APACHE LICENSE-MIT /out/opt/twinsight/ \
     && mkdir /out/opt/twinsight/.runtime \

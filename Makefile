@@ -1,8 +1,9 @@
 # What people and CI run. Everything else is cargo.
 .PHONY: demo test check bench bench-channels bench-compare bench-media long docs clean
 
-# Beside the defaults: the VP8 decoder, whose libvpx scripts/setup installs. `make demo FEATURES=` goes without.
-FEATURES ?= --features vp8
+# Beside the defaults: the VP8 decoder, whose libvpx scripts/setup installs, and where pools of nodes keep their leases, which
+# needs protoc. `make demo FEATURES=` goes without.
+FEATURES ?= --features vp8,etcd,kubernetes
 
 # A hub, three cameras that play the shipped clip, and the node, with a live table. ARGS="--cameras 1"
 demo:

@@ -62,7 +62,9 @@ impl ConfigSource {
         let cameras = resolver.cameras(&file, &Settings::default(), hub.as_ref());
         resolver.check_ports(&file, &ice, cameras.len());
         let config = Config {
+            node: resolver.node(&File::default()),
             runtime: resolver.runtime(&File::default()),
+            models: Vec::new(),
             telemetry: resolver.telemetry(&File::default()),
             sinks: Vec::new(),
             hub,

@@ -12,6 +12,8 @@ mod error;
 pub mod file;
 mod in_force;
 mod listen;
+mod models;
+mod node;
 mod origins;
 mod polygon;
 mod replay;
@@ -34,6 +36,8 @@ pub use error::{ConfigError, PartOfCamera, Place};
 pub use in_force::{
     ConfigInForce, EntryInForce, Level, Refusal, RefusalSource, SectionInForce, ValueSource,
 };
+pub use models::{RemoteModelConfig, ServerProtocol, ServerUrl};
+pub use node::{EtcdConfig, LeaseEngineConfig, NodeConfig, PoolConfig, ShareConfig};
 pub(crate) use polygon::GridPoint;
 pub use polygon::{Point, Polygon, PolygonError};
 pub use replay::ReplayConfig;

@@ -142,7 +142,9 @@ impl ConfigSource {
         let hub = resolver.hub(&file);
         let ice = resolver.ice(&file, hub.as_ref().is_some_and(|hub| hub.turn.is_some()));
         let http = resolver.http(&file);
+        let node = resolver.node(&file);
         let runtime = resolver.runtime(&file);
+        let models = resolver.models(&file);
         let telemetry = resolver.telemetry(&file);
         let sinks = resolver.sinks(&file);
         let cameras = resolver.cameras(&file, settings, hub.as_ref());
@@ -161,7 +163,9 @@ impl ConfigSource {
                 hub,
                 ice,
                 http,
+                node,
                 runtime,
+                models,
                 telemetry,
                 sinks,
                 cameras,

@@ -4,6 +4,8 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::models::RemoteModelConfig;
+use super::node::NodeConfig;
 use super::scene::SceneConfig;
 use super::sinks::SinkConfig;
 use super::source::SourceConfig;
@@ -29,8 +31,12 @@ pub struct Config {
     pub ice: IceSettings,
     /// The node's own HTTP server.
     pub http: HttpConfig,
+    /// The node among others.
+    pub node: NodeConfig,
     /// ONNX Runtime and models.
     pub runtime: RuntimeConfig,
+    /// The models that run on servers. No two have the same name.
+    pub models: Vec<RemoteModelConfig>,
     /// What is told to a collector of OpenTelemetry.
     pub telemetry: TelemetryConfig,
     /// Where events go besides the hub.

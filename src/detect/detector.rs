@@ -9,6 +9,7 @@ use super::nms::Candidate;
 use crate::preprocess::Picture;
 use crate::preprocess::Placement;
 use crate::telemetry::cpu::{Spent, Stopwatch};
+use crate::telemetry::ledger::InferenceFailure;
 
 /// A box inside the picture, in its pixels; the origin is at the top left.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -119,9 +120,56 @@ pub enum DetectError {
         /// The output and the number.
         implausible: super::postprocess::Implausible,
     },
+    /// The server of a model had not answered by the deadline.
+    #[error(
+        "model {model}: {server} has not answered within {} ms",
+        limit.as_millis()
+    )]
+    Deadline {
+        /// The name of the model.
+        model: Arc<str>,
+        /// The address of the server.
+        server: Arc<str>,
+        /// The deadline, from the moment at which the request was made.
+        limit: Duration,
+    },
+    /// None of a model's servers can be used now.
+    #[error("model {model}: {reason}")]
+    Unavailable {
+        /// The name of the model.
+        model: Arc<str>,
+        /// What is wrong with which server.
+        reason: String,
+    },
+    /// The server of a model answered with an error, or with something that is no answer.
+    #[error("model {model}: {server}: {reason}")]
+    Answer {
+        /// The name of the model.
+        model: Arc<str>,
+        /// The address of the server.
+        server: Arc<str>,
+        /// What it answered.
+        reason: String,
+    },
     /// A [`FakeDetector`] was told to fail.
     #[error("the fake detector fails as it was told")]
     Fake,
+}
+
+impl DetectError {
+    /// How the metrics call it.
+    pub(crate) fn failure(&self) -> InferenceFailure {
+        match self {
+            Self::Picture { .. }
+            | Self::Run { .. }
+            | Self::Output { .. }
+            | Self::Numbers { .. }
+            | Self::Fake => InferenceFailure::Run,
+            Self::Deadline { .. } => InferenceFailure::Deadline,
+            Self::Unavailable { .. } => InferenceFailure::Unavailable,
+            Self::Answer { .. } => InferenceFailure::Answer,
+        }
+    }
 }
 
 /// Terminates a run from another thread. Later runs fail until [`Detector::recover`] is called.

@@ -20,7 +20,7 @@ use super::health::ModelHealth;
 use super::worker::{Flight, PoolContext, Run, Worker, WorkerState};
 use crate::clock::SuspendDetector;
 use crate::schedule::scheduler::JobEnd;
-use crate::telemetry::ledger::FrameDrop;
+use crate::telemetry::ledger::{FrameDrop, InferenceFailure};
 use twinsight_client::backoff::Backoff;
 use twinsight_client::thread::Joined;
 
@@ -261,7 +261,9 @@ impl InferencePool {
             .work
             .metrics
             .frame_dropped(FrameDrop::InferenceFailed);
-        self.context.metrics.inference_failures.inc();
+        self.context
+            .metrics
+            .inference_failed(InferenceFailure::Worker);
         self.context
             .scheduler
             .finished(flight.source, JobEnd::Failed, flight.skipped_frames);

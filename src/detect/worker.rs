@@ -23,7 +23,7 @@ use crate::preprocess::Picture;
 use crate::schedule::scheduler::{Job, JobEnd, Scheduler, SourceId};
 use crate::telemetry::cpu::RunDelay;
 use crate::telemetry::health::{Health, Heartbeat};
-use crate::telemetry::ledger::{EventDrop, FrameDrop, Stage, Work};
+use crate::telemetry::ledger::{EventDrop, FrameDrop, InferenceFailure, Stage, Work};
 use crate::telemetry::metrics::{Metrics, StreamMetrics};
 use twinsight_client::clock::thread_cpu;
 use twinsight_client::rate_limit::{RATE_LIMIT, RateLimit};
@@ -344,12 +344,12 @@ impl<'a> FrameInHand<'a> {
         self.finish(JobEnd::Unchanged);
     }
 
-    fn failed(&mut self) {
+    fn failed(&mut self, reason: InferenceFailure) {
         self.job
             .work
             .metrics
             .frame_dropped(FrameDrop::InferenceFailed);
-        self.context.metrics.inference_failures.inc();
+        self.context.metrics.inference_failed(reason);
         self.finish(JobEnd::Failed);
     }
 
@@ -367,7 +367,9 @@ impl Drop for FrameInHand<'_> {
             self.ran();
         }
         match self.stage {
-            HandStage::Picked | HandStage::Running | HandStage::Ran => self.failed(),
+            HandStage::Picked | HandStage::Running | HandStage::Ran => {
+                self.failed(InferenceFailure::Worker);
+            }
             HandStage::Inferred => {
                 self.job.work.metrics.event_dropped(EventDrop::Failed);
                 self.finish(JobEnd::Inferred);
@@ -504,9 +506,9 @@ fn infer(
             in_hand.handed_on();
         }
         // The reason was logged when the run was terminated.
-        Ok(Some((Err(_), _))) if terminated => in_hand.failed(),
+        Ok(Some((Err(_), _))) if terminated => in_hand.failed(InferenceFailure::Worker),
         Ok(Some((Err(error), _))) => {
-            in_hand.failed();
+            in_hand.failed(error.failure());
             models.failed(work.model, &work.id, &error.to_string(), finished_at);
             if let Some(suppressed) = shared.warn.allow(work.id.clone(), finished_at) {
                 tracing::warn!(camera = %work.id, %error, suppressed, "inference failed for a frame");
@@ -514,13 +516,13 @@ fn infer(
         }
         // The detector is still being loaded: either it was lost, and this frame was picked just before the model was set aside, or
         // this worker was started while the model was under probe.
-        Ok(None) => in_hand.failed(),
+        Ok(None) => in_hand.failed(InferenceFailure::Worker),
         Err(_) => {
             // Only this detector may be broken, since the run touches no other. The model is set aside first, so that the pool does
             // not take it for a model that works and that this worker lacks.
             models.trip(work.model, Trip::Panicked, finished_at);
             lose(detectors, shared, work.model);
-            in_hand.failed();
+            in_hand.failed(InferenceFailure::Worker);
             tracing::error!(camera = %work.id, "the detector panicked: this is a bug in Twinsight; it is made anew");
         }
     }

@@ -32,6 +32,8 @@ label_enum! {
         OutboxFull = "outbox_full",
         /// Nothing was seen and `emit_empty` is off, or the camera has `detections = "none"`.
         Suppressed = "suppressed",
+        /// Its camera is another node's of the pool, or it is not sure that it is this one's.
+        NotHeld = "not_held",
         /// It could not be handed on, which is a bug.
         Failed = "failed",
         /// The sink that it was for is not reached.
@@ -98,5 +100,21 @@ label_enum! {
         SetAside = "set_aside",
         /// It was set aside, and the next frame tries it.
         Probing = "probing",
+    }
+}
+
+label_enum! {
+    /// Why the inference of a frame gave no result.
+    pub enum InferenceFailure {
+        /// The run gave an error, or results that no detector gives.
+        Run = "run",
+        /// The run hung or panicked, or there was no detector for it.
+        Worker = "worker",
+        /// The server had not answered by the deadline.
+        Deadline = "deadline",
+        /// No server could be reached, or none has the model ready.
+        Unavailable = "unavailable",
+        /// The server answered with an error, or with what does not fit the manifest.
+        Answer = "answer",
     }
 }

@@ -262,7 +262,7 @@ impl NodeFacts {
     pub(crate) fn inference(&self, metrics: &Metrics) -> InferenceView {
         InferenceView {
             facts: self.inference.clone(),
-            failures: metrics.inference_failures.get(),
+            failures: metrics.inference_failures(),
             worker_restarts: metrics.worker_restarts.get(),
             workers_given_up: metrics.workers_given_up.get(),
         }

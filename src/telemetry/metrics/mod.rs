@@ -27,7 +27,7 @@ pub use self::sink::{SinkMetrics, SinkResult};
 pub use self::stream::{LedgerReading, StreamMetrics};
 use self::stream::{Shedding, StreamVectors};
 pub use self::track::{TrackEventType, TrackMetrics, TrackStateLabel};
-use super::ledger::ModelState;
+use super::ledger::{InferenceFailure, ModelState};
 use twinsight_client::stream_id::StreamId;
 use twinsight_client::telemetry::{HubLoss, Malformed, PacketRefusal, SignalRefusal};
 use twinsight_media::label_enum;
@@ -97,8 +97,7 @@ pub struct Metrics {
     config_reload_timestamp: Gauge,
     malformed_input: Vec<IntCounter>,
     rtp_packets_refused: Vec<IntCounter>,
-    /// Runs of a model that gave an error.
-    pub inference_failures: IntCounter,
+    inference_failures: Vec<IntCounter>,
     /// Inference workers and decoders that were replaced.
     pub worker_restarts: IntCounter,
     /// Inference workers whose run hangs and was given up.
@@ -203,6 +202,16 @@ impl Metrics {
         Self::registered(&Registry::new(), &Registry::new(), [])
     }
 
+    /// Counts an inference that gave no result.
+    pub(crate) fn inference_failed(&self, reason: InferenceFailure) {
+        self.inference_failures[reason as usize].inc();
+    }
+
+    /// How many inferences gave no result.
+    pub(crate) fn inference_failures(&self) -> u64 {
+        self.inference_failures.iter().map(IntCounter::get).sum()
+    }
+
     /// Adds what every program has to `served`, and what a node alone has to `of_node`.
     fn registered(
         served: &Registry,
@@ -243,6 +252,11 @@ impl Metrics {
             "Attempts to join the hub that failed, and connections to it that ended",
             &["reason"],
         );
+        let inference_failures = node.counters(
+            "inference_failures_total",
+            "Inferences that failed",
+            &["reason"],
+        );
         let build_info =
             register.gauges("build_info", "1, labelled with the version", &["version"]);
         build_info
@@ -280,7 +294,10 @@ impl Metrics {
                 .iter()
                 .map(|r| packets_refused.with_label_values(&[r.as_str()]))
                 .collect(),
-            inference_failures: node.counter("inference_failures_total", "Inferences that failed"),
+            inference_failures: InferenceFailure::ALL
+                .iter()
+                .map(|reason| inference_failures.with_label_values(&[reason.as_str()]))
+                .collect(),
             worker_restarts: node.counter(
                 "worker_restarts_total",
                 "Inference workers and decoders that were replaced",

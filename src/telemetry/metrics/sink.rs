@@ -37,7 +37,7 @@ impl SinkResult {
         match reason {
             EventDrop::OutboxFull => Self::OutboxFull,
             EventDrop::Stale => Self::Stale,
-            EventDrop::Refused | EventDrop::Suppressed => Self::Refused,
+            EventDrop::Refused | EventDrop::Suppressed | EventDrop::NotHeld => Self::Refused,
             EventDrop::SinkUnreachable | EventDrop::HubDisconnected | EventDrop::Failed => {
                 Self::Unreachable
             }

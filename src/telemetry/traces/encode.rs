@@ -133,6 +133,7 @@ fn failed(reason: EventDrop) -> Status {
         EventDrop::Suppressed => {
             "there was no event, because nothing was seen or `detections` is `none`"
         }
+        EventDrop::NotHeld => "the event was dropped, because the camera is another node's",
         // The last three are of sinks beside the hub, whose events have no trace.
         EventDrop::Failed | EventDrop::SinkUnreachable | EventDrop::Stale | EventDrop::Refused => {
             "the event could not be handed on"
