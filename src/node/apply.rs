@@ -263,8 +263,8 @@ impl Applier {
 
     /// Loads models on a thread for work that blocks, beside the running work.
     pub(super) fn load(&self, names: Vec<String>) -> JoinHandle<Result<Loaded>> {
-        let (loader, pool) = (self.models.loader(), Arc::clone(&self.pool));
-        tokio::task::spawn_blocking(move || Loaded::load(&loader, names, workers(&pool)))
+        let (sources, pool) = (self.models.sources(), Arc::clone(&self.pool));
+        tokio::task::spawn_blocking(move || Loaded::load(&sources, names, workers(&pool)))
     }
 
     /// Applies what was prepared. Whoever calls this must let it finish, unless the node stops.

@@ -103,6 +103,7 @@ pub struct Metrics {
     /// Inference workers whose run hangs and was given up.
     pub workers_given_up: IntGauge,
     model_state: IntGaugeVec,
+    model_fallback: IntGaugeVec,
     /// Connections that the HTTP server has open.
     pub http_connections: IntGauge,
     http_connections_closed: Vec<IntCounter>,
@@ -311,6 +312,11 @@ impl Metrics {
                 "1 for the state the model is in",
                 &["model", "state"],
             ),
+            model_fallback: node.gauges(
+                "model_fallback",
+                "1 while its fallback infers in the place of a model that runs on servers",
+                &["model"],
+            ),
             http_connections: register.gauge("http_connections", "Connections of the HTTP server"),
             http_connections_closed: ConnectionEnd::ALL
                 .iter()
@@ -478,6 +484,13 @@ impl Metrics {
         } else {
             self.config_reload_ok.set(0);
         }
+    }
+
+    /// Says whether its fallback infers in the place of a model.
+    pub(crate) fn set_model_fallback(&self, model: &str, infers: bool) {
+        self.model_fallback
+            .with_label_values(&[model])
+            .set(infers.into());
     }
 
     /// Sets the state of a model.
