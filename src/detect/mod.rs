@@ -20,6 +20,7 @@ pub mod postprocess;
 pub(crate) mod probe;
 mod providers;
 pub(crate) mod recognize;
+pub(crate) mod remote;
 pub(crate) mod runtime;
 pub(crate) mod session;
 pub(crate) mod still;

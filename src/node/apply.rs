@@ -26,7 +26,7 @@ pub(super) struct ActiveConfig {
     /// Names of the models that are loaded.
     pub models: Vec<String>,
     /// The hashes of their files, in the same order.
-    pub model_hashes: Vec<Arc<str>>,
+    pub model_hashes: Vec<Option<Arc<str>>>,
     /// Why the last settings of the hub were refused, if they were.
     pub settings_error: Option<String>,
     /// Every key with its value in force. It is empty for a node that does not follow its configuration.

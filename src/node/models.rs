@@ -335,11 +335,9 @@ impl Catalog {
         self.entries.iter().map(|(name, _)| name.as_str())
     }
 
-    /// The hashes of the models' files.
-    pub(super) fn hashes(&self) -> impl Iterator<Item = Arc<str>> {
-        self.entries
-            .iter()
-            .map(|(_, info)| Arc::clone(&info.sha256))
+    /// The hashes of the models' files, where they are known.
+    pub(super) fn hashes(&self) -> impl Iterator<Item = Option<Arc<str>>> {
+        self.entries.iter().map(|(_, info)| info.sha256.clone())
     }
 
     /// Names of models that cameras use, or that take the place of such, and that are not in here, each of them once.

@@ -5,6 +5,7 @@
 mod bridge;
 mod recent;
 mod register;
+mod remote;
 mod sink;
 mod sinks;
 mod stream;
@@ -22,6 +23,8 @@ pub use self::bridge::BridgeMetrics;
 use self::bridge::BridgeVectors;
 pub use self::recent::{StreamHistory, StreamRates};
 use self::register::Register;
+use self::remote::RemoteVectors;
+pub use self::remote::{RemoteMetrics, RemoteResult};
 use self::sink::{HUB, LOCAL, SinkVectors};
 pub use self::sink::{SinkMetrics, SinkResult};
 pub use self::stream::{LedgerReading, StreamMetrics};
@@ -89,6 +92,7 @@ pub struct Metrics {
     /// What the first sink of all events is called.
     first_sink: &'static str,
     sinks: Vec<SinkMetrics>,
+    remote_vectors: RemoteVectors,
     bridge_vectors: BridgeVectors,
     bridges: Mutex<HashMap<StreamId, Arc<BridgeMetrics>>>,
     signals_refused: Vec<IntCounter>,
@@ -201,6 +205,11 @@ impl Metrics {
     /// The same for a program that only bridges cameras: what a node alone counts is not served.
     pub fn of_bridge() -> Self {
         Self::registered(&Registry::new(), &Registry::new(), [])
+    }
+
+    /// The metrics of a model that runs on these servers.
+    pub fn remote(&self, model: &str, servers: &[String]) -> RemoteMetrics {
+        self.remote_vectors.model(model, servers)
     }
 
     /// Counts an inference that gave no result.
@@ -335,6 +344,7 @@ impl Metrics {
             shedding: Arc::new(Shedding::register(&node)),
             first_sink: HUB,
             sinks: SinkVectors::register(&node).of(sinks),
+            remote_vectors: RemoteVectors::register(&node),
             bridge_vectors: BridgeVectors::register(&register),
             bridges: Mutex::default(),
             hub_connected: register.gauge("hub_connected", "1 while the hub is joined"),
