@@ -5,6 +5,9 @@ use super::*;
 /// Every camera plays these frames, over and over.
 const FRAMES: usize = 40;
 
+/// The time from one frame to the next by the clock of RTP.
+const TICKS: u64 = 9_000;
+
 /// So many results of each camera are looked at.
 const RESULTS: usize = 8;
 
@@ -153,7 +156,7 @@ fn worst(events: &[(Instant, Value)], local: &[Vec<Seen>]) -> Off {
     let all = |start: usize| {
         events.iter().fold(Off::default(), |worst, (_, event)| {
             let passed = (time_of(event) + (1 << 32) - first) % (1 << 32);
-            let frames = (passed as f64 * CAMERA_FPS / 90_000.0).round() as usize;
+            let frames = usize::try_from((passed + TICKS / 2) / TICKS).unwrap();
             worst.and(off(
                 &objects_of(event),
                 &local[(start + frames) % local.len()],

@@ -18,6 +18,7 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[2]
 sys.path.insert(0, str(HERE))
+from network import DATATYPES, STAND_IN
 
 # The models by the name that the server has for them: the input's element, and more of Triton's configuration. Those that take batches are
 # a copy of the network whose batch is free.
@@ -31,6 +32,8 @@ MODELS = {
     # One request a run, and as many as have come together meanwhile.
     "nanodet_single": ("u8", "max_batch_size: 8"),
     "nanodet_dynamic": ("u8", "max_batch_size: 8\ndynamic_batching {}"),
+    "stand_in_single": ("u8", "max_batch_size: 8"),
+    "stand_in_dynamic": ("u8", "max_batch_size: 8\ndynamic_batching {}"),
 }
 ELEMENTS = {"f32": "TYPE_FP32", "f16": "TYPE_FP16", "u8": "TYPE_UINT8", "jpeg": "TYPE_STRING"}
 BATCHED = "nanodet_g_coco_batched.onnx"
@@ -69,6 +72,8 @@ def free_batch(source, target):
 
 def file_of(folder, name):
     """The file of a model's network, by its path or from the folder of the shipped models."""
+    if name.startswith("stand_in_"):
+        return STAND_IN
     if "max_batch_size" not in MODELS[name][1]:
         return "nanodet_g_coco.onnx"
     path = folder / BATCHED
@@ -105,8 +110,6 @@ def lay_out_triton(folder, names, instances):
 
 
 def lay_out_mlserver(folder, names):
-    from network import DATATYPES
-
     for name in names:
         element, _ = MODELS[name]
         side = 320 if name == "nanodet_wrong" else 416
