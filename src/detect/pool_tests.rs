@@ -70,7 +70,7 @@ impl Model {
         Arc::new(Self {
             info: ModelInfo {
                 name: name.into(),
-                sha256: "".into(),
+                sha256: None,
                 labels: Vec::new().into(),
                 keypoints: Arc::new([]),
             },

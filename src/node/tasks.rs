@@ -185,7 +185,7 @@ fn model_facts(models: &ModelHealth, config: &ActiveConfig) -> Vec<ModelFacts> {
         let hash = hashes.clone().find(|(each, _)| ***each == *name);
         ModelFacts {
             name: name.to_string(),
-            sha256: hash.map_or_else(String::new, |(_, hash)| hash.to_string()),
+            sha256: hash.and_then(|(_, hash)| hash.as_deref().map(str::to_owned)),
             state,
             error,
         }

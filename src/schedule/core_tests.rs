@@ -72,7 +72,7 @@ impl Bench {
     }
 
     pub(super) fn run(&mut self, now: Instant) -> Option<Job<usize>> {
-        match self.core.pick(now) {
+        match self.core.pick(now, EngineId::LOCAL) {
             Pick::Run(job) => Some(job),
             _ => None,
         }
@@ -129,7 +129,7 @@ fn a_replaced_frame_is_rate_limited_only_before_its_stream_is_due() {
         bench.offer(start + ms * MS, id);
     }
     assert!(
-        matches!(bench.core.pick(start + 90 * MS), Pick::WaitUntil(at) if at == start + 100 * MS)
+        matches!(bench.core.pick(start + 90 * MS, EngineId::LOCAL), Pick::WaitUntil(at) if at == start + 100 * MS)
     );
     bench.offer(start + 120 * MS, id);
     let job = bench.run(start + 120 * MS).unwrap();
@@ -180,7 +180,7 @@ fn another_rate_holds_at_once_and_keeps_the_waiting_frame() {
     bench.core.update(id, lowered);
     bench.offer(start + 260 * MS, id);
     assert!(
-        matches!(bench.core.pick(start + 260 * MS), Pick::WaitUntil(at) if at == start + 450 * MS)
+        matches!(bench.core.pick(start + 260 * MS, EngineId::LOCAL), Pick::WaitUntil(at) if at == start + 450 * MS)
     );
     let unlimited = settings(&bench, Duration::ZERO);
     bench.core.update(id, unlimited);
@@ -277,7 +277,7 @@ fn an_old_frame_is_counted_as_stale_once_when_its_turn_or_a_newer_one_comes() {
     let stale = |bench: &Bench, id| bench.metrics_of(id).frames_dropped(FrameDrop::Stale);
     assert_eq!((stale(&bench, first), stale(&bench, second)), (0, 1));
     assert_eq!(bench.run(late).unwrap().source, second, "no turn is spent");
-    assert!(matches!(bench.core.pick(late), Pick::Idle));
+    assert!(matches!(bench.core.pick(late, EngineId::LOCAL), Pick::Idle));
     assert_eq!((stale(&bench, first), stale(&bench, second)), (1, 1));
 }
 
@@ -290,8 +290,13 @@ fn the_last_frame_of_a_rate_limited_stream_that_stopped_goes_when_it_is_due() {
     bench.finish(job);
     bench.offer(start + 100 * MS, id);
     let due_at = start + 2000 * MS;
-    assert!(matches!(bench.core.pick(start + 900 * MS), Pick::WaitUntil(at) if at == due_at));
-    assert!(matches!(bench.core.pick(due_at), Pick::Idle));
+    assert!(
+        matches!(bench.core.pick(start + 900 * MS, EngineId::LOCAL), Pick::WaitUntil(at) if at == due_at)
+    );
+    assert!(matches!(
+        bench.core.pick(due_at, EngineId::LOCAL),
+        Pick::Idle
+    ));
     assert_eq!(bench.metrics_of(id).frames_dropped(FrameDrop::Stale), 1);
     bench.offer(due_at, id);
     assert!(bench.run(due_at).is_some());
@@ -324,7 +329,7 @@ fn at_half_the_pace_a_stream_is_due_half_as_often_and_what_that_costs_is_not_its
         for ms in [60, 90, 120, 150] {
             bench.offer(start + ms * MS, id);
             assert!(
-                matches!(bench.core.pick(start + ms * MS), Pick::WaitUntil(at) if at == start + halved)
+                matches!(bench.core.pick(start + ms * MS, EngineId::LOCAL), Pick::WaitUntil(at) if at == start + halved)
             );
         }
         let limited = if usual.is_zero() { 0 } else { 1 };

@@ -39,6 +39,14 @@ pub enum ModelError {
         /// What is wrong in this line.
         message: String,
     },
+    /// The manifest lacks a key that every model of this machine needs.
+    #[error("{}: `{key}` is missing, which only the manifest of a model on a server (`[models.NAME]` of the configuration) does without", path.display())]
+    LocalKey {
+        /// The manifest.
+        path: PathBuf,
+        /// The name of the key.
+        key: &'static str,
+    },
     /// A value is out of its range.
     #[error("{}: `{key}` should be {expected} and is {found}", path.display())]
     Value {
@@ -132,6 +140,14 @@ pub enum ModelError {
         key: &'static str,
         /// What it should most likely be, as a clause, or nothing.
         remedy: String,
+    },
+    /// There can be no client for a model on a server.
+    #[error("model `{model}`: {reason}")]
+    Client {
+        /// The name of the model.
+        model: String,
+        /// What is in the way, and what to do.
+        reason: String,
     },
     /// An execution provider that is asked for cannot run.
     #[error("execution provider `{asked}` is not available: {reason}; available here: {available}")]

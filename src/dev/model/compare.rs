@@ -303,7 +303,7 @@ fn write_json(
     let side = |side: &Side, objects: usize, shares: [Option<f64>; 2]| {
         json!({
             "name": side.name,
-            "sha256": &*side.manifest.sha256,
+            "sha256": side.manifest.sha256.as_deref(),
             "kind": side.manifest.output.kind.word(),
             "width": side.manifest.tensor.width,
             "height": side.manifest.tensor.height,

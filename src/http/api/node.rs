@@ -63,8 +63,8 @@ impl HubFacts {
 pub struct ModelFacts {
     /// Its name in the models folder.
     pub name: String,
-    /// The hash of its file, in lower-case hex.
-    pub sha256: String,
+    /// The hash of its file, in lower-case hex; of a model on a server it is not known.
+    pub sha256: Option<String>,
     /// How it is.
     pub state: ModelState,
     /// Why it gives no results, if it gives none.
@@ -164,7 +164,7 @@ pub(crate) struct SinkView {
 pub(crate) struct ModelView {
     name: String,
     state: &'static str,
-    sha256: String,
+    sha256: Option<String>,
     cameras: usize,
     error: Option<String>,
 }

@@ -5,6 +5,7 @@
 mod bridge;
 mod recent;
 mod register;
+mod remote;
 mod sink;
 mod sinks;
 mod stream;
@@ -22,6 +23,8 @@ pub use self::bridge::BridgeMetrics;
 use self::bridge::BridgeVectors;
 pub use self::recent::{StreamHistory, StreamRates};
 use self::register::Register;
+use self::remote::RemoteVectors;
+pub use self::remote::{RemoteMetrics, RemoteResult};
 use self::sink::{HUB, LOCAL, SinkVectors};
 pub use self::sink::{SinkMetrics, SinkResult};
 pub use self::stream::{LedgerReading, StreamMetrics};
@@ -89,6 +92,7 @@ pub struct Metrics {
     /// What the first sink of all events is called.
     first_sink: &'static str,
     sinks: Vec<SinkMetrics>,
+    remote_vectors: RemoteVectors,
     bridge_vectors: BridgeVectors,
     bridges: Mutex<HashMap<StreamId, Arc<BridgeMetrics>>>,
     signals_refused: Vec<IntCounter>,
@@ -103,6 +107,7 @@ pub struct Metrics {
     /// Inference workers whose run hangs and was given up.
     pub workers_given_up: IntGauge,
     model_state: IntGaugeVec,
+    model_fallback: IntGaugeVec,
     /// Connections that the HTTP server has open.
     pub http_connections: IntGauge,
     http_connections_closed: Vec<IntCounter>,
@@ -200,6 +205,11 @@ impl Metrics {
     /// The same for a program that only bridges cameras: what a node alone counts is not served.
     pub fn of_bridge() -> Self {
         Self::registered(&Registry::new(), &Registry::new(), [])
+    }
+
+    /// The metrics of a model that runs on these servers.
+    pub fn remote(&self, model: &str, servers: &[String]) -> RemoteMetrics {
+        self.remote_vectors.model(model, servers)
     }
 
     /// Counts an inference that gave no result.
@@ -311,6 +321,11 @@ impl Metrics {
                 "1 for the state the model is in",
                 &["model", "state"],
             ),
+            model_fallback: node.gauges(
+                "model_fallback",
+                "1 while its fallback infers in the place of a model that runs on servers",
+                &["model"],
+            ),
             http_connections: register.gauge("http_connections", "Connections of the HTTP server"),
             http_connections_closed: ConnectionEnd::ALL
                 .iter()
@@ -329,6 +344,7 @@ impl Metrics {
             shedding: Arc::new(Shedding::register(&node)),
             first_sink: HUB,
             sinks: SinkVectors::register(&node).of(sinks),
+            remote_vectors: RemoteVectors::register(&node),
             bridge_vectors: BridgeVectors::register(&register),
             bridges: Mutex::default(),
             hub_connected: register.gauge("hub_connected", "1 while the hub is joined"),
@@ -478,6 +494,13 @@ impl Metrics {
         } else {
             self.config_reload_ok.set(0);
         }
+    }
+
+    /// Says whether its fallback infers in the place of a model.
+    pub(crate) fn set_model_fallback(&self, model: &str, infers: bool) {
+        self.model_fallback
+            .with_label_values(&[model])
+            .set(infers.into());
     }
 
     /// Sets the state of a model.
