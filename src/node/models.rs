@@ -343,9 +343,9 @@ impl Catalog {
     /// Names of models that cameras use, or that take the place of such, and that are not in here, each of them once.
     pub(super) fn missing(&self, cameras: &[CameraConfig]) -> Vec<String> {
         let mut missing: Vec<String> = Vec::new();
-        let needed = cameras
-            .iter()
-            .flat_map(|camera| std::iter::once(&camera.model).chain(self.fallbacks.get(&camera.model)));
+        let needed = cameras.iter().flat_map(|camera| {
+            std::iter::once(&camera.model).chain(self.fallbacks.get(&camera.model))
+        });
         for name in needed {
             if !missing.contains(name) && self.index(name).is_none() {
                 missing.push(name.clone());

@@ -47,8 +47,8 @@ struct Trial {
 }
 
 impl Trial {
-    async fn start(make: Make) -> Self {
-        let server = InferenceServer::start(make, &["nanodet", "nanodet_u8"]).await;
+    async fn start(make: Make) -> Option<Self> {
+        let server = InferenceServer::start(make, &["nanodet", "nanodet_u8"]).await?;
         let lone = match make {
             Make::Triton => format!("http://{}", server.http),
             Make::MlServer => format!("grpc://{}", server.grpc),
@@ -80,7 +80,7 @@ impl Trial {
             returns: Vec::new(),
         };
         trial.own_results(begun).await;
-        trial
+        Some(trial)
     }
 
     /// Waits until both cameras have results of the server's again; how long that took for each.
@@ -254,7 +254,9 @@ impl Trial {
 
 /// Does each of these to a server so many times.
 async fn suffers(make: Make, faults: &[Fault], rounds: usize) {
-    let mut trial = Trial::start(make).await;
+    let Some(mut trial) = Trial::start(make).await else {
+        return;
+    };
     for round in 0..rounds {
         println!("round {round}");
         for &fault in faults {

@@ -11,8 +11,8 @@ import argparse
 import json
 import os
 import shutil
+import subprocess
 import sys
-import sysconfig
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
@@ -87,7 +87,8 @@ def lay_out_triton(folder, names, instances):
     backend = folder / "backends/python"
     if not backend.exists():
         shutil.copytree(python / "backends/python", backend)
-        version = f"{sys.version_info.major}.{sys.version_info.minor}"
+        # The stubs are named by the version of Python, as the folder of its packages is.
+        version = site(environment("triton")).parent.name.removeprefix("python")
         shutil.copytree(python / "python_backend_stubs" / version, backend, dirs_exist_ok=True)
     for name in names:
         element, more = MODELS[name]
@@ -141,9 +142,11 @@ def main():
     env["ORT_DISABLE_TELEMETRY"] = "1"
     if args.server == "triton":
         lay_out_triton(folder, args.models, args.instances)
-        extra = os.environ.get("TWINSIGHT_TEST_TRITON_EXTRA")
-        env["SITE"] = os.pathsep.join(map(str, filter(None, [HERE, site(path), extra])))
-        env["LD_LIBRARY_PATH"] = f"{site(path)}/nvidia_pytriton.libs:{sysconfig.get_config_var('LIBDIR')}"
+        env["SITE"] = f"{HERE}{os.pathsep}{site(path)}"
+        # The stubs link the library of that Python, which need not be where the system looks.
+        ask = "import sysconfig; print(sysconfig.get_config_var('LIBDIR'))"
+        python_library = subprocess.check_output([path / "bin/python", "-c", ask], text=True).strip()
+        env["LD_LIBRARY_PATH"] = f"{site(path)}/nvidia_pytriton.libs:{python_library}"
         # Its stubs are not to write into the clone.
         env["PYTHONDONTWRITEBYTECODE"] = "1"
         command = [
