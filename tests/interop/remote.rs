@@ -161,3 +161,4 @@ async fn ends_with_an_exact_ledger(mut node: NodeProcess, cameras: &[&str]) {
 
 mod boxes;
 mod faults;
+mod pair;
