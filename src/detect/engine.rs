@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::detector::Detector;
+use super::remote::{Availability, RemoteFacts, RemoteModel};
 
 /// A model for the pool.
 pub(crate) struct PoolModel {
@@ -26,18 +27,6 @@ pub(crate) enum ModelEngine {
     },
 }
 
-/// Whether any server of a model can be used.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Availability {
-    /// One can be.
-    Ready,
-    /// None can be.
-    Away {
-        /// What is wrong with which server, as a clause.
-        reason: String,
-    },
-}
-
 /// What asks a model's servers: `RemoteModel`, and a fake in the pool's tests.
 pub(crate) trait RemoteEngine: Send + Sync {
     /// Makes a detector for one more worker. It costs nothing worth speaking of.
@@ -54,6 +43,42 @@ pub(crate) trait RemoteEngine: Send + Sync {
 
     /// A frame that is not answered by then is given up.
     fn deadline(&self) -> Duration;
+
+    /// What the API tells of it.
+    fn facts(&self) -> RemoteFacts;
+
+    /// Ends what watches the servers.
+    fn close(&self);
+}
+
+impl RemoteEngine for Arc<RemoteModel> {
+    fn detector(&self) -> Box<dyn Detector> {
+        RemoteModel::detector(self)
+    }
+
+    fn availability(&self) -> Availability {
+        RemoteModel::availability(self)
+    }
+
+    fn slots(&self) -> usize {
+        RemoteModel::slots(self)
+    }
+
+    fn max_slots(&self) -> usize {
+        self.config().max_in_flight
+    }
+
+    fn deadline(&self) -> Duration {
+        self.config().deadline
+    }
+
+    fn facts(&self) -> RemoteFacts {
+        RemoteModel::facts(self)
+    }
+
+    fn close(&self) {
+        RemoteModel::close(self);
+    }
 }
 
 impl PoolModel {

@@ -9,7 +9,8 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 
 use super::breaker::{Breaker, IN_A_ROW, Trip, is_calm};
-use super::engine::Availability;
+use super::engine::RemoteEngine;
+use super::remote::{Availability, RemoteFacts};
 use super::worker::CameraScheduler;
 use crate::schedule::scheduler::ModelRules;
 use crate::telemetry::ledger::ModelState;
@@ -35,10 +36,25 @@ struct HealthState {
 
 struct Model {
     breaker: Breaker,
+    /// What asks its servers, for a model that runs on some.
+    remote: Option<Arc<dyn RemoteEngine>>,
     /// The model that takes its place now.
     substitute: Option<usize>,
     /// What the scheduler and the metrics were told last.
     reported: Option<(ModelRules, ModelState)>,
+}
+
+/// How a model is.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct ModelReport {
+    pub(crate) name: Arc<str>,
+    pub(crate) state: ModelState,
+    /// What is wrong with it.
+    pub(crate) error: Option<String>,
+    /// The model that takes its place now.
+    pub(crate) substitute: Option<Arc<str>>,
+    /// Its servers, for a model that runs on some.
+    pub(crate) remote: Option<RemoteFacts>,
 }
 
 struct Failing {
@@ -73,27 +89,21 @@ impl ModelHealth {
         errors.flatten().collect()
     }
 
-    /// The model that takes the place of the one of this name.
-    pub(crate) fn substitute(&self, model: &str) -> Option<Arc<str>> {
-        let state = self.state.lock();
-        let mut models = state.models.iter();
-        let substitute = models
-            .find(|each| **each.breaker.name() == *model)?
-            .substitute?;
-        let breaker = &state.models.get(substitute)?.breaker;
-        Some(Arc::clone(breaker.name()))
-    }
-
     /// How each model is, and what is wrong with it.
-    pub(crate) fn states(&self) -> Vec<(Arc<str>, ModelState, Option<String>)> {
+    pub(crate) fn reports(&self) -> Vec<ModelReport> {
         let state = self.state.lock();
-        let models = state.models.iter().map(|model| {
+        let report = |model: &Model| {
             let reported = model.reported.as_ref();
-            let state = reported.map_or(ModelState::Working, |(_, state)| *state);
-            let breaker = &model.breaker;
-            (Arc::clone(breaker.name()), state, breaker.last_error())
-        });
-        models.collect()
+            let substitute = model.substitute.and_then(|n| state.models.get(n));
+            ModelReport {
+                name: Arc::clone(model.breaker.name()),
+                state: reported.map_or(ModelState::Working, |(_, state)| *state),
+                error: model.breaker.last_error(),
+                substitute: substitute.map(|model| Arc::clone(model.breaker.name())),
+                remote: model.remote.as_ref().map(|remote| remote.facts()),
+            }
+        };
+        state.models.iter().map(report).collect()
     }
 
     /// Why a stream that uses the model of this name gets no results although its frames may come; `None` if it gets some.
@@ -110,10 +120,11 @@ impl ModelHealth {
         (failing.in_a_row >= IN_A_ROW).then(|| failing.reason.clone())
     }
 
-    pub(super) fn add(&self, breaker: Breaker) {
+    pub(super) fn add(&self, breaker: Breaker, remote: Option<Arc<dyn RemoteEngine>>) {
         let mut state = self.state.lock();
         state.models.push(Model {
             breaker,
+            remote,
             substitute: None,
             reported: None,
         });
@@ -318,7 +329,7 @@ mod tests {
     #[test]
     fn a_model_that_cannot_be_had_again_is_told_with_the_reason() {
         let models = ModelHealth::new(Arc::default(), Arc::new(Metrics::new()));
-        models.add(Breaker::new("m".into(), None));
+        models.add(Breaker::new("m".into(), None), None);
         let now = Instant::now();
         let lines = capture::text("error", || {
             models.trip(0, Trip::Panicked, now);

@@ -22,6 +22,8 @@ use super::health::ModelHealth;
 use super::worker::{Flight, PoolContext, Run, Worker, WorkerState};
 use crate::clock::SuspendDetector;
 use crate::schedule::scheduler::{EngineId, JobEnd};
+use crate::telemetry::capacity::CapacityReading;
+use crate::telemetry::cpu::process_cpu;
 use crate::telemetry::ledger::{FrameDrop, InferenceFailure};
 use twinsight_client::backoff::Backoff;
 use twinsight_client::thread::Joined;
@@ -136,11 +138,18 @@ impl InferencePool {
         self.slots.iter().filter(is_local)
     }
 
-    /// For how long the workers of this machine that live have inferred frames so far.
-    pub(crate) fn busy(&self) -> Duration {
+    /// What the workers of this machine have done so far.
+    pub(crate) fn reading(&self, now: Instant) -> CapacityReading {
         let workers = self.local_slots().filter_map(|slot| slot.worker.as_ref());
         let busy = workers.map(|worker| worker.shared.busy_micros.load(Ordering::Relaxed));
-        Duration::from_micros(busy.sum())
+        let demand = self.context.scheduler.demand(EngineId::LOCAL);
+        CapacityReading {
+            at: now,
+            inferring: Duration::from_micros(busy.sum()),
+            taken: demand.taken,
+            wanted: demand.wanted,
+            cpu: process_cpu(),
+        }
     }
 
     /// What keeps all of inference from working, as a sentence.
@@ -185,7 +194,7 @@ impl InferencePool {
             match engine {
                 ModelEngine::Local(detectors) => {
                     let first_run = detectors.first().and_then(|first| first.first_run());
-                    self.models.add(Breaker::new(name, first_run));
+                    self.models.add(Breaker::new(name, first_run), None);
                     for (set, detector) in sets.iter_mut().zip(detectors) {
                         set.push((model, detector));
                     }
@@ -195,7 +204,8 @@ impl InferencePool {
                     let scheduler = &self.context.scheduler;
                     scheduler.set_engine(model, engine);
                     scheduler.set_slots(engine, remote.slots());
-                    self.models.add(Breaker::of_remote(name, remote.deadline()));
+                    let breaker = Breaker::of_remote(name, remote.deadline());
+                    self.models.add(breaker, Some(Arc::clone(&remote)));
                     self.models
                         .look_at_servers(model, &remote.availability(), fallback);
                     self.remotes.push(Remote {
@@ -476,6 +486,9 @@ impl InferencePool {
     /// Waits for the workers to end, which they do once the scheduler is closed. A worker that has not ended after `deadline` is
     /// abandoned.
     pub(crate) fn join(mut self, deadline: Duration) {
+        for remote in &self.remotes {
+            remote.remote.close();
+        }
         let until = Instant::now() + deadline;
         for worker in self.slots.iter_mut().filter_map(|slot| slot.worker.take()) {
             while !worker.thread.is_finished() && Instant::now() < until {

@@ -28,7 +28,7 @@ use tokio_util::sync::CancellationToken;
 use self::apply::{Applier, SharedPool};
 pub(crate) use self::cameras::min_interval;
 use self::cameras::{CameraContext, Cameras};
-use self::models::Models;
+use self::models::{Models, remote_opener};
 use self::reload::{Inputs, ReloadTask, Reloaded};
 pub(crate) use self::sink::following;
 use self::sink::{NodeSink, inference_sink, track_events, unchanged_sink};
@@ -346,6 +346,7 @@ impl Node {
                     Arc::clone(&pool),
                     Arc::clone(&model_health),
                     readiness,
+                    Arc::clone(&metrics),
                     health.register("inference", MAX_SILENCE, Instant::now()),
                 ),
             )),

@@ -2,6 +2,7 @@
 //! inference worker, at the start and when a reload names another model.
 
 use std::collections::{BTreeMap, HashMap};
+use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context, Result, bail, ensure};
@@ -13,7 +14,9 @@ use crate::detect::engine::{ModelEngine, PoolModel, RemoteEngine};
 use crate::detect::manifest::ModelError;
 use crate::detect::plan::SessionPlan;
 use crate::detect::pool::InferencePool;
+use crate::detect::remote::RemoteModel;
 use crate::detect::worker::DetectorFactory;
+use crate::telemetry::metrics::Metrics;
 
 /// Makes a detector of the model with this name, which runs on this machine.
 pub type ModelLoader = Arc<dyn Fn(&str) -> Result<Box<dyn Detector>, ModelError> + Send + Sync>;
@@ -76,6 +79,28 @@ pub(super) struct Adoption {
     names: Arc<Mutex<Vec<String>>>,
     all: Vec<String>,
     models: Vec<PoolModel>,
+}
+
+/// Opens the models of `[models]`. It is to be called within a tokio runtime, which then watches their servers.
+pub(super) fn remote_opener(
+    remotes: &[RemoteModelConfig],
+    models_dir: &Path,
+    metrics: &Arc<Metrics>,
+) -> RemoteOpener {
+    let (remotes, models_dir, metrics) = (
+        remotes.to_vec(),
+        models_dir.to_path_buf(),
+        Arc::clone(metrics),
+    );
+    let handle = tokio::runtime::Handle::current();
+    Arc::new(move |name| {
+        let config = remotes.iter().find(|config| config.name == name)?;
+        let opened = RemoteModel::open(config, &models_dir, &handle, &metrics);
+        Some(opened.map(|model| RemoteSource {
+            info: model.info().clone(),
+            engine: Arc::new(model),
+        }))
+    })
 }
 
 impl std::fmt::Debug for Models {

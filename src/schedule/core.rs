@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::engine::{EngineId, Engines};
+use super::engine::{Demand, EngineId, Engines};
 use super::ready_queue::{QueueEntry, ReadyQueue};
 use crate::telemetry::ledger::FrameDrop;
 use crate::telemetry::metrics::StreamMetrics;
@@ -154,6 +154,10 @@ struct Source<W> {
     /// When the rate limit allows the next inference.
     due_at: Option<Instant>,
     skipped_frames: u64,
+    /// Since when a frame of it waits for a worker. What waits behind another of its own frames does not.
+    waits_since: Option<Instant>,
+    /// How many of its frames were replaced since then.
+    missed: u32,
     /// The frame in its slot may be of the past.
     is_doubtful: bool,
 }
@@ -218,6 +222,8 @@ impl<W: Clone> SchedulerCore<W> {
             served_at: None,
             due_at: None,
             skipped_frames: 0,
+            waits_since: None,
+            missed: 0,
             is_doubtful: false,
         };
         self.sources.insert(id, source);
@@ -284,6 +290,11 @@ impl<W: Clone> SchedulerCore<W> {
     /// So many frames may be in inference by an engine at once.
     pub(crate) fn set_slots(&mut self, engine: EngineId, slots: usize) {
         self.engines.of(engine).set_slots(slots);
+    }
+
+    /// How many frames were asked of an engine so far.
+    pub(super) fn demand(&mut self, engine: EngineId) -> Demand {
+        self.engines.of(engine).demand()
     }
 
     /// The engine that the frames of a stream wait for.
@@ -367,6 +378,9 @@ impl<W: Clone> SchedulerCore<W> {
             return false;
         }
         source.is_doubtful = false;
+        if source.queue_state != QueueState::InFlight {
+            source.waits_since = source.waits_since.or(Some(now));
+        }
         if let Some(older) = source.slot.replace(frame) {
             let reason = if !source.is_due(now) {
                 FrameDrop::RateLimited
@@ -375,6 +389,9 @@ impl<W: Clone> SchedulerCore<W> {
             } else {
                 FrameDrop::Replaced
             };
+            if reason != FrameDrop::RateLimited && source.waits_for_its_turn() {
+                source.missed = source.missed.saturating_add(1);
+            }
             source.drop_frame(reason);
         }
         let is_queued = source.queue_state == QueueState::Empty;
@@ -451,7 +468,7 @@ impl<W: Clone> SchedulerCore<W> {
                 }
             }
             self.lanes[model].in_flight.push((id, now));
-            self.engines.of(engine).begin();
+            self.engines.of(engine).begin(source.turns(now));
             return Pick::Run(Job {
                 source: id,
                 frame,
@@ -603,6 +620,7 @@ impl<W> Source<W> {
     /// Drops a frame whose model is set aside. At most as many count as failed as would have been inferred; the others count
     /// as rate-limited.
     fn refuse(&mut self, now: Instant) {
+        (self.waits_since, self.missed) = (None, 0);
         if self.is_due(now) {
             self.drop_frame(FrameDrop::InferenceFailed);
             self.keep_cadence(now);
@@ -645,6 +663,19 @@ impl<W> Source<W> {
         }
     }
 
+    /// How many turns it has waited for, its present one included: with a rate limit as many as its cadence has had since its frame could
+    /// have been taken, and without one as many as there were frames since.
+    fn turns(&self, now: Instant) -> f64 {
+        let interval = self.interval();
+        if interval.is_zero() {
+            return 1.0 + f64::from(self.missed);
+        }
+        let since = self.waits_since.max(self.due_at);
+        let late = since.filter(|_| self.waits_since.is_some());
+        let late = late.map_or(Duration::ZERO, |since| now.saturating_duration_since(since));
+        1.0 + late.as_secs_f64() / interval.as_secs_f64()
+    }
+
     /// At least this time lies between the starts of two inferences; zero means every frame.
     fn interval(&self) -> Duration {
         let usual = self.settings.min_interval;
@@ -675,6 +706,7 @@ impl<W> Source<W> {
     /// Begins an inference; gives the number of frames that were skipped before it.
     fn start(&mut self, now: Instant) -> u64 {
         self.keep_cadence(now);
+        (self.waits_since, self.missed) = (None, 0);
         self.served_at = Some(now);
         self.queue_state = QueueState::InFlight;
         std::mem::take(&mut self.skipped_frames)

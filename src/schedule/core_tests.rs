@@ -565,3 +565,84 @@ fn a_doubtful_frame_does_not_wait_until_it_is_too_old() {
     assert!(bench.run(start + 49 * MS).is_none());
     assert!(bench.run(start + 50 * MS).is_some());
 }
+
+#[test]
+fn engines_have_queues_of_their_own_and_a_substitute_takes_what_waits() {
+    let (mut bench, start) = (Bench::new(), Instant::now());
+    let remote = EngineId::of_remote(1);
+    bench.core.set_engine(1, remote);
+    bench.core.set_slots(remote, 1);
+    let local = bench.add_of_model(0, 0, Duration::ZERO);
+    let [a, b] = [1, 2].map(|name| bench.add_of_model(name, 1, Duration::ZERO));
+    for id in [local, a, b] {
+        bench.offer(start, id);
+    }
+    let Pick::Run(first) = bench.core.pick(start, remote) else {
+        panic!("nothing for the servers");
+    };
+    assert_eq!((first.source, first.model), (a, 1));
+    // The only slot is taken.
+    assert!(matches!(bench.core.pick(start, remote), Pick::Idle));
+    assert_eq!(bench.run(start).unwrap().source, local);
+    assert!(bench.run(start).is_none(), "the other is for the servers");
+    bench.core.set_substitute(1, Some(0));
+    let moved = bench.run(start).unwrap();
+    assert_eq!((moved.source, moved.model), (b, 0));
+    // Where the frame was, there is room; what comes now goes to the substitute.
+    bench.finish(first);
+    assert!(matches!(bench.core.pick(start, remote), Pick::Idle));
+    bench.offer(start + MS, a);
+    bench.core.set_substitute(1, None);
+    assert!(bench.run(start + MS).is_none());
+    let Pick::Run(back) = bench.core.pick(start + MS, remote) else {
+        panic!("it went back");
+    };
+    assert_eq!((back.source, back.model), (a, 1));
+}
+
+#[test]
+fn a_stream_that_changes_its_model_changes_its_queue() {
+    let (mut bench, start) = (Bench::new(), Instant::now());
+    let remote = EngineId::of_remote(1);
+    bench.core.set_engine(1, remote);
+    let id = bench.add_of_model(0, 0, 100 * MS);
+    bench.offer(start, id);
+    let settings = SourceSettings {
+        model: 1,
+        min_interval: 50 * MS,
+        ..bench.core.sources[&id].settings.clone()
+    };
+    bench.core.update(id, settings);
+    assert!(bench.run(start).is_none());
+    assert!(matches!(bench.core.pick(start, remote), Pick::Run(_)));
+    assert!(matches!(bench.core.pick(start, remote), Pick::Idle));
+}
+
+#[test]
+fn what_is_wanted_counts_turns_and_no_idle_time() {
+    let (mut bench, start) = (Bench::new(), Instant::now());
+    let id = bench.add(0, 100 * MS);
+    let turn = |bench: &mut Bench, offered: u32, taken: u32| {
+        let before = bench.core.demand(EngineId::LOCAL);
+        bench.offer(start + offered * MS, id);
+        let job = bench.run(start + taken * MS).unwrap();
+        bench.finish(job);
+        let after = bench.core.demand(EngineId::LOCAL);
+        assert_eq!(after.taken, before.taken + 1);
+        after.wanted - before.wanted
+    };
+    assert!((turn(&mut bench, 0, 0) - 1.0).abs() < 1e-9);
+    // A camera that sends seldom waits for nobody.
+    assert!((turn(&mut bench, 1000, 1000) - 1.0).abs() < 1e-9);
+    // It was due at 1100, and its frame was taken one turn later.
+    assert!((turn(&mut bench, 1050, 1200) - 2.0).abs() < 1e-9);
+    // Without a rate limit, what was replaced while it waited was wanted.
+    let free = bench.add(1, Duration::ZERO);
+    for ms in [0, 30, 60] {
+        bench.offer(start + ms * MS, free);
+    }
+    let before = bench.core.demand(EngineId::LOCAL);
+    bench.run(start + 70 * MS).unwrap();
+    let wanted = bench.core.demand(EngineId::LOCAL).wanted - before.wanted;
+    assert!((wanted - 3.0).abs() < 1e-9, "{wanted}");
+}

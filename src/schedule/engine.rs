@@ -31,6 +31,16 @@ pub(super) struct EngineQueue {
     slots: usize,
     /// So many are.
     in_flight: usize,
+    demand: Demand,
+}
+
+/// How many frames were asked of an engine, and how many it took.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub(crate) struct Demand {
+    /// Frames that its workers took.
+    pub(crate) taken: u64,
+    /// Frames that they would have taken, had there been a worker for each when its stream was due.
+    pub(crate) wanted: f64,
 }
 
 impl Default for EngineQueue {
@@ -40,6 +50,7 @@ impl Default for EngineQueue {
             ready: ReadyQueue::default(),
             slots: usize::MAX,
             in_flight: 0,
+            demand: Demand::default(),
         }
     }
 }
@@ -53,8 +64,15 @@ impl EngineQueue {
         self.slots = slots;
     }
 
-    pub(super) fn begin(&mut self) {
+    /// Notes that a worker takes a frame whose stream waited for this many turns of its own, that of the frame included.
+    pub(super) fn begin(&mut self, turns: f64) {
         self.in_flight += 1;
+        self.demand.taken += 1;
+        self.demand.wanted += turns;
+    }
+
+    pub(super) fn demand(&self) -> Demand {
+        self.demand
     }
 
     pub(super) fn end(&mut self) {

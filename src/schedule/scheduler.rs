@@ -8,6 +8,7 @@ use parking_lot::{Condvar, Mutex};
 
 pub(crate) use super::core::{Admission, ModelRules, Pace};
 pub use super::core::{Job, JobEnd, Pick, SchedulerCore, SourceId, SourceSettings};
+pub(crate) use super::engine::Demand;
 pub use super::engine::EngineId;
 use crate::telemetry::ledger::FrameDrop;
 use twinsight_media::picture::Frame;
@@ -85,6 +86,11 @@ impl<W: Clone> Scheduler<W> {
     /// So many frames may be in inference by an engine at once.
     pub(crate) fn set_slots(&self, engine: EngineId, slots: usize) {
         self.change(|core| core.set_slots(engine, slots));
+    }
+
+    /// How many frames were asked of an engine so far, and how many it took.
+    pub(crate) fn demand(&self, engine: EngineId) -> Demand {
+        self.shared.lock().core.demand(engine)
     }
 
     fn change(&self, change: impl FnOnce(&mut SchedulerCore<W>)) {

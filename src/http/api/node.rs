@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use crate::clock::WallClock;
 use crate::config::{Refusal, WITHOUT_HUB};
+use crate::detect::remote::RemoteFacts;
 use crate::publish::feed::{MAX_WATCHERS, StateChange};
 use crate::telemetry::history::CounterHistory;
 use crate::telemetry::ledger::{ModelState, Work};
@@ -69,6 +70,10 @@ pub struct ModelFacts {
     pub state: ModelState,
     /// Why it gives no results, if it gives none.
     pub error: Option<String>,
+    /// The model that takes its place now.
+    pub fallback: Option<String>,
+    /// Its servers, for a model that runs on some.
+    pub(crate) remote: Option<RemoteFacts>,
 }
 
 /// How models are run.
@@ -167,6 +172,9 @@ pub(crate) struct ModelView {
     sha256: Option<String>,
     cameras: usize,
     error: Option<String>,
+    fallback: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    remote: Option<RemoteFacts>,
 }
 
 #[derive(Debug, Serialize)]
@@ -255,6 +263,8 @@ impl NodeFacts {
             sha256: model.sha256.clone(),
             cameras: uses(&model.name),
             error: model.error.clone(),
+            fallback: model.fallback.clone(),
+            remote: model.remote.clone(),
         };
         self.models.iter().map(view).collect()
     }

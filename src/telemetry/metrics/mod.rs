@@ -108,6 +108,8 @@ pub struct Metrics {
     pub workers_given_up: IntGauge,
     model_state: IntGaugeVec,
     model_fallback: IntGaugeVec,
+    /// The part of its capacity that the node uses. What is above 1 is missing.
+    pub(crate) capacity_used: Gauge,
     /// Connections that the HTTP server has open.
     pub http_connections: IntGauge,
     http_connections_closed: Vec<IntCounter>,
@@ -320,6 +322,10 @@ impl Metrics {
                 "model_state",
                 "1 for the state the model is in",
                 &["model", "state"],
+            ),
+            capacity_used: node.number(
+                "capacity_used_ratio",
+                "Part of what the node can carry that it carries; above 1 something is missing",
             ),
             model_fallback: node.gauges(
                 "model_fallback",
