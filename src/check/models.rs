@@ -7,10 +7,10 @@ use std::time::{Duration, Instant};
 use super::finding::{Finding, Report};
 use super::servers;
 use crate::config::{CameraConfig, Config};
-use crate::detect::{Detector, ModelInfo};
 use crate::detect::onnx::OnnxDetector;
 use crate::detect::plan::SessionPlan;
 use crate::detect::runtime::{Runtime, RuntimeOptions};
+use crate::detect::{Detector, ModelInfo};
 use crate::node::models::Catalog;
 
 /// To load the library, or to load and run one model, may take this long.

@@ -40,7 +40,8 @@ pub(super) async fn check(
     };
     let contact = model.first_contact(CONTACT_LIMIT).await;
     if let Err(reason) = contact {
-        let remedy = "see that the server runs, that its address is right, and that it has the model loaded";
+        let remedy =
+            "see that the server runs, that its address is right, and that it has the model loaded";
         report.add(match &remote.fallback {
             Some(fallback) => Finding::warn(
                 subject,
