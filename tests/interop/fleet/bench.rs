@@ -144,18 +144,16 @@ impl Bench {
         Some(bench)
     }
 
-    /// Starts a node that does not run.
-    pub(super) async fn start_node(&mut self, place: usize) {
+    /// A process for a node that does not run.
+    pub(super) async fn node_process(&self, place: usize) -> NodeProcess {
         let node = &self.nodes[place];
-        let url = &self.url;
         let env = [
-            ("PHYSTACK_SIMULATOR_URL", url.as_str()),
+            ("PHYSTACK_SIMULATOR_URL", self.url.as_str()),
             ("TWIN_ID", &node.name),
             ("TWINSIGHT_ICE__INTERFACES", "lo"),
             ("RUST_LOG", "info"),
         ];
-        let process = NodeProcess::start(&self.config(node), &env).await;
-        self.nodes[place].process = Some(process);
+        NodeProcess::start(&self.config(node), &env).await
     }
 
     fn config(&self, node: &Node) -> String {
