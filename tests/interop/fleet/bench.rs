@@ -6,6 +6,7 @@ use std::process::Command;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use serde_json::Value;
 use tempfile::TempDir;
 
 use super::cameras::{Cameras, FPS};
@@ -13,7 +14,7 @@ use super::listener::Listener;
 use super::relay::{Relay, Way};
 use super::store::Store;
 use super::verdict::Rules;
-use crate::common::{NodeProcess, Program, root};
+use crate::common::{NodeProcess, Program, http_get, root};
 use crate::made_models;
 
 /// A node that has not renewed its lease for this long is taken for dead.
@@ -74,19 +75,11 @@ impl Node {
         keep_log(&self.name, &mut process);
     }
 
-    /// Where it stands, for somebody who reads why a test failed.
-    fn stands(&self) -> String {
-        let Some(process) = &self.process else {
-            return format!("{} does not run", self.name);
-        };
-        let of = |duty: &str| process.metric("pool_cameras", &format!("duty=\"{duty}\""));
-        format!(
-            "{} holds {} and warms {}, and sees {} members",
-            self.name,
-            of("hold"),
-            of("warm"),
-            process.plain_metric("twinsight_pool_members")
-        )
+    /// What it says of its share of the cameras.
+    pub(super) fn share(&self) -> Value {
+        let text = http_get(self.process().http, "/api/node");
+        let mut facts: Value = serde_json::from_str(&text).unwrap();
+        facts["share"].take()
     }
 }
 
@@ -203,14 +196,21 @@ impl Bench {
         let begun = Instant::now();
         while !wanted(self) {
             if begun.elapsed() > limit {
-                let stand: Vec<String> = self.running().map(Node::stands).collect();
-                panic!(
-                    "not within {limit:?}: {what}\n{}\n{:#?}",
-                    stand.join("\n"),
-                    self.listener.record().latest()
+                let latest = self.listener.record().latest();
+                println!(
+                    "{:.2?}: not within {limit:?}: {what}\n{latest:.2?}",
+                    self.now()
                 );
+                for node in self.running() {
+                    // A frozen one would never answer.
+                    node.signal("CONT");
+                    if self.store.is_some() {
+                        println!("{}: {}", node.name, node.share());
+                    }
+                }
+                panic!("not within {limit:?}: {what}");
             }
-            tokio::time::sleep(Duration::from_millis(100)).await;
+            tokio::time::sleep(Duration::from_millis(200)).await;
         }
         begun.elapsed()
     }
@@ -229,22 +229,15 @@ impl Bench {
         .await
     }
 
-    /// Whether the nodes say so too.
+    /// Whether the nodes say so too: all see each other, hold all cameras together, and are about to take no other.
     fn agrees(&self, members: usize) -> bool {
-        let mut held = 0.0;
-        for node in self.running() {
-            let process = node.process();
-            let seen = process.plain_metric("twinsight_pool_members");
-            let warm = process.metric("pool_cameras", "duty=\"warm\"");
-            #[expect(clippy::cast_precision_loss, reason = "nodes are few")]
-            if seen != members as f64 || warm != 0.0 {
-                return false;
-            }
-            held += process.metric("pool_cameras", "duty=\"hold\"");
-        }
-        #[expect(clippy::cast_precision_loss, reason = "cameras are few")]
-        let all = self.twins.len() as f64;
-        held == all
+        let shares: Vec<Value> = self.running().map(Node::share).collect();
+        let held = shares.iter().filter_map(|share| share["held"].as_u64());
+        usize::try_from(held.sum::<u64>()).is_ok_and(|held| held == self.twins.len())
+            && shares.iter().all(|share| {
+                let seen = share["members"].as_array().map(Vec::len);
+                seen == Some(members) && share["warm"] == 0
+            })
     }
 
     /// What each process has used of a processor since the beginning.
@@ -284,7 +277,7 @@ async fn start_hub() -> (Program, String) {
         .current_dir(root());
     let mut hub = Program::start(command, &[], true);
     let line = hub.until("the development hub listens").await;
-    let line: serde_json::Value = serde_json::from_str(&line).unwrap();
+    let line: Value = serde_json::from_str(&line).unwrap();
     let address = line["address"].as_str().unwrap();
     (hub, format!("http://{address}"))
 }
