@@ -168,6 +168,11 @@ impl Program {
         }
     }
 
+    /// The lines that were said and not yet read.
+    pub fn said(&mut self) -> Vec<String> {
+        std::iter::from_fn(|| self.lines.try_recv().ok()).collect()
+    }
+
     /// Its standard input, which its command has to pipe.
     pub fn stdin(&mut self) -> std::process::ChildStdin {
         self.child.stdin.take().unwrap()

@@ -2,12 +2,15 @@
 
 #[path = "../common/mod.rs"]
 mod common;
+#[path = "../common/made_models.rs"]
+mod made_models;
 
 mod bridge;
 mod camera;
 mod channels;
 mod dashboard;
 mod discover;
+mod fleet;
 mod home_assistant;
 mod hub;
 mod kill_loops;
