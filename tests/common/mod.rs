@@ -168,6 +168,11 @@ impl Program {
         }
     }
 
+    /// The lines that were said and not yet read.
+    pub fn said(&mut self) -> Vec<String> {
+        std::iter::from_fn(|| self.lines.try_recv().ok()).collect()
+    }
+
     /// Its standard input, which its command has to pipe.
     pub fn stdin(&mut self) -> std::process::ChildStdin {
         self.child.stdin.take().unwrap()
@@ -398,7 +403,7 @@ pub mod fake {
         Node::start(NodeParts {
             inference: twinsight::http::api::InferenceFacts::default(),
             config,
-            models: Box::new(move || {
+            models: Box::new(move |_| {
                 let detector = FakeDetector::new(inference, vec![person]);
                 Models::new(
                     models,
