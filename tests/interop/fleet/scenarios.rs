@@ -4,7 +4,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::future::join_all;
 
 use super::bench::{Bench, LEASE};
 use super::relay::Way;
@@ -17,7 +16,7 @@ const TAKEN_WITHIN: Duration = Duration::from_secs(15);
 const HANDOVER_GAP: Duration = Duration::from_secs(1);
 
 /// What takes longer than this hangs, even on a machine that does something else too.
-const LIMIT: Duration = Duration::from_secs(40);
+pub(super) const LIMIT: Duration = Duration::from_secs(40);
 
 type Twins = BTreeSet<Arc<str>>;
 
@@ -295,37 +294,6 @@ impl Event {
 
     fn until(&self, bench: &Bench) -> (Duration, Duration) {
         (self.from, bench.now())
-    }
-}
-
-impl Bench {
-    /// Starts nodes that do not run, all at the same time.
-    async fn start_nodes(&mut self, places: &[usize]) {
-        let starting = places.iter().map(|place| self.node_process(*place));
-        let processes = join_all(starting).await;
-        for (place, process) in places.iter().zip(processes) {
-            self.nodes[*place].process = Some(process);
-        }
-    }
-
-    /// The cameras of each node that has any.
-    fn shares(&self) -> BTreeMap<Arc<str>, Twins> {
-        let mut shares: BTreeMap<Arc<str>, Twins> = BTreeMap::new();
-        for (camera, (node, _)) in self.listener.record().latest() {
-            shares.entry(node).or_default().insert(camera);
-        }
-        shares
-    }
-
-    async fn rests(&self, time: Duration) {
-        tokio::time::sleep(time).await;
-    }
-
-    /// Nothing that was heard since the beginning breaks a rule that holds always.
-    fn is_sound(&self) {
-        let record = self.listener.record();
-        assert_eq!(record.faults(), [], "two nodes publish one camera");
-        assert_eq!(record.breaks(), [], "events are lost or doubled");
     }
 }
 
