@@ -60,6 +60,11 @@ impl Node {
         }
     }
 
+    /// Whether it can reach one member of etcd.
+    pub(super) fn set_way_to(&self, member: usize, way: Way) {
+        self.relays[member].set(way);
+    }
+
     pub(super) fn process(&self) -> &NodeProcess {
         self.process.as_ref().expect("the node runs")
     }

@@ -4,7 +4,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-
 use super::bench::{Bench, LEASE};
 use super::relay::Way;
 use super::verdict::Gap;
@@ -153,12 +152,7 @@ impl Figures {
         tokio::time::sleep(Duration::from_millis(500)).await;
         store.restart().await;
         bench.rests(2 * LEASE).await;
-        bench.settles(LIMIT).await;
-        let window = event.until(bench);
-        let record = bench.listener.record();
-        let gap = record.worst_gap(window, |_| true);
-        assert_short(event.what, gap, HANDOVER_GAP);
-        assert_eq!(record.changes(window), [], "no camera has to move");
+        event.ends_unseen(bench).await;
     }
 
     /// All of etcd is away for longer than the leases: nobody publishes, until it is back.
@@ -197,12 +191,19 @@ impl Figures {
         bench.rests(3 * LEASE).await;
         bench.store.as_mut().unwrap().restart().await;
         bench.rests(LEASE).await;
-        bench.settles(LIMIT).await;
-        let window = event.until(bench);
-        let record = bench.listener.record();
-        let gap = record.worst_gap(window, |_| true);
-        assert_short(event.what, gap, HANDOVER_GAP);
-        assert_eq!(record.changes(window), [], "no camera has to move");
+        event.ends_unseen(bench).await;
+    }
+
+    /// No node gets an answer of one member of etcd for a while. The others answer: no camera is without results, and none moves.
+    pub(super) async fn hang_member(&mut self, bench: &Bench, member: usize) {
+        let event = Event::begin("a member of etcd that hangs", bench);
+        for way in [Way::Hung, Way::Open] {
+            for node in &bench.nodes {
+                node.set_way_to(member, way);
+            }
+            bench.rests(3 * LEASE).await;
+        }
+        event.ends_unseen(bench).await;
     }
 
     /// Waits until other nodes have all cameras of one that is away, and for a while longer.
@@ -295,6 +296,15 @@ impl Event {
     fn until(&self, bench: &Bench) -> (Duration, Duration) {
         (self.from, bench.now())
     }
+
+    /// Who listens to the nodes has not noticed it.
+    async fn ends_unseen(&self, bench: &Bench) {
+        bench.settles(LIMIT).await;
+        let window = self.until(bench);
+        let record = bench.listener.record();
+        assert_short(self.what, record.worst_gap(window, |_| true), HANDOVER_GAP);
+        assert_eq!(record.changes(window), [], "{}", self.what);
+    }
 }
 
 #[track_caller]
@@ -385,6 +395,7 @@ async fn a_member_of_etcd_that_ends_moves_no_camera() {
     figures.start(&mut bench, NODES).await;
     for round in 0..ROUNDS {
         figures.lose_leader(&mut bench).await;
+        figures.hang_member(&bench, round).await;
         figures.kill(&mut bench, round).await;
         figures.join(&mut bench, round, "a return").await;
         figures.part(&mut bench, round, Way::Cut).await;
