@@ -229,7 +229,7 @@ mod whole {
                 labels: labels.iter().map(|label| Arc::from(&**label)).collect(),
                 model: Arc::new(ModelRef {
                     name: "nanodet_g_coco".to_owned(),
-                    sha256: "0".repeat(64),
+                    sha256: Some("0".repeat(64)),
                     keypoint_names: Arc::new([]),
                 }),
                 id,
@@ -248,7 +248,7 @@ mod whole {
                 while self.path.step(now, &mut |frame| {
                     core.offer(now, source, frame);
                 }) {}
-                if let Pick::Run(job) = self.core.pick(now) {
+                if let Pick::Run(job) = self.core.pick(now, EngineId::LOCAL) {
                     return self.detect(&job);
                 }
             }

@@ -55,7 +55,9 @@ fn inferred(clock: &WallClock, persons: u8) -> Inferred {
         objects: (0..persons).map(person).collect(),
         model: Arc::new(ModelRef {
             name: "nanodet_g_coco".to_owned(),
-            sha256: "5738eed7f40c55258ecd1118d79a0aee9f7f47622ff9030b100089b49cca82fb".to_owned(),
+            sha256: Some(
+                "5738eed7f40c55258ecd1118d79a0aee9f7f47622ff9030b100089b49cca82fb".to_owned(),
+            ),
             keypoint_names: Arc::new([]),
         }),
         skipped_frames: 2,

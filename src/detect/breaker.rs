@@ -77,6 +77,8 @@ enum BreakerState {
         until: Instant,
         trip: Trip,
     },
+    /// None of the servers that it runs on can be used, for this reason: its frames are dropped until one can.
+    Away { reason: String },
     /// The breaker is half-open: the next frame, or the one under way, decides.
     Probing {
         /// Why it was set aside before.
@@ -101,6 +103,14 @@ impl Breaker {
             failures: 0,
             failed_at: None,
             reason: String::new(),
+        }
+    }
+
+    /// A breaker for a model that runs on servers. Whoever asks them gives a run up at this deadline.
+    pub(crate) fn of_remote(name: Arc<str>, deadline: Duration) -> Self {
+        Self {
+            limit: deadline + SHORTEST,
+            ..Self::new(name, None)
         }
     }
 
@@ -162,7 +172,7 @@ impl Breaker {
                     self.trips = 0;
                 }
             }
-            BreakerState::Unproven | BreakerState::Probing { .. } => {}
+            BreakerState::Unproven | BreakerState::Away { .. } | BreakerState::Probing { .. } => {}
         }
         let first = match trip {
             Trip::Panicked => PAUSE_AFTER_PANIC,
@@ -179,17 +189,52 @@ impl Breaker {
         Some(self.pause)
     }
 
-    /// True while the model is set aside or under probe: its cameras are blind.
+    /// Notes that none of its servers can be used, for this reason. True if one could be before.
+    pub(crate) fn goes_away(&mut self, reason: &str) -> bool {
+        match &mut self.state {
+            BreakerState::Away { reason: known } => {
+                reason.clone_into(known);
+                false
+            }
+            // Its code panicked, which says more.
+            BreakerState::SetAside { .. } => false,
+            BreakerState::Unproven
+            | BreakerState::Working { .. }
+            | BreakerState::Probing { .. } => {
+                self.state = BreakerState::Away {
+                    reason: reason.to_owned(),
+                };
+                self.failures = 0;
+                true
+            }
+        }
+    }
+
+    /// Notes that one of its servers can be used again; the next frame proves it. True if none could be before.
+    pub(crate) fn returns(&mut self) -> bool {
+        let was_away = matches!(self.state, BreakerState::Away { .. });
+        if was_away {
+            self.state = BreakerState::Unproven;
+        }
+        was_away
+    }
+
+    /// True while the model is set aside, away or under probe: its cameras are blind.
     pub(crate) fn is_out(&self) -> bool {
         matches!(
             self.state,
-            BreakerState::SetAside { .. } | BreakerState::Probing { .. }
+            BreakerState::SetAside { .. }
+                | BreakerState::Away { .. }
+                | BreakerState::Probing { .. }
         )
     }
 
-    /// True while the model is set aside: no frame of it is given to workers.
+    /// True while the model is set aside or away: no frame of it is given to workers.
     pub(crate) fn is_closed(&self) -> bool {
-        matches!(self.state, BreakerState::SetAside { .. })
+        matches!(
+            self.state,
+            BreakerState::SetAside { .. } | BreakerState::Away { .. }
+        )
     }
 
     /// True if the model has been set aside for long enough to be tried.
@@ -218,7 +263,7 @@ impl Breaker {
             admission: match self.state {
                 BreakerState::Unproven => Admission::OneAtATime,
                 BreakerState::Working { .. } => Admission::Open,
-                BreakerState::SetAside { .. } => Admission::Closed,
+                BreakerState::SetAside { .. } | BreakerState::Away { .. } => Admission::Closed,
                 BreakerState::Probing { .. } => Admission::Probe,
             },
             suspect_after: self.limit / 4,
@@ -230,6 +275,7 @@ impl Breaker {
         match self.state {
             BreakerState::SetAside { .. } => ModelState::SetAside,
             BreakerState::Probing { .. } => ModelState::Probing,
+            BreakerState::Away { .. } => ModelState::Away,
             _ if self.failures >= IN_A_ROW => ModelState::Failing,
             BreakerState::Unproven | BreakerState::Working { .. } => ModelState::Working,
         }
@@ -242,6 +288,7 @@ impl Breaker {
             BreakerState::SetAside { trip, .. } | BreakerState::Probing { trip } => {
                 Some(format!("model {name} is set aside: {}", trip.clause()))
             }
+            BreakerState::Away { reason } => Some(format!("model {name} is away: {reason}")),
             BreakerState::Unproven | BreakerState::Working { .. } => (self.failures >= IN_A_ROW)
                 .then(|| format!("model {name} gives no results: {}", self.reason)),
         }

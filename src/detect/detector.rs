@@ -77,8 +77,8 @@ pub struct Detections {
 pub struct ModelInfo {
     /// The name of its manifest, without `.toml`.
     pub(crate) name: Arc<str>,
-    /// The SHA-256 of the model file, in lower-case hexadecimal digits.
-    pub(crate) sha256: Arc<str>,
+    /// The SHA-256 of the model file, in lower-case hexadecimal digits. Of a model on a server nobody here knows it.
+    pub(crate) sha256: Option<Arc<str>>,
     /// The label of each class; `-` where the model has a number that it never uses.
     pub(crate) labels: Arc<[String]>,
     /// The name of each keypoint; empty if the names are not known or the model gives no keypoints.
@@ -275,7 +275,7 @@ impl FakeDetector {
         Self {
             model: ModelInfo {
                 name: "fake".into(),
-                sha256: "0".repeat(64).into(),
+                sha256: Some("0".repeat(64).into()),
                 labels: ["person".to_owned(), "car".to_owned()].into(),
                 keypoints: Arc::new([]),
             },

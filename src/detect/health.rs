@@ -9,6 +9,8 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 
 use super::breaker::{Breaker, IN_A_ROW, Trip, is_calm};
+use super::engine::RemoteEngine;
+use super::remote::{Availability, RemoteFacts};
 use super::worker::CameraScheduler;
 use crate::schedule::scheduler::ModelRules;
 use crate::telemetry::ledger::ModelState;
@@ -34,8 +36,25 @@ struct HealthState {
 
 struct Model {
     breaker: Breaker,
+    /// What asks its servers, for a model that runs on some.
+    remote: Option<Arc<dyn RemoteEngine>>,
+    /// The model that takes its place now.
+    substitute: Option<usize>,
     /// What the scheduler and the metrics were told last.
     reported: Option<(ModelRules, ModelState)>,
+}
+
+/// How a model is.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct ModelReport {
+    pub(crate) name: Arc<str>,
+    pub(crate) state: ModelState,
+    /// What is wrong with it.
+    pub(crate) error: Option<String>,
+    /// The model that takes its place now.
+    pub(crate) substitute: Option<Arc<str>>,
+    /// Its servers, for a model that runs on some.
+    pub(crate) remote: Option<RemoteFacts>,
 }
 
 struct Failing {
@@ -59,30 +78,41 @@ impl ModelHealth {
         }
     }
 
-    /// What is wrong with the models, one sentence for each.
+    /// What keeps models from giving results, one sentence for each. One in whose place another infers is none of them.
     pub(crate) fn last_errors(&self) -> Vec<String> {
         let state = self.state.lock();
-        let breakers = state.models.iter().map(|model| &model.breaker);
-        breakers.filter_map(Breaker::last_error).collect()
+        let alone = state
+            .models
+            .iter()
+            .filter(|model| model.substitute.is_none());
+        let errors = alone.map(|model| model.breaker.last_error());
+        errors.flatten().collect()
     }
 
     /// How each model is, and what is wrong with it.
-    pub(crate) fn states(&self) -> Vec<(Arc<str>, ModelState, Option<String>)> {
+    pub(crate) fn reports(&self) -> Vec<ModelReport> {
         let state = self.state.lock();
-        let models = state.models.iter().map(|model| {
+        let report = |model: &Model| {
             let reported = model.reported.as_ref();
-            let state = reported.map_or(ModelState::Working, |(_, state)| *state);
-            let breaker = &model.breaker;
-            (Arc::clone(breaker.name()), state, breaker.last_error())
-        });
-        models.collect()
+            let substitute = model.substitute.and_then(|n| state.models.get(n));
+            ModelReport {
+                name: Arc::clone(model.breaker.name()),
+                state: reported.map_or(ModelState::Working, |(_, state)| *state),
+                error: model.breaker.last_error(),
+                substitute: substitute.map(|model| Arc::clone(model.breaker.name())),
+                remote: model.remote.as_ref().map(|remote| remote.facts()),
+            }
+        };
+        state.models.iter().map(report).collect()
     }
 
     /// Why a stream that uses the model of this name gets no results although its frames may come; `None` if it gets some.
     pub(crate) fn blind(&self, stream: &StreamId, model: &str) -> Option<String> {
         let state = self.state.lock();
-        let mut breakers = state.models.iter().map(|model| &model.breaker);
-        let breaker = breakers.find(|breaker| **breaker.name() == *model)?;
+        let mut models = state.models.iter();
+        let own = models.find(|each| **each.breaker.name() == *model)?;
+        let substitute = own.substitute.and_then(|n| state.models.get(n));
+        let breaker = &substitute.unwrap_or(own).breaker;
         if breaker.is_out() {
             return breaker.last_error();
         }
@@ -90,10 +120,12 @@ impl ModelHealth {
         (failing.in_a_row >= IN_A_ROW).then(|| failing.reason.clone())
     }
 
-    pub(super) fn add(&self, name: Arc<str>, first_run: Option<Duration>) {
+    pub(super) fn add(&self, breaker: Breaker, remote: Option<Arc<dyn RemoteEngine>>) {
         let mut state = self.state.lock();
         state.models.push(Model {
-            breaker: Breaker::new(name, first_run),
+            breaker,
+            remote,
+            substitute: None,
             reported: None,
         });
         let last = state.models.len() - 1;
@@ -184,6 +216,53 @@ impl ModelHealth {
         self.tell(&mut state, model);
     }
 
+    /// Notes whether any server of a model that runs on servers can be used, and which model takes its place while none can.
+    pub(super) fn look_at_servers(
+        &self,
+        model: usize,
+        availability: &Availability,
+        fallback: Option<usize>,
+    ) {
+        let mut state = self.state.lock();
+        let stands_in = fallback.filter(|n| {
+            let fallback = state.models.get(*n);
+            fallback.is_some_and(|fallback| !fallback.breaker.is_out())
+        });
+        let stand_in_name = stands_in.map(|n| Arc::clone(state.models[n].breaker.name()));
+        let Some(each) = state.models.get_mut(model) else {
+            return;
+        };
+        let name = Arc::clone(each.breaker.name());
+        match availability {
+            Availability::Ready => {
+                if each.breaker.returns() {
+                    tracing::info!(model = %name, "a server of the model can be used again");
+                }
+            }
+            Availability::Away { reason } => {
+                if each.breaker.goes_away(reason) {
+                    match &stand_in_name {
+                        Some(fallback) => tracing::warn!(
+                            model = %name, reason, %fallback,
+                            "no server of a model can be used: its fallback takes its place"
+                        ),
+                        None => tracing::error!(
+                            model = %name, reason,
+                            "no server of a model can be used, and its cameras are blind until one can"
+                        ),
+                    }
+                }
+            }
+        }
+        let substitute = stands_in.filter(|_| each.breaker.is_closed());
+        let changed = std::mem::replace(&mut each.substitute, substitute) != substitute;
+        self.tell(&mut state, model);
+        if changed {
+            self.scheduler.set_substitute(model, substitute);
+            self.metrics.set_model_fallback(&name, substitute.is_some());
+        }
+    }
+
     /// The models that were set aside for long enough to be tried.
     pub(super) fn due(&self, now: Instant) -> Vec<usize> {
         let state = self.state.lock();
@@ -250,7 +329,7 @@ mod tests {
     #[test]
     fn a_model_that_cannot_be_had_again_is_told_with_the_reason() {
         let models = ModelHealth::new(Arc::default(), Arc::new(Metrics::new()));
-        models.add("m".into(), None);
+        models.add(Breaker::new("m".into(), None), None);
         let now = Instant::now();
         let lines = capture::text("error", || {
             models.trip(0, Trip::Panicked, now);

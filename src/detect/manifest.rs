@@ -29,8 +29,8 @@ use twinsight_client::secret_file::read_small_file;
 pub(crate) struct Manifest {
     /// The name that the configuration uses.
     pub(crate) name: Arc<str>,
-    /// The SHA-256 of the model file, in lower-case hexadecimal digits.
-    pub(crate) sha256: Arc<str>,
+    /// The SHA-256 of the model file, in lower-case hexadecimal digits. The manifest of a model on a server has none.
+    pub(crate) sha256: Option<Arc<str>>,
     /// The licence, as an SPDX expression.
     pub(crate) licence: String,
     /// Where the model comes from.
@@ -68,6 +68,42 @@ impl Manifest {
     /// # Errors
     /// If there is no such manifest, its values are wrong, or the model file is missing.
     pub(crate) fn load(dir: &Path, name: &str) -> Result<(Self, PathBuf), ModelError> {
+        let (file, path) = Self::read(dir, name)?;
+        let missing = |key| ModelError::LocalKey {
+            path: path.clone(),
+            key,
+        };
+        let model = dir.join(file.file.as_ref().ok_or_else(|| missing("file"))?);
+        if file.sha256.is_none() {
+            return Err(missing("sha256"));
+        }
+        let manifest = file.check(name, &path)?;
+        match std::fs::metadata(&model) {
+            Ok(_) => Ok((manifest, model)),
+            Err(reason) => Err(ModelError::Unreadable {
+                path: model,
+                reason,
+            }),
+        }
+    }
+
+    /// Reads `dir/NAME.toml` for a model that runs on a server. Also gives the path of the manifest. Whether there is a model file beside
+    /// it does not matter, and neither does its hash.
+    ///
+    /// # Errors
+    /// If there is no such manifest, or its values are wrong.
+    pub(crate) fn load_remote(dir: &Path, name: &str) -> Result<(Self, PathBuf), ModelError> {
+        let (file, path) = Self::read(dir, name)?;
+        let manifest = file.check(name, &path)?;
+        let of_a_server = Self {
+            sha256: None,
+            ..manifest
+        };
+        Ok((of_a_server, path))
+    }
+
+    /// Reads the keys of `dir/NAME.toml`, and gives its path.
+    fn read(dir: &Path, name: &str) -> Result<(ManifestFile, PathBuf), ModelError> {
         if !is_plain(name) {
             return Err(ModelError::Name(name.to_owned()));
         }
@@ -82,16 +118,7 @@ impl Manifest {
             });
         }
         let text = read_text(&path)?;
-        let file = ManifestFile::parse(&text, &path)?;
-        let model = dir.join(&file.file);
-        let manifest = file.check(name, &path)?;
-        match std::fs::metadata(&model) {
-            Ok(_) => Ok((manifest, model)),
-            Err(reason) => Err(ModelError::Unreadable {
-                path: model,
-                reason,
-            }),
-        }
+        Ok((ManifestFile::parse(&text, &path)?, path))
     }
 
     /// Reads the whole model file, and checks that it is the one that the manifest describes.
@@ -100,10 +127,10 @@ impl Manifest {
     /// If it cannot be read, has another hash, or keeps weights in other files.
     pub(crate) fn read_model(&self, path: &Path) -> Result<Vec<u8>, ModelError> {
         let (bytes, found) = read_onnx(path)?;
-        if found != *self.sha256 {
+        if let Some(expected) = self.sha256.as_ref().filter(|hash| found != ***hash) {
             return Err(ModelError::Hash {
                 path: path.to_owned(),
-                expected: self.sha256.clone(),
+                expected: expected.clone(),
                 found,
             });
         }

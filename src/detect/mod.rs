@@ -5,6 +5,7 @@
 mod assignment;
 mod breaker;
 pub(crate) mod detector;
+pub(crate) mod engine;
 mod explain;
 pub(crate) mod health;
 pub(crate) mod judge;
@@ -19,6 +20,7 @@ pub mod postprocess;
 pub(crate) mod probe;
 mod providers;
 pub(crate) mod recognize;
+pub(crate) mod remote;
 pub(crate) mod runtime;
 pub(crate) mod session;
 pub(crate) mod still;

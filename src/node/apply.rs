@@ -26,7 +26,7 @@ pub(super) struct ActiveConfig {
     /// Names of the models that are loaded.
     pub models: Vec<String>,
     /// The hashes of their files, in the same order.
-    pub model_hashes: Vec<Arc<str>>,
+    pub model_hashes: Vec<Option<Arc<str>>>,
     /// Why the last settings of the hub were refused, if they were.
     pub settings_error: Option<String>,
     /// Every key with its value in force. It is empty for a node that does not follow its configuration.
@@ -263,8 +263,8 @@ impl Applier {
 
     /// Loads models on a thread for work that blocks, beside the running work.
     pub(super) fn load(&self, names: Vec<String>) -> JoinHandle<Result<Loaded>> {
-        let (loader, pool) = (self.models.loader(), Arc::clone(&self.pool));
-        tokio::task::spawn_blocking(move || Loaded::load(&loader, names, workers(&pool)))
+        let (sources, pool) = (self.models.sources(), Arc::clone(&self.pool));
+        tokio::task::spawn_blocking(move || Loaded::load(&sources, names, workers(&pool)))
     }
 
     /// Applies what was prepared. Whoever calls this must let it finish, unless the node stops.

@@ -28,7 +28,7 @@ use tokio_util::sync::CancellationToken;
 use self::apply::{Applier, SharedPool};
 pub(crate) use self::cameras::min_interval;
 use self::cameras::{CameraContext, Cameras};
-use self::models::Models;
+use self::models::{Models, remote_opener};
 use self::reload::{Inputs, ReloadTask, Reloaded};
 pub(crate) use self::sink::following;
 use self::sink::{NodeSink, inference_sink, track_events, unchanged_sink};
@@ -77,7 +77,7 @@ pub struct NodeParts {
     /// The configuration.
     pub config: Config,
     /// Loads the models, on a thread for work that blocks.
-    pub models: Box<dyn FnOnce() -> Result<Models> + Send>,
+    pub models: Box<dyn FnOnce(&Arc<Metrics>) -> Result<Models> + Send>,
     /// How many inference workers there are.
     pub workers: usize,
     /// How models are run, for the API.
@@ -99,6 +99,7 @@ impl NodeParts {
     ) -> Self {
         let (mut runtime, cameras) = (config.runtime.clone(), config.cameras.clone());
         runtime.models_dir = models_dir;
+        let remotes = config.models.clone();
         let plan = SessionPlan::new(runtime.threads, cameras.len());
         tracing::info!(cameras = cameras.len(), "inference runs in {plan}");
         let providers = &config.runtime.execution_providers;
@@ -110,7 +111,10 @@ impl NodeParts {
         Self {
             config,
             inference,
-            models: Box::new(move || Models::load(&runtime, plan, &cameras, dylib_path)),
+            models: Box::new(move |metrics| {
+                let opener = remote_opener(&remotes, &runtime.models_dir, metrics);
+                Models::load(&runtime, plan, &cameras, dylib_path, (&remotes, opener))
+            }),
             workers: plan.workers,
             decoder: DecoderKind::Software,
             listener,
@@ -220,10 +224,12 @@ impl Node {
         }
         let (stop_http, http) = serve_http(listener, &config, state.clone());
 
-        let mut models = tokio::task::spawn_blocking(models)
+        let of_models = Arc::clone(&metrics);
+        let mut models = tokio::task::spawn_blocking(move || models(&of_models))
             .await
             .context("loading the models panicked")??;
-        let detectors = models.detectors(workers.max(1))?;
+        let workers = workers.max(1);
+        let pool_models = models.for_pool(workers)?;
         readiness.set_model_warm(true);
 
         let hub = config.hub.clone().map(|options| {
@@ -265,7 +271,7 @@ impl Node {
             cpu_pressure: Arc::clone(&cpu_pressure),
             clock: Arc::new(Instant::now),
         };
-        let pool = InferencePool::spawn(pool_context, detectors);
+        let pool = InferencePool::spawn(pool_context, workers, pool_models);
         let model_health = pool.models();
         let pool: SharedPool = Arc::new(Mutex::new(Some(pool)));
 
@@ -340,6 +346,7 @@ impl Node {
                     Arc::clone(&pool),
                     Arc::clone(&model_health),
                     readiness,
+                    Arc::clone(&metrics),
                     health.register("inference", MAX_SILENCE, Instant::now()),
                 ),
             )),

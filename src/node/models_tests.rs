@@ -4,7 +4,7 @@ use crate::config::Config;
 fn catalog() -> Catalog {
     let info = ModelInfo {
         name: "model".into(),
-        sha256: "".into(),
+        sha256: None,
         labels: ["person".to_owned(), "car".to_owned(), "dog".to_owned()].into(),
         keypoints: Arc::new([]),
     };

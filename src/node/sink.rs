@@ -106,7 +106,7 @@ pub(super) fn inference_sink(
                 .collect(),
             model: Arc::new(ModelRef {
                 name: model.name.to_string(),
-                sha256: model.sha256.to_string(),
+                sha256: model.sha256.as_deref().map(str::to_owned),
                 keypoint_names: Arc::clone(&model.keypoints),
             }),
             skipped_frames: job.skipped_frames,

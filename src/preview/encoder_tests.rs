@@ -40,7 +40,7 @@ fn offered(size: PictureSize, color: [u8; 3], objects: Option<Vec<Object>>) -> O
         objects,
         model: ModelInfo {
             name: "m".into(),
-            sha256: "0".into(),
+            sha256: Some("0".into()),
             labels: Arc::new(["person".to_owned()]),
             keypoints: Arc::new([]),
         },

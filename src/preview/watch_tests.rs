@@ -31,7 +31,7 @@ fn seen() -> Seen {
         objects: Vec::new(),
         model: ModelInfo {
             name: "m".into(),
-            sha256: "0".into(),
+            sha256: Some("0".into()),
             labels: Arc::new([]),
             keypoints: Arc::new([]),
         },

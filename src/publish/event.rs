@@ -59,8 +59,8 @@ pub struct Inferred {
 pub struct ModelRef {
     /// Its name in the models folder.
     pub name: String,
-    /// Hash of its file, in lower-case hex.
-    pub sha256: String,
+    /// Hash of its file, in lower-case hex; of a model on a server it is not known.
+    pub sha256: Option<String>,
     /// The names of its keypoints, which each object repeats; empty if it gives none or they have no names.
     #[serde(skip)]
     pub keypoint_names: Arc<[String]>,
@@ -304,7 +304,7 @@ pub(crate) mod tests {
             }],
             model: Arc::new(ModelRef {
                 name: "nanodet_g_coco".to_owned(),
-                sha256: "5738".to_owned(),
+                sha256: Some("5738".to_owned()),
                 keypoint_names: Arc::new([]),
             }),
             skipped_frames: 2,

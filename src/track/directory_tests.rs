@@ -86,7 +86,7 @@ impl Rig {
     ) -> Vec<Option<Staged>> {
         let model = ModelInfo {
             name: "fake".into(),
-            sha256: "".into(),
+            sha256: None,
             labels: ["person".to_owned()].into(),
             keypoints: Arc::default(),
         };

@@ -18,7 +18,7 @@ fn ms(ms: u64) -> Duration {
 fn model() -> ModelInfo {
     ModelInfo {
         name: "fake".into(),
-        sha256: "0".repeat(64).into(),
+        sha256: None,
         labels: ["person".to_owned(), "car".to_owned()].into(),
         keypoints: Arc::default(),
     }

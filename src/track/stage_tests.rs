@@ -91,7 +91,7 @@ fn stage() -> Stage {
 fn model() -> ModelInfo {
     ModelInfo {
         name: "model".into(),
-        sha256: "".into(),
+        sha256: None,
         labels: ["person".to_owned()].into(),
         keypoints: Arc::new([]),
     }

@@ -403,7 +403,7 @@ pub mod fake {
         Node::start(NodeParts {
             inference: twinsight::http::api::InferenceFacts::default(),
             config,
-            models: Box::new(move || {
+            models: Box::new(move |_| {
                 let detector = FakeDetector::new(inference, vec![person]);
                 Models::new(
                     models,

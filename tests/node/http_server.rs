@@ -194,7 +194,7 @@ async fn on_loopback_without_a_token_the_api_is_open() {
     assert_eq!(cameras[0]["twinId"], "cam");
     let model = |name: &str| ModelFacts {
         name: name.to_owned(),
-        sha256: String::new(),
+        sha256: None,
         state: ModelState::Working,
         error: None,
     };

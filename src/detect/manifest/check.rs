@@ -39,12 +39,13 @@ impl ManifestFile {
     /// Checks all values, and reads the labels and anchors that are in files of their own. `path` is that of the manifest.
     pub(crate) fn check(self, name: &str, path: &Path) -> Result<Manifest, ModelError> {
         let refuse = Refuse(path);
-        if !is_plain(&self.file) {
-            return Err(refuse.because("file", "a file name without folder", self.file));
+        if let Some(file) = self.file.filter(|file| !is_plain(file)) {
+            return Err(refuse.because("file", "a file name without folder", file));
         }
-        let sha256 = self.sha256.to_ascii_lowercase();
-        if sha256.len() != 64 || !sha256.bytes().all(|byte| byte.is_ascii_hexdigit()) {
-            return Err(refuse.because("sha256", "64 hexadecimal digits", self.sha256));
+        let is_hash =
+            |hash: &str| hash.len() == 64 && hash.bytes().all(|byte| byte.is_ascii_hexdigit());
+        if let Some(found) = self.sha256.as_ref().filter(|hash| !is_hash(hash)) {
+            return Err(refuse.because("sha256", "64 hexadecimal digits", found));
         }
         if !(0.0..=1.0).contains(&self.nms_iou) {
             return Err(refuse.because("nms_iou", "between 0 and 1", self.nms_iou.to_string()));
@@ -65,7 +66,7 @@ impl ManifestFile {
         let output = self.output.resolve(path, labels.len())?;
         Ok(Manifest {
             name: name.into(),
-            sha256: sha256.into(),
+            sha256: self.sha256.map(|hash| hash.to_ascii_lowercase().into()),
             licence: self.licence,
             source: self.source,
             labels: labels.into(),

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::detect::postprocess::Mismatch;
+use crate::detect::runtime::RuntimeError;
 
 /// Why a model cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -11,6 +12,9 @@ pub enum ModelError {
     /// The name is empty, or a path.
     #[error("model name `{0}` should be the plain name of a manifest, without folder and `.toml`")]
     Name(String),
+    /// ONNX Runtime cannot be used.
+    #[error(transparent)]
+    Runtime(#[from] RuntimeError),
     /// There is no manifest of this name.
     #[error("model `{name}` is not installed: there is no {}; {installed}", path.display())]
     NotInstalled {
@@ -38,6 +42,14 @@ pub enum ModelError {
         line: usize,
         /// What is wrong in this line.
         message: String,
+    },
+    /// The manifest lacks a key that every model of this machine needs.
+    #[error("{}: `{key}` is missing, which only the manifest of a model on a server (`[models.NAME]` of the configuration) does without", path.display())]
+    LocalKey {
+        /// The manifest.
+        path: PathBuf,
+        /// The name of the key.
+        key: &'static str,
     },
     /// A value is out of its range.
     #[error("{}: `{key}` should be {expected} and is {found}", path.display())]
@@ -132,6 +144,14 @@ pub enum ModelError {
         key: &'static str,
         /// What it should most likely be, as a clause, or nothing.
         remedy: String,
+    },
+    /// There can be no client for a model on a server.
+    #[error("model `{model}`: {reason}")]
+    Client {
+        /// The name of the model.
+        model: String,
+        /// What is in the way, and what to do.
+        reason: String,
     },
     /// An execution provider that is asked for cannot run.
     #[error("execution provider `{asked}` is not available: {reason}; available here: {available}")]

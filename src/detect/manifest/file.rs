@@ -55,10 +55,11 @@ macro_rules! table {
 table! {
     /// A manifest as it is written, before its values are checked.
     pub struct ManifestFile = "" {
-        /// The name of the ONNX file, which lies beside the manifest and has its weights inside.
-        file: String,
+        /// The name of the ONNX file, which lies beside the manifest and has its weights inside. The manifest of a model that runs on a
+        /// server alone does without.
+        file: Option<String>,
         /// The SHA-256 of that file in 64 hexadecimal digits, as `sha256sum` prints it. A file with another hash is refused.
-        sha256: String,
+        sha256: Option<String>,
         /// The licence of the model, as an SPDX expression such as `Apache-2.0`. `unknown` makes `twinsight check` warn.
         licence: String,
         /// Where the model comes from, for whoever has to find it again. `unknown` makes `twinsight check` warn.

@@ -17,8 +17,11 @@ impl ManifestFile {
         for line in head {
             let _ = writeln!(text.out, "# {line}");
         }
-        text.key("file", &quoted(&self.file));
-        text.key("sha256", &quoted(&self.sha256));
+        for (key, value) in [("file", &self.file), ("sha256", &self.sha256)] {
+            if let Some(value) = value {
+                text.key(key, &quoted(value));
+            }
+        }
         text.key("licence", &quoted(&self.licence));
         text.key("source", &quoted(&self.source));
         let labels = match &self.labels {

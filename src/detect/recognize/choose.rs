@@ -208,8 +208,8 @@ fn draft(
     nms_iou: f32,
 ) -> ManifestFile {
     ManifestFile {
-        file: "model.onnx".to_owned(),
-        sha256: "0".repeat(64),
+        file: Some("model.onnx".to_owned()),
+        sha256: Some("0".repeat(64)),
         licence: UNKNOWN.to_owned(),
         source: UNKNOWN.to_owned(),
         labels: Labels::Inline(labels),

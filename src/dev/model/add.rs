@@ -248,8 +248,8 @@ pub(crate) fn run(
     say_what_was_worked_out(&recognized, out)?;
     let metadata = Metadata::read(&inspected.metadata);
     let origin = Origin::find(options, &metadata, ask);
-    recognized.file.file = format!("{name}.onnx");
-    recognized.file.sha256 = hash;
+    recognized.file.file = Some(format!("{name}.onnx"));
+    recognized.file.sha256 = Some(hash);
     recognized.file.licence.clone_from(&origin.licence);
     recognized.file.source.clone_from(&origin.source);
 

@@ -8,7 +8,6 @@ use std::io::{self, Write};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use rustix::time::{ClockId, clock_gettime};
 use serde_json::json;
 
 use self::agreement::{Agreement, Seen};
@@ -20,6 +19,7 @@ use crate::detect::{
     RuntimeOptions,
 };
 use crate::dev::progress::progress_bar;
+use crate::telemetry::cpu::process_cpu;
 
 /// Detections a second of each camera, as the default configuration has them.
 const DETECTIONS_A_SECOND: f64 = 10.0;
@@ -179,13 +179,6 @@ fn measure(
     Ok(costs.collect())
 }
 
-/// The CPU that all threads of the process have had.
-fn process_cpu() -> Duration {
-    let time = clock_gettime(ClockId::ProcessCPUTime);
-    let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
-    Duration::from_secs(seconds) + Duration::from_nanos(u64::try_from(time.tv_nsec).unwrap_or(0))
-}
-
 fn median(mut all: Vec<Duration>) -> Duration {
     all.sort_unstable();
     all.get(all.len() / 2).copied().unwrap_or_default()
@@ -303,7 +296,7 @@ fn write_json(
     let side = |side: &Side, objects: usize, shares: [Option<f64>; 2]| {
         json!({
             "name": side.name,
-            "sha256": &*side.manifest.sha256,
+            "sha256": side.manifest.sha256.as_deref(),
             "kind": side.manifest.output.kind.word(),
             "width": side.manifest.tensor.width,
             "height": side.manifest.tensor.height,

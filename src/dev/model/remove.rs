@@ -33,7 +33,7 @@ fn named(models: &Path, name: &str) -> BTreeSet<PathBuf> {
     let Ok(file) = parsed else {
         return BTreeSet::new();
     };
-    let mut names = vec![file.file];
+    let mut names: Vec<String> = file.file.into_iter().collect();
     if let Labels::File(labels) = file.labels {
         names.push(labels);
     }

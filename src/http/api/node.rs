@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use crate::clock::WallClock;
 use crate::config::{Refusal, WITHOUT_HUB};
+use crate::detect::remote::RemoteFacts;
 use crate::publish::feed::{MAX_WATCHERS, StateChange};
 use crate::telemetry::history::CounterHistory;
 use crate::telemetry::ledger::{ModelState, Work};
@@ -63,12 +64,16 @@ impl HubFacts {
 pub struct ModelFacts {
     /// Its name in the models folder.
     pub name: String,
-    /// The hash of its file, in lower-case hex.
-    pub sha256: String,
+    /// The hash of its file, in lower-case hex; of a model on a server it is not known.
+    pub sha256: Option<String>,
     /// How it is.
     pub state: ModelState,
     /// Why it gives no results, if it gives none.
     pub error: Option<String>,
+    /// The model that takes its place now.
+    pub fallback: Option<String>,
+    /// Its servers, for a model that runs on some.
+    pub(crate) remote: Option<RemoteFacts>,
 }
 
 /// How models are run.
@@ -164,9 +169,12 @@ pub(crate) struct SinkView {
 pub(crate) struct ModelView {
     name: String,
     state: &'static str,
-    sha256: String,
+    sha256: Option<String>,
     cameras: usize,
     error: Option<String>,
+    fallback: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    remote: Option<RemoteFacts>,
 }
 
 #[derive(Debug, Serialize)]
@@ -255,6 +263,8 @@ impl NodeFacts {
             sha256: model.sha256.clone(),
             cameras: uses(&model.name),
             error: model.error.clone(),
+            fallback: model.fallback.clone(),
+            remote: model.remote.clone(),
         };
         self.models.iter().map(view).collect()
     }

@@ -5,6 +5,8 @@
 mod bridge;
 mod recent;
 mod register;
+mod remote;
+mod shard;
 mod sink;
 mod sinks;
 mod stream;
@@ -12,7 +14,7 @@ mod totals;
 mod track;
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use parking_lot::{Mutex, MutexGuard};
@@ -22,6 +24,9 @@ pub use self::bridge::BridgeMetrics;
 use self::bridge::BridgeVectors;
 pub use self::recent::{StreamHistory, StreamRates};
 use self::register::Register;
+use self::remote::RemoteVectors;
+pub use self::remote::{RemoteMetrics, RemoteResult};
+pub use self::shard::{PoolMetrics, PoolMove};
 use self::sink::{HUB, LOCAL, SinkVectors};
 pub use self::sink::{SinkMetrics, SinkResult};
 pub use self::stream::{LedgerReading, StreamMetrics};
@@ -89,8 +94,11 @@ pub struct Metrics {
     /// What the first sink of all events is called.
     first_sink: &'static str,
     sinks: Vec<SinkMetrics>,
+    remote_vectors: RemoteVectors,
     bridge_vectors: BridgeVectors,
     bridges: Mutex<HashMap<StreamId, Arc<BridgeMetrics>>>,
+    /// Made for a node in a pool alone.
+    pool: OnceLock<PoolMetrics>,
     signals_refused: Vec<IntCounter>,
     config_reloads: [IntCounter; 2],
     config_reload_ok: IntGauge,
@@ -103,6 +111,9 @@ pub struct Metrics {
     /// Inference workers whose run hangs and was given up.
     pub workers_given_up: IntGauge,
     model_state: IntGaugeVec,
+    model_fallback: IntGaugeVec,
+    /// The part of its capacity that the node uses. What is above 1 is missing.
+    pub(crate) capacity_used: Gauge,
     /// Connections that the HTTP server has open.
     pub http_connections: IntGauge,
     http_connections_closed: Vec<IntCounter>,
@@ -200,6 +211,11 @@ impl Metrics {
     /// The same for a program that only bridges cameras: what a node alone counts is not served.
     pub fn of_bridge() -> Self {
         Self::registered(&Registry::new(), &Registry::new(), [])
+    }
+
+    /// The metrics of a model that runs on these servers.
+    pub fn remote(&self, model: &str, servers: &[String]) -> RemoteMetrics {
+        self.remote_vectors.model(model, servers)
     }
 
     /// Counts an inference that gave no result.
@@ -311,6 +327,15 @@ impl Metrics {
                 "1 for the state the model is in",
                 &["model", "state"],
             ),
+            capacity_used: node.number(
+                "capacity_used_ratio",
+                "Part of what the node can carry that it carries; above 1 something is missing",
+            ),
+            model_fallback: node.gauges(
+                "model_fallback",
+                "1 while its fallback infers in the place of a model that runs on servers",
+                &["model"],
+            ),
             http_connections: register.gauge("http_connections", "Connections of the HTTP server"),
             http_connections_closed: ConnectionEnd::ALL
                 .iter()
@@ -329,8 +354,10 @@ impl Metrics {
             shedding: Arc::new(Shedding::register(&node)),
             first_sink: HUB,
             sinks: SinkVectors::register(&node).of(sinks),
+            remote_vectors: RemoteVectors::register(&node),
             bridge_vectors: BridgeVectors::register(&register),
             bridges: Mutex::default(),
+            pool: OnceLock::new(),
             hub_connected: register.gauge("hub_connected", "1 while the hub is joined"),
             hub_reconnects: register
                 .counter("hub_reconnects_total", "Times the hub was joined again"),
@@ -458,6 +485,14 @@ impl Metrics {
         }
     }
 
+    /// The metrics of the node's pool, which are made at the first call.
+    pub fn pool(&self) -> &PoolMetrics {
+        self.pool.get_or_init(|| {
+            let registry = &self.registry;
+            PoolMetrics::register(&Register { registry })
+        })
+    }
+
     /// The metrics of all sinks beside the hub, in the order of the configuration.
     pub fn sinks(&self) -> &[SinkMetrics] {
         &self.sinks
@@ -478,6 +513,13 @@ impl Metrics {
         } else {
             self.config_reload_ok.set(0);
         }
+    }
+
+    /// Says whether its fallback infers in the place of a model.
+    pub(crate) fn set_model_fallback(&self, model: &str, infers: bool) {
+        self.model_fallback
+            .with_label_values(&[model])
+            .set(infers.into());
     }
 
     /// Sets the state of a model.
