@@ -1,11 +1,12 @@
 //! Everything that runs: a hub, camera twins, nodes that share them by way of etcd, and the listener. What is done to the nodes
 //! is in `scenarios.rs`.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::process::Command;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use futures_util::future::join_all;
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -57,6 +58,11 @@ impl Node {
         for relay in &self.relays {
             relay.set(way);
         }
+    }
+
+    /// Whether it can reach one member of etcd.
+    pub(super) fn set_way_to(&self, member: usize, way: Way) {
+        self.relays[member].set(way);
     }
 
     pub(super) fn process(&self) -> &NodeProcess {
@@ -138,7 +144,7 @@ impl Bench {
     }
 
     /// A process for a node that does not run.
-    pub(super) async fn node_process(&self, place: usize) -> NodeProcess {
+    async fn node_process(&self, place: usize) -> NodeProcess {
         let node = &self.nodes[place];
         let env = [
             ("PHYSTACK_SIMULATOR_URL", self.url.as_str()),
@@ -174,6 +180,35 @@ impl Bench {
             "[runtime]\nthreads = 1\nmodels_dir = \"{}\"\n[defaults]\nmodel = \"quick\"\nmax_fps = {FPS:.1}\n{pool}{cameras}",
             self.models.path().display()
         )
+    }
+
+    /// Starts nodes that do not run, all at the same time.
+    pub(super) async fn start_nodes(&mut self, places: &[usize]) {
+        let starting = places.iter().map(|place| self.node_process(*place));
+        let processes = join_all(starting).await;
+        for (place, process) in places.iter().zip(processes) {
+            self.nodes[*place].process = Some(process);
+        }
+    }
+
+    /// The cameras of each node that has any.
+    pub(super) fn shares(&self) -> BTreeMap<Arc<str>, BTreeSet<Arc<str>>> {
+        let mut shares: BTreeMap<Arc<str>, BTreeSet<Arc<str>>> = BTreeMap::new();
+        for (camera, (node, _)) in self.listener.record().latest() {
+            shares.entry(node).or_default().insert(camera);
+        }
+        shares
+    }
+
+    pub(super) async fn rests(&self, time: Duration) {
+        tokio::time::sleep(time).await;
+    }
+
+    /// Nothing that was heard since the beginning breaks a rule that holds always.
+    pub(super) fn is_sound(&self) {
+        let record = self.listener.record();
+        assert_eq!(record.faults(), [], "two nodes publish one camera");
+        assert_eq!(record.breaks(), [], "events are lost or doubled");
     }
 
     /// The nodes that run.

@@ -4,8 +4,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::future::join_all;
-
 use super::bench::{Bench, LEASE};
 use super::relay::Way;
 use super::verdict::Gap;
@@ -17,7 +15,7 @@ const TAKEN_WITHIN: Duration = Duration::from_secs(15);
 const HANDOVER_GAP: Duration = Duration::from_secs(1);
 
 /// What takes longer than this hangs, even on a machine that does something else too.
-const LIMIT: Duration = Duration::from_secs(40);
+pub(super) const LIMIT: Duration = Duration::from_secs(40);
 
 type Twins = BTreeSet<Arc<str>>;
 
@@ -154,12 +152,7 @@ impl Figures {
         tokio::time::sleep(Duration::from_millis(500)).await;
         store.restart().await;
         bench.rests(2 * LEASE).await;
-        bench.settles(LIMIT).await;
-        let window = event.until(bench);
-        let record = bench.listener.record();
-        let gap = record.worst_gap(window, |_| true);
-        assert_short(event.what, gap, HANDOVER_GAP);
-        assert_eq!(record.changes(window), [], "no camera has to move");
+        event.ends_unseen(bench).await;
     }
 
     /// All of etcd is away for longer than the leases: nobody publishes, until it is back.
@@ -198,12 +191,19 @@ impl Figures {
         bench.rests(3 * LEASE).await;
         bench.store.as_mut().unwrap().restart().await;
         bench.rests(LEASE).await;
-        bench.settles(LIMIT).await;
-        let window = event.until(bench);
-        let record = bench.listener.record();
-        let gap = record.worst_gap(window, |_| true);
-        assert_short(event.what, gap, HANDOVER_GAP);
-        assert_eq!(record.changes(window), [], "no camera has to move");
+        event.ends_unseen(bench).await;
+    }
+
+    /// No node gets an answer of one member of etcd for a while. The others answer: no camera is without results, and none moves.
+    pub(super) async fn hang_member(&mut self, bench: &Bench, member: usize) {
+        let event = Event::begin("a member of etcd that hangs", bench);
+        for way in [Way::Hung, Way::Open] {
+            for node in &bench.nodes {
+                node.set_way_to(member, way);
+            }
+            bench.rests(3 * LEASE).await;
+        }
+        event.ends_unseen(bench).await;
     }
 
     /// Waits until other nodes have all cameras of one that is away, and for a while longer.
@@ -296,36 +296,14 @@ impl Event {
     fn until(&self, bench: &Bench) -> (Duration, Duration) {
         (self.from, bench.now())
     }
-}
 
-impl Bench {
-    /// Starts nodes that do not run, all at the same time.
-    async fn start_nodes(&mut self, places: &[usize]) {
-        let starting = places.iter().map(|place| self.node_process(*place));
-        let processes = join_all(starting).await;
-        for (place, process) in places.iter().zip(processes) {
-            self.nodes[*place].process = Some(process);
-        }
-    }
-
-    /// The cameras of each node that has any.
-    fn shares(&self) -> BTreeMap<Arc<str>, Twins> {
-        let mut shares: BTreeMap<Arc<str>, Twins> = BTreeMap::new();
-        for (camera, (node, _)) in self.listener.record().latest() {
-            shares.entry(node).or_default().insert(camera);
-        }
-        shares
-    }
-
-    async fn rests(&self, time: Duration) {
-        tokio::time::sleep(time).await;
-    }
-
-    /// Nothing that was heard since the beginning breaks a rule that holds always.
-    fn is_sound(&self) {
-        let record = self.listener.record();
-        assert_eq!(record.faults(), [], "two nodes publish one camera");
-        assert_eq!(record.breaks(), [], "events are lost or doubled");
+    /// Who listens to the nodes has not noticed it.
+    async fn ends_unseen(&self, bench: &Bench) {
+        bench.settles(LIMIT).await;
+        let window = self.until(bench);
+        let record = bench.listener.record();
+        assert_short(self.what, record.worst_gap(window, |_| true), HANDOVER_GAP);
+        assert_eq!(record.changes(window), [], "{}", self.what);
     }
 }
 
@@ -417,6 +395,7 @@ async fn a_member_of_etcd_that_ends_moves_no_camera() {
     figures.start(&mut bench, NODES).await;
     for round in 0..ROUNDS {
         figures.lose_leader(&mut bench).await;
+        figures.hang_member(&bench, round).await;
         figures.kill(&mut bench, round).await;
         figures.join(&mut bench, round, "a return").await;
         figures.part(&mut bench, round, Way::Cut).await;
