@@ -99,7 +99,10 @@ impl RemoteBench {
     /// Offers a frame of a camera, and gives the model that inferred it.
     fn infer(&self, camera: usize) -> String {
         self.bench.offer(camera);
-        let (id, model) = self.inferred.recv_timeout(PATIENCE).expect("it is inferred");
+        let (id, model) = self
+            .inferred
+            .recv_timeout(PATIENCE)
+            .expect("it is inferred");
         assert_eq!(id, self.bench.cameras[camera].id);
         self.bench
             .wait("it is done", |bench| !bench.is_in_flight(camera));
@@ -187,9 +190,7 @@ fn a_fallback_infers_until_a_server_is_back() {
     assert!(healthy.is_empty(), "{healthy:?}");
     // What was under way fails, and the next frame of its camera is the fallback's.
     remote.bench.way(1, Way::Lies);
-    remote
-        .bench
-        .wait("it fails", |bench| bench.failed(0) == 1);
+    remote.bench.wait("it fails", |bench| bench.failed(0) == 1);
     assert_eq!(remote.infer(0), "m0");
     assert_eq!(remote.infer(2), "m0");
     remote.bench.way(1, Way::Good);
@@ -225,7 +226,9 @@ fn a_fallback_that_is_set_aside_helps_nobody() {
     let text = remote.bench.metrics.encode();
     let worker = InferenceFailure::Worker.as_str();
     assert!(
-        text.contains(&format!("inference_failures_total{{reason=\"{worker}\"}} 1")),
+        text.contains(&format!(
+            "inference_failures_total{{reason=\"{worker}\"}} 1"
+        )),
         "{text}"
     );
     remote.bench.close();
