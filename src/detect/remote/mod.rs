@@ -4,7 +4,10 @@
 
 mod detector;
 mod facts;
+mod limit;
 mod model;
+mod protocol;
+mod servers;
 
 pub(crate) use self::facts::{Availability, RemoteFacts};
 pub(crate) use self::model::RemoteModel;

@@ -6,6 +6,7 @@ mod bridge;
 mod recent;
 mod register;
 mod remote;
+mod shard;
 mod sink;
 mod sinks;
 mod stream;
@@ -13,7 +14,7 @@ mod totals;
 mod track;
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use parking_lot::{Mutex, MutexGuard};
@@ -25,6 +26,7 @@ pub use self::recent::{StreamHistory, StreamRates};
 use self::register::Register;
 use self::remote::RemoteVectors;
 pub use self::remote::{RemoteMetrics, RemoteResult};
+pub use self::shard::{PoolMetrics, PoolMove};
 use self::sink::{HUB, LOCAL, SinkVectors};
 pub use self::sink::{SinkMetrics, SinkResult};
 pub use self::stream::{LedgerReading, StreamMetrics};
@@ -95,6 +97,8 @@ pub struct Metrics {
     remote_vectors: RemoteVectors,
     bridge_vectors: BridgeVectors,
     bridges: Mutex<HashMap<StreamId, Arc<BridgeMetrics>>>,
+    /// Made for a node in a pool alone.
+    pool: OnceLock<PoolMetrics>,
     signals_refused: Vec<IntCounter>,
     config_reloads: [IntCounter; 2],
     config_reload_ok: IntGauge,
@@ -353,6 +357,7 @@ impl Metrics {
             remote_vectors: RemoteVectors::register(&node),
             bridge_vectors: BridgeVectors::register(&register),
             bridges: Mutex::default(),
+            pool: OnceLock::new(),
             hub_connected: register.gauge("hub_connected", "1 while the hub is joined"),
             hub_reconnects: register
                 .counter("hub_reconnects_total", "Times the hub was joined again"),
@@ -478,6 +483,14 @@ impl Metrics {
         if let Some(stream) = self.bridges.lock().remove(id) {
             self.bridge_vectors.remove(&stream);
         }
+    }
+
+    /// The metrics of the node's pool, which are made at the first call.
+    pub fn pool(&self) -> &PoolMetrics {
+        self.pool.get_or_init(|| {
+            let registry = &self.registry;
+            PoolMetrics::register(&Register { registry })
+        })
     }
 
     /// The metrics of all sinks beside the hub, in the order of the configuration.

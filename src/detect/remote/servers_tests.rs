@@ -1,0 +1,245 @@
+use proptest::prelude::*;
+
+use super::*;
+
+const LIMIT: Duration = Duration::from_millis(500);
+
+fn ms(ms: u64) -> Duration {
+    Duration::from_millis(ms)
+}
+
+fn ticket(servers: &mut Servers) -> Ticket {
+    match servers.pick() {
+        Pick::To(ticket) => ticket,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn answered(latency: u64) -> Outcome {
+    Outcome::Answered {
+        latency: ms(latency),
+    }
+}
+
+fn is_away(servers: &Servers, index: usize) -> bool {
+    matches!(servers.servers[index].state, ServerState::Away { .. })
+}
+
+/// Servers that have all answered a trial.
+fn ready(count: usize, now: Instant) -> Servers {
+    let mut servers = Servers::new(count, now);
+    for index in 0..count {
+        servers.asked(index, Ok(()), now);
+        let ticket = ticket(&mut servers);
+        servers.done(ticket, answered(20), now);
+    }
+    servers
+}
+
+#[test]
+fn nothing_goes_to_a_server_before_it_says_that_the_model_is_ready_and_then_one_request() {
+    let now = Instant::now();
+    let mut servers = Servers::new(1, now);
+    assert_eq!(servers.ask_at(0), now);
+    assert_eq!(servers.pick(), Pick::Nowhere);
+    servers.asked(0, Err("no such model".to_owned()), now);
+    assert_eq!(servers.ask_at(0), now + ms(250));
+    servers.asked(0, Ok(()), now);
+    assert_eq!(servers.trials(), Some(1));
+    let trial = ticket(&mut servers);
+    assert_eq!(servers.pick(), Pick::AfterTrial);
+    servers.done(trial, answered(20), now);
+    assert_eq!(servers.trials(), None);
+    let two = [ticket(&mut servers), ticket(&mut servers)];
+    assert_eq!(servers.in_flight(), 2);
+    for ticket in two {
+        servers.done(ticket, answered(20), now);
+    }
+    assert_eq!(servers.in_flight(), 0);
+}
+
+#[test]
+fn a_trial_that_is_given_up_leaves_room_for_another() {
+    let now = Instant::now();
+    let mut servers = Servers::new(1, now);
+    servers.asked(0, Ok(()), now);
+    let trial = ticket(&mut servers);
+    servers.done(trial, Outcome::Abandoned, now);
+    let trial = ticket(&mut servers);
+    servers.done(trial, Outcome::Deadline { limit: LIMIT }, now);
+    assert_eq!(servers.pick(), Pick::Nowhere);
+}
+
+#[test]
+fn requests_go_where_the_fewest_are_and_then_where_it_is_fastest() {
+    let now = Instant::now();
+    let mut servers = ready(3, now);
+    servers.servers[1].latency = Some(ms(10));
+    let picked: Vec<usize> = (0..4).map(|_| ticket(&mut servers).server).collect();
+    assert_eq!(picked, [1, 0, 2, 1]);
+}
+
+#[test]
+fn a_server_that_fails_is_left_at_once_and_one_that_is_late_after_three_times() {
+    let now = Instant::now();
+    let mut servers = ready(2, now);
+    let late = |servers: &mut Servers| {
+        let ticket = Ticket {
+            server: 0,
+            era: servers.servers[0].era,
+        };
+        servers.servers[0].in_flight += 1;
+        servers.done(ticket, Outcome::Deadline { limit: LIMIT }, now);
+    };
+    late(&mut servers);
+    late(&mut servers);
+    assert!(!is_away(&servers, 0));
+    late(&mut servers);
+    assert!(is_away(&servers, 0));
+    let on_the_way = ticket(&mut servers);
+    let fails = ticket(&mut servers);
+    assert_eq!((on_the_way.server, fails.server), (1, 1));
+    let reason = "the connection broke".to_owned();
+    servers.done(
+        fails,
+        Outcome::Failed {
+            reason: reason.clone(),
+        },
+        now,
+    );
+    assert!(is_away(&servers, 1));
+    // What was under way says nothing any more, good or bad.
+    servers.done(on_the_way, answered(20), now);
+    assert_eq!(servers.pick(), Pick::Nowhere);
+    assert_eq!(servers.in_flight(), 0);
+    assert!(
+        matches!(&servers.servers[1].state, ServerState::Away { reason: told, .. } if *told == reason)
+    );
+}
+
+#[test]
+fn it_is_asked_more_and_more_seldom_down_to_once_a_second_and_soon_again_after_an_answer() {
+    let now = Instant::now();
+    let mut servers = ready(1, now);
+    let waits: Vec<Duration> = (0..5)
+        .map(|_| {
+            servers.asked(0, Err("refused".to_owned()), now);
+            servers.ask_at(0) - now
+        })
+        .collect();
+    assert_eq!(waits, [250, 500, 1000, 1000, 1000].map(ms));
+    servers.asked(0, Ok(()), now);
+    let trial = ticket(&mut servers);
+    servers.done(trial, answered(20), now);
+    assert_eq!(servers.ask_at(0), now + CHECK_AFTER);
+    servers.asked(0, Err("unloaded".to_owned()), now);
+    assert_eq!(servers.ask_at(0) - now, ms(250));
+}
+
+#[derive(Debug, Clone)]
+enum Step {
+    Pick,
+    Done(usize, u8),
+    Asked(usize, bool),
+    Wait(u16),
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        4 => Just(Step::Pick),
+        4 => (any::<usize>(), 0..4u8).prop_map(|(which, how)| Step::Done(which, how)),
+        2 => (0..3usize, any::<bool>()).prop_map(|(index, ok)| Step::Asked(index, ok)),
+        1 => (0..2000u16).prop_map(Step::Wait),
+    ]
+}
+
+proptest! {
+    #[test]
+    fn whatever_happens_no_request_goes_to_a_server_that_is_away_and_every_one_is_counted(
+        steps in proptest::collection::vec(step(), 0..200),
+    ) {
+        let mut now = Instant::now();
+        let mut servers = Servers::new(3, now);
+        let mut open: Vec<Ticket> = Vec::new();
+        for step in steps {
+            match step {
+                Step::Pick => {
+                    let before: Vec<_> = servers.all().map(|server| server.state.clone()).collect();
+                    match servers.pick() {
+                        Pick::To(ticket) => {
+                            let state = &before[ticket.server];
+                            let is_busy = matches!(state, ServerState::Trial { is_under_way: true, .. });
+                            let is_away = matches!(state, ServerState::Away { .. });
+                            prop_assert!(!is_busy && !is_away);
+                            open.push(ticket);
+                        }
+                        Pick::AfterTrial => prop_assert!(servers.any_usable()),
+                        Pick::Nowhere => prop_assert!(!servers.any_usable()),
+                    }
+                }
+                Step::Done(which, how) if !open.is_empty() => {
+                    let ticket = open.swap_remove(which % open.len());
+                    let outcome = match how {
+                        0 => answered(20),
+                        1 => Outcome::Deadline { limit: LIMIT },
+                        2 => Outcome::Failed { reason: "x".to_owned() },
+                        _ => Outcome::Abandoned,
+                    };
+                    servers.done(ticket, outcome, now);
+                }
+                Step::Done(..) => {}
+                Step::Asked(index, ok) => {
+                    servers.asked(index, if ok { Ok(()) } else { Err("y".to_owned()) }, now);
+                }
+                Step::Wait(time) => now += ms(u64::from(time)),
+            }
+            prop_assert_eq!(servers.in_flight(), open.len());
+            for (index, server) in servers.all().enumerate() {
+                if let ServerState::Away { ask_at, .. } = server.state {
+                    prop_assert!(ask_at <= now + LONGEST_WAIT);
+                }
+                // A trial that is over never leaves its mark behind.
+                let is_busy = matches!(server.state, ServerState::Trial { is_under_way: true, .. });
+                let of_now = |ticket: &&Ticket| ticket.server == index && ticket.era == server.era;
+                prop_assert!(!is_busy || open.iter().any(|ticket| of_now(&ticket)));
+            }
+        }
+    }
+
+    /// A worker sends a frame each 50 ms; a server goes and comes back at any times, and is asked when it is due.
+    #[test]
+    fn a_server_that_is_back_is_used_within_two_seconds(
+        changes in proptest::collection::vec(100..5000u64, 1..20),
+    ) {
+        let start = Instant::now();
+        let mut servers = ready(1, start);
+        let (mut is_up, mut now, mut back_at) = (true, start, None);
+        let mut next_change = start + ms(changes[0]);
+        let mut changes = changes[1..].iter();
+        loop {
+            now += ms(50);
+            if now >= next_change {
+                is_up = !is_up;
+                back_at = is_up.then_some(now);
+                match changes.next() {
+                    Some(&wait) => next_change = now + ms(wait),
+                    None => break,
+                }
+            }
+            if servers.ask_at(0) <= now {
+                servers.asked(0, if is_up { Ok(()) } else { Err("refused".to_owned()) }, now);
+            }
+            if let Pick::To(ticket) = servers.pick() {
+                let outcome = match is_up {
+                    true => answered(20),
+                    false => Outcome::Failed { reason: "refused".to_owned() },
+                };
+                servers.done(ticket, outcome, now);
+                if is_up {
+                    back_at = None;
+                }
+            }
+            prop_assert!(back_at.is_none_or(|back_at| now < back_at + Duration::from_secs(2)));
+        }
+    }
+}
