@@ -56,7 +56,7 @@ fn applied() -> Vec<PathBuf> {
 
 /// What kubectl makes of each folder, as files in one folder.
 struct Built {
-    folder: TempDir,
+    _folder: TempDir,
     files: Vec<PathBuf>,
 }
 
@@ -77,7 +77,10 @@ impl Built {
             std::fs::write(&file, output.stdout).unwrap();
             files.push(file);
         }
-        Some(Self { folder, files })
+        Some(Self {
+            _folder: folder,
+            files,
+        })
     }
 
     /// The objects of each overlay, by its name.
@@ -148,9 +151,9 @@ fn checkov_finds_nothing_that_is_not_explained() {
         return;
     };
     checkov.args(["--compact", "--skip-download", "--output", "json"]);
-    checkov.args(["--framework", "kubernetes", "dockerfile", "--directory"]);
-    checkov.arg(built.folder.path());
-    checkov.args(["--file", "deploy/triton/Dockerfile", "Dockerfile"]);
+    checkov.args(["--framework", "kubernetes", "dockerfile", "--file"]);
+    checkov.args(&built.files);
+    checkov.args(["deploy/triton/Dockerfile", "Dockerfile"]);
     let output = output(&mut checkov);
     let reports: Value = serde_json::from_slice(&output.stdout)
         .unwrap_or_else(|error| panic!("{error}: {}", said(&output)));
@@ -327,7 +330,10 @@ fn what_manifests_name_is_there() {
         if let Some(scaler) = object(&objects, "HorizontalPodAutoscaler", "twinsight") {
             let metric = scaler["spec"]["metrics"][0]["pods"]["metric"]["name"].as_str();
             let metric = metric.unwrap();
-            assert!(metrics.contains(&format!("`{metric}`")), "{metric}");
+            assert!(
+                metrics.contains(&format!("| `{metric}` | gauge |")),
+                "{metric}"
+            );
             assert!(adapter.contains(&format!("seriesQuery: {metric}{{")));
             // A number of pods beside a scaler is set back by each `kubectl apply`.
             let set = object(&objects, "StatefulSet", "twinsight").unwrap();
