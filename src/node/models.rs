@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use parking_lot::Mutex;
@@ -81,7 +82,11 @@ pub(super) struct Adoption {
     models: Vec<PoolModel>,
 }
 
-/// Opens the models of `[models]`. It is to be called within a tokio runtime, which then watches their servers.
+/// A model that is opened waits for so long for a server that has it ready, and is used or not after that.
+const CONTACT_LIMIT: Duration = Duration::from_secs(1);
+
+/// Opens the models of `[models]`. It is to be called on a thread for work that blocks of a tokio runtime, which then watches their
+/// servers.
 pub(super) fn remote_opener(
     remotes: &[RemoteModelConfig],
     models_dir: &Path,
@@ -96,9 +101,13 @@ pub(super) fn remote_opener(
     Arc::new(move |name| {
         let config = remotes.iter().find(|config| config.name == name)?;
         let opened = RemoteModel::open(config, &models_dir, &handle, &metrics);
-        Some(opened.map(|model| RemoteSource {
-            info: model.info().clone(),
-            engine: Arc::new(model),
+        Some(opened.map(|model| {
+            // Most often a server answers at once, and then nobody has to be told that none has.
+            let _ = handle.block_on(model.first_contact(CONTACT_LIMIT));
+            RemoteSource {
+                info: model.info().clone(),
+                engine: Arc::new(model),
+            }
         }))
     })
 }
