@@ -98,9 +98,9 @@ impl Node {
     }
 }
 
-/// Where `TWINSIGHT_FLEET_LOGS` names a folder, the nodes' logs are kept there.
+/// Where `FLEET_LOGS` names a folder, the nodes' logs are kept there.
 fn keep_log(name: &str, process: &mut NodeProcess) {
-    let Some(folder) = std::env::var_os("TWINSIGHT_FLEET_LOGS") else {
+    let Some(folder) = std::env::var_os("FLEET_LOGS") else {
         return;
     };
     use std::io::Write;

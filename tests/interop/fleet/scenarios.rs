@@ -70,6 +70,9 @@ impl Figures {
         for overlap in overlaps {
             println!("{overlap:?}");
         }
+        for state in record.foreign_states() {
+            println!("{state:?}");
+        }
         println!("{}", bench.load());
     }
 

@@ -36,8 +36,8 @@ impl Chance {
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "takes minutes: make long"]
 async fn each_camera_has_one_node_in_a_storm() {
-    let seed = std::env::var("TWINSIGHT_FLEET_SEED").map_or(18, |seed| seed.parse().unwrap());
-    println!("seed {seed}, which TWINSIGHT_FLEET_SEED sets");
+    let seed = std::env::var("FLEET_SEED").map_or(18, |seed| seed.parse().unwrap());
+    println!("seed {seed}, which FLEET_SEED sets");
     let Some(mut bench) = Bench::start(POOL).await else {
         return;
     };
