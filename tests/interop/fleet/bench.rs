@@ -18,8 +18,16 @@ use super::verdict::Rules;
 use crate::common::{NodeProcess, Program, http_get, root};
 use crate::made_models;
 
-/// A node that has not renewed its lease for this long is taken for dead.
-pub(super) const LEASE: Duration = Duration::from_secs(4);
+/// What a bench is made of.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Plan {
+    pub(super) nodes: usize,
+    pub(super) cameras: usize,
+    /// Members of etcd. With none of them there is no pool, and each node takes all cameras.
+    pub(super) members: usize,
+    /// A node that has not renewed its lease for this long is taken for dead.
+    pub(super) lease: Duration,
+}
 
 /// What the verdict takes for granted.
 pub(super) fn rules() -> Rules {
@@ -37,7 +45,8 @@ pub(super) struct Bench {
     pub(super) store: Option<Store>,
     pub(super) listener: Listener,
     pub(super) twins: BTreeSet<Arc<str>>,
-    pub(super) began: Instant,
+    pub(super) lease: Duration,
+    began: Instant,
     _cameras: Cameras,
     hub: Program,
     url: String,
@@ -89,9 +98,9 @@ impl Node {
     }
 }
 
-/// Where `TWINSIGHT_FLEET_LOGS` names a folder, the nodes' logs are kept there.
+/// Where `FLEET_LOGS` names a folder, the nodes' logs are kept there.
 fn keep_log(name: &str, process: &mut NodeProcess) {
-    let Some(folder) = std::env::var_os("TWINSIGHT_FLEET_LOGS") else {
+    let Some(folder) = std::env::var_os("FLEET_LOGS") else {
         return;
     };
     use std::io::Write;
@@ -104,10 +113,9 @@ fn keep_log(name: &str, process: &mut NodeProcess) {
 }
 
 impl Bench {
-    /// Starts everything but the nodes. `members` of etcd hold the leases; with none of them there is no pool, and
-    /// each node takes all cameras. `None` means that etcd is not installed.
-    pub(super) async fn start(nodes: usize, cameras: usize, members: usize) -> Option<Self> {
-        let store = match members {
+    /// Starts everything but the nodes. `None` means that etcd is not installed.
+    pub(super) async fn start(plan: Plan) -> Option<Self> {
+        let store = match plan.members {
             0 => None,
             members => Some(Store::start(members).await?),
         };
@@ -115,8 +123,10 @@ impl Bench {
         let person = made_models::constant(made_models::PERSON);
         made_models::install(models.path(), "quick", &person);
         let (hub, url) = start_hub().await;
-        let twins: Vec<String> = (1..=cameras).map(|n| format!("camera-{n:02}")).collect();
-        let names: Vec<String> = (1..=nodes).map(|n| format!("node-{n}")).collect();
+        let twins: Vec<String> = (1..=plan.cameras)
+            .map(|n| format!("camera-{n:02}"))
+            .collect();
+        let names: Vec<String> = (1..=plan.nodes).map(|n| format!("node-{n}")).collect();
         let listener = Listener::start(&url, &names, rules()).await;
         let mut bench = Self {
             nodes: Vec::new(),
@@ -124,6 +134,7 @@ impl Bench {
             listener,
             twins: twins.iter().map(|twin| twin.as_str().into()).collect(),
             began: Instant::now(),
+            lease: plan.lease,
             _cameras: Cameras::start(&url, &twins),
             hub,
             url,
@@ -168,7 +179,7 @@ impl Bench {
                  [node.lease]\nengine = \"etcd\"\nurl = [{}]\nduration_ms = {}\n",
                 node.name,
                 urls.join(", "),
-                LEASE.as_millis()
+                self.lease.as_millis()
             ),
         };
         let cameras: String = self

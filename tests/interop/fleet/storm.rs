@@ -5,10 +5,7 @@ use std::time::Duration;
 
 use super::bench::Bench;
 use super::relay::Way;
-use super::scenarios::{Figures, LIMIT};
-
-const NODES: usize = 5;
-const CAMERAS: usize = 40;
+use super::scenarios::{Figures, LIMIT, POOL};
 
 /// So many nodes are well at any time.
 const WELL: usize = 2;
@@ -39,17 +36,17 @@ impl Chance {
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "takes minutes: make long"]
 async fn each_camera_has_one_node_in_a_storm() {
-    let seed = std::env::var("TWINSIGHT_FLEET_SEED").map_or(18, |seed| seed.parse().unwrap());
-    println!("seed {seed}, which TWINSIGHT_FLEET_SEED sets");
-    let Some(mut bench) = Bench::start(NODES, CAMERAS, 1).await else {
+    let seed = std::env::var("FLEET_SEED").map_or(18, |seed| seed.parse().unwrap());
+    println!("seed {seed}, which FLEET_SEED sets");
+    let Some(mut bench) = Bench::start(POOL).await else {
         return;
     };
     let mut figures = Figures::default();
-    figures.start(&mut bench, NODES).await;
+    figures.start(&mut bench, POOL.nodes).await;
     let mut chance = Chance(seed);
-    let mut troubles = [None; NODES];
+    let mut troubles = [None; POOL.nodes];
     for _ in 0..STEPS {
-        let place = chance.below(NODES);
+        let place = chance.below(POOL.nodes);
         let well = troubles.iter().filter(|trouble| trouble.is_none()).count();
         troubles[place] = match troubles[place] {
             Some(trouble) => {
