@@ -156,7 +156,7 @@ def measure(setting, args, folder):
             http, grpc = free_port(), free_port()
             where = Path(tempfile.mkdtemp(prefix="twinsight-serving-", dir=folder))
             command = [ROOT / ".venv/bin/python", SERVE, "triton", where, "--http", http, "--grpc", grpc, "--models", model]
-            server = children.start([*command, "--instances", instances])
+            server = children.start([*command, "--instances", instances, "--environment", args.triton])
             wait_for("Triton", lambda: get(http, f"/v2/models/{model}/ready") == "")
             port = grpc if scheme == "grpc" else http
             config += (
@@ -218,6 +218,7 @@ def measure(setting, args, folder):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--binary", type=Path, default=ROOT / "target/release/twinsight")
+    parser.add_argument("--triton", type=Path, default=ROOT / ".tools/triton", help="where it is installed")
     parser.add_argument("--seconds", type=float, default=15)
     parser.add_argument("--settle", type=float, default=8, help="seconds from the first results to the measurement")
     parser.add_argument("--rounds", type=int, default=2)

@@ -8,6 +8,7 @@ pub mod reload;
 mod removed;
 mod report;
 mod settings;
+mod share;
 mod sink;
 mod tasks;
 mod traces;
@@ -30,6 +31,7 @@ pub(crate) use self::cameras::min_interval;
 use self::cameras::{CameraContext, Cameras};
 use self::models::{Models, remote_opener};
 use self::reload::{Inputs, ReloadTask, Reloaded};
+use self::share::{ShareParts, follow_duties, part_with_cameras};
 pub(crate) use self::sink::following;
 use self::sink::{NodeSink, inference_sink, track_events, unchanged_sink};
 pub(crate) use self::tasks::away_sentence;
@@ -48,6 +50,7 @@ use crate::http::state::HttpState;
 use crate::preview::Previews;
 use crate::publish::feed::EventFeed;
 use crate::publish::publisher::{Publisher, PublisherTask, new_run_id};
+use crate::shard::{Share, ShareTask};
 use crate::sinks::{SinkContext, Sinks};
 use crate::telemetry::health::{Health, HealthClock};
 use crate::telemetry::metrics::Metrics;
@@ -145,6 +148,9 @@ pub struct Node {
     publisher: PublisherTask,
     sinks: Sinks,
     traces: Traces,
+    /// The node's place in its pool, and the task that follows which cameras are its own.
+    share: ShareTask,
+    following_share: Option<(CancellationToken, JoinHandle<()>)>,
     facts: Arc<Mutex<Vec<CameraFacts>>>,
     tasks: Vec<JoinHandle<()>>,
     following: Following,
@@ -257,7 +263,8 @@ impl Node {
             Some(heartbeat),
             traces.tracer.clone(),
         );
-        let publisher = publisher.with_lanes(sinks.lanes());
+        let (share, share_task) = Share::spawn(&config.node, &metrics, &health)?;
+        let publisher = publisher.with_lanes(sinks.lanes()).with_share(&share);
 
         let scheduler = Arc::new(CameraScheduler::default());
         let cpu_pressure: Arc<CpuPressure> = Arc::default();
@@ -290,6 +297,7 @@ impl Node {
             decoder,
             cpu_pressure,
             changed: Arc::clone(&changed),
+            share: share.clone(),
         });
         let cameras = match (&config.hub, &hub) {
             (Some(options), Some(hub)) => {
@@ -298,13 +306,34 @@ impl Node {
             _ => cameras,
         };
         let cameras = Arc::new(tokio::sync::Mutex::new(cameras));
-        let mut applier = Applier::new(models, Arc::clone(&cameras), Arc::clone(&pool));
+        let mut applier = Applier::new(
+            models,
+            Arc::clone(&cameras),
+            Arc::clone(&pool),
+            share.clone(),
+        );
         let prepared = applier.prepare(config.clone(), &config).await?;
         applier.apply(prepared).await?;
         metrics.config_taken(SystemTime::now());
 
         let (refused_sender, refused) = watch::channel(None);
         let mut tasks = Vec::new();
+        let mut following_share = None;
+        if share.is_pool() {
+            let parts = ShareParts {
+                share: share.clone(),
+                cameras: Arc::clone(&cameras),
+                publisher: publisher.clone(),
+                tracks: Arc::clone(&tracks),
+            };
+            let stop = CancellationToken::new();
+            let following = follow_duties(parts.clone(), stop.clone());
+            let following = health.watch("the follower of the pool", following);
+            following_share = Some((stop, tokio::spawn(following)));
+            let parting = part_with_cameras(parts);
+            let parting = health.watch("the task that hands cameras over", parting);
+            tasks.push(tokio::spawn(parting));
+        }
         if let Some(hub) = &hub {
             tasks.extend([
                 tokio::spawn(health.watch(
@@ -357,6 +386,7 @@ impl Node {
                     hub.clone(),
                     model_health,
                     applier.active_config(),
+                    share,
                     state,
                 ),
             )),
@@ -373,6 +403,8 @@ impl Node {
             publisher: publisher_task,
             sinks,
             traces,
+            share: share_task,
+            following_share,
             facts,
             tasks,
             following: Following::Nothing(Box::new((applier, config))),
@@ -478,11 +510,18 @@ impl Node {
     }
 
     async fn stop(mut self) {
+        // Others take the cameras over while this node still sees them.
+        self.share.leave().await;
         for task in &self.tasks {
             task.abort();
         }
         if let Following::Changes(task) = std::mem::replace(&mut self.following, Following::Ended) {
             task.end().await;
+        }
+        if let Some((stop, following)) = self.following_share.take() {
+            stop.cancel();
+            // If the task panicked, that was logged where it happened.
+            let _ = following.await;
         }
         self.cameras.lock().await.shutdown().await;
         self.scheduler.close();

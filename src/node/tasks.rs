@@ -16,6 +16,7 @@ use crate::detect::pool::LOOK_EVERY;
 use crate::http::api::{CameraFacts, HubFacts, ModelFacts};
 use crate::http::state::HttpState;
 use crate::publish::publisher::Publisher;
+use crate::shard::Share;
 use crate::telemetry::capacity::{Capacity, CapacityMeter};
 use crate::telemetry::health::{Heartbeat, Readiness};
 use crate::telemetry::metrics::Metrics;
@@ -126,6 +127,7 @@ pub(super) async fn read_facts(
     hub: Option<HubClient>,
     models: Arc<ModelHealth>,
     config: watch::Receiver<ActiveConfig>,
+    share: Share,
     state: HttpState,
 ) {
     let HttpState {
@@ -147,6 +149,7 @@ pub(super) async fn read_facts(
             cameras.forget(Instant::now());
             cameras.look_for_blind_ones(&models);
             cameras.look_at_bridges();
+            cameras.look_at_share();
             (cameras.facts(), cameras.ended())
         };
         for id in ended {
@@ -161,9 +164,11 @@ pub(super) async fn read_facts(
             _ => HubFacts::none(),
         };
         let models = model_facts(&models, &config.borrow());
+        let share = share.facts();
+        state.readiness.set_pool_trouble(share.trouble.clone());
         {
             let mut node = state.node.lock();
-            (node.hub, node.models) = (hub, models);
+            (node.hub, node.models, node.share) = (hub, models, share);
         }
         *state.config.lock() = config.borrow().facts();
         if is_whole_second {

@@ -20,7 +20,7 @@ use super::store::{
 use super::time::LeaseTime;
 
 /// What is under way of a camera that is given away may take so long.
-const PARTING_LIMIT: Duration = Duration::from_millis(500);
+pub(super) const PARTING_LIMIT: Duration = Duration::from_millis(500);
 
 /// Times that follow from the duration of a lease.
 #[derive(Debug, Clone, Copy)]
@@ -324,6 +324,16 @@ impl PoolCore {
             .values()
             .any(|key| key.holder.as_ref() == Some(session));
         !(others && (holds || self.cameras.values().any(is_busy)))
+    }
+
+    /// Lets out what is under way of all cameras that are held, and nothing else in. Gives these cameras.
+    pub(super) fn stop_admitting(&mut self) -> BTreeSet<Arc<str>> {
+        let held = self.cameras.keys().filter(|name| self.fence.knows(name));
+        let held: BTreeSet<_> = held.cloned().collect();
+        for name in &held {
+            self.fence.set(name, Passage::OutOnly);
+        }
+        held
     }
 
     /// Stops publishing and ends the lease now.

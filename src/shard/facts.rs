@@ -5,7 +5,7 @@ use serde::Serialize;
 use crate::config::{LeaseEngineConfig, NodeConfig, PoolConfig};
 
 /// Which cameras are a node's, and how it stands with the others.
-#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ShareFacts {
     /// `all`, `shard` or `pool`.
@@ -39,15 +39,25 @@ pub struct MemberFacts {
     pub capacity: u32,
 }
 
-impl ShareFacts {
+impl Default for ShareFacts {
     /// All cameras are this node's.
-    pub fn all() -> Self {
+    fn default() -> Self {
         Self {
             mode: "all",
-            ..Self::default()
+            node: None,
+            capacity: None,
+            pool: None,
+            engine: None,
+            members: Vec::new(),
+            held: 0,
+            warm: 0,
+            lease_remaining_ms: None,
+            trouble: None,
         }
     }
+}
 
+impl ShareFacts {
     pub(super) fn shard(index: u32, count: u32) -> Self {
         Self {
             mode: "shard",

@@ -22,7 +22,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock};
 use tokio::sync::{Notify, watch};
 
 pub(crate) use self::core::Duty;
@@ -53,13 +53,13 @@ pub(crate) struct Shard {
     index: usize,
 }
 
-/// A camera that is about to be another node's.
+/// A camera that is about to be no longer this node's.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Parting {
     /// The camera.
     pub(crate) twin: Arc<str>,
-    /// The node that takes it.
-    pub(crate) to: Arc<str>,
+    /// The node that takes it. `None` means that this node ends, and that nobody was there to take it in time.
+    pub(crate) to: Option<Arc<str>>,
 }
 
 /// Which cameras are this node's. Clones share it, and no method waits but where it says so.
@@ -84,6 +84,8 @@ struct PoolEnd {
     wake: Notify,
     partings: Mutex<VecDeque<Parting>>,
     parting: Notify,
+    /// The cameras whose tracks were begun anew for this node, so that their events are whole.
+    begun: RwLock<BTreeSet<Arc<str>>>,
 }
 
 /// What the task has not taken in yet. Each camera is in it once.
@@ -123,7 +125,7 @@ impl Shard {
 impl Share {
     /// All cameras are this node's.
     pub(crate) fn all() -> Self {
-        Self::fixed(Duties::All, ShareFacts::all())
+        Self::fixed(Duties::All, ShareFacts::default())
     }
 
     fn fixed(duties: Duties, facts: ShareFacts) -> Self {
@@ -205,7 +207,9 @@ impl Share {
     /// Whether an event of the camera may enter the way out of the node.
     pub(crate) fn admits(&self, twin: &str) -> bool {
         match &self.shared.pool {
-            Some(pool) => pool.fence.admits(twin, LeaseTime::now()),
+            Some(pool) => {
+                pool.begun.read().contains(twin) && pool.fence.admits(twin, LeaseTime::now())
+            }
             None => true,
         }
     }
@@ -225,6 +229,23 @@ impl Share {
         pool.is_none_or(|pool| pool.fence.knows(twin))
     }
 
+    /// Lets events of a camera that this node holds in, or no more. The node begins the camera's tracks anew before it does.
+    pub(crate) fn set_begun(&self, twin: &Arc<str>, begun: bool) {
+        if let Some(pool) = &self.shared.pool {
+            let mut all = pool.begun.write();
+            if begun {
+                all.insert(Arc::clone(twin));
+            } else {
+                all.remove(twin);
+            }
+        }
+    }
+
+    /// True for a node whose cameras come and go with the nodes of a pool.
+    pub(crate) fn is_pool(&self) -> bool {
+        self.shared.pool.is_some()
+    }
+
     /// Says that a frame of a camera was inferred that the node does not publish yet.
     pub(crate) fn inferred(&self, twin: &Arc<str>) {
         self.tell(|inbox| {
@@ -232,16 +253,17 @@ impl Share {
         });
     }
 
-    /// Waits for a camera that is about to be another node's. What is under way of it is to be sent, and then [`parted`](Self::parted)
-    /// to be called.
-    pub(crate) async fn next_parting(&self) -> Parting {
+    /// Waits for cameras that are about to be no longer this node's. What is under way of it is to be sent, and then [`parted`](Self::parted)
+    /// to be called for each.
+    pub(crate) async fn next_partings(&self) -> Vec<Parting> {
         let Some(pool) = &self.shared.pool else {
             return std::future::pending().await;
         };
         loop {
             let woken = pool.parting.notified();
-            if let Some(parting) = pool.partings.lock().pop_front() {
-                return parting;
+            let all: Vec<Parting> = pool.partings.lock().drain(..).collect();
+            if !all.is_empty() {
+                return all;
             }
             woken.await;
         }
@@ -290,7 +312,7 @@ impl Share {
 }
 
 /// How long a node that leaves waits until others have taken what it holds.
-pub(crate) const LEAVE_LIMIT: Duration = Duration::from_secs(3);
+const LEAVE_LIMIT: Duration = Duration::from_secs(3);
 
 #[cfg(test)]
 mod tests {

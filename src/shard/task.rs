@@ -12,7 +12,7 @@ use futures_util::stream::FuturesUnordered;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
-use super::core::{Done, Duty, News, Op, PoolCore, Timing};
+use super::core::{Done, Duty, News, Op, PARTING_LIMIT, PoolCore, Timing};
 use super::facts::MemberFacts;
 use super::store::{LeaseStore, MemberRecord, Seen, StoreError};
 use super::time::LeaseTime;
@@ -188,8 +188,27 @@ impl<S: LeaseStore> Driver<S> {
         }
     }
 
-    /// Ends the lease.
+    /// Has what is still held sent, and ends the lease.
     async fn quit(mut self) {
+        let share = self.share.clone();
+        let end = share.pool_end();
+        let mut held = self.core.stop_admitting();
+        let partings = held.iter().map(|twin| Parting {
+            twin: Arc::clone(twin),
+            to: None,
+        });
+        end.partings.lock().extend(partings);
+        end.parting.notify_one();
+        let parted = async {
+            while !held.is_empty() {
+                let parted = std::mem::take(&mut end.inbox.lock().parted);
+                held.retain(|twin| !parted.contains(twin));
+                if !held.is_empty() {
+                    end.wake.notified().await;
+                }
+            }
+        };
+        let _ = tokio::time::timeout(PARTING_LIMIT, parted).await;
         self.core.quit();
         self.ops.clear();
         while let Some(op) = self.core.poll(LeaseTime::now()) {
@@ -306,7 +325,9 @@ impl<S: LeaseStore> Driver<S> {
             }
             News::Parting(twin, to) => {
                 let end = self.share.pool_end();
-                end.partings.lock().push_back(Parting { twin, to });
+                end.partings
+                    .lock()
+                    .push_back(Parting { twin, to: Some(to) });
                 end.parting.notify_one();
             }
         }

@@ -86,6 +86,8 @@ impl Program {
             "RUST_LOG",
             "TWINSIGHT_TEST_PYTHON",
             "TWINSIGHT_TEST_HOME_ASSISTANT",
+            "TWINSIGHT_TEST_TRITON",
+            "TWINSIGHT_TEST_MLSERVER",
         ] {
             command.env_remove(variable);
         }

@@ -90,6 +90,8 @@ impl InferenceServer {
             .arg(self.make.word())
             .arg(self.folder.path())
             .args(["--http", &self.http.port().to_string()])
+            .arg("--environment")
+            .arg(self.make.folder())
             .args(["--grpc", &self.grpc.port().to_string()])
             .arg("--models")
             .args(&self.models)

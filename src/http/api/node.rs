@@ -9,6 +9,7 @@ use crate::clock::WallClock;
 use crate::config::{Refusal, WITHOUT_HUB};
 use crate::detect::remote::RemoteFacts;
 use crate::publish::feed::{MAX_WATCHERS, StateChange};
+use crate::shard::ShareFacts;
 use crate::telemetry::history::CounterHistory;
 use crate::telemetry::ledger::{ModelState, Work};
 use crate::telemetry::metrics::{Metrics, SinkMetrics};
@@ -24,6 +25,8 @@ pub struct NodeFacts {
     pub inference: InferenceFacts,
     /// Where processor time goes.
     pub usage: CpuUsage,
+    /// Which cameras are its own, and how it stands with the other nodes of its pool.
+    pub share: ShareFacts,
 }
 
 /// The hub, as the node's client sees it.
@@ -139,6 +142,7 @@ pub(crate) struct NodeView {
     pub(crate) shedding: SheddingView,
     pub(crate) watchers: WatchersView,
     pub(crate) config: ConfigSummary,
+    pub(crate) share: ShareFacts,
     pub(crate) states: Vec<StateChange>,
 }
 

@@ -1,11 +1,12 @@
 //! Everything that runs: a hub, camera twins, nodes that share them by way of etcd, and the listener. What is done to the nodes
 //! is in `scenarios.rs`.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::process::Command;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use futures_util::future::join_all;
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -17,8 +18,16 @@ use super::verdict::Rules;
 use crate::common::{NodeProcess, Program, http_get, root};
 use crate::made_models;
 
-/// A node that has not renewed its lease for this long is taken for dead.
-pub(super) const LEASE: Duration = Duration::from_secs(4);
+/// What a bench is made of.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Plan {
+    pub(super) nodes: usize,
+    pub(super) cameras: usize,
+    /// Members of etcd. With none of them there is no pool, and each node takes all cameras.
+    pub(super) members: usize,
+    /// A node that has not renewed its lease for this long is taken for dead.
+    pub(super) lease: Duration,
+}
 
 /// What the verdict takes for granted.
 pub(super) fn rules() -> Rules {
@@ -36,7 +45,8 @@ pub(super) struct Bench {
     pub(super) store: Option<Store>,
     pub(super) listener: Listener,
     pub(super) twins: BTreeSet<Arc<str>>,
-    pub(super) began: Instant,
+    pub(super) lease: Duration,
+    began: Instant,
     _cameras: Cameras,
     hub: Program,
     url: String,
@@ -57,6 +67,11 @@ impl Node {
         for relay in &self.relays {
             relay.set(way);
         }
+    }
+
+    /// Whether it can reach one member of etcd.
+    pub(super) fn set_way_to(&self, member: usize, way: Way) {
+        self.relays[member].set(way);
     }
 
     pub(super) fn process(&self) -> &NodeProcess {
@@ -83,9 +98,9 @@ impl Node {
     }
 }
 
-/// Where `TWINSIGHT_FLEET_LOGS` names a folder, the nodes' logs are kept there.
+/// Where `FLEET_LOGS` names a folder, the nodes' logs are kept there.
 fn keep_log(name: &str, process: &mut NodeProcess) {
-    let Some(folder) = std::env::var_os("TWINSIGHT_FLEET_LOGS") else {
+    let Some(folder) = std::env::var_os("FLEET_LOGS") else {
         return;
     };
     use std::io::Write;
@@ -98,10 +113,9 @@ fn keep_log(name: &str, process: &mut NodeProcess) {
 }
 
 impl Bench {
-    /// Starts everything but the nodes. `members` of etcd hold the leases; with none of them there is no pool, and
-    /// each node takes all cameras. `None` means that etcd is not installed.
-    pub(super) async fn start(nodes: usize, cameras: usize, members: usize) -> Option<Self> {
-        let store = match members {
+    /// Starts everything but the nodes. `None` means that etcd is not installed.
+    pub(super) async fn start(plan: Plan) -> Option<Self> {
+        let store = match plan.members {
             0 => None,
             members => Some(Store::start(members).await?),
         };
@@ -109,8 +123,10 @@ impl Bench {
         let person = made_models::constant(made_models::PERSON);
         made_models::install(models.path(), "quick", &person);
         let (hub, url) = start_hub().await;
-        let twins: Vec<String> = (1..=cameras).map(|n| format!("camera-{n:02}")).collect();
-        let names: Vec<String> = (1..=nodes).map(|n| format!("node-{n}")).collect();
+        let twins: Vec<String> = (1..=plan.cameras)
+            .map(|n| format!("camera-{n:02}"))
+            .collect();
+        let names: Vec<String> = (1..=plan.nodes).map(|n| format!("node-{n}")).collect();
         let listener = Listener::start(&url, &names, rules()).await;
         let mut bench = Self {
             nodes: Vec::new(),
@@ -118,6 +134,7 @@ impl Bench {
             listener,
             twins: twins.iter().map(|twin| twin.as_str().into()).collect(),
             began: Instant::now(),
+            lease: plan.lease,
             _cameras: Cameras::start(&url, &twins),
             hub,
             url,
@@ -138,7 +155,7 @@ impl Bench {
     }
 
     /// A process for a node that does not run.
-    pub(super) async fn node_process(&self, place: usize) -> NodeProcess {
+    async fn node_process(&self, place: usize) -> NodeProcess {
         let node = &self.nodes[place];
         let env = [
             ("PHYSTACK_SIMULATOR_URL", self.url.as_str()),
@@ -162,7 +179,7 @@ impl Bench {
                  [node.lease]\nengine = \"etcd\"\nurl = [{}]\nduration_ms = {}\n",
                 node.name,
                 urls.join(", "),
-                LEASE.as_millis()
+                self.lease.as_millis()
             ),
         };
         let cameras: String = self
@@ -174,6 +191,35 @@ impl Bench {
             "[runtime]\nthreads = 1\nmodels_dir = \"{}\"\n[defaults]\nmodel = \"quick\"\nmax_fps = {FPS:.1}\n{pool}{cameras}",
             self.models.path().display()
         )
+    }
+
+    /// Starts nodes that do not run, all at the same time.
+    pub(super) async fn start_nodes(&mut self, places: &[usize]) {
+        let starting = places.iter().map(|place| self.node_process(*place));
+        let processes = join_all(starting).await;
+        for (place, process) in places.iter().zip(processes) {
+            self.nodes[*place].process = Some(process);
+        }
+    }
+
+    /// The cameras of each node that has any.
+    pub(super) fn shares(&self) -> BTreeMap<Arc<str>, BTreeSet<Arc<str>>> {
+        let mut shares: BTreeMap<Arc<str>, BTreeSet<Arc<str>>> = BTreeMap::new();
+        for (camera, (node, _)) in self.listener.record().latest() {
+            shares.entry(node).or_default().insert(camera);
+        }
+        shares
+    }
+
+    pub(super) async fn rests(&self, time: Duration) {
+        tokio::time::sleep(time).await;
+    }
+
+    /// Nothing that was heard since the beginning breaks a rule that holds always.
+    pub(super) fn is_sound(&self) {
+        let record = self.listener.record();
+        assert_eq!(record.faults(), [], "two nodes publish one camera");
+        assert_eq!(record.breaks(), [], "events are lost or doubled");
     }
 
     /// The nodes that run.

@@ -13,5 +13,6 @@ mod listener;
 mod relay;
 mod scenarios;
 mod store;
+mod storm;
 mod verdict;
 mod verdict_tests;

@@ -3,7 +3,7 @@
 use super::*;
 
 /// Every camera plays these frames, over and over.
-const FRAMES: usize = 40;
+const FRAMES: usize = 24;
 
 /// The time from one frame to the next by the clock of RTP.
 const TICKS: u64 = 9_000;

@@ -39,16 +39,9 @@ ELEMENTS = {"f32": "TYPE_FP32", "f16": "TYPE_FP16", "u8": "TYPE_UINT8", "jpeg": 
 BATCHED = "nanodet_g_coco_batched.onnx"
 
 
-def environment(name):
-    """The folder of a server's environment."""
-    path = Path(os.environ.get(f"TWINSIGHT_TEST_{name.upper()}", ROOT / ".tools" / name))
-    if not (path / "bin/python").exists():
-        sys.exit(f"there is no {path}: run scripts/setup --test, which installs the server")
-    return path
-
-
-def site(path):
-    return next(path.glob("lib/python3*/site-packages"))
+def site(environment):
+    """The folder of an environment's packages."""
+    return next(environment.glob("lib/python3*/site-packages"))
 
 
 def free_batch(source, target):
@@ -82,13 +75,13 @@ def file_of(folder, name):
     return str(path)
 
 
-def lay_out_triton(folder, names, instances):
-    python = site(environment("triton")) / "pytriton/tritonserver"
+def lay_out_triton(environment, folder, names, instances):
+    python = site(environment) / "pytriton/tritonserver"
     backend = folder / "backends/python"
     if not backend.exists():
         shutil.copytree(python / "backends/python", backend)
         # The stubs are named by the version of Python, as the folder of its packages is.
-        version = site(environment("triton")).parent.name.removeprefix("python")
+        version = site(environment).parent.name.removeprefix("python")
         shutil.copytree(python / "python_backend_stubs" / version, backend, dirs_exist_ok=True)
     for name in names:
         element, more = MODELS[name]
@@ -133,15 +126,18 @@ def main():
     parser.add_argument("--http", required=True)
     parser.add_argument("--grpc", required=True)
     parser.add_argument("--models", nargs="+", default=["nanodet"], choices=MODELS)
+    parser.add_argument("--environment", type=Path, help="where the server is installed; .tools/triton or .tools/mlserver unless given")
     parser.add_argument("--instances", type=int, default=1, help="of each model of Triton")
     args = parser.parse_args()
-    path = environment(args.server)
+    path = args.environment or ROOT / ".tools" / args.server
+    if not (path / "bin/python").exists():
+        sys.exit(f"there is no {path}: run scripts/setup --test, which installs the server")
     folder = args.folder.resolve()
     (folder / "faults").mkdir(parents=True, exist_ok=True)
     env = {**os.environ, "MODELS": str(ROOT / "models"), "FAULTS": str(folder / "faults")}
     env["ORT_DISABLE_TELEMETRY"] = "1"
     if args.server == "triton":
-        lay_out_triton(folder, args.models, args.instances)
+        lay_out_triton(path, folder, args.models, args.instances)
         env["SITE"] = f"{HERE}{os.pathsep}{site(path)}"
         # The stubs link the library of that Python, which need not be where the system looks.
         ask = "import sysconfig; print(sysconfig.get_config_var('LIBDIR'))"
