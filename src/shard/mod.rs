@@ -179,8 +179,8 @@ impl Share {
             }
             #[cfg(feature = "kubernetes")]
             LeaseEngineConfig::Kubernetes { namespace } => {
-                let _ = namespace;
-                anyhow::bail!("not written yet")
+                let store = self::kubernetes::KubernetesStore::new(namespace.clone(), pool);
+                ShareTask::spawn(store, share.clone(), config, pool, metrics, health)
             }
             #[cfg(not(feature = "etcd"))]
             LeaseEngineConfig::Etcd(_) => anyhow::bail!(

@@ -56,7 +56,7 @@ fn applied() -> Vec<PathBuf> {
 
 /// What kubectl makes of each folder, as files in one folder.
 struct Built {
-    folder: TempDir,
+    _folder: TempDir,
     files: Vec<PathBuf>,
 }
 
@@ -77,7 +77,10 @@ impl Built {
             std::fs::write(&file, output.stdout).unwrap();
             files.push(file);
         }
-        Some(Self { folder, files })
+        Some(Self {
+            _folder: folder,
+            files,
+        })
     }
 
     /// The objects of each overlay, by its name.
@@ -148,9 +151,9 @@ fn checkov_finds_nothing_that_is_not_explained() {
         return;
     };
     checkov.args(["--compact", "--skip-download", "--output", "json"]);
-    checkov.args(["--framework", "kubernetes", "dockerfile", "--directory"]);
-    checkov.arg(built.folder.path());
-    checkov.args(["--file", "deploy/triton/Dockerfile", "Dockerfile"]);
+    checkov.args(["--framework", "kubernetes", "dockerfile", "--file"]);
+    checkov.args(&built.files);
+    checkov.args(["deploy/triton/Dockerfile", "Dockerfile"]);
     let output = output(&mut checkov);
     let reports: Value = serde_json::from_slice(&output.stdout)
         .unwrap_or_else(|error| panic!("{error}: {}", said(&output)));
@@ -327,7 +330,10 @@ fn what_manifests_name_is_there() {
         if let Some(scaler) = object(&objects, "HorizontalPodAutoscaler", "twinsight") {
             let metric = scaler["spec"]["metrics"][0]["pods"]["metric"]["name"].as_str();
             let metric = metric.unwrap();
-            assert!(metrics.contains(&format!("`{metric}`")), "{metric}");
+            assert!(
+                metrics.contains(&format!("| `{metric}` | gauge |")),
+                "{metric}"
+            );
             assert!(adapter.contains(&format!("seriesQuery: {metric}{{")));
             // A number of pods beside a scaler is set back by each `kubectl apply`.
             let set = object(&objects, "StatefulSet", "twinsight").unwrap();
@@ -359,5 +365,39 @@ fn what_manifests_name_is_there() {
             .find(|each| each["name"] == "TWINSIGHT_ICE__UDP_PORTS");
         let range = format!("{}-{}", port["port"], port["endPort"]);
         assert_eq!(ports.unwrap()["value"], range, "{overlay}");
+    }
+}
+
+#[test]
+fn the_overlay_of_the_guide_builds_and_the_guide_has_all_overlays() {
+    const GUIDE: &str = "docs/guide/kubernetes.md";
+    let guide = read(GUIDE);
+    for overlay in std::fs::read_dir(path(KUBERNETES).join("overlays")).unwrap() {
+        let name = overlay.unwrap().file_name();
+        let row = format!("\n| `{}` | ", name.to_str().unwrap());
+        assert!(guide.contains(&row), "{GUIDE} has no row{row}");
+    }
+    // It stands beside the clone, as the guide says.
+    let folder = tempfile::tempdir().unwrap();
+    std::os::unix::fs::symlink(path(""), folder.path().join("twinsight")).unwrap();
+    let site = folder.path().join("site");
+    std::fs::create_dir(&site).unwrap();
+    let from = path(KUBERNETES).join("base/config/node.toml");
+    std::fs::copy(from, site.join("node.toml")).unwrap();
+    let (_, example) = guide.split_once("# site/kustomization.yaml\n").unwrap();
+    let (example, _) = example.split_once("```").unwrap();
+    std::fs::write(site.join("kustomization.yaml"), example).unwrap();
+    let Some(mut kubectl) = tool("kubernetes", "kubectl") else {
+        return;
+    };
+    let output = output(kubectl.arg("kustomize").arg(&site));
+    let said = said(&output);
+    assert!(output.status.success(), "{said}");
+    for expected in [
+        "image: registry.example/twinsight:0.1.0",
+        "nodeSelector:",
+        "  name: twinsight\n",
+    ] {
+        assert!(said.contains(expected), "{said}");
     }
 }

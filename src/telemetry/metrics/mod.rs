@@ -693,7 +693,7 @@ mod tests {
     }
 
     #[test]
-    fn a_camera_stream_has_103_series_and_one_for_each_label_it_saw() {
+    fn a_camera_stream_has_104_series_and_one_for_each_label_it_saw() {
         let metrics = Metrics::new();
         let series = || {
             let text = metrics.encode();
@@ -701,9 +701,9 @@ mod tests {
         };
         let stream = metrics.stream(&id(1));
         stream.set_info("Door", "a");
-        assert_eq!(series(), 103);
-        stream.object_detected("person");
         assert_eq!(series(), 104);
+        stream.object_detected("person");
+        assert_eq!(series(), 105);
     }
 
     #[test]
