@@ -234,7 +234,7 @@ fn measure(name: &str, codec: Codec, decoder: DecoderKind) -> [Stages; 2] {
         };
         let pick = stages.schedule.of(|| {
             core.offer(now, source, frame);
-            core.pick(now)
+            core.pick(now, EngineId::LOCAL)
         });
         let Pick::Run(job) = pick else {
             unreachable!("one frame waits, and its source is due");

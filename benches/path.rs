@@ -248,7 +248,7 @@ mod whole {
                 while self.path.step(now, &mut |frame| {
                     core.offer(now, source, frame);
                 }) {}
-                if let Pick::Run(job) = self.core.pick(now) {
+                if let Pick::Run(job) = self.core.pick(now, EngineId::LOCAL) {
                     return self.detect(&job);
                 }
             }

@@ -55,7 +55,7 @@ fn pick_and_offer(criterion: &mut Criterion) {
             group.bench_function(format!("{cameras} cameras"), |bench| {
                 bench.iter(|| {
                     now += Duration::from_micros(1);
-                    let Pick::Run(job) = core.pick(black_box(now)) else {
+                    let Pick::Run(job) = core.pick(black_box(now), EngineId::LOCAL) else {
                         panic!("all of them wait");
                     };
                     core.finished(job.source, JobEnd::Inferred, job.skipped_frames);

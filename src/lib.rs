@@ -21,6 +21,8 @@ pub mod telemetry;
 
 pub mod config;
 
+pub mod shard;
+
 pub mod bridge;
 
 pub mod schedule;

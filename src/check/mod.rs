@@ -11,6 +11,7 @@ mod hub;
 mod ice;
 mod models;
 mod scene;
+mod servers;
 mod settings;
 mod sinks;
 mod source;

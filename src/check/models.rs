@@ -5,22 +5,39 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use super::finding::{Finding, Report};
+use super::servers;
 use crate::config::{CameraConfig, Config};
-use crate::detect::Detector;
 use crate::detect::onnx::OnnxDetector;
 use crate::detect::plan::SessionPlan;
 use crate::detect::runtime::{Runtime, RuntimeOptions};
+use crate::detect::{Detector, ModelInfo};
 use crate::node::models::Catalog;
 
 /// To load the library, or to load and run one model, may take this long.
 const LOAD_LIMIT: Duration = Duration::from_secs(60);
 
 pub(super) async fn check(config: &Config, dylib_path: Option<PathBuf>, report: &mut Report<'_>) {
+    let remote = |name: &str| config.models.iter().find(|remote| remote.name == name);
     let mut names: Vec<&str> = Vec::new();
     for camera in &config.cameras {
-        if !names.contains(&camera.model.as_str()) {
-            names.push(&camera.model);
+        let fallback = remote(&camera.model).and_then(|remote| remote.fallback.as_deref());
+        for name in std::iter::once(camera.model.as_str()).chain(fallback) {
+            if !names.contains(&name) {
+                names.push(name);
+            }
         }
+    }
+    let of_cameras = |name: &str| {
+        let cameras = config.cameras.iter();
+        let cameras = cameras.filter(|camera| camera.model == name);
+        cameras.cloned().collect::<Vec<CameraConfig>>()
+    };
+    for remote in names.iter().filter_map(|name| remote(name)) {
+        servers::check(config, remote, &of_cameras(&remote.name), report).await;
+    }
+    names.retain(|name| remote(name).is_none());
+    if names.is_empty() {
+        return;
     }
     let plan = SessionPlan::new(config.runtime.threads, config.cameras.len());
     let options = RuntimeOptions {
@@ -50,13 +67,7 @@ pub(super) async fn check(config: &Config, dylib_path: Option<PathBuf>, report: 
         ),
     ));
     for name in names {
-        let cameras: Vec<CameraConfig> = config
-            .cameras
-            .iter()
-            .filter(|camera| camera.model == name)
-            .cloned()
-            .collect();
-        model(config, &runtime, name.to_owned(), cameras, report).await;
+        model(config, &runtime, name.to_owned(), of_cameras(name), report).await;
     }
 }
 
@@ -84,7 +95,7 @@ async fn model(
             detector.share(),
             started.elapsed().as_millis()
         );
-        let classes = wrong_classes(name, &detector, &cameras);
+        let classes = wrong_classes(name, detector.model(), &cameras);
         Ok((
             found,
             detector.unknown_origin(),
@@ -119,12 +130,12 @@ async fn model(
 }
 
 /// Gives a subject and a sentence for each camera that asks for a class that the model does not have.
-fn wrong_classes(
+pub(super) fn wrong_classes(
     name: String,
-    detector: &OnnxDetector,
+    info: &ModelInfo,
     cameras: &[CameraConfig],
 ) -> Vec<(String, String)> {
-    let catalog = Catalog::of(name, detector.model().clone());
+    let catalog = Catalog::of(name, info.clone());
     let wrong = |camera: &CameraConfig| {
         let error = catalog.resolve(camera).err()?;
         let subject = format!("camera {}", camera.id);
@@ -137,7 +148,7 @@ fn wrong_classes(
 }
 
 /// Runs what may take long, or never end, on a blocking thread of the runtime.
-async fn blocking<R: Send + 'static>(
+pub(super) async fn blocking<R: Send + 'static>(
     work: impl FnOnce() -> Result<R, String> + Send + 'static,
 ) -> Result<R, String> {
     let working = tokio::task::spawn_blocking(work);

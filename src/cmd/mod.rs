@@ -146,7 +146,7 @@ impl Command {
             Self::Camera(args) => camera::run(args, env).await,
             Self::Discover(args) => discover::run(args, env).await,
             Self::Detect(args) => detect::run(args, env),
-            Self::Replay(args) => replay::run(args, env),
+            Self::Replay(args) => replay::run(args, env).await,
             Self::Model(args) => model::run(args, env),
             Self::Capacity(args) => capacity::run(args, env).await,
             Self::Check(args) => check::run(args, env).await,

@@ -37,7 +37,7 @@ pub(super) struct ReplayArgs {
     json: bool,
 }
 
-pub(super) fn run(args: ReplayArgs, env: &Env) -> Result<()> {
+pub(super) async fn run(args: ReplayArgs, env: &Env) -> Result<()> {
     let source = ConfigSource::read(args.config.as_deref(), env)?;
     let mut config = source.resolve_for_replay()?;
     config.runtime.models_dir = shipped(&config.runtime.models_dir);
@@ -52,5 +52,7 @@ pub(super) fn run(args: ReplayArgs, env: &Env) -> Result<()> {
         json: args.json,
         dylib_path: env.get("ORT_DYLIB_PATH").map(PathBuf::from),
     };
-    Ok(replay::run(&options, &mut Output(io::stdout().lock()))?)
+    // A model may run on servers, and whoever waits for their answers must not hold up a thread of the runtime.
+    let replaying = move || replay::run(&options, &mut Output(io::stdout().lock()));
+    Ok(tokio::task::spawn_blocking(replaying).await??)
 }

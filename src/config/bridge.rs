@@ -7,8 +7,8 @@ use std::path::Path;
 
 use super::error::ConfigError;
 use super::file::{
-    CameraSection, DefaultsSection, File, HttpSection, Key, Origin, RuntimeSection,
-    TelemetrySection, TrackSection,
+    CameraSection, DefaultsSection, File, HttpSection, Key, LeaseSection, NodeSection, Origin,
+    RuntimeSection, ShardSection, TelemetrySection, TrackSection,
 };
 use super::resolve::{ConfigSource, Resolver};
 use super::sections::DEFAULT_LISTEN;
@@ -62,7 +62,7 @@ impl ConfigSource {
         let cameras = resolver.cameras(&file, &Settings::default(), hub.as_ref());
         resolver.check_ports(&file, &ice, cameras.len());
         let config = Config {
-            node: resolver.node(&File::default()),
+            node: resolver.node(&File::default(), hub.as_ref()),
             runtime: resolver.runtime(&File::default()),
             models: Vec::new(),
             telemetry: resolver.telemetry(&File::default()),
@@ -99,17 +99,30 @@ impl Resolver<'_> {
     /// Notes what stands in the file and means nothing to a bridge.
     fn check_for_bridge(&self, file: &File) {
         let of_node = [
+            (NodeSection::KEYS, "share cameras"),
+            (ShardSection::KEYS, "share cameras"),
+            (LeaseSection::KEYS, "share cameras"),
             (RuntimeSection::KEYS, "detect"),
             (TelemetrySection::KEYS, "trace frames"),
         ];
         for (keys, verb) in of_node {
             for key in keys {
                 let origin = match key.section {
+                    "node" => file.node.origin(key.name),
+                    "node.shard" => file.node.shard.origin(key.name),
+                    "node.lease" => file.node.lease.origin(key.name),
                     "runtime" => file.runtime.origin(key.name),
                     _ => file.telemetry.origin(key.name),
                 };
                 self.not_for_bridge(origin, key, verb);
             }
+        }
+        for model in file.models.values() {
+            self.note(ConfigError::NotForBridge {
+                place: self.place(&Origin::File(model.span().start)),
+                key: "models".to_owned(),
+                verb: "detect",
+            });
         }
         for sink in &file.sinks {
             self.note(ConfigError::NotForBridge {

@@ -7,8 +7,8 @@ use twinsight_client::realtime::ice::IceSettings;
 use twinsight_client::secret::Secret;
 
 impl Config {
-    /// The keys of `[hub]`, `[ice]`, `[http]`, `[runtime]`, `[telemetry]` and `[[sinks]]` that are not as in `started`: a node has to
-    /// be started again for them. The environment's share (STUN, TURN) and the time limits cannot differ.
+    /// The keys of `[hub]`, `[ice]`, `[http]`, `[node]`, `[runtime]`, `[models]`, `[telemetry]` and `[[sinks]]` that are not as in
+    /// `started`: a node has to be started again for them. The environment's share (STUN, TURN) and the time limits cannot differ.
     pub fn keys_for_a_restart(&self, started: &Self) -> Vec<&'static str> {
         // Without `..`, so that a new field is not forgotten here.
         let IceSettings {
@@ -30,7 +30,8 @@ impl Config {
             threads,
             models_dir,
         } = &self.runtime;
-        let sinks = &self.sinks;
+        // These hold as a whole.
+        let (node, models, sinks) = (&self.node, &self.models, &self.sinks);
         let TelemetryConfig {
             otlp_endpoint,
             trace_sample_ratio,
@@ -75,6 +76,8 @@ impl Config {
                 "telemetry.otlp_ca_file",
                 *otlp_ca_file == telemetry.otlp_ca_file,
             ),
+            ("node", *node == started.node),
+            ("models", *models == started.models),
             ("sinks", *sinks == started.sinks),
         ];
         let of_hub = match (&self.hub, &started.hub) {

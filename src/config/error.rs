@@ -423,6 +423,79 @@ pub enum ConfigError {
         key: &'static str,
         missing: &'static str,
     },
+    /// There are more models on servers than a node takes. `place` is that of the first one too many.
+    #[error("{place}: these are {found} models on servers, and a node takes {limit}: remove some")]
+    TooManyModels {
+        place: Place,
+        found: usize,
+        limit: usize,
+    },
+    /// A model on a server lacks what it cannot do without.
+    #[error("{place}: model \"{}\" has no `{key}`: add {what}", shown(name))]
+    ModelWithout {
+        place: Place,
+        name: String,
+        key: &'static str,
+        what: &'static str,
+    },
+    /// The model that is to take the place of one on a server is on a server itself.
+    #[error(
+        "{place}: \"{}\" is to take the place of \"{}\", and is on a server, too: name a model of this machine",
+        shown(fallback),
+        shown(name)
+    )]
+    RemoteFallback {
+        place: Place,
+        name: String,
+        fallback: String,
+    },
+    /// Certificates stand beside an address without encryption.
+    #[error(
+        "{place}: `models.ca_file` is for encrypted connections, and this model's `url` has none: use grpcs:// or https://, or remove it"
+    )]
+    PlainServer { place: Place },
+    /// A node is in a pool and has a fixed part of the cameras.
+    #[error(
+        "{place}: this node has `node.pool` and `[node.shard]`, which are two ways to share cameras: remove one of them"
+    )]
+    PoolAndShard { place: Place },
+    /// Half of what says which part of the cameras is a node's.
+    #[error("{place}: `[node.shard]` needs `index` and `count`: give both")]
+    HalfAShard { place: Place },
+    /// A pool whose leases are kept nowhere.
+    #[error(
+        "{place}: the nodes of a pool keep leases: add `[node.lease]` with `engine = \"kubernetes\"` or `engine = \"etcd\"`"
+    )]
+    PoolWithoutLease { place: Place },
+    /// A place for leases, and no pool that has some.
+    #[error("{place}: `[node.lease]` is for the nodes of a pool: add `node.pool`, or remove it")]
+    LeaseWithoutPool { place: Place },
+    /// A place for leases has a key that means nothing to it.
+    #[error("{place}: `node.lease.{key}` means nothing to the engine \"{engine}\": remove it")]
+    KeyOfAnotherEngine {
+        place: Place,
+        key: &'static str,
+        engine: &'static str,
+    },
+    /// Nobody said where etcd is.
+    #[error("{place}: the engine \"etcd\" needs addresses: add `node.lease.url`")]
+    EtcdWithoutUrl { place: Place },
+    /// etcd is told half of who the node is.
+    #[error(
+        "{place}: `[node.lease]` has `{key}` and no `{missing}`: add it, or remove `{key}` for an etcd that lets everybody in"
+    )]
+    HalfALoginOfEtcd {
+        place: Place,
+        key: &'static str,
+        missing: &'static str,
+    },
+    /// A camera that chose its node is to be shared.
+    #[error(
+        "{place}: cameras are shared with other nodes, and camera {} dials this one (`connect = \"accept\"`): let the nodes dial it, or \
+         configure it on a node of its own",
+        shown(twin_id)
+    )]
+    SharedCameraDials { place: Place, twin_id: String },
     /// There are fewer UDP ports than camera streams.
     #[error(
         "{place}: `ice.udp_ports` has {ports} ports for {cameras} camera streams, and each needs one: widen it"
@@ -600,6 +673,18 @@ impl ConfigError {
             | Self::SinkWithout { place, .. }
             | Self::KeyOfAnotherSink { place, .. }
             | Self::HalfALogin { place, .. }
+            | Self::TooManyModels { place, .. }
+            | Self::ModelWithout { place, .. }
+            | Self::RemoteFallback { place, .. }
+            | Self::PlainServer { place }
+            | Self::PoolAndShard { place }
+            | Self::HalfAShard { place }
+            | Self::PoolWithoutLease { place }
+            | Self::LeaseWithoutPool { place }
+            | Self::KeyOfAnotherEngine { place, .. }
+            | Self::EtcdWithoutUrl { place }
+            | Self::HalfALoginOfEtcd { place, .. }
+            | Self::SharedCameraDials { place, .. }
             | Self::HubAndNone { place, .. }
             | Self::TooFewPorts { place, .. } => Some(place),
             Self::Several(_)

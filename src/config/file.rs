@@ -5,7 +5,9 @@
 //! While a node runs, `[defaults]` and `[[cameras]]` may change: by this file and by the settings of its
 //! twin on the hub, which set, in camelCase, the keys named in [`Settings`](super::Settings). `connect`,
 //! `stream`, `codecs`, `dialect` and `allow_unsigned` open a camera's connection again, the other keys
-//! keep it. `[hub]`, `[ice]`, `[http]`, `[runtime]`, `[telemetry]` and `[[sinks]]` hold until a restart.
+//! keep it. `[hub]`, `[ice]`, `[http]`, `[node]`, `[runtime]`, `[models]`, `[telemetry]` and `[[sinks]]` hold until a restart.
+
+use std::collections::BTreeMap;
 
 use serde::Deserialize;
 use serde::de::Deserializer;
@@ -51,7 +53,11 @@ pub fn keys() -> impl Iterator<Item = &'static Key> {
         HubSection::KEYS,
         IceSection::KEYS,
         HttpSection::KEYS,
+        NodeSection::KEYS,
+        ShardSection::KEYS,
+        LeaseSection::KEYS,
         RuntimeSection::KEYS,
+        ModelSection::KEYS,
         TelemetrySection::KEYS,
         SinkSection::KEYS,
         DefaultsSection::KEYS,
@@ -78,9 +84,15 @@ pub struct File {
     /// The node's own HTTP server.
     #[serde(default)]
     pub http: HttpSection,
+    /// The node among others.
+    #[serde(default)]
+    pub node: NodeSection,
     /// ONNX Runtime and models.
     #[serde(default)]
     pub runtime: RuntimeSection,
+    /// The models that run on servers, by their names.
+    #[serde(default)]
+    pub models: BTreeMap<String, Spanned<ModelSection>>,
     /// Which frames are traced, and which collector of OpenTelemetry takes their traces.
     #[serde(default)]
     pub telemetry: TelemetrySection,
@@ -101,7 +113,9 @@ impl File {
         "hub",
         "ice",
         "http",
+        "node",
         "runtime",
+        "models",
         "telemetry",
         "sinks",
         "defaults",
@@ -110,6 +124,8 @@ impl File {
 
     /// The tables in sections, below the section of each. `[cameras.track]` has the keys of `[defaults.track]`.
     pub const TABLES: &'static [&'static str] = &[
+        "node.shard",
+        "node.lease",
         "defaults.track",
         "cameras.zones",
         "cameras.lines",
@@ -122,7 +138,11 @@ impl File {
             "hub" => HubSection::ABOUT,
             "ice" => IceSection::ABOUT,
             "http" => HttpSection::ABOUT,
+            "node" => NodeSection::ABOUT,
+            "node.shard" => ShardSection::ABOUT,
+            "node.lease" => LeaseSection::ABOUT,
             "runtime" => RuntimeSection::ABOUT,
+            "models" => ModelSection::ABOUT,
             "telemetry" => TelemetrySection::ABOUT,
             "sinks" => SinkSection::ABOUT,
             "defaults" => DefaultsSection::ABOUT,
@@ -148,6 +168,9 @@ impl File {
             "hub" => self.hub.set(key, variable, text),
             "ice" => self.ice.set(key, variable, text),
             "http" => self.http.set(key, variable, text),
+            "node" => self.node.set(key, variable, text),
+            "node.shard" => self.node.shard.set(key, variable, text),
+            "node.lease" => self.node.lease.set(key, variable, text),
             "runtime" => self.runtime.set(key, variable, text),
             "telemetry" => self.telemetry.set(key, variable, text),
             "defaults" => self.defaults.set(key, variable, text),
@@ -348,6 +371,58 @@ section! {
 }
 
 section! {
+    /// The node among others, which share the cameras of [one configuration](../guide/fleet.md). With neither `pool` nor
+    /// `[node.shard]` all cameras are this node's.
+    pub struct NodeSection = "node" {
+        /// What the node is called in its pool: 1 to 63 letters, digits and hyphens. Unless given, its twin id, and where the hub tells
+        /// that, the name of the machine, with hyphens for other characters.
+        name: String,
+        /// How many cameras it can carry, 1 to 10000, as [`twinsight capacity`](../guide/fleet.md) measures it; 10 unless given. It is
+        /// the node's weight: one with twice the capacity gets twice as many cameras.
+        capacity: i64,
+        /// The pool whose nodes share the cameras, each of which has one living node: 1 to 40 letters, digits and hyphens. It needs
+        /// `[node.lease]`.
+        pool: String,
+        ;
+        /// A fixed part of the cameras.
+        shard: ShardSection,
+        /// Where the leases of the pool are kept.
+        lease: LeaseSection,
+    }
+}
+
+section! {
+    /// A fixed part of the cameras, in place of a pool: nobody takes the cameras of a node that is gone.
+    pub struct ShardSection = "node.shard" {
+        /// Which part is this node's, from 0 on.
+        index: i64,
+        /// How many parts there are, 1 to 10000.
+        count: i64,
+    }
+}
+
+section! {
+    /// Where the nodes of a pool keep their leases.
+    pub struct LeaseSection = "node.lease" {
+        /// `kubernetes` for Lease objects of the cluster that the node runs in, or `etcd`.
+        engine: String,
+        /// Addresses of etcd, `http://…` or `https://…`, one or a list.
+        url: Texts,
+        /// A node that has not renewed its lease for this long is taken for dead: 3000 to 60000, 6000 unless given. All nodes of a
+        /// pool have the same.
+        duration_ms: i64,
+        /// For Kubernetes: the namespace of the leases, that of the node's pod unless given.
+        namespace: String,
+        /// For etcd: a file of PEM certificates to trust beside the built-in roots.
+        ca_file: String,
+        /// For etcd: who the node is.
+        username: String,
+        /// For etcd: a file with the password of that user.
+        password_file: String,
+    }
+}
+
+section! {
     /// ONNX Runtime and models.
     pub struct RuntimeSection = "runtime" {
         /// The library of ONNX Runtime. Unless given, `ORT_DYLIB_PATH`, else where `scripts/setup` puts it.
@@ -360,6 +435,33 @@ section! {
         threads: i64,
         /// The folder with the models and their manifests, `models` unless given.
         models_dir: String,
+    }
+}
+
+section! {
+    /// A model that runs [on a server](../guide/inference-server.md): `[models.NAME]`, where cameras ask for NAME. Models without a
+    /// section run on this machine.
+    pub struct ModelSection = "models" {
+        /// `kserve`: a server of the Open Inference Protocol, such as Triton, OpenVINO Model Server, KServe or MLServer.
+        backend: String,
+        /// The server's address, or a list of several of one kind: `grpc://…`, `grpcs://…` (encrypted), `http://…` or `https://…`.
+        url: Texts,
+        /// What the servers call the model, NAME unless given.
+        model: String,
+        /// Its version there; the servers' choice unless given.
+        version: String,
+        /// The manifest in the models folder that says what the model takes and gives, NAME unless given. Its `file` need not be here.
+        manifest: String,
+        /// A request that is not answered by then is given up, and its frame with it: 20 to 60000, 500 unless given.
+        deadline_ms: i64,
+        /// The most requests under way at once, 1 to 256, 16 unless given. How many there are is found by measuring.
+        max_in_flight: i64,
+        /// A model of this machine, with the same labels, that takes its place while no server can be used.
+        fallback: String,
+        /// A file of PEM certificates to trust beside the built-in roots.
+        ca_file: String,
+        /// A file with the token that the servers ask for.
+        token_file: String,
     }
 }
 
@@ -584,6 +686,40 @@ impl Setting for Vec<String> {
             .iter()
             .map(|item| item.as_str().map(str::to_owned))
             .collect()
+    }
+}
+
+/// One text or several.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(from = "OneOrMany")]
+pub struct Texts(pub Vec<String>);
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum OneOrMany {
+    One(String),
+    Many(Vec<String>),
+}
+
+impl From<OneOrMany> for Texts {
+    fn from(texts: OneOrMany) -> Self {
+        match texts {
+            OneOrMany::One(text) => Self(vec![text]),
+            OneOrMany::Many(texts) => Self(texts),
+        }
+    }
+}
+
+impl Setting for Texts {
+    const TAKES: &'static str = "a text or a list of texts";
+    fn from_text(text: &str) -> Option<Self> {
+        Some(Self(list(text)))
+    }
+    fn from_json(value: &Value) -> Option<Self> {
+        match value.as_str() {
+            Some(text) => Some(Self(vec![text.to_owned()])),
+            None => Vec::from_json(value).map(Self),
+        }
     }
 }
 

@@ -18,8 +18,12 @@ pub struct ConfigInForce {
     pub ice: SectionInForce,
     /// `[http]`, and the token, which has no key of its own.
     pub http: SectionInForce,
+    /// `[node]`, with the keys of `[node.shard]` and `[node.lease]` behind their table's name.
+    pub node: SectionInForce,
     /// `[runtime]`.
     pub runtime: SectionInForce,
+    /// `[models]`: those that run on servers, each with its name.
+    pub models: Vec<SectionInForce>,
     /// `[telemetry]`.
     pub telemetry: SectionInForce,
     /// `[[sinks]]`: where events go besides the hub.
@@ -138,9 +142,22 @@ impl ConfigInForce {
     pub fn until_a_restart(mut self, started: &Self, keys: &[&str]) -> Self {
         for key in keys {
             let Some((section, key)) = key.split_once('.') else {
-                // Sinks hold as a whole, so that those that run are shown.
-                self.sinks.clone_from(&started.sinks);
-                for (_, entry) in self.sinks.iter_mut().flat_map(|sink| &mut sink.0) {
+                // These hold as a whole, so that what runs is shown.
+                let of_lists = match *key {
+                    "node" => {
+                        self.node.clone_from(&started.node);
+                        std::slice::from_mut(&mut self.node)
+                    }
+                    "models" => {
+                        self.models.clone_from(&started.models);
+                        &mut self.models[..]
+                    }
+                    _ => {
+                        self.sinks.clone_from(&started.sinks);
+                        &mut self.sinks[..]
+                    }
+                };
+                for (_, entry) in of_lists.iter_mut().flat_map(|one| &mut one.0) {
                     entry.pending_restart = true;
                 }
                 continue;

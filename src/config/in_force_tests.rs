@@ -55,6 +55,7 @@ fn every_key_of_the_file_is_there_in_its_order() {
         ("hub", &all.hub),
         ("ice", &all.ice),
         ("http", &all.http),
+        ("node", &all.node),
         ("runtime", &all.runtime),
         ("telemetry", &all.telemetry),
         ("defaults", &all.defaults),
@@ -67,6 +68,13 @@ fn every_key_of_the_file_is_there_in_its_order() {
         if ["defaults", "cameras"].contains(&section) {
             let track = file::keys().filter(|key| key.section == "defaults.track");
             known.extend(track.map(|key| format!("track.{}", key.name)));
+        }
+        if section == "node" {
+            for table in ["shard", "lease"] {
+                let inner = format!("node.{table}");
+                let keys = file::keys().filter(|key| key.section == inner);
+                known.extend(keys.map(|key| format!("{table}.{}", key.name)));
+            }
         }
         if section == "cameras" {
             known.extend(["zones", "lines", "masks"].map(str::to_owned));

@@ -10,6 +10,7 @@ mod edit;
 mod env;
 mod error;
 pub mod file;
+mod fleet_origins;
 mod in_force;
 mod listen;
 mod models;

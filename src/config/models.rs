@@ -5,9 +5,13 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::file::File;
+use super::error::ConfigError;
+use super::file::{File, Given, ModelSection, Origin, Texts};
 use super::resolve::Resolver;
+use twinsight_client::hub::text::redacted_url;
 use twinsight_client::secret::Secret;
+use twinsight_media::label_enum;
+use url::Url;
 
 /// A model that runs on a server of the Open Inference Protocol (KServe's version 2).
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -68,8 +72,226 @@ impl fmt::Display for ServerUrl {
     }
 }
 
-impl Resolver<'_> {
-    pub(super) fn models(&self, _file: &File) -> Vec<RemoteModelConfig> {
-        Vec::new()
+/// The most models that run on servers.
+const MAX_MODELS: usize = 32;
+
+/// The most servers of a model.
+const MAX_SERVERS: usize = 16;
+
+const DEFAULT_DEADLINE_MS: u32 = 500;
+const DEFAULT_IN_FLIGHT: u32 = 16;
+
+label_enum! {
+    /// What a model may run on beside this machine.
+    pub enum Backend {
+        /// A server of the Open Inference Protocol.
+        Kserve = "kserve",
     }
 }
+
+impl Resolver<'_> {
+    pub(super) fn models(&self, file: &File) -> Vec<RemoteModelConfig> {
+        let mut models = Vec::new();
+        for (name, spanned) in &file.models {
+            let origin = Origin::File(spanned.span().start);
+            if models.len() == MAX_MODELS {
+                self.note(ConfigError::TooManyModels {
+                    place: self.place(&origin),
+                    found: file.models.len(),
+                    limit: MAX_MODELS,
+                });
+                break;
+            }
+            models.extend(self.model(&origin, name, spanned.get_ref()));
+        }
+        for (name, spanned) in &file.models {
+            if let Some(given) = &spanned.get_ref().fallback
+                && file.models.contains_key(&given.value)
+            {
+                self.note(ConfigError::RemoteFallback {
+                    place: self.place(&given.origin),
+                    name: name.clone(),
+                    fallback: given.value.clone(),
+                });
+            }
+        }
+        models
+    }
+
+    /// Checks one model. `None` means that something that it cannot do without is missing or wrong, which is noted.
+    fn model(
+        &self,
+        origin: &Origin,
+        name: &str,
+        section: &ModelSection,
+    ) -> Option<RemoteModelConfig> {
+        if !is_file_name(name) {
+            self.note(ConfigError::BadValue {
+                place: self.place(origin),
+                key: "models".to_owned(),
+                found: format!("{name:?}"),
+                takes: "a name of letters, digits, dots, hyphens and underscores".to_owned(),
+            });
+        }
+        let missing = |key: &'static str, what: &'static str| {
+            self.note(ConfigError::ModelWithout {
+                place: self.place(origin),
+                name: name.to_owned(),
+                key,
+                what,
+            });
+        };
+        match &section.backend {
+            Some(given) => {
+                let backend = self.choice("models.backend", given, Backend::ALL, Backend::as_str);
+                self.or(backend.map(Some), None)?;
+            }
+            None => {
+                missing(
+                    "backend",
+                    "\"kserve\" for a server of the Open Inference Protocol",
+                );
+                return None;
+            }
+        }
+        let Some(url) = &section.url else {
+            missing("url", "the address of its server");
+            return None;
+        };
+        let servers = self.servers(url)?;
+        let manifest = section.manifest.as_ref().map_or(name, |given| {
+            if !is_file_name(&given.value) {
+                self.note(self.bad(
+                    "models.manifest",
+                    given,
+                    "the name of a manifest in the models folder, without `.toml`",
+                ));
+            }
+            &given.value
+        });
+        let on_server = |key: &str, given: &Option<Given<String>>| {
+            let given = given.as_ref()?;
+            if !is_server_name(&given.value) {
+                self.note(self.bad(
+                    key,
+                    given,
+                    "1 to 256 printable characters without blanks and slashes",
+                ));
+            }
+            Some(given.value.clone())
+        };
+        let deadline = section.deadline_ms.as_ref();
+        let deadline = deadline.map_or(DEFAULT_DEADLINE_MS, |given| {
+            self.or(
+                self.integer("models.deadline_ms", given, (20, 60_000)),
+                DEFAULT_DEADLINE_MS,
+            )
+        });
+        let in_flight = section.max_in_flight.as_ref();
+        let in_flight = in_flight.map_or(DEFAULT_IN_FLIGHT, |given| {
+            self.or(
+                self.integer("models.max_in_flight", given, (1, 256)),
+                DEFAULT_IN_FLIGHT,
+            )
+        });
+        let is_encrypted = servers.iter().any(|server| server.tls);
+        if let (false, Some(given)) = (is_encrypted, &section.ca_file) {
+            self.note(ConfigError::PlainServer {
+                place: self.place(&given.origin),
+            });
+        }
+        let token = section
+            .token_file
+            .as_ref()
+            .map(|given| self.secret_file("models.token_file", given))
+            .transpose();
+        Some(RemoteModelConfig {
+            name: name.to_owned(),
+            manifest: manifest.to_owned(),
+            servers,
+            model: on_server("models.model", &section.model).unwrap_or_else(|| name.to_owned()),
+            version: on_server("models.version", &section.version),
+            deadline: Duration::from_millis(u64::from(deadline)),
+            max_in_flight: in_flight as usize,
+            fallback: section.fallback.as_ref().map(|given| given.value.clone()),
+            ca_file: self.or(self.path("models.ca_file", section.ca_file.as_ref()), None),
+            token: self.or(token, None),
+        })
+    }
+
+    fn servers(&self, given: &Given<Texts>) -> Option<Vec<ServerUrl>> {
+        let takes = "addresses of one kind without user and password, such as \"grpc://triton:8001\" or \"https://triton:8000\", each once";
+        let servers: Option<Vec<ServerUrl>> =
+            given.value.0.iter().map(|text| server(text)).collect();
+        let fits = |servers: &Vec<ServerUrl>| {
+            let [first, others @ ..] = &servers[..] else {
+                return false;
+            };
+            servers.len() <= MAX_SERVERS
+                && others
+                    .iter()
+                    .all(|each| (each.protocol, each.tls) == (first.protocol, first.tls))
+                && (1..)
+                    .zip(servers)
+                    .all(|(n, each)| !servers[n..].contains(each))
+        };
+        let servers = servers.filter(fits);
+        if servers.is_none() {
+            let shown = Given {
+                value: given
+                    .value
+                    .0
+                    .iter()
+                    .map(|url| redacted_url(url))
+                    .collect::<Vec<_>>(),
+                origin: given.origin.clone(),
+            };
+            self.note(self.bad("models.url", &shown, takes));
+        }
+        servers
+    }
+}
+
+fn server(text: &str) -> Option<ServerUrl> {
+    let (protocol, tls, default_port) = match text.split_once("://")?.0 {
+        "grpc" => (ServerProtocol::Grpc, false, 8001),
+        "grpcs" => (ServerProtocol::Grpc, true, 443),
+        "http" => (ServerProtocol::Http, false, 80),
+        "https" => (ServerProtocol::Http, true, 443),
+        _ => return None,
+    };
+    let url = Url::parse(text).ok()?;
+    let path = url.path().trim_end_matches('/');
+    let fits = url.username().is_empty()
+        && url.password().is_none()
+        && url.query().is_none()
+        && url.fragment().is_none()
+        && (path.is_empty() || protocol == ServerProtocol::Http);
+    let host = url.host_str().filter(|host| fits && !host.is_empty())?;
+    let authority = format!("{host}:{}", url.port().unwrap_or(default_port));
+    // Whatever a URL lets pass has to be an address of HTTP, too, since that is what it is used for.
+    authority.parse::<hyper::http::uri::Authority>().ok()?;
+    Some(ServerUrl {
+        protocol,
+        tls,
+        authority,
+        path: path.to_owned(),
+    })
+}
+
+/// True for a plain file name.
+fn is_file_name(name: &str) -> bool {
+    !name.is_empty()
+        && !name.starts_with('.')
+        && name
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte))
+}
+
+fn is_server_name(name: &str) -> bool {
+    (1..=256).contains(&name.len()) && name.bytes().all(|b| b.is_ascii_graphic() && b != b'/')
+}
+
+#[cfg(test)]
+#[path = "models_tests.rs"]
+mod tests;

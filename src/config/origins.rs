@@ -49,9 +49,9 @@ impl ConfigSource {
             hub,
             ice,
             http,
-            node: _,
+            node,
             runtime,
-            models: _,
+            models,
             telemetry,
             sinks,
             cameras,
@@ -69,7 +69,15 @@ impl ConfigSource {
                 hub.as_ref().and_then(|hub| hub.turn.as_ref()),
             ),
             http: origins.http(http),
+            node: origins.node(node),
             runtime: origins.runtime(runtime),
+            models: models
+                .iter()
+                .filter_map(|model| {
+                    let section = file.models.get(&model.name)?;
+                    Some(origins.model(model, section.get_ref()))
+                })
+                .collect(),
             telemetry: origins.telemetry(telemetry),
             // A configuration that was resolved has a sink for each section, in the same order.
             sinks: sinks
@@ -96,11 +104,11 @@ impl ConfigSource {
 }
 
 /// Knows where values were given.
-struct Origins<'a> {
+pub(super) struct Origins<'a> {
     text: &'a str,
     resolver: &'a Resolver<'a>,
     /// The file with variables and settings over it.
-    file: &'a File,
+    pub(super) file: &'a File,
 }
 
 impl Origins<'_> {
@@ -528,12 +536,12 @@ impl Origins<'_> {
     }
 
     /// The entry of a key that may have no value. What was given for it counts only if it has one.
-    fn optional(&self, value: Option<Value>, origin: Option<&Origin>) -> EntryInForce {
+    pub(super) fn optional(&self, value: Option<Value>, origin: Option<&Origin>) -> EntryInForce {
         let origin = origin.filter(|_| value.is_some());
         self.entry(value.unwrap_or_default(), origin)
     }
 
-    fn entry(&self, value: Value, origin: Option<&Origin>) -> EntryInForce {
+    pub(super) fn entry(&self, value: Value, origin: Option<&Origin>) -> EntryInForce {
         let (source, place) = match origin {
             None => (ValueSource::Default, None),
             Some(Origin::File(byte)) => {

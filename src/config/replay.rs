@@ -4,6 +4,7 @@
 use std::path::Path;
 
 use super::error::ConfigError;
+use super::models::RemoteModelConfig;
 use super::resolve::ConfigSource;
 use super::settings::Settings;
 use super::syntax;
@@ -14,6 +15,8 @@ use super::values::{CameraConfig, RuntimeConfig};
 pub struct ReplayConfig {
     /// ONNX Runtime and models.
     pub runtime: RuntimeConfig,
+    /// The models that run on servers.
+    pub models: Vec<RemoteModelConfig>,
     /// The camera streams in the order of the file.
     pub cameras: Vec<CameraConfig>,
     /// A camera for which nothing is configured but the defaults. Its id is empty.
@@ -21,7 +24,7 @@ pub struct ReplayConfig {
 }
 
 impl ConfigSource {
-    /// As [`resolve`](Self::resolve), for a recorded clip: `[runtime]`, `[defaults]` and `[[cameras]]` alone.
+    /// As [`resolve`](Self::resolve), for a recorded clip: `[runtime]`, `[models]`, `[defaults]` and `[[cameras]]` alone.
     ///
     /// # Errors
     /// All that is wrong with these, as sentences with place and remedy, in the order of the file.
@@ -30,6 +33,7 @@ impl ConfigSource {
         let (mut file, mut wrong) = syntax::parse(path, self.text())?;
         let resolver = self.merge(path, &mut file, &Settings::default());
         let runtime = resolver.runtime(&file);
+        let models = resolver.models(&file);
         let cameras = resolver.cameras(&file, &Settings::default(), None);
         let defaults = resolver.defaults_of(&file);
         let mut more = resolver.wrong.into_inner();
@@ -42,6 +46,7 @@ impl ConfigSource {
             Some(error) => Err(error),
             None => Ok(ReplayConfig {
                 runtime,
+                models,
                 cameras,
                 defaults,
             }),

@@ -10,6 +10,7 @@ use super::edit::{EditError, edit_scene};
 use super::env::Env;
 use super::error::{ConfigError, Place, line};
 use super::file::{self, File, Given, Origin};
+use super::node::ShareConfig;
 use super::scene_json::SceneJson;
 use super::settings::Settings;
 use super::syntax;
@@ -24,7 +25,7 @@ const PREFIX: &str = "TWINSIGHT_";
 const MAX_FILE_BYTES: u64 = 1 << 20;
 
 /// The sections of which there may be many, so that no variable means one of them.
-const IN_LISTS: [&str; 2] = ["cameras", "sinks"];
+const IN_LISTS: [&str; 3] = ["cameras", "models", "sinks"];
 
 /// True for a key that may be there many times.
 fn is_in_list(key: &file::Key) -> bool {
@@ -142,13 +143,15 @@ impl ConfigSource {
         let hub = resolver.hub(&file);
         let ice = resolver.ice(&file, hub.as_ref().is_some_and(|hub| hub.turn.is_some()));
         let http = resolver.http(&file);
-        let node = resolver.node(&file);
+        let node = resolver.node(&file, hub.as_ref());
         let runtime = resolver.runtime(&file);
         let models = resolver.models(&file);
         let telemetry = resolver.telemetry(&file);
         let sinks = resolver.sinks(&file);
         let cameras = resolver.cameras(&file, settings, hub.as_ref());
-        if hub.is_some() {
+        resolver.check_share(&file, &node, &cameras);
+        // The cameras of a pool are not all one node's.
+        if hub.is_some() && node.share == ShareConfig::All {
             resolver.check_ports(&file, &ice, cameras.len());
         }
         let mut more = resolver.wrong.into_inner();

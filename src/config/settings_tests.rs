@@ -431,6 +431,7 @@ fn keys_that_need_a_restart_are_named() {
          mdns = true\nrecv_buffer_bytes = 65536\n[http]\nlisten = \"127.0.0.1:1\"\nedit = true\n\
          [runtime]\nlibrary = \"l\"\nexecution_providers = [\"cuda\"]\nthreads = 2\nmodels_dir = \"m\"\n\
          [telemetry]\ntrace_sample_ratio = 1.0\notlp_ca_file = \"c\"\n\
+         [models.m]\nbackend = \"kserve\"\nurl = \"grpc://s\"\n[node]\ncapacity = 20\n\
          [[sinks]]\ntype = \"mqtt\"\nurl = \"mqtt://b\"\n",
         &[
             ("TWIN_ID", "node-2"),
@@ -452,11 +453,11 @@ fn keys_that_need_a_restart_are_named() {
     let missing: Vec<_> = super::super::file::keys()
         .filter(|key| {
             let section = key.section.split('.').next().unwrap();
-            !["defaults", "cameras", "sinks"].contains(&section)
+            !["defaults", "cameras", "models", "node", "sinks"].contains(&section)
         })
         .map(|key| format!("{}.{}", key.section, key.name))
-        // Sinks hold as a whole.
-        .chain(["sinks".to_owned()])
+        // These hold as a whole.
+        .chain(["models", "node", "sinks"].map(str::to_owned))
         // The region is a way to give the url.
         .filter(|key| cfg!(feature = "otlp") || key != "telemetry.otlp_endpoint")
         .filter(|key| key != "hub.region" && !keys.contains(&key.as_str()))

@@ -77,6 +77,10 @@ enum BreakerState {
         until: Instant,
         trip: Trip,
     },
+    /// None of the servers that it runs on can be used, for this reason: its frames are dropped until one can.
+    Away { reason: String },
+    /// One of its servers may be used again after this reason: the next frame, or the one under way, decides.
+    Returning { reason: String },
     /// The breaker is half-open: the next frame, or the one under way, decides.
     Probing {
         /// Why it was set aside before.
@@ -104,6 +108,14 @@ impl Breaker {
         }
     }
 
+    /// A breaker for a model that runs on servers. Whoever asks them gives a run up at this deadline.
+    pub(crate) fn of_remote(name: Arc<str>, deadline: Duration) -> Self {
+        Self {
+            limit: deadline + SHORTEST,
+            ..Self::new(name, None)
+        }
+    }
+
     pub(crate) fn name(&self) -> &Arc<str> {
         &self.name
     }
@@ -126,7 +138,10 @@ impl Breaker {
 
     /// Notes that a run ended without a result, for this reason.
     pub(crate) fn failed(&mut self, reason: &str, now: Instant) {
-        self.ended(now);
+        // That a server gave no result proves nothing.
+        if !self.is_away() {
+            self.ended(now);
+        }
         // The first reason stays. The numbers in reasons differ from frame to frame, and what is reported should not.
         if self.failures == 0 {
             reason.clone_into(&mut self.reason);
@@ -137,7 +152,10 @@ impl Breaker {
 
     /// Notes that a run ended, with or without a result. True if the model was under probe.
     fn ended(&mut self, now: Instant) -> bool {
-        let was_probed = matches!(self.state, BreakerState::Probing { .. });
+        let was_probed = matches!(
+            self.state,
+            BreakerState::Probing { .. } | BreakerState::Returning { .. }
+        );
         if was_probed || self.state == BreakerState::Unproven {
             self.state = BreakerState::Working { since: now };
         }
@@ -162,7 +180,10 @@ impl Breaker {
                     self.trips = 0;
                 }
             }
-            BreakerState::Unproven | BreakerState::Probing { .. } => {}
+            BreakerState::Unproven
+            | BreakerState::Away { .. }
+            | BreakerState::Returning { .. }
+            | BreakerState::Probing { .. } => {}
         }
         let first = match trip {
             Trip::Panicked => PAUSE_AFTER_PANIC,
@@ -179,17 +200,57 @@ impl Breaker {
         Some(self.pause)
     }
 
-    /// True while the model is set aside or under probe: its cameras are blind.
-    pub(crate) fn is_out(&self) -> bool {
+    /// Notes that none of its servers can be used, for this reason. True if the model was not known to be away.
+    pub(crate) fn goes_away(&mut self, reason: &str) -> bool {
+        let is_new = match &self.state {
+            // Its code panicked, which says more.
+            BreakerState::SetAside { .. } => return false,
+            BreakerState::Away { .. } | BreakerState::Returning { .. } => false,
+            BreakerState::Unproven
+            | BreakerState::Working { .. }
+            | BreakerState::Probing { .. } => true,
+        };
+        self.state = BreakerState::Away {
+            reason: reason.to_owned(),
+        };
+        self.failures = 0;
+        is_new
+    }
+
+    /// Notes that one of its servers may be used again, which the next frame has to prove.
+    pub(crate) fn returns(&mut self) {
+        if let BreakerState::Away { reason } = &self.state {
+            self.state = BreakerState::Returning {
+                reason: reason.clone(),
+            };
+        }
+    }
+
+    /// True while none of its servers can be used, or none has proved that it can.
+    pub(crate) fn is_away(&self) -> bool {
         matches!(
             self.state,
-            BreakerState::SetAside { .. } | BreakerState::Probing { .. }
+            BreakerState::Away { .. } | BreakerState::Returning { .. }
         )
     }
 
-    /// True while the model is set aside: no frame of it is given to workers.
+    /// True while the model is set aside, away or under probe: its cameras are blind.
+    pub(crate) fn is_out(&self) -> bool {
+        matches!(
+            self.state,
+            BreakerState::SetAside { .. }
+                | BreakerState::Away { .. }
+                | BreakerState::Returning { .. }
+                | BreakerState::Probing { .. }
+        )
+    }
+
+    /// True while the model is set aside or away: no frame of it is given to workers.
     pub(crate) fn is_closed(&self) -> bool {
-        matches!(self.state, BreakerState::SetAside { .. })
+        matches!(
+            self.state,
+            BreakerState::SetAside { .. } | BreakerState::Away { .. }
+        )
     }
 
     /// True if the model has been set aside for long enough to be tried.
@@ -216,9 +277,9 @@ impl Breaker {
     pub(crate) fn rules(&self) -> ModelRules {
         ModelRules {
             admission: match self.state {
-                BreakerState::Unproven => Admission::OneAtATime,
+                BreakerState::Unproven | BreakerState::Returning { .. } => Admission::OneAtATime,
                 BreakerState::Working { .. } => Admission::Open,
-                BreakerState::SetAside { .. } => Admission::Closed,
+                BreakerState::SetAside { .. } | BreakerState::Away { .. } => Admission::Closed,
                 BreakerState::Probing { .. } => Admission::Probe,
             },
             suspect_after: self.limit / 4,
@@ -229,7 +290,8 @@ impl Breaker {
     pub(crate) fn state(&self) -> ModelState {
         match self.state {
             BreakerState::SetAside { .. } => ModelState::SetAside,
-            BreakerState::Probing { .. } => ModelState::Probing,
+            BreakerState::Probing { .. } | BreakerState::Returning { .. } => ModelState::Probing,
+            BreakerState::Away { .. } => ModelState::Away,
             _ if self.failures >= IN_A_ROW => ModelState::Failing,
             BreakerState::Unproven | BreakerState::Working { .. } => ModelState::Working,
         }
@@ -241,6 +303,9 @@ impl Breaker {
         match &self.state {
             BreakerState::SetAside { trip, .. } | BreakerState::Probing { trip } => {
                 Some(format!("model {name} is set aside: {}", trip.clause()))
+            }
+            BreakerState::Away { reason } | BreakerState::Returning { reason } => {
+                Some(format!("model {name} is away: {reason}"))
             }
             BreakerState::Unproven | BreakerState::Working { .. } => (self.failures >= IN_A_ROW)
                 .then(|| format!("model {name} gives no results: {}", self.reason)),

@@ -9,10 +9,13 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 
 use super::breaker::{Breaker, IN_A_ROW, Trip, is_calm};
+use super::engine::RemoteEngine;
+use super::remote::{Availability, RemoteFacts};
 use super::worker::CameraScheduler;
 use crate::schedule::scheduler::ModelRules;
 use crate::telemetry::ledger::ModelState;
 use crate::telemetry::metrics::Metrics;
+use twinsight_client::rate_limit::{RATE_LIMIT, RateLimit};
 use twinsight_client::stream_id::StreamId;
 
 /// A stream without failures for this long is forgotten, since its camera may be gone.
@@ -23,6 +26,8 @@ pub(crate) struct ModelHealth {
     scheduler: Arc<CameraScheduler>,
     metrics: Arc<Metrics>,
     state: Mutex<HealthState>,
+    /// Limits for each stream how often workers say that a frame of it failed.
+    warn: RateLimit<StreamId>,
 }
 
 #[derive(Default)]
@@ -34,8 +39,27 @@ struct HealthState {
 
 struct Model {
     breaker: Breaker,
+    /// What asks its servers, for a model that runs on some.
+    remote: Option<Arc<dyn RemoteEngine>>,
+    /// The model that takes its place while none can be used.
+    fallback: Option<usize>,
+    /// The model that has its frames now.
+    substitute: Option<usize>,
     /// What the scheduler and the metrics were told last.
     reported: Option<(ModelRules, ModelState)>,
+}
+
+/// How a model is.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct ModelReport {
+    pub(crate) name: Arc<str>,
+    pub(crate) state: ModelState,
+    /// What is wrong with it.
+    pub(crate) error: Option<String>,
+    /// The model that takes its place now.
+    pub(crate) substitute: Option<Arc<str>>,
+    /// Its servers, for a model that runs on some.
+    pub(crate) remote: Option<RemoteFacts>,
 }
 
 struct Failing {
@@ -50,39 +74,63 @@ impl fmt::Debug for ModelHealth {
     }
 }
 
+impl HealthState {
+    /// The model that infers in the place of one that is away. While a server is tried, it waits for what comes of that, which takes
+    /// no longer than a frame.
+    fn in_place_of(&self, model: &Model) -> Option<&Model> {
+        let fallback = self.models.get(model.fallback?)?;
+        (model.breaker.is_away() && !fallback.breaker.is_out()).then_some(fallback)
+    }
+}
+
 impl ModelHealth {
     pub(crate) fn new(scheduler: Arc<CameraScheduler>, metrics: Arc<Metrics>) -> Self {
         Self {
             scheduler,
             metrics,
             state: Mutex::default(),
+            warn: RateLimit::new(RATE_LIMIT),
         }
     }
 
-    /// What is wrong with the models, one sentence for each.
+    /// Whether a worker may say that a frame of this stream failed, and of how many it was not said since. A stream has one worker
+    /// after the other.
+    pub(super) fn may_warn(&self, stream: &StreamId, now: Instant) -> Option<u64> {
+        self.warn.allow(stream.clone(), now)
+    }
+
+    /// What keeps models from giving results, one sentence for each. One in whose place another infers is none of them.
     pub(crate) fn last_errors(&self) -> Vec<String> {
         let state = self.state.lock();
-        let breakers = state.models.iter().map(|model| &model.breaker);
-        breakers.filter_map(Breaker::last_error).collect()
+        let models = state.models.iter();
+        let alone = models.filter(|model| state.in_place_of(model).is_none());
+        let errors = alone.map(|model| model.breaker.last_error());
+        errors.flatten().collect()
     }
 
     /// How each model is, and what is wrong with it.
-    pub(crate) fn states(&self) -> Vec<(Arc<str>, ModelState, Option<String>)> {
+    pub(crate) fn reports(&self) -> Vec<ModelReport> {
         let state = self.state.lock();
-        let models = state.models.iter().map(|model| {
+        let report = |model: &Model| {
             let reported = model.reported.as_ref();
-            let state = reported.map_or(ModelState::Working, |(_, state)| *state);
-            let breaker = &model.breaker;
-            (Arc::clone(breaker.name()), state, breaker.last_error())
-        });
-        models.collect()
+            let substitute = state.in_place_of(model);
+            ModelReport {
+                name: Arc::clone(model.breaker.name()),
+                state: reported.map_or(ModelState::Working, |(_, state)| *state),
+                error: model.breaker.last_error(),
+                substitute: substitute.map(|model| Arc::clone(model.breaker.name())),
+                remote: model.remote.as_ref().map(|remote| remote.facts()),
+            }
+        };
+        state.models.iter().map(report).collect()
     }
 
     /// Why a stream that uses the model of this name gets no results although its frames may come; `None` if it gets some.
     pub(crate) fn blind(&self, stream: &StreamId, model: &str) -> Option<String> {
         let state = self.state.lock();
-        let mut breakers = state.models.iter().map(|model| &model.breaker);
-        let breaker = breakers.find(|breaker| **breaker.name() == *model)?;
+        let mut models = state.models.iter();
+        let own = models.find(|each| **each.breaker.name() == *model)?;
+        let breaker = &state.in_place_of(own).unwrap_or(own).breaker;
         if breaker.is_out() {
             return breaker.last_error();
         }
@@ -90,10 +138,13 @@ impl ModelHealth {
         (failing.in_a_row >= IN_A_ROW).then(|| failing.reason.clone())
     }
 
-    pub(super) fn add(&self, name: Arc<str>, first_run: Option<Duration>) {
+    pub(super) fn add(&self, breaker: Breaker, remote: Option<Arc<dyn RemoteEngine>>) {
         let mut state = self.state.lock();
         state.models.push(Model {
-            breaker: Breaker::new(name, first_run),
+            breaker,
+            remote,
+            fallback: None,
+            substitute: None,
             reported: None,
         });
         let last = state.models.len() - 1;
@@ -184,6 +235,52 @@ impl ModelHealth {
         self.tell(&mut state, model);
     }
 
+    /// Notes whether any server of a model that runs on servers can be used, and which model takes its place while none can.
+    pub(super) fn look_at_servers(
+        &self,
+        model: usize,
+        availability: &Availability,
+        fallback: Option<usize>,
+    ) {
+        let mut state = self.state.lock();
+        let stands_in = fallback.filter(|n| {
+            let fallback = state.models.get(*n);
+            fallback.is_some_and(|fallback| !fallback.breaker.is_out())
+        });
+        let stand_in_name = stands_in.map(|n| Arc::clone(state.models[n].breaker.name()));
+        let Some(each) = state.models.get_mut(model) else {
+            return;
+        };
+        each.fallback = fallback;
+        let name = Arc::clone(each.breaker.name());
+        match availability {
+            Availability::Ready => each.breaker.returns(),
+            Availability::Away { reason } => {
+                if each.breaker.goes_away(reason) {
+                    match &stand_in_name {
+                        Some(fallback) => tracing::warn!(
+                            model = %name, reason, %fallback,
+                            "no server of a model can be used: its fallback takes its place"
+                        ),
+                        None => tracing::error!(
+                            model = %name, reason,
+                            "no server of a model can be used, and its cameras are blind until one can"
+                        ),
+                    }
+                }
+            }
+        }
+        let substitute = stands_in.filter(|_| each.breaker.is_closed());
+        let changed = std::mem::replace(&mut each.substitute, substitute) != substitute;
+        self.tell(&mut state, model);
+        if changed {
+            self.scheduler.set_substitute(model, substitute);
+        }
+        let stands_in = state.models.get(model);
+        let stands_in = stands_in.and_then(|model| state.in_place_of(model));
+        self.metrics.set_model_fallback(&name, stands_in.is_some());
+    }
+
     /// The models that were set aside for long enough to be tried.
     pub(super) fn due(&self, now: Instant) -> Vec<usize> {
         let state = self.state.lock();
@@ -250,7 +347,7 @@ mod tests {
     #[test]
     fn a_model_that_cannot_be_had_again_is_told_with_the_reason() {
         let models = ModelHealth::new(Arc::default(), Arc::new(Metrics::new()));
-        models.add("m".into(), None);
+        models.add(Breaker::new("m".into(), None), None);
         let now = Instant::now();
         let lines = capture::text("error", || {
             models.trip(0, Trip::Panicked, now);

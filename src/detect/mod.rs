@@ -5,6 +5,7 @@
 mod assignment;
 mod breaker;
 pub(crate) mod detector;
+pub(crate) mod engine;
 mod explain;
 pub(crate) mod health;
 pub(crate) mod judge;

@@ -11,15 +11,19 @@ mod loading;
 use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use self::loading::{LOAD_HANGS, Load, Target};
-use super::breaker::Trip;
+use super::breaker::{Breaker, Trip};
 use super::detector::Detector;
+use super::engine::{ModelEngine, PoolModel, RemoteEngine};
 use super::health::ModelHealth;
 use super::worker::{Flight, PoolContext, Run, Worker, WorkerState};
 use crate::clock::SuspendDetector;
-use crate::schedule::scheduler::JobEnd;
+use crate::schedule::scheduler::{EngineId, JobEnd};
+use crate::telemetry::capacity::CapacityReading;
+use crate::telemetry::cpu::process_cpu;
 use crate::telemetry::ledger::{FrameDrop, InferenceFailure};
 use twinsight_client::backoff::Backoff;
 use twinsight_client::thread::Joined;
@@ -44,6 +48,8 @@ const LAST_RETRY: Duration = Duration::from_secs(60);
 pub(crate) struct InferencePool {
     context: PoolContext,
     models: Arc<ModelHealth>,
+    /// The models that run on servers.
+    remotes: Vec<Remote>,
     slots: Vec<WorkerSlot>,
     given_up: Vec<Joined>,
     load: Option<Load>,
@@ -55,8 +61,24 @@ pub(crate) struct InferencePool {
     has_warned_full: bool,
 }
 
+/// Detectors for a worker, by the models' indexes.
+type DetectorSet = Vec<(usize, Box<dyn Detector>)>;
+
+/// A model that runs on servers.
+struct Remote {
+    /// Its index among the models.
+    model: usize,
+    engine: EngineId,
+    remote: Arc<dyn RemoteEngine>,
+    /// The model that takes its place.
+    fallback: Option<usize>,
+}
+
 /// A slot for a worker.
 struct WorkerSlot {
+    /// The name of its workers.
+    name: String,
+    engine: EngineId,
     worker: Option<Worker>,
     /// When to try to start a worker, if there is none.
     retry_at: Option<Instant>,
@@ -74,12 +96,14 @@ impl fmt::Debug for InferencePool {
 }
 
 impl InferencePool {
-    /// Starts a worker for each set of detectors. If the system does not grant a thread, it is tried again later.
-    pub(crate) fn spawn(context: PoolContext, detectors: Vec<Vec<Box<dyn Detector>>>) -> Self {
-        let models = ModelHealth::new(Arc::clone(&context.scheduler), Arc::clone(&context.metrics));
+    /// Starts so many workers for the models of this machine, each of which has a detector for each worker, and those of models that
+    /// run on servers. If the system does not grant a thread, it is tried again later.
+    pub(crate) fn spawn(context: PoolContext, workers: usize, models: Vec<PoolModel>) -> Self {
+        let health = ModelHealth::new(Arc::clone(&context.scheduler), Arc::clone(&context.metrics));
         let mut pool = Self {
             context,
-            models: Arc::new(models),
+            models: Arc::new(health),
+            remotes: Vec::new(),
             slots: Vec::new(),
             given_up: Vec::new(),
             load: None,
@@ -87,15 +111,15 @@ impl InferencePool {
             suspended: SuspendDetector::new(LOOK_EVERY),
             has_warned_full: false,
         };
-        if let Some(set) = detectors.first() {
-            pool.add_names(set);
-        }
+        let mut sets = pool.take_models(models, workers);
         let now = Instant::now();
-        for (n, set) in detectors.into_iter().enumerate() {
-            pool.slots.push(WorkerSlot::empty());
-            let set = set.into_iter().enumerate().collect();
+        for n in 0..workers {
+            pool.slots
+                .push(WorkerSlot::new(format!("infer-{n}"), EngineId::LOCAL));
+            let set = std::mem::take(&mut sets[n]);
             pool.staff(n, set, BTreeSet::new(), now);
         }
+        pool.staff_remotes(0, now);
         pool
     }
 
@@ -104,9 +128,28 @@ impl InferencePool {
         Arc::clone(&self.models)
     }
 
-    /// How many slots for workers there are.
+    /// How many slots for workers of this machine there are.
     pub(crate) fn workers(&self) -> usize {
-        self.slots.len()
+        self.local_slots().count()
+    }
+
+    fn local_slots(&self) -> impl Iterator<Item = &WorkerSlot> {
+        let is_local = |slot: &&WorkerSlot| slot.engine == EngineId::LOCAL;
+        self.slots.iter().filter(is_local)
+    }
+
+    /// What the workers of this machine have done so far.
+    pub(crate) fn reading(&self, now: Instant) -> CapacityReading {
+        let workers = self.local_slots().filter_map(|slot| slot.worker.as_ref());
+        let busy = workers.map(|worker| worker.shared.busy_micros.load(Ordering::Relaxed));
+        let demand = self.context.scheduler.demand(EngineId::LOCAL);
+        CapacityReading {
+            at: now,
+            inferring: Duration::from_micros(busy.sum()),
+            taken: demand.taken,
+            wanted: demand.wanted,
+            cpu: process_cpu(),
+        }
     }
 
     /// What keeps all of inference from working, as a sentence.
@@ -115,22 +158,21 @@ impl InferencePool {
         (!idle_hands && !self.slots.is_empty()).then_some("no inference worker runs")
     }
 
-    /// Gives each worker the detectors of one more model or several, whose indexes follow those of the models that are there.
-    /// `sets` has one set for each worker. Runs under way are not touched. To be called before the work of a camera names the
-    /// models, and after the factory can load them.
-    pub(crate) fn add_models(&mut self, sets: Vec<Vec<Box<dyn Detector>>>) {
-        let first = self.models.count();
-        if let Some(set) = sets.first() {
-            self.add_names(set);
-        }
+    /// Takes one more model or several, whose indexes follow those of the models that are there. Runs under way are not touched. To be
+    /// called before the work of a camera names the models, and after the factory can load them.
+    pub(crate) fn add_models(&mut self, models: Vec<PoolModel>) {
+        let first_remote = self.remotes.len();
+        let workers = self.workers();
+        let sets = self.take_models(models, workers);
         // A slot without a worker gets the detectors with its next worker.
-        for (slot, set) in self.slots.iter().zip(sets) {
+        for (slot, set) in self.local_slots().zip(sets) {
             if let Some(worker) = &slot.worker {
-                for (n, detector) in set.into_iter().enumerate() {
-                    worker.shared.give(first + n, detector);
+                for (model, detector) in set {
+                    worker.shared.give(model, detector);
                 }
             }
         }
+        self.staff_remotes(first_remote, Instant::now());
         // A load for a slot that is under way does not include the new models, so it begins again.
         if let Some(Load {
             target: Target::Slot(n),
@@ -144,6 +186,79 @@ impl InferencePool {
         }
     }
 
+    /// Notes the models, and gives the detectors for each worker of this machine.
+    fn take_models(&mut self, models: Vec<PoolModel>, workers: usize) -> Vec<DetectorSet> {
+        let mut sets: Vec<DetectorSet> = (0..workers).map(|_| Vec::new()).collect();
+        for PoolModel { name, engine } in models {
+            let model = self.models.count();
+            match engine {
+                ModelEngine::Local(detectors) => {
+                    let first_run = detectors.first().and_then(|first| first.first_run());
+                    self.models.add(Breaker::new(name, first_run), None);
+                    for (set, detector) in sets.iter_mut().zip(detectors) {
+                        set.push((model, detector));
+                    }
+                }
+                ModelEngine::Remote { remote, fallback } => {
+                    let engine = EngineId::of_remote(model);
+                    let scheduler = &self.context.scheduler;
+                    scheduler.set_engine(model, engine);
+                    scheduler.set_slots(engine, remote.slots());
+                    let breaker = Breaker::of_remote(name, remote.deadline());
+                    self.models.add(breaker, Some(Arc::clone(&remote)));
+                    self.models
+                        .look_at_servers(model, &remote.availability(), fallback);
+                    self.remotes.push(Remote {
+                        model,
+                        engine,
+                        remote,
+                        fallback,
+                    });
+                }
+            }
+        }
+        sets
+    }
+
+    /// Starts the workers of models that run on servers, from this one on.
+    fn staff_remotes(&mut self, first: usize, now: Instant) {
+        for at in first..self.remotes.len() {
+            let Remote {
+                model,
+                engine,
+                ref remote,
+                ..
+            } = self.remotes[at];
+            let detectors: Vec<_> = (0..remote.max_slots()).map(|_| remote.detector()).collect();
+            for (k, detector) in detectors.into_iter().enumerate() {
+                let n = self.slots.len();
+                self.slots
+                    .push(WorkerSlot::new(format!("remote-{model}-{k}"), engine));
+                self.staff(n, vec![(model, detector)], BTreeSet::new(), now);
+            }
+        }
+    }
+
+    /// Follows which servers can be used, and how many frames they take at once.
+    fn look_at_servers(&self) {
+        for remote in &self.remotes {
+            let availability = remote.remote.availability();
+            self.models
+                .look_at_servers(remote.model, &availability, remote.fallback);
+            let slots = remote.remote.slots();
+            self.context.scheduler.set_slots(remote.engine, slots);
+        }
+    }
+
+    /// The models that workers of an engine have.
+    fn models_of(&self, engine: EngineId) -> impl Iterator<Item = usize> {
+        let engine_of = |model: usize| {
+            let remote = self.remotes.iter().find(|remote| remote.model == model);
+            remote.map_or(EngineId::LOCAL, |remote| remote.engine)
+        };
+        (0..self.models.count()).filter(move |model| engine_of(*model) == engine)
+    }
+
     /// Looks after workers and models: terminates runs that hang, gives workers up, starts new ones, tries models that were set
     /// aside. To be called once in [`LOOK_EVERY`]; it does not wait.
     pub(crate) fn supervise(&mut self, now: Instant) {
@@ -153,6 +268,7 @@ impl InferencePool {
         if self.has_room() {
             self.has_warned_full = false;
         }
+        self.look_at_servers();
         self.take_loaded(still, now);
         for n in 0..self.slots.len() {
             self.look_at(n, still, now);
@@ -200,7 +316,7 @@ impl InferencePool {
                 flight.since = (flight.since + still).min(now);
                 flight.starved += starved;
                 let took = now.saturating_duration_since(flight.since);
-                let model = flight.work.model;
+                let model = flight.model;
                 let limit = self.models.limit(model);
                 if took.saturating_sub(flight.starved) > limit || took > RUN_LIMIT {
                     tracing::error!(
@@ -227,12 +343,12 @@ impl InferencePool {
                     *run = Run::Abandoned;
                 }
                 drop(run);
-                self.models.trip(flight.work.model, Trip::Stuck, now);
+                self.models.trip(flight.model, Trip::Stuck, now);
                 if may_give_up {
                     self.give_up(n, &flight, now);
                 } else if !std::mem::replace(&mut self.has_warned_full, true) {
                     tracing::error!(
-                        model = %self.models.name(flight.work.model), workers = self.given_up.len(),
+                        model = %self.models.name(flight.model), workers = self.given_up.len(),
                         "inference hangs and cannot be ended, and no more workers are given up: restart the node"
                     );
                 }
@@ -319,7 +435,8 @@ impl InferencePool {
         }
         if let Some(n) = self.slots.iter().position(due) {
             // Detectors of models that are set aside are loaded when those are tried again.
-            let models = (0..self.models.count()).filter(|model| !self.models.is_set_aside(*model));
+            let models = self.models_of(self.slots[n].engine);
+            let models = models.filter(|model| !self.models.is_set_aside(*model));
             let models: Vec<usize> = models.collect();
             if let Some(&model) = models.iter().find(|model| self.load_hangs(**model)) {
                 self.cannot_load(n, model, now);
@@ -335,18 +452,15 @@ impl InferencePool {
         workers.any(|worker| !worker.shared.lacks.lock().contains(&model))
     }
 
-    fn staff(
-        &mut self,
-        n: usize,
-        set: Vec<(usize, Box<dyn Detector>)>,
-        lacks: BTreeSet<usize>,
-        now: Instant,
-    ) -> bool {
-        match Worker::spawn(&self.context, &self.models, n, set, lacks) {
+    fn staff(&mut self, n: usize, set: DetectorSet, lacks: BTreeSet<usize>, now: Instant) -> bool {
+        let slot = &self.slots[n];
+        let of_slot = (slot.name.clone(), slot.engine);
+        match Worker::spawn(&self.context, &self.models, of_slot.clone(), set, lacks) {
             Ok(worker) => {
+                let (name, engine) = of_slot;
                 self.slots[n] = WorkerSlot {
                     worker: Some(worker),
-                    ..WorkerSlot::empty()
+                    ..WorkerSlot::new(name, engine)
                 };
                 true
             }
@@ -369,16 +483,12 @@ impl InferencePool {
         );
     }
 
-    fn add_names(&self, set: &[Box<dyn Detector>]) {
-        for detector in set {
-            let name = Arc::clone(&detector.model().name);
-            self.models.add(name, detector.first_run());
-        }
-    }
-
     /// Waits for the workers to end, which they do once the scheduler is closed. A worker that has not ended after `deadline` is
     /// abandoned.
     pub(crate) fn join(mut self, deadline: Duration) {
+        for remote in &self.remotes {
+            remote.remote.close();
+        }
         let until = Instant::now() + deadline;
         for worker in self.slots.iter_mut().filter_map(|slot| slot.worker.take()) {
             while !worker.thread.is_finished() && Instant::now() < until {
@@ -421,8 +531,10 @@ impl Drop for InferencePool {
 }
 
 impl WorkerSlot {
-    fn empty() -> Self {
+    fn new(name: String, engine: EngineId) -> Self {
         Self {
+            name,
+            engine,
             worker: None,
             retry_at: None,
             backoff: Backoff::new(FIRST_RETRY, LAST_RETRY),

@@ -29,6 +29,9 @@ const SIZE: PictureSize = PictureSize {
     height_px: 2,
 };
 
+#[path = "pool_remote_tests.rs"]
+mod remote;
+
 /// What a fake model does with a frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Way {
@@ -197,9 +200,10 @@ impl Bench {
     fn new(workers: usize, models: usize, cameras: &[usize]) -> Self {
         let (sender, events) = channel();
         let sender = Mutex::new(sender);
+        let models: Vec<_> = (0..models).map(|n| Model::new(&format!("m{n}"))).collect();
         Self::with_sink(
             workers,
-            models,
+            (models, None),
             cameras,
             events,
             Arc::new(move |inference| {
@@ -211,12 +215,11 @@ impl Bench {
 
     fn with_sink(
         workers: usize,
-        models: usize,
+        (models, servers): (Vec<Arc<Model>>, Option<remote::Servers>),
         cameras: &[usize],
         events: Receiver<(StreamId, u64)>,
         sink: InferenceSink,
     ) -> Self {
-        let models: Vec<_> = (0..models).map(|n| Model::new(&format!("m{n}"))).collect();
         let (scheduler, metrics) = (
             Arc::new(CameraScheduler::default()),
             Arc::new(Metrics::new()),
@@ -233,9 +236,17 @@ impl Bench {
             cpu_pressure: Arc::new(CpuPressure::default()),
             clock: Arc::new(move || *clock.lock()),
         };
-        let set = || models.iter().map(|model| model.load().unwrap()).collect();
-        let sets = (0..workers).map(|_| set()).collect();
-        let pool = InferencePool::spawn(context, sets);
+        let pool_models = models.iter().map(|model| match &servers {
+            Some((remote, fallback)) if model.info.name == remote.model.info.name => PoolModel {
+                name: Arc::clone(&model.info.name),
+                engine: ModelEngine::Remote {
+                    remote: Arc::clone(remote) as _,
+                    fallback: *fallback,
+                },
+            },
+            _ => PoolModel::local((0..workers).map(|_| model.load().unwrap()).collect()),
+        });
+        let pool = InferencePool::spawn(context, workers, pool_models.collect());
         let cameras = cameras
             .iter()
             .enumerate()
@@ -437,8 +448,8 @@ impl Bench {
         let mut runs = workers.map(|worker| worker.shared.run().clone());
         loads
             || runs.any(|run| match run {
-                Run::Busy(flight) => !matches!(ways[flight.work.model], Way::Hangs | Way::Stuck),
-                Run::Terminating { flight, .. } => ways[flight.work.model] != Way::Stuck,
+                Run::Busy(flight) => !matches!(ways[flight.model], Way::Hangs | Way::Stuck),
+                Run::Terminating { flight, .. } => ways[flight.model] != Way::Stuck,
                 Run::Idle | Run::Abandoned => false,
             })
     }
@@ -636,7 +647,7 @@ fn a_panic_behind_the_model_costs_its_event_and_nothing_else() {
     let (sender, calls) = (Mutex::new(sender), AtomicUsize::new(0));
     let bench = Bench::with_sink(
         1,
-        1,
+        (vec![Model::new("m0")], None),
         &[0],
         events,
         Arc::new(move |inference| {

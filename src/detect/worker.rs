@@ -9,6 +9,7 @@ use std::fmt;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::{Mutex, MutexGuard};
@@ -20,13 +21,12 @@ use super::manifest::ModelError;
 use super::still::MotionWork;
 use crate::config::Detections as DetectionEvents;
 use crate::preprocess::Picture;
-use crate::schedule::scheduler::{Job, JobEnd, Scheduler, SourceId};
+use crate::schedule::scheduler::{EngineId, Job, JobEnd, Scheduler, SourceId};
 use crate::telemetry::cpu::RunDelay;
 use crate::telemetry::health::{Health, Heartbeat};
 use crate::telemetry::ledger::{EventDrop, FrameDrop, InferenceFailure, Stage, Work};
 use crate::telemetry::metrics::{Metrics, StreamMetrics};
 use twinsight_client::clock::thread_cpu;
-use twinsight_client::rate_limit::{RATE_LIMIT, RateLimit};
 use twinsight_client::stream_id::StreamId;
 use twinsight_client::thread::{Joined, try_spawn_named, yield_to_others};
 use twinsight_media::decode::cpu_pressure::{CpuPressure, starved};
@@ -115,6 +115,10 @@ pub(super) struct Worker {
 /// The state that a worker shares with the pool.
 pub(super) struct WorkerState {
     pub(super) name: String,
+    /// What it is a worker of.
+    pub(super) engine: EngineId,
+    /// For how long it has inferred frames so far.
+    pub(super) busy_micros: AtomicU64,
     /// `None` once the worker is given up, so that its silence does not make the node unhealthy.
     pub(super) heartbeat: Mutex<Option<Heartbeat>>,
     /// How to terminate the run of each of its detectors, by the models' indexes.
@@ -126,7 +130,6 @@ pub(super) struct WorkerState {
     pub(super) run: Mutex<Run>,
     /// Measures how long its thread waits for a processor; there once the thread has begun.
     pub(super) delay: Mutex<Option<RunDelay>>,
-    warn: RateLimit<StreamId>,
 }
 
 /// What a worker is doing.
@@ -148,6 +151,8 @@ pub(super) struct Flight {
     pub(super) since: Instant,
     /// For how long since then the thread was ready to run and had no processor.
     pub(super) starved: Duration,
+    /// The index of the model that infers.
+    pub(super) model: usize,
     pub(super) work: Arc<CameraWork>,
     pub(super) source: SourceId,
     pub(super) skipped_frames: u64,
@@ -160,15 +165,14 @@ impl fmt::Debug for PoolContext {
 }
 
 impl Worker {
-    /// Starts worker `n` with these detectors. It has none of the models in `lacks`.
+    /// Starts a worker of this name for an engine with these detectors. It has none of the models in `lacks`.
     pub(super) fn spawn(
         context: &PoolContext,
         models: &Arc<ModelHealth>,
-        n: usize,
+        (name, engine): (String, EngineId),
         detectors: Vec<(usize, Box<dyn Detector>)>,
         lacks: BTreeSet<usize>,
     ) -> io::Result<Self> {
-        let name = format!("infer-{n}");
         let shared = Arc::new(WorkerState {
             heartbeat: Mutex::new(Some(context.health.register(
                 name.clone(),
@@ -176,12 +180,13 @@ impl Worker {
                 Instant::now(),
             ))),
             name: name.clone(),
+            engine,
+            busy_micros: AtomicU64::new(0),
             terminators: Mutex::default(),
             given: Mutex::default(),
             lacks: Mutex::new(lacks),
             run: Mutex::new(Run::Idle),
             delay: Mutex::default(),
-            warn: RateLimit::new(RATE_LIMIT),
         });
         for (model, detector) in detectors {
             shared.give(model, detector);
@@ -311,6 +316,7 @@ impl<'a> FrameInHand<'a> {
         *self.shared.run() = Run::Busy(Flight {
             since: now,
             starved: Duration::ZERO,
+            model: job.model,
             work: Arc::clone(&job.work),
             source: job.source,
             skipped_frames: job.skipped_frames,
@@ -395,7 +401,10 @@ fn work(context: &PoolContext, models: &ModelHealth, shared: &WorkerState) {
     let mut run_delay = RunDelay::of_this_thread();
     *shared.delay.lock() = Some(run_delay.of_the_same());
     let mut detectors = Detectors::default();
-    while let Some(job) = context.scheduler.next(BEAT, || shared.beat()) {
+    while let Some(job) = context
+        .scheduler
+        .next(shared.engine, BEAT, || shared.beat())
+    {
         let infer = || {
             infer(
                 context,
@@ -412,7 +421,7 @@ fn work(context: &PoolContext, models: &ModelHealth, shared: &WorkerState) {
             // The unwinding has settled the frame.
             Err(_) => {
                 let id = &job.work.id;
-                if let Some(suppressed) = shared.warn.allow(id.clone(), Instant::now()) {
+                if let Some(suppressed) = models.may_warn(id, Instant::now()) {
                     tracing::error!(camera = %id, suppressed, "handing on a result panicked: this is a bug in Twinsight; the frame is given up");
                 }
             }
@@ -444,11 +453,14 @@ fn infer(
     // The frame's camera may name a new model, whose detector was handed over before the camera was changed.
     detectors.take(&mut shared.given.lock());
     let result = catch_unwind(AssertUnwindSafe(|| {
-        let detector = detectors.get(work.model)?;
+        let detector = detectors.get(job.model)?;
         let detections = detector.detect(Picture::I420(job.frame.planes()), &work.settings);
         Some((detections, detector.model().clone()))
     }));
     let finished_at = (context.clock)();
+    let took = finished_at.saturating_duration_since(started_at);
+    let took = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
+    shared.busy_micros.fetch_add(took, Ordering::Relaxed);
     let worked = thread_cpu().saturating_sub(worked_before);
     let decoded = context
         .cpu_pressure
@@ -461,11 +473,11 @@ fn infer(
         Run::Abandoned => return Next::End,
         Run::Terminating { .. } => {
             let recover = || {
-                let detector = detectors.get(work.model);
+                let detector = detectors.get(job.model);
                 detector.is_some_and(|detector| detector.recover())
             };
             if !catch_unwind(AssertUnwindSafe(recover)).unwrap_or(false) {
-                lose(detectors, shared, work.model);
+                lose(detectors, shared, job.model);
             }
             true
         }
@@ -478,7 +490,7 @@ fn infer(
             if let Some(motion) = motion {
                 motion.inferred();
             }
-            models.succeeded(work.model, &work.id, finished_at);
+            models.succeeded(job.model, &work.id, finished_at);
             metrics.stage(
                 Stage::Wait,
                 started_at.saturating_duration_since(job.frame.timing().decoded_at),
@@ -509,8 +521,8 @@ fn infer(
         Ok(Some((Err(_), _))) if terminated => in_hand.failed(InferenceFailure::Worker),
         Ok(Some((Err(error), _))) => {
             in_hand.failed(error.failure());
-            models.failed(work.model, &work.id, &error.to_string(), finished_at);
-            if let Some(suppressed) = shared.warn.allow(work.id.clone(), finished_at) {
+            models.failed(job.model, &work.id, &error.to_string(), finished_at);
+            if let Some(suppressed) = models.may_warn(&work.id, finished_at) {
                 tracing::warn!(camera = %work.id, %error, suppressed, "inference failed for a frame");
             }
         }
@@ -520,8 +532,8 @@ fn infer(
         Err(_) => {
             // Only this detector may be broken, since the run touches no other. The model is set aside first, so that the pool does
             // not take it for a model that works and that this worker lacks.
-            models.trip(work.model, Trip::Panicked, finished_at);
-            lose(detectors, shared, work.model);
+            models.trip(job.model, Trip::Panicked, finished_at);
+            lose(detectors, shared, job.model);
             in_hand.failed(InferenceFailure::Worker);
             tracing::error!(camera = %work.id, "the detector panicked: this is a bug in Twinsight; it is made anew");
         }

@@ -27,7 +27,8 @@ use self::report::{FollowedTrack, FrameReport, Looked, Outcome, SkipReason};
 use self::settings::Chosen;
 use self::summary::Summary;
 use crate::annotate::overlay::draw_overlay;
-use crate::config::{CameraConfig, MotionMode, ReplayConfig};
+use crate::config::{CameraConfig, MotionMode, RemoteModelConfig, ReplayConfig};
+use crate::detect::remote::RemoteModel;
 use crate::detect::{DetectSettings, Detector, OnnxDetector, Picture, Runtime, RuntimeOptions};
 use crate::dev::annotated_clip::{AnnotatedClip, Pace};
 use crate::dev::file_kind::FileKind;
@@ -36,6 +37,7 @@ use crate::dev::progress::FrameProgress;
 use crate::node::min_interval;
 use crate::node::models::Catalog;
 use crate::schedule::motion::{MotionGate, MotionRules, Verdict};
+use crate::telemetry::metrics::Metrics;
 use crate::track::news::TrackNews;
 use crate::track::stage::{Look, Stage, StageSettings};
 use crate::track::tracker::{TrackIds, Tracker};
@@ -70,6 +72,9 @@ pub struct ReplayOptions {
     pub dylib_path: Option<PathBuf>,
 }
 
+/// The servers of a model have so long to say that they have it ready.
+const CONTACT_LIMIT: Duration = Duration::from_secs(10);
+
 /// Replays the clip.
 ///
 /// # Errors
@@ -79,25 +84,43 @@ pub fn run(options: &ReplayOptions, out: &mut dyn Write) -> Result<(), ReplayErr
     let paths = OutPaths::of(options)?;
     let clip = read_clip(&options.clip)?;
     let of_node = &options.config.runtime;
+    let model = &chosen.camera.model;
+    let mut models = options.config.models.iter();
+    if let Some(remote) = models.find(|remote| remote.name == *model) {
+        // It has to be there as long as the detector is used.
+        let requests = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .enable_all()
+            .build()
+            .map_err(ReplayError::Requests)?;
+        let detector = detector_of_servers(remote, &of_node.models_dir, &requests)?;
+        return replay(detector, &clip, &chosen.camera, paths, options, out);
+    }
     let runtime = Runtime::load(&RuntimeOptions {
         library: of_node.library.clone(),
         dylib_path: options.dylib_path.clone(),
         threads: of_node.threads,
     })?;
-    let detector = OnnxDetector::load(
-        &runtime,
-        &of_node.models_dir,
-        &chosen.camera.model,
-        &of_node.execution_providers,
-    )?;
-    replay(
-        Box::new(detector),
-        &clip,
-        &chosen.camera,
-        paths,
-        options,
-        out,
-    )
+    let (folder, providers) = (&of_node.models_dir, &of_node.execution_providers);
+    let detector = OnnxDetector::load(&runtime, folder, model, providers)?;
+    let detector = Box::new(detector);
+    replay(detector, &clip, &chosen.camera, paths, options, out)
+}
+
+fn detector_of_servers(
+    remote: &RemoteModelConfig,
+    models_dir: &Path,
+    requests: &tokio::runtime::Runtime,
+) -> Result<Box<dyn Detector>, ReplayError> {
+    let metrics = Arc::new(Metrics::new());
+    let model = RemoteModel::open(remote, models_dir, requests.handle(), &metrics)?;
+    requests
+        .block_on(model.first_contact(CONTACT_LIMIT))
+        .map_err(|reason| ReplayError::Server {
+            model: remote.name.clone(),
+            reason,
+        })?;
+    Ok(model.detector())
 }
 
 /// Does the same as [`run`] with a detector that is given.

@@ -167,6 +167,7 @@ impl HttpState {
                 reload_ok: config.last_refusal.is_none(),
                 last_refusal: config.last_refusal,
             },
+            share: node.share.clone(),
             states,
         }
     }

@@ -14,6 +14,7 @@ use super::models::{Loaded, Models};
 use crate::config::{CameraConfig, Config, ConfigInForce, Refusal, RefusalSource};
 use crate::detect::pool::InferencePool;
 use crate::http::api::ConfigFacts;
+use crate::shard::Share;
 
 /// The inference workers, which the node's tasks share. `None` once the node stops.
 pub(super) type SharedPool = Arc<Mutex<Option<InferencePool>>>;
@@ -103,6 +104,7 @@ pub(super) struct Applier {
     models: Models,
     cameras: Arc<tokio::sync::Mutex<Cameras>>,
     pool: SharedPool,
+    share: Share,
     active_config: watch::Sender<ActiveConfig>,
 }
 
@@ -149,11 +151,13 @@ impl Applier {
         models: Models,
         cameras: Arc<tokio::sync::Mutex<Cameras>>,
         pool: SharedPool,
+        share: Share,
     ) -> Self {
         Self {
             models,
             cameras,
             pool,
+            share,
             active_config: watch::Sender::new(ActiveConfig::default()),
         }
     }
@@ -235,11 +239,11 @@ impl Applier {
             );
         } else if let Some(udp_ports) = &started.ice.udp_ports {
             let ports = udp_ports.len();
+            let own = self.own_cameras(&cameras);
             ensure!(
-                cameras.len() <= ports,
-                "{} camera streams are configured and the node was started with {ports} UDP ports: \
-                 widen `ice.udp_ports` and restart the node",
-                cameras.len()
+                own <= ports,
+                "{own} camera streams are configured and the node was started with {ports} UDP ports: \
+                 widen `ice.udp_ports` and restart the node"
             );
         }
         let in_use = self.models.catalog();
@@ -261,10 +265,21 @@ impl Applier {
         })
     }
 
+    /// How many of these camera streams this node runs at least. What falls to it in a pool is not known beforehand.
+    fn own_cameras(&self, cameras: &[CameraConfig]) -> usize {
+        if self.share.is_pool() {
+            return 0;
+        }
+        let duties = self.share.duties();
+        let duties = duties.borrow();
+        let own = |camera: &&CameraConfig| duties.of(&camera.id.twin_id).is_some();
+        cameras.iter().filter(own).count()
+    }
+
     /// Loads models on a thread for work that blocks, beside the running work.
     pub(super) fn load(&self, names: Vec<String>) -> JoinHandle<Result<Loaded>> {
-        let (loader, pool) = (self.models.loader(), Arc::clone(&self.pool));
-        tokio::task::spawn_blocking(move || Loaded::load(&loader, names, workers(&pool)))
+        let (sources, pool) = (self.models.sources(), Arc::clone(&self.pool));
+        tokio::task::spawn_blocking(move || Loaded::load(&sources, names, workers(&pool)))
     }
 
     /// Applies what was prepared. Whoever calls this must let it finish, unless the node stops.

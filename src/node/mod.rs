@@ -8,6 +8,7 @@ pub mod reload;
 mod removed;
 mod report;
 mod settings;
+mod share;
 mod sink;
 mod tasks;
 mod traces;
@@ -28,8 +29,9 @@ use tokio_util::sync::CancellationToken;
 use self::apply::{Applier, SharedPool};
 pub(crate) use self::cameras::min_interval;
 use self::cameras::{CameraContext, Cameras};
-use self::models::Models;
+use self::models::{Models, remote_opener};
 use self::reload::{Inputs, ReloadTask, Reloaded};
+use self::share::{ShareParts, follow_duties, part_with_cameras};
 pub(crate) use self::sink::following;
 use self::sink::{NodeSink, inference_sink, track_events, unchanged_sink};
 pub(crate) use self::tasks::away_sentence;
@@ -48,6 +50,7 @@ use crate::http::state::HttpState;
 use crate::preview::Previews;
 use crate::publish::feed::EventFeed;
 use crate::publish::publisher::{Publisher, PublisherTask, new_run_id};
+use crate::shard::{Share, ShareTask};
 use crate::sinks::{SinkContext, Sinks};
 use crate::telemetry::health::{Health, HealthClock};
 use crate::telemetry::metrics::Metrics;
@@ -77,7 +80,7 @@ pub struct NodeParts {
     /// The configuration.
     pub config: Config,
     /// Loads the models, on a thread for work that blocks.
-    pub models: Box<dyn FnOnce() -> Result<Models> + Send>,
+    pub models: Box<dyn FnOnce(&Arc<Metrics>) -> Result<Models> + Send>,
     /// How many inference workers there are.
     pub workers: usize,
     /// How models are run, for the API.
@@ -99,6 +102,7 @@ impl NodeParts {
     ) -> Self {
         let (mut runtime, cameras) = (config.runtime.clone(), config.cameras.clone());
         runtime.models_dir = models_dir;
+        let remotes = config.models.clone();
         let plan = SessionPlan::new(runtime.threads, cameras.len());
         tracing::info!(cameras = cameras.len(), "inference runs in {plan}");
         let providers = &config.runtime.execution_providers;
@@ -110,7 +114,10 @@ impl NodeParts {
         Self {
             config,
             inference,
-            models: Box::new(move || Models::load(&runtime, plan, &cameras, dylib_path)),
+            models: Box::new(move |metrics| {
+                let opener = remote_opener(&remotes, &runtime.models_dir, metrics);
+                Models::load(&runtime, plan, &cameras, dylib_path, (&remotes, opener))
+            }),
             workers: plan.workers,
             decoder: DecoderKind::Software,
             listener,
@@ -141,6 +148,9 @@ pub struct Node {
     publisher: PublisherTask,
     sinks: Sinks,
     traces: Traces,
+    /// The node's place in its pool, and the task that follows which cameras are its own.
+    share: ShareTask,
+    following_share: Option<(CancellationToken, JoinHandle<()>)>,
     facts: Arc<Mutex<Vec<CameraFacts>>>,
     tasks: Vec<JoinHandle<()>>,
     following: Following,
@@ -220,10 +230,12 @@ impl Node {
         }
         let (stop_http, http) = serve_http(listener, &config, state.clone());
 
-        let mut models = tokio::task::spawn_blocking(models)
+        let of_models = Arc::clone(&metrics);
+        let mut models = tokio::task::spawn_blocking(move || models(&of_models))
             .await
             .context("loading the models panicked")??;
-        let detectors = models.detectors(workers.max(1))?;
+        let workers = workers.max(1);
+        let pool_models = models.for_pool(workers)?;
         readiness.set_model_warm(true);
 
         let hub = config.hub.clone().map(|options| {
@@ -251,7 +263,8 @@ impl Node {
             Some(heartbeat),
             traces.tracer.clone(),
         );
-        let publisher = publisher.with_lanes(sinks.lanes());
+        let (share, share_task) = Share::spawn(&config.node, &metrics, &health)?;
+        let publisher = publisher.with_lanes(sinks.lanes()).with_share(&share);
 
         let scheduler = Arc::new(CameraScheduler::default());
         let cpu_pressure: Arc<CpuPressure> = Arc::default();
@@ -265,7 +278,7 @@ impl Node {
             cpu_pressure: Arc::clone(&cpu_pressure),
             clock: Arc::new(Instant::now),
         };
-        let pool = InferencePool::spawn(pool_context, detectors);
+        let pool = InferencePool::spawn(pool_context, workers, pool_models);
         let model_health = pool.models();
         let pool: SharedPool = Arc::new(Mutex::new(Some(pool)));
 
@@ -284,6 +297,7 @@ impl Node {
             decoder,
             cpu_pressure,
             changed: Arc::clone(&changed),
+            share: share.clone(),
         });
         let cameras = match (&config.hub, &hub) {
             (Some(options), Some(hub)) => {
@@ -292,13 +306,34 @@ impl Node {
             _ => cameras,
         };
         let cameras = Arc::new(tokio::sync::Mutex::new(cameras));
-        let mut applier = Applier::new(models, Arc::clone(&cameras), Arc::clone(&pool));
+        let mut applier = Applier::new(
+            models,
+            Arc::clone(&cameras),
+            Arc::clone(&pool),
+            share.clone(),
+        );
         let prepared = applier.prepare(config.clone(), &config).await?;
         applier.apply(prepared).await?;
         metrics.config_taken(SystemTime::now());
 
         let (refused_sender, refused) = watch::channel(None);
         let mut tasks = Vec::new();
+        let mut following_share = None;
+        if share.is_pool() {
+            let parts = ShareParts {
+                share: share.clone(),
+                cameras: Arc::clone(&cameras),
+                publisher: publisher.clone(),
+                tracks: Arc::clone(&tracks),
+            };
+            let stop = CancellationToken::new();
+            let following = follow_duties(parts.clone(), stop.clone());
+            let following = health.watch("the follower of the pool", following);
+            following_share = Some((stop, tokio::spawn(following)));
+            let parting = part_with_cameras(parts);
+            let parting = health.watch("the task that hands cameras over", parting);
+            tasks.push(tokio::spawn(parting));
+        }
         if let Some(hub) = &hub {
             tasks.extend([
                 tokio::spawn(health.watch(
@@ -340,6 +375,7 @@ impl Node {
                     Arc::clone(&pool),
                     Arc::clone(&model_health),
                     readiness,
+                    Arc::clone(&metrics),
                     health.register("inference", MAX_SILENCE, Instant::now()),
                 ),
             )),
@@ -350,6 +386,7 @@ impl Node {
                     hub.clone(),
                     model_health,
                     applier.active_config(),
+                    share,
                     state,
                 ),
             )),
@@ -366,6 +403,8 @@ impl Node {
             publisher: publisher_task,
             sinks,
             traces,
+            share: share_task,
+            following_share,
             facts,
             tasks,
             following: Following::Nothing(Box::new((applier, config))),
@@ -471,11 +510,18 @@ impl Node {
     }
 
     async fn stop(mut self) {
+        // Others take the cameras over while this node still sees them.
+        self.share.leave().await;
         for task in &self.tasks {
             task.abort();
         }
         if let Following::Changes(task) = std::mem::replace(&mut self.following, Following::Ended) {
             task.end().await;
+        }
+        if let Some((stop, following)) = self.following_share.take() {
+            stop.cancel();
+            // If the task panicked, that was logged where it happened.
+            let _ = following.await;
         }
         self.cameras.lock().await.shutdown().await;
         self.scheduler.close();

@@ -16,8 +16,14 @@ use crate::detect::pool::LOOK_EVERY;
 use crate::http::api::{CameraFacts, HubFacts, ModelFacts};
 use crate::http::state::HttpState;
 use crate::publish::publisher::Publisher;
+use crate::shard::Share;
+use crate::telemetry::capacity::{Capacity, CapacityMeter};
 use crate::telemetry::health::{Heartbeat, Readiness};
+use crate::telemetry::metrics::Metrics;
 use twinsight_client::hub::{AwayReason, HubClient, HubStatus};
+
+/// How often it is looked how much of its capacity the node uses.
+const METER_EVERY: Duration = Duration::from_secs(1);
 
 /// Follows the hub. It keeps the node's readiness, has states sent again after the hub returned, and tells a refusal.
 pub(super) async fn watch_hub(
@@ -65,15 +71,28 @@ pub(super) async fn supervise(
     pool: SharedPool,
     models: Arc<ModelHealth>,
     readiness: Arc<Readiness>,
+    metrics: Arc<Metrics>,
     heartbeat: Heartbeat,
 ) {
     let mut tick = tokio::time::interval(LOOK_EVERY);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut meter = CapacityMeter::default();
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let mut metered_at = Instant::now();
     loop {
         tick.tick().await;
+        let now = Instant::now();
         let last_error = match &mut *pool.lock() {
             Some(pool) => {
-                pool.supervise(Instant::now());
+                pool.supervise(now);
+                if now.saturating_duration_since(metered_at) >= METER_EVERY {
+                    metered_at = now;
+                    let workers = pool.workers();
+                    let capacity = Capacity { workers, cores };
+                    if let Some(used) = meter.read(pool.reading(now), capacity) {
+                        metrics.capacity_used.set(used);
+                    }
+                }
                 pool.last_error().map(str::to_owned)
             }
             // The pool was taken out because the node stops.
@@ -81,7 +100,7 @@ pub(super) async fn supervise(
         };
         readiness
             .set_inference_errors(last_error.into_iter().chain(models.last_errors()).collect());
-        heartbeat.beat(Instant::now());
+        heartbeat.beat(now);
     }
 }
 
@@ -108,6 +127,7 @@ pub(super) async fn read_facts(
     hub: Option<HubClient>,
     models: Arc<ModelHealth>,
     config: watch::Receiver<ActiveConfig>,
+    share: Share,
     state: HttpState,
 ) {
     let HttpState {
@@ -129,6 +149,7 @@ pub(super) async fn read_facts(
             cameras.forget(Instant::now());
             cameras.look_for_blind_ones(&models);
             cameras.look_at_bridges();
+            cameras.look_at_share();
             (cameras.facts(), cameras.ended())
         };
         for id in ended {
@@ -143,9 +164,11 @@ pub(super) async fn read_facts(
             _ => HubFacts::none(),
         };
         let models = model_facts(&models, &config.borrow());
+        let share = share.facts();
+        state.readiness.set_pool_trouble(share.trouble.clone());
         {
             let mut node = state.node.lock();
-            (node.hub, node.models) = (hub, models);
+            (node.hub, node.models, node.share) = (hub, models, share);
         }
         *state.config.lock() = config.borrow().facts();
         if is_whole_second {
@@ -181,13 +204,15 @@ fn in_order(mut read: Vec<CameraFacts>, config: &ActiveConfig) -> Vec<CameraFact
 
 fn model_facts(models: &ModelHealth, config: &ActiveConfig) -> Vec<ModelFacts> {
     let hashes = config.models.iter().zip(&config.model_hashes);
-    let facts = models.states().into_iter().map(|(name, state, error)| {
-        let hash = hashes.clone().find(|(each, _)| ***each == *name);
+    let facts = models.reports().into_iter().map(|report| {
+        let hash = hashes.clone().find(|(each, _)| ***each == *report.name);
         ModelFacts {
-            name: name.to_string(),
+            name: report.name.to_string(),
             sha256: hash.and_then(|(_, hash)| hash.as_deref().map(str::to_owned)),
-            state,
-            error,
+            state: report.state,
+            error: report.error,
+            fallback: report.substitute.map(|name| name.to_string()),
+            remote: report.remote,
         }
     });
     facts.collect()

@@ -2,7 +2,7 @@
 //! outbox, with the same number; the sink's own task takes it out and says what became of it. A sink that is away or slow
 //! fills its own lane and harms nobody else.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
@@ -16,9 +16,11 @@ use super::track_event::TrackEvent;
 use super::track_queue::NumberedTrackEvent;
 use crate::clock::WallClock;
 use crate::config::EventKind;
+use crate::shard::Share;
 use crate::telemetry::ledger::EventDrop;
 use crate::telemetry::metrics::{Metrics, SinkMetrics, SinkResult, TrackEventType};
 use twinsight_client::stream_id::StreamId;
+use twinsight_client::telemetry::CameraState;
 
 /// So many events of inferred frames may wait for a sink. They are for now: who comes back after a while wants the newest.
 const FRAMES: usize = 64;
@@ -76,6 +78,8 @@ struct SharedLane {
     tap: Option<mpsc::Sender<Observed>>,
     /// Wakes who waits for the end.
     closing: Notify,
+    /// Says which cameras this node publishes. Without one it publishes all.
+    share: OnceLock<Share>,
 }
 
 #[derive(Debug)]
@@ -193,6 +197,7 @@ impl SinkLane {
                 wake: Notify::new(),
                 tap,
                 closing: Notify::new(),
+                share: OnceLock::new(),
             }),
         }
     }
@@ -202,16 +207,33 @@ impl SinkLane {
         loop {
             // Made before the outbox is looked at, so that what comes in between wakes it.
             let woken = self.shared.wake.notified();
-            {
+            let next = {
                 let mut state = self.shared.state.lock();
-                if let Some(outgoing) = state.outbox.pop() {
-                    return Some(SinkEvent { outgoing });
-                }
-                if !state.open {
+                let next = state.outbox.pop();
+                if next.is_none() && !state.open {
                     return None;
                 }
+                next
+            };
+            match next.map(|outgoing| SinkEvent { outgoing }) {
+                Some(event) if self.may_publish(&event) => return Some(event),
+                // It became another node's while it waited. Its state is kept.
+                Some(event) if event.status().is_some() => {}
+                Some(event) => self.settled(event, Err(EventDrop::NotHeld)),
+                None => woken.await,
             }
-            woken.await;
+        }
+    }
+
+    /// Whether an event may leave at this moment.
+    fn may_publish(&self, event: &SinkEvent) -> bool {
+        let Some(share) = self.shared.share.get() else {
+            return true;
+        };
+        let twin_id = &event.stream().twin_id;
+        match event.status() {
+            Some(status) => status.state == CameraState::Removed || share.tells(twin_id),
+            None => share.may_publish(twin_id),
         }
     }
 
@@ -362,6 +384,42 @@ impl SinkLane {
         };
         self.dropped(event.event_type().as_str(), reason);
         self.count_track(event, Err(reason));
+    }
+
+    /// Counts a frame that is not published, since its camera is another node's.
+    pub(super) fn withhold(&self, inferred: &Inferred) {
+        let reason = match self.shared.events.contains(&EventKind::Detections) {
+            true => EventDrop::NotHeld,
+            false => EventDrop::Suppressed,
+        };
+        self.dropped(DETECTIONS, reason);
+        self.count(&inferred.id, Err(reason));
+    }
+
+    /// Counts an event of a track that is not published, since its camera is another node's.
+    pub(super) fn withhold_track(&self, event: &TrackEvent) {
+        let reason = match self.shared.events.contains(&kind_of(event)) {
+            true => EventDrop::NotHeld,
+            false => EventDrop::Suppressed,
+        };
+        self.dropped(event.event_type().as_str(), reason);
+        self.count_track(event, Err(reason));
+    }
+
+    /// Publishes only what is this node's from now on.
+    pub(super) fn set_share(&self, share: Share) {
+        let _ = self.shared.share.set(share);
+    }
+
+    /// Takes in the state of a camera that is another node's, which nobody is told.
+    pub(super) fn keep_status(&self, status: &CameraStatus) {
+        let mut state = self.shared.state.lock();
+        state.outbox.keep_status(status.clone());
+    }
+
+    /// True while anything of a camera waits. What waits for a sink that is not reached does not count.
+    pub(super) fn has_waiting(&self, twin_id: &str) -> bool {
+        self.metrics().trouble().is_none() && self.shared.state.lock().outbox.has_waiting(twin_id)
     }
 
     fn tell_frame(&self, inferred: &Inferred) {

@@ -139,6 +139,38 @@ impl EventOutbox {
         is_full
     }
 
+    /// Takes in the state of a camera that is another node's, which nobody is told. That it was removed from here may still have to
+    /// be told, and of one that nobody was told of nothing is kept.
+    pub(super) fn keep_status(&mut self, status: CameraStatus) {
+        let is_removed = |status: &CameraStatus| status.state == CameraState::Removed;
+        if !is_removed(&status) {
+            self.statuses.insert(status.id.clone(), status);
+        } else if !self.statuses.get(&status.id).is_some_and(is_removed) {
+            self.statuses.remove(&status.id);
+            self.carried.remove(&status.id);
+        }
+    }
+
+    /// The current states of the streams of a camera.
+    pub(super) fn statuses_of(&self, twin_id: &str) -> Vec<CameraStatus> {
+        let statuses = self.statuses.values();
+        statuses
+            .filter(|status| *status.id.twin_id == *twin_id)
+            .cloned()
+            .collect()
+    }
+
+    /// True while anything of a camera waits.
+    pub(super) fn has_waiting(&self, twin_id: &str) -> bool {
+        let of_camera = |id: &StreamId| *id.twin_id == *twin_id;
+        self.due.iter().any(|(status, _)| of_camera(&status.id))
+            || self.tracks.has_any(&of_camera)
+            || self
+                .frames
+                .iter()
+                .any(|(_, numbered)| of_camera(&numbered.inferred.id))
+    }
+
     /// Gives a camera stream another name for people. No event is sent for that alone.
     pub(super) fn rename(&mut self, id: &StreamId, name: &Arc<str>) {
         if let Some(status) = self.statuses.get_mut(id) {

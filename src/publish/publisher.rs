@@ -4,7 +4,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::future::Future;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use parking_lot::{Mutex, MutexGuard};
@@ -19,11 +19,13 @@ use super::outbox::{EventOutbox, NumberedFrame, OutgoingEvent};
 use super::track_event::TrackEvent;
 use super::track_queue::NumberedTrackEvent;
 use crate::clock::WallClock;
+use crate::shard::Share;
 use crate::telemetry::health::Heartbeat;
 use crate::telemetry::ledger::{EventDrop, Stage};
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::traces::Tracer;
 use twinsight_client::stream_id::StreamId;
+use twinsight_client::telemetry::CameraState;
 use twinsight_media::picture::PictureSize;
 
 /// A publisher that has nothing to send beats this often.
@@ -70,6 +72,8 @@ struct SharedOutbox {
     wake: Notify,
     /// Decides which frames have a trace. `None` where nothing is traced.
     tracer: Option<Tracer>,
+    /// Says which cameras this node publishes. Without one it publishes all.
+    share: OnceLock<Share>,
 }
 
 #[derive(Debug)]
@@ -143,6 +147,7 @@ impl Publisher {
             }),
             wake: Notify::new(),
             tracer,
+            share: OnceLock::new(),
         });
         let task = tokio::spawn(run(sink, Arc::clone(&shared), heartbeat));
         let publisher = Self {
@@ -161,9 +166,30 @@ impl Publisher {
         }
     }
 
+    /// The same publisher, which publishes only what is this node's among the nodes that share cameras. It is called after
+    /// [`with_lanes`](Self::with_lanes), once.
+    #[must_use]
+    pub(crate) fn with_share(self, share: &Share) -> Self {
+        for lane in self.lanes.iter() {
+            lane.set_share(share.clone());
+        }
+        let _ = self.shared.share.set(share.clone());
+        self
+    }
+
     /// Hands over an inferred frame. The stage that calls has counted it as inferred; here it is counted as published or
     /// dropped. A frame that is not to be emitted makes no event. Gives the number of the frame's event, if it has one.
     pub(crate) fn publish(&self, mut inferred: Inferred, emit: bool) -> Option<u64> {
+        if !self.shared.admits(&inferred.id) {
+            if let Some(share) = self.shared.share.get() {
+                share.inferred(&inferred.id.twin_id);
+            }
+            for lane in self.lanes.iter() {
+                lane.withhold(&inferred);
+            }
+            self.shared.dropped(&inferred.id, EventDrop::NotHeld);
+            return None;
+        }
         let mut state = self.shared.state();
         if !emit {
             state.outbox.suppress(&inferred);
@@ -206,9 +232,29 @@ impl Publisher {
 
     /// Hands over what there is to tell of tracks, in order. Of the events of a frame, that of the frame itself is published first.
     pub(crate) fn publish_tracks(&self, events: impl IntoIterator<Item = TrackEvent>) {
+        self.hand_over_tracks(events, |event| self.shared.admits(&event.id));
+    }
+
+    /// Hands over the last that there is to tell of tracks of a camera that is about to be another node's.
+    pub(crate) fn publish_last_tracks(&self, events: impl IntoIterator<Item = TrackEvent>) {
+        self.hand_over_tracks(events, |_| true);
+    }
+
+    fn hand_over_tracks(
+        &self,
+        events: impl IntoIterator<Item = TrackEvent>,
+        admits: impl Fn(&TrackEvent) -> bool,
+    ) {
         for event in events {
             let metrics = self.shared.metrics.stream(&event.id);
             metrics.tracks.event_made(event.event_type());
+            if !admits(&event) {
+                for lane in self.lanes.iter() {
+                    lane.withhold_track(&event);
+                }
+                self.shared.track_settled(&event, Err(EventDrop::NotHeld));
+                continue;
+            }
             let mut state = self.shared.state();
             if state.phase == Phase::Draining {
                 drop(state);
@@ -238,16 +284,69 @@ impl Publisher {
         }
     }
 
-    /// Sends a camera stream's new state.
+    /// Sends a camera stream's new state. That of a camera which is another node's is kept until it is this one's.
     pub(crate) fn set_status(&self, status: CameraStatus) {
         // The lock is held, so that the sinks end with the same state as the hub.
         let mut state = self.shared.state();
+        if !self.shared.tells(&status.id) {
+            for lane in self.lanes.iter() {
+                lane.keep_status(&status);
+            }
+            state.outbox.keep_status(status);
+            return;
+        }
+        self.send_status(&mut state, status);
+        drop(state);
+        self.shared.wake.notify_one();
+    }
+
+    /// Says that the streams of a camera are gone from here, because the node of this name has it from now on.
+    pub(crate) fn tell_moved(&self, twin_id: &str, to: &str) {
+        let mut state = self.shared.state();
+        for status in state.outbox.statuses_of(twin_id) {
+            if status.state == CameraState::Removed {
+                continue;
+            }
+            let moved = CameraStatus {
+                state: CameraState::Removed,
+                since: Instant::now(),
+                reason: Some(format!("the camera has moved to node {to} of the pool")),
+                ..status
+            };
+            self.send_status(&mut state, moved);
+        }
+        drop(state);
+        self.shared.wake.notify_one();
+    }
+
+    /// Sends the current state of the streams of a camera that is this node's from now on.
+    pub(crate) fn tell_again(&self, twin_id: &str) {
+        let mut state = self.shared.state();
+        for status in state.outbox.statuses_of(twin_id) {
+            self.send_status(&mut state, status);
+        }
+        drop(state);
+        self.shared.wake.notify_one();
+    }
+
+    /// True while anything of a camera is on its way out.
+    pub(crate) fn has_waiting(&self, twin_id: &str) -> bool {
+        let state = self.shared.state();
+        let in_flight = match &state.in_flight {
+            None => None,
+            Some(InFlight::Detections(id)) => Some(id),
+            Some(InFlight::Track(event)) => Some(&event.id),
+        };
+        in_flight.is_some_and(|id| *id.twin_id == *twin_id)
+            || state.outbox.has_waiting(twin_id)
+            || self.lanes.iter().any(|lane| lane.has_waiting(twin_id))
+    }
+
+    fn send_status(&self, state: &mut SendState, status: CameraStatus) {
         for lane in self.lanes.iter() {
             lane.set_status(&status);
         }
         state.outbox.set_status(status, Instant::now());
-        drop(state);
-        self.shared.wake.notify_one();
     }
 
     /// Gives a camera stream another name for people. States that are sent from now on have it.
@@ -372,6 +471,24 @@ impl SharedOutbox {
         self.state.lock()
     }
 
+    /// Whether an event of this stream may enter the outbox.
+    fn admits(&self, id: &StreamId) -> bool {
+        let share = self.share.get();
+        share.is_none_or(|share| share.admits(&id.twin_id))
+    }
+
+    /// Whether an event of this stream may leave at this moment.
+    fn may_publish(&self, id: &StreamId) -> bool {
+        let share = self.share.get();
+        share.is_none_or(|share| share.may_publish(&id.twin_id))
+    }
+
+    /// Whether this node tells how the camera is.
+    fn tells(&self, id: &StreamId) -> bool {
+        let share = self.share.get();
+        share.is_none_or(|share| share.tells(&id.twin_id))
+    }
+
     fn dropped(&self, id: &StreamId, reason: EventDrop) {
         self.metrics.stream(id).event_dropped(reason);
     }
@@ -471,6 +588,20 @@ async fn run<S: EventSink>(mut sink: S, shared: Arc<SharedOutbox>, heartbeat: Op
         }
         let clock = WallClock::read();
         match outgoing {
+            OutgoingEvent::Status(status, _)
+                if status.state != CameraState::Removed && !shared.tells(&status.id) =>
+            {
+                // It is kept, and told once the camera is this node's.
+            }
+            OutgoingEvent::Detections(numbered) if !shared.may_publish(&numbered.inferred.id) => {
+                shared.end_trace(&numbered, None, Some(EventDrop::NotHeld));
+                shared.dropped(&numbered.inferred.id, EventDrop::NotHeld);
+                shared.state().in_flight = None;
+            }
+            OutgoingEvent::Track(numbered) if !shared.may_publish(&numbered.event.id) => {
+                shared.track_settled(&numbered.event, Err(EventDrop::NotHeld));
+                shared.state().in_flight = None;
+            }
             OutgoingEvent::Status(status, _) => {
                 let data = to_json(&status.event(&clock));
                 shared.feed.status(&status, to_text(&data), &clock);

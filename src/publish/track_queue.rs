@@ -63,6 +63,11 @@ impl TrackQueue {
         self.take(0)
     }
 
+    /// True while an event of a stream waits that is one of these.
+    pub(super) fn has_any(&self, is_one: impl Fn(&StreamId) -> bool) -> bool {
+        self.of_stream.keys().any(is_one)
+    }
+
     /// Takes out all events of a stream.
     pub(super) fn take_of(&mut self, id: &StreamId) -> Vec<NumberedTrackEvent> {
         let of_stream = |(_, waiting): &(u64, NumberedTrackEvent)| waiting.event.id == *id;

@@ -7,12 +7,13 @@
 //! comes (`stale`); its model is set aside (`inference_failed`); its stream ends (`camera_removed`, `shutdown`).
 //!
 //! The scheduler knows which streams share a model: a model that may hang is given fewer workers, or none, so that the
-//! streams of other models go on.
+//! streams of other models go on. It knows which engine runs a model, and which other model takes its place for a while.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::engine::{Demand, EngineId, Engines};
 use super::ready_queue::{QueueEntry, ReadyQueue};
 use crate::telemetry::ledger::FrameDrop;
 use crate::telemetry::metrics::StreamMetrics;
@@ -86,6 +87,8 @@ pub struct Job<W> {
     pub frame: Frame,
     /// [`SourceSettings::work`] of the stream.
     pub work: W,
+    /// The index of the model that infers it: that of its stream, or the one that takes its place.
+    pub model: usize,
     /// How many frames of the stream were neither inferred nor held back by its rate limit since the last job whose frame was
     /// inferred.
     pub skipped_frames: u64,
@@ -117,17 +120,21 @@ pub enum Pick<W> {
 #[derive(Debug)]
 pub struct SchedulerCore<W> {
     sources: BTreeMap<SourceId, Source<W>>,
-    /// The sources that are [`QueueState::Queued`].
-    ready_queue: ReadyQueue,
+    /// The sources that are [`QueueState::Queued`], by the engines that they wait for.
+    engines: Engines,
     /// One for each model, by its index.
     lanes: Vec<ModelLane>,
     next_id: u64,
 }
 
 /// The sources and runs of one model.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct ModelLane {
     rules: ModelRules,
+    /// What runs it.
+    engine: EngineId,
+    /// The model that infers the frames of its sources in its place.
+    substitute: Option<usize>,
     /// How many sources use it.
     sources: usize,
     /// The sources whose frame is in inference, and when each run began.
@@ -147,6 +154,10 @@ struct Source<W> {
     /// When the rate limit allows the next inference.
     due_at: Option<Instant>,
     skipped_frames: u64,
+    /// Since when a frame of it waits for a worker. What waits behind another of its own frames does not.
+    waits_since: Option<Instant>,
+    /// How many of its frames were replaced since then.
+    missed: u32,
     /// The frame in its slot may be of the past.
     is_doubtful: bool,
 }
@@ -164,6 +175,19 @@ enum QueueState {
     InFlight,
 }
 
+impl Default for ModelLane {
+    fn default() -> Self {
+        Self {
+            rules: ModelRules::default(),
+            engine: EngineId::LOCAL,
+            substitute: None,
+            sources: 0,
+            in_flight: Vec::new(),
+            held: Vec::new(),
+        }
+    }
+}
+
 impl Default for ModelRules {
     fn default() -> Self {
         Self {
@@ -177,7 +201,7 @@ impl<W> Default for SchedulerCore<W> {
     fn default() -> Self {
         Self {
             sources: BTreeMap::new(),
-            ready_queue: ReadyQueue::default(),
+            engines: Engines::default(),
             lanes: Vec::new(),
             next_id: 0,
         }
@@ -198,6 +222,8 @@ impl<W: Clone> SchedulerCore<W> {
             served_at: None,
             due_at: None,
             skipped_frames: 0,
+            waits_since: None,
+            missed: 0,
             is_doubtful: false,
         };
         self.sources.insert(id, source);
@@ -211,12 +237,99 @@ impl<W: Clone> SchedulerCore<W> {
             return;
         };
         let (pace, model) = (source.pace, settings.model);
-        let before = std::mem::replace(&mut source.settings.model, model);
-        source.change(id, settings, pace, &mut self.ready_queue);
+        let before = source.settings.model;
         if before != model {
+            self.leave_queue(id);
             self.lane(before).sources -= 1;
             self.lane(model).sources += 1;
-            self.release(before);
+            if let Some(source) = self.sources.get_mut(&id) {
+                source.settings.model = model;
+            }
+            self.join_queue(id);
+        }
+        if let Some(source) = self.sources.get_mut(&id) {
+            let queue = queue_of(&mut self.engines, &self.lanes, model);
+            source.change(id, settings, pace, queue);
+        }
+        if before != model {
+            self.release(self.route(before));
+        }
+    }
+
+    /// Says which engine runs a model. To be called before any source has it.
+    pub(crate) fn set_engine(&mut self, model: usize, engine: EngineId) {
+        self.lane(model).engine = engine;
+    }
+
+    /// Lets another model infer the frames of a model's sources, which must not have a substitute itself; `None` ends that. Frames that
+    /// wait go with it.
+    pub(crate) fn set_substitute(&mut self, model: usize, substitute: Option<usize>) {
+        if self.lane(model).substitute == substitute {
+            return;
+        }
+        if let Some(substitute) = substitute {
+            self.lane(substitute);
+        }
+        let mut moved = Vec::new();
+        for (id, source) in &self.sources {
+            if source.settings.model == model && source.queue_state == QueueState::Queued {
+                moved.push(*id);
+            }
+        }
+        for id in &moved {
+            self.leave_queue(*id);
+        }
+        let held = self.route(model);
+        self.lane(model).substitute = substitute;
+        for id in moved {
+            self.join_queue(id);
+        }
+        self.release(held);
+    }
+
+    /// So many frames may be in inference by an engine at once.
+    pub(crate) fn set_slots(&mut self, engine: EngineId, slots: usize) {
+        self.engines.of(engine).set_slots(slots);
+    }
+
+    /// How many frames were asked of an engine so far.
+    pub(super) fn demand(&mut self, engine: EngineId) -> Demand {
+        self.engines.of(engine).demand()
+    }
+
+    /// The engine that the frames of a stream wait for.
+    pub(super) fn engine_of(&self, id: SourceId) -> Option<EngineId> {
+        let source = self.sources.get(&id)?;
+        let lane = self.lanes.get(self.route(source.settings.model))?;
+        Some(lane.engine)
+    }
+
+    /// The engine that has a frame of this stream in inference.
+    pub(super) fn engine_in_flight(&self, id: SourceId) -> Option<EngineId> {
+        let runs = |lane: &&ModelLane| lane.in_flight.iter().any(|(source, _)| *source == id);
+        self.lanes.iter().find(runs).map(|lane| lane.engine)
+    }
+
+    /// The model that infers the frames of a model's sources.
+    fn route(&self, model: usize) -> usize {
+        route(&self.lanes, model)
+    }
+
+    /// Takes a source that is queued out of its queue; [`join_queue`](Self::join_queue) brings it back.
+    fn leave_queue(&mut self, id: SourceId) {
+        if let Some(source) = self.sources.get(&id)
+            && source.queue_state == QueueState::Queued
+        {
+            queue_of(&mut self.engines, &self.lanes, source.settings.model).leave(id);
+        }
+    }
+
+    fn join_queue(&mut self, id: SourceId) {
+        if let Some(source) = self.sources.get_mut(&id)
+            && source.queue_state == QueueState::Queued
+        {
+            let queue = queue_of(&mut self.engines, &self.lanes, source.settings.model);
+            source.enqueue(id, queue);
         }
     }
 
@@ -230,7 +343,8 @@ impl<W: Clone> SchedulerCore<W> {
     pub(crate) fn set_pace(&mut self, id: SourceId, pace: Pace) {
         if let Some(source) = self.sources.get_mut(&id) {
             let settings = source.settings.clone();
-            source.change(id, settings, pace, &mut self.ready_queue);
+            let queue = queue_of(&mut self.engines, &self.lanes, settings.model);
+            source.change(id, settings, pace, queue);
         }
     }
 
@@ -239,11 +353,12 @@ impl<W: Clone> SchedulerCore<W> {
         let Some(source) = self.sources.remove(&id) else {
             return;
         };
-        let lane = self.lane(source.settings.model);
-        lane.sources -= 1;
+        let model = source.settings.model;
+        self.lane(model).sources -= 1;
+        let served_by = self.route(model);
         match source.queue_state {
-            QueueState::Queued => self.ready_queue.leave(id),
-            QueueState::Held => lane.held.retain(|held| *held != id),
+            QueueState::Queued => queue_of(&mut self.engines, &self.lanes, model).leave(id),
+            QueueState::Held => self.lane(served_by).held.retain(|held| *held != id),
             QueueState::Empty | QueueState::InFlight => {}
         }
         if source.slot.is_some() {
@@ -256,12 +371,16 @@ impl<W: Clone> SchedulerCore<W> {
         let Some(source) = self.sources.get_mut(&id) else {
             return false;
         };
-        let lane = self.lanes.get(source.settings.model);
+        let model = source.settings.model;
+        let lane = self.lanes.get(route(&self.lanes, model));
         if lane.is_some_and(|lane| lane.rules.admission == Admission::Closed) {
             source.refuse(now);
             return false;
         }
         source.is_doubtful = false;
+        if source.queue_state != QueueState::InFlight {
+            source.waits_since = source.waits_since.or(Some(now));
+        }
         if let Some(older) = source.slot.replace(frame) {
             let reason = if !source.is_due(now) {
                 FrameDrop::RateLimited
@@ -270,11 +389,14 @@ impl<W: Clone> SchedulerCore<W> {
             } else {
                 FrameDrop::Replaced
             };
+            if reason != FrameDrop::RateLimited && source.waits_for_its_turn() {
+                source.missed = source.missed.saturating_add(1);
+            }
             source.drop_frame(reason);
         }
         let is_queued = source.queue_state == QueueState::Empty;
         if is_queued {
-            source.enqueue(id, &mut self.ready_queue);
+            source.enqueue(id, queue_of(&mut self.engines, &self.lanes, model));
         }
         is_queued
     }
@@ -306,15 +428,18 @@ impl<W: Clone> SchedulerCore<W> {
         if source.slot.take().is_some() {
             source.drop_frame(FrameDrop::Stale);
             if source.queue_state == QueueState::Queued {
-                self.ready_queue.leave(id);
+                queue_of(&mut self.engines, &self.lanes, source.settings.model).leave(id);
                 source.queue_state = QueueState::Empty;
             }
         }
     }
 
-    /// Takes the frame of the stream whose last inference began longest ago, among those that are due.
-    pub fn pick(&mut self, now: Instant) -> Pick<W> {
-        while let Some(id) = self.ready_queue.next(now) {
+    /// Takes the frame of the stream whose last inference began longest ago, among those that are due and that this engine infers.
+    pub fn pick(&mut self, now: Instant, engine: EngineId) -> Pick<W> {
+        if !self.engines.of(engine).has_room() {
+            return Pick::Idle;
+        }
+        while let Some(id) = self.engines.of(engine).ready.next(now) {
             let source = self
                 .sources
                 .get_mut(&id)
@@ -328,7 +453,7 @@ impl<W: Clone> SchedulerCore<W> {
                 source.drop_frame(FrameDrop::Stale);
                 continue;
             }
-            let model = source.settings.model;
+            let model = route(&self.lanes, source.settings.model);
             match verdict(&self.lanes, model, now) {
                 Verdict::Run => {}
                 Verdict::Hold => {
@@ -343,16 +468,17 @@ impl<W: Clone> SchedulerCore<W> {
                 }
             }
             self.lanes[model].in_flight.push((id, now));
+            self.engines.of(engine).begin(source.turns(now));
             return Pick::Run(Job {
                 source: id,
                 frame,
                 work: source.settings.work.clone(),
+                model,
                 skipped_frames: source.start(now),
             });
         }
-        self.ready_queue
-            .next_due()
-            .map_or(Pick::Idle, Pick::WaitUntil)
+        let queue = &self.engines.of(engine).ready;
+        queue.next_due().map_or(Pick::Idle, Pick::WaitUntil)
     }
 
     /// Ends a job, so that its stream may be picked again.
@@ -363,13 +489,16 @@ impl<W: Clone> SchedulerCore<W> {
             self.lanes[model]
                 .in_flight
                 .retain(|(source, _)| *source != id);
+            let engine = self.lanes[model].engine;
+            self.engines.of(engine).end();
             self.release(model);
         }
         if let Some(source) = self.sources.get_mut(&id)
             && source.queue_state == QueueState::InFlight
         {
             if source.slot.is_some() {
-                source.enqueue(id, &mut self.ready_queue);
+                let queue = queue_of(&mut self.engines, &self.lanes, source.settings.model);
+                source.enqueue(id, queue);
             } else {
                 source.queue_state = QueueState::Empty;
             }
@@ -381,7 +510,7 @@ impl<W: Clone> SchedulerCore<W> {
 
     /// Drops every waiting frame.
     pub(crate) fn drain(&mut self, reason: FrameDrop) {
-        self.ready_queue.clear();
+        self.engines.clear();
         for source in self.sources.values_mut() {
             if source.slot.take().is_some() {
                 source.drop_frame(reason);
@@ -414,7 +543,8 @@ impl<W: Clone> SchedulerCore<W> {
             }
             for id in std::mem::take(&mut lane.held) {
                 if let Some(source) = self.sources.get_mut(&id) {
-                    source.enqueue(id, &mut self.ready_queue);
+                    let queue = queue_of(&mut self.engines, &self.lanes, source.settings.model);
+                    source.enqueue(id, queue);
                 }
             }
         }
@@ -443,9 +573,25 @@ enum Verdict {
     Refuse,
 }
 
+/// The model that infers the frames of a model's sources.
+fn route(lanes: &[ModelLane], model: usize) -> usize {
+    let lane = lanes.get(model);
+    lane.and_then(|lane| lane.substitute).unwrap_or(model)
+}
+
+/// The queue in which a model's sources wait.
+fn queue_of<'a>(engines: &'a mut Engines, lanes: &[ModelLane], model: usize) -> &'a mut ReadyQueue {
+    let lane = lanes.get(route(lanes, model));
+    let engine = lane.map_or(EngineId::LOCAL, |lane| lane.engine);
+    &mut engines.of(engine).ready
+}
+
 fn verdict(lanes: &[ModelLane], model: usize, now: Instant) -> Verdict {
     let lane = &lanes[model];
-    let others = || lanes.iter().enumerate().filter(|(n, _)| *n != model);
+    let others = || {
+        let lanes = lanes.iter().enumerate();
+        lanes.filter(|(n, other)| *n != model && other.engine == lane.engine)
+    };
     let hold = match lane.rules.admission {
         Admission::Closed => return Verdict::Refuse,
         Admission::OneAtATime => !lane.in_flight.is_empty(),
@@ -474,6 +620,7 @@ impl<W> Source<W> {
     /// Drops a frame whose model is set aside. At most as many count as failed as would have been inferred; the others count
     /// as rate-limited.
     fn refuse(&mut self, now: Instant) {
+        (self.waits_since, self.missed) = (None, 0);
         if self.is_due(now) {
             self.drop_frame(FrameDrop::InferenceFailed);
             self.keep_cadence(now);
@@ -516,6 +663,19 @@ impl<W> Source<W> {
         }
     }
 
+    /// How many turns it has waited for, its present one included: with a rate limit as many as its cadence has had since its frame could
+    /// have been taken, and without one as many as there were frames since.
+    fn turns(&self, now: Instant) -> f64 {
+        let interval = self.interval();
+        if interval.is_zero() {
+            return 1.0 + f64::from(self.missed);
+        }
+        let since = self.waits_since.max(self.due_at);
+        let late = since.filter(|_| self.waits_since.is_some());
+        let late = late.map_or(Duration::ZERO, |since| now.saturating_duration_since(since));
+        1.0 + late.as_secs_f64() / interval.as_secs_f64()
+    }
+
     /// At least this time lies between the starts of two inferences; zero means every frame.
     fn interval(&self) -> Duration {
         let usual = self.settings.min_interval;
@@ -546,6 +706,7 @@ impl<W> Source<W> {
     /// Begins an inference; gives the number of frames that were skipped before it.
     fn start(&mut self, now: Instant) -> u64 {
         self.keep_cadence(now);
+        (self.waits_since, self.missed) = (None, 0);
         self.served_at = Some(now);
         self.queue_state = QueueState::InFlight;
         std::mem::take(&mut self.skipped_frames)

@@ -72,7 +72,7 @@ impl Bench {
     }
 
     pub(super) fn run(&mut self, now: Instant) -> Option<Job<usize>> {
-        match self.core.pick(now) {
+        match self.core.pick(now, EngineId::LOCAL) {
             Pick::Run(job) => Some(job),
             _ => None,
         }
@@ -129,7 +129,7 @@ fn a_replaced_frame_is_rate_limited_only_before_its_stream_is_due() {
         bench.offer(start + ms * MS, id);
     }
     assert!(
-        matches!(bench.core.pick(start + 90 * MS), Pick::WaitUntil(at) if at == start + 100 * MS)
+        matches!(bench.core.pick(start + 90 * MS, EngineId::LOCAL), Pick::WaitUntil(at) if at == start + 100 * MS)
     );
     bench.offer(start + 120 * MS, id);
     let job = bench.run(start + 120 * MS).unwrap();
@@ -180,7 +180,7 @@ fn another_rate_holds_at_once_and_keeps_the_waiting_frame() {
     bench.core.update(id, lowered);
     bench.offer(start + 260 * MS, id);
     assert!(
-        matches!(bench.core.pick(start + 260 * MS), Pick::WaitUntil(at) if at == start + 450 * MS)
+        matches!(bench.core.pick(start + 260 * MS, EngineId::LOCAL), Pick::WaitUntil(at) if at == start + 450 * MS)
     );
     let unlimited = settings(&bench, Duration::ZERO);
     bench.core.update(id, unlimited);
@@ -277,7 +277,7 @@ fn an_old_frame_is_counted_as_stale_once_when_its_turn_or_a_newer_one_comes() {
     let stale = |bench: &Bench, id| bench.metrics_of(id).frames_dropped(FrameDrop::Stale);
     assert_eq!((stale(&bench, first), stale(&bench, second)), (0, 1));
     assert_eq!(bench.run(late).unwrap().source, second, "no turn is spent");
-    assert!(matches!(bench.core.pick(late), Pick::Idle));
+    assert!(matches!(bench.core.pick(late, EngineId::LOCAL), Pick::Idle));
     assert_eq!((stale(&bench, first), stale(&bench, second)), (1, 1));
 }
 
@@ -290,8 +290,13 @@ fn the_last_frame_of_a_rate_limited_stream_that_stopped_goes_when_it_is_due() {
     bench.finish(job);
     bench.offer(start + 100 * MS, id);
     let due_at = start + 2000 * MS;
-    assert!(matches!(bench.core.pick(start + 900 * MS), Pick::WaitUntil(at) if at == due_at));
-    assert!(matches!(bench.core.pick(due_at), Pick::Idle));
+    assert!(
+        matches!(bench.core.pick(start + 900 * MS, EngineId::LOCAL), Pick::WaitUntil(at) if at == due_at)
+    );
+    assert!(matches!(
+        bench.core.pick(due_at, EngineId::LOCAL),
+        Pick::Idle
+    ));
     assert_eq!(bench.metrics_of(id).frames_dropped(FrameDrop::Stale), 1);
     bench.offer(due_at, id);
     assert!(bench.run(due_at).is_some());
@@ -324,7 +329,7 @@ fn at_half_the_pace_a_stream_is_due_half_as_often_and_what_that_costs_is_not_its
         for ms in [60, 90, 120, 150] {
             bench.offer(start + ms * MS, id);
             assert!(
-                matches!(bench.core.pick(start + ms * MS), Pick::WaitUntil(at) if at == start + halved)
+                matches!(bench.core.pick(start + ms * MS, EngineId::LOCAL), Pick::WaitUntil(at) if at == start + halved)
             );
         }
         let limited = if usual.is_zero() { 0 } else { 1 };
@@ -559,4 +564,85 @@ fn a_doubtful_frame_does_not_wait_until_it_is_too_old() {
     assert!(bench.core.offer_doubtful(start, id, frame));
     assert!(bench.run(start + 49 * MS).is_none());
     assert!(bench.run(start + 50 * MS).is_some());
+}
+
+#[test]
+fn engines_have_queues_of_their_own_and_a_substitute_takes_what_waits() {
+    let (mut bench, start) = (Bench::new(), Instant::now());
+    let remote = EngineId::of_remote(1);
+    bench.core.set_engine(1, remote);
+    bench.core.set_slots(remote, 1);
+    let local = bench.add_of_model(0, 0, Duration::ZERO);
+    let [a, b] = [1, 2].map(|name| bench.add_of_model(name, 1, Duration::ZERO));
+    for id in [local, a, b] {
+        bench.offer(start, id);
+    }
+    let Pick::Run(first) = bench.core.pick(start, remote) else {
+        panic!("nothing for the servers");
+    };
+    assert_eq!((first.source, first.model), (a, 1));
+    // The only slot is taken.
+    assert!(matches!(bench.core.pick(start, remote), Pick::Idle));
+    assert_eq!(bench.run(start).unwrap().source, local);
+    assert!(bench.run(start).is_none(), "the other is for the servers");
+    bench.core.set_substitute(1, Some(0));
+    let moved = bench.run(start).unwrap();
+    assert_eq!((moved.source, moved.model), (b, 0));
+    // Where the frame was, there is room; what comes now goes to the substitute.
+    bench.finish(first);
+    assert!(matches!(bench.core.pick(start, remote), Pick::Idle));
+    bench.offer(start + MS, a);
+    bench.core.set_substitute(1, None);
+    assert!(bench.run(start + MS).is_none());
+    let Pick::Run(back) = bench.core.pick(start + MS, remote) else {
+        panic!("it went back");
+    };
+    assert_eq!((back.source, back.model), (a, 1));
+}
+
+#[test]
+fn a_stream_that_changes_its_model_changes_its_queue() {
+    let (mut bench, start) = (Bench::new(), Instant::now());
+    let remote = EngineId::of_remote(1);
+    bench.core.set_engine(1, remote);
+    let id = bench.add_of_model(0, 0, 100 * MS);
+    bench.offer(start, id);
+    let settings = SourceSettings {
+        model: 1,
+        min_interval: 50 * MS,
+        ..bench.core.sources[&id].settings.clone()
+    };
+    bench.core.update(id, settings);
+    assert!(bench.run(start).is_none());
+    assert!(matches!(bench.core.pick(start, remote), Pick::Run(_)));
+    assert!(matches!(bench.core.pick(start, remote), Pick::Idle));
+}
+
+#[test]
+fn what_is_wanted_counts_turns_and_no_idle_time() {
+    let (mut bench, start) = (Bench::new(), Instant::now());
+    let id = bench.add(0, 100 * MS);
+    let turn = |bench: &mut Bench, offered: u32, taken: u32| {
+        let before = bench.core.demand(EngineId::LOCAL);
+        bench.offer(start + offered * MS, id);
+        let job = bench.run(start + taken * MS).unwrap();
+        bench.finish(job);
+        let after = bench.core.demand(EngineId::LOCAL);
+        assert_eq!(after.taken, before.taken + 1);
+        after.wanted - before.wanted
+    };
+    assert!((turn(&mut bench, 0, 0) - 1.0).abs() < 1e-9);
+    // A camera that sends seldom waits for nobody.
+    assert!((turn(&mut bench, 1000, 1000) - 1.0).abs() < 1e-9);
+    // It was due at 1100, and its frame was taken one turn later.
+    assert!((turn(&mut bench, 1050, 1200) - 2.0).abs() < 1e-9);
+    // Without a rate limit, what was replaced while it waited was wanted.
+    let free = bench.add(1, Duration::ZERO);
+    for ms in [0, 30, 60] {
+        bench.offer(start + ms * MS, free);
+    }
+    let before = bench.core.demand(EngineId::LOCAL);
+    bench.run(start + 70 * MS).unwrap();
+    let wanted = bench.core.demand(EngineId::LOCAL).wanted - before.wanted;
+    assert!((wanted - 3.0).abs() < 1e-9, "{wanted}");
 }

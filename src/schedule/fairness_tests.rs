@@ -124,7 +124,7 @@ fn simulate(cameras: &[Camera], workers: usize, round: Duration, length: Duratio
             Event::Due => {}
         }
         while free > 0 {
-            match bench.core.pick(now) {
+            match bench.core.pick(now, EngineId::LOCAL) {
                 Pick::Run(job) => {
                     free -= 1;
                     outcomes[job.work].turns += 1;

@@ -4,6 +4,7 @@
 //! frames that they take show nothing new.
 
 mod core;
+pub mod engine;
 pub mod motion;
 mod ready_queue;
 pub mod scheduler;

@@ -1,12 +1,15 @@
 //! [`SchedulerCore`] behind a mutex and a condition variable: decode threads offer frames, and inference workers wait for
 //! the next one to infer.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
 
 pub(crate) use super::core::{Admission, ModelRules, Pace};
 pub use super::core::{Job, JobEnd, Pick, SchedulerCore, SourceId, SourceSettings};
+pub(crate) use super::engine::Demand;
+pub use super::engine::EngineId;
 use crate::telemetry::ledger::FrameDrop;
 use twinsight_media::picture::Frame;
 
@@ -14,13 +17,31 @@ use twinsight_media::picture::Frame;
 #[derive(Debug)]
 pub(crate) struct Scheduler<W> {
     shared: Mutex<Shared<W>>,
-    changed: Condvar,
 }
 
 #[derive(Debug)]
 struct Shared<W> {
     core: SchedulerCore<W>,
     closed: bool,
+    /// Wakes the workers of each engine.
+    changed: Vec<Arc<Condvar>>,
+}
+
+impl<W> Shared<W> {
+    /// What wakes the workers of an engine.
+    fn changed(&mut self, engine: EngineId) -> Arc<Condvar> {
+        let index = engine.index();
+        if self.changed.len() <= index {
+            self.changed.resize_with(index + 1, Arc::default);
+        }
+        Arc::clone(&self.changed[index])
+    }
+
+    fn wake_all(&self) {
+        for changed in &self.changed {
+            changed.notify_all();
+        }
+    }
 }
 
 impl<W: Clone> Default for Scheduler<W> {
@@ -29,8 +50,8 @@ impl<W: Clone> Default for Scheduler<W> {
             shared: Mutex::new(Shared {
                 core: SchedulerCore::default(),
                 closed: false,
+                changed: Vec::new(),
             }),
-            changed: Condvar::new(),
         }
     }
 }
@@ -41,18 +62,41 @@ impl<W: Clone> Scheduler<W> {
     }
 
     pub(crate) fn update(&self, id: SourceId, settings: SourceSettings<W>) {
-        self.shared.lock().core.update(id, settings);
-        self.changed.notify_all();
+        self.change(|core| core.update(id, settings));
     }
 
     pub(crate) fn set_pace(&self, id: SourceId, pace: Pace) {
-        self.shared.lock().core.set_pace(id, pace);
-        self.changed.notify_all();
+        self.change(|core| core.set_pace(id, pace));
     }
 
     pub(crate) fn set_model(&self, model: usize, rules: ModelRules) {
-        self.shared.lock().core.set_model(model, rules);
-        self.changed.notify_all();
+        self.change(|core| core.set_model(model, rules));
+    }
+
+    /// Says which engine runs a model. To be called before any stream has it.
+    pub(crate) fn set_engine(&self, model: usize, engine: EngineId) {
+        self.change(|core| core.set_engine(model, engine));
+    }
+
+    /// Lets another model infer the frames of a model's streams; `None` ends that.
+    pub(crate) fn set_substitute(&self, model: usize, substitute: Option<usize>) {
+        self.change(|core| core.set_substitute(model, substitute));
+    }
+
+    /// So many frames may be in inference by an engine at once.
+    pub(crate) fn set_slots(&self, engine: EngineId, slots: usize) {
+        self.change(|core| core.set_slots(engine, slots));
+    }
+
+    /// How many frames were asked of an engine so far, and how many it took.
+    pub(crate) fn demand(&self, engine: EngineId) -> Demand {
+        self.shared.lock().core.demand(engine)
+    }
+
+    fn change(&self, change: impl FnOnce(&mut SchedulerCore<W>)) {
+        let mut shared = self.shared.lock();
+        change(&mut shared.core);
+        shared.wake_all();
     }
 
     /// The age above which a stream's frames are not inferred.
@@ -83,8 +127,12 @@ impl<W: Clone> Scheduler<W> {
                 metrics.frame_dropped(FrameDrop::Shutdown);
             }
         } else if offer(&mut shared.core, Instant::now()) {
+            let engine = shared.core.engine_of(id);
+            let changed = engine.map(|engine| shared.changed(engine));
             drop(shared);
-            self.changed.notify_one();
+            if let Some(changed) = changed {
+                changed.notify_one();
+            }
         }
     }
 
@@ -93,35 +141,50 @@ impl<W: Clone> Scheduler<W> {
         self.shared.lock().core.skip(id);
     }
 
-    /// Waits for the next frame to infer; `None` once the scheduler is closed.
+    /// Waits for the next frame that an engine is to infer; `None` once the scheduler is closed.
     ///
     /// It calls `alive` at least once in `beat`, so that a supervisor sees that an idle worker lives.
-    pub(crate) fn next(&self, beat: Duration, mut alive: impl FnMut()) -> Option<Job<W>> {
+    pub(crate) fn next(
+        &self,
+        engine: EngineId,
+        beat: Duration,
+        mut alive: impl FnMut(),
+    ) -> Option<Job<W>> {
         let mut shared = self.shared.lock();
+        let changed = shared.changed(engine);
         loop {
             alive();
             if shared.closed {
                 return None;
             }
             let now = Instant::now();
-            let wait = match shared.core.pick(now) {
+            let wait = match shared.core.pick(now, engine) {
                 Pick::Run(job) => {
                     // Another worker watches for the next due time in this one's place.
                     drop(shared);
-                    self.changed.notify_one();
+                    changed.notify_one();
                     return Some(job);
                 }
                 Pick::WaitUntil(due_at) => due_at.saturating_duration_since(now).min(beat),
                 Pick::Idle => beat,
             };
-            self.changed.wait_for(&mut shared, wait);
+            changed.wait_for(&mut shared, wait);
         }
     }
 
     /// Ends a job, so that its stream may be picked again.
     pub(crate) fn finished(&self, id: SourceId, end: JobEnd, skipped_frames: u64) {
-        self.shared.lock().core.finished(id, end, skipped_frames);
-        self.changed.notify_one();
+        let mut shared = self.shared.lock();
+        let was_with = shared.core.engine_in_flight(id);
+        shared.core.finished(id, end, skipped_frames);
+        // There is room in the engine that had the frame, and the next one may be for another.
+        let is_for = shared.core.engine_of(id);
+        for engine in [was_with, is_for.filter(|_| is_for != was_with)]
+            .into_iter()
+            .flatten()
+        {
+            shared.changed(engine).notify_one();
+        }
     }
 
     /// Ends scheduling: waiting and later frames are dropped, and workers get `None`.
@@ -129,8 +192,7 @@ impl<W: Clone> Scheduler<W> {
         let mut shared = self.shared.lock();
         shared.closed = true;
         shared.core.drain(FrameDrop::Shutdown);
-        drop(shared);
-        self.changed.notify_all();
+        shared.wake_all();
     }
 }
 
@@ -146,7 +208,10 @@ mod tests {
         let worker = {
             let scheduler = Arc::clone(&scheduler);
             twinsight_client::thread::spawn_named("test-worker", move || {
-                while scheduler.next(Duration::from_secs(60), || {}).is_some() {}
+                while scheduler
+                    .next(EngineId::LOCAL, Duration::from_secs(60), || {})
+                    .is_some()
+                {}
             })
         };
         scheduler.close();

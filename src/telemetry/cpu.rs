@@ -7,7 +7,15 @@ use std::time::{Duration, Instant};
 
 use procfs::FromRead;
 use procfs::process::Schedstat;
+use rustix::time::{ClockId, clock_gettime};
 use twinsight_client::clock::thread_cpu;
+
+/// The processor time that all threads of the process have had.
+pub fn process_cpu() -> Duration {
+    let time = clock_gettime(ClockId::ProcessCPUTime);
+    let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
+    Duration::from_secs(seconds) + Duration::from_nanos(u64::try_from(time.tv_nsec).unwrap_or(0))
+}
 
 /// How long a piece of work took.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

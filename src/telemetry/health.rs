@@ -318,6 +318,8 @@ pub struct Readiness {
     hub_joined: AtomicBool,
     without_hub: AtomicBool,
     inference_errors: Mutex<Vec<String>>,
+    /// What is wrong with the pool that the node shares its cameras with.
+    pool_trouble: Mutex<Option<String>>,
     /// Which hub is not joined and why. Empty until somebody says it.
     hub_last_error: Mutex<String>,
 }
@@ -336,6 +338,11 @@ impl Readiness {
     /// Says that there is no hub to be joined.
     pub fn set_without_hub(&self) {
         self.without_hub.store(true, Ordering::Relaxed);
+    }
+
+    /// Says what is wrong with the pool that the node is in.
+    pub fn set_pool_trouble(&self, trouble: Option<String>) {
+        *self.pool_trouble.lock() = trouble;
     }
 
     /// Says what is wrong with inference now, in a sentence for each thing.
@@ -364,6 +371,7 @@ impl Readiness {
         }
         let errors = self.inference_errors.lock();
         missing.extend(errors.iter().cloned());
+        missing.extend(self.pool_trouble.lock().clone());
         missing
     }
 }

@@ -100,6 +100,8 @@ label_enum! {
         SetAside = "set_aside",
         /// It was set aside, and the next frame tries it.
         Probing = "probing",
+        /// It runs on servers, and none of them can be used.
+        Away = "away",
     }
 }
 

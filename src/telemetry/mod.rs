@@ -1,6 +1,7 @@
 //! What the node says about itself: its logs, its metrics and whether it is healthy. Every stage counts here, so that this
 //! module uses none of them.
 
+pub(crate) mod capacity;
 pub mod cpu;
 pub mod health;
 pub mod history;

@@ -205,6 +205,15 @@ impl CameraTracks {
         news
     }
 
+    /// Ends all tracks like [`end`](Self::end), and goes on with new ones: those of a camera are told by one node alone, from their
+    /// beginning.
+    pub fn restart(&self, reason: TrackEnd) -> Vec<TrackNews> {
+        let mut state = self.state.lock();
+        let news = state.stage.end(reason);
+        self.told(state, &news);
+        news
+    }
+
     /// Brings all that follows from news up to date.
     fn told(&self, mut state: MutexGuard<'_, State>, news: &[TrackNews]) {
         let forgotten = state.note(news);

@@ -86,6 +86,8 @@ impl Program {
             "RUST_LOG",
             "TWINSIGHT_TEST_PYTHON",
             "TWINSIGHT_TEST_HOME_ASSISTANT",
+            "TWINSIGHT_TEST_TRITON",
+            "TWINSIGHT_TEST_MLSERVER",
         ] {
             command.env_remove(variable);
         }
@@ -166,6 +168,11 @@ impl Program {
                 None => panic!("{} ended before it said `{text}`:\n{before}", self.name),
             }
         }
+    }
+
+    /// The lines that were said and not yet read.
+    pub fn said(&mut self) -> Vec<String> {
+        std::iter::from_fn(|| self.lines.try_recv().ok()).collect()
     }
 
     /// Its standard input, which its command has to pipe.
@@ -373,12 +380,24 @@ pub mod fake {
 
     /// Starts a node with the cameras of a configuration; its detector takes `inference` and sees one person.
     pub async fn node(url: &str, config: &str, inference: Duration) -> Node {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        node_at(url, NODE, config, inference, listener).await
+    }
+
+    /// The same for a node with another twin, which serves HTTP by this listener.
+    pub async fn node_at(
+        url: &str,
+        twin: &str,
+        config: &str,
+        inference: Duration,
+        listener: TcpListener,
+    ) -> Node {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("node.toml");
         std::fs::write(&file, config).unwrap();
         let env = BTreeMap::from([
             ("PHYSTACK_SIMULATOR_URL".to_owned(), url.to_owned()),
-            ("TWIN_ID".to_owned(), NODE.to_owned()),
+            ("TWIN_ID".to_owned(), twin.to_owned()),
             ("TWINSIGHT_ICE__INTERFACES".to_owned(), "lo".to_owned()),
         ]);
         let config = Config::load(Some(&file), &env.into_iter().collect()).unwrap();
@@ -398,7 +417,7 @@ pub mod fake {
         Node::start(NodeParts {
             inference: twinsight::http::api::InferenceFacts::default(),
             config,
-            models: Box::new(move || {
+            models: Box::new(move |_| {
                 let detector = FakeDetector::new(inference, vec![person]);
                 Models::new(
                     models,
@@ -407,7 +426,7 @@ pub mod fake {
             }),
             workers: 1,
             decoder: DecoderKind::Software,
-            listener: TcpListener::bind("127.0.0.1:0").await.unwrap(),
+            listener,
         })
         .await
         .unwrap()

@@ -120,6 +120,7 @@ fn render() -> String {
             "cameras" | "sinks" | "cameras.zones" | "cameras.lines" | "cameras.masks" => {
                 format!("[[{section}]]")
             }
+            "models" => "[models.NAME]".to_owned(),
             section => format!("[{section}]"),
         };
         write!(page, "\n## `{title}`\n\n{}", plain(File::about(section))).unwrap();
@@ -152,6 +153,7 @@ fn facts(key: &Key, shipped: &Shipped) -> Vec<(&'static str, String)> {
     });
     if let ("cameras", "twin_id")
     | ("sinks", "type" | "url")
+    | ("models", "backend" | "url")
     | ("cameras.zones" | "cameras.lines", "name")
     | ("cameras.zones" | "cameras.masks", "points")
     | ("cameras.lines", "from" | "to") = (key.section, key.name)
@@ -160,7 +162,7 @@ fn facts(key: &Key, shipped: &Shipped) -> Vec<(&'static str, String)> {
     } else if let ("cameras", "name") = (key.section, key.name) {
         facts[1].1 = "the twin id".to_owned();
     }
-    let in_list = ["cameras", "sinks"].contains(&key.section.split('.').next().unwrap());
+    let in_list = ["cameras", "models", "sinks"].contains(&key.section.split('.').next().unwrap());
     if !in_list {
         let section = key.section.replace('.', "__");
         let own = format!("TWINSIGHT_{section}__{}", key.name).to_ascii_uppercase();
@@ -254,10 +256,10 @@ impl Shipped {
             // A list that has no table unless somebody adds one is a comment.
             let header = line
                 .strip_prefix("# ")
-                .filter(|text| text.starts_with("[["));
-            let header = header.filter(|text| text.ends_with("]]")).unwrap_or(line);
+                .filter(|text| text.starts_with("[[") || text.starts_with("[models."));
+            let header = header.filter(|text| text.ends_with(']')).unwrap_or(line);
             if header.starts_with('[') {
-                section = header.trim_matches(['[', ']']).to_owned();
+                section = header.trim_matches(['[', ']']).replace(".NAME", "");
             } else {
                 let set = line.strip_prefix("# ");
                 let Some((key, value)) = set.unwrap_or(line).split_once(" = ") else {

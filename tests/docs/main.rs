@@ -13,6 +13,7 @@ mod commands;
 #[path = "../common/mod.rs"]
 mod common;
 mod configuration;
+mod deploy;
 mod guide;
 mod http;
 mod layers;
@@ -21,6 +22,7 @@ mod manifest;
 mod operations;
 mod queries;
 mod running_node;
+mod triton;
 mod troubleshooting;
 
 use std::path::PathBuf;

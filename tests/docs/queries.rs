@@ -249,6 +249,7 @@ fn the_rules(prometheus: &Prometheus) {
             "TwinsightDecodingOverloaded",
             "TwinsightResultsOld",
             "TwinsightEventsDropped",
+            "TwinsightCapacityUsedUp",
         ];
         let name = rule["name"].as_str().unwrap();
         let may = name == "TwinsightCameraBlind"

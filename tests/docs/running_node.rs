@@ -105,7 +105,7 @@ async fn events_fit_their_schemas_and_metrics_their_page() {
     }
     detections.refuses_what_is_broken(&seen[0]);
     let text = http_get(node.http, "/metrics");
-    let page = Page::read();
+    let page = Page::read().without_fleet();
     page.compare(&text);
     promtool(&text);
 }
@@ -343,8 +343,29 @@ impl Page {
         page
     }
 
+    /// Leaves out what a node alone and without inference servers does not serve. The sources have to have the names.
+    fn without_fleet(mut self) -> Self {
+        let sources = ["mod", "remote", "shard"]
+            .map(|file| read(&format!("src/telemetry/metrics/{file}.rs")))
+            .concat();
+        self.metrics.retain(|metric, _| {
+            if !is_of_fleet(metric) {
+                return true;
+            }
+            let name = metric.trim_start_matches("twinsight_");
+            assert!(
+                sources.contains(&format!("\"{name}\"")),
+                "{METRICS} has {metric}, and no source has"
+            );
+            false
+        });
+        self.values.retain(|(metric, _), _| !is_of_fleet(metric));
+        self
+    }
+
     fn compare(&self, text: &str) {
-        let served = served(text);
+        let mut served = served(text);
+        served.retain(|metric, _| !is_of_fleet(metric));
         let types =
             |metrics: &BTreeMap<String, (String, BTreeSet<String>)>| -> BTreeMap<String, String> {
                 metrics
@@ -395,6 +416,14 @@ impl Page {
             );
         }
     }
+}
+
+/// True for what nodes serve that belong to a pool or have models on servers.
+fn is_of_fleet(metric: &str) -> bool {
+    metric == "twinsight_model_fallback"
+        || ["twinsight_pool_", "twinsight_remote_"]
+            .iter()
+            .any(|prefix| metric.starts_with(prefix))
 }
 
 /// A metric as the node serves it.

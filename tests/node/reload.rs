@@ -99,7 +99,7 @@ impl Follower {
         let mut node = Node::start(NodeParts {
             inference: twinsight::http::api::InferenceFacts::default(),
             config,
-            models: Box::new(move || Models::new(names, loader)),
+            models: Box::new(move |_| Models::new(names, loader)),
             workers: 2,
             decoder: DecoderKind::Software,
             listener: TcpListener::bind("127.0.0.1:0").await.unwrap(),

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::detect::postprocess::Mismatch;
+use crate::detect::runtime::RuntimeError;
 
 /// Why a model cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -11,6 +12,9 @@ pub enum ModelError {
     /// The name is empty, or a path.
     #[error("model name `{0}` should be the plain name of a manifest, without folder and `.toml`")]
     Name(String),
+    /// ONNX Runtime cannot be used.
+    #[error(transparent)]
+    Runtime(#[from] RuntimeError),
     /// There is no manifest of this name.
     #[error("model `{name}` is not installed: there is no {}; {installed}", path.display())]
     NotInstalled {

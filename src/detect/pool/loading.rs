@@ -160,7 +160,7 @@ impl InferencePool {
 
     /// Starts a worker in a slot with the detectors that could be loaded for it.
     fn staff_with(&mut self, n: usize, loaded: Vec<Loaded>, now: Instant) {
-        let mut lacks: BTreeSet<usize> = (0..self.models.count()).collect();
+        let mut lacks: BTreeSet<usize> = self.models_of(self.slots[n].engine).collect();
         let mut set = Vec::new();
         for (model, loaded) in loaded {
             match loaded {

@@ -111,7 +111,7 @@ impl RemoteModel {
             .servers
             .iter()
             .map(server)
-            .collect::<Result<_, _>>()?;
+            .collect::<Result<_, ModelError>>()?;
         let urls: Vec<String> = servers
             .iter()
             .map(|server| server.url.to_string())

@@ -8,7 +8,6 @@ use std::io::{self, Write};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use rustix::time::{ClockId, clock_gettime};
 use serde_json::json;
 
 use self::agreement::{Agreement, Seen};
@@ -20,6 +19,7 @@ use crate::detect::{
     RuntimeOptions,
 };
 use crate::dev::progress::progress_bar;
+use crate::telemetry::cpu::process_cpu;
 
 /// Detections a second of each camera, as the default configuration has them.
 const DETECTIONS_A_SECOND: f64 = 10.0;
@@ -177,13 +177,6 @@ fn measure(
         cpu: median(cpus),
     });
     Ok(costs.collect())
-}
-
-/// The CPU that all threads of the process have had.
-fn process_cpu() -> Duration {
-    let time = clock_gettime(ClockId::ProcessCPUTime);
-    let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
-    Duration::from_secs(seconds) + Duration::from_nanos(u64::try_from(time.tv_nsec).unwrap_or(0))
 }
 
 fn median(mut all: Vec<Duration>) -> Duration {

@@ -48,6 +48,19 @@ pub enum ReplayError {
     /// The model cannot be used.
     #[error(transparent)]
     Model(#[from] ModelError),
+    /// No server of the model can be used.
+    #[error(
+        "model {model}: {reason}: see that its server runs, or name another `model` for the camera"
+    )]
+    Server {
+        /// The name of the model.
+        model: String,
+        /// What is wrong with which server.
+        reason: String,
+    },
+    /// The requests to the model's servers cannot be made.
+    #[error("no thread for the requests to the model's servers was granted: {0}")]
+    Requests(io::Error),
     /// The settings do not fit the model.
     #[error("{0}")]
     Settings(String),

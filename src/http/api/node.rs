@@ -7,7 +7,9 @@ use serde::Serialize;
 
 use crate::clock::WallClock;
 use crate::config::{Refusal, WITHOUT_HUB};
+use crate::detect::remote::RemoteFacts;
 use crate::publish::feed::{MAX_WATCHERS, StateChange};
+use crate::shard::ShareFacts;
 use crate::telemetry::history::CounterHistory;
 use crate::telemetry::ledger::{ModelState, Work};
 use crate::telemetry::metrics::{Metrics, SinkMetrics};
@@ -23,6 +25,8 @@ pub struct NodeFacts {
     pub inference: InferenceFacts,
     /// Where processor time goes.
     pub usage: CpuUsage,
+    /// Which cameras are its own, and how it stands with the other nodes of its pool.
+    pub share: ShareFacts,
 }
 
 /// The hub, as the node's client sees it.
@@ -69,6 +73,24 @@ pub struct ModelFacts {
     pub state: ModelState,
     /// Why it gives no results, if it gives none.
     pub error: Option<String>,
+    /// The model that takes its place now.
+    pub fallback: Option<String>,
+    /// Its servers, for a model that runs on some.
+    pub(crate) remote: Option<RemoteFacts>,
+}
+
+impl ModelFacts {
+    /// A model of this machine that works.
+    pub fn working(name: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            sha256: None,
+            state: ModelState::Working,
+            error: None,
+            fallback: None,
+            remote: None,
+        }
+    }
 }
 
 /// How models are run.
@@ -134,6 +156,7 @@ pub(crate) struct NodeView {
     pub(crate) shedding: SheddingView,
     pub(crate) watchers: WatchersView,
     pub(crate) config: ConfigSummary,
+    pub(crate) share: ShareFacts,
     pub(crate) states: Vec<StateChange>,
 }
 
@@ -167,6 +190,9 @@ pub(crate) struct ModelView {
     sha256: Option<String>,
     cameras: usize,
     error: Option<String>,
+    fallback: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    remote: Option<RemoteFacts>,
 }
 
 #[derive(Debug, Serialize)]
@@ -255,6 +281,8 @@ impl NodeFacts {
             sha256: model.sha256.clone(),
             cameras: uses(&model.name),
             error: model.error.clone(),
+            fallback: model.fallback.clone(),
+            remote: model.remote.clone(),
         };
         self.models.iter().map(view).collect()
     }

@@ -129,7 +129,11 @@ function nodeItems(node) {
   if (hub.tone !== 'ok') add(hub.tone, hub.clause, hub.title, hub.text);
   for (const model of node.models) {
     if (model.state === 'working') continue;
-    const state = { failing: 'is failing', set_aside: 'is set aside', probing: 'is being tried again' }[model.state] ?? `is ${model.state}`;
+    if (model.fallback) {
+      add('warn', 'a model is away', `Model ${model.name} is away`, `${model.error ? `${sentence(model.error)} ` : ''}${model.fallback} takes its place meanwhile.`);
+      continue;
+    }
+    const state = { failing: 'is failing', set_aside: 'is set aside', probing: 'is being tried again', away: 'is away' }[model.state] ?? `is ${model.state}`;
     add('bad', 'a model is failing', `Model ${model.name} ${state}`, `${model.error ? `${sentence(model.error)} ` : ''}Its ${n(model.cameras, 'camera')} ${model.cameras === 1 ? 'is' : 'are'} blind meanwhile. See the node’s log, and correct or replace the model.`);
   }
   if (!node.config.reloadOk) {

@@ -96,6 +96,7 @@ impl Bench {
             }),
             cpu_pressure: Arc::default(),
             changed: Arc::default(),
+            share: Share::all(),
         };
         let detector = FakeDetector::new(Duration::ZERO, Vec::new());
         let loader: ModelLoader = Arc::new(move |_| Ok(Box::new(detector.clone())));

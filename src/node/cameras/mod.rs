@@ -22,6 +22,7 @@ use super::removed::RemovedCameras;
 use super::sink::track_events;
 use crate::bridge::Bridges;
 use crate::config::{CameraConfig, Connect, MotionMode};
+use crate::detect::detector::DetectSettings;
 use crate::detect::health::ModelHealth;
 use crate::detect::still::CameraMotion;
 use crate::detect::worker::{CameraScheduler, CameraWork};
@@ -30,6 +31,7 @@ use crate::publish::event::CameraStatus;
 use crate::publish::publisher::Publisher;
 use crate::schedule::motion::MotionRules;
 use crate::schedule::scheduler::{SourceId, SourceSettings};
+use crate::shard::{Duties, Duty, Share};
 use crate::telemetry::ledger::FrameDrop;
 use crate::telemetry::metrics::{ForgetOutcome, Metrics};
 use crate::track::directory::TrackDirectory;
@@ -70,6 +72,8 @@ pub(super) struct CameraContext {
     pub cpu_pressure: Arc<CpuPressure>,
     /// Notified when any camera's state changes.
     pub changed: Arc<tokio::sync::Notify>,
+    /// Says which of the cameras are this node's.
+    pub share: Share,
 }
 
 /// The cameras that run.
@@ -79,6 +83,8 @@ pub(super) struct Cameras {
     /// The bridges of those that are no twins by themselves. `None` for a node that bridges none.
     bridges: Option<Bridges>,
     running: BTreeMap<StreamId, RunningCamera>,
+    /// All cameras of the configuration that was applied last, and the models that it was applied with.
+    configured: Option<(Catalog, Vec<CameraConfig>)>,
     removed: RemovedCameras,
     /// Limits how often a removal is logged, since a hub can make up cameras without end.
     removal_logs: RateLimit<()>,
@@ -108,6 +114,15 @@ pub(super) struct Changes {
     pub removed: usize,
 }
 
+/// Why a camera stream no longer runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Removal {
+    /// The configuration does not name it any more.
+    Unconfigured,
+    /// Another node has it.
+    Elsewhere,
+}
+
 /// A camera stream as the configuration wants it, checked and not yet running.
 struct PlannedCamera {
     config: CameraConfig,
@@ -121,6 +136,7 @@ impl Cameras {
             context,
             bridges: None,
             running: BTreeMap::new(),
+            configured: None,
             removed: RemovedCameras::default(),
             removal_logs: RateLimit::new(RATE_LIMIT),
         }
@@ -132,7 +148,7 @@ impl Cameras {
         self
     }
 
-    /// Makes the running cameras those of the configuration. If one of them cannot be, none changes. Whoever calls this must
+    /// Takes in a configuration, and makes the running cameras those of it that are this node's. If one of them cannot be, none changes. Whoever calls this must
     /// let it finish: dropped halfway, it would leave connections that nobody waits for.
     ///
     /// # Errors
@@ -141,6 +157,56 @@ impl Cameras {
         &mut self,
         models: &Catalog,
         configs: &[CameraConfig],
+    ) -> Result<Changes> {
+        for config in configs {
+            // What is another node's now may be this one's at any time.
+            self.check(models, config)?;
+        }
+        self.configured = Some((models.clone(), configs.to_vec()));
+        let changes = self.reconcile().await?;
+        let twins = configs.iter().map(|config| Arc::clone(&config.id.twin_id));
+        self.context.share.set_cameras(twins.collect());
+        Ok(changes)
+    }
+
+    /// Makes the running cameras those of the configuration that are this node's. The same holds as for [`apply`](Self::apply).
+    ///
+    /// # Errors
+    /// Those of [`apply`](Self::apply), which cannot happen to a configuration that was taken in.
+    pub(super) async fn reconcile(&mut self) -> Result<Changes> {
+        let Some((models, configured)) = self.configured.take() else {
+            return Ok(Changes::default());
+        };
+        let duties = Arc::clone(&self.context.share.duties().borrow());
+        let own = configured
+            .iter()
+            .filter(|config| self.is_own(config, &duties));
+        let own: Vec<CameraConfig> = own.cloned().collect();
+        let changes = self.make_running(&models, &own, &configured).await;
+        self.configured = Some((models, configured));
+        changes
+    }
+
+    /// Whether a camera is to run on this node.
+    fn is_own(&self, config: &CameraConfig, duties: &Duties) -> bool {
+        let twin_id = &config.id.twin_id;
+        match duties.of(twin_id) {
+            None => false,
+            Some(Duty::Hold) => true,
+            // Two nodes cannot be one twin: such a camera is handed over without being seen by both.
+            Some(Duty::Warm) if self.context.stream.is_some() && config.source.is_some() => {
+                self.context.share.inferred(twin_id);
+                false
+            }
+            Some(Duty::Warm) => true,
+        }
+    }
+
+    async fn make_running(
+        &mut self,
+        models: &Catalog,
+        configs: &[CameraConfig],
+        configured: &[CameraConfig],
     ) -> Result<Changes> {
         let mut wanted = BTreeMap::new();
         for config in configs {
@@ -173,9 +239,15 @@ impl Cameras {
             }
         }
         // Closing one takes up to a second, and closing all of them at once takes no longer.
-        let closing = closing
-            .into_iter()
-            .map(|(camera, removed)| self.close(camera, removed));
+        let is_configured = |id: &StreamId| configured.iter().any(|config| config.id == *id);
+        let closing = closing.into_iter().map(|(camera, removed)| {
+            let removal = match removed {
+                false => None,
+                true if is_configured(&camera.config.id) => Some(Removal::Elsewhere),
+                true => Some(Removal::Unconfigured),
+            };
+            self.close(camera, removal)
+        });
         futures_util::future::join_all(closing).await;
         // A camera is dialled when there is somebody to answer, and its bridge ends after the connection to it.
         if let Some(bridges) = &mut self.bridges {
@@ -272,6 +344,19 @@ impl Cameras {
         }
     }
 
+    /// Publishes it when the node's lease in its pool may have run out, so that nothing of its cameras is published, and when it has
+    /// it again.
+    pub(super) fn look_at_share(&self) {
+        let share = &self.context.share;
+        let fenced = share.fenced();
+        for (id, camera) in &self.running {
+            let is_own = share.tells(&id.twin_id);
+            if camera.status.set_fenced(fenced.clone().filter(|_| is_own)) {
+                self.context.changed.notify_one();
+            }
+        }
+    }
+
     /// Publishes it when the bridge of a camera that has no frames knows why, and when it does no longer.
     pub(super) fn look_at_bridges(&self) {
         let Some(bridges) = &self.bridges else {
@@ -305,13 +390,18 @@ impl Cameras {
         }
     }
 
-    fn resolve(&self, models: &Catalog, config: &CameraConfig) -> Result<PlannedCamera> {
+    /// Whether a camera can run, on this node or another one with the same configuration.
+    fn check(&self, models: &Catalog, config: &CameraConfig) -> Result<(usize, DetectSettings)> {
         ensure!(
             self.context.stream.is_some() || config.source.is_some(),
             "camera {} is to be met by a hub, and this node was started without one: restart the node",
             config.id
         );
-        let (model, mut settings) = models.resolve(config)?;
+        models.resolve(config)
+    }
+
+    fn resolve(&self, models: &Catalog, config: &CameraConfig) -> Result<PlannedCamera> {
+        let (model, mut settings) = self.check(models, config)?;
         if config.track.enabled {
             settings.min_score = Tracker::lowest_score(config.min_score);
         }
@@ -432,7 +522,7 @@ impl Cameras {
         ))
     }
 
-    async fn close(&self, camera: RunningCamera, removed: bool) {
+    async fn close(&self, camera: RunningCamera, removal: Option<Removal>) {
         let RunningCamera {
             config,
             name,
@@ -446,8 +536,10 @@ impl Cameras {
         self.context
             .scheduler
             .remove(source, FrameDrop::CameraRemoved);
-        if removed {
-            if let Some(suppressed) = self.removal_logs.allow((), Instant::now()) {
+        if let Some(removal) = removal {
+            if removal == Removal::Unconfigured
+                && let Some(suppressed) = self.removal_logs.allow((), Instant::now())
+            {
                 tracing::info!(camera = %config.id, suppressed, "the camera is no longer configured");
             }
             if let Some(tracks) = self.context.tracks.remove(&config.id) {

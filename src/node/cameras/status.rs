@@ -36,6 +36,8 @@ struct StatusFacts {
     blind: Option<String>,
     /// True while all of its frames come too slowly to be inferred.
     slow: bool,
+    /// Why nothing of it is published although the node sees it.
+    fenced: Option<String>,
     /// Why its bridge has no pictures of it, for a camera that this node makes a twin of.
     bridge: Option<Arc<str>>,
 }
@@ -48,6 +50,9 @@ impl StatusFacts {
     /// The stream's own reason, or else why its frames are not inferred. Where none come and the camera's bridge knows why, that
     /// is the reason: it is nearer to the camera.
     fn reason(&self, state: &StreamState) -> Option<String> {
+        if let Some(reason) = &self.fenced {
+            return Some(reason.clone());
+        }
         if state.state != CameraState::Receiving
             && let Some(reason) = &self.bridge
         {
@@ -82,6 +87,17 @@ impl StatusLine {
             return false;
         }
         facts.blind = blind;
+        self.publish(&facts);
+        true
+    }
+
+    /// True means that this is new, and was published.
+    pub(super) fn set_fenced(&self, fenced: Option<String>) -> bool {
+        let mut facts = self.facts.lock();
+        if facts.fenced == fenced {
+            return false;
+        }
+        facts.fenced = fenced;
         self.publish(&facts);
         true
     }

@@ -6,6 +6,7 @@ mod bridge;
 mod recent;
 mod register;
 mod remote;
+mod shard;
 mod sink;
 mod sinks;
 mod stream;
@@ -13,7 +14,7 @@ mod totals;
 mod track;
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use parking_lot::{Mutex, MutexGuard};
@@ -25,6 +26,7 @@ pub use self::recent::{StreamHistory, StreamRates};
 use self::register::Register;
 use self::remote::RemoteVectors;
 pub use self::remote::{RemoteMetrics, RemoteResult};
+pub use self::shard::{PoolMetrics, PoolMove};
 use self::sink::{HUB, LOCAL, SinkVectors};
 pub use self::sink::{SinkMetrics, SinkResult};
 pub use self::stream::{LedgerReading, StreamMetrics};
@@ -95,6 +97,8 @@ pub struct Metrics {
     remote_vectors: RemoteVectors,
     bridge_vectors: BridgeVectors,
     bridges: Mutex<HashMap<StreamId, Arc<BridgeMetrics>>>,
+    /// Made for a node in a pool alone.
+    pool: OnceLock<PoolMetrics>,
     signals_refused: Vec<IntCounter>,
     config_reloads: [IntCounter; 2],
     config_reload_ok: IntGauge,
@@ -107,6 +111,9 @@ pub struct Metrics {
     /// Inference workers whose run hangs and was given up.
     pub workers_given_up: IntGauge,
     model_state: IntGaugeVec,
+    model_fallback: IntGaugeVec,
+    /// The part of its capacity that the node uses. What is above 1 is missing.
+    pub(crate) capacity_used: Gauge,
     /// Connections that the HTTP server has open.
     pub http_connections: IntGauge,
     http_connections_closed: Vec<IntCounter>,
@@ -320,6 +327,15 @@ impl Metrics {
                 "1 for the state the model is in",
                 &["model", "state"],
             ),
+            capacity_used: node.number(
+                "capacity_used_ratio",
+                "Part of what the node can carry that it carries; above 1 something is missing",
+            ),
+            model_fallback: node.gauges(
+                "model_fallback",
+                "1 while its fallback infers in the place of a model that runs on servers",
+                &["model"],
+            ),
             http_connections: register.gauge("http_connections", "Connections of the HTTP server"),
             http_connections_closed: ConnectionEnd::ALL
                 .iter()
@@ -341,6 +357,7 @@ impl Metrics {
             remote_vectors: RemoteVectors::register(&node),
             bridge_vectors: BridgeVectors::register(&register),
             bridges: Mutex::default(),
+            pool: OnceLock::new(),
             hub_connected: register.gauge("hub_connected", "1 while the hub is joined"),
             hub_reconnects: register
                 .counter("hub_reconnects_total", "Times the hub was joined again"),
@@ -468,6 +485,14 @@ impl Metrics {
         }
     }
 
+    /// The metrics of the node's pool, which are made at the first call.
+    pub fn pool(&self) -> &PoolMetrics {
+        self.pool.get_or_init(|| {
+            let registry = &self.registry;
+            PoolMetrics::register(&Register { registry })
+        })
+    }
+
     /// The metrics of all sinks beside the hub, in the order of the configuration.
     pub fn sinks(&self) -> &[SinkMetrics] {
         &self.sinks
@@ -488,6 +513,13 @@ impl Metrics {
         } else {
             self.config_reload_ok.set(0);
         }
+    }
+
+    /// Says whether its fallback infers in the place of a model.
+    pub(crate) fn set_model_fallback(&self, model: &str, infers: bool) {
+        self.model_fallback
+            .with_label_values(&[model])
+            .set(infers.into());
     }
 
     /// Sets the state of a model.
@@ -661,7 +693,7 @@ mod tests {
     }
 
     #[test]
-    fn a_camera_stream_has_103_series_and_one_for_each_label_it_saw() {
+    fn a_camera_stream_has_104_series_and_one_for_each_label_it_saw() {
         let metrics = Metrics::new();
         let series = || {
             let text = metrics.encode();
@@ -669,9 +701,9 @@ mod tests {
         };
         let stream = metrics.stream(&id(1));
         stream.set_info("Door", "a");
-        assert_eq!(series(), 103);
-        stream.object_detected("person");
         assert_eq!(series(), 104);
+        stream.object_detected("person");
+        assert_eq!(series(), 105);
     }
 
     #[test]

@@ -1,0 +1,369 @@
+//! Leases in etcd, by its own client. A member is a key with its record, bound to its lease; who holds a camera is a key with the
+//! member's session in it, bound to the holder's lease. What runs out with a lease is removed by etcd itself, at one moment.
+//!
+//! ```text
+//! /twinsight/POOL/members/SESSION   {"name": "node-1", "capacity": 10, …}
+//! /twinsight/POOL/cameras/TWIN      SESSION
+//! ```
+//!
+//! A session is the number of its lease in hexadecimal digits.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use etcd_client::{
+    Certificate, Client, Compare, CompareOp, ConnectOptions, Error, EventType, GetOptions,
+    KeyValue, PutOptions, TlsOptions, Txn, TxnOp, WatchOptions,
+};
+use tokio::sync::{OnceCell, mpsc};
+
+use super::store::{
+    HolderSeen, LeaseStore, MemberRecord, Renewal, Seen, Session, StoreError, Version, Write,
+    Written,
+};
+use crate::config::{EtcdConfig, PoolConfig};
+use twinsight_client::secret::Secret;
+
+/// The largest answer that is taken: a record of twenty thousand cameras has about two million bytes.
+const MAX_ANSWER_BYTES: usize = 64 * 1024 * 1024;
+
+/// The leases of a pool in etcd.
+#[derive(Debug)]
+pub(super) struct EtcdStore {
+    urls: Vec<String>,
+    ca_file: Option<PathBuf>,
+    login: Option<(String, Secret)>,
+    prefix: String,
+    duration: Duration,
+    /// No question takes longer.
+    limit: Duration,
+    client: OnceCell<EtcdClient>,
+}
+
+/// The client, whose own type says nothing of itself.
+struct EtcdClient(Client);
+
+impl std::fmt::Debug for EtcdClient {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("EtcdClient").finish_non_exhaustive()
+    }
+}
+
+impl EtcdStore {
+    /// Leases that last as long as the pool says. Nothing is connected yet.
+    pub(super) fn new(etcd: &EtcdConfig, pool: &PoolConfig) -> Self {
+        Self {
+            urls: etcd.urls.clone(),
+            ca_file: etcd.ca_file.clone(),
+            login: etcd.username.clone().zip(etcd.password.clone()),
+            prefix: format!("/twinsight/{}/", pool.name),
+            duration: pool.lease_duration,
+            limit: pool.lease_duration / 3,
+            client: OnceCell::new(),
+        }
+    }
+
+    async fn client(&self) -> Result<Client, StoreError> {
+        let client = self.client.get_or_try_init(|| self.connect()).await?;
+        Ok(client.0.clone())
+    }
+
+    async fn connect(&self) -> Result<EtcdClient, StoreError> {
+        let mut options = ConnectOptions::new()
+            .with_connect_timeout(self.limit)
+            .with_keep_alive(Duration::from_secs(6), Duration::from_secs(3))
+            .with_require_leader(true);
+        if self.urls.iter().all(|url| url.starts_with("https")) {
+            let mut tls = TlsOptions::new().with_enabled_roots();
+            if let Some(file) = &self.ca_file {
+                let pem = tokio::fs::read(file).await.map_err(|error| {
+                    let file = file.display();
+                    StoreError(format!(
+                        "{file} of `node.lease.ca_file` is not read: {error}"
+                    ))
+                })?;
+                tls = tls.ca_certificate(Certificate::from_pem(pem));
+            }
+            options = options.with_tls(tls);
+        }
+        if let Some((user, password)) = &self.login {
+            let password = password.rotated().unwrap_or_else(|| password.clone());
+            options = options
+                .with_user(user, password.expose())
+                .with_auto_token_refresh(true);
+        }
+        let connected = Client::connect(&self.urls, Some(options)).await;
+        connected.map(EtcdClient).map_err(|error| failed(&error))
+    }
+
+    /// Lets a question take no longer than the limit.
+    async fn within<T>(
+        &self,
+        asking: impl Future<Output = Result<T, StoreError>> + Send,
+    ) -> Result<T, StoreError> {
+        match tokio::time::timeout(self.limit, asking).await {
+            Ok(result) => result,
+            Err(_) => Err(StoreError(format!(
+                "{} did not answer within {} ms",
+                self.urls.join(", "),
+                self.limit.as_millis()
+            ))),
+        }
+    }
+
+    fn member_key(&self, session: &str) -> String {
+        format!("{}members/{session}", self.prefix)
+    }
+
+    fn camera_key(&self, camera: &str) -> String {
+        format!("{}cameras/{camera}", self.prefix)
+    }
+
+    /// What a key and its value say. `None` for one that is no node's.
+    fn read(&self, kv: &KeyValue, is_gone: bool) -> Option<Seen> {
+        let key = kv.key_str().ok()?.strip_prefix(&self.prefix)?;
+        if let Some(session) = key.strip_prefix("members/") {
+            let record = match is_gone {
+                true => None,
+                false => Some(MemberRecord::of_json(kv.value())?),
+            };
+            return Some(Seen::Member(session.into(), record));
+        }
+        let camera = key.strip_prefix("cameras/")?;
+        Some(Seen::Holder(HolderSeen {
+            camera: camera.into(),
+            version: version(kv.mod_revision()),
+            exists: !is_gone,
+            holder: match is_gone {
+                true => None,
+                false => Some(kv.value_str().ok()?.into()),
+            },
+        }))
+    }
+
+    /// Reads all that there is. Gives the revision at which it was so, too.
+    async fn read_all(&self) -> Result<(i64, Seen), StoreError> {
+        let mut kv = self
+            .client()
+            .await?
+            .kv_client()
+            .max_decoding_message_size(MAX_ANSWER_BYTES);
+        let options = GetOptions::new().with_prefix();
+        let answer = kv
+            .get(self.prefix.as_str(), Some(options))
+            .await
+            .map_err(|error| failed(&error))?;
+        let revision = answer
+            .header()
+            .map_or(0, etcd_client::ResponseHeader::revision);
+        let (mut members, mut holders) = (Vec::new(), Vec::new());
+        for kv in answer.kvs() {
+            match self.read(kv, false) {
+                Some(Seen::Member(session, Some(record))) => members.push((session, record)),
+                Some(Seen::Holder(holder)) => holders.push(holder),
+                _ => {}
+            }
+        }
+        let all = Seen::All {
+            version: version(revision),
+            members,
+            holders,
+        };
+        Ok((revision, all))
+    }
+
+    /// Watches until that fails. The error says why.
+    async fn follow(&self, seen: &mpsc::Sender<Vec<Seen>>) -> Result<(), StoreError> {
+        let (revision, all) = self.within(self.read_all()).await?;
+        let mut client = self
+            .client()
+            .await?
+            .watch_client()
+            .max_decoding_message_size(MAX_ANSWER_BYTES);
+        let options = WatchOptions::new()
+            .with_prefix()
+            .with_start_revision(revision.saturating_add(1));
+        let watching = async {
+            let stream = client.watch(self.prefix.as_str(), Some(options)).await;
+            stream.map_err(|error| failed(&error))
+        };
+        let mut stream = self.within(watching).await?;
+        tell(seen, vec![all]).await?;
+        // A connection that hangs tells nothing, and neither does a pool in which nothing happens: so it is asked whether it is there.
+        let mut asking = tokio::time::interval(self.limit);
+        let mut unanswered = 0_u32;
+        loop {
+            let message = tokio::select! {
+                message = stream.message() => message.map_err(|error| failed(&error))?,
+                _ = asking.tick() => {
+                    if unanswered >= 3 {
+                        return Err(StoreError("its watch does not answer".to_owned()));
+                    }
+                    unanswered += 1;
+                    stream.request_progress().await.map_err(|error| failed(&error))?;
+                    continue;
+                }
+            };
+            let Some(message) = message else {
+                return Err(StoreError("the watch has ended".to_owned()));
+            };
+            if message.canceled() {
+                let reason = message.cancel_reason();
+                return Err(StoreError(format!("the watch was ended: {reason}")));
+            }
+            unanswered = 0;
+            let events = message.events().iter().filter_map(|event| {
+                let is_gone = event.event_type() == EventType::Delete;
+                self.read(event.kv()?, is_gone)
+            });
+            let events: Vec<Seen> = events.collect();
+            if !events.is_empty() {
+                tell(seen, events).await?;
+            }
+        }
+    }
+}
+
+impl LeaseStore for EtcdStore {
+    async fn join(&self, record: MemberRecord) -> Result<Session, StoreError> {
+        let ttl = self.duration.as_millis().div_ceil(1000);
+        let ttl = i64::try_from(ttl).unwrap_or(i64::MAX);
+        self.within(async {
+            let mut client = self.client().await?;
+            let lease = client.lease_grant(ttl, None).await;
+            let id = lease.map_err(|error| failed(&error))?.id();
+            let session = session(id);
+            let options = PutOptions::new().with_lease(id);
+            let key = self.member_key(&session);
+            let put = client.put(key, record.to_json(), Some(options)).await;
+            put.map_err(|error| failed(&error))?;
+            Ok(session)
+        })
+        .await
+    }
+
+    async fn renew(
+        &self,
+        session: Session,
+        record: Option<MemberRecord>,
+    ) -> Result<Renewal, StoreError> {
+        let Some(id) = lease_id(&session) else {
+            return Ok(Renewal::Lost);
+        };
+        self.within(async {
+            let mut client = self.client().await?;
+            // The stream of one question is opened for each renewal, so that none waits behind one that hangs.
+            match client.lease_keep_alive(id).await {
+                Ok(_) => {}
+                Err(Error::LeaseKeepAliveError(_)) => return Ok(Renewal::Lost),
+                Err(error) if is_not_found(&error) => return Ok(Renewal::Lost),
+                Err(error) => return Err(failed(&error)),
+            }
+            if let Some(record) = record {
+                let options = PutOptions::new().with_lease(id);
+                let key = self.member_key(&session);
+                match client.put(key, record.to_json(), Some(options)).await {
+                    Ok(_) => {}
+                    Err(error) if is_not_found(&error) => return Ok(Renewal::Lost),
+                    Err(error) => return Err(failed(&error)),
+                }
+            }
+            Ok(Renewal::Renewed)
+        })
+        .await
+    }
+
+    async fn write(&self, write: Write) -> Result<Written, StoreError> {
+        let key = self.camera_key(&write.camera);
+        let is_as_expected = match write.expected {
+            Some(version) => {
+                let revision = i64::try_from(version).unwrap_or(i64::MAX);
+                Compare::mod_revision(key.as_str(), CompareOp::Equal, revision)
+            }
+            None => Compare::create_revision(key.as_str(), CompareOp::Equal, 0),
+        };
+        let change = match &write.holder {
+            Some(holder) => {
+                let Some(id) = lease_id(holder) else {
+                    return Ok(Written::NoSuchMember);
+                };
+                let options = PutOptions::new().with_lease(id);
+                TxnOp::put(key.as_str(), holder.as_bytes(), Some(options))
+            }
+            None => TxnOp::delete(key.as_str(), None),
+        };
+        let txn = Txn::new().when([is_as_expected]).and_then([change]);
+        self.within(async {
+            match self.client().await?.txn(txn).await {
+                Ok(answer) if answer.succeeded() => {
+                    let revision = answer.header().map(etcd_client::ResponseHeader::revision);
+                    Ok(Written::Yes(version(revision.unwrap_or_default())))
+                }
+                Ok(_) => Ok(Written::Outdated),
+                Err(error) if is_not_found(&error) => Ok(Written::NoSuchMember),
+                Err(error) => Err(failed(&error)),
+            }
+        })
+        .await
+    }
+
+    async fn leave(&self, session: Session) -> Result<(), StoreError> {
+        let Some(id) = lease_id(&session) else {
+            return Ok(());
+        };
+        self.within(async {
+            match self.client().await?.lease_revoke(id).await {
+                Ok(_) => Ok(()),
+                Err(error) if is_not_found(&error) => Ok(()),
+                Err(error) => Err(failed(&error)),
+            }
+        })
+        .await
+    }
+
+    async fn watch(&self, seen: mpsc::Sender<Vec<Seen>>) -> StoreError {
+        match self.follow(&seen).await {
+            Ok(()) => StoreError("the watch has ended".to_owned()),
+            Err(error) => error,
+        }
+    }
+}
+
+async fn tell(seen: &mpsc::Sender<Vec<Seen>>, what: Vec<Seen>) -> Result<(), StoreError> {
+    let told = seen.send(what).await;
+    told.map_err(|_| StoreError("nobody listens".to_owned()))
+}
+
+fn session(id: i64) -> Session {
+    format!("{id:016x}").into()
+}
+
+fn lease_id(session: &str) -> Option<i64> {
+    i64::from_str_radix(session, 16).ok()
+}
+
+fn version(revision: i64) -> Version {
+    Version::try_from(revision).unwrap_or_default()
+}
+
+/// The lease that was named is not there.
+fn is_not_found(error: &Error) -> bool {
+    matches!(error, Error::GRpcStatus(status) if status.code() == tonic::Code::NotFound)
+}
+
+/// The error with its causes, since the first sentence alone says little.
+fn failed(error: &Error) -> StoreError {
+    let mut sentence = match error {
+        Error::GRpcStatus(status) => status.message().to_owned(),
+        other => other.to_string(),
+    };
+    let mut cause = std::error::Error::source(error);
+    while let Some(error) = cause {
+        let text = error.to_string();
+        if !text.is_empty() && !sentence.contains(&text) {
+            sentence = format!("{sentence}: {text}");
+        }
+        cause = error.source();
+    }
+    StoreError(sentence)
+}

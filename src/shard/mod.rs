@@ -1,0 +1,337 @@
+//! Which cameras of the configuration are this node's: all of them, a fixed part, or what falls to it among the nodes of a pool that
+//! live. The configuration and what the node does with its cameras come in; which cameras are to run, and what may be published of
+//! them, goes out. A pool has a task of its own (`task`), which runs the plain state of `core` on a store of leases: `etcd` or
+//! `kubernetes`.
+
+mod core;
+mod facts;
+mod fence;
+mod rendezvous;
+mod store;
+mod task;
+mod time;
+
+#[cfg(feature = "etcd")]
+mod etcd;
+#[cfg(feature = "kubernetes")]
+mod kubernetes;
+#[cfg(test)]
+mod memory;
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::{Mutex, RwLock};
+use tokio::sync::{Notify, watch};
+
+pub(crate) use self::core::Duty;
+pub use self::facts::{MemberFacts, ShareFacts};
+use self::fence::Fence;
+use self::rendezvous::{CameraDigest, Candidate, target};
+pub(crate) use self::task::ShareTask;
+use self::time::LeaseTime;
+use crate::config::{LeaseEngineConfig, NodeConfig, PoolConfig, ShareConfig};
+use crate::telemetry::health::Health;
+use crate::telemetry::metrics::Metrics;
+
+/// What a node does with each camera of the configuration.
+#[derive(Debug, Clone)]
+pub(crate) enum Duties {
+    /// It holds all of them.
+    All,
+    /// It holds its fixed part.
+    Shard(Arc<Shard>),
+    /// It holds some of them and is about to take others over. The others are other nodes'.
+    These(BTreeMap<Arc<str>, Duty>),
+}
+
+/// A fixed part of all cameras.
+#[derive(Debug)]
+pub(crate) struct Shard {
+    parts: Vec<Candidate>,
+    index: usize,
+}
+
+/// A camera that is about to be no longer this node's.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Parting {
+    /// The camera.
+    pub(crate) twin: Arc<str>,
+    /// The node that takes it. `None` means that this node ends, and that nobody was there to take it in time.
+    pub(crate) to: Option<Arc<str>>,
+}
+
+/// Which cameras are this node's. Clones share it, and no method waits but where it says so.
+#[derive(Debug, Clone)]
+pub(crate) struct Share {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    duties: watch::Sender<Arc<Duties>>,
+    /// What the node has to tell to the pool's task. `None` without a pool.
+    pool: Option<PoolEnd>,
+    facts: Mutex<ShareFacts>,
+}
+
+/// What the node and the task of its pool have in common.
+#[derive(Debug, Default)]
+struct PoolEnd {
+    fence: Arc<Fence>,
+    inbox: Mutex<Inbox>,
+    wake: Notify,
+    partings: Mutex<VecDeque<Parting>>,
+    parting: Notify,
+    /// The cameras whose tracks were begun anew for this node, so that their events are whole.
+    begun: RwLock<BTreeSet<Arc<str>>>,
+}
+
+/// What the task has not taken in yet. Each camera is in it once.
+#[derive(Debug, Default)]
+struct Inbox {
+    cameras: Option<BTreeSet<Arc<str>>>,
+    inferred: BTreeSet<Arc<str>>,
+    parted: BTreeSet<Arc<str>>,
+    leave: bool,
+}
+
+impl Duties {
+    /// What the node does with this camera. `None` means that it is another node's.
+    pub(crate) fn of(&self, twin: &str) -> Option<Duty> {
+        match self {
+            Self::All => Some(Duty::Hold),
+            Self::Shard(shard) => shard.has(twin).then_some(Duty::Hold),
+            Self::These(duties) => duties.get(twin).copied(),
+        }
+    }
+}
+
+impl Shard {
+    fn new(index: u32, count: u32) -> Self {
+        let part = |n| Candidate::new(format!("shard-{n}").into(), 1);
+        Self {
+            parts: (0..count).map(part).collect(),
+            index: usize::try_from(index).unwrap_or(usize::MAX),
+        }
+    }
+
+    fn has(&self, twin: &str) -> bool {
+        target(&self.parts, CameraDigest::new(twin)) == Some(self.index)
+    }
+}
+
+impl Share {
+    /// All cameras are this node's.
+    pub(crate) fn all() -> Self {
+        Self::fixed(Duties::All, ShareFacts::default())
+    }
+
+    fn fixed(duties: Duties, facts: ShareFacts) -> Self {
+        Self {
+            shared: Arc::new(Shared {
+                duties: watch::Sender::new(Arc::new(duties)),
+                pool: None,
+                facts: Mutex::new(facts),
+            }),
+        }
+    }
+
+    /// Begins to be a part of the pool, if there is one. It needs a tokio runtime.
+    ///
+    /// # Errors
+    /// When this build cannot reach the store of the leases.
+    pub(crate) fn spawn(
+        config: &NodeConfig,
+        metrics: &Arc<Metrics>,
+        health: &Health,
+    ) -> anyhow::Result<(Self, ShareTask)> {
+        match &config.share {
+            ShareConfig::All => Ok((Self::all(), ShareTask::none())),
+            ShareConfig::Shard { index, count } => {
+                let shard = Duties::Shard(Arc::new(Shard::new(*index, *count)));
+                let facts = ShareFacts::shard(*index, *count);
+                Ok((Self::fixed(shard, facts), ShareTask::none()))
+            }
+            ShareConfig::Pool(pool) => Self::in_pool(config, pool, metrics, health),
+        }
+    }
+
+    fn in_pool(
+        config: &NodeConfig,
+        pool: &PoolConfig,
+        metrics: &Arc<Metrics>,
+        health: &Health,
+    ) -> anyhow::Result<(Self, ShareTask)> {
+        let share = Self::of_pool(config, pool);
+        let task = match &pool.engine {
+            #[cfg(feature = "etcd")]
+            LeaseEngineConfig::Etcd(etcd) => {
+                let store = self::etcd::EtcdStore::new(etcd, pool);
+                ShareTask::spawn(store, share.clone(), config, pool, metrics, health)
+            }
+            #[cfg(feature = "kubernetes")]
+            LeaseEngineConfig::Kubernetes { namespace } => {
+                let store = self::kubernetes::KubernetesStore::new(namespace.clone(), pool);
+                ShareTask::spawn(store, share.clone(), config, pool, metrics, health)
+            }
+            #[cfg(not(feature = "etcd"))]
+            LeaseEngineConfig::Etcd(_) => anyhow::bail!(
+                "`node.lease.engine = \"etcd\"` needs a build with the feature `etcd`"
+            ),
+            #[cfg(not(feature = "kubernetes"))]
+            LeaseEngineConfig::Kubernetes { .. } => anyhow::bail!(
+                "`node.lease.engine = \"kubernetes\"` needs a build with the feature `kubernetes`"
+            ),
+        };
+        Ok((share, task))
+    }
+
+    /// The node's end of a pool, which holds nothing yet.
+    fn of_pool(config: &NodeConfig, pool: &PoolConfig) -> Self {
+        Self {
+            shared: Arc::new(Shared {
+                duties: watch::Sender::new(Arc::new(Duties::These(BTreeMap::new()))),
+                pool: Some(PoolEnd::default()),
+                facts: Mutex::new(ShareFacts::pool(config, pool)),
+            }),
+        }
+    }
+
+    /// Says which cameras are configured.
+    pub(crate) fn set_cameras(&self, twins: BTreeSet<Arc<str>>) {
+        self.tell(|inbox| inbox.cameras = Some(twins));
+    }
+
+    /// What the node does with each camera, and every change of it.
+    pub(crate) fn duties(&self) -> watch::Receiver<Arc<Duties>> {
+        self.shared.duties.subscribe()
+    }
+
+    /// Whether an event of the camera may enter the way out of the node.
+    pub(crate) fn admits(&self, twin: &str) -> bool {
+        match &self.shared.pool {
+            Some(pool) => {
+                pool.begun.read().contains(twin) && pool.fence.admits(twin, LeaseTime::now())
+            }
+            None => true,
+        }
+    }
+
+    /// Whether an event of the camera may leave the node at this moment.
+    pub(crate) fn may_publish(&self, twin: &str) -> bool {
+        match &self.shared.pool {
+            Some(pool) => pool.fence.lets_out(twin, LeaseTime::now()),
+            None => true,
+        }
+    }
+
+    /// Whether this node is the one that tells how the camera is. It goes on to do so when its lease has run out and nobody can be
+    /// asked whether another has taken the camera.
+    pub(crate) fn tells(&self, twin: &str) -> bool {
+        let pool = self.shared.pool.as_ref();
+        pool.is_none_or(|pool| pool.fence.knows(twin))
+    }
+
+    /// Lets events of a camera that this node holds in, or no more. The node begins the camera's tracks anew before it does.
+    pub(crate) fn set_begun(&self, twin: &Arc<str>, begun: bool) {
+        if let Some(pool) = &self.shared.pool {
+            let mut all = pool.begun.write();
+            if begun {
+                all.insert(Arc::clone(twin));
+            } else {
+                all.remove(twin);
+            }
+        }
+    }
+
+    /// True for a node whose cameras come and go with the nodes of a pool.
+    pub(crate) fn is_pool(&self) -> bool {
+        self.shared.pool.is_some()
+    }
+
+    /// Says that a frame of a camera was inferred that the node does not publish yet.
+    pub(crate) fn inferred(&self, twin: &Arc<str>) {
+        self.tell(|inbox| {
+            inbox.inferred.insert(Arc::clone(twin));
+        });
+    }
+
+    /// Waits for cameras that are about to be no longer this node's. What is under way of it is to be sent, and then [`parted`](Self::parted)
+    /// to be called for each.
+    pub(crate) async fn next_partings(&self) -> Vec<Parting> {
+        let Some(pool) = &self.shared.pool else {
+            return std::future::pending().await;
+        };
+        loop {
+            let woken = pool.parting.notified();
+            let all: Vec<Parting> = pool.partings.lock().drain(..).collect();
+            if !all.is_empty() {
+                return all;
+            }
+            woken.await;
+        }
+    }
+
+    /// Says that nothing of a camera is under way any more.
+    pub(crate) fn parted(&self, twin: &Arc<str>) {
+        self.tell(|inbox| {
+            inbox.parted.insert(Arc::clone(twin));
+        });
+    }
+
+    /// What there is to say of it.
+    pub(crate) fn facts(&self) -> ShareFacts {
+        self.shared.facts.lock().clone()
+    }
+
+    /// Why nothing is published of cameras that this node held last: the lease may have run out.
+    pub(crate) fn fenced(&self) -> Option<String> {
+        let pool = self.shared.pool.as_ref()?;
+        let until = pool.fence.until()?;
+        if LeaseTime::now() < until {
+            return None;
+        }
+        let facts = self.shared.facts.lock();
+        let trouble = facts
+            .trouble
+            .as_deref()
+            .unwrap_or("it was not renewed in time");
+        Some(format!(
+            "nothing is published, since the node's lease in the pool has run out: {trouble}"
+        ))
+    }
+
+    fn tell(&self, what: impl FnOnce(&mut Inbox)) {
+        if let Some(pool) = &self.shared.pool {
+            what(&mut pool.inbox.lock());
+            pool.wake.notify_one();
+        }
+    }
+
+    fn pool_end(&self) -> &PoolEnd {
+        let pool = self.shared.pool.as_ref();
+        pool.expect("the share has a pool, because its task is started only then")
+    }
+}
+
+/// How long a node that leaves waits until others have taken what it holds.
+const LEAVE_LIMIT: Duration = Duration::from_secs(3);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_camera_is_of_exactly_one_shard_at_every_count() {
+        for count in 1..=12 {
+            let shards: Vec<Shard> = (0..count).map(|index| Shard::new(index, count)).collect();
+            for n in 0..200 {
+                let camera = format!("camera-{n}");
+                let holders = shards.iter().filter(|shard| shard.has(&camera)).count();
+                assert_eq!(holders, 1, "{camera} of {count}");
+            }
+        }
+    }
+}

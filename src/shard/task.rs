@@ -1,0 +1,395 @@
+//! The task of a node in a pool. It runs the state machine on a store: what the store tells and what the node says go in, what is
+//! to be written is written, and duties, facts, metrics and the log follow. The node ends it early in its own end, so that others
+//! take over at once.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use futures_util::StreamExt;
+use futures_util::future::BoxFuture;
+use futures_util::stream::FuturesUnordered;
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+
+use super::core::{Done, Duty, News, Op, PARTING_LIMIT, PoolCore, Timing};
+use super::facts::MemberFacts;
+use super::store::{LeaseStore, MemberRecord, Seen, StoreError};
+use super::time::LeaseTime;
+use super::{Duties, LEAVE_LIMIT, Parting, Share};
+use crate::clock::unix_ms;
+use crate::config::{NodeConfig, PoolConfig};
+use crate::telemetry::health::{Health, Heartbeat};
+use crate::telemetry::metrics::{Metrics, PoolMove};
+use twinsight_client::rate_limit::{RATE_LIMIT, RateLimit};
+
+/// The state machine looks at the time this often. What comes in is worked on at once.
+const TICK: Duration = Duration::from_millis(100);
+
+/// A store that cannot be watched is asked again after this time.
+const WATCH_AGAIN: Duration = Duration::from_millis(500);
+
+/// So many changes may wait. The store's watch waits while there are more.
+const SEEN: usize = 64;
+
+/// At the node's end, the store has this long to hear that the lease is given up.
+const QUIT_LIMIT: Duration = Duration::from_secs(1);
+
+/// A loop that does not beat for this long makes the node unhealthy.
+const MAX_SILENCE: Duration = Duration::from_secs(15);
+
+/// A camera that the node cannot get pictures of for this long stays with its holder, which is said once.
+const UNREACHED_FOR: Duration = Duration::from_secs(60);
+
+/// The running task, which the node ends. Without a pool there is none.
+#[derive(Debug)]
+pub(crate) struct ShareTask {
+    share: Option<Share>,
+    task: Option<JoinHandle<()>>,
+}
+
+struct Driver<S> {
+    store: Arc<S>,
+    share: Share,
+    core: PoolCore,
+    metrics: Arc<Metrics>,
+    pool: String,
+    engine: &'static str,
+    ops: FuturesUnordered<BoxFuture<'static, Done>>,
+    /// When the node began to leave.
+    leaving_since: Option<Instant>,
+    unreached: UnreachedCameras,
+    failures: RateLimit<()>,
+    has_warned_of_namesake: bool,
+}
+
+/// The cameras that the node has been connecting to for long without a picture.
+#[derive(Debug, Default)]
+struct UnreachedCameras {
+    warm: BTreeMap<Arc<str>, (Instant, bool)>,
+}
+
+impl ShareTask {
+    pub(super) fn none() -> Self {
+        Self {
+            share: None,
+            task: None,
+        }
+    }
+
+    pub(super) fn spawn<S: LeaseStore>(
+        store: S,
+        share: Share,
+        config: &NodeConfig,
+        pool: &PoolConfig,
+        metrics: &Arc<Metrics>,
+        health: &Health,
+    ) -> Self {
+        let record = MemberRecord {
+            name: config.name.as_str().into(),
+            capacity: config.capacity,
+            started_at: unix_ms(std::time::SystemTime::now()),
+            leaving: false,
+            ready: BTreeSet::new(),
+        };
+        let fence = Arc::clone(&share.pool_end().fence);
+        let timing = Timing::of(pool.lease_duration);
+        let driver = Driver {
+            store: Arc::new(store),
+            core: PoolCore::new(record, timing, fence, LeaseTime::now()),
+            share: share.clone(),
+            metrics: Arc::clone(metrics),
+            pool: pool.name.clone(),
+            engine: super::facts::engine_name(&pool.engine),
+            ops: FuturesUnordered::new(),
+            leaving_since: None,
+            unreached: UnreachedCameras::default(),
+            failures: RateLimit::new(RATE_LIMIT),
+            has_warned_of_namesake: false,
+        };
+        let heartbeat = health.register("the pool", MAX_SILENCE, Instant::now());
+        let task = tokio::spawn(health.watch("the pool", driver.run(heartbeat)));
+        Self {
+            share: Some(share),
+            task: Some(task),
+        }
+    }
+
+    /// Ends it without a word, as a process does that is killed.
+    #[cfg(test)]
+    pub(super) fn kill(&self) {
+        if let Some(task) = &self.task {
+            task.abort();
+        }
+    }
+
+    /// Gives away all that is held, at once or as soon as others have pictures of it, and ends the lease. It takes no longer than
+    /// a few seconds.
+    pub(crate) async fn leave(self) {
+        let (Some(share), Some(task)) = (self.share, self.task) else {
+            return;
+        };
+        share.tell(|inbox| inbox.leave = true);
+        // If the task panicked, that was logged where it happened.
+        let _ = task.await;
+        share.pool_end().fence.clear();
+    }
+}
+
+impl<S: LeaseStore> Driver<S> {
+    async fn run(mut self, heartbeat: Heartbeat) {
+        let share = self.share.clone();
+        let end = share.pool_end();
+        let (sender, mut seen) = mpsc::channel::<Vec<Seen>>(SEEN);
+        let mut watching = watch(Arc::clone(&self.store), sender.clone(), Duration::ZERO);
+        let mut tick = tokio::time::interval(TICK);
+        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            if self.act() {
+                break;
+            }
+            tokio::select! {
+                Some(all) = seen.recv() => self.core.seen(all, LeaseTime::now()),
+                Some(done) = self.ops.next() => self.core.done(done, LeaseTime::now()),
+                error = &mut watching => {
+                    tracing::debug!(%error, "the pool's store is watched again");
+                    watching = watch(Arc::clone(&self.store), sender.clone(), WATCH_AGAIN);
+                }
+                () = end.wake.notified() => self.take_inbox(),
+                _ = tick.tick() => self.core.tick(LeaseTime::now()),
+            }
+            heartbeat.beat(Instant::now());
+        }
+        drop(watching);
+        self.quit().await;
+    }
+
+    /// Does what is to be done. True means that the node has left.
+    fn act(&mut self) -> bool {
+        let now = LeaseTime::now();
+        while let Some(op) = self.core.poll(now) {
+            self.ops.push(ask(Arc::clone(&self.store), op));
+        }
+        for news in self.core.take_news() {
+            self.tell(news);
+        }
+        self.publish(now);
+        self.leaving_since
+            .is_some_and(|since| self.core.may_quit() || since.elapsed() >= LEAVE_LIMIT)
+    }
+
+    fn take_inbox(&mut self) {
+        let inbox = std::mem::take(&mut *self.share.pool_end().inbox.lock());
+        let now = LeaseTime::now();
+        if let Some(cameras) = inbox.cameras {
+            self.core.set_cameras(&cameras, now);
+        }
+        for twin in inbox.inferred {
+            self.core.inferred(&twin, now);
+        }
+        for twin in inbox.parted {
+            self.core.parted(&twin, now);
+        }
+        if inbox.leave && self.leaving_since.is_none() {
+            self.leaving_since = Some(Instant::now());
+            self.core.leave(now);
+        }
+    }
+
+    /// Has what is still held sent, and ends the lease.
+    async fn quit(mut self) {
+        let share = self.share.clone();
+        let end = share.pool_end();
+        let mut held = self.core.stop_admitting();
+        let partings = held.iter().map(|twin| Parting {
+            twin: Arc::clone(twin),
+            to: None,
+        });
+        end.partings.lock().extend(partings);
+        end.parting.notify_one();
+        let parted = async {
+            while !held.is_empty() {
+                let parted = std::mem::take(&mut end.inbox.lock().parted);
+                held.retain(|twin| !parted.contains(twin));
+                if !held.is_empty() {
+                    end.wake.notified().await;
+                }
+            }
+        };
+        let _ = tokio::time::timeout(PARTING_LIMIT, parted).await;
+        self.core.quit();
+        self.ops.clear();
+        while let Some(op) = self.core.poll(LeaseTime::now()) {
+            self.ops.push(ask(Arc::clone(&self.store), op));
+        }
+        let ended = tokio::time::timeout(QUIT_LIMIT, self.ops.next()).await;
+        match ended {
+            Ok(Some(Done::Leave(Err(error)))) => {
+                tracing::info!(%error, "the pool was left without telling it, so that others take over when the lease runs out");
+            }
+            Ok(_) => tracing::info!(pool = %self.pool, "the pool was left"),
+            Err(_) => {
+                tracing::info!(pool = %self.pool, "the pool was left without telling it, so that others take over when the lease runs out");
+            }
+        }
+        self.publish(LeaseTime::now());
+    }
+
+    /// Brings up to date what others see of the share.
+    fn publish(&mut self, now: LeaseTime) {
+        let duties = self.core.duties(now);
+        let held = duties.values().filter(|duty| **duty == Duty::Hold).count();
+        let warm = duties.len() - held;
+        self.unreached.look(&duties, &self.core);
+        self.share.shared.duties.send_if_modified(|before| {
+            let is_same = matches!(&**before, Duties::These(before) if *before == duties);
+            if !is_same {
+                *before = Arc::new(Duties::These(duties));
+            }
+            !is_same
+        });
+        let remaining = self.share.pool_end().fence.until();
+        let remaining = remaining.map_or(Duration::ZERO, |until| until.since(now));
+        let mut members: Vec<MemberFacts> = self
+            .core
+            .members()
+            .map(|member| MemberFacts {
+                name: member.name.to_string(),
+                capacity: member.capacity,
+            })
+            .collect();
+        members.sort();
+        let metrics = self.metrics.pool();
+        metrics.members.set(number(members.len()));
+        metrics.held.set(number(held));
+        metrics.warm.set(number(warm));
+        metrics.lease_remaining.set(remaining.as_secs_f64());
+        let trouble = self.trouble(remaining);
+        let mut facts = self.share.shared.facts.lock();
+        (facts.held, facts.warm, facts.members) = (held, warm, members);
+        facts.lease_remaining_ms = u64::try_from(remaining.as_millis()).ok();
+        facts.trouble = trouble;
+    }
+
+    /// What is wrong, for people.
+    fn trouble(&mut self, remaining: Duration) -> Option<String> {
+        let (engine, pool) = (self.engine, &self.pool);
+        if self.core.has_namesake() {
+            if !std::mem::replace(&mut self.has_warned_of_namesake, true) {
+                tracing::error!(
+                    pool,
+                    "another node of the pool has this node's name, and gets its cameras: give each its own node.name"
+                );
+            }
+            return Some(format!(
+                "another node of pool `{pool}` has this node's name and gets its cameras: give each its own `node.name`"
+            ));
+        }
+        self.has_warned_of_namesake = false;
+        match self.core.trouble() {
+            Some(error) => Some(format!("{engine} does not answer: {error}")),
+            None if remaining.is_zero() && self.leaving_since.is_none() => {
+                Some(format!("pool `{pool}` is not joined yet"))
+            }
+            None => None,
+        }
+    }
+
+    fn tell(&mut self, news: News) {
+        let metrics = self.metrics.pool();
+        let (pool, engine) = (self.pool.as_str(), self.engine);
+        match news {
+            News::Joined => {
+                tracing::info!(pool, engine, "the node is a member of its pool");
+            }
+            News::LeaseLost(cameras) => {
+                metrics.moved(PoolMove::Lost, u64::try_from(cameras).unwrap_or(u64::MAX));
+                tracing::warn!(
+                    pool,
+                    cameras,
+                    "the node's lease in its pool has run out, and its cameras are free for others: it joins again"
+                );
+            }
+            News::StoreFailed(reason) => {
+                metrics.lease_errors.inc();
+                if let Some(suppressed) = self.failures.allow((), Instant::now()) {
+                    tracing::warn!(pool, engine, %reason, suppressed, "the store of the pool's leases does not answer");
+                }
+            }
+            News::StoreAnswers => {
+                tracing::info!(pool, engine, "the store of the pool's leases answers again");
+            }
+            News::Taken(camera) => {
+                metrics.moved(PoolMove::Taken, 1);
+                tracing::info!(%camera, pool, "the camera is this node's now");
+            }
+            News::Given(camera, to) => {
+                metrics.moved(PoolMove::Given, 1);
+                tracing::info!(%camera, pool, %to, "the camera was handed to another node");
+            }
+            News::Lost(camera) => {
+                metrics.moved(PoolMove::Lost, 1);
+                tracing::warn!(%camera, pool, "the camera is no longer this node's, though it did not give it away");
+            }
+            News::Parting(twin, to) => {
+                let end = self.share.pool_end();
+                end.partings
+                    .lock()
+                    .push_back(Parting { twin, to: Some(to) });
+                end.parting.notify_one();
+            }
+        }
+    }
+}
+
+impl UnreachedCameras {
+    fn look(&mut self, duties: &BTreeMap<Arc<str>, Duty>, core: &PoolCore) {
+        let is_waiting =
+            |twin: &Arc<str>| duties.get(twin) == Some(&Duty::Warm) && !core.has_picture(twin);
+        self.warm.retain(|twin, _| is_waiting(twin));
+        for twin in duties.keys().filter(|twin| is_waiting(twin)) {
+            let now = Instant::now();
+            let (since, said) = self.warm.entry(Arc::clone(twin)).or_insert((now, false));
+            if !*said
+                && since.elapsed() >= UNREACHED_FOR
+                && let Some(holder) = core.holder_of(twin)
+            {
+                *said = true;
+                tracing::warn!(camera = %twin, %holder, "the camera is meant for this node, which gets no picture of it: it stays with its holder");
+            }
+        }
+    }
+}
+
+/// Asks the store for something.
+fn ask<S: LeaseStore>(store: Arc<S>, op: Op) -> BoxFuture<'static, Done> {
+    Box::pin(async move {
+        match op {
+            Op::Join(record) => Done::Join(store.join(record).await),
+            Op::Renew(session, record) => {
+                let result = store.renew(Arc::clone(&session), record).await;
+                Done::Renew(session, result)
+            }
+            Op::Write(write) => {
+                let result = store.write(write.clone()).await;
+                Done::Write(write, result)
+            }
+            Op::Leave(session) => Done::Leave(store.leave(session).await),
+        }
+    })
+}
+
+fn watch<S: LeaseStore>(
+    store: Arc<S>,
+    seen: mpsc::Sender<Vec<Seen>>,
+    after: Duration,
+) -> BoxFuture<'static, StoreError> {
+    Box::pin(async move {
+        tokio::time::sleep(after).await;
+        store.watch(seen).await
+    })
+}
+
+fn number(count: usize) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
+}

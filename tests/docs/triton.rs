@@ -1,0 +1,202 @@
+//! What `deploy/triton` has is right as far as that can be known without Triton's backend for ONNX: the real Triton takes the configuration
+//! of each model and warms it up, with a backend of our own that runs the very model; and models that are laid out for it, which take
+//! pixels and batches, give the same results as the shipped ones do one by one.
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use crate::common::ports::unused_address;
+use crate::common::{DEADLINE, Program, python};
+use crate::path;
+
+/// Runs what lies beside it. Triton's stub knows nothing of the environment that it is in.
+const BACKEND: &str = r#"
+import os, sys
+sys.path.insert(0, os.environ["SITE"])
+import onnxruntime, triton_python_backend_utils as pb
+class TritonPythonModel:
+    def initialize(self, args):
+        file = os.path.join(args["model_repository"], args["model_version"], "model.onnx")
+        self.session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
+        self.names = [output.name for output in self.session.get_outputs()]
+    def execute(self, requests):
+        return [self.run(request) for request in requests]
+    def run(self, request):
+        images = pb.get_input_tensor_by_name(request, "images").as_numpy()
+        outputs = self.session.run(self.names, {"images": images})
+        return pb.InferenceResponse([pb.Tensor(name, output) for name, output in zip(self.names, outputs)])
+"#;
+
+const BATCHES: &str = r#"
+import sys, cv2, numpy, onnxruntime
+def pixels(side):
+    picture = cv2.resize(cv2.imread("tests/data/pictures/messi5.jpg"), (side, side))[:, :, ::-1].transpose(2, 0, 1)
+    return numpy.stack([picture, picture[:, ::-1], numpy.zeros_like(picture)])
+for name, side, scale in ("nanodet_g_coco", 416, 255), ("nanodet_g_coco_int8", 416, 255), ("ssdlite_mobilenet_v2_coco", 300, 1):
+    shipped = onnxruntime.InferenceSession(f"models/{name}.onnx")
+    served = onnxruntime.InferenceSession(f"{sys.argv[1]}/{name}/1/model.onnx")
+    bytes = pixels(side)
+    numbers = (bytes / scale).astype(numpy.float32)
+    one_by_one = [shipped.run(None, {"images": each[None]}) for each in numbers]
+    if name.startswith("nanodet"):
+        batches = [bytes]
+        assert one_by_one[0][0][0, 4:].max() > 0.5, "the picture has something to see"
+    else:
+        batches = [each[None] for each in bytes]
+    found = [served.run(None, {"images": batch}) for batch in batches]
+    for n, output in enumerate(shipped.get_outputs()):
+        expected = numpy.concatenate([outputs[n] for outputs in one_by_one])
+        difference = abs(numpy.concatenate([outputs[n] for outputs in found]) - expected).max()
+        print(name, output.name, "differs by", difference)
+        assert difference < 2e-3, name
+"#;
+
+fn lay_out(folder: &Path) -> Vec<PathBuf> {
+    let mut command = Command::new(python());
+    command.arg(path("deploy/triton/lay_out.py")).arg(folder);
+    let output = command.args(["--instances", "1"]).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{said}");
+    let models = std::fs::read_dir(folder).unwrap();
+    models.map(|entry| entry.unwrap().path()).collect()
+}
+
+#[test]
+fn models_that_are_laid_out_give_what_the_shipped_ones_give() {
+    let folder = tempfile::tempdir().unwrap();
+    lay_out(folder.path());
+    let mut command = Command::new(python());
+    command.arg("-c").arg(BATCHES).arg(folder.path());
+    let output = command.current_dir(path("")).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{said}");
+    println!("{said}");
+}
+
+#[tokio::test]
+async fn the_real_triton_takes_the_configuration_of_each_model() {
+    let site = path(".tools/triton/lib")
+        .read_dir()
+        .ok()
+        .and_then(|mut entries| entries.next())
+        .map(|python| python.unwrap().path().join("site-packages"));
+    let Some(site) = site else {
+        println!(
+            "not run: there is no .tools/triton: run scripts/setup --test with Python 3.11 or 3.12"
+        );
+        return;
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let models = lay_out(&folder.path().join("models"));
+    for model in &models {
+        let file = model.join("config.pbtxt");
+        let text = std::fs::read_to_string(&file).unwrap();
+        let ours = text.replace("backend: \"onnxruntime\"", "backend: \"python\"");
+        assert_ne!(ours, text);
+        std::fs::write(&file, ours).unwrap();
+        std::fs::write(model.join("1/model.py"), BACKEND).unwrap();
+    }
+    let backend = folder.path().join("backends/python");
+    let server = site.join("pytriton/tritonserver");
+    copy(&server.join("backends/python"), &backend);
+    let version = site
+        .parent()
+        .unwrap()
+        .file_name()
+        .unwrap()
+        .to_str()
+        .unwrap();
+    copy(
+        &server
+            .join("python_backend_stubs")
+            .join(version.trim_start_matches("python")),
+        &backend,
+    );
+    let libraries = Command::new(path(".tools/triton/bin/python"))
+        .args([
+            "-c",
+            "import sysconfig; print(sysconfig.get_config_var('LIBDIR'), end='')",
+        ])
+        .output()
+        .unwrap();
+    let libraries = format!(
+        "{}:{}",
+        site.join("nvidia_pytriton.libs").display(),
+        String::from_utf8(libraries.stdout).unwrap()
+    );
+    let [http, grpc, metrics] = [(); 3].map(|()| unused_address());
+    let mut command = Command::new(server.join("bin/tritonserver"));
+    command
+        .arg(format!(
+            "--model-repository={}",
+            folder.path().join("models").display()
+        ))
+        .arg(format!(
+            "--backend-directory={}",
+            folder.path().join("backends").display()
+        ))
+        .args([
+            "--http-address=127.0.0.1",
+            "--grpc-address=127.0.0.1",
+            "--metrics-address=127.0.0.1",
+        ])
+        .arg(format!("--http-port={}", http.port()))
+        .arg(format!("--grpc-port={}", grpc.port()))
+        .arg(format!("--metrics-port={}", metrics.port()))
+        .args([
+            "--disable-auto-complete-config",
+            "--exit-on-error=true",
+            "--strict-readiness=true",
+        ]);
+    let site = site.to_str().unwrap();
+    let variables = [("LD_LIBRARY_PATH", libraries.as_str()), ("SITE", site)];
+    // It ends by itself where a configuration cannot be read or a first run fails.
+    let _triton = Program::start(command, &variables, false);
+    let deadline = Instant::now() + DEADLINE;
+    while !get(http, "/v2/health/ready").starts_with("HTTP/1.1 200") {
+        assert!(
+            Instant::now() < deadline,
+            "Triton does not take the configurations: see its log"
+        );
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    for model in &models {
+        let name = model.file_name().unwrap().to_str().unwrap();
+        let config = get(http, &format!("/v2/models/{name}/config"));
+        let batches = config.contains("\"dynamic_batching\"");
+        assert_eq!(batches, name.starts_with("nanodet"), "{config}");
+        assert!(
+            config.contains("\"model_warmup\":[{\"name\":\"one picture\""),
+            "{config}"
+        );
+    }
+}
+
+/// The answer to a request, or nothing where nobody listens yet.
+fn get(address: SocketAddr, path: &str) -> String {
+    let mut answer = String::new();
+    if let Ok(mut stream) = TcpStream::connect(address) {
+        let request = format!("GET {path} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n");
+        let asked = stream.write_all(request.as_bytes());
+        if asked.is_ok() && stream.read_to_string(&mut answer).is_err() {
+            answer.clear();
+        }
+    }
+    answer
+}
+
+fn copy(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let to = to.join(entry.file_name());
+        if entry.path().is_dir() {
+            copy(&entry.path(), &to);
+        } else {
+            std::fs::copy(entry.path(), to).unwrap();
+        }
+    }
+}
