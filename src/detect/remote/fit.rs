@@ -7,7 +7,7 @@ use bytes::Bytes;
 use jpeg_encoder::{ColorType, Encoder, EncodingError};
 
 use super::facts::InputFacts;
-use super::protocol::{Datatype, InputTensor, Metadata};
+use super::protocol::{Datatype, InputTensor, Metadata, OutputTensor};
 use crate::detect::manifest::{Element, ExtraInput, Manifest, Misfit, Outlet};
 use crate::preprocess::affine::ChannelAffine;
 use crate::preprocess::tensor::ChannelOrder;
@@ -31,6 +31,8 @@ pub(super) struct Fit {
     extra: Vec<InputTensor>,
     /// What the server calls the outputs that the manifest names, in the manifest's order.
     outputs: Vec<String>,
+    /// What it says that their elements are.
+    elements: Vec<Element>,
 }
 
 /// The form in which a picture goes to the server.
@@ -85,7 +87,12 @@ impl Fit {
             (None, FormElement::U8) => (InputKind::Tensor(plug.form), plug.shape, plain),
             (None, _) => (InputKind::Tensor(plug.form), plug.shape, manifest.tensor),
         };
+        let element_of = |name: &&str| {
+            let outlet = outputs.iter().find(|outlet| outlet.name == **name)?;
+            Some(outlet.element.clone())
+        };
         Ok(Self {
+            elements: names.iter().filter_map(element_of).collect(),
             input,
             kind,
             shape,
@@ -98,6 +105,23 @@ impl Fit {
     /// What the server calls the outputs, in the manifest's order.
     pub(super) fn outputs(&self) -> &[String] {
         &self.outputs
+    }
+
+    /// Refuses outputs whose elements are not what the server said that they are: what they mean is then not known either. The error is
+    /// a sentence.
+    pub(super) fn check(&self, outputs: &[OutputTensor]) -> Result<(), String> {
+        let said = self.elements.iter().zip(&self.outputs);
+        let differs = outputs
+            .iter()
+            .zip(said)
+            .find(|(output, (said, _))| output.element != **said);
+        match differs {
+            None => Ok(()),
+            Some((output, (said, name))) => Err(format!(
+                "its output `{name}` is {}, and it said that it is {said}",
+                output.element
+            )),
+        }
     }
 
     fn datatype(&self) -> Datatype {
