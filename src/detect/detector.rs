@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::explain::{CandidateFate, Explained, ExplainedCandidate};
 use super::nms::Candidate;
+use super::postprocess::OutputError;
 use crate::preprocess::Picture;
 use crate::preprocess::Placement;
 use crate::telemetry::cpu::{Spent, Stopwatch};
@@ -157,6 +158,24 @@ pub enum DetectError {
 }
 
 impl DetectError {
+    /// The error for outputs of a model that cannot be read.
+    pub(super) fn of_output(model: &Arc<str>, error: OutputError) -> Self {
+        let model = Arc::clone(model);
+        match error {
+            OutputError::Shape(mismatch) => Self::Output { model, mismatch },
+            OutputError::Numbers(implausible) => Self::Numbers { model, implausible },
+        }
+    }
+
+    /// The error for a picture that is not whole.
+    pub(super) fn of_picture(picture: &Picture<'_>) -> Self {
+        let size = picture.size();
+        Self::Picture {
+            width_px: size.width_px,
+            height_px: size.height_px,
+        }
+    }
+
     /// How the metrics call it.
     pub(crate) fn failure(&self) -> InferenceFailure {
         match self {

@@ -17,7 +17,7 @@ use sha2::{Digest, Sha256};
 
 pub use self::error::ModelError;
 use self::file::{Extra, Layout, ManifestFile};
-pub(crate) use self::outlets::{Element, ExtraInput, Outlet, Plug};
+pub(crate) use self::outlets::{Element, ExtraInput, Misfit, Outlet, Plug};
 use super::detector::ModelInfo;
 use super::onnx_file;
 use super::output::Output;

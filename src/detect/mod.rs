@@ -19,6 +19,7 @@ pub(crate) mod pool;
 pub mod postprocess;
 pub(crate) mod probe;
 mod providers;
+mod reader;
 pub(crate) mod recognize;
 pub(crate) mod remote;
 pub(crate) mod runtime;

@@ -9,18 +9,17 @@ use std::time::{Duration, Instant};
 
 use ort::session::RunOptions;
 
-use super::detector::{
-    DetectError, DetectSettings, Detections, Detector, ModelInfo, Object, Terminate,
-};
+use super::detector::{DetectError, DetectSettings, Detections, Detector, ModelInfo, Terminate};
 use super::explain::Explained;
 use super::judge::{self, Evidence, Judgement};
 use super::manifest::{Manifest, ModelError, UNKNOWN};
-use super::postprocess::{Array, Filter, OutputError, Postprocessor, Scratch};
+use super::postprocess::{Array, OutputError};
 use super::providers::Providers;
+use super::reader::{ObjectReader, Times};
 use super::runtime::Runtime;
 use super::session::{self, ModelSession};
 use crate::preprocess::{Picture, Placement};
-use crate::telemetry::cpu::{Spent, Stopwatch};
+use crate::telemetry::cpu::Stopwatch;
 
 /// The first runs of a model may take this long.
 const WARM_UP_LIMIT: Duration = Duration::from_secs(60);
@@ -29,8 +28,7 @@ const WARM_UP_LIMIT: Duration = Duration::from_secs(60);
 pub struct OnnxDetector {
     model: ModelInfo,
     session: ModelSession,
-    postprocessor: Postprocessor,
-    nms_iou: f32,
+    reader: ObjectReader,
     execution_provider: &'static str,
     /// How much of the model that provider has.
     share: String,
@@ -39,8 +37,6 @@ pub struct OnnxDetector {
     first_run: Duration,
     /// True if it sees nothing on the test picture, although it has labels for what is there.
     is_blind: bool,
-    filter: Filter,
-    scratch: Scratch,
 }
 
 impl fmt::Debug for OnnxDetector {
@@ -92,20 +88,16 @@ impl OnnxDetector {
     ) -> Result<Self, ModelError> {
         let providers = Providers::choose(execution_providers, runtime)?;
         let (session, share) = session::build(runtime, &providers, path, model)?;
-        let input = (manifest.tensor.width, manifest.tensor.height);
         Ok(Self {
             model: manifest.info(),
             session: ModelSession::new(session, manifest, path)?,
-            postprocessor: Postprocessor::new(manifest.output.clone(), input),
-            nms_iou: manifest.nms_iou,
+            reader: ObjectReader::new(manifest),
             execution_provider: providers.preferred(),
             share,
             licence: manifest.licence.clone(),
             source: manifest.source.clone(),
             first_run: Duration::ZERO,
             is_blind: false,
-            filter: Filter::new(&manifest.labels),
-            scratch: Scratch::default(),
         })
     }
 
@@ -167,34 +159,19 @@ impl OnnxDetector {
     fn run<R>(
         &mut self,
         picture: &Picture<'_>,
-        settings: &DetectSettings,
-        read: impl FnOnce(
-            &Postprocessor,
-            &[Array<'_>],
-            (&Filter, &mut Scratch, f32),
-            &Placement,
-        ) -> Result<R, OutputError>,
+        read: impl FnOnce(&mut ObjectReader, &[Array<'_>], &Placement) -> Result<R, OutputError>,
     ) -> Result<(R, Times), DetectError> {
-        self.filter.set(settings.min_score, &settings.classes);
-        let (postprocessor, filter, scratch) =
-            (&self.postprocessor, &self.filter, &mut self.scratch);
-        let nms_iou = self.nms_iou;
+        let reader = &mut self.reader;
+        let postprocessor = Arc::clone(reader.postprocessor());
         let names = postprocessor.output().names();
         let ((found, postprocess), laps) =
             self.session
                 .run(&self.model.name, picture, &names, |arrays, placement| {
                     let mut watch = Stopwatch::start();
-                    let of_the_camera = (filter, scratch, nms_iou);
-                    let found = read(postprocessor, arrays, of_the_camera, placement);
+                    let found = read(reader, arrays, placement);
                     (found, watch.lap())
                 })?;
-        let found = found.map_err(|error| {
-            let model = self.model.name.clone();
-            match error {
-                OutputError::Shape(mismatch) => DetectError::Output { model, mismatch },
-                OutputError::Numbers(implausible) => DetectError::Numbers { model, implausible },
-            }
-        })?;
+        let found = found.map_err(|error| DetectError::of_output(&self.model.name, error))?;
         let times = Times {
             preprocess: laps.preprocess,
             inference: laps.inference,
@@ -206,8 +183,8 @@ impl OnnxDetector {
     /// Runs the model on the test picture and on its mirror image, and judges the results.
     fn judge(&mut self) -> Result<Judgement, DetectError> {
         let picture = judge::TestPicture::new();
-        let names = self.postprocessor.output().names();
-        let postprocessor = &self.postprocessor;
+        let postprocessor = Arc::clone(self.reader.postprocessor());
+        let names = postprocessor.output().names();
         let ((first, placement), laps) = self.session.run(
             &self.model.name,
             &picture.as_it_is(),
@@ -222,30 +199,12 @@ impl OnnxDetector {
             |arrays, _| judge::copy(arrays),
         )?;
         Ok(judge::judge(
-            postprocessor,
+            &postprocessor,
             &self.model.labels,
             &first,
             &mirrored,
             &placement,
         ))
-    }
-}
-
-/// How long the stages of a picture took.
-struct Times {
-    preprocess: Spent,
-    inference: Spent,
-    postprocess: Spent,
-}
-
-impl Times {
-    fn of(self, objects: Vec<Object>) -> Detections {
-        Detections {
-            objects,
-            preprocess: self.preprocess,
-            inference: self.inference,
-            postprocess: self.postprocess,
-        }
     }
 }
 
@@ -301,13 +260,9 @@ impl Detector for OnnxDetector {
         picture: Picture<'_>,
         settings: &DetectSettings,
     ) -> Result<Detections, DetectError> {
-        let (objects, times) = self.run(
-            &picture,
-            settings,
-            |postprocessor, arrays, (filter, scratch, nms_iou), placement| {
-                postprocessor.objects(arrays, filter, scratch, nms_iou, placement)
-            },
-        )?;
+        let (objects, times) = self.run(&picture, |reader, arrays, placement| {
+            reader.objects(arrays, placement, settings)
+        })?;
         Ok(times.of(objects))
     }
 
@@ -317,13 +272,9 @@ impl Detector for OnnxDetector {
         settings: &DetectSettings,
         floor: f32,
     ) -> Result<Explained, DetectError> {
-        let ((objects, candidates), times) = self.run(
-            &picture,
-            settings,
-            |postprocessor, arrays, (filter, scratch, nms_iou), placement| {
-                postprocessor.explain(arrays, (filter, floor), scratch, nms_iou, placement)
-            },
-        )?;
+        let ((objects, candidates), times) = self.run(&picture, |reader, arrays, placement| {
+            reader.explain(arrays, placement, (settings, floor))
+        })?;
         Ok(Explained {
             candidates,
             detections: times.of(objects),

@@ -149,11 +149,8 @@ impl ModelSession {
         read: impl FnOnce(&[Array<'_>], &Placement) -> R,
     ) -> Result<(R, Laps), DetectError> {
         let mut watch = Stopwatch::start();
-        let size = picture.size();
-        let placement = self.preprocessor.run(picture).ok_or(DetectError::Picture {
-            width_px: size.width_px,
-            height_px: size.height_px,
-        })?;
+        let placement = self.preprocessor.run(picture);
+        let placement = placement.ok_or_else(|| DetectError::of_picture(picture))?;
         let elements = self.former.form(self.preprocessor.tensor());
         let preprocess = watch.lap();
         let failed = |error: ort::Error| DetectError::Run {

@@ -10,6 +10,12 @@ pub struct ChannelAffine {
 }
 
 impl ChannelAffine {
+    /// Leaves bytes as they are.
+    pub const PLAIN: Self = Self {
+        gain: 1.0,
+        bias: 0.0,
+    };
+
     /// The tensor's value for a byte, given as 0.0 to 255.0.
     #[inline(always)]
     pub(crate) fn apply(self, value: f32) -> f32 {

@@ -131,7 +131,7 @@ pub(super) fn causes<'a>(error: &'a (dyn Error + 'static)) -> Vec<&'a (dyn Error
 }
 
 /// What the innermost cause says, since those around it only say what was being done.
-pub(super) fn innermost_cause(error: &(dyn Error + 'static)) -> String {
+pub(crate) fn innermost_cause(error: &(dyn Error + 'static)) -> String {
     let causes = causes(error);
     let innermost = causes
         .last()

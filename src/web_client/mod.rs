@@ -17,6 +17,7 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use twinsight_client::tls::tls_config;
 
+pub(crate) use self::error::innermost_cause;
 pub use self::error::{WebClientError, WebError};
 
 /// The most of an answer's head that is read.
@@ -35,6 +36,14 @@ impl WebClient {
     /// # Errors
     /// [`WebClientError`] if the file cannot be used.
     pub fn new(ca_file: Option<&Path>) -> Result<Self, WebClientError> {
+        Self::with_idle(ca_file, 1)
+    }
+
+    /// The same for somebody who has several requests to a server under way at once: as many connections are kept for the next ones.
+    ///
+    /// # Errors
+    /// Those of [`new`](Self::new).
+    pub fn with_idle(ca_file: Option<&Path>, connections: usize) -> Result<Self, WebClientError> {
         let mut connector = HttpConnector::new();
         connector.enforce_http(false);
         // Requests are short, and with Nagle's algorithm some would wait for an acknowledgement.
@@ -46,7 +55,7 @@ impl WebClient {
             .wrap_connector(connector);
         let client = Client::builder(TokioExecutor::new())
             .pool_timer(TokioTimer::new())
-            .pool_max_idle_per_host(1)
+            .pool_max_idle_per_host(connections)
             .http1_max_buf_size(MAX_HEAD_BYTES)
             .build(connector);
         Ok(Self { client })

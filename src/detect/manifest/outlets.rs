@@ -52,6 +52,19 @@ pub(crate) struct ExtraInput {
     pub(crate) values: Vec<u16>,
 }
 
+/// An input or output that does not fit the manifest.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Misfit {
+    /// `input`, `further input` or `output`.
+    pub(crate) what: &'static str,
+    /// The key of the manifest that says what is expected.
+    pub(crate) key: &'static str,
+    /// What the manifest says.
+    pub(crate) expected: String,
+    /// What the model has.
+    pub(crate) found: String,
+}
+
 impl Manifest {
     /// Checks the inputs and outputs of a session of the model file at `path`, and says how its inputs are filled.
     ///
@@ -63,8 +76,35 @@ impl Manifest {
         inputs: &[Outlet],
         outputs: &[Outlet],
     ) -> Result<Plug, ModelError> {
-        let fail = |what, key, expected: String, found: String| ModelError::Outlet {
+        let fail = |misfit: Misfit| ModelError::Outlet {
             path: path.to_owned(),
+            what: misfit.what,
+            key: misfit.key,
+            expected: misfit.expected,
+            found: misfit.found,
+        };
+        let plug = self.plug(inputs, outputs).map_err(fail)?;
+        if plug.form.element == FormElement::U8 && self.tensor.affine != [ChannelAffine::PLAIN; 3] {
+            let expected =
+                "given bytes as they are, since it is u8 (`scale` 1, `mean` 0, `std` 1),"
+                    .to_owned();
+            return Err(fail(Misfit {
+                what: "input",
+                key: "input.scale",
+                expected,
+                found: "given others".to_owned(),
+            }));
+        }
+        Ok(plug)
+    }
+
+    /// Says how the inputs of a model with these inputs and outputs are filled. An input of bytes takes pixels as they are, whatever
+    /// the manifest says of their scale.
+    ///
+    /// # Errors
+    /// If one is missing or has another type, or an input has another shape.
+    pub(crate) fn plug(&self, inputs: &[Outlet], outputs: &[Outlet]) -> Result<Plug, Misfit> {
+        let fail = |what, key, expected: String, found: String| Misfit {
             what,
             key,
             expected,
@@ -97,21 +137,6 @@ impl Manifest {
             let key = input.map_or("input.name", |outlet| self.wrong_key(outlet));
             return Err(fail("input", key, expected, found));
         };
-        let plain = ChannelAffine {
-            gain: 1.0,
-            bias: 0.0,
-        };
-        if element == FormElement::U8 && self.tensor.affine != [plain; 3] {
-            let expected =
-                "given bytes as they are, since it is u8 (`scale` 1, `mean` 0, `std` 1),"
-                    .to_owned();
-            return Err(fail(
-                "input",
-                "input.scale",
-                expected,
-                "given others".to_owned(),
-            ));
-        }
         let extra = self
             .extra_inputs(inputs)
             .map_err(|(expected, found)| fail("further input", "input.extra", expected, found))?;

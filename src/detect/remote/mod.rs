@@ -2,12 +2,16 @@
 //! manifest come in, and a [`RemoteModel`] goes out, whose detectors are used like those of this machine. Tasks on tokio's runtime
 //! watch the servers; requests run on the threads of the workers that make them.
 
+mod client;
 mod detector;
 mod facts;
+mod fit;
 mod limit;
 mod model;
 mod protocol;
 mod servers;
+mod told;
+mod watch;
 
 pub(crate) use self::facts::{Availability, RemoteFacts};
 pub(crate) use self::model::RemoteModel;

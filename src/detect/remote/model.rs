@@ -1,21 +1,81 @@
-//! A model that runs on servers, shared by all who use it.
+//! A model that runs on servers, shared by all who use it: workers begin requests here and say what became of them, a task for each
+//! server asks it about the model. Which server a request goes to and how many there may be is decided by plain state, which is here
+//! under a lock.
 
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use parking_lot::{Condvar, Mutex};
+use tokio::runtime::Handle;
+use tokio::sync::Notify;
+use tokio::task::AbortHandle;
+
+use super::client::{CallError, Client, Clients};
 use super::detector::RemoteDetector;
-use super::{Availability, RemoteFacts};
-use crate::config::RemoteModelConfig;
-use crate::detect::detector::{Detector, ModelInfo};
+use super::facts::{Availability, RemoteFacts, ServerFacts};
+use super::fit::Fit;
+use super::limit::Limit;
+use super::protocol::{InputTensor, OutputTensor};
+use super::servers::{Outcome, Pick, ServerState, Servers, Ticket};
+use super::told::Told;
+use super::watch;
+use crate::config::{RemoteModelConfig, ServerProtocol};
+use crate::detect::detector::{DetectError, Detector, ModelInfo};
 use crate::detect::manifest::{Manifest, ModelError};
-use crate::telemetry::metrics::Metrics;
+use crate::telemetry::metrics::{Metrics, RemoteMetrics, RemoteResult};
 
 /// A model that runs on servers.
 #[derive(Debug)]
 pub(crate) struct RemoteModel {
-    config: RemoteModelConfig,
+    shared: Arc<Shared>,
+    tasks: Vec<AbortHandle>,
+}
+
+/// What the tasks and the workers of a model have in common.
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub(super) config: RemoteModelConfig,
+    pub(super) manifest: Manifest,
     info: ModelInfo,
+    handle: Handle,
+    pub(super) servers: Vec<Server>,
+    state: Mutex<State>,
+    /// Told when a trial is over.
+    trial_over: Condvar,
+    /// Told when a server's state has changed.
+    changed: Notify,
+    metrics: RemoteMetrics,
+}
+
+/// A server that the configuration names.
+#[derive(Debug)]
+pub(super) struct Server {
+    pub(super) url: Arc<str>,
+    pub(super) client: Client,
+    /// Tells its task that it is to be asked sooner than was planned.
+    pub(super) wake: Notify,
+}
+
+#[derive(Debug)]
+struct State {
+    servers: Servers,
+    limit: Limit,
+    /// What each server takes, as it said last.
+    fits: Vec<Option<Arc<Fit>>>,
+    /// What the log has of each.
+    told: Vec<Told>,
+    /// Bytes of tensors of the last frame.
+    frame_bytes: usize,
+}
+
+/// A request that is under way. A worker has it, and says what became of it; one that is dropped was given up by the worker.
+pub(super) struct Attempt {
+    shared: Arc<Shared>,
+    ticket: Ticket,
+    fit: Arc<Fit>,
+    started_at: Instant,
+    is_over: bool,
 }
 
 impl RemoteModel {
@@ -26,53 +86,126 @@ impl RemoteModel {
     pub(crate) fn open(
         config: &RemoteModelConfig,
         models_dir: &Path,
-        _handle: &tokio::runtime::Handle,
-        _metrics: &Arc<Metrics>,
+        handle: &Handle,
+        metrics: &Arc<Metrics>,
     ) -> Result<Arc<Self>, ModelError> {
         let (manifest, _path) = Manifest::load_remote(models_dir, &config.manifest)?;
+        let refuse = |reason| ModelError::Client {
+            model: config.name.clone(),
+            reason,
+        };
         let info = ModelInfo {
             name: config.name.as_str().into(),
             ..manifest.info()
         };
-        Ok(Arc::new(Self {
+        let _in_runtime = handle.enter();
+        let clients = Clients::new(config).map_err(refuse)?;
+        let server = |url| {
+            Ok(Server {
+                client: clients.client(url, config).map_err(refuse)?,
+                url: url.to_string().into(),
+                wake: Notify::new(),
+            })
+        };
+        let servers: Vec<Server> = config
+            .servers
+            .iter()
+            .map(server)
+            .collect::<Result<_, ModelError>>()?;
+        let urls: Vec<String> = servers
+            .iter()
+            .map(|server| server.url.to_string())
+            .collect();
+        let count = servers.len();
+        let shared = Arc::new(Shared {
+            metrics: metrics.remote(&config.name, &urls),
+            state: Mutex::new(State {
+                servers: Servers::new(count, Instant::now()),
+                limit: Limit::new(config.max_in_flight, config.deadline),
+                fits: vec![None; count],
+                told: vec![Told::default(); count],
+                frame_bytes: 0,
+            }),
             config: config.clone(),
+            manifest,
             info,
-        }))
+            handle: handle.clone(),
+            servers,
+            trial_over: Condvar::new(),
+            changed: Notify::new(),
+        });
+        shared.metrics.slots.set(1);
+        let task = |index| {
+            let watched = watch::watch(Arc::clone(&shared), index);
+            handle.spawn(watched).abort_handle()
+        };
+        let tasks = (0..count).map(task).collect();
+        Ok(Arc::new(Self { shared, tasks }))
     }
 
     /// A detector that asks the servers. It is cheap to make.
     pub(crate) fn detector(self: &Arc<Self>) -> Box<dyn Detector> {
-        Box::new(RemoteDetector::new(Arc::clone(self)))
+        Box::new(RemoteDetector::new(&self.shared))
     }
 
     pub(crate) fn config(&self) -> &RemoteModelConfig {
-        &self.config
+        &self.shared.config
     }
 
     pub(crate) fn info(&self) -> &ModelInfo {
-        &self.info
+        &self.shared.info
     }
 
     /// Whether there is a server that takes requests.
     pub(crate) fn availability(&self) -> Availability {
-        Availability::Away {
-            reason: "not asked yet".to_owned(),
+        match self.shared.trouble() {
+            None => Availability::Ready,
+            Some(reason) => Availability::Away { reason },
         }
     }
 
     /// How many requests may be under way at once: 1 at least, and `max_in_flight` at most.
     pub(crate) fn slots(&self) -> usize {
-        1
+        self.shared.state.lock().slots()
     }
 
     /// What is known of it now.
     pub(crate) fn facts(&self) -> RemoteFacts {
+        let shared = &*self.shared;
+        let state = shared.state.lock();
+        let servers = shared.servers.iter().zip(state.servers.all());
+        let server = |(named, server): (&Server, &super::servers::Server)| {
+            let (word, reason) = match server.state() {
+                ServerState::Away { reason, .. } => ("away", Some(reason.clone())),
+                ServerState::Trial { .. } => ("trial", None),
+                ServerState::Ready { .. } => ("ready", None),
+            };
+            ServerFacts {
+                url: named.url.to_string(),
+                state: word,
+                reason,
+                in_flight: server.in_flight(),
+                latency_ms: server
+                    .latency()
+                    .map(|latency| (10_000.0 * latency.as_secs_f64()).round() / 10.0),
+            }
+        };
+        let is_grpc = shared
+            .config
+            .servers
+            .iter()
+            .any(|url| url.protocol == ServerProtocol::Grpc);
         RemoteFacts {
-            protocol: "grpc",
-            servers: Vec::new(),
-            input: None,
-            slots: self.slots(),
-            in_flight: 0,
+            protocol: if is_grpc { "grpc" } else { "http" },
+            servers: servers.map(server).collect(),
+            input: state
+                .fits
+                .iter()
+                .flatten()
+                .next()
+                .map(|fit| fit.facts(state.frame_bytes)),
+            slots: state.slots(),
+            in_flight: state.servers.in_flight(),
         }
     }
 
@@ -80,10 +213,250 @@ impl RemoteModel {
     ///
     /// # Errors
     /// A sentence that says why none does within the limit.
-    pub(crate) async fn first_contact(&self, _limit: Duration) -> Result<(), String> {
-        Err("not asked yet".to_owned())
+    pub(crate) async fn first_contact(&self, limit: Duration) -> Result<(), String> {
+        let met = async {
+            loop {
+                let changed = self.shared.changed.notified();
+                if self.shared.trouble().is_none() {
+                    return;
+                }
+                changed.await;
+            }
+        };
+        match tokio::time::timeout(limit, met).await {
+            Ok(()) => Ok(()),
+            Err(_) => self.shared.trouble().map_or(Ok(()), Err),
+        }
     }
 
     /// Ends the tasks that watch the servers.
-    pub(crate) fn close(&self) {}
+    pub(crate) fn close(&self) {
+        self.tasks.iter().for_each(AbortHandle::abort);
+    }
+}
+
+impl Drop for RemoteModel {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+impl State {
+    fn slots(&self) -> usize {
+        // While servers are on trial, each takes one request.
+        let most = self.servers.trials().unwrap_or(usize::MAX);
+        self.limit.slots().min(most).max(1)
+    }
+}
+
+impl Shared {
+    pub(super) fn info(&self) -> &ModelInfo {
+        &self.info
+    }
+
+    /// Why no request can be made; `None` if one can.
+    fn trouble(&self) -> Option<String> {
+        let state = self.state.lock();
+        if state.servers.any_usable() {
+            return None;
+        }
+        let servers = self.servers.iter().zip(state.servers.all());
+        let reasons: Vec<String> = servers
+            .filter_map(|(named, server)| match server.state() {
+                ServerState::Away { reason, .. } => Some(format!("{}: {reason}", named.url)),
+                ServerState::Trial { .. } | ServerState::Ready { .. } => None,
+            })
+            .collect();
+        Some(reasons.join("; "))
+    }
+
+    /// Begins a request to the server that is best for it. While the only usable ones are on trial, it waits for the end of that, not
+    /// longer than a request may take.
+    pub(super) fn begin(self: &Arc<Self>) -> Result<Attempt, DetectError> {
+        let until = Instant::now() + self.config.deadline;
+        let mut state = self.state.lock();
+        loop {
+            match state.servers.pick() {
+                Pick::To(ticket) => {
+                    let now = Instant::now();
+                    state.limit.started(now);
+                    self.count(&state);
+                    // A server is usable only after it said what it takes.
+                    let fit = state.fits[ticket.server].clone();
+                    let fit = fit
+                        .expect("there is one, because a server is asked before requests go to it");
+                    return Ok(Attempt {
+                        shared: Arc::clone(self),
+                        ticket,
+                        fit,
+                        started_at: now,
+                        is_over: false,
+                    });
+                }
+                Pick::AfterTrial if !self.trial_over.wait_until(&mut state, until).timed_out() => {}
+                Pick::AfterTrial | Pick::Nowhere => {
+                    drop(state);
+                    let reason = self.trouble();
+                    return Err(DetectError::Unavailable {
+                        model: self.info.name.clone(),
+                        reason: reason.unwrap_or_else(|| "its only server is on trial".to_owned()),
+                    });
+                }
+            }
+        }
+    }
+
+    /// When a server is to be asked about the model.
+    pub(super) fn ask_at(&self, index: usize) -> Instant {
+        self.state.lock().servers.ask_at(index)
+    }
+
+    /// Takes what a server said that it takes, or why it cannot be used.
+    pub(super) fn asked(&self, index: usize, answer: Result<Fit, String>) {
+        let mut state = self.state.lock();
+        let answer = answer.map(|fit| {
+            let known = &mut state.fits[index];
+            if known.as_deref() != Some(&fit) {
+                let facts = fit.facts(0);
+                tracing::info!(
+                    model = %self.info.name,
+                    server = %self.servers[index].url,
+                    datatype = facts.datatype,
+                    shape = ?facts.shape,
+                    frame_bytes = facts.frame_bytes,
+                    form = facts.form,
+                    "an inference server has the model ready"
+                );
+                *known = Some(Arc::new(fit));
+            }
+        });
+        state.servers.asked(index, answer, Instant::now());
+        self.tell(&mut state, index);
+    }
+
+    /// Says in the log, the metrics and to whoever waits how a server is.
+    fn tell(&self, state: &mut State, index: usize) {
+        let Some(server) = state.servers.all().nth(index) else {
+            return;
+        };
+        let of_server = server.state().clone();
+        let is_away = matches!(of_server, ServerState::Away { .. });
+        self.metrics.set_ready(index, !is_away);
+        state.told[index].tell(&self.info.name, &self.servers[index].url, &of_server);
+        self.count(state);
+        self.trial_over.notify_all();
+        self.changed.notify_waiters();
+        if is_away {
+            self.servers[index].wake.notify_one();
+        }
+    }
+
+    fn count(&self, state: &State) {
+        let as_gauge = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
+        self.metrics
+            .in_flight
+            .set(as_gauge(state.servers.in_flight()));
+        self.metrics.slots.set(as_gauge(state.slots()));
+    }
+}
+
+impl Attempt {
+    pub(super) fn fit(&self) -> &Arc<Fit> {
+        &self.fit
+    }
+
+    fn server(&self) -> &Server {
+        &self.shared.servers[self.ticket.server]
+    }
+
+    /// Asks the server, and waits until it has answered or the deadline has passed.
+    pub(super) fn ask(&self, inputs: &[InputTensor]) -> Result<Vec<OutputTensor>, CallError> {
+        let shared = &self.shared;
+        let bytes: usize = inputs.iter().map(|tensor| tensor.data.len()).sum();
+        shared
+            .metrics
+            .request_bytes
+            .inc_by(u64::try_from(bytes).unwrap_or(u64::MAX));
+        shared.state.lock().frame_bytes = bytes;
+        let limit = shared.config.deadline;
+        let asked = self
+            .server()
+            .client
+            .infer(inputs, self.fit.outputs(), limit);
+        shared.handle.block_on(asked)
+    }
+
+    /// The answer was good.
+    pub(super) fn answered(mut self, latency: Duration) {
+        self.over(RemoteResult::Ok, Outcome::Answered { latency }, latency);
+    }
+
+    /// The answer was none, or cannot be used. Gives the error for the frame.
+    pub(super) fn failed(mut self, error: CallError, took: Duration) -> DetectError {
+        let model = self.shared.info.name.clone();
+        let server = Arc::clone(&self.server().url);
+        let limit = self.shared.config.deadline;
+        match error {
+            CallError::Deadline => {
+                self.over(RemoteResult::Deadline, Outcome::Deadline { limit }, took);
+                DetectError::Deadline {
+                    model,
+                    server,
+                    limit,
+                }
+            }
+            CallError::Unavailable(reason) => {
+                let outcome = Outcome::Failed {
+                    reason: reason.clone(),
+                };
+                self.over(RemoteResult::Unavailable, outcome, took);
+                DetectError::Unavailable {
+                    model,
+                    reason: format!("{server}: {reason}"),
+                }
+            }
+            CallError::Answer(reason) => {
+                let outcome = Outcome::Failed {
+                    reason: reason.clone(),
+                };
+                self.over(RemoteResult::Answer, outcome, took);
+                DetectError::Answer {
+                    model,
+                    server,
+                    reason,
+                }
+            }
+        }
+    }
+
+    fn over(&mut self, result: RemoteResult, outcome: Outcome, took: Duration) {
+        let shared = Arc::clone(&self.shared);
+        self.is_over = true;
+        shared.metrics.request(self.ticket.server, result, took);
+        let now = Instant::now();
+        let mut state = shared.state.lock();
+        match &outcome {
+            Outcome::Answered { .. } => {
+                let whole = now.saturating_duration_since(self.started_at);
+                state.limit.answered(whole, now);
+            }
+            Outcome::Deadline { .. } => state.limit.deadline(self.started_at, now),
+            Outcome::Failed { .. } | Outcome::Abandoned => state.limit.failed(now),
+        }
+        state.servers.done(self.ticket, outcome, now);
+        shared.tell(&mut state, self.ticket.server);
+    }
+}
+
+impl Drop for Attempt {
+    fn drop(&mut self) {
+        if self.is_over {
+            return;
+        }
+        let now = Instant::now();
+        let mut state = self.shared.state.lock();
+        state.limit.failed(now);
+        state.servers.done(self.ticket, Outcome::Abandoned, now);
+        self.shared.tell(&mut state, self.ticket.server);
+    }
 }

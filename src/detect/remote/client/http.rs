@@ -1,0 +1,154 @@
+//! The protocol over HTTP/1.1: connections are kept from one request to the next, and there are as many as requests under way.
+
+use std::time::Duration;
+
+use axum::http::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue};
+use axum::http::{Method, Request, Response, StatusCode};
+use bytes::Bytes;
+use twinsight_client::secret::Secret;
+
+use super::super::protocol::http::{
+    JSON_LENGTH, model_path, read_error, read_metadata, read_outputs, read_ready, request,
+};
+use super::super::protocol::{
+    InputTensor, MAX_ANSWER_BYTES, MAX_METADATA_BYTES, Metadata, ModelName, OutputTensor,
+};
+use super::CallError;
+use crate::config::ServerUrl;
+use crate::web_client::{WebClient, WebError};
+
+/// Whoever asks about a model has a limit of their own, which is shorter.
+const ASK_LIMIT: Duration = Duration::from_secs(30);
+
+/// The client of one server.
+#[derive(Debug)]
+pub(super) struct HttpClient {
+    web: WebClient,
+    /// Scheme, host and port.
+    server: String,
+    /// What stands before `/v2` in paths.
+    prefix: String,
+}
+
+impl HttpClient {
+    pub(super) fn new(url: &ServerUrl, web: WebClient) -> Self {
+        let scheme = if url.tls { "https" } else { "http" };
+        Self {
+            web,
+            server: format!("{scheme}://{}", url.authority),
+            prefix: url.path.clone(),
+        }
+    }
+
+    pub(super) async fn ask(
+        &self,
+        model: &ModelName,
+        token: Option<&Secret>,
+    ) -> Result<Metadata, CallError> {
+        let path = model_path(&self.prefix, model);
+        let ready = self.get(&format!("{path}/ready"), token).await?;
+        if !read_ready(ready.body()) {
+            let reason = format!("it does not have the model `{}` ready", model.name);
+            return Err(CallError::Unavailable(reason));
+        }
+        let answer = self.get(&path, token).await?;
+        Ok(read_metadata(answer.body())?)
+    }
+
+    async fn get(&self, path: &str, token: Option<&Secret>) -> Result<Response<Bytes>, CallError> {
+        let request = self.request(Method::GET, path, token, Bytes::new())?;
+        let answer = self.web.send(request, ASK_LIMIT, MAX_METADATA_BYTES).await;
+        let answer = answer.map_err(failure)?;
+        match answer.status() {
+            status if status.is_success() => Ok(answer),
+            status => Err(CallError::Unavailable(told(status, answer.body()))),
+        }
+    }
+
+    pub(super) async fn infer(
+        &self,
+        model: &ModelName,
+        (inputs, outputs): (&[InputTensor], &[String]),
+        token: Option<&Secret>,
+        limit: Duration,
+    ) -> Result<Vec<OutputTensor>, CallError> {
+        let path = format!("{}/infer", model_path(&self.prefix, model));
+        let (body, json_length) = request(inputs, outputs);
+        let mut request = self.request(Method::POST, &path, token, body)?;
+        let headers = request.headers_mut();
+        headers.insert(JSON_LENGTH, HeaderValue::from(json_length));
+        let binary = HeaderValue::from_static("application/octet-stream");
+        headers.insert(CONTENT_TYPE, binary);
+        let answer = self.web.send(request, limit, MAX_ANSWER_BYTES).await;
+        let answer = answer.map_err(failure)?;
+        let status = answer.status();
+        if !status.is_success() {
+            let told = told(status, answer.body());
+            return Err(match status {
+                StatusCode::GATEWAY_TIMEOUT => CallError::Deadline,
+                StatusCode::BAD_GATEWAY
+                | StatusCode::SERVICE_UNAVAILABLE
+                | StatusCode::TOO_MANY_REQUESTS
+                | StatusCode::UNAUTHORIZED
+                | StatusCode::FORBIDDEN
+                | StatusCode::NOT_FOUND => CallError::Unavailable(told),
+                _ => CallError::Answer(told),
+            });
+        }
+        let json_length = match answer.headers().get(JSON_LENGTH) {
+            None => None,
+            Some(value) => Some(
+                value
+                    .to_str()
+                    .ok()
+                    .and_then(|text| text.trim().parse().ok())
+                    .ok_or_else(|| {
+                        CallError::Answer(format!("its header {JSON_LENGTH} is no number"))
+                    })?,
+            ),
+        };
+        Ok(read_outputs(answer.body(), json_length, outputs)?)
+    }
+
+    fn request(
+        &self,
+        method: Method,
+        path: &str,
+        token: Option<&Secret>,
+        body: Bytes,
+    ) -> Result<Request<Bytes>, CallError> {
+        let request = Request::builder()
+            .method(method)
+            .uri(format!("{}{path}", self.server));
+        let mut request = request
+            .body(body)
+            .map_err(|error| CallError::Unavailable(format!("its address is none: {error}")))?;
+        if let Some(mut value) = super::authorization::<HeaderValue>(token) {
+            value.set_sensitive(true);
+            request.headers_mut().insert(AUTHORIZATION, value);
+        }
+        Ok(request)
+    }
+}
+
+/// Why there is no answer.
+fn failure(error: WebError) -> CallError {
+    match error {
+        WebError::TimedOut { .. } => CallError::Deadline,
+        WebError::Unread { .. } => CallError::Answer(error.to_string()),
+        WebError::Address
+        | WebError::Name { .. }
+        | WebError::Refused { .. }
+        | WebError::Unreachable { .. }
+        | WebError::Tls { .. }
+        | WebError::Broken { .. } => CallError::Unavailable(error.to_string()),
+    }
+}
+
+/// What an answer that is no success says.
+fn told(status: StatusCode, body: &[u8]) -> String {
+    match read_error(body) {
+        Some(text) => format!("it answered {status} ({text})"),
+        None => format!("it answered {status}"),
+    }
+}
