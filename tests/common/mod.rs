@@ -380,12 +380,24 @@ pub mod fake {
 
     /// Starts a node with the cameras of a configuration; its detector takes `inference` and sees one person.
     pub async fn node(url: &str, config: &str, inference: Duration) -> Node {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        node_at(url, NODE, config, inference, listener).await
+    }
+
+    /// The same for a node with another twin, which serves HTTP by this listener.
+    pub async fn node_at(
+        url: &str,
+        twin: &str,
+        config: &str,
+        inference: Duration,
+        listener: TcpListener,
+    ) -> Node {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("node.toml");
         std::fs::write(&file, config).unwrap();
         let env = BTreeMap::from([
             ("PHYSTACK_SIMULATOR_URL".to_owned(), url.to_owned()),
-            ("TWIN_ID".to_owned(), NODE.to_owned()),
+            ("TWIN_ID".to_owned(), twin.to_owned()),
             ("TWINSIGHT_ICE__INTERFACES".to_owned(), "lo".to_owned()),
         ]);
         let config = Config::load(Some(&file), &env.into_iter().collect()).unwrap();
@@ -414,7 +426,7 @@ pub mod fake {
             }),
             workers: 1,
             decoder: DecoderKind::Software,
-            listener: TcpListener::bind("127.0.0.1:0").await.unwrap(),
+            listener,
         })
         .await
         .unwrap()

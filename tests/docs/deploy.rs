@@ -367,3 +367,37 @@ fn what_manifests_name_is_there() {
         assert_eq!(ports.unwrap()["value"], range, "{overlay}");
     }
 }
+
+#[test]
+fn the_overlay_of_the_guide_builds_and_the_guide_has_all_overlays() {
+    const GUIDE: &str = "docs/guide/kubernetes.md";
+    let guide = read(GUIDE);
+    for overlay in std::fs::read_dir(path(KUBERNETES).join("overlays")).unwrap() {
+        let name = overlay.unwrap().file_name();
+        let row = format!("\n| `{}` | ", name.to_str().unwrap());
+        assert!(guide.contains(&row), "{GUIDE} has no row{row}");
+    }
+    // It stands beside the clone, as the guide says.
+    let folder = tempfile::tempdir().unwrap();
+    std::os::unix::fs::symlink(path(""), folder.path().join("twinsight")).unwrap();
+    let site = folder.path().join("site");
+    std::fs::create_dir(&site).unwrap();
+    let from = path(KUBERNETES).join("base/config/node.toml");
+    std::fs::copy(from, site.join("node.toml")).unwrap();
+    let (_, example) = guide.split_once("# site/kustomization.yaml\n").unwrap();
+    let (example, _) = example.split_once("```").unwrap();
+    std::fs::write(site.join("kustomization.yaml"), example).unwrap();
+    let Some(mut kubectl) = tool("kubernetes", "kubectl") else {
+        return;
+    };
+    let output = output(kubectl.arg("kustomize").arg(&site));
+    let said = said(&output);
+    assert!(output.status.success(), "{said}");
+    for expected in [
+        "image: registry.example/twinsight:0.1.0",
+        "nodeSelector:",
+        "  name: twinsight\n",
+    ] {
+        assert!(said.contains(expected), "{said}");
+    }
+}

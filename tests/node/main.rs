@@ -2,6 +2,9 @@
 
 #[path = "../common/mod.rs"]
 mod common;
+#[cfg(feature = "etcd")]
+#[path = "../common/etcd.rs"]
+mod etcd;
 #[path = "../common/made_models.rs"]
 mod made_models;
 
@@ -23,6 +26,8 @@ mod no_hub;
 mod openapi;
 mod reload;
 mod scene_edit;
+#[cfg(feature = "etcd")]
+mod shard_pool;
 mod shutdown;
 mod slow_model;
 #[cfg(feature = "otlp")]

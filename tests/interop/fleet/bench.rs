@@ -1,6 +1,7 @@
 //! Everything that runs: a hub, camera twins, nodes that share them by way of etcd, and the listener. What is done to the nodes
 //! is in `scenarios.rs`.
 
+use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::process::Command;
 use std::sync::Arc;
@@ -161,7 +162,6 @@ impl Bench {
             ("PHYSTACK_SIMULATOR_URL", self.url.as_str()),
             ("TWIN_ID", &node.name),
             ("TWINSIGHT_ICE__INTERFACES", "lo"),
-            ("RUST_LOG", "info"),
         ];
         NodeProcess::start(&self.config(node), &env).await
     }
@@ -261,16 +261,23 @@ impl Bench {
         begun.elapsed()
     }
 
-    /// Waits until each camera has one of the running nodes as its only publisher for a while, and none is about to go over.
+    /// Waits until each camera has one of the running nodes as its only publisher for a while, and none has been about to go over
+    /// meanwhile.
     pub(super) async fn settles(&self, limit: Duration) -> Duration {
         const WHILE: Duration = Duration::from_millis(1200);
         let running: Vec<&str> = self.running().map(|node| node.name.as_str()).collect();
         let what = format!("each camera has one of {running:?}");
+        let agreed_since = Cell::new(None);
         self.until(&what, limit, |bench| {
-            let since = bench.now().saturating_sub(WHILE);
+            if bench.store.is_some() && !bench.agrees(running.len()) {
+                agreed_since.set(None);
+                return false;
+            }
+            let now = bench.now();
+            let since = agreed_since.get().unwrap_or(now);
+            agreed_since.set(Some(since));
             let record = bench.listener.record();
-            record.each_has_one_of(&running, &bench.twins, since)
-                && (bench.store.is_none() || bench.agrees(running.len()))
+            now - since >= WHILE && record.each_has_one_of(&running, &bench.twins, now - WHILE)
         })
         .await
     }
