@@ -164,13 +164,7 @@ impl Share {
         metrics: &Arc<Metrics>,
         health: &Health,
     ) -> anyhow::Result<(Self, ShareTask)> {
-        let share = Self {
-            shared: Arc::new(Shared {
-                duties: watch::Sender::new(Arc::new(Duties::These(BTreeMap::new()))),
-                pool: Some(PoolEnd::default()),
-                facts: Mutex::new(ShareFacts::pool(config, pool)),
-            }),
-        };
+        let share = Self::of_pool(config, pool);
         let task = match &pool.engine {
             #[cfg(feature = "etcd")]
             LeaseEngineConfig::Etcd(etcd) => {
@@ -192,6 +186,17 @@ impl Share {
             ),
         };
         Ok((share, task))
+    }
+
+    /// The node's end of a pool, which holds nothing yet.
+    fn of_pool(config: &NodeConfig, pool: &PoolConfig) -> Self {
+        Self {
+            shared: Arc::new(Shared {
+                duties: watch::Sender::new(Arc::new(Duties::These(BTreeMap::new()))),
+                pool: Some(PoolEnd::default()),
+                facts: Mutex::new(ShareFacts::pool(config, pool)),
+            }),
+        }
     }
 
     /// Says which cameras are configured.

@@ -115,6 +115,14 @@ impl ShareTask {
         }
     }
 
+    /// Ends it without a word, as a process does that is killed.
+    #[cfg(test)]
+    pub(super) fn kill(&self) {
+        if let Some(task) = &self.task {
+            task.abort();
+        }
+    }
+
     /// Gives away all that is held, at once or as soon as others have pictures of it, and ends the lease. It takes no longer than
     /// a few seconds.
     pub(crate) async fn leave(self) {

@@ -8,7 +8,7 @@ use crate::common::ports::unused_address;
 use crate::common::{DEADLINE, http_get};
 
 /// A running etcd with a folder of its own.
-pub struct Etcd {
+pub(crate) struct Etcd {
     child: Option<Child>,
     folder: tempfile::TempDir,
     client: SocketAddr,
@@ -17,7 +17,7 @@ pub struct Etcd {
 
 impl Etcd {
     /// Starts one and waits until it answers.
-    pub async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         let mut etcd = Self {
             child: None,
             folder: tempfile::tempdir().unwrap(),
@@ -29,12 +29,12 @@ impl Etcd {
     }
 
     /// Where it is reached.
-    pub fn url(&self) -> String {
+    pub(crate) fn url(&self) -> String {
         format!("http://{}", self.client)
     }
 
     /// Starts it with what it kept, after it was killed.
-    pub async fn restart(&mut self) {
+    pub(crate) async fn restart(&mut self) {
         let (client, peer) = (self.url(), format!("http://{}", self.peer));
         let child = Command::new("etcd")
             .arg("--data-dir")
@@ -62,7 +62,7 @@ impl Etcd {
     }
 
     /// Ends it at once.
-    pub fn kill(&mut self) {
+    pub(crate) fn kill(&mut self) {
         if let Some(mut child) = self.child.take() {
             let _ = child.kill();
             let _ = child.wait();

@@ -20,7 +20,6 @@ use twinsight::preview::Previews;
 use twinsight::publish::event::CameraStatus;
 use twinsight::publish::feed::EventFeed;
 use twinsight::telemetry::health::{Health, Heartbeat, Readiness};
-use twinsight::telemetry::ledger::ModelState;
 use twinsight::telemetry::metrics::Metrics;
 use twinsight_client::secret::Secret;
 use twinsight_client::stream_id::StreamId;
@@ -192,12 +191,7 @@ async fn on_loopback_without_a_token_the_api_is_open() {
     assert!(head.contains("content-type: application/json"), "{head}");
     let cameras: serde_json::Value = serde_json::from_str(&body).unwrap();
     assert_eq!(cameras[0]["twinId"], "cam");
-    let model = |name: &str| ModelFacts {
-        name: name.to_owned(),
-        sha256: None,
-        state: ModelState::Working,
-        error: None,
-    };
+    let model = ModelFacts::working;
     let used = cameras[0]["model"].as_str().unwrap();
     node.state.node.lock().models = vec![model(used), model("other")];
     let (_, _, body) = node.get("/api/node", "").await;

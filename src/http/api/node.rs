@@ -79,6 +79,20 @@ pub struct ModelFacts {
     pub(crate) remote: Option<RemoteFacts>,
 }
 
+impl ModelFacts {
+    /// A model of this machine that works.
+    pub fn working(name: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            sha256: None,
+            state: ModelState::Working,
+            error: None,
+            fallback: None,
+            remote: None,
+        }
+    }
+}
+
 /// How models are run.
 #[derive(Debug, Clone, Default, Serialize)]
 #[serde(rename_all = "camelCase")]
