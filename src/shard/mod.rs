@@ -27,6 +27,7 @@ use parking_lot::{Mutex, RwLock};
 use tokio::sync::{Notify, watch};
 
 pub(crate) use self::core::Duty;
+use self::core::Timing;
 pub use self::facts::{MemberFacts, ShareFacts};
 use self::fence::Fence;
 pub(crate) use self::probe::probe;
@@ -82,6 +83,8 @@ struct Shared {
 #[derive(Debug, Default)]
 struct PoolEnd {
     fence: Arc<Fence>,
+    /// From when nothing is published any more, nobody else can have a camera of this node for this long.
+    margin: Duration,
     inbox: Mutex<Inbox>,
     wake: Notify,
     partings: Mutex<VecDeque<Parting>>,
@@ -199,7 +202,10 @@ impl Share {
         Self {
             shared: Arc::new(Shared {
                 duties: watch::Sender::new(Arc::new(Duties::These(BTreeMap::new()))),
-                pool: Some(PoolEnd::default()),
+                pool: Some(PoolEnd {
+                    margin: Timing::of(pool.lease_duration).margin,
+                    ..PoolEnd::default()
+                }),
                 facts: Mutex::new(ShareFacts::pool(config, pool)),
             }),
         }
@@ -233,9 +239,18 @@ impl Share {
         }
     }
 
-    /// Whether this node is the one that tells how the camera is. It goes on to do so when its lease has run out and nobody can be
-    /// asked whether another has taken the camera.
+    /// Whether this node is the one that tells how the camera is. When nothing is published any more, it still has the time to say so
+    /// before another node can have taken the camera.
     pub(crate) fn tells(&self, twin: &str) -> bool {
+        let Some(pool) = &self.shared.pool else {
+            return true;
+        };
+        let until = pool.fence.until();
+        pool.fence.knows(twin) && until.is_some_and(|until| LeaseTime::now() < until + pool.margin)
+    }
+
+    /// Whether this node held the camera when the store last told. Its lease may have run out since.
+    pub(crate) fn held_last(&self, twin: &str) -> bool {
         let pool = self.shared.pool.as_ref();
         pool.is_none_or(|pool| pool.fence.knows(twin))
     }
