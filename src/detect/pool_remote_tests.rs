@@ -260,7 +260,9 @@ fn a_fallback_that_panics_is_tried_again_although_no_camera_names_it() {
     let text = remote.bench.metrics.encode();
     let worker = InferenceFailure::Worker.as_str();
     assert!(
-        text.contains(&format!("inference_failures_total{{reason=\"{worker}\"}} 1")),
+        text.contains(&format!(
+            "inference_failures_total{{reason=\"{worker}\"}} 1"
+        )),
         "{text}"
     );
     remote.bench.close();

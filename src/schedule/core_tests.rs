@@ -666,7 +666,10 @@ fn a_model_that_may_hang_leaves_workers_to_one_that_stands_in() {
     let late = start + 200 * MS;
     bench.core.set_substitute(1, Some(0));
     bench.offer(late, b);
-    assert!(bench.run(late).is_none(), "the other workers are not for it");
+    assert!(
+        bench.run(late).is_none(),
+        "the other workers are not for it"
+    );
     bench.offer(late, away);
     assert_eq!(bench.run(late).unwrap().source, away);
     // Without anybody to stand in for, it may have them.
