@@ -506,6 +506,11 @@ impl Node {
         self.facts.lock().clone()
     }
 
+    /// How much longer the end of this node may take than that of one which is alone, since others take its cameras over first.
+    pub fn leave_limit(&self) -> Duration {
+        self.share.leave_limit()
+    }
+
     /// Stops the stages in the order of the path, so that what a stage has in hand still goes through the next ones:
     /// connections and decoding, inference, pictures for watchers, events, the hub, HTTP.
     pub fn shutdown(self) -> BoxFuture<'static, ()> {
