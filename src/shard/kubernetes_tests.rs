@@ -105,7 +105,8 @@ async fn list(
                 let line = Ok::<_, Infallible>(Bytes::from(format!("{event}\n")));
                 return Some((line, (server, version)));
             }
-            let _ = tokio::time::timeout(Duration::from_millis(20), server.changed.notified()).await;
+            let _ =
+                tokio::time::timeout(Duration::from_millis(20), server.changed.notified()).await;
         }
     });
     Body::from_stream(lines).into_response()
