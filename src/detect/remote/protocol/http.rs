@@ -201,7 +201,7 @@ pub(in crate::detect::remote) fn read_outputs(
             (Some(raw), _) => OutputTensor::of_bytes(&output.name, &output.datatype, shape, raw),
             (None, data) => {
                 let values = data.map_or_else(Vec::new, |numbers| numbers.0);
-                OutputTensor::of_numbers(&output.name, shape, values)
+                OutputTensor::of_numbers(&output.name, &output.datatype, shape, values)
             }
         };
         found[index] = Some(tensor?);
