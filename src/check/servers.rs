@@ -40,8 +40,13 @@ pub(super) async fn check(
     };
     let contact = model.first_contact(CONTACT_LIMIT).await;
     if let Err(reason) = contact {
-        let remedy =
-            "see that the server runs, that its address is right, and that it has the model loaded";
+        // Of a model that does not fit, the sentence has the remedy.
+        let remedy = match reason.contains("correct `") {
+            true => "",
+            false => {
+                "see that the server runs, that its address is right, and that it has the model loaded"
+            }
+        };
         report.add(match &remote.fallback {
             Some(fallback) => Finding::warn(
                 subject,
@@ -94,9 +99,13 @@ pub(super) async fn check(
 
 fn try_picture(mut detector: Box<dyn crate::detect::Detector>) -> Result<Tried, String> {
     let picture = TestPicture::new();
-    let detections = detector
-        .detect(picture.as_it_is(), &DetectSettings::default())
-        .map_err(|error| error.to_string())?;
+    let subject = format!("model {}: ", detector.model().name);
+    let detections = detector.detect(picture.as_it_is(), &DetectSettings::default());
+    let detections = detections.map_err(|error| {
+        let sentence = error.to_string();
+        let rest = sentence.strip_prefix(&subject);
+        rest.unwrap_or(&sentence).to_owned()
+    })?;
     Ok(Tried {
         ms: 1000.0 * detections.inference.wall.as_secs_f64(),
         found: detections.objects.len(),

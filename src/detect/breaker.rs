@@ -79,6 +79,8 @@ enum BreakerState {
     },
     /// None of the servers that it runs on can be used, for this reason: its frames are dropped until one can.
     Away { reason: String },
+    /// One of its servers may be used again after this reason: the next frame, or the one under way, decides.
+    Returning { reason: String },
     /// The breaker is half-open: the next frame, or the one under way, decides.
     Probing {
         /// Why it was set aside before.
@@ -136,7 +138,10 @@ impl Breaker {
 
     /// Notes that a run ended without a result, for this reason.
     pub(crate) fn failed(&mut self, reason: &str, now: Instant) {
-        self.ended(now);
+        // That a server gave no result proves nothing.
+        if !self.is_away() {
+            self.ended(now);
+        }
         // The first reason stays. The numbers in reasons differ from frame to frame, and what is reported should not.
         if self.failures == 0 {
             reason.clone_into(&mut self.reason);
@@ -147,7 +152,10 @@ impl Breaker {
 
     /// Notes that a run ended, with or without a result. True if the model was under probe.
     fn ended(&mut self, now: Instant) -> bool {
-        let was_probed = matches!(self.state, BreakerState::Probing { .. });
+        let was_probed = matches!(
+            self.state,
+            BreakerState::Probing { .. } | BreakerState::Returning { .. }
+        );
         if was_probed || self.state == BreakerState::Unproven {
             self.state = BreakerState::Working { since: now };
         }
@@ -172,7 +180,10 @@ impl Breaker {
                     self.trips = 0;
                 }
             }
-            BreakerState::Unproven | BreakerState::Away { .. } | BreakerState::Probing { .. } => {}
+            BreakerState::Unproven
+            | BreakerState::Away { .. }
+            | BreakerState::Returning { .. }
+            | BreakerState::Probing { .. } => {}
         }
         let first = match trip {
             Trip::Panicked => PAUSE_AFTER_PANIC,
@@ -189,34 +200,38 @@ impl Breaker {
         Some(self.pause)
     }
 
-    /// Notes that none of its servers can be used, for this reason. True if one could be before.
+    /// Notes that none of its servers can be used, for this reason. True if the model was not known to be away.
     pub(crate) fn goes_away(&mut self, reason: &str) -> bool {
-        match &mut self.state {
-            BreakerState::Away { reason: known } => {
-                reason.clone_into(known);
-                false
-            }
+        let is_new = match &self.state {
             // Its code panicked, which says more.
-            BreakerState::SetAside { .. } => false,
+            BreakerState::SetAside { .. } => return false,
+            BreakerState::Away { .. } | BreakerState::Returning { .. } => false,
             BreakerState::Unproven
             | BreakerState::Working { .. }
-            | BreakerState::Probing { .. } => {
-                self.state = BreakerState::Away {
-                    reason: reason.to_owned(),
-                };
-                self.failures = 0;
-                true
-            }
+            | BreakerState::Probing { .. } => true,
+        };
+        self.state = BreakerState::Away {
+            reason: reason.to_owned(),
+        };
+        self.failures = 0;
+        is_new
+    }
+
+    /// Notes that one of its servers may be used again, which the next frame has to prove.
+    pub(crate) fn returns(&mut self) {
+        if let BreakerState::Away { reason } = &self.state {
+            self.state = BreakerState::Returning {
+                reason: reason.clone(),
+            };
         }
     }
 
-    /// Notes that one of its servers can be used again; the next frame proves it. True if none could be before.
-    pub(crate) fn returns(&mut self) -> bool {
-        let was_away = matches!(self.state, BreakerState::Away { .. });
-        if was_away {
-            self.state = BreakerState::Unproven;
-        }
-        was_away
+    /// True while none of its servers can be used, or none has proved that it can.
+    pub(crate) fn is_away(&self) -> bool {
+        matches!(
+            self.state,
+            BreakerState::Away { .. } | BreakerState::Returning { .. }
+        )
     }
 
     /// True while the model is set aside, away or under probe: its cameras are blind.
@@ -225,6 +240,7 @@ impl Breaker {
             self.state,
             BreakerState::SetAside { .. }
                 | BreakerState::Away { .. }
+                | BreakerState::Returning { .. }
                 | BreakerState::Probing { .. }
         )
     }
@@ -261,7 +277,7 @@ impl Breaker {
     pub(crate) fn rules(&self) -> ModelRules {
         ModelRules {
             admission: match self.state {
-                BreakerState::Unproven => Admission::OneAtATime,
+                BreakerState::Unproven | BreakerState::Returning { .. } => Admission::OneAtATime,
                 BreakerState::Working { .. } => Admission::Open,
                 BreakerState::SetAside { .. } | BreakerState::Away { .. } => Admission::Closed,
                 BreakerState::Probing { .. } => Admission::Probe,
@@ -274,7 +290,7 @@ impl Breaker {
     pub(crate) fn state(&self) -> ModelState {
         match self.state {
             BreakerState::SetAside { .. } => ModelState::SetAside,
-            BreakerState::Probing { .. } => ModelState::Probing,
+            BreakerState::Probing { .. } | BreakerState::Returning { .. } => ModelState::Probing,
             BreakerState::Away { .. } => ModelState::Away,
             _ if self.failures >= IN_A_ROW => ModelState::Failing,
             BreakerState::Unproven | BreakerState::Working { .. } => ModelState::Working,
@@ -288,7 +304,9 @@ impl Breaker {
             BreakerState::SetAside { trip, .. } | BreakerState::Probing { trip } => {
                 Some(format!("model {name} is set aside: {}", trip.clause()))
             }
-            BreakerState::Away { reason } => Some(format!("model {name} is away: {reason}")),
+            BreakerState::Away { reason } | BreakerState::Returning { reason } => {
+                Some(format!("model {name} is away: {reason}"))
+            }
             BreakerState::Unproven | BreakerState::Working { .. } => (self.failures >= IN_A_ROW)
                 .then(|| format!("model {name} gives no results: {}", self.reason)),
         }

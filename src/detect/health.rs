@@ -15,6 +15,7 @@ use super::worker::CameraScheduler;
 use crate::schedule::scheduler::ModelRules;
 use crate::telemetry::ledger::ModelState;
 use crate::telemetry::metrics::Metrics;
+use twinsight_client::rate_limit::{RATE_LIMIT, RateLimit};
 use twinsight_client::stream_id::StreamId;
 
 /// A stream without failures for this long is forgotten, since its camera may be gone.
@@ -25,6 +26,8 @@ pub(crate) struct ModelHealth {
     scheduler: Arc<CameraScheduler>,
     metrics: Arc<Metrics>,
     state: Mutex<HealthState>,
+    /// Limits for each stream how often workers say that a frame of it failed.
+    warn: RateLimit<StreamId>,
 }
 
 #[derive(Default)]
@@ -38,7 +41,9 @@ struct Model {
     breaker: Breaker,
     /// What asks its servers, for a model that runs on some.
     remote: Option<Arc<dyn RemoteEngine>>,
-    /// The model that takes its place now.
+    /// The model that takes its place while none can be used.
+    fallback: Option<usize>,
+    /// The model that has its frames now.
     substitute: Option<usize>,
     /// What the scheduler and the metrics were told last.
     reported: Option<(ModelRules, ModelState)>,
@@ -69,22 +74,36 @@ impl fmt::Debug for ModelHealth {
     }
 }
 
+impl HealthState {
+    /// The model that infers in the place of one that is away. While a server is tried, it waits for what comes of that, which takes
+    /// no longer than a frame.
+    fn in_place_of(&self, model: &Model) -> Option<&Model> {
+        let fallback = self.models.get(model.fallback?)?;
+        (model.breaker.is_away() && !fallback.breaker.is_out()).then_some(fallback)
+    }
+}
+
 impl ModelHealth {
     pub(crate) fn new(scheduler: Arc<CameraScheduler>, metrics: Arc<Metrics>) -> Self {
         Self {
             scheduler,
             metrics,
             state: Mutex::default(),
+            warn: RateLimit::new(RATE_LIMIT),
         }
+    }
+
+    /// Whether a worker may say that a frame of this stream failed, and of how many it was not said since. A stream has one worker
+    /// after the other.
+    pub(super) fn may_warn(&self, stream: &StreamId, now: Instant) -> Option<u64> {
+        self.warn.allow(stream.clone(), now)
     }
 
     /// What keeps models from giving results, one sentence for each. One in whose place another infers is none of them.
     pub(crate) fn last_errors(&self) -> Vec<String> {
         let state = self.state.lock();
-        let alone = state
-            .models
-            .iter()
-            .filter(|model| model.substitute.is_none());
+        let models = state.models.iter();
+        let alone = models.filter(|model| state.in_place_of(model).is_none());
         let errors = alone.map(|model| model.breaker.last_error());
         errors.flatten().collect()
     }
@@ -94,7 +113,7 @@ impl ModelHealth {
         let state = self.state.lock();
         let report = |model: &Model| {
             let reported = model.reported.as_ref();
-            let substitute = model.substitute.and_then(|n| state.models.get(n));
+            let substitute = state.in_place_of(model);
             ModelReport {
                 name: Arc::clone(model.breaker.name()),
                 state: reported.map_or(ModelState::Working, |(_, state)| *state),
@@ -111,8 +130,7 @@ impl ModelHealth {
         let state = self.state.lock();
         let mut models = state.models.iter();
         let own = models.find(|each| **each.breaker.name() == *model)?;
-        let substitute = own.substitute.and_then(|n| state.models.get(n));
-        let breaker = &substitute.unwrap_or(own).breaker;
+        let breaker = &state.in_place_of(own).unwrap_or(own).breaker;
         if breaker.is_out() {
             return breaker.last_error();
         }
@@ -125,6 +143,7 @@ impl ModelHealth {
         state.models.push(Model {
             breaker,
             remote,
+            fallback: None,
             substitute: None,
             reported: None,
         });
@@ -232,13 +251,10 @@ impl ModelHealth {
         let Some(each) = state.models.get_mut(model) else {
             return;
         };
+        each.fallback = fallback;
         let name = Arc::clone(each.breaker.name());
         match availability {
-            Availability::Ready => {
-                if each.breaker.returns() {
-                    tracing::info!(model = %name, "a server of the model can be used again");
-                }
-            }
+            Availability::Ready => each.breaker.returns(),
             Availability::Away { reason } => {
                 if each.breaker.goes_away(reason) {
                     match &stand_in_name {
@@ -259,8 +275,10 @@ impl ModelHealth {
         self.tell(&mut state, model);
         if changed {
             self.scheduler.set_substitute(model, substitute);
-            self.metrics.set_model_fallback(&name, substitute.is_some());
         }
+        let stands_in = state.models.get(model);
+        let stands_in = stands_in.and_then(|model| state.in_place_of(model));
+        self.metrics.set_model_fallback(&name, stands_in.is_some());
     }
 
     /// The models that were set aside for long enough to be tried.

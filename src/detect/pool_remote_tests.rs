@@ -161,9 +161,39 @@ fn without_a_fallback_cameras_are_blind_while_no_server_can_be_used() {
     assert_eq!(remote.infer(0), "m0");
     remote.returns();
     remote.bench.step();
+    assert_eq!(remote.bench.state(1), Some(ModelState::Probing));
+    assert!(remote.bench.blind(1, 1).is_some(), "nothing is proved yet");
     assert_eq!(remote.infer(1), "m1");
     assert_eq!(remote.bench.blind(1, 1), None);
     assert_eq!(remote.bench.state(1), Some(ModelState::Working));
+    remote.bench.close();
+}
+
+#[test]
+fn a_server_that_says_that_it_is_ready_and_fails_is_told_once() {
+    use crate::telemetry::logging::capture;
+
+    let mut remote = RemoteBench::new(&[1, 1], None);
+    let lines = capture::text("info", || {
+        remote.goes_away();
+        remote.bench.step();
+        remote.bench.way(1, Way::Lies);
+        for n in 1..=5 {
+            remote.returns();
+            remote.bench.step();
+            remote.bench.offer(0);
+            remote.bench.wait("it fails", |bench| bench.failed(0) == n);
+            assert!(remote.bench.blind(0, 1).unwrap().contains("is away"));
+            remote.goes_away();
+            remote.bench.step();
+        }
+    });
+    let away = lines.iter().filter(|line| line.contains("no server"));
+    assert_eq!(away.count(), 1, "{lines:?}");
+    remote.bench.way(1, Way::Good);
+    remote.returns();
+    remote.bench.step();
+    assert_eq!(remote.infer(0), "m1");
     remote.bench.close();
 }
 
@@ -196,7 +226,9 @@ fn a_fallback_infers_until_a_server_is_back() {
     remote.bench.way(1, Way::Good);
     remote.returns();
     remote.bench.step();
+    assert_eq!(remote.bench.blind(1, 1), None, "a trial blinds nobody");
     assert_eq!(remote.infer(0), "m1");
+    remote.bench.step();
     assert_eq!(remote.infer(1), "m1");
     assert!(!remote.fallback_is_told());
     assert_eq!(remote.bench.state(1), Some(ModelState::Working));

@@ -27,7 +27,6 @@ use crate::telemetry::health::{Health, Heartbeat};
 use crate::telemetry::ledger::{EventDrop, FrameDrop, InferenceFailure, Stage, Work};
 use crate::telemetry::metrics::{Metrics, StreamMetrics};
 use twinsight_client::clock::thread_cpu;
-use twinsight_client::rate_limit::{RATE_LIMIT, RateLimit};
 use twinsight_client::stream_id::StreamId;
 use twinsight_client::thread::{Joined, try_spawn_named, yield_to_others};
 use twinsight_media::decode::cpu_pressure::{CpuPressure, starved};
@@ -131,7 +130,6 @@ pub(super) struct WorkerState {
     pub(super) run: Mutex<Run>,
     /// Measures how long its thread waits for a processor; there once the thread has begun.
     pub(super) delay: Mutex<Option<RunDelay>>,
-    warn: RateLimit<StreamId>,
 }
 
 /// What a worker is doing.
@@ -189,7 +187,6 @@ impl Worker {
             lacks: Mutex::new(lacks),
             run: Mutex::new(Run::Idle),
             delay: Mutex::default(),
-            warn: RateLimit::new(RATE_LIMIT),
         });
         for (model, detector) in detectors {
             shared.give(model, detector);
@@ -424,7 +421,7 @@ fn work(context: &PoolContext, models: &ModelHealth, shared: &WorkerState) {
             // The unwinding has settled the frame.
             Err(_) => {
                 let id = &job.work.id;
-                if let Some(suppressed) = shared.warn.allow(id.clone(), Instant::now()) {
+                if let Some(suppressed) = models.may_warn(id, Instant::now()) {
                     tracing::error!(camera = %id, suppressed, "handing on a result panicked: this is a bug in Twinsight; the frame is given up");
                 }
             }
@@ -525,7 +522,7 @@ fn infer(
         Ok(Some((Err(error), _))) => {
             in_hand.failed(error.failure());
             models.failed(job.model, &work.id, &error.to_string(), finished_at);
-            if let Some(suppressed) = shared.warn.allow(work.id.clone(), finished_at) {
+            if let Some(suppressed) = models.may_warn(&work.id, finished_at) {
                 tracing::warn!(camera = %work.id, %error, suppressed, "inference failed for a frame");
             }
         }

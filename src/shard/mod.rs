@@ -6,6 +6,7 @@
 mod core;
 mod facts;
 mod fence;
+mod probe;
 mod rendezvous;
 mod store;
 mod task;
@@ -29,6 +30,7 @@ pub(crate) use self::core::Duty;
 use self::core::Timing;
 pub use self::facts::{MemberFacts, ShareFacts};
 use self::fence::Fence;
+pub(crate) use self::probe::probe;
 use self::rendezvous::{CameraDigest, Candidate, target};
 pub(crate) use self::task::ShareTask;
 use self::time::LeaseTime;
@@ -131,6 +133,12 @@ impl Share {
         Self::fixed(Duties::All, ShareFacts::default())
     }
 
+    /// A fixed part of all cameras is this node's.
+    pub(crate) fn shard(index: u32, count: u32) -> Self {
+        let shard = Duties::Shard(Arc::new(Shard::new(index, count)));
+        Self::fixed(shard, ShareFacts::shard(index, count))
+    }
+
     fn fixed(duties: Duties, facts: ShareFacts) -> Self {
         Self {
             shared: Arc::new(Shared {
@@ -153,9 +161,7 @@ impl Share {
         match &config.share {
             ShareConfig::All => Ok((Self::all(), ShareTask::none())),
             ShareConfig::Shard { index, count } => {
-                let shard = Duties::Shard(Arc::new(Shard::new(*index, *count)));
-                let facts = ShareFacts::shard(*index, *count);
-                Ok((Self::fixed(shard, facts), ShareTask::none()))
+                Ok((Self::shard(*index, *count), ShareTask::none()))
             }
             ShareConfig::Pool(pool) => Self::in_pool(config, pool, metrics, health),
         }
