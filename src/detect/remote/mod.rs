@@ -15,3 +15,6 @@ mod watch;
 
 pub(crate) use self::facts::{Availability, RemoteFacts};
 pub(crate) use self::model::RemoteModel;
+
+#[cfg(test)]
+mod tests;

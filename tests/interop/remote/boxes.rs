@@ -149,24 +149,26 @@ fn local(clip: &std::path::Path) -> Vec<Vec<Seen>> {
     frames
 }
 
-/// How far a camera's results are off the local ones of the same frames. Which frame is which is known but for the one that came first.
+/// How far a camera's results are off the local ones of the same frames. Which frame is which is known by the sender's clock, but for the
+/// one that came first, and for a few by which the clock is off where the sender was held up.
 fn worst(events: &[(Instant, Value)], local: &[Vec<Seen>]) -> Off {
+    const HELD_UP: usize = 3;
     let time_of = |event: &Value| event["frame"]["rtpTimestamp"].as_u64().unwrap();
     let first = time_of(&events[0].1);
+    let nearest = |a: &Off, b: &Off| a.box_px.total_cmp(&b.box_px);
     let all = |start: usize| {
-        events.iter().fold(Off::default(), |worst, (_, event)| {
+        let one = |(_, event): &(Instant, Value)| {
             let passed = (time_of(event) + (1 << 32) - first) % (1 << 32);
-            let frames = usize::try_from((passed + TICKS / 2) / TICKS).unwrap();
-            worst.and(off(
-                &objects_of(event),
-                &local[(start + frames) % local.len()],
-            ))
-        })
+            let frames = start + usize::try_from((passed + TICKS / 2) / TICKS).unwrap();
+            let seen = objects_of(event);
+            (0..=HELD_UP)
+                .map(|late| off(&seen, &local[(frames + local.len() - late) % local.len()]))
+                .min_by(nearest)
+                .unwrap()
+        };
+        events.iter().map(one).fold(Off::default(), Off::and)
     };
-    (0..local.len())
-        .map(all)
-        .min_by(|a, b| a.box_px.total_cmp(&b.box_px))
-        .unwrap()
+    (0..local.len()).map(all).min_by(nearest).unwrap()
 }
 
 async fn same_boxes(make: Make, ways: &[Way]) {

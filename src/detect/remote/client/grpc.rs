@@ -3,12 +3,12 @@
 use std::marker::PhantomData;
 use std::time::Duration;
 
+use axum::http::uri::PathAndQuery;
 use bytes::{Buf, Bytes};
 use parking_lot::Mutex;
 use prost::Message;
 use tonic::client::Grpc;
 use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
-use tonic::codegen::http::uri::PathAndQuery;
 use tonic::metadata::MetadataValue;
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint};
 use tonic::{Code, Request, Status};

@@ -84,6 +84,16 @@ impl HttpClient {
         let status = answer.status();
         if !status.is_success() {
             let told = told(status, answer.body());
+            // Servers that know JSON alone answer so to what is none.
+            let is_unknown = [
+                StatusCode::UNPROCESSABLE_ENTITY,
+                StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            ];
+            if is_unknown.contains(&status) {
+                return Err(CallError::Answer(format!(
+                    "{told}: if it does not take tensors as bytes over HTTP, as MLServer does not, use grpc://"
+                )));
+            }
             return Err(match status {
                 StatusCode::GATEWAY_TIMEOUT => CallError::Deadline,
                 StatusCode::BAD_GATEWAY

@@ -345,4 +345,4 @@ fn varint(bytes: &mut Bytes) -> Result<u64, AnswerError> {
 
 #[cfg(test)]
 #[path = "grpc_tests.rs"]
-mod tests;
+pub(in crate::detect::remote) mod tests;
