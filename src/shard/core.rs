@@ -432,6 +432,11 @@ impl PoolCore {
         !self.leaving && self.members.contains_key(session) && !self.sessions.contains(session)
     }
 
+    /// True for a node that has a lease, whether it may have run out or not.
+    pub(super) fn is_member(&self) -> bool {
+        matches!(self.lease, Lease::Held(_))
+    }
+
     fn session(&self) -> Option<&Session> {
         match &self.lease {
             Lease::Held(lease) => Some(&lease.session),
