@@ -419,11 +419,6 @@ impl PoolCore {
         self.trouble.as_deref()
     }
 
-    /// True while the node has a lease, whether that was renewed in time or not.
-    pub(super) fn is_member(&self) -> bool {
-        matches!(self.lease, Lease::Held(_))
-    }
-
     /// True while another node that came later has the same name.
     pub(super) fn has_namesake(&self) -> bool {
         let Some(session) = self.session() else {
