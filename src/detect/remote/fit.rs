@@ -119,7 +119,7 @@ impl Fit {
             else {
                 continue;
             };
-            let is_type = Datatype::element(&tensor.datatype) == *element;
+            let is_type = tensor.element == *element;
             // A single free dimension, or none at all, says nothing.
             let is_shape = matches!(dims.as_slice(), [] | [-1])
                 || dims.len() == tensor.dims.len()
@@ -130,7 +130,7 @@ impl Fit {
             if !is_type || !is_shape {
                 return Err(format!(
                     "its output `{name}` is {} {:?}, and it says that the model gives {element} {dims:?}",
-                    tensor.datatype, tensor.dims
+                    tensor.element, tensor.dims
                 ));
             }
         }

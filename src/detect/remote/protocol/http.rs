@@ -16,6 +16,9 @@ use crate::detect::manifest::Outlet;
 /// The header that says how long the JSON before the bytes is.
 pub(in crate::detect::remote) const JSON_LENGTH: &str = "inference-header-content-length";
 
+/// What servers call the extension by which tensors are bytes.
+pub(in crate::detect::remote) const BINARY: &str = "binary_tensor_data";
+
 /// What may stand in a path as it is.
 const PLAIN: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'-')
@@ -118,6 +121,21 @@ pub(in crate::detect::remote) fn read_ready(body: &[u8]) -> bool {
         || ready
             .as_str()
             .is_some_and(|text| text.eq_ignore_ascii_case("false")))
+}
+
+#[derive(Deserialize)]
+struct ServerJson {
+    extensions: Option<Vec<String>>,
+}
+
+/// Whether a server's answer to the question for itself lets tensors be bytes. One that lists no extensions at all may know it.
+pub(in crate::detect::remote) fn read_takes_bytes(body: &[u8]) -> bool {
+    match serde_json::from_slice(body) {
+        Ok(ServerJson {
+            extensions: Some(all),
+        }) => all.iter().any(|extension| extension == BINARY),
+        Ok(ServerJson { extensions: None }) | Err(_) => true,
+    }
 }
 
 #[derive(Deserialize)]

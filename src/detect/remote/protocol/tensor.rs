@@ -22,10 +22,10 @@ pub(in crate::detect::remote) enum Datatype {
 }
 
 /// An output of an answer, as the postprocessor reads it.
-#[derive(Debug, Clone, PartialEq, Default)]
+#[derive(Debug, Clone, PartialEq)]
 pub(in crate::detect::remote) struct OutputTensor {
-    /// The type that the server said, of which the values were made.
-    pub(in crate::detect::remote) datatype: String,
+    /// What its elements were, before numbers were made of them.
+    pub(in crate::detect::remote) element: Element,
     pub(in crate::detect::remote) dims: Vec<i64>,
     pub(in crate::detect::remote) values: Vec<f32>,
 }
@@ -136,7 +136,7 @@ impl OutputTensor {
             });
         }
         Ok(Self {
-            datatype: known.word().to_owned(),
+            element: Datatype::element(datatype),
             dims: shape,
             values: numbers(known, bytes),
         })
@@ -157,7 +157,7 @@ impl OutputTensor {
             });
         }
         Ok(Self {
-            datatype: brief(datatype),
+            element: Datatype::element(datatype),
             dims: shape,
             values,
         })
