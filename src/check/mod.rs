@@ -10,6 +10,7 @@ mod host;
 mod hub;
 mod ice;
 mod models;
+mod pool;
 mod scene;
 mod servers;
 mod settings;
@@ -51,7 +52,7 @@ pub(crate) async fn run_for_bridge(
     let mut report = Report::new(tell);
     configuration(&config, file, &mut report);
     let _ = host::http_listen(config.http.listen, &mut report).await;
-    let streams = config.cameras.len();
+    let streams = pool::own_streams(&config);
     host::open_files(Descriptors::of_process(), &config.ice, streams, &mut report);
     let hub = config.hub.as_ref().map(hub::options);
     if let Some(hub) = &hub
@@ -104,9 +105,10 @@ pub(crate) async fn run(options: CheckOptions, tell: &mut (dyn FnMut(&Finding) +
         source::check(&config.cameras, &mut report).await;
         scene::check(&config, neighbour, &mut report).await;
         sinks::check(&config, &mut report).await;
+        pool::check(&config, &mut report).await;
         return report.tally;
     };
-    let ports = host::udp_ports(&config.ice, config.cameras.len(), neighbour, &mut report);
+    let ports = host::udp_ports(&config.ice, streams, neighbour, &mut report);
     models::check(&config, dylib_path, &mut report).await;
     let joined = hub::check(hub, &mut report).await;
     let servers = ice::check(&config, hub, joined.as_ref(), &mut report).await;
@@ -126,6 +128,7 @@ pub(crate) async fn run(options: CheckOptions, tell: &mut (dyn FnMut(&Finding) +
         joined.leave().await;
     }
     sinks::check(&config, &mut report).await;
+    pool::check(&config, &mut report).await;
     report.tally
 }
 

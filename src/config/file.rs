@@ -452,7 +452,7 @@ section! {
         version: String,
         /// The manifest in the models folder that says what the model takes and gives, NAME unless given. Its `file` need not be here.
         manifest: String,
-        /// A request that is not answered by then is given up, and its frame with it: 20 to 60000, 500 unless given.
+        /// A request that is not answered by then is given up, and its frame with it: 20 to 15000, 500 unless given.
         deadline_ms: i64,
         /// The most requests under way at once, 1 to 256, 16 unless given. How many there are is found by measuring.
         max_in_flight: i64,

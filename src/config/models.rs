@@ -183,7 +183,7 @@ impl Resolver<'_> {
         let deadline = section.deadline_ms.as_ref();
         let deadline = deadline.map_or(DEFAULT_DEADLINE_MS, |given| {
             self.or(
-                self.integer("models.deadline_ms", given, (20, 60_000)),
+                self.integer("models.deadline_ms", given, (20, 15_000)),
                 DEFAULT_DEADLINE_MS,
             )
         });

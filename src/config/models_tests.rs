@@ -89,7 +89,7 @@ fn each_mistake_has_its_sentence() {
         ),
         (
             &format!("{good}deadline_ms = 5"),
-            "a whole number from 20 to 60000",
+            "a whole number from 20 to 15000",
         ),
         (
             &format!("{good}ca_file = \"t\""),

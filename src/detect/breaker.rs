@@ -26,6 +26,9 @@ const PAUSE_AFTER_PANIC: Duration = Duration::from_secs(1);
 /// The longest time that a model is set aside before it is tried again.
 pub(crate) const MAX_PAUSE: Duration = Duration::from_secs(600);
 
+/// For this long the reason why a model is away stays, even if another one is found.
+const SAME_REASON: Duration = Duration::from_secs(10);
+
 /// This many runs in a row without a result are no accident: the model, or the camera, counts as failing.
 pub(super) const IN_A_ROW: u32 = 3;
 /// What was failing counts as well again once no run has failed for this long, so that a model that fails now and then is not
@@ -78,7 +81,11 @@ enum BreakerState {
         trip: Trip,
     },
     /// None of the servers that it runs on can be used, for this reason: its frames are dropped until one can.
-    Away { reason: String },
+    Away {
+        reason: String,
+        /// When the reason was taken in.
+        since: Instant,
+    },
     /// One of its servers may be used again after this reason: the next frame, or the one under way, decides.
     Returning { reason: String },
     /// The breaker is half-open: the next frame, or the one under way, decides.
@@ -201,8 +208,14 @@ impl Breaker {
     }
 
     /// Notes that none of its servers can be used, for this reason. True if the model was not known to be away.
-    pub(crate) fn goes_away(&mut self, reason: &str) -> bool {
+    pub(crate) fn goes_away(&mut self, reason: &str, now: Instant) -> bool {
         let is_new = match &self.state {
+            // Each other reason is told of each camera, so that they must not change with every answer.
+            BreakerState::Away { since, .. }
+                if now.saturating_duration_since(*since) < SAME_REASON =>
+            {
+                return false;
+            }
             // Its code panicked, which says more.
             BreakerState::SetAside { .. } => return false,
             BreakerState::Away { .. } | BreakerState::Returning { .. } => false,
@@ -212,6 +225,7 @@ impl Breaker {
         };
         self.state = BreakerState::Away {
             reason: reason.to_owned(),
+            since: now,
         };
         self.failures = 0;
         is_new
@@ -219,7 +233,7 @@ impl Breaker {
 
     /// Notes that one of its servers may be used again, which the next frame has to prove.
     pub(crate) fn returns(&mut self) {
-        if let BreakerState::Away { reason } = &self.state {
+        if let BreakerState::Away { reason, .. } = &self.state {
             self.state = BreakerState::Returning {
                 reason: reason.clone(),
             };
@@ -304,7 +318,7 @@ impl Breaker {
             BreakerState::SetAside { trip, .. } | BreakerState::Probing { trip } => {
                 Some(format!("model {name} is set aside: {}", trip.clause()))
             }
-            BreakerState::Away { reason } | BreakerState::Returning { reason } => {
+            BreakerState::Away { reason, .. } | BreakerState::Returning { reason } => {
                 Some(format!("model {name} is away: {reason}"))
             }
             BreakerState::Unproven | BreakerState::Working { .. } => (self.failures >= IN_A_ROW)

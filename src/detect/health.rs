@@ -241,11 +241,12 @@ impl ModelHealth {
         model: usize,
         availability: &Availability,
         fallback: Option<usize>,
+        now: Instant,
     ) {
         let mut state = self.state.lock();
         let stands_in = fallback.filter(|n| {
             let fallback = state.models.get(*n);
-            fallback.is_some_and(|fallback| !fallback.breaker.is_out())
+            fallback.is_some_and(|fallback| !fallback.breaker.is_closed())
         });
         let stand_in_name = stands_in.map(|n| Arc::clone(state.models[n].breaker.name()));
         let Some(each) = state.models.get_mut(model) else {
@@ -256,7 +257,7 @@ impl ModelHealth {
         match availability {
             Availability::Ready => each.breaker.returns(),
             Availability::Away { reason } => {
-                if each.breaker.goes_away(reason) {
+                if each.breaker.goes_away(reason, now) {
                     match &stand_in_name {
                         Some(fallback) => tracing::warn!(
                             model = %name, reason, %fallback,

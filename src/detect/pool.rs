@@ -11,7 +11,7 @@ mod loading;
 use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use self::loading::{LOAD_HANGS, Load, Target};
@@ -51,6 +51,8 @@ pub(crate) struct InferencePool {
     /// The models that run on servers.
     remotes: Vec<Remote>,
     slots: Vec<WorkerSlot>,
+    /// For how long workers of this machine have inferred so far.
+    busy_micros: Arc<AtomicU64>,
     given_up: Vec<Joined>,
     load: Option<Load>,
     /// The threads that hang while they load a detector, at most one for each model.
@@ -105,18 +107,18 @@ impl InferencePool {
             models: Arc::new(health),
             remotes: Vec::new(),
             slots: Vec::new(),
+            busy_micros: Arc::default(),
             given_up: Vec::new(),
             load: None,
             hung_loads: Vec::new(),
             suspended: SuspendDetector::new(LOOK_EVERY),
             has_warned_full: false,
         };
-        let mut sets = pool.take_models(models, workers);
+        let sets = pool.take_models(models, workers);
         let now = Instant::now();
-        for n in 0..workers {
+        for (n, set) in sets.into_iter().enumerate() {
             pool.slots
                 .push(WorkerSlot::new(format!("infer-{n}"), EngineId::LOCAL));
-            let set = std::mem::take(&mut sets[n]);
             pool.staff(n, set, BTreeSet::new(), now);
         }
         pool.staff_remotes(0, now);
@@ -140,12 +142,10 @@ impl InferencePool {
 
     /// What the workers of this machine have done so far.
     pub(crate) fn reading(&self, now: Instant) -> CapacityReading {
-        let workers = self.local_slots().filter_map(|slot| slot.worker.as_ref());
-        let busy = workers.map(|worker| worker.shared.busy_micros.load(Ordering::Relaxed));
         let demand = self.context.scheduler.demand(EngineId::LOCAL);
         CapacityReading {
             at: now,
-            inferring: Duration::from_micros(busy.sum()),
+            inferring: Duration::from_micros(self.busy_micros.load(Ordering::Relaxed)),
             taken: demand.taken,
             wanted: demand.wanted,
             cpu: process_cpu(),
@@ -154,8 +154,8 @@ impl InferencePool {
 
     /// What keeps all of inference from working, as a sentence.
     pub(crate) fn last_error(&self) -> Option<&'static str> {
-        let idle_hands = self.slots.iter().any(|slot| slot.worker.is_some());
-        (!idle_hands && !self.slots.is_empty()).then_some("no inference worker runs")
+        let is_staffed = self.local_slots().any(|slot| slot.worker.is_some());
+        (!is_staffed && self.workers() > 0).then_some("no inference worker runs")
     }
 
     /// Takes one more model or several, whose indexes follow those of the models that are there. Runs under way are not touched. To be
@@ -206,8 +206,6 @@ impl InferencePool {
                     scheduler.set_slots(engine, remote.slots());
                     let breaker = Breaker::of_remote(name, remote.deadline());
                     self.models.add(breaker, Some(Arc::clone(&remote)));
-                    self.models
-                        .look_at_servers(model, &remote.availability(), fallback);
                     self.remotes.push(Remote {
                         model,
                         engine,
@@ -217,6 +215,8 @@ impl InferencePool {
                 }
             }
         }
+        // Only now all are known that take the place of others.
+        self.look_at_servers(Instant::now());
         sets
     }
 
@@ -240,11 +240,11 @@ impl InferencePool {
     }
 
     /// Follows which servers can be used, and how many frames they take at once.
-    fn look_at_servers(&self) {
+    fn look_at_servers(&self, now: Instant) {
         for remote in &self.remotes {
             let availability = remote.remote.availability();
             self.models
-                .look_at_servers(remote.model, &availability, remote.fallback);
+                .look_at_servers(remote.model, &availability, remote.fallback, now);
             let slots = remote.remote.slots();
             self.context.scheduler.set_slots(remote.engine, slots);
         }
@@ -252,11 +252,7 @@ impl InferencePool {
 
     /// The models that workers of an engine have.
     fn models_of(&self, engine: EngineId) -> impl Iterator<Item = usize> {
-        let engine_of = |model: usize| {
-            let remote = self.remotes.iter().find(|remote| remote.model == model);
-            remote.map_or(EngineId::LOCAL, |remote| remote.engine)
-        };
-        (0..self.models.count()).filter(move |model| engine_of(*model) == engine)
+        (0..self.models.count()).filter(move |model| self.engine_of(*model) == engine)
     }
 
     /// Looks after workers and models: terminates runs that hang, gives workers up, starts new ones, tries models that were set
@@ -268,7 +264,7 @@ impl InferencePool {
         if self.has_room() {
             self.has_warned_full = false;
         }
-        self.look_at_servers();
+        self.look_at_servers(now);
         self.take_loaded(still, now);
         for n in 0..self.slots.len() {
             self.look_at(n, still, now);
@@ -282,18 +278,18 @@ impl InferencePool {
 
     /// True if one more worker may be given up.
     fn has_room(&self) -> bool {
-        self.given_up.len() < self.slots.len().min(MAX_GIVEN_UP)
+        self.given_up.len() < self.workers().min(MAX_GIVEN_UP)
     }
 
-    /// False if a model works and all workers but `n` hang as well.
+    /// False if a model works and all workers but `n` hang as well, of those that have the same models.
     fn others_are_left(&self, n: usize) -> bool {
-        let works = (0..self.models.count()).any(|model| !self.models.is_set_aside(model));
+        let engine = self.slots[n].engine;
+        let works = self
+            .models_of(engine)
+            .any(|model| !self.models.is_set_aside(model));
         let hangs = |worker: &Worker| matches!(*worker.shared.run(), Run::Terminating { .. });
-        let others = self
-            .slots
-            .iter()
-            .enumerate()
-            .filter(|(other, _)| *other != n);
+        let slots = self.slots.iter().enumerate();
+        let others = slots.filter(|(other, slot)| *other != n && slot.engine == engine);
         let mut others = others.filter_map(|(_, slot)| slot.worker.as_ref());
         !works || others.any(|worker| !hangs(worker))
     }
@@ -400,14 +396,12 @@ impl InferencePool {
                 self.models.stays_away(model, LOAD_HANGS.to_owned(), now);
                 continue;
             }
-            let mut workers = self
-                .slots
-                .iter()
-                .filter_map(|slot| Some(&slot.worker.as_ref()?.shared))
-                .peekable();
+            let mut workers = self.workers_with(model).peekable();
             let is_staffed = workers.peek().is_some();
             let lacking = workers.find(|shared| shared.lacks.lock().contains(&model));
-            match lacking.map(Arc::clone) {
+            let lacking = lacking.map(Arc::clone);
+            drop(workers);
+            match lacking {
                 Some(shared) => self.start_load(Target::Worker(shared, model), vec![model], now),
                 None if is_staffed => self.models.probe(model, now),
                 None => {}
@@ -448,16 +442,33 @@ impl InferencePool {
 
     /// True if a worker has a detector of the model.
     fn is_had(&self, model: usize) -> bool {
-        let mut workers = self.slots.iter().filter_map(|slot| slot.worker.as_ref());
-        workers.any(|worker| !worker.shared.lacks.lock().contains(&model))
+        self.workers_with(model)
+            .any(|shared| !shared.lacks.lock().contains(&model))
+    }
+
+    /// The workers that have a detector of the model, or should have one.
+    fn workers_with(&self, model: usize) -> impl Iterator<Item = &Arc<WorkerState>> {
+        let engine = self.engine_of(model);
+        let slots = self.slots.iter().filter(move |slot| slot.engine == engine);
+        slots.filter_map(|slot| Some(&slot.worker.as_ref()?.shared))
+    }
+
+    fn engine_of(&self, model: usize) -> EngineId {
+        let remote = self.remotes.iter().find(|remote| remote.model == model);
+        remote.map_or(EngineId::LOCAL, |remote| remote.engine)
     }
 
     fn staff(&mut self, n: usize, set: DetectorSet, lacks: BTreeSet<usize>, now: Instant) -> bool {
         let slot = &self.slots[n];
-        let of_slot = (slot.name.clone(), slot.engine);
-        match Worker::spawn(&self.context, &self.models, of_slot.clone(), set, lacks) {
+        let (name, engine) = (slot.name.clone(), slot.engine);
+        let busy_micros = match engine {
+            EngineId::LOCAL => Arc::clone(&self.busy_micros),
+            // Whoever waits for a server is not busy.
+            _ => Arc::default(),
+        };
+        let state = WorkerState::new(&self.context, name.clone(), engine, busy_micros);
+        match Worker::spawn(&self.context, &self.models, state, set, lacks) {
             Ok(worker) => {
-                let (name, engine) = of_slot;
                 self.slots[n] = WorkerSlot {
                     worker: Some(worker),
                     ..WorkerSlot::new(name, engine)

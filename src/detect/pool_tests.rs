@@ -936,7 +936,10 @@ fn a_picture_whose_inference_failed_is_looked_at_again() {
         bench.offer_place(0, true);
         bench.wait("it fails", |bench| bench.failed(0) == n);
     }
-    assert!(bench.blind(0, 0).is_some(), "it is blind, and not still");
+    // A frame is counted before its failure is known.
+    bench.until("it is blind, and not still", |bench| {
+        bench.blind(0, 0).is_some()
+    });
     bench.way(0, Way::Good);
     bench.offer_place(0, true);
     assert_eq!(bench.event(0), 3);

@@ -117,8 +117,8 @@ pub(super) struct WorkerState {
     pub(super) name: String,
     /// What it is a worker of.
     pub(super) engine: EngineId,
-    /// For how long it has inferred frames so far.
-    pub(super) busy_micros: AtomicU64,
+    /// For how long it and others have inferred frames so far.
+    busy_micros: Arc<AtomicU64>,
     /// `None` once the worker is given up, so that its silence does not make the node unhealthy.
     pub(super) heartbeat: Mutex<Option<Heartbeat>>,
     /// How to terminate the run of each of its detectors, by the models' indexes.
@@ -165,29 +165,17 @@ impl fmt::Debug for PoolContext {
 }
 
 impl Worker {
-    /// Starts a worker of this name for an engine with these detectors. It has none of the models in `lacks`.
+    /// Starts a worker with these detectors. It has none of the models in `lacks`.
     pub(super) fn spawn(
         context: &PoolContext,
         models: &Arc<ModelHealth>,
-        (name, engine): (String, EngineId),
+        state: WorkerState,
         detectors: Vec<(usize, Box<dyn Detector>)>,
         lacks: BTreeSet<usize>,
     ) -> io::Result<Self> {
-        let shared = Arc::new(WorkerState {
-            heartbeat: Mutex::new(Some(context.health.register(
-                name.clone(),
-                MAX_SILENCE,
-                Instant::now(),
-            ))),
-            name: name.clone(),
-            engine,
-            busy_micros: AtomicU64::new(0),
-            terminators: Mutex::default(),
-            given: Mutex::default(),
-            lacks: Mutex::new(lacks),
-            run: Mutex::new(Run::Idle),
-            delay: Mutex::default(),
-        });
+        *state.lacks.lock() = lacks;
+        let name = state.name.clone();
+        let shared = Arc::new(state);
         for (model, detector) in detectors {
             shared.give(model, detector);
         }
@@ -199,6 +187,29 @@ impl Worker {
 }
 
 impl WorkerState {
+    /// The state of a worker of this name that is about to be started. The time in which it infers is added to `busy_micros`.
+    pub(super) fn new(
+        context: &PoolContext,
+        name: String,
+        engine: EngineId,
+        busy_micros: Arc<AtomicU64>,
+    ) -> Self {
+        let heartbeat = context
+            .health
+            .register(name.clone(), MAX_SILENCE, Instant::now());
+        Self {
+            heartbeat: Mutex::new(Some(heartbeat)),
+            name,
+            engine,
+            busy_micros,
+            terminators: Mutex::default(),
+            given: Mutex::default(),
+            lacks: Mutex::default(),
+            run: Mutex::new(Run::Idle),
+            delay: Mutex::default(),
+        }
+    }
+
     /// Hands a detector over, which replaces the one that the worker has of the model.
     pub(super) fn give(&self, model: usize, detector: Box<dyn Detector>) {
         let mut terminators = self.terminators.lock();

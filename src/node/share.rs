@@ -51,7 +51,12 @@ pub(super) async fn follow_duties(parts: ShareParts, stop: CancellationToken) {
             parts.begin(twin);
         }
         held = holds;
-        let reconciled = parts.cameras.lock().await.reconcile().await;
+        let reconciled = {
+            let mut cameras = parts.cameras.lock().await;
+            // What the lease let through may be the change. It is told before others can have the cameras.
+            cameras.look_at_share();
+            cameras.reconcile().await
+        };
         if let Err(error) = reconciled {
             tracing::error!(%error, "a configuration that was checked cannot be applied: this is a bug in Twinsight");
         }

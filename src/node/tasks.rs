@@ -1,7 +1,7 @@
 //! Tasks of the node that only look: after the hub, after the inference workers and after the cameras. What they find goes
 //! to the probes, to the metrics and to the API. The node runs them and aborts them at its end.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -164,7 +164,12 @@ pub(super) async fn read_facts(
             _ => HubFacts::none(),
         };
         let models = model_facts(&models, &config.borrow());
-        let share = share.facts();
+        let mut share = share.facts();
+        if share.pool.is_none() {
+            let twins = state.cameras.lock();
+            let twins = twins.iter().map(|facts| &facts.status.id.twin_id);
+            share.held = twins.collect::<BTreeSet<_>>().len();
+        }
         state.readiness.set_pool_trouble(share.trouble.clone());
         {
             let mut node = state.node.lock();

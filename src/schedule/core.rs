@@ -287,9 +287,9 @@ impl<W: Clone> SchedulerCore<W> {
         self.release(held);
     }
 
-    /// So many frames may be in inference by an engine at once.
-    pub(crate) fn set_slots(&mut self, engine: EngineId, slots: usize) {
-        self.engines.of(engine).set_slots(slots);
+    /// So many frames may be in inference by an engine at once. True if that is new.
+    pub(crate) fn set_slots(&mut self, engine: EngineId, slots: usize) -> bool {
+        self.engines.of(engine).set_slots(slots)
     }
 
     /// How many frames were asked of an engine so far.
@@ -604,8 +604,13 @@ fn verdict(lanes: &[ModelLane], model: usize, now: Instant) -> Verdict {
         Admission::Open => {
             let suspect =
                 |since: &Instant| now.saturating_duration_since(*since) > lane.rules.suspect_after;
+            // Sources of other models may be served by another one of this engine for a while.
+            let needs_workers = |(n, other): (usize, &ModelLane)| {
+                let served_by = route(lanes, n);
+                other.sources > 0 && served_by != model && lanes[served_by].engine == lane.engine
+            };
             lane.in_flight.iter().any(|(_, since)| suspect(since))
-                && others().any(|(_, other)| other.sources > 0)
+                && lanes.iter().enumerate().any(needs_workers)
         }
     };
     if hold { Verdict::Hold } else { Verdict::Run }
@@ -673,7 +678,11 @@ impl<W> Source<W> {
         let since = self.waits_since.max(self.due_at);
         let late = since.filter(|_| self.waits_since.is_some());
         let late = late.map_or(Duration::ZERO, |since| now.saturating_duration_since(since));
-        1.0 + late.as_secs_f64() / interval.as_secs_f64()
+        // What comes late by less than a turn costs no frame, since the cadence stays.
+        match late < interval {
+            true => 1.0,
+            false => 1.0 + late.as_secs_f64() / interval.as_secs_f64(),
+        }
     }
 
     /// At least this time lies between the starts of two inferences; zero means every frame.

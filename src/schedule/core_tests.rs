@@ -646,3 +646,35 @@ fn what_is_wanted_counts_turns_and_no_idle_time() {
     let wanted = bench.core.demand(EngineId::LOCAL).wanted - before.wanted;
     assert!((wanted - 3.0).abs() < 1e-9, "{wanted}");
 }
+
+#[test]
+fn a_model_that_may_hang_leaves_workers_to_one_that_stands_in() {
+    let (mut bench, start) = (Bench::new(), Instant::now());
+    bench.core.set_engine(1, EngineId::of_remote(1));
+    bench.core.set_model(
+        2,
+        ModelRules {
+            admission: Admission::Open,
+            suspect_after: 100 * MS,
+        },
+    );
+    // Model 0 has no camera of its own, and stands in for model 1.
+    let away = bench.add_of_model(0, 1, Duration::ZERO);
+    let [a, b] = [1, 2].map(|name| bench.add_of_model(name, 2, Duration::ZERO));
+    bench.offer(start, a);
+    assert_eq!(bench.run(start).unwrap().source, a);
+    let late = start + 200 * MS;
+    bench.core.set_substitute(1, Some(0));
+    bench.offer(late, b);
+    assert!(
+        bench.run(late).is_none(),
+        "the other workers are not for it"
+    );
+    bench.offer(late, away);
+    assert_eq!(bench.run(late).unwrap().source, away);
+    // Without anybody to stand in for, it may have them.
+    bench.core.set_substitute(1, None);
+    bench.offer(late, b);
+    bench.core.set_model(2, ModelRules::default());
+    assert_eq!(bench.run(late).unwrap().source, b);
+}

@@ -60,8 +60,9 @@ impl EngineQueue {
         self.in_flight < self.slots
     }
 
-    pub(super) fn set_slots(&mut self, slots: usize) {
-        self.slots = slots;
+    /// True if that is new.
+    pub(super) fn set_slots(&mut self, slots: usize) -> bool {
+        std::mem::replace(&mut self.slots, slots) != slots
     }
 
     /// Notes that a worker takes a frame whose stream waited for this many turns of its own, that of the frame included.

@@ -83,9 +83,12 @@ impl<W: Clone> Scheduler<W> {
         self.change(|core| core.set_substitute(model, substitute));
     }
 
-    /// So many frames may be in inference by an engine at once.
+    /// So many frames may be in inference by an engine at once. It costs nothing to say so again.
     pub(crate) fn set_slots(&self, engine: EngineId, slots: usize) {
-        self.change(|core| core.set_slots(engine, slots));
+        let mut shared = self.shared.lock();
+        if shared.core.set_slots(engine, slots) {
+            shared.changed(engine).notify_all();
+        }
     }
 
     /// How many frames were asked of an engine so far, and how many it took.

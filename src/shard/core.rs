@@ -27,6 +27,8 @@ pub(super) const PARTING_LIMIT: Duration = Duration::from_millis(500);
 pub(super) struct Timing {
     /// From when a renewal was asked for, so long it may be published.
     pub(super) publish: Duration,
+    /// After that, so long nobody else can hold what this node held.
+    pub(super) margin: Duration,
     /// Between two renewals.
     pub(super) renew_every: Duration,
     /// After something failed.
@@ -40,6 +42,7 @@ impl Timing {
         let margin = (duration / 6).max(Duration::from_millis(500));
         Self {
             publish: duration.saturating_sub(margin),
+            margin,
             renew_every: duration / 3,
             retry: (duration / 6).min(Duration::from_millis(500)),
             settle: (duration / 3).min(Duration::from_secs(1)),
@@ -183,6 +186,8 @@ pub(super) struct PoolCore {
     sessions: Vec<Session>,
     keys: BTreeMap<Arc<str>, Key>,
     cameras: BTreeMap<Arc<str>, Camera>,
+    /// How many cameras the store has freed since the lease may have run out.
+    freed: usize,
     /// Why the store does not answer, while it does not.
     trouble: Option<String>,
     leaving: bool,
@@ -216,6 +221,7 @@ impl PoolCore {
             sessions: Vec::new(),
             keys: BTreeMap::new(),
             cameras: BTreeMap::new(),
+            freed: 0,
             trouble: None,
             leaving: false,
             ops: VecDeque::new(),
@@ -276,7 +282,8 @@ impl PoolCore {
                             holder: None,
                         })
                         .collect();
-                    gone.into_iter().chain(holders).for_each(|h| self.note(h));
+                    let all = gone.into_iter().chain(holders);
+                    all.for_each(|holder| self.note(holder, now));
                 }
                 Seen::Member(session, Some(record)) => {
                     self.members.insert(session, record);
@@ -287,7 +294,7 @@ impl PoolCore {
                         self.lose_lease(now);
                     }
                 }
-                Seen::Holder(holder) => self.note(holder),
+                Seen::Holder(holder) => self.note(holder, now),
             }
         }
         self.rank_members();
@@ -458,7 +465,7 @@ impl PoolCore {
     }
 
     /// Takes in who holds a camera, unless something newer is known.
-    fn note(&mut self, seen: HolderSeen) {
+    fn note(&mut self, seen: HolderSeen, now: LeaseTime) {
         let key = self.keys.entry(Arc::clone(&seen.camera)).or_default();
         if seen.version < key.version {
             return;
@@ -488,10 +495,16 @@ impl PoolCore {
                     write.is_some_and(|own| own.write.holder == holder)
                 });
                 let camera = seen.camera;
+                let ran_out = self.fence.until().is_none_or(|until| until <= now);
                 self.news.push(match (given, holder) {
                     (true, Some(to)) => News::Given(camera, self.name_of(&to)),
                     // It was given back, since it is not configured any more.
                     (true, None) => return,
+                    // It went with the lease, of whose end the store tells next.
+                    (false, _) if ran_out => {
+                        self.freed += 1;
+                        return;
+                    }
                     (false, _) => News::Lost(camera),
                 });
             }
@@ -562,7 +575,7 @@ impl PoolCore {
     fn lose_lease(&mut self, now: LeaseTime) {
         let session = self.session().cloned();
         let held = self.keys.values().filter(|key| key.holder == session);
-        let held = held.count();
+        let held = held.count() + std::mem::take(&mut self.freed);
         self.fence.clear();
         self.lease = Lease::None { ask_at: now };
         self.news.push(News::LeaseLost(held));
@@ -586,12 +599,13 @@ impl PoolCore {
         }
         match result {
             Ok(Written::Yes(version)) => {
-                self.note(HolderSeen {
+                let written = HolderSeen {
                     camera: Arc::clone(&write.camera),
                     version,
                     exists: write.holder.is_some(),
                     holder: write.holder.clone(),
-                });
+                };
+                self.note(written, now);
                 self.camera_mut(&write.camera).write = None;
                 self.answers();
             }

@@ -28,6 +28,8 @@ enum Fate {
 #[derive(Debug)]
 enum Message {
     Ask(Op),
+    /// The same, of which nobody awaits the answer any more.
+    Late(Op),
     Answer(Done),
 }
 
@@ -44,6 +46,10 @@ struct SimNode {
     /// When the camera began to run, for those that run.
     runs_since: BTreeMap<Arc<str>, LeaseTime>,
     gave: Vec<(Arc<str>, Arc<str>)>,
+    /// The cameras that it has ever said to be ready for, since it is this process.
+    said_ready: BTreeSet<Arc<str>>,
+    /// It was another process before, of which others may know.
+    is_second: bool,
 }
 
 struct Sim {
@@ -54,6 +60,8 @@ struct Sim {
     random: u64,
     /// Per mille of messages that get lost.
     lost: u64,
+    /// No message takes long.
+    is_calm: bool,
 }
 
 fn at(ms: u64) -> LeaseTime {
@@ -82,6 +90,8 @@ impl SimNode {
             stalled_until: now,
             runs_since: BTreeMap::new(),
             gave: Vec::new(),
+            said_ready: BTreeSet::new(),
+            is_second: false,
         }
     }
 }
@@ -95,6 +105,7 @@ impl Sim {
             cameras: (0..cameras).map(|n| format!("camera-{n}").into()).collect(),
             random: seed | 1,
             lost: 0,
+            is_calm: false,
         };
         for n in 0..nodes {
             sim.add(n);
@@ -118,7 +129,7 @@ impl Sim {
     /// A message takes 1 to 50 ms, and now and then much longer.
     fn delay(&mut self) -> Duration {
         match self.random(50) {
-            0 => Duration::from_millis(self.random(4_000)),
+            0 if !self.is_calm => Duration::from_millis(self.random(4_000)),
             _ => Duration::from_millis(1 + self.random(50)),
         }
     }
@@ -147,7 +158,14 @@ impl Sim {
             })
             .collect();
         for (_, message) in due {
-            let Message::Ask(op) = message else { continue };
+            let op = match message {
+                Message::Ask(op) => op,
+                Message::Late(Op::Write(write)) => {
+                    let _ = self.store.write(&write, now);
+                    continue;
+                }
+                Message::Late(_) | Message::Answer(_) => continue,
+            };
             if self.nodes[n].fate == Fate::CutOff || self.random(1_000) < self.lost {
                 let lost = Err(StoreError("lost".to_owned()));
                 let done = match op {
@@ -168,7 +186,7 @@ impl Sim {
                 let failed = Done::Write(write.clone(), Err(StoreError("late".to_owned())));
                 let messages = &mut self.nodes[n].messages;
                 messages.push((now, Message::Answer(failed)));
-                messages.push((now + Duration::from_secs(3), Message::Ask(op)));
+                messages.push((now + Duration::from_secs(3), Message::Late(op)));
                 continue;
             }
             let done = match op {
@@ -211,7 +229,7 @@ impl Sim {
 
     fn run(&mut self, n: usize) {
         let now = self.now;
-        if self.random(200) == 0 {
+        if !self.is_calm && self.random(200) == 0 {
             let stall = Duration::from_millis(self.random(3_000));
             self.nodes[n].stalled_until = now + stall;
         }
@@ -269,6 +287,10 @@ impl Sim {
             asked.push(op);
         }
         for op in asked {
+            if let Op::Renew(_, Some(record)) = &op {
+                let ready = record.ready.iter().cloned();
+                self.nodes[n].said_ready.extend(ready);
+            }
             let at = now + self.delay();
             self.nodes[n].messages.push((at, Message::Ask(op)));
         }
@@ -295,11 +317,13 @@ impl Sim {
             .flat_map(|node| node.gave.drain(..))
             .collect();
         for (camera, to) in gave {
-            let taker = self.nodes.iter().find(|node| node.name == to).unwrap();
-            let is_new = taker.fate != Fate::Fine || taker.runs_since.is_empty();
+            let mut takers = self.nodes.iter().filter(|node| node.name == to);
             assert!(
-                is_new || taker.runs_since.contains_key(&camera) || !taker.core.is_member(),
-                "{camera} was given to {to}, which had no pictures of it"
+                takers.any(|taker| {
+                    let said = taker.said_ready.contains(&camera);
+                    said || taker.fate == Fate::Dead || taker.is_second
+                }),
+                "{camera} was given to {to}, which never said that it has pictures of it"
             );
         }
     }
@@ -344,9 +368,11 @@ impl Sim {
             let old = std::mem::take(&mut self.nodes[n].messages);
             let name = Arc::clone(&self.nodes[n].name);
             self.nodes[n] = SimNode::new(name, &self.cameras, self.now);
-            let asks = old
-                .into_iter()
-                .filter(|(_, message)| matches!(message, Message::Ask(_)));
+            self.nodes[n].is_second = true;
+            let asks = old.into_iter().filter_map(|(at, message)| match message {
+                Message::Ask(op) | Message::Late(op) => Some((at, Message::Late(op))),
+                Message::Answer(_) => None,
+            });
             self.nodes[n].messages = asks.collect();
         }
         self.nodes[n].fate = fate;
@@ -527,7 +553,7 @@ proptest! {
             sim.set_fate(n % nodes, fate);
             sim.run_for(Duration::from_millis(ms));
         }
-        sim.lost = 0;
+        (sim.lost, sim.is_calm) = (0, true);
         for n in 0..nodes {
             sim.set_fate(n, Fate::Fine);
         }

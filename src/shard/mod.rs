@@ -6,6 +6,7 @@
 mod core;
 mod facts;
 mod fence;
+mod probe;
 mod rendezvous;
 mod store;
 mod task;
@@ -13,6 +14,8 @@ mod time;
 
 #[cfg(feature = "etcd")]
 mod etcd;
+#[cfg(feature = "etcd")]
+mod etcd_members;
 #[cfg(feature = "kubernetes")]
 mod kubernetes;
 #[cfg(test)]
@@ -26,8 +29,10 @@ use parking_lot::{Mutex, RwLock};
 use tokio::sync::{Notify, watch};
 
 pub(crate) use self::core::Duty;
+use self::core::Timing;
 pub use self::facts::{MemberFacts, ShareFacts};
 use self::fence::Fence;
+pub(crate) use self::probe::probe;
 use self::rendezvous::{CameraDigest, Candidate, target};
 pub(crate) use self::task::ShareTask;
 use self::time::LeaseTime;
@@ -80,6 +85,8 @@ struct Shared {
 #[derive(Debug, Default)]
 struct PoolEnd {
     fence: Arc<Fence>,
+    /// From when nothing is published any more, nobody else can have a camera of this node for this long.
+    margin: Duration,
     inbox: Mutex<Inbox>,
     wake: Notify,
     partings: Mutex<VecDeque<Parting>>,
@@ -128,6 +135,12 @@ impl Share {
         Self::fixed(Duties::All, ShareFacts::default())
     }
 
+    /// A fixed part of all cameras is this node's.
+    pub(crate) fn shard(index: u32, count: u32) -> Self {
+        let shard = Duties::Shard(Arc::new(Shard::new(index, count)));
+        Self::fixed(shard, ShareFacts::shard(index, count))
+    }
+
     fn fixed(duties: Duties, facts: ShareFacts) -> Self {
         Self {
             shared: Arc::new(Shared {
@@ -150,9 +163,7 @@ impl Share {
         match &config.share {
             ShareConfig::All => Ok((Self::all(), ShareTask::none())),
             ShareConfig::Shard { index, count } => {
-                let shard = Duties::Shard(Arc::new(Shard::new(*index, *count)));
-                let facts = ShareFacts::shard(*index, *count);
-                Ok((Self::fixed(shard, facts), ShareTask::none()))
+                Ok((Self::shard(*index, *count), ShareTask::none()))
             }
             ShareConfig::Pool(pool) => Self::in_pool(config, pool, metrics, health),
         }
@@ -193,7 +204,10 @@ impl Share {
         Self {
             shared: Arc::new(Shared {
                 duties: watch::Sender::new(Arc::new(Duties::These(BTreeMap::new()))),
-                pool: Some(PoolEnd::default()),
+                pool: Some(PoolEnd {
+                    margin: Timing::of(pool.lease_duration).margin,
+                    ..PoolEnd::default()
+                }),
                 facts: Mutex::new(ShareFacts::pool(config, pool)),
             }),
         }
@@ -227,9 +241,18 @@ impl Share {
         }
     }
 
-    /// Whether this node is the one that tells how the camera is. It goes on to do so when its lease has run out and nobody can be
-    /// asked whether another has taken the camera.
+    /// Whether this node is the one that tells how the camera is. When nothing is published any more, it still has the time to say so
+    /// before another node can have taken the camera.
     pub(crate) fn tells(&self, twin: &str) -> bool {
+        let Some(pool) = &self.shared.pool else {
+            return true;
+        };
+        let until = pool.fence.until();
+        pool.fence.knows(twin) && until.is_some_and(|until| LeaseTime::now() < until + pool.margin)
+    }
+
+    /// Whether this node held the camera when the store last told. Its lease may have run out since.
+    pub(crate) fn held_last(&self, twin: &str) -> bool {
         let pool = self.shared.pool.as_ref();
         pool.is_none_or(|pool| pool.fence.knows(twin))
     }

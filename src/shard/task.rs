@@ -60,6 +60,8 @@ struct Driver<S> {
     leaving_since: Option<Instant>,
     unreached: UnreachedCameras,
     failures: RateLimit<()>,
+    /// Nothing is published, since the lease may have run out.
+    is_fenced: bool,
     has_warned_of_namesake: bool,
 }
 
@@ -105,6 +107,7 @@ impl ShareTask {
             leaving_since: None,
             unreached: UnreachedCameras::default(),
             failures: RateLimit::new(RATE_LIMIT),
+            is_fenced: false,
             has_warned_of_namesake: false,
         };
         let heartbeat = health.register("the pool", MAX_SILENCE, Instant::now());
@@ -120,6 +123,14 @@ impl ShareTask {
     pub(super) fn kill(&self) {
         if let Some(task) = &self.task {
             task.abort();
+        }
+    }
+
+    /// How long [`leave`](Self::leave) may take.
+    pub(crate) fn leave_limit(&self) -> Duration {
+        match &self.task {
+            Some(_) => LEAVE_LIMIT + PARTING_LIMIT + QUIT_LIMIT,
+            None => Duration::ZERO,
         }
     }
 
@@ -248,6 +259,7 @@ impl<S: LeaseStore> Driver<S> {
             }
             !is_same
         });
+        self.look_at_fence(warm, now);
         let remaining = self.share.pool_end().fence.until();
         let remaining = remaining.map_or(Duration::ZERO, |until| until.since(now));
         let mut members: Vec<MemberFacts> = self
@@ -269,6 +281,31 @@ impl<S: LeaseStore> Driver<S> {
         (facts.held, facts.warm, facts.members) = (held, warm, members);
         facts.lease_remaining_ms = u64::try_from(remaining.as_millis()).ok();
         facts.trouble = trouble;
+    }
+
+    /// Says when nothing is published any more, and when it is again. `warm` cameras are connected.
+    fn look_at_fence(&mut self, warm: usize, now: LeaseTime) {
+        let until = self.share.pool_end().fence.until();
+        let is_fenced = self.core.is_member() && until.is_some_and(|until| until <= now);
+        if is_fenced == self.is_fenced {
+            return;
+        }
+        self.is_fenced = is_fenced;
+        let (pool, engine) = (self.pool.as_str(), self.engine);
+        if is_fenced {
+            tracing::warn!(
+                pool,
+                engine,
+                cameras = warm,
+                "nothing of this node's cameras is published, since its lease in the pool may have run out"
+            );
+        } else if self.core.is_member() {
+            tracing::info!(
+                pool,
+                engine,
+                "the node's lease in its pool is renewed, and its cameras are published again"
+            );
+        }
     }
 
     /// What is wrong, for people.

@@ -2,11 +2,12 @@
 //! schemas take the result, checkov finds nothing that is not explained, and each node reads the configuration that its pod gives it.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io::{Seek, Write};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::{Command, Output};
+use std::sync::LazyLock;
 
 use serde_json::Value;
-use tempfile::TempDir;
 use twinsight::config::{Config, Env, LeaseEngineConfig, ShareConfig};
 use twinsight::http::routes::ROUTES;
 
@@ -54,51 +55,51 @@ fn applied() -> Vec<PathBuf> {
     folders
 }
 
-/// What kubectl makes of each folder, as files in one folder.
-struct Built {
-    _folder: TempDir,
-    files: Vec<PathBuf>,
+/// What kubectl makes of each folder, by the folder's name.
+static BUILT: LazyLock<Option<BTreeMap<String, Overlay>>> = LazyLock::new(build);
+
+struct Overlay {
+    text: Vec<u8>,
+    objects: Vec<Value>,
 }
 
-impl Built {
-    fn new() -> Option<Self> {
-        let folder = tempfile::tempdir().unwrap();
-        let mut files = Vec::new();
-        for from in applied() {
-            let output = output(tool("kubernetes", "kubectl")?.arg("kustomize").arg(&from));
-            assert!(
-                output.status.success() && output.stderr.is_empty(),
-                "{}: {}",
-                from.display(),
-                said(&output)
-            );
-            let name = from.file_name().unwrap();
-            let file = folder.path().join(name).with_extension("yaml");
-            std::fs::write(&file, output.stdout).unwrap();
-            files.push(file);
-        }
-        Some(Self {
-            _folder: folder,
-            files,
-        })
-    }
-
-    /// The objects of each overlay, by its name.
-    fn objects(&self) -> BTreeMap<String, Vec<Value>> {
-        let read = |file: &PathBuf| {
-            let mut python = tool("kubernetes", "python").unwrap();
-            python.arg("-c").arg(
-                "import json, sys, yaml; json.dump([*yaml.safe_load_all(sys.stdin)], sys.stdout)",
-            );
-            python.stdin(Stdio::from(std::fs::File::open(file).unwrap()));
-            let output = output(&mut python);
-            assert!(output.status.success(), "{}", said(&output));
-            serde_json::from_slice(&output.stdout).unwrap()
+fn build() -> Option<BTreeMap<String, Overlay>> {
+    const READ: &str =
+        "import json, sys, yaml; json.dump([*yaml.safe_load_all(sys.stdin)], sys.stdout)";
+    let mut built = BTreeMap::new();
+    for folder in applied() {
+        let mut kubectl = tool("kubernetes", "kubectl")?;
+        let made = output(kubectl.arg("kustomize").arg(&folder));
+        assert!(
+            made.status.success() && made.stderr.is_empty(),
+            "{}: {}",
+            folder.display(),
+            said(&made)
+        );
+        let mut file = tempfile::tempfile().unwrap();
+        file.write_all(&made.stdout).unwrap();
+        file.rewind().unwrap();
+        let mut python = tool("kubernetes", "python")?;
+        let read = output(python.arg("-c").arg(READ).stdin(file));
+        assert!(read.status.success(), "{}", said(&read));
+        let name = folder.file_name().unwrap().to_str().unwrap();
+        let overlay = Overlay {
+            objects: serde_json::from_slice(&read.stdout).unwrap(),
+            text: made.stdout,
         };
-        let name = |file: &PathBuf| file.file_stem().unwrap().to_str().unwrap().to_owned();
-        let files = self.files.iter();
-        files.map(|file| (name(file), read(file))).collect()
+        built.insert(name.to_owned(), overlay);
     }
+    Some(built)
+}
+
+/// Writes what was built into a folder; gives its files.
+fn written(built: &BTreeMap<String, Overlay>, folder: &Path) -> Vec<PathBuf> {
+    let write = |(name, overlay): (&String, &Overlay)| {
+        let file = folder.join(name).with_extension("yaml");
+        std::fs::write(&file, &overlay.text).unwrap();
+        file
+    };
+    built.iter().map(write).collect()
 }
 
 /// The object of a kind and name.
@@ -110,12 +111,12 @@ fn object<'a>(objects: &'a [Value], kind: &str, name: &str) -> Option<&'a Value>
 
 #[test]
 fn the_newest_kubernetes_takes_every_overlay() {
-    let Some(built) = Built::new() else { return };
+    let Some(built) = &*BUILT else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let files = written(built, folder.path());
     for version in ["1.37", "1.36"] {
         let mut validate = tool("kubernetes", "kubernetes-validate").unwrap();
-        validate
-            .args(["--strict", "-k", version])
-            .args(&built.files);
+        validate.args(["--strict", "-k", version]).args(&files);
         let output = output(&mut validate);
         let said = said(&output);
         assert!(output.status.success(), "{version}: {said}");
@@ -129,9 +130,9 @@ fn the_newest_kubernetes_takes_every_overlay() {
 
 #[test]
 fn every_object_is_in_the_namespace_of_the_nodes() {
-    let Some(built) = Built::new() else { return };
-    for (overlay, objects) in built.objects() {
-        for object in &objects {
+    let Some(built) = &*BUILT else { return };
+    for (overlay, Overlay { objects, .. }) in built {
+        for object in objects {
             let kind = object["kind"].as_str().unwrap();
             let of_the_cluster = ["Namespace", "PriorityClass"].contains(&kind);
             let namespace = object["metadata"]["namespace"].as_str();
@@ -146,13 +147,14 @@ fn every_object_is_in_the_namespace_of_the_nodes() {
 
 #[test]
 fn checkov_finds_nothing_that_is_not_explained() {
-    let Some(built) = Built::new() else { return };
+    let Some(built) = &*BUILT else { return };
     let Some(mut checkov) = tool("checkov", "checkov") else {
         return;
     };
+    let folder = tempfile::tempdir().unwrap();
     checkov.args(["--compact", "--skip-download", "--output", "json"]);
     checkov.args(["--framework", "kubernetes", "dockerfile", "--file"]);
-    checkov.args(&built.files);
+    checkov.args(written(built, folder.path()));
     checkov.args(["deploy/triton/Dockerfile", "Dockerfile"]);
     let output = output(&mut checkov);
     let reports: Value = serde_json::from_slice(&output.stdout)
@@ -160,13 +162,15 @@ fn checkov_finds_nothing_that_is_not_explained() {
     let mut used = BTreeSet::new();
     let mut passed = 0;
     for report in reports.as_array().unwrap() {
-        let failed = &report["results"]["failed_checks"];
-        for each in failed.as_array().unwrap() {
-            panic!(
-                "{} {}: {} ({})",
-                each["check_id"], each["check_name"], each["resource"], each["file_path"]
-            );
-        }
+        let failed = report["results"]["failed_checks"].as_array().unwrap();
+        let found: Vec<_> = failed
+            .iter()
+            .map(|each| {
+                let part = ["check_id", "check_name", "resource", "file_path"];
+                part.map(|key| each[key].to_string()).join(" ")
+            })
+            .collect();
+        assert!(found.is_empty(), "{}", found.join("\n"));
         assert_eq!(report["summary"]["parsing_errors"], 0, "{}", said(&output));
         passed += report["summary"]["passed"].as_u64().unwrap();
         for skipped in report["results"]["skipped_checks"].as_array().unwrap() {
@@ -180,7 +184,7 @@ fn checkov_finds_nothing_that_is_not_explained() {
 
     // A reason that explains nothing any more is one too many.
     let mut explained = BTreeSet::new();
-    for (overlay, objects) in built.objects() {
+    for (overlay, Overlay { objects, .. }) in built {
         for object in objects {
             let annotations = object["metadata"]["annotations"].as_object();
             for (key, text) in annotations.into_iter().flatten() {
@@ -256,13 +260,13 @@ fn configuration(objects: &[Value]) -> Config {
 
 #[test]
 fn each_node_reads_the_configuration_that_its_pod_gives_it() {
-    let Some(built) = Built::new() else { return };
-    for (overlay, objects) in built.objects() {
-        let Some(set) = object(&objects, "StatefulSet", "twinsight") else {
-            assert_eq!(overlay, "capacity");
+    let Some(built) = &*BUILT else { return };
+    for (overlay, Overlay { objects, .. }) in built {
+        let Some(set) = object(objects, "StatefulSet", "twinsight") else {
+            assert_eq!(overlay.as_str(), "capacity");
             continue;
         };
-        let config = configuration(&objects);
+        let config = configuration(objects);
         assert_eq!(config.node.name, "twinsight-0", "{overlay}");
         assert_eq!(config.node.capacity, 10, "{overlay}");
         assert_eq!(config.cameras.len(), 3, "{overlay}");
@@ -290,13 +294,13 @@ fn each_node_reads_the_configuration_that_its_pod_gives_it() {
         let needs_it = share == "kubernetes";
         let pod = &set["spec"]["template"]["spec"];
         assert_eq!(pod["automountServiceAccountToken"], needs_it, "{overlay}");
-        let role = object(&objects, "Role", "twinsight-leases");
+        let role = object(objects, "Role", "twinsight-leases");
         assert_eq!(role.is_some(), needs_it, "{overlay}");
 
         let models: Vec<_> = config.models.iter().collect();
         assert_eq!(models.is_empty(), overlay != "triton", "{overlay}");
         for model in models {
-            let servers = object(&objects, "StatefulSet", "triton").unwrap();
+            let servers = object(objects, "StatefulSet", "triton").unwrap();
             let replicas = servers["spec"]["replicas"].as_u64().unwrap();
             let names: Vec<_> = (0..replicas)
                 .map(|n| format!("grpc://triton-{n}.triton:8001"))
@@ -322,12 +326,12 @@ fn each_node_reads_the_configuration_that_its_pod_gives_it() {
 
 #[test]
 fn what_manifests_name_is_there() {
-    let Some(built) = Built::new() else { return };
+    let Some(built) = &*BUILT else { return };
     let metrics = read("docs/reference/metrics.md");
     let adapter = read("deploy/kubernetes/components/autoscale/prometheus-adapter.yaml");
     let is_route = |path: &str| ROUTES.iter().any(|route| route.path == path);
-    for (overlay, objects) in built.objects() {
-        if let Some(scaler) = object(&objects, "HorizontalPodAutoscaler", "twinsight") {
+    for (overlay, Overlay { objects, .. }) in built {
+        if let Some(scaler) = object(objects, "HorizontalPodAutoscaler", "twinsight") {
             let metric = scaler["spec"]["metrics"][0]["pods"]["metric"]["name"].as_str();
             let metric = metric.unwrap();
             assert!(
@@ -336,19 +340,19 @@ fn what_manifests_name_is_there() {
             );
             assert!(adapter.contains(&format!("seriesQuery: {metric}{{")));
             // A number of pods beside a scaler is set back by each `kubectl apply`.
-            let set = object(&objects, "StatefulSet", "twinsight").unwrap();
+            let set = object(objects, "StatefulSet", "twinsight").unwrap();
             assert!(set["spec"]["replicas"].is_null(), "{overlay}");
         }
-        if let Some(monitor) = object(&objects, "PodMonitor", "twinsight") {
+        if let Some(monitor) = object(objects, "PodMonitor", "twinsight") {
             let endpoint = &monitor["spec"]["podMetricsEndpoints"][0];
             assert!(is_route(endpoint["path"].as_str().unwrap()));
             // Rules and dashboard look for this job.
             let label = monitor["spec"]["jobLabel"].as_str().unwrap();
-            let set = object(&objects, "StatefulSet", "twinsight").unwrap();
+            let set = object(objects, "StatefulSet", "twinsight").unwrap();
             let labels = &set["spec"]["template"]["metadata"]["labels"];
             assert_eq!(labels[label], "twinsight");
         }
-        let Some(set) = object(&objects, "StatefulSet", "twinsight") else {
+        let Some(set) = object(objects, "StatefulSet", "twinsight") else {
             continue;
         };
         let container = &set["spec"]["template"]["spec"]["containers"][0];
@@ -357,7 +361,7 @@ fn what_manifests_name_is_there() {
             assert!(is_route(asked), "{overlay}: {asked}");
         }
         // Cameras are let in by the ports that the node has.
-        let policy = object(&objects, "NetworkPolicy", "twinsight").unwrap();
+        let policy = object(objects, "NetworkPolicy", "twinsight").unwrap();
         let port = &policy["spec"]["ingress"][0]["ports"][0];
         let env = container["env"].as_array().unwrap();
         let ports = env

@@ -5,11 +5,13 @@
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use tempfile::TempDir;
+
 use crate::common::ports::unused_address;
-use crate::common::{DEADLINE, Program, python};
+use crate::common::{DEADLINE, python};
 use crate::path;
 
 /// Runs what lies beside it. Triton's stub knows nothing of the environment that it is in.
@@ -76,20 +78,12 @@ fn models_that_are_laid_out_give_what_the_shipped_ones_give() {
     println!("{said}");
 }
 
-#[tokio::test]
-async fn the_real_triton_takes_the_configuration_of_each_model() {
-    let site = path(".tools/triton/lib")
-        .read_dir()
-        .ok()
-        .and_then(|mut entries| entries.next())
-        .map(|python| python.unwrap().path().join("site-packages"));
-    let Some(site) = site else {
-        println!(
-            "not run: there is no .tools/triton: run scripts/setup --test with Python 3.11 or 3.12"
-        );
-        return;
-    };
-    let folder = tempfile::tempdir().unwrap();
+#[test]
+fn the_real_triton_takes_the_configuration_of_each_model() {
+    let folder = tempfile::Builder::new()
+        .prefix("twinsight-triton-")
+        .tempdir()
+        .unwrap();
     let models = lay_out(&folder.path().join("models"));
     for model in &models {
         let file = model.join("config.pbtxt");
@@ -99,79 +93,114 @@ async fn the_real_triton_takes_the_configuration_of_each_model() {
         std::fs::write(&file, ours).unwrap();
         std::fs::write(model.join("1/model.py"), BACKEND).unwrap();
     }
-    let backend = folder.path().join("backends/python");
-    let server = site.join("pytriton/tritonserver");
-    copy(&server.join("backends/python"), &backend);
-    let version = site
-        .parent()
-        .unwrap()
-        .file_name()
-        .unwrap()
-        .to_str()
-        .unwrap();
-    copy(
-        &server
-            .join("python_backend_stubs")
-            .join(version.trim_start_matches("python")),
-        &backend,
-    );
-    let libraries = Command::new(path(".tools/triton/bin/python"))
-        .args([
-            "-c",
-            "import sysconfig; print(sysconfig.get_config_var('LIBDIR'), end='')",
-        ])
-        .output()
-        .unwrap();
-    let libraries = format!(
-        "{}:{}",
-        site.join("nvidia_pytriton.libs").display(),
-        String::from_utf8(libraries.stdout).unwrap()
-    );
-    let [http, grpc, metrics] = [(); 3].map(|()| unused_address());
-    let mut command = Command::new(server.join("bin/tritonserver"));
-    command
-        .arg(format!(
-            "--model-repository={}",
-            folder.path().join("models").display()
-        ))
-        .arg(format!(
-            "--backend-directory={}",
-            folder.path().join("backends").display()
-        ))
-        .args([
-            "--http-address=127.0.0.1",
-            "--grpc-address=127.0.0.1",
-            "--metrics-address=127.0.0.1",
-        ])
-        .arg(format!("--http-port={}", http.port()))
-        .arg(format!("--grpc-port={}", grpc.port()))
-        .arg(format!("--metrics-port={}", metrics.port()))
-        .args([
-            "--disable-auto-complete-config",
-            "--exit-on-error=true",
-            "--strict-readiness=true",
-        ]);
-    let site = site.to_str().unwrap();
-    let variables = [("LD_LIBRARY_PATH", libraries.as_str()), ("SITE", site)];
-    // It ends by itself where a configuration cannot be read or a first run fails.
-    let _triton = Program::start(command, &variables, false);
-    let deadline = Instant::now() + DEADLINE;
-    while !get(http, "/v2/health/ready").starts_with("HTTP/1.1 200") {
-        assert!(
-            Instant::now() < deadline,
-            "Triton does not take the configurations: see its log"
-        );
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    }
+    let Some(mut triton) = Triton::start(folder) else {
+        return;
+    };
+    triton.until_ready();
     for model in &models {
         let name = model.file_name().unwrap().to_str().unwrap();
-        let config = get(http, &format!("/v2/models/{name}/config"));
+        let config = get(triton.http, &format!("/v2/models/{name}/config"));
         let batches = config.contains("\"dynamic_batching\"");
         assert_eq!(batches, name.starts_with("nanodet"), "{config}");
-        assert!(
-            config.contains("\"model_warmup\":[{\"name\":\"one picture\""),
-            "{config}"
+        let warm_up = "\"model_warmup\":[{\"name\":\"one picture\"";
+        assert!(config.contains(warm_up), "{config}");
+    }
+}
+
+/// Triton with the models of a folder, which it has for itself.
+struct Triton {
+    http: SocketAddr,
+    folder: TempDir,
+    process: Child,
+}
+
+impl Triton {
+    /// `None` means that it is not installed.
+    fn start(folder: TempDir) -> Option<Self> {
+        let Ok(mut versions) = std::fs::read_dir(path(".tools/triton/lib")) else {
+            println!(
+                "not run: there is no .tools/triton: run scripts/setup --test with Python 3.11 or 3.12"
+            );
+            return None;
+        };
+        let python = versions.next().unwrap().unwrap();
+        let site = python.path().join("site-packages");
+        let server = site.join("pytriton/tritonserver");
+        let version = python.file_name().into_string().unwrap();
+        let stub = version.trim_start_matches("python");
+        let backend = folder.path().join("backends/python");
+        copy(&server.join("backends/python"), &backend);
+        copy(&server.join("python_backend_stubs").join(stub), &backend);
+        let output = Command::new(path(".tools/triton/bin/python"))
+            .arg("-c")
+            .arg("import sysconfig; print(sysconfig.get_config_var('LIBDIR'), end='')")
+            .output();
+        let libraries = String::from_utf8(output.unwrap().stdout).unwrap();
+        let libraries = format!(
+            "{}:{libraries}",
+            site.join("nvidia_pytriton.libs").display()
         );
+        let inside = |name: &str| folder.path().join(name).display().to_string();
+        let shared_memory = folder.path().file_name().unwrap().to_str().unwrap();
+        let [http, grpc, metrics] = [(); 3].map(|()| unused_address());
+        let log = std::fs::File::create(folder.path().join("log")).unwrap();
+        // It ends by itself where a configuration cannot be read or a first run fails.
+        let process = Command::new(server.join("bin/tritonserver"))
+            .args(["--disable-auto-complete-config", "--exit-on-error=true"])
+            .arg("--strict-readiness=true")
+            .arg(format!("--model-repository={}", inside("models")))
+            .arg(format!("--backend-directory={}", inside("backends")))
+            .arg(format!(
+                "--backend-config=python,shm-region-prefix-name={shared_memory}-"
+            ))
+            .args(["--http-address=127.0.0.1", "--grpc-address=127.0.0.1"])
+            .arg("--metrics-address=127.0.0.1")
+            .arg(format!("--http-port={}", http.port()))
+            .arg(format!("--grpc-port={}", grpc.port()))
+            .arg(format!("--metrics-port={}", metrics.port()))
+            .env("LD_LIBRARY_PATH", libraries)
+            .env("SITE", site)
+            .stdout(Stdio::null())
+            .stderr(log)
+            .spawn()
+            .unwrap();
+        Some(Self {
+            http,
+            folder,
+            process,
+        })
+    }
+
+    fn until_ready(&mut self) {
+        let deadline = Instant::now() + DEADLINE;
+        while !get(self.http, "/v2/health/ready").starts_with("HTTP/1.1 200") {
+            let ended = self.process.try_wait().unwrap();
+            if ended.is_some() || Instant::now() > deadline {
+                let log = std::fs::read_to_string(self.folder.path().join("log"));
+                panic!(
+                    "Triton does not take the configurations: {}",
+                    log.unwrap_or_default()
+                );
+            }
+            std::thread::sleep(Duration::from_millis(100));
+        }
+    }
+}
+
+impl Drop for Triton {
+    /// Ends it, and with it the processes of its backend. Those of a server that was killed leave their shared memory behind.
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+        let name = self.folder.path().file_name().unwrap().to_owned();
+        let entries = std::fs::read_dir("/dev/shm").into_iter().flatten();
+        for entry in entries.flatten() {
+            let entry = entry.path();
+            let found = entry.file_name().unwrap().to_string_lossy();
+            if found.starts_with(&*name.to_string_lossy()) {
+                let _ = std::fs::remove_file(entry);
+            }
+        }
     }
 }
 

@@ -11,7 +11,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use crate::common::{DEADLINE, fake, http_get, start_hub};
+use crate::common::{DEADLINE, fake, http_get, start_hub, twinsight};
 use crate::etcd::Etcd;
 use serde_json::Value;
 use tokio::net::TcpListener;
@@ -35,10 +35,16 @@ struct TestNode {
 
 impl TestNode {
     async fn start(name: &'static str, hub: &str, etcd: &str) -> Self {
-        let mut config = format!(
-            "[hub]\ntwin_id = \"{name}\"\n[node]\nname = \"{name}\"\npool = \"test\"\n[node.lease]\nengine = \"etcd\"\nurl = \"{etcd}\"\n\
-             duration_ms = {}\n[defaults]\nmax_fps = 0.0\n[defaults.track]\nconfirm_ms = 0\n",
+        let pool = format!(
+            "[node]\nname = \"{name}\"\npool = \"test\"\n[node.lease]\nengine = \"etcd\"\nurl = \"{etcd}\"\nduration_ms = {}\n",
             LEASE.as_millis()
+        );
+        Self::start_with(name, hub, &pool).await
+    }
+
+    async fn start_with(name: &'static str, hub: &str, node: &str) -> Self {
+        let mut config = format!(
+            "[hub]\ntwin_id = \"{name}\"\n{node}[defaults]\nmax_fps = 0.0\n[defaults.track]\nconfirm_ms = 0\n"
         );
         for n in 0..CAMERAS {
             config += &format!("[[cameras]]\ntwin_id = \"cam-{n}\"\n");
@@ -250,6 +256,27 @@ async fn cameras_go_to_a_node_that_comes_and_back_when_it_leaves() {
     );
     assert!(metrics.contains(&taken), "{taken} is not in:\n{metrics}");
 
+    // The check of a third one sees both, and no camera moves for it.
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("node.toml");
+    let config = format!(
+        "[hub]\nmode = \"none\"\n[node]\nname = \"node-c\"\npool = \"test\"\n[node.lease]\nengine = \"etcd\"\nurl = \"{}\"\n",
+        etcd.url()
+    );
+    std::fs::write(&file, config).unwrap();
+    let path = file.to_str().unwrap().to_owned();
+    let checked =
+        tokio::task::spawn_blocking(move || twinsight(&["check", "--config", &path], &[]));
+    let checked = checked.await.unwrap();
+    let found = "etcd is reached and can be written; 2 nodes of the pool live (node-a, node-b)";
+    assert!(
+        checked.out.contains(found),
+        "{}{}",
+        checked.out,
+        checked.log
+    );
+    assert_eq!(heard.moves(before).len(), moves.len());
+
     let before = Instant::now();
     other.end().await;
     let took = before.elapsed();
@@ -325,5 +352,38 @@ async fn without_etcd_nothing_is_published_and_all_goes_on_when_it_answers() {
     // What one held the other never published meanwhile.
     let both = heard.moves(killed);
     println!("these moved: {both:?}");
+    tokio::join!(one.end(), other.end());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_shard_runs_its_part_alone() {
+    let hub = start_hub(DevHubOptions::default()).await;
+    let (_app, heard) = Heard::listen(&hub, &["shard-a", "shard-b"]).await;
+    cameras(&hub);
+    let shard = |index: usize| format!("[node.shard]\nindex = {index}\ncount = 2\n");
+    let (first, second) = (shard(0), shard(1));
+    let (one, other) = tokio::join!(
+        TestNode::start_with("shard-a", &hub, &first),
+        TestNode::start_with("shard-b", &hub, &second)
+    );
+    until_all_are_seen(&heard).await;
+    until("each says what it has", || {
+        one.held() > 0 && other.held() > 0 && one.held() + other.held() == CAMERAS as u64
+    })
+    .await;
+    assert_eq!(one.share()["mode"], "shard");
+    let publishers = heard.publishers(Instant::now().checked_sub(Duration::from_secs(5)).unwrap());
+    assert!(
+        publishers.values().all(|nodes| nodes.len() == 1),
+        "{publishers:?}"
+    );
+    let metrics = http_get(one.http, "/metrics");
+    assert!(!metrics.contains("twinsight_pool_"));
+    // What is another node's has no series here.
+    let series = |n: usize| metrics.contains(&format!("camera=\"cam-{n}\""));
+    assert_eq!(
+        (0..CAMERAS).filter(|n| series(*n)).count() as u64,
+        one.held()
+    );
     tokio::join!(one.end(), other.end());
 }

@@ -350,7 +350,7 @@ impl Cameras {
         let share = &self.context.share;
         let fenced = share.fenced();
         for (id, camera) in &self.running {
-            let is_own = share.tells(&id.twin_id);
+            let is_own = share.held_last(&id.twin_id);
             if camera.status.set_fenced(fenced.clone().filter(|_| is_own)) {
                 self.context.changed.notify_one();
             }

@@ -6,7 +6,8 @@
 //!    [`Rules::pause`] ends that.
 //! 2. **One at a time.** What comes from a node while another one publishes the camera, that is between two events of the other which
 //!    are no further apart than a pause, is a *double*. Doubles that follow each other within a pause are one *overlap*, which lasts from
-//!    the first to the last of them. In principle there is none. One that lasts longer than [`Rules::overlap`] is a fault.
+//!    the first to the last of them. In principle there is none but where a camera goes to another node and back within a pause,
+//!    which looks the same and has no length. One that lasts longer than [`Rules::overlap`] is a fault.
 //! 3. **Gap.** From one event `detections` of a camera to its next one, whoever publishes them, less [`Rules::frame_interval`]: how
 //!    long the camera was without a result that it should have had. What gap may be is asked for a time and some cameras
 //!    ([`Record::worst_gap`]), since it depends on what is done to the nodes. A camera of which nothing comes any more has a gap
@@ -41,8 +42,8 @@ pub(super) enum What {
     Detections { run: Arc<str>, sequence: u64 },
     /// A track or a line crossing.
     Track { run: Arc<str>, sequence: u64 },
-    /// The state that the node has for the camera.
-    Status { state: String },
+    /// The state that the node has for the camera, and why.
+    Status { state: String, reason: String },
 }
 
 /// An event, as it was heard.
@@ -124,6 +125,7 @@ impl Heard {
             }
             "cameraStatus" => What::Status {
                 state: event["state"].as_str()?.to_owned(),
+                reason: event["reason"].as_str().unwrap_or_default().to_owned(),
             },
             _ => return None,
         };
@@ -261,7 +263,7 @@ impl Record {
         let all = self.cameras.values();
         all.flat_map(|heard| {
             heard.iter().enumerate().filter(|(place, status)| {
-                let What::Status { state } = &status.what else {
+                let What::Status { state, .. } = &status.what else {
                     return false;
                 };
                 let others = |others: &Heard| others.is_published() && others.node != status.node;

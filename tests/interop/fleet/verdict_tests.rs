@@ -45,6 +45,7 @@ fn status(node: &str, ms: u64, state: &str) -> Heard {
     Heard {
         what: What::Status {
             state: state.to_owned(),
+            reason: String::new(),
         },
         ..heard(node, ms, 0)
     }
@@ -218,7 +219,8 @@ fn events_are_read_as_the_nodes_write_them() {
     assert_eq!(
         heard.what,
         What::Status {
-            state: "stalled".to_owned()
+            state: "stalled".to_owned(),
+            reason: String::new()
         }
     );
     assert!(Heard::parse(at(1), "n", "other", &event).is_none());

@@ -70,7 +70,7 @@ impl Datatype {
     }
 
     /// What the manifest's check calls the type of this word.
-    pub(super) fn element(word: &str) -> Element {
+    pub(in crate::detect::remote) fn element(word: &str) -> Element {
         match Self::of_word(word) {
             Some(Self::Fp32) => Element::F32,
             Some(Self::Fp16) => Element::F16,

@@ -1,0 +1,82 @@
+//! Tries the store of a pool's leases, without taking part in the pool: a lease is got, renewed and given up, by a member that leaves
+//! already, so that no camera is meant for it.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+
+use super::facts::engine_name;
+use super::store::{LeaseStore, MemberRecord, Renewal, Seen, StoreError};
+use crate::config::{LeaseEngineConfig, NodeConfig, PoolConfig};
+
+/// What was found of a pool.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct PoolFound {
+    /// `etcd` or `kubernetes`.
+    pub(crate) engine: &'static str,
+    /// The nodes that live, in the order of their names.
+    pub(crate) members: BTreeSet<String>,
+}
+
+/// Asks the store of a pool. The error says why it is of no use.
+pub(crate) async fn probe(config: &NodeConfig, pool: &PoolConfig) -> Result<PoolFound, String> {
+    let asked = match &pool.engine {
+        #[cfg(feature = "etcd")]
+        LeaseEngineConfig::Etcd(etcd) => ask(super::etcd::EtcdStore::new(etcd, pool), config).await,
+        #[cfg(feature = "kubernetes")]
+        LeaseEngineConfig::Kubernetes { namespace } => {
+            let store = super::kubernetes::KubernetesStore::new(namespace.clone(), pool);
+            ask(store, config).await
+        }
+        #[cfg(not(all(feature = "etcd", feature = "kubernetes")))]
+        _ => Err(StoreError(
+            "this build has not the feature that it needs".to_owned(),
+        )),
+    };
+    let members = asked.map_err(|error| error.to_string())?;
+    Ok(PoolFound {
+        engine: engine_name(&pool.engine),
+        members,
+    })
+}
+
+async fn ask<S: LeaseStore>(store: S, config: &NodeConfig) -> Result<BTreeSet<String>, StoreError> {
+    let session = store
+        .join(MemberRecord {
+            name: format!("{}-check", config.name).into(),
+            capacity: 1,
+            started_at: 0,
+            leaving: true,
+            ready: BTreeSet::new(),
+        })
+        .await?;
+    let found = look(&store, &session).await;
+    store.leave(session).await?;
+    found
+}
+
+async fn look<S: LeaseStore>(store: &S, session: &str) -> Result<BTreeSet<String>, StoreError> {
+    if store.renew(session.into(), None).await? == Renewal::Lost {
+        return Err(StoreError(
+            "it forgot a lease that it had just given".to_owned(),
+        ));
+    }
+    let (sender, mut seen) = mpsc::channel(1);
+    let first = async {
+        tokio::select! {
+            error = store.watch(sender) => Err(error),
+            seen = seen.recv() => Ok(seen.unwrap_or_default()),
+        }
+    };
+    let limit = Duration::from_secs(10);
+    let all = tokio::time::timeout(limit, first)
+        .await
+        .map_err(|_| StoreError("it does not tell what it has".to_owned()))??;
+    let members = all.into_iter().flat_map(|seen| match seen {
+        Seen::All { members, .. } => members,
+        Seen::Member(..) | Seen::Holder(_) => Vec::new(),
+    });
+    let others = members.filter(|(other, member)| **other != *session && !member.leaving);
+    Ok(others.map(|(_, member)| member.name.to_string()).collect())
+}
