@@ -20,7 +20,7 @@ use twinsight::preprocess::tensor::{Align, ChannelOrder, Fit};
 use twinsight::preprocess::{Picture, Preprocessor, TensorSpec};
 use twinsight::preview::Previews;
 use twinsight::schedule::motion::{MotionGate, MotionRules};
-use twinsight::schedule::scheduler::{JobEnd, Pick, SchedulerCore, SourceSettings};
+use twinsight::schedule::scheduler::{EngineId, JobEnd, Pick, SchedulerCore, SourceSettings};
 use twinsight::telemetry::metrics::Metrics;
 use twinsight_client::clock::SystemClock;
 use twinsight_client::stream_id::StreamId;

@@ -128,7 +128,7 @@ mod whole {
     use twinsight::preprocess::{Picture, Placement, Preprocessor, TensorSpec};
     use twinsight::publish::event::{Inferred, ModelRef, SeenObject};
     use twinsight::schedule::scheduler::{
-        Job, JobEnd, Pick, SchedulerCore, SourceId, SourceSettings,
+        EngineId, Job, JobEnd, Pick, SchedulerCore, SourceId, SourceSettings,
     };
     use twinsight::telemetry::metrics::Metrics;
     use twinsight_client::clock::SystemClock;

@@ -6,7 +6,7 @@ use std::hint::black_box;
 use std::time::{Duration, Instant};
 
 use criterion::{Criterion, criterion_group, criterion_main};
-use twinsight::schedule::scheduler::{JobEnd, Pick, SchedulerCore, SourceSettings};
+use twinsight::schedule::scheduler::{EngineId, JobEnd, Pick, SchedulerCore, SourceSettings};
 use twinsight::telemetry::metrics::Metrics;
 use twinsight_client::stream_id::StreamId;
 use twinsight_media::picture::{Color, Frame, FrameTiming, PictureSize, PlanePool};

@@ -14,7 +14,7 @@ use crate::descriptors::Descriptors;
 use crate::http::server;
 use crate::node::{Node, NodeParts};
 
-/// A graceful stop may take this long. With what the end of the program takes (`RUNTIME_LIMIT`, `LAST_WORDS_LIMIT`) it
+/// A graceful stop may take this long, and that of a node in a pool longer by what it takes to hand its cameras over. With what the end of the program takes (`RUNTIME_LIMIT`, `LAST_WORDS_LIMIT`) it
 /// makes five seconds.
 const STOP_LIMIT: Duration = Duration::from_secs(4);
 
@@ -57,8 +57,9 @@ pub(super) async fn run(args: RunArgs, env: &Env, descriptors: Descriptors) -> R
         () = stop.next() => Ok(()),
     };
     tracing::info!("stopping");
+    let limit = STOP_LIMIT + node.leave_limit();
     tokio::select! {
-        stopped = tokio::time::timeout(STOP_LIMIT, node.shutdown()) => if stopped.is_err() {
+        stopped = tokio::time::timeout(limit, node.shutdown()) => if stopped.is_err() {
             tracing::warn!("the node did not stop in time");
         },
         () = stop.next() => tracing::warn!("stopped at once"),

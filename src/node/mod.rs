@@ -80,7 +80,7 @@ pub struct NodeParts {
     /// The configuration.
     pub config: Config,
     /// Loads the models, on a thread for work that blocks.
-    pub models: Box<dyn FnOnce(&Arc<Metrics>) -> Result<Models> + Send>,
+    pub models: ModelsSource,
     /// How many inference workers there are.
     pub workers: usize,
     /// How models are run, for the API.
@@ -90,6 +90,9 @@ pub struct NodeParts {
     /// Where metrics and probes are served.
     pub listener: TcpListener,
 }
+
+/// Loads the models of a node, which count in its metrics.
+pub type ModelsSource = Box<dyn FnOnce(&Arc<Metrics>) -> Result<Models> + Send>;
 
 impl NodeParts {
     /// A node that decodes in software and infers with ONNX Runtime and the models of a folder, with as many workers as suit
@@ -501,6 +504,11 @@ impl Node {
     /// How the cameras are. What it says is up to a second old.
     pub fn cameras(&self) -> Vec<CameraFacts> {
         self.facts.lock().clone()
+    }
+
+    /// How much longer the end of this node may take than that of one which is alone, since others take its cameras over first.
+    pub fn leave_limit(&self) -> Duration {
+        self.share.leave_limit()
     }
 
     /// Stops the stages in the order of the path, so that what a stage has in hand still goes through the next ones:

@@ -164,7 +164,7 @@ impl EventOutbox {
     pub(super) fn has_waiting(&self, twin_id: &str) -> bool {
         let of_camera = |id: &StreamId| *id.twin_id == *twin_id;
         self.due.iter().any(|(status, _)| of_camera(&status.id))
-            || self.tracks.has_any(&of_camera)
+            || self.tracks.has_any(of_camera)
             || self
                 .frames
                 .iter()

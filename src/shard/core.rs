@@ -419,17 +419,17 @@ impl PoolCore {
         self.trouble.as_deref()
     }
 
-    /// True while the node has a lease, whether that was renewed in time or not.
-    pub(super) fn is_member(&self) -> bool {
-        matches!(self.lease, Lease::Held(_))
-    }
-
     /// True while another node that came later has the same name.
     pub(super) fn has_namesake(&self) -> bool {
         let Some(session) = self.session() else {
             return false;
         };
         !self.leaving && self.members.contains_key(session) && !self.sessions.contains(session)
+    }
+
+    /// True for a node that has a lease, whether it may have run out or not.
+    pub(super) fn is_member(&self) -> bool {
+        matches!(self.lease, Lease::Held(_))
     }
 
     fn session(&self) -> Option<&Session> {

@@ -8,21 +8,20 @@
 //!
 //! A session is the number of its lease in hexadecimal digits.
 
-use std::path::PathBuf;
 use std::time::Duration;
 
 use etcd_client::{
-    Certificate, Client, Compare, CompareOp, ConnectOptions, Error, EventType, GetOptions,
-    KeyValue, PutOptions, TlsOptions, Txn, TxnOp, WatchOptions,
+    Client, Compare, CompareOp, Error, EventType, GetOptions, KeyValue, PutOptions, Txn, TxnOp,
+    WatchOptions,
 };
-use tokio::sync::{OnceCell, mpsc};
+use tokio::sync::mpsc;
 
+use super::etcd_members::EtcdMembers;
 use super::store::{
     HolderSeen, LeaseStore, MemberRecord, Renewal, Seen, Session, StoreError, Version, Write,
     Written,
 };
 use crate::config::{EtcdConfig, PoolConfig};
-use twinsight_client::secret::Secret;
 
 /// The largest answer that is taken: a record of twenty thousand cameras has about two million bytes.
 const MAX_ANSWER_BYTES: usize = 64 * 1024 * 1024;
@@ -30,84 +29,22 @@ const MAX_ANSWER_BYTES: usize = 64 * 1024 * 1024;
 /// The leases of a pool in etcd.
 #[derive(Debug)]
 pub(super) struct EtcdStore {
-    urls: Vec<String>,
-    ca_file: Option<PathBuf>,
-    login: Option<(String, Secret)>,
+    members: EtcdMembers,
     prefix: String,
     duration: Duration,
     /// No question takes longer.
     limit: Duration,
-    client: OnceCell<EtcdClient>,
-}
-
-/// The client, whose own type says nothing of itself.
-struct EtcdClient(Client);
-
-impl std::fmt::Debug for EtcdClient {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("EtcdClient").finish_non_exhaustive()
-    }
 }
 
 impl EtcdStore {
     /// Leases that last as long as the pool says. Nothing is connected yet.
     pub(super) fn new(etcd: &EtcdConfig, pool: &PoolConfig) -> Self {
+        let limit = pool.lease_duration / 3;
         Self {
-            urls: etcd.urls.clone(),
-            ca_file: etcd.ca_file.clone(),
-            login: etcd.username.clone().zip(etcd.password.clone()),
+            members: EtcdMembers::new(etcd, limit),
             prefix: format!("/twinsight/{}/", pool.name),
             duration: pool.lease_duration,
-            limit: pool.lease_duration / 3,
-            client: OnceCell::new(),
-        }
-    }
-
-    async fn client(&self) -> Result<Client, StoreError> {
-        let client = self.client.get_or_try_init(|| self.connect()).await?;
-        Ok(client.0.clone())
-    }
-
-    async fn connect(&self) -> Result<EtcdClient, StoreError> {
-        let mut options = ConnectOptions::new()
-            .with_connect_timeout(self.limit)
-            .with_keep_alive(Duration::from_secs(6), Duration::from_secs(3))
-            .with_require_leader(true);
-        if self.urls.iter().all(|url| url.starts_with("https")) {
-            let mut tls = TlsOptions::new().with_enabled_roots();
-            if let Some(file) = &self.ca_file {
-                let pem = tokio::fs::read(file).await.map_err(|error| {
-                    let file = file.display();
-                    StoreError(format!(
-                        "{file} of `node.lease.ca_file` is not read: {error}"
-                    ))
-                })?;
-                tls = tls.ca_certificate(Certificate::from_pem(pem));
-            }
-            options = options.with_tls(tls);
-        }
-        if let Some((user, password)) = &self.login {
-            let password = password.rotated().unwrap_or_else(|| password.clone());
-            options = options
-                .with_user(user, password.expose())
-                .with_auto_token_refresh(true);
-        }
-        let connected = Client::connect(&self.urls, Some(options)).await;
-        connected.map(EtcdClient).map_err(|error| failed(&error))
-    }
-
-    /// Lets a question take no longer than the limit.
-    async fn within<T>(
-        &self,
-        asking: impl Future<Output = Result<T, StoreError>> + Send,
-    ) -> Result<T, StoreError> {
-        match tokio::time::timeout(self.limit, asking).await {
-            Ok(result) => result,
-            Err(_) => Err(StoreError(format!(
-                "{} did not answer within {} ms",
-                self.urls.join(", "),
-                self.limit.as_millis()
-            ))),
+            limit,
         }
     }
 
@@ -142,10 +79,8 @@ impl EtcdStore {
     }
 
     /// Reads all that there is. Gives the revision at which it was so, too.
-    async fn read_all(&self) -> Result<(i64, Seen), StoreError> {
-        let mut kv = self
-            .client()
-            .await?
+    async fn read_all(&self, client: &Client) -> Result<(i64, Seen), StoreError> {
+        let mut kv = client
             .kv_client()
             .max_decoding_message_size(MAX_ANSWER_BYTES);
         let options = GetOptions::new().with_prefix();
@@ -172,12 +107,22 @@ impl EtcdStore {
         Ok((revision, all))
     }
 
-    /// Watches until that fails. The error says why.
+    /// Lets a question take no longer than the limit.
+    async fn within<T>(
+        &self,
+        asking: impl Future<Output = Result<T, StoreError>> + Send,
+    ) -> Result<T, StoreError> {
+        match tokio::time::timeout(self.limit, asking).await {
+            Ok(answer) => answer,
+            Err(_) => Err(self.members.unanswered()),
+        }
+    }
+
+    /// Watches until that fails, or another member is asked. The error says why.
     async fn follow(&self, seen: &mpsc::Sender<Vec<Seen>>) -> Result<(), StoreError> {
-        let (revision, all) = self.within(self.read_all()).await?;
-        let mut client = self
-            .client()
-            .await?
+        let (client, mut another) = self.members.watched().await?;
+        let (revision, all) = self.within(self.read_all(&client)).await?;
+        let mut client = client
             .watch_client()
             .max_decoding_message_size(MAX_ANSWER_BYTES);
         let options = WatchOptions::new()
@@ -195,6 +140,9 @@ impl EtcdStore {
         loop {
             let message = tokio::select! {
                 message = stream.message() => message.map_err(|error| failed(&error))?,
+                _ = another.changed() => {
+                    return Err(StoreError("another member is watched".to_owned()));
+                }
                 _ = asking.tick() => {
                     if unanswered >= 3 {
                         return Err(StoreError("its watch does not answer".to_owned()));
@@ -228,8 +176,8 @@ impl LeaseStore for EtcdStore {
     async fn join(&self, record: MemberRecord) -> Result<Session, StoreError> {
         let ttl = self.duration.as_millis().div_ceil(1000);
         let ttl = i64::try_from(ttl).unwrap_or(i64::MAX);
-        self.within(async {
-            let mut client = self.client().await?;
+        let record = &record;
+        let join = |mut client: Client| async move {
             let lease = client.lease_grant(ttl, None).await;
             let id = lease.map_err(|error| failed(&error))?.id();
             let session = session(id);
@@ -238,8 +186,8 @@ impl LeaseStore for EtcdStore {
             let put = client.put(key, record.to_json(), Some(options)).await;
             put.map_err(|error| failed(&error))?;
             Ok(session)
-        })
-        .await
+        };
+        self.members.ask(join).await
     }
 
     async fn renew(
@@ -250,8 +198,8 @@ impl LeaseStore for EtcdStore {
         let Some(id) = lease_id(&session) else {
             return Ok(Renewal::Lost);
         };
-        self.within(async {
-            let mut client = self.client().await?;
+        let (session, record) = (&session, &record);
+        let renew = |mut client: Client| async move {
             // The stream of one question is opened for each renewal, so that none waits behind one that hangs.
             match client.lease_keep_alive(id).await {
                 Ok(_) => {}
@@ -261,7 +209,7 @@ impl LeaseStore for EtcdStore {
             }
             if let Some(record) = record {
                 let options = PutOptions::new().with_lease(id);
-                let key = self.member_key(&session);
+                let key = self.member_key(session);
                 match client.put(key, record.to_json(), Some(options)).await {
                     Ok(_) => {}
                     Err(error) if is_not_found(&error) => return Ok(Renewal::Lost),
@@ -269,8 +217,8 @@ impl LeaseStore for EtcdStore {
                 }
             }
             Ok(Renewal::Renewed)
-        })
-        .await
+        };
+        self.members.ask(renew).await
     }
 
     async fn write(&self, write: Write) -> Result<Written, StoreError> {
@@ -293,8 +241,9 @@ impl LeaseStore for EtcdStore {
             None => TxnOp::delete(key.as_str(), None),
         };
         let txn = Txn::new().when([is_as_expected]).and_then([change]);
-        self.within(async {
-            match self.client().await?.txn(txn).await {
+        let txn = &txn;
+        let write = |mut client: Client| async move {
+            match client.txn(txn.clone()).await {
                 Ok(answer) if answer.succeeded() => {
                     let revision = answer.header().map(etcd_client::ResponseHeader::revision);
                     Ok(Written::Yes(version(revision.unwrap_or_default())))
@@ -303,22 +252,22 @@ impl LeaseStore for EtcdStore {
                 Err(error) if is_not_found(&error) => Ok(Written::NoSuchMember),
                 Err(error) => Err(failed(&error)),
             }
-        })
-        .await
+        };
+        self.members.ask(write).await
     }
 
     async fn leave(&self, session: Session) -> Result<(), StoreError> {
         let Some(id) = lease_id(&session) else {
             return Ok(());
         };
-        self.within(async {
-            match self.client().await?.lease_revoke(id).await {
+        let leave = |mut client: Client| async move {
+            match client.lease_revoke(id).await {
                 Ok(_) => Ok(()),
                 Err(error) if is_not_found(&error) => Ok(()),
                 Err(error) => Err(failed(&error)),
             }
-        })
-        .await
+        };
+        self.members.ask(leave).await
     }
 
     async fn watch(&self, seen: mpsc::Sender<Vec<Seen>>) -> StoreError {
@@ -352,7 +301,7 @@ fn is_not_found(error: &Error) -> bool {
 }
 
 /// The error with its causes, since the first sentence alone says little.
-fn failed(error: &Error) -> StoreError {
+pub(super) fn failed(error: &Error) -> StoreError {
     let mut sentence = match error {
         Error::GRpcStatus(status) => status.message().to_owned(),
         other => other.to_string(),

@@ -14,6 +14,8 @@ mod time;
 
 #[cfg(feature = "etcd")]
 mod etcd;
+#[cfg(feature = "etcd")]
+mod etcd_members;
 #[cfg(feature = "kubernetes")]
 mod kubernetes;
 #[cfg(test)]

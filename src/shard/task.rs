@@ -126,6 +126,14 @@ impl ShareTask {
         }
     }
 
+    /// How long [`leave`](Self::leave) may take.
+    pub(crate) fn leave_limit(&self) -> Duration {
+        match &self.task {
+            Some(_) => LEAVE_LIMIT + PARTING_LIMIT + QUIT_LIMIT,
+            None => Duration::ZERO,
+        }
+    }
+
     /// Gives away all that is held, at once or as soon as others have pictures of it, and ends the lease. It takes no longer than
     /// a few seconds.
     pub(crate) async fn leave(self) {

@@ -5,6 +5,7 @@ mod error;
 
 use std::error::Error;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::{Body, Bytes, to_bytes};
@@ -27,7 +28,7 @@ const MAX_HEAD_BYTES: usize = 64 << 10;
 /// a request goes to the server of its address and nowhere else.
 #[derive(Debug, Clone)]
 pub struct WebClient {
-    client: Client<HttpsConnector<HttpConnector>, Body>,
+    client: Arc<Client<HttpsConnector<HttpConnector>, Body>>,
 }
 
 impl WebClient {
@@ -58,7 +59,9 @@ impl WebClient {
             .pool_max_idle_per_host(connections)
             .http1_max_buf_size(MAX_HEAD_BYTES)
             .build(connector);
-        Ok(Self { client })
+        Ok(Self {
+            client: Arc::new(client),
+        })
     }
 
     /// Sends a request to the server of its address, and gives its answer whatever the status is: a redirect is an answer, too.

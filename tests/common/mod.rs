@@ -175,6 +175,11 @@ impl Program {
         std::iter::from_fn(|| self.lines.try_recv().ok()).collect()
     }
 
+    /// What it has said and nobody has read so far.
+    pub fn unread(&mut self) -> Vec<String> {
+        std::iter::from_fn(|| self.lines.try_recv().ok()).collect()
+    }
+
     /// Its standard input, which its command has to pipe.
     pub fn stdin(&mut self) -> std::process::ChildStdin {
         self.child.stdin.take().unwrap()

@@ -144,17 +144,22 @@ fn open(node: &NodeProcess, camera: &str) -> [f64; 3] {
     ]
 }
 
-/// All cameras gone, everything that came in is accounted for; then the node ends as it is told to.
-async fn ends_with_an_exact_ledger(mut node: NodeProcess, cameras: &[&str]) {
+/// All cameras gone, everything that came in is accounted for.
+async fn is_at_rest(node: &NodeProcess, cameras: &[&str]) {
     let begun = Instant::now();
-    while cameras.iter().any(|camera| open(&node, camera) != [0.0; 3]) {
-        let left: Vec<_> = cameras.iter().map(|camera| open(&node, camera)).collect();
+    while cameras.iter().any(|camera| open(node, camera) != [0.0; 3]) {
+        let left: Vec<_> = cameras.iter().map(|camera| open(node, camera)).collect();
         assert!(
             begun.elapsed() < DEADLINE,
             "the ledger does not balance: {left:?}"
         );
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
+}
+
+/// The same, and then the node ends as it is told to.
+async fn ends_with_an_exact_ledger(node: &mut NodeProcess, cameras: &[&str]) {
+    is_at_rest(node, cameras).await;
     node.program.signal("TERM");
     assert!(node.program.ended().await.success());
 }

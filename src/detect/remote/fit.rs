@@ -7,7 +7,7 @@ use bytes::Bytes;
 use jpeg_encoder::{ColorType, Encoder, EncodingError};
 
 use super::facts::InputFacts;
-use super::protocol::{Datatype, InputTensor, Metadata};
+use super::protocol::{Datatype, InputTensor, Metadata, OutputTensor};
 use crate::detect::manifest::{Element, ExtraInput, Manifest, Misfit, Outlet};
 use crate::preprocess::affine::ChannelAffine;
 use crate::preprocess::tensor::ChannelOrder;
@@ -31,6 +31,8 @@ pub(super) struct Fit {
     extra: Vec<InputTensor>,
     /// What the server calls the outputs that the manifest names, in the manifest's order.
     outputs: Vec<String>,
+    /// What it says of them, as far as it says anything, in the same order.
+    promised: Vec<Option<Outlet>>,
 }
 
 /// The form in which a picture goes to the server.
@@ -85,7 +87,12 @@ impl Fit {
             (None, FormElement::U8) => (InputKind::Tensor(plug.form), plug.shape, plain),
             (None, _) => (InputKind::Tensor(plug.form), plug.shape, manifest.tensor),
         };
+        let promised = |name: &String| {
+            let outputs = metadata.outputs.iter();
+            outputs.clone().find(|outlet| outlet.name == *name).cloned()
+        };
         Ok(Self {
+            promised: names_there.iter().map(promised).collect(),
             input,
             kind,
             shape,
@@ -98,6 +105,36 @@ impl Fit {
     /// What the server calls the outputs, in the manifest's order.
     pub(super) fn outputs(&self) -> &[String] {
         &self.outputs
+    }
+
+    /// Compares an answer with what the server says of its model. One that differs is of another model, and what is read out of it may look
+    /// like a picture with nothing in it. The error is a sentence.
+    pub(super) fn check(&self, answer: &[OutputTensor]) -> Result<(), String> {
+        for (promised, tensor) in self.promised.iter().zip(answer) {
+            let Some(Outlet {
+                name,
+                element,
+                dims,
+            }) = promised
+            else {
+                continue;
+            };
+            let is_type = tensor.element == *element;
+            // A single free dimension, or none at all, says nothing.
+            let is_shape = matches!(dims.as_slice(), [] | [-1])
+                || dims.len() == tensor.dims.len()
+                    && dims
+                        .iter()
+                        .zip(&tensor.dims)
+                        .all(|(promised, dim)| *promised < 0 || promised == dim);
+            if !is_type || !is_shape {
+                return Err(format!(
+                    "its output `{name}` is {} {:?}, and it says that the model gives {element} {dims:?}",
+                    tensor.element, tensor.dims
+                ));
+            }
+        }
+        Ok(())
     }
 
     fn datatype(&self) -> Datatype {

@@ -198,3 +198,27 @@ fn further_inputs_are_sent_with_every_picture() {
         [16i64.to_le_bytes(), 32i64.to_le_bytes()].concat()
     );
 }
+
+#[test]
+fn an_answer_that_is_not_what_the_server_promised_is_of_another_model() {
+    let side = [1, 3, 16, 32];
+    let fit = fit(&[outlet("images", Element::F32, &side)], &out()).unwrap();
+    let answer = |element: Element, dims: &[i64]| {
+        fit.check(&[OutputTensor {
+            element,
+            dims: dims.to_vec(),
+            values: Vec::new(),
+        }])
+    };
+    assert_eq!(answer(Element::F32, &[1, 6, 10]), Ok(()));
+    let promised = "and it says that the model gives f32 [1, 6, -1]";
+    // Scores that were cut to whole numbers are none: it would look like a picture with nothing in it.
+    assert_eq!(
+        answer(Element::I32, &[1, 6, 10]),
+        Err(format!("its output `out` is i32 [1, 6, 10], {promised}"))
+    );
+    for dims in [&[1, 5, 10][..], &[1, 6], &[1, 6, 10, 1]] {
+        let error = answer(Element::F32, dims).unwrap_err();
+        assert!(error.ends_with(promised), "{error}");
+    }
+}

@@ -383,7 +383,9 @@ impl Attempt {
             .server()
             .client
             .infer(inputs, self.fit.outputs(), limit);
-        shared.handle.block_on(asked)
+        let outputs = shared.handle.block_on(asked)?;
+        self.fit.check(&outputs).map_err(CallError::Answer)?;
+        Ok(outputs)
     }
 
     /// The answer was good.

@@ -136,6 +136,7 @@ function nodeItems(node) {
     const state = { failing: 'is failing', set_aside: 'is set aside', probing: 'is being tried again', away: 'is away' }[model.state] ?? `is ${model.state}`;
     add('bad', 'a model is failing', `Model ${model.name} ${state}`, `${model.error ? `${sentence(model.error)} ` : ''}Its ${n(model.cameras, 'camera')} ${model.cameras === 1 ? 'is' : 'are'} blind meanwhile. See the node’s log, and correct or replace the model.`);
   }
+  if (node.share?.trouble) add('bad', 'the pool is in trouble', 'The pool is in trouble', sentence(node.share.trouble));
   if (!node.config.reloadOk) {
     add('warn', 'a configuration was refused', 'The newest configuration is refused', `The last good one stays. ${sentence(node.config.lastRefusal?.reason ?? 'the log says why')}`);
   }

@@ -49,8 +49,8 @@ export class NodePage {
       this.notes,
       h('div', { class: 'cards' },
         panel('hub', 'Hub'), panel('cpu', 'Processor, by stage'), panel('inference', 'Inference'),
-        panel('run', 'This run'), panel('config', 'Configuration'), panel('watchers', 'Who looks'),
-        panel('sinks', 'Sinks: where events go besides the hub', true), panel('models', 'Models', true), panel('states', 'States of cameras, the newest first', true), panel('settings', 'Configuration in force', true)));
+        panel('run', 'This run'), panel('config', 'Configuration'), panel('watchers', 'Who looks'), panel('share', 'Among other nodes'),
+        panel('sinks', 'Sinks: where events go besides the hub', true), panel('models', 'Models', true), panel('servers', 'Servers of models', true), panel('states', 'States of cameras, the newest first', true), panel('settings', 'Configuration in force', true)));
   }
 
   update(context) {
@@ -61,7 +61,7 @@ export class NodePage {
     say(this.headline, context.reach.state === 'ok' || !node ? title : `${title} does not answer. What stands here is of before.`);
     this.#note(notesOf(all.items));
     if (!node || !context.fresh) return;
-    for (const name of ['hub', 'cpu', 'inference', 'run', 'config', 'watchers', 'sinks', 'models', 'states']) {
+    for (const name of ['hub', 'cpu', 'inference', 'run', 'config', 'watchers', 'share', 'sinks', 'models', 'servers', 'states']) {
       // A table that somebody scrolls or has the focus in stays until they are done.
       if (this.panels[name].contains(document.activeElement)) continue;
       this.panels[name].replaceChildren(this[`_${name}`](node));
@@ -174,6 +174,37 @@ export class NodePage {
       h('span', { class: 'state' }, dot(model.state === 'working' ? 'ok' : 'bad'), model.state.replace('_', ' ')),
       count(model.cameras), h('code', { title: model.sha256 }, (model.sha256 ?? '').slice(0, 12)), told(model.error),
     ]));
+  }
+
+  _servers({ models }) {
+    const remote = models.filter((model) => model.remote);
+    this.panels.servers.parentElement.hidden = !remote.length;
+    const tones = { ready: 'ok', trial: 'warn', away: 'bad' };
+    const rows = remote.flatMap((model) => model.remote.servers.map((server) => {
+      const { input } = model.remote;
+      return [
+        h('code', {}, model.name), h('code', {}, server.url), h('span', { class: 'state' }, dot(tones[server.state] ?? 'idle'), server.state),
+        server.latencyMs === null ? '–' : `${count(Math.round(server.latencyMs))} ms`, `${count(server.inFlight)} of ${count(model.remote.slots)}`,
+        input ? `${input.datatype}, ${count(Math.round(input.frameBytes / 1000))} kB` : '–', told(server.reason),
+      ];
+    }));
+    return table('Servers of models', ['Model', 'Server', 'State', 'Answers in', 'Under way', 'A frame is sent as', 'Reason'], rows);
+  }
+
+  _share({ share }) {
+    // A node that is alone has no place for others on its page.
+    this.panels.share.parentElement.hidden = !share || share.mode === 'all';
+    if (!share || share.mode === 'all') return facts([]);
+    const lease = share.leaseRemainingMs;
+    return facts([
+      ['This node', share.node ?? '–'],
+      share.pool && ['Pool', `${share.pool}, leases in ${share.engine}`],
+      ['Nodes', share.members.map((member) => member.name).join(', ') || 'none yet', null, true],
+      share.pool && ['Cameras that it has', count(share.held)],
+      share.pool && ['Cameras that it is about to take', count(share.warm)],
+      share.pool && ['Lease', lease ? `holds for ${(lease / 1000).toFixed(1)} s` : 'has run out: nothing is published', lease ? null : 'bad'],
+      share.trouble && ['Trouble', told(share.trouble), 'bad', true],
+    ]);
   }
 
   _states({ states }) {

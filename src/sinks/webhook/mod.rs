@@ -54,7 +54,7 @@ struct Webhook {
 /// The HTTP client, which cannot be made before its file of certificates is there.
 enum Client {
     Unmade { ca_file: Option<PathBuf> },
-    Made(WebClient),
+    Made(Box<WebClient>),
 }
 
 impl Webhook {
@@ -154,7 +154,7 @@ impl Webhook {
     async fn attempt(&mut self, delivery: &Delivery) -> Verdict {
         if let Client::Unmade { ca_file } = &self.client {
             match WebClient::new(ca_file.as_deref()) {
-                Ok(client) => self.client = Client::Made(client),
+                Ok(client) => self.client = Client::Made(Box::new(client)),
                 Err(error) => return Verdict::later(error.to_string()),
             }
         }

@@ -46,6 +46,17 @@ struct Trial {
     returns: Vec<(Fault, Duration, Duration)>,
 }
 
+impl Drop for Trial {
+    /// A test that fails shows the end of the node's log.
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let log = self.node.program.unread();
+            let end = &log[log.len().saturating_sub(60)..];
+            println!("the node's log:\n{}", end.join("\n"));
+        }
+    }
+}
+
 impl Trial {
     async fn start(make: Make) -> Option<Self> {
         let server = InferenceServer::start(make, &["nanodet", "nanodet_u8"]).await?;
@@ -213,11 +224,11 @@ impl Trial {
         self.own_results(Instant::now()).await;
     }
 
-    async fn ends(self) {
+    async fn ends(mut self) {
         for camera in &self.cameras {
             camera.abort();
         }
-        ends_with_an_exact_ledger(self.node, &[BACKED, LONE]).await;
+        ends_with_an_exact_ledger(&mut self.node, &[BACKED, LONE]).await;
         // No result was ever older than it may be, nor was one of the stand-in told as the server's.
         let limit = (MAX_AGE + FAULT_DEADLINE + SLACK).as_secs_f64() * 1000.0;
         for camera in [BACKED, LONE] {

@@ -61,7 +61,7 @@ async fn of_two_servers_one_goes_on_when_the_other_dies() {
     }
     let url = start_hub(DevHubOptions::default()).await;
     let heard = Heard::listen(&url).await;
-    let node = start_node(&url, &config).await;
+    let mut node = start_node(&url, &config).await;
     let clip = Arc::new(Clip::from_bytes(&first_frames(100)).unwrap());
     let cameras = CAMERAS.map(|twin| start_camera(&url, twin, &clip));
     let begun = Instant::now();
@@ -85,5 +85,5 @@ async fn of_two_servers_one_goes_on_when_the_other_dies() {
     for camera in cameras {
         camera.abort();
     }
-    ends_with_an_exact_ledger(node, &CAMERAS).await;
+    ends_with_an_exact_ledger(&mut node, &CAMERAS).await;
 }

@@ -36,7 +36,7 @@ const WINDOW_BYTES: u32 = 4 << 20;
 /// The client of one server.
 #[derive(Debug)]
 pub(super) struct GrpcClient {
-    endpoint: Endpoint,
+    endpoint: Box<Endpoint>,
     channel: Mutex<Channel>,
 }
 
@@ -73,7 +73,10 @@ impl GrpcClient {
             endpoint = endpoint.tls_config(tls).map_err(wrong)?;
         }
         let channel = Mutex::new(endpoint.connect_lazy());
-        Ok(Self { endpoint, channel })
+        Ok(Self {
+            endpoint: Box::new(endpoint),
+            channel,
+        })
     }
 
     /// Lets go of the connection. It is to be called within tokio's runtime.

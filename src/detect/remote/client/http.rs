@@ -1,5 +1,6 @@
 //! The protocol over HTTP/1.1: connections are kept from one request to the next, and there are as many as requests under way.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use axum::http::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue};
@@ -8,7 +9,8 @@ use bytes::Bytes;
 use twinsight_client::secret::Secret;
 
 use super::super::protocol::http::{
-    JSON_LENGTH, model_path, read_error, read_metadata, read_outputs, read_ready, request,
+    BINARY, JSON_LENGTH, model_path, read_error, read_metadata, read_outputs, read_ready,
+    read_takes_bytes, request,
 };
 use super::super::protocol::{
     InputTensor, MAX_ANSWER_BYTES, MAX_METADATA_BYTES, Metadata, ModelName, OutputTensor,
@@ -28,6 +30,9 @@ pub(super) struct HttpClient {
     server: String,
     /// What stands before `/v2` in paths.
     prefix: String,
+    /// False once the server has listed its extensions and the binary one was not among them. Some take bytes all the same, so that
+    /// only an error of inference makes something of it.
+    takes_bytes: AtomicBool,
 }
 
 impl HttpClient {
@@ -37,6 +42,7 @@ impl HttpClient {
             web,
             server: format!("{scheme}://{}", url.authority),
             prefix: url.path.clone(),
+            takes_bytes: AtomicBool::new(true),
         }
     }
 
@@ -50,6 +56,11 @@ impl HttpClient {
         if !read_ready(ready.body()) {
             let reason = format!("it does not have the model `{}` ready", model.name);
             return Err(CallError::Unavailable(reason));
+        }
+        // Not every server says something of itself.
+        if let Ok(answer) = self.get(&format!("{}/v2", self.prefix), token).await {
+            let takes_bytes = read_takes_bytes(answer.body());
+            self.takes_bytes.store(takes_bytes, Ordering::Relaxed);
         }
         let answer = self.get(&path, token).await?;
         Ok(read_metadata(answer.body())?)
@@ -84,14 +95,9 @@ impl HttpClient {
         let status = answer.status();
         if !status.is_success() {
             let told = told(status, answer.body());
-            // Servers that know JSON alone answer so to what is none.
-            let is_unknown = [
-                StatusCode::UNPROCESSABLE_ENTITY,
-                StatusCode::UNSUPPORTED_MEDIA_TYPE,
-            ];
-            if is_unknown.contains(&status) {
+            if !self.takes_bytes.load(Ordering::Relaxed) {
                 return Err(CallError::Answer(format!(
-                    "{told}: if it does not take tensors as bytes over HTTP, as MLServer does not, use grpc://"
+                    "it does not list the extension {BINARY}, without which tensors cannot be sent over HTTP: use grpc:// ({told})"
                 )));
             }
             return Err(match status {

@@ -4,11 +4,13 @@
 mod grpc;
 mod http;
 
+use std::path::Path;
 use std::time::Duration;
 
 use parking_lot::Mutex;
 use twinsight_client::hub::text::brief_without;
 use twinsight_client::secret::Secret;
+use twinsight_client::secret_file::read_small_file;
 
 use self::grpc::GrpcClient;
 use self::http::HttpClient;
@@ -21,6 +23,9 @@ const USER_AGENT: &str = concat!("twinsight/", env!("CARGO_PKG_VERSION"));
 
 /// A connection is given up that is not there after this long.
 const CONNECT_LIMIT: Duration = Duration::from_secs(1);
+
+/// The longest file of certificates, in bytes, as for other clients.
+const MAX_CA_FILE_BYTES: u64 = 1 << 20;
 
 /// The connection to one server.
 #[derive(Debug)]
@@ -61,7 +66,10 @@ impl Clients {
         // This reads the file as well, and says what is wrong with it.
         let web = WebClient::with_idle(ca_file, config.max_in_flight)
             .map_err(|error| error.to_string())?;
-        let read = |file| std::fs::read(file).map_err(|error| error.to_string());
+        let read = |file: &Path| {
+            let pem = read_small_file(file, MAX_CA_FILE_BYTES);
+            pem.map_err(|error| format!("{} cannot be used: {error}", file.display()))
+        };
         Ok(Self {
             web,
             certificates: ca_file.map(read).transpose()?,

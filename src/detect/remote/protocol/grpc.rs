@@ -149,7 +149,7 @@ pub(in crate::detect::remote) fn read_outputs(
             .ok_or_else(|| AnswerError::Missing(name.clone()))?;
         match (&head.contents, raw.get(index)) {
             (None, None) if raw.is_empty() => {
-                OutputTensor::of_numbers(name, head.shape.clone(), Vec::new())
+                OutputTensor::of_numbers(name, &head.datatype, head.shape.clone(), Vec::new())
             }
             (_, Some(bytes)) => {
                 OutputTensor::of_bytes(name, &head.datatype, head.shape.clone(), bytes)
@@ -157,7 +157,7 @@ pub(in crate::detect::remote) fn read_outputs(
             (Some(contents), None) => {
                 let most = count(name, &head.shape)?;
                 let values = typed_contents(contents.clone(), most)?;
-                OutputTensor::of_numbers(name, head.shape.clone(), values)
+                OutputTensor::of_numbers(name, &head.datatype, head.shape.clone(), values)
             }
             (None, None) => Err(AnswerError::malformed(format!(
                 "it has {} outputs and the bytes of {}",

@@ -16,6 +16,9 @@ use crate::detect::manifest::Outlet;
 /// The header that says how long the JSON before the bytes is.
 pub(in crate::detect::remote) const JSON_LENGTH: &str = "inference-header-content-length";
 
+/// What servers call the extension by which tensors are bytes.
+pub(in crate::detect::remote) const BINARY: &str = "binary_tensor_data";
+
 /// What may stand in a path as it is.
 const PLAIN: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'-')
@@ -121,6 +124,21 @@ pub(in crate::detect::remote) fn read_ready(body: &[u8]) -> bool {
 }
 
 #[derive(Deserialize)]
+struct ServerJson {
+    extensions: Option<Vec<String>>,
+}
+
+/// Whether a server's answer to the question for itself lets tensors be bytes. One that lists no extensions at all may know it.
+pub(in crate::detect::remote) fn read_takes_bytes(body: &[u8]) -> bool {
+    match serde_json::from_slice(body) {
+        Ok(ServerJson {
+            extensions: Some(all),
+        }) => all.iter().any(|extension| extension == BINARY),
+        Ok(ServerJson { extensions: None }) | Err(_) => true,
+    }
+}
+
+#[derive(Deserialize)]
 struct MetadataJson {
     #[serde(default)]
     inputs: Limited<TensorJson, MAX_TENSORS>,
@@ -201,7 +219,7 @@ pub(in crate::detect::remote) fn read_outputs(
             (Some(raw), _) => OutputTensor::of_bytes(&output.name, &output.datatype, shape, raw),
             (None, data) => {
                 let values = data.map_or_else(Vec::new, |numbers| numbers.0);
-                OutputTensor::of_numbers(&output.name, shape, values)
+                OutputTensor::of_numbers(&output.name, &output.datatype, shape, values)
             }
         };
         found[index] = Some(tensor?);

@@ -104,6 +104,11 @@ fn metadata_readiness_and_errors_are_read() {
         "1,".repeat(100)
     );
     assert!(read_metadata(many.as_bytes()).is_err());
+    assert!(read_takes_bytes(
+        br#"{"name":"triton","extensions":["sequence","binary_tensor_data"]}"#
+    ));
+    assert!(read_takes_bytes(br#"{"name":"other"}"#) && read_takes_bytes(b""));
+    assert!(!read_takes_bytes(br#"{"name":"mlserver","extensions":[]}"#));
     assert!(read_ready(b""));
     assert!(read_ready(br#"{"name":"net","ready":true}"#));
     assert!(!read_ready(br#"{"ready":false}"#));
@@ -127,6 +132,7 @@ proptest! {
         let _ = read_outputs(&bytes, length, &names(&["a"]));
         let _ = read_metadata(&bytes);
         let _ = read_ready(&bytes);
+        let _ = read_takes_bytes(&bytes);
         let _ = read_error(&bytes);
     }
 

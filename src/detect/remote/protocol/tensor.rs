@@ -22,8 +22,10 @@ pub(in crate::detect::remote) enum Datatype {
 }
 
 /// An output of an answer, as the postprocessor reads it.
-#[derive(Debug, Clone, PartialEq, Default)]
+#[derive(Debug, Clone, PartialEq)]
 pub(in crate::detect::remote) struct OutputTensor {
+    /// What its elements were, before numbers were made of them.
+    pub(in crate::detect::remote) element: Element,
     pub(in crate::detect::remote) dims: Vec<i64>,
     pub(in crate::detect::remote) values: Vec<f32>,
 }
@@ -68,7 +70,7 @@ impl Datatype {
     }
 
     /// What the manifest's check calls the type of this word.
-    pub(super) fn element(word: &str) -> Element {
+    pub(in crate::detect::remote) fn element(word: &str) -> Element {
         match Self::of_word(word) {
             Some(Self::Fp32) => Element::F32,
             Some(Self::Fp16) => Element::F16,
@@ -134,6 +136,7 @@ impl OutputTensor {
             });
         }
         Ok(Self {
+            element: Datatype::element(datatype),
             dims: shape,
             values: numbers(known, bytes),
         })
@@ -142,6 +145,7 @@ impl OutputTensor {
     /// An output whose elements came as numbers.
     pub(super) fn of_numbers(
         name: &str,
+        datatype: &str,
         shape: Vec<i64>,
         values: Vec<f32>,
     ) -> Result<Self, AnswerError> {
@@ -153,6 +157,7 @@ impl OutputTensor {
             });
         }
         Ok(Self {
+            element: Datatype::element(datatype),
             dims: shape,
             values,
         })
@@ -229,6 +234,6 @@ mod tests {
         }
         let empty = OutputTensor::of_bytes("out", "FP32", vec![1, 0, 6], &[]).unwrap();
         assert_eq!(empty.values, [0.0; 0]);
-        assert!(OutputTensor::of_numbers("out", vec![2, 2], vec![0.0; 3]).is_err());
+        assert!(OutputTensor::of_numbers("out", "FP32", vec![2, 2], vec![0.0; 3]).is_err());
     }
 }

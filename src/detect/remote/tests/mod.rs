@@ -69,7 +69,7 @@ fn config(servers: Vec<ServerUrl>) -> RemoteModelConfig {
         servers,
         model: "net".to_owned(),
         version: None,
-        deadline: Duration::from_millis(400),
+        deadline: Duration::from_millis(600),
         max_in_flight: 4,
         fallback: None,
         ca_file: None,
@@ -246,11 +246,11 @@ fn what_is_late_is_given_up_at_its_deadline_and_what_comes_next_goes_on_at_once(
         let started = Instant::now();
         let (kind, text) = failure(node.detect());
         let took = started.elapsed();
-        assert!((400..900).contains(&took.as_millis()), "{took:?}");
+        assert!((600..1200).contains(&took.as_millis()), "{took:?}");
         assert_eq!(kind, InferenceFailure::Deadline);
         assert_eq!(
             text,
-            format!("model far: {url} has not answered within 400 ms")
+            format!("model far: {url} has not answered within 600 ms")
         );
         server.fake.set(|script| script.delay = Duration::ZERO);
         node.detect().unwrap();
@@ -287,26 +287,25 @@ fn a_server_that_is_frozen_is_left_and_used_again_within_two_seconds_of_its_retu
             started.elapsed() < Duration::from_millis(100),
             "it waits for nobody"
         );
-        std::thread::sleep(Duration::from_millis(1700));
-        assert!(
-            node.away().contains("it has not said within 1 s"),
-            "{}",
-            node.away()
-        );
+        let until = Instant::now() + Duration::from_secs(5);
+        while !node.away().contains("it has not said within 1 s") {
+            assert!(Instant::now() < until, "{}", node.away());
+            std::thread::sleep(Duration::from_millis(20));
+        }
         freeze(false);
         node.detect_within(Duration::from_secs(2));
     }
 }
 
 #[test]
-fn a_wrong_shape_is_an_error_and_the_server_is_left() {
+fn a_wrong_shape_or_type_is_an_error_and_the_server_is_left() {
     for protocol in BOTH {
         let server = start(protocol);
         let url = url(&server, protocol);
         let mut node = node(&config(vec![url.clone()]));
         node.meet().unwrap();
         let answers = [
-            (vec![1, 1, 9], 9, "output `out` should have"),
+            (vec![1, 1, 9], 9, "its output `out` is f32 [1, 1, 9]"),
             (
                 vec![1, 2, 6],
                 6,
@@ -324,7 +323,13 @@ fn a_wrong_shape_is_an_error_and_the_server_is_left() {
             assert!(text.contains(expected), "{text}");
             assert!(node.away().contains(expected), "{}", node.away());
         }
-        assert_eq!(node.requests(&url, "answer"), 2);
+        server.fake.set(|script| script.answer = Answer::Integers);
+        node.meet().unwrap();
+        let (kind, text) = failure(node.detect());
+        assert_eq!(kind, InferenceFailure::Answer);
+        let expected = "its output `out` is i32 ";
+        assert!(text.contains(expected), "{text}");
+        assert_eq!(node.requests(&url, "answer"), 3);
         server
             .fake
             .set(|script| *script = server::Script::default());
@@ -393,6 +398,9 @@ fn a_model_that_is_unloaded_and_loaded_again_is_noticed() {
 fn a_model_that_takes_something_else_is_away_with_what_is_wrong() {
     for protocol in BOTH {
         let server = start(protocol);
+        server
+            .fake
+            .set(|script| script.input = ("INT64", vec![1, 3, 16, 32]));
         let mut node = node(&config(vec![url(&server, protocol)]));
         let wrong: [(&str, Vec<i64>, &str); 2] = [
             (
@@ -581,7 +589,7 @@ fn workers_in_parallel_are_bounded_by_the_slots_that_are_measured() {
     let server = start(ServerProtocol::Grpc);
     server
         .fake
-        .set(|script| script.delay = Duration::from_millis(10));
+        .set(|script| script.delay = Duration::from_millis(30));
     let node = node(&config(vec![url(&server, ServerProtocol::Grpc)]));
     node.meet().unwrap();
     assert_eq!(node.model().slots(), 1);
@@ -596,7 +604,7 @@ fn workers_in_parallel_are_bounded_by_the_slots_that_are_measured() {
                     metrics: Arc::clone(&node.metrics),
                     runtime: None,
                 };
-                while Instant::now() < until && most.load(Ordering::Relaxed) < 4 {
+                while Instant::now() < until && most.load(Ordering::Relaxed) < 3 {
                     let facts = worker.model().facts();
                     if facts.in_flight >= facts.slots {
                         std::thread::sleep(Duration::from_micros(300));
@@ -608,6 +616,28 @@ fn workers_in_parallel_are_bounded_by_the_slots_that_are_measured() {
             });
         }
     });
-    // The server takes any number at once, so that all slots that there may be are worth it.
-    assert_eq!(most.load(Ordering::Relaxed), 4);
+    // The server takes any number at once, so that more slots are worth it.
+    assert!(most.load(Ordering::Relaxed) >= 3);
+}
+
+#[test]
+fn a_server_that_takes_no_bytes_over_http_is_told_from_one_that_fails() {
+    let server = start(ServerProtocol::Http);
+    let mut node = node(&config(vec![url(&server, ServerProtocol::Http)]));
+    let fails = Answer::Error(Code::Internal, StatusCode::INTERNAL_SERVER_ERROR, "no JSON");
+    server.fake.set(|script| script.answer = fails);
+    node.meet().unwrap();
+    let (kind, text) = failure(node.detect());
+    assert_eq!(kind, InferenceFailure::Answer);
+    assert!(
+        text.ends_with("it answered 500 Internal Server Error (no JSON)"),
+        "{text}"
+    );
+    server.fake.set(|script| script.takes_bytes = false);
+    node.meet().unwrap();
+    let (_, text) = failure(node.detect());
+    assert!(
+        text.contains("cannot be sent over HTTP: use grpc://"),
+        "{text}"
+    );
 }

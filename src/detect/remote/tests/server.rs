@@ -40,6 +40,8 @@ pub(super) struct Script {
     /// Whether it answers the question for readiness at all.
     pub(super) is_frozen: bool,
     pub(super) answer: Answer,
+    /// Whether it lists the binary extension of HTTP.
+    pub(super) takes_bytes: bool,
     /// What it wants as `Authorization`.
     pub(super) token: Option<String>,
 }
@@ -49,6 +51,8 @@ pub(super) struct Script {
 pub(super) enum Answer {
     /// One output `out` of this shape.
     Numbers { shape: Vec<i64>, values: Vec<f32> },
+    /// The same output of whole numbers, which is not what the metadata says.
+    Integers,
     /// So many bytes that nobody wants.
     Huge,
     /// An error: what gRPC and what HTTP call it, and its text.
@@ -67,6 +71,7 @@ impl Default for Script {
                 shape: vec![1, 1, 6],
                 values: vec![8.0, 4.0, 16.0, 8.0, 0.1, 0.9],
             },
+            takes_bytes: true,
             token: None,
         }
     }
@@ -284,16 +289,17 @@ async fn grpc(fake: Arc<Fake>, request: Request) -> Response {
 }
 
 fn grpc_answer(answer: Answer) -> Result<ModelInferResponse, Status> {
-    let (shape, raw) = match answer {
-        Answer::Numbers { shape, values } => (shape, little_endian(&values)),
-        Answer::Huge => (vec![1], Bytes::from(vec![0; 60 << 20])),
+    let (datatype, shape, raw) = match answer {
+        Answer::Numbers { shape, values } => ("FP32", shape, little_endian(&values)),
+        Answer::Integers => ("INT32", vec![1, 1, 6], Bytes::from(vec![0; 24])),
+        Answer::Huge => ("FP32", vec![1], Bytes::from(vec![0; 60 << 20])),
         Answer::Error(code, _, text) => return Err(Status::new(code, text)),
     };
     Ok(ModelInferResponse {
         model_name: "net".to_owned(),
         outputs: vec![InferOutputTensor {
             name: "out".to_owned(),
-            datatype: "FP32".to_owned(),
+            datatype: datatype.to_owned(),
             shape,
             contents: None,
         }],
@@ -313,6 +319,17 @@ async fn http(fake: Arc<Fake>, request: Request) -> Response {
     let (head, body) = request.into_parts();
     if !fake.is_allowed(&head.headers) {
         return (StatusCode::UNAUTHORIZED, "not with this token").into_response();
+    }
+    if head.uri.path() == "/below/v2" {
+        let takes_bytes = fake.script.lock().takes_bytes;
+        let all = if takes_bytes {
+            vec!["binary_tensor_data"]
+        } else {
+            vec![]
+        };
+        return json!({"name": "fake", "extensions": all})
+            .to_string()
+            .into_response();
     }
     let path = head.uri.path().strip_prefix("/below/v2/models/").unwrap();
     let (model, rest) = path.split_once('/').unwrap_or((path, ""));
@@ -356,15 +373,16 @@ async fn http(fake: Arc<Fake>, request: Request) -> Response {
 }
 
 fn http_answer(answer: Answer) -> Response {
-    let (shape, raw) = match answer {
-        Answer::Numbers { shape, values } => (shape, little_endian(&values)),
-        Answer::Huge => (vec![1], Bytes::from(vec![0; 60 << 20])),
+    let (datatype, shape, raw) = match answer {
+        Answer::Numbers { shape, values } => ("FP32", shape, little_endian(&values)),
+        Answer::Integers => ("INT32", vec![1, 1, 6], Bytes::from(vec![0; 24])),
+        Answer::Huge => ("FP32", vec![1], Bytes::from(vec![0; 60 << 20])),
         Answer::Error(_, status, text) => {
             return (status, json!({"error": text}).to_string()).into_response();
         }
     };
     let json = json!({"model_name": "net", "outputs": [{
-        "name": "out", "datatype": "FP32", "shape": shape,
+        "name": "out", "datatype": datatype, "shape": shape,
         "parameters": {"binary_data_size": raw.len()},
     }]})
     .to_string();
