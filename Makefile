@@ -1,5 +1,5 @@
 # What people and CI run. Everything else is cargo.
-.PHONY: demo test check bench bench-channels bench-compare bench-media long docs clean
+.PHONY: demo test check bench bench-channels bench-compare bench-media bench-remote long docs clean
 
 # Beside the defaults: the VP8 decoder, whose libvpx scripts/setup installs, and where pools of nodes keep their leases, which
 # needs protoc. `make demo FEATURES=` goes without.
@@ -53,6 +53,12 @@ bench-compare:
 bench-media:
 	scripts/setup --test
 	FEATURES="$(FEATURES)" benches/media $(ARGS)
+
+# What a model on a server costs and brings, with the real Triton beside the node.
+bench-remote:
+	scripts/setup --test
+	cargo build --locked --release $(FEATURES) --bin twinsight
+	.venv/bin/python benches/remote.py $(ARGS)
 
 # Writes docs/reference/configuration.md, and the reference of the manifest in docs/models.md, from the code.
 docs:

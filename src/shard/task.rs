@@ -193,6 +193,7 @@ impl<S: LeaseStore> Driver<S> {
         let inbox = std::mem::take(&mut *self.share.pool_end().inbox.lock());
         let now = LeaseTime::now();
         if let Some(cameras) = inbox.cameras {
+            self.metrics.pool().configured.set(number(cameras.len()));
             self.core.set_cameras(&cameras, now);
         }
         for twin in inbox.inferred {

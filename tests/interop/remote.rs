@@ -165,5 +165,6 @@ async fn ends_with_an_exact_ledger(node: &mut NodeProcess, cameras: &[&str]) {
 }
 
 mod boxes;
+mod check;
 mod faults;
 mod pair;

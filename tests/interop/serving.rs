@@ -117,11 +117,15 @@ impl InferenceServer {
         self.ask("GET", &format!("/v2/models/{model}/ready")) == Some(200)
     }
 
-    /// Takes a model away from it, or brings it back.
-    pub(crate) fn set_loaded(&self, model: &str, loaded: bool) {
+    /// Takes a model away from it, or brings it back. A server that is still at the one may refuse the other.
+    pub(crate) async fn set_loaded(&self, model: &str, loaded: bool) {
         let what = if loaded { "load" } else { "unload" };
-        let answer = self.ask("POST", &format!("/v2/repository/models/{model}/{what}"));
-        assert_eq!(answer, Some(200), "{what} {model}");
+        let path = format!("/v2/repository/models/{model}/{what}");
+        let begun = Instant::now();
+        while self.ask("POST", &path) != Some(200) {
+            assert!(begun.elapsed() < DEADLINE, "{what} {model}");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
     }
 
     /// The status of an answer; none if nobody answers for a while.
