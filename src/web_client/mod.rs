@@ -24,6 +24,9 @@ pub use self::error::{WebClientError, WebError};
 /// The most of an answer's head that is read.
 const MAX_HEAD_BYTES: usize = 64 << 10;
 
+/// A connection that is idle for this long is closed. Some servers close it after 5 s, and a request that meets that fails.
+const IDLE_LIMIT: Duration = Duration::from_secs(3);
+
 /// An HTTP/1.1 client that speaks TLS where the address says so. It follows no redirects, knows no proxies and keeps no cookies:
 /// a request goes to the server of its address and nowhere else.
 #[derive(Debug, Clone)]
@@ -37,16 +40,30 @@ impl WebClient {
     /// # Errors
     /// [`WebClientError`] if the file cannot be used.
     pub fn new(ca_file: Option<&Path>) -> Result<Self, WebClientError> {
-        Self::with_idle(ca_file, 1)
+        Self::build(ca_file, 1, None)
     }
 
-    /// The same for somebody who has several requests to a server under way at once: as many connections are kept for the next ones.
+    /// The same for somebody who has several requests to a server under way at once: as many connections are kept for the next ones. A
+    /// connection that is not there within the limit is given up.
     ///
     /// # Errors
     /// Those of [`new`](Self::new).
-    pub fn with_idle(ca_file: Option<&Path>, connections: usize) -> Result<Self, WebClientError> {
+    pub fn for_servers(
+        ca_file: Option<&Path>,
+        connections: usize,
+        connect_limit: Duration,
+    ) -> Result<Self, WebClientError> {
+        Self::build(ca_file, connections, Some(connect_limit))
+    }
+
+    fn build(
+        ca_file: Option<&Path>,
+        connections: usize,
+        connect_limit: Option<Duration>,
+    ) -> Result<Self, WebClientError> {
         let mut connector = HttpConnector::new();
         connector.enforce_http(false);
+        connector.set_connect_timeout(connect_limit);
         // Requests are short, and with Nagle's algorithm some would wait for an acknowledgement.
         connector.set_nodelay(true);
         let connector = HttpsConnectorBuilder::new()
@@ -57,6 +74,7 @@ impl WebClient {
         let client = Client::builder(TokioExecutor::new())
             .pool_timer(TokioTimer::new())
             .pool_max_idle_per_host(connections)
+            .pool_idle_timeout(IDLE_LIMIT)
             .http1_max_buf_size(MAX_HEAD_BYTES)
             .build(connector);
         Ok(Self {

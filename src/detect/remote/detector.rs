@@ -55,11 +55,7 @@ impl RemoteDetector {
         let answer = attempt.ask(&inputs);
         let inference = watch.lap();
         drop(inputs);
-        let checked = answer.and_then(|outputs| match attempt.fit().check(&outputs) {
-            Ok(()) => Ok(outputs),
-            Err(reason) => Err(CallError::Answer(reason)),
-        });
-        let outputs = match checked {
+        let outputs = match answer {
             Ok(outputs) => outputs,
             Err(error) => return Err(attempt.failed(error, inference.wall)),
         };

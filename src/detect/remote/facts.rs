@@ -24,7 +24,7 @@ pub(crate) struct RemoteFacts {
 pub(crate) struct ServerFacts {
     /// Its address.
     pub(crate) url: String,
-    /// `ready`, `trial` (the next frame decides) or `away`.
+    /// `ready` or `away`.
     pub(crate) state: &'static str,
     /// Why it is away.
     pub(crate) reason: Option<String>,

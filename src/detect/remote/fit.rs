@@ -5,9 +5,10 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use jpeg_encoder::{ColorType, Encoder, EncodingError};
+use twinsight_media::picture::PictureSize;
 
 use super::facts::InputFacts;
-use super::protocol::{Datatype, InputTensor, Metadata, OutputTensor};
+use super::protocol::{Datatype, InputTensor, MAX_ANSWER_BYTES, Metadata, OutputTensor};
 use crate::detect::manifest::{Element, ExtraInput, Manifest, Misfit, Outlet};
 use crate::preprocess::affine::ChannelAffine;
 use crate::preprocess::tensor::ChannelOrder;
@@ -135,6 +136,29 @@ impl Fit {
             }
         }
         Ok(())
+    }
+
+    /// The longest answer that is read: what the server says that its outputs have, as the longest numbers of a message, or the most that
+    /// is read of any if it leaves that open.
+    pub(super) fn most_answer_bytes(&self) -> usize {
+        const LONGEST_NUMBER_BYTES: usize = 10;
+        const AROUND_BYTES: usize = 64 << 10;
+        let count = |promised: &Option<Outlet>| {
+            let dims = promised.as_ref()?.dims.iter();
+            dims.map(|&dim| usize::try_from(dim).ok())
+                .try_fold(1usize, |all, dim| all.checked_mul(dim?))
+        };
+        let numbers = self
+            .promised
+            .iter()
+            .try_fold(0usize, |all, promised| all.checked_add(count(promised)?));
+        numbers
+            .and_then(|numbers| {
+                numbers
+                    .checked_mul(LONGEST_NUMBER_BYTES)?
+                    .checked_add(AROUND_BYTES)
+            })
+            .map_or(MAX_ANSWER_BYTES, |bytes| bytes.min(MAX_ANSWER_BYTES))
     }
 
     fn datatype(&self) -> Datatype {
@@ -274,6 +298,16 @@ impl Shaper {
 
     pub(super) fn fit(&self) -> &Arc<Fit> {
         &self.fit
+    }
+
+    /// Makes all inputs of a request for a picture of nothing.
+    pub(super) fn blank(&mut self) -> Result<(Vec<InputTensor>, Placement), ShapeError> {
+        let size = PictureSize {
+            width_px: self.fit.spec.width,
+            height_px: self.fit.spec.height,
+        };
+        let grey = vec![114; 3 * size.width_px * size.height_px];
+        self.shape(&Picture::Rgb { data: &grey, size })
     }
 
     /// Makes all inputs of a request, and says where the picture lies in the tensor.

@@ -1,5 +1,3 @@
-use twinsight_media::picture::PictureSize;
-
 use super::*;
 use crate::detect::manifest::file::Extra;
 
@@ -221,4 +219,20 @@ fn an_answer_that_is_not_what_the_server_promised_is_of_another_model() {
         let error = answer(Element::F32, dims).unwrap_err();
         assert!(error.ends_with(promised), "{error}");
     }
+}
+
+#[test]
+fn an_answer_may_be_as_long_as_what_the_server_promised() {
+    let side = [1, 3, 16, 32];
+    let images = [outlet("images", Element::F32, &side)];
+    let open = fit(&images, &out()).unwrap();
+    assert_eq!(open.most_answer_bytes(), MAX_ANSWER_BYTES);
+    let fixed = fit(&images, &[outlet("out", Element::F32, &[1, 6, 100])]).unwrap();
+    assert_eq!(fixed.most_answer_bytes(), 6000 + (64 << 10));
+    let endless = fit(
+        &images,
+        &[outlet("out", Element::F32, &[i64::MAX, 6, i64::MAX])],
+    )
+    .unwrap();
+    assert_eq!(endless.most_answer_bytes(), MAX_ANSWER_BYTES);
 }

@@ -6,18 +6,18 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use parking_lot::{Condvar, Mutex};
+use parking_lot::{Mutex, MutexGuard};
 use tokio::runtime::Handle;
 use tokio::sync::Notify;
 use tokio::task::AbortHandle;
 
-use super::client::{CallError, Client, Clients};
+use super::client::{CallError, Client, Clients, InferRequest};
 use super::detector::RemoteDetector;
 use super::facts::{Availability, RemoteFacts, ServerFacts};
 use super::fit::Fit;
 use super::limit::Limit;
 use super::protocol::{InputTensor, OutputTensor};
-use super::servers::{Outcome, Pick, ServerState, Servers, Ticket};
+use super::servers::{Outcome, ServerState, Servers, Ticket};
 use super::told::Told;
 use super::watch;
 use crate::config::{RemoteModelConfig, ServerProtocol};
@@ -41,8 +41,6 @@ pub(super) struct Shared {
     handle: Handle,
     pub(super) servers: Vec<Server>,
     state: Mutex<State>,
-    /// Told when a trial is over.
-    trial_over: Condvar,
     /// Told when a server's state has changed.
     changed: Notify,
     metrics: RemoteMetrics,
@@ -131,7 +129,6 @@ impl RemoteModel {
             info,
             handle: handle.clone(),
             servers,
-            trial_over: Condvar::new(),
             changed: Notify::new(),
         });
         shared.metrics.slots.set(1);
@@ -166,7 +163,7 @@ impl RemoteModel {
 
     /// How many requests may be under way at once: 1 at least, and `max_in_flight` at most.
     pub(crate) fn slots(&self) -> usize {
-        self.shared.state.lock().slots()
+        self.shared.state.lock().limit.slots()
     }
 
     /// What is known of it now.
@@ -177,7 +174,6 @@ impl RemoteModel {
         let server = |(named, server): (&Server, &super::servers::Server)| {
             let (word, reason) = match server.state() {
                 ServerState::Away { reason, .. } => ("away", Some(reason.clone())),
-                ServerState::Trial { .. } => ("trial", None),
                 ServerState::Ready { .. } => ("ready", None),
             };
             ServerFacts {
@@ -204,12 +200,12 @@ impl RemoteModel {
                 .flatten()
                 .next()
                 .map(|fit| fit.facts(state.frame_bytes)),
-            slots: state.slots(),
+            slots: state.limit.slots(),
             in_flight: state.servers.in_flight(),
         }
     }
 
-    /// Waits until a server takes requests.
+    /// Waits until every server has said how it is, and one takes requests.
     ///
     /// # Errors
     /// A sentence that says why none does within the limit.
@@ -217,7 +213,7 @@ impl RemoteModel {
         let met = async {
             loop {
                 let changed = self.shared.changed.notified();
-                if self.shared.trouble().is_none() {
+                if self.shared.all_known() && self.shared.trouble().is_none() {
                     return;
                 }
                 changed.await;
@@ -241,14 +237,6 @@ impl Drop for RemoteModel {
     }
 }
 
-impl State {
-    fn slots(&self) -> usize {
-        // While servers are on trial, each takes one request.
-        let most = self.servers.trials().unwrap_or(usize::MAX);
-        self.limit.slots().min(most).max(1)
-    }
-}
-
 impl Shared {
     pub(super) fn info(&self) -> &ModelInfo {
         &self.info
@@ -264,46 +252,50 @@ impl Shared {
         let reasons: Vec<String> = servers
             .filter_map(|(named, server)| match server.state() {
                 ServerState::Away { reason, .. } => Some(format!("{}: {reason}", named.url)),
-                ServerState::Trial { .. } | ServerState::Ready { .. } => None,
+                ServerState::Ready { .. } => None,
             })
             .collect();
         Some(reasons.join("; "))
     }
 
-    /// Begins a request to the server that is best for it. While the only usable ones are on trial, it waits for the end of that, not
-    /// longer than a request may take.
+    /// Begins a request to the server that is best for it. It never waits.
     pub(super) fn begin(self: &Arc<Self>) -> Result<Attempt, DetectError> {
-        let until = Instant::now() + self.config.deadline;
         let mut state = self.state.lock();
-        loop {
-            match state.servers.pick() {
-                Pick::To(ticket) => {
-                    let now = Instant::now();
-                    state.limit.started(now);
-                    self.count(&state);
-                    // A server is usable only after it said what it takes.
-                    let fit = state.fits[ticket.server].clone();
-                    let fit = fit
-                        .expect("there is one, because a server is asked before requests go to it");
-                    return Ok(Attempt {
-                        shared: Arc::clone(self),
-                        ticket,
-                        fit,
-                        started_at: now,
-                        is_over: false,
-                    });
-                }
-                Pick::AfterTrial if !self.trial_over.wait_until(&mut state, until).timed_out() => {}
-                Pick::AfterTrial | Pick::Nowhere => {
-                    drop(state);
-                    let reason = self.trouble();
-                    return Err(DetectError::Unavailable {
-                        model: self.info.name.clone(),
-                        reason: reason.unwrap_or_else(|| "its only server is on trial".to_owned()),
-                    });
-                }
-            }
+        if let Some(ticket) = state.servers.pick()
+            && let Some(fit) = state.fits[ticket.server].clone()
+        {
+            let now = Instant::now();
+            state.limit.started(now);
+            self.count(&state);
+            return Ok(Attempt {
+                shared: Arc::clone(self),
+                ticket,
+                fit,
+                started_at: now,
+                is_over: false,
+            });
         }
+        drop(state);
+        Err(DetectError::Unavailable {
+            model: self.info.name.clone(),
+            reason: self
+                .trouble()
+                .unwrap_or_else(|| "no server was there a moment ago".to_owned()),
+        })
+    }
+
+    fn all_known(&self) -> bool {
+        self.state.lock().servers.all_known()
+    }
+
+    /// Whether no requests go to a server.
+    pub(super) fn is_away(&self, index: usize) -> bool {
+        self.state.lock().servers.is_away(index)
+    }
+
+    /// Whether a server took the same when it was asked last.
+    pub(super) fn is_known(&self, index: usize, fit: &Fit) -> bool {
+        self.state.lock().fits[index].as_deref() == Some(fit)
     }
 
     /// When a server is to be asked about the model.
@@ -311,43 +303,49 @@ impl Shared {
         self.state.lock().servers.ask_at(index)
     }
 
-    /// Takes what a server said that it takes, or why it cannot be used.
+    /// Takes what a server takes, after it has answered a trial if that was needed, or why it cannot be used.
     pub(super) fn asked(&self, index: usize, answer: Result<Fit, String>) {
         let mut state = self.state.lock();
+        let mut news = None;
         let answer = answer.map(|fit| {
             let known = &mut state.fits[index];
             if known.as_deref() != Some(&fit) {
-                let facts = fit.facts(0);
-                tracing::info!(
-                    model = %self.info.name,
-                    server = %self.servers[index].url,
-                    datatype = facts.datatype,
-                    shape = ?facts.shape,
-                    frame_bytes = facts.frame_bytes,
-                    form = facts.form,
-                    "an inference server has the model ready"
-                );
+                news = Some(fit.facts(0));
                 *known = Some(Arc::new(fit));
             }
         });
         state.servers.asked(index, answer, Instant::now());
-        self.tell(&mut state, index);
+        self.tell(state, index);
+        if let Some(facts) = news {
+            tracing::info!(
+                model = %self.info.name,
+                server = %self.servers[index].url,
+                datatype = facts.datatype,
+                shape = ?facts.shape,
+                frame_bytes = facts.frame_bytes,
+                form = facts.form,
+                "an inference server has the model ready"
+            );
+        }
     }
 
-    /// Says in the log, the metrics and to whoever waits how a server is.
-    fn tell(&self, state: &mut State, index: usize) {
+    /// Says in the metrics, to whoever waits and then in the log how a server is.
+    fn tell(&self, mut guard: MutexGuard<'_, State>, index: usize) {
+        let state = &mut *guard;
         let Some(server) = state.servers.all().nth(index) else {
             return;
         };
-        let of_server = server.state().clone();
-        let is_away = matches!(of_server, ServerState::Away { .. });
+        let is_away = state.servers.is_away(index);
         self.metrics.set_ready(index, !is_away);
-        state.told[index].tell(&self.info.name, &self.servers[index].url, &of_server);
+        let line = state.told[index].news(server.state(), Instant::now());
         self.count(state);
-        self.trial_over.notify_all();
+        drop(guard);
         self.changed.notify_waiters();
         if is_away {
             self.servers[index].wake.notify_one();
+        }
+        if let Some(line) = line {
+            line.write(&self.info.name, &self.servers[index].url);
         }
     }
 
@@ -356,7 +354,7 @@ impl Shared {
         self.metrics
             .in_flight
             .set(as_gauge(state.servers.in_flight()));
-        self.metrics.slots.set(as_gauge(state.slots()));
+        self.metrics.slots.set(as_gauge(state.limit.slots()));
     }
 }
 
@@ -378,11 +376,13 @@ impl Attempt {
             .request_bytes
             .inc_by(u64::try_from(bytes).unwrap_or(u64::MAX));
         shared.state.lock().frame_bytes = bytes;
-        let limit = shared.config.deadline;
-        let asked = self
-            .server()
-            .client
-            .infer(inputs, self.fit.outputs(), limit);
+        let request = InferRequest {
+            inputs,
+            outputs: self.fit.outputs(),
+            most_answer_bytes: self.fit.most_answer_bytes(),
+            limit: shared.config.deadline,
+        };
+        let asked = self.server().client.infer(&request);
         let outputs = shared.handle.block_on(asked)?;
         self.fit.check(&outputs).map_err(CallError::Answer)?;
         Ok(outputs)
@@ -405,6 +405,16 @@ impl Attempt {
                     model,
                     server,
                     limit,
+                }
+            }
+            CallError::Busy(reason) => {
+                let outcome = Outcome::Busy {
+                    reason: reason.clone(),
+                };
+                self.over(RemoteResult::Unavailable, outcome, took);
+                DetectError::Unavailable {
+                    model,
+                    reason: format!("{server}: {reason}"),
                 }
             }
             CallError::Unavailable(reason) => {
@@ -442,11 +452,13 @@ impl Attempt {
                 let whole = now.saturating_duration_since(self.started_at);
                 state.limit.answered(whole, now);
             }
-            Outcome::Deadline { .. } => state.limit.deadline(self.started_at, now),
+            Outcome::Deadline { .. } | Outcome::Busy { .. } => {
+                state.limit.deadline(self.started_at, now);
+            }
             Outcome::Failed { .. } | Outcome::Abandoned => state.limit.failed(now),
         }
         state.servers.done(self.ticket, outcome, now);
-        shared.tell(&mut state, self.ticket.server);
+        shared.tell(state, self.ticket.server);
     }
 }
 
@@ -459,6 +471,6 @@ impl Drop for Attempt {
         let mut state = self.shared.state.lock();
         state.limit.failed(now);
         state.servers.done(self.ticket, Outcome::Abandoned, now);
-        self.shared.tell(&mut state, self.ticket.server);
+        self.shared.tell(state, self.ticket.server);
     }
 }

@@ -1,13 +1,13 @@
 //! Which server a request goes to: what became of requests and of questions for readiness comes in, with the time, and the next server
 //! and the time of the next question go out. It is plain state; the model's tasks and workers run it.
 //!
-//! A server that fails is left at once. It is asked whether it has the model ready, and when it says so, one request is the trial:
-//! others follow only once that one was answered.
+//! A server that fails is left at once. It is asked whether it has the model ready, and is tried with a picture of nothing, so that no
+//! camera's frame is lost to a server that says that it is ready and is not.
 
 use std::time::{Duration, Instant};
 
-/// A server is left after so many deadlines in a row.
-const DEADLINES_IN_A_ROW: u32 = 3;
+/// A server is left after so many requests in a row that it did not answer in time, or that were too many for it.
+const STRIKES: u32 = 3;
 
 /// A server that was left is first asked after this long.
 const FIRST_WAIT: Duration = Duration::from_millis(250);
@@ -38,43 +38,27 @@ pub(super) struct Server {
     era: u64,
     /// How often it failed since it last answered.
     failures: u32,
+    /// Whether it has been asked at all.
+    is_known: bool,
 }
 
 /// How a server is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum ServerState {
-    /// Nothing goes to it until it was asked whether it has the model ready.
+    /// Nothing goes to it until it was asked whether it has the model ready, and has answered a trial.
     Away {
         /// Why.
         reason: String,
         /// When it is to be asked.
         ask_at: Instant,
     },
-    /// It says that it has the model ready, and the next request decides.
-    Trial {
-        /// Whether that request is under way.
-        is_under_way: bool,
-        /// When it said so.
-        since: Instant,
-    },
     /// Requests go to it.
     Ready {
-        /// How many deadlines have passed since its last answer.
-        deadlines: u32,
+        /// How many requests since its last answer were late, or too many for it.
+        strikes: u32,
         /// When it last answered.
         heard_at: Instant,
     },
-}
-
-/// Where a request goes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Pick {
-    /// To this server. [`Servers::done`] takes it when it is known what became of the request.
-    To(Ticket),
-    /// To none before the trial is over that is under way.
-    AfterTrial,
-    /// To none: all are away.
-    Nowhere,
 }
 
 /// A request that is under way.
@@ -103,6 +87,11 @@ pub(super) enum Outcome {
         /// In a sentence.
         reason: String,
     },
+    /// The server has too many of them, and says so.
+    Busy {
+        /// In a sentence.
+        reason: String,
+    },
     /// It was given up for a reason that has nothing to do with the server.
     Abandoned,
 }
@@ -119,6 +108,7 @@ impl Servers {
             latency: None,
             era: 0,
             failures: 0,
+            is_known: false,
         };
         Self {
             servers: (0..count).map(|_| server()).collect(),
@@ -133,46 +123,29 @@ impl Servers {
         self.servers.iter().map(|server| server.in_flight).sum()
     }
 
-    /// How many requests may be under way where each server in trial takes one and a server that is ready any number: `None` means
-    /// any number.
-    pub(super) fn trials(&self) -> Option<usize> {
-        let is_ready = |server: &Server| matches!(server.state, ServerState::Ready { .. });
-        let is_trial = |server: &&Server| matches!(server.state, ServerState::Trial { .. });
-        match self.servers.iter().any(is_ready) {
-            true => None,
-            false => Some(self.servers.iter().filter(is_trial).count()),
-        }
-    }
-
-    /// True if there is a server that a request can go to, now or after a trial.
+    /// True if there is a server that requests go to.
     pub(super) fn any_usable(&self) -> bool {
-        self.trials() != Some(0)
+        self.servers.iter().any(|server| !server.is_away())
     }
 
-    /// Picks the server for a request: the one with the fewest under way, and of those the fastest. A server that has not answered yet
-    /// counts as the fastest, so that its trial comes soon.
-    pub(super) fn pick(&mut self) -> Pick {
-        let can_take = |server: &Server| match server.state {
-            ServerState::Ready { .. } => true,
-            ServerState::Trial { is_under_way, .. } => !is_under_way,
-            ServerState::Away { .. } => false,
-        };
-        let usable = self.servers.iter().enumerate();
-        let best = usable
-            .filter(|(_, server)| can_take(server))
-            .min_by_key(|(_, server)| (server.in_flight, server.latency));
-        let Some((index, _)) = best else {
-            return match self.any_usable() {
-                true => Pick::AfterTrial,
-                false => Pick::Nowhere,
-            };
-        };
-        let server = &mut self.servers[index];
+    /// True once each of them has been asked.
+    pub(super) fn all_known(&self) -> bool {
+        self.servers.iter().all(|server| server.is_known)
+    }
+
+    pub(super) fn is_away(&self, index: usize) -> bool {
+        self.servers[index].is_away()
+    }
+
+    /// Picks the server for a request: the one with the fewest under way, and of those the fastest. `None` if all are away.
+    /// [`done`](Self::done) takes the ticket when it is known what became of the request.
+    pub(super) fn pick(&mut self) -> Option<Ticket> {
+        let servers = self.servers.iter_mut().enumerate();
+        let (index, server) = servers
+            .filter(|(_, server)| !server.is_away())
+            .min_by_key(|(_, server)| (server.in_flight, server.latency))?;
         server.in_flight += 1;
-        if let ServerState::Trial { is_under_way, .. } = &mut server.state {
-            *is_under_way = true;
-        }
-        Pick::To(Ticket {
+        Some(Ticket {
             server: index,
             era: server.era,
         })
@@ -187,52 +160,42 @@ impl Servers {
         if server.era != ticket.era {
             return;
         }
-        match (outcome, &mut server.state) {
-            (Outcome::Answered { latency }, _) => server.answered(latency, now),
-            (Outcome::Failed { reason }, _) => server.leave(reason, now),
-            (Outcome::Deadline { limit }, ServerState::Ready { deadlines, .. }) => {
-                *deadlines += 1;
-                if *deadlines >= DEADLINES_IN_A_ROW {
-                    let reason = format!(
-                        "it has left {DEADLINES_IN_A_ROW} requests in a row without an answer for {} ms",
-                        limit.as_millis()
-                    );
-                    server.leave(reason, now);
-                }
-            }
-            (Outcome::Deadline { limit }, _) => {
+        match outcome {
+            Outcome::Answered { latency } => server.answered(latency, now),
+            Outcome::Failed { reason } => server.leave(reason, now),
+            Outcome::Deadline { limit } => {
                 let reason = format!(
-                    "it says that the model is ready, and has not answered within {} ms",
+                    "it has left {STRIKES} requests in a row without an answer for {} ms",
                     limit.as_millis()
                 );
-                server.leave(reason, now);
+                server.strike(reason, now);
             }
-            (Outcome::Abandoned, ServerState::Trial { is_under_way, .. }) => *is_under_way = false,
-            (Outcome::Abandoned, _) => {}
+            Outcome::Busy { reason } => server.strike(reason, now),
+            Outcome::Abandoned => {}
         }
     }
 
-    /// When a server is to be asked next, and whether it is away until then.
+    /// When a server is to be asked next.
     pub(super) fn ask_at(&self, index: usize) -> Instant {
         match self.servers[index].state {
             ServerState::Away { ask_at, .. } => ask_at,
-            ServerState::Trial { since, .. } => since + CHECK_AFTER,
             ServerState::Ready { heard_at, .. } => heard_at + CHECK_AFTER,
         }
     }
 
-    /// Takes what a server answered to the question whether the model is ready, and what it takes; the error is a sentence.
+    /// Takes what came of asking a server whether the model is ready, and of the trial if it was away; the error is a sentence.
     pub(super) fn asked(&mut self, index: usize, answer: Result<(), String>, now: Instant) {
         let server = &mut self.servers[index];
+        server.is_known = true;
         match (answer, &mut server.state) {
+            (Ok(()), ServerState::Ready { heard_at, .. }) => *heard_at = now,
             (Ok(()), ServerState::Away { .. }) => {
-                server.state = ServerState::Trial {
-                    is_under_way: false,
-                    since: now,
+                server.failures = 0;
+                server.state = ServerState::Ready {
+                    strikes: 0,
+                    heard_at: now,
                 };
             }
-            (Ok(()), ServerState::Trial { since, .. }) => *since = now,
-            (Ok(()), ServerState::Ready { heard_at, .. }) => *heard_at = now,
             (Err(reason), _) => server.leave(reason, now),
         }
     }
@@ -251,6 +214,10 @@ impl Server {
         self.latency
     }
 
+    fn is_away(&self) -> bool {
+        matches!(self.state, ServerState::Away { .. })
+    }
+
     fn answered(&mut self, latency: Duration, now: Instant) {
         self.failures = 0;
         self.latency = Some(match self.latency {
@@ -258,9 +225,18 @@ impl Server {
             Some(old) => old.mul_f64(1.0 - LATENCY_SHARE) + latency.mul_f64(LATENCY_SHARE),
         });
         self.state = ServerState::Ready {
-            deadlines: 0,
+            strikes: 0,
             heard_at: now,
         };
+    }
+
+    fn strike(&mut self, reason: String, now: Instant) {
+        if let ServerState::Ready { strikes, .. } = &mut self.state {
+            *strikes += 1;
+            if *strikes >= STRIKES {
+                self.leave(reason, now);
+            }
+        }
     }
 
     fn leave(&mut self, reason: String, now: Instant) {

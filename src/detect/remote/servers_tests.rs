@@ -9,10 +9,7 @@ fn ms(ms: u64) -> Duration {
 }
 
 fn ticket(servers: &mut Servers) -> Ticket {
-    match servers.pick() {
-        Pick::To(ticket) => ticket,
-        other => panic!("{other:?}"),
-    }
+    servers.pick().expect("a server is there")
 }
 
 fn answered(latency: u64) -> Outcome {
@@ -37,37 +34,42 @@ fn ready(count: usize, now: Instant) -> Servers {
 }
 
 #[test]
-fn nothing_goes_to_a_server_before_it_says_that_the_model_is_ready_and_then_one_request() {
+fn nothing_goes_to_a_server_before_it_has_the_model_ready() {
     let now = Instant::now();
-    let mut servers = Servers::new(1, now);
+    let mut servers = Servers::new(2, now);
     assert_eq!(servers.ask_at(0), now);
-    assert_eq!(servers.pick(), Pick::Nowhere);
+    assert_eq!(servers.pick(), None);
     servers.asked(0, Err("no such model".to_owned()), now);
     assert_eq!(servers.ask_at(0), now + ms(250));
+    assert!(!servers.any_usable() && !servers.all_known());
     servers.asked(0, Ok(()), now);
-    assert_eq!(servers.trials(), Some(1));
-    let trial = ticket(&mut servers);
-    assert_eq!(servers.pick(), Pick::AfterTrial);
-    servers.done(trial, answered(20), now);
-    assert_eq!(servers.trials(), None);
+    assert!(servers.any_usable() && !servers.all_known());
     let two = [ticket(&mut servers), ticket(&mut servers)];
+    assert_eq!((two[0].server, two[1].server), (0, 0));
     assert_eq!(servers.in_flight(), 2);
     for ticket in two {
         servers.done(ticket, answered(20), now);
     }
     assert_eq!(servers.in_flight(), 0);
+    servers.asked(1, Ok(()), now);
+    assert!(servers.all_known());
 }
 
 #[test]
-fn a_trial_that_is_given_up_leaves_room_for_another() {
+fn a_server_that_has_too_much_to_do_is_left_only_if_it_says_so_three_times() {
     let now = Instant::now();
-    let mut servers = Servers::new(1, now);
-    servers.asked(0, Ok(()), now);
-    let trial = ticket(&mut servers);
-    servers.done(trial, Outcome::Abandoned, now);
-    let trial = ticket(&mut servers);
-    servers.done(trial, Outcome::Deadline { limit: LIMIT }, now);
-    assert_eq!(servers.pick(), Pick::Nowhere);
+    let mut servers = ready(1, now);
+    let busy = || Outcome::Busy {
+        reason: "too many".to_owned(),
+    };
+    for outcome in [busy(), busy(), answered(20), busy(), busy()] {
+        let ticket = ticket(&mut servers);
+        servers.done(ticket, outcome, now);
+        assert!(!is_away(&servers, 0));
+    }
+    let ticket = ticket(&mut servers);
+    servers.done(ticket, busy(), now);
+    assert!(is_away(&servers, 0));
 }
 
 #[test]
@@ -110,7 +112,7 @@ fn a_server_that_fails_is_left_at_once_and_one_that_is_late_after_three_times() 
     assert!(is_away(&servers, 1));
     // What was under way says nothing any more, good or bad.
     servers.done(on_the_way, answered(20), now);
-    assert_eq!(servers.pick(), Pick::Nowhere);
+    assert_eq!(servers.pick(), None);
     assert_eq!(servers.in_flight(), 0);
     assert!(
         matches!(&servers.servers[1].state, ServerState::Away { reason: told, .. } if *told == reason)
@@ -164,17 +166,13 @@ proptest! {
         for step in steps {
             match step {
                 Step::Pick => {
-                    let before: Vec<_> = servers.all().map(|server| server.state.clone()).collect();
+                    let is_away: Vec<bool> = (0..3).map(|index| servers.is_away(index)).collect();
                     match servers.pick() {
-                        Pick::To(ticket) => {
-                            let state = &before[ticket.server];
-                            let is_busy = matches!(state, ServerState::Trial { is_under_way: true, .. });
-                            let is_away = matches!(state, ServerState::Away { .. });
-                            prop_assert!(!is_busy && !is_away);
+                        Some(ticket) => {
+                            prop_assert!(!is_away[ticket.server]);
                             open.push(ticket);
                         }
-                        Pick::AfterTrial => prop_assert!(servers.any_usable()),
-                        Pick::Nowhere => prop_assert!(!servers.any_usable()),
+                        None => prop_assert!(!servers.any_usable()),
                     }
                 }
                 Step::Done(which, how) if !open.is_empty() => {
@@ -194,14 +192,10 @@ proptest! {
                 Step::Wait(time) => now += ms(u64::from(time)),
             }
             prop_assert_eq!(servers.in_flight(), open.len());
-            for (index, server) in servers.all().enumerate() {
+            for server in servers.all() {
                 if let ServerState::Away { ask_at, .. } = server.state {
                     prop_assert!(ask_at <= now + LONGEST_WAIT);
                 }
-                // A trial that is over never leaves its mark behind.
-                let is_busy = matches!(server.state, ServerState::Trial { is_under_way: true, .. });
-                let of_now = |ticket: &&Ticket| ticket.server == index && ticket.era == server.era;
-                prop_assert!(!is_busy || open.iter().any(|ticket| of_now(&ticket)));
             }
         }
     }
@@ -229,7 +223,7 @@ proptest! {
             if servers.ask_at(0) <= now {
                 servers.asked(0, if is_up { Ok(()) } else { Err("refused".to_owned()) }, now);
             }
-            if let Pick::To(ticket) = servers.pick() {
+            if let Some(ticket) = servers.pick() {
                 let outcome = match is_up {
                     true => answered(20),
                     false => Outcome::Failed { reason: "refused".to_owned() },

@@ -179,7 +179,7 @@ export class NodePage {
   _servers({ models }) {
     const remote = models.filter((model) => model.remote);
     this.panels.servers.parentElement.hidden = !remote.length;
-    const tones = { ready: 'ok', trial: 'warn', away: 'bad' };
+    const tones = { ready: 'ok', away: 'bad' };
     const rows = remote.flatMap((model) => model.remote.servers.map((server) => {
       const { input } = model.remote;
       return [

@@ -18,10 +18,8 @@ use super::super::protocol::grpc::{
     MODEL_INFER, MODEL_METADATA, MODEL_READY, ModelInferRequest, ModelRequest, read_metadata,
     read_outputs, read_ready,
 };
-use super::super::protocol::{
-    InputTensor, MAX_ANSWER_BYTES, MAX_METADATA_BYTES, Metadata, ModelName, OutputTensor,
-};
-use super::{CONNECT_LIMIT, CallError, USER_AGENT};
+use super::super::protocol::{MAX_METADATA_BYTES, Metadata, ModelName, OutputTensor};
+use super::{CONNECT_LIMIT, CallError, InferRequest, QUEUE_FULL, USER_AGENT};
 use crate::config::ServerUrl;
 use crate::web_client::innermost_cause;
 
@@ -106,14 +104,14 @@ impl GrpcClient {
     pub(super) async fn infer(
         &self,
         model: &ModelName,
-        (inputs, outputs): (&[InputTensor], &[String]),
+        request: &InferRequest<'_>,
         token: Option<&Secret>,
     ) -> Result<Vec<OutputTensor>, CallError> {
-        let request = ModelInferRequest::new(model, inputs, outputs);
+        let message = ModelInferRequest::new(model, request.inputs, request.outputs);
         let answer = self
-            .call(MODEL_INFER, request, token, MAX_ANSWER_BYTES)
+            .call(MODEL_INFER, message, token, request.most_answer_bytes)
             .await?;
-        Ok(read_outputs(answer, outputs)?)
+        Ok(read_outputs(answer, request.outputs)?)
     }
 
     async fn call<M: Message + 'static>(
@@ -163,8 +161,9 @@ fn refusal(status: &Status) -> CallError {
     let told = format!("it answered {:?} ({})", status.code(), status.message());
     match status.code() {
         Code::DeadlineExceeded => CallError::Deadline,
+        Code::ResourceExhausted => CallError::Busy(told),
+        Code::Unavailable if status.message().contains(QUEUE_FULL) => CallError::Busy(told),
         Code::Unavailable
-        | Code::ResourceExhausted
         | Code::Unauthenticated
         | Code::PermissionDenied
         | Code::NotFound

@@ -12,10 +12,8 @@ use super::super::protocol::http::{
     BINARY, JSON_LENGTH, model_path, read_error, read_metadata, read_outputs, read_ready,
     read_takes_bytes, request,
 };
-use super::super::protocol::{
-    InputTensor, MAX_ANSWER_BYTES, MAX_METADATA_BYTES, Metadata, ModelName, OutputTensor,
-};
-use super::CallError;
+use super::super::protocol::{MAX_METADATA_BYTES, Metadata, ModelName, OutputTensor};
+use super::{CallError, InferRequest, QUEUE_FULL};
 use crate::config::ServerUrl;
 use crate::web_client::{WebClient, WebError};
 
@@ -67,8 +65,16 @@ impl HttpClient {
     }
 
     async fn get(&self, path: &str, token: Option<&Secret>) -> Result<Response<Bytes>, CallError> {
-        let request = self.request(Method::GET, path, token, Bytes::new())?;
-        let answer = self.web.send(request, ASK_LIMIT, MAX_METADATA_BYTES).await;
+        let ask = async || {
+            let request = self.request(Method::GET, path, token, Bytes::new())?;
+            let answer = self.web.send(request, ASK_LIMIT, MAX_METADATA_BYTES).await;
+            Ok::<_, CallError>(answer)
+        };
+        // A server may close a connection that was idle at the moment at which it is used again.
+        let answer = match ask().await? {
+            Err(WebError::Broken { .. }) => ask().await?,
+            answer => answer,
+        };
         let answer = answer.map_err(failure)?;
         match answer.status() {
             status if status.is_success() => Ok(answer),
@@ -79,32 +85,36 @@ impl HttpClient {
     pub(super) async fn infer(
         &self,
         model: &ModelName,
-        (inputs, outputs): (&[InputTensor], &[String]),
+        asked: &InferRequest<'_>,
         token: Option<&Secret>,
-        limit: Duration,
     ) -> Result<Vec<OutputTensor>, CallError> {
         let path = format!("{}/infer", model_path(&self.prefix, model));
-        let (body, json_length) = request(inputs, outputs);
+        let (body, json_length) = request(asked.inputs, asked.outputs);
         let mut request = self.request(Method::POST, &path, token, body)?;
         let headers = request.headers_mut();
         headers.insert(JSON_LENGTH, HeaderValue::from(json_length));
         let binary = HeaderValue::from_static("application/octet-stream");
         headers.insert(CONTENT_TYPE, binary);
-        let answer = self.web.send(request, limit, MAX_ANSWER_BYTES).await;
+        let answer = self.web.send(request, asked.limit, asked.most_answer_bytes);
+        let answer = answer.await;
         let answer = answer.map_err(failure)?;
         let status = answer.status();
         if !status.is_success() {
             let told = told(status, answer.body());
-            if !self.takes_bytes.load(Ordering::Relaxed) {
+            let is_too_many = status == StatusCode::TOO_MANY_REQUESTS;
+            if !is_too_many && !self.takes_bytes.load(Ordering::Relaxed) {
                 return Err(CallError::Answer(format!(
                     "it does not list the extension {BINARY}, without which tensors cannot be sent over HTTP: use grpc:// ({told})"
                 )));
             }
             return Err(match status {
                 StatusCode::GATEWAY_TIMEOUT => CallError::Deadline,
+                StatusCode::TOO_MANY_REQUESTS => CallError::Busy(told),
+                StatusCode::SERVICE_UNAVAILABLE if told.contains(QUEUE_FULL) => {
+                    CallError::Busy(told)
+                }
                 StatusCode::BAD_GATEWAY
                 | StatusCode::SERVICE_UNAVAILABLE
-                | StatusCode::TOO_MANY_REQUESTS
                 | StatusCode::UNAUTHORIZED
                 | StatusCode::FORBIDDEN
                 | StatusCode::NOT_FOUND => CallError::Unavailable(told),
@@ -123,7 +133,7 @@ impl HttpClient {
                     })?,
             ),
         };
-        Ok(read_outputs(answer.body(), json_length, outputs)?)
+        Ok(read_outputs(answer.body(), json_length, asked.outputs)?)
     }
 
     fn request(

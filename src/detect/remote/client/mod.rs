@@ -5,7 +5,7 @@ mod grpc;
 mod http;
 
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use twinsight_client::hub::text::brief_without;
@@ -46,11 +46,28 @@ enum Carrier {
 pub(super) enum CallError {
     /// There was no answer in time.
     Deadline,
+    /// The server has too much to do, and says so.
+    Busy(String),
     /// The server was not reached, or says that it does not serve this model, or not us.
     Unavailable(String),
     /// The server answered with another error, or with what cannot be used.
     Answer(String),
 }
+
+/// A request for inference.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct InferRequest<'a> {
+    pub(super) inputs: &'a [InputTensor],
+    /// The names of the outputs that are wanted.
+    pub(super) outputs: &'a [String],
+    /// The longest answer that is read.
+    pub(super) most_answer_bytes: usize,
+    /// An answer that is not there by then is given up.
+    pub(super) limit: Duration,
+}
+
+/// What Triton says when its queue for a model is full, with the code of a server that is not there.
+const QUEUE_FULL: &str = "maximum queue size";
 
 /// What the clients of one model have in common.
 pub(super) struct Clients {
@@ -64,7 +81,7 @@ impl Clients {
     pub(super) fn new(config: &RemoteModelConfig) -> Result<Self, String> {
         let ca_file = config.ca_file.as_deref();
         // This reads the file as well, and says what is wrong with it.
-        let web = WebClient::with_idle(ca_file, config.max_in_flight)
+        let web = WebClient::for_servers(ca_file, config.max_in_flight, CONNECT_LIMIT)
             .map_err(|error| error.to_string())?;
         let read = |file: &Path| {
             let pem = read_small_file(file, MAX_CA_FILE_BYTES);
@@ -113,39 +130,39 @@ impl Client {
         answer.map_err(|error| error.without(token.as_ref()))
     }
 
-    /// Asks for inference, and gives the named outputs in their order.
+    /// Asks for inference, and gives the outputs in the order of their names. An answer that is there only after the limit counts as
+    /// none, as that which a program finds that did not run for a while.
     pub(super) async fn infer(
         &self,
-        inputs: &[InputTensor],
-        outputs: &[String],
-        limit: Duration,
+        request: &InferRequest<'_>,
     ) -> Result<Vec<OutputTensor>, CallError> {
         let token = self.token();
+        let begun = Instant::now();
+        let limit = request.limit;
         let asked = async {
             match &self.carrier {
-                Carrier::Grpc(client) => {
-                    let request = (inputs, outputs);
-                    client.infer(&self.model, request, token.as_ref()).await
-                }
-                Carrier::Http(client) => {
-                    let request = (inputs, outputs);
-                    client
-                        .infer(&self.model, request, token.as_ref(), limit)
-                        .await
-                }
+                Carrier::Grpc(client) => client.infer(&self.model, request, token.as_ref()).await,
+                Carrier::Http(client) => client.infer(&self.model, request, token.as_ref()).await,
             }
         };
         // Dropping what asks ends the request: its stream is cancelled, or its connection closed.
         let answer = tokio::time::timeout(limit, asked).await;
-        let answer = answer.unwrap_or(Err(CallError::Deadline));
+        let mut answer = answer.unwrap_or(Err(CallError::Deadline));
+        if begun.elapsed() > limit {
+            answer = Err(CallError::Deadline);
+        }
         answer.map_err(|error| error.without(token.as_ref()))
     }
 
-    /// Takes a new connection for what comes, since nothing is heard over the one that there is, and the token that its file has now.
+    /// Takes a new connection for what comes, since nothing is heard over the one that there is.
     pub(super) fn renew(&self) {
         if let Carrier::Grpc(client) = &self.carrier {
             client.renew();
         }
+    }
+
+    /// Takes the token that its file has now.
+    pub(super) fn read_token_again(&self) {
         let mut token = self.token.lock();
         if let Some(rotated) = token.as_ref().and_then(Secret::rotated) {
             *token = Some(rotated);
@@ -162,6 +179,7 @@ impl CallError {
     fn without(self, token: Option<&Secret>) -> Self {
         match self {
             Self::Deadline => Self::Deadline,
+            Self::Busy(reason) => Self::Busy(brief_without(&reason, token)),
             Self::Unavailable(reason) => Self::Unavailable(brief_without(&reason, token)),
             Self::Answer(reason) => Self::Answer(brief_without(&reason, token)),
         }

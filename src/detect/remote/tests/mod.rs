@@ -314,17 +314,23 @@ fn a_wrong_shape_or_type_is_an_error_and_the_server_is_left() {
         ];
         for (shape, count, expected) in answers {
             let values = vec![0.0; count];
+            node.detect_within(Duration::from_secs(2));
             server
                 .fake
                 .set(|script| script.answer = Answer::Numbers { shape, values });
-            node.meet().unwrap();
             let (kind, text) = failure(node.detect());
             assert_eq!(kind, InferenceFailure::Answer);
             assert!(text.contains(expected), "{text}");
             assert!(node.away().contains(expected), "{}", node.away());
+            // It says that it is ready, and no frame is lost to that.
+            std::thread::sleep(Duration::from_millis(1200));
+            assert_eq!(failure(node.detect()).0, InferenceFailure::Unavailable);
+            server
+                .fake
+                .set(|script| *script = server::Script::default());
         }
+        node.detect_within(Duration::from_secs(2));
         server.fake.set(|script| script.answer = Answer::Integers);
-        node.meet().unwrap();
         let (kind, text) = failure(node.detect());
         assert_eq!(kind, InferenceFailure::Answer);
         let expected = "its output `out` is i32 ";
@@ -384,8 +390,8 @@ fn a_model_that_is_unloaded_and_loaded_again_is_noticed() {
         assert_eq!(failure(node.detect()).0, InferenceFailure::Unavailable);
         assert_eq!(
             server.fake.seen.lock().len(),
-            2,
-            "it is not asked for inference"
+            3,
+            "a trial and two frames are all that it was asked"
         );
         server
             .fake
@@ -623,21 +629,78 @@ fn workers_in_parallel_are_bounded_by_the_slots_that_are_measured() {
 #[test]
 fn a_server_that_takes_no_bytes_over_http_is_told_from_one_that_fails() {
     let server = start(ServerProtocol::Http);
-    let mut node = node(&config(vec![url(&server, ServerProtocol::Http)]));
     let fails = Answer::Error(Code::Internal, StatusCode::INTERNAL_SERVER_ERROR, "no JSON");
     server.fake.set(|script| script.answer = fails);
-    node.meet().unwrap();
-    let (kind, text) = failure(node.detect());
-    assert_eq!(kind, InferenceFailure::Answer);
+    let node = node(&config(vec![url(&server, ServerProtocol::Http)]));
+    let error = node.meet_within(Duration::from_secs(1)).unwrap_err();
     assert!(
-        text.ends_with("it answered 500 Internal Server Error (no JSON)"),
-        "{text}"
+        error.ends_with("ready, but it answered 500 Internal Server Error (no JSON)"),
+        "{error}"
     );
     server.fake.set(|script| script.takes_bytes = false);
-    node.meet().unwrap();
-    let (_, text) = failure(node.detect());
-    assert!(
-        text.contains("cannot be sent over HTTP: use grpc://"),
-        "{text}"
-    );
+    let until = Instant::now() + Duration::from_secs(4);
+    while !node
+        .away()
+        .contains("cannot be sent over HTTP: use grpc://")
+    {
+        assert!(Instant::now() < until, "{}", node.away());
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+#[test]
+fn a_server_that_is_ready_and_fails_never_gets_a_frame() {
+    for protocol in BOTH {
+        let server = start(protocol);
+        let fails = Answer::Error(
+            Code::Internal,
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "out of memory",
+        );
+        server.fake.set(|script| script.answer = fails);
+        let url = url(&server, protocol);
+        let mut node = node(&config(vec![url.clone()]));
+        let until = Instant::now() + Duration::from_secs(2);
+        while Instant::now() < until {
+            assert_eq!(failure(node.detect()).0, InferenceFailure::Unavailable);
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        assert!(node.away().contains("out of memory"), "{}", node.away());
+        assert_eq!(node.requests(&url, "answer"), 0);
+        server
+            .fake
+            .set(|script| *script = server::Script::default());
+        node.detect_within(Duration::from_secs(2));
+    }
+}
+
+#[test]
+fn a_server_that_has_too_much_to_do_is_not_left_for_that_at_once() {
+    for protocol in BOTH {
+        let server = start(protocol);
+        let mut node = node(&config(vec![url(&server, protocol)]));
+        node.meet().unwrap();
+        node.detect().unwrap();
+        let busy = Answer::Error(
+            Code::ResourceExhausted,
+            StatusCode::TOO_MANY_REQUESTS,
+            "later",
+        );
+        for _ in 0..2 {
+            server.fake.set(|script| script.answer = busy.clone());
+            let (kind, text) = failure(node.detect());
+            assert_eq!(kind, InferenceFailure::Unavailable);
+            assert!(text.contains("later"), "{text}");
+            assert_eq!(node.model().availability(), Availability::Ready);
+            server
+                .fake
+                .set(|script| *script = server::Script::default());
+            node.detect().unwrap();
+        }
+        server.fake.set(|script| script.answer = busy);
+        for _ in 0..3 {
+            failure(node.detect());
+        }
+        assert!(node.away().contains("later"));
+    }
 }
