@@ -40,6 +40,9 @@ const KIND: &str = "twinsight/kind";
 /// The watch looks this often for members that have not renewed their leases.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
 
+/// A watch that ends sooner is asked for again after a pause of this length.
+const SHORT_WATCH: Duration = Duration::from_secs(1);
+
 /// The leases of a pool in Kubernetes.
 pub(super) struct KubernetesStore {
     namespace: Option<String>,
@@ -162,6 +165,7 @@ impl KubernetesStore {
                     .map_err(|error| failed(&error))
             };
             let mut events = Box::pin(self.within(watching).await?);
+            let began_at = LeaseTime::now();
             let mut look = tokio::time::interval(LOOK_EVERY);
             look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
             loop {
@@ -178,7 +182,13 @@ impl KubernetesStore {
                     }
                 };
                 // The API server ends each watch after some minutes, and it goes on where it was.
-                let Some(event) = event else { break };
+                let Some(event) = event else {
+                    // One that ends each watch at once, as a proxy may, is not asked without a pause.
+                    if LeaseTime::now().since(began_at) < SHORT_WATCH {
+                        tokio::time::sleep(SHORT_WATCH).await;
+                    }
+                    break;
+                };
                 heard_at = LeaseTime::now();
                 let what = match event.map_err(|error| failed(&error))? {
                     WatchEvent::Added(lease) | WatchEvent::Modified(lease) => {
@@ -234,37 +244,9 @@ impl KubernetesStore {
     }
 }
 
-impl LeaseStore for KubernetesStore {
-    async fn join(&self, record: MemberRecord) -> Result<Session, StoreError> {
-        let api = self.api().await?;
-        let session: Session = format!("{}-{:08x}", record.name, rand::random::<u32>()).into();
-        let name = self.member_name(&session);
-        let now = MicroTime(Timestamp::now());
-        let seconds = self.duration.as_millis().div_ceil(1000);
-        let lease = Lease {
-            metadata: self.metadata(name, "node", (RECORD, record.to_json())),
-            spec: Some(LeaseSpec {
-                holder_identity: Some(session.to_string()),
-                lease_duration_seconds: Some(i32::try_from(seconds).unwrap_or(i32::MAX)),
-                acquire_time: Some(now.clone()),
-                renew_time: Some(now),
-                ..LeaseSpec::default()
-            }),
-        };
-        let params = PostParams::default();
-        let create = async {
-            let created = api.create(&params, &lease).await;
-            created.map_err(|error| failed(&error))
-        };
-        let lease = self.within(create).await?;
-        *self.own.lock().await = Some(OwnLease {
-            lease,
-            session: Session::clone(&session),
-        });
-        Ok(session)
-    }
-
-    async fn renew(
+impl KubernetesStore {
+    /// Writes the time and the record into the member's own lease.
+    async fn replace_own(
         &self,
         session: Session,
         record: Option<MemberRecord>,
@@ -313,6 +295,46 @@ impl LeaseStore for KubernetesStore {
         Err(StoreError(
             "somebody else writes the node's own lease".to_owned(),
         ))
+    }
+}
+
+impl LeaseStore for KubernetesStore {
+    async fn join(&self, record: MemberRecord) -> Result<Session, StoreError> {
+        let api = self.api().await?;
+        let session: Session = format!("{}-{:08x}", record.name, rand::random::<u32>()).into();
+        let name = self.member_name(&session);
+        let now = MicroTime(Timestamp::now());
+        let seconds = self.duration.as_millis().div_ceil(1000);
+        let lease = Lease {
+            metadata: self.metadata(name, "node", (RECORD, record.to_json())),
+            spec: Some(LeaseSpec {
+                holder_identity: Some(session.to_string()),
+                lease_duration_seconds: Some(i32::try_from(seconds).unwrap_or(i32::MAX)),
+                acquire_time: Some(now.clone()),
+                renew_time: Some(now),
+                ..LeaseSpec::default()
+            }),
+        };
+        let params = PostParams::default();
+        let create = async {
+            let created = api.create(&params, &lease).await;
+            created.map_err(|error| failed(&error))
+        };
+        let lease = self.within(create).await?;
+        *self.own.lock().await = Some(OwnLease {
+            lease,
+            session: Session::clone(&session),
+        });
+        Ok(session)
+    }
+
+    async fn renew(
+        &self,
+        session: Session,
+        record: Option<MemberRecord>,
+    ) -> Result<Renewal, StoreError> {
+        // A second try must not take longer than the others may wait.
+        self.within(self.replace_own(session, record)).await
     }
 
     async fn write(&self, write: Write) -> Result<Written, StoreError> {

@@ -20,7 +20,7 @@ impl Etcd {
     pub(crate) async fn start() -> Self {
         let mut etcd = Self {
             child: None,
-            folder: tempfile::tempdir().unwrap(),
+            folder: tempfile::tempdir().expect("a folder can be made"),
             client: unused_address(),
             peer: unused_address(),
         };

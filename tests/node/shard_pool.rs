@@ -83,14 +83,17 @@ impl TestNode {
 
 /// What all nodes publish, as it comes.
 #[derive(Clone, Default)]
-struct Heard(Arc<Mutex<Vec<(Instant, String, String, Value)>>>);
+struct Heard(Arc<Mutex<Vec<HeardEvent>>>);
+
+/// When it came, which node sent it, what it is called, and what is in it.
+type HeardEvent = (Instant, String, String, Value);
 
 impl Heard {
     async fn listen(hub: &str, nodes: &[&str]) -> (HubClient, Self) {
         let app = HubClient::start(HubOptions::simulator(hub, "app"));
         app.joined().await.unwrap();
         for node in nodes {
-            app.subscribe(*node).await.unwrap();
+            app.subscribe(node).await.unwrap();
         }
         let mut messages = app.messages(8192, |message| {
             message

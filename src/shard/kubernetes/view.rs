@@ -1,7 +1,7 @@
 //! What is known of the leases of a pool in Kubernetes. Objects come in, as they are listed and watched, in the order in which they
 //! were written; what it means for members and holders goes out. It is plain state with `now` passed in.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -174,7 +174,16 @@ fn read(lease: &Lease, now: LeaseTime) -> Option<Object> {
         let camera = camera.as_str().into();
         return Some(Object::Camera(camera, version_of(lease), holder));
     }
-    let record = MemberRecord::of_json(annotations.get(RECORD)?.as_bytes())?;
+    // What a newer version says of itself may not be understood here. Such a node lives all the same and keeps what it holds, and
+    // nothing is meant for it.
+    let record = MemberRecord::of_json(annotations.get(RECORD)?.as_bytes());
+    let record = record.unwrap_or_else(|| MemberRecord {
+        name: Session::clone(&holder),
+        capacity: 1,
+        started_at: 0,
+        leaving: true,
+        ready: BTreeSet::new(),
+    });
     let seconds = u64::try_from(spec.lease_duration_seconds?).ok()?;
     let member = Member {
         name: lease.metadata.name.clone()?,
