@@ -6,12 +6,13 @@ use std::time::{Duration, Instant};
 
 use super::finding::{Finding, Report};
 use super::servers;
-use crate::config::{CameraConfig, Config};
+use crate::config::{CameraConfig, Config, RemoteModelConfig};
+use crate::detect::manifest::{Manifest, ModelError};
 use crate::detect::onnx::OnnxDetector;
 use crate::detect::plan::SessionPlan;
 use crate::detect::runtime::{Runtime, RuntimeOptions};
 use crate::detect::{Detector, ModelInfo};
-use crate::node::models::Catalog;
+use crate::node::models::{Catalog, unused};
 
 /// To load the library, or to load and run one model, may take this long.
 const LOAD_LIMIT: Duration = Duration::from_secs(60);
@@ -27,12 +28,20 @@ pub(super) async fn check(config: &Config, dylib_path: Option<PathBuf>, report: 
             }
         }
     }
+    for unused in unused(&config.models, &config.cameras) {
+        report.add(Finding::warn(
+            format!("model {}", unused.name),
+            "no camera uses it".to_owned(),
+            "name it as the camera's `model`, or in `[defaults]`",
+        ));
+    }
     let of_cameras = |name: &str| {
         let cameras = config.cameras.iter();
         let cameras = cameras.filter(|camera| camera.model == name);
         cameras.cloned().collect::<Vec<CameraConfig>>()
     };
     for remote in names.iter().filter_map(|name| remote(name)) {
+        other_labels(config, remote, report);
         servers::check(config, remote, &of_cameras(&remote.name), report).await;
     }
     names.retain(|name| remote(name).is_none());
@@ -68,6 +77,27 @@ pub(super) async fn check(config: &Config, dylib_path: Option<PathBuf>, report: 
     ));
     for name in names {
         model(config, &runtime, name.to_owned(), of_cameras(name), report).await;
+    }
+}
+
+/// A model that is to take the place of another has to know the same classes by the same numbers.
+fn other_labels(config: &Config, remote: &RemoteModelConfig, report: &mut Report<'_>) {
+    let folder = &config.runtime.models_dir;
+    let Some(fallback) = &remote.fallback else {
+        return;
+    };
+    let labels = |manifest: Result<(Manifest, PathBuf), ModelError>| {
+        manifest.ok().map(|(manifest, _)| manifest.labels)
+    };
+    let own = labels(Manifest::load_remote(folder, &remote.manifest));
+    let of_fallback = labels(Manifest::load(folder, fallback));
+    // What cannot be read is told where the model is looked at.
+    if own.is_some() && of_fallback.is_some() && own != of_fallback {
+        report.add(Finding::fail(
+            format!("model {}", remote.name),
+            format!("it has other labels than {fallback}, which is to take its place"),
+            "name a model with the same labels as its `fallback`",
+        ));
     }
 }
 

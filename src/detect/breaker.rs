@@ -26,7 +26,7 @@ const PAUSE_AFTER_PANIC: Duration = Duration::from_secs(1);
 /// The longest time that a model is set aside before it is tried again.
 pub(crate) const MAX_PAUSE: Duration = Duration::from_secs(600);
 
-/// For this long the reason why a model is away stays, even if another one is found.
+/// For this long the reason why a model is away is told as the same, even if another one is found.
 const SAME_REASON: Duration = Duration::from_secs(10);
 
 /// This many runs in a row without a result are no accident: the model, or the camera, counts as failing.
@@ -65,6 +65,15 @@ pub(crate) struct Breaker {
     reason: String,
 }
 
+/// Why none of a model's servers can be used.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct AwayReasons {
+    newest: String,
+    /// One that was the newest at `since`, for those to whom each change is told as an event.
+    steady: String,
+    since: Instant,
+}
+
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum BreakerState {
     /// No run of it has ended yet.
@@ -81,13 +90,9 @@ enum BreakerState {
         trip: Trip,
     },
     /// None of the servers that it runs on can be used, for this reason: its frames are dropped until one can.
-    Away {
-        reason: String,
-        /// When the reason was taken in.
-        since: Instant,
-    },
+    Away(AwayReasons),
     /// One of its servers may be used again after this reason: the next frame, or the one under way, decides.
-    Returning { reason: String },
+    Returning(AwayReasons),
     /// The breaker is half-open: the next frame, or the one under way, decides.
     Probing {
         /// Why it was set aside before.
@@ -161,7 +166,7 @@ impl Breaker {
     fn ended(&mut self, now: Instant) -> bool {
         let was_probed = matches!(
             self.state,
-            BreakerState::Probing { .. } | BreakerState::Returning { .. }
+            BreakerState::Probing { .. } | BreakerState::Returning(_)
         );
         if was_probed || self.state == BreakerState::Unproven {
             self.state = BreakerState::Working { since: now };
@@ -188,8 +193,8 @@ impl Breaker {
                 }
             }
             BreakerState::Unproven
-            | BreakerState::Away { .. }
-            | BreakerState::Returning { .. }
+            | BreakerState::Away(_)
+            | BreakerState::Returning(_)
             | BreakerState::Probing { .. } => {}
         }
         let first = match trip {
@@ -209,34 +214,37 @@ impl Breaker {
 
     /// Notes that none of its servers can be used, for this reason. True if the model was not known to be away.
     pub(crate) fn goes_away(&mut self, reason: &str, now: Instant) -> bool {
-        let is_new = match &self.state {
-            // Each other reason is told of each camera, so that they must not change with every answer.
-            BreakerState::Away { since, .. }
-                if now.saturating_duration_since(*since) < SAME_REASON =>
-            {
-                return false;
-            }
-            // Its code panicked, which says more.
-            BreakerState::SetAside { .. } => return false,
-            BreakerState::Away { .. } | BreakerState::Returning { .. } => false,
-            BreakerState::Unproven
-            | BreakerState::Working { .. }
-            | BreakerState::Probing { .. } => true,
-        };
-        self.state = BreakerState::Away {
-            reason: reason.to_owned(),
+        let reasons = AwayReasons {
+            newest: reason.to_owned(),
+            steady: reason.to_owned(),
             since: now,
         };
-        self.failures = 0;
-        is_new
+        match &mut self.state {
+            // Its code panicked, which says more.
+            BreakerState::SetAside { .. } => false,
+            BreakerState::Away(known) => {
+                known.take(reasons);
+                false
+            }
+            BreakerState::Returning(known) => {
+                known.take(reasons);
+                self.state = BreakerState::Away(known.clone());
+                false
+            }
+            BreakerState::Unproven
+            | BreakerState::Working { .. }
+            | BreakerState::Probing { .. } => {
+                self.state = BreakerState::Away(reasons);
+                self.failures = 0;
+                true
+            }
+        }
     }
 
     /// Notes that one of its servers may be used again, which the next frame has to prove.
     pub(crate) fn returns(&mut self) {
-        if let BreakerState::Away { reason, .. } = &self.state {
-            self.state = BreakerState::Returning {
-                reason: reason.clone(),
-            };
+        if let BreakerState::Away(reasons) = &self.state {
+            self.state = BreakerState::Returning(reasons.clone());
         }
     }
 
@@ -244,7 +252,7 @@ impl Breaker {
     pub(crate) fn is_away(&self) -> bool {
         matches!(
             self.state,
-            BreakerState::Away { .. } | BreakerState::Returning { .. }
+            BreakerState::Away(_) | BreakerState::Returning(_)
         )
     }
 
@@ -253,8 +261,8 @@ impl Breaker {
         matches!(
             self.state,
             BreakerState::SetAside { .. }
-                | BreakerState::Away { .. }
-                | BreakerState::Returning { .. }
+                | BreakerState::Away(_)
+                | BreakerState::Returning(_)
                 | BreakerState::Probing { .. }
         )
     }
@@ -263,7 +271,7 @@ impl Breaker {
     pub(crate) fn is_closed(&self) -> bool {
         matches!(
             self.state,
-            BreakerState::SetAside { .. } | BreakerState::Away { .. }
+            BreakerState::SetAside { .. } | BreakerState::Away(_)
         )
     }
 
@@ -291,9 +299,9 @@ impl Breaker {
     pub(crate) fn rules(&self) -> ModelRules {
         ModelRules {
             admission: match self.state {
-                BreakerState::Unproven | BreakerState::Returning { .. } => Admission::OneAtATime,
+                BreakerState::Unproven | BreakerState::Returning(_) => Admission::OneAtATime,
                 BreakerState::Working { .. } => Admission::Open,
-                BreakerState::SetAside { .. } | BreakerState::Away { .. } => Admission::Closed,
+                BreakerState::SetAside { .. } | BreakerState::Away(_) => Admission::Closed,
                 BreakerState::Probing { .. } => Admission::Probe,
             },
             suspect_after: self.limit / 4,
@@ -304,10 +312,21 @@ impl Breaker {
     pub(crate) fn state(&self) -> ModelState {
         match self.state {
             BreakerState::SetAside { .. } => ModelState::SetAside,
-            BreakerState::Probing { .. } | BreakerState::Returning { .. } => ModelState::Probing,
-            BreakerState::Away { .. } => ModelState::Away,
+            BreakerState::Probing { .. } | BreakerState::Returning(_) => ModelState::Probing,
+            BreakerState::Away(_) => ModelState::Away,
             _ if self.failures >= IN_A_ROW => ModelState::Failing,
             BreakerState::Unproven | BreakerState::Working { .. } => ModelState::Working,
+        }
+    }
+
+    /// As [`last_error`](Self::last_error), for those to whom each change is told as an event: it does not change with every answer of a
+    /// server.
+    pub(crate) fn steady_error(&self) -> Option<String> {
+        match &self.state {
+            BreakerState::Away(reasons) | BreakerState::Returning(reasons) => {
+                Some(format!("model {} is away: {}", self.name, reasons.steady))
+            }
+            _ => self.last_error(),
         }
     }
 
@@ -318,11 +337,21 @@ impl Breaker {
             BreakerState::SetAside { trip, .. } | BreakerState::Probing { trip } => {
                 Some(format!("model {name} is set aside: {}", trip.clause()))
             }
-            BreakerState::Away { reason, .. } | BreakerState::Returning { reason } => {
-                Some(format!("model {name} is away: {reason}"))
+            BreakerState::Away(reasons) | BreakerState::Returning(reasons) => {
+                Some(format!("model {name} is away: {}", reasons.newest))
             }
             BreakerState::Unproven | BreakerState::Working { .. } => (self.failures >= IN_A_ROW)
                 .then(|| format!("model {name} gives no results: {}", self.reason)),
+        }
+    }
+}
+
+impl AwayReasons {
+    fn take(&mut self, other: Self) {
+        if other.since.saturating_duration_since(self.since) < SAME_REASON {
+            self.newest = other.newest;
+        } else {
+            *self = other;
         }
     }
 }

@@ -63,6 +63,8 @@ pub(crate) struct ModelReport {
 }
 
 struct Failing {
+    /// The model that failed.
+    model: usize,
     in_a_row: u32,
     reason: String,
     at: Instant,
@@ -77,9 +79,11 @@ impl fmt::Debug for ModelHealth {
 impl HealthState {
     /// The model that infers in the place of one that is away. While a server is tried, it waits for what comes of that, which takes
     /// no longer than a frame.
-    fn in_place_of(&self, model: &Model) -> Option<&Model> {
-        let fallback = self.models.get(model.fallback?)?;
-        (model.breaker.is_away() && !fallback.breaker.is_out()).then_some(fallback)
+    fn in_place_of(&self, model: usize) -> Option<usize> {
+        let model = self.models.get(model)?;
+        let fallback = model.fallback?;
+        let is_there = !self.models.get(fallback)?.breaker.is_out();
+        (is_there && model.breaker.is_away()).then_some(fallback)
     }
 }
 
@@ -102,18 +106,18 @@ impl ModelHealth {
     /// What keeps models from giving results, one sentence for each. One in whose place another infers is none of them.
     pub(crate) fn last_errors(&self) -> Vec<String> {
         let state = self.state.lock();
-        let models = state.models.iter();
-        let alone = models.filter(|model| state.in_place_of(model).is_none());
-        let errors = alone.map(|model| model.breaker.last_error());
+        let models = state.models.iter().enumerate();
+        let alone = models.filter(|(n, _)| state.in_place_of(*n).is_none());
+        let errors = alone.map(|(_, model)| model.breaker.last_error());
         errors.flatten().collect()
     }
 
     /// How each model is, and what is wrong with it.
     pub(crate) fn reports(&self) -> Vec<ModelReport> {
         let state = self.state.lock();
-        let report = |model: &Model| {
+        let report = |(n, model): (usize, &Model)| {
             let reported = model.reported.as_ref();
-            let substitute = state.in_place_of(model);
+            let substitute = state.in_place_of(n).and_then(|n| state.models.get(n));
             ModelReport {
                 name: Arc::clone(model.breaker.name()),
                 state: reported.map_or(ModelState::Working, |(_, state)| *state),
@@ -122,19 +126,22 @@ impl ModelHealth {
                 remote: model.remote.as_ref().map(|remote| remote.facts()),
             }
         };
-        state.models.iter().map(report).collect()
+        state.models.iter().enumerate().map(report).collect()
     }
 
     /// Why a stream that uses the model of this name gets no results although its frames may come; `None` if it gets some.
     pub(crate) fn blind(&self, stream: &StreamId, model: &str) -> Option<String> {
         let state = self.state.lock();
         let mut models = state.models.iter();
-        let own = models.find(|each| **each.breaker.name() == *model)?;
-        let breaker = &state.in_place_of(own).unwrap_or(own).breaker;
+        let own = models.position(|each| **each.breaker.name() == *model)?;
+        let serving = state.in_place_of(own).unwrap_or(own);
+        let breaker = &state.models.get(serving)?.breaker;
         if breaker.is_out() {
-            return breaker.last_error();
+            return breaker.steady_error();
         }
-        let failing = state.failing.get(stream)?;
+        // What failed before another model took over says nothing.
+        let failing = state.failing.get(stream);
+        let failing = failing.filter(|failing| failing.model == serving)?;
         (failing.in_a_row >= IN_A_ROW).then(|| failing.reason.clone())
     }
 
@@ -192,10 +199,14 @@ impl ModelHealth {
             .failing
             .entry(stream.clone())
             .and_modify(|failing| {
+                if std::mem::replace(&mut failing.model, model) != model {
+                    (failing.in_a_row, failing.reason) = (0, reason.to_owned());
+                }
                 failing.in_a_row = failing.in_a_row.saturating_add(1);
                 failing.at = now;
             })
             .or_insert_with(|| Failing {
+                model,
                 in_a_row: 1,
                 reason: reason.to_owned(),
                 at: now,
@@ -277,9 +288,8 @@ impl ModelHealth {
         if changed {
             self.scheduler.set_substitute(model, substitute);
         }
-        let stands_in = state.models.get(model);
-        let stands_in = stands_in.and_then(|model| state.in_place_of(model));
-        self.metrics.set_model_fallback(&name, stands_in.is_some());
+        let is_replaced = state.in_place_of(model).is_some();
+        self.metrics.set_model_fallback(&name, is_replaced);
     }
 
     /// The models that were set aside for long enough to be tried.

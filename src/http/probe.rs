@@ -23,6 +23,9 @@ const MAX_FACTS_BYTES: u64 = 4 * 1024 * 1024;
 /// What the line of a blind camera begins with.
 const CAMERA: &str = "camera ";
 
+/// What the line about a pool begins with.
+const POOL: &str = "pool ";
+
 /// What the node's answer begins with.
 const PROTOCOL: &str = "HTTP/1.1 ";
 
@@ -50,8 +53,8 @@ pub enum ProbeError {
     /// The node answers that it is not healthy.
     #[error("the node is not healthy: {0}")]
     Unhealthy(String),
-    /// The node is healthy, and cameras of it are blind.
-    #[error("{}: do what the lines say", blind_cameras(.0.len()))]
+    /// The node is healthy, and cameras of it are blind or its pool is in trouble.
+    #[error("{}: do what the lines say", what_is_blind(.0))]
     Blind(Vec<String>),
     /// What answers is not a node.
     #[error("what answers at {0} is not the node: is `http.listen` right?")]
@@ -73,8 +76,10 @@ pub enum ProbeError {
     AnyPort(SocketAddr),
 }
 
-fn blind_cameras(count: usize) -> String {
-    match count {
+fn what_is_blind(lines: &[String]) -> String {
+    let cameras = lines.iter().filter(|line| line.starts_with(CAMERA));
+    match cameras.count() {
+        0 => "the node's pool is in trouble".to_owned(),
         1 => "a camera is blind".to_owned(),
         count => format!("{count} cameras are blind"),
     }
@@ -153,7 +158,8 @@ async fn ask(listen: SocketAddr, path: &str, limit: Duration) -> Result<(), Prob
         .map_err(|source| ProbeError::Unreachable { address, source })?;
     let (status, body) = status_and_body(&answer);
     let lines = body.lines().map(one_line);
-    let (cameras, wrong): (Vec<_>, Vec<_>) = lines.partition(|line| line.starts_with(CAMERA));
+    let (cameras, wrong): (Vec<_>, Vec<_>) =
+        lines.partition(|line| line.starts_with(CAMERA) || line.starts_with(POOL));
     let is_of_a_node = |line: &String| line.contains(SILENT) || line.contains(PANICKED);
     match status {
         "200" if body.trim() == "ok" => Ok(()),

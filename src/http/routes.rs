@@ -338,6 +338,7 @@ async fn healthz(State(shared): State<Shared>, RawQuery(query): RawQuery) -> Res
     };
     let mut wrong = state.health.complaints(Instant::now());
     if with_cameras {
+        wrong.extend(state.node.lock().share.trouble_line());
         let cameras = state.camera_views(Detail::Now);
         wrong.extend(
             cameras

@@ -112,6 +112,16 @@ pub(super) fn remote_opener(
     })
 }
 
+/// The models of `[models]` that no camera names.
+pub(crate) fn unused<'a>(
+    remotes: &'a [RemoteModelConfig],
+    cameras: &'a [CameraConfig],
+) -> impl Iterator<Item = &'a RemoteModelConfig> {
+    let is_used =
+        |remote: &RemoteModelConfig| cameras.iter().any(|camera| camera.model == remote.name);
+    remotes.iter().filter(move |remote| !is_used(remote))
+}
+
 impl std::fmt::Debug for Models {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Models")
@@ -167,6 +177,12 @@ impl Models {
             Ok(Box::new(detector) as Box<dyn Detector>)
         });
         let catalog = Catalog::with_fallbacks(remotes);
+        for remote in unused(remotes, cameras) {
+            tracing::warn!(
+                model = remote.name,
+                "no camera uses a model of `[models]`: name it as the camera's `model`, or in `[defaults]`"
+            );
+        }
         Self::open(&catalog, catalog.missing(cameras), loader, opener)
     }
 

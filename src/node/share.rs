@@ -1,7 +1,7 @@
 //! What a node of a pool does when cameras come to it or go. It follows what is to run and runs it; a camera that it holds from now
 //! on is told from its beginning, and one that is about to be another node's is told to its end.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 use super::cameras::Cameras;
 use super::sink::track_events;
 use crate::publish::publisher::Publisher;
+use crate::publish::track_event::TrackEvent;
 use crate::shard::{Duties, Duty, Parting, Share};
 use crate::track::directory::{CameraTracks, TrackDirectory};
 use crate::track::news::TrackEnd;
@@ -33,23 +34,33 @@ pub(super) struct ShareParts {
 /// Runs the cameras that are this node's, until it is told to stop. A change is made to its end.
 pub(super) async fn follow_duties(parts: ShareParts, stop: CancellationToken) {
     let mut duties = parts.share.duties();
-    let mut held: BTreeSet<Arc<str>> = BTreeSet::new();
+    let mut held: BTreeMap<Arc<str>, u64> = BTreeMap::new();
+    // Ends of tracks that were told, of cameras that may not be published for a while.
+    let mut ends: BTreeMap<Arc<str>, Vec<TrackEvent>> = BTreeMap::new();
     loop {
         let now = Arc::clone(&duties.borrow_and_update());
-        let holds: BTreeSet<Arc<str>> = match &*now {
-            Duties::These(duties) => duties
-                .iter()
-                .filter(|(_, duty)| **duty == Duty::Hold)
-                .map(|(twin, _)| Arc::clone(twin))
-                .collect(),
-            Duties::All | Duties::Shard(_) => return,
+        let Duties::These(now) = &*now else {
+            return;
         };
-        for twin in held.difference(&holds) {
-            parts.share.set_begun(twin, false);
+        let holds: BTreeMap<Arc<str>, u64> = now
+            .iter()
+            .filter_map(|(twin, duty)| match duty {
+                Duty::Hold { epoch } => Some((Arc::clone(twin), *epoch)),
+                Duty::Warm => None,
+            })
+            .collect();
+        for (twin, epoch) in &held {
+            if holds.get(twin) != Some(epoch) {
+                let told = parts.pause(twin, *epoch);
+                ends.entry(Arc::clone(twin)).or_default().extend(told);
+            }
         }
-        for twin in holds.difference(&held) {
-            parts.begin(twin);
+        for (twin, epoch) in &holds {
+            if held.get(twin) != Some(epoch) {
+                parts.begin(twin, *epoch, ends.remove(twin).unwrap_or_default());
+            }
         }
+        ends.retain(|twin, events| now.contains_key(twin) && !events.is_empty());
         held = holds;
         let reconciled = {
             let mut cameras = parts.cameras.lock().await;
@@ -95,37 +106,71 @@ pub(super) async fn part_with_cameras(parts: ShareParts) {
 }
 
 impl ShareParts {
-    /// Tells a camera that the node holds from now on from its beginning: its state, and tracks that nobody was told of before.
-    fn begin(&self, twin: &Arc<str>) {
-        for (_, tracks) in self.tracks_of(twin) {
-            let _order = tracks.in_order();
-            // Nobody was told of these tracks by this node, so nobody is told that they end.
-            let _ = tracks.restart(TrackEnd::CameraRemoved);
+    /// Tells a camera that the node holds from now on from its beginning: its state, and tracks that nobody was told of before. `ends`
+    /// are of tracks that were told when it held the camera last.
+    fn begin(&self, twin: &Arc<str>, epoch: u64, ends: Vec<TrackEvent>) {
+        let tracks = self.tracks_of(twin);
+        {
+            // While these are held no frame of the camera is between its tracks and the outbox.
+            let _order: Vec<_> = tracks.iter().map(|(_, tracks)| tracks.in_order()).collect();
+            self.publisher.publish_last_tracks(ends);
+            for (_, tracks) in &tracks {
+                // Nobody was told of these tracks by this node, so nobody is told that they end.
+                let _ = tracks.restart(TrackEnd::CameraRemoved);
+            }
+            self.share.set_begun(twin, Some(epoch));
         }
-        self.share.set_begun(twin, true);
         self.publisher.tell_again(twin);
     }
 
+    /// Lets nothing more of a camera in, because the lease has run out or the camera went. Gives the ends of the tracks that were told,
+    /// unless the last of the camera was sent already.
+    fn pause(&self, twin: &Arc<str>, epoch: u64) -> Vec<TrackEvent> {
+        let closed_at = self.share.closed_at();
+        let tracks = self.tracks_of(twin);
+        let _order: Vec<_> = tracks.iter().map(|(_, tracks)| tracks.in_order()).collect();
+        // Of one that is given away `part` tells the last.
+        if self.share.begun(twin) != Some(epoch) || self.share.is_closing(twin, epoch) {
+            return Vec::new();
+        }
+        self.share.set_begun(twin, None);
+        let ends = tracks.iter().flat_map(|(id, tracks)| {
+            let mut news = tracks.restart(TrackEnd::CameraRemoved);
+            // One that was confirmed later was never told.
+            news.retain(|news| news.track.confirmed_at <= closed_at);
+            track_events(id, &tracks.name(), closed_at, news).collect::<Vec<_>>()
+        });
+        ends.collect()
+    }
+
+    /// Tells the last of a camera.
     fn part(&self, parting: &Parting) {
         let twin = &parting.twin;
         let reason = match parting.to {
             Some(_) => TrackEnd::CameraRemoved,
             None => TrackEnd::Shutdown,
         };
-        for (id, tracks) in self.tracks_of(twin) {
-            let _order = tracks.in_order();
-            let (name, news) = (tracks.name(), tracks.restart(reason));
-            let events = track_events(&id, &name, Instant::now(), news);
-            self.publisher.publish_last_tracks(events);
+        let tracks = self.tracks_of(twin);
+        let _order: Vec<_> = tracks.iter().map(|(_, tracks)| tracks.in_order()).collect();
+        if self.share.is_due(parting) {
+            for (id, tracks) in &tracks {
+                let (name, news) = (tracks.name(), tracks.restart(reason));
+                let events = track_events(id, &name, Instant::now(), news);
+                self.publisher.publish_last_tracks(events);
+            }
+            self.share.set_begun(twin, None);
+        } else if self.share.held_last(twin) {
+            // It was opened anew, or its last was told before.
+            return;
         }
-        self.share.set_begun(twin, false);
         if let Some(to) = &parting.to {
             self.publisher.tell_moved(twin, to);
         }
     }
 
-    fn tracks_of(&self, twin: &str) -> impl Iterator<Item = (StreamId, Arc<CameraTracks>)> {
-        let streams = self.tracks.streams().into_iter();
-        streams.filter(move |(id, _)| *id.twin_id == *twin)
+    fn tracks_of(&self, twin: &str) -> Vec<(StreamId, Arc<CameraTracks>)> {
+        let mut streams = self.tracks.streams();
+        streams.retain(|(id, _)| *id.twin_id == *twin);
+        streams
     }
 }

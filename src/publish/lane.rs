@@ -413,8 +413,21 @@ impl SinkLane {
 
     /// Takes in the state of a camera that is another node's, which nobody is told.
     pub(super) fn keep_status(&self, status: &CameraStatus) {
-        let mut state = self.shared.state.lock();
-        state.outbox.keep_status(status.clone());
+        if self.shared.events.contains(&EventKind::CameraStatus) {
+            let mut state = self.shared.state.lock();
+            state.outbox.keep_status(status.clone());
+        }
+    }
+
+    /// Takes in a state that is none of the stream's own.
+    pub(super) fn tell_status(&self, status: &CameraStatus) {
+        self.tell(|| Observed::Status(status.clone()));
+        if self.shared.events.contains(&EventKind::CameraStatus) {
+            let mut state = self.shared.state.lock();
+            state.outbox.tell_status(status.clone(), Instant::now());
+            drop(state);
+            self.shared.wake.notify_one();
+        }
     }
 
     /// True while anything of a camera waits. What waits for a sink that is not reached does not count.

@@ -151,6 +151,11 @@ impl EventOutbox {
         }
     }
 
+    /// Sends a state that is none of the stream's own: where it was taken from here, its state is as it was.
+    pub(super) fn tell_status(&mut self, status: CameraStatus, now: Instant) {
+        self.due.push_back((status, now));
+    }
+
     /// The current states of the streams of a camera.
     pub(super) fn statuses_of(&self, twin_id: &str) -> Vec<CameraStatus> {
         let statuses = self.statuses.values();

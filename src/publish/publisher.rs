@@ -182,7 +182,7 @@ impl Publisher {
     pub(crate) fn publish(&self, mut inferred: Inferred, emit: bool) -> Option<u64> {
         if !self.shared.admits(&inferred.id) {
             if let Some(share) = self.shared.share.get() {
-                share.inferred(&inferred.id.twin_id);
+                share.inferred(&inferred.id);
             }
             for lane in self.lanes.iter() {
                 lane.withhold(&inferred);
@@ -313,7 +313,11 @@ impl Publisher {
                 reason: Some(format!("the camera has moved to node {to} of the pool")),
                 ..status
             };
-            self.send_status(&mut state, moved);
+            // It is told and not kept: if the other node does not take it after all, the state is as it was.
+            for lane in self.lanes.iter() {
+                lane.tell_status(&moved);
+            }
+            state.outbox.tell_status(moved, Instant::now());
         }
         drop(state);
         self.shared.wake.notify_one();

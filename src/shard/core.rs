@@ -85,8 +85,9 @@ pub(super) enum News {
     Given(Arc<str>, Arc<str>),
     /// The camera is no longer this node's, and it did not give it.
     Lost(Arc<str>),
-    /// What is under way of this camera is to be sent, since the node of this name takes it.
-    Parting(Arc<str>, Arc<str>),
+    /// What is under way of this camera is to be sent, since the node of this name takes it. The number says which time of being
+    /// open ends.
+    Parting(Arc<str>, Arc<str>, u64),
 }
 
 /// What a node does with a camera.
@@ -94,8 +95,8 @@ pub(super) enum News {
 pub(crate) enum Duty {
     /// It connects to it and infers its frames, and publishes nothing.
     Warm,
-    /// It publishes what it sees.
-    Hold,
+    /// It publishes what it sees. The number is another one each time that it begins to.
+    Hold { epoch: u64 },
 }
 
 #[derive(Debug)]
@@ -186,6 +187,8 @@ pub(super) struct PoolCore {
     sessions: Vec<Session>,
     keys: BTreeMap<Arc<str>, Key>,
     cameras: BTreeMap<Arc<str>, Camera>,
+    /// The newest version that was told or written.
+    newest: Version,
     /// How many cameras the store has freed since the lease may have run out.
     freed: usize,
     /// Why the store does not answer, while it does not.
@@ -221,6 +224,7 @@ impl PoolCore {
             sessions: Vec::new(),
             keys: BTreeMap::new(),
             cameras: BTreeMap::new(),
+            newest: 0,
             freed: 0,
             trouble: None,
             leaving: false,
@@ -251,6 +255,20 @@ impl PoolCore {
         }
     }
 
+    /// No frames of a camera come any more.
+    pub(super) fn lost_picture(&mut self, name: &str, now: LeaseTime) {
+        if let Some(camera) = self.cameras.get_mut(name)
+            && std::mem::take(&mut camera.inferred)
+        {
+            self.work(now);
+        }
+    }
+
+    /// True once the store has told all that there is.
+    pub(super) fn has_seen_all(&self) -> bool {
+        self.has_seen_all
+    }
+
     /// Nothing of a camera that is given away is under way any more.
     pub(super) fn parted(&mut self, name: &str, now: LeaseTime) {
         if let Some(parting) = self.cameras.get_mut(name).and_then(|c| c.parting.as_mut()) {
@@ -268,6 +286,11 @@ impl PoolCore {
                     members,
                     holders,
                 } => {
+                    if version < self.newest {
+                        // Another store is behind the same address, or an older state of this one. Nothing of before holds.
+                        self.forget_keys();
+                    }
+                    self.newest = version;
                     self.members = members.into_iter().collect();
                     self.has_seen_all = true;
                     let named: BTreeSet<_> = holders.iter().map(|h| &h.camera).collect();
@@ -284,6 +307,9 @@ impl PoolCore {
                         .collect();
                     let all = gone.into_iter().chain(holders);
                     all.for_each(|holder| self.note(holder, now));
+                    let cameras = &self.cameras;
+                    self.keys
+                        .retain(|name, key| key.exists || cameras.contains_key(name));
                 }
                 Seen::Member(session, Some(record)) => {
                     self.members.insert(session, record);
@@ -320,10 +346,13 @@ impl PoolCore {
     }
 
     /// True when a node that leaves holds nothing any more, or when nobody is there who could take anything.
-    pub(super) fn may_quit(&self) -> bool {
+    pub(super) fn may_quit(&self, now: LeaseTime) -> bool {
         let Some(session) = self.session() else {
             return true;
         };
+        if self.fence.until().is_none_or(|until| until <= now) {
+            return true;
+        }
         let is_busy = |camera: &Camera| camera.write.is_some();
         let others = self.sessions.iter().any(|member| member != session);
         let holds = self
@@ -334,13 +363,14 @@ impl PoolCore {
     }
 
     /// Lets out what is under way of all cameras that are held, and nothing else in. Gives these cameras.
-    pub(super) fn stop_admitting(&mut self) -> BTreeSet<Arc<str>> {
+    pub(super) fn stop_admitting(&mut self) -> BTreeMap<Arc<str>, u64> {
         let held = self.cameras.keys().filter(|name| self.fence.knows(name));
-        let held: BTreeSet<_> = held.cloned().collect();
-        for name in &held {
+        held.filter_map(|name| {
             self.fence.set(name, Passage::OutOnly);
-        }
-        held
+            let epoch = self.fence.closing_epoch(name)?;
+            Some((Arc::clone(name), epoch))
+        })
+        .collect()
     }
 
     /// Stops publishing and ends the lease now.
@@ -387,9 +417,9 @@ impl PoolCore {
     pub(super) fn duties(&self, now: LeaseTime) -> BTreeMap<Arc<str>, Duty> {
         let runs = self.cameras.iter().filter(|(_, camera)| camera.runs);
         runs.map(|(name, _)| {
-            let duty = match self.fence.admits(name, now) {
-                true => Duty::Hold,
-                false => Duty::Warm,
+            let duty = match self.fence.open_epoch(name, now) {
+                Some(epoch) => Duty::Hold { epoch },
+                None => Duty::Warm,
             };
             (Arc::clone(name), duty)
         })
@@ -464,8 +494,23 @@ impl PoolCore {
         })
     }
 
+    /// Forgets all that is known of holders, for a store that has begun anew.
+    fn forget_keys(&mut self) {
+        let session = self.session().cloned();
+        for (name, key) in std::mem::take(&mut self.keys) {
+            if key.holder.is_some() && key.holder == session {
+                self.news.push(News::Lost(Arc::clone(&name)));
+            }
+            self.fence.close(&name);
+        }
+        for camera in self.cameras.values_mut() {
+            camera.forget_lease();
+        }
+    }
+
     /// Takes in who holds a camera, unless something newer is known.
     fn note(&mut self, seen: HolderSeen, now: LeaseTime) {
+        self.newest = self.newest.max(seen.version);
         let key = self.keys.entry(Arc::clone(&seen.camera)).or_default();
         if seen.version < key.version {
             return;
@@ -500,6 +545,11 @@ impl PoolCore {
                     (true, Some(to)) => News::Given(camera, self.name_of(&to)),
                     // It was given back, since it is not configured any more.
                     (true, None) => return,
+                    (false, None)
+                        if self.cameras.get(&camera).is_none_or(|known| !known.wanted) =>
+                    {
+                        return;
+                    }
                     // It went with the lease, of whose end the store tells next.
                     (false, _) if ran_out => {
                         self.freed += 1;
@@ -520,7 +570,7 @@ impl PoolCore {
             Ok(session) => {
                 // Nothing that was held before is held with this lease.
                 self.fence.clear();
-                self.fence.extend(sent_at + self.timing.publish);
+                self.fence.extend(sent_at + self.timing.publish, now);
                 self.lease = Lease::Held(HeldLease {
                     session,
                     since: now,
@@ -558,7 +608,7 @@ impl PoolCore {
             Ok(Renewal::Renewed) => {
                 lease.renew_at = sent_at + self.timing.renew_every;
                 lease.told = told;
-                self.fence.extend(sent_at + self.timing.publish);
+                self.fence.extend(sent_at + self.timing.publish, now);
                 self.answers();
             }
             Ok(Renewal::Lost) => {
@@ -586,6 +636,9 @@ impl PoolCore {
     }
 
     fn written(&mut self, write: Write, result: Result<Written, StoreError>, now: LeaseTime) {
+        let session = self.session().cloned();
+        let is_own = |holder: &Session| Some(holder) == session.as_ref();
+        let known = self.keys.get(&write.camera).map_or(0, |key| key.version);
         let Some(camera) = self.cameras.get_mut(&write.camera) else {
             return;
         };
@@ -605,7 +658,10 @@ impl PoolCore {
                     exists: write.holder.is_some(),
                     holder: write.holder.clone(),
                 };
-                self.note(written, now);
+                // The store may have told it already, and what became of it since.
+                if version > known {
+                    self.note(written, now);
+                }
                 self.camera_mut(&write.camera).write = None;
                 self.answers();
             }
@@ -615,8 +671,18 @@ impl PoolCore {
                 self.answers();
             }
             Ok(Written::NoSuchMember) => {
-                if let Some(own) = &mut camera.write {
-                    own.retry_at = Some(now);
+                // Nothing was changed. The store tells soon who is gone; if it is this node, its next renewal tells.
+                match write.holder.filter(|holder| !is_own(holder)) {
+                    Some(gone) => {
+                        camera.write = None;
+                        self.members.remove(&gone);
+                        self.rank_members();
+                    }
+                    None => {
+                        if let Some(own) = &mut camera.write {
+                            own.retry_at = Some(now + self.timing.retry);
+                        }
+                    }
                 }
                 self.answers();
             }
@@ -706,6 +772,8 @@ impl PoolCore {
         match &self.lease {
             Lease::None { ask_at } if *ask_at <= now && !self.leaving => {
                 self.lease = Lease::Asking { sent_at: now };
+                // One that was asked for and whose answer was lost is older than this one.
+                self.own.started_at += 1;
                 let record = self.record(None);
                 self.ops.push_back(Op::Join(record));
                 return;
@@ -838,8 +906,9 @@ impl PoolCore {
         let is_over = parting.done || now.since(parting.since) >= PARTING_LIMIT;
         if !has_begun {
             self.fence.set(name, Passage::OutOnly);
+            let epoch = self.fence.closing_epoch(name).unwrap_or_default();
             let to = self.name_of(&taker);
-            self.news.push(News::Parting(Arc::clone(name), to));
+            self.news.push(News::Parting(Arc::clone(name), to, epoch));
         } else if is_over {
             self.fence.close(name);
             self.write(name, key, Some(taker));

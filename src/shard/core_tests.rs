@@ -276,7 +276,7 @@ impl Sim {
         }
         for news in node.core.take_news() {
             match news {
-                News::Parting(name, _) => node.core.parted(&name, now),
+                News::Parting(name, ..) => node.core.parted(&name, now),
                 News::Given(name, to) => {
                     node.gave.push((name, to));
                 }
@@ -452,14 +452,14 @@ fn a_node_that_leaves_hands_its_cameras_over_first() {
     sim.run_for(Duration::from_secs(12));
     let now = sim.now;
     sim.nodes[1].core.leave(now);
-    assert!(!sim.nodes[1].core.may_quit());
+    assert!(!sim.nodes[1].core.may_quit(sim.now));
     for _ in 0..200 {
         sim.step();
-        if sim.nodes[1].core.may_quit() {
+        if sim.nodes[1].core.may_quit(sim.now) {
             break;
         }
     }
-    assert!(sim.nodes[1].core.may_quit());
+    assert!(sim.nodes[1].core.may_quit(sim.now));
     sim.nodes[1].core.quit();
     sim.run_for(Duration::from_secs(1));
     sim.nodes[1].fate = Fate::Dead;
@@ -474,7 +474,7 @@ fn a_node_without_another_may_leave_at_once() {
     assert_eq!(sim.publishers().len(), 3);
     let now = sim.now;
     sim.nodes[0].core.leave(now);
-    assert!(sim.nodes[0].core.may_quit());
+    assert!(sim.nodes[0].core.may_quit(sim.now));
     sim.nodes[0].core.quit();
     for camera in &sim.cameras {
         assert!(!sim.nodes[0].fence.lets_out(camera, now));
@@ -525,6 +525,47 @@ fn a_camera_that_the_taker_cannot_reach_stays_with_its_holder() {
     }
     assert_eq!(sim.publishers(), before);
     assert!(!sim.nodes[2].core.duties(sim.now).is_empty());
+}
+
+#[test]
+fn a_store_that_begins_anew_is_taken_for_what_it_is() {
+    let mut sim = Sim::new(3, 12, 41);
+    sim.run_for(Duration::from_secs(12));
+    assert_eq!(sim.publishers(), sim.meant());
+    // Its versions begin anew, too, and it knows no lease.
+    sim.store = MemoryStore::new(DURATION);
+    for node in &mut sim.nodes {
+        node.read = None;
+    }
+    sim.run_for(Duration::from_secs(15));
+    assert_eq!(sim.publishers(), sim.meant());
+}
+
+#[test]
+fn each_time_that_a_camera_is_opened_is_another_one() {
+    let fence = Fence::default();
+    let camera: Arc<str> = "cam".into();
+    let now = at(1_000);
+    fence.extend(at(2_000), now);
+    fence.set(&camera, Passage::Open);
+    let first = fence.open_epoch(&camera, now).unwrap();
+    fence.set(&camera, Passage::Open);
+    fence.extend(at(3_000), now);
+    assert_eq!(fence.open_epoch(&camera, now), Some(first));
+    fence.set(&camera, Passage::OutOnly);
+    assert_eq!(fence.epoch(&camera, now), Some(first));
+    assert_eq!(fence.closing_epoch(&camera), Some(first));
+    fence.set(&camera, Passage::Open);
+    let second = fence.open_epoch(&camera, now).unwrap();
+    // The lease may have run out meanwhile.
+    assert_eq!(fence.epoch(&camera, at(3_000)), None);
+    fence.extend(at(5_000), at(3_500));
+    let third = fence.open_epoch(&camera, at(3_500)).unwrap();
+    fence.clear();
+    fence.extend(at(9_000), at(4_000));
+    fence.set(&camera, Passage::Open);
+    let fourth = fence.open_epoch(&camera, at(4_000)).unwrap();
+    assert!(first < second && second < third && third < fourth);
 }
 
 fn fate() -> impl Strategy<Value = Fate> {

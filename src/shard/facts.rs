@@ -58,6 +58,15 @@ impl Default for ShareFacts {
 }
 
 impl ShareFacts {
+    /// What is wrong with the pool, as a line of a probe.
+    pub(crate) fn trouble_line(&self) -> Option<String> {
+        Some(format!(
+            "pool {}: {}",
+            self.pool.as_ref()?,
+            self.trouble.as_ref()?
+        ))
+    }
+
     pub(super) fn shard(index: u32, count: u32) -> Self {
         Self {
             mode: "shard",

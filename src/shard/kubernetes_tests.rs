@@ -22,6 +22,7 @@ use super::*;
 use crate::config::{LeaseEngineConfig, NodeConfig, ShareConfig};
 use crate::telemetry::health::Health;
 use crate::telemetry::metrics::Metrics;
+use twinsight_client::stream_id::StreamId;
 
 const DURATION: Duration = Duration::from_secs(2);
 
@@ -343,7 +344,8 @@ impl Member {
         let store = KubernetesStore::with_client(client.clone(), &pool());
         let (metrics, health) = (Arc::new(Metrics::new()), Health::default());
         let task = ShareTask::spawn(store, share.clone(), &config, &pool(), &metrics, &health);
-        share.set_cameras(cameras.clone());
+        let stream = |twin: &Arc<str>| StreamId::new(Arc::clone(twin), "default");
+        share.set_cameras(cameras.iter().map(stream));
         // It has a picture of each camera as soon as it is connected to it.
         let sees = share.clone();
         tokio::spawn(async move {
@@ -353,8 +355,10 @@ impl Member {
                 if let super::super::Duties::These(duties) = &*now {
                     for (twin, duty) in duties {
                         match duty {
-                            Duty::Warm => sees.inferred(twin),
-                            Duty::Hold => sees.set_begun(twin, true),
+                            Duty::Warm => {
+                                sees.inferred(&StreamId::new(Arc::clone(twin), "default"));
+                            }
+                            Duty::Hold { epoch } => sees.set_begun(twin, Some(*epoch)),
                         }
                     }
                 }

@@ -23,7 +23,7 @@ mod memory;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::{Notify, watch};
@@ -39,6 +39,7 @@ use self::time::LeaseTime;
 use crate::config::{LeaseEngineConfig, NodeConfig, PoolConfig, ShareConfig};
 use crate::telemetry::health::Health;
 use crate::telemetry::metrics::Metrics;
+use twinsight_client::stream_id::StreamId;
 
 /// What a node does with each camera of the configuration.
 #[derive(Debug, Clone)]
@@ -65,6 +66,8 @@ pub(crate) struct Parting {
     pub(crate) twin: Arc<str>,
     /// The node that takes it. `None` means that this node ends, and that nobody was there to take it in time.
     pub(crate) to: Option<Arc<str>>,
+    /// Which time of being open ends.
+    epoch: u64,
 }
 
 /// Which cameras are this node's. Clones share it, and no method waits but where it says so.
@@ -91,8 +94,20 @@ struct PoolEnd {
     wake: Notify,
     partings: Mutex<VecDeque<Parting>>,
     parting: Notify,
-    /// The cameras whose tracks were begun anew for this node, so that their events are whole.
-    begun: RwLock<BTreeSet<Arc<str>>>,
+    /// The cameras whose tracks were begun anew for this node, each with the time of being open that they were begun for, so that their events are whole.
+    begun: RwLock<BTreeMap<Arc<str>, u64>>,
+    pictures: Mutex<Pictures>,
+}
+
+/// Which cameras that the node does not hold it has pictures of.
+#[derive(Debug, Default)]
+struct Pictures {
+    /// The configured streams of each camera.
+    streams: BTreeMap<Arc<str>, BTreeSet<StreamId>>,
+    /// Those of which a frame was inferred.
+    seen: BTreeSet<StreamId>,
+    /// The cameras of which the pool's task was told it.
+    told: BTreeSet<Arc<str>>,
 }
 
 /// What the task has not taken in yet. Each camera is in it once.
@@ -100,6 +115,7 @@ struct PoolEnd {
 struct Inbox {
     cameras: Option<BTreeSet<Arc<str>>>,
     inferred: BTreeSet<Arc<str>>,
+    lost: BTreeSet<Arc<str>>,
     parted: BTreeSet<Arc<str>>,
     leave: bool,
 }
@@ -108,8 +124,8 @@ impl Duties {
     /// What the node does with this camera. `None` means that it is another node's.
     pub(crate) fn of(&self, twin: &str) -> Option<Duty> {
         match self {
-            Self::All => Some(Duty::Hold),
-            Self::Shard(shard) => shard.has(twin).then_some(Duty::Hold),
+            Self::All => Some(Duty::Hold { epoch: 0 }),
+            Self::Shard(shard) => shard.has(twin).then_some(Duty::Hold { epoch: 0 }),
             Self::These(duties) => duties.get(twin).copied(),
         }
     }
@@ -213,8 +229,18 @@ impl Share {
         }
     }
 
-    /// Says which cameras are configured.
-    pub(crate) fn set_cameras(&self, twins: BTreeSet<Arc<str>>) {
+    /// Says which camera streams are configured.
+    pub(crate) fn set_cameras(&self, ids: impl IntoIterator<Item = StreamId>) {
+        let Some(pool) = &self.shared.pool else {
+            return;
+        };
+        let mut streams: BTreeMap<Arc<str>, BTreeSet<StreamId>> = BTreeMap::new();
+        for id in ids {
+            let of_camera = streams.entry(Arc::clone(&id.twin_id)).or_default();
+            of_camera.insert(id);
+        }
+        let twins = streams.keys().cloned().collect();
+        pool.pictures.lock().streams = streams;
         self.tell(|inbox| inbox.cameras = Some(twins));
     }
 
@@ -227,7 +253,8 @@ impl Share {
     pub(crate) fn admits(&self, twin: &str) -> bool {
         match &self.shared.pool {
             Some(pool) => {
-                pool.begun.read().contains(twin) && pool.fence.admits(twin, LeaseTime::now())
+                let begun = pool.begun.read().get(twin).copied();
+                begun.is_some() && pool.fence.epoch(twin, LeaseTime::now()) == begun
             }
             None => true,
         }
@@ -257,16 +284,42 @@ impl Share {
         pool.is_none_or(|pool| pool.fence.knows(twin))
     }
 
-    /// Lets events of a camera that this node holds in, or no more. The node begins the camera's tracks anew before it does.
-    pub(crate) fn set_begun(&self, twin: &Arc<str>, begun: bool) {
+    /// Lets events of a camera in for this time of being open, or no more. The node begins the camera's tracks anew before it does.
+    pub(crate) fn set_begun(&self, twin: &Arc<str>, epoch: Option<u64>) {
         if let Some(pool) = &self.shared.pool {
-            let mut all = pool.begun.write();
-            if begun {
-                all.insert(Arc::clone(twin));
-            } else {
-                all.remove(twin);
-            }
+            let mut begun = pool.begun.write();
+            match epoch {
+                Some(epoch) => begun.insert(Arc::clone(twin), epoch),
+                None => begun.remove(twin),
+            };
         }
+    }
+
+    /// The time of being open that events of a camera are let in for.
+    pub(crate) fn begun(&self, twin: &str) -> Option<u64> {
+        let pool = self.shared.pool.as_ref()?;
+        pool.begun.read().get(twin).copied()
+    }
+
+    /// Whether the last of a camera is to be told, and has not been yet. It may have been opened anew since that was said.
+    pub(crate) fn is_due(&self, parting: &Parting) -> bool {
+        let Parting { twin, epoch, .. } = parting;
+        self.is_closing(twin, *epoch) && self.begun(twin) == Some(*epoch)
+    }
+
+    /// Whether this time of being open comes to its end because the camera is given away.
+    pub(crate) fn is_closing(&self, twin: &str, epoch: u64) -> bool {
+        let pool = self.shared.pool.as_ref();
+        pool.is_some_and(|pool| pool.fence.closing_epoch(twin) == Some(epoch))
+    }
+
+    /// When the lease ran out that let events through, or now.
+    pub(crate) fn closed_at(&self) -> Instant {
+        let pool = self.shared.pool.as_ref();
+        let until = pool.and_then(|pool| pool.fence.until());
+        let ago = until.map_or(Duration::ZERO, |until| LeaseTime::now().since(until));
+        let now = Instant::now();
+        now.checked_sub(ago).unwrap_or(now)
     }
 
     /// True for a node whose cameras come and go with the nodes of a pool.
@@ -274,11 +327,42 @@ impl Share {
         self.shared.pool.is_some()
     }
 
-    /// Says that a frame of a camera was inferred that the node does not publish yet.
-    pub(crate) fn inferred(&self, twin: &Arc<str>) {
-        self.tell(|inbox| {
-            inbox.inferred.insert(Arc::clone(twin));
-        });
+    /// Says that a frame of a camera stream was inferred that the node does not publish yet. The node is ready to take the camera over
+    /// when each of its streams had one.
+    pub(crate) fn inferred(&self, id: &StreamId) {
+        let Some(pool) = &self.shared.pool else {
+            return;
+        };
+        let twin = &id.twin_id;
+        let mut pictures = pool.pictures.lock();
+        if pictures.told.contains(twin) || !pictures.seen.insert(id.clone()) {
+            return;
+        }
+        let streams = pictures.streams.get(twin);
+        if streams.is_none_or(|streams| streams.is_subset(&pictures.seen)) {
+            pictures.told.insert(Arc::clone(twin));
+            drop(pictures);
+            self.tell(|inbox| {
+                inbox.lost.remove(twin);
+                inbox.inferred.insert(Arc::clone(twin));
+            });
+        }
+    }
+
+    /// Says that no frames of a camera stream come any more.
+    pub(crate) fn lost_picture(&self, id: &StreamId) {
+        let Some(pool) = &self.shared.pool else {
+            return;
+        };
+        let mut pictures = pool.pictures.lock();
+        pictures.seen.remove(id);
+        if pictures.told.remove(&id.twin_id) {
+            drop(pictures);
+            self.tell(|inbox| {
+                inbox.inferred.remove(&id.twin_id);
+                inbox.lost.insert(Arc::clone(&id.twin_id));
+            });
+        }
     }
 
     /// Waits for cameras that are about to be no longer this node's. What is under way of it is to be sent, and then [`parted`](Self::parted)

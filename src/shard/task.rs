@@ -63,6 +63,12 @@ struct Driver<S> {
     /// Nothing is published, since the lease may have run out.
     is_fenced: bool,
     has_warned_of_namesake: bool,
+    /// Since when another node has this node's name.
+    namesake_since: Option<Instant>,
+    /// So long a lease lasts.
+    lease_duration: Duration,
+    /// Why the store cannot be watched, since it told something last.
+    watch_trouble: Option<String>,
 }
 
 /// The cameras that the node has been connecting to for long without a picture.
@@ -109,6 +115,9 @@ impl ShareTask {
             failures: RateLimit::new(RATE_LIMIT),
             is_fenced: false,
             has_warned_of_namesake: false,
+            namesake_since: None,
+            lease_duration: pool.lease_duration,
+            watch_trouble: None,
         };
         let heartbeat = health.register("the pool", MAX_SILENCE, Instant::now());
         let task = tokio::spawn(health.watch("the pool", driver.run(heartbeat)));
@@ -160,10 +169,16 @@ impl<S: LeaseStore> Driver<S> {
                 break;
             }
             tokio::select! {
-                Some(all) = seen.recv() => self.core.seen(all, LeaseTime::now()),
+                Some(mut all) = seen.recv() => {
+                    while let Ok(more) = seen.try_recv() {
+                        all.extend(more);
+                    }
+                    self.watch_trouble = None;
+                    self.core.seen(all, LeaseTime::now());
+                }
                 Some(done) = self.ops.next() => self.core.done(done, LeaseTime::now()),
                 error = &mut watching => {
-                    tracing::debug!(%error, "the pool's store is watched again");
+                    self.watch_failed(&error);
                     watching = watch(Arc::clone(&self.store), sender.clone(), WATCH_AGAIN);
                 }
                 () = end.wake.notified() => self.take_inbox(),
@@ -186,17 +201,21 @@ impl<S: LeaseStore> Driver<S> {
         }
         self.publish(now);
         self.leaving_since
-            .is_some_and(|since| self.core.may_quit() || since.elapsed() >= LEAVE_LIMIT)
+            .is_some_and(|since| self.core.may_quit(now) || since.elapsed() >= LEAVE_LIMIT)
     }
 
     fn take_inbox(&mut self) {
         let inbox = std::mem::take(&mut *self.share.pool_end().inbox.lock());
         let now = LeaseTime::now();
         if let Some(cameras) = inbox.cameras {
+            self.metrics.pool().configured.set(number(cameras.len()));
             self.core.set_cameras(&cameras, now);
         }
         for twin in inbox.inferred {
             self.core.inferred(&twin, now);
+        }
+        for twin in inbox.lost {
+            self.core.lost_picture(&twin, now);
         }
         for twin in inbox.parted {
             self.core.parted(&twin, now);
@@ -212,16 +231,17 @@ impl<S: LeaseStore> Driver<S> {
         let share = self.share.clone();
         let end = share.pool_end();
         let mut held = self.core.stop_admitting();
-        let partings = held.iter().map(|twin| Parting {
+        let partings = held.iter().map(|(twin, epoch)| Parting {
             twin: Arc::clone(twin),
             to: None,
+            epoch: *epoch,
         });
         end.partings.lock().extend(partings);
         end.parting.notify_one();
         let parted = async {
             while !held.is_empty() {
                 let parted = std::mem::take(&mut end.inbox.lock().parted);
-                held.retain(|twin| !parted.contains(twin));
+                held.retain(|twin, _| !parted.contains(twin));
                 if !held.is_empty() {
                     end.wake.notified().await;
                 }
@@ -249,12 +269,19 @@ impl<S: LeaseStore> Driver<S> {
     /// Brings up to date what others see of the share.
     fn publish(&mut self, now: LeaseTime) {
         let duties = self.core.duties(now);
-        let held = duties.values().filter(|duty| **duty == Duty::Hold).count();
+        let is_held = |duty: &&Duty| matches!(duty, Duty::Hold { .. });
+        let held = duties.values().filter(is_held).count();
         let warm = duties.len() - held;
         self.unreached.look(&duties, &self.core);
         self.share.shared.duties.send_if_modified(|before| {
             let is_same = matches!(&**before, Duties::These(before) if *before == duties);
             if !is_same {
+                let mut pictures = self.share.pool_end().pictures.lock();
+                // Only of those that it takes over somebody waits for a picture.
+                let is_warm = |twin: &Arc<str>| duties.get(twin) == Some(&Duty::Warm);
+                pictures.told.retain(|twin| is_warm(twin));
+                pictures.seen.retain(|id| is_warm(&id.twin_id));
+                drop(pictures);
                 *before = Arc::new(Duties::These(duties));
             }
             !is_same
@@ -308,10 +335,28 @@ impl<S: LeaseStore> Driver<S> {
         }
     }
 
+    /// Says that the store cannot be watched. A watch that the store ends now and then is begun anew without a word.
+    fn watch_failed(&mut self, error: &StoreError) {
+        tracing::debug!(%error, "the pool's store is watched again");
+        if self.watch_trouble.is_none() {
+            self.watch_trouble = Some(error.0.clone());
+            return;
+        }
+        self.metrics.pool().lease_errors.inc();
+        if let Some(suppressed) = self.failures.allow((), Instant::now()) {
+            let (pool, engine) = (self.pool.as_str(), self.engine);
+            tracing::warn!(pool, engine, reason = %error, suppressed, "the store of the pool's leases does not tell what changes");
+        }
+    }
+
     /// What is wrong, for people.
     fn trouble(&mut self, remaining: Duration) -> Option<String> {
         let (engine, pool) = (self.engine, &self.pool);
-        if self.core.has_namesake() {
+        let has_namesake = self.core.has_namesake();
+        let namesake_since = has_namesake.then(|| self.namesake_since.unwrap_or_else(Instant::now));
+        self.namesake_since = namesake_since;
+        // The one before it had the name too, and its lease may not have run out yet.
+        if namesake_since.is_some_and(|since| since.elapsed() > self.lease_duration) {
             if !std::mem::replace(&mut self.has_warned_of_namesake, true) {
                 tracing::error!(
                     pool,
@@ -325,6 +370,12 @@ impl<S: LeaseStore> Driver<S> {
         self.has_warned_of_namesake = false;
         match self.core.trouble() {
             Some(error) => Some(format!("{engine} does not answer: {error}")),
+            None if self.watch_trouble.is_some() && !self.core.has_seen_all() => {
+                let error = self.watch_trouble.as_deref().unwrap_or_default();
+                Some(format!(
+                    "the leases of pool `{pool}` were not read yet: {error}"
+                ))
+            }
             None if remaining.is_zero() && self.leaving_since.is_none() => {
                 Some(format!("pool `{pool}` is not joined yet"))
             }
@@ -368,11 +419,13 @@ impl<S: LeaseStore> Driver<S> {
                 metrics.moved(PoolMove::Lost, 1);
                 tracing::warn!(%camera, pool, "the camera is no longer this node's, though it did not give it away");
             }
-            News::Parting(twin, to) => {
+            News::Parting(twin, to, epoch) => {
                 let end = self.share.pool_end();
-                end.partings
-                    .lock()
-                    .push_back(Parting { twin, to: Some(to) });
+                end.partings.lock().push_back(Parting {
+                    twin,
+                    to: Some(to),
+                    epoch,
+                });
                 end.parting.notify_one();
             }
         }

@@ -12,7 +12,7 @@ use tempfile::TempDir;
 
 use crate::common::ports::unused_address;
 use crate::common::{DEADLINE, python};
-use crate::path;
+use crate::{path, read};
 
 /// Runs what lies beside it. Triton's stub knows nothing of the environment that it is in.
 const BACKEND: &str = r#"
@@ -105,11 +105,64 @@ fn the_real_triton_takes_the_configuration_of_each_model() {
         let warm_up = "\"model_warmup\":[{\"name\":\"one picture\"";
         assert!(config.contains(warm_up), "{config}");
     }
+    a_node_fits(&triton, &models);
+}
+
+/// `twinsight check` has each model look at a picture, by both protocols.
+fn a_node_fits(triton: &Triton, models: &[PathBuf]) {
+    let mut config = "[hub]\nmode = \"none\"\n".to_owned();
+    for (n, model) in models.iter().enumerate() {
+        let name = model.file_name().unwrap().to_str().unwrap();
+        let url = match n % 2 {
+            0 => format!("grpc://{}", triton.grpc),
+            _ => format!("http://{}", triton.http),
+        };
+        // Nobody answers for the cameras, which is not what is looked at here.
+        let camera =
+            format!("twin_id = \"{name}\"\nmodel = \"{name}\"\nrtsp = \"rtsp://127.0.0.1:1/\"");
+        // The machine may be busy with other tests.
+        let section =
+            format!("[models.{name}]\nbackend = \"kserve\"\nurl = \"{url}\"\ndeadline_ms = 15000");
+        config += &format!("{section}\n[[cameras]]\n{camera}\n");
+    }
+    let file = triton.folder.path().join("node.toml");
+    std::fs::write(&file, config).unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_twinsight"));
+    command.env_remove("PHYHUB_DIRECT");
+    command.env_remove("PHYSTACK_SIMULATOR_URL");
+    command.arg("check").arg("--config").arg(file);
+    let output = command.current_dir(path("")).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    for model in models {
+        let name = model.file_name().unwrap().to_str().unwrap();
+        let start = format!("ok    model {name}: a server answered for a picture");
+        let line = said.lines().find(|line| line.starts_with(&start));
+        assert!(line.is_some_and(|line| line.contains("as UINT8")), "{said}");
+    }
+}
+
+#[test]
+fn the_image_is_made_of_what_is_there() {
+    let compose = read("deploy/triton/compose.yaml");
+    let file = compose.split("dockerfile: ").nth(1).unwrap();
+    let image = read(file.lines().next().unwrap());
+    // What lays the models out in the image is what the test above tried.
+    let pinned = read("tests/interop/requirements.txt");
+    let onnx = pinned.lines().find(|line| line.starts_with("onnx=="));
+    assert!(image.contains(onnx.unwrap()), "{image}");
+    for copied in image.lines().filter_map(|line| line.strip_prefix("COPY ")) {
+        let from = copied.split(' ').next().unwrap();
+        assert!(
+            from.starts_with("--from") || path(from).exists(),
+            "{copied}"
+        );
+    }
 }
 
 /// Triton with the models of a folder, which it has for itself.
 struct Triton {
     http: SocketAddr,
+    grpc: SocketAddr,
     folder: TempDir,
     process: Child,
 }
@@ -166,6 +219,7 @@ impl Triton {
             .unwrap();
         Some(Self {
             http,
+            grpc,
             folder,
             process,
         })

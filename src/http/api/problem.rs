@@ -65,9 +65,15 @@ pub(super) fn problem(
 
 const REMOVED: &str = "It is no longer configured.";
 
+/// What the reason begins with where frames are looked at and their events are withheld.
+const WITHHELD: &str = "nothing is published";
+
 /// Why the frames of a camera that sends are not looked at, if they are not.
 fn blind(status: &CameraStatus) -> Option<String> {
     let reason = status.reason.as_ref()?;
+    if reason.starts_with(WITHHELD) {
+        return Some(format!("Its frames are looked at, and {reason}."));
+    }
     Some(format!(
         "Its frames come, and none is looked at: {reason}. See the node's log and the state of its model."
     ))

@@ -93,6 +93,11 @@ export function overall({ reach, node, cameras }, now = Date.now()) {
   const sees = conditions.filter((one) => one.sees).length;
   const few = conditions.filter((one) => one.few).length;
   const tone = worst(items.map((item) => item.tone));
+  if (wanted.length === 0 && node.share && node.share.mode !== 'all') {
+    const text = node.share.mode === 'pool' ? `The nodes of pool ${node.share.pool} share the cameras of their file: ${node.share.members.map((member) => member.name).join(', ') || 'none is known yet'}.` : 'The fixed parts of the cameras are of other nodes.';
+    const none = { tone: 'idle', title: 'None of the cameras is this node’s now', text, href: '#/node' };
+    return make(worst([tone, 'idle']), 'None of the cameras is this node’s now', 'no camera', [...items, none]);
+  }
   if (wanted.length === 0) {
     const empty = { tone: 'idle', title: 'Add the first camera', text: 'Write a table [[cameras]] with the twin_id of a camera into the node’s file, or set TWINSIGHT_CAMERAS. The node takes the file while it runs.', href: null };
     return make(worst([tone, 'idle']), 'No camera is configured', 'no camera', [...items, empty]);

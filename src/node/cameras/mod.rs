@@ -164,8 +164,8 @@ impl Cameras {
         }
         self.configured = Some((models.clone(), configs.to_vec()));
         let changes = self.reconcile().await?;
-        let twins = configs.iter().map(|config| Arc::clone(&config.id.twin_id));
-        self.context.share.set_cameras(twins.collect());
+        let streams = configs.iter().map(|config| config.id.clone());
+        self.context.share.set_cameras(streams);
         Ok(changes)
     }
 
@@ -192,11 +192,12 @@ impl Cameras {
         let twin_id = &config.id.twin_id;
         match duties.of(twin_id) {
             None => false,
-            Some(Duty::Hold) => true,
+            Some(Duty::Hold { .. }) => true,
             // Two nodes cannot be one twin: such a camera is handed over without being seen by both.
             Some(Duty::Warm) if self.context.stream.is_some() && config.source.is_some() => {
-                self.context.share.inferred(twin_id);
-                false
+                self.context.share.inferred(&config.id);
+                // Its own goes on while nobody else can have it.
+                self.running.contains_key(&config.id) && self.context.share.held_last(twin_id)
             }
             Some(Duty::Warm) => true,
         }
@@ -455,7 +456,14 @@ impl Cameras {
             metrics,
             slowness_handler(Arc::clone(&status), Arc::clone(&context.changed)),
         );
-        let on_state = status_handler(Arc::clone(&status), Arc::clone(&context.changed));
+        let mut tell_state = status_handler(Arc::clone(&status), Arc::clone(&context.changed));
+        let (share, id) = (context.share.clone(), config.id.clone());
+        let on_state: StateHandler = Box::new(move |state| {
+            if state.state != CameraState::Receiving {
+                share.lost_picture(&id);
+            }
+            tell_state(state);
+        });
         RunningCamera {
             input: self.open_input(&config, on_frame, on_state),
             config,

@@ -22,6 +22,8 @@ label_enum! {
 pub struct PoolMetrics {
     /// The nodes of the pool that live.
     pub members: IntGauge,
+    /// Camera twins of the configuration, whoever has them.
+    pub configured: IntGauge,
     /// Cameras that the node publishes.
     pub held: IntGauge,
     /// Cameras that it is connected to and does not publish.
@@ -47,6 +49,10 @@ impl PoolMetrics {
         );
         Self {
             members: register.gauge("pool_members", "Nodes of the pool that live"),
+            configured: register.gauge(
+                "pool_configured_cameras",
+                "Camera twins of the pool's configuration, as this node has it",
+            ),
             held: cameras.with_label_values(&["hold"]),
             warm: cameras.with_label_values(&["warm"]),
             lease_remaining: register.number(

@@ -61,17 +61,15 @@ impl Figures {
             .map(|overlap| overlap.to - overlap.from)
             .max();
         println!(
-            "{} events; {} overlaps of two nodes, the longest {:.2?}; {} foreign states",
+            "{} events, {} losses with leases; {} overlaps of two nodes, the longest {:.2?}; {} foreign states",
             record.len(),
+            record.breaks().len(),
             overlaps.len(),
             longest.unwrap_or_default(),
             record.foreign_states().len()
         );
         for overlap in overlaps {
             println!("{overlap:?}");
-        }
-        for state in record.foreign_states() {
-            println!("{state:?}");
         }
         println!("{}", bench.load());
     }

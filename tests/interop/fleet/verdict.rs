@@ -14,7 +14,8 @@
 //!    up to the moment at which it is asked for.
 //! 4. **Change.** A camera changes nodes when one publishes `detections` after another did. A double is no change.
 //! 5. **Numbers.** Within a run of a node, the `sequence` of a camera's `detections`, `track` and `lineCrossed` begins with 1 and grows
-//!    by 1 with each of them. Anything else is a fault.
+//!    by 1 with each of them. Anything else is a fault, but for events that were under way when the node's lease ran out, which it may not
+//!    send any more: after a pause the numbers go on with a higher one.
 //! 6. **States.** A `cameraStatus` other than `removed` that comes from a node while another one publishes the camera is counted as
 //!    a *foreign state*.
 
@@ -98,6 +99,8 @@ pub(super) struct Break {
     pub(super) at: Duration,
     pub(super) expected: u64,
     pub(super) found: u64,
+    /// The node published the camera and had not paused.
+    pub(super) is_fault: bool,
 }
 
 /// All that was heard.
@@ -371,24 +374,26 @@ impl Record {
 
     /// Numbers that were not the next ones.
     pub(super) fn breaks(&self) -> Vec<Break> {
-        let mut last: BTreeMap<(&str, &str), u64> = BTreeMap::new();
+        let mut last: BTreeMap<(&str, &str), (u64, Duration)> = BTreeMap::new();
         let mut breaks = Vec::new();
         for heard in self.cameras.values().flatten() {
             let (What::Detections { run, sequence } | What::Track { run, sequence }) = &heard.what
             else {
                 continue;
             };
-            let last = last.entry((run, &heard.camera)).or_default();
+            let (last, at) = last.entry((run, &heard.camera)).or_insert((0, heard.at));
             if *sequence != *last + 1 {
+                let has_paused = heard.at - *at > self.rules.pause;
                 breaks.push(Break {
                     camera: Arc::clone(&heard.camera),
                     node: Arc::clone(&heard.node),
                     at: heard.at,
                     expected: *last + 1,
                     found: *sequence,
+                    is_fault: *sequence <= *last || !has_paused,
                 });
             }
-            *last = *sequence;
+            (*last, *at) = (*sequence, heard.at);
         }
         breaks
     }

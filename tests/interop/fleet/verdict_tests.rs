@@ -160,12 +160,21 @@ fn numbers_begin_with_one_and_have_no_gap() {
     assert_eq!(record.breaks(), []);
     record.push(heard("a", 1000, 5));
     record.push(heard("z", 1000, 2));
+    // One was lost with a lease, and one comes again.
+    record.push(heard("a", 9000, 7));
+    record.push(heard("a", 19000, 7));
     let breaks = record.breaks();
     let found: Vec<_> = breaks
         .iter()
-        .map(|b| (&*b.node, b.expected, b.found))
+        .map(|b| (&*b.node, b.expected, b.found, b.is_fault))
         .collect();
-    assert_eq!(found, [("a", 4, 5), ("z", 1, 2)]);
+    let expected = [
+        ("a", 4, 5, true),
+        ("z", 1, 2, true),
+        ("a", 6, 7, false),
+        ("a", 8, 7, true),
+    ];
+    assert_eq!(found, expected);
 }
 
 #[test]

@@ -9,6 +9,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use axum::http::StatusCode;
+use bytes::Bytes;
 use tokio::runtime::Runtime;
 use tonic::Code;
 use tonic::transport::Identity;
@@ -16,6 +17,8 @@ use twinsight_client::secret::Secret;
 use twinsight_media::picture::PictureSize;
 
 use self::server::{Answer, Running, start, start_at};
+use super::client::{CallError, Clients, InferRequest};
+use super::protocol::{Datatype, InputTensor};
 use super::{Availability, RemoteModel};
 use crate::config::{RemoteModelConfig, ServerProtocol, ServerUrl};
 use crate::detect::detector::{DetectError, DetectSettings, Detections, Detector};
@@ -702,5 +705,45 @@ fn a_server_that_has_too_much_to_do_is_not_left_for_that_at_once() {
             failure(node.detect());
         }
         assert!(node.away().contains("later"));
+    }
+}
+
+#[test]
+fn an_answer_that_is_found_too_late_by_a_program_that_did_not_run_is_not_used() {
+    for protocol in BOTH {
+        let server = start(protocol);
+        let url = url(&server, protocol);
+        let config = config(vec![url.clone()]);
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
+        let answer = runtime.block_on(async {
+            let client = Clients::new(&config).unwrap().client(&url, &config);
+            let client = client.unwrap();
+            client.ask().await.unwrap();
+            let input = InputTensor {
+                name: "images".to_owned(),
+                datatype: Datatype::Uint8,
+                shape: vec![1],
+                data: Bytes::from_static(&[1]),
+            };
+            let request = InferRequest {
+                inputs: &[input],
+                outputs: &["out".to_owned()],
+                most_answer_bytes: 1 << 20,
+                limit: Duration::from_millis(300),
+            };
+            // The answer comes while nothing of the program runs.
+            server
+                .fake
+                .set(|script| script.delay = Duration::from_millis(100));
+            let stopped = async {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+                std::thread::sleep(Duration::from_millis(600));
+            };
+            tokio::join!(client.infer(&request), stopped).0
+        });
+        assert_eq!(answer, Err(CallError::Deadline));
     }
 }
