@@ -158,8 +158,15 @@ impl InferenceServer {
         }
     }
 
+    /// Stops it in its tracks, or lets it go on: its first process alone. Triton takes a Python backend for dead that was stopped together
+    /// with it, and makes another.
+    pub(crate) fn set_frozen(&self, frozen: bool) {
+        let name = if frozen { "STOP" } else { "CONT" };
+        self.program.as_ref().unwrap().signal(name);
+    }
+
     /// Sends a signal to all of its processes.
-    pub(crate) fn signal(&self, name: &str) {
+    fn signal(&self, name: &str) {
         let program = self.program.as_ref().unwrap();
         let status = Command::new("kill")
             .args([&format!("-{name}"), "--", &format!("-{}", program.id())])

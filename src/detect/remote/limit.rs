@@ -88,6 +88,8 @@ struct Window {
     answers: u32,
     latencies: Duration,
     idle: Duration,
+    /// The most requests that were under way.
+    peak: usize,
     /// When a slot was last looked at.
     seen_at: Option<Instant>,
 }
@@ -116,6 +118,7 @@ impl Limit {
     pub(super) fn started(&mut self, now: Instant) {
         self.look(now);
         self.in_flight += 1;
+        self.window.peak = self.window.peak.max(self.in_flight);
     }
 
     /// A request was answered, this long after it was started.
@@ -130,6 +133,7 @@ impl Limit {
         let Some(began_at) = window.began_at else {
             window.began_at = Some(now);
             window.idle = Duration::ZERO;
+            window.peak = self.in_flight;
             return;
         };
         window.answers += 1;
@@ -146,6 +150,10 @@ impl Limit {
         self.window.seen_at = window.seen_at;
         let busy = lasted.saturating_sub(window.idle).as_secs_f64();
         if window.idle.as_secs_f64() > MOST_IDLE * lasted.as_secs_f64() || busy <= 0.0 {
+            let under_way = window.latencies.as_secs_f64() / lasted.as_secs_f64();
+            if window.peak < self.slots && under_way > (1.0 - MOST_IDLE) * window.peak as f64 {
+                self.is_not_filled(window.peak, now);
+            }
             return;
         }
         if self.slots > 1 && 2 * window.latencies / window.answers > self.deadline {
@@ -294,6 +302,17 @@ impl Limit {
                     self.settle(home, usual, now);
                 }
             }
+        }
+    }
+
+    /// Cameras keep `most` requests under way all the time and have no more, so that this number of slots will never be judged, although
+    /// all that they have may wait at the server. Theirs is measured in its place, and then what was measured decides.
+    fn is_not_filled(&mut self, most: usize, now: Instant) {
+        match self.search {
+            Search::Climbing { .. } if self.rates.contains_key(&most) => self.narrow(now),
+            Search::Climbing { .. } => self.set(most),
+            Search::TryingMore { home, rate } => self.try_fewer(home, rate, now),
+            _ => {}
         }
     }
 

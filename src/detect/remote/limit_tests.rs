@@ -97,9 +97,20 @@ fn at(start: Instant, ms: f64) -> Instant {
 
 /// Runs with all slots in use for so long.
 fn run(limit: &mut Limit, simulation: &mut Simulation, start: Instant, for_ms: f64) {
+    run_with(usize::MAX, limit, simulation, start, for_ms);
+}
+
+/// The same with so many cameras, each of which has one request under way at most.
+fn run_with(
+    cameras: usize,
+    limit: &mut Limit,
+    simulation: &mut Simulation,
+    start: Instant,
+    for_ms: f64,
+) {
     let until = simulation.now_ms + for_ms;
     while simulation.now_ms < until {
-        while limit.in_flight < limit.slots() {
+        while limit.in_flight < limit.slots().min(cameras) {
             limit.started(at(start, simulation.now_ms));
             simulation.waiting.push(simulation.now_ms);
         }
@@ -208,6 +219,33 @@ fn a_server_that_becomes_another_is_measured_anew() {
     };
     run(&mut limit, &mut simulation, start, 120_000.0);
     assert!((5..=7).contains(&limit.slots()), "{}", limit.slots());
+}
+
+#[test]
+fn more_slots_than_cameras_do_not_stay() {
+    let slots = |cameras: usize, places: usize| {
+        let mut limit = Limit::new(16, DEADLINE);
+        let each_ms = 25.0;
+        let mut simulation = Simulation::new(Kind::Places { places, each_ms });
+        run_with(
+            cameras,
+            &mut limit,
+            &mut simulation,
+            Instant::now(),
+            60_000.0,
+        );
+        limit.slots()
+    };
+    // More than the places would wait at the server, although there are cameras for it.
+    for cameras in [3, 4, 5, 7] {
+        assert!(
+            (2..=3).contains(&slots(cameras, 2)),
+            "{cameras}: {}",
+            slots(cameras, 2)
+        );
+    }
+    // And all that the cameras have may be under way where the server has the places.
+    assert!(slots(5, 8) >= 5, "{}", slots(5, 8));
 }
 
 #[test]
