@@ -94,7 +94,10 @@ impl EtcdMembers {
     where
         F: Future<Output = Result<T, StoreError>>,
     {
-        question(self.client(at).await?).await
+        let asking = async { question(self.client(at).await?).await };
+        asking
+            .await
+            .map_err(|StoreError(error)| StoreError(format!("{}: {error}", self.urls[at])))
     }
 
     /// A client of the member that is asked, and what tells when another one is.
