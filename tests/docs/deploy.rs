@@ -13,7 +13,7 @@ use twinsight::http::routes::ROUTES;
 
 use crate::{path, read};
 
-const KUBERNETES: &str = "deploy/kubernetes";
+pub(crate) const KUBERNETES: &str = "deploy/kubernetes";
 
 /// Where the pods of the manifests find their secrets.
 const SECRETS: &str = "/run/secrets/twinsight";
@@ -46,50 +46,80 @@ fn said(output: &Output) -> String {
     String::from_utf8_lossy(&text).into_owned()
 }
 
-/// The folders that are applied: all overlays, and what measures the capacity.
-fn applied() -> Vec<PathBuf> {
+/// What an overlay is called with the components that need other programs in the cluster.
+const WATCHED: &str = "-watched";
+
+/// The folders that are applied, which are all overlays and what measures the capacity, and in a folder beside the clone each overlay
+/// with the components that need other programs in the cluster.
+fn applied(beside: &Path) -> Vec<PathBuf> {
     let overlays = std::fs::read_dir(path(KUBERNETES).join("overlays")).unwrap();
     let mut folders: Vec<_> = overlays.map(|entry| entry.unwrap().path()).collect();
+    for overlay in folders.clone() {
+        let name = overlay.file_name().unwrap().to_str().unwrap();
+        let site = beside.join(format!("{name}{WATCHED}"));
+        let of_clone = format!("../twinsight/{KUBERNETES}");
+        let mut text = format!(
+            "namespace: twinsight\nresources: [{of_clone}/overlays/{name}]\ncomponents:\n- {of_clone}/components/monitoring\n"
+        );
+        if name == "pool" {
+            text += &format!("- {of_clone}/components/autoscale\n");
+        }
+        std::fs::create_dir(&site).unwrap();
+        std::fs::write(site.join("kustomization.yaml"), text).unwrap();
+        folders.push(site);
+    }
     folders.push(path(KUBERNETES).join("capacity"));
     folders.sort();
     folders
 }
 
+/// A folder that has the clone in it as `twinsight`, like the guide's commands take it.
+pub(crate) fn folder_of_the_clone() -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    std::os::unix::fs::symlink(path(""), folder.path().join("twinsight")).unwrap();
+    folder
+}
+
 /// What kubectl makes of each folder, by the folder's name.
 static BUILT: LazyLock<Option<BTreeMap<String, Overlay>>> = LazyLock::new(build);
 
-struct Overlay {
-    text: Vec<u8>,
-    objects: Vec<Value>,
+pub(crate) struct Overlay {
+    pub(crate) text: Vec<u8>,
+    pub(crate) objects: Vec<Value>,
 }
 
 fn build() -> Option<BTreeMap<String, Overlay>> {
-    const READ: &str =
-        "import json, sys, yaml; json.dump([*yaml.safe_load_all(sys.stdin)], sys.stdout)";
+    let beside = folder_of_the_clone();
     let mut built = BTreeMap::new();
-    for folder in applied() {
-        let mut kubectl = tool("kubernetes", "kubectl")?;
-        let made = output(kubectl.arg("kustomize").arg(&folder));
-        assert!(
-            made.status.success() && made.stderr.is_empty(),
-            "{}: {}",
-            folder.display(),
-            said(&made)
-        );
-        let mut file = tempfile::tempfile().unwrap();
-        file.write_all(&made.stdout).unwrap();
-        file.rewind().unwrap();
-        let mut python = tool("kubernetes", "python")?;
-        let read = output(python.arg("-c").arg(READ).stdin(file));
-        assert!(read.status.success(), "{}", said(&read));
+    for folder in applied(beside.path()) {
         let name = folder.file_name().unwrap().to_str().unwrap();
-        let overlay = Overlay {
-            objects: serde_json::from_slice(&read.stdout).unwrap(),
-            text: made.stdout,
-        };
-        built.insert(name.to_owned(), overlay);
+        built.insert(name.to_owned(), kustomize(&folder)?);
     }
     Some(built)
+}
+
+/// What kubectl makes of a folder.
+pub(crate) fn kustomize(folder: &Path) -> Option<Overlay> {
+    const READ: &str =
+        "import json, sys, yaml; json.dump([*yaml.safe_load_all(sys.stdin)], sys.stdout)";
+    let mut kubectl = tool("kubernetes", "kubectl")?;
+    let made = output(kubectl.arg("kustomize").arg(folder));
+    assert!(
+        made.status.success() && made.stderr.is_empty(),
+        "{}: {}",
+        folder.display(),
+        said(&made)
+    );
+    let mut file = tempfile::tempfile().unwrap();
+    file.write_all(&made.stdout).unwrap();
+    file.rewind().unwrap();
+    let mut python = tool("kubernetes", "python")?;
+    let read = output(python.arg("-c").arg(READ).stdin(file));
+    assert!(read.status.success(), "{}", said(&read));
+    Some(Overlay {
+        objects: serde_json::from_slice(&read.stdout).unwrap(),
+        text: made.stdout,
+    })
 }
 
 /// Writes what was built into a folder; gives its files.
@@ -103,7 +133,7 @@ fn written(built: &BTreeMap<String, Overlay>, folder: &Path) -> Vec<PathBuf> {
 }
 
 /// The object of a kind and name.
-fn object<'a>(objects: &'a [Value], kind: &str, name: &str) -> Option<&'a Value> {
+pub(crate) fn object<'a>(objects: &'a [Value], kind: &str, name: &str) -> Option<&'a Value> {
     objects
         .iter()
         .find(|object| object["kind"] == kind && object["metadata"]["name"] == name)
@@ -229,7 +259,7 @@ fn variables(container: &Value, secrets: &Path) -> BTreeMap<String, String> {
 }
 
 /// The configuration of the first node of an overlay.
-fn configuration(objects: &[Value]) -> Config {
+pub(crate) fn configuration(objects: &[Value]) -> Config {
     let folder = tempfile::tempdir().unwrap();
     for name in ["access-key-twinsight-0", "http-token", "etcd-password"] {
         std::fs::write(folder.path().join(name), "secret").unwrap();
@@ -267,6 +297,7 @@ fn each_node_reads_the_configuration_that_its_pod_gives_it() {
             continue;
         };
         let config = configuration(objects);
+        let overlay = overlay.trim_end_matches(WATCHED);
         assert_eq!(config.node.name, "twinsight-0", "{overlay}");
         assert_eq!(config.node.capacity, 10, "{overlay}");
         assert_eq!(config.cameras.len(), 3, "{overlay}");
@@ -284,7 +315,7 @@ fn each_node_reads_the_configuration_that_its_pod_gives_it() {
                 LeaseEngineConfig::Kubernetes { .. } => panic!("{overlay}: the pod's own is right"),
             },
         };
-        let expected = match overlay.as_str() {
+        let expected = match overlay {
             "static-shards" => "shard",
             "etcd" => "etcd",
             _ => "kubernetes",
@@ -331,6 +362,16 @@ fn what_manifests_name_is_there() {
     let adapter = read("deploy/kubernetes/components/autoscale/prometheus-adapter.yaml");
     let is_route = |path: &str| ROUTES.iter().any(|route| route.path == path);
     for (overlay, Overlay { objects, .. }) in built {
+        // A cluster knows these kinds only with other programs in it, so `kubectl apply` of an overlay alone is not to need them.
+        let of_others: &[_] = match overlay.strip_suffix(WATCHED) {
+            None => &[],
+            Some("pool") => &["HorizontalPodAutoscaler", "PodMonitor"],
+            Some(_) => &["PodMonitor"],
+        };
+        for kind in ["HorizontalPodAutoscaler", "PodMonitor"] {
+            let is_there = object(objects, kind, "twinsight").is_some();
+            assert_eq!(is_there, of_others.contains(&kind), "{overlay}: {kind}");
+        }
         if let Some(scaler) = object(objects, "HorizontalPodAutoscaler", "twinsight") {
             let metric = scaler["spec"]["metrics"][0]["pods"]["metric"]["name"].as_str();
             let metric = metric.unwrap();
@@ -369,39 +410,5 @@ fn what_manifests_name_is_there() {
             .find(|each| each["name"] == "TWINSIGHT_ICE__UDP_PORTS");
         let range = format!("{}-{}", port["port"], port["endPort"]);
         assert_eq!(ports.unwrap()["value"], range, "{overlay}");
-    }
-}
-
-#[test]
-fn the_overlay_of_the_guide_builds_and_the_guide_has_all_overlays() {
-    const GUIDE: &str = "docs/guide/kubernetes.md";
-    let guide = read(GUIDE);
-    for overlay in std::fs::read_dir(path(KUBERNETES).join("overlays")).unwrap() {
-        let name = overlay.unwrap().file_name();
-        let row = format!("\n| `{}` | ", name.to_str().unwrap());
-        assert!(guide.contains(&row), "{GUIDE} has no row{row}");
-    }
-    // It stands beside the clone, as the guide says.
-    let folder = tempfile::tempdir().unwrap();
-    std::os::unix::fs::symlink(path(""), folder.path().join("twinsight")).unwrap();
-    let site = folder.path().join("site");
-    std::fs::create_dir(&site).unwrap();
-    let from = path(KUBERNETES).join("base/config/node.toml");
-    std::fs::copy(from, site.join("node.toml")).unwrap();
-    let (_, example) = guide.split_once("# site/kustomization.yaml\n").unwrap();
-    let (example, _) = example.split_once("```").unwrap();
-    std::fs::write(site.join("kustomization.yaml"), example).unwrap();
-    let Some(mut kubectl) = tool("kubernetes", "kubectl") else {
-        return;
-    };
-    let output = output(kubectl.arg("kustomize").arg(&site));
-    let said = said(&output);
-    assert!(output.status.success(), "{said}");
-    for expected in [
-        "image: registry.example/twinsight:0.1.0",
-        "nodeSelector:",
-        "  name: twinsight\n",
-    ] {
-        assert!(said.contains(expected), "{said}");
     }
 }

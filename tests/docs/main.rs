@@ -14,6 +14,7 @@ mod commands;
 mod common;
 mod configuration;
 mod deploy;
+mod fleet;
 mod guide;
 mod http;
 mod layers;
