@@ -21,6 +21,16 @@ pub mod telemetry;
 
 pub mod config;
 
+#[cfg_attr(
+    not(any(feature = "etcd", feature = "kubernetes")),
+    expect(
+        dead_code,
+        unreachable_code,
+        unused_imports,
+        unused_variables,
+        reason = "a build without a store for leases refuses pools in the configuration, and nothing else of them is used"
+    )
+)]
 pub mod shard;
 
 pub mod bridge;

@@ -93,6 +93,13 @@ pub(super) enum Written {
     /// Somebody else wrote before, so that nothing was changed.
     Outdated,
     /// The new holder has no lease any more, so that nothing was changed.
+    #[cfg_attr(
+        not(feature = "etcd"),
+        allow(
+            dead_code,
+            reason = "only etcd knows of the holder's lease when it writes"
+        )
+    )]
     NoSuchMember,
 }
 
