@@ -56,9 +56,16 @@ fn what_the_shipped_file_has_commented_out_loads_too() {
         .map(|line| match line.strip_prefix("# ") {
             // A camera has one source, a sink is one of two kinds, and a node shares cameras in one way, with leases in one place.
             Some(setting)
-                if ["device", "secret_file", "max_age_ms", "index", "count", "namespace"]
-                    .iter()
-                    .any(|key| setting.starts_with(key)) =>
+                if [
+                    "device",
+                    "secret_file",
+                    "max_age_ms",
+                    "index",
+                    "count",
+                    "namespace",
+                ]
+                .iter()
+                .any(|key| setting.starts_with(key)) =>
             {
                 line
             }
