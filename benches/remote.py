@@ -96,8 +96,10 @@ class Children:
         self.all = []
 
     def start(self, command, env=None, log=subprocess.DEVNULL):
+        # A setting of the shell would be one of the nodes.
+        inherited = {key: value for key, value in os.environ.items() if not key.startswith("TWINSIGHT_")}
         child = subprocess.Popen(
-            list(map(str, command)), cwd=ROOT, env={**os.environ, "RUST_LOG": "warn", **(env or {})},
+            list(map(str, command)), cwd=ROOT, env={**inherited, "RUST_LOG": "warn", **(env or {})},
             stdout=subprocess.DEVNULL, stderr=log, process_group=0,
         )
         self.all.append(child)

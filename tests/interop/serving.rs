@@ -2,6 +2,7 @@
 #![expect(
     clippy::print_stdout,
     clippy::unwrap_used,
+    clippy::print_stdout,
     reason = "a test stops at what it did not expect, and says what it cannot do"
 )]
 
