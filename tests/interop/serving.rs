@@ -1,6 +1,5 @@
 //! Real inference servers as processes of a test: NVIDIA's Triton and MLServer, each with models that `serving/serve.py` lays out.
 #![expect(
-    clippy::print_stdout,
     clippy::unwrap_used,
     clippy::print_stdout,
     reason = "a test stops at what it did not expect, and says what it cannot do"
