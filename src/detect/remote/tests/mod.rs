@@ -478,6 +478,12 @@ fn of_two_servers_one_goes_on_when_the_other_dies_and_both_are_used_when_it_is_b
         assert!(failed <= 1, "{failed}");
         assert_eq!(node.model().availability(), Availability::Ready);
         let first = start_at(protocol, address, fake, None);
+        // It has seen a request as soon as it is tried, and has frames only when it has answered.
+        let until = Instant::now() + Duration::from_secs(10);
+        while node.model().facts().servers[0].state != "ready" {
+            assert!(Instant::now() < until, "{:?}", node.model().facts());
+            std::thread::sleep(Duration::from_millis(5));
+        }
         is_used(&mut node, &first);
         drop(second);
         // With the second one gone as well, what is left has all.
