@@ -5,9 +5,6 @@ use super::*;
 /// Every camera plays these frames, over and over.
 const FRAMES: usize = 24;
 
-/// The time from one frame to the next by the clock of RTP.
-const TICKS: u64 = 9_000;
-
 /// So many results of each camera are looked at.
 const RESULTS: usize = 8;
 
@@ -151,26 +148,16 @@ fn local(clip: &std::path::Path) -> Vec<Vec<Seen>> {
     frames
 }
 
-/// How far a camera's results are off the local ones of the same frames. Which frame is which is known by the sender's clock, but for the
-/// one that came first, and for a few by which the clock is off where the sender was held up.
+/// How far a camera's results are off the local ones of the same frames. A result is of the frame whose objects are nearest to its own: what
+/// is no frame's is near to none. The sender's clock does not tell which it is, since a sender that is held up leaves frames out.
 fn worst(events: &[(Instant, Value)], local: &[Vec<Seen>]) -> Off {
-    const HELD_UP: usize = 3;
-    let time_of = |event: &Value| event["frame"]["rtpTimestamp"].as_u64().unwrap();
-    let first = time_of(&events[0].1);
-    let nearest = |a: &Off, b: &Off| a.box_px.total_cmp(&b.box_px);
-    let all = |start: usize| {
-        let one = |(_, event): &(Instant, Value)| {
-            let passed = (time_of(event) + (1 << 32) - first) % (1 << 32);
-            let frames = start + usize::try_from((passed + TICKS / 2) / TICKS).unwrap();
-            let seen = objects_of(event);
-            (0..=HELD_UP)
-                .map(|late| off(&seen, &local[(frames + local.len() - late) % local.len()]))
-                .min_by(nearest)
-                .unwrap()
-        };
-        events.iter().map(one).fold(Off::default(), Off::and)
+    let one = |(_, event): &(Instant, Value)| {
+        let seen = objects_of(event);
+        let offs = local.iter().map(|frame| off(&seen, frame));
+        offs.min_by(|a, b| a.box_px.total_cmp(&b.box_px))
+            .expect("the clip has frames")
     };
-    (0..local.len()).map(all).min_by(nearest).unwrap()
+    events.iter().map(one).fold(Off::default(), Off::and)
 }
 
 async fn same_boxes(make: Make, ways: &[Way]) {
