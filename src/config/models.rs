@@ -41,7 +41,7 @@ pub struct RemoteModelConfig {
 /// The address of an inference server. It never holds credentials.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ServerUrl {
-    /// What it speaks.
+    /// By what the messages to it are carried.
     pub protocol: ServerProtocol,
     /// Whether the connection is encrypted.
     pub tls: bool,

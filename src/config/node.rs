@@ -27,10 +27,10 @@ pub struct NodeConfig {
 /// Which cameras of the configuration are a node's own.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub enum ShareConfig {
-    /// All of them.
+    /// All of them are, as for a node that is alone.
     #[default]
     All,
-    /// A fixed part.
+    /// A fixed part of them is, whether the nodes of the other parts live or not.
     Shard {
         /// Which of the parts, from 0 on.
         index: u32,
@@ -55,7 +55,7 @@ pub struct PoolConfig {
 /// Where the leases of a pool are kept.
 #[derive(Debug, Clone, PartialEq)]
 pub enum LeaseEngineConfig {
-    /// In etcd.
+    /// In etcd, bound to leases of its own kind.
     Etcd(EtcdConfig),
     /// In `Lease` objects of the Kubernetes cluster that the node runs in.
     Kubernetes {
@@ -312,7 +312,7 @@ label_enum! {
     pub enum Engine {
         /// `Lease` objects of Kubernetes.
         Kubernetes = "kubernetes",
-        /// etcd.
+        /// Leases of etcd, by its own client.
         Etcd = "etcd",
     }
 }

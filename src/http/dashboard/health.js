@@ -95,7 +95,7 @@ export function overall({ reach, node, cameras }, now = Date.now()) {
   const tone = worst(items.map((item) => item.tone));
   if (wanted.length === 0 && node.share && node.share.mode !== 'all') {
     const text = node.share.mode === 'pool' ? `The nodes of pool ${node.share.pool} share the cameras of their file: ${node.share.members.map((member) => member.name).join(', ') || 'none is known yet'}.` : 'The fixed parts of the cameras are of other nodes.';
-    const none = { tone: 'idle', title: 'None of the cameras is this node’s now', text, href: '#/node' };
+    const none = { tone: 'idle', title: 'Other nodes have the cameras', text, href: '#/node' };
     return make(worst([tone, 'idle']), 'None of the cameras is this node’s now', 'no camera', [...items, none]);
   }
   if (wanted.length === 0) {

@@ -172,7 +172,7 @@ export class NodePage {
     return table('Models', ['Model', 'State', 'Cameras', 'SHA-256', 'Error'], models.map((model) => [
       h('code', {}, model.name),
       h('span', { class: 'state' }, dot(model.state === 'working' ? 'ok' : 'bad'), model.state.replace('_', ' ')),
-      count(model.cameras), h('code', { title: model.sha256 }, (model.sha256 ?? '').slice(0, 12)), told(model.error),
+      count(model.cameras), model.remote ? 'on servers' : h('code', { title: model.sha256 }, (model.sha256 ?? '').slice(0, 12)), told(model.error),
     ]));
   }
 
@@ -220,8 +220,10 @@ export class NodePage {
     try {
       const config = await get('/api/config');
       const sections = Object.entries(config.inForce).filter(([name]) => name !== 'cameras')
-        // Of sinks there are many, each with a name.
-        .flatMap(([name, section]) => Array.isArray(section) ? section.map((one) => [`[[${name}]] ${one.name?.value ?? ''}`, one]) : [[`[${name}]`, section]])
+        // Of sinks and of models on servers there are many, each with a name.
+        .flatMap(([name, section]) => Array.isArray(section)
+          ? section.map((one) => [name === 'models' ? `[models.${one.name?.value}]` : `[[${name}]] ${one.name?.value ?? ''}`, one])
+          : [[`[${name}]`, section]])
         .filter(([, section]) => Object.keys(section).length > 0);
       this.panels.settings.replaceChildren(
         ...sections.map(([name, section]) => h('details', {}, h('summary', {}, h('code', {}, name)), settings(name, section))),
