@@ -130,9 +130,14 @@ async fn events_are_lines_and_what_is_missing_is_said() {
         away.ends_with("events are missed until it is back"),
         "{away}"
     );
+    // What the node sent before it noticed that the hub is away would be lost, and its old status would be taken for the new one.
+    let mut status = node.0.status();
+    status
+        .wait_for(|status| !matches!(status, HubStatus::Joined { .. }))
+        .await
+        .unwrap();
     let (_hub, _) = RestartableHub::start(&address).await;
     watch.until("the hub is back after").await;
-    let mut status = node.0.status();
     status
         .wait_for(|status| matches!(status, HubStatus::Joined { .. }))
         .await
