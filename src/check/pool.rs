@@ -2,7 +2,7 @@
 
 use super::finding::{Finding, Report};
 use crate::config::{Config, NodeConfig, PoolConfig, ShareConfig};
-use crate::shard::{Share, probe};
+use crate::shard::{PoolLost, Share, probe};
 
 /// Says which share of the cameras is the node's, and whether the store of its pool can be reached and written.
 pub(super) async fn check(config: &Config, report: &mut Report<'_>) {
@@ -57,11 +57,14 @@ async fn of_pool(node: &NodeConfig, pool: &PoolConfig) -> Finding {
                 },
             )
         }
-        Err(reason) => Finding::fail(
+        Err(PoolLost { reason, remedy }) => Finding::fail(
             subject,
             format!("its leases cannot be kept: {reason}"),
-            "see that the store runs and can be reached from here, and correct `[node.lease]` if not; in Kubernetes the node's service \
-             account must be allowed get, list, watch, create, update and delete of leases",
+            remedy.unwrap_or_else(|| {
+                "see that the store runs and can be reached from here, and correct `[node.lease]` if not; in Kubernetes the node's \
+                 service account must be allowed get, list, watch, create, update and delete of leases"
+                    .to_owned()
+            }),
         ),
     }
 }

@@ -76,7 +76,7 @@ pub(super) enum News {
     /// The lease ran out, and with it so many cameras went.
     LeaseLost(usize),
     /// The store did not do what was asked, for this reason.
-    StoreFailed(String),
+    StoreFailed(StoreError),
     /// It answers again.
     StoreAnswers,
     /// The camera is this node's now.
@@ -192,7 +192,7 @@ pub(super) struct PoolCore {
     /// How many cameras the store has freed since the lease may have run out.
     freed: usize,
     /// Why the store does not answer, while it does not.
-    trouble: Option<String>,
+    trouble: Option<StoreError>,
     leaving: bool,
     ops: VecDeque<Op>,
     news: Vec<News>,
@@ -445,8 +445,8 @@ impl PoolCore {
     }
 
     /// Why the store does not answer.
-    pub(super) fn trouble(&self) -> Option<&str> {
-        self.trouble.as_deref()
+    pub(super) fn trouble(&self) -> Option<&StoreError> {
+        self.trouble.as_ref()
     }
 
     /// True while another node that came later has the same name.
@@ -696,8 +696,8 @@ impl PoolCore {
     }
 
     fn failed(&mut self, error: StoreError) {
-        self.news.push(News::StoreFailed(error.0.clone()));
-        self.trouble = Some(error.0);
+        self.news.push(News::StoreFailed(error.clone()));
+        self.trouble = Some(error);
     }
 
     fn answers(&mut self) {

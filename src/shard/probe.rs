@@ -19,22 +19,34 @@ pub(crate) struct PoolFound {
     pub(crate) members: BTreeSet<String>,
 }
 
+/// Why the store of a pool is of no use.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct PoolLost {
+    /// What went wrong.
+    pub(crate) reason: String,
+    /// What to do about it, where that follows from what went wrong.
+    pub(crate) remedy: Option<String>,
+}
+
 /// Asks the store of a pool. The error says why it is of no use.
-pub(crate) async fn probe(config: &NodeConfig, pool: &PoolConfig) -> Result<PoolFound, String> {
+pub(crate) async fn probe(config: &NodeConfig, pool: &PoolConfig) -> Result<PoolFound, PoolLost> {
     let asked = match &pool.engine {
         #[cfg(feature = "etcd")]
-        LeaseEngineConfig::Etcd(etcd) => ask(super::etcd::EtcdStore::new(etcd, pool), config).await,
+        LeaseEngineConfig::Etcd(etcd) => match super::etcd::EtcdStore::new(etcd, pool) {
+            Ok(store) => ask(store, config).await,
+            Err(error) => Err(error),
+        },
         #[cfg(feature = "kubernetes")]
         LeaseEngineConfig::Kubernetes { namespace } => {
             let store = super::kubernetes::KubernetesStore::new(namespace.clone(), pool);
             ask(store, config).await
         }
         #[cfg(not(all(feature = "etcd", feature = "kubernetes")))]
-        _ => Err(StoreError(
-            "this build has not the feature that it needs".to_owned(),
+        _ => Err(StoreError::new(
+            "this build has not the feature that it needs",
         )),
     };
-    let members = asked.map_err(|error| error.to_string())?;
+    let members = asked.map_err(|StoreError { reason, remedy }| PoolLost { reason, remedy })?;
     Ok(PoolFound {
         engine: engine_name(&pool.engine),
         members,
@@ -58,9 +70,7 @@ async fn ask<S: LeaseStore>(store: S, config: &NodeConfig) -> Result<BTreeSet<St
 
 async fn look<S: LeaseStore>(store: &S, session: &str) -> Result<BTreeSet<String>, StoreError> {
     if store.renew(session.into(), None).await? == Renewal::Lost {
-        return Err(StoreError(
-            "it forgot a lease that it had just given".to_owned(),
-        ));
+        return Err(StoreError::new("it forgot a lease that it had just given"));
     }
     let (sender, mut seen) = mpsc::channel(1);
     let first = async {
@@ -72,7 +82,7 @@ async fn look<S: LeaseStore>(store: &S, session: &str) -> Result<BTreeSet<String
     let limit = Duration::from_secs(10);
     let all = tokio::time::timeout(limit, first)
         .await
-        .map_err(|_| StoreError("it does not tell what it has".to_owned()))??;
+        .map_err(|_| StoreError::new("it does not tell what it has"))??;
     let members = all.into_iter().flat_map(|seen| match seen {
         Seen::All { members, .. } => members,
         Seen::Member(..) | Seen::Holder(_) => Vec::new(),

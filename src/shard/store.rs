@@ -114,8 +114,37 @@ pub(super) enum Renewal {
 
 /// The store did not answer, or its answer makes no sense. Whether it did what was asked is not known.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0}")]
-pub(super) struct StoreError(pub(super) String);
+pub(super) struct StoreError {
+    /// What went wrong.
+    pub(super) reason: String,
+    /// What somebody has to do about it. Without that it may well pass by itself.
+    pub(super) remedy: Option<String>,
+}
+
+impl StoreError {
+    pub(super) fn new(reason: impl Into<String>) -> Self {
+        Self {
+            reason: reason.into(),
+            remedy: None,
+        }
+    }
+
+    pub(super) fn with_remedy(reason: impl Into<String>, remedy: impl Into<String>) -> Self {
+        Self {
+            reason: reason.into(),
+            remedy: Some(remedy.into()),
+        }
+    }
+}
+
+impl std::fmt::Display for StoreError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match &self.remedy {
+            Some(remedy) => write!(f, "{}: {remedy}", self.reason),
+            None => f.write_str(&self.reason),
+        }
+    }
+}
 
 /// What is written of a camera.
 #[derive(Debug, Clone, PartialEq, Eq)]

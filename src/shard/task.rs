@@ -68,7 +68,7 @@ struct Driver<S> {
     /// So long a lease lasts.
     lease_duration: Duration,
     /// Why the store cannot be watched, since it told something last.
-    watch_trouble: Option<String>,
+    watch_trouble: Option<StoreError>,
 }
 
 /// The cameras that the node has been connecting to for long without a picture.
@@ -339,7 +339,7 @@ impl<S: LeaseStore> Driver<S> {
     fn watch_failed(&mut self, error: &StoreError) {
         tracing::debug!(%error, "the pool's store is watched again");
         if self.watch_trouble.is_none() {
-            self.watch_trouble = Some(error.0.clone());
+            self.watch_trouble = Some(error.clone());
             return;
         }
         self.metrics.pool().lease_errors.inc();
@@ -369,9 +369,13 @@ impl<S: LeaseStore> Driver<S> {
         }
         self.has_warned_of_namesake = false;
         match self.core.trouble() {
+            Some(error) if error.remedy.is_some() => Some(format!(
+                "the node and {engine} are not set up for each other: {error}"
+            )),
             Some(error) => Some(format!("{engine} does not answer: {error}")),
-            None if self.watch_trouble.is_some() && !self.core.has_seen_all() => {
-                let error = self.watch_trouble.as_deref().unwrap_or_default();
+            None if let Some(error) = &self.watch_trouble
+                && !self.core.has_seen_all() =>
+            {
                 Some(format!(
                     "the leases of pool `{pool}` were not read yet: {error}"
                 ))
@@ -401,7 +405,11 @@ impl<S: LeaseStore> Driver<S> {
             News::StoreFailed(reason) => {
                 metrics.lease_errors.inc();
                 if let Some(suppressed) = self.failures.allow((), Instant::now()) {
-                    tracing::warn!(pool, engine, %reason, suppressed, "the store of the pool's leases does not answer");
+                    if reason.remedy.is_some() {
+                        tracing::error!(pool, engine, %reason, suppressed, "the node and the store of the pool's leases are not set up for each other");
+                    } else {
+                        tracing::warn!(pool, engine, %reason, suppressed, "the store of the pool's leases does not answer");
+                    }
                 }
             }
             News::StoreAnswers => {
