@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use proptest::prelude::*;
 
 use super::super::memory::MemoryStore;
+use super::super::rendezvous::{CameraDigest, target};
 use super::*;
 
 const DURATION: Duration = Duration::from_secs(6);
@@ -77,6 +78,7 @@ impl SimNode {
             started_at: u64::try_from(now.since(at(0)).as_millis()).unwrap(),
             leaving: false,
             ready: BTreeSet::new(),
+            configured: super::super::store::Configured::default(),
         };
         let mut core = PoolCore::new(record, Timing::of(DURATION), Arc::clone(&fence), now);
         core.set_cameras(cameras, now);

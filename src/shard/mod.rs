@@ -4,6 +4,7 @@
 //! `kubernetes`.
 
 mod core;
+mod differences;
 mod facts;
 mod fence;
 mod probe;

@@ -1,13 +1,15 @@
 //! Tries the store of a pool's leases, without taking part in the pool: a lease is got, renewed and given up, by a member that leaves
 //! already, so that no camera is meant for it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
 
+use super::differences::Difference;
 use super::facts::engine_name;
-use super::store::{LeaseStore, MemberRecord, Renewal, Seen, StoreError};
+use super::store::{CameraList, Configured, LeaseStore, MemberRecord, Renewal, Seen, StoreError};
 use crate::config::{LeaseEngineConfig, NodeConfig, PoolConfig};
 
 /// What was found of a pool.
@@ -15,8 +17,8 @@ use crate::config::{LeaseEngineConfig, NodeConfig, PoolConfig};
 pub(crate) struct PoolFound {
     /// `etcd` or `kubernetes`.
     pub(crate) engine: &'static str,
-    /// The nodes that live, in the order of their names.
-    pub(crate) members: BTreeSet<String>,
+    /// The nodes that live, by their names. Of one whose configuration differs from that of the node that asks, what differs.
+    pub(crate) members: BTreeMap<String, Option<String>>,
 }
 
 /// Why the store of a pool is of no use.
@@ -29,7 +31,11 @@ pub(crate) struct PoolLost {
 }
 
 /// Asks the store of a pool. The error says why it is of no use.
-pub(crate) async fn probe(config: &NodeConfig, pool: &PoolConfig) -> Result<PoolFound, PoolLost> {
+pub(crate) async fn probe(
+    config: &NodeConfig,
+    pool: &PoolConfig,
+    cameras: &BTreeSet<Arc<str>>,
+) -> Result<PoolFound, PoolLost> {
     let asked = match &pool.engine {
         #[cfg(feature = "etcd")]
         LeaseEngineConfig::Etcd(etcd) => match super::etcd::EtcdStore::new(etcd, pool) {
@@ -47,13 +53,25 @@ pub(crate) async fn probe(config: &NodeConfig, pool: &PoolConfig) -> Result<Pool
         )),
     };
     let members = asked.map_err(|StoreError { reason, remedy }| PoolLost { reason, remedy })?;
+    let own = Configured {
+        cameras: Some(CameraList::of(cameras)),
+        lease_ms: u64::try_from(pool.lease_duration.as_millis()).ok(),
+    };
+    let members = members.into_iter().map(|member| {
+        let difference = Difference::between(&own, &member.configured);
+        let differs = difference.map(|difference| difference.sentence());
+        (member.name.to_string(), differs)
+    });
     Ok(PoolFound {
         engine: engine_name(&pool.engine),
-        members,
+        members: members.collect(),
     })
 }
 
-async fn ask<S: LeaseStore>(store: S, config: &NodeConfig) -> Result<BTreeSet<String>, StoreError> {
+async fn ask<S: LeaseStore>(
+    store: S,
+    config: &NodeConfig,
+) -> Result<Vec<MemberRecord>, StoreError> {
     let session = store
         .join(MemberRecord {
             name: format!("{}-check", config.name).into(),
@@ -61,6 +79,7 @@ async fn ask<S: LeaseStore>(store: S, config: &NodeConfig) -> Result<BTreeSet<St
             started_at: 0,
             leaving: true,
             ready: BTreeSet::new(),
+            configured: Configured::default(),
         })
         .await?;
     let found = look(&store, &session).await;
@@ -68,7 +87,7 @@ async fn ask<S: LeaseStore>(store: S, config: &NodeConfig) -> Result<BTreeSet<St
     found
 }
 
-async fn look<S: LeaseStore>(store: &S, session: &str) -> Result<BTreeSet<String>, StoreError> {
+async fn look<S: LeaseStore>(store: &S, session: &str) -> Result<Vec<MemberRecord>, StoreError> {
     if store.renew(session.into(), None).await? == Renewal::Lost {
         return Err(StoreError::new("it forgot a lease that it had just given"));
     }
@@ -88,5 +107,5 @@ async fn look<S: LeaseStore>(store: &S, session: &str) -> Result<BTreeSet<String
         Seen::Member(..) | Seen::Holder(_) => Vec::new(),
     });
     let others = members.filter(|(other, member)| **other != *session && !member.leaving);
-    Ok(others.map(|(_, member)| member.name.to_string()).collect())
+    Ok(others.map(|(_, member)| member).collect())
 }
