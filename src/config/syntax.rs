@@ -135,7 +135,7 @@ pub(super) fn explain(path: &Path, text: &str, mut error: toml::de::Error) -> Co
     {
         return ConfigError::WrongType {
             place,
-            takes: takes(&keys, expected),
+            takes: takes(&keys, expected, found),
             key: keys,
             found: in_words(found),
         };
@@ -224,7 +224,9 @@ fn family(section: &str) -> &str {
 }
 
 /// Says in words what a key takes.
-fn takes(keys: &str, expected: &str) -> &'static str {
+fn takes(keys: &str, expected: &str, found: &str) -> &'static str {
+    let is_table =
+        keys == TRACK_OF_CAMERA || File::TABLES.contains(&keys) || File::SECTIONS.contains(&keys);
     let known = keys.rsplit_once('.').and_then(|(section, name)| {
         file::keys().find(|k| k.section == keys_of(section) && k.name == name)
     });
@@ -235,6 +237,7 @@ fn takes(keys: &str, expected: &str) -> &'static str {
         None if keys == "cameras.zones" => "[[cameras.zones]] tables",
         None if keys == "cameras.lines" => "[[cameras.lines]] tables",
         None if keys == "cameras.masks" => "[[cameras.masks]] tables",
+        None if is_table && found == "sequence" => "one table, in single brackets",
         None if expected.starts_with("struct ") => "a [table]",
         None => "another type",
     }
@@ -278,6 +281,27 @@ mod tests {
             ("snapshot", None),
         ] {
             assert_eq!(nearest(word, keys()), near, "{word}");
+        }
+    }
+
+    #[test]
+    fn of_a_table_in_double_brackets_it_is_said_that_it_has_single_ones() {
+        for (table, key) in [
+            (
+                "[[cameras]]\ntwin_id = \"cam\"\n[[cameras.track]]",
+                "cameras.track",
+            ),
+            ("[[defaults.track]]", "defaults.track"),
+            ("[[node]]", "node"),
+            ("[[node.lease]]", "node.lease"),
+        ] {
+            let text = format!("{table}\n");
+            let error = toml::from_str::<File>(&text).unwrap_err();
+            let sentence = explain(Path::new("node.toml"), &text, error).to_string();
+            let expected = format!(
+                "`{key}` takes one table, in single brackets, and this is a list: correct it"
+            );
+            assert!(sentence.ends_with(&expected), "{sentence}");
         }
     }
 
