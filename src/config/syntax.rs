@@ -133,9 +133,18 @@ pub(super) fn explain(path: &Path, text: &str, mut error: toml::de::Error) -> Co
         .find_map(|kind| message.strip_prefix(kind))
         .and_then(|rest| rest.rsplit_once(", expected "))
     {
+        if is_one_table(&keys) && (found == "sequence" || found == "map") {
+            // The parser takes the first table of the list for the value of the first key, so it may have found either.
+            return ConfigError::WrongType {
+                place,
+                key: keys,
+                takes: "one table, in single brackets",
+                found: "a list of tables, in double ones".to_owned(),
+            };
+        }
         return ConfigError::WrongType {
             place,
-            takes: takes(&keys, expected, found),
+            takes: takes(&keys, expected),
             key: keys,
             found: in_words(found),
         };
@@ -223,10 +232,15 @@ fn family(section: &str) -> &str {
     section.split('.').next().unwrap_or_default()
 }
 
+/// True if a key is a table of which there is one.
+fn is_one_table(keys: &str) -> bool {
+    let is_known = File::SECTIONS.contains(&keys) || File::TABLES.contains(&keys);
+    let is_of_many = matches!(family(keys), "cameras" | "sinks" | "models");
+    keys == TRACK_OF_CAMERA || is_known && !is_of_many
+}
+
 /// Says in words what a key takes.
-fn takes(keys: &str, expected: &str, found: &str) -> &'static str {
-    let is_table =
-        keys == TRACK_OF_CAMERA || File::TABLES.contains(&keys) || File::SECTIONS.contains(&keys);
+fn takes(keys: &str, expected: &str) -> &'static str {
     let known = keys.rsplit_once('.').and_then(|(section, name)| {
         file::keys().find(|k| k.section == keys_of(section) && k.name == name)
     });
@@ -237,7 +251,6 @@ fn takes(keys: &str, expected: &str, found: &str) -> &'static str {
         None if keys == "cameras.zones" => "[[cameras.zones]] tables",
         None if keys == "cameras.lines" => "[[cameras.lines]] tables",
         None if keys == "cameras.masks" => "[[cameras.masks]] tables",
-        None if is_table && found == "sequence" => "one table, in single brackets",
         None if expected.starts_with("struct ") => "a [table]",
         None => "another type",
     }
@@ -299,7 +312,7 @@ mod tests {
             let error = toml::from_str::<File>(&text).unwrap_err();
             let sentence = explain(Path::new("node.toml"), &text, error).to_string();
             let expected = format!(
-                "`{key}` takes one table, in single brackets, and this is a list: correct it"
+                "`{key}` takes one table, in single brackets, and this is a list of tables, in double ones: correct it"
             );
             assert!(sentence.ends_with(&expected), "{sentence}");
         }
