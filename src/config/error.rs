@@ -489,6 +489,21 @@ pub enum ConfigError {
         key: &'static str,
         missing: &'static str,
     },
+    /// A certificate for etcd without its key, or the other way round.
+    #[error(
+        "{place}: `[node.lease]` has `{key}` and no `{missing}`: add it, or remove `{key}` for an etcd that asks for no certificate"
+    )]
+    HalfACertificateOfEtcd {
+        place: Place,
+        key: &'static str,
+        missing: &'static str,
+    },
+    /// A certificate of the node's own stands beside an address without encryption.
+    #[error(
+        "{place}: `node.lease.client_cert_file` is for encrypted connections, and an address in `node.lease.url` has none: use https://, \
+         or remove it with its `client_key_file`"
+    )]
+    PlainEtcd { place: Place },
     /// A camera that chose its node is to be shared.
     #[error(
         "{place}: cameras are shared with other nodes, and camera {} dials this one (`connect = \"accept\"`): let the nodes dial it, or \
@@ -684,6 +699,8 @@ impl ConfigError {
             | Self::KeyOfAnotherEngine { place, .. }
             | Self::EtcdWithoutUrl { place }
             | Self::HalfALoginOfEtcd { place, .. }
+            | Self::HalfACertificateOfEtcd { place, .. }
+            | Self::PlainEtcd { place }
             | Self::SharedCameraDials { place, .. }
             | Self::HubAndNone { place, .. }
             | Self::TooFewPorts { place, .. } => Some(place),
