@@ -157,6 +157,9 @@ fn unknown_key(place: Place, keys: &str, name: &str) -> ConfigError {
     let path = keys.strip_suffix(name).unwrap_or(keys);
     let section = match path.trim_end_matches('.') {
         table if table == TRACK_OF_CAMERA || File::TABLES.contains(&table) => table,
+        // A model that is called as its unknown key is.
+        "models" if keys.len() > "models.".len() => keys,
+        table if table.starts_with(MODEL) => table,
         _ => keys
             .split('.')
             .next()
@@ -201,10 +204,14 @@ fn unknown_key(place: Place, keys: &str, name: &str) -> ConfigError {
 /// The table of a camera that has the keys of the one for all.
 const TRACK_OF_CAMERA: &str = "cameras.track";
 
+/// With what the tables of models begin, each of which is called by its model's name.
+const MODEL: &str = "models.";
+
 /// The section whose keys a table has.
 fn keys_of(section: &str) -> &str {
     match section {
         TRACK_OF_CAMERA => "defaults.track",
+        model if model.starts_with(MODEL) => "models",
         other => other,
     }
 }
