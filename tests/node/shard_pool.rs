@@ -206,9 +206,10 @@ async fn cameras_go_to_a_node_that_comes_and_back_when_it_leaves() {
     });
     let came = came.await;
     until_all_are_seen(&heard).await;
-    until("each moves once, and nobody publishes it with another", || {
-        heard.moves(before).len() as u64 == other.held()
-    })
+    until(
+        "each moves once, and nobody publishes it with another",
+        || heard.moves(before).len() as u64 == other.held(),
+    )
     .await;
     let moves = heard.moves(before);
     println!("after {came:?} these had moved: {moves:?}");
