@@ -451,9 +451,9 @@ pub enum ConfigError {
     },
     /// Certificates stand beside an address without encryption.
     #[error(
-        "{place}: `models.ca_file` is for encrypted connections, and this model's `url` has none: use grpcs:// or https://, or remove it"
+        "{place}: `{key}` is for encrypted connections, and this model's `url` has none: use grpcs:// or https://, or remove it"
     )]
-    PlainServer { place: Place },
+    PlainServer { place: Place, key: String },
     /// A node is in a pool and has a fixed part of the cameras.
     #[error(
         "{place}: this node has `node.pool` and `[node.shard]`, which are two ways to share cameras: remove one of them"
@@ -691,7 +691,7 @@ impl ConfigError {
             | Self::TooManyModels { place, .. }
             | Self::ModelWithout { place, .. }
             | Self::RemoteFallback { place, .. }
-            | Self::PlainServer { place }
+            | Self::PlainServer { place, .. }
             | Self::PoolAndShard { place }
             | Self::HalfAShard { place }
             | Self::PoolWithoutLease { place }
