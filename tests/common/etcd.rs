@@ -178,7 +178,7 @@ impl Etcd {
         self.control(&["--user", ROOT, "user", "add", "another:password"]);
     }
 
-    /// Runs etcd's own client. Where etcd wants certificates, it has that of `node.pem`.
+    /// Runs etcd's own client, on an etcd that wants no certificates.
     fn control(&self, arguments: &[&str]) {
         let mut command = Command::new("etcdctl");
         command
