@@ -79,7 +79,7 @@ impl ConfigError {
             | Self::TooManyModels { place, .. }
             | Self::ModelWithout { place, .. }
             | Self::RemoteFallback { place, .. }
-            | Self::PlainServer { place }
+            | Self::PlainServer { place, .. }
             | Self::PoolAndShard { place }
             | Self::HalfAShard { place }
             | Self::PoolWithoutLease { place }
