@@ -54,7 +54,7 @@ impl Difference {
             let there = format!("it has {} in its configuration", number(other));
             match own.count == other.count {
                 true => format!("{there}, and this node has as many, but not the same"),
-                false => format!("{there}, and this node has {}", number(own)),
+                false => format!("{there}, and this node has {}", own.count),
             }
         });
         let lease = self.lease_ms.map(|(own, other)| {
