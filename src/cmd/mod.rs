@@ -84,7 +84,7 @@ enum Command {
     Bridge(BridgeArgs),
     /// Runs a hub, cameras and a node in one process and shows what is detected.
     Demo(DemoArgs),
-    /// Shows the events of a node as they come from the hub.
+    /// Shows the events of nodes as they come from the hub.
     Watch(WatchArgs),
     /// Runs the development hub.
     Hub(HubArgs),

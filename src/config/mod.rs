@@ -10,7 +10,6 @@ mod edit;
 mod env;
 mod error;
 pub mod file;
-mod fleet_origins;
 mod in_force;
 mod listen;
 mod models;
@@ -38,7 +37,9 @@ pub use in_force::{
     ConfigInForce, EntryInForce, Level, Refusal, RefusalSource, SectionInForce, ValueSource,
 };
 pub use models::{RemoteModelConfig, ServerProtocol, ServerUrl};
-pub use node::{EtcdConfig, LeaseEngineConfig, NodeConfig, PoolConfig, ShareConfig};
+pub use node::{
+    ClientCertificate, EtcdConfig, LeaseEngineConfig, NodeConfig, PoolConfig, ShareConfig,
+};
 pub(crate) use polygon::GridPoint;
 pub use polygon::{Point, Polygon, PolygonError};
 pub use replay::ReplayConfig;

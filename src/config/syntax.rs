@@ -133,6 +133,15 @@ pub(super) fn explain(path: &Path, text: &str, mut error: toml::de::Error) -> Co
         .find_map(|kind| message.strip_prefix(kind))
         .and_then(|rest| rest.rsplit_once(", expected "))
     {
+        if is_one_table(&keys) && (found == "sequence" || found == "map") {
+            // The parser takes the first table of the list for the value of the first key, so it may have found either.
+            return ConfigError::WrongType {
+                place,
+                key: keys,
+                takes: "one table, in single brackets",
+                found: "a list of tables, in double ones".to_owned(),
+            };
+        }
         return ConfigError::WrongType {
             place,
             takes: takes(&keys, expected),
@@ -230,6 +239,13 @@ fn family(section: &str) -> &str {
     section.split('.').next().unwrap_or_default()
 }
 
+/// True if a key is a table of which there is one.
+fn is_one_table(keys: &str) -> bool {
+    let is_known = File::SECTIONS.contains(&keys) || File::TABLES.contains(&keys);
+    let is_of_many = matches!(family(keys), "cameras" | "sinks" | "models");
+    keys == TRACK_OF_CAMERA || is_known && !is_of_many
+}
+
 /// Says in words what a key takes.
 fn takes(keys: &str, expected: &str) -> &'static str {
     let known = keys.rsplit_once('.').and_then(|(section, name)| {
@@ -285,6 +301,27 @@ mod tests {
             ("snapshot", None),
         ] {
             assert_eq!(nearest(word, keys()), near, "{word}");
+        }
+    }
+
+    #[test]
+    fn of_a_table_in_double_brackets_it_is_said_that_it_has_single_ones() {
+        for (table, key) in [
+            (
+                "[[cameras]]\ntwin_id = \"cam\"\n[[cameras.track]]",
+                "cameras.track",
+            ),
+            ("[[defaults.track]]", "defaults.track"),
+            ("[[node]]", "node"),
+            ("[[node.lease]]", "node.lease"),
+        ] {
+            let text = format!("{table}\n");
+            let error = toml::from_str::<File>(&text).unwrap_err();
+            let sentence = explain(Path::new("node.toml"), &text, error).to_string();
+            let expected = format!(
+                "`{key}` takes one table, in single brackets, and this is a list of tables, in double ones: correct it"
+            );
+            assert!(sentence.ends_with(&expected), "{sentence}");
         }
     }
 
