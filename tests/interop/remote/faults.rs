@@ -353,5 +353,5 @@ async fn so_is_an_mlserver_again_and_again() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "takes minutes: make long"]
 async fn so_is_kserves_own_server() {
-    suffers(Make::KServe, &ALL, 2).await;
+    suffers(Make::KServe, &ALL, 2, RETURN_LIMIT).await;
 }
