@@ -17,7 +17,7 @@ use super::facts::{Availability, RemoteFacts, ServerFacts};
 use super::fit::Fit;
 use super::limit::Limit;
 use super::protocol::{InputTensor, OutputTensor};
-use super::servers::{Outcome, ServerState, Servers, Ticket};
+use super::servers::{Outcome, Proof, ServerState, Servers, Ticket};
 use super::told::Told;
 use super::watch;
 use crate::config::{RemoteModelConfig, ServerProtocol};
@@ -174,7 +174,7 @@ impl RemoteModel {
         let server = |(named, server): (&Server, &super::servers::Server)| {
             let (word, reason) = match server.state() {
                 ServerState::Away { reason, .. } => ("away", Some(reason.clone())),
-                ServerState::Ready { .. } => ("ready", None),
+                ServerState::Returned { .. } | ServerState::Ready { .. } => ("ready", None),
             };
             ServerFacts {
                 url: named.url.to_string(),
@@ -252,7 +252,7 @@ impl Shared {
         let reasons: Vec<String> = servers
             .filter_map(|(named, server)| match server.state() {
                 ServerState::Away { reason, .. } => Some(format!("{}: {reason}", named.url)),
-                ServerState::Ready { .. } => None,
+                ServerState::Returned { .. } | ServerState::Ready { .. } => None,
             })
             .collect();
         Some(reasons.join("; "))
@@ -303,16 +303,17 @@ impl Shared {
         self.state.lock().servers.ask_at(index)
     }
 
-    /// Takes what a server takes, after it has answered a trial if that was needed, or why it cannot be used.
-    pub(super) fn asked(&self, index: usize, answer: Result<Fit, String>) {
+    /// Takes what a server takes and what it has shown for that, or why it cannot be used.
+    pub(super) fn asked(&self, index: usize, answer: Result<(Fit, Proof), String>) {
         let mut state = self.state.lock();
         let mut news = None;
-        let answer = answer.map(|fit| {
+        let answer = answer.map(|(fit, proof)| {
             let known = &mut state.fits[index];
             if known.as_deref() != Some(&fit) {
                 news = Some(fit.facts(0));
                 *known = Some(Arc::new(fit));
             }
+            proof
         });
         state.servers.asked(index, answer, Instant::now());
         self.tell(state, index);
