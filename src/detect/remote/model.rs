@@ -14,15 +14,17 @@ use tokio::task::AbortHandle;
 use super::client::{CallError, Client, Clients, InferRequest};
 use super::detector::RemoteDetector;
 use super::facts::{Availability, RemoteFacts, ServerFacts};
-use super::fit::Fit;
+use super::fit::{Fit, ShapeError};
 use super::limit::Limit;
 use super::protocol::{InputTensor, OutputTensor};
 use super::servers::{Outcome, Proof, ServerState, Servers, Ticket};
+use super::shapers::Shapers;
 use super::told::Told;
 use super::watch;
 use crate::config::{RemoteModelConfig, ServerProtocol};
 use crate::detect::detector::{DetectError, Detector, ModelInfo};
 use crate::detect::manifest::{Manifest, ModelError};
+use crate::preprocess::{Picture, Placement};
 use crate::telemetry::metrics::{Metrics, RemoteMetrics, RemoteResult};
 
 /// A model that runs on servers.
@@ -40,6 +42,7 @@ pub(super) struct Shared {
     info: ModelInfo,
     handle: Handle,
     pub(super) servers: Vec<Server>,
+    shapers: Shapers,
     state: Mutex<State>,
     /// Told when a server's state has changed.
     changed: Notify,
@@ -129,6 +132,7 @@ impl RemoteModel {
             info,
             handle: handle.clone(),
             servers,
+            shapers: Shapers::default(),
             changed: Notify::new(),
         });
         shared.metrics.slots.set(1);
@@ -161,9 +165,10 @@ impl RemoteModel {
         }
     }
 
-    /// How many requests may be under way at once: 1 at least, and `max_in_flight` at most.
+    /// How many requests may be under way at once: 1 at least, and `max_in_flight` at most. Whoever asks goes by it from now on, which is
+    /// when the number begins to be measured; others find it in [`facts`](Self::facts).
     pub(crate) fn slots(&self) -> usize {
-        self.shared.state.lock().limit.slots()
+        self.shared.state.lock().limit.fetch(Instant::now())
     }
 
     /// What is known of it now.
@@ -360,8 +365,18 @@ impl Shared {
 }
 
 impl Attempt {
-    pub(super) fn fit(&self) -> &Arc<Fit> {
-        &self.fit
+    /// Makes the inputs of the request for a picture, and says where it lies in them.
+    pub(super) fn shape(
+        &self,
+        picture: &Picture<'_>,
+    ) -> Result<(Vec<InputTensor>, Placement), ShapeError> {
+        let shared = &self.shared;
+        let mut shaper = shared.shapers.take(&self.fit);
+        let shaped = shaper.shape(picture);
+        // Servers may take different things.
+        let most = shared.state.lock().limit.slots().max(shared.servers.len());
+        shared.shapers.give(shaper, most);
+        shaped
     }
 
     fn server(&self) -> &Server {
