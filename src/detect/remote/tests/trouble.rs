@@ -219,13 +219,13 @@ fn workers_in_parallel_are_bounded_by_the_slots_that_are_measured() {
                     runtime: None,
                 };
                 while Instant::now() < until && most.load(Ordering::Relaxed) < 3 {
-                    let facts = worker.model().facts();
-                    if facts.in_flight >= facts.slots {
+                    let (facts, slots) = (worker.model().facts(), worker.model().slots());
+                    if facts.in_flight >= slots {
                         std::thread::sleep(Duration::from_micros(300));
                         continue;
                     }
                     worker.detect().unwrap();
-                    most.fetch_max(facts.slots, Ordering::Relaxed);
+                    most.fetch_max(slots, Ordering::Relaxed);
                 }
             });
         }
