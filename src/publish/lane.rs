@@ -87,15 +87,42 @@ struct LaneState {
     outbox: EventOutbox,
     /// False once the node stops. What waits can still be taken.
     open: bool,
+    /// The camera of each event that was taken out and not settled yet.
+    in_hand: Vec<Arc<str>>,
+}
+
+/// Says of an event that the sink has it in hand, as long as it is there.
+#[derive(Debug)]
+struct InHand {
+    lane: SinkLane,
+    twin_id: Arc<str>,
+}
+
+impl Drop for InHand {
+    fn drop(&mut self) {
+        let in_hand = &mut self.lane.shared.state.lock().in_hand;
+        if let Some(at) = in_hand.iter().position(|twin_id| *twin_id == self.twin_id) {
+            in_hand.swap_remove(at);
+        }
+    }
 }
 
 /// An event on its way to a sink.
 #[derive(Debug)]
 pub struct SinkEvent {
     outgoing: OutgoingEvent,
+    /// There once the sink has taken it.
+    _in_hand: Option<InHand>,
 }
 
 impl SinkEvent {
+    fn new(outgoing: OutgoingEvent) -> Self {
+        Self {
+            outgoing,
+            _in_hand: None,
+        }
+    }
+
     /// What kind of event it is.
     pub fn kind(&self) -> EventKind {
         match &self.outgoing {
@@ -193,6 +220,7 @@ impl SinkLane {
                 state: Mutex::new(LaneState {
                     outbox: EventOutbox::new(FRAMES),
                     open: true,
+                    in_hand: Vec::new(),
                 }),
                 wake: Notify::new(),
                 tap,
@@ -209,13 +237,17 @@ impl SinkLane {
             let woken = self.shared.wake.notified();
             let next = {
                 let mut state = self.shared.state.lock();
-                let next = state.outbox.pop();
+                let next = state.outbox.pop().map(SinkEvent::new);
                 if next.is_none() && !state.open {
                     return None;
                 }
+                if let Some(event) = &next {
+                    // With the same lock, so that at no moment it neither waits nor is in hand.
+                    state.in_hand.push(Arc::clone(&event.stream().twin_id));
+                }
                 next
             };
-            match next.map(|outgoing| SinkEvent { outgoing }) {
+            match next.map(|event| self.in_hand(event)) {
                 Some(event) if self.may_publish(&event) => return Some(event),
                 // It became another node's while it waited. Its state is kept.
                 Some(event) if event.status().is_some() => {}
@@ -225,8 +257,20 @@ impl SinkLane {
         }
     }
 
-    /// Whether an event may leave at this moment.
-    fn may_publish(&self, event: &SinkEvent) -> bool {
+    /// The same event, which is noted already as one that was taken out.
+    fn in_hand(&self, event: SinkEvent) -> SinkEvent {
+        let in_hand = InHand {
+            lane: self.clone(),
+            twin_id: Arc::clone(&event.stream().twin_id),
+        };
+        SinkEvent {
+            _in_hand: Some(in_hand),
+            ..event
+        }
+    }
+
+    /// Whether an event may leave at this moment. A sink that holds one back asks again before it sends it.
+    pub(crate) fn may_publish(&self, event: &SinkEvent) -> bool {
         let Some(share) = self.shared.share.get() else {
             return true;
         };
@@ -313,7 +357,7 @@ impl SinkLane {
             let Some(outgoing) = self.shared.state.lock().outbox.pop() else {
                 return;
             };
-            self.settled(SinkEvent { outgoing }, Err(reason));
+            self.settled(SinkEvent::new(outgoing), Err(reason));
         }
     }
 
@@ -339,7 +383,7 @@ impl SinkLane {
         self.tell_frame(inferred);
         if let Some(displaced) = displaced {
             let outgoing = OutgoingEvent::Detections(displaced);
-            self.settled(SinkEvent { outgoing }, Err(self.full()));
+            self.settled(SinkEvent::new(outgoing), Err(self.full()));
         }
         self.shared.wake.notify_one();
     }
@@ -371,7 +415,7 @@ impl SinkLane {
         drop(state);
         if let Some(displaced) = displaced {
             let outgoing = OutgoingEvent::Track(displaced);
-            self.settled(SinkEvent { outgoing }, Err(self.full()));
+            self.settled(SinkEvent::new(outgoing), Err(self.full()));
         }
         self.shared.wake.notify_one();
     }
@@ -407,7 +451,7 @@ impl SinkLane {
     }
 
     /// Publishes only what is this node's from now on.
-    pub(super) fn set_share(&self, share: Share) {
+    pub(crate) fn set_share(&self, share: Share) {
         let _ = self.shared.share.set(share);
     }
 
@@ -424,15 +468,24 @@ impl SinkLane {
         self.tell(|| Observed::Status(status.clone()));
         if self.shared.events.contains(&EventKind::CameraStatus) {
             let mut state = self.shared.state.lock();
-            state.outbox.tell_status(status.clone(), Instant::now());
+            let is_displaced = state.outbox.tell_status(status.clone(), Instant::now());
             drop(state);
+            if is_displaced {
+                self.dropped(CAMERA_STATUS, self.full());
+            }
             self.shared.wake.notify_one();
         }
     }
 
-    /// True while anything of a camera waits. What waits for a sink that is not reached does not count.
+    /// True while anything of a camera waits, or is on its way in the sink's hands. What waits for a sink that is not reached does
+    /// not count.
     pub(super) fn has_waiting(&self, twin_id: &str) -> bool {
-        self.metrics().trouble().is_none() && self.shared.state.lock().outbox.has_waiting(twin_id)
+        if self.metrics().trouble().is_some() {
+            return false;
+        }
+        let state = self.shared.state.lock();
+        state.in_hand.iter().any(|in_hand| **in_hand == *twin_id)
+            || state.outbox.has_waiting(twin_id)
     }
 
     fn tell_frame(&self, inferred: &Inferred) {
@@ -480,7 +533,7 @@ impl SinkLane {
     pub(super) fn let_go(&self, id: &StreamId) {
         let waiting = self.shared.state.lock().outbox.take_events_of(id);
         for outgoing in waiting {
-            self.settled(SinkEvent { outgoing }, Err(EventDrop::Stale));
+            self.settled(SinkEvent::new(outgoing), Err(EventDrop::Stale));
         }
     }
 
