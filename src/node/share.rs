@@ -74,8 +74,8 @@ async fn tell_changes(parts: ShareParts, changed: watch::Sender<()>, stop: Cance
     }
 }
 
-/// Makes the running cameras those that are this node's after changes, until there can be none any more. Of changes that come meanwhile the last
-/// counts.
+/// Makes the running cameras those that are this node's after each change, until there can be none any more. Changes that come while
+/// it does so are made together.
 async fn run_cameras(cameras: Arc<tokio::sync::Mutex<Cameras>>, mut changes: watch::Receiver<()>) {
     while changes.changed().await.is_ok() {
         if let Err(error) = cameras.lock().await.reconcile().await {

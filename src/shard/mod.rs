@@ -6,6 +6,7 @@
 #[cfg(test)]
 mod by_hand;
 mod core;
+mod differences;
 mod facts;
 mod fence;
 mod probe;
@@ -16,8 +17,6 @@ mod time;
 
 #[cfg(feature = "etcd")]
 mod etcd;
-#[cfg(feature = "etcd")]
-mod etcd_members;
 #[cfg(feature = "kubernetes")]
 mod kubernetes;
 #[cfg(test)]
@@ -34,7 +33,7 @@ pub(crate) use self::core::Duty;
 use self::core::Timing;
 pub use self::facts::{MemberFacts, ShareFacts};
 use self::fence::Fence;
-pub(crate) use self::probe::probe;
+pub(crate) use self::probe::{PoolLost, probe};
 use self::rendezvous::{CameraDigest, Candidate, target};
 pub(crate) use self::task::ShareTask;
 use self::time::LeaseTime;
@@ -172,7 +171,7 @@ impl Share {
     /// Begins to be a part of the pool, if there is one. It needs a tokio runtime.
     ///
     /// # Errors
-    /// When this build cannot reach the store of the leases.
+    /// When this build cannot reach the store of the leases, or a file that it is reached with is of no use.
     pub(crate) fn spawn(
         config: &NodeConfig,
         metrics: &Arc<Metrics>,
@@ -197,7 +196,7 @@ impl Share {
         let task = match &pool.engine {
             #[cfg(feature = "etcd")]
             LeaseEngineConfig::Etcd(etcd) => {
-                let store = self::etcd::EtcdStore::new(etcd, pool);
+                let store = self::etcd::EtcdStore::new(etcd, pool)?;
                 ShareTask::spawn(store, share.clone(), config, pool, metrics, health)
             }
             #[cfg(feature = "kubernetes")]

@@ -330,12 +330,7 @@ impl NodeProcess {
 
     /// The sum of a metric's values over all its labels that contain `labels`.
     pub fn metric(&self, name: &str, labels: &str) -> f64 {
-        let text = http_get(self.http, "/metrics");
-        let prefix = format!("twinsight_{name}{{");
-        text.lines()
-            .filter(|line| line.starts_with(&prefix) && line.contains(labels))
-            .filter_map(|line| line.rsplit_once(' ')?.1.parse::<f64>().ok())
-            .sum()
+        sum_of(&http_get(self.http, "/metrics"), name, labels)
     }
 
     /// A metric without labels, by its whole name.
@@ -345,6 +340,16 @@ impl NodeProcess {
             .find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.parse().ok())
             .unwrap_or_else(|| panic!("no metric {name} in:\n{text}"))
     }
+}
+
+/// The sum of the series of a metric that have these labels, in the text that a node gives to Prometheus.
+pub fn sum_of(metrics: &str, name: &str, labels: &str) -> f64 {
+    let prefix = format!("twinsight_{name}{{");
+    metrics
+        .lines()
+        .filter(|line| line.starts_with(&prefix) && line.contains(labels))
+        .filter_map(|line| line.rsplit_once(' ')?.1.parse::<f64>().ok())
+        .sum()
 }
 
 /// The answer's body.

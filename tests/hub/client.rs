@@ -274,10 +274,11 @@ async fn the_client_of_a_peripheral_speaks_as_it() {
 async fn actions_are_answered_or_expire() {
     let hub = Hub::start(DevHubOptions::default()).await;
     let server = hub.client("server").await;
-    let mut options = hub.options("asker");
+    let mut options = hub.options("impatient");
     options.timers.request = Duration::from_millis(300);
-    let asker = HubClient::start(options);
-    soon("joining", asker.joined()).await.unwrap();
+    let impatient = HubClient::start(options);
+    soon("joining", impatient.joined()).await.unwrap();
+    let asker = hub.client("asker").await;
     let mut actions = server.instance().events("add", 10);
     let answering = tokio::spawn(async move {
         let action = actions.recv().await.unwrap();
@@ -299,6 +300,7 @@ async fn actions_are_answered_or_expire() {
         ("added", Some(json!({ "sum": 5 })))
     );
     answering.await.unwrap();
+    let target = impatient.instance().to("server");
     let unheard = soon("the expiry", target.request("subtract", Value::Null)).await;
     assert!(matches!(unheard, Err(HubError::Expired { what, .. }) if what == "subtract"));
 }
@@ -925,11 +927,12 @@ async fn a_mute_hub_is_left() {
     let rogue = Rogue::start().await;
     let client = HubClient::start(rogue.options());
     let mut terms = handshake();
-    terms["pingInterval"] = 150.into();
-    terms["pingTimeout"] = 150.into();
+    // The time counts from the handshake on, and joining has to be over by then.
+    terms["pingInterval"] = 1000.into();
+    terms["pingTimeout"] = 1000.into();
     let _peer = rogue.join(terms).await;
     soon("joining", client.joined()).await.unwrap();
-    let limit = Duration::from_millis(300);
+    let limit = Duration::from_secs(2);
     assert_eq!(away(&client).await, AwayReason::PingTimeout(limit));
     // And dialled again.
     rogue.join(handshake()).await;

@@ -152,8 +152,9 @@ impl Bench {
         let returned = Instant::now();
         self.until("the return", |bench| bench.is_in_state("receiving"))
             .await;
+        let took = returned.elapsed();
         self.is_seen_again().await;
-        returned.elapsed()
+        took
     }
 
     /// The camera freezes: its connection stays, and nothing comes.
@@ -255,7 +256,7 @@ async fn all_die(rounds: u32) {
             first = Some(bench.held());
         }
     }
-    println!("pictures after the camera's return: {cameras:.2?}");
+    println!("receiving after the camera's return: {cameras:.2?}");
     println!("ten pictures after a viewer's start: {viewers:.2?}");
     for took in cameras {
         assert!(took < RETURN_LIMIT, "{took:?}");

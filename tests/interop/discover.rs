@@ -4,6 +4,7 @@
 
 use serde_json::Value;
 
+use crate::common::ports::unused_address;
 use crate::common::{Outcome, Program, twinsight};
 
 const PASSWORD: &str = "correct horse battery";
@@ -253,9 +254,7 @@ async fn an_answer_without_an_end_is_cut_and_the_camera_is_told_all_the_same() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_host_that_is_no_camera_is_an_error_that_says_what_it_is() {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = listener.local_addr().unwrap().to_string();
-    drop(listener);
+    let address = unused_address().to_string();
     let outcome = discover(&address, &[], &[]);
     outcome.failed(1, &format!(
         "http://{address} refuses connections: nothing listens there, or a firewall says no: see that ONVIF is turned on in the camera, and which port it has (`--address HOST:PORT`)"

@@ -36,7 +36,7 @@ const FROZEN: Duration = Duration::from_secs(60);
 const CAMERA_LIMIT: Duration = Duration::from_secs(10);
 
 /// From the hub's return to the node's, and from there to its next event.
-const HUB_LIMIT: Duration = Duration::from_secs(2);
+const HUB_LIMIT: Duration = Duration::from_secs(6);
 
 const DIES: &str = "cam-dies";
 const STAYS: &str = "cam-stays";

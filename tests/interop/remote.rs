@@ -18,7 +18,7 @@ use twinsight_client::hub::{HubClient, HubOptions};
 use twinsight_client::realtime::ice::IceSettings;
 use twinsight_media::h264::clip::Clip;
 
-use crate::common::{DEADLINE, NodeProcess, Program, root, start_hub, twinsight};
+use crate::common::{DEADLINE, NodeProcess, Program, http_get, root, start_hub, sum_of, twinsight};
 use crate::serving::{InferenceServer, Make};
 
 /// Frames a second of the cameras.
@@ -137,7 +137,10 @@ async fn start_node(url: &str, config: &str) -> NodeProcess {
 
 /// How much of what came in is not accounted for yet: units, frames, events.
 fn open(node: &NodeProcess, camera: &str) -> [f64; 3] {
-    let of = |metric| node.metric(metric, &format!("camera=\"{camera}\""));
+    // All are of one moment, so that nothing that happens between two readings is taken for a loss.
+    let text = http_get(node.http, "/metrics");
+    let labels = format!("camera=\"{camera}\"");
+    let of = |metric| sum_of(&text, metric, &labels);
     [
         of("access_units_received_total")
             - of("frames_decoded_total")

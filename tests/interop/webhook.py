@@ -40,10 +40,11 @@ class Hook(BaseHTTPRequestHandler):
             or is_genuine(SECRET, signature, body, tolerance_s=-1),
             "data": json.loads(body),
         }
-        print(json.dumps(line), flush=True)
         self.send_response(200)
         self.send_header("Content-Length", "0")
         self.end_headers()
+        # Only now, since who reads this line may end this program, and a request without an answer is made again.
+        print(json.dumps(line), flush=True)
 
     def log_message(self, *_):
         pass

@@ -1136,7 +1136,7 @@ async fn the_health_of_a_node() {
     assert!(
         unhealthy
             .log
-            .starts_with("twinsight: the node is not healthy: publisher has not gone round for 0.")
+            .starts_with("twinsight: the node is not healthy: publisher has not gone round for ")
             && unhealthy
                 .log
                 .trim_end()

@@ -162,7 +162,7 @@ async fn healthz_names_the_loop_that_stands_still() {
     let (status, _, body) = node.get("/healthz", "").await;
     assert_eq!(status, 503);
     assert!(
-        body.starts_with("scheduler has not gone round for 0."),
+        body.starts_with("scheduler has not gone round for "),
         "{body}"
     );
     heartbeat.beat(Instant::now() + LIMIT);
@@ -308,7 +308,8 @@ async fn the_server_stops_at_once_though_streams_are_open() {
     node.task.await.unwrap().unwrap();
     let took = asked.elapsed();
     println!("the server stopped after {took:?}");
-    assert!(took < Duration::from_millis(300), "{took:?}");
+    // Whoever is waited for has a second.
+    assert!(took < Duration::from_millis(900), "{took:?}");
     for (path, mut stream) in open {
         let mut rest = String::new();
         stream.read_to_string(&mut rest).await.unwrap();

@@ -113,7 +113,7 @@ async fn cameras_are_seen_without_a_hub_and_come_and_go() {
     let parts = last["latencyMs"].as_object().unwrap();
     let total = parts["total"].as_f64().unwrap();
     println!("{parts:?}");
-    assert!(total < 1000.0, "{parts:?}");
+    assert!(total > 0.0 && total < 5000.0, "{parts:?}");
 
     assert_eq!(http_get(node.http, "/readyz"), "ok\n");
     let facts = json(&node, "/api/node");

@@ -216,7 +216,7 @@ async fn models_that_hang_and_lie_leave_the_camera_of_a_good_one_alone_and_are_s
         good.len(),
         started.elapsed().as_secs_f64()
     );
-    assert!(longest < Duration::from_secs(6), "{longest:?}");
+    assert!(longest < Duration::from_secs(15), "{longest:?}");
     let hangs = "model endless is set aside: a run did not end in time";
     assert_eq!(blind["hangs-1"], hangs);
     assert_eq!(blind["hangs-2"], hangs);

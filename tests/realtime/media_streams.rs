@@ -416,7 +416,7 @@ async fn handlers_survive_the_camera_and_a_slow_one_gets_the_freshest_frame() {
         let seen = seen.clone();
         async move {
             let _ = seen.send((number(&frame), frame.received_at().elapsed()));
-            tokio::time::sleep(Duration::from_millis(600)).await;
+            tokio::time::sleep(Duration::from_millis(1200)).await;
         }
     });
     let mut last = 0;
@@ -426,7 +426,7 @@ async fn handlers_survive_the_camera_and_a_slow_one_gets_the_freshest_frame() {
             last == 0 || number > last + 1,
             "{number} after {last}: none was left out"
         );
-        assert!(age < Duration::from_millis(500), "a stale frame: {age:?}");
+        assert!(age < Duration::from_secs(1), "a stale frame: {age:?}");
         last = number;
     }
     let mut closes = stream.closes();

@@ -28,6 +28,8 @@ pub(super) struct Plan {
     pub(super) members: usize,
     /// A node that has not renewed its lease for this long is taken for dead.
     pub(super) lease: Duration,
+    /// A camera that goes from one living node to another has no longer gap. One that stays where it is has none either.
+    pub(super) handover_gap: Duration,
 }
 
 /// What the verdict takes for granted.
@@ -47,6 +49,7 @@ pub(super) struct Bench {
     pub(super) listener: Listener,
     pub(super) twins: BTreeSet<Arc<str>>,
     pub(super) lease: Duration,
+    pub(super) handover_gap: Duration,
     began: Instant,
     _cameras: Cameras,
     hub: Program,
@@ -136,6 +139,7 @@ impl Bench {
             twins: twins.iter().map(|twin| twin.as_str().into()).collect(),
             began: Instant::now(),
             lease: plan.lease,
+            handover_gap: plan.handover_gap,
             _cameras: Cameras::start(&url, &twins),
             hub,
             url,

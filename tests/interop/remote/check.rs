@@ -21,7 +21,7 @@ async fn check_says_what_is_wrong_with_a_server_in_a_sentence() {
     for (name, address, model) in models {
         config += &format!(
             "[models.{name}]\nbackend = \"kserve\"\nurl = \"grpc://{address}\"\nmodel = \"{model}\"\n\
-             manifest = \"nanodet_g_coco\"\n[[cameras]]\ntwin_id = \"cam-{name}\"\nmodel = \"{name}\"\n"
+             manifest = \"nanodet_g_coco\"\ndeadline_ms = 5000\n[[cameras]]\ntwin_id = \"cam-{name}\"\nmodel = \"{name}\"\n"
         );
     }
     let folder = tempfile::tempdir().unwrap();

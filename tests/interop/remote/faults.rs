@@ -13,7 +13,7 @@ const FALLBACK: &str = "nanodet_g_coco_int8";
 
 const MAX_AGE: Duration = Duration::from_millis(500);
 
-/// MLServer answers through several processes of Python, and takes its time where other tests have the processors too.
+/// MLServer takes its time where other tests have the processors too.
 fn deadline_of(make: Make) -> Duration {
     match make {
         Make::Triton => Duration::from_millis(500),
@@ -21,9 +21,13 @@ fn deadline_of(make: Make) -> Duration {
     }
 }
 
-/// What a result may take beyond the longest wait for inference and the longest inference; a machine with something else to do is part
-/// of the test.
-const SLACK: Duration = Duration::from_millis(200);
+/// What a frame may take beyond the longest wait for inference, and beyond the longest inference; a machine with something else to do is
+/// part of the test.
+const SLACK: Duration = Duration::from_millis(400);
+
+/// Half of all returns are sooner than this. In `make long` that is the two seconds that are promised; beside other tests it is five
+/// times what is expected.
+const USUAL_RETURN: Duration = Duration::from_secs(5);
 
 /// What is done to the server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -124,7 +128,7 @@ impl Trial {
     fn loses_nothing(&self) {
         for camera in [BACKED, LONE] {
             let open = open(&self.node, camera);
-            // The readings are not of one moment, so that one may be ahead of another.
+            // Each counter is read by itself, so that one may be ahead of another.
             assert!(
                 open.iter().all(|left| (-2.0..=5.0).contains(left)),
                 "{camera}: {open:?}"
@@ -150,16 +154,19 @@ impl Trial {
 
     async fn suffers(&mut self, fault: Fault) {
         let reason = match fault {
-            Fault::Killed | Fault::Unloaded | Fault::Failing => "unavailable",
+            Fault::Killed | Fault::Unloaded => "unavailable",
             Fault::Frozen | Fault::Late => "deadline",
-            Fault::WrongShape | Fault::WrongType => "answer",
+            Fault::WrongShape | Fault::WrongType | Fault::Failing => "answer",
         };
         let before = self.failures(reason);
         let begun = Instant::now();
         match fault {
             Fault::Killed => self.server.kill().await,
             Fault::Frozen => self.server.set_frozen(true),
-            Fault::Late => self.set_faults("slow 0.7"),
+            Fault::Late => {
+                let late = 2 * self.deadline;
+                self.set_faults(&format!("slow {}", late.as_secs_f64()));
+            }
             Fault::WrongShape => self.set_faults("shape"),
             Fault::WrongType => self.set_faults("dtype"),
             Fault::Failing => self.set_faults("error"),
@@ -233,20 +240,27 @@ impl Trial {
         self.own_results(Instant::now()).await;
     }
 
-    async fn ends(mut self) {
+    async fn ends(mut self, usual_return: Duration) {
         for camera in &self.cameras {
             camera.abort();
         }
         ends_with_an_exact_ledger(&mut self.node, &[BACKED, LONE]).await;
         // No result was ever older than it may be, nor was one of the stand-in told as the server's.
-        let limit = (MAX_AGE + self.deadline + SLACK).as_secs_f64() * 1000.0;
+        let ms = |limit: Duration| limit.as_secs_f64() * 1000.0;
         for camera in [BACKED, LONE] {
             let mut ages: Vec<f64> = Vec::new();
             for (_, event) in self.heard.detections_of(camera, self.begun) {
                 let of = |value: &Value| value.as_f64().unwrap();
                 let age = of(&event["timestamp"]) - of(&event["frame"]["receivedAt"]);
-                assert!(age <= limit, "{event}");
-                assert!(of(&event["latencyMs"]["total"]) <= limit, "{event}");
+                let took = &event["latencyMs"];
+                let waited = of(&took["receive"]) + of(&took["decode"]) + of(&took["wait"]);
+                assert!(waited <= ms(MAX_AGE + SLACK), "{event}");
+                if event["model"]["name"] != FALLBACK {
+                    assert!(
+                        of(&took["inference"]) <= ms(self.deadline + SLACK),
+                        "{event}"
+                    );
+                }
                 let model = &event["model"];
                 assert_eq!(
                     model["sha256"].is_string(),
@@ -273,13 +287,13 @@ impl Trial {
             "own results were back after a median of {median:.2?} and at most {worst:.2?} ({fault:?}), of {}",
             returns.len()
         );
-        assert!(median <= RETURN_LIMIT, "{returns:?}");
+        assert!(median <= usual_return, "{returns:?}");
         assert!(worst <= WORST_RETURN, "{returns:?}");
     }
 }
 
-/// Does each of these to a server so many times.
-async fn suffers(make: Make, faults: &[Fault], rounds: usize) {
+/// Does each of these to a server so many times. Half of all returns are sooner than `usual_return`.
+async fn suffers(make: Make, faults: &[Fault], rounds: usize, usual_return: Duration) {
     let Some(mut trial) = Trial::start(make).await else {
         return;
     };
@@ -292,7 +306,7 @@ async fn suffers(make: Make, faults: &[Fault], rounds: usize) {
             trial.is_late_now_and_then().await;
         }
     }
-    trial.ends().await;
+    trial.ends(usual_return).await;
 }
 
 const ALL: [Fault; 7] = [
@@ -315,23 +329,23 @@ async fn a_triton_in_trouble_makes_no_result_old_and_is_used_again_when_it_is_ba
         Fault::WrongType,
         Fault::Unloaded,
     ];
-    suffers(Make::Triton, &faults, 1).await;
+    suffers(Make::Triton, &faults, 1, USUAL_RETURN).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn so_is_an_mlserver() {
     let faults = [Fault::Killed, Fault::Frozen, Fault::Unloaded];
-    suffers(Make::MlServer, &faults, 1).await;
+    suffers(Make::MlServer, &faults, 1, USUAL_RETURN).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "takes minutes: make long"]
 async fn a_triton_is_in_trouble_again_and_again() {
-    suffers(Make::Triton, &ALL, 20).await;
+    suffers(Make::Triton, &ALL, 20, RETURN_LIMIT).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "takes minutes: make long"]
 async fn so_is_an_mlserver_again_and_again() {
-    suffers(Make::MlServer, &ALL, 20).await;
+    suffers(Make::MlServer, &ALL, 20, RETURN_LIMIT).await;
 }

@@ -7,7 +7,7 @@ const MODEL: &str = "pair";
 
 /// No camera is without results for longer when one of two servers dies: a frame that was on its way to it may be lost, and one after
 /// it that meets a server which is still being left. That was 0.9 to 1 s where other tests had the processors, too.
-const GAP_LIMIT: Duration = Duration::from_secs(3);
+const GAP_LIMIT: Duration = Duration::from_secs(6);
 
 fn requests(node: &NodeProcess, server: &str) -> f64 {
     node.metric(
@@ -54,7 +54,7 @@ async fn of_two_servers_one_goes_on_when_the_other_dies() {
     let mut config = format!(
         "[defaults]\nmax_fps = 5.0\nmodel = \"{MODEL}\"\n\
          [models.{MODEL}]\nbackend = \"kserve\"\nurl = [\"{one}\", \"{other}\"]\nmodel = \"nanodet_u8\"\n\
-         manifest = \"nanodet_g_coco\"\ndeadline_ms = 500\n"
+         manifest = \"nanodet_g_coco\"\ndeadline_ms = 1500\n"
     );
     for twin in CAMERAS {
         config += &format!("[[cameras]]\ntwin_id = \"{twin}\"\n");
