@@ -40,8 +40,9 @@ pub(super) async fn check(
     };
     let contact = model.first_contact(CONTACT_LIMIT).await;
     if let Err(reason) = contact {
-        // Of a model that does not fit, the sentence has the remedy.
-        let remedy = match reason.contains("correct `") {
+        // The sentence has the remedy of a model that does not fit, and of a port of another protocol.
+        let told = ["correct `", ": use ", "this looks like the server's"];
+        let remedy = match told.iter().any(|words| reason.contains(words)) {
             true => "",
             false => {
                 "see that the server runs, that its address is right, and that it has the model loaded"

@@ -10,7 +10,6 @@ mod edit;
 mod env;
 mod error;
 pub mod file;
-mod fleet_origins;
 mod in_force;
 mod listen;
 mod models;

@@ -450,5 +450,5 @@ impl Resolver<'_> {
 }
 
 #[cfg(test)]
-#[path = "resolve_tests.rs"]
+#[path = "resolve_tests/mod.rs"]
 pub(super) mod tests;

@@ -19,7 +19,7 @@ use std::time::Duration;
 
 use self::decide::Camera;
 use self::keys::Key;
-use self::lease::{HeldLease, Lease};
+use self::lease::Lease;
 use super::fence::{Fence, Passage};
 use super::rendezvous::Candidate;
 use super::store::{
@@ -326,13 +326,11 @@ impl PoolCore {
         let op = self.ops.pop_front()?;
         match (&op, &mut self.lease) {
             (Op::Join(_), Lease::Asking { sent_at }) => *sent_at = now,
-            (
-                Op::Renew(..),
-                Lease::Held(HeldLease {
-                    renewing: Some((sent_at, _)),
-                    ..
-                }),
-            ) => *sent_at = now,
+            (Op::Renew(..), Lease::Held(lease)) => {
+                if let Some((sent_at, _)) = &mut lease.renewing {
+                    *sent_at = now;
+                }
+            }
             _ => {}
         }
         Some(op)

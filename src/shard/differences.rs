@@ -46,17 +46,15 @@ impl Difference {
 
     /// The sentence for people, in which the other one is the subject.
     pub(super) fn sentence(&self) -> String {
+        let number = |of: CameraList| match of.count {
+            1 => "1 camera".to_owned(),
+            n => format!("{n} cameras"),
+        };
         let cameras = self.cameras.map(|(own, other)| {
-            if own.count == other.count {
-                format!(
-                    "it has {} cameras in its configuration, and they are not those of this node",
-                    other.count
-                )
-            } else {
-                format!(
-                    "it has {} cameras in its configuration, and this node has {}",
-                    other.count, own.count
-                )
+            let there = format!("it has {} in its configuration", number(other));
+            match own.count == other.count {
+                true => format!("{there}, and this node has as many, but not the same"),
+                false => format!("{there}, and this node has {}", number(own)),
             }
         });
         let lease = self.lease_ms.map(|(own, other)| {
@@ -149,14 +147,14 @@ mod tests {
         assert_eq!(look(&same, 0), (0, None));
         assert_eq!(look(&fewer, 10), (0, None));
         assert_eq!(look(&fewer, 70), (0, None));
-        let sentence = "it has 1 cameras in its configuration, and this node has 2";
+        let sentence = "it has 1 camera in its configuration, and this node has 2";
         assert_eq!(look(&fewer, 71), (1, Some(sentence.to_owned())));
         assert_eq!(look(&fewer, 500), (0, Some(sentence.to_owned())));
         // Another difference is news again, once it has lasted.
         let others = member("b", &["x", "z"], 3_000);
         assert_eq!(look(&others, 501), (0, None));
-        let sentence = "it has 2 cameras in its configuration, and they are not those of this node; its leases last 3000 ms, and those of \
-                        this node 6000 ms";
+        let sentence = "it has 2 cameras in its configuration, and this node has as many, but not the same; its leases last 3000 ms, and \
+                        those of this node 6000 ms";
         assert_eq!(look(&others, 562), (1, Some(sentence.to_owned())));
         // One that was put right begins anew.
         assert_eq!(look(&same, 563), (0, None));

@@ -1,4 +1,4 @@
-//! `docs/reference/configuration.md` is rendered from the doc comments of `src/config/file.rs` and the defaults of
+//! `docs/reference/configuration.md` is rendered from the doc comments of `src/config/file/keys.rs` and the defaults of
 //! `config/node.toml`, which are compared with the program's own.
 
 use std::collections::BTreeMap;
@@ -25,7 +25,7 @@ const FROM_HUB: &[&str] = &[
 ];
 
 const HEAD: &str = "\
-<!-- Rendered from src/config/file.rs and config/node.toml. Do not edit: `make docs` writes it. -->
+<!-- Rendered from src/config/file/keys.rs and config/node.toml. Do not edit: `make docs` writes it. -->
 # Configuration reference
 
 The node is configured by a TOML file, which `--config` names, and by the environment. [`config/node.toml`](../../config/node.toml) has

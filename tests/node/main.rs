@@ -28,6 +28,8 @@ mod reload;
 mod scene_edit;
 #[cfg(feature = "etcd")]
 mod shard_pool;
+#[cfg(feature = "etcd")]
+mod shard_secured;
 mod shutdown;
 mod slow_model;
 #[cfg(feature = "otlp")]

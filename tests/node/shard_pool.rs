@@ -19,7 +19,7 @@ use twinsight::dev::hub::DevHubOptions;
 use twinsight::node::Node;
 use twinsight_client::hub::{HubClient, HubOptions};
 
-const CAMERAS: usize = 6;
+pub(crate) const CAMERAS: usize = 6;
 
 /// The usual one: a shorter one runs out where other tests have the processors for a moment.
 const LEASE: Duration = Duration::from_secs(6);
@@ -28,10 +28,10 @@ const LEASE: Duration = Duration::from_secs(6);
 /// nobody takes a camera from a node that does not give it.
 const GAP: Duration = Duration::from_millis(2500);
 
-struct TestNode {
+pub(crate) struct TestNode {
     name: &'static str,
     node: Node,
-    http: SocketAddr,
+    pub(crate) http: SocketAddr,
 }
 
 impl TestNode {
@@ -43,7 +43,7 @@ impl TestNode {
         Self::start_with(name, hub, &pool).await
     }
 
-    async fn start_with(name: &'static str, hub: &str, node: &str) -> Self {
+    pub(crate) async fn start_with(name: &'static str, hub: &str, node: &str) -> Self {
         let mut config = format!(
             "[hub]\ntwin_id = \"{name}\"\n{node}[defaults]\nmax_fps = 0.0\n[defaults.track]\nconfirm_ms = 0\n"
         );
@@ -57,17 +57,17 @@ impl TestNode {
         Self { name, node, http }
     }
 
-    fn share(&self) -> Value {
+    pub(crate) fn share(&self) -> Value {
         let node: Value = serde_json::from_str(&http_get(self.http, "/api/node")).unwrap();
         node["share"].clone()
     }
 
-    fn held(&self) -> u64 {
+    pub(crate) fn held(&self) -> u64 {
         self.share()["held"].as_u64().unwrap()
     }
 
     /// Ends the node, whose ledgers must balance then.
-    async fn end(self) {
+    pub(crate) async fn end(self) {
         let metrics = Arc::clone(self.node.metrics());
         self.node.shutdown().await;
         for stream in metrics.all_streams() {
@@ -158,7 +158,7 @@ impl Heard {
     }
 }
 
-async fn until(what: &str, wanted: impl Fn() -> bool) -> Duration {
+pub(crate) async fn until(what: &str, wanted: impl Fn() -> bool) -> Duration {
     let begun = Instant::now();
     while !wanted() {
         assert!(begun.elapsed() < DEADLINE, "this did not happen: {what}");
@@ -167,7 +167,7 @@ async fn until(what: &str, wanted: impl Fn() -> bool) -> Duration {
     begun.elapsed()
 }
 
-fn cameras(hub: &str) {
+pub(crate) fn cameras(hub: &str) {
     for n in 0..CAMERAS {
         fake::camera(hub, &format!("cam-{n}"), "default", None, 10.0);
     }
@@ -294,6 +294,16 @@ async fn cameras_go_to_a_node_that_comes_and_back_when_it_leaves() {
         checked.out,
         checked.log
     );
+    // Its configuration has no cameras.
+    let differs = "node node-a does not have the configuration that is checked here: it has 6 cameras in its configuration, and this node \
+                   has 0";
+    let said = checked.out.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(said.contains(differs), "{said}");
+    for member in share["members"].as_array().unwrap() {
+        assert_eq!(member["cameras"], CAMERAS, "{member}");
+        assert_eq!(member["leaseDurationMs"], 6000, "{member}");
+        assert!(member["differs"].is_null(), "{member}");
+    }
     assert_eq!(heard.moves(before).len(), moves.len());
 
     let before = Instant::now();
@@ -343,6 +353,11 @@ async fn without_etcd_nothing_is_published_and_all_goes_on_when_it_answers() {
     until("the node says why it is not ready", || {
         let ready = http_get(one.http, "/readyz");
         ready.contains("etcd does not answer")
+    })
+    .await;
+    until("the node says that the members are those of before", || {
+        let share = one.share();
+        share["membersStaleSince"].is_u64() && share["members"].as_array().unwrap().len() == 2
     })
     .await;
     until("the cameras say it", || {

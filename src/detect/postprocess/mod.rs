@@ -403,5 +403,4 @@ impl Array<'_> {
 }
 
 #[cfg(test)]
-#[path = "tests.rs"]
 mod tests;

@@ -225,6 +225,12 @@ impl RemoteModel {
         }
     }
 
+    /// When a server is to be asked next. It changes with each answer, and each time that there is none.
+    #[cfg(test)]
+    pub(super) fn ask_at(&self, index: usize) -> Instant {
+        self.shared.ask_at(index)
+    }
+
     /// Ends the tasks that watch the servers.
     pub(crate) fn close(&self) {
         self.tasks.iter().for_each(AbortHandle::abort);
@@ -388,7 +394,7 @@ impl Attempt {
         Ok(outputs)
     }
 
-    /// The answer was good.
+    /// The answer can be used, and came after this long.
     pub(super) fn answered(mut self, latency: Duration) {
         self.over(RemoteResult::Ok, Outcome::Answered { latency }, latency);
     }
@@ -417,7 +423,7 @@ impl Attempt {
                     reason: format!("{server}: {reason}"),
                 }
             }
-            CallError::Unavailable(reason) => {
+            CallError::Unavailable(reason) | CallError::NoAnswer(reason) => {
                 let outcome = Outcome::Failed {
                     reason: reason.clone(),
                 };

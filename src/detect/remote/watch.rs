@@ -61,6 +61,7 @@ pub(super) async fn watch(shared: Arc<Shared>, index: usize) {
                     ),
                     CallError::Busy(reason)
                     | CallError::Unavailable(reason)
+                    | CallError::NoAnswer(reason)
                     | CallError::Answer(reason) => reason,
                 })
             }
@@ -90,7 +91,11 @@ async fn try_out(shared: &Shared, index: usize, fit: &Arc<Fit>) -> Result<(), St
         }
         // It works, and has no time at the moment.
         Err(CallError::Busy(_)) => return Ok(()),
-        Err(CallError::Unavailable(reason) | CallError::Answer(reason)) => {
+        Err(
+            CallError::Unavailable(reason)
+            | CallError::NoAnswer(reason)
+            | CallError::Answer(reason),
+        ) => {
             return Err(format!("{says} {reason}"));
         }
     };

@@ -14,7 +14,7 @@ pub(super) enum Lease {
     Asking {
         sent_at: LeaseTime,
     },
-    Held(HeldLease),
+    Held(Box<HeldLease>),
     /// It was given up for good.
     Over,
 }
@@ -48,13 +48,13 @@ impl PoolCore {
                 // Nothing that was held before is held with this lease.
                 self.fence.clear();
                 self.fence.extend(sent_at + self.timing.publish, now);
-                self.lease = Lease::Held(HeldLease {
+                self.lease = Lease::Held(Box::new(HeldLease {
                     session,
                     since: now,
                     renew_at: sent_at + self.timing.renew_every,
                     renewing: None,
                     told: self.record(None),
-                });
+                }));
                 for camera in self.cameras.values_mut() {
                     camera.forget_lease();
                 }

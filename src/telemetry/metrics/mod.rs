@@ -3,6 +3,8 @@
 //! contract with whoever scrapes.
 
 mod bridge;
+mod counted_streams;
+mod labels;
 mod recent;
 mod register;
 mod remote;
@@ -11,17 +13,22 @@ mod sink;
 mod sinks;
 mod stream;
 mod totals;
+#[cfg(feature = "otlp")]
+mod traces;
 mod track;
 
 use std::collections::HashMap;
 use std::sync::{Arc, OnceLock};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use parking_lot::{Mutex, MutexGuard};
+use parking_lot::Mutex;
 use prometheus::{Gauge, IntCounter, IntGauge, IntGaugeVec, Registry, TextEncoder};
 
 pub use self::bridge::BridgeMetrics;
 use self::bridge::BridgeVectors;
+use self::counted_streams::CountedStreams;
+pub(crate) use self::counted_streams::ForgetOutcome;
+pub use self::labels::{ConnectionEnd, PreviewResult};
 pub use self::recent::{StreamHistory, StreamRates};
 use self::register::Register;
 use self::remote::RemoteVectors;
@@ -31,53 +38,12 @@ use self::sink::{HUB, LOCAL, SinkVectors};
 pub use self::sink::{SinkMetrics, SinkResult};
 pub use self::stream::{LedgerReading, StreamMetrics};
 use self::stream::{Shedding, StreamVectors};
+#[cfg(feature = "otlp")]
+pub use self::traces::{TraceDrop, TraceMetrics};
 pub use self::track::{TrackEventType, TrackMetrics, TrackStateLabel};
 use super::ledger::{InferenceFailure, ModelState};
 use twinsight_client::stream_id::StreamId;
 use twinsight_client::telemetry::{HubLoss, Malformed, PacketRefusal, SignalRefusal};
-use twinsight_media::label_enum;
-use twinsight_media::ledger::ShedLevel;
-
-#[cfg(feature = "otlp")]
-label_enum! {
-    /// Why a trace was not delivered.
-    pub enum TraceDrop {
-        /// Newer ones took its place while the collector did not take any.
-        QueueFull = "queue_full",
-        /// The collector does not want it.
-        Refused = "refused",
-        /// The node ended before it was delivered.
-        Shutdown = "shutdown",
-    }
-}
-
-label_enum! {
-    /// Why the HTTP server closed a connection before its end.
-    pub enum ConnectionEnd {
-        /// A request did not come whole in time.
-        Request = "request",
-        /// No further request came in time.
-        Idle = "idle",
-        /// Its client did not take the answer in time.
-        Answer = "answer",
-        /// There were as many connections as there may be, and a new one took its place.
-        Replaced = "replaced",
-    }
-}
-
-label_enum! {
-    /// What became of a picture for somebody who looks at the node.
-    pub enum PreviewResult {
-        /// It was encoded.
-        Encoded = "encoded",
-        /// A watcher waited for it, and the encoder had no time before a newer frame came.
-        EncoderBusy = "encoder_busy",
-        /// It was a watcher's turn, and the watcher was still busy with the one before.
-        WatcherBusy = "watcher_busy",
-        /// It could not be encoded.
-        Failed = "failed",
-    }
-}
 
 /// All metrics of one node and the registry that holds them.
 #[derive(Debug)]
@@ -134,60 +100,6 @@ pub struct Metrics {
     /// What became of the traces of sampled frames.
     #[cfg(feature = "otlp")]
     pub traces: TraceMetrics,
-}
-
-/// What became of the traces of sampled frames.
-#[cfg(feature = "otlp")]
-#[derive(Debug)]
-pub struct TraceMetrics {
-    /// Traces that the collector took.
-    pub exported: IntCounter,
-    dropped: Vec<IntCounter>,
-}
-
-#[cfg(feature = "otlp")]
-impl TraceMetrics {
-    fn register(register: &Register<'_>) -> Self {
-        let dropped = register.counters(
-            "traces_dropped_total",
-            "Traces of sampled frames that were not delivered",
-            &["reason"],
-        );
-        Self {
-            exported: register.counter(
-                "traces_exported_total",
-                "Traces of sampled frames that the collector took",
-            ),
-            dropped: TraceDrop::ALL
-                .iter()
-                .map(|reason| dropped.with_label_values(&[reason.as_str()]))
-                .collect(),
-        }
-    }
-
-    /// Counts traces that were not delivered.
-    pub fn dropped(&self, reason: TraceDrop, count: u64) {
-        self.dropped[reason as usize].inc_by(count);
-    }
-}
-
-/// The camera streams that are counted, and what is left of those that were.
-#[derive(Debug, Default)]
-struct CountedStreams {
-    live: HashMap<StreamId, Arc<StreamMetrics>>,
-    /// The ledgers of forgotten streams, summed up, in the order of [`StreamMetrics::books`].
-    forgotten: Vec<u64>,
-}
-
-/// What came of [`Metrics::forget`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum ForgetOutcome {
-    /// Its series have ended.
-    Yes,
-    /// Somebody holds the stream's metrics and may still count.
-    InUse,
-    /// Nobody holds them, but the ledger does not balance: what became of something in flight may still be told.
-    Open(LedgerReading),
 }
 
 impl Default for Metrics {
@@ -392,77 +304,6 @@ impl Metrics {
         }
     }
 
-    /// The metrics of a camera stream. They are made at the first call, and the same ones are returned until the stream is
-    /// forgotten.
-    pub fn stream(&self, id: &StreamId) -> Arc<StreamMetrics> {
-        if let Some(stream) = self.known_stream(id) {
-            return stream;
-        }
-        let _making = self.making.lock();
-        if let Some(stream) = self.known_stream(id) {
-            return stream;
-        }
-        let stream = Arc::new(StreamMetrics::new(
-            &self.vectors,
-            &self.shedding,
-            self.first_sink,
-            &self.sinks,
-            id,
-        ));
-        let made = Arc::clone(&stream);
-        self.streams().live.insert(id.clone(), made);
-        stream
-    }
-
-    /// The metrics of a camera stream if there are any. None are made.
-    pub fn known_stream(&self, id: &StreamId) -> Option<Arc<StreamMetrics>> {
-        self.streams().live.get(id).map(Arc::clone)
-    }
-
-    /// The metrics of all camera streams that are not forgotten.
-    pub fn all_streams(&self) -> Vec<Arc<StreamMetrics>> {
-        self.streams().live.values().map(Arc::clone).collect()
-    }
-
-    /// Ends the series of a camera stream that was removed. What it counted stays in the node's totals. Nothing happens while
-    /// anybody holds its metrics or its ledger does not balance, so that no count is ever lost.
-    pub(crate) fn forget(&self, id: &StreamId) -> ForgetOutcome {
-        self.forget_if(id, LedgerReading::balances)
-    }
-
-    /// Does the same as [`forget`](Self::forget) even if the ledger does not balance, for a stream that was removed so long ago
-    /// that it never will.
-    pub(crate) fn forget_open(&self, id: &StreamId) -> ForgetOutcome {
-        self.forget_if(id, |_| true)
-    }
-
-    fn forget_if(&self, id: &StreamId, allowed: fn(&LedgerReading) -> bool) -> ForgetOutcome {
-        let _making = self.making.lock();
-        let mut streams = self.streams();
-        let Some(stream) = streams.live.get(id) else {
-            return ForgetOutcome::Yes;
-        };
-        // Metrics are given out under this lock only, so nobody else can get hold of them meanwhile.
-        if Arc::strong_count(stream) > 1 {
-            return ForgetOutcome::InUse;
-        }
-        let ledger = stream.ledger();
-        if !allowed(&ledger) {
-            return ForgetOutcome::Open(ledger);
-        }
-        if let Some(stream) = streams.live.remove(id) {
-            totals::add(&mut streams.forgotten, stream.books());
-            drop(streams);
-            stream.set_shed_level(ShedLevel::None);
-            self.vectors.remove(&stream, self.first_sink, &self.sinks);
-        }
-        ForgetOutcome::Yes
-    }
-
-    fn streams(&self) -> MutexGuard<'_, CountedStreams> {
-        self.streams.lock()
-    }
-
     /// The metrics of a sink beside the hub, by its place in the configuration.
     pub fn sink(&self, index: usize) -> &SinkMetrics {
         &self.sinks[index]
@@ -559,174 +400,7 @@ impl Metrics {
             .encode_to_string(&self.registry.gather())
             .unwrap_or_default()
     }
-
-    /// Brings the node's totals up to date.
-    fn add_up(&self) {
-        let streams = self.streams();
-        let mut sums = streams.forgotten.clone();
-        for stream in streams.live.values() {
-            totals::add(&mut sums, stream.books());
-        }
-        for (total, sum) in self.totals.iter().zip(sums) {
-            total.inc_by(sum.saturating_sub(total.get()));
-        }
-    }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::telemetry::ledger::{EventDrop, FrameDrop};
-    use twinsight_client::telemetry::CameraState;
-    use twinsight_media::ledger::UnitDrop;
-
-    fn id(n: usize) -> StreamId {
-        StreamId::new(format!("cam-{n}"), "default")
-    }
-
-    /// A camera that came, gave an event and went.
-    fn visit(metrics: &Metrics, n: usize) {
-        let stream = metrics.stream(&id(n));
-        stream.access_units_received.inc_by(3);
-        stream.unit_dropped(UnitDrop::Incomplete);
-        stream.frames_decoded.inc_by(2);
-        stream.frame_dropped(FrameDrop::Stale);
-        stream.frames_inferred.inc();
-        stream.events_published.inc();
-        stream.object_detected("person");
-        stream.set_state(CameraState::Removed);
-    }
-
-    fn value(text: &str, series: &str) -> Option<u64> {
-        text.lines()
-            .find_map(|line| line.strip_prefix(series)?.strip_prefix(' ')?.parse().ok())
-    }
-
-    #[test]
-    fn four_thousand_cameras_that_came_and_went_leave_nothing_but_their_sums() {
-        let metrics = Metrics::new();
-        let before = metrics.encode().lines().count();
-        for n in 0..4000 {
-            visit(&metrics, n);
-            assert_eq!(metrics.forget(&id(n)), ForgetOutcome::Yes);
-        }
-        let text = metrics.encode();
-        assert!(!text.contains("cam-"), "series of a camera are left");
-        assert_eq!(text.lines().count(), before);
-        for (series, sum) in [
-            ("twinsight_node_access_units_received_total", 12_000),
-            (
-                "twinsight_node_access_units_dropped_total{reason=\"incomplete\"}",
-                4000,
-            ),
-            ("twinsight_node_frames_decoded_total", 8000),
-            (
-                "twinsight_node_frames_dropped_total{reason=\"stale\"}",
-                4000,
-            ),
-            ("twinsight_node_frames_inferred_total", 4000),
-            ("twinsight_node_events_published_total", 4000),
-        ] {
-            assert_eq!(value(&text, series), Some(sum), "{series}");
-        }
-    }
-
-    #[test]
-    fn the_totals_are_those_of_the_cameras_that_are_there_and_of_those_that_are_gone() {
-        let metrics = Metrics::new();
-        let total = || {
-            value(
-                &metrics.encode(),
-                "twinsight_node_access_units_received_total",
-            )
-        };
-        visit(&metrics, 1);
-        visit(&metrics, 2);
-        assert_eq!(total(), Some(6));
-        assert_eq!(metrics.forget(&id(1)), ForgetOutcome::Yes);
-        assert_eq!(total(), Some(6), "nothing is counted twice or lost");
-        visit(&metrics, 1);
-        assert_eq!(total(), Some(9), "it is back, and counts from 0");
-        assert_eq!(metrics.stream(&id(1)).access_units_received.get(), 3);
-    }
-
-    #[test]
-    fn what_may_still_be_counted_is_not_forgotten() {
-        let metrics = Metrics::new();
-        visit(&metrics, 1);
-        let held = metrics.stream(&id(1));
-        assert_eq!(metrics.forget(&id(1)), ForgetOutcome::InUse);
-        held.frames_inferred.inc();
-        held.frames_decoded.inc();
-        held.access_units_received.inc();
-        drop(held);
-        assert!(matches!(metrics.forget(&id(1)), ForgetOutcome::Open(_)));
-        metrics
-            .stream(&id(1))
-            .event_dropped(EventDrop::HubDisconnected);
-        assert_eq!(metrics.forget(&id(1)), ForgetOutcome::Yes);
-        assert!(metrics.known_stream(&id(1)).is_none());
-    }
-
-    #[test]
-    fn a_camera_has_one_series_with_its_name_and_model_and_none_once_it_is_forgotten() {
-        let metrics = Metrics::new();
-        let infos = || -> Vec<String> {
-            let text = metrics.encode();
-            text.lines()
-                .filter_map(|line| line.strip_prefix("twinsight_camera_info{"))
-                .map(str::to_owned)
-                .collect()
-        };
-        let stream = metrics.stream(&id(1));
-        assert_eq!(infos(), [""; 0], "nothing is said of it yet");
-        for (name, model) in [("Door", "a"), ("Door", "a"), ("Gate", "a"), ("Gate", "b")] {
-            stream.set_info(name, model);
-            let series = format!(
-                "camera=\"cam-1\",model=\"{model}\",name=\"{name}\",stream=\"default\"}} 1"
-            );
-            assert_eq!(infos(), [series]);
-        }
-        drop(stream);
-        assert_eq!(metrics.forget(&id(1)), ForgetOutcome::Yes);
-        assert_eq!(infos(), [""; 0]);
-    }
-
-    #[test]
-    fn a_camera_stream_has_104_series_and_one_for_each_label_it_saw() {
-        let metrics = Metrics::new();
-        let series = || {
-            let text = metrics.encode();
-            text.lines().filter(|line| line.contains("cam-")).count()
-        };
-        let stream = metrics.stream(&id(1));
-        stream.set_info("Door", "a");
-        assert_eq!(series(), 104);
-        stream.object_detected("person");
-        assert_eq!(series(), 105);
-    }
-
-    #[test]
-    fn the_level_of_shedding_is_the_highest_of_all_streams() {
-        let metrics = Arc::new(Metrics::new());
-        let level = || value(&metrics.encode(), "twinsight_shed_level");
-        let (one, other) = (metrics.stream(&id(1)), metrics.stream(&id(2)));
-        one.set_shed_level(ShedLevel::KeyframesOnly);
-        other.set_shed_level(ShedLevel::InferLess);
-        assert_eq!(level(), Some(3));
-        one.set_shed_level(ShedLevel::None);
-        assert_eq!(level(), Some(1));
-        other.set_shed_level(ShedLevel::None);
-        assert_eq!(level(), Some(0));
-    }
-
-    #[test]
-    fn a_stream_that_shed_when_it_was_forgotten_sheds_no_more() {
-        let metrics = Metrics::new();
-        let stream = metrics.stream(&id(1));
-        stream.set_shed_level(ShedLevel::KeyframesOnly);
-        drop(stream);
-        assert_eq!(metrics.forget(&id(1)), ForgetOutcome::Yes);
-        assert_eq!(value(&metrics.encode(), "twinsight_shed_level"), Some(0));
-    }
-}
+mod tests;

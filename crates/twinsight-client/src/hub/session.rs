@@ -2,76 +2,30 @@
 //! messages, answers and the state come out of [`Session::poll`]. One session lives as long as the
 //! client and remembers the subscriptions across sockets; the client's task runs it.
 
+mod calls;
+mod joining;
+mod output;
+mod subscriptions;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use bytes::Bytes;
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 
-use super::answer::{CallError, CallResult, failed, hub_message, succeeded, text_of};
+pub use self::calls::encode_call;
+use self::calls::{Awaits, Pending, frame};
+pub use self::output::Output;
+use super::answer::{CallError, failed};
 use super::away_reason::AwayReason;
 use super::engine_io::{self, Handshake};
 use super::message::{Twin, TwinMessage, TwinUpdate};
-use super::options::HubMode;
 use super::profile::Profile;
-use super::refusal::refuses_credentials;
 use super::socket_io::{Assembler, Body, Event, Packet, SocketIoError};
-use super::text::brief_without;
 use crate::secret::Secret;
-
-/// Calls that may await their acknowledgement at once.
-const MAX_PENDING: usize = 1024;
 
 /// A ping's text comes back in the pong; no hub sends more than a word.
 const MAX_PING_BYTES: usize = 125;
-
-/// A subscription that the hub did not grant is asked for again after this.
-const ASK_AGAIN_AFTER: Duration = Duration::from_secs(5);
-
-/// What the session wants done or known.
-#[derive(Debug, PartialEq)]
-pub enum Output<T> {
-    /// Write this text frame.
-    Write(String),
-    /// Write this text frame before all that waits; it replaces one that is not written yet.
-    Pong(String),
-    /// Subscriptions are made: messages flow from now on. In direct mode this tells the own twin.
-    Joined {
-        /// The own twin.
-        twin_id: String,
-    },
-    /// What the hub knows about the own twin.
-    OwnTwin(Twin),
-    /// A twin message; one with `ack` is to be answered through [`Session::acknowledge`].
-    Message {
-        /// The message.
-        message: TwinMessage,
-        /// The id under which the hub awaits an acknowledgement.
-        ack: Option<u64>,
-    },
-    /// A twin changed.
-    TwinUpdated(TwinUpdate),
-    /// A call's outcome.
-    Answer {
-        /// What the caller gave.
-        token: T,
-        /// What came of the call.
-        result: CallResult,
-    },
-    /// A subscription that was repeated by itself was not granted.
-    SubscriptionFailed {
-        /// The twin that is not listened to.
-        twin_id: String,
-        /// The hub's words, or that there were none.
-        reason: String,
-    },
-    /// The hub sent something that breaks the protocol; the connection goes on.
-    Malformed(String),
-    /// The connection is of no use any more: close the socket and connect again.
-    Lost(AwayReason),
-    /// The hub refused the credentials explicitly: the connection is of no use any more.
-    Refused(String),
-}
 
 /// A hub connection and what outlives it. `T` identifies a call to its caller.
 #[derive(Debug)]
@@ -107,53 +61,6 @@ enum Stage {
     Joining,
     /// The own twin is subscribed.
     Joined,
-}
-
-#[derive(Debug)]
-struct Pending<T> {
-    expires_at: Instant,
-    awaits: Awaits<T>,
-}
-
-/// Who awaits an acknowledgement.
-#[derive(Debug)]
-enum Awaits<T> {
-    /// Direct mode: the call that tells the own twin.
-    ConnectDevice,
-    /// What the hub knows about the own twin.
-    OwnTwin,
-    /// The subscription of the own twin, with which the hub is joined.
-    OwnSubscription,
-    /// A subscription; one that was repeated by itself has no caller.
-    Subscription(String, Option<T>),
-    /// A call of a handle, which is told the answer.
-    Call(T),
-}
-
-/// The text frame of a call: by its name in direct mode, else under the name of the own twin.
-pub fn encode_call(
-    mode: HubMode,
-    own_twin_id: &str,
-    method: &str,
-    payload: Map<String, Value>,
-    ack: Option<u64>,
-) -> String {
-    let packet = match mode {
-        HubMode::Direct => Packet::event(method, vec![Value::Object(payload)], ack),
-        HubMode::Simulator | HubMode::Phyos => {
-            let mut payload = payload;
-            payload.insert("method".to_owned(), method.into());
-            Packet::event(own_twin_id, vec![Value::Object(payload)], ack)
-        }
-    };
-    frame(&packet)
-}
-
-/// The text frame of a packet without attachments.
-fn frame(packet: &Packet) -> String {
-    let (mut text, _) = packet.encode();
-    text.insert(0, '4');
-    text
 }
 
 impl<T> Session<T> {
@@ -257,72 +164,9 @@ impl<T> Session<T> {
         }
     }
 
-    /// Calls a method of the hub's and gives its acknowledgement to `token`. The text frame to write;
-    /// none if the answer is here already.
-    pub fn call(
-        &mut self,
-        method: &str,
-        payload: Map<String, Value>,
-        token: T,
-        now: Instant,
-    ) -> Option<String> {
-        if !self.is_joined() {
-            self.answer(token, Err(CallError::Disconnected));
-            return None;
-        }
-        self.encode_now(method, payload, Awaits::Call(token), now)
-    }
-
     /// Nothing was read until now, so the hub's silence begins here.
     pub fn did_not_listen(&mut self, now: Instant) {
         self.silent_since = now;
-    }
-
-    /// Remembers a subscription and makes it now if the hub is joined. While it is not, the answer
-    /// is a success: the subscription comes with the connection. One that the hub does not grant is
-    /// remembered too, and asked for again: the twin may become known. Subscriptions are counted.
-    pub fn subscribe(&mut self, twin_id: &str, token: T, now: Instant) {
-        *self.subscriptions.entry(twin_id.to_owned()).or_default() += 1;
-        if !self.is_joined() {
-            self.answer(token, Ok(json!({ "status": "success" })));
-            let own = |pending: &Pending<T>| matches!(pending.awaits, Awaits::OwnSubscription);
-            if self.pending.values().any(own) {
-                // The others are under way with the own one: this one follows them.
-                let payload = self.subscription(twin_id);
-                let awaits = Awaits::Subscription(twin_id.to_owned(), None);
-                self.call_now("twinSubscribe", payload, awaits, now);
-            }
-            return;
-        }
-        let payload = self.subscription(twin_id);
-        let awaits = Awaits::Subscription(twin_id.to_owned(), Some(token));
-        self.call_now("twinSubscribe", payload, awaits, now);
-    }
-
-    /// Forgets a subscription; the last one of a twin tells the hub if it is joined.
-    pub fn unsubscribe(&mut self, twin_id: &str) {
-        let Some(wanted) = self.subscriptions.get_mut(twin_id) else {
-            return;
-        };
-        *wanted -= 1;
-        if *wanted > 0 {
-            return;
-        }
-        self.subscriptions.remove(twin_id);
-        self.refused.remove(twin_id);
-        if !self.is_joined() || twin_id == self.own_twin_id {
-            return;
-        }
-        let payload = object(json!({ "twinId": twin_id, "sourceTwinId": self.own_twin_id }));
-        let mode = self.profile.mode;
-        let text = encode_call(mode, &self.own_twin_id, "twinUnsubscribe", payload, None);
-        self.outputs.push_back(Output::Write(text));
-    }
-
-    /// Answers an event of the hub's.
-    pub fn acknowledge(&mut self, id: u64, answer: Value) {
-        let text = frame(&Packet::ack(id, vec![answer]));
-        self.outputs.push_back(Output::Write(text));
     }
 
     /// When [`Session::tick`] has something to do at the latest.
@@ -380,25 +224,6 @@ impl<T> Session<T> {
                 let awaits = Awaits::Subscription(twin_id, None);
                 self.call_now("twinSubscribe", payload, awaits, now);
             }
-        }
-    }
-
-    fn expired(&mut self, awaits: Awaits<T>, now: Instant) {
-        match awaits {
-            Awaits::ConnectDevice => self.lose(AwayReason::NoAnswer("connectDevice")),
-            Awaits::OwnSubscription => self.lose(AwayReason::NoAnswer("twinSubscribe")),
-            Awaits::OwnTwin => {}
-            Awaits::Subscription(twin_id, token) => {
-                self.ask_again(&twin_id, now);
-                match token {
-                    Some(token) => self.answer(token, Err(CallError::Expired)),
-                    None => self.outputs.push_back(Output::SubscriptionFailed {
-                        twin_id,
-                        reason: "no answer".to_owned(),
-                    }),
-                }
-            }
-            Awaits::Call(token) => self.answer(token, Err(CallError::Expired)),
         }
     }
 
@@ -469,44 +294,6 @@ impl<T> Session<T> {
         }
     }
 
-    fn connected(&mut self, now: Instant) {
-        match self.profile.mode {
-            HubMode::Direct => {
-                self.stage = Stage::Authenticating(now + self.profile.ack_limit);
-                let packet = Packet::event("authenticate", vec![self.profile.credentials()], None);
-                self.outputs.push_back(Output::Write(frame(&packet)));
-            }
-            HubMode::Simulator | HubMode::Phyos => {
-                self.stage = Stage::Joining;
-                let payload = object(json!({ "data": { "twinId": self.own_twin_id } }));
-                self.call_now("getTwinById", payload, Awaits::OwnTwin, now);
-                self.subscribe_all(now);
-            }
-        }
-    }
-
-    fn connect_error(&mut self, error: &Value) {
-        let message = self.hub_message(error);
-        if self.profile.mode == HubMode::Direct && self.refuses_credentials(error) {
-            self.refuse(message);
-        } else {
-            self.lose(AwayReason::Rejected {
-                step: "CONNECT",
-                message,
-            });
-        }
-    }
-
-    /// True if an answer to the credentials is an explicit no. Hubs repeat the credentials in it.
-    fn refuses_credentials(&self, answer: &Value) -> bool {
-        let device_id = Secret::new(self.profile.device_id.as_str());
-        let text = text_of(answer).map(|text| {
-            let text = brief_without(text, self.access_key());
-            brief_without(&text, Some(&device_id))
-        });
-        refuses_credentials(answer, text.as_deref())
-    }
-
     fn event(&mut self, mut event: Event, now: Instant) {
         let payload = if event.args.is_empty() {
             Value::Null
@@ -551,25 +338,6 @@ impl<T> Session<T> {
         }
     }
 
-    fn authenticated(&mut self, payload: &Value, now: Instant) {
-        if !succeeded(payload) {
-            if self.refuses_credentials(payload) {
-                return self.refuse(self.hub_message(payload));
-            }
-            // Neither a yes nor a no: a hub in trouble, or another version of it.
-            return self.lose(AwayReason::Rejected {
-                step: "authenticate",
-                message: self.hub_message(payload),
-            });
-        }
-        self.stage = Stage::Joining;
-        let Some(id) = self.expect_ack(Awaits::ConnectDevice, now) else {
-            return;
-        };
-        let packet = Packet::event("connectDevice", Vec::new(), Some(id));
-        self.outputs.push_back(Output::Write(frame(&packet)));
-    }
-
     fn acknowledged(&mut self, awaits: Awaits<T>, answer: Value, now: Instant) {
         match awaits {
             Awaits::Call(token) => self.answer(token, Ok(answer)),
@@ -603,120 +371,6 @@ impl<T> Session<T> {
                     None => {}
                 }
             }
-        }
-    }
-
-    /// The hub may not know the twin yet.
-    fn ask_again(&mut self, twin_id: &str, now: Instant) {
-        if self.subscriptions.contains_key(twin_id) {
-            self.refused.insert(twin_id.to_owned());
-            self.ask_again_at.get_or_insert(now + ASK_AGAIN_AFTER);
-        }
-    }
-
-    fn device_connected(&mut self, mut answer: Value, now: Instant) {
-        let twins: Vec<Twin> = match answer.get_mut("twins").map(Value::take) {
-            Some(Value::Array(twins)) => twins.into_iter().filter_map(Twin::from_value).collect(),
-            _ => Vec::new(),
-        };
-        if !succeeded(&answer) {
-            return self.lose(AwayReason::Rejected {
-                step: "connectDevice",
-                message: self.hub_message(&answer),
-            });
-        }
-        let device = twins.iter().position(|twin| twin.r#type == "Device");
-        let Some(own) = twins.into_iter().nth(device.unwrap_or(0)) else {
-            return self.lose(AwayReason::Rejected {
-                step: "connectDevice",
-                message: "no twin of this device".to_owned(),
-            });
-        };
-        self.own_twin_id.clone_from(&own.id);
-        self.outputs.push_back(Output::OwnTwin(own));
-        self.subscribe_all(now);
-    }
-
-    /// Subscribes the own twin, then all others.
-    fn subscribe_all(&mut self, now: Instant) {
-        let own = self.subscription(&self.own_twin_id);
-        self.call_now("twinSubscribe", own, Awaits::OwnSubscription, now);
-        let others: Vec<String> = self.subscriptions.keys().cloned().collect();
-        for twin_id in others {
-            if twin_id != self.own_twin_id {
-                let payload = self.subscription(&twin_id);
-                let awaits = Awaits::Subscription(twin_id, None);
-                self.call_now("twinSubscribe", payload, awaits, now);
-            }
-        }
-    }
-
-    fn subscription(&self, twin_id: &str) -> Map<String, Value> {
-        object(json!({
-            "twinId": twin_id,
-            "sourceTwinId": self.own_twin_id,
-            "sourceDeviceId": self.profile.device_id,
-        }))
-    }
-
-    fn call_now(
-        &mut self,
-        method: &str,
-        payload: Map<String, Value>,
-        awaits: Awaits<T>,
-        now: Instant,
-    ) {
-        if let Some(text) = self.encode_now(method, payload, awaits, now) {
-            self.outputs.push_back(Output::Write(text));
-        }
-    }
-
-    fn encode_now(
-        &mut self,
-        method: &str,
-        payload: Map<String, Value>,
-        awaits: Awaits<T>,
-        now: Instant,
-    ) -> Option<String> {
-        let id = self.expect_ack(awaits, now)?;
-        let mode = self.profile.mode;
-        Some(encode_call(
-            mode,
-            &self.own_twin_id,
-            method,
-            payload,
-            Some(id),
-        ))
-    }
-
-    /// The hub's own words in an answer, without the key.
-    fn hub_message(&self, answer: &Value) -> String {
-        hub_message(answer, self.access_key())
-    }
-
-    /// The id of the next acknowledgement; `None` if too many are awaited.
-    fn expect_ack(&mut self, awaits: Awaits<T>, now: Instant) -> Option<u64> {
-        if self.pending.len() >= MAX_PENDING {
-            match awaits {
-                Awaits::Call(token) => self.answer(token, Err(CallError::TooMany)),
-                other => self.expired(other, now),
-            }
-            return None;
-        }
-        let id = self.next_ack;
-        self.next_ack += 1;
-        let expires_at = now + self.profile.ack_limit;
-        self.pending.insert(id, Pending { expires_at, awaits });
-        Some(id)
-    }
-
-    fn answer(&mut self, token: T, result: CallResult) {
-        self.outputs.push_back(Output::Answer { token, result });
-    }
-
-    fn reply(&mut self, ack: Option<u64>, status: &str, message: &str) {
-        if let Some(id) = ack {
-            self.acknowledge(id, json!({ "status": status, "message": message }));
         }
     }
 

@@ -1,6 +1,12 @@
 //! The session against a hub that is played by hand.
 
-use super::super::options::HubOptions;
+use std::time::Duration;
+
+use serde_json::json;
+
+use super::super::options::{HubMode, HubOptions};
+use super::calls::MAX_PENDING;
+use super::subscriptions::ASK_AGAIN_AFTER;
 use super::*;
 
 type Outputs = Vec<Output<u32>>;

@@ -328,5 +328,5 @@ impl ReceivePath {
 
 #[cfg(test)]
 #[cfg(feature = "openh264")]
-#[path = "path_tests.rs"]
+#[path = "path_tests/mod.rs"]
 mod tests;

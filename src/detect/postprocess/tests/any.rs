@@ -4,6 +4,7 @@ use proptest::prelude::*;
 use proptest::sample::{Index, select};
 
 use super::*;
+use crate::detect::manifest::file::{Background, BoxUnits};
 use crate::preprocess::tensor::Align;
 
 const KINDS: [Kind; 10] = [

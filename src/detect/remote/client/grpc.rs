@@ -146,7 +146,7 @@ impl GrpcClient {
 }
 
 fn unreachable(error: &(dyn std::error::Error + 'static)) -> CallError {
-    CallError::Unavailable(format!("it is not reached ({})", innermost_cause(error)))
+    CallError::NoAnswer(format!("it is not reached ({})", innermost_cause(error)))
 }
 
 /// What an answer that is an error means.

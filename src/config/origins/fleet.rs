@@ -1,14 +1,14 @@
-//! Where the values of `[node]` and `[models]` came from, for `origins`.
+//! Where the values of `[node]` and `[models]` came from.
 
 use std::path::Path;
 
 use serde_json::{Value, json};
 
-use super::file::ModelSection;
-use super::in_force::SectionInForce;
-use super::models::RemoteModelConfig;
-use super::node::{EtcdConfig, LeaseEngineConfig, NodeConfig, PoolConfig, ShareConfig};
-use super::origins::Origins;
+use super::super::file::ModelSection;
+use super::super::in_force::SectionInForce;
+use super::super::models::RemoteModelConfig;
+use super::super::node::{EtcdConfig, LeaseEngineConfig, NodeConfig, PoolConfig, ShareConfig};
+use super::{Origins, path};
 use twinsight_client::secret::Secret;
 
 /// The values of `[node.lease]` that are in force.
@@ -168,8 +168,4 @@ impl Origins<'_> {
             ),
         ])
     }
-}
-
-fn path(path: &Path) -> Value {
-    path.display().to_string().into()
 }

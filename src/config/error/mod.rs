@@ -1,33 +1,17 @@
 //! What can be wrong with a configuration. Each mistake is a sentence that says where it is and what to do about it; texts of
 //! others go into it by [`shown`].
 
-use std::fmt;
+mod list;
+mod place;
+
 use std::io;
 use std::path::{Path, PathBuf};
 
+use self::list::in_one_line;
+pub use self::place::Place;
+pub(super) use self::place::{line, line_of};
 use super::polygon::PolygonError;
 use super::shown::shown;
-
-/// Where a setting was given.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Place {
-    /// In the file, in this line, counted from 1.
-    Line(PathBuf, usize),
-    /// In a variable of the environment.
-    Variable(String),
-    /// In a setting of the node's own twin on the hub.
-    Setting(String),
-}
-
-impl fmt::Display for Place {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Line(path, line) => write!(f, "{} line {line}", path.display()),
-            Self::Variable(name) => write!(f, "variable {}", shown(name)),
-            Self::Setting(name) => write!(f, "setting {} of the hub", shown(name)),
-        }
-    }
-}
 
 /// Names the known word that is near to one that is not known, as the end of a clause.
 fn near(nearest: Option<&String>) -> String {
@@ -590,24 +574,6 @@ impl ConfigError {
         }
     }
 
-    /// Makes one error of all that is wrong, in the order of the file. `None` means that nothing is.
-    pub(super) fn all(mut errors: Vec<Self>) -> Option<Self> {
-        errors.sort_by_key(Self::order);
-        errors.dedup_by_key(|error| error.to_string());
-        match errors.len() {
-            0 | 1 => errors.pop(),
-            _ => Some(Self::Several(errors)),
-        }
-    }
-
-    /// A sentence for each thing that is wrong, in the order of the file.
-    pub fn sentences(&self) -> Vec<String> {
-        match self {
-            Self::Several(errors) => errors.iter().map(ToString::to_string).collect(),
-            one => vec![one.to_string()],
-        }
-    }
-
     /// True if something is missing. Another mistake may be the cause of that.
     pub(super) fn is_missing(&self) -> bool {
         matches!(
@@ -632,121 +598,6 @@ impl ConfigError {
                 | Self::SecretUnusable { .. }
         )
     }
-
-    /// Sorts by the lines of the file. What has no place comes after them, then variables, then settings of the hub.
-    fn order(&self) -> (u8, usize) {
-        match self.place() {
-            Some(Place::Line(_, line)) => (0, *line),
-            None => (1, 0),
-            Some(Place::Variable(_)) => (2, 0),
-            Some(Place::Setting(_)) => (3, 0),
-        }
-    }
-
-    fn place(&self) -> Option<&Place> {
-        match self {
-            Self::Syntax { place, .. }
-            | Self::UnknownKey { place, .. }
-            | Self::NamedMask { place }
-            | Self::SecretInFile { place, .. }
-            | Self::UnknownSetting { place, .. }
-            | Self::NotASetting { place, .. }
-            | Self::TooManyCameras { place, .. }
-            | Self::TooManySettings { place, .. }
-            | Self::TooManyStreams { place, .. }
-            | Self::AddressAsTwin { place, .. }
-            | Self::AddressAsName { place, .. }
-            | Self::WrongType { place, .. }
-            | Self::BadValue { place, .. }
-            | Self::SecretUnreadable { place, .. }
-            | Self::SecretForbidden { place, .. }
-            | Self::SecretUnusable { place, .. }
-            | Self::NotBuilt { place, .. }
-            | Self::NoHeader { place, .. }
-            | Self::Duplicate { place, .. }
-            | Self::AmbiguousStream { place, .. }
-            | Self::CameraWithoutTwin { place }
-            | Self::CameraWithoutSource { place, .. }
-            | Self::TwoSources { place }
-            | Self::RtspWithoutUser { place }
-            | Self::RtspWithoutPassword { place }
-            | Self::RtspUserTwice { place, .. }
-            | Self::NotForBridge { place, .. }
-            | Self::NothingToBridge { place }
-            | Self::NoNodeToDial { place }
-            | Self::PeripheralDials { place }
-            | Self::BridgeWithoutHub { place }
-            | Self::WithoutRtsp { place, .. }
-            | Self::TooManyParts { place, .. }
-            | Self::PartWithout { place, .. }
-            | Self::BadPart { place, .. }
-            | Self::PartTwice { place, .. }
-            | Self::BadPolygon { place, .. }
-            | Self::LineWithoutLength { place, .. }
-            | Self::TooManySinks { place, .. }
-            | Self::SinkTwice { place, .. }
-            | Self::SinkWithout { place, .. }
-            | Self::KeyOfAnotherSink { place, .. }
-            | Self::HalfALogin { place, .. }
-            | Self::TooManyModels { place, .. }
-            | Self::ModelWithout { place, .. }
-            | Self::RemoteFallback { place, .. }
-            | Self::PlainServer { place, .. }
-            | Self::PoolAndShard { place }
-            | Self::HalfAShard { place }
-            | Self::PoolWithoutLease { place }
-            | Self::LeaseWithoutPool { place }
-            | Self::KeyOfAnotherEngine { place, .. }
-            | Self::EtcdWithoutUrl { place }
-            | Self::HalfALoginOfEtcd { place, .. }
-            | Self::HalfACertificateOfEtcd { place, .. }
-            | Self::PlainEtcd { place }
-            | Self::SharedCameraDials { place, .. }
-            | Self::HubAndNone { place, .. }
-            | Self::TooFewPorts { place, .. } => Some(place),
-            Self::Several(_)
-            | Self::Unreadable { .. }
-            | Self::Forbidden { .. }
-            | Self::Emptied { .. }
-            | Self::UnknownVariable { .. }
-            | Self::SecretVariableUnusable { .. }
-            | Self::NoTwinId { .. }
-            | Self::NoUrl { .. }
-            | Self::NoDeviceId
-            | Self::NoAccessKey
-            | Self::NoCameraToBridge { .. } => None,
-        }
-    }
-}
-
-/// Puts the sentences one after the other, no more of them than a log line and a property of the node's twin should have.
-fn in_one_line(errors: &[ConfigError]) -> String {
-    const MOST_BYTES: usize = 960;
-    let mut text = String::new();
-    for (at, error) in errors.iter().enumerate() {
-        let sentence = error.to_string();
-        if at > 0 && text.len() + sentence.len() > MOST_BYTES {
-            return format!("{text}; and {} more", errors.len() - at);
-        }
-        if at > 0 {
-            text.push_str("; ");
-        }
-        text.push_str(&sentence);
-    }
-    text
-}
-
-/// The number of the line that a byte of the text is in, counted from 1.
-pub(super) fn line_of(text: &str, byte: usize) -> usize {
-    let before = text.as_bytes().get(..byte).unwrap_or(text.as_bytes());
-    before
-        .iter()
-        .fold(1, |line, b| line + usize::from(*b == b'\n'))
-}
-
-/// The place of a byte of the file.
-pub(super) fn line(path: &Path, text: &str, byte: usize) -> Place {
-    Place::Line(path.to_path_buf(), line_of(text, byte))
 }
 
 #[cfg(test)]

@@ -1,0 +1,50 @@
+//! What comes out of a session: frames to write, and what its owner is told.
+
+use super::super::answer::CallResult;
+use super::super::away_reason::AwayReason;
+use super::super::message::{Twin, TwinMessage, TwinUpdate};
+
+/// What the session wants done or known.
+#[derive(Debug, PartialEq)]
+pub enum Output<T> {
+    /// Write this text frame.
+    Write(String),
+    /// Write this text frame before all that waits; it replaces one that is not written yet.
+    Pong(String),
+    /// Subscriptions are made: messages flow from now on. In direct mode this tells the own twin.
+    Joined {
+        /// The own twin.
+        twin_id: String,
+    },
+    /// What the hub knows about the own twin.
+    OwnTwin(Twin),
+    /// A twin message; one with `ack` is to be answered through [`Session::acknowledge`](super::Session::acknowledge).
+    Message {
+        /// The message.
+        message: TwinMessage,
+        /// The id under which the hub awaits an acknowledgement.
+        ack: Option<u64>,
+    },
+    /// A twin changed.
+    TwinUpdated(TwinUpdate),
+    /// A call's outcome.
+    Answer {
+        /// What the caller gave.
+        token: T,
+        /// What came of the call.
+        result: CallResult,
+    },
+    /// A subscription that was repeated by itself was not granted.
+    SubscriptionFailed {
+        /// The twin that is not listened to.
+        twin_id: String,
+        /// The hub's words, or that there were none.
+        reason: String,
+    },
+    /// The hub sent something that breaks the protocol; the connection goes on.
+    Malformed(String),
+    /// The connection is of no use any more: close the socket and connect again.
+    Lost(AwayReason),
+    /// The hub refused the credentials explicitly: the connection is of no use any more.
+    Refused(String),
+}
