@@ -1,8 +1,11 @@
 //! Tries the store of a pool's leases. The configuration comes in, and a finding goes out. No camera of the pool moves for it.
 
-use super::finding::{Finding, Report};
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use super::finding::{Finding, Report, Severity};
 use crate::config::{Config, NodeConfig, PoolConfig, ShareConfig};
-use crate::shard::{Share, probe};
+use crate::shard::{PoolLost, Share, probe};
 
 /// Says which share of the cameras is the node's, and whether the store of its pool can be reached and written.
 pub(super) async fn check(config: &Config, report: &mut Report<'_>) {
@@ -16,7 +19,11 @@ pub(super) async fn check(config: &Config, report: &mut Report<'_>) {
                 format!("part {index} of {count} has {own} of {all} camera streams"),
             ));
         }
-        ShareConfig::Pool(pool) => report.add(of_pool(&config.node, pool).await),
+        ShareConfig::Pool(pool) => {
+            let cameras = config.cameras.iter();
+            let twins = cameras.map(|camera| Arc::clone(&camera.id.twin_id));
+            of_pool(&config.node, pool, &twins.collect(), report).await;
+        }
     }
 }
 
@@ -41,27 +48,45 @@ pub(super) fn own_streams(config: &Config) -> usize {
     }
 }
 
-async fn of_pool(node: &NodeConfig, pool: &PoolConfig) -> Finding {
+async fn of_pool(
+    node: &NodeConfig,
+    pool: &PoolConfig,
+    cameras: &BTreeSet<Arc<str>>,
+    report: &mut Report<'_>,
+) {
     let subject = format!("pool {}", pool.name);
-    match probe(node, pool).await {
+    match probe(node, pool, cameras).await {
         Ok(found) => {
             let engine = found.engine;
             let can = format!("{engine} is reached and can be written");
-            let names: Vec<&str> = found.members.iter().map(String::as_str).collect();
-            Finding::ok(
-                subject,
+            let names: Vec<&str> = found.members.keys().map(String::as_str).collect();
+            report.add(Finding::ok(
+                subject.as_str(),
                 match names.len() {
                     0 => format!("{can}; no node of the pool lives"),
                     1 => format!("{can}; 1 node of the pool lives ({})", names[0]),
                     n => format!("{can}; {n} nodes of the pool live ({})", names.join(", ")),
                 },
-            )
+            ));
+            for (name, differs) in found.members {
+                let Some(differs) = differs else { continue };
+                report.add(Finding::new(
+                    Severity::Warn,
+                    subject.as_str(),
+                    format!("node {name} does not have the configuration that is checked here: {differs}"),
+                    "give all nodes of the pool the same list of cameras and the same `node.lease.duration_ms`; while a change is on its \
+                     way to them, they may differ",
+                ));
+            }
         }
-        Err(reason) => Finding::fail(
+        Err(PoolLost { reason, remedy }) => report.add(Finding::fail(
             subject,
             format!("its leases cannot be kept: {reason}"),
-            "see that the store runs and can be reached from here, and correct `[node.lease]` if not; in Kubernetes the node's service \
-             account must be allowed get, list, watch, create, update and delete of leases",
-        ),
+            remedy.unwrap_or_else(|| {
+                "see that the store runs and can be reached from here, and correct `[node.lease]` if not; in Kubernetes the node's \
+                 service account must be allowed get, list, watch, create, update and delete of leases"
+                    .to_owned()
+            }),
+        )),
     }
 }

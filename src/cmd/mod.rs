@@ -45,6 +45,8 @@ use self::run::RunArgs;
 use self::watch::WatchArgs;
 use crate::config::{ConfigError, Env};
 use crate::descriptors::Descriptors;
+use crate::detect::manifest::ModelError;
+use crate::node::models::UnfitCamera;
 use crate::telemetry::logging::{self, LogFormat};
 
 /// Why a command that joins a hub cannot.
@@ -82,7 +84,7 @@ enum Command {
     Bridge(BridgeArgs),
     /// Runs a hub, cameras and a node in one process and shows what is detected.
     Demo(DemoArgs),
-    /// Shows the events of a node as they come from the hub.
+    /// Shows the events of nodes as they come from the hub.
     Watch(WatchArgs),
     /// Runs the development hub.
     Hub(HubArgs),
@@ -184,13 +186,19 @@ pub fn main() -> ExitCode {
             for sentence in sentences {
                 logging::last_words(&format!("twinsight: {sentence}"));
             }
-            if wrong.is_some() {
+            if wrong.is_some() || shows_when_loaded(&error) {
                 ExitCode::from(BAD_CONFIGURATION)
             } else {
                 ExitCode::FAILURE
             }
         }
     }
+}
+
+/// Whether it is the configuration that cannot be used, which only shows once the models are there that it names.
+fn shows_when_loaded(error: &anyhow::Error) -> bool {
+    let is_unusable = matches!(error.downcast_ref(), Some(ModelError::Client { .. }));
+    is_unusable || error.is::<UnfitCamera>()
 }
 
 /// Asks for the threads that the runtime starts with, because it would panic if it did not get them.

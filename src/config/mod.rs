@@ -37,7 +37,9 @@ pub use in_force::{
     ConfigInForce, EntryInForce, Level, Refusal, RefusalSource, SectionInForce, ValueSource,
 };
 pub use models::{RemoteModelConfig, ServerProtocol, ServerUrl};
-pub use node::{EtcdConfig, LeaseEngineConfig, NodeConfig, PoolConfig, ShareConfig};
+pub use node::{
+    ClientCertificate, EtcdConfig, LeaseEngineConfig, NodeConfig, PoolConfig, ShareConfig,
+};
 pub(crate) use polygon::GridPoint;
 pub use polygon::{Point, Polygon, PolygonError};
 pub use replay::ReplayConfig;

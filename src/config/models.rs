@@ -8,6 +8,7 @@ use std::time::Duration;
 use super::error::ConfigError;
 use super::file::{File, Given, ModelSection, Origin, Texts};
 use super::resolve::Resolver;
+use super::shown::shown;
 use twinsight_client::hub::text::redacted_url;
 use twinsight_client::secret::Secret;
 use twinsight_media::label_enum;
@@ -133,6 +134,7 @@ impl Resolver<'_> {
                 takes: "a name of letters, digits, dots, hyphens and underscores".to_owned(),
             });
         }
+        let key = |key: &str| key_of(name, key);
         let missing = |key: &'static str, what: &'static str| {
             self.note(ConfigError::ModelWithout {
                 place: self.place(origin),
@@ -143,7 +145,7 @@ impl Resolver<'_> {
         };
         match &section.backend {
             Some(given) => {
-                let backend = self.choice("models.backend", given, Backend::ALL, Backend::as_str);
+                let backend = self.choice(&key("backend"), given, Backend::ALL, Backend::as_str);
                 self.or(backend.map(Some), None)?;
             }
             None => {
@@ -158,22 +160,22 @@ impl Resolver<'_> {
             missing("url", "the address of its server");
             return None;
         };
-        let servers = self.servers(url)?;
+        let servers = self.servers(&key("url"), url)?;
         let manifest = section.manifest.as_ref().map_or(name, |given| {
             if !is_file_name(&given.value) {
                 self.note(self.bad(
-                    "models.manifest",
+                    &key("manifest"),
                     given,
                     "the name of a manifest in the models folder, without `.toml`",
                 ));
             }
             &given.value
         });
-        let on_server = |key: &str, given: &Option<Given<String>>| {
+        let on_server = |name: &str, given: &Option<Given<String>>| {
             let given = given.as_ref()?;
             if !is_server_name(&given.value) {
                 self.note(self.bad(
-                    key,
+                    &key(name),
                     given,
                     "1 to 256 printable characters without blanks and slashes",
                 ));
@@ -183,14 +185,14 @@ impl Resolver<'_> {
         let deadline = section.deadline_ms.as_ref();
         let deadline = deadline.map_or(DEFAULT_DEADLINE_MS, |given| {
             self.or(
-                self.integer("models.deadline_ms", given, (20, 15_000)),
+                self.integer(&key("deadline_ms"), given, (20, 15_000)),
                 DEFAULT_DEADLINE_MS,
             )
         });
         let in_flight = section.max_in_flight.as_ref();
         let in_flight = in_flight.map_or(DEFAULT_IN_FLIGHT, |given| {
             self.or(
-                self.integer("models.max_in_flight", given, (1, 256)),
+                self.integer(&key("max_in_flight"), given, (1, 256)),
                 DEFAULT_IN_FLIGHT,
             )
         });
@@ -198,28 +200,29 @@ impl Resolver<'_> {
         if let (false, Some(given)) = (is_encrypted, &section.ca_file) {
             self.note(ConfigError::PlainServer {
                 place: self.place(&given.origin),
+                key: key("ca_file"),
             });
         }
         let token = section
             .token_file
             .as_ref()
-            .map(|given| self.secret_file("models.token_file", given))
+            .map(|given| self.secret_file(&key("token_file"), given))
             .transpose();
         Some(RemoteModelConfig {
             name: name.to_owned(),
             manifest: manifest.to_owned(),
             servers,
-            model: on_server("models.model", &section.model).unwrap_or_else(|| name.to_owned()),
-            version: on_server("models.version", &section.version),
+            model: on_server("model", &section.model).unwrap_or_else(|| name.to_owned()),
+            version: on_server("version", &section.version),
             deadline: Duration::from_millis(u64::from(deadline)),
             max_in_flight: in_flight as usize,
             fallback: section.fallback.as_ref().map(|given| given.value.clone()),
-            ca_file: self.or(self.path("models.ca_file", section.ca_file.as_ref()), None),
+            ca_file: self.or(self.path(&key("ca_file"), section.ca_file.as_ref()), None),
             token: self.or(token, None),
         })
     }
 
-    fn servers(&self, given: &Given<Texts>) -> Option<Vec<ServerUrl>> {
+    fn servers(&self, key: &str, given: &Given<Texts>) -> Option<Vec<ServerUrl>> {
         let takes = "addresses of one kind without user and password, such as \"grpc://triton:8001\" or \"https://triton:8000\", each once";
         let servers: Option<Vec<ServerUrl>> =
             given.value.0.iter().map(|text| server(text)).collect();
@@ -237,7 +240,7 @@ impl Resolver<'_> {
         };
         let servers = servers.filter(fits);
         if servers.is_none() {
-            let shown = Given {
+            let presentable = Given {
                 value: given
                     .value
                     .0
@@ -246,9 +249,21 @@ impl Resolver<'_> {
                     .collect::<Vec<_>>(),
                 origin: given.origin.clone(),
             };
-            self.note(self.bad("models.url", &shown, takes));
+            self.note(self.bad(key, &presentable, takes));
         }
         servers
+    }
+}
+
+/// A key of `[models.NAME]` as it is written in the file, where a name with a dot in it is quoted.
+fn key_of(name: &str, key: &str) -> String {
+    let is_bare = |name: &str| {
+        name.bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || b"_-".contains(&byte))
+    };
+    match is_bare(name) {
+        true => format!("models.{name}.{key}"),
+        false => format!("models.\"{}\".{key}", shown(name)),
     }
 }
 

@@ -56,6 +56,47 @@ fn all_can_be_said() {
 }
 
 #[test]
+fn a_mistake_names_the_model_of_its_key() {
+    for (key, value) in [
+        ("backend", "\"triton\""),
+        ("url", "\"a:8001\""),
+        ("model", "\"a b\""),
+        ("version", "\"1/2\""),
+        ("manifest", "\"a/b\""),
+        ("deadline_ms", "5"),
+        ("deadline_ms", "\"long\""),
+        ("max_in_flight", "0"),
+        ("ca_file", "\"\""),
+        ("ca_file", "\"plain.pem\""),
+        ("token_file", "\"/nowhere/token\""),
+    ] {
+        let mut keys = vec![("backend", "\"kserve\""), ("url", "\"grpc://a\"")];
+        keys.retain(|(name, _)| *name != key);
+        keys.push((key, value));
+        let lines: String = keys
+            .iter()
+            .map(|(key, value)| format!("{key} = {value}\n"))
+            .collect();
+        for (name, written) in [("yard", "yard"), ("\"v1.5\"", "\"v1.5\"")] {
+            let error = load(&format!("[models.{name}]\n{lines}")).unwrap_err();
+            let whole = format!("`models.{written}.{key}`");
+            assert!(error.contains(&whole) || value == "\"long\"", "{error}");
+        }
+    }
+    let error =
+        load("[models.yard]\nbackend = \"kserve\"\nurl = \"grpc://a\"\ndeadline_ms = \"long\"");
+    let error = error.unwrap_err();
+    assert!(
+        error.contains("`models.yard.deadline_ms` takes a whole number"),
+        "{error}"
+    );
+    // An unknown key that is called as its model.
+    let error =
+        load("[models.yard]\nbackend = \"kserve\"\nurl = \"grpc://a\"\nyard = 1").unwrap_err();
+    assert!(error.contains("no key `models.yard.yard`"), "{error}");
+}
+
+#[test]
 fn each_mistake_has_its_sentence() {
     let good = "[models.m]\nbackend = \"kserve\"\nurl = \"grpc://a\"\n";
     for (text, sentence) in [
@@ -98,7 +139,7 @@ fn each_mistake_has_its_sentence() {
         (&format!("{good}fallback = \"m\""), "is on a server, too"),
         (
             &format!("{good}dead_line = 5"),
-            "the nearest is `models.deadline_ms`",
+            "there is no key `models.m.dead_line`, the nearest is `models.m.deadline_ms`",
         ),
     ] {
         let error = load(text).unwrap_err();

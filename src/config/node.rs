@@ -71,10 +71,21 @@ pub struct EtcdConfig {
     pub urls: Vec<String>,
     /// Certificates to trust beside the built-in roots.
     pub ca_file: Option<PathBuf>,
+    /// What the node shows to an etcd that asks its clients for certificates.
+    pub client: Option<ClientCertificate>,
     /// Who the node is to etcd.
     pub username: Option<String>,
     /// The password of that user.
     pub password: Option<Secret>,
+}
+
+/// A certificate of the node's own, as files that are read anew for each connection.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClientCertificate {
+    /// The certificate, with those between it and its authority behind it, in PEM form.
+    pub cert_file: PathBuf,
+    /// Its private key in PEM form.
+    pub key_file: PathBuf,
 }
 
 /// The shortest and the longest lease, in milliseconds. With a shorter one, a busy moment of the node or of etcd would cost cameras.
@@ -192,7 +203,14 @@ impl Resolver<'_> {
         let engine = self.or(engine.map(Some), None)?;
         let others: &[&'static str] = match engine {
             Engine::Etcd => &["namespace"],
-            Engine::Kubernetes => &["url", "ca_file", "username", "password_file"],
+            Engine::Kubernetes => &[
+                "url",
+                "ca_file",
+                "client_cert_file",
+                "client_key_file",
+                "username",
+                "password_file",
+            ],
         };
         for key in others {
             if let Some(origin) = lease.origin(key) {
@@ -281,9 +299,47 @@ impl Resolver<'_> {
                 self.path("node.lease.ca_file", lease.ca_file.as_ref()),
                 None,
             ),
+            client: self.client_certificate(lease, &url.value.0),
             username: lease.username.as_ref().map(|given| given.value.clone()),
             password: self.or(password, None),
         })
+    }
+
+    fn client_certificate(
+        &self,
+        lease: &LeaseSection,
+        urls: &[String],
+    ) -> Option<ClientCertificate> {
+        let (cert, key) = match (&lease.client_cert_file, &lease.client_key_file) {
+            (None, None) => return None,
+            (Some(cert), Some(key)) => (cert, key),
+            (Some(given), None) => {
+                self.half_a_certificate("client_cert_file", "client_key_file", given);
+                return None;
+            }
+            (None, Some(given)) => {
+                self.half_a_certificate("client_key_file", "client_cert_file", given);
+                return None;
+            }
+        };
+        if !urls.iter().all(|url| url.starts_with("https://")) {
+            self.note(ConfigError::PlainEtcd {
+                place: self.place(&cert.origin),
+            });
+        }
+        let path = |name, given| self.or(self.path(name, Some(given)), None);
+        Some(ClientCertificate {
+            cert_file: path("node.lease.client_cert_file", cert)?,
+            key_file: path("node.lease.client_key_file", key)?,
+        })
+    }
+
+    fn half_a_certificate(&self, key: &'static str, missing: &'static str, given: &Given<String>) {
+        self.note(ConfigError::HalfACertificateOfEtcd {
+            place: self.place(&given.origin),
+            key,
+            missing,
+        });
     }
 
     /// A camera that dials a node cannot be handed to another.

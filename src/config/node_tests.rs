@@ -56,6 +56,20 @@ fn a_pool_has_an_engine_for_its_leases() {
         panic!("{pool:?}");
     };
     assert_eq!(etcd.urls, ["http://etcd:2379"]);
+    assert_eq!(etcd.client, None);
+    let files = "\nclient_cert_file = \"tls.crt\"\nclient_key_file = \"tls.key\"";
+    let text = text.replace("http://", "https://") + files;
+    let ShareConfig::Pool(pool) = load(&text, &[]).unwrap().share else {
+        panic!("no pool");
+    };
+    let LeaseEngineConfig::Etcd(etcd) = &pool.engine else {
+        panic!("{pool:?}");
+    };
+    let client = ClientCertificate {
+        cert_file: "tls.crt".into(),
+        key_file: "tls.key".into(),
+    };
+    assert_eq!(etcd.client, Some(client));
     let text =
         "[node]\npool = \"shop\"\n[node.lease]\nengine = \"kubernetes\"\nnamespace = \"vision\"";
     let ShareConfig::Pool(pool) = load(text, &[]).unwrap().share else {
@@ -83,6 +97,22 @@ fn each_mistake_has_its_sentence() {
         (
             "[node]\npool = \"p\"\n[node.lease]\nengine = \"etcd\"\nurl = [\"etcd:2379\"]",
             "addresses like",
+        ),
+        (
+            "[node]\npool = \"p\"\n[node.lease]\nengine = \"etcd\"\nurl = \"https://a\"\nclient_cert_file = \"c\"",
+            "has `client_cert_file` and no `client_key_file`: add it, or remove `client_cert_file` for an etcd that asks for no certificate",
+        ),
+        (
+            "[node]\npool = \"p\"\n[node.lease]\nengine = \"etcd\"\nurl = \"https://a\"\nclient_key_file = \"k\"",
+            "has `client_key_file` and no `client_cert_file`",
+        ),
+        (
+            "[node]\npool = \"p\"\n[node.lease]\nengine = \"etcd\"\nurl = \"http://a\"\nclient_cert_file = \"c\"\nclient_key_file = \"k\"",
+            "use https://, or remove it with its `client_key_file`",
+        ),
+        (
+            "[node]\npool = \"p\"\n[node.lease]\nengine = \"kubernetes\"\nclient_cert_file = \"c\"\nclient_key_file = \"k\"",
+            "`node.lease.client_cert_file` means nothing to the engine \"kubernetes\"",
         ),
         (
             "[node]\npool = \"p\"\n[node.lease]\nengine = \"kubernetes\"\nurl = \"http://a\"",

@@ -133,6 +133,15 @@ pub(super) fn explain(path: &Path, text: &str, mut error: toml::de::Error) -> Co
         .find_map(|kind| message.strip_prefix(kind))
         .and_then(|rest| rest.rsplit_once(", expected "))
     {
+        if is_one_table(&keys) && (found == "sequence" || found == "map") {
+            // The parser takes the first table of the list for the value of the first key, so it may have found either.
+            return ConfigError::WrongType {
+                place,
+                key: keys,
+                takes: "one table, in single brackets",
+                found: "a list of tables, in double ones".to_owned(),
+            };
+        }
         return ConfigError::WrongType {
             place,
             takes: takes(&keys, expected),
@@ -148,6 +157,9 @@ fn unknown_key(place: Place, keys: &str, name: &str) -> ConfigError {
     let path = keys.strip_suffix(name).unwrap_or(keys);
     let section = match path.trim_end_matches('.') {
         table if table == TRACK_OF_CAMERA || File::TABLES.contains(&table) => table,
+        // A model that is called as its unknown key is.
+        "models" if keys.len() > "models.".len() => keys,
+        table if table.starts_with(MODEL) => table,
         _ => keys
             .split('.')
             .next()
@@ -192,10 +204,14 @@ fn unknown_key(place: Place, keys: &str, name: &str) -> ConfigError {
 /// The table of a camera that has the keys of the one for all.
 const TRACK_OF_CAMERA: &str = "cameras.track";
 
+/// With what the tables of models begin, each of which is called by its model's name.
+const MODEL: &str = "models.";
+
 /// The section whose keys a table has.
 fn keys_of(section: &str) -> &str {
     match section {
         TRACK_OF_CAMERA => "defaults.track",
+        model if model.starts_with(MODEL) => "models",
         other => other,
     }
 }
@@ -221,6 +237,13 @@ fn elsewhere(section: &str, name: &str) -> Option<&'static file::Key> {
 /// The section that a table is in.
 fn family(section: &str) -> &str {
     section.split('.').next().unwrap_or_default()
+}
+
+/// True if a key is a table of which there is one.
+fn is_one_table(keys: &str) -> bool {
+    let is_known = File::SECTIONS.contains(&keys) || File::TABLES.contains(&keys);
+    let is_of_many = matches!(family(keys), "cameras" | "sinks" | "models");
+    keys == TRACK_OF_CAMERA || is_known && !is_of_many
 }
 
 /// Says in words what a key takes.
@@ -278,6 +301,27 @@ mod tests {
             ("snapshot", None),
         ] {
             assert_eq!(nearest(word, keys()), near, "{word}");
+        }
+    }
+
+    #[test]
+    fn of_a_table_in_double_brackets_it_is_said_that_it_has_single_ones() {
+        for (table, key) in [
+            (
+                "[[cameras]]\ntwin_id = \"cam\"\n[[cameras.track]]",
+                "cameras.track",
+            ),
+            ("[[defaults.track]]", "defaults.track"),
+            ("[[node]]", "node"),
+            ("[[node.lease]]", "node.lease"),
+        ] {
+            let text = format!("{table}\n");
+            let error = toml::from_str::<File>(&text).unwrap_err();
+            let sentence = explain(Path::new("node.toml"), &text, error).to_string();
+            let expected = format!(
+                "`{key}` takes one table, in single brackets, and this is a list of tables, in double ones: correct it"
+            );
+            assert!(sentence.ends_with(&expected), "{sentence}");
         }
     }
 

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::schedule::scheduler::{Admission, ModelRules};
-use crate::telemetry::ledger::ModelState;
+use crate::telemetry::ledger::{InferenceFailure, ModelState};
 
 /// No run counts as one that hangs before this time, however fast its model is.
 const SHORTEST: Duration = Duration::from_secs(2);
@@ -148,10 +148,10 @@ impl Breaker {
         was_probed || was_failing
     }
 
-    /// Notes that a run ended without a result, for this reason.
-    pub(crate) fn failed(&mut self, reason: &str, now: Instant) {
-        // That a server gave no result proves nothing.
-        if !self.is_away() {
+    /// Notes that a run ended without a result, in this way and for this reason.
+    pub(crate) fn failed(&mut self, failure: InferenceFailure, reason: &str, now: Instant) {
+        // A server that gave no answer, or one that cannot be read, has proved nothing. One whose model gives nonsense is there.
+        if !self.is_away() || failure == InferenceFailure::Run {
             self.ended(now);
         }
         // The first reason stays. The numbers in reasons differ from frame to frame, and what is reported should not.
@@ -436,7 +436,7 @@ mod tests {
         for n in 0..4 {
             let reason = (n >= 3).then(|| "model m gives no results: NaN".to_owned());
             assert_eq!(breaker.last_error(), reason);
-            breaker.failed("NaN", now);
+            breaker.failed(InferenceFailure::Run, "NaN", now);
             assert_eq!(admission(&breaker), Admission::Open);
         }
         assert_eq!(breaker.state(), ModelState::Failing);
@@ -450,11 +450,30 @@ mod tests {
     }
 
     #[test]
+    fn a_model_that_returns_and_gives_nonsense_is_failing_and_not_away() {
+        let (mut breaker, now) = (Breaker::of_remote("m".into(), S), Instant::now());
+        breaker.succeeded(now);
+        assert!(breaker.goes_away("refused", now));
+        breaker.failed(InferenceFailure::Run, "an older run", now);
+        assert!(breaker.is_closed(), "its servers are away all the same");
+        breaker.returns();
+        breaker.failed(InferenceFailure::Deadline, "late", now);
+        assert!(breaker.is_away(), "nothing is proved yet");
+        for _ in 0..IN_A_ROW {
+            breaker.failed(InferenceFailure::Run, "NaN", now);
+        }
+        assert!(!breaker.is_out());
+        assert_eq!(breaker.state(), ModelState::Failing);
+        let error = breaker.last_error().unwrap();
+        assert!(error.starts_with("model m gives no results: "), "{error}");
+    }
+
+    #[test]
     fn an_older_run_that_ends_does_not_bring_it_back() {
         let (mut breaker, now) = (breaker(), Instant::now());
         breaker.trip(Trip::Panicked, now);
         breaker.succeeded(now);
-        breaker.failed("late", now);
+        breaker.failed(InferenceFailure::Run, "late", now);
         assert_eq!(breaker.state(), ModelState::SetAside);
     }
 
@@ -468,7 +487,7 @@ mod tests {
                 now += seconds * S;
                 match what {
                     0 => { breaker.succeeded(now); }
-                    1 => breaker.failed("no", now),
+                    1 => breaker.failed(InferenceFailure::Run, "no", now),
                     2 | 3 => {
                         let trip = if what == 2 { Trip::Hung } else { Trip::Panicked };
                         if let Some(pause) = breaker.trip(trip, now) {

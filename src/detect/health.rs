@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 
 use super::breaker::{Breaker, IN_A_ROW, Trip, is_calm};
+use super::detector::DetectError;
 use super::engine::RemoteEngine;
 use super::remote::{Availability, RemoteFacts};
 use super::worker::CameraScheduler;
@@ -43,10 +44,19 @@ struct Model {
     remote: Option<Arc<dyn RemoteEngine>>,
     /// The model that takes its place while none can be used.
     fallback: Option<usize>,
+    /// What the scheduler and the metrics were told last.
+    reported: Option<Reported>,
+}
+
+/// What is told of a model.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Reported {
+    rules: ModelRules,
+    state: ModelState,
     /// The model that has its frames now.
     substitute: Option<usize>,
-    /// What the scheduler and the metrics were told last.
-    reported: Option<(ModelRules, ModelState)>,
+    /// Whether that counts as a fallback, for a model that may have one.
+    is_replaced: Option<bool>,
 }
 
 /// How a model is.
@@ -77,13 +87,26 @@ impl fmt::Debug for ModelHealth {
 }
 
 impl HealthState {
-    /// The model that infers in the place of one that is away. While a server is tried, it waits for what comes of that, which takes
-    /// no longer than a frame.
+    /// The model that infers in the place of one whose cameras would be blind. While that one is tried, the frames of its cameras wait
+    /// for what comes of that, which takes no longer than a frame.
     fn in_place_of(&self, model: usize) -> Option<usize> {
         let model = self.models.get(model)?;
         let fallback = model.fallback?;
         let is_there = !self.models.get(fallback)?.breaker.is_out();
-        (is_there && model.breaker.is_away()).then_some(fallback)
+        (is_there && model.breaker.is_out()).then_some(fallback)
+    }
+
+    /// The model that gets the frames of one that is given none. It may be one that is under probe itself, which needs a frame for that.
+    fn substitute_of(&self, model: usize) -> Option<usize> {
+        let model = self.models.get(model)?;
+        let fallback = model.fallback?;
+        let takes_frames = !self.models.get(fallback)?.breaker.is_closed();
+        (takes_frames && model.breaker.is_closed()).then_some(fallback)
+    }
+
+    fn name(&self, model: usize) -> Option<Arc<str>> {
+        let model = self.models.get(model)?;
+        Some(Arc::clone(model.breaker.name()))
     }
 }
 
@@ -120,7 +143,7 @@ impl ModelHealth {
             let substitute = state.in_place_of(n).and_then(|n| state.models.get(n));
             ModelReport {
                 name: Arc::clone(model.breaker.name()),
-                state: reported.map_or(ModelState::Working, |(_, state)| *state),
+                state: reported.map_or(ModelState::Working, |reported| reported.state),
                 error: model.breaker.last_error(),
                 substitute: substitute.map(|model| Arc::clone(model.breaker.name())),
                 remote: model.remote.as_ref().map(|remote| remote.facts()),
@@ -151,7 +174,6 @@ impl ModelHealth {
             breaker,
             remote,
             fallback: None,
-            substitute: None,
             reported: None,
         });
         let last = state.models.len() - 1;
@@ -193,7 +215,14 @@ impl ModelHealth {
         self.tell(&mut state, model);
     }
 
-    pub(super) fn failed(&self, model: usize, stream: &StreamId, reason: &str, now: Instant) {
+    pub(super) fn failed(
+        &self,
+        model: usize,
+        stream: &StreamId,
+        error: &DetectError,
+        now: Instant,
+    ) {
+        let reason = &error.to_string();
         let mut state = self.state.lock();
         state
             .failing
@@ -212,7 +241,7 @@ impl ModelHealth {
                 at: now,
             });
         if let Some(each) = state.models.get_mut(model) {
-            each.breaker.failed(reason, now);
+            each.breaker.failed(error.failure(), reason, now);
         }
         self.tell(&mut state, model);
     }
@@ -236,11 +265,19 @@ impl ModelHealth {
         let mut state = self.state.lock();
         if let Some(each) = state.models.get_mut(model) {
             let reason = trip.clause();
-            if let Some(pause) = set_aside(&mut each.breaker, trip) {
-                tracing::error!(
-                    model = %each.breaker.name(), reason, seconds = pause.as_secs(),
+            let pause = set_aside(&mut each.breaker, trip);
+            let name = Arc::clone(each.breaker.name());
+            let substitute = state.substitute_of(model).and_then(|n| state.name(n));
+            match (pause.map(|pause| pause.as_secs()), substitute) {
+                (Some(seconds), None) => tracing::error!(
+                    model = %name, reason, seconds,
                     "a model is set aside, and its cameras are blind until it is tried again"
-                );
+                ),
+                (Some(seconds), Some(fallback)) => tracing::error!(
+                    model = %name, reason, seconds, %fallback,
+                    "a model is set aside: its fallback takes its place until it is tried again"
+                ),
+                (None, _) => {}
             }
         }
         self.tell(&mut state, model);
@@ -255,11 +292,6 @@ impl ModelHealth {
         now: Instant,
     ) {
         let mut state = self.state.lock();
-        let stands_in = fallback.filter(|n| {
-            let fallback = state.models.get(*n);
-            fallback.is_some_and(|fallback| !fallback.breaker.is_closed())
-        });
-        let stand_in_name = stands_in.map(|n| Arc::clone(state.models[n].breaker.name()));
         let Some(each) = state.models.get_mut(model) else {
             return;
         };
@@ -269,7 +301,7 @@ impl ModelHealth {
             Availability::Ready => each.breaker.returns(),
             Availability::Away { reason } => {
                 if each.breaker.goes_away(reason, now) {
-                    match &stand_in_name {
+                    match state.substitute_of(model).and_then(|n| state.name(n)) {
                         Some(fallback) => tracing::warn!(
                             model = %name, reason, %fallback,
                             "no server of a model can be used: its fallback takes its place"
@@ -282,14 +314,7 @@ impl ModelHealth {
                 }
             }
         }
-        let substitute = stands_in.filter(|_| each.breaker.is_closed());
-        let changed = std::mem::replace(&mut each.substitute, substitute) != substitute;
         self.tell(&mut state, model);
-        if changed {
-            self.scheduler.set_substitute(model, substitute);
-        }
-        let is_replaced = state.in_place_of(model).is_some();
-        self.metrics.set_model_fallback(&name, is_replaced);
     }
 
     /// The models that were set aside for long enough to be tried.
@@ -335,17 +360,31 @@ impl ModelHealth {
     /// Tells the scheduler and the metrics what has changed. It does so under the lock, so that two changes are told in their
     /// order.
     fn tell(&self, state: &mut HealthState, model: usize) {
+        let substitute = state.substitute_of(model);
+        let is_replaced = state.in_place_of(model).is_some();
         let Some(each) = state.models.get_mut(model) else {
             return;
         };
-        let now = (each.breaker.rules(), each.breaker.state());
+        let now = Reported {
+            rules: each.breaker.rules(),
+            state: each.breaker.state(),
+            substitute,
+            is_replaced: each.remote.as_ref().map(|_| is_replaced),
+        };
         let before = each.reported.replace(now);
-        let (rules, state) = now;
-        if before.is_none_or(|(reported, _)| reported != rules) {
-            self.scheduler.set_model(model, rules);
+        let name = each.breaker.name();
+        if before
+            .is_none_or(|before| (before.rules, before.substitute) != (now.rules, now.substitute))
+        {
+            self.scheduler.set_model(model, now.rules, substitute);
         }
-        if before.is_none_or(|(_, reported)| reported != state) {
-            self.metrics.set_model_state(each.breaker.name(), state);
+        if before.is_none_or(|before| before.state != now.state) {
+            self.metrics.set_model_state(name, now.state);
+        }
+        if let Some(is_replaced) = now.is_replaced
+            && before.is_none_or(|before| before.is_replaced != now.is_replaced)
+        {
+            self.metrics.set_model_fallback(name, is_replaced);
         }
     }
 }

@@ -177,7 +177,7 @@ fn a_server_that_says_that_it_is_ready_and_fails_is_told_once() {
     let lines = capture::text("info", || {
         remote.goes_away();
         remote.bench.step();
-        remote.bench.way(1, Way::Lies);
+        remote.bench.way(1, Way::Unreachable);
         for n in 1..=5 {
             remote.returns();
             remote.bench.step();
@@ -219,7 +219,7 @@ fn a_fallback_infers_until_a_server_is_back() {
     let healthy = remote.bench.pool().models().last_errors();
     assert!(healthy.is_empty(), "{healthy:?}");
     // What was under way fails, and the next frame of its camera is the fallback's.
-    remote.bench.way(1, Way::Lies);
+    remote.bench.way(1, Way::Unreachable);
     remote.bench.wait("it fails", |bench| bench.failed(0) == 1);
     assert_eq!(remote.infer(0), "m0");
     assert_eq!(remote.infer(2), "m0");
@@ -232,6 +232,61 @@ fn a_fallback_infers_until_a_server_is_back() {
     assert_eq!(remote.infer(1), "m1");
     assert!(!remote.fallback_is_told());
     assert_eq!(remote.bench.state(1), Some(ModelState::Working));
+    remote.bench.close();
+}
+
+#[test]
+fn a_server_that_comes_back_with_a_model_that_gives_nonsense_is_no_reason_to_say_that_all_is_well()
+{
+    let mut remote = RemoteBench::new(&[1], Some(0));
+    assert_eq!(remote.infer(0), "m1");
+    remote.goes_away();
+    remote.bench.step();
+    assert_eq!(remote.infer(0), "m0");
+    remote.bench.way(1, Way::Lies);
+    remote.returns();
+    remote.bench.step();
+    for n in 1..=3 {
+        remote.bench.offer(0);
+        remote.bench.wait("it fails", |bench| {
+            bench.failed(0) == n && !bench.is_in_flight(0)
+        });
+        remote.bench.step();
+    }
+    remote.bench.wait("the last failure is noted", |bench| {
+        bench.state(1) == Some(ModelState::Failing)
+    });
+    assert!(!remote.fallback_is_told(), "nobody infers in its place");
+    let blind = remote.bench.blind(0, 1).unwrap();
+    assert!(blind.contains("scores"), "{blind}");
+    let errors = remote.bench.pool().models().last_errors();
+    assert!(
+        errors[0].contains("model m1 gives no results"),
+        "{errors:?}"
+    );
+    remote.bench.close();
+}
+
+#[test]
+fn a_fallback_infers_from_the_moment_at_which_a_model_of_servers_is_set_aside() {
+    let mut remote = RemoteBench::new(&[1, 1], Some(0));
+    assert_eq!(remote.infer(0), "m1");
+    remote.bench.way(1, Way::Panics);
+    remote.bench.offer(0);
+    remote.bench.wait("it panics", |bench| {
+        bench.failed(0) == 1 && !bench.is_in_flight(0)
+    });
+    assert_eq!(remote.infer(1), "m0", "without a look in between");
+    assert_eq!(remote.bench.state(1), Some(ModelState::SetAside));
+    assert!(remote.fallback_is_told());
+    assert_eq!(remote.bench.blind(1, 1), None);
+    assert!(remote.bench.pool().models().last_errors().is_empty());
+    remote.bench.way(1, Way::Good);
+    remote.bench.until("it is tried and infers", |bench| {
+        bench.offer(0);
+        bench.state(1) == Some(ModelState::Working)
+    });
+    assert!(!remote.fallback_is_told());
     remote.bench.close();
 }
 

@@ -39,6 +39,8 @@ enum Way {
     Good,
     /// It fails with an error about impossible numbers.
     Lies,
+    /// It fails because no server is there.
+    Unreachable,
     /// Its run does not end before it is terminated.
     Hangs,
     /// Its run does not end before the test does.
@@ -132,6 +134,12 @@ impl Detector for Fake {
                 Way::Panics => {
                     drop(state);
                     panic!("as the test says");
+                }
+                Way::Unreachable => {
+                    return Err(DetectError::Unavailable {
+                        model: Arc::clone(&self.model.info.name),
+                        reason: "grpc://a:1 refuses".to_owned(),
+                    });
                 }
                 Way::Lies => {
                     return Err(DetectError::Numbers {

@@ -532,7 +532,7 @@ fn infer(
         Ok(Some((Err(_), _))) if terminated => in_hand.failed(InferenceFailure::Worker),
         Ok(Some((Err(error), _))) => {
             in_hand.failed(error.failure());
-            models.failed(job.model, &work.id, &error.to_string(), finished_at);
+            models.failed(job.model, &work.id, &error, finished_at);
             if let Some(suppressed) = models.may_warn(&work.id, finished_at) {
                 tracing::warn!(camera = %work.id, %error, suppressed, "inference failed for a frame");
             }

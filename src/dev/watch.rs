@@ -1,24 +1,34 @@
-//! `twinsight watch` shows what a node sends: it joins the hub as an app, listens to the node's twin, and prints each event as a line for
+//! `twinsight watch` shows what nodes send: it joins the hub as an app, listens to the nodes' twins, and prints each event as a line for
 //! people or as JSON. Where nothing comes it finds out why, as far as the hub knows it. The command runs it.
 
 mod lines;
 mod sequence;
+mod silence;
 
+use std::collections::BTreeSet;
+use std::future::poll_fn;
 use std::io::{self, Write};
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use futures_util::FutureExt;
-use futures_util::future::BoxFuture;
+use futures_util::future::{BoxFuture, join_all};
 use jiff::tz::TimeZone;
-use serde_json::Value;
 
 use self::lines::{EventLines, json_line};
+use self::silence::{known, silence};
 use super::terminal::{Colours, Paint};
 use crate::clock::WallClock;
 use twinsight_client::hub::message::Twin;
 use twinsight_client::hub::text::brief;
 use twinsight_client::hub::{HubClient, HubError, HubOptions, HubStatus, TwinMessage};
+
+/// Nodes that are watched at once.
+pub(crate) const MAX_NODES: usize = 64;
+
+/// Nodes that the line about the beginning names; of others it gives the number.
+const NAMED: usize = 4;
 
 /// Events that may wait while one is printed.
 const QUEUE: usize = 1024;
@@ -26,7 +36,7 @@ const QUEUE: usize = 1024;
 /// A node that sends nothing for this long is looked up.
 const SILENCE: Duration = Duration::from_secs(10);
 
-/// The hub's answer about the node's twin is awaited for this long.
+/// The hub's answer about a node's twin is awaited for this long.
 const LOOK_UP_LIMIT: Duration = Duration::from_secs(10);
 
 /// To leave the hub may take this long.
@@ -40,75 +50,44 @@ const PREFIX: &str = "edgeInstance:";
 pub(crate) struct WatchOptions {
     /// Which hub, and as whom it is joined.
     pub(crate) hub: HubOptions,
-    /// The node's twin.
-    pub(crate) twin: String,
+    /// The nodes' twins, each once, and at most [`MAX_NODES`].
+    pub(crate) twins: Vec<String>,
     /// Events are printed as JSON, one a line.
     pub(crate) json: bool,
     pub(crate) colours: Colours,
 }
 
-/// Why there is nothing to watch.
-#[derive(Debug, thiserror::Error)]
-enum NoNode {
-    /// The hub does not know it.
-    #[error(
-        "the hub knows no twin `{twin}` ({said}): name the node's twin, which its log calls `twin_id`; a device id is none"
-    )]
-    Unknown { twin: String, said: String },
-    /// The hub knows it as a device.
-    #[error("`{given}` is the id of a device: watch its twin `{twin}`")]
-    Device { given: String, twin: String },
-}
-
-/// Why nothing comes, as far as the hub knows it.
-#[derive(Debug, PartialEq, Eq, thiserror::Error)]
-enum Silence {
-    /// It reports what no node leaves out.
-    #[error(
-        "nothing came from `{twin}` for {seconds} s, and it is no node's twin, since it reports no `twinsight` properties: name the twin that the node's log calls `twin_id`, or start the node"
-    )]
-    NotANode { twin: String, seconds: u64 },
-    /// The node is not connected with the hub.
-    #[error(
-        "nothing came from node `{twin}` for {seconds} s, and the hub says that it is {status}: start it, or see in its log why it does not join the hub"
-    )]
-    Offline {
-        twin: String,
-        seconds: u64,
-        status: String,
-    },
-    /// It reports no camera.
-    #[error(
-        "nothing came from node `{twin}` for {seconds} s: it has no cameras; add one to its configuration (`[[cameras]]`)"
-    )]
-    NoCameras { twin: String, seconds: u64 },
-    /// None of its cameras sends.
-    #[error(
-        "nothing came from node `{twin}` for {seconds} s: none of its cameras sends video ({cameras}); see what the node's log says about them, or run `twinsight check` with its configuration"
-    )]
-    Blind {
-        twin: String,
-        seconds: u64,
-        cameras: String,
-    },
-    /// Cameras send.
-    #[error(
-        "nothing came from node `{twin}` for {seconds} s, although its cameras send video: with `emit_empty = false` it is silent while it sees nothing, and with `motion = \"gate\"` while nothing moves; else see its log"
-    )]
-    Unknown { twin: String, seconds: u64 },
-    /// The hub does not answer.
-    #[error(
-        "nothing came from `{twin}` for {seconds} s, and the hub does not say why ({said}): see what the hub logs"
-    )]
-    NoAnswer {
-        twin: String,
-        seconds: u64,
-        said: String,
-    },
-}
-
-/// What the hub answered about the node's twin.
+/// What the hub answered about a node's twin.
 type LookUp = BoxFuture<'static, Result<Twin, HubError>>;
+
+/// What is known of a node that is watched.
+struct Node {
+    twin: String,
+    /// What the hub says about the twin is awaited.
+    look_up: Option<LookUp>,
+    /// The hub knows the twin, or is asked now why nothing comes from it.
+    is_known: bool,
+    quiet_since: Instant,
+    /// Why nothing comes was said.
+    told_silence: bool,
+}
+
+impl Node {
+    fn new(twin: String) -> Self {
+        Self {
+            twin,
+            look_up: None,
+            is_known: false,
+            quiet_since: Instant::now(),
+            told_silence: false,
+        }
+    }
+
+    /// The node is looked up then if nothing comes from it before; `None` while it is looked up and after that.
+    fn silent_at(&self) -> Option<Instant> {
+        (!self.told_silence && self.look_up.is_none()).then(|| self.quiet_since + SILENCE)
+    }
+}
 
 /// Prints events until `stop` resolves.
 ///
@@ -120,24 +99,24 @@ pub(crate) async fn run(
     out: &mut impl Write,
 ) -> Result<()> {
     let hub = HubClient::start(options.hub.clone());
-    let twin = options.twin.clone();
-    let wanted = twin.clone();
-    // Others speak in the node's room too.
+    let wanted: BTreeSet<String> = options.twins.iter().cloned().collect();
+    // Others speak in a node's room too.
     let mut events = hub.messages(QUEUE, move |message| {
-        message.twin_id == wanted && message.source_twin_id == wanted && kind(message).is_some()
+        message.twin_id == message.source_twin_id
+            && wanted.contains(&message.twin_id)
+            && kind(message).is_some()
     });
-    // It counts from now on, whether or not the hub is there, and what the hub thinks of the twin is asked for by itself.
-    drop(hub.subscribe(&twin));
+    for twin in &options.twins {
+        // It counts from now on, whether or not the hub is there, and what the hub thinks of the twin is asked for by itself.
+        drop(hub.subscribe(twin));
+    }
+    let mut nodes: Vec<Node> = options.twins.iter().cloned().map(Node::new).collect();
     let mut watch = Watch::new(options);
     let mut status = hub.status();
-    let mut look_up: Option<LookUp> = None;
-    let mut is_known = false;
-    let mut quiet_since = Instant::now();
-    let mut told_silence = false;
     tokio::pin!(stop);
     let outcome = loop {
         let joined = watch.hub.is_joined();
-        let silent_at = (quiet_since + SILENCE).into();
+        let silent_at = nodes.iter().filter_map(Node::silent_at).min();
         tokio::select! {
             () = &mut stop => break Ok(()),
             changed = status.changed() => {
@@ -149,46 +128,64 @@ pub(crate) async fn run(
                     break Err(HubError::Refused { reason }.into());
                 }
                 if matches!(now, HubStatus::Joined { .. }) && !joined {
-                    // The twin is watched only once the hub has put this client into its room, which this one's answer tells.
-                    let subscribed = tokio::time::timeout(LOOK_UP_LIMIT, hub.subscribe(&twin));
                     tokio::select! {
                         () = &mut stop => break Ok(()),
-                        _ = subscribed => hub.unsubscribe(&twin).await,
+                        () = subscribed(&hub, &nodes) => {}
                     }
                 }
                 if watch.hub_is(out, &now, &hub)? {
-                    quiet_since = Instant::now();
-                    look_up = (!is_known).then(|| ask(&hub, &twin));
+                    for node in &mut nodes {
+                        node.quiet_since = Instant::now();
+                        node.look_up = (!node.is_known).then(|| ask(&hub, &node.twin));
+                    }
                 }
             }
             Some(message) = events.recv() => {
-                quiet_since = Instant::now();
-                told_silence = false;
-                if let Err(error) = watch.event(out, &message) {
+                let Some(index) = nodes.iter().position(|node| node.twin == message.twin_id) else {
+                    continue;
+                };
+                nodes[index].quiet_since = Instant::now();
+                nodes[index].told_silence = false;
+                if let Err(error) = watch.event(out, index, &message) {
                     break Err(error.into());
                 }
             }
-            answer = answered(&mut look_up) => {
-                look_up = None;
-                if !is_known {
-                    match known(&twin, answer) {
-                        Ok(known) => is_known = known,
+            (index, answer) = answered(&mut nodes) => {
+                let node = &mut nodes[index];
+                if node.is_known {
+                    let silence = silence(&node.twin, node.quiet_since.elapsed(), answer);
+                    tracing::warn!("{silence}");
+                    node.told_silence = true;
+                } else {
+                    match known(&node.twin, answer) {
+                        Ok(known) => node.is_known = known,
                         Err(no_node) => break Err(no_node.into()),
                     }
-                } else {
-                    let silence = silence(&twin, quiet_since.elapsed(), answer);
-                    tracing::warn!("{silence}");
-                    told_silence = true;
                 }
             }
-            () = tokio::time::sleep_until(silent_at), if joined && !told_silence && look_up.is_none() => {
-                is_known = true;
-                look_up = Some(ask(&hub, &twin));
+            () = until(silent_at), if joined => {
+                let now = Instant::now();
+                for node in &mut nodes {
+                    if node.silent_at().is_some_and(|at| at <= now) {
+                        node.is_known = true;
+                        node.look_up = Some(ask(&hub, &node.twin));
+                    }
+                }
             }
         }
     };
     let _ = tokio::time::timeout(LEAVE_LIMIT, hub.close()).await;
     outcome
+}
+
+/// Waits until the hub has put this client into the rooms of all nodes, which its answers to a second subscription tell. Only then are
+/// the nodes watched. A hub that does not answer is not waited for without end.
+async fn subscribed(hub: &HubClient, nodes: &[Node]) {
+    let subscribed = nodes.iter().map(|node| hub.subscribe(&node.twin));
+    let _ = tokio::time::timeout(LOOK_UP_LIMIT, join_all(subscribed)).await;
+    for node in nodes {
+        hub.unsubscribe(&node.twin).await;
+    }
 }
 
 fn ask(hub: &HubClient, twin: &str) -> LookUp {
@@ -203,10 +200,25 @@ fn ask(hub: &HubClient, twin: &str) -> LookUp {
     .boxed()
 }
 
-/// The answer that is awaited; it never comes if none is.
-async fn answered(look_up: &mut Option<LookUp>) -> Result<Twin, HubError> {
-    match look_up {
-        Some(answer) => answer.await,
+/// The next answer that is awaited, with the place of its node; it never comes if none is.
+async fn answered(nodes: &mut [Node]) -> (usize, Result<Twin, HubError>) {
+    poll_fn(|context| {
+        for (index, node) in nodes.iter_mut().enumerate() {
+            if let Some(look_up) = &mut node.look_up
+                && let Poll::Ready(answer) = look_up.poll_unpin(context)
+            {
+                node.look_up = None;
+                return Poll::Ready((index, answer));
+            }
+        }
+        Poll::Pending
+    })
+    .await
+}
+
+async fn until(at: Option<Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at.into()).await,
         None => std::future::pending().await,
     }
 }
@@ -216,68 +228,18 @@ fn kind(message: &TwinMessage) -> Option<&str> {
     message.message_type()?.strip_prefix(PREFIX)
 }
 
-/// True if the hub knows the twin, false if it did not say.
-fn known(twin: &str, answer: Result<Twin, HubError>) -> Result<bool, NoNode> {
-    let unknown = |said: String| {
-        Err(NoNode::Unknown {
-            twin: twin.to_owned(),
-            said,
-        })
-    };
-    match answer {
-        Ok(found) if found.id != twin => Err(NoNode::Device {
-            given: twin.to_owned(),
-            twin: brief(&found.id),
-        }),
-        Ok(_) => Ok(true),
-        Err(HubError::NoSuchTwin { .. }) => unknown("its answer holds none".to_owned()),
-        Err(HubError::Rejected { message, .. }) => unknown(message),
-        Err(_) => Ok(false),
-    }
-}
-
-/// Why nothing comes from the node's twin, of which the hub gave this answer.
-fn silence(twin: &str, quiet: Duration, answer: Result<Twin, HubError>) -> Silence {
-    let (twin, seconds) = (twin.to_owned(), quiet.as_secs());
-    let found = match answer {
-        Ok(found) => found,
-        Err(error) => {
-            let said = error.to_string();
-            return Silence::NoAnswer {
-                twin,
-                seconds,
-                said,
-            };
+/// `node-1 is watched`, `node-1 and node-2 are watched`, or with the number of those that are not named.
+fn watched(twins: &[String]) -> String {
+    let (last, others) = match twins {
+        [] => return "nothing is watched".to_owned(),
+        [one] => return format!("{one} is watched"),
+        [others @ .., last] if twins.len() <= NAMED => (last.clone(), others),
+        more => {
+            let (named, rest) = more.split_at(NAMED - 1);
+            (format!("{} others", rest.len()), named)
         }
     };
-    let Some(reported) = found.properties.reported.get("twinsight") else {
-        return Silence::NotANode { twin, seconds };
-    };
-    if found.status.eq_ignore_ascii_case("offline") {
-        return Silence::Offline {
-            twin,
-            seconds,
-            status: brief(&found.status),
-        };
-    }
-    let cameras = reported["cameras"].as_array();
-    let cameras: &[Value] = cameras.map(Vec::as_slice).unwrap_or_default();
-    if cameras.is_empty() {
-        return Silence::NoCameras { twin, seconds };
-    }
-    if cameras.iter().any(|camera| camera["state"] == "receiving") {
-        return Silence::Unknown { twin, seconds };
-    }
-    let camera = |camera: &Value| {
-        let text = |key: &str| camera[key].as_str().unwrap_or("?").to_owned();
-        format!("{} is {}", text("twinId"), text("state"))
-    };
-    let cameras: Vec<String> = cameras.iter().take(8).map(camera).collect();
-    Silence::Blind {
-        twin,
-        seconds,
-        cameras: brief(&cameras.join(", ")),
-    }
+    format!("{} and {last} are watched", others.join(", "))
 }
 
 /// What was said of the hub.
@@ -308,20 +270,26 @@ impl Watch {
     fn new(options: WatchOptions) -> Self {
         let zone = TimeZone::system();
         Self {
-            lines: EventLines::new(options.colours, zone),
+            lines: EventLines::new(options.colours, zone, &options.twins),
             options,
             hub: HubSeen::NotYet { told: false },
         }
     }
 
-    fn event(&mut self, out: &mut impl Write, message: &TwinMessage) -> io::Result<()> {
+    /// Prints an event of the node at this place of the options.
+    fn event(
+        &mut self,
+        out: &mut impl Write,
+        node: usize,
+        message: &TwinMessage,
+    ) -> io::Result<()> {
         let (Some(kind), event) = (kind(message), &message.data["data"]) else {
             return Ok(());
         };
         if self.options.json {
             return writeln!(out, "{}", json_line(event));
         }
-        for line in self.lines.event(kind, event, now_ms()) {
+        for line in self.lines.event(node, kind, event, now_ms()) {
             writeln!(out, "{line}")?;
         }
         Ok(())
@@ -336,8 +304,8 @@ impl Watch {
     ) -> io::Result<bool> {
         let (seen, paint, text) = match (self.hub, status) {
             (HubSeen::NotYet { .. }, HubStatus::Joined { twin_id }) => {
-                let (url, twin) = (hub.hub_url(), &self.options.twin);
-                let text = format!("{twin} is watched, by {} at {url}", brief(twin_id));
+                let (url, watched) = (hub.hub_url(), watched(&self.options.twins));
+                let text = format!("{watched}, by {} at {url}", brief(twin_id));
                 (HubSeen::Joined, Paint::Dim, text)
             }
             (HubSeen::Away { since }, HubStatus::Joined { .. }) => {
@@ -375,80 +343,17 @@ fn now_ms() -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::{Map, json};
-    use twinsight_client::hub::message::TwinProperties;
-
     use super::*;
 
-    fn twin(status: &str, reported: Value) -> Twin {
-        let reported: Map<String, Value> = reported.as_object().cloned().unwrap_or_default();
-        Twin {
-            id: "node-1".to_owned(),
-            status: status.to_owned(),
-            properties: TwinProperties {
-                reported,
-                ..TwinProperties::default()
-            },
-            ..Twin::default()
-        }
-    }
-
-    fn said(found: Result<Twin, HubError>) -> String {
-        silence("node-1", Duration::from_secs(10), found).to_string()
-    }
-
     #[test]
-    fn silence_is_explained_by_what_the_hub_knows() {
-        let cases = [
-            (twin("Online", json!({})), "it is no node's twin"),
-            (
-                twin("Offline", json!({"twinsight": {}})),
-                "the hub says that it is Offline: start it",
-            ),
-            (
-                twin("Online", json!({"twinsight": {"cameras": []}})),
-                "it has no cameras",
-            ),
-            (
-                twin(
-                    "Online",
-                    json!({"twinsight": {"cameras": [{"twinId": "cam", "state": "stalled"}]}}),
-                ),
-                "none of its cameras sends video (cam is stalled)",
-            ),
-            (
-                twin(
-                    "Online",
-                    json!({"twinsight": {"cameras": [{"twinId": "cam", "state": "receiving"}]}}),
-                ),
-                "`emit_empty = false`",
-            ),
-        ];
-        for (twin, sentence) in cases {
-            let said = said(Ok(twin));
-            assert!(said.contains(sentence), "{sentence}\n{said}");
-        }
-        let said = said(Err(HubError::Disconnected));
-        assert!(said.contains("the hub does not say why"), "{said}");
-    }
-
-    #[test]
-    fn a_twin_that_there_is_not_ends_it_and_a_hub_that_says_nothing_does_not() {
-        assert!(known("node-1", Ok(twin("Online", json!({})))).unwrap());
-        assert!(!known("node-1", Err(HubError::Disconnected)).unwrap());
-        let error = known("device-9", Ok(twin("Online", json!({})))).unwrap_err();
-        assert_eq!(
-            error.to_string(),
-            "`device-9` is the id of a device: watch its twin `node-1`"
-        );
-        let rejected = HubError::Rejected {
-            method: "getTwinById".to_owned(),
-            message: "Twin not found".to_owned(),
+    fn the_first_line_names_some_nodes_and_counts_the_others() {
+        let of = |count: usize| {
+            let twins: Vec<String> = (1..=count).map(|n| format!("node-{n}")).collect();
+            watched(&twins)
         };
-        let error = known("nobody", Err(rejected)).unwrap_err().to_string();
-        assert!(
-            error.starts_with("the hub knows no twin `nobody` (Twin not found): name"),
-            "{error}"
-        );
+        assert_eq!(of(1), "node-1 is watched");
+        assert_eq!(of(2), "node-1 and node-2 are watched");
+        assert_eq!(of(4), "node-1, node-2, node-3 and node-4 are watched");
+        assert_eq!(of(64), "node-1, node-2, node-3 and 61 others are watched");
     }
 }

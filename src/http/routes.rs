@@ -62,6 +62,8 @@ pub struct Route {
     pub needs: Needs,
     /// Whether its answer goes on until the client goes.
     pub streams: bool,
+    /// The names that its query may have. Where there are none, nobody looks at the query.
+    pub query: &'static [&'static str],
     handler: fn() -> MethodRouter<Shared>,
 }
 
@@ -89,25 +91,33 @@ const fn route(
         path,
         needs,
         streams,
+        query: &[],
         handler,
+    }
+}
+
+impl Route {
+    const fn takes(self, query: &'static [&'static str]) -> Self {
+        Self { query, ..self }
     }
 }
 
 /// All that is served.
 pub const ROUTES: &[Route] = &[
     open("/metrics", || get(metrics)),
-    open("/healthz", || get(healthz)),
+    open("/healthz", || get(healthz)).takes(&["cameras"]),
     open("/readyz", || get(readyz)),
     open("/assets/{name}", || get(assets::asset)),
     route("POST", "/login", Needs::Nothing, false, || post(log_in)),
     route("POST", "/logout", Needs::Nothing, false, || post(log_out)),
     guarded("/", || get(assets::index)),
     guarded("/api/node", || get(node)),
-    guarded("/api/cameras", || get(cameras)),
+    guarded("/api/cameras", || get(cameras)).takes(&["history"]),
     guarded("/api/cameras/{twin}/{stream}", || get(camera)),
     guarded("/api/cameras/{twin}/{stream}/frame.jpg", || {
         get(live::frame)
-    }),
+    })
+    .takes(&["width", "boxes", "after"]),
     route(
         "PUT",
         "/api/cameras/{twin}/{stream}/scene",
@@ -115,11 +125,12 @@ pub const ROUTES: &[Route] = &[
         false,
         || put(scene_edit::put).layer(DefaultBodyLimit::max(scene_edit::MAX_SCENE_BYTES)),
     ),
-    streaming("/api/cameras/{twin}/{stream}/live", || get(live::one)),
-    streaming("/api/live", || get(live::many)),
-    guarded("/api/tracks", || get(tracks::tracks)),
-    guarded("/api/tracks/{id}/best.jpg", || get(tracks::best_shot)),
-    streaming("/api/events", || get(events::events)),
+    streaming("/api/cameras/{twin}/{stream}/live", || get(live::one))
+        .takes(&["width", "boxes", "fps"]),
+    streaming("/api/live", || get(live::many)).takes(&["camera", "width", "boxes", "fps"]),
+    guarded("/api/tracks", || get(tracks::tracks)).takes(&["camera", "stream", "state"]),
+    guarded("/api/tracks/{id}/best.jpg", || get(tracks::best_shot)).takes(&["n"]),
+    streaming("/api/events", || get(events::events)).takes(&["camera", "type"]),
     guarded("/api/config", || get(config)),
     guarded("/api/openapi.json", || get(openapi)),
 ];
@@ -128,7 +139,7 @@ pub const ROUTES: &[Route] = &[
 const BRIDGE_ROUTES: &[Route] = &[
     open("/", || get(about_bridge)),
     open("/metrics", || get(metrics)),
-    open("/healthz", || get(healthz)),
+    open("/healthz", || get(healthz)).takes(&["cameras"]),
     open("/readyz", || get(readyz)),
 ];
 
@@ -179,6 +190,11 @@ pub(super) fn router(
     };
     for route in routes {
         let mut handler = (route.handler)();
+        if !route.query.is_empty() {
+            let check =
+                async |asked: Request, next: Next| query_checked(route.query, asked, next).await;
+            handler = handler.layer(middleware::from_fn(check));
+        }
         if route.needs != Needs::Nothing {
             handler = handler.layer(middleware::from_fn_with_state(shared.clone(), guard));
         }
@@ -233,6 +249,29 @@ pub(super) fn value_of<'a>(query: Option<&'a str>, key: &str) -> Option<Cow<'a, 
 pub(super) fn bad_value(key: &str, takes: &str) -> Response {
     let sentence = format!("`{}` of the query takes {takes}", shown(key));
     answer::error(StatusCode::BAD_REQUEST, sentence)
+}
+
+/// Refuses a query with a name that the route does not know. A name that is mistyped would be no filter and no wish, and whoever asked would
+/// take the answer for what was asked for.
+async fn query_checked(names: &'static [&'static str], request: Request, next: Next) -> Response {
+    match unknown_name(request.uri().query(), names) {
+        Some(sentence) => answer::error(StatusCode::BAD_REQUEST, sentence),
+        None => next.run(request).await,
+    }
+}
+
+/// What to say of the first name of a query that is none of these.
+fn unknown_name(query: Option<&str>, names: &[&str]) -> Option<String> {
+    let (unknown, _) = pairs(query?).find(|(name, _)| !names.contains(&name.as_ref()))?;
+    let (last, others) = names.split_last()?;
+    let mut there_are = format!("`{last}`");
+    if !others.is_empty() {
+        there_are = format!("`{}` and {there_are}", others.join("`, `"));
+    }
+    let unknown = shown(&unknown);
+    Some(format!(
+        "the query takes {there_are}, and not `{unknown}`: correct or remove it"
+    ))
 }
 
 /// A key of the query that is on or off.
@@ -482,4 +521,37 @@ async fn about_bridge(OriginalUri(uri): OriginalUri) -> Response {
 async fn wrong_method(method: Method) -> Response {
     let sentence = format!("{method} is not for this path: the header `Allow` says what is");
     answer::error(StatusCode::METHOD_NOT_ALLOWED, sentence)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_of_a_query_that_there_is_not_is_answered_with_those_that_there_are() {
+        let names = ["camera", "stream", "state"];
+        for query in [
+            None,
+            Some(""),
+            Some("&&"),
+            Some("state=x&camera&c%61mera=2"),
+        ] {
+            assert_eq!(unknown_name(query, &names), None, "{query:?}");
+        }
+        assert_eq!(
+            unknown_name(Some("camera=a&camra=b"), &names).unwrap(),
+            "the query takes `camera`, `stream` and `state`, and not `camra`: correct or remove it"
+        );
+        assert_eq!(
+            unknown_name(Some("Camera=a"), &["camera"]).unwrap(),
+            "the query takes `camera`, and not `Camera`: correct or remove it"
+        );
+        for query in ["=", "%1b[2J", &"x".repeat(9000)] {
+            let sentence = unknown_name(Some(query), &names).unwrap();
+            assert!(
+                sentence.len() < 300 && !sentence.contains('\u{1b}'),
+                "{sentence}"
+            );
+        }
+    }
 }

@@ -27,7 +27,7 @@ struct Wanted {
 }
 
 impl Wanted {
-    /// Keys that are none are left out. A value that is none is answered with a sentence.
+    /// The route has refused keys that are none. A value that is none is answered with a sentence.
     fn parse(query: Option<&str>) -> Result<Self, Box<Response>> {
         let mut wanted = Self::default();
         for (key, value) in pairs(query.unwrap_or_default()) {

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, bail};
 use parking_lot::Mutex;
 
 use crate::config::{CameraConfig, RemoteModelConfig, RuntimeConfig, shown};
@@ -18,6 +18,7 @@ use crate::detect::pool::InferencePool;
 use crate::detect::remote::RemoteModel;
 use crate::detect::worker::DetectorFactory;
 use crate::telemetry::metrics::Metrics;
+use twinsight_client::stream_id::StreamId;
 
 /// Makes a detector of the model with this name, which runs on this machine.
 pub type ModelLoader = Arc<dyn Fn(&str) -> Result<Box<dyn Detector>, ModelError> + Send + Sync>;
@@ -59,6 +60,54 @@ pub(crate) struct Catalog {
     entries: Vec<(String, ModelInfo)>,
     /// The models that take the place of some that run on servers, by the names of those.
     fallbacks: Arc<BTreeMap<String, String>>,
+}
+
+/// What the configuration of a camera says and its model contradicts, which is known only once the model is loaded.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum UnfitCamera {
+    /// `classes` has a class that the model lacks.
+    #[error(
+        "camera {camera}: model `{model}` has no class `{}`{nearest}; correct `classes`",
+        shown(label)
+    )]
+    NoClass {
+        camera: StreamId,
+        model: String,
+        label: String,
+        nearest: String,
+    },
+    /// A zone, a line or a mask has a label that the model lacks.
+    #[error(
+        "camera {camera}: {part}: model `{model}` has no class `{}`{nearest}; correct its `labels`",
+        shown(label)
+    )]
+    NoLabel {
+        camera: StreamId,
+        part: String,
+        model: String,
+        label: String,
+        nearest: String,
+    },
+    /// A zone, a line or a mask has a label that `classes` leaves out, so that it would count nothing for ever.
+    #[error(
+        "camera {camera}: {part} has the label `{}`, which `classes` leaves out, so that it is never seen: add it to `classes`, or remove it from its `labels`",
+        shown(label)
+    )]
+    LeftOut {
+        camera: StreamId,
+        part: String,
+        label: String,
+    },
+    /// The model that is to take the place of one on a server has other labels.
+    #[error(
+        "camera {camera}: model `{model}` has other labels than `{}`, which is to take its place: name one with the same labels in `models.{model}.fallback`",
+        shown(fallback)
+    )]
+    Fallback {
+        camera: StreamId,
+        model: String,
+        fallback: String,
+    },
 }
 
 /// Models that are loaded and not yet in use.
@@ -433,28 +482,27 @@ impl Catalog {
         let mut classes = Vec::with_capacity(camera.classes.len());
         for label in &camera.classes {
             let Some(class) = info.class_id(label) else {
-                let nearest = did_you_mean(label, info);
-                bail!(
-                    "camera {}: model `{}` has no class `{}`{nearest}; correct `classes`",
-                    camera.id,
-                    camera.model,
-                    shown(label)
-                );
+                return Err(UnfitCamera::NoClass {
+                    camera: camera.id.clone(),
+                    model: camera.model.clone(),
+                    label: label.to_string(),
+                    nearest: did_you_mean(label, info),
+                }
+                .into());
             };
             classes.push(class);
         }
         check_labels(camera, info)?;
         if let Some(fallback) = self.fallbacks.get(&camera.model) {
             let of_fallback = self.index(fallback).map(|n| &self.entries[n].1.labels);
-            ensure!(
-                of_fallback == Some(&info.labels),
-                "camera {}: model `{}` has other labels than `{}`, which is to take its place: name one with the same labels in \
-                 `models.{}.fallback`",
-                camera.id,
-                camera.model,
-                shown(fallback),
-                camera.model
-            );
+            if of_fallback != Some(&info.labels) {
+                return Err(UnfitCamera::Fallback {
+                    camera: camera.id.clone(),
+                    model: camera.model.clone(),
+                    fallback: fallback.clone(),
+                }
+                .into());
+            }
         }
         Ok((
             index,
@@ -467,7 +515,7 @@ impl Catalog {
 }
 
 /// The labels of zones, lines and masks: one that the model does not have, or that `classes` leaves out, would count nothing for ever.
-fn check_labels(camera: &CameraConfig, info: &ModelInfo) -> Result<()> {
+fn check_labels(camera: &CameraConfig, info: &ModelInfo) -> Result<(), UnfitCamera> {
     let scene = &camera.scene;
     let named = |kind: &str, name: &str| format!("{kind} \"{}\"", shown(name));
     let zones = scene.zones.iter();
@@ -479,22 +527,21 @@ fn check_labels(camera: &CameraConfig, info: &ModelInfo) -> Result<()> {
     for (part, labels) in zones.chain(lines).chain(masks) {
         for label in labels {
             if info.class_id(label).is_none() {
-                let nearest = did_you_mean(label, info);
-                bail!(
-                    "camera {}: {part}: model `{}` has no class `{}`{nearest}; correct its `labels`",
-                    camera.id,
-                    camera.model,
-                    shown(label)
-                );
+                return Err(UnfitCamera::NoLabel {
+                    camera: camera.id.clone(),
+                    part,
+                    model: camera.model.clone(),
+                    label: label.to_string(),
+                    nearest: did_you_mean(label, info),
+                });
             }
             let classes = &camera.classes;
             if !classes.is_empty() && classes.iter().all(|class| **class != **label) {
-                bail!(
-                    "camera {}: {part} has the label `{}`, which `classes` leaves out, so that it is never seen: add it to `classes`, or \
-                     remove it from its `labels`",
-                    camera.id,
-                    shown(label)
-                );
+                return Err(UnfitCamera::LeftOut {
+                    camera: camera.id.clone(),
+                    part,
+                    label: label.to_string(),
+                });
             }
         }
     }

@@ -3,22 +3,25 @@
 //! fills its own lane and harms nobody else.
 
 use std::sync::{Arc, OnceLock};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use parking_lot::Mutex;
 use serde_json::Value;
 use tokio::sync::{Notify, mpsc};
 
-use super::event::{CAMERA_STATUS, CameraStatus, DETECTIONS, Inferred, SeenObject};
+use super::event::{CAMERA_STATUS, CameraStatus, DETECTIONS, Inferred};
+pub use super::observed::{Observed, ObservedFrame};
 use super::outbox::{EventOutbox, NumberedFrame, OutgoingEvent};
 use super::publisher::to_json;
+pub use super::sink_event::SinkEvent;
+use super::sink_event::kind_of;
 use super::track_event::TrackEvent;
 use super::track_queue::NumberedTrackEvent;
 use crate::clock::WallClock;
 use crate::config::EventKind;
 use crate::shard::Share;
 use crate::telemetry::ledger::EventDrop;
-use crate::telemetry::metrics::{Metrics, SinkMetrics, SinkResult, TrackEventType};
+use crate::telemetry::metrics::{Metrics, SinkMetrics, SinkResult};
 use twinsight_client::stream_id::StreamId;
 use twinsight_client::telemetry::CameraState;
 
@@ -28,35 +31,6 @@ const FRAMES: usize = 64;
 /// So many observations may wait for whoever taps a lane. They are taken at once, so that this many never wait in practice; a frame
 /// that finds no place is not observed.
 const OBSERVATIONS: usize = 1024;
-
-/// What passes a lane, whether the sink takes it or not: for a sink that tells more than single events. Frames in which nothing was
-/// seen are among it, even where they make no event.
-#[derive(Debug, Clone)]
-pub enum Observed {
-    /// A frame went through the model.
-    Frame(ObservedFrame),
-    /// A camera stream came into a state.
-    Status(CameraStatus),
-    /// A camera stream has another name for people.
-    Renamed(StreamId, Arc<str>),
-    /// A camera stream was removed long ago.
-    Forgotten(StreamId),
-}
-
-/// What was seen in a frame.
-#[derive(Debug, Clone)]
-pub struct ObservedFrame {
-    /// The camera stream.
-    pub id: StreamId,
-    /// The camera's name for people.
-    pub name: Arc<str>,
-    /// When the frame came.
-    pub at: Instant,
-    /// Under the motion gate, so much time may pass until the next one although the camera is seen: what was seen holds as long.
-    pub max_skip: Option<Duration>,
-    /// Label and score of each object; where things are followed, of each whose track is confirmed.
-    pub objects: Vec<(Arc<str>, f32)>,
-}
 
 /// The way to one sink. Clones share it: the publisher has one, and the sink's task.
 #[derive(Debug, Clone)]
@@ -87,76 +61,6 @@ struct LaneState {
     outbox: EventOutbox,
     /// False once the node stops. What waits can still be taken.
     open: bool,
-}
-
-/// An event on its way to a sink.
-#[derive(Debug)]
-pub struct SinkEvent {
-    outgoing: OutgoingEvent,
-}
-
-impl SinkEvent {
-    /// What kind of event it is.
-    pub fn kind(&self) -> EventKind {
-        match &self.outgoing {
-            OutgoingEvent::Status(..) => EventKind::CameraStatus,
-            OutgoingEvent::Detections(_) => EventKind::Detections,
-            OutgoingEvent::Track(numbered) => kind_of(&numbered.event),
-        }
-    }
-
-    /// The event's type, as the hub has it.
-    pub fn event_type(&self) -> &'static str {
-        match &self.outgoing {
-            OutgoingEvent::Status(..) => CAMERA_STATUS,
-            OutgoingEvent::Detections(_) => DETECTIONS,
-            OutgoingEvent::Track(numbered) => numbered.event.event_type().as_str(),
-        }
-    }
-
-    /// The camera stream that it is about.
-    pub fn stream(&self) -> &StreamId {
-        match &self.outgoing {
-            OutgoingEvent::Status(status, _) => &status.id,
-            OutgoingEvent::Detections(numbered) => &numbered.inferred.id,
-            OutgoingEvent::Track(numbered) => &numbered.event.id,
-        }
-    }
-
-    /// What was seen, if it is about a frame.
-    pub fn inferred(&self) -> Option<&Inferred> {
-        match &self.outgoing {
-            OutgoingEvent::Status(..) | OutgoingEvent::Track(_) => None,
-            OutgoingEvent::Detections(numbered) => Some(&numbered.inferred),
-        }
-    }
-
-    /// The state that a camera is in now, if it is about that.
-    pub fn status(&self) -> Option<&CameraStatus> {
-        match &self.outgoing {
-            OutgoingEvent::Status(status, _) => Some(status),
-            OutgoingEvent::Detections(_) | OutgoingEvent::Track(_) => None,
-        }
-    }
-
-    /// What there is to tell of a track, if it is about one.
-    pub fn track_event(&self) -> Option<&TrackEvent> {
-        match &self.outgoing {
-            OutgoingEvent::Track(numbered) => Some(&numbered.event),
-            OutgoingEvent::Status(..) | OutgoingEvent::Detections(_) => None,
-        }
-    }
-
-    /// How old it is. A frame's age counts from its arrival. That of a state counts from the moment at which it was to be told,
-    /// since a state that is told again is as true as when it changed.
-    pub fn age(&self, now: Instant) -> Duration {
-        let since = match &self.outgoing {
-            OutgoingEvent::Status(_, since) => *since,
-            OutgoingEvent::Detections(numbered) => numbered.inferred.timing.received_at,
-            OutgoingEvent::Track(numbered) => numbered.event.at,
-        };
-        now.saturating_duration_since(since)
-    }
 }
 
 impl SinkLane {
@@ -436,23 +340,7 @@ impl SinkLane {
     }
 
     fn tell_frame(&self, inferred: &Inferred) {
-        self.tell(|| {
-            // Where things are followed, what was seen once is none yet.
-            let is_there = |object: &&SeenObject| {
-                let following = object.following.as_ref();
-                following.is_none_or(|following| following.id.is_some())
-            };
-            let objects = inferred.objects.iter().filter(is_there);
-            Observed::Frame(ObservedFrame {
-                id: inferred.id.clone(),
-                name: Arc::clone(&inferred.name),
-                at: inferred.timing.received_at,
-                max_skip: inferred.max_skip,
-                objects: objects
-                    .map(|object| (Arc::clone(&object.label), object.score))
-                    .collect(),
-            })
-        });
+        self.tell(|| Observed::Frame(ObservedFrame::of(inferred)));
     }
 
     /// Why an event makes room for a newer one: the sink is too slow, or it is not reached at all.
@@ -526,188 +414,6 @@ impl SinkLane {
     }
 }
 
-/// The kind of an event of a track.
-fn kind_of(event: &TrackEvent) -> EventKind {
-    match event.event_type() {
-        TrackEventType::Track => EventKind::Track,
-        TrackEventType::LineCrossed => EventKind::LineCrossed,
-    }
-}
-
 #[cfg(test)]
-pub(crate) mod tests {
-    use super::super::event::tests::inferred;
-    use super::*;
-    use twinsight_client::telemetry::CameraState;
-
-    fn lane(events: &[EventKind]) -> (SinkLane, Arc<Metrics>) {
-        let metrics = Arc::new(Metrics::with_sinks(["home".to_owned()]));
-        let lane = SinkLane::new(0, events.to_vec(), "8f1c", Arc::clone(&metrics));
-        (lane, metrics)
-    }
-
-    pub(crate) fn offer(lane: &SinkLane, metrics: &Metrics, sequence: Option<u64>) {
-        let frame = inferred("a", Instant::now());
-        let stream = metrics.stream(&frame.id);
-        // The other parts of the ledger are not looked at here.
-        stream.access_units_received.inc();
-        stream.frames_decoded.inc();
-        stream.frames_inferred.inc();
-        stream.events_published.inc();
-        match sequence {
-            Some(sequence) => lane.offer(sequence, &frame.into()),
-            None => lane.pass(&frame, EventDrop::Suppressed),
-        }
-    }
-
-    fn status(state: CameraState) -> CameraStatus {
-        CameraStatus {
-            id: StreamId::new("a", "default"),
-            name: "a".into(),
-            state,
-            since: Instant::now(),
-            reason: None,
-            attempt: 1,
-        }
-    }
-
-    pub(crate) fn ledger(metrics: &Metrics) -> crate::telemetry::metrics::LedgerReading {
-        metrics.stream(&StreamId::new("a", "default")).ledger()
-    }
-
-    #[tokio::test]
-    async fn an_event_has_the_number_and_the_json_that_the_hub_gets() {
-        let (lane, metrics) = lane(EventKind::ALL);
-        offer(&lane, &metrics, Some(1834));
-        assert_eq!(ledger(&metrics).sink_events_in_flight, 1);
-        let event = lane.next().await.unwrap();
-        assert_eq!(event.kind(), EventKind::Detections);
-        let json = lane.json(&event, &WallClock::read());
-        assert_eq!(
-            (&json["runId"], &json["sequence"]),
-            (&"8f1c".into(), &1834.into())
-        );
-        lane.settled(event, Ok(()));
-        assert!(ledger(&metrics).balances());
-        let text = metrics.encode();
-        for line in [
-            "twinsight_events_published_total{camera=\"a\",sink=\"home\",stream=\"default\"} 1",
-            "twinsight_sink_events_total{result=\"published\",sink=\"home\",type=\"detections\"} 1",
-        ] {
-            assert!(text.contains(line), "{line}");
-        }
-    }
-
-    #[tokio::test]
-    async fn a_sink_that_takes_nothing_loses_the_oldest_frames_and_counts_them() {
-        let (lane, metrics) = lane(EventKind::ALL);
-        for n in 0..FRAMES as u64 + 3 {
-            offer(&lane, &metrics, Some(n + 1));
-        }
-        assert_eq!(ledger(&metrics).sink_events_in_flight, 64);
-        lane.close();
-        let first = lane.next().await.unwrap();
-        assert_eq!(lane.json(&first, &WallClock::read())["sequence"], 4);
-        lane.settled(first, Err(EventDrop::Stale));
-        lane.abandon(EventDrop::SinkUnreachable);
-        assert!(lane.next().await.is_none());
-        assert!(ledger(&metrics).balances());
-        // What comes after the end is counted too.
-        offer(&lane, &metrics, Some(100));
-        assert!(ledger(&metrics).balances());
-    }
-
-    #[tokio::test]
-    async fn that_a_camera_was_removed_is_due_until_the_sink_took_or_refused_it() {
-        let (lane, _metrics) = lane(EventKind::ALL);
-        let id = StreamId::new("a", "default");
-        for (result, is_due) in [
-            (Err(EventDrop::SinkUnreachable), true),
-            (Err(EventDrop::Refused), false),
-            (Ok(()), false),
-        ] {
-            lane.set_status(&status(CameraState::Removed));
-            let event = lane.next().await.unwrap();
-            lane.settled(event, result);
-            assert_eq!(lane.is_due(&id), is_due, "{result:?}");
-        }
-    }
-
-    #[tokio::test]
-    async fn what_waits_of_a_camera_that_is_gone_is_let_go_and_nothing_else() {
-        let (lane, metrics) = lane(EventKind::ALL);
-        for n in 1..=3 {
-            offer(&lane, &metrics, Some(n));
-        }
-        let other = inferred("b", Instant::now());
-        metrics.stream(&other.id).frames_inferred.inc();
-        lane.offer(1, &other.into());
-        lane.let_go(&StreamId::new("a", "default"));
-        assert!(ledger(&metrics).balances());
-        let text = metrics.encode();
-        let dropped = "twinsight_events_dropped_total{camera=\"a\",reason=\"stale\",sink=\"home\",stream=\"default\"} 3";
-        assert!(text.contains(dropped), "{text}");
-        assert_eq!(&*lane.next().await.unwrap().stream().twin_id, "b");
-    }
-
-    #[tokio::test]
-    async fn what_the_sink_does_not_get_is_counted_for_events_of_all_types() {
-        let (lane, metrics) = lane(EventKind::ALL);
-        for _ in 1..=10 {
-            lane.set_status(&status(CameraState::Connecting));
-        }
-        lane.close();
-        offer(&lane, &metrics, Some(1));
-        let frame = inferred("a", Instant::now());
-        metrics.stream(&frame.id).frames_inferred.inc();
-        metrics.stream(&frame.id).events_published.inc();
-        lane.pass(&frame, EventDrop::SinkUnreachable);
-        assert_eq!(ledger(&metrics).sink_events_in_flight, 0);
-        let text = metrics.encode();
-        for line in [
-            "twinsight_sink_events_total{result=\"outbox_full\",sink=\"home\",type=\"cameraStatus\"} 2",
-            "twinsight_sink_events_total{result=\"sink_unreachable\",sink=\"home\",type=\"detections\"} 2",
-        ] {
-            assert!(text.contains(line), "{line}");
-        }
-        assert_eq!(lane.metrics().dropped(), 4);
-    }
-
-    #[tokio::test]
-    async fn whoever_taps_a_lane_sees_frames_that_make_no_event_and_all_states() {
-        let metrics = Arc::new(Metrics::with_sinks(["home".to_owned()]));
-        let (lane, mut observed) = SinkLane::tapped(0, vec![], "8f1c", Arc::clone(&metrics));
-        offer(&lane, &metrics, None);
-        let Some(Observed::Frame(frame)) = observed.recv().await else {
-            panic!("no frame");
-        };
-        assert_eq!(frame.objects, [("person".into(), 0.93)]);
-        let id = StreamId::new("a", "default");
-        lane.rename(&id, &"Yard".into());
-        assert!(matches!(observed.recv().await, Some(Observed::Renamed(..))));
-        lane.forget(&id);
-        assert!(matches!(
-            observed.recv().await,
-            Some(Observed::Forgotten(_))
-        ));
-        // Nobody takes it, and nothing waits for that.
-        for _ in 0..2 * OBSERVATIONS {
-            offer(&lane, &metrics, None);
-        }
-        assert!(ledger(&metrics).balances());
-    }
-
-    #[tokio::test]
-    async fn a_sink_gets_what_it_is_configured_for_and_the_rest_is_suppressed() {
-        let (lane, metrics) = lane(&[EventKind::CameraStatus]);
-        offer(&lane, &metrics, Some(1));
-        offer(&lane, &metrics, None);
-        assert!(ledger(&metrics).balances());
-        lane.set_status(&status(CameraState::Receiving));
-        let event = lane.next().await.unwrap();
-        assert_eq!(event.event_type(), "cameraStatus");
-        lane.settled(event, Err(EventDrop::SinkUnreachable));
-        lane.resend_statuses();
-        assert!(lane.next().await.unwrap().status().is_some());
-    }
-}
+#[path = "lane_tests.rs"]
+pub(crate) mod tests;

@@ -378,10 +378,19 @@ impl<W: Clone> SchedulerCore<W> {
             return false;
         }
         source.is_doubtful = false;
+        let older = source.slot.replace(frame);
+        // Nothing of the stream has waited since the older one became too old.
+        if let Some(older) = &older
+            && source.waits_for_its_turn()
+            && source.is_stale(older, now)
+        {
+            let engine = lane.map_or(EngineId::LOCAL, |lane| lane.engine);
+            self.engines.of(engine).miss(source.expire(older));
+        }
         if source.queue_state != QueueState::InFlight {
             source.waits_since = source.waits_since.or(Some(now));
         }
-        if let Some(older) = source.slot.replace(frame) {
+        if let Some(older) = older {
             let reason = if !source.is_due(now) {
                 FrameDrop::RateLimited
             } else if source.waits_for_its_turn() && source.is_stale(&older, now) {
@@ -389,7 +398,7 @@ impl<W: Clone> SchedulerCore<W> {
             } else {
                 FrameDrop::Replaced
             };
-            if reason != FrameDrop::RateLimited && source.waits_for_its_turn() {
+            if reason == FrameDrop::Replaced && source.waits_for_its_turn() {
                 source.missed = source.missed.saturating_add(1);
             }
             source.drop_frame(reason);
@@ -430,6 +439,7 @@ impl<W: Clone> SchedulerCore<W> {
             if source.queue_state == QueueState::Queued {
                 queue_of(&mut self.engines, &self.lanes, source.settings.model).leave(id);
                 source.queue_state = QueueState::Empty;
+                (source.waits_since, source.missed) = (None, 0);
             }
         }
     }
@@ -450,7 +460,9 @@ impl<W: Clone> SchedulerCore<W> {
                 .expect("a queued source has a frame, because it is queued with one");
             source.queue_state = QueueState::Empty;
             if source.is_stale(&frame, now) {
+                let turns = source.expire(&frame);
                 source.drop_frame(FrameDrop::Stale);
+                self.engines.of(engine).miss(turns);
                 continue;
             }
             let model = route(&self.lanes, source.settings.model);
@@ -683,6 +695,16 @@ impl<W> Source<W> {
             true => 1.0,
             false => 1.0 + late.as_secs_f64() / interval.as_secs_f64(),
         }
+    }
+
+    /// Notes that nothing of it waits any more, because this frame of it became too old. Gives how many turns it had waited for by then:
+    /// none if it was too old before it was due, since no worker would have changed that.
+    fn expire(&mut self, frame: &Frame) -> f64 {
+        let until = frame.timing().received_at + self.settings.max_age;
+        let was_due = self.due_at.is_none_or(|due_at| due_at <= until);
+        let turns = if was_due { self.turns(until) } else { 0.0 };
+        (self.waits_since, self.missed) = (None, 0);
+        turns
     }
 
     /// At least this time lies between the starts of two inferences; zero means every frame.

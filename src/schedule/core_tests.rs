@@ -648,6 +648,62 @@ fn what_is_wanted_counts_turns_and_no_idle_time() {
 }
 
 #[test]
+fn a_camera_that_was_silent_has_not_waited_since_its_last_frame_became_too_old() {
+    let (mut bench, start) = (Bench::new(), Instant::now());
+    let id = bench.add(0, 1000 * MS);
+    let wanted = |bench: &mut Bench| bench.core.demand(EngineId::LOCAL).wanted;
+    let hour = 3_600_000;
+    bench.offer(start, id);
+    let job = bench.run(start).unwrap();
+    bench.finish(job);
+    // The last frame before it falls silent is too old when it would be due, at 1000 ms. No worker was missing.
+    bench.offer(start + 300 * MS, id);
+    assert!(bench.run(start + 1000 * MS).is_none());
+    assert!((wanted(&mut bench) - 1.0).abs() < 1e-9);
+    bench.offer(start + hour * MS, id);
+    let job = bench.run(start + hour * MS).unwrap();
+    bench.finish(job);
+    let now = wanted(&mut bench);
+    assert!((now - 2.0).abs() < 1e-9, "{now}");
+
+    // The same if its next frame comes before a worker finds the old one, as after the program was stopped. That one was due, and
+    // nobody took it.
+    let start = start + 2 * hour * MS;
+    bench.offer(start, id);
+    bench.offer(start + hour * MS, id);
+    let job = bench.run(start + hour * MS).unwrap();
+    bench.finish(job);
+    let now = wanted(&mut bench);
+    assert!((now - 4.0).abs() < 1e-9, "{now}");
+
+    // And if it was doubtful, and dropped with the one that told it to be of the past.
+    let start = start + 2 * hour * MS;
+    let frame = bench.frame(start);
+    assert!(bench.core.offer_doubtful(start, id, frame));
+    bench.core.skip(id);
+    bench.offer(start + hour * MS, id);
+    bench.run(start + hour * MS).unwrap();
+    let now = wanted(&mut bench);
+    assert!((now - 5.0).abs() < 1e-9, "{now}");
+}
+
+#[test]
+fn frames_that_become_too_old_because_nobody_has_time_were_wanted() {
+    let (mut bench, start) = (Bench::new(), Instant::now());
+    let id = bench.add(0, 1000 * MS);
+    bench.offer(start, id);
+    let job = bench.run(start).unwrap();
+    bench.finish(job);
+    for second in 1..=10 {
+        bench.offer(start + second * 1000 * MS, id);
+    }
+    assert!(bench.run(start + 10_900 * MS).is_none());
+    let demand = bench.core.demand(EngineId::LOCAL);
+    assert_eq!(demand.taken, 1);
+    assert!((demand.wanted - 11.0).abs() < 1e-9, "{}", demand.wanted);
+}
+
+#[test]
 fn a_model_that_may_hang_leaves_workers_to_one_that_stands_in() {
     let (mut bench, start) = (Bench::new(), Instant::now());
     bench.core.set_engine(1, EngineId::of_remote(1));

@@ -72,6 +72,11 @@ impl EngineQueue {
         self.demand.wanted += turns;
     }
 
+    /// Notes that a stream waited for this many turns for nothing, because its frame became too old.
+    pub(super) fn miss(&mut self, turns: f64) {
+        self.demand.wanted += turns;
+    }
+
     pub(super) fn demand(&self) -> Demand {
         self.demand
     }

@@ -69,18 +69,18 @@ impl<W: Clone> Scheduler<W> {
         self.change(|core| core.set_pace(id, pace));
     }
 
-    pub(crate) fn set_model(&self, model: usize, rules: ModelRules) {
-        self.change(|core| core.set_model(model, rules));
+    /// Says how the frames of a model are given to workers, and which other model infers those of its streams meanwhile, if any. Both hold
+    /// from the same moment, so that no frame between them finds nobody.
+    pub(crate) fn set_model(&self, model: usize, rules: ModelRules, substitute: Option<usize>) {
+        self.change(|core| {
+            core.set_substitute(model, substitute);
+            core.set_model(model, rules);
+        });
     }
 
     /// Says which engine runs a model. To be called before any stream has it.
     pub(crate) fn set_engine(&self, model: usize, engine: EngineId) {
         self.change(|core| core.set_engine(model, engine));
-    }
-
-    /// Lets another model infer the frames of a model's streams; `None` ends that.
-    pub(crate) fn set_substitute(&self, model: usize, substitute: Option<usize>) {
-        self.change(|core| core.set_substitute(model, substitute));
     }
 
     /// So many frames may be in inference by an engine at once. It costs nothing to say so again.

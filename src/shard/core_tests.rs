@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use proptest::prelude::*;
 
 use super::super::memory::MemoryStore;
+use super::super::rendezvous::{CameraDigest, target};
 use super::*;
 
 const DURATION: Duration = Duration::from_secs(6);
@@ -77,6 +78,7 @@ impl SimNode {
             started_at: u64::try_from(now.since(at(0)).as_millis()).unwrap(),
             leaving: false,
             ready: BTreeSet::new(),
+            configured: super::super::store::Configured::default(),
         };
         let mut core = PoolCore::new(record, Timing::of(DURATION), Arc::clone(&fence), now);
         core.set_cameras(cameras, now);
@@ -167,14 +169,12 @@ impl Sim {
                 Message::Late(_) | Message::Answer(_) => continue,
             };
             if self.nodes[n].fate == Fate::CutOff || self.random(1_000) < self.lost {
-                let lost = Err(StoreError("lost".to_owned()));
+                let lost = Err(StoreError::new("lost"));
                 let done = match op {
                     Op::Join(_) => Done::Join(lost),
-                    Op::Renew(session, _) => {
-                        Done::Renew(session, Err(StoreError("lost".to_owned())))
-                    }
-                    Op::Write(write) => Done::Write(write, Err(StoreError("lost".to_owned()))),
-                    Op::Leave(_) => Done::Leave(Err(StoreError("lost".to_owned()))),
+                    Op::Renew(session, _) => Done::Renew(session, Err(StoreError::new("lost"))),
+                    Op::Write(write) => Done::Write(write, Err(StoreError::new("lost"))),
+                    Op::Leave(_) => Done::Leave(Err(StoreError::new("lost"))),
                 };
                 let at = now + Duration::from_secs(2);
                 self.nodes[n].messages.push((at, Message::Answer(done)));
@@ -183,7 +183,7 @@ impl Sim {
             // Of some questions the answer gets lost, and some are carried out long after the node has given up on them.
             let is_late = self.random(1_000) < self.lost;
             if is_late && let Op::Write(write) = &op {
-                let failed = Done::Write(write.clone(), Err(StoreError("late".to_owned())));
+                let failed = Done::Write(write.clone(), Err(StoreError::new("late")));
                 let messages = &mut self.nodes[n].messages;
                 messages.push((now, Message::Answer(failed)));
                 messages.push((now + Duration::from_secs(3), Message::Late(op)));
@@ -208,15 +208,15 @@ impl Sim {
             let (done, after) = match (lost, done) {
                 (false, done) => (done, self.delay()),
                 (true, Done::Write(write, _)) => {
-                    let error = Err(StoreError("no answer".to_owned()));
+                    let error = Err(StoreError::new("no answer"));
                     (Done::Write(write, error), Duration::from_secs(2))
                 }
                 (true, Done::Renew(session, _)) => {
-                    let error = Err(StoreError("no answer".to_owned()));
+                    let error = Err(StoreError::new("no answer"));
                     (Done::Renew(session, error), Duration::from_secs(2))
                 }
                 (true, Done::Join(_)) => (
-                    Done::Join(Err(StoreError("no answer".to_owned()))),
+                    Done::Join(Err(StoreError::new("no answer"))),
                     Duration::from_secs(2),
                 ),
                 (true, done) => (done, Duration::ZERO),

@@ -8,6 +8,10 @@
 //!
 //! A session is the number of its lease in hexadecimal digits.
 
+mod members;
+mod tls;
+mod trouble;
+
 use std::time::Duration;
 
 use etcd_client::{
@@ -16,7 +20,8 @@ use etcd_client::{
 };
 use tokio::sync::mpsc;
 
-use super::etcd_members::EtcdMembers;
+use self::members::{EtcdMembers, Watched};
+use self::trouble::{Failure, failed, said};
 use super::store::{
     HolderSeen, LeaseStore, MemberRecord, Renewal, Seen, Session, StoreError, Version, Write,
     Written,
@@ -38,14 +43,17 @@ pub(super) struct EtcdStore {
 
 impl EtcdStore {
     /// Leases that last as long as the pool says. Nothing is connected yet.
-    pub(super) fn new(etcd: &EtcdConfig, pool: &PoolConfig) -> Self {
+    ///
+    /// # Errors
+    /// When a file that etcd is reached with is of no use.
+    pub(super) fn new(etcd: &EtcdConfig, pool: &PoolConfig) -> Result<Self, StoreError> {
         let limit = pool.lease_duration / 3;
-        Self {
-            members: EtcdMembers::new(etcd, limit),
+        Ok(Self {
+            members: EtcdMembers::new(etcd, limit)?,
             prefix: format!("/twinsight/{}/", pool.name),
             duration: pool.lease_duration,
             limit,
-        }
+        })
     }
 
     fn member_key(&self, session: &str) -> String {
@@ -79,7 +87,7 @@ impl EtcdStore {
     }
 
     /// Reads all that there is. Gives the revision at which it was so, too.
-    async fn read_all(&self, client: &Client) -> Result<(i64, Seen), StoreError> {
+    async fn read_all(&self, client: &Client) -> Result<(i64, Seen), Failure> {
         let mut kv = client
             .kv_client()
             .max_decoding_message_size(MAX_ANSWER_BYTES);
@@ -110,17 +118,32 @@ impl EtcdStore {
     /// Lets a question take no longer than the limit.
     async fn within<T>(
         &self,
-        asking: impl Future<Output = Result<T, StoreError>> + Send,
-    ) -> Result<T, StoreError> {
+        asking: impl Future<Output = Result<T, Failure>> + Send,
+    ) -> Result<T, Failure> {
         match tokio::time::timeout(self.limit, asking).await {
             Ok(answer) => answer,
-            Err(_) => Err(self.members.unanswered()),
+            Err(_) => Err(self.members.unanswered().into()),
         }
     }
 
     /// Watches until that fails, or another member is asked. The error says why.
     async fn follow(&self, seen: &mpsc::Sender<Vec<Seen>>) -> Result<(), StoreError> {
-        let (client, mut another) = self.members.watched().await?;
+        let watched = self.members.watched().await?;
+        let at = watched.at;
+        let ended = self.follow_member(watched, seen).await;
+        ended.map_err(|failure| self.members.failed(at, failure))
+    }
+
+    async fn follow_member(
+        &self,
+        watched: Watched,
+        seen: &mpsc::Sender<Vec<Seen>>,
+    ) -> Result<(), Failure> {
+        let Watched {
+            client,
+            mut another,
+            ..
+        } = watched;
         let (revision, all) = self.within(self.read_all(&client)).await?;
         let mut client = client
             .watch_client()
@@ -141,11 +164,11 @@ impl EtcdStore {
             let message = tokio::select! {
                 message = stream.message() => message.map_err(|error| failed(&error))?,
                 _ = another.changed() => {
-                    return Err(StoreError("another member is watched".to_owned()));
+                    return Err(StoreError::new("another member is watched").into());
                 }
                 _ = asking.tick() => {
                     if unanswered >= 3 {
-                        return Err(StoreError("its watch does not answer".to_owned()));
+                        return Err(StoreError::new("its watch does not answer").into());
                     }
                     unanswered += 1;
                     stream.request_progress().await.map_err(|error| failed(&error))?;
@@ -153,11 +176,11 @@ impl EtcdStore {
                 }
             };
             let Some(message) = message else {
-                return Err(StoreError("the watch has ended".to_owned()));
+                return Err(StoreError::new("the watch has ended").into());
             };
             if message.canceled() {
                 let reason = message.cancel_reason();
-                return Err(StoreError(format!("the watch was ended: {reason}")));
+                return Err(said(format!("the watch was ended: {reason}")).into());
             }
             unanswered = 0;
             let events = message.events().iter().filter_map(|event| {
@@ -272,7 +295,7 @@ impl LeaseStore for EtcdStore {
 
     async fn watch(&self, seen: mpsc::Sender<Vec<Seen>>) -> StoreError {
         match self.follow(&seen).await {
-            Ok(()) => StoreError("the watch has ended".to_owned()),
+            Ok(()) => StoreError::new("the watch has ended"),
             Err(error) => error,
         }
     }
@@ -280,7 +303,7 @@ impl LeaseStore for EtcdStore {
 
 async fn tell(seen: &mpsc::Sender<Vec<Seen>>, what: Vec<Seen>) -> Result<(), StoreError> {
     let told = seen.send(what).await;
-    told.map_err(|_| StoreError("nobody listens".to_owned()))
+    told.map_err(|_| StoreError::new("nobody listens"))
 }
 
 fn session(id: i64) -> Session {
@@ -298,21 +321,4 @@ fn version(revision: i64) -> Version {
 /// The lease that was named is not there.
 fn is_not_found(error: &Error) -> bool {
     matches!(error, Error::GRpcStatus(status) if status.code() == tonic::Code::NotFound)
-}
-
-/// The error with its causes, since the first sentence alone says little.
-pub(super) fn failed(error: &Error) -> StoreError {
-    let mut sentence = match error {
-        Error::GRpcStatus(status) => status.message().to_owned(),
-        other => other.to_string(),
-    };
-    let mut cause = std::error::Error::source(error);
-    while let Some(error) = cause {
-        let text = error.to_string();
-        if !text.is_empty() && !sentence.contains(&text) {
-            sentence = format!("{sentence}: {text}");
-        }
-        cause = error.source();
-    }
-    StoreError(sentence)
 }

@@ -20,6 +20,8 @@ pub struct ShareFacts {
     pub engine: Option<&'static str>,
     /// The nodes of the pool that live, itself among them, in the order of their names.
     pub members: Vec<MemberFacts>,
+    /// Since when the store does not tell who lives, in milliseconds since 1970: the members are those of then. `None` while it does.
+    pub members_stale_since: Option<u64>,
     /// How many cameras it holds and publishes.
     pub held: usize,
     /// How many cameras it is connected to without publishing them, because it is about to take them over or has no lease.
@@ -31,12 +33,19 @@ pub struct ShareFacts {
 }
 
 /// A node of a pool.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub struct MemberFacts {
     /// What it is called.
     pub name: String,
     /// How many cameras it can carry.
     pub capacity: u32,
+    /// How many camera twins its configuration has. `None` for a shard, and for a node of an older version.
+    pub cameras: Option<u32>,
+    /// How long its leases last, in milliseconds.
+    pub lease_duration_ms: Option<u64>,
+    /// What its configuration does not have in common with that of this node for more than a minute.
+    pub differs: Option<String>,
 }
 
 impl Default for ShareFacts {
@@ -49,6 +58,7 @@ impl Default for ShareFacts {
             pool: None,
             engine: None,
             members: Vec::new(),
+            members_stale_since: None,
             held: 0,
             warm: 0,
             lease_remaining_ms: None,
@@ -75,6 +85,7 @@ impl ShareFacts {
                 .map(|n| MemberFacts {
                     name: format!("shard-{n}"),
                     capacity: 1,
+                    ..MemberFacts::default()
                 })
                 .collect(),
             ..Self::default()

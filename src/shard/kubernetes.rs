@@ -105,7 +105,7 @@ impl KubernetesStore {
     ) -> Result<T, StoreError> {
         match tokio::time::timeout(self.limit, asking).await {
             Ok(result) => result,
-            Err(_) => Err(StoreError(format!(
+            Err(_) => Err(StoreError::new(format!(
                 "the API server did not answer within {} ms",
                 self.limit.as_millis()
             ))),
@@ -175,7 +175,7 @@ impl KubernetesStore {
                         let now = LeaseTime::now();
                         // A node that renews its own lease sees at least that.
                         if now.since(heard_at) > self.duration {
-                            return Err(StoreError("its watch tells nothing any more".to_owned()));
+                            return Err(StoreError::new("its watch tells nothing any more"));
                         }
                         self.bury(&api, now).await;
                         continue;
@@ -204,7 +204,7 @@ impl KubernetesStore {
                         Vec::new()
                     }
                     WatchEvent::Error(status) => {
-                        return Err(StoreError(format!("its watch failed: {status}")));
+                        return Err(StoreError::new(format!("its watch failed: {status}")));
                     }
                 };
                 if !what.is_empty() {
@@ -286,15 +286,13 @@ impl KubernetesStore {
                 Ok(Err(error)) => return Err(failed(&error)),
                 Err(_) => {
                     let limit = self.limit.as_millis();
-                    return Err(StoreError(format!(
+                    return Err(StoreError::new(format!(
                         "the API server did not answer within {limit} ms"
                     )));
                 }
             }
         }
-        Err(StoreError(
-            "somebody else writes the node's own lease".to_owned(),
-        ))
+        Err(StoreError::new("somebody else writes the node's own lease"))
     }
 }
 
@@ -403,7 +401,7 @@ impl LeaseStore for KubernetesStore {
 
     async fn watch(&self, seen: mpsc::Sender<Vec<Seen>>) -> StoreError {
         match self.follow(&seen).await {
-            Ok(()) => StoreError("the watch has ended".to_owned()),
+            Ok(()) => StoreError::new("the watch has ended"),
             Err(error) => error,
         }
     }
@@ -411,7 +409,7 @@ impl LeaseStore for KubernetesStore {
 
 async fn tell(seen: &mpsc::Sender<Vec<Seen>>, what: Vec<Seen>) -> Result<(), StoreError> {
     let told = seen.send(what).await;
-    told.map_err(|_| StoreError("nobody listens".to_owned()))
+    told.map_err(|_| StoreError::new("nobody listens"))
 }
 
 fn number(version: &str) -> Version {
@@ -458,7 +456,13 @@ fn failed(error: &Error) -> StoreError {
         }
         cause = error.source();
     }
-    StoreError(sentence)
+    match code(error) {
+        Some(401 | 403) => StoreError::with_remedy(
+            sentence,
+            "allow the node's service account get, list, watch, create, update and delete of leases",
+        ),
+        _ => StoreError::new(sentence),
+    }
 }
 
 #[cfg(test)]

@@ -228,6 +228,7 @@ fn record(name: &str) -> MemberRecord {
         started_at: 1,
         leaving: false,
         ready: BTreeSet::new(),
+        configured: super::super::store::Configured::default(),
     }
 }
 

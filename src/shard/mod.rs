@@ -4,6 +4,7 @@
 //! `kubernetes`.
 
 mod core;
+mod differences;
 mod facts;
 mod fence;
 mod probe;
@@ -14,8 +15,6 @@ mod time;
 
 #[cfg(feature = "etcd")]
 mod etcd;
-#[cfg(feature = "etcd")]
-mod etcd_members;
 #[cfg(feature = "kubernetes")]
 mod kubernetes;
 #[cfg(test)]
@@ -32,7 +31,7 @@ pub(crate) use self::core::Duty;
 use self::core::Timing;
 pub use self::facts::{MemberFacts, ShareFacts};
 use self::fence::Fence;
-pub(crate) use self::probe::probe;
+pub(crate) use self::probe::{PoolLost, probe};
 use self::rendezvous::{CameraDigest, Candidate, target};
 pub(crate) use self::task::ShareTask;
 use self::time::LeaseTime;
@@ -170,7 +169,7 @@ impl Share {
     /// Begins to be a part of the pool, if there is one. It needs a tokio runtime.
     ///
     /// # Errors
-    /// When this build cannot reach the store of the leases.
+    /// When this build cannot reach the store of the leases, or a file that it is reached with is of no use.
     pub(crate) fn spawn(
         config: &NodeConfig,
         metrics: &Arc<Metrics>,
@@ -195,7 +194,7 @@ impl Share {
         let task = match &pool.engine {
             #[cfg(feature = "etcd")]
             LeaseEngineConfig::Etcd(etcd) => {
-                let store = self::etcd::EtcdStore::new(etcd, pool);
+                let store = self::etcd::EtcdStore::new(etcd, pool)?;
                 ShareTask::spawn(store, share.clone(), config, pool, metrics, health)
             }
             #[cfg(feature = "kubernetes")]

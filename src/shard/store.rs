@@ -9,6 +9,7 @@ use std::future::Future;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 use tokio::sync::mpsc;
 
 /// Names one lease of one member. A node that comes back has another.
@@ -30,6 +31,44 @@ pub(super) struct MemberRecord {
     pub(super) leaving: bool,
     /// The cameras of others that it has pictures of, so that it can take them over without a gap.
     pub(super) ready: BTreeSet<Arc<str>>,
+    /// What its configuration says that all nodes of a pool are to have in common.
+    pub(super) configured: Configured,
+}
+
+/// What the nodes of a pool are to have in common. An older version tells nothing of it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Configured {
+    /// The camera twins. `None` until they are known.
+    pub(super) cameras: Option<CameraList>,
+    /// How long a lease lasts.
+    pub(super) lease_ms: Option<u64>,
+}
+
+/// Which camera twins a configuration has, in so few words that each node can tell all others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct CameraList {
+    /// How many there are.
+    pub(super) count: u32,
+    /// The beginning of a hash of their ids. Two configurations with other cameras have another one.
+    pub(super) digest: u64,
+}
+
+impl CameraList {
+    pub(super) fn of(twins: &BTreeSet<Arc<str>>) -> Self {
+        let mut hash = Sha256::new();
+        for twin in twins {
+            hash.update(twin.as_bytes());
+            hash.update(b"\n");
+        }
+        let hash: [u8; 32] = hash.finalize().into();
+        let (digest, _) = hash
+            .split_first_chunk()
+            .expect("eight bytes are there, because the hash has 32");
+        Self {
+            count: u32::try_from(twins.len()).unwrap_or(u32::MAX),
+            digest: u64::from_be_bytes(*digest),
+        }
+    }
 }
 
 /// A [`MemberRecord`] as stores keep it.
@@ -43,6 +82,10 @@ struct StoredRecord {
     leaving: bool,
     #[serde(default)]
     ready: Vec<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    cameras: Option<CameraList>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    lease_ms: Option<u64>,
 }
 
 impl MemberRecord {
@@ -53,6 +96,8 @@ impl MemberRecord {
             started_at: self.started_at,
             leaving: self.leaving,
             ready: self.ready.iter().map(ToString::to_string).collect(),
+            cameras: self.configured.cameras,
+            lease_ms: self.configured.lease_ms,
         };
         serde_json::to_string(&stored).expect("a record serialises, because its keys are texts")
     }
@@ -71,6 +116,10 @@ impl MemberRecord {
             started_at: stored.started_at,
             leaving: stored.leaving,
             ready: stored.ready.into_iter().map(Arc::from).collect(),
+            configured: Configured {
+                cameras: stored.cameras,
+                lease_ms: stored.lease_ms,
+            },
         })
     }
 }
@@ -114,8 +163,37 @@ pub(super) enum Renewal {
 
 /// The store did not answer, or its answer makes no sense. Whether it did what was asked is not known.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0}")]
-pub(super) struct StoreError(pub(super) String);
+pub(super) struct StoreError {
+    /// What went wrong.
+    pub(super) reason: String,
+    /// What somebody has to do about it. Without that it may well pass by itself.
+    pub(super) remedy: Option<String>,
+}
+
+impl StoreError {
+    pub(super) fn new(reason: impl Into<String>) -> Self {
+        Self {
+            reason: reason.into(),
+            remedy: None,
+        }
+    }
+
+    pub(super) fn with_remedy(reason: impl Into<String>, remedy: impl Into<String>) -> Self {
+        Self {
+            reason: reason.into(),
+            remedy: Some(remedy.into()),
+        }
+    }
+}
+
+impl std::fmt::Display for StoreError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match &self.remedy {
+            Some(remedy) => write!(f, "{}: {remedy}", self.reason),
+            None => f.write_str(&self.reason),
+        }
+    }
+}
 
 /// What is written of a camera.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -166,4 +244,26 @@ pub(super) trait LeaseStore: Send + Sync + 'static {
 
     /// Tells all that there is, and then what changes, until that fails.
     fn watch(&self, seen: mpsc::Sender<Vec<Seen>>) -> impl Future<Output = StoreError> + Send;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_member_of_an_older_version_is_understood_and_so_is_one_of_a_newer() {
+        let older = br#"{"name":"a","capacity":3,"startedAt":7,"leaving":false,"ready":["x"]}"#;
+        let mut record = MemberRecord::of_json(older).unwrap();
+        assert_eq!(record.configured, Configured::default());
+        assert_eq!(record.to_json().as_bytes(), older);
+        let twins = BTreeSet::from(["x".into(), "y".into()]);
+        record.configured = Configured {
+            cameras: Some(CameraList::of(&twins)),
+            lease_ms: Some(6_000),
+        };
+        let newer = record.to_json();
+        assert_eq!(MemberRecord::of_json(newer.as_bytes()), Some(record));
+        let newest = newer.replace("\"name\"", "\"more\":{},\"name\"");
+        assert!(MemberRecord::of_json(newest.as_bytes()).is_some());
+    }
 }

@@ -4,7 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use futures_util::StreamExt;
 use futures_util::future::BoxFuture;
@@ -13,8 +13,9 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 use super::core::{Done, Duty, News, Op, PARTING_LIMIT, PoolCore, Timing};
+use super::differences::{Difference, Differences};
 use super::facts::MemberFacts;
-use super::store::{LeaseStore, MemberRecord, Seen, StoreError};
+use super::store::{Configured, LeaseStore, MemberRecord, Seen, StoreError};
 use super::time::LeaseTime;
 use super::{Duties, LEAVE_LIMIT, Parting, Share};
 use crate::clock::unix_ms;
@@ -68,7 +69,10 @@ struct Driver<S> {
     /// So long a lease lasts.
     lease_duration: Duration,
     /// Why the store cannot be watched, since it told something last.
-    watch_trouble: Option<String>,
+    watch_trouble: Option<StoreError>,
+    /// Since when the store does not tell who lives.
+    watch_ended_at: Option<SystemTime>,
+    differences: Differences,
 }
 
 /// The cameras that the node has been connecting to for long without a picture.
@@ -96,9 +100,13 @@ impl ShareTask {
         let record = MemberRecord {
             name: config.name.as_str().into(),
             capacity: config.capacity,
-            started_at: unix_ms(std::time::SystemTime::now()),
+            started_at: unix_ms(SystemTime::now()),
             leaving: false,
             ready: BTreeSet::new(),
+            configured: Configured {
+                cameras: None,
+                lease_ms: u64::try_from(pool.lease_duration.as_millis()).ok(),
+            },
         };
         let fence = Arc::clone(&share.pool_end().fence);
         let timing = Timing::of(pool.lease_duration);
@@ -118,6 +126,8 @@ impl ShareTask {
             namesake_since: None,
             lease_duration: pool.lease_duration,
             watch_trouble: None,
+            watch_ended_at: None,
+            differences: Differences::default(),
         };
         let heartbeat = health.register("the pool", MAX_SILENCE, Instant::now());
         let task = tokio::spawn(health.watch("the pool", driver.run(heartbeat)));
@@ -173,7 +183,7 @@ impl<S: LeaseStore> Driver<S> {
                     while let Ok(more) = seen.try_recv() {
                         all.extend(more);
                     }
-                    self.watch_trouble = None;
+                    (self.watch_trouble, self.watch_ended_at) = (None, None);
                     self.core.seen(all, LeaseTime::now());
                 }
                 Some(done) = self.ops.next() => self.core.done(done, LeaseTime::now()),
@@ -289,12 +299,19 @@ impl<S: LeaseStore> Driver<S> {
         self.look_at_fence(warm, now);
         let remaining = self.share.pool_end().fence.until();
         let remaining = remaining.map_or(Duration::ZERO, |until| until.since(now));
+        self.look_at_configurations(now);
+        let differences = &self.differences;
         let mut members: Vec<MemberFacts> = self
             .core
             .members()
             .map(|member| MemberFacts {
                 name: member.name.to_string(),
                 capacity: member.capacity,
+                cameras: member.configured.cameras.map(|cameras| cameras.count),
+                lease_duration_ms: member.configured.lease_ms,
+                differs: differences
+                    .of(&member.name)
+                    .map(|difference| difference.sentence()),
             })
             .collect();
         members.sort();
@@ -306,8 +323,25 @@ impl<S: LeaseStore> Driver<S> {
         let trouble = self.trouble(remaining);
         let mut facts = self.share.shared.facts.lock();
         (facts.held, facts.warm, facts.members) = (held, warm, members);
+        facts.members_stale_since = self.watch_ended_at.map(unix_ms);
         facts.lease_remaining_ms = u64::try_from(remaining.as_millis()).ok();
         facts.trouble = trouble;
+    }
+
+    /// Says which nodes have another configuration, once for each and for what differs.
+    fn look_at_configurations(&mut self, now: LeaseTime) {
+        let (own, members) = (self.core.own(), self.core.members());
+        for (other, difference) in self.differences.look(own, members, now) {
+            let (pool, node) = (self.pool.as_str(), &*own.name);
+            let Difference { cameras, lease_ms } = difference;
+            if let Some((cameras, other_cameras)) = cameras {
+                let (cameras, other_cameras) = (cameras.count, other_cameras.count);
+                tracing::warn!(pool, node, %other, cameras, other_cameras, "two nodes of the pool do not have the same cameras in their configurations: give both the same file");
+            }
+            if let Some((duration_ms, other_duration_ms)) = lease_ms {
+                tracing::warn!(pool, node, %other, duration_ms, other_duration_ms, "two nodes of the pool do not have the same node.lease.duration_ms: give both the same, and start again the one that had another");
+            }
+        }
     }
 
     /// Says when nothing is published any more, and when it is again. `warm` cameras are connected.
@@ -338,8 +372,9 @@ impl<S: LeaseStore> Driver<S> {
     /// Says that the store cannot be watched. A watch that the store ends now and then is begun anew without a word.
     fn watch_failed(&mut self, error: &StoreError) {
         tracing::debug!(%error, "the pool's store is watched again");
+        self.watch_ended_at.get_or_insert_with(SystemTime::now);
         if self.watch_trouble.is_none() {
-            self.watch_trouble = Some(error.0.clone());
+            self.watch_trouble = Some(error.clone());
             return;
         }
         self.metrics.pool().lease_errors.inc();
@@ -369,9 +404,13 @@ impl<S: LeaseStore> Driver<S> {
         }
         self.has_warned_of_namesake = false;
         match self.core.trouble() {
+            Some(error) if error.remedy.is_some() => Some(format!(
+                "the node and {engine} are not set up for each other: {error}"
+            )),
             Some(error) => Some(format!("{engine} does not answer: {error}")),
-            None if self.watch_trouble.is_some() && !self.core.has_seen_all() => {
-                let error = self.watch_trouble.as_deref().unwrap_or_default();
+            None if let Some(error) = &self.watch_trouble
+                && !self.core.has_seen_all() =>
+            {
                 Some(format!(
                     "the leases of pool `{pool}` were not read yet: {error}"
                 ))
@@ -401,7 +440,11 @@ impl<S: LeaseStore> Driver<S> {
             News::StoreFailed(reason) => {
                 metrics.lease_errors.inc();
                 if let Some(suppressed) = self.failures.allow((), Instant::now()) {
-                    tracing::warn!(pool, engine, %reason, suppressed, "the store of the pool's leases does not answer");
+                    if reason.remedy.is_some() {
+                        tracing::error!(pool, engine, %reason, suppressed, "the node and the store of the pool's leases are not set up for each other");
+                    } else {
+                        tracing::warn!(pool, engine, %reason, suppressed, "the store of the pool's leases does not answer");
+                    }
                 }
             }
             News::StoreAnswers => {

@@ -131,6 +131,9 @@ async function pretend(page, change) {
 /** A page that comes to be seen asks at once. */
 const askNow = (page) => page.evaluate(() => document.dispatchEvent(new Event('visibilitychange')));
 
+/** What a node of a pool says of the others. */
+const inPool = (node, more) => ({ mode: 'pool', node, capacity: 10, pool: 'shop', engine: 'etcd', members: [{ name: node, capacity: 10 }, { name: 'node-2', capacity: 4 }], held: 3, warm: 0, leaseRemainingMs: 4000, trouble: null, ...more });
+
 async function everyState(page) {
   const camera = (more) => (name, json) => (name === 'cameras' ? json.map((one) => (one.twinId === 'front-door' ? { ...one, blind: true, stateSeconds: 7, ...more } : one)) : json);
   const node = (more) => (name, json) => (name === 'node' ? { ...json, ...more(json) } : enough(json));
@@ -166,6 +169,7 @@ async function everyState(page) {
     ['hub away', () => ({ hub: { url: 'http://127.0.0.1:1', state: 'away', since: Date.now(), reason: 'nothing listens there', reconnects: 0, twinId: 'node-1' } }), 'but the hub is away'],
     ['model failing', (json) => ({ models: json.models.map((model) => ({ ...model, state: 'set_aside', error: 'it hung' })) }), 'but a model is failing'],
     ['reload refused', (json) => ({ config: { ...json.config, reloadOk: false, lastRefusal: { at: Date.now(), source: 'file', reason: 'line 3: there is no key `x`' } } }), 'but a configuration was refused'],
+    ['lease run out', () => ({ share: inPool('node-1', { leaseRemainingMs: 0, trouble: 'etcd does not answer' }) }), 'but nothing is published'],
     ['overload', () => ({ shedding: { level: 2 } }), 'but the machine has too much to do'],
   ]) {
     await pretend(page, node(more));
@@ -324,7 +328,11 @@ async function longNames(page) {
   const name = 'Ü'.repeat(120) + '-entrance'.repeat(9);
   await pretend(page, (what, json) => {
     if (what === 'cameras') return Array.from({ length: 16 }, (_, i) => ({ ...json[0], twinId: i ? `camera-${i}` : json[0].twinId, name }));
-    return { ...json, states: json.states.map((one) => ({ ...one, camera: { ...one.camera, name }, state: 'unreachable', reason: 'no answer to the offer' })) };
+    const url = `grpc://${'inference-server-'.repeat(9)}.example:8001`;
+    const server = { url, state: 'away', latencyMs: null, inFlight: 0, reason: `${url} refuses connections` };
+    const remote = { servers: [server, { ...server, state: 'ready', latencyMs: 12, reason: null }], slots: 4, input: null };
+    const models = [...json.models, { ...json.models[0], name: 'far-'.repeat(16), state: 'away', cameras: 0, error: `it is not reached: ${url}`, remote }];
+    return { ...json, models, share: inPool('n'.repeat(63)), states: json.states.map((one) => ({ ...one, camera: { ...one.camera, name }, state: 'unreachable', reason: 'no answer to the offer' })) };
   });
   const pill = page.locator('#pill-tiny').filter({ hasText: '16 of 16' });
   await pill.waitFor();
@@ -342,6 +350,9 @@ async function longNames(page) {
     const row = page.locator('[aria-label="States of cameras"] tbody tr').first();
     await row.filter({ hasText: name }).waitFor();
     await fits(page, 'node with long names');
+    await page.locator('.members li').filter({ hasText: 'nnn' }).filter({ hasText: 'this one' }).waitFor();
+    const sideways = await page.locator('.cards .scroll').evaluateAll((tables) => tables.filter((one) => one.scrollWidth > one.clientWidth + 1).map((one) => one.ariaLabel));
+    if (width === 320) assert.deepEqual(sideways, [], 'no table is scrolled sideways on a phone');
     // All is measured at one moment, since the table is made anew each second.
     const [end, cells] = await page.locator('[aria-label="States of cameras"]').last().evaluate((panel) => [
       panel.getBoundingClientRect().right,

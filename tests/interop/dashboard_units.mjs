@@ -134,6 +134,29 @@ test('every state of a camera has a word and what to do', () => {
   assert.equal(failing.word, 'model failing');
 });
 
+test('what a model or the pool is to blame for is told of them, and not of each camera again', () => {
+  const away = (cameras) => [{ name: 'm', state: 'away', cameras, error: 'model m is away: grpc://server:8001: it is not reached', fallback: null }];
+  const blind = camera({ blind: true, problem: 'Its frames come, and none is looked at: model m is away.' });
+  const one = health([blind], { models: away(1) });
+  assert.equal(one.headline, '0 of 1 cameras see, and a model is away');
+  assert.deepEqual(one.items.map(({ title, text }) => [title, text]), [
+    ['Model m is away', 'grpc://server:8001: it is not reached. Its 1 camera is blind meanwhile. See to its servers.'],
+    ['Door: model away', null],
+  ]);
+  assert.match(health([], { models: away(0) }).items[0].text, /it is not reached\. No camera of this node needs it now\./);
+  const share = (more) => ({ mode: 'pool', node: 'a', pool: 'shop', engine: 'etcd', members: [{ name: 'a', capacity: 1 }], held: 0, warm: 1, leaseRemainingMs: 0, trouble: 'etcd does not answer', ...more });
+  const fenced = health([blind], { share: share(), models: away(1) });
+  assert.equal(fenced.headline, '0 of 1 cameras see, and nothing is published');
+  assert.deepEqual(fenced.items.map(({ title }) => title), ['The pool is in trouble', 'Model m is away']);
+  assert.equal(fenced.items[0].text, 'Etcd does not answer. Nothing is published meanwhile.');
+  assert.equal(condition(blind, node({ share: share() })).word, 'not published');
+  // One that connects says so also then, and without a reason of the pool's the camera says what is wrong.
+  assert.equal(condition(camera({ state: 'connecting', blind: true }), node({ share: share() })).word, 'connecting');
+  assert.equal(health([blind], { share: share({ trouble: null }) }).items[0].title, 'Door: not published');
+  const renewed = health([camera()], { share: share({ leaseRemainingMs: 4000, trouble: 'a renewal failed' }) });
+  assert.equal(renewed.headline, '1 of 1 camera sees, but the pool is in trouble');
+});
+
 test('one sentence says whether everything is fine', () => {
   assert.deepEqual([health([camera()]).headline, health([camera()]).title], ['1 of 1 camera sees', 'Twinsight · 1 of 1 see']);
   assert.equal(health([camera(), camera()]).headline, '2 of 2 cameras see');

@@ -168,12 +168,33 @@ fn an_onnx_runtime_that_is_not_there() {
 }
 
 #[test]
+fn a_fallback_with_other_labels_than_the_model_that_it_stands_in_for() {
+    let far = format!(
+        "[models.far]\nbackend = \"kserve\"\nmanifest = \"{FAST}\"\nfallback = \"{DEFAULT_MODEL}\"\n"
+    );
+    let camera = "[[cameras]]\ntwin_id = \"cam\"\nmodel = \"far\"\n";
+    let (outcome, ..) = run(&format!("{far}url = \"grpc://127.0.0.1:1\"\n{camera}"));
+    outcome.failed(
+        78,
+        &format!(
+            "camera cam/default: model `far` has other labels than `{DEFAULT_MODEL}`, which is to take its place: name one with the \
+             same labels in `models.far.fallback`"
+        ),
+    );
+    let (outcome, ..) = run(&format!(
+        "{far}url = \"grpcs://127.0.0.1:1\"\nca_file = \"/nowhere/ca.pem\"\n{camera}"
+    ));
+    assert_eq!(outcome.code, Some(78), "{}", outcome.log);
+    assert!(outcome.log.contains("/nowhere/ca.pem"), "{}", outcome.log);
+}
+
+#[test]
 fn a_class_that_the_model_does_not_have() {
     let (outcome, ..) = run(&format!(
         "[[cameras]]\ntwin_id = \"cam\"\nmodel = \"{FAST}\"\nclasses = [\"persn\"]\n"
     ));
     outcome.failed(
-        1,
+        78,
         &format!(
             "camera cam/default: model `{FAST}` has no class `persn`; did you mean `person`?; correct `classes`"
         ),
@@ -183,7 +204,7 @@ fn a_class_that_the_model_does_not_have() {
          [[cameras.lines]]\nname = \"gate\"\nfrom = [0, 0]\nto = [1, 1]\nlabels = [\"car\"]\n"
     ));
     outcome.failed(
-        1,
+        78,
         "camera cam/default: line \"gate\" has the label `car`, which `classes` leaves out, so that it is never seen: add it to \
          `classes`, or remove it from its `labels`",
     );

@@ -140,6 +140,26 @@ fn it_names_the_routes_of_the_table_and_what_they_need() {
 }
 
 #[test]
+fn it_names_what_queries_of_the_table_may_have() {
+    let description = Description::read();
+    for route in ROUTES {
+        let operation =
+            &description.document["paths"][route.path][route.method.to_ascii_lowercase()];
+        let parameters = operation["parameters"].as_array().into_iter().flatten();
+        let of_query = parameters
+            .map(|parameter| description.at(parameter))
+            .filter(|parameter| parameter["in"] == "query");
+        let names: Vec<_> = of_query
+            .map(|parameter| parameter["name"].as_str().unwrap())
+            .collect();
+        assert_eq!(names, route.query, "{}", route.path);
+        // A name that is none of these is refused.
+        let has_answer = !operation["responses"]["400"].is_null();
+        assert!(names.is_empty() || has_answer, "{}", route.path);
+    }
+}
+
+#[test]
 fn its_events_are_the_published_schemas_and_its_words_those_of_the_code() {
     let document = Description::read().document;
     let schemas = &document["components"]["schemas"];
@@ -369,6 +389,15 @@ async fn every_answer_of_a_running_node_is_described() {
         ("/api/tracks", "/api/tracks?camera=cam%2F1&state=ended", 200),
         ("/api/tracks", "/api/tracks?camera=none", 404),
         ("/api/tracks", "/api/tracks?state=gone", 400),
+        ("/api/tracks", "/api/tracks?camra=cam%2F1", 400),
+        (
+            "/api/tracks/{id}/best.jpg",
+            "/api/tracks/999999/best.jpg?number=3",
+            400,
+        ),
+        (one_live, "/api/cameras/cam%2F1/default/live?after=1", 400),
+        ("/healthz", "/healthz?camera=1", 400),
+        ("/readyz", "/readyz?more=1", 200),
         (
             "/api/tracks/{id}/best.jpg",
             "/api/tracks/999999/best.jpg",

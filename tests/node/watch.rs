@@ -1,4 +1,5 @@
-//! `twinsight watch`: a node's events as lines and as JSON, what is said of a hub that goes and of a twin that is none, and its ends.
+//! `twinsight watch`: the events of one node or several as lines and as JSON, what is said of a hub that goes and of a twin that is none,
+//! and its ends.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::process::{Command, Stdio};
@@ -151,6 +152,87 @@ async fn events_are_lines_and_what_is_missing_is_said() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_several_nodes_each_line_names_its_node_also_when_a_camera_moves() {
+    let url = start_hub(DevHubOptions::default()).await;
+    let one = FakeNode::start(&url, "node-1").await;
+    let other = FakeNode::start(&url, "node-2b").await;
+    let mut watch = watch(&url, &["node-1", "node-2b"], false);
+    let first = watch.line().await.unwrap();
+    assert!(
+        first.contains("node-1 and node-2b are watched, by watch-"),
+        "{first}"
+    );
+
+    // What two clients send may come in any order, so each line is awaited before somebody else speaks.
+    one.detects("8f1c", 41, json!([])).await;
+    assert_eq!(
+        watch.line().await.unwrap(),
+        "12:03:04 node-1   front-door  nothing · 46 ms"
+    );
+    let camera = json!({"twinId": "camera-1", "name": "front-door"});
+    let moved = json!({"camera": camera, "state": "removed",
+                       "reason": "the camera has moved to node node-2b of the pool"});
+    one.sends("cameraStatus", moved).await;
+    let line = watch.line().await.unwrap();
+    let (_, line) = line.split_once(' ').unwrap();
+    assert_eq!(
+        line,
+        "node-1   front-door  removed: the camera has moved to node node-2b of the pool"
+    );
+    let receiving = json!({"camera": camera, "state": "receiving"});
+    other.sends("cameraStatus", receiving).await;
+    // The other node has a run and numbers of its own. A gap in them is one, and what it says in the first one's room is not of that one.
+    other.detects("77aa", 1, json!([])).await;
+    let to_one = other.0.instance().to("node-1");
+    to_one
+        .emit("detections", json!({"objects": []}))
+        .await
+        .unwrap();
+    other.detects("77aa", 4, json!([])).await;
+    let line = watch.line().await.unwrap();
+    let (_, line) = line.split_once(' ').unwrap();
+    assert_eq!(line, "node-2b  front-door  receiving");
+    for expected in [
+        "12:03:04 node-2b  front-door  nothing · 46 ms",
+        "12:03:04 node-2b  front-door  2 events missed",
+        "12:03:04 node-2b  front-door  nothing · 46 ms",
+    ] {
+        assert_eq!(watch.line().await.unwrap(), expected);
+    }
+    // The camera comes back, and then the first node is started again.
+    one.detects("8f1c", 42, json!([])).await;
+    one.detects("20be", 1, json!([])).await;
+    for expected in [
+        "12:03:04 node-1   front-door  nothing · 46 ms",
+        "12:03:04 node-1   began anew: its run is 20be",
+        "12:03:04 node-1   front-door  nothing · 46 ms",
+    ] {
+        assert_eq!(watch.line().await.unwrap(), expected);
+    }
+    watch.signal("INT");
+    assert_eq!(watch.ended().await.code(), Some(0));
+}
+
+#[test]
+fn each_node_is_named_once_and_there_are_not_too_many() {
+    twinsight(&["watch", "node-1", "node-2", "node-1"], &[])
+        .failed(1, "`node-1` is named twice: name each node once");
+    let nodes: Vec<String> = (0..65).map(|n| format!("node-{n}")).collect();
+    let arguments: Vec<&str> = std::iter::once("watch")
+        .chain(nodes.iter().map(String::as_str))
+        .collect();
+    let outcome = twinsight(&arguments, &[]);
+    assert_eq!(outcome.code, Some(2), "{}", outcome.log);
+    assert!(
+        outcome
+            .log
+            .contains("unexpected value 'node-64' for '<TWIN>...'"),
+        "{}",
+        outcome.log
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn with_json_an_event_is_a_line_as_it_came() {
     let url = start_hub(DevHubOptions::default()).await;
     let node = FakeNode::start(&url, "node-1").await;
@@ -206,6 +288,23 @@ async fn a_twin_that_sends_nothing_is_explained() {
     node.0.instance().update_reported(reported).await.unwrap();
     let mut blind = watch(&url, &["node-1"], true);
     let mut none = watch(&url, &["camera-1"], true);
+    let other = FakeNode::start(&url, "node-2").await;
+    let mut one_of_two = watch(&url, &["node-2", "camera-1"], true);
+    // That one node sends all the time does not speak for the other one.
+    let sending = async {
+        loop {
+            other.detects("8f1c", 1, json!([])).await;
+            tokio::time::sleep(std::time::Duration::from_millis(200)).await;
+        }
+    };
+    let line = tokio::select! {
+        line = one_of_two.until("nothing came from") => line,
+        () = sending => unreachable!("it goes on for ever"),
+    };
+    assert!(
+        line.contains("`camera-1` for 10 s, and it is no node's twin"),
+        "{line}"
+    );
     let line = none.until("nothing came from").await;
     assert!(
         line.contains("`camera-1` for 10 s, and it is no node's twin"),

@@ -79,7 +79,7 @@ impl ConfigError {
             | Self::TooManyModels { place, .. }
             | Self::ModelWithout { place, .. }
             | Self::RemoteFallback { place, .. }
-            | Self::PlainServer { place }
+            | Self::PlainServer { place, .. }
             | Self::PoolAndShard { place }
             | Self::HalfAShard { place }
             | Self::PoolWithoutLease { place }
@@ -87,6 +87,8 @@ impl ConfigError {
             | Self::KeyOfAnotherEngine { place, .. }
             | Self::EtcdWithoutUrl { place }
             | Self::HalfALoginOfEtcd { place, .. }
+            | Self::HalfACertificateOfEtcd { place, .. }
+            | Self::PlainEtcd { place }
             | Self::SharedCameraDials { place, .. }
             | Self::HubAndNone { place, .. }
             | Self::TooFewPorts { place, .. } => Some(place),

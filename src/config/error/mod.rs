@@ -435,9 +435,9 @@ pub enum ConfigError {
     },
     /// Certificates stand beside an address without encryption.
     #[error(
-        "{place}: `models.ca_file` is for encrypted connections, and this model's `url` has none: use grpcs:// or https://, or remove it"
+        "{place}: `{key}` is for encrypted connections, and this model's `url` has none: use grpcs:// or https://, or remove it"
     )]
-    PlainServer { place: Place },
+    PlainServer { place: Place, key: String },
     /// A node is in a pool and has a fixed part of the cameras.
     #[error(
         "{place}: this node has `node.pool` and `[node.shard]`, which are two ways to share cameras: remove one of them"
@@ -473,6 +473,21 @@ pub enum ConfigError {
         key: &'static str,
         missing: &'static str,
     },
+    /// A certificate for etcd without its key, or the other way round.
+    #[error(
+        "{place}: `[node.lease]` has `{key}` and no `{missing}`: add it, or remove `{key}` for an etcd that asks for no certificate"
+    )]
+    HalfACertificateOfEtcd {
+        place: Place,
+        key: &'static str,
+        missing: &'static str,
+    },
+    /// A certificate of the node's own stands beside an address without encryption.
+    #[error(
+        "{place}: `node.lease.client_cert_file` is for encrypted connections, and an address in `node.lease.url` has none: use https://, \
+         or remove it with its `client_key_file`"
+    )]
+    PlainEtcd { place: Place },
     /// A camera that chose its node is to be shared.
     #[error(
         "{place}: cameras are shared with other nodes, and camera {} dials this one (`connect = \"accept\"`): let the nodes dial it, or \

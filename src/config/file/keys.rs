@@ -185,9 +185,14 @@ section! {
         namespace: String,
         /// For etcd: a file of PEM certificates to trust beside the built-in roots.
         ca_file: String,
-        /// For etcd: who the node is.
+        /// For etcd: a file with the node's certificate in PEM form, for an etcd that asks its clients for one. A renewed one is read
+        /// at the next connection. It needs `client_key_file`.
+        client_cert_file: String,
+        /// For etcd: a file with the private key of that certificate in PEM form, not encrypted.
+        client_key_file: String,
+        /// For etcd: who the node is. With a certificate of its own it may be left out: etcd takes the common name for the user.
         username: String,
-        /// For etcd: a file with the password of that user.
+        /// For etcd: a file with the password of that user, which is read again when etcd does not take it.
         password_file: String,
     }
 }

@@ -19,6 +19,8 @@ struct LeaseValues<'a> {
     duration_ms: Option<Value>,
     namespace: Option<&'a str>,
     ca_file: Option<&'a Path>,
+    client_cert_file: Option<&'a Path>,
+    client_key_file: Option<&'a Path>,
     username: Option<&'a str>,
     password_file: Option<&'a Path>,
 }
@@ -44,6 +46,7 @@ impl<'a> LeaseValues<'a> {
                 let EtcdConfig {
                     urls,
                     ca_file,
+                    client,
                     username,
                     password,
                 } = etcd;
@@ -51,6 +54,8 @@ impl<'a> LeaseValues<'a> {
                     engine: Some("etcd"),
                     urls,
                     ca_file: ca_file.as_deref(),
+                    client_cert_file: client.as_ref().map(|client| &*client.cert_file),
+                    client_key_file: client.as_ref().map(|client| &*client.key_file),
                     username: username.as_deref(),
                     password_file: password.as_ref().and_then(Secret::file),
                     ..common
@@ -114,6 +119,8 @@ impl Origins<'_> {
             of_lease("lease.duration_ms", lease.duration_ms),
             of_lease("lease.namespace", lease.namespace.map(Value::from)),
             of_lease("lease.ca_file", lease.ca_file.map(path)),
+            of_lease("lease.client_cert_file", lease.client_cert_file.map(path)),
+            of_lease("lease.client_key_file", lease.client_key_file.map(path)),
             of_lease("lease.username", lease.username.map(Value::from)),
             of_lease("lease.password_file", lease.password_file.map(path)),
         ])

@@ -1,6 +1,7 @@
 //! An event of a node as a line for people: its type and JSON come in, lines go out. Whatever is in the event comes from the network, so
 //! it is cut and its control characters are escaped before it reaches a terminal.
 
+use std::collections::HashSet;
 use std::fmt::Write as _;
 
 use jiff::Timestamp;
@@ -11,7 +12,7 @@ use super::sequence::Sequences;
 use crate::dev::terminal::{Colours, Paint, cut, pad, width};
 use twinsight_client::hub::text::brief;
 
-/// The widest name of a camera that is shown whole; others are padded to the widest that came so far.
+/// The widest name of a camera or node that is shown whole. Names of cameras are padded to the widest that came so far.
 const MAX_NAME: usize = 24;
 
 /// Labels of one event that are shown.
@@ -45,33 +46,54 @@ pub(super) struct EventLines {
     colours: Colours,
     /// Times are shown in this zone.
     zone: TimeZone,
-    sequences: Sequences,
+    nodes: Vec<NodeLines>,
     name_width: usize,
 }
 
+/// What the lines of one node need.
+#[derive(Debug)]
+struct NodeLines {
+    /// The node's twin, as wide as that of any other, with the space before what follows. It is empty if no other node is watched.
+    column: String,
+    sequences: Sequences,
+}
+
 impl EventLines {
-    pub(super) fn new(colours: Colours, zone: TimeZone) -> Self {
+    /// Makes lines for the nodes of these twins, whose places name them later.
+    pub(super) fn new(colours: Colours, zone: TimeZone, twins: &[String]) -> Self {
+        let node = |column| NodeLines {
+            column,
+            sequences: Sequences::default(),
+        };
         Self {
             colours,
             zone,
-            sequences: Sequences::default(),
+            nodes: columns(twins).into_iter().map(node).collect(),
             name_width: 0,
         }
     }
 
-    /// The lines of an event that came at `now_ms`: what is missing before it, and the event itself.
-    pub(super) fn event(&mut self, kind: &str, event: &Value, now_ms: u64) -> Vec<String> {
+    /// The lines of an event of a node that came at `now_ms`: what is missing before it, and the event itself.
+    pub(super) fn event(
+        &mut self,
+        node: usize,
+        kind: &str,
+        event: &Value,
+        now_ms: u64,
+    ) -> Vec<String> {
         let mut lines = Vec::new();
         let at_ms = event["timestamp"].as_u64().unwrap_or(now_ms);
         let camera = self.camera(&event["camera"]);
+        let NodeLines { column, sequences } = &mut self.nodes[node];
+        let column = column.clone();
         if let (Some(run), Some(sequence)) = (event["runId"].as_str(), event["sequence"].as_u64()) {
             let run = brief(run);
-            let noticed = self
-                .sequences
-                .note(&run, &stream_key(&event["camera"]), sequence);
+            let noticed = sequences.note(&run, &stream_key(&event["camera"]), sequence);
             if noticed.new_run {
-                let text = format!("the node began anew: its run is {run}");
-                lines.push(self.notice(at_ms, Paint::Yellow, &text));
+                let who = if column.is_empty() { "the node " } else { "" };
+                let text = format!("{who}began anew: its run is {run}");
+                let text = self.colours.paint(Paint::Yellow, &text);
+                lines.push(format!("{} {column}{text}", self.time(at_ms)));
             }
             if noticed.missed > 0 {
                 let missed = match noticed.missed {
@@ -79,7 +101,7 @@ impl EventLines {
                     more => format!("{more} events missed"),
                 };
                 let text = self.colours.paint(Paint::Yellow, &missed);
-                lines.push(format!("{} {camera}  {text}", self.time(at_ms)));
+                lines.push(format!("{} {column}{camera}  {text}", self.time(at_ms)));
             }
         }
         let text = match kind {
@@ -93,7 +115,7 @@ impl EventLines {
             "lineCrossed" => self.crossing(event),
             other => self.unknown(other, event),
         };
-        lines.push(format!("{} {camera}  {text}", self.time(at_ms)));
+        lines.push(format!("{} {column}{camera}  {text}", self.time(at_ms)));
         lines
     }
 
@@ -306,6 +328,23 @@ impl EventLines {
     }
 }
 
+/// The twins as columns of one width, with the space before what follows; empty if there is only one. They are cut only where they can be
+/// told from each other all the same.
+fn columns(twins: &[String]) -> Vec<String> {
+    if twins.len() < 2 {
+        return vec![String::new(); twins.len()];
+    }
+    let short: Vec<String> = twins.iter().map(|twin| cut(twin, MAX_NAME)).collect();
+    let different: HashSet<&String> = short.iter().collect();
+    let shown = match different.len() == twins.len() {
+        true => &short,
+        false => twins,
+    };
+    let widest = shown.iter().map(|twin| width(twin)).max();
+    let column = |twin: &String| pad(twin, widest.unwrap_or_default()) + "  ";
+    shown.iter().map(column).collect()
+}
+
 /// What tells a camera stream from the others.
 fn stream_key(camera: &Value) -> String {
     let text = |key: &str| brief(camera[key].as_str().unwrap_or_default());
@@ -374,7 +413,7 @@ mod tests {
     const AT: u64 = 1_795_953_784_000;
 
     fn lines() -> EventLines {
-        EventLines::new(Colours::Off, TimeZone::UTC)
+        EventLines::new(Colours::Off, TimeZone::UTC, &["node-1".to_owned()])
     }
 
     fn detections(sequence: u64, objects: Value) -> Value {
@@ -391,11 +430,11 @@ mod tests {
         ]);
         let mut lines = lines();
         assert_eq!(
-            lines.event("detections", &detections(1, objects), AT),
+            lines.event(0, "detections", &detections(1, objects), AT),
             ["12:03:04 front-door  2 person 0.81 0.76, 1 car 0.80 · 46 ms"]
         );
         assert_eq!(
-            lines.event("detections", &detections(2, json!([])), AT),
+            lines.event(0, "detections", &detections(2, json!([])), AT),
             ["12:03:04 front-door  nothing · 46 ms"]
         );
     }
@@ -406,7 +445,7 @@ mod tests {
         let status = |twin: &str, name: &str, stream: &str| json!({"camera": {"twinId": twin, "name": name, "stream": stream}, "state": "receiving", "since": AT});
         let mut line = |camera: Value| {
             lines
-                .event("cameraStatus", &camera, AT)
+                .event(0, "cameraStatus", &camera, AT)
                 .pop()
                 .unwrap_or_default()
         };
@@ -429,7 +468,7 @@ mod tests {
     #[test]
     fn gaps_and_new_runs_are_said_before_the_event() {
         let mut lines = lines();
-        let seen = |lines: &mut EventLines, event: &Value| lines.event("detections", event, AT);
+        let seen = |lines: &mut EventLines, event: &Value| lines.event(0, "detections", event, AT);
         assert_eq!(seen(&mut lines, &detections(5, json!([]))).len(), 1);
         assert_eq!(
             seen(&mut lines, &detections(9, json!([]))),
@@ -451,13 +490,61 @@ mod tests {
     }
 
     #[test]
+    fn of_several_nodes_each_line_names_one_and_each_has_runs_and_numbers_of_its_own() {
+        let twins = ["node-1".to_owned(), "node-10".to_owned()];
+        let mut lines = EventLines::new(Colours::Off, TimeZone::UTC, &twins);
+        let mut seen = |node: usize, run: &str, sequence: u64| {
+            let mut event = detections(sequence, json!([]));
+            event["runId"] = run.into();
+            lines.event(node, "detections", &event, AT)
+        };
+        assert_eq!(
+            seen(0, "8f1c", 90),
+            ["12:03:04 node-1   front-door  nothing · 46 ms"]
+        );
+        // The camera has moved: another run and other numbers, and nothing is missing.
+        assert_eq!(
+            seen(1, "77aa", 1),
+            ["12:03:04 node-10  front-door  nothing · 46 ms"]
+        );
+        assert_eq!(
+            seen(1, "77aa", 4)[0],
+            "12:03:04 node-10  front-door  2 events missed"
+        );
+        assert_eq!(seen(0, "8f1c", 91).len(), 1, "it has come back");
+        assert_eq!(
+            seen(0, "20be", 1)[0],
+            "12:03:04 node-1   began anew: its run is 20be"
+        );
+    }
+
+    #[test]
+    fn twins_are_cut_where_they_differ_all_the_same() {
+        let columns = |twins: &[&str]| {
+            let twins: Vec<String> = twins.iter().map(|&twin| twin.to_owned()).collect();
+            columns(&twins)
+        };
+        assert_eq!(columns(&["node-1"]), [""]);
+        let long = "a-twin-of-a-very-long-name";
+        assert_eq!(
+            columns(&["b", long]),
+            ["b                         ", "a-twin-of-a-very-long-n…  "]
+        );
+        let other = "a-twin-of-a-very-long-name-too";
+        assert_eq!(
+            columns(&[long, other]),
+            [format!("{long}      "), format!("{other}  ")]
+        );
+    }
+
+    #[test]
     fn a_state_is_told_with_reason_attempt_and_since_when() {
         let mut lines = lines();
         let mut line = |state: &str, reason: Value, attempt: u64, since: u64| {
             let event = json!({"camera": {"twinId": "cam"}, "state": state, "reason": reason,
                                "attempt": attempt, "since": since});
             lines
-                .event("cameraStatus", &event, AT)
+                .event(0, "cameraStatus", &event, AT)
                 .pop()
                 .unwrap_or_default()
         };
@@ -490,7 +577,7 @@ mod tests {
             for (key, value) in more.as_object().unwrap() {
                 event[key] = value.clone();
             }
-            lines.event(kind, &event, AT)
+            lines.event(0, kind, &event, AT)
         };
         for (kind, more, text) in [
             (
@@ -529,12 +616,12 @@ mod tests {
     fn events_of_a_younger_node_are_one_line_each() {
         let mut lines = lines();
         assert_eq!(
-            lines.event("odd", &json!([1, 2]), AT),
+            lines.event(0, "odd", &json!([1, 2]), AT),
             ["12:03:04   odd data=1,2"]
         );
         let long =
             json!({"camera": {"twinId": "cam"}, "text": "x".repeat(9000), "more": vec!["y"; 9000]});
-        let line = lines.event("long", &long, AT).pop().unwrap_or_default();
+        let line = lines.event(0, "long", &long, AT).pop().unwrap_or_default();
         assert!(line.len() < 250, "{line}");
     }
 
@@ -563,7 +650,7 @@ mod tests {
         let mut lines = lines();
         let is_control = |c: char| c.is_control() || matches!(c, '\u{202e}' | '\u{2028}');
         for (kind, event) in &events {
-            for line in lines.event(kind, event, AT) {
+            for line in lines.event(0, kind, event, AT) {
                 assert!(!line.contains(is_control), "{line:?}");
             }
             let line = json_line(event);
@@ -578,7 +665,7 @@ mod tests {
         let mut lines = lines();
         let event = json!({"camera": 7, "timestamp": u64::MAX, "objects": [{"label": 1, "score": "x"}, 3], "latencyMs": {"total": 1e300}});
         let line = lines
-            .event("detections", &event, AT)
+            .event(0, "detections", &event, AT)
             .pop()
             .unwrap_or_default();
         assert_eq!(line, "--:--:--   2 ? NaN NaN");
@@ -587,7 +674,7 @@ mod tests {
             json!("text"),
             json!({"objects": {}, "camera": {}}),
         ] {
-            assert_eq!(lines.event("detections", &event, AT).len(), 1);
+            assert_eq!(lines.event(0, "detections", &event, AT).len(), 1);
         }
     }
 }

@@ -3,7 +3,7 @@
 import { get } from './api.js';
 import { dot, facts, h, mark, say, tell } from './dom.js';
 import { cameraKey, cameraOf, count, lasting, ms, objects, rate, span } from './format.js';
-import { condition } from './health.js';
+import { condition, forHowLong } from './health.js';
 import { ledger } from './ledger.js';
 import { LogView } from './logview.js';
 import { SHED } from './reasons.js';
@@ -92,15 +92,18 @@ export class CameraPage {
       this.#want();
     }
     if (gone) {
-      say(this.name, `There is no camera ${this.twinId}/${this.stream} in this node’s configuration.`);
+      const { share } = context.node ?? {};
+      const where = share && share.mode !== 'all' ? 'at this node now. Another node has it, or it is not configured' : 'in this node’s configuration';
+      say(this.name, `There is no camera ${this.twinId}/${this.stream} ${where}.`);
       tell(this.advice, '');
     }
     if (!camera) return;
-    const { tone, word, text, few } = condition(camera, context.node);
+    const how = condition(camera, context.node);
+    const { tone, word, text, few } = how;
     say(this.name, camera.name);
     const known = context.reach.state === 'ok';
     mark(this.mark, 'tone', known ? tone : 'idle');
-    say(this.word, known ? (few ? `${word} frames` : `${word} for ${lasting(camera.stateSeconds)}`) : 'not known: the node does not answer, and what stands here is of before');
+    say(this.word, known ? (few ? `${word} frames` : `${word}${forHowLong(camera, how)}`) : 'not known: the node does not answer, and what stands here is of before');
     tell(this.advice, known ? (text ?? '') : '');
     // A camera that publishes tracks alone has no frame of an event.
     const frame = camera.frame ?? this.stage.picture.drawn;

@@ -99,11 +99,17 @@ export function facts(rows) {
     h('div', { class: long ? 'long' : null }, h('dt', {}, term), h('dd', tone ? { data: { tone } } : {}, value))));
 }
 
-/** A table that can be scrolled sideways by keyboard, too. */
-export function table(caption, heads, rows) {
-  return h('div', { class: 'scroll', tabindex: '0', role: 'region', 'aria-label': caption },
+/** A table that can be scrolled sideways by keyboard, too. On a phone its rows are `blocks`, where each cell that is not empty has its head beside it. */
+export function table(caption, heads, rows, { blocks = true } = {}) {
+  const labelled = (content, i) => {
+    const cell = content instanceof HTMLTableCellElement ? content : h('td', {}, content);
+    cell.dataset.label = heads[i];
+    if (i > 0 && cell.textContent === '–') cell.dataset.empty = 'yes';
+    return cell;
+  };
+  return h('div', { class: blocks ? 'scroll blocks' : 'scroll', tabindex: '0', role: 'region', 'aria-label': caption },
     h('table', {},
       h('caption', { class: 'unseen' }, caption),
       h('thead', {}, h('tr', {}, heads.map((head) => h('th', { scope: 'col' }, head)))),
-      h('tbody', {}, rows.map((cells) => h('tr', {}, cells.map((cell) => (cell instanceof HTMLTableCellElement ? cell : h('td', {}, cell))))))));
+      h('tbody', {}, rows.map((cells) => h('tr', {}, cells.map(labelled))))));
 }

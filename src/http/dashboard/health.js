@@ -10,6 +10,7 @@ const ADVICE = {
   unreachable: 'Attempts to connect bring no frame, and the node goes on trying. See that the camera’s app runs, and that UDP passes between the two.',
   rejected: 'What the camera offers cannot be used. Let it send H.264, or VP8 to a build that has it.',
   removed: 'It is no longer configured.',
+  unpublished: 'Frames are looked at, and nobody is told what is seen.',
   blind: 'Frames come, and none of them is looked at.',
   failing: 'Its model gives no results. Look at the node’s log, and correct or replace the model.',
 };
@@ -19,13 +20,20 @@ const WORST = ['ok', 'idle', 'warn', 'bad'];
 /** The worst of some tones. */
 export const worst = (tones) => tones.reduce((a, b) => (WORST.indexOf(b) > WORST.indexOf(a) ? b : a), 'ok');
 
+/** True for a node of a pool that publishes nothing, because its lease has run out. */
+export const isFenced = (node) => node?.share?.leaseRemainingMs === 0;
+
+/** How long a camera has been in its state, as ` for 7 s`. One that is blind has received for longer than it was that, so nothing is said there. */
+export const forHowLong = (camera, { sees }) => (camera.state === 'receiving' && !sees ? '' : ` for ${lasting(camera.stateSeconds)}`);
+
 /** How a camera is: `word` for its state, `tone`, whether it `sees` and by which reason it sees too `few` frames, and what to do. */
 export function condition(camera, node) {
   const model = node?.models?.find(({ name }) => name === camera.model);
   const told = (tone, word, advice) => ({ tone, word, sees: false, text: camera.problem ?? withReason(ADVICE[advice], camera.reason) });
   switch (camera.state) {
     case 'receiving': {
-      if (camera.blind && model && model.state !== 'working') return told('bad', 'model failing', 'failing');
+      if (camera.blind && isFenced(node)) return told('bad', 'not published', 'unpublished');
+      if (camera.blind && model && model.state !== 'working') return told('bad', model.state === 'away' ? 'model away' : 'model failing', 'failing');
       const few = tooFew(camera);
       // One that looks at a frame now and then is called blind in between. It is not both by turns.
       if (few && (!camera.blind || few.seen > 0)) return { tone: 'warn', word: 'sees too few', sees: true, few: few.name, text: few.text };
@@ -44,6 +52,9 @@ export function condition(camera, node) {
       return told('warn', camera.state, 'connecting');
   }
 }
+
+/** Why a model does not work, without the words that stand beside it anyway. */
+export const modelError = ({ name, error }) => error?.replace(`model ${name} is away: `, '') ?? null;
 
 const withReason = (advice, reason) => (reason ? `${sentence(reason)} ${advice}` : advice);
 
@@ -119,11 +130,17 @@ function make(tone, headline, short, items, tiny = short) {
 }
 
 function cameraItem(camera, node) {
-  const { sees, few, tone, word, text } = condition(camera, node);
+  const how = condition(camera, node);
+  const { sees, few, tone, word, text } = how;
   const href = `#/camera/${cameraKey(camera)}`;
   if (few) return [{ kind: 'camera', few, tone, title: `${camera.name}: ${word} frames`, text, href }];
   if (sees || camera.state === 'removed') return [];
-  return [{ kind: 'camera', tone, title: `${camera.name}: ${word} for ${lasting(camera.stateSeconds)}`, text, href }];
+  // That nothing is published is told of the node.
+  if (word === 'not published' && node.share.trouble) return [];
+  // Why its model does not work is told of the model.
+  const model = node.models.find(({ name }) => name === camera.model);
+  const isOfModel = camera.state === 'receiving' && model && model.state !== 'working';
+  return [{ kind: 'camera', tone, title: `${camera.name}: ${word}${forHowLong(camera, how)}`, text: isOfModel ? null : text, href }];
 }
 
 /** What is wrong with the node itself, each also as a clause for the headline. */
@@ -132,16 +149,23 @@ function nodeItems(node) {
   const add = (tone, clause, title, text) => items.push({ tone, clause, title, text, href: '#/node' });
   const hub = hubCondition(node.hub);
   if (hub.tone !== 'ok') add(hub.tone, hub.clause, hub.title, hub.text);
+  if (node.share?.trouble) {
+    const clause = isFenced(node) ? 'nothing is published' : 'the pool is in trouble';
+    add('bad', clause, 'The pool is in trouble', `${sentence(node.share.trouble)}${isFenced(node) ? ' Nothing is published meanwhile.' : ''}`);
+  }
   for (const model of node.models) {
     if (model.state === 'working') continue;
+    const error = model.error ? `${sentence(modelError(model))} ` : '';
     if (model.fallback) {
-      add('warn', 'a model is away', `Model ${model.name} is away`, `${model.error ? `${sentence(model.error)} ` : ''}${model.fallback} takes its place meanwhile.`);
+      add('warn', 'a model is away', `Model ${model.name} is away`, `${error}${model.fallback} takes its place meanwhile.`);
       continue;
     }
     const state = { failing: 'is failing', set_aside: 'is set aside', probing: 'is being tried again', away: 'is away' }[model.state] ?? `is ${model.state}`;
-    add('bad', 'a model is failing', `Model ${model.name} ${state}`, `${model.error ? `${sentence(model.error)} ` : ''}Its ${n(model.cameras, 'camera')} ${model.cameras === 1 ? 'is' : 'are'} blind meanwhile. See the node’s log, and correct or replace the model.`);
+    const clause = model.state === 'away' ? 'a model is away' : 'a model is failing';
+    const blind = model.cameras ? `Its ${n(model.cameras, 'camera')} ${model.cameras === 1 ? 'is' : 'are'} blind meanwhile.` : 'No camera of this node needs it now.';
+    const remedy = model.state === 'away' ? 'See to its servers' : 'See the node’s log, and correct or replace the model';
+    add('bad', clause, `Model ${model.name} ${state}`, `${error}${blind} ${remedy}.`);
   }
-  if (node.share?.trouble) add('bad', 'the pool is in trouble', 'The pool is in trouble', sentence(node.share.trouble));
   if (!node.config.reloadOk) {
     add('warn', 'a configuration was refused', 'The newest configuration is refused', `The last good one stays. ${sentence(node.config.lastRefusal?.reason ?? 'the log says why')}`);
   }
@@ -152,5 +176,5 @@ function nodeItems(node) {
   return items;
 }
 
-/** A clause of the node as a sentence. */
-const sentence = (text) => text.charAt(0).toUpperCase() + text.slice(1) + (/[.!?]$/.test(text) ? '' : '.');
+/** A clause of the node as a sentence. An address that it begins with stays as it is. */
+const sentence = (text) => (/^\w+:\/\//.test(text) ? text : text.charAt(0).toUpperCase() + text.slice(1)) + (/[.!?]$/.test(text) ? '' : '.');

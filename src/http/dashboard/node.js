@@ -3,7 +3,7 @@
 import { get } from './api.js';
 import { dot, facts, h, mark, marked, say, table, tell, told } from './dom.js';
 import { bytes, cameraKey, clock, count, lasting, moment } from './format.js';
-import { hubCondition, overall } from './health.js';
+import { hubCondition, modelError, overall } from './health.js';
 import { SHED } from './reasons.js';
 import { settings } from './settings.js';
 
@@ -49,8 +49,8 @@ export class NodePage {
       this.notes,
       h('div', { class: 'cards' },
         panel('hub', 'Hub'), panel('cpu', 'Processor, by stage'), panel('inference', 'Inference'),
-        panel('run', 'This run'), panel('config', 'Configuration'), panel('watchers', 'Who looks'), panel('share', 'Among other nodes'),
-        panel('sinks', 'Sinks: where events go besides the hub', true), panel('models', 'Models', true), panel('servers', 'Servers of models', true), panel('states', 'States of cameras, the newest first', true), panel('settings', 'Configuration in force', true)));
+        panel('run', 'This run'), panel('config', 'Configuration'), panel('watchers', 'Who looks'), 
+        panel('share', 'Among other nodes', true), panel('sinks', 'Sinks: where events go besides the hub', true), panel('models', 'Models', true), panel('servers', 'Servers of models', true), panel('states', 'States of cameras, the newest first', true), panel('settings', 'Configuration in force', true)));
   }
 
   update(context) {
@@ -172,7 +172,7 @@ export class NodePage {
     return table('Models', ['Model', 'State', 'Cameras', 'SHA-256', 'Error'], models.map((model) => [
       h('code', {}, model.name),
       h('span', { class: 'state' }, dot(model.state === 'working' ? 'ok' : 'bad'), model.state.replace('_', ' ')),
-      count(model.cameras), model.remote ? 'on servers' : h('code', { title: model.sha256 }, (model.sha256 ?? '').slice(0, 12)), told(model.error),
+      count(model.cameras), model.remote ? 'on servers' : h('code', { title: model.sha256 }, (model.sha256 ?? '').slice(0, 12)), told(modelError(model)),
     ]));
   }
 
@@ -196,15 +196,21 @@ export class NodePage {
     this.panels.share.parentElement.hidden = !share || share.mode === 'all';
     if (!share || share.mode === 'all') return facts([]);
     const lease = share.leaseRemainingMs;
-    return facts([
-      ['This node', share.node ?? '–'],
-      share.pool && ['Pool', `${share.pool}, leases in ${share.engine}`],
-      ['Nodes', share.members.map((member) => member.name).join(', ') || 'none yet', null, true],
-      share.pool && ['Cameras that it has', count(share.held)],
-      share.pool && ['Cameras that it is about to take', count(share.warm)],
-      share.pool && ['Lease', lease ? `holds for ${(lease / 1000).toFixed(1)} s` : 'has run out: nothing is published', lease ? null : 'bad'],
-      share.trouble && ['Trouble', told(share.trouble), 'bad', true],
-    ]);
+    // Without a lease the store may not answer, and the others may have come or gone since it did.
+    const nodes = share.pool && !lease ? 'Nodes, as the store told them last' : 'Nodes';
+    const members = share.members.map(({ name, capacity }) => h('li', {},
+      h('code', {}, name),
+      h('span', { class: 'dim' }, [name === share.node && 'this one', share.pool && `carries ${count(capacity)}`].filter(Boolean).join(', '))));
+    return h('div', { class: 'among' },
+      facts([
+        ['This node', h('code', {}, share.node ?? '–')],
+        share.pool && ['Pool', `${share.pool}, leases in ${share.engine}`],
+        share.pool && ['Cameras that it has', count(share.held)],
+        share.pool && [lease ? 'Cameras that it is about to take' : 'Cameras not published', count(share.warm), !lease && share.warm ? 'warn' : null],
+        share.pool && ['Lease', lease ? `holds for ${(lease / 1000).toFixed(1)} s` : 'has run out: nothing is published', lease ? null : 'bad'],
+        share.trouble && ['Trouble', told(share.trouble), 'bad', true],
+      ]),
+      h('div', {}, h('h3', {}, nodes), h('ul', { class: 'members' }, members.length ? members : h('li', { class: 'dim' }, 'none is known yet'))));
   }
 
   _states({ states }) {
@@ -212,8 +218,8 @@ export class NodePage {
     return table('States of cameras', ['Time', 'Camera', 'State', 'Attempt', 'Reason'], states.toReversed().map(({ at, camera, state, attempt, reason }) => {
       const name = camera.name ?? camera.twinId;
       return [h('time', {}, moment(at)), h('a', { href: `#/camera/${cameraKey(camera)}`, title: name }, name),
-        h('span', { class: 'state' }, dot(STATES[state] ?? 'idle'), state), h('span', {}, h('span', { class: 'label' }, 'attempt '), count(attempt)), told(reason)];
-    }));
+        h('span', { class: 'state' }, dot(state === 'receiving' && reason ? 'bad' : STATES[state] ?? 'idle'), state), h('span', {}, h('span', { class: 'label' }, 'attempt '), count(attempt)), told(reason)];
+    }), { blocks: false });
   }
 
   async #askSettings() {

@@ -2,7 +2,7 @@
 
 import { dot, h, mark, marked, say, tell } from './dom.js';
 import { bytes, cameraKey, clock, count, lasting, ms, objects, rate } from './format.js';
-import { condition, hubCondition, overall } from './health.js';
+import { condition, hubCondition, isFenced, overall } from './health.js';
 import { boxless } from './sight.js';
 import { Sparkline } from './spark.js';
 import { Picture } from './tile.js';
@@ -46,7 +46,7 @@ class Tile {
     mark(this.root, 'tone', known ? tone : 'idle');
     mark(this.root, 'state', known ? camera.state : 'unknown');
     mark(this.mark, 'tone', known ? tone : 'idle');
-    say(this.word, !known ? 'not known' : sees ? word : `${word} ${lasting(camera.stateSeconds)}`);
+    say(this.word, !known ? 'not known' : sees || camera.state === 'receiving' ? word : `${word} ${lasting(camera.stateSeconds)}`);
     // After a change to `detections = "none"` the node still knows of the last event before it.
     say(this.seen, known && sees && !boxless(camera.settings) ? objects(camera.objects) : '–');
     this.seen.title = this.seen.textContent;
@@ -118,7 +118,7 @@ export class Overview {
     const rows = [
       ['Hub', marked(hub.tone, hub.word)],
       // They are made all the same, and nobody gets them.
-      ['joined', 'none'].includes(node.hub.state) ? ['Results', `${rate(results)}/s`] : ['Results', `${rate(results)}/s, none sent`, 'warn'],
+      ['joined', 'none'].includes(node.hub.state) && !isFenced(node) ? ['Results', `${rate(results)}/s`] : ['Results', `${rate(results)}/s, none sent`, 'warn'],
       ['Age p99', ages.length ? ms(Math.max(...ages.map(({ p99 }) => p99))) : '–'],
       ['CPU cores', `${node.cpu.processCores.toFixed(2)} of ${count(node.cpu.cores)}`],
       ['Memory', bytes(node.memory.residentBytes)],
@@ -130,11 +130,16 @@ export class Overview {
   /** What cameras went through, the newest first. */
   #past({ states }) {
     const rows = states.slice(-LATELY).reverse();
-    const key = rows.map(({ at, state }) => `${at}${state}`).join();
+    // One that receives and is blind has a reason.
+    const word = ({ state, reason }) => (state === 'receiving' && reason ? 'blind' : state);
+    const key = rows.map((row) => `${row.at}${word(row)}`).join();
     if (this.lately.dataset.key === key) return;
     mark(this.lately, 'key', key);
     this.lately.parentElement.hidden = rows.length === 0;
-    this.lately.replaceChildren(...rows.map(({ at, camera, state }) => h('li', {}, h('time', {}, clock(at)), h('span', { title: camera.name ?? camera.twinId }, `${camera.name ?? camera.twinId} `, h('span', { class: 'dim' }, state)))));
+    this.lately.replaceChildren(...rows.map((row) => {
+      const name = row.camera.name ?? row.camera.twinId;
+      return h('li', {}, h('time', {}, clock(row.at)), h('span', { title: name }, name), h('span', { class: 'dim' }, word(row)));
+    }));
   }
 
   #list(items) {

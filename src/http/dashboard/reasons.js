@@ -28,6 +28,7 @@ const REASONS = {
     suppressed: [DESIGN, 'without an event', 'nothing was seen and emit_empty is off, or detections = "none"'],
     hub_disconnected: [HUB, 'not sent: hub away', 'the hub was away: results are dropped, not stored'],
     outbox_full: [HUB, 'not sent: hub too slow', 'newer ones took its place: the hub takes events too slowly'],
+    not_held: [DESIGN, 'not this node’s', 'another node of the pool publishes the camera, or this one’s lease has run out'],
     failed: [FAULT, 'not sent: a bug', 'it could not be handed on: a bug'],
   },
 };

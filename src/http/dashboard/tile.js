@@ -3,7 +3,7 @@
 import { h, mark, say, tell } from './dom.js';
 import { drawPicture } from './draw.js';
 import { clock, counted, lasting, objects } from './format.js';
-import { condition } from './health.js';
+import { condition, forHowLong } from './health.js';
 import { boxless } from './sight.js';
 
 /** A picture is late when none has come for so long, in milliseconds, and for three times its camera's pace. */
@@ -60,7 +60,8 @@ export class Picture {
    */
   update({ camera, node, reach, refused, brief = false, bare = false }) {
     const now = performance.now();
-    const { sees, few, text, word, tone } = condition(camera, node);
+    const how = condition(camera, node);
+    const { sees, few, text, word, tone } = how;
     const advice = brief ? '' : (text ?? '');
     const age = this.#drawn ? now - this.#drawn.at : null;
     const pace = Math.max(LATE, 3000 / Math.max(camera.rates?.inferred ?? 1, 0.01));
@@ -68,7 +69,7 @@ export class Picture {
     const last = this.#drawn ? ` The picture is of ${clock(this.#drawn.wall)}.` : '';
     let cover = null;
     if (reach.state === 'gone') cover = ['bad', 'The node does not answer', `since ${clock(reach.since)}.${last}`];
-    else if (!sees) cover = [tone, `${word} for ${lasting(camera.stateSeconds)}`, `${advice}${last}`];
+    else if (!sees) cover = [tone, `${word}${forHowLong(camera, how)}`, `${advice}${last}`];
     else if (refused) cover = ['warn', this.#drawn ? 'no picture any more' : 'no picture', refused];
     else if (age === null) cover = ['idle', 'Waiting for a picture', ''];
     else if (age > limit) cover = ['warn', `no new picture for ${lasting(age / 1000)}`, `It is asked for again.${last}`];

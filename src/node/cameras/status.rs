@@ -47,12 +47,19 @@ struct StatusFacts {
 pub(super) struct SharedName(Arc<RwLock<Arc<str>>>);
 
 impl StatusFacts {
+    /// Why nothing of the camera is published, and what it has to say of itself, whichever of them there are.
+    fn reason(&self, state: &StreamState) -> Option<String> {
+        let own = self.own_reason(state);
+        match (&self.fenced, own) {
+            (Some(fenced), Some(own)) => Some(format!("{fenced}; and {own}")),
+            (Some(fenced), None) => Some(fenced.clone()),
+            (None, own) => own,
+        }
+    }
+
     /// The stream's own reason, or else why its frames are not inferred. Where none come and the camera's bridge knows why, that
     /// is the reason: it is nearer to the camera.
-    fn reason(&self, state: &StreamState) -> Option<String> {
-        if let Some(reason) = &self.fenced {
-            return Some(reason.clone());
-        }
+    fn own_reason(&self, state: &StreamState) -> Option<String> {
         if state.state != CameraState::Receiving
             && let Some(reason) = &self.bridge
         {

@@ -183,6 +183,7 @@ fn read(lease: &Lease, now: LeaseTime) -> Option<Object> {
         started_at: 0,
         leaving: true,
         ready: BTreeSet::new(),
+        configured: super::super::store::Configured::default(),
     });
     let seconds = u64::try_from(spec.lease_duration_seconds?).ok()?;
     let member = Member {

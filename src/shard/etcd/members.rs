@@ -1,23 +1,32 @@
 //! The members of etcd that a node can ask. It asks one of them, and another one once that does not answer: a member that hangs would
 //! else be asked again and again, by a client that takes turns, until the lease has run out.
 
-use std::path::PathBuf;
 use std::time::Duration;
 
-use etcd_client::{Certificate, Client, ConnectOptions, TlsOptions};
+use etcd_client::{Client, ConnectOptions, Error};
 use futures_util::future::select_ok;
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
-use super::etcd::failed;
-use super::store::StoreError;
+use super::super::store::StoreError;
+use super::tls::TlsFiles;
+use super::trouble::{Failure, failed};
 use crate::config::EtcdConfig;
 use twinsight_client::secret::Secret;
+
+/// The member that is watched.
+pub(super) struct Watched {
+    pub(super) client: Client,
+    /// Its place among the members.
+    pub(super) at: usize,
+    /// Tells when another one is asked.
+    pub(super) another: watch::Receiver<usize>,
+}
 
 /// The members, by their addresses.
 pub(super) struct EtcdMembers {
     urls: Vec<String>,
-    ca_file: Option<PathBuf>,
+    tls: TlsFiles,
     login: Option<(String, Secret)>,
     /// No question takes longer.
     limit: Duration,
@@ -38,22 +47,29 @@ impl std::fmt::Debug for EtcdMembers {
 
 impl EtcdMembers {
     /// Nothing is connected yet. No question is to take longer than `limit`.
-    pub(super) fn new(etcd: &EtcdConfig, limit: Duration) -> Self {
-        Self {
+    ///
+    /// # Errors
+    /// When a file that etcd is reached with is of no use. It is read again for each connection.
+    pub(super) fn new(etcd: &EtcdConfig, limit: Duration) -> Result<Self, StoreError> {
+        let tls = TlsFiles::new(etcd);
+        if etcd.urls.iter().any(|url| is_encrypted(url)) {
+            tls.read()?;
+        }
+        Ok(Self {
             urls: etcd.urls.clone(),
-            ca_file: etcd.ca_file.clone(),
+            tls,
             login: etcd.username.clone().zip(etcd.password.clone()),
             limit,
             clients: Mutex::new(vec![None; etcd.urls.len()]),
             current: watch::Sender::new(0),
-        }
+        })
     }
 
     /// Asks something of a member. Where there are more, another one is asked too if the first has failed, or has not answered in
     /// half of the time. So what is asked may be done twice.
     pub(super) async fn ask<T, F>(&self, question: impl Fn(Client) -> F) -> Result<T, StoreError>
     where
-        F: Future<Output = Result<T, StoreError>>,
+        F: Future<Output = Result<T, Failure>>,
     {
         let asking = self.ask_one_or_two(&question);
         match tokio::time::timeout(self.limit, asking).await {
@@ -64,7 +80,7 @@ impl EtcdMembers {
 
     async fn ask_one_or_two<T, F>(&self, question: &impl Fn(Client) -> F) -> Result<T, StoreError>
     where
-        F: Future<Output = Result<T, StoreError>>,
+        F: Future<Output = Result<T, Failure>>,
     {
         let at = *self.current.borrow();
         let mut first = Box::pin(self.ask_one(at, question));
@@ -92,24 +108,40 @@ impl EtcdMembers {
         question: &impl Fn(Client) -> F,
     ) -> Result<T, StoreError>
     where
-        F: Future<Output = Result<T, StoreError>>,
+        F: Future<Output = Result<T, Failure>>,
     {
         let asking = async { question(self.client(at).await?).await };
-        asking
-            .await
-            .map_err(|StoreError(error)| StoreError(format!("{}: {error}", self.urls[at])))
+        asking.await.map_err(|failure| self.failed(at, failure))
+    }
+
+    /// Takes in what failed with a member. The next question is asked over a new connection, if that may help.
+    pub(super) fn failed(&self, at: usize, failure: Failure) -> StoreError {
+        if failure.is_stale {
+            self.clients.lock()[at] = None;
+        }
+        let StoreError { reason, remedy } = failure.error;
+        StoreError {
+            reason: format!("{}: {reason}", self.urls[at]),
+            remedy,
+        }
     }
 
     /// A client of the member that is asked, and what tells when another one is.
-    pub(super) async fn watched(&self) -> Result<(Client, watch::Receiver<usize>), StoreError> {
-        let mut current = self.current.subscribe();
-        let at = *current.borrow_and_update();
-        let connecting = tokio::time::timeout(self.limit, self.client(at));
-        let client = connecting.await.unwrap_or_else(|_| Err(self.unanswered()));
+    pub(super) async fn watched(&self) -> Result<Watched, StoreError> {
+        let mut another = self.current.subscribe();
+        let at = *another.borrow_and_update();
+        let client = match tokio::time::timeout(self.limit, self.client(at)).await {
+            Ok(client) => client.map_err(|failure| self.failed(at, failure)),
+            Err(_) => Err(self.unanswered()),
+        };
         if client.is_err() {
             self.leave(at);
         }
-        Ok((client?, current))
+        Ok(Watched {
+            client: client?,
+            at,
+            another,
+        })
     }
 
     /// Asks another member from now on, unless that is so already. Gives the one that is asked.
@@ -129,14 +161,14 @@ impl EtcdMembers {
 
     /// What is said of members that do not answer in time.
     pub(super) fn unanswered(&self) -> StoreError {
-        StoreError(format!(
+        StoreError::new(format!(
             "{} did not answer within {} ms",
             self.urls.join(", "),
             self.limit.as_millis()
         ))
     }
 
-    async fn client(&self, at: usize) -> Result<Client, StoreError> {
+    async fn client(&self, at: usize) -> Result<Client, Failure> {
         let known = self.clients.lock()[at].clone();
         if let Some(client) = known {
             return Ok(client);
@@ -146,31 +178,39 @@ impl EtcdMembers {
         Ok(client)
     }
 
-    async fn connect(&self, url: &str) -> Result<Client, StoreError> {
+    async fn connect(&self, url: &str) -> Result<Client, Failure> {
         let mut options = ConnectOptions::new()
             .with_connect_timeout(self.limit)
             .with_keep_alive(Duration::from_secs(6), Duration::from_secs(3))
             .with_require_leader(true);
-        if url.starts_with("https") {
-            let mut tls = TlsOptions::new().with_enabled_roots();
-            if let Some(file) = &self.ca_file {
-                let pem = tokio::fs::read(file).await.map_err(|error| {
-                    let file = file.display();
-                    StoreError(format!(
-                        "{file} of `node.lease.ca_file` is not read: {error}"
-                    ))
-                })?;
-                tls = tls.ca_certificate(Certificate::from_pem(pem));
-            }
-            options = options.with_tls(tls);
+        if is_encrypted(url) {
+            options = options.with_tls(self.tls.read()?);
         }
-        if let Some((user, password)) = &self.login {
-            let password = password.rotated().unwrap_or_else(|| password.clone());
-            options = options
-                .with_user(user, password.expose())
-                .with_auto_token_refresh(true);
-        }
-        let connected = Client::connect([url], Some(options)).await;
+        let Some((user, password)) = &self.login else {
+            return connect(url, options).await.map_err(|error| failed(&error));
+        };
+        let password = password.rotated().unwrap_or_else(|| password.clone());
+        let as_user = options
+            .clone()
+            .with_user(user, password.expose())
+            .with_auto_token_refresh(true);
+        let connected = match connect(url, as_user).await {
+            // Users may be told to an etcd before it asks for them. Once it does, it refuses the first question.
+            Err(Error::GRpcStatus(status)) if has_no_users(&status) => connect(url, options).await,
+            connected => connected,
+        };
         connected.map_err(|error| failed(&error))
     }
+}
+
+async fn connect(url: &str, options: ConnectOptions) -> Result<Client, Error> {
+    Client::connect([url], Some(options)).await
+}
+
+fn is_encrypted(url: &str) -> bool {
+    url.starts_with("https")
+}
+
+fn has_no_users(status: &tonic::Status) -> bool {
+    status.message().contains("authentication is not enabled")
 }
