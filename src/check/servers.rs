@@ -118,7 +118,12 @@ fn remedy(reason: &str, otherwise: &'static str) -> &'static str {
         "answered Unauthenticated",
         "answered PermissionDenied",
     ];
-    if says(&["correct `", ": use ", "this looks like the server's", "raise the limit"]) {
+    if says(&[
+        "correct `",
+        ": use ",
+        "this looks like the server's",
+        "raise the limit",
+    ]) {
         ""
     } else if says(&refuses_us) {
         "give the token that the server wants by the model's `token_file`, or correct the one in that file"
