@@ -148,6 +148,7 @@ def measure(setting, args, folder):
     name, model, scheme, nodes, cameras, instances = setting
     cameras = cameras or args.cameras
     children = Children()
+    where = None
     try:
         hub = free_port()
         url = {"PHYSTACK_SIMULATOR_URL": f"http://127.0.0.1:{hub}", "TWINSIGHT_ICE__INTERFACES": "lo"}
@@ -213,7 +214,8 @@ def measure(setting, args, folder):
         ]
     finally:
         children.end()
-        for left in Path("/dev/shm").glob("twinsight-serving-*"):
+        # Others run servers beside this one.
+        for left in Path("/dev/shm").glob(f"{where.name}-*") if where else ():
             left.unlink(missing_ok=True)
 
 

@@ -40,9 +40,16 @@ pub(super) async fn check(config: &Config, dylib_path: Option<PathBuf>, report: 
         let cameras = cameras.filter(|camera| camera.model == name);
         cameras.cloned().collect::<Vec<CameraConfig>>()
     };
-    for remote in names.iter().filter_map(|name| remote(name)) {
+    // Each of them may have to be waited for.
+    let remotes: Vec<_> = names.iter().filter_map(|name| remote(name)).collect();
+    let checks = remotes.iter().map(|remote| {
+        let cameras = of_cameras(&remote.name);
+        async move { servers::check(&config.runtime.models_dir, remote, &cameras).await }
+    });
+    let checks = futures_util::future::join_all(checks).await;
+    for (remote, findings) in remotes.iter().zip(checks) {
         other_labels(config, remote, report);
-        servers::check(config, remote, &of_cameras(&remote.name), report).await;
+        findings.into_iter().for_each(|finding| report.add(finding));
     }
     names.retain(|name| remote(name).is_none());
     if names.is_empty() {

@@ -35,7 +35,7 @@ pub(crate) trait RemoteEngine: Send + Sync {
     /// Whether any server can be used now.
     fn availability(&self) -> Availability;
 
-    /// How many frames may be under way at once, by what was measured last. At least 1.
+    /// How many frames may be under way at once, by what was measured last. At least 1. Whoever asks is to go by it.
     fn slots(&self) -> usize;
 
     /// How many there may ever be.

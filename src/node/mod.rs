@@ -308,6 +308,7 @@ impl Node {
             }
             _ => cameras,
         };
+        let statuses = cameras.statuses();
         let cameras = Arc::new(tokio::sync::Mutex::new(cameras));
         let mut applier = Applier::new(
             models,
@@ -325,12 +326,13 @@ impl Node {
         if share.is_pool() {
             let parts = ShareParts {
                 share: share.clone(),
-                cameras: Arc::clone(&cameras),
                 publisher: publisher.clone(),
                 tracks: Arc::clone(&tracks),
+                statuses,
+                ends: Arc::default(),
             };
             let stop = CancellationToken::new();
-            let following = follow_duties(parts.clone(), stop.clone());
+            let following = follow_duties(parts.clone(), Arc::clone(&cameras), stop.clone());
             let following = health.watch("the follower of the pool", following);
             following_share = Some((stop, tokio::spawn(following)));
             let parting = part_with_cameras(parts);

@@ -149,7 +149,7 @@ pub(super) async fn read_facts(
             cameras.forget(Instant::now());
             cameras.look_for_blind_ones(&models);
             cameras.look_at_bridges();
-            cameras.look_at_share();
+            cameras.statuses().look_at_share();
             (cameras.facts(), cameras.ended())
         };
         for id in ended {

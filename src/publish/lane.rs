@@ -14,7 +14,7 @@ pub use super::observed::{Observed, ObservedFrame};
 use super::outbox::{EventOutbox, NumberedFrame, OutgoingEvent};
 use super::publisher::to_json;
 pub use super::sink_event::SinkEvent;
-use super::sink_event::kind_of;
+use super::sink_event::{EventsInHand, kind_of};
 use super::track_event::TrackEvent;
 use super::track_queue::NumberedTrackEvent;
 use crate::clock::WallClock;
@@ -61,6 +61,8 @@ struct LaneState {
     outbox: EventOutbox,
     /// False once the node stops. What waits can still be taken.
     open: bool,
+    /// The events that were taken out and not settled yet.
+    in_hand: EventsInHand,
 }
 
 impl SinkLane {
@@ -97,6 +99,7 @@ impl SinkLane {
                 state: Mutex::new(LaneState {
                     outbox: EventOutbox::new(FRAMES),
                     open: true,
+                    in_hand: EventsInHand::default(),
                 }),
                 wake: Notify::new(),
                 tap,
@@ -117,9 +120,10 @@ impl SinkLane {
                 if next.is_none() && !state.open {
                     return None;
                 }
-                next
+                // With the same lock, so that at no moment it neither waits nor is in hand.
+                next.map(|outgoing| SinkEvent::new(outgoing).taken(&state.in_hand))
             };
-            match next.map(|outgoing| SinkEvent { outgoing }) {
+            match next {
                 Some(event) if self.may_publish(&event) => return Some(event),
                 // It became another node's while it waited. Its state is kept.
                 Some(event) if event.status().is_some() => {}
@@ -129,8 +133,8 @@ impl SinkLane {
         }
     }
 
-    /// Whether an event may leave at this moment.
-    fn may_publish(&self, event: &SinkEvent) -> bool {
+    /// Whether an event may leave at this moment. A sink that holds one back asks again before it sends it.
+    pub(crate) fn may_publish(&self, event: &SinkEvent) -> bool {
         let Some(share) = self.shared.share.get() else {
             return true;
         };
@@ -217,7 +221,7 @@ impl SinkLane {
             let Some(outgoing) = self.shared.state.lock().outbox.pop() else {
                 return;
             };
-            self.settled(SinkEvent { outgoing }, Err(reason));
+            self.settled(SinkEvent::new(outgoing), Err(reason));
         }
     }
 
@@ -243,7 +247,7 @@ impl SinkLane {
         self.tell_frame(inferred);
         if let Some(displaced) = displaced {
             let outgoing = OutgoingEvent::Detections(displaced);
-            self.settled(SinkEvent { outgoing }, Err(self.full()));
+            self.settled(SinkEvent::new(outgoing), Err(self.full()));
         }
         self.shared.wake.notify_one();
     }
@@ -275,7 +279,7 @@ impl SinkLane {
         drop(state);
         if let Some(displaced) = displaced {
             let outgoing = OutgoingEvent::Track(displaced);
-            self.settled(SinkEvent { outgoing }, Err(self.full()));
+            self.settled(SinkEvent::new(outgoing), Err(self.full()));
         }
         self.shared.wake.notify_one();
     }
@@ -311,7 +315,7 @@ impl SinkLane {
     }
 
     /// Publishes only what is this node's from now on.
-    pub(super) fn set_share(&self, share: Share) {
+    pub(crate) fn set_share(&self, share: Share) {
         let _ = self.shared.share.set(share);
     }
 
@@ -328,15 +332,23 @@ impl SinkLane {
         self.tell(|| Observed::Status(status.clone()));
         if self.shared.events.contains(&EventKind::CameraStatus) {
             let mut state = self.shared.state.lock();
-            state.outbox.tell_status(status.clone(), Instant::now());
+            let is_displaced = state.outbox.tell_status(status.clone(), Instant::now());
             drop(state);
+            if is_displaced {
+                self.dropped(CAMERA_STATUS, self.full());
+            }
             self.shared.wake.notify_one();
         }
     }
 
-    /// True while anything of a camera waits. What waits for a sink that is not reached does not count.
+    /// True while anything of a camera waits, or is on its way in the sink's hands. What waits for a sink that is not reached does
+    /// not count.
     pub(super) fn has_waiting(&self, twin_id: &str) -> bool {
-        self.metrics().trouble().is_none() && self.shared.state.lock().outbox.has_waiting(twin_id)
+        if self.metrics().trouble().is_some() {
+            return false;
+        }
+        let state = self.shared.state.lock();
+        state.in_hand.is_any_of(twin_id) || state.outbox.has_waiting(twin_id)
     }
 
     fn tell_frame(&self, inferred: &Inferred) {
@@ -368,7 +380,7 @@ impl SinkLane {
     pub(super) fn let_go(&self, id: &StreamId) {
         let waiting = self.shared.state.lock().outbox.take_events_of(id);
         for outgoing in waiting {
-            self.settled(SinkEvent { outgoing }, Err(EventDrop::Stale));
+            self.settled(SinkEvent::new(outgoing), Err(EventDrop::Stale));
         }
     }
 

@@ -129,13 +129,18 @@ impl EventOutbox {
 
     /// Takes in a state. True if an older one of the stream had to go for it.
     pub(super) fn set_status(&mut self, status: CameraStatus, now: Instant) -> bool {
+        self.statuses.insert(status.id.clone(), status.clone());
+        self.make_due(status, now)
+    }
+
+    /// Lets a state wait after all others. True if an older one of the stream had to go for it.
+    fn make_due(&mut self, status: CameraStatus, now: Instant) -> bool {
         let of_stream = |(waiting, _): &(CameraStatus, Instant)| waiting.id == status.id;
         let is_full = self.due.iter().filter(|waiting| of_stream(waiting)).count() >= CHANGES;
         if is_full && let Some(oldest) = self.due.iter().position(of_stream) {
             self.due.remove(oldest);
         }
-        self.due.push_back((status.clone(), now));
-        self.statuses.insert(status.id.clone(), status);
+        self.due.push_back((status, now));
         is_full
     }
 
@@ -151,9 +156,10 @@ impl EventOutbox {
         }
     }
 
-    /// Sends a state that is none of the stream's own: where it was taken from here, its state is as it was.
-    pub(super) fn tell_status(&mut self, status: CameraStatus, now: Instant) {
-        self.due.push_back((status, now));
+    /// Sends a state that is none of the stream's own: where it was taken from here, its state is as it was. True if an older one of
+    /// the stream had to go for it.
+    pub(super) fn tell_status(&mut self, status: CameraStatus, now: Instant) -> bool {
+        self.make_due(status, now)
     }
 
     /// The current states of the streams of a camera.
@@ -402,6 +408,20 @@ mod tests {
             (told[0].as_str(), told[CHANGES].as_str()),
             ("b=rejected", "a=receiving")
         );
+    }
+
+    #[test]
+    fn of_a_camera_that_goes_to_and_fro_between_nodes_the_newest_changes_wait() {
+        let mut outbox = EventOutbox::new(1);
+        outbox.set_status(status("b", CameraState::Rejected), Instant::now());
+        let mut displaced = 0;
+        for _ in 0..100 {
+            let removed = status("a", CameraState::Removed);
+            displaced += usize::from(outbox.tell_status(removed, Instant::now()));
+        }
+        let told = drain(&mut outbox);
+        assert_eq!((told.len(), displaced), (1 + CHANGES, 100 - CHANGES));
+        assert_eq!(told[0], "b=rejected", "nothing of others goes for it");
     }
 
     #[test]

@@ -88,6 +88,8 @@ struct SendState {
 /// An event that is being written to the socket, for whoever counts what became of it.
 #[derive(Debug)]
 enum InFlight {
+    /// A state of this stream, which nobody counts.
+    Status(StreamId),
     /// That of a frame of this stream.
     Detections(StreamId),
     /// One of a track.
@@ -338,7 +340,7 @@ impl Publisher {
         let state = self.shared.state();
         let in_flight = match &state.in_flight {
             None => None,
-            Some(InFlight::Detections(id)) => Some(id),
+            Some(InFlight::Status(id) | InFlight::Detections(id)) => Some(id),
             Some(InFlight::Track(event)) => Some(&event.id),
         };
         in_flight.is_some_and(|id| *id.twin_id == *twin_id)
@@ -459,7 +461,7 @@ impl PublisherTask {
         }
         let in_flight = self.shared.state().in_flight.take();
         match in_flight {
-            None => {}
+            None | Some(InFlight::Status(_)) => {}
             Some(InFlight::Detections(id)) => {
                 self.shared.dropped(&id, EventDrop::HubDisconnected);
             }
@@ -532,7 +534,9 @@ impl SharedOutbox {
                 let mut state = self.state();
                 if let Some(outgoing) = state.outbox.pop() {
                     state.in_flight = match &outgoing {
-                        OutgoingEvent::Status(..) => None,
+                        OutgoingEvent::Status(status, _) => {
+                            Some(InFlight::Status(status.id.clone()))
+                        }
                         OutgoingEvent::Detections(numbered) => {
                             Some(InFlight::Detections(numbered.inferred.id.clone()))
                         }
@@ -596,6 +600,7 @@ async fn run<S: EventSink>(mut sink: S, shared: Arc<SharedOutbox>, heartbeat: Op
                 if status.state != CameraState::Removed && !shared.tells(&status.id) =>
             {
                 // It is kept, and told once the camera is this node's.
+                shared.state().in_flight = None;
             }
             OutgoingEvent::Detections(numbered) if !shared.may_publish(&numbered.inferred.id) => {
                 shared.end_trace(&numbered, None, Some(EventDrop::NotHeld));
@@ -609,8 +614,11 @@ async fn run<S: EventSink>(mut sink: S, shared: Arc<SharedOutbox>, heartbeat: Op
             OutgoingEvent::Status(status, _) => {
                 let data = to_json(&status.event(&clock));
                 shared.feed.status(&status, to_text(&data), &clock);
-                if sink.emit(CAMERA_STATUS, data).await.is_ok() {
-                    shared.state().outbox.status_sent(&status);
+                let result = sink.emit(CAMERA_STATUS, data).await;
+                let mut state = shared.state();
+                state.in_flight = None;
+                if result.is_ok() {
+                    state.outbox.status_sent(&status);
                 }
             }
             OutgoingEvent::Detections(numbered) => {

@@ -362,5 +362,7 @@ async fn a_sink_gets_the_hubs_events_with_their_numbers_though_the_hub_takes_non
     }
 }
 
+#[path = "publisher_share_tests.rs"]
+mod share;
 #[path = "publisher_track_tests.rs"]
 mod tracks;

@@ -1,6 +1,9 @@
 //! An event that a lane gives to its sink: what it is about, and how old it is.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
 
 use super::event::{CAMERA_STATUS, CameraStatus, DETECTIONS, Inferred};
 use super::outbox::OutgoingEvent;
@@ -13,9 +16,56 @@ use twinsight_client::stream_id::StreamId;
 #[derive(Debug)]
 pub struct SinkEvent {
     pub(super) outgoing: OutgoingEvent,
+    /// There once the sink has taken it.
+    _in_hand: Option<InHand>,
+}
+
+/// The events that a sink has taken and not settled yet, of each its camera. Clones share them.
+#[derive(Debug, Clone, Default)]
+pub(super) struct EventsInHand(Arc<Mutex<Vec<Arc<str>>>>);
+
+/// Counts an event among those in hand as long as it is there.
+#[derive(Debug)]
+struct InHand {
+    all: EventsInHand,
+    twin_id: Arc<str>,
+}
+
+impl EventsInHand {
+    /// True while one of this camera is among them.
+    pub(super) fn is_any_of(&self, twin_id: &str) -> bool {
+        self.0.lock().iter().any(|in_hand| **in_hand == *twin_id)
+    }
+}
+
+impl Drop for InHand {
+    fn drop(&mut self) {
+        let mut all = self.all.0.lock();
+        if let Some(at) = all.iter().position(|twin_id| *twin_id == self.twin_id) {
+            all.swap_remove(at);
+        }
+    }
 }
 
 impl SinkEvent {
+    pub(super) fn new(outgoing: OutgoingEvent) -> Self {
+        Self {
+            outgoing,
+            _in_hand: None,
+        }
+    }
+
+    /// The same event, which the sink has in hand from now on.
+    pub(super) fn taken(self, all: &EventsInHand) -> Self {
+        let twin_id = Arc::clone(&self.stream().twin_id);
+        all.0.lock().push(Arc::clone(&twin_id));
+        let all = all.clone();
+        Self {
+            _in_hand: Some(InHand { all, twin_id }),
+            ..self
+        }
+    }
+
     /// What kind of event it is.
     pub fn kind(&self) -> EventKind {
         match &self.outgoing {

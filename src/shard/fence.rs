@@ -18,7 +18,18 @@ struct FenceState {
     until: Option<LeaseTime>,
     /// How often a camera was opened. It never begins anew, so that no two times of being open are taken for one.
     openings: u64,
+    /// The last time that nothing came through any more.
+    lapse: Option<Lapse>,
     cameras: HashMap<Arc<str>, (Passage, u64)>,
+}
+
+/// The lease ran out, or was given up.
+#[derive(Debug, Clone, Copy)]
+struct Lapse {
+    /// Nothing came through from then on, or from an earlier moment at which the lease was given up.
+    at: LeaseTime,
+    /// All times of being open until this one ended with it.
+    openings: u64,
 }
 
 /// What of a held camera may be published.
@@ -36,6 +47,7 @@ impl Fence {
     pub(super) fn extend(&self, until: LeaseTime, now: LeaseTime) {
         let state = &mut *self.0.write();
         if !state.holds(now) {
+            state.note_lapse();
             let open = state.cameras.values_mut();
             for (_, epoch) in open.filter(|(passage, _)| *passage == Passage::Open) {
                 state.openings += 1;
@@ -48,6 +60,7 @@ impl Fence {
     /// Forgets the lease and all cameras.
     pub(super) fn clear(&self) {
         let state = &mut *self.0.write();
+        state.note_lapse();
         state.until = None;
         state.cameras.clear();
     }
@@ -115,6 +128,14 @@ impl Fence {
         self.0.read().cameras.contains_key(camera)
     }
 
+    /// When this time of being open ended, or now if the lease did not end it.
+    pub(super) fn closed_at(&self, epoch: u64, now: LeaseTime) -> LeaseTime {
+        let state = self.0.read();
+        let lapse = state.lapse.filter(|lapse| epoch <= lapse.openings);
+        let ended = lapse.map(|lapse| lapse.at).or(state.until);
+        ended.map_or(now, |ended| ended.min(now))
+    }
+
     /// Until when anything may be published.
     pub(super) fn until(&self) -> Option<LeaseTime> {
         self.0.read().until
@@ -124,5 +145,47 @@ impl Fence {
 impl FenceState {
     fn holds(&self, now: LeaseTime) -> bool {
         self.until.is_some_and(|until| now < until)
+    }
+
+    fn note_lapse(&mut self) {
+        if let Some(at) = self.until {
+            self.lapse = Some(Lapse {
+                at,
+                openings: self.openings,
+            });
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    fn at(ms: u64) -> LeaseTime {
+        LeaseTime::at(Duration::from_millis(ms))
+    }
+
+    #[test]
+    fn a_time_of_being_open_ended_when_the_lease_ran_out_and_not_when_it_was_renewed() {
+        let fence = Fence::default();
+        fence.extend(at(1_000), at(0));
+        fence.set(&"a".into(), Passage::Open);
+        let first = fence.epoch("a", at(0)).unwrap();
+        assert_eq!(fence.closed_at(first, at(500)), at(500), "nothing ended it");
+        fence.extend(at(2_000), at(900));
+        assert_eq!(fence.epoch("a", at(1_500)), Some(first));
+        assert_eq!(fence.closed_at(first, at(2_050)), at(2_000));
+        // It is renewed too late, before anybody looks.
+        fence.extend(at(3_000), at(2_080));
+        let second = fence.epoch("a", at(2_100)).unwrap();
+        assert_ne!(first, second);
+        assert_eq!(fence.closed_at(first, at(2_100)), at(2_000));
+        assert_eq!(fence.closed_at(second, at(2_100)), at(2_100));
+        // The store says that it is gone, and gives another one.
+        fence.clear();
+        fence.extend(at(4_500), at(3_500));
+        assert_eq!(fence.closed_at(second, at(3_600)), at(3_000));
     }
 }

@@ -3,6 +3,8 @@
 //! them, goes out. A pool has a task of its own (`task`), which runs the plain state of `core` on a store of leases: `etcd` or
 //! `kubernetes`.
 
+#[cfg(test)]
+mod by_hand;
 mod core;
 mod differences;
 mod facts;
@@ -66,7 +68,7 @@ pub(crate) struct Parting {
     /// The node that takes it. `None` means that this node ends, and that nobody was there to take it in time.
     pub(crate) to: Option<Arc<str>>,
     /// Which time of being open ends.
-    epoch: u64,
+    pub(crate) epoch: u64,
 }
 
 /// Which cameras are this node's. Clones share it, and no method waits but where it says so.
@@ -300,23 +302,19 @@ impl Share {
         pool.begun.read().get(twin).copied()
     }
 
-    /// Whether the last of a camera is to be told, and has not been yet. It may have been opened anew since that was said.
-    pub(crate) fn is_due(&self, parting: &Parting) -> bool {
-        let Parting { twin, epoch, .. } = parting;
-        self.is_closing(twin, *epoch) && self.begun(twin) == Some(*epoch)
-    }
-
     /// Whether this time of being open comes to its end because the camera is given away.
     pub(crate) fn is_closing(&self, twin: &str, epoch: u64) -> bool {
         let pool = self.shared.pool.as_ref();
         pool.is_some_and(|pool| pool.fence.closing_epoch(twin) == Some(epoch))
     }
 
-    /// When the lease ran out that let events through, or now.
-    pub(crate) fn closed_at(&self) -> Instant {
+    /// When the lease ran out that let events through for this time of being open, or now.
+    pub(crate) fn closed_at(&self, epoch: u64) -> Instant {
         let pool = self.shared.pool.as_ref();
-        let until = pool.and_then(|pool| pool.fence.until());
-        let ago = until.map_or(Duration::ZERO, |until| LeaseTime::now().since(until));
+        let lease_now = LeaseTime::now();
+        let ago = pool.map_or(Duration::ZERO, |pool| {
+            lease_now.since(pool.fence.closed_at(epoch, lease_now))
+        });
         let now = Instant::now();
         now.checked_sub(ago).unwrap_or(now)
     }
@@ -334,9 +332,11 @@ impl Share {
         };
         let twin = &id.twin_id;
         let mut pictures = pool.pictures.lock();
-        if pictures.told.contains(twin) || !pictures.seen.insert(id.clone()) {
+        if pictures.told.contains(twin) {
             return;
         }
+        // Another stream of the camera, of which nothing was ever seen, may have left the configuration since.
+        pictures.seen.insert(id.clone());
         let streams = pictures.streams.get(twin);
         if streams.is_none_or(|streams| streams.is_subset(&pictures.seen)) {
             pictures.told.insert(Arc::clone(twin));
@@ -439,5 +439,17 @@ mod tests {
                 assert_eq!(holders, 1, "{camera} of {count}");
             }
         }
+    }
+
+    #[test]
+    fn a_camera_is_ready_once_the_stream_that_never_came_is_no_longer_configured() {
+        let share = Share::by_hand();
+        let [main, sub] = ["main", "sub"].map(|stream| StreamId::new("a", stream));
+        share.set_cameras([main.clone(), sub]);
+        share.inferred(&main);
+        assert!(!share.is_ready("a"), "one of its streams was never seen");
+        share.set_cameras([main.clone()]);
+        share.inferred(&main);
+        assert!(share.is_ready("a"));
     }
 }

@@ -254,6 +254,9 @@ class Stream:
         )
         if args.receive:
             self.stream.read_frames(lambda planes: say_picture(self.name, planes), "yuv420p")
+        # The client tells nobody of the tracks of an answer that was quicker than this.
+        for track in list(self.stream._handler._received_tracks):
+            self.on_track(track)
         self.stream.on_track(self.on_track)
 
     def on_open(self):

@@ -1,4 +1,4 @@
-//! Real inference servers as processes of a test: NVIDIA's Triton and MLServer, each with models that `serving/serve.py` lays out.
+//! Real inference servers as processes of a test: NVIDIA's Triton, MLServer and KServe's own, each with models that `serving/serve.py` lays out.
 #![expect(
     clippy::unwrap_used,
     clippy::print_stdout,
@@ -21,6 +21,7 @@ use crate::common::{DEADLINE, Program, python, root};
 pub(crate) enum Make {
     Triton,
     MlServer,
+    KServe,
 }
 
 impl Make {
@@ -28,6 +29,7 @@ impl Make {
         match self {
             Self::Triton => "triton",
             Self::MlServer => "mlserver",
+            Self::KServe => "kserve",
         }
     }
 
@@ -41,6 +43,7 @@ impl Make {
         match self {
             Self::Triton => "TWINSIGHT_TEST_TRITON",
             Self::MlServer => "TWINSIGHT_TEST_MLSERVER",
+            Self::KServe => "TWINSIGHT_TEST_KSERVE",
         }
     }
 }

@@ -29,7 +29,7 @@ pub(super) use self::setting::list;
 /// A value and where it was given.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Given<T> {
-    /// The value.
+    /// It has the right type, and nothing else of it was checked.
     pub value: T,
     /// Where it was given.
     pub origin: Origin,
@@ -46,7 +46,7 @@ pub enum Origin {
     Setting(String),
 }
 
-/// The whole file.
+/// All sections. One that is not in the file is there all the same, without values.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct File {

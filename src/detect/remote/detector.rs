@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use super::client::CallError;
-use super::fit::{ShapeError, Shaper};
+use super::fit::ShapeError;
 use super::model::Shared;
 use crate::detect::detector::{DetectError, DetectSettings, Detections, Detector, ModelInfo};
 use crate::detect::explain::Explained;
@@ -17,8 +17,6 @@ use crate::telemetry::cpu::Stopwatch;
 pub(super) struct RemoteDetector {
     shared: Arc<Shared>,
     reader: ObjectReader,
-    /// Makes what the last server took; servers of one model mostly take the same.
-    shaper: Option<Shaper>,
 }
 
 impl RemoteDetector {
@@ -26,7 +24,6 @@ impl RemoteDetector {
         Self {
             reader: ObjectReader::new(&shared.manifest),
             shared: Arc::clone(shared),
-            shaper: None,
         }
     }
 
@@ -38,13 +35,8 @@ impl RemoteDetector {
     ) -> Result<(R, Times), DetectError> {
         let attempt = self.shared.begin()?;
         let mut watch = Stopwatch::start();
-        let shaper = match self.shaper.take() {
-            Some(shaper) if shaper.fit() == attempt.fit() => shaper,
-            _ => Shaper::new(Arc::clone(attempt.fit())),
-        };
-        let shaper = self.shaper.insert(shaper);
         let model = &self.shared.info().name;
-        let (inputs, placement) = shaper.shape(picture).map_err(|error| match error {
+        let (inputs, placement) = attempt.shape(picture).map_err(|error| match error {
             ShapeError::Picture => DetectError::of_picture(picture),
             ShapeError::Jpeg(error) => DetectError::Run {
                 model: Arc::clone(model),

@@ -22,11 +22,11 @@ pub(crate) struct RemoteFacts {
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct ServerFacts {
-    /// Its address.
+    /// As the configuration has it, with its port.
     pub(crate) url: String,
     /// `ready` or `away`.
     pub(crate) state: &'static str,
-    /// Why it is away.
+    /// Why no requests go to it, while it is away.
     pub(crate) reason: Option<String>,
     /// How many requests to it are under way.
     pub(crate) in_flight: usize,

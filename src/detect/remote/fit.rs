@@ -1,5 +1,5 @@
 //! What is sent for a picture: the manifest and what a server says of its model come in, and a [`Fit`] goes out, or a sentence that says
-//! what does not fit. A [`Shaper`] then makes the tensors of pictures; each worker owns one.
+//! what does not fit. A [`Shaper`] then makes the tensors of pictures.
 
 use std::sync::Arc;
 
@@ -141,10 +141,16 @@ impl Fit {
     /// The longest answer that is read: what the server says that its outputs have, as the longest numbers of a message, or the most that
     /// is read of any if it leaves that open.
     pub(super) fn most_answer_bytes(&self) -> usize {
-        const LONGEST_NUMBER_BYTES: usize = 10;
+        // Over gRPC a number has up to 10 bytes, and as text in JSON about 20, with what separates it from the next one.
+        const LONGEST_NUMBER_BYTES: usize = 32;
         const AROUND_BYTES: usize = 64 << 10;
         let count = |promised: &Option<Outlet>| {
-            let dims = promised.as_ref()?.dims.iter();
+            // As in `check`, no dimensions at all say nothing.
+            let dims = &promised
+                .as_ref()
+                .filter(|promised| !promised.dims.is_empty())?
+                .dims;
+            let dims = dims.iter();
             dims.map(|&dim| usize::try_from(dim).ok())
                 .try_fold(1usize, |all, dim| all.checked_mul(dim?))
         };
@@ -264,7 +270,7 @@ fn extra_tensor(extra: &ExtraInput) -> Option<InputTensor> {
     })
 }
 
-/// Makes the tensors of pictures. It owns the buffers for that.
+/// Makes the tensors of pictures. It owns the buffers for that, of megabytes.
 pub(super) struct Shaper {
     fit: Arc<Fit>,
     preprocessor: Preprocessor,

@@ -1,5 +1,6 @@
 use super::*;
 use crate::detect::manifest::file::Extra;
+use crate::detect::remote::shapers::Shapers;
 
 const MANIFEST: &str = r#"licence = "MIT"
 source = "made here"
@@ -228,11 +229,49 @@ fn an_answer_may_be_as_long_as_what_the_server_promised() {
     let open = fit(&images, &out()).unwrap();
     assert_eq!(open.most_answer_bytes(), MAX_ANSWER_BYTES);
     let fixed = fit(&images, &[outlet("out", Element::F32, &[1, 6, 100])]).unwrap();
-    assert_eq!(fixed.most_answer_bytes(), 6000 + (64 << 10));
+    assert_eq!(fixed.most_answer_bytes(), 600 * 32 + (64 << 10));
     let endless = fit(
         &images,
         &[outlet("out", Element::F32, &[i64::MAX, 6, i64::MAX])],
     )
     .unwrap();
     assert_eq!(endless.most_answer_bytes(), MAX_ANSWER_BYTES);
+    // One that says nothing of a shape may give anything, and is believed to.
+    let silent = fit(&images, &[outlet("out", Element::F32, &[])]).unwrap();
+    assert_eq!(silent.most_answer_bytes(), MAX_ANSWER_BYTES);
+    let json = serde_json::to_string(&vec![-f32::MIN_POSITIVE; 600]).unwrap();
+    let as_doubles = serde_json::to_string(&vec![f64::from(f32::MIN_POSITIVE).sqrt(); 600]);
+    for text in [json, as_doubles.unwrap()] {
+        assert!(
+            text.len() < fixed.most_answer_bytes() - (64 << 10),
+            "{text}"
+        );
+    }
+}
+
+#[test]
+fn there_are_as_many_shapers_as_are_used_at_once() {
+    let fit_of = |element| {
+        let images = [outlet("images", element, &[1, 3, 16, 32])];
+        Arc::new(fit(&images, &out()).unwrap())
+    };
+    let (numbers, pixels) = (fit_of(Element::F32), fit_of(Element::U8));
+    let shapers = Shapers::default();
+    for _ in 0..5 {
+        let shaper = shapers.take(&numbers);
+        shapers.give(shaper, 4);
+    }
+    assert_eq!(shapers.count(), 1);
+    let (first, second) = (shapers.take(&numbers), shapers.take(&pixels));
+    assert!(*first.fit() == numbers && *second.fit() == pixels);
+    shapers.give(first, 4);
+    shapers.give(second, 4);
+    assert_eq!(shapers.count(), 2);
+    // With fewer slots there are fewer, and the one that was used last stays.
+    let first = shapers.take(&numbers);
+    shapers.give(first, 1);
+    assert_eq!(shapers.count(), 1);
+    let kept = shapers.take(&numbers);
+    assert_eq!(shapers.count(), 0);
+    assert!(*kept.fit() == numbers);
 }

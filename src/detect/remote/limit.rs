@@ -3,7 +3,7 @@
 //! the server in place of here, where a newer frame replaces them. It is plain state; the model runs it.
 //!
 //! Measuring takes place only while all slots are in use, since otherwise the cameras and not the server say how many answers there
-//! are.
+//! are. And it begins when whoever starts requests has fetched the number, which it does a few times a second.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -45,6 +45,7 @@ pub(super) struct Limit {
     /// The time that a request has.
     deadline: Duration,
     slots: usize,
+    obeyed: Obeyed,
     in_flight: usize,
     search: Search,
     /// Answers a second by number of slots, as they were measured in this search.
@@ -52,8 +53,19 @@ pub(super) struct Limit {
     window: Window,
     /// There may be no more slots until then.
     ceiling: Option<(usize, Instant)>,
-    /// Deadlines of requests from before say nothing of the number that there is now.
+    /// When it was known last that slots were taken away. Deadlines of requests from before say nothing of the number that there is now.
     cut_at: Option<Instant>,
+}
+
+/// Whether whoever starts requests goes by the number of slots.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Obeyed {
+    /// It has fetched the number.
+    Yes,
+    /// There is a new number that it does not know, so that what is seen is of the one before.
+    NotYet,
+    /// The same, and slots were taken away.
+    NotYetCut,
 }
 
 /// What is being looked for.
@@ -101,6 +113,7 @@ impl Limit {
             most: most.max(1),
             deadline,
             slots: 1,
+            obeyed: Obeyed::NotYet,
             in_flight: 0,
             search: Search::Climbing { misses: 0 },
             rates: BTreeMap::new(),
@@ -111,6 +124,18 @@ impl Limit {
     }
 
     pub(super) fn slots(&self) -> usize {
+        self.slots
+    }
+
+    /// Gives the number to whoever starts requests, which goes by it from now on.
+    pub(super) fn fetch(&mut self, now: Instant) -> usize {
+        if self.obeyed == Obeyed::NotYetCut {
+            self.cut_at = Some(now);
+        }
+        if self.obeyed != Obeyed::Yes {
+            self.obeyed = Obeyed::Yes;
+            self.restart_window(self.slots.max(self.in_flight));
+        }
         self.slots
     }
 
@@ -125,6 +150,9 @@ impl Limit {
     pub(super) fn answered(&mut self, latency: Duration, now: Instant) {
         self.look(now);
         self.in_flight = self.in_flight.saturating_sub(1);
+        if self.obeyed != Obeyed::Yes {
+            return;
+        }
         let window = &mut self.window;
         if window.settling > 0 {
             window.settling -= 1;
@@ -168,7 +196,8 @@ impl Limit {
     /// many.
     pub(super) fn deadline(&mut self, started_at: Instant, now: Instant) {
         self.failed(now);
-        if self.cut_at.is_none_or(|cut_at| started_at >= cut_at) {
+        let is_of_now = self.cut_at.is_none_or(|cut_at| started_at >= cut_at);
+        if self.obeyed != Obeyed::NotYetCut && is_of_now {
             self.cut(now);
         }
     }
@@ -199,10 +228,14 @@ impl Limit {
         self.rates.clear();
         self.search = Search::Climbing { misses: 0 };
         self.set(fewer);
+        self.obeyed = Obeyed::NotYetCut;
     }
 
     fn set(&mut self, slots: usize) {
-        self.slots = slots;
+        if slots != self.slots {
+            self.slots = slots;
+            self.obeyed = Obeyed::NotYet;
+        }
         self.restart_window(slots);
     }
 

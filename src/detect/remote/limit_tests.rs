@@ -6,6 +6,9 @@ use super::*;
 
 const DEADLINE: Duration = Duration::from_secs(5);
 
+/// How often the pool fetches the number of slots, if the node has time for it, and if it is busy.
+const FETCHES_MS: [f64; 2] = [250.0, 700.0];
+
 /// How a simulated server works.
 #[derive(Debug, Clone, Copy)]
 enum Kind {
@@ -19,10 +22,14 @@ enum Kind {
     },
 }
 
-/// A server, requests that wait at it, and those that it works on with their ends.
+/// A server, requests that wait at it, those that it works on with their ends, and the pool that makes them.
 struct Simulation {
     kind: Kind,
     now_ms: f64,
+    /// How often the pool fetches the number of slots, when it does next, and what it has.
+    fetch_each_ms: f64,
+    fetch_at_ms: f64,
+    slots: usize,
     waiting: Vec<f64>,
     /// The end and the start of each.
     working: Vec<(f64, f64)>,
@@ -35,6 +42,9 @@ impl Simulation {
         Self {
             kind,
             now_ms: 0.0,
+            fetch_each_ms: FETCHES_MS[0],
+            fetch_at_ms: 0.0,
+            slots: 1,
             waiting: Vec::new(),
             working: Vec::new(),
             random: 1,
@@ -110,7 +120,11 @@ fn run_with(
 ) {
     let until = simulation.now_ms + for_ms;
     while simulation.now_ms < until {
-        while limit.in_flight < limit.slots().min(cameras) {
+        if simulation.now_ms >= simulation.fetch_at_ms {
+            simulation.slots = limit.fetch(at(start, simulation.now_ms));
+            simulation.fetch_at_ms += simulation.fetch_each_ms;
+        }
+        while limit.in_flight < simulation.slots.min(cameras) {
             limit.started(at(start, simulation.now_ms));
             simulation.waiting.push(simulation.now_ms);
         }
@@ -136,25 +150,29 @@ fn rate(kind: Kind, slots: usize) -> f64 {
     simulation.answers as f64 / 60.0
 }
 
-/// The number that was found, and what is enough of the most by a long measurement.
+/// The number that is mostly found, and what is enough of the most by a long measurement. A single search may be misled by chance until
+/// the next comparison.
 fn found(kind: Kind, most: usize) -> (usize, usize) {
-    let mut limit = Limit::new(most, DEADLINE);
-    run(
-        &mut limit,
-        &mut Simulation::new(kind),
-        Instant::now(),
-        60_000.0,
-    );
     let rates: Vec<f64> = (1..=most).map(|slots| rate(kind, slots)).collect();
     let best = rates.iter().copied().fold(0.0, f64::max);
     let smallest = 1 + rates.iter().position(|rate| *rate >= 0.95 * best).unwrap();
-    let slots = limit.slots();
-    assert!(
-        rates[slots - 1] >= 0.93 * best,
-        "{kind:?}: {slots} slots give {} of {best}",
-        rates[slots - 1]
-    );
-    (slots, smallest)
+    let mut found = [1, 2, 3, 4, 5].map(|random| {
+        let mut limit = Limit::new(most, DEADLINE);
+        let mut simulation = Simulation {
+            random,
+            ..Simulation::new(kind)
+        };
+        run(&mut limit, &mut simulation, Instant::now(), 60_000.0);
+        let slots = limit.slots();
+        assert!(
+            rates[slots - 1] >= 0.93 * best,
+            "{kind:?}: {slots} slots give {} of {best}",
+            rates[slots - 1]
+        );
+        slots
+    });
+    found.sort_unstable();
+    (found[2], smallest)
 }
 
 #[test]
@@ -252,6 +270,7 @@ fn more_slots_than_cameras_do_not_stay() {
 fn nothing_is_measured_while_cameras_want_less_than_the_server_gives() {
     let start = Instant::now();
     let mut limit = Limit::new(16, DEADLINE);
+    limit.fetch(start);
     // One request of 25 ms in each 100 ms.
     for n in 0..1000 {
         let begin = f64::from(n) * 100.0;
@@ -281,11 +300,18 @@ fn a_deadline_takes_slots_away_at_once_and_once_for_all_that_were_under_way() {
         limit.deadline(at(start, 60_500.0), now);
     }
     assert_eq!(limit.slots(), before * 3 / 4);
+    // Those that were started by a pool that does not know of it yet say nothing either.
+    limit.deadline(now, at(start, 61_100.0));
+    assert_eq!(limit.fetch(at(start, 61_200.0)), before * 3 / 4);
+    limit.deadline(at(start, 61_100.0), at(start, 61_700.0));
+    assert_eq!(limit.slots(), before * 3 / 4);
     // Those that were started with fewer slots count again.
-    limit.deadline(now, at(start, 62_000.0));
+    limit.deadline(at(start, 61_200.0), at(start, 62_000.0));
     assert_eq!(limit.slots(), before * 3 / 4 * 3 / 4);
-    for _ in 0..20 {
-        limit.deadline(at(start, 63_000.0), at(start, 63_000.0));
+    for n in 0..20 {
+        let now = at(start, 63_000.0 + f64::from(n));
+        limit.fetch(now);
+        limit.deadline(now, now);
     }
     assert_eq!(limit.slots(), 1);
 }
@@ -308,11 +334,67 @@ fn a_server_whose_answers_come_near_to_the_deadline_gets_fewer() {
     assert!(limit.slots() <= 3, "{}", limit.slots());
 }
 
+#[test]
+fn a_number_is_measured_from_when_the_pool_has_it() {
+    let start = Instant::now();
+    let mut limit = Limit::new(16, Duration::from_millis(400));
+    assert_eq!(limit.fetch(start), 1);
+    let mut now_ms = 0.0;
+    // So many requests under way, whose answers come one after the other.
+    let rounds = |limit: &mut Limit, now_ms: &mut f64, under_way: usize, latency_ms: f64| {
+        for _ in 0..100 {
+            while limit.in_flight < under_way {
+                limit.started(at(start, *now_ms));
+            }
+            *now_ms += latency_ms / f64::from(u32::try_from(under_way).unwrap());
+            let latency = Duration::from_secs_f64(latency_ms / 1000.0);
+            limit.answered(latency, at(start, *now_ms));
+        }
+    };
+    rounds(&mut limit, &mut now_ms, 1, 25.0);
+    assert_eq!(limit.slots(), 2);
+    // The pool has one request under way at a time, which is not for want of cameras.
+    rounds(&mut limit, &mut now_ms, 1, 25.0);
+    assert_eq!(limit.search, Search::Climbing { misses: 0 });
+    assert_eq!(limit.fetch(at(start, now_ms)), 2);
+    rounds(&mut limit, &mut now_ms, 2, 25.0);
+    assert_eq!(limit.slots(), 3);
+    assert_eq!(limit.fetch(at(start, now_ms)), 3);
+    // With three of them the answers come near to the deadline, which takes slots away once: the pool goes on with three for a while.
+    rounds(&mut limit, &mut now_ms, 3, 300.0);
+    assert_eq!(limit.slots(), 2);
+    assert_eq!(limit.fetch(at(start, now_ms)), 2);
+    for _ in 0..2 {
+        limit.answered(Duration::from_millis(300), at(start, now_ms));
+    }
+    rounds(&mut limit, &mut now_ms, 2, 25.0);
+    let ceiling = limit.ceiling.map(|(slots, _)| slots);
+    assert_eq!(ceiling, Some(2), "no answer from before it counts");
+}
+
+#[test]
+fn a_pool_that_fetches_the_number_late_gets_the_same() {
+    for fetch_each_ms in FETCHES_MS {
+        for places in [1, 4, 8] {
+            let (mut limit, start) = (Limit::new(16, DEADLINE), Instant::now());
+            let each_ms = 25.0;
+            let mut simulation = Simulation::new(Kind::Places { places, each_ms });
+            simulation.fetch_each_ms = fetch_each_ms;
+            run(&mut limit, &mut simulation, start, 40_000.0);
+            assert!(
+                limit.slots().abs_diff(places) <= 1,
+                "{places} places, fetched each {fetch_each_ms} ms: {}",
+                limit.slots()
+            );
+        }
+    }
+}
+
 proptest! {
     #[test]
     fn whatever_happens_there_is_one_slot_at_least_and_no_more_than_the_most(
         most in 1usize..20,
-        steps in proptest::collection::vec((0..4u8, 0..300u64), 0..400),
+        steps in proptest::collection::vec((0..5u8, 0..300u64), 0..400),
     ) {
         let mut now = Instant::now();
         let mut limit = Limit::new(most, Duration::from_millis(200));
@@ -323,6 +405,9 @@ proptest! {
                 0 => limit.started(now),
                 1 => limit.answered(Duration::from_millis(ms), now),
                 2 => limit.failed(now),
+                3 => {
+                    limit.fetch(now);
+                }
                 _ => limit.deadline(started, now),
             }
             prop_assert!((1..=most).contains(&limit.slots()));

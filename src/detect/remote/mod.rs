@@ -10,6 +10,7 @@ mod limit;
 mod model;
 mod protocol;
 mod servers;
+mod shapers;
 mod told;
 mod watch;
 

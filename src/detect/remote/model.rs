@@ -14,15 +14,17 @@ use tokio::task::AbortHandle;
 use super::client::{CallError, Client, Clients, InferRequest};
 use super::detector::RemoteDetector;
 use super::facts::{Availability, RemoteFacts, ServerFacts};
-use super::fit::Fit;
+use super::fit::{Fit, ShapeError};
 use super::limit::Limit;
 use super::protocol::{InputTensor, OutputTensor};
-use super::servers::{Outcome, ServerState, Servers, Ticket};
+use super::servers::{Outcome, Proof, ServerState, Servers, Ticket};
+use super::shapers::Shapers;
 use super::told::Told;
 use super::watch;
 use crate::config::{RemoteModelConfig, ServerProtocol};
 use crate::detect::detector::{DetectError, Detector, ModelInfo};
 use crate::detect::manifest::{Manifest, ModelError};
+use crate::preprocess::{Picture, Placement};
 use crate::telemetry::metrics::{Metrics, RemoteMetrics, RemoteResult};
 
 /// A model that runs on servers.
@@ -40,6 +42,7 @@ pub(super) struct Shared {
     info: ModelInfo,
     handle: Handle,
     pub(super) servers: Vec<Server>,
+    shapers: Shapers,
     state: Mutex<State>,
     /// Told when a server's state has changed.
     changed: Notify,
@@ -129,6 +132,7 @@ impl RemoteModel {
             info,
             handle: handle.clone(),
             servers,
+            shapers: Shapers::default(),
             changed: Notify::new(),
         });
         shared.metrics.slots.set(1);
@@ -161,9 +165,10 @@ impl RemoteModel {
         }
     }
 
-    /// How many requests may be under way at once: 1 at least, and `max_in_flight` at most.
+    /// How many requests may be under way at once: 1 at least, and `max_in_flight` at most. Whoever asks goes by it from now on, which is
+    /// when the number begins to be measured; others find it in [`facts`](Self::facts).
     pub(crate) fn slots(&self) -> usize {
-        self.shared.state.lock().limit.slots()
+        self.shared.state.lock().limit.fetch(Instant::now())
     }
 
     /// What is known of it now.
@@ -174,7 +179,7 @@ impl RemoteModel {
         let server = |(named, server): (&Server, &super::servers::Server)| {
             let (word, reason) = match server.state() {
                 ServerState::Away { reason, .. } => ("away", Some(reason.clone())),
-                ServerState::Ready { .. } => ("ready", None),
+                ServerState::Returned { .. } | ServerState::Ready { .. } => ("ready", None),
             };
             ServerFacts {
                 url: named.url.to_string(),
@@ -225,6 +230,12 @@ impl RemoteModel {
         }
     }
 
+    /// When a server is to be asked next. It changes with each answer, and each time that there is none.
+    #[cfg(test)]
+    pub(super) fn ask_at(&self, index: usize) -> Instant {
+        self.shared.ask_at(index)
+    }
+
     /// Ends the tasks that watch the servers.
     pub(crate) fn close(&self) {
         self.tasks.iter().for_each(AbortHandle::abort);
@@ -252,7 +263,7 @@ impl Shared {
         let reasons: Vec<String> = servers
             .filter_map(|(named, server)| match server.state() {
                 ServerState::Away { reason, .. } => Some(format!("{}: {reason}", named.url)),
-                ServerState::Ready { .. } => None,
+                ServerState::Returned { .. } | ServerState::Ready { .. } => None,
             })
             .collect();
         Some(reasons.join("; "))
@@ -303,16 +314,17 @@ impl Shared {
         self.state.lock().servers.ask_at(index)
     }
 
-    /// Takes what a server takes, after it has answered a trial if that was needed, or why it cannot be used.
-    pub(super) fn asked(&self, index: usize, answer: Result<Fit, String>) {
+    /// Takes what a server takes and what it has shown for that, or why it cannot be used.
+    pub(super) fn asked(&self, index: usize, answer: Result<(Fit, Proof), String>) {
         let mut state = self.state.lock();
         let mut news = None;
-        let answer = answer.map(|fit| {
+        let answer = answer.map(|(fit, proof)| {
             let known = &mut state.fits[index];
             if known.as_deref() != Some(&fit) {
                 news = Some(fit.facts(0));
                 *known = Some(Arc::new(fit));
             }
+            proof
         });
         state.servers.asked(index, answer, Instant::now());
         self.tell(state, index);
@@ -359,8 +371,18 @@ impl Shared {
 }
 
 impl Attempt {
-    pub(super) fn fit(&self) -> &Arc<Fit> {
-        &self.fit
+    /// Makes the inputs of the request for a picture, and says where it lies in them.
+    pub(super) fn shape(
+        &self,
+        picture: &Picture<'_>,
+    ) -> Result<(Vec<InputTensor>, Placement), ShapeError> {
+        let shared = &self.shared;
+        let mut shaper = shared.shapers.take(&self.fit);
+        let shaped = shaper.shape(picture);
+        // Servers may take different things.
+        let most = shared.state.lock().limit.slots().max(shared.servers.len());
+        shared.shapers.give(shaper, most);
+        shaped
     }
 
     fn server(&self) -> &Server {
@@ -388,7 +410,7 @@ impl Attempt {
         Ok(outputs)
     }
 
-    /// The answer was good.
+    /// The answer can be used, and came after this long.
     pub(super) fn answered(mut self, latency: Duration) {
         self.over(RemoteResult::Ok, Outcome::Answered { latency }, latency);
     }
@@ -417,7 +439,7 @@ impl Attempt {
                     reason: format!("{server}: {reason}"),
                 }
             }
-            CallError::Unavailable(reason) => {
+            CallError::Unavailable(reason) | CallError::NoAnswer(reason) => {
                 let outcome = Outcome::Failed {
                     reason: reason.clone(),
                 };

@@ -34,6 +34,8 @@ pub(super) struct Server {
     in_flight: usize,
     /// How long its answers take, from the last ones most. `None` until it has answered since it came back.
     latency: Option<Duration>,
+    /// True if that is so long ago that it says nothing of the server as it is now.
+    is_latency_old: bool,
     /// How often it was left. What becomes of a request from before says nothing of the server as it is now.
     era: u64,
     /// How often it failed since it last answered.
@@ -52,6 +54,12 @@ pub(super) enum ServerState {
         /// When it is to be asked.
         ask_at: Instant,
     },
+    /// It has answered a trial, and requests go to it. The first that ends decides, since a server may be in time with a picture of nothing
+    /// and late with a frame, for which cameras wait.
+    Returned {
+        /// When it answered the trial.
+        heard_at: Instant,
+    },
     /// Requests go to it.
     Ready {
         /// How many requests since its last answer were late, or too many for it.
@@ -59,6 +67,15 @@ pub(super) enum ServerState {
         /// When it last answered.
         heard_at: Instant,
     },
+}
+
+/// What a server that has the model ready has shown for it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Proof {
+    /// It says so.
+    Said,
+    /// It says so, and has answered a trial.
+    Tried,
 }
 
 /// A request that is under way.
@@ -106,6 +123,7 @@ impl Servers {
             },
             in_flight: 0,
             latency: None,
+            is_latency_old: false,
             era: 0,
             failures: 0,
             is_known: false,
@@ -137,13 +155,14 @@ impl Servers {
         self.servers[index].is_away()
     }
 
-    /// Picks the server for a request: the one with the fewest under way, and of those the fastest. `None` if all are away.
+    /// Picks the server for a request: the one with the fewest under way, and of those the fastest. One of which it is not known how fast
+    /// it is goes first, so that it becomes known. `None` if all are away.
     /// [`done`](Self::done) takes the ticket when it is known what became of the request.
     pub(super) fn pick(&mut self) -> Option<Ticket> {
         let servers = self.servers.iter_mut().enumerate();
         let (index, server) = servers
             .filter(|(_, server)| !server.is_away())
-            .min_by_key(|(_, server)| (server.in_flight, server.latency))?;
+            .min_by_key(|(_, server)| (server.in_flight, server.expected_latency()))?;
         server.in_flight += 1;
         Some(Ticket {
             server: index,
@@ -164,10 +183,12 @@ impl Servers {
             Outcome::Answered { latency } => server.answered(latency, now),
             Outcome::Failed { reason } => server.leave(reason, now),
             Outcome::Deadline { limit } => {
-                let reason = format!(
-                    "it has left {STRIKES} requests in a row without an answer for {} ms",
-                    limit.as_millis()
-                );
+                let which = match server.state {
+                    ServerState::Returned { .. } => "the first request after a trial".to_owned(),
+                    _ => format!("{STRIKES} requests in a row"),
+                };
+                let limit_ms = limit.as_millis();
+                let reason = format!("it has left {which} without an answer for {limit_ms} ms");
                 server.strike(reason, now);
             }
             Outcome::Busy { reason } => server.strike(reason, now),
@@ -179,23 +200,26 @@ impl Servers {
     pub(super) fn ask_at(&self, index: usize) -> Instant {
         match self.servers[index].state {
             ServerState::Away { ask_at, .. } => ask_at,
-            ServerState::Ready { heard_at, .. } => heard_at + CHECK_AFTER,
+            ServerState::Returned { heard_at } | ServerState::Ready { heard_at, .. } => {
+                heard_at + CHECK_AFTER
+            }
         }
     }
 
-    /// Takes what came of asking a server whether the model is ready, and of the trial if it was away; the error is a sentence.
-    pub(super) fn asked(&mut self, index: usize, answer: Result<(), String>, now: Instant) {
+    /// Takes what came of asking a server whether the model is ready, and of the trial if there was one; the error is a sentence.
+    pub(super) fn asked(&mut self, index: usize, answer: Result<Proof, String>, now: Instant) {
         let server = &mut self.servers[index];
         server.is_known = true;
         match (answer, &mut server.state) {
-            (Ok(()), ServerState::Ready { heard_at, .. }) => *heard_at = now,
-            (Ok(()), ServerState::Away { .. }) => {
-                server.failures = 0;
-                server.state = ServerState::Ready {
-                    strikes: 0,
-                    heard_at: now,
-                };
+            (Ok(_), ServerState::Returned { heard_at } | ServerState::Ready { heard_at, .. }) => {
+                server.is_latency_old |= now.saturating_duration_since(*heard_at) >= CHECK_AFTER;
+                *heard_at = now;
             }
+            (Ok(Proof::Tried), ServerState::Away { .. }) => {
+                server.state = ServerState::Returned { heard_at: now };
+            }
+            // It was left since it was asked, so that it is to be asked again and tried.
+            (Ok(Proof::Said), ServerState::Away { .. }) => {}
             (Err(reason), _) => server.leave(reason, now),
         }
     }
@@ -214,16 +238,22 @@ impl Server {
         self.latency
     }
 
+    /// How long an answer will take, if that is known.
+    fn expected_latency(&self) -> Option<Duration> {
+        self.latency.filter(|_| !self.is_latency_old)
+    }
+
     fn is_away(&self) -> bool {
         matches!(self.state, ServerState::Away { .. })
     }
 
     fn answered(&mut self, latency: Duration, now: Instant) {
         self.failures = 0;
-        self.latency = Some(match self.latency {
+        self.latency = Some(match self.expected_latency() {
             None => latency,
             Some(old) => old.mul_f64(1.0 - LATENCY_SHARE) + latency.mul_f64(LATENCY_SHARE),
         });
+        self.is_latency_old = false;
         self.state = ServerState::Ready {
             strikes: 0,
             heard_at: now,
@@ -231,10 +261,14 @@ impl Server {
     }
 
     fn strike(&mut self, reason: String, now: Instant) {
-        if let ServerState::Ready { strikes, .. } = &mut self.state {
-            *strikes += 1;
-            if *strikes >= STRIKES {
-                self.leave(reason, now);
+        match &mut self.state {
+            ServerState::Away { .. } => {}
+            ServerState::Returned { .. } => self.leave(reason, now),
+            ServerState::Ready { strikes, .. } => {
+                *strikes += 1;
+                if *strikes >= STRIKES {
+                    self.leave(reason, now);
+                }
             }
         }
     }

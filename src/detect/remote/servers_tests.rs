@@ -26,7 +26,7 @@ fn is_away(servers: &Servers, index: usize) -> bool {
 fn ready(count: usize, now: Instant) -> Servers {
     let mut servers = Servers::new(count, now);
     for index in 0..count {
-        servers.asked(index, Ok(()), now);
+        servers.asked(index, Ok(Proof::Tried), now);
         let ticket = ticket(&mut servers);
         servers.done(ticket, answered(20), now);
     }
@@ -42,7 +42,7 @@ fn nothing_goes_to_a_server_before_it_has_the_model_ready() {
     servers.asked(0, Err("no such model".to_owned()), now);
     assert_eq!(servers.ask_at(0), now + ms(250));
     assert!(!servers.any_usable() && !servers.all_known());
-    servers.asked(0, Ok(()), now);
+    servers.asked(0, Ok(Proof::Tried), now);
     assert!(servers.any_usable() && !servers.all_known());
     let two = [ticket(&mut servers), ticket(&mut servers)];
     assert_eq!((two[0].server, two[1].server), (0, 0));
@@ -51,7 +51,7 @@ fn nothing_goes_to_a_server_before_it_has_the_model_ready() {
         servers.done(ticket, answered(20), now);
     }
     assert_eq!(servers.in_flight(), 0);
-    servers.asked(1, Ok(()), now);
+    servers.asked(1, Ok(Proof::Tried), now);
     assert!(servers.all_known());
 }
 
@@ -130,12 +130,102 @@ fn it_is_asked_more_and_more_seldom_down_to_once_a_second_and_soon_again_after_a
         })
         .collect();
     assert_eq!(waits, [250, 500, 1000, 1000, 1000].map(ms));
-    servers.asked(0, Ok(()), now);
+    servers.asked(0, Ok(Proof::Tried), now);
     let trial = ticket(&mut servers);
     servers.done(trial, answered(20), now);
     assert_eq!(servers.ask_at(0), now + CHECK_AFTER);
     servers.asked(0, Err("unloaded".to_owned()), now);
     assert_eq!(servers.ask_at(0) - now, ms(250));
+}
+
+#[test]
+fn a_server_that_is_in_time_with_trials_and_late_with_frames_costs_one_frame_each_time() {
+    let now = Instant::now();
+    let mut servers = ready(1, now);
+    servers.asked(0, Err("refused".to_owned()), now);
+    let waits: Vec<Duration> = (0..4)
+        .map(|_| {
+            servers.asked(0, Ok(Proof::Tried), now);
+            let first = ticket(&mut servers);
+            servers.done(first, Outcome::Deadline { limit: LIMIT }, now);
+            assert!(is_away(&servers, 0), "nobody waits for a second one");
+            servers.ask_at(0) - now
+        })
+        .collect();
+    assert_eq!(
+        waits,
+        [500, 1000, 1000, 1000].map(ms),
+        "a trial proves too little to ask sooner"
+    );
+    let ServerState::Away { reason, .. } = &servers.servers[0].state else {
+        unreachable!();
+    };
+    assert_eq!(
+        reason,
+        "it has left the first request after a trial without an answer for 500 ms"
+    );
+    // The same for one that says that it has too much to do; and one that answers has the patience of all again.
+    servers.asked(0, Ok(Proof::Tried), now);
+    let first = ticket(&mut servers);
+    let busy = Outcome::Busy {
+        reason: "too many".to_owned(),
+    };
+    servers.done(first, busy, now);
+    assert!(is_away(&servers, 0));
+    servers.asked(0, Ok(Proof::Tried), now);
+    let first = ticket(&mut servers);
+    servers.done(first, answered(20), now);
+    let late = ticket(&mut servers);
+    servers.done(late, Outcome::Deadline { limit: LIMIT }, now);
+    assert!(!is_away(&servers, 0));
+}
+
+#[test]
+fn a_server_that_was_left_while_it_said_that_it_is_ready_has_to_answer_a_trial() {
+    let now = Instant::now();
+    let mut servers = ready(1, now);
+    // The question is under way while a frame fails.
+    let fails = ticket(&mut servers);
+    servers.done(
+        fails,
+        Outcome::Failed {
+            reason: "the connection broke".to_owned(),
+        },
+        now,
+    );
+    servers.asked(0, Ok(Proof::Said), now);
+    assert!(is_away(&servers, 0));
+    assert_eq!(servers.ask_at(0), now + ms(250));
+    servers.asked(0, Ok(Proof::Tried), now);
+    assert!(!is_away(&servers, 0));
+}
+
+#[test]
+fn a_server_that_was_slow_is_tried_again_once_that_is_long_ago() {
+    let mut now = Instant::now();
+    let mut servers = ready(2, now);
+    servers.servers[1].latency = Some(ms(400));
+    let serve = |servers: &mut Servers, latency, now| {
+        let ticket = ticket(servers);
+        servers.done(ticket, answered(latency), now);
+        ticket.server
+    };
+    for _ in 0..60 {
+        now += ms(100);
+        assert_eq!(serve(&mut servers, 20, now), 0);
+        if servers.ask_at(1) <= now {
+            break;
+        }
+    }
+    servers.asked(1, Ok(Proof::Said), now);
+    // What is told of it stays until there is something new, of which what was is no part.
+    assert_eq!(servers.servers[1].latency(), Some(ms(400)));
+    assert_eq!(serve(&mut servers, 10, now), 1);
+    assert_eq!(servers.servers[1].latency(), Some(ms(10)));
+    assert_eq!(serve(&mut servers, 10, now), 1);
+    // One of which something was heard while it was asked is known well enough.
+    servers.asked(0, Ok(Proof::Said), now);
+    assert_eq!(serve(&mut servers, 10, now), 1);
 }
 
 #[derive(Debug, Clone)]
@@ -187,7 +277,7 @@ proptest! {
                 }
                 Step::Done(..) => {}
                 Step::Asked(index, ok) => {
-                    servers.asked(index, if ok { Ok(()) } else { Err("y".to_owned()) }, now);
+                    servers.asked(index, if ok { Ok(Proof::Tried) } else { Err("y".to_owned()) }, now);
                 }
                 Step::Wait(time) => now += ms(u64::from(time)),
             }
@@ -221,7 +311,7 @@ proptest! {
                 }
             }
             if servers.ask_at(0) <= now {
-                servers.asked(0, if is_up { Ok(()) } else { Err("refused".to_owned()) }, now);
+                servers.asked(0, if is_up { Ok(Proof::Tried) } else { Err("refused".to_owned()) }, now);
             }
             if let Some(ticket) = servers.pick() {
                 let outcome = match is_up {

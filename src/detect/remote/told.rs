@@ -33,7 +33,7 @@ impl Told {
     /// What is new.
     pub(super) fn news(&mut self, state: &ServerState, now: Instant) -> Option<Line> {
         match state {
-            ServerState::Ready { .. } if !self.is_used => {
+            ServerState::Returned { .. } | ServerState::Ready { .. } if !self.is_used => {
                 self.is_used = true;
                 Some(Line::Used)
             }
@@ -42,7 +42,9 @@ impl Told {
                 self.away = Some((reason.clone(), now));
                 Some(Line::Away(reason.clone()))
             }
-            ServerState::Ready { .. } | ServerState::Away { .. } => None,
+            ServerState::Returned { .. } | ServerState::Ready { .. } | ServerState::Away { .. } => {
+                None
+            }
         }
     }
 

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use super::client::{CallError, InferRequest};
 use super::fit::{Fit, Shaper};
 use super::model::Shared;
+use super::servers::Proof;
 use crate::detect::detector::DetectSettings;
 use crate::detect::postprocess::{Array, OutputError};
 use crate::detect::reader::ObjectReader;
@@ -18,12 +19,14 @@ use crate::detect::reader::ObjectReader;
 /// that waits for it, and no later one.
 const ASK_LIMIT: Duration = Duration::from_secs(1);
 
-/// A server to which requests go may be busy with what takes long, and take longer to say it, up to this.
+/// A server to which requests go may be busy with what takes long, and one that is far away needs a while to be met at all. They may take
+/// longer to say it, as long as a request may, up to this.
 const LONGEST_ASK_LIMIT: Duration = Duration::from_secs(5);
 
 /// Watches the server of this index.
 pub(super) async fn watch(shared: Arc<Shared>, index: usize) {
     let server = &shared.servers[index];
+    let mut slowest = None;
     loop {
         let ask_at = shared.ask_at(index);
         if ask_at > Instant::now() {
@@ -34,33 +37,35 @@ pub(super) async fn watch(shared: Arc<Shared>, index: usize) {
             continue;
         }
         let was_away = shared.is_away(index);
-        let limit = match was_away {
-            true => ASK_LIMIT,
-            false => ASK_LIMIT.max(shared.config.deadline.min(LONGEST_ASK_LIMIT)),
-        };
+        let limit = ask_limit(shared.config.deadline, was_away, slowest);
         if was_away {
             // It may be away because the token was rotated.
             server.client.read_token_again();
         }
+        let begun = Instant::now();
         let asked = tokio::time::timeout(limit, server.client.ask()).await;
+        if was_away && let Ok(Ok(_)) = asked {
+            slowest = slowest.max(Some(begun.elapsed()));
+        }
         let answer = match asked.unwrap_or(Err(CallError::Deadline)) {
             Ok(metadata) => match Fit::new(&shared.manifest, &metadata) {
                 Ok(fit) if was_away || !shared.is_known(index, &fit) => {
                     let fit = Arc::new(fit);
-                    let tried = try_out(&shared, index, &fit).await;
-                    tried.map(|()| Arc::unwrap_or_clone(fit))
+                    let tried = try_out(&shared, index, &fit, was_away).await;
+                    tried.map(|()| (Arc::unwrap_or_clone(fit), Proof::Tried))
                 }
-                answer => answer,
+                answer => answer.map(|fit| (fit, Proof::Said)),
             },
             Err(error) => {
                 server.client.renew();
                 Err(match error {
                     CallError::Deadline => format!(
                         "it has not said within {} s whether it has the model ready",
-                        limit.as_secs()
+                        limit.as_secs_f64()
                     ),
                     CallError::Busy(reason)
                     | CallError::Unavailable(reason)
+                    | CallError::NoAnswer(reason)
                     | CallError::Answer(reason) => reason,
                 })
             }
@@ -69,8 +74,23 @@ pub(super) async fn watch(shared: Arc<Shared>, index: usize) {
     }
 }
 
+/// How long a server has to say how the model is. `slowest` is how long it took when it was away before and could be asked, with a
+/// connection made anew or without; `None` if that was never so.
+fn ask_limit(deadline: Duration, was_away: bool, slowest: Option<Duration>) -> Duration {
+    let longest = ASK_LIMIT.max(deadline.min(LONGEST_ASK_LIMIT));
+    match slowest {
+        Some(slowest) if was_away => (2 * slowest).clamp(ASK_LIMIT, longest),
+        _ => longest,
+    }
+}
+
 /// Asks for inference of a picture of nothing. The error is a sentence.
-async fn try_out(shared: &Shared, index: usize, fit: &Arc<Fit>) -> Result<(), String> {
+async fn try_out(
+    shared: &Shared,
+    index: usize,
+    fit: &Arc<Fit>,
+    was_away: bool,
+) -> Result<(), String> {
     let blank = Shaper::new(Arc::clone(fit)).blank();
     let (inputs, placement) =
         blank.map_err(|error| format!("no picture can be made for it: {error:?}"))?;
@@ -88,9 +108,14 @@ async fn try_out(shared: &Shared, index: usize, fit: &Arc<Fit>) -> Result<(), St
             let limit_ms = limit.as_millis();
             return Err(format!("{says} has not answered within {limit_ms} ms"));
         }
-        // It works, and has no time at the moment.
-        Err(CallError::Busy(_)) => return Ok(()),
-        Err(CallError::Unavailable(reason) | CallError::Answer(reason)) => {
+        // One that has answered frames works, and has no time at the moment. Of another nothing is known.
+        Err(CallError::Busy(_)) if !was_away => return Ok(()),
+        Err(
+            CallError::Busy(reason)
+            | CallError::Unavailable(reason)
+            | CallError::NoAnswer(reason)
+            | CallError::Answer(reason),
+        ) => {
             return Err(format!("{says} {reason}"));
         }
     };
@@ -108,5 +133,27 @@ async fn try_out(shared: &Shared, index: usize, fit: &Arc<Fit>) -> Result<(), St
         Err(OutputError::Shape(mismatch)) => Err(mismatch.to_string()),
         // What it sees in a picture of nothing does not matter.
         Ok(_) | Err(OutputError::Numbers(_)) => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_that_is_far_away_has_the_time_that_it_needs_and_one_that_is_near_is_given_up_soon()
+    {
+        let ms = Duration::from_millis;
+        // Where frames have to be answered soon, nothing takes longer than the least.
+        assert_eq!(ask_limit(ms(500), true, None), ASK_LIMIT);
+        assert_eq!(ask_limit(ms(500), true, Some(ms(900))), ASK_LIMIT);
+        // At first it is not known how far away it is.
+        assert_eq!(ask_limit(ms(3000), true, None), ms(3000));
+        assert_eq!(ask_limit(ms(60_000), true, None), LONGEST_ASK_LIMIT);
+        assert_eq!(ask_limit(ms(3000), true, Some(ms(5))), ASK_LIMIT);
+        assert_eq!(ask_limit(ms(3000), true, Some(ms(1200))), ms(2400));
+        assert_eq!(ask_limit(ms(3000), true, Some(ms(2900))), ms(3000));
+        // One to which requests go may be busy with them.
+        assert_eq!(ask_limit(ms(3000), false, Some(ms(5))), ms(3000));
     }
 }

@@ -16,7 +16,8 @@ use anyhow::{Result, ensure};
 
 use self::frames::frame_handler;
 use self::input::{CameraInput, SourceOpener, source_handler};
-use self::status::{SharedName, StatusLine, slowness_handler, status_handler};
+pub(super) use self::status::{SharedName, StatusLine, StatusLines};
+use self::status::{slowness_handler, status_handler};
 use super::models::Catalog;
 use super::removed::RemovedCameras;
 use super::sink::track_events;
@@ -83,6 +84,8 @@ pub(super) struct Cameras {
     /// The bridges of those that are no twins by themselves. `None` for a node that bridges none.
     bridges: Option<Bridges>,
     running: BTreeMap<StreamId, RunningCamera>,
+    /// The statuses of those.
+    statuses: StatusLines,
     /// All cameras of the configuration that was applied last, and the models that it was applied with.
     configured: Option<(Catalog, Vec<CameraConfig>)>,
     removed: RemovedCameras,
@@ -132,10 +135,12 @@ struct PlannedCamera {
 
 impl Cameras {
     pub(super) fn new(context: CameraContext) -> Self {
+        let (share, changed) = (context.share.clone(), Arc::clone(&context.changed));
         Self {
             context,
             bridges: None,
             running: BTreeMap::new(),
+            statuses: StatusLines::new(share, changed),
             configured: None,
             removed: RemovedCameras::default(),
             removal_logs: RateLimit::new(RATE_LIMIT),
@@ -227,6 +232,7 @@ impl Cameras {
         let mut closing = Vec::new();
         for id in gone {
             if let Some(camera) = self.running.remove(&id) {
+                self.statuses.remove(&id);
                 let removed = !wanted.contains_key(&id);
                 *if removed {
                     &mut changes.removed
@@ -274,6 +280,7 @@ impl Cameras {
                 None => {
                     self.removed.returned(&id);
                     let camera = self.open(wanted);
+                    self.statuses.add(&camera.status);
                     self.running.insert(id, camera);
                     changes.added += 1;
                     // With hundreds of cameras this would keep the thread from those that send.
@@ -345,17 +352,9 @@ impl Cameras {
         }
     }
 
-    /// Publishes it when the node's lease in its pool may have run out, so that nothing of its cameras is published, and when it has
-    /// it again.
-    pub(super) fn look_at_share(&self) {
-        let share = &self.context.share;
-        let fenced = share.fenced();
-        for (id, camera) in &self.running {
-            let is_own = share.held_last(&id.twin_id);
-            if camera.status.set_fenced(fenced.clone().filter(|_| is_own)) {
-                self.context.changed.notify_one();
-            }
-        }
+    /// The statuses of the cameras that run.
+    pub(super) fn statuses(&self) -> StatusLines {
+        self.statuses.clone()
     }
 
     /// Publishes it when the bridge of a camera that has no frames knows why, and when it does no longer.

@@ -2,6 +2,7 @@
 //! none, come in; a [`CameraStatus`] goes to the publisher whenever one of them changed. The handlers run on the stream's task, on
 //! its decoding thread and on the task that looks for blind cameras.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use parking_lot::{Mutex, RwLock};
@@ -9,6 +10,7 @@ use tokio::sync::Notify;
 
 use crate::publish::event::CameraStatus;
 use crate::publish::publisher::Publisher;
+use crate::shard::Share;
 use twinsight_client::media::camera::StateHandler;
 use twinsight_client::media::stream_state::StreamState;
 use twinsight_client::stream_id::StreamId;
@@ -20,11 +22,20 @@ pub(super) const SLOW_REASON: &str =
 
 /// Publishes the status of one camera whenever something about it changed.
 #[derive(Debug)]
-pub(super) struct StatusLine {
+pub(in crate::node) struct StatusLine {
     id: StreamId,
     name: SharedName,
     publisher: Publisher,
     facts: Mutex<StatusFacts>,
+}
+
+/// The statuses of the cameras that run, for whoever must not wait until a change of the cameras is made. Clones share them.
+#[derive(Debug, Clone)]
+pub(in crate::node) struct StatusLines {
+    share: Share,
+    /// Notified when any status changed.
+    changed: Arc<Notify>,
+    lines: Arc<Mutex<BTreeMap<StreamId, Arc<StatusLine>>>>,
 }
 
 /// What a camera's status is made of.
@@ -44,7 +55,7 @@ struct StatusFacts {
 
 /// The camera's name for people. It may change while its stream goes on.
 #[derive(Debug, Clone)]
-pub(super) struct SharedName(Arc<RwLock<Arc<str>>>);
+pub(in crate::node) struct SharedName(Arc<RwLock<Arc<str>>>);
 
 impl StatusFacts {
     /// Why nothing of the camera is published, and what it has to say of itself, whichever of them there are.
@@ -72,7 +83,7 @@ impl StatusFacts {
 }
 
 impl StatusLine {
-    pub(super) fn new(id: StreamId, name: SharedName, publisher: Publisher) -> Self {
+    pub(in crate::node) fn new(id: StreamId, name: SharedName, publisher: Publisher) -> Self {
         Self {
             id,
             name,
@@ -81,7 +92,7 @@ impl StatusLine {
         }
     }
 
-    pub(super) fn set_state(&self, state: StreamState) {
+    pub(in crate::node) fn set_state(&self, state: StreamState) {
         let mut facts = self.facts.lock();
         facts.state = Some(state);
         self.publish(&facts);
@@ -155,8 +166,41 @@ impl StatusLine {
     }
 }
 
+impl StatusLines {
+    pub(in crate::node) fn new(share: Share, changed: Arc<Notify>) -> Self {
+        Self {
+            share,
+            changed,
+            lines: Arc::default(),
+        }
+    }
+
+    pub(in crate::node) fn add(&self, line: &Arc<StatusLine>) {
+        let mut lines = self.lines.lock();
+        lines.insert(line.id.clone(), Arc::clone(line));
+    }
+
+    pub(super) fn remove(&self, id: &StreamId) {
+        self.lines.lock().remove(id);
+    }
+
+    /// Publishes it when the node's lease in its pool may have run out, so that nothing of its cameras is published, and when it has
+    /// it again.
+    pub(in crate::node) fn look_at_share(&self) {
+        // Of two who look at the same time, the one that publishes last has looked last.
+        let lines = self.lines.lock();
+        let fenced = self.share.fenced();
+        for (id, line) in lines.iter() {
+            let is_own = self.share.held_last(&id.twin_id);
+            if line.set_fenced(fenced.clone().filter(|_| is_own)) {
+                self.changed.notify_one();
+            }
+        }
+    }
+}
+
 impl SharedName {
-    pub(super) fn new(name: &Arc<str>) -> Self {
+    pub(in crate::node) fn new(name: &Arc<str>) -> Self {
         Self(Arc::new(RwLock::new(Arc::clone(name))))
     }
 

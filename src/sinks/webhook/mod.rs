@@ -123,6 +123,10 @@ impl Webhook {
                     continue;
                 }
             }
+            // The camera may have become another node's while the event waited for this try.
+            if !lane.may_publish(event) {
+                break Err(EventDrop::NotHeld);
+            }
             // The body is the same in each try, so that the receiver can tell that it is the same event.
             let delivery = delivery.get_or_insert_with(|| {
                 Delivery::new(event.event_type(), &lane.json(event, &WallClock::read()))
@@ -144,7 +148,9 @@ impl Webhook {
             Ok(()) => {}
             Err(reason) => {
                 self.report.dropped(reason, Instant::now());
-                if is_state && reason != EventDrop::Refused {
+                // Of a camera that is another node's the receiver lacks nothing.
+                let is_owed = !matches!(reason, EventDrop::Refused | EventDrop::NotHeld);
+                if is_state && is_owed {
                     self.owes_states_since.get_or_insert_with(Instant::now);
                 }
             }

@@ -19,6 +19,7 @@ use super::*;
 use crate::config::EventKind;
 use crate::publish::event::CameraStatus;
 use crate::publish::event::tests::inferred;
+use crate::shard::Share;
 use crate::telemetry::metrics::Metrics;
 
 #[path = "../../../tests/common/ports.rs"]
@@ -244,6 +245,30 @@ async fn a_try_that_failed_is_made_again_with_the_same_event() {
     rig.until("detections", "published", 2).await;
     assert_eq!(rig.connected(), 1);
     rig.stop(&["a"]).await;
+}
+
+#[tokio::test]
+async fn an_event_whose_camera_becomes_another_nodes_is_not_tried_again() {
+    let share = Share::by_hand();
+    share.renew(Duration::from_secs(600));
+    share.open("a");
+    share.open("b");
+    let goes = share.clone();
+    let (address, mut posts) = receiver(move |_| {
+        goes.close("a");
+        (Duration::ZERO, status(503))
+    })
+    .await;
+    let mut rig = Rig::start(&format!("http://{address}/"), AGE, |webhook| {
+        webhook.lane.set_share(share);
+    });
+    rig.detection("a");
+    assert_eq!(next(&mut posts).await.body["camera"]["twinId"], "a");
+    rig.detection("b");
+    assert_eq!(next(&mut posts).await.body["camera"]["twinId"], "b");
+    let dropped = "twinsight_events_dropped_total{camera=\"a\",reason=\"not_held\",sink=\"home\",stream=\"default\"} 1";
+    assert!(rig.metrics.encode().contains(dropped));
+    rig.stop(&["a", "b"]).await;
 }
 
 #[tokio::test]

@@ -272,3 +272,12 @@ async fn mlserver_sees_what_the_model_sees_here() {
     ];
     same_boxes(Make::MlServer, &ways).await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn kserves_own_server_sees_what_the_model_sees_here() {
+    let ways = [
+        exact("f32-grpc", "nanodet", "grpc"),
+        rounded("u8-http", "nanodet_u8", "http", 1.0),
+    ];
+    same_boxes(Make::KServe, &ways).await;
+}

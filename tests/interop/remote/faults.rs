@@ -17,7 +17,7 @@ const MAX_AGE: Duration = Duration::from_millis(500);
 fn deadline_of(make: Make) -> Duration {
     match make {
         Make::Triton => Duration::from_millis(500),
-        Make::MlServer => Duration::from_millis(1500),
+        Make::MlServer | Make::KServe => Duration::from_millis(1500),
     }
 }
 
@@ -74,7 +74,7 @@ impl Trial {
         let server = InferenceServer::start(make, &["nanodet", "nanodet_u8"]).await?;
         let lone = match make {
             Make::Triton => format!("http://{}", server.http),
-            Make::MlServer => format!("grpc://{}", server.grpc),
+            Make::MlServer | Make::KServe => format!("grpc://{}", server.grpc),
         };
         let config = format!(
             "[defaults]\nmax_fps = 5.0\nmax_age_ms = {max_age}\n\
@@ -348,4 +348,10 @@ async fn a_triton_is_in_trouble_again_and_again() {
 #[ignore = "takes minutes: make long"]
 async fn so_is_an_mlserver_again_and_again() {
     suffers(Make::MlServer, &ALL, 20, RETURN_LIMIT).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "takes minutes: make long"]
+async fn so_is_kserves_own_server() {
+    suffers(Make::KServe, &ALL, 2, RETURN_LIMIT).await;
 }

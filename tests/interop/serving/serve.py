@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
 """Lays out models for a real inference server in a folder, and becomes that server.
 
-    .venv/bin/python tests/interop/serving/serve.py triton|mlserver FOLDER --http PORT --grpc PORT --models NAME...
+    .venv/bin/python tests/interop/serving/serve.py triton|mlserver|kserve FOLDER --http PORT --grpc PORT --models NAME...
 
 The server's process is this one, and the leader of a group in which all of its processes are. What a model is to do wrong is written into
-FOLDER/faults/MODEL at any time (network.py says which words there are). The environments of the servers are .tools/triton and
-.tools/mlserver, which scripts/setup --test makes.
+FOLDER/faults/MODEL at any time (network.py says which words there are). The environments of the servers are .tools/triton,
+.tools/mlserver and .tools/kserve, which scripts/setup --test makes.
 """
 import argparse
 import json
@@ -121,12 +121,12 @@ def lay_out_mlserver(folder, names):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("server", choices=["triton", "mlserver"])
+    parser.add_argument("server", choices=["triton", "mlserver", "kserve"])
     parser.add_argument("folder", type=Path)
     parser.add_argument("--http", required=True)
     parser.add_argument("--grpc", required=True)
     parser.add_argument("--models", nargs="+", default=["nanodet"], choices=MODELS)
-    parser.add_argument("--environment", type=Path, help="where the server is installed; .tools/triton or .tools/mlserver unless given")
+    parser.add_argument("--environment", type=Path, help="where the server is installed; its folder of .tools unless given")
     parser.add_argument("--instances", type=int, default=1, help="of each model of Triton")
     args = parser.parse_args()
     path = args.environment or ROOT / ".tools" / args.server
@@ -160,6 +160,14 @@ def main():
             "--allow-metrics=false",
             "--exit-timeout-secs=3",
         ]
+    elif args.server == "kserve":
+        # Compiling its modules takes seconds, so it is done once and for all.
+        env["PYTHONPYCACHEPREFIX"] = str(path / "pycache")
+        env["PYTHONPATH"] = str(HERE)
+        side = lambda name: 320 if name == "nanodet_wrong" else 416
+        models = [f"{name}:{MODELS[name][0]}:{side(name)}:{file_of(folder, name)}" for name in args.models]
+        command = [str(path / "bin/python"), str(HERE / "kserve_model.py")]
+        command += [f"--http_port={args.http}", f"--grpc_port={args.grpc}", *models]
     else:
         lay_out_mlserver(folder, args.models)
         env["PYTHONPATH"] = str(HERE)

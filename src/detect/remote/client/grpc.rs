@@ -146,7 +146,7 @@ impl GrpcClient {
 }
 
 fn unreachable(error: &(dyn std::error::Error + 'static)) -> CallError {
-    CallError::Unavailable(format!("it is not reached ({})", innermost_cause(error)))
+    CallError::NoAnswer(format!("it is not reached ({})", innermost_cause(error)))
 }
 
 /// What an answer that is an error means.
@@ -161,6 +161,9 @@ fn refusal(status: &Status) -> CallError {
     let told = format!("it answered {:?} ({})", status.code(), status.message());
     match status.code() {
         Code::DeadlineExceeded => CallError::Deadline,
+        Code::ResourceExhausted if is_too_long(status.message()) => CallError::Answer(format!(
+            "{told}: raise the limit for messages of the server or of the proxy before it, or serve a model that takes UINT8"
+        )),
         Code::ResourceExhausted => CallError::Busy(told),
         Code::Unavailable if status.message().contains(QUEUE_FULL) => CallError::Busy(told),
         Code::Unavailable
@@ -172,6 +175,18 @@ fn refusal(status: &Status) -> CallError {
         | Code::Cancelled => CallError::Unavailable(told),
         _ => CallError::Answer(told),
     }
+}
+
+/// Whether a server that says that something is exhausted means its limit for the length of a message, for which gRPC has no code of its
+/// own. These are the words of gRPC in C++, Python, Go and JavaScript, in Java and in .NET.
+fn is_too_long(message: &str) -> bool {
+    let message = message.to_ascii_lowercase();
+    let words = [
+        "message larger than max",
+        "message exceeds maximum size",
+        "message exceeds the maximum",
+    ];
+    words.iter().any(|words| message.contains(words))
 }
 
 /// Writes messages of prost, and gives answers as the bytes that they are.
@@ -213,5 +228,31 @@ impl Decoder for RawDecoder {
 
     fn decode(&mut self, buffer: &mut DecodeBuf<'_>) -> Result<Option<Bytes>, Status> {
         Ok(Some(buffer.copy_to_bytes(buffer.remaining())))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_request_that_is_too_long_is_told_from_a_server_that_has_too_much_to_do() {
+        for text in [
+            "SERVER: Received message larger than max (4915321 vs. 4194304)",
+            "grpc: received message larger than max (4915321 vs. 4194304)",
+            "gRPC message exceeds maximum size 4194304: 4915321",
+            "Received message exceeds the maximum configured message size.",
+        ] {
+            let error = refusal(&Status::resource_exhausted(text));
+            let CallError::Answer(reason) = error else {
+                panic!("{error:?}");
+            };
+            assert!(reason.contains(text), "{reason}");
+            assert!(reason.contains("raise the limit for messages"), "{reason}");
+        }
+        for text in ["too many requests", "quota exceeded"] {
+            let error = refusal(&Status::resource_exhausted(text));
+            assert!(matches!(error, CallError::Busy(_)), "{error:?}");
+        }
     }
 }

@@ -96,16 +96,21 @@ impl HttpClient {
         let binary = HeaderValue::from_static("application/octet-stream");
         headers.insert(CONTENT_TYPE, binary);
         let answer = self.web.send(request, asked.limit, asked.most_answer_bytes);
-        let answer = answer.await;
-        let answer = answer.map_err(failure)?;
+        let answer = match answer.await {
+            // It may quote the request, so that its error is longer than an answer.
+            Err(WebError::Unread { status, .. })
+                if !status.is_success() && !self.takes_bytes.load(Ordering::Relaxed) =>
+            {
+                return Err(without_bytes(&format!("it answered {status}")));
+            }
+            answer => answer.map_err(failure)?,
+        };
         let status = answer.status();
         if !status.is_success() {
             let told = told(status, answer.body());
             let is_too_many = status == StatusCode::TOO_MANY_REQUESTS;
             if !is_too_many && !self.takes_bytes.load(Ordering::Relaxed) {
-                return Err(CallError::Answer(format!(
-                    "it does not list the extension {BINARY}, without which tensors cannot be sent over HTTP: use grpc:// ({told})"
-                )));
+                return Err(without_bytes(&told));
             }
             return Err(match status {
                 StatusCode::GATEWAY_TIMEOUT => CallError::Deadline,
@@ -146,9 +151,9 @@ impl HttpClient {
         let request = Request::builder()
             .method(method)
             .uri(format!("{}{path}", self.server));
-        let mut request = request
-            .body(body)
-            .map_err(|error| CallError::Unavailable(format!("its address is none: {error}")))?;
+        let mut request = request.body(body).map_err(|error| {
+            CallError::Unavailable(format!("no request can be made to its address ({error})"))
+        })?;
         if let Some(mut value) = super::authorization::<HeaderValue>(token) {
             value.set_sensitive(true);
             request.headers_mut().insert(AUTHORIZATION, value);
@@ -167,8 +172,15 @@ fn failure(error: WebError) -> CallError {
         | WebError::Refused { .. }
         | WebError::Unreachable { .. }
         | WebError::Tls { .. }
-        | WebError::Broken { .. } => CallError::Unavailable(error.to_string()),
+        | WebError::Broken { .. } => CallError::NoAnswer(error.to_string()),
     }
+}
+
+/// That a server takes no tensors as bytes, which it showed by this.
+fn without_bytes(told: &str) -> CallError {
+    CallError::Answer(format!(
+        "it does not list the extension {BINARY}, without which tensors cannot be sent over HTTP: use grpc:// ({told})"
+    ))
 }
 
 /// What an answer that is no success says.

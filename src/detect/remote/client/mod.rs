@@ -3,6 +3,7 @@
 
 mod grpc;
 mod http;
+mod speaks;
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -30,6 +31,7 @@ const MAX_CA_FILE_BYTES: u64 = 1 << 20;
 /// The connection to one server.
 #[derive(Debug)]
 pub(super) struct Client {
+    url: ServerUrl,
     carrier: Carrier,
     model: ModelName,
     token: Mutex<Option<Secret>>,
@@ -48,8 +50,10 @@ pub(super) enum CallError {
     Deadline,
     /// The server has too much to do, and says so.
     Busy(String),
-    /// The server was not reached, or says that it does not serve this model, or not us.
+    /// The server says that it does not serve this model, or not us.
     Unavailable(String),
+    /// The server was not reached, or the connection to it ended before there was an answer.
+    NoAnswer(String),
     /// The server answered with another error, or with what cannot be used.
     Answer(String),
 }
@@ -109,6 +113,7 @@ impl Clients {
             ServerProtocol::Http => Carrier::Http(HttpClient::new(url, self.web.clone())),
         };
         Ok(Client {
+            url: url.clone(),
             carrier,
             model: ModelName {
                 name: config.model.clone(),
@@ -127,7 +132,17 @@ impl Client {
             Carrier::Grpc(client) => client.ask(&self.model, token.as_ref()).await,
             Carrier::Http(client) => client.ask(&self.model, token.as_ref()).await,
         };
-        answer.map_err(|error| error.without(token.as_ref()))
+        let answer = answer.map_err(|error| error.without(token.as_ref()));
+        match answer {
+            Err(CallError::NoAnswer(reason)) => {
+                let hint = speaks::hint(&self.url, &reason).await;
+                Err(CallError::NoAnswer(match hint {
+                    Some(hint) => format!("{hint} ({reason})"),
+                    None => reason,
+                }))
+            }
+            answer => answer,
+        }
     }
 
     /// Asks for inference, and gives the outputs in the order of their names. An answer that is there only after the limit counts as
@@ -181,6 +196,7 @@ impl CallError {
             Self::Deadline => Self::Deadline,
             Self::Busy(reason) => Self::Busy(brief_without(&reason, token)),
             Self::Unavailable(reason) => Self::Unavailable(brief_without(&reason, token)),
+            Self::NoAnswer(reason) => Self::NoAnswer(brief_without(&reason, token)),
             Self::Answer(reason) => Self::Answer(brief_without(&reason, token)),
         }
     }

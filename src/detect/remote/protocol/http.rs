@@ -19,6 +19,9 @@ pub(in crate::detect::remote) const JSON_LENGTH: &str = "inference-header-conten
 /// What servers call the extension by which tensors are bytes.
 pub(in crate::detect::remote) const BINARY: &str = "binary_tensor_data";
 
+/// What each request is called. No answer is found by it, but KServe's own server fails where a request has no name and its answer is JSON.
+const REQUEST_ID: &str = "twinsight";
+
 /// What may stand in a path as it is.
 const PLAIN: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'-')
@@ -43,6 +46,7 @@ pub(in crate::detect::remote) fn model_path(prefix: &str, model: &ModelName) -> 
 
 #[derive(Serialize)]
 struct RequestJson<'a> {
+    id: &'static str,
     inputs: Vec<RequestInput<'a>>,
     outputs: Vec<RequestOutput<'a>>,
 }
@@ -87,6 +91,7 @@ pub(in crate::detect::remote) fn request(
         }
     }
     let json = RequestJson {
+        id: REQUEST_ID,
         inputs: inputs.iter().map(input).collect(),
         outputs: outputs
             .iter()

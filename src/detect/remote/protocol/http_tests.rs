@@ -41,6 +41,7 @@ fn a_request_is_json_and_then_bytes() {
     let json: serde_json::Value = serde_json::from_slice(json).unwrap();
     let of = |name: &str| serde_json::json!({"name": name, "shape": [1, 2], "datatype": "UINT8", "parameters": {"binary_data_size": 2}});
     let expected = serde_json::json!({
+        "id": "twinsight",
         "inputs": [of("a"), of("b")],
         "outputs": [{"name": "out", "parameters": {"binary_data": true}}],
     });

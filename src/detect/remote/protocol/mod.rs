@@ -67,6 +67,9 @@ pub(super) enum AnswerError {
         shape: Vec<i64>,
         found: String,
     },
+    /// A shape that no data can have.
+    #[error("its output `{name}` has the shape {shape:?}, which no tensor can have")]
+    Shape { name: String, shape: Vec<i64> },
     /// The elements are no numbers that a detector gives.
     #[error("its output `{name}` is {datatype}, of which no numbers can be made")]
     Datatype { name: String, datatype: String },

@@ -104,10 +104,9 @@ pub(super) fn count(name: &str, shape: &[i64]) -> Result<usize, AnswerError> {
             what: "numbers in an output",
             most: MAX_NUMBERS,
         }),
-        None => Err(AnswerError::Data {
+        None => Err(AnswerError::Shape {
             name: brief(name),
             shape: shape.iter().take(MAX_RANK).copied().collect(),
-            found: "no tensor of it".to_owned(),
         }),
     }
 }

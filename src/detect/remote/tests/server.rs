@@ -14,6 +14,7 @@ use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use parking_lot::Mutex;
 use serde_json::json;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
 use tonic::Status;
@@ -27,6 +28,8 @@ use super::super::protocol::grpc::tests::{
 use super::super::protocol::grpc::{
     MODEL_INFER, MODEL_METADATA, MODEL_READY, ModelInferRequest, ModelRequest,
 };
+use super::ports::unused_address;
+use super::until;
 use crate::config::ServerProtocol;
 
 /// What the server does.
@@ -55,6 +58,8 @@ pub(super) enum Answer {
     Integers,
     /// So many bytes that nobody wants.
     Huge,
+    /// The same as an error, as of a server that quotes the request.
+    HugeError,
     /// An error: what gRPC and what HTTP call it, and its text.
     Error(tonic::Code, StatusCode, &'static str),
 }
@@ -117,6 +122,11 @@ pub(super) fn start(protocol: ServerProtocol) -> Running {
     start_at(protocol, any, Arc::default(), None)
 }
 
+/// A server on an address that nobody else takes while it is away.
+pub(super) fn start_to_return(protocol: ServerProtocol) -> Running {
+    start_at(protocol, unused_address(), Arc::default(), None)
+}
+
 pub(super) fn start_at(
     protocol: ServerProtocol,
     address: SocketAddr,
@@ -129,16 +139,12 @@ pub(super) fn start_at(
         .build()
         .unwrap();
     // The port of a server that was just ended may take a moment to be free.
-    let bind = || runtime.block_on(TcpListener::bind(address));
-    let listener = (0..50)
-        .find_map(|_| match bind() {
-            Ok(listener) => Some(listener),
-            Err(_) => {
-                std::thread::sleep(Duration::from_millis(20));
-                None
-            }
-        })
-        .unwrap();
+    let mut listener = None;
+    until("the port is free", || {
+        listener = runtime.block_on(TcpListener::bind(address)).ok();
+        listener.is_some()
+    });
+    let listener = listener.unwrap();
     let address = listener.local_addr().unwrap();
     let served = Arc::clone(&fake);
     match protocol {
@@ -165,6 +171,34 @@ pub(super) fn start_at(
     }
     Running {
         fake,
+        address,
+        runtime: Some(runtime),
+    }
+}
+
+/// A server that answers everything in the same way, by HTTP/1 and nothing else. The one of [`start`] takes HTTP/2 at the same port.
+pub(super) fn start_http1() -> Running {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()
+        .unwrap();
+    let any = SocketAddr::from(([127, 0, 0, 1], 0));
+    let listener = runtime.block_on(TcpListener::bind(any)).unwrap();
+    let address = listener.local_addr().unwrap();
+    runtime.spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            tokio::spawn(async move {
+                let answer = b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n";
+                let mut asked = [0; 1024];
+                while let Ok(1..) = stream.read(&mut asked).await {
+                    let _ = stream.write_all(answer).await;
+                }
+            });
+        }
+    });
+    Running {
+        fake: Arc::default(),
         address,
         runtime: Some(runtime),
     }
@@ -293,6 +327,7 @@ fn grpc_answer(answer: Answer) -> Result<ModelInferResponse, Status> {
         Answer::Numbers { shape, values } => ("FP32", shape, little_endian(&values)),
         Answer::Integers => ("INT32", vec![1, 1, 6], Bytes::from(vec![0; 24])),
         Answer::Huge => ("FP32", vec![1], Bytes::from(vec![0; 60 << 20])),
+        Answer::HugeError => return Err(Status::internal("e".repeat(4000))),
         Answer::Error(code, _, text) => return Err(Status::new(code, text)),
     };
     Ok(ModelInferResponse {
@@ -331,7 +366,10 @@ async fn http(fake: Arc<Fake>, request: Request) -> Response {
             .to_string()
             .into_response();
     }
-    let path = head.uri.path().strip_prefix("/below/v2/models/").unwrap();
+    // Whoever does not get on with a server asks by another path what it is.
+    let Some(path) = head.uri.path().strip_prefix("/below/v2/models/") else {
+        return StatusCode::NOT_FOUND.into_response();
+    };
     let (model, rest) = path.split_once('/').unwrap_or((path, ""));
     let rest = rest.strip_prefix("versions/").unwrap_or(rest);
     let (version, rest) = match rest.split_once('/') {
@@ -377,6 +415,10 @@ fn http_answer(answer: Answer) -> Response {
         Answer::Numbers { shape, values } => ("FP32", shape, little_endian(&values)),
         Answer::Integers => ("INT32", vec![1, 1, 6], Bytes::from(vec![0; 24])),
         Answer::Huge => ("FP32", vec![1], Bytes::from(vec![0; 60 << 20])),
+        Answer::HugeError => {
+            let text = "e".repeat(60 << 20);
+            return (StatusCode::INTERNAL_SERVER_ERROR, text).into_response();
+        }
         Answer::Error(_, status, text) => {
             return (status, json!({"error": text}).to_string()).into_response();
         }

@@ -4,7 +4,7 @@ use super::super::answer::CallResult;
 use super::super::away_reason::AwayReason;
 use super::super::message::{Twin, TwinMessage, TwinUpdate};
 
-/// What the session wants done or known.
+/// One thing that its owner does, or is told, in the order in which [`Session::poll`](super::Session::poll) gives them.
 #[derive(Debug, PartialEq)]
 pub enum Output<T> {
     /// Write this text frame.
@@ -13,19 +13,19 @@ pub enum Output<T> {
     Pong(String),
     /// Subscriptions are made: messages flow from now on. In direct mode this tells the own twin.
     Joined {
-        /// The own twin.
+        /// The twin that the client speaks as. In direct mode it is the device's.
         twin_id: String,
     },
     /// What the hub knows about the own twin.
     OwnTwin(Twin),
     /// A twin message; one with `ack` is to be answered through [`Session::acknowledge`](super::Session::acknowledge).
     Message {
-        /// The message.
+        /// What was said, by which twin, and to whom.
         message: TwinMessage,
         /// The id under which the hub awaits an acknowledgement.
         ack: Option<u64>,
     },
-    /// A twin changed.
+    /// What the hub knows of a twin that has changed.
     TwinUpdated(TwinUpdate),
     /// A call's outcome.
     Answer {
