@@ -11,6 +11,11 @@
 //! where an event is written. Sizes carry their unit in the name (`_px`, `_bytes`, `_90k`).
 //! The modules, in the order of the path; each uses only those above it:
 
+/// Ports for unit tests, the same as for those of `tests/`.
+#[cfg(test)]
+#[path = "../tests/common/ports.rs"]
+mod test_ports;
+
 pub mod clock;
 
 pub mod descriptors;

@@ -515,7 +515,7 @@ impl Catalog {
 }
 
 /// The labels of zones, lines and masks: one that the model does not have, or that `classes` leaves out, would count nothing for ever.
-fn check_labels(camera: &CameraConfig, info: &ModelInfo) -> Result<(), UnfitCamera> {
+fn check_labels(camera: &CameraConfig, info: &ModelInfo) -> Result<()> {
     let scene = &camera.scene;
     let named = |kind: &str, name: &str| format!("{kind} \"{}\"", shown(name));
     let zones = scene.zones.iter();
@@ -533,7 +533,8 @@ fn check_labels(camera: &CameraConfig, info: &ModelInfo) -> Result<(), UnfitCame
                     model: camera.model.clone(),
                     label: label.to_string(),
                     nearest: did_you_mean(label, info),
-                });
+                }
+                .into());
             }
             let classes = &camera.classes;
             if !classes.is_empty() && classes.iter().all(|class| **class != **label) {
@@ -541,7 +542,8 @@ fn check_labels(camera: &CameraConfig, info: &ModelInfo) -> Result<(), UnfitCame
                     camera: camera.id.clone(),
                     part,
                     label: label.to_string(),
-                });
+                }
+                .into());
             }
         }
     }

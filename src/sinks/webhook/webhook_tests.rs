@@ -21,9 +21,7 @@ use crate::publish::event::CameraStatus;
 use crate::publish::event::tests::inferred;
 use crate::shard::Share;
 use crate::telemetry::metrics::Metrics;
-
-#[path = "../../../tests/common/ports.rs"]
-mod ports;
+use crate::test_ports;
 
 const DEADLINE: Duration = Duration::from_secs(30);
 
@@ -298,7 +296,7 @@ async fn what_is_refused_is_dropped_at_once_and_a_redirect_leads_nowhere() {
 
 #[tokio::test]
 async fn events_for_a_receiver_that_is_away_end_with_their_age() {
-    let address = ports::unused_address();
+    let address = test_ports::unused_address();
     let max_age = Duration::from_millis(900);
     let mut rig = Rig::start(&format!("http://{address}/"), max_age, |_| {});
     let started = Instant::now();
@@ -324,7 +322,7 @@ async fn events_for_a_receiver_that_is_away_end_with_their_age() {
 
 #[tokio::test]
 async fn states_that_a_receiver_missed_are_told_again_even_if_nothing_happens() {
-    let address = ports::unused_address();
+    let address = test_ports::unused_address();
     let max_age = Duration::from_millis(400);
     let rig = Rig::start(&format!("http://{address}/"), max_age, |webhook| {
         webhook.restate_every = Duration::from_millis(600);

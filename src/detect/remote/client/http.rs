@@ -30,7 +30,9 @@ pub(super) struct HttpClient {
     prefix: String,
     /// False once the server has listed its extensions and the binary one was not among them. Some take bytes all the same, so that
     /// only an error of inference makes something of it.
-    takes_bytes: AtomicBool,
+    lists_bytes: AtomicBool,
+    /// True once it has answered a request with bytes, so that its errors have other reasons.
+    has_taken_bytes: AtomicBool,
 }
 
 impl HttpClient {
@@ -40,7 +42,8 @@ impl HttpClient {
             web,
             server: format!("{scheme}://{}", url.authority),
             prefix: url.path.clone(),
-            takes_bytes: AtomicBool::new(true),
+            lists_bytes: AtomicBool::new(true),
+            has_taken_bytes: AtomicBool::new(false),
         }
     }
 
@@ -58,7 +61,7 @@ impl HttpClient {
         // Not every server says something of itself.
         if let Ok(answer) = self.get(&format!("{}/v2", self.prefix), token).await {
             let takes_bytes = read_takes_bytes(answer.body());
-            self.takes_bytes.store(takes_bytes, Ordering::Relaxed);
+            self.lists_bytes.store(takes_bytes, Ordering::Relaxed);
         }
         let answer = self.get(&path, token).await?;
         Ok(read_metadata(answer.body())?)
@@ -98,9 +101,7 @@ impl HttpClient {
         let answer = self.web.send(request, asked.limit, asked.most_answer_bytes);
         let answer = match answer.await {
             // It may quote the request, so that its error is longer than an answer.
-            Err(WebError::Unread { status, .. })
-                if !status.is_success() && !self.takes_bytes.load(Ordering::Relaxed) =>
-            {
+            Err(WebError::Unread { status, .. }) if !status.is_success() && !self.takes_bytes() => {
                 return Err(without_bytes(&format!("it answered {status}")));
             }
             answer => answer.map_err(failure)?,
@@ -109,7 +110,7 @@ impl HttpClient {
         if !status.is_success() {
             let told = told(status, answer.body());
             let is_too_many = status == StatusCode::TOO_MANY_REQUESTS;
-            if !is_too_many && !self.takes_bytes.load(Ordering::Relaxed) {
+            if !is_too_many && !self.takes_bytes() {
                 return Err(without_bytes(&told));
             }
             return Err(match status {
@@ -138,7 +139,14 @@ impl HttpClient {
                     })?,
             ),
         };
-        Ok(read_outputs(answer.body(), json_length, asked.outputs)?)
+        let outputs = read_outputs(answer.body(), json_length, asked.outputs)?;
+        self.has_taken_bytes.store(true, Ordering::Relaxed);
+        Ok(outputs)
+    }
+
+    /// Whether it takes tensors as bytes, as far as is known.
+    fn takes_bytes(&self) -> bool {
+        self.lists_bytes.load(Ordering::Relaxed) || self.has_taken_bytes.load(Ordering::Relaxed)
     }
 
     fn request(

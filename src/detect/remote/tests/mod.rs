@@ -1,9 +1,6 @@
 //! Remote models against servers of ours, by both protocols. Whether real servers give the boxes of local inference is tested with
 //! Triton, MLServer and KServe.
 
-#[path = "../../../../tests/common/ports.rs"]
-mod ports;
-
 mod access;
 mod answers;
 mod offers;

@@ -28,9 +28,9 @@ use super::super::protocol::grpc::tests::{
 use super::super::protocol::grpc::{
     MODEL_INFER, MODEL_METADATA, MODEL_READY, ModelInferRequest, ModelRequest,
 };
-use super::ports::unused_address;
 use super::until;
 use crate::config::ServerProtocol;
+use crate::test_ports::unused_address;
 
 /// What the server does.
 #[derive(Debug, Clone)]
