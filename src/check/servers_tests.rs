@@ -23,6 +23,7 @@ width = 32
 height = 16
 layout = "nchw"
 color_order = "rgb"
+scale = 1.0
 resize = "stretch"
 [output]
 kind = "yolo"
