@@ -217,7 +217,8 @@ impl KubernetesStore {
     /// Deletes the leases of members that have not renewed them for their duration.
     async fn bury(&self, api: &Api<Lease>, now: LeaseTime) {
         let dead = self.view.lock().await.dead(now);
-        for Doomed { name, version, uid } in dead {
+        // All at once: the watch is not read meanwhile.
+        let buried = dead.into_iter().map(|Doomed { name, version, uid }| async move {
             let params = DeleteParams {
                 preconditions: Some(Preconditions {
                     resource_version: Some(version.to_string()),
@@ -233,7 +234,8 @@ impl KubernetesStore {
             if let Err(error) = self.within(deleting).await {
                 tracing::debug!(name, %error, "the lease of a member that seems dead was not deleted");
             }
-        }
+        });
+        futures_util::future::join_all(buried).await;
     }
 
     /// The lease of the member as it is now. `None` means that it is gone.

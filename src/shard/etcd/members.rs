@@ -74,7 +74,12 @@ impl EtcdMembers {
         let asking = self.ask_one_or_two(&question);
         match tokio::time::timeout(self.limit, asking).await {
             Ok(answer) => answer,
-            Err(_) => Err(self.unanswered()),
+            Err(_) => {
+                // Behind the only address there may be several members, and it is the connection to one of them that hangs.
+                let at = *self.current.borrow();
+                self.leave(at);
+                Err(self.unanswered())
+            }
         }
     }
 

@@ -19,6 +19,8 @@ const AGAIN: Duration = Duration::from_secs(1);
 pub(super) struct View {
     members: BTreeMap<Session, Member>,
     cameras: BTreeMap<Arc<str>, (Version, Session)>,
+    /// When anything was heard last.
+    heard_at: Option<LeaseTime>,
 }
 
 #[derive(Debug)]
@@ -56,12 +58,16 @@ impl View {
     ) -> Seen {
         let before = std::mem::take(&mut self.members);
         self.cameras.clear();
+        let silence = self.heard_at.replace(now).map(|at| now.since(at));
         for lease in leases {
             match read(&lease, now) {
                 Some(Object::Member(session, mut member)) => {
-                    // Its time goes on while nobody watches.
+                    // Its time goes on while nobody watches. After a silence as long as its lease, in which nobody may have been able to
+                    // renew one, it begins anew.
+                    let could_renew = silence.is_some_and(|silence| silence < member.duration);
                     if let Some(known) = before.get(&session)
                         && known.version == member.version
+                        && could_renew
                     {
                         member.since = known.since;
                     }
@@ -88,6 +94,7 @@ impl View {
 
     /// Takes in an object that is new or was written again.
     pub(super) fn changed(&mut self, lease: Lease, now: LeaseTime) -> Vec<Seen> {
+        self.heard_at = Some(now);
         match read(&lease, now) {
             Some(Object::Member(session, member)) => {
                 let known = self.members.get(&session).map(|known| &known.record);
