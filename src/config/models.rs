@@ -31,7 +31,7 @@ pub struct RemoteModelConfig {
     pub deadline: Duration,
     /// The most requests that may be under way at once.
     pub max_in_flight: usize,
-    /// A model of this machine that takes its place while no server can be used. It has the same labels.
+    /// A model of this machine that takes its place while no server can be used, or it is set aside. It has the same labels.
     pub fallback: Option<String>,
     /// Certificates to trust beside the built-in roots.
     pub ca_file: Option<PathBuf>,

@@ -94,6 +94,9 @@ fn a_mistake_names_the_model_of_its_key() {
     let error =
         load("[models.yard]\nbackend = \"kserve\"\nurl = \"grpc://a\"\nyard = 1").unwrap_err();
     assert!(error.contains("no key `models.yard.yard`"), "{error}");
+    let error = load("[models.my_yard]\nbackend = \"kserve\"\nurl = \"grpc://a\"\nyard = 1");
+    let error = error.unwrap_err();
+    assert!(error.contains("no key `models.my_yard.yard`"), "{error}");
 }
 
 #[test]

@@ -154,7 +154,9 @@ pub(super) fn explain(path: &Path, text: &str, mut error: toml::de::Error) -> Co
 
 fn unknown_key(place: Place, keys: &str, name: &str) -> ConfigError {
     // The path ends either with the unknown key itself or with its section.
-    let path = keys.strip_suffix(name).unwrap_or(keys);
+    let path = keys.strip_suffix(name);
+    let path = path.filter(|path| path.is_empty() || path.ends_with('.'));
+    let path = path.unwrap_or(keys);
     let section = match path.trim_end_matches('.') {
         table if table == TRACK_OF_CAMERA || File::TABLES.contains(&table) => table,
         // A model that is called as its unknown key is.

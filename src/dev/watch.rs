@@ -144,8 +144,13 @@ pub(crate) async fn run(
                 let Some(index) = nodes.iter().position(|node| node.twin == message.twin_id) else {
                     continue;
                 };
-                nodes[index].quiet_since = Instant::now();
-                nodes[index].told_silence = false;
+                let node = &mut nodes[index];
+                node.quiet_since = Instant::now();
+                node.told_silence = false;
+                if node.is_known {
+                    // It was asked for because of a silence that is over.
+                    node.look_up = None;
+                }
                 if let Err(error) = watch.event(out, index, &message) {
                     break Err(error.into());
                 }

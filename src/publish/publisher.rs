@@ -291,15 +291,24 @@ impl Publisher {
         // The lock is held, so that the sinks end with the same state as the hub.
         let mut state = self.shared.state();
         if !self.shared.tells(&status.id) {
-            for lane in self.lanes.iter() {
-                lane.keep_status(&status);
-            }
-            state.outbox.keep_status(status);
+            self.keep(&mut state, status);
             return;
         }
         self.send_status(&mut state, status);
         drop(state);
         self.shared.wake.notify_one();
+    }
+
+    /// Takes in that a camera which another node has is closed here. It was said that it moved, and by now it may be this node's again.
+    pub(crate) fn keep_status(&self, status: CameraStatus) {
+        self.keep(&mut self.shared.state(), status);
+    }
+
+    fn keep(&self, state: &mut SendState, status: CameraStatus) {
+        for lane in self.lanes.iter() {
+            lane.keep_status(&status);
+        }
+        state.outbox.keep_status(status);
     }
 
     /// Says that the streams of a camera are gone from here, because the node of this name has it from now on.

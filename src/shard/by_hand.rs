@@ -18,7 +18,7 @@ impl Share {
             shared: Arc::new(Shared {
                 duties: watch::Sender::new(Arc::new(Duties::These(BTreeMap::new()))),
                 pool: Some(PoolEnd {
-                    margin: Duration::from_secs(1),
+                    margin: Duration::from_secs(60),
                     ..PoolEnd::default()
                 }),
                 facts: Mutex::new(ShareFacts::default()),

@@ -325,7 +325,7 @@ impl PoolCore {
     pub(super) fn poll(&mut self, now: LeaseTime) -> Option<Op> {
         let op = self.ops.pop_front()?;
         match (&op, &mut self.lease) {
-            (Op::Join(_), Lease::Asking { sent_at }) => *sent_at = now,
+            (Op::Join(_), Lease::Asking { sent_at, .. }) => *sent_at = now,
             (Op::Renew(..), Lease::Held(lease)) => {
                 if let Some((sent_at, _)) = &mut lease.renewing {
                     *sent_at = now;

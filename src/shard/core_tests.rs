@@ -542,6 +542,23 @@ fn a_store_that_begins_anew_is_taken_for_what_it_is() {
 }
 
 #[test]
+fn what_a_node_is_given_while_it_joins_is_told_at_once() {
+    let cameras: BTreeSet<Arc<str>> = ["cam".into()].into();
+    let mut node = SimNode::new("node".into(), &BTreeSet::new(), at(0));
+    node.core.tick(at(0));
+    let Some(Op::Join(asked)) = node.core.poll(at(0)) else {
+        panic!("it asks for a lease");
+    };
+    node.core.set_cameras(&cameras, at(10));
+    node.core.done(Done::Join(Ok("session".into())), at(20));
+    let Some(Op::Renew(_, Some(told))) = node.core.poll(at(20)) else {
+        panic!("it tells which cameras it has");
+    };
+    assert_ne!(told.configured, asked.configured);
+    assert_eq!(told.configured.cameras, Some(CameraList::of(&cameras)));
+}
+
+#[test]
 fn each_time_that_a_camera_is_opened_is_another_one() {
     let fence = Fence::default();
     let camera: Arc<str> = "cam".into();

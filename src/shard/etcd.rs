@@ -129,9 +129,9 @@ impl EtcdStore {
     /// Watches until that fails, or another member is asked. The error says why.
     async fn follow(&self, seen: &mpsc::Sender<Vec<Seen>>) -> Result<(), StoreError> {
         let watched = self.members.watched().await?;
-        let at = watched.at;
+        let connection = watched.connection;
         let ended = self.follow_member(watched, seen).await;
-        ended.map_err(|failure| self.members.failed(at, failure))
+        ended.map_err(|failure| self.members.failed(connection, failure))
     }
 
     async fn follow_member(
@@ -159,6 +159,8 @@ impl EtcdStore {
         tell(seen, vec![all]).await?;
         // A connection that hangs tells nothing, and neither does a pool in which nothing happens: so it is asked whether it is there.
         let mut asking = tokio::time::interval(self.limit);
+        // After a pause of the node all that it missed would be asked at once, with no time for an answer.
+        asking.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut unanswered = 0_u32;
         loop {
             let message = tokio::select! {

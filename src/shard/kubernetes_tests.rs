@@ -333,18 +333,36 @@ async fn after_a_silence_nobody_is_dead_who_could_not_renew_a_lease() {
     let (server, client) = start().await;
     let store = KubernetesStore::with_client(client, &pool());
     store.join(record("one")).await.unwrap();
-    let leases: Vec<Lease> = server.state.lock().leases.values().cloned().collect();
+    let leases = server.state.lock().leases.clone();
+    let leases = leases.into_values().map(serde_json::from_value::<Lease>);
+    let leases: Vec<Lease> = leases.map(Result::unwrap).collect();
     let (begun, moment) = (LeaseTime::now(), Duration::from_millis(1));
-    let dead_after = |silence: Duration| {
+    // How many are dead so long after a silence, before which the member had not renewed its lease for a while.
+    let dead_after = |age: Duration, silence: Duration, later: Duration| {
         let mut view = View::default();
-        view.read_all(1, leases.clone(), begun);
-        view.read_all(1, leases.clone(), begun + silence);
-        move |later: Duration| view.dead(begun + silence + later).len()
+        let mut hears = |after: Duration| drop(view.read_all(1, leases.clone(), begun + after));
+        hears(Duration::ZERO);
+        hears(age);
+        let mut heard = Duration::ZERO;
+        while heard <= later {
+            hears(age + silence + heard);
+            heard += DURATION / 4;
+        }
+        view.dead(begun + age + silence + later).len()
     };
+    let third = DURATION / 3;
     // A watch that began anew soon found it as it was.
-    assert_eq!(dead_after(DURATION / 2)(DURATION / 2 + moment), 1);
-    assert_eq!(dead_after(3 * DURATION)(DURATION), 0);
-    assert_eq!(dead_after(3 * DURATION)(DURATION + moment), 1);
+    assert_eq!(dead_after(Duration::ZERO, third, 2 * third), 0);
+    assert_eq!(dead_after(Duration::ZERO, third, 2 * third + moment), 1);
+    for silence in [DURATION * 4 / 5, DURATION * 3] {
+        assert_eq!(dead_after(third, silence, Duration::ZERO), 0);
+        assert_eq!(dead_after(third, silence, DURATION), 0);
+        assert_eq!(dead_after(third, silence, DURATION + moment), 1);
+    }
+    // Nobody is taken for dead by a node that hears nothing.
+    let mut view = View::default();
+    view.read_all(1, leases.clone(), begun);
+    assert_eq!(view.dead(begun + 2 * DURATION).len(), 0);
 }
 
 /// A node of which only the share is there.

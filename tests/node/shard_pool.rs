@@ -375,6 +375,7 @@ async fn without_etcd_nothing_is_published_and_all_goes_on_when_it_answers() {
     })
     .await;
     // Nothing was sent after the lease may have run out, by the clock that all of these have.
+    tokio::time::sleep_until((killed + LEASE + Duration::from_secs(1)).into()).await;
     let last = heard.events("detections", |_, _| true);
     let last = last.iter().map(|(_, event)| event["timestamp"].as_u64());
     let last = last.max().flatten().unwrap();
@@ -394,9 +395,6 @@ async fn without_etcd_nothing_is_published_and_all_goes_on_when_it_answers() {
     .await;
     let dropped = http_get(one.http, "/metrics");
     assert!(dropped.contains("reason=\"not_held\""));
-    // What one held the other never published meanwhile.
-    let both = heard.moves(killed);
-    println!("these moved: {both:?}");
     tokio::join!(one.end(), other.end());
 }
 

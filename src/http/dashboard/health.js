@@ -156,11 +156,12 @@ function nodeItems(node) {
   for (const model of node.models) {
     if (model.state === 'working') continue;
     const error = model.error ? `${sentence(modelError(model))} ` : '';
+    const state = { failing: 'is failing', set_aside: 'is set aside', probing: 'is being tried again', away: 'is away' }[model.state] ?? `is ${model.state}`;
     if (model.fallback) {
-      add('warn', 'a model is away', `Model ${model.name} is away`, `${error}${model.fallback} takes its place meanwhile.`);
+      const clause = model.state === 'away' ? 'a model is away' : 'a fallback infers';
+      add('warn', clause, `Model ${model.name} ${state}`, `${error}${model.fallback} takes its place meanwhile.`);
       continue;
     }
-    const state = { failing: 'is failing', set_aside: 'is set aside', probing: 'is being tried again', away: 'is away' }[model.state] ?? `is ${model.state}`;
     const clause = model.state === 'away' ? 'a model is away' : 'a model is failing';
     const blind = model.cameras ? `Its ${n(model.cameras, 'camera')} ${model.cameras === 1 ? 'is' : 'are'} blind meanwhile.` : 'No camera of this node needs it now.';
     const remedy = model.state === 'away' ? 'See to its servers' : 'See the node’s log, and correct or replace the model';

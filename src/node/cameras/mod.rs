@@ -559,14 +559,18 @@ impl Cameras {
                 .metrics
                 .stream(&config.id)
                 .set_state(CameraState::Removed);
-            self.context.publisher.set_status(CameraStatus {
+            let status = CameraStatus {
                 id: config.id,
                 name: config.name.into(),
                 state: CameraState::Removed,
                 since: Instant::now(),
                 reason: None,
                 attempt,
-            });
+            };
+            match removal {
+                Removal::Unconfigured => self.context.publisher.set_status(status),
+                Removal::Elsewhere => self.context.publisher.keep_status(status),
+            }
         }
     }
 }

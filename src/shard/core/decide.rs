@@ -69,10 +69,13 @@ impl PoolCore {
     pub(super) fn work(&mut self, now: LeaseTime) {
         match &self.lease {
             Lease::None { ask_at } if *ask_at <= now && !self.leaving => {
-                self.lease = Lease::Asking { sent_at: now };
                 // One that was asked for and whose answer was lost is older than this one.
                 self.own.started_at += 1;
                 let record = self.record(None);
+                self.lease = Lease::Asking {
+                    sent_at: now,
+                    record: Box::new(record.clone()),
+                };
                 self.ops.push_back(Op::Join(record));
                 return;
             }

@@ -10,9 +10,10 @@ pub(super) enum Lease {
     None {
         ask_at: LeaseTime,
     },
-    /// It was asked for at this time.
+    /// It was asked for at this time, and told this of the node.
     Asking {
         sent_at: LeaseTime,
+        record: Box<MemberRecord>,
     },
     Held(Box<HeldLease>),
     /// It was given up for good.
@@ -40,9 +41,10 @@ impl PoolCore {
     }
 
     pub(super) fn joined(&mut self, result: Result<Session, StoreError>, now: LeaseTime) {
-        let Lease::Asking { sent_at } = self.lease else {
+        let Lease::Asking { sent_at, record } = &self.lease else {
             return;
         };
+        let (sent_at, told) = (*sent_at, MemberRecord::clone(record));
         match result {
             Ok(session) => {
                 // Nothing that was held before is held with this lease.
@@ -53,7 +55,7 @@ impl PoolCore {
                     since: now,
                     renew_at: sent_at + self.timing.renew_every,
                     renewing: None,
-                    told: self.record(None),
+                    told,
                 }));
                 for camera in self.cameras.values_mut() {
                     camera.forget_lease();

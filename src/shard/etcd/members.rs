@@ -1,6 +1,7 @@
 //! The members of etcd that a node can ask. It asks one of them, and another one once that does not answer: a member that hangs would
 //! else be asked again and again, by a client that takes turns, until the lease has run out.
 
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use etcd_client::{Client, ConnectOptions, Error};
@@ -17,10 +18,16 @@ use twinsight_client::secret::Secret;
 /// The member that is watched.
 pub(super) struct Watched {
     pub(super) client: Client,
-    /// Its place among the members.
-    pub(super) at: usize,
+    pub(super) connection: Connection,
     /// Tells when another one is asked.
     pub(super) another: watch::Receiver<usize>,
+}
+
+/// A connection to a member: the member's place among all, and which one it is of all that were made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Connection {
+    at: usize,
+    number: u64,
 }
 
 /// The members, by their addresses.
@@ -31,7 +38,9 @@ pub(super) struct EtcdMembers {
     /// No question takes longer.
     limit: Duration,
     /// One for each address, made when it is asked for.
-    clients: Mutex<Vec<Option<Client>>>,
+    clients: Mutex<Vec<Option<(Connection, Client)>>>,
+    /// How many connections were made.
+    made: AtomicU64,
     /// Which of them is asked.
     current: watch::Sender<usize>,
 }
@@ -61,6 +70,7 @@ impl EtcdMembers {
             login: etcd.username.clone().zip(etcd.password.clone()),
             limit,
             clients: Mutex::new(vec![None; etcd.urls.len()]),
+            made: AtomicU64::new(0),
             current: watch::Sender::new(0),
         })
     }
@@ -71,23 +81,28 @@ impl EtcdMembers {
     where
         F: Future<Output = Result<T, Failure>>,
     {
-        let asking = self.ask_one_or_two(&question);
+        let last = AtomicUsize::new(*self.current.borrow());
+        let asking = self.ask_one_or_two(&question, &last);
         match tokio::time::timeout(self.limit, asking).await {
             Ok(answer) => answer,
             Err(_) => {
                 // Behind the only address there may be several members, and it is the connection to one of them that hangs.
-                let at = *self.current.borrow();
-                self.leave(at);
+                self.leave(last.load(Ordering::Relaxed));
                 Err(self.unanswered())
             }
         }
     }
 
-    async fn ask_one_or_two<T, F>(&self, question: &impl Fn(Client) -> F) -> Result<T, StoreError>
+    /// `last` says which member was asked last.
+    async fn ask_one_or_two<T, F>(
+        &self,
+        question: &impl Fn(Client) -> F,
+        last: &AtomicUsize,
+    ) -> Result<T, StoreError>
     where
         F: Future<Output = Result<T, Failure>>,
     {
-        let at = *self.current.borrow();
+        let at = last.load(Ordering::Relaxed);
         let mut first = Box::pin(self.ask_one(at, question));
         if self.urls.len() == 1 {
             return first.await;
@@ -96,10 +111,12 @@ impl EtcdMembers {
             Ok(Ok(answer)) => Ok(answer),
             Ok(Err(_)) => {
                 let next = self.leave(at);
+                last.store(next, Ordering::Relaxed);
                 self.ask_one(next, question).await
             }
             Err(_) => {
                 let next = self.leave(at);
+                last.store(next, Ordering::Relaxed);
                 let second = Box::pin(self.ask_one(next, question));
                 let (answer, _) = select_ok([first, second]).await?;
                 Ok(answer)
@@ -115,18 +132,26 @@ impl EtcdMembers {
     where
         F: Future<Output = Result<T, Failure>>,
     {
-        let asking = async { question(self.client(at).await?).await };
-        asking.await.map_err(|failure| self.failed(at, failure))
+        let mut used = Connection { at, number: 0 };
+        let asking = async {
+            let (connection, client) = self.client(at).await?;
+            used = connection;
+            question(client).await
+        };
+        let answer = asking.await;
+        answer.map_err(|failure| self.failed(used, failure))
     }
 
     /// Takes in what failed with a member. The next question is asked over a new connection, if that may help.
-    pub(super) fn failed(&self, at: usize, failure: Failure) -> StoreError {
+    pub(super) fn failed(&self, used: Connection, failure: Failure) -> StoreError {
         if failure.is_stale {
-            self.clients.lock()[at] = None;
+            let mut clients = self.clients.lock();
+            // Of many questions that fail with a connection, the first has it made anew, and the others leave the new one alone.
+            clients[used.at].take_if(|(connection, _)| *connection == used);
         }
         let StoreError { reason, remedy } = failure.error;
         StoreError {
-            reason: format!("{}: {reason}", self.urls[at]),
+            reason: format!("{}: {reason}", self.urls[used.at]),
             remedy,
         }
     }
@@ -136,15 +161,18 @@ impl EtcdMembers {
         let mut another = self.current.subscribe();
         let at = *another.borrow_and_update();
         let client = match tokio::time::timeout(self.limit, self.client(at)).await {
-            Ok(client) => client.map_err(|failure| self.failed(at, failure)),
+            Ok(client) => {
+                client.map_err(|failure| self.failed(Connection { at, number: 0 }, failure))
+            }
             Err(_) => Err(self.unanswered()),
         };
         if client.is_err() {
             self.leave(at);
         }
+        let (connection, client) = client?;
         Ok(Watched {
-            client: client?,
-            at,
+            client,
+            connection,
             another,
         })
     }
@@ -152,14 +180,15 @@ impl EtcdMembers {
     /// Asks another member from now on, unless that is so already. Gives the one that is asked.
     fn leave(&self, at: usize) -> usize {
         let count = self.urls.len();
-        // What hangs may be the connection alone.
-        self.clients.lock()[at] = None;
         self.current.send_if_modified(|current| {
-            let is_asked = count > 1 && *current == at;
-            if is_asked {
-                *current = (at + 1) % count;
+            if *current != at {
+                // Another question has left it already.
+                return false;
             }
-            is_asked
+            // What hangs may be the connection alone.
+            self.clients.lock()[at] = None;
+            *current = (at + 1) % count;
+            count > 1
         });
         *self.current.borrow()
     }
@@ -173,14 +202,16 @@ impl EtcdMembers {
         ))
     }
 
-    async fn client(&self, at: usize) -> Result<Client, Failure> {
+    async fn client(&self, at: usize) -> Result<(Connection, Client), Failure> {
         let known = self.clients.lock()[at].clone();
         if let Some(client) = known {
             return Ok(client);
         }
         let client = self.connect(&self.urls[at]).await?;
-        self.clients.lock()[at] = Some(client.clone());
-        Ok(client)
+        let number = self.made.fetch_add(1, Ordering::Relaxed) + 1;
+        let made = (Connection { at, number }, client);
+        self.clients.lock()[at] = Some(made.clone());
+        Ok(made)
     }
 
     async fn connect(&self, url: &str) -> Result<Client, Failure> {

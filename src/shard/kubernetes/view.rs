@@ -62,9 +62,9 @@ impl View {
         for lease in leases {
             match read(&lease, now) {
                 Some(Object::Member(session, mut member)) => {
-                    // Its time goes on while nobody watches. After a silence as long as its lease, in which nobody may have been able to
-                    // renew one, it begins anew.
-                    let could_renew = silence.is_some_and(|silence| silence < member.duration);
+                    // Its time goes on while nobody watches, and begins anew where it may not have been able to renew.
+                    let could_renew =
+                        silence.is_some_and(|silence| !is_deaf(silence, member.duration));
                     if let Some(known) = before.get(&session)
                         && known.version == member.version
                         && could_renew
@@ -144,7 +144,11 @@ impl View {
     /// The leases of members that have not changed for their duration.
     pub(super) fn dead(&mut self, now: LeaseTime) -> Vec<Doomed> {
         let mut dead = Vec::new();
+        let silence = self.heard_at.map_or(Duration::MAX, |at| now.since(at));
         for member in self.members.values_mut() {
+            if is_deaf(silence, member.duration) {
+                continue;
+            }
             let was_tried = member.buried_at.is_some_and(|at| now.since(at) < AGAIN);
             if now.since(member.since) <= member.duration || was_tried {
                 continue;
@@ -170,6 +174,12 @@ impl View {
             holder: is_member.then(|| Arc::clone(holder)),
         }
     }
+}
+
+/// True after a silence in which members may have been unable to renew leases of this duration. A node that watches a server which
+/// is well hears at least its own renewals, each third of that.
+fn is_deaf(silence: Duration, duration: Duration) -> bool {
+    silence >= duration / 2
 }
 
 /// Reads an object. `None` for one that is none of ours.

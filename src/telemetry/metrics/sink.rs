@@ -28,6 +28,8 @@ label_enum! {
         Stale = "stale",
         /// The sink does not want it.
         Refused = "refused",
+        /// The camera is another node's, or it is not sure that it is this one's.
+        NotHeld = "not_held",
     }
 }
 
@@ -37,7 +39,8 @@ impl SinkResult {
         match reason {
             EventDrop::OutboxFull => Self::OutboxFull,
             EventDrop::Stale => Self::Stale,
-            EventDrop::Refused | EventDrop::Suppressed | EventDrop::NotHeld => Self::Refused,
+            EventDrop::Refused | EventDrop::Suppressed => Self::Refused,
+            EventDrop::NotHeld => Self::NotHeld,
             EventDrop::SinkUnreachable | EventDrop::HubDisconnected | EventDrop::Failed => {
                 Self::Unreachable
             }
@@ -138,7 +141,8 @@ impl SinkMetrics {
             SinkResult::OutboxFull
             | SinkResult::Unreachable
             | SinkResult::Stale
-            | SinkResult::Refused => &self.dropped,
+            | SinkResult::Refused
+            | SinkResult::NotHeld => &self.dropped,
         };
         sum.fetch_add(1, Ordering::Relaxed);
         self.events

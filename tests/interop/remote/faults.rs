@@ -288,6 +288,7 @@ impl Trial {
             returns.len()
         );
         assert!(median <= usual_return, "{returns:?}");
+        assert!(returns[0].0 <= RETURN_LIMIT, "{returns:?}");
         assert!(worst <= WORST_RETURN, "{returns:?}");
     }
 }

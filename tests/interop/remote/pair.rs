@@ -6,7 +6,7 @@ const CAMERAS: [&str; 3] = ["cam-1", "cam-2", "cam-3"];
 const MODEL: &str = "pair";
 
 /// No camera is without results for longer when one of two servers dies: a frame that was on its way to it may be lost, and one after
-/// it that meets a server which is still being left. That was 0.9 to 1 s where other tests had the processors, too.
+/// it that meets a server which is still being left. That was 1 to 2.7 s where other tests had the processors, too.
 const GAP_LIMIT: Duration = Duration::from_secs(6);
 
 fn requests(node: &NodeProcess, server: &str) -> f64 {
