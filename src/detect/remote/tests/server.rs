@@ -198,7 +198,10 @@ pub(super) fn start_http1_at(address: SocketAddr) -> Running {
 /// A server that closes each connection after so long, and says nothing before.
 pub(super) fn start_mute(closes_after: Duration) -> Running {
     let any = SocketAddr::from(([127, 0, 0, 1], 0));
-    start_raw(any, move |_stream| tokio::time::sleep(closes_after))
+    start_raw(any, move |stream| async move {
+        tokio::time::sleep(closes_after).await;
+        drop(stream);
+    })
 }
 
 /// A server that does this with each connection.
