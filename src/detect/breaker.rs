@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::schedule::scheduler::{Admission, ModelRules};
-use crate::telemetry::ledger::{InferenceFailure, ModelState};
+use crate::telemetry::ledger::ModelState;
 
 /// No run counts as one that hangs before this time, however fast its model is.
 const SHORTEST: Duration = Duration::from_secs(2);
@@ -148,10 +148,11 @@ impl Breaker {
         was_probed || was_failing
     }
 
-    /// Notes that a run ended without a result, in this way and for this reason.
-    pub(crate) fn failed(&mut self, failure: InferenceFailure, reason: &str, now: Instant) {
-        // A server that gave no answer, or one that cannot be read, has proved nothing. One whose model gives nonsense is there.
-        if !self.is_away() || failure == InferenceFailure::Run {
+    /// Notes that a run ended without a result for this reason. `is_of_answer` is true if the model gave one, which cannot be used.
+    pub(crate) fn failed(&mut self, is_of_answer: bool, reason: &str, now: Instant) {
+        // A server that gave no answer, or one that cannot be read, has proved nothing, and no more has one that was not asked, since the
+        // picture was not whole. One whose model gives nonsense is there.
+        if !self.is_away() || is_of_answer {
             self.ended(now);
         }
         // The first reason stays. The numbers in reasons differ from frame to frame, and what is reported should not.
@@ -436,7 +437,7 @@ mod tests {
         for n in 0..4 {
             let reason = (n >= 3).then(|| "model m gives no results: NaN".to_owned());
             assert_eq!(breaker.last_error(), reason);
-            breaker.failed(InferenceFailure::Run, "NaN", now);
+            breaker.failed(true, "NaN", now);
             assert_eq!(admission(&breaker), Admission::Open);
         }
         assert_eq!(breaker.state(), ModelState::Failing);
@@ -454,13 +455,13 @@ mod tests {
         let (mut breaker, now) = (Breaker::of_remote("m".into(), S), Instant::now());
         breaker.succeeded(now);
         assert!(breaker.goes_away("refused", now));
-        breaker.failed(InferenceFailure::Run, "an older run", now);
+        breaker.failed(true, "an older run", now);
         assert!(breaker.is_closed(), "its servers are away all the same");
         breaker.returns();
-        breaker.failed(InferenceFailure::Deadline, "late", now);
+        breaker.failed(false, "late", now);
         assert!(breaker.is_away(), "nothing is proved yet");
         for _ in 0..IN_A_ROW {
-            breaker.failed(InferenceFailure::Run, "NaN", now);
+            breaker.failed(true, "NaN", now);
         }
         assert!(!breaker.is_out());
         assert_eq!(breaker.state(), ModelState::Failing);
@@ -473,7 +474,7 @@ mod tests {
         let (mut breaker, now) = (breaker(), Instant::now());
         breaker.trip(Trip::Panicked, now);
         breaker.succeeded(now);
-        breaker.failed(InferenceFailure::Run, "late", now);
+        breaker.failed(true, "late", now);
         assert_eq!(breaker.state(), ModelState::SetAside);
     }
 
@@ -487,7 +488,7 @@ mod tests {
                 now += seconds * S;
                 match what {
                     0 => { breaker.succeeded(now); }
-                    1 => breaker.failed(InferenceFailure::Run, "no", now),
+                    1 => breaker.failed(true, "no", now),
                     2 | 3 => {
                         let trip = if what == 2 { Trip::Hung } else { Trip::Panicked };
                         if let Some(pause) = breaker.trip(trip, now) {

@@ -189,6 +189,11 @@ impl DetectError {
             Self::Answer { .. } => InferenceFailure::Answer,
         }
     }
+
+    /// True if the model has answered, and what it answered cannot be used.
+    pub(crate) fn is_of_answer(&self) -> bool {
+        matches!(self, Self::Output { .. } | Self::Numbers { .. })
+    }
 }
 
 /// Terminates a run from another thread. Later runs fail until [`Detector::recover`] is called.

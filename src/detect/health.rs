@@ -241,7 +241,7 @@ impl ModelHealth {
                 at: now,
             });
         if let Some(each) = state.models.get_mut(model) {
-            each.breaker.failed(error.failure(), reason, now);
+            each.breaker.failed(error.is_of_answer(), reason, now);
         }
         self.tell(&mut state, model);
     }
@@ -392,7 +392,49 @@ impl ModelHealth {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::detect::postprocess::{Implausible, OutputError};
     use crate::telemetry::logging::capture;
+
+    #[test]
+    fn a_frame_that_no_server_was_asked_about_says_nothing_of_a_model_that_returns() {
+        let models = ModelHealth::new(Arc::default(), Arc::new(Metrics::new()));
+        let deadline = Duration::from_secs(1);
+        models.add(Breaker::of_remote("m".into(), deadline), None);
+        let (stream, now) = (StreamId::new("camera", "default"), Instant::now());
+        models.succeeded(0, &stream, now);
+        let reason = "refused".to_owned();
+        models.look_at_servers(0, &Availability::Away { reason }, None, now);
+        models.look_at_servers(0, &Availability::Ready, None, now);
+        let state = || models.reports()[0].state;
+        for not_asked in [
+            DetectError::Picture {
+                width_px: 64,
+                height_px: 32,
+            },
+            DetectError::Run {
+                model: "m".into(),
+                message: "no JPEG can be made of the picture".to_owned(),
+            },
+        ] {
+            models.failed(0, &stream, &not_asked, now);
+            assert_eq!(state(), ModelState::Probing, "{not_asked}");
+        }
+        let nonsense = Implausible {
+            output: "out".to_owned(),
+            found: f32::NAN,
+            place: "a score",
+            expected: "from 0 to 1",
+            key: "output.activation",
+        };
+        let nonsense = OutputError::Numbers(nonsense);
+        models.failed(
+            0,
+            &stream,
+            &DetectError::of_output(&"m".into(), nonsense),
+            now,
+        );
+        assert_eq!(state(), ModelState::Failing, "it is there");
+    }
 
     #[test]
     fn a_model_that_cannot_be_had_again_is_told_with_the_reason() {

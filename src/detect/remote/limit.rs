@@ -45,6 +45,8 @@ pub(super) struct Limit {
     /// The time that a request has.
     deadline: Duration,
     slots: usize,
+    /// The number that whoever starts requests goes by. While it is another one, what is seen is of this one.
+    fetched: usize,
     obeyed: Obeyed,
     in_flight: usize,
     search: Search,
@@ -53,7 +55,7 @@ pub(super) struct Limit {
     window: Window,
     /// There may be no more slots until then.
     ceiling: Option<(usize, Instant)>,
-    /// When it was known last that slots were taken away. Deadlines of requests from before say nothing of the number that there is now.
+    /// When there were fewer slots last, and that was known. Deadlines of requests from before say nothing of the number that there is now.
     cut_at: Option<Instant>,
 }
 
@@ -64,8 +66,6 @@ enum Obeyed {
     Yes,
     /// There is a new number that it does not know, so that what is seen is of the one before.
     NotYet,
-    /// The same, and slots were taken away.
-    NotYetCut,
 }
 
 /// What is being looked for.
@@ -113,6 +113,7 @@ impl Limit {
             most: most.max(1),
             deadline,
             slots: 1,
+            fetched: 1,
             obeyed: Obeyed::NotYet,
             in_flight: 0,
             search: Search::Climbing { misses: 0 },
@@ -129,9 +130,10 @@ impl Limit {
 
     /// Gives the number to whoever starts requests, which goes by it from now on.
     pub(super) fn fetch(&mut self, now: Instant) -> usize {
-        if self.obeyed == Obeyed::NotYetCut {
+        if self.slots < self.fetched {
             self.cut_at = Some(now);
         }
+        self.fetched = self.slots;
         if self.obeyed != Obeyed::Yes {
             self.obeyed = Obeyed::Yes;
             self.restart_window(self.slots.max(self.in_flight));
@@ -197,7 +199,8 @@ impl Limit {
     pub(super) fn deadline(&mut self, started_at: Instant, now: Instant) {
         self.failed(now);
         let is_of_now = self.cut_at.is_none_or(|cut_at| started_at >= cut_at);
-        if self.obeyed != Obeyed::NotYetCut && is_of_now {
+        // Where there are to be fewer already, those are to be tried first.
+        if self.slots >= self.fetched && is_of_now {
             self.cut(now);
         }
     }
@@ -218,17 +221,19 @@ impl Limit {
         self.window.seen_at = Some(now);
     }
 
+    /// Takes slots away from the number that is obeyed: nothing is known of a larger one that nobody has fetched.
     fn cut(&mut self, now: Instant) {
         self.cut_at = Some(now);
-        if self.slots == 1 {
+        let from = self.slots.min(self.fetched);
+        if from == 1 {
+            self.set(1);
             return;
         }
-        let fewer = (self.slots * 3 / 4).min(self.slots - 1).max(1);
+        let fewer = (from * 3 / 4).min(from - 1).max(1);
         self.ceiling = Some((fewer, now + CEILING_FOR));
         self.rates.clear();
         self.search = Search::Climbing { misses: 0 };
         self.set(fewer);
-        self.obeyed = Obeyed::NotYetCut;
     }
 
     fn set(&mut self, slots: usize) {

@@ -317,6 +317,37 @@ fn a_deadline_takes_slots_away_at_once_and_once_for_all_that_were_under_way() {
 }
 
 #[test]
+fn a_deadline_takes_slots_from_the_number_that_was_obeyed() {
+    let now = Instant::now();
+    let later = now + Duration::from_secs(1);
+    let obeying = |slots| {
+        let mut limit = Limit::new(16, DEADLINE);
+        limit.set(slots);
+        assert_eq!(limit.fetch(now), slots);
+        limit
+    };
+    // It was about to be more.
+    let mut limit = obeying(8);
+    limit.set(12);
+    limit.deadline(now, later);
+    assert_eq!(limit.slots(), 6);
+    assert_eq!(limit.ceiling.map(|(slots, _)| slots), Some(6));
+    let mut limit = obeying(1);
+    limit.set(2);
+    limit.deadline(now, later);
+    assert_eq!((limit.slots(), limit.ceiling), (1, None));
+    // It was about to be fewer, which may be few enough.
+    let mut limit = obeying(12);
+    limit.set(6);
+    limit.deadline(now, later);
+    assert_eq!(limit.fetch(later), 6);
+    limit.deadline(now, later);
+    assert_eq!(limit.slots(), 6, "one of the twelve");
+    limit.deadline(later, later + DEADLINE);
+    assert_eq!(limit.slots(), 4, "one of the six");
+}
+
+#[test]
 fn a_server_whose_answers_come_near_to_the_deadline_gets_fewer() {
     // With 8 under way, of which one is worked on at a time, an answer takes 8 times 60 ms.
     let mut limit = Limit::new(16, Duration::from_millis(400));
@@ -391,6 +422,31 @@ fn a_pool_that_fetches_the_number_late_gets_the_same() {
 }
 
 proptest! {
+    #[test]
+    fn after_a_deadline_there_are_no_more_slots_than_there_were(
+        steps in proptest::collection::vec((0..4u8, 1..=16usize), 0..100),
+    ) {
+        let mut now = Instant::now();
+        let mut limit = Limit::new(16, DEADLINE);
+        for (step, slots) in steps {
+            let started = now;
+            now += Duration::from_millis(100);
+            match step {
+                // The search may go to any number.
+                0 => limit.set(slots),
+                1 => {
+                    limit.fetch(now);
+                }
+                2 => limit.deadline(started, now),
+                _ => {
+                    limit.deadline(now, now);
+                    prop_assert!(limit.slots() <= limit.fetched);
+                }
+            }
+            prop_assert!((1..=16).contains(&limit.slots()));
+        }
+    }
+
     #[test]
     fn whatever_happens_there_is_one_slot_at_least_and_no_more_than_the_most(
         most in 1usize..20,

@@ -370,6 +370,27 @@ impl Shared {
     }
 }
 
+impl State {
+    /// Takes what became of a request that was started then.
+    fn done(&mut self, ticket: Ticket, outcome: Outcome, started_at: Instant, now: Instant) {
+        match &outcome {
+            Outcome::Answered { .. } => {
+                let whole = now.saturating_duration_since(started_at);
+                self.limit.answered(whole, now);
+            }
+            // The slots are those of all servers, which a server that is about to be left, or was left, should not take from the others.
+            Outcome::Deadline { .. } | Outcome::Busy { .. } if self.servers.is_of_ready(ticket) => {
+                self.limit.deadline(started_at, now);
+            }
+            Outcome::Deadline { .. }
+            | Outcome::Busy { .. }
+            | Outcome::Failed { .. }
+            | Outcome::Abandoned => self.limit.failed(now),
+        }
+        self.servers.done(ticket, outcome, now);
+    }
+}
+
 impl Attempt {
     /// Makes the inputs of the request for a picture, and says where it lies in them.
     pub(super) fn shape(
@@ -467,19 +488,8 @@ impl Attempt {
         let shared = Arc::clone(&self.shared);
         self.is_over = true;
         shared.metrics.request(self.ticket.server, result, took);
-        let now = Instant::now();
         let mut state = shared.state.lock();
-        match &outcome {
-            Outcome::Answered { .. } => {
-                let whole = now.saturating_duration_since(self.started_at);
-                state.limit.answered(whole, now);
-            }
-            Outcome::Deadline { .. } | Outcome::Busy { .. } => {
-                state.limit.deadline(self.started_at, now);
-            }
-            Outcome::Failed { .. } | Outcome::Abandoned => state.limit.failed(now),
-        }
-        state.servers.done(self.ticket, outcome, now);
+        state.done(self.ticket, outcome, self.started_at, Instant::now());
         shared.tell(state, self.ticket.server);
     }
 }
@@ -489,10 +499,13 @@ impl Drop for Attempt {
         if self.is_over {
             return;
         }
-        let now = Instant::now();
+        let (outcome, now) = (Outcome::Abandoned, Instant::now());
         let mut state = self.shared.state.lock();
-        state.limit.failed(now);
-        state.servers.done(self.ticket, Outcome::Abandoned, now);
+        state.done(self.ticket, outcome, self.started_at, now);
         self.shared.tell(state, self.ticket.server);
     }
 }
+
+#[cfg(test)]
+#[path = "model_tests.rs"]
+mod tests;

@@ -59,6 +59,8 @@ pub(super) enum ServerState {
     Returned {
         /// When it answered the trial.
         heard_at: Instant,
+        /// Whether that request is under way.
+        is_deciding: bool,
     },
     /// Requests go to it.
     Ready {
@@ -156,17 +158,33 @@ impl Servers {
     }
 
     /// Picks the server for a request: the one with the fewest under way, and of those the fastest. One of which it is not known how fast
-    /// it is goes first, so that it becomes known. `None` if all are away.
+    /// it is goes first, so that it becomes known. One that has returned gets a second request only if there is no other, until it is known
+    /// what became of the first. `None` if all are away.
     /// [`done`](Self::done) takes the ticket when it is known what became of the request.
     pub(super) fn pick(&mut self) -> Option<Ticket> {
         let servers = self.servers.iter_mut().enumerate();
-        let (index, server) = servers
-            .filter(|(_, server)| !server.is_away())
-            .min_by_key(|(_, server)| (server.in_flight, server.expected_latency()))?;
+        let (index, server) =
+            servers
+                .filter(|(_, server)| !server.is_away())
+                .min_by_key(|(_, server)| {
+                    let is_deciding = server.is_deciding();
+                    (is_deciding, server.in_flight, server.expected_latency())
+                })?;
         server.in_flight += 1;
+        if let ServerState::Returned { is_deciding, .. } = &mut server.state {
+            *is_deciding = true;
+        }
         Some(Ticket {
             server: index,
             era: server.era,
+        })
+    }
+
+    /// True if a request went to a server that has answered one since it came back, and that was not left since. If it is late, or too
+    /// much for the server, it says something of how many requests the servers can take at once.
+    pub(super) fn is_of_ready(&self, ticket: Ticket) -> bool {
+        self.servers.get(ticket.server).is_some_and(|server| {
+            server.era == ticket.era && matches!(server.state, ServerState::Ready { .. })
         })
     }
 
@@ -192,7 +210,12 @@ impl Servers {
                 server.strike(reason, now);
             }
             Outcome::Busy { reason } => server.strike(reason, now),
-            Outcome::Abandoned => {}
+            Outcome::Abandoned => {
+                // It has decided nothing, so that another one has to.
+                if let ServerState::Returned { is_deciding, .. } = &mut server.state {
+                    *is_deciding = false;
+                }
+            }
         }
     }
 
@@ -200,7 +223,7 @@ impl Servers {
     pub(super) fn ask_at(&self, index: usize) -> Instant {
         match self.servers[index].state {
             ServerState::Away { ask_at, .. } => ask_at,
-            ServerState::Returned { heard_at } | ServerState::Ready { heard_at, .. } => {
+            ServerState::Returned { heard_at, .. } | ServerState::Ready { heard_at, .. } => {
                 heard_at + CHECK_AFTER
             }
         }
@@ -211,12 +234,18 @@ impl Servers {
         let server = &mut self.servers[index];
         server.is_known = true;
         match (answer, &mut server.state) {
-            (Ok(_), ServerState::Returned { heard_at } | ServerState::Ready { heard_at, .. }) => {
+            (
+                Ok(_),
+                ServerState::Returned { heard_at, .. } | ServerState::Ready { heard_at, .. },
+            ) => {
                 server.is_latency_old |= now.saturating_duration_since(*heard_at) >= CHECK_AFTER;
                 *heard_at = now;
             }
             (Ok(Proof::Tried), ServerState::Away { .. }) => {
-                server.state = ServerState::Returned { heard_at: now };
+                server.state = ServerState::Returned {
+                    heard_at: now,
+                    is_deciding: false,
+                };
             }
             // It was left since it was asked, so that it is to be asked again and tried.
             (Ok(Proof::Said), ServerState::Away { .. }) => {}
@@ -245,6 +274,17 @@ impl Server {
 
     fn is_away(&self) -> bool {
         matches!(self.state, ServerState::Away { .. })
+    }
+
+    /// True while the request is under way that decides whether more of them go to it.
+    fn is_deciding(&self) -> bool {
+        matches!(
+            self.state,
+            ServerState::Returned {
+                is_deciding: true,
+                ..
+            }
+        )
     }
 
     fn answered(&mut self, latency: Duration, now: Instant) {

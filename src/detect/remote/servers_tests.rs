@@ -181,6 +181,27 @@ fn a_server_that_is_in_time_with_trials_and_late_with_frames_costs_one_frame_eac
 }
 
 #[test]
+fn one_frame_decides_on_a_server_that_returns_while_another_is_there() {
+    let now = Instant::now();
+    let mut servers = ready(2, now);
+    servers.asked(1, Err("refused".to_owned()), now);
+    servers.asked(1, Ok(Proof::Tried), now);
+    let four = [(); 4].map(|()| ticket(&mut servers));
+    assert_eq!(four.map(|ticket| ticket.server), [1, 0, 0, 0]);
+    assert!(!servers.is_of_ready(four[0]) && servers.is_of_ready(four[1]));
+    // One that was given up has decided nothing.
+    servers.done(four[0], Outcome::Abandoned, now);
+    let again = ticket(&mut servers);
+    assert_eq!((again.server, ticket(&mut servers).server), (1, 0));
+    // Where no other is left, all go there.
+    servers.asked(0, Err("refused".to_owned()), now);
+    assert_eq!(ticket(&mut servers).server, 1);
+    assert!(!servers.is_of_ready(four[1]), "it was left");
+    servers.done(again, answered(20), now);
+    assert!(servers.is_of_ready(again));
+}
+
+#[test]
 fn a_server_that_was_left_while_it_said_that_it_is_ready_has_to_answer_a_trial() {
     let now = Instant::now();
     let mut servers = ready(1, now);

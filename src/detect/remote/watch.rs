@@ -59,10 +59,11 @@ pub(super) async fn watch(shared: Arc<Shared>, index: usize) {
             Err(error) => {
                 server.client.renew();
                 Err(match error {
-                    CallError::Deadline => format!(
-                        "it has not said within {} s whether it has the model ready",
-                        limit.as_secs_f64()
-                    ),
+                    CallError::Deadline => not_said(limit),
+                    // The address of one that has answered is right.
+                    CallError::NoAnswer(reason) if slowest.is_none() => {
+                        server.client.explain(reason).await
+                    }
                     CallError::Busy(reason)
                     | CallError::Unavailable(reason)
                     | CallError::NoAnswer(reason)
@@ -72,6 +73,11 @@ pub(super) async fn watch(shared: Arc<Shared>, index: usize) {
         };
         shared.asked(index, answer);
     }
+}
+
+fn not_said(limit: Duration) -> String {
+    let seconds = (limit.as_secs_f64() * 10.0).round() / 10.0;
+    format!("it has not said within {seconds} s whether it has the model ready")
 }
 
 /// How long a server has to say how the model is. `slowest` is how long it took when it was away before and could be asked, with a
@@ -139,6 +145,20 @@ async fn try_out(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_limit_that_was_measured_is_said_in_tenths_of_seconds() {
+        for (limit, seconds) in [
+            (ASK_LIMIT, "1"),
+            (Duration::from_nanos(2_469_135_782), "2.5"),
+        ] {
+            let said = not_said(limit);
+            assert!(
+                said.starts_with(&format!("it has not said within {seconds} s ")),
+                "{said}"
+            );
+        }
+    }
 
     #[test]
     fn a_server_that_is_far_away_has_the_time_that_it_needs_and_one_that_is_near_is_given_up_soon()

@@ -132,16 +132,14 @@ impl Client {
             Carrier::Grpc(client) => client.ask(&self.model, token.as_ref()).await,
             Carrier::Http(client) => client.ask(&self.model, token.as_ref()).await,
         };
-        let answer = answer.map_err(|error| error.without(token.as_ref()));
-        match answer {
-            Err(CallError::NoAnswer(reason)) => {
-                let hint = speaks::hint(&self.url, &reason).await;
-                Err(CallError::NoAnswer(match hint {
-                    Some(hint) => format!("{hint} ({reason})"),
-                    None => reason,
-                }))
-            }
-            answer => answer,
+        answer.map_err(|error| error.without(token.as_ref()))
+    }
+
+    /// Gives the reason why there was no answer, with what listens there if that is not what the address says. It takes a moment.
+    pub(super) async fn explain(&self, reason: String) -> String {
+        match speaks::hint(&self.url, &reason).await {
+            Some(hint) => format!("{hint} ({reason})"),
+            None => reason,
         }
     }
 

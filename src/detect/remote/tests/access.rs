@@ -2,14 +2,15 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::runtime::Runtime;
 use tonic::transport::Identity;
 use twinsight_client::secret::Secret;
 
 use super::super::RemoteModel;
-use super::server::{start, start_at, start_http1};
-use super::{BOTH, MANIFEST, config, failure, node, url};
+use super::server::{start, start_at, start_http1, start_http1_at, start_mute, start_to_return};
+use super::{BOTH, MANIFEST, config, failure, node, until, url};
 use crate::config::{RemoteModelConfig, ServerProtocol, ServerUrl};
 use crate::telemetry::metrics::Metrics;
 
@@ -186,4 +187,39 @@ fn a_port_of_another_protocol_is_told_for_what_it_is() {
     };
     let reason = node(&config(vec![url])).is_away_since("refuses connections");
     assert!(!reason.contains("looks like"), "{reason}");
+}
+
+#[test]
+fn a_server_that_has_answered_is_not_said_to_be_of_another_protocol() {
+    let server = start_to_return(ServerProtocol::Grpc);
+    let address = server.address;
+    let mut node = node(&config(vec![url(&server, ServerProtocol::Grpc)]));
+    node.meet().unwrap();
+    drop(server);
+    failure(node.detect());
+    node.is_away_since("Connection refused");
+    // As a proxy that takes all protocols at one port, of which one is out of order.
+    let _other = start_http1_at(address);
+    until("it is asked again", || {
+        !node.away().contains("Connection refused")
+    });
+    let reason = node.away();
+    assert!(!reason.contains("looks like"), "{reason}");
+}
+
+#[test]
+fn looking_at_a_port_takes_nothing_from_the_time_for_the_question() {
+    // Such a look takes 300 ms, and a server has a second. By HTTP it is asked twice, since a connection may have been closed while it was idle.
+    for (protocol, closes_after_ms, words) in [
+        (ServerProtocol::Grpc, 800, "it is not reached"),
+        (
+            ServerProtocol::Http,
+            400,
+            "broke off before it had answered",
+        ),
+    ] {
+        let server = start_mute(Duration::from_millis(closes_after_ms));
+        let node = node(&config(vec![url(&server, protocol)]));
+        node.is_away_since(words);
+    }
 }

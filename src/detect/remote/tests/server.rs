@@ -15,7 +15,7 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Runtime;
 use tonic::Status;
 use tonic::server::{Grpc, UnaryService};
@@ -138,13 +138,7 @@ pub(super) fn start_at(
         .enable_all()
         .build()
         .unwrap();
-    // The port of a server that was just ended may take a moment to be free.
-    let mut listener = None;
-    until("the port is free", || {
-        listener = runtime.block_on(TcpListener::bind(address)).ok();
-        listener.is_some()
-    });
-    let listener = listener.unwrap();
+    let listener = listen(&runtime, address);
     let address = listener.local_addr().unwrap();
     let served = Arc::clone(&fake);
     match protocol {
@@ -176,25 +170,55 @@ pub(super) fn start_at(
     }
 }
 
+/// The port of a server that was just ended may take a moment to be free.
+fn listen(runtime: &Runtime, address: SocketAddr) -> TcpListener {
+    let mut listener = None;
+    until("the port is free", || {
+        listener = runtime.block_on(TcpListener::bind(address)).ok();
+        listener.is_some()
+    });
+    listener.unwrap()
+}
+
 /// A server that answers everything in the same way, by HTTP/1 and nothing else. The one of [`start`] takes HTTP/2 at the same port.
 pub(super) fn start_http1() -> Running {
+    start_http1_at(SocketAddr::from(([127, 0, 0, 1], 0)))
+}
+
+pub(super) fn start_http1_at(address: SocketAddr) -> Running {
+    start_raw(address, |mut stream| async move {
+        let answer = b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n";
+        let mut asked = [0; 1024];
+        while let Ok(1..) = stream.read(&mut asked).await {
+            let _ = stream.write_all(answer).await;
+        }
+    })
+}
+
+/// A server that closes each connection after so long, and says nothing before.
+pub(super) fn start_mute(closes_after: Duration) -> Running {
+    let any = SocketAddr::from(([127, 0, 0, 1], 0));
+    start_raw(any, move |stream| async move {
+        tokio::time::sleep(closes_after).await;
+        drop(stream);
+    })
+}
+
+/// A server that does this with each connection.
+fn start_raw<W>(address: SocketAddr, serve: impl Fn(TcpStream) -> W + Send + 'static) -> Running
+where
+    W: Future<Output = ()> + Send + 'static,
+{
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)
         .enable_all()
         .build()
         .unwrap();
-    let any = SocketAddr::from(([127, 0, 0, 1], 0));
-    let listener = runtime.block_on(TcpListener::bind(any)).unwrap();
+    let listener = listen(&runtime, address);
     let address = listener.local_addr().unwrap();
     runtime.spawn(async move {
-        while let Ok((mut stream, _)) = listener.accept().await {
-            tokio::spawn(async move {
-                let answer = b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n";
-                let mut asked = [0; 1024];
-                while let Ok(1..) = stream.read(&mut asked).await {
-                    let _ = stream.write_all(answer).await;
-                }
-            });
+        while let Ok((stream, _)) = listener.accept().await {
+            tokio::spawn(serve(stream));
         }
     });
     Running {
