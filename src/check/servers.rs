@@ -17,6 +17,9 @@ use crate::telemetry::metrics::Metrics;
 /// Servers have this long to say that they have a model ready.
 const CONTACT_LIMIT: Duration = Duration::from_secs(10);
 
+/// Servers that have all said that they cannot be used, or do not answer, have so long to change their mind.
+const PATIENCE: Duration = Duration::from_secs(3);
+
 /// So many pictures may be late in a row before the model counts as too slow. A server takes long for the first one after it was loaded.
 const TRIES: u32 = 3;
 
@@ -45,7 +48,10 @@ pub(super) async fn check(
             return findings;
         }
     };
-    let contact = model.first_contact(CONTACT_LIMIT).await;
+    let mut contact = model.first_contact(PATIENCE).await;
+    if contact.is_err() && !model.are_all_known() {
+        contact = model.first_contact(CONTACT_LIMIT - PATIENCE).await;
+    }
     if let Err(reason) = contact {
         let remedy = remedy(
             &reason,

@@ -230,6 +230,11 @@ impl RemoteModel {
         }
     }
 
+    /// True once every server has said how it is, or has not answered in time.
+    pub(crate) fn are_all_known(&self) -> bool {
+        self.shared.all_known()
+    }
+
     /// When a server is to be asked next. It changes with each answer, and each time that there is none.
     #[cfg(test)]
     pub(super) fn ask_at(&self, index: usize) -> Instant {
