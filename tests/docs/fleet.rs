@@ -183,3 +183,25 @@ fn the_files_of_a_fleet_without_kubernetes_make_a_node_of_a_pool() {
         assert!(std::fs::read_to_string(&file).unwrap().contains(&url));
     }
 }
+
+#[test]
+fn the_nodes_of_the_pool_to_try_are_named_by_their_twins() {
+    let guide = read("docs/guide/fleet.md");
+    let (_, text) = guide.split_once("cat > node.toml <<'END'\n").unwrap();
+    let (text, _) = text.split_once("END\n").unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("node.toml");
+    std::fs::write(&file, text).unwrap();
+    for node in ["node-1", "node-2"] {
+        let env: Env = [
+            ("PHYSTACK_SIMULATOR_URL", "http://127.0.0.1:55000"),
+            ("TWIN_ID", node),
+        ]
+        .into_iter()
+        .collect();
+        let config = Config::load(Some(&file), &env).unwrap_or_else(|error| panic!("{error}"));
+        assert_eq!(config.node.name, node);
+        assert!(matches!(config.node.share, ShareConfig::Pool(_)));
+        assert_eq!(config.cameras.len(), 2);
+    }
+}

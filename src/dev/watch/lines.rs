@@ -222,8 +222,10 @@ impl EventLines {
         if let Some(attempt) = event["attempt"].as_u64().filter(|attempt| *attempt > 1) {
             more.push(format!("attempt {attempt}"));
         }
-        // The state of all cameras comes again when the hub returns, long after they began.
-        let since = event["since"].as_u64();
+        // The state of all cameras comes again when the hub returns, long after they began. Of a camera that is blind while it is received
+        // the event says since when it is received, which would be read as since when it is blind.
+        let is_blind = state == "receiving" && reason.is_some();
+        let since = event["since"].as_u64().filter(|_| !is_blind);
         if let Some(since) = since.filter(|since| now_ms.saturating_sub(*since) >= 2000) {
             more.push(format!("since {}", self.clock(since)));
         }
@@ -562,8 +564,18 @@ mod tests {
             "12:03:04 cam  unreachable: no answer to the offer (attempt 3, since 11:58:02)"
         );
         assert_eq!(
-            line("receiving", json!("the model is set aside"), 1, AT),
-            "12:03:04 cam  receiving, and blind: the model is set aside"
+            line(
+                "receiving",
+                json!("the model is set aside"),
+                1,
+                AT - 127_000
+            ),
+            "12:03:04 cam  receiving, and blind: the model is set aside",
+            "it is not blind since it is received"
+        );
+        assert_eq!(
+            line("receiving", json!(null), 1, AT - 127_000),
+            "12:03:04 cam  receiving (since 12:00:57)"
         );
     }
 
