@@ -190,6 +190,12 @@ async fn an_etcd_that_does_not_let_the_node_in_is_named_with_what_to_do() {
             in_pool("node-c", &etcd, &login(&etcd)).replace("ca.pem", "ca-of-nobody.pem"),
             "ca-of-nobody.pem of `node.lease.ca_file` cannot be used (No such file or directory (os error 2))",
         ),
+        (
+            in_pool("node-c", &etcd, "")
+                .replace("https://", "http://")
+                .replace("ca_file", "# ca_file"),
+            "it may speak TLS: use https:// in `node.lease.url`",
+        ),
     ] {
         let found = checked(&what).await;
         assert!(found.contains(wanted), "{wanted}: {found}");
@@ -232,6 +238,15 @@ async fn a_renewed_certificate_is_taken_up_without_a_restart() {
     let after = Authority::new("next authority of nodes");
     etcd.trust(&after);
     etcd.kill();
+    let away =
+        "see that etcd runs and can be reached from here, and correct `node.lease.url` if not";
+    until_it_says(&node, "etcd does not answer: ").await;
+    until_it_says(&node, away).await;
+    let found = checked(&with_certificate).await;
+    assert!(
+        found.contains(away) && !found.contains("service account"),
+        "{found}"
+    );
     etcd.restart().await;
     until_it_says(&node, "the node and etcd are not set up for each other: ").await;
     // The renewal is half done, as a look between two writes would see it.
