@@ -82,11 +82,7 @@ async fn of_pool(
         Err(PoolLost { reason, remedy }) => report.add(Finding::fail(
             subject,
             format!("its leases cannot be kept: {reason}"),
-            remedy.unwrap_or_else(|| {
-                "see that the store runs and can be reached from here, and correct `[node.lease]` if not; in Kubernetes the node's \
-                 service account must be allowed get, list, watch, create, update and delete of leases"
-                    .to_owned()
-            }),
+            remedy,
         )),
     }
 }

@@ -8,6 +8,7 @@
 //!
 //! A session is the number of its lease in hexadecimal digits.
 
+mod advice;
 mod members;
 mod tls;
 mod trouble;
@@ -48,9 +49,10 @@ impl EtcdStore {
     /// When a file that etcd is reached with is of no use.
     pub(super) fn new(etcd: &EtcdConfig, pool: &PoolConfig) -> Result<Self, StoreError> {
         let limit = pool.lease_duration / 3;
+        let prefix = format!("/twinsight/{}/", pool.name);
         Ok(Self {
-            members: EtcdMembers::new(etcd, limit)?,
-            prefix: format!("/twinsight/{}/", pool.name),
+            members: EtcdMembers::new(etcd, &prefix, limit)?,
+            prefix,
             duration: pool.lease_duration,
             limit,
         })
@@ -182,7 +184,7 @@ impl EtcdStore {
             };
             if message.canceled() {
                 let reason = message.cancel_reason();
-                return Err(said(format!("the watch was ended: {reason}")).into());
+                return Err(said(format!("the watch was ended: {reason}")));
             }
             unanswered = 0;
             let events = message.events().iter().filter_map(|event| {

@@ -111,3 +111,16 @@ pub(super) fn engine_name(engine: &LeaseEngineConfig) -> &'static str {
         LeaseEngineConfig::Kubernetes { .. } => "kubernetes",
     }
 }
+
+/// What to do about a store of this engine where its error does not tell.
+pub(super) fn engine_remedy(engine: &str) -> &'static str {
+    match engine {
+        "etcd" => {
+            "see that etcd runs and can be reached from here, and correct `node.lease.url` if not"
+        }
+        _ => {
+            "see that the API server can be reached from here, and that the node's service account is allowed get, list, watch, create, \
+             update and delete of leases"
+        }
+    }
+}

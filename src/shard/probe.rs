@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 
 use super::differences::Difference;
-use super::facts::engine_name;
+use super::facts::{engine_name, engine_remedy};
 use super::store::{CameraList, Configured, LeaseStore, MemberRecord, Renewal, Seen, StoreError};
 use crate::config::{LeaseEngineConfig, NodeConfig, PoolConfig};
 
@@ -26,8 +26,8 @@ pub(crate) struct PoolFound {
 pub(crate) struct PoolLost {
     /// What went wrong.
     pub(crate) reason: String,
-    /// What to do about it, where that follows from what went wrong.
-    pub(crate) remedy: Option<String>,
+    /// What to do about it.
+    pub(crate) remedy: String,
 }
 
 /// Asks the store of a pool. The error says why it is of no use.
@@ -52,7 +52,11 @@ pub(crate) async fn probe(
             "this build has not the feature that it needs",
         )),
     };
-    let members = asked.map_err(|StoreError { reason, remedy }| PoolLost { reason, remedy })?;
+    let engine = engine_name(&pool.engine);
+    let members = asked.map_err(|StoreError { reason, remedy }| PoolLost {
+        reason,
+        remedy: remedy.unwrap_or_else(|| engine_remedy(engine).to_owned()),
+    })?;
     let own = Configured {
         cameras: Some(CameraList::of(cameras)),
         lease_ms: u64::try_from(pool.lease_duration.as_millis()).ok(),
@@ -63,7 +67,7 @@ pub(crate) async fn probe(
         (member.name.to_string(), differs)
     });
     Ok(PoolFound {
-        engine: engine_name(&pool.engine),
+        engine,
         members: members.collect(),
     })
 }

@@ -14,7 +14,7 @@ use tokio::task::JoinHandle;
 
 use super::core::{Done, Duty, News, Op, PARTING_LIMIT, PoolCore, Timing};
 use super::differences::{Difference, Differences};
-use super::facts::MemberFacts;
+use super::facts::{MemberFacts, engine_remedy};
 use super::store::{Configured, LeaseStore, MemberRecord, Seen, StoreError};
 use super::time::LeaseTime;
 use super::{Duties, LEAVE_LIMIT, Parting, Share};
@@ -60,7 +60,7 @@ struct Driver<S> {
     /// When the node began to leave.
     leaving_since: Option<Instant>,
     unreached: UnreachedCameras,
-    failures: RateLimit<()>,
+    failures: RateLimit<Failing>,
     /// Nothing is published, since the lease may have run out.
     is_fenced: bool,
     has_warned_of_namesake: bool,
@@ -73,6 +73,13 @@ struct Driver<S> {
     /// Since when the store does not tell who lives.
     watch_ended_at: Option<SystemTime>,
     differences: Differences,
+}
+
+/// What of the store fails, and what is to be done about it. Each is said at once, though another one was said a moment ago.
+#[derive(Debug, PartialEq, Eq, Hash)]
+enum Failing {
+    Lease(Option<String>),
+    Watch(Option<String>),
 }
 
 /// The cameras that the node has been connecting to for long without a picture.
@@ -378,9 +385,29 @@ impl<S: LeaseStore> Driver<S> {
             return;
         }
         self.metrics.pool().lease_errors.inc();
-        if let Some(suppressed) = self.failures.allow((), Instant::now()) {
+        if self.core.trouble().is_some() {
+            // What keeps the node from its lease is said already.
+            return;
+        }
+        let failing = Failing::Watch(error.remedy.clone());
+        if let Some(suppressed) = self.failures.allow(failing, Instant::now()) {
             let (pool, engine) = (self.pool.as_str(), self.engine);
-            tracing::warn!(pool, engine, reason = %error, suppressed, "the store of the pool's leases does not tell what changes");
+            let reason = self.advised(error);
+            tracing::warn!(
+                pool,
+                engine,
+                reason,
+                suppressed,
+                "the store of the pool's leases does not tell what changes"
+            );
+        }
+    }
+
+    /// What a store's error says, with what to do about it.
+    fn advised(&self, error: &StoreError) -> String {
+        match error.remedy {
+            Some(_) => error.to_string(),
+            None => format!("{error}: {}", engine_remedy(self.engine)),
         }
     }
 
@@ -407,12 +434,13 @@ impl<S: LeaseStore> Driver<S> {
             Some(error) if error.remedy.is_some() => Some(format!(
                 "the node and {engine} are not set up for each other: {error}"
             )),
-            Some(error) => Some(format!("{engine} does not answer: {error}")),
+            Some(error) => Some(format!("{engine} does not answer: {}", self.advised(error))),
             None if let Some(error) = &self.watch_trouble
                 && !self.core.has_seen_all() =>
             {
                 Some(format!(
-                    "the leases of pool `{pool}` were not read yet: {error}"
+                    "the leases of pool `{pool}` were not read yet: {}",
+                    self.advised(error)
                 ))
             }
             None if remaining.is_zero() && self.leaving_since.is_none() => {
@@ -437,13 +465,27 @@ impl<S: LeaseStore> Driver<S> {
                     "the node's lease in its pool has run out, and its cameras are free for others: it joins again"
                 );
             }
-            News::StoreFailed(reason) => {
+            News::StoreFailed(error) => {
                 metrics.lease_errors.inc();
-                if let Some(suppressed) = self.failures.allow((), Instant::now()) {
-                    if reason.remedy.is_some() {
-                        tracing::error!(pool, engine, %reason, suppressed, "the node and the store of the pool's leases are not set up for each other");
+                let failing = Failing::Lease(error.remedy.clone());
+                if let Some(suppressed) = self.failures.allow(failing, Instant::now()) {
+                    let reason = self.advised(&error);
+                    if error.remedy.is_some() {
+                        tracing::error!(
+                            pool,
+                            engine,
+                            reason,
+                            suppressed,
+                            "the node and the store of the pool's leases are not set up for each other"
+                        );
                     } else {
-                        tracing::warn!(pool, engine, %reason, suppressed, "the store of the pool's leases does not answer");
+                        tracing::warn!(
+                            pool,
+                            engine,
+                            reason,
+                            suppressed,
+                            "the store of the pool's leases does not answer"
+                        );
                     }
                 }
             }

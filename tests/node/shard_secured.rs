@@ -179,7 +179,8 @@ async fn an_etcd_that_does_not_let_the_node_in_is_named_with_what_to_do() {
         ),
         (
             in_pool("node-c", &etcd, &login(&etcd)).replace("\"test\"", "\"yard\""),
-            "give a role of the node's user readwrite access to all keys that begin with /twinsight/",
+            "to etcd the node is user `nodes`: give a role of it the rights to the pool's keys by `etcdctl role grant-permission ROLE \
+             readwrite --prefix=true /twinsight/yard/`",
         ),
         (
             in_pool("node-c", &etcd, &login(&etcd)).replace("ca_file", "# ca_file"),
@@ -188,6 +189,12 @@ async fn an_etcd_that_does_not_let_the_node_in_is_named_with_what_to_do() {
         (
             in_pool("node-c", &etcd, &login(&etcd)).replace("ca.pem", "ca-of-nobody.pem"),
             "ca-of-nobody.pem of `node.lease.ca_file` cannot be used (No such file or directory (os error 2))",
+        ),
+        (
+            in_pool("node-c", &etcd, "")
+                .replace("https://", "http://")
+                .replace("ca_file", "# ca_file"),
+            "it may speak TLS: use https:// in `node.lease.url`",
         ),
     ] {
         let found = checked(&what).await;
@@ -206,9 +213,15 @@ async fn a_renewed_certificate_is_taken_up_without_a_restart() {
         Etcd::start_secured(Some(&before), &[])
     );
     let (cert, key) = (etcd.file("node.pem"), etcd.file("node-key.pem"));
-    let wants = "etcd wants a certificate of a client, and takes none of this node";
+    // etcd's reason comes after the handshake, and may be lost with the connection.
+    let wants = [
+        "etcd wants a certificate of a client, and takes none of this node",
+        "it may ask for a certificate of its clients",
+    ];
+    let give = "`node.lease.client_cert_file` and `node.lease.client_key_file`";
     let found = checked(&in_pool("node-a", &etcd, "")).await;
-    assert!(found.contains(wants), "{found}");
+    let is_named = wants.iter().any(|words| found.contains(words));
+    assert!(is_named && found.contains(give), "{found}");
     let with_certificate = in_pool("node-a", &etcd, &certificate(&cert, &key));
     let found = checked(&with_certificate).await;
     let missing =
@@ -225,6 +238,15 @@ async fn a_renewed_certificate_is_taken_up_without_a_restart() {
     let after = Authority::new("next authority of nodes");
     etcd.trust(&after);
     etcd.kill();
+    let away =
+        "see that etcd runs and can be reached from here, and correct `node.lease.url` if not";
+    until_it_says(&node, "etcd does not answer: ").await;
+    until_it_says(&node, away).await;
+    let found = checked(&with_certificate).await;
+    assert!(
+        found.contains(away) && !found.contains("service account"),
+        "{found}"
+    );
     etcd.restart().await;
     until_it_says(&node, "the node and etcd are not set up for each other: ").await;
     // The renewal is half done, as a look between two writes would see it.

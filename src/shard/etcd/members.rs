@@ -10,6 +10,7 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 
 use super::super::store::StoreError;
+use super::advice::{Advice, History};
 use super::tls::TlsFiles;
 use super::trouble::{Failure, failed};
 use crate::config::EtcdConfig;
@@ -35,10 +36,13 @@ pub(super) struct EtcdMembers {
     urls: Vec<String>,
     tls: TlsFiles,
     login: Option<(String, Secret)>,
+    advice: Advice,
     /// No question takes longer.
     limit: Duration,
     /// One for each address, made when it is asked for.
     clients: Mutex<Vec<Option<(Connection, Client)>>>,
+    /// One for each address.
+    histories: Mutex<Vec<History>>,
     /// How many connections were made.
     made: AtomicU64,
     /// Which of them is asked.
@@ -55,11 +59,15 @@ impl std::fmt::Debug for EtcdMembers {
 }
 
 impl EtcdMembers {
-    /// Nothing is connected yet. No question is to take longer than `limit`.
+    /// Nothing is connected yet. The pool's keys begin with `prefix`. No question is to take longer than `limit`.
     ///
     /// # Errors
     /// When a file that etcd is reached with is of no use. It is read again for each connection.
-    pub(super) fn new(etcd: &EtcdConfig, limit: Duration) -> Result<Self, StoreError> {
+    pub(super) fn new(
+        etcd: &EtcdConfig,
+        prefix: &str,
+        limit: Duration,
+    ) -> Result<Self, StoreError> {
         let tls = TlsFiles::new(etcd);
         if etcd.urls.iter().any(|url| is_encrypted(url)) {
             tls.read()?;
@@ -68,7 +76,9 @@ impl EtcdMembers {
             urls: etcd.urls.clone(),
             tls,
             login: etcd.username.clone().zip(etcd.password.clone()),
+            advice: Advice::new(etcd, prefix.to_owned()),
             limit,
+            histories: Mutex::new(etcd.urls.iter().map(|_| History::default()).collect()),
             clients: Mutex::new(vec![None; etcd.urls.len()]),
             made: AtomicU64::new(0),
             current: watch::Sender::new(0),
@@ -139,6 +149,9 @@ impl EtcdMembers {
             question(client).await
         };
         let answer = asking.await;
+        if answer.is_ok() {
+            self.histories.lock()[at].has_answered(used.number);
+        }
         answer.map_err(|failure| self.failed(used, failure))
     }
 
@@ -149,9 +162,11 @@ impl EtcdMembers {
             // Of many questions that fail with a connection, the first has it made anew, and the others leave the new one alone.
             clients[used.at].take_if(|(connection, _)| *connection == used);
         }
-        let StoreError { reason, remedy } = failure.error;
+        let url = &self.urls[used.at];
+        let history = &mut self.histories.lock()[used.at];
+        let StoreError { reason, remedy } = self.advice.on(failure, url, history, used.number);
         StoreError {
-            reason: format!("{}: {reason}", self.urls[used.at]),
+            reason: format!("{url}: {reason}"),
             remedy,
         }
     }

@@ -14,6 +14,21 @@ pub(super) struct Failure {
     pub(super) error: StoreError,
     /// The cause may lie in the connection, or in what it was made with: certificates and passwords are changed under running nodes.
     pub(super) is_stale: bool,
+    pub(super) symptom: Symptom,
+}
+
+/// How it failed, as far as what to do about it depends on more than the words.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Symptom {
+    /// etcd refuses to speak TLS with the node, and says why.
+    Alert,
+    /// The connection was closed without a word.
+    Closed,
+    /// It was closed in place of an answer to the first message of TLS.
+    NoHandshake,
+    /// The node's user may not do what it wants to.
+    Denied,
+    Other,
 }
 
 impl From<StoreError> for Failure {
@@ -21,6 +36,7 @@ impl From<StoreError> for Failure {
         Self {
             error,
             is_stale: false,
+            symptom: Symptom::Other,
         }
     }
 }
@@ -32,7 +48,7 @@ impl From<Failure> for StoreError {
 }
 
 /// What etcd or TLS says of nodes that are not set up for each other, and what to do about it. Where two fit, the first one counts.
-const REMEDIES: [(&str, &str); 10] = [
+const REMEDIES: [(&str, &str); 12] = [
     (
         "authentication failed",
         "correct `node.lease.username`, and the password in the file of `node.lease.password_file`",
@@ -41,11 +57,6 @@ const REMEDIES: [(&str, &str); 10] = [
         "user name is empty",
         "it lets in its users alone: give the node's as `node.lease.username` and `node.lease.password_file`, or a certificate with the \
          user as its common name",
-    ),
-    (
-        "permission denied",
-        "give a role of the node's user readwrite access to all keys that begin with /twinsight/ and the pool's name, by `etcdctl role \
-         grant-permission`",
     ),
     (
         "invalid peer certificate: UnknownIssuer",
@@ -75,8 +86,32 @@ const REMEDIES: [(&str, &str); 10] = [
     ),
     (
         "InvalidContentType",
-        "etcd is not encrypted there: write http:// into `node.lease.url`",
+        "it does not speak TLS there: use http:// in `node.lease.url`",
     ),
+    (
+        "grpc-status header missing",
+        "what answers there is not etcd: correct `node.lease.url`",
+    ),
+    (
+        "HTTP/2 was not negotiated",
+        "what answers there is not etcd: correct `node.lease.url`",
+    ),
+    (
+        "frame with invalid size",
+        "what answers there is not etcd, or speaks TLS: correct `node.lease.url`",
+    ),
+];
+
+/// The words by which a failure shows how it came. Where two fit, the first one counts.
+const SYMPTOMS: [(&str, Symptom); 8] = [
+    ("permission denied", Symptom::Denied),
+    ("received fatal alert", Symptom::Alert),
+    ("tls handshake eof", Symptom::NoHandshake),
+    ("connection closed", Symptom::Closed),
+    ("operation was canceled", Symptom::Closed),
+    ("broken pipe", Symptom::Closed),
+    ("Broken pipe", Symptom::Closed),
+    ("onnection reset", Symptom::Closed),
 ];
 
 /// What is said of an error of etcd's client.
@@ -97,15 +132,25 @@ pub(super) fn failed(error: &Error) -> Failure {
         _ => true,
     };
     Failure {
+        symptom: symptom(&reason),
         error: of(reason, remedy),
         is_stale,
     }
 }
 
 /// What is said where etcd gives a reason in words.
-pub(super) fn said(reason: String) -> StoreError {
+pub(super) fn said(reason: String) -> Failure {
     let remedy = remedy(&reason);
-    of(reason, remedy)
+    Failure {
+        symptom: symptom(&reason),
+        error: of(reason, remedy),
+        is_stale: false,
+    }
+}
+
+fn symptom(reason: &str) -> Symptom {
+    let known = SYMPTOMS.iter().find(|(words, _)| reason.contains(words));
+    known.map_or(Symptom::Other, |(_, symptom)| *symptom)
 }
 
 fn of(reason: String, remedy: Option<&'static str>) -> StoreError {
