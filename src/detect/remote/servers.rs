@@ -12,8 +12,8 @@ const STRIKES: u32 = 3;
 /// A server that was left is first asked after this long.
 const FIRST_WAIT: Duration = Duration::from_millis(250);
 
-/// It is asked at least this often, so that it is used again soon after it is back.
-const LONGEST_WAIT: Duration = Duration::from_secs(1);
+/// It is asked at least this often, so that it is used again soon after it is back. Two small questions a second are what that costs.
+const LONGEST_WAIT: Duration = Duration::from_millis(500);
 
 /// A server that nothing was heard of for this long is asked, so that it is known how it is although there are no frames.
 const CHECK_AFTER: Duration = Duration::from_secs(5);
