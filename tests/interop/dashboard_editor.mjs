@@ -27,9 +27,18 @@ async function enter(page) {
   await page.locator('.picture[data-live="yes"]').waitFor();
 }
 
+/** Where something is in the window now. What is drawn anew at that moment has no place, and has one soon. */
+async function boxOf(locator) {
+  for (const limit = Date.now() + 30_000; Date.now() < limit;) {
+    const box = await locator.boundingBox();
+    if (box) return box;
+  }
+  throw new Error(`${locator} is nowhere`);
+}
+
 /** Where a part of the picture is in the window now. */
 async function at(page, [x, y]) {
-  const box = await page.locator('.edit-canvas').boundingBox();
+  const box = await boxOf(page.locator('.edit-canvas'));
   return [box.x + x * box.width, box.y + y * box.height];
 }
 
@@ -40,7 +49,7 @@ async function byMouse(page) {
   for (const corner of PATH.slice(0, 3)) await page.mouse.click(...await at(page, corner));
   await page.mouse.click(...await at(page, [0.6, 0.1]));
   await page.locator('.hint[data-tone="bad"]').filter({ hasText: 'The edge from corner 3 to 4 would cross the one from corner 1 to 2.' }).waitFor();
-  const where = await page.locator('.where').boundingBox();
+  const where = await boxOf(page.locator('.where'));
   const [, y] = await at(page, PATH[0]);
   assert.ok(Math.abs(where.y + where.height / 2 - y) < 3, 'the place where they would cross is on the first edge');
   assert.equal(await page.locator('circle.put').count(), 3, 'that corner is not put');
