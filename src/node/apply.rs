@@ -22,7 +22,7 @@ pub(super) type SharedPool = Arc<Mutex<Option<InferencePool>>>;
 /// What the node's other tasks have to know about the configuration that is applied.
 #[derive(Debug, Clone)]
 pub(super) struct ActiveConfig {
-    /// The camera streams.
+    /// All configured camera streams, also those that another node of the pool has, in the order of the file.
     pub cameras: Arc<[CameraConfig]>,
     /// Names of the models that are loaded.
     pub models: Vec<String>,

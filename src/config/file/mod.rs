@@ -77,7 +77,7 @@ pub struct File {
     /// Settings of every camera that has none of its own.
     #[serde(default)]
     pub defaults: DefaultsSection,
-    /// The camera streams.
+    /// One section for each camera stream that the node is to look at.
     #[serde(default)]
     pub cameras: Vec<Spanned<CameraSection>>,
 }

@@ -4,7 +4,7 @@
 /// A key of the file, for the reference and for finding the nearest.
 #[derive(Debug, Clone, Copy)]
 pub struct Key {
-    /// `hub`, `ice`, …
+    /// The name of its section, such as `hub` or `ice`.
     pub section: &'static str,
     /// The key in its section.
     pub name: &'static str,

@@ -74,9 +74,9 @@ pub(super) enum ServerState {
 /// What a server that has the model ready has shown for it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Proof {
-    /// It says so.
+    /// It said that it has the model ready, and nothing was asked of the model.
     Said,
-    /// It says so, and has answered a trial.
+    /// It said so, and the model has answered for a blank picture.
     Tried,
 }
 

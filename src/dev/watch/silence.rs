@@ -52,7 +52,7 @@ pub(super) enum Silence {
         seconds: u64,
         cameras: String,
     },
-    /// Cameras send.
+    /// At least one of its cameras sends video, and still no event came.
     #[error(
         "nothing came from node `{twin}` for {seconds} s, although its cameras send video: with `emit_empty = false` it is silent while it sees nothing, and with `motion = \"gate\"` while nothing moves; else see its log"
     )]

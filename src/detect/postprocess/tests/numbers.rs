@@ -93,7 +93,7 @@ fn numbers_in_rows_that_cannot_be_are_refused() {
     for edge in 0..4 {
         refuses(&NO_EDGES, edge, &good, run);
     }
-    // Inside out.
+    // A box whose right edge is left of its left one, or whose bottom is above its top.
     refuses(&[-1.0, -500.0], 2, &good, run);
     refuses(&[9.0, 500.0], 1, &good, run);
     // Far outside of the picture, and only a little.

@@ -27,7 +27,7 @@ pub enum Output<T> {
     },
     /// What the hub knows of a twin that has changed.
     TwinUpdated(TwinUpdate),
-    /// A call's outcome.
+    /// The hub has answered a call, or its time is over.
     Answer {
         /// What the caller gave.
         token: T,
